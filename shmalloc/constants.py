@@ -1,0 +1,342 @@
+"""Every number that kernels and Python share. Kernels may use only UPPER_CASE ints, from here.
+
+Contents: error codes, descriptor fields and states, migratetypes, the words of the header, of a
+CPU slot, a zone, a per-CPU page list, a cache, and the event counters.
+
+A page descriptor is two words (16-byte aligned, bit 63 of both unused)::
+
+    word 0  62     50 49 48  46 45  42 41   38 37                            4 3    0
+            [version ][P][ mt  ][ zone ][order ][ link, or detail by type     ][type ]
+    word 1  the allocatee: owner word, list link, slab counters, or reason, by type
+
+The link field sits at the same bits in both words: a byte offset into the segment, a multiple of
+16, so its own low four bits are zero and the type fits below it. Order, zone and migratetype sit
+*above* it at the same place in every state, so one 8-byte read gives a consistent (type, order,
+zone) whatever the link store. P: poison this page when it is freed (hwpoison of a page in use).
+"""
+
+# --- what kernels return instead of raising -------------------------------------------------
+E_NOMEM = -1  # no block of that order, in no allowed zone
+E_BUSY = -2  # a page of the range is in use, or a lock is held
+E_INVAL = -3  # an argument that can never work
+E_STATE = -4  # misuse: the descriptor is not in a state that allows it (a violation was reported)
+E_AGAIN = -5  # try again: lost a race
+E_STOPPED = -6  # the run is stopping
+
+# --- page descriptors -----------------------------------------------------------------------
+D_WORDS = 2
+T_TAIL = 0  # inside a block; zero on purpose: a fresh memmap is all tails
+T_FREE = 1  # head of a free block on a zone's list
+T_PCP = 2  # owned by the allocator, on a per-CPU list or in flight between states
+T_ALLOCATED = 3
+T_SLAB = 4
+T_ISOLATED = 5  # taken off the lists for alloc_contig_range or reporting
+T_OFFLINE = 6
+T_POISONED = 7  # broken memory, never given out again
+T_RESERVED = 8  # hole in a zone, or not managed
+T_COUNT = 9
+TYPE_MASK = 0xF
+
+# which types may follow a type: one bit for each, row by row (docs/invariants.md draws the graph)
+NEXT_OF_TAIL = 1 << T_FREE | 1 << T_ALLOCATED
+NEXT_OF_FREE = (
+    1 << T_TAIL | 1 << T_FREE | 1 << T_PCP | 1 << T_ALLOCATED | 1 << T_ISOLATED | 1 << T_OFFLINE
+    | 1 << T_POISONED
+)  # fmt: skip
+NEXT_OF_PCP = 1 << T_TAIL | 1 << T_FREE | 1 << T_ALLOCATED | 1 << T_POISONED
+NEXT_OF_ALLOCATED = 1 << T_ALLOCATED | 1 << T_PCP | 1 << T_SLAB
+NEXT_OF_SLAB = 1 << T_SLAB | 1 << T_ALLOCATED
+NEXT_OF_ISOLATED = 1 << T_FREE | 1 << T_ALLOCATED | 1 << T_TAIL
+NEXT_OF_OFFLINE = 1 << T_FREE | 1 << T_TAIL
+NEXT_OF_POISONED = 0
+NEXT_OF_RESERVED = 0
+
+LINK_SHIFT = 4
+LINK_BITS = 34
+LINK_MASK = ((1 << LINK_BITS) - 1) << LINK_SHIFT
+CARRIED_MASK = ((1 << 63) - 1) ^ LINK_MASK  # what a link word carries beside the link
+ORDER_SHIFT = 38
+ORDER_MASK = 0xF
+ZONE_SHIFT = 42
+ZONE_MASK = 0xF
+MT_SHIFT = 46
+MT_MASK = 0x7
+POISON_BIT = 1 << 49
+VERSION_SHIFT = 50
+VERSION_MASK = 0x1FFF
+
+CPU_MASK = 0x3FF  # detail of PCP and ALLOCATED: the CPU slot that did it
+
+# word 0 detail of SLAB: cache id and which list the slab is on
+SLAB_CACHE_MASK = 0xFFFF
+SLAB_LIST_SHIFT = 16  # within the detail
+SLAB_LIST_MASK = 0x3
+SLAB_OFF_LIST = 0
+SLAB_ON_PARTIAL = 1
+SLAB_ON_FULL = 2  # debug caches keep their full slabs on a list
+
+# word 1 of SLAB
+S_FREE_SHIFT = 0  # index + 1 of the first free object, 0: none
+S_FREE_MASK = 0xFFFF
+S_INUSE_SHIFT = 16
+S_INUSE_MASK = 0xFFFF
+S_OBJECTS_SHIFT = 32
+S_OBJECTS_MASK = 0x7FFF
+S_FROZEN_BIT = 1 << 47  # failed a check: its objects are leaked, never reused
+S_VERSION_SHIFT = 48
+S_VERSION_MASK = 0x7FFF
+
+# --- migratetypes ---------------------------------------------------------------------------
+MT_UNMOVABLE = 0
+MT_MOVABLE = 1
+MT_RECLAIMABLE = 2
+MT_PCP_TYPES = 3  # the first three have per-CPU lists
+MT_ISOLATE = 3  # pageblock type: its free pages are not given out
+MT_COUNT = 4
+
+# --- sizes ----------------------------------------------------------------------------------
+ORDERS = 12  # lists in a free area; max_order <= 11
+MAX_ZONES = 8
+MAX_NODES = 4
+MAX_CPUS = 64
+LINE = 16  # words: two cache lines, the prefetcher's unit
+
+# --- link stores and per-CPU list forms ------------------------------------------------------
+LINKS_PAGE = 0
+LINKS_DESCRIPTOR = 1
+LINKS_TABLE = 2
+PCP_ARRAY = 0
+PCP_LIST = 1
+
+# --- header: word 0.. of every segment --------------------------------------------------------
+H_MAGIC = 0
+H_VERSION = 1
+H_DIGEST = 2  # of all kernel sources and the geometry
+H_WORDS = 3  # length of the segment in words
+H_OWNER_PID = 4
+H_OWNER_START = 5  # start time of the owner, clock ticks since boot
+H_GEOMETRY = 6  # where the geometry's text (JSON, length first) lies
+H_PAGE_SHIFT = 7  # log2 of the page in words
+H_MAX_ORDER = 8
+H_PAGEBLOCK_ORDER = 9
+H_PAGES = 10  # pfn space: 0 .. H_PAGES
+H_ZONES = 11
+H_NODES = 12
+H_CPUS = 13
+H_LINKS = 14  # LINKS_*
+H_LINK_BASE = 15  # node of pfn = H_LINK_BASE + (pfn << H_LINK_STRIDE)
+H_LINK_STRIDE = 16
+H_PCP_FORM = 17  # PCP_*
+H_PCP_CAPACITY = 18  # words of one per-CPU array
+H_POISON = 19  # 1: fill free pages with 0xaa and check at allocation
+H_ZERO = 20  # 1: zero pages when freed, and trust it
+H_SPINS = 21  # tries on a held lock before sleeping
+H_HISTORY = 22  # entries of each CPU's operation ring, power of two; 0: off
+H_CACHES = 23
+H_HARDEN = 24  # secret for slab free pointers, 0: off
+H_STATS = 25  # reserved
+H_OWNER_NAMESPACE = 26  # inode of the pid namespace in which H_OWNER_PID means something
+H_SEGMENT_ID = 27  # random, in every array handle
+H_AT_CPUS = 32  # offsets of the regions, in words
+H_AT_ZONES = 33
+H_AT_ZONELISTS = 34
+H_AT_BLOCKS = 35  # one word a pageblock: its migratetype
+H_AT_PCP = 36
+H_AT_CACHES = 37
+H_AT_MEMMAP = 38
+H_AT_TABLE = 39
+H_AT_REPORTS = 40
+H_AT_HISTORY = 41
+H_AT_SCRATCH = 42
+H_AT_WORK = 43
+H_AT_OWNERS = 44
+H_AT_FRAMES = 45
+H_PCP_STRIDE = 46  # words of one (cpu, zone) per-CPU structure
+H_CACHE_STRIDE = 47
+H_SCRATCH_WORDS = 48
+H_WORK_WORDS = 49
+H_OWNER_MAP = 50  # 1: the oracle's owner map is present
+H_STOP = 64  # not fixed from here on: 1 = leave your loops
+H_SEQUENCE = 65  # global operation counter where one is needed
+H_CACHES_LOCK = 66
+H_REPORT_COUNT = 67
+H_ARRAYS = 68  # pair: first free entry of the array table (word index, 0: none), version
+H_WAITERS = 80  # processes asleep for memory; read by every free, so alone on its line
+H_WAKE = 96  # futex word: changes with each wake-up for memory
+HEADER_WORDS = 128
+
+MAGIC = 0x53484D414C4C4F43 >> 1  # "SHMALLOC", bit 63 clear
+LAYOUT_VERSION = 1
+
+# --- CPU slots --------------------------------------------------------------------------------
+C_STATE = 0
+C_EPOCH = 1  # counts the claims of this slot
+C_PID = 2  # who claimed it: pid and start time, one aligned pair, changed by one cas2
+C_START = 3
+C_NODE = 4  # home node: where its fallback order starts
+C_BEAT = 5  # progress counter of the worker that runs here
+C_HISTORY_NEXT = 6
+C_USERS = 7  # processes that share the slot
+C_INTENT = 16  # what the CPU is in the middle of, for recovery
+C_EVENTS = 32
+C_STRIDE = 128
+
+CPU_EMPTY = 0
+CPU_ONLINE = 1
+CPU_OFFLINE = 2  # unplugged: its lists are drained and locked, it works on the zones directly
+CPU_CHANGING = 3  # being plugged or unplugged by somebody
+
+# --- event counters: index into a CPU slot's C_EVENTS -------------------------------------------
+EV_ALLOC = 0  # page blocks given out
+EV_FREE = 1
+EV_FAIL = 2  # allocations that found nothing
+EV_SPLIT = 3  # one for each halving
+EV_MERGE = 4
+EV_REFILL = 5  # per-CPU list refilled from the zone
+EV_DRAIN = 6  # per-CPU list gave a batch back
+EV_REMOTE_DRAIN = 7  # somebody drained another CPU's lists
+EV_PCP_MISS = 8  # trylock of a per-CPU list failed: went to the zone
+EV_LOCK_SLOW = 9  # zone lock was held by another
+EV_LOCK_SLEEP = 10
+EV_CAS_FAIL = 11  # a compare-exchange lost to another CPU
+EV_CLAIM = 12  # whole pageblock claimed by another migratetype
+EV_STEAL = 13  # one page taken from another migratetype
+EV_ZONE_FALLBACK = 14
+EV_ISOLATE = 15
+EV_CONTIG = 16
+EV_OFFLINE = 17
+EV_WAIT = 18  # slept for memory
+EV_WAKE = 19
+EV_REMOTE_FREE = 20  # freed on another CPU than it was allocated on
+EV_POISONED = 21
+EV_BULK = 22
+EV_REPORTED = 23
+EV_MISUSE = 24
+EV_OBJ_ALLOC = 25
+EV_OBJ_FREE = 26
+EV_OBJ_REMOTE = 27  # object freed straight to its slab
+EV_SHEAF_SWAP = 28
+EV_BARN_GET = 29
+EV_BARN_PUT = 30
+EV_SLAB_NEW = 31
+EV_SLAB_GONE = 32
+EV_SLAB_PARTIAL = 33  # full slab came back to the partial list
+EV_SHRINK = 34
+EV_CACHE_NEW = 35
+EV_CACHE_GONE = 36
+EV_HOTPLUG = 37
+EV_WALK = 38  # descriptors read by a lock-free walker
+EV_WALK_RETRY = 39
+EV_OOM = 40
+EV_OBJ_FAIL = 41
+EV_PAGE_LARGE = 42  # kmalloc served by pages
+EV_COUNT = 96
+
+# --- zones --------------------------------------------------------------------------------------
+Z_LOCK = 0
+Z_FREE = 1  # free pages on the lists, isolated ones not counted
+Z_FREE_ISOLATED = 2
+Z_CLAIM_HINT = 3
+Z_START = 16  # first pfn
+Z_END = 17  # one past the last pfn
+Z_NODE = 18
+Z_INDEX = 19
+Z_MANAGED = 20  # pages that belong to the allocator (not holes, offline, poisoned)
+Z_MIN = 21
+Z_LOW = 22
+Z_HIGH = 23
+Z_COUNTS = 48  # nr_free[order][mt]
+Z_LISTS = 112  # list heads [order][mt], two words each; ORDERS * MT_COUNT * 2 words
+Z_STRIDE = 224
+
+# --- per-CPU page lists, one structure for each (cpu, zone) ---------------------------------------
+P_LOCK = 0
+P_COUNT = 1  # pages on the lists of orders 0..3
+P_HIGH = 2
+P_HIGH_MIN = 3
+P_HIGH_MAX = 4
+P_BATCH = 5
+P_FACTOR = 6  # refills double up to this shift while nobody frees
+P_FREE_RUN = 7  # pages freed since the last allocation
+P_LENGTH = 16  # [list] blocks on the list
+P_HEAD = 32  # [list] first node, list form
+P_ARRAYS = 48  # [list][capacity] pfns, array form
+PCP_ORDERS = 4  # orders 0..3, then the pageblock order
+PCP_LISTS = 15  # (PCP_ORDERS + 1) * MT_PCP_TYPES
+PCP_HUGE_KEEP = 1  # blocks of the pageblock order that a list keeps
+PCP_FACTOR_MAX = 5
+
+# --- reports: a ring of violations, written by whoever finds one ------------------------------------
+R_CODE = 0
+R_WHERE = 1
+R_EXPECTED = 2
+R_FOUND = 3
+R_CPU = 4
+R_CLOCK = 5
+R_READY = 6  # sequence number + 1 once the record is complete
+R_STRIDE = 8
+REPORTS = 256
+
+# --- operation history: one ring for each CPU --------------------------------------------------------
+HI_CLOCK = 0
+HI_OP = 1  # operation << 8 | order
+HI_WHERE = 2  # pfn, or word address of an object
+HI_DETAIL = 3  # owner, or result
+HI_STRIDE = 4
+OP_ALLOC = 1
+OP_FREE = 2
+OP_REFILL = 3
+OP_DRAIN = 4
+OP_SPLIT = 5
+OP_MERGE = 6
+OP_OBJ_ALLOC = 7
+OP_OBJ_FREE = 8
+OP_ISOLATE = 9
+OP_OFFLINE = 10
+OP_POISON = 11
+OP_MISUSE = 12
+OP_SLAB_NEW = 13
+OP_SLAB_GONE = 14
+
+# --- invariants and misuses (docs/invariants.md); the number is what reports carry -----------------------
+I_CONSERVATION = 1  # every managed page is in exactly one place
+I_FREE_HEAD = 2  # a free head is aligned, inside its zone, on the list of its order and type
+I_LIST_LINKS = 3  # lists are symmetric, acyclic, as long as their count
+I_UNMERGED = 4  # no two free buddies that could be one block
+I_PCP_COUNT = 5
+I_TAIL = 6  # every page is covered by exactly one legal head
+I_SLAB = 7  # freelist, inuse, objects and list membership agree
+I_SHEAF = 8  # sheaf and barn counts hold, no object in two places
+I_BYTES = 9  # poison and red zones intact
+I_STAMP = 10  # the owner's stamp is in its memory
+I_TEARDOWN = 11  # with everything freed, all blocks merge again
+I_PROGRESS = 12
+M_DOUBLE_FREE = 33
+M_WRONG_ORDER = 34
+M_TAIL_FREE = 35
+M_OUT_OF_RANGE = 36
+M_SLAB_AS_PAGE = 37
+M_WRONG_STATE = 38  # free of a poisoned, offline or reserved page
+M_STRANGER = 39  # not the owner that the page was given to
+M_OBJECT_POINTER = 40  # does not point at an object of a slab
+M_OBJECT_FREE = 41  # object already free
+M_OBJECT_CACHE = 42  # object of another cache
+M_OBJECT_BYTES = 43  # written behind, before or after its life
+M_SHUTDOWN = 44  # used after the segment began to shut down
+M_FREECHAIN = 45  # "Freechain corrupt", "Freelist cycle detected"
+M_LEAKED_OBJECTS = 46  # cache destroyed with live objects
+X_DOUBLE_ALLOC = 65  # the independent owner map saw one page given to two owners
+X_LOST_OWNER = 66  # the owner map did not hold the freeing owner
+X_WALKER = 67  # a lock-free walker read an illegal descriptor
+X_PAYLOAD = 68  # a stamp in a page or object changed while it was owned
+
+LOCK_CONTENDED = 1 << 30
+LOCK_OFFLINE = 1 << 29  # a per-CPU lock that nobody holds and nobody may take: the CPU is unplugged
+POISON_WORD = -0x5555555555555556  # 0xaa in every byte
+NODE_WORDS = 2
+LOCK_OWNER_MASK = 0xFFFF
+BLOCK_SAVED_SHIFT = 8  # pageblock word: type to return to after an isolation
+
+# --- the auditor's work words, in its CPU's scratch area ------------------------------------------------
+A_TYPES = 0  # pages by type
+A_HEADS = 16  # free heads by order and migratetype

@@ -1,0 +1,98 @@
+"""CPU slots of a segment: claim one, share one, give it back, see who is alive.
+
+A virtual CPU is what per-CPU lists belong to. A process claims a slot by (pid, start time): a slot
+whose owner is dead can be taken over, one whose owner is alive (stopped counts as alive) can only
+be shared, and its users then contend for its lists. The swaps are kernels (kernel/slots.py); this
+file decides who is dead.
+
+``users`` is an upper bound: a process that dies while it only shares a slot stays counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shmalloc import constants as c
+from shmalloc.engine import get_engine
+from shmalloc.errors import MisuseError
+from shmalloc.kernel.slots import claim_slot, release_slot, share_slot
+from shmalloc.processes import own_identity, owner_alive
+from shmalloc.segment import Segment
+
+_STATES = {c.CPU_EMPTY: "empty", c.CPU_ONLINE: "online", c.CPU_OFFLINE: "offline"}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One CPU slot as it was read: its state, and its owner's identity (pid 0: nobody's)."""
+
+    cpu: int
+    state: str
+    pid: int
+    start: int
+    alive: bool
+    users: int
+    epoch: int
+    node: int
+
+    @property
+    def free(self) -> bool:
+        """Nobody uses it, or only an owner that is dead."""
+        return self.state != "offline" and not self.alive and self.users <= int(self.pid != 0)
+
+
+def slot(segment: Segment, cpu: int) -> Slot:
+    """The slot as it is now; the words are read one by one, so it may already have changed."""
+    check_cpu(segment, cpu)
+    at, ram = segment.layout.cpu(cpu), segment.ram
+    pid, start = ram[at + c.C_PID], ram[at + c.C_START]
+    return Slot(
+        cpu=cpu, state=_STATES[ram[at + c.C_STATE]], pid=pid, start=start,
+        alive=owner_alive(pid, start), users=ram[at + c.C_USERS], epoch=ram[at + c.C_EPOCH],
+        node=ram[at + c.C_NODE],
+    )  # fmt: skip
+
+
+def slots(segment: Segment) -> list[Slot]:
+    """All slots, by number."""
+    return [slot(segment, cpu) for cpu in range(segment.geometry.cpus)]
+
+
+def check_cpu(segment: Segment, cpu: int) -> None:
+    """Raise ``MisuseError`` unless ``cpu`` is the number of a slot."""
+    if isinstance(cpu, bool) or not isinstance(cpu, int) or not 0 <= cpu < segment.geometry.cpus:
+        raise MisuseError(f"cpu: {cpu!r}; this segment has CPU slots 0 to {segment.geometry.cpus - 1}")
+
+
+def claim(segment: Segment, cpu: int | None = None, engine: str = "native") -> int:
+    """Use slot ``cpu``, or the best one: free, then a dead owner's, then the least shared.
+
+    Returns its number. Raises ``MisuseError`` where the slot, or every slot, is unplugged.
+    """
+    while True:  # an attempt fails only because another process succeeded
+        chosen = slot(segment, cpu) if cpu is not None else _best(slots(segment))
+        result = _take(segment, chosen, engine)
+        if result == c.E_STATE and cpu is not None:
+            raise MisuseError(f"cpu: slot {cpu} is unplugged; plug it in, or leave cpu out")
+        if result >= 0:
+            return result
+
+
+def release(segment: Segment, cpu: int, engine: str = "native") -> int:
+    """Stop using slot ``cpu``; returns how many processes still use it."""
+    check_cpu(segment, cpu)
+    return get_engine(engine).call(release_slot, segment.ram, cpu, *own_identity())
+
+
+def _take(segment: Segment, seen: Slot, engine: str) -> int:
+    run = get_engine(engine)
+    if not seen.free:
+        return run.call(share_slot, segment.ram, seen.cpu)
+    return run.call(claim_slot, segment.ram, seen.cpu, seen.pid, seen.start, *own_identity())
+
+
+def _best(candidates: list[Slot]) -> Slot:
+    plugged = [slot for slot in candidates if slot.state != "offline"]
+    if not plugged:
+        raise MisuseError("cpu: every CPU slot of this segment is unplugged; plug one in")
+    return min(plugged, key=lambda slot: (not slot.free, slot.pid, slot.users, slot.cpu))

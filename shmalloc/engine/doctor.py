@@ -1,0 +1,37 @@
+"""Can this machine run compiled kernels? Asked before anything is compiled.
+
+A processor without a 16-byte compare-exchange would abort the process inside LLVM ("Symbol not
+found: __atomic_compare_exchange_16"), so this must be a clear error first.
+"""
+
+from __future__ import annotations
+
+import platform
+
+from shmalloc.errors import EnvironmentUnfitError
+
+SUPPORTED_MACHINES = ("x86_64", "AMD64", "aarch64")
+
+
+def native_problem() -> str | None:
+    """Why compiled kernels cannot run here, with the cure; None where they can."""
+    machine = platform.machine()
+    if machine not in SUPPORTED_MACHINES:
+        return f"processor {machine}: no two-word swap known; use engine='interpreted'"
+    if platform.system() != "Linux":
+        return f"system {platform.system()}: needs Linux futexes; use engine='interpreted'"
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features()
+    if machine != "aarch64" and not features.get("cx16"):
+        return "this x86 processor lacks cmpxchg16b (cx16); use engine='interpreted'"
+    if machine == "aarch64" and not features.get("lse"):
+        return "this ARM processor lacks casp (lse); use engine='interpreted'"
+    return None
+
+
+def require_native() -> None:
+    """Raise ``EnvironmentUnfitError`` where compiled kernels cannot run."""
+    problem = native_problem()
+    if problem is not None:
+        raise EnvironmentUnfitError(problem)

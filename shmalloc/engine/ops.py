@@ -1,0 +1,39 @@
+"""What an access is, as a number: the vocabulary of hooks, event logs and schedulers.
+
+An event is four words: ``(cpu, op, address, value)``. The value is what was read by a load, what
+was written by a store, what a read-modify-write found, 1 or 0 for the success of ``cas`` and
+``cas2``, the first word for ``load2``, 1 for a ``wait`` that slept, the number woken by a ``wake``.
+
+The order matters: ops that name a word come first, and the writes among them are one range.
+"""
+
+OP_READ = 0  # plain: mem[i]
+OP_LOAD = 1
+OP_LOAD_RELAXED = 2
+OP_LOAD2 = 3
+OP_WRITE = 4  # plain: mem[i] = v
+OP_STORE = 5
+OP_STORE_RELAXED = 6
+OP_CAS = 7
+OP_CAS2 = 8
+OP_EXCHANGE = 9
+OP_FETCH_ADD = 10
+OP_FETCH_OR = 11
+OP_FETCH_AND = 12
+OP_WAIT = 13
+OP_WAKE = 14
+OP_FIXED = 15  # seen by a scheduler only when out of range
+OP_MARK = 16
+OP_FENCE = 17
+OP_RELAX = 18  # relax and give_way
+OP_FINISH = 19  # the kernel returned
+
+FIRST_WRITE = OP_WRITE
+LAST_WRITE = OP_FETCH_AND
+LAST_ADDRESSED = OP_MARK
+
+NAMES = {
+    value: name.removeprefix("OP_").lower()
+    for name, value in list(globals().items())
+    if name.startswith("OP_")
+}

@@ -1,0 +1,123 @@
+"""The first image of a segment: the header and every word that is geometry, written by Python.
+
+Free lists are not built here: ``boot`` (a kernel) does that from the extents this file leaves in
+the scratch area of CPU 0. Nothing is published yet; the magic word is written by the segment's
+creator when everything else is in place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shmalloc import constants as c
+from shmalloc.errors import MisuseError
+from shmalloc.layout import Layout
+from shmalloc.memory import Ram
+
+Extent = tuple[int, int, int]  # zone, first pfn, end pfn
+
+
+def write_image(ram: Ram, layout: Layout, digest: int = 0) -> None:
+    """Write header, geometry text, zones, zonelists, CPU slots, per-CPU marks and holes.
+
+    ``ram`` must be zero. Everything but the magic word is written; call ``boot`` next.
+    """
+    for word, value in layout.header(digest).items():
+        if word != c.H_MAGIC:
+            ram[word] = value
+    _write_geometry_text(ram, layout)
+    first = layout.geometry.start_pfn
+    for index, zone in enumerate(layout.geometry.zones):
+        _write_zone(ram, layout, index, first)
+        first += zone.pages
+    _write_zonelists(ram, layout)
+    _write_cpus(ram, layout)
+    blocks = layout.at["blocks"]
+    ram.array[blocks : blocks + (layout.geometry.pages >> layout.geometry.pageblock_order) + 1] = (
+        c.MT_MOVABLE
+    )
+    if layout.geometry.poison:
+        ram.array[layout.at["frames"] :] = c.POISON_WORD
+    _write_extents(ram, layout)
+
+
+def _write_geometry_text(ram: Ram, layout: Layout) -> None:
+    text = layout.geometry.to_json().encode()
+    at = layout.at["geometry"]
+    ram[at] = len(text)
+    padded = text + b"\0" * (-len(text) % 8)
+    ram.array[at + 1 : at + 1 + len(padded) // 8] = np.frombuffer(padded, dtype=np.int64)
+
+
+def managed_extents(layout: Layout) -> list[Extent]:
+    """Runs of pages to manage: every zone minus its holes."""
+    extents: list[Extent] = []
+    first = layout.geometry.start_pfn
+    for index, zone in enumerate(layout.geometry.zones):
+        at = first
+        for hole_first, hole_pages in sorted(zone.holes):
+            if first + hole_first > at:
+                extents.append((index, at, first + hole_first))
+            at = max(at, first + hole_first + hole_pages)
+        if at < first + zone.pages:
+            extents.append((index, at, first + zone.pages))
+        first += zone.pages
+    return extents
+
+
+def _write_zone(ram: Ram, layout: Layout, index: int, first: int) -> None:
+    spec = layout.geometry.zones[index]
+    zone = layout.zone(index)
+    managed = sum(end - start for z, start, end in managed_extents(layout) if z == index)
+    reserve = layout.geometry.min_free_pages
+    values = {
+        c.Z_START: first, c.Z_END: first + spec.pages, c.Z_NODE: spec.node, c.Z_INDEX: index,
+        c.Z_MANAGED: managed, c.Z_MIN: reserve, c.Z_LOW: reserve + managed // 64,
+        c.Z_HIGH: reserve + managed // 32,
+    }  # fmt: skip
+    for word, value in values.items():
+        ram[zone + word] = value
+    for hole_first, hole_pages in spec.holes:
+        for pfn in range(first + hole_first, first + hole_first + hole_pages):
+            ram[layout.descriptor(pfn)] = c.T_RESERVED | index << c.ZONE_SHIFT
+
+
+def fallback_order(layout: Layout, node: int) -> list[int]:
+    """Zones in the order in which CPUs of ``node`` try them: near nodes first, then as listed."""
+    zones = list(enumerate(layout.geometry.zones))
+    return [i for i, _ in sorted(zones, key=lambda z: (abs(z[1].node - node), z[0]))]
+
+
+def _write_zonelists(ram: Ram, layout: Layout) -> None:
+    for node in range(layout.geometry.nodes):
+        at = layout.at["zonelists"] + node * (c.MAX_ZONES + 1)
+        order = fallback_order(layout, node)
+        ram[at] = len(order)
+        for k, zone in enumerate(order):
+            ram[at + 1 + k] = zone
+
+
+def _write_cpus(ram: Ram, layout: Layout) -> None:
+    geometry = layout.geometry
+    for cpu in range(geometry.cpus):
+        ram[layout.cpu(cpu) + c.C_NODE] = cpu % geometry.nodes
+        for zone in range(len(geometry.zones)):
+            p = layout.pcp(cpu, zone)
+            low = max(geometry.pcp_batch, geometry.pcp_high // 4)
+            ram[p + c.P_HIGH] = ram[p + c.P_HIGH_MIN] = low
+            ram[p + c.P_HIGH_MAX] = geometry.pcp_high
+            ram[p + c.P_BATCH] = geometry.pcp_batch
+
+
+def _write_extents(ram: Ram, layout: Layout) -> None:
+    extents = managed_extents(layout)
+    if 1 + 3 * len(extents) > layout.geometry.scratch_words:
+        raise MisuseError(
+            f"zones: {len(extents)} runs of pages between holes; scratch_words="
+            f"{layout.geometry.scratch_words} holds {layout.geometry.scratch_words // 3}; raise it"
+        )
+    at = layout.scratch(0)
+    ram[at] = len(extents)
+    for k, extent in enumerate(extents):
+        for field, value in enumerate(extent):
+            ram[at + 1 + 3 * k + field] = value

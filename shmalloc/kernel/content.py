@@ -1,0 +1,57 @@
+"""What is done to the bytes of a page when it is freed and given out: poison, or zero.
+
+The hazards of the mail thread: someone else may claim the bytes of a free page. With the list
+node in the page itself (link store ``page``) its first two words are the list's, so poison starts
+behind them, and a removed node leaves zeros there, which is what zero-on-free promises anyway.
+
+Called by the exclusive owner of the block (state PCP, on no list), so accesses are plain.
+"""
+
+from shmalloc.constants import (
+    H_LINKS, H_PAGE_SHIFT, H_POISON, H_ZERO, I_BYTES, LINKS_PAGE, NODE_WORDS, POISON_WORD,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernel.notes import report
+from shmalloc.kernel.zone import frame_at
+from shmalloc.words import fixed
+
+
+@kernel
+def fill_on_free(mem, pfn, order):
+    """Overwrite the block as the geometry's hazards ask."""
+    if fixed(mem, H_POISON) != 0:
+        fill(mem, pfn, order, POISON_WORD)
+    elif fixed(mem, H_ZERO) != 0:
+        fill(mem, pfn, order, 0)
+
+
+@kernel
+def fill(mem, pfn, order, value):
+    start = frame_at(mem, pfn)
+    for i in range(start, start + (1 << (order + fixed(mem, H_PAGE_SHIFT)))):
+        mem[i] = value
+
+
+@kernel
+def intact_on_alloc(mem, cpu, pfn, order):
+    """Whether nobody wrote to the block while it was free; reports the first word that changed."""
+    if fixed(mem, H_POISON) != 0:
+        return unchanged(mem, cpu, pfn, order, POISON_WORD)
+    if fixed(mem, H_ZERO) != 0:
+        return unchanged(mem, cpu, pfn, order, 0)
+    return True
+
+
+@kernel
+def unchanged(mem, cpu, pfn, order, value):
+    page_words = 1 << fixed(mem, H_PAGE_SHIFT)
+    skip = 0
+    if fixed(mem, H_LINKS) == LINKS_PAGE and value != 0:
+        skip = NODE_WORDS
+    for page in range(pfn, pfn + (1 << order)):
+        start = frame_at(mem, page)
+        for i in range(start + skip, start + page_words):
+            if mem[i] != value:
+                report(mem, cpu, I_BYTES, i, value & 0x7FFFFFFFFFFFFFFF, mem[i] & 0x7FFFFFFFFFFFFFFF)
+                return False
+    return True

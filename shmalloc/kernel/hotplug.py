@@ -1,0 +1,46 @@
+"""CPU hotplug: unplug a slot while others (and its own process) run, and plug it in again.
+
+An unplugged CPU has empty per-CPU lists whose locks are held by nobody (LOCK_OFFLINE): every
+trylock fails, so whoever still runs there works on the zones directly. That costs the hot path
+nothing, since it has to cope with a failed trylock anyway.
+"""
+
+from shmalloc.constants import (
+    C_STATE, CPU_CHANGING, CPU_OFFLINE, CPU_ONLINE, E_BUSY, EV_HOTPLUG, H_ZONES, LOCK_OFFLINE, P_LOCK,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernel.notes import cpu_at, event
+from shmalloc.kernel.pcp import drain_everything, pcp_at, spin_for_drain
+from shmalloc.kernel.zone import zone_at
+from shmalloc.kernel.pages import wake_waiters
+from shmalloc.words import cas, fixed, store
+
+
+@kernel
+def unplug_cpu(mem, cpu, victim):
+    """Drain and lock the per-CPU lists of ``victim``. Returns pages given back, or E_BUSY."""
+    state = cpu_at(mem, victim) + C_STATE
+    if not cas(mem, state, CPU_ONLINE, CPU_CHANGING):
+        return E_BUSY  # not online, or somebody else is changing it
+    given = 0
+    for z in range(fixed(mem, H_ZONES)):
+        p = pcp_at(mem, victim, z)
+        if spin_for_drain(mem, p + P_LOCK, cpu):
+            given += drain_everything(mem, cpu, z, p)
+            store(mem, p + P_LOCK, LOCK_OFFLINE)
+            wake_waiters(mem, cpu, zone_at(mem, z))
+    event(mem, cpu, EV_HOTPLUG)
+    store(mem, state, CPU_OFFLINE)
+    return given
+
+
+@kernel
+def plug_cpu(mem, cpu, victim):
+    """Let ``victim`` use its per-CPU lists again. Returns 0 or E_BUSY."""
+    state = cpu_at(mem, victim) + C_STATE
+    if not cas(mem, state, CPU_OFFLINE, CPU_CHANGING):
+        return E_BUSY
+    for z in range(fixed(mem, H_ZONES)):
+        store(mem, pcp_at(mem, victim, z) + P_LOCK, 0)
+    store(mem, state, CPU_ONLINE)
+    return 0

@@ -1,0 +1,114 @@
+"""Doubly linked lists of free blocks, over any link store.
+
+A node is two words, ``next`` then ``prev``, at a 16-byte aligned place. Where the node of a page
+lies is the geometry's link store, and the only thing that differs is one base and one stride::
+
+    node of pfn = H_LINK_BASE + (pfn << H_LINK_STRIDE)
+        page        the first 16 bytes of the free page itself      (the mail's question)
+        descriptor  the page's two descriptor words                 (its later "Option 1")
+        table       a side table                                    (what the mail was told)
+
+A link is a byte offset in the bits of LINK_MASK. The other bits of the word are carried along:
+in the descriptor store they are the page's type, order, zone and version, which stay readable by
+a lock-free walker at every moment. So there the words are accessed atomically; in the other two
+stores only the holder of the zone lock may look, and a plain access lets the explorer catch
+whoever does not hold it.
+
+Lists are circular with a head node (Linux's list_head). Adding and removing check the neighbours
+first, always (Linux: CONFIG_LIST_HARDENED), and refuse a corrupt list: E_STATE, nothing written.
+Callers hold the lock of the list.
+"""
+
+from shmalloc.constants import (
+    CARRIED_MASK, E_STATE, H_LINK_BASE, H_LINK_STRIDE, H_LINKS, LINK_MASK, LINKS_DESCRIPTOR,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.words import fixed, load_relaxed, store_relaxed
+
+
+@kernel
+def node_of(mem, pfn):
+    """Word index of the list node of ``pfn``."""
+    return fixed(mem, H_LINK_BASE) + (pfn << fixed(mem, H_LINK_STRIDE))
+
+
+@kernel
+def pfn_of(mem, node):
+    """The page whose node this is; meaningless for a list head."""
+    return (node - fixed(mem, H_LINK_BASE)) >> fixed(mem, H_LINK_STRIDE)
+
+
+@kernel
+def get_link(mem, at):
+    """Node index stored in the link word ``at``."""
+    if fixed(mem, H_LINKS) == LINKS_DESCRIPTOR:
+        return (load_relaxed(mem, at) & LINK_MASK) >> 3
+    return (mem[at] & LINK_MASK) >> 3
+
+
+@kernel
+def set_link(mem, at, node):
+    """Store ``node`` in the link word ``at``, keeping what a descriptor carries beside it."""
+    if fixed(mem, H_LINKS) == LINKS_DESCRIPTOR:
+        store_relaxed(mem, at, (load_relaxed(mem, at) & CARRIED_MASK) | (node << 3))
+    else:
+        mem[at] = node << 3
+
+
+@kernel
+def next_of(mem, node):
+    return get_link(mem, node)
+
+
+@kernel
+def prev_of(mem, node):
+    return get_link(mem, node + 1)
+
+
+@kernel
+def list_init(mem, head):
+    set_link(mem, head, head)
+    set_link(mem, head + 1, head)
+
+
+@kernel
+def insert_between(mem, node, before, after):
+    """Link ``node`` between two neighbours that must be adjacent."""
+    if next_of(mem, before) != after or prev_of(mem, after) != before:
+        return E_STATE
+    if node == before or node == after:
+        return E_STATE
+    set_link(mem, node, after)
+    set_link(mem, node + 1, before)
+    set_link(mem, after + 1, node)
+    set_link(mem, before, node)
+    return 0
+
+
+@kernel
+def list_add(mem, head, node):
+    """Insert ``node`` first (LIFO: the hottest memory is given out next)."""
+    return insert_between(mem, node, head, next_of(mem, head))
+
+
+@kernel
+def list_add_tail(mem, head, node):
+    return insert_between(mem, node, prev_of(mem, head), head)
+
+
+@kernel
+def list_remove(mem, node):
+    """Unlink ``node`` from the middle of its list in O(1); both its links become zero."""
+    after = next_of(mem, node)
+    before = prev_of(mem, node)
+    if after == 0 or before == 0:
+        return E_STATE
+    if next_of(mem, before) != node or prev_of(mem, after) != node:
+        return E_STATE
+    set_link(mem, after + 1, before)
+    set_link(mem, before, after)
+    # Zero is no node (word 0 is the header): a second removal is caught above, and a descriptor
+    # has a clean link field before its state changes.
+    set_link(mem, node, 0)
+    set_link(mem, node + 1, 0)
+    return 0

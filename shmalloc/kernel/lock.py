@@ -1,0 +1,89 @@
+"""Two locks over one word each; both name their owner.
+
+::
+
+    62          32 31 30          16 15        0
+    [ owner epoch ][C][   0         ][ cpu + 1 ]     0: free.  C: somebody sleeps
+
+``lock``/``unlock`` protects zones and node lists: it spins a little, then sleeps on a futex (3 in
+the style of Drepper's "Futexes are tricky", mutex 2: the flag says that a sleeper may exist).
+``try_spin``/``spin``/``unspin`` protects per-CPU structures: hot paths only ever try, and go
+elsewhere when it fails; only a remote drainer waits. Its release is a plain store, half the price.
+
+The epoch is the number of the slot's claim, so a lock whose owner died can be told from one held
+by the slot's next process. Locks nest in one order: per-CPU, then zone or node.
+"""
+
+from shmalloc.constants import C_EPOCH, EV_LOCK_SLEEP, EV_LOCK_SLOW, H_SPINS, LOCK_CONTENDED
+from shmalloc.dialect import kernel
+from shmalloc.kernel.notes import cpu_at, event
+from shmalloc.words import (
+    cas, exchange, fixed, give_way, load_relaxed, relax, store, wait, wake,
+)  # fmt: skip
+
+
+@kernel
+def owner_word(mem, cpu):
+    """What ``cpu`` writes into a lock. Its epoch cannot change while one of its kernels runs."""
+    return (fixed(mem, cpu_at(mem, cpu) + C_EPOCH) << 32) | (cpu + 1)
+
+
+@kernel
+def lock(mem, at, cpu):
+    """Take the sleeping lock at word ``at``."""
+    me = owner_word(mem, cpu)
+    if not cas(mem, at, 0, me):
+        lock_slow(mem, at, cpu, me)
+
+
+@kernel
+def lock_slow(mem, at, cpu, me):
+    event(mem, cpu, EV_LOCK_SLOW)
+    tries = fixed(mem, H_SPINS)
+    while tries > 0:
+        if load_relaxed(mem, at) == 0 and cas(mem, at, 0, me):
+            return
+        relax(mem)
+        tries -= 1
+    while True:
+        old = load_relaxed(mem, at)
+        if old == 0:
+            # Taken with the flag set: we cannot know whether we were the only sleeper, and one
+            # wake too many costs a system call where one too few costs a process.
+            if cas(mem, at, 0, me | LOCK_CONTENDED):
+                return
+        elif old & LOCK_CONTENDED != 0 or cas(mem, at, old, old | LOCK_CONTENDED):
+            event(mem, cpu, EV_LOCK_SLEEP)
+            wait(mem, at, old | LOCK_CONTENDED)
+
+
+@kernel
+def unlock(mem, at):
+    """Release the sleeping lock and wake one sleeper if there may be one."""
+    if exchange(mem, at, 0) & LOCK_CONTENDED != 0:
+        wake(mem, at, 1)
+
+
+@kernel
+def try_spin(mem, at, cpu):
+    """Take the per-CPU lock at word ``at`` if it is free; never waits."""
+    return load_relaxed(mem, at) == 0 and cas(mem, at, 0, owner_word(mem, cpu))
+
+
+@kernel
+def spin(mem, at, cpu):
+    """Take the per-CPU lock, waiting for its owner: for remote drains, never on a hot path."""
+    me = owner_word(mem, cpu)
+    tries = fixed(mem, H_SPINS)
+    while not cas(mem, at, 0, me):
+        if tries > 0:
+            tries -= 1
+            relax(mem)
+        else:
+            give_way(mem)  # the owner may have been preempted: there are more workers than cores
+
+
+@kernel
+def unspin(mem, at):
+    """Release the per-CPU lock: publishes everything that was done under it."""
+    store(mem, at, 0)

@@ -1,0 +1,69 @@
+"""What kernels leave behind for people: event counters, operation history, violation reports.
+
+Three structures, none of which any kernel reads to decide something:
+
+- event counters, one set for each CPU slot, on its own cache lines (``event``)
+- the history: a ring of the last operations of each CPU, off unless the geometry asks for it::
+
+      [ clock | operation << 8 | order | pfn or object | owner or result ]
+
+- the report table: the *first* ``REPORTS`` violations, since the first ones explain the rest::
+
+      [ code | where | expected | found | cpu | clock | ready ]   ready: slot + 1, written last
+"""
+
+from shmalloc.constants import (
+    C_EVENTS, C_HISTORY_NEXT, C_STRIDE, EV_MISUSE, H_AT_CPUS, H_AT_HISTORY, H_AT_REPORTS, H_HISTORY,
+    H_REPORT_COUNT, HI_CLOCK, HI_DETAIL, HI_OP, HI_STRIDE, HI_WHERE, OP_MISUSE, R_CLOCK, R_CODE, R_CPU,
+    R_EXPECTED, R_FOUND, R_READY, R_STRIDE, R_WHERE, REPORTS,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.words import fetch_add, fixed, load_relaxed, mark, now, store, store_relaxed
+
+
+@kernel
+def cpu_at(mem, cpu):
+    """Word index of a CPU slot."""
+    return fixed(mem, H_AT_CPUS) + cpu * C_STRIDE
+
+
+@kernel
+def event(mem, cpu, which):
+    """Count one event ``EV_*`` on ``cpu``."""
+    mark(mem, cpu_at(mem, cpu) + C_EVENTS + which)
+
+
+@kernel
+def record(mem, cpu, operation, order, where, detail):
+    """Append to the CPU's history ring, if there is one.
+
+    A CPU slot that two processes share may lose or mix an entry; the ring is for people only.
+    """
+    entries = fixed(mem, H_HISTORY)
+    if entries != 0:
+        slot = cpu_at(mem, cpu) + C_HISTORY_NEXT
+        index = load_relaxed(mem, slot)
+        store_relaxed(mem, slot, index + 1)
+        at = fixed(mem, H_AT_HISTORY) + (cpu * entries + (index & (entries - 1))) * HI_STRIDE
+        store_relaxed(mem, at + HI_CLOCK, now(mem))
+        store_relaxed(mem, at + HI_OP, operation << 8 | order)
+        store_relaxed(mem, at + HI_WHERE, where)
+        store_relaxed(mem, at + HI_DETAIL, detail)
+
+
+@kernel
+def report(mem, cpu, code, where, expected, found):
+    """Keep one violation. A full table still counts, so that nobody takes silence for health."""
+    event(mem, cpu, EV_MISUSE)
+    record(mem, cpu, OP_MISUSE, 0, where, code)
+    slot = fetch_add(mem, H_REPORT_COUNT, 1)
+    if slot < REPORTS:
+        at = fixed(mem, H_AT_REPORTS) + slot * R_STRIDE
+        store_relaxed(mem, at + R_CODE, code)
+        store_relaxed(mem, at + R_WHERE, where)
+        store_relaxed(mem, at + R_EXPECTED, expected)
+        store_relaxed(mem, at + R_FOUND, found)
+        store_relaxed(mem, at + R_CPU, cpu)
+        store_relaxed(mem, at + R_CLOCK, now(mem))
+        store(mem, at + R_READY, slot + 1)  # publishes the record
+    return slot

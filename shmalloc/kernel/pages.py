@@ -1,0 +1,305 @@
+"""The public page operations. ``cpu`` is the caller's CPU slot, ``owner`` any word it likes.
+
+``alloc_pages`` returns the first pfn of a block of 2^order pages, or E_NOMEM. ``free_pages``
+takes exactly what was given: another order, an inner page, a page twice, a slab page or a pfn
+that is none is a misuse: reported with its code, answered E_STATE, and the page stays as it was.
+
+Path of an allocation: the zones in the CPU's fallback order, each first through the per-CPU list
+(trylock), then through the zone; at last every per-CPU list is drained and the zones are tried
+once more. A block passes through state PCP on both ways, so it always has exactly one owner.
+"""
+
+from shmalloc.constants import (
+    CPU_MASK, E_INVAL, E_NOMEM, E_STATE, EV_ALLOC, EV_BULK, EV_FAIL, EV_FREE, EV_PCP_MISS,
+    EV_REMOTE_FREE, EV_WAIT, EV_WAKE, EV_ZONE_FALLBACK, H_MAX_ORDER, H_STOP, H_WAITERS, H_WAKE,
+    M_WRONG_STATE, MAX_CPUS, MT_ISOLATE, MT_PCP_TYPES, OP_ALLOC, OP_FREE, P_FACTOR, P_FREE_RUN, P_LOCK, T_PCP, Z_FREE,
+    Z_LOCK, Z_MIN,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernel.bits import detail_of, wants_poison, zone_of_word
+from shmalloc.kernel.buddy import free_block
+from shmalloc.kernel.content import fill_on_free, intact_on_alloc
+from shmalloc.kernel.descriptor import claim_for_free, hand_out
+from shmalloc.kernel.fallback import rmqueue
+from shmalloc.kernel.lock import lock, try_spin, unlock, unspin
+from shmalloc.kernel.notes import event, record, report
+from shmalloc.kernel.pcp import (
+    drain_all, drain_count, drain_some, is_full, may_take, pcp_at, pcp_index, pcp_pop, pcp_push, refill,
+)  # fmt: skip
+from shmalloc.kernel.poison import retire_block
+from shmalloc.kernel.zone import block_mt, zone_at, zonelist_length, zonelist_zone
+from shmalloc.words import fetch_add, fixed, load, load_relaxed, wait, wake
+
+
+@kernel
+def take_from_zone(mem, cpu, z, order, mt):
+    """One block in state PCP straight from the zone, or E_NOMEM."""
+    zone = zone_at(mem, z)
+    pfn = E_NOMEM
+    lock(mem, zone + Z_LOCK, cpu)
+    if may_take(mem, zone, 1 << order):
+        pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)
+    unlock(mem, zone + Z_LOCK)
+    return pfn
+
+
+@kernel
+def take_from_pcp(mem, cpu, z, order, mt, index):
+    """One block in state PCP through the CPU's own list, refilled where it is empty."""
+    p = pcp_at(mem, cpu, z)
+    if not try_spin(mem, p + P_LOCK, cpu):
+        event(mem, cpu, EV_PCP_MISS)
+        return take_from_zone(mem, cpu, z, order, mt)
+    pfn = pcp_pop(mem, p, index)
+    if pfn < 0 and refill(mem, cpu, z, p, index, order, mt) > 0:
+        pfn = pcp_pop(mem, p, index)
+    mem[p + P_FREE_RUN] = mem[p + P_FREE_RUN] >> 1
+    unspin(mem, p + P_LOCK)
+    return pfn
+
+
+@kernel
+def take_block_for(mem, cpu, order, mt):
+    """One block in state PCP from the first zone of the fallback order that has one."""
+    index = pcp_index(mem, order, mt)
+    for k in range(zonelist_length(mem, cpu)):
+        z = zonelist_zone(mem, cpu, k)
+        if index >= 0:
+            pfn = take_from_pcp(mem, cpu, z, order, mt, index)
+        else:
+            pfn = take_from_zone(mem, cpu, z, order, mt)
+        if pfn >= 0:
+            if k > 0:
+                event(mem, cpu, EV_ZONE_FALLBACK)
+            return pfn
+    return E_NOMEM
+
+
+@kernel
+def take_after_drain(mem, cpu, order, mt):
+    """The last resort: pages that hide on per-CPU lists may merge into what is wanted."""
+    drain_all(mem, cpu)
+    for k in range(zonelist_length(mem, cpu)):
+        pfn = take_from_zone(mem, cpu, zonelist_zone(mem, cpu, k), order, mt)
+        if pfn >= 0:
+            return pfn
+    return E_NOMEM
+
+
+@kernel
+def alloc_pages(mem, cpu, order, mt, owner):
+    """Allocate 2^order pages for ``owner``; returns the first pfn, E_NOMEM or E_INVAL."""
+    if order < 0 or order > fixed(mem, H_MAX_ORDER) or mt < 0 or mt >= MT_PCP_TYPES:
+        return E_INVAL
+    while True:
+        pfn = take_block_for(mem, cpu, order, mt)
+        if pfn < 0:
+            pfn = take_after_drain(mem, cpu, order, mt)
+        if pfn < 0:
+            event(mem, cpu, EV_FAIL)
+            record(mem, cpu, OP_ALLOC, order, -1, pfn)
+            return pfn
+        if intact_on_alloc(mem, cpu, pfn, order):
+            return give(mem, cpu, pfn, order, mt, owner)
+        retire_block(mem, cpu, pfn, order)  # somebody wrote to it while it was free: leak it
+
+
+@kernel
+def give(mem, cpu, pfn, order, mt, owner):
+    """Hand a block in state PCP over to its owner."""
+    given = hand_out(mem, pfn, order, cpu, mt, owner)
+    if given < 0:
+        report(mem, cpu, M_WRONG_STATE, pfn, order, owner)
+        return E_STATE
+    event(mem, cpu, EV_ALLOC)
+    record(mem, cpu, OP_ALLOC, order, pfn, owner)
+    return pfn
+
+
+@kernel
+def give_back_to_zone(mem, cpu, z, pfn, order):
+    """Return a block in state PCP to its zone, merging."""
+    zone = zone_at(mem, z)
+    lock(mem, zone + Z_LOCK, cpu)
+    free_block(mem, zone, cpu, pfn, order)
+    unlock(mem, zone + Z_LOCK)
+    wake_waiters(mem, cpu, zone)
+
+
+@kernel
+def wake_waiters(mem, cpu, zone):
+    """Wake whoever sleeps for memory; called after the zone got pages.
+
+    No wake-up is lost: a waiter first counts itself in H_WAITERS, then looks at the zones under
+    their locks. Either it found our pages, or its look came before our critical section, and then
+    we see its count here.
+    """
+    if load(mem, H_WAITERS) > 0 and load_relaxed(mem, zone + Z_FREE) > fixed(mem, zone + Z_MIN):
+        fetch_add(mem, H_WAKE, 1)
+        wake(mem, H_WAKE, MAX_CPUS)
+        event(mem, cpu, EV_WAKE)
+
+
+@kernel
+def give_back(mem, cpu, z, pfn, order):
+    """Put a block in state PCP on the CPU's list, or to its zone where that cannot take it."""
+    mt = block_mt(mem, pfn)
+    index = pcp_index(mem, order, mt)
+    p = pcp_at(mem, cpu, z)
+    if index < 0 or mt == MT_ISOLATE:
+        give_back_to_zone(mem, cpu, z, pfn, order)
+    elif not try_spin(mem, p + P_LOCK, cpu):
+        event(mem, cpu, EV_PCP_MISS)
+        give_back_to_zone(mem, cpu, z, pfn, order)
+    elif load_relaxed(mem, H_WAITERS) > 0:
+        # Looked at under P_LOCK: a waiter counts itself before it drains this list, so either it
+        # sees our page on the list or we see its count and do not hide the page there.
+        unspin(mem, p + P_LOCK)
+        give_back_to_zone(mem, cpu, z, pfn, order)
+    else:
+        keep_on_pcp(mem, cpu, z, p, index, pfn, order)
+
+
+@kernel
+def keep_on_pcp(mem, cpu, z, p, index, pfn, order):
+    """Push on the CPU's list under its lock (held, released here), draining above the high mark."""
+    drained = 0
+    if is_full(mem, p, index):
+        if order == index // MT_PCP_TYPES:
+            drained = drain_some(mem, cpu, z, p, drain_count(mem, p))
+        else:  # a whole pageblock more than the list keeps
+            unspin(mem, p + P_LOCK)
+            give_back_to_zone(mem, cpu, z, pfn, order)
+            return
+    pcp_push(mem, p, index, pfn)
+    mem[p + P_FREE_RUN] = mem[p + P_FREE_RUN] + (1 << order)
+    mem[p + P_FACTOR] = mem[p + P_FACTOR] >> 1
+    unspin(mem, p + P_LOCK)
+    if drained > 0:
+        wake_waiters(mem, cpu, zone_at(mem, z))
+
+
+@kernel
+def free_pages_of(mem, cpu, pfn, order, owner):
+    """Free a block, checking that ``owner`` holds it (0: anybody's). Returns 0 or E_STATE."""
+    w0 = claim_for_free(mem, pfn, order, cpu, owner)
+    if w0 < 0:
+        report(mem, cpu, -w0, pfn, order, owner)
+        return E_STATE
+    event(mem, cpu, EV_FREE)
+    record(mem, cpu, OP_FREE, order, pfn, owner)
+    if detail_of(w0) & CPU_MASK != cpu:
+        event(mem, cpu, EV_REMOTE_FREE)
+    if wants_poison(w0):
+        retire_block(mem, cpu, pfn, order)
+        return 0
+    fill_on_free(mem, pfn, order)
+    give_back(mem, cpu, zone_of_word(w0), pfn, order)
+    return 0
+
+
+@kernel
+def free_pages(mem, cpu, pfn, order):
+    """Free what ``alloc_pages`` gave. Returns 0, or E_STATE for a misuse (reported, not done)."""
+    return free_pages_of(mem, cpu, pfn, order, 0)
+
+
+@kernel
+def alloc_pages_wait(mem, cpu, order, mt, owner, rounds):
+    """``alloc_pages`` that sleeps for memory, at most ``rounds`` times (50 ms each natively)."""
+    pfn = alloc_pages(mem, cpu, order, mt, owner)
+    if pfn != E_NOMEM:
+        return pfn
+    fetch_add(mem, H_WAITERS, 1)
+    left = rounds
+    while left > 0 and load(mem, H_STOP) == 0:
+        ticket = load(mem, H_WAKE)
+        # Looks again after it counted itself, and drains every CPU's list on the way.
+        pfn = alloc_pages(mem, cpu, order, mt, owner)
+        if pfn != E_NOMEM:
+            break
+        event(mem, cpu, EV_WAIT)
+        wait(mem, H_WAKE, ticket)
+        left -= 1
+    fetch_add(mem, H_WAITERS, -1)
+    return pfn
+
+
+@kernel
+def alloc_bulk(mem, cpu, order, mt, owner, count, out):
+    """Allocate up to ``count`` blocks into the words at ``out``; returns how many came.
+
+    Zones are locked once each for the whole request (keep ``count`` to some hundreds).
+    """
+    if order < 0 or order > fixed(mem, H_MAX_ORDER) or mt < 0 or mt >= MT_PCP_TYPES:
+        return E_INVAL
+    got = 0
+    for k in range(zonelist_length(mem, cpu)):
+        if got < count:
+            z = zonelist_zone(mem, cpu, k)
+            got = bulk_from_zone(mem, cpu, z, order, mt, count, out, got)
+    given = 0
+    for k in range(got):
+        pfn = mem[out + k]
+        if not intact_on_alloc(mem, cpu, pfn, order):
+            retire_block(mem, cpu, pfn, order)
+        elif give(mem, cpu, pfn, order, mt, owner) >= 0:
+            mem[out + given] = pfn
+            given += 1
+    event(mem, cpu, EV_BULK)
+    return given
+
+
+@kernel
+def bulk_from_zone(mem, cpu, z, order, mt, count, out, got):
+    """Fill ``out[got:count]`` with blocks in state PCP from one zone; returns the new ``got``."""
+    zone = zone_at(mem, z)
+    lock(mem, zone + Z_LOCK, cpu)
+    while got < count and may_take(mem, zone, 1 << order):
+        pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)
+        if pfn < 0:
+            break
+        mem[out + got] = pfn
+        got += 1
+    unlock(mem, zone + Z_LOCK)
+    return got
+
+
+@kernel
+def free_bulk(mem, cpu, order, count, at):
+    """Free ``count`` blocks of ``order`` listed in the words at ``at``; returns how many were.
+
+    A run of blocks of one zone goes back under one hold of its lock.
+    """
+    freed = 0
+    held = -1
+    for k in range(count):
+        pfn = mem[at + k]
+        w0 = claim_for_free(mem, pfn, order, cpu, 0)
+        if w0 < 0:
+            report(mem, cpu, -w0, pfn, order, 0)
+        elif wants_poison(w0):
+            held = let_go(mem, cpu, held, -1)
+            retire_block(mem, cpu, pfn, order)
+        else:
+            fill_on_free(mem, pfn, order)
+            held = let_go(mem, cpu, held, zone_of_word(w0))
+            free_block(mem, zone_at(mem, held), cpu, pfn, order)
+            event(mem, cpu, EV_FREE)
+            record(mem, cpu, OP_FREE, order, pfn, 0)
+            freed += 1
+    let_go(mem, cpu, held, -1)
+    event(mem, cpu, EV_BULK)
+    return freed
+
+
+@kernel
+def let_go(mem, cpu, held, wanted):
+    """Change the zone lock that is held from ``held`` to ``wanted`` (-1: none); returns ``wanted``."""
+    if held != wanted:
+        if held >= 0:
+            unlock(mem, zone_at(mem, held) + Z_LOCK)
+            wake_waiters(mem, cpu, zone_at(mem, held))
+        if wanted >= 0:
+            lock(mem, zone_at(mem, wanted) + Z_LOCK, cpu)
+    return wanted

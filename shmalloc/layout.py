@@ -1,0 +1,280 @@
+"""``Geometry`` -> ``Layout``: where everything lies in a segment, decided once, with checks.
+
+::
+
+    header | geometry | cpu slots | zones | zonelists | pageblocks | pcp | caches | reports
+           | history | scratch | work | memmap: 16 bytes a page | [table] | [owner map] | frames
+
+The page size is a parameter: 4096 bytes to run, 8 words to explore, so that the same kernels run
+in a world small enough to exhaust. Every region starts on a 128-byte line, the frames on a page.
+This file computes offsets and the first image of the header; it maps no memory.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from shmalloc import constants as c
+from shmalloc.errors import MisuseError
+
+LINK_STORES = {"page": c.LINKS_PAGE, "descriptor": c.LINKS_DESCRIPTOR, "table": c.LINKS_TABLE}
+PCP_FORMS = {"array": c.PCP_ARRAY, "list": c.PCP_LIST}
+
+
+@dataclass(frozen=True)
+class ZoneSpec:
+    """One zone: ``pages`` of pfn space on a node, minus ``holes`` ((first, count) from its start)."""
+
+    pages: int
+    node: int = 0
+    holes: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Everything that is decided when a segment is created. Sizes in their named unit.
+
+    Raises ``MisuseError`` for a combination that cannot work, with the reason and the cure.
+    """
+
+    zones: tuple[ZoneSpec, ...]
+    page_bytes: int = 4096
+    cpus: int = 4
+    max_order: int = 10
+    pageblock_order: int = 9
+    link_store: str = "page"
+    pcp_form: str = "array"
+    pcp_batch: int = 63
+    pcp_high: int = 378
+    poison: bool = False
+    zero: bool = False
+    reporting: bool = False
+    harden: int = 0
+    caches: int = 32
+    spins: int = 40
+    min_free_pages: int = 0
+    history: int = 0
+    scratch_words: int = 1024
+    work_words: int = 0
+    owner_map: bool = False
+    start_pfn: int = 0
+
+    def __post_init__(self) -> None:
+        for problem in _problems(self):
+            raise MisuseError(problem)
+
+    @property
+    def pages(self) -> int:
+        """Pages of pfn space, holes included."""
+        return self.start_pfn + sum(zone.pages for zone in self.zones)
+
+    @property
+    def page_words(self) -> int:
+        return self.page_bytes // 8
+
+    @property
+    def nodes(self) -> int:
+        return 1 + max(zone.node for zone in self.zones)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Geometry:
+        values: dict[str, Any] = json.loads(text)
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise MisuseError(f"geometry: unknown fields {sorted(unknown)}; written by a newer build")
+        values["zones"] = tuple(
+            ZoneSpec(z["pages"], z["node"], tuple(tuple(h) for h in z["holes"]))
+            for z in values["zones"]
+        )
+        return cls(**values)
+
+
+def _power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+def _problems(g: Geometry) -> list[str]:
+    """Why ``g`` cannot work, each with argument, value and cure; empty where it can."""
+    rules = (
+        (_power_of_two(g.page_bytes) and g.page_bytes >= 64,
+         f"page_bytes: {g.page_bytes}; use a power of two of at least 64"),
+        (0 < len(g.zones) <= c.MAX_ZONES, f"zones: {len(g.zones)}; use 1 to {c.MAX_ZONES}"),
+        (0 < g.cpus <= c.MAX_CPUS, f"cpus: {g.cpus}; use 1 to {c.MAX_CPUS}"),
+        (0 <= g.max_order < c.ORDERS, f"max_order: {g.max_order}; use 0 to {c.ORDERS - 1}"),
+        (0 <= g.pageblock_order <= g.max_order,
+         f"pageblock_order: {g.pageblock_order}; use 0 to max_order ({g.max_order})"),
+        (g.link_store in LINK_STORES,
+         f"link_store: {g.link_store!r}; use one of {', '.join(LINK_STORES)}"),
+        (g.pcp_form in PCP_FORMS, f"pcp_form: {g.pcp_form!r}; use one of {', '.join(PCP_FORMS)}"),
+        (0 < g.pcp_batch, f"pcp_batch: {g.pcp_batch}; use at least 1"),
+        (g.pcp_batch <= g.pcp_high, f"pcp_high: {g.pcp_high}; use at least pcp_batch ({g.pcp_batch})"),
+        (g.history == 0 or _power_of_two(g.history),
+         f"history: {g.history}; use 0 or a power of two of entries"),
+        (not (g.reporting and g.link_store == "page"),
+         "reporting with link_store='page': a reported page loses its bytes, and with them the list "
+         "that runs through it; use link_store='descriptor' or 'table'"),
+        (not (g.reporting and g.poison),
+         "reporting with poison: a reported page reads as zero, the poison check would call it "
+         "corrupted; use one of the two"),
+        (not (g.poison and g.zero),
+         "poison with zero: both claim the bytes of a free page; use one of the two"),
+        (not (g.reporting and g.page_bytes % 4096),
+         f"reporting with page_bytes={g.page_bytes}: the system takes back whole 4096-byte pages; "
+         "use page_bytes=4096 or more"),
+    )  # fmt: skip
+    problems = [text for ok, text in rules if not ok]
+    if not problems:
+        problems = [text for i, z in enumerate(g.zones) for text in _zone_problems(i, z)]
+    return problems
+
+
+def _zone_problems(index: int, zone: ZoneSpec) -> list[str]:
+    problems = []
+    if zone.pages <= 0:
+        problems.append(f"zones[{index}].pages: {zone.pages}; use at least 1")
+    if not 0 <= zone.node < c.MAX_NODES:
+        problems.append(f"zones[{index}].node: {zone.node}; use 0 to {c.MAX_NODES - 1}")
+    for first, count in zone.holes:
+        if first < 0 or count <= 0 or first + count > zone.pages:
+            problems.append(f"zones[{index}].holes: ({first}, {count}) is not inside the zone")
+    return problems
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Offsets of every region, in words, and the total. Made by ``Layout.of(geometry)``."""
+
+    geometry: Geometry
+    at: dict[str, int] = field(default_factory=dict)
+    words: int = 0
+
+    @classmethod
+    def of(cls, geometry: Geometry) -> Layout:
+        at: dict[str, int] = {}
+        end = c.HEADER_WORDS
+        for name, size in _regions(geometry).items():
+            align = max(geometry.page_words, c.LINE) if name == "frames" else c.LINE
+            at[name] = -(-end // align) * align
+            end = at[name] + size
+        words = -(-end // c.LINE) * c.LINE
+        layout = cls(geometry, at, words)
+        layout._check()
+        return layout
+
+    def _check(self) -> None:
+        starts = list(self.at.values())
+        assert starts == sorted(starts), "regions overlap"
+        assert all(start % c.LINE == 0 or start % self.geometry.page_words == 0 for start in starts)
+        limit = 1 << (c.LINK_BITS + c.LINK_SHIFT)
+        if self.bytes > limit:
+            raise MisuseError(f"size: {self.bytes} bytes; a link field reaches {limit} bytes at most")
+
+    @property
+    def bytes(self) -> int:
+        return self.words * 8
+
+    def cpu(self, cpu: int) -> int:
+        return self.at["cpus"] + cpu * c.C_STRIDE
+
+    def zone(self, zone: int) -> int:
+        return self.at["zones"] + zone * c.Z_STRIDE
+
+    def pcp(self, cpu: int, zone: int) -> int:
+        return self.at["pcp"] + (cpu * len(self.geometry.zones) + zone) * pcp_stride(self.geometry)
+
+    def descriptor(self, pfn: int) -> int:
+        return self.at["memmap"] + pfn * c.D_WORDS
+
+    def frame(self, pfn: int) -> int:
+        return self.at["frames"] + pfn * self.geometry.page_words
+
+    def scratch(self, cpu: int) -> int:
+        return self.at["scratch"] + cpu * self.geometry.scratch_words
+
+    def work(self, cpu: int) -> int:
+        return self.at["work"] + cpu * self.geometry.work_words
+
+    def link_base(self) -> tuple[int, int]:
+        """(base, log2 of the stride) of list nodes, in words: the link store's whole meaning."""
+        if self.geometry.link_store == "page":
+            return self.at["frames"], self.geometry.page_words.bit_length() - 1
+        return self.at["memmap" if self.geometry.link_store == "descriptor" else "table"], 1
+
+    def header(self, digest: int) -> dict[int, int]:
+        """The fixed words of the header: index -> value."""
+        g = self.geometry
+        base, stride = self.link_base()
+        values = {
+            c.H_MAGIC: c.MAGIC, c.H_VERSION: c.LAYOUT_VERSION, c.H_DIGEST: digest,
+            c.H_WORDS: self.words, c.H_GEOMETRY: self.at["geometry"],
+            c.H_PAGE_SHIFT: g.page_words.bit_length() - 1, c.H_MAX_ORDER: g.max_order,
+            c.H_PAGEBLOCK_ORDER: g.pageblock_order, c.H_PAGES: g.pages, c.H_ZONES: len(g.zones),
+            c.H_NODES: g.nodes, c.H_CPUS: g.cpus, c.H_LINKS: LINK_STORES[g.link_store],
+            c.H_LINK_BASE: base, c.H_LINK_STRIDE: stride, c.H_PCP_FORM: PCP_FORMS[g.pcp_form],
+            c.H_PCP_CAPACITY: pcp_capacity(g), c.H_POISON: int(g.poison), c.H_ZERO: int(g.zero),
+            c.H_SPINS: g.spins, c.H_HISTORY: g.history, c.H_CACHES: g.caches,
+            c.H_HARDEN: g.harden, c.H_PCP_STRIDE: pcp_stride(g), c.H_CACHE_STRIDE: cache_stride(g),
+            c.H_SCRATCH_WORDS: g.scratch_words, c.H_WORK_WORDS: g.work_words,
+            c.H_OWNER_MAP: int(g.owner_map),
+        }  # fmt: skip
+        for name, word in _REGION_WORDS.items():
+            values[word] = self.at[name]
+        return values
+
+
+_REGION_WORDS = {
+    "cpus": c.H_AT_CPUS, "zones": c.H_AT_ZONES, "zonelists": c.H_AT_ZONELISTS,
+    "blocks": c.H_AT_BLOCKS, "pcp": c.H_AT_PCP, "caches": c.H_AT_CACHES,
+    "reports": c.H_AT_REPORTS, "history": c.H_AT_HISTORY, "scratch": c.H_AT_SCRATCH,
+    "work": c.H_AT_WORK, "memmap": c.H_AT_MEMMAP, "table": c.H_AT_TABLE,
+    "owners": c.H_AT_OWNERS, "frames": c.H_AT_FRAMES,
+}  # fmt: skip
+
+
+def pcp_capacity(g: Geometry) -> int:
+    """Words of one per-CPU array: room for ``high`` pages and one batch on top."""
+    return 0 if g.pcp_form == "list" else -(-(g.pcp_high + g.pcp_batch + 1) // c.LINE) * c.LINE
+
+
+def pcp_stride(g: Geometry) -> int:
+    return -(-(c.P_ARRAYS + c.PCP_LISTS * pcp_capacity(g)) // c.LINE) * c.LINE
+
+
+def cache_stride(g: Geometry) -> int:
+    """Words of one cache descriptor with its per-node and per-CPU parts."""
+    return 64 + g.nodes * 32 + g.cpus * 16
+
+
+def _regions(g: Geometry) -> dict[str, int]:
+    """Region -> size in words, in segment order."""
+    return {
+        "geometry": 1 + -(-len(g.to_json()) // 8),
+        "cpus": g.cpus * c.C_STRIDE,
+        "zones": len(g.zones) * c.Z_STRIDE,
+        "zonelists": g.nodes * (c.MAX_ZONES + 1),
+        "blocks": (g.pages >> g.pageblock_order) + 1,
+        "pcp": g.cpus * len(g.zones) * pcp_stride(g),
+        "caches": g.caches * cache_stride(g),
+        "reports": c.REPORTS * c.R_STRIDE,
+        "history": g.cpus * g.history * c.HI_STRIDE,
+        "scratch": g.cpus * g.scratch_words,
+        "work": g.cpus * g.work_words,
+        "memmap": g.pages * c.D_WORDS,
+        "table": g.pages * c.D_WORDS if g.link_store == "table" else 0,
+        "owners": g.pages if g.owner_map else 0,
+        "frames": g.pages * g.page_words,
+    }
+
+
+assert c.Z_COUNTS + c.ORDERS * c.MT_COUNT <= c.Z_LISTS
+assert c.Z_LISTS + c.ORDERS * c.MT_COUNT * 2 <= c.Z_STRIDE
+assert c.C_EVENTS + c.EV_COUNT <= c.C_STRIDE
+assert c.VERSION_SHIFT + c.VERSION_MASK.bit_length() == 63
+assert c.S_VERSION_SHIFT + c.S_VERSION_MASK.bit_length() == 63
+assert c.ORDER_SHIFT == c.LINK_SHIFT + c.LINK_BITS and c.T_COUNT - 1 <= c.TYPE_MASK
+assert c.Z_LISTS % 2 == 0 and c.Z_STRIDE % c.LINE == 0

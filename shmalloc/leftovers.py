@@ -1,0 +1,134 @@
+"""A segment never outlives its run: who removes it, at every way in which a run can end.
+
+========================  =====================================================================
+normal end, exception,    ``atexit`` of the owner
+Ctrl-C, ``sys.exit``
+SIGTERM, SIGHUP           a handler of the owner, installed only in the main thread and only over
+                          ``SIG_DFL``: it removes, restores ``SIG_DFL`` and sends the signal again,
+                          so the exit status stays what the sender expects. A handler of the
+                          program's own is left alone; if it ends the process normally, ``atexit``
+                          does the work.
+SIGKILL, ``os._exit``     the next ``Segment.create`` on the machine, or ``sweep()``
+========================  =====================================================================
+
+The owner is the process that made the segment, not a fork of it. ``sweep`` removes a file only if
+it belongs to this user, its header carries our magic (or, half-made, its name and header agree),
+and its owner, by pid *and* start time, in this pid namespace, is dead. Everything else is foreign.
+
+What it does not do: unmap (segment.py), or end processes that still use a swept segment; they keep
+their mapping, as with every removed file.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import re
+import signal
+import stat
+import struct
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+from shmalloc import constants as c
+from shmalloc import physical
+from shmalloc.processes import owner_alive, pid_namespace
+
+GENERATED = re.compile(r"shm-(\d+)-(\d+)-([0-9a-f]{16})")
+UNTOUCHED_S = 60.0  # a file whose owner words are still missing is half-made, not a leftover
+_HEADER = struct.Struct(f"{c.HEADER_WORDS}q")
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+_owned: set[str] = set()
+_chained: set[int] = set()
+
+
+def generated_name(pid: int, start: int, segment_id: int) -> str:
+    return f"shm-{pid}-{start}-{segment_id:016x}"
+
+
+def own(name: str) -> None:
+    """From now on this process removes ``name`` whichever way it ends."""
+    _owned.add(name)
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _end_by_signal)
+                _chained.add(number)
+
+
+def disown(name: str) -> None:
+    """``name`` is removed; with the last one, the signals get their default action back."""
+    _owned.discard(name)
+    if not _owned and threading.current_thread() is threading.main_thread():
+        for number in list(_chained):
+            if signal.getsignal(number) is _end_by_signal:
+                signal.signal(number, signal.SIG_DFL)
+            _chained.discard(number)
+
+
+def _remove_owned() -> None:
+    for name in list(_owned):
+        physical.remove(name)
+        _owned.discard(name)
+
+
+def _end_by_signal(number: int, frame: FrameType | None) -> None:
+    _remove_owned()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+atexit.register(_remove_owned)
+os.register_at_fork(after_in_child=_owned.clear)
+
+
+def sweep() -> list[str]:
+    """Remove the segments whose owner died without doing so; the names that were removed."""
+    return [path.name for path in sorted(physical.SHM_DIRECTORY.iterdir()) if _sweep_one(path)]
+
+
+def _sweep_one(path: Path) -> bool:
+    """Remove ``path`` if it is a leftover.
+
+    The file is locked from the look to the removal: else a second sweeper could remove it first, a
+    third process make a new segment of that name, and this one remove that.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # gone meanwhile, a link or a socket, or another user's
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        opened, named = os.fstat(handle), path.lstat()
+        same = (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)
+        return same and _is_leftover(path.name, handle, opened) and physical.remove(path.name)
+    except (BlockingIOError, FileNotFoundError):  # another sweeper is at it, or was faster
+        return False
+    finally:
+        os.close(handle)
+
+
+def read_header(handle: int) -> tuple[int, ...]:
+    """The header's words of an open file, zeros where it ends early."""
+    return _HEADER.unpack(os.pread(handle, _HEADER.size, 0).ljust(_HEADER.size, b"\0"))
+
+
+def _is_leftover(file_name: str, handle: int, status: os.stat_result) -> bool:
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
+        return False
+    header = read_header(handle)
+    pid, start = header[c.H_OWNER_PID], header[c.H_OWNER_START]
+    if header[c.H_MAGIC] != c.MAGIC:
+        name = GENERATED.fullmatch(file_name)
+        if name is None or header[c.H_MAGIC] != 0:
+            return False
+        if not any(header):  # killed before its first word: nobody takes a minute to write that
+            pid, start = int(name[1]), int(name[2])
+            return time.time() - status.st_mtime > UNTOUCHED_S and not owner_alive(pid, start)
+        if (pid, start) != (int(name[1]), int(name[2])):
+            return False
+    return header[c.H_OWNER_NAMESPACE] == pid_namespace() and not owner_alive(pid, start)

@@ -1,0 +1,147 @@
+"""``Ram``: the segment as an array of words, interpreted.
+
+This class gives every word of ``shmalloc.words`` its plain meaning in Python. Compiled code takes
+only ``base`` and ``words`` from it and runs the real instructions. Interpreted, the accesses are
+those of one process at a time: they are atomic under the GIL, not between processes. Runs of many
+processes use the native engine.
+
+What it does not do: own or map the memory (segment.py), schedule (the model memories do).
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from shmalloc.errors import MisuseError
+
+
+FUTEX_SLEEP_NS = 50_000_000
+
+
+def _aligned_words(count: int) -> np.ndarray:
+    """``count`` zeroed int64 words whose first one is 16-byte aligned."""
+    raw = np.zeros(count + 1, dtype=np.int64)
+    return raw[1:] if raw.ctypes.data % 16 else raw[:count]
+
+
+class Ram:
+    """Words over a writable buffer. ``buffer`` must be 16-byte aligned and a multiple of 16 bytes.
+
+    Raises ``MisuseError`` on a buffer that cannot hold two-word pairs and ``IndexError`` on an
+    interpreted access outside of it.
+    """
+
+    def __init__(self, buffer: object) -> None:
+        view = memoryview(buffer).cast("B")
+        if view.nbytes < 16 or view.nbytes % 16:
+            raise MisuseError(
+                f"buffer: {view.nbytes} bytes; a Ram needs a positive multiple of 16 bytes"
+            )
+        self.array = np.frombuffer(view, dtype=np.int64)
+        self.base = int(self.array.ctypes.data)
+        if self.base % 16:
+            raise MisuseError("buffer: not 16-byte aligned, two-word swaps would fault; map a page")
+        self._view = view.cast("q")
+        self.words = len(self._view)
+        self._side_array = _aligned_words(6)
+        self._side_array[5] = FUTEX_SLEEP_NS
+        self._side_view = memoryview(self._side_array)
+        self.side = int(self._side_array.ctypes.data)
+
+    @classmethod
+    def of_words(cls, words: int) -> Ram:
+        """A private, zeroed Ram of ``words`` words (tests, small worlds)."""
+        return cls(_aligned_words(words))
+
+    def raise_faults(self) -> None:
+        """Raise ``IndexError`` if compiled code tried to leave the segment since the last call."""
+        if self._side_view[0]:
+            count, index = self._side_view[0], self._side_view[1]
+            self._side_view[0] = 0
+            raise IndexError(
+                f"word {index} is outside the segment of {self.words} words, or an odd pair"
+                f" ({count} such accesses)"
+            )
+
+    def release(self) -> None:
+        """Drop the views, so that the buffer can be closed."""
+        self.array = np.empty(0, dtype=np.int64)
+        self._view.release()
+        self.words = 0
+
+    def _at(self, i: int) -> int:
+        if not 0 <= i < self.words:
+            raise IndexError(f"word {i} is outside the segment of {self.words} words")
+        return i
+
+    def __getitem__(self, i: int) -> int:
+        return self._view[self._at(i)]
+
+    def __setitem__(self, i: int, value: int) -> None:
+        self._view[self._at(i)] = value
+
+    load = load_relaxed = fixed = __getitem__
+    store = store_relaxed = __setitem__
+
+    def cas(self, i: int, old: int, new: int) -> bool:
+        if self._view[self._at(i)] != old:
+            return False
+        self._view[i] = new
+        return True
+
+    def exchange(self, i: int, value: int) -> int:
+        old = self._view[self._at(i)]
+        self._view[i] = value
+        return old
+
+    def fetch_add(self, i: int, delta: int) -> int:
+        old = self._view[self._at(i)]
+        self._view[i] = old + delta
+        return old
+
+    def fetch_or(self, i: int, bits: int) -> int:
+        old = self._view[self._at(i)]
+        self._view[i] = old | bits
+        return old
+
+    def fetch_and(self, i: int, bits: int) -> int:
+        old = self._view[self._at(i)]
+        self._view[i] = old & bits
+        return old
+
+    def _pair(self, i: int) -> int:
+        if i % 2:
+            raise IndexError(f"word {i} is odd: a pair starts at an even word")
+        return self._at(i)
+
+    def cas2(self, i: int, old0: int, old1: int, new0: int, new1: int) -> bool:
+        self._pair(i)
+        if self._view[i] != old0 or self._view[i + 1] != old1:
+            return False
+        self._view[i], self._view[i + 1] = new0, new1
+        return True
+
+    def load2(self, i: int) -> tuple[int, int]:
+        self._pair(i)
+        return self._view[i], self._view[i + 1]
+
+    def fence(self) -> None:
+        """Nothing to order: interpreted accesses are already in program order."""
+
+    def relax(self) -> None:
+        """Nothing to yield to in one interpreted process."""
+
+    def wait(self, i: int, old: int) -> None:
+        """Nobody else can wake an interpreted process: return at once, callers loop."""
+        self._at(i)
+
+    def wake(self, i: int, count: int) -> None:
+        self._at(i)
+
+    def mark(self, i: int) -> None:
+        self._view[self._at(i)] += 1
+
+    def now(self) -> int:
+        return time.perf_counter_ns()

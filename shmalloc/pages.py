@@ -1,0 +1,243 @@
+"""The page face of an arena: blocks of 2^order pages by pfn, ranges, and the hazards of memory.
+
+Every method checks its arguments and raises an exception of errors.py that says what was asked,
+why not and what to do. A pfn is an int; ``page`` gives its bytes. A misuse that only the
+descriptors can show (double free, wrong order, ...) raises ``CorruptionError`` with the report.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+from shmalloc import constants as c
+from shmalloc import cpus
+from shmalloc.bound import OWNER_LIMIT, Bound
+from shmalloc.errors import MisuseError
+from shmalloc.kernel.contig import (
+    alloc_contig_range, free_contig_range, isolate_range, offline_range, online_range,
+    unisolate_range,
+)  # fmt: skip
+from shmalloc.kernel.pages import (
+    alloc_bulk, alloc_pages, alloc_pages_wait, free_bulk, free_pages, free_pages_of,
+)  # fmt: skip
+from shmalloc.kernel.pcp import drain_all
+from shmalloc.kernel.poison import poison_page
+from shmalloc.reports import MIGRATETYPES, describe_page
+
+DISCARD_BYTES = 4096  # the system's page: what MADV_REMOVE takes back
+
+
+class PageOperations(Bound):
+    """Pages, ranges of pages, and what can happen to them."""
+
+    _buffer_pfn: int | None = None
+
+    def alloc_pages(
+        self,
+        order: int = 0,
+        migratetype: str = "unmovable",
+        owner: int | None = None,
+        wait_s: float | None = None,
+    ) -> int:
+        """Allocate 2^order pages; the first pfn. ``owner``: any int tag, default our pid.
+
+        Waits up to ``wait_s`` seconds for memory. Raises ``OutOfMemoryError``.
+        """
+        asked = f"alloc_pages(order={order})"
+        arguments = self._order(order), self._migratetype(migratetype), self._owner(owner)
+        pfn = self.run(alloc_pages, *arguments)
+        if pfn == c.E_NOMEM and wait_s is not None:
+            pfn = self._wait_for_pages(arguments, wait_s)
+        if pfn < 0:
+            raise self.refused(pfn, asked)
+        return pfn
+
+    def _wait_for_pages(self, arguments: tuple[int, int, int], wait_s: float) -> int:
+        """Sleep in the kernel for one wake-up (at most 50 ms) at a time, so that Ctrl-C works."""
+        deadline = time.monotonic() + wait_s
+        pfn = c.E_NOMEM
+        while pfn == c.E_NOMEM and time.monotonic() < deadline:
+            pfn = self.run(alloc_pages_wait, *arguments, 1)
+            os.sched_yield()  # interpreted kernels do not sleep
+        return pfn
+
+    def free_pages(self, pfn: int, order: int = 0, owner: int | None = None) -> None:
+        """Free what ``alloc_pages`` gave; with ``owner``, only if it is that owner's."""
+        asked = f"free_pages(pfn={pfn}, order={order})"
+        self.check_int("pfn", pfn, -OWNER_LIMIT, OWNER_LIMIT)
+        if owner is None:
+            result = self.run(free_pages, pfn, self._order(order))
+        else:
+            result = self.run(free_pages_of, pfn, self._order(order), self._owner(owner))
+        if result < 0:
+            raise self.refused(result, asked)
+
+    def alloc_pages_bulk(
+        self, count: int, order: int = 0, migratetype: str = "unmovable", owner: int | None = None
+    ) -> list[int]:
+        """Up to ``count`` blocks, zones locked once for many; fewer where memory runs out."""
+        self.check_int("count", count, 1, self.segment.geometry.pages)
+        arguments = self._order(order), self._migratetype(migratetype), self._owner(owner)
+        pfns: list[int] = []
+        with self._lock:
+            at, room = self._buffer()
+            while len(pfns) < count:
+                wanted = min(room, count - len(pfns))
+                got = self.run(alloc_bulk, *arguments, wanted, at)
+                if got < 0:
+                    raise self.refused(got, f"alloc_pages_bulk(count={count}, order={order})")
+                pfns += self.segment.ram.array[at : at + got].tolist()
+                if got < wanted:
+                    break
+        return pfns
+
+    def free_pages_bulk(self, pfns: Sequence[int], order: int = 0) -> None:
+        """Free many blocks of one order. Raises ``CorruptionError`` after freeing all it could."""
+        words = [self.check_int("pfns", pfn, -OWNER_LIMIT, OWNER_LIMIT) for pfn in pfns]
+        self._order(order)
+        freed = 0
+        with self._lock:
+            at, room = self._buffer()
+            for first in range(0, len(words), room):
+                part = words[first : first + room]
+                self.segment.ram.array[at : at + len(part)] = part
+                freed += self.run(free_bulk, order, len(part), at)
+        if freed < len(words):
+            asked = f"free_pages_bulk of {len(words)} blocks: {len(words) - freed} not freed"
+            raise self.refused(c.E_STATE, asked)
+
+    def _buffer(self) -> tuple[int, int]:
+        """(word, words) of a page of our own, where lists of pfns pass between us and a kernel.
+
+        Not the CPU slot's scratch words: another process that shares the slot would use them too.
+        """
+        if self._buffer_pfn is None:
+            self._buffer_pfn = self.alloc_pages(0)
+        return self.segment.layout.frame(self._buffer_pfn), self.segment.geometry.page_words
+
+    def _free_buffer(self) -> None:
+        if self._buffer_pfn is not None:
+            self.free_pages(self._buffer_pfn, 0)
+            self._buffer_pfn = None
+
+    def page(self, pfn: int, order: int = 0) -> memoryview:
+        """The bytes of 2^order pages from ``pfn`` on, writable. Yours only while they are allocated."""
+        self.check_open()
+        pages = 1 << self._order(order)
+        self.check_int("pfn", pfn, 0, self.segment.geometry.pages - pages)
+        layout, size = self.segment.layout, self.segment.geometry.page_bytes
+        return self.segment.view(layout.frame(pfn), pages * size)
+
+    def alloc_contig_range(self, start: int, end: int, owner: int | None = None) -> None:
+        """Allocate exactly the pages [start, end) as single pages; nothing is moved for it.
+
+        Raises ``MisuseError`` where one of them is in use (busy) or cannot be had in one piece.
+        """
+        self._range(alloc_contig_range, start, end, self._owner(owner))
+
+    def free_contig_range(self, start: int, end: int) -> None:
+        """Free the single pages [start, end)."""
+        freed = self._range(free_contig_range, start, end)
+        if freed < end - start:
+            raise self.refused(c.E_STATE, f"free_contig_range({start}, {end}): {freed} pages freed")
+
+    def isolate(self, start: int, end: int) -> None:
+        """Let nobody allocate from the whole pageblocks [start, end); what is free there stays."""
+        self._range(isolate_range, start, end)
+
+    def unisolate(self, start: int, end: int) -> None:
+        """End an isolation."""
+        self._range(unisolate_range, start, end)
+
+    def offline(self, start: int, end: int) -> None:
+        """Take the whole pageblocks [start, end) out of service; all of their pages must be free."""
+        self._range(offline_range, start, end)
+
+    def online(self, start: int, end: int) -> int:
+        """Put pageblocks back in service; how many pages came."""
+        return self._range(online_range, start, end)
+
+    def poison_page(self, pfn: int) -> None:
+        """Take a broken page out of service: now if it is free, else when it is freed."""
+        result = self.run(poison_page, self.check_pfn(pfn))
+        if result < 0:
+            raise self.refused(result, f"poison_page(pfn={pfn})")
+
+    def drain(self) -> int:
+        """Give all pages of all per-CPU lists back to their zones; how many."""
+        return self.run(drain_all)
+
+    def report_free(self) -> int:
+        """Give the memory of free blocks back to the system (MADV_REMOVE); the bytes given.
+
+        Pageblock by pageblock: isolated, nobody can allocate its free pages meanwhile. Needs a
+        geometry with ``reporting=True``, in which no list runs through the pages themselves.
+        """
+        geometry = self.segment.geometry
+        if not geometry.reporting:
+            raise MisuseError(
+                "report_free: this arena keeps what it needs in free pages; create it with"
+                " reporting=True and link_store='descriptor' or 'table'"
+            )
+        step = 1 << geometry.pageblock_order
+        given = 0
+        for start in range(0, geometry.pages - step + 1, step):
+            if self.run(isolate_range, start, start + step) == 0:
+                try:
+                    given += sum(self._discard(*block) for block in self._free_blocks(start, step))
+                finally:
+                    self.run(unisolate_range, start, start + step)
+        return given
+
+    def _free_blocks(self, start: int, pages: int) -> list[tuple[int, int]]:
+        """(pfn, pages) of the free blocks of an isolated range: they can only grow meanwhile."""
+        words = self.segment.ram.array
+        found, pfn = [], start
+        while pfn < start + pages:
+            word0 = int(words[self.segment.layout.descriptor(pfn)])
+            order = (word0 >> c.ORDER_SHIFT) & c.ORDER_MASK
+            if word0 & c.TYPE_MASK == c.T_FREE:
+                found.append((pfn, 1 << order))
+            pfn += 1 << order
+        return found
+
+    def _discard(self, pfn: int, pages: int) -> int:
+        self.segment.discard(self.segment.layout.frame(pfn), pages * self.segment.geometry.page_bytes)
+        return pages * self.segment.geometry.page_bytes
+
+    def describe(self, pfn: int) -> str:
+        """One sentence about a page: its state, block, zone, owner."""
+        self.check_open()
+        return describe_page(self.segment, self.check_pfn(pfn))
+
+    def unplug(self, cpu: int) -> None:
+        """Take CPU slot ``cpu`` out of use: its lists are drained, it may not be claimed."""
+        self.check_open()
+        cpus.unplug(self.segment, cpu, by=self.cpu, engine=self.engine.name)
+
+    def plug(self, cpu: int) -> None:
+        """Put an unplugged CPU slot back in use."""
+        self.check_open()
+        cpus.plug(self.segment, cpu, by=self.cpu, engine=self.engine.name)
+
+    def _range(self, kernel: object, start: int, end: int, *more: int) -> int:
+        pages = self.segment.geometry.pages
+        self.check_int("start", start, 0, pages - 1)
+        self.check_int("end", end, start + 1, pages)
+        result = self.run(kernel, start, end, *more)  # type: ignore[arg-type]
+        if result < 0:
+            raise self.refused(result, f"{kernel.__name__}({start}, {end})")  # type: ignore[attr-defined]
+        return result
+
+    def _order(self, order: int) -> int:
+        return self.check_int("order", order, 0, self.segment.geometry.max_order)
+
+    def _migratetype(self, name: str) -> int:
+        if name not in MIGRATETYPES:
+            raise MisuseError(f"migratetype: {name!r}; use one of {', '.join(MIGRATETYPES)}")
+        return MIGRATETYPES[name]
+
+    def _owner(self, owner: int | None) -> int:
+        return os.getpid() if owner is None else self.check_int("owner", owner, 1, OWNER_LIMIT - 1)

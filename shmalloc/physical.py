@@ -1,0 +1,160 @@
+"""Shared memory as physical RAM: map it, remove it, and know that there is enough of it.
+
+``multiprocessing.shared_memory`` gives the bytes; three of its habits are wrong for a segment that
+many processes use and one owns, and they are put right here, in one place:
+
+- its resource tracker removes a segment when any process that attached it ends (CPython #82300).
+  Python 3.13 has ``track=False``; before that the registration is left out for our names only.
+  Registering and unregistering again is not enough: the tracker keeps a set for all children, so
+  two workers that attach at once make it remove a name twice.
+- it sees no difference between an owner and a user when ``mmap`` fails: attaching may remove.
+- closing fails while an array still looks at the memory. Here the mapping lives as long as its
+  last view, and everything else is released at once.
+
+POSIX shared memory of Linux is a file in ``/dev/shm``; its pages exist when first touched. Too
+little room is therefore not noticed when a segment is made, but as SIGBUS in the middle of a run:
+``require_capacity`` asks before, ``reserve`` takes the pages at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker, shared_memory
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from shmalloc.errors import EnvironmentUnfitError
+from shmalloc.sizes import format_bytes
+
+SHM_DIRECTORY = Path("/dev/shm")
+_CGROUP = Path("/sys/fs/cgroup")
+_tracker_lock = threading.Lock()
+
+
+class _TrackerWithout:
+    """Stands in for the resource tracker module: one name is not registered, all others are."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def register(self, name: str, rtype: str) -> None:
+        if name.lstrip("/") != self._name:
+            resource_tracker.register(name, rtype)
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(resource_tracker, attribute)
+
+
+@contextmanager
+def _untracked(name: str) -> Iterator[None]:
+    module: Any = shared_memory
+    with _tracker_lock:
+        module.resource_tracker = _TrackerWithout(name)
+        try:
+            yield
+        finally:
+            module.resource_tracker = resource_tracker
+
+
+class Mapping(shared_memory.SharedMemory):
+    """One mapped file of ``/dev/shm`` that no tracker knows: who makes it must remove it."""
+
+    def __init__(self, name: str, *, create: bool = False, size: int = 0) -> None:
+        self._created = create
+        if sys.version_info >= (3, 13):
+            super().__init__(name=name, create=create, size=size, track=False)
+        else:
+            with _untracked(name):
+                super().__init__(name=name, create=create, size=size)
+
+    def close(self) -> None:
+        """Unmap; where an array still looks at the memory, leave the mapping to that view."""
+        try:
+            super().close()
+        except BufferError:
+            own: Any = self  # the views keep the mmap object alive, and it unmaps when they are gone
+            own._buf = own._mmap = None
+            super().close()
+
+    def discard(self, start: int, length: int) -> None:
+        """Give pages back to the system: they read as zero, and cost nothing, until written."""
+        own: Any = self
+        own._mmap.madvise(mmap.MADV_REMOVE, start, length)
+
+    def unlink(self) -> None:
+        """Remove the name if this object made it. Called by the base class when mapping fails."""
+        if self._created:
+            remove(self.name)
+
+
+def path_of(name: str) -> Path:
+    return SHM_DIRECTORY / name
+
+
+def remove(name: str) -> bool:
+    """Remove the file of ``name``; False where it is already gone."""
+    with suppress(FileNotFoundError):
+        path_of(name).unlink()
+        return True
+    return False
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: of the machine, and of its control group if less."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        used = int((_CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):  # no control group of version 2 limits us
+        return free
+    return free if limit == "max" else min(free, max(0, int(limit) - used))
+
+
+def require_capacity(asked: int) -> None:
+    """Raise ``EnvironmentUnfitError`` where ``asked`` bytes do not fit into memory as it is now."""
+    status = os.statvfs(SHM_DIRECTORY)
+    free = status.f_bavail * status.f_frsize
+    if asked > free:
+        raise _too_small("/dev/shm", asked, free, _SHM_CURE)
+    memory = available_memory()
+    if asked > memory:
+        raise _too_small("this machine's memory", asked, memory, "use a smaller size, or free some")
+
+
+def reserve(name: str, size: int) -> None:
+    """Take every page of the file now (about 4 microseconds a page), so that none is missing later.
+
+    Raises ``EnvironmentUnfitError`` where there are not enough; the file is then to be removed.
+    """
+    handle = os.open(path_of(name), os.O_RDWR)
+    try:
+        os.posix_fallocate(handle, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.ENOMEM):
+            raise
+        status = os.statvfs(SHM_DIRECTORY)
+        free = status.f_bavail * status.f_frsize
+        raise _too_small("/dev/shm", size, free, _SHM_CURE) from error
+    finally:
+        os.close(handle)
+
+
+_SHM_CURE = (
+    "use a smaller size, remove files from /dev/shm, or enlarge it: "
+    "'mount -o remount,size=8G /dev/shm', in a container '--shm-size=8g'"
+)
+
+
+def _too_small(place: str, asked: int, free: int, cure: str) -> EnvironmentUnfitError:
+    return EnvironmentUnfitError(
+        f"size: asked for {format_bytes(asked)} ({asked} bytes), {place} has {format_bytes(free)}"
+        f" free ({free} bytes); {cure}"
+    )

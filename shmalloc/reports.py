@@ -1,0 +1,193 @@
+"""What kernels left behind, in words: violations from the report table, pages, histories.
+
+Kernels write numbers (kernel/notes.py); here they become ``Violation`` objects and sentences. All
+reads are of words that are published once or may be old by the time they are shown: nothing here
+changes the segment or decides anything.
+"""
+
+from __future__ import annotations
+
+from shmalloc import constants as c
+from shmalloc.errors import Violation
+from shmalloc.segment import Segment
+
+_PREFIXES = ("I_", "M_", "X_")
+CODES: dict[int, str] = {
+    value: name for name, value in vars(c).items() if name.startswith(_PREFIXES)
+}
+MEANINGS: dict[int, str] = {
+    c.I_CONSERVATION: "every managed page is in exactly one place",
+    c.I_FREE_HEAD: "a free block is aligned, in its zone, on the list of its order and type",
+    c.I_LIST_LINKS: "lists are symmetric, acyclic and as long as their count",
+    c.I_UNMERGED: "no two free buddies stay apart",
+    c.I_PCP_COUNT: "a per-CPU list holds what it counts",
+    c.I_TAIL: "every page is covered by exactly one head",
+    c.I_SLAB: "free list, counters and list of a slab agree",
+    c.I_SHEAF: "no object is in two places",
+    c.I_BYTES: "poison and red zones are intact",
+    c.I_STAMP: "the owner's stamp is in its memory",
+    c.I_TEARDOWN: "with everything freed, all blocks merge again",
+    c.I_PROGRESS: "every worker makes progress",
+    c.M_DOUBLE_FREE: "double free",
+    c.M_WRONG_ORDER: "free at another order than it was allocated",
+    c.M_TAIL_FREE: "free of a page inside a block",
+    c.M_OUT_OF_RANGE: "free of a page that does not exist",
+    c.M_SLAB_AS_PAGE: "free of a slab as a page",
+    c.M_WRONG_STATE: "free of a page that was never given out",
+    c.M_STRANGER: "free by somebody who is not its owner",
+    c.M_OBJECT_POINTER: "not the address of an object",
+    c.M_OBJECT_FREE: "object already free",
+    c.M_OBJECT_CACHE: "object of another cache",
+    c.M_OBJECT_BYTES: "written outside of the object or after its life",
+    c.M_SHUTDOWN: "used after the shutdown began",
+    c.M_FREECHAIN: "free list corrupt",
+    c.M_LEAKED_OBJECTS: "cache destroyed with live objects",
+    c.X_DOUBLE_ALLOC: "one page given to two owners",
+    c.X_LOST_OWNER: "freed by an owner that the owner map does not know",
+    c.X_WALKER: "a walker read an illegal descriptor",
+    c.X_PAYLOAD: "memory changed while it was owned",
+}
+TYPES = {
+    c.T_TAIL: "tail", c.T_FREE: "free", c.T_PCP: "held by the allocator", c.T_ALLOCATED: "allocated",
+    c.T_SLAB: "slab", c.T_ISOLATED: "isolated", c.T_OFFLINE: "offline", c.T_POISONED: "poisoned",
+    c.T_RESERVED: "reserved",
+}  # fmt: skip
+MIGRATETYPES = {
+    "unmovable": c.MT_UNMOVABLE, "movable": c.MT_MOVABLE, "reclaimable": c.MT_RECLAIMABLE,
+}  # fmt: skip
+MIGRATETYPE_NAMES = {**{number: name for name, number in MIGRATETYPES.items()}, c.MT_ISOLATE: "isolate"}
+OPERATIONS = {
+    value: name.removeprefix("OP_").lower().replace("_", " ")
+    for name, value in vars(c).items()
+    if name.startswith("OP_")
+}
+_OBJECT_CODES = frozenset(
+    {c.M_OBJECT_POINTER, c.M_OBJECT_FREE, c.M_OBJECT_CACHE, c.M_OBJECT_BYTES, c.I_SHEAF}
+)
+_READS = 64
+
+
+def code_name(code: int) -> str:
+    """``"M_DOUBLE_FREE (double free)"``."""
+    return f"{CODES.get(code, f'code {code}')} ({MEANINGS.get(code, 'unknown')})"
+
+
+def violation_count(segment: Segment) -> int:
+    """How many violations were reported since the segment was made, kept or not."""
+    return segment.ram[c.H_REPORT_COUNT]
+
+
+def violations(segment: Segment, first: int = 0) -> list[Violation]:
+    """The kept reports from number ``first`` on; half-written ones are left out.
+
+    The table keeps the first ``REPORTS`` of a segment's life; a last entry says how many it lost.
+    """
+    count = violation_count(segment)
+    kept = [_violation(segment, n) for n in range(first, min(count, c.REPORTS))]
+    found = [violation for violation in kept if violation is not None]
+    lost = count - max(first, c.REPORTS)
+    if lost > 0:
+        found.append(Violation("report table", "segment", f"at most {c.REPORTS} reports", f"{lost} more"))
+    return found
+
+
+def last_violation(segment: Segment, cpu: int) -> Violation | None:
+    """The newest kept report of ``cpu``, for the error of the operation that caused it."""
+    ram = segment.ram
+    for n in reversed(range(min(violation_count(segment), c.REPORTS))):
+        at = segment.layout.at["reports"] + n * c.R_STRIDE
+        if ram[at + c.R_CPU] == cpu and ram[at + c.R_READY] == n + 1:
+            return _violation(segment, n)
+    return None
+
+
+def _violation(segment: Segment, n: int) -> Violation | None:
+    at, ram = segment.layout.at["reports"] + n * c.R_STRIDE, segment.ram
+    if ram[at + c.R_READY] != n + 1:
+        return None
+    code, where = ram[at + c.R_CODE], ram[at + c.R_WHERE]
+    is_page = code not in _OBJECT_CODES and 0 <= where < segment.geometry.pages
+    return Violation(
+        invariant=code_name(code),
+        where=f"pfn {where}" if is_page else f"word {where}",
+        expected=str(ram[at + c.R_EXPECTED]),
+        found=str(ram[at + c.R_FOUND]),
+        history=page_history(segment, where) if is_page else (),
+    )
+
+
+def page_history(segment: Segment, pfn: int) -> tuple[str, ...]:
+    """What each CPU's ring still knows about ``pfn``, oldest first; empty without a history."""
+    ram, entries = segment.ram, segment.geometry.history
+    found = []
+    for cpu in range(segment.geometry.cpus):
+        for k in range(entries):
+            at = segment.layout.at["history"] + (cpu * entries + k) * c.HI_STRIDE
+            operation, order = ram[at + c.HI_OP] >> 8, ram[at + c.HI_OP] & 0xFF
+            if operation and ram[at + c.HI_WHERE] == pfn:
+                name = OPERATIONS.get(operation, f"operation {operation}")
+                text = f"cpu {cpu}: {name} pfn {pfn} order {order} ({ram[at + c.HI_DETAIL]})"
+                found.append((ram[at + c.HI_CLOCK], text))
+    return tuple(text for _, text in sorted(found))
+
+
+def _stable_pair(segment: Segment, pfn: int) -> tuple[int, int]:
+    """Both words of a descriptor, word 0 unchanged around the read of word 1 (it has a version)."""
+    ram, at = segment.ram, segment.layout.descriptor(pfn)
+    for _ in range(_READS):
+        word0 = ram[at]
+        word1 = ram[at + 1]
+        if ram[at] == word0:
+            break
+    return word0, word1
+
+
+def describe_page(segment: Segment, pfn: int) -> str:
+    """One sentence about ``pfn``: what it is, who covers it, whose it is."""
+    word0, word1 = _stable_pair(segment, pfn)
+    if word0 & c.TYPE_MASK == c.T_TAIL:
+        return _describe_tail(segment, pfn)
+    order = (word0 >> c.ORDER_SHIFT) & c.ORDER_MASK
+    return f"pfn {pfn} is {_state_words(word0, word1)}: {_block_words(word0, pfn, order)}"
+
+
+def _describe_tail(segment: Segment, pfn: int) -> str:
+    """A tail is covered by the first head on the way of its parents (kernel/descriptor.py)."""
+    head = pfn
+    while head:
+        head &= head - 1
+        word0, word1 = _stable_pair(segment, head)
+        if word0 & c.TYPE_MASK != c.T_TAIL:
+            order = (word0 >> c.ORDER_SHIFT) & c.ORDER_MASK
+            if head + (1 << order) > pfn:
+                block = _block_words(word0, head, order)
+                return f"pfn {pfn} is inside the block of pfn {head}, {_state_words(word0, word1)}: {block}"
+            break
+    return f"pfn {pfn} is a tail that no block covers (in motion, or corrupt)"
+
+
+def _block_words(word0: int, pfn: int, order: int) -> str:
+    zone = (word0 >> c.ZONE_SHIFT) & c.ZONE_MASK
+    mt = MIGRATETYPE_NAMES.get((word0 >> c.MT_SHIFT) & c.MT_MASK, "unknown type")
+    version = (word0 >> c.VERSION_SHIFT) & c.VERSION_MASK
+    last = pfn + (1 << order) - 1
+    span = f"pfns {pfn}-{last}" if order else "one page"
+    return f"order {order} ({span}), zone {zone}, {mt}, version {version}"
+
+
+def _state_words(word0: int, word1: int) -> str:
+    kind = word0 & c.TYPE_MASK
+    detail = (word0 & c.LINK_MASK) >> c.LINK_SHIFT
+    text = TYPES.get(kind, f"of unknown type {kind}")
+    if kind == c.T_ALLOCATED:
+        text = f"allocated to owner {word1} by cpu {detail & c.CPU_MASK}"
+    elif kind == c.T_PCP:
+        text = "held by the allocator for a CPU"
+    elif kind == c.T_SLAB:
+        inuse = (word1 >> c.S_INUSE_SHIFT) & c.S_INUSE_MASK
+        objects = (word1 >> c.S_OBJECTS_SHIFT) & c.S_OBJECTS_MASK
+        frozen = ", frozen" if word1 & c.S_FROZEN_BIT else ""
+        text = f"a slab of cache {detail & c.SLAB_CACHE_MASK} with {inuse} of {objects} objects in use{frozen}"
+    elif kind in (c.T_OFFLINE, c.T_POISONED, c.T_RESERVED) and word1:
+        text += f" (reason {word1})"
+    return text + (", to be poisoned when freed" if word0 & c.POISON_BIT else "")

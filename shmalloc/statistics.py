@@ -1,0 +1,101 @@
+"""``Statistics``: one look at a segment's counters. They move while they are read.
+
+Zone counters are exact at each moment, event counters approximate where a CPU slot is shared; sums
+over several of them fit together only while nobody works.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shmalloc import constants as c
+from shmalloc.segment import Segment
+
+EVENTS: dict[str, int] = {
+    name.removeprefix("EV_").lower(): value
+    for name, value in vars(c).items()
+    if name.startswith("EV_") and name != "EV_COUNT"
+}
+
+
+@dataclass(frozen=True)
+class ZoneStatistics:
+    """One zone in pages; ``free_blocks[order]`` counts blocks of all migratetypes."""
+
+    zone: int
+    node: int
+    start_pfn: int
+    end_pfn: int
+    managed_pages: int
+    free_pages: int
+    isolated_pages: int
+    free_blocks: tuple[int, ...]
+    watermarks: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A segment at a moment; ``events`` counts since its creation, over all CPU slots."""
+
+    page_bytes: int
+    zones: tuple[ZoneStatistics, ...]
+    pcp_pages: int
+    events: dict[str, int]
+    violations: int
+
+    @property
+    def managed_pages(self) -> int:
+        return sum(zone.managed_pages for zone in self.zones)
+
+    @property
+    def free_pages(self) -> int:
+        """Pages that can be given out: on the zones' lists and on the per-CPU lists."""
+        return self.pcp_pages + sum(zone.free_pages for zone in self.zones)
+
+    @property
+    def used_pages(self) -> int:
+        isolated = sum(zone.isolated_pages for zone in self.zones)
+        return self.managed_pages - self.free_pages - isolated
+
+    @property
+    def free_bytes(self) -> int:
+        return self.free_pages * self.page_bytes
+
+
+def statistics(segment: Segment) -> Statistics:
+    """Read all counters of ``segment``."""
+    geometry, ram, layout = segment.geometry, segment.ram, segment.layout
+    zones = range(len(geometry.zones))
+    cpus = range(geometry.cpus)
+    return Statistics(
+        page_bytes=geometry.page_bytes,
+        zones=tuple(_zone(segment, z) for z in zones),
+        pcp_pages=sum(ram[layout.pcp(cpu, z) + c.P_COUNT] for cpu in cpus for z in zones)
+        + sum(_whole_pageblocks(segment, cpu, z) for cpu in cpus for z in zones),
+        events={
+            name: sum(ram[layout.cpu(cpu) + c.C_EVENTS + which] for cpu in cpus)
+            for name, which in EVENTS.items()
+        },
+        violations=ram[c.H_REPORT_COUNT],
+    )
+
+
+def _whole_pageblocks(segment: Segment, cpu: int, z: int) -> int:
+    """Pages of the per-CPU lists of whole pageblocks, which P_COUNT leaves out."""
+    at = segment.layout.pcp(cpu, z) + c.P_LENGTH + c.PCP_ORDERS * c.MT_PCP_TYPES
+    blocks = sum(segment.ram[at + mt] for mt in range(c.MT_PCP_TYPES))
+    return blocks << segment.geometry.pageblock_order
+
+
+def _zone(segment: Segment, z: int) -> ZoneStatistics:
+    at, ram = segment.layout.zone(z), segment.ram
+    blocks = tuple(
+        sum(ram[at + c.Z_COUNTS + order * c.MT_COUNT + mt] for mt in range(c.MT_COUNT))
+        for order in range(segment.geometry.max_order + 1)
+    )
+    return ZoneStatistics(
+        zone=z, node=ram[at + c.Z_NODE], start_pfn=ram[at + c.Z_START], end_pfn=ram[at + c.Z_END],
+        managed_pages=ram[at + c.Z_MANAGED], free_pages=ram[at + c.Z_FREE],
+        isolated_pages=ram[at + c.Z_FREE_ISOLATED], free_blocks=blocks,
+        watermarks=(ram[at + c.Z_MIN], ram[at + c.Z_LOW], ram[at + c.Z_HIGH]),
+    )  # fmt: skip

@@ -1,0 +1,125 @@
+"""The vocabulary of kernels: every way in which a kernel may touch shared memory.
+
+A kernel is a plain Python function over a memory ``mem``; the memory decides what an access means.
+Interpreted, each word below calls the method of the same name on ``mem``. Compiled, the engine
+replaces each word by the bare instruction (``Ram``) or by a hooked one (``ModelRam``); nothing else
+in the code base knows which one runs.
+
+A segment is an array of int64 words addressed by word index, so a "pointer" is an index and means
+the same in every process. Bit 63 is unused everywhere: there is no sign or overflow question.
+
+Plain accesses are spelled ``mem[i]`` and ``mem[i] = v``: they must be ordered by happens-before, a
+race on one is a bug. Every other access is a word of this file: a race partner is expected.
+
+This file knows no memory, no engine and no layout; it imports nothing.
+"""
+
+
+def load(mem, i):
+    """Atomic read of word ``i``, acquire: what was written before the matching store is visible."""
+    return mem.load(i)
+
+
+def load_relaxed(mem, i):
+    """Atomic read of word ``i`` that orders nothing else."""
+    return mem.load_relaxed(i)
+
+
+def store(mem, i, value):
+    """Atomic write of word ``i``, release: publishes everything written before it."""
+    mem.store(i, value)
+
+
+def store_relaxed(mem, i, value):
+    """Atomic write of word ``i`` that publishes nothing else."""
+    mem.store_relaxed(i, value)
+
+
+def cas(mem, i, old, new):
+    """Compare-exchange of word ``i`` (acq_rel): True and written if it held ``old``, else False."""
+    return mem.cas(i, old, new)
+
+
+def exchange(mem, i, value):
+    """Write ``value`` to word ``i`` and return what it held (acq_rel)."""
+    return mem.exchange(i, value)
+
+
+def fetch_add(mem, i, delta):
+    """Add ``delta`` to word ``i`` and return what it held (acq_rel)."""
+    return mem.fetch_add(i, delta)
+
+
+def fetch_or(mem, i, bits):
+    """Or ``bits`` into word ``i`` and return what it held (acq_rel)."""
+    return mem.fetch_or(i, bits)
+
+
+def fetch_and(mem, i, bits):
+    """And ``bits`` into word ``i`` and return what it held (acq_rel)."""
+    return mem.fetch_and(i, bits)
+
+
+def cas2(mem, i, old0, old1, new0, new1):
+    """Compare-exchange of the words ``i`` and ``i + 1`` as one 128-bit unit; ``i`` must be even."""
+    return mem.cas2(i, old0, old1, new0, new1)
+
+
+def load2(mem, i):
+    """Both words of the pair at even ``i`` in one atomic read, as ``(word i, word i + 1)``."""
+    return mem.load2(i)
+
+
+def fence(mem):
+    """Sequentially consistent fence: the only order between a store and a later load elsewhere."""
+    mem.fence()
+
+
+def relax(mem):
+    """Spin hint inside a waiting loop: a CPU pause natively, a fair yield in the model."""
+    mem.relax()
+
+
+def give_way(mem):
+    """Let another process have the processor (sched_yield); in the model the same as relax."""
+    mem.relax()
+
+
+def wait(mem, i, old):
+    """Sleep until ``wake`` on word ``i``, unless its low 32 bits already differ from ``old``'s.
+
+    May return early (a futex with a 50 ms limit natively), so callers loop over their condition.
+    """
+    mem.wait(i, old)
+
+
+def wake(mem, i, count):
+    """Wake at most ``count`` sleepers on word ``i``."""
+    mem.wake(i, count)
+
+
+def fixed(mem, i):
+    """Read a word that was written before the first CPU started and never changes (geometry).
+
+    Never a scheduling point and never a race; compiled, it may be kept in a register.
+    """
+    return mem.fixed(i)
+
+
+def mark(mem, i):
+    """Count one event in word ``i`` for reports and coverage. Approximate when a CPU is shared.
+
+    Never a scheduling point, never a race, orders nothing: no kernel may read such a word.
+    """
+    mem.mark(i)
+
+
+def now(mem):
+    """A clock for logs only: time stamp counter natively, the number of steps in the model."""
+    return mem.now()
+
+
+WORDS = (
+    load, load_relaxed, store, store_relaxed, cas, exchange, fetch_add, fetch_or, fetch_and,
+    cas2, load2, fence, relax, give_way, wait, wake, fixed, mark, now,
+)  # fmt: skip

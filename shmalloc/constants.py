@@ -128,8 +128,7 @@ H_LINK_BASE = 15  # node of pfn = H_LINK_BASE + (pfn << H_LINK_STRIDE)
 H_LINK_STRIDE = 16
 H_PCP_FORM = 17  # PCP_*
 H_PCP_CAPACITY = 18  # words of one per-CPU array
-H_POISON = 19  # 1: fill free pages with 0xaa and check at allocation
-H_ZERO = 20  # 1: zero pages when freed, and trust it
+H_FILL = 19  # FILL_*: what is done to the bytes of a page when it is freed
 H_SPINS = 21  # tries on a held lock before sleeping
 H_HISTORY = 22  # entries of each CPU's operation ring, power of two; 0: off
 H_CACHES = 23
@@ -164,6 +163,9 @@ H_ARRAYS = 68  # pair: first free entry of the array table (word index, 0: none)
 H_WAITERS = 80  # processes asleep for memory; read by every free, so alone on its line
 H_WAKE = 96  # futex word: changes with each wake-up for memory
 HEADER_WORDS = 128
+FILL_NONE = 0
+FILL_POISON = 1  # 0xaa in every byte, checked at allocation
+FILL_ZERO = 2
 
 MAGIC = 0x53484D414C4C4F43 >> 1  # "SHMALLOC", bit 63 clear
 LAYOUT_VERSION = 1
@@ -177,9 +179,12 @@ C_NODE = 4  # home node: where its fallback order starts
 C_BEAT = 5  # progress counter of the worker that runs here
 C_HISTORY_NEXT = 6
 C_USERS = 7  # processes that share the slot
+C_HOME_ZONE = 8  # fixed: first zone of the fallback order, and the slot's per-CPU lists of it
+C_HOME_PCP = 9
 C_INTENT = 16  # what the CPU is in the middle of, for recovery
 C_EVENTS = 32
 C_STRIDE = 128
+CPUS_AT = HEADER_WORDS  # the slots follow the header, so that reaching one costs no load
 
 CPU_EMPTY = 0
 CPU_ONLINE = 1
@@ -340,3 +345,13 @@ BLOCK_SAVED_SHIFT = 8  # pageblock word: type to return to after an isolation
 # --- the auditor's work words, in its CPU's scratch area ------------------------------------------------
 A_TYPES = 0  # pages by type
 A_HEADS = 16  # free heads by order and migratetype
+
+# --- array table: entries in pages owned by OWNER_ARRAYS (kernel/handles.py) ------------------------------
+AR_COUNT = 0  # generation << 24 | references
+AR_DATA = 1  # word of the array's block, or the next free entry
+AR_HOW = 2  # how the block was allocated, for its free (arrays.py)
+AR_PID = 3  # who made the array
+AR_STRIDE = 4
+AR_REFS_MASK = 0xFFFFFF
+AR_GENERATION_SHIFT = 24
+OWNER_ARRAYS = 0x4152524159  # "ARRAY"

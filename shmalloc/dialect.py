@@ -20,6 +20,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator
 from types import FunctionType
+from typing import Any
 
 from shmalloc import words as _words
 
@@ -34,11 +35,18 @@ _FORBIDDEN = (
 )  # fmt: skip
 
 
-def kernel(function: Callable) -> Callable:
+def kernel(function: Callable[..., Any]) -> FunctionType:
     """Register ``function`` as a kernel and return it unchanged."""
+    assert isinstance(function, FunctionType), "a kernel is a plain Python function"
     KERNELS[f"{function.__module__}.{function.__qualname__}"] = function
-    function.__kernel__ = True
+    function.__kernel__ = True  # type: ignore[attr-defined]
     return function
+
+
+def hot(function: Callable) -> Callable:
+    """``@kernel`` for a path that is counted in nanoseconds: compiled code always inlines it."""
+    function.__hot__ = True
+    return kernel(function)
 
 
 def is_kernel(value: object) -> bool:

@@ -101,6 +101,9 @@ def _write_cpus(ram: Ram, layout: Layout) -> None:
     geometry = layout.geometry
     for cpu in range(geometry.cpus):
         ram[layout.cpu(cpu) + c.C_NODE] = cpu % geometry.nodes
+        home = fallback_order(layout, cpu % geometry.nodes)[0]
+        ram[layout.cpu(cpu) + c.C_HOME_ZONE] = home
+        ram[layout.cpu(cpu) + c.C_HOME_PCP] = layout.pcp(cpu, home)
         for zone in range(len(geometry.zones)):
             p = layout.pcp(cpu, zone)
             low = max(geometry.pcp_batch, geometry.pcp_high // 4)

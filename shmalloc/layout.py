@@ -2,7 +2,7 @@
 
 ::
 
-    header | geometry | cpu slots | zones | zonelists | pageblocks | pcp | caches | reports
+    header | cpu slots | geometry | zones | zonelists | pageblocks | pcp | caches | reports
            | history | scratch | work | memmap: 16 bytes a page | [table] | [owner map] | frames
 
 The page size is a parameter: 4096 bytes to run, 8 words to explore, so that the same kernels run
@@ -169,6 +169,7 @@ class Layout:
     def _check(self) -> None:
         starts = list(self.at.values())
         assert starts == sorted(starts), "regions overlap"
+        assert self.at["cpus"] == c.CPUS_AT
         assert all(start % c.LINE == 0 or start % self.geometry.page_words == 0 for start in starts)
         limit = 1 << (c.LINK_BITS + c.LINK_SHIFT)
         if self.bytes > limit:
@@ -216,7 +217,7 @@ class Layout:
             c.H_PAGEBLOCK_ORDER: g.pageblock_order, c.H_PAGES: g.pages, c.H_ZONES: len(g.zones),
             c.H_NODES: g.nodes, c.H_CPUS: g.cpus, c.H_LINKS: LINK_STORES[g.link_store],
             c.H_LINK_BASE: base, c.H_LINK_STRIDE: stride, c.H_PCP_FORM: PCP_FORMS[g.pcp_form],
-            c.H_PCP_CAPACITY: pcp_capacity(g), c.H_POISON: int(g.poison), c.H_ZERO: int(g.zero),
+            c.H_PCP_CAPACITY: pcp_capacity(g), c.H_FILL: _fill(g),
             c.H_SPINS: g.spins, c.H_HISTORY: g.history, c.H_CACHES: g.caches,
             c.H_HARDEN: g.harden, c.H_PCP_STRIDE: pcp_stride(g), c.H_CACHE_STRIDE: cache_stride(g),
             c.H_SCRATCH_WORDS: g.scratch_words, c.H_WORK_WORDS: g.work_words,
@@ -236,6 +237,12 @@ _REGION_WORDS = {
 }  # fmt: skip
 
 
+def _fill(g: Geometry) -> int:
+    if g.poison:
+        return c.FILL_POISON
+    return c.FILL_ZERO if g.zero else c.FILL_NONE
+
+
 def pcp_capacity(g: Geometry) -> int:
     """Words of one per-CPU array: room for ``high`` pages and one batch on top."""
     return 0 if g.pcp_form == "list" else -(-(g.pcp_high + g.pcp_batch + 1) // c.LINE) * c.LINE
@@ -253,8 +260,8 @@ def cache_stride(g: Geometry) -> int:
 def _regions(g: Geometry) -> dict[str, int]:
     """Region -> size in words, in segment order."""
     return {
-        "geometry": 1 + -(-len(g.to_json()) // 8),
         "cpus": g.cpus * c.C_STRIDE,
+        "geometry": 1 + -(-len(g.to_json()) // 8),
         "zones": len(g.zones) * c.Z_STRIDE,
         "zonelists": g.nodes * (c.MAX_ZONES + 1),
         "blocks": (g.pages >> g.pageblock_order) + 1,

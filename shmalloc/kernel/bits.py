@@ -6,11 +6,37 @@ went through free and back to the very same state meanwhile (ABA).
 """
 
 from shmalloc.constants import (
-    E_STATE, LINK_SHIFT, MT_MASK, MT_SHIFT, NEXT_OF_ALLOCATED, NEXT_OF_FREE, NEXT_OF_ISOLATED,
-    NEXT_OF_OFFLINE, NEXT_OF_PCP, NEXT_OF_POISONED, NEXT_OF_RESERVED, NEXT_OF_SLAB, NEXT_OF_TAIL,
-    ORDER_MASK, ORDER_SHIFT, POISON_BIT, T_ALLOCATED, T_COUNT, T_FREE, T_ISOLATED, T_OFFLINE, T_PCP,
-    T_POISONED, T_SLAB, T_TAIL, TYPE_MASK, VERSION_MASK, VERSION_SHIFT, ZONE_MASK, ZONE_SHIFT,
+    E_STATE,
     LINK_BITS,
+    LINK_SHIFT,
+    MT_MASK,
+    MT_SHIFT,
+    NEXT_OF_ALLOCATED,
+    NEXT_OF_FREE,
+    NEXT_OF_ISOLATED,
+    NEXT_OF_OFFLINE,
+    NEXT_OF_PCP,
+    NEXT_OF_POISONED,
+    NEXT_OF_RESERVED,
+    NEXT_OF_SLAB,
+    NEXT_OF_TAIL,
+    ORDER_MASK,
+    ORDER_SHIFT,
+    POISON_BIT,
+    T_ALLOCATED,
+    T_COUNT,
+    T_FREE,
+    T_ISOLATED,
+    T_OFFLINE,
+    T_PCP,
+    T_POISONED,
+    T_SLAB,
+    T_TAIL,
+    TYPE_MASK,
+    VERSION_MASK,
+    VERSION_SHIFT,
+    ZONE_MASK,
+    ZONE_SHIFT,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 
@@ -98,7 +124,7 @@ def wants_poison(w0):
 
 @kernel
 def legal_head(w0, pfn, max_order, zones):
-    """Whether ``w0`` can be the descriptor of a block that starts at ``pfn`` (any type but TAIL)."""
+    """Whether ``w0`` can describe a block that starts at ``pfn`` (any type but TAIL)."""
     kind = w0 & TYPE_MASK
     order = order_of(w0)
     if kind == T_TAIL or kind >= T_COUNT or order > max_order:

@@ -10,7 +10,12 @@ so a segment of 4 GiB starts in milliseconds and has next to nothing resident.
 """
 
 from shmalloc.constants import (
-    H_AT_SCRATCH, H_MAX_ORDER, H_ZONES, MT_COUNT, ORDERS, Z_INDEX,
+    H_AT_SCRATCH,
+    H_MAX_ORDER,
+    H_ZONES,
+    MT_COUNT,
+    ORDERS,
+    Z_INDEX,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernel.buddy import area_list, link_free

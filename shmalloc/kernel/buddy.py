@@ -14,12 +14,27 @@ What it does not do: per-CPU lists, waiting, poison (pcp.py, pages.py).
 """
 
 from shmalloc.constants import (
-    E_NOMEM, E_STATE, EV_MERGE, EV_SPLIT, H_MAX_ORDER, H_PAGEBLOCK_ORDER, I_FREE_HEAD, I_LIST_LINKS,
-    MT_COUNT, MT_ISOLATE, T_FREE, T_ISOLATED, Z_COUNTS, Z_END, Z_INDEX, Z_LISTS, Z_START,
+    E_NOMEM,
+    E_STATE,
+    EV_MERGE,
+    EV_SPLIT,
+    H_MAX_ORDER,
+    H_PAGEBLOCK_ORDER,
+    I_FREE_HEAD,
+    I_LIST_LINKS,
+    MT_COUNT,
+    MT_ISOLATE,
+    T_FREE,
+    T_ISOLATED,
+    Z_COUNTS,
+    Z_END,
+    Z_INDEX,
+    Z_LISTS,
+    Z_START,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.bits import mt_of, next_word, order_of, type_of
-from shmalloc.kernel.descriptor import is_free_head, make_free, make_tail, page_state, turn, turn2
+from shmalloc.kernel.descriptor import is_free_head, make_free, make_tail, page_state, turn2
 from shmalloc.kernel.lists import list_add, list_remove, next_of, node_of, pfn_of
 from shmalloc.kernel.notes import event, report
 from shmalloc.kernel.zone import account, block_mt, descriptor_at, set_block_mt
@@ -38,7 +53,7 @@ def area_count(zone, order, mt):
     return zone + Z_COUNTS + order * MT_COUNT + mt
 
 
-@kernel
+@hot
 def link_free(mem, zone, cpu, pfn, order, mt):
     """Put a block whose head already says FREE on its list."""
     if list_add(mem, area_list(zone, order, mt), node_of(mem, pfn)) < 0:
@@ -49,7 +64,7 @@ def link_free(mem, zone, cpu, pfn, order, mt):
     return 0
 
 
-@kernel
+@hot
 def unlink_free(mem, zone, cpu, pfn, order, mt):
     """Take a free block off its list, from wherever it is in it."""
     if list_remove(mem, node_of(mem, pfn)) < 0:
@@ -60,7 +75,7 @@ def unlink_free(mem, zone, cpu, pfn, order, mt):
     return 0
 
 
-@kernel
+@hot
 def first_free(mem, zone, order, mt):
     """The first block on a list, or E_NOMEM."""
     if mem[area_count(zone, order, mt)] == 0:
@@ -68,7 +83,7 @@ def first_free(mem, zone, order, mt):
     return pfn_of(mem, next_of(mem, area_list(zone, order, mt)))
 
 
-@kernel
+@hot
 def expand(mem, zone, cpu, pfn, high, low, mt):
     """Give the upper halves of a detached block back, from ``high`` down to ``low``.
 
@@ -84,7 +99,7 @@ def expand(mem, zone, cpu, pfn, high, low, mt):
     return 0
 
 
-@kernel
+@hot
 def take_block(mem, zone, cpu, pfn, order, kind, given_mt, owner):
     """Remove the free block at ``pfn``, cut it to ``order`` and turn its head into ``kind``.
 
@@ -111,7 +126,7 @@ def take_block(mem, zone, cpu, pfn, order, kind, given_mt, owner):
     return pfn
 
 
-@kernel
+@hot
 def mergeable(mem, zone, buddy, order, mt):
     """Whether the free block at ``buddy`` may merge with a block of ``order`` and ``mt``."""
     if buddy < fixed(mem, zone + Z_START) or buddy + (1 << order) > fixed(mem, zone + Z_END):
@@ -124,7 +139,7 @@ def mergeable(mem, zone, buddy, order, mt):
     return other == mt or (other != MT_ISOLATE and mt != MT_ISOLATE)
 
 
-@kernel
+@hot
 def absorb(mem, zone, cpu, pfn, order, mt):
     """Detach the free buddies that ``pfn`` can merge with; returns the order of the whole."""
     merged = order
@@ -141,7 +156,7 @@ def absorb(mem, zone, cpu, pfn, order, mt):
     return merged
 
 
-@kernel
+@hot
 def fold(mem, cpu, pfn, order, merged):
     """Turn every head inside the merged block but its first page into a tail."""
     whole = pfn & ~((1 << merged) - 1)
@@ -234,7 +249,7 @@ def carve(mem, zone, cpu, head, pfn, order):
     return put_piece(mem, zone, cpu, z, head, own, mt)
 
 
-@kernel
+@hot
 def put_piece(mem, zone, cpu, z, pfn, order, mt):
     """One piece of a block that is being cut: its head is written, then it goes on its list."""
     event(mem, cpu, EV_SPLIT)

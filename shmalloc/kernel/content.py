@@ -8,50 +8,60 @@ Called by the exclusive owner of the block (state PCP, on no list), so accesses 
 """
 
 from shmalloc.constants import (
-    H_LINKS, H_PAGE_SHIFT, H_POISON, H_ZERO, I_BYTES, LINKS_PAGE, NODE_WORDS, POISON_WORD,
+    FILL_NONE,
+    FILL_POISON,
+    H_FILL,
+    H_LINKS,
+    H_PAGE_SHIFT,
+    I_BYTES,
+    LINKS_PAGE,
+    NODE_WORDS,
+    POISON_WORD,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.notes import report
 from shmalloc.kernel.zone import frame_at
 from shmalloc.words import fixed
 
 
-@kernel
+@hot
 def fill_on_free(mem, pfn, order):
     """Overwrite the block as the geometry's hazards ask."""
-    if fixed(mem, H_POISON) != 0:
-        fill(mem, pfn, order, POISON_WORD)
-    elif fixed(mem, H_ZERO) != 0:
-        fill(mem, pfn, order, 0)
+    if fixed(mem, H_FILL) != FILL_NONE:
+        fill(mem, pfn, order)
 
 
 @kernel
-def fill(mem, pfn, order, value):
+def filling(mem):
+    """What every word of a free page holds."""
+    return POISON_WORD if fixed(mem, H_FILL) == FILL_POISON else 0
+
+
+@kernel
+def fill(mem, pfn, order):
+    value = filling(mem)
     start = frame_at(mem, pfn)
     for i in range(start, start + (1 << (order + fixed(mem, H_PAGE_SHIFT)))):
         mem[i] = value
 
 
-@kernel
+@hot
 def intact_on_alloc(mem, cpu, pfn, order):
     """Whether nobody wrote to the block while it was free; reports the first word that changed."""
-    if fixed(mem, H_POISON) != 0:
-        return unchanged(mem, cpu, pfn, order, POISON_WORD)
-    if fixed(mem, H_ZERO) != 0:
-        return unchanged(mem, cpu, pfn, order, 0)
-    return True
+    return fixed(mem, H_FILL) == FILL_NONE or unchanged(mem, cpu, pfn, order)
 
 
 @kernel
-def unchanged(mem, cpu, pfn, order, value):
+def unchanged(mem, cpu, pfn, order):
+    value = filling(mem)
     page_words = 1 << fixed(mem, H_PAGE_SHIFT)
     skip = 0
-    if fixed(mem, H_LINKS) == LINKS_PAGE and value != 0:
-        skip = NODE_WORDS
+    if fixed(mem, H_LINKS) == LINKS_PAGE:
+        skip = NODE_WORDS  # the list's while it is on one, zero after it
     for page in range(pfn, pfn + (1 << order)):
         start = frame_at(mem, page)
         for i in range(start + skip, start + page_words):
             if mem[i] != value:
-                report(mem, cpu, I_BYTES, i, value & 0x7FFFFFFFFFFFFFFF, mem[i] & 0x7FFFFFFFFFFFFFFF)
+                report(mem, cpu, I_BYTES, i, value, mem[i])
                 return False
     return True

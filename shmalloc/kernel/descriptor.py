@@ -16,14 +16,30 @@ The partition of a zone into blocks is legal after every single write:
 """
 
 from shmalloc.constants import (
-    CARRIED_MASK, E_AGAIN, E_STATE, H_MAX_ORDER, H_PAGES, H_ZONES, M_DOUBLE_FREE, M_OUT_OF_RANGE, M_SLAB_AS_PAGE,
-    M_STRANGER, M_TAIL_FREE, M_WRONG_ORDER, M_WRONG_STATE, T_ALLOCATED, T_FREE, T_PCP, T_RESERVED,
-    T_SLAB, T_TAIL,
+    CARRIED_MASK,
+    E_AGAIN,
+    E_STATE,
+    H_MAX_ORDER,
+    H_PAGES,
+    H_ZONES,
+    M_DOUBLE_FREE,
+    M_OUT_OF_RANGE,
+    M_SLAB_AS_PAGE,
+    M_STRANGER,
+    M_TAIL_FREE,
+    M_WRONG_ORDER,
+    M_WRONG_STATE,
+    T_ALLOCATED,
+    T_FREE,
+    T_PCP,
+    T_RESERVED,
+    T_SLAB,
+    T_TAIL,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.bits import legal_head, mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernel.zone import descriptor_at
-from shmalloc.words import cas, cas2, fixed, load, load2
+from shmalloc.words import cas, cas2, fixed, load, load_relaxed
 
 
 @kernel
@@ -32,7 +48,7 @@ def page_state(mem, pfn):
     return load(mem, descriptor_at(mem, pfn))
 
 
-@kernel
+@hot
 def turn(mem, pfn, old0, new0):
     """Change word 0 from ``old0`` to ``new0`` where word 1 stays; linearization point.
 
@@ -42,7 +58,7 @@ def turn(mem, pfn, old0, new0):
     return new0 >= 0 and cas(mem, descriptor_at(mem, pfn), old0, new0)
 
 
-@kernel
+@hot
 def turn2(mem, pfn, old0, old1, new0, new1):
     """Change both words at once; linearization point of every change of owner."""
     return new0 >= 0 and cas2(mem, descriptor_at(mem, pfn), old0, old1, new0, new1)
@@ -88,7 +104,7 @@ def head_of(mem, pfn):
     return E_AGAIN
 
 
-@kernel
+@hot
 def free_problem(w0, w1, order, owner):
     """Why a page in state (w0, w1) cannot be freed by ``owner`` at ``order``: a code M_*, or 0.
 
@@ -127,7 +143,7 @@ def in_range(mem, pfn):
     return 0 <= pfn < fixed(mem, H_PAGES)
 
 
-@kernel
+@hot
 def claim_for_free(mem, pfn, order, cpu, owner):
     """Take an allocated block back: ALLOCATED -> PCP, the linearization point of a free.
 
@@ -137,7 +153,9 @@ def claim_for_free(mem, pfn, order, cpu, owner):
     """
     if not in_range(mem, pfn):
         return -M_OUT_OF_RANGE
-    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    d = descriptor_at(mem, pfn)
+    w0 = load(mem, d)  # two reads may be torn: the swap below compares both, so it would fail
+    w1 = load_relaxed(mem, d + 1)
     problem = free_problem(w0, w1, order, owner)
     if problem != 0:
         return -misuse_of(mem, pfn, w0, w1, order, owner)
@@ -147,10 +165,12 @@ def claim_for_free(mem, pfn, order, cpu, owner):
     return w0
 
 
-@kernel
+@hot
 def hand_out(mem, pfn, order, cpu, mt, owner):
     """Give a block that we hold as PCP to ``owner``: PCP -> ALLOCATED, linearization point."""
-    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    d = descriptor_at(mem, pfn)
+    w0 = load(mem, d)  # nobody else may change a page that we hold; the swap checks it
+    w1 = load_relaxed(mem, d + 1)
     given = next_word(w0, T_ALLOCATED, order, zone_of_word(w0), mt, cpu)
     if type_of(w0) != T_PCP or not turn2(mem, pfn, w0, w1, given, owner):
         return E_STATE

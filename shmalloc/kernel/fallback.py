@@ -7,10 +7,22 @@ from another type and leave the pageblock's type alone. All under the zone lock.
 """
 
 from shmalloc.constants import (
-    E_NOMEM, EV_CLAIM, EV_STEAL, H_MAX_ORDER, H_PAGEBLOCK_ORDER, MT_MOVABLE, MT_RECLAIMABLE,
-    MT_UNMOVABLE, T_FREE, T_PCP, T_ALLOCATED, T_SLAB, Z_END, Z_START,
+    E_NOMEM,
+    EV_CLAIM,
+    EV_STEAL,
+    H_MAX_ORDER,
+    H_PAGEBLOCK_ORDER,
+    MT_MOVABLE,
+    MT_RECLAIMABLE,
+    MT_UNMOVABLE,
+    T_ALLOCATED,
+    T_FREE,
+    T_PCP,
+    T_SLAB,
+    Z_END,
+    Z_START,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.bits import mt_of, order_of, type_of
 from shmalloc.kernel.buddy import block_span, first_free, relist, retype_range, take_block
 from shmalloc.kernel.descriptor import page_state
@@ -29,7 +41,7 @@ def fallback_type(mt, attempt):
     return MT_UNMOVABLE if attempt == 0 else MT_MOVABLE
 
 
-@kernel
+@hot
 def find_smallest(mem, zone, order, mt):
     """The first block of the smallest order >= ``order`` on the lists of ``mt``, or E_NOMEM."""
     for at in range(order, fixed(mem, H_MAX_ORDER) + 1):
@@ -72,7 +84,7 @@ def may_claim(mem, order, mt):
 
 @kernel
 def claim(mem, zone, cpu, order, mt):
-    """Retype a pageblock of another type for ``mt``; returns a block of it that fits, or E_NOMEM."""
+    """Retype a pageblock for ``mt``; returns a block of it that fits, or E_NOMEM."""
     at = fixed(mem, H_MAX_ORDER)
     while at >= order:
         for attempt in range(2):

@@ -6,13 +6,21 @@ nothing, since it has to cope with a failed trylock anyway.
 """
 
 from shmalloc.constants import (
-    C_STATE, CPU_CHANGING, CPU_OFFLINE, CPU_ONLINE, E_BUSY, EV_HOTPLUG, H_ZONES, LOCK_OFFLINE, P_LOCK,
+    C_STATE,
+    CPU_CHANGING,
+    CPU_OFFLINE,
+    CPU_ONLINE,
+    E_BUSY,
+    EV_HOTPLUG,
+    H_ZONES,
+    LOCK_OFFLINE,
+    P_LOCK,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernel.notes import cpu_at, event
+from shmalloc.kernel.pages import wake_waiters
 from shmalloc.kernel.pcp import drain_everything, pcp_at, spin_for_drain
 from shmalloc.kernel.zone import zone_at
-from shmalloc.kernel.pages import wake_waiters
 from shmalloc.words import cas, fixed, store
 
 

@@ -20,9 +20,15 @@ Callers hold the lock of the list.
 """
 
 from shmalloc.constants import (
-    CARRIED_MASK, E_STATE, H_LINK_BASE, H_LINK_STRIDE, H_LINKS, LINK_MASK, LINKS_DESCRIPTOR,
+    CARRIED_MASK,
+    E_STATE,
+    H_LINK_BASE,
+    H_LINK_STRIDE,
+    H_LINKS,
+    LINK_MASK,
+    LINKS_DESCRIPTOR,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import hot, kernel
 from shmalloc.words import fixed, load_relaxed, store_relaxed
 
 
@@ -38,7 +44,7 @@ def pfn_of(mem, node):
     return (node - fixed(mem, H_LINK_BASE)) >> fixed(mem, H_LINK_STRIDE)
 
 
-@kernel
+@hot
 def get_link(mem, at):
     """Node index stored in the link word ``at``."""
     if fixed(mem, H_LINKS) == LINKS_DESCRIPTOR:
@@ -46,7 +52,7 @@ def get_link(mem, at):
     return (mem[at] & LINK_MASK) >> 3
 
 
-@kernel
+@hot
 def set_link(mem, at, node):
     """Store ``node`` in the link word ``at``, keeping what a descriptor carries beside it."""
     if fixed(mem, H_LINKS) == LINKS_DESCRIPTOR:
@@ -71,7 +77,7 @@ def list_init(mem, head):
     set_link(mem, head + 1, head)
 
 
-@kernel
+@hot
 def insert_between(mem, node, before, after):
     """Link ``node`` between two neighbours that must be adjacent."""
     if next_of(mem, before) != after or prev_of(mem, after) != before:
@@ -96,7 +102,7 @@ def list_add_tail(mem, head, node):
     return insert_between(mem, node, prev_of(mem, head), head)
 
 
-@kernel
+@hot
 def list_remove(mem, node):
     """Unlink ``node`` from the middle of its list in O(1); both its links become zero."""
     after = next_of(mem, node)

@@ -18,7 +18,15 @@ from shmalloc.constants import C_EPOCH, EV_LOCK_SLEEP, EV_LOCK_SLOW, H_SPINS, LO
 from shmalloc.dialect import kernel
 from shmalloc.kernel.notes import cpu_at, event
 from shmalloc.words import (
-    cas, exchange, fixed, give_way, load_relaxed, relax, store, wait, wake,
+    cas,
+    exchange,
+    fixed,
+    give_way,
+    load_relaxed,
+    relax,
+    store,
+    wait,
+    wake,
 )  # fmt: skip
 
 

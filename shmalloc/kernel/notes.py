@@ -13,18 +13,39 @@ Three structures, none of which any kernel reads to decide something:
 """
 
 from shmalloc.constants import (
-    C_EVENTS, C_HISTORY_NEXT, C_STRIDE, EV_MISUSE, H_AT_CPUS, H_AT_HISTORY, H_AT_REPORTS, H_HISTORY,
-    H_REPORT_COUNT, HI_CLOCK, HI_DETAIL, HI_OP, HI_STRIDE, HI_WHERE, OP_MISUSE, R_CLOCK, R_CODE, R_CPU,
-    R_EXPECTED, R_FOUND, R_READY, R_STRIDE, R_WHERE, REPORTS,
+    C_EVENTS,
+    C_HISTORY_NEXT,
+    C_STRIDE,
+    CPUS_AT,
+    EV_MISUSE,
+    H_AT_HISTORY,
+    H_AT_REPORTS,
+    H_HISTORY,
+    H_REPORT_COUNT,
+    HI_CLOCK,
+    HI_DETAIL,
+    HI_OP,
+    HI_STRIDE,
+    HI_WHERE,
+    OP_MISUSE,
+    R_CLOCK,
+    R_CODE,
+    R_CPU,
+    R_EXPECTED,
+    R_FOUND,
+    R_READY,
+    R_STRIDE,
+    R_WHERE,
+    REPORTS,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import hot, kernel
 from shmalloc.words import fetch_add, fixed, load_relaxed, mark, now, store, store_relaxed
 
 
 @kernel
 def cpu_at(mem, cpu):
     """Word index of a CPU slot."""
-    return fixed(mem, H_AT_CPUS) + cpu * C_STRIDE
+    return CPUS_AT + cpu * C_STRIDE
 
 
 @kernel
@@ -33,22 +54,25 @@ def event(mem, cpu, which):
     mark(mem, cpu_at(mem, cpu) + C_EVENTS + which)
 
 
-@kernel
+@hot
 def record(mem, cpu, operation, order, where, detail):
-    """Append to the CPU's history ring, if there is one.
+    """Append to the CPU's history ring, if there is one."""
+    if fixed(mem, H_HISTORY) != 0:
+        append_history(mem, cpu, operation << 8 | order, where, detail)
 
-    A CPU slot that two processes share may lose or mix an entry; the ring is for people only.
-    """
+
+@kernel
+def append_history(mem, cpu, operation, where, detail):
+    """A CPU slot that two processes share may lose or mix an entry; the ring is for people only."""
     entries = fixed(mem, H_HISTORY)
-    if entries != 0:
-        slot = cpu_at(mem, cpu) + C_HISTORY_NEXT
-        index = load_relaxed(mem, slot)
-        store_relaxed(mem, slot, index + 1)
-        at = fixed(mem, H_AT_HISTORY) + (cpu * entries + (index & (entries - 1))) * HI_STRIDE
-        store_relaxed(mem, at + HI_CLOCK, now(mem))
-        store_relaxed(mem, at + HI_OP, operation << 8 | order)
-        store_relaxed(mem, at + HI_WHERE, where)
-        store_relaxed(mem, at + HI_DETAIL, detail)
+    slot = cpu_at(mem, cpu) + C_HISTORY_NEXT
+    index = load_relaxed(mem, slot)
+    store_relaxed(mem, slot, index + 1)
+    at = fixed(mem, H_AT_HISTORY) + (cpu * entries + (index & (entries - 1))) * HI_STRIDE
+    store_relaxed(mem, at + HI_CLOCK, now(mem))
+    store_relaxed(mem, at + HI_OP, operation)
+    store_relaxed(mem, at + HI_WHERE, where)
+    store_relaxed(mem, at + HI_DETAIL, detail)
 
 
 @kernel

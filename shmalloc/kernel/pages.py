@@ -10,21 +10,58 @@ once more. A block passes through state PCP on both ways, so it always has exact
 """
 
 from shmalloc.constants import (
-    CPU_MASK, E_INVAL, E_NOMEM, E_STATE, EV_ALLOC, EV_BULK, EV_FAIL, EV_FREE, EV_PCP_MISS,
-    EV_REMOTE_FREE, EV_WAIT, EV_WAKE, EV_ZONE_FALLBACK, H_MAX_ORDER, H_STOP, H_WAITERS, H_WAKE,
-    M_WRONG_STATE, MAX_CPUS, MT_ISOLATE, MT_PCP_TYPES, OP_ALLOC, OP_FREE, P_FACTOR, P_FREE_RUN, P_LOCK, T_PCP, Z_FREE,
-    Z_LOCK, Z_MIN,
+    C_HOME_PCP,
+    C_HOME_ZONE,
+    CPU_MASK,
+    E_INVAL,
+    E_NOMEM,
+    E_STATE,
+    EV_ALLOC,
+    EV_BULK,
+    EV_FAIL,
+    EV_FREE,
+    EV_PCP_MISS,
+    EV_REMOTE_FREE,
+    EV_WAIT,
+    EV_WAKE,
+    EV_ZONE_FALLBACK,
+    H_MAX_ORDER,
+    H_STOP,
+    H_WAITERS,
+    H_WAKE,
+    M_WRONG_STATE,
+    MAX_CPUS,
+    MT_ISOLATE,
+    MT_PCP_TYPES,
+    OP_ALLOC,
+    OP_FREE,
+    P_FACTOR,
+    P_FREE_RUN,
+    P_LOCK,
+    T_PCP,
+    Z_FREE,
+    Z_LOCK,
+    Z_MIN,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.bits import detail_of, wants_poison, zone_of_word
 from shmalloc.kernel.buddy import free_block
 from shmalloc.kernel.content import fill_on_free, intact_on_alloc
 from shmalloc.kernel.descriptor import claim_for_free, hand_out
 from shmalloc.kernel.fallback import rmqueue
 from shmalloc.kernel.lock import lock, try_spin, unlock, unspin
-from shmalloc.kernel.notes import event, record, report
+from shmalloc.kernel.notes import cpu_at, event, record, report
 from shmalloc.kernel.pcp import (
-    drain_all, drain_count, drain_some, is_full, may_take, pcp_at, pcp_index, pcp_pop, pcp_push, refill,
+    drain_all,
+    drain_count,
+    drain_some,
+    is_full,
+    may_take,
+    pcp_at,
+    pcp_index,
+    pcp_pop,
+    pcp_push,
+    refill,
 )  # fmt: skip
 from shmalloc.kernel.poison import retire_block
 from shmalloc.kernel.zone import block_mt, zone_at, zonelist_length, zonelist_zone
@@ -43,10 +80,9 @@ def take_from_zone(mem, cpu, z, order, mt):
     return pfn
 
 
-@kernel
-def take_from_pcp(mem, cpu, z, order, mt, index):
-    """One block in state PCP through the CPU's own list, refilled where it is empty."""
-    p = pcp_at(mem, cpu, z)
+@hot
+def take_from_pcp(mem, cpu, z, p, order, mt, index):
+    """One block in state PCP through the CPU's own list at ``p``, refilled where it is empty."""
     if not try_spin(mem, p + P_LOCK, cpu):
         event(mem, cpu, EV_PCP_MISS)
         return take_from_zone(mem, cpu, z, order, mt)
@@ -58,19 +94,32 @@ def take_from_pcp(mem, cpu, z, order, mt, index):
     return pfn
 
 
-@kernel
+@hot
 def take_block_for(mem, cpu, order, mt):
     """One block in state PCP from the first zone of the fallback order that has one."""
     index = pcp_index(mem, order, mt)
-    for k in range(zonelist_length(mem, cpu)):
+    slot = cpu_at(mem, cpu)
+    z = fixed(mem, slot + C_HOME_ZONE)
+    if index >= 0:
+        pfn = take_from_pcp(mem, cpu, z, fixed(mem, slot + C_HOME_PCP), order, mt, index)
+    else:
+        pfn = take_from_zone(mem, cpu, z, order, mt)
+    if pfn >= 0:
+        return pfn
+    return take_elsewhere(mem, cpu, order, mt, index)
+
+
+@kernel
+def take_elsewhere(mem, cpu, order, mt, index):
+    """The rest of the fallback order, behind the home zone."""
+    for k in range(1, zonelist_length(mem, cpu)):
         z = zonelist_zone(mem, cpu, k)
         if index >= 0:
-            pfn = take_from_pcp(mem, cpu, z, order, mt, index)
+            pfn = take_from_pcp(mem, cpu, z, pcp_at(mem, cpu, z), order, mt, index)
         else:
             pfn = take_from_zone(mem, cpu, z, order, mt)
         if pfn >= 0:
-            if k > 0:
-                event(mem, cpu, EV_ZONE_FALLBACK)
+            event(mem, cpu, EV_ZONE_FALLBACK)
             return pfn
     return E_NOMEM
 
@@ -104,7 +153,7 @@ def alloc_pages(mem, cpu, order, mt, owner):
         retire_block(mem, cpu, pfn, order)  # somebody wrote to it while it was free: leak it
 
 
-@kernel
+@hot
 def give(mem, cpu, pfn, order, mt, owner):
     """Hand a block in state PCP over to its owner."""
     given = hand_out(mem, pfn, order, cpu, mt, owner)
@@ -126,7 +175,7 @@ def give_back_to_zone(mem, cpu, z, pfn, order):
     wake_waiters(mem, cpu, zone)
 
 
-@kernel
+@hot
 def wake_waiters(mem, cpu, zone):
     """Wake whoever sleeps for memory; called after the zone got pages.
 
@@ -140,12 +189,21 @@ def wake_waiters(mem, cpu, zone):
         event(mem, cpu, EV_WAKE)
 
 
-@kernel
+@hot
+def own_pcp(mem, cpu, z):
+    """The CPU's per-CPU structure of zone ``z``: one load where it is the home zone."""
+    slot = cpu_at(mem, cpu)
+    if z == fixed(mem, slot + C_HOME_ZONE):
+        return fixed(mem, slot + C_HOME_PCP)
+    return pcp_at(mem, cpu, z)
+
+
+@hot
 def give_back(mem, cpu, z, pfn, order):
     """Put a block in state PCP on the CPU's list, or to its zone where that cannot take it."""
     mt = block_mt(mem, pfn)
     index = pcp_index(mem, order, mt)
-    p = pcp_at(mem, cpu, z)
+    p = own_pcp(mem, cpu, z)
     if index < 0 or mt == MT_ISOLATE:
         give_back_to_zone(mem, cpu, z, pfn, order)
     elif not try_spin(mem, p + P_LOCK, cpu):
@@ -160,7 +218,7 @@ def give_back(mem, cpu, z, pfn, order):
         keep_on_pcp(mem, cpu, z, p, index, pfn, order)
 
 
-@kernel
+@hot
 def keep_on_pcp(mem, cpu, z, p, index, pfn, order):
     """Push on the CPU's list under its lock (held, released here), draining above the high mark."""
     drained = 0
@@ -179,7 +237,7 @@ def keep_on_pcp(mem, cpu, z, p, index, pfn, order):
         wake_waiters(mem, cpu, zone_at(mem, z))
 
 
-@kernel
+@hot
 def free_pages_of(mem, cpu, pfn, order, owner):
     """Free a block, checking that ``owner`` holds it (0: anybody's). Returns 0 or E_STATE."""
     w0 = claim_for_free(mem, pfn, order, cpu, owner)
@@ -295,7 +353,7 @@ def free_bulk(mem, cpu, order, count, at):
 
 @kernel
 def let_go(mem, cpu, held, wanted):
-    """Change the zone lock that is held from ``held`` to ``wanted`` (-1: none); returns ``wanted``."""
+    """Hold the lock of zone ``wanted`` instead of ``held`` (-1: none); returns ``wanted``."""
     if held != wanted:
         if held >= 0:
             unlock(mem, zone_at(mem, held) + Z_LOCK)

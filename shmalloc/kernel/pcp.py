@@ -18,13 +18,45 @@ P_HIGH_MAX; ``pcp_decay`` lets it sink again.
 """
 
 from shmalloc.constants import (
-    E_NOMEM, EV_DRAIN, EV_REFILL, EV_REMOTE_DRAIN, H_AT_PCP, H_CPUS, H_PAGEBLOCK_ORDER,
-    H_PCP_CAPACITY, H_PCP_FORM, H_PCP_STRIDE, H_ZONES, LOCK_OFFLINE, MT_PCP_TYPES, OP_DRAIN, OP_REFILL,
-    P_ARRAYS, P_BATCH, P_COUNT, P_FACTOR, P_FREE_RUN, P_HEAD, P_HIGH, P_HIGH_MAX, P_HIGH_MIN, P_LENGTH,
-    P_LOCK, PCP_ARRAY, PCP_FACTOR_MAX, PCP_HUGE_KEEP, PCP_LISTS, PCP_ORDERS, T_PCP, Z_FREE, Z_HIGH,
-    Z_LOCK, Z_LOW, Z_MIN,
+    E_NOMEM,
+    EV_DRAIN,
+    EV_REFILL,
+    EV_REMOTE_DRAIN,
+    H_AT_PCP,
+    H_CPUS,
+    H_PAGEBLOCK_ORDER,
+    H_PCP_CAPACITY,
+    H_PCP_FORM,
+    H_PCP_STRIDE,
+    H_ZONES,
+    LOCK_OFFLINE,
+    MT_PCP_TYPES,
+    OP_DRAIN,
+    OP_REFILL,
+    P_ARRAYS,
+    P_BATCH,
+    P_COUNT,
+    P_FACTOR,
+    P_FREE_RUN,
+    P_HEAD,
+    P_HIGH,
+    P_HIGH_MAX,
+    P_HIGH_MIN,
+    P_LENGTH,
+    P_LOCK,
+    PCP_ARRAY,
+    PCP_FACTOR_MAX,
+    PCP_HUGE_KEEP,
+    PCP_LISTS,
+    PCP_ORDERS,
+    T_PCP,
+    Z_FREE,
+    Z_HIGH,
+    Z_LOCK,
+    Z_LOW,
+    Z_MIN,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.buddy import free_block
 from shmalloc.kernel.fallback import rmqueue
 from shmalloc.kernel.lists import get_link, node_of, pfn_of, set_link
@@ -41,7 +73,7 @@ def pcp_at(mem, cpu, z):
     return fixed(mem, H_AT_PCP) + (cpu * fixed(mem, H_ZONES) + z) * stride
 
 
-@kernel
+@hot
 def pcp_index(mem, order, mt):
     """List of (order, migratetype), or -1 for what is never kept per CPU."""
     if mt >= MT_PCP_TYPES:
@@ -61,7 +93,7 @@ def pcp_order(mem, index):
     return fixed(mem, H_PAGEBLOCK_ORDER)
 
 
-@kernel
+@hot
 def counted_pages(index):
     """Pages that one block of this list adds to P_COUNT; whole pageblocks are limited apart."""
     if index < PCP_ORDERS * MT_PCP_TYPES:
@@ -69,7 +101,7 @@ def counted_pages(index):
     return 0
 
 
-@kernel
+@hot
 def pcp_push(mem, p, index, pfn):
     """Put a block in state PCP on a list; P_LOCK held, and the list is not at its capacity."""
     length = mem[p + P_LENGTH + index]
@@ -83,7 +115,7 @@ def pcp_push(mem, p, index, pfn):
     mem[p + P_COUNT] = mem[p + P_COUNT] + counted_pages(index)
 
 
-@kernel
+@hot
 def pcp_pop(mem, p, index):
     """Take the block freed last off a list, or E_NOMEM; P_LOCK held."""
     length = mem[p + P_LENGTH + index]
@@ -142,7 +174,7 @@ def refill(mem, cpu, z, p, index, order, mt):
     return got
 
 
-@kernel
+@hot
 def is_full(mem, p, index):
     """Whether a list must give something back before it takes another block."""
     if index >= PCP_ORDERS * MT_PCP_TYPES:
@@ -241,7 +273,7 @@ def pcp_decay(mem, cpu):
     for z in range(fixed(mem, H_ZONES)):
         p = pcp_at(mem, cpu, z)
         if load_relaxed(mem, p + P_LOCK) == 0 and cas(mem, p + P_LOCK, 0, owner_word(mem, cpu)):
-            high = mem[p + P_HIGH] - (mem[p + P_HIGH] >> 3)
+            high = mem[p + P_HIGH] - max(mem[p + P_HIGH] >> 3, 1)
             mem[p + P_HIGH] = max(high, mem[p + P_HIGH_MIN])
             mem[p + P_FREE_RUN] = 0
             excess = mem[p + P_COUNT] - mem[p + P_HIGH]

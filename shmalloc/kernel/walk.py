@@ -6,7 +6,10 @@ walker sees may be old, but it must be legal: no torn pair, no order that does n
 """
 
 from shmalloc.constants import (
-    EV_WALK_RETRY, H_PAGES, T_TAIL, X_WALKER,
+    EV_WALK_RETRY,
+    H_PAGES,
+    T_TAIL,
+    X_WALKER,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernel.bits import order_of, type_of

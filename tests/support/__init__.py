@@ -1,0 +1,1 @@
+"""What tests share beside fixtures: small worlds and a driver kernel."""

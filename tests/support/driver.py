@@ -1,0 +1,114 @@
+"""One kernel that reaches every page operation, so that tests compile the allocator once."""
+
+from shmalloc.constants import E_INVAL
+from shmalloc.dialect import kernel
+from shmalloc.kernel.audit import audit, audit_teardown
+from shmalloc.kernel.boot import boot
+from shmalloc.kernel.contig import (
+    alloc_contig_range,
+    free_contig_range,
+    isolate_range,
+    offline_range,
+    online_range,
+    unisolate_range,
+)  # fmt: skip
+from shmalloc.kernel.descriptor import head_of
+from shmalloc.kernel.hotplug import plug_cpu, unplug_cpu
+from shmalloc.kernel.pages import (
+    alloc_bulk,
+    alloc_pages,
+    alloc_pages_wait,
+    free_bulk,
+    free_pages_of,
+)  # fmt: skip
+from shmalloc.kernel.pcp import drain_all, drain_cpu, pcp_decay
+from shmalloc.kernel.poison import poison_page
+from shmalloc.kernel.walk import walk
+
+BOOT = 0
+ALLOC = 1
+FREE = 2
+ALLOC_BULK = 3
+FREE_BULK = 4
+DRAIN_ALL = 5
+DRAIN_CPU = 6
+AUDIT = 7
+TEARDOWN = 8
+ISOLATE = 9
+UNISOLATE = 10
+OFFLINE = 11
+ONLINE = 12
+ALLOC_CONTIG = 13
+FREE_CONTIG = 14
+POISON = 15
+UNPLUG = 16
+PLUG = 17
+WALK = 18
+HEAD_OF = 19
+ALLOC_WAIT = 20
+DECAY = 21
+
+
+@kernel
+def drive(mem, cpu, op, a, b, c):
+    """Operation ``op`` with its arguments; a result for every one."""
+    if op < ISOLATE:
+        return drive_pages(mem, cpu, op, a, b, c)
+    if op < UNPLUG:
+        return drive_ranges(mem, cpu, op, a, b, c)
+    return drive_rest(mem, cpu, op, a, b, c)
+
+
+@kernel
+def drive_pages(mem, cpu, op, a, b, c):
+    if op == BOOT:
+        return boot(mem)
+    if op == ALLOC:
+        return alloc_pages(mem, cpu, a, b, c)
+    if op == FREE:
+        return free_pages_of(mem, cpu, a, b, c)
+    if op == ALLOC_BULK:
+        return alloc_bulk(mem, cpu, a, 1, 7, b, c)
+    if op == FREE_BULK:
+        return free_bulk(mem, cpu, a, b, c)
+    if op == DRAIN_ALL:
+        return drain_all(mem, cpu)
+    if op == DRAIN_CPU:
+        return drain_cpu(mem, cpu, a)
+    if op == AUDIT:
+        return audit(mem, cpu)
+    return audit_teardown(mem, cpu)
+
+
+@kernel
+def drive_ranges(mem, cpu, op, a, b, c):
+    if op == ISOLATE:
+        return isolate_range(mem, cpu, a, b)
+    if op == UNISOLATE:
+        return unisolate_range(mem, cpu, a, b)
+    if op == OFFLINE:
+        return offline_range(mem, cpu, a, b)
+    if op == ONLINE:
+        return online_range(mem, cpu, a, b)
+    if op == ALLOC_CONTIG:
+        return alloc_contig_range(mem, cpu, a, b, c)
+    if op == FREE_CONTIG:
+        return free_contig_range(mem, cpu, a, b)
+    return poison_page(mem, cpu, a)
+
+
+@kernel
+def drive_rest(mem, cpu, op, a, b, c):
+    if op == UNPLUG:
+        return unplug_cpu(mem, cpu, a)
+    if op == PLUG:
+        return plug_cpu(mem, cpu, a)
+    if op == WALK:
+        return walk(mem, cpu, a, b)
+    if op == HEAD_OF:
+        return head_of(mem, a)
+    if op == ALLOC_WAIT:
+        return alloc_pages_wait(mem, cpu, a, b, 7, c)
+    if op == DECAY:
+        return pcp_decay(mem, cpu)
+    return E_INVAL

@@ -1,0 +1,98 @@
+"""Real ``shmstress run`` processes under test: start one, look inside, hurt it, read its results."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from shmalloc import constants as c
+from shmalloc.errors import SegmentError
+from shmalloc.segment import Segment
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 240.0  # the first run of a session compiles the kernels
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: v for name, v in os.environ.items() if not name.startswith("SHMSTRESS_")}
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
+
+
+def shmstress(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """One command line, run to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "stress", *arguments], env=environment(**variables),
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S:g} s for {what}"
+        time.sleep(0.02)
+
+
+class RunningRun:
+    """A run in the background. Use in a ``with`` block: leaving it kills what is left."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "stress", "run", "--progress", "never", *arguments],
+            env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> RunningRun:
+        wait_until(self._at_work, "the workers to be at work")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    @property
+    def segment_names(self) -> list[str]:
+        return [p.name for p in Path("/dev/shm").glob(f"shm-{self.process.pid}-*")]
+
+    def attach(self) -> Segment:
+        return Segment.attach(self.segment_names[0])
+
+    def workers(self) -> list[int]:
+        """The pids of the workers, by CPU slot."""
+        with self.attach() as segment:
+            slots = [segment.layout.cpu(cpu) for cpu in range(segment.geometry.cpus)]
+            return [segment.ram.load(slot + c.C_PID) for slot in slots]
+
+    def _at_work(self) -> bool:
+        """Every worker has done some batches: the run is past its start."""
+        assert self.process.poll() is None, "".join(self.process.communicate())
+        try:
+            with self.attach() as segment:
+                slots = [segment.layout.cpu(cpu) for cpu in range(segment.geometry.cpus)]
+                return all(segment.ram.load(slot + c.C_BEAT) > 2 for slot in slots)
+        except (IndexError, SegmentError):
+            return False
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> tuple[int, str]:
+        """Exit code and standard output."""
+        output, errors = self.process.communicate(timeout=PATIENCE_S)
+        print(output, errors)
+        return self.process.returncode, output
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,80 @@
+"""Real and model in lock-step: random operations against a set of pages, on all configurations."""
+
+import pytest
+from support import driver
+from support.world import SMALL, World
+
+from shmalloc import constants as c
+from shmalloc.layout import ZoneSpec
+
+STEPS = 600
+CONFIGURATIONS = [
+    ("page", "array"), ("page", "list"), ("descriptor", "array"), ("descriptor", "list"),
+    ("table", "array"), ("table", "list"),
+]  # fmt: skip
+
+
+class Model:
+    """What must be true of pages: a set of live, disjoint, aligned extents."""
+
+    def __init__(self, pages):
+        self.free = set(pages)
+        self.live = {}
+
+    def allocated(self, pfn, order):
+        block = set(range(pfn, pfn + (1 << order)))
+        assert pfn % (1 << order) == 0, "misaligned"
+        assert block <= self.free, f"pages {sorted(block - self.free)} were not free"
+        self.free -= block
+        self.live[pfn] = order
+
+    def may_fail(self, order):
+        """An aligned block of free pages must not exist (fragmentation by pageblock type aside)."""
+        starts = (p for p in self.free if p % (1 << order) == 0)
+        return not any(set(range(p, p + (1 << order))) <= self.free for p in starts)
+
+    def freed(self, pfn):
+        order = self.live.pop(pfn)
+        self.free |= set(range(pfn, pfn + (1 << order)))
+        return order
+
+
+def step(world, model, rng):
+    """One random operation on both."""
+    cpu = rng.randrange(2)
+    if model.live and rng.random() < 0.48:
+        pfn = rng.choice(sorted(model.live))
+        assert world.free(pfn, model.freed(pfn), cpu=cpu) == 0
+        return
+    order = rng.choice([0, 0, 0, 1, 1, 2, 3, 4])
+    pfn = world.alloc(order, rng.randrange(c.MT_PCP_TYPES), cpu=cpu)
+    if pfn >= 0:
+        model.allocated(pfn, order)
+    else:
+        assert pfn == c.E_NOMEM and model.may_fail(order)
+
+
+@pytest.mark.parametrize(("link_store", "pcp_form"), CONFIGURATIONS)
+def test_random_operations_agree_with_the_model(engine, rng, link_store, pcp_form):
+    zones = (ZoneSpec(41), ZoneSpec(23, 1, ((2, 2),)))
+    world = World(engine, SMALL, zones=zones, link_store=link_store, pcp_form=pcp_form)
+    model = Model(set(range(64)) - {43, 44})
+    for n in range(STEPS):
+        step(world, model, rng)
+        if n % 50 == 0:
+            assert world.audit() == 0, world.reports()
+    for pfn in sorted(model.live):
+        assert world.free(pfn, model.freed(pfn)) == 0
+    assert world.teardown() == 0, world.reports()
+
+
+@pytest.mark.parametrize("fill", ["poison", "zero"])
+@pytest.mark.parametrize("link_store", ["page", "descriptor", "table"])
+def test_random_operations_keep_the_bytes_of_free_pages(engine, rng, link_store, fill):
+    world = World(engine, SMALL, link_store=link_store, **{fill: True})
+    model = Model(range(64))
+    for _ in range(200):
+        step(world, model, rng)
+        for pfn in list(model.live)[-1:]:
+            world.mem[world.layout.frame(pfn) + rng.randrange(8)] = rng.randrange(1 << 62)
+    assert (world.audit(), world.do(driver.AUDIT)) == (0, 0), world.reports()

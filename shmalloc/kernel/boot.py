@@ -9,14 +9,7 @@ Only heads are written, one descriptor for each block (the rest of a fresh memma
 so a segment of 4 GiB starts in milliseconds and has next to nothing resident.
 """
 
-from shmalloc.constants import (
-    H_AT_SCRATCH,
-    H_MAX_ORDER,
-    H_ZONES,
-    MT_COUNT,
-    ORDERS,
-    Z_INDEX,
-)  # fmt: skip
+from shmalloc.constants import H_AT_SCRATCH, H_MAX_ORDER, H_ZONES, MT_COUNT, ORDERS, Z_INDEX
 from shmalloc.dialect import kernel
 from shmalloc.kernel.buddy import area_list, link_free
 from shmalloc.kernel.descriptor import make_free

@@ -14,22 +14,8 @@ What it does not do: per-CPU lists, waiting, poison (pcp.py, pages.py).
 """
 
 from shmalloc.constants import (
-    E_NOMEM,
-    E_STATE,
-    EV_MERGE,
-    EV_SPLIT,
-    H_MAX_ORDER,
-    H_PAGEBLOCK_ORDER,
-    I_FREE_HEAD,
-    I_LIST_LINKS,
-    MT_COUNT,
-    MT_ISOLATE,
-    T_FREE,
-    T_ISOLATED,
-    Z_COUNTS,
-    Z_END,
-    Z_INDEX,
-    Z_LISTS,
+    E_NOMEM, E_STATE, EV_MERGE, EV_SPLIT, H_MAX_ORDER, H_PAGEBLOCK_ORDER, I_FREE_HEAD,
+    I_LIST_LINKS, MT_COUNT, MT_ISOLATE, T_FREE, T_ISOLATED, Z_COUNTS, Z_END, Z_INDEX, Z_LISTS,
     Z_START,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel

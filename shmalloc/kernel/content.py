@@ -8,14 +8,7 @@ Called by the exclusive owner of the block (state PCP, on no list), so accesses 
 """
 
 from shmalloc.constants import (
-    FILL_NONE,
-    FILL_POISON,
-    H_FILL,
-    H_LINKS,
-    H_PAGE_SHIFT,
-    I_BYTES,
-    LINKS_PAGE,
-    NODE_WORDS,
+    FILL_NONE, FILL_POISON, H_FILL, H_LINKS, H_PAGE_SHIFT, I_BYTES, LINKS_PAGE, NODE_WORDS,
     POISON_WORD,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel

@@ -9,26 +9,9 @@ The range lies in one zone and its pageblocks are not shared with another (E_INV
 """
 
 from shmalloc.constants import (
-    E_BUSY,
-    E_INVAL,
-    E_STATE,
-    EV_CONTIG,
-    EV_ISOLATE,
-    EV_OFFLINE,
-    H_PAGEBLOCK_ORDER,
-    I_FREE_HEAD,
-    MT_ISOLATE,
-    MT_MOVABLE,
-    OP_ISOLATE,
-    OP_OFFLINE,
-    T_ALLOCATED,
-    T_FREE,
-    T_ISOLATED,
-    T_OFFLINE,
-    T_POISONED,
-    Z_END,
-    Z_LOCK,
-    Z_START,
+    E_BUSY, E_INVAL, E_STATE, EV_CONTIG, EV_ISOLATE, EV_OFFLINE, H_PAGEBLOCK_ORDER, I_FREE_HEAD,
+    MT_ISOLATE, MT_MOVABLE, OP_ISOLATE, OP_OFFLINE, T_ALLOCATED, T_FREE, T_ISOLATED, T_OFFLINE,
+    T_POISONED, Z_END, Z_LOCK, Z_START,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernel.bits import next_word, order_of, type_of, zone_of_word
@@ -40,13 +23,7 @@ from shmalloc.kernel.pages import free_pages, wake_waiters
 from shmalloc.kernel.pcp import drain_all
 from shmalloc.kernel.poison import unmanage
 from shmalloc.kernel.zone import (
-    block_mt,
-    descriptor_at,
-    save_block_mt,
-    saved_block_mt,
-    set_block_mt,
-    zone_at,
-    zone_of,
+    block_mt, descriptor_at, save_block_mt, saved_block_mt, set_block_mt, zone_at, zone_of,
 )  # fmt: skip
 from shmalloc.words import fixed, load2
 

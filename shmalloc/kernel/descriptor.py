@@ -16,25 +16,9 @@ The partition of a zone into blocks is legal after every single write:
 """
 
 from shmalloc.constants import (
-    CARRIED_MASK,
-    E_AGAIN,
-    E_STATE,
-    H_MAX_ORDER,
-    H_PAGES,
-    H_ZONES,
-    M_DOUBLE_FREE,
-    M_OUT_OF_RANGE,
-    M_SLAB_AS_PAGE,
-    M_STRANGER,
-    M_TAIL_FREE,
-    M_WRONG_ORDER,
-    M_WRONG_STATE,
-    T_ALLOCATED,
-    T_FREE,
-    T_PCP,
-    T_RESERVED,
-    T_SLAB,
-    T_TAIL,
+    CARRIED_MASK, E_AGAIN, E_STATE, H_MAX_ORDER, H_PAGES, H_ZONES, M_DOUBLE_FREE, M_OUT_OF_RANGE,
+    M_SLAB_AS_PAGE, M_STRANGER, M_TAIL_FREE, M_WRONG_ORDER, M_WRONG_STATE, T_ALLOCATED, T_FREE,
+    T_PCP, T_RESERVED, T_SLAB, T_TAIL,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.bits import legal_head, mt_of, next_word, order_of, type_of, zone_of_word

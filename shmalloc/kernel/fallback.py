@@ -7,20 +7,8 @@ from another type and leave the pageblock's type alone. All under the zone lock.
 """
 
 from shmalloc.constants import (
-    E_NOMEM,
-    EV_CLAIM,
-    EV_STEAL,
-    H_MAX_ORDER,
-    H_PAGEBLOCK_ORDER,
-    MT_MOVABLE,
-    MT_RECLAIMABLE,
-    MT_UNMOVABLE,
-    T_ALLOCATED,
-    T_FREE,
-    T_PCP,
-    T_SLAB,
-    Z_END,
-    Z_START,
+    E_NOMEM, EV_CLAIM, EV_STEAL, H_MAX_ORDER, H_PAGEBLOCK_ORDER, MT_MOVABLE, MT_RECLAIMABLE,
+    MT_UNMOVABLE, T_ALLOCATED, T_FREE, T_PCP, T_SLAB, Z_END, Z_START,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.bits import mt_of, order_of, type_of

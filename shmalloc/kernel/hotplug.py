@@ -6,14 +6,7 @@ nothing, since it has to cope with a failed trylock anyway.
 """
 
 from shmalloc.constants import (
-    C_STATE,
-    CPU_CHANGING,
-    CPU_OFFLINE,
-    CPU_ONLINE,
-    E_BUSY,
-    EV_HOTPLUG,
-    H_ZONES,
-    LOCK_OFFLINE,
+    C_STATE, CPU_CHANGING, CPU_OFFLINE, CPU_ONLINE, E_BUSY, EV_HOTPLUG, H_ZONES, LOCK_OFFLINE,
     P_LOCK,
 )  # fmt: skip
 from shmalloc.dialect import kernel

@@ -20,13 +20,7 @@ Callers hold the lock of the list.
 """
 
 from shmalloc.constants import (
-    CARRIED_MASK,
-    E_STATE,
-    H_LINK_BASE,
-    H_LINK_STRIDE,
-    H_LINKS,
-    LINK_MASK,
-    LINKS_DESCRIPTOR,
+    CARRIED_MASK, E_STATE, H_LINK_BASE, H_LINK_STRIDE, H_LINKS, LINK_MASK, LINKS_DESCRIPTOR,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel
 from shmalloc.words import fixed, load_relaxed, store_relaxed

@@ -17,17 +17,7 @@ by the slot's next process. Locks nest in one order: per-CPU, then zone or node.
 from shmalloc.constants import C_EPOCH, EV_LOCK_SLEEP, EV_LOCK_SLOW, H_SPINS, LOCK_CONTENDED
 from shmalloc.dialect import kernel
 from shmalloc.kernel.notes import cpu_at, event
-from shmalloc.words import (
-    cas,
-    exchange,
-    fixed,
-    give_way,
-    load_relaxed,
-    relax,
-    store,
-    wait,
-    wake,
-)  # fmt: skip
+from shmalloc.words import cas, exchange, fixed, give_way, load_relaxed, relax, store, wait, wake
 
 
 @kernel
@@ -75,7 +65,7 @@ def unlock(mem, at):
 @kernel
 def try_spin(mem, at, cpu):
     """Take the per-CPU lock at word ``at`` if it is free; never waits."""
-    return load_relaxed(mem, at) == 0 and cas(mem, at, 0, owner_word(mem, cpu))
+    return cas(mem, at, 0, owner_word(mem, cpu))
 
 
 @kernel

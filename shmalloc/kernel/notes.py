@@ -13,30 +13,9 @@ Three structures, none of which any kernel reads to decide something:
 """
 
 from shmalloc.constants import (
-    C_EVENTS,
-    C_HISTORY_NEXT,
-    C_STRIDE,
-    CPUS_AT,
-    EV_MISUSE,
-    H_AT_HISTORY,
-    H_AT_REPORTS,
-    H_HISTORY,
-    H_REPORT_COUNT,
-    HI_CLOCK,
-    HI_DETAIL,
-    HI_OP,
-    HI_STRIDE,
-    HI_WHERE,
-    OP_MISUSE,
-    R_CLOCK,
-    R_CODE,
-    R_CPU,
-    R_EXPECTED,
-    R_FOUND,
-    R_READY,
-    R_STRIDE,
-    R_WHERE,
-    REPORTS,
+    C_EVENTS, C_HISTORY_NEXT, C_STRIDE, CPUS_AT, EV_MISUSE, H_AT_HISTORY, H_AT_REPORTS, H_HISTORY,
+    H_REPORT_COUNT, HI_CLOCK, HI_DETAIL, HI_OP, HI_STRIDE, HI_WHERE, OP_MISUSE, R_CLOCK, R_CODE,
+    R_CPU, R_EXPECTED, R_FOUND, R_READY, R_STRIDE, R_WHERE, REPORTS,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel
 from shmalloc.words import fetch_add, fixed, load_relaxed, mark, now, store, store_relaxed

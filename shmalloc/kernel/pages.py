@@ -10,38 +10,10 @@ once more. A block passes through state PCP on both ways, so it always has exact
 """
 
 from shmalloc.constants import (
-    C_HOME_PCP,
-    C_HOME_ZONE,
-    CPU_MASK,
-    E_INVAL,
-    E_NOMEM,
-    E_STATE,
-    EV_ALLOC,
-    EV_BULK,
-    EV_FAIL,
-    EV_FREE,
-    EV_PCP_MISS,
-    EV_REMOTE_FREE,
-    EV_WAIT,
-    EV_WAKE,
-    EV_ZONE_FALLBACK,
-    H_MAX_ORDER,
-    H_STOP,
-    H_WAITERS,
-    H_WAKE,
-    M_WRONG_STATE,
-    MAX_CPUS,
-    MT_ISOLATE,
-    MT_PCP_TYPES,
-    OP_ALLOC,
-    OP_FREE,
-    P_FACTOR,
-    P_FREE_RUN,
-    P_LOCK,
-    T_PCP,
-    Z_FREE,
-    Z_LOCK,
-    Z_MIN,
+    C_HOME_PCP, C_HOME_ZONE, CPU_MASK, E_INVAL, E_NOMEM, E_STATE, EV_ALLOC, EV_BULK, EV_FAIL,
+    EV_FREE, EV_PCP_MISS, EV_REMOTE_FREE, EV_WAIT, EV_WAKE, EV_ZONE_FALLBACK, H_MAX_ORDER, H_STOP,
+    H_WAITERS, H_WAKE, M_WRONG_STATE, MAX_CPUS, MT_ISOLATE, MT_PCP_TYPES, OP_ALLOC, OP_FREE,
+    P_FACTOR, P_FREE_RUN, P_LOCK, PCP_ORDERS, T_PCP, Z_FREE, Z_LOCK, Z_MIN,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.bits import detail_of, wants_poison, zone_of_word
@@ -52,15 +24,7 @@ from shmalloc.kernel.fallback import rmqueue
 from shmalloc.kernel.lock import lock, try_spin, unlock, unspin
 from shmalloc.kernel.notes import cpu_at, event, record, report
 from shmalloc.kernel.pcp import (
-    drain_all,
-    drain_count,
-    drain_some,
-    is_full,
-    may_take,
-    pcp_at,
-    pcp_index,
-    pcp_pop,
-    pcp_push,
+    drain_all, drain_count, drain_some, is_full, may_take, pcp_at, pcp_index, pcp_pop, pcp_push,
     refill,
 )  # fmt: skip
 from shmalloc.kernel.poison import retire_block
@@ -86,9 +50,9 @@ def take_from_pcp(mem, cpu, z, p, order, mt, index):
     if not try_spin(mem, p + P_LOCK, cpu):
         event(mem, cpu, EV_PCP_MISS)
         return take_from_zone(mem, cpu, z, order, mt)
-    pfn = pcp_pop(mem, p, index)
+    pfn = pcp_pop(mem, p, index, order)
     if pfn < 0 and refill(mem, cpu, z, p, index, order, mt) > 0:
-        pfn = pcp_pop(mem, p, index)
+        pfn = pcp_pop(mem, p, index, order)
     mem[p + P_FREE_RUN] = mem[p + P_FREE_RUN] >> 1
     unspin(mem, p + P_LOCK)
     return pfn
@@ -135,12 +99,24 @@ def take_after_drain(mem, cpu, order, mt):
     return E_NOMEM
 
 
-@kernel
+@hot
 def alloc_pages(mem, cpu, order, mt, owner):
     """Allocate 2^order pages for ``owner``; returns the first pfn, E_NOMEM or E_INVAL."""
     if order < 0 or order > fixed(mem, H_MAX_ORDER) or mt < 0 or mt >= MT_PCP_TYPES:
         return E_INVAL
+    pfn = take_block_for(mem, cpu, order, mt)
+    if pfn >= 0 and intact_on_alloc(mem, cpu, pfn, order):
+        return give(mem, cpu, pfn, order, mt, owner)
+    return alloc_slow(mem, cpu, order, mt, owner, pfn)
+
+
+@kernel
+def alloc_slow(mem, cpu, order, mt, owner, damaged):
+    """The rest of ``alloc_pages``: nothing was found, or (>= 0) a block that was written to."""
+    pfn = damaged
     while True:
+        if pfn >= 0:
+            retire_block(mem, cpu, pfn, order)  # written to while it was free: leak, never reuse
         pfn = take_block_for(mem, cpu, order, mt)
         if pfn < 0:
             pfn = take_after_drain(mem, cpu, order, mt)
@@ -150,7 +126,6 @@ def alloc_pages(mem, cpu, order, mt, owner):
             return pfn
         if intact_on_alloc(mem, cpu, pfn, order):
             return give(mem, cpu, pfn, order, mt, owner)
-        retire_block(mem, cpu, pfn, order)  # somebody wrote to it while it was free: leak it
 
 
 @hot
@@ -222,14 +197,14 @@ def give_back(mem, cpu, z, pfn, order):
 def keep_on_pcp(mem, cpu, z, p, index, pfn, order):
     """Push on the CPU's list under its lock (held, released here), draining above the high mark."""
     drained = 0
-    if is_full(mem, p, index):
-        if order == index // MT_PCP_TYPES:
+    if is_full(mem, p, index, order):
+        if order < PCP_ORDERS:
             drained = drain_some(mem, cpu, z, p, drain_count(mem, p))
         else:  # a whole pageblock more than the list keeps
             unspin(mem, p + P_LOCK)
             give_back_to_zone(mem, cpu, z, pfn, order)
             return
-    pcp_push(mem, p, index, pfn)
+    pcp_push(mem, p, index, order, pfn)
     mem[p + P_FREE_RUN] = mem[p + P_FREE_RUN] + (1 << order)
     mem[p + P_FACTOR] = mem[p + P_FACTOR] >> 1
     unspin(mem, p + P_LOCK)
@@ -256,7 +231,7 @@ def free_pages_of(mem, cpu, pfn, order, owner):
     return 0
 
 
-@kernel
+@hot
 def free_pages(mem, cpu, pfn, order):
     """Free what ``alloc_pages`` gave. Returns 0, or E_STATE for a misuse (reported, not done)."""
     return free_pages_of(mem, cpu, pfn, order, 0)

@@ -18,43 +18,11 @@ P_HIGH_MAX; ``pcp_decay`` lets it sink again.
 """
 
 from shmalloc.constants import (
-    E_NOMEM,
-    EV_DRAIN,
-    EV_REFILL,
-    EV_REMOTE_DRAIN,
-    H_AT_PCP,
-    H_CPUS,
-    H_PAGEBLOCK_ORDER,
-    H_PCP_CAPACITY,
-    H_PCP_FORM,
-    H_PCP_STRIDE,
-    H_ZONES,
-    LOCK_OFFLINE,
-    MT_PCP_TYPES,
-    OP_DRAIN,
-    OP_REFILL,
-    P_ARRAYS,
-    P_BATCH,
-    P_COUNT,
-    P_FACTOR,
-    P_FREE_RUN,
-    P_HEAD,
-    P_HIGH,
-    P_HIGH_MAX,
-    P_HIGH_MIN,
-    P_LENGTH,
-    P_LOCK,
-    PCP_ARRAY,
-    PCP_FACTOR_MAX,
-    PCP_HUGE_KEEP,
-    PCP_LISTS,
-    PCP_ORDERS,
-    T_PCP,
-    Z_FREE,
-    Z_HIGH,
-    Z_LOCK,
-    Z_LOW,
-    Z_MIN,
+    E_NOMEM, EV_DRAIN, EV_REFILL, EV_REMOTE_DRAIN, H_AT_PCP, H_CPUS, H_PAGEBLOCK_ORDER,
+    H_PCP_CAPACITY, H_PCP_FORM, H_PCP_STRIDE, H_ZONES, LOCK_OFFLINE, MT_PCP_TYPES, OP_DRAIN,
+    OP_REFILL, P_ARRAYS, P_BATCH, P_COUNT, P_FACTOR, P_FREE_RUN, P_HEAD, P_HIGH, P_HIGH_MAX,
+    P_HIGH_MIN, P_LENGTH, P_LOCK, PCP_ARRAY, PCP_FACTOR_MAX, PCP_HUGE_KEEP, PCP_LISTS, PCP_ORDERS,
+    T_PCP, Z_FREE, Z_HIGH, Z_LOCK, Z_LOW, Z_MIN,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.buddy import free_block
@@ -94,15 +62,13 @@ def pcp_order(mem, index):
 
 
 @hot
-def counted_pages(index):
-    """Pages that one block of this list adds to P_COUNT; whole pageblocks are limited apart."""
-    if index < PCP_ORDERS * MT_PCP_TYPES:
-        return 1 << (index // MT_PCP_TYPES)
-    return 0
+def counted_pages(order):
+    """Pages that a block adds to P_COUNT; whole pageblocks are limited apart."""
+    return 1 << order if order < PCP_ORDERS else 0
 
 
 @hot
-def pcp_push(mem, p, index, pfn):
+def pcp_push(mem, p, index, order, pfn):
     """Put a block in state PCP on a list; P_LOCK held, and the list is not at its capacity."""
     length = mem[p + P_LENGTH + index]
     if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
@@ -112,17 +78,17 @@ def pcp_push(mem, p, index, pfn):
         set_link(mem, node + 1, mem[p + P_HEAD + index])
         mem[p + P_HEAD + index] = node
     mem[p + P_LENGTH + index] = length + 1
-    mem[p + P_COUNT] = mem[p + P_COUNT] + counted_pages(index)
+    mem[p + P_COUNT] = mem[p + P_COUNT] + counted_pages(order)
 
 
 @hot
-def pcp_pop(mem, p, index):
+def pcp_pop(mem, p, index, order):
     """Take the block freed last off a list, or E_NOMEM; P_LOCK held."""
     length = mem[p + P_LENGTH + index]
     if length == 0:
         return E_NOMEM
     mem[p + P_LENGTH + index] = length - 1
-    mem[p + P_COUNT] = mem[p + P_COUNT] - counted_pages(index)
+    mem[p + P_COUNT] = mem[p + P_COUNT] - counted_pages(order)
     if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
         return mem[p + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + length - 1]
     node = mem[p + P_HEAD + index]
@@ -166,7 +132,7 @@ def refill(mem, cpu, z, p, index, order, mt):
         pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)
         if pfn < 0:
             break
-        pcp_push(mem, p, index, pfn)
+        pcp_push(mem, p, index, order, pfn)
         got += 1
     unlock(mem, zone + Z_LOCK)
     event(mem, cpu, EV_REFILL)
@@ -175,11 +141,11 @@ def refill(mem, cpu, z, p, index, order, mt):
 
 
 @hot
-def is_full(mem, p, index):
+def is_full(mem, p, index, order):
     """Whether a list must give something back before it takes another block."""
-    if index >= PCP_ORDERS * MT_PCP_TYPES:
+    if order >= PCP_ORDERS:
         return mem[p + P_LENGTH + index] >= PCP_HUGE_KEEP
-    return mem[p + P_COUNT] + counted_pages(index) > mem[p + P_HIGH]
+    return mem[p + P_COUNT] + (1 << order) > mem[p + P_HIGH]
 
 
 @kernel
@@ -197,10 +163,11 @@ def drain_some(mem, cpu, z, p, pages):
     index = 0
     lock(mem, zone + Z_LOCK, cpu)
     while given < pages and mem[p + P_COUNT] > 0:
-        pfn = pcp_pop(mem, p, index)
+        order = index // MT_PCP_TYPES
+        pfn = pcp_pop(mem, p, index, order)
         if pfn >= 0:
-            free_block(mem, zone, cpu, pfn, index // MT_PCP_TYPES)
-            given += 1 << (index // MT_PCP_TYPES)
+            free_block(mem, zone, cpu, pfn, order)
+            given += 1 << order
         else:
             index = (index + 1) % (PCP_ORDERS * MT_PCP_TYPES)
     unlock(mem, zone + Z_LOCK)
@@ -217,11 +184,11 @@ def drain_everything(mem, cpu, z, p):
     lock(mem, zone + Z_LOCK, cpu)
     for index in range(PCP_LISTS):
         order = pcp_order(mem, index)
-        pfn = pcp_pop(mem, p, index)
+        pfn = pcp_pop(mem, p, index, order)
         while pfn >= 0:
             free_block(mem, zone, cpu, pfn, order)
             given += 1 << order
-            pfn = pcp_pop(mem, p, index)
+            pfn = pcp_pop(mem, p, index, order)
     unlock(mem, zone + Z_LOCK)
     record(mem, cpu, OP_DRAIN, 0, z, given)
     return given

@@ -5,19 +5,8 @@ covers it, the rest stays free. A page in use is marked and leaves service when 
 """
 
 from shmalloc.constants import (
-    E_BUSY,
-    E_INVAL,
-    E_STATE,
-    EV_POISONED,
-    I_FREE_HEAD,
-    OP_POISON,
-    POISON_BIT,
-    T_ALLOCATED,
-    T_FREE,
-    T_PCP,
-    T_POISONED,
-    Z_LOCK,
-    Z_MANAGED,
+    E_BUSY, E_INVAL, E_STATE, EV_POISONED, I_FREE_HEAD, OP_POISON, POISON_BIT, T_ALLOCATED, T_FREE,
+    T_PCP, T_POISONED, Z_LOCK, Z_MANAGED,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernel.bits import mt_of, next_word, order_of, type_of, zone_of_word

@@ -5,12 +5,7 @@ reading the order a second time could jump out of the zone (Linux: buddy_order_u
 walker sees may be old, but it must be legal: no torn pair, no order that does not fit.
 """
 
-from shmalloc.constants import (
-    EV_WALK_RETRY,
-    H_PAGES,
-    T_TAIL,
-    X_WALKER,
-)  # fmt: skip
+from shmalloc.constants import EV_WALK_RETRY, H_PAGES, T_TAIL, X_WALKER
 from shmalloc.dialect import kernel
 from shmalloc.kernel.bits import order_of, type_of
 from shmalloc.kernel.descriptor import legal_pair

@@ -11,25 +11,9 @@ return to when an isolation ends.
 """
 
 from shmalloc.constants import (
-    BLOCK_SAVED_SHIFT,
-    C_NODE,
-    E_INVAL,
-    H_AT_BLOCKS,
-    H_AT_FRAMES,
-    H_AT_MEMMAP,
-    H_AT_ZONELISTS,
-    H_AT_ZONES,
-    H_PAGE_SHIFT,
-    H_PAGEBLOCK_ORDER,
-    H_ZONES,
-    MAX_ZONES,
-    MT_ISOLATE,
-    MT_MASK,
-    Z_END,
-    Z_FREE,
-    Z_FREE_ISOLATED,
-    Z_START,
-    Z_STRIDE,
+    BLOCK_SAVED_SHIFT, C_NODE, E_INVAL, H_AT_BLOCKS, H_AT_FRAMES, H_AT_MEMMAP, H_AT_ZONELISTS,
+    H_AT_ZONES, H_PAGE_SHIFT, H_PAGEBLOCK_ORDER, H_ZONES, MAX_ZONES, MT_ISOLATE, MT_MASK, Z_END,
+    Z_FREE, Z_FREE_ISOLATED, Z_START, Z_STRIDE,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernel.notes import cpu_at

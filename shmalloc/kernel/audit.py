@@ -181,8 +181,9 @@ def audit_pcp(mem, cpu, z, victim):
     pages = 0
     for index in range(PCP_LISTS):
         length = mem[p + P_LENGTH + index]
-        counted += length * counted_pages(index)
-        pages += length << pcp_order(mem, index)
+        order = pcp_order(mem, index)
+        counted += length * counted_pages(order)
+        pages += length << order
         audit_pcp_list(mem, cpu, z, p, index, length)
     if counted != mem[p + P_COUNT]:
         report(mem, cpu, I_PCP_COUNT, victim << 8 | z, counted, mem[p + P_COUNT])

@@ -115,12 +115,17 @@ def _naked(module: ir.Module, name: str, assembly: str, arguments: list[ir.Type]
     return function
 
 
+def swap_function(module: ir.Module) -> ir.Function:
+    """``fiber_swap(slot, sp)`` in ``module``."""
+    return _naked(module, "fiber_swap", SWAP, [I64.as_pointer(), I64])
+
+
 @intrinsic
 def fiber_swap(typingctx, slot_address, stack_pointer):
     """Save this stack pointer at ``slot_address`` and continue on ``stack_pointer``."""
 
     def codegen(context, builder, signature, args):
-        swap = _naked(builder.module, "fiber_swap", SWAP, [I64.as_pointer(), I64])
+        swap = swap_function(builder.module)
         builder.call(swap, [builder.inttoptr(args[0], I64.as_pointer()), args[1]])
         return context.get_dummy_value()
 

@@ -15,13 +15,15 @@ clock) passes its own ``bare`` table or replaces entries of the result.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from numba.extending import register_jitable
 
 from shmalloc.engine import ops
 from shmalloc.engine.lowering import BARE
 
-Table = dict[str, Callable]
+Lowering = Callable[..., Any]
+Table = dict[str, Lowering]
 
 READS = {
     "getitem": ops.OP_READ, "load": ops.OP_LOAD, "load_relaxed": ops.OP_LOAD_RELAXED,
@@ -38,7 +40,7 @@ ORDERINGS = {"fence": ops.OP_FENCE, "relax": ops.OP_RELAX, "give_way": ops.OP_RE
 UNHOOKED = ("fixed", "mark", "now")
 
 
-def hooked(before: Callable, after: Callable, bare: Table = BARE) -> Table:
+def hooked(before: Lowering, after: Lowering, bare: Table = BARE) -> Table:
     """Every word of ``bare`` wrapped into ``before`` and ``after``."""
     register_jitable(before)
     register_jitable(after)
@@ -55,7 +57,7 @@ def hooked(before: Callable, after: Callable, bare: Table = BARE) -> Table:
     return table
 
 
-def _read(op: int, access: Callable, before: Callable, after: Callable) -> Callable:
+def _read(op: int, access: Lowering, before: Lowering, after: Lowering) -> Lowering:
     def read(mem, i):
         before(mem, op, i, 0)
         value = access(mem, i)
@@ -65,7 +67,7 @@ def _read(op: int, access: Callable, before: Callable, after: Callable) -> Calla
     return read
 
 
-def _write(op: int, access: Callable, before: Callable, after: Callable) -> Callable:
+def _write(op: int, access: Lowering, before: Lowering, after: Lowering) -> Lowering:
     def write(mem, i, value):
         before(mem, op, i, value)
         access(mem, i, value)
@@ -74,7 +76,7 @@ def _write(op: int, access: Callable, before: Callable, after: Callable) -> Call
     return write
 
 
-def _update(op: int, access: Callable, before: Callable, after: Callable) -> Callable:
+def _update(op: int, access: Lowering, before: Lowering, after: Lowering) -> Lowering:
     def update(mem, i, value):
         before(mem, op, i, value)
         found = access(mem, i, value)
@@ -84,7 +86,7 @@ def _update(op: int, access: Callable, before: Callable, after: Callable) -> Cal
     return update
 
 
-def _sleep(op: int, access: Callable, before: Callable, after: Callable) -> Callable:
+def _sleep(op: int, access: Lowering, before: Lowering, after: Lowering) -> Lowering:
     def sleep(mem, i, value):
         before(mem, op, i, value)
         access(mem, i, value)
@@ -93,7 +95,7 @@ def _sleep(op: int, access: Callable, before: Callable, after: Callable) -> Call
     return sleep
 
 
-def _ordering(op: int, access: Callable, before: Callable, after: Callable) -> Callable:
+def _ordering(op: int, access: Lowering, before: Lowering, after: Lowering) -> Lowering:
     def order(mem):
         before(mem, op, 0, 0)
         access(mem)
@@ -102,7 +104,7 @@ def _ordering(op: int, access: Callable, before: Callable, after: Callable) -> C
     return order
 
 
-def _cas(access: Callable, before: Callable, after: Callable) -> Callable:
+def _cas(access: Lowering, before: Lowering, after: Lowering) -> Lowering:
     def cas(mem, i, old, new):
         before(mem, ops.OP_CAS, i, old)
         swapped = access(mem, i, old, new)
@@ -112,7 +114,7 @@ def _cas(access: Callable, before: Callable, after: Callable) -> Callable:
     return cas
 
 
-def _cas2(access: Callable, before: Callable, after: Callable) -> Callable:
+def _cas2(access: Lowering, before: Lowering, after: Lowering) -> Lowering:
     def cas2(mem, i, old0, old1, new0, new1):
         before(mem, ops.OP_CAS2, i, old0)
         swapped = access(mem, i, old0, old1, new0, new1)
@@ -122,7 +124,7 @@ def _cas2(access: Callable, before: Callable, after: Callable) -> Callable:
     return cas2
 
 
-def _load2(access: Callable, before: Callable, after: Callable) -> Callable:
+def _load2(access: Lowering, before: Lowering, after: Lowering) -> Lowering:
     def load2(mem, i):
         before(mem, ops.OP_LOAD2, i, 0)
         pair = access(mem, i)

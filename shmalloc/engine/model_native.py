@@ -1,15 +1,9 @@
-"""``NativeModel``: every virtual CPU a fiber, the scheduler compiled.
+"""``NativeModel``: a program whose virtual CPUs are fibers, under the compiled scheduler.
 
-A kernel compiled for this memory posts each access in the control block, switches to the scheduler
-(schedule.py) and performs the access when it is switched back to. Only one fiber runs at a time,
-so accesses need no atomic instruction. The scheduler is compiled once; kernels are called through
-their addresses, so a new program compiles nothing but its own kernels.
-
-Data: a ``World`` owns the words, the control block and one stack for each CPU (fibers.py). Given-up
-fibers are dropped: their stacks are written anew at the next ``launch``.
-
-Three numba types: ``NativeModel`` for threads; ``Tracked`` for the check kernel, which is not
-scheduled but whose writes are undone as well; ``Control`` for the scheduler's block.
+The scheduler (schedule.py) is compiled once; kernels are called through their addresses, so a new
+program compiles nothing but its own kernels. Here are the scheduler's primitives for fibers, and
+the worlds: the words of a program, its control block and one stack for each CPU (fibers.py).
+Given-up fibers are dropped: their stacks are written anew at the next ``launch``.
 """
 
 from __future__ import annotations
@@ -27,264 +21,28 @@ from numba.extending import intrinsic, overload, register_jitable
 
 from shmalloc.engine import cache, fibers, lowering, ops
 from shmalloc.engine import schedule as s
-from shmalloc.engine.atomics import I64, MemoryType, field, register_memory_model
+from shmalloc.engine.atomics import I64, MemoryType, field
 from shmalloc.engine.doctor import require_native
 from shmalloc.engine.fibers import fiber_swap, fiber_trampoline, peek, poke
-from shmalloc.engine.hooks import hooked
+from shmalloc.engine.model_memory import (
+    CONTROL, NATIVE_MODEL, TRACKED, ControlType, control_at, park, raw_base,
+)  # fmt: skip
 from shmalloc.engine.native import compile_function, compile_kernel, kept_under
 from shmalloc.engine.program import (
-    ModelProgram, ModelResult, block_words, fill_block, run_world,
+    ModelProgram, ModelResult, make_block_words, run_world,
 )  # fmt: skip
 from shmalloc.errors import EngineError
 from shmalloc.memory import Ram
 
-remember = register_jitable(s.remember)
-for _function in s.FUNCTIONS:
-    register_jitable(_function)
-
+STACK_BYTES = fibers.STACK_WORDS * 8
+STACK_STAGGER_WORDS = 24  # else the tops of all stacks fall into one set of the cache
 FRAME_BYTES = fibers.FRAME_WORDS * 8
 FRAME_ARGUMENT_BYTES = fibers.FRAME_ARGUMENT * 8
 FRAME_ENTRY_BYTES = fibers.FRAME_ENTRY * 8
 FRAME_POINTER_BYTES = fibers.FRAME_POINTER * 8
 FRAME_RETURN_BYTES = fibers.FRAME_RETURN * 8
 
-# --- accesses of a memory that only one fiber touches at a time ----------------------------------
-
-
-@intrinsic
-def raw_base(typingctx, mem):
-    """Address of word 0."""
-
-    def codegen(context, builder, signature, args):
-        return field(context, builder, signature.args[0], args[0], "base")
-
-    return types.int64(mem), codegen
-
-
-@intrinsic
-def raw_words(typingctx, mem):
-    def codegen(context, builder, signature, args):
-        return field(context, builder, signature.args[0], args[0], "words")
-
-    return types.int64(mem), codegen
-
-
-@register_jitable
-def get(mem, i):
-    return peek(raw_base(mem) + (i << 3))
-
-
-@register_jitable
-def put(mem, i, value):
-    poke(raw_base(mem) + (i << 3), value)
-
-
-def plain_cas(mem, i, old, new):
-    if get(mem, i) != old:
-        return False
-    put(mem, i, new)
-    return True
-
-
-def plain_cas2(mem, i, old0, old1, new0, new1):
-    if get(mem, i) != old0 or get(mem, i + 1) != old1:
-        return False
-    put(mem, i, new0)
-    put(mem, i + 1, new1)
-    return True
-
-
-def plain_load2(mem, i):
-    return get(mem, i), get(mem, i + 1)
-
-
-def plain_exchange(mem, i, value):
-    found = get(mem, i)
-    put(mem, i, value)
-    return found
-
-
-def plain_fetch_add(mem, i, delta):
-    found = get(mem, i)
-    put(mem, i, found + delta)
-    return found
-
-
-def plain_fetch_or(mem, i, bits):
-    found = get(mem, i)
-    put(mem, i, found | bits)
-    return found
-
-
-def plain_fetch_and(mem, i, bits):
-    found = get(mem, i)
-    put(mem, i, found & bits)
-    return found
-
-
-def nothing(mem):
-    """The scheduler did all there is to do."""
-
-
-def nothing_at(mem, i, value):
-    """The scheduler put the fiber to sleep, or woke others."""
-
-
-# --- the control block -----------------------------------------------------------------------------
-
-
-class ControlType(MemoryType):
-    """The scheduler's block. Its indices are the scheduler's own: unchecked."""
-
-    fields = ("base",)
-    implementations = {
-        "getitem": lambda mem, i: get(mem, i),
-        "setitem": lambda mem, i, value: put(mem, i, value),
-    }
-
-    def __init__(self) -> None:
-        super().__init__(name="Control")
-
-
-CONTROL = ControlType()
-
-
-def _at_control(codegen_base: Callable, *argument: types.Type) -> Callable:
-    """An intrinsic body that makes a ``Control`` from the address that ``codegen_base`` yields."""
-
-    def codegen(context, builder, signature, args):
-        struct = cgutils.create_struct_proxy(CONTROL)(context, builder)
-        struct.base = codegen_base(context, builder, signature, args)
-        return struct._getvalue()
-
-    return CONTROL(*argument), codegen
-
-
-@intrinsic
-def control_at(typingctx, address):
-    """The block at a raw address."""
-    return _at_control(lambda context, builder, signature, args: args[0], types.int64)
-
-
-@intrinsic
-def control_of(typingctx, mem):
-    """The block that a model memory belongs to."""
-
-    def base(context, builder, signature, args):
-        return field(context, builder, signature.args[0], args[0], "ctl")
-
-    return _at_control(base, mem)
-
-
-# --- the memory of threads -------------------------------------------------------------------------
-
-
-def before(mem, op, i, a):
-    """Post the access and let the scheduler choose; back here, it is this CPU's step."""
-    ctl = control_of(mem)
-    cpu = ctl[s.CURRENT]
-    ctl[s.OP + cpu] = op
-    ctl[s.AT + cpu] = i
-    ctl[s.ARG + cpu] = a
-    park(ctl, cpu)
-
-
-def after(mem, op, i, value):
-    ctl = control_of(mem)
-    ctl[s.VALUE + ctl[s.CURRENT]] = value
-
-
-@register_jitable
-def park(ctl, cpu):
-    """Switch from the fiber of ``cpu`` to the scheduler."""
-    fiber_swap(raw_base(ctl) + ((s.SP + cpu) << 3), ctl[s.HUB_SP])
-
-
-@register_jitable
-def require_inside(mem, op, i):
-    """An access that is no step, outside of memory: post it, so that the scheduler sees it."""
-    if i < 0 or i >= raw_words(mem):
-        before(mem, op, i, 0)
-
-
-def model_fixed(mem, i):
-    require_inside(mem, ops.OP_FIXED, i)
-    return get(mem, i)
-
-
-def model_mark(mem, i):
-    require_inside(mem, ops.OP_MARK, i)
-    count = get(mem, i)
-    remember(control_of(mem), i, count)
-    put(mem, i, count + 1)
-
-
-def model_now(mem):
-    return control_of(mem)[s.STEPS]
-
-
-PLAIN: dict[str, Callable] = {
-    "getitem": get, "setitem": put, "load": get, "load_relaxed": get, "store": put,
-    "store_relaxed": put, "cas": plain_cas, "cas2": plain_cas2, "load2": plain_load2,
-    "exchange": plain_exchange, "fetch_add": plain_fetch_add, "fetch_or": plain_fetch_or,
-    "fetch_and": plain_fetch_and, "fence": nothing, "relax": nothing, "give_way": nothing,
-    "wait": nothing_at, "wake": nothing_at, "fixed": model_fixed, "mark": model_mark,
-    "now": model_now,
-}  # fmt: skip
-
-
-class NativeModelType(MemoryType):
-    """The memory of threads: every word is a step."""
-
-    fields = ("base", "words", "side", "ctl")
-    implementations = hooked(before, after, PLAIN)
-
-    def __init__(self) -> None:
-        super().__init__(name="NativeModel")
-
-
-NATIVE_MODEL = NativeModelType()
-
-# --- the memory of the check kernel ------------------------------------------------------------------
-
-
-def track(mem, op, i, a):
-    """Remember what a write is about to change. The bare access checks its own bounds."""
-    if ops.FIRST_WRITE <= op and op <= ops.LAST_WRITE and 0 <= i and i < raw_words(mem):
-        remember(control_of(mem), i, get(mem, i))
-        if op == ops.OP_CAS2 and i & 1 == 0:
-            remember(control_of(mem), i + 1, get(mem, i + 1))
-
-
-def untracked(mem, op, i, value):
-    """Nobody watches the check kernel's accesses."""
-
-
-def tracked_mark(mem, i):
-    track(mem, ops.OP_WRITE, i, 0)
-    lowering.raw_mark(mem, i)
-
-
-class TrackedType(MemoryType):
-    """The memory of the check kernel: bare, but its writes are remembered."""
-
-    fields = ("base", "words", "side", "ctl")
-    implementations = hooked(track, untracked) | {
-        "mark": tracked_mark,
-        "now": model_now,
-        "relax": nothing,
-        "give_way": nothing,
-        "wait": nothing_at,
-        "wake": nothing_at,
-    }
-
-    def __init__(self) -> None:
-        super().__init__(name="Tracked")
-
-
-TRACKED = TrackedType()
-
-# --- calling a kernel through its address ------------------------------------------------------------
+# --- calling a kernel through its address --------------------------------------------------------
 
 
 def _invoke(context, builder, address, memory_type, memory, *integers):
@@ -334,9 +92,7 @@ def invoke_check(typingctx, ctl, address):
     return types.int64(ctl, types.int64), codegen
 
 
-# --- the scheduler's primitives, compiled --------------------------------------------------------------
-STACK_BYTES = fibers.STACK_WORDS * 8
-STACK_STAGGER_WORDS = 24  # else the tops of all stacks fall into one set of the cache
+# --- the scheduler's primitives, compiled --------------------------------------------------------
 
 
 def fiber_main(block_address):
@@ -388,7 +144,7 @@ def _write_word(ctl, i, value):
     poke(ctl[s.BASE] + (i << 3), value)
 
 
-def _implement(primitive: Callable, implementation: Callable) -> None:
+def _implement(primitive: Callable[..., Any], implementation: Callable[..., Any]) -> None:
     """Compiled, ``primitive`` means ``implementation``."""
     choose = {
         1: lambda ctl: implementation if isinstance(ctl, ControlType) else None,
@@ -398,14 +154,14 @@ def _implement(primitive: Callable, implementation: Callable) -> None:
     overload(primitive, strict=False)(choose[primitive.__code__.co_argcount])
 
 
-# --- worlds ----------------------------------------------------------------------------------------------
+# --- worlds --------------------------------------------------------------------------------------
 
 
 class NativeControl:
     """A control block that compiled code takes: an array of words and its address."""
 
-    def __init__(self, words: int) -> None:
-        self.array = np.zeros(words, dtype=np.int64)
+    def __init__(self, words: list[int]) -> None:
+        self.array = np.array(words, dtype=np.int64)
         self.base = int(self.array.ctypes.data)
 
 
@@ -429,32 +185,34 @@ class NativeModel:
         self.program = program
         self.ram = Ram.of_words(program.words)
         program.initialize(self.ram)
-        self.control = NativeControl(block_words(program, step_limit))
+        self.control = NativeControl(make_block_words(program, step_limit, idle_limit, log))
         self.block = self.control.array
-        fill_block(self.block, program, step_limit, idle_limit, log)
         self._place()
 
     def _place(self) -> None:
-        """Addresses: memory, kernels, stacks."""
-        block, cpus = self.block, len(self.program.threads)
+        """Addresses of memory and kernels."""
+        block = self.block
         block[s.BASE], block[s.SIDE] = self.ram.base, self.ram.side
         block[s.FIBER_MAIN] = _fiber_main().address
         for cpu, thread in enumerate(self.program.threads):
             block[s.ENTRY + cpu] = kernel_address(thread, NATIVE_MODEL)
         if self.program.check is not None:
             block[s.CHECK_ENTRY] = kernel_address(self.program.check, TRACKED)
-        # one stack more than CPUs: what runs over the lowest one destroys nothing else
+        self._place_stacks(len(self.program.threads))
+
+    def _place_stacks(self, cpus: int) -> None:
+        """One stack more than CPUs: what runs over the lowest one destroys nothing else."""
         self._stacks = np.zeros((cpus + 1) * fibers.STACK_WORDS + 2, dtype=np.int64)
-        first = int(self._stacks.ctypes.data) + STACK_BYTES
-        block[s.STACKS] = -(-first // 16) * 16
+        origin = int(self._stacks.ctypes.data)
+        stacks = -(-(origin + STACK_BYTES) // 16) * 16
+        self.block[s.STACKS] = stacks
         self.guards = []
         for cpu in range(cpus):
-            bottom = (int(block[s.STACKS]) - int(self._stacks.ctypes.data)) // 8
-            bottom += cpu * fibers.STACK_WORDS
-            self.guards.append(self._stacks[bottom : bottom + fibers.GUARD_WORDS])
-            self.guards[-1][:] = fibers.GUARD
-            limit = int(block[s.STACKS]) + cpu * STACK_BYTES + fibers.RESERVE_WORDS * 8
-            block[s.LIMIT + cpu] = limit
+            bottom = stacks + cpu * STACK_BYTES
+            word = (bottom - origin) // 8
+            self.guards.append(self._stacks[word : word + fibers.GUARD_WORDS])
+            self.guards[cpu][:] = fibers.GUARD
+            self.block[s.LIMIT + cpu] = bottom + fibers.RESERVE_WORDS * 8
 
     def explore(self, seed: int, count: int) -> int:
         """Run ``count`` schedules; how many passed before a failure."""
@@ -468,7 +226,7 @@ class NativeModel:
         return passed
 
     def run(self, seed: int = 1, schedules: int = 1, seconds: float | None = None) -> ModelResult:
-        """Random-walk ``schedules`` schedules, each from its own seed: ``seed``, ``seed`` + 1, ..."""
+        """Random-walk ``schedules`` schedules with the seeds ``seed``, ``seed`` + 1, and so on."""
         return run_world(self, seed, schedules, seconds)
 
 
@@ -498,14 +256,7 @@ def _explore() -> Callable[..., int]:
 
 
 def _install() -> None:
-    for memory_type in (ControlType, NativeModelType, TrackedType):
-        register_memory_model(memory_type)
     lowering.bind_memory_class(NativeControl, CONTROL, base="base")
-    for model_type in (NATIVE_MODEL, TRACKED):
-        lowering.bind_memory_class(
-            type(f"{model_type.name}Value", (), {}), model_type,
-            base="base", words="words", side="side", ctl="ctl",
-        )  # fmt: skip
     implementations = (_launch, _resume, _run_check, _read_word, _write_word)
     for primitive, implementation in zip(s.PRIMITIVES, implementations, strict=True):
         _implement(primitive, implementation)

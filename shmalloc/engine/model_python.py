@@ -21,7 +21,7 @@ from shmalloc import words as words_module
 from shmalloc.engine import ops
 from shmalloc.engine import schedule as s
 from shmalloc.engine.program import (
-    ModelProgram, ModelResult, block_words, fill_block, run_world,
+    ModelProgram, ModelResult, make_block_words, run_world,
 )  # fmt: skip
 from shmalloc.memory import Ram
 
@@ -44,7 +44,7 @@ class PyMemory:
 
     def __init__(self, ram: Ram, block: PyControl, trace: bool) -> None:
         self.ram, self.block, self.trace = ram, block, trace
-        self._view = memoryview(ram.array)
+        self._view = memoryview(ram.array.data)
 
     def _turn(self, op: int, i: int, a: int = 0) -> None:
         block = self.block
@@ -160,11 +160,11 @@ def _site(frame: FrameType | None) -> Site:
 class PyControl(list[int]):
     """The control block, with the scheduler's primitives as methods."""
 
-    def __init__(self, program: ModelProgram, ram: Ram, words: int, trace: bool) -> None:
-        super().__init__([0] * words)
+    def __init__(self, program: ModelProgram, ram: Ram, words: list[int], trace: bool) -> None:
+        super().__init__(words)
         self.program, self.ram = program, ram
         self.memory = PyMemory(ram, self, trace)
-        self.view = memoryview(ram.array)
+        self.view = memoryview(ram.array.data)
         self.hub = getcurrent()
         self.fibers: list[greenlet | None] = [None] * len(program.threads)
         self.posted: list[list[Site]] = [[] for _ in program.threads]
@@ -232,19 +232,20 @@ class PyModel:
         self.program = program
         self.ram = Ram.of_words(program.words)
         program.initialize(self.ram)
-        self.block = PyControl(program, self.ram, block_words(program, step_limit), trace)
-        fill_block(self.block, program, step_limit, idle_limit, log or trace)
+        words = make_block_words(program, step_limit, idle_limit, log or trace)
+        self.block = PyControl(program, self.ram, words, trace)
 
     def explore(self, seed: int, count: int) -> int:
         """Run ``count`` schedules; how many passed before a failure."""
         self.block.hub = getcurrent()
         try:
-            return s.explore(self.block, seed, count)
+            passed: int = s.explore(self.block, seed, count)
+            return passed
         finally:
             self.block.drop()
 
     def run(self, seed: int = 1, schedules: int = 1, seconds: float | None = None) -> ModelResult:
-        """Random-walk ``schedules`` schedules, each from its own seed: ``seed``, ``seed`` + 1, ..."""
+        """Random-walk ``schedules`` schedules with the seeds ``seed``, ``seed`` + 1, and so on."""
         return run_world(self, seed, schedules, seconds)
 
     def sites(self, result: ModelResult) -> list[Site]:

@@ -30,7 +30,8 @@ def make_callable(function: FunctionType) -> None:
     for reachable in dialect.closure_of(function):
         if reachable not in _jitable:
             _jitable.add(reachable)
-            register_jitable(error_model="numpy")(reachable)
+            inline = getattr(reachable, "__hot__", False)
+            register_jitable(error_model="numpy", forceinline=inline)(reachable)
 
 
 def compile_kernel(function: FunctionType, memory_type: lowering.MemoryType) -> Callable[..., int]:

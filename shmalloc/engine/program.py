@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from shmalloc.dialect import is_kernel
 from shmalloc.engine import ops
 from shmalloc.engine import schedule as s
 from shmalloc.errors import MisuseError
@@ -24,6 +25,9 @@ VERDICTS = {
     s.PASSED: "passed", s.FAILED: "failed", s.DEADLOCK: "deadlock", s.LIVELOCK: "livelock",
     s.MEMORY: "memory", s.STACK: "stack", s.ABANDONED: "abandoned", s.ERROR: "error",
 }  # fmt: skip
+
+
+Block = MutableSequence[int] | np.ndarray
 
 
 class Event(NamedTuple):
@@ -38,7 +42,7 @@ class Event(NamedTuple):
         return f"cpu {self.cpu}: {ops.NAMES[self.op]} [{self.address}] = {self.value}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelProgram:
     """Initial memory, one kernel ``(mem, cpu)`` for each virtual CPU, and a final check.
 
@@ -56,6 +60,10 @@ class ModelProgram:
             raise MisuseError(f"words: {self.words}; use a positive even number")
         if not 1 <= len(self.threads) <= s.MAX_CPUS:
             raise MisuseError(f"threads: {len(self.threads)}; use 1 to {s.MAX_CPUS} kernels")
+        for thread in self.threads:
+            _require_kernel("threads", thread, 2, "(mem, cpu)")
+        if self.check is not None:
+            _require_kernel("check", self.check, 1, "(mem)")
         if isinstance(self.init, np.ndarray) and self.init.shape != (self.words,):
             raise MisuseError(f"init: an image of shape {self.init.shape}; use ({self.words},)")
 
@@ -70,12 +78,19 @@ class ModelProgram:
                 ram[index] = value
 
 
-@dataclass(frozen=True)
+def _require_kernel(argument: str, value: FunctionType, count: int, shape: str) -> None:
+    if not is_kernel(value) or value.__code__.co_argcount != count:
+        name = getattr(value, "__qualname__", repr(value))
+        raise MisuseError(f"{argument}: {name}; use a function {shape} decorated with @kernel")
+
+
+@dataclass(frozen=True, eq=False)
 class ModelResult:
     """What a run found. ``events``, ``memory`` and ``returns`` are of the last schedule it ran.
 
     A run ends at the first failure. "passed" means: no failure in that many schedules;
-    "abandoned": none either, but some were cut at the step limit.
+    "abandoned": none either, but some were cut at the step limit. ``fault``: the access that was
+    not performed, with the verdicts "memory" (where a thread made it) and "stack".
     """
 
     verdict: str
@@ -87,44 +102,43 @@ class ModelResult:
     events: tuple[Event, ...]
     memory: np.ndarray
     returns: tuple[int, ...]
+    fault: Event | None
     seconds: float
 
 
 class World(Protocol):
     """A program laid out for one engine."""
 
-    ram: Ram
-    block: MutableSequence[int] | np.ndarray
+    @property
+    def ram(self) -> Ram: ...
+
+    @property
+    def block(self) -> Block: ...
 
     def explore(self, seed: int, count: int) -> int: ...
 
 
-def block_words(program: ModelProgram, step_limit: int) -> int:
-    return s.VARIABLE + s.EVENT_WORDS * step_limit + 3 * program.words
-
-
-def fill_block(
-    block: MutableSequence[int] | np.ndarray,
-    program: ModelProgram,
-    step_limit: int,
-    idle_limit: int,
-    logging: bool,
-) -> None:
-    """The parts of a control block that no engine changes."""
-    block[s.CPUS] = len(program.threads)
-    block[s.WORDS] = program.words
-    block[s.STEP_LIMIT] = step_limit
-    block[s.IDLE_LIMIT] = idle_limit
-    block[s.LOGGING] = int(logging)
-    block[s.LOG_AT] = s.VARIABLE
-    block[s.STAMPS_AT] = s.VARIABLE + s.EVENT_WORDS * step_limit
-    block[s.UNDO_AT] = block[s.STAMPS_AT] + program.words
-    block[s.EPOCH] = 1
+def make_block_words(
+    program: ModelProgram, step_limit: int, idle_limit: int, logging: bool
+) -> list[int]:
+    """A control block, but for the parts that only one engine has."""
+    log_words = s.EVENT_WORDS * step_limit if logging else 0
+    header = [0] * s.VARIABLE
+    header[s.CPUS] = len(program.threads)
+    header[s.WORDS] = program.words
+    header[s.STEP_LIMIT] = step_limit
+    header[s.IDLE_LIMIT] = idle_limit
+    header[s.LOGGING] = int(logging)
+    header[s.LOG_AT] = s.VARIABLE
+    header[s.STAMPS_AT] = s.VARIABLE + log_words
+    header[s.UNDO_AT] = header[s.STAMPS_AT] + program.words
+    header[s.EPOCH] = 1
+    return header + [0] * (log_words + 3 * program.words)
 
 
 def run_world(world: World, seed: int, schedules: int, seconds: float | None = None) -> ModelResult:
     """Run ``schedules`` schedules from ``seed`` on, or until a failure, or until ``seconds``."""
-    if not 0 <= seed or not 1 <= schedules or seed + schedules > s.MASK62:
+    if seed < 0 or schedules < 1 or seed + schedules > s.MASK62:
         raise MisuseError(f"seed, schedules: {seed}, {schedules}; use seed >= 0, schedules >= 1")
     start = time.perf_counter()
     done, batch, failing = 0, 1, None
@@ -159,11 +173,17 @@ def _result(world: World, failing: int | None, seconds: float) -> ModelResult:
         events=_events(block) if block[s.LOGGING] else (),
         memory=world.ram.array.copy(),
         returns=tuple(int(block[s.RETURN + cpu]) for cpu in range(int(block[s.CPUS]))),
+        fault=_fault(block),
         seconds=seconds,
     )
 
 
-def _events(block: MutableSequence[int] | np.ndarray) -> tuple[Event, ...]:
+def _fault(block: Block) -> Event | None:
+    cpu = int(block[s.FAULT_CPU])
+    return None if cpu < 0 else Event(cpu, int(block[s.OP + cpu]), int(block[s.AT + cpu]), 0)
+
+
+def _events(block: Block) -> tuple[Event, ...]:
     first = int(block[s.LOG_AT])
     last = first + s.EVENT_WORDS * int(block[s.STEPS])
     words = [int(word) for word in block[first:last]]

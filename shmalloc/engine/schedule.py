@@ -1,4 +1,4 @@
-"""The scheduler of the model memories: one source, compiled under fibers, interpreted under greenlets.
+"""The scheduler of the model memories: one source, compiled over fibers or run over greenlets.
 
 Each virtual CPU stops before every access and posts it here: op, address, operand. One *step* lets
 one CPU perform its posted access and run on to its next one. So the scheduler always sees what
@@ -8,7 +8,7 @@ the top differ. What a strategy needs is in the block; ``choose`` is where other
 
 Control block, in words (arrays have one word for each CPU)::
 
-    0   header (H)              64  OP       128 AT        192 ARG      256 VALUE    320 STATE
+    0   header                  64  OP       128 AT        192 ARG      256 VALUE    320 STATE
     384 RETURN   448 SP         512 LIMIT    576 ENTRY     640 RELAXES  704 RELAXED_AT
     768 log: 4 words a step     then stamps: 1 word a word of memory    then undo: 2 words a word
 
@@ -119,7 +119,7 @@ def write_word(ctl, i, value):
     ctl.write_word(i, value)
 
 
-# --- the scheduler ---------------------------------------------------------------------------------
+# --- the scheduler -------------------------------------------------------------------------------
 def remember(ctl, i, old):
     """Word ``i`` held ``old`` and is about to change, or just has: put it back afterwards."""
     stamp = ctl[STAMPS_AT] + i
@@ -193,12 +193,12 @@ def release(ctl):
 
 
 def outside(ctl, op, at):
-    """1 if the access at word ``at`` may not be performed: out of range, or a pair at an odd word."""
+    """1 if word ``at`` may not be accessed: out of range, or a pair at an odd word."""
     if at < 0 or at >= ctl[WORDS]:
         return 1
-    if op == OP_CAS2 or op == OP_LOAD2:
-        return at & 1
-    return 0
+    if op != OP_CAS2 and op != OP_LOAD2:
+        return 0
+    return at & 1
 
 
 def do_write(ctl, cpu, op, at):
@@ -258,9 +258,10 @@ def do_relax(ctl, cpu):
 def all_idle(ctl):
     """1 if every CPU that is awake has relaxed IDLE_LIMIT times since a word last changed."""
     for cpu in range(ctl[CPUS]):
-        if ctl[STATE + cpu] == READY or ctl[STATE + cpu] == YIELDED:
-            if ctl[RELAXED_AT + cpu] != ctl[CHANGES] or ctl[RELAXES + cpu] < ctl[IDLE_LIMIT]:
-                return 0
+        awake = ctl[STATE + cpu] == READY or ctl[STATE + cpu] == YIELDED
+        fresh = ctl[RELAXED_AT + cpu] != ctl[CHANGES] or ctl[RELAXES + cpu] < ctl[IDLE_LIMIT]
+        if awake and fresh:
+            return 0
     return 1
 
 
@@ -343,7 +344,7 @@ def begin(ctl, seed):
 
 
 def explore(ctl, seed, count):
-    """Run the schedules of seeds ``seed`` .. ``seed + count - 1``; how many passed before a failure.
+    """Run the schedules of ``count`` seeds from ``seed`` on; how many passed before a failure.
 
     The memory is left as the last schedule left it.
     """

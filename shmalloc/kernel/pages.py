@@ -19,13 +19,13 @@ from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.bits import detail_of, wants_poison, zone_of_word
 from shmalloc.kernel.buddy import free_block
 from shmalloc.kernel.content import fill_on_free, intact_on_alloc
-from shmalloc.kernel.descriptor import claim_for_free, hand_out
+from shmalloc.kernel.descriptor import claim_for_free, hand_out, page_state
 from shmalloc.kernel.fallback import rmqueue
 from shmalloc.kernel.lock import lock, try_spin, unlock, unspin
 from shmalloc.kernel.notes import cpu_at, event, record, report
 from shmalloc.kernel.pcp import (
-    drain_all, drain_count, drain_some, is_full, may_take, pcp_at, pcp_index, pcp_pop, pcp_push,
-    refill,
+    drain_all, drain_count, drain_some, is_full, may_take, pcp_at, pcp_index, pcp_keeps, pcp_pop,
+    pcp_push, refill,
 )  # fmt: skip
 from shmalloc.kernel.poison import retire_block
 from shmalloc.kernel.zone import block_mt, zone_at, zonelist_length, zonelist_zone
@@ -176,21 +176,22 @@ def own_pcp(mem, cpu, z):
 @hot
 def give_back(mem, cpu, z, pfn, order):
     """Put a block in state PCP on the CPU's list, or to its zone where that cannot take it."""
-    mt = block_mt(mem, pfn)
-    index = pcp_index(mem, order, mt)
     p = own_pcp(mem, cpu, z)
-    if index < 0 or mt == MT_ISOLATE:
+    if not pcp_keeps(mem, order):
         give_back_to_zone(mem, cpu, z, pfn, order)
     elif not try_spin(mem, p + P_LOCK, cpu):
         event(mem, cpu, EV_PCP_MISS)
         give_back_to_zone(mem, cpu, z, pfn, order)
-    elif load_relaxed(mem, H_WAITERS) > 0:
-        # Looked at under P_LOCK: a waiter counts itself before it drains this list, so either it
-        # sees our page on the list or we see its count and do not hide the page there.
-        unspin(mem, p + P_LOCK)
-        give_back_to_zone(mem, cpu, z, pfn, order)
     else:
-        keep_on_pcp(mem, cpu, z, p, index, pfn, order)
+        # Both are looked at under P_LOCK. Whoever isolates the pageblock, or waits for memory,
+        # announces that first and drains this list afterwards: so either it finds our page on the
+        # list, or we see the announcement here and do not hide the page.
+        mt = block_mt(mem, pfn)
+        if mt == MT_ISOLATE or load_relaxed(mem, H_WAITERS) > 0:
+            unspin(mem, p + P_LOCK)
+            give_back_to_zone(mem, cpu, z, pfn, order)
+        else:
+            keep_on_pcp(mem, cpu, z, p, pcp_index(mem, order, mt), pfn, order)
 
 
 @hot
@@ -302,28 +303,37 @@ def bulk_from_zone(mem, cpu, z, order, mt, count, out, got):
 def free_bulk(mem, cpu, order, count, at):
     """Free ``count`` blocks of ``order`` listed in the words at ``at``; returns how many were.
 
-    A run of blocks of one zone goes back under one hold of its lock.
+    First each block is claimed (a misuse is reported and left out; the list is compacted in
+    place), then runs of blocks of one zone go back under one hold of its lock.
     """
-    freed = 0
-    held = -1
+    claimed = 0
     for k in range(count):
         pfn = mem[at + k]
         w0 = claim_for_free(mem, pfn, order, cpu, 0)
         if w0 < 0:
             report(mem, cpu, -w0, pfn, order, 0)
         elif wants_poison(w0):
-            held = let_go(mem, cpu, held, -1)
             retire_block(mem, cpu, pfn, order)
         else:
             fill_on_free(mem, pfn, order)
-            held = let_go(mem, cpu, held, zone_of_word(w0))
-            free_block(mem, zone_at(mem, held), cpu, pfn, order)
             event(mem, cpu, EV_FREE)
             record(mem, cpu, OP_FREE, order, pfn, 0)
-            freed += 1
-    let_go(mem, cpu, held, -1)
+            mem[at + claimed] = pfn
+            claimed += 1
+    bulk_to_zones(mem, cpu, order, claimed, at)
     event(mem, cpu, EV_BULK)
-    return freed
+    return claimed
+
+
+@kernel
+def bulk_to_zones(mem, cpu, order, count, at):
+    """Return blocks in state PCP to their zones, changing the lock only between zones."""
+    held = -1
+    for k in range(count):
+        pfn = mem[at + k]
+        held = let_go(mem, cpu, held, zone_of_word(page_state(mem, pfn)))
+        free_block(mem, zone_at(mem, held), cpu, pfn, order)
+    let_go(mem, cpu, held, -1)
 
 
 @kernel

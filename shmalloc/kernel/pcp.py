@@ -19,10 +19,10 @@ P_HIGH_MAX; ``pcp_decay`` lets it sink again.
 
 from shmalloc.constants import (
     E_NOMEM, EV_DRAIN, EV_REFILL, EV_REMOTE_DRAIN, H_AT_PCP, H_CPUS, H_PAGEBLOCK_ORDER,
-    H_PCP_CAPACITY, H_PCP_FORM, H_PCP_STRIDE, H_ZONES, LOCK_OFFLINE, MT_PCP_TYPES, OP_DRAIN,
-    OP_REFILL, P_ARRAYS, P_BATCH, P_COUNT, P_FACTOR, P_FREE_RUN, P_HEAD, P_HIGH, P_HIGH_MAX,
-    P_HIGH_MIN, P_LENGTH, P_LOCK, PCP_ARRAY, PCP_FACTOR_MAX, PCP_HUGE_KEEP, PCP_LISTS, PCP_ORDERS,
-    T_PCP, Z_FREE, Z_HIGH, Z_LOCK, Z_LOW, Z_MIN,
+    H_PCP_CAPACITY, H_PCP_FORM, H_PCP_STRIDE, H_WAITERS, H_ZONES, LOCK_OFFLINE, MT_PCP_TYPES,
+    OP_DRAIN, OP_REFILL, P_ARRAYS, P_BATCH, P_COUNT, P_FACTOR, P_FREE_RUN, P_HEAD, P_HIGH,
+    P_HIGH_MAX, P_HIGH_MIN, P_LENGTH, P_LOCK, PCP_ARRAY, PCP_FACTOR_MAX, PCP_HUGE_KEEP, PCP_LISTS,
+    PCP_ORDERS, T_PCP, Z_FREE, Z_HIGH, Z_LOCK, Z_LOW, Z_MIN,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.buddy import free_block
@@ -51,6 +51,12 @@ def pcp_index(mem, order, mt):
     if order == fixed(mem, H_PAGEBLOCK_ORDER):
         return PCP_ORDERS * MT_PCP_TYPES + mt
     return -1
+
+
+@hot
+def pcp_keeps(mem, order):
+    """Whether blocks of this order are kept per CPU at all."""
+    return order < PCP_ORDERS or order == fixed(mem, H_PAGEBLOCK_ORDER)
 
 
 @kernel
@@ -99,9 +105,15 @@ def pcp_pop(mem, p, index, order):
 
 @kernel
 def refill_count(mem, zone, p, index):
-    """How many blocks to fetch: a batch, doubled while nobody frees, one where memory is short."""
+    """How many blocks to fetch: a batch, doubled while nobody frees, one where memory is short.
+
+    One, too, while somebody waits for memory: pages on a list are hidden from it (P_LOCK is held,
+    see ``give_back`` in pages.py for why the look is enough).
+    """
     order = pcp_order(mem, index)
     if order >= PCP_ORDERS or load_relaxed(mem, zone + Z_FREE) < fixed(mem, zone + Z_LOW):
+        return 1
+    if load_relaxed(mem, H_WAITERS) > 0:
         return 1
     batch = mem[p + P_BATCH]
     if order > 0:

@@ -1,0 +1,103 @@
+"""What every test shares: the two engines, the printed seed, and the watch over /dev/shm."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+
+from shmalloc import constants as c
+from shmalloc.engine import Engine, get_engine
+
+ENV_SEED = "SHMALLOC_SEED"
+ENV_SESSION = "SHMALLOC_TEST_SESSION"
+_ours_at_start = pytest.StashKey[frozenset[str]]()
+_left_behind = pytest.StashKey[list[str]]()
+_seed_key = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--seed", type=int, default=None, help=f"seed of all randomness (default: ${ENV_SEED})"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.seed is None:
+        config.option.seed = int(os.environ.get(ENV_SEED, 0)) or secrets.randbits(32)
+    os.environ[ENV_SEED] = str(config.option.seed)  # workers of xdist inherit it
+    os.environ.setdefault(ENV_SESSION, secrets.token_hex(8))
+    config.stash[_seed_key] = config.option.seed
+    if _is_controller(config):
+        config.stash[_ours_at_start] = frozenset(_our_segments())
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"shmalloc seed: {config.stash[_seed_key]} (repeat with --seed or {ENV_SEED})"
+
+
+def _is_controller(config: pytest.Config) -> bool:
+    return not hasattr(config, "workerinput")
+
+
+def _our_segments() -> list[str]:
+    """Segments in /dev/shm, save those of a living owner that this session did not start."""
+    found = []
+    for path in Path("/dev/shm").iterdir():
+        try:
+            with path.open("rb") as file:
+                header = struct.unpack(f"{c.HEADER_WORDS}q", file.read(c.HEADER_WORDS * 8))
+        except (OSError, struct.error):
+            header = (0,) * c.HEADER_WORDS
+        ours = header[c.H_MAGIC] == c.MAGIC or path.name.startswith("shm-")
+        if ours and not _of_another_session(header[c.H_OWNER_PID]):
+            found.append(path.name)
+    return found
+
+
+def _of_another_session(pid: int) -> bool:
+    """Whether ``pid`` lives and does not carry this session's token in its environment."""
+    if pid in (0, os.getpid()):
+        return False
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return f"{ENV_SESSION}={os.environ[ENV_SESSION]}".encode() not in environment.split(b"\0")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A segment that outlives the session fails it; the controller looks when workers ended."""
+    if _is_controller(session.config):
+        left = sorted(set(_our_segments()) - session.config.stash[_ours_at_start])
+        session.config.stash[_left_behind] = left
+        if left and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    left = config.stash.get(_left_behind, [])
+    if left:
+        terminalreporter.section("segments left in /dev/shm", red=True, bold=True)
+        terminalreporter.line("the session fails: " + ", ".join(left))
+
+
+@pytest.fixture(params=["native", "interpreted"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """The same test body runs on compiled and on interpreted kernels."""
+    return get_engine(request.param)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Randomness of one test, derived by its name from the session's seed."""
+    seed = request.config.stash[_seed_key]
+    return random.Random(seed ^ zlib.crc32(request.node.nodeid.encode()))

@@ -1,0 +1,303 @@
+"""The native engine: real instructions, the interpreter's meaning, a cache that notices edits."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import random
+import subprocess
+import sys
+import textwrap
+from multiprocessing import shared_memory
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import shmalloc
+from shmalloc.dialect import kernel
+from shmalloc.engine import Engine, get_engine
+from shmalloc.errors import EngineError, MisuseError
+from shmalloc.memory import Ram
+from shmalloc.words import (
+    cas, cas2, exchange, fence, fetch_add, fetch_and, fetch_or, fixed, give_way, load, load2,
+    load_relaxed, mark, relax, store, store_relaxed, wait, wake,
+)  # fmt: skip
+
+WORDS = 16
+OPERATIONS = 19
+TOTAL = 100_000
+
+
+@kernel
+def swap_pair(mem, i, old, new):
+    return cas2(mem, i, old, old, new, new)
+
+
+@kernel
+def read_word(mem, i):
+    return load(mem, i)
+
+
+@kernel
+def write_word(mem, i, value):
+    store(mem, i, value)
+
+
+@kernel
+def read_pair(mem, i):
+    low, high = load2(mem, i)
+    return low * 1000 + high
+
+
+@kernel
+def simple_word(mem, what, i, a):
+    if what == 0:
+        return mem[i]
+    if what == 1:
+        mem[i] = a
+    elif what == 2:
+        return load(mem, i)
+    elif what == 3:
+        return load_relaxed(mem, i)
+    elif what == 4:
+        store(mem, i, a)
+    elif what == 5:
+        store_relaxed(mem, i, a)
+    elif what == 6:
+        return exchange(mem, i, a)
+    elif what == 7:
+        return fetch_add(mem, i, a)
+    elif what == 8:
+        return fetch_or(mem, i, a)
+    elif what == 9:
+        return fetch_and(mem, i, a)
+    return 0
+
+
+@kernel
+def any_word(mem, what, i, a, b):
+    if what < 10:
+        return simple_word(mem, what, i, a)
+    if what == 10:
+        return int(cas(mem, i, a, b))
+    if what == 11:
+        return int(cas2(mem, i, a, b, b, a))
+    if what == 12:
+        low, high = load2(mem, i)
+        return low + 7 * high
+    if what == 13:
+        return fixed(mem, i)
+    if what == 14:
+        mark(mem, i)
+    elif what == 15:
+        fence(mem)
+    elif what == 16:
+        relax(mem)
+    elif what == 17:
+        give_way(mem)
+    elif what == 18:
+        wake(mem, i, a)
+    return 0
+
+
+@kernel
+def wait_for_change(mem, i, old):
+    wait(mem, i, old)
+    return load(mem, i)
+
+
+@kernel
+def increment_many(mem, i, times):
+    for _k in range(times):
+        old = load(mem, i)
+        while not cas(mem, i, old, old + 1):
+            old = load(mem, i)
+
+
+def assembly(function) -> str:
+    bound = get_engine("native").bind(function)
+    dispatcher = bound.dispatcher  # type: ignore[attr-defined]
+    return dispatcher.inspect_asm(dispatcher.signatures[0])
+
+
+# --- real instructions ---------------------------------------------------------------------------
+def test_the_two_word_swap_is_one_instruction():
+    instruction = "casp" if platform.machine() == "aarch64" else "lock\t\tcmpxchg16b"
+    text = assembly(swap_pair).replace("lock cmpxchg16b", "lock\t\tcmpxchg16b")
+    assert instruction in text
+    assert "__atomic" not in text
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names instructions of x86-64")
+def test_a_load_and_a_store_are_plain_moves():
+    for function in (read_word, write_word):
+        text = assembly(function)
+        assert "lock" not in text
+        assert "xchg" not in text
+
+
+def test_a_pair_is_read_in_one_access():
+    text = assembly(read_pair)
+    assert "__atomic" not in text
+    whole = ("cmpxchg16b", "movdqa", "movaps", "vmovaps", "vmovdqa", "casp", "ldp")
+    assert any(name in text for name in whole)
+
+
+# --- both engines mean the same ------------------------------------------------------------------
+def test_both_engines_agree_on_every_word(rng: random.Random):
+    native, python = Ram.of_words(WORDS), Ram.of_words(WORDS)
+    seen = set()
+    for _step in range(5_000):
+        what = rng.randrange(OPERATIONS)
+        i = rng.randrange(WORDS) & ~(what in (11, 12))
+        a, b = rng.randrange(4), rng.randrange(4)
+        seen.add(what)
+        arguments = (any_word, native, what, i, a, b)
+        found = get_engine("native").call(*arguments)
+        assert found == any_word(python, what, i, a, b), (what, i, a, b)
+        assert np.array_equal(native.array, python.array), (what, i, a, b)
+    assert seen == set(range(OPERATIONS))
+
+
+def test_large_values_keep_all_their_62_bits(engine: Engine):
+    ram = Ram.of_words(2)
+    value = (1 << 62) + 12345
+    engine.call(write_word, ram, 1, value)
+    assert engine.call(read_word, ram, 1) == value
+
+
+def test_wait_returns_at_once_where_the_word_differs(engine: Engine):
+    ram = Ram.of_words(2)
+    ram[0] = 5
+    assert engine.call(wait_for_change, ram, 0, 4) == 5
+
+
+def test_wait_returns_after_its_limit_where_nobody_wakes(engine: Engine):
+    ram = Ram.of_words(2)
+    assert engine.call(wait_for_change, ram, 0, 0) == 0
+
+
+# --- bounds --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("i", [-1, WORDS, 1 << 40, -(1 << 62)])
+@pytest.mark.parametrize("what", [0, 1, 2, 4, 6, 7, 10, 11, 12, 13, 14, 18])
+def test_an_access_outside_raises_and_touches_nothing(engine: Engine, what: int, i: int):
+    ram = Ram.of_words(WORDS)
+    with pytest.raises(IndexError):
+        engine.call(any_word, ram, what, i, 1, 1)
+    assert not ram.array.any()
+
+
+@pytest.mark.parametrize("what", [11, 12])
+def test_an_odd_pair_raises(engine: Engine, what: int):
+    with pytest.raises(IndexError, match="odd"):
+        engine.call(any_word, Ram.of_words(WORDS), what, 3, 0, 1)
+
+
+def test_a_pair_at_the_last_even_word_is_inside(engine: Engine):
+    assert engine.call(any_word, Ram.of_words(WORDS), 12, WORDS - 2, 0, 0) == 0
+
+
+def test_the_ram_can_be_used_again_after_an_access_outside(engine: Engine):
+    ram = Ram.of_words(WORDS)
+    with pytest.raises(IndexError):
+        engine.call(read_word, ram, WORDS)
+    assert engine.call(read_word, ram, 0) == 0
+
+
+# --- what is refused -----------------------------------------------------------------------------
+def test_a_function_that_is_no_kernel_is_refused():
+    with pytest.raises(EngineError, match="is not a kernel"):
+        get_engine("native").bind(assembly)  # type: ignore[arg-type]
+
+
+def test_an_unknown_engine_is_refused():
+    with pytest.raises(MisuseError, match="engine"):
+        get_engine("quantum")
+
+
+# --- the cache -----------------------------------------------------------------------------------
+CALLER_AND_CALLEE = """
+    from shmalloc.dialect import kernel
+    from shmalloc.words import load
+
+    STEP = {step}
+
+    @kernel
+    def callee(mem, i):
+        return load(mem, i) + {added}
+
+    @kernel
+    def caller(mem, i):
+        return callee(mem, i) * STEP
+"""
+RUN = """
+    from edited import caller
+    from shmalloc.engine import get_engine
+    from shmalloc.memory import Ram
+    bound = get_engine("native").bind(caller)
+    hits, misses = bound.dispatcher.stats.cache_hits, bound.dispatcher.stats.cache_misses
+    print(bound(Ram.of_words(2), 0), sum(hits.values()), sum(misses.values()))
+"""
+
+
+def run_edited(folder: Path, added: int, step: int = 1) -> tuple[int, int, int]:
+    """(result, cache hits, cache misses) of the caller in a fresh process."""
+    source = textwrap.dedent(CALLER_AND_CALLEE).format(added=added, step=step)
+    (folder / "edited.py").write_text(source)
+    root = Path(shmalloc.__path__[0]).parent
+    environment = os.environ | {
+        "PYTHONPATH": f"{folder}{os.pathsep}{root}",
+        "SHMALLOC_CACHE_DIR": str(folder / "cache"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(RUN)],
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result, hits, misses = map(int, done.stdout.split())
+    return result, hits, misses
+
+
+def test_an_edited_callee_is_noticed_and_an_unedited_one_is_loaded(tmp_path: Path):
+    assert run_edited(tmp_path, added=1) == (1, 0, 1)
+    assert run_edited(tmp_path, added=1) == (1, 1, 0)
+    assert run_edited(tmp_path, added=2) == (2, 0, 1)
+    assert run_edited(tmp_path, added=2, step=5) == (10, 0, 1)
+    assert run_edited(tmp_path, added=1) == (1, 1, 0)
+
+
+# --- many processes ------------------------------------------------------------------------------
+def _increment_shared(name: str, start: multiprocessing.synchronize.Barrier) -> None:
+    attached = shared_memory.SharedMemory(name)
+    ram = Ram(attached.buf)
+    bound = get_engine("native").bind(increment_many)
+    start.wait()
+    bound(ram, 0, TOTAL)
+    ram.release()
+    attached.close()
+
+
+def test_two_processes_increment_one_word_to_the_exact_total():
+    get_engine("native").bind(increment_many)
+    context = multiprocessing.get_context("spawn")
+    segment = shared_memory.SharedMemory(create=True, size=4096)
+    try:
+        start = context.Barrier(2)
+        workers = [
+            context.Process(target=_increment_shared, args=(segment.name, start)) for _ in range(2)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(timeout=120)
+        assert [worker.exitcode for worker in workers] == [0, 0]
+        ram = Ram(segment.buf)
+        total = ram[0]
+        ram.release()
+        assert total == 2 * TOTAL
+    finally:
+        segment.close()
+        segment.unlink()

@@ -1,0 +1,281 @@
+"""The seam: one kernel source on fibers and greenlets, with equal events and verdicts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import FunctionType
+
+import numpy as np
+import pytest
+
+import model_programs as m
+import shmalloc
+from shmalloc.engine import ops
+from shmalloc.engine import schedule as s
+from shmalloc.engine.model_native import STACK_BYTES, NativeModel
+from shmalloc.engine.model_python import PyModel
+from shmalloc.engine.program import ModelProgram, ModelResult
+from shmalloc.errors import EngineError, MisuseError
+
+LOST_UPDATE = ModelProgram(8, (m.increment, m.increment), check=m.expect_two)
+STACK = [(0, 2), (2, 4), (4, 6), (6, 0)]
+ABA = ModelProgram(32, (m.pop_and_keep, m.pop_two_push_one), init=STACK, check=m.owned_once)
+
+
+@pytest.fixture(params=[NativeModel, PyModel], ids=["native", "interpreted"])
+def model(request: pytest.FixtureRequest) -> type[NativeModel | PyModel]:
+    return request.param
+
+
+def threads(*kernels: FunctionType, **options: object) -> ModelProgram:
+    return ModelProgram(8, kernels, **options)  # type: ignore[arg-type]
+
+
+def both(program: ModelProgram, seed: int, schedules: int = 1) -> tuple[ModelResult, ModelResult]:
+    native = NativeModel(program, step_limit=400, idle_limit=20, log=True)
+    python = PyModel(program, step_limit=400, idle_limit=20, log=True)
+    return native.run(seed, schedules), python.run(seed, schedules)
+
+
+def assert_same(native: ModelResult, python: ModelResult) -> None:
+    assert native.events == python.events
+    assert native.verdict == python.verdict
+    assert (native.code, native.returns) == (python.code, python.returns)
+    assert native.fault == python.fault
+    assert (native.steps, native.failing_seed) == (python.steps, python.failing_seed)
+    assert np.array_equal(native.memory, python.memory)
+
+
+# --- bugs are found ------------------------------------------------------------------------------
+def test_a_lost_update_is_found(model):
+    result = model(LOST_UPDATE).run(seed=1, schedules=1000)
+    assert (result.verdict, result.code) == ("failed", -1)
+
+
+def test_a_failing_seed_fails_again_alone(model):
+    seed = model(LOST_UPDATE).run(seed=5, schedules=1000).failing_seed
+    assert model(LOST_UPDATE).run(seed=seed).verdict == "failed"
+
+
+def test_the_same_seed_loses_the_update_with_the_same_events_on_both_engines():
+    native, python = both(LOST_UPDATE, seed=1, schedules=1000)
+    assert native.verdict == "failed"
+    assert_same(native, python)
+
+
+def test_aba_on_a_treiber_stack_is_found(model):
+    assert model(ABA).run(seed=1, schedules=20_000).verdict == "failed"
+
+
+def test_aba_is_found_by_the_same_seed_on_both_engines():
+    native, python = both(ABA, seed=1, schedules=20_000)
+    assert native.verdict == "failed"
+    assert_same(native, python)
+
+
+# --- sleeping and spinning -----------------------------------------------------------------------
+def test_two_sleepers_without_a_waker_are_a_deadlock(model):
+    program = threads(m.sleep_on_flag, m.sleep_on_flag)
+    assert model(program).run(schedules=10).verdict == "deadlock"
+
+
+def test_a_waker_prevents_the_deadlock_in_every_schedule(model):
+    program = threads(m.sleep_on_flag, m.sleep_on_flag, m.raise_flag)
+    assert model(program).run(schedules=500).verdict == "passed"
+
+
+def test_a_forgotten_wake_is_a_deadlock(model):
+    program = threads(m.sleep_on_flag, m.raise_flag_silently)
+    assert model(program).run(schedules=500).verdict == "deadlock"
+
+
+def test_a_spin_with_relax_ends_in_every_schedule(model):
+    program = threads(m.spin_on_flag, m.spin_on_flag, m.raise_flag_silently)
+    result = model(program, step_limit=50).run(schedules=500)
+    assert (result.verdict, result.abandoned) == ("passed", 0)
+
+
+def test_a_relaxing_cpu_is_not_chosen_before_another_made_a_step(model):
+    program = threads(m.spin_on_flag, m.raise_flag_silently, m.increment)
+    for seed in range(100):
+        events = model(program, log=True).run(seed).events
+        for index, event in enumerate(events[:-1]):
+            others_left = any(later.cpu != event.cpu for later in events[index + 1 :])
+            if event.op == ops.OP_RELAX and others_left:
+                assert events[index + 1].cpu != event.cpu
+
+
+def test_spinning_on_a_word_that_nobody_will_write_is_a_livelock(model):
+    program = threads(m.spin_on_flag, m.spin_on_flag)
+    assert model(program).run(schedules=10).verdict == "livelock"
+
+
+def test_a_bounded_spin_gives_up_where_all_others_sleep_or_spin(model):
+    program = threads(m.spin_three_times, m.spin_three_times)
+    result = model(program).run(schedules=100)
+    assert (result.verdict, result.returns) == ("passed", (0, 0))
+
+
+def test_a_spin_without_relax_is_abandoned_at_the_step_limit(model):
+    program = threads(m.spin_without_relax, m.spin_without_relax)
+    result = model(program, step_limit=100).run(schedules=3)
+    assert (result.verdict, result.abandoned, result.steps) == ("abandoned", 3, 300)
+
+
+# --- memory safety -------------------------------------------------------------------------------
+@pytest.mark.parametrize("kernel", [m.write_behind_the_end, m.fixed_behind_the_end, m.odd_pair])
+def test_an_access_outside_of_memory_is_a_verdict(model, kernel):
+    result = model(threads(kernel, m.increment)).run(schedules=20)
+    assert result.verdict == "memory"
+    assert result.fault is not None
+    assert result.fault.cpu == 0
+
+
+def test_a_check_kernel_outside_of_memory_is_a_verdict(model):
+    program = threads(m.increment, check=m.read_behind_the_end)
+    assert model(program).run().verdict == "memory"
+
+
+def test_the_world_can_be_used_again_after_an_access_outside_of_memory(model):
+    world = model(threads(m.write_behind_the_end, m.increment))
+    world.run(schedules=20)
+    assert world.run(seed=3, schedules=20).verdict == "memory"
+
+
+def test_an_interpreted_recursion_without_end_is_a_verdict():
+    assert PyModel(threads(m.deep, m.increment)).run(schedules=5).verdict == "stack"
+
+
+def test_a_recursive_kernel_is_refused_by_the_compiler():
+    with pytest.raises(EngineError, match="deep"):
+        NativeModel(threads(m.deep))
+
+
+def test_a_stack_pointer_below_its_limit_is_a_verdict():
+    world = NativeModel(threads(m.increment, m.increment))
+    world.block[s.LIMIT + 1] = world.block[s.STACKS] + 2 * STACK_BYTES
+    assert world.run().verdict == "stack"
+
+
+def test_an_overwritten_guard_is_an_engine_error():
+    world = NativeModel(threads(m.increment, m.increment))
+    world.guards[1][3] = 0
+    with pytest.raises(EngineError, match="cpu 1"):
+        world.run()
+
+
+# --- schedules do not see each other -------------------------------------------------------------
+def test_memory_is_reset_between_schedules(model):
+    world = model(threads(m.increment, init=[(m.FLAG, 41)]))
+    result = world.run(schedules=50)
+    assert result.memory[m.FLAG] == 42
+
+
+def test_marks_and_the_clock_are_part_of_the_schedule(model):
+    program = ModelProgram(32, (m.count_marks, m.count_marks))
+    result = model(program).run(schedules=50)
+    assert (result.memory[m.MARKS], result.returns, result.steps) == (2, (0, 0), 0)
+
+
+def test_what_the_check_kernel_writes_is_undone(model):
+    program = m.random_program(0)
+    world = model(program, step_limit=400, idle_limit=20)
+    fresh = model(program, step_limit=400, idle_limit=20).run(seed=9)
+    for seed in range(9):
+        world.run(seed)
+    assert np.array_equal(world.run(seed=9).memory, fresh.memory)
+
+
+@pytest.mark.parametrize("init", ["pairs", "kernel", "image"])
+def test_initial_memory_is_pairs_a_kernel_or_an_image(model, init):
+    image = np.zeros(8, dtype=np.int64)
+    image[m.FLAG] = 7
+
+    def write(mem):
+        mem[m.FLAG] = 7
+
+    forms = {"pairs": [(m.FLAG, 7)], "kernel": write, "image": image}
+    result = model(threads(m.increment, init=forms[init])).run()
+    assert result.memory[m.FLAG] == 8
+
+
+def test_sixty_four_cpus_run(model):
+    result = model(threads(*[m.increment] * 64), log=True).run()
+    assert {event.cpu for event in result.events} == set(range(64))
+
+
+# --- both engines agree --------------------------------------------------------------------------
+@pytest.mark.parametrize("part", range(4))
+def test_random_programs_have_equal_events_memories_and_verdicts(part):
+    verdicts = set()
+    for number in range(part * 100, part * 100 + 100):
+        program = m.random_program(number)
+        native = NativeModel(program, step_limit=400, idle_limit=20, log=True)
+        python = PyModel(program, step_limit=400, idle_limit=20, log=True)
+        for seed in range(5):
+            result = native.run(seed)
+            assert_same(result, python.run(seed))
+            verdicts.add(result.verdict)
+    assert verdicts >= {"passed", "failed", "deadlock", "livelock", "memory"}
+
+
+def test_every_op_occurs_in_the_random_programs():
+    seen = {
+        event.op
+        for number in range(200)
+        for event in NativeModel(m.random_program(number), 400, 20, log=True).run(1).events
+    }
+    expected = set(ops.NAMES) - {ops.OP_FIXED, ops.OP_MARK, ops.OP_FINISH}
+    assert seen == expected
+
+
+def test_traced_steps_know_file_line_and_function():
+    world = PyModel(LOST_UPDATE, trace=True)
+    result = world.run(seed=1, schedules=1000)
+    sites = world.sites(result)
+    assert len(sites) == len(result.events) > 0
+    assert {(Path(site.file).name, site.function) for site in sites} == {
+        ("model_programs.py", "increment")
+    }
+
+
+# --- bad input -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("words", [0, 7, -2])
+def test_an_odd_number_of_words_is_refused(words):
+    with pytest.raises(MisuseError, match="words"):
+        ModelProgram(words, (m.increment,))
+
+
+@pytest.mark.parametrize("count", [0, 65])
+def test_a_number_of_cpus_that_cannot_run_is_refused(count):
+    with pytest.raises(MisuseError, match="threads"):
+        ModelProgram(8, (m.increment,) * count)
+
+
+def test_an_image_of_another_size_is_refused():
+    with pytest.raises(MisuseError, match="init"):
+        threads(m.increment, init=np.zeros(4, dtype=np.int64))
+
+
+def test_a_thread_that_is_no_kernel_of_mem_and_cpu_is_refused():
+    for function in (m.expect_two, m.random_program):
+        with pytest.raises(MisuseError, match="threads"):
+            threads(function)
+
+
+def test_a_check_with_the_arguments_of_a_thread_is_refused():
+    with pytest.raises(MisuseError, match="check"):
+        threads(m.increment, check=m.increment)
+
+
+def test_a_seed_below_zero_is_refused(model):
+    with pytest.raises(MisuseError, match="seed"):
+        model(LOST_UPDATE).run(seed=-1)
+
+
+def test_the_interpreted_model_needs_no_compiler():
+    code = "import sys, shmalloc.engine.model_python; sys.exit('numba' in sys.modules)"
+    root = Path(shmalloc.__path__[0]).parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

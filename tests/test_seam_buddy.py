@@ -1,0 +1,113 @@
+"""The allocator's kernels on both model engines: equal events, clean audits, planted bugs."""
+
+from __future__ import annotations
+
+import functools
+from types import FunctionType
+
+import numpy as np
+import pytest
+
+from shmalloc.constants import MT_MOVABLE, Z_FREE, ZONE_MASK, ZONE_SHIFT
+from shmalloc.dialect import kernel
+from shmalloc.engine.model_native import NativeModel
+from shmalloc.engine.model_python import PyModel
+from shmalloc.engine.program import ModelProgram
+from shmalloc.image import write_image
+from shmalloc.kernel.audit import audit_teardown
+from shmalloc.kernel.boot import boot
+from shmalloc.kernel.buddy import free_block
+from shmalloc.kernel.descriptor import claim_for_free
+from shmalloc.kernel.pages import alloc_pages, free_pages
+from shmalloc.kernel.pcp import drain_cpu
+from shmalloc.kernel.zone import account, zone_at
+from shmalloc.layout import Geometry, Layout, ZoneSpec
+from shmalloc.memory import Ram
+
+PAGES = 16
+
+
+@functools.cache
+def image(cpus: int) -> np.ndarray:
+    """A booted world of one zone of 16 pages of 64 bytes."""
+    layout = Layout.of(
+        Geometry(
+            zones=(ZoneSpec(PAGES),), page_bytes=64, cpus=cpus, max_order=3, pageblock_order=2,
+            pcp_batch=2, pcp_high=4, spins=1, caches=1, scratch_words=128,
+        )
+    )  # fmt: skip
+    ram = Ram.of_words(layout.words)
+    write_image(ram, layout)
+    assert boot(ram) == PAGES
+    return ram.array.copy()
+
+
+def world(*threads: FunctionType, check: FunctionType) -> ModelProgram:
+    first = image(len(threads))
+    return ModelProgram(len(first), threads, init=first, check=check)
+
+
+@kernel
+def churn(mem, cpu):
+    """Through the per-CPU list and past it, then everything back to the zone."""
+    small = alloc_pages(mem, cpu, 0, MT_MOVABLE, cpu + 1)
+    large = alloc_pages(mem, cpu, 2, MT_MOVABLE, cpu + 1)
+    if small >= 0:
+        free_pages(mem, cpu, small, 0)
+    if large >= 0:
+        free_pages(mem, cpu, large, 2)
+    return drain_cpu(mem, cpu, cpu)
+
+
+@kernel
+def all_merged(mem):
+    return audit_teardown(mem, 0)
+
+
+@kernel
+def free_without_the_zone_lock(mem, cpu):
+    """Planted: the block goes back to the zone while nobody holds its lock."""
+    pfn = alloc_pages(mem, cpu, 2, MT_MOVABLE, cpu + 1)
+    w0 = claim_for_free(mem, pfn, 2, cpu, cpu + 1)
+    return free_block(mem, zone_at(mem, (w0 >> ZONE_SHIFT) & ZONE_MASK), cpu, pfn, 2)
+
+
+@kernel
+def count_without_the_zone_lock(mem, cpu):
+    """Planted: the lost update, in the one helper that changes a zone's counters."""
+    account(mem, zone_at(mem, 0), MT_MOVABLE, 1)
+
+
+@kernel
+def two_more_pages(mem):
+    return mem[zone_at(mem, 0) + Z_FREE] - PAGES - 2
+
+
+@pytest.mark.parametrize("cpus", [2, 3])
+def test_the_buddy_makes_equal_events_and_clean_audits_on_both_engines(cpus):
+    program = world(*[churn] * cpus, check=all_merged)
+    native, python = NativeModel(program, log=True), PyModel(program, log=True)
+    for seed in range(100):
+        result, expected = native.run(seed), python.run(seed)
+        assert result.verdict == expected.verdict == "passed"
+        assert result.events == expected.events
+        assert np.array_equal(result.memory, expected.memory)
+
+
+def test_the_buddy_passes_thousands_of_schedules():
+    result = NativeModel(world(churn, churn, check=all_merged)).run(schedules=20_000)
+    assert (result.verdict, result.abandoned) == ("passed", 0)
+    assert result.steps > 100 * result.schedules
+
+
+@pytest.mark.parametrize(
+    ("planted", "check"),
+    [(free_without_the_zone_lock, all_merged), (count_without_the_zone_lock, two_more_pages)],
+)
+def test_a_dropped_zone_lock_is_found_with_equal_events_on_both_engines(planted, check):
+    program = world(planted, planted, check=check)
+    native = NativeModel(program, log=True).run(seed=1, schedules=2_000)
+    assert native.verdict != "passed"
+    python = PyModel(program, log=True).run(seed=native.failing_seed)
+    assert (native.verdict, native.code) == (python.verdict, python.code)
+    assert native.events == python.events

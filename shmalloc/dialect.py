@@ -5,7 +5,8 @@ memory can run, and an engine may compile. The rules exist because interpreter a
 silently outside of them (each is measured in docs/decisions/0003-kernel-dialect.md):
 
 - integers only: no ``/``, ``**``, floats, strings, containers; the one tuple is ``a, b = load2(...)``
-- no exceptions, closures, comprehensions, default or keyword arguments; the first argument is ``mem``
+- no exceptions, closures, comprehensions, default or keyword arguments; a kernel that touches
+  memory takes ``mem`` first
 - globals are other kernels, words, or UPPER_CASE int constants (the compiler freezes them)
 - a local is assigned on every path before it is read (compiled code reads garbage where Python raises)
 - a kernel returns a value on every path or on none
@@ -68,8 +69,14 @@ def closure_of(function: FunctionType) -> list[FunctionType]:
 
 
 def violations(function: FunctionType) -> list[str]:
-    """What ``function`` breaks of the kernel dialect, one sentence each with its line."""
-    source = textwrap.dedent(inspect.getsource(function))
+    """What ``function`` breaks of the kernel dialect, one sentence each with its line.
+
+    A function typed at a prompt has no source to look at and passes.
+    """
+    try:
+        source = textwrap.dedent(inspect.getsource(function))
+    except OSError:
+        return []
     tree = ast.parse(source).body[0]
     assert isinstance(tree, ast.FunctionDef)
     tree.decorator_list = []

@@ -8,6 +8,7 @@ does interpreted; the segment was not touched by it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FunctionType
@@ -41,6 +42,9 @@ def compile_kernel(function: FunctionType, memory_type: lowering.MemoryType) -> 
     """
     if not dialect.is_kernel(function):
         raise EngineError(f"{function.__qualname__} is not a kernel; decorate it with @kernel")
+    broken = dialect.violations(function)
+    if broken:
+        raise EngineError("not in the kernel dialect: " + "; ".join(broken))
     return compile_function(function, memory_type)
 
 
@@ -55,7 +59,15 @@ def compile_function(
         with kept_under(cache.digest_of(function, f"{cache.toolchain_salt()}|{memory_type.name}")):
             return _njit(function, signature)
     except numba.core.errors.NumbaError as error:
-        raise EngineError(f"{function.__qualname__} does not compile: {error}") from error
+        raise EngineError(f"{function.__qualname__} does not compile: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    """The innermost reason of a compiler error: its outer lines only repeat the way down."""
+    plain = re.sub(r"\x1b\[\d*m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    reasons = [line for line in lines if "Error: " in line or line.startswith("No implementation")]
+    return reasons[-1] if reasons else lines[-1]
 
 
 @contextmanager

@@ -1,10 +1,56 @@
 """shmalloc: page and object allocators over one shared-memory segment, used by many processes.
 
-Importing this package imports no compiler: the native engine is loaded at its first use.
+Importing this package imports no compiler: the native engine is loaded at its first use, and the
+names below when they are first asked for (PEP 562).
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from shmalloc.dialect import kernel
-from shmalloc.memory import Ram
+
+if TYPE_CHECKING:
+    from shmalloc.arena import Arena
+    from shmalloc.arrays import SharedArray, open_array
+    from shmalloc.errors import (
+        CorruptionError,
+        EngineError,
+        EnvironmentUnfitError,
+        MisuseError,
+        OutOfMemoryError,
+        SegmentError,
+        ShmallocError,
+        Violation,
+    )
+    from shmalloc.layout import Geometry, ZoneSpec
+    from shmalloc.leftovers import sweep
+    from shmalloc.memory import Ram
+    from shmalloc.segment import Segment
 
 __version__ = "0.1.0"
-__all__ = ["Ram", "__version__", "kernel"]
+_HOMES = {
+    "Arena": "arena", "SharedArray": "arrays", "open_array": "arrays", "Geometry": "layout",
+    "ZoneSpec": "layout", "Ram": "memory", "Segment": "segment", "sweep": "leftovers",
+    "CorruptionError": "errors", "EngineError": "errors", "EnvironmentUnfitError": "errors",
+    "MisuseError": "errors", "OutOfMemoryError": "errors", "SegmentError": "errors",
+    "ShmallocError": "errors", "Violation": "errors",
+}  # fmt: skip
+__all__ = [
+    "Arena", "CorruptionError", "EngineError", "EnvironmentUnfitError", "Geometry", "MisuseError",
+    "OutOfMemoryError", "Ram", "Segment", "SegmentError", "SharedArray", "ShmallocError",
+    "Violation", "ZoneSpec", "__version__", "kernel", "open_array", "sweep",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,8 +7,11 @@ int64; what the faces let through can only be refused by the allocator's state, 
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
 from types import FunctionType
+from typing import Any, cast
 
 from shmalloc import constants as c
 from shmalloc import cpus
@@ -27,6 +30,7 @@ class Bound:
         self.segment = segment
         self.engine: Engine = get_engine(engine)
         self.cpu = cpus.claim(segment, cpu, engine)
+        self._pid = os.getpid()
         self._lock = threading.RLock()
 
     @property
@@ -38,10 +42,10 @@ class Bound:
     def closed(self) -> bool:
         return self.segment.closed
 
-    def run(self, kernel: FunctionType, *arguments: int) -> int:
+    def run(self, kernel: Callable[..., Any], *arguments: int) -> int:
         """``kernel(mem, cpu, *arguments)`` on our slot. Raises ``MisuseError`` once closed."""
         self.check_open()
-        return self.engine.call(kernel, self.segment.ram, self.cpu, *arguments)
+        return self.engine.call(cast(FunctionType, kernel), self.segment.ram, self.cpu, *arguments)
 
     def check_open(self) -> None:
         if self.segment.closed:
@@ -56,7 +60,7 @@ class Bound:
             violation = last_violation(self.segment, self.cpu)
             reason = violation.invariant if violation else "the page or object is in no such state"
             found = f" ({violation})" if violation else ""
-            return CorruptionError(f"{asked}: refused: {reason}; nothing was changed{found}", violation)
+            return CorruptionError(f"{asked}: refused: {reason}; nothing changed{found}", violation)
         reasons = {
             c.E_BUSY: "a page of it is in use, or it is already isolated; free it first",
             c.E_INVAL: "not possible in this geometry; see describe() and the arena's geometry",

@@ -15,11 +15,15 @@ from dataclasses import dataclass
 from shmalloc import constants as c
 from shmalloc.engine import get_engine
 from shmalloc.errors import MisuseError
+from shmalloc.kernel.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernel.slots import claim_slot, release_slot, share_slot
 from shmalloc.processes import own_identity, owner_alive
 from shmalloc.segment import Segment
 
-_STATES = {c.CPU_EMPTY: "empty", c.CPU_ONLINE: "online", c.CPU_OFFLINE: "offline"}
+_STATES = {
+    c.CPU_EMPTY: "empty", c.CPU_ONLINE: "online", c.CPU_OFFLINE: "offline",
+    c.CPU_CHANGING: "changing",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ def slots(segment: Segment) -> list[Slot]:
 def check_cpu(segment: Segment, cpu: int) -> None:
     """Raise ``MisuseError`` unless ``cpu`` is the number of a slot."""
     if isinstance(cpu, bool) or not isinstance(cpu, int) or not 0 <= cpu < segment.geometry.cpus:
-        raise MisuseError(f"cpu: {cpu!r}; this segment has CPU slots 0 to {segment.geometry.cpus - 1}")
+        last = segment.geometry.cpus - 1
+        raise MisuseError(f"cpu: {cpu!r}; this segment has CPU slots 0 to {last}")
 
 
 def claim(segment: Segment, cpu: int | None = None, engine: str = "native") -> int:
@@ -82,6 +87,30 @@ def release(segment: Segment, cpu: int, engine: str = "native") -> int:
     """Stop using slot ``cpu``; returns how many processes still use it."""
     check_cpu(segment, cpu)
     return get_engine(engine).call(release_slot, segment.ram, cpu, *own_identity())
+
+
+def unplug(segment: Segment, cpu: int, by: int, engine: str = "native") -> int:
+    """Take slot ``cpu`` out of use, draining its lists from slot ``by``; the pages given back.
+
+    A process that runs on the slot goes on, without per-CPU lists; nobody can claim the slot.
+    """
+    return _change(segment, cpu, by, engine, plugged=False)
+
+
+def plug(segment: Segment, cpu: int, by: int, engine: str = "native") -> int:
+    """Put an unplugged slot back in use."""
+    return _change(segment, cpu, by, engine, plugged=True)
+
+
+def _change(segment: Segment, cpu: int, by: int, engine: str, *, plugged: bool) -> int:
+    check_cpu(segment, cpu)
+    check_cpu(segment, by)
+    kernel = plug_cpu if plugged else unplug_cpu
+    result = get_engine(engine).call(kernel, segment.ram, by, cpu)
+    if result < 0:
+        state, needed = slot(segment, cpu).state, "offline" if plugged else "online"
+        raise MisuseError(f"cpu: slot {cpu} is {state}; only an {needed} one can be changed so")
+    return result
 
 
 def _take(segment: Segment, seen: Slot, engine: str) -> int:

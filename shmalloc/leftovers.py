@@ -117,6 +117,15 @@ def read_header(handle: int) -> tuple[int, ...]:
     return _HEADER.unpack(os.pread(handle, _HEADER.size, 0).ljust(_HEADER.size, b"\0"))
 
 
+def header_of(path: Path) -> tuple[int, ...]:
+    """The header's words of the file at ``path``; zeros where there is none that we may read."""
+    try:
+        with path.open("rb") as file:
+            return read_header(file.fileno())
+    except OSError:  # gone meanwhile, or another user's
+        return (0,) * c.HEADER_WORDS
+
+
 def _is_leftover(file_name: str, handle: int, status: os.stat_result) -> bool:
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
         return False

@@ -9,19 +9,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from shmalloc import constants as c
 from shmalloc import cpus
 from shmalloc.bound import OWNER_LIMIT, Bound
 from shmalloc.errors import MisuseError
 from shmalloc.kernel.contig import (
-    alloc_contig_range, free_contig_range, isolate_range, offline_range, online_range,
+    alloc_contig_range,
+    free_contig_range,
+    isolate_range,
+    offline_range,
+    online_range,
     unisolate_range,
-)  # fmt: skip
+)
 from shmalloc.kernel.pages import (
-    alloc_bulk, alloc_pages, alloc_pages_wait, free_bulk, free_pages, free_pages_of,
-)  # fmt: skip
+    alloc_bulk,
+    alloc_pages,
+    alloc_pages_wait,
+    free_bulk,
+    free_pages,
+    free_pages_of,
+)
 from shmalloc.kernel.pcp import drain_all
 from shmalloc.kernel.poison import poison_page
 from shmalloc.reports import MIGRATETYPES, describe_page
@@ -77,20 +87,23 @@ class PageOperations(Bound):
     def alloc_pages_bulk(
         self, count: int, order: int = 0, migratetype: str = "unmovable", owner: int | None = None
     ) -> list[int]:
-        """Up to ``count`` blocks, zones locked once for many; fewer where memory runs out."""
+        """Up to ``count`` blocks, zones locked once for many; fewer where memory runs out.
+
+        Takes from the zones only; the per-CPU lists are drained when those have no more.
+        """
         self.check_int("count", count, 1, self.segment.geometry.pages)
         arguments = self._order(order), self._migratetype(migratetype), self._owner(owner)
         pfns: list[int] = []
         with self._lock:
             at, room = self._buffer()
-            while len(pfns) < count:
-                wanted = min(room, count - len(pfns))
-                got = self.run(alloc_bulk, *arguments, wanted, at)
+            got, may_drain = 1, True
+            while len(pfns) < count and (got > 0 or may_drain):
+                if got == 0:
+                    may_drain = self.drain() > 0
+                got = self.run(alloc_bulk, *arguments, min(room, count - len(pfns)), at)
                 if got < 0:
                     raise self.refused(got, f"alloc_pages_bulk(count={count}, order={order})")
                 pfns += self.segment.ram.array[at : at + got].tolist()
-                if got < wanted:
-                    break
         return pfns
 
     def free_pages_bulk(self, pfns: Sequence[int], order: int = 0) -> None:
@@ -123,7 +136,7 @@ class PageOperations(Bound):
             self._buffer_pfn = None
 
     def page(self, pfn: int, order: int = 0) -> memoryview:
-        """The bytes of 2^order pages from ``pfn`` on, writable. Yours only while they are allocated."""
+        """The bytes of 2^order pages from ``pfn`` on, writable; yours while they are allocated."""
         self.check_open()
         pages = 1 << self._order(order)
         self.check_int("pfn", pfn, 0, self.segment.geometry.pages - pages)
@@ -152,7 +165,7 @@ class PageOperations(Bound):
         self._range(unisolate_range, start, end)
 
     def offline(self, start: int, end: int) -> None:
-        """Take the whole pageblocks [start, end) out of service; all of their pages must be free."""
+        """Take the pageblocks [start, end) out of service; all of their pages must be free."""
         self._range(offline_range, start, end)
 
     def online(self, start: int, end: int) -> int:
@@ -204,8 +217,9 @@ class PageOperations(Bound):
         return found
 
     def _discard(self, pfn: int, pages: int) -> int:
-        self.segment.discard(self.segment.layout.frame(pfn), pages * self.segment.geometry.page_bytes)
-        return pages * self.segment.geometry.page_bytes
+        size = pages * self.segment.geometry.page_bytes
+        self.segment.discard(self.segment.layout.frame(pfn), size)
+        return size
 
     def describe(self, pfn: int) -> str:
         """One sentence about a page: its state, block, zone, owner."""
@@ -222,13 +236,13 @@ class PageOperations(Bound):
         self.check_open()
         cpus.plug(self.segment, cpu, by=self.cpu, engine=self.engine.name)
 
-    def _range(self, kernel: object, start: int, end: int, *more: int) -> int:
+    def _range(self, kernel: Callable[..., Any], start: int, end: int, *more: int) -> int:
         pages = self.segment.geometry.pages
         self.check_int("start", start, 0, pages - 1)
         self.check_int("end", end, start + 1, pages)
-        result = self.run(kernel, start, end, *more)  # type: ignore[arg-type]
+        result = self.run(kernel, start, end, *more)
         if result < 0:
-            raise self.refused(result, f"{kernel.__name__}({start}, {end})")  # type: ignore[attr-defined]
+            raise self.refused(result, f"{kernel.__name__}({start}, {end})")
         return result
 
     def _order(self, order: int) -> int:

@@ -80,9 +80,19 @@ class Mapping(shared_memory.SharedMemory):
         try:
             super().close()
         except BufferError:
-            own: Any = self  # the views keep the mmap object alive, and it unmaps when they are gone
+            own: Any = self  # the views keep the mmap object alive; it unmaps when they are gone
             own._buf = own._mmap = None
             super().close()
+
+    def part(self, start: int, length: int) -> memoryview:
+        """``length`` bytes from byte ``start`` on, writable."""
+        assert self.buf is not None, "closed"
+        return self.buf[start : start + length]
+
+    def fileno(self) -> int:
+        """The open file behind the mapping."""
+        own: Any = self
+        return int(own._fd)
 
     def discard(self, start: int, length: int) -> None:
         """Give pages back to the system: they read as zero, and cost nothing, until written."""

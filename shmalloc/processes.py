@@ -51,4 +51,4 @@ def owner_alive(pid: int, start: int) -> bool:
 
 def pid_namespace() -> int:
     """Number of the pid namespace of this process: in another one our pids mean nothing."""
-    return os.stat("/proc/self/ns/pid").st_ino
+    return Path("/proc/self/ns/pid").stat().st_ino

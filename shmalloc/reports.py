@@ -48,22 +48,24 @@ MEANINGS: dict[int, str] = {
     c.X_PAYLOAD: "memory changed while it was owned",
 }
 TYPES = {
-    c.T_TAIL: "tail", c.T_FREE: "free", c.T_PCP: "held by the allocator", c.T_ALLOCATED: "allocated",
-    c.T_SLAB: "slab", c.T_ISOLATED: "isolated", c.T_OFFLINE: "offline", c.T_POISONED: "poisoned",
-    c.T_RESERVED: "reserved",
+    c.T_TAIL: "tail", c.T_FREE: "free", c.T_PCP: "held by the allocator",
+    c.T_ALLOCATED: "allocated", c.T_SLAB: "slab", c.T_ISOLATED: "isolated",
+    c.T_OFFLINE: "offline", c.T_POISONED: "poisoned", c.T_RESERVED: "reserved",
 }  # fmt: skip
 MIGRATETYPES = {
     "unmovable": c.MT_UNMOVABLE, "movable": c.MT_MOVABLE, "reclaimable": c.MT_RECLAIMABLE,
 }  # fmt: skip
-MIGRATETYPE_NAMES = {**{number: name for name, number in MIGRATETYPES.items()}, c.MT_ISOLATE: "isolate"}
+MIGRATETYPE_NAMES = {number: name for name, number in MIGRATETYPES.items()}
+MIGRATETYPE_NAMES[c.MT_ISOLATE] = "isolate"
 OPERATIONS = {
     value: name.removeprefix("OP_").lower().replace("_", " ")
     for name, value in vars(c).items()
     if name.startswith("OP_")
 }
 _OBJECT_CODES = frozenset(
-    {c.M_OBJECT_POINTER, c.M_OBJECT_FREE, c.M_OBJECT_CACHE, c.M_OBJECT_BYTES, c.I_SHEAF}
-)
+    {c.M_OBJECT_POINTER, c.M_OBJECT_FREE, c.M_OBJECT_CACHE, c.M_OBJECT_BYTES, c.M_LEAKED_OBJECTS,
+     c.I_SHEAF}
+)  # fmt: skip
 _READS = 64
 
 
@@ -87,7 +89,8 @@ def violations(segment: Segment, first: int = 0) -> list[Violation]:
     found = [violation for violation in kept if violation is not None]
     lost = count - max(first, c.REPORTS)
     if lost > 0:
-        found.append(Violation("report table", "segment", f"at most {c.REPORTS} reports", f"{lost} more"))
+        kept_at_most = f"at most {c.REPORTS} reports"
+        found.append(Violation("report table", "segment", kept_at_most, f"{lost} more"))
     return found
 
 
@@ -160,8 +163,8 @@ def _describe_tail(segment: Segment, pfn: int) -> str:
         if word0 & c.TYPE_MASK != c.T_TAIL:
             order = (word0 >> c.ORDER_SHIFT) & c.ORDER_MASK
             if head + (1 << order) > pfn:
-                block = _block_words(word0, head, order)
-                return f"pfn {pfn} is inside the block of pfn {head}, {_state_words(word0, word1)}: {block}"
+                state = f"{_state_words(word0, word1)}: {_block_words(word0, head, order)}"
+                return f"pfn {pfn} is inside the block of pfn {head}, {state}"
             break
     return f"pfn {pfn} is a tail that no block covers (in motion, or corrupt)"
 
@@ -187,7 +190,8 @@ def _state_words(word0: int, word1: int) -> str:
         inuse = (word1 >> c.S_INUSE_SHIFT) & c.S_INUSE_MASK
         objects = (word1 >> c.S_OBJECTS_SHIFT) & c.S_OBJECTS_MASK
         frozen = ", frozen" if word1 & c.S_FROZEN_BIT else ""
-        text = f"a slab of cache {detail & c.SLAB_CACHE_MASK} with {inuse} of {objects} objects in use{frozen}"
+        cache = detail & c.SLAB_CACHE_MASK
+        text = f"a slab of cache {cache} with {inuse} of {objects} objects in use{frozen}"
     elif kind in (c.T_OFFLINE, c.T_POISONED, c.T_RESERVED) and word1:
         text += f" (reason {word1})"
     return text + (", to be poisoned when freed" if word0 & c.POISON_BIT else "")

@@ -14,10 +14,12 @@ removes it. Others attach by name and only unmap. A forked child attaches anew.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +38,7 @@ from shmalloc.sizes import format_bytes
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _DIGEST_BITS = 62
-_SHARED_SOURCES = ("words.py", "constants.py", "layout.py")
+_SHARED_SOURCES = ("words.py", "constants.py", "constants_slab.py", "layout.py", "image.py")
 
 
 class Segment:
@@ -48,7 +50,7 @@ class Segment:
         self.name = mapping.name
         self.layout = layout
         self.geometry = layout.geometry
-        self.ram = Ram(mapping.buf[: layout.bytes])
+        self.ram = Ram(mapping.part(0, layout.bytes))
         self.closed = False
 
     @property
@@ -112,11 +114,24 @@ class Segment:
 
     def view(self, word: int, size: int) -> memoryview:
         """``size`` bytes from ``word`` on, writable."""
-        return self._mapping.buf[word * 8 : word * 8 + size]
+        return self._mapping.part(word * 8, size)
 
     def discard(self, word: int, size: int) -> None:
         """Give whole system pages from ``word`` on back to the system; they read as zero then."""
         self._mapping.discard(word * 8, size)
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other processes out of their ``exclusive`` blocks; ends with a process that dies.
+
+        For rare work of Python, never for the allocator: a lock of the system on the file.
+        """
+        handle = self._mapping.fileno()
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Unmap. Arrays and views that still look at the memory keep it mapped until they go."""
@@ -146,6 +161,16 @@ class Segment:
     def __repr__(self) -> str:
         state = "closed" if self.closed else ("owner" if self.owner else "attached")
         return f"<Segment {self.name} {format_bytes(self.layout.bytes)} {state}>"
+
+
+def find_name(segment_id: int) -> str:
+    """Name of the segment with that id. Raises ``SegmentError`` where it is gone."""
+    paths = sorted(physical.SHM_DIRECTORY.glob(f"shm-*-*-{segment_id:016x}"))
+    for path in paths or sorted(physical.SHM_DIRECTORY.iterdir()):
+        header = leftovers.header_of(path)
+        if header[c.H_MAGIC] == c.MAGIC and header[c.H_SEGMENT_ID] == segment_id:
+            return path.name
+    raise SegmentError(f"segment id {segment_id:#x}: no such segment; its owner has ended")
 
 
 def build_digest(geometry: Geometry) -> int:
@@ -204,7 +229,8 @@ def _checked_file(name: str) -> Geometry:
     except FileNotFoundError as error:
         raise _missing(name) from error
     except OSError as error:
-        raise SegmentError(f"name: {name!r} cannot be opened ({error.strerror}): not ours?") from error
+        reason = f"cannot be opened ({error.strerror}); it is another user's, or no file"
+        raise SegmentError(f"name: {name!r} {reason}") from error
     with contextlib.closing(os.fdopen(handle, "rb")) as file:
         header, size = leftovers.read_header(handle), os.fstat(handle).st_size
         _check_header(name, header, size)
@@ -212,7 +238,7 @@ def _checked_file(name: str) -> Geometry:
     if header[c.H_DIGEST] != build_digest(geometry):
         raise SegmentError(
             f"name: {name!r} was made by another build (digest {header[c.H_DIGEST]:#x}, here"
-            f" {build_digest(geometry):#x}): its kernels differ; use the same sources in all processes"
+            f" {build_digest(geometry):#x}); use the same sources of shmalloc in all processes"
         )
     return geometry
 

@@ -35,7 +35,7 @@ def parse_bytes(value: int | str, argument: str = "size") -> int:
 
 
 def format_bytes(count: int) -> str:
-    """``count`` in the largest unit that shows it in at most four digits: ``"64MiB"``, ``"1.5GiB"``."""
+    """``count`` in the largest unit that it fills, to one decimal: ``"64MiB"``, ``"1.5GiB"``."""
     sign, rest = ("-", -count) if count < 0 else ("", count)
     for name, unit in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if rest >= unit:
@@ -58,7 +58,7 @@ def parse_duration(value: float | str, argument: str = "duration") -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """``seconds`` in words that ``parse_duration`` reads back where it is a whole unit: ``"5m"``."""
+    """``seconds`` in the largest unit that divides it, as ``parse_duration`` reads it: ``"5m"``."""
     for name, unit in (("h", 3600), ("m", 60)):
         if seconds >= unit and seconds % unit == 0:
             return f"{seconds // unit:.0f}{name}"

@@ -32,7 +32,9 @@ def make_callable(function: FunctionType) -> None:
         if reachable not in _jitable:
             _jitable.add(reachable)
             inline = getattr(reachable, "__hot__", False)
-            register_jitable(error_model="numpy", forceinline=inline)(reachable)
+            register_jitable(error_model="numpy", forceinline=inline, no_cfunc_wrapper=True)(
+                reachable
+            )
 
 
 def compile_kernel(function: FunctionType, memory_type: lowering.MemoryType) -> Callable[..., int]:

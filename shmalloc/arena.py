@@ -1,0 +1,212 @@
+"""``Arena``: the whole of shmalloc for one process: pages, objects and arrays in one segment.
+
+::
+
+    with Arena.create(size="256MiB") as arena:
+        pfn = arena.alloc_pages(order=3)
+        table = arena.zeros((1000, 1000))       # pickles to 24 bytes, opens in any process
+        address = arena.kmalloc(100)
+
+    with Arena.attach(name) as arena:           # in another process
+
+An arena is a segment plus a CPU slot claimed in it. The creating process owns the segment: when its
+``with`` block (or the process) ends, the name is gone and the memory goes with its last user. What
+other processes allocated is not freed by their ``close``; it belongs to the segment.
+
+A process that opens a pickled array without having attached is attached for it, until it ends.
+Threads of a process may share an arena; a forked child attaches anew.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from shmalloc import constants as c
+from shmalloc import cpus as slots
+from shmalloc.arrays import ArrayOperations
+from shmalloc.caches import ObjectOperations
+from shmalloc.errors import MisuseError, Violation
+from shmalloc.kernel.audit import audit
+from shmalloc.kernel.slabaudit import audit_slabs
+from shmalloc.layout import Geometry, ZoneSpec
+from shmalloc.reports import violation_count, violations
+from shmalloc.segment import Segment, find_name
+from shmalloc.sizes import format_bytes, parse_bytes
+from shmalloc.statistics import Statistics, statistics
+
+DEFAULT_SIZE = "1GiB"
+SLOTS_PER_CORE = 4
+
+_open_arenas: dict[int, Arena] = {}
+
+
+class Arena(ArrayOperations, ObjectOperations):
+    """Pages, objects and arrays in one segment. Made by ``create`` or ``attach``."""
+
+    def __init__(self, segment: Segment, cpu: int | None = None, engine: str = "native") -> None:
+        super().__init__(segment, cpu, engine)
+        _open_arenas.setdefault(segment.id, self)
+
+    @classmethod
+    def create(
+        cls,
+        name: str | None = None,
+        size: int | str | None = None,
+        cpus: int | None = None,
+        zones: int | Sequence[ZoneSpec] | None = None,
+        link_store: str = "page",
+        engine: str = "native",
+        prealloc: bool = False,
+        **geometry: Any,
+    ) -> Arena:
+        """Make a segment with ``size`` bytes of pages (default 1 GiB) and claim a slot in it.
+
+        ``zones``: a number of equal zones, one a node, or their ``ZoneSpec`` (then without
+        ``size``). ``cpus``: CPU slots, default 4 a core. ``**geometry``: fields of ``Geometry``.
+        """
+        shape = geometry_of(size, cpus, zones, link_store=link_store, **geometry)
+        return cls._of(Segment.create(shape, name, prealloc=prealloc, engine=engine), engine)
+
+    @classmethod
+    def attach(cls, name: str, cpu: int | None = None, engine: str = "native") -> Arena:
+        """Use the arena of that name on CPU slot ``cpu``, or the best one.
+
+        Raises ``SegmentError`` where there is none that this build can use.
+        """
+        return cls._of(Segment.attach(name), engine, cpu)
+
+    @classmethod
+    def _of(cls, segment: Segment, engine: str, cpu: int | None = None) -> Arena:
+        try:
+            return cls(segment, cpu, engine)
+        except BaseException:
+            segment.__exit__(None, None, None)
+            raise
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.segment.geometry
+
+    @property
+    def owner(self) -> bool:
+        """Whether this process made the segment, and removes it."""
+        return self.segment.owner
+
+    def close(self) -> None:
+        """Give the CPU slot back and unmap; the owner removes the segment too. Again: nothing."""
+        if self.segment.closed:
+            return
+        if _open_arenas.get(self.segment.id) is self:
+            del _open_arenas[self.segment.id]
+        try:
+            if self._pid == os.getpid():  # a fork only unmaps: slot and buffer are its parent's
+                self._free_buffer()
+                slots.release(self.segment, self.cpu, self.engine.name)
+        finally:
+            self.segment.close()
+            if self.segment.owner:
+                self.segment.unlink()
+
+    def unlink(self) -> None:
+        """Remove the name now: nobody can attach any more, users go on."""
+        self.segment.unlink()
+
+    def statistics(self) -> Statistics:
+        """Counters of zones, lists and events at this moment."""
+        self.check_open()
+        return statistics(self.segment)
+
+    def validate(self) -> list[Violation]:
+        """Walk and recount everything; what is wrong, as data (empty: all invariants hold).
+
+        Exact only while no other process works on the arena; meant for tests and for stops.
+        """
+        self.check_open()
+        before = violation_count(self.segment)
+        self.run(audit)
+        self.run(audit_slabs)
+        return violations(self.segment, before)
+
+    def violations(self) -> list[Violation]:
+        """Everything that was reported since the segment was made, misuses included."""
+        self.check_open()
+        return violations(self.segment)
+
+    def slots(self) -> list[slots.Slot]:
+        """The CPU slots and who runs on them."""
+        self.check_open()
+        return slots.slots(self.segment)
+
+    def __enter__(self) -> Arena:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        size = format_bytes(self.geometry.pages * self.geometry.page_bytes)
+        state = "closed" if self.closed else f"cpu {self.cpu}"
+        return f"<Arena {self.name} {size} {state}>"
+
+
+def geometry_of(
+    size: int | str | None = None,
+    cpus: int | None = None,
+    zones: int | Sequence[ZoneSpec] | None = None,
+    **fields: Any,
+) -> Geometry:
+    """``Geometry`` of an arena from what people say: bytes, a number of zones, cores."""
+    unknown = sorted(set(fields) - set(Geometry.__dataclass_fields__))
+    if unknown:
+        known = ", ".join(Geometry.__dataclass_fields__)
+        raise MisuseError(f"{unknown[0]}: no such field of the geometry; use one of {known}")
+    fields["cpus"] = _default_cpus() if cpus is None else cpus
+    if zones is None or isinstance(zones, int):
+        page_bytes = fields.get("page_bytes", Geometry.__dataclass_fields__["page_bytes"].default)
+        specs = _equal_zones(DEFAULT_SIZE if size is None else size, zones or 1, page_bytes)
+    elif size is not None:
+        raise MisuseError(f"size: {size!r} together with zones; the zones say how large they are")
+    else:
+        specs = tuple(zones)
+    return Geometry(zones=specs, **fields)
+
+
+def _default_cpus() -> int:
+    return min(c.MAX_CPUS, SLOTS_PER_CORE * len(os.sched_getaffinity(0)))
+
+
+def _equal_zones(size: int | str, count: int, page_bytes: int) -> tuple[ZoneSpec, ...]:
+    """``count`` zones of equal size, one a node; the last one takes what does not divide."""
+    if not 1 <= count <= c.MAX_NODES:
+        raise MisuseError(f"zones: {count}; use 1 to {c.MAX_NODES}, or a list of ZoneSpec for more")
+    pages = parse_bytes(size) // page_bytes
+    if pages < count:
+        raise MisuseError(f"size: {size!r} is less than {count} pages of {page_bytes} bytes")
+    each = pages // count
+    sizes = [each] * (count - 1) + [pages - each * (count - 1)]
+    return tuple(ZoneSpec(pages=n, node=node) for node, n in enumerate(sizes))
+
+
+def arena_of(segment_id: int) -> Arena:
+    """This process's arena of a segment, attached now if it is none yet."""
+    if segment_id not in _open_arenas:
+        return Arena.attach(find_name(segment_id))
+    return _open_arenas[segment_id]
+
+
+def _close_open_arenas() -> None:
+    for arena in list(_open_arenas.values()):
+        arena.close()
+
+
+atexit.register(_close_open_arenas)
+os.register_at_fork(after_in_child=_open_arenas.clear)

@@ -1,0 +1,378 @@
+"""The object face of an arena: named caches of equal objects, in every process that attaches.
+
+An object's address is the index of its first word in the segment, so it means the same in every
+process; ``memory`` and ``Cache.view`` give its bytes. Any process may free what another allocated.
+Names live in the cache descriptors (8 words that no kernel reads)::
+
+    [ length in bytes | up to 56 bytes of UTF-8 ]        length 0: no name (yet)
+
+A constructor runs once, at creation: it fills the image that every new object starts as a copy of.
+A constructed object must be freed in its constructed state (Linux: the same rule).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from shmalloc import constants as c
+from shmalloc import constants_slab as k
+from shmalloc.bound import OWNER_LIMIT
+from shmalloc.errors import MisuseError, ShmallocError
+from shmalloc.kernel.cache import (
+    cache_alloc,
+    cache_alloc_bulk,
+    cache_free,
+    cache_free_bulk,
+)
+from shmalloc.kernel.cacheset import cache_create, cache_destroy, cache_shrink
+from shmalloc.kernel.kmalloc import kfree, kmalloc, kmalloc_boot, usable_bytes
+from shmalloc.pages import PageOperations
+from shmalloc.reports import violation_count, violations
+
+NAME_BYTES = 56
+DEBUG_FLAGS = {
+    "F": k.CF_CONSISTENCY, "Z": k.CF_RED_ZONE, "P": k.CF_POISON, "U": k.CF_TRACK,
+}  # fmt: skip
+
+Constructor = bytes | Callable[[memoryview], None]
+
+
+@dataclass(frozen=True)
+class CacheStatistics:
+    """A cache at a moment. ``live_objects`` leaves out those that wait in sheaves."""
+
+    name: str
+    object_bytes: int
+    stride_bytes: int
+    slab_pages: int
+    slabs: int
+    objects: int
+    live_objects: int
+    sheaf_objects: int
+
+
+class Cache:
+    """A cache of objects of one size, as this process sees it."""
+
+    def __init__(self, arena: ObjectOperations, number: int, name: str) -> None:
+        self._arena = arena
+        self.number = number
+        self.name = name
+        self.object_bytes = self._word(k.K_OBJECT_BYTES)
+
+    def alloc(self) -> int:
+        """A new object; its address. Raises ``OutOfMemoryError``."""
+        address = self._arena.run(cache_alloc, self.number)
+        if address < 0:
+            raise self._refused(address, "alloc")
+        return address
+
+    def free(self, address: int) -> None:
+        """Free one object. Raises ``CorruptionError`` unless it is a live object of this cache."""
+        self._arena.check_int("address", address, -OWNER_LIMIT, OWNER_LIMIT)
+        result = self._arena.run(cache_free, self.number, address)
+        if result < 0:
+            raise self._refused(result, f"free({address})")
+
+    def alloc_bulk(self, count: int) -> list[int]:
+        """``count`` objects, all or none. Raises ``OutOfMemoryError``."""
+        self._arena.check_int("count", count, 1, OWNER_LIMIT)
+        return self._arena._alloc_objects(self, count)
+
+    def free_bulk(self, addresses: Sequence[int]) -> None:
+        """Free many. Raises ``CorruptionError`` after freeing all that it could."""
+        freed = self._arena._free_objects(self, addresses)
+        if freed < len(addresses):
+            left = len(addresses) - freed
+            raise self._refused(c.E_STATE, f"free_bulk of {len(addresses)}: {left} not freed")
+
+    def view(self, address: int) -> memoryview:
+        """The bytes of an object, writable; yours while it is live."""
+        return self._arena.memory(address, self.object_bytes)
+
+    def shrink(self) -> int:
+        """Flush the sheaves and give empty slabs back; how many."""
+        result = self._arena.run(cache_shrink, self.number)
+        if result < 0:
+            raise self._refused(result, "shrink")
+        return result
+
+    def destroy(self) -> None:
+        """Remove the cache. Raises ``MisuseError`` that names live objects; freeing still works.
+
+        A constructor's image goes with it.
+        """
+        self._arena._destroy(self)
+
+    def statistics(self) -> CacheStatistics:
+        """Counted from the page descriptors and sheaves; they move while they are read."""
+        self._arena.check_open()
+        words, layout = self._arena.segment.ram.array, self._arena.segment.layout
+        first, pages = layout.at["memmap"], self._arena.segment.geometry.pages
+        pairs = words[first : first + pages * c.D_WORDS].reshape(pages, c.D_WORDS)
+        mask = c.TYPE_MASK | c.SLAB_CACHE_MASK << c.LINK_SHIFT
+        ours = pairs[(pairs[:, 0] & mask) == (c.T_SLAB | self.number << c.LINK_SHIFT)]
+        inuse = int(((ours[:, 1] >> c.S_INUSE_SHIFT) & c.S_INUSE_MASK).sum())
+        objects = int(((ours[:, 1] >> c.S_OBJECTS_SHIFT) & c.S_OBJECTS_MASK).sum())
+        in_sheaves = self._sheaf_objects()
+        return CacheStatistics(
+            name=self.name,
+            object_bytes=self.object_bytes,
+            stride_bytes=self._word(k.K_STRIDE) * 8,
+            slab_pages=1 << self._word(k.K_ORDER),
+            slabs=len(ours),
+            objects=objects,
+            live_objects=inuse - in_sheaves,
+            sheaf_objects=in_sheaves,
+        )
+
+    def _sheaf_objects(self) -> int:
+        first, stride = self._word(k.K_SHEAVES), self._word(k.K_SHEAF_STRIDE)
+        count = self._word(k.K_SHEAF_COUNT)
+        ram = self._arena.segment.ram
+        return sum(ram[first + i * stride + k.SF_SIZE] for i in range(count))
+
+    def _word(self, index: int) -> int:
+        return self._arena.segment.ram[self._arena._descriptor(self.number) + index]
+
+    def _refused(self, result: int, asked: str) -> ShmallocError:
+        asked = f"cache {self.name!r}: {asked}"
+        if result == c.E_INVAL:
+            return MisuseError(f"{asked}: the cache was destroyed; create it again")
+        return self._arena.refused(result, asked)
+
+    def __repr__(self) -> str:
+        return f"<Cache {self.name!r} {self.object_bytes} bytes>"
+
+
+class ObjectOperations(PageOperations):
+    """Caches of objects, and memory by size, in an arena."""
+
+    _kmalloc_booted = False
+
+    def kmalloc(self, size: int) -> int:
+        """Address of at least ``size`` bytes. Raises ``OutOfMemoryError``."""
+        largest = self.segment.geometry.page_bytes << self.segment.geometry.max_order
+        self.check_int("size", size, 1, largest)
+        self._boot_kmalloc()
+        address = self.run(kmalloc, size)
+        if address < 0:
+            raise self.refused(address, f"kmalloc({size})")
+        return address
+
+    def kfree(self, address: int) -> None:
+        """Free what ``kmalloc`` or a cache gave. Raises ``CorruptionError`` for anything else."""
+        self.check_int("address", address, -OWNER_LIMIT, OWNER_LIMIT)
+        result = self.run(kfree, address)
+        if result < 0:
+            raise self.refused(result, f"kfree({address})")
+
+    def usable_bytes(self, address: int) -> int:
+        """Bytes that may be used at a live address from ``kmalloc``."""
+        self.check_int("address", address, -OWNER_LIMIT, OWNER_LIMIT)
+        self.check_open()
+        size = self.engine.call(usable_bytes, self.segment.ram, address)
+        if size < 0:
+            raise MisuseError(f"address: {address} is no address that kmalloc gave")
+        return size
+
+    def _boot_kmalloc(self) -> None:
+        """Make the caches of the size classes, once for the segment, at its first kmalloc.
+
+        A process that dies here leaves classes unmade; the next one makes the rest. Where memory
+        or cache numbers run out, kmalloc serves such a class by whole pages.
+        """
+        if not self._kmalloc_booted:
+            self.check_open()
+            with self._lock, self.segment.exclusive():
+                self.run(kmalloc_boot, 0)
+            self._kmalloc_booted = True
+
+    def cache(
+        self,
+        name: str,
+        object_bytes: int,
+        align: int = 8,
+        ctor: Constructor | None = None,
+        debug: str = "",
+        shuffle: bool = False,
+        sheaves: bool = True,
+    ) -> Cache:
+        """Create a cache. ``debug``: letters as in Linux's slab_debug: F (consistency), Z (red
+        zones), P (poison), U (user tracking). ``ctor``: the image of a new object, or a function
+        that writes it. Raises ``MisuseError`` where the name is taken.
+        """
+        text = _checked_name(name)
+        self._refuse_taken(name, self.caches())
+        page_bytes, max_order = self.segment.geometry.page_bytes, self.segment.geometry.max_order
+        self.check_int("object_bytes", object_bytes, 1, page_bytes << max_order)
+        self.check_int("align", align, 1, page_bytes)
+        flags = _flags(debug, shuffle=shuffle, sheaves=sheaves)
+        template = self._template(object_bytes, ctor)
+        number = self.run(cache_create, object_bytes, align, flags, template)
+        if number < 0:
+            self._free_template(template)
+            raise self._not_created(number, name, object_bytes, align)
+        self._write_name(number, text)
+        made = Cache(self, number, name)
+        others = {other: at for other, at in self.caches().items() if at < number}
+        try:
+            # Of two processes that create one name at once, each wrote its name before it looks:
+            # so at least the one with the higher number sees the other, and gives way.
+            self._refuse_taken(name, others)
+        except MisuseError:
+            made.destroy()
+            raise
+        return made
+
+    def open_cache(self, name: str) -> Cache:
+        """The cache of that name, made by this or another process."""
+        known = self.caches()
+        if name not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise MisuseError(f"name: no cache {name!r} in {self.name!r}; there are: {names}")
+        return Cache(self, known[name], name)
+
+    def caches(self) -> dict[str, int]:
+        """Names of the caches, with their numbers; those of kmalloc have no name."""
+        self.check_open()
+        found = {}
+        for number in reversed(range(self.segment.geometry.caches)):
+            name = self._name_of(number)
+            if name:
+                found[name] = number
+        return found
+
+    def memory(self, address: int, size: int) -> memoryview:
+        """``size`` bytes from the object at ``address`` on, writable; yours while it is live."""
+        self.check_open()
+        first, last = self.segment.layout.at["frames"], self.segment.layout.words
+        self.check_int("address", address, first, last - 1)
+        self.check_int("size", size, 0, (last - address) * 8)
+        return self.segment.view(address, size)
+
+    def _descriptor(self, number: int) -> int:
+        return self.segment.layout.at["caches"] + number * self.segment.ram[c.H_CACHE_STRIDE]
+
+    def _name_of(self, number: int) -> str:
+        ram, at = self.segment.ram, self._descriptor(number)
+        length = ram[at + k.K_NAME]
+        if ram[at + k.K_STATE] != k.CACHE_LIVE or not 0 < length <= NAME_BYTES:
+            return ""
+        text = ram.array[at + k.K_NAME + 1 : at + k.K_NAME + 1 + NAME_BYTES // 8].tobytes()
+        return text[:length].decode("utf-8", "replace")
+
+    def _write_name(self, number: int, text: bytes) -> None:
+        """The length last: until then the cache has no name."""
+        ram, at = self.segment.ram, self._descriptor(number) + k.K_NAME
+        ram[at] = 0
+        padded = text.ljust(NAME_BYTES, b"\0")
+        for i in range(NAME_BYTES // 8):
+            ram[at + 1 + i] = int.from_bytes(padded[i * 8 : i * 8 + 8], "little", signed=True)
+        ram[at] = len(text)
+
+    def _refuse_taken(self, name: str, known: dict[str, int]) -> None:
+        if name in known:
+            raise MisuseError(f"name: a cache {name!r} exists; use open_cache, or another name")
+
+    def _not_created(self, result: int, name: str, size: int, align: int) -> ShmallocError:
+        asked = f"cache({name!r}, object_bytes={size}, align={align})"
+        if result == c.E_INVAL:
+            return MisuseError(f"{asked}: align is no power of two, or no slab can hold one object")
+        if result == c.E_NOMEM and self._all_numbers_taken():
+            limit = self.segment.geometry.caches
+            return MisuseError(f"{asked}: all {limit} caches are taken; create with caches=...")
+        return self.refused(result, asked)
+
+    def _all_numbers_taken(self) -> bool:
+        numbers = range(self.segment.geometry.caches)
+        ram = self.segment.ram
+        return all(ram[self._descriptor(n) + k.K_STATE] != k.CACHE_NONE for n in numbers)
+
+    def _template(self, object_bytes: int, ctor: Constructor | None) -> int:
+        """Word of a block with the constructor's image, 0 without one."""
+        if ctor is None:
+            return 0
+        image = bytearray(object_bytes)
+        if isinstance(ctor, bytes):
+            if len(ctor) != object_bytes:
+                raise MisuseError(f"ctor: {len(ctor)} bytes; use object_bytes ({object_bytes})")
+            image[:] = ctor
+        elif callable(ctor):
+            ctor(memoryview(image))
+        else:
+            raise MisuseError(f"ctor: {ctor!r}; use bytes or a function of a memoryview")
+        pages = -(-object_bytes // self.segment.geometry.page_bytes)
+        order = (pages - 1).bit_length()
+        pfn = self.alloc_pages(order)
+        block = self.page(pfn, order)
+        block[:] = bytes(image).ljust(len(block), b"\0")
+        return self.segment.layout.frame(pfn)
+
+    def _free_template(self, word: int) -> None:
+        if word:
+            layout, geometry = self.segment.layout, self.segment.geometry
+            pfn = (word - layout.at["frames"]) // geometry.page_words
+            order = (self.segment.ram[layout.descriptor(pfn)] >> c.ORDER_SHIFT) & c.ORDER_MASK
+            self.free_pages(pfn, order)
+
+    def _destroy(self, cache: Cache) -> None:
+        self.check_open()
+        # The name goes first: after a success the number may at once be another cache's.
+        template = cache._word(k.K_TEMPLATE)
+        before = violation_count(self.segment)
+        self.segment.ram[self._descriptor(cache.number) + k.K_NAME] = 0
+        result = self.run(cache_destroy, cache.number)
+        if result == c.E_BUSY:
+            live = [v.where for v in violations(self.segment, before)]
+            raise MisuseError(
+                f"cache {cache.name!r}: destroy: objects are live ({', '.join(live) or 'in use'});"
+                " free them, then destroy it again; nothing more can be allocated from it"
+            )
+        if result < 0:
+            raise cache._refused(result, "destroy")
+        self._free_template(template)
+
+    def _alloc_objects(self, cache: Cache, count: int) -> list[int]:
+        found: list[int] = []
+        with self._lock:
+            at, room = self._buffer()
+            while len(found) < count:
+                got = self.run(cache_alloc_bulk, cache.number, min(room, count - len(found)), at)
+                if got < 0:
+                    self._free_objects(cache, found)
+                    raise cache._refused(got, f"alloc_bulk({count})")
+                found += self.segment.ram.array[at : at + got].tolist()
+        return found
+
+    def _free_objects(self, cache: Cache, addresses: Sequence[int]) -> int:
+        words = [self.check_int("addresses", a, -OWNER_LIMIT, OWNER_LIMIT) for a in addresses]
+        freed = 0
+        with self._lock:
+            at, room = self._buffer()
+            for first in range(0, len(words), room):
+                part = words[first : first + room]
+                self.segment.ram.array[at : at + len(part)] = part
+                result = self.run(cache_free_bulk, cache.number, len(part), at)
+                if result < 0:
+                    raise cache._refused(result, f"free_bulk of {len(words)}")
+                freed += result
+        return freed
+
+
+def _checked_name(name: str) -> bytes:
+    text = name.encode() if isinstance(name, str) else b""
+    if not 0 < len(text) <= NAME_BYTES:
+        raise MisuseError(f"name: {name!r}; use text of 1 to {NAME_BYTES} bytes")
+    return text
+
+
+def _flags(debug: str, *, shuffle: bool, sheaves: bool) -> int:
+    unknown = sorted(set(debug) - set(DEBUG_FLAGS))
+    if unknown:
+        raise MisuseError(f"debug: {unknown[0]!r} in {debug!r}; use letters of FZPU")
+    flags = 0
+    for letter in debug:
+        flags |= DEBUG_FLAGS[letter]
+    return flags | (k.CF_SHUFFLE if shuffle else 0) | (0 if sheaves else k.CF_NO_SHEAVES)

@@ -1,0 +1,166 @@
+"""CPU slots: claimed by living processes, taken over from dead ones, shared, unplugged."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from shmalloc import constants as c
+from shmalloc import cpus
+from shmalloc.engine import Engine
+from shmalloc.errors import MisuseError
+from shmalloc.layout import Geometry, ZoneSpec
+from shmalloc.processes import own_identity
+from shmalloc.segment import Segment
+
+GEOMETRY = Geometry(
+    zones=(ZoneSpec(pages=64, node=0), ZoneSpec(pages=64, node=1)),
+    page_bytes=64, cpus=3, max_order=3, pageblock_order=2,
+)  # fmt: skip
+DEAD = (1 << 22, 99)
+
+
+@pytest.fixture
+def segment(engine: Engine) -> Iterator[Segment]:
+    with Segment.create(GEOMETRY, engine=engine.name) as made:
+        yield made
+
+
+def occupy(segment: Segment, cpu: int, pid: int, start: int, users: int = 1) -> None:
+    at = segment.layout.cpu(cpu)
+    words = {c.C_PID: pid, c.C_START: start, c.C_USERS: users, c.C_STATE: c.CPU_ONLINE}
+    for word, value in words.items():
+        segment.ram[at + word] = value
+
+
+def test_a_fresh_slot_is_empty_and_free(segment: Segment) -> None:
+    assert [(s.state, s.free, s.pid, s.users) for s in cpus.slots(segment)] == [
+        ("empty", True, 0, 0)
+    ] * 3
+
+
+def test_a_claim_takes_the_first_free_slot_and_names_its_owner(
+    segment: Segment, engine: Engine
+) -> None:
+    assert cpus.claim(segment, engine=engine.name) == 0
+    slot = cpus.slot(segment, 0)
+    assert (slot.pid, slot.start) == own_identity()
+    assert (slot.state, slot.alive, slot.free, slot.users) == ("online", True, False, 1)
+
+
+def test_each_claim_starts_a_new_epoch(segment: Segment, engine: Engine) -> None:
+    for epoch in (1, 2):
+        cpus.claim(segment, 1, engine=engine.name)
+        assert cpus.slot(segment, 1).epoch == epoch
+        cpus.release(segment, 1, engine=engine.name)
+
+
+def test_sharing_starts_no_epoch(segment: Segment, engine: Engine) -> None:
+    for _ in range(2):
+        cpus.claim(segment, 1, engine=engine.name)
+    assert (cpus.slot(segment, 1).epoch, cpus.slot(segment, 1).users) == (1, 2)
+
+
+def test_a_released_slot_is_free(segment: Segment, engine: Engine) -> None:
+    cpu = cpus.claim(segment, engine=engine.name)
+    assert cpus.release(segment, cpu, engine=engine.name) == 0
+    assert cpus.slot(segment, cpu).free
+
+
+def test_a_dead_owners_slot_is_taken_over(segment: Segment, engine: Engine) -> None:
+    occupy(segment, 2, *DEAD)
+    assert not cpus.slot(segment, 2).alive
+    cpus.claim(segment, 2, engine=engine.name)
+    slot = cpus.slot(segment, 2)
+    assert ((slot.pid, slot.start), slot.users) == (own_identity(), 1)
+
+
+def test_a_living_owners_slot_is_only_shared(segment: Segment, engine: Engine) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        from shmalloc.processes import start_ticks
+
+        start = start_ticks(process.pid)
+        assert start is not None
+        occupy(segment, 0, process.pid, start)
+        cpus.claim(segment, 0, engine=engine.name)
+        slot = cpus.slot(segment, 0)
+        assert (slot.pid, slot.users) == (process.pid, 2)
+    finally:
+        process.communicate(b"\n")
+
+
+def test_an_empty_slot_is_preferred_to_a_dead_owners(segment: Segment, engine: Engine) -> None:
+    occupy(segment, 0, *DEAD)
+    assert cpus.claim(segment, engine=engine.name) == 1
+
+
+def test_the_least_shared_slot_is_taken_when_none_is_free(segment: Segment, engine: Engine) -> None:
+    for cpu, users in ((0, 3), (1, 1), (2, 2)):
+        occupy(segment, cpu, *own_identity(), users=users)
+    assert cpus.claim(segment, engine=engine.name) == 1
+
+
+def test_a_takeover_that_saw_an_old_owner_fails(segment: Segment, engine: Engine) -> None:
+    occupy(segment, 0, *own_identity())
+    at = segment.layout.cpu(0)
+    result = engine.call(cpus.claim_slot, segment.ram, 0, own_identity()[0], 1, *DEAD)
+    assert result == c.E_AGAIN
+    assert segment.ram[at + c.C_PID] == own_identity()[0]
+
+
+def test_an_unplugged_slot_is_not_claimed(segment: Segment, engine: Engine) -> None:
+    for _ in range(2):
+        cpus.claim(segment, engine=engine.name)
+    cpus.unplug(segment, 0, by=1, engine=engine.name)
+    assert cpus.slot(segment, 0).state == "offline"
+    with pytest.raises(MisuseError, match="slot 0 is unplugged"):
+        cpus.claim(segment, 0, engine=engine.name)
+    assert cpus.claim(segment, engine=engine.name) == 2
+
+
+def test_a_plugged_slot_can_be_claimed_again(segment: Segment, engine: Engine) -> None:
+    cpus.claim(segment, 0, engine=engine.name)
+    cpus.unplug(segment, 0, by=0, engine=engine.name)
+    cpus.plug(segment, 0, by=0, engine=engine.name)
+    assert cpus.claim(segment, 0, engine=engine.name) == 0
+
+
+def test_only_an_online_slot_can_be_unplugged(segment: Segment, engine: Engine) -> None:
+    with pytest.raises(MisuseError, match="slot 1 is empty"):
+        cpus.unplug(segment, 1, by=0, engine=engine.name)
+
+
+@pytest.mark.parametrize("bad", [-1, 3, True, "0"])
+def test_a_slot_that_does_not_exist_is_refused(segment: Segment, bad: object) -> None:
+    with pytest.raises(MisuseError, match="CPU slots 0 to 2"):
+        cpus.claim(segment, bad)  # type: ignore[arg-type]
+
+
+CLAIMER = """
+import sys
+from shmalloc import cpus
+from shmalloc.segment import Segment
+with Segment.attach(sys.argv[1]) as segment:
+    print(cpus.claim(segment), flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_processes_that_claim_at_once_get_slots_of_their_own(segment: Segment) -> None:
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", CLAIMER, segment.name],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    claimed = [int(worker.stdout.readline()) for worker in workers if worker.stdout]
+    owners = {slot.pid for slot in cpus.slots(segment)}
+    for worker in workers:
+        worker.communicate("\n", timeout=60)
+    assert sorted(claimed) == [0, 1, 2]
+    assert owners == {worker.pid for worker in workers}

@@ -89,6 +89,7 @@ SLAB_NODE_WORDS = 2  # the list node, at the very end of the slab
 RECIPROCAL_SHIFT = 40
 RECIPROCAL_MASK = (1 << RECIPROCAL_SHIFT) - 1
 SLAB_MAX_ORDER = 3  # a larger slab only where an object needs it (Linux: costly order)
+SLAB_MAX_WORDS = 1 << 20  # what RECIPROCAL_SHIFT is good for
 SLAB_MAX_OBJECTS = 32767  # 15 bits of the descriptor
 LEAK_REPORTS = 16  # live objects named by one cache_destroy
 

@@ -46,6 +46,15 @@ def test_neighbours_isolated_apart_are_released_apart(world):
     assert (world.nr_free(3, c.MT_ISOLATE), world.audit()) == (1, 0)
 
 
+def test_a_range_goes_offline_although_it_merged_with_an_isolated_neighbour(world):
+    """Found by the contig workload: the range's first page lay inside the neighbour's block."""
+    world.do(driver.ISOLATE, 16, 24)
+    assert world.do(driver.OFFLINE, 24, 32) == 0
+    assert world.state(24) == (c.T_OFFLINE, 3)
+    world.do(driver.UNISOLATE, 16, 24)
+    assert (world.do(driver.ONLINE, 24, 32), world.teardown()) == (8, 0)
+
+
 def test_a_range_is_isolated_once(world):
     world.do(driver.ISOLATE, 8, 16)
     assert world.do(driver.ISOLATE, 0, 16) == c.E_BUSY and world.audit() == 0

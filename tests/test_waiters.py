@@ -70,9 +70,18 @@ def test_a_sleeper_is_woken_by_a_free_in_another_process(shared):
 def test_a_free_with_waiters_bypasses_the_per_cpu_list(engine):
     world = World(engine)
     pages = world.alloc_everything()
-    world.mem[c.H_WAITERS] = 1
+    world.mem[c.H_WAITERS] = world.mem[c.H_WAKE] = 1
     world.free(pages[0])
-    assert (world.free_pages(), world.events(c.EV_WAKE)) == (1, 1)
+    assert (world.free_pages(), world.events(c.EV_WAKE), world.mem[c.H_WAKE]) == (1, 1, 2)
+
+
+def test_a_second_free_wakes_nobody_again(engine):
+    world = World(engine)
+    pages = world.alloc_everything()
+    world.mem[c.H_WAITERS] = world.mem[c.H_WAKE] = 1
+    for pfn in pages[:5]:
+        world.free(pfn)
+    assert world.events(c.EV_WAKE) == 1
 
 
 def test_waiting_gives_up_after_its_rounds(engine):

@@ -11,13 +11,13 @@ All sheaves of a cache are made here, so that freeing never needs memory.
 
 from shmalloc.constants import (
     EV_CACHE_GONE, EV_CACHE_NEW, EV_SHRINK, E_BUSY, E_INVAL, E_NOMEM, H_CACHES, H_CACHES_LOCK,
-    H_CPUS, H_NODES, H_PAGES, M_LEAKED_OBJECTS, T_ALLOCATED, T_TAIL,
+    H_CPUS, H_NODES, H_PAGES, LOCK_OFFLINE, M_LEAKED_OBJECTS, T_ALLOCATED, T_TAIL,
 )  # fmt: skip
 from shmalloc.constants_slab import (
-    CACHE_DYING, CACHE_LIVE, CACHE_NONE, H_KMALLOC, KC_MAIN, KC_SPARE, KMALLOC_CLASSES, KN_FULL,
-    KN_LOCK, KN_NR_FROZEN, KN_NR_SLABS, KN_PARTIAL, KN_STRIDE, K_ID, K_MIN_PARTIAL, K_SHEAF_COUNT,
-    K_SHEAF_ORDER, K_SHEAF_PFN, K_SHEAF_STRIDE, K_SHEAVES, K_STATE, LEAK_REPORTS, OWNER_FROZEN,
-    OWNER_SHEAVES, SF_NEXT, SF_SIZE,
+    CACHE_DYING, CACHE_LIVE, CACHE_NONE, H_KMALLOC, KC_LOCK, KC_MAIN, KC_SPARE, KMALLOC_CLASSES,
+    KN_FULL, KN_LOCK, KN_NR_FROZEN, KN_NR_SLABS, KN_PARTIAL, KN_STRIDE, K_ID, K_MIN_PARTIAL,
+    K_SHEAF_COUNT, K_SHEAF_ORDER, K_SHEAF_PFN, K_SHEAF_STRIDE, K_SHEAVES, K_STATE, LEAK_REPORTS,
+    OWNER_FROZEN, OWNER_SHEAVES, SF_NEXT, SF_SIZE,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernel.barn import barn_put
@@ -31,10 +31,10 @@ from shmalloc.kernel.objects import (
     cache_at, cpu_part, inuse_of, is_slab_of, node_part, object_at, objects_of, owner_of,
 )  # fmt: skip
 from shmalloc.kernel.shape import lay_out_object, lay_out_sheaves, lay_out_slab, order_for
-from shmalloc.kernel.sheaf import drain_sheaves, retire_sheaves
+from shmalloc.kernel.sheaf import drain_part, drain_sheaves, retire_sheaves
 from shmalloc.kernel.slab import give_pages_back, release, slab_pages, unmake
 from shmalloc.kernel.zone import descriptor_at, frame_at, pfn_of_word
-from shmalloc.words import fixed, load, load2, load_relaxed, store, store_relaxed
+from shmalloc.words import cas, fixed, load, load2, load_relaxed, store, store_relaxed
 
 
 @kernel
@@ -84,6 +84,7 @@ def set_up(mem, cpu, k, cache):
         part = cpu_part(mem, k, victim)
         mem[part + KC_MAIN] = 0
         mem[part + KC_SPARE] = 0
+        store(mem, part + KC_LOCK, 0)
     words = lay_out_sheaves(mem, k)
     if words > 0:
         order = order_for(mem, words)
@@ -162,6 +163,29 @@ def cache_shrink(mem, cpu, cache):
         gone += release_empty(mem, cpu, k, node)
     event(mem, cpu, EV_SHRINK)
     return gone
+
+
+@kernel
+def unplug_sheaves(mem, cpu, victim):
+    """Empty the sheaves of an unplugged CPU and lock them; whoever still runs there uses slabs."""
+    lock(mem, H_CACHES_LOCK, cpu)
+    for cache in range(fixed(mem, H_CACHES)):
+        k = cache_at(mem, cache)
+        if load(mem, k + K_STATE) == CACHE_LIVE:
+            drain_part(mem, cpu, k, victim, LOCK_OFFLINE)
+    unlock(mem, H_CACHES_LOCK)
+    return 0
+
+
+@kernel
+def plug_sheaves(mem, cpu, victim):
+    """Let a CPU that is plugged in again use its sheaves."""
+    lock(mem, H_CACHES_LOCK, cpu)
+    for cache in range(fixed(mem, H_CACHES)):
+        part = cpu_part(mem, cache_at(mem, cache), victim)
+        cas(mem, part + KC_LOCK, LOCK_OFFLINE, 0)  # fails where it was never unplugged
+    unlock(mem, H_CACHES_LOCK)
+    return 0
 
 
 @kernel

@@ -85,6 +85,16 @@ def rehome_range(mem, zone, cpu, start, end):
 
 
 @kernel
+def restore_types(mem, zone, cpu, start, end):
+    """End the isolation of a range: old types, free blocks on their lists; zone lock held."""
+    carve_pageblocks(mem, zone, cpu, start, end)
+    for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
+        if block_mt(mem, at) == MT_ISOLATE:
+            set_block_mt(mem, at, saved_block_mt(mem, at))
+    rehome_range(mem, zone, cpu, start, end)
+
+
+@kernel
 def isolate_range(mem, cpu, start, end):
     """Isolate the pageblocks of [start, end). Returns 0, E_INVAL, or E_BUSY if one already is."""
     z = range_zone(mem, start, end)
@@ -109,13 +119,8 @@ def unisolate_range(mem, cpu, start, end):
     if z < 0:
         return E_INVAL
     zone = zone_at(mem, z)
-    step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
     lock(mem, zone + Z_LOCK, cpu)
-    carve_pageblocks(mem, zone, cpu, start, end)
-    for at in range(start, end, step):
-        if block_mt(mem, at) == MT_ISOLATE:
-            set_block_mt(mem, at, saved_block_mt(mem, at))
-    rehome_range(mem, zone, cpu, start, end)
+    restore_types(mem, zone, cpu, start, end)
     unlock(mem, zone + Z_LOCK)
     wake_waiters(mem, cpu, zone)
     return 0
@@ -238,19 +243,7 @@ def offline_range(mem, cpu, start, end):
     lock(mem, zone + Z_LOCK, cpu)
     result = E_BUSY
     if all_free(mem, start, end, 1):
-        result = 0
-        at = start
-        while at < end:
-            w0 = page_state(mem, at)
-            if type_of(w0) == T_FREE:
-                order = take_free_at(mem, zone, cpu, at, end, T_OFFLINE)
-                if order < 0:
-                    result = order
-                    break
-                unmanage(mem, zone, 1 << order)
-                at += 1 << order
-            else:
-                at += block_span(w0)
+        result = take_offline(mem, zone, cpu, start, end)
     unlock(mem, zone + Z_LOCK)
     if result < 0:
         unisolate_range(mem, cpu, start, end)
@@ -261,18 +254,37 @@ def offline_range(mem, cpu, start, end):
 
 
 @kernel
+def take_offline(mem, zone, cpu, start, end):
+    """Turn the free pages of an isolated range OFFLINE; zone lock held. Returns 0 or a code.
+
+    By pageblock, so that each can come back alone. The first page may lie inside a block that
+    begins in a neighbour's isolated pageblock (the two merged): ``take_free_at`` carves it off.
+    """
+    at = start
+    while at < end:
+        head = head_of(mem, at)
+        if head >= 0 and type_of(page_state(mem, head)) == T_FREE:
+            border = (at | ((1 << fixed(mem, H_PAGEBLOCK_ORDER)) - 1)) + 1
+            order = take_free_at(mem, zone, cpu, at, border, T_OFFLINE)
+            if order < 0:
+                return order
+            unmanage(mem, zone, 1 << order)
+            at += 1 << order
+        else:
+            at += block_span(page_state(mem, at))
+    return 0
+
+
+@kernel
 def online_range(mem, cpu, start, end):
     """Put the pageblocks [start, end) back in service; returns the pages that came, or E_INVAL."""
     z = range_zone(mem, start, end)
     if z < 0:
         return E_INVAL
     zone = zone_at(mem, z)
-    step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
     pages = 0
     lock(mem, zone + Z_LOCK, cpu)
-    for at in range(start, end, step):
-        if block_mt(mem, at) == MT_ISOLATE:
-            set_block_mt(mem, at, saved_block_mt(mem, at))
+    restore_types(mem, zone, cpu, start, end)
     at = start
     while at < end:
         w0 = page_state(mem, at)

@@ -29,7 +29,7 @@ from shmalloc.kernel.pcp import (
 )  # fmt: skip
 from shmalloc.kernel.poison import retire_block
 from shmalloc.kernel.zone import block_mt, zone_at, zonelist_length, zonelist_zone
-from shmalloc.words import fetch_add, fixed, load, load_relaxed, wait, wake
+from shmalloc.words import cas, fetch_add, fixed, load, load_relaxed, relax, wait, wake
 
 
 @kernel
@@ -154,14 +154,16 @@ def give_back_to_zone(mem, cpu, z, pfn, order):
 def wake_waiters(mem, cpu, zone):
     """Wake whoever sleeps for memory; called after the zone got pages.
 
-    No wake-up is lost: a waiter first counts itself in H_WAITERS, then looks at the zones under
-    their locks. Either it found our pages, or its look came before our critical section, and then
-    we see its count here.
+    No wake-up is lost: a waiter first counts itself in H_WAITERS and arms H_WAKE (makes it odd),
+    then looks at the zones under their locks. Either it found our pages, or its look came before
+    our critical section, and then we see both here. Only who disarms it (one system call for each
+    time it was armed) wakes.
     """
     if load(mem, H_WAITERS) > 0 and load_relaxed(mem, zone + Z_FREE) > fixed(mem, zone + Z_MIN):
-        fetch_add(mem, H_WAKE, 1)
-        wake(mem, H_WAKE, MAX_CPUS)
-        event(mem, cpu, EV_WAKE)
+        ticket = load(mem, H_WAKE)
+        if ticket & 1 != 0 and cas(mem, H_WAKE, ticket, ticket + 1):
+            wake(mem, H_WAKE, MAX_CPUS)
+            event(mem, cpu, EV_WAKE)
 
 
 @hot
@@ -239,6 +241,16 @@ def free_pages(mem, cpu, pfn, order):
 
 
 @kernel
+def arm_wake(mem):
+    """Make H_WAKE odd, so that the next free wakes us; returns what to sleep on."""
+    while True:
+        ticket = load(mem, H_WAKE)
+        if ticket & 1 != 0 or cas(mem, H_WAKE, ticket, ticket + 1):
+            return ticket | 1
+        relax(mem)
+
+
+@kernel
 def alloc_pages_wait(mem, cpu, order, mt, owner, rounds):
     """``alloc_pages`` that sleeps for memory, at most ``rounds`` times (50 ms each natively)."""
     pfn = alloc_pages(mem, cpu, order, mt, owner)
@@ -247,8 +259,8 @@ def alloc_pages_wait(mem, cpu, order, mt, owner, rounds):
     fetch_add(mem, H_WAITERS, 1)
     left = rounds
     while left > 0 and load(mem, H_STOP) == 0:
-        ticket = load(mem, H_WAKE)
-        # Looks again after it counted itself, and drains every CPU's list on the way.
+        ticket = arm_wake(mem)
+        # Looks again after it announced itself, and drains every CPU's list on the way.
         pfn = alloc_pages(mem, cpu, order, mt, owner)
         if pfn != E_NOMEM:
             break

@@ -41,7 +41,7 @@ from shmalloc.kernel.objects import (
 from shmalloc.kernel.pcp import spin_for_drain
 from shmalloc.kernel.slab import put_chain, take_chain
 from shmalloc.kernel.zone import pfn_of_word
-from shmalloc.words import fixed, load, load_relaxed
+from shmalloc.words import fixed, load, load_relaxed, store
 
 
 @kernel
@@ -255,15 +255,18 @@ def keep_entry(mem, cpu, k, entry):
 
 
 @kernel
-def drain_part(mem, cpu, k, victim):
-    """Flush main and spare of CPU slot ``victim`` in place, waiting for its lock."""
+def drain_part(mem, cpu, k, victim, after):
+    """Flush main and spare of CPU slot ``victim`` in place, waiting for its lock.
+
+    ``after`` is what the lock holds in the end: 0, or LOCK_OFFLINE.
+    """
     part = cpu_part(mem, k, victim)
     if spin_for_drain(mem, part + KC_LOCK, cpu):
         if mem[part + KC_MAIN] != 0:
             flush(mem, cpu, k, mem[part + KC_MAIN])
         if mem[part + KC_SPARE] != 0:
             flush(mem, cpu, k, mem[part + KC_SPARE])
-        unspin(mem, part + KC_LOCK)
+        store(mem, part + KC_LOCK, after)
 
 
 @kernel
@@ -287,7 +290,7 @@ def drain_sheaves(mem, cpu, k):
     A sheaf that somebody is refilling this moment is not seen.
     """
     for victim in range(fixed(mem, H_CPUS)):
-        drain_part(mem, cpu, k, victim)
+        drain_part(mem, cpu, k, victim, 0)
     for node in range(fixed(mem, H_NODES)):
         drain_barn(mem, cpu, k, node)
 

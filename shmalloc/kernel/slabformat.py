@@ -7,7 +7,8 @@ and with a step that come from the secret and the pfn: no memory needed, and rep
 
 from shmalloc.constants import H_HARDEN
 from shmalloc.constants_slab import (
-    CF_SHUFFLE, K_FLAGS, K_OBJECT_WORDS, K_STRIDE, K_TEMPLATE, SLAB_MAX_OBJECTS, SLAB_NODE_WORDS,
+    CF_SHUFFLE, K_FLAGS, K_OBJECT_WORDS, K_STRIDE, K_TEMPLATE, SLAB_MAX_OBJECTS, SLAB_MAX_WORDS,
+    SLAB_NODE_WORDS,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernel.objects import is_debug, object_at, set_free_link, slab_words
@@ -19,8 +20,10 @@ from shmalloc.words import fixed
 @kernel
 def objects_that_fit(mem, k, order):
     """Objects in a slab of this order, with their owner words; may be 0."""
-    room = slab_words(mem, order) - SLAB_NODE_WORDS
-    return min(room // (mem[k + K_STRIDE] + 1), SLAB_MAX_OBJECTS)
+    words = slab_words(mem, order)
+    if words > SLAB_MAX_WORDS:
+        return 0
+    return min((words - SLAB_NODE_WORDS) // (mem[k + K_STRIDE] + 1), SLAB_MAX_OBJECTS)
 
 
 @kernel

@@ -1,0 +1,34 @@
+"""``shmstress list``: workloads, marks and invariants, by name."""
+
+from __future__ import annotations
+
+import click
+
+from stress.run.evidence import INVARIANT_NAMES
+from stress.spec import nearest
+from stress.workloads import EVENT_NAMES, WORKLOADS
+
+_KINDS = ("workloads", "marks", "invariants")
+
+
+@click.command("list")
+@click.argument("kind", default="workloads")
+@click.option("-v", "--verbose", is_flag=True, help="Tell each workload's whole story.")
+def command(kind: str, verbose: bool) -> int:
+    """List what there is: workloads (default), marks or invariants."""
+    if kind not in _KINDS:
+        raise nearest(kind, _KINDS, "kind")
+    if kind == "workloads":
+        for workload in WORKLOADS.values():
+            click.echo(f"{workload.story}\n" if verbose else _line(workload.name, workload.summary))
+    elif kind == "marks":
+        for name in EVENT_NAMES.values():
+            click.echo(name)
+    else:
+        for code, name in sorted(INVARIANT_NAMES.items()):
+            click.echo(_line(str(code), name))
+    return 0
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:<12} {text}"

@@ -1,0 +1,1 @@
+"""Oracles: kernels that check the allocator from outside and trust none of its data."""

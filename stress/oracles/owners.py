@@ -1,0 +1,91 @@
+"""The owner map and the stamps: two oracles that know nothing of descriptors, lists or counters.
+
+Owner map, one word for each page, present where the geometry says ``owner_map``::
+
+    0                          nobody owns the page
+    sequence << 10 | cpu + 1   the block was given to this allocation
+
+An allocation swaps each of its pages from 0 to its id. If a swap fails, two owners hold one page
+at the same time, whatever the allocator believes (X_DOUBLE_ALLOC, with both ids). A free swaps
+them back (X_LOST_OWNER).
+
+Stamp: the owner writes its id into the first and the last word of its block and reads them back
+before it frees. A changed stamp means that somebody else wrote to memory that we own (X_PAYLOAD).
+
+Rules for callers: ``own`` directly after an allocation, ``disown`` directly before the free, with
+the same id. Ids are never zero and never used twice.
+"""
+
+from shmalloc.constants import (
+    E_STATE, H_AT_FRAMES, H_AT_OWNERS, H_OWNER_MAP, H_PAGE_SHIFT, H_PAGES, X_DOUBLE_ALLOC,
+    X_LOST_OWNER, X_PAYLOAD,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernel.notes import report
+from shmalloc.words import cas, fixed, load
+
+ID_CPU_BITS = 10
+ID_SEQUENCE_MASK = (1 << 50) - 1
+
+
+@kernel
+def make_id(mem, cpu, sequence):
+    """An owner id that names the CPU, unique while ``sequence`` is."""
+    return ((sequence & ID_SEQUENCE_MASK) << ID_CPU_BITS) | (cpu + 1)
+
+
+@kernel
+def own(mem, cpu, pfn, order, owner):
+    """Enter ``owner`` for every page of the block; 0, or E_STATE where a page has one already."""
+    pages = 1 << order
+    if pfn < 0 or pfn + pages > fixed(mem, H_PAGES):
+        report(mem, cpu, X_DOUBLE_ALLOC, pfn, fixed(mem, H_PAGES), pfn + pages)
+        return E_STATE
+    if fixed(mem, H_OWNER_MAP) == 0:
+        return 0
+    at = fixed(mem, H_AT_OWNERS) + pfn
+    for i in range(pages):
+        if not cas(mem, at + i, 0, owner):
+            report(mem, cpu, X_DOUBLE_ALLOC, pfn + i, owner, load(mem, at + i))
+            return E_STATE
+    return 0
+
+
+@kernel
+def disown(mem, cpu, pfn, order, owner):
+    """Take ``owner`` off every page of the block; 0, or E_STATE where another one stands there."""
+    if fixed(mem, H_OWNER_MAP) == 0:
+        return 0
+    at = fixed(mem, H_AT_OWNERS) + pfn
+    for i in range(1 << order):
+        if not cas(mem, at + i, owner, 0):
+            report(mem, cpu, X_LOST_OWNER, pfn + i, owner, load(mem, at + i))
+            return E_STATE
+    return 0
+
+
+@kernel
+def block_words(mem, order):
+    return 1 << (order + fixed(mem, H_PAGE_SHIFT))
+
+
+@kernel
+def stamp(mem, pfn, order, owner):
+    """Sign the block at both ends. Plain writes: the memory is ours, a race here is the bug."""
+    first = fixed(mem, H_AT_FRAMES) + (pfn << fixed(mem, H_PAGE_SHIFT))
+    mem[first] = owner
+    mem[first + block_words(mem, order) - 1] = owner
+
+
+@kernel
+def check_stamp(mem, cpu, pfn, order, owner):
+    """0 where both signatures still stand, E_STATE (and a report) where one was overwritten."""
+    first = fixed(mem, H_AT_FRAMES) + (pfn << fixed(mem, H_PAGE_SHIFT))
+    last = first + block_words(mem, order) - 1
+    found = mem[first]
+    if found == owner:
+        found = mem[last]
+    if found == owner:
+        return 0
+    report(mem, cpu, X_PAYLOAD, pfn, owner, found)
+    return E_STATE

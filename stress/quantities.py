@@ -1,0 +1,57 @@
+"""Texts of a run's spec: counts of workers, seeds, and sizes and durations that parse back exactly.
+
+``shmalloc.sizes`` reads sizes and durations and rounds them for people. A spec must be repeatable,
+so what is printed here gives the very same number when it is read again.
+"""
+
+from __future__ import annotations
+
+import math
+
+from shmalloc.errors import MisuseError
+
+SEED_BITS = 62
+
+
+def exact_bytes(size: int) -> str:
+    """The shortest text that ``parse_bytes`` reads as exactly ``size``."""
+    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size and size % (1 << shift) == 0:
+            return f"{size >> shift}{unit}"
+    return str(size)
+
+
+def exact_duration(seconds: float) -> str:
+    """A short text that ``parse_duration`` reads as exactly ``seconds``."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size and seconds % size == 0:
+            return f"{int(seconds // size)}{unit}"
+    short = f"{seconds:g}"
+    return f"{short if float(short) == seconds else repr(seconds)}s"
+
+
+def parse_workers(text: str, cores: int, per_core: int, limit: int) -> int:
+    """Workers of ``auto`` (``per_core`` on each core), ``50%`` (of the cores) or a number."""
+    wanted = text.strip().lower()
+    if wanted == "auto":
+        return min(limit, cores * per_core)
+    share = wanted.endswith("%")
+    try:
+        number = float(wanted[:-1]) if share else int(wanted)
+    except ValueError:
+        number = math.nan
+    workers = math.ceil(cores * number / 100) if share and 0 < number < math.inf else number
+    if not 1 <= workers <= limit:
+        raise MisuseError(f"workers: {text!r}; use auto, a share such as 50%, or 1 to {limit}")
+    return int(workers)
+
+
+def parse_seed(text: str) -> int:
+    """A seed in decimal or 0x hexadecimal, at most 62 bits: it lives in the words of kernels."""
+    try:
+        seed = int(text, 0)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed < 1 << SEED_BITS:
+        raise MisuseError(f"seed: {text!r}; use a number from 0 to 2**{SEED_BITS} - 1, 0x allowed")
+    return seed

@@ -1,0 +1,91 @@
+"""The results as text for standard output: first line, violations, table, last line.
+
+The first and the last line carry the seed and the whole spec, so that either is enough to run it
+again. ``!!!`` begins every violation line, for grep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from shmalloc import __version__
+from shmalloc import constants as c
+from stress.run.result import RunResult
+from stress.spec import RunSpec
+from stress.verdict import Verdict
+
+SHOWN_VIOLATIONS = 10
+HONEST = "native runs repeat their inputs, not their interleavings; run it longer or more often"
+
+
+def first_line(spec: RunSpec) -> str:
+    return f"shmstress {__version__} seed={spec.seed:#x} spec: {spec.command_line()}"
+
+
+def result_lines(result: RunResult) -> Iterator[str]:
+    """Everything after the first line; the very last one is the verdict."""
+    yield from _violation_lines(result)
+    yield from _trouble_lines(result)
+    yield from _table(result)
+    yield from result.notes
+    missed = result.missed_marks()
+    if missed and result.verdict is Verdict.VACUOUS:
+        yield f"never reached, so nothing was tested there: {', '.join(missed)}"
+    if result.verdict in (Verdict.FAILED, Verdict.VACUOUS):
+        yield f"to try again, run: {result.spec.command_line()}"
+        yield f"  ({HONEST})"
+    yield last_line(result)
+
+
+def last_line(result: RunResult) -> str:
+    marks = result.marks()
+    reached = sum(1 for count in marks.values() if count)
+    violations = max(result.violations_total, len(result.violations))
+    return (
+        f"{result.verdict.name} seed={result.spec.seed:#x} ops={result.ops}"
+        f" allocs={result.event(c.EV_ALLOC)} frees={result.event(c.EV_FREE)}"
+        f" failed={result.event(c.EV_FAIL)} objects={result.event(c.EV_OBJ_ALLOC)}"
+        f" violations={violations} audits={result.audits} marks={reached}/{len(marks)}"
+        f" seconds={result.seconds:.1f} spec: {result.spec.command_line()}"
+    )
+
+
+def _violation_lines(result: RunResult) -> Iterator[str]:
+    for violation in result.violations[:SHOWN_VIOLATIONS]:
+        yield f"!!! {violation}"
+        for line in violation.history:
+            yield f"      {line}"
+    hidden = max(result.violations_total, len(result.violations)) - SHOWN_VIOLATIONS
+    if hidden > 0:
+        yield f"!!! and {hidden} more"
+
+
+def _trouble_lines(result: RunResult) -> Iterator[str]:
+    for verdict, text in result.troubles:
+        yield f"{verdict.name.lower()}: {text}"
+
+
+def _table(result: RunResult) -> Iterator[str]:
+    """How long each workload ran, in worker seconds, and what it did."""
+    if not result.workloads:
+        return
+    columns = f"{'operations':>14} {'per second':>12} {'longest ms':>11}"
+    yield f"{'workload':<12} {'worker s':>9} {columns}"
+    for workload in result.workloads.values():
+        rate = workload.ops / workload.seconds if workload.seconds else 0.0
+        yield (
+            f"{workload.name:<12} {workload.seconds:>9.1f} {workload.ops:>14,} {rate:>12,.0f}"
+            f" {workload.longest_batch_s * 1e3:>11.1f}"
+        )
+    yield ", ".join(f"{name} {count:,}" for name, count in _counters(result))
+    marks = (f"{name} {count:,}" for name, count in result.marks().items())
+    yield f"marks: {', '.join(marks)}"
+
+
+def _counters(result: RunResult) -> list[tuple[str, int]]:
+    shown = {
+        "splits": c.EV_SPLIT, "merges": c.EV_MERGE, "lost compare-exchanges": c.EV_CAS_FAIL,
+        "contended locks": c.EV_LOCK_SLOW, "steals": c.EV_STEAL, "claims": c.EV_CLAIM,
+        "zone fallbacks": c.EV_ZONE_FALLBACK,
+    }  # fmt: skip
+    return [(name, result.event(which)) for name, which in shown.items()]

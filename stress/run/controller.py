@@ -1,0 +1,113 @@
+"""The controller: one life of a run.
+
+::
+
+    kernels -> segment -> workers -> [ go ... park, audit, (change) ]* -> finish -> teardown
+    here                  shift.py, which waits through gate.py
+
+Whatever ends the run, workers and segment are gone when ``run`` returns.
+"""
+
+from __future__ import annotations
+
+import time
+
+from shmalloc.engine import get_engine
+from shmalloc.engine.doctor import native_problem
+from shmalloc.errors import EnvironmentUnfitError
+from stress.report.artifacts import Artifacts
+from stress.report.progress import Progress
+from stress.run.crew import Crew, start_forkserver
+from stress.run.gate import Trouble
+from stress.run.interrupts import ImmediateEnd, Interrupts
+from stress.run.kernels import controller_kernels, worker_kernels
+from stress.run.result import RunResult
+from stress.run.shift import Shift
+from stress.run.world import World
+from stress.spec import RunSpec
+from stress.verdict import Verdict
+
+
+class Controller:
+    """Runs one spec once. ``result`` is valid at any time."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        progress: Progress,
+        interrupts: Interrupts,
+        artifacts: Artifacts | None = None,
+    ) -> None:
+        self.spec = spec
+        self.result = RunResult(spec)
+        self._progress = progress
+        self._interrupts = interrupts
+        self._artifacts = artifacts
+
+    def run(self) -> RunResult:
+        """The whole run. Does not raise for what workers, signals or the machine do to it."""
+        started_s = time.monotonic()
+        try:
+            self._load_kernels()
+            with World(self.spec) as world:
+                self._run_in(world, started_s)
+        except EnvironmentUnfitError as error:
+            self.result.troubles.append((Verdict.UNFIT, str(error)))
+        except ImmediateEnd:
+            text = f"stopped at once by a second {self._interrupts.signal_name}"
+            self.result.troubles.append((Verdict.INTERRUPTED, text))
+        finally:
+            self._progress.end()
+        return self.result
+
+    def _load_kernels(self) -> None:
+        """Compile what is not in the cache yet, in this one process, before any worker starts."""
+        problem = native_problem() if self.spec.engine == "native" else None
+        if problem is not None:
+            raise EnvironmentUnfitError(problem)
+        engine = get_engine(self.spec.engine)
+        kernels = controller_kernels() + worker_kernels(self.spec.workloads)
+        for index, kernel in enumerate(kernels, start=1):
+            self._progress.compiling(index, len(kernels), kernel.__name__)
+            engine.bind(kernel)
+        start_forkserver(self.spec.engine, self.spec.workloads)
+
+    def _run_in(self, world: World, started_s: float) -> None:
+        crew = Crew()
+        try:
+            shift = Shift(self.result, world, crew, self._interrupts, self._progress)
+            shift.muster(self._log_of)
+            self.result.startup_s = time.monotonic() - started_s
+            self._progress.begin(self.spec)
+            shift.work()
+            self._compare_with_trace(world)
+        except Trouble as trouble:
+            self.result.troubles.append((trouble.verdict, trouble.text))
+            if trouble.violation is not None:
+                self.result.violations.append(trouble.violation)
+        finally:
+            world.set_stop(True)
+            crew.close()
+            self._collect(world)
+
+    def _compare_with_trace(self, world: World) -> None:
+        """What a replay did, beside what the recording says: a difference is a violation."""
+        if world.replay is not None:
+            seconds = sum(workload.seconds for workload in self.result.workloads.values())
+            report = world.replay.report(seconds)
+            self.result.violations += report.violations
+            self.result.details["trace"] = report.as_dict()
+            self.result.notes += report.lines()
+
+    def _log_of(self, cpu: int) -> str | None:
+        return None if self._artifacts is None else str(self._artifacts.worker_log(cpu))
+
+    def _collect(self, world: World) -> None:
+        """The last look at the world, with nobody in it any more."""
+        result = self.result
+        result.events = world.snapshot().events
+        reported = world.evidence.violations()
+        result.violations_total = len(result.violations) + world.evidence.report_count()
+        result.violations += reported
+        if self._artifacts is not None and result.verdict is Verdict.FAILED:
+            self._artifacts.save_segment(world.segment.name)

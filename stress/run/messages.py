@@ -1,0 +1,75 @@
+"""What controller and workers say to each other, one pipe a worker.
+
+::
+
+    controller -> worker   Go(workload) | Park | Finish(workload) | Leave
+    worker -> controller   Ready | Parked | Finished | Broken
+
+A worker that reads the end of the pipe has lost its controller and leaves. The pipe is outside of
+the segment on purpose: an allocator that scribbles over its own memory cannot forge a message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Go:
+    """Run this workload until the next message."""
+
+    workload: str
+
+
+@dataclass(frozen=True)
+class Park:
+    """Stop working and answer ``Parked``; H_STOP makes running kernels return."""
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Give back everything that the workload holds, and answer ``Finished``."""
+
+    workload: str
+
+
+@dataclass(frozen=True)
+class Leave:
+    """End the process."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker is attached and its kernels are loaded."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class Parked:
+    """What was done since ``Go``. ``code`` is negative where the workload could not go on."""
+
+    workload: str
+    ops: int
+    batches: int
+    seconds: float
+    longest_batch_s: float
+    code: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    workload: str
+    given_back: int
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The worker cannot go on: ``fault`` where a kernel left the segment, else our own error."""
+
+    fault: bool
+    text: str
+
+
+Command = Go | Park | Finish | Leave
+Answer = Ready | Parked | Finished | Broken

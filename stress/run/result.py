@@ -1,0 +1,92 @@
+"""``RunResult``: what a run found out, as data. Every report is a view of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shmalloc import constants as c
+from shmalloc.errors import Violation
+from stress.spec import RunSpec
+from stress.verdict import Verdict, worst
+from stress.workloads import EVENT_NAMES, WORKLOADS
+
+SCHEMA = 1
+RATE_EVENTS = (c.EV_ALLOC, c.EV_FREE, c.EV_OBJ_ALLOC, c.EV_OBJ_FREE)
+
+
+@dataclass
+class WorkloadResult:
+    """One workload, summed over its workers and slices. Seconds are worker seconds."""
+
+    name: str
+    seconds: float = 0.0
+    ops: int = 0
+    batches: int = 0
+    longest_batch_s: float = 0.0
+
+
+@dataclass
+class RunResult:
+    """Filled while the run goes on, so that it is complete however the run ends."""
+
+    spec: RunSpec
+    startup_s: float = 0.0
+    seconds: float = 0.0
+    audits: int = 0
+    audit_seconds: float = 0.0
+    events: tuple[int, ...] = (0,) * c.EV_COUNT
+    workloads: dict[str, WorkloadResult] = field(default_factory=dict)
+    violations: list[Violation] = field(default_factory=list)
+    violations_total: int = 0
+    troubles: list[tuple[Verdict, str]] = field(default_factory=list)
+    details: dict[str, object] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # of the text report, below its table
+
+    @property
+    def ops(self) -> int:
+        return sum(workload.ops for workload in self.workloads.values())
+
+    def event(self, which: int) -> int:
+        return self.events[which]
+
+    def marks(self) -> dict[str, int]:
+        """Required mark -> how often it was reached, for the workloads that were chosen."""
+        required: dict[int, None] = {}
+        nodes = 1 + max(zone.node for zone in self.spec.zones)
+        for name in self.spec.workloads:
+            marks = WORKLOADS[name].required_marks(self.spec.workers, nodes)
+            required.update(dict.fromkeys(marks))
+        return {EVENT_NAMES[mark]: self.events[mark] for mark in required}
+
+    def missed_marks(self) -> list[str]:
+        return [name for name, count in self.marks().items() if count == 0]
+
+    @property
+    def verdict(self) -> Verdict:
+        verdicts = [verdict for verdict, _ in self.troubles]
+        if self.violations:
+            verdicts.append(Verdict.FAILED)
+        if not verdicts:  # only a run that came to its end can be vacuous
+            vacuous = self.ops == 0 or self.missed_marks()
+            verdicts.append(Verdict.VACUOUS if vacuous else Verdict.PASSED)
+        return worst(verdicts)
+
+    def as_dict(self) -> dict[str, object]:
+        """The ``results`` entry of the JSON document."""
+        return {
+            "name": "run",
+            "verdict": self.verdict.name,
+            "seconds": round(self.seconds, 3),
+            "startup_seconds": round(self.startup_s, 3),
+            "ops": self.ops,
+            "audits": self.audits,
+            "audit_seconds": round(self.audit_seconds, 3),
+            "events": {EVENT_NAMES[i]: n for i, n in enumerate(self.events) if i in EVENT_NAMES},
+            "marks": self.marks(),
+            "missed_marks": self.missed_marks(),
+            "workloads": [vars(workload) for workload in self.workloads.values()],
+            "violations": [violation.as_dict() for violation in self.violations],
+            "violations_total": max(self.violations_total, len(self.violations)),
+            "troubles": [{"verdict": v.name, "text": text} for v, text in self.troubles],
+            **self.details,
+        }

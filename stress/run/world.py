@@ -1,0 +1,172 @@
+"""The world of a run: its segment, and the controller's view of it.
+
+The controller calls kernels only while every worker is parked, as CPU slot 0. At any time it may
+read counters and set the stop word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import FunctionType, TracebackType
+
+import numpy as np
+
+from shmalloc import constants as c
+from shmalloc.engine import get_engine
+from shmalloc.errors import Violation
+from shmalloc.kernel.audit import audit, audit_teardown
+from shmalloc.kernel.pcp import drain_all
+from shmalloc.kernel.slabaudit import audit_slabs
+from shmalloc.layout import Geometry, ZoneSpec
+from shmalloc.segment import Segment
+from stress.run.evidence import Evidence, invariant_name
+from stress.seeds import derive
+from stress.spec import PAGE_BYTES, RunSpec
+from stress.trace.compile import Plan
+from stress.trace.format import load
+from stress.trace.replay import Replay
+from stress.workloads import WORKLOADS
+from stress.workloads.area import W_PARAMETERS, W_PEER, W_RANDOM, W_WORKERS
+
+HISTORY_ENTRIES = 256
+DEFAULT_CACHES = 32
+CONTROLLER_CPU = 0
+CACHES_PER_WORKER = 4  # slabmix: three that stay and one that comes and goes
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Counters at one moment: events by number, free blocks by order, pages by place."""
+
+    events: tuple[int, ...]
+    free_by_order: tuple[int, ...]
+    pcp_pages: tuple[int, ...]
+    free_pages: int
+    managed_pages: int
+    reports: int
+
+
+def geometry_of(spec: RunSpec, plan: Plan | None = None) -> Geometry:
+    """The segment that ``spec`` needs: one CPU slot a worker, with every oracle's data.
+
+    The streams of a trace lie in the work areas, and its caches want descriptors.
+    """
+    words = [WORKLOADS[name].work_words for name in spec.workloads]
+    return Geometry(
+        zones=tuple(ZoneSpec(zone.bytes // PAGE_BYTES, zone.node) for zone in spec.zones),
+        page_bytes=PAGE_BYTES,
+        cpus=spec.workers,
+        link_store=spec.link_store,
+        history=HISTORY_ENTRIES,
+        owner_map=True,
+        work_words=max(*words, plan.work_words if plan else 0),
+        caches=max(DEFAULT_CACHES, CACHES_PER_WORKER * spec.workers, plan.caches if plan else 0),
+    )
+
+
+class World:
+    """Owner of the run's segment. Use in a ``with`` block: leaving it removes the segment."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self.spec = spec
+        self._engine = get_engine(spec.engine)
+        plan = None if spec.trace is None else Plan.of(load(spec.trace))
+        self.segment = Segment.create(geometry_of(spec, plan), None, spec.prealloc, spec.engine)
+        self.ram, self.layout = self.segment.ram, self.segment.layout
+        self.evidence = Evidence(self.ram, self.layout)
+        self.replay = (
+            None if plan is None else Replay(plan, self.ram, self.layout, loop=not spec.once)
+        )
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.segment.__exit__(kind, error, trace)
+
+    def set_stop(self, stop: bool) -> None:
+        """Make running kernels leave their loops, or let them run."""
+        self.ram.store(c.H_STOP, int(stop))
+
+    def beat_of(self, cpu: int) -> int:
+        return self.ram.load(self.layout.cpu(cpu) + c.C_BEAT)
+
+    def prepare_area(self, cpu: int, workload: str, slice_index: int) -> None:
+        """Clear the work area of ``cpu`` and set it up for ``workload``; its worker is parked."""
+        at = self.layout.work(cpu)
+        self.ram.array[at : at + self.layout.geometry.work_words] = 0
+        name = f"worker {cpu} slice {slice_index} {workload}"
+        self.ram[at + W_RANDOM] = derive(self.spec.seed, name)
+        self.ram[at + W_WORKERS] = self.spec.workers
+        for i, value in enumerate(WORKLOADS[workload].parameters):
+            self.ram[at + W_PARAMETERS + i] = value
+        if self.replay is not None:
+            self.replay.install(cpu)
+
+    def set_peer(self, cpu: int, peer: int) -> None:
+        """Name the slot that ``cpu`` hands memory to; everybody is parked."""
+        self.ram[self.layout.work(cpu) + W_PEER] = peer
+
+    def at_end(self) -> bool:
+        """Whether there is nothing left to do before the time is over: a trace was replayed."""
+        return self.replay is not None and self.replay.at_end()
+
+    def audit(self) -> list[Violation]:
+        """Walk and recount everything; everybody is parked.
+
+        Returns only what the audit could not report inside the segment.
+        """
+        return self._check(audit) or self._check(audit_slabs)
+
+    def tear_down(self, managed_pages: int) -> list[Violation]:
+        """With everything given back, drained and recounted, all pages are free and merged."""
+        found = self._check(drain_all) or self._check(audit_teardown)
+        managed = self.snapshot().managed_pages
+        if managed != managed_pages:
+            expected = f"{managed_pages} managed pages as at the start"
+            found.append(_violation(c.I_TEARDOWN, "all zones", expected, str(managed)))
+        return found
+
+    def _check(self, kernel: FunctionType) -> list[Violation]:
+        """Run a kernel over a world that may be broken: leaving the segment is a finding."""
+        try:
+            self._engine.call(kernel, self.ram, CONTROLLER_CPU)
+        except IndexError as error:
+            name = kernel.__name__
+            return [_violation(c.M_OUT_OF_RANGE, f"{name}", "accesses inside", str(error))]
+        return []
+
+    def snapshot(self) -> Snapshot:
+        """The counters now: exact while parked, approximate while running."""
+        geometry, words = self.layout.geometry, self.ram.array
+        slots = _rows(words, self.layout.at["cpus"], geometry.cpus, c.C_STRIDE)
+        zones = _rows(words, self.layout.at["zones"], len(geometry.zones), c.Z_STRIDE)
+        counts = zones[:, c.Z_COUNTS : c.Z_COUNTS + c.ORDERS * c.MT_COUNT]
+        by_order = counts.reshape(-1, c.ORDERS, c.MT_COUNT).sum(axis=(0, 2))
+        return Snapshot(
+            events=tuple(map(int, slots[:, c.C_EVENTS : c.C_EVENTS + c.EV_COUNT].sum(axis=0))),
+            free_by_order=tuple(map(int, by_order[: geometry.max_order + 1])),
+            pcp_pages=tuple(self._pcp_pages()),
+            free_pages=int(zones[:, [c.Z_FREE, c.Z_FREE_ISOLATED]].sum()),
+            managed_pages=int(zones[:, c.Z_MANAGED].sum()),
+            reports=self.evidence.report_count(),
+        )
+
+    def _pcp_pages(self) -> Iterable[int]:
+        for cpu in range(self.layout.geometry.cpus):
+            zones = range(len(self.layout.geometry.zones))
+            yield sum(self.ram.load(self.layout.pcp(cpu, z) + c.P_COUNT) for z in zones)
+
+
+def _rows(words: np.ndarray, at: int, count: int, stride: int) -> np.ndarray:
+    return words[at : at + count * stride].reshape(count, stride)
+
+
+def _violation(code: int, where: str, expected: str, found: str) -> Violation:
+    return Violation(f"{invariant_name(code)} ({code})", where, expected, found)

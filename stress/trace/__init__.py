@@ -1,0 +1,1 @@
+"""Recorded allocator traffic: its file format, its recording, and its replay."""

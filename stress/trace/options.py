@@ -1,0 +1,60 @@
+"""What ``shmstress run --workload trace`` takes from the recording: its workers and its memory.
+
+A recording decides how many workers there are, one for each of its CPUs, and how much memory is
+enough. It is replayed once; with ``--duration`` again and again until that is over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from shmalloc.errors import MisuseError
+from shmalloc.sizes import format_bytes
+from stress.quantities import exact_bytes
+from stress.spec import DEFAULT_RAM_BYTES, PAGE_BYTES, RawSpec, RunSpec
+from stress.trace.compile import Plan
+from stress.trace.format import SAMPLE, load
+
+WORKLOAD = "trace"
+_RAM_STEP = 64 << 20
+
+
+def with_trace(raw: RawSpec) -> RawSpec:
+    """``raw`` with what the recording decides; untouched where no recording is replayed.
+
+    Raises ``MisuseError`` for a file that is no sound trace, and for options that cannot hold.
+    """
+    if WORKLOAD not in [name.strip() for name in raw.workload.split(",")]:
+        return raw
+    if raw.workload.strip() != WORKLOAD:
+        raise MisuseError(
+            f"workload: {raw.workload!r}; a trace has a CPU slot for each of its CPUs and shares"
+            " them with nobody: use --workload trace alone"
+        )
+    plan = Plan.of(load(raw.trace or SAMPLE))
+    if raw.workers not in ("auto", str(plan.slots)):
+        raise MisuseError(
+            f"workers: {raw.workers!r}; {plan.trace.source} was recorded on {plan.slots} CPUs, each"
+            f" is one worker: use --workers {plan.slots}, or leave it out"
+        )
+    if raw.engine == "interpreted" and plan.slots > 1:
+        raise MisuseError(
+            f"engine: 'interpreted' runs one worker, {plan.trace.source} needs {plan.slots}: use"
+            " --engine native"
+        )
+    ram = raw.ram
+    if ram is None and raw.zones.strip().isdigit():
+        steps = -(-plan.needed_pages * PAGE_BYTES // _RAM_STEP)
+        ram = exact_bytes(max(DEFAULT_RAM_BYTES, steps * _RAM_STEP))
+    return replace(raw, trace=plan.trace.source, workers=str(plan.slots), ram=ram)
+
+
+def ram_hint(spec: RunSpec, plan: Plan) -> str | None:
+    """A sentence where the memory will not do for the recording: then failures are expected."""
+    needed = plan.needed_pages * PAGE_BYTES
+    if spec.ram_bytes >= needed:
+        return None
+    return (
+        f"ram: {format_bytes(spec.ram_bytes)} may be too little, {plan.trace.source} needs about"
+        f" {format_bytes(needed)}; failed allocations are counted, --ram {needed >> 20}MiB avoids them"
+    )

@@ -1,0 +1,66 @@
+"""The workloads by name. One file each; its docstring is its story (``shmstress list``)."""
+
+from __future__ import annotations
+
+from shmalloc import constants as c
+from stress.workloads import (
+    bulk, churn, contig, frag, handoff, hotplug, oom_edge, orders, pfn_walker, slabmix,
+    trace,
+)  # fmt: skip
+from stress.workloads.registry import EVENT_NAMES, Workload
+
+_ALL = (
+    Workload(
+        "churn", churn.churn, churn.churn_finish, work_words=churn.CHURN_WORDS,
+        marks=(c.EV_ALLOC, c.EV_FREE, c.EV_REFILL, c.EV_DRAIN, c.EV_SPLIT, c.EV_MERGE),
+        shared_marks=(c.EV_LOCK_SLOW,),
+    ),
+    Workload(
+        "bulk", bulk.bulk, bulk.bulk_finish, work_words=bulk.BULK_WORDS,
+        marks=(c.EV_ALLOC, c.EV_FREE, c.EV_BULK, c.EV_SPLIT, c.EV_MERGE),
+    ),
+    Workload(
+        "orders", orders.orders, orders.orders_finish, work_words=orders.ORDERS_WORDS,
+        marks=(c.EV_ALLOC, c.EV_FREE, c.EV_SPLIT, c.EV_MERGE),
+    ),
+    Workload(
+        "frag", frag.frag, frag.frag_finish, work_words=frag.FRAG_WORDS,
+        marks=(c.EV_SPLIT, c.EV_MERGE, c.EV_DRAIN),
+    ),
+    Workload(
+        "handoff", handoff.handoff, handoff.handoff_finish, work_words=handoff.HANDOFF_WORDS,
+        marks=(c.EV_REMOTE_FREE, c.EV_DRAIN, c.EV_REFILL),
+    ),
+    Workload(
+        "oom-edge", oom_edge.oom_edge, oom_edge.oom_edge_finish, work_words=oom_edge.OOM_WORDS,
+        marks=(c.EV_FAIL, c.EV_WAIT), shared_marks=(c.EV_WAKE,),
+    ),
+    Workload(
+        "slabmix", slabmix.slabmix, slabmix.slabmix_finish, work_words=slabmix.SLABMIX_WORDS,
+        marks=(
+            c.EV_OBJ_ALLOC, c.EV_OBJ_FREE, c.EV_SLAB_NEW, c.EV_SLAB_GONE, c.EV_CACHE_NEW,
+            c.EV_CACHE_GONE, c.EV_SHEAF_SWAP,
+        ),
+    ),
+    Workload(
+        "hotplug", hotplug.hotplug, hotplug.hotplug_finish, work_words=hotplug.HOTPLUG_WORDS,
+        marks=(c.EV_HOTPLUG, c.EV_REMOTE_DRAIN, c.EV_PCP_MISS),
+    ),
+    Workload(
+        "pfn-walker", pfn_walker.pfn_walker, pfn_walker.pfn_walker_finish,
+        work_words=pfn_walker.WALKER_WORDS,
+        marks=(c.EV_WALK, c.EV_SPLIT, c.EV_MERGE), shared_marks=(c.EV_WALK_RETRY,),
+    ),
+    Workload(
+        "contig", contig.contig, contig.contig_finish, work_words=contig.CONTIG_WORDS,
+        marks=(c.EV_ISOLATE, c.EV_CONTIG, c.EV_OFFLINE),
+    ),
+    Workload(  # its work area is as long as the recording: stress/trace/compile.py
+        "trace", trace.trace_step, trace.trace_finish, work_words=0,
+        marks=(c.EV_ALLOC, c.EV_FREE),
+    ),
+)  # fmt: skip
+WORKLOADS = {workload.name: workload for workload in _ALL}
+DEFAULT_WORKLOADS = tuple(name for name in WORKLOADS if name != "trace")
+
+__all__ = ["DEFAULT_WORKLOADS", "EVENT_NAMES", "WORKLOADS", "Workload"]

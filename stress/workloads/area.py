@@ -1,0 +1,119 @@
+"""The work area: what a workload remembers between two batches, one area for each CPU slot.
+
+::
+
+     0 random state | 1 sequence | 2 peer cpu | 3 workers | 4 cursor | 5 held | 6, 7 free
+     8 .. 15   parameters of the workload
+    16 ..      its own data
+
+The area is private to the worker on the slot, except where a workload says otherwise (handoff).
+The controller clears it and writes words 0, 2, 3 and the parameters while everybody is parked, so
+that they need no order. It is memory of the segment, not of the process: what a dead worker held
+can be read there.
+
+A held block is two words: ``pfn << 4 | order`` and its owner id; an id of 0 is an empty slot.
+"""
+
+from shmalloc.constants import E_STATE, H_AT_WORK, H_STOP, H_WORK_WORDS
+from shmalloc.dialect import kernel
+from shmalloc.kernel.pages import alloc_pages, free_pages
+from shmalloc.words import fixed, load_relaxed
+from stress.oracles.owners import check_stamp, disown, make_id, own, stamp
+from stress.seeds import below, next_random
+
+W_RANDOM = 0
+W_SEQUENCE = 1
+W_PEER = 2
+W_WORKERS = 3
+W_CURSOR = 4
+W_HELD = 5
+W_PARAMETERS = 8
+W_DATA = 16
+BLOCK_WORDS = 2
+BLOCK_ORDER_BITS = 4
+BLOCK_ORDER_MASK = 15
+
+
+@kernel
+def work_at(mem, cpu):
+    """Word index of the CPU's work area."""
+    return fixed(mem, H_AT_WORK) + cpu * fixed(mem, H_WORK_WORDS)
+
+
+@kernel
+def stopping(mem):
+    """Whether loops are to be left: a stutter point or the end."""
+    return load_relaxed(mem, H_STOP) != 0
+
+
+@kernel
+def draw(mem, at, limit):
+    """A random number from 0 to ``limit - 1`` from the work area at ``at``."""
+    return below(mem, next_random(mem, at + W_RANDOM), limit)
+
+
+@kernel
+def fresh_id(mem, cpu, at):
+    """An owner id that this CPU has not used before."""
+    mem[at + W_SEQUENCE] = mem[at + W_SEQUENCE] + 1
+    return make_id(mem, cpu, mem[at + W_SEQUENCE])
+
+
+@kernel
+def adopt(mem, cpu, entry, pfn, order, owner):
+    """Enter a block that was just allocated for ``owner`` into the table, owner map and stamp."""
+    mem[entry] = (pfn << BLOCK_ORDER_BITS) | order
+    mem[entry + 1] = owner
+    code = own(mem, cpu, pfn, order, owner)
+    if code == 0:
+        stamp(mem, pfn, order, owner)
+    return code
+
+
+@kernel
+def release(mem, cpu, entry):
+    """Check a held block and take it out of the table and the owner map: pfn, or E_STATE.
+
+    The caller frees it next. After E_STATE the block is left alone: it may be somebody else's.
+    """
+    pfn = mem[entry] >> BLOCK_ORDER_BITS
+    order = mem[entry] & BLOCK_ORDER_MASK
+    owner = mem[entry + 1]
+    mem[entry + 1] = 0
+    if check_stamp(mem, cpu, pfn, order, owner) != 0:
+        return E_STATE
+    if disown(mem, cpu, pfn, order, owner) != 0:
+        return E_STATE
+    return pfn
+
+
+@kernel
+def take_block(mem, cpu, at, entry, order, mt):
+    """Allocate into the empty slot ``entry``: 0, or the allocator's negative code."""
+    owner = fresh_id(mem, cpu, at)
+    pfn = alloc_pages(mem, cpu, order, mt, owner)
+    if pfn < 0:
+        return pfn
+    return adopt(mem, cpu, entry, pfn, order, owner)
+
+
+@kernel
+def give_block(mem, cpu, entry):
+    """Free the block held in slot ``entry``: 0, or the allocator's negative code."""
+    order = mem[entry] & BLOCK_ORDER_MASK
+    pfn = release(mem, cpu, entry)
+    if pfn < 0:
+        return pfn
+    return free_pages(mem, cpu, pfn, order)
+
+
+@kernel
+def give_all(mem, cpu, table, slots):
+    """Free every block of a table; how many there were."""
+    given = 0
+    for i in range(slots):
+        entry = table + i * BLOCK_WORDS
+        if mem[entry + 1] != 0:
+            give_block(mem, cpu, entry)
+            given += 1
+    return given

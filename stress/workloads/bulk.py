@@ -1,0 +1,99 @@
+"""bulk: lists of blocks taken and given back under one lock hold.
+
+Imitates readahead and network receive rings (alloc_pages_bulk): up to 64 blocks of one order are
+asked for at once, and go back at once or one by one.
+Hunts: a bulk path that forgets what the single path does (counters, owner, wake-ups), partial
+success, lists that cross zones.
+Must reach: alloc, free, bulk, split, merge.
+
+::
+
+    work area: W_DATA, one record a batch: [count][order][owner][pfn ...64]
+"""
+
+from shmalloc.constants import MT_PCP_TYPES
+from shmalloc.dialect import kernel
+from shmalloc.kernel.pages import alloc_bulk, free_bulk, free_pages
+from stress.oracles.owners import check_stamp, disown, own, stamp
+from stress.workloads.area import W_DATA, draw, fresh_id, stopping, work_at
+
+BULK_BATCHES = 16
+BULK_PAGES = 64
+BULK_COUNT = 0
+BULK_ORDER = 1
+BULK_OWNER = 2
+BULK_PFNS = 3
+BULK_STRIDE = 80
+BULK_WORDS = W_DATA + BULK_BATCHES * BULK_STRIDE
+BULK_ORDERS = 3
+
+
+@kernel
+def bulk(mem, cpu, steps):
+    """Fill or empty ``steps`` random batches; returns the blocks moved."""
+    at = work_at(mem, cpu)
+    done = 0
+    for _ in range(steps):
+        if stopping(mem):
+            break
+        batch = at + W_DATA + draw(mem, at, BULK_BATCHES) * BULK_STRIDE
+        if mem[batch + BULK_COUNT] == 0:
+            done += bulk_fill(mem, cpu, at, batch)
+        else:
+            done += bulk_empty(mem, cpu, batch, draw(mem, at, 4) == 0)
+    return done
+
+
+@kernel
+def bulk_fill(mem, cpu, at, batch):
+    """Ask for a random number of blocks; returns how many came."""
+    order = draw(mem, at, BULK_ORDERS)
+    mt = draw(mem, at, MT_PCP_TYPES)
+    owner = fresh_id(mem, cpu, at)
+    wanted = 1 + draw(mem, at, BULK_PAGES)
+    got = alloc_bulk(mem, cpu, order, mt, owner, wanted, batch + BULK_PFNS)
+    mem[batch + BULK_ORDER] = order
+    mem[batch + BULK_OWNER] = owner
+    kept = 0
+    for i in range(got):
+        pfn = mem[batch + BULK_PFNS + i]
+        if own(mem, cpu, pfn, order, owner) == 0:
+            stamp(mem, pfn, order, owner)
+            mem[batch + BULK_PFNS + kept] = pfn
+            kept += 1
+    mem[batch + BULK_COUNT] = kept
+    return kept
+
+
+@kernel
+def bulk_empty(mem, cpu, batch, singly):
+    """Check every block of the batch, then free all at once, or one by one; how many there were."""
+    count = mem[batch + BULK_COUNT]
+    order = mem[batch + BULK_ORDER]
+    owner = mem[batch + BULK_OWNER]
+    mem[batch + BULK_COUNT] = 0
+    kept = 0
+    for i in range(count):
+        pfn = mem[batch + BULK_PFNS + i]
+        if check_stamp(mem, cpu, pfn, order, owner) == 0:
+            if disown(mem, cpu, pfn, order, owner) == 0:
+                mem[batch + BULK_PFNS + kept] = pfn
+                kept += 1
+    if singly:
+        for i in range(kept):
+            free_pages(mem, cpu, mem[batch + BULK_PFNS + i], order)
+    else:
+        free_bulk(mem, cpu, order, kept, batch + BULK_PFNS)
+    return count
+
+
+@kernel
+def bulk_finish(mem, cpu):
+    """Free everything that the CPU holds."""
+    at = work_at(mem, cpu)
+    given = 0
+    for i in range(BULK_BATCHES):
+        batch = at + W_DATA + i * BULK_STRIDE
+        if mem[batch + BULK_COUNT] != 0:
+            given += bulk_empty(mem, cpu, batch, False)
+    return given

@@ -1,0 +1,58 @@
+"""churn: single pages come and go at random, in waves.
+
+Imitates page faults and exits: order-0 pages of all migratetypes, a few thousand held, the number
+held swinging far enough that the per-CPU lists overflow and run dry.
+Hunts: lost and doubled pages on the way between per-CPU list and zone; a batch spliced wrongly; a
+counter that forgets a refill or a drain.
+Must reach: alloc, free, refill, drain, split, merge; a contended lock where two share a node.
+"""
+
+from shmalloc.constants import MT_PCP_TYPES
+from shmalloc.dialect import kernel
+from stress.workloads.area import (
+    BLOCK_WORDS, W_CURSOR, W_DATA, draw, give_all, give_block, stopping, take_block, work_at,
+)  # fmt: skip
+
+CHURN_SLOTS = 2048
+CHURN_WORDS = W_DATA + CHURN_SLOTS * BLOCK_WORDS
+CHURN_WAVE_SHIFT = 14  # steps until the tide turns, as a power of two
+CHURN_EIGHTHS_HIGH = 7
+CHURN_EIGHTHS_LOW = 1
+
+
+@kernel
+def churn(mem, cpu, steps):
+    """Run ``steps`` steps; returns the operations done."""
+    at = work_at(mem, cpu)
+    done = 0
+    for _ in range(steps):
+        if stopping(mem):
+            break
+        done += churn_step(mem, cpu, at)
+    return done
+
+
+@kernel
+def churn_step(mem, cpu, at):
+    """Look at one random slot: fill it while the tide is high, empty it while it is low."""
+    mem[at + W_CURSOR] = mem[at + W_CURSOR] + 1
+    fill_eighths = CHURN_EIGHTHS_HIGH
+    if (mem[at + W_CURSOR] >> CHURN_WAVE_SHIFT) & 1 != 0:
+        fill_eighths = CHURN_EIGHTHS_LOW
+    fill = draw(mem, at, 8) < fill_eighths
+    slot = draw(mem, at, CHURN_SLOTS)
+    entry = at + W_DATA + slot * BLOCK_WORDS
+    held = mem[entry + 1] != 0
+    if fill and not held:
+        take_block(mem, cpu, at, entry, 0, slot % MT_PCP_TYPES)
+        return 1
+    if held and not fill:
+        give_block(mem, cpu, entry)
+        return 1
+    return 0
+
+
+@kernel
+def churn_finish(mem, cpu):
+    """Free everything that the CPU holds."""
+    return give_all(mem, cpu, work_at(mem, cpu) + W_DATA, CHURN_SLOTS)

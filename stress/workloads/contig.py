@@ -1,0 +1,117 @@
+"""contig: takes ranges of pages by their address: contiguous allocation, isolation, offlining.
+
+Imitates CMA, memory hotplug and device reservations. A range is picked at random and held for a
+while, in one of three ways::
+
+    work area: W_DATA, one record a range: [kind][first pfn][end pfn][owner id]
+
+Hunts: pages that leave the lists twice, isolated free pages counted as free, pages freed onto a
+per-CPU list while their pageblock is being isolated, merges across an isolated border.
+Must reach: isolate, contig, offline.
+"""
+
+from shmalloc.constants import H_PAGEBLOCK_ORDER, H_PAGES
+from shmalloc.dialect import kernel
+from shmalloc.kernel.contig import (
+    alloc_contig_range, free_contig_range, isolate_range, offline_range, online_range,
+    unisolate_range,
+)  # fmt: skip
+from shmalloc.words import fixed
+from stress.oracles.owners import check_stamp, disown, own, stamp
+from stress.workloads.area import W_DATA, draw, fresh_id, stopping, work_at
+
+CONTIG_SLOTS = 8
+CONTIG_STRIDE = 4
+CONTIG_KIND = 0
+CONTIG_START = 1
+CONTIG_END = 2
+CONTIG_OWNER = 3
+CONTIG_WORDS = W_DATA + CONTIG_SLOTS * CONTIG_STRIDE
+KIND_NONE = 0
+KIND_TAKEN = 1
+KIND_ISOLATED = 2
+KIND_OFFLINE = 3
+KIND_COUNT = 4
+
+
+@kernel
+def contig(mem, cpu, steps):
+    """Take or give back ``steps`` ranges; returns the attempts."""
+    at = work_at(mem, cpu)
+    done = 0
+    for _ in range(steps):
+        if stopping(mem):
+            break
+        slot = at + W_DATA + draw(mem, at, CONTIG_SLOTS) * CONTIG_STRIDE
+        if mem[slot + CONTIG_KIND] != KIND_NONE:
+            contig_give(mem, cpu, slot)
+        else:
+            contig_take(mem, cpu, at, slot, 1 + draw(mem, at, KIND_COUNT - 1))
+        done += 1
+    return done
+
+
+@kernel
+def contig_take(mem, cpu, at, slot, kind):
+    """Try to get a random range of one or two pageblocks in the given way."""
+    block_pages = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
+    blocks = fixed(mem, H_PAGES) >> fixed(mem, H_PAGEBLOCK_ORDER)
+    if blocks == 0:
+        return
+    start = draw(mem, at, blocks) << fixed(mem, H_PAGEBLOCK_ORDER)
+    end = start + block_pages * (1 + draw(mem, at, 2))
+    owner = fresh_id(mem, cpu, at)
+    if kind == KIND_TAKEN:
+        start += draw(mem, at, block_pages)
+        code = alloc_contig_range(mem, cpu, start, end, owner)
+    elif kind == KIND_ISOLATED:
+        code = isolate_range(mem, cpu, start, end)
+    else:
+        code = offline_range(mem, cpu, start, end)
+    if code != 0:
+        return
+    mem[slot + CONTIG_KIND] = kind
+    mem[slot + CONTIG_START] = start
+    mem[slot + CONTIG_END] = end
+    mem[slot + CONTIG_OWNER] = owner
+    if kind == KIND_TAKEN:
+        for pfn in range(start, end):
+            if own(mem, cpu, pfn, 0, owner) == 0:
+                stamp(mem, pfn, 0, owner)
+
+
+@kernel
+def contig_give(mem, cpu, slot):
+    """Give the range of the slot back in the way it was got."""
+    kind = mem[slot + CONTIG_KIND]
+    start = mem[slot + CONTIG_START]
+    end = mem[slot + CONTIG_END]
+    mem[slot + CONTIG_KIND] = KIND_NONE
+    if kind == KIND_ISOLATED:
+        unisolate_range(mem, cpu, start, end)
+    elif kind == KIND_OFFLINE:
+        online_range(mem, cpu, start, end)
+    elif contig_disown(mem, cpu, start, end, mem[slot + CONTIG_OWNER]) == 0:
+        free_contig_range(mem, cpu, start, end)
+
+
+@kernel
+def contig_disown(mem, cpu, start, end, owner):
+    """Check every page of the range and take it out of the owner map; 0 where all were ours."""
+    wrong = 0
+    for pfn in range(start, end):
+        wrong += check_stamp(mem, cpu, pfn, 0, owner)
+        wrong += disown(mem, cpu, pfn, 0, owner)
+    return wrong
+
+
+@kernel
+def contig_finish(mem, cpu):
+    """Give every range back."""
+    given = 0
+    for i in range(CONTIG_SLOTS):
+        slot = work_at(mem, cpu) + W_DATA + i * CONTIG_STRIDE
+        if mem[slot + CONTIG_KIND] != KIND_NONE:
+            contig_give(mem, cpu, slot)
+            given += 1
+    return given

@@ -1,0 +1,71 @@
+"""frag: shatters memory into single pages, then lets it all merge again.
+
+Imitates a page cache that fills, loses every other page, and goes. Three tides follow each other:
+fill the table with single pages; free those at odd pfns, so that nothing can merge, and ask for a
+block of the largest order; free the rest, so that everything merges.
+Hunts: missed merges, merges with a buddy that is being allocated, chains broken in the middle of a
+list, counters per order.
+Must reach: split, merge, drain.
+"""
+
+from shmalloc.constants import H_MAX_ORDER, MT_MOVABLE
+from shmalloc.dialect import kernel
+from shmalloc.words import fixed
+from stress.workloads.area import (
+    BLOCK_ORDER_BITS, BLOCK_WORDS, W_CURSOR, W_DATA, give_all, give_block, stopping, take_block,
+    work_at,
+)  # fmt: skip
+
+FRAG_SLOTS = 4096
+FRAG_TABLE = W_DATA + BLOCK_WORDS  # the first entry is the large block's
+FRAG_WORDS = FRAG_TABLE + FRAG_SLOTS * BLOCK_WORDS
+FRAG_TIDES = 3
+
+
+@kernel
+def frag(mem, cpu, steps):
+    """Go on through the tides for ``steps`` slots; returns the operations done."""
+    at = work_at(mem, cpu)
+    done = 0
+    for _ in range(steps):
+        if stopping(mem):
+            break
+        cursor = mem[at + W_CURSOR]
+        mem[at + W_CURSOR] = (cursor + 1) % (FRAG_TIDES * FRAG_SLOTS)
+        tide = cursor // FRAG_SLOTS
+        entry = at + FRAG_TABLE + (cursor % FRAG_SLOTS) * BLOCK_WORDS
+        if cursor == 2 * FRAG_SLOTS:
+            take_block(mem, cpu, at, at + W_DATA, fixed(mem, H_MAX_ORDER), MT_MOVABLE)
+        if tide == 0:
+            done += frag_fill(mem, cpu, at, entry)
+        else:
+            done += frag_free(mem, cpu, entry, tide)
+    return done
+
+
+@kernel
+def frag_fill(mem, cpu, at, entry):
+    """Allocate a page into the slot if it is empty; gives the large block back first."""
+    large = at + W_DATA
+    if mem[large + 1] != 0:
+        give_block(mem, cpu, large)
+    if mem[entry + 1] == 0:
+        take_block(mem, cpu, at, entry, 0, MT_MOVABLE)
+        return 1
+    return 0
+
+
+@kernel
+def frag_free(mem, cpu, entry, tide):
+    """Free the slot's page: in tide 1 only odd pfns, in tide 2 what is left."""
+    odd = (mem[entry] >> BLOCK_ORDER_BITS) & 1 != 0
+    if mem[entry + 1] != 0 and (tide == 2 or odd):
+        give_block(mem, cpu, entry)
+        return 1
+    return 0
+
+
+@kernel
+def frag_finish(mem, cpu):
+    """Free everything that the CPU holds."""
+    return give_all(mem, cpu, work_at(mem, cpu) + W_DATA, FRAG_SLOTS + 1)

@@ -1,0 +1,69 @@
+"""hotplug: unplugs and plugs CPU slots while their workers run, and allocates meanwhile.
+
+Imitates CPU hotplug. Each worker unplugs random slots, its own as well, and later plugs in again
+those that it unplugged (the word ``W_DATA + slot`` is then 1).
+Hunts: pages left on the lists of a CPU that is gone, a drain that races with the owner, an owner
+that goes on using lists that are locked away.
+Must reach: hotplug, remote drain, trylock misses.
+"""
+
+from shmalloc.constants import H_CPUS, MAX_CPUS, MT_PCP_TYPES
+from shmalloc.dialect import kernel
+from shmalloc.kernel.hotplug import plug_cpu, unplug_cpu
+from shmalloc.words import fixed
+from stress.workloads.area import (
+    BLOCK_WORDS, W_DATA, draw, give_all, give_block, stopping, take_block, work_at,
+)  # fmt: skip
+
+HOTPLUG_TABLE = W_DATA + MAX_CPUS
+HOTPLUG_SLOTS = 256
+HOTPLUG_WORDS = HOTPLUG_TABLE + HOTPLUG_SLOTS * BLOCK_WORDS
+HOTPLUG_ODDS = 64  # one step in so many changes a CPU
+HOTPLUG_ORDERS = 4
+
+
+@kernel
+def hotplug(mem, cpu, steps):
+    """Allocate, free, or change a CPU, ``steps`` times; returns the operations done."""
+    at = work_at(mem, cpu)
+    done = 0
+    for _ in range(steps):
+        if stopping(mem):
+            break
+        if draw(mem, at, HOTPLUG_ODDS) == 0:
+            hotplug_change(mem, cpu, at, draw(mem, at, fixed(mem, H_CPUS)))
+        else:
+            hotplug_traffic(mem, cpu, at)
+        done += 1
+    return done
+
+
+@kernel
+def hotplug_change(mem, cpu, at, victim):
+    """Plug the slot in if we unplugged it, else unplug it if it is online."""
+    if mem[at + W_DATA + victim] != 0:
+        plug_cpu(mem, cpu, victim)
+        mem[at + W_DATA + victim] = 0
+    elif unplug_cpu(mem, cpu, victim) >= 0:
+        mem[at + W_DATA + victim] = 1
+
+
+@kernel
+def hotplug_traffic(mem, cpu, at):
+    """Fill or empty one random slot of the table."""
+    entry = at + HOTPLUG_TABLE + draw(mem, at, HOTPLUG_SLOTS) * BLOCK_WORDS
+    if mem[entry + 1] != 0:
+        give_block(mem, cpu, entry)
+    else:
+        order = draw(mem, at, HOTPLUG_ORDERS)
+        take_block(mem, cpu, at, entry, order, draw(mem, at, MT_PCP_TYPES))
+
+
+@kernel
+def hotplug_finish(mem, cpu):
+    """Plug in what we unplugged and free everything that the CPU holds."""
+    at = work_at(mem, cpu)
+    for victim in range(fixed(mem, H_CPUS)):
+        if mem[at + W_DATA + victim] != 0:
+            hotplug_change(mem, cpu, at, victim)
+    return give_all(mem, cpu, at + HOTPLUG_TABLE, HOTPLUG_SLOTS)

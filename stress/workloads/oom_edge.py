@@ -1,0 +1,117 @@
+"""oom-edge: takes all memory, waits for more, gives it back.
+
+Imitates a machine at its limit. The worker allocates ever smaller blocks until not even a page is
+left, waits for memory with a bound, and then frees a random share. What it holds is a stack chained
+through the blocks themselves, so that any size of memory can be eaten::
+
+    block: [stamp][next block, 0: none][owner id] ... [stamp]      a block is pfn << 4 | order
+
+Hunts: lost wake-ups of waiters, an allocation that fails with memory free, counters at zero and at
+the watermarks, failure paths that leak what they had already taken.
+Must reach: a failed allocation, a wait; a wake-up where two workers share a node.
+"""
+
+from shmalloc.constants import H_AT_FRAMES, H_MAX_ORDER, H_PAGE_SHIFT, MT_PCP_TYPES
+from shmalloc.dialect import kernel
+from shmalloc.kernel.pages import alloc_pages_wait
+from shmalloc.words import fixed
+from stress.workloads.area import (
+    BLOCK_ORDER_BITS, BLOCK_WORDS, W_CURSOR, W_DATA, W_HELD, adopt, draw, fresh_id, give_block,
+    stopping, take_block, work_at,
+)  # fmt: skip
+
+OOM_TOP = W_DATA  # the top block of the stack as a table entry: block, id
+OOM_ENTRY = W_DATA + BLOCK_WORDS  # a block between allocator and stack
+OOM_ORDER = W_DATA + 2 * BLOCK_WORDS  # order that is tried next; -1 while giving back
+OOM_LEFT = OOM_ORDER + 1  # blocks to give back before the next attack
+OOM_WORDS = OOM_LEFT + 1
+OOM_NEXT = 1
+OOM_NEXT_ID = 2
+OOM_WAIT_ROUNDS = 1
+
+
+@kernel
+def oom_edge(mem, cpu, steps):
+    """Take or give ``steps`` blocks; returns the operations done."""
+    at = work_at(mem, cpu)
+    done = 0
+    if mem[at + W_CURSOR] == 0:
+        mem[at + W_CURSOR] = 1
+        mem[at + OOM_ORDER] = fixed(mem, H_MAX_ORDER)
+    for _ in range(steps):
+        if stopping(mem):
+            break
+        if mem[at + OOM_ORDER] >= 0:
+            oom_take(mem, cpu, at)
+        elif mem[at + OOM_LEFT] > 0 and mem[at + W_HELD] > 0:
+            mem[at + OOM_LEFT] = mem[at + OOM_LEFT] - 1
+            oom_pop(mem, cpu, at)
+        else:
+            mem[at + OOM_ORDER] = draw(mem, at, fixed(mem, H_MAX_ORDER) + 1)
+        done += 1
+    return done
+
+
+@kernel
+def oom_take(mem, cpu, at):
+    """Push one block of the current order; where there is none, go on with the next smaller."""
+    order = mem[at + OOM_ORDER]
+    mt = draw(mem, at, MT_PCP_TYPES)
+    if take_block(mem, cpu, at, at + OOM_ENTRY, order, mt) == 0:
+        oom_push(mem, at)
+        return
+    if order == 0:
+        oom_wait(mem, cpu, at, mt)
+        mem[at + OOM_LEFT] = 1 + draw(mem, at, mem[at + W_HELD] + 1)
+    mem[at + OOM_ORDER] = order - 1
+
+
+@kernel
+def oom_wait(mem, cpu, at, mt):
+    """With nothing left, sleep for a page once: somebody else may free one, or nobody does."""
+    owner = fresh_id(mem, cpu, at)
+    pfn = alloc_pages_wait(mem, cpu, 0, mt, owner, OOM_WAIT_ROUNDS)
+    if pfn >= 0 and adopt(mem, cpu, at + OOM_ENTRY, pfn, 0, owner) == 0:
+        oom_push(mem, at)
+
+
+@kernel
+def oom_push(mem, at):
+    """Chain the block in OOM_ENTRY onto the stack, through its own memory."""
+    frame = oom_frame(mem, mem[at + OOM_ENTRY])
+    mem[frame + OOM_NEXT] = mem[at + OOM_TOP]
+    mem[frame + OOM_NEXT_ID] = mem[at + OOM_TOP + 1]
+    mem[at + OOM_TOP] = mem[at + OOM_ENTRY]
+    mem[at + OOM_TOP + 1] = mem[at + OOM_ENTRY + 1]
+    mem[at + OOM_ENTRY + 1] = 0
+    mem[at + W_HELD] = mem[at + W_HELD] + 1
+
+
+@kernel
+def oom_pop(mem, cpu, at):
+    """Free the top block of the stack, if there is one."""
+    if mem[at + OOM_TOP + 1] == 0:
+        return
+    frame = oom_frame(mem, mem[at + OOM_TOP])
+    mem[at + OOM_ENTRY] = mem[at + OOM_TOP]
+    mem[at + OOM_ENTRY + 1] = mem[at + OOM_TOP + 1]
+    mem[at + OOM_TOP] = mem[frame + OOM_NEXT]
+    mem[at + OOM_TOP + 1] = mem[frame + OOM_NEXT_ID]
+    mem[at + W_HELD] = mem[at + W_HELD] - 1
+    give_block(mem, cpu, at + OOM_ENTRY)
+
+
+@kernel
+def oom_frame(mem, block):
+    """First word of a block's memory."""
+    return fixed(mem, H_AT_FRAMES) + ((block >> BLOCK_ORDER_BITS) << fixed(mem, H_PAGE_SHIFT))
+
+
+@kernel
+def oom_edge_finish(mem, cpu):
+    """Free everything that the CPU holds."""
+    at = work_at(mem, cpu)
+    held = mem[at + W_HELD]
+    for _ in range(held):
+        oom_pop(mem, cpu, at)
+    return held

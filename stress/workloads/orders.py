@@ -1,0 +1,53 @@
+"""orders: blocks of every order at once, small ones most.
+
+Imitates mixed kernel traffic: stacks, ring buffers, huge pages, of all migratetypes.
+Hunts: a split that loses a half; a merge across a zone or pageblock border; an order read twice;
+a fallback that takes a block of another migratetype and forgets to retype it.
+Must reach: alloc, free, split, merge.
+"""
+
+from shmalloc.constants import H_MAX_ORDER, MT_PCP_TYPES
+from shmalloc.dialect import kernel
+from shmalloc.words import fixed
+from stress.workloads.area import (
+    BLOCK_WORDS, W_DATA, draw, give_all, give_block, stopping, take_block, work_at,
+)  # fmt: skip
+
+ORDERS_SLOTS = 128
+ORDERS_WORDS = W_DATA + ORDERS_SLOTS * BLOCK_WORDS
+
+
+@kernel
+def orders(mem, cpu, steps):
+    """Run ``steps`` allocations or frees; returns the operations done."""
+    at = work_at(mem, cpu)
+    done = 0
+    for _ in range(steps):
+        if stopping(mem):
+            break
+        slot = draw(mem, at, ORDERS_SLOTS)
+        entry = at + W_DATA + slot * BLOCK_WORDS
+        if mem[entry + 1] != 0:
+            give_block(mem, cpu, entry)
+        else:
+            order = orders_pick(mem, at)
+            take_block(mem, cpu, at, entry, order, draw(mem, at, MT_PCP_TYPES))
+        done += 1
+    return done
+
+
+@kernel
+def orders_pick(mem, at):
+    """An order from 0 to the largest; each is drawn about half as often as the one below."""
+    largest = fixed(mem, H_MAX_ORDER)
+    bits = draw(mem, at, 1 << (largest + 1))
+    order = 0
+    while order < largest and (bits >> order) & 1 != 0:
+        order += 1
+    return order
+
+
+@kernel
+def orders_finish(mem, cpu):
+    """Free everything that the CPU holds."""
+    return give_all(mem, cpu, work_at(mem, cpu) + W_DATA, ORDERS_SLOTS)

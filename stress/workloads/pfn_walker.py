@@ -1,0 +1,55 @@
+"""pfn-walker: reads descriptors without any lock while blocks split and merge under its feet.
+
+Imitates compaction, page_owner and crash dumpers. It walks from random pfns, jumping from head to
+head, and now and then moves a block of a random order itself, so that something always changes.
+Hunts: torn two-word reads, descriptors that are illegal for a moment, an order that is read twice
+and has changed in between.
+Must reach: walk, split, merge; tails met on the way where two workers share a node.
+"""
+
+from shmalloc.constants import EV_WALK, H_MAX_ORDER, H_PAGES, MT_MOVABLE
+from shmalloc.dialect import kernel
+from shmalloc.kernel.notes import event
+from shmalloc.kernel.walk import walk
+from shmalloc.words import fixed
+from stress.workloads.area import (
+    BLOCK_WORDS, W_CURSOR, W_DATA, draw, give_all, give_block, stopping, take_block, work_at,
+)  # fmt: skip
+
+WALKER_SLOTS = 32
+WALKER_WORDS = W_DATA + WALKER_SLOTS * BLOCK_WORDS
+WALKER_LIMIT = 64
+WALKER_MOVE_ODDS = 8
+
+
+@kernel
+def pfn_walker(mem, cpu, steps):
+    """Walk ``steps`` stretches; returns how many were walked."""
+    at = work_at(mem, cpu)
+    done = 0
+    for _ in range(steps):
+        if stopping(mem):
+            break
+        if draw(mem, at, WALKER_MOVE_ODDS) == 0:
+            walker_move(mem, cpu, at)
+            mem[at + W_CURSOR] = draw(mem, at, fixed(mem, H_PAGES))
+        mem[at + W_CURSOR] = walk(mem, cpu, mem[at + W_CURSOR], WALKER_LIMIT)
+        event(mem, cpu, EV_WALK)
+        done += 1
+    return done
+
+
+@kernel
+def walker_move(mem, cpu, at):
+    """Allocate or free one block of a random order."""
+    entry = at + W_DATA + draw(mem, at, WALKER_SLOTS) * BLOCK_WORDS
+    if mem[entry + 1] != 0:
+        give_block(mem, cpu, entry)
+    else:
+        take_block(mem, cpu, at, entry, draw(mem, at, fixed(mem, H_MAX_ORDER) + 1), MT_MOVABLE)
+
+
+@kernel
+def pfn_walker_finish(mem, cpu):
+    """Free everything that the CPU holds."""
+    return give_all(mem, cpu, work_at(mem, cpu) + W_DATA, WALKER_SLOTS)

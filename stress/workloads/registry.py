@@ -1,0 +1,52 @@
+"""What the harness knows about a workload: its kernels, the marks it must reach, its memory.
+
+A workload is a pair of kernels over the segment and knows no engine and no process:
+
+- ``step(mem, cpu, steps)`` runs a bounded number of steps, leaves early when H_STOP is set, and
+  returns the operations done (negative: it cannot go on, an E_* code);
+- ``finish(mem, cpu)`` gives back everything it holds; it may be called twice.
+
+What it remembers between two calls lies in its work area (area.py).
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from types import FunctionType
+
+from shmalloc import constants
+
+EVENT_NAMES = {
+    value: name.removeprefix("EV_").lower().replace("_", "-")
+    for name, value in vars(constants).items()
+    if name.startswith("EV_") and name != "EV_COUNT"
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One workload. ``marks`` are events ``EV_*`` without which its run tested nothing."""
+
+    name: str
+    step: FunctionType
+    finish: FunctionType
+    marks: tuple[int, ...]
+    work_words: int
+    shared_marks: tuple[int, ...] = ()  # required as well where two workers share a node
+    parameters: tuple[int, ...] = ()
+    file: str | None = None  # a recording that ``prepare`` of its own module puts into the segment
+
+    @property
+    def story(self) -> str:
+        """The docstring of the workload's file."""
+        return inspect.getdoc(inspect.getmodule(self.step)) or ""
+
+    @property
+    def summary(self) -> str:
+        """The first line of the story, without the name."""
+        return self.story.partition("\n")[0].partition(": ")[2]
+
+    def required_marks(self, workers: int, nodes: int) -> tuple[int, ...]:
+        """The marks without which a run with that many workers and nodes is vacuous."""
+        return self.marks + (self.shared_marks if workers > nodes else ())

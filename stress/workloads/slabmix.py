@@ -1,0 +1,217 @@
+"""slabmix: objects freed here, objects freed by the neighbour, caches that come and go.
+
+Imitates dentries, network buffers and module loading. Every worker makes caches of its own; an
+object may be swapped into a mailbox of the peer, which then frees it: a remote free. Each object is
+signed at both ends, so that the next holder sees who wrote over it::
+
+    object:    [own address][cache << 16 | words][...][own address]
+    work area: W_DATA [done] | caches, id + 1 | mailboxes, written by peer and owner | table
+
+Hunts: an object given out twice or lost between sheaf, barn and slab; free lists that cross; a slab
+released while an object of it lives; a cache destroyed under a sheaf.
+Must reach: object alloc and free, new and gone slabs and caches, sheaf swaps.
+"""
+
+from shmalloc.constants import E_STATE, X_PAYLOAD
+from shmalloc.dialect import kernel
+from shmalloc.kernel.cache import cache_alloc, cache_alloc_bulk, cache_free, cache_free_bulk
+from shmalloc.kernel.cacheset import cache_create, cache_destroy
+from shmalloc.kernel.notes import report
+from shmalloc.words import exchange, fence, load, store
+from stress.workloads.area import W_CURSOR, W_DATA, W_PEER, draw, stopping, work_at
+
+MIX_DONE = W_DATA
+MIX_CACHES = W_DATA + 16
+MIX_CACHE_COUNT = 3
+MIX_MAIL = W_DATA + 32
+MIX_MAILS = 64
+MIX_BULK = MIX_MAIL + MIX_MAILS
+MIX_BULK_OBJECTS = 16
+MIX_TABLE = MIX_BULK + MIX_BULK_OBJECTS
+MIX_SLOTS = 512
+SLABMIX_WORDS = MIX_TABLE + MIX_SLOTS
+MIX_CACHE_SHIFT = 16
+MIX_WORDS_MASK = 0xFFFF
+MIX_FIRST_WORDS = 3  # objects of 3, 12 and 48 words
+MIX_GROWTH_SHIFT = 2
+MIX_BULK_ODDS = 64
+MIX_STORM_ODDS = 1024
+MIX_MAIL_ODDS = 4
+MIX_WAVE_SHIFT = 12
+
+
+@kernel
+def slabmix(mem, cpu, steps):
+    """Allocate, free, swap, ``steps`` times; returns the operations done."""
+    at = work_at(mem, cpu)
+    done = 0
+    if mem[at + W_CURSOR] == 0:
+        mix_create(mem, cpu, at)
+    for _ in range(steps):
+        if stopping(mem):
+            break
+        mem[at + W_CURSOR] = mem[at + W_CURSOR] + 1
+        if draw(mem, at, MIX_STORM_ODDS) == 0:
+            mix_storm(mem, cpu, at)
+        elif draw(mem, at, MIX_BULK_ODDS) == 0:
+            mix_bulk(mem, cpu, at)
+        else:
+            mix_one(mem, cpu, at)
+        done += 1
+    return done
+
+
+@kernel
+def mix_create(mem, cpu, at):
+    """Make the worker's caches. One that cannot be made stays 0 and is not used."""
+    for i in range(MIX_CACHE_COUNT):
+        words = MIX_FIRST_WORDS << (i * MIX_GROWTH_SHIFT)
+        cache = cache_create(mem, cpu, words * 8, 0, 0, 0)
+        if cache >= 0:
+            store(mem, at + MIX_CACHES + i, cache + 1)
+
+
+@kernel
+def mix_one(mem, cpu, at):
+    """Fill an empty slot; free the object of a full one, or swap it with the peer's mail."""
+    slot = at + MIX_TABLE + draw(mem, at, MIX_SLOTS)
+    low_tide = (mem[at + W_CURSOR] >> MIX_WAVE_SHIFT) & 1 != 0
+    if mem[slot] == 0:
+        if not low_tide or draw(mem, at, 8) == 0:
+            mem[slot] = mix_alloc(mem, cpu, at, draw(mem, at, MIX_CACHE_COUNT))
+    elif draw(mem, at, MIX_MAIL_ODDS) == 0:
+        box = work_at(mem, mem[at + W_PEER]) + MIX_MAIL + draw(mem, at, MIX_MAILS)
+        mem[slot] = exchange(mem, box, mem[slot])  # hands the object and its bytes over
+    else:
+        mix_free(mem, cpu, mem[slot])
+        mem[slot] = 0
+
+
+@kernel
+def mix_alloc(mem, cpu, at, which):
+    """A signed object of the worker's cache ``which``, or 0."""
+    cache = load(mem, at + MIX_CACHES + which) - 1
+    if cache < 0:
+        return 0
+    address = cache_alloc(mem, cpu, cache)
+    if address < 0:
+        return 0
+    mix_sign(mem, address, cache, MIX_FIRST_WORDS << (which * MIX_GROWTH_SHIFT))
+    return address
+
+
+@kernel
+def mix_sign(mem, address, cache, words):
+    mem[address] = address
+    mem[address + 1] = (cache << MIX_CACHE_SHIFT) | words
+    mem[address + words - 1] = address
+
+
+@kernel
+def mix_check(mem, cpu, address):
+    """0 where both signatures stand, else E_STATE (and a report): the object is left alone."""
+    found = mem[address]
+    if found == address:
+        found = mem[address + (mem[address + 1] & MIX_WORDS_MASK) - 1]
+    if found == address:
+        return 0
+    report(mem, cpu, X_PAYLOAD, address, address, found)
+    return E_STATE
+
+
+@kernel
+def mix_free(mem, cpu, address):
+    """Check and free one object, whoever made it."""
+    if mix_check(mem, cpu, address) == 0:
+        cache_free(mem, cpu, mem[address + 1] >> MIX_CACHE_SHIFT, address)
+
+
+@kernel
+def mix_bulk(mem, cpu, at):
+    """A list of objects at once, signed, checked and given back at once."""
+    which = draw(mem, at, MIX_CACHE_COUNT)
+    cache = load(mem, at + MIX_CACHES + which) - 1
+    if cache < 0:
+        return
+    got = cache_alloc_bulk(mem, cpu, cache, MIX_BULK_OBJECTS, at + MIX_BULK)
+    if got < 0:
+        return
+    for i in range(got):
+        words = MIX_FIRST_WORDS << (which * MIX_GROWTH_SHIFT)
+        mix_sign(mem, mem[at + MIX_BULK + i], cache, words)
+    kept = 0
+    for i in range(got):
+        address = mem[at + MIX_BULK + i]
+        if mix_check(mem, cpu, address) == 0:
+            mem[at + MIX_BULK + kept] = address
+            kept += 1
+    cache_free_bulk(mem, cpu, cache, kept, at + MIX_BULK)
+
+
+@kernel
+def mix_storm(mem, cpu, at):
+    """A cache that lives for a few objects."""
+    cache = cache_create(mem, cpu, 40, 0, 0, 0)
+    if cache < 0:
+        return
+    count = 1 + draw(mem, at, MIX_BULK_OBJECTS)
+    if cache_alloc_bulk(mem, cpu, cache, count, at + MIX_BULK) > 0:
+        cache_free_bulk(mem, cpu, cache, count, at + MIX_BULK)
+    cache_destroy(mem, cpu, cache)
+
+
+@kernel
+def slabmix_finish(mem, cpu):
+    """Free all objects; the last worker of the circle destroys everybody's caches.
+
+    Not each its own: a peer may still hold objects of our caches.
+    """
+    at = work_at(mem, cpu)
+    given = mix_give_all(mem, cpu, at)
+    store(mem, at + MIX_DONE, 1)
+    fence(mem)  # of two that finish at once, at least one sees the other's word
+    if mix_all_done(mem, cpu):
+        other = cpu
+        while True:
+            mix_destroy(mem, cpu, work_at(mem, other))
+            other = mem[work_at(mem, other) + W_PEER]
+            if other == cpu:
+                break
+    return given
+
+
+@kernel
+def mix_give_all(mem, cpu, at):
+    """Free what is in the table and in the own mailboxes; how many objects there were."""
+    given = 0
+    for i in range(MIX_SLOTS):
+        if mem[at + MIX_TABLE + i] != 0:
+            mix_free(mem, cpu, mem[at + MIX_TABLE + i])
+            mem[at + MIX_TABLE + i] = 0
+            given += 1
+    for i in range(MIX_MAILS):
+        address = exchange(mem, at + MIX_MAIL + i, 0)
+        if address != 0:
+            mix_free(mem, cpu, address)
+            given += 1
+    return given
+
+
+@kernel
+def mix_all_done(mem, cpu):
+    """Whether every worker of the circle has freed its objects."""
+    other = mem[work_at(mem, cpu) + W_PEER]
+    while other != cpu:
+        if load(mem, work_at(mem, other) + MIX_DONE) == 0:
+            return False
+        other = mem[work_at(mem, other) + W_PEER]
+    return True
+
+
+@kernel
+def mix_destroy(mem, cpu, area):
+    """Destroy the caches of one worker; the swap lets only one of two finishers do it."""
+    for i in range(MIX_CACHE_COUNT):
+        cache = exchange(mem, area + MIX_CACHES + i, 0) - 1
+        if cache >= 0:
+            cache_destroy(mem, cpu, cache)

@@ -1,0 +1,392 @@
+"""trace: page and slab traffic that was recorded from a Linux kernel, replayed.
+
+Each CPU of the recording is one worker. Order inside a CPU is kept, and a block or object that is
+freed elsewhere is freed after it was allocated: the free waits for the handle. At sync points all
+workers meet, so that they never drift far apart, and slot 0 takes a sample of the free memory; what
+is live at such a point is exactly what was live in the recording.
+Hunts: everything, with the sizes, lifetimes and remote frees of real programs.
+Must reach: alloc, free; the counts of the recording, or the run fails.
+
+::
+
+    work area     TP_* what the controller prepared | T_ARRIVED | T_RELEASED ... | T_COUNTS
+                  | caches: [object bytes][cache id] each | samples | stream       (slot 0 only:
+                  caches and samples)
+    stream        [event word][handle] each, sync points and at its end the frees that the
+                  recording does not have                                          (compile.py)
+    event word    kind:3 | order or cache:16 | migratetype:3 | slot:7 | position:33
+                  (slot and position: where the stream of that slot allocates what is freed here)
+    handle        0 not there (any more) | where << 8 | cpu + 1 | HANDLE_FAILED
+
+The handle of an allocation is written by its CPU, then by whoever frees it, then by nobody until
+all have met at the end of the round. Everything else in an area is its worker's own, except the
+sync words, and what slot 0 wrote before it released a sync point.
+"""
+
+from shmalloc.constants import (
+    E_AGAIN, E_STATE, E_STOPPED, H_CPUS, H_ZONES, MT_COUNT, ORDERS, P_COUNT, X_PAYLOAD, Z_COUNTS,
+    Z_FREE,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernel.cache import cache_alloc, cache_free
+from shmalloc.kernel.cacheset import cache_create, cache_destroy
+from shmalloc.kernel.notes import report
+from shmalloc.kernel.pages import alloc_pages, free_pages
+from shmalloc.kernel.pcp import pcp_at
+from shmalloc.kernel.zone import zone_at
+from shmalloc.words import fetch_add, fixed, give_way, load, load_relaxed, store
+from stress.oracles.owners import check_stamp, disown, make_id, own, stamp
+from stress.workloads.area import W_CURSOR, W_WORKERS, stopping, work_at
+
+TP_EVENTS = 8  # of this slot's stream, sync points included
+TP_STREAM = 9  # offsets from the area
+TP_SAMPLES = 10
+TP_CACHES = 11
+TP_CACHE_COUNT = 12
+TP_LOOP = 13  # 1: start again at the end
+T_ROUND = 14  # rounds that are over
+T_SYNC = 15  # sync points passed
+T_ARRIVED = 16  # the sync point that the worker stands at; read by slot 0, alone on its line
+T_RELEASED = 32  # slot 0: the last sync point that is over
+T_DONE = 33  # 1: the stream is at its end
+T_FINISHED = 34  # slot 0: workers that gave everything back
+T_GIVEN_BACK = 35
+T_COUNTS = 48
+T_DATA = 64
+
+N_PAGE_ALLOC = 0  # the first four are indexed by kind
+N_PAGE_FREE = 1
+N_OBJECT_ALLOC = 2
+N_OBJECT_FREE = 3
+N_MISSED = 4  # + kind: failed allocations, and the frees that are skipped for it
+N_REMOTE = 8  # frees, skipped ones too, on another CPU than the allocation's
+N_WAITS = 9  # looks at a handle that was not there yet
+N_LEFT_PAGES = 10  # blocks and objects that the recording never freed
+N_LEFT_OBJECTS = 11
+N_LIVE_PAGES = 12  # allocated less freed on this CPU: may be negative
+N_COUNTS = 13
+
+TRACE_PAGE_ALLOC = 0
+TRACE_PAGE_FREE = 1
+TRACE_OBJECT_ALLOC = 2
+TRACE_OBJECT_FREE = 3
+TRACE_SYNC = 4
+TRACE_LEFT = 4  # + kind of a free that the recording does not have
+TRACE_KIND_MASK = 7
+TRACE_FREE_MASK = 3
+TRACE_WHAT_SHIFT = 3
+TRACE_WHAT_MASK = 0xFFFF
+TRACE_MT_SHIFT = 19
+TRACE_MT_MASK = 7
+TRACE_SLOT_SHIFT = 22
+TRACE_SLOT_MASK = 0x7F
+TRACE_POSITION_SHIFT = 29
+EVENT_WORDS = 2
+CACHE_WORDS = 2
+
+HANDLE_FAILED = 0xFF
+HANDLE_CPU_MASK = 0xFF
+HANDLE_SHIFT = 8
+
+SAMPLE_LIVE = 0  # pages that the replay holds
+SAMPLE_FREE = 1  # pages free in the zones
+SAMPLE_PCP = 2  # pages on per-CPU lists
+SAMPLE_ORDERS = 4  # free blocks by order
+SAMPLE_WORDS = 16
+PATIENCE = 500  # looks at somebody else's word in one batch
+
+
+@kernel
+def trace_step(mem, cpu, steps):
+    """Replay up to ``steps`` events; how many were. E_STOPPED with all of them replayed."""
+    at = work_at(mem, cpu)
+    done = 0
+    for _ in range(steps):
+        if stopping(mem):
+            break
+        result = trace_next(mem, cpu, at)
+        if result == E_STOPPED and done == 0:
+            return E_STOPPED
+        if result < 0:
+            break
+        done += result
+    return done
+
+
+@kernel
+def trace_next(mem, cpu, at):
+    """The next event: 1 done, 0 a sync point passed, E_AGAIN not possible yet, E_STOPPED none."""
+    position = mem[at + W_CURSOR]
+    if position >= mem[at + TP_EVENTS]:
+        return trace_end(mem, cpu, at)
+    event = event_at(mem, at, position)
+    word = mem[event]
+    kind = word & TRACE_KIND_MASK
+    result = 1
+    if kind == TRACE_PAGE_ALLOC:
+        trace_take_pages(mem, cpu, at, event, position)
+    elif kind == TRACE_OBJECT_ALLOC:
+        trace_take_object(mem, cpu, at, event, position)
+    elif kind == TRACE_SYNC:
+        result = trace_sync(mem, cpu, at, what_of(word))
+    else:
+        result = trace_free(mem, cpu, at, word)
+    if result >= 0:
+        mem[at + W_CURSOR] = position + 1
+    return result
+
+
+@kernel
+def event_at(mem, at, position):
+    """Word index of an event of the stream in the area at ``at``; its handle is behind it."""
+    return at + mem[at + TP_STREAM] + position * EVENT_WORDS
+
+
+@kernel
+def what_of(word):
+    """Order, cache, or number of the sync point."""
+    return (word >> TRACE_WHAT_SHIFT) & TRACE_WHAT_MASK
+
+
+@kernel
+def trace_owner(mem, slot, at, position):
+    """The owner id of an allocation: never used twice, and known to whoever frees it."""
+    return make_id(mem, slot, mem[at + T_ROUND] * mem[at + TP_EVENTS] + position + 1)
+
+
+@kernel
+def tally(mem, at, which):
+    mem[at + T_COUNTS + which] = mem[at + T_COUNTS + which] + 1
+
+
+@kernel
+def trace_take_pages(mem, cpu, at, event, position):
+    """Allocate pages and publish their handle; a failure is published too."""
+    word = mem[event]
+    order = what_of(word)
+    owner = trace_owner(mem, cpu, at, position)
+    pfn = alloc_pages(mem, cpu, order, (word >> TRACE_MT_SHIFT) & TRACE_MT_MASK, owner)
+    if pfn < 0 or own(mem, cpu, pfn, order, owner) != 0:
+        tally(mem, at, N_MISSED + TRACE_PAGE_ALLOC)
+        store(mem, event + 1, HANDLE_FAILED)
+        return
+    stamp(mem, pfn, order, owner)
+    live = at + T_COUNTS + N_LIVE_PAGES
+    mem[live] = mem[live] + (1 << order)
+    tally(mem, at, N_PAGE_ALLOC)
+    store(mem, event + 1, pfn << HANDLE_SHIFT | (cpu + 1))  # publishes the block and its stamps
+
+
+@kernel
+def trace_take_object(mem, cpu, at, event, position):
+    """Allocate an object, sign it at both ends and publish its handle, or the failure."""
+    entry = cache_entry(mem, what_of(mem[event]))
+    address = cache_alloc(mem, cpu, mem[entry + 1])
+    if address < 0:
+        tally(mem, at, N_MISSED + TRACE_OBJECT_ALLOC)
+        store(mem, event + 1, HANDLE_FAILED)
+        return
+    owner = trace_owner(mem, cpu, at, position)
+    mem[address] = owner
+    mem[address + (mem[entry] - 1) // 8] = owner
+    tally(mem, at, N_OBJECT_ALLOC)
+    store(mem, event + 1, address << HANDLE_SHIFT | (cpu + 1))  # publishes the object
+
+
+@kernel
+def cache_entry(mem, cache):
+    """Word index of a cache in the table of slot 0: object bytes, and the allocator's id for it."""
+    table = work_at(mem, 0)
+    return table + mem[table + TP_CACHES] + cache * CACHE_WORDS
+
+
+@kernel
+def trace_free(mem, cpu, at, word):
+    """Free what the event names, once it is there: 1, 0 for one that was left, or E_AGAIN."""
+    slot = (word >> TRACE_SLOT_SHIFT) & TRACE_SLOT_MASK
+    from_area = work_at(mem, slot)
+    position = word >> TRACE_POSITION_SHIFT
+    target = event_at(mem, from_area, position) + 1
+    handle = await_handle(mem, at, target)
+    if handle == 0:
+        return E_AGAIN
+    kind = word & TRACE_KIND_MASK
+    left = kind & TRACE_LEFT != 0
+    if handle & HANDLE_CPU_MASK != cpu + 1 and slot != cpu:
+        tally(mem, at, N_REMOTE)
+    # Rounds are the same everywhere between two sync points, so the own one gives the owner id.
+    owner = make_id(mem, slot, mem[at + T_ROUND] * mem[from_area + TP_EVENTS] + position + 1)
+    if handle == HANDLE_FAILED or give_handle(mem, cpu, at, word, handle, owner) != 0:
+        if not left:
+            tally(mem, at, N_MISSED + kind)
+    elif left:
+        tally(mem, at, N_LEFT_PAGES + ((kind & TRACE_FREE_MASK) >> 1))
+    else:
+        tally(mem, at, kind)
+    store(mem, target, 0)
+    if left:
+        return 0
+    return 1
+
+
+@kernel
+def await_handle(mem, at, target):
+    """The handle in word ``target``, 0 where it does not come within PATIENCE looks."""
+    for _ in range(PATIENCE):
+        handle = load(mem, target)
+        if handle != 0 or stopping(mem):
+            return handle
+        tally(mem, at, N_WAITS)
+        give_way(mem)
+    return 0
+
+
+@kernel
+def give_handle(mem, cpu, at, word, handle, owner):
+    """Check and free a block or an object: 0, or E_STATE (reported)."""
+    where = handle >> HANDLE_SHIFT
+    if word & TRACE_OBJECT_ALLOC != 0:
+        return give_object(mem, cpu, what_of(word), where, owner)
+    order = what_of(word)
+    if check_stamp(mem, cpu, where, order, owner) != 0:
+        return E_STATE
+    if disown(mem, cpu, where, order, owner) != 0:
+        return E_STATE
+    live = at + T_COUNTS + N_LIVE_PAGES
+    mem[live] = mem[live] - (1 << order)
+    return free_pages(mem, cpu, where, order)
+
+
+@kernel
+def give_object(mem, cpu, cache, address, owner):
+    entry = cache_entry(mem, cache)
+    last = address + (mem[entry] - 1) // 8
+    found = mem[address]
+    if found == owner:
+        found = mem[last]
+    if found != owner:
+        report(mem, cpu, X_PAYLOAD, address, owner, found)
+        return E_STATE
+    return cache_free(mem, cpu, mem[entry + 1], address)
+
+
+# --- sync points ------------------------------------------------------------------------------------
+
+
+@kernel
+def trace_sync(mem, cpu, at, index):
+    """Meet all others: 0 when everybody was here, else E_AGAIN. May be tried again at any time.
+
+    The arrival publishes everything that this worker did; the release of slot 0 follows its
+    acquire of every arrival, so behind a sync point everybody sees all that was done before it.
+    """
+    number = mem[at + T_SYNC] + 1
+    leader = work_at(mem, 0)
+    store(mem, at + T_ARRIVED, number)
+    if cpu == 0:
+        for other in range(mem[at + W_WORKERS]):
+            if not await_number(mem, work_at(mem, other) + T_ARRIVED, number):
+                return E_AGAIN
+        lead(mem, cpu, at, index)
+        store(mem, leader + T_RELEASED, number)
+    elif not await_number(mem, leader + T_RELEASED, number):
+        return E_AGAIN
+    mem[at + T_SYNC] = number
+    return 0
+
+
+@kernel
+def await_number(mem, word, number):
+    """Whether ``word`` reaches ``number`` within PATIENCE looks."""
+    for _ in range(PATIENCE):
+        if load(mem, word) >= number:
+            return True
+        if stopping(mem):
+            return False
+        give_way(mem)
+    return False
+
+
+@kernel
+def lead(mem, cpu, at, index):
+    """What slot 0 does while all others stand still: make the caches, or take a sample."""
+    if index > 0:
+        take_sample(mem, at + mem[at + TP_SAMPLES] + (index - 1) * SAMPLE_WORDS)
+    elif mem[at + T_SYNC] == 0:
+        for cache in range(mem[at + TP_CACHE_COUNT]):
+            entry = cache_entry(mem, cache)
+            mem[entry + 1] = cache_create(mem, cpu, mem[entry], 0, 0, 0)
+
+
+@kernel
+def take_sample(mem, sample):
+    """Live pages of the replay, and where the free ones are; exact, since all stand still."""
+    live = 0
+    for slot in range(mem[work_at(mem, 0) + W_WORKERS]):
+        live += mem[work_at(mem, slot) + T_COUNTS + N_LIVE_PAGES]
+    for i in range(SAMPLE_WORDS):
+        mem[sample + i] = 0
+    mem[sample + SAMPLE_LIVE] = live
+    for z in range(fixed(mem, H_ZONES)):
+        zone = zone_at(mem, z)
+        mem[sample + SAMPLE_FREE] = mem[sample + SAMPLE_FREE] + load_relaxed(mem, zone + Z_FREE)
+        for slot in range(fixed(mem, H_CPUS)):
+            kept = load_relaxed(mem, pcp_at(mem, slot, z) + P_COUNT)
+            mem[sample + SAMPLE_PCP] = mem[sample + SAMPLE_PCP] + kept
+        for i in range(ORDERS * MT_COUNT):
+            blocks = sample + SAMPLE_ORDERS + i // MT_COUNT
+            mem[blocks] = mem[blocks] + load_relaxed(mem, zone + Z_COUNTS + i)
+
+
+# --- the end ------------------------------------------------------------------------------------------
+
+
+@kernel
+def trace_end(mem, cpu, at):
+    """Behind the last event: E_STOPPED, or with TP_LOOP start again.
+
+    The last event is a sync point: nobody starts again before all handles are cleared, else a
+    free could find the handle of an earlier round.
+    """
+    if mem[at + TP_LOOP] == 0:
+        store(mem, at + T_DONE, 1)
+        return E_STOPPED
+    mem[at + T_ROUND] = mem[at + T_ROUND] + 1
+    mem[at + W_CURSOR] = 0
+    return 0
+
+
+@kernel
+def give_leftover(mem, cpu, at, position):
+    """Free what the event allocated and nobody freed, clear its handle; 1 if there was anything."""
+    event = event_at(mem, at, position)
+    handle = load_relaxed(mem, event + 1)
+    store(mem, event + 1, 0)
+    if handle == 0 or handle == HANDLE_FAILED:
+        return 0
+    word = mem[event]
+    give_handle(mem, cpu, at, word, handle, trace_owner(mem, cpu, at, position))
+    tally(mem, at, N_LEFT_PAGES + ((word & TRACE_KIND_MASK) >> 1))
+    return 1
+
+
+@kernel
+def trace_finish(mem, cpu):
+    """Give back what this CPU allocated and nobody freed; the last one destroys the caches.
+
+    There is something only where the replay was stopped. Everybody is parked, so no free of the stream is under way; calls on several CPUs at once are.
+    """
+    at = work_at(mem, cpu)
+    if mem[at + T_GIVEN_BACK] != 0:
+        return 0
+    mem[at + T_GIVEN_BACK] = 1
+    given = 0
+    for position in range(mem[at + W_CURSOR]):
+        given += give_leftover(mem, cpu, at, position)
+    finished = fetch_add(mem, work_at(mem, 0) + T_FINISHED, 1) + 1
+    if finished == mem[at + W_WORKERS]:  # saw the release of all others: every object is free
+        for cache in range(mem[work_at(mem, 0) + TP_CACHE_COUNT]):
+            made = mem[cache_entry(mem, cache) + 1]
+            if made >= 0:
+                cache_destroy(mem, cpu, made)
+    return given

@@ -1,0 +1,176 @@
+"""Each workload alone in a small world, on both engines, and the oracles it relies on."""
+
+import pytest
+from support.world import SMALL, World
+
+from shmalloc import constants as c
+from shmalloc.layout import ZoneSpec
+from stress.oracles.owners import check_stamp, disown, own, stamp
+from stress.run.evidence import Evidence
+from stress.run.worker import MAX_STEPS
+from stress.seeds import derive
+from stress.workloads import WORKLOADS
+from stress.workloads.area import W_PEER, W_RANDOM, W_WORKERS, give_block, take_block
+
+PLAYABLE = [workload for workload in WORKLOADS.values() if workload.name != "trace"]
+OPERATIONS = 20_000
+STEPS = 100
+
+
+class Stage(World):
+    """A small world in which one process plays both CPUs by turns."""
+
+    def __init__(self, engine, workload, **changes):
+        super().__init__(
+            engine, SMALL, zones=(ZoneSpec(512), ZoneSpec(256, node=1)), owner_map=True, history=16,
+            scratch_words=256, work_words=workload.work_words, page_bytes=512, **changes,
+        )  # fmt: skip
+        self.workload = workload
+        self._step = engine.bind(workload.step)
+        self._finish = engine.bind(workload.finish)
+        for cpu in range(2):
+            at = self.layout.work(cpu)
+            self.mem[at + W_RANDOM] = derive(1, f"cpu {cpu}")
+            self.mem[at + W_PEER] = 1 - cpu
+            self.mem[at + W_WORKERS] = 2
+
+    def play(self, operations=OPERATIONS):
+        """Batches of one CPU and the other by turns, until enough operations are done."""
+        done = 0
+        while done < operations:
+            done += sum(self._step(self.mem, cpu, STEPS) for cpu in range(2))
+        return done
+
+    def step(self, steps):
+        return self._step(self.mem, 0, steps)
+
+    def finish(self):
+        return [self._finish(self.mem, cpu) for cpu in range(2)]
+
+    def violations(self):
+        return Evidence(self.mem, self.layout).violations()
+
+
+@pytest.fixture(params=PLAYABLE, ids=lambda workload: workload.name)
+def stage(engine, request):
+    return Stage(engine, request.param)
+
+
+def test_a_workload_works_and_leaves_a_legal_world(stage):
+    assert stage.play() > 0
+    assert stage.audit() == 0 and stage.violations() == []
+
+
+def test_a_workload_reaches_every_mark_that_it_requires(stage):
+    stage.play()
+    assert [mark for mark in stage.workload.marks if not stage.events(mark)] == []
+
+
+def test_after_its_finish_everything_merges_again(stage):
+    stage.play()
+    stage.finish()
+    stage.drain()
+    assert stage.teardown() == 0
+
+
+def test_finishing_twice_gives_nothing_back_the_second_time(stage):
+    stage.play(500)
+    stage.finish()
+    assert stage.finish() == [0, 0]
+
+
+def test_a_workload_leaves_its_loop_when_it_is_told_to_stop(stage):
+    stage.mem[c.H_STOP] = 1
+    assert stage.step(MAX_STEPS) == 0
+
+
+def test_the_same_seed_gives_the_same_operations(engine):
+    runs = []
+    for _ in range(2):
+        stage = Stage(engine, WORKLOADS["churn"])
+        stage.play(500)
+        runs.append([stage.events(which) for which in range(c.EV_COUNT)])
+    assert runs[0] == runs[1] and any(runs[0])
+
+
+@pytest.mark.parametrize("workload", PLAYABLE, ids=lambda workload: workload.name)
+def test_a_workload_tells_what_it_imitates_what_it_hunts_and_what_it_must_reach(workload):
+    assert workload.story.startswith(f"{workload.name}: ")
+    assert all(word in workload.story for word in ("Imitates", "Hunts:", "Must reach:"))
+
+
+class Owned(World):
+    """A world with an owner map, and the oracles as methods; interpreted is enough for them."""
+
+    def __init__(self, engine):
+        super().__init__(engine, owner_map=True, work_words=64)
+        self.engine = engine
+
+    def ask(self, kernel, *arguments):
+        return self.engine.call(kernel, self.mem, *arguments)
+
+
+@pytest.fixture
+def owned(engine):
+    return Owned(engine)
+
+
+def test_a_page_that_has_an_owner_cannot_get_another(owned):
+    assert owned.ask(own, 0, 8, 2, 77) == 0
+    assert owned.ask(own, 1, 11, 0, 88) == c.E_STATE
+    assert owned.reports() == [c.X_DOUBLE_ALLOC]
+
+
+def test_a_block_outside_of_the_segment_is_refused(owned):
+    assert owned.ask(own, 0, 62, 2, 77) == c.E_STATE
+    assert owned.reports() == [c.X_DOUBLE_ALLOC]
+
+
+def test_a_stranger_cannot_give_a_page_back(owned):
+    owned.ask(own, 0, 8, 0, 77)
+    assert owned.ask(disown, 0, 8, 0, 78) == c.E_STATE
+    assert owned.reports() == [c.X_LOST_OWNER]
+
+
+def test_owning_and_disowning_leaves_no_trace(owned):
+    owned.ask(own, 0, 8, 3, 77)
+    assert owned.ask(disown, 0, 8, 3, 77) == 0
+    owners = owned.layout.at["owners"]
+    assert not any(owned.mem[owners + pfn] for pfn in range(64)) and owned.reports() == []
+
+
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_a_stamp_that_was_written_over_at_either_end_is_seen(owned, end):
+    owned.ask(stamp, 8, 1, 77)
+    first = owned.layout.frame(8)
+    owned.mem[first if end == "first" else first + 2 * owned.geometry.page_words - 1] = 5
+    assert owned.ask(check_stamp, 0, 8, 1, 77) == c.E_STATE
+    assert owned.reports() == [c.X_PAYLOAD]
+
+
+def test_an_intact_stamp_is_no_finding(owned):
+    owned.ask(stamp, 8, 1, 77)
+    assert owned.ask(check_stamp, 0, 8, 1, 77) == 0 and owned.reports() == []
+
+
+def test_a_block_whose_stamp_is_gone_is_left_alone(owned):
+    at = owned.layout.work(0)
+    entry = at + 16
+    assert owned.ask(take_block, 0, at, entry, 0, c.MT_MOVABLE) == 0
+    pfn = owned.mem[entry] >> 4
+    owned.mem[owned.layout.frame(pfn)] = 5
+    assert owned.ask(give_block, 0, entry) == c.E_STATE
+    assert owned.state(pfn)[0] == c.T_ALLOCATED
+
+
+def test_evidence_tells_a_violation_with_the_last_operations_of_its_cpu(engine):
+    stage = Stage(engine, WORKLOADS["churn"])
+    stage.play(200)
+    at = stage.layout.work(0)
+    entry = next(e for e in range(at + 16, at + 4096, 2) if stage.mem[e + 1])
+    stage.mem[stage.layout.frame(stage.mem[entry] >> 4)] = 5
+    stage.finish()
+    (violation,) = stage.violations()
+    assert violation.invariant == f"X_PAYLOAD ({c.X_PAYLOAD})" and violation.found == "5"
+    assert f"pfn {stage.mem[entry] >> 4}" in violation.where and len(violation.history) == 8
+    assert violation.history[-1].startswith("cpu 0: ")

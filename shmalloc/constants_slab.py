@@ -52,7 +52,7 @@ CF_CAPACITY_SHIFT = 8  # 8 bits: objects in a sheaf, 0: chosen by size
 CF_BARN_SHIFT = 16  # 8 bits: sheaves in each node's barn, 0: BARN_SHEAVES
 CF_FIELD = 0xFF
 
-# --- node part ------------------------------------------------------------------------------------
+# --- node part ----------------------------------------------------------------------------------
 KN_LOCK = 0
 KN_NR_PARTIAL = 1
 KN_PARTIAL = 2  # list head (two words, even)
@@ -67,13 +67,13 @@ KN_BARN_EMPTY = 19
 KN_NR_BARN_EMPTY = 20
 KN_STRIDE = 32
 
-# --- CPU part ---------------------------------------------------------------------------------------
+# --- CPU part -----------------------------------------------------------------------------------
 KC_LOCK = 0
 KC_MAIN = 1  # sheaf in use; 0: this cache has no sheaves (debug, dying)
 KC_SPARE = 2  # 0: in the hands of somebody who refills or flushes it
 KC_STRIDE = 16
 
-# --- sheaf --------------------------------------------------------------------------------------------
+# --- sheaf --------------------------------------------------------------------------------------
 SF_NEXT = 0  # in the barn
 SF_SIZE = 1
 SF_OBJECTS = 2  # entries
@@ -83,7 +83,7 @@ EN_INDEX_MASK = 0xFFFF
 EN_ORDER_MASK = 0xF
 BARN_SHEAVES = 4
 
-# --- slab ------------------------------------------------------------------------------------------------
+# --- slab ---------------------------------------------------------------------------------------
 SLAB_FROZEN = 3  # list state: failed a check, on no list, never reused
 SLAB_NODE_WORDS = 2  # the list node, at the very end of the slab
 RECIPROCAL_SHIFT = 40
@@ -93,21 +93,20 @@ SLAB_MAX_WORDS = 1 << 20  # what RECIPROCAL_SHIFT is good for
 SLAB_MAX_OBJECTS = 32767  # 15 bits of the descriptor
 LEAK_REPORTS = 16  # live objects named by one cache_destroy
 
-# --- a chain: free objects of one slab, linked by their free pointers, owned by nobody else ------------------
+# --- a chain: free objects of one slab, linked by their free pointers, owned by nobody else -----
 CH_FIRST_MASK = 0xFFFF  # index + 1 of the first object
 CH_COUNT_SHIFT = 16
 CH_COUNT_MASK = 0xFFFF
 CH_PFN_SHIFT = 32
 
-# --- track: who allocated or freed an object ------------------------------------------------------------------
+# --- track: who allocated or freed an object ----------------------------------------------------
 TR_CPU = 0  # cpu + 1; 0: never
 TR_PID = 1
 TR_SEQUENCE = 2
 TR_SITE = 3
 TR_WORDS = 4
 
-# --- debug bytes (Linux: include/linux/poison.h), eight to a word; bit 63 is set in some, and they are only
-# --- ever compared
+# --- debug bytes (Linux: include/linux/poison.h), eight to a word; only ever compared -----------
 RED_FREE_WORD = 0xBBBBBBBBBBBBBBBB - (1 << 64)
 RED_LIVE_WORD = 0xCCCCCCCCCCCCCCCC - (1 << 64)
 POISON_FREE_WORD = 0x6B6B6B6B6B6B6B6B
@@ -116,13 +115,13 @@ POISON_END_BYTE = 0xA5
 POISON_END_WORD = 0xA56B6B6B6B6B6B6B - (1 << 64)
 REPORT_MASK = (1 << 63) - 1  # what reports keep of such a word
 
-# --- owner words of pages that the object allocator holds ------------------------------------------------------
+# --- owner words of pages that the object allocator holds ---------------------------------------
 OWNER_SLAB = 0x51AB << 40
 OWNER_SHEAVES = 0x51AC << 40
 OWNER_FROZEN = 0x51AD << 40  # leaked: a slab that failed a check, of a cache that is gone
 OWNER_LARGE = 0x51AE << 40  # kmalloc of more than the largest class
 
-# --- kmalloc -------------------------------------------------------------------------------------------------------
+# --- kmalloc ------------------------------------------------------------------------------------
 H_KMALLOC = 112  # header: cache id + 1 of each size class, 0: not booted
 KMALLOC_CLASSES = 13
 

@@ -45,9 +45,6 @@ from shmalloc.kernel.zone import descriptor_at, frame_at, pfn_of_word
 from shmalloc.words import fixed, load2, load_relaxed
 
 
-# --- allocation -----------------------------------------------------------------------------------
-
-
 @hot
 def usable_cache(mem, cache):
     """Descriptor of a cache that may be allocated from, or E_INVAL."""
@@ -211,9 +208,6 @@ def pop_many(mem, cpu, k, count, at):
     return got
 
 
-# --- free ---------------------------------------------------------------------------------------------
-
-
 @hot
 def slab_of_address(mem, address):
     """Head pfn of the block that covers ``address``, or a negative number."""
@@ -318,7 +312,9 @@ def free_checked(mem, cpu, k, pfn, address, site):
     base = frame_at(mem, pfn)
     index = index_at(mem, k, base, address)
     at = owner_at(mem, base, order_of(w0), index)
-    if index < 0 or not has_owner_word(mem, k, address, at) or not clear_owner(mem, at):
+    # Looked at again under the lock: a second free may find the slab gone, its pages another's.
+    known = is_slab_of(w0, mem[k + K_ID]) and index >= 0 and has_owner_word(mem, k, address, at)
+    if not known or not clear_owner(mem, at):
         result = refuse(mem, cpu, mem[k + K_ID], address)
     elif list_state(w0) != SLAB_FROZEN:
         bad = slab_problem(mem, cpu, k, pfn, w0, w1)

@@ -32,7 +32,8 @@ from shmalloc.kernel.objects import (
 )  # fmt: skip
 from shmalloc.kernel.shape import lay_out_object, lay_out_sheaves, lay_out_slab, order_for
 from shmalloc.kernel.sheaf import drain_part, drain_sheaves, retire_sheaves
-from shmalloc.kernel.slab import give_pages_back, release, slab_pages, unmake
+from shmalloc.kernel.slab import release, unmake
+from shmalloc.kernel.slabformat import give_pages_back, slab_pages
 from shmalloc.kernel.zone import descriptor_at, frame_at, pfn_of_word
 from shmalloc.words import cas, fixed, load, load2, load_relaxed, store, store_relaxed
 

@@ -9,9 +9,9 @@ The range lies in one zone and its pageblocks are not shared with another (E_INV
 """
 
 from shmalloc.constants import (
-    E_BUSY, E_INVAL, E_STATE, EV_CONTIG, EV_ISOLATE, EV_OFFLINE, H_PAGEBLOCK_ORDER, I_FREE_HEAD,
-    MT_ISOLATE, MT_MOVABLE, OP_ISOLATE, OP_OFFLINE, T_ALLOCATED, T_FREE, T_ISOLATED, T_OFFLINE,
-    T_POISONED, Z_END, Z_LOCK, Z_START,
+    E_BUSY, E_INVAL, E_STATE, EV_ALLOC, EV_CONTIG, EV_ISOLATE, EV_OFFLINE, H_PAGEBLOCK_ORDER,
+    I_FREE_HEAD, MT_ISOLATE, MT_MOVABLE, OP_ISOLATE, OP_OFFLINE, T_ALLOCATED, T_FREE, T_ISOLATED,
+    T_OFFLINE, T_POISONED, Z_END, Z_LOCK, Z_START,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernel.bits import next_word, order_of, type_of, zone_of_word
@@ -178,6 +178,7 @@ def give_single_pages(mem, cpu, pfn, order, owner):
         given = next_word(w0, T_ALLOCATED, 0, z, MT_MOVABLE, cpu)
         if not turn2(mem, at, w0, w1, given, owner):
             report(mem, cpu, I_FREE_HEAD, at, T_ALLOCATED, w0)
+        event(mem, cpu, EV_ALLOC)
         at -= 1
 
 

@@ -16,10 +16,11 @@ from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.bits import order_of, type_of
 from shmalloc.kernel.cache import cache_alloc, free_object, refuse, slab_of_address
 from shmalloc.kernel.cacheset import cache_create
+from shmalloc.kernel.descriptor import page_state
 from shmalloc.kernel.notes import event
 from shmalloc.kernel.objects import cache_at, cache_of_word, slab_words
 from shmalloc.kernel.shape import order_for
-from shmalloc.kernel.slab import give_pages_back, slab_pages
+from shmalloc.kernel.slabformat import give_pages_back, slab_pages
 from shmalloc.kernel.zone import descriptor_at, frame_at
 from shmalloc.words import fixed, load, load2, load_relaxed, store
 
@@ -104,9 +105,16 @@ def kfree(mem, cpu, address):
     pfn = slab_of_address(mem, address)
     if pfn < 0:
         return refuse(mem, cpu, -1, address)
-    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    w0 = page_state(mem, pfn)
     if type_of(w0) == T_SLAB:
         return free_object(mem, cpu, cache_of_word(w0), pfn, w0, address, 0)
+    return kfree_large(mem, cpu, pfn, address)
+
+
+@kernel
+def kfree_large(mem, cpu, pfn, address):
+    """Free the pages of a large ``kmalloc``, and nobody else's."""
+    w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if type_of(w0) == T_ALLOCATED and w1 == OWNER_LARGE and address == frame_at(mem, pfn):
         return give_pages_back(mem, cpu, pfn, order_of(w0), OWNER_LARGE)
     return refuse(mem, cpu, -1, address)

@@ -97,7 +97,7 @@ def best_order(mem, k, smallest):
 
 @kernel
 def lay_out_slab(mem, k):
-    """Choose orders and the number of empty slabs to keep; 0, or E_INVAL for too large an object."""
+    """Choose orders and the number of empty slabs to keep; E_INVAL for too large an object."""
     smallest = smallest_order(mem, k)
     if smallest < 0:
         return smallest

@@ -25,9 +25,9 @@ What it does not do: sheaves (sheaf.py), who may free what (cache.py).
 
 from shmalloc.constants import (
     EV_CAS_FAIL, EV_SLAB_GONE, EV_SLAB_NEW, EV_SLAB_PARTIAL, E_NOMEM, E_STATE, H_NODES,
-    I_LIST_LINKS, I_SLAB, MT_UNMOVABLE, M_FREECHAIN, M_OBJECT_BYTES, M_WRONG_STATE, OP_SLAB_GONE,
-    OP_SLAB_NEW, POISON_BIT, SLAB_LIST_SHIFT, SLAB_OFF_LIST, SLAB_ON_FULL, SLAB_ON_PARTIAL,
-    S_FROZEN_BIT, S_VERSION_SHIFT, T_ALLOCATED, T_SLAB,
+    I_LIST_LINKS, I_SLAB, M_FREECHAIN, M_OBJECT_BYTES, M_WRONG_STATE, OP_SLAB_GONE, OP_SLAB_NEW,
+    POISON_BIT, SLAB_LIST_SHIFT, SLAB_OFF_LIST, SLAB_ON_FULL, SLAB_ON_PARTIAL, S_FROZEN_BIT,
+    S_VERSION_SHIFT, T_ALLOCATED, T_SLAB,
 )  # fmt: skip
 from shmalloc.constants_slab import (
     CF_CONSISTENCY, KN_FULL, KN_LOCK, KN_NR_FROZEN, KN_NR_FULL, KN_NR_PARTIAL, KN_NR_SLABS,
@@ -45,9 +45,8 @@ from shmalloc.kernel.objects import (
     list_state, make_chain, node_of_slab, node_part, object_at, objects_of, owner_at, set_free_link,
     set_owner, slab_node,
 )  # fmt: skip
-from shmalloc.kernel.pages import alloc_pages, free_pages_of
 from shmalloc.kernel.slabdebug import bad_bytes, bad_rest, paint
-from shmalloc.kernel.slabformat import format_slab, objects_that_fit
+from shmalloc.kernel.slabformat import format_slab, give_pages_back, objects_that_fit, slab_pages
 from shmalloc.kernel.zone import descriptor_at, frame_at, pfn_of_word
 from shmalloc.words import cas2, fixed, load2, load_relaxed, relax
 
@@ -256,18 +255,6 @@ def adopt(mem, cpu, k, n, pfn, objects, first):
     relist(mem, cpu, n, slab_node(mem, pfn, order), SLAB_OFF_LIST, SLAB_ON_PARTIAL)
     add(mem, n + KN_NR_SLABS, 1)
     return 0
-
-
-@kernel
-def slab_pages(mem, cpu, order, owner):
-    """Pages for the object allocator: kept out of line, for it is never on a hot path."""
-    return alloc_pages(mem, cpu, order, MT_UNMOVABLE, owner)
-
-
-@kernel
-def give_pages_back(mem, cpu, pfn, order, owner):
-    """Free pages that ``slab_pages`` gave for ``owner``."""
-    return free_pages_of(mem, cpu, pfn, order, owner)
 
 
 @kernel

@@ -1,17 +1,20 @@
-"""The first image of a slab: owner words, list node, objects and free list.
+"""The pages of a slab and their first image: owner words, list node, objects and free list.
 
-Done by the only one who knows the block, before its descriptor says SLAB. With CF_SHUFFLE the
-free list runs through the objects with a fixed step that is coprime to their number, from a start
-and with a step that come from the secret and the pfn: no memory needed, and repeatable.
+Pages come and go through ``slab_pages`` and ``give_pages_back``, out of line: these are never hot.
+The image is written by the only one who knows the block, before its descriptor says SLAB. With
+CF_SHUFFLE the free list runs through the objects with a fixed step that is coprime to their
+number, from a start and with a step that come from the secret and the pfn: no memory needed, and
+repeatable.
 """
 
-from shmalloc.constants import H_HARDEN
+from shmalloc.constants import H_HARDEN, MT_UNMOVABLE
 from shmalloc.constants_slab import (
     CF_SHUFFLE, K_FLAGS, K_OBJECT_WORDS, K_STRIDE, K_TEMPLATE, SLAB_MAX_OBJECTS, SLAB_MAX_WORDS,
     SLAB_NODE_WORDS,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernel.objects import is_debug, object_at, set_free_link, slab_words
+from shmalloc.kernel.pages import alloc_pages, free_pages_of
 from shmalloc.kernel.slabdebug import paint_slab
 from shmalloc.kernel.zone import frame_at
 from shmalloc.words import fixed
@@ -77,3 +80,15 @@ def format_slab(mem, k, pfn, order, objects):
         set_free_link(mem, k, address, 0 if count + 1 == objects else following + 1)
         index = following
     return first + 1
+
+
+@kernel
+def slab_pages(mem, cpu, order, owner):
+    """Pages for the object allocator: kept out of line, for it is never on a hot path."""
+    return alloc_pages(mem, cpu, order, MT_UNMOVABLE, owner)
+
+
+@kernel
+def give_pages_back(mem, cpu, pfn, order, owner):
+    """Free pages that ``slab_pages`` gave for ``owner``."""
+    return free_pages_of(mem, cpu, pfn, order, owner)

@@ -56,7 +56,9 @@ class Plan:
         words = _words(trace, slot, position)
         left = _never_freed(trace)
         ends = [_epilogue(trace, s, position, left[slot[left] == s]) for s in range(len(rows))]
-        streams = tuple(np.append(_stream(words, m), end) for m, end in zip(rows, ends, strict=True))
+        streams = tuple(
+            np.append(_stream(words, m), end) for m, end in zip(rows, ends, strict=True)
+        )
         whole = tuple(np.append(m, _end_rows(len(end))) for m, end in zip(rows, ends, strict=True))
         return cls(trace, streams, whole, sample_rows, _cache_bytes(trace))
 
@@ -87,7 +89,7 @@ class Plan:
     @cached_property
     def live_pages(self) -> np.ndarray:
         """Pages that are live in the recording at each sample."""
-        return np.cumsum(self.trace.page_delta())[self.sample_rows - 1]
+        return np.asarray(np.cumsum(self.trace.page_delta())[self.sample_rows - 1])
 
     @property
     def needed_pages(self) -> int:
@@ -126,7 +128,9 @@ class Plan:
         for part, times in ((rows, rounds), (rows[:cursor], 1)):
             done = part[part >= 0]
             by_kind = np.bincount(self.trace.kind[done], minlength=4)
-            for name, count in zip(self.trace.counts(), (*by_kind, remote[done].sum()), strict=True):
+            for name, count in zip(
+                self.trace.counts(), (*by_kind, remote[done].sum()), strict=True
+            ):
                 total[name] = total.get(name, 0) + int(count) * times
         return total
 

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -44,7 +45,7 @@ _TYPES = {
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """One recording. Arrays of equal length, except ``caches``. ``validate`` says if it is sound."""
+    """One recording: arrays of equal length, except ``caches``. ``validate`` judges it."""
 
     time_ns: np.ndarray
     cpu: np.ndarray
@@ -66,7 +67,7 @@ class Trace:
 
     @property
     def is_alloc(self) -> np.ndarray:
-        return (self.kind & 1) == 0
+        return np.asarray((self.kind & 1) == 0)
 
     def alloc_row(self) -> np.ndarray:
         """For every id up to the largest the row of its allocation, -1 where there is none."""
@@ -83,7 +84,8 @@ class Trace:
 
     def remote(self) -> np.ndarray:
         """Which events free on another CPU than the allocation's."""
-        return ~self.is_alloc & (self.cpu[self.alloc_row()[self.id]] != self.cpu)
+        alloc_cpu = self.cpu[self.alloc_row()[self.id]]
+        return np.asarray(~self.is_alloc & (alloc_cpu != self.cpu))
 
     def counts(self) -> dict[str, int]:
         """What a faithful replay does: events by kind, and frees on another CPU."""
@@ -104,7 +106,7 @@ def load(path: str | Path) -> Trace:
     """
     source = str(path)
     try:
-        with sample_file().open("rb") if source == SAMPLE else open(path, "rb") as file:
+        with (sample_file() if source == SAMPLE else Path(path)).open("rb") as file:
             arrays = _read(file, source)
     except OSError as error:
         cure = "give a recording made by shmstress record"
@@ -119,9 +121,9 @@ def sample_file() -> Path:
     return Path(str(files("stress") / "data" / "sample.npz"))
 
 
-def _read(file: object, source: str) -> dict[str, np.ndarray]:
+def _read(file: IO[bytes], source: str) -> dict[str, np.ndarray]:
     try:
-        archive = np.load(file, allow_pickle=False)  # type: ignore[call-overload]
+        archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise MisuseError(f"trace: {source}: one array; a trace is an .npz of several")
         with archive:
@@ -140,7 +142,7 @@ def save(trace: Trace, path: str | Path) -> None:
     """Write a trace, compressed; it is validated first, so that no unsound file is ever made."""
     validate(trace)
     arrays = {name: getattr(trace, name) for name in (*_TYPES, "caches")}
-    with open(path, "wb") as file:
+    with Path(path).open("wb") as file:
         np.savez_compressed(file, **arrays)
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shmalloc.errors import MisuseError
-from shmalloc.sizes import format_bytes
 from stress.quantities import exact_bytes
-from stress.spec import DEFAULT_RAM_BYTES, PAGE_BYTES, RawSpec, RunSpec
+from stress.spec import DEFAULT_RAM_BYTES, PAGE_BYTES, RawSpec
 from stress.trace.compile import Plan
 from stress.trace.format import SAMPLE, load
 
@@ -47,14 +46,3 @@ def with_trace(raw: RawSpec) -> RawSpec:
         steps = -(-plan.needed_pages * PAGE_BYTES // _RAM_STEP)
         ram = exact_bytes(max(DEFAULT_RAM_BYTES, steps * _RAM_STEP))
     return replace(raw, trace=plan.trace.source, workers=str(plan.slots), ram=ram)
-
-
-def ram_hint(spec: RunSpec, plan: Plan) -> str | None:
-    """A sentence where the memory will not do for the recording: then failures are expected."""
-    needed = plan.needed_pages * PAGE_BYTES
-    if spec.ram_bytes >= needed:
-        return None
-    return (
-        f"ram: {format_bytes(spec.ram_bytes)} may be too little, {plan.trace.source} needs about"
-        f" {format_bytes(needed)}; failed allocations are counted, --ram {needed >> 20}MiB avoids them"
-    )

@@ -27,7 +27,12 @@ import numpy as np
 
 from shmalloc.constants import MT_PCP_TYPES, MT_UNMOVABLE
 from stress.trace.format import (
-    LARGEST_ORDER, OBJECT_ALLOC, OBJECT_FREE, PAGE_ALLOC, PAGE_FREE, Trace,
+    LARGEST_ORDER,
+    OBJECT_ALLOC,
+    OBJECT_FREE,
+    PAGE_ALLOC,
+    PAGE_FREE,
+    Trace,
 )  # fmt: skip
 
 EVENTS = (
@@ -98,16 +103,17 @@ class Recorder:
         self._ids += 1
         return self._ids - 1
 
-    def _skip(self, why: str) -> None:
+    def _skip(self, why: str) -> Tail:
+        """Count an event that is left out, and leave it out."""
         self.skipped[why] += 1
+        return None
 
 
 Tail = tuple[int, int, int, int] | None  # kind, id, arg, flag
 
 
 def _unknown(recorder: Recorder, fields: dict[str, str]) -> Tail:
-    recorder._skip("other events")
-    return None
+    return recorder._skip("other events")
 
 
 def _page_alloc(recorder: Recorder, fields: dict[str, str]) -> Tail:

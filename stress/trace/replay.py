@@ -71,7 +71,8 @@ class ReplayReport:
     waits: int
     left: dict[str, int]
     trace_peak_pages: int
-    needed_pages: int
+    needed_pages: int  # an estimate
+    ram_pages: int
     trace_seconds: float
     samples: list[Sample]
     worker_seconds: float = 0.0
@@ -100,20 +101,24 @@ class ReplayReport:
             "trace_counts": self.expected, **self.missed, "given_back_at_end": self.left,
             "waits_for_another_cpu": self.waits, "peak_pages": self.peak_pages,
             "trace_peak_pages": self.trace_peak_pages, "needed_pages": self.needed_pages,
-            "trace_seconds": round(self.trace_seconds, 6), "samples": series,
+            "ram_pages": self.ram_pages, "trace_seconds": round(self.trace_seconds, 6),
+            "samples": series,
         }  # fmt: skip
 
     def lines(self) -> list[str]:
         """The report as text."""
         failed = sum(self.missed.values())
         counts = ", ".join(f"{name} {count:,}" for name, count in self.counts.items())
-        equal = "as in the trace" if not self.violations else "NOT as in the trace"
+        equal = "NOT as in the trace" if self.violations else "as in the trace"
+        if failed:
+            missed = ", ".join(f"{count:,} {name}" for name, count in self.missed.items())
+            equal = f"with {missed} {equal}"
         left = ", ".join(f"{count:,} {name}" for name, count in self.left.items())
         ending = "replayed to the end" if self.finished else "replayed until it was stopped"
         rounds = "" if self.finished else f"after {self.rounds:,} whole rounds, "
         lines = [
             f"trace {self.source}: {self.events:,} events {ending}, {rounds}"
-            f" {self.events_per_second:,.0f} events/s on {self.cpus} CPUs",
+            f"{self.events_per_second:,.0f} events/s on {self.cpus} CPUs",
             f"{counts}: {equal}; given back at the end {left}",
             f"peak {self.peak_pages:,} pages (trace: {self.trace_peak_pages:,});"
             f" {self.waits:,} waits for another CPU; {failed:,} failed or skipped",
@@ -125,6 +130,11 @@ class ReplayReport:
                 f" memory unusable for a pageblock: {self.samples[0].unusable:.1%} at first,"
                 f" {max(s.unusable for s in self.samples):.1%} at most,"
                 f" {self.samples[-1].unusable:.1%} at the end"
+            )
+        if failed and self.ram_pages < self.needed_pages:
+            lines.append(
+                f"{self.ram_pages:,} pages of RAM are too few for this trace: it takes about"
+                f" {self.needed_pages:,}, --ram {-(-self.needed_pages // 256)}MiB"
             )
         return lines
 
@@ -166,6 +176,7 @@ class Replay:
             waits=self._sum(kernels.N_WAITS),
             left=self._sums({"blocks": kernels.N_LEFT_PAGES, "objects": kernels.N_LEFT_OBJECTS}),
             trace_peak_pages=plan.trace.peak_pages(), needed_pages=plan.needed_pages,
+            ram_pages=self._layout.geometry.pages,
             trace_seconds=float(plan.trace.time_ns[-1]) / 1e9, samples=self._samples(),
             worker_seconds=worker_seconds,
         )  # fmt: skip

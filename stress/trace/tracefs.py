@@ -1,4 +1,4 @@
-"""An instance of the kernel's tracing: its own buffers and switches, so that nothing global changes.
+"""An instance of the kernel's tracing: its own buffers and switches, nothing global changes.
 
     with Instance(EVENTS, buffer_bytes) as instance:
         with instance.on(): ...                    records, on all CPUs

@@ -94,6 +94,9 @@ SAMPLE_PCP = 2  # pages on per-CPU lists
 SAMPLE_ORDERS = 4  # free blocks by order
 SAMPLE_WORDS = 16
 PATIENCE = 500  # looks at somebody else's word in one batch
+TRACE_BATCH = (
+    4096  # events in one batch at most: a wait that ends early says nothing about the next
+)
 
 
 @kernel
@@ -101,7 +104,7 @@ def trace_step(mem, cpu, steps):
     """Replay up to ``steps`` events; how many were. E_STOPPED with all of them replayed."""
     at = work_at(mem, cpu)
     done = 0
-    for _ in range(steps):
+    for _ in range(min(steps, TRACE_BATCH)):
         if stopping(mem):
             break
         result = trace_next(mem, cpu, at)
@@ -270,7 +273,7 @@ def give_object(mem, cpu, cache, address, owner):
     return cache_free(mem, cpu, mem[entry + 1], address)
 
 
-# --- sync points ------------------------------------------------------------------------------------
+# --- sync points --------------------------------------------------------------------------------
 
 
 @kernel
@@ -338,7 +341,7 @@ def take_sample(mem, sample):
             mem[blocks] = mem[blocks] + load_relaxed(mem, zone + Z_COUNTS + i)
 
 
-# --- the end ------------------------------------------------------------------------------------------
+# --- the end ------------------------------------------------------------------------------------
 
 
 @kernel
@@ -374,7 +377,8 @@ def give_leftover(mem, cpu, at, position):
 def trace_finish(mem, cpu):
     """Give back what this CPU allocated and nobody freed; the last one destroys the caches.
 
-    There is something only where the replay was stopped. Everybody is parked, so no free of the stream is under way; calls on several CPUs at once are.
+    There is something only where the replay was stopped. Everybody is parked, so no free of the
+    stream is under way; calls on several CPUs at once are.
     """
     at = work_at(mem, cpu)
     if mem[at + T_GIVEN_BACK] != 0:

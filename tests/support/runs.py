@@ -1,4 +1,4 @@
-"""Real ``shmstress run`` processes under test: start one, look inside, hurt it, read its results."""
+"""Real ``shmstress run`` processes under test: start one, look inside, hurt it, read results."""
 
 from __future__ import annotations
 

@@ -1,0 +1,140 @@
+"""One kernel that reaches every object operation, so that tests compile the allocator once."""
+
+from shmalloc.constants import MT_UNMOVABLE
+from shmalloc.dialect import kernel
+from shmalloc.kernel.audit import audit
+from shmalloc.kernel.boot import boot
+from shmalloc.kernel.cache import (
+    cache_alloc_at, cache_alloc_bulk, cache_free_at, cache_free_bulk,
+)  # fmt: skip
+from shmalloc.kernel.cacheset import (
+    cache_create, cache_destroy, cache_shrink, plug_sheaves, unplug_sheaves,
+)  # fmt: skip
+from shmalloc.kernel.kmalloc import kfree, kmalloc, kmalloc_boot, usable_bytes
+from shmalloc.kernel.objects import cache_at
+from shmalloc.kernel.pages import alloc_pages, free_pages
+from shmalloc.kernel.sheaf import bring_back, drain_sheaves
+from shmalloc.kernel.slabaudit import audit_slabs
+from shmalloc.words import exchange, fetch_add, load, relax
+
+BOOT = 0
+CREATE = 1
+ALLOC = 2
+FREE = 3
+ALLOC_BULK = 4
+FREE_BULK = 5
+SHRINK = 6
+DESTROY = 7
+KMALLOC_BOOT = 8
+KMALLOC = 9
+KFREE = 10
+USABLE = 11
+AUDIT_SLABS = 12
+AUDIT = 13
+ALLOC_PAGES = 14
+FREE_PAGES = 15
+DRAIN = 16
+BRING_BACK = 17
+UNPLUG = 18
+PLUG = 19
+STORM = 20
+
+
+@kernel
+def drive_slab(mem, cpu, op, a, b, c, d):
+    """Operation ``op`` with its arguments; a result for every one."""
+    if op < SHRINK:
+        return drive_objects(mem, cpu, op, a, b, c, d)
+    if op < AUDIT_SLABS:
+        return drive_caches(mem, cpu, op, a)
+    return drive_rest(mem, cpu, op, a, b, c)
+
+
+@kernel
+def drive_objects(mem, cpu, op, a, b, c, d):
+    if op == BOOT:
+        return boot(mem)
+    if op == CREATE:
+        return cache_create(mem, cpu, a, b, c, d)
+    if op == ALLOC:
+        return cache_alloc_at(mem, cpu, a, b)
+    if op == FREE:
+        return cache_free_at(mem, cpu, a, b, c)
+    if op == ALLOC_BULK:
+        return cache_alloc_bulk(mem, cpu, a, b, c)
+    return cache_free_bulk(mem, cpu, a, b, c)
+
+
+@kernel
+def drive_caches(mem, cpu, op, a):
+    if op == SHRINK:
+        return cache_shrink(mem, cpu, a)
+    if op == DESTROY:
+        return cache_destroy(mem, cpu, a)
+    if op == KMALLOC_BOOT:
+        return kmalloc_boot(mem, cpu, a)
+    if op == KMALLOC:
+        return kmalloc(mem, cpu, a)
+    if op == KFREE:
+        return kfree(mem, cpu, a)
+    return usable_bytes(mem, a)
+
+
+@kernel
+def drive_rest(mem, cpu, op, a, b, c):
+    if op == AUDIT_SLABS:
+        return audit_slabs(mem, cpu)
+    if op == AUDIT:
+        return audit(mem, cpu)
+    if op == ALLOC_PAGES:
+        return alloc_pages(mem, cpu, a, MT_UNMOVABLE, 7)
+    if op == FREE_PAGES:
+        return free_pages(mem, cpu, a, b)
+    if op == DRAIN:
+        drain_sheaves(mem, cpu, cache_at(mem, a))
+        return 0
+    if op == BRING_BACK:
+        bring_back(mem, cpu, cache_at(mem, a), b)
+        return 0
+    if op == UNPLUG:
+        return unplug_sheaves(mem, cpu, a)
+    if op == PLUG:
+        return plug_sheaves(mem, cpu, a)
+    return storm(mem, cpu, a, b, c)
+
+
+@kernel
+def storm(mem, cpu, cache, rounds, shared):
+    """Hand objects round through 16 shared words: each round swaps one in and frees what it got.
+
+    So nearly every free is of an object that another process allocated. Word ``shared`` counts
+    the processes that have arrived: nobody starts alone. Returns what was broken.
+    """
+    fetch_add(mem, shared, 1)
+    while load(mem, shared) < 3:
+        relax(mem)
+    broken = 0
+    seed = cpu * 7919 + 1
+    for _ in range(rounds):
+        seed = (seed * 1103515245 + 12345) & 0x7FFFFFFF
+        broken += storm_round(mem, cpu, cache, shared + 2 + ((seed >> 8) & 15))
+    return broken
+
+
+@kernel
+def storm_round(mem, cpu, cache, slot):
+    """One allocation, one exchange, one free; 1 where a stamp was not what its owner wrote."""
+    address = cache_alloc_at(mem, cpu, cache, 0)
+    if address < 0:
+        return 1
+    mem[address] = address
+    mem[address + 7] = address
+    other = exchange(mem, slot, address)
+    if other == 0:
+        return 0
+    broken = 0
+    if mem[other] != other or mem[other + 7] != other:
+        broken = 1
+    if cache_free_at(mem, cpu, cache, other, 0) < 0:
+        broken = 1
+    return broken

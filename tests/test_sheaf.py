@@ -1,0 +1,254 @@
+"""Per-CPU sheaves and the barn: where objects are kept, and what happens when the lock is held."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+
+import pytest
+from support import slab_driver as driver
+from support.slab_world import FEW, SLAB_GEOMETRY, SlabWorld
+
+from shmalloc import constants as c
+from shmalloc import constants_slab as s
+from shmalloc.engine import Engine, get_engine
+from shmalloc.segment import Segment
+
+CAPACITY = 3
+
+
+@pytest.fixture
+def world(engine: Engine) -> SlabWorld:
+    return SlabWorld(engine)
+
+
+@pytest.fixture
+def cache(world: SlabWorld) -> int:
+    return world.create(64, flags=FEW)
+
+
+def sizes(world: SlabWorld, cache: int, cpu: int = 0) -> tuple[int, int]:
+    """Objects in main and spare of a CPU."""
+    main, spare = (world.cpu_word(cache, word, cpu) for word in (s.KC_MAIN, s.KC_SPARE))
+    return world.mem[main + s.SF_SIZE], world.mem[spare + s.SF_SIZE]
+
+
+def barn(world: SlabWorld, cache: int) -> tuple[int, int]:
+    """Full and empty sheaves in the barn."""
+    words = (s.KN_NR_BARN_FULL, s.KN_NR_BARN_EMPTY)
+    full, empty = (world.node_word(cache, word) for word in words)
+    return full, empty
+
+
+def take_lock(world: SlabWorld, cache: int, cpu: int = 0, value: int = 1) -> None:
+    """Hold a CPU's lock as another process that shares the slot does (0: let go)."""
+    base = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + s.K_NODES
+    at = base + world.geometry.nodes * s.KN_STRIDE + cpu * s.KC_STRIDE + s.KC_LOCK
+    world.mem[at] = value
+
+
+def test_all_sheaves_are_made_with_the_cache_and_are_empty(world: SlabWorld, cache: int) -> None:
+    assert world.cache_word(cache, s.K_SHEAF_COUNT) == 5
+    assert sizes(world, cache) == (0, 0) and barn(world, cache) == (0, 1)
+    assert world.audit() == 0
+
+
+def test_the_object_freed_last_comes_out_first(world: SlabWorld, cache: int) -> None:
+    one, two = world.alloc(cache), world.alloc(cache)
+    world.free(cache, one)
+    world.free(cache, two)
+    assert [world.alloc(cache), world.alloc(cache)] == [two, one]
+
+
+def test_a_refill_fills_one_sheaf(world: SlabWorld, cache: int) -> None:
+    world.alloc(cache)
+    assert sum(sizes(world, cache)) == CAPACITY - 1
+
+
+def test_frees_fill_main_then_spare_then_the_barn_then_the_slabs(
+    world: SlabWorld, cache: int
+) -> None:
+    live = [world.alloc(cache) for _ in range(4 * CAPACITY)]
+    seen = []
+    for address in live:
+        world.free(cache, address)
+        assert world.audit() == 0
+        seen.append((sum(sizes(world, cache)), barn(world, cache)))
+    assert (2 * CAPACITY, (0, 1)) in seen  # main and spare are full
+    assert (2 * CAPACITY, (1, 0)) in seen  # and the barn
+    assert seen[-1][0] + seen[-1][1][0] * CAPACITY < len(live)  # and some went to the slabs
+
+
+def test_a_cpu_takes_full_sheaves_from_the_barn(world: SlabWorld, cache: int) -> None:
+    for address in [world.alloc(cache) for _ in range(3 * CAPACITY)]:
+        world.free(cache, address)
+    assert barn(world, cache) == (1, 0)
+    slabs = world.node_word(cache, s.KN_NR_SLABS)
+    assert world.alloc(cache, cpu=1) > 0
+    assert barn(world, cache) == (0, 1)
+    assert world.node_word(cache, s.KN_NR_SLABS) == slabs
+
+
+def test_frees_need_no_memory(world: SlabWorld, cache: int) -> None:
+    live = world.alloc_all(cache)
+    world.take_every_page()
+    assert all(world.free(cache, address) == 0 for address in live)
+    assert world.audit() == 0
+
+
+def test_drain_leaves_no_object_in_a_sheaf(world: SlabWorld, cache: int) -> None:
+    for cpu in (0, 1):
+        for address in [world.alloc(cache, cpu) for _ in range(10)]:
+            world.free(cache, address, cpu)
+    world.do(driver.DRAIN, cache)
+    assert sizes(world, cache) == sizes(world, cache, 1) == (0, 0)
+    assert barn(world, cache)[0] == 0 and world.audit() == 0
+
+
+def test_who_finds_the_lock_held_goes_to_the_slab(world: SlabWorld, cache: int) -> None:
+    first = world.alloc(cache)
+    take_lock(world, cache)
+    before = sizes(world, cache)
+    other = world.alloc(cache)
+    assert other > 0 and world.free(cache, first) == 0
+    assert sizes(world, cache) == before
+    take_lock(world, cache, value=0)
+    assert world.free(cache, other) == 0 and world.audit() == 0
+
+
+def test_an_unplugged_cpu_works_on_the_slabs(world: SlabWorld, cache: int) -> None:
+    world.free(cache, world.alloc(cache, cpu=1), cpu=1)
+    world.do(driver.UNPLUG, 1)
+    assert sizes(world, cache, 1) == (0, 0)
+    address = world.alloc(cache, cpu=1)
+    assert world.free(cache, address, cpu=1) == 0
+    assert world.shrink(cache) >= 0
+    assert sizes(world, cache, 1) == (0, 0) and world.audit() == 0
+
+
+def test_a_cpu_that_is_plugged_in_again_uses_its_sheaves(world: SlabWorld, cache: int) -> None:
+    world.do(driver.UNPLUG, 1)
+    world.do(driver.PLUG, 1)
+    world.free(cache, world.alloc(cache, cpu=1), cpu=1)
+    assert sum(sizes(world, cache, 1)) == CAPACITY and world.audit() == 0
+
+
+def spare_word(world: SlabWorld, cache: int) -> int:
+    base = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + s.K_NODES
+    return base + world.geometry.nodes * s.KN_STRIDE + s.KC_SPARE
+
+
+def test_without_a_spare_the_slabs_serve(world: SlabWorld, cache: int) -> None:
+    at = spare_word(world, cache)
+    spare, world.mem[at] = world.mem[at], 0  # as while another process refills it
+    live = [world.alloc(cache) for _ in range(3 * CAPACITY)]
+    assert min(live) > 0 and all(world.free(cache, address) == 0 for address in live)
+    world.do(driver.BRING_BACK, cache, spare)
+    assert world.mem[at] == spare and world.audit() == 0
+
+
+def test_a_sheaf_that_comes_back_replaces_none(world: SlabWorld, cache: int) -> None:
+    """Bug S21: the slot was filled meanwhile; installed without looking, a sheaf was lost."""
+    at = spare_word(world, cache)
+    in_hands, world.mem[at] = world.mem[at], 0
+    come_between = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + s.K_NODES
+    world.mem[at] = world.mem[come_between + s.KN_BARN_EMPTY]
+    world.mem[come_between + s.KN_BARN_EMPTY] = 0
+    world.mem[come_between + s.KN_NR_BARN_EMPTY] = 0
+    world.do(driver.BRING_BACK, cache, in_hands)
+    assert barn(world, cache) == (0, 1)
+    assert world.audit() == 0
+
+
+def test_a_sheaf_that_comes_back_under_a_held_lock_goes_to_the_barn(
+    world: SlabWorld, cache: int
+) -> None:
+    at = spare_word(world, cache)
+    in_hands, world.mem[at] = world.mem[at], 0
+    take_lock(world, cache)
+    world.do(driver.BRING_BACK, cache, in_hands)
+    take_lock(world, cache, value=0)
+    assert world.mem[at] == 0 and barn(world, cache) == (0, 2)
+    assert world.audit() == 0
+
+
+def test_destroy_waits_for_a_sheaf_in_somebodys_hands(world: SlabWorld, cache: int) -> None:
+    at = spare_word(world, cache)
+    in_hands, world.mem[at] = world.mem[at], 0
+    assert world.destroy(cache) == c.E_BUSY
+    world.do(driver.BRING_BACK, cache, in_hands)
+    assert world.destroy(cache) == 0 and world.reports() == []
+
+
+def double_top(world: SlabWorld, cache: int) -> int:
+    """Put the object that comes out next into the sheaf twice; returns its address."""
+    one, two = world.alloc(cache), world.alloc(cache)
+    world.free(cache, one)
+    world.free(cache, two)
+    main = world.cpu_word(cache, s.KC_MAIN)
+    top = main + s.SF_OBJECTS + world.mem[main + s.SF_SIZE] - 1
+    world.mem[top - 1] = world.mem[top]
+    return two
+
+
+def test_audit_finds_an_object_in_two_places(world: SlabWorld, cache: int) -> None:
+    double_top(world, cache)
+    assert world.do(driver.AUDIT_SLABS) == 1
+    assert world.reports() == [c.I_SHEAF]
+
+
+def test_audit_finds_a_lost_sheaf(world: SlabWorld, cache: int) -> None:
+    at = spare_word(world, cache)
+    spare, world.mem[at] = world.mem[at], 0
+    assert world.do(driver.AUDIT_SLABS) == 1
+    assert world.full_reports() == [(c.I_SHEAF, spare, 1, 0)]
+
+
+def test_an_object_in_two_sheaves_is_given_out_once(world: SlabWorld, cache: int) -> None:
+    """What is left of two frees at the same moment: the second allocation refuses it."""
+    address = double_top(world, cache)
+    assert world.alloc(cache) == address
+    assert world.alloc(cache) == c.E_STATE
+    assert world.full_reports() == [(c.I_SHEAF, address, 0, 1)]
+
+
+def _storm(name: str, cpu: int, cache: int, shared: int) -> None:
+    """Exit code 1 where something was broken."""
+    segment = Segment.attach(name)
+    try:
+        drive = get_engine("native").bind(driver.drive_slab)
+        broken = drive(segment.ram, cpu, driver.STORM, cache, 20_000, shared, 0)
+    finally:
+        segment.close()
+    sys.exit(int(broken > 0))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("flags", [0, FEW, s.CF_NO_SHEAVES, s.CF_EXACT | FEW])
+def test_three_processes_free_each_others_objects(flags: int) -> None:
+    """Two CPU slots, one of them shared by two processes, so that trylocks fail too."""
+    with Segment.create(SLAB_GEOMETRY) as segment:
+        world = SlabWorld(get_engine("native"), segment.ram)
+        cache, shared = world.create(64, flags=flags), world.layout.scratch(1)
+        for word in range(32):
+            world.mem[shared + word] = 0
+        context = multiprocessing.get_context("spawn")
+        workers = [
+            context.Process(target=_storm, args=(segment.name, cpu, cache, shared))
+            for cpu in (0, 1, 1)
+        ]
+        for worker in workers:
+            worker.start()
+        try:
+            for worker in workers:
+                worker.join(timeout=60)
+            assert [worker.exitcode for worker in workers] == [0, 0, 0]
+        finally:
+            for worker in workers:
+                worker.kill()
+        for word in range(16):
+            if address := world.mem[shared + 2 + word]:
+                assert world.free(cache, address) == 0
+        assert world.reports() == [] and world.audit() == 0
+        assert world.destroy(cache) == 0 and world.do(driver.AUDIT) == 0
+        del world

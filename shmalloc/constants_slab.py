@@ -7,7 +7,7 @@ A cache descriptor (H_AT_CACHES + id * H_CACHE_STRIDE, stride = ``layout.cache_s
 Written once by ``cache_create``, before the id is known to anybody; only K_STATE changes later.
 """
 
-from shmalloc.constants import H_WAKE, HEADER_WORDS, LINE
+from shmalloc.constants import H_WAKE, HEADER_WORDS, LINE, MAX_NODES
 
 # --- cache descriptor ---------------------------------------------------------------------------
 K_STATE = 0
@@ -66,6 +66,7 @@ KN_NR_BARN_FULL = 18
 KN_BARN_EMPTY = 19
 KN_NR_BARN_EMPTY = 20
 KN_STRIDE = 32
+K_CPUS = K_NODES + MAX_NODES * KN_STRIDE  # behind room for all nodes: reaching it costs no load
 
 # --- CPU part -----------------------------------------------------------------------------------
 KC_LOCK = 0

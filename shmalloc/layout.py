@@ -254,7 +254,7 @@ def pcp_stride(g: Geometry) -> int:
 
 def cache_stride(g: Geometry) -> int:
     """Words of one cache descriptor with its per-node and per-CPU parts."""
-    return 64 + g.nodes * 32 + g.cpus * 16
+    return 64 + c.MAX_NODES * 32 + g.cpus * 16
 
 
 def _regions(g: Geometry) -> dict[str, int]:

@@ -42,9 +42,8 @@ def barn(world: SlabWorld, cache: int) -> tuple[int, int]:
 
 def take_lock(world: SlabWorld, cache: int, cpu: int = 0, value: int = 1) -> None:
     """Hold a CPU's lock as another process that shares the slot does (0: let go)."""
-    base = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + s.K_NODES
-    at = base + world.geometry.nodes * s.KN_STRIDE + cpu * s.KC_STRIDE + s.KC_LOCK
-    world.mem[at] = value
+    base = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + s.K_CPUS
+    world.mem[base + cpu * s.KC_STRIDE + s.KC_LOCK] = value
 
 
 def test_all_sheaves_are_made_with_the_cache_and_are_empty(world: SlabWorld, cache: int) -> None:
@@ -134,8 +133,9 @@ def test_a_cpu_that_is_plugged_in_again_uses_its_sheaves(world: SlabWorld, cache
 
 
 def spare_word(world: SlabWorld, cache: int) -> int:
-    base = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + s.K_NODES
-    return base + world.geometry.nodes * s.KN_STRIDE + s.KC_SPARE
+    return (
+        world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + s.K_CPUS + s.KC_SPARE
+    )
 
 
 def test_without_a_spare_the_slabs_serve(world: SlabWorld, cache: int) -> None:

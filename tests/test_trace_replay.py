@@ -158,6 +158,16 @@ def test_a_looping_replay_does_whole_rounds(engine: Engine) -> None:
     assert report.violations == []
 
 
+def test_a_later_round_still_shows_the_peak(engine: Engine, rng: random.Random) -> None:
+    trace = random_trace(rng, events=200, cpus=2)
+    small = SmallReplay(engine, trace, loop=True)
+    while small.report().rounds < 1:
+        for slot in range(2):
+            small.step(slot, 50)
+    assert small.report().peak_pages == trace.peak_pages()
+    assert small.report().violations == []
+
+
 def test_a_looping_replay_that_is_stopped_gives_everything_back(
     engine: Engine, rng: random.Random
 ) -> None:

@@ -45,8 +45,8 @@ def digest_of(function: FunctionType, salt: str) -> str:
     """Digest of all that decides the machine code of ``function``: 32 hex digits."""
     state = hashlib.sha256(salt.encode())
     for reachable in dialect.closure_of(function):
-        inlined = getattr(reachable, "__hot__", False)
-        state.update(f"{reachable.__module__}.{reachable.__qualname__} {inlined}".encode())
+        kind = (getattr(reachable, "__hot__", False), dialect.is_unit(reachable))
+        state.update(f"{reachable.__module__}.{reachable.__qualname__} {kind}".encode())
         _update_with_code(state, reachable.__code__)
         for name in reachable.__code__.co_names:
             value = reachable.__globals__.get(name)

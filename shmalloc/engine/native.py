@@ -8,6 +8,7 @@ does interpreted; the segment was not touched by it.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,23 +19,45 @@ from numba import njit, types
 from numba.extending import register_jitable
 
 from shmalloc import dialect
-from shmalloc.engine import Progress, cache, lowering
+from shmalloc.engine import Progress, cache, lowering, units
 from shmalloc.engine.doctor import require_native
 from shmalloc.errors import EngineError
 from shmalloc.memory import Ram
 
-_jitable: set[FunctionType] = set()
+_callable: set[FunctionType] = set()
 
 
-def make_callable(function: FunctionType) -> None:
-    """Let compiled code call ``function`` and every kernel that it can reach."""
-    for reachable in dialect.closure_of(function):
-        if reachable not in _jitable:
-            _jitable.add(reachable)
+def make_callable(function: FunctionType, memory_type: lowering.MemoryType) -> None:
+    """Let compiled code call every kernel that ``function`` can reach over ``memory_type``.
+
+    Units are compiled first (each of them ends the walk: what lies below it is its own matter),
+    so that the symbols which ``function``'s machine code names exist before it is loaded.
+    """
+    for reachable in dialect.closure_of(function, through_units=False):
+        if dialect.is_unit(reachable):
+            if reachable is not function:
+                unit_address(reachable, memory_type)
+        elif reachable not in _callable:
+            _callable.add(reachable)
             inline = getattr(reachable, "__hot__", False)
             register_jitable(error_model="numpy", forceinline=inline, no_cfunc_wrapper=True)(
                 reachable
             )
+
+
+@functools.cache
+def unit_address(function: FunctionType, memory_type: lowering.MemoryType) -> int:
+    """Compile (or load) a unit, make its symbol known to the linker, let compiled code call it."""
+    compiled = compile_function(function, memory_type)
+    result = compiled.overloads[compiled.signatures[0]]
+    address = int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+    symbol = f"{function.__qualname__}.{digest_over(function, memory_type)}"
+    units.publish(function, memory_type, symbol, address, result.signature.return_type)
+    return address
+
+
+def digest_over(function: FunctionType, memory_type: lowering.MemoryType) -> str:
+    return cache.digest_of(function, f"{cache.toolchain_salt()}|{memory_type.name}")
 
 
 def compile_kernel(function: FunctionType, memory_type: lowering.MemoryType) -> Callable[..., int]:
@@ -54,11 +77,11 @@ def compile_function(
     function: FunctionType, memory_type: lowering.MemoryType
 ) -> Callable[..., int]:
     """As ``compile_kernel``, for a function of the engine itself."""
-    make_callable(function)
+    make_callable(function, memory_type)
     count = function.__code__.co_argcount - 1
     signature = (memory_type,) + (types.int64,) * count
     try:
-        with kept_under(cache.digest_of(function, f"{cache.toolchain_salt()}|{memory_type.name}")):
+        with kept_under(digest_over(function, memory_type)):
             return _njit(function, signature)
     except numba.core.errors.NumbaError as error:
         raise EngineError(f"{function.__qualname__} does not compile: {_cause(error)}") from error

@@ -17,7 +17,7 @@ from shmalloc.constants import (
     T_ISOLATED, T_PCP, T_SLAB, T_TAIL, X_LOST_OWNER, Z_END, Z_FREE, Z_FREE_ISOLATED, Z_MANAGED,
     Z_START,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.bits import mt_of, order_of, type_of, zone_of_word
 from shmalloc.kernel.buddy import area_count, area_list, mergeable
 from shmalloc.kernel.content import intact_on_alloc
@@ -29,7 +29,7 @@ from shmalloc.kernel.zone import block_mt, descriptor_at, zone_at
 from shmalloc.words import fixed, load, load2, load_relaxed
 
 
-@kernel
+@unit
 def audit(mem, cpu):
     """Check every page invariant of every zone; returns the number of violations reported."""
     before = load(mem, H_REPORT_COUNT)
@@ -38,7 +38,7 @@ def audit(mem, cpu):
     return load(mem, H_REPORT_COUNT) - before
 
 
-@kernel
+@unit
 def audit_teardown(mem, cpu):
     """After everything was freed and drained: all managed pages are free, and the audit is clean.
 
@@ -59,7 +59,7 @@ def tally_at(mem, cpu):
     return fixed(mem, H_AT_SCRATCH) + cpu * fixed(mem, H_SCRATCH_WORDS)
 
 
-@kernel
+@unit
 def audit_zone(mem, cpu, z):
     """One zone: its blocks, its lists, its per-CPU lists, and that they add up."""
     tally = tally_at(mem, cpu)

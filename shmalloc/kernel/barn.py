@@ -13,7 +13,7 @@ from shmalloc.constants import EV_BARN_GET, EV_BARN_PUT
 from shmalloc.constants_slab import (
     KN_BARN_EMPTY, KN_BARN_FULL, KN_BARN_LOCK, KN_NR_BARN_EMPTY, KN_NR_BARN_FULL, SF_NEXT, SF_SIZE,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.lock import lock, unlock
 from shmalloc.kernel.notes import event
 from shmalloc.kernel.objects import add
@@ -68,7 +68,7 @@ def barn_empty_for(mem, cpu, n, full):
     return sheaf
 
 
-@kernel
+@unit
 def barn_put(mem, cpu, n, sheaf):
     """Give a sheaf in the caller's hands to the barn."""
     lock(mem, n + KN_BARN_LOCK, cpu)

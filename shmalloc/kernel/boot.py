@@ -10,7 +10,7 @@ so a segment of 4 GiB starts in milliseconds and has next to nothing resident.
 """
 
 from shmalloc.constants import H_AT_SCRATCH, H_MAX_ORDER, H_ZONES, MT_COUNT, ORDERS, Z_INDEX
-from shmalloc.dialect import kernel
+from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.buddy import area_list, link_free
 from shmalloc.kernel.descriptor import make_free
 from shmalloc.kernel.lists import list_init
@@ -18,7 +18,7 @@ from shmalloc.kernel.zone import account, block_mt, zone_at
 from shmalloc.words import fixed
 
 
-@kernel
+@unit
 def boot(mem):
     """Initialise all lists and free every extent. Returns the number of pages that were freed."""
     for z in range(fixed(mem, H_ZONES)):

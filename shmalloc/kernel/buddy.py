@@ -18,7 +18,7 @@ from shmalloc.constants import (
     I_LIST_LINKS, MT_COUNT, MT_ISOLATE, T_FREE, T_ISOLATED, Z_COUNTS, Z_END, Z_INDEX, Z_LISTS,
     Z_START,
 )  # fmt: skip
-from shmalloc.dialect import hot, kernel
+from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernel.bits import mt_of, next_word, order_of, type_of
 from shmalloc.kernel.descriptor import is_free_head, make_free, make_tail, page_state, turn2
 from shmalloc.kernel.lists import list_add, list_remove, next_of, node_of, pfn_of
@@ -154,7 +154,7 @@ def fold(mem, cpu, pfn, order, merged):
             report(mem, cpu, I_FREE_HEAD, buddy, 0, page_state(mem, buddy))
 
 
-@kernel
+@unit
 def free_block(mem, zone, cpu, pfn, order):
     """Return a block that the caller owns (head not FREE) to the zone, merged as far as it goes.
 

@@ -25,7 +25,7 @@ from shmalloc.constants_slab import (
     CACHE_LIVE, CF_EXACT, KC_LOCK, KC_MAIN, KN_LOCK, K_CAPACITY, K_FLAGS, K_ID, K_STATE, SF_OBJECTS,
     SF_SIZE, SLAB_FROZEN,
 )  # fmt: skip
-from shmalloc.dialect import hot, kernel
+from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernel.bits import order_of, type_of
 from shmalloc.kernel.descriptor import head_of, in_range, page_state
 from shmalloc.kernel.lock import lock, owner_word, try_spin, unlock, unspin
@@ -86,7 +86,7 @@ def cache_alloc_at(mem, cpu, cache, site):
     return give_object(mem, cpu, k, entry)
 
 
-@kernel
+@unit
 def alloc_slowly(mem, cpu, k, part, site):
     """Everything but an object out of the main sheaf."""
     if load_relaxed(mem, k + K_STATE) != CACHE_LIVE:
@@ -102,7 +102,7 @@ def alloc_slowly(mem, cpu, k, part, site):
     return give_object(mem, cpu, k, entry)
 
 
-@kernel
+@unit
 def take_after_drain(mem, cpu, k):
     """The last resort: free objects may hide in the sheaves of others."""
     drain_sheaves(mem, cpu, k)
@@ -122,7 +122,7 @@ def give_object(mem, cpu, k, entry):
     return address
 
 
-@kernel
+@unit
 def alloc_checked(mem, cpu, k, site):
     """Allocate from a debug cache; slabs that fail a check are frozen on the way."""
     chain = take_chain(mem, cpu, k, 1)
@@ -136,7 +136,7 @@ def alloc_checked(mem, cpu, k, site):
     return address
 
 
-@kernel
+@unit
 def cache_alloc_bulk(mem, cpu, cache, count, at):
     """Allocate ``count`` objects into the words at ``at``, all or nothing: ``count``, or E_NOMEM.
 
@@ -181,7 +181,7 @@ def give_all(mem, cpu, k, cache, count, at):
     return count
 
 
-@kernel
+@unit
 def alloc_bulk_checked(mem, cpu, cache, count, at):
     for i in range(count):
         address = cache_alloc_at(mem, cpu, cache, 0)
@@ -281,7 +281,7 @@ def keep_near(mem, cpu, k, w0, entry):
         keep_entry(mem, cpu, k, entry)
 
 
-@kernel
+@unit
 def refuse(mem, cpu, cache, address):
     """Report why ``address`` cannot be freed into ``cache``; always E_STATE."""
     pfn = slab_of_address(mem, address)
@@ -301,7 +301,7 @@ def refuse(mem, cpu, cache, address):
     return E_STATE
 
 
-@kernel
+@unit
 def free_checked(mem, cpu, k, pfn, address, site):
     """Free into a debug cache: every check and every change under one hold of the node lock."""
     n = node_part(k, node_of_slab(mem, page_state(mem, pfn)))
@@ -335,7 +335,7 @@ def free_checked(mem, cpu, k, pfn, address, site):
     return result
 
 
-@kernel
+@unit
 def cache_free_bulk(mem, cpu, cache, count, at):
     """Free the objects listed in the words at ``at``; returns how many were (the rest: reported).
 

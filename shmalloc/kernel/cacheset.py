@@ -19,7 +19,7 @@ from shmalloc.constants_slab import (
     K_SHEAF_COUNT, K_SHEAF_ORDER, K_SHEAF_PFN, K_SHEAF_STRIDE, K_SHEAVES, K_STATE, LEAK_REPORTS,
     OWNER_FROZEN, OWNER_SHEAVES, SF_NEXT, SF_SIZE,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.barn import barn_put
 from shmalloc.kernel.bits import mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernel.cache import usable_cache
@@ -46,7 +46,7 @@ def legal_request(mem, object_bytes, align_bytes):
     return align_bytes & (align_bytes - 1) == 0
 
 
-@kernel
+@unit
 def cache_create(mem, cpu, object_bytes, align_bytes, flags, template):
     """Make a cache of objects; its id, E_INVAL, or E_NOMEM (also: all ids are taken).
 
@@ -118,7 +118,7 @@ def hand_out_sheaves(mem, cpu, k):
             barn_put(mem, cpu, node_part(k, i % fixed(mem, H_NODES)), sheaf)
 
 
-@kernel
+@unit
 def release_empty(mem, cpu, k, node):
     """Give the empty slabs of a node back to the pages; returns how many."""
     n = node_part(k, node)
@@ -152,7 +152,7 @@ def release_chain(mem, cpu, gone):
     return count
 
 
-@kernel
+@unit
 def cache_shrink(mem, cpu, cache):
     """Flush all sheaves and give every empty slab back; returns how many, or E_INVAL."""
     k = usable_cache(mem, cache)
@@ -166,7 +166,7 @@ def cache_shrink(mem, cpu, cache):
     return gone
 
 
-@kernel
+@unit
 def unplug_sheaves(mem, cpu, victim):
     """Empty the sheaves of an unplugged CPU and lock them; whoever still runs there uses slabs."""
     lock(mem, H_CACHES_LOCK, cpu)
@@ -178,7 +178,7 @@ def unplug_sheaves(mem, cpu, victim):
     return 0
 
 
-@kernel
+@unit
 def plug_sheaves(mem, cpu, victim):
     """Let a CPU that is plugged in again use its sheaves."""
     lock(mem, H_CACHES_LOCK, cpu)
@@ -189,7 +189,7 @@ def plug_sheaves(mem, cpu, victim):
     return 0
 
 
-@kernel
+@unit
 def cache_destroy(mem, cpu, cache):
     """Destroy a cache: 0, E_INVAL, or E_BUSY with its live objects reported.
 
@@ -215,7 +215,7 @@ def is_kmalloc(mem, cache):
     return False
 
 
-@kernel
+@unit
 def destroy(mem, cpu, k, cache):
     """What ``cache_destroy`` does under H_CACHES_LOCK."""
     store(mem, k + K_STATE, CACHE_DYING)
@@ -288,7 +288,7 @@ def count_live(mem, cache):
     return live
 
 
-@kernel
+@unit
 def report_live(mem, cpu, cache, live):
     """Report the first live objects one by one ("Objects remaining"), each with the exact count."""
     k = cache_at(mem, cache)

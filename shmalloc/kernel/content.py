@@ -11,7 +11,7 @@ from shmalloc.constants import (
     FILL_NONE, FILL_POISON, H_FILL, H_LINKS, H_PAGE_SHIFT, I_BYTES, LINKS_PAGE, NODE_WORDS,
     POISON_WORD,
 )  # fmt: skip
-from shmalloc.dialect import hot, kernel
+from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernel.notes import report
 from shmalloc.kernel.zone import frame_at
 from shmalloc.words import fixed
@@ -30,7 +30,7 @@ def filling(mem):
     return POISON_WORD if fixed(mem, H_FILL) == FILL_POISON else 0
 
 
-@kernel
+@unit
 def fill(mem, pfn, order):
     value = filling(mem)
     start = frame_at(mem, pfn)
@@ -44,7 +44,7 @@ def intact_on_alloc(mem, cpu, pfn, order):
     return fixed(mem, H_FILL) == FILL_NONE or unchanged(mem, cpu, pfn, order)
 
 
-@kernel
+@unit
 def unchanged(mem, cpu, pfn, order):
     value = filling(mem)
     page_words = 1 << fixed(mem, H_PAGE_SHIFT)

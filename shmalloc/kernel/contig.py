@@ -13,7 +13,7 @@ from shmalloc.constants import (
     I_FREE_HEAD, MT_ISOLATE, MT_MOVABLE, OP_ISOLATE, OP_OFFLINE, T_ALLOCATED, T_FREE, T_ISOLATED,
     T_OFFLINE, T_POISONED, Z_END, Z_LOCK, Z_START,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.bits import next_word, order_of, type_of, zone_of_word
 from shmalloc.kernel.buddy import block_span, carve, free_block, rehome, take_block
 from shmalloc.kernel.descriptor import head_of, in_range, page_state, turn2
@@ -42,7 +42,7 @@ def range_zone(mem, start, end):
     return z
 
 
-@kernel
+@unit
 def set_isolated(mem, zone, cpu, start, end):
     """Type every pageblock of the range ISOLATE and rehome its free blocks; zone lock held."""
     step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
@@ -84,7 +84,7 @@ def rehome_range(mem, zone, cpu, start, end):
         at += block_span(w0)
 
 
-@kernel
+@unit
 def restore_types(mem, zone, cpu, start, end):
     """End the isolation of a range: old types, free blocks on their lists; zone lock held."""
     carve_pageblocks(mem, zone, cpu, start, end)
@@ -94,7 +94,7 @@ def restore_types(mem, zone, cpu, start, end):
     rehome_range(mem, zone, cpu, start, end)
 
 
-@kernel
+@unit
 def isolate_range(mem, cpu, start, end):
     """Isolate the pageblocks of [start, end). Returns 0, E_INVAL, or E_BUSY if one already is."""
     z = range_zone(mem, start, end)
@@ -112,7 +112,7 @@ def isolate_range(mem, cpu, start, end):
     return result
 
 
-@kernel
+@unit
 def unisolate_range(mem, cpu, start, end):
     """Give the pageblocks of [start, end) their old types back. Returns 0 or E_INVAL."""
     z = range_zone(mem, start, end)
@@ -182,7 +182,7 @@ def give_single_pages(mem, cpu, pfn, order, owner):
         at -= 1
 
 
-@kernel
+@unit
 def alloc_contig_range(mem, cpu, start, end, owner):
     """Allocate exactly the pages [start, end) as single pages of ``owner``.
 
@@ -221,7 +221,7 @@ def take_range(mem, zone, cpu, start, end, owner):
     return 0
 
 
-@kernel
+@unit
 def free_contig_range(mem, cpu, start, end):
     """Free the single pages [start, end); returns how many were."""
     freed = 0
@@ -231,7 +231,7 @@ def free_contig_range(mem, cpu, start, end):
     return freed
 
 
-@kernel
+@unit
 def offline_range(mem, cpu, start, end):
     """Take the pageblocks [start, end) out of service. Returns 0, E_BUSY (in use) or E_INVAL.
 
@@ -276,7 +276,7 @@ def take_offline(mem, zone, cpu, start, end):
     return 0
 
 
-@kernel
+@unit
 def online_range(mem, cpu, start, end):
     """Put the pageblocks [start, end) back in service; returns the pages that came, or E_INVAL."""
     z = range_zone(mem, start, end)

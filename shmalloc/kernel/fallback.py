@@ -10,7 +10,7 @@ from shmalloc.constants import (
     E_NOMEM, EV_CLAIM, EV_STEAL, H_MAX_ORDER, H_PAGEBLOCK_ORDER, MT_MOVABLE, MT_RECLAIMABLE,
     MT_UNMOVABLE, T_ALLOCATED, T_FREE, T_PCP, T_SLAB, Z_END, Z_START,
 )  # fmt: skip
-from shmalloc.dialect import hot, kernel
+from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernel.bits import mt_of, order_of, type_of
 from shmalloc.kernel.buddy import block_span, first_free, relist, retype_range, take_block
 from shmalloc.kernel.descriptor import page_state
@@ -39,7 +39,7 @@ def find_smallest(mem, zone, order, mt):
     return E_NOMEM
 
 
-@kernel
+@unit
 def rmqueue(mem, zone, cpu, order, mt, kind, owner):
     """Allocate one block of ``order`` for ``mt``, its head turned into ``kind``; zone lock held."""
     pfn = find_smallest(mem, zone, order, mt)
@@ -70,7 +70,7 @@ def may_claim(mem, order, mt):
     return order >= fixed(mem, H_PAGEBLOCK_ORDER) // 2 or mt != MT_MOVABLE
 
 
-@kernel
+@unit
 def claim(mem, zone, cpu, order, mt):
     """Retype a pageblock for ``mt``; returns a block of it that fits, or E_NOMEM."""
     at = fixed(mem, H_MAX_ORDER)

@@ -1,15 +1,17 @@
 """CPU hotplug: unplug a slot while others (and its own process) run, and plug it in again.
 
-An unplugged CPU has empty per-CPU lists whose locks are held by nobody (LOCK_OFFLINE): every
-trylock fails, so whoever still runs there works on the zones directly. That costs the hot path
-nothing, since it has to cope with a failed trylock anyway.
+An unplugged CPU has empty sheaves and per-CPU lists whose locks are held by nobody
+(LOCK_OFFLINE): every trylock fails, so whoever still runs there works on slabs and zones directly.
+That costs the hot path nothing, since it has to cope with a failed trylock anyway. A cache that is
+created meanwhile gives the unplugged CPU sheaves all the same; they are ordinary ones.
 """
 
 from shmalloc.constants import (
     C_STATE, CPU_CHANGING, CPU_OFFLINE, CPU_ONLINE, E_BUSY, EV_HOTPLUG, H_ZONES, LOCK_OFFLINE,
     P_LOCK,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import unit
+from shmalloc.kernel.cacheset import plug_sheaves, unplug_sheaves
 from shmalloc.kernel.notes import cpu_at, event
 from shmalloc.kernel.pages import wake_waiters
 from shmalloc.kernel.pcp import drain_everything, pcp_at, spin_for_drain
@@ -17,12 +19,13 @@ from shmalloc.kernel.zone import zone_at
 from shmalloc.words import cas, fixed, store
 
 
-@kernel
+@unit
 def unplug_cpu(mem, cpu, victim):
-    """Drain and lock the per-CPU lists of ``victim``. Returns pages given back, or E_BUSY."""
+    """Drain and lock what ``victim`` keeps to itself. Returns pages given back, or E_BUSY."""
     state = cpu_at(mem, victim) + C_STATE
     if not cas(mem, state, CPU_ONLINE, CPU_CHANGING):
         return E_BUSY  # not online, or somebody else is changing it
+    unplug_sheaves(mem, cpu, victim)  # first: their slabs give pages back
     given = 0
     for z in range(fixed(mem, H_ZONES)):
         p = pcp_at(mem, victim, z)
@@ -35,13 +38,14 @@ def unplug_cpu(mem, cpu, victim):
     return given
 
 
-@kernel
+@unit
 def plug_cpu(mem, cpu, victim):
-    """Let ``victim`` use its per-CPU lists again. Returns 0 or E_BUSY."""
+    """Let ``victim`` use its per-CPU lists and sheaves again. Returns 0 or E_BUSY."""
     state = cpu_at(mem, victim) + C_STATE
     if not cas(mem, state, CPU_OFFLINE, CPU_CHANGING):
         return E_BUSY
     for z in range(fixed(mem, H_ZONES)):
         store(mem, pcp_at(mem, victim, z) + P_LOCK, 0)
+    plug_sheaves(mem, cpu, victim)
     store(mem, state, CPU_ONLINE)
     return 0

@@ -12,7 +12,7 @@ it is. Objects of a power of two are aligned to their size, up to a page.
 
 from shmalloc.constants import EV_PAGE_LARGE, E_INVAL, E_STATE, H_PAGE_SHIFT, T_ALLOCATED, T_SLAB
 from shmalloc.constants_slab import H_KMALLOC, KMALLOC_CLASSES, K_OBJECT_BYTES, OWNER_LARGE
-from shmalloc.dialect import hot, kernel
+from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernel.bits import order_of, type_of
 from shmalloc.kernel.cache import cache_alloc, free_object, refuse, slab_of_address
 from shmalloc.kernel.cacheset import cache_create
@@ -56,7 +56,7 @@ def class_of(size_bytes):
     return size_class
 
 
-@kernel
+@unit
 def kmalloc_boot(mem, cpu, flags):
     """Make the caches of all classes that fit (``flags``: CF_*). Returns how many, or E_NOMEM."""
     largest = 2 << (fixed(mem, H_PAGE_SHIFT) + 3)
@@ -86,7 +86,7 @@ def kmalloc(mem, cpu, size_bytes):
     return kmalloc_large(mem, cpu, size_bytes)
 
 
-@kernel
+@unit
 def kmalloc_large(mem, cpu, size_bytes):
     """Whole pages, owned by OWNER_LARGE."""
     order = order_for(mem, (size_bytes + 7) >> 3)
@@ -111,7 +111,7 @@ def kfree(mem, cpu, address):
     return kfree_large(mem, cpu, pfn, address)
 
 
-@kernel
+@unit
 def kfree_large(mem, cpu, pfn, address):
     """Free the pages of a large ``kmalloc``, and nobody else's."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))

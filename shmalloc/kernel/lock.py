@@ -15,7 +15,7 @@ by the slot's next process. Locks nest in one order: per-CPU, then zone or node.
 """
 
 from shmalloc.constants import C_EPOCH, EV_LOCK_SLEEP, EV_LOCK_SLOW, H_SPINS, LOCK_CONTENDED
-from shmalloc.dialect import kernel
+from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.notes import cpu_at, event
 from shmalloc.words import cas, exchange, fixed, give_way, load_relaxed, relax, store, wait, wake
 
@@ -34,7 +34,7 @@ def lock(mem, at, cpu):
         lock_slow(mem, at, cpu, me)
 
 
-@kernel
+@unit
 def lock_slow(mem, at, cpu, me):
     event(mem, cpu, EV_LOCK_SLOW)
     tries = fixed(mem, H_SPINS)

@@ -17,7 +17,7 @@ from shmalloc.constants import (
     H_REPORT_COUNT, HI_CLOCK, HI_DETAIL, HI_OP, HI_STRIDE, HI_WHERE, OP_MISUSE, R_CLOCK, R_CODE,
     R_CPU, R_EXPECTED, R_FOUND, R_READY, R_STRIDE, R_WHERE, REPORTS,
 )  # fmt: skip
-from shmalloc.dialect import hot, kernel
+from shmalloc.dialect import hot, kernel, unit
 from shmalloc.words import fetch_add, fixed, load_relaxed, mark, now, store, store_relaxed
 
 
@@ -40,7 +40,7 @@ def record(mem, cpu, operation, order, where, detail):
         append_history(mem, cpu, operation << 8 | order, where, detail)
 
 
-@kernel
+@unit
 def append_history(mem, cpu, operation, where, detail):
     """A CPU slot that two processes share may lose or mix an entry; the ring is for people only."""
     entries = fixed(mem, H_HISTORY)
@@ -54,7 +54,7 @@ def append_history(mem, cpu, operation, where, detail):
     store_relaxed(mem, at + HI_DETAIL, detail)
 
 
-@kernel
+@unit
 def report(mem, cpu, code, where, expected, found):
     """Keep one violation. A full table still counts, so that nobody takes silence for health."""
     event(mem, cpu, EV_MISUSE)

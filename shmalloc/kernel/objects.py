@@ -24,14 +24,14 @@ This file changes no list and no counter (slab.py does).
 """
 
 from shmalloc.constants import (
-    C_NODE, H_AT_CACHES, H_AT_FRAMES, H_CACHE_STRIDE, H_HARDEN, H_NODES, H_PAGE_SHIFT, LINK_SHIFT,
+    C_NODE, H_AT_CACHES, H_AT_FRAMES, H_CACHE_STRIDE, H_HARDEN, H_PAGE_SHIFT, LINK_SHIFT,
     SLAB_CACHE_MASK, SLAB_LIST_MASK, SLAB_LIST_SHIFT, S_FREE_MASK, S_FREE_SHIFT, S_INUSE_MASK,
     S_INUSE_SHIFT, S_OBJECTS_MASK, S_OBJECTS_SHIFT, S_VERSION_MASK, S_VERSION_SHIFT, TYPE_MASK,
     T_SLAB, Z_NODE,
 )  # fmt: skip
 from shmalloc.constants_slab import (
     CF_DEBUG, CH_COUNT_MASK, CH_COUNT_SHIFT, CH_FIRST_MASK, CH_PFN_SHIFT, EN_ADDRESS_SHIFT,
-    EN_INDEX_MASK, EN_INDEX_SHIFT, EN_ORDER_MASK, KC_STRIDE, KN_STRIDE, K_FIRST, K_FLAGS, K_LINK,
+    EN_INDEX_MASK, EN_INDEX_SHIFT, EN_ORDER_MASK, KC_STRIDE, KN_STRIDE, K_CPUS, K_FIRST, K_FLAGS, K_LINK,
     K_NODES, K_RECIPROCAL, K_STRIDE, RECIPROCAL_MASK, RECIPROCAL_SHIFT, SLAB_MAX_OBJECTS,
     SLAB_NODE_WORDS,
 )  # fmt: skip
@@ -63,7 +63,7 @@ def node_part(k, node):
 @hot
 def cpu_part(mem, k, cpu):
     """Word index of the part of cache ``k`` that belongs to a CPU slot."""
-    return k + K_NODES + fixed(mem, H_NODES) * KN_STRIDE + cpu * KC_STRIDE
+    return k + K_CPUS + cpu * KC_STRIDE
 
 
 @hot

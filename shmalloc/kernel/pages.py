@@ -15,7 +15,7 @@ from shmalloc.constants import (
     H_WAITERS, H_WAKE, M_WRONG_STATE, MAX_CPUS, MT_ISOLATE, MT_PCP_TYPES, OP_ALLOC, OP_FREE,
     P_FACTOR, P_FREE_RUN, P_LOCK, PCP_ORDERS, T_PCP, Z_FREE, Z_LOCK, Z_MIN,
 )  # fmt: skip
-from shmalloc.dialect import hot, kernel
+from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernel.bits import detail_of, wants_poison, zone_of_word
 from shmalloc.kernel.buddy import free_block
 from shmalloc.kernel.content import fill_on_free, intact_on_alloc
@@ -32,7 +32,7 @@ from shmalloc.kernel.zone import block_mt, zone_at, zonelist_length, zonelist_zo
 from shmalloc.words import cas, fetch_add, fixed, load, load_relaxed, relax, wait, wake
 
 
-@kernel
+@unit
 def take_from_zone(mem, cpu, z, order, mt):
     """One block in state PCP straight from the zone, or E_NOMEM."""
     zone = zone_at(mem, z)
@@ -73,7 +73,7 @@ def take_block_for(mem, cpu, order, mt):
     return take_elsewhere(mem, cpu, order, mt, index)
 
 
-@kernel
+@unit
 def take_elsewhere(mem, cpu, order, mt, index):
     """The rest of the fallback order, behind the home zone."""
     for k in range(1, zonelist_length(mem, cpu)):
@@ -88,7 +88,7 @@ def take_elsewhere(mem, cpu, order, mt, index):
     return E_NOMEM
 
 
-@kernel
+@unit
 def take_after_drain(mem, cpu, order, mt):
     """The last resort: pages that hide on per-CPU lists may merge into what is wanted."""
     drain_all(mem, cpu)
@@ -110,7 +110,7 @@ def alloc_pages(mem, cpu, order, mt, owner):
     return alloc_slow(mem, cpu, order, mt, owner, pfn)
 
 
-@kernel
+@unit
 def alloc_slow(mem, cpu, order, mt, owner, damaged):
     """The rest of ``alloc_pages``: nothing was found, or (>= 0) a block that was written to."""
     pfn = damaged
@@ -140,7 +140,7 @@ def give(mem, cpu, pfn, order, mt, owner):
     return pfn
 
 
-@kernel
+@unit
 def give_back_to_zone(mem, cpu, z, pfn, order):
     """Return a block in state PCP to its zone, merging."""
     zone = zone_at(mem, z)
@@ -250,7 +250,7 @@ def arm_wake(mem):
         relax(mem)
 
 
-@kernel
+@unit
 def alloc_pages_wait(mem, cpu, order, mt, owner, rounds):
     """``alloc_pages`` that sleeps for memory, at most ``rounds`` times (50 ms each natively)."""
     pfn = alloc_pages(mem, cpu, order, mt, owner)
@@ -271,7 +271,7 @@ def alloc_pages_wait(mem, cpu, order, mt, owner, rounds):
     return pfn
 
 
-@kernel
+@unit
 def alloc_bulk(mem, cpu, order, mt, owner, count, out):
     """Allocate up to ``count`` blocks into the words at ``out``; returns how many came.
 
@@ -311,7 +311,7 @@ def bulk_from_zone(mem, cpu, z, order, mt, count, out, got):
     return got
 
 
-@kernel
+@unit
 def free_bulk(mem, cpu, order, count, at):
     """Free ``count`` blocks of ``order`` listed in the words at ``at``; returns how many were.
 

@@ -24,7 +24,7 @@ from shmalloc.constants import (
     P_HIGH_MAX, P_HIGH_MIN, P_LENGTH, P_LOCK, PCP_ARRAY, PCP_FACTOR_MAX, PCP_HUGE_KEEP, PCP_LISTS,
     PCP_ORDERS, T_PCP, Z_FREE, Z_HIGH, Z_LOCK, Z_LOW, Z_MIN,
 )  # fmt: skip
-from shmalloc.dialect import hot, kernel
+from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernel.buddy import free_block
 from shmalloc.kernel.fallback import rmqueue
 from shmalloc.kernel.lists import get_link, node_of, pfn_of, set_link
@@ -133,7 +133,7 @@ def may_take(mem, zone, pages):
     return load_relaxed(mem, zone + Z_FREE) - pages >= fixed(mem, zone + Z_MIN)
 
 
-@kernel
+@unit
 def refill(mem, cpu, z, p, index, order, mt):
     """Fetch blocks from the zone under one hold of its lock; returns how many came."""
     zone = zone_at(mem, z)
@@ -167,7 +167,7 @@ def drain_count(mem, p):
     return min(max(mem[p + P_FREE_RUN], batch), max(mem[p + P_HIGH] - batch, batch))
 
 
-@kernel
+@unit
 def drain_some(mem, cpu, z, p, pages):
     """Give at least ``pages`` pages of the small orders back, lists in turn; P_LOCK held."""
     zone = zone_at(mem, z)
@@ -188,7 +188,7 @@ def drain_some(mem, cpu, z, p, pages):
     return given
 
 
-@kernel
+@unit
 def drain_everything(mem, cpu, z, p):
     """Give every block of the structure back; P_LOCK held. Returns pages given."""
     zone = zone_at(mem, z)
@@ -220,7 +220,7 @@ def spin_for_drain(mem, at, cpu):
     return True
 
 
-@kernel
+@unit
 def drain_cpu(mem, cpu, victim):
     """Drain all lists of CPU slot ``victim`` from ``cpu``; returns pages given back."""
     given = 0
@@ -234,7 +234,7 @@ def drain_cpu(mem, cpu, victim):
     return given
 
 
-@kernel
+@unit
 def drain_all(mem, cpu):
     """Drain every CPU slot: afterwards no free page hides on a per-CPU list."""
     given = 0
@@ -243,7 +243,7 @@ def drain_all(mem, cpu):
     return given
 
 
-@kernel
+@unit
 def pcp_decay(mem, cpu):
     """Let the CPU's high marks sink towards their minimum (Linux: decay_pcp_high).
 

@@ -8,7 +8,7 @@ from shmalloc.constants import (
     E_BUSY, E_INVAL, E_STATE, EV_POISONED, I_FREE_HEAD, OP_POISON, POISON_BIT, T_ALLOCATED, T_FREE,
     T_PCP, T_POISONED, Z_LOCK, Z_MANAGED,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.bits import mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernel.buddy import carve, take_block
 from shmalloc.kernel.descriptor import head_of, in_range, page_state, turn, turn2
@@ -19,7 +19,7 @@ from shmalloc.kernel.zone import descriptor_at, zone_at, zone_of
 from shmalloc.words import load2, load_relaxed, store_relaxed
 
 
-@kernel
+@unit
 def retire_block(mem, cpu, pfn, order):
     """Take a block in state PCP out of service for ever."""
     w0 = page_state(mem, pfn)
@@ -42,7 +42,7 @@ def unmanage(mem, zone, pages):
     store_relaxed(mem, at, load_relaxed(mem, at) - pages)
 
 
-@kernel
+@unit
 def poison_page(mem, cpu, pfn):
     """Take one page out of service: now if it is free, at its free if it is in use alone.
 

@@ -28,7 +28,7 @@ from shmalloc.constants_slab import (
     CACHE_DYING, KC_LOCK, KC_MAIN, KC_SPARE, KN_BARN_FULL, KN_BARN_LOCK, KN_NR_BARN_EMPTY,
     KN_NR_BARN_FULL, K_CAPACITY, K_STATE, SF_OBJECTS, SF_SIZE,
 )  # fmt: skip
-from shmalloc.dialect import hot, kernel
+from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernel.barn import barn_empty_for, barn_full_for, barn_pop, barn_put
 from shmalloc.kernel.bits import order_of
 from shmalloc.kernel.descriptor import page_state
@@ -60,7 +60,7 @@ def pop(mem, sheaf):
     return mem[sheaf + SF_OBJECTS + size]
 
 
-@kernel
+@unit
 def fill(mem, cpu, k, sheaf):
     """Fill a sheaf in the caller's hands from the slabs; returns its size, or E_NOMEM at 0."""
     size = mem[sheaf + SF_SIZE]
@@ -90,7 +90,7 @@ def unchain(mem, k, chain, entries, size):
     return size
 
 
-@kernel
+@unit
 def flush(mem, cpu, k, sheaf):
     """Put all objects of a sheaf in the caller's hands back to their slabs, a run at a time."""
     size = mem[sheaf + SF_SIZE]
@@ -125,7 +125,7 @@ def flush_run(mem, cpu, k, entries, size):
     return kept
 
 
-@kernel
+@unit
 def put_one(mem, cpu, k, entry):
     """Put one object straight back to its slab, past the sheaves."""
     pfn = pfn_of_word(mem, entry_base(mem, entry))
@@ -133,7 +133,7 @@ def put_one(mem, cpu, k, entry):
     put_chain(mem, cpu, k, pfn, entry_index(entry) + 1, entry_address(entry), 1)
 
 
-@kernel
+@unit
 def take_one(mem, cpu, k):
     """One entry straight from a slab, past the sheaves, or E_NOMEM."""
     chain = take_chain(mem, cpu, k, 1)
@@ -144,7 +144,7 @@ def take_one(mem, cpu, k):
     return entry_of(object_at(mem, k, pfn, index), index, order_of(page_state(mem, pfn)))
 
 
-@kernel
+@unit
 def bring_back(mem, cpu, k, sheaf):
     """A sheaf that was refilled or flushed outside of the lock: into the spare slot if that is
     still empty, else to the barn."""
@@ -197,7 +197,7 @@ def pop_or_refill(mem, cpu, k, part):
     return entry
 
 
-@kernel
+@unit
 def push_or_flush(mem, cpu, k, part, entry):
     """Keep an entry where main is full or missing. KC_LOCK is held on entry and released here."""
     main = mem[part + KC_MAIN]
@@ -283,7 +283,7 @@ def drain_barn(mem, cpu, k, node):
         barn_put(mem, cpu, n, sheaf)
 
 
-@kernel
+@unit
 def drain_sheaves(mem, cpu, k):
     """Put every object of every sheaf back to its slab; sheaves stay where they are.
 
@@ -295,7 +295,7 @@ def drain_sheaves(mem, cpu, k):
         drain_barn(mem, cpu, k, node)
 
 
-@kernel
+@unit
 def retire_sheaves(mem, cpu, k):
     """Take all sheaves away from the CPUs and flush them (cache destroy); K_STATE is DYING.
 

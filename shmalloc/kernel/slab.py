@@ -34,7 +34,7 @@ from shmalloc.constants_slab import (
     KN_PARTIAL, K_FLAGS, K_ID, K_MIN_ORDER, K_MIN_PARTIAL, K_ORDER, OWNER_SLAB, REPORT_MASK,
     SLAB_FROZEN,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.bits import mt_of, next_word, order_of, version_of, zone_of_word
 from shmalloc.kernel.descriptor import head_of, page_state, turn2
 from shmalloc.kernel.lists import list_add, list_remove, next_of
@@ -257,7 +257,7 @@ def adopt(mem, cpu, k, n, pfn, objects, first):
     return 0
 
 
-@kernel
+@unit
 def take_new(mem, cpu, k, want):
     """A chain from a new slab, or E_NOMEM; smaller slabs where memory is short or in pieces."""
     order = mem[k + K_ORDER]
@@ -281,7 +281,7 @@ def take_new(mem, cpu, k, want):
     return chain
 
 
-@kernel
+@unit
 def take_chain(mem, cpu, k, want):
     """Up to ``want`` objects (at least one) of one slab, as a private chain; or E_NOMEM.
 
@@ -380,7 +380,7 @@ def release(mem, cpu, pfn):
     give_pages_back(mem, cpu, pfn, order, OWNER_SLAB)
 
 
-@kernel
+@unit
 def put_chain(mem, cpu, k, pfn, first, last, count):
     """Put ``count`` objects of one slab back: ``first`` is index + 1, ``last`` an address.
 

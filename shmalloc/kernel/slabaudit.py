@@ -23,7 +23,7 @@ from shmalloc.constants_slab import (
     KN_NR_BARN_FULL, KN_NR_FULL, KN_NR_PARTIAL, KN_NR_SLABS, KN_PARTIAL, K_CAPACITY, K_SHEAF_COUNT,
     K_SHEAF_STRIDE, K_SHEAVES, K_STATE, SF_NEXT, SF_OBJECTS, SF_SIZE, SLAB_FROZEN,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.bits import order_of, type_of
 from shmalloc.kernel.cacheset import live_in_slab, next_slab
 from shmalloc.kernel.descriptor import head_of, in_range, page_state
@@ -50,7 +50,7 @@ def complain(mem, cpu, code, where, expected, found):
     return 1
 
 
-@kernel
+@unit
 def audit_slabs(mem, cpu):
     """Check every cache; returns the number of violations, each of them reported."""
     bad = 0
@@ -60,7 +60,7 @@ def audit_slabs(mem, cpu):
     return bad + audit_orphans(mem, cpu)
 
 
-@kernel
+@unit
 def audit_orphans(mem, cpu):
     """Slabs whose cache does not exist."""
     bad = 0
@@ -82,7 +82,7 @@ def exists(mem, cache):
     return cache < fixed(mem, H_CACHES) and load(mem, cache_at(mem, cache) + K_STATE) != CACHE_NONE
 
 
-@kernel
+@unit
 def audit_cache(mem, cpu, cache):
     """One cache: its slabs one by one, then the sums."""
     k = cache_at(mem, cache)
@@ -104,7 +104,7 @@ def audit_cache(mem, cpu, cache):
     return bad + audit_sheaves(mem, cpu, k, cache)
 
 
-@kernel
+@unit
 def audit_slab(mem, cpu, k, pfn, w0, w1):
     """One slab that is not frozen: counters, free list, live map, bytes."""
     objects = objects_of(w1)
@@ -209,7 +209,7 @@ def objects_in_sheaves(mem, k):
     return kept
 
 
-@kernel
+@unit
 def audit_sheaves(mem, cpu, k, cache):
     """Every sheaf of a cache: its place, its size, its objects."""
     bad = 0

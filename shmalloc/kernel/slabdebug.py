@@ -24,7 +24,7 @@ from shmalloc.constants_slab import (
     K_STRIDE, K_TRACK, POISON_END_BYTE, POISON_END_WORD, POISON_FREE_WORD, POISON_USE_WORD,
     RED_FREE_WORD, RED_LIVE_WORD, REPORT_MASK, TR_CPU, TR_PID, TR_SEQUENCE, TR_SITE, TR_WORDS,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.notes import cpu_at, report
 from shmalloc.kernel.objects import object_at, owner_at
 from shmalloc.kernel.zone import frame_at
@@ -149,7 +149,7 @@ def bad_poison(mem, cpu, k, address, code):
     return differs(mem, cpu, code, last, poison_of_tail(mem, k), tail_mask(mem, k))
 
 
-@kernel
+@unit
 def bad_bytes(mem, cpu, k, address, live, code):
     """Places of one object whose bytes do not fit its state, each reported with ``code``."""
     flags = mem[k + K_FLAGS]
@@ -171,7 +171,7 @@ def bad_rest(mem, cpu, k, pfn, order, objects, code):
     return 0
 
 
-@kernel
+@unit
 def track(mem, cpu, k, address, which, site):
     """Remember who allocated (``which`` 0) or freed (1) the object; its owner calls this."""
     if mem[k + K_FLAGS] & CF_TRACK != 0:

@@ -12,7 +12,7 @@ from shmalloc.constants_slab import (
     CF_SHUFFLE, K_FLAGS, K_OBJECT_WORDS, K_STRIDE, K_TEMPLATE, SLAB_MAX_OBJECTS, SLAB_MAX_WORDS,
     SLAB_NODE_WORDS,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.objects import is_debug, object_at, set_free_link, slab_words
 from shmalloc.kernel.pages import alloc_pages, free_pages_of
 from shmalloc.kernel.slabdebug import paint_slab
@@ -55,7 +55,7 @@ def copy_template(mem, k, address):
             mem[address + i] = mem[template + i]
 
 
-@kernel
+@unit
 def format_slab(mem, k, pfn, order, objects):
     """Write owner words, node, objects and free list of a block that nobody else knows.
 
@@ -82,13 +82,13 @@ def format_slab(mem, k, pfn, order, objects):
     return first + 1
 
 
-@kernel
+@unit
 def slab_pages(mem, cpu, order, owner):
     """Pages for the object allocator: kept out of line, for it is never on a hot path."""
     return alloc_pages(mem, cpu, order, MT_UNMOVABLE, owner)
 
 
-@kernel
+@unit
 def give_pages_back(mem, cpu, pfn, order, owner):
     """Free pages that ``slab_pages`` gave for ``owner``."""
     return free_pages_of(mem, cpu, pfn, order, owner)

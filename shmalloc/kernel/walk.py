@@ -6,7 +6,7 @@ walker sees may be old, but it must be legal: no torn pair, no order that does n
 """
 
 from shmalloc.constants import EV_WALK_RETRY, H_PAGES, T_TAIL, X_WALKER
-from shmalloc.dialect import kernel
+from shmalloc.dialect import unit
 from shmalloc.kernel.bits import order_of, type_of
 from shmalloc.kernel.descriptor import legal_pair
 from shmalloc.kernel.notes import event, report
@@ -14,7 +14,7 @@ from shmalloc.kernel.zone import descriptor_at
 from shmalloc.words import fixed, load2
 
 
-@kernel
+@unit
 def walk(mem, cpu, start, limit):
     """Walk ``limit`` descriptors from ``start``; returns the pfn where the next walk goes on.
 

@@ -201,9 +201,11 @@ class Replay:
         return total
 
     def _samples(self) -> list[Sample]:
-        """Those of the round that slot 0 is in, as far as it has come."""
+        """Those of the round that slot 0 is in; where it has not come yet, of the one before."""
         passed = self.plan.rows[0][: self._word(0, W_CURSOR)]
         taken = max(0, int((passed == SYNC).sum()) - 1)
+        if self._word(0, kernels.T_ROUND):
+            taken = len(self.plan.sample_rows)
         at = self._layout.work(0) + self.plan.samples_at
         records = self._ram.array[at : at + kernels.SAMPLE_WORDS * len(self.plan.sample_rows)]
         return [

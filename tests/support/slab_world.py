@@ -91,8 +91,7 @@ class SlabWorld:
         return self.cache_word(cache, s.K_NODES + node * s.KN_STRIDE + word)
 
     def cpu_word(self, cache: int, word: int, cpu: int = 0) -> int:
-        nodes = self.geometry.nodes
-        return self.cache_word(cache, s.K_NODES + nodes * s.KN_STRIDE + cpu * s.KC_STRIDE + word)
+        return self.cache_word(cache, s.K_CPUS + cpu * s.KC_STRIDE + word)
 
     def slab(self, address: int) -> tuple[int, int]:
         """(pfn, order) of the slab that an object lies in."""

@@ -334,6 +334,7 @@ X_DOUBLE_ALLOC = 65  # the independent owner map saw one page given to two owner
 X_LOST_OWNER = 66  # the owner map did not hold the freeing owner
 X_WALKER = 67  # a lock-free walker read an illegal descriptor
 X_PAYLOAD = 68  # a stamp in a page or object changed while it was owned
+X_VERSION = 69  # a descriptor changed its state and kept its version
 
 LOCK_CONTENDED = 1 << 30
 LOCK_OFFLINE = 1 << 29  # a per-CPU lock that nobody holds and nobody may take: the CPU is unplugged

@@ -46,6 +46,7 @@ MEANINGS: dict[int, str] = {
     c.X_LOST_OWNER: "freed by an owner that the owner map does not know",
     c.X_WALKER: "a walker read an illegal descriptor",
     c.X_PAYLOAD: "memory changed while it was owned",
+    c.X_VERSION: "a page changed its state and kept its version",
 }
 TYPES = {
     c.T_TAIL: "tail", c.T_FREE: "free", c.T_PCP: "held by the allocator",

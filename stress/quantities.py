@@ -6,6 +6,8 @@ so what is printed here gives the very same number when it is read again.
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import math
 
 from shmalloc.errors import MisuseError
@@ -26,8 +28,7 @@ def exact_duration(seconds: float) -> str:
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size and seconds % size == 0:
             return f"{int(seconds // size)}{unit}"
-    short = f"{seconds:g}"
-    return f"{short if float(short) == seconds else repr(seconds)}s"
+    return f"{Decimal(repr(seconds)).normalize():f}s"
 
 
 def parse_workers(text: str, cores: int, per_core: int, limit: int) -> int:

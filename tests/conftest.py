@@ -100,4 +100,5 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 def rng(request: pytest.FixtureRequest) -> random.Random:
     """Randomness of one test, derived by its name from the session's seed."""
     seed = request.config.stash[_seed_key]
+    print(f"repeat with --seed {seed}")  # shown with a failure, also where the header is not
     return random.Random(seed ^ zlib.crc32(request.node.nodeid.encode()))

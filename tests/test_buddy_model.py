@@ -15,23 +15,28 @@ CONFIGURATIONS = [
 
 
 class Model:
-    """What must be true of pages: a set of live, disjoint, aligned extents."""
+    """What must be true of pages: a set of live, disjoint, aligned extents, each in one zone."""
 
-    def __init__(self, pages):
+    def __init__(self, pages, border=None):
         self.free = set(pages)
         self.live = {}
+        self.border = border  # first page of the second zone
 
     def allocated(self, pfn, order):
         block = set(range(pfn, pfn + (1 << order)))
-        assert pfn % (1 << order) == 0, "misaligned"
+        assert pfn % (1 << order) == 0 and not self.crosses(sorted(block)), "misaligned"
         assert block <= self.free, f"pages {sorted(block - self.free)} were not free"
         self.free -= block
         self.live[pfn] = order
 
     def may_fail(self, order):
-        """An aligned block of free pages must not exist (fragmentation by pageblock type aside)."""
+        """Whether no zone has an aligned block of free pages."""
         starts = (p for p in self.free if p % (1 << order) == 0)
-        return not any(set(range(p, p + (1 << order))) <= self.free for p in starts)
+        blocks = (range(p, p + (1 << order)) for p in starts)
+        return not any(set(b) <= self.free and not self.crosses(b) for b in blocks)
+
+    def crosses(self, block):
+        return self.border is not None and block[0] < self.border <= block[-1]
 
     def freed(self, pfn):
         order = self.live.pop(pfn)
@@ -58,7 +63,7 @@ def step(world, model, rng):
 def test_random_operations_agree_with_the_model(engine, rng, link_store, pcp_form):
     zones = (ZoneSpec(41), ZoneSpec(23, 1, ((2, 2),)))
     world = World(engine, SMALL, zones=zones, link_store=link_store, pcp_form=pcp_form)
-    model = Model(set(range(64)) - {43, 44})
+    model = Model(set(range(64)) - {43, 44}, border=41)
     for n in range(STEPS):
         step(world, model, rng)
         if n % 50 == 0:

@@ -1,0 +1,49 @@
+"""The oracle of versions: a page that changed its state has another version.
+
+Without the bump a compare-exchange that was prepared against an older life of a page could succeed
+in a later one (ABA). Nothing in a healthy run ever hits that, so it is looked for directly: one
+descriptor is read twice, and two different states must not carry the same version. Links of a
+list that is kept in descriptors change without a transition and are masked out; a page may be
+marked for poison in place.
+
+A version repeats after 8192 transitions. Between two reads a few hundred cycles apart that cannot
+happen, but a preempted reader may sleep through them: such a pair of reads is thrown away.
+"""
+
+from shmalloc.constants import (
+    CARRIED_MASK, LINKS_DESCRIPTOR, H_LINKS, POISON_BIT, T_ALLOCATED, T_PCP, X_VERSION,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernel.bits import type_of, version_of
+from shmalloc.kernel.notes import report
+from shmalloc.kernel.zone import descriptor_at
+from shmalloc.words import fixed, load2, now
+
+VERSION_READ_CYCLES = 4000
+
+
+@kernel
+def check_version(mem, cpu, pfn):
+    """Read the descriptor of ``pfn`` twice; False (and reported) if it changed in secret."""
+    at = descriptor_at(mem, pfn)
+    start = now(mem)
+    first0, first1 = load2(mem, at)
+    second0, second1 = load2(mem, at)
+    if now(mem) - start > VERSION_READ_CYCLES or version_of(first0) != version_of(second0):
+        return True
+    if same_state(mem, first0, first1, second0, second1):
+        return True
+    report(mem, cpu, X_VERSION, pfn, first0, second0)
+    return False
+
+
+@kernel
+def same_state(mem, first0, first1, second0, second1):
+    """Whether two readings show one state of a page."""
+    changed = (first0 ^ second0) & ~POISON_BIT
+    kind = type_of(first0)
+    if fixed(mem, H_LINKS) == LINKS_DESCRIPTOR and kind != T_ALLOCATED and kind != T_PCP:
+        changed = changed & CARRIED_MASK
+    if changed != 0:
+        return False
+    return kind != T_ALLOCATED or first1 == second1

@@ -1,4 +1,4 @@
-"""Every figure of the project's goals, as ratios measured in one run: ``python benchmarks/bench.py``.
+"""Every figure of the goals, as ratios measured in one run: ``python benchmarks/bench.py``.
 
 Sections: ops (F ratios on each link store), size (flat from 16 MiB to 4 GiB), two (two processes
 against one), start (a fresh 4 GiB segment), audit, answer (what each hazard and link store
@@ -212,7 +212,8 @@ def show(section: str, rows: list[Row]) -> None:
     for row in rows:
         reached = {None: "", True: "reached", False: "[red]not reached[/red]"}[row.reached]
         goal = "" if row.goal is None else f"<= {row.goal:g} {reached}"
-        table.add_row(row.name, f"{row.min_ns:.1f}", f"{row.median_ns:.1f}", f"{row.ratio:.2f}", goal)
+        figures = (row.min_ns, row.median_ns)
+        table.add_row(row.name, *(f"{f:.1f}" for f in figures), f"{row.ratio:.2f}", goal)
     console.print(table)
 
 

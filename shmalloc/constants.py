@@ -254,7 +254,7 @@ Z_COUNTS = 48  # nr_free[order][mt]
 Z_LISTS = 112  # list heads [order][mt], two words each; ORDERS * MT_COUNT * 2 words
 Z_STRIDE = 224
 
-# --- per-CPU page lists, one structure for each (cpu, zone) ---------------------------------------
+# --- per-CPU page lists, one structure for each (cpu, zone) -------------------------------------
 P_LOCK = 0
 P_COUNT = 1  # pages on the lists of orders 0..3
 P_HIGH = 2
@@ -271,7 +271,7 @@ PCP_LISTS = 15  # (PCP_ORDERS + 1) * MT_PCP_TYPES
 PCP_HUGE_KEEP = 1  # blocks of the pageblock order that a list keeps
 PCP_FACTOR_MAX = 5
 
-# --- reports: a ring of violations, written by whoever finds one ------------------------------------
+# --- reports: a ring of violations, written by whoever finds one --------------------------------
 R_CODE = 0
 R_WHERE = 1
 R_EXPECTED = 2
@@ -282,7 +282,7 @@ R_READY = 6  # sequence number + 1 once the record is complete
 R_STRIDE = 8
 REPORTS = 256
 
-# --- operation history: one ring for each CPU --------------------------------------------------------
+# --- operation history: one ring for each CPU ---------------------------------------------------
 HI_CLOCK = 0
 HI_OP = 1  # operation << 8 | order
 HI_WHERE = 2  # pfn, or word address of an object
@@ -303,7 +303,7 @@ OP_MISUSE = 12
 OP_SLAB_NEW = 13
 OP_SLAB_GONE = 14
 
-# --- invariants and misuses (docs/invariants.md); the number is what reports carry -----------------------
+# --- invariants and misuses (docs/invariants.md); the number is what reports carry --------------
 I_CONSERVATION = 1  # every managed page is in exactly one place
 I_FREE_HEAD = 2  # a free head is aligned, inside its zone, on the list of its order and type
 I_LIST_LINKS = 3  # lists are symmetric, acyclic, as long as their count
@@ -343,11 +343,11 @@ NODE_WORDS = 2
 LOCK_OWNER_MASK = 0xFFFF
 BLOCK_SAVED_SHIFT = 8  # pageblock word: type to return to after an isolation
 
-# --- the auditor's work words, in its CPU's scratch area ------------------------------------------------
+# --- the auditor's work words, in its CPU's scratch area ----------------------------------------
 A_TYPES = 0  # pages by type
 A_HEADS = 16  # free heads by order and migratetype
 
-# --- array table: entries in pages owned by OWNER_ARRAYS (kernel/handles.py) ------------------------------
+# --- array table: entries in pages owned by OWNER_ARRAYS (kernel/handles.py) --------------------
 AR_COUNT = 0  # generation << 24 | references
 AR_DATA = 1  # word of the array's block, or the next free entry
 AR_HOW = 2  # how the block was allocated, for its free (arrays.py)

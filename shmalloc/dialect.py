@@ -2,13 +2,13 @@
 
 The decorator returns the function itself, undecorated: it stays a plain Python function that any
 memory can run, and an engine may compile. The rules exist because interpreter and compiler differ
-silently outside of them (each is measured in docs/decisions/0003-kernel-dialect.md):
+silently outside of them (docs/decisions/0003-kernel-dialect.md):
 
-- integers only: no ``/``, ``**``, floats, strings, containers; the one tuple is ``a, b = load2(...)``
+- integers only: no ``/``, ``**``, floats, strings, containers; one tuple, ``a, b = load2(...)``
 - no exceptions, closures, comprehensions, default or keyword arguments; a kernel that touches
   memory takes ``mem`` first
 - globals are other kernels, words, or UPPER_CASE int constants (the compiler freezes them)
-- a local is assigned on every path before it is read (compiled code reads garbage where Python raises)
+- a local is assigned on every path before it is read (compiled code reads garbage there)
 - a kernel returns a value on every path or on none
 
 ``violations(function)`` returns what a kernel breaks; a test runs it over every kernel.
@@ -21,7 +21,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeGuard
 
 from shmalloc import words as _words
 
@@ -44,10 +44,11 @@ def kernel(function: Callable[..., Any]) -> FunctionType:
     return function
 
 
-def hot(function: Callable) -> Callable:
+def hot(function: Callable[..., Any]) -> FunctionType:
     """``@kernel`` for a path that is counted in nanoseconds: compiled code always inlines it."""
-    function.__hot__ = True
-    return kernel(function)
+    made = kernel(function)
+    made.__hot__ = True  # type: ignore[attr-defined]
+    return made
 
 
 def unit(function: Callable[..., Any]) -> FunctionType:
@@ -61,7 +62,7 @@ def unit(function: Callable[..., Any]) -> FunctionType:
     return made
 
 
-def is_kernel(value: object) -> bool:
+def is_kernel(value: object) -> TypeGuard[FunctionType]:
     return isinstance(value, FunctionType) and getattr(value, "__kernel__", False)
 
 
@@ -114,6 +115,7 @@ def violations(function: FunctionType) -> list[str]:
 
 
 Finding = tuple[int, str]
+Assigned = set[str] | None  # None: control does not get there
 
 
 def _signature(tree: ast.FunctionDef, function: FunctionType) -> Iterator[Finding]:
@@ -199,8 +201,8 @@ class _Flow:
     def __init__(self, local: set[str]) -> None:
         self.local = local
 
-    def block(self, body: list[ast.stmt], assigned: set[str]) -> tuple[set[str] | None, list[Finding]]:
-        """The names assigned after ``body`` (None when it never ends) and what it read too early."""
+    def block(self, body: list[ast.stmt], assigned: set[str]) -> tuple[Assigned, list[Finding]]:
+        """The names assigned after ``body`` (None if it never ends) and what it read too early."""
         found: list[Finding] = []
         current: set[str] | None = set(assigned)
         for statement in body:
@@ -209,7 +211,7 @@ class _Flow:
             current = self._statement(statement, current, found)
         return current, found
 
-    def _statement(self, node: ast.stmt, assigned: set[str], found: list[Finding]) -> set[str] | None:
+    def _statement(self, node: ast.stmt, assigned: set[str], found: list[Finding]) -> Assigned:
         if isinstance(node, ast.If):
             self._reads(node.test, assigned, found)
             return self._join(node.body, node.orelse, assigned, found)
@@ -218,12 +220,12 @@ class _Flow:
         self._reads(node, assigned, found)
         if isinstance(node, ast.Return | ast.Break | ast.Continue):
             return None
-        targets = (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
-        return assigned | set(targets)
+        names = (n for n in ast.walk(node) if isinstance(n, ast.Name))
+        return assigned | {name.id for name in names if isinstance(name.ctx, ast.Store)}
 
     def _join(
         self, left: list[ast.stmt], right: list[ast.stmt], assigned: set[str], found: list[Finding]
-    ) -> set[str] | None:
+    ) -> Assigned:
         first, early = self.block(left, assigned)
         found.extend(early)
         second, early = self.block(right, assigned)
@@ -232,7 +234,9 @@ class _Flow:
             return second
         return first if second is None else first & second
 
-    def _loop(self, node: ast.While | ast.For, assigned: set[str], found: list[Finding]) -> set[str]:
+    def _loop(
+        self, node: ast.While | ast.For, assigned: set[str], found: list[Finding]
+    ) -> set[str]:
         inside = set(assigned)
         if isinstance(node, ast.For):
             self._reads(node.iter, assigned, found)
@@ -244,8 +248,9 @@ class _Flow:
 
     def _reads(self, node: ast.AST, assigned: set[str], found: list[Finding]) -> None:
         for name in ast.walk(node):
-            reads = isinstance(name, ast.Name) and isinstance(name.ctx, ast.Load)
-            if reads and name.id in self.local and name.id not in assigned:
+            if not isinstance(name, ast.Name) or not isinstance(name.ctx, ast.Load):
+                continue
+            if name.id in self.local and name.id not in assigned:
                 found.append((name.lineno, f"{name.id} may be read before it is assigned"))
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             if node.target.id not in assigned:

@@ -25,7 +25,7 @@ PCP_FORMS = {"array": c.PCP_ARRAY, "list": c.PCP_LIST}
 
 @dataclass(frozen=True)
 class ZoneSpec:
-    """One zone: ``pages`` of pfn space on a node, minus ``holes`` ((first, count) from its start)."""
+    """One zone: ``pages`` of pfn space on a node, minus ``holes`` (first, count) in it."""
 
     pages: int
     node: int = 0
@@ -86,7 +86,7 @@ class Geometry:
         values: dict[str, Any] = json.loads(text)
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
-            raise MisuseError(f"geometry: unknown fields {sorted(unknown)}; written by a newer build")
+            raise MisuseError(f"geometry: unknown fields {sorted(unknown)}; of a newer build")
         values["zones"] = tuple(
             ZoneSpec(z["pages"], z["node"], tuple(tuple(h) for h in z["holes"]))
             for z in values["zones"]
@@ -112,12 +112,13 @@ def _problems(g: Geometry) -> list[str]:
          f"link_store: {g.link_store!r}; use one of {', '.join(LINK_STORES)}"),
         (g.pcp_form in PCP_FORMS, f"pcp_form: {g.pcp_form!r}; use one of {', '.join(PCP_FORMS)}"),
         (0 < g.pcp_batch, f"pcp_batch: {g.pcp_batch}; use at least 1"),
-        (g.pcp_batch <= g.pcp_high, f"pcp_high: {g.pcp_high}; use at least pcp_batch ({g.pcp_batch})"),
+        (g.pcp_high >= g.pcp_batch,
+         f"pcp_high: {g.pcp_high}; use at least pcp_batch ({g.pcp_batch})"),
         (g.history == 0 or _power_of_two(g.history),
          f"history: {g.history}; use 0 or a power of two of entries"),
         (not (g.reporting and g.link_store == "page"),
-         "reporting with link_store='page': a reported page loses its bytes, and with them the list "
-         "that runs through it; use link_store='descriptor' or 'table'"),
+         "reporting with link_store='page': a reported page loses its bytes, and with them the "
+         "list that runs through it; use link_store='descriptor' or 'table'"),
         (not (g.reporting and g.poison),
          "reporting with poison: a reported page reads as zero, the poison check would call it "
          "corrupted; use one of the two"),
@@ -173,7 +174,7 @@ class Layout:
         assert all(start % c.LINE == 0 or start % self.geometry.page_words == 0 for start in starts)
         limit = 1 << (c.LINK_BITS + c.LINK_SHIFT)
         if self.bytes > limit:
-            raise MisuseError(f"size: {self.bytes} bytes; a link field reaches {limit} bytes at most")
+            raise MisuseError(f"size: {self.bytes} bytes; a link reaches {limit} bytes at most")
 
     @property
     def bytes(self) -> int:

@@ -11,6 +11,7 @@ What it does not do: own or map the memory (segment.py), schedule (the model mem
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Ram:
     interpreted access outside of it.
     """
 
-    def __init__(self, buffer: object) -> None:
+    def __init__(self, buffer: Any) -> None:
         view = memoryview(buffer).cast("B")
         if view.nbytes < 16 or view.nbytes % 16:
             raise MisuseError(
@@ -47,7 +48,7 @@ class Ram:
         self.words = len(self._view)
         self._side_array = _aligned_words(6)
         self._side_array[5] = FUTEX_SLEEP_NS
-        self._side_view = memoryview(self._side_array)
+        self._side_view = self._side_array.data
         self.side = int(self._side_array.ctypes.data)
 
     @classmethod

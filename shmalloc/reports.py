@@ -67,6 +67,10 @@ _OBJECT_CODES = frozenset(
     {c.M_OBJECT_POINTER, c.M_OBJECT_FREE, c.M_OBJECT_CACHE, c.M_OBJECT_BYTES, c.M_LEAKED_OBJECTS,
      c.I_SHEAF}
 )  # fmt: skip
+_FREE_CODES = frozenset(
+    {c.M_DOUBLE_FREE, c.M_WRONG_ORDER, c.M_TAIL_FREE, c.M_OUT_OF_RANGE, c.M_SLAB_AS_PAGE,
+     c.M_WRONG_STATE, c.M_STRANGER}
+)  # fmt: skip
 _READS = 64
 
 
@@ -111,13 +115,27 @@ def _violation(segment: Segment, n: int) -> Violation | None:
         return None
     code, where = ram[at + c.R_CODE], ram[at + c.R_WHERE]
     is_page = code not in _OBJECT_CODES and 0 <= where < segment.geometry.pages
+    expected, found = str(ram[at + c.R_EXPECTED]), str(ram[at + c.R_FOUND])
+    if code in _FREE_CODES:
+        expected = f"an allocated block of order {expected}"
+        found = _found_words(ram[at + c.R_FOUND])
     return Violation(
         invariant=code_name(code),
         where=f"pfn {where}" if is_page else f"word {where}",
-        expected=str(ram[at + c.R_EXPECTED]),
-        found=str(ram[at + c.R_FOUND]),
+        expected=expected,
+        found=found,
         history=page_history(segment, where) if is_page else (),
     )
+
+
+def _found_words(word0: int) -> str:
+    """The state a page was found in when its free was refused."""
+    if word0 < 0:
+        return "no such page"
+    kind = TYPES.get(word0 & c.TYPE_MASK, "corrupt")
+    if word0 & c.TYPE_MASK == c.T_TAIL:
+        return "a page inside another block"
+    return f"{kind}, order {(word0 >> c.ORDER_SHIFT) & c.ORDER_MASK}"
 
 
 def page_history(segment: Segment, pfn: int) -> tuple[str, ...]:

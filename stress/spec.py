@@ -22,6 +22,7 @@ from shmalloc.sizes import parse_bytes, parse_duration
 from stress.quantities import exact_bytes, exact_duration, parse_seed, parse_workers
 
 WORKERS_PER_CORE = 3
+ODD_PAGES = 5
 PAGE_BYTES = 4096
 ENGINES = ("native", "interpreted")
 PROGRESS = ("auto", "always", "never")
@@ -107,9 +108,9 @@ class RunSpec:
 
 
 def parse_zones(text: str, ram_bytes: int | None, default_ram_bytes: int) -> tuple[Zone, ...]:
-    """Zones of a count (equal shares of the RAM, a node each) or of ``SIZE[@NODE],...``."""
+    """Zones of a count (shares of the RAM, a node each) or of ``SIZE[@NODE],...``."""
     if text.strip().isdigit():
-        return _equal_zones(int(text), ram_bytes or default_ram_bytes)
+        return _shared_zones(int(text), ram_bytes or default_ram_bytes)
     zones = tuple(_parse_zone(part) for part in text.split(","))
     total = sum(zone.bytes for zone in zones)
     if ram_bytes is not None and total != ram_bytes:
@@ -122,7 +123,7 @@ def parse_zones(text: str, ram_bytes: int | None, default_ram_bytes: int) -> tup
     return zones
 
 
-def _equal_zones(count: int, ram_bytes: int) -> tuple[Zone, ...]:
+def _shared_zones(count: int, ram_bytes: int) -> tuple[Zone, ...]:
     if not 1 <= count <= MAX_ZONES:
         raise MisuseError(f"zones: {count}; use 1 to {MAX_ZONES}")
     pages = ram_bytes // PAGE_BYTES
@@ -130,7 +131,8 @@ def _equal_zones(count: int, ram_bytes: int) -> tuple[Zone, ...]:
         raise MisuseError(
             f"ram: {exact_bytes(ram_bytes)}; use whole {PAGE_BYTES}-byte pages, at least one a zone"
         )
-    share = pages // count
+    # Odd borders on purpose: only there can a merge without a zone check do its damage.
+    share = pages // count - (ODD_PAGES if pages > 1024 * count else 0)
     sizes = [share] * (count - 1) + [pages - share * (count - 1)]
     return tuple(Zone(size * PAGE_BYTES, i % MAX_NODES) for i, size in enumerate(sizes))
 

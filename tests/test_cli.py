@@ -20,6 +20,7 @@ from stress.workloads import DEFAULT_WORKLOADS, WORKLOADS
 @pytest.fixture
 def call(capsys, monkeypatch):
     """Run one command line in this process: (exit code, standard output, standard error)."""
+
     def run(*arguments, **variables):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
@@ -78,9 +79,7 @@ def test_an_unknown_key_in_a_file_is_a_usage_error(call, tmp_path):
 def test_an_option_beats_the_environment_and_that_beats_a_file(call, tmp_path):
     file = tmp_path / "s.toml"
     file.write_text('workload = "frag"\nworkers = "3"\nseed = "3"\n')
-    output = dry_run(
-        call, str(file), "--seed", "1", SHMSTRESS_SEED="2", SHMSTRESS_WORKERS="2"
-    )
+    output = dry_run(call, str(file), "--seed", "1", SHMSTRESS_SEED="2", SHMSTRESS_WORKERS="2")
     settings = tomllib.loads(output)
     assert (settings["seed"], settings["workers"], settings["workload"]) == ("0x1", "2", "frag")
 

@@ -186,4 +186,3 @@ def overwrite_stamps(segment):
             segment.ram[segment.layout.frame(pfn)] = 0x5EED
             hit += 1
     return hit
-

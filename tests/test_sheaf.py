@@ -133,9 +133,7 @@ def test_a_cpu_that_is_plugged_in_again_uses_its_sheaves(world: SlabWorld, cache
 
 
 def spare_word(world: SlabWorld, cache: int) -> int:
-    return (
-        world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + s.K_CPUS + s.KC_SPARE
-    )
+    return world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + s.K_CPUS + s.KC_SPARE
 
 
 def test_without_a_spare_the_slabs_serve(world: SlabWorld, cache: int) -> None:

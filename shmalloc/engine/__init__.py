@@ -1,4 +1,4 @@
-"""Engines: how a kernel is run. ``get_engine("native" | "interpreted")``; both offer the same calls.
+"""Engines: how a kernel is run. ``get_engine("native" | "interpreted")``: the same calls.
 
 An engine has ``name``, ``bind(kernel) -> callable(mem, *ints)``, ``call(kernel, mem, *ints)`` and
 ``warm(kernels)``. numba and llvmlite are imported only by the modules of this package that say so.
@@ -37,7 +37,8 @@ class Interpreted:
         return function
 
     def call(self, function: FunctionType, mem: Ram, *arguments: int) -> int:
-        return function(mem, *arguments)
+        result: int = function(mem, *arguments)
+        return result
 
     def warm(self, functions: Iterable[FunctionType], progress: Progress | None = None) -> None:
         """Nothing to compile."""

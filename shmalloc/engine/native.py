@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FunctionType
+from typing import Any
 
 import numba
 from numba import njit, types
@@ -60,7 +61,7 @@ def digest_over(function: FunctionType, memory_type: lowering.MemoryType) -> str
     return cache.digest_of(function, f"{cache.toolchain_salt()}|{memory_type.name}")
 
 
-def compile_kernel(function: FunctionType, memory_type: lowering.MemoryType) -> Callable[..., int]:
+def compile_kernel(function: FunctionType, memory_type: lowering.MemoryType) -> Any:
     """Machine code of ``function`` over ``memory_type``: compiled, or loaded from the cache.
 
     Raises ``EngineError`` where the source is not a kernel or does not compile.
@@ -73,9 +74,7 @@ def compile_kernel(function: FunctionType, memory_type: lowering.MemoryType) -> 
     return compile_function(function, memory_type)
 
 
-def compile_function(
-    function: FunctionType, memory_type: lowering.MemoryType
-) -> Callable[..., int]:
+def compile_function(function: FunctionType, memory_type: lowering.MemoryType) -> Any:
     """As ``compile_kernel``, for a function of the engine itself."""
     make_callable(function, memory_type)
     count = function.__code__.co_argcount - 1
@@ -106,7 +105,7 @@ def kept_under(digest: str) -> Iterator[None]:
         numba.config.CACHE_DIR = before
 
 
-def _njit(function: FunctionType, signature: tuple[types.Type, ...]) -> Callable[..., int]:
+def _njit(function: FunctionType, signature: tuple[types.Type, ...]) -> Any:
     options = {"nogil": True, "error_model": "numpy"}
     try:
         return njit(signature, cache=True, **options)(function)
@@ -131,7 +130,7 @@ class Native:
             compiled = compile_kernel(function, lowering.RAM)
 
             def run(mem: Ram, *arguments: int) -> int:
-                result = compiled(mem, *arguments)
+                result: int = compiled(mem, *arguments)
                 mem.raise_faults()
                 return result
 

@@ -78,7 +78,7 @@ class ModelProgram:
                 ram[index] = value
 
 
-def _require_kernel(argument: str, value: FunctionType, count: int, shape: str) -> None:
+def _require_kernel(argument: str, value: Any, count: int, shape: str) -> None:
     if not is_kernel(value) or value.__code__.co_argcount != count:
         name = getattr(value, "__qualname__", repr(value))
         raise MisuseError(f"{argument}: {name}; use a function {shape} decorated with @kernel")

@@ -48,10 +48,11 @@ def _names(arguments: int) -> str:
     return "".join(f", a{k}" for k in range(arguments))
 
 
-def _define(source: str, name: str, **scope: object) -> Any:
+def _define(source: str, name: str, **scope: Any) -> Callable[..., Any]:
     """A function from source text: numba wants exact argument counts, not ``*args``."""
     exec(source, scope)
-    return scope[name]
+    made: Callable[..., Any] = scope[name]
+    return made
 
 
 def _router(
@@ -59,9 +60,8 @@ def _router(
 ) -> Callable[..., Any]:
     """The overload of a unit: asks the type of ``mem`` for the implementation."""
     names = _names(function.__code__.co_argcount - 1)
-    return _define(
-        f"def choose(mem{names}):\n    return routes.get(mem)", "choose", routes=routes
-    )
+    source = f"def choose(mem{names}):\n    return routes.get(mem)"
+    return _define(source, "choose", routes=routes)
 
 
 def _caller(
@@ -70,7 +70,7 @@ def _caller(
     """What a call of the unit compiles to: one external call."""
     signature = return_type(memory_type, *[types.int64] * arguments)
 
-    def codegen(context, builder, signature, args):
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         convention = context.call_conv
         kind = convention.get_function_type(signature.return_type, signature.args)
         callee = cgutils.get_or_insert_function(builder.module, kind, symbol)

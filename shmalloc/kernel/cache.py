@@ -22,8 +22,8 @@ from shmalloc.constants import (
     T_SLAB, T_TAIL,
 )  # fmt: skip
 from shmalloc.constants_slab import (
-    CACHE_LIVE, CF_EXACT, KC_LOCK, KC_MAIN, KN_LOCK, K_CAPACITY, K_FLAGS, K_ID, K_STATE, SF_OBJECTS,
-    SF_SIZE, SLAB_FROZEN,
+    CACHE_LIVE, CF_EXACT, KC_LOCK, KC_MAIN, KN_LOCK, K_CAPACITY, K_FLAGS, K_ID, K_STATE,
+    SF_OBJECTS, SF_SIZE, SLAB_FROZEN,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernel.bits import order_of, type_of

@@ -19,7 +19,7 @@ from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernel.bits import detail_of, wants_poison, zone_of_word
 from shmalloc.kernel.buddy import free_block
 from shmalloc.kernel.content import fill_on_free, intact_on_alloc
-from shmalloc.kernel.descriptor import claim_for_free, hand_out, page_state
+from shmalloc.kernel.descriptor import claim_for_free, hand_out, in_range, page_state
 from shmalloc.kernel.fallback import rmqueue
 from shmalloc.kernel.lock import lock, try_spin, unlock, unspin
 from shmalloc.kernel.notes import cpu_at, event, record, report
@@ -215,13 +215,22 @@ def keep_on_pcp(mem, cpu, z, p, index, pfn, order):
         wake_waiters(mem, cpu, zone_at(mem, z))
 
 
+@unit
+def refuse_free(mem, cpu, code, pfn, order):
+    """Report a misuse with the state the page was found in (-1: there is no such page)."""
+    found = -1
+    if in_range(mem, pfn):
+        found = page_state(mem, pfn)
+    report(mem, cpu, code, pfn, order, found)
+    return E_STATE
+
+
 @hot
 def free_pages_of(mem, cpu, pfn, order, owner):
     """Free a block, checking that ``owner`` holds it (0: anybody's). Returns 0 or E_STATE."""
     w0 = claim_for_free(mem, pfn, order, cpu, owner)
     if w0 < 0:
-        report(mem, cpu, -w0, pfn, order, owner)
-        return E_STATE
+        return refuse_free(mem, cpu, -w0, pfn, order)
     event(mem, cpu, EV_FREE)
     record(mem, cpu, OP_FREE, order, pfn, owner)
     if detail_of(w0) & CPU_MASK != cpu:
@@ -323,7 +332,7 @@ def free_bulk(mem, cpu, order, count, at):
         pfn = mem[at + k]
         w0 = claim_for_free(mem, pfn, order, cpu, 0)
         if w0 < 0:
-            report(mem, cpu, -w0, pfn, order, 0)
+            refuse_free(mem, cpu, -w0, pfn, order)
         elif wants_poison(w0):
             retire_block(mem, cpu, pfn, order)
         else:

@@ -35,8 +35,8 @@ from shmalloc.kernel.descriptor import page_state
 from shmalloc.kernel.lock import lock, try_spin, unlock, unspin
 from shmalloc.kernel.notes import event
 from shmalloc.kernel.objects import (
-    chain_count, chain_first, chain_pfn, cpu_part, entry_address, entry_base, entry_index, entry_of,
-    free_link, home_node, node_part, object_at, set_free_link,
+    chain_count, chain_first, chain_pfn, cpu_part, entry_address, entry_base, entry_index,
+    entry_of, free_link, home_node, node_part, object_at, set_free_link,
 )  # fmt: skip
 from shmalloc.kernel.pcp import spin_for_drain
 from shmalloc.kernel.slab import put_chain, take_chain

@@ -42,8 +42,8 @@ from shmalloc.kernel.lock import lock, owner_word, unlock
 from shmalloc.kernel.notes import event, record, report
 from shmalloc.kernel.objects import (
     add, cache_of_word, chain_first, counters, free_link, free_of, home_node, inuse_of, is_debug,
-    list_state, make_chain, node_of_slab, node_part, object_at, objects_of, owner_at, set_free_link,
-    set_owner, slab_node,
+    list_state, make_chain, node_of_slab, node_part, object_at, objects_of, owner_at,
+    set_free_link, set_owner, slab_node,
 )  # fmt: skip
 from shmalloc.kernel.slabdebug import bad_bytes, bad_rest, paint
 from shmalloc.kernel.slabformat import format_slab, give_pages_back, objects_that_fit, slab_pages

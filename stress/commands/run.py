@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,10 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
     ctx.default_map = {name.replace("-", "_"): setting for name, setting in settings.items()}
 
 
-def _option(name: str, help: str, default: str | None = None, **more: Any) -> Any:
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _option(name: str, help: str, default: str | None = None, **more: Any) -> Decorator:
     variable = f"SHMSTRESS_{name.replace('-', '_').upper()}"
     return click.option(
         f"--{name}", default=default, envvar=variable, show_default=default is not None,

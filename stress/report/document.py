@@ -56,9 +56,7 @@ def _add_properties(suite: ElementTree.Element, result: RunResult) -> None:
         ElementTree.SubElement(properties, "property", name=name, value=value)
 
 
-def _add_case(
-    suite: ElementTree.Element, name: str, seconds: float, result: RunResult
-) -> None:
+def _add_case(suite: ElementTree.Element, name: str, seconds: float, result: RunResult) -> None:
     """The case of the run itself carries the verdict: a violation is nobody's in particular."""
     case = ElementTree.SubElement(
         suite, "testcase", classname="shmstress", name=name, time=f"{seconds:.3f}"

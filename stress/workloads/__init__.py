@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from stress.workloads import (
-    bulk, churn, contig, frag, handoff, hotplug, oom_edge, orders, pfn_walker, slabmix,
-    trace,
+    bulk, churn, contig, frag, handoff, hotplug, oom_edge, orders, pfn_walker, slabmix, trace,
 )  # fmt: skip
 from stress.workloads.registry import EVENT_NAMES, Workload
 

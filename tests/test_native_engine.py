@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import children
 
 import shmalloc
 from shmalloc.dialect import kernel
@@ -27,7 +28,6 @@ from shmalloc.words import (
 
 WORDS = 16
 OPERATIONS = 19
-TOTAL = 100_000
 
 
 @kernel
@@ -106,14 +106,6 @@ def any_word(mem, what, i, a, b):
 def wait_for_change(mem, i, old):
     wait(mem, i, old)
     return load(mem, i)
-
-
-@kernel
-def increment_many(mem, i, times):
-    for _k in range(times):
-        old = load(mem, i)
-        while not cas(mem, i, old, old + 1):
-            old = load(mem, i)
 
 
 def assembly(function) -> str:
@@ -270,24 +262,14 @@ def test_an_edited_callee_is_noticed_and_an_unedited_one_is_loaded(tmp_path: Pat
 
 
 # --- many processes ------------------------------------------------------------------------------
-def _increment_shared(name: str, start: multiprocessing.synchronize.Barrier) -> None:
-    attached = shared_memory.SharedMemory(name)
-    ram = Ram(attached.buf)
-    bound = get_engine("native").bind(increment_many)
-    start.wait()
-    bound(ram, 0, TOTAL)
-    ram.release()
-    attached.close()
-
-
 def test_two_processes_increment_one_word_to_the_exact_total():
-    get_engine("native").bind(increment_many)
+    get_engine("native").bind(children.increment_many)
     context = multiprocessing.get_context("spawn")
     segment = shared_memory.SharedMemory(create=True, size=4096)
     try:
         start = context.Barrier(2)
         workers = [
-            context.Process(target=_increment_shared, args=(segment.name, start)) for _ in range(2)
+            context.Process(target=children.increment, args=(segment.name, start)) for _ in range(2)
         ]
         for worker in workers:
             worker.start()
@@ -297,7 +279,7 @@ def test_two_processes_increment_one_word_to_the_exact_total():
         ram = Ram(segment.buf)
         total = ram[0]
         ram.release()
-        assert total == 2 * TOTAL
+        assert total == 2 * children.INCREMENTS
     finally:
         segment.close()
         segment.unlink()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
 
 import pytest
+from support import children
 from support import slab_driver as driver
 from support.slab_world import FEW, SLAB_GEOMETRY, SlabWorld
 
@@ -210,17 +210,6 @@ def test_an_object_in_two_sheaves_is_given_out_once(world: SlabWorld, cache: int
     assert world.full_reports() == [(c.I_SHEAF, address, 0, 1)]
 
 
-def _storm(name: str, cpu: int, cache: int, shared: int) -> None:
-    """Exit code 1 where something was broken."""
-    segment = Segment.attach(name)
-    try:
-        drive = get_engine("native").bind(driver.drive_slab)
-        broken = drive(segment.ram, cpu, driver.STORM, cache, 20_000, shared, 0)
-    finally:
-        segment.close()
-    sys.exit(int(broken > 0))
-
-
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("flags", [0, FEW, s.CF_NO_SHEAVES, s.CF_EXACT | FEW])
 def test_three_processes_free_each_others_objects(flags: int) -> None:
@@ -232,7 +221,7 @@ def test_three_processes_free_each_others_objects(flags: int) -> None:
             world.mem[shared + word] = 0
         context = multiprocessing.get_context("spawn")
         workers = [
-            context.Process(target=_storm, args=(segment.name, cpu, cache, shared))
+            context.Process(target=children.storm, args=(segment.name, cpu, cache, shared))
             for cpu in (0, 1, 1)
         ]
         for worker in workers:

@@ -2,9 +2,10 @@
 
 import multiprocessing
 import time
+from multiprocessing import shared_memory
 
 import pytest
-from support import driver
+from support import children, driver
 from support.world import SMALL, World
 
 from shmalloc import constants as c
@@ -14,22 +15,8 @@ from shmalloc.layout import Layout
 from shmalloc.memory import Ram
 
 
-def wait_for_page(name, results):
-    """Child: sleep for one page on CPU 1, at most 200 rounds of 50 ms."""
-    from multiprocessing import resource_tracker, shared_memory
-
-    memory = shared_memory.SharedMemory(name)
-    resource_tracker.unregister(memory._name, "shared_memory")
-    ram = Ram(memory.buf)
-    results.put("ready")
-    results.put(get_engine("native").call(driver.drive, ram, 1, driver.ALLOC_WAIT, 0, 1, 200))
-    ram.release()
-
-
 @pytest.fixture
 def shared():
-    from multiprocessing import shared_memory
-
     layout = Layout.of(SMALL)
     memory = shared_memory.SharedMemory(create=True, size=layout.bytes)
     ram = Ram(memory.buf[: layout.bytes])
@@ -57,7 +44,7 @@ def test_a_sleeper_is_woken_by_a_free_in_another_process(shared):
         pages.append(pfn)
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    child = context.Process(target=wait_for_page, args=(memory.name, results))
+    child = context.Process(target=children.wait_for_page, args=(memory.name, results))
     child.start()
     assert results.get(timeout=60) == "ready"
     until(lambda: ram[layout.cpu(1) + c.C_EVENTS + c.EV_WAIT] > 0)

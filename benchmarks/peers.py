@@ -68,7 +68,12 @@ def figures() -> list[Figure]:
         if library and path is None:
             print(f"peer {name}: lib{library} is not installed, skipped")
             continue
-        pairs = _native_loop(*_entry(ctypes.CDLL(path), alloc, free))
+        try:
+            loaded = ctypes.CDLL(path)
+        except OSError as error:  # jemalloc wants its static TLS from the start: LD_PRELOAD it
+            print(f"peer {name}: {error}; skipped")
+            continue
+        pairs = _native_loop(*_entry(loaded, alloc, free))
         for size in SIZES:
             run = lambda pairs=pairs, size=size: pairs(size, PAIRS)  # noqa: E731
             found.append(Figure(f"{name} pair, {size} B (one process)", run, PAIRS))

@@ -63,6 +63,8 @@ def test_the_module_is_the_command():
         (("run", "--trace", "x.npz"), "--workload trace and --trace FILE together"),
         (("run", "missing.toml"), "missing.toml"),
         (("list", "worklods"), "did you mean 'workloads'"),
+        (("run", "--json", "missing/run.json"), "json: missing/run.json cannot be written"),
+        (("run", "--junit", "."), "junit: . is a directory"),
     ],
 )
 def test_a_usage_error_exits_4_and_names_the_cure(call, arguments, told):

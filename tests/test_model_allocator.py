@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 import pytest
+from support.model_kernels import churn
 
 from shmalloc.constants import (
     C_STATE, CPU_ONLINE, H_AT_SCRATCH, H_REPORT_COUNT, MT_MOVABLE,
@@ -29,8 +30,8 @@ from shmalloc.kernel.contig import (
     unisolate_range,
 )  # fmt: skip
 from shmalloc.kernel.hotplug import plug_cpu, unplug_cpu
-from shmalloc.kernel.pages import alloc_pages, alloc_pages_wait, free_pages
-from shmalloc.kernel.pcp import drain_all, drain_cpu
+from shmalloc.kernel.pages import alloc_pages_wait, free_pages
+from shmalloc.kernel.pcp import drain_all
 from shmalloc.kernel.slabaudit import audit_slabs
 from shmalloc.kernel.walk import walk
 from shmalloc.layout import Geometry, Layout, ZoneSpec
@@ -75,17 +76,6 @@ def pages_are_clean(mem):
         return mem[H_REPORT_COUNT]
     drain_all(mem, 0)
     return audit_teardown(mem, 0)
-
-
-@kernel
-def churn(mem, cpu):
-    small = alloc_pages(mem, cpu, 0, MT_MOVABLE, cpu + 1)
-    large = alloc_pages(mem, cpu, 2, MT_MOVABLE, cpu + 1)
-    if small >= 0:
-        free_pages(mem, cpu, small, 0)
-    if large >= 0:
-        free_pages(mem, cpu, large, 2)
-    return drain_cpu(mem, cpu, cpu)
 
 
 @kernel

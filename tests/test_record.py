@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from shmalloc.errors import EnvironmentUnfitError
@@ -175,6 +179,7 @@ def test_an_unwritable_target_is_refused_before_the_work(
 def test_an_unfit_machine_exits_with_its_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert psutil.LINUX  # imported before we pretend: it asks for the platform when it is loaded
     monkeypatch.setattr("sys.platform", "darwin")
     code = cli.run(["record", "--out", str(tmp_path / "t.npz"), "--", "true"])
     assert code == Verdict.UNFIT.exit_code == 7
@@ -194,11 +199,20 @@ def _reason() -> str:
 live = pytest.mark.skipif(bool(_reason()), reason=_reason() or "tracefs is there")
 
 
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """One test at a time, over all processes: each looks for instances that it left behind."""
+    with (Path(tempfile.gettempdir()) / "shmalloc-test-tracefs.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _instances() -> set[str]:
     return {path.name for path in (find_tracefs() / "instances").iterdir()}
 
 
 @live
+@pytest.mark.usefixtures("alone")
 def test_a_command_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, out = _instances(), tmp_path / "t.npz"
     work = "import sys; [bytearray(1 << 20) for _ in range(20)]; sys.exit(3)"
@@ -210,6 +224,7 @@ def test_a_command_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @live
+@pytest.mark.usefixtures("alone")
 def test_a_small_buffer_says_what_was_lost(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,6 +236,7 @@ def test_a_small_buffer_says_what_was_lost(
 
 
 @live
+@pytest.mark.usefixtures("alone")
 def test_an_unknown_command_leaves_no_instance(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,6 +246,7 @@ def test_an_unknown_command_leaves_no_instance(
 
 
 @live
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_recording_leaves_nothing_behind(tmp_path: Path, signal_name: str) -> None:
     before, out = _instances(), tmp_path / "t.npz"

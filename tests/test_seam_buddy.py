@@ -7,6 +7,7 @@ from types import FunctionType
 
 import numpy as np
 import pytest
+from support.model_kernels import churn
 
 from shmalloc.constants import MT_MOVABLE, Z_FREE, ZONE_MASK, ZONE_SHIFT
 from shmalloc.dialect import kernel
@@ -18,8 +19,7 @@ from shmalloc.kernel.audit import audit_teardown
 from shmalloc.kernel.boot import boot
 from shmalloc.kernel.buddy import free_block
 from shmalloc.kernel.descriptor import claim_for_free
-from shmalloc.kernel.pages import alloc_pages, free_pages
-from shmalloc.kernel.pcp import drain_cpu
+from shmalloc.kernel.pages import alloc_pages
 from shmalloc.kernel.zone import account, zone_at
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
@@ -45,18 +45,6 @@ def image(cpus: int) -> np.ndarray:
 def world(*threads: FunctionType, check: FunctionType) -> ModelProgram:
     first = image(len(threads))
     return ModelProgram(len(first), threads, init=first, check=check)
-
-
-@kernel
-def churn(mem, cpu):
-    """Through the per-CPU list and past it, then everything back to the zone."""
-    small = alloc_pages(mem, cpu, 0, MT_MOVABLE, cpu + 1)
-    large = alloc_pages(mem, cpu, 2, MT_MOVABLE, cpu + 1)
-    if small >= 0:
-        free_pages(mem, cpu, small, 0)
-    if large >= 0:
-        free_pages(mem, cpu, large, 2)
-    return drain_cpu(mem, cpu, cpu)
 
 
 @kernel

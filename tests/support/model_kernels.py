@@ -1,0 +1,18 @@
+"""Kernels of virtual CPUs that several tests explore."""
+
+from shmalloc.constants import MT_MOVABLE
+from shmalloc.dialect import kernel
+from shmalloc.kernel.pages import alloc_pages, free_pages
+from shmalloc.kernel.pcp import drain_cpu
+
+
+@kernel
+def churn(mem, cpu):
+    """Through the per-CPU list and past it, then everything back to the zone."""
+    small = alloc_pages(mem, cpu, 0, MT_MOVABLE, cpu + 1)
+    large = alloc_pages(mem, cpu, 2, MT_MOVABLE, cpu + 1)
+    if small >= 0:
+        free_pages(mem, cpu, small, 0)
+    if large >= 0:
+        free_pages(mem, cpu, large, 2)
+    return drain_cpu(mem, cpu, cpu)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -247,7 +248,7 @@ array.close()
 """
 
 
-@pytest.mark.parametrize("name", [None, "shmalloc-test-arrays"])
+@pytest.mark.parametrize("name", [None, f"shmalloc-test-arrays-{os.getpid()}"])
 def test_another_process_opens_a_pickled_array_and_writes_to_it(name: str | None) -> None:
     with Arena.create(name=name, size=PAGES * 256, **SMALL) as arena:
         made = arena.array(np.arange(100, dtype="<i2"))

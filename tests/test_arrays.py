@@ -248,8 +248,9 @@ array.close()
 """
 
 
-@pytest.mark.parametrize("name", [None, f"shmalloc-test-arrays-{os.getpid()}"])
-def test_another_process_opens_a_pickled_array_and_writes_to_it(name: str | None) -> None:
+@pytest.mark.parametrize("named", [False, True])
+def test_another_process_opens_a_pickled_array_and_writes_to_it(named: bool) -> None:
+    name = f"shmalloc-test-arrays-{os.getpid()}" if named else None
     with Arena.create(name=name, size=PAGES * 256, **SMALL) as arena:
         made = arena.array(np.arange(100, dtype="<i2"))
         ended = subprocess.run(

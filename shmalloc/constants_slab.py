@@ -127,5 +127,6 @@ H_KMALLOC = 112  # header: cache id + 1 of each size class, 0: not booted
 KMALLOC_CLASSES = 13
 
 assert H_WAKE < H_KMALLOC and H_KMALLOC + KMALLOC_CLASSES <= HEADER_WORDS
+assert KN_NR_BARN_FULL == KN_BARN_FULL + 1 and KN_NR_BARN_EMPTY == KN_BARN_EMPTY + 1
 assert K_NODES % LINE == 0 and KN_STRIDE % LINE == 0 and KC_STRIDE % LINE == 0
 assert KN_PARTIAL % 2 == 0 and KN_FULL % 2 == 0

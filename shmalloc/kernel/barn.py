@@ -38,34 +38,34 @@ def barn_pop(mem, head, count):
 
 
 @kernel
-def barn_full_for(mem, cpu, n, empty):
-    """Exchange an empty sheaf for one with objects; 0 where the barn has none."""
+def trade(mem, cpu, n, wanted, given, mine, which):
+    """Exchange ``mine``, which goes on list ``given``, for a sheaf off list ``wanted``, or 0.
+
+    A list is named by the word of its head in the node part; its count is the next word.
+    """
     # Read without the lock: to miss a sheaf that arrives this moment costs a refill, no more.
-    if load_relaxed(mem, n + KN_NR_BARN_FULL) == 0:
+    if load_relaxed(mem, n + wanted + 1) == 0:
         return 0
     lock(mem, n + KN_BARN_LOCK, cpu)
-    sheaf = barn_pop(mem, n + KN_BARN_FULL, n + KN_NR_BARN_FULL)
+    sheaf = barn_pop(mem, n + wanted, n + wanted + 1)
     if sheaf != 0:
-        barn_push(mem, n + KN_BARN_EMPTY, n + KN_NR_BARN_EMPTY, empty)
+        barn_push(mem, n + given, n + given + 1, mine)
     unlock(mem, n + KN_BARN_LOCK)
     if sheaf != 0:
-        event(mem, cpu, EV_BARN_GET)
+        event(mem, cpu, which)
     return sheaf
+
+
+@kernel
+def barn_full_for(mem, cpu, n, empty):
+    """Exchange an empty sheaf for one with objects; 0 where the barn has none."""
+    return trade(mem, cpu, n, KN_BARN_FULL, KN_BARN_EMPTY, empty, EV_BARN_GET)
 
 
 @kernel
 def barn_empty_for(mem, cpu, n, full):
     """Exchange a full sheaf for an empty one; 0 where the barn has none."""
-    if load_relaxed(mem, n + KN_NR_BARN_EMPTY) == 0:
-        return 0
-    lock(mem, n + KN_BARN_LOCK, cpu)
-    sheaf = barn_pop(mem, n + KN_BARN_EMPTY, n + KN_NR_BARN_EMPTY)
-    if sheaf != 0:
-        barn_push(mem, n + KN_BARN_FULL, n + KN_NR_BARN_FULL, full)
-    unlock(mem, n + KN_BARN_LOCK)
-    if sheaf != 0:
-        event(mem, cpu, EV_BARN_PUT)
-    return sheaf
+    return trade(mem, cpu, n, KN_BARN_EMPTY, KN_BARN_FULL, full, EV_BARN_PUT)
 
 
 @unit

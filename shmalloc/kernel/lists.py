@@ -91,11 +91,6 @@ def list_add(mem, head, node):
     return insert_between(mem, node, head, next_of(mem, head))
 
 
-@kernel
-def list_add_tail(mem, head, node):
-    return insert_between(mem, node, prev_of(mem, head), head)
-
-
 @hot
 def list_remove(mem, node):
     """Unlink ``node`` from the middle of its list in O(1); both its links become zero."""

@@ -1,17 +1,21 @@
 """A lost update, found and shown: two virtual CPUs increment one word without an atomic.
 
-Run: python examples/lost_update.py
+Run: python examples/lost_update.py   or: shmstress explore examples/lost_update.py:program
 """
 
 from shmalloc import kernel
-from shmalloc.engine.model_python import PyModel
-from shmalloc.engine.program import ModelProgram
+from shmalloc.words import fetch_add
+from stress import Program, explore
 
 
 @kernel
 def increment(mem, cpu):
-    mem[0] = mem[0] + 1
-    return 0
+    mem[0] = mem[0] + 1  # plain accesses: nothing orders them
+
+
+@kernel
+def increment_at_once(mem, cpu):
+    fetch_add(mem, 0, 1)
 
 
 @kernel
@@ -19,13 +23,15 @@ def both_counted(mem):
     return 0 if mem[0] == 2 else 1
 
 
-def main() -> None:
-    program = ModelProgram(words=2, threads=(increment, increment), check=both_counted)
-    result = PyModel(program, log=True).run(seed=1, schedules=100)
-    print(f"{result.verdict} after {result.schedules} schedules, seed {result.failing_seed}:")
-    for event in result.events:
-        print("    " * event.cpu, event)
-
+program = Program(
+    name="lost-update", words=2, threads=[increment, increment], check=both_counted, observe=[0]
+)
+fixed = Program(
+    name="no-lost-update", words=2, threads=[increment_at_once, increment_at_once],
+    check=both_counted, observe=[0],
+)  # fmt: skip
 
 if __name__ == "__main__":
-    main()
+    for each in (program, fixed):
+        result = explore(each)
+        print(result.failure.report() if result.failure else f"{each.name}: {result.verdict}")

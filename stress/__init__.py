@@ -1,9 +1,36 @@
 """stress: finds races and list corruption in shmalloc and in any shared-memory algorithm.
 
 ``python -m stress run`` starts worker processes on one segment and checks them with oracles that
-do not trust the allocator. Importing this package imports no compiler and no terminal library.
+do not trust the allocator. ``explore`` tries the schedules of a small program one by one. Importing
+this package imports no compiler and no terminal library; what it offers is loaded at first use.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from shmalloc import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from stress.explorer.explore import explore
+    from stress.explorer.failure import Failure
+    from stress.explorer.program import Program
+    from stress.explorer.replay import Replay, replay
+    from stress.explorer.result import Exploration
+
+_HOMES = {
+    "Exploration": "result", "Failure": "failure", "Program": "program", "Replay": "replay",
+    "explore": "explore", "replay": "replay",
+}  # fmt: skip
+__all__ = [
+    "Exploration", "Failure", "Program", "Replay", "__version__", "explore", "replay",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"stress.explorer.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

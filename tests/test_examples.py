@@ -1,5 +1,6 @@
-"""What the documentation shows runs, and prints what it says."""
+"""What the documentation shows runs and prints what it says; examples explore to their verdicts."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -9,13 +10,41 @@ from pathlib import Path
 import pytest
 
 import shmalloc
+import stress
+from stress import Program, explore
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+MAX_LINES = 40
+# What each script prints somewhere in its output.
 SAYS = {
-    "lost_update": "failed after 1 schedules, seed 1:",
+    "lost_update": "no-lost-update: passed-exhausted",
+    "peterson": "tso unfenced failed",
+    "seqlock": "passed-exhausted",
+    "spsc_queue": "tso passed-exhausted",
+    "treiber_stack": "passed-exhausted",
     "shared_array": "[0 2 4 6 8]",
     "misuse": "refused: M_DOUBLE_FREE",
+}
+PASSED = ("passed-exhausted", None)
+# (example, its program, memory) -> (verdict, kind of the failure)
+VERDICTS = {
+    ("lost_update", "program", "sc"): ("failed", "race"),
+    ("lost_update", "fixed", "sc"): PASSED,
+    ("lost_update", "fixed", "tso"): PASSED,
+    ("treiber_stack", "untagged", "sc"): ("failed", "check"),
+    ("treiber_stack", "tagged", "sc"): PASSED,
+    ("treiber_stack", "tagged", "tso"): PASSED,
+    ("peterson", "unfenced", "sc"): PASSED,
+    ("peterson", "unfenced", "tso"): ("failed", "race"),
+    ("peterson", "fenced", "sc"): PASSED,
+    ("peterson", "fenced", "tso"): PASSED,
+    ("spsc_queue", "program", "sc"): PASSED,
+    ("spsc_queue", "program", "tso"): PASSED,
+    ("seqlock", "careful", "sc"): PASSED,
+    ("seqlock", "careful", "tso"): PASSED,
+    ("seqlock", "careless", "sc"): ("failed", "check"),
 }
 
 
@@ -30,8 +59,34 @@ def run(script):
     return done.stdout
 
 
+def programs_of(path):
+    """The programs that an example names, by name; loading it runs nothing."""
+    spec = importlib.util.spec_from_file_location(f"examples_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {name: value for name, value in vars(module).items() if isinstance(value, Program)}
+
+
 def test_every_example_is_known_here():
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(SAYS)
+    assert {path.stem for path in EXAMPLES} == set(SAYS)
+
+
+def test_every_program_of_an_example_has_a_verdict_here():
+    named = {(path.stem, name) for path in EXAMPLES for name in programs_of(path)}
+    assert named == {key[:2] for key in VERDICTS}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_fits_on_a_page(path):
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("key", VERDICTS, ids="-".join)
+def test_an_example_explores_to_its_verdict(key):
+    example, name, memory = key
+    program = programs_of(ROOT / "examples" / f"{example}.py")[name]
+    result = explore(program, memory=memory, seconds=60)
+    assert (result.verdict, result.failure and result.failure.kind) == VERDICTS[key]
 
 
 @pytest.mark.parametrize("name", SAYS)
@@ -49,3 +104,10 @@ def test_the_arena_block_of_the_readme_runs(tmp_path):
     (tmp_path / "block.py").write_text(block)
     printed = run(tmp_path / "block.py").splitlines()
     assert "is allocated to owner" in printed[0] and printed[1] == "[]"
+
+
+def test_names_that_are_packages_too_can_still_be_called():
+    importlib.import_module("shmalloc.kernel.boot")
+    importlib.import_module("stress.explorer.explore")
+    assert callable(shmalloc.kernel)
+    assert callable(stress.explore)

@@ -13,7 +13,7 @@ import pytest
 import model_programs as m
 import shmalloc
 from shmalloc.engine import ops
-from shmalloc.engine import schedule as s
+from shmalloc.engine import block as s
 from shmalloc.engine.model_native import STACK_BYTES, NativeModel
 from shmalloc.engine.model_python import PyModel
 from shmalloc.engine.program import ModelProgram, ModelResult
@@ -225,7 +225,7 @@ def test_every_op_occurs_in_the_random_programs():
     seen = {
         event.op
         for number in range(200)
-        for event in NativeModel(m.random_program(number), 400, 20, log=True).run(1).events
+        for event in NativeModel(m.random_program(number), step_limit=400, idle_limit=20, log=True).run(1).events
     }
     expected = set(ops.NAMES) - {ops.OP_FIXED, ops.OP_MARK, ops.OP_FINISH}
     assert seen == expected

@@ -1,15 +1,12 @@
 """The numba types of the native model: what a word means to threads, checks and the scheduler.
 
 ``NativeModel`` is the memory of threads: each word posts its access in the control block
-(schedule.py), switches to the scheduler and performs the access when it is switched back to. Only
-one fiber runs at a time, so accesses need no atomic instruction; the scheduler checked the bounds.
-``Tracked`` is the memory of the check kernel: bare and unscheduled, but what it changes is
-remembered and put back. ``Control`` is the scheduler's block.
+(block.py), switches to the scheduler, which performs it, and returns the value that it left.
+``Tracked`` is the memory of check and invariant kernels: bare and unscheduled, but what they
+change is remembered and put back. ``Control`` is the scheduler's block.
 
 A loop that makes no step (nothing but ``fixed``, ``mark``, ``now`` or arithmetic) cannot be
 stopped: the dialect asks for bounded loops or ``relax``.
-
-A memory model with store buffers replaces entries of PLAIN and drains them from the scheduler.
 """
 
 from __future__ import annotations
@@ -22,16 +19,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
+from shmalloc.engine import block as s
 from shmalloc.engine import ops
-from shmalloc.engine import schedule as s
 from shmalloc.engine.atomics import I64, MemoryType, field, raw_mark, register_memory_model
+from shmalloc.engine.effects import remember
 from shmalloc.engine.fibers import fiber_swap, peek, poke, swap_function
-from shmalloc.engine.hooks import hooked
+from shmalloc.engine.hooks import ORDERINGS, READS, SLEEPS, UPDATES, WRITES, hooked
 from shmalloc.engine.lowering import bind_memory_class
 
-for _function in s.FUNCTIONS:
-    register_jitable(_function)
-remember = s.remember
+register_jitable(remember)
 
 # --- accesses of a memory that only one fiber touches at a time ----------------------------------
 
@@ -64,55 +60,12 @@ def put(mem, i, value):
     poke(raw_base(mem) + (i << 3), value)
 
 
-def plain_cas(mem, i, old, new):
-    if get(mem, i) != old:
-        return False
-    put(mem, i, new)
-    return True
-
-
-def plain_cas2(mem, i, old0, old1, new0, new1):
-    if get(mem, i) != old0 or get(mem, i + 1) != old1:
-        return False
-    put(mem, i, new0)
-    put(mem, i + 1, new1)
-    return True
-
-
-def plain_load2(mem, i):
-    return get(mem, i), get(mem, i + 1)
-
-
-def plain_exchange(mem, i, value):
-    found = get(mem, i)
-    put(mem, i, value)
-    return found
-
-
-def plain_fetch_add(mem, i, delta):
-    found = get(mem, i)
-    put(mem, i, found + delta)
-    return found
-
-
-def plain_fetch_or(mem, i, bits):
-    found = get(mem, i)
-    put(mem, i, found | bits)
-    return found
-
-
-def plain_fetch_and(mem, i, bits):
-    found = get(mem, i)
-    put(mem, i, found & bits)
-    return found
-
-
 def nothing(mem):
-    """The scheduler did all there is to do."""
+    """The check kernel runs alone: nothing to order, nobody to wait for."""
 
 
 def nothing_at(mem, i, value):
-    """The scheduler put the fiber to sleep, or woke others."""
+    """Nobody sleeps while the check kernel runs, and nobody would wake it."""
 
 
 # --- the control block ---------------------------------------------------------------------------
@@ -168,44 +121,34 @@ def control_of(typingctx, mem):
 
 @intrinsic
 def post(typingctx, ctl, op, i, a):
-    """Post an access in the block and switch to the scheduler.
+    """Post an access, let the scheduler choose, and return the value it left: this CPU's step.
 
     One function that is never inlined: kernels have hundreds of accesses (inlined: 5 % slower).
     """
 
     def codegen(context, builder, signature, args):
         block = field(context, builder, signature.args[0], args[0], "base")
-        builder.call(_post_function(builder.module), [block, *args[1:]])
-        return context.get_dummy_value()
+        return builder.call(_post_function(builder.module), [block, *args[1:]])
 
-    return types.void(ctl, types.int64, types.int64, types.int64), codegen
+    return types.int64(ctl, types.int64, types.int64, types.int64), codegen
 
 
 def _post_function(module: ir.Module) -> ir.Function:
     if "model_post" in module.globals:
         return module.globals["model_post"]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 4), "model_post")
+    function = ir.Function(module, ir.FunctionType(I64, [I64] * 4), "model_post")
     function.linkage = "internal"
     function.attributes.add("noinline")
     builder = ir.IRBuilder(function.append_basic_block())
     block = builder.inttoptr(function.args[0], I64.as_pointer())
     cpu = builder.load(builder.gep(block, [I64(s.CURRENT)]))
+    of_cpu = lambda array: builder.gep(block, [builder.add(cpu, I64(array))])  # noqa: E731
     for array, value in zip((s.OP, s.AT, s.ARG), function.args[1:], strict=True):
-        builder.store(value, builder.gep(block, [builder.add(cpu, I64(array))]))
-    slot = builder.gep(block, [builder.add(cpu, I64(s.SP))])
-    builder.call(swap_function(module), [slot, builder.load(builder.gep(block, [I64(s.HUB_SP)]))])
-    builder.ret_void()
+        builder.store(value, of_cpu(array))
+    hub = builder.load(builder.gep(block, [I64(s.HUB_SP)]))
+    builder.call(swap_function(module), [of_cpu(s.SP), hub])
+    builder.ret(builder.load(of_cpu(s.VALUE)))
     return function
-
-
-def before(mem, op, i, a):
-    """Post the access and let the scheduler choose; back here, it is this CPU's step."""
-    post(control_of(mem), op, i, a)
-
-
-def after(mem, op, i, value):
-    ctl = control_of(mem)
-    ctl[s.VALUE + ctl[s.CURRENT]] = value
 
 
 @register_jitable
@@ -215,10 +158,35 @@ def park(ctl, cpu):
 
 
 @register_jitable
+def more(mem, array, value):
+    """A further operand of the access that is posted next."""
+    ctl = control_of(mem)
+    ctl[array + ctl[s.CURRENT]] = value
+
+
+def model_cas(mem, i, old, new):
+    more(mem, s.ARG1, new)
+    return post(control_of(mem), ops.OP_CAS, i, old) != 0
+
+
+def model_cas2(mem, i, old0, old1, new0, new1):
+    more(mem, s.ARG1, old1)
+    more(mem, s.ARG2, new0)
+    more(mem, s.ARG3, new1)
+    return post(control_of(mem), ops.OP_CAS2, i, old0) != 0
+
+
+def model_load2(mem, i):
+    low = post(control_of(mem), ops.OP_LOAD2, i, 0)
+    ctl = control_of(mem)
+    return low, ctl[s.VALUE1 + ctl[s.CURRENT]]
+
+
+@register_jitable
 def require_inside(mem, op, i):
     """An access that is no step, outside of memory: post it, so that the scheduler sees it."""
     if i < 0 or i >= raw_words(mem):
-        before(mem, op, i, 0)
+        post(control_of(mem), op, i, 0)
 
 
 def model_fixed(mem, i):
@@ -237,13 +205,41 @@ def model_now(mem):
     return control_of(mem)[s.STEPS]
 
 
-PLAIN: dict[str, Callable[..., Any]] = {
-    "getitem": get, "setitem": put, "load": get, "load_relaxed": get, "store": put,
-    "store_relaxed": put, "cas": plain_cas, "cas2": plain_cas2, "load2": plain_load2,
-    "exchange": plain_exchange, "fetch_add": plain_fetch_add, "fetch_or": plain_fetch_or,
-    "fetch_and": plain_fetch_and, "fence": nothing, "relax": nothing, "give_way": nothing,
-    "wait": nothing_at, "wake": nothing_at, "fixed": model_fixed, "mark": model_mark,
-    "now": model_now,
+def _read(op: int) -> Callable[..., Any]:
+    def read(mem, i):
+        return post(control_of(mem), op, i, 0)
+
+    return read
+
+
+def _write(op: int) -> Callable[..., Any]:
+    def write(mem, i, value):
+        post(control_of(mem), op, i, value)
+
+    return write
+
+
+def _update(op: int) -> Callable[..., Any]:
+    def update(mem, i, value):
+        return post(control_of(mem), op, i, value)
+
+    return update
+
+
+def _ordering(op: int) -> Callable[..., Any]:
+    def order(mem):
+        post(control_of(mem), op, 0, 0)
+
+    return order
+
+
+POSTED: dict[str, Callable[..., Any]] = {
+    **{word: _read(op) for word, op in READS.items()},
+    **{word: _write(op) for word, op in (WRITES | SLEEPS).items()},
+    **{word: _update(op) for word, op in UPDATES.items()},
+    **{word: _ordering(op) for word, op in ORDERINGS.items()},
+    "cas": model_cas, "cas2": model_cas2, "load2": model_load2, "fixed": model_fixed,
+    "mark": model_mark, "now": model_now,
 }  # fmt: skip
 
 
@@ -251,7 +247,7 @@ class NativeModelType(MemoryType):
     """The memory of threads: every word is a step."""
 
     fields = ("base", "words", "side", "ctl")
-    implementations: ClassVar[dict[str, Callable[..., Any]]] = hooked(before, after, PLAIN)
+    implementations: ClassVar[dict[str, Callable[..., Any]]] = POSTED
 
     def __init__(self) -> None:
         super().__init__(name="NativeModel")

@@ -19,8 +19,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload, register_jitable
 
-from shmalloc.engine import cache, fibers, lowering, ops
-from shmalloc.engine import schedule as s
+from shmalloc.engine import block as s
+from shmalloc.engine import cache, effects, fibers, lowering, ops, schedule
+from shmalloc.engine.areas import Settings
 from shmalloc.engine.atomics import I64, MemoryType, field
 from shmalloc.engine.doctor import require_native
 from shmalloc.engine.fibers import fiber_swap, fiber_trampoline, peek, poke
@@ -29,7 +30,7 @@ from shmalloc.engine.model_memory import (
 )  # fmt: skip
 from shmalloc.engine.native import compile_function, compile_kernel, kept_under
 from shmalloc.engine.program import (
-    ModelProgram, ModelResult, make_block_words, run_world,
+    ModelProgram, ModelResult, plan_of, run_world,
 )  # fmt: skip
 from shmalloc.errors import EngineError
 from shmalloc.memory import Ram
@@ -126,10 +127,8 @@ def _resume(ctl, cpu):
     fiber_swap(raw_base(ctl) + (s.HUB_SP << 3), ctl[s.SP + cpu])
 
 
-def _run_check(ctl):
-    if ctl[s.CHECK_ENTRY] == 0:
-        return 0
-    code = invoke_check(ctl, ctl[s.CHECK_ENTRY])
+def _run_kernel(ctl, entry):
+    code = invoke_check(ctl, ctl[entry])
     if peek(ctl[s.SIDE]) != 0:
         poke(ctl[s.SIDE], 0)
         ctl[s.OUTCOME] = s.MEMORY
@@ -160,8 +159,8 @@ def _implement(primitive: Callable[..., Any], implementation: Callable[..., Any]
 class NativeControl:
     """A control block that compiled code takes: an array of words and its address."""
 
-    def __init__(self, words: list[int]) -> None:
-        self.array = np.array(words, dtype=np.int64)
+    def __init__(self, words: np.ndarray) -> None:
+        self.array = words
         self.base = int(self.array.ctypes.data)
 
 
@@ -174,18 +173,13 @@ class NativeModel:
 
     name = "native"
 
-    def __init__(
-        self,
-        program: ModelProgram,
-        step_limit: int = 10_000,
-        idle_limit: int = 200,
-        log: bool = False,
-    ) -> None:
+    def __init__(self, program: ModelProgram, **settings: Any) -> None:
         require_native()
         self.program = program
+        self.settings = Settings(**settings)
         self.ram = Ram.of_words(program.words)
         program.initialize(self.ram)
-        self.control = NativeControl(make_block_words(program, step_limit, idle_limit, log))
+        self.control = NativeControl(plan_of(program, self.settings).as_array())
         self.block = self.control.array
         self._place()
 
@@ -196,8 +190,8 @@ class NativeModel:
         block[s.FIBER_MAIN] = _fiber_main().address
         for cpu, thread in enumerate(self.program.threads):
             block[s.ENTRY + cpu] = kernel_address(thread, NATIVE_MODEL)
-        if self.program.check is not None:
-            block[s.CHECK_ENTRY] = kernel_address(self.program.check, TRACKED)
+        for entry, kernel in self.program.watchers():
+            block[entry] = kernel_address(kernel, TRACKED)
         self._place_stacks(len(self.program.threads))
 
     def _place_stacks(self, cpus: int) -> None:
@@ -214,20 +208,24 @@ class NativeModel:
             self.guards[cpu][:] = fibers.GUARD
             self.block[s.LIMIT + cpu] = bottom + fibers.RESERVE_WORDS * 8
 
-    def explore(self, seed: int, count: int) -> int:
-        """Run ``count`` schedules; how many passed before a failure."""
-        passed = _explore()(self.control, seed, count)
+    def warm(self, driver: FunctionType) -> None:
+        """Compile ``driver`` (or load it) now."""
+        _driver(driver)
+
+    def call(self, driver: FunctionType, *arguments: int) -> int:
+        """Run a scheduler function over the block: compiled, without the interpreter's lock."""
+        value: int = _driver(driver)(self.control, *arguments)
         for cpu, guard in enumerate(self.guards):
             if not (guard == fibers.GUARD).all():
                 raise EngineError(
                     f"cpu {cpu}: its stack ran over between two accesses and destroyed other data;"
                     " results of this process cannot be trusted. Cure: shallower calls"
                 )
-        return passed
+        return value
 
     def run(self, seed: int = 1, schedules: int = 1, seconds: float | None = None) -> ModelResult:
         """Random-walk ``schedules`` schedules with the seeds ``seed``, ``seed`` + 1, and so on."""
-        return run_world(self, seed, schedules, seconds)
+        return run_world(self, schedule.explore, seed, schedules, seconds)
 
 
 def kernel_address(function: FunctionType, memory_type: MemoryType) -> int:
@@ -251,14 +249,14 @@ def _fiber_main() -> Any:
 
 
 @functools.cache
-def _explore() -> Callable[..., int]:
-    return compile_function(s.explore, CONTROL)
+def _driver(function: FunctionType) -> Callable[..., int]:
+    return compile_function(function, CONTROL)
 
 
 def _install() -> None:
     lowering.bind_memory_class(NativeControl, CONTROL, base="base")
-    implementations = (_launch, _resume, _run_check, _read_word, _write_word)
-    for primitive, implementation in zip(s.PRIMITIVES, implementations, strict=True):
+    implementations = (_launch, _resume, _run_kernel, _read_word, _write_word)
+    for primitive, implementation in zip(effects.PRIMITIVES, implementations, strict=True):
         _implement(primitive, implementation)
 
 

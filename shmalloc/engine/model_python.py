@@ -8,35 +8,25 @@ the control block, switches to the scheduler and performs the access when switch
 
 from __future__ import annotations
 
-import operator
 import sys
-from collections.abc import Callable
-from types import FrameType
-from typing import NamedTuple
+from dataclasses import replace
+from types import FrameType, FunctionType
+from typing import Any
 
 import numpy as np
 from greenlet import getcurrent, greenlet
 
 from shmalloc import words as words_module
-from shmalloc.engine import ops
-from shmalloc.engine import schedule as s
+from shmalloc.engine import block as s
+from shmalloc.engine import effects, ops, schedule
+from shmalloc.engine.areas import Settings
 from shmalloc.engine.program import (
-    ModelProgram, ModelResult, make_block_words, run_world,
+    ModelProgram, ModelResult, plan_of, run_world,
 )  # fmt: skip
+from shmalloc.engine.site import Site
 from shmalloc.memory import Ram
 
 _OWN_FILES = frozenset({__file__, words_module.__file__})
-
-
-class Site(NamedTuple):
-    """Where a step was made."""
-
-    file: str
-    line: int
-    function: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line} in {self.function}"
 
 
 class PyMemory:
@@ -46,94 +36,74 @@ class PyMemory:
         self.ram, self.block, self.trace = ram, block, trace
         self._view = memoryview(ram.array.data)
 
-    def _turn(self, op: int, i: int, a: int = 0) -> None:
+    def _post(self, op: int, i: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
+        """Let the scheduler choose; back here, it has performed this access."""
         block = self.block
         cpu = block[s.CURRENT]
-        block[s.OP + cpu], block[s.AT + cpu], block[s.ARG + cpu] = op, i, a
+        block[s.OP + cpu], block[s.AT + cpu] = op, i
+        block[s.ARG + cpu], block[s.ARG1 + cpu] = a, b
+        block[s.ARG2 + cpu], block[s.ARG3 + cpu] = c, d
         if self.trace:
-            block.posted[cpu].append(_site(sys._getframe(2)))
+            block.posted[cpu].append(_stack(sys._getframe(2)))
         block.hub.switch()
-
-    def _done(self, value: int) -> int:
-        self.block[s.VALUE + self.block[s.CURRENT]] = value
-        return value
-
-    def _read(self, op: int, i: int) -> int:
-        self._turn(op, i)
-        return self._done(self._view[i])
-
-    def _write(self, op: int, i: int, value: int) -> None:
-        self._turn(op, i, value)
-        self._view[i] = self._done(value)
-
-    def _update(self, op: int, i: int, value: int, new: Callable[[int, int], int]) -> int:
-        self._turn(op, i, value)
-        found = self._view[i]
-        self._view[i] = new(found, value)
-        return self._done(found)
+        return block[s.VALUE + cpu]
 
     def __getitem__(self, i: int) -> int:
-        return self._read(ops.OP_READ, i)
+        return self._post(ops.OP_READ, i)
 
     def __setitem__(self, i: int, value: int) -> None:
-        self._write(ops.OP_WRITE, i, value)
+        self._post(ops.OP_WRITE, i, value)
 
     def load(self, i: int) -> int:
-        return self._read(ops.OP_LOAD, i)
+        return self._post(ops.OP_LOAD, i)
 
     def load_relaxed(self, i: int) -> int:
-        return self._read(ops.OP_LOAD_RELAXED, i)
+        return self._post(ops.OP_LOAD_RELAXED, i)
 
     def store(self, i: int, value: int) -> None:
-        self._write(ops.OP_STORE, i, value)
+        self._post(ops.OP_STORE, i, value)
 
     def store_relaxed(self, i: int, value: int) -> None:
-        self._write(ops.OP_STORE_RELAXED, i, value)
+        self._post(ops.OP_STORE_RELAXED, i, value)
 
     def cas(self, i: int, old: int, new: int) -> bool:
-        self._turn(ops.OP_CAS, i, old)
-        return bool(self._done(int(self.ram.cas(i, old, new))))
+        return self._post(ops.OP_CAS, i, old, new) != 0
 
     def cas2(self, i: int, old0: int, old1: int, new0: int, new1: int) -> bool:
-        self._turn(ops.OP_CAS2, i, old0)
-        return bool(self._done(int(self.ram.cas2(i, old0, old1, new0, new1))))
+        return self._post(ops.OP_CAS2, i, old0, old1, new0, new1) != 0
 
     def load2(self, i: int) -> tuple[int, int]:
-        self._turn(ops.OP_LOAD2, i)
-        pair = self.ram.load2(i)
-        self._done(pair[0])
-        return pair
+        low = self._post(ops.OP_LOAD2, i)
+        return low, self.block[s.VALUE1 + self.block[s.CURRENT]]
 
     def exchange(self, i: int, value: int) -> int:
-        return self._update(ops.OP_EXCHANGE, i, value, lambda found, value: value)
+        return self._post(ops.OP_EXCHANGE, i, value)
 
     def fetch_add(self, i: int, delta: int) -> int:
-        return self._update(ops.OP_FETCH_ADD, i, delta, operator.add)
+        return self._post(ops.OP_FETCH_ADD, i, delta)
 
     def fetch_or(self, i: int, bits: int) -> int:
-        return self._update(ops.OP_FETCH_OR, i, bits, operator.or_)
+        return self._post(ops.OP_FETCH_OR, i, bits)
 
     def fetch_and(self, i: int, bits: int) -> int:
-        return self._update(ops.OP_FETCH_AND, i, bits, operator.and_)
+        return self._post(ops.OP_FETCH_AND, i, bits)
 
     def fence(self) -> None:
-        self._turn(ops.OP_FENCE, 0)
-        self._done(0)
+        self._post(ops.OP_FENCE, 0)
 
     def relax(self) -> None:
-        self._turn(ops.OP_RELAX, 0)
-        self._done(0)
+        self._post(ops.OP_RELAX, 0)
 
     def wait(self, i: int, old: int) -> None:
-        self._turn(ops.OP_WAIT, i, old)
+        self._post(ops.OP_WAIT, i, old)
 
     def wake(self, i: int, count: int) -> None:
-        self._turn(ops.OP_WAKE, i, count)
+        self._post(ops.OP_WAKE, i, count)
 
     def _inside(self, op: int, i: int) -> None:
         """Post an access that is no step only where it is out of range: the schedule ends there."""
         if not 0 <= i < self.ram.words:
-            self._turn(op, i)
+            self._post(op, i)
 
     def fixed(self, i: int) -> int:
         self._inside(ops.OP_FIXED, i)
@@ -142,19 +112,24 @@ class PyMemory:
     def mark(self, i: int) -> None:
         self._inside(ops.OP_MARK, i)
         count = self._view[i]
-        s.remember(self.block, i, count)
+        effects.remember(self.block, i, count)
         self._view[i] = count + 1
 
     def now(self) -> int:
         return self.block[s.STEPS]
 
 
-def _site(frame: FrameType | None) -> Site:
-    """The innermost frame that is a kernel's: neither this file's nor a word's."""
-    while frame is not None and frame.f_code.co_filename in _OWN_FILES:
+def _stack(frame: FrameType | None) -> tuple[Site, ...]:
+    """The kernels' frames, innermost first: not this file's, not a word's, nothing below."""
+    found: list[Site] = []
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename == __file__ and found:
+            break
+        if code.co_filename not in _OWN_FILES:
+            found.append(Site(code.co_filename, frame.f_lineno, code.co_qualname))
         frame = frame.f_back
-    assert frame is not None, "a step was made outside of any kernel"
-    return Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
+    return tuple(found)
 
 
 class PyControl(list[int]):
@@ -165,9 +140,12 @@ class PyControl(list[int]):
         self.program, self.ram = program, ram
         self.memory = PyMemory(ram, self, trace)
         self.view = memoryview(ram.array.data)
+        self.watchers = dict(program.watchers())
+        for entry in self.watchers:
+            self[entry] = 1
         self.hub = getcurrent()
         self.fibers: list[greenlet | None] = [None] * len(program.threads)
-        self.posted: list[list[Site]] = [[] for _ in program.threads]
+        self.posted: list[list[tuple[Site, ...]]] = [[] for _ in program.threads]
 
     def launch(self, cpu: int) -> None:
         self.posted[cpu].clear()
@@ -191,18 +169,16 @@ class PyControl(list[int]):
         else:
             fiber.switch(cpu)
 
-    def run_check(self) -> int:
-        """Run the check kernel on the bare memory, and remember what it changed."""
-        if self.program.check is None:
-            return 0
+    def run_kernel(self, entry: int) -> int:
+        """Run the check or the invariant on the bare memory, and remember what it changed."""
         before = self.ram.array.copy()
         code = 0
         try:
-            code = int(self.program.check(self.ram) or 0)
+            code = int(self.watchers[entry](self.ram) or 0)
         except IndexError:
             self[s.OUTCOME] = s.MEMORY
         for i in np.flatnonzero(self.ram.array != before):
-            s.remember(self, int(i), int(before[i]))
+            effects.remember(self, int(i), int(before[i]))
         return code
 
     def read_word(self, i: int) -> int:
@@ -221,38 +197,47 @@ class PyModel:
 
     name = "interpreted"
 
-    def __init__(
-        self,
-        program: ModelProgram,
-        step_limit: int = 10_000,
-        idle_limit: int = 200,
-        log: bool = False,
-        trace: bool = False,
-    ) -> None:
+    def __init__(self, program: ModelProgram, trace: bool = False, **settings: Any) -> None:
         self.program = program
+        self.settings = Settings(**settings)
+        if trace:
+            self.settings = replace(self.settings, log=True)
         self.ram = Ram.of_words(program.words)
         program.initialize(self.ram)
-        words = make_block_words(program, step_limit, idle_limit, log or trace)
+        words = plan_of(program, self.settings).as_list()
         self.block = PyControl(program, self.ram, words, trace)
 
-    def explore(self, seed: int, count: int) -> int:
-        """Run ``count`` schedules; how many passed before a failure."""
+    def warm(self, driver: FunctionType) -> None:
+        """Nothing to prepare: ``driver`` runs as it is."""
+
+    def call(self, driver: FunctionType, *arguments: int) -> int:
+        """Run a scheduler function over the block."""
         self.block.hub = getcurrent()
         try:
-            passed: int = s.explore(self.block, seed, count)
-            return passed
+            value: int = driver(self.block, *arguments)
+            return value
         finally:
             self.block.drop()
 
     def run(self, seed: int = 1, schedules: int = 1, seconds: float | None = None) -> ModelResult:
         """Random-walk ``schedules`` schedules with the seeds ``seed``, ``seed`` + 1, and so on."""
-        return run_world(self, seed, schedules, seconds)
+        return run_world(self, schedule.explore, seed, schedules, seconds)
 
-    def sites(self, result: ModelResult) -> list[Site]:
-        """Where each event of ``result``, this world's last run, was made (with ``trace=True``)."""
+    def stacks(self, result: ModelResult) -> list[tuple[Site, ...]]:
+        """The call stack of each event of ``result``, this world's last run (``trace=True``).
+
+        A flush has none: the store that it completes was made earlier.
+        """
         following = [0] * len(self.program.threads)
-        found = []
+        found: list[tuple[Site, ...]] = []
         for event in result.events:
+            if event.op == ops.OP_FLUSH:
+                found.append(())
+                continue
             found.append(self.block.posted[event.cpu][following[event.cpu]])
             following[event.cpu] += 1
         return found
+
+    def sites(self, result: ModelResult) -> list[Site]:
+        """Where each event of ``result`` was made, for runs without store buffers."""
+        return [stack[0] for stack in self.stacks(result)]

@@ -27,8 +27,11 @@ OP_MARK = 16
 OP_FENCE = 17
 OP_RELAX = 18  # relax and give_way
 OP_FINISH = 19  # the kernel returned
+OP_FLUSH = 20  # the oldest entry of a store buffer became visible
 
+LAST_READ = OP_LOAD2
 FIRST_WRITE = OP_WRITE
+LAST_STORE = OP_STORE_RELAXED
 LAST_WRITE = OP_FETCH_AND
 LAST_ADDRESSED = OP_MARK
 

@@ -1,13 +1,14 @@
 """What a model memory runs, and what came of it; and the loop that both engines share.
 
 Here is no scheduler (schedule.py) and no engine. A ``World`` is one program laid out for one
-engine: words, control block, CPUs. ``run`` drives it in batches short enough for Ctrl-C.
+engine: words, control block (areas.py), CPUs. ``run_world`` drives it in batches short enough for
+Ctrl-C.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, MutableSequence, Sequence
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, NamedTuple, Protocol
@@ -15,8 +16,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from shmalloc.dialect import is_kernel
+from shmalloc.engine import block as s
 from shmalloc.engine import ops
-from shmalloc.engine import schedule as s
+from shmalloc.engine.areas import BlockPlan, Settings, plan_block
 from shmalloc.errors import MisuseError
 from shmalloc.memory import Ram
 
@@ -24,6 +26,7 @@ BATCH_S = 0.05
 VERDICTS = {
     s.PASSED: "passed", s.FAILED: "failed", s.DEADLOCK: "deadlock", s.LIVELOCK: "livelock",
     s.MEMORY: "memory", s.STACK: "stack", s.ABANDONED: "abandoned", s.ERROR: "error",
+    s.INVARIANT: "invariant", s.RACE: "race", s.TORN: "torn", s.UNDEFINED: "undefined",
 }  # fmt: skip
 
 
@@ -31,12 +34,16 @@ Block = MutableSequence[int] | np.ndarray
 
 
 class Event(NamedTuple):
-    """One step: which CPU did what to which word, and the value (see ops.py)."""
+    """One step: which CPU did what to which word, and the value (see ops.py).
+
+    ``second``: the second word of ``load2``.
+    """
 
     cpu: int
     op: int
     address: int
     value: int
+    second: int = 0
 
     def __str__(self) -> str:
         return f"cpu {self.cpu}: {ops.NAMES[self.op]} [{self.address}] = {self.value}"
@@ -44,16 +51,23 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ModelProgram:
-    """Initial memory, one kernel ``(mem, cpu)`` for each virtual CPU, and a final check.
+    """Initial memory, one kernel ``(mem, cpu)`` for each virtual CPU, and what must hold.
 
     ``init``: a kernel ``(mem)``, a list of ``(index, value)``, or an image of the whole memory.
-    ``check``: a kernel ``(mem) -> 0 or an error code``, run unscheduled when all CPUs are done.
+    ``check``: a kernel ``(mem) -> 0 or an error code``, run unscheduled when all CPUs are done;
+    ``invariant``: the same, after every step. ``observe``: words and ``("r", cpu)`` whose values
+    are counted as an outcome. ``undefined``: ranges of words that may not be read before they are
+    written. ``locks``: words whose low 16 bits hold 1 + their holder.
     """
 
     words: int
     threads: tuple[FunctionType, ...]
     init: Sequence[tuple[int, int]] | np.ndarray | Callable[..., Any] | None = None
-    check: FunctionType | None = None
+    check: Callable[..., Any] | None = None
+    invariant: Callable[..., Any] | None = None
+    observe: tuple[int | tuple[str, int], ...] = ()
+    undefined: tuple[tuple[int, int], ...] = ()
+    locks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.words < 2 or self.words % 2:
@@ -62,10 +76,32 @@ class ModelProgram:
             raise MisuseError(f"threads: {len(self.threads)}; use 1 to {s.MAX_CPUS} kernels")
         for thread in self.threads:
             _require_kernel("threads", thread, 2, "(mem, cpu)")
-        if self.check is not None:
-            _require_kernel("check", self.check, 1, "(mem)")
+        for name, watcher in (("check", self.check), ("invariant", self.invariant)):
+            if watcher is not None:
+                _require_kernel(name, watcher, 1, "(mem)")
         if isinstance(self.init, np.ndarray) and self.init.shape != (self.words,):
             raise MisuseError(f"init: an image of shape {self.init.shape}; use ({self.words},)")
+        for what in self.observe:
+            self._require_observable(what)
+        for name, places in (("locks", self.locks), ("undefined", sum(self.undefined, ()))):
+            for at in places:
+                if not 0 <= at < self.words + (name == "undefined"):
+                    raise MisuseError(f"{name}: word {at}; use 0 to {self.words - 1}")
+
+    def _require_observable(self, what: int | tuple[str, int]) -> None:
+        cpus = len(self.threads)
+        if isinstance(what, tuple):
+            if len(what) != 2 or what[0] != "r" or not 0 <= what[1] < cpus:
+                raise MisuseError(f"observe: {what!r}; use ('r', cpu) with cpu 0 to {cpus - 1}")
+        elif not 0 <= what < self.words:
+            raise MisuseError(f"observe: word {what}; use 0 to {self.words - 1}")
+
+    def watchers(self) -> Iterator[tuple[int, FunctionType]]:
+        """The kernels that watch, each with its slot in the block."""
+        if is_kernel(self.check):
+            yield s.CHECK_ENTRY, self.check
+        if is_kernel(self.invariant):
+            yield s.INVARIANT_ENTRY, self.invariant
 
     def initialize(self, ram: Ram) -> None:
         """Write the initial memory; a kernel runs interpreted, whatever the engine."""
@@ -110,34 +146,37 @@ class World(Protocol):
     """A program laid out for one engine."""
 
     @property
+    def program(self) -> ModelProgram: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
     def ram(self) -> Ram: ...
 
     @property
     def block(self) -> Block: ...
 
-    def explore(self, seed: int, count: int) -> int: ...
+    def warm(self, driver: FunctionType) -> None: ...
+
+    def call(self, driver: FunctionType, *arguments: int) -> int: ...
 
 
-def make_block_words(
-    program: ModelProgram, step_limit: int, idle_limit: int, logging: bool
-) -> list[int]:
-    """A control block, but for the parts that only one engine has."""
-    log_words = s.EVENT_WORDS * step_limit if logging else 0
-    header = [0] * s.VARIABLE
-    header[s.CPUS] = len(program.threads)
-    header[s.WORDS] = program.words
-    header[s.STEP_LIMIT] = step_limit
-    header[s.IDLE_LIMIT] = idle_limit
-    header[s.LOGGING] = int(logging)
-    header[s.LOG_AT] = s.VARIABLE
-    header[s.STAMPS_AT] = s.VARIABLE + log_words
-    header[s.UNDO_AT] = header[s.STAMPS_AT] + program.words
-    header[s.EPOCH] = 1
-    return header + [0] * (log_words + 3 * program.words)
+def plan_of(program: ModelProgram, settings: Settings) -> BlockPlan:
+    """A control block for ``program``, but for the parts that only one engine has."""
+    return plan_block(
+        program.words, len(program.threads), settings, program.observe, program.undefined,
+        program.locks,
+    )  # fmt: skip
 
 
-def run_world(world: World, seed: int, schedules: int, seconds: float | None = None) -> ModelResult:
-    """Run ``schedules`` schedules from ``seed`` on, or until a failure, or until ``seconds``."""
+def run_world(
+    world: World, driver: FunctionType, seed: int, schedules: int, seconds: float | None = None
+) -> ModelResult:
+    """Run ``schedules`` schedules from ``seed`` on, or until a failure, or until ``seconds``.
+
+    ``driver(ctl, seed, count)`` runs ``count`` schedules; how many passed before a failure.
+    """
     if seed < 0 or schedules < 1 or seed + schedules > s.MASK62:
         raise MisuseError(f"seed, schedules: {seed}, {schedules}; use seed >= 0, schedules >= 1")
     start = time.perf_counter()
@@ -145,17 +184,21 @@ def run_world(world: World, seed: int, schedules: int, seconds: float | None = N
     while done < schedules and failing is None:
         before = time.perf_counter()
         size = min(batch, schedules - done)
-        passed = world.explore(seed + done, size)
+        passed = world.call(driver, seed + done, size)
         failing = seed + done + passed if passed < size else None
         done += passed
         now = time.perf_counter()
         if seconds is not None and now - start >= seconds:
             break
-        if now - before < BATCH_S / 2:
-            batch *= 2
-        elif now - before > BATCH_S:
-            batch = max(1, batch // 2)
+        batch = next_batch(batch, now - before)
     return _result(world, failing, time.perf_counter() - start)
+
+
+def next_batch(batch: int, seconds: float) -> int:
+    """How many schedules to run at once, after ``batch`` of them took ``seconds``."""
+    if seconds < BATCH_S / 2:
+        return batch * 2
+    return max(1, batch // 2) if seconds > BATCH_S else batch
 
 
 def _result(world: World, failing: int | None, seconds: float) -> ModelResult:
@@ -170,20 +213,25 @@ def _result(world: World, failing: int | None, seconds: float) -> ModelResult:
         steps=int(block[s.TOTAL_STEPS]),
         abandoned=int(block[s.ABANDONED_COUNT]),
         failing_seed=failing,
-        events=_events(block) if block[s.LOGGING] else (),
+        events=events_of(block) if block[s.LOGGING] else (),
         memory=world.ram.array.copy(),
         returns=tuple(int(block[s.RETURN + cpu]) for cpu in range(int(block[s.CPUS]))),
-        fault=_fault(block),
+        fault=fault_of(block),
         seconds=seconds,
     )
 
 
-def _fault(block: Block) -> Event | None:
+def fault_of(block: Block) -> Event | None:
+    """The access that was not performed, or could not be."""
     cpu = int(block[s.FAULT_CPU])
-    return None if cpu < 0 else Event(cpu, int(block[s.OP + cpu]), int(block[s.AT + cpu]), 0)
+    refused = block[s.OUTCOME] in (s.MEMORY, s.UNDEFINED, s.STACK)
+    if cpu < 0 or not refused:
+        return None
+    return Event(cpu, int(block[s.OP + cpu]), int(block[s.AT + cpu]), 0)
 
 
-def _events(block: Block) -> tuple[Event, ...]:
+def events_of(block: Block) -> tuple[Event, ...]:
+    """The log of the last schedule."""
     first = int(block[s.LOG_AT])
     last = first + s.EVENT_WORDS * int(block[s.STEPS])
     words = [int(word) for word in block[first:last]]

@@ -28,7 +28,8 @@ from shmalloc.kernel.lists import list_init, next_of
 from shmalloc.kernel.lock import lock, unlock
 from shmalloc.kernel.notes import event, report
 from shmalloc.kernel.objects import (
-    cache_at, cpu_part, inuse_of, is_slab_of, node_part, object_at, objects_of, owner_of,
+    cache_at, cpu_part, inuse_of, is_slab_of, node_of_slab, node_part, object_at,
+    objects_of, owner_of,
 )  # fmt: skip
 from shmalloc.kernel.shape import lay_out_object, lay_out_sheaves, lay_out_slab, order_for
 from shmalloc.kernel.sheaf import drain_part, drain_sheaves, retire_sheaves
@@ -226,7 +227,7 @@ def destroy(mem, cpu, k, cache):
         release_empty(mem, cpu, k, node)
         slabs += load_relaxed(mem, node_part(k, node) + KN_NR_SLABS)
     if slabs > 0:
-        live = count_live(mem, cache)
+        live = count_live(mem, cpu, cache)
         report_live(mem, cpu, cache, live)
         if live > 0 or slabs > frozen_slabs(mem, k):
             return E_BUSY
@@ -267,8 +268,27 @@ def next_slab(mem, pfn, cache):
 
 
 @kernel
+def hold_slab(mem, cpu, cache, pfn):
+    """Lock the node of the slab at ``pfn``; the lock, or 0 where it is no slab of ours any more.
+
+    A free may unmake the slab between ``next_slab`` and here, and its pages may be anything then:
+    what follows the descriptor read the words of others (docs/bugs.md 3). Slabs are unmade under
+    the lock of their node only.
+    """
+    w0 = page_state(mem, pfn)
+    if not is_slab_of(w0, cache):
+        return 0
+    at = node_part(cache_at(mem, cache), node_of_slab(mem, w0)) + KN_LOCK
+    lock(mem, at, cpu)
+    if is_slab_of(page_state(mem, pfn), cache):
+        return at
+    unlock(mem, at)
+    return 0
+
+
+@kernel
 def live_in_slab(mem, pfn, w0, w1):
-    """Live objects of one slab."""
+    """Live objects of one slab, which stays one meanwhile."""
     live = 0
     for index in range(objects_of(w1)):
         if owner_of(mem, pfn, order_of(w0), index) != 0:
@@ -277,30 +297,44 @@ def live_in_slab(mem, pfn, w0, w1):
 
 
 @kernel
-def count_live(mem, cache):
+def count_live(mem, cpu, cache):
     """Live objects of a cache."""
     live = 0
     pfn = next_slab(mem, 0, cache)
     while pfn >= 0:
-        w0, w1 = load2(mem, descriptor_at(mem, pfn))
-        live += live_in_slab(mem, pfn, w0, w1)
-        pfn = next_slab(mem, pfn + (1 << order_of(w0)), cache)
+        held = hold_slab(mem, cpu, cache, pfn)
+        if held != 0:
+            w0, w1 = load2(mem, descriptor_at(mem, pfn))
+            live += live_in_slab(mem, pfn, w0, w1)
+            unlock(mem, held)
+        pfn = next_slab(mem, pfn + 1, cache)
     return live
+
+
+@kernel
+def report_slab(mem, cpu, cache, pfn, left, live):
+    """Report at most ``left`` live objects of one slab; how many. Node lock held."""
+    k = cache_at(mem, cache)
+    found = 0
+    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    for index in range(objects_of(w1)):
+        if found < left and owner_of(mem, pfn, order_of(w0), index) != 0:
+            report(mem, cpu, M_LEAKED_OBJECTS, object_at(mem, k, pfn, index), cache, live)
+            found += 1
+    return found
 
 
 @unit
 def report_live(mem, cpu, cache, live):
     """Report the first live objects one by one ("Objects remaining"), each with the exact count."""
-    k = cache_at(mem, cache)
     left = min(live, LEAK_REPORTS)
     pfn = next_slab(mem, 0, cache)
     while pfn >= 0 and left > 0:
-        w0, w1 = load2(mem, descriptor_at(mem, pfn))
-        for index in range(objects_of(w1)):
-            if left > 0 and owner_of(mem, pfn, order_of(w0), index) != 0:
-                report(mem, cpu, M_LEAKED_OBJECTS, object_at(mem, k, pfn, index), cache, live)
-                left -= 1
-        pfn = next_slab(mem, pfn + (1 << order_of(w0)), cache)
+        held = hold_slab(mem, cpu, cache, pfn)
+        if held != 0:
+            left -= report_slab(mem, cpu, cache, pfn, left, live)
+            unlock(mem, held)
+        pfn = next_slab(mem, pfn + 1, cache)
 
 
 @kernel

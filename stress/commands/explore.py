@@ -1,0 +1,96 @@
+"""``shmstress explore``: try the schedules of one program."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from shmalloc.engine.areas import MODELS
+from shmalloc.errors import MisuseError
+from shmalloc.sizes import parse_duration
+from stress.explorer.engines import ENGINES
+from stress.explorer.explore import DEFAULT_SECONDS, STRATEGIES, explore
+from stress.explorer.report_document import document
+from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
+from stress.explorer.targets import load_program
+from stress.verdict import Verdict
+
+VERDICT_OF = {
+    FAILED: Verdict.FAILED, EXHAUSTED: Verdict.PASSED, BUDGET: Verdict.PASSED,
+    ABANDONED: Verdict.VACUOUS, ERROR: Verdict.ERROR,
+}  # fmt: skip
+OUTCOMES_SHOWN = 20
+
+
+def _seconds(ctx: click.Context, parameter: click.Parameter, value: str) -> float | None:
+    """A plain number is seconds; 0 is no limit."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = parse_duration(value)
+    return seconds or None
+
+
+@click.command()
+@click.argument("target", metavar="PROGRAM")
+@click.option("--strategy", default="auto", show_default=True, help=", ".join(STRATEGIES) + ".")
+@click.option("--memory", default="sc", show_default=True, help=", ".join(MODELS) + ".")
+@click.option("--schedules", type=int, help="At most so many schedules.")
+@click.option("--seconds", default=str(int(DEFAULT_SECONDS)), show_default=True, callback=_seconds,
+              help="At most so long, such as 30 or 5m; 0: no limit.")  # fmt: skip
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the random strategies.")
+@click.option("--preemptions", type=int, help="dfs: bounds 0, 1, ... up to this one.")
+@click.option("--delays", type=int, help="dfs: the same for delays.")
+@click.option("--depth", type=int, default=3, show_default=True, help="pct: depth of a bug.")
+@click.option("--step-limit", type=int, default=10_000, show_default=True,
+              help="Longer schedules are cut.")  # fmt: skip
+@click.option("--vain-spins", type=int, default=1, show_default=True,
+              help="dfs, dpor: spins in vain before a CPU waits for a change.")  # fmt: skip
+@click.option("--engine", default="native", show_default=True, help=" or ".join(ENGINES) + ".")
+@click.option("--races/--no-races", default=True, help="Look for data races and torn pairs.")
+@click.option("--all-failures", is_flag=True, help="Count failures instead of stopping at one.")
+@click.option("--workers", type=int, default=1, show_default=True, help="Threads that explore.")
+@click.option("--json", metavar="FILE", help="Write the result as JSON; - is standard output.")
+@click.option("--html", metavar="FILE", help="Write the failure as a page.")
+def command(target: str, json: str | None, html: str | None, all_failures: bool, **how: Any) -> int:
+    """Try schedules of PROGRAM: MODULE:NAME, FILE.py:NAME, or a name of shmstress list --programs.
+
+    Exit codes: 0 passed, 1 failed, 3 a schedule did not repeat, 4 usage, 5 abandoned at the step
+    limit, 7 this machine cannot.
+    """
+    for path in (json, html):
+        if path not in (None, "-") and not Path(str(path)).absolute().parent.is_dir():
+            raise MisuseError(f"output: {path}: there is no such directory")
+    program = load_program(target)
+    click.echo(f"exploring {target} (kernels are compiled at their first run)", err=True)
+    result = explore(program, stop_on_failure=not all_failures, **how)
+    if json is not None:
+        text = json_module.dumps(document(result), indent=2) + "\n"
+        click.echo(text, nl=False) if json == "-" else Path(json).write_text(text)
+    if html is not None and result.failure is not None:
+        Path(html).write_text(result.failure.html())
+    click.echo("\n".join(summary(result)), err=json == "-")
+    return VERDICT_OF[result.verdict].exit_code
+
+
+def summary(result: Exploration) -> list[str]:
+    """What people read."""
+    lines = [str(result)]
+    if result.guarantee:
+        lines.append(f"guarantee: {result.guarantee}")
+    if result.note:
+        lines.append(f"note: {result.note}")
+    if result.abandoned:
+        lines.append(f"{result.abandoned:,} schedules were cut: raise --step-limit")
+    for outcome, count in result.outcomes.most_common(OUTCOMES_SHOWN):
+        lines.append(f"  {count:>12,}  {outcome}")
+    if len(result.outcomes) > OUTCOMES_SHOWN:
+        lines.append(f"  ... and {len(result.outcomes) - OUTCOMES_SHOWN} outcomes more")
+    if result.failures > 1:
+        lines.append(f"{result.failures:,} schedules failed; this is the first:")
+    if result.failure is not None:
+        lines += ["", result.failure.report()]
+    return lines

@@ -1,0 +1,51 @@
+"""``shmstress replay``: a failing schedule again, line by line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from shmalloc.errors import MisuseError
+from stress.explorer.engines import ENGINES
+from stress.explorer.replay import replay
+from stress.explorer.targets import load_program
+from stress.explorer.token import VERSION, Token
+from stress.verdict import Verdict
+
+
+def find_token(text: str) -> str:
+    """``text`` itself if it is a token, else the first one in the file of that name."""
+    if text.startswith(f"{VERSION}/"):
+        return text
+    path = Path(text)
+    if not path.is_file():
+        raise MisuseError(f"token: {text!r} is neither a token ({VERSION}/...) nor a file with one")
+    words = path.read_text(errors="replace").replace('"', " ").replace("'", " ").split()
+    for word in words:
+        if word.startswith(f"{VERSION}/"):
+            return word
+    raise MisuseError(f"token: no line of {text} holds one; it starts with {VERSION}/")
+
+
+@click.command()
+@click.argument("token", metavar="TOKEN|FILE")
+@click.option("--program", metavar="PROGRAM", help="Where it is, if the token does not know.")
+@click.option("--engine", default="interpreted", show_default=True, help=" or ".join(ENGINES) + ".")
+@click.option("--html", metavar="FILE", help="Write the failure as a page.")
+def command(token: str, program: str | None, engine: str, html: str | None) -> int:
+    """Run the schedule of TOKEN again, or that of the first token in FILE.
+
+    It runs in plain Python: breakpoint() in a kernel works. Exit codes: 1 it fails, 0 it does not
+    and the kernels have changed, 3 it does not although nothing changed, 4 usage.
+    """
+    parsed = Token.parse(find_token(token))
+    again = replay(load_program(program or parsed.target), str(parsed), engine)
+    if again.failure is not None:
+        click.echo(again.failure.report())
+        if html is not None:
+            Path(html).write_text(again.failure.html())
+    click.echo(str(again))
+    if again.failure is not None:
+        return Verdict.FAILED.exit_code
+    return (Verdict.PASSED if again.changed else Verdict.ERROR).exit_code

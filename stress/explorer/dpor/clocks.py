@@ -1,0 +1,242 @@
+"""Happens-before of the running schedule, and the races whose reversal has to be tried.
+
+The clock of an event says, for each actor, how many events there were up to the latest one of that
+actor that is ordered before it (index + 1). Each object remembers, for the schedule whose epoch it
+carries::
+
+    epoch | last write | mask of readers since | last read of each CPU, last write of each buffer
+    | last read of each CPU that its own buffer served                         (all index + 1)
+
+A *race* is a pair of events of different actors that depend on each other, with nothing ordered in
+between, of which the later one could have been made first. Races are collected here, in a list,
+and turned into branches when the schedule has ended (search.py).
+
+Not reversible, hence edges but no races: who woke or released a CPU; a store and its flush; a flush
+and the drained step of its CPU; everything before all stopped (BARRIER).
+"""
+
+from shmalloc.engine.block import (
+    ACTORS, BARRIER, BUFFER_DEPTH, CPUS, ENABLED_BY, EPOCH, MODEL, SC, STEP_LIMIT, TREE_AT, WORDS,
+    scheduler,
+)  # fmt: skip
+from shmalloc.engine.ops import FIRST_WRITE, LAST_STORE
+from stress.explorer.dpor.records import (
+    ACTOR, CHANGES, CLOCK, DRAINS, ENABLER, EVENT_OP, FLAGS, KIND0, OBJECT0, OWN, READ, depth_at,
+    depth_words,
+)  # fmt: skip
+
+# --- where things lie in the area, behind the depths ---------------------------------------------
+LAST_EVENT_AT = 100  # by actor, index + 1 (header words of this strategy: 100..127)
+BARRIER_AT = 101  # clock of everything before the last barrier
+OBJECTS_AT = 102
+STORES_AT = 103  # BUFFER_DEPTH words a CPU: the events of its last stores
+FLUSHES_AT = 104  # ... and of its last flushes
+STORED_AT = 105  # how many stores, flushes by CPU
+FLUSHED_COUNT_AT = 106
+PREDECESSORS_AT = 107
+PREDECESSORS = 108  # how many
+RACES_AT = 109
+RACE_COUNT = 110
+RACES_LOST = 111  # races that found no room: the exploration is not exhaustive
+LAST_CHANGE = 112  # index + 1 of the last event with CHANGES
+BARRIER_SEEN = 113
+AREA_END = 114
+
+MAX_RACES = 4096
+CANDIDATE = 1 << 40  # a predecessor that may be the earlier side of a race
+INDEX_MASK = CANDIDATE - 1
+
+
+@scheduler
+def object_words(ctl):
+    return 3 + ctl[ACTORS] + ctl[CPUS]
+
+
+@scheduler
+def lay_out(ctl):
+    """Divide the area; 0 if it is too small."""
+    actors = ctl[ACTORS]
+    at = ctl[TREE_AT] + (ctl[STEP_LIMIT] + 2) * depth_words(ctl)
+    ctl[LAST_EVENT_AT] = at
+    ctl[BARRIER_AT] = at + actors
+    ctl[STORES_AT] = at + 2 * actors
+    ctl[FLUSHES_AT] = ctl[STORES_AT] + ctl[CPUS] * BUFFER_DEPTH
+    ctl[STORED_AT] = ctl[FLUSHES_AT] + ctl[CPUS] * BUFFER_DEPTH
+    ctl[FLUSHED_COUNT_AT] = ctl[STORED_AT] + ctl[CPUS]
+    ctl[PREDECESSORS_AT] = ctl[FLUSHED_COUNT_AT] + ctl[CPUS]
+    ctl[RACES_AT] = ctl[PREDECESSORS_AT] + 4 * actors + 8
+    ctl[OBJECTS_AT] = ctl[RACES_AT] + 2 * MAX_RACES
+    ctl[AREA_END] = ctl[OBJECTS_AT] + 2 * ctl[WORDS] * object_words(ctl)
+
+
+@scheduler
+def start_order(ctl):
+    """No event has been made."""
+    for actor in range(ctl[ACTORS]):
+        ctl[ctl[LAST_EVENT_AT] + actor] = 0
+        ctl[ctl[BARRIER_AT] + actor] = 0
+    for cpu in range(ctl[CPUS]):
+        ctl[ctl[STORED_AT] + cpu] = 0
+        ctl[ctl[FLUSHED_COUNT_AT] + cpu] = 0
+    ctl[LAST_CHANGE] = 0
+    ctl[BARRIER_SEEN] = 0
+
+
+@scheduler
+def object_at(ctl, number):
+    at = ctl[OBJECTS_AT] + number * object_words(ctl)
+    if ctl[at] != ctl[EPOCH]:
+        ctl[at] = ctl[EPOCH]
+        ctl[at + 1] = 0
+        ctl[at + 2] = 0
+        for k in range(ctl[ACTORS] + ctl[CPUS]):
+            ctl[at + 3 + k] = 0
+    return at
+
+
+@scheduler
+def precede(ctl, index_and_one, candidate):
+    """Event ``index_and_one - 1`` comes before the new one; 0: there is none."""
+    if index_and_one != 0:
+        ctl[ctl[PREDECESSORS_AT] + ctl[PREDECESSORS]] = index_and_one - 1 + candidate
+        ctl[PREDECESSORS] += 1
+
+
+@scheduler
+def order_event(ctl, index, event, fresh):
+    """The event of step ``index`` was made: its predecessors, its clock (if ``fresh``), races."""
+    ctl[PREDECESSORS] = 0
+    actor = ctl[event + ACTOR]
+    precede(ctl, ctl[ctl[LAST_EVENT_AT] + actor], 0)
+    precede(ctl, ctl[event + ENABLER], 0)
+    note_barrier(ctl)
+    if ctl[MODEL] != SC:
+        order_buffers(ctl, index, event, actor)
+    for k in range(2):
+        if ctl[event + KIND0 + 2 * k] != 0:
+            order_object(ctl, event, k, actor, index)
+    if ctl[event + FLAGS] & CHANGES != 0:
+        precede(ctl, ctl[LAST_CHANGE], CANDIDATE)
+        ctl[LAST_CHANGE] = index + 1
+    if fresh == 1:
+        set_clock(ctl, index, event, actor)
+        find_races(ctl, index, actor)
+    ctl[ctl[LAST_EVENT_AT] + actor] = index + 1
+
+
+@scheduler
+def note_barrier(ctl):
+    """Everybody had stopped: all events so far come before all that follow."""
+    if ctl[BARRIER] != ctl[BARRIER_SEEN]:
+        ctl[BARRIER_SEEN] = ctl[BARRIER]
+        for actor in range(ctl[ACTORS]):
+            ctl[ctl[BARRIER_AT] + actor] = ctl[ctl[LAST_EVENT_AT] + actor]
+
+
+@scheduler
+def order_object(ctl, event, k, actor, index):
+    """Order access ``k`` of the event among those of its object."""
+    kind = ctl[event + KIND0 + 2 * k]
+    place = object_at(ctl, ctl[event + OBJECT0 + 2 * k])
+    last = place + 3
+    own = last + ctl[ACTORS]
+    if kind == OWN:  # only flushes of the own buffer matter
+        precede(ctl, ctl[last + ctl[CPUS] + actor], CANDIDATE)
+        ctl[own + actor] = index + 1
+    elif kind == READ:
+        precede(ctl, ctl[place + 1], CANDIDATE)
+        ctl[last + actor] = index + 1
+        ctl[place + 2] |= 1 << actor
+    else:
+        precede(ctl, ctl[place + 1], CANDIDATE)
+        for reader in range(ctl[CPUS]):
+            if ctl[place + 2] >> reader & 1 == 1 and reader != actor:
+                precede(ctl, ctl[last + reader], CANDIDATE)
+        ctl[place + 1] = index + 1
+        ctl[place + 2] = 0
+        if actor >= ctl[CPUS]:
+            precede(ctl, ctl[own + actor - ctl[CPUS]], CANDIDATE)
+            ctl[own + actor - ctl[CPUS]] = 0
+            ctl[last + actor] = index + 1
+
+
+@scheduler
+def order_buffers(ctl, index, event, actor):
+    """Stores and flushes of one CPU are two queues that keep pace; drained steps follow both."""
+    cpus = ctl[CPUS]
+    if actor >= cpus:
+        cpu = actor - cpus
+        count = ctl[ctl[FLUSHED_COUNT_AT] + cpu]
+        slot = cpu * BUFFER_DEPTH + count % BUFFER_DEPTH
+        precede(ctl, ctl[ctl[STORES_AT] + slot], 0)
+        ctl[ctl[FLUSHES_AT] + slot] = index + 1
+        ctl[ctl[FLUSHED_COUNT_AT] + cpu] = count + 1
+    elif FIRST_WRITE <= ctl[event + EVENT_OP] <= LAST_STORE:
+        count = ctl[ctl[STORED_AT] + actor]
+        slot = actor * BUFFER_DEPTH + count % BUFFER_DEPTH
+        if count >= BUFFER_DEPTH:
+            precede(ctl, ctl[ctl[FLUSHES_AT] + slot], 0)
+        ctl[ctl[STORES_AT] + slot] = index + 1
+        ctl[ctl[STORED_AT] + actor] = count + 1
+    elif ctl[event + FLAGS] & DRAINS != 0:
+        precede(ctl, ctl[ctl[LAST_EVENT_AT] + cpus + actor], 0)
+
+
+@scheduler
+def before(ctl, index, event):
+    """1 if the event of step ``index`` is ordered before ``event``."""
+    actor = ctl[depth_at(ctl, index) + ACTOR]
+    return 1 if ctl[event + CLOCK + actor] >= index + 1 else 0
+
+
+@scheduler
+def set_clock(ctl, index, event, actor):
+    clock = event + CLOCK
+    for u in range(ctl[ACTORS]):
+        ctl[clock + u] = ctl[ctl[BARRIER_AT] + u]
+    for k in range(ctl[PREDECESSORS]):
+        other = depth_at(ctl, ctl[ctl[PREDECESSORS_AT] + k] & INDEX_MASK) + CLOCK
+        for u in range(ctl[ACTORS]):
+            ctl[clock + u] = max(ctl[clock + u], ctl[other + u])
+    ctl[clock + actor] = index + 1
+
+
+@scheduler
+def find_races(ctl, index, actor):
+    """Which predecessors could have come after the new event: to the list of races."""
+    for k in range(ctl[PREDECESSORS]):
+        entry = ctl[ctl[PREDECESSORS_AT] + k]
+        if entry >= CANDIDATE and races(ctl, entry - CANDIDATE, actor) == 1:
+            if ctl[RACE_COUNT] == MAX_RACES:
+                ctl[RACES_LOST] += 1
+                return
+            at = ctl[RACES_AT] + 2 * ctl[RACE_COUNT]
+            ctl[at] = entry - CANDIDATE
+            ctl[at + 1] = index
+            ctl[RACE_COUNT] += 1
+
+
+@scheduler
+def races(ctl, earlier, actor):
+    """1 if event ``earlier`` is ordered before the new one of ``actor`` by their conflict alone."""
+    other = ctl[depth_at(ctl, earlier) + ACTOR]
+    if other == actor or ctl[ctl[BARRIER_AT] + other] >= earlier + 1:
+        return 0
+    for k in range(ctl[PREDECESSORS]):
+        entry = ctl[ctl[PREDECESSORS_AT] + k]
+        between = entry & INDEX_MASK
+        if between == earlier:
+            if entry < CANDIDATE:
+                return 0
+        elif ctl[depth_at(ctl, between) + CLOCK + other] >= earlier + 1:
+            return 0
+    return 1
+
+
+@scheduler
+def enabler_of(ctl, actor):
+    """1 + the step that woke or released the CPU since its last step."""
+    if actor >= ctl[CPUS] or ctl[ENABLED_BY + actor] == 0:
+        return 0
+    enabler = ctl[ENABLED_BY + actor]
+    return enabler if enabler > ctl[ctl[LAST_EVENT_AT] + actor] else 0

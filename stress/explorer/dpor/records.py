@@ -1,0 +1,253 @@
+"""What a step touched, as DPOR sees it; when the order of two steps matters.
+
+An access record, wherever it is stored (event, sleeping actor, branch of a wakeup tree)::
+
+    actor | object 0, kind 0 | object 1, kind 1 | flags
+
+Objects are the words of memory and, behind them, the sleepers of each word: ``wait`` reads its
+word and, if it slept, joins its sleepers; ``wake`` changes the sleepers. A failed ``cas`` only
+reads. Kinds: 0 nothing, READ, WRITE, and OWN: a read that the CPU's own store buffer served, which
+only the flush of that buffer can disturb.
+
+Flags: DRAINS (needs an empty buffer, so it cannot pass the flushes of its CPU) and, where the
+program has an invariant, CHANGES: an invariant sees the order of all changes, so all of them depend
+on each other.
+
+An event is a record with what the analysis needs besides; a depth is an event and the state of the
+search before it::
+
+    record | op, operands | values found, values left | who enabled it | clock: ACTORS words
+    | sleeping actors: mask, then a record for each actor | first branch | branches done
+"""
+
+from shmalloc.engine.block import (
+    ACTORS, ARG, ARG1, AT, CPUS, FORWARDED, INVARIANT_ENTRY, LOW_HALF, MODEL, OP, SC, TREE_AT,
+    VALUE, WORDS, scheduler,
+)  # fmt: skip
+from shmalloc.engine.buffers import drains, flushed_entry
+from shmalloc.engine.effects import read_word
+from shmalloc.engine.ops import (
+    LAST_READ, LAST_STORE, LAST_WRITE, OP_CAS, OP_CAS2, OP_FLUSH, OP_LOAD2, OP_WAIT, OP_WAKE,
+)  # fmt: skip
+
+READ = 1
+WRITE = 2
+OWN = 4
+DRAINS = 1
+CHANGES = 2
+
+RECORD = 6
+ACTOR = 0
+OBJECT0 = 1
+KIND0 = 2
+OBJECT1 = 3
+KIND1 = 4
+FLAGS = 5
+
+EVENT_OP = 6
+EVENT_ARG = 7
+EVENT_ARG1 = 8
+FOUND0 = 9
+FOUND1 = 10
+ENABLER = 11  # 1 + the event that woke or released the actor
+ROOT = 12  # the first branch of the wakeup tree before this event; 0: none
+BRANCHES_DONE = 13
+SLEEPING = 14  # mask of actors
+CLOCK = 15  # ACTORS words, then ACTORS records
+
+MAX_ACTORS = 62  # a mask is one word
+
+
+@scheduler
+def depth_words(ctl):
+    """Size of one depth."""
+    return CLOCK + ctl[ACTORS] * (1 + RECORD)
+
+
+@scheduler
+def depth_at(ctl, index):
+    """Where the event of step ``index`` is kept; index -1 is scratch room."""
+    return ctl[TREE_AT] + (index + 1) * depth_words(ctl)
+
+
+@scheduler
+def sleeper_at(ctl, depth, actor):
+    """The record of the sleeping ``actor`` before the event at ``depth``."""
+    return depth + CLOCK + ctl[ACTORS] + actor * RECORD
+
+
+@scheduler
+def copy_record(ctl, to, record):
+    for k in range(RECORD):
+        ctl[to + k] = ctl[record + k]
+
+
+@scheduler
+def prepare_event(ctl, event, actor):
+    """Before the step of ``actor``: what it is about to do, and what its words hold."""
+    ctl[event + ACTOR] = actor
+    op = OP_FLUSH
+    at = 0
+    if actor < ctl[CPUS]:
+        op = ctl[OP + actor]
+        at = ctl[AT + actor]
+        ctl[event + EVENT_ARG] = ctl[ARG + actor]
+        ctl[event + EVENT_ARG1] = ctl[ARG1 + actor]
+    else:
+        at = ctl[flushed_entry(ctl, actor)]
+    ctl[event + EVENT_OP] = op
+    ctl[event + OBJECT0] = at
+    ctl[event + OBJECT1] = at + 1
+    ctl[event + KIND0] = 0
+    ctl[event + KIND1] = 0
+    ctl[event + FLAGS] = 0
+    ctl[event + FOUND0] = 0
+    ctl[event + FOUND1] = 0
+    inside = 0 <= at < ctl[WORDS]
+    if inside and (op <= LAST_WRITE or op == OP_WAIT or op == OP_FLUSH):
+        ctl[event + FOUND0] = read_word(ctl, at)
+        if at + 1 < ctl[WORDS]:
+            ctl[event + FOUND1] = read_word(ctl, at + 1)
+
+
+@scheduler
+def describe_event(ctl, event):
+    """After the step: what it touched."""
+    actor = ctl[event + ACTOR]
+    op = ctl[event + EVENT_OP]
+    if op == OP_FLUSH:
+        ctl[event + KIND0] = WRITE
+    elif op <= LAST_READ:
+        describe_read(ctl, event, op)
+    elif op <= LAST_STORE:
+        ctl[event + KIND0] = WRITE if ctl[MODEL] == SC else 0
+    elif op <= LAST_WRITE:
+        describe_update(ctl, event, op, ctl[VALUE + actor])
+    elif op == OP_WAIT:
+        describe_wait(ctl, event, ctl[VALUE + actor])
+    elif op == OP_WAKE:
+        ctl[event + OBJECT0] += ctl[WORDS]
+        ctl[event + KIND0] = WRITE
+    if op != OP_FLUSH and drains(op) == 1:
+        ctl[event + FLAGS] |= DRAINS
+    if ctl[INVARIANT_ENTRY] != 0 and writes_memory(ctl, event) == 1:
+        ctl[event + FLAGS] |= CHANGES
+
+
+@scheduler
+def writes_memory(ctl, record):
+    first = ctl[record + KIND0] == WRITE and ctl[record + OBJECT0] < ctl[WORDS]
+    second = ctl[record + KIND1] == WRITE and ctl[record + OBJECT1] < ctl[WORDS]
+    return 1 if first or second else 0
+
+
+@scheduler
+def describe_read(ctl, event, op):
+    forwarded = 0 if ctl[MODEL] == SC else ctl[FORWARDED]
+    ctl[event + KIND0] = OWN if forwarded & 1 != 0 else READ
+    if op == OP_LOAD2:
+        ctl[event + KIND1] = OWN if forwarded & 2 != 0 else READ
+
+
+@scheduler
+def describe_update(ctl, event, op, success):
+    kind = WRITE
+    if op == OP_CAS or op == OP_CAS2:
+        kind = WRITE if success == 1 else READ
+    ctl[event + KIND0] = kind
+    if op == OP_CAS2:
+        ctl[event + KIND1] = kind
+
+
+@scheduler
+def describe_wait(ctl, event, slept):
+    ctl[event + KIND0] = READ
+    ctl[event + OBJECT1] = ctl[event + OBJECT0] + ctl[WORDS]
+    ctl[event + KIND1] = WRITE if slept == 1 else 0
+
+
+@scheduler
+def clash(ctl, kind, actor, other_kind, other):
+    """1 if two accesses of one object depend on each other."""
+    if kind == WRITE:
+        if other_kind == OWN:
+            return 1 if actor == ctl[CPUS] + other else 0
+        return 1 if other_kind != 0 else 0
+    if other_kind != WRITE:
+        return 0
+    if kind == OWN:
+        return 1 if other == ctl[CPUS] + actor else 0
+    return 1 if kind == READ else 0
+
+
+@scheduler
+def dependent(ctl, record, other):
+    """1 if the order of two steps matters."""
+    actor = ctl[record + ACTOR]
+    second = ctl[other + ACTOR]
+    if actor == second:
+        return 1
+    flags = ctl[record + FLAGS]
+    other_flags = ctl[other + FLAGS]
+    if flags & other_flags & CHANGES != 0:
+        return 1
+    if flags & DRAINS != 0 and second == ctl[CPUS] + actor:
+        return 1
+    if other_flags & DRAINS != 0 and actor == ctl[CPUS] + second:
+        return 1
+    for k in range(2):
+        kind = ctl[record + KIND0 + 2 * k]
+        for j in range(2):
+            if kind != 0 and ctl[record + OBJECT0 + 2 * k] == ctl[other + OBJECT0 + 2 * j]:
+                if clash(ctl, kind, actor, ctl[other + KIND0 + 2 * j], second) == 1:
+                    return 1
+    return 0
+
+
+@scheduler
+def would_succeed(ctl, event, earlier):
+    """1 if the swap of ``event`` would succeed where ``earlier`` had not been made."""
+    low = found_without(ctl, event, OBJECT0, FOUND0, earlier)
+    if ctl[event + EVENT_OP] == OP_CAS:
+        return 1 if low == ctl[event + EVENT_ARG] else 0
+    high = found_without(ctl, event, OBJECT1, FOUND1, earlier)
+    return 1 if low == ctl[event + EVENT_ARG] and high == ctl[event + EVENT_ARG1] else 0
+
+
+@scheduler
+def found_without(ctl, event, which, found, earlier):
+    """What ``event`` would find in its word if ``earlier`` had not been made.
+
+    ``earlier`` races with ``event``, so nothing between them changed a word of both.
+    """
+    for k in range(2):
+        kind = ctl[earlier + KIND0 + 2 * k]
+        if kind == WRITE and ctl[earlier + OBJECT0 + 2 * k] == ctl[event + which]:
+            return ctl[earlier + FOUND0 + k]
+    return ctl[event + found]
+
+
+@scheduler
+def without(ctl, to, event, earlier):
+    """The record of ``event`` as it would be if ``earlier`` had not been made."""
+    copy_record(ctl, to, event)
+    op = ctl[event + EVENT_OP]
+    if op == OP_CAS or op == OP_CAS2:
+        describe_update(ctl, to, op, would_succeed(ctl, event, earlier))
+    elif op == OP_WAIT:
+        word = found_without(ctl, event, OBJECT0, FOUND0, earlier)
+        slept = (word ^ ctl[event + EVENT_ARG]) & LOW_HALF == 0
+        ctl[to + KIND1] = WRITE if slept else 0
+    elif op <= LAST_READ and ctl[earlier + ACTOR] == ctl[CPUS] + ctl[event + ACTOR]:
+        for k in range(2):
+            if ctl[to + KIND0 + 2 * k] == READ and flushes(ctl, earlier, ctl[to + OBJECT0 + 2 * k]):
+                ctl[to + KIND0 + 2 * k] = OWN
+    if ctl[INVARIANT_ENTRY] != 0:
+        ctl[to + FLAGS] = ctl[to + FLAGS] & ~CHANGES
+        if writes_memory(ctl, to) == 1:
+            ctl[to + FLAGS] |= CHANGES
+
+
+@scheduler
+def flushes(ctl, event, word):
+    return 1 if ctl[event + EVENT_OP] == OP_FLUSH and ctl[event + OBJECT0] == word else 0

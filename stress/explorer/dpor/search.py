@@ -1,0 +1,207 @@
+"""Optimal DPOR: source sets with wakeup trees and sleep sets (Abdulla et al., JACM 2017, alg. 2).
+
+Two schedules are equivalent if one becomes the other by swapping neighbouring steps whose order
+does not matter; checks, races and deadlocks see no difference. The search runs one schedule of each
+class and no other. After each schedule, every race (clocks.py) whose later side lies behind the
+branch point is turned round: what does not depend on its earlier side, then the later side, goes
+into the wakeup tree before the earlier one (tree.py), unless an actor that was tried there, and
+sleeps since, could begin it.
+
+The search re-runs each schedule from the start; nothing is kept but the path and its trees. A
+sleep-blocked run (REDUNDANT) would be one that need not have been started: there are none, and the
+tests say so. ``dpor`` continues where the last call ended.
+"""
+
+from shmalloc.engine.block import (
+    ABANDONED, ACTORS, CHOICES, ERROR, LAST_ACTOR, OUTCOME, RUNNING, STEPS, STEP_LIMIT, TREE_AT,
+    TREE_WORDS, scheduler,
+)  # fmt: skip
+from shmalloc.engine.schedule import begin, gather, perform_shared, settle
+from stress.explorer.dpor.clocks import (
+    MAX_RACES, RACES_AT, RACE_COUNT, before, enabler_of, lay_out, order_event, start_order,
+)  # fmt: skip
+from stress.explorer.dpor.records import (
+    ACTOR, BRANCHES_DONE, CLOCK, ENABLER, RECORD, ROOT, SLEEPING, copy_record, dependent, depth_at,
+    describe_event, prepare_event, sleeper_at, without,
+)  # fmt: skip
+from stress.explorer.dpor.tree import (
+    LAST_INDEX, POOL_AT, POOL_EMPTY, POOL_END, SCRATCH, SEQUENCE, SEQUENCE_AT, covered_by_sleepers,
+    free_tree, insert, lay_out_tree, take_first,
+)  # fmt: skip
+from stress.explorer.strategies.loop import enabled, finish
+
+PREFIX = 92  # steps that the next schedule takes from the path; the last of them is new
+DONE = 93
+READY_TO_RUN = 94  # the area is laid out
+REDUNDANT = 95
+EVENTS = 96  # of the last schedule
+TOO_SMALL = 97  # the area does not hold the program
+BLOCKED = 13  # OUTCOME: all that could go on sleep; never seen by others
+MIN_POOL = 4096
+
+
+def dpor_words(words: int, actors: int, cpus: int, step_limit: int, pool_words: int) -> int:
+    """Room in the block."""
+    depths = (step_limit + 2) * (CLOCK + actors * (1 + RECORD))
+    objects = 2 * words * (3 + actors + cpus)
+    small = 6 * actors + 8 + cpus * 18 + 2 * MAX_RACES + RECORD
+    return depths + objects + small + step_limit + 2 + max(pool_words, MIN_POOL)
+
+
+@scheduler
+def prepare(ctl):
+    """Lay out the area, once."""
+    lay_out(ctl)
+    lay_out_tree(ctl, ctl[STEP_LIMIT], ctl[TREE_AT] + ctl[TREE_WORDS])
+    ctl[READY_TO_RUN] = 1
+    if ctl[POOL_AT] >= ctl[POOL_END]:
+        ctl[TOO_SMALL] = 1
+        ctl[DONE] = 1
+    first = depth_at(ctl, 0)
+    ctl[first + SLEEPING] = 0
+    ctl[first + ROOT] = 0
+    ctl[first + BRANCHES_DONE] = 0
+
+
+# --- one schedule --------------------------------------------------------------------------------
+@scheduler
+def pick(ctl, depth, below, choices):
+    """The actor of a new step: the first branch, else who ran last, else anybody awake; -1."""
+    if ctl[depth + ROOT] != 0:
+        return take_first(ctl, depth, below)
+    ctl[below + ROOT] = 0
+    asleep = ctl[depth + SLEEPING]
+    last = ctl[LAST_ACTOR]
+    if last >= 0 and asleep >> last & 1 == 0 and enabled(ctl, last, choices) == 1:
+        return last
+    for k in range(choices):
+        if asleep >> ctl[CHOICES + k] & 1 == 0:
+            return ctl[CHOICES + k]
+    return -1
+
+
+@scheduler
+def pass_sleep(ctl, depth, below, event):
+    """Who sleeps before the event and does not depend on it sleeps on."""
+    ctl[below + BRANCHES_DONE] = 0
+    mask = 0
+    for actor in range(ctl[ACTORS]):
+        if ctl[depth + SLEEPING] >> actor & 1 == 1:
+            sleeper = sleeper_at(ctl, depth, actor)
+            if dependent(ctl, sleeper, event) == 0:
+                mask |= 1 << actor
+                copy_record(ctl, sleeper_at(ctl, below, actor), sleeper)
+    ctl[below + SLEEPING] = mask
+
+
+@scheduler
+def make_step(ctl, index, choices):
+    """Step ``index``: taken from the path, or new."""
+    event = depth_at(ctl, index)
+    below = depth_at(ctl, index + 1)
+    if index < ctl[PREFIX]:
+        actor = ctl[event + ACTOR]
+    else:
+        actor = pick(ctl, event, below, choices)
+        if actor < 0:
+            ctl[OUTCOME] = BLOCKED
+            return
+    if enabled(ctl, actor, choices) == 0:
+        ctl[OUTCOME] = ERROR
+        return
+    prepare_event(ctl, event, actor)
+    ctl[event + ENABLER] = enabler_of(ctl, actor)
+    perform_shared(ctl, actor)
+    describe_event(ctl, event)
+    fresh = 1 if index + 1 >= ctl[PREFIX] else 0
+    order_event(ctl, index, event, fresh)
+    if fresh == 1:
+        pass_sleep(ctl, event, below, event)
+    ctl[EVENTS] = index + 1
+
+
+@scheduler
+def run_schedule(ctl):
+    begin(ctl)
+    start_order(ctl)
+    ctl[RACE_COUNT] = 0
+    ctl[EVENTS] = 0
+    while ctl[OUTCOME] == RUNNING:
+        choices = gather(ctl)
+        if choices == 0:
+            settle(ctl)
+        elif ctl[STEPS] >= ctl[STEP_LIMIT]:
+            ctl[OUTCOME] = ABANDONED
+        else:
+            make_step(ctl, ctl[STEPS], choices)
+
+
+# --- what to try next ----------------------------------------------------------------------------
+@scheduler
+def reverse_race(ctl, earlier, later):
+    """Plan what leads to the ``later`` side of a race without the ``earlier`` one."""
+    depth = depth_at(ctl, earlier)
+    first = depth_at(ctl, later)
+    count = 0
+    for k in range(earlier + 1, later):
+        event = depth_at(ctl, k)
+        if before(ctl, earlier, event) == 0:
+            ctl[ctl[SEQUENCE_AT] + count] = event
+            count += 1
+    without(ctl, ctl[SCRATCH], first, depth)
+    ctl[LAST_INDEX] = later
+    ctl[ctl[SEQUENCE_AT] + count] = ctl[SCRATCH]
+    ctl[SEQUENCE] = count + 1
+    if covered_by_sleepers(ctl, depth) == 0:
+        insert(ctl, depth)
+
+
+@scheduler
+def plan(ctl):
+    """Every race of the last schedule, in the order in which it was met."""
+    for k in range(ctl[RACE_COUNT]):
+        at = ctl[RACES_AT] + 2 * k
+        reverse_race(ctl, ctl[at], ctl[at + 1])
+
+
+@scheduler
+def backtrack(ctl):
+    """Go back to the deepest step with a branch left, and take it."""
+    for back in range(ctl[EVENTS]):
+        index = ctl[EVENTS] - 1 - back
+        depth = depth_at(ctl, index)
+        actor = ctl[depth + ACTOR]
+        copy_record(ctl, sleeper_at(ctl, depth, actor), depth)
+        ctl[depth + SLEEPING] |= 1 << actor
+        ctl[depth + BRANCHES_DONE] += 1
+        if ctl[depth + ROOT] != 0:
+            ctl[depth + ACTOR] = take_first(ctl, depth, depth_at(ctl, index + 1))
+            ctl[PREFIX] = index + 1
+            return
+    ctl[DONE] = 1
+
+
+@scheduler
+def dpor(ctl, seed, count):
+    """Run ``count`` more classes (``seed`` is not used); how many before the end or a stop."""
+    if ctl[READY_TO_RUN] == 0:
+        prepare(ctl)
+    for k in range(count):
+        if ctl[DONE] == 1:
+            return k
+        run_schedule(ctl)
+        if ctl[OUTCOME] == ERROR:
+            return k
+        plan(ctl)
+        end = depth_at(ctl, ctl[EVENTS])
+        free_tree(ctl, ctl[end + ROOT])
+        ctl[end + ROOT] = 0
+        stop = 0
+        if ctl[OUTCOME] == BLOCKED:
+            ctl[REDUNDANT] += 1
+        else:
+            stop = finish(ctl)
+        backtrack(ctl)
+        if stop == 1 or ctl[POOL_EMPTY] == 1:
+            return k
+    return count

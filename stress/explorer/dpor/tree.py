@@ -1,0 +1,228 @@
+"""Wakeup trees: which sequences have to be tried before an event, as ordered trees of branches.
+
+Abdulla, Aronis, Jonsson, Sagonas: Source sets (JACM 2017). A branch is an access record, its first
+child and its next sibling; branches come from a pool behind the depths (search.py). Inserting a
+sequence v into a tree walks down branches that v may begin with; where it ends at a leaf, that leaf
+already covers v; where no branch fits, the rest of v becomes a new chain at the end.
+
+A sequence is a list of pointers to access records: events of the running schedule and, as its last
+one, the later side of a race as it would be without the earlier side (scratch record).
+"""
+
+from shmalloc.engine.block import ACTORS, scheduler
+from stress.explorer.dpor.clocks import AREA_END, before
+from stress.explorer.dpor.records import (
+    ACTOR, BRANCHES_DONE, RECORD, ROOT, SLEEPING, copy_record, depth_at, dependent, sleeper_at,
+)  # fmt: skip
+
+POOL_AT = 115
+POOL_FREE = 116  # first branch of the list of free ones
+POOL_NEXT = 117  # the pool behind here was never used
+POOL_END = 118
+POOL_EMPTY = 119  # 1: a branch was needed and there was none
+SEQUENCE_AT = 120  # pointers
+SEQUENCE = 121  # how many
+SCRATCH = 122  # the record of the last one
+LAST_INDEX = 123  # event that the scratch record was made from
+
+CHILD = RECORD
+SIBLING = RECORD + 1
+BRANCH = RECORD + 2
+
+
+@scheduler
+def lay_out_tree(ctl, step_limit, end):
+    ctl[SCRATCH] = ctl[AREA_END]
+    ctl[SEQUENCE_AT] = ctl[SCRATCH] + RECORD
+    ctl[POOL_AT] = ctl[SEQUENCE_AT] + step_limit + 2
+    ctl[POOL_NEXT] = ctl[POOL_AT]
+    ctl[POOL_END] = end
+    ctl[POOL_FREE] = 0
+
+
+@scheduler
+def new_branch(ctl, record):
+    """A branch for ``record``; 0 where the pool is used up."""
+    branch = ctl[POOL_FREE]
+    if branch != 0:
+        ctl[POOL_FREE] = ctl[branch + SIBLING]
+    elif ctl[POOL_NEXT] + BRANCH <= ctl[POOL_END]:
+        branch = ctl[POOL_NEXT]
+        ctl[POOL_NEXT] += BRANCH
+    else:
+        ctl[POOL_EMPTY] = 1
+        return 0
+    copy_record(ctl, branch, record)
+    ctl[branch + CHILD] = 0
+    ctl[branch + SIBLING] = 0
+    return branch
+
+
+@scheduler
+def free_branch(ctl, branch):
+    ctl[branch + SIBLING] = ctl[POOL_FREE]
+    ctl[POOL_FREE] = branch
+
+
+@scheduler
+def take_first(ctl, depth, below):
+    """Detach the first branch before the event at ``depth``; its children go to ``below``."""
+    branch = ctl[depth + ROOT]
+    ctl[depth + ROOT] = ctl[branch + SIBLING]
+    ctl[below + ROOT] = ctl[branch + CHILD]
+    actor = ctl[branch + ACTOR]
+    free_branch(ctl, branch)
+    return actor
+
+
+@scheduler
+def free_tree(ctl, root):
+    """Give a whole tree back to the pool; no recursion: children are moved up into the list."""
+    branch = root
+    while branch != 0:
+        child = ctl[branch + CHILD]
+        if child != 0:
+            last = child
+            while ctl[last + SIBLING] != 0:
+                last = ctl[last + SIBLING]
+            ctl[last + SIBLING] = ctl[branch + SIBLING]
+            ctl[branch + SIBLING] = child
+        following = ctl[branch + SIBLING]
+        free_branch(ctl, branch)
+        branch = following
+
+
+# --- sequences -----------------------------------------------------------------------------------
+@scheduler
+def entry(ctl, k):
+    return ctl[ctl[SEQUENCE_AT] + k]
+
+
+@scheduler
+def position_of(ctl, actor):
+    """Place of the first record of ``actor`` in the sequence; -1: it has none."""
+    for k in range(ctl[SEQUENCE]):
+        if ctl[entry(ctl, k) + ACTOR] == actor:
+            return k
+    return -1
+
+
+@scheduler
+def index_of(ctl, record):
+    """The step of an event in the sequence."""
+    if record == ctl[SCRATCH]:
+        return ctl[LAST_INDEX]
+    first = depth_at(ctl, 0)
+    return (record - first) // (depth_at(ctl, 1) - first)
+
+
+@scheduler
+def begins(ctl, position):
+    """1 if nothing in the sequence has to come before the record at ``position``."""
+    record = entry(ctl, position)
+    for k in range(position):
+        other = entry(ctl, k)
+        if record == ctl[SCRATCH]:
+            if dependent(ctl, other, record) == 1:
+                return 0
+            if before(ctl, index_of(ctl, other), depth_at(ctl, ctl[LAST_INDEX])) == 1:
+                return 0
+        elif before(ctl, index_of(ctl, other), record) == 1:
+            return 0
+    return 1
+
+
+@scheduler
+def independent_of_all(ctl, record):
+    for k in range(ctl[SEQUENCE]):
+        if dependent(ctl, record, entry(ctl, k)) == 1:
+            return 0
+    return 1
+
+
+@scheduler
+def drop(ctl, position):
+    """Take one record out of the sequence."""
+    ctl[SEQUENCE] -= 1
+    for k in range(position, ctl[SEQUENCE]):
+        ctl[ctl[SEQUENCE_AT] + k] = entry(ctl, k + 1)
+
+
+@scheduler
+def covered_by_sleepers(ctl, depth):
+    """1 if an actor that was tried before could begin the sequence: it has been explored."""
+    mask = ctl[depth + SLEEPING]
+    for actor in range(ctl[ACTORS]):
+        if mask >> actor & 1 == 1:
+            position = position_of(ctl, actor)
+            if position >= 0:
+                if begins(ctl, position) == 1:
+                    return 1
+            elif independent_of_all(ctl, sleeper_at(ctl, depth, actor)) == 1:
+                return 1
+    return 0
+
+
+@scheduler
+def matching_branch(ctl, first):
+    """The first of ``first`` and its siblings that the sequence may begin with; 0: none.
+
+    A branch whose actor is in the sequence is taken out of it.
+    """
+    branch = first
+    while branch != 0:
+        position = position_of(ctl, ctl[branch + ACTOR])
+        if position < 0:
+            if independent_of_all(ctl, branch) == 1:
+                return branch
+        elif begins(ctl, position) == 1:
+            drop(ctl, position)
+            return branch
+        branch = ctl[branch + SIBLING]
+    return 0
+
+
+@scheduler
+def insert(ctl, depth):
+    """Insert the sequence into the tree before the event at ``depth``; 1 if it was new."""
+    parent = 0
+    first = ctl[depth + ROOT]
+    while True:
+        branch = matching_branch(ctl, first)
+        if branch == 0:
+            break
+        if ctl[branch + CHILD] == 0 or ctl[SEQUENCE] == 0:
+            return 0
+        parent = branch
+        first = ctl[branch + CHILD]
+    append_chain(ctl, depth, parent)
+    return 1
+
+
+@scheduler
+def append_chain(ctl, depth, parent):
+    """What is left of the sequence, as the last child of ``parent`` (0: of the tree)."""
+    for k in range(ctl[SEQUENCE]):
+        branch = new_branch(ctl, entry(ctl, k))
+        if branch == 0:
+            return
+        slot = depth + ROOT if parent == 0 else parent + CHILD
+        if ctl[slot] == 0:
+            ctl[slot] = branch
+        else:
+            last = ctl[slot]
+            while ctl[last + SIBLING] != 0:
+                last = ctl[last + SIBLING]
+            ctl[last + SIBLING] = branch
+        parent = branch
+        depth = 0
+
+
+@scheduler
+def branches_left(ctl, depth):
+    count = 0
+    branch = ctl[depth + ROOT]
+    while branch != 0:
+        count += 1
+        branch = ctl[branch + SIBLING]
+    return count + ctl[depth + BRANCHES_DONE]

@@ -1,0 +1,250 @@
+"""``explore``: try the schedules of a program; ``auto`` decides how.
+
+``auto`` begins with DPOR. Where the estimated number of classes fits into the budget it goes on to
+the end, and a pass is a proof for the program as it stands; else the rest of the budget goes to a
+portfolio of random strategies in turns, because no single one finds most bugs.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from shmalloc.engine import block as s
+from shmalloc.engine.areas import MODELS, Settings
+from shmalloc.errors import MisuseError
+from stress.explorer.engines import ENGINES
+from stress.explorer.explain import cause_of, trace_of
+from stress.explorer.failure import Failure
+from stress.explorer.program import Program
+from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
+from stress.explorer.searches import SEARCHES, Budget, Found, Plan, Search, run_bounded
+from stress.explorer.strategies.pct import MAX_DEPTH
+from stress.explorer.targets import target_of
+from stress.explorer.token import Token, digest_of
+from stress.explorer.witness import find_witness, traced_world
+from stress.seeds import derive
+from stress.spec import nearest
+
+STRATEGIES = (*SEARCHES, "auto")
+PORTFOLIO = ("surw", "pct", "pos", "random")
+AUTO_DPOR_SHARE = 0.25  # of the budget, before the estimate decides
+TURN_SECONDS = 0.5  # of one strategy of the portfolio
+TURN_SCHEDULES = 2_000
+DEFAULT_SECONDS = 10.0
+
+
+def explore(
+    program: Program,
+    strategy: str = "auto",
+    memory: str = "sc",
+    schedules: int | None = None,
+    seconds: float | None = DEFAULT_SECONDS,
+    seed: int = 1,
+    preemptions: int | None = None,
+    depth: int = 3,
+    step_limit: int = 10_000,
+    engine: str = "native",
+    races: bool = True,
+    stop_on_failure: bool = True,
+    delays: int | None = None,
+    workers: int = 1,
+    vain_spins: int = 1,
+) -> Exploration:
+    """Try schedules of ``program`` until one fails, all are tried, or the budget ends.
+
+    ``strategy``: dfs, random, pct, pos, surw, dpor or auto. ``memory``: sc, tso or pso.
+    ``schedules``, ``seconds``: the budget, whichever ends first; None: no limit.
+    ``preemptions``, ``delays``: with dfs, try bounds 0, 1, ... up to this one. ``depth``: of pct.
+    ``step_limit``: longer schedules are cut and count as abandoned. ``races``: look for data races
+    and torn pairs. ``workers``: threads that explore at once; exhaustive strategies use one, the
+    others help with random ones under auto. ``vain_spins``: with dfs and dpor, how many spins in
+    vain a CPU makes before it waits for a change (parking.py).
+
+    Raises ``MisuseError`` for arguments that make no sense, ``EngineError`` for kernels that do not
+    compile, ``EnvironmentUnfitError`` where this machine cannot run the native engine.
+    """
+    _require(strategy, memory, engine, schedules, seconds, workers, depth, seed)
+    if strategy != "dfs" and (preemptions is not None or delays is not None):
+        raise MisuseError("preemptions, delays: bounds of strategy dfs; use strategy='dfs'")
+    settings = Settings(
+        step_limit=step_limit, model=memory, races=races, vain_spins=vain_spins,
+    )  # fmt: skip
+    plan = Plan(
+        strategy, settings, engine, seed, stop_on_failure, preemptions, delays, depth,
+    )  # fmt: skip
+    budget = Budget(seconds, schedules)
+    found = _run_workers(program, plan, budget, workers)
+    return _conclude(program, plan, budget, found)
+
+
+def _require(
+    strategy: str, memory: str, engine: str, schedules: int | None, seconds: float | None,
+    workers: int, depth: int, seed: int,
+) -> None:  # fmt: skip
+    for name, value, known in (
+        ("strategy", strategy, STRATEGIES), ("memory", memory, tuple(MODELS)),
+        ("engine", engine, ENGINES),
+    ):  # fmt: skip
+        if value not in known:
+            raise nearest(value, known, name)
+    if schedules is not None and schedules < 1:
+        raise MisuseError(f"schedules: {schedules}; use at least 1, or None")
+    if seconds is not None and seconds <= 0:
+        raise MisuseError(f"seconds: {seconds}; use more than 0, or None")
+    if workers < 1:
+        raise MisuseError(f"workers: {workers}; use at least 1")
+    if not 1 <= depth <= MAX_DEPTH:
+        raise MisuseError(f"depth: {depth}; use 1 to {MAX_DEPTH}")
+    if not 0 <= seed < 1 << 40:
+        raise MisuseError(f"seed: {seed}; use 0 to 2**40 - 1")
+
+
+def _run_workers(program: Program, plan: Plan, budget: Budget, workers: int) -> Found:
+    """The first worker follows the plan; others sample with seeds of their own."""
+    exhaustive = plan.strategy in ("dfs", "dpor")
+    if workers == 1 or exhaustive:
+        found = _run(program, plan, budget)
+        if workers > 1:
+            found.notes.append(f"{plan.strategy} is one search: it ran in one worker")
+        return found
+    plans = [replace(plan, seed=_worker_seed(plan.seed, k)) for k in range(workers)]
+    if plan.strategy == "auto":
+        plans[1:] = [replace(one, strategy="portfolio") for one in plans[1:]]
+    total = budget.schedules
+    shares = [None if total is None else total // workers + (k < total % workers)
+              for k in range(workers)]  # fmt: skip
+    budgets = [Budget(budget.seconds, share, budget.stop) for share in shares]
+    # threads will do: compiled searches run without the interpreter's lock
+    with ThreadPoolExecutor(workers) as pool:
+        runs = [pool.submit(_run, program, p, b) for p, b in zip(plans, budgets, strict=True)]
+        try:
+            founds = [run.result() for run in runs]
+        except BaseException:
+            budget.stop.set()
+            raise
+    for other in founds[1:]:
+        founds[0].add(other)
+    return founds[0]
+
+
+def _worker_seed(seed: int, worker: int) -> int:
+    """Seeds of a worker are consecutive; those of two workers never meet."""
+    return seed if worker == 0 else derive(seed, f"worker {worker}") >> 2
+
+
+def _run(program: Program, plan: Plan, budget: Budget) -> Found:
+    model = program.model()
+    if plan.strategy == "auto":
+        return _run_auto(program, plan, budget)
+    if plan.strategy == "portfolio":
+        return _run_portfolio(program, plan, budget, Found())
+    if plan.strategy == "dfs":
+        return run_bounded(model, plan, budget)
+    search = Search(model, plan, budget)
+    search.run()
+    return search.found()
+
+
+def _run_auto(program: Program, plan: Plan, budget: Budget) -> Found:
+    """DPOR while it may come to its end, then the portfolio."""
+    total = Found()
+    if plan.settings.model != "pso":
+        search = Search(program.model(), replace(plan, strategy="dpor"), budget)
+        trial = budget.elapsed + AUTO_DPOR_SHARE * max(budget.seconds_left, 0)
+
+        def worthwhile(search: Search) -> bool:
+            return budget.elapsed < trial or _fits(search, budget)
+
+        search.run(goes_on=worthwhile)
+        total = search.found()
+        if total.exhausted or search.failed or total.diverged:
+            return total
+    return _run_portfolio(program, plan, budget, total)
+
+
+def _fits(search: Search, budget: Budget) -> bool:
+    """Whether the classes that are left will be done before the budget ends, as it looks now."""
+    found = search.found()
+    assert found.classes is not None
+    left = (found.estimate or 0) - found.classes
+    in_time = left / max(found.classes, 1) * budget.elapsed < budget.seconds_left
+    return in_time and (budget.schedules is None or left < budget.schedules - found.classes)
+
+
+def _run_portfolio(program: Program, plan: Plan, budget: Budget, total: Found) -> Found:
+    """Random strategies in turns until the budget ends."""
+    model = program.model()
+    searches = [Search(model, replace(plan, strategy=name), budget) for name in PORTFOLIO]
+    limit = budget.schedules
+    turn = 0
+    while budget.seconds_left > 0 and not budget.stop.is_set():
+        search = searches[turn % len(searches)]
+        turn += 1
+        done = total.schedules + sum(one.schedules for one in searches)
+        share = TURN_SCHEDULES if turn <= len(searches) else None
+        if limit is not None:
+            share = min(share or limit, limit - done, max(limit // (2 * len(searches)), 1))
+            if share <= 0:
+                break
+        search.run(budget.slice(TURN_SECONDS, share))
+    for search in searches:
+        total.add(search.found())
+    return total
+
+
+# --- the result ----------------------------------------------------------------------------------
+def _conclude(program: Program, plan: Plan, budget: Budget, found: Found) -> Exploration:
+    seconds = budget.elapsed
+    failure = None
+    if found.failing is not None and not found.diverged:
+        failure = _failure(program, plan, found)
+        if failure is None:
+            found.diverged = True
+            found.notes.append("the failing schedule did not fail when it was run again")
+    elif found.diverged:
+        found.notes.append("a schedule that was run twice did not repeat")
+    return Exploration(
+        program=program, verdict=_verdict(found), strategy=plan.strategy,
+        memory=plan.settings.model, engine=plan.engine, seed=plan.seed,
+        schedules=found.schedules, steps=found.steps, classes=found.classes,
+        estimate=found.estimate, abandoned=found.abandoned, redundant=found.redundant,
+        outcomes=found.outcomes, failure=failure, failures=found.failures, seconds=seconds,
+        longest=found.longest, guarantee="" if failure else "; ".join(found.guarantees),
+        note="; ".join(dict.fromkeys(found.notes)),
+    )  # fmt: skip
+
+
+def _verdict(found: Found) -> str:
+    if found.diverged:
+        return ERROR
+    if found.failing is not None:
+        return FAILED
+    if found.exhausted:
+        return EXHAUSTED
+    return ABANDONED if found.abandoned else BUDGET
+
+
+def _failure(program: Program, plan: Plan, found: Found) -> Failure | None:
+    """The failing schedule, shrunk and run again in Python; None where it does not fail again."""
+    assert found.failing is not None
+    settings, trace, before = found.failing
+    model = program.model()
+    witness = find_witness(model, settings, plan.engine, trace)
+    if witness is None:
+        return None
+    kind, code, _ = witness.signature
+    token = Token(
+        target_of(program), settings.model, settings.parking, settings.vain_spins,
+        settings.step_limit, kind, code, digest_of(program), witness.directives,
+    )  # fmt: skip
+    world, again = traced_world(model, settings, witness.directives)
+    if again != witness.signature:
+        return None
+    shown = trace_of(world)
+    return Failure(
+        program=program, kind=kind, code=code, schedule=str(token), shrunk=witness.shrunk,
+        preemptions=int(world.block[s.PREEMPTIONS]), trace=shown,
+        cause=cause_of(kind, code, shown), memory_model=settings.model, found_after=before,
+        shrink_seconds=witness.seconds, replays=witness.replays,
+    )  # fmt: skip

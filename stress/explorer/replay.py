@@ -1,0 +1,98 @@
+"""``replay``: the failure of a token again, on either engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shmalloc.engine import block as s
+from shmalloc.engine.areas import Settings
+from shmalloc.errors import MisuseError
+from stress.explorer.engines import make_world
+from stress.explorer.explain import cause_of, trace_of
+from stress.explorer.failure import Failure
+from stress.explorer.program import Program
+from stress.explorer.token import Token, digest_of
+from stress.explorer.witness import run_directives, steering, traced_world
+
+CLOCKED_KINDS = ("race", "torn")
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """What a token's schedule does today.
+
+    ``reproduced``: it fails in the way that the token says. ``changed``: the kernels or the initial
+    memory are not those that the token was made from, so the schedule may mean something else.
+    ``kind``, ``code``: how it fails now; kind "passed" if it does not.
+    """
+
+    program: Program
+    token: str
+    reproduced: bool
+    changed: bool
+    kind: str
+    code: int
+    failure: Failure | None
+
+    def __str__(self) -> str:
+        """What happened, in one sentence."""
+        token = Token.parse(self.token)
+        wanted = f"{token.kind} {token.code}" if token.code else token.kind
+        now = f"{self.kind} {self.code}" if self.code else self.kind
+        if self.reproduced and self.changed:
+            return (
+                f"the kernels have changed since this token was made; the schedule still ends in"
+                f" {wanted}, but its steps may not be the ones that were meant"
+            )
+        if self.reproduced:
+            return f"reproduced: {wanted}"
+        if self.changed:
+            return (
+                f"the kernels have changed since this token was made ({wanted}); its schedule now"
+                f" ends in: {now}. Explore again to know whether the bug is gone"
+            )
+        return f"not reproduced: the token says {wanted}, the schedule ended in: {now}"
+
+
+def replay(program: Program, token: str, engine: str = "interpreted") -> Replay:
+    """Run the schedule of ``token`` again: interpreted by default, so breakpoints work.
+
+    Raises ``MisuseError`` for a token that is none, or one of another program.
+    """
+    parsed = Token.parse(token)
+    _require_same_program(program, parsed)
+    model = program.model()
+    settings = Settings(
+        step_limit=parsed.step_limit, model=parsed.memory, parking=parsed.parking,
+        vain_spins=parsed.vain_spins, races=parsed.kind in CLOCKED_KINDS,
+    )  # fmt: skip
+    world, signature = traced_world(model, settings, parsed.directives)
+    if engine != "interpreted":
+        other = make_world(engine, model, steering(settings, len(model.threads)))
+        signature = run_directives(other, parsed.directives)
+    kind, code, _ = signature or ("passed", 0, 0)
+    failure = None
+    if signature is not None:
+        trace = trace_of(world)
+        failure = Failure(
+            program=program, kind=kind, code=code, schedule=str(parsed), shrunk=True,
+            preemptions=int(world.block[s.PREEMPTIONS]), trace=trace,
+            cause=cause_of(kind, code, trace), memory_model=parsed.memory,
+        )  # fmt: skip
+    return Replay(
+        program=program, token=str(parsed),
+        reproduced=(kind, code) == (parsed.kind, parsed.code),
+        changed=parsed.digest != digest_of(program), kind=kind, code=code, failure=failure,
+    )  # fmt: skip
+
+
+def _require_same_program(program: Program, token: Token) -> None:
+    actors = [d.actor for d in token.directives if d.actor is not None]
+    actors += [d.following for d in token.directives]
+    cpus = len(program.threads)
+    buffers = {"sc": 1, "tso": 2, "pso": 9}[token.memory]
+    if actors and max(actors) >= cpus * buffers:
+        raise MisuseError(
+            f"token: names actor {max(actors)}, but {program.name} has {cpus} CPUs; it is a token"
+            f" of another program ({token.target})"
+        )

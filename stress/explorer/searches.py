@@ -1,0 +1,295 @@
+"""One search: a world, a strategy's driver, a budget, and what came of it.
+
+Each strategy is set up here: which driver, what the machine must be like, what it may promise.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import FunctionType
+
+from shmalloc.engine import block as s
+from shmalloc.engine.areas import Settings, actors_of
+from shmalloc.engine.program import ModelProgram, World, next_batch
+from shmalloc.errors import MisuseError
+from stress.explorer.dpor import clocks, records, tree
+from stress.explorer.dpor import search as dpor_search
+from stress.explorer.engines import make_world
+from stress.explorer.estimate import estimate_classes
+from stress.explorer.strategies import dfs as dfs_search
+from stress.explorer.strategies import loop, pct, walk
+from stress.explorer.strategies.surw import surw_words
+
+WALKS = {
+    "random": walk.WALK_RANDOM, "pct": walk.WALK_PCT, "pos": walk.WALK_POS, "surw": walk.WALK_SURW,
+}  # fmt: skip
+SEARCHES = ("dfs", *WALKS, "dpor")
+POOL_WORDS = {"native": 1 << 23, "interpreted": 1 << 18}
+
+
+@dataclass
+class Budget:
+    """When to stop: a time, a number of schedules, or because somebody else failed."""
+
+    seconds: float | None
+    schedules: int | None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.start = time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.start
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that does not count: compiling."""
+        before = time.perf_counter()
+        yield
+        self.start += time.perf_counter() - before
+
+    @property
+    def seconds_left(self) -> float:
+        return float("inf") if self.seconds is None else self.seconds - self.elapsed
+
+    def slice(self, seconds: float | None, schedules: int | None = None) -> Budget:
+        """A part of what is left, stopped with the whole."""
+        left = self.seconds_left
+        seconds = left if seconds is None else min(seconds, left)
+        return Budget(None if seconds == float("inf") else seconds, schedules, self.stop)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about an exploration but the program and the budget."""
+
+    strategy: str
+    settings: Settings
+    engine: str
+    seed: int
+    stop_on_failure: bool
+    preemptions: int | None = None
+    delays: int | None = None
+    depth: int = 3
+
+
+@dataclass
+class Found:
+    """What a search found so far; searches add up."""
+
+    schedules: int = 0
+    steps: int = 0
+    abandoned: int = 0
+    failures: int = 0
+    longest: int = 0
+    redundant: int = 0
+    repeats: int = 0
+    outcomes: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    classes: int | None = None
+    estimate: float | None = None
+    exhausted: bool = False
+    diverged: bool = False
+    failing: tuple[Settings, list[int], int] | None = None  # settings, trace, schedules before
+    notes: list[str] = field(default_factory=list)
+    guarantees: list[str] = field(default_factory=list)
+
+    def add(self, other: Found) -> None:
+        """Take in what another search found."""
+        for name in ("steps", "abandoned", "failures", "redundant", "repeats"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if self.failing is None and other.failing is not None:
+            settings, trace, before = other.failing
+            self.failing = settings, trace, before + self.schedules
+        self.schedules += other.schedules
+        self.longest = max(self.longest, other.longest)
+        self.outcomes.update(other.outcomes)
+        self.diverged |= other.diverged
+        if other.classes is not None:
+            self.classes, self.estimate = other.classes, other.estimate
+            self.exhausted |= other.exhausted
+        self.notes += other.notes
+        self.guarantees += other.guarantees
+
+
+Continue = Callable[["Search"], bool]
+
+
+class Search:
+    """One world under one strategy."""
+
+    def __init__(self, model: ModelProgram, plan: Plan, budget: Budget) -> None:
+        self.plan = plan
+        self.model = model
+        self.budget = budget
+        self.settings = _settings(model, plan)
+        with budget.paused():
+            self.world: World = make_world(plan.engine, model, self.settings)
+            self.world.warm(_driver(plan.strategy))
+        self.block = self.world.block
+        self.block[loop.STOP_ON_FAILURE] = int(plan.stop_on_failure)
+        self.driver = _driver(plan.strategy)
+        if plan.strategy in WALKS:
+            self.block[loop.STRATEGY] = WALKS[plan.strategy]
+            self.block[pct.DEPTH] = plan.depth
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to run."""
+        if self.plan.strategy == "dpor":
+            return bool(self.block[dpor_search.DONE])
+        return self.plan.strategy == "dfs" and bool(self.block[dfs_search.DONE])
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.block[s.KEPT_OUTCOME]) and self.plan.stop_on_failure
+
+    @property
+    def diverged(self) -> bool:
+        return int(self.block[s.OUTCOME]) == s.ERROR
+
+    @property
+    def schedules(self) -> int:
+        return int(self.block[s.SCHEDULES])
+
+    def run(self, budget: Budget | None = None, goes_on: Continue = lambda search: True) -> None:
+        """Run in batches until the budget, a failure, the end, or until ``goes_on`` says no."""
+        budget = budget or self.budget
+        batch = 1
+        seed = self.plan.seed
+        limit = None if budget.schedules is None else self.schedules + budget.schedules
+        while not (self.done or self.failed or self.diverged or budget.stop.is_set()):
+            size = batch if limit is None else min(batch, limit - self.schedules)
+            if size <= 0 or budget.seconds_left <= 0 or not goes_on(self):
+                return
+            before = time.perf_counter()
+            first = self.schedules
+            ran = self.world.call(self.driver, seed + first, size)
+            if ran < size and not self._over():
+                return
+            batch = next_batch(batch, time.perf_counter() - before)
+        if self.failed or self.diverged:
+            budget.stop.set()
+
+    def _over(self) -> bool:
+        """Whether a driver that stopped early did so for a reason that the loop sees."""
+        return self.done or self.failed or self.diverged
+
+    def found(self) -> Found:
+        """What this search found."""
+        block = self.block
+        found = Found(
+            schedules=self.schedules, steps=int(block[s.TOTAL_STEPS]),
+            abandoned=int(block[s.ABANDONED_COUNT]), failures=int(block[s.FAILURES]),
+            longest=int(block[s.LONGEST]), repeats=int(block[s.REPEATS]),
+            outcomes=_outcomes(block), diverged=self.diverged,
+        )  # fmt: skip
+        if block[s.KEPT_OUTCOME]:
+            found.failing = self.settings, self._kept_trace(), int(block[s.KEPT_SCHEDULE])
+        if block[s.TABLE_FULL]:
+            found.notes.append(f"{block[s.TABLE_FULL]} outcomes found no room and are not counted")
+        if self.plan.strategy == "dpor":
+            self._add_classes(found)
+        elif self.plan.strategy == "dfs":
+            self._add_bounds(found)
+        elif self.plan.strategy == "pct":
+            found.guarantees.append(self._pct_bound())
+        return found
+
+    def _kept_trace(self) -> list[int]:
+        first = int(self.block[s.KEPT_AT])
+        return [int(actor) for actor in self.block[first : first + int(self.block[s.KEPT_STEPS])]]
+
+    def _add_classes(self, found: Found) -> None:
+        block = self.block
+        found.classes = self.schedules
+        found.redundant = int(block[dpor_search.REDUNDANT])
+        found.estimate = estimate_classes(block) if found.classes else None
+        if block[clocks.RACES_LOST] or block[tree.POOL_EMPTY] or block[dpor_search.TOO_SMALL]:
+            found.notes.append("the search tree outgrew its memory: the rest was not tried")
+        elif self.done and found.abandoned == 0:
+            found.exhausted = True
+            found.estimate = float(found.classes)
+            found.guarantees.append("one schedule of every class of equivalent ones was run")
+
+    def _add_bounds(self, found: Found) -> None:
+        if self.done and found.abandoned == 0 and not self.block[dfs_search.CUT]:
+            found.exhausted = True
+            found.guarantees.append("every schedule was run")
+
+    def _pct_bound(self) -> str:
+        cpus = len(self.model.threads)
+        depth = self.plan.depth
+        steps = max(int(self.block[pct.LONGEST_COUNT]), int(self.block[pct.COUNTED]), 1)
+        chance = 1 / (cpus * steps ** (depth - 1))
+        missed = (1 - chance) ** self.schedules
+        return (
+            f"a bug of depth <= {depth} is missed with a probability of at most {missed:.3g}"
+            f" (PCT: n = {cpus}, k = {steps}, {self.schedules:,} schedules, 1 in"
+            f" {1 / chance:,.0f} finds it)"
+        )
+
+
+def _driver(strategy: str) -> FunctionType:
+    drivers = {"dfs": dfs_search.dfs, "dpor": dpor_search.dpor}
+    return drivers.get(strategy, walk.walk)
+
+
+def _settings(model: ModelProgram, plan: Plan) -> Settings:
+    """The machine that the strategy needs, with room for what it keeps."""
+    cpus = len(model.threads)
+    actors = actors_of(cpus, plan.settings.model)
+    settings = replace(plan.settings, parking=plan.strategy in ("dfs", "dpor"))
+    limit = settings.step_limit
+    if plan.strategy == "dfs":
+        return replace(settings, tree_words=dfs_search.dfs_words(limit))
+    if plan.strategy == "dpor":
+        if settings.model == "pso":
+            raise MisuseError("strategy: dpor under pso; use tso, or another strategy")
+        if actors > records.MAX_ACTORS:
+            raise MisuseError(f"strategy: dpor with {actors} actors; use at most 62, or random")
+        pool = POOL_WORDS[plan.engine]
+        room = dpor_search.dpor_words(model.words, actors, cpus, limit, pool)
+        return replace(settings, tree_words=room)
+    return replace(settings, tree_words=surw_words(model.words, cpus))
+
+
+def _outcomes(block: object) -> Counter[tuple[int, ...]]:
+    counts: Counter[tuple[int, ...]] = Counter()
+    size = int(block[s.OBSERVED])  # type: ignore[index]
+    for slot in range(int(block[s.TABLE_SLOTS])):  # type: ignore[index]
+        row = int(block[s.TABLE_AT]) + slot * (size + 1)  # type: ignore[index]
+        if block[row]:  # type: ignore[index]
+            values = block[row + 1 : row + 1 + size]  # type: ignore[index]
+            counts[tuple(int(value) for value in values)] += int(block[row])  # type: ignore[index]
+    return counts
+
+
+def run_bounded(model: ModelProgram, plan: Plan, budget: Budget) -> Found:
+    """DFS with iterated bounds: all schedules with 0, 1, ... preemptions (or delays)."""
+    by_delays = plan.delays is not None
+    last = plan.delays if by_delays else plan.preemptions
+    kind = dfs_search.DELAYS_BOUND if by_delays else dfs_search.PREEMPTIONS_BOUND
+    total = Found()
+    limit = budget.schedules
+    for bound in range(-1 if last is None else 0, 0 if last is None else last + 1):
+        search = Search(model, plan, budget)
+        search.block[dfs_search.BOUND_KIND] = kind if last is not None else dfs_search.NO_BOUND
+        search.block[dfs_search.BOUND] = bound
+        left = None if limit is None else limit - total.schedules
+        search.run(budget.slice(None, left))
+        found = search.found()
+        total.add(found)
+        total.exhausted = found.exhausted
+        clean = search.done and not (found.failures or found.abandoned)
+        if last is not None and clean and not found.exhausted:
+            what = "delays" if by_delays else "preemptions"
+            total.guarantees = [f"every schedule with at most {bound} {what} was run"]
+        if not clean or found.exhausted:
+            break
+    return total

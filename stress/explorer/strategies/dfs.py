@@ -1,0 +1,136 @@
+"""DFS: every schedule, or every one within a bound on preemptions or on delays.
+
+Iterative context bounding (Musuvathi and Qadeer, PLDI 2007): few preemptions find most bugs, and
+"clean up to 2" is a statement. A preemption is a switch away from a CPU that could go on. Delay
+bounding (Emmi, Qadeer, Rakamaric, POPL 2011) counts how many actors are passed over in round-robin
+order. The flush of a store buffer is no preemption.
+
+The stack, FRAME words a step: which option was taken, how many there were, how many were free of
+cost, and what had been spent before. ``dfs`` continues where the last call ended; only the options
+are stored, their order is found again by running the schedule.
+"""
+
+from shmalloc.engine.block import (
+    CHOICES, CPUS, OUTCOME, RUNNING, STEPS, TREE_AT, scheduler,
+)  # fmt: skip
+from shmalloc.engine.schedule import begin, gather, settle, shared_step_or_settle
+from stress.explorer.strategies.loop import enabled, finish
+
+BOUND_KIND = 92  # NO_BOUND, PREEMPTIONS_BOUND or DELAYS_BOUND
+BOUND = 93
+PREFIX = 94  # options that the next schedule takes from the stack
+DONE = 95
+CUT = 96  # 1: an option was left out because of the bound
+LAST_CPU = 97
+FRAMES = 98  # of the last schedule
+NO_BOUND = 0
+PREEMPTIONS_BOUND = 1
+DELAYS_BOUND = 2
+FRAME = 4
+TAKEN = 0
+COUNT = 1
+FREE = 2
+SPENT = 3
+
+
+def dfs_words(step_limit: int) -> int:
+    """Room in the block."""
+    return FRAME * (step_limit + 1)
+
+
+@scheduler
+def order_options(ctl, choices):
+    """Reorder CHOICES: the CPU that ran last, then flushes, then other CPUs; how many are free."""
+    cpus = ctl[CPUS]
+    last = ctl[LAST_CPU]
+    goes_on = enabled(ctl, last, choices)
+    if goes_on == 1:
+        for k in range(choices):
+            if ctl[CHOICES + k] == last:
+                ctl[CHOICES + k] = ctl[CHOICES]
+                ctl[CHOICES] = last
+    free = goes_on
+    if goes_on == 0:
+        return choices
+    for k in range(1, choices):
+        actor = ctl[CHOICES + k]
+        if actor >= cpus:
+            ctl[CHOICES + k] = ctl[CHOICES + free]
+            ctl[CHOICES + free] = actor
+            free += 1
+    return free
+
+
+@scheduler
+def cost(ctl, option, free):
+    """What it costs to take ``option``."""
+    if ctl[BOUND_KIND] == DELAYS_BOUND:
+        return option
+    return 1 if option >= free else 0
+
+
+@scheduler
+def take_option(ctl, choices):
+    """The actor of this step, from the stack or as its first option; the frame is written."""
+    step = ctl[STEPS]
+    frame = ctl[TREE_AT] + step * FRAME
+    free = order_options(ctl, choices)
+    if step >= ctl[PREFIX]:
+        ctl[frame + TAKEN] = 0
+    ctl[FRAMES] = step + 1
+    ctl[frame + COUNT] = choices
+    ctl[frame + FREE] = free
+    ctl[frame + SPENT] = 0
+    if step > 0:
+        before = frame - FRAME
+        spent = cost(ctl, ctl[before + TAKEN], ctl[before + FREE])
+        ctl[frame + SPENT] = ctl[before + SPENT] + spent
+    return ctl[CHOICES + ctl[frame + TAKEN]]
+
+
+@scheduler
+def affordable(ctl, frame, option):
+    if ctl[BOUND_KIND] == NO_BOUND:
+        return 1
+    return 1 if ctl[frame + SPENT] + cost(ctl, option, ctl[frame + FREE]) <= ctl[BOUND] else 0
+
+
+@scheduler
+def backtrack(ctl):
+    """Find the deepest step with an option left: it is the last one of the next prefix."""
+    for back in range(ctl[FRAMES]):
+        step = ctl[FRAMES] - 1 - back
+        frame = ctl[TREE_AT] + step * FRAME
+        following = ctl[frame + TAKEN] + 1
+        if following < ctl[frame + COUNT]:
+            if affordable(ctl, frame, following) == 1:
+                ctl[frame + TAKEN] = following
+                ctl[PREFIX] = step + 1
+                return
+            ctl[CUT] = 1
+    ctl[DONE] = 1
+
+
+@scheduler
+def dfs(ctl, seed, count):
+    """Run ``count`` more schedules (``seed`` is not used); how many before the end or a stop."""
+    for k in range(count):
+        if ctl[DONE] == 1:
+            return k
+        begin(ctl)
+        ctl[LAST_CPU] = -1
+        ctl[FRAMES] = 0
+        while ctl[OUTCOME] == RUNNING:
+            choices = gather(ctl)
+            if choices == 0:
+                settle(ctl)
+            else:
+                actor = take_option(ctl, choices)
+                if actor < ctl[CPUS]:
+                    ctl[LAST_CPU] = actor
+                shared_step_or_settle(ctl, actor)
+        stop = finish(ctl)
+        backtrack(ctl)
+        if stop == 1:
+            return k
+    return count

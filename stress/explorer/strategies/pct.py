@@ -1,0 +1,71 @@
+"""PCT: priorities and a few moments at which the highest one is lowered.
+
+Burckhardt, Kothari, Musuvathi, Nagarakatte: A randomized scheduler with probabilistic guarantees of
+finding bugs (ASPLOS 2010). With n CPUs, at most k steps at which there was a choice, and depth d, a
+schedule shows a bug of depth d with probability at least 1 / (n * k**(d - 1)).
+
+Where we depart: steps without a choice do not count (their section 4.1); who relaxes gets the
+lowest priority, or a spinning CPU would starve the one it waits for; after half of the step limit
+the walk is a fair random one; k is the most steps counted in any schedule so far.
+"""
+
+from shmalloc.engine.block import ACTORS, CHOICES, PRIORITIES, STEPS, STEP_LIMIT, TREE_AT, scheduler
+from shmalloc.engine.ops import OP_RELAX
+from shmalloc.engine.schedule import draw
+
+DEPTH = 92
+LONGEST_COUNT = 93  # k
+COUNTED = 94
+LOWEST = 95
+MAX_DEPTH = 16
+
+
+@scheduler
+def start_pct(ctl):
+    """Shuffled priorities DEPTH.. for all actors; DEPTH - 1 moments of change in 1..k."""
+    actors = ctl[ACTORS]
+    for k in range(actors):
+        ctl[PRIORITIES + k] = ctl[DEPTH] + k
+    for k in range(actors - 1):
+        other = k + draw(ctl, actors - k)
+        kept = ctl[PRIORITIES + k]
+        ctl[PRIORITIES + k] = ctl[PRIORITIES + other]
+        ctl[PRIORITIES + other] = kept
+    ctl[LONGEST_COUNT] = max(ctl[LONGEST_COUNT], ctl[COUNTED])
+    ctl[COUNTED] = 0
+    ctl[LOWEST] = 0
+    for k in range(ctl[DEPTH] - 1):
+        ctl[ctl[TREE_AT] + k] = 1 + draw(ctl, max(ctl[LONGEST_COUNT], 1))
+
+
+@scheduler
+def highest(ctl, choices):
+    """The choice with the highest priority."""
+    best = ctl[CHOICES]
+    for k in range(1, choices):
+        actor = ctl[CHOICES + k]
+        if ctl[PRIORITIES + actor] > ctl[PRIORITIES + best]:
+            best = actor
+    return best
+
+
+@scheduler
+def choose_pct(ctl, choices):
+    if choices == 1:
+        return ctl[CHOICES]
+    if ctl[STEPS] * 2 > ctl[STEP_LIMIT]:
+        return ctl[CHOICES + draw(ctl, choices)]
+    ctl[COUNTED] += 1
+    best = highest(ctl, choices)
+    for k in range(ctl[DEPTH] - 1):
+        if ctl[ctl[TREE_AT] + k] == ctl[COUNTED]:
+            ctl[PRIORITIES + best] = k
+            best = highest(ctl, choices)
+    return best
+
+
+@scheduler
+def after_pct(ctl, actor, op):
+    if op == OP_RELAX:
+        ctl[LOWEST] -= 1
+        ctl[PRIORITIES + actor] = ctl[LOWEST]

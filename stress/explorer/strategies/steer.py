@@ -1,0 +1,155 @@
+"""Steering by directives: a schedule as the few places where it leaves the default.
+
+Default: the CPU that ran goes on, its stores become visible at once, and where it cannot go on the
+lowest that can does. A directive ``(actor, count, next)`` says: when ``actor`` has made ``count``
+steps, ``next`` makes the next one; (ACTORS, 0, next) says who starts. A directive whose actor
+cannot make a step at that moment is passed over. Steps are counted per actor, never globally, so
+directives keep their meaning when others are left out.
+
+Area (TREE)::
+
+    number of directives | directives, sorted | cursor of each actor | flags of each step
+
+``steer`` runs the schedule of the directives in the area; ``extract`` turns the trace in REPEAT
+into directives.
+"""
+
+from shmalloc.engine.block import (
+    ACTORS, BUFFERED, CHOICES, CPUS, ERROR, LAST_ACTOR, LOCALS, MODEL, OUTCOME, PREEMPTIONS,
+    REPEAT_AT, RUNNING, SC, STEPS, STEP_LIMIT, TREE_AT, scheduler,
+)  # fmt: skip
+from shmalloc.engine.buffers import flusher_of
+from shmalloc.engine.schedule import begin, gather, settle, shared_step_or_settle
+from stress.explorer.strategies.loop import enabled
+
+TURN = 92  # the CPU that ran last
+DIRECTIVE = 3
+PREEMPTED = 1
+
+
+def steer_words(step_limit: int, actors: int) -> int:
+    """Room in the block."""
+    return 1 + DIRECTIVE * (step_limit + 2) + actors + 1 + step_limit + 1
+
+
+@scheduler
+def directive_at(ctl, k):
+    return ctl[TREE_AT] + 1 + DIRECTIVE * k
+
+
+@scheduler
+def cursor_at(ctl, actor):
+    return directive_at(ctl, ctl[STEP_LIMIT] + 2) + actor
+
+
+@scheduler
+def flag_at(ctl, step):
+    return cursor_at(ctl, ctl[ACTORS] + 1) + step
+
+
+@scheduler
+def rewind(ctl):
+    """Every cursor to the first directive of its actor."""
+    ctl[TURN] = -1
+    ctl[PREEMPTIONS] = 0
+    for actor in range(ctl[ACTORS] + 1):
+        ctl[cursor_at(ctl, actor)] = -1
+    for back in range(ctl[ctl[TREE_AT]]):
+        k = ctl[ctl[TREE_AT]] - 1 - back
+        ctl[cursor_at(ctl, ctl[directive_at(ctl, k)])] = k
+
+
+@scheduler
+def default_choice(ctl, choices):
+    turn = ctl[TURN]
+    if turn >= 0:
+        if ctl[MODEL] != SC and ctl[BUFFERED + turn] > 0:
+            return flusher_of(ctl, turn)
+        if enabled(ctl, turn, choices) == 1:
+            return turn
+    return ctl[CHOICES]
+
+
+@scheduler
+def directed(ctl):
+    """Whom the directives name after the last step; -1: nobody."""
+    actor = ctl[LAST_ACTOR]
+    count = 0
+    if actor < 0:
+        actor = ctl[ACTORS]
+    else:
+        count = ctl[LOCALS + actor]
+    cursor = cursor_at(ctl, actor)
+    while ctl[cursor] >= 0:
+        at = directive_at(ctl, ctl[cursor])
+        if ctl[at + 1] > count:
+            return -1
+        following = ctl[cursor] + 1
+        last = following == ctl[ctl[TREE_AT]] or ctl[directive_at(ctl, following)] != actor
+        ctl[cursor] = -1 if last else following
+        if ctl[at + 1] == count:
+            return ctl[at + 2]
+    return -1
+
+
+@scheduler
+def make_step(ctl, actor, choices):
+    """The step of ``actor``, noting whether it preempts the CPU that ran."""
+    if ctl[STEPS] < ctl[STEP_LIMIT]:
+        ctl[flag_at(ctl, ctl[STEPS])] = 0
+        turn = ctl[TURN]
+        if actor < ctl[CPUS]:
+            if turn >= 0 and actor != turn and enabled(ctl, turn, choices) == 1:
+                ctl[flag_at(ctl, ctl[STEPS])] = PREEMPTED
+                ctl[PREEMPTIONS] += 1
+            ctl[TURN] = actor
+    shared_step_or_settle(ctl, actor)
+
+
+@scheduler
+def steer(ctl):
+    """Run the schedule of the directives; its outcome."""
+    begin(ctl)
+    rewind(ctl)
+    while ctl[OUTCOME] == RUNNING:
+        choices = gather(ctl)
+        if choices == 0:
+            settle(ctl)
+        else:
+            actor = directed(ctl)
+            if actor < 0 or enabled(ctl, actor, choices) == 0:
+                actor = default_choice(ctl, choices)
+            make_step(ctl, actor, choices)
+    return ctl[OUTCOME]
+
+
+@scheduler
+def extract(ctl, steps):
+    """Run the trace in REPEAT and write down where it leaves the default; how many directives.
+
+    They are in the order of the trace; ERROR where the trace cannot be run.
+    """
+    begin(ctl)
+    ctl[ctl[TREE_AT]] = 0
+    rewind(ctl)
+    found = 0
+    while ctl[OUTCOME] == RUNNING:
+        choices = gather(ctl)
+        if choices == 0:
+            settle(ctl)
+        elif ctl[STEPS] >= steps:
+            ctl[OUTCOME] = ERROR
+        else:
+            actor = ctl[ctl[REPEAT_AT] + ctl[STEPS]]
+            if enabled(ctl, actor, choices) == 0:
+                ctl[OUTCOME] = ERROR
+                return found
+            if actor != default_choice(ctl, choices):
+                at = directive_at(ctl, found)
+                before = ctl[LAST_ACTOR]
+                ctl[at] = before if before >= 0 else ctl[ACTORS]
+                ctl[at + 1] = ctl[LOCALS + before] if before >= 0 else 0
+                ctl[at + 2] = actor
+                found += 1
+            make_step(ctl, actor, choices)
+    return found

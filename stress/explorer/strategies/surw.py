@@ -1,0 +1,148 @@
+"""SURW: uniform over the interleavings of what happens to one word, chosen anew each schedule.
+
+Zhao, Wolff, Mathur, Roychoudhury: Selectively uniform concurrency testing (ASPLOS 2025). A first
+schedule counts how often each CPU touches each word. Then every schedule picks one word that
+several CPUs touch; its accesses are interleaved uniformly, by drawing the next CPU with the weight
+of its remaining accesses; everything between them goes by random priorities.
+
+Area (TREE)::
+
+    0  16 words of pct | 64  remaining accesses of each CPU | 128  is set aside, each actor
+    ... number of shared words, then the words | counts: CPUS words a word of memory
+"""
+
+from shmalloc.engine.block import (
+    ACTORS, CHOICES, CPUS, FINISHED, MAX_ACTORS, MAX_CPUS, PRIORITIES, STATE, TREE_AT, WORDS,
+    scheduler,
+)  # fmt: skip
+from shmalloc.engine.schedule import draw
+from stress.explorer.strategies.pos import (
+    PRIORITY_RANGE, pending_at, pending_op, start_pos, touches,
+)  # fmt: skip
+
+PROFILED = 96
+INTEREST = 97  # the word of this schedule
+INTENDED = 98  # the CPU that makes the next access to it; -1: not drawn yet
+WEIGHTS = 64
+ASIDE = WEIGHTS + MAX_CPUS
+SHARED_COUNT = ASIDE + MAX_ACTORS
+SHARED = SHARED_COUNT + 1
+
+
+def surw_words(words: int, cpus: int) -> int:
+    """Room in the block for a program of that size."""
+    return SHARED + words * (1 + cpus)
+
+
+@scheduler
+def count_of(ctl, word, cpu):
+    """Where the accesses of ``cpu`` to ``word`` are counted."""
+    return ctl[TREE_AT] + SHARED + ctl[WORDS] + word * ctl[CPUS] + cpu
+
+
+@scheduler
+def profile(ctl, cpu, op, at):
+    """Count one step of the first schedule."""
+    if cpu < ctl[CPUS]:
+        for k in range(touches(op)):
+            ctl[count_of(ctl, at + k, cpu)] += 1
+
+
+@scheduler
+def end_profile(ctl):
+    """List the words that more than one CPU touched."""
+    area = ctl[TREE_AT]
+    found = 0
+    for word in range(ctl[WORDS]):
+        users = 0
+        for cpu in range(ctl[CPUS]):
+            users += 1 if ctl[count_of(ctl, word, cpu)] > 0 else 0
+        if users > 1:
+            ctl[area + SHARED + found] = word
+            found += 1
+    ctl[area + SHARED_COUNT] = found
+    ctl[PROFILED] = 1
+
+
+@scheduler
+def start_surw(ctl):
+    area = ctl[TREE_AT]
+    start_pos(ctl)
+    ctl[INTENDED] = -1
+    ctl[INTEREST] = -1
+    if ctl[PROFILED] == 1 and ctl[area + SHARED_COUNT] > 0:
+        word = ctl[area + SHARED + draw(ctl, ctl[area + SHARED_COUNT])]
+        ctl[INTEREST] = word
+        for cpu in range(ctl[CPUS]):
+            ctl[area + WEIGHTS + cpu] = max(ctl[count_of(ctl, word, cpu)], 1)
+
+
+@scheduler
+def interesting(ctl, actor):
+    """1 if ``actor`` is a CPU about to touch the word of interest."""
+    if actor >= ctl[CPUS]:
+        return 0
+    at = pending_at(ctl, actor)
+    return 1 if at <= ctl[INTEREST] < at + touches(pending_op(ctl, actor)) else 0
+
+
+@scheduler
+def draw_intended(ctl):
+    """A CPU that has not finished, weighted by its remaining accesses."""
+    weights = ctl[TREE_AT] + WEIGHTS
+    total = 0
+    for cpu in range(ctl[CPUS]):
+        if ctl[STATE + cpu] != FINISHED:
+            total += ctl[weights + cpu]
+    ticket = draw(ctl, max(total, 1))
+    for cpu in range(ctl[CPUS]):
+        if ctl[STATE + cpu] != FINISHED:
+            ticket -= ctl[weights + cpu]
+            if ticket < 0:
+                return cpu
+    return -1
+
+
+@scheduler
+def best_left(ctl, choices):
+    """The choice of highest priority that is not set aside; -1: all are."""
+    best = -1
+    for k in range(choices):
+        actor = ctl[CHOICES + k]
+        if ctl[ctl[TREE_AT] + ASIDE + actor] == 0:
+            if best < 0 or ctl[PRIORITIES + actor] > ctl[PRIORITIES + best]:
+                best = actor
+    return best
+
+
+@scheduler
+def take(ctl, cpu):
+    """``cpu`` makes the next access to the word of interest."""
+    weight = ctl[TREE_AT] + WEIGHTS + cpu
+    ctl[weight] = max(ctl[weight] - 1, 1)
+    ctl[INTENDED] = -1
+    return cpu
+
+
+@scheduler
+def choose_surw(ctl, choices):
+    aside = ctl[TREE_AT] + ASIDE
+    for actor in range(ctl[ACTORS]):
+        ctl[aside + actor] = 0
+    for _attempt in range(choices):
+        best = best_left(ctl, choices)
+        if interesting(ctl, best) == 0:
+            return best
+        if ctl[INTENDED] < 0:
+            ctl[INTENDED] = draw_intended(ctl)
+        if best == ctl[INTENDED]:
+            return take(ctl, best)
+        ctl[aside + best] = 1
+    return take(ctl, ctl[CHOICES + draw(ctl, choices)])  # the intended one is held up elsewhere
+
+
+@scheduler
+def after_surw(ctl, actor, op, at):
+    ctl[PRIORITIES + actor] = draw(ctl, PRIORITY_RANGE)
+    if ctl[PROFILED] == 0:
+        profile(ctl, actor, op, at)

@@ -1,0 +1,153 @@
+"""Tokens: a failing schedule in one line that a shell takes unquoted.
+
+::
+
+    shm1/examples.lost_update:program/sc/y/10000/check/1/5f0c2a91d3e4/s.0-1,0.1-1
+    |    |                            |  | |     |     | |            directives (steer.py)
+    |    where the program is found   |  | |     |     | digest of its kernels and initial memory
+    |    (quoted as in a URL)         |  | |     |     code
+    version                           |  | |     kind of the failure
+                                      |  | step limit
+                                      |  fairness: y (yield), or p and the free vain spins (parking)
+                                      memory model
+
+The digest is taken from the kernels' syntax: comments, docstrings, lines and other functions of the
+file do not matter, nor does the version of Python's bytecode.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import FunctionType
+from urllib.parse import quote, unquote
+
+from shmalloc.dialect import closure_of
+from shmalloc.engine.areas import MODELS
+from shmalloc.errors import MisuseError
+from shmalloc.memory import Ram
+from stress.explorer.failure import KINDS
+from stress.explorer.program import Program
+
+VERSION = "shm1"
+START = "s"
+NO_DIRECTIVES = "-"
+DIGEST_DIGITS = 12
+FIELDS = 9
+
+
+@dataclass(frozen=True)
+class Directive:
+    """When ``actor`` (None: the start) has made ``count`` steps, ``following`` makes the next."""
+
+    actor: int | None
+    count: int
+    following: int
+
+    def __str__(self) -> str:
+        actor = START if self.actor is None else self.actor
+        return f"{actor}.{self.count}-{self.following}"
+
+
+@dataclass(frozen=True)
+class Token:
+    """A schedule and everything needed to run it again, but for the program itself."""
+
+    target: str
+    memory: str
+    parking: bool
+    vain_spins: int
+    step_limit: int
+    kind: str
+    code: int
+    digest: str
+    directives: tuple[Directive, ...]
+
+    def __str__(self) -> str:
+        fairness = f"p{self.vain_spins}" if self.parking else "y"
+        schedule = ",".join(map(str, self.directives)) or NO_DIRECTIVES
+        target = quote(self.target, safe=":.")
+        fields = (
+            VERSION, target, self.memory, fairness, self.step_limit, self.kind, self.code,
+            self.digest, schedule,
+        )  # fmt: skip
+        return "/".join(map(str, fields))
+
+    @classmethod
+    def parse(cls, text: str) -> Token:
+        """Raises ``MisuseError`` for what is no token."""
+        fields = text.strip().split("/")
+        if fields[0] != VERSION or len(fields) != FIELDS:
+            raise MisuseError(
+                f"token: {text!r}; use the line that a failure prints, it starts with {VERSION}/"
+            )
+        _, target, memory, fairness, limit, kind, code, digest, schedule = fields
+        if memory not in MODELS:
+            raise MisuseError(f"token: memory {memory!r}; use {', '.join(MODELS)}")
+        if kind not in KINDS:
+            raise MisuseError(f"token: kind {kind!r}; use one of {', '.join(KINDS)}")
+        try:
+            vain = int(fairness[1:]) if fairness.startswith("p") else 0
+            return cls(
+                unquote(target), memory, fairness.startswith("p"), vain, int(limit), kind,
+                int(code), digest, _directives(schedule),
+            )  # fmt: skip
+        except ValueError as error:
+            raise MisuseError(f"token: {text!r}: {error}") from error
+
+
+def _directives(text: str) -> tuple[Directive, ...]:
+    if text == NO_DIRECTIVES:
+        return ()
+    found = []
+    for part in text.split(","):
+        place, following = part.split("-")
+        actor, count = place.split(".")
+        number = None if actor == START else int(actor)
+        found.append(Directive(number, int(count), int(following)))
+    return tuple(found)
+
+
+def digest_of(program: Program) -> str:
+    """What decides how the program behaves: the syntax of its kernels and its initial memory."""
+    state = hashlib.sha256()
+    model = program.model()
+    kernels = [*model.threads, *(kernel for _, kernel in model.watchers())]
+    for text in _sources(kernels):
+        state.update(text.encode() + b"\0")
+    ram = Ram.of_words(model.words)
+    model.initialize(ram)
+    state.update(ram.array.tobytes())
+    state.update(repr((model.undefined, model.locks)).encode())
+    return state.hexdigest()[:DIGEST_DIGITS]
+
+
+def _sources(kernels: Iterable[FunctionType]) -> Iterable[str]:
+    seen: set[FunctionType] = set()
+    for kernel in kernels:
+        yield kernel.__qualname__
+        for reachable in closure_of(kernel):
+            if reachable not in seen:
+                seen.add(reachable)
+                yield _syntax(reachable)
+
+
+def _syntax(function: FunctionType) -> str:
+    """The function without comments, docstring and places, and the constants it names."""
+    names = function.__code__.co_names
+    values = {name: function.__globals__.get(name) for name in names}
+    constants = sorted((name, int(v)) for name, v in values.items() if isinstance(v, int))
+    try:
+        source = textwrap.dedent(inspect.getsource(function))
+    except OSError:  # typed at a prompt
+        return f"{function.__code__.co_code.hex()} {constants}"
+    tree = ast.parse(source).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    tree.decorator_list = []
+    if ast.get_docstring(tree) is not None:
+        tree.body = tree.body[1:]
+    return f"{ast.dump(tree)} {constants}"

@@ -1,0 +1,159 @@
+"""From a failing trace to a ``Failure``: directives, shrunk to the last one, run again in Python.
+
+Shrinking is delta debugging (Zeller and Hildebrandt, TSE 2002) over the directives of the schedule
+(steer.py), each attempt a replay on the engine that found the failure: natively some microseconds.
+The result is 1-minimal: without any one of its directives the failure is another one or none. The
+same failure: same kind, same code, for races and torn reads the same word.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from shmalloc.engine import block as s
+from shmalloc.engine.areas import Settings, actors_of
+from shmalloc.engine.model_python import PyModel
+from shmalloc.engine.program import VERDICTS, ModelProgram, World
+from stress.explorer.engines import make_world
+from stress.explorer.strategies.steer import extract, flag_at, steer, steer_words
+from stress.explorer.token import Directive
+
+SHRINK_SECONDS = 1.0
+KIND_OF = {"failed": "check"}
+Signature = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A failing schedule as directives."""
+
+    signature: Signature
+    directives: tuple[Directive, ...]
+    shrunk: bool
+    replays: int
+    seconds: float
+
+
+def steering(settings: Settings, cpus: int) -> Settings:
+    """The same machine, with room for directives."""
+    words = steer_words(settings.step_limit, actors_of(cpus, settings.model))
+    return Settings(
+        step_limit=settings.step_limit, idle_limit=settings.idle_limit, model=settings.model,
+        races=settings.races, parking=settings.parking, vain_spins=settings.vain_spins,
+        tree_words=words, log=settings.log,
+    )  # fmt: skip
+
+
+def signature_of(world: World) -> Signature | None:
+    """How the last schedule failed: kind, code and word; None if it did not."""
+    block = world.block
+    outcome = int(block[s.OUTCOME])
+    if outcome in (s.PASSED, s.ABANDONED, s.ERROR):
+        return None
+    verdict = VERDICTS[outcome]
+    at = int(block[s.FAULT_AT]) if outcome in (s.RACE, s.TORN) else 0
+    return KIND_OF.get(verdict, verdict), int(block[s.CODE]), at
+
+
+def run_directives(world: World, directives: Sequence[Directive]) -> Signature | None:
+    """Run one schedule by its directives."""
+    block = world.block
+    actors = int(block[s.ACTORS])
+    area = int(block[s.TREE_AT])
+    start = (actors,)
+    coded = sorted(
+        (*(start if d.actor is None else (d.actor,)), d.count, d.following) for d in directives
+    )
+    block[area] = len(coded)
+    for k, triple in enumerate(coded):
+        for offset, value in enumerate(triple):
+            block[area + 1 + 3 * k + offset] = value
+    world.call(steer)
+    return signature_of(world)
+
+
+def directives_of(world: World, trace: Sequence[int]) -> tuple[Directive, ...]:
+    """Where ``trace`` leaves the default schedule."""
+    block = world.block
+    first = int(block[s.REPEAT_AT])
+    for k, actor in enumerate(trace):
+        block[first + k] = actor
+    count = world.call(extract, len(trace))
+    actors = int(block[s.ACTORS])
+    area = int(block[s.TREE_AT]) + 1
+    triples = [[int(block[area + 3 * k + j]) for j in range(3)] for k in range(count)]
+    return tuple(Directive(None if a == actors else a, c, n) for a, c, n in triples)
+
+
+def find_witness(
+    model: ModelProgram, settings: Settings, engine: str, trace: Sequence[int]
+) -> Witness | None:
+    """The failure of ``trace`` as few directives; None where it does not fail again."""
+    start = time.perf_counter()
+    world = make_world(engine, model, steering(settings, len(model.threads)))
+    directives = directives_of(world, trace)
+    wanted = run_directives(world, directives)
+    if wanted is None:
+        return None
+    attempts = Attempts(lambda kept: run_directives(world, kept) == wanted, SHRINK_SECONDS)
+    kept, shrunk = shrink(directives, attempts)
+    seconds = time.perf_counter() - start
+    return Witness(wanted, kept, shrunk, attempts.count, seconds)
+
+
+class Attempts:
+    """The test of delta debugging, with a count and a limit in time."""
+
+    def __init__(self, fails: Callable[[Sequence[Directive]], bool], seconds: float) -> None:
+        self._fails = fails
+        self._deadline = time.perf_counter() + seconds
+        self.count = 0
+
+    def still_fails(self, directives: Sequence[Directive]) -> bool:
+        self.count += 1
+        return self._fails(directives)
+
+    @property
+    def out_of_time(self) -> bool:
+        return time.perf_counter() > self._deadline
+
+
+def shrink(
+    directives: tuple[Directive, ...], attempts: Attempts
+) -> tuple[tuple[Directive, ...], bool]:
+    """Leave out all that can be left out; False with it where time ran out before."""
+    kept = list(directives)
+    parts = 2
+    while kept:
+        size = -(-len(kept) // parts)
+        for first in range(0, len(kept), size):
+            if attempts.out_of_time:
+                return tuple(kept), False
+            without = kept[:first] + kept[first + size :]
+            if attempts.still_fails(without):
+                kept = without
+                parts = max(parts - 1, 2)
+                break
+        else:
+            if size == 1:
+                return tuple(kept), True
+            parts = min(2 * parts, len(kept))
+    return (), True
+
+
+def traced_world(
+    model: ModelProgram, settings: Settings, directives: Sequence[Directive]
+) -> tuple[PyModel, Signature | None]:
+    """The schedule once more, interpreted, with the source of every step."""
+    chosen = steering(settings, len(model.threads))
+    world = make_world("interpreted", model, chosen, trace=True)
+    assert isinstance(world, PyModel)
+    return world, run_directives(world, directives)
+
+
+def preempted_steps(world: World) -> list[bool]:
+    """Which steps of the last steered schedule preempted a CPU."""
+    block = world.block
+    return [block[flag_at(block, step)] == 1 for step in range(int(block[s.STEPS]))]

@@ -1,0 +1,241 @@
+"""What must hold when all CPUs are done: nothing reported, everything recounts, nobody owns twice.
+
+A check returns the number of the *first* violation (docs/invariants.md), 0 where there is none. It
+finds violations in this order, and stops at the first stage that has one:
+
+1. the threads reported nothing, and no lock is held any more (else what follows would wait) or
+   open where its CPU is unplugged (I_PROGRESS);
+2. ownership, by what the threads were given (held.py) and not by what the allocator believes:
+   the owner map refuses a page that two of them hold (X_DOUBLE_ALLOC);
+3. the audits: every descriptor, list, counter, sheaf and slab is recounted; a free page that
+   somebody holds is X_LOST_OWNER;
+4. the end of it: everything held is freed and drained, caches are destroyed, and all pages are
+   free and merged (I_TEARDOWN): nothing was lost on the way either.
+
+``partition_is_legal`` is for ``invariant=``: what descriptor.py promises after every single write.
+"""
+
+from shmalloc.constants import (
+    C_STATE, CPU_OFFLINE, E_BUSY, H_AT_REPORTS, H_CACHES, H_CACHES_LOCK, H_CPUS, H_NODES, H_PAGES,
+    H_REPORT_COUNT, H_ZONES, I_PROGRESS, I_TAIL, LOCK_OFFLINE, M_DOUBLE_FREE, M_LEAKED_OBJECTS,
+    M_OBJECT_FREE, P_LOCK, R_CODE, R_STRIDE, REPORTS, T_TAIL, X_DOUBLE_ALLOC, Z_LOCK,
+)  # fmt: skip
+from shmalloc.constants_slab import CACHE_NONE, KC_LOCK, KN_BARN_LOCK, KN_LOCK, K_STATE
+from shmalloc.dialect import kernel
+from shmalloc.kernel.audit import audit, audit_teardown
+from shmalloc.kernel.bits import order_of, type_of
+from shmalloc.kernel.cacheset import cache_destroy
+from shmalloc.kernel.descriptor import legal_pair
+from shmalloc.kernel.notes import cpu_at, report
+from shmalloc.kernel.objects import cache_at, cpu_part, node_part
+from shmalloc.kernel.pcp import drain_all, pcp_at
+from shmalloc.kernel.slabaudit import audit_slabs
+from shmalloc.kernel.zone import descriptor_at, zone_at
+from shmalloc.words import fixed, load2
+from stress.oracles.owners import disown, own
+from stress.programs.held import (
+    BLOCKS, FIRST_OBJECT, OBJECTS, ONLY_CACHE, RESULT, block_order, block_pfn, object_put,
+    page_put, slot_at,
+)  # fmt: skip
+
+LOCK_OWNER_MASK = 0xFFFF  # 0: free, or of an unplugged CPU
+
+
+@kernel
+def first_violation(mem):
+    """Number of the first violation that was reported, or 0."""
+    if mem[H_REPORT_COUNT] == 0:
+        return 0
+    return mem[fixed(mem, H_AT_REPORTS) + R_CODE]
+
+
+@kernel
+def is_held(mem, at):
+    """1, and reported, where the lock at ``at`` still has an owner."""
+    owner = mem[at] & LOCK_OWNER_MASK
+    if owner == 0:
+        return 0
+    report(mem, owner - 1, I_PROGRESS, at, 0, mem[at])
+    return 1
+
+
+@kernel
+def is_ajar(mem, cpu, at):
+    """1, and reported, where a per-CPU lock and its CPU disagree on whether it is unplugged."""
+    offline = mem[cpu_at(mem, cpu) + C_STATE] == CPU_OFFLINE
+    if offline == (mem[at] == LOCK_OFFLINE):
+        return 0
+    report(mem, cpu, I_PROGRESS, at, mem[cpu_at(mem, cpu) + C_STATE], mem[at])
+    return 1
+
+
+@kernel
+def page_locks_held(mem):
+    held = is_held(mem, H_CACHES_LOCK)
+    for z in range(fixed(mem, H_ZONES)):
+        held += is_held(mem, zone_at(mem, z) + Z_LOCK)
+        for cpu in range(fixed(mem, H_CPUS)):
+            at = pcp_at(mem, cpu, z) + P_LOCK
+            held += is_held(mem, at) + is_ajar(mem, cpu, at)
+    return held
+
+
+@kernel
+def object_locks_held(mem):
+    held = 0
+    for cache in range(fixed(mem, H_CACHES)):
+        k = cache_at(mem, cache)
+        for node in range(fixed(mem, H_NODES)):
+            held += is_held(mem, node_part(k, node) + KN_LOCK)
+            held += is_held(mem, node_part(k, node) + KN_BARN_LOCK)
+        for cpu in range(fixed(mem, H_CPUS)):
+            held += is_held(mem, cpu_part(mem, k, cpu) + KC_LOCK)
+    return held
+
+
+@kernel
+def enter_owners(mem):
+    """Enter what every CPU says it holds into the owner map, which refuses a page twice."""
+    for cpu in range(fixed(mem, H_CPUS)):
+        for slot in range(BLOCKS):
+            block = mem[slot_at(mem, cpu, slot)]
+            if block != 0:
+                own(mem, cpu, block_pfn(block), block_order(block), cpu + 1)
+
+
+@kernel
+def give_pages_up(mem):
+    """Free and drain all blocks, as their owners would."""
+    for cpu in range(fixed(mem, H_CPUS)):
+        for slot in range(BLOCKS):
+            block = mem[slot_at(mem, cpu, slot)]
+            if block != 0:
+                disown(mem, cpu, block_pfn(block), block_order(block), cpu + 1)
+                page_put(mem, cpu, slot)
+    drain_all(mem, 0)
+
+
+@kernel
+def pages_are_sound(mem):
+    """The check of programs about pages: stages 1 to 4."""
+    if mem[H_REPORT_COUNT] != 0 or page_locks_held(mem) != 0:
+        return first_violation(mem)
+    enter_owners(mem)
+    if mem[H_REPORT_COUNT] == 0 and audit(mem, 0) == 0:
+        give_pages_up(mem)
+        audit_teardown(mem, 0)
+    return first_violation(mem)
+
+
+@kernel
+def refused_once(mem, code):
+    """Whether ``code`` was reported, and nothing else and nothing twice; forgotten then."""
+    if mem[H_REPORT_COUNT] != 1 or first_violation(mem) != code:
+        report(mem, 0, code, 0, 1, mem[H_REPORT_COUNT])
+        return False
+    mem[H_REPORT_COUNT] = 0
+    return True
+
+
+@kernel
+def page_refused_once(mem):
+    """``pages_are_sound`` where two freed one page: one was refused, exactly once."""
+    if not refused_once(mem, M_DOUBLE_FREE):
+        return first_violation(mem)
+    return pages_are_sound(mem)
+
+
+@kernel
+def objects_held_twice(mem):
+    """Report every object that two slots hold, of one CPU or of two."""
+    twice = 0
+    for one in range(fixed(mem, H_CPUS) * OBJECTS):
+        mine = mem[slot_at(mem, one // OBJECTS, FIRST_OBJECT + one % OBJECTS)]
+        for other in range(one):
+            yours = mem[slot_at(mem, other // OBJECTS, FIRST_OBJECT + other % OBJECTS)]
+            if mine != 0 and mine == yours:
+                report(mem, one // OBJECTS, X_DOUBLE_ALLOC, mine, one, other)
+                twice += 1
+    return twice
+
+
+@kernel
+def give_objects_up(mem):
+    """Free all objects, and destroy the cache where it is still there: it must be empty now."""
+    for cpu in range(fixed(mem, H_CPUS)):
+        for slot in range(OBJECTS):
+            if mem[slot_at(mem, cpu, FIRST_OBJECT + slot)] != 0:
+                object_put(mem, cpu, slot)
+    if mem[cache_at(mem, ONLY_CACHE) + K_STATE] != CACHE_NONE:
+        if cache_destroy(mem, 0, ONLY_CACHE) != 0:
+            report(mem, 0, M_LEAKED_OBJECTS, ONLY_CACHE, 0, E_BUSY)
+
+
+@kernel
+def recount_objects(mem):
+    """Stages 2 to 4 of programs about objects."""
+    if objects_held_twice(mem) == 0 and audit_slabs(mem, 0) == 0 and audit(mem, 0) == 0:
+        give_objects_up(mem)
+        drain_all(mem, 0)
+        audit_teardown(mem, 0)
+    return first_violation(mem)
+
+
+@kernel
+def objects_are_sound(mem):
+    """The check of programs about objects: stages 1 to 4."""
+    if mem[H_REPORT_COUNT] != 0 or page_locks_held(mem) + object_locks_held(mem) != 0:
+        return first_violation(mem)
+    return recount_objects(mem)
+
+
+@kernel
+def object_refused_once(mem):
+    """``objects_are_sound`` where two freed one object: one was refused, exactly once."""
+    if not refused_once(mem, M_OBJECT_FREE):
+        return first_violation(mem)
+    return objects_are_sound(mem)
+
+
+@kernel
+def first_but_leaks(mem):
+    """``first_violation`` that passes over live objects of a cache that was destroyed."""
+    for i in range(min(mem[H_REPORT_COUNT], REPORTS)):
+        code = mem[fixed(mem, H_AT_REPORTS) + i * R_STRIDE + R_CODE]
+        if code != M_LEAKED_OBJECTS:
+            return code
+    return 0
+
+
+@kernel
+def destroyed_or_busy(mem):
+    """``objects_are_sound`` where one CPU destroyed the cache while another still freed.
+
+    E_BUSY is right for as long as an object or a sheaf was not back, and its reports with it; then
+    a second destroy, when all is quiet, must succeed. A destroy that says 0 has found everything.
+    """
+    if first_but_leaks(mem) != 0:
+        return first_but_leaks(mem)
+    if page_locks_held(mem) + object_locks_held(mem) != 0:
+        return I_PROGRESS
+    busy = 0
+    for cpu in range(fixed(mem, H_CPUS)):
+        if mem[slot_at(mem, cpu, RESULT)] == E_BUSY * 2 + 1:
+            busy = 1
+    if busy == 0 and mem[H_REPORT_COUNT] != 0:
+        return first_violation(mem)
+    mem[H_REPORT_COUNT] = 0
+    return recount_objects(mem)
+
+
+@kernel
+def partition_is_legal(mem):
+    """Every page is covered by exactly one legal head: true after every single write."""
+    pfn = 0
+    for _ in range(fixed(mem, H_PAGES)):
+        if pfn < fixed(mem, H_PAGES):
+            w0, w1 = load2(mem, descriptor_at(mem, pfn))
+            if type_of(w0) == T_TAIL or not legal_pair(mem, w0, w1, pfn):
+                return I_TAIL
+            pfn += 1 << order_of(w0)
+    return 0 if pfn == fixed(mem, H_PAGES) else I_TAIL

@@ -1,0 +1,245 @@
+"""Programs about ranges: isolation against merges and frees, neighbours, offline, contiguous pages.
+
+A pageblock is one page where it can be (``pageblock_order`` 0 below ``max_order`` 1), so that the
+border between two types lies between two buddies.
+"""
+
+from __future__ import annotations
+
+from shmalloc.constants import H_CPUS, I_FREE_HEAD, I_PCP_COUNT, MT_ISOLATE, P_COUNT, Z_LOCK
+from shmalloc.dialect import kernel
+from shmalloc.kernel.contig import (
+    alloc_contig_range, isolate_range, offline_range, online_range, restore_types, set_isolated,
+    unisolate_range,
+)  # fmt: skip
+from shmalloc.kernel.lock import lock, unlock
+from shmalloc.kernel.notes import report
+from shmalloc.kernel.pcp import pcp_at
+from shmalloc.kernel.zone import block_mt, zone_at
+from shmalloc.words import fixed
+from stress.explorer.program import Program
+from stress.programs.checks import pages_are_sound, partition_is_legal
+from stress.programs.held import (
+    BLOCKS, ONLY_ZONE, hold, page_put, page_take, zone_put, zone_take,
+)  # fmt: skip
+from stress.programs.world import World, catalogue
+
+
+@kernel
+def put_to_zone(mem, cpu):
+    return zone_put(mem, cpu, 0)
+
+
+@kernel
+def take_from_zone_twice(mem, cpu):
+    """Both pages, one after the other: what is not there stays with somebody else."""
+    zone_take(mem, cpu, 0, 0)
+    return zone_take(mem, cpu, 1, 0)
+
+
+@kernel
+def put_page(mem, cpu):
+    return page_put(mem, cpu, 0)
+
+
+@kernel
+def take_page(mem, cpu):
+    return page_take(mem, cpu, 0, 0)
+
+
+@kernel
+def mark_isolated(mem, cpu, start, end):
+    """``isolate_range`` without the drains."""
+    zone = zone_at(mem, ONLY_ZONE)
+    lock(mem, zone + Z_LOCK, cpu)
+    result = set_isolated(mem, zone, cpu, start, end)
+    unlock(mem, zone + Z_LOCK)
+    return result
+
+
+@kernel
+def mark_restored(mem, cpu, start, end):
+    """``unisolate_range`` without waking anybody."""
+    zone = zone_at(mem, ONLY_ZONE)
+    lock(mem, zone + Z_LOCK, cpu)
+    restore_types(mem, zone, cpu, start, end)
+    unlock(mem, zone + Z_LOCK)
+
+
+@kernel
+def require_isolated(mem, cpu, pfn):
+    """Report where the pageblock of ``pfn`` lost the type that an isolation gave it."""
+    if block_mt(mem, pfn) != MT_ISOLATE:
+        report(mem, cpu, I_FREE_HEAD, pfn, MT_ISOLATE, block_mt(mem, pfn))
+
+
+@kernel
+def isolate_upper(mem, cpu):
+    """Isolates page 1 and leaves it so."""
+    return mark_isolated(mem, cpu, 1, 2)
+
+
+@kernel
+def restore_lower(mem, cpu):
+    """Ends the isolation of page 0 that the world began with."""
+    mark_restored(mem, cpu, 0, 1)
+    return 0
+
+
+@kernel
+def pass_isolation(mem, cpu):
+    """Each CPU isolates the page of its own number and gives it back."""
+    result = mark_isolated(mem, cpu, cpu, cpu + 1)
+    if result == 0:
+        require_isolated(mem, cpu, cpu)
+        mark_restored(mem, cpu, cpu, cpu + 1)
+    return result
+
+
+@kernel
+def isolate_both(mem, cpu):
+    """Isolates pages 0 and 1 and leaves them so: afterwards no list may hide one of them."""
+    return isolate_range(mem, cpu, 0, 2)
+
+
+@kernel
+def isolate_for_a_while(mem, cpu):
+    result = isolate_range(mem, cpu, 0, 2)
+    if result == 0:
+        unisolate_range(mem, cpu, 0, 2)
+    return result
+
+
+@kernel
+def offline_and_online(mem, cpu):
+    result = offline_range(mem, cpu, 1, 2)
+    if result == 0:
+        online_range(mem, cpu, 1, 2)
+    return result
+
+
+@kernel
+def take_range(mem, cpu):
+    """Pages 0 and 1 as single pages of this CPU."""
+    result = alloc_contig_range(mem, cpu, 0, BLOCKS, cpu + 1)
+    if result == 0:
+        hold(mem, cpu, 0, 0, 0)
+        hold(mem, cpu, 1, 1, 0)
+    return result
+
+
+@kernel
+def upper_isolated(mem):
+    """``pages_are_sound``, and page 1, which was isolated and left so, still is."""
+    require_isolated(mem, 0, 1)
+    return pages_are_sound(mem)
+
+
+@kernel
+def nothing_hidden(mem):
+    """``pages_are_sound``, and no per-CPU list has a page: all of them were isolated."""
+    require_isolated(mem, 0, 0)
+    require_isolated(mem, 0, 1)
+    for cpu in range(fixed(mem, H_CPUS)):
+        pages = mem[pcp_at(mem, cpu, ONLY_ZONE) + P_COUNT]
+        if pages != 0:
+            report(mem, cpu, I_PCP_COUNT, cpu, 0, pages)
+    return pages_are_sound(mem)
+
+
+def isolate_merge(name: str) -> Program:
+    return World.booted(2, max_order=1, pageblock_order=0).take(1).program(
+        name, (isolate_upper, put_to_zone), check=upper_isolated,
+        story="page 1 is isolated while its buddy 0 is freed: set_block_mt and rehome_range against"
+        " mergeable and retype_range in free_block; merged first it must be carved, isolated first"
+        " it must not merge",
+    )  # fmt: skip
+
+
+def isolate_legal(name: str) -> Program:
+    return World.booted(2, max_order=1, pageblock_order=0).take(1).program(
+        name, (isolate_upper, put_to_zone), check=upper_isolated, invariant=partition_is_legal,
+        story="contig-isolate-merge with a look after every single write: carve writes all heads"
+        " inside the block while its old head still covers them",
+    )  # fmt: skip
+
+
+def isolate_take(name: str) -> Program:
+    return World.booted(2, max_order=1, pageblock_order=0).program(
+        name, (isolate_upper, take_from_zone_twice), check=upper_isolated,
+        story="carve and relist of an isolation against find_smallest and claim of a taker, who"
+        " must not be given a page of the range, nor change its type back",
+    )  # fmt: skip
+
+
+def isolate_restore(name: str) -> Program:
+    world = World.booted(2, max_order=1, pageblock_order=0)
+    mark_isolated(world.ram, 0, 0, 1)
+    return world.program(
+        name, (restore_lower, isolate_upper), check=upper_isolated,
+        story="one neighbour returns as the other isolates: first isolated, their free pages merge"
+        " across the border and restore_types must carve its half off; first returned, they do not",
+    )  # fmt: skip
+
+
+def isolate_isolate(name: str) -> Program:
+    return World.booted(2, max_order=1, pageblock_order=0).program(
+        name, (pass_isolation, pass_isolation),
+        story="two neighbours isolate and return: their free pages merge across the border while"
+        " both are ISOLATE, and restore_types of one must carve the other's half off",
+    )  # fmt: skip
+
+
+def isolate_isolate_free_3(name: str) -> Program:
+    world = World.booted(4, max_order=2, pageblock_order=0, cpus=3).take(2)
+    return world.program(
+        name, (pass_isolation, pass_isolation, put_to_zone),
+        story="as contig-isolate-isolate, with page 0 freed into a range that is isolated, merged"
+        " across its border, or neither",
+    )  # fmt: skip
+
+
+def isolate_free(name: str) -> Program:
+    return World.booted(2, pageblock_order=0).take(1).program(
+        name, (isolate_both, put_page), check=nothing_hidden,
+        story="give_back reads the type under P_LOCK, isolate_range writes it and drains that list"
+        " afterwards: a page pushed after the drain would hide from the isolation",
+    )  # fmt: skip
+
+
+def isolate_alloc(name: str) -> Program:
+    return World.booted(2).program(
+        name, (isolate_for_a_while, take_page),
+        story="refill takes a page of the range before or after it is isolated, and unisolate_range"
+        " finds it allocated: types and counters must agree for every page at every order",
+    )  # fmt: skip
+
+
+def offline_alloc(name: str) -> Program:
+    return World.booted(2).program(
+        name, (offline_and_online, take_page),
+        story="all_free and take_free_at under the lock against a page of the range on a per-CPU"
+        " list or in flight (PCP): E_BUSY or offline, and Z_MANAGED right both times",
+    )  # fmt: skip
+
+
+def range_alloc(name: str) -> Program:
+    return World.booted(2).program(
+        name, (take_range, take_page),
+        story="two want page 0: alloc_contig_range between its isolation and its take against an"
+        " allocation that had the page before; one of them gets it",
+    )  # fmt: skip
+
+
+def range_free_3(name: str) -> Program:
+    return World.booted(2, max_order=1, cpus=3).take(1).program(
+        name, (take_range, put_page, take_page),
+        story="a range is taken while its last page is freed and another is allocated: carve,"
+        " give_single_pages right to left, and a free into an isolated pageblock",
+    )  # fmt: skip
+
+
+PROGRAMS = catalogue(
+    "contig", isolate_merge, isolate_legal, isolate_take, isolate_restore, isolate_isolate,
+    isolate_isolate_free_3, isolate_free, isolate_alloc, offline_alloc, range_alloc, range_free_3,
+)  # fmt: skip

@@ -1,0 +1,135 @@
+"""What the CPUs of a program hold, and how they take and free: the thread side of the oracle.
+
+Each CPU writes what it was given into words of its own in the work area, which nobody else touches
+while the program runs; the check reads them when all are done (checks.py)::
+
+    [ block x 2 | object x 4 | result | shared ]     block: (pfn << 4 | order) + 1, 0: none
+                                                     object: its word address, 0: none
+
+The page operations here are ``alloc_pages`` and ``free_pages`` without the per-CPU lists: the
+zone's half alone, for programs that are about the buddy.
+"""
+
+from shmalloc.constants import E_STATE, H_AT_WORK, H_WORK_WORDS, MT_MOVABLE
+from shmalloc.dialect import kernel
+from shmalloc.kernel.cache import cache_alloc, cache_free
+from shmalloc.kernel.descriptor import claim_for_free
+from shmalloc.kernel.pages import (
+    alloc_pages, free_pages_of, give, give_back_to_zone, refuse_free, take_from_zone,
+)  # fmt: skip
+from shmalloc.words import fixed
+
+BLOCKS = 2  # slots of blocks a CPU has
+FIRST_OBJECT = 2
+OBJECTS = 4
+RESULT = 6  # what the CPU's one other operation returned
+SHARED = 7  # of CPU 0: an object that several free; written before the first CPU starts
+WORK_WORDS = 16
+BLOCK_ORDER_BITS = 4
+BLOCK_ORDER_MASK = 15
+ONLY_ZONE = 0
+ONLY_CACHE = 0
+
+
+@kernel
+def slot_at(mem, cpu, slot):
+    """Word index of one of the CPU's slots."""
+    return fixed(mem, H_AT_WORK) + cpu * fixed(mem, H_WORK_WORDS) + slot
+
+
+@kernel
+def block_pfn(block):
+    return (block - 1) >> BLOCK_ORDER_BITS
+
+
+@kernel
+def block_order(block):
+    return (block - 1) & BLOCK_ORDER_MASK
+
+
+@kernel
+def hold(mem, cpu, slot, pfn, order):
+    """Note a block that an allocation returned; returns ``pfn``."""
+    if pfn >= 0:
+        mem[slot_at(mem, cpu, slot)] = (pfn << BLOCK_ORDER_BITS | order) + 1
+    return pfn
+
+
+@kernel
+def let_go(mem, cpu, slot):
+    """The block, or object, of a slot, which is empty afterwards: before the free, not after."""
+    at = slot_at(mem, cpu, slot)
+    held = mem[at]
+    mem[at] = 0
+    return held
+
+
+@kernel
+def zone_take(mem, cpu, slot, order):
+    """Allocate straight from the zone, past the per-CPU list."""
+    pfn = take_from_zone(mem, cpu, ONLY_ZONE, order, MT_MOVABLE)
+    if pfn >= 0:
+        pfn = give(mem, cpu, pfn, order, MT_MOVABLE, cpu + 1)
+    return hold(mem, cpu, slot, pfn, order)
+
+
+@kernel
+def zone_free(mem, cpu, pfn, order, owner):
+    """Free straight to the zone; ``owner`` 0: anybody's."""
+    w0 = claim_for_free(mem, pfn, order, cpu, owner)
+    if w0 < 0:
+        return refuse_free(mem, cpu, -w0, pfn, order)
+    give_back_to_zone(mem, cpu, ONLY_ZONE, pfn, order)
+    return 0
+
+
+@kernel
+def zone_put(mem, cpu, slot):
+    """Free the block of a slot straight to the zone."""
+    block = let_go(mem, cpu, slot)
+    if block == 0:
+        return E_STATE
+    return zone_free(mem, cpu, block_pfn(block), block_order(block), cpu + 1)
+
+
+@kernel
+def page_take(mem, cpu, slot, order):
+    """Allocate as users do."""
+    return hold(mem, cpu, slot, alloc_pages(mem, cpu, order, MT_MOVABLE, cpu + 1), order)
+
+
+@kernel
+def page_put(mem, cpu, slot):
+    """Free the block of a slot as users do."""
+    block = let_go(mem, cpu, slot)
+    if block == 0:
+        return E_STATE
+    return free_pages_of(mem, cpu, block_pfn(block), block_order(block), cpu + 1)
+
+
+@kernel
+def object_take(mem, cpu, slot):
+    """Allocate an object."""
+    address = cache_alloc(mem, cpu, ONLY_CACHE)
+    if address >= 0:
+        mem[slot_at(mem, cpu, FIRST_OBJECT + slot)] = address
+    return address
+
+
+@kernel
+def object_put(mem, cpu, slot):
+    """Free the object of a slot."""
+    return cache_free(mem, cpu, ONLY_CACHE, let_go(mem, cpu, FIRST_OBJECT + slot))
+
+
+@kernel
+def free_shared(mem, cpu):
+    """Free the object that others free, too."""
+    return cache_free(mem, cpu, ONLY_CACHE, fixed(mem, slot_at(mem, 0, SHARED)))
+
+
+@kernel
+def note_result(mem, cpu, value):
+    """Keep the result of an operation for the check, apart from 0 = not there; returns it."""
+    mem[slot_at(mem, cpu, RESULT)] = value * 2 + 1
+    return value

@@ -1,0 +1,175 @@
+"""Programs about the two locks over one word (kernel/lock.py), in a world of nothing else.
+
+::
+
+    header, CPU slots | lock | counter, plain | what each CPU did
+
+Each CPU counts in the plain word under the lock: a lock that lets two in loses an update (and is a
+data race); one that loses a wake-up is a deadlock.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+
+from shmalloc.constants import (
+    C_STRIDE, CPUS_AT, H_CPUS, H_SPINS, I_PROGRESS, LOCK_OFFLINE, X_PAYLOAD,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernel.lock import lock, spin, try_spin, unlock, unspin
+from shmalloc.kernel.pcp import spin_for_drain
+from shmalloc.words import fixed, store
+from stress.explorer.program import Program
+from stress.programs.world import catalogue
+
+MAX_CPUS_HERE = 3
+LOCK = CPUS_AT + MAX_CPUS_HERE * C_STRIDE
+COUNTER = LOCK + 16  # lines of their own, for nothing but order
+DONE = COUNTER + 16  # one word a CPU: how often it was in
+WORDS = DONE + 16
+
+
+@kernel
+def count(mem, cpu):
+    """The critical section: one plain update, and a note of it that nobody else writes."""
+    mem[COUNTER] = mem[COUNTER] + 1
+    mem[DONE + cpu] = mem[DONE + cpu] + 1
+
+
+@kernel
+def sleep_count(mem, cpu):
+    lock(mem, LOCK, cpu)
+    count(mem, cpu)
+    unlock(mem, LOCK)
+    return 1
+
+
+@kernel
+def sleep_count_twice(mem, cpu):
+    return sleep_count(mem, cpu) + sleep_count(mem, cpu)
+
+
+@kernel
+def try_count(mem, cpu):
+    """What an owner does: in, or elsewhere."""
+    if not try_spin(mem, LOCK, cpu):
+        return 0
+    count(mem, cpu)
+    unspin(mem, LOCK)
+    return 1
+
+
+@kernel
+def spin_count(mem, cpu):
+    spin(mem, LOCK, cpu)
+    count(mem, cpu)
+    unspin(mem, LOCK)
+    return 1
+
+
+@kernel
+def drain_count(mem, cpu):
+    """What a drainer does: waits for the owner, or leaves where the CPU is unplugged."""
+    if not spin_for_drain(mem, LOCK, cpu):
+        return 0
+    count(mem, cpu)
+    unspin(mem, LOCK)
+    return 1
+
+
+@kernel
+def unplug(mem, cpu):
+    """In once, and nobody after us."""
+    if spin_for_drain(mem, LOCK, cpu):
+        count(mem, cpu)
+        store(mem, LOCK, LOCK_OFFLINE)
+    return 1
+
+
+@kernel
+def all_counted(mem):
+    """Nobody holds the lock, and the counter is the sum of what each CPU counted alone."""
+    if mem[LOCK] & 0xFFFF != 0:
+        return I_PROGRESS
+    total = 0
+    for cpu in range(fixed(mem, H_CPUS)):
+        total += mem[DONE + cpu]
+    return 0 if total == mem[COUNTER] else X_PAYLOAD
+
+
+def locked(
+    name: str, threads: tuple[FunctionType, ...], story: str, spins: int = 0, sleeping: bool = True
+) -> Program:
+    """``sleeping``: tell the explorer who holds the lock; spinners need no cycle to be found."""
+    return Program(
+        name=name, words=WORDS, threads=threads, check=all_counted, story=story,
+        init=[(H_CPUS, len(threads)), (H_SPINS, spins)],
+        observe=[("r", cpu) for cpu in range(len(threads))], locks=(LOCK,) if sleeping else (),
+    )  # fmt: skip
+
+
+def sleep_2(name: str) -> Program:
+    return locked(
+        name, (sleep_count, sleep_count),
+        "cas of LOCK_CONTENDED, then wait, against exchange and wake of unlock: the flag is set"
+        " after the owner let go, or the sleeper goes to bed after the only wake",
+    )  # fmt: skip
+
+
+def sleep_spin_2(name: str) -> Program:
+    return locked(
+        name, (sleep_count, sleep_count), spins=1,
+        story="as lock-sleep-2, with one look before the sleep: load_relaxed says free, cas fails",
+    )  # fmt: skip
+
+
+def sleep_twice_2(name: str) -> Program:
+    return locked(
+        name, (sleep_count_twice, sleep_count_twice),
+        "twice each: the owner that took the lock without the flag lets go while the other is on"
+        " its way to sleep on the flag of an older hold",
+    )  # fmt: skip
+
+
+def sleep_3(name: str) -> Program:
+    return locked(
+        name, (sleep_count, sleep_count, sleep_count),
+        "two sleepers, one wake: whoever is woken takes the lock with the flag set, or the other"
+        " one sleeps for ever",
+    )  # fmt: skip
+
+
+def try_try(name: str) -> Program:
+    return locked(
+        name, (try_count, try_count), sleeping=False,
+        story="cas against cas of two processes on one slot: one is in, the other goes elsewhere",
+    )  # fmt: skip
+
+
+def try_spin_2(name: str) -> Program:
+    return locked(
+        name, (try_count, spin_count), sleeping=False,
+        story="the owner's try_spin and unspin against a drainer that waits: the plain store of"
+        " unspin must publish the update before the drainer's cas succeeds",
+    )  # fmt: skip
+
+
+def spin_spin(name: str) -> Program:
+    return locked(
+        name, (spin_count, spin_count), spins=1, sleeping=False,
+        story="two drainers wait for each other: relax, then give_way, and both get in",
+    )  # fmt: skip
+
+
+def drain_unplug_3(name: str) -> Program:
+    return locked(
+        name, (try_count, drain_count, unplug), sleeping=False,
+        story="the third value of the word: store of LOCK_OFFLINE against the cas of who tries and"
+        " of who waits; nobody gets in after it, nobody waits for ever",
+    )  # fmt: skip
+
+
+PROGRAMS = catalogue(
+    "lock", sleep_2, sleep_spin_2, sleep_twice_2, sleep_3, try_try, try_spin_2, spin_spin,
+    drain_unplug_3,
+)  # fmt: skip

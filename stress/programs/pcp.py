@@ -1,0 +1,183 @@
+"""Programs about the per-CPU lists: refill, drain, remote drain, hotplug, a slot that two share.
+
+The zone has single pages only (max_order 0), so that what is explored is the lists and their two
+locks, P_LOCK then the zone's, and not splits. Whoever allocates here must get a page: for each
+there is one, on a list, in flight, or in the zone, and an allocation that fails drains and looks
+again before it says so.
+"""
+
+from __future__ import annotations
+
+from shmalloc.constants import E_BUSY, E_NOMEM, I_PROGRESS, MT_MOVABLE
+from shmalloc.dialect import kernel
+from shmalloc.kernel.hotplug import plug_cpu, unplug_cpu
+from shmalloc.kernel.notes import report
+from shmalloc.kernel.pages import alloc_pages, free_pages_of
+from shmalloc.kernel.pcp import drain_cpu
+from stress.explorer.program import Program
+from stress.programs.held import block_order, block_pfn, hold, let_go, page_put, page_take
+from stress.programs.world import World, catalogue
+
+VICTIM = 0  # whose list is drained, unplugged, shared
+
+
+@kernel
+def must_take(mem, cpu):
+    """Allocate; there is a page for us, so that nothing found is a violation."""
+    pfn = page_take(mem, cpu, 0, 0)
+    if pfn == E_NOMEM:
+        report(mem, cpu, I_PROGRESS, cpu, 0, pfn)
+    return pfn
+
+
+@kernel
+def may_take(mem, cpu):
+    """Allocate, or not: a refill behind our drain may have hidden the last pages again."""
+    return page_take(mem, cpu, 0, 0)
+
+
+@kernel
+def put_page(mem, cpu):
+    return page_put(mem, cpu, 0)
+
+
+@kernel
+def drain_victim(mem, cpu):
+    return drain_cpu(mem, cpu, VICTIM)
+
+
+@kernel
+def unplug_victim(mem, cpu):
+    return unplug_cpu(mem, cpu, VICTIM)
+
+
+@kernel
+def unplug_and_plug(mem, cpu):
+    if unplug_cpu(mem, cpu, VICTIM) < 0:
+        return E_BUSY
+    return plug_cpu(mem, cpu, VICTIM)
+
+
+@kernel
+def take_on_shared(mem, cpu):
+    """Allocates on the victim's slot, as one of two processes that share it."""
+    return hold(mem, cpu, 0, alloc_pages(mem, VICTIM, 0, MT_MOVABLE, cpu + 1), 0)
+
+
+@kernel
+def put_on_shared(mem, cpu):
+    """Frees what this CPU holds on the victim's slot."""
+    block = let_go(mem, cpu, 0)
+    return free_pages_of(mem, VICTIM, block_pfn(block), block_order(block), cpu + 1)
+
+
+def refill_drain(name: str) -> Program:
+    return World.booted(2, pcp_batch=2, pcp_high=2).program(
+        name, (must_take, drain_victim),
+        story="refill pushes under P_LOCK and counts, drain_everything pops what it finds: a drain"
+        " that came between push and count would miss a page (spin_for_drain says why it waits)",
+    )  # fmt: skip
+
+
+def take_take(name: str) -> Program:
+    return World.booted(2, pcp_batch=2, pcp_high=2).program(
+        name, (must_take, must_take),
+        story="a refill fetches both pages while the other looks: E_NOMEM in its refill, then"
+        " take_after_drain against pcp_pop of the one that hides the second page",
+    )  # fmt: skip
+
+
+def drain_alloc(name: str) -> Program:
+    return World.booted(1).keep(VICTIM).program(
+        name, (must_take, drain_victim),
+        story="the page is on the list: try_spin and pcp_pop of its CPU against spin_for_drain and"
+        " pcp_pop of a remote drainer; with the lock lost the page may be in flight, and the last"
+        " look (take_after_drain) must still find it",
+    )  # fmt: skip
+
+
+def drain_alloc_3(name: str) -> Program:
+    return World.booted(2, cpus=3, pcp_batch=2, pcp_high=2).keep(VICTIM, pages=2).program(
+        name, (must_take, drain_victim, may_take),
+        story="two pages on a list, its CPU and another want one each while a third drains it: the"
+        " owner may not go away empty. The other may: when it has drained the list, a refill can"
+        " fetch both pages before it looks at the zone (docs/bugs.md 4)",
+    )  # fmt: skip
+
+
+def drain_free(name: str) -> Program:
+    return World.booted(1).take(VICTIM).program(
+        name, (put_page, drain_victim),
+        story="keep_on_pcp against drain_everything: the page ends on the list or in the zone,"
+        " never on both and never counted twice",
+    )  # fmt: skip
+
+
+def overflow_refill(name: str) -> Program:
+    return World.booted(3).keep(0).take(0).program(
+        name, (put_page, must_take),
+        story="a free above the high mark drains (P_LOCK, then the zone's lock) while the other's"
+        " refill holds the zone's lock under its own P_LOCK: no cycle, no page lost",
+    )  # fmt: skip
+
+
+def unplug_alloc(name: str) -> Program:
+    return World.booted(1).keep(VICTIM).program(
+        name, (must_take, unplug_victim),
+        story="drain_everything and store LOCK_OFFLINE of unplug_cpu against try_spin of a process"
+        " that still runs there: it must go to the zone, and find the page",
+    )  # fmt: skip
+
+
+def unplug_free(name: str) -> Program:
+    return World.booted(1).take(VICTIM).program(
+        name, (put_page, unplug_victim),
+        story="keep_on_pcp against unplug_cpu: a page pushed after the drain, before LOCK_OFFLINE,"
+        " would be lost behind a lock that nobody may take",
+    )  # fmt: skip
+
+
+def unplug_drain(name: str) -> Program:
+    return World.booted(1).keep(VICTIM).program(
+        name, (drain_victim, unplug_victim),
+        story="spin_for_drain waits for P_LOCK while unplug_cpu turns it to LOCK_OFFLINE: the"
+        " waiter must see that and leave, or it waits for ever",
+    )  # fmt: skip
+
+
+def unplug_unplug(name: str) -> Program:
+    return World.booted(1, cpus=3).keep(VICTIM).program(
+        name, (drain_victim, unplug_and_plug, unplug_and_plug),
+        story="two want to unplug one slot and plug it in again, while it drains itself: the swap"
+        " on C_STATE lets one of them; a plug's store of 0 must not open a lock that is held",
+    )  # fmt: skip
+
+
+def hotplug_3(name: str) -> Program:
+    return World.booted(1, cpus=3).take(VICTIM).program(
+        name, (put_page, unplug_and_plug, drain_victim),
+        story="free, unplug with plug, and drain of one slot at once: three holders of P_LOCK and"
+        " its two values of 'free'",
+    )  # fmt: skip
+
+
+def shared_slot(name: str) -> Program:
+    return World.booted(2).keep(VICTIM).program(
+        name, (take_on_shared, take_on_shared), locks=False,
+        story="two processes on one slot write the same owner word into P_LOCK: try_spin of one"
+        " against pcp_pop and unspin of the other, who must not release what it does not hold",
+    )  # fmt: skip
+
+
+def shared_free(name: str) -> Program:
+    return World.booted(2).take(0).take(1).program(
+        name, (put_on_shared, put_on_shared), locks=False,
+        story="two processes free on one slot: keep_on_pcp of one against the failed try_spin of"
+        " the other, which gives its page to the zone while the first drains the list into it",
+    )  # fmt: skip
+
+
+PROGRAMS = catalogue(
+    "pcp", refill_drain, take_take, drain_alloc, drain_alloc_3, drain_free, overflow_refill,
+    unplug_alloc, unplug_free, unplug_drain, unplug_unplug, hotplug_3, shared_slot, shared_free,
+)  # fmt: skip

@@ -1,0 +1,263 @@
+"""Programs about objects: slabs that fill and empty, free lists, sheaves and the barn, the end.
+
+Slabs are one page. Where there are no sheaves an allocation and a free go to the slabs directly,
+which is where the two-word swaps are; the programs with sheaves hold one object in each, so that
+every second operation swaps.
+"""
+
+from __future__ import annotations
+
+from shmalloc.constants_slab import CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_EXACT, CF_NO_SHEAVES
+from shmalloc.dialect import kernel
+from shmalloc.kernel.cache import cache_alloc, cache_free
+from shmalloc.kernel.cacheset import cache_destroy, cache_shrink
+from stress.explorer.program import Program
+from stress.programs.checks import destroyed_or_busy, object_refused_once, objects_are_sound
+from stress.programs.held import (
+    FIRST_OBJECT, ONLY_CACHE, free_shared, let_go, note_result, object_put, object_take, slot_at,
+)  # fmt: skip
+from stress.programs.world import World, catalogue
+
+SEVEN_IN_A_SLAB = 8  # bytes of an object, in a page of 128 bytes
+THREE_IN_A_SLAB = 8  # ... in a page of 64 bytes
+TWO_IN_A_SLAB = 16
+ONE_IN_A_SLAB = 32
+FOUR_IN_A_SLAB = 48  # in a page of 256 bytes, where five sheaves of one object fit in a page, too
+ONE_EACH = 1 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT  # a sheaf holds one, the barn one sheaf
+SHARED_SLOT = 0
+
+
+@kernel
+def take_object(mem, cpu):
+    return object_take(mem, cpu, 1)
+
+
+@kernel
+def put_object(mem, cpu):
+    return object_put(mem, cpu, 0)
+
+
+@kernel
+def take_and_put(mem, cpu):
+    object_take(mem, cpu, 2)
+    return object_put(mem, cpu, 2)
+
+
+@kernel
+def idle(mem, cpu):
+    """A CPU that only owns sheaves."""
+    return 0
+
+
+@kernel
+def shrink(mem, cpu):
+    return cache_shrink(mem, cpu, ONLY_CACHE)
+
+
+@kernel
+def destroy(mem, cpu):
+    return note_result(mem, cpu, cache_destroy(mem, cpu, ONLY_CACHE))
+
+
+@kernel
+def take_on_shared(mem, cpu):
+    """Allocates on slot 0, as one of two processes that share it."""
+    address = cache_alloc(mem, SHARED_SLOT, ONLY_CACHE)
+    if address >= 0:
+        mem[slot_at(mem, cpu, FIRST_OBJECT)] = address
+    return address
+
+
+@kernel
+def put_on_shared(mem, cpu):
+    """Frees what this CPU holds on slot 0."""
+    return cache_free(mem, SHARED_SLOT, ONLY_CACHE, let_go(mem, cpu, FIRST_OBJECT))
+
+
+def full_sheaves(cpus: int = 2) -> World:
+    """CPU 1 holds an object and has full sheaves, the others empty ones; the barn has one, full.
+
+    A third CPU holds an object of a second slab, whose others are free.
+    """
+    world = World.booted(4, cpus=cpus, caches=1, page_bytes=256)
+    world.with_cache(FOUR_IN_A_SLAB, ONE_EACH)
+    for slot in range(4):
+        world.take_object(1, slot)
+    if cpus > 2:
+        world.take_object(2)
+    for slot in (3, 2, 1):
+        world.put_object(1, slot)
+    return world
+
+
+# --- slabs ---------------------------------------------------------------------------------------
+def alloc_free(name: str) -> Program:
+    world = World.booted(1, caches=1).with_cache(THREE_IN_A_SLAB).take_object(0).take_object(1)
+    return world.program(
+        name, (take_object, put_object), check=objects_are_sound,
+        story="load2 ... cas2 of pop_chain (under the node lock) against cas2 of put_quickly"
+        " (without it): the last free object is taken as another comes back",
+    )  # fmt: skip
+
+
+def free_free(name: str) -> Program:
+    world = World.booted(1, caches=1, page_bytes=128).with_cache(SEVEN_IN_A_SLAB)
+    world.take_object(0).take_object(0, 1).take_object(1)
+    return world.program(
+        name, (put_object, put_object), check=objects_are_sound,
+        story="two put_quickly on one slab: set_free_link writes the head that load2 saw, the cas2"
+        " of the other makes it stale; a swap of one word would lose an object or a count",
+    )  # fmt: skip
+
+
+def free_free_alloc_3(name: str) -> Program:
+    world = World.booted(2, cpus=3, caches=1, page_bytes=128).with_cache(SEVEN_IN_A_SLAB)
+    world.take_object(0).take_object(0, 1).take_object(1).take_object(2)
+    return world.program(
+        name, (take_and_put, put_object, put_object), check=objects_are_sound,
+        story="a taker takes the first free object and puts it back while two puts hold heads that"
+        " they read before: the head may be the same again, its link and the count may not",
+    )  # fmt: skip
+
+
+def free_free_same(name: str) -> Program:
+    world = World.booted(1, caches=1).with_cache(THREE_IN_A_SLAB, CF_NO_SHEAVES | CF_EXACT)
+    world.take_object(0).take_object(0, 1).share_object(0, 1)
+    return world.program(
+        name, (free_shared, free_shared), check=object_refused_once,
+        story="one object freed by two at once with CF_EXACT: load_relaxed then exchange of"
+        " clear_owner_exactly against each other; exactly one M_OBJECT_FREE",
+    )  # fmt: skip
+
+
+def full_partial(name: str) -> Program:
+    world = World.booted(2, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0).take_object(1)
+    world.take_object(0, 1).put_object(0, 1).shrink(0)  # a page for a second slab at hand
+    return world.program(
+        name, (take_object, put_object), check=objects_are_sound,
+        story="full to partial against partial to full: relabel and relist of put_locked while"
+        " take_partial looks at KN_NR_PARTIAL without the lock, then makes a new slab instead",
+    )  # fmt: skip
+
+
+def full_empty(name: str) -> Program:
+    world = World.booted(1, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0).take_object(1)
+    return world.program(
+        name, (put_object, put_object), check=objects_are_sound,
+        story="a full slab gets both objects back at once: put_quickly says 'full' or 'would be"
+        " empty' to each from a pair that the other changes; put_locked must look again",
+    )  # fmt: skip
+
+
+def last_take(name: str) -> Program:
+    world = World.booted(3, caches=1).with_cache(TWO_IN_A_SLAB)
+    world.take_object(0).take_object(0, 1).take_object(1).take_object(1, 1)
+    world.put_object(0, 1).put_object(1, 1)
+    return world.program(
+        name, (take_object, put_object), check=objects_are_sound,
+        story="the last object of a slab comes back and its pages go (unmake, release) while"
+        " pop_chain takes from that slab: of the two cas2 one must fail and look again",
+    )  # fmt: skip
+
+
+def new_new(name: str) -> Program:
+    world = World.booted(2, caches=1).with_cache(ONE_IN_A_SLAB).take_object(0).take_object(1)
+    world.put_object(0).put_object(1).shrink(0)  # a page for each on its own per-CPU list
+    return world.program(
+        name, (take_object, take_object), check=objects_are_sound,
+        story="two find no slab and make one each (take_new): adopt of one against take_partial of"
+        " the other, which may take the object it was made for, were it not one hold of the lock",
+    )  # fmt: skip
+
+
+# --- sheaves -------------------------------------------------------------------------------------
+def barn_swap(name: str) -> Program:
+    return full_sheaves().program(
+        name, (take_object, put_object), check=objects_are_sound,
+        story="an empty sheaf for a full one against a full one for an empty one: trade reads the"
+        " counts without the barn lock; both sheaves end in one place each, or one is flushed",
+    )  # fmt: skip
+
+
+def barn_take_take(name: str) -> Program:
+    return full_sheaves(cpus=3).program(
+        name, (take_object, idle, take_object), check=objects_are_sound,
+        story="two want the one full sheaf of the barn: barn_pop of one against the count that the"
+        " other read; the loser refills from the slabs with its spare taken out",
+    )  # fmt: skip
+
+
+def shared_refill(name: str) -> Program:
+    world = World.booted(4, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, ONE_EACH)
+    return world.take_object(1, 1).take_object(1, 2).program(
+        name, (take_on_shared, take_on_shared), check=objects_are_sound, locks=False,
+        story="two processes on one slot find main empty: one takes the spare out to refill it"
+        " (KC_SPARE 0), the other must go past it, and bring_back must not lose a sheaf (bug S21)",
+    )  # fmt: skip
+
+
+def shared_flush(name: str) -> Program:
+    world = World.booted(4, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, ONE_EACH)
+    for slot in range(4):
+        world.take_object(0, slot)
+    world.take_object(1)
+    for slot in (3, 2, 1):
+        world.put_object(0, slot)
+    return world.program(
+        name, (put_on_shared, put_on_shared), check=objects_are_sound, locks=False,
+        story="two processes on one slot find main and spare full: flush of the spare outside of"
+        " the lock against a put_one past it, then bring_back",
+    )  # fmt: skip
+
+
+# --- shrink and destroy --------------------------------------------------------------------------
+def shrink_alloc(name: str) -> Program:
+    world = World.booted(2, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0).put_object(0)
+    return world.program(
+        name, (take_object, shrink), check=objects_are_sound,
+        story="release_empty unmakes the empty slab that take_partial has just counted: the taker"
+        " finds no slab under the lock and must make a new one of the same pages",
+    )  # fmt: skip
+
+
+def shrink_free(name: str) -> Program:
+    world = World.booted(1, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0)
+    return world.program(
+        name, (put_object, shrink), check=objects_are_sound,
+        story="the last object comes back while release_empty reads the slab's counters: kept, or"
+        " given back, but never both, and never a node left on the list of pages that are gone",
+    )  # fmt: skip
+
+
+def shrink_sheaf(name: str) -> Program:
+    world = World.booted(3, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, ONE_EACH)
+    return world.take_object(0).take_object(0, 1).put_object(0, 1).program(
+        name, (take_object, shrink), check=objects_are_sound,
+        story="drain_part flushes the sheaf that its CPU pops from: try_spin against"
+        " spin_for_drain on KC_LOCK, and take_one past a sheaf that is being flushed",
+    )  # fmt: skip
+
+
+def destroy_free(name: str) -> Program:
+    world = World.booted(1, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0)
+    return world.program(
+        name, (put_object, destroy), check=destroyed_or_busy,
+        story="the last live object is freed while its cache is destroyed: clear_owner, then"
+        " put_chain, against release_empty and the count of slabs; 0 only if all came back",
+    )  # fmt: skip
+
+
+def destroy_flush(name: str) -> Program:
+    return full_sheaves().program(
+        name, (destroy, put_object), check=destroyed_or_busy,
+        story="a free has its spare sheaf in its hands (flush, bring_back) while retire_sheaves"
+        " collects them: what is missing makes the destroyer say E_BUSY, and a sheaf that comes"
+        " after its last look must come empty",
+    )  # fmt: skip
+
+
+PROGRAMS = catalogue(
+    "slab", alloc_free, free_free, free_free_alloc_3, free_free_same, full_partial, full_empty,
+    last_take, new_new, barn_swap, barn_take_take, shared_refill, shared_flush, shrink_alloc,
+    shrink_free, shrink_sheaf, destroy_free, destroy_flush,
+)  # fmt: skip

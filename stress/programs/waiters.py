@@ -1,0 +1,144 @@
+"""Programs about waiting for memory: nobody sleeps while there is a page for it.
+
+The waker comes first in ``threads``, so that the CPUs run one after the other end well, too. A
+lost wake-up is a deadlock; PATIENCE is out of reach, so that no timeout hides one.
+"""
+
+from __future__ import annotations
+
+from shmalloc.constants import (
+    E_NOMEM, H_WAITERS, H_WAKE, I_PROGRESS, MT_MOVABLE,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernel.notes import report
+from shmalloc.kernel.pages import alloc_pages_wait, arm_wake
+from shmalloc.kernel.pcp import drain_cpu
+from shmalloc.words import fetch_add, wait
+from stress.explorer.program import Program
+from stress.programs.checks import pages_are_sound
+from stress.programs.held import hold, page_put, zone_put, zone_take
+from stress.programs.world import World, catalogue
+
+PATIENCE = 1_000
+
+
+@kernel
+def put_to_zone(mem, cpu):
+    return zone_put(mem, cpu, 0)
+
+
+@kernel
+def put_page(mem, cpu):
+    return page_put(mem, cpu, 0)
+
+
+@kernel
+def wait_at_zone(mem, cpu):
+    """The loop of ``alloc_pages_wait`` with nothing in it but the zone, for a single page."""
+    fetch_add(mem, H_WAITERS, 1)
+    pfn = E_NOMEM
+    for _ in range(PATIENCE):
+        ticket = arm_wake(mem)
+        pfn = zone_take(mem, cpu, 0, 0)
+        if pfn != E_NOMEM:
+            break
+        wait(mem, H_WAKE, ticket)
+    fetch_add(mem, H_WAITERS, -1)
+    return pfn
+
+
+@kernel
+def wait_at_list(mem, cpu):
+    """The same with a look at the per-CPU list of CPU 0: that is where a freed page may hide."""
+    fetch_add(mem, H_WAITERS, 1)
+    pfn = E_NOMEM
+    for _ in range(PATIENCE):
+        ticket = arm_wake(mem)
+        drain_cpu(mem, cpu, 0)
+        pfn = zone_take(mem, cpu, 0, 0)
+        if pfn != E_NOMEM:
+            break
+        wait(mem, H_WAKE, ticket)
+    fetch_add(mem, H_WAITERS, -1)
+    return pfn
+
+
+@kernel
+def wait_for_page(mem, cpu):
+    return hold(mem, cpu, 0, alloc_pages_wait(mem, cpu, 0, MT_MOVABLE, cpu + 1, PATIENCE), 0)
+
+
+@kernel
+def wait_for_pair(mem, cpu):
+    return hold(mem, cpu, 0, alloc_pages_wait(mem, cpu, 1, MT_MOVABLE, cpu + 1, PATIENCE), 1)
+
+
+@kernel
+def wait_and_put(mem, cpu):
+    """What it waited for goes on to the next who waits."""
+    pfn = wait_at_zone(mem, cpu)
+    if pfn < 0:
+        report(mem, cpu, I_PROGRESS, cpu, 0, pfn)
+        return pfn
+    return zone_put(mem, cpu, 0)
+
+
+@kernel
+def nobody_waits(mem):
+    """``pages_are_sound``, and the count of waiters is back at nothing."""
+    if mem[H_WAITERS] != 0:
+        report(mem, 0, I_PROGRESS, H_WAITERS, 0, mem[H_WAITERS])
+    return pages_are_sound(mem)
+
+
+def zone_wake(name: str) -> Program:
+    return World.booted(1).take(0).program(
+        name, (put_to_zone, wait_at_zone), check=nobody_waits,
+        story="load H_WAITERS, load H_WAKE of wake_waiters, after unlock, against fetch_add,"
+        " arm_wake, then the look under the lock: a store buffer between them would lose the wake",
+    )  # fmt: skip
+
+
+def zone_wake_3(name: str) -> Program:
+    return World.booted(2, cpus=3).take(0).take(1).program(
+        name, (put_to_zone, put_to_zone, wait_at_zone), check=nobody_waits,
+        story="two wakers, one ticket: the cas that disarms H_WAKE lets one of them wake, while the"
+        " waiter arms it again for a second sleep",
+    )  # fmt: skip
+
+
+def zone_relay_3(name: str) -> Program:
+    return World.booted(1, cpus=3).take(0).program(
+        name, (put_to_zone, wait_and_put, wait_and_put), check=nobody_waits,
+        story="one page, two waiters: the wake of the first free wakes both, one of them finds"
+        " nothing and must be armed again before the other frees",
+    )  # fmt: skip
+
+
+def list_wake(name: str) -> Program:
+    return World.booted(1).take(0).program(
+        name, (put_page, wait_at_list), check=nobody_waits,
+        story="give_back looks at H_WAITERS under P_LOCK, a waiter counts itself first and drains"
+        " that list afterwards: else the page hides on a list while its waiter sleeps",
+    )  # fmt: skip
+
+
+def page_wake(name: str) -> Program:
+    return World.booted(1).take(0).program(
+        name, (put_page, wait_for_page), check=nobody_waits,
+        story="wait-list-wake with the whole of alloc_pages_wait: two looks at everything before"
+        " the first sleep, each through refill, zone, drain_all and zone",
+    )  # fmt: skip
+
+
+def pair_wake_3(name: str) -> Program:
+    return World.booted(2, max_order=1, cpus=3).take(0).take(1).program(
+        name, (put_page, put_page, wait_for_pair), check=nobody_waits,
+        story="a pair is wanted, two singles are freed on two CPUs: each may go on its list before"
+        " the waiter is seen, and only the drains of both let them merge",
+    )  # fmt: skip
+
+
+PROGRAMS = catalogue(
+    "wait", zone_wake, zone_wake_3, zone_relay_3, list_wake, page_wake, pair_wake_3
+)

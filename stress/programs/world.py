@@ -1,0 +1,140 @@
+"""``World``: a booted segment of some pages, made ready in plain Python and turned into a Program.
+
+The geometry is the smallest that still has the race: one zone, 64-byte pages, per-CPU lists of one
+page, no spinning before a sleep. Preparation runs the same kernels, interpreted, before the first
+virtual CPU starts, so it costs the explorer nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from shmalloc import constants as c
+from shmalloc import constants_slab as s
+from shmalloc.image import write_image
+from shmalloc.kernel.boot import boot
+from shmalloc.kernel.cacheset import cache_create, cache_shrink
+from shmalloc.kernel.objects import cache_at, node_part
+from shmalloc.layout import Geometry, Layout, ZoneSpec
+from shmalloc.memory import Ram
+from stress.explorer.program import Observed, Program
+from stress.programs import checks, held
+
+
+def catalogue(part: str, *builders: Callable[[str], Program]) -> dict[str, Callable[[], Program]]:
+    """Builders by name, each run at most once: ``merge_take`` of "buddy" is "buddy-merge-take"."""
+    named = {f"{part}-{build.__name__.replace('_', '-')}": build for build in builders}
+    return {name: functools.cache(functools.partial(build, name)) for name, build in named.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """A segment that is being prepared: change it with the methods, then ask for ``program``."""
+
+    layout: Layout
+    ram: Ram
+
+    @classmethod
+    def booted(cls, pages: int, max_order: int = 0, cpus: int = 2, **changes: Any) -> World:
+        """All pages free, all CPUs online. ``changes``: other fields of the geometry."""
+        smallest: dict[str, Any] = {
+            "page_bytes": 64, "pageblock_order": max_order, "pcp_batch": 1, "pcp_high": 1,
+            "spins": 0, "caches": 0, "scratch_words": 64, "work_words": held.WORK_WORDS,
+            "owner_map": True,
+        }  # fmt: skip
+        geometry = Geometry(
+            zones=(ZoneSpec(pages),), cpus=cpus, max_order=max_order, **{**smallest, **changes}
+        )
+        layout = Layout.of(geometry)
+        ram = Ram.of_words(layout.words)
+        write_image(ram, layout)
+        boot(ram)
+        for cpu in range(cpus):
+            ram[layout.cpu(cpu) + c.C_STATE] = c.CPU_ONLINE
+        return cls(layout, ram)
+
+    def take(self, cpu: int, slot: int = 0, order: int = 0) -> World:
+        """Let ``cpu`` begin with a block, straight from the zone."""
+        self._require(held.zone_take(self.ram, cpu, slot, order) >= 0, "no block of that order")
+        return self
+
+    def put(self, cpu: int, slot: int = 0) -> World:
+        """Free a block that ``cpu`` began with, straight to the zone."""
+        self._require(held.zone_put(self.ram, cpu, slot) == 0, "the block was refused")
+        return self
+
+    def forget(self, cpu: int, slot: int = 0) -> World:
+        """Let nobody count on the block of a slot: the threads dispose of it."""
+        held.let_go(self.ram, cpu, slot)
+        return self
+
+    def keep(self, cpu: int, pages: int = 1) -> World:
+        """Let the per-CPU list of ``cpu`` begin with ``pages`` pages (its high mark allowing)."""
+        for slot in range(pages):
+            self.take(cpu, slot)
+        for slot in range(pages):
+            self._require(held.page_put(self.ram, cpu, slot) == 0, "the list took no page")
+        return self
+
+    def with_cache(self, object_bytes: int, flags: int = s.CF_NO_SHEAVES) -> World:
+        """Make the only cache."""
+        made = cache_create(self.ram, 0, object_bytes, 0, flags, 0)
+        self._require(made == held.ONLY_CACHE, f"the cache was refused: {made}")
+        return self
+
+    def take_object(self, cpu: int, slot: int = 0) -> World:
+        """Let ``cpu`` begin with an object."""
+        self._require(held.object_take(self.ram, cpu, slot) >= 0, "no object")
+        return self
+
+    def put_object(self, cpu: int, slot: int = 0) -> World:
+        """Free an object that ``cpu`` began with."""
+        self._require(held.object_put(self.ram, cpu, slot) == 0, "the object was refused")
+        return self
+
+    def shrink(self, cpu: int) -> World:
+        """Give empty slabs back: their pages go to the per-CPU list of ``cpu``, ready for more."""
+        self._require(cache_shrink(self.ram, cpu, held.ONLY_CACHE) > 0, "no slab was empty")
+        return self
+
+    def share_object(self, cpu: int, slot: int = 0) -> World:
+        """Make an object of ``cpu`` one that several will free; nobody counts on it any more."""
+        shared = held.slot_at(self.ram, 0, held.SHARED)
+        self.ram[shared] = held.let_go(self.ram, cpu, held.FIRST_OBJECT + slot)
+        return self
+
+    @staticmethod
+    def _require(done: bool, problem: str) -> None:
+        if not done:
+            raise AssertionError(f"a program's world cannot be prepared: {problem}")
+
+    def program(
+        self,
+        name: str,
+        threads: Sequence[FunctionType],
+        story: str,
+        check: FunctionType = checks.pages_are_sound,
+        invariant: FunctionType | None = None,
+        locks: bool = True,
+    ) -> Program:
+        """What was prepared, as a program; outcomes are what the threads returned.
+
+        ``locks`` False: where several CPUs run on one slot, a lock does not tell which holds it.
+        """
+        observe: list[Observed] = [("r", cpu) for cpu in range(len(threads))]
+        return Program(
+            name=name, words=self.layout.words, threads=tuple(threads), check=check,
+            init=self.ram.array.copy(), invariant=invariant, observe=observe, story=story,
+            locks=self._sleeping_locks() if locks else (),
+        )  # fmt: skip
+
+    def _sleeping_locks(self) -> tuple[int, ...]:
+        found = [c.H_CACHES_LOCK, self.layout.zone(held.ONLY_ZONE) + c.Z_LOCK]
+        if self.layout.geometry.caches:
+            node = node_part(cache_at(self.ram, held.ONLY_CACHE), 0)
+            found += [node + s.KN_LOCK, node + s.KN_BARN_LOCK]
+        return tuple(found)

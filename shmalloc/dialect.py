@@ -19,14 +19,13 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import FunctionType
 from typing import Any, TypeGuard
 
 from shmalloc import words as _words
 
 KERNELS: dict[str, FunctionType] = {}
-WORD_NAMES = frozenset(word.__name__ for word in _words.WORDS)
 _BUILTINS = frozenset({"range", "min", "max", "abs", "bool", "int"})
 _FORBIDDEN = (
     ast.Try, ast.Raise, ast.Lambda, ast.With, ast.Yield, ast.YieldFrom, ast.Await, ast.Global,
@@ -93,10 +92,13 @@ def closure_of(function: FunctionType, through_units: bool = True) -> list[Funct
     return sorted(found, key=lambda f: (f.__module__, f.__qualname__))
 
 
-def violations(function: FunctionType) -> list[str]:
+def violations(
+    function: FunctionType, words: Collection[object] = frozenset(_words.WORDS)
+) -> list[str]:
     """What ``function`` breaks of the kernel dialect, one sentence each with its line.
 
-    A function typed at a prompt has no source to look at and passes.
+    ``words``: what it may call besides kernels. A function typed at a prompt has no source to look
+    at and passes.
     """
     try:
         source = textwrap.dedent(inspect.getsource(function))
@@ -106,11 +108,11 @@ def violations(function: FunctionType) -> list[str]:
     assert isinstance(tree, ast.FunctionDef)
     tree.decorator_list = []
     first_line = function.__code__.co_firstlineno
-    checks = (_signature, _syntax, _names, _returns, _assignments)
+    checks = (_signature, _syntax, _returns, _assignments)
+    found = [finding for check in checks for finding in check(tree, function)]
+    found += _names(tree, function, words)
     return [
-        f"{function.__qualname__} line {first_line + line - 1}: {text}"
-        for check in checks
-        for line, text in check(tree, function)
+        f"{function.__qualname__} line {first_line + line - 1}: {text}" for line, text in found
     ]
 
 
@@ -157,13 +159,15 @@ def _unpacks_load2(tree: ast.FunctionDef, node: ast.Tuple) -> bool:
     return False
 
 
-def _names(tree: ast.FunctionDef, function: FunctionType) -> Iterator[Finding]:
+def _names(
+    tree: ast.FunctionDef, function: FunctionType, words: Collection[object]
+) -> Iterator[Finding]:
     local = set(function.__code__.co_varnames)
     for node in ast.walk(tree):
         if not isinstance(node, ast.Name) or node.id in local or node.id in _BUILTINS:
             continue
         value = function.__globals__.get(node.id)
-        if is_kernel(value) or (node.id in WORD_NAMES and value in _words.WORDS):
+        if is_kernel(value) or (isinstance(value, FunctionType) and value in words):
             continue
         if not (node.id.isupper() and isinstance(value, int)):
             yield node.lineno, f"{node.id} is not a kernel, a word or an UPPER_CASE int constant"

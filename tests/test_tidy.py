@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import shmalloc.engine
+import stress.explorer.dpor
+import stress.explorer.strategies
 from shmalloc import dialect
+from shmalloc.engine import effects
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("shmalloc", "stress")
@@ -33,11 +37,13 @@ FLOORS = (
      "stress.spec"),
     ("stress",),
 )  # fmt: skip
+REMEMBER = (effects.remember,)  # compiled for the check kernel's memory, too
 ONLY_IN = {
     "numba": ("shmalloc.engine.",),
     "llvmlite": ("shmalloc.engine.",),
     "greenlet": ("shmalloc.engine.model_python",),
     "click": ("stress.cli", "stress.commands"),
+    "jinja2": ("stress.explorer.report_html",),
 }
 
 
@@ -121,6 +127,24 @@ def test_every_kernel_keeps_the_dialect():
     kernels = [f for f in dialect.KERNELS.values() if f.__module__.split(".")[0] in PACKAGES]
     assert len(kernels) > 100
     assert [v for f in kernels for v in dialect.violations(f)] == []
+
+
+def scheduler_functions():
+    """Functions over a control block: the model's machine and the strategies."""
+    homes = [shmalloc.engine, stress.explorer.strategies, stress.explorer.dpor]
+    for home in homes:
+        for info in pkgutil.iter_modules(home.__path__, f"{home.__name__}."):
+            module = importlib.import_module(info.name)
+            for value in vars(module).values():
+                if dialect.is_kernel(value) and value.__module__ == info.name:
+                    yield value
+
+
+def test_the_scheduler_keeps_the_dialect_of_kernels():
+    functions = list(scheduler_functions())
+    assert len(functions) > 100
+    broken = [v for f in functions for v in dialect.violations(f, effects.PRIMITIVES + REMEMBER)]
+    assert broken == []
 
 
 MACHINE = re.compile(r"/root/|/home/\w|\bpypi\.(?!org\b)\w+\.|10\.\d+\.\d+\.\d+|127\.0\.0\.1:\d{4}")

@@ -40,15 +40,25 @@ def fault(ctl, cpu, outcome, at):
 
 
 @scheduler
-def undefined(ctl, op, at):
-    """1 if the access reads a word that was never written."""
+def never_written(ctl, cpu, at):
+    """1 if nobody wrote word ``at`` in this schedule, as far as ``cpu`` sees."""
     table = ctl[UNDEFINED_AT] + 2 * at
+    if ctl[table] == 0 or ctl[table + 1] == ctl[EPOCH]:
+        return 0
+    ctl[FORWARDED] = 0
+    if ctl[MODEL] != SC:
+        seen(ctl, cpu, at, 0)  # its own store may still be in its buffer
+    return 1 - ctl[FORWARDED]
+
+
+@scheduler
+def undefined(ctl, cpu, op, at):
+    """1 if the access reads a word that was never written."""
     if LAST_READ < op <= LAST_STORE or op == OP_WAKE:
         return 0
-    if ctl[table] == 1 and ctl[table + 1] != ctl[EPOCH]:
+    if never_written(ctl, cpu, at) == 1:
         return 1
-    pair = op == OP_CAS2 or op == OP_LOAD2
-    return 1 if pair and ctl[table + 2] == 1 and ctl[table + 3] != ctl[EPOCH] else 0
+    return never_written(ctl, cpu, at + 1) if op == OP_CAS2 or op == OP_LOAD2 else 0
 
 
 @inlined
@@ -170,7 +180,7 @@ def access(ctl, cpu, op, at):
     if outside(ctl, op, at) == 1:
         fault(ctl, cpu, MEMORY, at)
         return
-    if ctl[UNDEFINED_AT] != 0 and op <= OP_WAIT and undefined(ctl, op, at) == 1:
+    if ctl[UNDEFINED_AT] != 0 and op <= OP_WAIT and undefined(ctl, cpu, op, at) == 1:
         fault(ctl, cpu, UNDEFINED, at)
         return
     if op <= LAST_READ:

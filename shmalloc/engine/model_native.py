@@ -8,7 +8,6 @@ Given-up fibers are dropped: their stacks are written anew at the next ``launch`
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -28,7 +27,9 @@ from shmalloc.engine.fibers import fiber_swap, fiber_trampoline, peek, poke
 from shmalloc.engine.model_memory import (
     CONTROL, NATIVE_MODEL, TRACKED, ControlType, control_at, park, raw_base,
 )  # fmt: skip
-from shmalloc.engine.native import compile_function, compile_kernel, kept_under
+from shmalloc.engine.native import (
+    compile_function, compile_kernel, compiled_once, kept_under,
+)  # fmt: skip
 from shmalloc.engine.program import (
     ModelProgram, ModelResult, plan_of, run_world,
 )  # fmt: skip
@@ -235,20 +236,20 @@ def kernel_address(function: FunctionType, memory_type: MemoryType) -> int:
     return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
 
 
-@functools.cache
+@compiled_once
 def _compiled(function: FunctionType, memory_type: MemoryType) -> Any:
     """Kept for the life of the process: addresses into its code are in use."""
     return compile_kernel(function, memory_type)
 
 
-@functools.cache
+@compiled_once
 def _fiber_main() -> Any:
     digest = cache.digest_of(fiber_main, f"{cache.toolchain_salt()}|fiber_main")
     with kept_under(digest):
         return numba.cfunc(types.void(types.int64), cache=True)(fiber_main)
 
 
-@functools.cache
+@compiled_once
 def _driver(function: FunctionType) -> Callable[..., int]:
     return compile_function(function, CONTROL)
 

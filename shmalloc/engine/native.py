@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 from numba import njit, types
@@ -25,7 +26,24 @@ from shmalloc.engine.doctor import require_native
 from shmalloc.errors import EngineError
 from shmalloc.memory import Ram
 
+Result = TypeVar("Result")
 _callable: set[FunctionType] = set()
+_compiling = threading.RLock()
+
+
+def compiled_once(function: Callable[..., Result]) -> Callable[..., Result]:
+    """``functools.cache`` for what compiles: never twice, not even from two threads.
+
+    Addresses into the first result are in use, so it must be the one that is kept.
+    """
+    cached = functools.cache(function)
+
+    @functools.wraps(function)
+    def locked(*arguments: Any) -> Result:
+        with _compiling:
+            return cached(*arguments)
+
+    return locked
 
 
 def make_callable(function: FunctionType, memory_type: lowering.MemoryType) -> None:
@@ -46,7 +64,7 @@ def make_callable(function: FunctionType, memory_type: lowering.MemoryType) -> N
             )
 
 
-@functools.cache
+@compiled_once
 def unit_address(function: FunctionType, memory_type: lowering.MemoryType) -> int:
     """Compile (or load) a unit, make its symbol known to the linker, let compiled code call it."""
     compiled = compile_function(function, memory_type)
@@ -96,13 +114,17 @@ def _cause(error: Exception) -> str:
 
 @contextmanager
 def kept_under(digest: str) -> Iterator[None]:
-    """What is compiled inside is kept in the directory of that digest."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache.cache_root() / digest[:2] / digest)
-    try:
-        yield
-    finally:
-        numba.config.CACHE_DIR = before
+    """What is compiled inside is kept in the directory of that digest.
+
+    The directory is a global of numba: one thread at a time, or two would swap their directories.
+    """
+    with _compiling:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(cache.cache_root() / digest[:2] / digest)
+        try:
+            yield
+        finally:
+            numba.config.CACHE_DIR = before
 
 
 def _njit(function: FunctionType, signature: tuple[types.Type, ...]) -> Any:

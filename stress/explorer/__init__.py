@@ -1,21 +1,13 @@
 """The explorer: every schedule of a small program, or as many as the budget allows.
 
-``from stress import explore`` gives this package once a file of it was imported: the import system
-binds a package to its name in the parent, over the function of that name. So the package is the
-function, too.
+``from stress import Program, explore, replay``; docs/explorer.md. Which file is what::
+
+    program   what a user hands in           strategies/  which actor makes the next step
+    explore   the entry; auto, workers       dpor/        one schedule of each class
+    searches  a strategy with its budget     witness      a failing trace, shrunk to directives
+    result    verdicts                       explain      ... run again, in words
+    failure   what reports read              report_*     text, page, JSON
+    token     a schedule in one line         replay       ... and back
+
+The machine that is scheduled is below, in shmalloc/engine: block, schedule, access, buffers, races.
 """
-
-import sys
-from types import ModuleType
-from typing import Any
-
-
-class _Package(ModuleType):
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """``stress.explorer.explore.explore``."""
-        from stress.explorer.explore import explore
-
-        return explore(*arguments, **options)
-
-
-sys.modules[__name__].__class__ = _Package

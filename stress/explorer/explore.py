@@ -18,7 +18,9 @@ from stress.explorer.explain import cause_of, trace_of
 from stress.explorer.failure import Failure
 from stress.explorer.program import Program
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
-from stress.explorer.searches import SEARCHES, Budget, Found, Plan, Search, run_bounded
+from stress.explorer.searches import (
+    SEARCHES, Budget, Found, Plan, Search, pct_guarantee, refuses_dpor, run_bounded,
+)  # fmt: skip
 from stress.explorer.strategies.pct import MAX_DEPTH
 from stress.explorer.targets import target_of
 from stress.explorer.token import Token, digest_of
@@ -123,6 +125,7 @@ def _run_workers(program: Program, plan: Plan, budget: Budget, workers: int) -> 
         except BaseException:
             budget.stop.set()
             raise
+    budget.start = max(one.start for one in budgets)  # compiling does not count
     for other in founds[1:]:
         founds[0].add(other)
     return founds[0]
@@ -149,7 +152,7 @@ def _run(program: Program, plan: Plan, budget: Budget) -> Found:
 def _run_auto(program: Program, plan: Plan, budget: Budget) -> Found:
     """DPOR while it may come to its end, then the portfolio."""
     total = Found()
-    if plan.settings.model != "pso":
+    if not refuses_dpor(program.model(), plan.settings):
         search = Search(program.model(), replace(plan, strategy="dpor"), budget)
         trial = budget.elapsed + AUTO_DPOR_SHARE * max(budget.seconds_left, 0)
 
@@ -204,6 +207,8 @@ def _conclude(program: Program, plan: Plan, budget: Budget, found: Found) -> Exp
             found.notes.append("the failing schedule did not fail when it was run again")
     elif found.diverged:
         found.notes.append("a schedule that was run twice did not repeat")
+    if found.pct and failure is None:
+        found.guarantees.append(pct_guarantee(found.pct))
     return Exploration(
         program=program, verdict=_verdict(found), strategy=plan.strategy,
         memory=plan.settings.model, engine=plan.engine, seed=plan.seed,

@@ -5,13 +5,15 @@ Each strategy is set up here: which driver, what the machine must be like, what 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import FunctionType
+from typing import NamedTuple
 
 from shmalloc.engine import block as s
 from shmalloc.engine.areas import Settings, actors_of
@@ -79,6 +81,31 @@ class Plan:
     depth: int = 3
 
 
+class PctRun(NamedTuple):
+    """What the bound of PCT depends on."""
+
+    cpus: int
+    steps: int
+    depth: int
+    schedules: int
+
+    @property
+    def chance(self) -> float:
+        """Of one schedule to show a bug of that depth, at least."""
+        return 1 / float(self.cpus * self.steps ** (self.depth - 1))
+
+
+def pct_guarantee(runs: Sequence[PctRun]) -> str:
+    """The bound of all schedules together."""
+    missed = math.prod((1 - run.chance) ** run.schedules for run in runs)
+    cpus, steps, depth = runs[0].cpus, max(run.steps for run in runs), runs[0].depth
+    return (
+        f"a bug of depth <= {depth} is missed with a probability of at most {missed:.3g} (PCT: n ="
+        f" {cpus}, k = {steps}, {sum(run.schedules for run in runs):,} schedules, 1 in"
+        f" {cpus * steps ** (depth - 1):,} shows it)"
+    )
+
+
 @dataclass
 class Found:
     """What a search found so far; searches add up."""
@@ -96,6 +123,7 @@ class Found:
     exhausted: bool = False
     diverged: bool = False
     failing: tuple[Settings, list[int], int] | None = None  # settings, trace, schedules before
+    pct: list[PctRun] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     guarantees: list[str] = field(default_factory=list)
 
@@ -113,6 +141,7 @@ class Found:
         if other.classes is not None:
             self.classes, self.estimate = other.classes, other.estimate
             self.exhausted |= other.exhausted
+        self.pct += other.pct
         self.notes += other.notes
         self.guarantees += other.guarantees
 
@@ -198,7 +227,7 @@ class Search:
         elif self.plan.strategy == "dfs":
             self._add_bounds(found)
         elif self.plan.strategy == "pct":
-            found.guarantees.append(self._pct_bound())
+            found.pct.append(self._pct_run())
         return found
 
     def _kept_trace(self) -> list[int]:
@@ -222,22 +251,23 @@ class Search:
             found.exhausted = True
             found.guarantees.append("every schedule was run")
 
-    def _pct_bound(self) -> str:
-        cpus = len(self.model.threads)
-        depth = self.plan.depth
+    def _pct_run(self) -> PctRun:
         steps = max(int(self.block[pct.LONGEST_COUNT]), int(self.block[pct.COUNTED]), 1)
-        chance = 1 / (cpus * steps ** (depth - 1))
-        missed = (1 - chance) ** self.schedules
-        return (
-            f"a bug of depth <= {depth} is missed with a probability of at most {missed:.3g}"
-            f" (PCT: n = {cpus}, k = {steps}, {self.schedules:,} schedules, 1 in"
-            f" {1 / chance:,.0f} finds it)"
-        )
+        return PctRun(len(self.model.threads), steps, self.plan.depth, self.schedules)
 
 
 def _driver(strategy: str) -> FunctionType:
     drivers = {"dfs": dfs_search.dfs, "dpor": dpor_search.dpor}
     return drivers.get(strategy, walk.walk)
+
+
+def refuses_dpor(model: ModelProgram, settings: Settings) -> str:
+    """Why DPOR cannot explore the program; empty if it can."""
+    if settings.model == "pso":
+        return "under pso"
+    actors = actors_of(len(model.threads), settings.model)
+    limit = records.MAX_ACTORS
+    return f"with {actors} actors of at most {limit}" if actors > limit else ""
 
 
 def _settings(model: ModelProgram, plan: Plan) -> Settings:
@@ -249,10 +279,9 @@ def _settings(model: ModelProgram, plan: Plan) -> Settings:
     if plan.strategy == "dfs":
         return replace(settings, tree_words=dfs_search.dfs_words(limit))
     if plan.strategy == "dpor":
-        if settings.model == "pso":
-            raise MisuseError("strategy: dpor under pso; use tso, or another strategy")
-        if actors > records.MAX_ACTORS:
-            raise MisuseError(f"strategy: dpor with {actors} actors; use at most 62, or random")
+        reason = refuses_dpor(model, settings)
+        if reason:
+            raise MisuseError(f"strategy: dpor {reason}; use another one")
         pool = POOL_WORDS[plan.engine]
         room = dpor_search.dpor_words(model.words, actors, cpus, limit, pool)
         return replace(settings, tree_words=room)

@@ -12,7 +12,8 @@
                                       memory model
 
 The digest is taken from the kernels' syntax: comments, docstrings, lines and other functions of the
-file do not matter, nor does the version of Python's bytecode.
+file do not matter, nor does the version of Python's bytecode; nor a ``breakpoint()``, which is what
+one puts in before a replay.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,7 +39,15 @@ VERSION = "shm1"
 START = "s"
 NO_DIRECTIVES = "-"
 DIGEST_DIGITS = 12
-FIELDS = 9
+CURE = f"use the line that a failure prints, it starts with {VERSION}/"
+_NUMBER = "[0-9]{1,40}"
+_ONE = f"({START}|{_NUMBER})[.]({_NUMBER})-({_NUMBER})"
+_ANY = f"(?:{START}|{_NUMBER})[.]{_NUMBER}-{_NUMBER}"
+_DIRECTIVE = re.compile(_ONE)
+_TOKEN = re.compile(
+    f"{VERSION}/([^/]+)/([^/]+)/(?:y|p({_NUMBER}))/(0*[1-9][0-9]{{,15}})/([^/]+)/(-?{_NUMBER})"
+    f"/([0-9a-f]{{{DIGEST_DIGITS}}})/({NO_DIRECTIVES}|{_ANY}(?:,{_ANY})*)"
+)
 
 
 @dataclass(frozen=True)
@@ -80,36 +90,28 @@ class Token:
     @classmethod
     def parse(cls, text: str) -> Token:
         """Raises ``MisuseError`` for what is no token."""
-        fields = text.strip().split("/")
-        if fields[0] != VERSION or len(fields) != FIELDS:
-            raise MisuseError(
-                f"token: {text!r}; use the line that a failure prints, it starts with {VERSION}/"
-            )
-        _, target, memory, fairness, limit, kind, code, digest, schedule = fields
+        match = _TOKEN.fullmatch(text.strip())
+        if match is None:
+            raise MisuseError(f"token: {text!r}; {CURE}")
+        target, memory, vain, limit, kind, code, digest, schedule = match.groups()
         if memory not in MODELS:
             raise MisuseError(f"token: memory {memory!r}; use {', '.join(MODELS)}")
         if kind not in KINDS:
             raise MisuseError(f"token: kind {kind!r}; use one of {', '.join(KINDS)}")
-        try:
-            vain = int(fairness[1:]) if fairness.startswith("p") else 0
-            return cls(
-                unquote(target), memory, fairness.startswith("p"), vain, int(limit), kind,
-                int(code), digest, _directives(schedule),
-            )  # fmt: skip
-        except ValueError as error:
-            raise MisuseError(f"token: {text!r}: {error}") from error
+        directives = _directives(schedule)
+        if len(directives) > int(limit):
+            raise MisuseError(f"token: {len(directives)} directives for {limit} steps; {CURE}")
+        return cls(
+            unquote(target), memory, vain is not None, int(vain or 0), int(limit), kind,
+            int(code), digest, directives,
+        )  # fmt: skip
 
 
 def _directives(text: str) -> tuple[Directive, ...]:
-    if text == NO_DIRECTIVES:
-        return ()
-    found = []
-    for part in text.split(","):
-        place, following = part.split("-")
-        actor, count = place.split(".")
-        number = None if actor == START else int(actor)
-        found.append(Directive(number, int(count), int(following)))
-    return tuple(found)
+    return tuple(
+        Directive(None if actor == START else int(actor), int(count), int(following))
+        for actor, count, following in _DIRECTIVE.findall(text)
+    )
 
 
 def digest_of(program: Program) -> str:
@@ -150,4 +152,13 @@ def _syntax(function: FunctionType) -> str:
     tree.decorator_list = []
     if ast.get_docstring(tree) is not None:
         tree.body = tree.body[1:]
-    return f"{ast.dump(tree)} {constants}"
+    return f"{ast.dump(_WithoutBreakpoints().visit(tree))} {constants}"
+
+
+class _WithoutBreakpoints(ast.NodeTransformer):
+    """Leaves out every statement ``breakpoint()``: it stops a replay and changes nothing."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        call = node.value
+        stops = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        return None if stops and call.func.id == "breakpoint" else node

@@ -98,10 +98,10 @@ def drain_alloc(name: str) -> Program:
 
 def drain_alloc_3(name: str) -> Program:
     return World.booted(2, cpus=3, pcp_batch=2, pcp_high=2).keep(VICTIM, pages=2).program(
-        name, (must_take, drain_victim, may_take),
-        story="two pages on a list, its CPU and another want one each while a third drains it: the"
-        " owner may not go away empty. The other may: when it has drained the list, a refill can"
-        " fetch both pages before it looks at the zone (docs/bugs.md 4)",
+        name, (may_take, drain_victim, may_take),
+        story="two pages on a list, its CPU and another want one each while a third drains it: no"
+        " page is lost or given twice. Either may go away empty: when it has drained the lists, a"
+        " refill can fetch both pages before it looks at the zone (docs/bugs.md 4)",
     )  # fmt: skip
 
 

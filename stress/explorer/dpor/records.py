@@ -20,6 +20,7 @@ search before it::
     | sleeping actors: mask, then a record for each actor | first branch | branches done
 """
 
+from shmalloc.engine.access import outside
 from shmalloc.engine.block import (
     ACTORS, ARG, ARG1, AT, CPUS, FORWARDED, INVARIANT_ENTRY, LOW_HALF, MODEL, OP, SC, TREE_AT,
     VALUE, WORDS, scheduler,
@@ -112,9 +113,11 @@ def prepare_event(ctl, event, actor):
 
 @scheduler
 def describe_event(ctl, event):
-    """After the step: what it touched."""
+    """After the step: what it touched. A step outside of memory was refused: nothing."""
     actor = ctl[event + ACTOR]
     op = ctl[event + EVENT_OP]
+    if outside(ctl, op, ctl[event + OBJECT0]) == 1:
+        return
     if op == OP_FLUSH:
         ctl[event + KIND0] = WRITE
     elif op <= LAST_READ:

@@ -1,0 +1,119 @@
+"""Programs as the explorer takes them, and searches run one schedule at a time."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import model_programs as m
+
+from shmalloc.dialect import kernel
+from shmalloc.engine import ops
+from shmalloc.engine.areas import Settings
+from shmalloc.engine.program import ModelProgram, World, events_of
+from stress import Program
+from stress.explorer.searches import Budget, Plan, Search
+from support import reference as r
+from support.trace_classes import Executed
+
+ENGINES = ("native", "interpreted")
+MEMORY_MODELS = ("sc", "tso", "pso")
+RANDOM_STRATEGIES = ("random", "pct", "pos", "surw")
+STRATEGIES = (*RANDOM_STRATEGIES, "dfs", "dpor")
+STEP_LIMIT = 400
+UNWRITTEN = ((3, 4), (10, 12))
+PLAIN_READ, PLAIN_WRITE, LOAD, STORE = 0, 1, 2, 4  # instructions of ``interpret``
+PLACELESS = (18, 19, 21, 22)  # fence, mark, fixed, nothing
+NOW = 20  # sees how many steps there were: equivalent schedules differ in it
+
+
+@kernel
+def first_word_small(mem):
+    return 7 if mem[0] > 4 else 0
+
+
+def as_program(program: r.Straight) -> Program:
+    """A straight-line program, run as data by ``interpret``; its outcomes are the reference's."""
+    return Program(
+        name=program.name, words=r.image_words(program),
+        threads=[m.interpret] * len(program.cpus), init=r.as_image(program),
+        observe=r.observed(program),
+    )  # fmt: skip
+
+
+def searching(
+    program: ModelProgram, strategy: str, memory: str, engine: str, races: bool = False
+) -> Search:
+    """A search that keeps a log of its last schedule and does not stop at a failure."""
+    settings = Settings(step_limit=STEP_LIMIT, idle_limit=20, log=True, model=memory, races=races)
+    return Search(program, Plan(strategy, settings, engine, 1, False), Budget(None, None))
+
+
+def schedules_of(search: Search, most: int, seed: int = 0) -> Iterator[World]:
+    """The world after each of at most ``most`` schedules of ``search``, fewer where it ends."""
+    for k in range(most):
+        before = search.schedules
+        search.world.call(search.driver, seed + k, 1)
+        assert not search.diverged, "a schedule that was run twice did not repeat"
+        if search.schedules == before:
+            assert search.done
+            return
+        yield search.world
+
+
+def varied_program(number: int) -> ModelProgram:
+    """A random program, in turns as it is, without plain accesses (which race soon), with words
+    that hold nothing, and with an invariant."""
+    program = m.random_program(number)
+    observed = (0, 1, 2, *(("r", cpu) for cpu in range(len(program.threads))))
+    program = replace(program, observe=observed)
+    if number % 4 > 0:
+        program = replace(program, init=without_plain_accesses(program))
+    if number % 4 == 2:
+        program = replace(program, undefined=UNWRITTEN)
+    if number % 4 == 3:
+        program = replace(program, invariant=first_word_small)
+    return program
+
+
+def without_plain_accesses(program: ModelProgram) -> list[tuple[int, int]]:
+    """The image of the program with loads and stores in their place."""
+    atomic = {PLAIN_READ: LOAD, PLAIN_WRITE: STORE}
+    return [
+        (at, atomic.get(value, value) if at >= m.CODE and (at - m.CODE) % 4 == 0 else value)
+        for at, value in program.init
+    ]
+
+
+def small_program(rng: random.Random) -> ModelProgram:
+    """2 or 3 CPUs, 1 to 4 instructions each, all kinds of them: sleeping, waking and spinning."""
+    cpus = rng.choice((2, 2, 3))
+    kinds = [what for what in range(m.WHATS) if what != NOW and what not in PLACELESS]
+    image = [(word, rng.randint(0, 1)) for word in range(2)]
+    for cpu in range(cpus):
+        count = rng.randint(1, 4 if cpus == 2 else 3)
+        for k in range(m.INSTRUCTIONS):
+            code = (m.WHATS - 1, 0, 0, 0)
+            if k < count:
+                what = rng.choice((rng.choice(kinds), rng.choice((LOAD, STORE, 7, 10, 14))))
+                word = 0 if what in (11, 12) else rng.randrange(2)
+                code = (what, word, rng.randint(0, 2), rng.randint(0, 2))
+            at = m.CODE + cpu * m.CPU_CODE + k * 4
+            image += enumerate(code, start=at)
+    words = m.CODE + cpus * m.CPU_CODE
+    observed = (0, 1, *(("r", cpu) for cpu in range(cpus)))
+    return ModelProgram(words, (m.interpret,) * cpus, init=image, observe=observed)
+
+
+def executed(world: World) -> list[Executed]:
+    """The events of the last schedule, as ``trace_key`` takes them."""
+    found = []
+    made: Counter[int] = Counter()
+    for event in events_of(world.block):
+        op = ops.NAMES[event.op]
+        failed = op in ("cas", "cas2") and event.value == 0
+        found.append(Executed(event.cpu, made[event.cpu], op, event.address, not failed))
+        made[event.cpu] += op != "flush"
+    return found

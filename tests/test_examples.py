@@ -63,6 +63,7 @@ def programs_of(path):
     """The programs that an example names, by name; loading it runs nothing."""
     spec = importlib.util.spec_from_file_location(f"examples_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # compiled kernels are kept only for modules that have a name
     spec.loader.exec_module(module)
     return {name: value for name, value in vars(module).items() if isinstance(value, Program)}
 

@@ -40,6 +40,8 @@ class Settings:
             raise MisuseError(f"memory: {self.model!r}; use {', '.join(MODELS)}")
         if self.step_limit < 1:
             raise MisuseError(f"step_limit: {self.step_limit}; use at least 1")
+        if self.vain_spins < 0:
+            raise MisuseError(f"vain_spins: {self.vain_spins}; use at least 0")
 
 
 def actors_of(cpus: int, model: str) -> int:

@@ -9,6 +9,7 @@ does interpreted; the segment was not touched by it.
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -128,12 +129,19 @@ def kept_under(digest: str) -> Iterator[None]:
 
 
 def _njit(function: FunctionType, signature: tuple[types.Type, ...]) -> Any:
+    """Compile, and keep it on disk where another process could load it.
+
+    It could not where a kernel was typed at a prompt or its module is not to be imported by name:
+    cached code names the module that it came from.
+    """
     options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return njit(signature, cache=True, **options)(function)
-    except RuntimeError as error:
-        if "no locator" not in str(error):  # typed at a prompt: there is no file to key it by
-            raise
+    reachable = dialect.closure_of(function, through_units=False)
+    if all(inspect.getmodule(kernel) is not None for kernel in (function, *reachable)):
+        try:
+            return njit(signature, cache=True, **options)(function)
+        except RuntimeError as error:
+            if "no locator" not in str(error):
+                raise
     return njit(signature, **options)(function)
 
 

@@ -383,7 +383,7 @@ def explore(ctl, seed, count):
             if choices == 0:
                 settle(ctl)
             else:
-                step_or_settle(ctl, ctl[CHOICES + draw(ctl, choices)])
+                shared_step_or_settle(ctl, ctl[CHOICES + draw(ctl, choices)])
         if conclude(ctl) == 1:
             return k
     return count

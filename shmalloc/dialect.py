@@ -111,9 +111,7 @@ def violations(
     checks = (_signature, _syntax, _returns, _assignments)
     found = [finding for check in checks for finding in check(tree, function)]
     found += _names(tree, function, words)
-    return [
-        f"{function.__qualname__} line {first_line + line - 1}: {text}" for line, text in found
-    ]
+    return [f"{function.__qualname__} line {first_line + line - 1}: {text}" for line, text in found]
 
 
 Finding = tuple[int, str]

@@ -18,10 +18,12 @@ PROGRAMS = [
 def executed(execution: tuple[r.Event, ...]) -> list[Executed]:
     """A schedule of the reference as an explorer reports it, which does not say whose value is
     flushed: flushes are numbered by their time."""
-    return [
-        Executed(name.cpu, at if name.flush else name.k, op, word, bool(writes))
-        for at, (name, op, word, _, writes, _) in enumerate(execution)
-    ]
+    events = []
+    for at, (name, op, word, _, writes, _) in enumerate(execution):
+        local = at if name.flush else name.k
+        wrote = writes == set(r.words_of(op, word))
+        events.append(Executed(name.cpu, local, op, word, wrote, tuple(sorted(writes))))
+    return events
 
 
 def key(*steps: tuple[int, str, int, bool], buffered: bool = False) -> object:

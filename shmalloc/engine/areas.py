@@ -17,6 +17,7 @@ from shmalloc.errors import MisuseError
 MODELS = {"sc": s.SC, "tso": s.TSO, "pso": s.PSO}
 TABLE_SLOTS = 1024
 IDLE_LIMIT = 200
+MAX_STEPS = 10_000_000  # of a schedule: its trace is kept
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.model not in MODELS:
             raise MisuseError(f"memory: {self.model!r}; use {', '.join(MODELS)}")
-        if self.step_limit < 1:
-            raise MisuseError(f"step_limit: {self.step_limit}; use at least 1")
+        if not 1 <= self.step_limit <= MAX_STEPS:
+            raise MisuseError(f"step_limit: {self.step_limit}; use 1 to {MAX_STEPS:,}")
         if self.vain_spins < 0:
             raise MisuseError(f"vain_spins: {self.vain_spins}; use at least 0")
 
@@ -123,7 +124,6 @@ def _add_clocks(areas: BlockPlan, words: int, cpus: int) -> None:
     areas.add(s.SHADOW_AT, words * (RELEASED + 4 * cpus))
     for slot in (s.CLOCKS_AT, s.PENDING_AT, s.FENCED_AT):
         areas.add(slot, cpus * cpus)
-    areas.add(s.FENCES_AT, cpus)
     areas.add(s.READS_AT, cpus * s.READS_KEPT * 2)
 
 

@@ -93,7 +93,6 @@ SHADOW_WORDS = 74
 CLOCKS_AT = 75  # CPUS words a CPU: happens-before
 PENDING_AT = 76  # what relaxed loads saw, for a later fence
 FENCED_AT = 77  # the clock at the last fence, for later relaxed stores
-FENCES_AT = 78  # clock of all fences
 READS_AT = 79  # the last READS_KEPT single reads of each CPU: (word + 1, step)
 TREE_AT = 80  # what a strategy keeps
 TREE_WORDS = 81

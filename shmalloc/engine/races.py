@@ -21,7 +21,7 @@ ends, before it swapped or read the pair again (what a seqlock or a retry loop d
 
 from shmalloc.engine.block import (
     CLOCKS_AT, CPUS, ENTRY_CLOCK, ENTRY_RELEASES, EPOCH, FAULT_AT, FAULT_CPU, FENCED_AT,
-    FENCES_AT, OTHER_CPU, OUTCOME, PENDING_AT, RACE, READS_AT, READS_KEPT, READ_NEXT, SHADOW_AT,
+    OTHER_CPU, OUTCOME, PENDING_AT, RACE, READS_AT, READS_KEPT, READ_NEXT, SHADOW_AT,
     SHADOW_WORDS, STEPS, TORN, TORN_AT, VALUE, scheduler,
 )  # fmt: skip
 from shmalloc.engine.ops import (
@@ -52,7 +52,6 @@ def start_clocks(ctl):
         ctl[ctl[FENCED_AT] + k] = 0
     for cpu in range(cpus):
         ctl[ctl[CLOCKS_AT] + cpu * cpus + cpu] = 1
-        ctl[ctl[FENCES_AT] + cpu] = 0
         ctl[TORN_AT + cpu] = 0
         ctl[READ_NEXT + cpu] = 0
         for k in range(READS_KEPT):
@@ -219,10 +218,9 @@ def published(ctl, cpu, releases):
 
 @scheduler
 def full_fence(ctl, cpu):
+    """Acquires what relaxed loads saw, lets relaxed stores release. Fences alone order nothing."""
     mine = clock_of(ctl, cpu)
     join(ctl, mine, ctl[PENDING_AT] + cpu * ctl[CPUS])
-    join(ctl, mine, ctl[FENCES_AT])
-    copy(ctl, ctl[FENCES_AT], mine)
     copy(ctl, ctl[FENCED_AT] + cpu * ctl[CPUS], mine)
     tick(ctl, cpu)
 

@@ -9,13 +9,13 @@ from typing import Any
 import click
 
 from shmalloc.engine.areas import MODELS
-from shmalloc.errors import MisuseError
 from shmalloc.sizes import parse_duration
 from stress.explorer.engines import ENGINES
 from stress.explorer.explore import DEFAULT_SECONDS, STRATEGIES, explore
 from stress.explorer.report_document import document
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
 from stress.explorer.targets import load_program
+from stress.report.places import require_place
 from stress.verdict import Verdict
 
 VERDICT_OF = {
@@ -61,9 +61,8 @@ def command(target: str, json: str | None, html: str | None, all_failures: bool,
     Exit codes: 0 passed, 1 failed, 3 a schedule did not repeat, 4 usage, 5 abandoned at the step
     limit, 7 this machine cannot.
     """
-    for path in (json, html):
-        if path not in (None, "-") and not Path(str(path)).absolute().parent.is_dir():
-            raise MisuseError(f"output: {path}: there is no such directory")
+    for option, path in (("json", json), ("html", html)):
+        require_place(option, path)
     program = load_program(target)
     click.echo(f"exploring {target} (kernels are compiled at their first run)", err=True)
     result = explore(program, stop_on_failure=not all_failures, **how)

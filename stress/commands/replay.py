@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from stress.explorer.engines import ENGINES
 from stress.explorer.replay import replay
 from stress.explorer.targets import load_program
 from stress.explorer.token import VERSION, Token
+from stress.report.places import require_place
 from stress.verdict import Verdict
 
 
@@ -21,11 +23,10 @@ def find_token(text: str) -> str:
     path = Path(text)
     if not path.is_file():
         raise MisuseError(f"token: {text!r} is neither a token ({VERSION}/...) nor a file with one")
-    words = path.read_text(errors="replace").replace('"', " ").replace("'", " ").split()
-    for word in words:
-        if word.startswith(f"{VERSION}/"):
-            return word
-    raise MisuseError(f"token: no line of {text} holds one; it starts with {VERSION}/")
+    found = re.search(rf"\b{VERSION}/[\w%:,./~-]+", path.read_text(errors="replace"), re.ASCII)
+    if found is None:
+        raise MisuseError(f"token: no line of {text} holds one; it starts with {VERSION}/")
+    return found[0]
 
 
 @click.command()
@@ -39,6 +40,7 @@ def command(token: str, program: str | None, engine: str, html: str | None) -> i
     It runs in plain Python: breakpoint() in a kernel works. Exit codes: 1 it fails, 0 it does not
     and the kernels have changed, 3 it does not although nothing changed, 4 usage.
     """
+    require_place("html", html)
     parsed = Token.parse(find_token(token))
     again = replay(load_program(program or parsed.target), str(parsed), engine)
     if again.failure is not None:

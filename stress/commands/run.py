@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tomllib
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import click
 from shmalloc.errors import MisuseError
 from stress.report.artifacts import Artifacts
 from stress.report.document import json_document, junit_document
+from stress.report.places import require_place
 from stress.report.progress import PlainProgress, Progress
 from stress.report.text import first_line, result_lines
 from stress.run.controller import Controller
@@ -85,27 +85,11 @@ def command(
     if progress not in PROGRESS:
         raise nearest(progress, PROGRESS, "progress")
     for option, path in (("json", json), ("junit", junit), ("out", out)):
-        _require_place(option, path)
+        require_place(option, path)
     if dry_run:
         click.echo(f"# {spec.command_line()}\n{spec.toml()}", nl=False)
         return 0
     return run_spec(spec, Outputs(json, junit, out, progress))
-
-
-def _require_place(option: str, path: str | None) -> None:
-    """A result that cannot be written is an error before the run, not after it."""
-    if path is None or path == "-":
-        return
-    place = Path(path).absolute()
-    if option == "out":
-        while not place.exists():
-            place = place.parent
-    elif place.is_dir():
-        raise MisuseError(f"{option}: {path} is a directory; name a file in it")
-    else:
-        place = place if place.exists() else place.parent
-    if not os.access(place, os.W_OK):
-        raise MisuseError(f"{option}: {path} cannot be written; name an existing, writable place")
 
 
 def run_spec(spec: RunSpec, outputs: Outputs) -> int:

@@ -65,9 +65,10 @@ def _fault(world: PyModel, steps: Sequence[Step]) -> Step | None:
     own = [step for step in steps if step.cpu == event.cpu]
     posted = world.block.posted[event.cpu]
     done = sum(step.op != ops.OP_FLUSH for step in own)
-    stack = posted[done] if done < len(posted) else ()
+    if done == len(posted):  # its stack ran over between two accesses
+        return None
     return Step(
-        len(steps), event.cpu, len(own) + 1, event.op, event.address, event.value, 0, stack,
+        len(steps), event.cpu, len(own) + 1, event.op, event.address, event.value, 0, posted[done],
         bool(steps) and steps[-1].cpu != event.cpu, False,
     )  # fmt: skip
 
@@ -154,9 +155,10 @@ def _blocked(world: PyModel, steps: Sequence[Step]) -> tuple[Blocked, ...]:
     block = world.block
     found: dict[int, Blocked] = {}
     for cpu in range(int(block[s.CPUS])):
-        if block[s.STATE + cpu] == s.FINISHED:
-            continue
         asleep = block[s.STATE + cpu] == s.ASLEEP
+        others_run = block[s.OUTCOME] == s.DEADLOCK  # a cycle closes while others could go on
+        if block[s.STATE + cpu] == s.FINISHED or (others_run and not asleep):
+            continue
         own = [t for t in steps if t.cpu == cpu and words_of(t)]
         address = int(block[s.AT + cpu]) if asleep or not own else own[-1].address
         posted = block.posted[cpu]
@@ -200,11 +202,12 @@ def cause_of(kind: str, code: int, trace: Trace) -> str:
         "race": f"Nothing orders two accesses to one word, and one of them is plain.{pair}",
         "torn": "A CPU read the halves of a pair one by one; both were swapped in between, so it"
         f" holds a pair that never existed, and used it.{pair}",
-        "deadlock": f"Every CPU that is not done waits, and nobody is left to wake it.{ring}",
+        "deadlock": f"CPUs sleep, and nobody is left to wake them.{ring}",
         "livelock": f"All CPUs that are not done spin on words that nobody changes.{ring}",
         "memory": f"An access outside of memory, or to a pair at an odd word.{_refused(trace)}",
         "undefined": f"A word was read before anybody wrote it.{_refused(trace)}",
-        "stack": f"A kernel used up its stack: its calls nest too deeply.{_refused(trace)}",
+        "stack": "A kernel used up its stack: its calls nest too deeply."
+        + (_refused(trace) if trace.fault else ""),
     }
     return texts[kind]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import linecache
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from typing import NamedTuple
 
@@ -31,11 +31,13 @@ SHORTEST_GAP = 4
 ROW_PX = 34
 CONTEXT_LINES = 3
 MOST_WORDS = 24
+LANE_CHARACTERS = (22, 60)  # at least and at most, besides the source
+LANE_HUES = (210, 150, 275, 48, 185, 310, 95, 240)  # no red: red is what went wrong
 # The drawing of a cycle: its circle, a CPU on it, how far from it a word is written.
 CYCLE_PX = 320
 CYCLE_RADIUS = 92
 NODE_RADIUS = 26
-LABEL_RADIUS = 118
+LABEL_RADIUS = CYCLE_RADIUS + 8
 
 
 class SourceLine(NamedTuple):
@@ -68,6 +70,11 @@ class Row:
     source: str = ""
     frames: tuple[Frame, ...] = ()
 
+    @property
+    def grave(self) -> bool:
+        """True if its first note is why the schedule failed."""
+        return self.state in ("conflict", "fault")
+
 
 class Elbow(NamedTuple):
     """An arrow between two rows: down, across in the gap between rows, down. Lanes in percent."""
@@ -90,6 +97,7 @@ class Node(NamedTuple):
     label: str
     label_x: float
     label_y: float
+    anchor: str
 
 
 @dataclass(frozen=True)
@@ -97,8 +105,8 @@ class Layout:
     rows: tuple[Row, ...]
     elbows: tuple[Elbow, ...]
     left_out: int
-    words: tuple[tuple[int, int], ...] = field(default=())  # address, accesses
-    more_words: int = 0
+    words: tuple[tuple[int, int], ...]  # address, accesses
+    more_words: int
 
 
 def render(failure: Failure) -> str:
@@ -107,12 +115,17 @@ def render(failure: Failure) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    layout = _layout(failure)
+    stacks = wording.stacks_of(failure.trace)
     return environment.from_string(template).render(
         failure=failure,
         trace=failure.trace,
-        layout=_layout(failure),
+        layout=layout,
         lanes=wording.kernel_names(failure),
         row_px=ROW_PX,
+        hues=LANE_HUES,
+        lane_characters=_lane_characters(layout.rows),
+        steps=wording.count_of(len(failure.trace.steps), "step"),
         history=wording.history_of(failure),
         replay_line=wording.replay_line(failure),
         waiting=wording.waiting_lines(failure.trace.blocked),
@@ -120,7 +133,10 @@ def render(failure: Failure) -> str:
         cycle_px=CYCLE_PX,
         node_radius=NODE_RADIUS,
         conflict_title=wording.conflict_title(failure),
-        pair=[(step, wording.words_of(step)) for step in wording.conflicting(failure.trace)],
+        pair=[
+            (step, wording.words_of(step), wording.innermost(stacks[step.index]))
+            for step in wording.conflicting(failure.trace)
+        ],
         returned=wording.returned(failure.trace) if failure.kind == "check" else [],
         memory=[(a, wording.number(v)) for a, v in wording.touched(failure.trace)],
     )
@@ -130,10 +146,11 @@ def render(failure: Failure) -> str:
 def _layout(failure: Failure) -> Layout:
     trace = failure.trace
     notes = wording.buffer_notes(failure)
+    stacks = wording.stacks_of(trace)
     shown = _shown(failure)
     rows = [
         _gap_row(item) if isinstance(item, wording.Gap)
-        else _step_row(failure, item, notes.get(item.index))
+        else _step_row(failure, item, stacks[item.index], notes.get(item.index))
         for item in shown
     ]  # fmt: skip
     if trace.fault:
@@ -170,7 +187,15 @@ def _gap_row(gap: wording.Gap) -> Row:
     return Row(key=f"{gap.first}-{gap.last}", cpu=gap.cpu, words=words, state="gap")
 
 
-def _step_row(failure: Failure, step: Step, note: str | None) -> Row:
+def _lane_characters(rows: tuple[Row, ...]) -> int:
+    """How wide a lane must be for what its steps say, in characters."""
+    least, most = LANE_CHARACTERS
+    longest = max((len(f"{row.words} {' '.join(row.notes)}") for row in rows), default=0)
+    return max(least, min(most, longest))
+
+
+def _step_row(failure: Failure, step: Step, stack: tuple[Site, ...], note: str | None) -> Row:
+    site = wording.innermost(stack)
     conflict = failure.trace.conflict
     mark = conflict is not None and step.index in conflict
     marks = [wording.conflict_mark(failure)] if mark else []
@@ -179,8 +204,7 @@ def _step_row(failure: Failure, step: Step, note: str | None) -> Row:
         addresses=wording.addresses_of(step),
         switch="preempt" if step.preempted else "switch" if step.switched else "",
         state="conflict" if mark else "", notes=tuple(marks + ([note] if note else [])),
-        place=wording.place_in_file(step.site), source=wording.source_at(step.site),
-        frames=_frames(step.stack),
+        place=wording.place_in_file(site), source=wording.source_at(site), frames=_frames(stack),
     )  # fmt: skip
 
 
@@ -269,9 +293,18 @@ def _cycle_nodes(cycle: tuple[Blocked, ...]) -> list[Node]:
         arc = (
             f"M {start[0]} {start[1]} A {CYCLE_RADIUS} {CYCLE_RADIUS} 0 {large} 1 {end[0]} {end[1]}"
         )
-        label = _on_circle(angle + step / 2, LABEL_RADIUS)
-        nodes.append(Node(blocked.cpu, x, y, arc, f"word {blocked.address}", *label))
+        between = angle + step / 2
+        label = f"word {blocked.address}"
+        label_at = _on_circle(between, LABEL_RADIUS)
+        nodes.append(Node(blocked.cpu, x, y, arc, label, *label_at, _anchor(math.cos(between))))
     return nodes
+
+
+def _anchor(rightward: float) -> str:
+    """Which end of a text touches the circle, so that long words grow away from it."""
+    if abs(rightward) < 0.1:
+        return "middle"
+    return "start" if rightward > 0 else "end"
 
 
 def _on_circle(angle: float, radius: float) -> tuple[float, float]:

@@ -35,7 +35,7 @@ LEFT_COLUMNS = NUMBER_WIDTH + SEPARATOR + SWITCH_WIDTH
 NARROWEST_CPU = 22
 NARROWEST_SOURCE = 32
 NARROWEST = 40
-LEGEND = "preempt: the CPU before could have gone on; switch: it could not"
+LEGEND = "preempt: the CPU before could have gone on; switch: it had ended, slept or given way"
 STACK_INDENT = " " * 6
 
 
@@ -83,12 +83,14 @@ def _lines(failure: Failure) -> list[Line]:
     """What happened, then what did not: the access that failed, and the CPUs that wait."""
     trace = failure.trace
     notes = wording.buffer_notes(failure)
+    stacks = wording.stacks_of(trace)
     lines = []
     for shown in wording.folded(trace, MARGIN_STEPS, SHORTEST_GAP):
         if isinstance(shown, wording.Gap):
             lines.append(Line("...", "", shown.cpu, str(shown), "", ""))
         else:
-            lines.append(_line_of(failure, shown, notes.get(shown.index, "")))
+            site = wording.innermost(stacks[shown.index])
+            lines.append(_line_of(failure, shown, site, notes.get(shown.index, "")))
     if trace.fault:
         fault = trace.fault
         reason = f"<< {wording.fault_reason(failure, fault)}"
@@ -100,7 +102,7 @@ def _lines(failure: Failure) -> list[Line]:
     return lines
 
 
-def _line_of(failure: Failure, step: Step, note: str) -> Line:
+def _line_of(failure: Failure, step: Step, site: Site | None, note: str) -> Line:
     marks = []
     if failure.trace.conflict and step.index in failure.trace.conflict:
         marks.append(f"<< {wording.conflict_mark(failure)}")
@@ -108,7 +110,7 @@ def _line_of(failure: Failure, step: Step, note: str) -> Line:
         marks.append(f"({note})")
     switch = "preempt" if step.preempted else "switch" if step.switched else ""
     said = str(wording.words_of(step))
-    return Line(str(step.index), switch, step.cpu, said, " ".join(marks), _source(step.site))
+    return Line(str(step.index), switch, step.cpu, said, " ".join(marks), _source(site))
 
 
 def _source(site: Site | None) -> str:
@@ -206,9 +208,12 @@ def _conflict(failure: Failure) -> Iterator[str]:
     if pair:
         yield ""
         yield f"{wording.conflict_title(failure)}:"
+    notes = wording.buffer_notes(failure)
+    stacks = wording.stacks_of(failure.trace)
     for step in pair:
-        yield f"  step {step.index}, cpu {step.cpu}: {wording.words_of(step)}"
-        yield from _stack(step.stack)
+        note = f" ({notes[step.index]})" if step.index in notes else ""
+        yield f"  step {step.index}, cpu {step.cpu}: {wording.words_of(step)}{note}"
+        yield from _stack(stacks[step.index])
     if fault:
         yield ""
         reason = wording.fault_reason(failure, fault)

@@ -63,8 +63,8 @@ class Exploration:
         if self.classes is not None:
             known = f" of about {self.estimate:,.0f}" if self.estimate is not None else ""
             whole = "" if self.verdict == EXHAUSTED else known
-            parts.append(f"{self.classes:,} classes{whole}")
+            parts.append(f"{self.classes:,} class{'' if self.classes == 1 else 'es'}{whole}")
         else:
-            parts.append(f"{self.schedules:,} schedules")
+            parts.append(f"{self.schedules:,} schedule{'' if self.schedules == 1 else 's'}")
         parts.append(f"{self.steps:,} steps in {self.seconds:.2f} s")
         return ", ".join(parts)

@@ -194,7 +194,8 @@ class Search:
         limit = None if budget.schedules is None else self.schedules + budget.schedules
         while not (self.done or self.failed or self.diverged or budget.stop.is_set()):
             size = batch if limit is None else min(batch, limit - self.schedules)
-            if size <= 0 or budget.seconds_left <= 0 or not goes_on(self):
+            ran_out = budget.seconds_left <= 0 and self.schedules > 0  # one is run in any case
+            if size <= 0 or ran_out or not goes_on(self):
                 return
             before = time.perf_counter()
             first = self.schedules
@@ -315,6 +316,8 @@ def run_bounded(model: ModelProgram, plan: Plan, budget: Budget) -> Found:
         found = search.found()
         total.add(found)
         total.exhausted = found.exhausted
+        if found.exhausted:
+            total.guarantees = found.guarantees
         clean = search.done and not (found.failures or found.abandoned)
         if last is not None and clean and not found.exhausted:
             what = "delays" if by_delays else "preemptions"

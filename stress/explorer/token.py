@@ -159,6 +159,4 @@ class _WithoutBreakpoints(ast.NodeTransformer):
     """Leaves out every statement ``breakpoint()``: it stops a replay and changes nothing."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        call = node.value
-        stops = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
-        return None if stops and call.func.id == "breakpoint" else node
+        return None if ast.unparse(node) == "breakpoint()" else node

@@ -116,30 +116,61 @@ def fault_reason(failure: Failure, fault: Step) -> str:
 
 
 def buffer_notes(failure: Failure) -> dict[int, str]:
-    """What the store buffers did to a step, by its index; nothing under ``sc``.
-
-    The buffers are followed as the scheduler keeps them: the oldest entry of a word is flushed,
-    and a read takes an entry of its own CPU before memory.
-    """
-    notes: dict[int, str] = {}
+    """What the store buffers did to a step, by its index; nothing under ``sc``."""
     if failure.memory_model == "sc":
-        return notes
-    waiting: defaultdict[tuple[int, int], deque[int]] = defaultdict(deque)
-    for step in failure.trace.steps:
-        entries = waiting[step.cpu, step.address]
-        if ops.FIRST_WRITE <= step.op <= ops.LAST_STORE:
-            entries.append(step.index)
-            notes[step.index] = "not visible yet"
-        elif step.op == ops.OP_FLUSH and entries:
-            stored = entries.popleft()
-            notes[stored] = f"visible at {step.index}"
-            notes[step.index] = f"of step {stored}"
-        elif step.op <= ops.LAST_READ and any(waiting[step.cpu, a] for a in addresses_of(step)):
+        return {}
+    trace = failure.trace
+    notes: dict[int, str] = {}
+    flushes = {stored.index: flush for flush, stored in flushed_stores(trace).items()}
+    # the words that lie in the buffer of a CPU at this point
+    buffered: defaultdict[int, list[int]] = defaultdict(list)
+    for step in trace.steps:
+        own = buffered[step.cpu]
+        if is_store(step):
+            own.append(step.address)
+            flush = flushes.get(step.index)
+            notes[step.index] = "not visible yet" if flush is None else f"visible at {flush}"
+            if flush is not None:
+                notes[flush] = f"of step {step.index}"
+        elif step.op == ops.OP_FLUSH and step.address in own:
+            own.remove(step.address)
+        elif step.op <= ops.LAST_READ and any(a in own for a in addresses_of(step)):
             notes[step.index] = "from its own buffer"
     return notes
 
 
+def is_store(step: Step) -> bool:
+    """True for what goes through a store buffer."""
+    return ops.FIRST_WRITE <= step.op <= ops.LAST_STORE
+
+
+def flushed_stores(trace: Trace) -> dict[int, Step]:
+    """The store that each flush made visible, by the index of the flush.
+
+    Under tso and pso alike it is the oldest one of that CPU to that word.
+    """
+    waiting: defaultdict[tuple[int, int], deque[Step]] = defaultdict(deque)
+    stores: dict[int, Step] = {}
+    for step in trace.steps:
+        entries = waiting[step.cpu, step.address]
+        if is_store(step):
+            entries.append(step)
+        elif step.op == ops.OP_FLUSH and entries:
+            stores[step.index] = entries.popleft()
+    return stores
+
+
 # --- places in the source ------------------------------------------------------------------------
+def stacks_of(trace: Trace) -> dict[int, tuple[Site, ...]]:
+    """The calls that led to each step, by its index. No line makes a flush: its store stands in."""
+    stores = flushed_stores(trace)
+    return {step.index: stores.get(step.index, step).stack for step in trace.steps}
+
+
+def innermost(stack: tuple[Site, ...]) -> Site | None:
+    return stack[0] if stack else None
+
+
 def source_at(site: Site | None) -> str:
     """The line of text at ``site``; empty where there is no such file or line."""
     return linecache.getline(site.file, site.line).strip() if site else ""
@@ -271,7 +302,9 @@ def count_of(count: int, noun: str) -> str:
 
 
 def history_of(failure: Failure) -> list[str]:
-    """How it was found, how it was shrunk, how many preemptions it needs."""
+    """How it was found, how it was shrunk, how many preemptions it needs; a replay just ran it."""
+    if failure.found_after == 0:
+        return [count_of(failure.preemptions, "preemption")]
     replays = f"{count_of(failure.replays, 'replay')} ({failure.shrink_seconds:.2f} s)"
     if failure.shrunk:
         shrunk = f"shrunk in {replays}"

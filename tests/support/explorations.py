@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import model_programs as m
@@ -23,9 +23,14 @@ MEMORY_MODELS = ("sc", "tso", "pso")
 RANDOM_STRATEGIES = ("random", "pct", "pos", "surw")
 STRATEGIES = (*RANDOM_STRATEGIES, "dfs", "dpor")
 STEP_LIMIT = 400
+Code = tuple[int, int, int, int]
 UNWRITTEN = ((3, 4), (10, 12))
-PLAIN_READ, PLAIN_WRITE, LOAD, STORE = 0, 1, 2, 4  # instructions of ``interpret``
-PLACELESS = (18, 19, 21, 22)  # fence, mark, fixed, nothing
+# Instructions of ``interpret``.
+PLAIN_READ, PLAIN_WRITE, LOAD, STORE = 0, 1, 2, 4
+EXCHANGE, FETCH_ADD, FETCH_OR, FETCH_AND, CAS, CAS2, LOAD2 = 6, 7, 8, 9, 10, 11, 12
+WAIT, WAKE, SPIN_UNTIL, SPIN_LOCK, FENCE = 13, 14, 15, 17, 18
+PLACELESS = (FENCE, 19, 21, 22)  # fence, mark, fixed, nothing
+FREQUENT = (LOAD, STORE, FETCH_ADD, CAS, WAKE)
 NOW = 20  # sees how many steps there were: equivalent schedules differ in it
 
 
@@ -87,24 +92,39 @@ def without_plain_accesses(program: ModelProgram) -> list[tuple[int, int]]:
     ]
 
 
-def small_program(rng: random.Random) -> ModelProgram:
-    """2 or 3 CPUs, 1 to 4 instructions each, all kinds of them: sleeping, waking and spinning."""
+def coded(name: str, *codes: Sequence[Code], init: Sequence[int] = (0, 0)) -> Program:
+    """A program of instructions ``(what, word, a, b)`` for ``interpret``, observed whole."""
+    image = list(enumerate(init))
+    nothing = (m.WHATS - 1, 0, 0, 0)
+    for cpu, code in enumerate(codes):
+        rows = [*code, *[nothing] * (m.INSTRUCTIONS - len(code))]
+        at = m.CODE + cpu * m.CPU_CODE
+        image += enumerate((value for row in rows for value in row), start=at)
+    observed = [*range(len(init)), *(("r", cpu) for cpu in range(len(codes)))]
+    words = m.CODE + len(codes) * m.CPU_CODE
+    return Program(name, words, [m.interpret] * len(codes), init=image, observe=observed)
+
+
+def small_program(seed: int, pairs: bool = True) -> Program:
+    """2 or 3 CPUs, 1 to 4 instructions each, all kinds of them: sleeping, waking and spinning.
+
+    ``pairs``: with cas2.
+    """
+    rng = random.Random(seed)
+    left_out = {NOW, *PLACELESS} | (set() if pairs else {CAS2})
+    kinds = [what for what in range(m.WHATS) if what not in left_out]
     cpus = rng.choice((2, 2, 3))
-    kinds = [what for what in range(m.WHATS) if what != NOW and what not in PLACELESS]
-    image = [(word, rng.randint(0, 1)) for word in range(2)]
-    for cpu in range(cpus):
-        count = rng.randint(1, 4 if cpus == 2 else 3)
-        for k in range(m.INSTRUCTIONS):
-            code = (m.WHATS - 1, 0, 0, 0)
-            if k < count:
-                what = rng.choice((rng.choice(kinds), rng.choice((LOAD, STORE, 7, 10, 14))))
-                word = 0 if what in (11, 12) else rng.randrange(2)
-                code = (what, word, rng.randint(0, 2), rng.randint(0, 2))
-            at = m.CODE + cpu * m.CPU_CODE + k * 4
-            image += enumerate(code, start=at)
-    words = m.CODE + cpus * m.CPU_CODE
-    observed = (0, 1, *(("r", cpu) for cpu in range(cpus)))
-    return ModelProgram(words, (m.interpret,) * cpus, init=image, observe=observed)
+    longest = 4 if cpus == 2 else 3
+    codes = [
+        [small_instruction(rng, kinds) for _ in range(rng.randint(1, longest))] for _ in range(cpus)
+    ]
+    return coded(f"small-{seed}", *codes, init=[rng.randint(0, 1), rng.randint(0, 1)])
+
+
+def small_instruction(rng: random.Random, kinds: Sequence[int]) -> Code:
+    what = rng.choice((rng.choice(kinds), rng.choice(FREQUENT)))
+    word = 0 if what in (CAS2, LOAD2) else rng.randrange(2)
+    return what, word, rng.randint(0, 2), rng.randint(0, 2)
 
 
 def executed(world: World) -> list[Executed]:

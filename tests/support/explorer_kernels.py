@@ -2,7 +2,7 @@
 
 A script is a list of instructions for each CPU, run by ``interpret`` of model_programs.py: one
 compiled kernel for all of them, and every instruction but ``hold`` and ``await_`` is one step.
-Words below ``SCRIPT_WORDS_FREE`` are the script's to use.
+The words below ``DATA_WORDS`` of that file are the script's to use.
 
 ``run_schedule`` runs one schedule that the test chooses. With no directives CPU 0 runs to its end,
 then CPU 1, and so on; a store is visible at once.
@@ -21,7 +21,6 @@ from stress.explorer.engines import make_world
 from stress.explorer.token import Directive
 from stress.explorer.witness import run_directives, steering
 
-SCRIPT_WORDS_FREE = m.DATA_WORDS
 NOTHING = 22
 DATA, FLAG, LOCK, OTHER_LOCK, OTHER, PAIR = 0, 1, 2, 3, 4, 6
 
@@ -122,7 +121,7 @@ def run_schedule(
 ) -> tuple[str, int] | None:
     """How the schedule of ``directives`` ends: kind and word of the failure, None without one.
 
-    ``"0.1-1"``: when actor 0 has made 1 step, actor 1 makes the next.
+    ``"0.1-1"``: when actor 0 has made 1 step, actor 1 makes the next; ``"s.0-1"``: it starts.
     """
     settings = Settings(model=memory, races=True, step_limit=200)
     model = program.model()
@@ -134,7 +133,7 @@ def run_schedule(
 def _directive(text: str) -> Directive:
     place, following = text.split("-")
     actor, count = place.split(".")
-    return Directive(int(actor), int(count), int(following))
+    return Directive(None if actor == "s" else int(actor), int(count), int(following))
 
 
 # --- kernels -------------------------------------------------------------------------------------

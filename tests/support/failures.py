@@ -192,8 +192,8 @@ def store_buffering() -> Failure:
         Act(0, ops.OP_LOAD, 4, 0, "load(mem, 4)"),
         Act(1, ops.OP_STORE, 4, 1, "store(mem, 4, 1)"),
         Act(1, ops.OP_LOAD, 0, 0, "load(mem, 0)"),
-        Act(0, ops.OP_FLUSH, 0, 1, "store(mem, 0, 1)"),
-        Act(1, ops.OP_FLUSH, 4, 1, "store(mem, 4, 1)"),
+        Act(0, ops.OP_FLUSH, 0, 1),
+        Act(1, ops.OP_FLUSH, 4, 1),
     ]
     cause = "Both loads came before the other CPU's store left its buffer."
     return build(program, "check", acts, cause, conflict=(3, 4), code=1, memory_model="tso",

@@ -76,7 +76,12 @@ class Name(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What an event did: the words of memory it read and wrote, and those its own buffer gave."""
+    """What an event did: the words of memory it read and wrote, and those its own buffer gave.
+
+    A failed cas2 counts as a write of the half that it found as expected. Whether it really writes
+    that half is decided by the other one, and an order that depends on it could not be told from
+    the events of the schedules in which it fails.
+    """
 
     name: Name
     op: str
@@ -190,7 +195,7 @@ def run_store(
 
 
 def run_atomic(state: State, name: Name, instruction: Instruction) -> tuple[State, Event]:
-    """Read-modify-writes and fences; a failed cas or cas2 only reads."""
+    """Read-modify-writes and fences; a failed cas only reads."""
     op, word, a, b = instruction
     if op == "fence":
         return state, Event(name, op, word, frozenset(), frozenset())
@@ -203,7 +208,8 @@ def run_atomic(state: State, name: Name, instruction: Instruction) -> tuple[Stat
         "cas2": ([b, state.accs[name.cpu] & 3], 2),
     }[op]
     if op in ("cas", "cas2") and any(value != a for value in found):
-        return state, Event(name, op, word, frozenset(words), frozenset())
+        expected = (at for at, value in zip(words, found, strict=True) if value == a)
+        return state, Event(name, op, word, frozenset(words), frozenset(expected))
     memory = state.memory
     for at, value in zip(words, written, strict=True):
         memory = replaced(memory, at, value)

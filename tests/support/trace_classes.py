@@ -7,7 +7,8 @@ which classes exist: that is reference.py, for straight-line programs.
 The key is a history of every *place*: the events that changed it, one after the other, each with
 the set of those that looked at it before the next change. Places are
 
-- the words of memory. A failed cas or cas2 only looks, load2 and cas2 concern two words
+- the words of memory. A failed cas only looks, load2 and cas2 concern two words; a failed cas2
+  counts as a change of a half that it found as expected, for the other half has decided
 - the values of a word that a CPU has stored and that are not flushed yet (``buffered``): a flush
   changes them, a read that they serve looks at them instead of at memory
 - the sleepers on a word: wait looks at them, for two that come commute, and wake changes them
@@ -32,7 +33,8 @@ class Executed(NamedTuple):
     """One event. A flush is one of the CPU that stored; its ``local`` is not looked at.
 
     ``local`` numbers the other events of ``cpu``; ``op`` is a name of ops.py; ``wrote`` says of a
-    read-modify-write whether it changed memory (of the same value is a change, too).
+    read-modify-write whether it changed memory (of the same value is a change, too), ``expected``
+    of a cas2 that did not which of its words it found as expected.
     """
 
     cpu: int
@@ -40,6 +42,7 @@ class Executed(NamedTuple):
     op: str
     word: int
     wrote: bool
+    expected: tuple[int, ...] = ()
 
 
 class Place(NamedTuple):
@@ -63,7 +66,7 @@ def trace_key(events: Iterable[Executed], buffered: bool = False) -> Hashable:
             name = (*own, flushes[own])
         elif buffered and event.op in STORES:
             unflushed[own] += 1
-        executed.add((name, event.op, event.word, event.wrote))
+        executed.add((name, event.op, event.word, event.wrote, event.expected))
         looked, changed = places(event, buffered, unflushed)
         for place in looked:
             history[place][-1] |= {name}  # type: ignore[operator]
@@ -76,7 +79,7 @@ def places(
     event: Executed, buffered: bool, unflushed: Counter[tuple[int, int]]
 ) -> tuple[list[Place], list[Place]]:
     """What the event looked at and what it changed."""
-    cpu, _, op, word, wrote = event
+    cpu, _, op, word, wrote, expected = event
     in_memory = [Place("word", at) for at in ((word, word + 1) if op in PAIRS else (word,))]
     if op in LOOKS:
         looked = [
@@ -85,7 +88,8 @@ def places(
         ]
         return looked, []
     if op in ATOMICS:
-        return ([], in_memory) if wrote else (in_memory, [])
+        changed = [place for place in in_memory if wrote or place.word in expected]
+        return [place for place in in_memory if place not in changed], changed
     if op in STORES:
         return ([], []) if buffered else ([], in_memory)
     if op == "flush":

@@ -4,10 +4,15 @@ An access record, wherever it is stored (event, sleeping actor, branch of a wake
 
     actor | object 0, kind 0 | object 1, kind 1 | flags
 
-Objects are the words of memory and, behind them, the sleepers of each word: ``wait`` reads its
-word and, if it slept, joins its sleepers; ``wake`` changes the sleepers. A failed ``cas`` only
-reads. Kinds: 0 nothing, READ, WRITE, and OWN: a read that the CPU's own store buffer served, which
-only the flush of that buffer can disturb.
+Objects are the words of memory and, behind them, the sleepers of each word: ``wake`` changes them,
+``wait`` only looks (nobody is woken for having come first). A failed ``cas`` only reads. Kinds: 0
+nothing, READ, WRITE, and OWN: a read that the CPU's own store buffer served, which only the flush
+of that buffer can disturb.
+
+The kind of an access may depend on the value of its own object, never on that of another one: what
+turned a READ into a WRITE must be a race of everybody who depends on the WRITE alone, or the
+search would not know that there is something to try. So a ``wait`` looks at the sleepers even if it
+goes on at once, and ``cas2`` is a WRITE of each half that it found as expected, even if it failed.
 
 Flags: DRAINS (needs an empty buffer, so it cannot pass the flushes of its CPU) and, where the
 program has an invariant, CHANGES: an invariant sees the order of all changes, so all of them depend
@@ -22,8 +27,8 @@ search before it::
 
 from shmalloc.engine.access import outside
 from shmalloc.engine.block import (
-    ACTORS, ARG, ARG1, AT, CPUS, FORWARDED, INVARIANT_ENTRY, LOW_HALF, MODEL, OP, SC, TREE_AT,
-    VALUE, WORDS, scheduler,
+    ACTORS, ARG, ARG1, AT, CPUS, FORWARDED, INVARIANT_ENTRY, MODEL, OP, SC, TREE_AT,
+    WORDS, scheduler,
 )  # fmt: skip
 from shmalloc.engine.buffers import drains, flushed_entry
 from shmalloc.engine.effects import read_word
@@ -114,7 +119,6 @@ def prepare_event(ctl, event, actor):
 @scheduler
 def describe_event(ctl, event):
     """After the step: what it touched. A step outside of memory was refused: nothing."""
-    actor = ctl[event + ACTOR]
     op = ctl[event + EVENT_OP]
     if outside(ctl, op, ctl[event + OBJECT0]) == 1:
         return
@@ -125,9 +129,9 @@ def describe_event(ctl, event):
     elif op <= LAST_STORE:
         ctl[event + KIND0] = WRITE if ctl[MODEL] == SC else 0
     elif op <= LAST_WRITE:
-        describe_update(ctl, event, op, ctl[VALUE + actor])
+        describe_update(ctl, event, event, ctl[event + FOUND0], ctl[event + FOUND1])
     elif op == OP_WAIT:
-        describe_wait(ctl, event, ctl[VALUE + actor])
+        describe_wait(ctl, event)
     elif op == OP_WAKE:
         ctl[event + OBJECT0] += ctl[WORDS]
         ctl[event + KIND0] = WRITE
@@ -153,20 +157,21 @@ def describe_read(ctl, event, op):
 
 
 @scheduler
-def describe_update(ctl, event, op, success):
-    kind = WRITE
+def describe_update(ctl, to, event, low, high):
+    """Kinds of the update ``event``, had it found ``low`` and ``high``: to the record ``to``."""
+    op = ctl[event + EVENT_OP]
+    ctl[to + KIND0] = WRITE
     if op == OP_CAS or op == OP_CAS2:
-        kind = WRITE if success == 1 else READ
-    ctl[event + KIND0] = kind
+        ctl[to + KIND0] = WRITE if low == ctl[event + EVENT_ARG] else READ
     if op == OP_CAS2:
-        ctl[event + KIND1] = kind
+        ctl[to + KIND1] = WRITE if high == ctl[event + EVENT_ARG1] else READ
 
 
 @scheduler
-def describe_wait(ctl, event, slept):
+def describe_wait(ctl, event):
     ctl[event + KIND0] = READ
     ctl[event + OBJECT1] = ctl[event + OBJECT0] + ctl[WORDS]
-    ctl[event + KIND1] = WRITE if slept == 1 else 0
+    ctl[event + KIND1] = READ
 
 
 @scheduler
@@ -208,16 +213,6 @@ def dependent(ctl, record, other):
 
 
 @scheduler
-def would_succeed(ctl, event, earlier):
-    """1 if the swap of ``event`` would succeed where ``earlier`` had not been made."""
-    low = found_without(ctl, event, OBJECT0, FOUND0, earlier)
-    if ctl[event + EVENT_OP] == OP_CAS:
-        return 1 if low == ctl[event + EVENT_ARG] else 0
-    high = found_without(ctl, event, OBJECT1, FOUND1, earlier)
-    return 1 if low == ctl[event + EVENT_ARG] and high == ctl[event + EVENT_ARG1] else 0
-
-
-@scheduler
 def found_without(ctl, event, which, found, earlier):
     """What ``event`` would find in its word if ``earlier`` had not been made.
 
@@ -236,11 +231,9 @@ def without(ctl, to, event, earlier):
     copy_record(ctl, to, event)
     op = ctl[event + EVENT_OP]
     if op == OP_CAS or op == OP_CAS2:
-        describe_update(ctl, to, op, would_succeed(ctl, event, earlier))
-    elif op == OP_WAIT:
-        word = found_without(ctl, event, OBJECT0, FOUND0, earlier)
-        slept = (word ^ ctl[event + EVENT_ARG]) & LOW_HALF == 0
-        ctl[to + KIND1] = WRITE if slept else 0
+        low = found_without(ctl, event, OBJECT0, FOUND0, earlier)
+        high = found_without(ctl, event, OBJECT1, FOUND1, earlier)
+        describe_update(ctl, to, event, low, high)
     elif op <= LAST_READ and ctl[earlier + ACTOR] == ctl[CPUS] + ctl[event + ACTOR]:
         for k in range(2):
             if ctl[to + KIND0 + 2 * k] == READ and flushes(ctl, earlier, ctl[to + OBJECT0 + 2 * k]):

@@ -1,0 +1,27 @@
+"""Where results are to be written: looked at before a run, not after it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from shmalloc.errors import MisuseError
+
+
+def require_place(option: str, path: str | None) -> None:
+    """Raises ``MisuseError`` where ``path`` cannot be written; ``-`` and None always can.
+
+    The option ``out`` names a directory, which need not exist; any other names a file.
+    """
+    if path is None or path == "-":
+        return
+    place = Path(path).absolute()
+    if option == "out":
+        while not place.exists():
+            place = place.parent
+    elif place.is_dir():
+        raise MisuseError(f"{option}: {path} is a directory; name a file in it")
+    else:
+        place = place if place.exists() else place.parent
+    if not os.access(place, os.W_OK):
+        raise MisuseError(f"{option}: {path} cannot be written; name an existing, writable place")

@@ -1,0 +1,398 @@
+"""The page of a failure: what it says without a browser, and what its script does in one.
+
+The tests with a browser load the page from a file in headless Chromium and read the document as it
+is after the script. Keys and clicks are sent by a second script, put at the end of the page.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from stress.explorer import wording
+from stress.explorer.failure import Blocked
+from stress.explorer.report_html import MOST_ROWS
+from support import failures as f
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+LOAD_TIMEOUT_S = 120
+VOID = {"meta", "link", "br", "img", "input", "hr", "base", "source", "embed"}
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+scenarios = pytest.mark.parametrize("scenario", f.ALL, ids=lambda scenario: scenario.__name__)
+
+
+class Element:
+    def __init__(self, tag, attributes, parent):
+        self.tag, self.attributes, self.parent = tag, attributes, parent
+        self.children, self.texts = [], []
+        if parent is not None:
+            parent.children.append(self)
+
+    def all(self, tag=None, **wanted):
+        """Every element below with this tag and these attributes; a class is one of its classes."""
+        found = []
+        for child in self.children:
+            if tag in (None, child.tag) and all(child.has(k, v) for k, v in wanted.items()):
+                found.append(child)
+            found += child.all(tag, **wanted)
+        return found
+
+    def has(self, name, value):
+        own = self.attributes.get(name.rstrip("_").replace("_", "-"))
+        return own is not None and (value in own.split() if name == "class_" else own == value)
+
+    def text(self):
+        parts = [part if isinstance(part, str) else part.text() for part in self.texts]
+        return re.sub(r"\s+", " ", "".join(parts)).strip()
+
+
+class Document(HTMLParser):
+    """A page as a tree. Raises where an element is closed that is not open."""
+
+    def __init__(self, page):
+        super().__init__(convert_charrefs=True)
+        self.root = self.open = Element("", {}, None)
+        self.feed(page)
+        self.close()
+        assert self.open is self.root
+
+    def handle_starttag(self, tag, attrs):
+        element = Element(tag, {name: value or "" for name, value in attrs}, self.open)
+        self.open.texts.append(element)
+        if tag not in VOID:
+            self.open = element
+
+    def handle_startendtag(self, tag, attrs):
+        self.open.texts.append(
+            Element(tag, {name: value or "" for name, value in attrs}, self.open)
+        )
+
+    def handle_endtag(self, tag):
+        assert tag == self.open.tag
+        self.open = self.open.parent
+
+    def handle_data(self, data):
+        self.open.texts.append(data)
+
+
+def parsed(failure):
+    return Document(failure.html()).root
+
+
+def rows_of(root):
+    return root.all("table", id="steps")[0].all("tbody")[0].all("tr")
+
+
+def self_waiting():
+    failure = f.deadlock()
+    alone = (Blocked(1, 2, 1, False, None),)
+    return replace(failure, trace=replace(failure.trace, blocked=alone))
+
+
+# --- without a browser ---------------------------------------------------------------------------
+@scenarios
+def test_a_page_needs_nothing_but_itself(scenario):
+    page = scenario().html()
+    root = Document(page).root
+    used = [
+        e.attributes.get(name) for e in root.all() for name in ("src", "href", "data", "action")
+    ]
+    assert all(use.startswith("#") for use in used if use is not None)
+    assert not root.all("link") and not root.all("iframe") and not root.all("img")
+    styles = " ".join([e.text() for e in root.all("style")] + [
+        e.attributes.get(name, "") for e in root.all() for name in ("style", "marker-end")
+    ])  # fmt: skip
+    assert "@import" not in styles
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", styles))
+    assert not re.search(r"https?://", page)
+
+
+@scenarios
+def test_every_step_is_in_the_text_of_the_page_in_the_lane_of_its_cpu(scenario):
+    failure = scenario()
+    rows = {row.attributes["data-key"]: row for row in rows_of(parsed(failure))}
+    for step in failure.trace.steps:
+        lanes = rows[str(step.index)].all("td", class_="lane")
+        said = re.sub(r"\s", "", lanes[step.cpu].text())
+        assert said.startswith(str(wording.words_of(step)).replace(" ", ""))
+        assert [lane.text() for lane in lanes if lane is not lanes[step.cpu]] == [""] * (
+            failure.trace.cpus - 1
+        )
+
+
+def test_a_step_has_its_calls_with_file_line_function_and_the_lines_around():
+    root = parsed(f.deadlock())
+    detail = root.all("article", id="step=3")[0]
+    inner, outer = f.site_of(f.lock, "cas(mem, i"), f.site_of(f.two_then_four, "lock(mem, 4")
+    assert f"failures.py:{inner.line} in lock" in detail.text()
+    assert f"failures.py:{outer.line} in two_then_four" in detail.text()
+    here = detail.all("span", class_="here")
+    assert [line.text() for line in here] == [f"{inner.line} while not cas(mem, i, 0, cpu + 1):"]
+    assert "def lock(mem, i, cpu):" in detail.text() and "relax(mem)" in detail.text()
+
+
+@scenarios
+def test_every_link_leads_to_a_part_of_the_page(scenario):
+    root = parsed(scenario())
+    ids = [e.attributes["id"] for e in root.all() if "id" in e.attributes]
+    assert len(ids) == len(set(ids))
+    links = [e.attributes["href"] for e in root.all("a")]
+    assert links and {link.removeprefix("#") for link in links} <= set(ids)
+
+
+def test_names_source_and_cause_are_text_whatever_is_in_them():
+    failure = f.out_of_range()
+    root = parsed(failure)
+    assert root.all("h1")[0].text() == "<b>beyond</b> & more: memory"
+    assert root.all("title")[0].text() == "<b>beyond</b> & more: memory"
+    assert root.all("p", class_="cause")[0].text() == "cpu 0 writes <word 99> of 16 & dies."
+    line = 'if 1 < 2 and mem[0] >= 0:  # a line with <b>markup</b> & "quotes" in it'
+    box = rows_of(root)[0].all("div", class_="box")[0]
+    assert box.attributes["title"].endswith(line)
+    assert re.sub(r"\s+", " ", line) in box.text()
+    assert root.all("b") == [] and root.all("word") == []
+
+
+def test_a_token_cannot_leave_its_place():
+    token = "'</code><script>document.title = 'gone'</script>\""
+    root = parsed(replace(f.race(), schedule=token))
+    assert shlex.split(root.all("code", id="token")[0].text())[2] == token
+    assert len(root.all("script")) == 1
+
+
+def test_facts_of_the_search_are_in_the_head_of_the_page():
+    facts = parsed(f.store_buffering()).all("ul", class_="facts")[0].text()
+    for fact in (*wording.history_of(f.store_buffering()), "memory model tso", "6 steps"):
+        assert fact in facts
+
+
+@scenarios
+def test_there_is_an_arrow_for_every_switch_and_one_for_the_pair(scenario):
+    failure = scenario()
+    arrows = parsed(failure).all("svg", class_="arrows")[0]
+    steps = failure.trace.steps
+    preempted = sum(step.preempted for step in steps)
+    assert len(arrows.all("g", class_="preempt")) == preempted
+    assert len(arrows.all("g", class_="switch")) == sum(s.switched for s in steps) - preempted
+    assert len(arrows.all("g", class_="conflict")) == (failure.trace.conflict is not None)
+
+
+def test_the_arrow_of_the_pair_goes_from_the_earlier_step_to_the_later():
+    root = parsed(f.torn())  # from cpu 1 at step 1 to cpu 0 at step 2
+    down, across, into = root.all("g", class_="conflict")[0].all("line")
+    assert (across.attributes["x1"], across.attributes["x2"]) == ("50.0%", "0.0%")
+    assert float(down.attributes["y1"]) < float(into.attributes["y2"])
+
+
+def test_exactly_the_two_steps_of_the_pair_are_marked():
+    for scenario in (f.race, f.torn, f.store_buffering):
+        failure = scenario()
+        marked = [
+            r.attributes["data-key"]
+            for r in rows_of(parsed(failure))
+            if r.has("class_", "conflict")
+        ]
+        assert marked == [str(index) for index in failure.trace.conflict]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "words"),
+    [(f.deadlock, ["cpu 0", "word 4", "cpu 1", "word 2"]), (self_waiting, ["cpu 1", "word 2"])],
+)
+def test_the_cycle_of_a_deadlock_is_drawn_and_told(scenario, words):
+    failure = scenario()
+    root = parsed(failure)
+    drawing = root.all("svg", class_="cycle")[0]
+    assert [text.text() for text in drawing.all("text")] == words
+    assert len(drawing.all("circle")) == len(wording.cycle_of(failure.trace.blocked))
+    sentence = wording.waiting_lines(failure.trace.blocked)[0]
+    assert sentence in [item.text() for item in root.all("li")]
+
+
+def test_where_nobody_waits_nothing_is_drawn():
+    assert parsed(f.race()).all("svg", class_="cycle") == []
+
+
+def test_a_step_of_a_pair_belongs_to_both_of_its_words():
+    rows = rows_of(parsed(f.torn()))
+    assert [row.attributes["data-words"] for row in rows] == ["6", "6 7", "7"]
+
+
+def test_a_long_trace_is_folded_and_says_how_many_steps_are_missing():
+    failure = f.long_run(2500)
+    root = parsed(failure)
+    rows = rows_of(root)
+    keys = [row.attributes["data-key"] for row in rows if not row.has("class_", "gap")]
+    assert len(rows) <= MOST_ROWS
+    missing = f"{5000 - len(keys):,} of 5,000 steps are left out"
+    assert root.all("p", id="left-out")[0].text().startswith(missing)
+    assert {"1250", "3750", "2499", "2500", "4999"} <= set(keys)
+
+
+def test_a_trace_that_fits_is_shown_whole():
+    root = parsed(f.long_run(400))
+    assert len(rows_of(root)) == 800 and root.all("p", id="left-out") == []
+
+
+# --- in a browser --------------------------------------------------------------------------------
+class Browser:
+    """Headless Chromium that loads a page once and tells what became of it."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def load(self, page, fragment="", script=""):
+        """The document after the scripts, and what was written to the console."""
+        path = self.place / "page.html"
+        path.write_text(page.replace("</body>", f"<script>{script}</script></body>"))
+        done = subprocess.run(
+            [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+             "--no-first-run", f"--user-data-dir={self.place / 'profile'}",
+             "--window-size=1400,900", "--enable-logging=stderr", "--dump-dom",
+             f"{path.as_uri()}{fragment}"],
+            capture_output=True, text=True, timeout=LOAD_TIMEOUT_S, check=True,
+        )  # fmt: skip
+        console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        return Document(done.stdout).root, console
+
+
+@pytest.fixture
+def browser(tmp_path):
+    return Browser(tmp_path)
+
+
+def body_of(root):
+    return root.all("body")[0].attributes
+
+
+def shown(root):
+    """The headings of the details that can be seen."""
+    return [a.all("h3")[0].text() for a in root.all("article", class_="shown")]
+
+
+def press(*keys):
+    return "".join(
+        f"document.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}'}}));" for key in keys
+    )
+
+
+@needs_browser
+@scenarios
+def test_the_script_runs_without_a_word_on_the_console(browser, scenario):
+    failure = scenario()
+    root, console = browser.load(failure.html())
+    assert console == []
+    assert body_of(root)["data-ready"] == "yes"
+    assert len(root.all("th", class_="lane")) == failure.trace.cpus
+    assert len(shown(root)) == 1
+
+
+@needs_browser
+def test_an_error_on_the_console_would_be_seen(browser):
+    _, console = browser.load(f.race().html(), script="noSuchFunction();")
+    assert any("noSuchFunction" in line for line in console)
+
+
+@needs_browser
+def test_a_step_in_the_address_is_the_one_that_is_shown(browser):
+    root, _ = browser.load(f.failed_check().html(), "#step=3")
+    assert body_of(root)["data-step"] == "3"
+    assert shown(root) == ["step 3, cpu 0: write [0] <- 1"]
+    assert [r.attributes["data-key"] for r in rows_of(root) if r.has("class_", "current")] == ["3"]
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("scenario", "first"), [(f.torn, "1"), (f.out_of_range, "failed"), (f.deadlock, "stuck-0")]
+)
+def test_without_one_in_the_address_the_page_opens_where_it_went_wrong(browser, scenario, first):
+    root, _ = browser.load(scenario().html(), "#step=99")
+    assert body_of(root)["data-step"] == first
+
+
+@needs_browser
+def test_keys_move_through_the_steps(browser):
+    moves = [
+        ("ArrowDown", "1"), ("ArrowRight", "2"), ("ArrowUp", "1"), ("ArrowLeft", "0"),
+        ("ArrowUp", "0"), ("End", "3"), ("ArrowDown", "3"), ("Home", "0"),
+        ("s", "1"), ("s", "3"), ("c", "0"), ("c", "2"), ("x", "2"),
+    ]  # fmt: skip
+    note = "document.body.dataset.went += ' ' + document.body.dataset.step;"
+    script = "document.body.dataset.went = '';" + "".join(press(key) + note for key, _ in moves)
+    root, console = browser.load(f.failed_check().html(), "#step=0", script)
+    assert console == []
+    assert body_of(root)["data-went"].split() == [step for _, step in moves]
+    assert shown(root) == ["step 2, cpu 1: write [0] <- 1"]
+
+
+@needs_browser
+def test_keys_with_a_modifier_belong_to_the_browser(browser):
+    held = "document.dispatchEvent(new KeyboardEvent('keydown', {key: 'End', ctrlKey: true}));"
+    root, _ = browser.load(f.failed_check().html(), "#step=0", held)
+    assert body_of(root)["data-step"] == "0"
+
+
+@needs_browser
+def test_a_click_on_a_word_highlights_every_access_to_it_and_escape_ends_that(browser):
+    click = "document.querySelector('#steps button[data-word=\"0\"]').click();"
+    page = f.store_buffering().html()
+    root, console = browser.load(page, script=click)
+    assert console == []
+    assert [r.attributes["data-key"] for r in rows_of(root) if r.has("class_", "hit")] == [
+        "0",
+        "3",
+        "4",
+    ]
+    assert root.all("div", id="lanes")[0].has("class_", "filtering")
+    pressed = root.all("button", aria_pressed="true")
+    assert [button.attributes["data-word"] for button in pressed] == ["0"]
+
+    root, _ = browser.load(page, script=click + press("Escape"))
+    assert not [row for row in rows_of(root) if row.has("class_", "hit")]
+    assert not root.all("div", id="lanes")[0].has("class_", "filtering")
+
+
+@needs_browser
+def test_a_click_on_a_step_shows_it(browser):
+    click = "document.querySelector('tr[data-key=\"2\"] .src').click();"
+    root, _ = browser.load(f.failed_check().html(), script=click)
+    assert shown(root) == ["step 2, cpu 1: write [0] <- 1"]
+
+
+@needs_browser
+def test_the_selected_step_is_scrolled_into_the_lanes_and_the_page_stays_at_its_head(browser):
+    measure = """
+      const row = document.querySelector("tr.current").getBoundingClientRect();
+      const lanes = document.querySelector(".scroller").getBoundingClientRect();
+      document.body.dataset.inside = String(row.top > lanes.top && row.bottom < lanes.bottom);
+      addEventListener("load", () => { document.body.dataset.top = String(scrollY); });
+    """
+    root, _ = browser.load(f.long_run(600).html(), "#step=900", measure)
+    assert body_of(root)["data-inside"] == "true"
+    assert body_of(root)["data-top"] == "0"
+
+
+@needs_browser
+def test_dots_and_arrows_meet(browser):
+    """The arrows are placed by arithmetic and the rows by the browser: both must agree."""
+    measure = """
+      const middle = (e) => { const r = e.getBoundingClientRect();
+        return [r.left + r.width / 2, r.top + r.height / 2]; };
+      const dots = [...document.querySelectorAll(".dot")].map(middle);
+      const tips = [...document.querySelectorAll(".arrows g:not(.conflict)")].map((g) => {
+        const r = g.lastElementChild.getBoundingClientRect();
+        return [r.left + r.width / 2, r.bottom]; });
+      const apart = tips.map(
+        ([x, y]) => Math.min(...dots.map(([u, v]) => Math.hypot(x - u, y - v))));
+      document.body.dataset.apart = String(Math.max(...apart));
+    """
+    root, _ = browser.load(f.long_run(5, cpus=8).html(), script=measure)
+    assert float(body_of(root)["data-apart"]) < 8

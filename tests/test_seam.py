@@ -221,14 +221,16 @@ def test_random_programs_have_equal_events_memories_and_verdicts(part):
     assert verdicts >= {"passed", "failed", "deadlock", "livelock", "memory"}
 
 
-def test_every_op_occurs_in_the_random_programs():
+@pytest.mark.parametrize(("memory", "own_ops"), [("sc", set()), ("tso", {ops.OP_FLUSH})])
+def test_every_op_occurs_in_the_random_programs(memory, own_ops):
+    options = {"step_limit": 400, "idle_limit": 20, "log": True, "model": memory}
     seen = {
         event.op
         for number in range(200)
-        for event in NativeModel(m.random_program(number), step_limit=400, idle_limit=20, log=True).run(1).events
+        for event in NativeModel(m.random_program(number), **options).run(1).events
     }
-    expected = set(ops.NAMES) - {ops.OP_FIXED, ops.OP_MARK, ops.OP_FINISH}
-    assert seen == expected
+    no_steps = {ops.OP_FIXED, ops.OP_MARK, ops.OP_FINISH}
+    assert seen == set(ops.NAMES) - no_steps - {ops.OP_FLUSH} | own_ops
 
 
 def test_traced_steps_know_file_line_and_function():

@@ -1,0 +1,90 @@
+"""Every strategy makes the same schedules on fibers and on greenlets, and they do the same.
+
+2,720 random programs, all combinations of strategy, memory model and race detection; which programs
+these are depends on the seed of the session.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import product
+
+import pytest
+
+from shmalloc.engine import block as s
+from shmalloc.engine.program import VERDICTS, World, events_of, fault_of
+from stress.explorer.searches import Search
+from support.explorations import (
+    ENGINES, MEMORY_MODELS, STRATEGIES, schedules_of, searching, varied_program,
+)  # fmt: skip
+
+COMBINATIONS = [
+    (strategy, memory, races)
+    for strategy, memory, races in product(STRATEGIES, MEMORY_MODELS, (False, True))
+    if (strategy, memory) != ("dpor", "pso")
+]
+PARTS = 20
+PROGRAMS = 4 * len(COMBINATIONS)  # of a part: each combination meets each variety of program
+SCHEDULES = 4
+HEADER = (
+    s.CODE, s.HASH, s.STEPS, s.CHANGES, s.TOTAL_STEPS, s.SCHEDULES, s.FAILURES, s.OTHER_CPU,
+    s.FAULT_CPU, s.ABANDONED_COUNT, s.KEPT_OUTCOME, s.KEPT_SCHEDULE,
+)  # fmt: skip
+
+
+def verdict(world: World) -> str:
+    return VERDICTS[int(world.block[s.OUTCOME])]
+
+
+def state(world: World) -> dict[str, object]:
+    """Everything that the last schedule of a world left behind."""
+    block = world.block
+    trace, steps = int(block[s.TRACE_AT]), int(block[s.STEPS])
+    cpus = int(block[s.CPUS])
+    return {
+        "events": events_of(block),
+        "actors": [int(actor) for actor in block[trace : trace + steps]],
+        "verdict": verdict(world),
+        "fault": fault_of(block),
+        "header": {at: int(block[at]) for at in HEADER},
+        "returns": [int(value) for value in block[s.RETURN : s.RETURN + cpus]],
+        "memory": world.ram.array.tolist(),
+    }
+
+
+def assert_same_schedules(native: Search, python: Search, seed: int) -> None:
+    pairs = zip(
+        schedules_of(native, SCHEDULES, seed), schedules_of(python, SCHEDULES, seed), strict=True
+    )
+    for one, other in pairs:
+        assert state(one) == state(other)
+    assert native.found().outcomes == python.found().outcomes
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_random_programs_have_equal_events_memories_verdicts_and_hashes(part, rng):
+    first = rng.randrange(1 << 30)
+    for k in range(PROGRAMS):
+        number = first + k
+        strategy, memory, races = COMBINATIONS[k // 4]
+        print(f"program {number}: {strategy} {memory} races={races}")  # the last one is at fault
+        program = varied_program(number)
+        native, python = (searching(program, strategy, memory, e, races) for e in ENGINES)
+        assert_same_schedules(native, python, seed=number)
+
+
+def test_these_programs_end_in_every_way_but_abandoned():
+    seen = Counter(
+        verdict(world)
+        for number in range(PROGRAMS)
+        for memory in MEMORY_MODELS
+        for world in schedules_of(
+            searching(varied_program(number), "random", memory, "native", races=True), 10
+        )
+    )
+    print(seen)
+    ways = {
+        "passed", "failed", "deadlock", "livelock", "memory", "invariant", "race", "torn",
+        "undefined",
+    }  # fmt: skip
+    assert set(seen) == ways

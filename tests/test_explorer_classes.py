@@ -17,8 +17,8 @@ from stress import Exploration, Program, explore
 from stress.explorer.searches import Budget, Found
 from support import reference as r
 from support.explorations import (
-    ENGINES, EXCHANGE, LOAD, STORE, WAIT, WAKE, as_program, coded, executed, schedules_of,
-    searching, small_program,
+    CAS, ENGINES, EXCHANGE, FETCH_ADD, FETCH_OR, LOAD, LOAD2, PLAIN_READ, SPIN_THRICE, STORE, WAIT,
+    WAKE, as_program, coded, executed, schedules_of, searching, small_program,
 )  # fmt: skip
 from support.litmus_programs import COUNTED, LITMUS, adders, load, store
 from support.reference import Instruction, Straight
@@ -28,7 +28,7 @@ EXHAUSTED = "passed-exhausted"
 PARTS = range(10)
 PROGRAMS = 15  # of a part
 CLASSES = 500
-MOST = 20_000  # schedules of dfs, where it may not come to its end
+MOST = 20_000
 
 every_engine = pytest.mark.parametrize("engine", ENGINES)
 # Brute force under tso takes milliseconds for these.
@@ -167,9 +167,9 @@ def test_dpor_finds_what_dfs_finds_in_programs_that_sleep_and_spin(part, memory,
     assert ended > PROGRAMS, "most programs are small enough to be exhausted"
 
 
-def all_found(program: Program, strategy: str, memory: str) -> Found:
+def all_found(program: Program, strategy: str, memory: str, most: int = MOST) -> Found:
     search = searching(program.model(), strategy, memory, "native")
-    search.run(Budget(None, MOST))
+    search.run(Budget(None, most))
     return search.found()
 
 
@@ -188,6 +188,16 @@ def test_dpor_tries_a_reader_of_one_half_before_a_cas2_that_failed_for_the_other
     codes = [[store(0, 1)], [Instruction("cas2", 0, 0, 2)], [load(1)]]
     program = Straight("half", (0, 0), tuple(tuple(codes[k]) for k in order))
     assert_each_class_once(program, "sc", engine)
+
+
+def test_dpor_finds_what_dfs_finds_where_a_spin_reads_its_own_store_buffer():
+    codes = [[(LOAD2, 0, 0, 0), (CAS, 0, 1, 2), (FETCH_ADD, 0, 1, 0)],
+             [(STORE, 0, 2, 0), (SPIN_THRICE, 0, 0, 0), (PLAIN_READ, 0, 0, 0)],
+             [(CAS, 0, 1, 0), (FETCH_OR, 0, 1, 0)]]  # fmt: skip
+    program = coded("own buffer", *codes, init=[1, 0])
+    dpor, dfs = (all_found(program, strategy, "tso", 100_000) for strategy in ("dpor", "dfs"))
+    assert dfs.exhausted
+    assert set(dpor.outcomes) == set(dfs.outcomes)
 
 
 @every_engine

@@ -16,7 +16,7 @@ from shmalloc.engine.ops import (
     LAST_ADDRESSED, LAST_READ, LAST_STORE, LAST_WRITE, OP_CAS, OP_CAS2, OP_EXCHANGE, OP_FETCH_ADD,
     OP_FETCH_AND, OP_LOAD2, OP_WAIT, OP_WAKE,
 )  # fmt: skip
-from shmalloc.engine.parking import watch
+from shmalloc.engine.parking import OWN, watch
 from shmalloc.engine.races import check_access, check_store, swapped_both
 
 
@@ -73,9 +73,16 @@ def do_read(ctl, cpu, op, at):
         if op == OP_LOAD2:
             ctl[VALUE1 + cpu] = seen(ctl, cpu, at + 1, 1)
     if ctl[PARKING] == 1:
-        watch(ctl, cpu, at, ctl[VALUE + cpu])
+        watch(ctl, cpu, watched(ctl, at, 0), ctl[VALUE + cpu])
         if op == OP_LOAD2:
-            watch(ctl, cpu, at + 1, ctl[VALUE1 + cpu])
+            watch(ctl, cpu, watched(ctl, at + 1, 1), ctl[VALUE1 + cpu])
+
+
+@scheduler
+def watched(ctl, at, half):
+    """What has to change for the last read to find something else: memory, or the own buffer."""
+    served = ctl[MODEL] != SC and ctl[FORWARDED] >> half & 1 == 1
+    return OWN + at if served else at
 
 
 @inlined

@@ -15,9 +15,10 @@ Agrees with the axiomatic x86-TSO of Sewell et al. (CACM 2010); pso is SPARC's.
 
 from shmalloc.engine.block import (
     BUFFERED, BUFFERS_AT, BUFFER_DEPTH, CHOICES, CPUS, ENTRY_AT, ENTRY_CLOCK, ENTRY_VALUE,
-    FLUSHED_AT, FORWARDED, MODEL, OP, READY, STATE, TSO, scheduler,
+    FLUSHED_AT, FORWARDED, MODEL, OP, PARKING, READY, STATE, TSO, scheduler,
 )  # fmt: skip
 from shmalloc.engine.effects import put, read_word
+from shmalloc.engine.parking import OWN, disturb
 from shmalloc.engine.ops import (
     FIRST_WRITE, LAST_STORE, LAST_WRITE, OP_FENCE, OP_WAIT, OP_WAKE,
 )  # fmt: skip
@@ -141,6 +142,8 @@ def make_visible(ctl, actor):
     size = ENTRY_CLOCK + ctl[CPUS]
     ctl[FLUSHED_AT] = ctl[entry + ENTRY_AT]
     put(ctl, ctl[entry + ENTRY_AT], ctl[entry + ENTRY_VALUE])
+    if ctl[PARKING] == 1:
+        disturb(ctl, cpu, OWN + ctl[entry + ENTRY_AT])
     last = entry_of(ctl, cpu, ctl[BUFFERED + cpu] - 1)
     for k in range(last - entry):
         ctl[entry + k] = ctl[entry + k + size]

@@ -7,16 +7,22 @@ on when somebody changes a word that its last spin read.
 
 Why this keeps a search exhaustive: whether and when a CPU parks depends on nothing but what it
 read, and whatever could end its wait conflicts with those reads; so the search that reverses every
-conflict also tries the change before the spin. VAIN_SPINS must be at least the number of spins
-after which a kernel gives up, or its giving up is tried only when everybody else has stopped.
+conflict also tries the change before the spin. A value that the CPU's own store buffer served only
+changes for it when that is flushed: it is watched as a word of its own (OWN + word), and writes of
+others to the word do not count. Who read more words than can be watched does not park.
 
-Own words: READ_HASH, LAST_HASH, VAIN, DIRTY, WATCHED and the area WATCH (word, value as read).
+VAIN_SPINS must be at least the number of spins after which a kernel gives up, or its giving up is
+tried only when everybody else has stopped.
+
+Own words: READ_HASH, LAST_HASH, VAIN, DIRTY, WATCHED and the area WATCH.
 """
 
 from shmalloc.engine.block import (
     DIRTY, ENABLED_BY, LAST_HASH, MASK62, READ_HASH, READY, STATE, STEPS, VAIN, VAIN_SPINS, CPUS,
     HASH_FACTOR, WATCHED, WATCH_AT, WATCH_LIMIT, WATCH_WORDS, YIELDED, YIELDED_COUNT, scheduler,
 )  # fmt: skip
+
+OWN = 1 << 40  # more than any word
 
 
 @scheduler
@@ -55,7 +61,7 @@ def park(ctl, cpu):
     ctl[READ_HASH + cpu] = 0
     dirty = ctl[DIRTY + cpu]
     ctl[DIRTY + cpu] = 0
-    if dirty == 0 and ctl[VAIN + cpu] >= ctl[VAIN_SPINS]:
+    if dirty == 0 and ctl[VAIN + cpu] >= ctl[VAIN_SPINS] and ctl[WATCHED + cpu] >= 0:
         return 1
     ctl[WATCHED + cpu] = 0
     return 0
@@ -63,29 +69,33 @@ def park(ctl, cpu):
 
 @scheduler
 def notice(ctl, at):
-    """Word ``at`` changed: whoever read it in its last spin goes on, or will not park.
+    """Word ``at`` changed: whoever read it in its last spin goes on, or will not park."""
+    for cpu in range(ctl[CPUS]):
+        disturb(ctl, cpu, at)
+
+
+@scheduler
+def disturb(ctl, cpu, at):
+    """What ``cpu`` reads at ``at`` may have changed.
 
     Both orders of a change and a relax leave the same state: they are independent.
     """
-    for cpu in range(ctl[CPUS]):
-        if watches(ctl, cpu, at) == 1:
-            if ctl[STATE + cpu] == YIELDED:
-                ctl[STATE + cpu] = READY
-                ctl[ENABLED_BY + cpu] = ctl[STEPS] + 1
-                ctl[YIELDED_COUNT] -= 1
-                ctl[WATCHED + cpu] = 0
-                ctl[VAIN + cpu] = 0
-            else:
-                ctl[DIRTY + cpu] = 1
+    if watches(ctl, cpu, at) == 0:
+        return
+    if ctl[STATE + cpu] == YIELDED:
+        ctl[STATE + cpu] = READY
+        ctl[ENABLED_BY + cpu] = ctl[STEPS] + 1
+        ctl[YIELDED_COUNT] -= 1
+        ctl[WATCHED + cpu] = 0
+        ctl[VAIN + cpu] = 0
+    else:
+        ctl[DIRTY + cpu] = 1
 
 
 @scheduler
 def watches(ctl, cpu, at):
-    count = ctl[WATCHED + cpu]
-    if count < 0:
-        return 1
     first = ctl[WATCH_AT] + cpu * WATCH_WORDS
-    for k in range(count):
+    for k in range(ctl[WATCHED + cpu]):
         if ctl[first + k] == at:
             return 1
     return 0

@@ -49,10 +49,11 @@ def _file_module(path: Path) -> ModuleType:
         raise MisuseError(f"file: {path} does not exist; name a Python file")
     name = f"explored_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    # Not through the loader: its cached bytecode does not notice an edit within the same second.
+    exec(compile(path.read_bytes(), str(path.resolve()), "exec"), vars(module))
     return module
 
 

@@ -28,7 +28,7 @@ UNWRITTEN = ((3, 4), (10, 12))
 # Instructions of ``interpret``.
 PLAIN_READ, PLAIN_WRITE, LOAD, STORE = 0, 1, 2, 4
 EXCHANGE, FETCH_ADD, FETCH_OR, FETCH_AND, CAS, CAS2, LOAD2 = 6, 7, 8, 9, 10, 11, 12
-WAIT, WAKE, SPIN_UNTIL, SPIN_LOCK, FENCE = 13, 14, 15, 17, 18
+WAIT, WAKE, SPIN_UNTIL, SPIN_THRICE, SPIN_LOCK, FENCE = 13, 14, 15, 16, 17, 18
 PLACELESS = (FENCE, 19, 21, 22)  # fence, mark, fixed, nothing
 FREQUENT = (LOAD, STORE, FETCH_ADD, CAS, WAKE)
 NOW = 20  # sees how many steps there were: equivalent schedules differ in it

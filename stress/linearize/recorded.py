@@ -1,0 +1,135 @@
+"""Histories that kernels wrote, from memory of any engine: live, or left behind by the dead.
+
+``prepare_log`` sets the area up, ``read_log`` turns it into operations, ``schedules`` runs a
+program under the model's scheduler and gives the history of each schedule. The layout of the words
+and the rules of recording are in stress/oracles/histories.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from shmalloc.engine.areas import Settings
+from shmalloc.engine.program import ModelResult, run_world
+from shmalloc.engine.schedule import explore as random_walk
+from shmalloc.errors import MisuseError
+from stress.explorer.engines import make_world
+from stress.explorer.program import Program
+from stress.linearize.history import ANY, Operation
+from stress.oracles import histories as h
+
+ALLOC = 1  # a: order; result: pfn, or a negative code
+FREE = 2  # a: pfn, b: order; result: 0, or a negative code
+
+
+class Entry(NamedTuple):
+    """What a kernel wrote of one operation; ``result`` None: it did not return."""
+
+    what: int
+    a: int
+    b: int
+    result: int | None
+
+
+class Meaning(NamedTuple):
+    """An entry in the words of a model: see ``Operation``."""
+
+    name: str
+    argument: object
+    result: object
+    key: object = None
+
+
+def allocator_meaning(entry: Entry) -> Meaning:
+    """Entries ALLOC and FREE, for the model of allocator.py."""
+    if entry.what == ALLOC:
+        failed = entry.result is None or entry.result < 0
+        return Meaning("alloc", entry.a, None if failed else entry.result)
+    if entry.what == FREE:
+        return Meaning("free", (entry.a, entry.b), entry.result == 0)
+    raise MisuseError(f"entry: what={entry.what}; use ALLOC ({ALLOC}) or FREE ({FREE})")
+
+
+@dataclass(frozen=True)
+class LogArea:
+    """Where logs lie: from word ``at`` on, ``capacity`` entries for each of ``cpus`` CPUs."""
+
+    at: int
+    cpus: int
+    capacity: int
+
+    def __post_init__(self) -> None:
+        if self.at < 0 or self.cpus < 1 or self.capacity < 1:
+            raise MisuseError(f"log: {self}; use at >= 0, cpus >= 1, capacity >= 1")
+
+    @property
+    def words(self) -> int:
+        """Size of the area, even."""
+        logs = self.cpus * (h.LOG_ENTRIES + self.capacity * h.ENTRY_WORDS)
+        return (h.LOG_HEADER + logs + 1) & ~1
+
+    def log_of(self, cpu: int) -> int:
+        one = h.LOG_ENTRIES + self.capacity * h.ENTRY_WORDS
+        return self.at + h.LOG_HEADER + cpu * one
+
+
+def prepare_log(memory: MutableSequence[int], area: LogArea) -> None:
+    """Empty logs, before the first CPU starts."""
+    for i in range(area.at, area.at + area.words):
+        memory[i] = 0
+    memory[area.at + h.LOG_CAPACITY] = area.capacity
+
+
+def read_log(
+    memory: Sequence[int], area: LogArea, meaning: Callable[[Entry], Meaning] = allocator_meaning
+) -> list[Operation]:
+    """The operations of all CPUs by call; pending where a CPU did not come back.
+
+    Raises ``MisuseError`` where a log was too short: an incomplete history proves nothing.
+    """
+    found = []
+    for cpu in range(area.cpus):
+        log = area.log_of(cpu)
+        lost = int(memory[log + h.LOG_LOST])
+        if lost:
+            raise MisuseError(
+                f"log: cpu {cpu} had room for {area.capacity} operations and made {lost} more;"
+                " use a larger capacity"
+            )
+        for number in range(int(memory[log + h.LOG_COUNT])):
+            at = log + h.LOG_ENTRIES + number * h.ENTRY_WORDS
+            words = [int(memory[i]) for i in range(at, at + h.ENTRY_WORDS)]
+            if words[h.ENTRY_CALL]:
+                found.append(_operation(cpu, words, meaning))
+    return sorted(found, key=lambda operation: operation.call)
+
+
+def _operation(cpu: int, words: list[int], meaning: Callable[[Entry], Meaning]) -> Operation:
+    returned = words[h.ENTRY_RETURN] or None
+    result = None if returned is None else words[h.ENTRY_RESULT]
+    told = meaning(Entry(words[h.ENTRY_WHAT], words[h.ENTRY_A], words[h.ENTRY_B], result))
+    return Operation(
+        cpu, told.name, told.argument, ANY if returned is None else told.result,
+        words[h.ENTRY_CALL], returned, told.key,
+    )  # fmt: skip
+
+
+def schedules(
+    program: Program,
+    area: LogArea,
+    count: int,
+    seed: int = 1,
+    engine: str = "native",
+    meaning: Callable[[Entry], Meaning] = allocator_meaning,
+    step_limit: int = 10_000,
+) -> Iterator[tuple[ModelResult, list[Operation]]]:
+    """The history of each of ``count`` random schedules, with how the schedule ended.
+
+    ``step_limit`` cuts a schedule: what is under way then is pending, as if all CPUs had died.
+    """
+    world = make_world(engine, program.model(), Settings(step_limit=step_limit))
+    for k in range(count):
+        result = run_world(world, random_walk, seed + k, 1)
+        yield result, read_log(result.memory.tolist(), area, meaning)

@@ -1,0 +1,92 @@
+"""What a check found. Verdicts are three: a search that ran out of its budget proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from stress.linearize.history import Operation
+from stress.linearize.model import Model
+
+LINEARIZABLE = "linearizable"
+NOT_LINEARIZABLE = "not-linearizable"
+SEQUENTIAL = "sequentially-consistent"
+NOT_SEQUENTIAL = "not-sequentially-consistent"
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One part of a history, searched by itself.
+
+    ``order``: where it passed, an order that the model allows (pending operations that are not in
+    it did not happen); else the order that came furthest, which no other operation can follow.
+    ``blocked``: the operation at whose return no order was left; until then there was one. None
+    in program order, where time plays no role. ``unplaced``: those that could go next by the order
+    of time, and that the model refused, or that led no further. ``states``: what the orders that
+    came as far ended in, some of them.
+    """
+
+    key: Hashable
+    operations: tuple[Operation, ...]
+    verdict: str
+    order: tuple[Operation, ...]
+    blocked: Operation | None
+    unplaced: tuple[Operation, ...]
+    states: tuple[Any, ...]
+    visited: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """The result of ``check``.
+
+    ``verdict``: "linearizable", "not-linearizable", or "unknown" where the budget ended first (in
+    program order "sequentially-consistent", "not-sequentially-consistent"). ``left_out``:
+    operations that the model's partition put into no part, because it allows them anywhere.
+    ``visited``: configurations, that is sets of operations done with the state they ended in.
+    """
+
+    model: Model
+    verdict: str
+    parts: tuple[Part, ...]
+    left_out: tuple[Operation, ...]
+    visited: int
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict in (LINEARIZABLE, SEQUENTIAL)
+
+    @property
+    def failed(self) -> tuple[Part, ...]:
+        """Parts that have no order."""
+        return tuple(p for p in self.parts if p.verdict in (NOT_LINEARIZABLE, NOT_SEQUENTIAL))
+
+    @property
+    def partial(self) -> dict[Hashable, tuple[Operation, ...]]:
+        """The longest partial order of each part that was not passed."""
+        passed = (LINEARIZABLE, SEQUENTIAL)
+        return {part.key: part.order for part in self.parts if part.verdict not in passed}
+
+    @property
+    def unplaced(self) -> tuple[Operation, ...]:
+        """Of the parts that failed, the operations that could not be placed."""
+        return tuple(operation for part in self.failed for operation in part.unplaced)
+
+    def report(self) -> str:
+        """Some lines for people: what contradicts what."""
+        from stress.linearize.report import report_of
+
+        return report_of(self)
+
+    def __str__(self) -> str:
+        """One line."""
+        operations = sum(len(part.operations) for part in self.parts) + len(self.left_out)
+        split = f"parts={len(self.parts)} left out={len(self.left_out)}"
+        return (
+            f"{self.model.name}: {self.verdict} operations={operations} {split}"
+            f" configurations={self.visited} seconds={self.seconds:.2f}"
+        )

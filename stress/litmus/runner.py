@@ -1,0 +1,154 @@
+"""A litmus run: every test for some seconds in turns, each turn with cells that lie differently.
+
+A turn is a number of rounds that takes about ``TURN_S``; between turns the controller draws the
+next setting and looks for Ctrl-C. Settings and delays repeat with the seed; interleavings never do.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from shmalloc.engine import get_engine
+from stress.litmus.answers import answer_of
+from stress.litmus.arena import MAX_GAP_LINES, MAX_STRIDE_LINES, Arena, Setting
+from stress.litmus.catalogue import Litmus, Outcome
+from stress.litmus.cells import play_rounds
+from stress.litmus.grading import Row, missed, rows_of
+from stress.litmus.team import Team, TeamError
+from stress.run.crew import cores, start_forkserver
+from stress.run.interrupts import ImmediateEnd, Interrupts
+from stress.seeds import derive
+from stress.verdict import Verdict, worst
+
+TURN_S = 0.05
+FIRST_SAMPLES = 1 << 16  # of the first turn, when nothing is known about the machine
+# (cells, delays): long batches run apart, which fills store buffers; short ones stay together
+BATCHES = ((1024, 1), (1024, 16), (512, 32), (256, 1), (256, 16))
+CROWDED_BATCH = (4096, 1)  # more processes than cores: a round costs a switch of each core
+SPINS = 2000
+
+
+@dataclass(frozen=True)
+class LitmusResult:
+    """What one test showed."""
+
+    test: Litmus
+    cores: tuple[int, ...]  # of its processes
+    samples: int
+    seconds: float
+    rows: list[Row]
+
+    @property
+    def rate(self) -> float:
+        """Samples a second."""
+        return self.samples / self.seconds if self.seconds else 0.0
+
+    @property
+    def verdict(self) -> Verdict:
+        if any(row.violation for row in self.rows):
+            return Verdict.FAILED
+        tested = self.samples and len(set(self.cores)) > 1
+        return Verdict.PASSED if tested else Verdict.VACUOUS
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know about the table."""
+        used = len(set(self.cores))
+        notes = []
+        if used == 1:
+            notes.append("inconclusive: only one core, so no two processes ever ran at once")
+        elif used < self.test.processes:
+            notes.append(
+                f"{self.test.processes} processes on {used} cores never run all at once:"
+                f" weak effects need {self.test.processes} cores"
+            )
+        if used > 1 and self.samples and missed(self.rows):
+            notes.append("what should be seen never was; run it longer, on a quieter machine")
+        return notes
+
+
+@dataclass
+class LitmusRun:
+    """The tests of one command, filled while it goes on."""
+
+    tests: Sequence[Litmus]
+    seconds: float
+    seed: int
+    results: list[LitmusResult] = field(default_factory=list)
+    troubles: list[tuple[Verdict, str]] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> Verdict:
+        return worst([*(r.verdict for r in self.results), *(v for v, _ in self.troubles)])
+
+
+Told = Callable[[LitmusResult], None]
+
+
+def run_litmus(run: LitmusRun, interrupts: Interrupts, told: Told) -> None:
+    """Run the tests of ``run`` and fill it; ``told`` gets each result when it is there.
+
+    Raises ``EnvironmentUnfitError`` where this machine cannot run compiled kernels.
+    """
+    get_engine("native").bind(play_rounds)  # compiled once, here; processes load it
+    start_forkserver("native", ())
+    file = Arena.make_file()
+    try:
+        arena = Arena(file)
+        with Team(file, max(test.processes for test in run.tests), cores()) as team:
+            for test in run.tests:
+                if not interrupts.requested:
+                    result = play_test(test, run, arena, team, interrupts)
+                    run.results.append(result)
+                    told(result)
+    except TeamError as error:
+        run.troubles.append((Verdict.ERROR, str(error)))
+    except ImmediateEnd:
+        pass  # the first request is on record, and told below
+    finally:
+        os.close(file)
+    if interrupts.requested:
+        run.troubles.append((Verdict.INTERRUPTED, f"stopped by {interrupts.signal_name}"))
+
+
+def play_test(
+    test: Litmus, run: LitmusRun, arena: Arena, team: Team, interrupts: Interrupts
+) -> LitmusResult:
+    """Turns of one test until its time is over."""
+    chance = random.Random(derive(run.seed, f"litmus {test.name}"))
+    usable = cores()
+    pinned = tuple(usable[cpu % len(usable)] for cpu in range(test.processes))
+    arena.begin(test, [chance.getrandbits(60) | 1 for _ in range(test.processes)])
+    crowded = len(usable) < test.processes
+    samples, seconds, wanted = 0, 0.0, FIRST_SAMPLES
+    while seconds < run.seconds and not interrupts.requested:
+        setting = _draw(chance, crowded)
+        arena.set_up(test, setting)
+        rounds = max(1, wanted // setting.cells)
+        seconds += team.play(test.processes, rounds)
+        samples += rounds * setting.cells
+        left = min(TURN_S, run.seconds - seconds)
+        wanted = max(FIRST_SAMPLES, int(samples / seconds * left))
+    counts = arena.counts()
+    assert counts.total() == samples, f"{test.name}: {counts.total()} counted of {samples} samples"
+    return result_of(test, pinned, seconds, counts)
+
+
+def result_of(
+    test: Litmus, pinned: tuple[int, ...], seconds: float, counts: Counter[Outcome]
+) -> LitmusResult:
+    """Counted outcomes, graded."""
+    rows = rows_of(test, counts, answer_of(test.name))
+    return LitmusResult(test, pinned, counts.total(), seconds, rows)
+
+
+def _draw(chance: random.Random, crowded: bool) -> Setting:
+    cells, delays = CROWDED_BATCH if crowded else chance.choice(BATCHES)
+    return Setting(
+        cells, chance.randint(1, MAX_STRIDE_LINES), chance.randint(0, MAX_GAP_LINES), delays,
+        spins=0 if crowded else SPINS,
+    )  # fmt: skip

@@ -1,0 +1,227 @@
+"""The code of the litmus tests: what each process does to one cell, natively and in the model.
+
+A cell is two words, ``x`` and ``y``, zero at first: on lines of their own, or (pair tests) the two
+halves of one aligned pair. A shape is a kernel ``(mem, cpu, x, y)`` that says what process ``cpu``
+does; it returns the values that it read, two bits each, the first one lowest (``both``). Written
+values are 1 to 3. Only processes 0 and 1 may return something: those two results and the final
+``x`` and ``y`` are the outcome.
+
+``play`` chooses the shape by its number. That is the one source of both sides: compiled, the loop
+of arena.py plays it over thousands of cells in real processes; under the explorer ``in_model``
+plays it once, over one cell (catalogue.py). Loads are acquire and stores are release, which on
+x86-64 are plain moves: what is reordered is reordered by the processor.
+"""
+
+from __future__ import annotations
+
+from shmalloc.dialect import kernel
+from shmalloc.words import cas2, exchange, fence, fetch_add, fixed, load, load2, store
+
+SB = 0
+SB_FENCE = 1
+SB_RMW = 2
+MP = 3
+LB = 4
+CORR = 5
+TWO_PLUS_TWO_W = 6
+R = 7
+S = 8
+TWO_WORD = 9
+TWO_WORD_TORN = 10
+RMW = 11
+IRIW = 12
+VALUE_BITS = 2
+MODEL_SHAPE = 0  # the memory of a model's program: which shape, where x and y are, then the cell
+MODEL_X = 1
+MODEL_Y = 2
+MODEL_CELL = 4
+
+
+@kernel
+def both(mem, first, second):
+    """Two values that were read, as one result."""
+    return first | second << VALUE_BITS
+
+
+@kernel
+def sb(mem, cpu, x, y):
+    """Store buffering: each stores its word and reads the other's."""
+    if cpu == 0:
+        store(mem, x, 1)
+        return load(mem, y)
+    store(mem, y, 1)
+    return load(mem, x)
+
+
+@kernel
+def sb_fence(mem, cpu, x, y):
+    if cpu == 0:
+        store(mem, x, 1)
+        fence(mem)
+        return load(mem, y)
+    store(mem, y, 1)
+    fence(mem)
+    return load(mem, x)
+
+
+@kernel
+def sb_rmw(mem, cpu, x, y):
+    """The store is an exchange: a locked instruction drains the store buffer."""
+    if cpu == 0:
+        exchange(mem, x, 1)
+        return load(mem, y)
+    exchange(mem, y, 1)
+    return load(mem, x)
+
+
+@kernel
+def mp(mem, cpu, x, y):
+    """Message passing: data, then flag; flag, then data."""
+    if cpu == 0:
+        store(mem, x, 1)
+        store(mem, y, 1)
+        return 0
+    flag = load(mem, y)
+    return both(mem, flag, load(mem, x))
+
+
+@kernel
+def lb(mem, cpu, x, y):
+    """Load buffering: each reads the other's word and then stores its own."""
+    if cpu == 0:
+        seen = load(mem, x)
+        store(mem, y, 1)
+        return seen
+    seen = load(mem, y)
+    store(mem, x, 1)
+    return seen
+
+
+@kernel
+def corr(mem, cpu, x, y):
+    """Coherence: two reads of one word by one process."""
+    if cpu == 0:
+        store(mem, x, 1)
+        return 0
+    first = load(mem, x)
+    return both(mem, first, load(mem, x))
+
+
+@kernel
+def two_plus_two_w(mem, cpu, x, y):
+    """Each stores to both words, in opposite orders."""
+    if cpu == 0:
+        store(mem, x, 1)
+        store(mem, y, 2)
+    else:
+        store(mem, y, 1)
+        store(mem, x, 2)
+    return 0
+
+
+@kernel
+def r(mem, cpu, x, y):
+    """A store against a store that is followed by a read."""
+    if cpu == 0:
+        store(mem, x, 1)
+        store(mem, y, 1)
+        return 0
+    store(mem, y, 2)
+    return load(mem, x)
+
+
+@kernel
+def s(mem, cpu, x, y):
+    """A read, then a store to what the other stored first."""
+    if cpu == 0:
+        store(mem, x, 2)
+        store(mem, y, 1)
+        return 0
+    seen = load(mem, y)
+    store(mem, x, 1)
+    return seen
+
+
+@kernel
+def swap_pair(mem, x):
+    """Both halves of the pair at ``x``, from 0 to 1 to 2, each step by one two-word swap."""
+    cas2(mem, x, 0, 0, 1, 1)
+    cas2(mem, x, 1, 1, 2, 2)
+    return 0
+
+
+@kernel
+def two_word(mem, cpu, x, y):
+    """A pair that is swapped, read by load2."""
+    if cpu == 0:
+        return swap_pair(mem, x)
+    first, second = load2(mem, x)
+    return both(mem, first, second)
+
+
+@kernel
+def two_word_torn(mem, cpu, x, y):
+    """The same pair, read half by half."""
+    if cpu == 0:
+        return swap_pair(mem, x)
+    first = load(mem, x)
+    return both(mem, first, load(mem, y))
+
+
+@kernel
+def rmw(mem, cpu, x, y):
+    """Both add one: neither may be lost."""
+    return fetch_add(mem, x, 1)
+
+
+@kernel
+def iriw(mem, cpu, x, y):
+    """Independent reads of independent writes: do two readers agree on the order of two stores?"""
+    if cpu == 0:
+        seen = load(mem, x)
+        return both(mem, seen, load(mem, y))
+    if cpu == 1:
+        seen = load(mem, y)
+        return both(mem, seen, load(mem, x))
+    if cpu == 2:
+        store(mem, x, 1)
+        return 0
+    store(mem, y, 1)
+    return 0
+
+
+@kernel
+def play(mem, shape, cpu, x, y):
+    """What process ``cpu`` does to one cell in the test of that number, and what it read."""
+    if shape == SB:
+        return sb(mem, cpu, x, y)
+    if shape == SB_FENCE:
+        return sb_fence(mem, cpu, x, y)
+    if shape == SB_RMW:
+        return sb_rmw(mem, cpu, x, y)
+    if shape == MP:
+        return mp(mem, cpu, x, y)
+    if shape == LB:
+        return lb(mem, cpu, x, y)
+    if shape == CORR:
+        return corr(mem, cpu, x, y)
+    if shape == TWO_PLUS_TWO_W:
+        return two_plus_two_w(mem, cpu, x, y)
+    if shape == R:
+        return r(mem, cpu, x, y)
+    if shape == S:
+        return s(mem, cpu, x, y)
+    if shape == TWO_WORD:
+        return two_word(mem, cpu, x, y)
+    if shape == TWO_WORD_TORN:
+        return two_word_torn(mem, cpu, x, y)
+    if shape == RMW:
+        return rmw(mem, cpu, x, y)
+    return iriw(mem, cpu, x, y)
+
+
+@kernel
+def in_model(mem, cpu):
+    """One cell under the explorer; which test it is and where its words are stands in memory."""
+    shape = fixed(mem, MODEL_SHAPE)
+    return play(mem, shape, cpu, fixed(mem, MODEL_X), fixed(mem, MODEL_Y))

@@ -27,12 +27,15 @@ from typing import Any
 
 from shmalloc import constants as c
 from shmalloc import cpus as slots
+from shmalloc import recovery
 from shmalloc.arrays import ArrayOperations
 from shmalloc.caches import ObjectOperations
+from shmalloc.engine import when_waiting_long
 from shmalloc.errors import MisuseError, Violation
 from shmalloc.kernel.audit import audit
 from shmalloc.kernel.slabaudit import audit_slabs
 from shmalloc.layout import Geometry, ZoneSpec
+from shmalloc.recovery import Recovered
 from shmalloc.reports import violation_count, violations
 from shmalloc.segment import Segment, find_name
 from shmalloc.sizes import format_bytes, parse_bytes
@@ -105,6 +108,7 @@ class Arena(ArrayOperations, ObjectOperations):
         try:
             if self._pid == os.getpid():  # a fork only unmaps: slot and buffer are its parent's
                 self._free_buffer()
+                when_waiting_long(self.segment.ram, None)
                 slots.release(self.segment, self.cpu, self.engine.name)
         finally:
             self.segment.close()
@@ -135,6 +139,21 @@ class Arena(ArrayOperations, ObjectOperations):
         """Everything that was reported since the segment was made, misuses included."""
         self.check_open()
         return violations(self.segment)
+
+    def recover(self) -> list[Recovered]:
+        """Recover the CPU slots of processes that died; which ones (see docs/recovery.md).
+
+        Their locks, lists and unfinished operations are put right while others go on. What they
+        owned is still theirs: ``reap`` frees it.
+        """
+        self.check_open()
+        return recovery.recover(self.segment, self.cpu, self.engine.name)
+
+    def reap(self, recovered: Recovered) -> int:
+        """Free every block and object that a recovered process owned, and had not handed over
+        (``adopt_pages``, ``Cache.adopt``). Returns how many. Shared arrays stay."""
+        self.check_open()
+        return recovery.reap(self.segment, self.cpu, recovered, self.engine.name)
 
     def slots(self) -> list[slots.Slot]:
         """The CPU slots and who runs on them."""

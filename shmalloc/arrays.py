@@ -230,10 +230,10 @@ class ArrayOperations(PageOperations):
         """(pfn, how): one block for a small array, else a range of single pages."""
         order = (pages - 1).bit_length()
         if order <= self.segment.geometry.max_order:
-            return self.alloc_pages(order), order
+            return self.alloc_pages(order, owner=c.OWNER_SHARED), order
         for pfn in self._free_runs(pages):
             try:
-                self.alloc_contig_range(pfn, pfn + pages)
+                self.alloc_contig_range(pfn, pfn + pages, owner=c.OWNER_SHARED)
             except MisuseError:  # somebody was faster in this run, or it crosses a hole
                 continue
             return pfn, _RANGE | pages

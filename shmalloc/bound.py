@@ -14,9 +14,10 @@ from types import FunctionType
 from typing import Any, cast
 
 from shmalloc import constants as c
-from shmalloc import cpus
-from shmalloc.engine import Engine, get_engine
+from shmalloc import cpus, recovery
+from shmalloc.engine import Engine, get_engine, when_waiting_long
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError, ShmallocError
+from shmalloc.recovery import Rescuer
 from shmalloc.reports import last_violation
 from shmalloc.segment import Segment
 
@@ -30,6 +31,8 @@ class Bound:
         self.segment = segment
         self.engine: Engine = get_engine(engine)
         self.cpu = cpus.claim(segment, cpu, engine)
+        self._rescuer = Rescuer(segment, self.cpu, engine)
+        when_waiting_long(segment.ram, self._rescuer)
         self._pid = os.getpid()
         self._lock = threading.RLock()
 
@@ -45,7 +48,12 @@ class Bound:
     def run(self, kernel: Callable[..., Any], *arguments: int) -> int:
         """``kernel(mem, cpu, *arguments)`` on our slot. Raises ``MisuseError`` once closed."""
         self.check_open()
-        return self.engine.call(cast(FunctionType, kernel), self.segment.ram, self.cpu, *arguments)
+        run = self.engine.call
+        result = run(cast(FunctionType, kernel), self.segment.ram, self.cpu, *arguments)
+        if self._rescuer.found:  # it waited for a lock of a dead process
+            self._rescuer.found = False
+            recovery.recover(self.segment, self.cpu, self.engine.name)
+        return result
 
     def check_open(self) -> None:
         if self.segment.closed:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from shmalloc import constants as c
 from shmalloc import constants_slab as k
 from shmalloc.bound import OWNER_LIMIT
-from shmalloc.errors import MisuseError, ShmallocError
+from shmalloc.errors import MisuseError, OutOfMemoryError, ShmallocError
 from shmalloc.kernel.cache import (
     cache_alloc,
     cache_alloc_bulk,
@@ -26,6 +26,7 @@ from shmalloc.kernel.cache import (
     cache_free_bulk,
 )
 from shmalloc.kernel.cacheset import cache_create, cache_destroy, cache_shrink
+from shmalloc.kernel.reap import adopt_object
 from shmalloc.kernel.kmalloc import kfree, kmalloc, kmalloc_boot, usable_bytes
 from shmalloc.pages import PageOperations
 from shmalloc.reports import violation_count, violations
@@ -74,6 +75,12 @@ class Cache:
         result = self._arena.run(cache_free, self.number, address)
         if result < 0:
             raise self._refused(result, f"free({address})")
+
+    def adopt(self, address: int) -> None:
+        """Take over an object that another process passes on: should that die, it stays ours."""
+        result = self._arena.run(adopt_object, self.number, address)
+        if result < 0:
+            raise self._refused(result, f"adopt({address})")
 
     def alloc_bulk(self, count: int) -> list[int]:
         """``count`` objects, all or none. Raises ``OutOfMemoryError``."""
@@ -305,7 +312,7 @@ class ObjectOperations(PageOperations):
             raise MisuseError(f"ctor: {ctor!r}; use bytes or a function of a memoryview")
         pages = -(-object_bytes // self.segment.geometry.page_bytes)
         order = (pages - 1).bit_length()
-        pfn = self.alloc_pages(order)
+        pfn = self.alloc_pages(order, owner=c.OWNER_SHARED)
         block = self.page(pfn, order)
         block[:] = bytes(image).ljust(len(block), b"\0")
         return self.segment.layout.frame(pfn)
@@ -348,9 +355,12 @@ class ObjectOperations(PageOperations):
 
     def _free_objects(self, cache: Cache, addresses: Sequence[int]) -> int:
         words = [self.check_int("addresses", a, -OWNER_LIMIT, OWNER_LIMIT) for a in addresses]
-        freed = 0
         with self._lock:
-            at, room = self._buffer()
+            try:
+                at, room = self._buffer()
+            except OutOfMemoryError:  # to give memory back must not need memory
+                return sum(self.run(cache_free, cache.number, word) == 0 for word in words)
+            freed = 0
             for first in range(0, len(words), room):
                 part = words[first : first + room]
                 self.segment.ram.array[at : at + len(part)] = part

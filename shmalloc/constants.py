@@ -43,7 +43,7 @@ NEXT_OF_FREE = (
     1 << T_TAIL | 1 << T_FREE | 1 << T_PCP | 1 << T_ALLOCATED | 1 << T_ISOLATED | 1 << T_OFFLINE
     | 1 << T_POISONED
 )  # fmt: skip
-NEXT_OF_PCP = 1 << T_TAIL | 1 << T_FREE | 1 << T_ALLOCATED | 1 << T_POISONED
+NEXT_OF_PCP = 1 << T_TAIL | 1 << T_FREE | 1 << T_PCP | 1 << T_ALLOCATED | 1 << T_POISONED
 NEXT_OF_ALLOCATED = 1 << T_ALLOCATED | 1 << T_PCP | 1 << T_SLAB
 NEXT_OF_SLAB = 1 << T_SLAB | 1 << T_ALLOCATED
 NEXT_OF_ISOLATED = 1 << T_FREE | 1 << T_ALLOCATED | 1 << T_TAIL
@@ -65,7 +65,11 @@ POISON_BIT = 1 << 49
 VERSION_SHIFT = 50
 VERSION_MASK = 0x1FFF
 
-CPU_MASK = 0x3FF  # detail of PCP and ALLOCATED: the CPU slot that did it
+# detail of PCP, ALLOCATED, ISOLATED: the label of the slot's life that holds it (kernel/slots.py)
+CPU_MASK = 0x3FF
+LABEL_EPOCH_SHIFT = 10
+LABEL_EPOCH_MASK = 0xFFFFFF
+LABEL_MASK = LABEL_EPOCH_MASK << LABEL_EPOCH_SHIFT | CPU_MASK
 
 # word 0 detail of SLAB: cache id and which list the slab is on
 SLAB_CACHE_MASK = 0xFFFF
@@ -98,7 +102,7 @@ MT_COUNT = 4
 ORDERS = 12  # lists in a free area; max_order <= 11
 MAX_ZONES = 8
 MAX_NODES = 4
-MAX_CPUS = 64
+MAX_CPUS = 62  # one bit each in H_WAITERS
 LINE = 16  # words: two cache lines, the prefetcher's unit
 
 # --- link stores and per-CPU list forms ------------------------------------------------------
@@ -159,7 +163,8 @@ H_SEQUENCE = 65  # global operation counter where one is needed
 H_CACHES_LOCK = 66
 H_REPORT_COUNT = 67
 H_ARRAYS = 68  # pair: first free entry of the array table (word index, 0: none), version
-H_WAITERS = 80  # processes asleep for memory; read by every free, so alone on its line
+H_RECOVERY = 72  # lock: one recovery at a time
+H_WAITERS = 80  # bit per slot that sleeps for memory; read by every free, so alone on its line
 H_WAKE = 96  # futex word: odd while somebody waits for memory, one more with each wake-up
 HEADER_WORDS = 128
 FILL_NONE = 0
@@ -180,14 +185,31 @@ C_HISTORY_NEXT = 6
 C_USERS = 7  # processes that share the slot
 C_HOME_ZONE = 8  # fixed: first zone of the fallback order, and the slot's per-CPU lists of it
 C_HOME_PCP = 9
+C_FAULTS = 10  # kinds of allocation that are made to fail, and when (kernel/faults.py)
+C_FAULT_LEFT = 11
+C_FAULT_EVERY = 12
+C_FAULT_CHANCE = 13
+C_FAULT_RANDOM = 14
+C_FAULT_COUNT = 15
+C_DEAD = 16  # 1 + epoch of the last life that ended in death; that epoch: not recovered yet
 C_EVENTS = 32
+C_INTENT = 96  # what the slot does with a chain of objects this moment (kernel/intent.py)
+C_INTENT_CACHE = 97
+C_INTENT_CHAIN = 98
+C_INTENT_FROM = 99
+C_INTENT_SIZE = 100
 C_STRIDE = 128
 CPUS_AT = HEADER_WORDS  # the slots follow the header, so that reaching one costs no load
+
+FAULT_PAGE = 1
+FAULT_OBJECT = 2
 
 CPU_EMPTY = 0
 CPU_ONLINE = 1
 CPU_OFFLINE = 2  # unplugged: its lists are drained and locked, it works on the zones directly
-CPU_CHANGING = 3  # being plugged or unplugged by somebody
+CPU_CHANGING = 3  # being plugged or unplugged by the slot in the bits above
+CPU_STATE_MASK = 0xFF
+CPU_CHANGER_SHIFT = 8  # its number + 1
 
 # --- event counters: index into a CPU slot's C_EVENTS -------------------------------------------
 EV_ALLOC = 0  # page blocks given out
@@ -231,7 +253,10 @@ EV_WALK = 38  # descriptors read by a lock-free walker
 EV_WALK_RETRY = 39
 EV_OBJ_FAIL = 41
 EV_PAGE_LARGE = 42  # kmalloc served by pages
-EV_COUNT = 96
+EV_FAULT = 43  # allocations that were made to fail
+EV_RECOVER = 44  # slots of dead processes that were recovered
+EV_TAKEOVER = 45  # locks taken over from the dead
+EV_COUNT = 64
 
 # --- zones --------------------------------------------------------------------------------------
 Z_LOCK = 0
@@ -277,6 +302,10 @@ R_READY = 6  # sequence number + 1 once the record is complete
 R_STRIDE = 8
 REPORTS = 256
 
+# --- flight recorder: one ring for each CPU (engine/recorder.py); no kernel knows of it ---------
+FLIGHT_FIRST = 16  # words before its items
+FLIGHT_ITEM_WORDS = 2
+
 # --- operation history: one ring for each CPU ---------------------------------------------------
 HI_CLOCK = 0
 HI_OP = 1  # operation << 8 | order
@@ -295,6 +324,7 @@ OP_POISON = 11
 OP_MISUSE = 12
 OP_SLAB_NEW = 13
 OP_SLAB_GONE = 14
+OP_FAULT = 15
 
 # --- invariants and misuses (docs/invariants.md); the number is what reports carry --------------
 I_CONSERVATION = 1  # every managed page is in exactly one place
@@ -329,11 +359,13 @@ X_WALKER = 67  # a lock-free walker read an illegal descriptor
 X_PAYLOAD = 68  # a stamp in a page or object changed while it was owned
 X_VERSION = 69  # a descriptor changed its state and kept its version
 
+LOCK_HOLDER_MASK = 0xFFFF  # CPU slot + 1
 LOCK_CONTENDED = 1 << 30
 LOCK_OFFLINE = 1 << 29  # a per-CPU lock that nobody holds and nobody may take: the CPU is unplugged
 POISON_WORD = -0x5555555555555556  # 0xaa in every byte
 NODE_WORDS = 2
 BLOCK_SAVED_SHIFT = 8  # pageblock word: type to return to after an isolation
+BLOCK_ISOLATOR_SHIFT = 16  # label + 1 of who isolated it, 0: it stays so until online_range
 
 # --- the auditor's work words, in its CPU's scratch area ----------------------------------------
 A_TYPES = 0  # pages by type
@@ -348,3 +380,4 @@ AR_STRIDE = 4
 AR_REFS_MASK = 0xFFFFFF
 AR_GENERATION_SHIFT = 24
 OWNER_ARRAYS = 0x4152524159  # "ARRAY"
+OWNER_SHARED = 0x534841524544  # "SHARED": arrays and templates, which no single process owns

@@ -32,6 +32,7 @@ K_SHEAF_PFN = 18
 K_SHEAF_ORDER = 19
 K_RED = 20  # offset of the right red zone from its object (debug)
 K_TRACK = 21  # offset of the first track (debug)
+K_DESTROYER = 22  # owner word of who destroys it this moment
 K_NAME = 24  # 8 words for the Python face; no kernel reads them
 K_NODES = 64  # the node parts start here
 
@@ -77,7 +78,8 @@ KC_STRIDE = 16
 # --- sheaf --------------------------------------------------------------------------------------
 SF_NEXT = 0  # in the barn
 SF_SIZE = 1
-SF_OBJECTS = 2  # entries
+SF_WHERE = 2  # its place: a CPU part, a node part (barn), or GIVEN | who has it in hand
+SF_OBJECTS = 3  # entries
 EN_ADDRESS_SHIFT = 20  # entry: [ word address | index in its slab | order of its slab ]
 EN_INDEX_SHIFT = 4
 EN_INDEX_MASK = 0xFFFF
@@ -99,6 +101,14 @@ CH_FIRST_MASK = 0xFFFF  # index + 1 of the first object
 CH_COUNT_SHIFT = 16
 CH_COUNT_MASK = 0xFFFF
 CH_PFN_SHIFT = 32
+
+GIVEN = 1 << 61  # owner word of a free object on its way to its slab, by the slot that follows
+
+# --- intents (kernel/intent.py) -----------------------------------------------------------------
+INTENT_NONE = 0
+INTENT_TAKE = 1
+INTENT_TAKEN = 2
+INTENT_PUT = 3
 
 # --- track: who allocated or freed an object ----------------------------------------------------
 TR_CPU = 0  # cpu + 1; 0: never

@@ -1,9 +1,9 @@
 """CPU slots of a segment: claim one, share one, give it back, see who is alive.
 
-A virtual CPU is what per-CPU lists belong to. A process claims a slot by (pid, start time): a slot
-whose owner is dead can be taken over, one whose owner is alive (stopped counts as alive) can only
-be shared, and its users then contend for its lists. The swaps are kernels (kernel/slots.py); this
-file decides who is dead.
+A virtual CPU is what per-CPU lists belong to. A process claims a slot by (pid, start time). A slot
+whose owner is alive (stopped counts as alive) can only be shared, and its users then contend for
+its lists; one whose owner is dead is recovered first (recovery.py), by a process with another one.
+The swaps are kernels (kernel/slots.py); this file decides who is dead.
 
 ``users`` is an upper bound: a process that dies while it only shares a slot stays counted.
 """
@@ -38,22 +38,31 @@ class Slot:
     users: int
     epoch: int
     node: int
+    recovering: bool  # marked dead, and its recovery has not come to its end
 
     @property
     def free(self) -> bool:
-        """Nobody uses it, or only an owner that is dead."""
-        return self.state != "offline" and not self.alive and self.users <= int(self.pid != 0)
+        """Nobody uses it, and it may be claimed."""
+        return self.state != "offline" and not (self.pid or self.users or self.recovering)
+
+    @property
+    def dead(self) -> bool:
+        """Its only user is dead, or its recovery was interrupted. A shared slot never is."""
+        return self.recovering or (self.pid != 0 and not self.alive and self.users <= 1)
 
 
 def slot(segment: Segment, cpu: int) -> Slot:
     """The slot as it is now; the words are read one by one, so it may already have changed."""
     check_cpu(segment, cpu)
     at, ram = segment.layout.cpu(cpu), segment.ram
+    # The epoch first: who is seen dead afterwards died in this life or an earlier one. The other
+    # way round a new life could come in between, and be marked for the death of the old one.
+    epoch, dead = ram[at + c.C_EPOCH], ram[at + c.C_DEAD]
     pid, start = ram[at + c.C_PID], ram[at + c.C_START]
     return Slot(
-        cpu=cpu, state=_STATES[ram[at + c.C_STATE]], pid=pid, start=start,
-        alive=owner_alive(pid, start), users=ram[at + c.C_USERS], epoch=ram[at + c.C_EPOCH],
-        node=ram[at + c.C_NODE],
+        cpu=cpu, state=_STATES[ram[at + c.C_STATE] & c.CPU_STATE_MASK], pid=pid, start=start,
+        alive=owner_alive(pid, start), users=ram[at + c.C_USERS], epoch=epoch,
+        node=ram[at + c.C_NODE], recovering=dead == epoch + 1,
     )  # fmt: skip
 
 
@@ -70,12 +79,17 @@ def check_cpu(segment: Segment, cpu: int) -> None:
 
 
 def claim(segment: Segment, cpu: int | None = None, engine: str = "native") -> int:
-    """Use slot ``cpu``, or the best one: free, then a dead owner's, then the least shared.
+    """Use slot ``cpu``, or the best one: a free one, else the least shared.
 
-    Returns its number. Raises ``MisuseError`` where the slot, or every slot, is unplugged.
+    Returns its number. Raises ``MisuseError`` where the slot, or every slot, is unplugged or a dead
+    process's that was not recovered.
     """
     while True:  # an attempt fails only because another process succeeded
         chosen = slot(segment, cpu) if cpu is not None else _best(slots(segment))
+        if chosen.dead:
+            raise MisuseError(
+                f"cpu: the owner of slot {chosen.cpu} is dead; recover() it from another slot first"
+            )
         result = _take(segment, chosen, engine)
         if result == c.E_STATE and cpu is not None:
             raise MisuseError(f"cpu: slot {cpu} is unplugged; plug it in, or leave cpu out")
@@ -115,13 +129,15 @@ def _change(segment: Segment, cpu: int, by: int, engine: str, *, plugged: bool) 
 
 def _take(segment: Segment, seen: Slot, engine: str) -> int:
     run = get_engine(engine)
+    if seen.state == "offline":
+        return c.E_STATE  # plugged in a moment later, it must be claimed and not shared
     if not seen.free:
         return run.call(share_slot, segment.ram, seen.cpu)
-    return run.call(claim_slot, segment.ram, seen.cpu, seen.pid, seen.start, *own_identity())
+    return run.call(claim_slot, segment.ram, seen.cpu, *own_identity())
 
 
 def _best(candidates: list[Slot]) -> Slot:
     plugged = [slot for slot in candidates if slot.state != "offline"]
     if not plugged:
         raise MisuseError("cpu: every CPU slot of this segment is unplugged; plug one in")
-    return min(plugged, key=lambda slot: (not slot.free, slot.pid, slot.users, slot.cpu))
+    return min(plugged, key=lambda slot: (not slot.free, slot.dead, slot.users, slot.cpu))

@@ -3,7 +3,8 @@
 ::
 
     header | cpu slots | geometry | zones | zonelists | pageblocks | pcp | caches | reports
-           | history | scratch | work | memmap: 16 bytes a page | [table] | [owner map] | frames
+           | history | scratch | work | memmap: 16 bytes a page | [table] | [owner map]
+           | [flight] | frames
 
 The page size is a parameter: 4096 bytes to run, 8 words to explore, so that the same kernels run
 in a world small enough to exhaust. Every region starts on a 128-byte line, the frames on a page.
@@ -60,6 +61,7 @@ class Geometry:
     work_words: int = 0
     owner_map: bool = False
     start_pfn: int = 0
+    flight: int = 0
 
     def __post_init__(self) -> None:
         for problem in _problems(self):
@@ -116,6 +118,8 @@ def _problems(g: Geometry) -> list[str]:
          f"pcp_high: {g.pcp_high}; use at least pcp_batch ({g.pcp_batch})"),
         (g.history == 0 or _power_of_two(g.history),
          f"history: {g.history}; use 0 or a power of two of entries"),
+        (g.flight == 0 or (_power_of_two(g.flight) and g.flight >= 64),
+         f"flight: {g.flight}; use 0 or a power of two of entries, at least 64"),
         (not (g.reporting and g.link_store == "page"),
          "reporting with link_store='page': a reported page loses its bytes, and with them the "
          "list that runs through it; use link_store='descriptor' or 'table'"),
@@ -198,6 +202,10 @@ class Layout:
     def scratch(self, cpu: int) -> int:
         return self.at["scratch"] + cpu * self.geometry.scratch_words
 
+    def flight(self, cpu: int) -> int:
+        """The ring of the flight recorder of ``cpu``."""
+        return self.at["flight"] + cpu * flight_stride(self.geometry)
+
     def work(self, cpu: int) -> int:
         return self.at["work"] + cpu * self.geometry.work_words
 
@@ -253,6 +261,10 @@ def pcp_stride(g: Geometry) -> int:
     return -(-(c.P_ARRAYS + c.PCP_LISTS * pcp_capacity(g)) // c.LINE) * c.LINE
 
 
+def flight_stride(g: Geometry) -> int:
+    return c.FLIGHT_FIRST + g.flight * c.FLIGHT_ITEM_WORDS if g.flight else 0
+
+
 def cache_stride(g: Geometry) -> int:
     """Words of one cache descriptor with its per-node and per-CPU parts."""
     return 64 + c.MAX_NODES * 32 + g.cpus * 16
@@ -275,13 +287,16 @@ def _regions(g: Geometry) -> dict[str, int]:
         "memmap": g.pages * c.D_WORDS,
         "table": g.pages * c.D_WORDS if g.link_store == "table" else 0,
         "owners": g.pages if g.owner_map else 0,
+        "flight": g.cpus * flight_stride(g),
         "frames": g.pages * g.page_words,
     }
 
 
 assert c.Z_COUNTS + c.ORDERS * c.MT_COUNT <= c.Z_LISTS
 assert c.Z_LISTS + c.ORDERS * c.MT_COUNT * 2 <= c.Z_STRIDE
-assert c.C_EVENTS + c.EV_COUNT <= c.C_STRIDE
+assert c.C_DEAD < c.C_EVENTS and c.C_EVENTS + c.EV_COUNT <= c.C_INTENT
+assert c.C_INTENT_SIZE < c.C_STRIDE
+assert c.LABEL_MASK < 1 << c.LINK_BITS and c.MAX_CPUS <= 62 and c.MAX_CPUS <= c.CPU_MASK
 assert c.VERSION_SHIFT + c.VERSION_MASK.bit_length() == 63
 assert c.S_VERSION_SHIFT + c.S_VERSION_MASK.bit_length() == 63
 assert c.ORDER_SHIFT == c.LINK_SHIFT + c.LINK_BITS and c.T_COUNT - 1 <= c.TYPE_MASK

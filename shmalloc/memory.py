@@ -21,7 +21,7 @@ from shmalloc.errors import MisuseError
 FUTEX_SLEEP_NS = 50_000_000
 
 
-def _aligned_words(count: int) -> np.ndarray:
+def aligned_words(count: int) -> np.ndarray:
     """``count`` zeroed int64 words whose first one is 16-byte aligned."""
     raw = np.zeros(count + 1, dtype=np.int64)
     return raw[1:] if raw.ctypes.data % 16 else raw[:count]
@@ -46,7 +46,7 @@ class Ram:
             raise MisuseError("buffer: not 16-byte aligned, two-word swaps would fault; map a page")
         self._view = view.cast("q")
         self.words = len(self._view)
-        self._side_array = _aligned_words(6)
+        self._side_array = aligned_words(8)
         self._side_array[5] = FUTEX_SLEEP_NS
         self._side_view = self._side_array.data
         self.side = int(self._side_array.ctypes.data)
@@ -54,7 +54,7 @@ class Ram:
     @classmethod
     def of_words(cls, words: int) -> Ram:
         """A private, zeroed Ram of ``words`` words (tests, small worlds)."""
-        return cls(_aligned_words(words))
+        return cls(aligned_words(words))
 
     def raise_faults(self) -> None:
         """Raise ``IndexError`` if compiled code tried to leave the segment since the last call."""
@@ -139,6 +139,10 @@ class Ram:
         self._at(i)
 
     def wake(self, i: int, count: int) -> None:
+        self._at(i)
+
+    def notice(self, i: int) -> None:
+        """An interpreted process has its segment to itself: nothing is in its way for long."""
         self._at(i)
 
     def mark(self, i: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from shmalloc import constants as c
 from shmalloc import cpus
 from shmalloc.bound import OWNER_LIMIT, Bound
-from shmalloc.errors import MisuseError
+from shmalloc.errors import MisuseError, OutOfMemoryError
 from shmalloc.kernel.contig import (
     alloc_contig_range,
     free_contig_range,
@@ -34,6 +34,7 @@ from shmalloc.kernel.pages import (
 )
 from shmalloc.kernel.pcp import drain_all
 from shmalloc.kernel.poison import poison_page
+from shmalloc.kernel.reap import adopt_pages
 from shmalloc.reports import MIGRATETYPES, describe_page
 
 DISCARD_BYTES = 4096  # the system's page: what MADV_REMOVE takes back
@@ -84,6 +85,18 @@ class PageOperations(Bound):
         if result < 0:
             raise self.refused(result, asked)
 
+    def adopt_pages(self, pfn: int, order: int = 0, owner: int | None = None) -> None:
+        """Take over a block that another process passes on: should that die, it stays ours.
+
+        ``owner`` is what its descriptor shall say from now on, by default the pid. Raises
+        ``CorruptionError`` where no such block is allocated.
+        """
+        self.check_pfn(pfn)
+        old = self.segment.ram[self.segment.layout.descriptor(pfn) + 1]
+        result = self.run(adopt_pages, pfn, self._order(order), old, self._owner(owner))
+        if result < 0:
+            raise self.refused(result, f"adopt_pages({pfn}, order={order})")
+
     def alloc_pages_bulk(
         self, count: int, order: int = 0, migratetype: str = "unmovable", owner: int | None = None
     ) -> list[int]:
@@ -110,13 +123,17 @@ class PageOperations(Bound):
         """Free many blocks of one order. Raises ``CorruptionError`` after freeing all it could."""
         words = [self.check_int("pfns", pfn, -OWNER_LIMIT, OWNER_LIMIT) for pfn in pfns]
         self._order(order)
-        freed = 0
         with self._lock:
-            at, room = self._buffer()
-            for first in range(0, len(words), room):
-                part = words[first : first + room]
-                self.segment.ram.array[at : at + len(part)] = part
-                freed += self.run(free_bulk, order, len(part), at)
+            try:
+                at, room = self._buffer()
+            except OutOfMemoryError:  # to give memory back must not need memory
+                freed = sum(self.run(free_pages, pfn, order) == 0 for pfn in words)
+            else:
+                freed = 0
+                for first in range(0, len(words), room):
+                    part = words[first : first + room]
+                    self.segment.ram.array[at : at + len(part)] = part
+                    freed += self.run(free_bulk, order, len(part), at)
         if freed < len(words):
             asked = f"free_pages_bulk of {len(words)} blocks: {len(words) - freed} not freed"
             raise self.refused(c.E_STATE, asked)

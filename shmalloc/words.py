@@ -88,9 +88,18 @@ def give_way(mem):
 def wait(mem, i, old):
     """Sleep until ``wake`` on word ``i``, unless its low 32 bits already differ from ``old``'s.
 
-    May return early (a futex with a 50 ms limit natively), so callers loop over their condition.
+    May return early (natively after 50 ms at most, and then it is a ``notice`` as well), so callers
+    loop over their condition.
     """
     mem.wait(i, old)
+
+
+def notice(mem, i):
+    """Say that we have been waiting for word ``i`` again: its owner may be dead (recover.py).
+
+    Never a scheduling point; nothing in the model, where a supervisor looks after the dead.
+    """
+    mem.notice(i)
 
 
 def wake(mem, i, count):
@@ -121,5 +130,5 @@ def now(mem):
 
 WORDS = (
     load, load_relaxed, store, store_relaxed, cas, exchange, fetch_add, fetch_or, fetch_and,
-    cas2, load2, fence, relax, give_way, wait, wake, fixed, mark, now,
+    cas2, load2, fence, relax, give_way, wait, wake, notice, fixed, mark, now,
 )  # fmt: skip

@@ -6,13 +6,16 @@ so what is printed here gives the very same number when it is read again.
 
 from __future__ import annotations
 
-from decimal import Decimal
-
+import difflib
 import math
+from collections.abc import Iterable
+from decimal import Decimal
 
 from shmalloc.errors import MisuseError
 
 SEED_BITS = 62
+MIN_ENTRIES = 64
+MAX_ENTRIES = 1 << 20
 
 
 def exact_bytes(size: int) -> str:
@@ -47,6 +50,16 @@ def parse_workers(text: str, cores: int, per_core: int, limit: int) -> int:
     return int(workers)
 
 
+def parse_entries(text: str, what: str) -> int:
+    """How many entries a ring has: 0, or a power of two that is worth a ring."""
+    count = int(text) if text.isdigit() else -1
+    if count != 0 and not (MIN_ENTRIES <= count <= MAX_ENTRIES and count & (count - 1) == 0):
+        raise MisuseError(
+            f"{what}: {text!r}; use a power of two from {MIN_ENTRIES} to {MAX_ENTRIES}, or 0"
+        )
+    return count
+
+
 def parse_seed(text: str) -> int:
     """A seed in decimal or 0x hexadecimal, at most 62 bits: it lives in the words of kernels."""
     try:
@@ -56,3 +69,11 @@ def parse_seed(text: str) -> int:
     if not 0 <= seed < 1 << SEED_BITS:
         raise MisuseError(f"seed: {text!r}; use a number from 0 to 2**{SEED_BITS} - 1, 0x allowed")
     return seed
+
+
+def nearest(name: str, known: Iterable[str], what: str) -> MisuseError:
+    """The error for an unknown ``name``, with the known name that looks most like it."""
+    choices = list(known)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return MisuseError(f"{what}: {name!r} is unknown; {hint}known are {', '.join(choices)}")

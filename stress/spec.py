@@ -9,7 +9,6 @@ A native run replays its inputs from the seed, never its interleavings.
 
 from __future__ import annotations
 
-import difflib
 import json
 import shlex
 from collections.abc import Iterable
@@ -19,7 +18,16 @@ from shmalloc.constants import MAX_CPUS, MAX_NODES, MAX_ZONES
 from shmalloc.errors import MisuseError
 from shmalloc.layout import LINK_STORES
 from shmalloc.sizes import parse_bytes, parse_duration
-from stress.quantities import exact_bytes, exact_duration, parse_seed, parse_workers
+from stress.faults.grammar import Fail, Fault, Kill, Stop, parse_faults
+from stress.jitter import Jitter, parse_jitter
+from stress.quantities import (
+    exact_bytes, exact_duration, nearest, parse_entries, parse_seed, parse_workers,
+)  # fmt: skip
+
+__all__ = [
+    "DEFAULT_RAM_BYTES", "ENGINES", "PAGE_BYTES", "PROGRESS", "Outputs", "RawSpec", "RunSpec",
+    "Zone", "nearest", "parse_workloads", "parse_zones", "resolve",
+]  # fmt: skip
 
 WORKERS_PER_CORE = 3
 ODD_PAGES = 5
@@ -64,7 +72,39 @@ class RunSpec:
     hang_timeout_s: float = 10.0
     trace: str | None = None
     prealloc: bool = False
+    faults: tuple[Fault, ...] = ()
+    jitter: Jitter | None = None
+    flight: int = 0  # items that the flight recorder keeps of each CPU
     once: bool = False  # a trace without a duration: over when it was replayed
+
+    @property
+    def live_faults(self) -> bool:
+        """Whether the controller does something to the segment or its workers while they run."""
+        return any(not isinstance(fault, Fail) for fault in self.faults)
+
+    @property
+    def slots(self) -> int:
+        """CPU slots of the segment: with live faults the last one is the controller's."""
+        return self.workers + int(self.live_faults)
+
+    @property
+    def kills(self) -> bool:
+        return any(isinstance(fault, Kill) for fault in self.faults)
+
+    @property
+    def fuses(self) -> bool:
+        """Whether workers run over a memory that can be cut off at a write."""
+        return any(isinstance(fault, Kill) and fault.fuse is not None for fault in self.faults)
+
+    @property
+    def hooked(self) -> bool:
+        """Whether workers work over a ``JitterRam``: for delays, for the recorder, for a fuse."""
+        return self.jitter is not None or self.flight > 0 or self.fuses
+
+    @property
+    def work_engine(self) -> str:
+        """The engine that runs the workloads' kernels; all others run on ``engine``."""
+        return "jitter" if self.hooked and self.engine == "native" else self.engine
 
     @property
     def ram_bytes(self) -> int:
@@ -89,6 +129,12 @@ class RunSpec:
             options["trace"] = self.trace
         if self.prealloc:
             options["prealloc"] = True
+        if self.jitter is not None:
+            options["jitter"] = str(self.jitter)
+        if self.flight:
+            options["flight"] = str(self.flight)
+        if self.faults:
+            options["faults"] = ",".join(map(str, self.faults))
         return options
 
     def command_line(self) -> str:
@@ -148,14 +194,6 @@ def _parse_zone(text: str) -> Zone:
     return Zone(size, node)
 
 
-def nearest(name: str, known: Iterable[str], what: str) -> MisuseError:
-    """The error for an unknown ``name``, with the known name that looks most like it."""
-    choices = list(known)
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return MisuseError(f"{what}: {name!r} is unknown; {hint}known are {', '.join(choices)}")
-
-
 def parse_workloads(text: str, known: Iterable[str]) -> tuple[str, ...]:
     """The workload names of a comma-separated list, in order, each once and known."""
     choices = list(known)
@@ -184,6 +222,9 @@ class RawSpec:
     hang_timeout: str
     trace: str | None
     prealloc: bool
+    faults: str | None = None
+    jitter: str | None = None
+    flight: str | None = None
 
 
 DEFAULT_RAM_BYTES = 256 << 20
@@ -201,7 +242,7 @@ def resolve(raw: RawSpec, known: Iterable[str], cores: int) -> RunSpec:
     if raw.engine not in ENGINES:
         raise nearest(raw.engine, ENGINES, "engine")
     workers = 1 if raw.engine == "interpreted" and raw.workers == "auto" else parse_workers(
-        raw.workers, cores, WORKERS_PER_CORE, MAX_CPUS
+        raw.workers, cores, WORKERS_PER_CORE, MAX_CPUS - int(raw.faults is not None)
     )  # fmt: skip
     if raw.engine == "interpreted" and workers != 1:
         raise MisuseError(
@@ -215,6 +256,9 @@ def resolve(raw: RawSpec, known: Iterable[str], cores: int) -> RunSpec:
             " use --workload trace and --trace FILE together"
         )
     once = "trace" in workloads and raw.duration is None
+    faults = () if raw.faults is None else parse_faults(raw.faults)
+    hang_timeout_s = parse_duration(raw.hang_timeout, "hang-timeout")
+    _refuse_faults(faults, raw.engine, hang_timeout_s)
     ram_bytes = None if raw.ram is None else parse_bytes(raw.ram, "ram")
     return RunSpec(
         workloads=workloads,
@@ -225,8 +269,26 @@ def resolve(raw: RawSpec, known: Iterable[str], cores: int) -> RunSpec:
         seed=parse_seed(raw.seed),
         engine=raw.engine,
         audit_every_s=parse_duration(raw.audit_every, "audit-every"),
-        hang_timeout_s=parse_duration(raw.hang_timeout, "hang-timeout"),
+        hang_timeout_s=hang_timeout_s,
         trace=raw.trace,
         prealloc=raw.prealloc,
+        jitter=None if raw.jitter is None else parse_jitter(raw.jitter),
+        flight=0 if raw.flight is None else parse_entries(raw.flight, "flight"),
+        faults=faults,
         once=once,
     )
+
+
+def _refuse_faults(faults: tuple[Fault, ...], engine: str, hang_timeout_s: float) -> None:
+    """Raises ``MisuseError`` for faults that no run survives, or would take for a violation."""
+    for fault in faults:
+        if engine == "interpreted" and not isinstance(fault, Fail):
+            raise MisuseError(
+                f"faults: {fault} with engine interpreted; its accesses are not atomic between"
+                " worker and controller: use engine native, or fail alone"
+            )
+        if isinstance(fault, Stop) and 2 * fault.for_s > hang_timeout_s:
+            raise MisuseError(
+                f"faults: {fault} with hang-timeout {exact_duration(hang_timeout_s)}: a stopped"
+                " worker would count as hung; use for= of at most half of it"
+            )

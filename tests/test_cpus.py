@@ -14,6 +14,7 @@ from shmalloc.engine import Engine
 from shmalloc.errors import MisuseError
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.processes import own_identity
+from shmalloc.recovery import recover
 from shmalloc.segment import Segment
 
 GEOMETRY = Geometry(
@@ -70,10 +71,20 @@ def test_a_released_slot_is_free(segment: Segment, engine: Engine) -> None:
     assert cpus.slot(segment, cpu).free
 
 
-def test_a_dead_owners_slot_is_taken_over(segment: Segment, engine: Engine) -> None:
+def test_a_dead_owners_slot_is_not_claimed(segment: Segment, engine: Engine) -> None:
     occupy(segment, 2, *DEAD)
-    assert not cpus.slot(segment, 2).alive
-    cpus.claim(segment, 2, engine=engine.name)
+    assert cpus.slot(segment, 2).dead
+    with pytest.raises(MisuseError, match=r"slot 2 is dead; recover\(\)"):
+        cpus.claim(segment, 2, engine=engine.name)
+
+
+def test_a_dead_owners_slot_is_claimed_when_it_was_recovered(
+    segment: Segment, engine: Engine
+) -> None:
+    occupy(segment, 2, *DEAD)
+    recovered = recover(segment, by=cpus.claim(segment, 0, engine=engine.name), engine=engine.name)
+    assert [(r.cpu, r.pid, r.start) for r in recovered] == [(2, *DEAD)]
+    assert cpus.claim(segment, 2, engine=engine.name) == 2
     slot = cpus.slot(segment, 2)
     assert ((slot.pid, slot.start), slot.users) == (own_identity(), 1)
 
@@ -104,11 +115,10 @@ def test_the_least_shared_slot_is_taken_when_none_is_free(segment: Segment, engi
     assert cpus.claim(segment, engine=engine.name) == 1
 
 
-def test_a_takeover_that_saw_an_old_owner_fails(segment: Segment, engine: Engine) -> None:
+def test_a_claim_of_a_slot_that_has_an_owner_fails(segment: Segment, engine: Engine) -> None:
     occupy(segment, 0, *own_identity())
     at = segment.layout.cpu(0)
-    result = engine.call(cpus.claim_slot, segment.ram, 0, own_identity()[0], 1, *DEAD)
-    assert result == c.E_AGAIN
+    assert engine.call(cpus.claim_slot, segment.ram, 0, *DEAD) == c.E_AGAIN
     assert segment.ram[at + c.C_PID] == own_identity()[0]
 
 
@@ -120,6 +130,27 @@ def test_an_unplugged_slot_is_not_claimed(segment: Segment, engine: Engine) -> N
     with pytest.raises(MisuseError, match="slot 0 is unplugged"):
         cpus.claim(segment, 0, engine=engine.name)
     assert cpus.claim(segment, engine=engine.name) == 2
+
+
+def test_a_slot_that_is_plugged_in_after_the_look_is_not_shared(
+    segment: Segment, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cpu in (0, 1):
+        cpus.claim(segment, cpu, engine=engine.name)
+    cpus.release(segment, 0, engine=engine.name)
+    cpus.unplug(segment, 0, by=1, engine=engine.name)
+    looked = cpus.slot
+
+    def look_then_plug(segment: Segment, cpu: int) -> cpus.Slot:
+        seen = looked(segment, cpu)
+        if seen.state == "offline":
+            segment.ram[segment.layout.cpu(cpu) + c.C_STATE] = c.CPU_ONLINE
+        return seen
+
+    monkeypatch.setattr(cpus, "slot", look_then_plug)
+    with pytest.raises(MisuseError, match="slot 0 is unplugged"):
+        cpus.claim(segment, 0, engine=engine.name)
+    assert looked(segment, 0).users == 0
 
 
 def test_a_plugged_slot_can_be_claimed_again(segment: Segment, engine: Engine) -> None:

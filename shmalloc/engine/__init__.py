@@ -47,6 +47,17 @@ class Interpreted:
 _engines: dict[str, Engine] = {}
 
 
+def when_waiting_long(ram: Ram, listener: Callable[[int], None] | None) -> None:
+    """Call ``listener(word index)`` when compiled code has waited for long for a word of ``ram``.
+
+    None: stop. Interpreted kernels never wait: such a process has its segment to itself.
+    """
+    if "native" in _engines or "jitter" in _engines:
+        from shmalloc.engine.notice import listen
+
+        listen(ram.side, listener)
+
+
 def get_engine(name: str = "native") -> Engine:
     """The engine of that name; the native one is loaded (and numba imported) at first use.
 
@@ -57,6 +68,10 @@ def get_engine(name: str = "native") -> Engine:
             from shmalloc.engine.native import Native
 
             _engines[name] = Native()
+        elif name == "jitter":
+            from shmalloc.engine.jitter_native import JitterEngine
+
+            _engines[name] = JitterEngine()
         elif name == "interpreted":
             _engines[name] = Interpreted()
         else:

@@ -27,6 +27,7 @@ I64 = ir.IntType(64)
 I128 = ir.IntType(128)
 SIDE_WORDS = 6
 SIDE_GUARD = 2
+SIDE_TICKS = 6  # behind the guard pair and the futex's time limit
 
 
 class MemoryType(types.Type):
@@ -226,6 +227,20 @@ def raw_cycles(typingctx, mem):
         kind = ir.FunctionType(I64, [])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter")
         return builder.and_(builder.call(function, []), I64((1 << 62) - 1))
+
+    return types.int64(mem), codegen
+
+
+@intrinsic
+def raw_tick(typingctx, mem):
+    """One more in the side word of ticks; what it holds then."""
+
+    def codegen(context, builder, signature, args):
+        side = field(context, builder, signature.args[0], args[0], "side")
+        word = builder.gep(builder.inttoptr(side, I64.as_pointer()), [I64(SIDE_TICKS)])
+        count = builder.add(builder.load(word), I64(1))
+        builder.store(count, word)
+        return count
 
     return types.int64(mem), codegen
 

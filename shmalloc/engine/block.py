@@ -152,6 +152,7 @@ READY = 0
 YIELDED = 1
 ASLEEP = 2
 FINISHED = 3
+DEAD = 4  # makes no step any more, and never returned (strategies/crash.py)
 
 RUNNING = 0
 PASSED = 1

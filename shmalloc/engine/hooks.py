@@ -37,7 +37,7 @@ UPDATES = {
 }  # fmt: skip
 SLEEPS = {"wait": ops.OP_WAIT, "wake": ops.OP_WAKE}
 ORDERINGS = {"fence": ops.OP_FENCE, "relax": ops.OP_RELAX, "give_way": ops.OP_RELAX}
-UNHOOKED = ("fixed", "mark", "now")
+UNHOOKED = ("fixed", "mark", "now", "notice")
 
 
 def hooked(before: Lowering, after: Lowering, bare: Table = BARE) -> Table:

@@ -16,12 +16,14 @@ from numba.extending import NativeValue, overload, register_jitable, typeof_impl
 from numba.core import cgutils
 
 from shmalloc import words
-from shmalloc.engine import atomics
+from shmalloc.engine import atomics, notice
 from shmalloc.engine.atomics import (
     MemoryType, raw_address, raw_cas, raw_cas2, raw_cycles, raw_exchange, raw_fence, raw_fetch_add,
     raw_fetch_and, raw_fetch_or, raw_fixed, raw_load, raw_load2, raw_load_relaxed, raw_mark,
-    raw_pause, raw_read, raw_side, raw_store, raw_store_relaxed, raw_write, register_memory_model,
+    raw_pause, raw_read, raw_side, raw_store, raw_store_relaxed, raw_tick, raw_write,
+    register_memory_model,
 )  # fmt: skip
+from shmalloc.engine.notice import NOTICE_EVERY
 from shmalloc.memory import Ram
 
 FUTEX = 98 if platform.machine() == "aarch64" else 202
@@ -31,18 +33,27 @@ LOW_HALF = 0xFFFFFFFF
 
 _int64s = [types.int64] * 7
 _syscall = types.ExternalFunction("syscall", types.int64(*_int64s))
+_notice = types.ExternalFunction(notice.SYMBOL, types.void(types.int64, types.int64))
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
 
 
 @register_jitable
 def futex_wait(mem, i, old):
     timeout = raw_side(mem) + SIDE_TIMESPEC_BYTES
-    _syscall(FUTEX, raw_address(mem, i), FUTEX_WAIT, old & LOW_HALF, timeout, 0, 0)
+    failed = _syscall(FUTEX, raw_address(mem, i), FUTEX_WAIT, old & LOW_HALF, timeout, 0, 0)
+    if failed != 0 and raw_load_relaxed(mem, i) == old:  # the time is over
+        _notice(raw_side(mem), i)
 
 
 @register_jitable
 def futex_wake(mem, i, count):
     _syscall(FUTEX, raw_address(mem, i), FUTEX_WAKE, count, 0, 0, 0)
+
+
+@register_jitable
+def notice_sometimes(mem, i):
+    if raw_tick(mem) % NOTICE_EVERY == 0:
+        _notice(raw_side(mem), i)
 
 
 @register_jitable
@@ -70,6 +81,7 @@ BARE: dict[str, Callable] = {
     "give_way": lambda mem: yield_processor(mem),
     "wait": lambda mem, i, old: futex_wait(mem, i, old),
     "wake": lambda mem, i, count: futex_wake(mem, i, count),
+    "notice": lambda mem, i: notice_sometimes(mem, i),
     "fixed": lambda mem, i: raw_fixed(mem, i),
     "mark": lambda mem, i: raw_mark(mem, i),
     "now": lambda mem: raw_cycles(mem),

@@ -201,6 +201,10 @@ def model_mark(mem, i):
     put(mem, i, count + 1)
 
 
+def nothing_noticed(mem, i):
+    """Who died is for a supervisor to say (stress/crash)."""
+
+
 def model_now(mem):
     return control_of(mem)[s.STEPS]
 
@@ -239,7 +243,7 @@ POSTED: dict[str, Callable[..., Any]] = {
     **{word: _update(op) for word, op in UPDATES.items()},
     **{word: _ordering(op) for word, op in ORDERINGS.items()},
     "cas": model_cas, "cas2": model_cas2, "load2": model_load2, "fixed": model_fixed,
-    "mark": model_mark, "now": model_now,
+    "mark": model_mark, "now": model_now, "notice": nothing_noticed,
 }  # fmt: skip
 
 
@@ -286,6 +290,7 @@ class TrackedType(MemoryType):
         "give_way": nothing,
         "wait": nothing_at,
         "wake": nothing_at,
+        "notice": nothing_noticed,
     }
 
     def __init__(self) -> None:

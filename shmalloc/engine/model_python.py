@@ -115,6 +115,9 @@ class PyMemory:
         effects.remember(self.block, i, count)
         self._view[i] = count + 1
 
+    def notice(self, i: int) -> None:
+        """Who died is for a supervisor to say (stress/crash)."""
+
     def now(self) -> int:
         return self.block[s.STEPS]
 

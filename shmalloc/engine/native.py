@@ -22,7 +22,7 @@ from numba import njit, types
 from numba.extending import register_jitable
 
 from shmalloc import dialect
-from shmalloc.engine import Progress, cache, lowering, units
+from shmalloc.engine import Progress, cache, lowering, notice, units
 from shmalloc.engine.doctor import require_native
 from shmalloc.errors import EngineError
 from shmalloc.memory import Ram
@@ -150,18 +150,21 @@ class Native:
 
     name = "native"
 
-    def __init__(self) -> None:
+    def __init__(self, memory_type: lowering.MemoryType = lowering.RAM) -> None:
         require_native()
+        self._memory_type = memory_type
         self._bound: dict[FunctionType, Callable[..., int]] = {}
 
     def bind(self, function: FunctionType) -> Callable[..., int]:
         """A callable ``(mem, *ints)`` that runs the machine code of ``function``."""
         if function not in self._bound:
-            compiled = compile_kernel(function, lowering.RAM)
+            compiled = compile_kernel(function, self._memory_type)
 
             def run(mem: Ram, *arguments: int) -> int:
                 result: int = compiled(mem, *arguments)
                 mem.raise_faults()
+                if notice.kept:
+                    notice.raise_kept(mem.side)
                 return result
 
             run.dispatcher = compiled  # type: ignore[attr-defined]

@@ -7,33 +7,52 @@
 "Full" means: with objects. An exchange gives one sheaf and takes one, so a barn never overflows,
 and the sheaf that comes out belongs to the caller alone. The counts may be read without the lock;
 everything else, the sizes of the sheaves inside too, is plain data under it.
+
+Every sheaf says where it is (SF_WHERE), and that word is the authority: it changes under the lock
+of the place, before the lists and pointers that lead to the sheaf, which recovery builds anew from
+these words (resheaf.py). A sheaf in somebody's hands names the slot.
 """
 
 from shmalloc.constants import EV_BARN_GET, EV_BARN_PUT
 from shmalloc.constants_slab import (
-    KN_BARN_EMPTY, KN_BARN_FULL, KN_BARN_LOCK, KN_NR_BARN_EMPTY, KN_NR_BARN_FULL, SF_NEXT, SF_SIZE,
+    GIVEN, KN_BARN_EMPTY, KN_BARN_FULL, KN_BARN_LOCK, SF_NEXT, SF_SIZE, SF_WHERE,
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernel.lock import lock, unlock
+from shmalloc.kernel.lock import lock, owner_word, unlock
 from shmalloc.kernel.notes import event
 from shmalloc.kernel.objects import add
-from shmalloc.words import load_relaxed
+from shmalloc.words import load_relaxed, store
 
 
 @kernel
-def barn_push(mem, head, count, sheaf):
-    mem[sheaf + SF_NEXT] = mem[head]
-    mem[head] = sheaf
-    add(mem, count, 1)
+def in_hand(mem, cpu):
+    """What SF_WHERE of a sheaf says that this life of the slot has in its hands."""
+    return GIVEN | owner_word(mem, cpu)
 
 
 @kernel
-def barn_pop(mem, head, count):
-    """A sheaf off a barn list, or 0; barn lock held."""
-    sheaf = mem[head]
+def move_sheaf(mem, sheaf, where):
+    """Say where a sheaf is from now on; under the lock of the place it leaves or comes to."""
+    store(mem, sheaf + SF_WHERE, where)
+
+
+@kernel
+def barn_push(mem, n, which, sheaf):
+    """Put a sheaf on list ``which`` of node part ``n``; barn lock held."""
+    move_sheaf(mem, sheaf, n)
+    mem[sheaf + SF_NEXT] = mem[n + which]
+    mem[n + which] = sheaf
+    add(mem, n + which + 1, 1)
+
+
+@kernel
+def barn_pop(mem, n, which, where):
+    """A sheaf off a barn list, moved to ``where``, or 0; barn lock held."""
+    sheaf = mem[n + which]
     if sheaf != 0:
-        mem[head] = mem[sheaf + SF_NEXT]
-        add(mem, count, -1)
+        move_sheaf(mem, sheaf, where)
+        mem[n + which] = mem[sheaf + SF_NEXT]
+        add(mem, n + which + 1, -1)
     return sheaf
 
 
@@ -41,19 +60,22 @@ def barn_pop(mem, head, count):
 def trade(mem, cpu, n, wanted, given, mine, which):
     """Exchange ``mine``, which goes on list ``given``, for a sheaf off list ``wanted``, or 0.
 
-    A list is named by the word of its head in the node part; its count is the next word.
+    A list is named by the word of its head in the node part; its count is the next word. ``mine``
+    leaves first: a place never has more sheaves than it can hold.
     """
     # Read without the lock: to miss a sheaf that arrives this moment costs a refill, no more.
     if load_relaxed(mem, n + wanted + 1) == 0:
         return 0
+    place = mem[mine + SF_WHERE]
     lock(mem, n + KN_BARN_LOCK, cpu)
-    sheaf = barn_pop(mem, n + wanted, n + wanted + 1)
-    if sheaf != 0:
-        barn_push(mem, n + given, n + given + 1, mine)
+    found = mem[n + wanted]
+    if found != 0:
+        barn_push(mem, n, given, mine)
+        barn_pop(mem, n, wanted, place)
     unlock(mem, n + KN_BARN_LOCK)
-    if sheaf != 0:
+    if found != 0:
         event(mem, cpu, which)
-    return sheaf
+    return found
 
 
 @kernel
@@ -73,7 +95,7 @@ def barn_put(mem, cpu, n, sheaf):
     """Give a sheaf in the caller's hands to the barn."""
     lock(mem, n + KN_BARN_LOCK, cpu)
     if mem[sheaf + SF_SIZE] > 0:
-        barn_push(mem, n + KN_BARN_FULL, n + KN_NR_BARN_FULL, sheaf)
+        barn_push(mem, n, KN_BARN_FULL, sheaf)
     else:
-        barn_push(mem, n + KN_BARN_EMPTY, n + KN_NR_BARN_EMPTY, sheaf)
+        barn_push(mem, n, KN_BARN_EMPTY, sheaf)
     unlock(mem, n + KN_BARN_LOCK)

@@ -23,6 +23,7 @@ from shmalloc.kernel.bits import mt_of, next_word, order_of, type_of
 from shmalloc.kernel.descriptor import is_free_head, make_free, make_tail, page_state, turn2
 from shmalloc.kernel.lists import list_add, list_remove, next_of, node_of, pfn_of
 from shmalloc.kernel.notes import event, report
+from shmalloc.kernel.slots import label
 from shmalloc.kernel.zone import account, block_mt, descriptor_at, set_block_mt
 from shmalloc.words import fixed, load
 
@@ -105,7 +106,7 @@ def take_block(mem, zone, cpu, pfn, order, kind, given_mt, owner):
         return E_STATE
     account(mem, zone, mt, -(1 << order))
     w0 = page_state(mem, pfn)  # unlinking cleaned the link bits of a descriptor-stored node
-    taken = next_word(w0, kind, order, z, given_mt, cpu)
+    taken = next_word(w0, kind, order, z, given_mt, label(mem, cpu))
     if not turn2(mem, pfn, w0, load(mem, descriptor_at(mem, pfn) + 1), taken, owner):
         report(mem, cpu, I_FREE_HEAD, pfn, kind, page_state(mem, pfn))
         return E_STATE

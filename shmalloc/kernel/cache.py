@@ -17,28 +17,31 @@ The geometry in the descriptor is written before the id is known to anybody and 
 """
 
 from shmalloc.constants import (
-    EV_OBJ_ALLOC, EV_OBJ_FAIL, EV_OBJ_FREE, E_INVAL, E_NOMEM, E_STATE, H_CACHES, H_NODES, I_SHEAF,
-    M_OBJECT_BYTES, M_OBJECT_CACHE, M_OBJECT_FREE, M_OBJECT_POINTER, OP_OBJ_ALLOC, OP_OBJ_FREE,
-    T_SLAB, T_TAIL,
+    EV_OBJ_ALLOC, EV_OBJ_FAIL, EV_OBJ_FREE, E_INVAL, E_NOMEM, E_STATE, FAULT_OBJECT, H_CACHES,
+    H_NODES, M_OBJECT_BYTES, M_OBJECT_CACHE, M_OBJECT_FREE, M_OBJECT_POINTER, OP_OBJ_ALLOC,
+    OP_OBJ_FREE, T_SLAB, T_TAIL,
 )  # fmt: skip
 from shmalloc.constants_slab import (
-    CACHE_LIVE, CF_EXACT, KC_LOCK, KC_MAIN, KN_LOCK, K_CAPACITY, K_FLAGS, K_ID, K_STATE,
-    SF_OBJECTS, SF_SIZE, SLAB_FROZEN,
+    CACHE_LIVE, GIVEN, KC_LOCK, KC_MAIN, KN_LOCK, K_CAPACITY, K_ID, K_STATE, SF_SIZE, SLAB_FROZEN,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernel.bits import order_of, type_of
 from shmalloc.kernel.descriptor import head_of, in_range, page_state
+from shmalloc.kernel.faults import is_faulty
+from shmalloc.kernel.intent import intend_put, intent_done
 from shmalloc.kernel.lock import lock, owner_word, try_spin, unlock, unspin
 from shmalloc.kernel.notes import event, record, report
 from shmalloc.kernel.objects import (
-    cache_at, cache_of_word, chain_first, chain_pfn, clear_owner, clear_owner_exactly, cpu_part,
-    entry_address, entry_base, entry_index, entry_of, entry_order, has_owner_word, home_node,
-    index_at, is_debug, is_slab_of, list_state, node_of_slab, node_part, object_at, objects_of,
-    owner_at, set_owner,
+    cache_at, cache_of_word, chain_count, chain_first, chain_pfn, clear_owner, cpu_part,
+    entry_address, entry_of, free_link, has_owner_word, home_node, index_at, is_debug, is_exact,
+    is_slab_of, list_state, make_chain, node_of_slab, node_part, object_at, objects_of, owner_at,
+    owner_of_entry, set_owner,
 )  # fmt: skip
 from shmalloc.kernel.sheaf import (
-    drain_sheaves, keep_entry, pop, push, put_one, take_one, take_slowly, unchain,
+    entry_of_index, in_two_places, keep_freed, pop_live, pop_or_report, push_freed, put_freed,
+    take_one, take_slowly,
 )  # fmt: skip
+from shmalloc.kernel.sheafdrain import drain_sheaves
 from shmalloc.kernel.slab import freeze, put_locked, release, slab_problem, take_chain
 from shmalloc.kernel.slabdebug import bad_bytes, paint, track
 from shmalloc.kernel.zone import descriptor_at, frame_at, pfn_of_word
@@ -67,6 +70,8 @@ def cache_alloc_at(mem, cpu, cache, site):
     """``cache_alloc`` that names its call site, for caches with CF_TRACK."""
     if cache < 0 or cache >= fixed(mem, H_CACHES):
         return E_INVAL
+    if is_faulty(mem, cpu, FAULT_OBJECT):
+        return E_NOMEM
     k = cache_at(mem, cache)
     part = cpu_part(mem, k, cpu)
     if not try_spin(mem, part + KC_LOCK, cpu):
@@ -80,10 +85,11 @@ def cache_alloc_at(mem, cpu, cache, site):
     if size == 0:
         unspin(mem, part + KC_LOCK)
         return alloc_slowly(mem, cpu, k, part, site)
-    entry = mem[main + SF_OBJECTS - 1 + size]
-    mem[main + SF_SIZE] = size - 1
+    entry = pop_live(mem, cpu, main, size)
     unspin(mem, part + KC_LOCK)
-    return give_object(mem, cpu, k, entry)
+    if entry < 0:
+        return in_two_places(mem, cpu, -entry)
+    return hand_over(mem, cpu, k, entry)
 
 
 @unit
@@ -94,32 +100,22 @@ def alloc_slowly(mem, cpu, k, part, site):
     if is_debug(mem, k):
         return alloc_checked(mem, cpu, k, site)
     entry = take_slowly(mem, cpu, k, part)
-    if entry < 0:
-        entry = take_after_drain(mem, cpu, k)
+    if entry == E_NOMEM:
+        # The last resort: free objects may hide in the sheaves of others.
+        drain_sheaves(mem, cpu, k)
+        entry = take_one(mem, cpu, k)
     if entry < 0:
         event(mem, cpu, EV_OBJ_FAIL)
         return entry
-    return give_object(mem, cpu, k, entry)
-
-
-@unit
-def take_after_drain(mem, cpu, k):
-    """The last resort: free objects may hide in the sheaves of others."""
-    drain_sheaves(mem, cpu, k)
-    return take_one(mem, cpu, k)
+    return hand_over(mem, cpu, k, entry)
 
 
 @hot
-def give_object(mem, cpu, k, entry):
-    """Make a free object live and hand it over; returns its address."""
-    address = entry_address(entry)
-    at = owner_at(mem, entry_base(mem, entry), entry_order(entry), entry_index(entry))
-    if not set_owner(mem, at, owner_word(mem, cpu)):
-        report(mem, cpu, I_SHEAF, address, 0, 1)  # it was in two places: leave it to its owner
-        return E_STATE
+def hand_over(mem, cpu, k, entry):
+    """The address of an object that is live: count and record it."""
     event(mem, cpu, EV_OBJ_ALLOC)
-    record(mem, cpu, OP_OBJ_ALLOC, 0, address, k)
-    return address
+    record(mem, cpu, OP_OBJ_ALLOC, 0, entry_address(entry), k)
+    return entry_address(entry)
 
 
 @unit
@@ -147,38 +143,42 @@ def cache_alloc_bulk(mem, cpu, cache, count, at):
         return E_INVAL
     if is_debug(mem, k):
         return alloc_bulk_checked(mem, cpu, cache, count, at)
+    if is_faulty(mem, cpu, FAULT_OBJECT):
+        return E_NOMEM
     got = pop_many(mem, cpu, k, count, at)
     while got < count:
         chain = take_chain(mem, cpu, k, count - got)
-        if chain >= 0:
-            got = unchain(mem, k, chain, at, got)
-        else:
-            entry = take_after_drain(mem, cpu, k)
-            if entry < 0:
-                break
-            mem[at + got] = entry
-            got += 1
+        if chain == E_NOMEM:
+            drain_sheaves(mem, cpu, k)
+            chain = take_chain(mem, cpu, k, count - got)
+        if chain < 0:
+            break
+        got = unchain_live(mem, cpu, k, chain, at, got)
     if got < count:
-        for i in range(got):
-            keep_entry(mem, cpu, k, mem[at + i])
+        cache_free_bulk(mem, cpu, cache, got, at)
         event(mem, cpu, EV_OBJ_FAIL)
         return E_NOMEM
-    return give_all(mem, cpu, k, cache, count, at)
+    return count
 
 
 @kernel
-def give_all(mem, cpu, k, cache, count, at):
-    """Turn entries into live objects; a corrupt one undoes the request."""
-    good = 0
-    for i in range(count):
-        address = give_object(mem, cpu, k, mem[at + i])
-        if address >= 0:
-            mem[at + good] = address
-            good += 1
-    if good < count:
-        cache_free_bulk(mem, cpu, cache, good, at)
-        return E_STATE
-    return count
+def unchain_live(mem, cpu, k, chain, at, got):
+    """Make the objects of our chain live and write their addresses to ``at[got:]``; the new count.
+
+    In the order of the chain: if we die on the way, its rest is still linked.
+    """
+    pfn = chain_pfn(chain)
+    following = chain_first(chain)
+    for _ in range(chain_count(chain)):
+        entry = entry_of_index(mem, k, pfn, following - 1)
+        following = free_link(mem, k, entry_address(entry))
+        if set_owner(mem, owner_of_entry(mem, entry), owner_word(mem, cpu)):
+            mem[at + got] = hand_over(mem, cpu, k, entry)
+            got += 1
+        else:
+            in_two_places(mem, cpu, entry)
+    intent_done(mem, cpu)
+    return got
 
 
 @unit
@@ -195,15 +195,17 @@ def alloc_bulk_checked(mem, cpu, cache, count, at):
 
 @kernel
 def pop_many(mem, cpu, k, count, at):
-    """Up to ``count`` entries out of the CPU's main sheaf under one hold of its lock."""
+    """Up to ``count`` objects out of the CPU's main sheaf under one hold of its lock."""
     part = cpu_part(mem, k, cpu)
     got = 0
     if try_spin(mem, part + KC_LOCK, cpu):
         main = mem[part + KC_MAIN]
         if main != 0:
             while got < count and mem[main + SF_SIZE] > 0:
-                mem[at + got] = pop(mem, main)
-                got += 1
+                entry = pop_or_report(mem, cpu, main, mem[main + SF_SIZE])
+                if entry > 0:
+                    mem[at + got] = hand_over(mem, cpu, k, entry)
+                    got += 1
         unspin(mem, part + KC_LOCK)
     return got
 
@@ -243,42 +245,30 @@ def free_object(mem, cpu, cache, pfn, w0, address, site):
     k = cache_at(mem, cache)
     if is_debug(mem, k):
         return free_checked(mem, cpu, k, pfn, address, site)
-    entry = claim_object(mem, cpu, k, cache, pfn, w0, address)
-    if entry < 0:
-        return entry
-    if list_state(w0) != SLAB_FROZEN:  # else it is leaked: its slab failed a check
-        keep_near(mem, cpu, k, w0, entry)
+    base = frame_at(mem, pfn)
+    index = index_at(mem, k, base, address)
+    at = owner_at(mem, base, order_of(w0), index)
+    if index < 0 or not has_owner_word(mem, k, address, at):
+        return refuse(mem, cpu, cache, address)
+    if not end_life(mem, cpu, k, w0, entry_of(address, index, order_of(w0)), at):
+        return refuse(mem, cpu, cache, address)
+    event(mem, cpu, EV_OBJ_FREE)
+    record(mem, cpu, OP_OBJ_FREE, 0, address, k)
     return 0
 
 
 @hot
-def claim_object(mem, cpu, k, cache, pfn, w0, address):
-    """End the life of an object; its entry, or E_STATE where it was none (reported)."""
-    base = frame_at(mem, pfn)
-    index = index_at(mem, k, base, address)
-    at = owner_at(mem, base, order_of(w0), index)
-    if index < 0 or not has_owner_word(mem, k, address, at) or not clear_for(mem, k, at):
-        return refuse(mem, cpu, cache, address)
-    event(mem, cpu, EV_OBJ_FREE)
-    record(mem, cpu, OP_OBJ_FREE, 0, address, k)
-    return entry_of(address, index, order_of(w0))
+def end_life(mem, cpu, k, w0, entry, at):
+    """Clear the object's owner word, the linearization point of its free, and keep it. False: the
+    object is not live.
 
-
-@hot
-def clear_for(mem, k, at):
-    """Clear an owner word, atomically where the cache asks for it."""
-    if mem[k + K_FLAGS] & CF_EXACT != 0:
-        return clear_owner_exactly(mem, at)
-    return clear_owner(mem, at)
-
-
-@hot
-def keep_near(mem, cpu, k, w0, entry):
-    """Into the CPU's sheaf, or straight to the slab where that is another node's."""
+    Into the CPU's sheaf, or straight to the slab where that is another node's.
+    """
+    if list_state(w0) == SLAB_FROZEN:  # leaked: its slab failed a check
+        return clear_owner(mem, at, 0, is_exact(mem, k))
     if fixed(mem, H_NODES) > 1 and node_of_slab(mem, w0) != home_node(mem, cpu):
-        put_one(mem, cpu, k, entry)
-    else:
-        keep_entry(mem, cpu, k, entry)
+        return put_freed(mem, cpu, k, entry, at)
+    return keep_freed(mem, cpu, k, entry, at)
 
 
 @unit
@@ -314,7 +304,9 @@ def free_checked(mem, cpu, k, pfn, address, site):
     at = owner_at(mem, base, order_of(w0), index)
     # Looked at again under the lock: a second free may find the slab gone, its pages another's.
     known = is_slab_of(w0, mem[k + K_ID]) and index >= 0 and has_owner_word(mem, k, address, at)
-    if not known or not clear_owner(mem, at):
+    if known:
+        intend_put(mem, cpu, k, make_chain(pfn, index + 1, 1), 0)
+    if not known or not clear_owner(mem, at, GIVEN | owner_word(mem, cpu), False):
         result = refuse(mem, cpu, mem[k + K_ID], address)
     elif list_state(w0) != SLAB_FROZEN:
         bad = slab_problem(mem, cpu, k, pfn, w0, w1)
@@ -326,6 +318,7 @@ def free_checked(mem, cpu, k, pfn, address, site):
             track(mem, cpu, k, address, 1, site)
             paint(mem, k, address, 0)
             gone = put_locked(mem, cpu, k, n, pfn, index + 1, address, 1)
+    intent_done(mem, cpu)
     unlock(mem, n + KN_LOCK)
     if gone != 0:
         release(mem, cpu, pfn)
@@ -339,62 +332,63 @@ def free_checked(mem, cpu, k, pfn, address, site):
 def cache_free_bulk(mem, cpu, cache, count, at):
     """Free the objects listed in the words at ``at``; returns how many were (the rest: reported).
 
-    The words are used as scratch: they hold no addresses afterwards.
+    Runs of objects that fit in the CPU's sheaf go there under one hold of its lock.
     """
     if cache < 0 or cache >= fixed(mem, H_CACHES):
         return E_INVAL
     k = cache_at(mem, cache)
     freed = 0
-    if is_debug(mem, k):
-        for i in range(count):
-            if cache_free_at(mem, cpu, cache, mem[at + i], 0) == 0:
+    done = 0
+    while done < count:
+        if not is_debug(mem, k):
+            run = push_run(mem, cpu, k, cache, count - done, at + done)
+            freed += run
+            done += run
+        if done < count:  # no room, another node's, or a misuse: one by one
+            if cache_free_at(mem, cpu, cache, mem[at + done], 0) == 0:
                 freed += 1
-        return freed
-    near = 0
-    for i in range(count):
-        entry = claim_listed(mem, cpu, k, cache, mem[at + i])
-        if entry >= 0:
-            freed += 1
-        if entry > 0:
-            mem[at + near] = entry
-            near += 1
-    push_all(mem, cpu, k, near, at)
+            done += 1
     return freed
 
 
 @kernel
-def claim_listed(mem, cpu, k, cache, address):
-    """Entry of one object of a bulk free; 0 where it is dealt with already, E_STATE refused."""
-    pfn = slab_of_address(mem, address)
-    if pfn < 0:
-        return refuse(mem, cpu, cache, address)
-    w0 = page_state(mem, pfn)
-    if not is_slab_of(w0, cache):
-        return refuse(mem, cpu, cache, address)
-    entry = claim_object(mem, cpu, k, cache, pfn, w0, address)
-    if entry < 0:
-        return entry
-    if list_state(w0) == SLAB_FROZEN:
+def push_run(mem, cpu, k, cache, count, at):
+    """Free objects into the CPU's main sheaf, up to the first that cannot go there; how many."""
+    part = cpu_part(mem, k, cpu)
+    done = 0
+    if not try_spin(mem, part + KC_LOCK, cpu):
         return 0
-    if fixed(mem, H_NODES) > 1 and node_of_slab(mem, w0) != home_node(mem, cpu):
-        put_one(mem, cpu, k, entry)
-        return 0
-    return entry
+    main = mem[part + KC_MAIN]
+    if main != 0:
+        while done < count and mem[main + SF_SIZE] < mem[k + K_CAPACITY]:
+            entry = near_entry(mem, cpu, k, cache, mem[at + done])
+            if entry < 0:
+                break
+            owner = owner_of_entry(mem, entry)
+            if not push_freed(mem, k, main, mem[main + SF_SIZE], entry, owner):
+                break
+            event(mem, cpu, EV_OBJ_FREE)
+            record(mem, cpu, OP_OBJ_FREE, 0, mem[at + done], k)
+            done += 1
+    unspin(mem, part + KC_LOCK)
+    return done
 
 
 @kernel
-def push_all(mem, cpu, k, count, at):
-    """Put a list of entries into sheaves, each time as many as fit under one hold of the lock."""
-    part = cpu_part(mem, k, cpu)
-    done = 0
-    while done < count:
-        if try_spin(mem, part + KC_LOCK, cpu):
-            main = mem[part + KC_MAIN]
-            if main != 0:
-                while done < count and mem[main + SF_SIZE] < mem[k + K_CAPACITY]:
-                    push(mem, main, mem[at + done])
-                    done += 1
-            unspin(mem, part + KC_LOCK)
-        if done < count:  # full: this one makes room
-            keep_entry(mem, cpu, k, mem[at + done])
-            done += 1
+def near_entry(mem, cpu, k, cache, address):
+    """Entry of an object that may go in a sheaf of this CPU, or E_STATE; reports nothing."""
+    pfn = slab_of_address(mem, address)
+    if pfn < 0:
+        return E_STATE
+    w0 = page_state(mem, pfn)
+    if not is_slab_of(w0, cache) or list_state(w0) == SLAB_FROZEN:
+        return E_STATE
+    if fixed(mem, H_NODES) > 1 and node_of_slab(mem, w0) != home_node(mem, cpu):
+        return E_STATE
+    base = frame_at(mem, pfn)
+    index = index_at(mem, k, base, address)
+    if index < 0:
+        return E_STATE
+    if not has_owner_word(mem, k, address, owner_at(mem, base, order_of(w0), index)):
+        return E_STATE
+    return entry_of(address, index, order_of(w0))

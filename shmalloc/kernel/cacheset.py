@@ -15,26 +15,27 @@ from shmalloc.constants import (
 )  # fmt: skip
 from shmalloc.constants_slab import (
     CACHE_DYING, CACHE_LIVE, CACHE_NONE, H_KMALLOC, KC_LOCK, KC_MAIN, KC_SPARE, KMALLOC_CLASSES,
-    KN_FULL, KN_LOCK, KN_NR_FROZEN, KN_NR_SLABS, KN_PARTIAL, KN_STRIDE, K_ID, K_MIN_PARTIAL,
-    K_SHEAF_COUNT, K_SHEAF_ORDER, K_SHEAF_PFN, K_SHEAF_STRIDE, K_SHEAVES, K_STATE, LEAK_REPORTS,
-    OWNER_FROZEN, OWNER_SHEAVES, SF_NEXT, SF_SIZE,
+    KN_FULL, KN_LOCK, KN_NR_FROZEN, KN_NR_SLABS, KN_PARTIAL, KN_STRIDE, K_DESTROYER, K_ID,
+    K_MIN_PARTIAL, K_SHEAF_COUNT, K_SHEAF_ORDER, K_SHEAF_PFN, K_SHEAF_STRIDE, K_SHEAVES, K_STATE,
+    LEAK_REPORTS, OWNER_FROZEN, OWNER_SHEAVES, SF_NEXT, SF_SIZE,
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernel.barn import barn_put
+from shmalloc.kernel.barn import barn_put, move_sheaf
 from shmalloc.kernel.bits import mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernel.cache import usable_cache
 from shmalloc.kernel.descriptor import head_of, page_state, turn2
 from shmalloc.kernel.lists import list_init, next_of
-from shmalloc.kernel.lock import lock, unlock
+from shmalloc.kernel.lock import lock, owner_word, unlock
 from shmalloc.kernel.notes import event, report
 from shmalloc.kernel.objects import (
-    cache_at, cpu_part, inuse_of, is_slab_of, node_of_slab, node_part, object_at,
-    objects_of, owner_of,
+    cache_at, cpu_part, inuse_of, is_slab_of, node_of_slab, node_part, object_at, objects_of,
+    owner_of,
 )  # fmt: skip
 from shmalloc.kernel.shape import lay_out_object, lay_out_sheaves, lay_out_slab, order_for
-from shmalloc.kernel.sheaf import drain_part, drain_sheaves, retire_sheaves
+from shmalloc.kernel.sheafdrain import drain_part, drain_sheaves, retire_sheaves
 from shmalloc.kernel.slab import release, unmake
 from shmalloc.kernel.slabformat import give_pages_back, slab_pages
+from shmalloc.kernel.slots import label
 from shmalloc.kernel.zone import descriptor_at, frame_at, pfn_of_word
 from shmalloc.words import cas, fixed, load, load2, load_relaxed, store, store_relaxed
 
@@ -112,8 +113,10 @@ def hand_out_sheaves(mem, cpu, k):
         mem[sheaf + SF_NEXT] = 0
         mem[sheaf + SF_SIZE] = 0
         if i < cpus:
+            move_sheaf(mem, sheaf, cpu_part(mem, k, i))
             mem[cpu_part(mem, k, i) + KC_MAIN] = sheaf
         elif i < 2 * cpus:
+            move_sheaf(mem, sheaf, cpu_part(mem, k, i - cpus))
             mem[cpu_part(mem, k, i - cpus) + KC_SPARE] = sheaf
         else:
             barn_put(mem, cpu, node_part(k, i % fixed(mem, H_NODES)), sheaf)
@@ -202,7 +205,9 @@ def cache_destroy(mem, cpu, cache):
     lock(mem, H_CACHES_LOCK, cpu)
     result = E_INVAL
     if load(mem, k + K_STATE) != CACHE_NONE:
+        store(mem, k + K_DESTROYER, owner_word(mem, cpu))  # whoever inherits from us finishes it
         result = destroy(mem, cpu, k, cache)
+        store(mem, k + K_DESTROYER, 0)
     unlock(mem, H_CACHES_LOCK)
     return result
 
@@ -234,9 +239,11 @@ def destroy(mem, cpu, k, cache):
     if sheaves != mem[k + K_SHEAF_COUNT]:
         return E_BUSY  # one is in the hands of somebody who still frees
     leak_frozen(mem, cpu, cache)
+    # First the state: pages of sheaves that no cache names are free to take after a kill, while a
+    # cache that names pages of somebody else would be believed.
+    store(mem, k + K_STATE, CACHE_NONE)
     if mem[k + K_SHEAF_COUNT] > 0:
         give_pages_back(mem, cpu, mem[k + K_SHEAF_PFN], mem[k + K_SHEAF_ORDER], OWNER_SHEAVES)
-    store(mem, k + K_STATE, CACHE_NONE)
     event(mem, cpu, EV_CACHE_GONE)
     return 0
 
@@ -344,6 +351,6 @@ def leak_frozen(mem, cpu, cache):
     while pfn >= 0:
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         order = order_of(w0)
-        kept = next_word(w0, T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), cpu)
+        kept = next_word(w0, T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
         turn2(mem, pfn, w0, w1, kept, OWNER_FROZEN)
         pfn = next_slab(mem, pfn + (1 << order), cache)

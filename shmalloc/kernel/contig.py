@@ -5,25 +5,30 @@ nobody allocates from it. A free block that reaches over the range's edge is car
 no block ever has two types. Then the per-CPU lists are drained; if every page of the range is
 free now, it can be taken. Nothing is moved: a page in use means E_BUSY (Linux would migrate it).
 
+A pageblock names who isolated it, so that an isolation whose owner died can be ended
+(rebuild.py); offline, it belongs to nobody.
+
 The range lies in one zone and its pageblocks are not shared with another (E_INVAL).
 """
 
 from shmalloc.constants import (
-    E_BUSY, E_INVAL, E_STATE, EV_ALLOC, EV_CONTIG, EV_ISOLATE, EV_OFFLINE, H_PAGEBLOCK_ORDER,
-    I_FREE_HEAD, MT_ISOLATE, MT_MOVABLE, OP_ISOLATE, OP_OFFLINE, T_ALLOCATED, T_FREE, T_ISOLATED,
-    T_OFFLINE, T_POISONED, Z_END, Z_LOCK, Z_START,
+    E_BUSY, E_INVAL, E_STATE, EV_ALLOC, EV_CONTIG, EV_ISOLATE, EV_OFFLINE, FAULT_PAGE,
+    H_PAGEBLOCK_ORDER, I_FREE_HEAD, MT_ISOLATE, MT_MOVABLE, OP_ISOLATE, OP_OFFLINE, T_ALLOCATED,
+    T_FREE, T_ISOLATED, T_OFFLINE, T_POISONED, Z_END, Z_LOCK, Z_START,
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.bits import next_word, order_of, type_of, zone_of_word
 from shmalloc.kernel.buddy import block_span, carve, free_block, rehome, take_block
 from shmalloc.kernel.descriptor import head_of, in_range, page_state, turn2
+from shmalloc.kernel.faults import is_faulty
 from shmalloc.kernel.lock import lock, unlock
 from shmalloc.kernel.notes import event, record, report
 from shmalloc.kernel.pages import free_pages, wake_waiters
 from shmalloc.kernel.pcp import drain_all
 from shmalloc.kernel.poison import unmanage
+from shmalloc.kernel.slots import label
 from shmalloc.kernel.zone import (
-    block_mt, descriptor_at, save_block_mt, saved_block_mt, set_block_mt, zone_at, zone_of,
+    block_mt, descriptor_at, isolate_block, keep_isolated, restore_block, zone_at, zone_of,
 )  # fmt: skip
 from shmalloc.words import fixed, load2
 
@@ -51,8 +56,7 @@ def set_isolated(mem, zone, cpu, start, end):
             return E_BUSY
     carve_pageblocks(mem, zone, cpu, start, end)
     for at in range(start, end, step):
-        save_block_mt(mem, at, block_mt(mem, at))
-        set_block_mt(mem, at, MT_ISOLATE)
+        isolate_block(mem, at, label(mem, cpu))
     rehome_range(mem, zone, cpu, start, end)
     return 0
 
@@ -90,7 +94,7 @@ def restore_types(mem, zone, cpu, start, end):
     carve_pageblocks(mem, zone, cpu, start, end)
     for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
         if block_mt(mem, at) == MT_ISOLATE:
-            set_block_mt(mem, at, saved_block_mt(mem, at))
+            restore_block(mem, at)
     rehome_range(mem, zone, cpu, start, end)
 
 
@@ -175,7 +179,7 @@ def give_single_pages(mem, cpu, pfn, order, owner):
     at = pfn + (1 << order) - 1
     while at >= pfn:
         w0, w1 = load2(mem, descriptor_at(mem, at))
-        given = next_word(w0, T_ALLOCATED, 0, z, MT_MOVABLE, cpu)
+        given = next_word(w0, T_ALLOCATED, 0, z, MT_MOVABLE, label(mem, cpu))
         if not turn2(mem, at, w0, w1, given, owner):
             report(mem, cpu, I_FREE_HEAD, at, T_ALLOCATED, w0)
         event(mem, cpu, EV_ALLOC)
@@ -191,6 +195,8 @@ def alloc_contig_range(mem, cpu, start, end, owner):
     """
     if start < 0 or start >= end:
         return E_INVAL
+    if is_faulty(mem, cpu, FAULT_PAGE):
+        return E_BUSY
     step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
     first = start & ~(step - 1)
     last = (end + step - 1) & ~(step - 1)
@@ -245,6 +251,9 @@ def offline_range(mem, cpu, start, end):
     result = E_BUSY
     if all_free(mem, start, end, 1):
         result = take_offline(mem, zone, cpu, start, end)
+    if result == 0:
+        for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
+            keep_isolated(mem, at)  # from here on it is nobody's: recovery leaves it alone
     unlock(mem, zone + Z_LOCK)
     if result < 0:
         unisolate_range(mem, cpu, start, end)
@@ -283,9 +292,18 @@ def online_range(mem, cpu, start, end):
     if z < 0:
         return E_INVAL
     zone = zone_at(mem, z)
-    pages = 0
     lock(mem, zone + Z_LOCK, cpu)
     restore_types(mem, zone, cpu, start, end)
+    pages = bring_online(mem, zone, cpu, start, end)
+    unlock(mem, zone + Z_LOCK)
+    wake_waiters(mem, cpu, zone)
+    return pages
+
+
+@kernel
+def bring_online(mem, zone, cpu, start, end):
+    """Free the OFFLINE blocks of [start, end), whose pageblocks have their types back; pages."""
+    pages = 0
     at = start
     while at < end:
         w0 = page_state(mem, at)
@@ -294,6 +312,4 @@ def online_range(mem, cpu, start, end):
             free_block(mem, zone, cpu, at, order_of(w0))
             pages += 1 << order_of(w0)
         at += block_span(w0)
-    unlock(mem, zone + Z_LOCK)
-    wake_waiters(mem, cpu, zone)
     return pages

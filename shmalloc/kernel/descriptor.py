@@ -17,11 +17,12 @@ The partition of a zone into blocks is legal after every single write:
 
 from shmalloc.constants import (
     CARRIED_MASK, E_AGAIN, E_STATE, H_MAX_ORDER, H_PAGES, H_ZONES, M_DOUBLE_FREE, M_OUT_OF_RANGE,
-    M_SLAB_AS_PAGE, M_STRANGER, M_TAIL_FREE, M_WRONG_ORDER, M_WRONG_STATE, T_ALLOCATED, T_FREE,
-    T_PCP, T_RESERVED, T_SLAB, T_TAIL,
+    M_SLAB_AS_PAGE, M_STRANGER, M_TAIL_FREE, M_WRONG_ORDER, M_WRONG_STATE, POISON_BIT, T_ALLOCATED,
+    T_FREE, T_PCP, T_RESERVED, T_SLAB, T_TAIL,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.bits import legal_head, mt_of, next_word, order_of, type_of, zone_of_word
+from shmalloc.kernel.slots import label
 from shmalloc.kernel.zone import descriptor_at
 from shmalloc.words import cas, cas2, fixed, load, load_relaxed
 
@@ -143,8 +144,9 @@ def claim_for_free(mem, pfn, order, cpu, owner):
     problem = free_problem(w0, w1, order, owner)
     if problem != 0:
         return -misuse_of(mem, pfn, w0, w1, order, owner)
-    taken = next_word(w0, T_PCP, order, zone_of_word(w0), mt_of(w0), cpu)
-    if not turn2(mem, pfn, w0, w1, taken, 0):
+    taken = next_word(w0, T_PCP, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
+    # A poisoned page says so until it is out of service, even if its freer dies on the way.
+    if not turn2(mem, pfn, w0, w1, taken | (w0 & POISON_BIT), 0):
         return -M_DOUBLE_FREE
     return w0
 
@@ -155,7 +157,7 @@ def hand_out(mem, pfn, order, cpu, mt, owner):
     d = descriptor_at(mem, pfn)
     w0 = load(mem, d)  # nobody else may change a page that we hold; the swap checks it
     w1 = load_relaxed(mem, d + 1)
-    given = next_word(w0, T_ALLOCATED, order, zone_of_word(w0), mt, cpu)
+    given = next_word(w0, T_ALLOCATED, order, zone_of_word(w0), mt, label(mem, cpu))
     if type_of(w0) != T_PCP or not turn2(mem, pfn, w0, w1, given, owner):
         return E_STATE
     return pfn

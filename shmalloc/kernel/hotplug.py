@@ -7,10 +7,10 @@ created meanwhile gives the unplugged CPU sheaves all the same; they are ordinar
 """
 
 from shmalloc.constants import (
-    C_STATE, CPU_CHANGING, CPU_OFFLINE, CPU_ONLINE, E_BUSY, EV_HOTPLUG, H_ZONES, LOCK_OFFLINE,
-    P_LOCK,
+    C_STATE, CPU_CHANGER_SHIFT, CPU_CHANGING, CPU_OFFLINE, CPU_ONLINE, E_BUSY, EV_HOTPLUG, H_ZONES,
+    LOCK_OFFLINE, P_LOCK,
 )  # fmt: skip
-from shmalloc.dialect import unit
+from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.cacheset import plug_sheaves, unplug_sheaves
 from shmalloc.kernel.notes import cpu_at, event
 from shmalloc.kernel.pages import wake_waiters
@@ -23,14 +23,14 @@ from shmalloc.words import cas, fixed, store
 def unplug_cpu(mem, cpu, victim):
     """Drain and lock what ``victim`` keeps to itself. Returns pages given back, or E_BUSY."""
     state = cpu_at(mem, victim) + C_STATE
-    if not cas(mem, state, CPU_ONLINE, CPU_CHANGING):
+    if not cas(mem, state, CPU_ONLINE, CPU_CHANGING | (cpu + 1) << CPU_CHANGER_SHIFT):
         return E_BUSY  # not online, or somebody else is changing it
     unplug_sheaves(mem, cpu, victim)  # first: their slabs give pages back
     given = 0
     for z in range(fixed(mem, H_ZONES)):
         p = pcp_at(mem, victim, z)
         if spin_for_drain(mem, p + P_LOCK, cpu):
-            given += drain_everything(mem, cpu, z, p)
+            given += drain_everything(mem, cpu, z, p, victim)
             store(mem, p + P_LOCK, LOCK_OFFLINE)
             wake_waiters(mem, cpu, zone_at(mem, z))
     event(mem, cpu, EV_HOTPLUG)
@@ -42,10 +42,19 @@ def unplug_cpu(mem, cpu, victim):
 def plug_cpu(mem, cpu, victim):
     """Let ``victim`` use its per-CPU lists and sheaves again. Returns 0 or E_BUSY."""
     state = cpu_at(mem, victim) + C_STATE
-    if not cas(mem, state, CPU_OFFLINE, CPU_CHANGING):
+    if not cas(mem, state, CPU_OFFLINE, CPU_CHANGING | (cpu + 1) << CPU_CHANGER_SHIFT):
         return E_BUSY
-    for z in range(fixed(mem, H_ZONES)):
-        store(mem, pcp_at(mem, victim, z) + P_LOCK, 0)
-    plug_sheaves(mem, cpu, victim)
-    store(mem, state, CPU_ONLINE)
+    finish_plug(mem, cpu, victim)
     return 0
+
+
+@kernel
+def finish_plug(mem, cpu, victim):
+    """Open whatever is locked as unplugged; of a slot that is CHANGING, by whoever changes it.
+
+    Also what becomes of a change whose author died: nobody else touches these locks meanwhile.
+    """
+    for z in range(fixed(mem, H_ZONES)):
+        cas(mem, pcp_at(mem, victim, z) + P_LOCK, LOCK_OFFLINE, 0)
+    plug_sheaves(mem, cpu, victim)
+    store(mem, cpu_at(mem, victim) + C_STATE, CPU_ONLINE)

@@ -14,10 +14,14 @@ The epoch is the number of the slot's claim, so a lock whose owner died can be t
 by the slot's next process. Locks nest in one order: per-CPU, then zone or node.
 """
 
-from shmalloc.constants import C_EPOCH, EV_LOCK_SLEEP, EV_LOCK_SLOW, H_SPINS, LOCK_CONTENDED
+from shmalloc.constants import (
+    C_EPOCH, EV_LOCK_SLEEP, EV_LOCK_SLOW, EV_TAKEOVER, H_SPINS, LOCK_CONTENDED, LOCK_HOLDER_MASK,
+)  # fmt: skip
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.notes import cpu_at, event
-from shmalloc.words import cas, exchange, fixed, give_way, load_relaxed, relax, store, wait, wake
+from shmalloc.words import (
+    cas, exchange, fixed, give_way, load, load_relaxed, notice, relax, store, wait, wake,
+)  # fmt: skip
 
 
 @kernel
@@ -63,6 +67,22 @@ def unlock(mem, at):
 
 
 @kernel
+def take_over(mem, at, cpu, victim):
+    """Become the owner of a lock that ``victim``, whose process is dead, holds; False: it does not.
+
+    What the lock protects is as the dead left it: repair it, then release the lock as usual.
+    """
+    while True:
+        old = load(mem, at)
+        if old & LOCK_HOLDER_MASK != victim + 1:
+            return False
+        if cas(mem, at, old, owner_word(mem, cpu) | (old & LOCK_CONTENDED)):
+            event(mem, cpu, EV_TAKEOVER)
+            return True
+        relax(mem)  # somebody set the flag: he sleeps, and our release will wake him
+
+
+@kernel
 def try_spin(mem, at, cpu):
     """Take the per-CPU lock at word ``at`` if it is free; never waits."""
     return cas(mem, at, 0, owner_word(mem, cpu))
@@ -78,6 +98,7 @@ def spin(mem, at, cpu):
             tries -= 1
             relax(mem)
         else:
+            notice(mem, at)
             give_way(mem)  # the owner may have been preempted: there are more workers than cores
 
 

@@ -6,10 +6,11 @@ A slab is one block of pages, cut into objects; its own bookkeeping is at its en
               |<- K_STRIDE ->|                  ... of 1 | of 0        |
 
 One owner word for each object: 0 while it is free (in its slab or in a sheaf), else the lock word
-of the CPU slot that allocated it, its number and epoch (lock.py). It tells a live object from a
-free one, names what a dead process held, and costs one plain store each way: a bit map would need
-an atomic operation, since neighbours in one word belong to different CPUs, and a sheaf pair would
-cost twice as much (docs/decisions/, "owner words").
+of the CPU slot that allocated it, its number and epoch (lock.py). With GIVEN in it the object is
+free, too: that slot put it back to its slab, and nobody has taken it since (intent.py). It tells a
+live object from a free one, names what a dead process held, and costs one plain store each way: a
+bit map would need an atomic operation, since neighbours in one word belong to different CPUs, and
+a sheaf pair would cost twice as much (docs/decisions/, "owner words").
 
 A free pointer holds index + 1 of the next free object (0: last), xored with a key of its address
 where the geometry gives a secret (H_HARDEN; Linux: CONFIG_SLAB_FREELIST_HARDENED). It is plain
@@ -30,16 +31,16 @@ from shmalloc.constants import (
     T_SLAB, Z_NODE,
 )  # fmt: skip
 from shmalloc.constants_slab import (
-    CF_DEBUG, CH_COUNT_MASK, CH_COUNT_SHIFT, CH_FIRST_MASK, CH_PFN_SHIFT, EN_ADDRESS_SHIFT,
-    EN_INDEX_MASK, EN_INDEX_SHIFT, EN_ORDER_MASK, KC_STRIDE, KN_STRIDE, K_CPUS, K_FIRST, K_FLAGS,
-    K_LINK, K_NODES, K_RECIPROCAL, K_STRIDE, RECIPROCAL_MASK, RECIPROCAL_SHIFT, SLAB_MAX_OBJECTS,
-    SLAB_NODE_WORDS,
+    CF_DEBUG, CF_EXACT, CH_COUNT_MASK, CH_COUNT_SHIFT, CH_FIRST_MASK, CH_PFN_SHIFT,
+    EN_ADDRESS_SHIFT, EN_INDEX_MASK, EN_INDEX_SHIFT, EN_ORDER_MASK, GIVEN, KC_STRIDE, KN_STRIDE,
+    K_CPUS, K_FIRST, K_FLAGS, K_LINK, K_NODES, K_RECIPROCAL, K_STRIDE, RECIPROCAL_MASK,
+    RECIPROCAL_SHIFT, SLAB_MAX_OBJECTS, SLAB_NODE_WORDS,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel
 from shmalloc.kernel.bits import zone_of_word
 from shmalloc.kernel.notes import cpu_at
 from shmalloc.kernel.zone import frame_at, zone_at
-from shmalloc.words import exchange, fixed, load_relaxed, store_relaxed
+from shmalloc.words import cas, fixed, load_relaxed, store, store_relaxed
 
 
 @kernel
@@ -80,6 +81,12 @@ def node_of_slab(mem, w0):
 @hot
 def is_debug(mem, k):
     return mem[k + K_FLAGS] & CF_DEBUG != 0
+
+
+@hot
+def is_exact(mem, k):
+    """Whether of two frees of one object at the same moment one always loses."""
+    return mem[k + K_FLAGS] & CF_EXACT != 0
 
 
 @hot
@@ -187,39 +194,48 @@ def has_owner_word(mem, k, address, at):
 
 
 @hot
+def is_live(owner):
+    """Whether an owner word says that somebody uses the object."""
+    return owner != 0 and owner < GIVEN
+
+
+@hot
 def set_owner(mem, at, owner):
     """Make a free object live; False where it already was (it is in two places)."""
-    if load_relaxed(mem, at) != 0:
+    if is_live(load_relaxed(mem, at)):
         return False
     store_relaxed(mem, at, owner)
     return True
 
 
 @hot
-def clear_owner(mem, at):
+def clear_owner(mem, at, after, exact):
     """End an object's life: the linearization point of its free. False where it was not live.
 
     Two steps, because an atomic one costs a third of the whole free. Of two frees that are
     ordered the second is always found. Of two at the same moment both may get through; then the
     object is in two sheaves, and ``set_owner`` refuses to give it out while it is live. CF_EXACT
-    closes the gap (``clear_owner_exactly``), and debug caches have none: they hold the node lock.
+    closes the gap, and debug caches have none: they hold the node lock.
+
+    ``after``: GIVEN | us for an object that goes to its slab, whose intent is announced; 0 for one
+    that is leaked. (sheaf.py has the same for an object that goes into a sheaf.)
     """
-    if load_relaxed(mem, at) == 0:
+    old = load_relaxed(mem, at)
+    if not is_live(old):
         return False
-    store_relaxed(mem, at, 0)
+    if exact:
+        return cas(mem, at, old, after)
+    store(mem, at, after)
     return True
-
-
-@kernel
-def clear_owner_exactly(mem, at):
-    """``clear_owner`` in one atomic step: of two frees at the same moment one loses."""
-    return load_relaxed(mem, at) != 0 and exchange(mem, at, 0) != 0
 
 
 @kernel
 def owner_of(mem, pfn, order, index):
     """Owner word of an object, 0: free. May be old when it arrives."""
-    return load_relaxed(mem, owner_at(mem, frame_at(mem, pfn), order, index))
+    owner = load_relaxed(mem, owner_at(mem, frame_at(mem, pfn), order, index))
+    if owner >= GIVEN:
+        return 0
+    return owner
 
 
 @kernel
@@ -281,6 +297,12 @@ def entry_index(entry):
 @hot
 def entry_order(entry):
     return entry & EN_ORDER_MASK
+
+
+@hot
+def owner_of_entry(mem, entry):
+    """Word index of the owner word of an entry's object."""
+    return owner_at(mem, entry_base(mem, entry), entry_order(entry), entry_index(entry))
 
 
 @hot

@@ -11,9 +11,9 @@ once more. A block passes through state PCP on both ways, so it always has exact
 
 from shmalloc.constants import (
     C_HOME_PCP, C_HOME_ZONE, CPU_MASK, E_INVAL, E_NOMEM, E_STATE, EV_ALLOC, EV_BULK, EV_FAIL,
-    EV_FREE, EV_PCP_MISS, EV_REMOTE_FREE, EV_WAIT, EV_WAKE, EV_ZONE_FALLBACK, H_MAX_ORDER, H_STOP,
-    H_WAITERS, H_WAKE, M_WRONG_STATE, MAX_CPUS, MT_ISOLATE, MT_PCP_TYPES, OP_ALLOC, OP_FREE,
-    P_FACTOR, P_FREE_RUN, P_LOCK, PCP_ORDERS, T_PCP, Z_FREE, Z_LOCK, Z_MIN,
+    EV_FREE, EV_PCP_MISS, EV_REMOTE_FREE, EV_WAIT, EV_WAKE, EV_ZONE_FALLBACK, FAULT_PAGE,
+    H_MAX_ORDER, H_STOP, H_WAITERS, H_WAKE, M_WRONG_STATE, MAX_CPUS, MT_ISOLATE, MT_PCP_TYPES,
+    OP_ALLOC, OP_FREE, P_FACTOR, P_FREE_RUN, P_LOCK, PCP_ORDERS, T_PCP, Z_FREE, Z_LOCK, Z_MIN,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernel.bits import detail_of, wants_poison, zone_of_word
@@ -21,6 +21,7 @@ from shmalloc.kernel.buddy import free_block
 from shmalloc.kernel.content import fill_on_free, intact_on_alloc
 from shmalloc.kernel.descriptor import claim_for_free, hand_out, in_range, page_state
 from shmalloc.kernel.fallback import rmqueue
+from shmalloc.kernel.faults import faultless, is_faulty
 from shmalloc.kernel.lock import lock, try_spin, unlock, unspin
 from shmalloc.kernel.notes import cpu_at, event, record, report
 from shmalloc.kernel.pcp import (
@@ -29,7 +30,9 @@ from shmalloc.kernel.pcp import (
 )  # fmt: skip
 from shmalloc.kernel.poison import retire_block
 from shmalloc.kernel.zone import block_mt, zone_at, zonelist_length, zonelist_zone
-from shmalloc.words import cas, fetch_add, fixed, load, load_relaxed, relax, wait, wake
+from shmalloc.words import (
+    cas, fetch_and, fetch_or, fixed, give_way, load, load_relaxed, relax, wait, wake,
+)  # fmt: skip
 
 
 @unit
@@ -104,6 +107,8 @@ def alloc_pages(mem, cpu, order, mt, owner):
     """Allocate 2^order pages for ``owner``; returns the first pfn, E_NOMEM or E_INVAL."""
     if order < 0 or order > fixed(mem, H_MAX_ORDER) or mt < 0 or mt >= MT_PCP_TYPES:
         return E_INVAL
+    if is_faulty(mem, cpu, FAULT_PAGE):
+        return E_NOMEM
     pfn = take_block_for(mem, cpu, order, mt)
     if pfn >= 0 and intact_on_alloc(mem, cpu, pfn, order):
         return give(mem, cpu, pfn, order, mt, owner)
@@ -154,7 +159,7 @@ def give_back_to_zone(mem, cpu, z, pfn, order):
 def wake_waiters(mem, cpu, zone):
     """Wake whoever sleeps for memory; called after the zone got pages.
 
-    No wake-up is lost: a waiter first counts itself in H_WAITERS and arms H_WAKE (makes it odd),
+    No wake-up is lost: a waiter first sets its bit in H_WAITERS and arms H_WAKE (makes it odd),
     then looks at the zones under their locks. Either it found our pages, or its look came before
     our critical section, and then we see both here. Only who disarms it (one system call for each
     time it was armed) wakes.
@@ -265,7 +270,23 @@ def alloc_pages_wait(mem, cpu, order, mt, owner, rounds):
     pfn = alloc_pages(mem, cpu, order, mt, owner)
     if pfn != E_NOMEM:
         return pfn
-    fetch_add(mem, H_WAITERS, 1)
+    seat = 1 << cpu
+    left = rounds
+    # Of the processes that share a slot only one sits in its seat; another waits for the seat.
+    while left > 0 and fetch_or(mem, H_WAITERS, seat) & seat != 0:
+        give_way(mem)
+        left -= 1
+    if left == 0:
+        return pfn
+    pfn = wait_seated(mem, cpu, order, mt, owner, left)
+    fetch_and(mem, H_WAITERS, ~seat)
+    return pfn
+
+
+@kernel
+def wait_seated(mem, cpu, order, mt, owner, rounds):
+    """Sleep and try, announced in H_WAITERS."""
+    pfn = E_NOMEM
     left = rounds
     while left > 0 and load(mem, H_STOP) == 0:
         ticket = arm_wake(mem)
@@ -276,7 +297,6 @@ def alloc_pages_wait(mem, cpu, order, mt, owner, rounds):
         event(mem, cpu, EV_WAIT)
         wait(mem, H_WAKE, ticket)
         left -= 1
-    fetch_add(mem, H_WAITERS, -1)
     return pfn
 
 
@@ -288,11 +308,12 @@ def alloc_bulk(mem, cpu, order, mt, owner, count, out):
     """
     if order < 0 or order > fixed(mem, H_MAX_ORDER) or mt < 0 or mt >= MT_PCP_TYPES:
         return E_INVAL
+    wanted = faultless(mem, cpu, FAULT_PAGE, count)
     got = 0
     for k in range(zonelist_length(mem, cpu)):
-        if got < count:
+        if got < wanted:
             z = zonelist_zone(mem, cpu, k)
-            got = bulk_from_zone(mem, cpu, z, order, mt, count, out, got)
+            got = bulk_from_zone(mem, cpu, z, order, mt, wanted, out, got)
     given = 0
     for k in range(got):
         pfn = mem[out + k]

@@ -20,18 +20,21 @@ P_HIGH_MAX; ``pcp_decay`` lets it sink again.
 from shmalloc.constants import (
     E_NOMEM, EV_DRAIN, EV_REFILL, EV_REMOTE_DRAIN, H_AT_PCP, H_CPUS, H_PAGEBLOCK_ORDER,
     H_PCP_CAPACITY, H_PCP_FORM, H_PCP_STRIDE, H_WAITERS, H_ZONES, LOCK_OFFLINE, MT_PCP_TYPES,
-    OP_DRAIN, OP_REFILL, P_ARRAYS, P_BATCH, P_COUNT, P_FACTOR, P_FREE_RUN, P_HEAD, P_HIGH,
-    P_HIGH_MAX, P_HIGH_MIN, P_LENGTH, P_LOCK, PCP_ARRAY, PCP_FACTOR_MAX, PCP_HUGE_KEEP, PCP_LISTS,
-    PCP_ORDERS, T_PCP, Z_FREE, Z_HIGH, Z_LOCK, Z_LOW, Z_MIN,
+    OP_DRAIN, OP_REFILL, POISON_BIT, P_ARRAYS, P_BATCH, P_COUNT, P_FACTOR, P_FREE_RUN, P_HEAD,
+    P_HIGH, P_HIGH_MAX, P_HIGH_MIN, P_LENGTH, P_LOCK, PCP_ARRAY, PCP_FACTOR_MAX, PCP_HUGE_KEEP,
+    PCP_LISTS, PCP_ORDERS, T_PCP, Z_FREE, Z_HIGH, Z_LOCK, Z_LOW, Z_MIN,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel, unit
+from shmalloc.kernel.bits import mt_of, next_word, order_of, zone_of_word
 from shmalloc.kernel.buddy import free_block
+from shmalloc.kernel.descriptor import page_state, turn
 from shmalloc.kernel.fallback import rmqueue
 from shmalloc.kernel.lists import get_link, node_of, pfn_of, set_link
 from shmalloc.kernel.lock import lock, owner_word, unlock, unspin
 from shmalloc.kernel.notes import event, record
+from shmalloc.kernel.slots import label
 from shmalloc.kernel.zone import zone_at
-from shmalloc.words import cas, fixed, give_way, load_relaxed
+from shmalloc.words import cas, fixed, give_way, load_relaxed, notice
 
 
 @kernel
@@ -101,6 +104,25 @@ def pcp_pop(mem, p, index, order):
     mem[p + P_HEAD + index] = get_link(mem, node + 1)
     set_link(mem, node + 1, 0)
     return pfn_of(mem, node)
+
+
+@kernel
+def pcp_top(mem, p, index):
+    """The block that ``pcp_pop`` would take, or E_NOMEM; P_LOCK held."""
+    length = mem[p + P_LENGTH + index]
+    if length == 0:
+        return E_NOMEM
+    if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
+        return mem[p + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + length - 1]
+    return pfn_of(mem, mem[p + P_HEAD + index])
+
+
+@kernel
+def relabel(mem, pfn, holder):
+    """Say in a descriptor of state PCP who holds the block from now on: ``holder``, a label."""
+    w0 = page_state(mem, pfn)
+    word = next_word(w0, T_PCP, order_of(w0), zone_of_word(w0), mt_of(w0), holder)
+    return turn(mem, pfn, w0, word | (w0 & POISON_BIT))
 
 
 @kernel
@@ -189,18 +211,26 @@ def drain_some(mem, cpu, z, p, pages):
 
 
 @unit
-def drain_everything(mem, cpu, z, p):
-    """Give every block of the structure back; P_LOCK held. Returns pages given."""
+def drain_everything(mem, cpu, z, p, victim):
+    """Give every block on ``victim``'s lists back; P_LOCK held. Returns pages given.
+
+    A block is relabelled before it leaves a list of somebody else: if we die with it in our hands
+    it is found by our label, and a list whose first blocks bear a foreign one is cut there. The
+    label of its owner would not tell it from a block that the owner, alive, has in *its* hands.
+    """
     zone = zone_at(mem, z)
     given = 0
     lock(mem, zone + Z_LOCK, cpu)
     for index in range(PCP_LISTS):
         order = pcp_order(mem, index)
-        pfn = pcp_pop(mem, p, index, order)
+        pfn = pcp_top(mem, p, index)
         while pfn >= 0:
+            if victim != cpu:
+                relabel(mem, pfn, label(mem, cpu))
+            pcp_pop(mem, p, index, order)
             free_block(mem, zone, cpu, pfn, order)
             given += 1 << order
-            pfn = pcp_pop(mem, p, index, order)
+            pfn = pcp_top(mem, p, index)
     unlock(mem, zone + Z_LOCK)
     record(mem, cpu, OP_DRAIN, 0, z, given)
     return given
@@ -216,6 +246,7 @@ def spin_for_drain(mem, at, cpu):
     while not cas(mem, at, 0, owner_word(mem, cpu)):
         if load_relaxed(mem, at) == LOCK_OFFLINE:
             return False
+        notice(mem, at)
         give_way(mem)  # its owner may be preempted: there are more workers than cores
     return True
 
@@ -227,7 +258,7 @@ def drain_cpu(mem, cpu, victim):
     for z in range(fixed(mem, H_ZONES)):
         p = pcp_at(mem, victim, z)
         if spin_for_drain(mem, p + P_LOCK, cpu):
-            given += drain_everything(mem, cpu, z, p)
+            given += drain_everything(mem, cpu, z, p, victim)
             unspin(mem, p + P_LOCK)
     if victim != cpu:
         event(mem, cpu, EV_REMOTE_DRAIN)

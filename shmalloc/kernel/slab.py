@@ -36,7 +36,9 @@ from shmalloc.constants_slab import (
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.bits import mt_of, next_word, order_of, version_of, zone_of_word
+from shmalloc.kernel.chain import clear_marks, last_of_chain
 from shmalloc.kernel.descriptor import head_of, page_state, turn2
+from shmalloc.kernel.intent import chain_is_ours, intend_take, intent_done
 from shmalloc.kernel.lists import list_add, list_remove, next_of
 from shmalloc.kernel.lock import lock, owner_word, unlock
 from shmalloc.kernel.notes import event, record, report
@@ -47,6 +49,7 @@ from shmalloc.kernel.objects import (
 )  # fmt: skip
 from shmalloc.kernel.slabdebug import bad_bytes, bad_rest, paint
 from shmalloc.kernel.slabformat import format_slab, give_pages_back, objects_that_fit, slab_pages
+from shmalloc.kernel.slots import label
 from shmalloc.kernel.zone import descriptor_at, frame_at, pfn_of_word
 from shmalloc.words import cas2, fixed, load2, load_relaxed, relax
 
@@ -103,27 +106,6 @@ def freeze(mem, cpu, k, n, pfn):
 
 
 @kernel
-def last_of_chain(mem, k, pfn, w1, count):
-    """Address of the ``count``-th free object, or minus that of the object with a bad pointer.
-
-    The pointers cannot change under us: the caller holds the node lock, so nobody takes, and
-    whoever puts objects back only adds in front of the head that we hold in ``w1``.
-    """
-    objects = objects_of(w1)
-    left = objects - inuse_of(w1) - count
-    following = free_of(w1)
-    address = frame_at(mem, pfn)
-    for _ in range(count):
-        if following < 1 or following > objects:
-            return -address
-        address = object_at(mem, k, pfn, following - 1)
-        following = free_link(mem, k, address)
-    if following < 0 or following > objects or (following == 0) != (left == 0):
-        return -address
-    return address
-
-
-@kernel
 def free_list_problem(mem, cpu, k, pfn, w1, code):
     """Walk a whole free list; 1 and one report where it is corrupt, cyclic or miscounted, else 0.
 
@@ -160,7 +142,8 @@ def slab_problem(mem, cpu, k, pfn, w0, w1):
 def pop_chain(mem, cpu, k, n, pfn, want):
     """Take up to ``want`` objects of one partial slab as a chain; node lock held.
 
-    E_STATE: the slab failed a check and is frozen now.
+    The chain is the caller's by the slot's intent, until ``intent_done``. E_STATE: the slab failed
+    a check and is frozen now.
     """
     at = descriptor_at(mem, pfn)
     while True:
@@ -178,21 +161,29 @@ def pop_chain(mem, cpu, k, n, pfn, want):
             after = relabel(w0, full_state(mem, k))
         else:
             following = free_link(mem, k, last)
+        chain = make_chain(pfn, free_of(w1), count)
+        clear_marks(mem, k, pfn, w0, chain)
+        intend_take(mem, cpu, k, chain)
         # Linearization point: from here on the chain is ours. Fails where somebody put an object
         # back since load2; then the free list starts elsewhere.
         taken = counters(w1, following, inuse_of(w1) + count, objects_of(w1))
         if cas2(mem, at, w0, w1, after, taken):
+            chain_is_ours(mem, cpu)
             if count == free:
                 node = slab_node(mem, pfn, order_of(w0))
                 relist(mem, cpu, n, node, SLAB_ON_PARTIAL, list_state(after))
-            return make_chain(pfn, free_of(w1), count)
+            return chain
+        intent_done(mem, cpu)
         event(mem, cpu, EV_CAS_FAIL)
         relax(mem)
 
 
 @kernel
 def pop_checked(mem, cpu, k, n, pfn, want):
-    """``pop_chain`` for any cache: of a debug cache one object, checked and made live."""
+    """``pop_chain`` for any cache: of a debug cache one object, checked and made live.
+
+    Only a chain that is not live yet is the caller's by the slot's intent.
+    """
     if not is_debug(mem, k):
         return pop_chain(mem, cpu, k, n, pfn, want)
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
@@ -203,15 +194,17 @@ def pop_checked(mem, cpu, k, n, pfn, want):
     if chain < 0:
         return chain
     address = object_at(mem, k, pfn, chain_first(chain) - 1)
-    if bad_bytes(mem, cpu, k, address, 0, M_OBJECT_BYTES) != 0:
-        freeze(mem, cpu, k, n, pfn)
-        return E_STATE
-    paint(mem, k, address, 1)
     owner = owner_at(mem, frame_at(mem, pfn), order_of(w0), chain_first(chain) - 1)
-    if not set_owner(mem, owner, owner_word(mem, cpu)):
-        report(mem, cpu, I_SLAB, address, 0, 1)
+    if bad_bytes(mem, cpu, k, address, 0, M_OBJECT_BYTES) != 0:
+        chain = E_STATE
+    else:
+        paint(mem, k, address, 1)
+        if not set_owner(mem, owner, owner_word(mem, cpu)):
+            report(mem, cpu, I_SLAB, address, 0, 1)
+            chain = E_STATE
+    if chain < 0:
         freeze(mem, cpu, k, n, pfn)
-        return E_STATE
+    intent_done(mem, cpu)
     return chain
 
 
@@ -363,7 +356,7 @@ def enough_partial(mem, k, n, state):
 @kernel
 def unmake(mem, cpu, n, pfn, w0, w1, node):
     """SLAB -> ALLOCATED for an empty slab, off its list; node lock held. False: it changed."""
-    gone = next_word(w0, T_ALLOCATED, order_of(w0), zone_of_word(w0), mt_of(w0), cpu)
+    gone = next_word(w0, T_ALLOCATED, order_of(w0), zone_of_word(w0), mt_of(w0), label(mem, cpu))
     if not turn2(mem, pfn, w0, w1, gone | (w0 & POISON_BIT), OWNER_SLAB):
         return False
     relist(mem, cpu, n, node, list_state(w0), SLAB_OFF_LIST)
@@ -384,7 +377,8 @@ def release(mem, cpu, pfn):
 def put_chain(mem, cpu, k, pfn, first, last, count):
     """Put ``count`` objects of one slab back: ``first`` is index + 1, ``last`` an address.
 
-    They are linked by their free pointers, the last one's excepted (Linux: __slab_free).
+    They are linked by their free pointers, the last one's excepted (Linux: __slab_free). The intent
+    to do so is announced and the first object marked (intent.py).
     """
     if put_quickly(mem, cpu, k, pfn, first, last, count):
         return

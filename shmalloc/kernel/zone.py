@@ -6,14 +6,16 @@
 
 ``account`` is the only place where a zone's page counters change; its caller holds Z_LOCK. They
 are written atomically because watermark checks and reports read them without the lock.
-A pageblock (2^H_PAGEBLOCK_ORDER pages) has one word: its migratetype, and above it the type to
-return to when an isolation ends.
+A pageblock (2^H_PAGEBLOCK_ORDER pages) has one word: its migratetype, above it the type to return
+to when an isolation ends, and who isolated it::
+
+    [ label + 1 of the isolator | 5 bits | saved type: 3 | 5 bits | type: 3 ]
 """
 
 from shmalloc.constants import (
-    BLOCK_SAVED_SHIFT, C_NODE, E_INVAL, H_AT_BLOCKS, H_AT_FRAMES, H_AT_MEMMAP, H_AT_ZONELISTS,
-    H_AT_ZONES, H_PAGE_SHIFT, H_PAGEBLOCK_ORDER, H_ZONES, MAX_ZONES, MT_ISOLATE, MT_MASK, Z_END,
-    Z_FREE, Z_FREE_ISOLATED, Z_START, Z_STRIDE,
+    BLOCK_ISOLATOR_SHIFT, BLOCK_SAVED_SHIFT, C_NODE, E_INVAL, H_AT_BLOCKS, H_AT_FRAMES,
+    H_AT_MEMMAP, H_AT_ZONELISTS, H_AT_ZONES, H_PAGE_SHIFT, H_PAGEBLOCK_ORDER, H_ZONES, MAX_ZONES,
+    MT_ISOLATE, MT_MASK, Z_END, Z_FREE, Z_FREE_ISOLATED, Z_START, Z_STRIDE,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernel.notes import cpu_at
@@ -96,16 +98,32 @@ def block_mt(mem, pfn):
 def set_block_mt(mem, pfn, mt):
     """Retype the pageblock; under the zone lock, and the caller moves its free pages."""
     at = block_word(mem, pfn)
-    store_relaxed(mem, at, (load_relaxed(mem, at) & (MT_MASK << BLOCK_SAVED_SHIFT)) | mt)
+    store_relaxed(mem, at, (load_relaxed(mem, at) & ~MT_MASK) | mt)
 
 
 @kernel
-def saved_block_mt(mem, pfn):
-    """The type that the pageblock had before it was isolated."""
-    return (load_relaxed(mem, block_word(mem, pfn)) >> BLOCK_SAVED_SHIFT) & MT_MASK
-
-
-@kernel
-def save_block_mt(mem, pfn, mt):
+def isolate_block(mem, pfn, holder):
+    """Retype the pageblock ISOLATE for label ``holder``; one write, with the type to restore."""
     at = block_word(mem, pfn)
-    store_relaxed(mem, at, (load_relaxed(mem, at) & MT_MASK) | (mt << BLOCK_SAVED_SHIFT))
+    saved = (load_relaxed(mem, at) & MT_MASK) << BLOCK_SAVED_SHIFT
+    store_relaxed(mem, at, (holder + 1) << BLOCK_ISOLATOR_SHIFT | saved | MT_ISOLATE)
+
+
+@kernel
+def isolator_of(mem, pfn):
+    """Label of who isolated the pageblock, -1 where nobody did or it shall stay so."""
+    return (load_relaxed(mem, block_word(mem, pfn)) >> BLOCK_ISOLATOR_SHIFT) - 1
+
+
+@kernel
+def keep_isolated(mem, pfn):
+    """Let the isolation outlive whoever made it: the pageblock is offline."""
+    at = block_word(mem, pfn)
+    store_relaxed(mem, at, load_relaxed(mem, at) & ((1 << BLOCK_ISOLATOR_SHIFT) - 1))
+
+
+@kernel
+def restore_block(mem, pfn):
+    """Give an isolated pageblock back the type that it had, in one write."""
+    at = block_word(mem, pfn)
+    store_relaxed(mem, at, (load_relaxed(mem, at) >> BLOCK_SAVED_SHIFT) & MT_MASK)

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stress.explorer.program import Program
-from stress.programs import buddy, contig, locks, pcp, slab, waiters
+from stress.programs import arrays, buddy, contig, locks, pcp, slab, waiters
 
 PROGRAMS: dict[str, Callable[[], Program]] = {
     name: build
-    for part in (buddy, pcp, slab, locks, waiters, contig)
+    for part in (buddy, pcp, slab, locks, waiters, contig, arrays)
     for name, build in part.PROGRAMS.items()
 }
 

@@ -10,14 +10,17 @@ are good at. So it has programs of its own ("-legal"), and those where only one 
 
 from __future__ import annotations
 
-from shmalloc.constants import E_AGAIN, X_WALKER
+from shmalloc.constants import E_AGAIN, MT_MOVABLE, X_WALKER
 from shmalloc.dialect import kernel
 from shmalloc.kernel.descriptor import head_of
 from shmalloc.kernel.notes import report
+from shmalloc.kernel.pages import give, take_from_zone
 from shmalloc.kernel.walk import walk
+from shmalloc.layout import ZoneSpec
 from stress.explorer.program import Program
+from stress.oracles.versions import check_version
 from stress.programs.checks import page_refused_once, partition_is_legal
-from stress.programs.held import zone_free, zone_put, zone_take
+from stress.programs.held import hold, zone_free, zone_put, zone_take
 from stress.programs.world import World, catalogue
 
 
@@ -46,6 +49,21 @@ def take_and_put(mem, cpu):
 def free_page_one(mem, cpu):
     """Frees page 1, whoever owns it: of two, one must be refused."""
     return zone_free(mem, cpu, 1, 0, 0)
+
+
+@kernel
+def take_from_upper_zone(mem, cpu):
+    pfn = take_from_zone(mem, cpu, 1, 0, MT_MOVABLE)
+    if pfn >= 0:
+        pfn = give(mem, cpu, pfn, 0, MT_MOVABLE, cpu + 1)
+    return hold(mem, cpu, 0, pfn, 0)
+
+
+@kernel
+def watch_version(mem, cpu):
+    """Reads one descriptor twice: the same version means the same state."""
+    check_version(mem, cpu, 0)
+    return 0
 
 
 @kernel
@@ -180,6 +198,23 @@ def merge_legal(name: str) -> Program:
     )  # fmt: skip
 
 
+def zone_border(name: str) -> Program:
+    zones = (ZoneSpec(1), ZoneSpec(1))
+    return World.booted(2, max_order=1, zones=zones).take(0).program(
+        name, (put_block, take_from_upper_zone),
+        story="the buddy of the page that is freed lies in another zone, under another lock:"
+        " mergeable must see the border before it reads, and take_block of its owner goes on",
+    )  # fmt: skip
+
+
+def version_watch(name: str) -> Program:
+    return World.booted(1).program(
+        name, (take_and_put, watch_version),
+        story="two reads of a descriptor while its page goes from free to owned and back: with the"
+        " same version they must show the same state, or a stale swap could succeed (ABA)",
+    )  # fmt: skip
+
+
 def churn_3(name: str) -> Program:
     return World.booted(4, max_order=2, cpus=3).program(
         name, (take_and_put, take_and_put, take_and_put), invariant=partition_is_legal,
@@ -191,5 +226,5 @@ def churn_3(name: str) -> Program:
 PROGRAMS = catalogue(
     "buddy", alloc_alloc, alloc_alloc_3, alloc_free, merge_merge, merge_merge_3, merge_take,
     merge_take_3, free_free_same, split_walk, split_walk_descriptor, merge_walk, split_lookup,
-    split_legal, merge_legal, churn_3,
+    split_legal, merge_legal, zone_border, version_watch, churn_3,
 )  # fmt: skip

@@ -6,15 +6,20 @@ border between two types lies between two buddies.
 
 from __future__ import annotations
 
-from shmalloc.constants import H_CPUS, I_FREE_HEAD, I_PCP_COUNT, MT_ISOLATE, P_COUNT, Z_LOCK
+from shmalloc.constants import (
+    H_CPUS, I_FREE_HEAD, I_PCP_COUNT, MT_ISOLATE, MT_MOVABLE, P_COUNT, T_OFFLINE, Z_LOCK,
+)  # fmt: skip
 from shmalloc.dialect import kernel
+from shmalloc.kernel.bits import type_of
 from shmalloc.kernel.contig import (
     alloc_contig_range, isolate_range, offline_range, online_range, restore_types, set_isolated,
     unisolate_range,
 )  # fmt: skip
+from shmalloc.kernel.descriptor import page_state
 from shmalloc.kernel.lock import lock, unlock
 from shmalloc.kernel.notes import report
 from shmalloc.kernel.pcp import pcp_at
+from shmalloc.kernel.walk import walk
 from shmalloc.kernel.zone import block_mt, zone_at
 from shmalloc.words import fixed
 from stress.explorer.program import Program
@@ -97,6 +102,33 @@ def pass_isolation(mem, cpu):
 
 
 @kernel
+def pass_one_isolation(mem, cpu):
+    """All isolate page 0; who is told that it is his may count on it."""
+    result = mark_isolated(mem, cpu, 0, 1)
+    if result == 0:
+        require_isolated(mem, cpu, 0)
+        mark_restored(mem, cpu, 0, 1)
+    return result
+
+
+@kernel
+def offline_for_a_while(mem, cpu):
+    """Page 1, which is offline when the answer says so, whatever its neighbour does."""
+    result = offline_range(mem, cpu, 1, 2)
+    if result == 0:
+        if type_of(page_state(mem, 1)) != T_OFFLINE:
+            report(mem, cpu, I_FREE_HEAD, 1, T_OFFLINE, page_state(mem, 1))
+        online_range(mem, cpu, 1, 2)
+    return result
+
+
+@kernel
+def walk_range(mem, cpu):
+    """One lock-free walk over pages 0 and 1."""
+    return walk(mem, cpu, 0, 2)
+
+
+@kernel
 def isolate_both(mem, cpu):
     """Isolates pages 0 and 1 and leaves them so: afterwards no list may hide one of them."""
     return isolate_range(mem, cpu, 0, 2)
@@ -125,6 +157,23 @@ def take_range(mem, cpu):
     if result == 0:
         hold(mem, cpu, 0, 0, 0)
         hold(mem, cpu, 1, 1, 0)
+    return result
+
+
+@kernel
+def type_is_back(mem):
+    """``pages_are_sound``, and page 0 has the type that it had before it was isolated."""
+    if block_mt(mem, 0) != MT_MOVABLE:
+        report(mem, 0, I_FREE_HEAD, 0, MT_MOVABLE, block_mt(mem, 0))
+    return pages_are_sound(mem)
+
+
+@kernel
+def take_own_page(mem, cpu):
+    """The page of the CPU's own number, as a range."""
+    result = alloc_contig_range(mem, cpu, cpu, cpu + 1, cpu + 1)
+    if result == 0:
+        hold(mem, cpu, 0, cpu, 0)
     return result
 
 
@@ -190,6 +239,14 @@ def isolate_isolate(name: str) -> Program:
     )  # fmt: skip
 
 
+def isolate_same(name: str) -> Program:
+    return World.booted(2, max_order=1, pageblock_order=0).program(
+        name, (pass_one_isolation, pass_one_isolation), check=type_is_back,
+        story="two isolate the same page: set_isolated refuses the second (E_BUSY), which else"
+        " would save ISOLATE as the type to return to and end the isolation of the first",
+    )  # fmt: skip
+
+
 def isolate_isolate_free_3(name: str) -> Program:
     world = World.booted(4, max_order=2, pageblock_order=0, cpus=3).take(2)
     return world.program(
@@ -223,11 +280,38 @@ def offline_alloc(name: str) -> Program:
     )  # fmt: skip
 
 
+def offline_merged(name: str) -> Program:
+    world = World.booted(2, max_order=1, pageblock_order=0)
+    mark_isolated(world.ram, 0, 0, 1)
+    return world.program(
+        name, (restore_lower, offline_for_a_while),
+        story="the page that goes offline merges with its neighbour, which is isolated, too:"
+        " take_offline finds a tail and must carve (docs/bugs.md 1), unless the other one's"
+        " restore_types has carved before",
+    )  # fmt: skip
+
+
+def range_legal(name: str) -> Program:
+    return World.booted(2, max_order=1, pageblock_order=0).program(
+        name, (take_range, walk_range), invariant=partition_is_legal,
+        story="a block of two becomes two owned pages under a walker's feet, with a look after"
+        " every single write: give_single_pages writes right to left, the old head last",
+    )  # fmt: skip
+
+
 def range_alloc(name: str) -> Program:
     return World.booted(2).program(
         name, (take_range, take_page),
         story="two want page 0: alloc_contig_range between its isolation and its take against an"
         " allocation that had the page before; one of them gets it",
+    )  # fmt: skip
+
+
+def range_range(name: str) -> Program:
+    return World.booted(2, max_order=1, pageblock_order=0).program(
+        name, (take_own_page, take_own_page),
+        story="two ranges side by side: isolated at the same time their pages are one block on one"
+        " list, and each take_free_at must carve its own out of it under the zone lock",
     )  # fmt: skip
 
 
@@ -241,5 +325,6 @@ def range_free_3(name: str) -> Program:
 
 PROGRAMS = catalogue(
     "contig", isolate_merge, isolate_legal, isolate_take, isolate_restore, isolate_isolate,
-    isolate_isolate_free_3, isolate_free, isolate_alloc, offline_alloc, range_alloc, range_free_3,
+    isolate_same, isolate_isolate_free_3, isolate_free, isolate_alloc, offline_alloc,
+    offline_merged, range_alloc, range_range, range_free_3, range_legal,
 )  # fmt: skip

@@ -59,6 +59,17 @@ def unplug_and_plug(mem, cpu):
 
 
 @kernel
+def plug_victim(mem, cpu):
+    return plug_cpu(mem, cpu, VICTIM)
+
+
+@kernel
+def plug_and_drain(mem, cpu):
+    plug_cpu(mem, cpu, VICTIM)
+    return drain_cpu(mem, cpu, VICTIM)
+
+
+@kernel
 def take_on_shared(mem, cpu):
     """Allocates on the victim's slot, as one of two processes that share it."""
     return hold(mem, cpu, 0, alloc_pages(mem, VICTIM, 0, MT_MOVABLE, cpu + 1), 0)
@@ -153,6 +164,24 @@ def unplug_unplug(name: str) -> Program:
     )  # fmt: skip
 
 
+def unplug_plug(name: str) -> Program:
+    return World.booted(1).keep(VICTIM).program(
+        name, (plug_victim, unplug_victim),
+        story="a slot is plugged in while it is being unplugged: the swap of plug_cpu on C_STATE"
+        " says E_BUSY until it is offline, or it would open lists behind the one who locks them",
+    )  # fmt: skip
+
+
+def plug_plug(name: str) -> Program:
+    world = World.booted(1, cpus=3).take(VICTIM)
+    unplug_cpu(world.ram, 1, VICTIM)
+    return world.program(
+        name, (put_page, plug_victim, plug_and_drain),
+        story="two plug one CPU in at once: the swap on C_STATE lets one of them, or the store of 0"
+        " of the second would open the P_LOCK that the owner has just taken, before a drainer",
+    )  # fmt: skip
+
+
 def hotplug_3(name: str) -> Program:
     return World.booted(1, cpus=3).take(VICTIM).program(
         name, (put_page, unplug_and_plug, drain_victim),
@@ -179,5 +208,6 @@ def shared_free(name: str) -> Program:
 
 PROGRAMS = catalogue(
     "pcp", refill_drain, take_take, drain_alloc, drain_alloc_3, drain_free, overflow_refill,
-    unplug_alloc, unplug_free, unplug_drain, unplug_unplug, hotplug_3, shared_slot, shared_free,
+    unplug_alloc, unplug_free, unplug_drain, unplug_unplug, unplug_plug, plug_plug,
+    hotplug_3, shared_slot, shared_free,
 )  # fmt: skip

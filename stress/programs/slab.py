@@ -24,6 +24,7 @@ TWO_IN_A_SLAB = 16
 ONE_IN_A_SLAB = 32
 FOUR_IN_A_SLAB = 48  # in a page of 256 bytes, where five sheaves of one object fit in a page, too
 ONE_EACH = 1 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT  # a sheaf holds one, the barn one sheaf
+TWO_EACH = 2 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT
 SHARED_SLOT = 0
 
 
@@ -74,12 +75,12 @@ def put_on_shared(mem, cpu):
     return cache_free(mem, SHARED_SLOT, ONLY_CACHE, let_go(mem, cpu, FIRST_OBJECT))
 
 
-def full_sheaves(cpus: int = 2) -> World:
+def full_sheaves(cpus: int = 2, poison: bool = False) -> World:
     """CPU 1 holds an object and has full sheaves, the others empty ones; the barn has one, full.
 
     A third CPU holds an object of a second slab, whose others are free.
     """
-    world = World.booted(4, cpus=cpus, caches=1, page_bytes=256)
+    world = World.booted(4, cpus=cpus, caches=1, page_bytes=256, poison=poison)
     world.with_cache(FOUR_IN_A_SLAB, ONE_EACH)
     for slot in range(4):
         world.take_object(1, slot)
@@ -238,6 +239,16 @@ def shrink_sheaf(name: str) -> Program:
     )  # fmt: skip
 
 
+def flush_run(name: str) -> Program:
+    world = World.booted(3, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, TWO_EACH)
+    world.take_object(0).take_object(0, 1).take_object(1)
+    return world.put_object(0, 1).put_object(0).program(
+        name, (take_object, shrink), check=objects_are_sound,
+        story="flush_run puts two objects of one slab back in one swap while their CPU takes one of"
+        " them, past its locked sheaf: the chain, its length and the count must agree",
+    )  # fmt: skip
+
+
 def destroy_free(name: str) -> Program:
     world = World.booted(1, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0)
     return world.program(
@@ -256,8 +267,16 @@ def destroy_flush(name: str) -> Program:
     )  # fmt: skip
 
 
+def destroy_sheaf(name: str) -> Program:
+    return full_sheaves(poison=True).program(
+        name, (destroy, put_object), check=destroyed_or_busy,
+        story="slab-destroy-flush where free pages are poisoned: whoever still has a sheaf in his"
+        " hands when its page is given back writes to a free page, which then is seen",
+    )  # fmt: skip
+
+
 PROGRAMS = catalogue(
     "slab", alloc_free, free_free, free_free_alloc_3, free_free_same, full_partial, full_empty,
     last_take, new_new, barn_swap, barn_take_take, shared_refill, shared_flush, shrink_alloc,
-    shrink_free, shrink_sheaf, destroy_free, destroy_flush,
+    shrink_free, shrink_sheaf, flush_run, destroy_free, destroy_flush, destroy_sheaf,
 )  # fmt: skip

@@ -13,7 +13,7 @@ from shmalloc.dialect import kernel
 from shmalloc.kernel.notes import report
 from shmalloc.kernel.pages import alloc_pages_wait, arm_wake
 from shmalloc.kernel.pcp import drain_cpu
-from shmalloc.words import fetch_add, wait
+from shmalloc.words import fetch_and, fetch_or, wait
 from stress.explorer.program import Program
 from stress.programs.checks import pages_are_sound
 from stress.programs.held import hold, page_put, zone_put, zone_take
@@ -35,7 +35,7 @@ def put_page(mem, cpu):
 @kernel
 def wait_at_zone(mem, cpu):
     """The loop of ``alloc_pages_wait`` with nothing in it but the zone, for a single page."""
-    fetch_add(mem, H_WAITERS, 1)
+    fetch_or(mem, H_WAITERS, 1 << cpu)
     pfn = E_NOMEM
     for _ in range(PATIENCE):
         ticket = arm_wake(mem)
@@ -43,14 +43,14 @@ def wait_at_zone(mem, cpu):
         if pfn != E_NOMEM:
             break
         wait(mem, H_WAKE, ticket)
-    fetch_add(mem, H_WAITERS, -1)
+    fetch_and(mem, H_WAITERS, ~(1 << cpu))
     return pfn
 
 
 @kernel
 def wait_at_list(mem, cpu):
     """The same with a look at the per-CPU list of CPU 0: that is where a freed page may hide."""
-    fetch_add(mem, H_WAITERS, 1)
+    fetch_or(mem, H_WAITERS, 1 << cpu)
     pfn = E_NOMEM
     for _ in range(PATIENCE):
         ticket = arm_wake(mem)
@@ -59,7 +59,7 @@ def wait_at_list(mem, cpu):
         if pfn != E_NOMEM:
             break
         wait(mem, H_WAKE, ticket)
-    fetch_add(mem, H_WAITERS, -1)
+    fetch_and(mem, H_WAITERS, ~(1 << cpu))
     return pfn
 
 
@@ -115,6 +115,14 @@ def zone_relay_3(name: str) -> Program:
     )  # fmt: skip
 
 
+def two_pages_3(name: str) -> Program:
+    return World.booted(2, max_order=1, cpus=3).take(0, order=1).program(
+        name, (put_to_zone, wait_at_zone, wait_at_zone), check=nobody_waits,
+        story="one free has a page for each of two sleepers: it disarms H_WAKE once, so that one"
+        " wake must reach both of them",
+    )  # fmt: skip
+
+
 def list_wake(name: str) -> Program:
     return World.booted(1).take(0).program(
         name, (put_page, wait_at_list), check=nobody_waits,
@@ -140,5 +148,5 @@ def pair_wake_3(name: str) -> Program:
 
 
 PROGRAMS = catalogue(
-    "wait", zone_wake, zone_wake_3, zone_relay_3, list_wake, page_wake, pair_wake_3
+    "wait", zone_wake, zone_wake_3, zone_relay_3, two_pages_3, list_wake, page_wake, pair_wake_3
 )

@@ -8,7 +8,9 @@ virtual CPU starts, so it costs the explorer nothing.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -23,6 +25,24 @@ from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
 from stress.explorer.program import Observed, Program
 from stress.programs import checks, held
+
+FIRST_EPOCH = 3  # of slot 0 where there are spare slots; any number but 0 would do
+SHEAF_PAGE_BYTES = 256  # of the worlds whose caches have sheaves (slab.py)
+
+_spare_cpus: ContextVar[int] = ContextVar("spare_cpus", default=0)
+
+
+@contextmanager
+def spare_cpus(count: int) -> Iterator[None]:
+    """Worlds that are booted meanwhile have ``count`` CPU slots more than their program asks for.
+
+    Every slot has an epoch of its own then, so that a label of one is told from another's.
+    """
+    token = _spare_cpus.set(count)
+    try:
+        yield
+    finally:
+        _spare_cpus.reset(token)
 
 
 def catalogue(part: str, *builders: Callable[[str], Program]) -> dict[str, Callable[[], Program]]:
@@ -44,17 +64,22 @@ class World:
         smallest: dict[str, Any] = {
             "page_bytes": 64, "pageblock_order": max_order, "pcp_batch": 1, "pcp_high": 1,
             "spins": 0, "caches": 0, "scratch_words": 64, "work_words": held.WORK_WORDS,
-            "owner_map": True,
+            "owner_map": True, "zones": (ZoneSpec(pages),),
         }  # fmt: skip
-        geometry = Geometry(
-            zones=(ZoneSpec(pages),), cpus=cpus, max_order=max_order, **{**smallest, **changes}
-        )
+        spare = _spare_cpus.get()
+        cpus += spare
+        chosen = {**smallest, **changes}
+        if spare and chosen["page_bytes"] == SHEAF_PAGE_BYTES:
+            chosen["page_bytes"] *= 2  # the sheaves of more CPUs must still fit in one page
+        geometry = Geometry(cpus=cpus, max_order=max_order, **chosen)
         layout = Layout.of(geometry)
         ram = Ram.of_words(layout.words)
         write_image(ram, layout)
         boot(ram)
         for cpu in range(cpus):
             ram[layout.cpu(cpu) + c.C_STATE] = c.CPU_ONLINE
+            if spare:
+                ram[layout.cpu(cpu) + c.C_EPOCH] = FIRST_EPOCH + cpu
         return cls(layout, ram)
 
     def take(self, cpu: int, slot: int = 0, order: int = 0) -> World:
@@ -81,7 +106,9 @@ class World:
         return self
 
     def with_cache(self, object_bytes: int, flags: int = s.CF_NO_SHEAVES) -> World:
-        """Make the only cache."""
+        """Make the only cache. In pages of twice the size (``booted``) as many objects fit."""
+        if self.layout.geometry.page_bytes == 2 * SHEAF_PAGE_BYTES:
+            object_bytes = 2 * object_bytes + 16
         made = cache_create(self.ram, 0, object_bytes, 0, flags, 0)
         self._require(made == held.ONLY_CACHE, f"the cache was refused: {made}")
         return self

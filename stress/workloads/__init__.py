@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from stress.workloads import (
-    bulk, churn, contig, frag, handoff, hotplug, oom_edge, orders, pfn_walker, slabmix, trace,
+    arrays, bulk, churn, contig, frag, handoff, hotplug, oom_edge, orders, pfn_walker, slabmix,
+    trace,
 )  # fmt: skip
 from stress.workloads.registry import EVENT_NAMES, Workload
 
+_HANDS_OVER = (
+    "its workers hand memory to each other, which keeps the label of the one that allocated it: if"
+    " that one dies, it is reaped under its new holder"
+)
 _ALL = (
     Workload(
         "churn", churn.churn, churn.churn_finish, work_words=churn.CHURN_WORDS,
@@ -15,7 +20,7 @@ _ALL = (
         shared_marks=(c.EV_LOCK_SLOW,),
     ),
     Workload(
-        "bulk", bulk.bulk, bulk.bulk_finish, work_words=bulk.BULK_WORDS,
+        "bulk", bulk.bulk, bulk.bulk_finish, work_words=bulk.BULK_WORDS, in_flight=bulk.BULK_PAGES,
         marks=(c.EV_ALLOC, c.EV_FREE, c.EV_BULK, c.EV_SPLIT, c.EV_MERGE),
     ),
     Workload(
@@ -28,7 +33,7 @@ _ALL = (
     ),
     Workload(
         "handoff", handoff.handoff, handoff.handoff_finish, work_words=handoff.HANDOFF_WORDS,
-        marks=(c.EV_REMOTE_FREE, c.EV_DRAIN, c.EV_REFILL),
+        marks=(c.EV_REMOTE_FREE, c.EV_DRAIN, c.EV_REFILL), unfit={"kill": _HANDS_OVER},
     ),
     Workload(
         "oom-edge", oom_edge.oom_edge, oom_edge.oom_edge_finish, work_words=oom_edge.OOM_WORDS,
@@ -52,14 +57,24 @@ _ALL = (
     ),
     Workload(
         "contig", contig.contig, contig.contig_finish, work_words=contig.CONTIG_WORDS,
-        marks=(c.EV_ISOLATE, c.EV_CONTIG, c.EV_OFFLINE),
+        marks=(c.EV_ISOLATE, c.EV_CONTIG, c.EV_OFFLINE), in_flight=contig.CONTIG_PAGES,
+    ),
+    Workload(
+        "arrays", arrays.arrays, arrays.arrays_finish, work_words=arrays.ARRAYS_WORDS,
+        marks=(c.EV_ALLOC, c.EV_FREE, c.EV_REMOTE_FREE), unfit={"kill": _HANDS_OVER},
     ),
     Workload(  # its work area is as long as the recording: stress/trace/compile.py
         "trace", trace.trace_step, trace.trace_finish, work_words=0,
         marks=(c.EV_ALLOC, c.EV_FREE),
+        unfit={
+            "kill": "its workers wait for each other's events, and a dead one's never come",
+            "fail": "what it frees has to be there: an allocation that fails is a difference",
+        },
     ),
 )  # fmt: skip
 WORKLOADS = {workload.name: workload for workload in _ALL}
-DEFAULT_WORKLOADS = tuple(name for name in WORKLOADS if name != "trace")
+# A dead worker's arrays cannot be taken over, and a trace wants a file.
+BY_NAME_ONLY = ("arrays", "trace")
+DEFAULT_WORKLOADS = tuple(name for name in WORKLOADS if name not in BY_NAME_ONLY)
 
 __all__ = ["DEFAULT_WORKLOADS", "EVENT_NAMES", "WORKLOADS", "Workload"]

@@ -27,6 +27,8 @@ CONTIG_START = 1
 CONTIG_END = 2
 CONTIG_OWNER = 3
 CONTIG_WORDS = W_DATA + CONTIG_SLOTS * CONTIG_STRIDE
+CONTIG_BLOCKS = 2  # a range has at most so many pageblocks
+CONTIG_PAGES = CONTIG_BLOCKS << 9
 KIND_NONE = 0
 KIND_TAKEN = 1
 KIND_ISOLATED = 2
@@ -59,7 +61,7 @@ def contig_take(mem, cpu, at, slot, kind):
     if blocks == 0:
         return
     start = draw(mem, at, blocks) << fixed(mem, H_PAGEBLOCK_ORDER)
-    end = start + block_pages * (1 + draw(mem, at, 2))
+    end = start + block_pages * (1 + draw(mem, at, CONTIG_BLOCKS))
     owner = fresh_id(mem, cpu, at)
     if kind == KIND_TAKEN:
         start += draw(mem, at, block_pages)

@@ -3,7 +3,7 @@
 Imitates compaction, page_owner and crash dumpers. It walks from random pfns, jumping from head to
 head, and now and then moves a block of a random order itself, so that something always changes.
 Hunts: torn two-word reads, descriptors that are illegal for a moment, an order that is read twice
-and has changed in between, a state that changed without its version.
+and has changed in between, a state that changed without its version, a page that is in no block.
 Must reach: walk, split, merge; tails met on the way where two workers share a node.
 """
 
@@ -12,13 +12,16 @@ from shmalloc.dialect import kernel
 from shmalloc.kernel.notes import event
 from shmalloc.kernel.walk import walk
 from shmalloc.words import fixed
+from stress.oracles.cover import COVER_WORDS, check_covered
 from stress.oracles.versions import check_version
 from stress.workloads.area import (
     BLOCK_WORDS, W_CURSOR, W_DATA, draw, give_all, give_block, stopping, take_block, work_at,
 )  # fmt: skip
 
 WALKER_SLOTS = 32
-WALKER_WORDS = W_DATA + WALKER_SLOTS * BLOCK_WORDS
+WALKER_COVER = W_DATA + WALKER_SLOTS * BLOCK_WORDS
+WALKER_WORDS = WALKER_COVER + COVER_WORDS
+WALKER_COVER_PAGES = 16  # of each stretch
 WALKER_LIMIT = 64
 WALKER_MOVE_ODDS = 8
 
@@ -35,6 +38,9 @@ def pfn_walker(mem, cpu, steps):
             walker_move(mem, cpu, at)
             mem[at + W_CURSOR] = draw(mem, at, fixed(mem, H_PAGES))
         check_version(mem, cpu, mem[at + W_CURSOR])
+        for page in range(WALKER_COVER_PAGES):
+            pfn = (mem[at + W_CURSOR] + page) % fixed(mem, H_PAGES)
+            check_covered(mem, cpu, at + WALKER_COVER, pfn)
         mem[at + W_CURSOR] = walk(mem, cpu, mem[at + W_CURSOR], WALKER_LIMIT)
         event(mem, cpu, EV_WALK)
         done += 1

@@ -12,7 +12,8 @@ What it remembers between two calls lies in its work area (area.py).
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import FunctionType
 
 from shmalloc import constants
@@ -36,6 +37,8 @@ class Workload:
     shared_marks: tuple[int, ...] = ()  # required as well where two workers share a node
     parameters: tuple[int, ...] = ()
     file: str | None = None  # a recording that ``prepare`` of its own module puts into the segment
+    in_flight: int = 1  # blocks that it may have allocated and not entered into the owner map yet
+    unfit: Mapping[str, str] = field(default_factory=dict)  # fault -> why it cannot run under it
 
     @property
     def story(self) -> str:

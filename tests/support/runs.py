@@ -66,10 +66,11 @@ class RunningRun:
         return Segment.attach(self.segment_names[0])
 
     def workers(self) -> list[int]:
-        """The pids of the workers, by CPU slot."""
+        """The pids of the workers, by CPU slot. With faults the last slot is the controller's."""
         with self.attach() as segment:
             slots = [segment.layout.cpu(cpu) for cpu in range(segment.geometry.cpus)]
-            return [segment.ram.load(slot + c.C_PID) for slot in slots]
+            pids = [segment.ram.load(slot + c.C_PID) for slot in slots]
+            return [pid for pid in pids if pid != self.process.pid]
 
     def _at_work(self) -> bool:
         """Every worker has done some batches: the run is past its start."""
@@ -77,7 +78,8 @@ class RunningRun:
         try:
             with self.attach() as segment:
                 slots = [segment.layout.cpu(cpu) for cpu in range(segment.geometry.cpus)]
-                return all(segment.ram.load(slot + c.C_BEAT) > 2 for slot in slots)
+                workers = [s for s in slots if segment.ram.load(s + c.C_PID) != self.process.pid]
+                return all(segment.ram.load(slot + c.C_BEAT) > 2 for slot in workers)
         except (IndexError, SegmentError):
             return False
 

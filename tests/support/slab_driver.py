@@ -13,7 +13,8 @@ from shmalloc.kernel.cacheset import (
 from shmalloc.kernel.kmalloc import kfree, kmalloc, kmalloc_boot, usable_bytes
 from shmalloc.kernel.objects import cache_at
 from shmalloc.kernel.pages import alloc_pages, free_pages
-from shmalloc.kernel.sheaf import bring_back, drain_sheaves
+from shmalloc.kernel.sheaf import bring_back
+from shmalloc.kernel.sheafdrain import drain_sheaves
 from shmalloc.kernel.slabaudit import audit_slabs
 from shmalloc.words import exchange, fetch_add, load, relax
 

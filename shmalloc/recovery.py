@@ -1,0 +1,147 @@
+"""Recovery of CPU slots whose processes died: who is dead, who notices, what is done.
+
+The work is in kernels (kernel/recover.py, kernel/reap.py); they are told who is dead. That is
+decided here, by pid and start time, so a stopped process is never taken for a dead one, nor a new
+process with an old pid for its owner.
+
+    dead_slots   slots whose owner is dead
+    recover      recover them all, from a living slot
+    reap         free what one of them owned and had not handed over
+    Rescuer      a waiter's look at the owner of the lock that it has been waiting for
+
+A slot that several processes share is never recovered: its labels name the slot, not the process.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from shmalloc import constants as c
+from shmalloc.cpus import Slot, check_cpu, slot, slots
+from shmalloc.engine import get_engine
+from shmalloc.errors import MisuseError
+from shmalloc.kernel import recover as kernels
+from shmalloc.kernel.reap import reap as reap_kernel
+from shmalloc.kernel.slots import mark_dead
+from shmalloc.memory import Ram
+from shmalloc.segment import Segment
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A slot that was recovered: whose it had been, and how many pages came back to the zones.
+
+    ``pages`` and ``seconds`` are those of the whole recovery, which may have done several slots.
+    """
+
+    cpu: int
+    pid: int
+    start: int
+    epoch: int
+    pages: int
+    seconds: float
+
+
+def dead_slots(segment: Segment) -> list[Slot]:
+    """Slots that need recovery: their only user is dead, or their recovery was interrupted."""
+    return [found for found in slots(segment) if found.dead]
+
+
+def recover(segment: Segment, by: int, engine: str = "native") -> list[Recovered]:
+    """Recover every dead slot, as slot ``by`` of this process; what was recovered.
+
+    May be called at any time, in any process that is not inside of the allocator; several that do
+    it at once wait for each other. Raises ``MisuseError`` where ``by`` is itself a dead one's slot.
+    """
+    check_cpu(segment, by)
+    before = slots(segment)
+    if before[by].dead:
+        raise MisuseError(f"by: slot {by} is one of those to recover; use a slot of this process")
+    dead = [found for found in before if found.dead]
+    if not dead:
+        return []
+    run = get_engine(engine)
+    started = time.perf_counter()
+    for found in dead:
+        run.call(mark_dead, segment.ram, by, found.cpu, found.epoch)
+    pages = run.call(kernels.recover, segment.ram, by)
+    seconds = time.perf_counter() - started
+    # Somebody who waits for a lock may have marked others meanwhile: they were recovered, too.
+    done = [found for found in before if _is_over(segment, found)]
+    return [Recovered(f.cpu, f.pid, f.start, f.epoch, pages, seconds) for f in done]
+
+
+def _is_over(segment: Segment, seen: Slot) -> bool:
+    """Whether the life of a slot that was seen ended in death and a recovery."""
+    at = segment.layout.cpu(seen.cpu)
+    return segment.ram[at + c.C_DEAD] == seen.epoch + 1 != segment.ram[at + c.C_EPOCH] + 1
+
+
+def reap(segment: Segment, by: int, recovered: Recovered, engine: str = "native") -> int:
+    """Free all blocks of pages and objects that a recovered process owned; returns how many."""
+    check_cpu(segment, by)
+    return get_engine(engine).call(reap_kernel, segment.ram, by, recovered.cpu, recovered.epoch)
+
+
+class Rescuer:
+    """What a process does when one of its kernels has waited for long: see ``engine/notice.py``.
+
+    If the lock's owner is dead, its locks are taken over and what they protect is repaired (the
+    kernel ``unblock``), beneath the waiting kernel. The rest of the recovery is for somebody
+    outside of the allocator: ``found`` says that it is due.
+    """
+
+    def __init__(self, segment: Segment, cpu: int, engine: str, ram: Ram | None = None) -> None:
+        self.found = False
+        self._at_work: set[tuple[int, int]] = set()  # lives, by slot and epoch
+        self._helped: set[tuple[int, int]] = set()
+        self._segment, self._cpu, self._engine = segment, cpu, engine
+        self._ram = segment.ram if ram is None else ram
+
+    def __call__(self, index: int) -> None:
+        holder = self._holder(index)
+        if holder == self._cpu:
+            return  # a slot that is shared: the other process has it
+        if 0 <= holder < self._segment.geometry.cpus:
+            owner = slot(self._segment, holder)
+            if owner.dead:
+                self.found = True
+                self._mark(owner)
+                self._unblock()
+                return
+        # Whom we wait for may wait for one who died after our phase 1, and cannot help himself.
+        if self._holder(c.H_RECOVERY) == self._cpu:
+            for found in dead_slots(self._segment):
+                self._mark(found)
+            self._unblock()
+
+    def _mark(self, dead: Slot) -> None:
+        run = get_engine(self._engine)
+        run.call(mark_dead, self._ram, self._cpu, dead.cpu, dead.epoch)
+
+    def _unblock(self) -> None:
+        """Repair after all who are marked dead, once for each death.
+
+        Not again and again: a repair wakes all sleepers, and who is woken all the time never finds
+        that he has slept for long (docs/bugs.md 12). And not beneath itself, where it waits for the
+        living: the calls would pile up while somebody is stopped.
+        """
+        marked = {(found.cpu, found.epoch) for found in slots(self._segment) if found.recovering}
+        self._helped &= marked
+        fresh = marked - self._helped - self._at_work
+        if not fresh:
+            return
+        self._at_work |= fresh
+        try:
+            if get_engine(self._engine).call(kernels.unblock, self._ram, self._cpu):
+                self._helped |= fresh
+        finally:
+            self._at_work -= fresh
+
+    def _holder(self, index: int) -> int:
+        """The slot that holds the lock at a word; -1 or beyond the slots: nobody, or not a lock."""
+        return (self._ram.load(index) & c.LOCK_HOLDER_MASK) - 1
+
+
+__all__ = ["Recovered", "Rescuer", "dead_slots", "reap", "recover"]

@@ -1,0 +1,46 @@
+"""The oracle of cover: at every moment every page lies in a block whose head says so (I_TAIL).
+
+A page has few possible heads: its own number with the low bits cleared, one for each order. They
+are read twice. If no word has changed in between, they all stood like this at one moment, between
+the two readings, since a word carries a version; and if none of them reaches over the page then,
+it belonged to nobody. A head inside of a block that is being merged or carved does no harm: the
+page has another one.
+
+Takes no lock and needs no stop. The words of the first reading lie where the caller says.
+"""
+
+from shmalloc.constants import H_MAX_ORDER, I_TAIL, ORDERS, T_TAIL
+from shmalloc.dialect import kernel
+from shmalloc.kernel.bits import order_of, type_of
+from shmalloc.kernel.descriptor import page_state
+from shmalloc.kernel.notes import report
+from shmalloc.words import fixed, now
+
+COVER_WORDS = ORDERS
+COVER_READ_CYCLES = 100_000  # a sleeper between the readings may miss 8192 versions
+
+
+@kernel
+def head_at(pfn, level):
+    """The page that would be the head of ``pfn`` in a block of that order."""
+    return pfn & ~((1 << level) - 1)
+
+
+@kernel
+def check_covered(mem, cpu, at, pfn):
+    """Whether page ``pfn`` lies in a block; reported where it does not. Writes to ``at``."""
+    start = now(mem)
+    levels = fixed(mem, H_MAX_ORDER) + 1
+    for level in range(levels):
+        head = head_at(pfn, level)
+        w0 = page_state(mem, head)
+        if type_of(w0) != T_TAIL and head + (1 << order_of(w0)) > pfn:
+            return True
+        mem[at + level] = w0
+    for level in range(levels):
+        if page_state(mem, head_at(pfn, level)) != mem[at + level]:
+            return True
+    if now(mem) - start > COVER_READ_CYCLES:
+        return True
+    report(mem, cpu, I_TAIL, pfn, levels, mem[at])
+    return False

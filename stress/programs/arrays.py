@@ -1,0 +1,164 @@
+"""Programs about the array table (kernel/handles.py): a stack of entries, counted references.
+
+One page of two entries, which nobody owns but the table. An entry that a CPU opened is noted in a
+slot of its own, as objects are (held.py).
+"""
+
+from __future__ import annotations
+
+from shmalloc.constants import (
+    AR_COUNT, AR_DATA, AR_REFS_MASK, E_NOMEM, H_CPUS, H_REPORT_COUNT, I_CONSERVATION,
+    X_DOUBLE_ALLOC, X_PAYLOAD,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernel.audit import audit
+from shmalloc.kernel.handles import (
+    add_reference, close_entry, drop_reference, grow_entries, open_entry,
+)  # fmt: skip
+from shmalloc.kernel.notes import report
+from shmalloc.kernel.zone import frame_at
+from shmalloc.words import fixed, load_relaxed
+from stress.explorer.program import Program
+from stress.programs.checks import first_violation, objects_held_twice, page_locks_held
+from stress.programs.held import FIRST_OBJECT, OBJECTS, let_go, slot_at
+from stress.programs.world import World, catalogue
+
+ENTRIES = 2  # in a page of 64 bytes
+DATA = 77  # what every array here points to
+FIRST_GENERATION = 1
+
+
+@kernel
+def open_to(mem, cpu, slot):
+    """Open an array and note its entry."""
+    entry = open_entry(mem, cpu, DATA, 0, 0)
+    if entry >= 0:
+        mem[slot_at(mem, cpu, FIRST_OBJECT + slot)] = entry
+    return entry
+
+
+@kernel
+def open_one(mem, cpu):
+    return open_to(mem, cpu, 0)
+
+
+@kernel
+def open_two_close_one(mem, cpu):
+    """The other half of an ABA: the first entry is back on the stack, the second is not."""
+    first = open_to(mem, cpu, 0)
+    open_to(mem, cpu, 1)
+    if first >= 0:
+        entry = let_go(mem, cpu, FIRST_OBJECT)
+        drop_reference(mem, cpu, entry, FIRST_GENERATION)
+        close_entry(mem, cpu, entry)
+    return first
+
+
+@kernel
+def first_entry(mem):
+    return frame_at(mem, 0)
+
+
+@kernel
+def open_by_handle(mem, cpu):
+    """A handle of the first array of the first entry, which may not be there yet."""
+    references = add_reference(mem, cpu, first_entry(mem), FIRST_GENERATION)
+    if references > 0:
+        data = load_relaxed(mem, first_entry(mem) + AR_DATA)
+        if data != DATA:
+            report(mem, cpu, X_PAYLOAD, first_entry(mem), DATA, data)
+    return references
+
+
+@kernel
+def drop_by_handle(mem, cpu):
+    return drop_reference(mem, cpu, first_entry(mem), FIRST_GENERATION)
+
+
+@kernel
+def held_entries(mem, entry):
+    """How many slots hold ``entry``; 0: how many hold any."""
+    held = 0
+    for slot in range(fixed(mem, H_CPUS) * OBJECTS):
+        noted = mem[slot_at(mem, slot // OBJECTS, FIRST_OBJECT + slot % OBJECTS)]
+        if noted != 0 and (entry == 0 or noted == entry):
+            held += 1
+    return held
+
+
+@kernel
+def pages_stay_sound(mem):
+    """Stages 1 and 3 of all checks (checks.py): nothing was reported, the pages recount."""
+    if mem[H_REPORT_COUNT] == 0 and page_locks_held(mem) == 0:
+        audit(mem, 0)
+    return first_violation(mem)
+
+
+@kernel
+def entries_are_sound(mem):
+    """No entry is held twice, or held and free; held and free entries together are all of them."""
+    if pages_stay_sound(mem) != 0 or objects_held_twice(mem) != 0:
+        return first_violation(mem)
+    free = 0
+    for _ in range(ENTRIES + 1):
+        entry = open_entry(mem, 0, 0, 0, 0)
+        if entry != E_NOMEM:
+            free += 1
+            if held_entries(mem, entry) != 0:
+                report(mem, 0, X_DOUBLE_ALLOC, entry, 0, 1)
+    if free + held_entries(mem, 0) != ENTRIES:
+        report(mem, 0, I_CONSERVATION, 0, ENTRIES, free + held_entries(mem, 0))
+    return first_violation(mem)
+
+
+@kernel
+def all_dropped(mem):
+    """Nobody has a reference to the first entry any more."""
+    if pages_stay_sound(mem) != 0:
+        return first_violation(mem)
+    return 0 if mem[first_entry(mem) + AR_COUNT] & AR_REFS_MASK == 0 else X_PAYLOAD
+
+
+def with_entries() -> World:
+    """The two entries on the stack, the first one of the page on top; no CPU holds the page."""
+    world = World.booted(1).take(0).forget(0)
+    made = grow_entries(world.ram, 0, 0)
+    assert made == ENTRIES, f"{made} entries in a page"
+    return world
+
+
+def take_return(name: str) -> Program:
+    return with_entries().program(
+        name, (open_one, open_two_close_one), check=entries_are_sound,
+        story="load2 and the swap of open_entry around two takes and one return of the other: the"
+        " head is the same again and what was behind it is in use; the version must differ",
+    )  # fmt: skip
+
+
+def take_take(name: str) -> Program:
+    return with_entries().program(
+        name, (open_one, open_one), check=entries_are_sound,
+        story="two open an array at once: two swaps on the head of the stack, from one reading",
+    )  # fmt: skip
+
+
+def open_read(name: str) -> Program:
+    return with_entries().program(
+        name, (open_one, open_by_handle), check=entries_are_sound,
+        story="an array is opened by its handle while it is made: store of AR_COUNT publishes the"
+        " data word, and add_reference reads it only behind its own swap of the count",
+    )  # fmt: skip
+
+
+def drop_drop(name: str) -> Program:
+    world = with_entries()
+    entry = open_entry(world.ram, 0, DATA, 0, 0)
+    add_reference(world.ram, 1, entry, FIRST_GENERATION)
+    return world.program(
+        name, (drop_by_handle, drop_by_handle), check=all_dropped,
+        story="two drop the last two references: exactly one is told that nobody is left, and a"
+        " reference that is lost on the way keeps the array for ever",
+    )  # fmt: skip
+
+
+PROGRAMS = catalogue("arrays", take_return, take_take, open_read, drop_drop)

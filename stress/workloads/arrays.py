@@ -1,0 +1,169 @@
+"""arrays: arrays are opened by handles that other processes keep, and dropped by whoever is last.
+
+Imitates numpy arrays that processes share (shmalloc/arrays.py). Every worker keeps a shelf of
+arrays, a block of pages each, and borrows from its peer's: by a handle as it stands there, even
+after its array is gone, or by the handle that the entry will have in its next life, which nobody
+has published yet. The last to drop an array frees its block, wherever that came from::
+
+    work area: W_DATA [0: entries made | 2, 3: a block on its way]
+               | +8 shelf | +24 borrowed: 4 x [entry | generation | held by us | 0]
+               | +40 entries of the array table
+
+Entries lie here because pages of entries are never given back, and a run ends with all pages free.
+Hunts: ABA on the stack of entries, an array that is published before its data, a reference that is
+lost between two that count: the block is freed under somebody's hands, or never.
+Must reach: alloc, free, remote free (a borrower was the last).
+"""
+
+from shmalloc.constants import (
+    AR_COUNT, AR_DATA, AR_GENERATION_SHIFT, AR_HOW, AR_STRIDE, E_NOMEM, H_CPUS, H_PAGES,
+    X_LOST_OWNER, X_PAYLOAD,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernel.handles import (
+    add_reference, close_entry, drop_reference, open_entry, push_entries,
+)  # fmt: skip
+from shmalloc.kernel.notes import report
+from shmalloc.words import fixed, load, load_relaxed, store, store_relaxed
+from stress.oracles.owners import check_stamp
+from stress.workloads.area import (
+    BLOCK_ORDER_BITS, BLOCK_ORDER_MASK, W_DATA, W_PEER, draw, give_block, stopping, take_block,
+    work_at,
+)  # fmt: skip
+
+STOCKED = W_DATA
+STAGE = W_DATA + 2  # a block between its allocation and its array, or its array and its free
+SHELF = W_DATA + 8
+BORROWED = W_DATA + 24
+PLACES = 4  # on a shelf, and to borrow to
+PLACE_WORDS = 4
+PLACE_HELD = 2
+ENTRIES_AT = W_DATA + 40
+ENTRIES = 4
+ARRAYS_WORDS = ENTRIES_AT + ENTRIES * AR_STRIDE
+ARRAY_ORDERS = 2
+GUESS_ODDS = 4
+
+
+@kernel
+def arrays(mem, cpu, steps):
+    """Change the own shelf or what is borrowed ``steps`` times; returns the operations done."""
+    at = work_at(mem, cpu)
+    peer = work_at(mem, mem[at + W_PEER])
+    if mem[at + STOCKED] == 0:
+        stock(mem, at)
+    done = 0
+    for _ in range(steps):
+        if stopping(mem):
+            break
+        place = draw(mem, at, PLACES) * PLACE_WORDS
+        if draw(mem, at, 2) == 0:
+            change_shelf(mem, cpu, at, at + SHELF + place)
+        else:
+            change_loan(mem, cpu, at, at + BORROWED + place, peer + SHELF + place)
+        done += 1
+    return done
+
+
+@kernel
+def stock(mem, at):
+    """Put the entries of this work area on the stack that all workers share."""
+    first = at + ENTRIES_AT
+    for i in range(ENTRIES):
+        entry = first + i * AR_STRIDE
+        store_relaxed(mem, entry + AR_COUNT, 0)
+        store_relaxed(mem, entry + AR_DATA, entry + AR_STRIDE)
+    push_entries(mem, first, first + (ENTRIES - 1) * AR_STRIDE)
+    mem[at + STOCKED] = 1
+
+
+@kernel
+def change_shelf(mem, cpu, at, place):
+    """Put a new array on an empty place of the own shelf, or drop the one that stands there."""
+    if mem[place + PLACE_HELD] != 0:
+        drop(mem, cpu, at, place)
+        return
+    if take_block(mem, cpu, at, at + STAGE, draw(mem, at, ARRAY_ORDERS), draw(mem, at, 2)) != 0:
+        return
+    entry = open_entry(mem, cpu, mem[at + STAGE], mem[at + STAGE + 1], cpu)
+    if entry == E_NOMEM:
+        give_block(mem, cpu, at + STAGE)
+        return
+    store_relaxed(mem, place + 1, load_relaxed(mem, entry + AR_COUNT) >> AR_GENERATION_SHIFT)
+    store(mem, place, entry)
+    mem[place + PLACE_HELD] = 1
+
+
+@kernel
+def change_loan(mem, cpu, at, place, shelf):
+    """Borrow from a place of the peer's shelf, or drop what was borrowed before.
+
+    The two words of a handle may be of two arrays: whatever has that generation is borrowed then.
+    """
+    if mem[place + PLACE_HELD] != 0:
+        drop(mem, cpu, at, place)
+        return
+    entry = load(mem, shelf)
+    generation = load_relaxed(mem, shelf + 1)
+    if draw(mem, at, GUESS_ODDS) == 0:
+        generation += 1
+    if entry != 0 and add_reference(mem, cpu, entry, generation) > 0:
+        check_data(mem, cpu, entry)
+        store_relaxed(mem, place + 1, generation)
+        store_relaxed(mem, place, entry)
+        mem[place + PLACE_HELD] = 1
+
+
+@kernel
+def check_data(mem, cpu, entry):
+    """Whether the array of a reference that we hold has a block with its owner's signature."""
+    data = load_relaxed(mem, entry + AR_DATA)
+    order = data & BLOCK_ORDER_MASK
+    pfn = data >> BLOCK_ORDER_BITS
+    if order >= ARRAY_ORDERS or pfn < 0 or pfn + (1 << order) > fixed(mem, H_PAGES):
+        report(mem, cpu, X_PAYLOAD, entry, 0, data)
+        return False
+    return check_stamp(mem, cpu, pfn, order, load_relaxed(mem, entry + AR_HOW)) == 0
+
+
+@kernel
+def drop(mem, cpu, at, place):
+    """Drop the reference that we hold by a place; the last one frees block and entry.
+
+    The handle stays. What is broken is left alone: it may be somebody else's.
+    """
+    entry = load_relaxed(mem, place)
+    generation = load_relaxed(mem, place + 1)
+    mem[place + PLACE_HELD] = 0
+    if not check_data(mem, cpu, entry):
+        return
+    left = drop_reference(mem, cpu, entry, generation)
+    if left < 0:
+        report(mem, cpu, X_LOST_OWNER, entry, generation, load(mem, entry + AR_COUNT))
+    if left != 0:
+        return
+    mem[at + STAGE] = load_relaxed(mem, entry + AR_DATA)
+    mem[at + STAGE + 1] = load_relaxed(mem, entry + AR_HOW)
+    close_entry(mem, cpu, entry)
+    give_block(mem, cpu, at + STAGE)
+
+
+@kernel
+def arrays_finish(mem, cpu):
+    """Drop everything, and take entries off the stack: nobody may use one of an area that is over.
+
+    All do, and each after its own last drop, so the last one leaves none.
+    """
+    at = work_at(mem, cpu)
+    given = 0
+    for i in range(2 * PLACES):
+        place = at + SHELF + i * PLACE_WORDS
+        if mem[place + PLACE_HELD] != 0:
+            drop(mem, cpu, at, place)
+            given += 1
+        store_relaxed(mem, place, 0)
+    for _ in range(ENTRIES * fixed(mem, H_CPUS)):
+        if open_entry(mem, cpu, 0, 0, 0) == E_NOMEM:
+            break
+    mem[at + STOCKED] = 0
+    return given

@@ -1,0 +1,85 @@
+"""Pressure: somebody else takes a share of the memory, holds it, and gives it back, in waves.
+
+Imitates a neighbour that grows. Run by the controller on its own CPU slot, in bites of a bounded
+number of blocks, while the workers go on. What it holds is a stack chained through the blocks::
+
+    block: [next block, 0: none][owner id] ...        a block is (pfn << 4 | order) + 1, so never 0
+    work area of the controller: [ random | sequence | ... | top of the stack | pages held ]
+
+It hunts nothing itself: the workers come to their failure paths, and the blocks that it takes are
+in the owner map as everybody's are.
+"""
+
+from shmalloc.constants import H_AT_FRAMES, H_MAX_ORDER, H_PAGE_SHIFT, MT_PCP_TYPES
+from shmalloc.dialect import kernel
+from shmalloc.kernel.pages import alloc_pages, free_pages
+from shmalloc.words import fixed
+from stress.oracles.owners import disown, own
+from stress.workloads.area import (
+    BLOCK_ORDER_BITS, BLOCK_ORDER_MASK, W_DATA, draw, fresh_id, work_at,
+)  # fmt: skip
+
+PRESSURE_TOP = W_DATA
+PRESSURE_PAGES = W_DATA + 1
+PRESSURE_WORDS = W_DATA + 2
+PRESSURE_ID = 1
+
+
+@kernel
+def pressure_take(mem, cpu, blocks, most_pages):
+    """Take up to ``blocks`` blocks, ``most_pages`` in all; the pages held now, -1: none was left.
+
+    Orders are drawn; where there is no block of that order, the next smaller one is tried.
+    """
+    at = work_at(mem, cpu)
+    order = fixed(mem, H_MAX_ORDER)
+    for _ in range(blocks):
+        if mem[at + PRESSURE_PAGES] >= most_pages:
+            break
+        order = min(order, draw(mem, at, fixed(mem, H_MAX_ORDER) + 1))
+        while order >= 0 and not pressure_push(mem, cpu, at, order):
+            order -= 1
+        if order < 0:
+            return -1
+    return mem[at + PRESSURE_PAGES]
+
+
+@kernel
+def pressure_push(mem, cpu, at, order):
+    """Take one block onto the stack; whether there was one."""
+    owner = fresh_id(mem, cpu, at)
+    pfn = alloc_pages(mem, cpu, order, draw(mem, at, MT_PCP_TYPES), owner)
+    if pfn < 0:
+        return False
+    if own(mem, cpu, pfn, order, owner) == 0:  # else it is reported, and left to its owner
+        frame = pressure_frame(mem, pfn)
+        mem[frame] = mem[at + PRESSURE_TOP]
+        mem[frame + PRESSURE_ID] = owner
+        mem[at + PRESSURE_TOP] = (pfn << BLOCK_ORDER_BITS | order) + 1
+        mem[at + PRESSURE_PAGES] = mem[at + PRESSURE_PAGES] + (1 << order)
+    return True
+
+
+@kernel
+def pressure_give(mem, cpu, blocks):
+    """Free up to ``blocks`` blocks of the stack; the pages held now."""
+    at = work_at(mem, cpu)
+    for _ in range(blocks):
+        if mem[at + PRESSURE_TOP] == 0:
+            break
+        block = mem[at + PRESSURE_TOP] - 1
+        pfn = block >> BLOCK_ORDER_BITS
+        order = block & BLOCK_ORDER_MASK
+        frame = pressure_frame(mem, pfn)
+        owner = mem[frame + PRESSURE_ID]
+        mem[at + PRESSURE_TOP] = mem[frame]
+        mem[at + PRESSURE_PAGES] = mem[at + PRESSURE_PAGES] - (1 << order)
+        if disown(mem, cpu, pfn, order, owner) == 0:
+            free_pages(mem, cpu, pfn, order)
+    return mem[at + PRESSURE_PAGES]
+
+
+@kernel
+def pressure_frame(mem, pfn):
+    """First word of a block's memory."""
+    return fixed(mem, H_AT_FRAMES) + (pfn << fixed(mem, H_PAGE_SHIFT))

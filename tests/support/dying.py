@@ -1,0 +1,82 @@
+"""A child that attaches to a segment, takes a CPU slot, and ends or stops inside of an operation.
+
+    python dying.py NAME CPU OPERATION WRITES SIGNAL
+
+Interpreted, so that a write can be named: it sends itself SIGNAL instead of write WRITES + 1 of the
+operation (its list of things prepared before). Prints "ready" first; after SIGCONT it goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from shmalloc import constants as c
+from shmalloc import cpus
+from shmalloc.kernel.cache import cache_alloc, cache_free
+from shmalloc.kernel.pages import alloc_pages, free_pages
+from shmalloc.segment import Segment
+from support.mortal import MortalRam
+
+ROOT = Path(__file__).parents[2]
+TOP_ORDER = 4
+
+
+class SignallingRam(MortalRam):
+    """Sends its process a signal where ``MortalRam`` raises; where that returns, it goes on."""
+
+    signal_number = signal.SIGKILL
+
+    def _write(self) -> None:
+        if self.writes == self.last:
+            os.kill(os.getpid(), self.signal_number)
+        self.writes += 1
+
+
+def take_block(mem: MortalRam, cpu: int) -> None:
+    """One block straight from the zone."""
+    alloc_pages(mem, cpu, TOP_ORDER, c.MT_MOVABLE, 7)
+
+
+def own_and_free(mem: MortalRam, cpu: int) -> None:
+    """Owns two blocks and three objects; frees one of each, mortal only then."""
+    mem.last, last = -1, mem.last
+    owned = [alloc_pages(mem, cpu, 1, c.MT_MOVABLE, 7) for _ in range(3)]
+    objects = [cache_alloc(mem, cpu, 0) for _ in range(4)]
+    mem.last, mem.writes = last, 0
+    free_pages(mem, cpu, owned[0], 1)
+    cache_free(mem, cpu, 0, objects[0])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+OPERATIONS = {"take_block": take_block, "own_and_free": own_and_free}
+
+
+def start(segment: Segment, cpu: int, operation: str, writes: int, how: int) -> subprocess.Popen:
+    """Start the child; returns when it has its slot and begins."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    child = subprocess.Popen(
+        [sys.executable, __file__, segment.name, str(cpu), operation, str(writes), str(int(how))],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+def main(name: str, cpu: int, operation: str, writes: int, how: int) -> None:
+    with Segment.attach(name) as segment:
+        cpus.claim(segment, cpu, "interpreted")
+        mem = SignallingRam.over(segment.ram, writes)
+        mem.signal_number = signal.Signals(how)
+        print("ready", flush=True)
+        OPERATIONS[operation](mem, cpu)
+        mem.release()
+        cpus.release(segment, cpu, "interpreted")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

@@ -1,0 +1,190 @@
+"""Recovery, one process at a time: killed before every write of every operation, in every geometry.
+
+Nothing may be lost: when the dead is recovered, everything that anybody owns is reaped by its
+label, the cache is destroyed, and every managed page must be free and merged. What happens beside
+living processes is the explorer's (test_crash.py), what happens to real ones test_recovery.py's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.mortal import Killed, MortalRam
+from support.operations import (
+    DOCTOR, FIRST_EPOCH, OBJECTS, ONLY_CACHE, OPERATIONS, PAGES, SECOND_DOCTOR, VICTIM, SmallWorld,
+)  # fmt: skip
+
+from shmalloc import constants as c
+from shmalloc import constants_slab as s
+from shmalloc.kernel import cacheset, contig, pcp, reap, recover, slots
+from shmalloc.kernel.audit import audit, audit_teardown
+from shmalloc.kernel.slabaudit import audit_slabs
+from shmalloc.layout import ZoneSpec
+
+GEOMETRIES: dict[str, dict[str, Any]] = {
+    "page": {},
+    "page-list": {"pcp_form": "list"},
+    "descriptor-list": {"link_store": "descriptor", "pcp_form": "list"},
+    "table-list-poison": {"link_store": "table", "pcp_form": "list", "poison": True},
+    "two-nodes": {"zones": (ZoneSpec(32, 0), ZoneSpec(32, 1))},
+}
+ALL = [("page", name) for name in OPERATIONS]
+ALL += [(geometry, name) for geometry in list(GEOMETRIES)[1:4] for name in PAGES]
+ALL += [("two-nodes", name) for name in OBJECTS]
+TWICE = ["free-orders", "contig", "drain-all", "object-alloc", "object-free", "object-free-debug"]
+TWICE_STRIDE = 71  # every so manieth write of the recovery
+STRIDE = {"page": 1}  # in the other geometries every third write of the operation
+
+
+def killed(world: SmallWorld, name: str, writes: int) -> None:
+    """Run the operation until it is killed instead of its next write."""
+    try:
+        OPERATIONS[name][1](MortalRam.over(world.ram, writes), world)
+    except Killed:
+        return
+
+
+def recovered(mem: Any, doctor: int, *more: int) -> int:
+    """Recovery of the victim, and of a recoverer who died, by ``doctor``. Pages that came back."""
+    for dead in (VICTIM, *more):
+        slots.mark_dead(mem, doctor, dead, FIRST_EPOCH + dead)
+    return recover.recover(mem, doctor)
+
+
+def problems(world: SmallWorld) -> list[object]:
+    """What is wrong after recovery; takes everything away from everybody."""
+    mem = world.ram
+    found: list[object] = []
+    if audit(mem, SECOND_DOCTOR) or audit_slabs(mem, SECOND_DOCTOR):
+        found.append("the audit after recovery")
+    for cpu in range(world.geometry.cpus):
+        reap.reap(mem, SECOND_DOCTOR, cpu, FIRST_EPOCH + cpu)
+    for cache in range(world.geometry.caches):
+        state = mem[world.layout.at["caches"] + cache * mem[c.H_CACHE_STRIDE] + s.K_STATE]
+        if state != s.CACHE_NONE and cacheset.cache_destroy(mem, SECOND_DOCTOR, cache) != 0:
+            found.append(f"cache {cache} is busy with everything reaped")
+    for start in range(0, world.geometry.pages, 4):
+        contig.online_range(mem, SECOND_DOCTOR, start, start + 4)
+    pcp.drain_all(mem, SECOND_DOCTOR)
+    if audit_teardown(mem, SECOND_DOCTOR):
+        found.append("the audit of the teardown")
+    at = world.layout.at["reports"]
+    for k in range(min(mem[c.H_REPORT_COUNT], 3)):
+        found.append(tuple(mem[at + k * c.R_STRIDE + i] for i in range(5)))
+    return found
+
+
+def prepared(geometry: str, name: str) -> tuple[SmallWorld, Any, int]:
+    """A world ready for the operation, its image, and how many writes the operation makes."""
+    world = SmallWorld(**GEOMETRIES[geometry])
+    OPERATIONS[name][0](world)
+    image = world.ram.array.copy()
+    counting = MortalRam.over(world.ram)
+    OPERATIONS[name][1](counting, world)
+    return world, image, counting.writes
+
+
+@pytest.mark.parametrize(("geometry", "name"), ALL)
+def test_nothing_is_lost_wherever_the_kill_comes(geometry: str, name: str) -> None:
+    world, image, writes = prepared(geometry, name)
+    assert writes > 0
+    for last in range(0, writes + 1, STRIDE.get(geometry, 3)):
+        world.ram.array[:] = image
+        killed(world, name, last)
+        recovered(world.ram, DOCTOR)
+        assert problems(world) == [], f"killed before write {last + 1} of {writes}"
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_nothing_is_lost_when_the_recovery_is_killed_as_well(name: str) -> None:
+    world, image, writes = prepared("page", name)
+    for last in range(writes + 1):
+        world.ram.array[:] = image
+        killed(world, name, last)
+        crashed = world.ram.array.copy()
+        counting = MortalRam.over(world.ram)
+        recovered(counting, DOCTOR)
+        for second in range(last % TWICE_STRIDE, counting.writes, TWICE_STRIDE):
+            world.ram.array[:] = crashed
+            with pytest.raises(Killed):
+                recovered(MortalRam.over(world.ram, second), DOCTOR)
+            recovered(world.ram, SECOND_DOCTOR, DOCTOR)
+            assert problems(world) == [], f"killed before writes {last + 1} and {second + 1}"
+
+
+def test_without_recovery_something_is_lost() -> None:
+    world, image, writes = prepared("page", "object-alloc")
+    lost = 0
+    for last in range(writes):
+        world.ram.array[:] = image
+        killed(world, "object-alloc", last)
+        for lock in range(world.ram.words):  # held locks would wait for ever: open them, no more
+            if world.ram[lock] == (FIRST_EPOCH + VICTIM) << 32 | (VICTIM + 1):
+                world.ram[lock] = 0
+        lost += problems(world) != []
+    assert lost > writes // 4
+
+
+def test_recovery_of_a_dead_cpu_that_did_nothing_changes_no_block() -> None:
+    world = SmallWorld()
+    before = world.ram[world.layout.zone(0) + c.Z_FREE]
+    assert recovered(world.ram, DOCTOR) == 0
+    assert world.ram[world.layout.zone(0) + c.Z_FREE] == before
+
+
+def test_recovery_may_be_repeated() -> None:
+    world, image, _ = prepared("page", "object-free")
+    world.ram.array[:] = image
+    killed(world, "object-free", 20)
+    for _ in range(2):
+        recovered(world.ram, DOCTOR)
+    assert problems(world) == []
+
+
+def test_what_the_dead_handed_over_is_not_reaped() -> None:
+    world, image, _ = prepared("page", "adopt")
+    world.ram.array[:] = image
+    pfn, order = world.blocks[0]
+    assert reap.adopt_pages(world.ram, DOCTOR, pfn, order, 77, 78) == 0
+    recovered(world.ram, DOCTOR)
+    assert reap.reap(world.ram, DOCTOR, VICTIM, FIRST_EPOCH + VICTIM) == 0
+    assert world.ram[world.layout.descriptor(pfn) + 1] == 78
+
+
+def test_an_object_that_was_handed_over_is_not_reaped() -> None:
+    world, image, _ = prepared("page", "object-free")
+    world.ram.array[:] = image
+    assert reap.adopt_object(world.ram, DOCTOR, ONLY_CACHE, world.objects[0]) == 0
+    recovered(world.ram, DOCTOR)
+    assert reap.reap(world.ram, DOCTOR, VICTIM, FIRST_EPOCH + VICTIM) == len(world.objects) - 1
+
+
+def test_nothing_is_adopted_that_is_free() -> None:
+    world, _, _ = prepared("page", "adopt")
+    assert reap.adopt_pages(world.ram, DOCTOR, 40, 0, 77, 78) == c.E_STATE
+
+
+def test_an_earlier_life_of_the_slot_is_not_reaped() -> None:
+    world, image, _ = prepared("page", "free-orders")
+    world.ram.array[:] = image
+    world.ram[world.layout.cpu(VICTIM) + c.C_EPOCH] += 1
+    slots.mark_dead(world.ram, DOCTOR, VICTIM, FIRST_EPOCH + VICTIM + 1)
+    recover.recover(world.ram, DOCTOR)
+    assert reap.reap(world.ram, DOCTOR, VICTIM, FIRST_EPOCH + 1 + VICTIM) == 0
+    assert reap.reap(world.ram, DOCTOR, VICTIM, FIRST_EPOCH + VICTIM) == len(world.blocks)
+
+
+def test_a_late_mark_of_an_earlier_life_means_nothing() -> None:
+    world = SmallWorld()
+    recovered(world.ram, DOCTOR)
+    assert slots.claim_slot(world.ram, VICTIM, 4711, 1) == VICTIM
+    assert slots.mark_dead(world.ram, DOCTOR, VICTIM, FIRST_EPOCH + VICTIM) == 0
+    recover.recover(world.ram, DOCTOR)
+    assert world.ram[world.layout.cpu(VICTIM) + c.C_PID] == 4711
+
+
+def test_a_slot_that_is_marked_cannot_be_claimed() -> None:
+    world = SmallWorld()
+    slots.mark_dead(world.ram, DOCTOR, VICTIM, FIRST_EPOCH + VICTIM)
+    assert slots.claim_slot(world.ram, VICTIM, 4711, 1) == c.E_AGAIN

@@ -1,0 +1,107 @@
+"""Recovery with real processes: one dies or stops in the middle of an operation, one goes on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from support import dying
+
+from shmalloc import Arena, MisuseError
+from shmalloc import constants as c
+from shmalloc.processes import owner_alive
+
+VICTIM = 1
+IN_THE_LOCK = 3  # writes: inside of the zone lock, its lists half changed
+
+
+@pytest.fixture
+def arena() -> Iterator[Arena]:
+    with Arena.create(
+        size="256KiB", cpus=3, page_bytes=512, max_order=dying.TOP_ORDER, pageblock_order=3, spins=0
+    ) as made:
+        yield made
+
+
+def zone_lock(arena: Arena) -> int:
+    return arena.segment.ram[arena.segment.layout.zone(0) + c.Z_LOCK]
+
+
+def until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
+    """Poll a condition; fails loudly instead of guessing a delay."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "the condition never came"
+        time.sleep(0.002)
+
+
+def killed_in_the_lock(arena: Arena) -> None:
+    child = dying.start(arena.segment, VICTIM, "take_block", IN_THE_LOCK, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert zone_lock(arena) & c.LOCK_HOLDER_MASK == VICTIM + 1
+
+
+def test_a_waiter_notices_that_the_owner_of_the_lock_is_dead(arena: Arena) -> None:
+    killed_in_the_lock(arena)
+    pfn = arena.alloc_pages(order=dying.TOP_ORDER)
+    arena.free_pages(pfn, dying.TOP_ORDER)
+    assert zone_lock(arena) == 0
+
+
+def test_the_waiter_recovers_the_slot_when_it_is_out_of_the_allocator(arena: Arena) -> None:
+    killed_in_the_lock(arena)
+    arena.alloc_pages(order=dying.TOP_ORDER)
+    assert (arena.slots()[VICTIM].free, arena.validate()) == (True, [])
+
+
+def test_a_stopped_owner_is_not_taken_for_a_dead_one(arena: Arena) -> None:
+    child = dying.start(arena.segment, VICTIM, "take_block", IN_THE_LOCK, signal.SIGSTOP)
+    until(lambda: zone_lock(arena) & c.LOCK_HOLDER_MASK == VICTIM + 1)
+    taken: list[int] = []
+    waiter = threading.Thread(target=lambda: taken.append(arena.alloc_pages(order=dying.TOP_ORDER)))
+    waiter.start()
+    slept = arena.segment.layout.cpu(arena.cpu) + c.C_EVENTS + c.EV_LOCK_SLEEP
+    until(lambda: arena.segment.ram[slept] >= 4)  # it has looked for a dead owner three times
+    assert (taken, arena.slots()[VICTIM].dead) == ([], False)
+    child.send_signal(signal.SIGCONT)
+    assert child.wait() == 0
+    waiter.join(60)
+    assert len(taken) == 1
+
+
+def test_recover_names_whose_slot_it_was(arena: Arena) -> None:
+    killed_in_the_lock(arena)
+    slot = arena.slots()[VICTIM]
+    recovered = arena.recover()
+    assert [(r.cpu, r.pid, r.start) for r in recovered] == [(VICTIM, slot.pid, slot.start)]
+
+
+def test_recover_finds_nobody_among_the_living(arena: Arena) -> None:
+    assert arena.recover() == []
+
+
+def test_what_the_dead_owned_is_reaped(arena: Arena) -> None:
+    arena.cache("small", 40)
+    child = dying.start(arena.segment, VICTIM, "own_and_free", -1, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    (recovered,) = arena.recover()
+    assert arena.reap(recovered) == 2 + 3  # of three blocks and four objects one each was freed
+
+
+def test_a_slot_of_the_dead_cannot_recover(arena: Arena) -> None:
+    killed_in_the_lock(arena)
+    from shmalloc.recovery import recover
+
+    with pytest.raises(MisuseError, match=f"slot {VICTIM} is one of those"):
+        recover(arena.segment, by=VICTIM, engine="interpreted")
+
+
+def test_a_zombie_is_dead(arena: Arena) -> None:
+    child = dying.start(arena.segment, VICTIM, "take_block", IN_THE_LOCK, signal.SIGKILL)
+    slot = arena.slots()[VICTIM]
+    until(lambda: not owner_alive(slot.pid, slot.start))
+    assert [r.cpu for r in arena.recover()] == [VICTIM]
+    child.wait()

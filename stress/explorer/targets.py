@@ -26,14 +26,14 @@ def load_program(target: str) -> Program:
         program = PROGRAMS[target]()
     elif ":" in target:
         place, _, name = target.rpartition(":")
-        program = _attribute(_module(place), name, place)
+        program = _attribute(module_of(place), name, place)
     else:
         raise nearest(target, list(PROGRAMS), "program (or MODULE:PROGRAM)")
     _targets[program] = target
     return program
 
 
-def _module(place: str) -> ModuleType:
+def module_of(place: str) -> ModuleType:
     if place.endswith(".py"):
         return _file_module(Path(place))
     if "" not in sys.path:

@@ -1,0 +1,100 @@
+"""How a program of the allocator becomes a case: supervisors, their slots, and what may be left.
+
+A program is built anew with slots for the supervisors, and with words behind the segment
+(kernels.py) in which deaths are announced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import FunctionType
+
+import numpy as np
+
+from shmalloc import constants as c
+from shmalloc.engine.model_python import PyModel
+from shmalloc.reports import code_name
+from stress.crash import kernels as k
+from stress.crash.case import SUPERVISORS, CrashCase
+from stress.explorer import wording
+from stress.explorer.program import Program
+from stress.programs import arrays, checks
+from stress.programs.world import spare_cpus
+
+# Reports that a program provokes, by its check.
+TOLERATED: dict[FunctionType, int] = {
+    checks.page_refused_once: c.M_DOUBLE_FREE,
+    checks.object_refused_once: c.M_OBJECT_FREE,
+    checks.destroyed_or_busy: c.M_LEAKED_OBJECTS,
+}
+# Checks of the array table, whose entries no slot's label is on, and what a crash leaves of them.
+SURVIVES: dict[FunctionType, FunctionType] = {
+    arrays.entries_are_sound: k.entries_survive,
+    arrays.all_dropped: k.references_survive,
+    k.table_grew: k.table_grew,
+}
+# Programs without cases, and why.
+SHARED = "two processes on one slot: what one of them holds cannot be told from the other's"
+NO_SEGMENT = "a lock word alone: there is nothing to recover"
+LEFT_OUT = {
+    "pcp-shared-slot": SHARED, "pcp-shared-free": SHARED, "slab-shared-refill": SHARED,
+    "slab-shared-flush": SHARED,
+}  # fmt: skip
+SHOWN_REPORTS = 5
+
+
+def left_out(name: str) -> str:
+    """Why there is no case of the program; empty where there is one."""
+    return NO_SEGMENT if name.startswith("lock-") else LEFT_OUT.get(name, "")
+
+
+def build(make: Callable[[], Program]) -> Program:
+    """A program made anew, with slots for supervisors."""
+    with spare_cpus(SUPERVISORS):
+        return make()
+
+
+def case_of(
+    program: Program, may_leave: int = 0, reaping: bool = False, hopeful: int = 0
+) -> CrashCase:
+    """``program``, whose world has spare slots, with supervisors.
+
+    ``may_leave``: pages that may be poisoned at the end. ``reaping``: the supervisor frees what the
+    dead owned while the others go on; else the check does, at the end. ``hopeful``: the code that
+    its threads report where there is no memory, which is right while a dead CPU holds it.
+    """
+    assert isinstance(program.init, np.ndarray)
+    image = np.zeros(program.words + k.NOTICE_WORDS, dtype=np.int64)
+    image[: program.words] = program.init
+    behind = program.words
+    cpus = int(image[c.H_CPUS])
+    for cpu in range(cpus):
+        image[behind + k.EPOCHS + cpu] = image[c.CPUS_AT + cpu * c.C_STRIDE + c.C_EPOCH]
+    check = program.check
+    assert isinstance(check, FunctionType)
+    image[behind + k.TOLERATED] = TOLERATED.get(check, hopeful)
+    zones = [int(image[c.H_AT_ZONES]) + z * c.Z_STRIDE for z in range(int(image[c.H_ZONES]))]
+    image[behind + k.MANAGED] = sum(int(image[zone + c.Z_MANAGED]) for zone in zones)
+    image[behind + k.MAY_LEAVE] = may_leave
+    image[behind + k.REAPED] = int(reaping)
+    holds = SURVIVES.get(check, k.nothing_is_lost)
+    wider = replace(program, words=len(image), init=image, check=holds, locks=())
+    return CrashCase(
+        wider, k.supervise_and_reap if reaping else k.supervise, behind + k.DIED,
+        holds, story=program.story,
+    )  # fmt: skip
+
+
+def reported(world: PyModel) -> list[str]:
+    """The violations in the report table of a case's segment, in words."""
+    words = world.ram.array
+    lines = []
+    for n in range(min(int(words[c.H_REPORT_COUNT]), SHOWN_REPORTS)):
+        at = int(words[c.H_AT_REPORTS]) + n * c.R_STRIDE
+        code, where, expected, found = (int(words[at + k]) for k in range(4))
+        lines.append(
+            f"reported: {code_name(code)} at {where} by CPU {words[at + c.R_CPU]}:"
+            f" expected {wording.number(expected)}, found {wording.number(found)}"
+        )
+    return lines

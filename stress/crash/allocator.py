@@ -1,0 +1,41 @@
+"""The allocator's cases by name: single operations, and every program of stress/programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from shmalloc import constants as c
+from shmalloc.errors import MisuseError
+from stress.crash.adapt import build, case_of, left_out
+from stress.crash.case import CrashCase
+from stress.crash.operations import OPERATIONS
+from stress.explorer.program import Program
+from stress.programs import PROGRAMS
+from stress.spec import nearest
+
+WAITING = "wait-"  # programs in which somebody waits for a page that a dead CPU may own
+HOPEFUL = ("wait-", "pcp-")  # programs in which there is a page for everybody, unless one dies
+
+
+@cache
+def _case(name: str) -> CrashCase:
+    if name in OPERATIONS:
+        return OPERATIONS[name].case()
+    make: Callable[[], Program] = PROGRAMS[name].__wrapped__  # type: ignore[attr-defined]
+    hopeful = c.I_PROGRESS if name.startswith(HOPEFUL) else 0
+    return case_of(build(make), reaping=name.startswith(WAITING), hopeful=hopeful)
+
+
+def case_names() -> list[str]:
+    """All cases, those of single operations first."""
+    return [*OPERATIONS, *(name for name in PROGRAMS if not left_out(name))]
+
+
+def allocator_case(name: str) -> CrashCase:
+    """The case of that name. Raises ``MisuseError`` naming the nearest one there is."""
+    if left_out(name) and name in PROGRAMS:
+        raise MisuseError(f"program: {name} has no crashes: {left_out(name)}")
+    if name not in case_names():
+        raise nearest(name, case_names(), "program")
+    return _case(name)

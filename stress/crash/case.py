@@ -1,0 +1,90 @@
+"""``CrashCase``: a program, who may die in it, and who puts things in order afterwards.
+
+Data only. The last CPUs of the program are supervisors: they run ``recover`` once somebody died.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import FunctionType
+
+from shmalloc.engine.program import ModelProgram
+from shmalloc.errors import MisuseError
+from stress.explorer.program import Program
+
+SUPERVISORS = 2
+_targets: weakref.WeakKeyDictionary[CrashCase, str] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class CrashCase:
+    """A program whose CPUs may die.
+
+    ``program``: as for ``explore``; its ``check`` is not used here.
+    ``recover``: kernel ``(mem, cpu)`` of a supervisor. It begins when a CPU has died and finds out
+    which: word ``died + cpu`` is 1 for each dead one. Where it dies as well another supervisor
+    begins. One kernel for all, or one for each.
+    ``died``: first of ``len(program.threads) + 2`` words of the program's memory that nothing else
+    uses, 0 at the start.
+    ``check``: kernel ``(mem)`` -> 0 or an error code, when the living and a supervisor are done.
+    ``victims``: the CPUs that die in turn; None: all of the program's.
+    """
+
+    program: Program
+    recover: FunctionType | Sequence[FunctionType]
+    died: int
+    check: FunctionType
+    victims: Sequence[int] | None = None
+    story: str = ""
+
+    def __post_init__(self) -> None:
+        program = self.program
+        last = program.words - self.living - SUPERVISORS
+        if not 0 <= self.died <= last:
+            raise MisuseError(f"died: word {self.died}; use 0 to {last}: a word for each CPU")
+        if len(self._supervisors()) != SUPERVISORS:
+            raise MisuseError(f"recover: use one kernel, or {SUPERVISORS}")
+        for victim in self.victims or ():
+            if not 0 <= victim < self.living:
+                raise MisuseError(f"victims: {victim}; use 0 to {self.living - 1}")
+        self.model()
+
+    @property
+    def name(self) -> str:
+        return self.program.name
+
+    @property
+    def living(self) -> int:
+        """CPUs that run the program."""
+        return len(self.program.threads)
+
+    @property
+    def dying(self) -> tuple[int, ...]:
+        return tuple(range(self.living) if self.victims is None else self.victims)
+
+    def _supervisors(self) -> tuple[FunctionType, ...]:
+        if isinstance(self.recover, FunctionType):
+            return (self.recover,) * SUPERVISORS
+        return tuple(self.recover)
+
+    def model(self) -> ModelProgram:
+        """The program with its supervisors, as the engines take it."""
+        model = self.program.model()
+        threads = (*model.threads, *self._supervisors())
+        return replace(model, threads=threads, check=self.check, invariant=None, observe=())
+
+    def model_alone(self) -> ModelProgram:
+        """The program without them and without a check: for its schedules."""
+        return replace(self.program.model(), check=None, invariant=None, observe=())
+
+
+def name_target(case: CrashCase, target: str) -> None:
+    """Remember by which name the command line found ``case``."""
+    _targets[case] = target
+
+
+def target_of(case: CrashCase) -> str:
+    """The name by which the command line finds ``case``; that of its program if it never did."""
+    return _targets.get(case, case.name)

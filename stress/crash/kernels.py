@@ -1,0 +1,322 @@
+"""The allocator's supervisor, and what must hold when a CPU died and was recovered.
+
+Behind the segment, where no kernel of the allocator looks (word H_WORDS on)::
+
+    [ died x 64 | epoch x 64 | tolerated | managed | may leave | reaped ]
+
+died: 1 for each dead CPU. epoch: C_EPOCH of each slot at the start, by which its pages and objects
+are labelled. tolerated: code of a report that the program itself provokes, 0: none. managed: pages
+of all zones at the start; of these so many may leave service. reaped: 1 where a supervisor frees
+what the dead owned, so that their notes of it mean nothing any more.
+"""
+
+from shmalloc.constants import (
+    AR_COUNT, AR_REFS_MASK, E_BUSY, E_NOMEM, H_AT_OWNERS, H_AT_REPORTS, H_CACHES, H_CPUS, H_NODES,
+    H_PAGEBLOCK_ORDER, H_PAGES, H_REPORT_COUNT, H_WAITERS, H_WORDS, H_ZONES, I_CONSERVATION,
+    I_FREE_HEAD, I_PROGRESS, LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT, LABEL_MASK, M_LEAKED_OBJECTS,
+    MT_ISOLATE, R_CODE, R_READY, R_STRIDE, REPORTS, T_ALLOCATED, T_OFFLINE, X_DOUBLE_ALLOC,
+    X_LOST_OWNER, X_PAYLOAD, Z_MANAGED,
+)  # fmt: skip
+from shmalloc.constants_slab import (
+    CACHE_NONE, H_KMALLOC, KC_LOCK, KMALLOC_CLASSES, KN_BARN_LOCK, KN_LOCK, K_STATE,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernel.audit import audit, audit_teardown
+from shmalloc.kernel.bits import detail_of, order_of, type_of
+from shmalloc.kernel.cache import slab_of_address
+from shmalloc.kernel.cacheset import cache_destroy
+from shmalloc.kernel.contig import online_range, unisolate_range
+from shmalloc.kernel.descriptor import page_state
+from shmalloc.kernel.handles import open_entry
+from shmalloc.kernel.notes import report
+from shmalloc.kernel.objects import (
+    cache_at, cache_of_word, cpu_part, index_at, node_part, owner_at, slab_base,
+)  # fmt: skip
+from shmalloc.kernel.pcp import drain_all, drain_cpu
+from shmalloc.kernel.reap import reap
+from shmalloc.kernel.recover import recover
+from shmalloc.kernel.slabaudit import audit_slabs
+from shmalloc.kernel.slots import label_cpu, mark_dead
+from shmalloc.kernel.zone import block_mt, isolator_of, zone_at
+from shmalloc.words import fixed, load
+from stress.programs.arrays import ENTRIES, first_entry, held_entries
+from stress.programs.checks import (
+    enter_owners, first_violation, is_held, objects_held_twice, page_locks_held, types_agree,
+)  # fmt: skip
+from stress.programs.held import BLOCKS, FIRST_OBJECT, OBJECTS, block_order, block_pfn, slot_at
+
+DIED = 0
+EPOCHS = 64
+TOLERATED = 128
+MANAGED = 129
+MAY_LEAVE = 130
+REAPED = 131
+NOTICE_WORDS = 132
+
+
+@kernel
+def notice(mem, which):
+    """Word index of something behind the segment."""
+    return fixed(mem, H_WORDS) + which
+
+
+@kernel
+def is_dead(mem, cpu):
+    return load(mem, notice(mem, DIED + cpu)) != 0
+
+
+# --- supervisors ---------------------------------------------------------------------------------
+@kernel
+def supervise(mem, cpu):
+    """Recover every dead slot. All are marked first: one may hold what another one waits for."""
+    for victim in range(fixed(mem, H_CPUS)):
+        if is_dead(mem, victim):
+            mark_dead(mem, cpu, victim, fixed(mem, notice(mem, EPOCHS + victim)))
+    recover(mem, cpu)
+    return 0
+
+
+@kernel
+def supervise_and_reap(mem, cpu):
+    """Recover every dead slot, then free what the dead owned, and hide none of it on our list."""
+    supervise(mem, cpu)
+    for victim in range(fixed(mem, H_CPUS)):
+        if is_dead(mem, victim):
+            reap(mem, cpu, victim, fixed(mem, notice(mem, EPOCHS + victim)))
+    drain_cpu(mem, cpu, cpu)
+    return 0
+
+
+# --- what must hold ------------------------------------------------------------------------------
+@kernel
+def living_slot(mem):
+    """The highest slot of a living CPU: the check works as that one."""
+    found = 0
+    for cpu in range(fixed(mem, H_CPUS)):
+        if not is_dead(mem, cpu):
+            found = cpu
+    return found
+
+
+@kernel
+def untolerated(mem):
+    """Code of the first report that the program does not provoke itself; 0: none.
+
+    Whoever dies within a report leaves one that is not ready.
+    """
+    allowed = fixed(mem, notice(mem, TOLERATED))
+    for i in range(min(mem[H_REPORT_COUNT], REPORTS)):
+        at = fixed(mem, H_AT_REPORTS) + i * R_STRIDE
+        expected = allowed != 0 and (mem[at + R_READY] == 0 or mem[at + R_CODE] == allowed)
+        if not expected:
+            return mem[at + R_CODE]
+    return 0
+
+
+@kernel
+def label_of(mem, cpu):
+    """The label of a slot's life in the program; recovery begins another one."""
+    epoch = fixed(mem, notice(mem, EPOCHS + cpu)) & LABEL_EPOCH_MASK
+    return epoch << LABEL_EPOCH_SHIFT | cpu
+
+
+@kernel
+def owner_word_at_start(mem, cpu):
+    """The owner word of that life."""
+    return fixed(mem, notice(mem, EPOCHS + cpu)) << 32 | (cpu + 1)
+
+
+@kernel
+def held_by(mem, cpu, pfn, order):
+    """1 if the block is still that of ``cpu``; else reported."""
+    w0 = page_state(mem, pfn)
+    right = type_of(w0) == T_ALLOCATED and order_of(w0) == order
+    if right and detail_of(w0) & LABEL_MASK == label_of(mem, cpu):
+        return 1
+    report(mem, cpu, X_LOST_OWNER, pfn, label_of(mem, cpu), w0)
+    return 0
+
+
+@kernel
+def owner_word_of(mem, address):
+    """The owner word of the object at ``address``; -1: there is none."""
+    pfn = slab_of_address(mem, address)
+    if pfn < 0:
+        return -1
+    w0 = page_state(mem, pfn)
+    base = slab_base(mem, address, order_of(w0))
+    index = index_at(mem, cache_at(mem, cache_of_word(w0)), base, address)
+    if index < 0:
+        return -1
+    return mem[owner_at(mem, base, order_of(w0), index)]
+
+
+@kernel
+def forget_notes(mem):
+    """What the dead noted is somebody else's by now."""
+    for cpu in range(fixed(mem, H_CPUS)):
+        if is_dead(mem, cpu):
+            for slot in range(FIRST_OBJECT + OBJECTS):
+                mem[slot_at(mem, cpu, slot)] = 0
+
+
+@kernel
+def living_kept_theirs(mem):
+    """Recovery took nothing from the living: what they were given still bears their label."""
+    for cpu in range(fixed(mem, H_CPUS)):
+        if not is_dead(mem, cpu):
+            for slot in range(BLOCKS):
+                block = mem[slot_at(mem, cpu, slot)]
+                if block != 0:
+                    held_by(mem, cpu, block_pfn(block), block_order(block))
+            for slot in range(OBJECTS):
+                address = mem[slot_at(mem, cpu, FIRST_OBJECT + slot)]
+                if address != 0 and owner_word_of(mem, address) != owner_word_at_start(mem, cpu):
+                    report(mem, cpu, X_LOST_OWNER, address, owner_word_at_start(mem, cpu),
+                           owner_word_of(mem, address))  # fmt: skip
+
+
+@kernel
+def dead_left_nothing(mem):
+    """No waiter is counted that is dead, no pageblock is isolated by a dead CPU."""
+    if mem[H_WAITERS] != 0:
+        report(mem, 0, I_PROGRESS, H_WAITERS, 0, mem[H_WAITERS])
+    for pfn in range(0, fixed(mem, H_PAGES), 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
+        holder = isolator_of(mem, pfn)
+        if block_mt(mem, pfn) == MT_ISOLATE and holder >= 0 and is_dead(mem, label_cpu(holder)):
+            report(mem, label_cpu(holder), I_FREE_HEAD, pfn, 0, holder)
+
+
+@kernel
+def bring_all_back(mem, by):
+    """End all isolations, and put what is offline back in service."""
+    step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
+    for pfn in range(0, fixed(mem, H_PAGES) & ~(step - 1), step):
+        if block_mt(mem, pfn) == MT_ISOLATE:
+            if type_of(page_state(mem, pfn)) == T_OFFLINE:
+                online_range(mem, by, pfn, pfn + step)
+            else:
+                unisolate_range(mem, by, pfn, pfn + step)
+
+
+@kernel
+def free_all(mem, by):
+    """Free what bears a label, of the dead and of the living; then destroy all caches."""
+    for cpu in range(fixed(mem, H_CPUS)):
+        reap(mem, by, cpu, fixed(mem, notice(mem, EPOCHS + cpu)))
+    for size_class in range(KMALLOC_CLASSES):
+        mem[H_KMALLOC + size_class] = 0  # else they may not be destroyed
+    for cache in range(fixed(mem, H_CACHES)):
+        if mem[cache_at(mem, cache) + K_STATE] != CACHE_NONE:
+            if cache_destroy(mem, by, cache) != 0:
+                report(mem, by, M_LEAKED_OBJECTS, cache, 0, E_BUSY)
+
+
+@kernel
+def forget_owners(mem):
+    """Empty the owner map: what follows frees for everybody."""
+    for pfn in range(fixed(mem, H_PAGES)):
+        mem[fixed(mem, H_AT_OWNERS) + pfn] = 0
+
+
+@kernel
+def all_managed(mem, by):
+    """The zones have the pages that they had."""
+    managed = 0
+    for z in range(fixed(mem, H_ZONES)):
+        managed += mem[zone_at(mem, z) + Z_MANAGED]
+    missing = fixed(mem, notice(mem, MANAGED)) - managed
+    if missing < 0 or missing > fixed(mem, notice(mem, MAY_LEAVE)):
+        report(mem, by, I_CONSERVATION, 0, fixed(mem, notice(mem, MANAGED)), managed)
+
+
+@kernel
+def object_locks_held(mem):
+    """1 or more, and reported, where a lock of a cache that exists still has an owner."""
+    held = 0
+    for cache in range(fixed(mem, H_CACHES)):
+        k = cache_at(mem, cache)
+        if mem[k + K_STATE] != CACHE_NONE:
+            for node in range(fixed(mem, H_NODES)):
+                held += is_held(mem, node_part(k, node) + KN_LOCK)
+                held += is_held(mem, node_part(k, node) + KN_BARN_LOCK)
+            for cpu in range(fixed(mem, H_CPUS)):
+                held += is_held(mem, cpu_part(mem, k, cpu) + KC_LOCK)
+    return held
+
+
+@kernel
+def nothing_is_lost(mem):
+    """Nothing was reported, no lock is held, all recounts; and everything can be freed."""
+    if untolerated(mem) != 0:
+        return untolerated(mem)
+    mem[H_REPORT_COUNT] = 0
+    by = living_slot(mem)
+    if page_locks_held(mem) + object_locks_held(mem) != 0:
+        return first_violation(mem)
+    if fixed(mem, notice(mem, REAPED)) != 0:
+        forget_notes(mem)
+    enter_owners(mem)
+    living_kept_theirs(mem)
+    dead_left_nothing(mem)
+    types_agree(mem)
+    if objects_held_twice(mem) != 0 or mem[H_REPORT_COUNT] != 0:
+        return first_violation(mem)
+    if audit_slabs(mem, by) != 0 or audit(mem, by) != 0:
+        return first_violation(mem)
+    forget_owners(mem)
+    bring_all_back(mem, by)
+    free_all(mem, by)
+    drain_all(mem, by)
+    audit_teardown(mem, by)
+    all_managed(mem, by)
+    return first_violation(mem)
+
+
+# --- the array table -----------------------------------------------------------------------------
+@kernel
+def deaths(mem):
+    count = 0
+    for cpu in range(fixed(mem, H_CPUS)):
+        if is_dead(mem, cpu):
+            count += 1
+    return count
+
+
+@kernel
+def entries_survive(mem):
+    """No entry is held twice, or held and free; at most one for each death is lost (docs)."""
+    if mem[H_REPORT_COUNT] != 0 or page_locks_held(mem) != 0 or objects_held_twice(mem) != 0:
+        return first_violation(mem)
+    audit(mem, living_slot(mem))
+    free = 0
+    for _ in range(ENTRIES + 1):
+        entry = open_entry(mem, 0, 0, 0, 0)
+        if entry != E_NOMEM:
+            free += 1
+            if held_entries(mem, entry) != 0:
+                report(mem, 0, X_DOUBLE_ALLOC, entry, 0, 1)
+    lost = ENTRIES - free - held_entries(mem, 0)
+    if lost < 0 or lost > deaths(mem):
+        report(mem, 0, I_CONSERVATION, 0, ENTRIES, ENTRIES - lost)
+    return first_violation(mem)
+
+
+@kernel
+def table_grew(mem):
+    """The array table has the entries of a page, or none: a page half made is lost (docs)."""
+    if mem[H_REPORT_COUNT] != 0 or audit(mem, living_slot(mem)) != 0:
+        return first_violation(mem)
+    free = 0
+    for _ in range(ENTRIES + 1):
+        if open_entry(mem, 0, 0, 0, 0) != E_NOMEM:
+            free += 1
+    return 0 if free == 0 or free == ENTRIES else X_PAYLOAD
+
+
+@kernel
+def references_survive(mem):
+    """The first entry has at most a reference for each death left; nothing else is damaged."""
+    if mem[H_REPORT_COUNT] != 0 or audit(mem, living_slot(mem)) != 0:
+        return first_violation(mem)
+    return 0 if mem[first_entry(mem) + AR_COUNT] & AR_REFS_MASK <= deaths(mem) else X_PAYLOAD

@@ -1,0 +1,89 @@
+"""The tables of crash mode: operation x write sites x crashes x recovered x failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import StringIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from shmalloc.engine.site import Site
+from stress.crash.result import AT_END, RETURNED, Counts, CrashResult, Key, place
+from stress.crash.sites import HALVES, Coverage, coverage
+from stress.explorer.wording import path_at
+
+COLUMNS = ("crashes", "recovered", "failed", "cut", "in recovery", "recovered", "failed", "cut")
+BETWEEN = "(between operations)"
+
+
+def by_operation(
+    result: CrashResult, named: bool = False
+) -> dict[str, tuple[set[Site], Counts, Counts]]:
+    """Sites, crashes, and crashes again, of each operation.
+
+    ``named``: deaths outside of a public operation, in a program's own lines, are one row.
+    """
+    rows: dict[str, tuple[set[Site], Counts, Counts]] = {}
+
+    def row_of(key: Key) -> tuple[set[Site], Counts, Counts]:
+        name = HALVES.get(key.operation, key.operation)
+        if named and name.startswith("(") and name != RETURNED:
+            name = BETWEEN
+        return rows.setdefault(name, (set(), Counts(), Counts()))
+
+    for key, counts in result.once.items():
+        sites, once, _ = row_of(key)
+        once.merge(counts)
+        if key.site != AT_END:
+            sites.add(key.site)
+    for key, counts in result.again.items():
+        row_of(key)[2].merge(counts)
+    return rows
+
+
+def table(result: CrashResult, known: Sequence[Coverage] = (), markdown: bool = False) -> str:
+    """The table; with ``known`` it says how many write sites each operation has."""
+    totals = {one.name: one for one in known}
+    shown = Table(box=box.MARKDOWN if markdown else box.ASCII, show_edge=markdown)
+    shown.add_column("operation", no_wrap=True)
+    shown.add_column("write sites", justify="right")
+    for column in COLUMNS:
+        shown.add_column(column, justify="right")
+    for name, (sites, once, again) in sorted(by_operation(result, bool(known)).items()):
+        one = totals.get(name)
+        shown.add_row(name, str(one) if one else str(len(sites)), *_cells(once), *_cells(again))
+    every = str(totals["all"]) if "all" in totals else ""
+    shown.add_row("all", every, *_cells(result.total()), *_cells(result.total(second=True)))
+    out = StringIO()
+    Console(file=out, width=140, color_system=None, force_terminal=False).print(shown)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _cells(counts: Counts) -> list[str]:
+    return [f"{n:,}" for n in (counts.crashes, counts.recovered, counts.failed, counts.cut)]
+
+
+def site_table(result: CrashResult) -> str:
+    """One line for each operation and site."""
+    lines = []
+    for key, counts in sorted(result.once.items()):
+        said = f"{counts.crashes:>8,} crashes {counts.failed:>8,} failed"
+        lines.append(f"{said}  {key.operation:<20} {place(key.site)}")
+    return "\n".join(lines) + "\n"
+
+
+def covered(result: CrashResult) -> list[Coverage]:
+    """Coverage of the allocator's write sites by the crashes of ``result``."""
+    hit = [(key.operation, key.site) for key in result.once if key.site != AT_END]
+    hit += [("recover", site) for site in result.recovery_sites]
+    return coverage(hit)
+
+
+def missing(known: Sequence[Coverage]) -> str:
+    """The write sites at which no crash was tried."""
+    every = known[-1]
+    lines = [f"write sites of public operations with a crash: {every}"]
+    lines += [f"  not tried: {path_at(site)} in {site.function}" for site in every.missing]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,153 @@
+"""What crash runs came to: counts by operation and write site, and failures worth a look."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from shmalloc.engine.site import Site
+from stress.crash.case import CrashCase, target_of
+from stress.crash.runner import Point, Run
+from stress.crash.schedules import Schedule
+
+PASSED = "passed"
+FAILED = "failed"
+CUT = "cut"  # runs at the step limit: never a pass
+RETURNED = "(returned)"
+AT_END = Site("", 0, "")  # the place of a CPU that has returned
+
+
+class Key(NamedTuple):
+    """Where a CPU died: the operation it was in, and the step it did not make."""
+
+    operation: str
+    site: Site
+
+
+@dataclass
+class Counts:
+    """Crashes at one place, or of one operation."""
+
+    crashes: int = 0
+    recovered: int = 0
+    failed: int = 0
+    cut: int = 0
+
+    def add(self, run: Run) -> None:
+        self.crashes += 1
+        self.recovered += run.kind == "passed"
+        self.failed += run.failed
+        self.cut += run.kind == "abandoned"
+
+    def merge(self, other: Counts) -> None:
+        self.crashes += other.crashes
+        self.recovered += other.recovered
+        self.failed += other.failed
+        self.cut += other.cut
+
+
+@dataclass(frozen=True)
+class CrashFailure:
+    """One run that was not recovered, and the options that show it again."""
+
+    case: CrashCase
+    schedule: Schedule
+    victim: int
+    point: int
+    then: int  # 0: the supervisor lived
+    kind: str
+    code: int
+    key: Key
+    stack: tuple[Site, ...]
+
+    @property
+    def signature(self) -> tuple[str, int, Key, bool]:
+        """Failures that are alike: the same end after a death at the same place."""
+        return self.kind, self.code, self.key, self.then > 0
+
+    @property
+    def command(self) -> str:
+        then = f" --then {self.then}" if self.then else ""
+        which = f"{target_of(self.case)} --schedule {self.schedule} --victim {self.victim}"
+        return f"shmstress crash {which} --write {self.point}{then}"
+
+    def __str__(self) -> str:
+        code = f" {self.code}" if self.code else ""
+        where = f"{self.key.operation}, {place(self.key.site)}"
+        return f"{self.case.name}: {self.kind}{code} after a death in {where}"
+
+
+def place(site: Site) -> str:
+    """Short: the file's name and the line."""
+    if site == AT_END:
+        return "at its end"
+    return f"{site.file.rpartition('/')[2]}:{site.line} {site.function}"
+
+
+@dataclass
+class CrashResult:
+    """Counts of one case or, added up, of many. ``again``: crashes inside of recovery as well."""
+
+    cases: int = 1
+    schedules: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    once: dict[Key, Counts] = field(default_factory=dict)
+    again: dict[Key, Counts] = field(default_factory=dict)
+    stacks: Counter[tuple[Key, tuple[Site, ...]]] = field(default_factory=Counter)
+    recovery_sites: Counter[Site] = field(default_factory=Counter)
+    failures: list[CrashFailure] = field(default_factory=list)  # one of each signature
+    complete: bool = True  # False: the time was over before everything was tried
+
+    def count(self, key: Key, run: Run, second: bool = False) -> None:
+        table = self.again if second else self.once
+        table.setdefault(key, Counts()).add(run)
+
+    def keep(self, failure: CrashFailure) -> None:
+        """Keep the first failure of its kind."""
+        if failure.signature not in {known.signature for known in self.failures}:
+            self.failures.append(failure)
+
+    def add(self, other: CrashResult) -> None:
+        """Take in what another case came to."""
+        self.cases += other.cases
+        self.schedules += other.schedules
+        self.steps += other.steps
+        self.seconds += other.seconds
+        self.complete &= other.complete
+        for mine, theirs in ((self.once, other.once), (self.again, other.again)):
+            for key, counts in theirs.items():
+                mine.setdefault(key, Counts()).merge(counts)
+        self.stacks.update(other.stacks)
+        self.recovery_sites.update(other.recovery_sites)
+        for failure in other.failures:
+            self.keep(failure)
+
+    def total(self, second: bool = False) -> Counts:
+        total = Counts()
+        for counts in (self.again if second else self.once).values():
+            total.merge(counts)
+        return total
+
+    @property
+    def runs(self) -> int:
+        return self.total().crashes + self.total(second=True).crashes
+
+    @property
+    def verdict(self) -> str:
+        if self.failures:
+            return FAILED
+        return CUT if self.total().cut + self.total(second=True).cut else PASSED
+
+
+def key_of(point: Point | None, operations: frozenset[str]) -> Key:
+    """Where a CPU is that does not make ``point``; None: it has returned.
+
+    The operation is the outermost frame among ``operations``; where there is none, the thread.
+    """
+    if point is None:
+        return Key(RETURNED, AT_END)
+    named = [site.function for site in point.stack if site.function in operations]
+    thread = f"({point.stack[-1].function})" if point.stack else "(?)"
+    return Key(named[-1] if named else thread, point.stack[0])

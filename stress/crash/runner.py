@@ -1,0 +1,201 @@
+"""``Runner``: a case laid out for one engine, and the runs over it. One run costs microseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+from shmalloc.engine import block as s
+from shmalloc.engine.areas import Settings
+from shmalloc.engine.model_python import PyModel
+from shmalloc.engine.program import VERDICTS, World, events_of
+from shmalloc.engine.site import Site
+from shmalloc.errors import MisuseError
+from stress.crash.case import CrashCase
+from stress.crash.schedules import STARTS, WAYS, Schedule
+from stress.explorer.dpor import search as dpor_search
+from stress.explorer.engines import make_world
+from stress.explorer.searches import Budget, Plan, Search
+from stress.explorer.strategies import crash as c
+
+STEP_LIMIT = 50_000
+BATCH = 256  # runs of one call: Ctrl-C is heard in between
+
+
+class Run(NamedTuple):
+    """What came of one run.
+
+    ``kind``: as of explore, "passed" included. ``deaths``: how many of those asked for happened.
+    ``at_end``: the last of them was behind the last step of that CPU.
+    """
+
+    kind: str
+    code: int
+    deaths: int
+    at_end: bool
+
+    @property
+    def failed(self) -> bool:
+        return self.kind not in ("passed", "abandoned")
+
+
+class Point(NamedTuple):
+    """A step of a CPU that others can see: its op and the kernels' frames, innermost first."""
+
+    op: int
+    stack: tuple[Site, ...]
+
+
+def _decoded(word: int, death: int) -> Run:
+    deaths = word >> c.DEATHS_SHIFT & 0xF
+    ended = bool(word >> c.ENDED_SHIFT >> (death - 1) & 1)
+    return Run(VERDICTS[word & 0xFF], word >> c.CODE_SHIFT, deaths, ended)
+
+
+class Runner:
+    """Runs ``case`` on ``engine``. ``trace``: interpreted, and every step knows its source."""
+
+    def __init__(
+        self, case: CrashCase, engine: str = "native", races: bool = False, trace: bool = False,
+        step_limit: int = STEP_LIMIT,
+    ) -> None:  # fmt: skip
+        self.case = case
+        self.engine = engine
+        settings = Settings(step_limit=step_limit, races=races, tree_words=c.CRASH_WORDS)
+        self.world: World = make_world(engine, case.model(), settings, trace=trace)
+        self.block = self.world.block
+        for driver in (c.sweep, c.sweep_again, c.crash_once):
+            self.world.warm(driver)
+        self.block[c.LIVING] = case.living
+        self.block[c.DIED_AT] = case.died
+        self._placed: Schedule | None = None
+
+    # --- where a schedule comes from ---
+    def place(self, schedule: Schedule) -> None:
+        """Let the next runs follow ``schedule``."""
+        if schedule == self._placed:
+            return
+        block = self.block
+        block[c.WAY], block[c.START] = WAYS[schedule.way], STARTS[schedule.start]
+        block[c.SEED] = schedule.number
+        order = schedule.order or tuple(range(self.case.living))
+        for rank, cpu in enumerate(order):
+            block[s.PRIORITIES + cpu] = rank
+        if schedule.way == "class":
+            trace = self._class(schedule.number)
+            first = int(block[s.REPEAT_AT])
+            block[c.PREFIX] = len(trace)
+            for k, actor in enumerate(trace):
+                block[first + k] = actor
+        self._placed = schedule
+
+    def _class(self, number: int) -> list[int]:
+        if number >= len(self.classes(number + 1)):
+            raise MisuseError(f"schedule: class {number}; there are {len(self._classes)}")
+        return self._classes[number]
+
+    def classes(self, limit: int) -> list[list[int]]:
+        """The traces of the first ``limit`` classes that DPOR finds without anybody dying."""
+        while len(self._classes) < limit and not self._search.done:
+            search = self._search
+            search.world.call(dpor_search.dpor, 1, 1)
+            steps, first = int(search.block[s.STEPS]), int(search.block[s.TRACE_AT])
+            if search.block[s.OUTCOME] == s.PASSED:
+                self._classes.append([int(a) for a in search.block[first : first + steps]])
+        return self._classes
+
+    def adopt_classes(self, other: Runner) -> None:
+        """Take the traces that another engine's runner of this case has found."""
+        self._classes = other._classes
+
+    @cached_property
+    def _classes(self) -> list[list[int]]:
+        return []
+
+    @cached_property
+    def _search(self) -> Search:
+        plan = Plan("dpor", Settings(step_limit=10_000), self.engine, 1, False)
+        return Search(self.case.model_alone(), plan, Budget(None, None))
+
+    # --- runs ---
+    def run(self, schedule: Schedule, victim: int = 0, point: int = 0, then: int = 0) -> Run:
+        """One run; ``point`` 0: nobody dies."""
+        self.place(schedule)
+        block = self.block
+        block[c.VICTIM], block[c.POINT], block[c.THEN] = victim, point, then
+        self.world.call(c.crash_once)
+        deaths = int(block[c.DEATHS])
+        ended = bool(int(block[c.ENDED]) >> (deaths - 1) & 1) if deaths else False
+        return Run(VERDICTS[int(block[s.OUTCOME])], int(block[s.CODE]), deaths, ended)
+
+    def sweep(self, schedule: Schedule, victim: int) -> Iterator[Run]:
+        """The victim dies before its first point, its second, ..., and at its end.
+
+        Ends early where it does not come to its end for want of others.
+        """
+        self.place(schedule)
+        self.block[c.VICTIM] = victim
+        point = 1
+        while True:
+            made = self.world.call(c.sweep, point, BATCH)
+            point += made
+            for run in self._results(made, 1):
+                if run.deaths == 0:
+                    if run.kind != "passed":
+                        yield run
+                    return
+                yield run
+                if run.at_end:
+                    return
+
+    def sweep_again(
+        self, schedule: Schedule, victim: int, point: int, first: int = 1, stride: int = 1
+    ) -> Iterator[tuple[int, Run]]:
+        """The same for the first supervisor, with the victim dead: its point, and what came of it.
+
+        Every ``stride``-th of its points from ``first`` on, and its end.
+        """
+        self.place(schedule)
+        block = self.block
+        block[c.VICTIM], block[c.POINT] = victim, point
+        then = first
+        while True:
+            made = self.world.call(c.sweep_again, then, BATCH, stride)
+            for run in self._results(made, 2):
+                if run.deaths == 2:
+                    yield then, run
+                if run.deaths < 2 or run.at_end:
+                    break
+                then += stride
+            else:
+                continue
+            break
+        if run.deaths < 2:  # the step was too long to meet the end
+            end = int(block[int(block[s.TREE_AT]) + self.case.living]) + 1
+            last = self.run(schedule, victim, point, end)
+            if last.deaths == 2:
+                yield end, last
+
+    def _results(self, count: int, death: int) -> list[Run]:
+        first = int(self.block[s.TREE_AT]) + c.RESULTS
+        return [_decoded(int(word), death) for word in self.block[first : first + count]]
+
+    # --- where in the source ---
+    def points(self) -> list[list[Point]]:
+        """The points of each CPU in the last run, made or stopped at (``trace=True``)."""
+        world = self.world
+        assert isinstance(world, PyModel)
+        found: list[list[Point]] = [[] for _ in world.program.threads]
+        made = [0] * len(found)
+        for event in events_of(world.block):
+            stack = world.block.posted[event.cpu][made[event.cpu]]
+            made[event.cpu] += 1
+            if c.is_point(event.op):
+                found[event.cpu].append(Point(event.op, stack))
+        for cpu, count in enumerate(made):
+            posted = world.block.posted[cpu]
+            op = int(world.block[s.OP + cpu])
+            if count < len(posted) and c.is_point(op):
+                found[cpu].append(Point(op, posted[count]))
+        return found

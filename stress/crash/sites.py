@@ -1,0 +1,133 @@
+"""Write sites of the allocator: which there are, from the source, and which a crash was tried at.
+
+A write site is a line of a kernel that changes memory or wakes somebody, in a kernel that a public
+operation reaches. Kernels entered only after a misuse or a damage are left out, with the reason:
+what they protect is broken already, and nothing is promised about it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from types import FunctionType
+
+from shmalloc.dialect import callees
+from shmalloc.engine.site import Site
+from shmalloc.kernel import (
+    cacheset, contig, faults, handles, hotplug, kmalloc, notes, pages, pcp, poison, reap, recover,
+    sheaf, slab,
+)  # fmt: skip
+from shmalloc.kernel import cache as objects
+
+WRITING_WORDS = frozenset({
+    "store", "store_relaxed", "cas", "cas2", "exchange", "fetch_add", "fetch_or", "fetch_and",
+    "wake", "wait",
+})  # fmt: skip
+PUBLIC: tuple[FunctionType, ...] = (
+    pages.alloc_pages, pages.alloc_pages_wait, pages.alloc_bulk, pages.free_pages,
+    pages.free_pages_of, pages.free_bulk, pcp.drain_all, pcp.drain_cpu, pcp.pcp_decay,
+    poison.poison_page, contig.isolate_range, contig.unisolate_range, contig.alloc_contig_range,
+    contig.free_contig_range, contig.offline_range, contig.online_range, hotplug.unplug_cpu,
+    hotplug.plug_cpu, objects.cache_alloc, objects.cache_alloc_bulk, objects.cache_free,
+    objects.cache_free_bulk, cacheset.cache_create, cacheset.cache_shrink, cacheset.cache_destroy,
+    kmalloc.kmalloc_boot, kmalloc.kmalloc, kmalloc.kfree, reap.adopt_pages, reap.adopt_object,
+    reap.reap, handles.open_entry, handles.add_reference, handles.drop_reference,
+    handles.close_entry, handles.grow_entries, recover.recover,
+)  # fmt: skip
+# Halves of operations that the explorer's programs call alone (held.py).
+HALVES = {
+    "zone_take": "alloc_pages", "zone_put": "free_pages_of", "zone_free": "free_pages_of",
+    "mark_isolated": "isolate_range", "mark_restored": "unisolate_range",
+    "wait_at_zone": "alloc_pages_wait", "wait_at_list": "alloc_pages_wait",
+    "cache_alloc_at": "cache_alloc", "cache_free_at": "cache_free",
+}  # fmt: skip
+OPERATION_NAMES = frozenset(function.__name__ for function in PUBLIC) | HALVES.keys()
+# Kernels behind a misuse or a damage, and why no crash has to be recovered inside of them.
+LEFT_OUT: dict[FunctionType, str] = {
+    notes.report: "a violation was found: what follows is evidence, not operation",
+    notes.append_history: "history is for people; no kernel reads it",
+    faults.should_fail: "allocations are made to fail by tests only; its words are the test's",
+    sheaf.in_two_places: "an object in two places was found",
+    slab.freeze: "a slab failed a check",
+}
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Write sites of one operation, or of all: those there are, and those of them hit."""
+
+    name: str
+    known: frozenset[Site]
+    hit: frozenset[Site]
+
+    @property
+    def missing(self) -> list[Site]:
+        return sorted(self.known - self.hit)
+
+    def __str__(self) -> str:
+        return f"{len(self.known & self.hit)}/{len(self.known)}"
+
+
+def write_sites(entry: FunctionType) -> frozenset[Site]:
+    """All write sites that ``entry`` can reach."""
+    found: set[Site] = set()
+    for function in reachable(entry):
+        found.update(_own_sites(function))
+    return frozenset(found)
+
+
+def reachable(entry: FunctionType) -> list[FunctionType]:
+    """``entry`` and the kernels that it reaches without entering one that is left out."""
+    found: dict[FunctionType, None] = {}
+    todo = [entry]
+    while todo:
+        function = todo.pop()
+        if function not in found and function not in LEFT_OUT:
+            found[function] = None
+            todo.extend(callees(function))
+    return list(found)
+
+
+def know_all_sites() -> None:
+    """Read the sources now: what an editor does to them during a long run must not matter."""
+    for function in PUBLIC:
+        write_sites(function)
+
+
+@cache
+def _own_sites(function: FunctionType) -> tuple[Site, ...]:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    first = function.__code__.co_firstlineno
+    file = function.__code__.co_filename
+    lines = sorted({first + line - 1 for line in _writing_lines(tree)})
+    return tuple(Site(file, line, function.__qualname__) for line in lines)
+
+
+def _writing_lines(tree: ast.AST) -> Iterator[int]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id in WRITING_WORDS:
+                yield node.lineno
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+            yield node.lineno
+
+
+def coverage(hit: Iterable[tuple[str, Site]]) -> list[Coverage]:
+    """By operation, and of all together at the end, from the (operation, site) pairs hit."""
+    by_name: dict[str, set[Site]] = {}
+    every: set[Site] = set()
+    for name, site in hit:
+        by_name.setdefault(HALVES.get(name, name), set()).add(site)
+        every.add(site)
+    found = []
+    known: set[Site] = set()
+    for function in PUBLIC:
+        sites = write_sites(function)
+        known |= sites
+        name = function.__name__
+        found.append(Coverage(name, sites, frozenset(by_name.get(name, ()))))
+    return [*found, Coverage("all", frozenset(known), frozenset(every))]

@@ -1,0 +1,217 @@
+"""Crash mode: the toy of crash_programs.py recovered rightly and wrongly, and the allocator."""
+
+import pytest
+from crash_programs import (
+    DIED, PROGRAM, balanced, case_of, never, recover_in_haste, recover_lock_only, recover_nothing,
+    recover_well, transfer,
+)  # fmt: skip
+
+from shmalloc.errors import MisuseError
+from stress.cli import run as shmstress
+from stress.crash import CrashCase, Effort, crash
+from stress.crash.adapt import left_out
+from stress.crash.allocator import allocator_case, case_names
+from stress.crash.result import AT_END
+from stress.crash.runner import Runner
+from stress.crash.schedules import Schedule, schedules_of
+from stress.crash.search import Hunt
+from stress.crash.sites import PUBLIC, coverage, write_sites
+from stress.crash.story import tell
+
+TRANSFER_WRITES = 7
+FIRST = Schedule.parse("order-0.1@at-once", 2)
+
+
+@pytest.fixture(params=["native", "interpreted"])
+def engine(request):
+    return request.param
+
+
+def hunted(recover, engine, depth=1):
+    return Hunt(case_of(recover), Effort(depth=depth, engine=engine, again=100, seeds=6)).run()
+
+
+def test_a_right_recovery_is_never_at_fault(engine):
+    result = hunted(recover_well, engine, depth=2)
+    assert (result.verdict, result.failures) == ("passed", [])
+    assert result.total().recovered == result.total().crashes > 100
+    assert result.total(second=True).recovered == result.total(second=True).crashes > 400
+
+
+def test_a_recovery_that_does_nothing_leaves_the_others_spinning(engine):
+    result = hunted(recover_nothing, engine)
+    assert "livelock" in {failure.kind for failure in result.failures}
+
+
+def test_a_recovery_that_only_opens_the_lock_leaves_half_a_transfer(engine):
+    result = hunted(recover_lock_only, engine)
+    assert [(f.kind, f.code) for f in result.failures] == [("failed", 2)]
+    assert "mem[B] = mem[B]" in tell(result.failures[0])
+
+
+def test_a_recovery_that_may_not_die_itself_is_found_only_by_a_second_crash(engine):
+    assert hunted(recover_in_haste, engine).verdict == "passed"
+    again = hunted(recover_in_haste, engine, depth=2)
+    assert again.verdict == "failed"
+    assert all(failure.then > 0 for failure in again.failures)
+
+
+def test_a_cpu_dies_before_each_of_its_writes_and_once_at_its_end(engine):
+    runs = list(Runner(case_of(recover_well), engine).sweep(FIRST, 0))
+    assert [run.at_end for run in runs] == [False] * TRANSFER_WRITES + [True]
+    assert all(run.deaths == 1 for run in runs)
+
+
+@pytest.mark.parametrize("recover", [recover_well, recover_nothing, recover_in_haste])
+def test_both_engines_come_to_the_same_end_of_every_run(recover):
+    runners = [Runner(case_of(recover), engine) for engine in ("native", "interpreted")]
+    for schedule in schedules_of(2, seeds=4):
+        for victim in (0, 1):
+            ends = [list(runner.sweep(schedule, victim)) for runner in runners]
+            assert ends[0] == ends[1]
+            ends = [list(runner.sweep_again(schedule, victim, 4)) for runner in runners]
+            assert ends[0] == ends[1]
+
+
+def test_a_stride_skips_points_of_the_supervisor_but_not_its_end(engine):
+    runner = Runner(case_of(recover_well), engine)
+    every = list(runner.sweep_again(FIRST, 0, 5))
+    third = list(runner.sweep_again(FIRST, 0, 5, first=2, stride=3))
+    points = [then for then, _ in every]
+    assert points == list(range(1, len(every) + 1))
+    assert [then for then, _ in third] == sorted({*points[1::3], points[-1]})
+    assert third[-1][1].at_end
+
+
+def test_the_options_of_a_failure_show_it_again():
+    failure = hunted(recover_in_haste, "interpreted", depth=2).failures[0]
+    options = failure.command.split()
+    schedule = Schedule.parse(options[options.index("--schedule") + 1], 2)
+    run = Runner(failure.case, "interpreted").run(
+        schedule, failure.victim, failure.point, failure.then
+    )
+    assert (run.kind, run.code, run.deaths) == (failure.kind, failure.code, 2)
+
+
+def test_a_trace_names_the_line_that_was_not_reached_and_the_deaths():
+    failure = hunted(recover_in_haste, "interpreted", depth=2).failures[0]
+    text = tell(failure)
+    assert f"{failure.key.site.function}" in text
+    assert "---- CPU 0 dies" in text
+    assert "---- CPU 2 dies" in text
+    assert failure.command in text
+
+
+def test_a_program_that_fails_without_a_death_is_reported_as_such():
+    broken = CrashCase(PROGRAM, recover_well, DIED, never)
+    result = Hunt(broken, Effort(seeds=0, engine="interpreted")).run()
+    assert {failure.point for failure in result.failures} == {0}
+    assert {failure.key.site for failure in result.failures} == {AT_END}
+
+
+def test_crash_takes_the_programs_own_check_where_none_is_given():
+    result = crash(PROGRAM, recover_well, DIED, effort=Effort(seeds=0, engine="interpreted"))
+    assert result.verdict == "passed"
+
+
+def test_only_the_chosen_victims_die():
+    effort = Effort(seeds=0, engine="interpreted")
+    one = crash(PROGRAM, recover_well, DIED, balanced, victims=[1], effort=effort)
+    both = crash(PROGRAM, recover_well, DIED, balanced, effort=effort)
+    assert one.total().crashes * 2 == both.total().crashes
+
+
+@pytest.mark.parametrize("died", [-1, PROGRAM.words - 3])
+def test_words_for_the_dead_that_do_not_fit_are_refused(died):
+    with pytest.raises(MisuseError, match="died"):
+        CrashCase(PROGRAM, recover_well, died, balanced)
+
+
+def test_a_victim_that_is_no_cpu_is_refused():
+    with pytest.raises(MisuseError, match="victims"):
+        CrashCase(PROGRAM, recover_well, DIED, balanced, victims=[2])
+
+
+@pytest.mark.parametrize("arguments", [{"depth": 3}, {"stride": 0}, {"seeds": -1}])
+def test_an_effort_that_makes_no_sense_is_refused(arguments):
+    with pytest.raises(MisuseError, match=next(iter(arguments))):
+        Effort(**arguments)
+
+
+@pytest.mark.parametrize("name", ["order-1.0@after", "random-17@beside", "class-4@at-once"])
+def test_a_schedule_is_read_as_it_is_printed(name):
+    assert str(Schedule.parse(name, 2)) == name
+
+
+@pytest.mark.parametrize("name", ["order-0@after", "order-0.0@after", "random-1", "class-1@never"])
+def test_what_is_no_schedule_is_refused(name):
+    with pytest.raises(MisuseError, match="schedule"):
+        Schedule.parse(name, 2)
+
+
+def test_classes_of_dpor_are_schedules_too(engine):
+    effort = Effort(seeds=0, classes=100, engine=engine)
+    result = Hunt(case_of(recover_well), effort).run()
+    orders = len(schedules_of(2))
+    assert result.verdict == "passed"
+    assert result.schedules > orders
+
+
+# --- the allocator -------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", case_names())
+def test_a_case_of_the_allocator_passes_when_nobody_dies(name):
+    runner = Runner(allocator_case(name), "interpreted")
+    run = runner.run(FIRST if runner.case.living == 2 else schedules_of(runner.case.living)[0])
+    assert (run.kind, run.code) == ("passed", 0)
+
+
+SMALL = ("buddy-merge-take", "slab-free-free", "pcp-drain-alloc")
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_allocator_recovers_from_every_crash_of_a_small_program(name):
+    result = Hunt(allocator_case(name), Effort(seeds=0, engine="interpreted")).run()
+    print(result.failures[0].command if result.failures else "")
+    assert (result.verdict, result.total().cut) == ("passed", 0)
+    assert result.total().crashes > 50
+
+
+def test_without_recovery_the_allocator_does_not_survive():
+    good = allocator_case("buddy-merge-take")
+    bad = CrashCase(good.program, recover_nothing, good.died, good.check)
+    result = Hunt(bad, Effort(seeds=0, engine="interpreted")).run()
+    assert result.total().failed > result.total().crashes // 2
+
+
+def test_every_public_operation_has_write_sites_and_a_case_reaches_them():
+    known = coverage([])
+    assert [one.name for one in known if not one.known] == []
+    assert len(known) == len(PUBLIC) + 1
+
+
+def test_a_store_and_a_swap_are_write_sites_and_a_read_is_none():
+    sites = {site.line - transfer.__code__.co_firstlineno for site in write_sites(transfer)}
+    assert len(sites) == TRANSFER_WRITES  # one of them in take
+
+
+def test_programs_without_a_case_say_why():
+    assert left_out("pcp-shared-slot")
+    assert left_out("lock-sleep-2")
+    with pytest.raises(MisuseError, match="two processes on one slot"):
+        allocator_case("pcp-shared-slot")
+
+
+def test_the_command_shows_one_run_and_says_how_it_ended(capsys):
+    options = "crash buddy-merge-take --schedule order-0.1@after --victim 1 --write 3"
+    assert shmstress([*options.split(), "--engine", "interpreted"]) == 0
+    assert "CPU 1 did not make:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options", ["crash buddy-merge-tak", "crash wait-list-wake --schedule order-0.1@sometime",
+                "crash wait-list-wake --schedule order-0.1@after --victim 7 --write 1",
+                "crash --depth 3 wait-list-wake", "crash nothing-*"],
+)  # fmt: skip
+def test_bad_options_are_usage_errors(options, capsys):
+    assert shmstress(options.split()) == 4
+    assert "use" in capsys.readouterr().err

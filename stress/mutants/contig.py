@@ -1,0 +1,124 @@
+"""Mutants of ranges: isolation, memory hotplug, contiguous pages."""
+
+from __future__ import annotations
+
+from stress.mutants.mutant import Mutant
+
+CONTIG = "shmalloc/kernel/contig.py"
+RANGES = ("contig",)
+WALKED = (("contig", "pfn-walker"), ("--ram", "16MiB"))  # few pages: a walker comes by often
+
+MUTANTS = (
+    Mutant(
+        "isolate-without-drain", CONTIG,
+        (("        # Pages of the range may sit on per-CPU lists; their type is looked up when they"
+          " drain.\n        drain_all(mem, cpu)\n", ""),),
+        "a range is isolated while pages of it hide on per-CPU lists, and are given out from there",
+        "I_PCP_COUNT", ("contig-isolate-free",), RANGES,
+        precedent="P7 disable pcplists during memory offline", commit="ec6e8c7e0314",
+    ),
+    Mutant(
+        "isolate-without-carve", CONTIG,
+        (("    carve_pageblocks(mem, zone, cpu, start, end)\n"
+          "    for at in range(start, end, step):\n        isolate_block",
+          "    for at in range(start, end, step):\n        isolate_block"),),
+        "a free block that reaches over the border of the range is not cut: half of it is isolated"
+        " and half is given out",
+        "I_FREE_HEAD", ("contig-isolate-merge", "contig"), RANGES,
+        precedent="B6 fix move_freepages_block() range error",
+    ),
+    Mutant(
+        "restore-without-carve", CONTIG,
+        (("    carve_pageblocks(mem, zone, cpu, start, end)\n"
+          "    for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):\n        if",
+          "    for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):\n        if"),),
+        "an isolation ends while its free pages are merged with those of an isolated neighbour",
+        "I_FREE_HEAD", ("contig-isolate-restore", "contig-isolate-isolate"), RANGES,
+        precedent="B6 fix up block types when merging compatible blocks",
+    ),
+    Mutant(
+        "rehome-one-short", CONTIG,
+        (("    at = start\n    while at < end:\n        w0 = page_state(mem, at)\n"
+          "        if type_of(w0) == T_FREE:\n            rehome(",
+          "    at = start\n    while at < end - 1:\n        w0 = page_state(mem, at)\n"
+          "        if type_of(w0) == T_FREE:\n            rehome("),),
+        "the last page of a range stays on the list of its old type",
+        "I_FREE_HEAD", ("contig-isolate-merge", "contig"), RANGES,
+        precedent="B6 move_freepages range off by one",
+    ),
+    Mutant(
+        "isolate-twice", CONTIG,
+        (("        if block_mt(mem, at) == MT_ISOLATE:\n            return E_BUSY\n",
+          "        if block_mt(mem, at) == MT_ISOLATE:\n            return 0\n"),),
+        "a range that somebody else has isolated is taken for ours: when one of the two returns"
+        " it, the other one's isolation has ended without his knowledge",
+        "I_FREE_HEAD", ("contig-isolate-same",), RANGES,
+    ),
+    Mutant(
+        "isolation-not-saved", "shmalloc/kernel/zone.py",
+        (("<< BLOCK_ISOLATOR_SHIFT | saved | MT_ISOLATE", "<< BLOCK_ISOLATOR_SHIFT | MT_ISOLATE"),),
+        "the type to return to is not written down",
+        "I_FREE_HEAD", ("contig-isolate-same", "contig-isolate-isolate"), RANGES,
+    ),
+    Mutant(
+        "isolated-counts-as-free", "shmalloc/kernel/zone.py",
+        (("    if mt == MT_ISOLATE:\n        at = zone + Z_FREE_ISOLATED\n", ""),),
+        "isolated pages are counted as free: the watermarks promise what nobody can have",
+        "I_CONSERVATION", ("contig-isolate-merge", "contig"), RANGES,
+        precedent="B3 isolated count is not the sum of its lists", commit="d9dddbf55667",
+    ),
+    Mutant(
+        "carve-shrinks-first", "shmalloc/kernel/buddy.py",
+        (("""\
+    left = head
+    own = order  # what stays at the old head
+""",
+          """\
+    if pfn != head:
+        make_free(mem, head, z, order, mt)
+    left = head
+    own = order  # what stays at the old head
+"""),),
+        "a carve makes the old head small before the heads inside of it are written",
+        "I_TAIL", ("contig-isolate-legal",), *WALKED,
+    ),
+    Mutant(
+        "range-left-to-right", CONTIG,
+        (("    at = pfn + (1 << order) - 1\n    while at >= pfn:\n",
+          "    at = pfn\n    while at < pfn + (1 << order):\n"),
+         ("        event(mem, cpu, EV_ALLOC)\n        at -= 1\n",
+          "        event(mem, cpu, EV_ALLOC)\n        at += 1\n")),
+        "a contiguous range is given out from the left: its head shrinks to one page first and"
+        " leaves the others uncovered",
+        "I_TAIL", ("contig-range-legal",), *WALKED,
+    ),
+    Mutant(
+        "offline-takes-nothing", CONTIG,
+        (("        head = head_of(mem, at)\n        if head >= 0 and type_of(page_state(mem, head))"
+          " == T_FREE:\n            border",
+          "        head = at\n        if head >= 0 and type_of(page_state(mem, head))"
+          " == T_FREE:\n            border"),),
+        "docs/bugs.md 1, our own: the range has merged with an isolated neighbour, its first page"
+        " is a tail, and offline steps over all of it and answers success",
+        "I_FREE_HEAD", ("contig-offline-merged",), RANGES,
+    ),
+    Mutant(
+        "offline-stays-managed", CONTIG,
+        (("            unmanage(mem, zone, 1 << order)\n", ""),),
+        "pages that are offline still count as the zone's",
+        "I_CONSERVATION", ("contig-offline-alloc",), RANGES,
+        precedent="B7 fix counting of free pages after take off from buddy",
+        commit="bac9c6fa1f92",
+    ),
+    Mutant(
+        "range-taken-unlocked", CONTIG,
+        (("    result = E_BUSY\n    if all_free(mem, start, end, 0):\n"
+          "        result = take_range(mem, zone, cpu, start, end, owner)\n"
+          "    unlock(mem, zone + Z_LOCK)\n",
+          "    unlock(mem, zone + Z_LOCK)\n    result = E_BUSY\n"
+          "    if all_free(mem, start, end, 0):\n"
+          "        result = take_range(mem, zone, cpu, start, end, owner)\n"),),
+        "the isolated range is cut up and taken after the zone was let go",
+        "I_LIST_LINKS", ("contig-range-range", "contig-range-alloc"), RANGES,
+    ),
+)  # fmt: skip

@@ -1,0 +1,182 @@
+"""Mutants of the per-CPU lists, of CPU hotplug, and of waiting for memory."""
+
+from __future__ import annotations
+
+from stress.mutants.mutant import JITTER, Mutant
+
+PCP = "shmalloc/kernel/pcp.py"
+PAGES = "shmalloc/kernel/pages.py"
+HOTPLUG = "shmalloc/kernel/hotplug.py"
+
+MUTANTS = (
+    Mutant(
+        "drain-looks-at-counts", PCP,
+        (("        if spin_for_drain(mem, p + P_LOCK, cpu):\n"
+          "            given += drain_everything(mem, cpu, z, p, victim)\n            unspin",
+          "        if load_relaxed(mem, p + P_COUNT) > 0"
+          " and spin_for_drain(mem, p + P_LOCK, cpu):\n"
+          "            given += drain_everything(mem, cpu, z, p, victim)\n            unspin"),),
+        "a drain passes over lists that look empty without their lock: a refill that has pushed and"
+        " not yet counted keeps its pages from somebody who needs all of them",
+        "I_PCP_COUNT", ("pcp-refill-drain", "pcp"),
+        unseen="what a run sees of it is one E_BUSY or E_NOMEM more",
+        precedent="P1 pcp->count race between drain_pages_zone() and __rmqueue_pcplist()",
+        commit="66eca1021a42",
+    ),
+    Mutant(
+        "pcp-lock-not-needed", PAGES,
+        (("    if not try_spin(mem, p + P_LOCK, cpu):\n        event(mem, cpu, EV_PCP_MISS)\n"
+          "        return take_from_zone(mem, cpu, z, order, mt)\n",
+          "    try_spin(mem, p + P_LOCK, cpu)\n"),),
+        "an allocation goes on although it did not get the lock of the list: two processes that"
+        " share a slot, or the owner and a drainer, pop the same block",
+        "I_LIST_LINKS", ("pcp-shared-slot", "pcp-drain-alloc"), ("oom-edge", "hotplug"),
+        precedent="P3 prevent pcp corruption with SMP=n: a trylock that always succeeds",
+        commit="038a102535eb",
+    ),
+    Mutant(
+        "pcp-unlock-early", PAGES,
+        (("    pcp_push(mem, p, index, order, pfn)\n"
+          "    mem[p + P_FREE_RUN] = mem[p + P_FREE_RUN] + (1 << order)\n",
+          "    unspin(mem, p + P_LOCK)\n    pcp_push(mem, p, index, order, pfn)\n"
+          "    mem[p + P_FREE_RUN] = mem[p + P_FREE_RUN] + (1 << order)\n"),
+         ("    mem[p + P_FACTOR] = mem[p + P_FACTOR] >> 1\n    unspin(mem, p + P_LOCK)\n",
+          "    mem[p + P_FACTOR] = mem[p + P_FACTOR] >> 1\n")),
+        "a free opens the lock of its list before it pushes: a remote drain walks the list as it"
+        " changes",
+        "I_PCP_COUNT", ("pcp-drain-free", "pcp"), ("oom-edge", "hotplug"),
+    ),
+    Mutant(
+        "drain-in-wrong-order", PCP,
+        (("    if index < PCP_ORDERS * MT_PCP_TYPES:\n        return index // MT_PCP_TYPES\n",
+          "    if index < PCP_ORDERS * MT_PCP_TYPES:\n        return index % PCP_ORDERS\n"),),
+        "the number of a list is turned back into another order than it was made of: drained pages"
+        " come back as blocks that reach over their neighbours",
+        "I_FREE_HEAD", ("pcp-refill-drain", "pcp"), ("churn", "oom-edge"),
+        precedent="P9 order_to_pindex and pindex_to_order are not inverse",
+    ),
+    Mutant(
+        "drain-ignores-unplugged", PCP,
+        (("        if load_relaxed(mem, at) == LOCK_OFFLINE:\n            return False\n", ""),),
+        "a drainer waits for the lock of a CPU that was unplugged meanwhile, for ever",
+        "I_PROGRESS", ("pcp-unplug-drain",),
+        unseen="every CPU is plugged in again: the drainer only waits longer",
+    ),
+    Mutant(
+        "unplug-opens-a-gap", HOTPLUG,
+        (("            store(mem, p + P_LOCK, LOCK_OFFLINE)\n",
+          "            store(mem, p + P_LOCK, 0)\n"
+          "            store(mem, p + P_LOCK, LOCK_OFFLINE)\n"),),
+        "unplugging releases the list it has drained, then locks it for good: a page freed in"
+        " between is lost behind a lock that nobody may take",
+        "I_TEARDOWN", ("pcp-unplug-free", "pcp"), ("hotplug",), JITTER,
+        precedent="P7 disable pcplists during memory offline",
+    ),
+    Mutant(
+        "unplug-not-exclusive", HOTPLUG,
+        (("    if not cas(mem, state, CPU_ONLINE, CPU_CHANGING | (cpu + 1) << CPU_CHANGER_SHIFT):\n"
+          "        return E_BUSY  # not online, or somebody else is changing it\n",
+          "    cas(mem, state, CPU_ONLINE, CPU_CHANGING | (cpu + 1) << CPU_CHANGER_SHIFT)\n"),),
+        "two unplug one CPU at once, and one of them plugs it in while the other still drains",
+        "I_PROGRESS", ("pcp-unplug-unplug", "pcp-hotplug-3"), ("hotplug",),
+    ),
+    Mutant(
+        "plug-not-exclusive", HOTPLUG,
+        (("    if not cas(mem, state, CPU_OFFLINE,", "    cas(mem, state, CPU_OFFLINE,"),
+         (" | (cpu + 1) << CPU_CHANGER_SHIFT):\n        return E_BUSY\n    finish_plug",
+          " | (cpu + 1) << CPU_CHANGER_SHIFT)\n    finish_plug")),
+        "a CPU is plugged in while somebody unplugs it: the lists that he has locked are open again"
+        " behind his back, and he says that it is offline",
+        "I_PROGRESS", ("pcp-unplug-plug", "pcp"), ("hotplug",), JITTER,
+    ),
+    Mutant(
+        "type-before-pcp-lock", PAGES,
+        (("    p = own_pcp(mem, cpu, z)\n    if not pcp_keeps(mem, order):\n",
+          "    p = own_pcp(mem, cpu, z)\n    mt = block_mt(mem, pfn)\n"
+          "    if not pcp_keeps(mem, order):\n"),
+         ("        mt = block_mt(mem, pfn)\n        if mt == MT_ISOLATE",
+          "        if mt == MT_ISOLATE")),
+        "a free reads the type of its pageblock before it has the lock of its list: isolated and"
+        " drained in between, the page hides from the isolation",
+        "I_PCP_COUNT", ("contig-isolate-free",), ("contig",), JITTER,
+        precedent="B5 close migratetype race between freeing and stealing",
+        commit="55612e80e722",
+    ),
+    Mutant(
+        "isolated-page-on-a-list", PAGES,
+        (("        if mt == MT_ISOLATE or load_relaxed(mem, H_WAITERS) > 0:\n",
+          "        if load_relaxed(mem, H_WAITERS) > 0:\n"),),
+        "a page of an isolated pageblock is kept on a per-CPU list, for which it has no number",
+        "I_PCP_COUNT", ("contig-isolate-free", "contig"), ("contig",),
+        precedent="B4 remove pcppage migratetype caching",
+    ),
+    Mutant(
+        "free-hides-from-waiter", PAGES,
+        (("        if mt == MT_ISOLATE or load_relaxed(mem, H_WAITERS) > 0:\n",
+          "        if mt == MT_ISOLATE:\n"),),
+        "a free puts its page on a list although somebody sleeps for memory, and wakes nobody",
+        "I_PROGRESS", ("wait-list-wake", "wait"),
+        unseen="a sleeper wakes every 50 ms natively and drains all lists",
+        precedent="P10 the sleeper is never woken",
+    ),
+    Mutant(
+        "arm-late", PAGES,
+        (("        ticket = arm_wake(mem)\n"
+          "        # Looks again after it announced itself,"
+          " and drains every CPU's list on the way.\n"
+          "        pfn = alloc_pages(mem, cpu, order, mt, owner)\n"
+          "        if pfn != E_NOMEM:\n            break\n",
+          "        pfn = alloc_pages(mem, cpu, order, mt, owner)\n"
+          "        if pfn != E_NOMEM:\n            break\n        ticket = arm_wake(mem)\n"),),
+        "a waiter looks first and arms the wake word afterwards: a page that is freed in between"
+        " finds nothing to disarm, and the waiter sleeps beside it",
+        "I_PROGRESS", ("wait-page-wake", "wait-pair-wake-3"),
+        unseen="a sleeper wakes every 50 ms natively and looks again",
+        precedent="P10 the sleeper is never woken",
+    ),
+    Mutant(
+        "counted-after-look", PAGES,
+        (("    while left > 0 and fetch_or(mem, H_WAITERS, seat) & seat != 0:\n",
+          "    while left > 0 and load_relaxed(mem, H_WAITERS) & seat != 0:\n"),
+         ("        event(mem, cpu, EV_WAIT)\n        wait(mem, H_WAKE, ticket)\n",
+          "        event(mem, cpu, EV_WAIT)\n        fetch_or(mem, H_WAITERS, 1 << cpu)\n"
+          "        wait(mem, H_WAKE, ticket)\n")),
+        "a waiter counts itself after its look: a free in between sees no waiter and keeps its page"
+        " on a list, or wakes nobody",
+        "I_PROGRESS", ("wait-page-wake", "wait-pair-wake-3"),
+        unseen="a sleeper wakes every 50 ms natively and drains all lists",
+        precedent="P10 the sleeper is never woken",
+    ),
+    Mutant(
+        "wake-before-pages", PAGES,
+        (("    zone = zone_at(mem, z)\n    lock(mem, zone + Z_LOCK, cpu)\n"
+          "    free_block(mem, zone, cpu, pfn, order)\n    unlock(mem, zone + Z_LOCK)\n"
+          "    wake_waiters(mem, cpu, zone)\n",
+          "    zone = zone_at(mem, z)\n    wake_waiters(mem, cpu, zone)\n"
+          "    lock(mem, zone + Z_LOCK, cpu)\n    free_block(mem, zone, cpu, pfn, order)\n"
+          "    unlock(mem, zone + Z_LOCK)\n"),),
+        "a free looks for waiters before the zone has its page: a waiter that comes in between"
+        " finds nothing and sleeps",
+        "I_PROGRESS", ("wait-zone-wake", "wait"),
+        unseen="a sleeper wakes every 50 ms natively and looks again",
+        precedent="P10 the sleeper is never woken",
+    ),
+    Mutant(
+        "wake-only-one", PAGES,
+        (("            wake(mem, H_WAKE, MAX_CPUS)\n", "            wake(mem, H_WAKE, 1)\n"),),
+        "whoever disarms the wake word wakes one sleeper; the others sleep on a value that is gone"
+        " and armed for nobody",
+        "I_PROGRESS", ("wait-two-pages-3",),
+        unseen="a sleeper wakes every 50 ms natively and looks again",
+    ),
+    Mutant(
+        "zone-taken-unlocked", PAGES,
+        (("    pfn = E_NOMEM\n    lock(mem, zone + Z_LOCK, cpu)\n    if may_take",
+          "    pfn = E_NOMEM\n    if may_take"),
+         ("        pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)\n"
+          "    unlock(mem, zone + Z_LOCK)\n    return pfn\n",
+          "        pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)\n    return pfn\n")),
+        "an allocation past the lists takes from the zone without its lock",
+        "I_LIST_LINKS", ("buddy-alloc-alloc", "buddy"), ("orders", "churn"),
+    ),
+)  # fmt: skip

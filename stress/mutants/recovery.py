@@ -1,0 +1,165 @@
+"""Mutants of recovery: what is rebuilt, in which order, and what the living must have written.
+
+The explorer's crash mode (stress/crash) kills a CPU before each of its writes and hunts these. The
+last ones break what an operation promises to its heirs, and nothing that anybody sees in life.
+"""
+
+from __future__ import annotations
+
+from stress.mutants.mutant import Mutant
+
+RECOVER = "shmalloc/kernel/recover.py"
+REBUILD = "shmalloc/kernel/rebuild.py"
+RESLAB = "shmalloc/kernel/reslab.py"
+NO_KILLS = "a run in which nobody dies recovers nothing"
+
+MUTANTS = (
+    Mutant(
+        "recovery-asks-too-early", RECOVER,
+        (("            release_nodes(mem, cpu, victim)\n    for",
+          "            settle_put(mem, cpu, victim)\n    for"),
+         ("            settle_put(mem, cpu, victim)\n    for victim in range(fixed(mem, H_CPUS)):\n"
+          "        if is_dead(mem, victim):\n            release_parts",
+          "            release_nodes(mem, cpu, victim)\n    for victim in range(fixed(mem,"
+          " H_CPUS)):\n        if is_dead(mem, victim):\n            release_parts")),
+        "recovery asks a free list whether a put was made before it has taken over the lock of its"
+        " node: it waits for the dead",
+        "I_PROGRESS", ("crash:slab-full-partial", "crash:objects-slabs"), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "recovery-folds-nothing", REBUILD,
+        (("        if kind == T_FREE or kind == T_ISOLATED:\n            for inner",
+          "        if kind == T_ISOLATED:\n            for inner"),),
+        "recovery leaves the heads inside of a free block alone: whoever merges it later, or asks"
+        " for one of its pages, believes them",
+        "I_TAIL", ("crash:pages-order-1",), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "recovery-trusts-counters", REBUILD,
+        (("    store_relaxed(mem, zone + Z_FREE, 0)\n", ""),),
+        "recovery counts free pages on top of what the dead had counted",
+        "I_CONSERVATION", ("crash:pages-order-0",), unseen=NO_KILLS,
+        precedent="B7 count free pages outside of the list operation",
+    ),
+    Mutant(
+        "recovery-trusts-lists", RECOVER,
+        (("            rebuild_zone(mem, cpu, zone)\n            unlock", "            unlock"),),
+        "recovery takes a zone's lock over and releases it, believing its lists and counts",
+        "I_LIST_LINKS", ("crash:pages-order-0",), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "recovery-unlocks-first", RECOVER,
+        (("            rebuild_zone(mem, cpu, zone)\n            unlock(mem, zone + Z_LOCK)\n",
+          "            unlock(mem, zone + Z_LOCK)\n            rebuild_zone(mem, cpu, zone)\n"),),
+        "recovery opens a zone before it has rebuilt it: the living work on half of a list",
+        "I_LIST_LINKS", ("crash:buddy-alloc-alloc", "crash:buddy-alloc-free"), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "recovery-trusts-pcp-count", REBUILD,
+        (("    mem[p + P_COUNT] = counted\n", ""),),
+        "recovery believes the count of a living CPU's lists, of which the dead was draining one",
+        "I_PCP_COUNT", ("crash:pages-drain-cpu",), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "recovery-wakes-nobody", RECOVER,
+        (("            release_parts(mem, cpu, victim)\n    wake_sleepers(mem)\n",
+          "            release_parts(mem, cpu, victim)\n"),),
+        "the dead was woken for a lock and did not come; recovery does not wake the next sleeper",
+        "I_PROGRESS", ("crash:buddy-alloc-free", "crash:buddy-alloc-alloc-3"), unseen=NO_KILLS,
+        precedent="P10 the sleeper is never woken",
+    ),
+    Mutant(
+        "recovery-forgets-waiter", RECOVER,
+        (("    fetch_and(mem, H_WAITERS, ~(1 << victim))\n", ""),),
+        "a dead waiter counts as one for ever: every free goes past the per-CPU lists",
+        "I_PROGRESS", ("crash:pages-wait",), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "recovery-forgets-hand", REBUILD,
+        (("type_of(w0) == T_PCP or (type_of(w0) == T_ALLOCATED and w1 == OWNER_SLAB)\n",
+          "type_of(w0) == T_ALLOCATED and w1 == OWNER_SLAB\n"),),
+        "blocks that the dead had in its hands, or on its lists, are on no list for ever",
+        "I_TEARDOWN", ("crash:pages-order-0",), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "recovery-forgets-slab-pages", REBUILD,
+        (("type_of(w0) == T_PCP or (type_of(w0) == T_ALLOCATED and w1 == OWNER_SLAB)\n",
+          "type_of(w0) == T_PCP\n"),),
+        "pages on their way to a slab or from one are nobody's for ever",
+        "I_TEARDOWN", ("crash:objects-slabs",), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "recovery-keeps-isolation", REBUILD,
+        (("    end_isolations(mem, cpu, zone, victim)\n", ""),),
+        "a pageblock that the dead had isolated stays so: nobody can allocate from it again",
+        "I_FREE_HEAD", ("crash:range-isolate",), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "recovery-forgets-chain", RECOVER,
+        (("    settle_taken(mem, cpu, victim)\n", ""),),
+        "the chain of objects that the dead had taken off a free list is in nobody's hands",
+        "M_LEAKED_OBJECTS", ("crash:objects-slabs",), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "recovery-believes-take", RESLAB,
+        (("    if on_free_list(mem, k, chain_pfn(chain), w1, chain_first(chain)):\n"
+          "        store(mem, slot + C_INTENT, INTENT_NONE)\n    else:\n"
+          "        store(mem, slot + C_INTENT, INTENT_TAKEN)\n",
+          "    store(mem, slot + C_INTENT, INTENT_TAKEN)\n"),),
+        "recovery does not look whether the swap of an announced take was made, and gives back"
+        " objects that are on the free list already",
+        "M_FREECHAIN", ("crash:objects-slabs",), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "recovery-believes-put", RESLAB,
+        (("    made = was_put(mem, cpu, load_relaxed(mem, slot + C_INTENT_CACHE), chain,"
+          " in_hand(mem, victim))\n", "    made = True\n"),),
+        "recovery resolves an announced put without looking whether its swap was made: objects that"
+        " never came back are lost",
+        "M_LEAKED_OBJECTS", ("crash:objects-slabs",), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "recovery-forgets-sheaf", RESLAB,
+        (("        if load(mem, sheaf + SF_WHERE) == in_hand(mem, victim):\n",
+          "        if load(mem, sheaf + SF_WHERE) == 0:\n"),),
+        "a sheaf that the dead was refilling or flushing is in nobody's hands, with what is in it",
+        "I_SHEAF", ("crash:objects-sheaves",), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "recovery-keeps-live-entries", RESLAB,
+        (("        if not live and not has_entry", "        if not has_entry"),),
+        "an object that was being freed into a sheaf, or given out from it, when the kill came"
+        " stays in the sheaf while its owner has it",
+        "I_SHEAF", ("crash:slab-flush-run", "crash:objects-sheaves"),
+        unseen=NO_KILLS,
+    ),
+    Mutant(
+        "intent-after-the-swap", "shmalloc/kernel/slab.py",
+        (("        intend_take(mem, cpu, k, chain)\n        # Lin", "        # Lin"),
+         ("            chain_is_ours(mem, cpu)\n            if count",
+          "            intend_take(mem, cpu, k, chain)\n            chain_is_ours(mem, cpu)\n"
+          "            if count")),
+        "a taker announces its chain after it has swapped: for a moment the objects are neither on"
+        " the free list nor in anybody's hands",
+        "M_LEAKED_OBJECTS", ("crash:objects-slabs",), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "mark-after-the-intent", "shmalloc/kernel/sheaf.py",
+        (("    store_relaxed(mem, mark, GIVEN | owner_word(mem, cpu))\n    intend_put(mem, cpu, k,"
+          " make_chain(pfn, first, count), sheaf)\n",
+          "    intend_put(mem, cpu, k, make_chain(pfn, first, count), sheaf)\n"
+          "    store_relaxed(mem, mark, GIVEN | owner_word(mem, cpu))\n"),),
+        "a flush announces a put before it marks the first object: an heir who comes in between"
+        " finds no mark and believes that the swap was made",
+        "M_LEAKED_OBJECTS", ("crash:slab-shrink-sheaf", "crash:objects-sheaves"), unseen=NO_KILLS,
+    ),
+    Mutant(
+        "live-after-the-sheaf", "shmalloc/kernel/sheaf.py",
+        (("    fresh = set_owner(",
+          "    store(mem, sheaf + SF_SIZE, size - 1)\n    fresh = set_owner("),
+         ("    store(mem, sheaf + SF_SIZE, size - 1)  # after the owner word, for whoever comes"
+          " after a kill\n", "")),
+        "an object leaves its sheaf before it is live: a kill in between and it is nowhere",
+        "M_LEAKED_OBJECTS", ("crash:objects-sheaves",), unseen=NO_KILLS,
+    ),
+)  # fmt: skip

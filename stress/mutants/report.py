@@ -1,0 +1,148 @@
+"""The kill table, for people and as one JSON document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Table
+
+from shmalloc import __version__
+from stress.mutants import MUTANTS
+from stress.mutants.runner import ENGINES, EXPECTED, FOUND, NATIVE, ORIGINAL, SURVIVED, Hunted
+from stress.report.environment import environment
+from stress.verdict import Verdict, worst
+
+SCHEMA = 1
+PLAIN_WIDTH = 200  # of a table that nobody's terminal limits: a token is not to be broken
+
+
+def verdict_of(results: Sequence[Hunted]) -> Verdict:
+    """The worst of all; nothing hunted is nothing tested."""
+    return worst(result.verdict for result in results)
+
+
+def table(results: Sequence[Hunted], engine: str) -> Table:
+    """What one engine found, a row a mutant."""
+    title = "explorer" if engine != NATIVE else "native hunt"
+    shown = Table(title=f"{title}: who found what", title_justify="left", show_edge=False)
+    shown.add_column("mutant", no_wrap=True)
+    shown.add_column("found by")
+    shown.add_column("kind")
+    for name in ("schedules", "seconds", "preemptions"):
+        shown.add_column(name, justify="right")
+    shown.add_column("token, or why not", overflow="fold")
+    for result in results:
+        if result.engine == engine:
+            shown.add_row(*row(result))
+    return shown
+
+
+def row(result: Hunted) -> tuple[str, str, str, str, str, str, str]:
+    """The cells of one mutant."""
+    ran = result.schedules > 0
+    return (
+        result.mutant, result.by if result.outcome == FOUND else result.outcome, result.kind,
+        f"{result.schedules:,}" if ran else "",
+        f"{result.seconds:.1f}" if result.seconds or result.outcome == FOUND else "",
+        "" if result.preemptions is None else str(result.preemptions),
+        result.token if result.outcome == FOUND else result.note,
+    )  # fmt: skip
+
+
+def print_tables(results: Sequence[Hunted], console: Console) -> None:
+    """All tables, then the survivors by name, then the sums and the verdict."""
+    for engine in ENGINES:
+        if any(result.engine == engine for result in results):
+            console.print(table(results, engine))
+            console.print()
+    for line in last_lines(results):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def markdown(results: Sequence[Hunted]) -> str:
+    """The tables for a page of the documentation, without tokens: those go with the kernels."""
+    lines = []
+    for engine in ENGINES:
+        some = [result for result in results if result.engine == engine]
+        if some:
+            lines += [*_markdown_table(some, engine), "", *sums(some, engine), ""]
+    return "\n".join(lines)
+
+
+def _markdown_table(results: Sequence[Hunted], engine: str) -> list[str]:
+    """Rows; a native run counts no schedules and has no trace to shrink."""
+    columns = ["mutant", "found by", "kind", "schedules", "seconds", "preemptions"]
+    shown = [0, 1, 2, 4] if engine == NATIVE else [0, 1, 2, 3, 4, 5]
+    lines = [[columns[i] for i in shown], ["---:" if i > 2 else "---" for i in shown]]
+    for result in results:
+        cells = list(row(result))
+        if result.outcome != FOUND:
+            cells[1] = f"{result.outcome}: {result.note}"
+        lines.append([cells[i].replace("|", "\\|") for i in shown])
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def last_lines(results: Sequence[Hunted]) -> list[str]:
+    """Survivors, sums, verdict."""
+    lines = []
+    for result in results:
+        if result.verdict is not Verdict.PASSED:
+            story = MUTANTS[result.mutant].story if result.mutant in MUTANTS else result.cause
+            lines.append(f"!!! {result}: {story}")
+    for engine in ENGINES:
+        lines += sums([result for result in results if result.engine == engine], engine)
+    return [*lines, verdict_of(results).name]
+
+
+def sums(results: Sequence[Hunted], engine: str) -> list[str]:
+    """How many were found, of how many that are none other than the original."""
+    if not results:
+        return []
+    if all(result.mutant == ORIGINAL for result in results):
+        found = sum(result.outcome == FOUND for result in results)
+        seconds = sum(result.seconds for result in results)
+        return [f"{engine}: {found} reports on the original kernels in {len(results)} hunts,"
+                f" {seconds:,.0f} s"]  # fmt: skip
+    real = [r for r in results if not MUTANTS[r.mutant].equivalent]
+    found = sum(result.outcome == FOUND for result in real)
+    unseen = sum(result.outcome == EXPECTED for result in real)
+    survivors = [result.mutant for result in real if result.outcome == SURVIVED]
+    line = f"{engine}: {found} of {len(real)} found"
+    if unseen:
+        line += f", {unseen} of them need not be"
+    equivalent = len(results) - len(real)
+    if equivalent:
+        line += f"; {equivalent} more are equivalent"
+    if survivors:
+        line += f"; survivors: {', '.join(survivors)}"
+    return [line]
+
+
+def document(results: Sequence[Hunted], names: Sequence[str], seconds: float | None) -> str:
+    """One JSON document, ending with a newline."""
+    verdict = verdict_of(results)
+    whole = {
+        "schema": SCHEMA,
+        "tool": {"name": "shmstress", "version": __version__, "command": "mutants"},
+        "environment": environment(),
+        "spec": {"mutants": list(names), "seconds": seconds},
+        "verdict": verdict.name,
+        "exit_code": verdict.exit_code,
+        "results": [_as_dict(result) for result in results],
+    }  # fmt: skip
+    return json.dumps(whole, indent=2) + "\n"
+
+
+def _as_dict(result: Hunted) -> dict[str, object]:
+    described = asdict(result)
+    if result.mutant in MUTANTS:
+        mutant = MUTANTS[result.mutant]
+        described |= {
+            "file": mutant.file, "story": mutant.story, "invariant": mutant.invariant,
+            "precedent": mutant.precedent, "commit": mutant.commit,
+            "equivalent": mutant.equivalent,
+        }  # fmt: skip
+    return described

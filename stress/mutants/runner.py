@@ -1,0 +1,202 @@
+"""Hunt mutants: build each, let the explorer and the native hunt loose on it, say who found it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stress.crash.allocator import case_names
+from stress.mutants.mutant import CRASH, Mutant, programs_of
+from stress.mutants.tree import ChildError, build, run_python
+from stress.programs import PROGRAMS
+from stress.run.evidence import INVARIANT_NAMES
+from stress.verdict import Verdict
+
+EXPLORER, NATIVE = "explorer", "native"
+ENGINES = (EXPLORER, NATIVE)
+ORIGINAL = "original"
+GRACE_S = 300.0  # beyond the budget: start, compile, shrink
+COMPILE_S = 600.0  # of a native run whose kernels are all new
+SEED = 1
+FOUND, SURVIVED, EXPECTED, TROUBLE = "found", "survived", "not expected", "trouble"
+
+
+@dataclass(frozen=True)
+class Hunted:
+    """What one engine made of one mutant, or of the original kernels.
+
+    ``outcome``: FOUND; SURVIVED: it was to be found and was not; EXPECTED: it was not found, and
+    need not be (equivalent, or invisible natively); TROUBLE: the hunt itself failed.
+    ``by``: program and memory model, or workload. ``preemptions``: of the shrunk trace.
+    """
+
+    mutant: str
+    engine: str
+    outcome: str
+    by: str = ""
+    kind: str = ""
+    schedules: int = 0
+    seconds: float = 0.0
+    preemptions: int | None = None
+    token: str = ""
+    note: str = ""
+    cause: str = field(default="", compare=False)
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.mutant == ORIGINAL:  # there nothing may be found
+            bad = Verdict.FAILED if self.outcome == FOUND else Verdict.PASSED
+        else:
+            bad = Verdict.FAILED if self.outcome == SURVIVED else Verdict.PASSED
+        return Verdict.ERROR if self.outcome == TROUBLE else bad
+
+    def __str__(self) -> str:
+        """One line, for those who wait."""
+        where = f"by {self.by} after {self.seconds:.1f} s: {self.kind}" if self.by else self.note
+        return f"{self.mutant} ({self.engine}): {self.outcome} {where}".rstrip()
+
+
+def known_programs() -> tuple[str, ...]:
+    """All that a mutant may name."""
+    return (*PROGRAMS, *(f"{CRASH}:{name}" for name in case_names()))
+
+
+def code_name(kind: str, code: int) -> str:
+    """A kind of failure with the name of the violation, where it has one."""
+    return f"{kind} {INVARIANT_NAMES.get(code, code)}" if code else kind
+
+
+def hunt_mutant(mutant: Mutant, root: Path, engines: Iterable[str], seconds: float | None
+                ) -> Iterator[Hunted]:  # fmt: skip
+    """Build ``mutant`` in ``root`` and hunt it with each engine; ``seconds``: another budget."""
+    build(root, mutant)
+    budget = seconds or mutant.budget_s
+    if EXPLORER in engines:
+        missed = SURVIVED if not mutant.equivalent else EXPECTED
+        yield _explored(mutant.name, root, mutant.programs, budget, missed)
+    if NATIVE in engines:
+        if mutant.workloads:
+            missed = SURVIVED if not mutant.equivalent else EXPECTED
+            if mutant.patient:
+                build(root, mutant, patient=True)
+            yield _stressed(mutant.name, root, run_of(mutant), budget, missed)
+        else:
+            yield Hunted(mutant.name, NATIVE, EXPECTED, note=mutant.unseen)
+
+
+def run_of(mutant: Mutant) -> tuple[str, ...]:
+    """Its workloads, as one name, and its options, for ``shmstress run``; nothing: no run."""
+    return (",".join(mutant.workloads), *mutant.run_options) if mutant.workloads else ()
+
+
+def hunt_original(mutants: Iterable[Mutant], root: Path, engines: Iterable[str],
+                  seconds: float | None) -> Iterator[Hunted]:  # fmt: skip
+    """The same hunts on the kernels as they are: each set of programs or workloads once."""
+    budgets: dict[tuple[str, bool, tuple[str, ...]], float] = {}
+    for mutant in mutants:
+        for engine, names in ((EXPLORER, mutant.programs), (NATIVE, run_of(mutant))):
+            if names and engine in engines:
+                budget = seconds or mutant.budget_s
+                key = engine, mutant.patient and engine == NATIVE, names
+                budgets[key] = max(budget, budgets.get(key, 0.0))
+    for (engine, patient, names), budget in budgets.items():
+        build(root, None, patient)
+        hunt = _explored if engine == EXPLORER else _stressed
+        yield hunt(ORIGINAL, root, names, budget, EXPECTED)
+
+
+def _explored(name: str, root: Path, programs: tuple[str, ...], budget: float, missed: str
+              ) -> Hunted:  # fmt: skip
+    """Explore the programs in the copy."""
+    chosen = programs_of(programs, known_programs())
+    arguments = ["-m", "stress.mutants.hunt", str(root), f"{budget:g}", *chosen]
+    document = _document(root, arguments, budget + GRACE_S, codes=(0,))
+    if isinstance(document, str):
+        return Hunted(name, EXPLORER, TROUBLE, note=document)
+    found, problems = document["found"], document["problems"]
+    if found is None:
+        outcome = TROUBLE if problems else missed
+        return Hunted(
+            name, EXPLORER, outcome, schedules=document["schedules"],
+            seconds=document["seconds"], note=_coverage(document, chosen),
+        )  # fmt: skip
+    return Hunted(
+        name, EXPLORER, FOUND, by=f"{found['program']} ({found['memory']})",
+        kind=code_name(found["kind"], found["code"]), schedules=document["schedules"],
+        seconds=found["seconds"], preemptions=found["preemptions"], token=found["token"],
+        note=found["engine"], cause=found["cause"],
+    )  # fmt: skip
+
+
+def _coverage(document: dict[str, Any], programs: list[str]) -> str:
+    """What was explored in vain."""
+    if document["problems"]:
+        return "; ".join(document["problems"])
+    cut = f", {document['cut']:,} schedules cut at the step limit" if document["cut"] else ""
+    if document["exhausted"]:
+        return f"every class of {', '.join(programs)} was run{cut}"
+    return f"not to the end: {', '.join(document['left'])}{cut}"
+
+
+def _stressed(name: str, root: Path, run: tuple[str, ...], budget: float, missed: str
+              ) -> Hunted:  # fmt: skip
+    """Run the workloads natively in the copy; ``run``: their names, then options."""
+    names = " ".join(run)
+    arguments = [
+        "-m", "stress", "run", "--workload", *run, "--duration", f"{budget:g}s", "--seed",
+        hex(SEED), "--progress", "never", "--json", "-",
+    ]  # fmt: skip
+    verdicts = {verdict.exit_code for verdict in Verdict} - {Verdict.UNFIT.exit_code}
+    document = _document(root, arguments, budget + COMPILE_S, codes=verdicts)
+    if isinstance(document, str):
+        return Hunted(name, NATIVE, TROUBLE, note=document)
+    result = document["results"][0]
+    seconds = result["seconds"]
+    if document["verdict"] == Verdict.FAILED.name:
+        kind, cause = _first_violation(result)
+        return Hunted(name, NATIVE, FOUND, names, kind, seconds=seconds, cause=cause)
+    passed = document["verdict"] in (Verdict.PASSED.name, Verdict.VACUOUS.name)
+    outcome = missed if passed else TROUBLE
+    return Hunted(name, NATIVE, outcome, seconds=seconds, note=f"{names}: {document['verdict']}")
+
+
+def _first_violation(result: dict[str, Any]) -> tuple[str, str]:
+    """Name of the first violation with its text; of the first trouble where there is none."""
+    if result["violations"]:
+        first = result["violations"][0]
+        return str(first["invariant"]), json.dumps(first)
+    return "worker", "; ".join(trouble["text"] for trouble in result["troubles"])
+
+
+def _document(root: Path, arguments: list[str], timeout_s: float, codes: Iterable[int]
+              ) -> dict[str, Any] | str:  # fmt: skip
+    """The JSON document that a child prints, or why there is none."""
+    try:
+        code, output, errors = run_python(root, arguments, timeout_s)
+    except ChildError as error:
+        return str(error)
+    if code not in codes or not output.strip():
+        last = errors.strip().splitlines()[-1:] or ["it said nothing"]
+        return f"exit code {code}: {last[0]}"
+    document: dict[str, Any] = json.loads(output)
+    return document
+
+
+Tell = Callable[[Hunted], None]
+
+
+def hunt_all(mutants: list[Mutant], root: Path, engines: Iterable[str], seconds: float | None,
+             original: bool, results: list[Hunted], tell: Tell) -> None:  # fmt: skip
+    """Hunt all of them, one process at a time; ``results`` grows, so an interrupt loses nothing."""
+    if original:
+        for hunted in hunt_original(mutants, root, engines, seconds):
+            results.append(hunted)
+            tell(hunted)
+        return
+    for mutant in mutants:
+        for hunted in hunt_mutant(mutant, root, engines, seconds):
+            results.append(hunted)
+            tell(hunted)

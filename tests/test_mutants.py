@@ -1,0 +1,302 @@
+"""Mutants: patches that fit, a table that tells the truth, and a canary that must be found."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+import sys
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+import pytest
+from rich.console import Console
+from support.runs import ROOT, shmstress
+
+from shmalloc import dialect
+from shmalloc.engine.cache import digest_of
+from stress.mutants import CANARY, MUTANTS, PARTS, Mutant, MutantError
+from stress.mutants import runner, tree
+from stress.mutants.mutant import programs_of
+from stress.mutants.report import document, last_lines, markdown, print_tables
+from stress.mutants.runner import (
+    EXPECTED, EXPLORER, FOUND, NATIVE, ORIGINAL, SURVIVED, TROUBLE, Hunted, code_name, hunt_all,
+    known_programs,
+)  # fmt: skip
+from stress.verdict import Verdict
+from stress.workloads import WORKLOADS
+
+ALL = list(MUTANTS.values())
+by_name = pytest.mark.parametrize("mutant", ALL, ids=lambda mutant: mutant.name)
+
+
+# --- the catalogue -------------------------------------------------------------------------------
+def test_names_are_unique():
+    assert sum(len(part) for part in PARTS.values()) == len(MUTANTS) >= 40
+
+
+@by_name
+def test_a_patch_fits_exactly_once(mutant):
+    source = (ROOT / mutant.file).read_text()
+    assert mutant.patched(source) != source
+
+
+@by_name
+def test_a_mutant_changes_the_digest_of_a_kernel(mutant, monkeypatch):
+    monkeypatch.setattr(dialect, "KERNELS", dict(dialect.KERNELS))
+    source = (ROOT / mutant.file).read_text()
+    before, after = (digests(mutant, text) for text in (source, mutant.patched(source)))
+    assert before.keys() == after.keys() and before != after
+
+
+def digests(mutant: Mutant, source: str) -> dict[str, str]:
+    """Digest of every kernel of the file, with its call graph."""
+    module = ModuleType(mutant.file.removesuffix(".py").replace("/", "."))
+    exec(compile(source, mutant.file, "exec"), vars(module))
+    kernels = {
+        name: value for name, value in vars(module).items()
+        if isinstance(value, FunctionType) and value.__module__ == module.__name__
+    }  # fmt: skip
+    return {name: digest_of(kernel, "") for name, kernel in kernels.items()}
+
+
+@by_name
+def test_a_mutant_says_what_goes_wrong(mutant):
+    assert len(mutant.story) > 20
+
+
+@by_name
+def test_the_broken_invariant_is_in_the_list(mutant):
+    assert f"`{mutant.invariant}`" in (ROOT / "docs/invariants.md").read_text()
+
+
+@by_name
+def test_somebody_should_find_it_or_the_reason_is_given(mutant):
+    assert programs_of(mutant.programs, known_programs())
+    assert set(mutant.workloads) <= set(WORKLOADS)
+    assert bool(mutant.workloads) != bool(mutant.unseen)
+
+
+@by_name
+def test_a_commit_stands_beside_the_bug_that_it_fixed(mutant):
+    assert not mutant.commit or mutant.precedent
+    assert re.fullmatch("([0-9a-f]{8,12})?", mutant.commit)
+
+
+@by_name
+def test_equivalence_is_argued(mutant):
+    assert not mutant.equivalent or len(mutant.equivalent) > 200
+
+
+def test_a_part_means_all_of_its_programs():
+    known = ("buddy-a", "lock-b", "buddy-c")
+    assert programs_of(("buddy-c", "buddy"), known) == ["buddy-c", "buddy-a"]
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_a_patch_that_does_not_fit_names_the_mutant(times):
+    mutant = dataclasses.replace(MUTANTS[CANARY], edits=(("old\n", "new\n"),))
+    with pytest.raises(MutantError, match=f"mutant {CANARY}: .* has {times} times"):
+        mutant.patched("old\n" * times)
+
+
+# --- the hunt ------------------------------------------------------------------------------------
+def hunt(mutants, root, **how):
+    results: list[Hunted] = []
+    how = {"engines": (EXPLORER,), "seconds": 30.0, "original": False, **how}
+    hunt_all(mutants, root, results=results, tell=lambda hunted: None, **how)
+    return results
+
+
+def test_the_canary_is_found_by_the_interpreted_explorer(tmp_path):
+    """CI fails here if the hunter went blind."""
+    (hunted,) = hunt([MUTANTS[CANARY]], tmp_path)
+    assert (hunted.outcome, hunted.note) == (FOUND, "interpreted")
+    assert hunted.token.startswith("shm1/slab-") and hunted.preemptions is not None
+
+
+def test_the_original_passes_the_hunt_of_the_canary(tmp_path):
+    short = dataclasses.replace(MUTANTS[CANARY], programs=("slab-full-partial",))
+    (hunted,) = hunt([short], tmp_path, original=True)
+    assert (hunted.mutant, hunted.outcome, hunted.verdict) == (ORIGINAL, EXPECTED, Verdict.PASSED)
+    assert hunted.note == "every class of slab-full-partial was run"
+
+
+def test_a_set_of_programs_is_hunted_once_in_the_original(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_explored", lambda name, root, programs, budget, missed: (
+        Hunted(name, EXPLORER, missed, seconds=budget)))  # fmt: skip
+    one = MUTANTS[CANARY]
+    other = dataclasses.replace(one, name="other", budget_s=90.0)
+    results = hunt([one, other], tmp_path, original=True, seconds=None)
+    assert [result.seconds for result in results] == [90.0]
+
+
+def test_a_mutant_that_does_not_run_is_trouble_and_no_kill(tmp_path):
+    mutant = dataclasses.replace(
+        MUTANTS[CANARY], edits=(("from shmalloc.dialect import kernel, unit\n", "broken\n"),)
+    )
+    (hunted,) = hunt([mutant], tmp_path)
+    assert (hunted.outcome, hunted.verdict) == (TROUBLE, Verdict.ERROR)
+    assert "exit code 1: NameError" in hunted.note
+
+
+def test_the_packages_of_the_copy_are_those_that_run(tmp_path):
+    tree.build(tmp_path, None)
+    with pytest.raises(SystemExit, match="are not those that were imported"):
+        from stress.mutants.hunt import main
+
+        main(str(tmp_path), "1")
+
+
+def test_a_child_that_does_not_end_is_ended(tmp_path):
+    with pytest.raises(tree.ChildError, match=r"no end after 0\.5 s"):
+        tree.run_python(tmp_path, ["-c", "import time; time.sleep(600)"], 0.5)
+
+
+def test_the_place_of_copies_is_empty_afterwards(monkeypatch, tmp_path):
+    monkeypatch.setattr(tree, "cache_root", lambda: tmp_path)
+    with tree.place() as root:
+        tree.build(root, MUTANTS[CANARY])
+        assert (root / MUTANTS[CANARY].file).is_file()
+    assert not root.exists()
+
+
+def test_two_at_once_have_a_place_each(monkeypatch, tmp_path):
+    monkeypatch.setattr(tree, "cache_root", lambda: tmp_path)
+    with tree.place() as one, tree.place() as other:
+        assert one != other
+
+
+# --- the table -----------------------------------------------------------------------------------
+KILLED = Hunted(
+    "put-to-a-full-slab", EXPLORER, FOUND, "slab-full-partial (sc)", "check I_SLAB", 4711, 0.3, 1,
+    "shm1/slab-full-partial/sc/p1/5000/check/7/0123456789ab/0.5-1",
+)  # fmt: skip
+ALIVE = Hunted("merge-once", EXPLORER, SURVIVED, schedules=12, seconds=60.0, note="not to the end")
+SAME = Hunted("bring-back-blind", EXPLORER, EXPECTED, note="every class was run")
+UNSEEN = Hunted("unspin-relaxed", NATIVE, EXPECTED, note="x86 keeps stores in order")
+
+
+def printed(*results):
+    stream = io.StringIO()
+    print_tables(results, Console(file=stream, width=200))
+    return stream.getvalue()
+
+
+def test_a_row_has_all_that_is_known_of_a_kill():
+    (line,) = (line for line in printed(KILLED).splitlines() if line.startswith(" put-to-a-full"))
+    cells = [cell.strip() for cell in line.split("│")]
+    assert cells == [
+        KILLED.mutant, KILLED.by, KILLED.kind, "4,711", "0.3", "1", KILLED.token,
+    ]  # fmt: skip
+
+
+def test_the_page_has_a_row_with_all_but_the_token():
+    assert markdown([KILLED]).splitlines()[2:] == [
+        "| put-to-a-full-slab | slab-full-partial (sc) | check I_SLAB | 4,711 | 0.3 | 1 |", "",
+        "explorer: 1 of 1 found",
+    ]  # fmt: skip
+
+
+def test_the_page_says_why_something_was_not_found():
+    row = "| unspin-relaxed | not expected: x86 keeps stores in order |  |  |"
+    assert row in markdown([UNSEEN])
+
+
+def test_survivors_are_named_at_the_end():
+    *_, sums, verdict = last_lines([KILLED, ALIVE, SAME])
+    assert sums == "explorer: 1 of 2 found; 1 more are equivalent; survivors: merge-once"
+    assert verdict == "FAILED"
+
+
+def test_a_survivor_is_told_with_its_story():
+    assert f"!!! {ALIVE}: {MUTANTS['merge-once'].story}" in printed(KILLED, ALIVE)
+
+
+def test_an_engine_that_did_not_hunt_has_no_table():
+    assert "native" not in printed(KILLED)
+
+
+def test_what_cannot_be_seen_natively_is_counted_apart():
+    assert last_lines([UNSEEN])[0] == "native: 0 of 1 found, 1 of them need not be"
+
+
+def test_a_report_on_the_original_fails():
+    blamed = dataclasses.replace(KILLED, mutant=ORIGINAL, cause="a race")
+    assert blamed.verdict is Verdict.FAILED
+    assert "explorer: 1 reports on the original kernels in 1 hunts, 0 s" in printed(blamed)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict"),
+    [(FOUND, Verdict.PASSED), (EXPECTED, Verdict.PASSED), (SURVIVED, Verdict.FAILED),
+     (TROUBLE, Verdict.ERROR)],
+)  # fmt: skip
+def test_the_verdict_follows_the_outcome(outcome, verdict):
+    assert dataclasses.replace(KILLED, outcome=outcome).verdict is verdict
+
+
+def test_a_kind_is_told_with_the_name_of_its_code():
+    assert (code_name("check", 6), code_name("race", 0)) == ("check I_TAIL", "race")
+
+
+def test_the_document_has_the_mutants_with_their_stories():
+    made = json.loads(document([KILLED, ALIVE], ["put-to-a-full-slab", "merge-once"], None))
+    assert (made["verdict"], made["exit_code"]) == ("FAILED", 1)
+    assert [result["story"] for result in made["results"]] == [
+        MUTANTS[name].story for name in made["spec"]["mutants"]
+    ]
+
+
+# --- the command ---------------------------------------------------------------------------------
+def test_one_mutant_from_end_to_end(tmp_path):
+    file = tmp_path / "mutants.json"
+    run = shmstress("mutants", "merge-once", "--seconds", "30", "--json", str(file))
+    assert run.returncode == 0, run.stdout + run.stderr
+    (result,) = json.loads(file.read_text())["results"]
+    assert (result["outcome"], result["kind"]) == (FOUND, "check I_UNMERGED")
+    assert "explorer: 1 of 1 found\nPASSED\n" in run.stdout
+
+
+def test_the_document_alone_goes_to_standard_output():
+    run = shmstress("mutants", "merge-once", "--seconds", "30", "--json", "-")
+    assert json.loads(run.stdout)["spec"]["mutants"] == ["merge-once"]
+    assert "1 of 1 found" in run.stderr
+
+
+def test_a_planted_mutant_replays_its_token(tmp_path):
+    shmstress("mutants", "merge-once", "--plant", str(tmp_path / "tree"))
+    file = tmp_path / "mutants.json"
+    shmstress("mutants", "merge-once", "--seconds", "30", "--json", str(file))
+    token = json.loads(file.read_text())["results"][0]["token"]
+    code, output, errors = tree.run_python(
+        tmp_path / "tree", ["-m", "stress", "replay", token], timeout_s=60.0
+    )
+    assert code == 1 and "reproduced: check 4" in output, output + errors
+
+
+def test_the_list_tells_every_story():
+    run = shmstress("mutants", "--list")
+    assert all(mutant.story in run.stdout for mutant in ALL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("merge-onec",), "mutant: 'merge-onec' is unknown; did you mean 'merge-once'?"),
+        (("--engine", "natvie"), "engine: 'natvie' is unknown; did you mean 'native'?"),
+        (("--seconds", "0"), "seconds: 0; use more than 0"),
+        (("--seconds", "soon"), "--seconds"),
+        (("--json", "missing/x.json"), "json: missing/x.json cannot be written"),
+        (("--plant", "tree"), f"plant: {len(ALL)} mutants; name one"),
+    ],
+)
+def test_a_usage_error_exits_4_and_names_the_cure(arguments, told):
+    run = shmstress("mutants", *arguments)
+    assert run.returncode == 4 and told in run.stderr
+
+
+def test_tests_import_this_tree():
+    """Else the patches above were held against another one."""
+    assert Path(sys.modules["stress"].__file__ or "").is_relative_to(ROOT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from stress.workloads import DEFAULT_WORKLOADS, WORKLOADS
 
 _FILE_KEYS = (
     "workload", "workers", "ram", "zones", "link-store", "duration", "seed", "engine",
-    "audit-every", "hang-timeout", "trace", "prealloc", "json", "junit", "out", "progress",
+    "audit-every", "hang-timeout", "trace", "prealloc", "faults", "json", "junit", "out",
+    "progress", "jitter", "flight",
 )  # fmt: skip
 
 
@@ -69,7 +71,10 @@ def _option(name: str, help: str, default: str | None = None, **more: Any) -> De
 @_option("audit-every", "Time between full audits; there are at least two.", "5s")
 @_option("hang-timeout", "A worker silent for longer than this is hung.", "10s")
 @_option("trace", "Recording that the workload trace replays; else a small one.", metavar="FILE")
+@_option("faults", "Such as kill:every=100ms,stop:every=1s,for=300ms; see docs/faults.md.")
 @_option("prealloc", "Reserve all memory before the start.", is_flag=True)
+@_option("jitter", "Delay accesses at random: on, or settings.", metavar="SPEC")
+@_option("flight", "Keep the last N accesses of each CPU for violations and deaths.", metavar="N")
 @_option("json", "Write the results as JSON; - is standard output.", metavar="FILE")
 @_option("junit", "Write the results as JUnit XML.", metavar="FILE")
 @_option("out", "Make a directory with everything about the run in DIR.", metavar="DIR")
@@ -81,7 +86,7 @@ def command(
 ) -> int:  # fmt: skip
     """Run workloads in many processes on one segment. FILE is a spec in TOML, see --dry-run."""
     raw = RawSpec(seed=seed or hex(fresh_seed()), prealloc=bool(prealloc), **texts)
-    spec = resolve(with_trace(raw), WORKLOADS, len(cores()))
+    spec = fit_for_faults(resolve(with_trace(raw), WORKLOADS, len(cores())))
     if progress not in PROGRESS:
         raise nearest(progress, PROGRESS, "progress")
     for option, path in (("json", json), ("junit", junit), ("out", out)):
@@ -90,6 +95,22 @@ def command(
         click.echo(f"# {spec.command_line()}\n{spec.toml()}", nl=False)
         return 0
     return run_spec(spec, Outputs(json, junit, out, progress))
+
+
+def fit_for_faults(spec: RunSpec) -> RunSpec:
+    """``spec`` with workloads that can run under its faults.
+
+    Of the default list, those that cannot are left out; one that was asked for is a misuse.
+    """
+    unfit = {
+        name: f"{fault.name} with workload {name}: {WORKLOADS[name].unfit[fault.name]}"
+        for fault in spec.faults
+        for name in spec.workloads
+        if fault.name in WORKLOADS[name].unfit
+    }
+    if unfit and spec.workloads != DEFAULT_WORKLOADS:
+        raise MisuseError(f"faults: {next(iter(unfit.values()))}; leave one of the two out")
+    return replace(spec, workloads=tuple(n for n in spec.workloads if n not in unfit))
 
 
 def run_spec(spec: RunSpec, outputs: Outputs) -> int:

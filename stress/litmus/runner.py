@@ -95,7 +95,7 @@ def run_litmus(run: LitmusRun, interrupts: Interrupts, told: Told) -> None:
     Raises ``EnvironmentUnfitError`` where this machine cannot run compiled kernels.
     """
     get_engine("native").bind(play_rounds)  # compiled once, here; processes load it
-    start_forkserver("native", ())
+    start_forkserver("native")
     file = Arena.make_file()
     try:
         arena = Arena(file)

@@ -54,6 +54,9 @@ def _add_properties(suite: ElementTree.Element, result: RunResult) -> None:
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in (("seed", hex(result.spec.seed)), ("engine", result.spec.engine)):
         ElementTree.SubElement(properties, "property", name=name, value=value)
+    for line in result.tally.lines(result.spec.faults):
+        name, _, value = line.partition(": ")
+        ElementTree.SubElement(properties, "property", name=name, value=value)
 
 
 def _add_case(suite: ElementTree.Element, name: str, seconds: float, result: RunResult) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from shmalloc import __version__
 from shmalloc import constants as c
+from stress.faults.grammar import Fail
 from stress.run.result import RunResult
 from stress.spec import RunSpec
 from stress.verdict import Verdict
@@ -26,7 +27,9 @@ def result_lines(result: RunResult) -> Iterator[str]:
     """Everything after the first line; the very last one is the verdict."""
     yield from _violation_lines(result)
     yield from _trouble_lines(result)
+    yield from _flight_lines(result)
     yield from _table(result)
+    yield from _fault_lines(result)
     yield from result.notes
     missed = result.missed_marks()
     if missed and result.verdict is Verdict.VACUOUS:
@@ -65,6 +68,13 @@ def _trouble_lines(result: RunResult) -> Iterator[str]:
         yield f"{verdict.name.lower()}: {text}"
 
 
+def _flight_lines(result: RunResult) -> Iterator[str]:
+    if result.flight:
+        yield "the last accesses of all CPUs, in ticks of the time stamp counter:"
+    for line in result.flight:
+        yield f"  {line}"
+
+
 def _table(result: RunResult) -> Iterator[str]:
     """How long each workload ran, in worker seconds, and what it did."""
     if not result.workloads:
@@ -80,6 +90,13 @@ def _table(result: RunResult) -> Iterator[str]:
     yield ", ".join(f"{name} {count:,}" for name, count in _counters(result))
     marks = (f"{name} {count:,}" for name, count in result.marks().items())
     yield f"marks: {', '.join(marks)}"
+
+
+def _fault_lines(result: RunResult) -> Iterator[str]:
+    """What was done to the run on purpose."""
+    yield from result.tally.lines(result.spec.faults)
+    if any(isinstance(fault, Fail) for fault in result.spec.faults):
+        yield f"allocations made to fail: {result.event(c.EV_FAULT):,}"
 
 
 def _counters(result: RunResult) -> list[tuple[str, int]]:

@@ -18,9 +18,10 @@ from shmalloc.errors import EnvironmentUnfitError
 from stress.report.artifacts import Artifacts
 from stress.report.progress import Progress
 from stress.run.crew import Crew, start_forkserver
+from stress.run.flight import FlightLog
 from stress.run.gate import Trouble
 from stress.run.interrupts import ImmediateEnd, Interrupts
-from stress.run.kernels import controller_kernels, worker_kernels
+from stress.run.kernels import controller_kernels, worker_kernels, workload_kernels
 from stress.run.result import RunResult
 from stress.run.shift import Shift
 from stress.run.world import World
@@ -65,30 +66,34 @@ class Controller:
         problem = native_problem() if self.spec.engine == "native" else None
         if problem is not None:
             raise EnvironmentUnfitError(problem)
-        engine = get_engine(self.spec.engine)
-        kernels = controller_kernels() + worker_kernels(self.spec.workloads)
-        for index, kernel in enumerate(kernels, start=1):
-            self._progress.compiling(index, len(kernels), kernel.__name__)
-            engine.bind(kernel)
-        start_forkserver(self.spec.engine, self.spec.workloads)
+        spec = self.spec
+        plan = [(spec.engine, kernel) for kernel in controller_kernels(spec) + worker_kernels()]
+        working = workload_kernels(spec.workloads, spec.kills)
+        plan += [(spec.work_engine, kernel) for kernel in working]
+        for index, (engine, kernel) in enumerate(plan, start=1):
+            self._progress.compiling(index, len(plan), kernel.__name__)
+            get_engine(engine).bind(kernel)
+        start_forkserver(spec.engine, spec.work_engine, spec.workloads, spec.kills)
 
     def _run_in(self, world: World, started_s: float) -> None:
         crew = Crew()
+        dead: list[int] = []
         try:
-            shift = Shift(self.result, world, crew, self._interrupts, self._progress)
-            shift.muster(self._log_of)
+            shift = Shift(self.result, world, crew, self._interrupts, self._progress, self._log_of)
+            shift.muster()
             self.result.startup_s = time.monotonic() - started_s
             self._progress.begin(self.spec)
             shift.work()
             self._compare_with_trace(world)
         except Trouble as trouble:
+            dead = [member.cpu for member, _ in crew.dead()]
             self.result.troubles.append((trouble.verdict, trouble.text))
             if trouble.violation is not None:
                 self.result.violations.append(trouble.violation)
         finally:
             world.set_stop(True)
             crew.close()
-            self._collect(world)
+            self._collect(world, dead)
 
     def _compare_with_trace(self, world: World) -> None:
         """What a replay did, beside what the recording says: a difference is a violation."""
@@ -102,12 +107,14 @@ class Controller:
     def _log_of(self, cpu: int) -> str | None:
         return None if self._artifacts is None else str(self._artifacts.worker_log(cpu))
 
-    def _collect(self, world: World) -> None:
+    def _collect(self, world: World, dead: list[int]) -> None:
         """The last look at the world, with nobody in it any more."""
         result = self.result
         result.events = world.snapshot().events
         reported = world.evidence.violations()
         result.violations_total = len(result.violations) + world.evidence.report_count()
         result.violations += reported
+        if result.verdict in (Verdict.FAILED, Verdict.ERROR):
+            result.flight = FlightLog(world.ram, world.layout).lines(dead)
         if self._artifacts is not None and result.verdict is Verdict.FAILED:
             self._artifacts.save_segment(world.segment.name)

@@ -2,6 +2,7 @@
 
 Started through the forkserver: it loads the compiled kernels once, and every worker is a fork of
 it. The crew knows who is alive and carries messages; what to do about a death is the controller's.
+Spares are workers without a slot, ready to take one of somebody who died.
 """
 
 from __future__ import annotations
@@ -19,26 +20,37 @@ import psutil
 
 from stress.run import worker
 from stress.run.kernels import ENV_PRELOAD
-from stress.run.messages import Answer, Command
+from stress.run.messages import Answer, Command, Take
 
 KILL_JOIN_S = 5.0
 
 
-@dataclass
+SPARE = -1
+
+
+@dataclass(eq=False)
 class Member:
     """One worker as the controller sees it."""
 
-    cpu: int
+    cpu: int  # SPARE: none yet
     process: BaseProcess
     pipe: Connection
+    core: int | None = None
     workload: str | None = None
     working: bool = False  # has been told to do something and has not answered yet
+    settled: bool = True  # its slot is its own; False for a spare until it said Ready
+    idle: bool = False  # of a spare: it may be told to take a slot
+    epoch: int = 0  # number of its claim of the slot
+    buried: bool = False  # dead, its slot recovered; nobody has come in its place yet
+    doom: str = ""  # what is going to kill it, if it is us: "random" or "fuse"
 
     @property
     def pid(self) -> int:
         return self.process.pid or 0
 
     def __str__(self) -> str:
+        if self.cpu == SPARE:
+            return f"spare worker (pid {self.pid})"
         doing = f", workload {self.workload}" if self.workload else ""
         return f"worker {self.cpu} (pid {self.pid}, cpu slot {self.cpu}{doing})"
 
@@ -48,10 +60,13 @@ def cores() -> list[int]:
     return sorted(psutil.Process().cpu_affinity())
 
 
-def start_forkserver(engine: str, workloads: tuple[str, ...]) -> None:
+def start_forkserver(
+    engine: str, work_engine: str = "", workloads: tuple[str, ...] = (), kills: bool = False
+) -> None:
     """Let the forkserver begin to load the kernels, while the controller does something else."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(["stress.run.preload"])
-    os.environ[ENV_PRELOAD] = ",".join((engine, *workloads))
+    names = (engine, work_engine or engine, str(int(kills)), *workloads)
+    os.environ[ENV_PRELOAD] = ",".join(names)
     try:
         forkserver.ensure_running()
     finally:
@@ -59,23 +74,52 @@ def start_forkserver(engine: str, workloads: tuple[str, ...]) -> None:
 
 
 class Crew:
-    """The workers of one run, by CPU slot."""
+    """The workers of one run, by CPU slot, and the spares."""
 
     def __init__(self) -> None:
         self.members: list[Member] = []
+        self.spares: list[Member] = []
         self._context = multiprocessing.get_context("forkserver")
 
+    @property
+    def everybody(self) -> list[Member]:
+        return [*self.members, *self.spares]
+
     def start(self, tasks: list[worker.Task]) -> None:
-        for task in tasks:
-            ours, theirs = multiprocessing.Pipe()
-            name = f"shmstress-worker-{task.cpu}"
-            process = self._context.Process(target=worker.main, args=(task, theirs), name=name)
-            process.start()
-            theirs.close()  # so that the end of the worker ends the pipe
-            self.members.append(Member(task.cpu, process, ours, working=True))
+        self.members += [self._start(task) for task in tasks]
+
+    def hire(self, task: worker.Task) -> None:
+        """Start a spare; it says Idle when it is ready."""
+        spare = self._start(task)
+        spare.working, spare.settled = False, False
+        self.spares.append(spare)
+
+    def _start(self, task: worker.Task) -> Member:
+        ours, theirs = multiprocessing.Pipe()
+        cpu = SPARE if task.cpu is None else task.cpu
+        name = f"shmstress-worker-{'spare' if cpu == SPARE else cpu}"
+        process = self._context.Process(target=worker.main, args=(task, theirs), name=name)
+        process.start()
+        theirs.close()  # so that the end of the worker ends the pipe
+        return Member(cpu, process, ours, task.core, working=True)
+
+    def replace(self, dead: Member, log: str | None) -> Member | None:
+        """Give the slot of ``dead`` to a spare, which takes it soon; None where none is ready."""
+        spare = next((spare for spare in self.spares if spare.idle), None)
+        if spare is not None:
+            self.spares.remove(spare)
+            spare.cpu, spare.core, spare.workload = dead.cpu, dead.core, dead.workload
+            spare.idle = False
+            self.members[dead.cpu] = spare
+            dead.pipe.close()
+            dead.process.close()
+            self.tell(spare, Take(spare.cpu, spare.core, log))
+        return spare
 
     def tell(self, member: Member, command: Command) -> bool:
         """Send ``command``; False where the worker is gone."""
+        if member.pipe.closed:
+            return False
         try:
             member.pipe.send(command)
         except (BrokenPipeError, ConnectionResetError):
@@ -84,8 +128,8 @@ class Crew:
 
     def listen(self, timeout_s: float) -> list[tuple[Member, Answer]]:
         """Answers that have come, waiting for at most ``timeout_s`` for one or for a death."""
-        pipes = {member.pipe: member for member in self.members if not member.pipe.closed}
-        sentinels = [m.process.sentinel for m in self.members if not m.pipe.closed]
+        pipes = {member.pipe: member for member in self.everybody if not member.pipe.closed}
+        sentinels = [member.process.sentinel for member in self.everybody if not member.buried]
         ready = multiprocessing.connection.wait([*pipes, *sentinels], timeout_s)
         answers: list[tuple[Member, Answer]] = []
         for pipe, member in pipes.items():
@@ -98,26 +142,26 @@ class Crew:
 
     def dead(self) -> list[tuple[Member, int]]:
         """Workers that have ended, with their exit codes (negative: the signal)."""
-        ended = [(member, member.process.exitcode) for member in self.members]
+        ended = [(m, m.process.exitcode) for m in self.everybody if not m.buried]
         return [(member, code) for member, code in ended if code is not None]
 
     def kill(self) -> None:
         """End every worker that is left, now. Also stopped ones: SIGKILL needs no SIGCONT."""
-        for member in self.members:
+        for member in self.everybody:
             if member.process.is_alive():
                 member.process.kill()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for all to end; whether they did."""
-        for member in self.members:
+        for member in self.everybody:
             member.process.join(timeout_s)
-        return all(member.process.exitcode is not None for member in self.members)
+        return all(member.process.exitcode is not None for member in self.everybody)
 
     def close(self) -> None:
         """Kill what is left and give back every descriptor."""
         self.kill()
         self.join(KILL_JOIN_S)
-        for member in self.members:
+        for member in self.everybody:
             member.pipe.close()
 
 

@@ -60,8 +60,8 @@ class Evidence:
         return Violation(
             invariant=f"{invariant_name(code)} ({code})",
             where=f"{self._place(where)}, seen by cpu {cpu}",
-            expected=_word(expected),
-            found=_word(found),
+            expected=word_text(expected),
+            found=word_text(found),
             history=tuple(self.history(cpu)),
         )
 
@@ -92,9 +92,9 @@ class Evidence:
         if operation >> 8 == c.OP_MISUSE:
             return f"cpu {cpu}: {name} {invariant_name(detail)} at {self._place(where)}"
         place = "nothing" if where == NO_PLACE else self._place(where)
-        return f"cpu {cpu}: {name} order {operation & 0xFF} {place} {_word(detail)}"
+        return f"cpu {cpu}: {name} order {operation & 0xFF} {place} {word_text(detail)}"
 
 
-def _word(value: int) -> str:
+def word_text(value: int) -> str:
     """A word as people compare it: small ones in decimal, patterns and owner ids in hexadecimal."""
     return str(value) if -4096 < value < 4096 else f"{value:#x}"

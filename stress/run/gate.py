@@ -2,13 +2,15 @@
 
 ``gather`` collects one answer from each of some workers. On the way it looks at every worker: one
 that died, broke or fell silent ends the wait with ``Trouble``, so that no wait lasts longer than
-the time after which a worker counts as hung.
+the time after which a worker counts as hung. Only a death that was asked for (``Mourners``) is no
+trouble: somebody else comes in the place of the dead, and nothing is expected of it.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from shmalloc.constants import I_PROGRESS, M_OUT_OF_RANGE
 from shmalloc.errors import Violation
@@ -34,34 +36,54 @@ class Trouble(Exception):
         self.violation = violation
 
 
+class Mourners(Protocol):
+    """Who sees to deaths that were asked for."""
+
+    def bury(self, member: Member, code: int) -> bool:
+        """Whether this death was one, and all that follows from it is done or under way."""
+
+    def attend(self, member: Member, answer: Answer) -> bool:
+        """Whether the answer came from somebody on the way into a dead one's place."""
+
+
 class Gate:
     """Listens to the crew on behalf of the controller."""
 
-    def __init__(self, crew: Crew, world: World, interrupts: Interrupts) -> None:
+    def __init__(
+        self, crew: Crew, world: World, interrupts: Interrupts, mourners: Mourners | None = None
+    ) -> None:
         self._crew = crew
         self._world = world
         self._interrupts = interrupts
+        self._mourners = mourners
 
     def gather(self, members: Iterable[Member], watchdog: Watchdog) -> dict[int, Answer]:
-        """One answer from each of ``members``, by CPU slot. Raises ``Trouble``."""
-        missing = {member.cpu for member in members}
+        """One answer from each of ``members`` that lives, by CPU slot. Raises ``Trouble``."""
+        missing = {member.cpu: member for member in members}
         answers: dict[int, Answer] = {}
         while missing:
-            for member, answer in self._crew.listen(POLL_S):
-                self.refuse_broken(member, answer)
+            for member, answer in self._listen(POLL_S):
                 member.working = False
                 answers[member.cpu] = answer
-                missing.discard(member.cpu)
+                missing.pop(member.cpu, None)
             if missing:
                 self.check(watchdog)
+                seated = self._crew.members
+                missing = {cpu: member for cpu, member in missing.items() if member in seated}
         return answers
 
     def watch(self, watchdog: Watchdog, timeout_s: float) -> None:
         """One turn of waiting while everybody works: no answer is expected. Raises ``Trouble``."""
-        for member, answer in self._crew.listen(min(POLL_S, timeout_s)):
-            self.refuse_broken(member, answer)
+        for member, answer in self._listen(min(POLL_S, timeout_s)):
             raise AssertionError(f"{member} said {answer} without being asked")
         self.check(watchdog)
+
+    def _listen(self, timeout_s: float) -> Iterator[tuple[Member, Answer]]:
+        """Answers of workers that are in their places."""
+        for member, answer in self._crew.listen(timeout_s):
+            self.refuse_broken(member, answer)
+            if self._mourners is None or not self._mourners.attend(member, answer):
+                yield member, answer
 
     def refuse_broken(self, member: Member, answer: Answer) -> None:
         """Raise ``Trouble`` where the answer is that the worker cannot go on."""
@@ -75,8 +97,9 @@ class Gate:
     def check(self, watchdog: Watchdog) -> None:
         """Raise ``Trouble`` for the first worker that is dead or silent."""
         for member, code in self._crew.dead():
-            raise self._died(member, code)
-        working = {m.cpu: m for m in self._crew.members if m.working}
+            if self._mourners is None or not self._mourners.bury(member, code):
+                raise self._died(member, code)
+        working = {m.cpu: m for m in self._crew.members if m.working and not m.buried}
         for cpu in watchdog.look({cpu: self._world.beat_of(cpu) for cpu in working}):
             raise self._hung(working[cpu], watchdog.timeout_s)
 

@@ -2,8 +2,14 @@
 
 ::
 
-    controller -> worker   Go(workload) | Park | Finish(workload) | Leave
+    controller -> worker   Go(workload) | Light(writes) | Park | Finish(workload) | Leave
     worker -> controller   Ready | Parked | Finished | Broken
+
+A spare worker has no slot yet: it has loaded everything, says Idle, and waits for the slot of one
+that died::
+
+    controller -> spare    Take(cpu, core, log) | Leave
+    spare -> controller    Idle, then Ready, or Refused where the slot is unplugged
 
 A worker that reads the end of the pipe has lost its controller and leaves. The pipe is outside of
 the segment on purpose: an allocator that scribbles over its own memory cannot forge a message.
@@ -22,8 +28,15 @@ class Go:
 
 
 @dataclass(frozen=True)
+class Light:
+    """While at work: die by SIGKILL immediately before the ``writes``-th write from now."""
+
+    writes: int
+
+
+@dataclass(frozen=True)
 class Park:
-    """Stop working and answer ``Parked``; H_STOP makes running kernels return."""
+    """Stop working, put the fuse out, answer ``Parked``; H_STOP makes running kernels return."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,27 @@ class Finish:
 @dataclass(frozen=True)
 class Leave:
     """End the process."""
+
+
+@dataclass(frozen=True)
+class Take:
+    """Be the worker of this CPU slot, on this core, with this log."""
+
+    cpu: int
+    core: int | None
+    log: str | None
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A spare worker is attached and its kernels are loaded."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A spare worker could not have the slot."""
+
+    why: str
 
 
 @dataclass(frozen=True)
@@ -71,5 +105,5 @@ class Broken:
     text: str
 
 
-Command = Go | Park | Finish | Leave
-Answer = Ready | Parked | Finished | Broken
+Command = Go | Light | Park | Finish | Leave | Take
+Answer = Ready | Parked | Finished | Broken | Idle | Refused

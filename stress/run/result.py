@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from shmalloc import constants as c
 from shmalloc.errors import Violation
+from stress.faults.grammar import Fail
+from stress.faults.tally import Tally
 from stress.spec import RunSpec
 from stress.verdict import Verdict, worst
 from stress.workloads import EVENT_NAMES, WORKLOADS
@@ -40,6 +42,8 @@ class RunResult:
     violations_total: int = 0
     troubles: list[tuple[Verdict, str]] = field(default_factory=list)
     details: dict[str, object] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)  # of the faults
+    flight: list[str] = field(default_factory=list)  # the last accesses before it went wrong
     notes: list[str] = field(default_factory=list)  # of the text report, below its table
 
     @property
@@ -56,7 +60,10 @@ class RunResult:
         for name in self.spec.workloads:
             marks = WORKLOADS[name].required_marks(self.spec.workers, nodes)
             required.update(dict.fromkeys(marks))
-        return {EVENT_NAMES[mark]: self.events[mark] for mark in required}
+        if any(isinstance(fault, Fail) for fault in self.spec.faults):
+            required[c.EV_FAULT] = None
+        reached = {EVENT_NAMES[mark]: self.events[mark] for mark in required}
+        return reached | self.tally.marks(self.spec.faults)
 
     def missed_marks(self) -> list[str]:
         return [name for name, count in self.marks().items() if count == 0]
@@ -88,5 +95,7 @@ class RunResult:
             "violations": [violation.as_dict() for violation in self.violations],
             "violations_total": max(self.violations_total, len(self.violations)),
             "troubles": [{"verdict": v.name, "text": text} for v, text in self.troubles],
+            **({"faults": self.tally.as_dict()} if self.spec.faults else {}),
+            **({"flight": self.flight} if self.spec.flight else {}),
             **self.details,
         }

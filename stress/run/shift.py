@@ -1,7 +1,9 @@
 """The shift: a crew at work in a world, slice after slice, audited at every stutter point.
 
 Ends early by ``Trouble`` (gate.py), by the first violation, or by a request to stop; in the last
-two cases the crew still parks. What happened is written into the result as it happens.
+two cases the crew still parks. What happened is written into the result as it happens. Faults are
+the storm's (stress/faults/storm.py); it is told when a slice begins and ends, and has its turn
+whenever we look at the workers.
 """
 
 from __future__ import annotations
@@ -10,11 +12,13 @@ import time
 from collections.abc import Callable, Iterable
 
 from shmalloc.constants import E_STOPPED
+from stress.faults.storm import Storm
 from stress.report.progress import Moment, Progress
 from stress.run.crew import Crew, Member, cores
 from stress.run.gate import Gate, Trouble
 from stress.run.interrupts import Interrupts
 from stress.run.messages import Command, Finish, Go, Leave, Park, Parked
+from stress.run.noise import Noise
 from stress.run.plan import Slice, slices_of
 from stress.run.result import RunResult, WorkloadResult
 from stress.run.watchdog import Watchdog
@@ -31,7 +35,7 @@ class Shift:
 
     def __init__(
         self, result: RunResult, world: World, crew: Crew, interrupts: Interrupts,
-        progress: Progress,
+        progress: Progress, log_of: Callable[[int], str | None],
     ) -> None:  # fmt: skip
         self.spec = result.spec
         self.result = result
@@ -39,11 +43,13 @@ class Shift:
         self._crew = crew
         self._interrupts = interrupts
         self._progress = progress
-        self._gate = Gate(crew, world, interrupts)
+        self._log_of = log_of
+        self._storm = Storm(world, crew, result.tally, result.violations, log_of)
+        self._gate = Gate(crew, world, interrupts, self._storm)
         self._managed_pages = world.snapshot().managed_pages
         self._worked_s = 0.0
 
-    def muster(self, log_of: Callable[[int], str | None]) -> None:
+    def muster(self) -> None:
         """Start the workers, each on its slot and core, and wait until all are ready."""
         usable, nodes = cores(), self._world.layout.geometry.nodes
         segment, engine = self._world.segment.name, self.spec.engine
@@ -51,11 +57,22 @@ class Shift:
         # round, the workers of a node would share a core and never meet inside a zone.
         slots = range(self.spec.workers)
         places = ((cpu, usable[(cpu + cpu // nodes) % len(usable)]) for cpu in slots)
-        self._crew.start([Task(cpu, core, segment, engine, log_of(cpu)) for cpu, core in places])
+        noise, log_of = Noise.of(self.spec, usable), self._log_of
+        self._crew.start(
+            [Task(cpu, core, segment, engine, log_of(cpu), noise) for cpu, core in places]
+        )
         self._gate.gather(self._crew.members, Watchdog(START_TIMEOUT_S))
+        self._storm.enroll()
 
     def work(self) -> None:
         """All slices, then everything given back, a last audit, and everybody goes home."""
+        try:
+            self._work()
+        finally:
+            self._storm.close()
+        self._dismiss()
+
+    def _work(self) -> None:
         slices = slices_of(self.spec)
         for current in slices:
             self._assign(current)
@@ -68,7 +85,6 @@ class Shift:
                 self._finish()
         if not self.result_is_bad():
             self._tear_down()
-        self._dismiss()
 
     def result_is_bad(self) -> bool:
         return bool(self._world.evidence.report_count() or self.result.violations)
@@ -85,7 +101,8 @@ class Shift:
         """Set up the work areas of those that change; everybody is parked."""
         for member in self._crew.members:
             workload = current.assignment[member.cpu]
-            peer = current.peer_of(member.cpu)
+            # Whoever may die at any moment hands nothing to anybody.
+            peer = member.cpu if self.spec.kills else current.peer_of(member.cpu)
             if member.workload != workload:
                 member.workload = workload
                 self._world.prepare_area(member.cpu, workload, current.index)
@@ -94,20 +111,33 @@ class Shift:
     def _run_slice(self, current: Slice) -> None:
         watchdog = Watchdog(self.spec.hang_timeout_s)
         self._world.set_stop(False)
+        self._storm.begin(current.index)
         for member in self._crew.members:
             self._tell(member, Go(current.assignment[member.cpu]))
         started_s = time.monotonic()
         self._watch(watchdog, current, started_s)
+        self._storm.calm()
         self._world.set_stop(True)
-        for member in self._crew.members:
+        at_work = [member for member in self._crew.members if member.working]
+        for member in at_work:
             self._tell(member, Park())
-        parked = self._gate.gather(self._crew.members, watchdog)
+        parked = self._gate.gather(at_work, watchdog)
+        self._settle()
         self._worked_s += time.monotonic() - started_s
         self.result.seconds = self._worked_s
         for answer in parked.values():
             assert isinstance(answer, Parked), f"expected Parked, got {answer}"
             self._add_up(answer)
         self._refuse_stuck(parked.values())
+
+    def _settle(self) -> None:
+        """Until whoever died on the way to the parking has a successor."""
+        self._storm.parked()
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not self._storm.settled:
+            self._gate.watch(Watchdog(START_TIMEOUT_S), 1.0)
+            if time.monotonic() > deadline_s:
+                raise Trouble(Verdict.ERROR, f"no new worker came within {START_TIMEOUT_S:g} s")
 
     def _watch(self, watchdog: Watchdog, current: Slice, started_s: float) -> None:
         """Until the slice is over, or there is a reason to end it early."""
@@ -116,7 +146,7 @@ class Shift:
             elapsed_s = time.monotonic() - started_s
             if elapsed_s >= current.seconds:
                 return
-            self._gate.watch(watchdog, current.seconds - elapsed_s)
+            self._gate.watch(watchdog, min(current.seconds - elapsed_s, self._storm.turn()))
             self._show(self._worked_s + elapsed_s, names)
 
     def _show(self, elapsed_s: float, names: tuple[str, ...]) -> None:
@@ -158,6 +188,7 @@ class Shift:
         """Stutter point: everybody is parked."""
         started_s = time.monotonic()
         self.result.violations += self._world.audit()
+        self._storm.tidy()
         self.result.audits += 1
         self.result.audit_seconds += time.monotonic() - started_s
 
@@ -165,11 +196,12 @@ class Shift:
         """Everything is given back and drained: every block has to merge again."""
         if any(member.workload is not None for member in self._crew.members):
             self._finish()
+        self._storm.tidy()
         self.result.violations += self._world.tear_down(self._managed_pages)
         self.result.audits += 1
 
     def _dismiss(self) -> None:
-        for member in self._crew.members:
+        for member in self._crew.everybody:
             self._crew.tell(member, Leave())
         self._crew.join(LEAVE_TIMEOUT_S)
         if self._interrupts.requested:

@@ -3,6 +3,8 @@
 No signal handler of Python runs inside a compiled loop, so a worker is never longer than one batch
 away from its pipe: the number of steps follows the time that the last batch took.
 
+A spare attaches and loads everything, and then waits to be told which slot it takes.
+
 A worker does not survive its controller: it reads the end of the pipe between two batches, and if
 it is stuck inside a kernel, the kernel of the system ends it with its parent.
 """
@@ -18,47 +20,65 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 
 import psutil
 
 from shmalloc import constants as c
 from shmalloc.cpus import claim
-from shmalloc.engine import get_engine
+from shmalloc.engine import get_engine, when_waiting_long
+from shmalloc.errors import MisuseError
+from shmalloc.recovery import Rescuer
 from shmalloc.segment import Segment
-from stress.run.messages import Broken, Finish, Finished, Go, Leave, Park, Parked, Ready
+from stress.run.kernels import worker_kernels
+from stress.run.messages import (
+    Broken,
+    Finish,
+    Finished,
+    Go,
+    Idle,
+    Leave,
+    Light,
+    Park,
+    Parked,
+    Ready,
+    Refused,
+    Take,
+)  # fmt: skip
+from stress.run.noise import Noise
 from stress.workloads import WORKLOADS
 
 BATCH_TARGET_S = 0.010
 BATCH_LIMIT_S = 0.050
 FIRST_STEPS = 8
 MAX_STEPS = 1 << 20
+FUSE_OUT = -1
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class Task:
-    """Who a worker is: its CPU slot, its core, the segment it works on."""
+    """Who a worker is: its CPU slot (None: a spare's), its core, the segment it works on."""
 
-    cpu: int
+    cpu: int | None
     core: int | None
     segment: str
     engine: str
     log: str | None
+    noise: Noise | None = None  # of the memory that its kernels work over
 
 
 def main(task: Task, pipe: Connection) -> None:
     """The whole life of a worker process; tells the controller why, where it ends early."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: one decides
     _die_with_parent()
-    _log_to(task.log)
-    if task.core is not None:
-        psutil.Process().cpu_affinity([task.core])
+    _move_in(task.core, task.log)
     # The controller may be gone before a message reaches it: then there is nobody left to tell.
     with suppress(BrokenPipeError, ConnectionResetError, EOFError):
         try:
             with Segment.attach(task.segment) as segment:
-                Worker(task, pipe, segment).serve()
+                _settle(task, pipe, segment).serve()
         except (BrokenPipeError, ConnectionResetError, EOFError):
             raise
         except Exception as error:
@@ -66,14 +86,42 @@ def main(task: Task, pipe: Connection) -> None:
             pipe.send(Broken(fault, str(error) if fault else traceback.format_exc()))
 
 
+def _settle(task: Task, pipe: Connection, segment: Segment) -> Worker:
+    """Become the worker of a slot; a spare only when it is told to. Exits where it never is."""
+    if task.cpu is not None:
+        return Worker(task, task.cpu, pipe, segment)
+    get_engine(task.engine).warm(worker_kernels())
+    pipe.send(Idle())
+    while True:
+        match pipe.recv():
+            case Take(cpu, core, log):
+                _move_in(core, log)
+                try:
+                    return Worker(task, cpu, pipe, segment)
+                except MisuseError as error:  # the slot is unplugged
+                    pipe.send(Refused(str(error)))
+            case Leave():
+                sys.exit(0)
+            case unexpected:
+                raise AssertionError(f"a spare worker was told {unexpected}")
+
+
 def _die_with_parent() -> None:
+    """Be ended by the system when the forkserver ends, which ends with the controller.
+
+    It ends once nobody holds the other end of its pipe, and every process that it forks gets that
+    end: unless we close ours, a worker that is stuck or stopped would keep it alive, and so itself.
+    """
+    os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
 
 
-def _log_to(path: str | None) -> None:
-    """Standard error into ``path``, and Python's own report of a crash with it."""
+def _move_in(core: int | None, path: str | None) -> None:
+    """Run on ``core``; standard error into ``path``, and Python's own report of a crash with it."""
+    if core is not None:
+        psutil.Process().cpu_affinity([core])
     if path is not None:
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(log, 2)
@@ -84,12 +132,17 @@ def _log_to(path: str | None) -> None:
 class Worker:
     """One CPU slot at work."""
 
-    def __init__(self, task: Task, pipe: Connection, segment: Segment) -> None:
-        self.cpu = claim(segment, task.cpu, task.engine)
+    def __init__(self, task: Task, cpu: int, pipe: Connection, segment: Segment) -> None:
+        self.cpu = claim(segment, cpu, task.engine)
         self.pipe = pipe
         self.ram = segment.ram
-        self.engine = get_engine(task.engine)
-        self._beat_word = segment.layout.cpu(task.cpu) + c.C_BEAT
+        self._noise, self._turns = task.noise, 0
+        self._hooked = None if task.noise is None else task.noise.memory(segment, cpu)
+        self.engine = get_engine(task.engine if task.noise is None else task.noise.engine)
+        self._face = self._hooked or self.ram  # what kernels run over
+        # Whoever waits for a lock of the dead takes it over; the controller does the rest.
+        when_waiting_long(self._face, Rescuer(segment, self.cpu, self.engine.name, self._face))
+        self._beat_word = segment.layout.cpu(cpu) + c.C_BEAT
         self._steps = dict.fromkeys(WORKLOADS, FIRST_STEPS)
 
     def serve(self) -> None:
@@ -102,24 +155,30 @@ class Worker:
                 case Finish(workload):
                     self.pipe.send(self._finish(workload))
                 case Leave():
-                    return
+                    break
                 case unexpected:
                     raise AssertionError(f"worker {self.cpu} was told {unexpected}")
+
+        if self._hooked is not None:
+            self._hooked.release()
 
     def beat(self) -> None:
         self.ram.store(self._beat_word, self.ram.load(self._beat_word) + 1)
 
     def _work(self, name: str) -> Parked:
         step = self.engine.bind(WORKLOADS[name].step)
+        self._move()
         ops = batches = code = 0
         longest_s = 0.0
         started = before = time.perf_counter()
-        while not self.pipe.poll():
-            if code < 0:
-                self.pipe.poll(BATCH_LIMIT_S)  # cannot go on: wait for the controller to see it
+        while not self._told_to_park():
+            pause_s = self._pause_s()
+            if code < 0 or pause_s:  # cannot go on until the controller sees it, or shall not
+                self.pipe.poll(pause_s or BATCH_LIMIT_S)
                 self.beat()
+                before = time.perf_counter()
                 continue
-            result = step(self.ram, self.cpu, self._steps[name])
+            result = step(self._face, self.cpu, self._steps[name])
             self.beat()
             after = time.perf_counter()
             longest_s = max(longest_s, after - before)
@@ -127,12 +186,31 @@ class Worker:
             before = after
             batches += 1
             ops, code = ops + max(result, 0), min(result, 0)
-        self._expect_park()
         return Parked(name, ops, batches, before - started, longest_s, code)
 
-    def _expect_park(self) -> None:
-        command = self.pipe.recv()
-        assert isinstance(command, Park), f"worker {self.cpu} was told {command} at work"
+    def _move(self) -> None:
+        self._turns += 1
+        if self._noise is not None:
+            self._noise.move(self.cpu, self._turns)
+
+    def _pause_s(self) -> float:
+        """How long to do nothing now, at most a batch."""
+        return 0.0 if self._noise is None else min(self._noise.pause_s(), BATCH_LIMIT_S)
+
+    def _told_to_park(self) -> bool:
+        """Whether the work is over; lights the fuse where that was asked for."""
+        while self.pipe.poll():
+            match self.pipe.recv():
+                case Park():
+                    if self._hooked is not None:
+                        self._hooked.light_fuse(FUSE_OUT)
+                    return True
+                case Light(writes):
+                    assert self._hooked is not None, f"worker {self.cpu} has no fuse"
+                    self._hooked.light_fuse(writes)
+                case unexpected:
+                    raise AssertionError(f"worker {self.cpu} was told {unexpected} at work")
+        return False
 
     def _adapt(self, name: str, seconds: float) -> None:
         """Towards the target: halve at once where a batch was long, grow by half else."""
@@ -145,6 +223,6 @@ class Worker:
 
     def _finish(self, name: str) -> Finished:
         finish = self.engine.bind(WORKLOADS[name].finish)
-        given_back = finish(self.ram, self.cpu)
+        given_back = finish(self._face, self.cpu)
         self.beat()
         return Finished(name, given_back)

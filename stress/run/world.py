@@ -1,7 +1,8 @@
 """The world of a run: its segment, and the controller's view of it.
 
-The controller calls kernels only while every worker is parked, as CPU slot 0. At any time it may
-read counters and set the stop word.
+The controller calls kernels only while every worker is parked, as CPU slot 0; with live faults at
+any time, as the last slot, which it has claimed. At any time it may read counters and set the stop
+word.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from types import FunctionType, TracebackType
 import numpy as np
 
 from shmalloc import constants as c
-from shmalloc.engine import get_engine
+from shmalloc.cpus import claim
+from shmalloc.engine import get_engine, when_waiting_long
 from shmalloc.errors import Violation
 from shmalloc.kernel.audit import audit, audit_teardown
 from shmalloc.kernel.pcp import drain_all
 from shmalloc.kernel.slabaudit import audit_slabs
 from shmalloc.layout import Geometry, ZoneSpec
+from shmalloc.recovery import Rescuer
 from shmalloc.segment import Segment
 from stress.run.evidence import Evidence, invariant_name
 from stress.seeds import derive
@@ -27,12 +30,14 @@ from stress.trace.compile import Plan
 from stress.trace.format import load
 from stress.trace.replay import Replay
 from stress.workloads import WORKLOADS
-from stress.workloads.area import W_PARAMETERS, W_PEER, W_RANDOM, W_WORKERS
+from stress.workloads.area import W_PARAMETERS, W_PEER, W_RANDOM, W_SEQUENCE, W_WORKERS
+from stress.workloads.pressure import PRESSURE_WORDS
 
 HISTORY_ENTRIES = 256
 DEFAULT_CACHES = 32
-CONTROLLER_CPU = 0
 CACHES_PER_WORKER = 4  # slabmix: three that stay and one that comes and goes
+CACHES_OF_THE_DEAD = 256  # they are destroyed at the next stutter point only
+SEQUENCE_SHIFT = 32  # lives of a slot have owner ids of their own
 
 
 @dataclass(frozen=True)
@@ -53,15 +58,17 @@ def geometry_of(spec: RunSpec, plan: Plan | None = None) -> Geometry:
     The streams of a trace lie in the work areas, and its caches want descriptors.
     """
     words = [WORKLOADS[name].work_words for name in spec.workloads]
+    caches = CACHES_PER_WORKER * spec.workers + CACHES_OF_THE_DEAD * int(spec.kills)
     return Geometry(
         zones=tuple(ZoneSpec(zone.bytes // PAGE_BYTES, zone.node) for zone in spec.zones),
         page_bytes=PAGE_BYTES,
-        cpus=spec.workers,
+        cpus=spec.slots,
         link_store=spec.link_store,
         history=HISTORY_ENTRIES,
         owner_map=True,
-        work_words=max(*words, plan.work_words if plan else 0),
-        caches=max(DEFAULT_CACHES, CACHES_PER_WORKER * spec.workers, plan.caches if plan else 0),
+        flight=spec.flight,
+        work_words=max(PRESSURE_WORDS, *words, plan.work_words if plan else 0),
+        caches=max(DEFAULT_CACHES, caches, plan.caches if plan else 0),
     )
 
 
@@ -75,6 +82,11 @@ class World:
         self.segment = Segment.create(geometry_of(spec, plan), None, spec.prealloc, spec.engine)
         self.ram, self.layout = self.segment.ram, self.segment.layout
         self.evidence = Evidence(self.ram, self.layout)
+        self.cpu = spec.slots - 1 if spec.live_faults else 0
+        if spec.live_faults:
+            claim(self.segment, self.cpu, spec.engine)
+            when_waiting_long(self.ram, Rescuer(self.segment, self.cpu, spec.engine))
+            self.ram[self.layout.work(self.cpu) + W_RANDOM] = derive(spec.seed, "controller")
         self.replay = (
             None if plan is None else Replay(plan, self.ram, self.layout, loop=not spec.once)
         )
@@ -97,12 +109,23 @@ class World:
     def beat_of(self, cpu: int) -> int:
         return self.ram.load(self.layout.cpu(cpu) + c.C_BEAT)
 
-    def prepare_area(self, cpu: int, workload: str, slice_index: int) -> None:
-        """Clear the work area of ``cpu`` and set it up for ``workload``; its worker is parked."""
+    def epoch_of(self, cpu: int) -> int:
+        return self.ram.load(self.layout.cpu(cpu) + c.C_EPOCH)
+
+    def call(self, kernel: FunctionType, *arguments: int) -> int:
+        """Run a kernel as the controller."""
+        return self._engine.call(kernel, self.ram, self.cpu, *arguments)
+
+    def prepare_area(self, cpu: int, workload: str, slice_index: int, life: int = 0) -> None:
+        """Clear the work area of ``cpu`` and set it up for ``workload``; its worker is parked.
+
+        ``life`` counts the workers that the slot had before.
+        """
         at = self.layout.work(cpu)
         self.ram.array[at : at + self.layout.geometry.work_words] = 0
-        name = f"worker {cpu} slice {slice_index} {workload}"
+        name = f"worker {cpu} slice {slice_index} {workload}" + (f" life {life}" if life else "")
         self.ram[at + W_RANDOM] = derive(self.spec.seed, name)
+        self.ram[at + W_SEQUENCE] = life << SEQUENCE_SHIFT
         self.ram[at + W_WORKERS] = self.spec.workers
         for i, value in enumerate(WORKLOADS[workload].parameters):
             self.ram[at + W_PARAMETERS + i] = value
@@ -136,7 +159,7 @@ class World:
     def _check(self, kernel: FunctionType) -> list[Violation]:
         """Run a kernel over a world that may be broken: leaving the segment is a finding."""
         try:
-            self._engine.call(kernel, self.ram, CONTROLLER_CPU)
+            self.call(kernel)
         except IndexError as error:
             name = kernel.__name__
             return [_violation(c.M_OUT_OF_RANGE, f"{name}", "accesses inside", str(error))]

@@ -1,0 +1,96 @@
+"""The flight recorder, read: the last accesses of all CPUs up to a moment, merged by time, as text.
+
+To be read when nobody works any more. Who died left its ring as it was. The rings of the others are
+frozen by the first violation that a kernel reports; after a mere death they go on for a while, so
+that theirs may begin after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from shmalloc import constants as c
+from shmalloc.engine import ops
+from shmalloc.engine.recorder import Access, accesses, merged
+from shmalloc.layout import Layout
+from shmalloc.memory import Ram
+from shmalloc.reports import TYPES
+from stress.run.evidence import word_text
+from stress.run.wordnames import WordNames
+
+BEFORE_LINES = 56
+AFTER_LINES = 8
+
+
+class FlightLog:
+    """All rings of a segment."""
+
+    def __init__(self, ram: Ram, layout: Layout) -> None:
+        self._ram = ram
+        self._layout = layout
+        self._names = WordNames(layout)
+
+    def all(self) -> list[Access]:
+        """What the rings hold, by time."""
+        cpus = range(self._layout.geometry.cpus if self._layout.geometry.flight else 0)
+        rings = [accesses(self._ram, cpu, self._layout.flight(cpu)) for cpu in cpus]
+        return [access for access in merged(rings) if not self._is_note(access)]
+
+    def _is_note(self, access: Access) -> bool:
+        """Whether a kernel wrote about itself: its history."""
+        name = self._names.name(access.at)
+        return name.startswith("history of ") or name.endswith(" history-next")
+
+    def lines(self, dead: Iterable[int] = ()) -> list[str]:
+        """The accesses around the first violation, else the first death, else up to the end."""
+        found = self.all()
+        if not found:
+            return []
+        moment = self._moment(found, set(dead))
+        before = sum(access.clock <= moment for access in found)
+        window = found[max(0, before - BEFORE_LINES) : before + AFTER_LINES]
+        return list(self._texts(window, moment))
+
+    def _moment(self, found: list[Access], dead: set[int]) -> int:
+        if self._ram.load(c.H_REPORT_COUNT) > 0:
+            return self._ram[self._layout.at["reports"] + c.R_CLOCK]
+        last = {access.cpu: access.clock for access in found}
+        return min((last[cpu] for cpu in dead & last.keys()), default=found[-1].clock)
+
+    def _texts(self, window: list[Access], moment: int) -> Iterator[str]:
+        for access in window:
+            name = "" if access.op in _NO_WORD else self._names.name(access.at)
+            what = ops.NAMES[access.op]
+            died = "  <- killed before this" if access.died else ""
+            ticks = f"{access.clock - moment:,}"
+            yield f"{ticks:>14}  cpu {access.cpu}  {what:<13} {name:<36} {self._did(access)}{died}"
+
+    def _did(self, access: Access) -> str:
+        """What the access did: values as its operation means them."""
+        show = self._show_descriptor if self._is_descriptor(access) else word_text
+        value, given = access.value, [show(operand) for operand in access.operands]
+        if access.op == ops.OP_LOAD2:
+            return f"= {show(value)}, {word_text(access.operands[0])}"
+        if access.op <= ops.LAST_READ:
+            return f"= {show(value)}"
+        if access.died or access.op <= ops.LAST_STORE:
+            return f":= {show(value)}"
+        if access.op == ops.OP_CAS:
+            return f"{given[0]} -> {given[1]} {_OUTCOMES[value]}"
+        if access.op == ops.OP_CAS2:
+            old, new = access.operands[:2], access.operands[2:]
+            texts = [f"({show(low)}, {word_text(high)})" for low, high in (old, new)]
+            return f"{' -> '.join(texts)} {_OUTCOMES[value]}"
+        return f"found {show(value)}, operand {given[0]}" if given else ""
+
+    def _is_descriptor(self, access: Access) -> bool:
+        return self._names.region(access.at) == "memmap" and access.at % c.D_WORDS == 0
+
+    def _show_descriptor(self, word: int) -> str:
+        kind = TYPES.get(word & c.TYPE_MASK, "corrupt")
+        order = word >> c.ORDER_SHIFT & c.ORDER_MASK
+        return f"{word:#x} [{kind}, order {order}]"
+
+
+_NO_WORD = (ops.OP_FENCE, ops.OP_RELAX)
+_OUTCOMES = ("lost", "won")

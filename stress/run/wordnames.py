@@ -1,0 +1,101 @@
+"""What a word of a segment is called: ``zone 1 lock``, ``descriptor of pfn 17``, ``cpu 2 beat``.
+
+For whoever reads accesses: the region, the instance in it, and the nearest name of constants.py. A
+word without a name is an offset in its region.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
+from shmalloc.layout import Layout, cache_stride, flight_stride, pcp_stride
+
+
+def _fields(module: ModuleType, prefix: str, size: int) -> tuple[str, ...]:
+    """A name for each of ``size`` words: its constant's, or the one before it and a distance."""
+    named = {
+        value: name.removeprefix(prefix).lower().replace("_", "-")
+        for name, value in vars(module).items()
+        if name.startswith(prefix) and isinstance(value, int)
+    }
+    names, last = [], 0
+    for word in range(size):
+        last = word if word in named else last
+        name = named.get(last, "word")
+        names.append(name if word == last and word in named else f"{name}+{word - last}")
+    return tuple(names)
+
+
+_HEADER = _fields(c, "H_", c.HEADER_WORDS)
+_CPU = _fields(c, "C_", c.C_STRIDE)
+_ZONE = _fields(c, "Z_", c.Z_STRIDE)
+_PCP = _fields(c, "P_", c.P_ARRAYS + 1)
+_CACHE = _fields(cs, "K_", cs.K_NODES)
+_NODE = _fields(cs, "KN_", cs.KN_STRIDE)
+_SHEAVES = _fields(cs, "KC_", cs.KC_STRIDE)
+
+
+class WordNames:
+    """Names for the words of one layout."""
+
+    def __init__(self, layout: Layout) -> None:
+        g = layout.geometry
+        self._layout = layout
+        self._starts = [(0, "header"), *((start, name) for name, start in layout.at.items())]
+        per_cpu = {
+            "history": g.history * c.HI_STRIDE, "scratch": g.scratch_words, "work": g.work_words,
+            "flight": flight_stride(g),
+        }  # fmt: skip
+        self._names: dict[str, Callable[[int], str]] = {
+            "header": lambda at: f"header {_HEADER[at]}",
+            "cpus": lambda at: f"cpu {at // c.C_STRIDE} {_CPU[at % c.C_STRIDE]}",
+            "zones": lambda at: f"zone {at // c.Z_STRIDE} {_ZONE[at % c.Z_STRIDE]}",
+            "blocks": lambda at: f"pageblock {at}",
+            "pcp": self._pcp,
+            "caches": self._cache,
+            "reports": lambda at: f"report {at // c.R_STRIDE}",
+            "memmap": lambda at: f"descriptor of pfn {at // c.D_WORDS}" + " word 1" * (at % 2),
+            "table": lambda at: f"link of pfn {at // c.NODE_WORDS}",
+            "owners": lambda at: f"owner map of pfn {at}",
+            "frames": lambda at: f"pfn {at // g.page_words} +{at % g.page_words}",
+            **{name: _of_cpu(name, stride) for name, stride in per_cpu.items() if stride},
+        }
+
+    def region(self, word: int) -> str:
+        return self._find(word)[1]
+
+    def name(self, word: int) -> str:
+        if not 0 <= word < self._layout.words:
+            return f"word {word:#x}, outside"
+        start, region = self._find(word)
+        known = self._names.get(region)
+        return known(word - start) if known else f"{region} +{word - start}"
+
+    def _find(self, word: int) -> tuple[int, str]:
+        """The last region that starts at or before ``word``; empty ones share their start."""
+        return next(entry for entry in reversed(self._starts) if entry[0] <= max(word, 0))
+
+    def _pcp(self, at: int) -> str:
+        g = self._layout.geometry
+        number, offset = divmod(at, pcp_stride(g))
+        cpu, zone = divmod(number, len(g.zones))
+        last = len(_PCP) - 1
+        field = _PCP[offset] if offset < last else f"{_PCP[last]}+{offset - last}"
+        return f"page lists of cpu {cpu} zone {zone} {field}"
+
+    def _cache(self, at: int) -> str:
+        number, offset = divmod(at, cache_stride(self._layout.geometry))
+        if offset < cs.K_NODES:
+            return f"cache {number} {_CACHE[offset]}"
+        if offset < cs.K_CPUS:
+            node, field = divmod(offset - cs.K_NODES, cs.KN_STRIDE)
+            return f"cache {number} node {node} {_NODE[field]}"
+        cpu, field = divmod(offset - cs.K_CPUS, cs.KC_STRIDE)
+        return f"cache {number} cpu {cpu} {_SHEAVES[field]}"
+
+
+def _of_cpu(name: str, stride: int) -> Callable[[int], str]:
+    return lambda at: f"{name} of cpu {at // stride} +{at % stride}"

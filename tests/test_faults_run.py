@@ -1,0 +1,160 @@
+"""Faults in real runs: workers that are killed and stopped, a controller that is killed."""
+
+import json
+import os
+import signal
+
+import psutil
+import pytest
+from support.runs import RunningRun, alive, shmstress, wait_until
+
+from shmalloc import constants as c
+from shmalloc.arena import Arena
+from stress.faults.estate import Estate
+from stress.faults.resume import Resumer
+from stress.oracles.owners import ID_CPU_BITS
+
+CHURN = ("--workload", "churn", "--workers", "3", "--ram", "32MiB", "--zones", "2")
+KILLS = "kill:every=150ms,kill:every=150ms,fuse=1..500,stop:every=300ms,for=100ms"
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """One run with workers that die from outside and by their fuses, and are stopped."""
+    path = tmp_path_factory.mktemp("faults") / "run.json"
+    run = shmstress(
+        "run", *CHURN, "--duration", "4s", "--audit-every", "1s", "--faults", KILLS,
+        "--json", str(path),
+    )  # fmt: skip
+    print(run.stdout, run.stderr)
+    return run, json.loads(path.read_text())["results"][0]
+
+
+def test_a_run_survives_the_deaths_of_its_workers(killed):
+    run, result = killed
+    assert run.returncode == 0 and result["verdict"] == "PASSED" and not result["violations"]
+
+
+def test_workers_died_from_outside_and_by_fuse_and_each_was_recovered(killed):
+    faults = killed[1]["faults"]
+    assert faults["kills"]["random"] > 0 and faults["kills"]["fuse"] > 0 and faults["stops"] > 0
+    assert 0 < faults["recoveries"] <= sum(faults["kills"].values())
+    assert faults["recovery_seconds"]["max"] > 0 and faults["vacancy_seconds"]["max"] > 0
+
+
+def test_what_the_dead_owned_was_reaped(killed):
+    reaped = killed[1]["faults"]["reaped"]
+    assert reaped["pages"] >= reaped["blocks"] > 0
+
+
+def test_the_text_tells_what_was_done(killed):
+    lines = killed[0].stdout.splitlines()
+    assert any(line.startswith("kills: ") and "by fuse" in line for line in lines)
+    assert any(line.startswith("recoveries: ") for line in lines)
+    assert any(line.startswith("reaped: ") for line in lines)
+
+
+def test_a_death_that_nobody_asked_for_is_a_violation_under_faults_too():
+    with RunningRun(*CHURN, "--duration", "10m", "--faults", "stop:every=10m") as run:
+        os.kill(run.workers()[0], signal.SIGKILL)
+        code, output = run.end()
+    assert code == 1 and "which somebody else sent" in output and not run.segment_names
+
+
+def test_everybody_leaves_when_the_controller_is_killed_stopped_ones_and_spares_too():
+    faults = "kill:every=200ms,stop:every=200ms,for=4s"
+    with RunningRun(*CHURN, "--duration", "10m", "--faults", faults) as run:
+        everybody = psutil.Process(run.process.pid).children(recursive=True)
+        os.kill(run.workers()[0], signal.SIGSTOP)
+        run.process.kill()
+        wait_until(lambda: not any(alive(p.pid) for p in everybody), "the workers to leave")
+        leftover = run.segment_names
+    assert len(everybody) > 4 and len(leftover) == 1  # workers, the forkserver and spares
+    run_again = shmstress("run", *CHURN, "--duration", "1s")
+    assert run_again.returncode == 0 and not run.segment_names  # the next start has swept it
+
+
+@pytest.fixture
+def estate():
+    """An arena with an owner map, one block of two pages in it that the map knows, and a reader."""
+    with Arena.create(
+        size=256 * 64, page_bytes=64, max_order=4, pageblock_order=3, pcp_batch=2, pcp_high=4,
+        cpus=2, owner_map=True, engine="interpreted",
+    ) as arena:  # fmt: skip
+        pfn = arena.alloc_pages(1)
+        mark_owned(arena, pfn)
+        mark_owned(arena, pfn + 1)
+        ram, layout = arena.segment.ram, arena.segment.layout
+        yield arena, Estate(ram, layout), pfn, ram[layout.cpu(arena.cpu) + c.C_EPOCH]
+
+
+def mark_owned(arena, pfn):
+    at = arena.segment.layout.at["owners"] + pfn
+    arena.segment.ram[at] = 5 << ID_CPU_BITS | (arena.cpu + 1)
+
+
+def test_the_estate_of_a_worker_is_what_bears_its_label(estate):
+    arena, reader, pfn, epoch = estate
+    held = reader.holdings(arena.cpu, epoch)
+    assert (held.blocks, held.unknown_blocks, held.pages) == (1, 0, {pfn, pfn + 1})
+    assert not held.lost and not reader.holdings(arena.cpu, epoch + 1).blocks
+
+
+def test_a_page_that_only_the_owner_map_knows_is_lost(estate):
+    arena, reader, pfn, epoch = estate
+    mark_owned(arena, pfn + 2)
+    assert reader.holdings(arena.cpu, epoch).lost == {pfn + 2}
+
+
+def test_a_block_that_the_owner_map_does_not_know_is_counted(estate):
+    arena, reader, _, epoch = estate
+    arena.alloc_pages(0)
+    assert reader.holdings(arena.cpu, epoch).unknown_blocks == 1
+
+
+def test_forgetting_clears_the_map_of_the_dead_only(estate):
+    arena, reader, pfn, epoch = estate
+    other = arena.segment.layout.at["owners"] + pfn + 9
+    arena.segment.ram[other] = 5 << ID_CPU_BITS | (arena.cpu + 2)
+    reader.forget(arena.cpu)
+    assert not reader.holdings(arena.cpu, epoch).mapped and arena.segment.ram[other] != 0
+
+
+def test_a_lock_that_a_life_holds_is_seen(estate):
+    arena, reader, _, epoch = estate
+    assert not reader.holds_lock(arena.cpu, epoch)
+    arena.segment.ram[arena.segment.layout.zone(0) + c.Z_LOCK] = epoch << 32 | (arena.cpu + 1)
+    assert reader.holds_lock(arena.cpu, epoch) and not reader.holds_lock(arena.cpu, epoch + 1)
+
+
+def test_an_intent_a_seat_and_a_change_are_the_middle_of_something(estate):
+    arena, reader, _, epoch = estate
+    ram, slot = arena.segment.ram, arena.segment.layout.cpu(arena.cpu)
+    other = arena.segment.layout.cpu(1 - arena.cpu)
+    changing = c.CPU_CHANGING | (arena.cpu + 1) << c.CPU_CHANGER_SHIFT
+    arena.drain()
+    assert not reader.is_inside(arena.cpu, epoch)
+    for word, value in (
+        (slot + c.C_INTENT, 1), (c.H_WAITERS, 1 << arena.cpu), (other + c.C_STATE, changing),
+    ):  # fmt: skip
+        before, ram[word] = ram[word], value
+        assert reader.is_inside(arena.cpu, epoch)
+        ram[word] = before
+
+
+def test_a_stopped_process_goes_on_in_time_and_is_looked_at_before():
+    process = psutil.Popen(["sleep", "60"])
+    seen = []
+    resumer = Resumer()
+    try:
+        assert resumer.stop(process.pid, 0.2, lambda: seen.append(process.status()))
+        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "the process to stop")
+        wait_until(lambda: process.status() != psutil.STATUS_STOPPED, "the process to go on")
+        assert seen == [psutil.STATUS_STOPPED]
+        resumer.stop(process.pid, 60, lambda: None)
+    finally:
+        resumer.close()  # lets everybody go on at once
+        assert process.status() != psutil.STATUS_STOPPED
+        process.kill()
+        process.wait()
+    assert not resumer.stop(process.pid, 1, lambda: None)

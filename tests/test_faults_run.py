@@ -13,6 +13,8 @@ from shmalloc.arena import Arena
 from stress.faults.estate import Estate
 from stress.faults.resume import Resumer
 from stress.oracles.owners import ID_CPU_BITS
+from stress.run.world import World
+from stress.spec import RunSpec, Zone
 
 CHURN = ("--workload", "churn", "--workers", "3", "--ram", "32MiB", "--zones", "2")
 KILLS = "kill:every=150ms,kill:every=150ms,fuse=1..500,stop:every=300ms,for=100ms"
@@ -74,6 +76,13 @@ def test_everybody_leaves_when_the_controller_is_killed_stopped_ones_and_spares_
     assert run_again.returncode == 0 and not run.segment_names  # the next start has swept it
 
 
+def test_a_waiter_that_is_nobody_is_found_where_everybody_is_parked():
+    with World(RunSpec(("churn",), 1, (Zone(1 << 20),), engine="interpreted")) as world:
+        assert world.audit() == []
+        world.ram.store(c.H_WAITERS, 0b100)
+        assert [found.invariant for found in world.audit()] == [f"I_PROGRESS ({c.I_PROGRESS})"]
+
+
 @pytest.fixture
 def estate():
     """An arena with an owner map, one block of two pages in it that the map knows, and a reader."""
@@ -110,6 +119,15 @@ def test_a_block_that_the_owner_map_does_not_know_is_counted(estate):
     arena, reader, _, epoch = estate
     arena.alloc_pages(0)
     assert reader.holdings(arena.cpu, epoch).unknown_blocks == 1
+
+
+def test_the_live_objects_of_a_life_are_counted_in_slabs_of_every_order(estate):
+    arena, reader, _, epoch = estate
+    small, large = arena.cache("small", 16), arena.cache("large", 48)
+    kept = [cache.alloc() for cache in (small, large, large)]
+    small.free(small.alloc())
+    assert reader.objects(arena.cpu, epoch) == len(kept)
+    assert not reader.objects(arena.cpu, epoch + 1)
 
 
 def test_forgetting_clears_the_map_of_the_dead_only(estate):

@@ -10,7 +10,7 @@ everything else, the sizes of the sheaves inside too, is plain data under it.
 
 Every sheaf says where it is (SF_WHERE), and that word is the authority: it changes under the lock
 of the place, before the lists and pointers that lead to the sheaf, which recovery builds anew from
-these words (resheaf.py). A sheaf in somebody's hands names the slot.
+these words (reslab.py). A sheaf in somebody's hands names the slot.
 """
 
 from shmalloc.constants import EV_BARN_GET, EV_BARN_PUT

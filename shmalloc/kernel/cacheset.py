@@ -77,6 +77,9 @@ def cache_create(mem, cpu, object_bytes, align_bytes, flags, template):
 def set_up(mem, cpu, k, cache):
     """Lists, barns and sheaves of a new cache; H_CACHES_LOCK held. Its id, or E_NOMEM."""
     mem[k + K_ID] = cache
+    # Whoever died when he had destroyed the last cache of this id, and had not said so yet: his
+    # recovery must not take this one for his (docs/bugs.md 13).
+    store(mem, k + K_DESTROYER, 0)
     for node in range(fixed(mem, H_NODES)):
         n = node_part(k, node)
         for i in range(KN_STRIDE):
@@ -205,10 +208,17 @@ def cache_destroy(mem, cpu, cache):
     lock(mem, H_CACHES_LOCK, cpu)
     result = E_INVAL
     if load(mem, k + K_STATE) != CACHE_NONE:
-        store(mem, k + K_DESTROYER, owner_word(mem, cpu))  # whoever inherits from us finishes it
         result = destroy(mem, cpu, k, cache)
-        store(mem, k + K_DESTROYER, 0)
     unlock(mem, H_CACHES_LOCK)
+    return result
+
+
+@unit
+def destroy(mem, cpu, k, cache):
+    """What ``cache_destroy`` does under H_CACHES_LOCK; if we die, who inherits from us does it."""
+    store(mem, k + K_DESTROYER, owner_word(mem, cpu))
+    result = empty_and_unmake(mem, cpu, k, cache)
+    store(mem, k + K_DESTROYER, 0)
     return result
 
 
@@ -221,9 +231,9 @@ def is_kmalloc(mem, cache):
     return False
 
 
-@unit
-def destroy(mem, cpu, k, cache):
-    """What ``cache_destroy`` does under H_CACHES_LOCK."""
+@kernel
+def empty_and_unmake(mem, cpu, k, cache):
+    """Take the cache's sheaves and slabs away, then its id; 0 or E_BUSY."""
     store(mem, k + K_STATE, CACHE_DYING)
     store_relaxed(mem, k + K_MIN_PARTIAL, 0)  # from now on the last free of a slab releases it
     sheaves = retire_sheaves(mem, cpu, k)

@@ -32,7 +32,7 @@ from shmalloc.constants_slab import (
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.bits import order_of, type_of
-from shmalloc.kernel.cacheset import cache_destroy
+from shmalloc.kernel.cacheset import destroy
 from shmalloc.kernel.hotplug import finish_plug
 from shmalloc.kernel.lock import lock, owner_word, take_over, unlock, unspin
 from shmalloc.kernel.notes import cpu_at, event
@@ -232,8 +232,8 @@ def sweep(mem, cpu, victim):
     for cache in range(fixed(mem, H_CACHES)):
         if cache_exists(mem, cache):
             sweep_sheaves(mem, cpu, cache_at(mem, cache), victim)
-    unlock(mem, H_CACHES_LOCK)
     finish_destroy(mem, cpu, victim)
+    unlock(mem, H_CACHES_LOCK)
     given = 0
     for z in range(fixed(mem, H_ZONES)):
         given += sweep_zone(mem, cpu, z, victim)
@@ -246,11 +246,14 @@ def sweep(mem, cpu, victim):
 
 @kernel
 def finish_destroy(mem, cpu, victim):
-    """Destroy the cache that the dead was destroying: gone, or E_BUSY as it would have been."""
+    """Destroy the cache that the dead was destroying: gone, or E_BUSY as it would have been.
+
+    H_CACHES_LOCK is held, so that it is still that one.
+    """
     for cache in range(fixed(mem, H_CACHES)):
         k = cache_at(mem, cache)
         if cache_exists(mem, cache) and load(mem, k + K_DESTROYER) == owner_word(mem, victim):
-            cache_destroy(mem, cpu, cache)
+            destroy(mem, cpu, k, cache)
 
 
 @kernel

@@ -35,14 +35,16 @@ def drain_part(mem, cpu, k, victim, after):
 
 @kernel
 def drain_barn(mem, cpu, k, node):
-    """Flush all sheaves of a node's barn; each is in our hands while it is flushed."""
+    """Flush all sheaves of a node's barn, each in our hands meanwhile; how many lie there empty."""
     n = node_part(k, node)
     while True:
         lock(mem, n + KN_BARN_LOCK, cpu)
         sheaf = barn_pop(mem, n, KN_BARN_FULL, in_hand(mem, cpu))
+        # Under the lock: whoever brought one that is counted has let go of its words.
+        empty = load_relaxed(mem, n + KN_NR_BARN_EMPTY)
         unlock(mem, n + KN_BARN_LOCK)
         if sheaf == 0:
-            return
+            return empty
         flush(mem, cpu, k, sheaf)
         barn_put(mem, cpu, n, sheaf)
 
@@ -89,6 +91,5 @@ def retire_sheaves(mem, cpu, k):
         retire_part(mem, cpu, k, victim)
     empty = 0
     for node in range(fixed(mem, H_NODES)):
-        drain_barn(mem, cpu, k, node)
-        empty += load_relaxed(mem, node_part(k, node) + KN_NR_BARN_EMPTY)
+        empty += drain_barn(mem, cpu, k, node)
     return empty

@@ -289,6 +289,17 @@ def create_and_destroy(mem, cpu):
 
 
 @kernel
+def create_and_keep(mem, cpu):
+    """A cache, maybe with the number of one that was destroyed this moment, and an object of it."""
+    made = cache_create(mem, cpu, NEW_BYTES, 0, CF_NO_SHEAVES, 0)
+    if made >= 0:
+        address = cache_alloc(mem, cpu, made)
+        if address >= 0:
+            mem[slot_at(mem, cpu, FIRST_OBJECT)] = address
+    return made
+
+
+@kernel
 def boot_kmalloc(mem, cpu):
     return kmalloc_boot(mem, cpu, CF_NO_SHEAVES)
 

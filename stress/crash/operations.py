@@ -22,7 +22,8 @@ from shmalloc.constants_slab import (
 from shmalloc.kernel.kmalloc import kmalloc_boot
 from shmalloc.layout import ZoneSpec
 from stress.crash.actions import (
-    adopt_one, adopt_page, boot_kmalloc, bulk_take_put, create_and_destroy, create_with_image,
+    adopt_one, adopt_page, boot_kmalloc, bulk_take_put, create_and_destroy, create_and_keep,
+    create_with_image,
     drain_everybody, drain_other, free_of_zero, grow_table, isolate_and_back, kmalloc_big,
     kmalloc_small, object_churn, object_churn_2, object_pair, objects_bulk, objects_round,
     offline_and_back, order_0, order_1, order_2, order_3, order_4, page_churn, page_churn_1,
@@ -194,7 +195,14 @@ def _objects() -> list[Operation]:
         ("cache-create", lambda: objects(CF_NO_SHEAVES, 6, page_bytes=512), create_and_destroy,
          "a cache with sheaves is made and destroyed"),
     )  # fmt: skip
-    return [Operation(name, world, (run, object_churn), text) for name, world, run, text in small]
+    reborn = Operation(
+        "cache-reborn", lambda: objects(CF_NO_SHEAVES, 6, page_bytes=512),
+        (create_and_destroy, create_and_keep), "a cache is made where another one was destroyed",
+    )  # fmt: skip
+    return [
+        *(Operation(name, world, (run, object_churn), text) for name, world, run, text in small),
+        reborn,
+    ]
 
 
 def _kmalloc() -> list[Operation]:

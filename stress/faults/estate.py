@@ -151,6 +151,20 @@ class Estate:
         unknown = sum(mapped.isdisjoint(block) for block in blocks)
         return Holdings(len(blocks), unknown, frozenset().union(*blocks), mapped)
 
+    def objects(self, cpu: int, epoch: int) -> int:
+        """Live objects that carry the word of this life, in slabs of any cache."""
+        word0, word1 = self._memmap[:, 0], self._memmap[:, 1]
+        heads = np.flatnonzero((word0 & c.TYPE_MASK) == c.T_SLAB)
+        page_words = 1 << self._ram.load(c.H_PAGE_SHIFT)
+        ends = (heads + (1 << (word0[heads] >> c.ORDER_SHIFT & c.ORDER_MASK))) * page_words
+        ends += self._layout.at["frames"] - k.SLAB_NODE_WORDS
+        counts = word1[heads] >> c.S_OBJECTS_SHIFT & c.S_OBJECTS_MASK
+        word = epoch << _EPOCH_SHIFT | cpu + 1
+        found = 0
+        for end, count in zip(ends.tolist(), counts.tolist(), strict=True):
+            found += int((self._ram.array[end - count : end] == word).sum())
+        return found
+
     def _mapped(self, cpu: int) -> NDArray[np.intp]:
         return np.flatnonzero(self._owners & ((1 << ID_CPU_BITS) - 1) == cpu + 1)
 

@@ -183,16 +183,19 @@ class Storm:
         In this order: as soon as a page is freed, somebody may own it.
         """
         world, held = self._world, self._estate.holdings(member.cpu, member.epoch)
+        objects = self._estate.objects(member.cpu, member.epoch)
         self._judge(member, held)
         self._estate.forget(member.cpu)
         freed = recovery.reap(world.segment, world.cpu, recovered, self.spec.engine)
         left = self._estate.holdings(member.cpu, member.epoch)
-        if left.blocks or freed < held.blocks:
-            expected = f"{held.blocks} blocks freed by reap()"
-            self._accuse(member, expected, f"{freed} freed, {left.blocks} left")
+        left_objects = self._estate.objects(member.cpu, member.epoch)
+        if left.blocks or left_objects or freed != held.blocks + objects:
+            expected = f"{held.blocks} blocks and {objects} objects freed by reap()"
+            found = f"{freed} freed, {left.blocks} blocks and {left_objects} objects left"
+            self._accuse(member, expected, found)
         self._tally.reaped_blocks += held.blocks
         self._tally.reaped_pages += len(held.pages)
-        self._tally.reaped_objects += max(0, freed - held.blocks)
+        self._tally.reaped_objects += objects
 
     def _judge(self, member: Member, held: Holdings) -> None:
         """The owner map is the witness: it knows a page from after its allocation to its free."""

@@ -11,7 +11,10 @@ from stress.mutants.mutant import Mutant
 RECOVER = "shmalloc/kernel/recover.py"
 REBUILD = "shmalloc/kernel/rebuild.py"
 RESLAB = "shmalloc/kernel/reslab.py"
-NO_KILLS = "a run in which nobody dies recovers nothing"
+KILLS = ("--faults", "kill:every=50ms,kill:every=80ms,fuse=1..2000")
+PAGES = ("churn", "orders")
+OBJECTS = ("slabmix",)
+IT_WAKES = "a sleeper wakes every 50 ms natively and looks again"
 
 MUTANTS = (
     Mutant(
@@ -24,7 +27,8 @@ MUTANTS = (
           " H_CPUS)):\n        if is_dead(mem, victim):\n            release_parts")),
         "recovery asks a free list whether a put was made before it has taken over the lock of its"
         " node: it waits for the dead",
-        "I_PROGRESS", ("crash:slab-full-partial", "crash:objects-slabs"), unseen=NO_KILLS,
+        "I_PROGRESS", ("crash:slab-full-partial", "crash:objects-slabs"),
+        workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
         "recovery-folds-nothing", REBUILD,
@@ -32,73 +36,83 @@ MUTANTS = (
           "        if kind == T_ISOLATED:\n            for inner"),),
         "recovery leaves the heads inside of a free block alone: whoever merges it later, or asks"
         " for one of its pages, believes them",
-        "I_TAIL", ("crash:pages-order-1",), unseen=NO_KILLS,
+        "I_TAIL", ("crash:pages-order-1",), workloads=PAGES, run_options=KILLS,
+    ),
+    Mutant(
+        "create-inherits-destroyer", "shmalloc/kernel/cacheset.py",
+        (("    store(mem, k + K_DESTROYER, 0)\n    for node", "    for node"),),
+        "whoever died after it destroyed a cache is still named as its destroyer; recovery then"
+        " destroys the cache that somebody else has made in its place",
+        "M_LEAKED_OBJECTS", ("crash:cache-reborn",), workloads=OBJECTS, run_options=KILLS,
+        precedent="docs/bugs.md 13",
     ),
     Mutant(
         "recovery-trusts-counters", REBUILD,
         (("    store_relaxed(mem, zone + Z_FREE, 0)\n", ""),),
         "recovery counts free pages on top of what the dead had counted",
-        "I_CONSERVATION", ("crash:pages-order-0",), unseen=NO_KILLS,
+        "I_CONSERVATION", ("crash:pages-order-0",), workloads=PAGES, run_options=KILLS,
         precedent="B7 count free pages outside of the list operation",
     ),
     Mutant(
         "recovery-trusts-lists", RECOVER,
         (("            rebuild_zone(mem, cpu, zone)\n            unlock", "            unlock"),),
         "recovery takes a zone's lock over and releases it, believing its lists and counts",
-        "I_LIST_LINKS", ("crash:pages-order-0",), unseen=NO_KILLS,
+        "I_LIST_LINKS", ("crash:pages-order-0",), workloads=PAGES, run_options=KILLS,
     ),
     Mutant(
         "recovery-unlocks-first", RECOVER,
         (("            rebuild_zone(mem, cpu, zone)\n            unlock(mem, zone + Z_LOCK)\n",
           "            unlock(mem, zone + Z_LOCK)\n            rebuild_zone(mem, cpu, zone)\n"),),
         "recovery opens a zone before it has rebuilt it: the living work on half of a list",
-        "I_LIST_LINKS", ("crash:buddy-alloc-alloc", "crash:buddy-alloc-free"), unseen=NO_KILLS,
+        "I_LIST_LINKS", ("crash:buddy-alloc-alloc", "crash:buddy-alloc-free"),
+        workloads=PAGES, run_options=KILLS,
     ),
     Mutant(
         "recovery-trusts-pcp-count", REBUILD,
         (("    mem[p + P_COUNT] = counted\n", ""),),
         "recovery believes the count of a living CPU's lists, of which the dead was draining one",
-        "I_PCP_COUNT", ("crash:pages-drain-cpu",), unseen=NO_KILLS,
+        "I_PCP_COUNT", ("crash:pages-drain-cpu",),
+        workloads=("churn", "oom-edge"), run_options=KILLS,
     ),
     Mutant(
         "recovery-wakes-nobody", RECOVER,
         (("            release_parts(mem, cpu, victim)\n    wake_sleepers(mem)\n",
           "            release_parts(mem, cpu, victim)\n"),),
         "the dead was woken for a lock and did not come; recovery does not wake the next sleeper",
-        "I_PROGRESS", ("crash:buddy-alloc-free", "crash:buddy-alloc-alloc-3"), unseen=NO_KILLS,
+        "I_PROGRESS", ("crash:buddy-alloc-free", "crash:buddy-alloc-alloc-3"), unseen=IT_WAKES,
         precedent="P10 the sleeper is never woken",
     ),
     Mutant(
         "recovery-forgets-waiter", RECOVER,
         (("    fetch_and(mem, H_WAITERS, ~(1 << victim))\n", ""),),
         "a dead waiter counts as one for ever: every free goes past the per-CPU lists",
-        "I_PROGRESS", ("crash:pages-wait",), unseen=NO_KILLS,
+        "I_PROGRESS", ("crash:pages-wait",), workloads=("oom-edge",), run_options=KILLS,
     ),
     Mutant(
         "recovery-forgets-hand", REBUILD,
         (("type_of(w0) == T_PCP or (type_of(w0) == T_ALLOCATED and w1 == OWNER_SLAB)\n",
           "type_of(w0) == T_ALLOCATED and w1 == OWNER_SLAB\n"),),
         "blocks that the dead had in its hands, or on its lists, are on no list for ever",
-        "I_TEARDOWN", ("crash:pages-order-0",), unseen=NO_KILLS,
+        "I_TEARDOWN", ("crash:pages-order-0",), workloads=PAGES, run_options=KILLS,
     ),
     Mutant(
         "recovery-forgets-slab-pages", REBUILD,
         (("type_of(w0) == T_PCP or (type_of(w0) == T_ALLOCATED and w1 == OWNER_SLAB)\n",
           "type_of(w0) == T_PCP\n"),),
         "pages on their way to a slab or from one are nobody's for ever",
-        "I_TEARDOWN", ("crash:objects-slabs",), unseen=NO_KILLS,
+        "I_TEARDOWN", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
         "recovery-keeps-isolation", REBUILD,
         (("    end_isolations(mem, cpu, zone, victim)\n", ""),),
         "a pageblock that the dead had isolated stays so: nobody can allocate from it again",
-        "I_FREE_HEAD", ("crash:range-isolate",), unseen=NO_KILLS,
+        "I_FREE_HEAD", ("crash:range-isolate",), workloads=("contig",), run_options=KILLS,
     ),
     Mutant(
         "recovery-forgets-chain", RECOVER,
         (("    settle_taken(mem, cpu, victim)\n", ""),),
         "the chain of objects that the dead had taken off a free list is in nobody's hands",
-        "M_LEAKED_OBJECTS", ("crash:objects-slabs",), unseen=NO_KILLS,
+        "M_LEAKED_OBJECTS", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
         "recovery-believes-take", RESLAB,
@@ -108,7 +122,7 @@ MUTANTS = (
           "    store(mem, slot + C_INTENT, INTENT_TAKEN)\n"),),
         "recovery does not look whether the swap of an announced take was made, and gives back"
         " objects that are on the free list already",
-        "M_FREECHAIN", ("crash:objects-slabs",), unseen=NO_KILLS,
+        "M_FREECHAIN", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
         "recovery-believes-put", RESLAB,
@@ -116,14 +130,14 @@ MUTANTS = (
           " in_hand(mem, victim))\n", "    made = True\n"),),
         "recovery resolves an announced put without looking whether its swap was made: objects that"
         " never came back are lost",
-        "M_LEAKED_OBJECTS", ("crash:objects-slabs",), unseen=NO_KILLS,
+        "M_LEAKED_OBJECTS", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
         "recovery-forgets-sheaf", RESLAB,
         (("        if load(mem, sheaf + SF_WHERE) == in_hand(mem, victim):\n",
           "        if load(mem, sheaf + SF_WHERE) == 0:\n"),),
         "a sheaf that the dead was refilling or flushing is in nobody's hands, with what is in it",
-        "I_SHEAF", ("crash:objects-sheaves",), unseen=NO_KILLS,
+        "I_SHEAF", ("crash:objects-sheaves",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
         "recovery-keeps-live-entries", RESLAB,
@@ -131,7 +145,7 @@ MUTANTS = (
         "an object that was being freed into a sheaf, or given out from it, when the kill came"
         " stays in the sheaf while its owner has it",
         "I_SHEAF", ("crash:slab-flush-run", "crash:objects-sheaves"),
-        unseen=NO_KILLS,
+        workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
         "intent-after-the-swap", "shmalloc/kernel/slab.py",
@@ -141,7 +155,7 @@ MUTANTS = (
           "            if count")),
         "a taker announces its chain after it has swapped: for a moment the objects are neither on"
         " the free list nor in anybody's hands",
-        "M_LEAKED_OBJECTS", ("crash:objects-slabs",), unseen=NO_KILLS,
+        "M_LEAKED_OBJECTS", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
         "mark-after-the-intent", "shmalloc/kernel/sheaf.py",
@@ -151,7 +165,8 @@ MUTANTS = (
           "    store_relaxed(mem, mark, GIVEN | owner_word(mem, cpu))\n"),),
         "a flush announces a put before it marks the first object: an heir who comes in between"
         " finds no mark and believes that the swap was made",
-        "M_LEAKED_OBJECTS", ("crash:slab-shrink-sheaf", "crash:objects-sheaves"), unseen=NO_KILLS,
+        "M_LEAKED_OBJECTS", ("crash:slab-shrink-sheaf", "crash:objects-sheaves"),
+        workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
         "live-after-the-sheaf", "shmalloc/kernel/sheaf.py",
@@ -160,6 +175,6 @@ MUTANTS = (
          ("    store(mem, sheaf + SF_SIZE, size - 1)  # after the owner word, for whoever comes"
           " after a kill\n", "")),
         "an object leaves its sheaf before it is live: a kill in between and it is nowhere",
-        "M_LEAKED_OBJECTS", ("crash:objects-sheaves",), unseen=NO_KILLS,
+        "M_LEAKED_OBJECTS", ("crash:objects-sheaves",), workloads=OBJECTS, run_options=KILLS,
     ),
 )  # fmt: skip

@@ -145,7 +145,14 @@ class World:
 
         Returns only what the audit could not report inside the segment.
         """
-        return self._check(audit) or self._check(audit_slabs)
+        return self._check(audit) or self._check(audit_slabs) or self._nobody_waits()
+
+    def _nobody_waits(self) -> list[Violation]:
+        """Whoever is parked does not wait for memory; the dead neither."""
+        waiters = self.ram.load(c.H_WAITERS)
+        if waiters == 0:
+            return []
+        return [_violation(c.I_PROGRESS, "H_WAITERS", "nobody waits for memory", f"{waiters:#b}")]
 
     def tear_down(self, managed_pages: int) -> list[Violation]:
         """With everything given back, drained and recounted, all pages are free and merged."""

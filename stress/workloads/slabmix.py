@@ -46,6 +46,7 @@ def slabmix(mem, cpu, steps):
     at = work_at(mem, cpu)
     done = 0
     if mem[at + W_CURSOR] == 0:
+        mem[at + W_CURSOR] = 1  # even if we are to stop at once: these caches are made once
         mix_create(mem, cpu, at)
     for _ in range(steps):
         if stopping(mem):

@@ -2,9 +2,10 @@
 
 numba's own cache does not notice an edit in an imported function: the old code would run silently
 (docs/decisions/0002-compile-cache.md). So each entry is kept in a directory named by a digest of
-everything it can reach: the bytecode and constants of all kernels in its call graph, the engine's
-sources, the compiler's version, the processor. Two memory types never share a directory, because
-two signatures in one index can be mixed up by two processes that write it at once.
+everything that decides its machine code: bytecode and constants of all kernels that are compiled
+into it, the symbols of the units that it calls (units.py), the engine's sources, the compiler's
+version, the processor. Two memory types never share a directory, because two signatures in one
+index can be mixed up by two processes that write it at once.
 """
 
 from __future__ import annotations
@@ -41,12 +42,22 @@ def cache_root() -> Path:
     return root
 
 
+def folder_of(digest: str) -> Path:
+    """Where the machine code with that digest is kept."""
+    return cache_root() / digest[:2] / digest
+
+
 def digest_of(function: FunctionType, salt: str) -> str:
-    """Digest of all that decides the machine code of ``function``: 32 hex digits."""
+    """Digest of all that is compiled into ``function``, as 32 hex digits.
+
+    Units that it calls count by their names: what is in them is their own matter.
+    """
     state = hashlib.sha256(salt.encode())
-    for reachable in dialect.closure_of(function):
+    for reachable in dialect.closure_of(function, through_units=False):
         kind = (getattr(reachable, "__hot__", False), dialect.is_unit(reachable))
         state.update(f"{reachable.__module__}.{reachable.__qualname__} {kind}".encode())
+        if dialect.is_unit(reachable) and reachable is not function:
+            continue
         _update_with_code(state, reachable.__code__)
         for name in reachable.__code__.co_names:
             value = reachable.__globals__.get(name)

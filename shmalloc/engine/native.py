@@ -22,7 +22,7 @@ from numba import njit, types
 from numba.extending import register_jitable
 
 from shmalloc import dialect
-from shmalloc.engine import Progress, cache, lowering, notice, units
+from shmalloc.engine import Progress, cache, lowering, notice, together, units
 from shmalloc.engine.doctor import require_native
 from shmalloc.errors import EngineError
 from shmalloc.memory import Ram
@@ -50,19 +50,44 @@ def compiled_once(function: Callable[..., Result]) -> Callable[..., Result]:
 def make_callable(function: FunctionType, memory_type: lowering.MemoryType) -> None:
     """Let compiled code call every kernel that ``function`` can reach over ``memory_type``.
 
-    Units are compiled first (each of them ends the walk: what lies below it is its own matter),
-    so that the symbols which ``function``'s machine code names exist before it is loaded.
+    Units are compiled first, so that the symbols which ``function``'s machine code names exist
+    before it is loaded.
     """
+    compile_units(function, memory_type)
     for reachable in dialect.closure_of(function, through_units=False):
-        if dialect.is_unit(reachable):
-            if reachable is not function:
-                unit_address(reachable, memory_type)
-        elif reachable not in _callable:
+        if not dialect.is_unit(reachable) and reachable not in _callable:
             _callable.add(reachable)
             inline = getattr(reachable, "__hot__", False)
             register_jitable(error_model="numpy", forceinline=inline, no_cfunc_wrapper=True)(
                 reachable
             )
+
+
+def compile_units(function: FunctionType, memory_type: lowering.MemoryType) -> None:
+    """Compile (or load) all units below ``function``, those first that no other process is at."""
+    below = [f for f in dialect.closure_of(function) if dialect.is_unit(f) and f is not function]
+    while todo := [unit for unit in below if not units.is_published(unit, memory_type)]:
+        ready = [
+            unit for unit in todo
+            if all(units.is_published(called, memory_type) for called in called_units(unit))
+        ]  # fmt: skip
+        if not any(_compile_unit(unit, memory_type, wait=False) for unit in ready):
+            _compile_unit(ready[0], memory_type, wait=True)
+
+
+def _compile_unit(function: FunctionType, memory_type: lowering.MemoryType, wait: bool) -> bool:
+    """Whether the unit was ours to compile or to load."""
+    with together.claim(digest_over(function, memory_type), wait) as ours:
+        if ours:
+            unit_address(function, memory_type)
+        return ours
+
+
+@functools.cache
+def called_units(function: FunctionType) -> tuple[FunctionType, ...]:
+    """The units that machine code of ``function`` calls."""
+    closure = dialect.closure_of(function, through_units=False)
+    return tuple(unit for unit in closure if dialect.is_unit(unit) and unit is not function)
 
 
 @compiled_once
@@ -71,13 +96,21 @@ def unit_address(function: FunctionType, memory_type: lowering.MemoryType) -> in
     compiled = compile_function(function, memory_type)
     result = compiled.overloads[compiled.signatures[0]]
     address = int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
-    symbol = f"{function.__qualname__}.{digest_over(function, memory_type)}"
-    units.publish(function, memory_type, symbol, address, result.signature.return_type)
+    returned = result.signature.return_type
+    digest = cache.digest_of(function, _salt_of(memory_type))
+    symbol = f"{function.__qualname__}.{digest}.{returned}"
+    units.publish(function, memory_type, symbol, address, returned)
     return address
 
 
+def _salt_of(memory_type: lowering.MemoryType) -> str:
+    return f"{cache.toolchain_salt()}|{memory_type.name}"
+
+
 def digest_over(function: FunctionType, memory_type: lowering.MemoryType) -> str:
-    return cache.digest_of(function, f"{cache.toolchain_salt()}|{memory_type.name}")
+    """Names the machine code of ``function``, whose units are callable already."""
+    symbols = [units.symbol_of(unit, memory_type) for unit in called_units(function)]
+    return cache.digest_of(function, "|".join((_salt_of(memory_type), *symbols)))
 
 
 def compile_kernel(function: FunctionType, memory_type: lowering.MemoryType) -> Any:
@@ -98,8 +131,9 @@ def compile_function(function: FunctionType, memory_type: lowering.MemoryType) -
     make_callable(function, memory_type)
     count = function.__code__.co_argcount - 1
     signature = (memory_type,) + (types.int64,) * count
+    digest = digest_over(function, memory_type)
     try:
-        with kept_under(digest_over(function, memory_type)):
+        with together.claim(digest, wait=True), kept_under(digest):
             return _njit(function, signature)
     except numba.core.errors.NumbaError as error:
         raise EngineError(f"{function.__qualname__} does not compile: {_cause(error)}") from error
@@ -121,7 +155,7 @@ def kept_under(digest: str) -> Iterator[None]:
     """
     with _compiling:
         before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(cache.cache_root() / digest[:2] / digest)
+        numba.config.CACHE_DIR = str(cache.folder_of(digest))
         try:
             yield
         finally:

@@ -3,8 +3,10 @@
 numba links the whole call graph below a function into it and optimizes all of that anew at every
 level, so compile time grows with depth times size. A unit (``dialect.unit``) is compiled once for
 each memory type; whoever calls it gets one external call in numba's own calling convention. The
-symbol carries the digest of everything below the unit: machine code from the disk cache can only
-meet the unit that it was compiled against (docs/decisions/0007-units.md).
+symbol carries the digest of what is compiled into the unit, and what it returns: machine code from
+the disk cache can only meet the unit that it was compiled against. What that unit calls may change
+without it: only the units that contain a kernel, and their callers, are compiled anew when it does
+(docs/decisions/0007-units.md).
 
 ``publish`` makes one unit callable. It must run before code that names the symbol is compiled or
 loaded from the cache; ``native.make_callable`` sees to that.
@@ -25,6 +27,7 @@ from numba.extending import intrinsic, overload
 from shmalloc.engine.atomics import MemoryType
 
 _implementations: dict[FunctionType, dict[MemoryType, Callable[..., Any]]] = {}
+_symbols: dict[tuple[FunctionType, MemoryType], str] = {}
 
 
 def publish(
@@ -36,12 +39,22 @@ def publish(
 ) -> None:
     """Let compiled code over ``memory_type`` call ``function`` at ``address``."""
     llvm.add_symbol(symbol, address)
+    _symbols[function, memory_type] = symbol
     routes = _implementations.get(function)
     if routes is None:
         routes = _implementations[function] = {}
         overload(function, strict=False)(_router(function, routes))
     arguments = function.__code__.co_argcount - 1
     routes[memory_type] = _caller(symbol, memory_type, arguments, return_type)
+
+
+def is_published(function: FunctionType, memory_type: MemoryType) -> bool:
+    return (function, memory_type) in _symbols
+
+
+def symbol_of(function: FunctionType, memory_type: MemoryType) -> str:
+    """The symbol of a unit that was published."""
+    return _symbols[function, memory_type]
 
 
 def _names(arguments: int) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 
-from shmalloc.engine import get_engine
+from shmalloc.engine import together
 from shmalloc.engine.doctor import native_problem
 from shmalloc.errors import EnvironmentUnfitError
 from stress.report.artifacts import Artifacts
@@ -62,7 +62,7 @@ class Controller:
         return self.result
 
     def _load_kernels(self) -> None:
-        """Compile what is not in the cache yet, in this one process, before any worker starts."""
+        """Compile what is not in the cache yet, before any worker starts."""
         problem = native_problem() if self.spec.engine == "native" else None
         if problem is not None:
             raise EnvironmentUnfitError(problem)
@@ -70,9 +70,9 @@ class Controller:
         plan = [(spec.engine, kernel) for kernel in controller_kernels(spec) + worker_kernels()]
         working = workload_kernels(spec.workloads, spec.kills)
         plan += [(spec.work_engine, kernel) for kernel in working]
-        for index, (engine, kernel) in enumerate(plan, start=1):
-            self._progress.compiling(index, len(plan), kernel.__name__)
-            get_engine(engine).bind(kernel)
+        together.warm(
+            plan, lambda k, kernel: self._progress.compiling(k + 1, len(plan), kernel.__name__)
+        )
         start_forkserver(spec.engine, spec.work_engine, spec.workloads, spec.kills)
 
     def _run_in(self, world: World, started_s: float) -> None:

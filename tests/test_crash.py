@@ -1,5 +1,7 @@
 """Crash mode: the toy of crash_programs.py recovered rightly and wrongly, and the allocator."""
 
+from functools import cache
+
 import pytest
 from crash_programs import (
     DIED, PROGRAM, balanced, case_of, never, recover_in_haste, recover_lock_only, recover_nothing,
@@ -15,7 +17,7 @@ from stress.crash.result import AT_END
 from stress.crash.runner import Runner
 from stress.crash.schedules import Schedule, schedules_of
 from stress.crash.search import Hunt
-from stress.crash.sites import PUBLIC, coverage, write_sites
+from stress.crash.sites import PUBLIC, coverage, reachable, write_sites
 from stress.crash.story import tell
 
 TRANSFER_WRITES = 7
@@ -27,6 +29,7 @@ def engine(request):
     return request.param
 
 
+@cache
 def hunted(recover, engine, depth=1):
     return Hunt(case_of(recover), Effort(depth=depth, engine=engine, again=100, seeds=6)).run()
 
@@ -96,7 +99,7 @@ def test_the_options_of_a_failure_show_it_again():
 def test_a_trace_names_the_line_that_was_not_reached_and_the_deaths():
     failure = hunted(recover_in_haste, "interpreted", depth=2).failures[0]
     text = tell(failure)
-    assert f"{failure.key.site.function}" in text
+    assert failure.key.site.function in text
     assert "---- CPU 0 dies" in text
     assert "---- CPU 2 dies" in text
     assert failure.command in text
@@ -187,6 +190,8 @@ def test_every_public_operation_has_write_sites_and_a_case_reaches_them():
     known = coverage([])
     assert [one.name for one in known if not one.known] == []
     assert len(known) == len(PUBLIC) + 1
+    threads = {thread for name in case_names() for thread in allocator_case(name).model().threads}
+    assert set(PUBLIC) <= {kernel for thread in threads for kernel in reachable(thread)}
 
 
 def test_a_store_and_a_swap_are_write_sites_and_a_read_is_none():

@@ -250,11 +250,18 @@ def test_the_document_has_the_mutants_with_their_stories():
 
 
 # --- the command ---------------------------------------------------------------------------------
-def test_one_mutant_from_end_to_end(tmp_path):
-    file = tmp_path / "mutants.json"
+@pytest.fixture(scope="module")
+def merge_once(tmp_path_factory):
+    """The command that hunted one mutant, and what its document says about it."""
+    file = tmp_path_factory.mktemp("mutants") / "mutants.json"
     run = shmstress("mutants", "merge-once", "--seconds", "30", "--json", str(file))
     assert run.returncode == 0, run.stdout + run.stderr
     (result,) = json.loads(file.read_text())["results"]
+    return run, result
+
+
+def test_one_mutant_from_end_to_end(merge_once):
+    run, result = merge_once
     assert (result["outcome"], result["kind"]) == (FOUND, "check I_UNMERGED")
     assert "explorer: 1 of 1 found\nPASSED\n" in run.stdout
 
@@ -265,13 +272,10 @@ def test_the_document_alone_goes_to_standard_output():
     assert "1 of 1 found" in run.stderr
 
 
-def test_a_planted_mutant_replays_its_token(tmp_path):
+def test_a_planted_mutant_replays_its_token(tmp_path, merge_once):
     shmstress("mutants", "merge-once", "--plant", str(tmp_path / "tree"))
-    file = tmp_path / "mutants.json"
-    shmstress("mutants", "merge-once", "--seconds", "30", "--json", str(file))
-    token = json.loads(file.read_text())["results"][0]["token"]
     code, output, errors = tree.run_python(
-        tmp_path / "tree", ["-m", "stress", "replay", token], timeout_s=60.0
+        tmp_path / "tree", ["-m", "stress", "replay", merge_once[1]["token"]], timeout_s=60.0
     )
     assert code == 1 and "reproduced: check 4" in output, output + errors
 

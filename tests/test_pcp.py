@@ -88,6 +88,13 @@ def test_a_plugged_cpu_uses_its_lists_again(world):
     assert world.mem[structure(world, 1) + c.P_COUNT] > 0
 
 
+@pytest.mark.parametrize(("word", "value"), [(c.P_COUNT, 1), (c.P_LOCK, 0)])
+def test_lists_that_were_used_while_their_cpu_was_unplugged_are_reported(world, word, value):
+    world.do(driver.UNPLUG, 1)
+    world.mem[structure(world, 1) + word] = value
+    assert world.do(driver.PLUG, 1) == 0 and world.reports() == [c.I_PCP_COUNT]
+
+
 def test_draining_everybody_skips_an_unplugged_cpu(world):
     world.do(driver.UNPLUG, 1)
     assert world.drain() == 0

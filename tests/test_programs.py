@@ -23,6 +23,7 @@ SEGMENTS = sorted(set(PROGRAMS) - set(LOCKS))
 WATCHED = [
     "buddy-split-legal", "buddy-merge-legal", "buddy-split-walk", "buddy-split-walk-descriptor",
     "buddy-merge-walk", "buddy-split-lookup", "buddy-churn-3", "contig-isolate-legal",
+    "contig-range-legal",
 ]  # fmt: skip
 REQUIRED = {
     "buddy-alloc-alloc", "buddy-alloc-free", "buddy-merge-merge", "buddy-merge-take",

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from support import dying
+from support.runs import wait_until
 
 from shmalloc import Arena, MisuseError
 from shmalloc import constants as c
 from shmalloc.processes import owner_alive
+from shmalloc.recovery import recover
 
 VICTIM = 1
 IN_THE_LOCK = 3  # writes: inside of the zone lock, its lists half changed
@@ -28,14 +29,6 @@ def arena() -> Iterator[Arena]:
 
 def zone_lock(arena: Arena) -> int:
     return arena.segment.ram[arena.segment.layout.zone(0) + c.Z_LOCK]
-
-
-def until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
-    """Poll a condition; fails loudly instead of guessing a delay."""
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "the condition never came"
-        time.sleep(0.002)
 
 
 def killed_in_the_lock(arena: Arena) -> None:
@@ -59,12 +52,15 @@ def test_the_waiter_recovers_the_slot_when_it_is_out_of_the_allocator(arena: Are
 
 def test_a_stopped_owner_is_not_taken_for_a_dead_one(arena: Arena) -> None:
     child = dying.start(arena.segment, VICTIM, "take_block", IN_THE_LOCK, signal.SIGSTOP)
-    until(lambda: zone_lock(arena) & c.LOCK_HOLDER_MASK == VICTIM + 1)
+    wait_until(
+        lambda: zone_lock(arena) & c.LOCK_HOLDER_MASK == VICTIM + 1, "the child to hold the lock"
+    )
     taken: list[int] = []
     waiter = threading.Thread(target=lambda: taken.append(arena.alloc_pages(order=dying.TOP_ORDER)))
     waiter.start()
     slept = arena.segment.layout.cpu(arena.cpu) + c.C_EVENTS + c.EV_LOCK_SLEEP
-    until(lambda: arena.segment.ram[slept] >= 4)  # it has looked for a dead owner three times
+    # it has looked for a dead owner three times
+    wait_until(lambda: arena.segment.ram[slept] >= 4, "four sleeps of the waiter")
     assert (taken, arena.slots()[VICTIM].dead) == ([], False)
     child.send_signal(signal.SIGCONT)
     assert child.wait() == 0
@@ -93,8 +89,6 @@ def test_what_the_dead_owned_is_reaped(arena: Arena) -> None:
 
 def test_a_slot_of_the_dead_cannot_recover(arena: Arena) -> None:
     killed_in_the_lock(arena)
-    from shmalloc.recovery import recover
-
     with pytest.raises(MisuseError, match=f"slot {VICTIM} is one of those"):
         recover(arena.segment, by=VICTIM, engine="interpreted")
 
@@ -102,6 +96,6 @@ def test_a_slot_of_the_dead_cannot_recover(arena: Arena) -> None:
 def test_a_zombie_is_dead(arena: Arena) -> None:
     child = dying.start(arena.segment, VICTIM, "take_block", IN_THE_LOCK, signal.SIGKILL)
     slot = arena.slots()[VICTIM]
-    until(lambda: not owner_alive(slot.pid, slot.start))
+    wait_until(lambda: not owner_alive(slot.pid, slot.start), "the child to die")
     assert [r.cpu for r in arena.recover()] == [VICTIM]
     child.wait()

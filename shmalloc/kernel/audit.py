@@ -10,12 +10,12 @@ A full audit of 262,144 pages takes a few milliseconds compiled.
 """
 
 from shmalloc.constants import (
-    A_HEADS, A_TYPES, H_AT_OWNERS, H_AT_SCRATCH, H_CPUS, H_MAX_ORDER, H_OWNER_MAP, H_PCP_CAPACITY,
-    H_PCP_FORM, H_REPORT_COUNT, H_SCRATCH_WORDS, H_ZONES, I_CONSERVATION, I_FREE_HEAD,
-    I_LIST_LINKS, I_PCP_COUNT, I_TAIL, I_TEARDOWN, I_UNMERGED, MT_COUNT, MT_ISOLATE, ORDERS,
-    P_ARRAYS, P_COUNT, P_HEAD, P_LENGTH, PCP_ARRAY, PCP_LISTS, T_ALLOCATED, T_COUNT, T_FREE,
-    T_ISOLATED, T_PCP, T_SLAB, T_TAIL, X_LOST_OWNER, Z_END, Z_FREE, Z_FREE_ISOLATED, Z_MANAGED,
-    Z_START,
+    A_HEADS, A_TYPES, H_AT_OWNERS, H_AT_SCRATCH, H_CPUS, H_MAX_ORDER, H_OWNER_MAP,
+    H_PAGEBLOCK_ORDER, H_PCP_CAPACITY, H_PCP_FORM, H_REPORT_COUNT, H_SCRATCH_WORDS, H_ZONES,
+    I_CONSERVATION, I_FREE_HEAD, I_LIST_LINKS, I_PCP_COUNT, I_TAIL, I_TEARDOWN, I_UNMERGED,
+    MT_COUNT, MT_ISOLATE, ORDERS, P_ARRAYS, P_COUNT, P_HEAD, P_LENGTH, PCP_ARRAY, PCP_LISTS,
+    T_ALLOCATED, T_COUNT, T_FREE, T_ISOLATED, T_PCP, T_SLAB, T_TAIL, X_LOST_OWNER, Z_END, Z_FREE,
+    Z_FREE_ISOLATED, Z_MANAGED, Z_START,
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.bits import mt_of, order_of, type_of, zone_of_word
@@ -113,13 +113,14 @@ def audit_inside(mem, cpu, pfn, span):
 
 @kernel
 def audit_free_head(mem, cpu, zone, z, tally, pfn, w0):
-    """A free block: right type, merged as far as it goes, bytes as they were left."""
+    """A free block: the type of all its pageblocks, merged as far as it goes, bytes as left."""
     order = order_of(w0)
     mt = mt_of(w0)
     at = tally + A_HEADS + order * MT_COUNT + mt
     mem[at] = mem[at] + 1
-    if block_mt(mem, pfn) != mt:
-        report(mem, cpu, I_FREE_HEAD, pfn, block_mt(mem, pfn), mt)
+    for inside in range(pfn, pfn + (1 << order), 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
+        if block_mt(mem, inside) != mt:
+            report(mem, cpu, I_FREE_HEAD, inside, block_mt(mem, inside), mt)
     buddy = pfn ^ (1 << order)
     if pfn < buddy and order < fixed(mem, H_MAX_ORDER) and mergeable(mem, zone, buddy, order, mt):
         report(mem, cpu, I_UNMERGED, pfn, order, buddy)

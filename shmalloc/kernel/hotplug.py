@@ -8,15 +8,15 @@ created meanwhile gives the unplugged CPU sheaves all the same; they are ordinar
 
 from shmalloc.constants import (
     C_STATE, CPU_CHANGER_SHIFT, CPU_CHANGING, CPU_OFFLINE, CPU_ONLINE, E_BUSY, EV_HOTPLUG, H_ZONES,
-    LOCK_OFFLINE, P_LOCK,
+    I_PCP_COUNT, LOCK_OFFLINE, P_COUNT, P_LOCK,
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.cacheset import plug_sheaves, unplug_sheaves
-from shmalloc.kernel.notes import cpu_at, event
+from shmalloc.kernel.notes import cpu_at, event, report
 from shmalloc.kernel.pages import wake_waiters
 from shmalloc.kernel.pcp import drain_everything, pcp_at, spin_for_drain
 from shmalloc.kernel.zone import zone_at
-from shmalloc.words import cas, fixed, store
+from shmalloc.words import cas, fixed, load, store
 
 
 @unit
@@ -44,8 +44,21 @@ def plug_cpu(mem, cpu, victim):
     state = cpu_at(mem, victim) + C_STATE
     if not cas(mem, state, CPU_OFFLINE, CPU_CHANGING | (cpu + 1) << CPU_CHANGER_SHIFT):
         return E_BUSY
+    check_unplugged(mem, cpu, victim)
     finish_plug(mem, cpu, victim)
     return 0
+
+
+@kernel
+def check_unplugged(mem, cpu, victim):
+    """Report a list that is not locked, or not empty: somebody used it behind our back."""
+    for z in range(fixed(mem, H_ZONES)):
+        p = pcp_at(mem, victim, z)
+        held = load(mem, p + P_LOCK)
+        if held != LOCK_OFFLINE:
+            report(mem, cpu, I_PCP_COUNT, p + P_LOCK, LOCK_OFFLINE, held)
+        elif mem[p + P_COUNT] != 0:
+            report(mem, cpu, I_PCP_COUNT, p + P_COUNT, 0, mem[p + P_COUNT])
 
 
 @kernel

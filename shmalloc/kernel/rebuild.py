@@ -204,8 +204,9 @@ def sweep_zone(mem, cpu, z, victim):
     """Give back to zone ``z`` what a dead CPU had on its lists and in its hands. Returns pages."""
     zone = zone_at(mem, z)
     p = pcp_at(mem, victim, z)
-    held = spin_for_drain(mem, p + P_LOCK, cpu)
-    clear_lists(mem, p)
+    held = spin_for_drain(mem, p + P_LOCK, cpu)  # not that of an unplugged CPU: that is empty
+    if held:
+        clear_lists(mem, p)
     lock(mem, zone + Z_LOCK, cpu)
     end_isolations(mem, cpu, zone, victim)
     given = sweep_blocks(mem, cpu, zone, victim)

@@ -81,9 +81,8 @@ def case_of(
     holds = SURVIVES.get(check, k.nothing_is_lost)
     wider = replace(program, words=len(image), init=image, check=holds, locks=())
     return CrashCase(
-        wider, k.supervise_and_reap if reaping else k.supervise, behind + k.DIED,
-        holds, story=program.story,
-    )  # fmt: skip
+        wider, k.supervise_and_reap if reaping else k.supervise, behind + k.DIED, holds
+    )
 
 
 def reported(world: PyModel) -> list[str]:
@@ -92,7 +91,8 @@ def reported(world: PyModel) -> list[str]:
     lines = []
     for n in range(min(int(words[c.H_REPORT_COUNT]), SHOWN_REPORTS)):
         at = int(words[c.H_AT_REPORTS]) + n * c.R_STRIDE
-        code, where, expected, found = (int(words[at + k]) for k in range(4))
+        fields = c.R_CODE, c.R_WHERE, c.R_EXPECTED, c.R_FOUND
+        code, where, expected, found = (int(words[at + field]) for field in fields)
         lines.append(
             f"reported: {code_name(code)} at {where} by CPU {words[at + c.R_CPU]}:"
             f" expected {wording.number(expected)}, found {wording.number(found)}"

@@ -37,7 +37,6 @@ class CrashCase:
     died: int
     check: FunctionType
     victims: Sequence[int] | None = None
-    story: str = ""
 
     def __post_init__(self) -> None:
         program = self.program
@@ -54,6 +53,10 @@ class CrashCase:
     @property
     def name(self) -> str:
         return self.program.name
+
+    @property
+    def story(self) -> str:
+        return self.program.story
 
     @property
     def living(self) -> int:

@@ -11,15 +11,13 @@ what the dead owned, so that their notes of it mean nothing any more.
 """
 
 from shmalloc.constants import (
-    AR_COUNT, AR_REFS_MASK, E_BUSY, E_NOMEM, H_AT_OWNERS, H_AT_REPORTS, H_CACHES, H_CPUS, H_NODES,
+    AR_COUNT, AR_REFS_MASK, E_BUSY, H_AT_OWNERS, H_AT_REPORTS, H_CACHES, H_CPUS,
     H_PAGEBLOCK_ORDER, H_PAGES, H_REPORT_COUNT, H_WAITERS, H_WORDS, H_ZONES, I_CONSERVATION,
     I_FREE_HEAD, I_PROGRESS, LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT, LABEL_MASK, M_LEAKED_OBJECTS,
-    MT_ISOLATE, R_CODE, R_READY, R_STRIDE, REPORTS, T_ALLOCATED, T_OFFLINE, X_DOUBLE_ALLOC,
-    X_LOST_OWNER, X_PAYLOAD, Z_MANAGED,
+    MT_ISOLATE, R_CODE, R_READY, R_STRIDE, REPORTS, T_ALLOCATED, T_OFFLINE, X_LOST_OWNER,
+    X_PAYLOAD, Z_MANAGED,
 )  # fmt: skip
-from shmalloc.constants_slab import (
-    CACHE_NONE, H_KMALLOC, KC_LOCK, KMALLOC_CLASSES, KN_BARN_LOCK, KN_LOCK, K_STATE,
-)  # fmt: skip
+from shmalloc.constants_slab import CACHE_NONE, H_KMALLOC, KMALLOC_CLASSES, K_STATE
 from shmalloc.dialect import kernel
 from shmalloc.kernel.audit import audit, audit_teardown
 from shmalloc.kernel.bits import detail_of, order_of, type_of
@@ -27,11 +25,8 @@ from shmalloc.kernel.cache import slab_of_address
 from shmalloc.kernel.cacheset import cache_destroy
 from shmalloc.kernel.contig import online_range, unisolate_range
 from shmalloc.kernel.descriptor import page_state
-from shmalloc.kernel.handles import open_entry
 from shmalloc.kernel.notes import report
-from shmalloc.kernel.objects import (
-    cache_at, cache_of_word, cpu_part, index_at, node_part, owner_at, slab_base,
-)  # fmt: skip
+from shmalloc.kernel.objects import cache_at, cache_of_word, index_at, owner_at, slab_base
 from shmalloc.kernel.pcp import drain_all, drain_cpu
 from shmalloc.kernel.reap import reap
 from shmalloc.kernel.recover import recover
@@ -39,9 +34,10 @@ from shmalloc.kernel.slabaudit import audit_slabs
 from shmalloc.kernel.slots import label_cpu, mark_dead
 from shmalloc.kernel.zone import block_mt, isolator_of, zone_at
 from shmalloc.words import fixed, load
-from stress.programs.arrays import ENTRIES, first_entry, held_entries
+from stress.programs.arrays import ENTRIES, first_entry, held_entries, take_all_free
 from stress.programs.checks import (
-    enter_owners, first_violation, is_held, objects_held_twice, page_locks_held, types_agree,
+    cache_locks_held, enter_owners, first_violation, objects_held_twice, page_locks_held,
+    types_agree,
 )  # fmt: skip
 from stress.programs.held import BLOCKS, FIRST_OBJECT, OBJECTS, block_order, block_pfn, slot_at
 
@@ -235,13 +231,8 @@ def object_locks_held(mem):
     """1 or more, and reported, where a lock of a cache that exists still has an owner."""
     held = 0
     for cache in range(fixed(mem, H_CACHES)):
-        k = cache_at(mem, cache)
-        if mem[k + K_STATE] != CACHE_NONE:
-            for node in range(fixed(mem, H_NODES)):
-                held += is_held(mem, node_part(k, node) + KN_LOCK)
-                held += is_held(mem, node_part(k, node) + KN_BARN_LOCK)
-            for cpu in range(fixed(mem, H_CPUS)):
-                held += is_held(mem, cpu_part(mem, k, cpu) + KC_LOCK)
+        if mem[cache_at(mem, cache) + K_STATE] != CACHE_NONE:
+            held += cache_locks_held(mem, cache_at(mem, cache))
     return held
 
 
@@ -289,14 +280,7 @@ def entries_survive(mem):
     if mem[H_REPORT_COUNT] != 0 or page_locks_held(mem) != 0 or objects_held_twice(mem) != 0:
         return first_violation(mem)
     audit(mem, living_slot(mem))
-    free = 0
-    for _ in range(ENTRIES + 1):
-        entry = open_entry(mem, 0, 0, 0, 0)
-        if entry != E_NOMEM:
-            free += 1
-            if held_entries(mem, entry) != 0:
-                report(mem, 0, X_DOUBLE_ALLOC, entry, 0, 1)
-    lost = ENTRIES - free - held_entries(mem, 0)
+    lost = ENTRIES - take_all_free(mem) - held_entries(mem, 0)
     if lost < 0 or lost > deaths(mem):
         report(mem, 0, I_CONSERVATION, 0, ENTRIES, ENTRIES - lost)
     return first_violation(mem)
@@ -307,10 +291,7 @@ def table_grew(mem):
     """The array table has the entries of a page, or none: a page half made is lost (docs)."""
     if mem[H_REPORT_COUNT] != 0 or audit(mem, living_slot(mem)) != 0:
         return first_violation(mem)
-    free = 0
-    for _ in range(ENTRIES + 1):
-        if open_entry(mem, 0, 0, 0, 0) != E_NOMEM:
-            free += 1
+    free = take_all_free(mem)
     return 0 if free == 0 or free == ENTRIES else X_PAYLOAD
 
 

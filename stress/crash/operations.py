@@ -16,9 +16,7 @@ from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
 
-from shmalloc.constants_slab import (
-    CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_DEBUG, CF_EXACT, CF_NO_SHEAVES, CF_SHUFFLE,
-)  # fmt: skip
+from shmalloc.constants_slab import CF_DEBUG, CF_EXACT, CF_NO_SHEAVES, CF_SHUFFLE
 from shmalloc.kernel.kmalloc import kmalloc_boot
 from shmalloc.layout import ZoneSpec
 from stress.crash.actions import (
@@ -35,7 +33,8 @@ from stress.crash.case import CrashCase
 from stress.crash.kernels import table_grew
 from stress.explorer.program import Program
 from stress.programs.held import OBJECTS, WORK_WORDS
-from stress.programs.world import World
+from stress.programs.slab import FOUR_IN_A_SLAB, ONE_EACH, TWO_EACH, TWO_IN_A_SLAB
+from stress.programs.world import SHEAF_PAGE_BYTES, World
 
 
 def pages(count: int = 8, **changes: Any) -> World:
@@ -48,31 +47,33 @@ def many_orders(**changes: Any) -> World:
     return pages(32, max_order=4, **changes)
 
 
-def objects(flags: int, pages_booted: int = 4, object_bytes: int = 16, **changes: Any) -> World:
+def objects(
+    flags: int, pages_booted: int = 4, object_bytes: int = TWO_IN_A_SLAB, **changes: Any
+) -> World:
     """Direct to slabs, one page each, two objects in one."""
     return World.booted(pages_booted, caches=2, **changes).with_cache(object_bytes, flags)
 
 
-SHEAVES = 1 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT
-WIDE_SHEAVES = 2 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT
-SHEAF_BYTES = 48  # four in a slab
+def sheaves(flags: int = ONE_EACH) -> World:
+    """Through sheaves, four objects in a slab."""
+    return objects(flags, 6, FOUR_IN_A_SLAB, page_bytes=SHEAF_PAGE_BYTES)
 
 
 def wide_sheaves() -> World:
     """Sheaves of two objects, CPU 0 with one full of two slabs' objects."""
-    world = objects(WIDE_SHEAVES, 6, SHEAF_BYTES, page_bytes=256)
+    world = sheaves(TWO_EACH)
     for slot in range(OBJECTS):
         world.take_object(0, slot)
     world.take_object(1)
     return world.put_object(0).put_object(1)
 
 
-def sheaves(**changes: Any) -> World:
-    return objects(SHEAVES, 6, SHEAF_BYTES, page_bytes=256, **changes)
+def without_kmalloc() -> World:
+    return World.booted(16, max_order=2, caches=8)
 
 
 def with_kmalloc() -> World:
-    world = World.booted(16, max_order=2, caches=8)
+    world = without_kmalloc()
     made = kmalloc_boot(world.ram, 0, CF_NO_SHEAVES)
     assert made > 0, f"no caches for kmalloc: {made}"
     return world
@@ -111,7 +112,7 @@ def _pages() -> list[Operation]:
         ("pages-order-2", many_orders, order_2, "a block of order 2"),
         ("pages-order-3", many_orders, order_3, "a block of order 3"),
         ("pages-order-4", many_orders, order_4, "a whole pageblock"),
-        ("pages-large", lambda: pages(32, max_order=4, pageblock_order=3), order_4,
+        ("pages-large", lambda: many_orders(pageblock_order=3), order_4,
          "a block above the pageblock order: past the per-CPU lists"),
         ("pages-pageblocks", lambda: pages(8, pageblock_order=2), whole_pageblocks,
          "pageblocks: a list keeps one"),
@@ -176,13 +177,13 @@ def _objects() -> list[Operation]:
         ("objects-hardened", lambda: objects(CF_NO_SHEAVES, harden=12345), objects_round,
          "scrambled free pointers"),
         ("objects-sheaves", sheaves, objects_round, "sheaves that run over"),
-        ("objects-sheaves-exact", lambda: objects(SHEAVES | CF_EXACT, 6, SHEAF_BYTES,
-         page_bytes=256), objects_round, "sheaves, exact frees"),
-        ("objects-debug", lambda: objects(CF_DEBUG, 4, 16, page_bytes=512), objects_round,
+        ("objects-sheaves-exact", lambda: sheaves(ONE_EACH | CF_EXACT), objects_round,
+         "sheaves, exact frees"),
+        ("objects-debug", lambda: objects(CF_DEBUG, page_bytes=512), objects_round,
          "poison, red zones and tracks"),
         ("objects-bulk", lambda: objects(CF_NO_SHEAVES), objects_bulk, "three at once"),
         ("objects-bulk-sheaves", sheaves, objects_bulk, "three at once, through sheaves"),
-        ("objects-bulk-debug", lambda: objects(CF_DEBUG, 4, 16, page_bytes=512), objects_bulk,
+        ("objects-bulk-debug", lambda: objects(CF_DEBUG, page_bytes=512), objects_bulk,
          "three at once, checked"),
         ("cache-shrink", lambda: sheaves().take_object(0).put_object(0), shrink_cache,
          "sheaves are flushed, empty slabs given back"),
@@ -206,14 +207,12 @@ def _objects() -> list[Operation]:
 
 
 def _kmalloc() -> list[Operation]:
-    def empty() -> World:
-        return World.booted(16, max_order=2, caches=8)
-
     return [
-        Operation("kmalloc-boot", empty, (boot_kmalloc, kmalloc_big), "size classes are made"),
+        Operation("kmalloc-boot", without_kmalloc, (boot_kmalloc, kmalloc_big),
+                  "size classes are made"),
         Operation("kmalloc-small", with_kmalloc, (kmalloc_small, kmalloc_small), "by a class"),
         Operation("kmalloc-large", with_kmalloc, (kmalloc_big, kmalloc_big), "whole pages"),
-    ]
+    ]  # fmt: skip
 
 
 def _owners() -> list[Operation]:

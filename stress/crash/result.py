@@ -135,10 +135,14 @@ class CrashResult:
         return self.total().crashes + self.total(second=True).crashes
 
     @property
+    def cut(self) -> int:
+        return self.total().cut + self.total(second=True).cut
+
+    @property
     def verdict(self) -> str:
         if self.failures:
             return FAILED
-        return CUT if self.total().cut + self.total(second=True).cut else PASSED
+        return CUT if self.cut else PASSED
 
 
 def key_of(point: Point | None, operations: frozenset[str]) -> Key:

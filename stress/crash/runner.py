@@ -57,12 +57,11 @@ class Runner:
     """Runs ``case`` on ``engine``. ``trace``: interpreted, and every step knows its source."""
 
     def __init__(
-        self, case: CrashCase, engine: str = "native", races: bool = False, trace: bool = False,
-        step_limit: int = STEP_LIMIT,
-    ) -> None:  # fmt: skip
+        self, case: CrashCase, engine: str = "native", races: bool = False, trace: bool = False
+    ) -> None:
         self.case = case
         self.engine = engine
-        settings = Settings(step_limit=step_limit, races=races, tree_words=c.CRASH_WORDS)
+        settings = Settings(step_limit=STEP_LIMIT, races=races, tree_words=c.CRASH_WORDS)
         self.world: World = make_world(engine, case.model(), settings, trace=trace)
         self.block = self.world.block
         for driver in (c.sweep, c.sweep_again, c.crash_once):

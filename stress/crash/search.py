@@ -145,7 +145,7 @@ class Hunt:
             if run.failed:
                 self._keep(schedule, run, victim, number, 0, key, point)
             elif run.kind == "passed":
-                recovered.append(number)
+                recovered.append((number, point))
             if again and key not in seen:
                 seen.add(key)
                 self._read_recovery(schedule, victim, number)
@@ -154,10 +154,9 @@ class Hunt:
                 f"{self.case.name}, {schedule}, cpu {victim}: {number - 1} points compiled,"
                 f" {len(points)} interpreted"
             )
-        for number in recovered if again else ():
+        for number, point in recovered if again else ():
             if self._out_of_time():
                 return
-            point = points[number - 1] if number <= len(points) else None
             self._kill_again(schedule, victim, number, point)
 
     def _read_recovery(self, schedule: Schedule, victim: int, number: int) -> None:

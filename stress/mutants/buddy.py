@@ -148,7 +148,7 @@ MUTANTS = (
           "    version = (w0 >> VERSION_SHIFT) & VERSION_MASK\n"),),
         "a page's next life has the version of the last one: a swap prepared against the last one"
         " succeeds, and a reader cannot tell that the page changed under it",
-        "X_VERSION", ("buddy-version-watch",), ("pfn-walker",),
+        "X_VERSION", ("buddy-version-watch",), *WALKED,
         precedent="S4 freelist without its counter: ABA",
     ),
     Mutant(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stress.mutants.mutant import Mutant
+from stress.mutants.mutant import ONE_MORE, Mutant
 
 CONTIG = "shmalloc/kernel/contig.py"
 RANGES = ("contig",)
@@ -14,7 +14,8 @@ MUTANTS = (
         (("        # Pages of the range may sit on per-CPU lists; their type is looked up when they"
           " drain.\n        drain_all(mem, cpu)\n", ""),),
         "a range is isolated while pages of it hide on per-CPU lists, and are given out from there",
-        "I_PCP_COUNT", ("contig-isolate-free",), RANGES,
+        "I_PCP_COUNT", ("contig-isolate-free",),
+        unseen=ONE_MORE,
         precedent="P7 disable pcplists during memory offline", commit="ec6e8c7e0314",
     ),
     Mutant(

@@ -103,7 +103,7 @@ class Hunt:
         effort = Effort(seeds, classes, depth, stride=STRIDE, engine=engine, seconds=seconds)
         result = CrashHunt(allocator_case(name), effort).run()
         self.schedules += result.runs
-        self.cut += result.total().cut + result.total(second=True).cut
+        self.cut += result.cut
         if result.failures:
             self.found = self._death(name, engine, result)
         return False

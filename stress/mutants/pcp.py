@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stress.mutants.mutant import JITTER, Mutant
+from stress.mutants.mutant import JITTER, LOOKS_AGAIN, ONE_MORE, Mutant
 
 PCP = "shmalloc/kernel/pcp.py"
 PAGES = "shmalloc/kernel/pages.py"
@@ -19,7 +19,7 @@ MUTANTS = (
         "a drain passes over lists that look empty without their lock: a refill that has pushed and"
         " not yet counted keeps its pages from somebody who needs all of them",
         "I_PCP_COUNT", ("pcp-refill-drain", "pcp"),
-        unseen="what a run sees of it is one E_BUSY or E_NOMEM more",
+        unseen=ONE_MORE,
         precedent="P1 pcp->count race between drain_pages_zone() and __rmqueue_pcplist()",
         commit="66eca1021a42",
     ),
@@ -83,8 +83,8 @@ MUTANTS = (
     Mutant(
         "plug-not-exclusive", HOTPLUG,
         (("    if not cas(mem, state, CPU_OFFLINE,", "    cas(mem, state, CPU_OFFLINE,"),
-         (" | (cpu + 1) << CPU_CHANGER_SHIFT):\n        return E_BUSY\n    finish_plug",
-          " | (cpu + 1) << CPU_CHANGER_SHIFT)\n    finish_plug")),
+         (" | (cpu + 1) << CPU_CHANGER_SHIFT):\n        return E_BUSY\n    check_un",
+          " | (cpu + 1) << CPU_CHANGER_SHIFT)\n    check_un")),
         "a CPU is plugged in while somebody unplugs it: the lists that he has locked are open again"
         " behind his back, and he says that it is offline",
         "I_PROGRESS", ("pcp-unplug-plug", "pcp"), ("hotplug",), JITTER,
@@ -98,7 +98,7 @@ MUTANTS = (
           "        if mt == MT_ISOLATE")),
         "a free reads the type of its pageblock before it has the lock of its list: isolated and"
         " drained in between, the page hides from the isolation",
-        "I_PCP_COUNT", ("contig-isolate-free",), ("contig",), JITTER,
+        "I_PCP_COUNT", ("contig-isolate-free",), unseen=ONE_MORE,
         precedent="B5 close migratetype race between freeing and stealing",
         commit="55612e80e722",
     ),
@@ -131,7 +131,7 @@ MUTANTS = (
         "a waiter looks first and arms the wake word afterwards: a page that is freed in between"
         " finds nothing to disarm, and the waiter sleeps beside it",
         "I_PROGRESS", ("wait-page-wake", "wait-pair-wake-3"),
-        unseen="a sleeper wakes every 50 ms natively and looks again",
+        unseen=LOOKS_AGAIN,
         precedent="P10 the sleeper is never woken",
     ),
     Mutant(
@@ -158,7 +158,7 @@ MUTANTS = (
         "a free looks for waiters before the zone has its page: a waiter that comes in between"
         " finds nothing and sleeps",
         "I_PROGRESS", ("wait-zone-wake", "wait"),
-        unseen="a sleeper wakes every 50 ms natively and looks again",
+        unseen=LOOKS_AGAIN,
         precedent="P10 the sleeper is never woken",
     ),
     Mutant(
@@ -167,7 +167,7 @@ MUTANTS = (
         "whoever disarms the wake word wakes one sleeper; the others sleep on a value that is gone"
         " and armed for nobody",
         "I_PROGRESS", ("wait-two-pages-3",),
-        unseen="a sleeper wakes every 50 ms natively and looks again",
+        unseen=LOOKS_AGAIN,
     ),
     Mutant(
         "zone-taken-unlocked", PAGES,

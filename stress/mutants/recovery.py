@@ -6,7 +6,7 @@ last ones break what an operation promises to its heirs, and nothing that anybod
 
 from __future__ import annotations
 
-from stress.mutants.mutant import Mutant
+from stress.mutants.mutant import LOOKS_AGAIN, Mutant
 
 RECOVER = "shmalloc/kernel/recover.py"
 REBUILD = "shmalloc/kernel/rebuild.py"
@@ -14,7 +14,6 @@ RESLAB = "shmalloc/kernel/reslab.py"
 KILLS = ("--faults", "kill:every=50ms,kill:every=80ms,fuse=1..2000")
 PAGES = ("churn", "orders")
 OBJECTS = ("slabmix",)
-IT_WAKES = "a sleeper wakes every 50 ms natively and looks again"
 
 MUTANTS = (
     Mutant(
@@ -79,7 +78,7 @@ MUTANTS = (
         (("            release_parts(mem, cpu, victim)\n    wake_sleepers(mem)\n",
           "            release_parts(mem, cpu, victim)\n"),),
         "the dead was woken for a lock and did not come; recovery does not wake the next sleeper",
-        "I_PROGRESS", ("crash:buddy-alloc-free", "crash:buddy-alloc-alloc-3"), unseen=IT_WAKES,
+        "I_PROGRESS", ("crash:buddy-alloc-free", "crash:buddy-alloc-alloc-3"), unseen=LOOKS_AGAIN,
         precedent="P10 the sleeper is never woken",
     ),
     Mutant(

@@ -74,12 +74,11 @@ def hunt_mutant(mutant: Mutant, root: Path, engines: Iterable[str], seconds: flo
     """Build ``mutant`` in ``root`` and hunt it with each engine; ``seconds``: another budget."""
     build(root, mutant)
     budget = seconds or mutant.budget_s
+    missed = EXPECTED if mutant.equivalent else SURVIVED
     if EXPLORER in engines:
-        missed = SURVIVED if not mutant.equivalent else EXPECTED
         yield _explored(mutant.name, root, mutant.programs, budget, missed)
     if NATIVE in engines:
         if mutant.workloads:
-            missed = SURVIVED if not mutant.equivalent else EXPECTED
             if mutant.patient:
                 build(root, mutant, patient=True)
             yield _stressed(mutant.name, root, run_of(mutant), budget, missed)

@@ -10,6 +10,7 @@ DRAIN = "shmalloc/kernel/sheafdrain.py"
 BARN = "shmalloc/kernel/barn.py"
 CACHES = "shmalloc/kernel/cacheset.py"
 OBJECTS = ("slabmix",)
+ONE_NODE = ("--zones", "1")  # else a neighbour's objects go past the sheaves
 NO_END = "workloads destroy caches after everything in them came back"
 
 MUTANTS = (
@@ -20,7 +21,7 @@ MUTANTS = (
           "        if cas2(mem, at, w0, w1, after, taken):\n            chain_is_ours"),),
         "a taker reads the slab's words once more and swaps against these: an object that came back"
         " meanwhile is lost from the free list, or taken and not counted",
-        "I_SLAB", ("slab-alloc-free", "slab"), OBJECTS,
+        "I_SLAB", ("slab-alloc-free", "slab"), OBJECTS, ONE_NODE,
         precedent="S2 the swap compared against a freelist that was read again",
         commit="5076190daded",
     ),
@@ -34,7 +35,7 @@ MUTANTS = (
           "            cas2(mem, at, w0, later, w0, fewer)\n            return True\n"),),
         "the free pointer changes in one swap and the count of objects in use in another: if"
         " somebody comes in between, the count is wrong for ever",
-        "I_SLAB", ("slab-free-free", "slab"), OBJECTS,
+        "I_SLAB", ("slab-free-free", "slab"), OBJECTS, ONE_NODE,
         precedent="S4 freelist and counters not swapped together",
     ),
     Mutant(
@@ -43,14 +44,14 @@ MUTANTS = (
           "        if inuse_of(w1) <= count:\n"),),
         "an object comes back to a full slab without the node lock: the slab has a free object and"
         " is on no list, so nobody ever finds it",
-        "I_SLAB", ("slab-full-partial", "slab"), OBJECTS,
+        "I_SLAB", ("slab-full-partial", "slab"), OBJECTS, ONE_NODE,
         precedent="S17 was_full from the wrong snapshot: slab on no list",
     ),
     Mutant(
         "full-slab-says-partial", SLAB,
         (("            after = relabel(w0, full_state(mem, k))\n", "            after = w0\n"),),
         "the slab whose last object was taken leaves the list and still says that it is on it",
-        "I_SLAB", ("slab-full-partial", "slab"), OBJECTS,
+        "I_SLAB", ("slab-full-partial", "slab"), OBJECTS, ONE_NODE,
         precedent="S17 slab on a list twice, or never",
     ),
     Mutant(
@@ -58,7 +59,7 @@ MUTANTS = (
         (("        if inuse == 0 and enough_partial(mem, k, n, before):\n",
           "        if inuse <= 1 and enough_partial(mem, k, n, before):\n"),),
         "a slab is given back while one of its objects is live",
-        "I_SLAB", ("slab-full-empty", "slab-last-take"), OBJECTS,
+        "I_SLAB", ("slab-full-empty", "slab-last-take"), OBJECTS, ONE_NODE,
         precedent="S23 slab discarded while inuse > 0",
     ),
     Mutant(
@@ -69,7 +70,7 @@ MUTANTS = (
           "    unlock(mem, n + KN_LOCK)\n",
           "        chain = E_NOMEM\n")),
         "the first partial slab is looked up and taken from without the node lock",
-        "I_LIST_LINKS", ("slab-alloc-free", "slab"), OBJECTS,
+        "I_LIST_LINKS", ("slab-alloc-free", "slab"), OBJECTS, ONE_NODE,
         precedent="S17 list_lock dropped, list state acted on",
     ),
     Mutant(
@@ -79,7 +80,7 @@ MUTANTS = (
           "        unlock(mem, n + KN_LOCK)\n        lock(mem, n + KN_LOCK, cpu)\n"),),
         "the node lock is dropped between putting a new slab on the list and taking from it:"
         " others take all of its objects, or it is gone",
-        "I_SLAB", ("slab-new-new", "slab-shrink-alloc"), OBJECTS,
+        "I_SLAB", ("slab-new-new", "slab-shrink-alloc"), OBJECTS, ONE_NODE,
     ),
     Mutant(
         "slab-version-dropped", SLAB.replace("slab.py", "objects.py"),
@@ -87,7 +88,7 @@ MUTANTS = (
           "    version = (w1 >> S_VERSION_SHIFT) & S_VERSION_MASK\n"),),
         "word 1 of a slab without its version: the freelist and its counts may be the same again"
         " while the objects behind the head are others",
-        "I_SLAB", ("slab-free-free-alloc-3", "slab-alloc-free"), OBJECTS,
+        "I_SLAB", ("slab-free-free-alloc-3", "slab-alloc-free"), OBJECTS, ONE_NODE,
         precedent="S4 ABA on the freelist",
         equivalent="takers hold the node lock, so between a taker's read and its swap nobody else"
         " takes: puts only add in front, the number in use only falls, and word 1 cannot be the"
@@ -101,7 +102,7 @@ MUTANTS = (
         (("        if free_of(w1) == 0 or inuse_of(w1) <= count:\n",
           "        if free_of(w1) == 0 or inuse_of(w1) < count:\n"),),
         "the last object comes back without the node lock: nobody looks whether the slab must go",
-        "I_SLAB", ("slab-last-take", "slab-shrink-free", "slab-destroy-free"), OBJECTS,
+        "I_SLAB", ("slab-last-take", "slab-shrink-free", "slab-destroy-free"), OBJECTS, ONE_NODE,
         equivalent="an empty slab on the partial list is a legal state: K_MIN_PARTIAL keeps some on"
         " purpose, and release_empty and destroy give them back by their count. What is lost is"
         " the bound on how many are kept, and a destroyer that meets the last free says E_BUSY"
@@ -114,7 +115,7 @@ MUTANTS = (
           "    unspin(mem, part + KC_LOCK)\n    if spare == 0:  # somebody else"),),
         "a refill fills the spare sheaf while it is still in its slot: another process on the slot,"
         " or a drainer, works on the same sheaf",
-        "I_SHEAF", ("slab-shared-refill", "slab-barn-take-take"), OBJECTS,
+        "I_SHEAF", ("slab-shared-refill", "slab-barn-take-take"), OBJECTS, ONE_NODE,
         precedent="S21 state acted on after the lock was dropped",
     ),
     Mutant(
@@ -124,7 +125,7 @@ MUTANTS = (
           "    spare = mem[part + KC_SPARE]\n    unspin(mem, part + KC_LOCK)\n"
           "    if spare == 0:\n        return put_freed"),),
         "the same for the flush of a full spare",
-        "I_SHEAF", ("slab-shared-flush", "slab-destroy-flush"), OBJECTS,
+        "I_SHEAF", ("slab-shared-flush", "slab-destroy-flush"), OBJECTS, ONE_NODE,
         precedent="S21 state acted on after the lock was dropped",
     ),
     Mutant(
@@ -138,6 +139,7 @@ MUTANTS = (
         "a sheaf comes back into the spare slot without a look at what is there: a full one that"
         " somebody put there is lost",
         "I_SHEAF", ("slab-shared-refill", "slab-shared-flush", "slab-destroy-flush"), OBJECTS,
+        ONE_NODE,
         precedent="S21 sheaf installed after relock without looking again",
         equivalent="who finds the spare slot empty never fills it: a swap of main and spare and an"
         " exchange in the barn need a spare that is there, so the slot stays 0 until the one who"
@@ -165,7 +167,7 @@ MUTANTS = (
           "    barn_push(mem, n, given, mine)\n    barn_pop(mem, n, wanted, place)\n"),),
         "the count without the lock said that the barn has a sheaf, and it was gone: ours is left"
         " there all the same, and is in two places",
-        "I_SHEAF", ("slab-barn-take-take", "slab-barn-swap"), OBJECTS,
+        "I_SHEAF", ("slab-barn-take-take", "slab-barn-swap"), OBJECTS, ONE_NODE,
         precedent="S21 state acted on that was read without the lock",
     ),
     Mutant(
@@ -174,7 +176,7 @@ MUTANTS = (
          ("        barn_pop(mem, n, wanted, place)\n    unlock(mem, n + KN_BARN_LOCK)\n",
           "        barn_pop(mem, n, wanted, place)\n")),
         "two CPUs exchange sheaves in the barn without its lock and get the same one",
-        "I_SHEAF", ("slab-barn-take-take", "slab-barn-swap"), OBJECTS,
+        "I_SHEAF", ("slab-barn-take-take", "slab-barn-swap"), OBJECTS, ONE_NODE,
     ),
     Mutant(
         "drain-flushes-unlocked", DRAIN,
@@ -194,7 +196,7 @@ MUTANTS = (
         (("            first = entry_index(entry) + 1\n            count += 1\n",
           "            first = entry_index(entry) + 1\n"),),
         "a run of objects goes back to its slab and is counted as one",
-        "I_SLAB", ("slab-flush-run",), OBJECTS,
+        "I_SLAB", ("slab-flush-run",), OBJECTS, ONE_NODE,
         precedent="S15 bulk free: depth of the rebuilt freelist is not cnt",
         commit="899447f669da",
     ),
@@ -202,7 +204,7 @@ MUTANTS = (
         "shrink-takes-used", CACHES,
         (("        if inuse_of(w1) == 0 and unmake(", "        if inuse_of(w1) <= 1 and unmake("),),
         "a shrink gives back a slab with a live object",
-        "I_SLAB", ("slab-shrink-alloc", "slab-shrink-free"), OBJECTS,
+        "I_SLAB", ("slab-shrink-alloc", "slab-shrink-free"), OBJECTS, ONE_NODE,
         precedent="S23 slab discarded while inuse > 0",
     ),
     Mutant(
@@ -210,7 +212,7 @@ MUTANTS = (
         (("        if inuse_of(w1) == 0 and unmake(mem, cpu, n, pfn, w0, w1, at):\n",
           "        if inuse_of(w1) == 0:\n            unmake(mem, cpu, n, pfn, w0, w1, at)\n"),),
         "a shrink does not look whether its swap made the empty slab its own",
-        "I_SLAB", ("slab-shrink-alloc", "slab-shrink-free", "slab-shrink-sheaf"), OBJECTS,
+        "I_SLAB", ("slab-shrink-alloc", "slab-shrink-free", "slab-shrink-sheaf"), OBJECTS, ONE_NODE,
         equivalent="an empty slab has no object that could come back, and taking one needs the node"
         " lock, which the shrink holds: between its read and its swap nobody can change the pair,"
         " so the swap cannot fail. The answer is looked at because a lock may be wrong.",

@@ -87,6 +87,19 @@ def held_entries(mem, entry):
 
 
 @kernel
+def take_all_free(mem):
+    """Take every entry off the stack; how many there were. One that is held as well is reported."""
+    free = 0
+    for _ in range(ENTRIES + 1):
+        entry = open_entry(mem, 0, 0, 0, 0)
+        if entry != E_NOMEM:
+            free += 1
+            if held_entries(mem, entry) != 0:
+                report(mem, 0, X_DOUBLE_ALLOC, entry, 0, 1)
+    return free
+
+
+@kernel
 def pages_stay_sound(mem):
     """Stages 1 and 3 of all checks (checks.py): nothing was reported, the pages recount."""
     if mem[H_REPORT_COUNT] == 0 and page_locks_held(mem) == 0:
@@ -99,13 +112,7 @@ def entries_are_sound(mem):
     """No entry is held twice, or held and free; held and free entries together are all of them."""
     if pages_stay_sound(mem) != 0 or objects_held_twice(mem) != 0:
         return first_violation(mem)
-    free = 0
-    for _ in range(ENTRIES + 1):
-        entry = open_entry(mem, 0, 0, 0, 0)
-        if entry != E_NOMEM:
-            free += 1
-            if held_entries(mem, entry) != 0:
-                report(mem, 0, X_DOUBLE_ALLOC, entry, 0, 1)
+    free = take_all_free(mem)
     if free + held_entries(mem, 0) != ENTRIES:
         report(mem, 0, I_CONSERVATION, 0, ENTRIES, free + held_entries(mem, 0))
     return first_violation(mem)

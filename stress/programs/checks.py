@@ -82,15 +82,21 @@ def page_locks_held(mem):
 
 
 @kernel
+def cache_locks_held(mem, k):
+    held = 0
+    for node in range(fixed(mem, H_NODES)):
+        held += is_held(mem, node_part(k, node) + KN_LOCK)
+        held += is_held(mem, node_part(k, node) + KN_BARN_LOCK)
+    for cpu in range(fixed(mem, H_CPUS)):
+        held += is_held(mem, cpu_part(mem, k, cpu) + KC_LOCK)
+    return held
+
+
+@kernel
 def object_locks_held(mem):
     held = 0
     for cache in range(fixed(mem, H_CACHES)):
-        k = cache_at(mem, cache)
-        for node in range(fixed(mem, H_NODES)):
-            held += is_held(mem, node_part(k, node) + KN_LOCK)
-            held += is_held(mem, node_part(k, node) + KN_BARN_LOCK)
-        for cpu in range(fixed(mem, H_CPUS)):
-            held += is_held(mem, cpu_part(mem, k, cpu) + KC_LOCK)
+        held += cache_locks_held(mem, cache_at(mem, cache))
     return held
 
 

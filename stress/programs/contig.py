@@ -92,23 +92,25 @@ def restore_lower(mem, cpu):
 
 
 @kernel
-def pass_isolation(mem, cpu):
-    """Each CPU isolates the page of its own number and gives it back."""
-    result = mark_isolated(mem, cpu, cpu, cpu + 1)
+def isolate_page_for_a_while(mem, cpu, pfn):
+    """Who is told that the page is his may count on it."""
+    result = mark_isolated(mem, cpu, pfn, pfn + 1)
     if result == 0:
-        require_isolated(mem, cpu, cpu)
-        mark_restored(mem, cpu, cpu, cpu + 1)
+        require_isolated(mem, cpu, pfn)
+        mark_restored(mem, cpu, pfn, pfn + 1)
     return result
 
 
 @kernel
+def pass_isolation(mem, cpu):
+    """Each CPU isolates the page of its own number and gives it back."""
+    return isolate_page_for_a_while(mem, cpu, cpu)
+
+
+@kernel
 def pass_one_isolation(mem, cpu):
-    """All isolate page 0; who is told that it is his may count on it."""
-    result = mark_isolated(mem, cpu, 0, 1)
-    if result == 0:
-        require_isolated(mem, cpu, 0)
-        mark_restored(mem, cpu, 0, 1)
-    return result
+    """All isolate page 0 and give it back."""
+    return isolate_page_for_a_while(mem, cpu, 0)
 
 
 @kernel

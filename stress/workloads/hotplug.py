@@ -1,7 +1,7 @@
 """hotplug: unplugs and plugs CPU slots while their workers run, and allocates meanwhile.
 
 Imitates CPU hotplug. Each worker unplugs random slots, its own as well, and later plugs in again
-those that it unplugged (the word ``W_DATA + slot`` is then 1).
+those that it unplugged (the word ``W_DATA + slot`` is then 1); now and then one that another did.
 Hunts: pages left on the lists of a CPU that is gone, a drain that races with the owner, an owner
 that goes on using lists that are locked away.
 Must reach: hotplug, remote drain, trylock misses.
@@ -19,6 +19,7 @@ HOTPLUG_TABLE = W_DATA + MAX_CPUS
 HOTPLUG_SLOTS = 256
 HOTPLUG_WORDS = HOTPLUG_TABLE + HOTPLUG_SLOTS * BLOCK_WORDS
 HOTPLUG_ODDS = 64  # one step in so many changes a CPU
+HOTPLUG_THEFT_ODDS = 8  # and one change in so many plugs in what may be another's
 HOTPLUG_ORDERS = 4
 
 
@@ -41,7 +42,9 @@ def hotplug(mem, cpu, steps):
 @kernel
 def hotplug_change(mem, cpu, at, victim):
     """Plug the slot in if we unplugged it, else unplug it if it is online."""
-    if mem[at + W_DATA + victim] != 0:
+    if draw(mem, at, HOTPLUG_THEFT_ODDS) == 0:
+        plug_cpu(mem, cpu, victim)  # E_BUSY where it is not unplugged, or for who comes later
+    elif mem[at + W_DATA + victim] != 0:
         plug_cpu(mem, cpu, victim)
         mem[at + W_DATA + victim] = 0
     elif unplug_cpu(mem, cpu, victim) >= 0:
@@ -65,5 +68,6 @@ def hotplug_finish(mem, cpu):
     at = work_at(mem, cpu)
     for victim in range(fixed(mem, H_CPUS)):
         if mem[at + W_DATA + victim] != 0:
-            hotplug_change(mem, cpu, at, victim)
+            plug_cpu(mem, cpu, victim)
+            mem[at + W_DATA + victim] = 0
     return give_all(mem, cpu, at + HOTPLUG_TABLE, HOTPLUG_SLOTS)

@@ -1,21 +1,24 @@
 """slabmix: objects freed here, objects freed by the neighbour, caches that come and go.
 
-Imitates dentries, network buffers and module loading. Every worker makes caches of its own; an
-object may be swapped into a mailbox of the peer, which then frees it: a remote free. Each object is
-signed at both ends, so that the next holder sees who wrote over it::
+Imitates dentries, network buffers and module loading. Every worker makes caches, one of them
+without sheaves, and allocates from its own and its peer's; now and then it shrinks one. An object
+may be swapped into a mailbox of the peer, which then frees it: a remote free. Each object is signed
+at both ends, so that the next holder sees who wrote over it::
 
     object:    [own address][cache << 16 | words][...][own address]
     work area: W_DATA [done] | caches, id + 1 | mailboxes, written by peer and owner | table
 
 Hunts: an object given out twice or lost between sheaf, barn and slab; free lists that cross; a slab
-released while an object of it lives; a cache destroyed under a sheaf.
+released while an object of it lives; sheaves drained under their user; a cache destroyed under a
+sheaf.
 Must reach: object alloc and free, new and gone slabs and caches, sheaf swaps.
 """
 
 from shmalloc.constants import E_STATE, X_PAYLOAD
+from shmalloc.constants_slab import CF_NO_SHEAVES
 from shmalloc.dialect import kernel
 from shmalloc.kernel.cache import cache_alloc, cache_alloc_bulk, cache_free, cache_free_bulk
-from shmalloc.kernel.cacheset import cache_create, cache_destroy
+from shmalloc.kernel.cacheset import cache_create, cache_destroy, cache_shrink
 from shmalloc.kernel.notes import report
 from shmalloc.words import exchange, fence, load, store
 from stress.workloads.area import W_CURSOR, W_DATA, W_PEER, draw, stopping, work_at
@@ -23,6 +26,7 @@ from stress.workloads.area import W_CURSOR, W_DATA, W_PEER, draw, stopping, work
 MIX_DONE = W_DATA
 MIX_CACHES = W_DATA + 16
 MIX_CACHE_COUNT = 3
+MIX_SHEAFLESS = 1  # of these
 MIX_MAIL = W_DATA + 32
 MIX_MAILS = 64
 MIX_BULK = MIX_MAIL + MIX_MAILS
@@ -36,6 +40,7 @@ MIX_FIRST_WORDS = 3  # objects of 3, 12 and 48 words
 MIX_GROWTH_SHIFT = 2
 MIX_BULK_ODDS = 64
 MIX_STORM_ODDS = 1024
+MIX_SHRINK_ODDS = 4096
 MIX_MAIL_ODDS = 4
 MIX_WAVE_SHIFT = 12
 
@@ -54,6 +59,8 @@ def slabmix(mem, cpu, steps):
         mem[at + W_CURSOR] = mem[at + W_CURSOR] + 1
         if draw(mem, at, MIX_STORM_ODDS) == 0:
             mix_storm(mem, cpu, at)
+        elif draw(mem, at, MIX_SHRINK_ODDS) == 0:
+            cache_shrink(mem, cpu, mix_cache(mem, at, draw(mem, at, MIX_CACHE_COUNT)))
         elif draw(mem, at, MIX_BULK_ODDS) == 0:
             mix_bulk(mem, cpu, at)
         else:
@@ -67,9 +74,17 @@ def mix_create(mem, cpu, at):
     """Make the worker's caches. One that cannot be made stays 0 and is not used."""
     for i in range(MIX_CACHE_COUNT):
         words = MIX_FIRST_WORDS << (i * MIX_GROWTH_SHIFT)
-        cache = cache_create(mem, cpu, words * 8, 0, 0, 0)
+        cache = cache_create(mem, cpu, words * 8, 0, CF_NO_SHEAVES * (i == MIX_SHEAFLESS), 0)
         if cache >= 0:
             store(mem, at + MIX_CACHES + i, cache + 1)
+
+
+@kernel
+def mix_cache(mem, at, which):
+    """Cache ``which`` of the worker or of its peer; -1: not made yet, or it could not be."""
+    if draw(mem, at, 2) == 0:
+        return load(mem, work_at(mem, mem[at + W_PEER]) + MIX_CACHES + which) - 1
+    return load(mem, at + MIX_CACHES + which) - 1
 
 
 @kernel
@@ -90,8 +105,8 @@ def mix_one(mem, cpu, at):
 
 @kernel
 def mix_alloc(mem, cpu, at, which):
-    """A signed object of the worker's cache ``which``, or 0."""
-    cache = load(mem, at + MIX_CACHES + which) - 1
+    """A signed object of a cache ``which``, or 0."""
+    cache = mix_cache(mem, at, which)
     if cache < 0:
         return 0
     address = cache_alloc(mem, cpu, cache)
@@ -131,7 +146,7 @@ def mix_free(mem, cpu, address):
 def mix_bulk(mem, cpu, at):
     """A list of objects at once, signed, checked and given back at once."""
     which = draw(mem, at, MIX_CACHE_COUNT)
-    cache = load(mem, at + MIX_CACHES + which) - 1
+    cache = mix_cache(mem, at, which)
     if cache < 0:
         return
     got = cache_alloc_bulk(mem, cpu, cache, MIX_BULK_OBJECTS, at + MIX_BULK)

@@ -135,7 +135,7 @@ def test_a_victim_that_is_no_cpu_is_refused():
         CrashCase(PROGRAM, recover_well, DIED, balanced, victims=[2])
 
 
-@pytest.mark.parametrize("arguments", [{"depth": 3}, {"stride": 0}, {"seeds": -1}])
+@pytest.mark.parametrize("arguments", [{"depth": 3}, {"stride": 0}, {"seeds": -1}, {"seconds": 0}])
 def test_an_effort_that_makes_no_sense_is_refused(arguments):
     with pytest.raises(MisuseError, match=next(iter(arguments))):
         Effort(**arguments)

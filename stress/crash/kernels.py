@@ -11,11 +11,10 @@ what the dead owned, so that their notes of it mean nothing any more.
 """
 
 from shmalloc.constants import (
-    AR_COUNT, AR_REFS_MASK, E_BUSY, H_AT_OWNERS, H_AT_REPORTS, H_CACHES, H_CPUS,
-    H_PAGEBLOCK_ORDER, H_PAGES, H_REPORT_COUNT, H_WAITERS, H_WORDS, H_ZONES, I_CONSERVATION,
-    I_FREE_HEAD, I_PROGRESS, LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT, LABEL_MASK, M_LEAKED_OBJECTS,
-    MT_ISOLATE, R_CODE, R_READY, R_STRIDE, REPORTS, T_ALLOCATED, T_OFFLINE, X_LOST_OWNER,
-    X_PAYLOAD, Z_MANAGED,
+    AR_COUNT, AR_REFS_MASK, E_BUSY, H_AT_OWNERS, H_AT_REPORTS, H_CACHES, H_CPUS, H_PAGEBLOCK_ORDER,
+    H_PAGES, H_REPORT_COUNT, H_WAITERS, H_WORDS, H_ZONES, I_CONSERVATION, I_FREE_HEAD, I_PROGRESS,
+    LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT, LABEL_MASK, M_LEAKED_OBJECTS, MT_ISOLATE, R_CODE, R_READY,
+    R_STRIDE, REPORTS, T_ALLOCATED, T_OFFLINE, X_LOST_OWNER, X_PAYLOAD, Z_MANAGED,
 )  # fmt: skip
 from shmalloc.constants_slab import CACHE_NONE, H_KMALLOC, KMALLOC_CLASSES, K_STATE
 from shmalloc.dialect import kernel
@@ -37,7 +36,6 @@ from shmalloc.words import fixed, load
 from stress.programs.arrays import ENTRIES, first_entry, held_entries, take_all_free
 from stress.programs.checks import (
     cache_locks_held, enter_owners, first_violation, objects_held_twice, page_locks_held,
-    types_agree,
 )  # fmt: skip
 from stress.programs.held import BLOCKS, FIRST_OBJECT, OBJECTS, block_order, block_pfn, slot_at
 
@@ -250,7 +248,6 @@ def nothing_is_lost(mem):
     enter_owners(mem)
     living_kept_theirs(mem)
     dead_left_nothing(mem)
-    types_agree(mem)
     if objects_held_twice(mem) != 0 or mem[H_REPORT_COUNT] != 0:
         return first_violation(mem)
     if audit_slabs(mem, by) != 0 or audit(mem, by) != 0:

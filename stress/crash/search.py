@@ -54,6 +54,8 @@ class Effort:
         for name in ("seeds", "classes", "again"):
             if getattr(self, name) < 0:
                 raise MisuseError(f"{name}: {getattr(self, name)}; use at least 0")
+        if self.seconds is not None and self.seconds <= 0:
+            raise MisuseError(f"seconds: {self.seconds:g}; use more than 0")
         if self.stride < 1:
             raise MisuseError(f"stride: {self.stride}; use at least 1")
 
@@ -97,7 +99,8 @@ class Hunt:
         self.runner = Runner(case, effort.engine, effort.races)
         self.reader = Runner(case, "interpreted", trace=True)
         self.result = CrashResult()
-        self._stop = time.perf_counter() + (effort.seconds or float("inf"))
+        limit_s = float("inf") if effort.seconds is None else effort.seconds
+        self._stop = time.perf_counter() + limit_s
 
     def run(self) -> CrashResult:
         start = time.perf_counter()

@@ -16,22 +16,21 @@ finds violations in this order, and stops at the first stage that has one:
 """
 
 from shmalloc.constants import (
-    C_STATE, CPU_OFFLINE, E_BUSY, H_AT_REPORTS, H_CACHES, H_CACHES_LOCK, H_CPUS, H_NODES,
-    H_PAGEBLOCK_ORDER, H_PAGES, H_REPORT_COUNT, H_ZONES, I_FREE_HEAD, I_PROGRESS, I_TAIL,
-    LOCK_OFFLINE, M_DOUBLE_FREE, M_LEAKED_OBJECTS, M_OBJECT_FREE, P_LOCK, R_CODE, R_STRIDE,
-    REPORTS, T_FREE, T_TAIL, X_DOUBLE_ALLOC, Z_LOCK,
+    C_STATE, CPU_OFFLINE, E_BUSY, H_AT_REPORTS, H_CACHES, H_CACHES_LOCK, H_CPUS, H_NODES, H_PAGES,
+    H_REPORT_COUNT, H_ZONES, I_PROGRESS, I_TAIL, LOCK_OFFLINE, M_DOUBLE_FREE, M_LEAKED_OBJECTS,
+    M_OBJECT_FREE, P_LOCK, R_CODE, R_STRIDE, REPORTS, T_TAIL, X_DOUBLE_ALLOC, Z_LOCK,
 )  # fmt: skip
 from shmalloc.constants_slab import CACHE_NONE, KC_LOCK, KN_BARN_LOCK, KN_LOCK, K_STATE
 from shmalloc.dialect import kernel
 from shmalloc.kernel.audit import audit, audit_teardown
-from shmalloc.kernel.bits import mt_of, order_of, type_of
+from shmalloc.kernel.bits import order_of, type_of
 from shmalloc.kernel.cacheset import cache_destroy
-from shmalloc.kernel.descriptor import legal_pair, page_state
+from shmalloc.kernel.descriptor import legal_pair
 from shmalloc.kernel.notes import cpu_at, report
 from shmalloc.kernel.objects import cache_at, cpu_part, node_part
 from shmalloc.kernel.pcp import drain_all, drain_cpu, pcp_at
 from shmalloc.kernel.slabaudit import audit_slabs
-from shmalloc.kernel.zone import block_mt, descriptor_at, zone_at
+from shmalloc.kernel.zone import descriptor_at, zone_at
 from shmalloc.words import fixed, load2
 from stress.oracles.owners import disown, own
 from stress.programs.held import (
@@ -126,27 +125,11 @@ def give_pages_up(mem):
 
 
 @kernel
-def types_agree(mem):
-    """Report every free block that lies in pageblocks of two types: half of it is isolated, say.
-
-    The audit compares a block with the pageblock of its first page.
-    """
-    step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
-    for pfn in range(fixed(mem, H_PAGES)):
-        w0 = page_state(mem, pfn)
-        if type_of(w0) == T_FREE:
-            for at in range(pfn, pfn + (1 << order_of(w0)), step):
-                if block_mt(mem, at) != mt_of(w0):
-                    report(mem, 0, I_FREE_HEAD, at, mt_of(w0), block_mt(mem, at))
-
-
-@kernel
 def pages_are_sound(mem):
     """The check of programs about pages: stages 1 to 4."""
     if mem[H_REPORT_COUNT] != 0 or page_locks_held(mem) != 0:
         return first_violation(mem)
     enter_owners(mem)
-    types_agree(mem)
     if mem[H_REPORT_COUNT] == 0 and audit(mem, 0) == 0:
         give_pages_up(mem)
         audit_teardown(mem, 0)

@@ -57,6 +57,7 @@ class World:
 
     layout: Layout
     ram: Ram
+    doubled: bool = False  # its pages are twice what was asked for (``booted``)
 
     @classmethod
     def booted(cls, pages: int, max_order: int = 0, cpus: int = 2, **changes: Any) -> World:
@@ -69,7 +70,8 @@ class World:
         spare = _spare_cpus.get()
         cpus += spare
         chosen = {**smallest, **changes}
-        if spare and chosen["page_bytes"] == SHEAF_PAGE_BYTES:
+        doubled = spare > 0 and chosen["page_bytes"] == SHEAF_PAGE_BYTES
+        if doubled:
             chosen["page_bytes"] *= 2  # the sheaves of more CPUs must still fit in one page
         geometry = Geometry(cpus=cpus, max_order=max_order, **chosen)
         layout = Layout.of(geometry)
@@ -80,7 +82,7 @@ class World:
             ram[layout.cpu(cpu) + c.C_STATE] = c.CPU_ONLINE
             if spare:
                 ram[layout.cpu(cpu) + c.C_EPOCH] = FIRST_EPOCH + cpu
-        return cls(layout, ram)
+        return cls(layout, ram, doubled)
 
     def take(self, cpu: int, slot: int = 0, order: int = 0) -> World:
         """Let ``cpu`` begin with a block, straight from the zone."""
@@ -106,8 +108,8 @@ class World:
         return self
 
     def with_cache(self, object_bytes: int, flags: int = s.CF_NO_SHEAVES) -> World:
-        """Make the only cache. In pages of twice the size (``booted``) as many objects fit."""
-        if self.layout.geometry.page_bytes == 2 * SHEAF_PAGE_BYTES:
+        """Make the only cache. In pages that were doubled as many objects fit."""
+        if self.doubled:
             object_bytes = 2 * object_bytes + 16
         made = cache_create(self.ram, 0, object_bytes, 0, flags, 0)
         self._require(made == held.ONLY_CACHE, f"the cache was refused: {made}")

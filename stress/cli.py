@@ -19,7 +19,7 @@ import click
 
 from shmalloc.errors import EnvironmentUnfitError, MisuseError
 from stress import __version__, commands
-from stress.spec import nearest
+from stress.quantities import nearest
 from stress.verdict import EXIT_USAGE, Verdict
 
 COMMANDS = tuple(module.name for module in pkgutil.iter_modules(commands.__path__))

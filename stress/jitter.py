@@ -25,7 +25,7 @@ from shmalloc.engine.delays import KINDS, Delays
 from shmalloc.engine.jitter_state import MAX_GAP
 from shmalloc.errors import MisuseError
 from shmalloc.sizes import parse_duration
-from stress.quantities import exact_duration, nearest, parse_seed
+from stress.quantities import exact_duration, nearest, parse_seed, percent_of, require_once
 
 _CHANCE = re.compile(r"1/(\d+)")
 GAPS = {"short": 256, "long": 4096, "yield": 1024, "sleep": 32768}
@@ -73,10 +73,10 @@ class Jitter:
 
 
 def _percent(text: str) -> int:
-    number = text[:-1] if text.endswith("%") else ""
-    if not number.isdigit() or int(number) > 100:
+    percent = percent_of(text)
+    if not 0 <= percent <= 100:
         raise MisuseError(f"jitter: sites={text}; use a share from 0% to 100%")
-    return int(number)
+    return percent
 
 
 def _switch(text: str) -> bool:
@@ -118,9 +118,7 @@ def parse_jitter(text: str) -> Jitter:
         name, equals, value = part.strip().partition("=")
         if name not in _SETTINGS:
             raise nearest(name, ("on", *_SETTINGS), "jitter")
-        if not equals or name in values:
-            reason = "is given twice" if equals else "has no value"
-            raise MisuseError(f"jitter: {name} {reason}; use {name}=... once")
+        require_once("jitter", name, equals, name in values)
         values[name] = _SETTINGS[name](value)
     gaps = {kind: values.pop(kind, gap) for kind, gap in GAPS.items()}
     if "sites" in values:

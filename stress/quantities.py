@@ -14,6 +14,7 @@ from decimal import Decimal
 from shmalloc.errors import MisuseError
 
 SEED_BITS = 62
+MOST_SHOWN = 24  # names that an error lists
 MIN_ENTRIES = 64
 MAX_ENTRIES = 1 << 20
 
@@ -60,6 +61,12 @@ def parse_entries(text: str, what: str) -> int:
     return count
 
 
+def percent_of(text: str) -> int:
+    """The number of a share such as ``50%``; -1: it is none."""
+    number = text[:-1] if text.endswith("%") else ""
+    return int(number) if number.isdigit() else -1
+
+
 def parse_seed(text: str) -> int:
     """A seed in decimal or 0x hexadecimal, at most 62 bits: it lives in the words of kernels."""
     try:
@@ -71,9 +78,19 @@ def parse_seed(text: str) -> int:
     return seed
 
 
+def require_once(what: str, key: str, equals: str, given: bool) -> None:
+    """Raises ``MisuseError`` for a setting without its ``=``, or one that was given before."""
+    if not equals or given:
+        reason = "is given twice" if equals else "has no value"
+        raise MisuseError(f"{what}: {key} {reason}; use {key}=... once")
+
+
 def nearest(name: str, known: Iterable[str], what: str) -> MisuseError:
     """The error for an unknown ``name``, with the known name that looks most like it."""
     choices = list(known)
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
+    if len(choices) > MOST_SHOWN:
+        more = len(choices) - MOST_SHOWN
+        choices = [*choices[:MOST_SHOWN], f"and {more} more"]
     return MisuseError(f"{what}: {name!r} is unknown; {hint}known are {', '.join(choices)}")

@@ -20,8 +20,8 @@ from stress.crash.sites import OPERATION_NAMES, know_all_sites
 from stress.crash.story import tell
 from stress.crash.targets import load_case
 from stress.explorer.engines import ENGINES
+from stress.quantities import nearest
 from stress.report.places import require_place
-from stress.spec import nearest
 from stress.verdict import Verdict
 
 SHOWN_FAILURES = 10

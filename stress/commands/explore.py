@@ -15,7 +15,7 @@ from stress.explorer.explore import DEFAULT_SECONDS, STRATEGIES, explore
 from stress.explorer.report_document import document
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
 from stress.explorer.targets import load_program
-from stress.report.places import require_place
+from stress.report.places import require_place, write_to
 from stress.verdict import Verdict
 
 VERDICT_OF = {
@@ -67,8 +67,7 @@ def command(target: str, json: str | None, html: str | None, all_failures: bool,
     click.echo(f"exploring {target} (kernels are compiled at their first run)", err=True)
     result = explore(program, stop_on_failure=not all_failures, **how)
     if json is not None:
-        text = json_module.dumps(document(result), indent=2) + "\n"
-        click.echo(text, nl=False) if json == "-" else Path(json).write_text(text)
+        write_to(json, json_module.dumps(document(result), indent=2) + "\n")
     if html is not None and result.failure is not None:
         Path(html).write_text(result.failure.html())
     click.echo("\n".join(summary(result)), err=json == "-")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from stress.programs import PROGRAMS
+from stress.quantities import nearest
 from stress.run.evidence import INVARIANT_NAMES
-from stress.spec import nearest
 from stress.workloads import EVENT_NAMES, WORKLOADS
 
 _KINDS = ("workloads", "marks", "invariants", "programs")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import click
 
@@ -12,7 +11,7 @@ from stress.litmus.catalogue import CATALOGUE, chosen
 from stress.litmus.report import document, last_lines, result_lines
 from stress.litmus.runner import LitmusResult, LitmusRun, run_litmus
 from stress.quantities import parse_seed
-from stress.report.places import require_place
+from stress.report.places import require_place, write_to
 from stress.run.interrupts import Interrupts
 from stress.seeds import fresh_seed
 
@@ -45,7 +44,6 @@ def command(names: tuple[str, ...], seconds: float, seed: str | None, json: str 
     with Interrupts() as interrupts:
         run_litmus(run, interrupts, tell)
     if json is not None:
-        text = document(run)
-        click.echo(text, nl=False) if json == "-" else Path(json).write_text(text)
+        write_to(json, document(run))
     click.echo("\n".join(last_lines(run)), err=to_stderr)
     return run.verdict.exit_code

@@ -14,8 +14,8 @@ from stress.mutants.report import PLAIN_WIDTH, document, print_tables, verdict_o
 from stress.mutants.report import markdown as as_markdown
 from stress.mutants.runner import ENGINES, Hunted, hunt_all
 from stress.mutants.tree import build, place
-from stress.report.places import require_place
-from stress.spec import nearest
+from stress.quantities import nearest
+from stress.report.places import require_place, write_to
 
 CHOICES = (*ENGINES, "both")
 
@@ -95,8 +95,7 @@ def _tell(hunted: Hunted) -> None:
 
 def _show(results: list[Hunted], names: list[str], seconds: float | None, json: str | None) -> None:
     if json is not None:
-        text = document(results, names, seconds)
-        click.echo(text, nl=False) if json == "-" else Path(json).write_text(text)
+        write_to(json, document(results, names, seconds))
     stream = sys.stderr if json == "-" else sys.stdout
     width = None if stream.isatty() else PLAIN_WIDTH
     print_tables(results, Console(file=stream, width=width))

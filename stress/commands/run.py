@@ -12,9 +12,10 @@ from typing import Any
 import click
 
 from shmalloc.errors import MisuseError
+from stress.quantities import nearest
 from stress.report.artifacts import Artifacts
 from stress.report.document import json_document, junit_document
-from stress.report.places import require_place
+from stress.report.places import require_place, write_to
 from stress.report.progress import PlainProgress, Progress
 from stress.report.text import first_line, result_lines
 from stress.run.controller import Controller
@@ -22,7 +23,7 @@ from stress.run.crew import cores
 from stress.run.interrupts import Interrupts
 from stress.run.result import RunResult
 from stress.seeds import fresh_seed
-from stress.spec import PROGRESS, Outputs, RawSpec, RunSpec, nearest, resolve
+from stress.spec import PROGRESS, Outputs, RawSpec, RunSpec, resolve
 from stress.trace.options import with_trace
 from stress.workloads import DEFAULT_WORKLOADS, WORKLOADS
 
@@ -140,10 +141,8 @@ def _progress(wanted: str) -> Progress:
 
 def _write(result: RunResult, outputs: Outputs, artifacts: Artifacts | None) -> None:
     document = json_document(result)
-    if outputs.json == "-":
-        click.echo(document, nl=False)
-    elif outputs.json is not None:
-        Path(outputs.json).write_text(document)
+    if outputs.json is not None:
+        write_to(outputs.json, document)
     if outputs.junit is not None:
         Path(outputs.junit).write_text(junit_document(result))
     if artifacts is not None:

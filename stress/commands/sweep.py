@@ -9,7 +9,8 @@ import click
 
 from stress.faults.operations import OPERATIONS
 from stress.faults.sweep import Row, Sweep, sweep_all, verdict_of
-from stress.spec import ENGINES, nearest
+from stress.quantities import nearest
+from stress.spec import ENGINES
 from stress.verdict import Verdict
 
 

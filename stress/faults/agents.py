@@ -93,8 +93,8 @@ class Stopper(_Rhythm):
     def act(self) -> None:
         victim = a_worker(self.rng, self._crew)
         if victim is not None:
-            self._resumer.stop(victim.pid, self._for_s, self._looking_at(victim))
-            self._tally.stops += 1
+            stopped = self._resumer.stop(victim.pid, self._for_s, self._looking_at(victim))
+            self._tally.stops += stopped
         self.again()
 
     def _looking_at(self, victim: Member) -> Callable[[], None]:
@@ -178,11 +178,11 @@ def a_worker(rng: random.Random, crew: Crew) -> Member | None:
 
 
 def agents_of(
-    faults: tuple[Fault, ...], seed: int, crew: Crew, world: World, resumer: Resumer, tally: Tally
-) -> list[Agent]:
+    faults: tuple[Fault, ...], seed: int, crew: Crew, world: World, resumer: Resumer,
+    estate: Estate, tally: Tally,
+) -> list[Agent]:  # fmt: skip
     """One agent for each fault that has one (failing allocations need none)."""
     agents: list[Agent] = []
-    estate = Estate(world.ram, world.layout)
     for number, fault in enumerate(faults):
         rng = random.Random(derive(seed, f"fault {number} {fault.name}"))
         match fault:

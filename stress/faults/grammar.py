@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 from shmalloc.errors import MisuseError
 from shmalloc.sizes import parse_duration
-from stress.quantities import exact_duration, nearest
+from stress.quantities import exact_duration, nearest, percent_of, require_once
 
 FUSE_MOST = 1 << 40
 KINDS = ("page", "object")
@@ -123,10 +123,10 @@ def _chance(value: str, what: str) -> float:
 
 
 def _share(value: str, what: str) -> float:
-    share = value[:-1] if value.endswith("%") else ""
-    if not share.isdigit() or not 1 <= int(share) <= 100:
+    percent = percent_of(value)
+    if not 1 <= percent <= 100:
         raise MisuseError(f"{what}: {value!r}; use a share of the memory from 1% to 100%")
-    return int(share) / 100
+    return percent / 100
 
 
 def _fuse(value: str, what: str) -> range:
@@ -181,9 +181,7 @@ def _parse_fault(name: str, settings: list[str]) -> Fault:
         if key not in _SETTINGS[kind]:
             raise nearest(key, _SETTINGS[kind], f"faults: {name}")
         field, parse = _SETTINGS[kind][key]
-        if not equals or field in values:
-            reason = "is given twice" if equals else "has no value"
-            raise MisuseError(f"faults: {name}: {key} {reason}; use {key}=... once")
+        require_once(f"faults: {name}", key, equals, field in values)
         values[field] = parse(value, f"faults: {name}: {key}")
     if kind is Fail and sum(key in values for key in ("p", "every", "nth")) != 1:
         raise MisuseError("faults: fail: use one of p=0.01, every=100 or nth=7")

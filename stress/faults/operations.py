@@ -77,6 +77,28 @@ def _cache_with_objects(arena: Arena) -> tuple[Cache, list[int]]:
     return cache, _objects_of(cache)
 
 
+def _object(name: str, story: str, prepare: Callable[[Arena], Cache]) -> Operation:
+    return Operation(
+        name,
+        story,
+        lambda arena, cache: cache.alloc(),
+        lambda arena, cache, address: cache.free(address),
+        prepare,
+    )
+
+
+def _objects(name: str, story: str, prepare: Callable[[Arena], Cache]) -> Operation:
+    return Operation(
+        name,
+        f"cache_alloc_bulk of {BULK_OBJECTS} objects{story}",
+        lambda arena, cache: arena.run(
+            cache_alloc_bulk, cache.number, BULK_OBJECTS, _scratch(arena)
+        ),
+        lambda arena, cache, n: arena.run(cache_free_bulk, cache.number, n, _scratch(arena)),
+        prepare,
+    )
+
+
 def _boot_kmalloc(arena: Arena) -> int:
     return arena.run(kmalloc_boot, k.CF_EXACT)
 
@@ -135,34 +157,10 @@ _OBJECTS = (
         lambda arena, _: arena.cache("swept", 40, ctor=bytes(40)),
         lambda arena, _, cache: cache.destroy(),
     ),
-    Operation(
-        "object", "cache_alloc of a cache without a slab",
-        lambda arena, cache: cache.alloc(),
-        lambda arena, cache, address: cache.free(address),
-        prepare=_cache,
-    ),
-    Operation(
-        "object-debug", "cache_alloc of a debug cache without a slab",
-        lambda arena, cache: cache.alloc(),
-        lambda arena, cache, address: cache.free(address),
-        prepare=_debug_cache,
-    ),
-    Operation(
-        "objects", f"cache_alloc_bulk of {BULK_OBJECTS} objects: several slabs, all or nothing",
-        lambda arena, cache: arena.run(
-            cache_alloc_bulk, cache.number, BULK_OBJECTS, _scratch(arena)
-        ),
-        lambda arena, cache, n: arena.run(cache_free_bulk, cache.number, n, _scratch(arena)),
-        prepare=_cache,
-    ),
-    Operation(
-        "objects-debug", f"cache_alloc_bulk of {BULK_OBJECTS} objects of a debug cache",
-        lambda arena, cache: arena.run(
-            cache_alloc_bulk, cache.number, BULK_OBJECTS, _scratch(arena)
-        ),
-        lambda arena, cache, n: arena.run(cache_free_bulk, cache.number, n, _scratch(arena)),
-        prepare=_debug_cache,
-    ),
+    _object("object", "cache_alloc of a cache without a slab", _cache),
+    _object("object-debug", "cache_alloc of a debug cache without a slab", _debug_cache),
+    _objects("objects", ": several slabs, all or nothing", _cache),
+    _objects("objects-debug", " of a debug cache", _debug_cache),
     Operation(
         "arena-objects", f"Cache.alloc_bulk of {BULK_OBJECTS} objects and the page they pass in",
         lambda arena, cache: cache.alloc_bulk(BULK_OBJECTS),

@@ -36,9 +36,13 @@ class Resumer:
             return False
         with self._wanted:
             self._count += 1
-            heapq.heappush(self._stopped, (time.monotonic() + for_s, self._count, handle, before))
+            turn = (time.monotonic() + for_s, self._count, handle, before)
+            heapq.heappush(self._stopped, turn)  # first: nobody stays stopped if we are interrupted
             if not _send(handle, signal.SIGSTOP):
-                return False  # it died just now; its turn comes, and does nothing
+                self._stopped.remove(turn)
+                heapq.heapify(self._stopped)
+                os.close(handle)
+                return False
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="resumer", daemon=True)
                 self._thread.start()

@@ -37,7 +37,7 @@ from stress.faults.grammar import Fail
 from stress.faults.resume import Resumer
 from stress.faults.tally import Tally
 from stress.run.crew import Crew, Member, cores
-from stress.run.evidence import invariant_name
+from stress.run.evidence import numbered_name
 from stress.run.messages import Answer, Go, Idle, Ready, Refused, Take
 from stress.run.noise import Noise
 from stress.run.worker import Task
@@ -70,6 +70,7 @@ class Storm:
         self._lives = dict.fromkeys(range(self.spec.workers), 0)
         self._recovered: set[Member] = set()  # dead, and their deaths not seen yet
         self._died_s: dict[int, float] = {}
+        self._noise = Noise.of(self.spec, cores())
         self._identities: dict[int, tuple[int, int]] = {}
 
     # --- the slices ------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ class Storm:
             self._arm()
             self._agents = agents_of(
                 self.spec.faults, self.spec.seed, self._crew, self._world, self._resumer,
-                self._tally,
+                self._estate, self._tally,
             )  # fmt: skip
 
     def turn(self) -> float:
@@ -152,7 +153,8 @@ class Storm:
     def _recover(self) -> None:
         """Recover and reap every slot whose worker is dead by now: more than one, now and then."""
         for member in self._crew.members:
-            if member.doom and member.settled and not self._lives_on(member):
+            known = member.buried or member in self._recovered
+            if member.doom and member.settled and not known and not self._lives_on(member):
                 inside = self._estate.is_inside(member.cpu, member.epoch)
                 self._tally.inside[member.doom] += inside
         began_s = time.perf_counter()
@@ -168,9 +170,7 @@ class Storm:
     def _reap_released(self, member: Member) -> None:
         """A slot that a recovery of others did along: marked by somebody who waited for its lock,
         after ``recover`` had looked for the dead, so that it names only them."""
-        slot = self._world.layout.cpu(member.cpu)
-        words = (c.C_PID, c.C_EPOCH, c.C_DEAD)
-        found = tuple(self._world.ram.load(slot + word) for word in words)
+        found = self._life_in(member.cpu)
         if found != (0, member.epoch + 1, member.epoch + 1):
             expected = "a slot that was recovered, and that nobody has claimed since"
             self._accuse(member, expected, f"pid {found[0]}, epoch {found[1]}, dead {found[2]}")
@@ -209,6 +209,11 @@ class Storm:
             expected = f"at most {in_flight} blocks between allocator and owner map"
             self._accuse(member, expected, f"{held.unknown_blocks} that nobody owned")
 
+    def _life_in(self, cpu: int) -> tuple[int, int, int]:
+        """Of a slot: pid, epoch, and which life of it is marked dead."""
+        slot, load = self._world.layout.cpu(cpu), self._world.ram.load
+        return load(slot + c.C_PID), load(slot + c.C_EPOCH), load(slot + c.C_DEAD)
+
     def _lives_on(self, member: Member) -> bool:
         return owner_alive(*self._identities[member.pid])
 
@@ -216,9 +221,7 @@ class Storm:
         """Nobody alive, stopped or not, was taken for dead."""
         for member in self._crew.members:
             if member.settled and not member.buried:
-                slot = self._world.layout.cpu(member.cpu)
-                words = (c.C_PID, c.C_EPOCH, c.C_DEAD)
-                found = tuple(self._world.ram.load(slot + word) for word in words)
+                found = self._life_in(member.cpu)
                 right = found[:2] == (member.pid, member.epoch) and found[2] <= member.epoch
                 if not right and self._lives_on(member):
                     expected = f"pid {member.pid}, epoch {member.epoch}, not marked dead"
@@ -226,8 +229,10 @@ class Storm:
 
     def _accuse(self, member: Member, expected: str, found: str) -> None:
         history = tuple(self._world.evidence.history(member.cpu))
-        name = f"{invariant_name(c.I_CONSERVATION)} ({c.I_CONSERVATION})"
-        self._violations.append(Violation(name, f"death of {member}", expected, found, history))
+        where = f"death of {member}"
+        self._violations.append(
+            Violation(numbered_name(c.I_CONSERVATION), where, expected, found, history)
+        )
 
     # --- replacements ----------------------------------------------------------------------------
 
@@ -249,8 +254,7 @@ class Storm:
     def _hire(self) -> None:
         if self.spec.kills and len(self._crew.spares) < SPARES:
             segment = self._world.segment.name
-            noise = Noise.of(self.spec, cores())
-            self._crew.hire(Task(None, None, segment, self.spec.engine, None, noise))
+            self._crew.hire(Task(None, None, segment, self.spec.engine, None, self._noise))
 
     def _open_slot(self, cpu: int) -> None:
         """An unplugged slot cannot be claimed."""
@@ -309,9 +313,10 @@ class Storm:
         for cache in orphans.caches:
             result = self._world.call(cache_destroy, cache)
             if result != 0:
-                name = f"{invariant_name(c.I_SLAB)} ({c.I_SLAB})"
                 found = f"cache_destroy answered {result}"
-                self._violations.append(Violation(name, f"cache {cache}", "no live object", found))
+                self._violations.append(
+                    Violation(numbered_name(c.I_SLAB), f"cache {cache}", "no live object", found)
+                )
         for start, end in orphans.offline:
             self._world.call(online_range, start, end)
         for cpu in orphans.unplugged:

@@ -27,7 +27,7 @@ from shmalloc.errors import OutOfMemoryError, ShmallocError
 from shmalloc.kernel.cacheset import cache_shrink
 from stress.faults.allocation import KINDS, AllocationFaults, disarm
 from stress.faults.operations import OPERATIONS, Operation
-from stress.spec import nearest
+from stress.quantities import nearest
 from stress.verdict import Verdict, worst
 
 MOST_RUNS = 200  # an operation with more allocations than this is not one that a sweep is for

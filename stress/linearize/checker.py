@@ -139,10 +139,16 @@ class _Spending:
 
 def _verdict(parts: Sequence[r.Part], sequential: bool) -> str:
     """One part without an order is enough; an unknown one only spoils a pass."""
-    passed = r.SEQUENTIAL if sequential else r.LINEARIZABLE
-    failed = r.NOT_SEQUENTIAL if sequential else r.NOT_LINEARIZABLE
+    passed, failed = _outcomes(sequential)
     verdicts = {part.verdict for part in parts}
     return next((verdict for verdict in (failed, r.UNKNOWN) if verdict in verdicts), passed)
+
+
+def _outcomes(sequential: bool) -> tuple[str, str]:
+    """The verdicts on what has an order, and on what has none."""
+    if sequential:
+        return r.SEQUENTIAL, r.NOT_SEQUENTIAL
+    return r.LINEARIZABLE, r.NOT_LINEARIZABLE
 
 
 class _Taken(NamedTuple):
@@ -175,8 +181,7 @@ class _Search:
 
     def part(self, key: object) -> r.Part:
         start = time.perf_counter()
-        passed = r.SEQUENTIAL if self._sequential else r.LINEARIZABLE
-        failed = r.NOT_SEQUENTIAL if self._sequential else r.NOT_LINEARIZABLE
+        passed, failed = _outcomes(self._sequential)
         found = self._run()
         verdict = {True: passed, False: failed, None: r.UNKNOWN}[found]
         if found:

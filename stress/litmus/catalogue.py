@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from stress.explorer.program import Program
 from stress.litmus import shapes
-from stress.spec import nearest
+from stress.quantities import nearest
 
 Outcome = tuple[int, int, int, int]
 R0_FIRST, R0_SECOND, R1_FIRST, R1_SECOND, X, Y = range(6)

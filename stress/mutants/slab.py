@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stress.mutants.mutant import Mutant
+from stress.mutants.mutant import JITTER, Mutant
 
 SLAB = "shmalloc/kernel/slab.py"
 SHEAF = "shmalloc/kernel/sheaf.py"
@@ -80,7 +80,7 @@ MUTANTS = (
           "        unlock(mem, n + KN_LOCK)\n        lock(mem, n + KN_LOCK, cpu)\n"),),
         "the node lock is dropped between putting a new slab on the list and taking from it:"
         " others take all of its objects, or it is gone",
-        "I_SLAB", ("slab-new-new", "slab-shrink-alloc"), OBJECTS, ONE_NODE,
+        "I_SLAB", ("slab-new-new", "slab-shrink-alloc"), OBJECTS, (*ONE_NODE, *JITTER),
     ),
     Mutant(
         "slab-version-dropped", SLAB.replace("slab.py", "objects.py"),

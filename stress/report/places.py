@@ -1,4 +1,4 @@
-"""Where results are to be written: looked at before a run, not after it."""
+"""Where results are to be written: looked at before a run, written to after it."""
 
 from __future__ import annotations
 
@@ -25,3 +25,11 @@ def require_place(option: str, path: str | None) -> None:
         place = place if place.exists() else place.parent
     if not os.access(place, os.W_OK):
         raise MisuseError(f"{option}: {path} cannot be written; name an existing, writable place")
+
+
+def write_to(path: str, text: str) -> None:
+    """``text`` into the file ``path``; ``-`` is standard output."""
+    if path == "-":
+        print(text, end="", flush=True)
+    else:
+        Path(path).write_text(text)

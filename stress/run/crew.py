@@ -23,16 +23,14 @@ from stress.run.kernels import ENV_PRELOAD
 from stress.run.messages import Answer, Command, Take
 
 KILL_JOIN_S = 5.0
-
-
-SPARE = -1
+SPARE = -1  # the slot of a worker that has none yet
 
 
 @dataclass(eq=False)
 class Member:
     """One worker as the controller sees it."""
 
-    cpu: int  # SPARE: none yet
+    cpu: int
     process: BaseProcess
     pipe: Connection
     core: int | None = None

@@ -34,6 +34,11 @@ def invariant_name(code: int) -> str:
     return INVARIANT_NAMES.get(code, f"code {code}")
 
 
+def numbered_name(code: int) -> str:
+    """``I_TAIL (6)``: what a violation is called."""
+    return f"{invariant_name(code)} ({code})"
+
+
 class Evidence:
     """A reader of one segment's reports and histories."""
 
@@ -58,7 +63,7 @@ class Evidence:
         if self._ram.load(at + c.R_READY) != slot + 1:
             return Violation("I_PROGRESS", f"report {slot}", "a complete report", "its author died")
         return Violation(
-            invariant=f"{invariant_name(code)} ({code})",
+            invariant=numbered_name(code),
             where=f"{self._place(where)}, seen by cpu {cpu}",
             expected=word_text(expected),
             found=word_text(found),

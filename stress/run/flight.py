@@ -38,8 +38,9 @@ class FlightLog:
 
     def _is_note(self, access: Access) -> bool:
         """Whether a kernel wrote about itself: its history."""
-        name = self._names.name(access.at)
-        return name.startswith("history of ") or name.endswith(" history-next")
+        region = self._names.region(access.at)
+        of_slot = (access.at - self._layout.at["cpus"]) % c.C_STRIDE
+        return region == "history" or (region == "cpus" and of_slot == c.C_HISTORY_NEXT)
 
     def lines(self, dead: Iterable[int] = ()) -> list[str]:
         """The accesses around the first violation, else the first death, else up to the end."""

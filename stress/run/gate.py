@@ -15,7 +15,7 @@ from typing import Protocol
 from shmalloc.constants import I_PROGRESS, M_OUT_OF_RANGE
 from shmalloc.errors import Violation
 from stress.run.crew import Crew, Member, describe_exit, process_state
-from stress.run.evidence import invariant_name
+from stress.run.evidence import numbered_name
 from stress.run.interrupts import Interrupts
 from stress.run.messages import Answer, Broken
 from stress.run.watchdog import Watchdog
@@ -129,4 +129,4 @@ class Gate:
 
     def _violation(self, member: Member, code: int, expected: str, found: str) -> Violation:
         history = tuple(self._world.evidence.history(member.cpu, LAST_OPERATIONS))
-        return Violation(f"{invariant_name(code)} ({code})", str(member), expected, found, history)
+        return Violation(numbered_name(code), str(member), expected, found, history)

@@ -13,7 +13,6 @@ from stress.verdict import Verdict, worst
 from stress.workloads import EVENT_NAMES, WORKLOADS
 
 SCHEMA = 1
-RATE_EVENTS = (c.EV_ALLOC, c.EV_FREE, c.EV_OBJ_ALLOC, c.EV_OBJ_FREE)
 
 
 @dataclass

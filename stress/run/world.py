@@ -23,7 +23,7 @@ from shmalloc.kernel.slabaudit import audit_slabs
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.recovery import Rescuer
 from shmalloc.segment import Segment
-from stress.run.evidence import Evidence, invariant_name
+from stress.run.evidence import Evidence, numbered_name
 from stress.seeds import derive
 from stress.spec import PAGE_BYTES, RunSpec
 from stress.trace.compile import Plan
@@ -108,9 +108,6 @@ class World:
 
     def beat_of(self, cpu: int) -> int:
         return self.ram.load(self.layout.cpu(cpu) + c.C_BEAT)
-
-    def epoch_of(self, cpu: int) -> int:
-        return self.ram.load(self.layout.cpu(cpu) + c.C_EPOCH)
 
     def call(self, kernel: FunctionType, *arguments: int) -> int:
         """Run a kernel as the controller."""
@@ -199,4 +196,4 @@ def _rows(words: np.ndarray, at: int, count: int, stride: int) -> np.ndarray:
 
 
 def _violation(code: int, where: str, expected: str, found: str) -> Violation:
-    return Violation(f"{invariant_name(code)} ({code})", where, expected, found)
+    return Violation(numbered_name(code), where, expected, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tomllib
 from collections.abc import Callable
@@ -120,13 +121,22 @@ def run_spec(spec: RunSpec, outputs: Outputs) -> int:
     click.echo(first_line(spec), err=lines_to_stderr)
     sys.stdout.flush()
     artifacts = None if outputs.out is None else Artifacts(outputs.out, spec)
+
+    def finish(result: RunResult) -> int:
+        _write(result, outputs, artifacts)
+        for line in result_lines(result):
+            click.echo(line, err=lines_to_stderr)
+        return result.verdict.exit_code
+
+    def abandon(result: RunResult) -> None:
+        code = finish(result)
+        sys.stdout.flush()
+        os._exit(code)  # the main thread is in a kernel that never ends
+
     with Interrupts() as interrupts:
-        controller = Controller(spec, _progress(outputs.progress), interrupts, artifacts)
+        controller = Controller(spec, _progress(outputs.progress), interrupts, artifacts, abandon)
         result = controller.run()
-    _write(result, outputs, artifacts)
-    for line in result_lines(result):
-        click.echo(line, err=lines_to_stderr)
-    return result.verdict.exit_code
+    return finish(result)
 
 
 def _progress(wanted: str) -> Progress:

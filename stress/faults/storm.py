@@ -159,7 +159,9 @@ class Storm:
                 self._tally.inside[member.doom] += inside
         began_s = time.perf_counter()
         world = self._world
-        for recovered in recovery.recover(world.segment, world.cpu, self.spec.engine):
+        with world.in_time("recovery"):
+            everybody = recovery.recover(world.segment, world.cpu, self.spec.engine)
+        for recovered in everybody:
             member = self._crew.members[recovered.cpu]
             if member.doom and member.pid == recovered.pid:  # it may have died just now
                 self._reap(member, recovered)
@@ -186,7 +188,8 @@ class Storm:
         objects = self._estate.objects(member.cpu, member.epoch)
         self._judge(member, held)
         self._estate.forget(member.cpu)
-        freed = recovery.reap(world.segment, world.cpu, recovered, self.spec.engine)
+        with world.in_time("reap"):
+            freed = recovery.reap(world.segment, world.cpu, recovered, self.spec.engine)
         left = self._estate.holdings(member.cpu, member.epoch)
         left_objects = self._estate.objects(member.cpu, member.epoch)
         if left.blocks or left_objects or freed != held.blocks + objects:

@@ -11,13 +11,17 @@ Whatever ends the run, workers and segment are gone when ``run`` returns.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
+from shmalloc import constants as c
 from shmalloc.engine import together
 from shmalloc.engine.doctor import native_problem
-from shmalloc.errors import EnvironmentUnfitError
+from shmalloc.errors import EnvironmentUnfitError, Violation
 from stress.report.artifacts import Artifacts
 from stress.report.progress import Progress
 from stress.run.crew import Crew, start_forkserver
+from stress.run.deadline import FACTOR, Deadline
+from stress.run.evidence import numbered_name
 from stress.run.flight import FlightLog
 from stress.run.gate import Trouble
 from stress.run.interrupts import ImmediateEnd, Interrupts
@@ -30,20 +34,21 @@ from stress.verdict import Verdict
 
 
 class Controller:
-    """Runs one spec once. ``result`` is valid at any time."""
+    """Runs one spec once. ``result`` is valid at any time.
+
+    ``abandon`` ends the process. It is called where the controller is stuck in a kernel.
+    """
 
     def __init__(
-        self,
-        spec: RunSpec,
-        progress: Progress,
-        interrupts: Interrupts,
-        artifacts: Artifacts | None = None,
-    ) -> None:
+        self, spec: RunSpec, progress: Progress, interrupts: Interrupts,
+        artifacts: Artifacts | None, abandon: Callable[[RunResult], None],
+    ) -> None:  # fmt: skip
         self.spec = spec
         self.result = RunResult(spec)
         self._progress = progress
         self._interrupts = interrupts
         self._artifacts = artifacts
+        self._abandon = abandon
 
     def run(self) -> RunResult:
         """The whole run. Does not raise for what workers, signals or the machine do to it."""
@@ -78,6 +83,8 @@ class Controller:
     def _run_in(self, world: World, started_s: float) -> None:
         crew = Crew()
         dead: list[int] = []
+        limit_s = FACTOR * self.spec.hang_timeout_s
+        world.deadline = Deadline(limit_s, lambda what: self._give_up(world, crew, what, limit_s))
         try:
             shift = Shift(self.result, world, crew, self._interrupts, self._progress, self._log_of)
             shift.muster()
@@ -94,6 +101,19 @@ class Controller:
             world.set_stop(True)
             crew.close()
             self._collect(world, dead)
+
+    def _give_up(self, world: World, crew: Crew, what: str, limit_s: float) -> None:
+        """We are stuck in a kernel; this is another thread, and the end of the process."""
+        world.deadline = None
+        expected, found = f"an end within {limit_s:g} s", "none: the controller waits in it"
+        self.result.violations.append(Violation(numbered_name(c.I_PROGRESS), what, expected, found))
+        try:
+            crew.kill()
+            self._collect(world, [])
+            self._progress.end()
+            world.segment.unlink()
+        finally:
+            self._abandon(self.result)
 
     def _compare_with_trace(self, world: World) -> None:
         """What a replay did, beside what the recording says: a difference is a violation."""

@@ -8,6 +8,7 @@ word.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import FunctionType, TracebackType
 
@@ -23,6 +24,7 @@ from shmalloc.kernel.slabaudit import audit_slabs
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.recovery import Rescuer
 from shmalloc.segment import Segment
+from stress.run.deadline import Deadline
 from stress.run.evidence import Evidence, numbered_name
 from stress.seeds import derive
 from stress.spec import PAGE_BYTES, RunSpec
@@ -83,6 +85,7 @@ class World:
         self.ram, self.layout = self.segment.ram, self.segment.layout
         self.evidence = Evidence(self.ram, self.layout)
         self.cpu = spec.slots - 1 if spec.live_faults else 0
+        self.deadline: Deadline | None = None  # of what the controller does in kernels
         if spec.live_faults:
             claim(self.segment, self.cpu, spec.engine)
             when_waiting_long(self.ram, Rescuer(self.segment, self.cpu, spec.engine))
@@ -111,7 +114,12 @@ class World:
 
     def call(self, kernel: FunctionType, *arguments: int) -> int:
         """Run a kernel as the controller."""
-        return self._engine.call(kernel, self.ram, self.cpu, *arguments)
+        with self.in_time(kernel.__name__):
+            return self._engine.call(kernel, self.ram, self.cpu, *arguments)
+
+    def in_time(self, what: str) -> AbstractContextManager[None]:
+        """Within, the controller is in kernels, and must come back from them."""
+        return nullcontext() if self.deadline is None else self.deadline.guard(what)
 
     def prepare_area(self, cpu: int, workload: str, slice_index: int, life: int = 0) -> None:
         """Clear the work area of ``cpu`` and set it up for ``workload``; its worker is parked.

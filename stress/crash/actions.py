@@ -5,9 +5,7 @@ lists of bulk operations lie behind that, in the same work area.
 """
 
 from shmalloc.constants import MT_MOVABLE, MT_UNMOVABLE, OWNER_ARRAYS
-from shmalloc.constants_slab import (
-    CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_DEBUG, CF_NO_SHEAVES,
-)  # fmt: skip
+from shmalloc.constants_slab import CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_DEBUG, CF_NO_SHEAVES
 from shmalloc.dialect import kernel
 from shmalloc.kernel.cache import cache_alloc, cache_alloc_bulk, cache_free, cache_free_bulk
 from shmalloc.kernel.cacheset import cache_create, cache_destroy, cache_shrink
@@ -18,15 +16,13 @@ from shmalloc.kernel.contig import (
 from shmalloc.kernel.handles import grow_entries
 from shmalloc.kernel.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernel.kmalloc import kfree, kmalloc, kmalloc_boot
-from shmalloc.kernel.pages import (
-    alloc_bulk, alloc_pages, alloc_pages_wait, free_bulk, free_pages,
-)  # fmt: skip
+from shmalloc.kernel.pages import alloc_bulk, alloc_pages, alloc_pages_wait, free_bulk, free_pages
 from shmalloc.kernel.pcp import drain_all, drain_cpu, pcp_decay
 from shmalloc.kernel.poison import poison_page
 from shmalloc.kernel.reap import adopt_object, adopt_pages
 from stress.programs.held import (
-    FIRST_OBJECT, block_order, block_pfn, hold, let_go,
-    object_put, object_take, page_put, page_take, slot_at,
+    FIRST_OBJECT, ONLY_CACHE, block_order, block_pfn, hold, let_go, object_put, object_take,
+    page_put, page_take, slot_at,
 )  # fmt: skip
 
 LIST = 8  # first word of a CPU's work area where bulk operations keep their lists
@@ -289,8 +285,13 @@ def create_and_destroy(mem, cpu):
 
 
 @kernel
+def destroy_cache(mem, cpu):
+    return cache_destroy(mem, cpu, ONLY_CACHE)
+
+
+@kernel
 def create_and_keep(mem, cpu):
-    """A cache, maybe with the number of one that was destroyed this moment, and an object of it."""
+    """A cache with the number of the one that was destroyed, if it was, and an object of it."""
     made = cache_create(mem, cpu, NEW_BYTES, 0, CF_NO_SHEAVES, 0)
     if made >= 0:
         address = cache_alloc(mem, cpu, made)

@@ -21,12 +21,11 @@ from shmalloc.kernel.kmalloc import kmalloc_boot
 from shmalloc.layout import ZoneSpec
 from stress.crash.actions import (
     adopt_one, adopt_page, boot_kmalloc, bulk_take_put, create_and_destroy, create_and_keep,
-    create_with_image,
-    drain_everybody, drain_other, free_of_zero, grow_table, isolate_and_back, kmalloc_big,
-    kmalloc_small, object_churn, object_churn_2, object_pair, objects_bulk, objects_round,
-    offline_and_back, order_0, order_1, order_2, order_3, order_4, page_churn, page_churn_1,
-    poison_free, poison_used, put_held, range_and_back, shrink_cache, take_put_decay, two_types,
-    unplug_and_plug_other, wait_take_put, whole_pageblocks,
+    create_with_image, destroy_cache, drain_everybody, drain_other, free_of_zero, grow_table,
+    isolate_and_back, kmalloc_big, kmalloc_small, object_churn, object_churn_2, object_pair,
+    objects_bulk, objects_round, offline_and_back, order_0, order_1, order_2, order_3, order_4,
+    page_churn, page_churn_1, poison_free, poison_used, put_held, range_and_back, shrink_cache,
+    take_put_decay, two_types, unplug_and_plug_other, wait_take_put, whole_pageblocks,
 )  # fmt: skip
 from stress.crash.adapt import build, case_of
 from stress.crash.case import CrashCase
@@ -50,8 +49,8 @@ def many_orders(**changes: Any) -> World:
 def objects(
     flags: int, pages_booted: int = 4, object_bytes: int = TWO_IN_A_SLAB, **changes: Any
 ) -> World:
-    """Direct to slabs, one page each, two objects in one."""
-    return World.booted(pages_booted, caches=2, **changes).with_cache(object_bytes, flags)
+    """Direct to slabs, one page each, two objects in one; room for a second cache."""
+    return World.booted(pages_booted, **{"caches": 2, **changes}).with_cache(object_bytes, flags)
 
 
 def sheaves(flags: int = ONE_EACH) -> World:
@@ -197,8 +196,8 @@ def _objects() -> list[Operation]:
          "a cache with sheaves is made and destroyed"),
     )  # fmt: skip
     reborn = Operation(
-        "cache-reborn", lambda: objects(CF_NO_SHEAVES, 6, page_bytes=512),
-        (create_and_destroy, create_and_keep), "a cache is made where another one was destroyed",
+        "cache-reborn", lambda: objects(CF_NO_SHEAVES, caches=1), (destroy_cache, create_and_keep),
+        "a cache is made where another one was destroyed",
     )  # fmt: skip
     return [
         *(Operation(name, world, (run, object_churn), text) for name, world, run, text in small),

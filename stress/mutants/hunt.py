@@ -33,7 +33,7 @@ MEMORIES = ("sc", "tso")
 STEP_LIMIT = 5_000
 GLANCES = (("dpor", 1.0), ("auto", 4.0))  # interpreted: strategy and seconds of each exploration
 CRASHES = {  # random schedules, classes of DPOR, deaths in one run
-    ("dpor", "interpreted"): (0, 0, 1), ("auto", "interpreted"): (4, 0, 1),
+    ("dpor", "interpreted"): (0, 0, 1), ("auto", "interpreted"): (12, 0, 1),
     ("auto", "native"): (20, 60, 2),
 }  # fmt: skip
 STRIDE = 3  # of the second death, which is tried at every third point

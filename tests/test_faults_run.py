@@ -13,8 +13,6 @@ from shmalloc.arena import Arena
 from stress.faults.estate import Estate
 from stress.faults.resume import Resumer
 from stress.oracles.owners import ID_CPU_BITS
-from stress.run.world import World
-from stress.spec import RunSpec, Zone
 
 CHURN = ("--workload", "churn", "--workers", "3", "--ram", "32MiB", "--zones", "2")
 KILLS = "kill:every=150ms,kill:every=150ms,fuse=1..500,stop:every=300ms,for=100ms"
@@ -74,13 +72,6 @@ def test_everybody_leaves_when_the_controller_is_killed_stopped_ones_and_spares_
     assert len(everybody) > 4 and len(leftover) == 1  # workers, the forkserver and spares
     run_again = shmstress("run", *CHURN, "--duration", "1s")
     assert run_again.returncode == 0 and not run.segment_names  # the next start has swept it
-
-
-def test_a_waiter_that_is_nobody_is_found_where_everybody_is_parked():
-    with World(RunSpec(("churn",), 1, (Zone(1 << 20),), engine="interpreted")) as world:
-        assert world.audit() == []
-        world.ram.store(c.H_WAITERS, 0b100)
-        assert [found.invariant for found in world.audit()] == [f"I_PROGRESS ({c.I_PROGRESS})"]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from stress.mutants.mutant import ONE_MORE, Mutant
 
 CONTIG = "shmalloc/kernel/contig.py"
 RANGES = ("contig",)
+OFTEN = ("--audit-every", "250ms")  # a range is held for milliseconds
 WALKED = (("contig", "pfn-walker"), ("--ram", "16MiB"))  # few pages: a walker comes by often
 
 MUTANTS = (
@@ -25,7 +26,7 @@ MUTANTS = (
           "    for at in range(start, end, step):\n        isolate_block"),),
         "a free block that reaches over the border of the range is not cut: half of it is isolated"
         " and half is given out",
-        "I_FREE_HEAD", ("contig-isolate-merge", "contig"), RANGES,
+        "I_FREE_HEAD", ("contig-isolate-merge", "contig"), RANGES, OFTEN,
         precedent="B6 fix move_freepages_block() range error",
     ),
     Mutant(
@@ -44,7 +45,7 @@ MUTANTS = (
           "    at = start\n    while at < end - 1:\n        w0 = page_state(mem, at)\n"
           "        if type_of(w0) == T_FREE:\n            rehome("),),
         "the last page of a range stays on the list of its old type",
-        "I_FREE_HEAD", ("contig-isolate-merge", "contig"), RANGES,
+        "I_FREE_HEAD", ("contig-isolate-merge", "contig"), ("contig", "churn"), OFTEN,
         precedent="B6 move_freepages range off by one",
     ),
     Mutant(
@@ -53,13 +54,13 @@ MUTANTS = (
           "        if block_mt(mem, at) == MT_ISOLATE:\n            return 0\n"),),
         "a range that somebody else has isolated is taken for ours: when one of the two returns"
         " it, the other one's isolation has ended without his knowledge",
-        "I_FREE_HEAD", ("contig-isolate-same",), RANGES,
+        "I_FREE_HEAD", ("contig-isolate-same",), RANGES, OFTEN,
     ),
     Mutant(
         "isolation-not-saved", "shmalloc/kernel/zone.py",
         (("<< BLOCK_ISOLATOR_SHIFT | saved | MT_ISOLATE", "<< BLOCK_ISOLATOR_SHIFT | MT_ISOLATE"),),
         "the type to return to is not written down",
-        "I_FREE_HEAD", ("contig-isolate-same", "contig-isolate-isolate"), RANGES,
+        "I_FREE_HEAD", ("contig-isolate-same", "contig-isolate-isolate"), RANGES, OFTEN,
     ),
     Mutant(
         "isolated-counts-as-free", "shmalloc/kernel/zone.py",
@@ -101,7 +102,7 @@ MUTANTS = (
           " == T_FREE:\n            border"),),
         "docs/bugs.md 1, our own: the range has merged with an isolated neighbour, its first page"
         " is a tail, and offline steps over all of it and answers success",
-        "I_FREE_HEAD", ("contig-offline-merged",), RANGES,
+        "I_FREE_HEAD", ("contig-offline-merged",), RANGES, OFTEN,
     ),
     Mutant(
         "offline-stays-managed", CONTIG,

@@ -49,7 +49,8 @@ class Snapshot:
     events: tuple[int, ...]
     free_by_order: tuple[int, ...]
     pcp_pages: tuple[int, ...]
-    free_pages: int
+    free_pages: int  # isolated ones, too
+    isolated_pages: int
     managed_pages: int
     reports: int
 
@@ -160,12 +161,16 @@ class World:
         return [_violation(c.I_PROGRESS, "H_WAITERS", "nobody waits for memory", f"{waiters:#b}")]
 
     def tear_down(self, managed_pages: int) -> list[Violation]:
-        """With everything given back, drained and recounted, all pages are free and merged."""
+        """With everything given back, drained and recounted, all pages are free, merged, in service
+        as at the start, and none is isolated."""
         found = self._check(drain_all) or self._check(audit_teardown)
-        managed = self.snapshot().managed_pages
-        if managed != managed_pages:
+        end = self.snapshot()
+        if end.managed_pages != managed_pages:
             expected = f"{managed_pages} managed pages as at the start"
-            found.append(_violation(c.I_TEARDOWN, "all zones", expected, str(managed)))
+            found.append(_violation(c.I_TEARDOWN, "all zones", expected, str(end.managed_pages)))
+        if end.isolated_pages:
+            text = f"{end.isolated_pages} pages that nobody will unisolate"
+            found.append(_violation(c.I_TEARDOWN, "all zones", "no isolated pages", text))
         return found
 
     def _check(self, kernel: FunctionType) -> list[Violation]:
@@ -189,6 +194,7 @@ class World:
             free_by_order=tuple(map(int, by_order[: geometry.max_order + 1])),
             pcp_pages=tuple(self._pcp_pages()),
             free_pages=int(zones[:, [c.Z_FREE, c.Z_FREE_ISOLATED]].sum()),
+            isolated_pages=int(zones[:, c.Z_FREE_ISOLATED].sum()),
             managed_pages=int(zones[:, c.Z_MANAGED].sum()),
             reports=self.evidence.report_count(),
         )

@@ -1,0 +1,43 @@
+"""What the controller's own looks find, beyond what kernels report."""
+
+import pytest
+
+from shmalloc import constants as c
+from shmalloc.kernel.contig import isolate_range, offline_range
+from stress.run.world import World
+from stress.spec import RunSpec, Zone
+
+BLOCK = 512
+
+
+@pytest.fixture
+def world():
+    with World(RunSpec(("churn",), 1, (Zone(8 << 20),), engine="interpreted")) as world:
+        yield world
+
+
+def names(violations):
+    return [found.invariant for found in violations]
+
+
+def test_a_fresh_world_is_sound_and_can_be_torn_down(world):
+    assert world.audit() == [] and world.tear_down(world.snapshot().managed_pages) == []
+
+
+def test_a_waiter_that_is_nobody_is_found_where_everybody_is_parked(world):
+    world.ram.store(c.H_WAITERS, 0b100)
+    assert names(world.audit()) == [f"I_PROGRESS ({c.I_PROGRESS})"]
+
+
+def test_pages_that_stay_isolated_are_found_at_the_end(world):
+    assert world.call(isolate_range, BLOCK, 2 * BLOCK) == 0
+    assert world.audit() == []
+    assert names(world.tear_down(world.snapshot().managed_pages)) == [
+        f"I_TEARDOWN ({c.I_TEARDOWN})"
+    ]
+
+
+def test_pages_that_stay_offline_are_found_at_the_end(world):
+    managed_pages = world.snapshot().managed_pages
+    assert world.call(offline_range, BLOCK, 2 * BLOCK) == 0
+    assert names(world.tear_down(managed_pages)) == [f"I_TEARDOWN ({c.I_TEARDOWN})"]

@@ -55,6 +55,17 @@ def test_a_range_goes_offline_although_it_merged_with_an_isolated_neighbour(worl
     assert (world.do(driver.ONLINE, 24, 32), world.teardown()) == (8, 0)
 
 
+@pytest.mark.parametrize("half", [0, 8])
+def test_a_block_of_two_pageblocks_freed_half_isolated_comes_back_as_two(world, half):
+    """Found by the contig workload: freed as one, both pageblocks got the type of the first."""
+    pfn = world.alloc(order=4)
+    world.do(driver.ISOLATE, pfn + half, pfn + half + 8)
+    world.free(pfn, 4)
+    assert (world.nr_free(3, c.MT_ISOLATE), world.audit()) == (1, 0)
+    world.do(driver.UNISOLATE, pfn + half, pfn + half + 8)
+    assert (world.nr_free(4), world.teardown()) == (4, 0)
+
+
 def test_a_range_is_isolated_once(world):
     world.do(driver.ISOLATE, 8, 16)
     assert world.do(driver.ISOLATE, 0, 16) == c.E_BUSY and world.audit() == 0

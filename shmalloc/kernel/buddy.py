@@ -157,7 +157,45 @@ def fold(mem, cpu, pfn, order, merged):
 
 @unit
 def free_block(mem, zone, cpu, pfn, order):
-    """Return a block that the caller owns (head not FREE) to the zone, merged as far as it goes.
+    """Return a block that the caller owns (head not FREE) to the zone, merged as far as it goes."""
+    if order > fixed(mem, H_PAGEBLOCK_ORDER) and is_half_isolated(mem, pfn, order):
+        return free_by_pageblocks(mem, zone, cpu, pfn, order)
+    return free_whole(mem, zone, cpu, pfn, order)
+
+
+@kernel
+def is_half_isolated(mem, pfn, order):
+    """Whether some pageblocks of a block were isolated while it was in use, and some were not."""
+    isolated = block_mt(mem, pfn) == MT_ISOLATE
+    for at in range(pfn, pfn + (1 << order), 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
+        if (block_mt(mem, at) == MT_ISOLATE) != isolated:
+            return True
+    return False
+
+
+@unit
+def free_by_pageblocks(mem, zone, cpu, pfn, order):
+    """Free a block of several pageblocks one by one: as one it would end somebody's isolation.
+
+    Linux's split_large_buddy. All are cut before the first one may merge: until then a piece is
+    typed as the whole was, not as its pageblock is.
+    """
+    low = fixed(mem, H_PAGEBLOCK_ORDER)
+    mt = block_mt(mem, pfn)
+    account(mem, zone, mt, 1 << order)
+    if put_piece(mem, zone, cpu, fixed(mem, zone + Z_INDEX), pfn, order, mt) < 0:
+        return E_STATE
+    for at in range(pfn, pfn + (1 << order), 1 << low):
+        if take_block(mem, zone, cpu, at, low, T_ISOLATED, mt, 0) < 0:
+            return E_STATE
+    for at in range(pfn, pfn + (1 << order), 1 << low):
+        free_whole(mem, zone, cpu, at, low)
+    return 0
+
+
+@kernel
+def free_whole(mem, zone, cpu, pfn, order):
+    """Free a block whose pageblocks are all isolated, or none of them.
 
     Linux's __free_one_page. The type is looked up here, under the lock: a type remembered from
     before (when the page went on a per-CPU list, say) may be stale by now.

@@ -27,11 +27,12 @@ from shmalloc.kernel.bits import (
     detail_of, mt_of, next_word, order_of, type_of, wants_poison, zone_of_word,
 )  # fmt: skip
 from shmalloc.kernel.buddy import (
-    area_count, area_list, block_span, free_block, link_free, mergeable, rehome, retype_range,
+    area_count, area_list, block_span, free_block, is_half_isolated, link_free, mergeable, rehome,
+    retype_range,
 )  # fmt: skip
 from shmalloc.kernel.content import fill_on_free
 from shmalloc.kernel.contig import bring_online, restore_types
-from shmalloc.kernel.descriptor import head_of, page_state, turn2
+from shmalloc.kernel.descriptor import head_of, make_free, page_state, turn2
 from shmalloc.kernel.lists import get_link, list_init, node_of, set_link
 from shmalloc.kernel.lock import lock, unlock, unspin
 from shmalloc.kernel.notes import report
@@ -105,11 +106,26 @@ def relink_zone(mem, cpu, zone):
         if kind == T_ISOLATED or (kind == T_OFFLINE and block_mt(mem, pfn) != MT_ISOLATE):
             kind = T_FREE
         if kind == T_FREE:
+            w0 = cut_half_isolated(mem, zone, pfn, w0)
             relink_block(mem, zone, cpu, pfn)
         if kind != T_OFFLINE and kind != T_POISONED and kind != T_RESERVED:
             managed += block_span(w0)
         pfn += block_span(w0)
     store_relaxed(mem, zone + Z_MANAGED, managed)
+
+
+@kernel
+def cut_half_isolated(mem, zone, pfn, w0):
+    """Cut a block that the dead was freeing by pageblocks (buddy.py); what its head says then."""
+    z = fixed(mem, zone + Z_INDEX)
+    low = fixed(mem, H_PAGEBLOCK_ORDER)
+    order = order_of(w0)
+    if order <= low or not is_half_isolated(mem, pfn, order):
+        return w0
+    for piece in range((1 << (order - low)) - 1, -1, -1):  # the head last: it covers the others
+        at = pfn + (piece << low)
+        make_free(mem, at, z, low, block_mt(mem, at))
+    return page_state(mem, pfn)
 
 
 @kernel

@@ -49,6 +49,15 @@ MUTANTS = (
         precedent="B6 move_freepages range off by one",
     ),
     Mutant(
+        "large-block-freed-whole", "shmalloc/kernel/buddy.py",
+        (("    if order > fixed(mem, H_PAGEBLOCK_ORDER) and is_half_isolated(mem, pfn, order):\n",
+          "    if order > fixed(mem, H_MAX_ORDER):\n"),),
+        "docs/bugs.md 16, our own: a block of several pageblocks, one of which was isolated while"
+        " it was in use, is freed as one: its pageblocks get one type, and the isolation is over",
+        "I_FREE_HEAD", ("contig-isolate-large",), ("contig", "oom-edge"),
+        precedent="B5 split_large_buddy: free large blocks by pageblock",
+    ),
+    Mutant(
         "isolate-twice", CONTIG,
         (("        if block_mt(mem, at) == MT_ISOLATE:\n            return E_BUSY\n",
           "        if block_mt(mem, at) == MT_ISOLATE:\n            return 0\n"),),

@@ -24,9 +24,7 @@ from shmalloc.kernel.zone import block_mt, zone_at
 from shmalloc.words import fixed
 from stress.explorer.program import Program
 from stress.programs.checks import pages_are_sound, partition_is_legal
-from stress.programs.held import (
-    BLOCKS, ONLY_ZONE, hold, page_put, page_take, zone_put, zone_take,
-)  # fmt: skip
+from stress.programs.held import BLOCKS, ONLY_ZONE, hold, page_put, page_take, zone_put, zone_take
 from stress.programs.world import World, catalogue
 
 
@@ -69,6 +67,12 @@ def mark_restored(mem, cpu, start, end):
     lock(mem, zone + Z_LOCK, cpu)
     restore_types(mem, zone, cpu, start, end)
     unlock(mem, zone + Z_LOCK)
+
+
+@kernel
+def isolate_second(mem, cpu):
+    """The second of two pageblocks, for good."""
+    return mark_isolated(mem, cpu, 2, 4)
 
 
 @kernel
@@ -187,6 +191,13 @@ def upper_isolated(mem):
 
 
 @kernel
+def second_isolated(mem):
+    """The same for the second of two pageblocks."""
+    require_isolated(mem, 0, 2)
+    return pages_are_sound(mem)
+
+
+@kernel
 def nothing_hidden(mem):
     """``pages_are_sound``, and no per-CPU list has a page: all of them were isolated."""
     require_isolated(mem, 0, 0)
@@ -204,6 +215,14 @@ def isolate_merge(name: str) -> Program:
         story="page 1 is isolated while its buddy 0 is freed: set_block_mt and rehome_range against"
         " mergeable and retype_range in free_block; merged first it must be carved, isolated first"
         " it must not merge",
+    )  # fmt: skip
+
+
+def isolate_large(name: str) -> Program:
+    return World.booted(4, max_order=2, pageblock_order=1).take(1, order=2).program(
+        name, (isolate_second, put_to_zone), check=second_isolated,
+        story="a block of two pageblocks is freed while the second one is being isolated: freed"
+        " as one, retype_range would end the isolation (docs/bugs.md 16)",
     )  # fmt: skip
 
 
@@ -326,7 +345,8 @@ def range_free_3(name: str) -> Program:
 
 
 PROGRAMS = catalogue(
-    "contig", isolate_merge, isolate_legal, isolate_take, isolate_restore, isolate_isolate,
-    isolate_same, isolate_isolate_free_3, isolate_free, isolate_alloc, offline_alloc,
+    "contig", isolate_merge, isolate_large, isolate_legal, isolate_take, isolate_restore,
+    isolate_isolate, isolate_same, isolate_isolate_free_3, isolate_free, isolate_alloc,
+    offline_alloc,
     offline_merged, range_alloc, range_range, range_free_3, range_legal,
 )  # fmt: skip

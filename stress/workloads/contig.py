@@ -6,16 +6,21 @@ while, in one of three ways::
     work area: W_DATA, one record a range: [kind][first pfn][end pfn][owner id]
 
 Hunts: pages that leave the lists twice, isolated free pages counted as free, pages freed onto a
-per-CPU list while their pageblock is being isolated, merges across an isolated border.
+per-CPU list while their pageblock is being isolated, merges across an isolated border, ranges that
+are in service again while somebody holds them.
 Must reach: isolate, contig, offline.
 """
 
-from shmalloc.constants import H_PAGEBLOCK_ORDER, H_PAGES
+from shmalloc.constants import H_PAGEBLOCK_ORDER, H_PAGES, MT_ISOLATE, T_OFFLINE, X_LOST_OWNER
 from shmalloc.dialect import kernel
+from shmalloc.kernel.bits import type_of
 from shmalloc.kernel.contig import (
     alloc_contig_range, free_contig_range, isolate_range, offline_range, online_range,
     unisolate_range,
 )  # fmt: skip
+from shmalloc.kernel.descriptor import page_state
+from shmalloc.kernel.notes import report
+from shmalloc.kernel.zone import block_mt
 from shmalloc.words import fixed
 from stress.oracles.owners import check_stamp, disown, own, stamp
 from stress.workloads.area import W_DATA, draw, fresh_id, stopping, work_at
@@ -90,11 +95,23 @@ def contig_give(mem, cpu, slot):
     end = mem[slot + CONTIG_END]
     mem[slot + CONTIG_KIND] = KIND_NONE
     if kind == KIND_ISOLATED:
+        contig_check(mem, cpu, start, end, kind)
         unisolate_range(mem, cpu, start, end)
     elif kind == KIND_OFFLINE:
+        contig_check(mem, cpu, start, end, kind)
         online_range(mem, cpu, start, end)
     elif contig_disown(mem, cpu, start, end, mem[slot + CONTIG_OWNER]) == 0:
         free_contig_range(mem, cpu, start, end)
+
+
+@kernel
+def contig_check(mem, cpu, start, end, kind):
+    """A range that we isolated, or took offline, still is."""
+    for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
+        if block_mt(mem, at) != MT_ISOLATE:
+            report(mem, cpu, X_LOST_OWNER, at, MT_ISOLATE, block_mt(mem, at))
+        elif kind == KIND_OFFLINE and type_of(page_state(mem, at)) != T_OFFLINE:
+            report(mem, cpu, X_LOST_OWNER, at, T_OFFLINE, page_state(mem, at))
 
 
 @kernel

@@ -244,6 +244,11 @@ def test_a_token_that_names_a_cpu_which_the_program_has_not_is_refused(directive
         replay(LOST_UPDATE, text)
 
 
+def test_a_token_that_names_another_program_is_refused():
+    with pytest.raises(MisuseError, match=r"another program, slab-alloc-free, and not of lost-upd"):
+        replay(LOST_UPDATE, GOOD.replace("lost-update", "slab-alloc-free"))
+
+
 def test_a_token_with_one_wrong_character_is_refused_or_replayed(rng):
     text = find(LOST_UPDATE).schedule
     for _attempt in range(150):

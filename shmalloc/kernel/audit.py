@@ -193,6 +193,7 @@ def audit_pcp(mem, cpu, z, victim):
 
 @kernel
 def audit_pcp_list(mem, cpu, z, p, index, length):
+    """One list: pages in state PCP, of its order, and of no pageblock that is isolated."""
     node = mem[p + P_HEAD + index]
     for k in range(length):
         if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
@@ -207,6 +208,8 @@ def audit_pcp_list(mem, cpu, z, p, index, length):
         right = type_of(w0) == T_PCP and order_of(w0) == pcp_order(mem, index)
         if not right or zone_of_word(w0) != z:
             report(mem, cpu, I_PCP_COUNT, pfn, index, w0)
+        elif block_mt(mem, pfn) == MT_ISOLATE:
+            report(mem, cpu, I_PCP_COUNT, pfn, index, MT_ISOLATE)
 
 
 @kernel

@@ -87,6 +87,12 @@ def replay(program: Program, token: str, engine: str = "interpreted") -> Replay:
 
 
 def _require_same_program(program: Program, token: Token) -> None:
+    """A target with a colon says where a program is, not how it is called."""
+    if ":" not in token.target and token.target != program.name:
+        raise MisuseError(
+            f"token: it is one of another program, {token.target}, and not of {program.name};"
+            " replay it with its own"
+        )
     actors = [d.actor for d in token.directives if d.actor is not None]
     actors += [d.following for d in token.directives]
     cpus = len(program.threads)

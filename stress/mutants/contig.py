@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from stress.mutants.mutant import ONE_MORE, Mutant
+from stress.mutants.mutant import OFTEN, Mutant
 
 CONTIG = "shmalloc/kernel/contig.py"
 RANGES = ("contig",)
-OFTEN = ("--audit-every", "250ms")  # a range is held for milliseconds
 WALKED = (("contig", "pfn-walker"), ("--ram", "16MiB"))  # few pages: a walker comes by often
 
 MUTANTS = (
@@ -15,8 +14,7 @@ MUTANTS = (
         (("        # Pages of the range may sit on per-CPU lists; their type is looked up when they"
           " drain.\n        drain_all(mem, cpu)\n", ""),),
         "a range is isolated while pages of it hide on per-CPU lists, and are given out from there",
-        "I_PCP_COUNT", ("contig-isolate-free",),
-        unseen=ONE_MORE,
+        "I_PCP_COUNT", ("contig-isolate-free",), ("contig", "churn"), OFTEN,
         precedent="P7 disable pcplists during memory offline", commit="ec6e8c7e0314",
     ),
     Mutant(

@@ -14,8 +14,8 @@ from shmalloc.errors import MisuseError
 
 BUDGET_S = 60.0
 JITTER = ("--jitter", "on")  # of a run: for windows a few instructions wide
+OFTEN = ("--audit-every", "250ms")  # a range is held for milliseconds
 # Why no run can see a mutant, where several have the same reason:
-ONE_MORE = "what a run sees of it is one E_BUSY or E_NOMEM more"
 LOOKS_AGAIN = "a sleeper wakes every 50 ms natively and looks again"
 CRASH = "crash"  # crash:NAME is a case of stress/crash
 

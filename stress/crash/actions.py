@@ -20,6 +20,7 @@ from shmalloc.kernel.pages import alloc_bulk, alloc_pages, alloc_pages_wait, fre
 from shmalloc.kernel.pcp import drain_all, drain_cpu, pcp_decay
 from shmalloc.kernel.poison import poison_page
 from shmalloc.kernel.reap import adopt_object, adopt_pages
+from shmalloc.kernel.recover import recover
 from stress.programs.held import (
     FIRST_OBJECT, ONLY_CACHE, block_order, block_pfn, hold, let_go, object_put, object_take,
     page_put, page_take, slot_at,
@@ -189,6 +190,12 @@ def page_churn_1(mem, cpu):
     """Takes a page and frees it, and keeps what it began with in slot 0."""
     page_take(mem, cpu, 1, 0)
     return page_put(mem, cpu, 1)
+
+
+@kernel
+def recover_too(mem, cpu):
+    """Recovers, though nobody may be dead: whoever must do it as well waits for us."""
+    return recover(mem, cpu)
 
 
 @kernel

@@ -24,8 +24,9 @@ from stress.crash.actions import (
     create_with_image, destroy_cache, drain_everybody, drain_other, free_of_zero, grow_table,
     isolate_and_back, kmalloc_big, kmalloc_small, object_churn, object_churn_2, object_pair,
     objects_bulk, objects_round, offline_and_back, order_0, order_1, order_2, order_3, order_4,
-    page_churn, page_churn_1, poison_free, poison_used, put_held, range_and_back, shrink_cache,
-    take_put_decay, two_types, unplug_and_plug_other, wait_take_put, whole_pageblocks,
+    page_churn, page_churn_1, poison_free, poison_used, put_held, range_and_back, recover_too,
+    shrink_cache, take_put_decay, two_types, unplug_and_plug_other, wait_take_put,
+    whole_pageblocks,
 )  # fmt: skip
 from stress.crash.adapt import build, case_of
 from stress.crash.case import CrashCase
@@ -231,6 +232,8 @@ def _owners() -> list[Operation]:
                   "the dead owns objects", reaping=True),
         Operation("reap-sheaves", in_sheaves, (object_churn_2, object_churn_2),
                   "the dead owns objects, freed through sheaves", reaping=True),
+        Operation("recover-beside", pages, (page_churn, recover_too),
+                  "two recover at once: one waits for the other"),
         Operation("adopt-page", lambda: pages().take(0), (page_churn_1, adopt_page),
                   "a page is passed on", reaping=True),
         Operation("adopt-object", lambda: objects(CF_NO_SHEAVES).take_object(0),

@@ -140,6 +140,16 @@ class Arena(ArrayOperations, ObjectOperations):
         self.check_open()
         return violations(self.segment)
 
+    @property
+    def life(self) -> int:
+        """Who we are, for whoever adopts what we pass on: our CPU slot and the number of its claim.
+
+        No other process has had this number, or will have it, while the segment lives.
+        """
+        self.check_open()
+        epoch = self.segment.ram.load(self.segment.layout.cpu(self.cpu) + c.C_EPOCH)
+        return epoch << c.LIFE_EPOCH_SHIFT | self.cpu + 1
+
     def recover(self) -> list[Recovered]:
         """Recover the CPU slots of processes that died; which ones (see docs/recovery.md).
 

@@ -76,11 +76,17 @@ class Cache:
         if result < 0:
             raise self._refused(result, f"free({address})")
 
-    def adopt(self, address: int) -> None:
-        """Take over an object that another process passes on: should that die, it stays ours."""
-        result = self._arena.run(adopt_object, self.number, address)
+    def adopt(self, address: int, giver: int) -> None:
+        """Take over an object that another process passes on: should that die, it stays ours.
+
+        ``giver`` is that process' ``Arena.life``, sent along. Raises ``CorruptionError`` where the
+        object is not its own any more: it died, and what it had was reaped.
+        """
+        self._arena.check_int("address", address, 0, OWNER_LIMIT)
+        self._arena.check_int("giver", giver, 1, OWNER_LIMIT)
+        result = self._arena.run(adopt_object, self.number, address, giver)
         if result < 0:
-            raise self._refused(result, f"adopt({address})")
+            raise self._refused(result, f"adopt({address}, giver={giver:#x})")
 
     def alloc_bulk(self, count: int) -> list[int]:
         """``count`` objects, all or none. Raises ``OutOfMemoryError``."""

@@ -360,7 +360,10 @@ X_PAYLOAD = 68  # a stamp in a page or object changed while it was owned
 X_VERSION = 69  # a descriptor changed its state and kept its version
 
 LOCK_HOLDER_MASK = 0xFFFF  # CPU slot + 1
+LIFE_EPOCH_SHIFT = 32  # a life of a slot as one word: what it writes into locks and objects
 LOCK_CONTENDED = 1 << 30
+LOCK_HANDOFF = 1 << 28  # a sleeper has waited in vain for long
+LOCK_KEPT = LOCK_CONTENDED | LOCK_HANDOFF  # free, for one of those who have slept
 LOCK_OFFLINE = 1 << 29  # a per-CPU lock that nobody holds and nobody may take: the CPU is unplugged
 POISON_WORD = -0x5555555555555556  # 0xaa in every byte
 NODE_WORDS = 2

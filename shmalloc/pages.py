@@ -85,17 +85,20 @@ class PageOperations(Bound):
         if result < 0:
             raise self.refused(result, asked)
 
-    def adopt_pages(self, pfn: int, order: int = 0, owner: int | None = None) -> None:
+    def adopt_pages(
+        self, pfn: int, order: int = 0, *, giver: int, owner: int | None = None
+    ) -> None:
         """Take over a block that another process passes on: should that die, it stays ours.
 
-        ``owner`` is what its descriptor shall say from now on, by default the pid. Raises
-        ``CorruptionError`` where no such block is allocated.
+        ``giver`` is that process' ``Arena.life``, sent along; ``owner`` what the block's descriptor
+        shall say from now on, by default the pid. Raises ``CorruptionError`` where the block is not
+        the giver's any more: it died, and what it had was reaped.
         """
         self.check_pfn(pfn)
-        old = self.segment.ram[self.segment.layout.descriptor(pfn) + 1]
-        result = self.run(adopt_pages, pfn, self._order(order), old, self._owner(owner))
+        self.check_int("giver", giver, 1, OWNER_LIMIT)
+        result = self.run(adopt_pages, pfn, self._order(order), giver, self._owner(owner))
         if result < 0:
-            raise self.refused(result, f"adopt_pages({pfn}, order={order})")
+            raise self.refused(result, f"adopt_pages({pfn}, order={order}, giver={giver:#x})")
 
     def alloc_pages_bulk(
         self, count: int, order: int = 0, migratetype: str = "unmovable", owner: int | None = None

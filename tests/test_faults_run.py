@@ -68,8 +68,8 @@ def test_everybody_leaves_when_the_controller_is_killed_stopped_ones_and_spares_
         os.kill(run.workers()[0], signal.SIGSTOP)
         run.process.kill()
         wait_until(lambda: not any(alive(p.pid) for p in everybody), "the workers to leave")
-        leftover = run.segment_names
-    assert len(everybody) > 4 and len(leftover) == 1  # workers, the forkserver and spares
+    assert len(everybody) > 4  # workers, the forkserver and spares
+    # Its segment is left, until the next start on this machine, which may be another test's.
     run_again = shmstress("run", *CHURN, "--duration", "1s")
     assert run_again.returncode == 0 and not run.segment_names  # the next start has swept it
 

@@ -13,11 +13,12 @@ import pytest
 from support.mortal import Killed, MortalRam
 from support.operations import (
     DOCTOR, FIRST_EPOCH, OBJECTS, ONLY_CACHE, OPERATIONS, PAGES, SECOND_DOCTOR, VICTIM, SmallWorld,
+    life,
 )  # fmt: skip
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as s
-from shmalloc.kernel import cacheset, contig, pcp, reap, recover, slots
+from shmalloc.kernel import cache, cacheset, contig, pages, pcp, reap, recover, slots
 from shmalloc.kernel.audit import audit, audit_teardown
 from shmalloc.kernel.slabaudit import audit_slabs
 from shmalloc.layout import ZoneSpec
@@ -60,10 +61,10 @@ def problems(world: SmallWorld) -> list[object]:
         found.append("the audit after recovery")
     for cpu in range(world.geometry.cpus):
         reap.reap(mem, SECOND_DOCTOR, cpu, FIRST_EPOCH + cpu)
-    for cache in range(world.geometry.caches):
-        state = mem[world.layout.at["caches"] + cache * mem[c.H_CACHE_STRIDE] + s.K_STATE]
-        if state != s.CACHE_NONE and cacheset.cache_destroy(mem, SECOND_DOCTOR, cache) != 0:
-            found.append(f"cache {cache} is busy with everything reaped")
+    for number in range(world.geometry.caches):
+        state = mem[world.layout.at["caches"] + number * mem[c.H_CACHE_STRIDE] + s.K_STATE]
+        if state != s.CACHE_NONE and cacheset.cache_destroy(mem, SECOND_DOCTOR, number) != 0:
+            found.append(f"cache {number} is busy with everything reaped")
     for start in range(0, world.geometry.pages, 4):
         contig.online_range(mem, SECOND_DOCTOR, start, start + 4)
     pcp.drain_all(mem, SECOND_DOCTOR)
@@ -146,7 +147,7 @@ def test_what_the_dead_handed_over_is_not_reaped() -> None:
     world, image, _ = prepared("page", "adopt")
     world.ram.array[:] = image
     pfn, order = world.blocks[0]
-    assert reap.adopt_pages(world.ram, DOCTOR, pfn, order, 77, 78) == 0
+    assert reap.adopt_pages(world.ram, DOCTOR, pfn, order, life(VICTIM), 78) == 0
     recovered(world.ram, DOCTOR)
     assert reap.reap(world.ram, DOCTOR, VICTIM, FIRST_EPOCH + VICTIM) == 0
     assert world.ram[world.layout.descriptor(pfn) + 1] == 78
@@ -155,14 +156,37 @@ def test_what_the_dead_handed_over_is_not_reaped() -> None:
 def test_an_object_that_was_handed_over_is_not_reaped() -> None:
     world, image, _ = prepared("page", "object-free")
     world.ram.array[:] = image
-    assert reap.adopt_object(world.ram, DOCTOR, ONLY_CACHE, world.objects[0]) == 0
+    given = reap.adopt_object(world.ram, DOCTOR, ONLY_CACHE, world.objects[0], life(VICTIM))
+    assert given == 0
     recovered(world.ram, DOCTOR)
     assert reap.reap(world.ram, DOCTOR, VICTIM, FIRST_EPOCH + VICTIM) == len(world.objects) - 1
 
 
 def test_nothing_is_adopted_that_is_free() -> None:
     world, _, _ = prepared("page", "adopt")
-    assert reap.adopt_pages(world.ram, DOCTOR, 40, 0, 77, 78) == c.E_STATE
+    assert reap.adopt_pages(world.ram, DOCTOR, 40, 0, life(VICTIM), 78) == c.E_STATE
+
+
+def test_what_was_reaped_is_not_adopted_from_its_next_owner() -> None:
+    """The message of a dead process arrives late: its page and its object are others' by now."""
+    world, image, _ = prepared("page", "object-free")
+    world.ram.array[:] = image
+    mem, address = world.ram, world.objects[0]
+    pfn = pages.alloc_pages(mem, VICTIM, 0, c.MT_MOVABLE, 7)
+    recovered(mem, DOCTOR)
+    reap.reap(mem, DOCTOR, VICTIM, FIRST_EPOCH + VICTIM)
+    taken = [pages.alloc_pages(mem, DOCTOR, 0, c.MT_MOVABLE, 8) for _ in range(20)]
+    others = [cache.cache_alloc(mem, DOCTOR, ONLY_CACHE) for _ in range(20)]
+    assert pfn in taken and address in others
+    assert reap.adopt_pages(mem, SECOND_DOCTOR, pfn, 0, life(VICTIM), 9) == c.E_STATE
+    refused = reap.adopt_object(mem, SECOND_DOCTOR, ONLY_CACHE, address, life(VICTIM))
+    assert refused == c.E_STATE
+
+
+@pytest.mark.parametrize("pfn", [-1, 1 << 40])
+def test_a_page_that_is_none_is_not_adopted(pfn: int) -> None:
+    world, _, _ = prepared("page", "adopt")
+    assert reap.adopt_pages(world.ram, DOCTOR, pfn, 0, life(VICTIM), 78) == c.E_STATE
 
 
 def test_an_earlier_life_of_the_slot_is_not_reaped() -> None:

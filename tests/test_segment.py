@@ -245,6 +245,8 @@ def test_the_digest_depends_on_the_geometry() -> None:
 
 OWNER = textwrap.dedent("""
     import os, signal, sys
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it,
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup this one
     from shmalloc.layout import Geometry, ZoneSpec
     from shmalloc.segment import Segment
     geometry = Geometry(zones=(ZoneSpec(pages=64),), page_bytes=64, cpus=2, max_order=3,

@@ -33,9 +33,9 @@ from shmalloc.kernel.lock import lock, owner_word, try_spin, unlock, unspin
 from shmalloc.kernel.notes import event, record, report
 from shmalloc.kernel.objects import (
     cache_at, cache_of_word, chain_count, chain_first, chain_pfn, clear_owner, cpu_part,
-    entry_address, entry_of, free_link, has_owner_word, home_node, index_at, is_debug, is_exact,
-    is_slab_of, list_state, make_chain, node_of_slab, node_part, object_at, objects_of, owner_at,
-    owner_of_entry, set_owner,
+    entry_address, entry_in_slab, entry_of, free_link, has_owner_word, home_node, index_at,
+    is_debug, is_exact, is_slab_of, list_state, make_chain, node_of_slab, node_part, object_at,
+    objects_of, owner_at, owner_of_entry, set_owner,
 )  # fmt: skip
 from shmalloc.kernel.sheaf import (
     entry_of_index, in_two_places, keep_freed, pop_live, pop_or_report, push_freed, put_freed,
@@ -365,7 +365,7 @@ def push_run(mem, cpu, k, cache, count, at):
             if entry < 0:
                 break
             owner = owner_of_entry(mem, entry)
-            if not push_freed(mem, k, main, mem[main + SF_SIZE], entry, owner):
+            if not push_freed(mem, cpu, k, main, mem[main + SF_SIZE], entry, owner):
                 break
             event(mem, cpu, EV_OBJ_FREE)
             record(mem, cpu, OP_OBJ_FREE, 0, mem[at + done], k)
@@ -381,14 +381,9 @@ def near_entry(mem, cpu, k, cache, address):
     if pfn < 0:
         return E_STATE
     w0 = page_state(mem, pfn)
-    if not is_slab_of(w0, cache) or list_state(w0) == SLAB_FROZEN:
+    entry = entry_in_slab(mem, k, cache, pfn, w0, address)
+    if entry < 0 or list_state(w0) == SLAB_FROZEN:
         return E_STATE
     if fixed(mem, H_NODES) > 1 and node_of_slab(mem, w0) != home_node(mem, cpu):
         return E_STATE
-    base = frame_at(mem, pfn)
-    index = index_at(mem, k, base, address)
-    if index < 0:
-        return E_STATE
-    if not has_owner_word(mem, k, address, owner_at(mem, base, order_of(w0), index)):
-        return E_STATE
-    return entry_of(address, index, order_of(w0))
+    return entry

@@ -20,7 +20,7 @@ from shmalloc.constants import (
     M_SLAB_AS_PAGE, M_STRANGER, M_TAIL_FREE, M_WRONG_ORDER, M_WRONG_STATE, POISON_BIT, T_ALLOCATED,
     T_FREE, T_PCP, T_RESERVED, T_SLAB, T_TAIL,
 )  # fmt: skip
-from shmalloc.dialect import hot, kernel
+from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernel.bits import legal_head, mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernel.slots import label
 from shmalloc.kernel.zone import descriptor_at
@@ -47,6 +47,24 @@ def turn(mem, pfn, old0, new0):
 def turn2(mem, pfn, old0, old1, new0, new1):
     """Change both words at once; linearization point of every change of owner."""
     return new0 >= 0 and cas2(mem, descriptor_at(mem, pfn), old0, old1, new0, new1)
+
+
+@hot
+def turn_owned(mem, pfn, old0, old1, new0, new1):
+    """``turn2`` by the owner of an allocated page, which only ``poison_page`` changes besides.
+
+    That only marks the page (poison.py) and must not make the owner's change fail. The mark goes
+    along into ``new0``.
+    """
+    if turn2(mem, pfn, old0, old1, new0 | (old0 & POISON_BIT), new1):
+        return True
+    return old0 & POISON_BIT == 0 and turn_marked(mem, pfn, old0, old1, new0, new1)
+
+
+@unit
+def turn_marked(mem, pfn, old0, old1, new0, new1):
+    """The same from the pair that a mark has made of the one that the owner saw."""
+    return turn2(mem, pfn, old0 | POISON_BIT, old1, new0 | POISON_BIT, new1)
 
 
 @kernel
@@ -146,9 +164,11 @@ def claim_for_free(mem, pfn, order, cpu, owner):
         return -misuse_of(mem, pfn, w0, w1, order, owner)
     taken = next_word(w0, T_PCP, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
     # A poisoned page says so until it is out of service, even if its freer dies on the way.
-    if not turn2(mem, pfn, w0, w1, taken | (w0 & POISON_BIT), 0):
-        return -M_DOUBLE_FREE
-    return w0
+    if turn2(mem, pfn, w0, w1, taken | (w0 & POISON_BIT), 0):
+        return w0
+    if w0 & POISON_BIT == 0 and turn_marked(mem, pfn, w0, w1, taken, 0):
+        return w0 | POISON_BIT
+    return -M_DOUBLE_FREE
 
 
 @hot

@@ -2,11 +2,16 @@
 
 ::
 
-    62          32 31 30          16 15        0
-    [ owner epoch ][C][   0         ][ cpu + 1 ]     0: free.  C: somebody sleeps
+    62          32 31 30 29 28 27 16 15        0
+    [ owner epoch ][0][C][0][H][  0  ][ cpu + 1 ]     0: free.  C: somebody sleeps
 
 ``lock``/``unlock`` protects zones and node lists: it spins a little, then sleeps on a futex (3 in
 the style of Drepper's "Futexes are tricky", mutex 2: the flag says that a sleeper may exist).
+Whoever lets go and comes again at once is faster than anybody who has to wake up, so a sleeper
+could lose for ever (it did for seconds: docs/bugs.md 19). One who has slept often enough in vain
+says so (H); then the lock is let go as KEPT (C and H, no owner): free, but only for one who has
+slept for it. Linux: MUTEX_FLAG_HANDOFF.
+
 ``try_spin``/``spin``/``unspin`` protects per-CPU structures: hot paths only ever try, and go
 elsewhere when it fails; only a remote drainer waits. Its release is a plain store, half the price.
 
@@ -15,19 +20,20 @@ by the slot's next process. Locks nest in one order: per-CPU, then zone or node.
 """
 
 from shmalloc.constants import (
-    C_EPOCH, EV_LOCK_SLEEP, EV_LOCK_SLOW, EV_TAKEOVER, H_SPINS, LOCK_CONTENDED, LOCK_HOLDER_MASK,
+    C_EPOCH, EV_LOCK_SLEEP, EV_LOCK_SLOW, EV_TAKEOVER, H_SPINS, LIFE_EPOCH_SHIFT, LOCK_CONTENDED,
+    LOCK_HANDOFF, LOCK_HOLDER_MASK, LOCK_KEPT, MAX_CPUS,
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.notes import cpu_at, event
 from shmalloc.words import (
-    cas, exchange, fixed, give_way, load, load_relaxed, notice, relax, store, wait, wake,
+    cas, fixed, give_way, load, load_relaxed, notice, relax, store, wait, wake,
 )  # fmt: skip
 
 
 @kernel
 def owner_word(mem, cpu):
     """What ``cpu`` writes into a lock. Its epoch cannot change while one of its kernels runs."""
-    return (fixed(mem, cpu_at(mem, cpu) + C_EPOCH) << 32) | (cpu + 1)
+    return (fixed(mem, cpu_at(mem, cpu) + C_EPOCH) << LIFE_EPOCH_SHIFT) | (cpu + 1)
 
 
 @kernel
@@ -47,23 +53,54 @@ def lock_slow(mem, at, cpu, me):
             return
         relax(mem)
         tries -= 1
+    sleeps = 0
     while True:
         old = load_relaxed(mem, at)
-        if old == 0:
+        if old == 0 or (old == LOCK_KEPT and sleeps > 0):
             # Taken with the flag set: we cannot know whether we were the only sleeper, and one
             # wake too many costs a system call where one too few costs a process.
-            if cas(mem, at, 0, me | LOCK_CONTENDED):
+            if cas(mem, at, old, me | LOCK_CONTENDED):
                 return
-        elif old & LOCK_CONTENDED != 0 or cas(mem, at, old, old | LOCK_CONTENDED):
-            event(mem, cpu, EV_LOCK_SLEEP)
-            wait(mem, at, old | LOCK_CONTENDED)
+        else:
+            flags = LOCK_KEPT if sleeps > fixed(mem, H_SPINS) else LOCK_CONTENDED
+            if old & flags == flags or cas(mem, at, old, old | flags):
+                event(mem, cpu, EV_LOCK_SLEEP)
+                wait(mem, at, old | flags)
+                sleeps += 1
+
+
+@kernel
+def let_go_as(old):
+    """What a lock whose word is ``old`` says when its owner lets go."""
+    return LOCK_KEPT if old & LOCK_HANDOFF != 0 else 0
+
+
+@kernel
+def unasked(old):
+    """The word of a lock without anybody's wish that it be kept for him."""
+    return 0 if old == LOCK_KEPT else old & ~LOCK_HANDOFF
 
 
 @kernel
 def unlock(mem, at):
     """Release the sleeping lock and wake one sleeper if there may be one."""
-    if exchange(mem, at, 0) & LOCK_CONTENDED != 0:
+    # KEPT in the write that lets go, and only from a word that still asks for it. In a second write
+    # the sleeper could have come and gone before it; after an exchange of what was read earlier a
+    # recovery could have taken the wish of a dead sleeper back. Kept for nobody, all others sleep.
+    old = load_relaxed(mem, at)
+    while not cas(mem, at, old, let_go_as(old)):
+        old = load_relaxed(mem, at)
+    if old & LOCK_CONTENDED != 0:
         wake(mem, at, 1)
+
+
+@kernel
+def rouse(mem, at):
+    """Wake all who sleep for the lock, and keep it for nobody: who asked for that may be dead."""
+    old = load(mem, at)
+    while old & LOCK_HANDOFF != 0 and not cas(mem, at, old, unasked(old)):
+        old = load(mem, at)
+    wake(mem, at, MAX_CPUS)
 
 
 @kernel
@@ -76,10 +113,10 @@ def take_over(mem, at, cpu, victim):
         old = load(mem, at)
         if old & LOCK_HOLDER_MASK != victim + 1:
             return False
-        if cas(mem, at, old, owner_word(mem, cpu) | (old & LOCK_CONTENDED)):
+        if cas(mem, at, old, owner_word(mem, cpu) | (old & LOCK_KEPT)):
             event(mem, cpu, EV_TAKEOVER)
             return True
-        relax(mem)  # somebody set the flag: he sleeps, and our release will wake him
+        relax(mem)  # somebody set a flag: he sleeps, and our release will wake him
 
 
 @kernel

@@ -7,7 +7,8 @@ A slab is one block of pages, cut into objects; its own bookkeeping is at its en
 
 One owner word for each object: 0 while it is free (in its slab or in a sheaf), else the lock word
 of the CPU slot that allocated it, its number and epoch (lock.py). With GIVEN in it the object is
-free, too: that slot put it back to its slab, and nobody has taken it since (intent.py). It tells a
+free, too: that slot put it back to its slab, and nobody has taken it since (intent.py); with KEPT,
+that slot is putting it into a sheaf (sheaf.py). The word tells a
 live object from a free one, names what a dead process held, and costs one plain store each way: a
 bit map would need an atomic operation, since neighbours in one word belong to different CPUs, and
 a sheaf pair would cost twice as much (docs/decisions/, "owner words").
@@ -25,7 +26,7 @@ This file changes no list and no counter (slab.py does).
 """
 
 from shmalloc.constants import (
-    C_NODE, H_AT_CACHES, H_AT_FRAMES, H_CACHE_STRIDE, H_HARDEN, H_PAGE_SHIFT, LINK_SHIFT,
+    C_NODE, E_STATE, H_AT_CACHES, H_AT_FRAMES, H_CACHE_STRIDE, H_HARDEN, H_PAGE_SHIFT, LINK_SHIFT,
     SLAB_CACHE_MASK, SLAB_LIST_MASK, SLAB_LIST_SHIFT, S_FREE_MASK, S_FREE_SHIFT, S_INUSE_MASK,
     S_INUSE_SHIFT, S_OBJECTS_MASK, S_OBJECTS_SHIFT, S_VERSION_MASK, S_VERSION_SHIFT, TYPE_MASK,
     T_SLAB, Z_NODE,
@@ -37,7 +38,7 @@ from shmalloc.constants_slab import (
     RECIPROCAL_SHIFT, SLAB_MAX_OBJECTS, SLAB_NODE_WORDS,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel
-from shmalloc.kernel.bits import zone_of_word
+from shmalloc.kernel.bits import order_of, zone_of_word
 from shmalloc.kernel.notes import cpu_at
 from shmalloc.kernel.zone import frame_at, zone_at
 from shmalloc.words import cas, fixed, load_relaxed, store, store_relaxed
@@ -297,6 +298,20 @@ def entry_index(entry):
 @hot
 def entry_order(entry):
     return entry & EN_ORDER_MASK
+
+
+@kernel
+def entry_in_slab(mem, k, cache, pfn, w0, address):
+    """Entry of an object of the block at ``pfn``, or E_STATE where it is no object of ``cache``."""
+    if not is_slab_of(w0, cache):
+        return E_STATE
+    base = frame_at(mem, pfn)
+    index = index_at(mem, k, base, address)
+    if index < 0:
+        return E_STATE
+    if not has_owner_word(mem, k, address, owner_at(mem, base, order_of(w0), index)):
+        return E_STATE
+    return entry_of(address, index, order_of(w0))
 
 
 @hot

@@ -1,9 +1,10 @@
 """Owners by label: free what a dead process owned, or take over what it handed to us.
 
 Who was given a page or an object is told by the life of the slot that allocated it (slots.py,
-objects.py). A process that passes memory on lets the receiver put his own label on it
-(``adopt_pages``, ``adopt_object``); what still bears the label of the dead was not handed over, and
-``reap`` frees it.
+objects.py). A process that passes memory on says who it is, and the receiver puts his own label in
+the place of that one (``adopt_pages``, ``adopt_object``). What still bears the label of the dead
+was not handed over, and ``reap`` frees it; a receiver who comes later finds another label, whoever
+has the memory by then, and takes nothing.
 Pages in which the allocator itself keeps something (slabs, sheaves, the array table), arrays and
 templates are nobody's.
 
@@ -11,8 +12,8 @@ Lock-free walks: whatever bears the label of the dead stays where it is meanwhil
 """
 
 from shmalloc.constants import (
-    E_STATE, H_CACHES, H_PAGES, LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT, LABEL_MASK, OWNER_ARRAYS,
-    OWNER_SHARED, POISON_BIT, T_ALLOCATED, T_TAIL,
+    E_STATE, H_CACHES, H_PAGES, LABEL_MASK, LIFE_EPOCH_SHIFT, OWNER_ARRAYS, OWNER_SHARED,
+    T_ALLOCATED, T_TAIL,
 )  # fmt: skip
 from shmalloc.constants_slab import (
     CACHE_NONE, K_STATE, OWNER_FROZEN, OWNER_SHEAVES, OWNER_SLAB, SLAB_FROZEN,
@@ -21,24 +22,23 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.bits import detail_of, mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernel.cache import cache_free, slab_of_address
 from shmalloc.kernel.cacheset import hold_slab, next_slab
-from shmalloc.kernel.descriptor import page_state, turn2
+from shmalloc.kernel.descriptor import in_range, page_state, turn_owned
 from shmalloc.kernel.lock import owner_word, unlock
 from shmalloc.kernel.objects import (
     cache_at, has_owner_word, index_at, is_live, is_slab_of, list_state, object_at, objects_of,
     owner_at, owner_of,
 )  # fmt: skip
 from shmalloc.kernel.pages import free_pages_of
-from shmalloc.kernel.slots import label
+from shmalloc.kernel.slots import label, label_of_life
 from shmalloc.kernel.zone import descriptor_at, frame_at
-from shmalloc.words import cas, fixed, load, load2, load_relaxed
+from shmalloc.words import cas, fixed, load, load2
 
 
 @unit
 def reap(mem, cpu, victim, epoch):
     """Free all that life ``epoch`` of slot ``victim`` owns. Returns how many blocks and objects."""
-    return reap_objects(mem, cpu, epoch << 32 | (victim + 1)) + reap_pages(
-        mem, cpu, (epoch & LABEL_EPOCH_MASK) << LABEL_EPOCH_SHIFT | victim
-    )
+    life = epoch << LIFE_EPOCH_SHIFT | (victim + 1)
+    return reap_objects(mem, cpu, life) + reap_pages(mem, cpu, label_of_life(life))
 
 
 @unit
@@ -108,20 +108,25 @@ def find_owned(mem, cpu, cache, pfn, owner):
 
 
 @unit
-def adopt_pages(mem, cpu, pfn, order, owner, new_owner):
-    """Take over a block that ``owner`` passes to us: our label and ``new_owner``. 0 or E_STATE."""
+def adopt_pages(mem, cpu, pfn, order, giver, new_owner):
+    """Take over a block of ``giver``, a life (its owner word): our label and ``new_owner``.
+
+    0, or E_STATE where it is not, or no longer, a block of that life.
+    """
+    if not in_range(mem, pfn):
+        return E_STATE
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
-    if type_of(w0) != T_ALLOCATED or order_of(w0) != order or w1 != owner:
+    if not is_owned_by(w0, w1, label_of_life(giver)) or order_of(w0) != order:
         return E_STATE
     mine = next_word(w0, T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
-    if turn2(mem, pfn, w0, w1, mine | (w0 & POISON_BIT), new_owner):
+    if turn_owned(mem, pfn, w0, w1, mine, new_owner):
         return 0
     return E_STATE
 
 
 @unit
-def adopt_object(mem, cpu, cache, address):
-    """Take over a live object of ``cache`` that somebody passes to us. Returns 0 or E_STATE."""
+def adopt_object(mem, cpu, cache, address, giver):
+    """Take over an object of ``cache`` that is ``giver``'s, a life. Returns 0 or E_STATE."""
     pfn = slab_of_address(mem, address)
     if pfn < 0 or cache < 0 or cache >= fixed(mem, H_CACHES):
         return E_STATE
@@ -132,7 +137,6 @@ def adopt_object(mem, cpu, cache, address):
     at = owner_at(mem, frame_at(mem, pfn), order_of(w0), index)
     if index < 0 or not has_owner_word(mem, cache_at(mem, cache), address, at):
         return E_STATE
-    old = load_relaxed(mem, at)
-    if is_live(old) and cas(mem, at, old, owner_word(mem, cpu)):
+    if is_live(giver) and cas(mem, at, giver, owner_word(mem, cpu)):
         return 0
     return E_STATE

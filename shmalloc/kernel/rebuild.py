@@ -17,7 +17,7 @@ anywhere itself, and is then begun again by the next: each step only looks at de
 
 from shmalloc.constants import (
     E_STATE, H_MAX_ORDER, H_PAGEBLOCK_ORDER, H_PCP_FORM, I_TAIL, MT_COUNT, MT_ISOLATE, ORDERS,
-    POISON_BIT, P_COUNT, P_HEAD, P_LENGTH, P_LOCK, PCP_LIST, PCP_LISTS, T_ALLOCATED, T_FREE,
+    P_COUNT, P_HEAD, P_LENGTH, P_LOCK, PCP_LIST, PCP_LISTS, T_ALLOCATED, T_FREE,
     T_ISOLATED, T_OFFLINE, T_PCP, T_POISONED, T_RESERVED, T_TAIL, Z_END, Z_FREE, Z_FREE_ISOLATED,
     Z_INDEX, Z_LOCK, Z_MANAGED, Z_START,
 )  # fmt: skip
@@ -32,7 +32,7 @@ from shmalloc.kernel.buddy import (
 )  # fmt: skip
 from shmalloc.kernel.content import fill_on_free
 from shmalloc.kernel.contig import bring_online, restore_types
-from shmalloc.kernel.descriptor import head_of, make_free, page_state, turn2
+from shmalloc.kernel.descriptor import head_of, make_free, page_state, turn2, turn_owned
 from shmalloc.kernel.lists import get_link, list_init, node_of, set_link
 from shmalloc.kernel.lock import lock, unlock, unspin
 from shmalloc.kernel.notes import report
@@ -74,7 +74,7 @@ def fold_head(mem, pfn):
     kind = type_of(w0)
     if kind == T_ALLOCATED:  # a page of a range that was not handed over yet (give_single_pages)
         taken = next_word(w0, T_PCP, 0, zone_of_word(w0), mt_of(w0), 0)
-        turn2(mem, pfn, w0, w1, taken, 0)
+        turn_owned(mem, pfn, w0, w1, taken, 0)
     elif kind == T_FREE:
         set_link(mem, node_of(mem, pfn), 0)
         set_link(mem, node_of(mem, pfn) + 1, 0)
@@ -270,8 +270,8 @@ def sweep_block(mem, cpu, zone, pfn):
     order = order_of(w0)
     z = zone_of_word(w0)
     if type_of(w0) == T_ALLOCATED:
-        taken = next_word(w0, T_PCP, order, z, mt_of(w0), detail_of(w0)) | (w0 & POISON_BIT)
-        turn2(mem, pfn, w0, w1, taken, 0)
+        taken = next_word(w0, T_PCP, order, z, mt_of(w0), detail_of(w0))
+        turn_owned(mem, pfn, w0, w1, taken, 0)
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if wants_poison(w0):
         if turn2(mem, pfn, w0, w1, next_word(w0, T_POISONED, order, z, mt_of(w0), 0), 0):

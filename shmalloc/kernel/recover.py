@@ -24,7 +24,7 @@ need free lists, sheaves need chains.
 from shmalloc.constants import (
     C_EPOCH, C_PID, C_STATE, C_USERS, CPU_CHANGER_SHIFT, CPU_CHANGING, EV_RECOVER, H_CACHES,
     H_CACHES_LOCK, H_CPUS, H_NODES, H_PAGES, H_RECOVERY, H_WAITERS, H_WAKE, H_ZONES,
-    LOCK_CONTENDED, LOCK_HOLDER_MASK, MAX_CPUS, P_LOCK, T_ALLOCATED, T_TAIL, Z_LOCK,
+    LOCK_CONTENDED, LOCK_HOLDER_MASK, LOCK_OFFLINE, MAX_CPUS, P_LOCK, T_ALLOCATED, T_TAIL, Z_LOCK,
 )  # fmt: skip
 from shmalloc.constants_slab import (
     CACHE_NONE, KC_LOCK, KN_BARN_LOCK, KN_LOCK, K_DESTROYER, K_SHEAF_COUNT, K_SHEAF_PFN, K_STATE,
@@ -34,7 +34,7 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.bits import order_of, type_of
 from shmalloc.kernel.cacheset import destroy
 from shmalloc.kernel.hotplug import finish_plug
-from shmalloc.kernel.lock import lock, owner_word, take_over, unlock, unspin
+from shmalloc.kernel.lock import lock, owner_word, rouse, take_over, unlock, unspin
 from shmalloc.kernel.notes import cpu_at, event
 from shmalloc.kernel.objects import cache_at, cpu_part, node_part
 from shmalloc.kernel.pcp import pcp_at
@@ -109,6 +109,7 @@ def leave(mem):
 @unit
 def release_locks(mem, cpu):
     """Phase 1 for all who are marked dead."""
+    wake_sleepers(mem)  # first: we may have to wait for a lock that is kept for one of the dead
     for victim in range(fixed(mem, H_CPUS)):
         if is_dead(mem, victim):
             release_pages(mem, cpu, victim)
@@ -121,7 +122,6 @@ def release_locks(mem, cpu):
     for victim in range(fixed(mem, H_CPUS)):
         if is_dead(mem, victim):
             release_parts(mem, cpu, victim)
-    wake_sleepers(mem)
 
 
 @kernel
@@ -177,8 +177,24 @@ def release_parts(mem, cpu, victim):
                     rebuild_part(mem, k, owner)
                     unspin(mem, at)
     if take_over(mem, H_CACHES_LOCK, cpu, victim):
+        rebuild_unplugged(mem)
         free_lost_sheaves(mem, cpu)
         unlock(mem, H_CACHES_LOCK)
+
+
+@kernel
+def rebuild_unplugged(mem):
+    """Sheaves of unplugged CPUs: their lock is nobody's, and H_CACHES_LOCK stands for it.
+
+    A destroyer that takes them away may die between a sheaf's word and the pointer to it
+    (docs/bugs.md 20).
+    """
+    for cache in range(fixed(mem, H_CACHES)):
+        if cache_exists(mem, cache):
+            k = cache_at(mem, cache)
+            for owner in range(fixed(mem, H_CPUS)):
+                if load(mem, cpu_part(mem, k, owner) + KC_LOCK) == LOCK_OFFLINE:
+                    rebuild_part(mem, k, owner)
 
 
 @unit
@@ -207,21 +223,22 @@ def has_sheaves(mem, pfn):
 
 @kernel
 def wake_sleepers(mem):
-    """Wake all who sleep for a lock or for memory.
+    """Wake all who sleep for a lock, for memory, or for their turn to recover.
 
     The dead may have been woken in their place and not come; or it was about to wake them and had
-    disarmed H_WAKE already, so that nobody else would (docs/bugs.md 7).
+    disarmed H_WAKE already, or left H_RECOVERY, so that nobody else would (docs/bugs.md 7, 17).
     """
     wake(mem, H_WAKE, MAX_CPUS)
-    wake(mem, H_CACHES_LOCK, MAX_CPUS)
+    wake(mem, H_RECOVERY, MAX_CPUS)
+    rouse(mem, H_CACHES_LOCK)
     for z in range(fixed(mem, H_ZONES)):
-        wake(mem, zone_at(mem, z) + Z_LOCK, MAX_CPUS)
+        rouse(mem, zone_at(mem, z) + Z_LOCK)
     for cache in range(fixed(mem, H_CACHES)):
         if cache_exists(mem, cache):
             for node in range(fixed(mem, H_NODES)):
                 n = node_part(cache_at(mem, cache), node)
-                wake(mem, n + KN_LOCK, MAX_CPUS)
-                wake(mem, n + KN_BARN_LOCK, MAX_CPUS)
+                rouse(mem, n + KN_LOCK)
+                rouse(mem, n + KN_BARN_LOCK)
 
 
 @unit

@@ -10,17 +10,18 @@ sheaves. Each step may be killed and begun again. Nothing here is reached while 
 
 from shmalloc.constants import (
     C_INTENT, C_INTENT_CACHE, C_INTENT_CHAIN, C_INTENT_FROM, C_INTENT_SIZE, C_STRIDE, CPUS_AT,
-    H_CPUS, SLAB_ON_FULL, SLAB_ON_PARTIAL,
+    H_CPUS, LOCK_HOLDER_MASK, SLAB_ON_FULL, SLAB_ON_PARTIAL,
 )  # fmt: skip
 from shmalloc.constants_slab import (
     CACHE_LIVE, GIVEN, INTENT_NONE, INTENT_PUT, INTENT_TAKE, INTENT_TAKEN, KC_LOCK, KC_MAIN,
-    KC_SPARE, KN_BARN_EMPTY, KN_BARN_FULL, KN_FULL, KN_NR_BARN_EMPTY, KN_NR_BARN_FULL,
-    KN_NR_FROZEN, KN_NR_FULL, KN_NR_PARTIAL, KN_NR_SLABS, KN_PARTIAL, K_ID, K_SHEAF_COUNT,
-    K_SHEAF_STRIDE, K_SHEAVES, K_STATE, SF_OBJECTS, SF_SIZE, SF_WHERE, SLAB_FROZEN,
+    KC_SPARE, KEPT, KN_BARN_EMPTY, KN_BARN_FULL, KN_FULL, KN_NR_BARN_EMPTY, KN_NR_BARN_FULL,
+    KN_NR_FROZEN, KN_NR_FULL, KN_NR_PARTIAL, KN_NR_SLABS, KN_PARTIAL, K_CAPACITY, K_ID,
+    K_SHEAF_COUNT, K_SHEAF_STRIDE, K_SHEAVES, K_STATE, SF_OBJECTS, SF_SIZE, SF_WHERE, SLAB_FROZEN,
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.barn import barn_push, barn_put, in_hand, move_sheaf
 from shmalloc.kernel.bits import order_of
+from shmalloc.kernel.cache import slab_of_address
 from shmalloc.kernel.cacheset import hold_slab, next_slab
 from shmalloc.kernel.chain import last_of, on_free_list
 from shmalloc.kernel.descriptor import page_state
@@ -29,14 +30,15 @@ from shmalloc.kernel.lists import list_add, list_init
 from shmalloc.kernel.lock import owner_word, unlock, unspin
 from shmalloc.kernel.notes import cpu_at
 from shmalloc.kernel.objects import (
-    add, chain_count, chain_first, chain_pfn, cpu_part, free_link, home_node, is_debug, is_live,
-    is_slab_of, list_state, make_chain, node_of_slab, node_part, object_at, owner_at,
-    owner_of_entry, slab_node,
+    add, chain_count, chain_first, chain_pfn, cpu_part, entry_address, entry_in_slab, free_link,
+    home_node, is_debug, is_exact, is_live, is_slab_of, list_state, make_chain, node_of_slab,
+    node_part, object_at, owner_at, owner_of_entry, slab_node,
 )  # fmt: skip
 from shmalloc.kernel.pcp import spin_for_drain
 from shmalloc.kernel.sheaf import drop_slab, flush
 from shmalloc.kernel.slab import put_chain
 from shmalloc.kernel.slabdebug import paint
+from shmalloc.kernel.slots import is_dead
 from shmalloc.kernel.zone import descriptor_at, frame_at
 from shmalloc.words import fixed, load, load2, load_relaxed, store, store_relaxed
 
@@ -126,7 +128,7 @@ def rebuild_part(mem, k, cpu):
     for i in range(mem[k + K_SHEAF_COUNT]):
         sheaf = sheaf_at(mem, k, i)
         if load(mem, sheaf + SF_WHERE) == part:
-            mend_sheaf(mem, sheaf)
+            mend_sheaf(mem, k, sheaf)
             if main == 0:
                 main = sheaf
             elif sheaf == old:
@@ -139,13 +141,14 @@ def rebuild_part(mem, k, cpu):
 
 
 @kernel
-def mend_sheaf(mem, sheaf):
+def mend_sheaf(mem, k, sheaf):
     """Drop entries of live objects, and entries that are there twice; its dead holder is followed.
 
     An object that is live and in a sheaf was being given out or freed when the kill came: it is its
     owner's. Twice: entries were being moved down (drop_slab).
     """
     kept = 0
+    count_kept(mem, k, sheaf)
     for i in range(mem[sheaf + SF_SIZE]):
         entry = mem[sheaf + SF_OBJECTS + i]
         live = is_live(load_relaxed(mem, owner_of_entry(mem, entry)))
@@ -153,6 +156,40 @@ def mend_sheaf(mem, sheaf):
             mem[sheaf + SF_OBJECTS + kept] = entry
             kept += 1
     store(mem, sheaf + SF_SIZE, kept)
+
+
+@kernel
+def count_kept(mem, k, sheaf):
+    """Count the object that a dead CPU had freed exactly and not counted yet (push_freed), if any.
+
+    Its mark goes last. The same entry may be behind the end of another sheaf of the dead, left
+    from some earlier time: without its mark it means nothing there.
+    """
+    size = mem[sheaf + SF_SIZE]
+    if is_exact(mem, k) and size < mem[k + K_CAPACITY]:
+        entry = mem[sheaf + SF_OBJECTS + size]
+        if is_kept_by_dead(mem, k, entry):
+            mem[sheaf + SF_SIZE] = size + 1
+    for i in range(mem[sheaf + SF_SIZE]):
+        mark = owner_of_entry(mem, mem[sheaf + SF_OBJECTS + i])
+        if load_relaxed(mem, mark) >= KEPT:
+            store(mem, mark, 0)
+
+
+@kernel
+def is_kept_by_dead(mem, k, entry):
+    """Whether ``entry``, behind the end of a sheaf and perhaps never written, names an object that
+    was freed into a sheaf by somebody dead. While it is so its slab cannot go away.
+    """
+    pfn = slab_of_address(mem, entry_address(entry))
+    if pfn < 0:
+        return False
+    found = entry_in_slab(mem, k, mem[k + K_ID], pfn, page_state(mem, pfn), entry_address(entry))
+    if found != entry:
+        return False
+    owner = load_relaxed(mem, owner_of_entry(mem, entry))
+    slot = (owner & LOCK_HOLDER_MASK) - 1
+    return owner >= KEPT and is_dead(mem, slot) and owner == KEPT | owner_word(mem, slot)
 
 
 @kernel
@@ -270,7 +307,7 @@ def sweep_sheaves(mem, cpu, k, victim):
     for i in range(mem[k + K_SHEAF_COUNT]):
         sheaf = sheaf_at(mem, k, i)
         if load(mem, sheaf + SF_WHERE) == in_hand(mem, victim):
-            mend_sheaf(mem, sheaf)
+            mend_sheaf(mem, k, sheaf)
             flush(mem, cpu, k, sheaf)
             place_sheaf(mem, cpu, k, victim, sheaf)
 

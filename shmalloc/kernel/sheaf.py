@@ -19,7 +19,9 @@ looking, a full sheaf was lost). Every sheaf is always in exactly one place: a C
 a barn list, or the hands of one caller. All are made with the cache, so a free never needs memory.
 
 A kill may come between any two writes. So an object becomes live before it leaves a sheaf, and is
-in one before its owner word is cleared: what has both is live. Chains are named by an intent.
+in one before its owner word is cleared: what has both is live. With CF_EXACT two may free one
+object at once, so being in a sheaf cannot say who won: there the swap that ends the life names the
+winner (KEPT), in whose sheaf the object is then counted. Chains are named by an intent.
 
 KC_MAIN 0 means that the cache has no sheaves: a debug cache, or one that is being destroyed.
 Order of locks: CPU part, then barn or node; never two CPU parts.
@@ -28,7 +30,7 @@ Linux: mm/slub.c, __pcs_replace_empty_main and __pcs_replace_full_main.
 
 from shmalloc.constants import EV_OBJ_REMOTE, EV_SHEAF_SWAP, E_NOMEM, E_STATE, I_SHEAF
 from shmalloc.constants_slab import (
-    CACHE_DYING, GIVEN, KC_LOCK, KC_MAIN, KC_SPARE, K_CAPACITY, K_STATE, SF_OBJECTS, SF_SIZE,
+    CACHE_DYING, GIVEN, KC_LOCK, KC_MAIN, KC_SPARE, KEPT, K_CAPACITY, K_STATE, SF_OBJECTS, SF_SIZE,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernel.barn import barn_empty_for, barn_full_for, barn_put, in_hand, move_sheaf
@@ -48,7 +50,7 @@ from shmalloc.words import cas, load, load_relaxed, store, store_relaxed
 
 
 @hot
-def push_freed(mem, k, sheaf, size, entry, at):
+def push_freed(mem, cpu, k, sheaf, size, entry, at):
     """Put a live object on a sheaf of ``size`` that is not full and end its life; holder only.
 
     ``at`` is the word of its owner (here and below: recomputing it from the entry costs 1 ns).
@@ -60,12 +62,10 @@ def push_freed(mem, k, sheaf, size, entry, at):
     if not is_live(owner):
         return False
     mem[sheaf + SF_OBJECTS + size] = entry
+    if is_exact(mem, k) and not cas(mem, at, owner, KEPT | owner_word(mem, cpu)):
+        return False  # the entry behind the last one means nothing
     mem[sheaf + SF_SIZE] = size + 1
-    if not is_exact(mem, k):
-        store(mem, at, 0)
-    elif not cas(mem, at, owner, 0):
-        mem[sheaf + SF_SIZE] = size
-        return False
+    store(mem, at, 0)
     return True
 
 
@@ -314,7 +314,7 @@ def push_or_flush(mem, cpu, k, part, entry, at):
         return put_freed(mem, cpu, k, entry, at)
     room = room_for(mem, cpu, k, part)
     if room != 0:
-        freed = push_freed(mem, k, room, mem[room + SF_SIZE], entry, at)
+        freed = push_freed(mem, cpu, k, room, mem[room + SF_SIZE], entry, at)
         unspin(mem, part + KC_LOCK)
         return freed
     spare = take_spare(mem, cpu, part)
@@ -322,7 +322,7 @@ def push_or_flush(mem, cpu, k, part, entry, at):
     if spare == 0:
         return put_freed(mem, cpu, k, entry, at)
     flush(mem, cpu, k, spare)
-    freed = push_freed(mem, k, spare, 0, entry, at)
+    freed = push_freed(mem, cpu, k, spare, 0, entry, at)
     bring_back(mem, cpu, k, spare)
     return freed
 
@@ -345,7 +345,7 @@ def keep_freed(mem, cpu, k, entry, at):
     if main != 0:
         size = mem[main + SF_SIZE]
         if size < mem[k + K_CAPACITY]:
-            freed = push_freed(mem, k, main, size, entry, at)
+            freed = push_freed(mem, cpu, k, main, size, entry, at)
             unspin(mem, part + KC_LOCK)
             return freed
     return push_or_flush(mem, cpu, k, part, entry, at)

@@ -37,7 +37,7 @@ from shmalloc.constants_slab import (
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernel.bits import mt_of, next_word, order_of, version_of, zone_of_word
 from shmalloc.kernel.chain import clear_marks, last_of_chain
-from shmalloc.kernel.descriptor import head_of, page_state, turn2
+from shmalloc.kernel.descriptor import head_of, page_state, turn2, turn_owned
 from shmalloc.kernel.intent import chain_is_ours, intend_take, intent_done
 from shmalloc.kernel.lists import list_add, list_remove, next_of
 from shmalloc.kernel.lock import lock, owner_word, unlock
@@ -242,7 +242,7 @@ def adopt(mem, cpu, k, n, pfn, objects, first):
     order = order_of(w0)
     new0 = next_word(w0, T_SLAB, order, zone_of_word(w0), mt_of(w0), detail)
     new1 = counters(version_of(w0) << S_VERSION_SHIFT, first, 0, objects)
-    if new0 < 0 or w1 != OWNER_SLAB or not turn2(mem, pfn, w0, w1, new0 | (w0 & POISON_BIT), new1):
+    if new0 < 0 or w1 != OWNER_SLAB or not turn_owned(mem, pfn, w0, w1, new0, new1):
         report(mem, cpu, M_WRONG_STATE, pfn, OWNER_SLAB, w1)  # somebody freed our page: leak it
         return E_STATE
     relist(mem, cpu, n, slab_node(mem, pfn, order), SLAB_OFF_LIST, SLAB_ON_PARTIAL)

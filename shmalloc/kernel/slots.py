@@ -22,7 +22,7 @@ Who is alive is no question for a kernel: cpus.py decides it and passes the pair
 
 from shmalloc.constants import (
     C_DEAD, C_EPOCH, C_PID, C_STATE, C_USERS, CPU_EMPTY, CPU_MASK, CPU_OFFLINE, CPU_ONLINE,
-    E_AGAIN, E_STATE, LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT,
+    E_AGAIN, E_STATE, LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT, LIFE_EPOCH_SHIFT, LOCK_HOLDER_MASK,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernel.notes import cpu_at
@@ -37,6 +37,13 @@ def label(mem, cpu):
     """
     epoch = fixed(mem, cpu_at(mem, cpu) + C_EPOCH) & LABEL_EPOCH_MASK
     return epoch << LABEL_EPOCH_SHIFT | cpu
+
+
+@kernel
+def label_of_life(life):
+    """The label of a life that is named by its owner word (lock.py)."""
+    epoch = (life >> LIFE_EPOCH_SHIFT) & LABEL_EPOCH_MASK
+    return epoch << LABEL_EPOCH_SHIFT | ((life & LOCK_HOLDER_MASK) - 1)
 
 
 @kernel

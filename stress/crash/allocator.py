@@ -18,13 +18,17 @@ WAITING = "wait-"  # programs in which somebody waits for a page that a dead CPU
 HOPEFUL = ("wait-", "pcp-")  # programs in which there is a page for everybody, unless one dies
 
 
+POISONING = {"pcp-free-poison": 1}  # programs, and how many pages they take out of service
+
+
 @cache
 def _case(name: str) -> CrashCase:
     if name in OPERATIONS:
         return OPERATIONS[name].case()
     make: Callable[[], Program] = PROGRAMS[name].__wrapped__  # type: ignore[attr-defined]
     hopeful = c.I_PROGRESS if name.startswith(HOPEFUL) else 0
-    return case_of(build(make), reaping=name.startswith(WAITING), hopeful=hopeful)
+    leave = POISONING.get(name, 0)
+    return case_of(build(make), leave, name.startswith(WAITING), hopeful)
 
 
 def case_names() -> list[str]:

@@ -1,9 +1,7 @@
 """One case for each public operation that the explorer's programs lack, in the shapes it has.
 
-CPU 0 makes the operation, mostly once and undoes it; CPU 1 takes and frees a page or an object
-beside it, so that there is somebody who must be able to go on. Both die in turn. Worlds are small,
-but large enough for an operation's whole way: a split and a merge on several levels, a refill of
-more than one block, a sheaf that overflows.
+A case is an ``Operation`` in a world of worlds.py; some stand here in other worlds as well, where
+they come to writes that nothing else does.
 
 Public is what the Python faces call (pages.py, caches.py, arrays.py) and what recovery itself is
 made of.
@@ -11,92 +9,66 @@ made of.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from types import FunctionType
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
-from shmalloc.constants_slab import CF_DEBUG, CF_EXACT, CF_NO_SHEAVES, CF_SHUFFLE
-from shmalloc.kernel.kmalloc import kmalloc_boot
+from shmalloc.constants_slab import CF_NO_SHEAVES
 from shmalloc.layout import ZoneSpec
 from stress.crash.actions import (
-    adopt_one, adopt_page, boot_kmalloc, bulk_take_put, create_and_destroy, create_and_keep,
-    create_with_image, destroy_cache, drain_everybody, drain_other, free_of_zero, grow_table,
-    isolate_and_back, kmalloc_big, kmalloc_small, object_churn, object_churn_2, object_pair,
-    objects_bulk, objects_round, offline_and_back, order_0, order_1, order_2, order_3, order_4,
-    page_churn, page_churn_1, poison_free, poison_used, put_held, range_and_back, recover_too,
-    shrink_cache, take_put_decay, two_types, unplug_and_plug_other, wait_take_put,
-    whole_pageblocks,
+    adopt_page, bulk_take_put, drain_everybody, drain_other, free_of_zero, grow_table,
+    isolate_and_back, offline_and_back, order_0, order_1, order_2, order_3, order_4, page_churn,
+    page_churn_1, poison_free, poison_used, put_held, range_and_back, recover_too, take_put_decay,
+    two_types, unplug_and_plug_other, wait_take_put, whole_pageblocks, zone_rounds,
 )  # fmt: skip
-from stress.crash.adapt import build, case_of
-from stress.crash.case import CrashCase
 from stress.crash.kernels import table_grew
-from stress.explorer.program import Program
-from stress.programs.held import OBJECTS, WORK_WORDS
-from stress.programs.slab import FOUR_IN_A_SLAB, ONE_EACH, TWO_EACH, TWO_IN_A_SLAB
-from stress.programs.world import SHEAF_PAGE_BYTES, World
+from stress.crash.object_actions import (
+    SMALL_BYTES, adopt_one, boot_checked, boot_kmalloc, boot_with_sheaves, create_and_destroy,
+    create_and_keep, create_with_image, destroy_cache, kmalloc_big, kmalloc_round, kmalloc_small,
+    object_churn, object_churn_2, object_pair, objects_bulk, objects_bulk_many, objects_round,
+    reap_absent, shrink_cache,
+)  # fmt: skip
+from stress.crash.operation import Operation
+from stress.crash.worlds import (
+    OBJECT_WORLDS, many_orders, objects, pages, room_for_another, sheaves, sheaves_of_zero,
+    two_slabs, wide_sheaves, with_kmalloc, without_kmalloc,
+)  # fmt: skip
+from stress.programs.held import OBJECTS
+from stress.programs.slab import idle
+from stress.programs.world import World, reshaped
 
-
-def pages(count: int = 8, **changes: Any) -> World:
-    """Blocks of up to four pages, lists of up to two."""
-    shape = {"max_order": 2, "pcp_batch": 2, "pcp_high": 2, **changes}
-    return World.booted(count, work_words=WORK_WORDS, **shape)
-
-
-def many_orders(**changes: Any) -> World:
-    return pages(32, max_order=4, **changes)
-
-
-def objects(
-    flags: int, pages_booted: int = 4, object_bytes: int = TWO_IN_A_SLAB, **changes: Any
-) -> World:
-    """Direct to slabs, one page each, two objects in one; room for a second cache."""
-    return World.booted(pages_booted, **{"caches": 2, **changes}).with_cache(object_bytes, flags)
-
-
-def sheaves(flags: int = ONE_EACH) -> World:
-    """Through sheaves, four objects in a slab."""
-    return objects(flags, 6, FOUR_IN_A_SLAB, page_bytes=SHEAF_PAGE_BYTES)
-
-
-def wide_sheaves() -> World:
-    """Sheaves of two objects, CPU 0 with one full of two slabs' objects."""
-    world = sheaves(TWO_EACH)
-    for slot in range(OBJECTS):
-        world.take_object(0, slot)
-    world.take_object(1)
-    return world.put_object(0).put_object(1)
-
-
-def without_kmalloc() -> World:
-    return World.booted(16, max_order=2, caches=8)
-
-
-def with_kmalloc() -> World:
-    world = without_kmalloc()
-    made = kmalloc_boot(world.ram, 0, CF_NO_SHEAVES)
-    assert made > 0, f"no caches for kmalloc: {made}"
-    return world
-
-
-@dataclass(frozen=True)
-class Operation:
-    """A case to be built: its world, what the CPUs do, how many pages may end poisoned."""
-
-    name: str
-    world: Callable[[], World]
-    threads: tuple[FunctionType, ...]
-    story: str
-    may_leave: int = 0
-    reaping: bool = False
-    check: FunctionType | None = None  # for the reports that it provokes (adapt.py)
-
-    def program(self) -> Program:
-        program = self.world().program(self.name, self.threads, self.story)
-        return program if self.check is None else replace(program, check=self.check)
-
-    def case(self) -> CrashCase:
-        return case_of(build(self.program), self.may_leave, self.reaping)
+# In which other worlds (operation.py) an operation comes to writes that it does not reach else.
+VARIED = {
+    "list": (
+        "pages-bulk-zones", "pages-decay", "pages-drain-all", "pages-drain-list", "pages-wait",
+        "range-contig", "range-isolate", "range-offline", "range-poison-free", "hotplug-caches",
+        "objects-exact", "objects-bulk-hardened", "kmalloc-slabs", "kmalloc-boot-sheaves",
+        "cache-shrink-slabs", "cache-destroy", "reap-of-pages",
+    ),
+    "seat": (
+        "pages-order-0-list", "pages-bulk", "pages-remote", "pages-wait", "pages-drain-all",
+        "pages-drain-list", "range-isolate", "range-contig", "range-offline", "range-poison-used",
+        "hotplug", "hotplug-slabs", "objects-slabs", "objects-bulk-slabs", "objects-many-short",
+        "kmalloc-slabs", "kmalloc-boot-sheaves", "cache-shrink-wide", "cache-destroy",
+        "reap-of-pages",
+    ),
+    "spins": (
+        "pages-bulk-zones", "pages-drain-all", "pages-decay", "pages-wait", "range-contig",
+        "range-isolate", "range-offline", "hotplug-caches", "objects-hardened",
+        "objects-bulk-hardened", "kmalloc-small", "cache-shrink-full", "cache-create",
+        "reap-of-slabs",
+    ),
+    "types": (
+        "pages-bulk", "pages-drain-all", "pages-decay", "pages-pageblocks", "pages-remote",
+        "pages-spins", "pages-wait", "range-contig", "range-isolate", "range-offline",
+        "range-poison-free", "hotplug", "objects-slabs", "objects-bulk-slabs", "kmalloc-slabs",
+        "cache-shrink-slabs", "cache-destroy", "reap-of-pages",
+    ),
+    "fill": (
+        "pages-bulk-zones", "range-contig", "hotplug-caches", "hotplug-slabs",
+        "objects-bulk-debug", "kmalloc-boot-sheaves", "cache-shrink-wide", "reap-of-pages",
+    ),
+    "marked": ("cache-shrink-wide", "cache-destroy", "reap-of-hardened"),
+}  # fmt: skip
 
 
 def _pages() -> list[Operation]:
@@ -142,11 +114,15 @@ def _pages() -> list[Operation]:
         "pages-remote", lambda: pages().take(0), (page_churn, free_of_zero),
         "freed on another CPU than it was allocated on",
     )  # fmt: skip
+    rounds = Operation(
+        "zone-rounds", many_orders, (zone_rounds, zone_rounds),
+        "the lock of the zone is asked to be kept for a sleeper, who dies",
+    )  # fmt: skip
     grow = Operation(
         "arrays-grow", pages, (grow_table, page_churn), "the array table takes a page for good",
         check=table_grew,
     )  # fmt: skip
-    return [*found, wait, remote, grow]
+    return [*found, wait, remote, rounds, grow]
 
 
 def _ranges() -> list[Operation]:
@@ -157,59 +133,98 @@ def _ranges() -> list[Operation]:
         ("range-isolate", blocks, isolate_and_back, "isolated, and back", 0),
         ("range-offline", blocks, offline_and_back, "offline, and online again", 0),
         ("range-contig", blocks, range_and_back, "a range across pageblocks, and back", 0),
+        ("range-contig-full", lambda: pages(4, pageblock_order=1, pcp_batch=1, pcp_high=1),
+         range_and_back, "... past a per-CPU list that is full", 0),
         ("range-poison-free", pages, poison_free, "one page is cut out of a free block", 1),
         ("range-poison-used", lambda: pages().take(0), poison_used, "poisoned when it is freed", 1),
         ("hotplug", lambda: pages().keep(1), unplug_and_plug_other, "a slot is unplugged", 0),
         ("hotplug-sheaves", sheaves, unplug_and_plug_other, "... with sheaves", 0),
+        ("hotplug-slabs", two_slabs, unplug_and_plug_other, "... whose slabs are empty then", 0),
+    )  # fmt: skip
+    caches = Operation(
+        "hotplug-caches", room_for_another, (unplug_and_plug_other, create_and_destroy),
+        "... while a cache is made and destroyed",
     )  # fmt: skip
     return [
-        Operation(name, world, (run, object_churn if "sheaves" in name else page_churn), text, left)
-        for name, world, run, text, left in small
-    ]
+        *(Operation(name, world, (run, object_churn if "-s" in name else page_churn), text, left)
+          for name, world, run, text, left in small),
+        caches,
+    ]  # fmt: skip
 
 
 def _objects() -> list[Operation]:
+    """Allocated and freed: one by one, by lists, by kmalloc, and for somebody who is gone."""
+    found = []
+    for name, (world, text) in OBJECT_WORLDS.items():
+        found += [
+            Operation(f"objects-{name}", world, (objects_round, object_churn), text),
+            Operation(f"objects-bulk-{name}", world, (objects_bulk, object_churn),
+                      f"three at once; {text}"),
+            Operation(f"objects-many-{name}", world, (objects_bulk_many, object_churn),
+                      f"seven at once; {text}"),
+            Operation(f"kmalloc-{name}", partial(of_kmalloc, world), (kmalloc_round, kmalloc_round),
+                      f"kmalloc and kfree; {text}"),
+            Operation(f"reap-of-{name}", partial(of_absent, world), (reap_absent, object_churn),
+                      f"somebody else's are freed; {text}"),
+        ]  # fmt: skip
+    return found
+
+
+def of_kmalloc(world: Callable[[], World]) -> World:
+    """The cache is the one from which small requests are served."""
+    return world().as_kmalloc(SMALL_BYTES)
+
+
+def of_absent(world: Callable[[], World]) -> World:
+    """Pages and objects of a CPU slot on which nobody runs."""
+    with reshaped(more_cpus=1):
+        made = world()
+    for slot in range(OBJECTS):
+        if made.may_take_object(made.absent, slot):
+            made.give_away(made.absent, slot)
+    return made
+
+
+def _caches() -> list[Operation]:
     small = (
-        ("objects-slabs", lambda: objects(CF_NO_SHEAVES), objects_round, "slabs alone"),
-        ("objects-exact", lambda: objects(CF_NO_SHEAVES | CF_EXACT), objects_round, "exact frees"),
-        ("objects-shuffled", lambda: objects(CF_NO_SHEAVES | CF_SHUFFLE), objects_round,
-         "a shuffled free list"),
-        ("objects-hardened", lambda: objects(CF_NO_SHEAVES, harden=12345), objects_round,
-         "scrambled free pointers"),
-        ("objects-sheaves", sheaves, objects_round, "sheaves that run over"),
-        ("objects-sheaves-exact", lambda: sheaves(ONE_EACH | CF_EXACT), objects_round,
-         "sheaves, exact frees"),
-        ("objects-debug", lambda: objects(CF_DEBUG, page_bytes=512), objects_round,
-         "poison, red zones and tracks"),
-        ("objects-bulk", lambda: objects(CF_NO_SHEAVES), objects_bulk, "three at once"),
-        ("objects-bulk-sheaves", sheaves, objects_bulk, "three at once, through sheaves"),
-        ("objects-bulk-debug", lambda: objects(CF_DEBUG, page_bytes=512), objects_bulk,
-         "three at once, checked"),
         ("cache-shrink", lambda: sheaves().take_object(0).put_object(0), shrink_cache,
          "sheaves are flushed, empty slabs given back"),
-        ("objects-sheaves-full", lambda: sheaves().take_object(0).take_object(0, 1).put_object(0)
-         .put_object(0, 1), object_pair, "both sheaves are full: they change places"),
-        ("objects-bulk-full", wide_sheaves, objects_bulk, "three at once, from a sheaf of two"),
         ("cache-shrink-wide", wide_sheaves, shrink_cache, "a sheaf with objects of two slabs"),
-        ("cache-image", lambda: objects(CF_NO_SHEAVES, 6, page_bytes=512), create_with_image,
-         "a debug cache with a constructor"),
-        ("cache-create", lambda: objects(CF_NO_SHEAVES, 6, page_bytes=512), create_and_destroy,
+        ("cache-shrink-full", sheaves_of_zero, shrink_cache, "a full sheaf in the barn"),
+        ("cache-shrink-slabs", two_slabs, shrink_cache, "two slabs are empty afterwards"),
+        ("cache-image", room_for_another, create_with_image, "a debug cache with a constructor"),
+        ("cache-create", room_for_another, create_and_destroy,
          "a cache with sheaves is made and destroyed"),
+        ("cache-destroy", two_slabs, destroy_cache, "with sheaves that hold all of two slabs"),
+    )  # fmt: skip
+    pair = Operation(
+        "objects-pair", lambda: sheaves().take_object(0).take_object(0, 1).put_object(0)
+        .put_object(0, 1), (object_pair, object_churn), "full sheaves change places",
     )  # fmt: skip
     reborn = Operation(
         "cache-reborn", lambda: objects(CF_NO_SHEAVES, caches=1), (destroy_cache, create_and_keep),
         "a cache is made where another one was destroyed",
     )  # fmt: skip
-    return [
-        *(Operation(name, world, (run, object_churn), text) for name, world, run, text in small),
-        reborn,
+    found = [
+        Operation(name, world, (run, idle if name == "cache-destroy" else object_churn), text)
+        for name, world, run, text in small
     ]
+    return [*found, pair, reborn]
 
 
 def _kmalloc() -> list[Operation]:
+    def room_for_classes() -> World:
+        return without_kmalloc(page_bytes=512, caches=16)
+
     return [
         Operation("kmalloc-boot", without_kmalloc, (boot_kmalloc, kmalloc_big),
                   "size classes are made"),
+        Operation("kmalloc-boot-sheaves", room_for_classes, (boot_with_sheaves, kmalloc_big),
+                  "... with sheaves"),
+        Operation("kmalloc-boot-debug", room_for_classes, (boot_checked, kmalloc_big),
+                  "... with checks"),
+        Operation("kmalloc-boot-beside", without_kmalloc, (boot_kmalloc, create_and_destroy),
+                  "... while somebody else makes a cache"),
         Operation("kmalloc-small", with_kmalloc, (kmalloc_small, kmalloc_small), "by a class"),
         Operation("kmalloc-large", with_kmalloc, (kmalloc_big, kmalloc_big), "whole pages"),
     ]  # fmt: skip
@@ -225,6 +240,16 @@ def _owners() -> list[Operation]:
     def in_sheaves() -> World:
         return sheaves().take_object(0).take_object(0, 1).take_object(1)
 
+    def pages_of_absent() -> World:
+        with reshaped(more_cpus=1):
+            made = pages()
+        return (
+            made.take(made.absent)
+            .take(made.absent, 1, 1)
+            .forget(made.absent)
+            .forget(made.absent, 1)
+        )
+
     return [
         Operation("reap-pages", with_pages, (page_churn_1, page_churn_1),
                   "the dead owns pages", reaping=True),
@@ -232,8 +257,12 @@ def _owners() -> list[Operation]:
                   "the dead owns objects", reaping=True),
         Operation("reap-sheaves", in_sheaves, (object_churn_2, object_churn_2),
                   "the dead owns objects, freed through sheaves", reaping=True),
+        Operation("reap-of-pages", pages_of_absent, (reap_absent, page_churn),
+                  "somebody else's pages are freed"),
         Operation("recover-beside", pages, (page_churn, recover_too),
                   "two recover at once: one waits for the other"),
+        Operation("recover-recover", pages, (recover_too, recover_too),
+                  "... and sleeps for it, when it dies"),
         Operation("adopt-page", lambda: pages().take(0), (page_churn_1, adopt_page),
                   "a page is passed on", reaping=True),
         Operation("adopt-object", lambda: objects(CF_NO_SHEAVES).take_object(0),
@@ -241,4 +270,14 @@ def _owners() -> list[Operation]:
     ]  # fmt: skip
 
 
-OPERATIONS = {op.name: op for op in (*_pages(), *_ranges(), *_objects(), *_kmalloc(), *_owners())}
+def _varied(plain: Mapping[str, Operation]) -> Iterator[Operation]:
+    for name, chosen in VARIED.items():
+        for which in chosen:
+            yield plain[which].varied(name)
+
+
+_PLAIN = {
+    op.name: op
+    for op in (*_pages(), *_ranges(), *_objects(), *_caches(), *_kmalloc(), *_owners())
+}  # fmt: skip
+OPERATIONS = _PLAIN | {op.name: op for op in _varied(_PLAIN)}

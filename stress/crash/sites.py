@@ -56,6 +56,13 @@ LEFT_OUT: dict[FunctionType, str] = {
 }
 
 
+# Calls that are made only then.
+ONLY_THEN: dict[tuple[FunctionType, FunctionType], str] = {
+    (pages.alloc_slow, poison.retire_block): "a free block was written to: a violation",
+    (pages.alloc_bulk, poison.retire_block): "a free block was written to: a violation",
+}
+
+
 @dataclass(frozen=True)
 class Coverage:
     """Write sites of one operation, or of all: those there are, and those of them hit."""
@@ -88,7 +95,7 @@ def reachable(entry: FunctionType) -> list[FunctionType]:
         function = todo.pop()
         if function not in found and function not in LEFT_OUT:
             found[function] = None
-            todo.extend(callees(function))
+            todo.extend(to for to in callees(function) if (function, to) not in ONLY_THEN)
     return list(found)
 
 

@@ -50,42 +50,45 @@ MUTANTS = (
     ),
     Mutant(
         "sleeper-takes-without-flag", LOCK,
-        (("            if cas(mem, at, 0, me | LOCK_CONTENDED):\n",
-          "            if cas(mem, at, 0, me):\n"),),
+        (("            if cas(mem, at, old, me | LOCK_CONTENDED):\n",
+          "            if cas(mem, at, old, me):\n"),),
         "a sleeper that was woken takes the lock and forgets that there may be another sleeper,"
         " who is never woken",
         "I_PROGRESS", ("lock-sleep-3",), ("churn", "orders"), patient=True,
     ),
     Mutant(
         "wake-before-unlock", LOCK,
-        (("    if exchange(mem, at, 0) & LOCK_CONTENDED != 0:\n        wake(mem, at, 1)\n",
-          "    if load_relaxed(mem, at) & LOCK_CONTENDED != 0:\n        wake(mem, at, 1)\n"
-          "    exchange(mem, at, 0)\n"),),
+        (("    old = load_relaxed(mem, at)\n    while not cas(",
+          "    old = load_relaxed(mem, at)\n    if old & LOCK_CONTENDED != 0:\n"
+          "        wake(mem, at, 1)\n    while not cas("),
+         ("        old = load_relaxed(mem, at)\n    if old & LOCK_CONTENDED != 0:\n"
+          "        wake(mem, at, 1)\n",
+          "        old = load_relaxed(mem, at)\n")),
         "unlock wakes first and lets go afterwards: a sleeper on its way to bed misses the only"
         " wake, or is woken, finds the lock held and sleeps again",
         "I_PROGRESS", ("lock-sleep-2", "lock"), ("churn", "orders"), patient=True,
     ),
     Mutant(
         "unlock-in-two-steps", LOCK,
-        (("    if exchange(mem, at, 0) & LOCK_CONTENDED != 0:\n        wake(mem, at, 1)\n",
-          "    old = load_relaxed(mem, at)\n    store(mem, at, 0)\n"
-          "    if old & LOCK_CONTENDED != 0:\n        wake(mem, at, 1)\n"),),
-        "the exchange of unlock made a load and a store: the flag that is set between them is lost"
+        (("    while not cas(mem, at, old, let_go_as(old)):\n"
+          "        old = load_relaxed(mem, at)\n",
+          "    store(mem, at, let_go_as(old))\n"),),
+        "the swap of unlock made a load and a store: the flag that is set between them is lost"
         " with its sleeper",
         "I_PROGRESS", ("lock-sleep-2", "lock"), ("churn", "orders"), patient=True,
     ),
     Mutant(
         "flag-stored", LOCK,
-        (("        elif old & LOCK_CONTENDED != 0 or cas(mem, at, old, old | LOCK_CONTENDED):\n",
-          "        else:\n            store(mem, at, old | LOCK_CONTENDED)\n"),),
+        (("            if old & flags == flags or cas(mem, at, old, old | flags):\n",
+          "            store(mem, at, old | flags)\n            if True:\n"),),
         "the flag is stored and not swapped in: if the owner let go meanwhile the lock belongs to"
         " nobody for ever",
         "I_PROGRESS", ("lock-sleep-2", "lock"), ("churn", "orders"), patient=True,
     ),
     Mutant(
         "sleep-on-new-value", LOCK,
-        (("            wait(mem, at, old | LOCK_CONTENDED)\n",
-          "            wait(mem, at, load_relaxed(mem, at))\n"),),
+        (("                wait(mem, at, old | flags)\n",
+          "                wait(mem, at, load_relaxed(mem, at))\n"),),
         "the sleeper reads the word once more to sleep on it: free by then, it sleeps on a free"
         " lock",
         "I_PROGRESS", ("lock-sleep-2", "lock"),
@@ -94,10 +97,28 @@ MUTANTS = (
     ),
     Mutant(
         "unlock-wakes-nobody", LOCK,
-        (("    if exchange(mem, at, 0) & LOCK_CONTENDED != 0:\n        wake(mem, at, 1)\n",
-          "    exchange(mem, at, 0)\n"),),
+        (("    if old & LOCK_CONTENDED != 0:\n        wake(mem, at, 1)\n", ""),),
         "nobody is woken at all",
         "I_PROGRESS", ("lock-sleep-2", "lock"), ("churn", "orders"), patient=True,
+    ),
+    Mutant(
+        "handoff-behind-the-release", LOCK,
+        (("    while not cas(mem, at, old, let_go_as(old)):\n"
+          "        old = load_relaxed(mem, at)\n",
+          "    while not cas(mem, at, old, 0):\n        old = load_relaxed(mem, at)\n"
+          "    if old & LOCK_HANDOFF != 0:\n        cas(mem, at, 0, LOCK_KEPT)\n"),),
+        "docs/bugs.md 19, our own: the lock is kept for a sleeper in a second step. He came and"
+        " went in between, and it is kept for nobody: whoever comes next sleeps for ever",
+        "I_PROGRESS", ("lock-sleep-kept-2", "lock-sleep-kept-3"), ("churn", "orders"),
+        patient=True,
+    ),
+    Mutant(
+        "handoff-to-nobody", LOCK,
+        (("        if old == 0 or (old == LOCK_KEPT and sleeps > 0):\n",
+          "        if old == 0:\n"),),
+        "the lock is kept for a sleeper who does not know that it is kept for him",
+        "I_PROGRESS", ("lock-sleep-twice-2", "lock-sleep-kept-2"), ("churn", "orders"),
+        patient=True,
     ),
     Mutant(
         "exact-free-in-two-steps", "shmalloc/kernel/objects.py",

@@ -98,7 +98,7 @@ MUTANTS = (
           "        if mt == MT_ISOLATE")),
         "a free reads the type of its pageblock before it has the lock of its list: isolated and"
         " drained in between, the page hides from the isolation",
-        "I_PCP_COUNT", ("contig-isolate-free",), ("contig", "churn"), (*OFTEN, *JITTER),
+        "I_PCP_COUNT", ("contig-isolate-free",), ("contig", "slabmix"), (*OFTEN, *JITTER),
         precedent="B5 close migratetype race between freeing and stealing",
         commit="55612e80e722",
     ),

@@ -12,6 +12,7 @@ RECOVER = "shmalloc/kernel/recover.py"
 REBUILD = "shmalloc/kernel/rebuild.py"
 RESLAB = "shmalloc/kernel/reslab.py"
 KILLS = ("--faults", "kill:every=50ms,kill:every=80ms,fuse=1..2000")
+DENSE = ("--faults", "kill:every=10ms,kill:every=20ms,fuse=1..2000")  # several dead at a time
 PAGES = ("churn", "orders")
 OBJECTS = ("slabmix",)
 
@@ -42,7 +43,7 @@ MUTANTS = (
         (("    store(mem, k + K_DESTROYER, 0)\n    for node", "    for node"),),
         "whoever died after it destroyed a cache is still named as its destroyer; recovery then"
         " destroys the cache that somebody else has made in its place",
-        "M_LEAKED_OBJECTS", ("crash:cache-reborn",), workloads=OBJECTS, run_options=KILLS,
+        "M_LEAKED_OBJECTS", ("crash:cache-reborn",), workloads=("modules",), run_options=DENSE,
         precedent="docs/bugs.md 13",
     ),
     Mutant(
@@ -71,15 +72,35 @@ MUTANTS = (
         (("    mem[p + P_COUNT] = counted\n", ""),),
         "recovery believes the count of a living CPU's lists, of which the dead was draining one",
         "I_PCP_COUNT", ("crash:pages-drain-cpu",),
-        workloads=("churn", "oom-edge"), run_options=KILLS,
+        workloads=("churn", "hotplug"), run_options=DENSE,
     ),
     Mutant(
         "recovery-wakes-nobody", RECOVER,
-        (("            release_parts(mem, cpu, victim)\n    wake_sleepers(mem)\n",
-          "            release_parts(mem, cpu, victim)\n"),),
+        (("    wake_sleepers(mem)  # first: we", "    # we"),),
         "the dead was woken for a lock and did not come; recovery does not wake the next sleeper",
         "I_PROGRESS", ("crash:buddy-alloc-free", "crash:buddy-alloc-alloc-3"), unseen=LOOKS_AGAIN,
         precedent="P10 the sleeper is never woken",
+    ),
+    Mutant(
+        "recovery-leaves-it-kept", "shmalloc/kernel/lock.py",
+        (("    while old & LOCK_HANDOFF != 0 and not", "    while old == LOCK_KEPT and not"),),
+        "docs/bugs.md 19, our own: who asked that the lock be kept for him is dead, and it is let"
+        " go a moment later: kept for nobody",
+        "I_PROGRESS", ("crash:zone-rounds",), unseen=LOOKS_AGAIN,
+    ),
+    Mutant(
+        "recovery-skips-unplugged", RECOVER,
+        (("        rebuild_unplugged(mem)\n", ""),),
+        "docs/bugs.md 20, our own: a destroyer dies while it takes the sheaves of an unplugged CPU,"
+        " whose lock it cannot hold: a sheaf is where its word says, and where it was",
+        "I_SHEAF", ("crash:hotplug-caches",), workloads=("modules", "hotplug"), run_options=DENSE,
+    ),
+    Mutant(
+        "recovery-keeps-its-turn", RECOVER,
+        (("    wake(mem, H_RECOVERY, MAX_CPUS)\n    rouse", "    rouse"),),
+        "whoever left the recovery and died before he woke the next one leaves him asleep",
+        "I_PROGRESS", ("crash:recover-recover",), unseen=LOOKS_AGAIN,
+        precedent="docs/bugs.md 17",
     ),
     Mutant(
         "recovery-forgets-waiter", RECOVER,
@@ -144,6 +165,27 @@ MUTANTS = (
         "an object that was being freed into a sheaf, or given out from it, when the kill came"
         " stays in the sheaf while its owner has it",
         "I_SHEAF", ("crash:slab-flush-run", "crash:objects-sheaves"),
+        workloads=OBJECTS, run_options=KILLS,
+    ),
+    Mutant(
+        "exact-free-counts-first", "shmalloc/kernel/sheaf.py",
+        (("    if is_exact(mem, k) and not cas(mem, at, owner, KEPT | owner_word(mem, cpu)):\n"
+          "        return False  # the entry behind the last one means nothing\n"
+          "    mem[sheaf + SF_SIZE] = size + 1\n    store(mem, at, 0)\n",
+          "    mem[sheaf + SF_SIZE] = size + 1\n    if not is_exact(mem, k):\n"
+          "        store(mem, at, 0)\n    elif not cas(mem, at, owner, 0):\n"
+          "        mem[sheaf + SF_SIZE] = size\n        return False\n"),),
+        "an exact free counts the object in its sheaf before it knows that it won: of two frees at"
+        " once the loser dies before he takes it off again, and the object is in two sheaves",
+        "I_SHEAF", ("crash:slab-free-free-sheaf", "crash:slab-free-free-flush"),
+        unseen="workloads free an object once: two frees of one are a misuse",
+        precedent="docs/bugs.md 18",
+    ),
+    Mutant(
+        "recovery-forgets-kept", RESLAB,
+        (("    count_kept(mem, k, sheaf)\n", ""),),
+        "an object that the dead had freed exactly, and not counted in its sheaf yet, is nowhere",
+        "M_LEAKED_OBJECTS", ("crash:objects-sheaves-exact", "crash:slab-free-free-sheaf"),
         workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(

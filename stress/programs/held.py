@@ -119,7 +119,10 @@ def object_take(mem, cpu, slot):
 @kernel
 def object_put(mem, cpu, slot):
     """Free the object of a slot."""
-    return cache_free(mem, cpu, ONLY_CACHE, let_go(mem, cpu, FIRST_OBJECT + slot))
+    address = let_go(mem, cpu, FIRST_OBJECT + slot)
+    if address == 0:
+        return E_STATE
+    return cache_free(mem, cpu, ONLY_CACHE, address)
 
 
 @kernel

@@ -50,6 +50,11 @@ def sleep_count_twice(mem, cpu):
 
 
 @kernel
+def sleep_count_thrice(mem, cpu):
+    return sleep_count_twice(mem, cpu) + sleep_count(mem, cpu)
+
+
+@kernel
 def try_count(mem, cpu):
     """What an owner does: in, or elsewhere."""
     if not try_spin(mem, LOCK, cpu):
@@ -139,6 +144,22 @@ def sleep_3(name: str) -> Program:
     )  # fmt: skip
 
 
+def sleep_kept_2(name: str) -> Program:
+    return locked(
+        name, (sleep_count_thrice, sleep_count),
+        "one comes again and again, the other sleeps in vain and asks that the lock be kept: cas of"
+        " LOCK_KEPT behind the exchange, against whoever takes the lock in between",
+    )  # fmt: skip
+
+
+def sleep_kept_3(name: str) -> Program:
+    return locked(
+        name, (sleep_count_twice, sleep_count, sleep_count),
+        "a lock that is kept for one sleeper while another one, or somebody new, comes: it must be"
+        " taken by one of those who slept, and by one only",
+    )  # fmt: skip
+
+
 def try_try(name: str) -> Program:
     return locked(
         name, (try_count, try_count), sleeping=False,
@@ -170,6 +191,6 @@ def drain_unplug_3(name: str) -> Program:
 
 
 PROGRAMS = catalogue(
-    "lock", sleep_2, sleep_spin_2, sleep_twice_2, sleep_3, try_try, try_spin_2, spin_spin,
-    drain_unplug_3,
+    "lock", sleep_2, sleep_spin_2, sleep_twice_2, sleep_3, sleep_kept_2, sleep_kept_3, try_try,
+    try_spin_2, spin_spin, drain_unplug_3,
 )  # fmt: skip

@@ -14,11 +14,13 @@ from shmalloc.kernel.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernel.notes import report
 from shmalloc.kernel.pages import alloc_pages, free_pages_of
 from shmalloc.kernel.pcp import drain_cpu
+from shmalloc.kernel.poison import poison_page
 from stress.explorer.program import Program
 from stress.programs.held import block_order, block_pfn, hold, let_go, page_put, page_take
 from stress.programs.world import World, catalogue
 
 VICTIM = 0  # whose list is drained, unplugged, shared
+FIRST_TAKEN = 1  # the page that the first allocation of a world of two pages gets
 
 
 @kernel
@@ -67,6 +69,12 @@ def plug_victim(mem, cpu):
 def plug_and_drain(mem, cpu):
     plug_cpu(mem, cpu, VICTIM)
     return drain_cpu(mem, cpu, VICTIM)
+
+
+@kernel
+def poison_other(mem, cpu):
+    """Takes the page that CPU 0 began with out of service, now or when it is freed."""
+    return poison_page(mem, cpu, FIRST_TAKEN)
 
 
 @kernel
@@ -206,8 +214,16 @@ def shared_free(name: str) -> Program:
     )  # fmt: skip
 
 
+def free_poison(name: str) -> Program:
+    return World.booted(2).take(0).program(
+        name, (put_page, poison_other),
+        story="load and turn2 of claim_for_free against the turn2 of mark_for_poison: the mark must"
+        " not make the owner's free fail, and the page must not come back (docs/bugs.md 22)",
+    )  # fmt: skip
+
+
 PROGRAMS = catalogue(
     "pcp", refill_drain, take_take, drain_alloc, drain_alloc_3, drain_free, overflow_refill,
     unplug_alloc, unplug_free, unplug_drain, unplug_unplug, unplug_plug, plug_plug,
-    hotplug_3, shared_slot, shared_free,
+    hotplug_3, shared_slot, shared_free, free_poison,
 )  # fmt: skip

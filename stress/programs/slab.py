@@ -24,6 +24,7 @@ TWO_IN_A_SLAB = 16
 ONE_IN_A_SLAB = 32
 FOUR_IN_A_SLAB = 48  # in a page of 256 bytes, where five sheaves of one object fit in a page, too
 ONE_EACH = 1 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT  # a sheaf holds one, the barn one sheaf
+EXACT_EACH = ONE_EACH | CF_EXACT
 TWO_EACH = 2 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT
 SHARED_SLOT = 0
 
@@ -75,13 +76,13 @@ def put_on_shared(mem, cpu):
     return cache_free(mem, SHARED_SLOT, ONLY_CACHE, let_go(mem, cpu, FIRST_OBJECT))
 
 
-def full_sheaves(cpus: int = 2, poison: bool = False) -> World:
+def full_sheaves(cpus: int = 2, poison: bool = False, flags: int = ONE_EACH) -> World:
     """CPU 1 holds an object and has full sheaves, the others empty ones; the barn has one, full.
 
     A third CPU holds an object of a second slab, whose others are free.
     """
     world = World.booted(4, cpus=cpus, caches=1, page_bytes=256, poison=poison)
-    world.with_cache(FOUR_IN_A_SLAB, ONE_EACH)
+    world.with_cache(FOUR_IN_A_SLAB, flags)
     for slot in range(4):
         world.take_object(1, slot)
     if cpus > 2:
@@ -128,6 +129,25 @@ def free_free_same(name: str) -> Program:
         name, (free_shared, free_shared), check=object_refused_once,
         story="one object freed by two at once with CF_EXACT: load_relaxed then exchange of"
         " clear_owner_exactly against each other; exactly one M_OBJECT_FREE",
+    )  # fmt: skip
+
+
+def free_free_sheaf(name: str) -> Program:
+    world = World.booted(4, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, EXACT_EACH)
+    world.take_object(0).take_object(0, 1).share_object(0, 1)
+    return world.program(
+        name, (free_shared, free_shared), check=object_refused_once,
+        story="one object freed by two at once with CF_EXACT, each into its own sheaf: the cas of"
+        " push_freed names the winner before the loser could count the object as his",
+    )  # fmt: skip
+
+
+def free_free_flush(name: str) -> Program:
+    world = full_sheaves(flags=EXACT_EACH).share_object(1)
+    return world.program(
+        name, (free_shared, free_shared), check=object_refused_once,
+        story="slab-free-free-sheaf where the sheaves of one of the two are full: it flushes its"
+        " spare, and frees into the sheaf in its hands",
     )  # fmt: skip
 
 
@@ -276,7 +296,8 @@ def destroy_sheaf(name: str) -> Program:
 
 
 PROGRAMS = catalogue(
-    "slab", alloc_free, free_free, free_free_alloc_3, free_free_same, full_partial, full_empty,
-    last_take, new_new, barn_swap, barn_take_take, shared_refill, shared_flush, shrink_alloc,
-    shrink_free, shrink_sheaf, flush_run, destroy_free, destroy_flush, destroy_sheaf,
+    "slab", alloc_free, free_free, free_free_alloc_3, free_free_same, free_free_sheaf,
+    free_free_flush, full_partial, full_empty, last_take, new_new, barn_swap, barn_take_take,
+    shared_refill, shared_flush, shrink_alloc, shrink_free, shrink_sheaf, flush_run, destroy_free,
+    destroy_flush, destroy_sheaf,
 )  # fmt: skip

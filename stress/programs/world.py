@@ -8,11 +8,11 @@ virtual CPU starts, so it costs the explorer nothing.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import FunctionType
+from types import FunctionType, MappingProxyType
 from typing import Any
 
 from shmalloc import constants as c
@@ -20,6 +20,7 @@ from shmalloc import constants_slab as s
 from shmalloc.image import write_image
 from shmalloc.kernel.boot import boot
 from shmalloc.kernel.cacheset import cache_create, cache_shrink
+from shmalloc.kernel.kmalloc import class_of
 from shmalloc.kernel.objects import cache_at, node_part
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
@@ -30,6 +31,7 @@ FIRST_EPOCH = 3  # of slot 0 where there are spare slots; any number but 0 would
 SHEAF_PAGE_BYTES = 256  # of the worlds whose caches have sheaves (slab.py)
 
 _spare_cpus: ContextVar[int] = ContextVar("spare_cpus", default=0)
+_reshaped: ContextVar[Mapping[str, Any]] = ContextVar("reshaped", default=MappingProxyType({}))
 
 
 @contextmanager
@@ -45,6 +47,18 @@ def spare_cpus(count: int) -> Iterator[None]:
         _spare_cpus.reset(token)
 
 
+@contextmanager
+def reshaped(more_cpus: int = 0, **changes: Any) -> Iterator[None]:
+    """Worlds that are booted meanwhile have these fields of the geometry, whatever their program
+    asks for, and ``more_cpus`` besides those of its threads.
+    """
+    token = _reshaped.set({"cpus": more_cpus, **changes})
+    try:
+        yield
+    finally:
+        _reshaped.reset(token)
+
+
 def catalogue(part: str, *builders: Callable[[str], Program]) -> dict[str, Callable[[], Program]]:
     """Builders by name, each run at most once: ``merge_take`` of "buddy" is "buddy-merge-take"."""
     named = {f"{part}-{build.__name__.replace('_', '-')}": build for build in builders}
@@ -57,7 +71,7 @@ class World:
 
     layout: Layout
     ram: Ram
-    doubled: bool = False  # its pages are twice what was asked for (``booted``)
+    scale: int = 1  # its pages are so many times what was asked for (``booted``)
 
     @classmethod
     def booted(cls, pages: int, max_order: int = 0, cpus: int = 2, **changes: Any) -> World:
@@ -68,11 +82,14 @@ class World:
             "owner_map": True, "zones": (ZoneSpec(pages),),
         }  # fmt: skip
         spare = _spare_cpus.get()
-        cpus += spare
-        chosen = {**smallest, **changes}
-        doubled = spare > 0 and chosen["page_bytes"] == SHEAF_PAGE_BYTES
-        if doubled:
-            chosen["page_bytes"] *= 2  # the sheaves of more CPUs must still fit in one page
+        chosen = {**smallest, **changes, **_reshaped.get()}
+        more = chosen.pop("cpus", 0)
+        cpus += spare + more
+        max_order = max(max_order, chosen.pop("max_order", 0))
+        scale = 1
+        if chosen["page_bytes"] == SHEAF_PAGE_BYTES:  # the sheaves of more CPUs must fit in a page
+            scale = (2 if spare else 1) * (2 if more else 1)
+        chosen["page_bytes"] *= scale
         geometry = Geometry(cpus=cpus, max_order=max_order, **chosen)
         layout = Layout.of(geometry)
         ram = Ram.of_words(layout.words)
@@ -82,7 +99,7 @@ class World:
             ram[layout.cpu(cpu) + c.C_STATE] = c.CPU_ONLINE
             if spare:
                 ram[layout.cpu(cpu) + c.C_EPOCH] = FIRST_EPOCH + cpu
-        return cls(layout, ram, doubled)
+        return cls(layout, ram, scale)
 
     def take(self, cpu: int, slot: int = 0, order: int = 0) -> World:
         """Let ``cpu`` begin with a block, straight from the zone."""
@@ -108,22 +125,41 @@ class World:
         return self
 
     def with_cache(self, object_bytes: int, flags: int = s.CF_NO_SHEAVES) -> World:
-        """Make the only cache. In pages that were doubled as many objects fit."""
-        if self.doubled:
-            object_bytes = 2 * object_bytes + 16
+        """Make the only cache. In pages that are larger than asked for as many objects fit."""
+        if self.scale > 1:
+            object_bytes = self.scale * object_bytes + 16
         made = cache_create(self.ram, 0, object_bytes, 0, flags, 0)
         self._require(made == held.ONLY_CACHE, f"the cache was refused: {made}")
         return self
 
     def take_object(self, cpu: int, slot: int = 0) -> World:
         """Let ``cpu`` begin with an object."""
-        self._require(held.object_take(self.ram, cpu, slot) >= 0, "no object")
+        self._require(self.may_take_object(cpu, slot), "no object")
         return self
+
+    def may_take_object(self, cpu: int, slot: int = 0) -> bool:
+        """Let ``cpu`` begin with an object, where there is one."""
+        return bool(held.object_take(self.ram, cpu, slot) >= 0)
 
     def put_object(self, cpu: int, slot: int = 0) -> World:
         """Free an object that ``cpu`` began with."""
         self._require(held.object_put(self.ram, cpu, slot) == 0, "the object was refused")
         return self
+
+    def give_away(self, cpu: int, slot: int = 0) -> World:
+        """Let nobody count on an object that ``cpu`` began with: the threads dispose of it."""
+        held.let_go(self.ram, cpu, held.FIRST_OBJECT + slot)
+        return self
+
+    def as_kmalloc(self, size_bytes: int) -> World:
+        """Let the only cache be the class of kmalloc for that size."""
+        self.ram[s.H_KMALLOC + class_of(size_bytes)] = held.ONLY_CACHE + 1
+        return self
+
+    @property
+    def absent(self) -> int:
+        """The last CPU slot: of nobody who runs, where there is one more than is needed."""
+        return self.layout.geometry.cpus - 1
 
     def shrink(self, cpu: int) -> World:
         """Give empty slabs back: their pages go to the per-CPU list of ``cpu``, ready for more."""

@@ -85,6 +85,7 @@ class World:
         self.segment = Segment.create(geometry_of(spec, plan), None, spec.prealloc, spec.engine)
         self.ram, self.layout = self.segment.ram, self.segment.layout
         self.evidence = Evidence(self.ram, self.layout)
+        self._types_at_start = self._pageblock_types()
         self.cpu = spec.slots - 1 if spec.live_faults else 0
         self.deadline: Deadline | None = None  # of what the controller does in kernels
         if spec.live_faults:
@@ -171,7 +172,20 @@ class World:
         if end.isolated_pages:
             text = f"{end.isolated_pages} pages that nobody will unisolate"
             found.append(_violation(c.I_TEARDOWN, "all zones", "no isolated pages", text))
-        return found
+        return found or self._types_are_kept(end.events[c.EV_CLAIM])
+
+    def _types_are_kept(self, claims: int) -> list[Violation]:
+        """Only a claim changes a pageblock's migratetype for good; who dies in one counts none."""
+        changed = np.flatnonzero(self._pageblock_types() != self._types_at_start)
+        if claims or self.spec.kills or not changed.size:
+            return []
+        text = f"{changed.size} have another one, the first at pageblock {changed[0]}"
+        return [_violation(c.I_TEARDOWN, "pageblock types", "all as at the start", text)]
+
+    def _pageblock_types(self) -> np.ndarray:
+        geometry, at = self.layout.geometry, self.layout.at["blocks"]
+        count = -(-geometry.pages >> geometry.pageblock_order)
+        return self.ram.array[at : at + count] & c.MT_MASK
 
     def _check(self, kernel: FunctionType) -> list[Violation]:
         """Run a kernel over a world that may be broken: leaving the segment is a finding."""

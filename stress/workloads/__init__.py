@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from stress.workloads import (
-    arrays, bulk, churn, contig, frag, handoff, hotplug, oom_edge, orders, pfn_walker, slabmix,
-    trace,
+    arrays, bulk, churn, contig, frag, handoff, hotplug, modules, oom_edge, orders, pfn_walker,
+    slabmix, trace,
 )  # fmt: skip
 from stress.workloads.registry import EVENT_NAMES, Workload
 
@@ -44,6 +44,13 @@ _ALL = (
         marks=(
             c.EV_OBJ_ALLOC, c.EV_OBJ_FREE, c.EV_SLAB_NEW, c.EV_SLAB_GONE, c.EV_CACHE_NEW,
             c.EV_CACHE_GONE, c.EV_SHEAF_SWAP,
+        ),
+    ),
+    Workload(
+        "modules", modules.modules, modules.modules_finish, work_words=modules.MODULES_WORDS,
+        marks=(
+            c.EV_OBJ_ALLOC, c.EV_OBJ_FREE, c.EV_SLAB_NEW, c.EV_SLAB_GONE, c.EV_CACHE_NEW,
+            c.EV_CACHE_GONE,
         ),
     ),
     Workload(

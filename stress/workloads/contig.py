@@ -22,6 +22,7 @@ from shmalloc.kernel.descriptor import page_state
 from shmalloc.kernel.notes import report
 from shmalloc.kernel.zone import block_mt
 from shmalloc.words import fixed
+from stress.oracles.isolation import check_unlisted
 from stress.oracles.owners import check_stamp, disown, own, stamp
 from stress.workloads.area import W_DATA, draw, fresh_id, stopping, work_at
 
@@ -106,7 +107,8 @@ def contig_give(mem, cpu, slot):
 
 @kernel
 def contig_check(mem, cpu, start, end, kind):
-    """A range that we isolated, or took offline, still is."""
+    """A range that we isolated, or took offline, still is, and hides on nobody's list."""
+    check_unlisted(mem, cpu, start, end)
     for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
         if block_mt(mem, at) != MT_ISOLATE:
             report(mem, cpu, X_LOST_OWNER, at, MT_ISOLATE, block_mt(mem, at))

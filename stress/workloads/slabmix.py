@@ -1,7 +1,8 @@
 """slabmix: objects freed here, objects freed by the neighbour, caches that come and go.
 
 Imitates dentries, network buffers and module loading. Every worker makes caches, one of them
-without sheaves, and allocates from its own and its peer's; now and then it shrinks one. An object
+without sheaves and one with exact frees, and allocates from its own and its neighbours' (peer,
+peer's peer, ...), so that some are in each other's way; now and then it shrinks one. An object
 may be swapped into a mailbox of the peer, which then frees it: a remote free. Each object is signed
 at both ends, so that the next holder sees who wrote over it::
 
@@ -15,7 +16,7 @@ Must reach: object alloc and free, new and gone slabs and caches, sheaf swaps.
 """
 
 from shmalloc.constants import E_STATE, X_PAYLOAD
-from shmalloc.constants_slab import CF_NO_SHEAVES
+from shmalloc.constants_slab import CF_EXACT, CF_NO_SHEAVES
 from shmalloc.dialect import kernel
 from shmalloc.kernel.cache import cache_alloc, cache_alloc_bulk, cache_free, cache_free_bulk
 from shmalloc.kernel.cacheset import cache_create, cache_destroy, cache_shrink
@@ -27,6 +28,8 @@ MIX_DONE = W_DATA
 MIX_CACHES = W_DATA + 16
 MIX_CACHE_COUNT = 3
 MIX_SHEAFLESS = 1  # of these
+MIX_EXACT = 2
+MIX_NEIGHBOURS = 4  # whose caches a worker uses, its own among them
 MIX_MAIL = W_DATA + 32
 MIX_MAILS = 64
 MIX_BULK = MIX_MAIL + MIX_MAILS
@@ -74,17 +77,19 @@ def mix_create(mem, cpu, at):
     """Make the worker's caches. One that cannot be made stays 0 and is not used."""
     for i in range(MIX_CACHE_COUNT):
         words = MIX_FIRST_WORDS << (i * MIX_GROWTH_SHIFT)
-        cache = cache_create(mem, cpu, words * 8, 0, CF_NO_SHEAVES * (i == MIX_SHEAFLESS), 0)
+        flags = CF_NO_SHEAVES * (i == MIX_SHEAFLESS) + CF_EXACT * (i == MIX_EXACT)
+        cache = cache_create(mem, cpu, words * 8, 0, flags, 0)
         if cache >= 0:
             store(mem, at + MIX_CACHES + i, cache + 1)
 
 
 @kernel
 def mix_cache(mem, at, which):
-    """Cache ``which`` of the worker or of its peer; -1: not made yet, or it could not be."""
-    if draw(mem, at, 2) == 0:
-        return load(mem, work_at(mem, mem[at + W_PEER]) + MIX_CACHES + which) - 1
-    return load(mem, at + MIX_CACHES + which) - 1
+    """Cache ``which`` of the worker or a neighbour; -1: not made yet, or it could not be."""
+    area = at
+    for _ in range(draw(mem, at, MIX_NEIGHBOURS)):
+        area = work_at(mem, mem[area + W_PEER])
+    return load(mem, area + MIX_CACHES + which) - 1
 
 
 @kernel

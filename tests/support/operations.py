@@ -23,6 +23,12 @@ SHEAVES_OF_TWO = 2 << s.CF_CAPACITY_SHIFT | 1 << s.CF_BARN_SHIFT
 ONLY_CACHE = 0
 FIRST_EPOCH = 5  # of slot 0; one more for each
 
+
+def life(cpu: int) -> int:
+    """Who is on the slot, as one word: what it writes into locks and objects."""
+    return (FIRST_EPOCH + cpu) << c.LIFE_EPOCH_SHIFT | cpu + 1
+
+
 Prepare = Callable[["SmallWorld"], Any]
 Operate = Callable[[Any, "SmallWorld"], Any]
 
@@ -188,7 +194,7 @@ PAGES: dict[str, tuple[Prepare, Operate]] = {
     "plug": (unplugged, on_victim(hotplug.plug_cpu, OTHER)),
     "adopt": (
         blocks(1),
-        lambda mem, world: reap.adopt_pages(mem, VICTIM, world.blocks[0][0], 1, 77, 78),
+        lambda mem, world: reap.adopt_pages(mem, VICTIM, world.blocks[0][0], 1, life(VICTIM), 78),
     ),
 }
 OBJECTS: dict[str, tuple[Prepare, Operate]] = {

@@ -1,0 +1,178 @@
+"""What the CPUs do with objects and caches in the cases of operations.py (pages: actions.py)."""
+
+from shmalloc.constants import C_EPOCH, H_CPUS
+from shmalloc.constants_slab import CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_DEBUG, CF_NO_SHEAVES
+from shmalloc.dialect import kernel
+from shmalloc.kernel.cache import cache_alloc, cache_alloc_bulk, cache_free, cache_free_bulk
+from shmalloc.kernel.cacheset import cache_create, cache_destroy, cache_shrink
+from shmalloc.kernel.kmalloc import kfree, kmalloc, kmalloc_boot
+from shmalloc.kernel.lock import owner_word
+from shmalloc.kernel.notes import cpu_at
+from shmalloc.kernel.reap import adopt_object, reap
+from shmalloc.words import fixed, load_relaxed
+from stress.crash.actions import LISTED, list_at
+from stress.programs.held import (
+    FIRST_OBJECT, OBJECTS, ONLY_CACHE, let_go, object_put, object_take, slot_at,
+)  # fmt: skip
+
+LISTED_MANY = 7
+SMALL_BYTES = 24
+LARGE_BYTES = 200
+NEW_BYTES = 16
+
+
+@kernel
+def object_churn(mem, cpu):
+    """The other CPU: takes an object and frees it."""
+    object_take(mem, cpu, 0)
+    return object_put(mem, cpu, 0)
+
+
+@kernel
+def object_churn_2(mem, cpu):
+    """Takes an object and frees it, and keeps what it began with."""
+    object_take(mem, cpu, 2)
+    return object_put(mem, cpu, 2)
+
+
+@kernel
+def adopt_one(mem, cpu):
+    """Takes over the object that CPU 0 passes on, and frees it."""
+    address = let_go(mem, 0, FIRST_OBJECT)
+    result = adopt_object(mem, cpu, 0, address, owner_word(mem, 0))
+    if result == 0:
+        mem[slot_at(mem, cpu, FIRST_OBJECT)] = address
+        object_put(mem, cpu, 0)
+    return result
+
+
+@kernel
+def objects_round(mem, cpu):
+    """Three objects and back: a new slab, full and partial, or sheaves that run over."""
+    object_take(mem, cpu, 0)
+    object_take(mem, cpu, 1)
+    object_take(mem, cpu, 2)
+    object_put(mem, cpu, 1)
+    object_put(mem, cpu, 0)
+    return object_put(mem, cpu, 2)
+
+
+@kernel
+def objects_bulk(mem, cpu):
+    count = cache_alloc_bulk(mem, cpu, 0, LISTED, list_at(mem, cpu))
+    return cache_free_bulk(mem, cpu, 0, count, list_at(mem, cpu))
+
+
+@kernel
+def objects_bulk_many(mem, cpu):
+    """More than a sheaf, a spare and the barn take, or more than there are: all or nothing."""
+    count = cache_alloc_bulk(mem, cpu, 0, LISTED_MANY, list_at(mem, cpu))
+    return count if count < 0 else cache_free_bulk(mem, cpu, 0, count, list_at(mem, cpu))
+
+
+@kernel
+def objects_many(mem, cpu):
+    """Four objects and back."""
+    for slot in range(OBJECTS):
+        object_take(mem, cpu, slot)
+    for slot in range(OBJECTS):
+        if load_relaxed(mem, slot_at(mem, cpu, FIRST_OBJECT + slot)) != 0:
+            object_put(mem, cpu, slot)
+    return 0
+
+
+@kernel
+def reap_absent(mem, cpu):
+    """Frees what the last slot owns, on which nobody runs."""
+    absent = fixed(mem, H_CPUS) - 1
+    return reap(mem, cpu, absent, fixed(mem, cpu_at(mem, absent) + C_EPOCH))
+
+
+@kernel
+def object_pair(mem, cpu):
+    """Two objects: out of the main sheaf, then out of the spare one."""
+    object_take(mem, cpu, 0)
+    object_take(mem, cpu, 1)
+    object_put(mem, cpu, 1)
+    return object_put(mem, cpu, 0)
+
+
+@kernel
+def create_with_image(mem, cpu):
+    """A cache whose objects are copies of an image, one object of it, and its end."""
+    made = cache_create(mem, cpu, NEW_BYTES, 0, CF_NO_SHEAVES | CF_DEBUG, list_at(mem, cpu))
+    if made < 0:
+        return made
+    address = cache_alloc(mem, cpu, made)
+    if address >= 0:
+        cache_free(mem, cpu, made, address)
+    return cache_destroy(mem, cpu, made)
+
+
+@kernel
+def shrink_cache(mem, cpu):
+    return cache_shrink(mem, cpu, 0)
+
+
+@kernel
+def create_and_destroy(mem, cpu):
+    """A second cache with sheaves, one object of it, and its end."""
+    made = cache_create(mem, cpu, NEW_BYTES, 0, 1 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT, 0)
+    return made if made < 0 else cache_destroy(mem, cpu, made)
+
+
+@kernel
+def destroy_cache(mem, cpu):
+    return cache_destroy(mem, cpu, ONLY_CACHE)
+
+
+@kernel
+def create_and_keep(mem, cpu):
+    """A cache with the number of the one that was destroyed, if it was, and an object of it."""
+    made = cache_create(mem, cpu, NEW_BYTES, 0, CF_NO_SHEAVES, 0)
+    if made >= 0:
+        address = cache_alloc(mem, cpu, made)
+        if address >= 0:
+            mem[slot_at(mem, cpu, FIRST_OBJECT)] = address
+    return made
+
+
+@kernel
+def boot_kmalloc(mem, cpu):
+    return kmalloc_boot(mem, cpu, CF_NO_SHEAVES)
+
+
+@kernel
+def kmalloc_small(mem, cpu):
+    address = kmalloc(mem, cpu, SMALL_BYTES)
+    return address if address < 0 else kfree(mem, cpu, address)
+
+
+@kernel
+def kmalloc_round(mem, cpu):
+    """``objects_many`` by kmalloc and kfree."""
+    for slot in range(OBJECTS):
+        address = kmalloc(mem, cpu, SMALL_BYTES)
+        if address >= 0:
+            mem[slot_at(mem, cpu, FIRST_OBJECT + slot)] = address
+    for slot in range(OBJECTS):
+        address = let_go(mem, cpu, FIRST_OBJECT + slot)
+        if address != 0:
+            kfree(mem, cpu, address)
+    return 0
+
+
+@kernel
+def boot_with_sheaves(mem, cpu):
+    return kmalloc_boot(mem, cpu, 1 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT)
+
+
+@kernel
+def boot_checked(mem, cpu):
+    return kmalloc_boot(mem, cpu, CF_DEBUG)
+
+
+@kernel
+def kmalloc_big(mem, cpu):
+    address = kmalloc(mem, cpu, LARGE_BYTES)
+    return address if address < 0 else kfree(mem, cpu, address)

@@ -1,0 +1,93 @@
+"""``Operation``: a case of one public operation, and the worlds in which all of them are tried.
+
+CPU 0 makes the operation, mostly once and undoes it; CPU 1 takes and frees a page or an object
+beside it, so that there is somebody who must be able to go on. Both die in turn. A *variant* is the
+same case in another world, or with somebody besides: ``pages-bulk+seat``. With them an operation
+comes to nearly every write that it can reach, on its own way and on that of its callees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import FunctionType
+from typing import Any
+
+from shmalloc import constants as c
+from stress.crash.actions import sit_a_while, two_types
+from stress.crash.adapt import build, case_of
+from stress.crash.case import CrashCase
+from stress.explorer.program import Program
+from stress.programs.world import World, reshaped
+
+
+def mark_for_poison(world: World) -> World:
+    """Have every single page that is in use leave service when it is freed (poison.py)."""
+    for pfn in range(world.layout.geometry.pages):
+        at = world.layout.descriptor(pfn)
+        word = world.ram[at]
+        in_use = word & c.TYPE_MASK in (c.T_ALLOCATED, c.T_SLAB)
+        if in_use and word >> c.ORDER_SHIFT & c.ORDER_MASK == 0:
+            world.ram[at] = word | c.POISON_BIT
+    return world
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The same operations in another world: fields of the geometry, and who is there besides.
+
+    ``prepare``: changes the world that was made. ``may_leave``: pages that may end poisoned.
+    """
+
+    story: str
+    changes: Mapping[str, Any]
+    besides: tuple[FunctionType, ...] = ()
+    prepare: Callable[[World], World] | None = None
+    may_leave: int = 0
+
+
+VARIANTS = {
+    "list": Variant("per-CPU lists and free lists linked through the descriptors",
+                    {"link_store": "descriptor", "pcp_form": "list"}),
+    "fill": Variant("free pages are poisoned", {"poison": True}),
+    "spins": Variant("some looks at a held lock before the sleep", {"spins": 2}),
+    "seat": Variant("somebody waits for memory", {}, (sit_a_while,)),
+    "types": Variant("small pageblocks, and somebody who wants another migratetype",
+                     {"pageblock_order": 1, "max_order": 2}, (two_types,)),
+    "marked": Variant("pages in use are marked to leave service", {}, prepare=mark_for_poison,
+                      may_leave=16),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A case to be built: its world, what the CPUs do, how many pages may end poisoned."""
+
+    name: str
+    world: Callable[[], World]
+    threads: tuple[FunctionType, ...]
+    story: str
+    may_leave: int = 0
+    reaping: bool = False
+    check: FunctionType | None = None  # for the reports that it provokes (adapt.py)
+
+    def program(self) -> Program:
+        program = self.world().program(self.name, self.threads, self.story)
+        return program if self.check is None else replace(program, check=self.check)
+
+    def case(self) -> CrashCase:
+        return case_of(build(self.program), self.may_leave, self.reaping)
+
+    def varied(self, name: str) -> Operation:
+        """The operation in the world of ``VARIANTS[name]``."""
+        variant = VARIANTS[name]
+
+        def world() -> World:
+            with reshaped(len(variant.besides), **variant.changes):
+                made = self.world()
+            return made if variant.prepare is None else variant.prepare(made)
+
+        return replace(
+            self, name=f"{self.name}+{name}", world=world, threads=self.threads + variant.besides,
+            story=f"{self.story}; {variant.story}", may_leave=max(self.may_leave, variant.may_leave)
+        )  # fmt: skip

@@ -1,0 +1,50 @@
+"""The oracle of isolation: no page of a range that we hold isolated is on a per-CPU list.
+
+Whoever isolates a range announces that first and drains every per-CPU list afterwards; whoever
+frees looks for the announcement under the lock of his list. So from then on until the range is
+given back no list may hold a page of it, at any moment at which its lock is free. We take these
+locks one after the other: no stop is needed, and other ranges, whose isolation may be under way,
+are not looked at.
+"""
+
+from shmalloc.constants import (
+    H_CPUS, H_PCP_CAPACITY, H_PCP_FORM, I_PCP_COUNT, MT_ISOLATE, P_ARRAYS, P_HEAD, P_LENGTH, P_LOCK,
+    PCP_ARRAY, PCP_LISTS,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernel.lists import get_link, pfn_of
+from shmalloc.kernel.lock import unspin
+from shmalloc.kernel.notes import report
+from shmalloc.kernel.pcp import pcp_at, spin_for_drain
+from shmalloc.kernel.zone import zone_of
+from shmalloc.words import fixed
+
+
+@kernel
+def check_unlisted(mem, cpu, start, end):
+    """Report every page of ``[start, end)``, isolated by us, that is on a list; how many."""
+    found = 0
+    for owner in range(fixed(mem, H_CPUS)):
+        p = pcp_at(mem, owner, zone_of(mem, start))
+        if spin_for_drain(mem, p + P_LOCK, cpu):
+            for index in range(PCP_LISTS):
+                found += check_list(mem, cpu, p, index, start, end)
+            unspin(mem, p + P_LOCK)
+    return found
+
+
+@kernel
+def check_list(mem, cpu, p, index, start, end):
+    """The same for one list; P_LOCK held."""
+    found = 0
+    node = mem[p + P_HEAD + index]
+    for k in range(mem[p + P_LENGTH + index]):
+        if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
+            pfn = mem[p + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + k]
+        else:
+            pfn = pfn_of(mem, node)
+            node = get_link(mem, node + 1)
+        if start <= pfn < end:
+            report(mem, cpu, I_PCP_COUNT, pfn, index, MT_ISOLATE)
+            found += 1
+    return found

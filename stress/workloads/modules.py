@@ -1,0 +1,91 @@
+"""modules: caches that are made, used a little and destroyed, all the time.
+
+Imitates modules that are loaded and unloaded. Each step makes a cache of a random kind: with
+sheaves or without, exact, or a debug cache; takes some objects, frees them one by one or all at
+once, and destroys it: nothing may be left of it. Everybody makes and destroys beside the others::
+
+    work area: W_DATA [cache of the step, id + 1; 0: none] | +16 objects of the step
+
+Hunts: descriptors of caches that are taken twice, a destroyer that counts wrongly, sheaves of a
+cache that is gone, pages of sheaves and slabs that never come back, an unfinished destruction that
+ends another cache.
+Must reach: object alloc and free, new and gone slabs and caches.
+"""
+
+from shmalloc.constants import M_LEAKED_OBJECTS
+from shmalloc.constants_slab import CF_DEBUG, CF_EXACT, CF_NO_SHEAVES
+from shmalloc.dialect import kernel
+from shmalloc.kernel.cache import cache_alloc, cache_free, cache_free_bulk
+from shmalloc.kernel.cacheset import cache_create, cache_destroy
+from shmalloc.kernel.notes import report
+from stress.workloads.area import W_DATA, draw, stopping, work_at
+
+MODULE_CACHE = W_DATA
+MODULE_OBJECTS = W_DATA + 16
+MODULE_MOST_OBJECTS = 48  # more than a sheaf holds
+MODULES_WORDS = MODULE_OBJECTS + MODULE_MOST_OBJECTS
+MODULE_LEAST_BYTES = 8  # a word, which is written
+MODULE_MOST_BYTES = 512
+MODULE_KINDS = 4
+
+
+@kernel
+def modules(mem, cpu, steps):
+    """Make, use and destroy ``steps`` caches; returns how many."""
+    at = work_at(mem, cpu)
+    done = 0
+    for _ in range(steps):
+        if stopping(mem):
+            break
+        module_life(mem, cpu, at)
+        done += 1
+    return done
+
+
+@kernel
+def module_kind(which):
+    """Flags of one of the kinds of caches."""
+    if which == 0:
+        return CF_NO_SHEAVES
+    if which == 1:
+        return CF_DEBUG
+    return CF_EXACT if which == 2 else 0
+
+
+@kernel
+def module_life(mem, cpu, at):
+    """One cache from its first to its last moment. One that cannot be made is nothing lost."""
+    size = MODULE_LEAST_BYTES + draw(mem, at, MODULE_MOST_BYTES)
+    made = cache_create(mem, cpu, size, 0, module_kind(draw(mem, at, MODULE_KINDS)), 0)
+    if made < 0:
+        return
+    mem[at + MODULE_CACHE] = made + 1
+    got = 0
+    for _ in range(draw(mem, at, MODULE_MOST_OBJECTS)):
+        address = cache_alloc(mem, cpu, made)
+        if address < 0:
+            break
+        mem[address] = address
+        mem[at + MODULE_OBJECTS + got] = address
+        got += 1
+    module_end(mem, cpu, at, made, got)
+
+
+@kernel
+def module_end(mem, cpu, at, cache, count):
+    """Free all objects of a cache, in one of two ways, and destroy it."""
+    if draw(mem, at, 2) == 0:
+        cache_free_bulk(mem, cpu, cache, count, at + MODULE_OBJECTS)
+    else:
+        for i in range(count):
+            cache_free(mem, cpu, cache, mem[at + MODULE_OBJECTS + i])
+    code = cache_destroy(mem, cpu, cache)
+    if code != 0:  # nobody else knows this cache
+        report(mem, cpu, M_LEAKED_OBJECTS, cache, 0, code)
+    mem[at + MODULE_CACHE] = 0
+
+
+@kernel
+def modules_finish(mem, cpu):
+    """Nothing outlives its step."""
+    return 0

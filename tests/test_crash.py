@@ -9,10 +9,13 @@ from crash_programs import (
 )  # fmt: skip
 
 from shmalloc.errors import MisuseError
+from shmalloc.kernel.pages import alloc_pages, free_pages
 from stress.cli import run as shmstress
 from stress.crash import CrashCase, Effort, crash
 from stress.crash.adapt import left_out
 from stress.crash.allocator import allocator_case, case_names
+from stress.crash.operation import VARIANTS
+from stress.crash.operations import OPERATIONS, VARIED
 from stress.crash.result import AT_END
 from stress.crash.runner import Runner
 from stress.crash.schedules import Schedule, schedules_of
@@ -222,3 +225,22 @@ def test_the_command_shows_one_run_and_says_how_it_ended(capsys):
 def test_bad_options_are_usage_errors(options, text, capsys):
     assert shmstress(options.split()) == 4
     assert text in capsys.readouterr().err
+
+
+def test_a_call_that_only_a_violation_makes_is_not_counted():
+    functions = {site.function for site in write_sites(alloc_pages)}
+    assert "retire_block" not in {function.__name__ for function in reachable(alloc_pages)}
+    assert "unmanage" not in functions
+    assert "unmanage" in {site.function for site in write_sites(free_pages)}
+
+
+@pytest.mark.parametrize("variant", VARIED)
+def test_an_operation_in_another_world_says_so(variant):
+    name = f"{VARIED[variant][0]}+{variant}"
+    assert OPERATIONS[name].story.endswith(VARIANTS[variant].story)
+    assert allocator_case(name).living >= 2
+
+
+def test_a_variant_that_is_none_is_refused_with_the_nearest():
+    with pytest.raises(MisuseError, match=r"did you mean 'pages-bulk\+seat'"):
+        allocator_case("pages-bulk+sea")

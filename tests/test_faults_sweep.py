@@ -90,4 +90,4 @@ def test_the_command_prints_a_table_and_its_verdict():
 
 def test_the_command_refuses_a_wrong_name():
     run = shmstress("sweep", "pgae")
-    assert run.returncode == 4 and "did you mean 'page'" in run.stderr
+    assert run.returncode == 4 and "did you mean 'page'" in run.stderr and run.stdout == ""

@@ -37,6 +37,13 @@ def test_pages_that_stay_isolated_are_found_at_the_end(world):
     ]
 
 
+def test_a_pageblock_that_changed_its_type_though_nobody_claimed_one_is_found(world):
+    world.ram.array[world.layout.at["blocks"] + 1] = c.MT_UNMOVABLE
+    assert world._types_are_kept(claims=1) == []
+    (found,) = world._types_are_kept(claims=0)
+    assert found.found == "1 have another one, the first at pageblock 1"
+
+
 def test_pages_that_stay_offline_are_found_at_the_end(world):
     managed_pages = world.snapshot().managed_pages
     assert world.call(offline_range, BLOCK, 2 * BLOCK) == 0

@@ -4,7 +4,9 @@ import pytest
 from support.world import SMALL, World
 
 from shmalloc import constants as c
+from shmalloc.kernel.contig import isolate_range
 from shmalloc.layout import ZoneSpec
+from stress.oracles.isolation import check_unlisted
 from stress.oracles.owners import check_stamp, disown, own, stamp
 from stress.run.evidence import Evidence
 from stress.run.worker import MAX_STEPS
@@ -102,8 +104,8 @@ def test_a_workload_tells_what_it_imitates_what_it_hunts_and_what_it_must_reach(
 class Owned(World):
     """A world with an owner map, and the oracles as methods; interpreted is enough for them."""
 
-    def __init__(self, engine):
-        super().__init__(engine, owner_map=True, work_words=64)
+    def __init__(self, engine, **changes):
+        super().__init__(engine, owner_map=True, work_words=64, **changes)
         self.engine = engine
 
     def ask(self, kernel, *arguments):
@@ -161,6 +163,27 @@ def test_a_block_whose_stamp_is_gone_is_left_alone(owned):
     owned.mem[owned.layout.frame(pfn)] = 5
     assert owned.ask(give_block, 0, entry) == c.E_STATE
     assert owned.state(pfn)[0] == c.T_ALLOCATED
+
+
+@pytest.mark.parametrize("form", ["array", "list"])
+def test_a_page_of_an_isolated_range_on_anybodys_list_is_found(engine, form):
+    world = Owned(engine, pcp_form=form)
+    pfn = world.alloc(cpu=1)
+    world.free(pfn, cpu=1)  # on the list of CPU 1
+    start = pfn & ~7
+    assert world.engine.call(check_unlisted, world.mem, 0, start, start + 8) > 0
+    assert world.reports()[0] == c.I_PCP_COUNT
+
+
+@pytest.mark.parametrize("form", ["array", "list"])
+def test_no_list_has_a_page_of_a_range_that_was_isolated(engine, form):
+    world = Owned(engine, pcp_form=form)
+    pfn = world.alloc(cpu=1)
+    world.free(pfn, cpu=1)
+    start = pfn & ~7
+    assert world.engine.call(isolate_range, world.mem, 0, start, start + 8) == 0
+    assert world.engine.call(check_unlisted, world.mem, 0, start, start + 8) == 0
+    assert world.reports() == []
 
 
 def test_evidence_tells_a_violation_with_the_last_operations_of_its_cpu(engine):

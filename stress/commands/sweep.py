@@ -30,9 +30,10 @@ def command(names: tuple[str, ...], engine: str, only_list: bool) -> int:
         for line in _list():
             click.echo(line)
         return 0
-    sweeps = []
-    click.echo(f"{'operation':<18} {'N':>6} {'what fails':<21} answer")
+    sweeps: list[Sweep] = []
     for result in sweep_all(names, engine):
+        if not sweeps:  # a name that is unknown has been refused by now
+            click.echo(f"{'operation':<18} {'N':>6} {'what fails':<21} answer")
         sweeps.append(result)
         for line in _lines(result):
             click.echo(line)

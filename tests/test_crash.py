@@ -16,6 +16,7 @@ from stress.crash.adapt import left_out
 from stress.crash.allocator import allocator_case, case_names
 from stress.crash.operation import VARIANTS
 from stress.crash.operations import OPERATIONS, VARIED
+from stress.crash.report import missing
 from stress.crash.result import AT_END
 from stress.crash.runner import Runner
 from stress.crash.schedules import Schedule, schedules_of
@@ -244,3 +245,12 @@ def test_an_operation_in_another_world_says_so(variant):
 def test_a_variant_that_is_none_is_refused_with_the_nearest():
     with pytest.raises(MisuseError, match=r"did you mean 'pages-bulk\+seat'"):
         allocator_case("pages-bulk+sea")
+
+
+def test_what_was_not_tried_is_told_for_all_and_for_each_operation():
+    known = coverage([("free_pages", site) for site in write_sites(free_pages)])
+    text = missing(known, by_operation=True)
+    pairs = sum(len(write_sites(operation)) for operation in PUBLIC)
+    found = len(write_sites(free_pages))
+    assert f"sites in each operation that can reach them: {found}/{pairs:,}" in text
+    assert "not tried in alloc_pages:" in text and "not tried in free_pages:" not in text

@@ -119,7 +119,7 @@ def _show(total: CrashResult, complete: bool, sites: bool, markdown: str | None)
     if sites:
         click.echo(site_table(total))
     if complete:
-        click.echo(missing(known))
+        click.echo(missing(known, by_operation=sites))
     if markdown is not None:
         Path(markdown).write_text(table(total, known if complete else (), markdown=True))
     rate = total.runs / total.seconds if total.seconds else 0

@@ -81,9 +81,14 @@ def covered(result: CrashResult) -> list[Coverage]:
     return coverage(hit)
 
 
-def missing(known: Sequence[Coverage]) -> str:
-    """The write sites at which no crash was tried."""
-    every = known[-1]
+def missing(known: Sequence[Coverage], by_operation: bool = False) -> str:
+    """The write sites at which no crash was tried; ``by_operation``: also those of each."""
+    *operations, every = known
     lines = [f"write sites of public operations with a crash: {every}"]
     lines += [f"  not tried: {path_at(site)} in {site.function}" for site in every.missing]
+    pairs = sum(len(one.known) for one in operations)
+    left = [(one.name, site) for one in operations for site in one.missing]
+    lines.append(f"sites in each operation that can reach them: {pairs - len(left):,}/{pairs:,}")
+    for name, site in left if by_operation else ():
+        lines.append(f"  not tried in {name}: {path_at(site)} in {site.function}")
     return "\n".join(lines) + "\n"

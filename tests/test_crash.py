@@ -20,7 +20,7 @@ from stress.crash.report import missing
 from stress.crash.result import AT_END
 from stress.crash.runner import Runner
 from stress.crash.schedules import Schedule, schedules_of
-from stress.crash.search import Hunt
+from stress.crash.search import Hunt, spread
 from stress.crash.sites import PUBLIC, coverage, reachable, write_sites
 from stress.crash.story import tell
 
@@ -254,3 +254,11 @@ def test_what_was_not_tried_is_told_for_all_and_for_each_operation():
     found = len(write_sites(free_pages))
     assert f"sites in each operation that can reach them: {found}/{pairs:,}" in text
     assert "not tried in alloc_pages:" in text and "not tried in free_pages:" not in text
+
+
+@pytest.mark.parametrize(
+    ("count", "chosen", "numbers"),
+    [(16, 2, {0, 8}), (4, 100, {0, 1, 2, 3}), (5, 0, set()), (7, 3, {0, 2, 4})],
+)  # fmt: skip
+def test_second_deaths_are_spread_over_all_kinds_of_schedules(count, chosen, numbers):
+    assert spread(count, chosen) == numbers

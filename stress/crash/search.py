@@ -34,7 +34,7 @@ class Effort:
     """How much is tried.
 
     ``seeds``, ``classes``: random schedules and classes of DPOR besides all orders of the CPUs.
-    ``depth`` 2: crashes inside of recovery too, for the first ``again`` schedules, at every
+    ``depth`` 2: crashes inside of recovery too, for ``again`` of the schedules, at every
     ``stride``-th point. ``races``: look for data races as well (half the speed).
     """
 
@@ -81,6 +81,12 @@ def crash(
     return Hunt(case, effort or Effort()).run()
 
 
+def spread(count: int, chosen: int) -> set[int]:
+    """At most ``chosen`` of the first ``count`` numbers, evenly: plain schedules and random ones."""
+    most = min(chosen, count)
+    return {number * count // most for number in range(most)}
+
+
 class Hunt:
     """All runs of one case.
 
@@ -104,10 +110,12 @@ class Hunt:
 
     def run(self) -> CrashResult:
         start = time.perf_counter()
-        for number, schedule in enumerate(self._schedules()):
+        schedules = self._schedules()
+        twice = spread(len(schedules), self.effort.again) if self.effort.depth == 2 else set()
+        for number, schedule in enumerate(schedules):
             if self._out_of_time():
                 break
-            self._try(schedule, again=self.effort.depth == 2 and number < self.effort.again)
+            self._try(schedule, again=number in twice)
         self.result.seconds = time.perf_counter() - start
         self.result.steps = int(self.runner.block[s.TOTAL_STEPS])
         return self.result

@@ -82,7 +82,7 @@ def crash(
 
 
 def spread(count: int, chosen: int) -> set[int]:
-    """At most ``chosen`` of the first ``count`` numbers, evenly: plain schedules and random ones."""
+    """At most ``chosen`` of the first ``count`` numbers, evenly: plain and random schedules."""
     most = min(chosen, count)
     return {number * count // most for number in range(most)}
 

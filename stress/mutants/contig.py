@@ -33,7 +33,7 @@ MUTANTS = (
           "    for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):\n        if",
           "    for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):\n        if"),),
         "an isolation ends while its free pages are merged with those of an isolated neighbour",
-        "I_FREE_HEAD", ("contig-isolate-restore", "contig-isolate-isolate"), RANGES,
+        "I_FREE_HEAD", ("contig-isolate-return", "contig-isolate-restore"), RANGES,
         precedent="B6 fix up block types when merging compatible blocks",
     ),
     Mutant(

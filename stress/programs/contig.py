@@ -89,6 +89,19 @@ def isolate_upper(mem, cpu):
 
 
 @kernel
+def isolate_lower(mem, cpu):
+    """Isolates page 0 and leaves it so."""
+    return mark_isolated(mem, cpu, 0, 1)
+
+
+@kernel
+def restore_upper(mem, cpu):
+    """Ends the isolation of page 1 that the world began with."""
+    mark_restored(mem, cpu, 1, 2)
+    return 0
+
+
+@kernel
 def restore_lower(mem, cpu):
     """Ends the isolation of page 0 that the world began with."""
     mark_restored(mem, cpu, 0, 1)
@@ -191,6 +204,13 @@ def upper_isolated(mem):
 
 
 @kernel
+def lower_isolated(mem):
+    """``pages_are_sound``, and page 0, which was isolated and left so, still is."""
+    require_isolated(mem, 0, 0)
+    return pages_are_sound(mem)
+
+
+@kernel
 def second_isolated(mem):
     """The same for the second of two pageblocks."""
     require_isolated(mem, 0, 2)
@@ -249,6 +269,16 @@ def isolate_restore(name: str) -> Program:
         name, (restore_lower, isolate_upper), check=upper_isolated,
         story="one neighbour returns as the other isolates: first isolated, their free pages merge"
         " across the border and restore_types must carve its half off; first returned, they do not",
+    )  # fmt: skip
+
+
+def isolate_return(name: str) -> Program:
+    world = World.booted(2, max_order=1, pageblock_order=0)
+    mark_isolated(world.ram, 0, 1, 2)
+    return world.program(
+        name, (restore_upper, isolate_lower), check=lower_isolated,
+        story="contig-isolate-restore the other way round: the half that returns is the tail of the"
+        " merged block, which rehome_range steps over unless it was carved off",
     )  # fmt: skip
 
 
@@ -346,7 +376,7 @@ def range_free_3(name: str) -> Program:
 
 PROGRAMS = catalogue(
     "contig", isolate_merge, isolate_large, isolate_legal, isolate_take, isolate_restore,
-    isolate_isolate, isolate_same, isolate_isolate_free_3, isolate_free, isolate_alloc,
-    offline_alloc,
-    offline_merged, range_alloc, range_range, range_free_3, range_legal,
+    isolate_return, isolate_isolate, isolate_same, isolate_isolate_free_3, isolate_free,
+    isolate_alloc, offline_alloc, offline_merged, range_alloc, range_range, range_free_3,
+    range_legal,
 )  # fmt: skip

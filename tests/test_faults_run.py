@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -119,6 +120,32 @@ def test_the_live_objects_of_a_life_are_counted_in_slabs_of_every_order(estate):
     small.free(small.alloc())
     assert reader.objects(arena.cpu, epoch) == len(kept)
     assert not reader.objects(arena.cpu, epoch + 1)
+
+
+def pfn_of(arena, address):
+    layout = arena.segment.layout
+    return (address - layout.at["frames"]) // layout.geometry.page_words
+
+
+class Moving:
+    """The words of a segment, of which somebody changes one whenever they are read."""
+
+    def __init__(self, words, at):
+        self.words, self.at = words, at
+
+    def __getitem__(self, key):
+        self.words[self.at] += 1 << c.S_VERSION_SHIFT
+        return self.words[key]
+
+
+def test_a_slab_that_changes_while_it_is_read_is_not_counted(estate):
+    arena, reader, _, epoch = estate
+    cache = arena.cache("small", 16)
+    word1 = arena.segment.layout.descriptor(pfn_of(arena, cache.alloc())) + 1
+    assert reader.objects(arena.cpu, epoch) == 1
+    words = arena.segment.ram.array
+    reader._ram = SimpleNamespace(array=Moving(words, word1), load=arena.segment.ram.load)
+    assert reader.objects(arena.cpu, epoch) == 0
 
 
 def test_forgetting_clears_the_map_of_the_dead_only(estate):

@@ -152,17 +152,24 @@ class Estate:
         return Holdings(len(blocks), unknown, frozenset().union(*blocks), mapped)
 
     def objects(self, cpu: int, epoch: int) -> int:
-        """Live objects that carry the word of this life, in slabs of any cache."""
-        word0, word1 = self._memmap[:, 0], self._memmap[:, 1]
-        heads = np.flatnonzero((word0 & c.TYPE_MASK) == c.T_SLAB)
-        page_words = 1 << self._ram.load(c.H_PAGE_SHIFT)
-        ends = (heads + (1 << (word0[heads] >> c.ORDER_SHIFT & c.ORDER_MASK))) * page_words
+        """Live objects that carry the word of this life, in slabs of any cache.
+
+        Others work meanwhile. A slab whose pair changes while it is read is somebody else's, since
+        nobody takes from those of the dead or gives back to them; what was read of it may be of
+        another slab, and counts for nothing (docs/bugs.md 23).
+        """
+        pairs = self._memmap.copy()
+        heads = np.flatnonzero((pairs[:, 0] & c.TYPE_MASK) == c.T_SLAB)
+        orders = pairs[heads, 0] >> c.ORDER_SHIFT & c.ORDER_MASK
+        ends = (heads + (1 << orders)) << self._ram.load(c.H_PAGE_SHIFT)
         ends += self._layout.at["frames"] - k.SLAB_NODE_WORDS
-        counts = word1[heads] >> c.S_OBJECTS_SHIFT & c.S_OBJECTS_MASK
+        counts = pairs[heads, 1] >> c.S_OBJECTS_SHIFT & c.S_OBJECTS_MASK
         word = epoch << _EPOCH_SHIFT | cpu + 1
         found = 0
-        for end, count in zip(ends.tolist(), counts.tolist(), strict=True):
-            found += int((self._ram.array[end - count : end] == word).sum())
+        for head, end, count in zip(heads.tolist(), ends.tolist(), counts.tolist(), strict=True):
+            here = int((self._ram.array[end - count : end] == word).sum())
+            if here and np.array_equal(self._memmap[head], pairs[head]):
+                found += here
         return found
 
     def _mapped(self, cpu: int) -> NDArray[np.intp]:

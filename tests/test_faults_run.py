@@ -122,11 +122,6 @@ def test_the_live_objects_of_a_life_are_counted_in_slabs_of_every_order(estate):
     assert not reader.objects(arena.cpu, epoch + 1)
 
 
-def pfn_of(arena, address):
-    layout = arena.segment.layout
-    return (address - layout.at["frames"]) // layout.geometry.page_words
-
-
 class Moving:
     """The words of a segment, of which somebody changes one whenever they are read."""
 
@@ -140,11 +135,13 @@ class Moving:
 
 def test_a_slab_that_changes_while_it_is_read_is_not_counted(estate):
     arena, reader, _, epoch = estate
-    cache = arena.cache("small", 16)
-    word1 = arena.segment.layout.descriptor(pfn_of(arena, cache.alloc())) + 1
+    arena.cache("small", 16).alloc()
+    words, layout = arena.segment.ram.array, arena.segment.layout
+    pages = range(layout.geometry.pages)
+    (slab,) = (pfn for pfn in pages if words[layout.descriptor(pfn)] & c.TYPE_MASK == c.T_SLAB)
     assert reader.objects(arena.cpu, epoch) == 1
-    words = arena.segment.ram.array
-    reader._ram = SimpleNamespace(array=Moving(words, word1), load=arena.segment.ram.load)
+    moving = Moving(words, layout.descriptor(slab) + 1)
+    reader._ram = SimpleNamespace(array=moving, load=arena.segment.ram.load)
     assert reader.objects(arena.cpu, epoch) == 0
 
 

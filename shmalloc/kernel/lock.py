@@ -8,9 +8,9 @@
 ``lock``/``unlock`` protects zones and node lists: it spins a little, then sleeps on a futex (3 in
 the style of Drepper's "Futexes are tricky", mutex 2: the flag says that a sleeper may exist).
 Whoever lets go and comes again at once is faster than anybody who has to wake up, so a sleeper
-could lose for ever (it did for seconds: docs/bugs.md 19). One who has slept often enough in vain
-says so (H); then the lock is let go as KEPT (C and H, no owner): free, but only for one who has
-slept for it. Linux: MUTEX_FLAG_HANDOFF.
+could lose for ever (docs/decisions/0015). One who has slept often enough in vain says so (H); then
+the lock is let go as KEPT (C and H, no owner): free, but only for one who has slept for it. Linux:
+MUTEX_FLAG_HANDOFF.
 
 ``try_spin``/``spin``/``unspin`` protects per-CPU structures: hot paths only ever try, and go
 elsewhere when it fails; only a remote drainer waits. Its release is a plain store, half the price.

@@ -182,7 +182,8 @@ class Worker:
             self.beat()
             after = time.perf_counter()
             longest_s = max(longest_s, after - before)
-            self._adapt(name, after - before)
+            if self.ram.load(c.H_STOP) == 0:  # one that was cut off says nothing (docs/bugs.md 19)
+                self._adapt(name, after - before)
             before = after
             batches += 1
             ops, code = ops + max(result, 0), min(result, 0)

@@ -9,7 +9,7 @@ from shmalloc.kernel.kmalloc import kfree, kmalloc, kmalloc_boot
 from shmalloc.kernel.lock import owner_word
 from shmalloc.kernel.notes import cpu_at
 from shmalloc.kernel.reap import adopt_object, reap
-from shmalloc.words import fixed, load_relaxed
+from shmalloc.words import fixed
 from stress.crash.actions import LISTED, list_at
 from stress.programs.held import (
     FIRST_OBJECT, OBJECTS, ONLY_CACHE, let_go, object_put, object_take, slot_at,
@@ -68,17 +68,6 @@ def objects_bulk_many(mem, cpu):
     """More than a sheaf, a spare and the barn take, or more than there are: all or nothing."""
     count = cache_alloc_bulk(mem, cpu, 0, LISTED_MANY, list_at(mem, cpu))
     return count if count < 0 else cache_free_bulk(mem, cpu, 0, count, list_at(mem, cpu))
-
-
-@kernel
-def objects_many(mem, cpu):
-    """Four objects and back."""
-    for slot in range(OBJECTS):
-        object_take(mem, cpu, slot)
-    for slot in range(OBJECTS):
-        if load_relaxed(mem, slot_at(mem, cpu, FIRST_OBJECT + slot)) != 0:
-            object_put(mem, cpu, slot)
-    return 0
 
 
 @kernel
@@ -150,7 +139,7 @@ def kmalloc_small(mem, cpu):
 
 @kernel
 def kmalloc_round(mem, cpu):
-    """``objects_many`` by kmalloc and kfree."""
+    """Four objects by kmalloc, and back."""
     for slot in range(OBJECTS):
         address = kmalloc(mem, cpu, SMALL_BYTES)
         if address >= 0:

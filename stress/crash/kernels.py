@@ -13,8 +13,9 @@ what the dead owned, so that their notes of it mean nothing any more.
 from shmalloc.constants import (
     AR_COUNT, AR_REFS_MASK, E_BUSY, H_AT_OWNERS, H_AT_REPORTS, H_CACHES, H_CPUS, H_PAGEBLOCK_ORDER,
     H_PAGES, H_REPORT_COUNT, H_WAITERS, H_WORDS, H_ZONES, I_CONSERVATION, I_FREE_HEAD, I_PROGRESS,
-    LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT, LABEL_MASK, M_LEAKED_OBJECTS, MT_ISOLATE, R_CODE, R_READY,
-    R_STRIDE, REPORTS, T_ALLOCATED, T_OFFLINE, X_LOST_OWNER, X_PAYLOAD, Z_MANAGED,
+    LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT, LABEL_MASK, LIFE_EPOCH_SHIFT, M_LEAKED_OBJECTS,
+    MT_ISOLATE, R_CODE, R_READY, R_STRIDE, REPORTS, T_ALLOCATED, T_OFFLINE, X_LOST_OWNER,
+    X_PAYLOAD, Z_MANAGED,
 )  # fmt: skip
 from shmalloc.constants_slab import CACHE_NONE, H_KMALLOC, KMALLOC_CLASSES, K_STATE
 from shmalloc.dialect import kernel
@@ -117,7 +118,7 @@ def label_of(mem, cpu):
 @kernel
 def owner_word_at_start(mem, cpu):
     """The owner word of that life."""
-    return fixed(mem, notice(mem, EPOCHS + cpu)) << 32 | (cpu + 1)
+    return fixed(mem, notice(mem, EPOCHS + cpu)) << LIFE_EPOCH_SHIFT | (cpu + 1)
 
 
 @kernel

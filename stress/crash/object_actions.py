@@ -4,7 +4,7 @@ from shmalloc.constants import C_EPOCH, H_CPUS
 from shmalloc.constants_slab import CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_DEBUG, CF_NO_SHEAVES
 from shmalloc.dialect import kernel
 from shmalloc.kernel.cache import cache_alloc, cache_alloc_bulk, cache_free, cache_free_bulk
-from shmalloc.kernel.cacheset import cache_create, cache_destroy, cache_shrink
+from shmalloc.kernel.cacheset import cache_create, cache_destroy
 from shmalloc.kernel.kmalloc import kfree, kmalloc, kmalloc_boot
 from shmalloc.kernel.lock import owner_word
 from shmalloc.kernel.notes import cpu_at
@@ -26,13 +26,6 @@ def object_churn(mem, cpu):
     """The other CPU: takes an object and frees it."""
     object_take(mem, cpu, 0)
     return object_put(mem, cpu, 0)
-
-
-@kernel
-def object_churn_2(mem, cpu):
-    """Takes an object and frees it, and keeps what it began with."""
-    object_take(mem, cpu, 2)
-    return object_put(mem, cpu, 2)
 
 
 @kernel
@@ -96,11 +89,6 @@ def create_with_image(mem, cpu):
     if address >= 0:
         cache_free(mem, cpu, made, address)
     return cache_destroy(mem, cpu, made)
-
-
-@kernel
-def shrink_cache(mem, cpu):
-    return cache_shrink(mem, cpu, 0)
 
 
 @kernel

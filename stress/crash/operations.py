@@ -24,8 +24,7 @@ from stress.crash.kernels import table_grew
 from stress.crash.object_actions import (
     SMALL_BYTES, adopt_one, boot_checked, boot_kmalloc, boot_with_sheaves, create_and_destroy,
     create_and_keep, create_with_image, destroy_cache, kmalloc_big, kmalloc_round, kmalloc_small,
-    object_churn, object_churn_2, object_pair, objects_bulk, objects_bulk_many, objects_round,
-    reap_absent, shrink_cache,
+    object_churn, object_pair, objects_bulk, objects_bulk_many, objects_round, reap_absent,
 )  # fmt: skip
 from stress.crash.operation import Operation
 from stress.crash.worlds import (
@@ -33,7 +32,7 @@ from stress.crash.worlds import (
     two_slabs, wide_sheaves, with_kmalloc, without_kmalloc,
 )  # fmt: skip
 from stress.programs.held import OBJECTS
-from stress.programs.slab import idle
+from stress.programs.slab import idle, shrink, take_and_put
 from stress.programs.world import World, reshaped
 
 # In which other worlds (operation.py) an operation comes to writes that it does not reach else.
@@ -187,11 +186,11 @@ def of_absent(world: Callable[[], World]) -> World:
 
 def _caches() -> list[Operation]:
     small = (
-        ("cache-shrink", lambda: sheaves().take_object(0).put_object(0), shrink_cache,
+        ("cache-shrink", lambda: sheaves().take_object(0).put_object(0), shrink,
          "sheaves are flushed, empty slabs given back"),
-        ("cache-shrink-wide", wide_sheaves, shrink_cache, "a sheaf with objects of two slabs"),
-        ("cache-shrink-full", sheaves_of_zero, shrink_cache, "a full sheaf in the barn"),
-        ("cache-shrink-slabs", two_slabs, shrink_cache, "two slabs are empty afterwards"),
+        ("cache-shrink-wide", wide_sheaves, shrink, "a sheaf with objects of two slabs"),
+        ("cache-shrink-full", sheaves_of_zero, shrink, "a full sheaf in the barn"),
+        ("cache-shrink-slabs", two_slabs, shrink, "two slabs are empty afterwards"),
         ("cache-image", room_for_another, create_with_image, "a debug cache with a constructor"),
         ("cache-create", room_for_another, create_and_destroy,
          "a cache with sheaves is made and destroyed"),
@@ -253,9 +252,9 @@ def _owners() -> list[Operation]:
     return [
         Operation("reap-pages", with_pages, (page_churn_1, page_churn_1),
                   "the dead owns pages", reaping=True),
-        Operation("reap-objects", with_objects, (object_churn_2, object_churn_2),
+        Operation("reap-objects", with_objects, (take_and_put, take_and_put),
                   "the dead owns objects", reaping=True),
-        Operation("reap-sheaves", in_sheaves, (object_churn_2, object_churn_2),
+        Operation("reap-sheaves", in_sheaves, (take_and_put, take_and_put),
                   "the dead owns objects, freed through sheaves", reaping=True),
         Operation("reap-of-pages", pages_of_absent, (reap_absent, page_churn),
                   "somebody else's pages are freed"),
@@ -266,7 +265,7 @@ def _owners() -> list[Operation]:
         Operation("adopt-page", lambda: pages().take(0), (page_churn_1, adopt_page),
                   "a page is passed on", reaping=True),
         Operation("adopt-object", lambda: objects(CF_NO_SHEAVES).take_object(0),
-                  (object_churn_2, adopt_one), "an object is passed on", reaping=True),
+                  (take_and_put, adopt_one), "an object is passed on", reaping=True),
     ]  # fmt: skip
 
 

@@ -32,7 +32,7 @@ from stress.workloads.contig import (
 from stress.workloads.slabmix import MIX_CACHE_COUNT, MIX_CACHES
 
 Words = NDArray[np.int64]
-_EPOCH_SHIFT = 32
+
 _ALLOCATOR_OWNERS = (k.OWNER_SLAB, k.OWNER_SHEAVES, k.OWNER_FROZEN)
 
 
@@ -99,7 +99,7 @@ class Estate:
         locks = np.concatenate(
             [self._ram.array[self._plain_locks], live[:, self._cache_locks].ravel()]
         )
-        ours = (locks & c.LOCK_HOLDER_MASK == cpu + 1) & (locks >> _EPOCH_SHIFT == epoch)
+        ours = (locks & c.LOCK_HOLDER_MASK == cpu + 1) & (locks >> c.LIFE_EPOCH_SHIFT == epoch)
         return bool(ours.any())
 
     def is_inside(self, cpu: int, epoch: int) -> bool:
@@ -164,7 +164,7 @@ class Estate:
         ends = (heads + (1 << orders)) << self._ram.load(c.H_PAGE_SHIFT)
         ends += self._layout.at["frames"] - k.SLAB_NODE_WORDS
         counts = pairs[heads, 1] >> c.S_OBJECTS_SHIFT & c.S_OBJECTS_MASK
-        word = epoch << _EPOCH_SHIFT | cpu + 1
+        word = epoch << c.LIFE_EPOCH_SHIFT | cpu + 1
         found = 0
         for head, end, count in zip(heads.tolist(), ends.tolist(), counts.tolist(), strict=True):
             here = int((self._ram.array[end - count : end] == word).sum())

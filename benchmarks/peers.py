@@ -10,10 +10,12 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 from collections.abc import Callable
+from functools import cache
 from multiprocessing import heap, shared_memory
 
-import numba
 from measure import Figure
+
+from shmalloc.compiler import codegen, link, load
 
 LIBRARIES = {
     "glibc": (None, "malloc", "free"),
@@ -24,22 +26,38 @@ LIBRARIES = {
 SIZES = (64, 4096)
 PAIRS = 20_000
 PYTHON_PAIRS = 200
+LOOP = """
+define dso_local void @pairs(i64 %allocate, i64 %release, i64 %bytes, i64 %count) {
+start:
+  %malloc = inttoptr i64 %allocate to ptr
+  %free = inttoptr i64 %release to ptr
+  br label %pair
+pair:
+  %done = phi i64 [ 0, %start ], [ %more, %pair ]
+  %block = call ptr %malloc(i64 %bytes)
+  call void %free(ptr %block)
+  %more = add i64 %done, 1
+  %left = icmp slt i64 %more, %count
+  br i1 %left, label %pair, label %end
+end:
+  ret void
+}
+"""
 
 
-def _entry(library: ctypes.CDLL, alloc: str, free: str) -> tuple[Callable, Callable]:
-    allocate, release = getattr(library, alloc), getattr(library, free)
-    allocate.argtypes, allocate.restype = [ctypes.c_size_t], ctypes.c_void_p
-    release.argtypes, release.restype = [ctypes.c_void_p], None
-    return allocate, release
+def _native_loop(library: ctypes.CDLL, alloc: str, free: str) -> Callable[[int, int], None]:
+    """``pairs(bytes, count)`` over two functions of a library."""
+    loop = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(_loop_address())
+    allocate, release = (
+        ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in (alloc, free)
+    )
+    return lambda size_bytes, count: loop(allocate, release, size_bytes, count)
 
 
-def _native_loop(allocate: Callable, release: Callable) -> Callable[[int, int], None]:
-    @numba.njit
-    def pairs(size_bytes, count):
-        for _ in range(count):
-            release(allocate(size_bytes))
-
-    return pairs
+@cache
+def _loop_address() -> int:
+    image = link.link([codegen.object_code(LOOP, codegen.host())], "peers")
+    return load.load(image, "peers").address("pairs")
 
 
 def _python_pair(kind: str) -> Callable[[], None]:
@@ -73,7 +91,7 @@ def figures() -> list[Figure]:
         except OSError as error:  # jemalloc wants its static TLS from the start: LD_PRELOAD it
             print(f"peer {name}: {error}; skipped")
             continue
-        pairs = _native_loop(*_entry(loaded, alloc, free))
+        pairs = _native_loop(loaded, alloc, free)
         for size in SIZES:
             run = lambda pairs=pairs, size=size: pairs(size, PAIRS)  # noqa: E731
             found.append(Figure(f"{name} pair, {size} B (one process)", run, PAIRS))

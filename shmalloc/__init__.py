@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from shmalloc.arena import Arena
     from shmalloc.arrays import SharedArray, open_array
     from shmalloc.errors import (
+        ArithmeticFault,
         CorruptionError,
+        DialectError,
         EngineError,
         EnvironmentUnfitError,
+        KernelFault,
         MisuseError,
         OutOfMemoryError,
+        OutsideFault,
         SegmentError,
         ShmallocError,
         Violation,
@@ -33,14 +37,17 @@ __version__ = "0.1.0"
 _HOMES = {
     "Arena": "arena", "SharedArray": "arrays", "open_array": "arrays", "Geometry": "layout",
     "ZoneSpec": "layout", "Ram": "memory", "Segment": "segment", "sweep": "leftovers",
+    "ArithmeticFault": "errors", "DialectError": "errors", "KernelFault": "errors",
+    "OutsideFault": "errors",
     "CorruptionError": "errors", "EngineError": "errors", "EnvironmentUnfitError": "errors",
     "MisuseError": "errors", "OutOfMemoryError": "errors", "SegmentError": "errors",
     "ShmallocError": "errors", "Violation": "errors",
 }  # fmt: skip
 __all__ = [
-    "Arena", "CorruptionError", "EngineError", "EnvironmentUnfitError", "Geometry", "MisuseError",
-    "OutOfMemoryError", "Ram", "Segment", "SegmentError", "SharedArray", "ShmallocError",
-    "Violation", "ZoneSpec", "__version__", "kernel", "open_array", "sweep",
+    "Arena", "ArithmeticFault", "CorruptionError", "DialectError", "EngineError",
+    "EnvironmentUnfitError", "Geometry", "KernelFault", "MisuseError", "OutOfMemoryError",
+    "OutsideFault", "Ram", "Segment", "SegmentError", "SharedArray", "ShmallocError", "Violation",
+    "ZoneSpec", "__version__", "kernel", "open_array", "sweep",
 ]  # fmt: skip
 
 

@@ -21,31 +21,28 @@ from __future__ import annotations
 
 import ast
 import math
-import os
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from shmalloc import constants as c
+from shmalloc.bound import THIS_PROCESS
 from shmalloc.errors import MisuseError, OutOfMemoryError
-from shmalloc.kernel.handles import (
-    add_reference,
-    close_entry,
-    drop_reference,
-    grow_entries,
-    open_entry,
-)
+from shmalloc.kernel.handles import add_reference
+from shmalloc.kernel.shared_arrays import AR_RANGE, drop_array, enter_array, make_array
 from shmalloc.pages import PageOperations
 from shmalloc.sizes import format_bytes
 
 HANDLE = struct.Struct("<QQQ")
 ALIGN_BYTES = 64
 _FIXED_WORDS = 3
-_RANGE = 1 << 32  # AR_HOW: the order of the one block, or this bit and a number of single pages
+_LAST_GENERATION = (1 << 63 - c.AR_GENERATION_SHIFT) - 1
+_KNOWN_KINDS = 256  # dtypes and shapes whose headers are kept
 
 Shape = int | Sequence[int]
 
@@ -53,11 +50,15 @@ Shape = int | Sequence[int]
 class SharedArray:
     """A counted reference to an array in a segment; ``array`` is its numpy view."""
 
-    def __init__(self, arena: ArrayOperations, entry: int, generation: int) -> None:
+    __slots__ = ("__weakref__", "_arena", "_array", "_entry", "_generation")
+
+    def __init__(
+        self, arena: ArrayOperations, entry: int, generation: int, array: NDArray[Any]
+    ) -> None:
         self._arena = arena
         self._entry = entry
         self._generation = generation
-        self._array: NDArray[Any] | None = arena._view_of(arena.segment.ram[entry + c.AR_DATA])
+        self._array: NDArray[Any] | None = array
 
     @property
     def array(self) -> NDArray[Any]:
@@ -91,11 +92,10 @@ class SharedArray:
 
     def close(self) -> int:
         """Drop the reference; how many are left. At 0 the memory is free. Again: does nothing."""
-        if self._array is None or self._arena.closed:
-            self._array = None
+        array, self._array = self._array, None
+        if array is None or self._arena.segment.closed:
             return 0
-        self._array = None
-        return self._arena._drop(self._entry, self._generation)
+        return self._arena._drop(self._entry, self._generation, array.nbytes)
 
     def __enter__(self) -> NDArray[Any]:
         return self.array
@@ -153,21 +153,33 @@ def _unpacked(handle: bytes) -> tuple[int, int, int]:
 class ArrayOperations(PageOperations):
     """Arrays in the pages of an arena."""
 
+    def _bind(self) -> None:
+        super()._bind()
+        geometry = self.segment.geometry
+        self._page_bytes = geometry.page_bytes
+        self._block_bytes = geometry.page_bytes << geometry.max_order
+        self._do_make_array = self.builtin(make_array)
+        self._do_drop_array = self.builtin(drop_array)
+        self._do_add_reference = self.builtin(add_reference)
+
     def empty(self, shape: Shape, dtype: DTypeLike = float) -> SharedArray:
         """A new array with unspecified contents. Raises ``OutOfMemoryError``."""
-        kind, dimensions = _checked(shape, dtype)
-        header = _header_words(kind, dimensions)
-        size = len(header) * 8 + math.prod(dimensions) * kind.itemsize
-        pages = -(-size // self.segment.geometry.page_bytes)
-        pfn, how = self._alloc_block(pages, size)
-        data = self.segment.layout.frame(pfn)
-        self.segment.ram.array[data : data + len(header)] = header
-        try:
-            entry = self._new_entry(data, how)
-        except OutOfMemoryError:
-            self._free_block(data, how)
-            raise
-        return SharedArray(self, entry, self._generation(entry))
+        kind, dimensions = _dimensions(shape, dtype)
+        header, size = _planned(kind, dimensions)
+        if self.segment.closed:
+            raise self.is_closed()
+        if size > self._block_bytes:
+            entry, generation, data = self._make_range(size)
+        else:
+            order = ((size - 1) // self._page_bytes).bit_length()
+            entry, generation, data = self._do_make_array(self.cpu, order, THIS_PROCESS.pid)
+            if entry < 0 or self._rescuer.found:
+                self.settle(entry, f"empty: {format_bytes(size)}")
+        block = self.segment.view(data, size)
+        block[: len(header)] = header
+        return SharedArray(
+            self, entry, generation, np.ndarray(dimensions, kind, block, len(header))
+        )
 
     def zeros(self, shape: Shape, dtype: DTypeLike = float) -> SharedArray:
         """A new array of zeros."""
@@ -185,13 +197,16 @@ class ArrayOperations(PageOperations):
     def open_array(self, handle: bytes) -> SharedArray:
         """A new reference to the array that ``SharedArray.handle()`` named."""
         segment_id, entry, generation = _unpacked(handle)
+        self.check_open()
         if segment_id != self.segment.id:
             raise MisuseError(f"handle: of another segment than {self.name!r}; use open_array()")
-        if not self._is_entry(entry) or self.run(add_reference, entry, generation) < 0:
+        known = self._is_entry(entry) and generation <= _LAST_GENERATION
+        if not known or self._do_add_reference(self.cpu, entry, generation) < 0:
             raise MisuseError(
                 "handle: its array was freed; the sender keeps it open until it is opened here"
             )
-        return SharedArray(self, entry, generation)
+        data = self.segment.ram[entry + c.AR_DATA]
+        return SharedArray(self, entry, generation, self._view_of(data))
 
     def _is_entry(self, entry: int) -> bool:
         """Whether a word is an entry of the array table, whatever a handle claims."""
@@ -203,40 +218,36 @@ class ArrayOperations(PageOperations):
         is_allocated = self.segment.ram[at] & c.TYPE_MASK == c.T_ALLOCATED
         return is_allocated and self.segment.ram[at + 1] == c.OWNER_ARRAYS
 
-    def _generation(self, entry: int) -> int:
-        return self.segment.ram[entry + c.AR_COUNT] >> c.AR_GENERATION_SHIFT
-
-    def _new_entry(self, data: int, how: int) -> int:
-        """An entry of the table, which grows by a page when it is full."""
-        while True:
-            entry = self.run(open_entry, data, how, os.getpid())
-            if entry >= 0:
-                return entry
-            self.run(grow_entries, self.alloc_pages(0, owner=c.OWNER_ARRAYS))
-
-    def _drop(self, entry: int, generation: int) -> int:
-        ram = self.segment.ram
-        # Read while we still hold our reference: afterwards the entry may be another array's.
-        data, how = ram[entry + c.AR_DATA], ram[entry + c.AR_HOW]
-        left = self.run(drop_reference, entry, generation)
-        if left < 0:
-            raise self.refused(left, "close of an array")
-        if left == 0:
-            self._free_block(data, how)
-            self.run(close_entry, entry)
+    def _drop(self, entry: int, generation: int, nbytes: int) -> int:
+        if nbytes > self._block_bytes:
+            left = self.run(drop_array, entry, generation)  # many pages to free, one by one
+        else:
+            left = self._do_drop_array(self.cpu, entry, generation)
+        if left < 0 or self._rescuer.found:
+            self.settle(left, "close of an array")
         return left
 
-    def _alloc_block(self, pages: int, size: int) -> tuple[int, int]:
-        """(pfn, how): one block for a small array, else a range of single pages."""
-        order = (pages - 1).bit_length()
-        if order <= self.segment.geometry.max_order:
-            return self.alloc_pages(order, owner=c.OWNER_SHARED), order
+    def _make_range(self, size: int) -> tuple[int, int, int]:
+        """(entry, generation, word) of an array that is a range of single pages."""
+        pages = -(-size // self._page_bytes)
+        pfn = self._alloc_range(pages, size)
+        data = self.segment.layout.frame(pfn)
+        how, pid = AR_RANGE | pages, THIS_PROCESS.pid
+        made = self.engine.call(enter_array, self.segment.ram, self.cpu, data, how, pid)
+        entry, generation = cast(tuple[int, int], made)
+        if entry < 0:
+            self.free_contig_range(pfn, pfn + pages)
+        self.settle(entry, f"empty: {format_bytes(size)}")
+        return entry, generation, data
+
+    def _alloc_range(self, pages: int, size: int) -> int:
+        """First pfn of ``pages`` single pages in a row, for more than one block can have."""
         for pfn in self._free_runs(pages):
             try:
                 self.alloc_contig_range(pfn, pfn + pages, owner=c.OWNER_SHARED)
             except MisuseError:  # somebody was faster in this run, or it crosses a hole
                 continue
-            return pfn, _RANGE | pages
+            return pfn
         raise OutOfMemoryError(
             f"empty: {format_bytes(size)} need {pages} free pages in a row, which there are not;"
             " free something, or create a larger arena"
@@ -263,40 +274,48 @@ class ArrayOperations(PageOperations):
                 found.append((k - blocks + 1) * step)
         return found
 
-    def _free_block(self, data: int, how: int) -> None:
-        geometry = self.segment.geometry
-        pfn = (data - self.segment.layout.at["frames"]) // geometry.page_words
-        if how & _RANGE:
-            self.free_contig_range(pfn, pfn + (how ^ _RANGE))
-        else:
-            self.free_pages(pfn, how)
-
     def _view_of(self, data: int) -> NDArray[Any]:
         """The array of the block at word ``data``, from what its header says."""
-        words = self.segment.ram.array
-        skip, dimensions, length = (int(word) for word in words[data : data + _FIXED_WORDS])
-        at = data + _FIXED_WORDS
-        shape = tuple(int(word) for word in words[at : at + dimensions])
-        at += dimensions
-        text = words[at : at + -(-length // 8)].tobytes()[:length].decode()
-        kind = np.lib.format.descr_to_dtype(ast.literal_eval(text))
+        header = self.segment.view(data, self.segment.ram[data] * 8)
+        kind, shape = _described(header.tobytes())
         size = math.prod(shape) * kind.itemsize
-        return np.ndarray(shape, kind, buffer=self.segment.view(data + skip, size))
+        return np.ndarray(shape, kind, self.segment.view(data + len(header) // 8, size))
 
 
-def _checked(shape: Shape, dtype: DTypeLike) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _dimensions(shape: Shape, dtype: DTypeLike) -> tuple[np.dtype[Any], tuple[int, ...]]:
     try:
         kind = np.dtype(dtype)
-        dimensions = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
+        if isinstance(shape, int):
+            return kind, (shape,)
+        return kind, tuple(int(n) for n in shape)
     except (TypeError, ValueError) as error:
         raise MisuseError(f"shape, dtype: {shape!r}, {dtype!r}: {error}") from error
+
+
+@lru_cache(maxsize=_KNOWN_KINDS)
+def _planned(kind: np.dtype[Any], dimensions: tuple[int, ...]) -> tuple[bytes, int]:
+    """Header of an array, and the bytes of the array with its header.
+
+    Raises ``MisuseError`` for an array that cannot be.
+    """
     if kind.hasobject:
         raise MisuseError(
             f"dtype: {kind}: Python objects live in one process; use numbers, bytes or structures"
         )
     if kind.itemsize == 0 or min(dimensions, default=0) < 0:
         raise MisuseError(f"shape, dtype: {dimensions}, {kind}; use lengths >= 0, items >= 1 byte")
-    return kind, dimensions
+    header = _header_words(kind, dimensions).tobytes()
+    return header, len(header) + math.prod(dimensions) * kind.itemsize
+
+
+@lru_cache(maxsize=_KNOWN_KINDS)
+def _described(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """What ``_header_words`` wrote."""
+    words = np.frombuffer(header, np.int64)
+    dimensions, length = int(words[1]), int(words[2])
+    shape = tuple(int(word) for word in words[_FIXED_WORDS : _FIXED_WORDS + dimensions])
+    text = words[_FIXED_WORDS + dimensions :].tobytes()[:length].decode()
+    return np.lib.format.descr_to_dtype(ast.literal_eval(text)), shape
 
 
 def _header_words(kind: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:

@@ -1,17 +1,30 @@
 """``Bound``: one process's hold on a segment: which CPU slot it runs as, on which engine.
 
-The faces (pages, objects, arrays) are built on its three services: ``run`` a kernel, turn its
-negative answer into an exception, and check arguments before a kernel sees them. Kernels take any
-int64; what the faces let through can only be refused by the allocator's state, never crash it.
+The faces (pages, objects, arrays) are built on its services: ``run`` a kernel, ``settle`` what is
+due after a call, turn a negative answer into an exception, check arguments before a kernel sees
+them. Kernels take any int64; what the faces let through can only be refused by the allocator's
+state, never crash it.
+
+A kernel is called in one of two ways:
+
+    ``self._do_NAME(self.cpu, ...)``    what a program does all the time: a builtin that each face
+                                        makes once (``_bind``). It keeps the interpreter's lock, for
+                                        the call is short (unless free pages are filled), and a
+                                        kernel that comes to wait gives it back itself
+    ``self.run(kernel, ...)``           all else: other threads run meanwhile
+
+Whoever uses a builtin itself looks first whether the segment is closed, and calls ``settle`` after
+a negative answer and where ``_rescuer.found`` is set.
 """
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FunctionType
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 from shmalloc import constants as c
 from shmalloc import cpus, recovery
@@ -22,6 +35,24 @@ from shmalloc.reports import last_violation
 from shmalloc.segment import Segment
 
 OWNER_LIMIT = 1 << 62
+
+Builtin = Callable[..., Any]  # takes ints; gives an int, or a tuple of them
+
+
+class ThisProcess:
+    """Its pid, without the system call. A fork that runs no hooks of Python shows its parent's."""
+
+    __slots__ = ("pid",)
+
+    def __init__(self) -> None:
+        self.renew()
+        os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self.pid = os.getpid()
+
+
+THIS_PROCESS = ThisProcess()
 
 
 class Bound:
@@ -35,6 +66,16 @@ class Bound:
         when_waiting_long(segment.ram, self._rescuer)
         self._pid = os.getpid()
         self._lock = threading.RLock()
+        self._bind()
+
+    def _bind(self) -> None:
+        """Make the builtins. Each face makes its own, and lets the others do so."""
+
+    def builtin(self, kernel: Callable[..., Any]) -> Builtin:
+        """``kernel`` over our segment: a callable that takes the CPU slot and its other ints."""
+        geometry = self.segment.geometry
+        fills = geometry.poison or geometry.zero  # a block may have megabytes
+        return self.engine.builtin(cast(FunctionType, kernel), self.segment.ram, releases=fills)
 
     @property
     def name(self) -> str:
@@ -50,14 +91,30 @@ class Bound:
         self.check_open()
         run = self.engine.call
         result = run(cast(FunctionType, kernel), self.segment.ram, self.cpu, *arguments)
-        if self._rescuer.found:  # it waited for a lock of a dead process
-            self._rescuer.found = False
-            recovery.recover(self.segment, self.cpu, self.engine.name)
+        if self._rescuer.found:
+            self._finish_rescue()
         return result
+
+    def settle(self, result: int, asked: str) -> int:
+        """What is due after a builtin was called; ``asked`` says for what. Gives ``result``."""
+        if self._rescuer.found:
+            self._finish_rescue()
+        if result < 0:
+            raise self.refused(result, asked)
+        return result
+
+    def _finish_rescue(self) -> None:
+        """The call waited for a lock of a dead process, and did no more than it had to."""
+        self._rescuer.found = False
+        recovery.recover(self.segment, self.cpu, self.engine.name)
 
     def check_open(self) -> None:
         if self.segment.closed:
-            raise MisuseError(f"arena: {self.segment.name!r} is closed; attach to it again")
+            raise self.is_closed()
+
+    def is_closed(self) -> MisuseError:
+        """The exception for whatever is asked of a closed segment."""
+        return MisuseError(f"arena: {self.segment.name!r} is closed; attach to it again")
 
     def refused(self, result: int, asked: str) -> ShmallocError:
         """The exception for a negative answer; ``asked`` says what was asked for."""
@@ -77,11 +134,35 @@ class Bound:
         }
         return MisuseError(f"{asked}: {reasons.get(result, f'answered {result}')}")
 
-    def check_int(self, argument: str, value: int, first: int, last: int) -> int:
-        """``value`` if it is an int in ``first..last``, else ``MisuseError`` with the range."""
-        if isinstance(value, bool) or not isinstance(value, int) or not first <= value <= last:
-            raise MisuseError(f"{argument}: {value!r}; use an int from {first} to {last}")
-        return value
+    def check_int(self, argument: str, value: SupportsIndex, first: int, last: int) -> int:
+        """``value`` as an int in ``first..last``, else ``MisuseError`` with the range.
 
-    def check_pfn(self, pfn: int, argument: str = "pfn") -> int:
+        Whatever stands for an int where Python indexes with it is taken, numpy's ints among them,
+        but no bool: that is a mistake more often than a number.
+        """
+        number = value if type(value) is int else _index_of(value)
+        if number is None or not first <= number <= last:
+            raise MisuseError(f"{argument}: {value!r}; use an int from {first} to {last}")
+        return number
+
+    def check_ints(self, argument: str, values: Iterable[SupportsIndex]) -> list[int]:
+        """A list of ints for words of memory, each as ``check_int`` takes it."""
+        least, most = -OWNER_LIMIT, OWNER_LIMIT
+        return [
+            value
+            if type(value) is int and least <= value <= most
+            else self.check_int(argument, value, least, most)
+            for value in values
+        ]
+
+    def check_pfn(self, pfn: SupportsIndex, argument: str = "pfn") -> int:
         return self.check_int(argument, pfn, 0, self.segment.geometry.pages - 1)
+
+
+def _index_of(value: SupportsIndex) -> int | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None

@@ -2,9 +2,7 @@
 
 An object's address is the index of its first word in the segment, so it means the same in every
 process; ``memory`` and ``Cache.view`` give its bytes. Any process may free what another allocated.
-Names live in the cache descriptors (8 words that no kernel reads)::
-
-    [ length in bytes | up to 56 bytes of UTF-8 ]        length 0: no name (yet)
+Names live in the cache descriptors (cachenames.py).
 
 A constructor runs once, at creation: it fills the image that every new object starts as a copy of.
 A constructed object must be freed in its constructed state (Linux: the same rule).
@@ -18,6 +16,7 @@ from dataclasses import dataclass
 from shmalloc import constants as c
 from shmalloc import constants_slab as k
 from shmalloc.bound import OWNER_LIMIT
+from shmalloc.cachenames import checked_name, descriptor_of, name_of, write_name
 from shmalloc.errors import MisuseError, OutOfMemoryError, ShmallocError
 from shmalloc.kernel.cache import (
     cache_alloc,
@@ -31,7 +30,6 @@ from shmalloc.kernel.kmalloc import kfree, kmalloc, kmalloc_boot, usable_bytes
 from shmalloc.pages import PageOperations
 from shmalloc.reports import violation_count, violations
 
-NAME_BYTES = 56
 DEBUG_FLAGS = {
     "F": k.CF_CONSISTENCY, "Z": k.CF_RED_ZONE, "P": k.CF_POISON, "U": k.CF_TRACK,
 }  # fmt: skip
@@ -61,20 +59,28 @@ class Cache:
         self.number = number
         self.name = name
         self.object_bytes = self._word(k.K_OBJECT_BYTES)
+        self._do_alloc, self._do_free = arena._do_cache_alloc, arena._do_cache_free
 
     def alloc(self) -> int:
         """A new object; its address. Raises ``OutOfMemoryError``."""
-        address = self._arena.run(cache_alloc, self.number)
-        if address < 0:
-            raise self._refused(address, "alloc")
+        arena = self._arena
+        if arena.segment.closed:
+            raise arena.is_closed()
+        address: int = self._do_alloc(arena.cpu, self.number)
+        if address < 0 or arena._rescuer.found:
+            self._settle(address, "alloc")
         return address
 
     def free(self, address: int) -> None:
         """Free one object. Raises ``CorruptionError`` unless it is a live object of this cache."""
-        self._arena.check_int("address", address, -OWNER_LIMIT, OWNER_LIMIT)
-        result = self._arena.run(cache_free, self.number, address)
-        if result < 0:
-            raise self._refused(result, f"free({address})")
+        arena = self._arena
+        if type(address) is not int or not -OWNER_LIMIT <= address <= OWNER_LIMIT:
+            address = arena.check_int("address", address, -OWNER_LIMIT, OWNER_LIMIT)
+        if arena.segment.closed:
+            raise arena.is_closed()
+        result = self._do_free(arena.cpu, self.number, address)
+        if result < 0 or arena._rescuer.found:
+            self._settle(result, f"free({address})")
 
     def adopt(self, address: int, giver: int) -> None:
         """Take over an object that another process passes on: should that die, it stays ours.
@@ -82,15 +88,15 @@ class Cache:
         ``giver`` is that process' ``Arena.life``, sent along. Raises ``CorruptionError`` where the
         object is not its own any more: it died, and what it had was reaped.
         """
-        self._arena.check_int("address", address, 0, OWNER_LIMIT)
-        self._arena.check_int("giver", giver, 1, OWNER_LIMIT)
+        address = self._arena.check_int("address", address, 0, OWNER_LIMIT)
+        giver = self._arena.check_int("giver", giver, 1, OWNER_LIMIT)
         result = self._arena.run(adopt_object, self.number, address, giver)
         if result < 0:
             raise self._refused(result, f"adopt({address}, giver={giver:#x})")
 
     def alloc_bulk(self, count: int) -> list[int]:
         """``count`` objects, all or none. Raises ``OutOfMemoryError``."""
-        self._arena.check_int("count", count, 1, OWNER_LIMIT)
+        count = self._arena.check_int("count", count, 1, OWNER_LIMIT)
         return self._arena._alloc_objects(self, count)
 
     def free_bulk(self, addresses: Sequence[int]) -> None:
@@ -149,6 +155,11 @@ class Cache:
     def _word(self, index: int) -> int:
         return self._arena.segment.ram[self._arena._descriptor(self.number) + index]
 
+    def _settle(self, result: int, asked: str) -> None:
+        self._arena.settle(max(result, 0), asked)
+        if result < 0:
+            raise self._refused(result, asked)
+
     def _refused(self, result: int, asked: str) -> ShmallocError:
         asked = f"cache {self.name!r}: {asked}"
         if result == c.E_INVAL:
@@ -164,26 +175,40 @@ class ObjectOperations(PageOperations):
 
     _kmalloc_booted = False
 
+    def _bind(self) -> None:
+        super()._bind()
+        geometry = self.segment.geometry
+        self._largest = geometry.page_bytes << geometry.max_order
+        self._do_kmalloc, self._do_kfree = self.builtin(kmalloc), self.builtin(kfree)
+        self._do_cache_alloc = self.builtin(cache_alloc)
+        self._do_cache_free = self.builtin(cache_free)
+
     def kmalloc(self, size: int) -> int:
         """Address of at least ``size`` bytes. Raises ``OutOfMemoryError``."""
-        largest = self.segment.geometry.page_bytes << self.segment.geometry.max_order
-        self.check_int("size", size, 1, largest)
-        self._boot_kmalloc()
-        address = self.run(kmalloc, size)
-        if address < 0:
-            raise self.refused(address, f"kmalloc({size})")
+        if type(size) is not int or not 1 <= size <= self._largest:
+            size = self.check_int("size", size, 1, self._largest)
+        if not self._kmalloc_booted:
+            self._boot_kmalloc()
+        if self.segment.closed:
+            raise self.is_closed()
+        address: int = self._do_kmalloc(self.cpu, size)
+        if address < 0 or self._rescuer.found:
+            self.settle(address, f"kmalloc({size})")
         return address
 
     def kfree(self, address: int) -> None:
         """Free what ``kmalloc`` or a cache gave. Raises ``CorruptionError`` for anything else."""
-        self.check_int("address", address, -OWNER_LIMIT, OWNER_LIMIT)
-        result = self.run(kfree, address)
-        if result < 0:
-            raise self.refused(result, f"kfree({address})")
+        if type(address) is not int or not -OWNER_LIMIT <= address <= OWNER_LIMIT:
+            address = self.check_int("address", address, -OWNER_LIMIT, OWNER_LIMIT)
+        if self.segment.closed:
+            raise self.is_closed()
+        result = self._do_kfree(self.cpu, address)
+        if result < 0 or self._rescuer.found:
+            self.settle(result, f"kfree({address})")
 
     def usable_bytes(self, address: int) -> int:
         """Bytes that may be used at a live address from ``kmalloc``."""
-        self.check_int("address", address, -OWNER_LIMIT, OWNER_LIMIT)
+        address = self.check_int("address", address, -OWNER_LIMIT, OWNER_LIMIT)
         self.check_open()
         size = self.engine.call(usable_bytes, self.segment.ram, address)
         if size < 0:
@@ -196,11 +221,10 @@ class ObjectOperations(PageOperations):
         A process that dies here leaves classes unmade; the next one makes the rest. Where memory
         or cache numbers run out, kmalloc serves such a class by whole pages.
         """
-        if not self._kmalloc_booted:
-            self.check_open()
-            with self._lock, self.segment.exclusive():
-                self.run(kmalloc_boot, k.CF_EXACT)
-            self._kmalloc_booted = True
+        self.check_open()
+        with self._lock, self.segment.exclusive():
+            self.run(kmalloc_boot, k.CF_EXACT)
+        self._kmalloc_booted = True
 
     def cache(
         self,
@@ -216,18 +240,18 @@ class ObjectOperations(PageOperations):
         zones), P (poison), U (user tracking). ``ctor``: the image of a new object, or a function
         that writes it. Raises ``MisuseError`` where the name is taken.
         """
-        text = _checked_name(name)
+        text = checked_name(name)
         self._refuse_taken(name, self.caches())
-        page_bytes, max_order = self.segment.geometry.page_bytes, self.segment.geometry.max_order
-        self.check_int("object_bytes", object_bytes, 1, page_bytes << max_order)
-        self.check_int("align", align, 1, page_bytes)
+        page_bytes = self.segment.geometry.page_bytes
+        object_bytes = self.check_int("object_bytes", object_bytes, 1, self._largest)
+        align = self.check_int("align", align, 1, page_bytes)
         flags = _flags(debug, shuffle=shuffle, sheaves=sheaves)
         template = self._template(object_bytes, ctor)
         number = self.run(cache_create, object_bytes, align, flags, template)
         if number < 0:
             self._free_template(template)
             raise self._not_created(number, name, object_bytes, align)
-        self._write_name(number, text)
+        write_name(self.segment, number, text)
         made = Cache(self, number, name)
         others = {other: at for other, at in self.caches().items() if at < number}
         try:
@@ -252,7 +276,7 @@ class ObjectOperations(PageOperations):
         self.check_open()
         found = {}
         for number in reversed(range(self.segment.geometry.caches)):
-            name = self._name_of(number)
+            name = name_of(self.segment, number)
             if name:
                 found[name] = number
         return found
@@ -261,29 +285,12 @@ class ObjectOperations(PageOperations):
         """``size`` bytes from the object at ``address`` on, writable; yours while it is live."""
         self.check_open()
         first, last = self.segment.layout.at["frames"], self.segment.layout.words
-        self.check_int("address", address, first, last - 1)
-        self.check_int("size", size, 0, (last - address) * 8)
+        address = self.check_int("address", address, first, last - 1)
+        size = self.check_int("size", size, 0, (last - address) * 8)
         return self.segment.view(address, size)
 
     def _descriptor(self, number: int) -> int:
-        return self.segment.layout.at["caches"] + number * self.segment.ram[c.H_CACHE_STRIDE]
-
-    def _name_of(self, number: int) -> str:
-        ram, at = self.segment.ram, self._descriptor(number)
-        length = ram[at + k.K_NAME]
-        if ram[at + k.K_STATE] != k.CACHE_LIVE or not 0 < length <= NAME_BYTES:
-            return ""
-        text = ram.array[at + k.K_NAME + 1 : at + k.K_NAME + 1 + NAME_BYTES // 8].tobytes()
-        return text[:length].decode("utf-8", "replace")
-
-    def _write_name(self, number: int, text: bytes) -> None:
-        """The length last: until then the cache has no name."""
-        ram, at = self.segment.ram, self._descriptor(number) + k.K_NAME
-        ram[at] = 0
-        padded = text.ljust(NAME_BYTES, b"\0")
-        for i in range(NAME_BYTES // 8):
-            ram[at + 1 + i] = int.from_bytes(padded[i * 8 : i * 8 + 8], "little", signed=True)
-        ram[at] = len(text)
+        return descriptor_of(self.segment, number)
 
     def _refuse_taken(self, name: str, known: dict[str, int]) -> None:
         if name in known:
@@ -360,7 +367,7 @@ class ObjectOperations(PageOperations):
         return found
 
     def _free_objects(self, cache: Cache, addresses: Sequence[int]) -> int:
-        words = [self.check_int("addresses", a, -OWNER_LIMIT, OWNER_LIMIT) for a in addresses]
+        words = self.check_ints("addresses", addresses)
         with self._lock:
             try:
                 at, room = self._buffer()
@@ -375,13 +382,6 @@ class ObjectOperations(PageOperations):
                     raise cache._refused(result, f"free_bulk of {len(words)}")
                 freed += result
         return freed
-
-
-def _checked_name(name: str) -> bytes:
-    text = name.encode() if isinstance(name, str) else b""
-    if not 0 < len(text) <= NAME_BYTES:
-        raise MisuseError(f"name: {name!r}; use text of 1 to {NAME_BYTES} bytes")
-    return text
 
 
 def _flags(debug: str, *, shuffle: bool, sheaves: bool) -> int:

@@ -377,7 +377,7 @@ A_HEADS = 16  # free heads by order and migratetype
 # --- array table: entries in pages owned by OWNER_ARRAYS (kernel/handles.py) --------------------
 AR_COUNT = 0  # generation << 24 | references
 AR_DATA = 1  # word of the array's block, or the next free entry
-AR_HOW = 2  # how the block was allocated, for its free (arrays.py)
+AR_HOW = 2  # how the block was allocated, for its free (shared_arrays.py)
 AR_PID = 3  # who made the array
 AR_STRIDE = 4
 AR_REFS_MASK = 0xFFFFFF

@@ -44,6 +44,59 @@ class EngineError(ShmallocError):
     """A kernel that could not be compiled or is not a kernel."""
 
 
+class DialectError(MisuseError, EngineError):
+    """A kernel that is not in the kernel dialect: one line with file, line, reason and cure."""
+
+
+class KernelFault(ShmallocError):
+    """A kernel did what has no meaning, and its call ended there; what it wrote before stays.
+
+    ``kind``: "outside", "odd pair", "division", "shift" or "step". ``kernel``, ``file`` and
+    ``line`` say where, ``cpu`` on which CPU slot (None where the kernel has none), ``index`` at
+    which word.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        kernel: str,
+        file: str,
+        line: int,
+        cpu: int | None = None,
+        index: int | None = None,
+        words: int | None = None,
+    ) -> None:
+        self.kind, self.kernel, self.file, self.line = kind, kernel, file, line
+        self.cpu, self.index, self.words = cpu, index, words
+        super().__init__(f"{self._what()} in {kernel}, {file}:{line}{self._where()}")
+
+    def _where(self) -> str:
+        return "" if self.cpu is None else f", on cpu {self.cpu}"
+
+    def _what(self) -> str:
+        if self.kind == "odd pair":
+            return f"word {self.index} is odd: a pair starts at an even word;"
+        if self.kind == "outside":
+            size = "" if self.words is None else f" of {self.words} words"
+            return f"word {self.index} is outside the segment{size}"
+        return {
+            "division": "division by zero", "shift": "a shift by less than 0 or more than 63 bits",
+            "step": "a range with step 0",
+        }[self.kind]  # fmt: skip
+
+    def __reduce__(self) -> tuple[object, ...]:
+        arguments = (self.kind, self.kernel, self.file, self.line, self.cpu, self.index, self.words)
+        return type(self), arguments
+
+
+class OutsideFault(KernelFault, IndexError):
+    """An access outside of the segment, or a pair at an odd word."""
+
+
+class ArithmeticFault(KernelFault, ArithmeticError):
+    """A division by zero, a shift by a count outside of 0..63, a range with step 0."""
+
+
 @dataclass(frozen=True)
 class Violation:
     """One broken invariant: its number (docs/invariants.md), where, and what was found."""

@@ -15,10 +15,22 @@ from typing import Any
 
 import numpy as np
 
+from shmalloc.compiler.integers import wrap
 from shmalloc.errors import MisuseError
 
 
 FUTEX_SLEEP_NS = 50_000_000
+
+
+class WordError(IndexError):
+    """An interpreted access without meaning; the engine makes a ``KernelFault`` of it."""
+
+    def __init__(self, kind: str, index: int, words: int) -> None:
+        self.kind, self.index, self.words = kind, index, words
+        odd = f"word {index} is odd: a pair starts at an even word"
+        super().__init__(
+            odd if kind == "odd pair" else f"word {index} is outside the segment of {words} words"
+        )
 
 
 def aligned_words(count: int) -> np.ndarray:
@@ -34,6 +46,8 @@ class Ram:
     interpreted access outside of it.
     """
 
+    kind = "ram"  # of compiled code that runs over it (compiler/kinds.py)
+
     def __init__(self, buffer: Any) -> None:
         view = memoryview(buffer).cast("B")
         if view.nbytes < 16 or view.nbytes % 16:
@@ -46,35 +60,28 @@ class Ram:
             raise MisuseError("buffer: not 16-byte aligned, two-word swaps would fault; map a page")
         self._view = view.cast("q")
         self.words = len(self._view)
-        self._side_array = aligned_words(8)
-        self._side_array[5] = FUTEX_SLEEP_NS
-        self._side_view = self._side_array.data
-        self.side = int(self._side_array.ctypes.data)
+        self._place = aligned_words(8)  # what compiled code knows of us: compiler/runtime.py
+        self._place[0], self._place[1] = self.base, self.words
+        self._place[3] = FUTEX_SLEEP_NS
+        self.place_address = int(self._place.ctypes.data)
+        self.builtins: dict[Any, Any] = {}  # kernels bound to these words, by the native engine
 
     @classmethod
     def of_words(cls, words: int) -> Ram:
         """A private, zeroed Ram of ``words`` words (tests, small worlds)."""
         return cls(aligned_words(words))
 
-    def raise_faults(self) -> None:
-        """Raise ``IndexError`` if compiled code tried to leave the segment since the last call."""
-        if self._side_view[0]:
-            count, index = self._side_view[0], self._side_view[1]
-            self._side_view[0] = 0
-            raise IndexError(
-                f"word {index} is outside the segment of {self.words} words, or an odd pair"
-                f" ({count} such accesses)"
-            )
-
     def release(self) -> None:
         """Drop the views, so that the buffer can be closed."""
         self.array = np.empty(0, dtype=np.int64)
         self._view.release()
         self.words = 0
+        self._place[1] = 0
+        self.builtins.clear()
 
     def _at(self, i: int) -> int:
         if not 0 <= i < self.words:
-            raise IndexError(f"word {i} is outside the segment of {self.words} words")
+            raise WordError("outside", i, self.words)
         return i
 
     def __getitem__(self, i: int) -> int:
@@ -99,7 +106,7 @@ class Ram:
 
     def fetch_add(self, i: int, delta: int) -> int:
         old = self._view[self._at(i)]
-        self._view[i] = old + delta
+        self._view[i] = wrap(old + delta)
         return old
 
     def fetch_or(self, i: int, bits: int) -> int:
@@ -113,9 +120,9 @@ class Ram:
         return old
 
     def _pair(self, i: int) -> int:
-        if i % 2:
-            raise IndexError(f"word {i} is odd: a pair starts at an even word")
-        return self._at(i)
+        if self._at(i) % 2:
+            raise WordError("odd pair", i, self.words)
+        return i
 
     def cas2(self, i: int, old0: int, old1: int, new0: int, new1: int) -> bool:
         self._pair(i)
@@ -146,7 +153,7 @@ class Ram:
         self._at(i)
 
     def mark(self, i: int) -> None:
-        self._view[self._at(i)] += 1
+        self._view[i] = wrap(self._view[self._at(i)] + 1)
 
     def now(self) -> int:
         return time.perf_counter_ns()

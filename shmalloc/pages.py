@@ -14,7 +14,7 @@ from typing import Any
 
 from shmalloc import constants as c
 from shmalloc import cpus
-from shmalloc.bound import OWNER_LIMIT, Bound
+from shmalloc.bound import OWNER_LIMIT, THIS_PROCESS, Bound
 from shmalloc.errors import MisuseError, OutOfMemoryError
 from shmalloc.kernel.contig import (
     alloc_contig_range,
@@ -45,6 +45,13 @@ class PageOperations(Bound):
 
     _buffer_pfn: int | None = None
 
+    def _bind(self) -> None:
+        super()._bind()
+        self._max_order = self.segment.geometry.max_order
+        self._do_alloc_pages = self.builtin(alloc_pages)
+        self._do_free_pages = self.builtin(free_pages)
+        self._do_free_pages_of = self.builtin(free_pages_of)
+
     def alloc_pages(
         self,
         order: int = 0,
@@ -56,13 +63,19 @@ class PageOperations(Bound):
 
         Waits up to ``wait_s`` seconds for memory. Raises ``OutOfMemoryError``.
         """
-        asked = f"alloc_pages(order={order})"
-        arguments = self._order(order), self._migratetype(migratetype), self._owner(owner)
-        pfn = self.run(alloc_pages, *arguments)
-        if pfn == c.E_NOMEM and wait_s is not None:
-            pfn = self._wait_for_pages(arguments, wait_s)
-        if pfn < 0:
-            raise self.refused(pfn, asked)
+        if type(order) is not int or not 0 <= order <= self._max_order:
+            order = self._order(order)
+        kind = MIGRATETYPES.get(migratetype)
+        if kind is None:
+            kind = self._migratetype(migratetype)
+        tag = THIS_PROCESS.pid if owner is None else self._owner(owner)
+        if self.segment.closed:
+            raise self.is_closed()
+        pfn: int = self._do_alloc_pages(self.cpu, order, kind, tag)
+        if pfn < 0 or self._rescuer.found:
+            if pfn == c.E_NOMEM and wait_s is not None:
+                pfn = self._wait_for_pages((order, kind, tag), wait_s)
+            self.settle(pfn, f"alloc_pages(order={order})")
         return pfn
 
     def _wait_for_pages(self, arguments: tuple[int, int, int], wait_s: float) -> int:
@@ -76,14 +89,19 @@ class PageOperations(Bound):
 
     def free_pages(self, pfn: int, order: int = 0, owner: int | None = None) -> None:
         """Free what ``alloc_pages`` gave; with ``owner``, only if it is that owner's."""
-        asked = f"free_pages(pfn={pfn}, order={order})"
-        self.check_int("pfn", pfn, -OWNER_LIMIT, OWNER_LIMIT)
+        if type(pfn) is not int or not -OWNER_LIMIT <= pfn <= OWNER_LIMIT:
+            pfn = self.check_int("pfn", pfn, -OWNER_LIMIT, OWNER_LIMIT)
+        if type(order) is not int or not 0 <= order <= self._max_order:
+            order = self._order(order)
+        tag = 0 if owner is None else self._owner(owner)
+        if self.segment.closed:
+            raise self.is_closed()
         if owner is None:
-            result = self.run(free_pages, pfn, self._order(order))
+            result = self._do_free_pages(self.cpu, pfn, order)
         else:
-            result = self.run(free_pages_of, pfn, self._order(order), self._owner(owner))
-        if result < 0:
-            raise self.refused(result, asked)
+            result = self._do_free_pages_of(self.cpu, pfn, order, tag)
+        if result < 0 or self._rescuer.found:
+            self.settle(result, f"free_pages(pfn={pfn}, order={order})")
 
     def adopt_pages(
         self, pfn: int, order: int = 0, *, giver: int, owner: int | None = None
@@ -94,8 +112,8 @@ class PageOperations(Bound):
         shall say from now on, by default the pid. Raises ``CorruptionError`` where the block is not
         the giver's any more: it died, and what it had was reaped.
         """
-        self.check_pfn(pfn)
-        self.check_int("giver", giver, 1, OWNER_LIMIT)
+        pfn = self.check_pfn(pfn)
+        giver = self.check_int("giver", giver, 1, OWNER_LIMIT)
         result = self.run(adopt_pages, pfn, self._order(order), giver, self._owner(owner))
         if result < 0:
             raise self.refused(result, f"adopt_pages({pfn}, order={order}, giver={giver:#x})")
@@ -107,7 +125,7 @@ class PageOperations(Bound):
 
         Takes from the zones only; the per-CPU lists are drained when those have no more.
         """
-        self.check_int("count", count, 1, self.segment.geometry.pages)
+        count = self.check_int("count", count, 1, self.segment.geometry.pages)
         arguments = self._order(order), self._migratetype(migratetype), self._owner(owner)
         pfns: list[int] = []
         with self._lock:
@@ -124,8 +142,8 @@ class PageOperations(Bound):
 
     def free_pages_bulk(self, pfns: Sequence[int], order: int = 0) -> None:
         """Free many blocks of one order. Raises ``CorruptionError`` after freeing all it could."""
-        words = [self.check_int("pfns", pfn, -OWNER_LIMIT, OWNER_LIMIT) for pfn in pfns]
-        self._order(order)
+        words = self.check_ints("pfns", pfns)
+        order = self._order(order)
         with self._lock:
             try:
                 at, room = self._buffer()
@@ -159,7 +177,7 @@ class PageOperations(Bound):
         """The bytes of 2^order pages from ``pfn`` on, writable; yours while they are allocated."""
         self.check_open()
         pages = 1 << self._order(order)
-        self.check_int("pfn", pfn, 0, self.segment.geometry.pages - pages)
+        pfn = self.check_int("pfn", pfn, 0, self.segment.geometry.pages - pages)
         layout, size = self.segment.layout, self.segment.geometry.page_bytes
         return self.segment.view(layout.frame(pfn), pages * size)
 
@@ -258,8 +276,8 @@ class PageOperations(Bound):
 
     def _range(self, kernel: Callable[..., Any], start: int, end: int, *more: int) -> int:
         pages = self.segment.geometry.pages
-        self.check_int("start", start, 0, pages - 1)
-        self.check_int("end", end, start + 1, pages)
+        start = self.check_int("start", start, 0, pages - 1)
+        end = self.check_int("end", end, start + 1, pages)
         result = self.run(kernel, start, end, *more)
         if result < 0:
             raise self.refused(result, f"{kernel.__name__}({start}, {end})")
@@ -274,4 +292,6 @@ class PageOperations(Bound):
         return MIGRATETYPES[name]
 
     def _owner(self, owner: int | None) -> int:
-        return os.getpid() if owner is None else self.check_int("owner", owner, 1, OWNER_LIMIT - 1)
+        if owner is None:
+            return THIS_PROCESS.pid
+        return self.check_int("owner", owner, 1, OWNER_LIMIT - 1)

@@ -29,8 +29,6 @@ from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from shmalloc.errors import EnvironmentUnfitError
 from shmalloc.sizes import format_bytes
 
@@ -119,6 +117,8 @@ def remove(name: str) -> bool:
 
 def available_memory() -> int:
     """Bytes that this process may still take: of the machine, and of its control group if less."""
+    import psutil  # 10 ms, for those that make a segment; many only attach to one
+
     free = int(psutil.virtual_memory().available)
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()

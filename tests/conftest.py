@@ -7,12 +7,13 @@ import random
 import secrets
 import struct
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from shmalloc import constants as c
-from shmalloc.engine import Engine, get_engine
+from shmalloc.engine import Engine, forget, get_engine
 
 ENV_SEED = "SHMALLOC_SEED"
 ENV_SESSION = "SHMALLOC_TEST_SESSION"
@@ -102,3 +103,16 @@ def rng(request: pytest.FixtureRequest) -> random.Random:
     seed = request.config.stash[_seed_key]
     print(f"repeat with --seed {seed}")  # shown with a failure, also where the header is not
     return random.Random(seed ^ zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def patch_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """``patch_kernels(module, name, kernel)``: what is interpreted from now on calls it."""
+
+    def patch(module: object, name: str, kernel: object) -> None:
+        monkeypatch.setattr(module, name, kernel)
+        forget()
+
+    yield patch
+    monkeypatch.undo()
+    forget()

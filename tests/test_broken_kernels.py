@@ -29,14 +29,15 @@ WATCHES = 120  # enough to look at the page all the while it changes
 SEEN = 200  # a word of CPU 0's scratch area, behind what the audit uses
 
 
+@kernel
 def mergeable_without_zone(mem, zone, buddy, order, mt):
     """``mergeable`` that looks at type and order only."""
     w0 = page_state(mem, buddy)
     return is_free_head(w0, (w0 >> c.ZONE_SHIFT) & c.ZONE_MASK, order)
 
 
-def test_a_merge_without_the_zone_check_is_reported_by_the_audit(monkeypatch):
-    monkeypatch.setattr(buddy, "mergeable", mergeable_without_zone)
+def test_a_merge_without_the_zone_check_is_reported_by_the_audit(patch_kernels):
+    patch_kernels(buddy, "mergeable", mergeable_without_zone)
     world = World(get_engine("interpreted"), SMALL, zones=(ZoneSpec(8), ZoneSpec(56)))
     for pfn in world.alloc_everything():
         world.free(pfn)
@@ -91,15 +92,16 @@ def explore(watcher, check):
     return PyModel(program(watcher, check), step_limit=20_000).run(1, SCHEDULES)
 
 
+@kernel
 def next_word_without_version(w0, kind, order, zone, mt, detail):
     if (bits.successors(w0 & c.TYPE_MASK) >> kind) & 1 == 0:
         return c.E_STATE
     return pack(kind, order, zone, mt, detail, bits.version_of(w0))
 
 
-def test_a_forgotten_version_bump_is_reported_by_the_explorer(monkeypatch):
+def test_a_forgotten_version_bump_is_reported_by_the_explorer(patch_kernels):
     for module in (descriptor, buddy):
-        monkeypatch.setattr(module, "next_word", next_word_without_version)
+        patch_kernels(module, "next_word", next_word_without_version)
     result = explore(watch_versions, nothing_reported)
     first_code = result.memory[LAYOUT.at["reports"] + c.R_CODE]
     assert (result.verdict, first_code) == ("failed", c.X_VERSION)
@@ -109,6 +111,7 @@ def test_versions_of_the_real_kernels_pass_the_explorer():
     assert explore(watch_versions, nothing_reported).verdict == "passed"
 
 
+@kernel
 def see(mem, kind, order):
     """Keep the set of (type, order) pairs that the walker believes in."""
     at = mem[c.H_AT_SCRATCH] + SEEN

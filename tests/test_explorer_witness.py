@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import model_programs as m
-from shmalloc.dialect import kernel
+from shmalloc.dialect import kernel, primitive
 from shmalloc.engine.areas import MODELS, Settings
 from shmalloc.engine.program import events_of
 from shmalloc.errors import EngineError, MisuseError
@@ -420,19 +420,20 @@ def test_a_breakpoint_cannot_be_compiled(written):
 CALLS = itertools.count(1)
 
 
-def another() -> int:
+@primitive("int")
+def another(mem) -> int:
     """What no kernel may have: a number that is new in every schedule."""
     return next(CALLS)
 
 
 @kernel
 def unsteady(mem, cpu):
-    return load(mem, another() % 4)
+    return load(mem, another(mem) % 4)
 
 
 @kernel
 def fails_once(mem):
-    return 1 if another() == 1 else 0
+    return 1 if another(mem) == 1 else 0
 
 
 @pytest.mark.parametrize("strategy", ["dfs", "random", "pct", "pos", "surw", "dpor", "auto"])

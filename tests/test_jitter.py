@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,8 +18,9 @@ import shmalloc
 from shmalloc.engine import Engine, get_engine, ops
 from shmalloc.engine.delays import KINDS, Delays
 from shmalloc.engine.jitter import OFF, JitterRam, arm_fuse
+from shmalloc.engine.jitter_native import NUMBER
 from shmalloc.engine.recorder import FIRST, accesses, merged
-from shmalloc.errors import MisuseError
+from shmalloc.errors import MisuseError, OutsideFault
 from shmalloc.memory import Ram
 
 FREEZE = 30
@@ -234,6 +236,37 @@ def test_an_access_outside_raises_and_touches_nothing(engine: Engine):
         engine.call(every_word, ram, 1)
 
 
+def test_a_fault_is_the_same_as_over_a_plain_ram():
+    faults = []
+    for name, ram in (("jitter", JitterRam.of_words(8)), ("native", Ram.of_words(8))):
+        with pytest.raises(OutsideFault) as raised:
+            get_engine(name).call(every_word, ram, 1)
+        faults.append(str(raised.value))
+    assert faults[0] == faults[1] and "word 8" in faults[0]
+
+
+@pytest.mark.parametrize(
+    "name, ram", [("jitter", Ram.of_words(64)), ("native", JitterRam.of_words(64))]
+)
+def test_an_engine_refuses_the_memory_of_another_one(name: str, ram: Ram):
+    with pytest.raises(MisuseError, match=type(ram).__name__):
+        get_engine(name).call(every_word, ram, 1)
+
+
+# --- the numbers of sites ------------------------------------------------------------------------
+def test_one_kernel_inlined_three_times_is_three_sites():
+    for function, count in ((jittery.read_thrice, 3), (every_word, HOOKED)):
+        sites = jittery.sites_of(function)
+        assert len(sites) == len(set(sites)) == count
+
+
+@pytest.mark.parametrize("number", [0, 5, 65_535, 65_536, 70_001, (1 << 32) - 1])
+def test_an_arm_processor_takes_every_number_in_halves_that_fit(number: int):
+    text = NUMBER["aarch64"].replace("${:uid}", str(number))
+    low, high = (eval(half) for half in re.findall(r"#\(([^)]*)\)", text))
+    assert max(low, high) < 1 << 16 and low | high << 16 == number
+
+
 # --- what it costs who does not use it -----------------------------------------------------------
 def test_the_machine_code_over_a_plain_ram_is_the_same_whether_jitter_is_loaded_or_not():
     done = subprocess.run(
@@ -244,3 +277,4 @@ def test_the_machine_code_over_a_plain_ram_is_the_same_whether_jitter_is_loaded_
     before, after = done.stdout.split(f"\n{jittery.SEPARATOR}\n")
     assert len(before.splitlines()) > 100
     assert before.strip() == after.strip()
+    assert "every_word" in before and not re.search("jitter(?!y)", before)

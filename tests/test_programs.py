@@ -11,7 +11,8 @@ import functools
 import pytest
 
 from shmalloc import constants as c
-from shmalloc.dialect import closure_of, violations
+from shmalloc.compiler.check import violations
+from shmalloc.dialect import closure_of
 from shmalloc.kernel.pcp import pcp_at
 from shmalloc.memory import Ram
 from stress.programs import PROGRAMS, checks, held, pcp, waiters

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 import tomllib
@@ -99,6 +100,25 @@ def test_a_worker_that_dies_by_sigbus_is_the_environment_s_fault():
         os.kill(run.workers()[0], signal.SIGBUS)
         code, output = run.end()
     assert code == 7 and "--prealloc" in output
+
+
+def test_a_crash_in_a_kernel_names_the_kernel():
+    """The system takes the workers' memory away."""
+    with RunningRun(*ENDLESS) as run:
+        with run.attach() as segment:
+            os.truncate(f"/dev/shm/{segment.name}", 8 * segment.layout.frame(0))
+        code, output = run.end()
+    assert code == 7 and "died by SIGBUS in kernel " in output and ", address 0x" in output
+
+
+def test_a_kernel_that_leaves_the_segment_is_named_with_its_line():
+    with RunningRun(*ENDLESS) as run:
+        with run.attach() as segment:
+            segment.ram[c.H_ZONES] = 1 << 40
+        code, output = run.end()
+    report = next(line for line in output.splitlines() if line.startswith("!!!"))
+    assert code == 1 and "M_OUT_OF_RANGE" in report and "is outside the segment of" in report
+    assert re.search(r"in shmalloc\.kernel\.\w+\.\w+, \S+/kernel/\w+\.py:\d+, on cpu \d", report)
 
 
 def test_a_stopped_worker_is_reported_as_hung():

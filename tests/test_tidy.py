@@ -12,7 +12,7 @@ import shmalloc.engine
 import stress.explorer.dpor
 import stress.explorer.strategies
 from shmalloc import dialect
-from shmalloc.engine import effects, jitter_state
+from shmalloc.compiler.check import violations
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("shmalloc", "stress")
@@ -26,7 +26,9 @@ LONG_FILES = {"shmalloc/constants.py"}
 FLOORS = (
     ("shmalloc.constants", "shmalloc.constants_slab", "shmalloc.errors"),
     ("shmalloc.layout",),
-    ("shmalloc.words", "shmalloc.memory", "shmalloc.dialect"),
+    ("shmalloc.words", "shmalloc.dialect", "shmalloc.compiler.integers"),
+    ("shmalloc.compiler",),
+    ("shmalloc.memory",),
     ("shmalloc.kernel",),
     ("shmalloc.engine",),
     ("shmalloc.sizes", "shmalloc.processes", "shmalloc.image", "shmalloc.invariants",
@@ -37,10 +39,8 @@ FLOORS = (
      "stress.spec", "stress.faults.grammar", "stress.jitter"),
     ("stress",),
 )  # fmt: skip
-REMEMBER = (effects.remember,)  # compiled for the check kernel's memory, too
 ONLY_IN = {
-    "numba": ("shmalloc.engine.",),
-    "llvmlite": ("shmalloc.engine.",),
+    "llvmlite": ("shmalloc.compiler.codegen",),
     "greenlet": ("shmalloc.engine.model_python",),
     "click": ("stress.cli", "stress.commands"),
     "jinja2": ("stress.explorer.report_html",),
@@ -126,7 +126,7 @@ def test_every_kernel_keeps_the_dialect():
                 importlib.import_module(info.name)
     kernels = [f for f in dialect.KERNELS.values() if f.__module__.split(".")[0] in PACKAGES]
     assert len(kernels) > 100
-    assert [v for f in kernels for v in dialect.violations(f)] == []
+    assert [v for f in kernels for v in violations(f)] == []
 
 
 def scheduler_functions():
@@ -143,9 +143,7 @@ def scheduler_functions():
 def test_the_scheduler_keeps_the_dialect_of_kernels():
     functions = list(scheduler_functions())
     assert len(functions) > 100
-    allowed = effects.PRIMITIVES + jitter_state.PRIMITIVES + REMEMBER
-    broken = [v for f in functions for v in dialect.violations(f, allowed)]
-    assert broken == []
+    assert [v for f in functions for v in violations(f)] == []
 
 
 MACHINE = re.compile(r"/root/|/home/\w|\bpypi\.(?!org\b)\w+\.|10\.\d+\.\d+\.\d+|127\.0\.0\.1:\d{4}")

@@ -1,12 +1,38 @@
-"""A worker's batches: how many steps it asks a workload for."""
+"""A worker's batches: how many steps it asks a workload for; and what it says of its end."""
 
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 from types import SimpleNamespace
 
 import pytest
 
 from shmalloc import constants as c
+from shmalloc.errors import ArithmeticFault, KernelFault, OutsideFault
 from stress.run import worker
+from stress.run.gate import Gate, Trouble
+from stress.run.lastwords import LastWords
+from stress.run.messages import Broken
 from stress.run.worker import Worker
+from stress.verdict import Verdict
+
+CRASH = """
+    import sys
+    from shmalloc.engine import get_engine
+    from shmalloc.memory import Ram
+    from stress.run import worker
+    from stress.run.lastwords import speak_into
+    from support.children import increment_many
+
+    ram, run = Ram.of_words(64), get_engine("native").bind(increment_many)
+    run(ram, 0, 1)
+    speak_into(sys.argv[1])
+    worker._move_in(None, None if sys.argv[2] == "-" else sys.argv[2])
+    ram._place[0] = 0x1000  # nothing is mapped there
+    run(ram, 2, 1)
+"""
 
 
 class Short:
@@ -46,3 +72,50 @@ def test_batches_that_are_short_grow():
 @pytest.mark.parametrize("batches", [1, 20, 200])
 def test_batches_that_were_cut_off_by_the_stop_do_not(batches):
     assert working(stop=1, batches=batches) == worker.FIRST_STEPS
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_who_dies_by_a_signal_in_a_kernel_says_in_which(tmp_path, logged):
+    log = str(tmp_path / "worker.log") if logged else None
+    words = LastWords(log)
+    child = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(CRASH), words.path, log or "-"], text=True,
+        capture_output=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )  # fmt: skip
+    assert child.returncode == -signal.SIGSEGV
+    assert words.of_crash().startswith(" in kernel support.children:increment_many +0x")
+    assert words.of_crash().endswith(", address 0x1010") and words.others() == ""
+    python_said = child.stderr if log is None else (tmp_path / "worker.log").read_text()
+    assert "Fatal Python error: Segmentation fault" in python_said
+    words.close()
+
+
+def test_what_the_c_library_says_at_the_end_is_kept():
+    words = LastWords(None)
+    with open(words.path, "a") as file:
+        file.write("free(): invalid pointer\n")
+    assert words.of_crash() == "" and words.others() == "free(): invalid pointer"
+    words.close()
+    assert words.others() == ""
+
+
+FAULTS = [
+    (OutsideFault("outside", "a.kernel", "a.py", 7, 3, 99, 64), Verdict.FAILED, "M_OUT_OF_RANGE"),
+    (ArithmeticFault("division", "a.kernel", "a.py", 7, 3), Verdict.FAILED, "I_PROGRESS"),
+    (RuntimeError("ours"), Verdict.ERROR, None),
+]
+
+
+@pytest.mark.parametrize(("error", "verdict", "invariant"), FAULTS)
+def test_a_fault_of_a_kernel_is_a_violation_and_any_other_error_is_ours(error, verdict, invariant):
+    answer = worker._broken(error)
+    assert isinstance(answer, Broken)
+    world = SimpleNamespace(evidence=SimpleNamespace(history=lambda cpu, lines: []))
+    with pytest.raises(Trouble) as caught:
+        Gate(None, world, None).refuse_broken(SimpleNamespace(cpu=3), answer)
+    assert caught.value.verdict is verdict
+    violation = caught.value.violation
+    assert (violation and violation.invariant.partition(" ")[0]) == invariant
+    if isinstance(error, KernelFault):
+        assert "in a.kernel, a.py:7, on cpu 3" in violation.found

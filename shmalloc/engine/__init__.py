@@ -1,16 +1,20 @@
 """Engines: how a kernel is run. ``get_engine("native" | "interpreted")``: the same calls.
 
-An engine has ``name``, ``bind(kernel) -> callable(mem, *ints)``, ``call(kernel, mem, *ints)`` and
-``warm(kernels)``. numba and llvmlite are imported only by the modules of this package that say so.
+An engine has ``name``, ``bind(kernel) -> callable(mem, *ints)``, ``call(kernel, mem, *ints)``,
+``builtin(kernel, mem) -> callable(*ints)`` and ``warm(kernels)``. llvmlite is imported only to
+compile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import FunctionType
-from typing import Protocol
+from typing import Any, Protocol
 
-from shmalloc.errors import MisuseError
+from shmalloc.compiler import notice
+from shmalloc.dialect import is_kernel
+from shmalloc.errors import EngineError, MisuseError
 from shmalloc.memory import Ram
 
 Progress = Callable[[str], None]
@@ -25,20 +29,41 @@ class Engine(Protocol):
 
     def call(self, function: FunctionType, mem: Ram, *arguments: int) -> int: ...
 
+    def builtin(
+        self, function: FunctionType, mem: Ram, releases: bool = True
+    ) -> Callable[..., Any]: ...
+
     def warm(self, functions: Iterable[FunctionType], progress: Progress | None = None) -> None: ...
 
 
 class Interpreted:
-    """Kernels as the Python functions that they are: one process, pdb and coverage work."""
+    """Kernels as Python functions: one process, where pdb and coverage work.
+
+    They run rewritten, file and lines kept, to the arithmetic and the faults of compiled code.
+    """
 
     name = "interpreted"
 
+    def __init__(self) -> None:
+        self._bound: dict[FunctionType, Callable[..., int]] = {}
+
     def bind(self, function: FunctionType) -> Callable[..., int]:
-        return function
+        run = self._bound.get(function)
+        if run is None:
+            if not is_kernel(function):
+                raise EngineError(f"{function.__qualname__} is not a kernel; mark it with @kernel")
+            from shmalloc.compiler.rewrite import entry, runnable
+
+            run = self._bound[function] = entry(runnable(function))
+        return run
 
     def call(self, function: FunctionType, mem: Ram, *arguments: int) -> int:
-        result: int = function(mem, *arguments)
-        return result
+        return self.bind(function)(mem, *arguments)
+
+    def builtin(
+        self, function: FunctionType, mem: Ram, releases: bool = True
+    ) -> Callable[..., Any]:
+        return partial(self.bind(function), mem)
 
     def warm(self, functions: Iterable[FunctionType], progress: Progress | None = None) -> None:
         """Nothing to compile."""
@@ -53,13 +78,11 @@ def when_waiting_long(ram: Ram, listener: Callable[[int], None] | None) -> None:
     None: stop. Interpreted kernels never wait: such a process has its segment to itself.
     """
     if "native" in _engines or "jitter" in _engines:
-        from shmalloc.engine.notice import listen
-
-        listen(ram.side, listener)
+        notice.listen(ram.place_address, listener)
 
 
 def get_engine(name: str = "native") -> Engine:
-    """The engine of that name; the native one is loaded (and numba imported) at first use.
+    """The engine of that name; the native one is loaded at first use.
 
     Raises ``MisuseError`` for an unknown name, ``EnvironmentUnfitError`` where native cannot run.
     """
@@ -77,3 +100,17 @@ def get_engine(name: str = "native") -> Engine:
         else:
             raise MisuseError(f"engine: {name!r}; use 'native' or 'interpreted'")
     return _engines[name]
+
+
+def forget() -> None:
+    """Forget what was read of kernels, for tests that put another kernel into a module.
+
+    Compiled kernels stay what they are.
+    """
+    from shmalloc.compiler import check, rewrite, types
+
+    check.forget()
+    types.forget()
+    rewrite.forget()
+    if "interpreted" in _engines:
+        _engines["interpreted"] = Interpreted()

@@ -11,7 +11,7 @@ from shmalloc.engine.block import (
     VALUE, VALUE1, WORDS, inlined, scheduler,
 )  # fmt: skip
 from shmalloc.engine.buffers import push, seen
-from shmalloc.engine.effects import put, read_word
+from shmalloc.engine.effects import added, put, read_word
 from shmalloc.engine.ops import (
     LAST_ADDRESSED, LAST_READ, LAST_STORE, LAST_WRITE, OP_CAS, OP_CAS2, OP_EXCHANGE, OP_FETCH_ADD,
     OP_FETCH_AND, OP_LOAD2, OP_WAIT, OP_WAKE,
@@ -123,10 +123,10 @@ def swap_pair(ctl, cpu, at):
 
 
 @scheduler
-def updated(op, found, operand):
+def updated(ctl, op, found, operand):
     """What a word that held ``found`` becomes."""
     if op == OP_FETCH_ADD:
-        return found + operand
+        return added(ctl, found, operand)
     if op == OP_EXCHANGE:
         return operand
     if op == OP_FETCH_AND:
@@ -147,7 +147,7 @@ def do_update(ctl, cpu, op, at):
             note_update(ctl, cpu, at + 1, second)
     else:
         ctl[VALUE + cpu] = found
-        put(ctl, at, updated(op, found, ctl[ARG + cpu]))
+        put(ctl, at, updated(ctl, op, found, ctl[ARG + cpu]))
     if ctl[PARKING] == 1:
         note_update(ctl, cpu, at, found)
 

@@ -167,6 +167,7 @@ INVARIANT = 9
 RACE = 10
 TORN = 11
 UNDEFINED = 12
+ARITHMETIC = 13
 
 LOW_HALF = 0xFFFFFFFF
 HOLDER_MASK = 0xFFFF
@@ -175,7 +176,7 @@ HASH_FACTOR = 0x2545F4914F6CDD1D & MASK62
 
 
 def scheduler(function: Callable[..., Any]) -> FunctionType:
-    """Mark a function over a control block: compiled with its callers, digested with them.
+    """Mark a function over a control block.
 
     It keeps the kernel dialect (integers, no exceptions); instead of words it calls primitives.
     """
@@ -192,7 +193,7 @@ def inlined(function: Callable[..., Any]) -> FunctionType:
 
 
 def shared(function: Callable[..., Any]) -> FunctionType:
-    """``scheduler`` that is compiled once and called by every driver through its symbol."""
+    """``scheduler`` that is never inlined: every driver calls the same one."""
     made = scheduler(function)
     made.__unit__ = True  # type: ignore[attr-defined]
     return made

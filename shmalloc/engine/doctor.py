@@ -7,6 +7,7 @@ found: __atomic_compare_exchange_16"), so this must be a clear error first.
 from __future__ import annotations
 
 import platform
+from functools import cache
 
 from shmalloc.errors import EnvironmentUnfitError
 
@@ -20,14 +21,25 @@ def native_problem() -> str | None:
         return f"processor {machine}: no two-word swap known; use engine='interpreted'"
     if platform.system() != "Linux":
         return f"system {platform.system()}: needs Linux futexes; use engine='interpreted'"
-    import llvmlite.binding as llvm
-
-    features = llvm.get_host_cpu_features()
-    if machine != "aarch64" and not features.get("cx16"):
+    features = processor_features()
+    if machine != "aarch64" and "cx16" not in features:
         return "this x86 processor lacks cmpxchg16b (cx16); use engine='interpreted'"
-    if machine == "aarch64" and not features.get("lse"):
-        return "this ARM processor lacks casp (lse); use engine='interpreted'"
+    if machine == "aarch64" and "atomics" not in features:
+        # Not only for casp: without LSE, a compare-and-swap is no full barrier, and the explorer's
+        # tso takes each of them for one.
+        return "this ARM processor lacks the atomics of LSE; use engine='interpreted'"
     return None
+
+
+@cache
+def processor_features() -> frozenset[str]:
+    """What the system says that the processor can do, in the words of /proc/cpuinfo."""
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name.strip() in ("flags", "Features"):
+                return frozenset(value.split())
+    return frozenset()
 
 
 def require_native() -> None:

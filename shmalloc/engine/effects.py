@@ -1,25 +1,29 @@
-"""What changes under a schedule, and how it is put back: the five primitives and the undo log.
+"""What changes under a schedule, and how it is put back: the six primitives and the undo log.
 
 The primitives are the only places where the two model engines differ: interpreted they are methods
-of the block, compiled they are overloads (model_native.py).
+of the block, compiled they are in the kind of memory CONTROL (model_memory.py).
 """
 
+from shmalloc.dialect import primitive
 from shmalloc.engine.block import (
     CHANGES, EPOCH, PARKING, STAMPS_AT, UNDEFINED_AT, UNDO_AT, UNDO_COUNT, inlined, scheduler,
 )  # fmt: skip
 from shmalloc.engine.parking import notice
 
 
+@primitive("none")
 def launch(ctl, cpu):
     """Prepare ``cpu`` to run its kernel from the start at the next ``resume``."""
     ctl.launch(cpu)
 
 
+@primitive("none")
 def resume(ctl, cpu):
     """Let ``cpu`` run on from its posted access, done by now, until it posts the next or ends."""
     ctl.resume(cpu)
 
 
+@primitive("int")
 def run_kernel(ctl, entry):
     """Run the check or invariant kernel of slot ``entry`` unscheduled; its code.
 
@@ -28,17 +32,26 @@ def run_kernel(ctl, entry):
     return ctl.run_kernel(entry)
 
 
+@primitive("int")
 def read_word(ctl, i):
     return ctl.read_word(i)
 
 
+@primitive("none")
 def write_word(ctl, i, value):
     ctl.write_word(i, value)
 
 
-PRIMITIVES = (launch, resume, run_kernel, read_word, write_word)
+@primitive("int")
+def added(ctl, a, b):
+    """``a + b`` in 64 bits: interpreted, the scheduler's own arithmetic does not wrap."""
+    return ctl.added(a, b)
 
 
+PRIMITIVES = (launch, resume, run_kernel, read_word, write_word, added)
+
+
+@scheduler
 def remember(ctl, i, old):
     """Word ``i`` held ``old`` and is about to change: put it back before the next schedule."""
     stamp = ctl[STAMPS_AT] + i

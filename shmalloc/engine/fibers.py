@@ -1,8 +1,8 @@
 """Fibers: a second stack for compiled code, and the switch to it, in fifteen instructions.
 
-Two naked functions, emitted as inline assembly: ``fiber_swap(slot, sp)`` saves the callee-saved
+Two functions in assembly alone: ``fiber.swap(slot, sp)`` saves the callee-saved
 registers on the running stack, stores its stack pointer in ``*slot`` and continues on ``sp``;
-``fiber_trampoline`` is where a fresh stack begins: it calls ``entry(argument)``, which never
+``fiber.trampoline`` is where a fresh stack begins: it calls ``entry(argument)``, which never
 returns. x86-64 (System V) and aarch64 (AAPCS64); status and control words of the floating point
 unit are left alone, kernels have only integers.
 
@@ -20,16 +20,10 @@ This file knows no scheduler. It does not unwind: a fiber that is given up is ov
 
 from __future__ import annotations
 
-import platform
+from typing import NamedTuple
 
-import llvmlite.binding as llvm
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+from shmalloc.compiler.runtime import naked
 
-llvm.initialize_native_asmparser()  # LLVM aborts the process on inline assembly without it
-
-I64 = ir.IntType(64)
 STACK_WORDS = 8192
 RESERVE_WORDS = 2048
 GUARD_WORDS = 8
@@ -91,74 +85,30 @@ blr x20
 brk #1
 """
 
-# Where the words of the first frame lie, counted from the saved stack pointer: popped by the swap.
-if platform.machine() == "aarch64":
-    SWAP, TRAMPOLINE = _ARM_SWAP, _ARM_TRAMPOLINE
-    FRAME_WORDS, FRAME_ARGUMENT, FRAME_ENTRY, FRAME_POINTER, FRAME_RETURN = 20, 0, 1, 10, 11
-else:
-    SWAP, TRAMPOLINE = _X86_SWAP, _X86_TRAMPOLINE
-    FRAME_WORDS, FRAME_ARGUMENT, FRAME_ENTRY, FRAME_POINTER, FRAME_RETURN = 7, 3, 2, 5, 6
+
+class Frame(NamedTuple):
+    """Where the words of the first frame lie, from the saved stack pointer on."""
+
+    words: int
+    argument: int
+    entry: int
+    pointer: int
+    back: int
 
 
-def _naked(module: ir.Module, name: str, assembly: str, arguments: list[ir.Type]) -> ir.Function:
-    """The function of that name in ``module``, without prologue: nothing but ``assembly``."""
-    if name in module.globals:
-        return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
-    function.linkage = "internal"
-    function.attributes.add("naked")
-    function.attributes.add("noinline")
-    builder = ir.IRBuilder(function.append_basic_block())
-    # "memory": the other stack may read and write anything
-    builder.asm(ir.FunctionType(ir.VoidType(), []), assembly, "~{memory}", [], True)
-    builder.unreachable()
-    return function
+FRAMES = {
+    "x86_64": Frame(words=7, argument=3, entry=2, pointer=5, back=6),
+    "aarch64": Frame(words=20, argument=0, entry=1, pointer=10, back=11),
+}
+_SWAPS = {"x86_64": _X86_SWAP, "aarch64": _ARM_SWAP}
+_TRAMPOLINES = {"x86_64": _X86_TRAMPOLINE, "aarch64": _ARM_TRAMPOLINE}
 
 
-def swap_function(module: ir.Module) -> ir.Function:
-    """``fiber_swap(slot, sp)`` in ``module``."""
-    return _naked(module, "fiber_swap", SWAP, [I64.as_pointer(), I64])
+def swap_text(target: str) -> str:
+    """IR of ``@fiber.swap(slot, sp)``."""
+    return naked(target, "void @fiber.swap(ptr %slot, i64 %sp)", _SWAPS[target])
 
 
-@intrinsic
-def fiber_swap(typingctx, slot_address, stack_pointer):
-    """Save this stack pointer at ``slot_address`` and continue on ``stack_pointer``."""
-
-    def codegen(context, builder, signature, args):
-        swap = swap_function(builder.module)
-        builder.call(swap, [builder.inttoptr(args[0], I64.as_pointer()), args[1]])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
-
-
-@intrinsic
-def fiber_trampoline(typingctx):
-    """Address of the code that a fresh stack starts in."""
-
-    def codegen(context, builder, signature, args):
-        function = _naked(builder.module, "fiber_trampoline", TRAMPOLINE, [])
-        return builder.ptrtoint(function, I64)
-
-    return types.int64(), codegen
-
-
-@intrinsic
-def peek(typingctx, address):
-    """The word at a raw address."""
-
-    def codegen(context, builder, signature, args):
-        return builder.load(builder.inttoptr(args[0], I64.as_pointer()))
-
-    return types.int64(types.int64), codegen
-
-
-@intrinsic
-def poke(typingctx, address, value):
-    """Write the word at a raw address."""
-
-    def codegen(context, builder, signature, args):
-        builder.store(args[1], builder.inttoptr(args[0], I64.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
+def trampoline_text(target: str) -> str:
+    """IR of ``@fiber.trampoline``."""
+    return naked(target, "void @fiber.trampoline()", _TRAMPOLINES[target])

@@ -1,64 +1,93 @@
 """The words of a hooked memory: each access of ``Ram``, with something before it and after it.
 
-``hooked(before, after, bare)`` returns the table of implementations (lowering.py) in which every
-word that touches memory, orders it or waits calls::
+Every word that touches memory, orders it or waits becomes::
 
     before(mem, op, i, a)      op: an OP_* of ops.py; a: the first operand, 0 where there is none
     ... the access, as ``bare`` spells it ...
     after(mem, op, i, value)   value as in an event (ops.py)
 
-Both are functions that numba can compile. ``fixed``, ``mark`` and ``now`` are not hooked: they are
-never a scheduling point. A memory that needs another meaning for one word (a store buffer, a
-clock) passes its own ``bare`` table or replaces entries of the result.
+``hooked_methods`` makes functions of that, for interpreted memories; ``hooked_meanings`` makes
+emitters, for the kind of a compiled one. There ``before`` and ``after`` are kernels over that kind;
+mark them ``@inlined``, for their code stands at every access. An access that faults has no after.
+
+``fixed``, ``mark``, ``now`` and ``notice`` are not hooked: they are never a scheduling point.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any
 
-from numba.extending import register_jitable
-
+from shmalloc.compiler.code import Code
+from shmalloc.compiler.kinds import Emitter, Kind, Meaning, Registers
 from shmalloc.engine import ops
-from shmalloc.engine.lowering import BARE
+from shmalloc.engine.ops import ORDERINGS, READS, SLEEPS, UPDATES, WRITES
 
-Lowering = Callable[..., Any]
-Table = dict[str, Lowering]
+Method = Callable[..., Any]
 
-READS = {
-    "getitem": ops.OP_READ, "load": ops.OP_LOAD, "load_relaxed": ops.OP_LOAD_RELAXED,
-}  # fmt: skip
-WRITES = {
-    "setitem": ops.OP_WRITE, "store": ops.OP_STORE, "store_relaxed": ops.OP_STORE_RELAXED,
-}  # fmt: skip
-UPDATES = {
-    "exchange": ops.OP_EXCHANGE, "fetch_add": ops.OP_FETCH_ADD, "fetch_or": ops.OP_FETCH_OR,
-    "fetch_and": ops.OP_FETCH_AND,
-}  # fmt: skip
-SLEEPS = {"wait": ops.OP_WAIT, "wake": ops.OP_WAKE}
-ORDERINGS = {"fence": ops.OP_FENCE, "relax": ops.OP_RELAX, "give_way": ops.OP_RELAX}
-UNHOOKED = ("fixed", "mark", "now", "notice")
+PAIRS = {"cas": ops.OP_CAS, "cas2": ops.OP_CAS2, "load2": ops.OP_LOAD2}
+HOOKED = READS | WRITES | UPDATES | SLEEPS | ORDERINGS | PAIRS
 
 
-def hooked(before: Lowering, after: Lowering, bare: Table = BARE) -> Table:
-    """Every word of ``bare`` wrapped into ``before`` and ``after``."""
-    register_jitable(before)
-    register_jitable(after)
-    table = {name: bare[name] for name in UNHOOKED}
+# --- compiled ------------------------------------------------------------------------------------
+def hooked_meanings(
+    kind: Kind, before: FunctionType, after: FunctionType, bare: Mapping[str, Emitter]
+) -> dict[str, Meaning]:
+    """What ``kind`` should mean: every word of ``bare``, wrapped into ``before`` and ``after``."""
+    made: dict[str, Meaning] = dict(bare)
+    for name, op in HOOKED.items():
+        made[name] = _hooked(kind, name, op, before, after, bare[name])
+    return made
+
+
+def _hooked(
+    kind: Kind, name: str, op: int, before: FunctionType, after: FunctionType, access: Emitter
+) -> Emitter:
+    def emit(code: Code, memory: Registers, arguments: list[str]) -> Any:
+        at, *operands = arguments or ["0"]
+        first = operands[0] if operands else "0"
+        _call(code, kind, before, memory, [str(op), at, first])
+        found = access(code, memory, arguments)
+        value = first if name in WRITES else _first(found)
+        _call(code, kind, after, memory, [str(op), at, value])
+        return found
+
+    return emit
+
+
+def _first(found: Any) -> str:
+    """Of what an access gave: its only value, the first of a pair, 0 where it gave nothing."""
+    if found is None:
+        return "0"
+    first: str = found[0] if isinstance(found, list) else found
+    return first
+
+
+def _call(
+    code: Code, kind: Kind, hook: FunctionType, memory: Registers, numbers: list[str]
+) -> None:
+    code.module.call(code, code.module.instance(hook, kind, True), memory, numbers)
+
+
+# --- interpreted ---------------------------------------------------------------------------------
+def hooked_methods(before: Method, after: Method, bare: Mapping[str, Method]) -> dict[str, Method]:
+    """Every word of ``HOOKED`` as ``bare`` spells it, wrapped into ``before`` and ``after``."""
+    table: dict[str, Method] = {}
     for names, wrap in (
         (READS, _read), (WRITES, _write), (UPDATES, _update), (SLEEPS, _sleep),
         (ORDERINGS, _ordering),
     ):  # fmt: skip
         for name, op in names.items():
-            table[name] = wrap(op, register_jitable(bare[name]), before, after)
-    table["cas"] = _cas(register_jitable(bare["cas"]), before, after)
-    table["cas2"] = _cas2(register_jitable(bare["cas2"]), before, after)
-    table["load2"] = _load2(register_jitable(bare["load2"]), before, after)
+            table[name] = wrap(op, bare[name], before, after)
+    table["cas"] = _cas(bare["cas"], before, after)
+    table["cas2"] = _cas2(bare["cas2"], before, after)
+    table["load2"] = _load2(bare["load2"], before, after)
     return table
 
 
-def _read(op: int, access: Lowering, before: Lowering, after: Lowering) -> Lowering:
-    def read(mem, i):
+def _read(op: int, access: Method, before: Method, after: Method) -> Method:
+    def read(mem: Any, i: int) -> Any:
         before(mem, op, i, 0)
         value = access(mem, i)
         after(mem, op, i, value)
@@ -67,8 +96,8 @@ def _read(op: int, access: Lowering, before: Lowering, after: Lowering) -> Lower
     return read
 
 
-def _write(op: int, access: Lowering, before: Lowering, after: Lowering) -> Lowering:
-    def write(mem, i, value):
+def _write(op: int, access: Method, before: Method, after: Method) -> Method:
+    def write(mem: Any, i: int, value: int) -> None:
         before(mem, op, i, value)
         access(mem, i, value)
         after(mem, op, i, value)
@@ -76,8 +105,8 @@ def _write(op: int, access: Lowering, before: Lowering, after: Lowering) -> Lowe
     return write
 
 
-def _update(op: int, access: Lowering, before: Lowering, after: Lowering) -> Lowering:
-    def update(mem, i, value):
+def _update(op: int, access: Method, before: Method, after: Method) -> Method:
+    def update(mem: Any, i: int, value: int) -> Any:
         before(mem, op, i, value)
         found = access(mem, i, value)
         after(mem, op, i, found)
@@ -86,8 +115,8 @@ def _update(op: int, access: Lowering, before: Lowering, after: Lowering) -> Low
     return update
 
 
-def _sleep(op: int, access: Lowering, before: Lowering, after: Lowering) -> Lowering:
-    def sleep(mem, i, value):
+def _sleep(op: int, access: Method, before: Method, after: Method) -> Method:
+    def sleep(mem: Any, i: int, value: int) -> None:
         before(mem, op, i, value)
         access(mem, i, value)
         after(mem, op, i, 0)
@@ -95,8 +124,8 @@ def _sleep(op: int, access: Lowering, before: Lowering, after: Lowering) -> Lowe
     return sleep
 
 
-def _ordering(op: int, access: Lowering, before: Lowering, after: Lowering) -> Lowering:
-    def order(mem):
+def _ordering(op: int, access: Method, before: Method, after: Method) -> Method:
+    def order(mem: Any) -> None:
         before(mem, op, 0, 0)
         access(mem)
         after(mem, op, 0, 0)
@@ -104,8 +133,8 @@ def _ordering(op: int, access: Lowering, before: Lowering, after: Lowering) -> L
     return order
 
 
-def _cas(access: Lowering, before: Lowering, after: Lowering) -> Lowering:
-    def cas(mem, i, old, new):
+def _cas(access: Method, before: Method, after: Method) -> Method:
+    def cas(mem: Any, i: int, old: int, new: int) -> Any:
         before(mem, ops.OP_CAS, i, old)
         swapped = access(mem, i, old, new)
         after(mem, ops.OP_CAS, i, int(swapped))
@@ -114,8 +143,8 @@ def _cas(access: Lowering, before: Lowering, after: Lowering) -> Lowering:
     return cas
 
 
-def _cas2(access: Lowering, before: Lowering, after: Lowering) -> Lowering:
-    def cas2(mem, i, old0, old1, new0, new1):
+def _cas2(access: Method, before: Method, after: Method) -> Method:
+    def cas2(mem: Any, i: int, old0: int, old1: int, new0: int, new1: int) -> Any:
         before(mem, ops.OP_CAS2, i, old0)
         swapped = access(mem, i, old0, old1, new0, new1)
         after(mem, ops.OP_CAS2, i, int(swapped))
@@ -124,8 +153,8 @@ def _cas2(access: Lowering, before: Lowering, after: Lowering) -> Lowering:
     return cas2
 
 
-def _load2(access: Lowering, before: Lowering, after: Lowering) -> Lowering:
-    def load2(mem, i):
+def _load2(access: Method, before: Method, after: Method) -> Method:
+    def load2(mem: Any, i: int) -> Any:
         before(mem, ops.OP_LOAD2, i, 0)
         pair = access(mem, i)
         after(mem, ops.OP_LOAD2, i, pair[0])

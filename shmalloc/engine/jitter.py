@@ -9,14 +9,15 @@ Three things, each off until it is armed, in every mixture:
   an attempt: ``mem[i] = v``, a store, a swap, a compare-exchange whether it wins or not;
 - a flight recorder: every access goes into a ring in the segment (recorder.py), which outlives us.
 
-``hooked`` (hooks.py) makes the words of both engines from ``before`` and ``after``; what these do
-is jitter_state.py, what is compiled jitter_native.py. ``fixed``, ``mark`` and ``now`` stay bare.
+hooks.py makes the words of both engines from ``before`` and ``after``; what these do is
+jitter_state.py, what is compiled jitter_native.py. ``fixed``, ``mark`` and ``now`` stay bare.
 
 A site is a number that is the same in every process and every run of the same machine code.
-Compiled, it is the number of the instruction among all of its kind in a unit: the assembler counts
-them, after everything was inlined, so one kernel inlined twice is two sites. Interpreted, it is the
-line of the kernel. A hash of (operation, kind of address) would need no compiler, but it cannot
-tell the first read of a descriptor from the second, and between the two is where races live.
+Compiled, it is the number of the instruction among all of its kind in an image (in each half, where
+an image is compiled in two): the assembler counts them, after everything was inlined, so one kernel
+inlined twice is two sites. Interpreted, it is the line of the kernel. A hash of (operation, kind of
+address) would need no compiler, but it cannot tell the first read of a descriptor from the second,
+and between the two is where races live.
 
 A lit fuse kills: light it only in a process for whose death somebody is prepared.
 """
@@ -27,19 +28,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from numba.extending import register_jitable
-
 from shmalloc import words as words_module
 from shmalloc.constants import FLIGHT_ITEM_WORDS
+from shmalloc.compiler.runtime import EXTRA
 from shmalloc.engine import hooks, jitter_state, recorder
 from shmalloc.engine import jitter_state as s
 from shmalloc.engine.delays import KINDS, Delays
-from shmalloc.engine.hooks import Table, hooked
-from shmalloc.engine.lowering import BARE
+from shmalloc.engine.hooks import HOOKED, Method, hooked_methods
 from shmalloc.errors import MisuseError
 from shmalloc.memory import Ram, aligned_words
 
@@ -86,10 +84,12 @@ class JitterRam(Ram):
     takes it. Arm it between two calls, never during one.
     """
 
+    kind = "jitter"
+
     def __init__(self, buffer: Any) -> None:
         super().__init__(buffer)
         self._state_words = aligned_words(s.STATE_WORDS)
-        self.jitter = int(self._state_words.ctypes.data)
+        self._place[EXTRA] = self._state_words.ctypes.data
         self.state = JitterState(self._state_words.data)
 
     @classmethod
@@ -167,28 +167,22 @@ def arm_fuse(ram: JitterRam, writes: int) -> None:
     ram.light_fuse(writes)
 
 
-def noting(bare: Table) -> Table:
+def noting(bare: dict[str, Method]) -> dict[str, Method]:
     """The accesses that have more operands than ``before`` is told: they note the others."""
-    bare_cas, bare_cas2, bare_load2 = (
-        register_jitable(bare[name]) for name in ("cas", "cas2", "load2")
-    )
-    operands = s.OPERANDS
-    state_of: Callable[[Any], Any] = s.state_of
+    bare_cas, bare_cas2, bare_load2 = bare["cas"], bare["cas2"], bare["load2"]
 
-    def cas(mem: Any, i: int, old: int, new: int) -> Any:
-        state_of(mem)[operands + 1] = new
+    def cas(mem: JitterRam, i: int, old: int, new: int) -> Any:
+        mem.state[s.OPERANDS + 1] = new
         return bare_cas(mem, i, old, new)
 
-    def cas2(mem: Any, i: int, old0: int, old1: int, new0: int, new1: int) -> Any:
-        state = state_of(mem)
-        state[operands + 1] = old1
-        state[operands + 2] = new0
-        state[operands + 3] = new1
+    def cas2(mem: JitterRam, i: int, old0: int, old1: int, new0: int, new1: int) -> Any:
+        for k, value in enumerate((old1, new0, new1), 1):
+            mem.state[s.OPERANDS + k] = value
         return bare_cas2(mem, i, old0, old1, new0, new1)
 
-    def load2(mem: Any, i: int) -> Any:
+    def load2(mem: JitterRam, i: int) -> Any:
         pair = bare_load2(mem, i)
-        state_of(mem)[operands] = pair[1]
+        mem.state[s.OPERANDS] = pair[1]
         return pair
 
     return bare | {"cas": cas, "cas2": cas2, "load2": load2}
@@ -197,8 +191,8 @@ def noting(bare: Table) -> Table:
 def _install() -> None:
     """The words of ``JitterRam``, interpreted: those of ``Ram``, hooked."""
     method = {"getitem": "__getitem__", "setitem": "__setitem__", "give_way": "relax"}
-    bare = {word: getattr(Ram, method.get(word, word)) for word in BARE}
-    for word, function in hooked(s.before, s.after, noting(bare)).items():
+    bare = {word: getattr(Ram, method.get(word, word)) for word in HOOKED}
+    for word, function in hooked_methods(s.before, s.after, noting(bare)).items():
         setattr(JitterRam, method.get(word, word), function)
 
 

@@ -1,116 +1,147 @@
-"""``JitterRam``, compiled: its numba type, the primitives of jitter_state.py, and the engine.
+"""``JitterRam``, compiled: its kind of memory, the primitives of jitter_state.py, and the engine.
 
-The memory of kernels is a struct with one field more than that of ``Ram``, the address of the
-state, which functions see as a ``Control`` memory. What is rare is a unit over it; counting
-accesses and writes, and recording simple accesses, is inlined in kernels.
+The memory of kernels has one field more than that of ``Ram``: the address of the state, which the
+hooks see as a memory of its own, ``STATE``. What is rare there is a function of its own; counting
+accesses and writes, and recording simple accesses, is inlined at every access of a kernel.
+
+Nothing of this is in code that was compiled over ``Ram``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload
-
-from shmalloc.engine import jitter_state
-from shmalloc.engine.atomics import (
-    I64, MemoryType, field, raw_cycles, raw_pause, register_memory_model,
-)  # fmt: skip
-from shmalloc.engine.fibers import peek
-from shmalloc.engine.hooks import hooked
-from shmalloc.engine.jitter import JitterRam, noting
-from shmalloc.engine.jitter_state import PRIMITIVES, RING, UNITS, after, before, put
-from shmalloc.engine.lowering import BARE, bind_memory_class
-from shmalloc.engine.model_memory import CONTROL, ControlType, control_at, raw_base
-from shmalloc.engine.native import Native, make_callable, unit_address
+from shmalloc.compiler import runtime, words
+from shmalloc.compiler.code import Code
+from shmalloc.compiler.kinds import Emitter, Kind, Registers
+from shmalloc.compiler.runtime import imported, naked
+from shmalloc.engine import jitter_state as s
+from shmalloc.engine.block import scheduler
+from shmalloc.engine.hooks import hooked_meanings
+from shmalloc.engine.native import Native
+from shmalloc.words import relax
 
 SIGKILL = 9
-NAP_BYTES_AT = (jitter_state.TIMESPEC) << 3
-
-_getpid = types.ExternalFunction("getpid", types.int32())
-_kill = types.ExternalFunction("kill", types.int32(types.int32, types.int32))
-_sched_yield = types.ExternalFunction("sched_yield", types.int32())
-_nanosleep = types.ExternalFunction("nanosleep", types.int32(types.int64, types.int64))
 
 
-@intrinsic
-def state_address(typingctx, mem):
-    def codegen(context, builder, signature, args):
-        return field(context, builder, signature.args[0], args[0], "jitter")
-
-    return types.int64(mem), codegen
-
-
-@intrinsic
-def place_number(typingctx, mem):
-    """The number of this instruction among its copies: the assembler fills it in, after inlining.
-
-    Has side effects, says the flag: else two of them would be made one.
-    """
-
-    def codegen(context, builder, signature, args):
-        x86 = "x86" in builder.module.triple or "i386" in builder.module.triple
-        assembly = "movl $$${:uid}, ${0:k}" if x86 else "mov $0, #${:uid}"
-        return builder.asm(ir.FunctionType(I64, []), assembly, "=r", [], True)
-
-    return types.int64(mem), codegen
+# --- the state, and a ring: words without a check ------------------------------------------------
+def _no_fault(code: Code, memory: Registers, what: int, index: str) -> None:
+    """The hooks divide by nothing that could be zero; if they did, this process is no use."""
+    code.do("call void @llvm.trap()")
+    code.end("unreachable")
 
 
-# --- primitives ----------------------------------------------------------------------------------
-def _state_of(mem):
-    return control_at(state_address(mem))
+def _word(code: Code, memory: Registers, index: int | str) -> str:
+    return code.word(memory["base"], str(index))
 
 
-def _place(mem):
-    return place_number(mem)
+def _get(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return code.load(_word(code, memory, arguments[0]))
 
 
-def _peeked(mem, i):
-    return peek(raw_base(mem) + (i << 3))
+def _set(code: Code, memory: Registers, arguments: list[str]) -> None:
+    code.store(arguments[1], _word(code, memory, arguments[0]))
 
 
-def _die(jitter):
-    _kill(_getpid(), SIGKILL)  # to ourselves: it does not return to this code
+def _called(code: Code, name: str, arguments: str = "") -> str:
+    """Call a function of the C library that returns an int."""
+    return code.op(f"call i32 {code.op(imported(name))}({arguments})")
 
 
-def _spin(jitter, count):
+def _die(code: Code, memory: Registers, arguments: list[str]) -> None:
+    """To ourselves: it does not return to this code."""
+    _called(code, "kill", f"i32 {_called(code, 'getpid')}, i32 {SIGKILL}")
+
+
+def _yield_core(code: Code, memory: Registers, arguments: list[str]) -> None:
+    _called(code, "sched_yield")
+
+
+def _nap(code: Code, memory: Registers, arguments: list[str]) -> None:
+    time = _word(code, memory, s.TIMESPEC)
+    code.store("0", time)
+    code.store(arguments[0], _word(code, memory, s.TIMESPEC + 1))
+    _called(code, "nanosleep", f"ptr {time}, ptr null")
+
+
+def _ring_of(code: Code, memory: Registers, arguments: list[str]) -> list[str]:
+    return [code.op(f"load ptr, ptr {_word(code, memory, s.RING)}, align 8")]
+
+
+@scheduler
+def pauses(jitter, count):
     for _ in range(count):
-        raw_pause(jitter)
+        relax(jitter)
 
 
-def _yield_core(jitter):
-    _sched_yield()
+STATE = Kind("jitter_state", ("base",), {
+    "getitem": _get, "setitem": _set, "relax": words.pause, "die": _die, "spin": pauses,
+    "yield_core": _yield_core, "nap": _nap, "clock": words.clock, "ring_of": _ring_of,
+}, _no_fault)  # fmt: skip
+STATE.memories["ring_of"] = STATE
 
 
-def _nap(jitter, ns):
-    jitter[jitter_state.TIMESPEC] = 0
-    jitter[jitter_state.TIMESPEC + 1] = ns
-    _nanosleep(raw_base(jitter) + NAP_BYTES_AT, 0)
+# --- the memory of kernels -----------------------------------------------------------------------
+# The number of this instruction among its copies: the assembler fills it in, after inlining.
+NUMBER = "movl $$${:uid}, ${0:k}"
+_HERE = """
+mov x0, x30
+ret
+"""
 
 
-def _clock(jitter):
-    return raw_cycles(jitter)
+def _place(code: Code, memory: Registers, arguments: list[str]) -> str:
+    """Has side effects, as LLVM is told: else two of them would be made one."""
+    if code.target == "x86_64":
+        return code.op(f'call i64 asm sideeffect "{NUMBER}", "=r"()')
+    return _return_place(code)
 
 
-def _ring_of(jitter):
-    return control_at(jitter[RING])
+def _return_place(code: Code) -> str:
+    """For aarch64, without its assembler: how far behind ``jitter.here`` the access lies."""
+    code.module.need("jitter.here", lambda: naked("aarch64", "i64 @jitter.here()", _HERE))
+    distance = code.op(f"sub i64 {code.call('@jitter.here', [])}, ptrtoint (ptr @jitter.here to i64)")
+    return code.op(f"ashr i64 {distance}, 2")
 
 
-# --- the memory ----------------------------------------------------------------------------------
-class JitterType(MemoryType):
+def _state_of(code: Code, memory: Registers, arguments: list[str]) -> list[str]:
+    return [memory["jitter"]]
+
+
+def _peeked(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return code.load(_word(code, memory, arguments[0]))
+
+
+def _noting(name: str, operands: slice, at: int) -> Emitter:
+    """Note those of the operands of a word that ``before`` is not told, and then do it."""
+    bare = words.BARE[name]
+
+    def emit(code: Code, memory: Registers, arguments: list[str]) -> Any:
+        for k, value in enumerate(arguments[operands], at):
+            code.store(value, code.word(memory["jitter"], str(k)))
+        return bare(code, memory, arguments)
+
+    return emit
+
+
+def _load2(code: Code, memory: Registers, arguments: list[str]) -> list[str]:
+    low, high = words.BARE["load2"](code, memory, arguments)
+    code.store(high, code.word(memory["jitter"], str(s.OPERANDS)))
+    return [low, high]
+
+
+def _jitter() -> Kind:
     """The segment with hooks, as compiled kernels see it."""
+    kind = Kind("jitter", ("base", "words", "call", "jitter"), {}, runtime.fault,
+                {"state_of": STATE})  # fmt: skip
+    swaps = {name: _noting(name, slice(2, None), s.OPERANDS + 1) for name in ("cas", "cas2")}
+    bare = words.BARE | swaps | {"load2": _load2}
+    kind.meanings.update(hooked_meanings(kind, s.before, s.after, bare))
+    kind.meanings.update({"state_of": _state_of, "place": _place, "peeked": _peeked})
+    return kind
 
-    fields = ("base", "words", "side", "jitter")
-    implementations: ClassVar[dict[str, Callable[..., Any]]] = hooked(before, after, noting(BARE))
 
-    def __init__(self) -> None:
-        super().__init__(name="Jitter")
-
-
-make_callable(put, CONTROL)
-JITTER = JitterType()
+JITTER = _jitter()
 
 
 class JitterEngine(Native):
@@ -120,30 +151,3 @@ class JitterEngine(Native):
 
     def __init__(self) -> None:
         super().__init__(JITTER)
-        for function in UNITS:  # what the code of every kernel names
-            unit_address(function, CONTROL)
-
-
-def _implement(primitive: Callable[..., Any], implementation: Callable[..., Any], over: type
-               ) -> None:  # fmt: skip
-    """Compiled over memories of the type ``over``, ``primitive`` means ``implementation``."""
-    choose = {
-        1: lambda mem: implementation if isinstance(mem, over) else None,
-        2: lambda mem, k: implementation if isinstance(mem, over) else None,
-        3: lambda mem, k, value: implementation if isinstance(mem, over) else None,
-    }
-    overload(primitive, strict=False)(choose[primitive.__code__.co_argcount])
-
-
-def _install() -> None:
-    register_memory_model(JitterType)
-    bind_memory_class(JitterRam, JITTER, base="base", words="words", side="side", jitter="jitter")
-    _implement(jitter_state.state_of, _state_of, JitterType)
-    _implement(jitter_state.place, _place, JitterType)
-    _implement(jitter_state.peeked, _peeked, JitterType)
-    implementations = (_die, _spin, _yield_core, _nap, _clock, _ring_of)
-    for primitive, implementation in zip(PRIMITIVES, implementations, strict=True):
-        _implement(primitive, implementation, ControlType)
-
-
-_install()

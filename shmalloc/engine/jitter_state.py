@@ -2,7 +2,7 @@
 
 One source for both engines, in the dialect of kernels, as the scheduler of the model is. What the
 engines do differently is in the primitives: interpreted they are methods of the memory or of its
-state, compiled they are overloads (jitter_native.py).
+state, compiled they are emitters (jitter_native.py).
 
 The state is private to the process. An access with nothing armed reads ACTIVE and nothing else.
 """
@@ -10,6 +10,7 @@ The state is private to the process. An access with nothing armed reads ACTIVE a
 from __future__ import annotations
 
 from shmalloc.constants import FLIGHT_ITEM_WORDS
+from shmalloc.dialect import primitive
 from shmalloc.engine.block import inlined, scheduler, shared
 from shmalloc.engine.ops import (
     FIRST_WRITE, LAST_STORE, LAST_WRITE, OP_CAS, OP_CAS2, OP_LOAD2, OP_RELAX,
@@ -53,50 +54,57 @@ RANDOM_MASK = 0x7FFFFFFF
 
 
 # --- primitives ----------------------------------------------------------------------------------
+@primitive("memory")
 def state_of(mem):
     return mem.state
 
 
+@primitive("int")
 def place(mem):
     """Number of the access at hand among the places of the code, see jitter.py."""
     return mem.place()
 
 
+@primitive("int")
 def peeked(mem, i):
     """Word ``i``, read behind everybody's back: neither hooked nor ordered. Inside, always."""
     return mem.peeked(i)
 
 
+@primitive("none")
 def die(jitter):
     """End this process by SIGKILL; does not return."""
     jitter.die()
 
 
+@primitive("none")
 def spin(jitter, count):
     jitter.spin(count)
 
 
+@primitive("none")
 def yield_core(jitter):
     jitter.yield_core()
 
 
+@primitive("none")
 def nap(jitter, ns):
     jitter.nap(ns)
 
 
+@primitive("int")
 def clock(jitter):
     return jitter.clock()
 
 
+@primitive("memory")
 def ring_of(jitter):
     """The words of the ring."""
     return jitter.ring
 
 
-PRIMITIVES = (die, spin, yield_core, nap, clock, ring_of)
-
-
 # --- around every access, for hooks.py -----------------------------------------------------------
+@inlined
 def before(mem, op, i, a):
     """Wait, then burn down the fuse: between that and a write there is nothing."""
     jitter = state_of(mem)
@@ -116,6 +124,7 @@ def before(mem, op, i, a):
         jitter[OPERANDS] = a
 
 
+@inlined
 def after(mem, op, i, value):
     jitter = state_of(mem)
     if jitter[ACTIVE] & FLIGHT != 0:
@@ -196,6 +205,3 @@ def record(jitter, op, i, value, frozen):
     for k in range(operands_of(op)):
         put(ring, OPERAND, k, jitter[OPERANDS + k])
     put(ring, op, i, value)
-
-
-UNITS = (delay, burn_out, record)  # what the machine code of kernels calls

@@ -1,9 +1,12 @@
-"""The numba types of the native model: what a word means to threads, checks and the scheduler.
+"""The kinds of memory of the native model: what a word means to threads, checks and the scheduler.
 
-``NativeModel`` is the memory of threads: each word posts its access in the control block
-(block.py), switches to the scheduler, which performs it, and returns the value that it left.
-``Tracked`` is the memory of check and invariant kernels: bare and unscheduled, but what they
-change is remembered and put back. ``Control`` is the scheduler's block.
+``MODEL`` is the memory of threads: each word posts its access in the control block (block.py),
+switches to the scheduler, which performs it, and returns the value that it left there. ``TRACKED``
+is the memory of check and invariant kernels: bare and unscheduled, but what they change is
+remembered and put back. ``CONTROL`` is the scheduler's own block, unchecked; its primitives
+(effects.py) are here, too.
+
+A fault of a thread (a division by zero) ends the schedule; its fiber is never continued.
 
 A loop that makes no step (nothing but ``fixed``, ``mark``, ``now`` or arithmetic) cannot be
 stopped: the dialect asks for bounded loops or ``relax``.
@@ -12,302 +15,367 @@ stopped: the dialect asks for bounded loops or ``relax``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
-
+from shmalloc.compiler import runtime, words
+from shmalloc.compiler.code import RARELY, Code
+from shmalloc.compiler.kinds import Emitter, Kind, Registers
+from shmalloc.compiler.runtime import CODE, FAULT, FRAME_WORDS, ODD_PAIR, PLACE
 from shmalloc.engine import block as s
-from shmalloc.engine import ops
-from shmalloc.engine.atomics import I64, MemoryType, field, raw_mark, register_memory_model
+from shmalloc.engine import fibers, ops
 from shmalloc.engine.effects import remember
-from shmalloc.engine.fibers import fiber_swap, peek, poke, swap_function
-from shmalloc.engine.hooks import ORDERINGS, READS, SLEEPS, UPDATES, WRITES, hooked
-from shmalloc.engine.lowering import bind_memory_class
+from shmalloc.engine.ops import ORDERINGS, READS, SLEEPS, UPDATES, WRITES
 
-register_jitable(remember)
-
-# --- accesses of a memory that only one fiber touches at a time ----------------------------------
-
-
-@intrinsic
-def raw_base(typingctx, mem):
-    """Address of word 0."""
-
-    def codegen(context, builder, signature, args):
-        return field(context, builder, signature.args[0], args[0], "base")
-
-    return types.int64(mem), codegen
-
-
-@intrinsic
-def raw_words(typingctx, mem):
-    def codegen(context, builder, signature, args):
-        return field(context, builder, signature.args[0], args[0], "words")
-
-    return types.int64(mem), codegen
-
-
-@register_jitable
-def get(mem, i):
-    return peek(raw_base(mem) + (i << 3))
-
-
-@register_jitable
-def put(mem, i, value):
-    poke(raw_base(mem) + (i << 3), value)
-
-
-def nothing(mem):
-    """The check kernel runs alone: nothing to order, nobody to wait for."""
-
-
-def nothing_at(mem, i, value):
-    """Nobody sleeps while the check kernel runs, and nobody would wake it."""
+STACK_BYTES = fibers.STACK_WORDS * 8
+STACK_STAGGER_BYTES = 24 * 8  # else the tops of all stacks fall into one set of the cache
 
 
 # --- the control block ---------------------------------------------------------------------------
+def _no_fault(code: Code, memory: Registers, what: int, index: str) -> None:
+    """The scheduler does nothing without meaning; if it did, this process could not be trusted."""
+    code.do("call void @llvm.trap()")
+    code.end("unreachable")
 
 
-class ControlType(MemoryType):
-    """The scheduler's block. Its indices are the scheduler's own: unchecked."""
-
-    fields = ("base",)
-    implementations: ClassVar[dict[str, Callable[..., Any]]] = {
-        "getitem": get,
-        "setitem": put,
-    }
-
-    def __init__(self) -> None:
-        super().__init__(name="Control")
+def _get(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return code.load(code.word(memory["base"], arguments[0]))
 
 
-CONTROL = ControlType()
+def _set(code: Code, memory: Registers, arguments: list[str]) -> None:
+    code.store(arguments[1], code.word(memory["base"], arguments[0]))
 
 
-def _at_control(
-    codegen_base: Callable[..., Any], *argument: types.Type
-) -> tuple[Any, Callable[..., Any]]:
-    """An intrinsic body that makes a ``Control`` from the address that ``codegen_base`` yields."""
-
-    def codegen(context, builder, signature, args):
-        struct = cgutils.create_struct_proxy(CONTROL)(context, builder)
-        struct.base = codegen_base(context, builder, signature, args)
-        return struct._getvalue()
-
-    return CONTROL(*argument), codegen
+def _fiber_text(code: Code) -> None:
+    code.module.need("fiber.swap", lambda: fibers.swap_text(code.target))
 
 
-@intrinsic
-def control_at(typingctx, address):
-    """The block at a raw address."""
-    return _at_control(lambda context, builder, signature, args: args[0], types.int64)
+def _of_cpu(code: Code, block: str, array: int, cpu: str) -> str:
+    """Address of the word of ``cpu`` in one of the block's arrays."""
+    return code.word(block, code.op(f"add i64 {cpu}, {array}"))
 
 
-@intrinsic
-def control_of(typingctx, mem):
-    """The block that a model memory belongs to."""
+def _pointer(code: Code, block: str, slot: int) -> str:
+    return code.op(f"load ptr, ptr {code.word(block, str(slot))}, align 8")
 
-    def base(context, builder, signature, args):
-        return field(context, builder, signature.args[0], args[0], "ctl")
 
-    return _at_control(base, mem)
+def _read_word(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return code.load(code.word(_pointer(code, memory["base"], s.BASE), arguments[0]))
+
+
+def _write_word(code: Code, memory: Registers, arguments: list[str]) -> None:
+    code.store(arguments[1], code.word(_pointer(code, memory["base"], s.BASE), arguments[0]))
+
+
+def _added(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return code.op(f"add i64 {arguments[0]}, {arguments[1]}")
+
+
+def _resume(code: Code, memory: Registers, arguments: list[str]) -> None:
+    _fiber_text(code)
+    block = memory["base"]
+    stack = code.load(_of_cpu(code, block, s.SP, arguments[0]))
+    code.call("@fiber.swap", [f"ptr {code.word(block, str(s.HUB_SP))}", stack], "void")
+
+
+def _launch(code: Code, memory: Registers, arguments: list[str]) -> None:
+    """Write the first frame: the first switch to it pops registers and enters the trampoline."""
+    _fiber_text(code)
+    code.module.need("fiber.trampoline", lambda: fibers.trampoline_text(code.target))
+    code.module.need("model.main", _main_text)
+    block, cpu, frame = memory["base"], arguments[0], fibers.FRAMES[code.target]
+    stacks = code.load(code.word(block, str(s.STACKS)))
+    below = code.op(f"mul i64 {code.op(f'add i64 {cpu}, 1')}, {STACK_BYTES}")
+    stagger = code.op(f"mul i64 {cpu}, {STACK_STAGGER_BYTES}")
+    top = code.op(f"sub i64 {code.op(f'add i64 {stacks}, {below}')}, {stagger}")
+    start = code.op(f"sub i64 {top}, {frame.words * 8}")
+    at = code.op(f"inttoptr i64 {start} to ptr")
+    values = (
+        (frame.argument, f"ptr {block}"), (frame.entry, "ptr @model.main"),
+        (frame.pointer, "i64 0"), (frame.back, "ptr @fiber.trampoline"),
+    )  # fmt: skip
+    for offset, value in values:
+        code.do(f"store {value}, ptr {code.word(at, str(offset))}, align 8")
+    code.store(start, _of_cpu(code, block, s.SP, cpu))
+
+
+def _main_text() -> str:
+    """Where every fiber starts: run the kernel of the CPU, then never run again."""
+    return f"""define internal void @model.main(ptr %ctl) noinline nounwind {{
+  %cpu.at = getelementptr i64, ptr %ctl, i64 {s.CURRENT}
+  %cpu = load i64, ptr %cpu.at, align 8
+  %base.at = getelementptr i64, ptr %ctl, i64 {s.BASE}
+  %base = load ptr, ptr %base.at, align 8
+  %words.at = getelementptr i64, ptr %ctl, i64 {s.WORDS}
+  %words = load i64, ptr %words.at, align 8
+{_slot("entry", s.ENTRY)}  %kernel = load ptr, ptr %entry, align 8
+  %result = call i64 %kernel(ptr %base, i64 %words, ptr %ctl, i64 %cpu)
+{_slot("return", s.RETURN)}  store i64 %result, ptr %return, align 8
+{_slot("op", s.OP)}  store i64 {ops.OP_FINISH}, ptr %op, align 8
+{_slot("state", s.STATE)}  store i64 {s.FINISHED}, ptr %state, align 8
+{_parked()}}}
+"""
+
+
+def _slot(name: str, array: int) -> str:
+    """IR of the address of the word of ``%cpu`` in an array of ``%ctl``."""
+    return (
+        f"  %{name}.k = add i64 %cpu, {array}\n"
+        f"  %{name} = getelementptr i64, ptr %ctl, i64 %{name}.k\n"
+    )
+
+
+def _parked() -> str:
+    """IR that switches from the fiber of ``%cpu`` to the scheduler, for good."""
+    return (
+        f"{_slot('sp', s.SP)}  %hub.at = getelementptr i64, ptr %ctl, i64 {s.HUB_SP}\n"
+        "  %hub = load i64, ptr %hub.at, align 8\n"
+        "  call void @fiber.swap(ptr %sp, i64 %hub)\n  unreachable\n"
+    )
+
+
+def _run_kernel(code: Code, memory: Registers, arguments: list[str]) -> str:
+    code.module.need("model.check", _check_text)
+    entry = code.op(f"load ptr, ptr {code.word(memory['base'], arguments[0])}, align 8")
+    return code.call("@model.check", [f"ptr {memory['base']}", f"ptr {entry}"])
+
+
+def _check_text() -> str:
+    """Run a check or invariant kernel in a frame of its own; a fault of it is the outcome."""
+    return f"""define internal i64 @model.check.thunk(ptr %call) noinline nounwind {{
+  %ctl.at = getelementptr i64, ptr %call, i64 {PLACE}
+  %ctl = load ptr, ptr %ctl.at, align 8
+  %code.at = getelementptr i64, ptr %call, i64 {CODE}
+  %code = load ptr, ptr %code.at, align 8
+  %base.at = getelementptr i64, ptr %ctl, i64 {s.BASE}
+  %base = load ptr, ptr %base.at, align 8
+  %words.at = getelementptr i64, ptr %ctl, i64 {s.WORDS}
+  %words = load i64, ptr %words.at, align 8
+  %r = call i64 %code(ptr %base, i64 %words, ptr %ctl, ptr %call)
+  ret i64 %r
+}}
+define internal i64 @model.check(ptr %ctl, ptr %entry) noinline nounwind {{
+  %call = alloca [{FRAME_WORDS} x i64], align 16
+  %ctl.at = getelementptr i64, ptr %call, i64 {PLACE}
+  store ptr %ctl, ptr %ctl.at, align 8
+  %code.at = getelementptr i64, ptr %call, i64 {CODE}
+  store ptr %entry, ptr %code.at, align 8
+  %fault.at = getelementptr i64, ptr %call, i64 {FAULT}
+  store i64 0, ptr %fault.at, align 8
+  %r = call i64 @rt.enter(ptr @model.check.thunk, ptr %call)
+  %what = load i64, ptr %fault.at, align 8
+  %bad = icmp ne i64 %what, 0
+  br i1 %bad, label %faulty, label %done, !prof !0
+faulty:
+  %access = icmp ule i64 %what, {ODD_PAIR}
+  %outcome = select i1 %access, i64 {s.MEMORY}, i64 {s.ARITHMETIC}
+  %outcome.at = getelementptr i64, ptr %ctl, i64 {s.OUTCOME}
+  store i64 %outcome, ptr %outcome.at, align 8
+  br label %done
+done:
+  ret i64 %r
+}}
+"""
+
+
+CONTROL = Kind(
+    "control", ("base",),
+    {
+        "getitem": _get, "setitem": _set, "launch": _launch, "resume": _resume,
+        "run_kernel": _run_kernel, "read_word": _read_word, "write_word": _write_word,
+        "added": _added,
+    },
+    _no_fault,
+)  # fmt: skip
 
 
 # --- the memory of threads -----------------------------------------------------------------------
+def _posted(code: Code, memory: Registers, op: int, index: str, *operands: str) -> str:
+    """Post an access, let the scheduler choose, and return the value it left: this CPU's step."""
+    _fiber_text(code)
+    code.module.need("model.post", _post_text)
+    many = len(operands) > 1
+    given = [*operands, "0", "0", "0", "0"][: 4 if many else 1]
+    if many:
+        code.module.need("model.post4", _post4_text)
+    name = "@model.post4" if many else "@model.post"
+    return code.call(name, [f"ptr {memory['ctl']}", str(op), index, *given])
 
 
-@intrinsic
-def post(typingctx, ctl, op, i, a):
-    """Post an access, let the scheduler choose, and return the value it left: this CPU's step.
+def _post_text() -> str:
+    """One function that is never inlined: kernels have hundreds of accesses (inlined: 5 % slower).
 
-    One function that is never inlined: kernels have hundreds of accesses (inlined: 5 % slower).
+    It stands in no line of a kernel, so its caller is what a debugger shows.
     """
-
-    def codegen(context, builder, signature, args):
-        block = field(context, builder, signature.args[0], args[0], "base")
-        return builder.call(_post_function(builder.module), [block, *args[1:]])
-
-    return types.int64(ctl, types.int64, types.int64, types.int64), codegen
-
-
-def _post_function(module: ir.Module) -> ir.Function:
-    if "model_post" in module.globals:
-        return module.globals["model_post"]
-    function = ir.Function(module, ir.FunctionType(I64, [I64] * 4), "model_post")
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    builder = ir.IRBuilder(function.append_basic_block())
-    block = builder.inttoptr(function.args[0], I64.as_pointer())
-    cpu = builder.load(builder.gep(block, [I64(s.CURRENT)]))
-    of_cpu = lambda array: builder.gep(block, [builder.add(cpu, I64(array))])  # noqa: E731
-    for array, value in zip((s.OP, s.AT, s.ARG), function.args[1:], strict=True):
-        builder.store(value, of_cpu(array))
-    hub = builder.load(builder.gep(block, [I64(s.HUB_SP)]))
-    builder.call(swap_function(module), [of_cpu(s.SP), hub])
-    builder.ret(builder.load(of_cpu(s.VALUE)))
-    return function
+    return f"""define internal i64 @model.post(ptr %ctl, i64 %what, i64 %i, i64 %a) noinline nounwind {{
+  %cpu.at = getelementptr i64, ptr %ctl, i64 {s.CURRENT}
+  %cpu = load i64, ptr %cpu.at, align 8
+{_slot("op", s.OP)}  store i64 %what, ptr %op, align 8
+{_slot("at", s.AT)}  store i64 %i, ptr %at, align 8
+{_slot("arg", s.ARG)}  store i64 %a, ptr %arg, align 8
+{_slot("sp", s.SP)}  %hub.at = getelementptr i64, ptr %ctl, i64 {s.HUB_SP}
+  %hub = load i64, ptr %hub.at, align 8
+  call void @fiber.swap(ptr %sp, i64 %hub)
+{_slot("value", s.VALUE)}  %found = load i64, ptr %value, align 8
+  ret i64 %found
+}}
+"""
 
 
-@register_jitable
-def park(ctl, cpu):
-    """Switch from the fiber of ``cpu`` to the scheduler."""
-    fiber_swap(raw_base(ctl) + ((s.SP + cpu) << 3), ctl[s.HUB_SP])
+def _post4_text() -> str:
+    """``model.post`` with four operands."""
+    given = ", ".join(f"i64 %{name}" for name in ("what", "i", "a", "b", "c", "d"))
+    stores = "".join(
+        f"{_slot(name, array)}  store i64 %{value}, ptr %{name}, align 8\n"
+        for name, array, value in (
+            ("arg1", s.ARG1, "b"), ("arg2", s.ARG2, "c"), ("arg3", s.ARG3, "d"),
+        )
+    )  # fmt: skip
+    return f"""define internal i64 @model.post4(ptr %ctl, {given}) noinline nounwind {{
+  %cpu.at = getelementptr i64, ptr %ctl, i64 {s.CURRENT}
+  %cpu = load i64, ptr %cpu.at, align 8
+{stores}  %found = call i64 @model.post(ptr %ctl, i64 %what, i64 %i, i64 %a)
+  ret i64 %found
+}}
+"""
 
 
-@register_jitable
-def more(mem, array, value):
-    """A further operand of the access that is posted next."""
-    ctl = control_of(mem)
-    ctl[array + ctl[s.CURRENT]] = value
+def _thread_fault(code: Code, memory: Registers, what: int, index: str) -> None:
+    _fiber_text(code)
+    code.module.need("model.fault", _fault_text)
+    code.do(f"call void @model.fault(ptr {memory['ctl']}, i64 {what})")
+    code.end("unreachable")
 
 
-def model_cas(mem, i, old, new):
-    more(mem, s.ARG1, new)
-    return post(control_of(mem), ops.OP_CAS, i, old) != 0
+def _fault_text() -> str:
+    """The schedule ends here: CODE says what the fault is."""
+    return f"""define internal void @model.fault(ptr %ctl, i64 %what) cold noreturn noinline nounwind {{
+  %cpu.at = getelementptr i64, ptr %ctl, i64 {s.CURRENT}
+  %cpu = load i64, ptr %cpu.at, align 8
+  %outcome = getelementptr i64, ptr %ctl, i64 {s.OUTCOME}
+  store i64 {s.ARITHMETIC}, ptr %outcome, align 8
+  %code = getelementptr i64, ptr %ctl, i64 {s.CODE}
+  store i64 %what, ptr %code, align 8
+  %whose = getelementptr i64, ptr %ctl, i64 {s.FAULT_CPU}
+  store i64 %cpu, ptr %whose, align 8
+{_parked()}}}
+"""
 
 
-def model_cas2(mem, i, old0, old1, new0, new1):
-    more(mem, s.ARG1, old1)
-    more(mem, s.ARG2, new0)
-    more(mem, s.ARG3, new1)
-    return post(control_of(mem), ops.OP_CAS2, i, old0) != 0
+def _cas(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return _posted(code, memory, ops.OP_CAS, *arguments)
 
 
-def model_load2(mem, i):
-    low = post(control_of(mem), ops.OP_LOAD2, i, 0)
-    ctl = control_of(mem)
-    return low, ctl[s.VALUE1 + ctl[s.CURRENT]]
+def _cas2(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return _posted(code, memory, ops.OP_CAS2, *arguments)
 
 
-@register_jitable
-def require_inside(mem, op, i):
-    """An access that is no step, outside of memory: post it, so that the scheduler sees it."""
-    if i < 0 or i >= raw_words(mem):
-        post(control_of(mem), op, i, 0)
+def _load2(code: Code, memory: Registers, arguments: list[str]) -> list[str]:
+    low = _posted(code, memory, ops.OP_LOAD2, arguments[0], "0")
+    cpu = code.load(code.word(memory["ctl"], str(s.CURRENT)))
+    return [low, code.load(_of_cpu(code, memory["ctl"], s.VALUE1, cpu))]
 
 
-def model_fixed(mem, i):
-    require_inside(mem, ops.OP_FIXED, i)
-    return get(mem, i)
+def _required(code: Code, memory: Registers, op: int, index: str) -> str:
+    """Address of a word that is accessed without a step; outside of memory it is posted.
+
+    The scheduler ends the schedule at such an access, so the post does not return.
+    """
+    outside = code.op(f"icmp uge i64 {index}, {memory['words']}")
+    bad, good = code.fresh("bad"), code.fresh("good")
+    code.branch(outside, bad, good, RARELY)
+    code.label(bad)
+    _posted(code, memory, op, index, "0")
+    code.end("unreachable")
+    code.label(good)
+    return code.word(memory["base"], index)
 
 
-def model_mark(mem, i):
-    require_inside(mem, ops.OP_MARK, i)
-    count = get(mem, i)
-    remember(control_of(mem), i, count)
-    put(mem, i, count + 1)
+def _fixed(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return code.load(_required(code, memory, ops.OP_FIXED, arguments[0]))
 
 
-def nothing_noticed(mem, i):
-    """Who died is for a supervisor to say (stress/crash)."""
+def _remembered(code: Code, memory: Registers, index: str, old: str) -> None:
+    """Word ``index`` held ``old`` and is about to change."""
+    call = code.module.instance(remember, CONTROL, True)
+    code.module.call(code, call, {"base": memory["ctl"]}, [index, old])
 
 
-def model_now(mem):
-    return control_of(mem)[s.STEPS]
+def _mark(code: Code, memory: Registers, arguments: list[str]) -> None:
+    address = _required(code, memory, ops.OP_MARK, arguments[0])
+    count = code.load(address)
+    _remembered(code, memory, arguments[0], count)
+    code.store(code.op(f"add i64 {count}, 1"), address)
 
 
-def _read(op: int) -> Callable[..., Any]:
-    def read(mem, i):
-        return post(control_of(mem), op, i, 0)
-
-    return read
+def _nothing(code: Code, memory: Registers, arguments: list[str]) -> None:
+    """``notice`` of a thread: who died is for a supervisor to say (stress/crash)."""
 
 
-def _write(op: int) -> Callable[..., Any]:
-    def write(mem, i, value):
-        post(control_of(mem), op, i, value)
+def _now(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return code.load(code.word(memory["ctl"], str(s.STEPS)))
+
+
+def _read(op: int) -> Emitter:
+    return lambda code, memory, arguments: _posted(code, memory, op, arguments[0], "0")
+
+
+def _write(op: int) -> Emitter:
+    def write(code: Code, memory: Registers, arguments: list[str]) -> None:
+        _posted(code, memory, op, *arguments)
 
     return write
 
 
-def _update(op: int) -> Callable[..., Any]:
-    def update(mem, i, value):
-        return post(control_of(mem), op, i, value)
-
-    return update
+def _update(op: int) -> Emitter:
+    return lambda code, memory, arguments: _posted(code, memory, op, *arguments)
 
 
-def _ordering(op: int) -> Callable[..., Any]:
-    def order(mem):
-        post(control_of(mem), op, 0, 0)
+def _ordering(op: int) -> Emitter:
+    def order(code: Code, memory: Registers, arguments: list[str]) -> None:
+        _posted(code, memory, op, "0", "0")
 
     return order
 
 
-POSTED: dict[str, Callable[..., Any]] = {
-    **{word: _read(op) for word, op in READS.items()},
-    **{word: _write(op) for word, op in (WRITES | SLEEPS).items()},
-    **{word: _update(op) for word, op in UPDATES.items()},
-    **{word: _ordering(op) for word, op in ORDERINGS.items()},
-    "cas": model_cas, "cas2": model_cas2, "load2": model_load2, "fixed": model_fixed,
-    "mark": model_mark, "now": model_now, "notice": nothing_noticed,
-}  # fmt: skip
+MODEL = Kind(
+    "model", ("base", "words", "ctl"),
+    {
+        **{word: _read(op) for word, op in READS.items()},
+        **{word: _write(op) for word, op in (WRITES | SLEEPS).items()},
+        **{word: _update(op) for word, op in UPDATES.items()},
+        **{word: _ordering(op) for word, op in ORDERINGS.items()},
+        "cas": _cas, "cas2": _cas2, "load2": _load2, "fixed": _fixed, "mark": _mark, "now": _now,
+        "notice": _nothing,
+    },
+    _thread_fault,
+)  # fmt: skip
 
 
-class NativeModelType(MemoryType):
-    """The memory of threads: every word is a step."""
+# --- the memory of checks ------------------------------------------------------------------------
+def _tracked(emit: Callable[[Code, str, list[str]], object], pair: bool = False) -> Emitter:
+    """A word that writes: what it is about to change is remembered first."""
 
-    fields = ("base", "words", "side", "ctl")
-    implementations: ClassVar[dict[str, Callable[..., Any]]] = POSTED
+    def write(code: Code, memory: Registers, arguments: list[str]) -> object:
+        index = arguments[0]
+        address = words.checked_address(code, memory, runtime.fault, index, pair)
+        _remembered(code, memory, index, code.load(address))
+        if pair:
+            following = code.op(f"add i64 {index}, 1")
+            _remembered(code, memory, following, code.load(code.word(address, "1")))
+        return emit(code, address, arguments[1:])
 
-    def __init__(self) -> None:
-        super().__init__(name="NativeModel")
-
-
-NATIVE_MODEL = NativeModelType()
-
-# --- the memory of the check kernel --------------------------------------------------------------
-
-
-def track(mem, op, i, a):
-    """Remember what a write is about to change. The bare access checks its own bounds."""
-    if ops.FIRST_WRITE <= op <= ops.LAST_WRITE and 0 <= i < raw_words(mem):
-        remember(control_of(mem), i, get(mem, i))
-        if op == ops.OP_CAS2 and i & 1 == 0:
-            remember(control_of(mem), i + 1, get(mem, i + 1))
+    return write
 
 
-def untracked(mem, op, i, value):
-    """Nobody watches the check kernel's accesses."""
-
-
-def tracked_mark(mem, i):
-    track(mem, ops.OP_WRITE, i, 0)
-    raw_mark(mem, i)
-
-
-class TrackedType(MemoryType):
-    """The memory of the check kernel: bare, but its writes are remembered."""
-
-    fields = ("base", "words", "side", "ctl")
-    implementations: ClassVar[dict[str, Callable[..., Any]]] = hooked(track, untracked) | {
-        "mark": tracked_mark,
-        "now": model_now,
-        "relax": nothing,
-        "give_way": nothing,
-        "wait": nothing_at,
-        "wake": nothing_at,
-        "notice": nothing_noticed,
-    }
-
-    def __init__(self) -> None:
-        super().__init__(name="Tracked")
-
-
-TRACKED = TrackedType()
-
-
-def _install() -> None:
-    for memory_type in (ControlType, NativeModelType, TrackedType):
-        register_memory_model(memory_type)
-    for model_type in (NATIVE_MODEL, TRACKED):  # numba wants to know, though Python passes none
-        bind_memory_class(
-            type(f"{model_type.name}Value", (), {}), model_type,
-            base="base", words="words", side="side", ctl="ctl",
-        )  # fmt: skip
-
-
-_install()
+TRACKED = Kind(
+    "tracked", ("base", "words", "ctl", "call"),
+    {
+        **{name: words.BARE[name] for name in (*READS, "load2", "fixed", "fence")},
+        "setitem": _tracked(words.write), "store": _tracked(words.store("release")),
+        "store_relaxed": _tracked(words.store("monotonic")), "cas": _tracked(words.cas),
+        "cas2": _tracked(words.cas2, pair=True), "exchange": _tracked(words.update("xchg")),
+        "fetch_add": _tracked(words.update("add")), "fetch_or": _tracked(words.update("or")),
+        "fetch_and": _tracked(words.update("and")), "mark": _tracked(words.mark), "now": _now,
+        **dict.fromkeys(("relax", "give_way", "wait", "wake", "notice"), _nothing),
+    },
+    runtime.fault,
+)  # fmt: skip

@@ -1,7 +1,7 @@
 """``PyModel``: every virtual CPU a greenlet, the scheduler interpreted.
 
 The same decisions as the native model, from the same source (schedule.py), some hundred times
-slower; breakpoints work in kernels. With ``trace=True`` each step knows the file, the line and the
+slower; breakpoints work in kernels, which run rewritten to the arithmetic of compiled code. With ``trace=True`` each step knows the file, the line and the
 function that made it: ``sites``. The words of kernels are methods here; each posts its access in
 the control block, switches to the scheduler and performs the access when switched back to.
 """
@@ -17,6 +17,8 @@ import numpy as np
 from greenlet import getcurrent, greenlet
 
 from shmalloc import words as words_module
+from shmalloc.compiler.integers import wrap
+from shmalloc.compiler.rewrite import runnable
 from shmalloc.engine import block as s
 from shmalloc.engine import effects, ops, schedule
 from shmalloc.engine.areas import Settings
@@ -113,7 +115,7 @@ class PyMemory:
         self._inside(ops.OP_MARK, i)
         count = self._view[i]
         effects.remember(self.block, i, count)
-        self._view[i] = count + 1
+        self._view[i] = wrap(count + 1)
 
     def notice(self, i: int) -> None:
         """Who died is for a supervisor to say (stress/crash)."""
@@ -143,7 +145,8 @@ class PyControl(list[int]):
         self.program, self.ram = program, ram
         self.memory = PyMemory(ram, self, trace)
         self.view = memoryview(ram.array.data)
-        self.watchers = dict(program.watchers())
+        self.threads = [runnable(thread) for thread in program.threads]
+        self.watchers = {slot: runnable(kernel) for slot, kernel in program.watchers()}
         for entry in self.watchers:
             self[entry] = 1
         self.hub = getcurrent()
@@ -156,7 +159,10 @@ class PyControl(list[int]):
 
     def _main(self, cpu: int) -> None:
         try:
-            value = self.program.threads[cpu](self.memory, cpu)
+            value = self.threads[cpu](self.memory, cpu)
+        except ArithmeticError:  # what a rewritten kernel raises for what has no meaning
+            self[s.OUTCOME], self[s.FAULT_CPU] = s.ARITHMETIC, cpu
+            return
         except RecursionError:
             self[s.OUTCOME], self[s.FAULT_CPU] = s.STACK, cpu
             return
@@ -180,6 +186,8 @@ class PyControl(list[int]):
             code = int(self.watchers[entry](self.ram) or 0)
         except IndexError:
             self[s.OUTCOME] = s.MEMORY
+        except ArithmeticError:
+            self[s.OUTCOME] = s.ARITHMETIC
         for i in np.flatnonzero(self.ram.array != before):
             effects.remember(self, int(i), int(before[i]))
         return code
@@ -189,6 +197,9 @@ class PyControl(list[int]):
 
     def write_word(self, i: int, value: int) -> None:
         self.view[i] = value
+
+    def added(self, a: int, b: int) -> int:
+        return wrap(a + b)
 
     def drop(self) -> None:
         """Give up the CPUs that did not finish: their greenlets end where they stand."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from shmalloc.compiler.rewrite import entry, runnable
 from shmalloc.dialect import is_kernel
 from shmalloc.engine import block as s
 from shmalloc.engine import ops
@@ -27,6 +28,7 @@ VERDICTS = {
     s.PASSED: "passed", s.FAILED: "failed", s.DEADLOCK: "deadlock", s.LIVELOCK: "livelock",
     s.MEMORY: "memory", s.STACK: "stack", s.ABANDONED: "abandoned", s.ERROR: "error",
     s.INVARIANT: "invariant", s.RACE: "race", s.TORN: "torn", s.UNDEFINED: "undefined",
+    s.ARITHMETIC: "arithmetic",
 }  # fmt: skip
 
 
@@ -107,6 +109,8 @@ class ModelProgram:
         """Write the initial memory; a kernel runs interpreted, whatever the engine."""
         if isinstance(self.init, np.ndarray):
             ram.array[:] = self.init
+        elif is_kernel(self.init):
+            entry(runnable(self.init))(ram)
         elif callable(self.init):
             self.init(ram)
         else:

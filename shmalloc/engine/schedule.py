@@ -5,7 +5,7 @@ address, operands. One *step* performs the posted access of one CPU here, in the
 its value in the block and lets the CPU run on to its next access; or it makes one entry of a store
 buffer visible (buffers.py). So the scheduler always sees what every CPU is about to do, and what
 an access means is written once. Both engines take the same decisions by construction; only the
-five primitives of effects.py differ.
+six primitives of effects.py differ.
 
 A driver chooses: ``begin``, then ``gather`` the actors that can make a step, ``perform`` one of
 them, ``settle`` where there is none, until OUTCOME is set, then ``conclude``. ``explore`` here is

@@ -2,7 +2,8 @@
 
 Order of floors, low to high: bits, notes < lock, zone < lists, descriptor < buddy < fallback <
 pcp < content, poison < pages < contig, walk, boot; objects < slabdebug < slabformat < slab < barn
-< sheaf < shape < cache < cacheset < kmalloc < hotplug; audit, slabaudit on top.
+< sheaf < shape < cache < cacheset < kmalloc < hotplug; handles < shared_arrays, on contig and
+slabformat; audit, slabaudit on top.
 
 The import system binds a package to its name in the parent, over whatever is there: after the
 first import of a file of this one, ``from shmalloc import kernel`` gives this package instead of

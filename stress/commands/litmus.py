@@ -40,7 +40,7 @@ def command(names: tuple[str, ...], seconds: float, seed: str | None, json: str 
     def tell(result: LitmusResult) -> None:
         click.echo("\n".join([*result_lines(result), ""]), err=to_stderr)
 
-    click.echo("litmus (kernels are compiled at their first run)", err=True)
+    click.echo("litmus", err=True)
     with Interrupts() as interrupts:
         run_litmus(run, interrupts, tell)
     if json is not None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from shmalloc.engine import block as s
+from shmalloc.engine import plans
 from shmalloc.engine.areas import Settings
 from shmalloc.engine.model_python import PyModel
 from shmalloc.engine.program import VERDICTS, World, events_of
@@ -21,6 +22,8 @@ from stress.explorer.strategies import crash as c
 
 STEP_LIMIT = 50_000
 BATCH = 256  # runs of one call: Ctrl-C is heard in between
+DRIVERS = (c.sweep, c.sweep_again, c.crash_once)
+plans.register_drivers(DRIVERS)
 
 
 class Run(NamedTuple):
@@ -64,7 +67,7 @@ class Runner:
         settings = Settings(step_limit=STEP_LIMIT, races=races, tree_words=c.CRASH_WORDS)
         self.world: World = make_world(engine, case.model(), settings, trace=trace)
         self.block = self.world.block
-        for driver in (c.sweep, c.sweep_again, c.crash_once):
+        for driver in DRIVERS:
             self.world.warm(driver)
         self.block[c.LIVING] = case.living
         self.block[c.DIED_AT] = case.died

@@ -16,6 +16,7 @@ from types import FunctionType
 from typing import NamedTuple
 
 from shmalloc.engine import block as s
+from shmalloc.engine import plans
 from shmalloc.engine.areas import Settings, actors_of
 from shmalloc.engine.program import ModelProgram, World, next_batch
 from shmalloc.errors import MisuseError
@@ -24,13 +25,16 @@ from stress.explorer.dpor import search as dpor_search
 from stress.explorer.engines import make_world
 from stress.explorer.estimate import estimate_classes
 from stress.explorer.strategies import dfs as dfs_search
-from stress.explorer.strategies import loop, pct, walk
+from stress.explorer.strategies import loop, pct, steer, walk
 from stress.explorer.strategies.surw import surw_words
 
 WALKS = {
     "random": walk.WALK_RANDOM, "pct": walk.WALK_PCT, "pos": walk.WALK_POS, "surw": walk.WALK_SURW,
 }  # fmt: skip
 SEARCHES = ("dfs", *WALKS, "dpor")
+plans.register_drivers(
+    (walk.walk, dfs_search.dfs, dpor_search.dpor, steer.steer, steer.extract)
+)
 POOL_WORDS = {"native": 1 << 23, "interpreted": 1 << 18}
 
 

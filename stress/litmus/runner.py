@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from shmalloc.engine import get_engine
+from shmalloc.engine.native import warm_together
 from stress.litmus.answers import answer_of
 from stress.litmus.arena import MAX_GAP_LINES, MAX_STRIDE_LINES, Arena, Setting
 from stress.litmus.catalogue import Litmus, Outcome
@@ -94,8 +94,9 @@ def run_litmus(run: LitmusRun, interrupts: Interrupts, told: Told) -> None:
 
     Raises ``EnvironmentUnfitError`` where this machine cannot run compiled kernels.
     """
-    get_engine("native").bind(play_rounds)  # compiled once, here; processes load it
-    start_forkserver("native")
+    plan = (("native", play_rounds),)
+    warm_together(plan)  # compiled once, here; the processes are forks of one that loads it
+    start_forkserver(plan)
     file = Arena.make_file()
     try:
         arena = Arena(file)

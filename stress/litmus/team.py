@@ -1,6 +1,6 @@
 """``Team``: the processes of a litmus run, one for each role, pinned to cores.
 
-They are forks of the forkserver, which has the compiler loaded, and live for the whole run; between
+They are forks of the forkserver, which has the kernel loaded, and live for the whole run; between
 two turns they sleep in their pipes. Messages: the controller sends a number of rounds, the process
 answers what ``play_rounds`` returned; an answer before the first message means ready.
 
@@ -21,8 +21,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
-
-import psutil
 
 from shmalloc.engine import get_engine
 from stress.litmus.arena import Arena
@@ -131,7 +129,7 @@ class _SharedFile:
 def _main(cpu: int, core: int, file: _SharedFile, pipe: Connection) -> None:
     """The whole life of one process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: one decides
-    psutil.Process().cpu_affinity([core])
+    os.sched_setaffinity(0, [core])
     arena = file.arena()
     play = get_engine("native").bind(play_rounds)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the controller is gone

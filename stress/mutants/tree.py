@@ -19,13 +19,13 @@ from pathlib import Path
 
 import shmalloc
 import stress
-from shmalloc.engine.cache import cache_root
+from shmalloc.compiler.directory import cache_root
 from stress.mutants.mutant import Mutant
 
 PACKAGES = (shmalloc, stress)
 PATIENCE = Mutant(
     "patience", "shmalloc/memory.py",
-    (("self._side_array[5] = FUTEX_SLEEP_NS\n", "self._side_array[4] = 3600\n"),),
+    (("self._place[3] = FUTEX_SLEEP_NS\n", "self._place[2] = 3600\n"),),
     "a native sleep ends after 50 ms whether or not anybody was woken; here it does not",
     "I_PROGRESS", (),
 )  # fmt: skip

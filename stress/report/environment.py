@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
 from shmalloc import __version__
-from shmalloc.engine.cache import cache_root
+from shmalloc.compiler.directory import cache_root
 
-_PACKAGES = ("numpy", "numba", "llvmlite", "psutil", "rich", "click", "greenlet")
+_PACKAGES = ("numpy", "llvmlite", "psutil", "rich", "click", "greenlet")
 
 
 def environment() -> dict[str, object]:
@@ -31,6 +30,8 @@ def environment() -> dict[str, object]:
 
 
 def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # 20 ms: most runs need none
+
     try:
         return version(package)
     except PackageNotFoundError:

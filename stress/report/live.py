@@ -35,16 +35,16 @@ class LiveProgress(Progress):
 
     def __init__(self, console: Console | None = None) -> None:
         screen = console or Console(stderr=True)
+        self._screen = screen
         self._live = Live(console=screen, auto_refresh=False, transient=True)
         self._next_s = 0.0
         self._before: Moment | None = None
 
-    def compiling(self, index: int, total: int, name: str) -> None:
-        self._live.start()
-        text = f"loading kernels (compiled at the first run only): {index}/{total} {name}"
-        self._live.update(Text(text), refresh=True)
+    def tell(self, text: str) -> None:
+        self._screen.print(Text(text))
 
     def begin(self, spec: RunSpec) -> None:
+        self._live.start()
         self._live.update(Text(first_line(spec)), refresh=True)
 
     def moment(self, take: Callable[[], Moment]) -> None:

@@ -15,7 +15,6 @@ from stress.run.world import Snapshot
 from stress.spec import RunSpec
 
 PLAIN_EVERY_S = 10.0
-PATIENCE_S = 1.5  # loading every kernel from the cache takes less
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ class Moment:
 class Progress:
     """Says nothing (``--progress never``). Also the interface of the others."""
 
-    def compiling(self, index: int, total: int, name: str) -> None:
-        """Kernel ``index`` of ``total`` is about to be compiled."""
+    def tell(self, text: str) -> None:
+        """A line about the run's kernels: they are compiled now, or were found damaged."""
 
     def begin(self, spec: RunSpec) -> None:
         """Work has started."""
@@ -64,15 +63,9 @@ class PlainProgress(Progress):
         self._write = write or sys.stderr.write
         self._clock = clock
         self._next_s = clock() + PLAIN_EVERY_S
-        self._compiling_since_s = clock()
 
-    def compiling(self, index: int, total: int, name: str) -> None:
-        """Silent while kernels come from the cache: a line only once it takes long."""
-        now = self._clock()
-        if index == 1:
-            self._compiling_since_s = now
-        elif now - self._compiling_since_s > PATIENCE_S:
-            self._write(f"compiling kernels, first run only: {index}/{total} {name}\n")
+    def tell(self, text: str) -> None:
+        self._write(f"{text}\n")
 
     def begin(self, spec: RunSpec) -> None:
         self._next_s = self._clock() + PLAIN_EVERY_S

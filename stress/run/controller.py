@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 
 from shmalloc import constants as c
-from shmalloc.engine import together
 from shmalloc.engine.doctor import native_problem
+from shmalloc.engine.native import warm_together
 from shmalloc.errors import EnvironmentUnfitError, Violation
 from stress.report.artifacts import Artifacts
 from stress.report.progress import Progress
@@ -25,7 +25,7 @@ from stress.run.evidence import numbered_name
 from stress.run.flight import FlightLog
 from stress.run.gate import Trouble
 from stress.run.interrupts import ImmediateEnd, Interrupts
-from stress.run.kernels import controller_kernels, worker_kernels, workload_kernels
+from stress.run.kernels import plan_at_hand, plan_of
 from stress.run.result import RunResult
 from stress.run.shift import Shift
 from stress.run.world import World
@@ -67,18 +67,13 @@ class Controller:
         return self.result
 
     def _load_kernels(self) -> None:
-        """Compile what is not in the cache yet, before any worker starts."""
+        """Compile what is not kept on disk yet, before any worker starts."""
         problem = native_problem() if self.spec.engine == "native" else None
         if problem is not None:
             raise EnvironmentUnfitError(problem)
-        spec = self.spec
-        plan = [(spec.engine, kernel) for kernel in controller_kernels(spec) + worker_kernels()]
-        working = workload_kernels(spec.workloads, spec.kills)
-        plan += [(spec.work_engine, kernel) for kernel in working]
-        together.warm(
-            plan, lambda k, kernel: self._progress.compiling(k + 1, len(plan), kernel.__name__)
-        )
-        start_forkserver(spec.engine, spec.work_engine, spec.workloads, spec.kills)
+        plan = plan_at_hand(plan_of(self.spec))
+        warm_together(plan, self._progress.tell)
+        start_forkserver(plan)
 
     def _run_in(self, world: World, started_s: float) -> None:
         crew = Crew()

@@ -1,6 +1,6 @@
 """The crew: worker processes, what each is doing, and how each one ended.
 
-Started through the forkserver: it loads the compiled kernels once, and every worker is a fork of
+Started through the forkserver: it loads the image of the run once, and every worker is a fork of
 it. The crew knows who is alive and carries messages; what to do about a death is the controller's.
 Spares are workers without a slot, ready to take one of somebody who died.
 """
@@ -11,15 +11,15 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-import psutil
-
 from stress.run import worker
-from stress.run.kernels import ENV_PRELOAD
+from stress.run.kernels import ENV_PRELOAD, Plan, text_of
+from stress.run.lastwords import LastWords
 from stress.run.messages import Answer, Command, Take
 
 KILL_JOIN_S = 5.0
@@ -33,6 +33,7 @@ class Member:
     cpu: int
     process: BaseProcess
     pipe: Connection
+    last_words: LastWords
     core: int | None = None
     workload: str | None = None
     working: bool = False  # has been told to do something and has not answered yet
@@ -46,6 +47,12 @@ class Member:
     def pid(self) -> int:
         return self.process.pid or 0
 
+    def forget(self) -> None:
+        """Give back what we hold of a worker that is dead."""
+        self.pipe.close()
+        self.process.close()
+        self.last_words.close()
+
     def __str__(self) -> str:
         if self.cpu == SPARE:
             return f"spare worker (pid {self.pid})"
@@ -55,16 +62,16 @@ class Member:
 
 def cores() -> list[int]:
     """The cores that this process may use."""
-    return sorted(psutil.Process().cpu_affinity())
+    return sorted(os.sched_getaffinity(0))
 
 
-def start_forkserver(
-    engine: str, work_engine: str = "", workloads: tuple[str, ...] = (), kills: bool = False
-) -> None:
+def start_forkserver(plan: Plan) -> None:
     """Let the forkserver begin to load the kernels, while the controller does something else."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["stress.run.preload"])
-    names = (engine, work_engine or engine, str(int(kills)), *workloads)
-    os.environ[ENV_PRELOAD] = ",".join(names)
+    preload = ["stress.run.preload"]
+    if sys.modules["__main__"].__spec__ is None:
+        preload.append("stress.cli")  # we are the script, which each worker will import again
+    multiprocessing.get_context("forkserver").set_forkserver_preload(preload)
+    os.environ[ENV_PRELOAD] = text_of(plan)
     try:
         forkserver.ensure_running()
     finally:
@@ -94,12 +101,14 @@ class Crew:
 
     def _start(self, task: worker.Task) -> Member:
         ours, theirs = multiprocessing.Pipe()
+        words = LastWords(task.log)
         cpu = SPARE if task.cpu is None else task.cpu
         name = f"shmstress-worker-{'spare' if cpu == SPARE else cpu}"
-        process = self._context.Process(target=worker.main, args=(task, theirs), name=name)
+        given = (task, theirs, words.path)
+        process = self._context.Process(target=worker.main, args=given, name=name)
         process.start()
         theirs.close()  # so that the end of the worker ends the pipe
-        return Member(cpu, process, ours, task.core, working=True)
+        return Member(cpu, process, ours, words, task.core, working=True)
 
     def replace(self, dead: Member, log: str | None) -> Member | None:
         """Give the slot of ``dead`` to a spare, which takes it soon; None where none is ready."""
@@ -109,8 +118,10 @@ class Crew:
             spare.cpu, spare.core, spare.workload = dead.cpu, dead.core, dead.workload
             spare.idle = False
             self.members[dead.cpu] = spare
-            dead.pipe.close()
-            dead.process.close()
+            dead.forget()
+            if log is not None:
+                spare.last_words.close()
+                spare.last_words = LastWords(log)
             self.tell(spare, Take(spare.cpu, spare.core, log))
         return spare
 
@@ -161,6 +172,7 @@ class Crew:
         self.join(KILL_JOIN_S)
         for member in self.everybody:
             member.pipe.close()
+            member.last_words.close()
 
 
 def describe_exit(code: int) -> str:
@@ -175,6 +187,8 @@ def describe_exit(code: int) -> str:
 
 def process_state(pid: int) -> str:
     """What the system says a process is doing: ``running``, ``stopped``, ``disk-sleep``, ..."""
+    import psutil  # which takes as long as starting a worker
+
     try:
         return str(psutil.Process(pid).status())
     except psutil.NoSuchProcess:

@@ -89,10 +89,13 @@ class Gate:
         """Raise ``Trouble`` where the answer is that the worker cannot go on."""
         if not isinstance(answer, Broken):
             return
-        if answer.fault:
+        if answer.fault is None:
+            raise Trouble(Verdict.ERROR, f"{member} broke:\n{answer.text}")
+        if answer.fault in ("outside", "odd pair"):
             violation = self._violation(member, M_OUT_OF_RANGE, "accesses inside", answer.text)
             raise Trouble(Verdict.FAILED, f"{member} left the segment: {answer.text}", violation)
-        raise Trouble(Verdict.ERROR, f"{member} broke:\n{answer.text}")
+        violation = self._violation(member, I_PROGRESS, "a kernel that ends", answer.text)
+        raise Trouble(Verdict.FAILED, f"{member} could not go on: {answer.text}", violation)
 
     def check(self, watchdog: Watchdog) -> None:
         """Raise ``Trouble`` for the first worker that is dead or silent."""
@@ -104,9 +107,9 @@ class Gate:
             raise self._hung(working[cpu], watchdog.timeout_s)
 
     def _died(self, member: Member, code: int) -> Trouble:
-        how = describe_exit(code)
+        how, said = describe_exit(code) + member.last_words.of_crash(), member.last_words.others()
         if code >= 0:
-            return Trouble(Verdict.ERROR, f"{member} {how} without a word")
+            return Trouble(Verdict.ERROR, f"{member} {how}, saying {said or 'nothing'}")
         if self._interrupts.requested:
             name = self._interrupts.signal_name
             return Trouble(Verdict.INTERRUPTED, f"{member} {how} as the run got {name}")
@@ -119,7 +122,8 @@ class Gate:
         if code == -signal.SIGKILL:
             how += ", which somebody else sent (the system's out-of-memory killer?)"
         violation = self._violation(member, I_PROGRESS, "a living worker", how)
-        return Trouble(Verdict.FAILED, f"{member} {how}", violation)
+        text = f"{member} {how}" + (f", and said:\n{said}" if said else "")
+        return Trouble(Verdict.FAILED, text, violation)
 
     def _hung(self, member: Member, timeout_s: float) -> Trouble:
         state = process_state(member.pid)

@@ -1,13 +1,17 @@
 """Which kernels are called from Python, by whom: what a first run compiles and a later one loads.
 
-Few on purpose: each entry is compiled with everything below it, and loading one costs about 15 ms.
+All of a run are one plan, so they are one image: the controller has it made before anything else,
+and tells the forkserver the plan by names, whose workers are forks with the image in place. Where
+the image of all kernels of all runs is kept on disk, that one is taken, and nothing is compiled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from types import FunctionType
 
+from shmalloc.engine.native import is_kept
 from shmalloc.kernel.audit import audit, audit_teardown
 from shmalloc.kernel.boot import boot
 from shmalloc.kernel.cacheset import cache_destroy
@@ -23,7 +27,12 @@ from stress.spec import RunSpec
 from stress.workloads import WORKLOADS
 from stress.workloads.pressure import pressure_give, pressure_take
 
+Plan = tuple[tuple[str, FunctionType], ...]  # engine, kernel
+
 ENV_PRELOAD = "SHMSTRESS_PRELOAD"
+_ALWAYS: tuple[FunctionType, ...] = (
+    boot, publish, audit, drain_all, audit_teardown, audit_slabs,
+)  # fmt: skip
 _OF_FAULTS: dict[type[Fault], tuple[FunctionType, ...]] = {
     Kill: (mark_dead, recover, unblock, reap, cache_destroy, online_range, plug_cpu),
     Pressure: (pressure_take, pressure_give),
@@ -31,9 +40,40 @@ _OF_FAULTS: dict[type[Fault], tuple[FunctionType, ...]] = {
 }
 
 
+def plan_of(spec: RunSpec) -> Plan:
+    """All that a run calls, and the engine of each: that of the run, or that of its workloads."""
+    plan = [(spec.engine, kernel) for kernel in controller_kernels(spec) + worker_kernels()]
+    plan += [(spec.work_engine, kernel) for kernel in workload_kernels(spec.workloads, spec.kills)]
+    return tuple(dict.fromkeys(plan))
+
+
+def whole_plan() -> Plan:
+    """Every kernel of every native run without hooks."""
+    entries = [*_ALWAYS, *worker_kernels(), *workload_kernels(WORKLOADS, kills=True)]
+    entries += [kernel for kernels in _OF_FAULTS.values() for kernel in kernels]
+    return tuple(("native", kernel) for kernel in dict.fromkeys(entries))
+
+
+def plan_at_hand(plan: Plan) -> Plan:
+    """``plan``, or the whole plan where that has all of it and is compiled already."""
+    whole = whole_plan()
+    return whole if set(plan) <= set(whole) and is_kept(whole) else plan
+
+
+def text_of(plan: Plan) -> str:
+    """A plan by names, for another process."""
+    return " ".join(f"{engine}:{k.__module__}:{k.__qualname__}" for engine, k in plan)
+
+
+def plan_from(text: str) -> Plan:
+    """The plan with that text, of the kernels as this process imports them."""
+    rows = (row.split(":") for row in text.split())
+    return tuple((engine, getattr(import_module(home), name)) for engine, home, name in rows)
+
+
 def controller_kernels(spec: RunSpec) -> list[FunctionType]:
     """What the controller itself calls; more, where it does something while the workers run."""
-    entries: list[FunctionType] = [boot, publish, audit, drain_all, audit_teardown, audit_slabs]
+    entries = list(_ALWAYS)
     if spec.live_faults:
         entries += [claim_slot, share_slot]
     for fault in spec.faults:

@@ -99,9 +99,9 @@ class Finished:
 
 @dataclass(frozen=True)
 class Broken:
-    """The worker cannot go on: ``fault`` where a kernel left the segment, else our own error."""
+    """The worker cannot go on: the kind of a kernel's fault (errors.py), None for our own error."""
 
-    fault: bool
+    fault: str | None
     text: str
 
 

@@ -7,12 +7,11 @@ of a batch is the memory's own doing (shmalloc/engine/jitter.py).
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import psutil
 
 from shmalloc.constants import H_REPORT_COUNT
 from shmalloc.segment import Segment
@@ -62,7 +61,7 @@ class Noise:
         """Run on another core from now on, or on the same one: drawn for each turn of each slot."""
         if self.cores:
             drawn = random.Random(derive(self.seed, f"core of {cpu} in turn {turn}"))
-            psutil.Process().cpu_affinity([drawn.choice(self.cores)])
+            os.sched_setaffinity(0, [drawn.choice(self.cores)])
 
     def pause_s(self) -> float:
         """How long this moment's stutter still lasts; 0 where it is time to work.

@@ -23,15 +23,15 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 
-import psutil
-
 from shmalloc import constants as c
+from shmalloc.compiler import obtain
 from shmalloc.cpus import claim
 from shmalloc.engine import get_engine, when_waiting_long
-from shmalloc.errors import MisuseError
+from shmalloc.errors import KernelFault, MisuseError
 from shmalloc.recovery import Rescuer
 from shmalloc.segment import Segment
 from stress.run.kernels import worker_kernels
+from stress.run.lastwords import redirect, speak_into
 from stress.run.messages import (
     Broken,
     Finish,
@@ -69,10 +69,14 @@ class Task:
     noise: Noise | None = None  # of the memory that its kernels work over
 
 
-def main(task: Task, pipe: Connection) -> None:
-    """The whole life of a worker process; tells the controller why, where it ends early."""
+def main(task: Task, pipe: Connection, last_words: str) -> None:
+    """The whole life of a worker process; tells the controller why, where it ends early.
+
+    ``last_words``: where descriptor 2 leads while there is no log (lastwords.py).
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: one decides
     _die_with_parent()
+    speak_into(last_words)
     _move_in(task.core, task.log)
     # The controller may be gone before a message reaches it: then there is nobody left to tell.
     with suppress(BrokenPipeError, ConnectionResetError, EOFError):
@@ -82,8 +86,14 @@ def main(task: Task, pipe: Connection) -> None:
         except (BrokenPipeError, ConnectionResetError, EOFError):
             raise
         except Exception as error:
-            fault = isinstance(error, IndexError) and "outside the segment" in str(error)
-            pipe.send(Broken(fault, str(error) if fault else traceback.format_exc()))
+            pipe.send(_broken(error))
+
+
+def _broken(error: Exception) -> Broken:
+    """A kernel's fault says where it was; anything else is an error of ours."""
+    if isinstance(error, KernelFault):
+        return Broken(error.kind, str(error))
+    return Broken(None, traceback.format_exc())
 
 
 def _settle(task: Task, pipe: Connection, segment: Segment) -> Worker:
@@ -119,14 +129,15 @@ def _die_with_parent() -> None:
 
 
 def _move_in(core: int | None, path: str | None) -> None:
-    """Run on ``core``; standard error into ``path``, and Python's own report of a crash with it."""
+    """Run on ``core``; standard error into ``path``, and both reports of a crash with it: Python's,
+    and that of the image, which knows the kernel."""
     if core is not None:
-        psutil.Process().cpu_affinity([core])
+        os.sched_setaffinity(0, [core])
     if path is not None:
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(log, 2)
-        os.close(log)
+        redirect(path)
+        sys.stderr = sys.__stderr__  # which is descriptor 2
     faulthandler.enable(file=sys.stderr)
+    obtain.name_crashes()
 
 
 class Worker:

@@ -17,7 +17,7 @@ import numpy as np
 from shmalloc import constants as c
 from shmalloc.cpus import claim
 from shmalloc.engine import get_engine, when_waiting_long
-from shmalloc.errors import Violation
+from shmalloc.errors import KernelFault, OutsideFault, Violation
 from shmalloc.kernel.audit import audit, audit_teardown
 from shmalloc.kernel.pcp import drain_all
 from shmalloc.kernel.slabaudit import audit_slabs
@@ -188,12 +188,14 @@ class World:
         return self.ram.array[at : at + count] & c.MT_MASK
 
     def _check(self, kernel: FunctionType) -> list[Violation]:
-        """Run a kernel over a world that may be broken: leaving the segment is a finding."""
+        """Run a kernel over a world that may be broken: a fault of it is a finding."""
+        name = kernel.__name__
         try:
             self.call(kernel)
-        except IndexError as error:
-            name = kernel.__name__
-            return [_violation(c.M_OUT_OF_RANGE, f"{name}", "accesses inside", str(error))]
+        except OutsideFault as fault:
+            return [_violation(c.M_OUT_OF_RANGE, name, "accesses inside", str(fault))]
+        except KernelFault as fault:
+            return [_violation(c.I_PROGRESS, name, "a kernel that ends", str(fault))]
         return []
 
     def snapshot(self) -> Snapshot:

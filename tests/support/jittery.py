@@ -1,4 +1,4 @@
-"""A kernel that uses every word, for tests of ``JitterRam``; run as a script, its machine code.
+"""Kernels for tests of ``JitterRam``: one uses every word; run as a script, its machine code.
 
 ``python jittery.py`` compiles it for ``Ram``, then loads the jitter and compiles it for that, then
 compiles it for ``Ram`` again, and prints both of the first kind: what the seam costs who does not
@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 import sys
-import tempfile
-from pathlib import Path
+from types import FunctionType
 
-from shmalloc.dialect import kernel
+from shmalloc.compiler import build, codegen
+from shmalloc.compiler.kinds import Kind
+from shmalloc.compiler.module import Instance
+from shmalloc.compiler.words import RAM
+from shmalloc.dialect import hot, kernel
 from shmalloc.words import (
     cas, cas2, exchange, fence, fetch_add, fetch_and, fetch_or, fixed, give_way, load, load2,
     load_relaxed, mark, relax, store, store_relaxed, wait, wake,
@@ -46,29 +49,43 @@ def every_word(mem, rounds):
     return fixed(mem, 10)
 
 
-def machine_code(folder: str) -> str:
-    """Instructions of ``every_word`` over ``Ram``, compiled anew; without names, which count."""
-    from shmalloc.engine import cache, lowering, native
+@hot
+def read_at(mem, i):
+    """One access; a site of its own wherever it is inlined."""
+    return load(mem, i)
 
-    usual = cache.cache_root
-    cache.cache_root = lambda: Path(folder)
-    compiled = native.compile_kernel(every_word, lowering.RAM)
-    cache.cache_root = usual
-    text = compiled.inspect_asm(compiled.signatures[0])
-    assert "cmpxchg" in text or "cas" in text
-    names = re.compile(r"_ZN?\w+|\.L\w+|\.const\.\S+|\.numba\.\S+")
-    lines = (names.sub("NAME", line) for line in text.splitlines())
-    return "\n".join(line for line in lines if ".size" not in line)  # of a name
+
+@kernel
+def read_thrice(mem, i):
+    return read_at(mem, i) + read_at(mem, i) + read_at(mem, i)
+
+
+def machine_code(function: FunctionType, kind: Kind) -> str:
+    """The instructions of ``function`` over ``kind``, compiled anew, and of the runtime."""
+    target = codegen.host()
+    text = build.module_text([Instance(function, kind, True)], target)
+    return codegen.assembly_code(text, target)
+
+
+def sites_of(function: FunctionType) -> list[int]:
+    """The numbers of the sites in the machine code of ``function`` over a ``JitterRam``."""
+    from shmalloc.engine.jitter_native import JITTER
+
+    text = machine_code(function, JITTER)
+    number = {"x86_64": r"movl\s+\$(\d+), %", "aarch64": r"movz?\s+x\d+, #\(?(\d+)"}
+    blobs = re.findall(r"#APP\n(.*?)#NO_APP", text, re.DOTALL)
+    found = (re.search(number[codegen.host().architecture], blob) for blob in blobs)
+    return [int(site[1]) for site in found if site]
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
-        before = machine_code(first)
-        assert not [name for name in sys.modules if name.startswith("shmalloc.engine.jitter")]
-        from shmalloc.engine import get_engine
+    before = machine_code(every_word, RAM)
+    assert "cmpxchg" in before or "cas" in before
+    assert not [name for name in sys.modules if name.startswith("shmalloc.engine.jitter")]
+    from shmalloc.engine import get_engine
 
-        get_engine("jitter").bind(every_word)
-        print(before, machine_code(second), sep=f"\n{SEPARATOR}\n")
+    get_engine("jitter").bind(every_word)
+    print(before, machine_code(every_word, RAM), sep=f"\n{SEPARATOR}\n")
 
 
 if __name__ == "__main__":

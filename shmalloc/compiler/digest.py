@@ -1,0 +1,127 @@
+"""The key of an image: a digest of everything that its machine code is made from.
+
+Bytecode, constants and lines of every kernel in the closure of its entries; the values of the
+constants that they name; the compiler's own sources and version; the processor. It is computed
+from what this process imported, not from files, so an edited file cannot be taken for the kernel
+that runs, and an edit of a kernel changes the keys of the images that hold it and of no others.
+
+Annotations are not part of bytecode, so they change nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING
+
+from shmalloc import dialect
+
+if TYPE_CHECKING:
+    from shmalloc.compiler.instances import Instance
+
+FORMAT = 1
+_SOURCES = ("compiler", "engine")  # folders of shmalloc in which the meaning of kernels is written
+_callees: dict[FunctionType, list[FunctionType]] = {}
+_digests: dict[FunctionType, bytes] = {}
+
+
+def key_of(entries: Iterable[Instance], salt: str = "") -> str:
+    """The key of the image with these entries, as 40 hex digits."""
+    state = hashlib.sha256(f"{FORMAT}|{toolchain()}|{processor()}|{salt}".encode())
+    roots: list[FunctionType] = []
+    for entry in sorted(entries, key=lambda e: (e.kind.name, e.function.__module__,
+                                                e.function.__qualname__)):  # fmt: skip
+        state.update(f"|{entry.kind.name}:{name_of(entry.function)}".encode())
+        roots.append(entry.function)
+    for function in sorted(_reached(roots), key=name_of):
+        state.update(_digest_of(function))
+    return state.hexdigest()[:40]
+
+
+def name_of(function: FunctionType) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def _reached(roots: list[FunctionType]) -> set[FunctionType]:
+    """``roots`` and every kernel that they can reach."""
+    found, todo = set(roots), list(roots)
+    while todo:
+        function = todo.pop()
+        if function not in _callees:
+            _callees[function] = dialect.callees(function)
+        fresh = set(_callees[function]) - found
+        found |= fresh
+        todo += fresh
+    return found
+
+
+def _digest_of(function: FunctionType) -> bytes:
+    """Digest of one kernel: its code and the constants that it names."""
+    found = _digests.get(function)
+    if found is None:
+        found = _digests[function] = _computed(function)
+    return found
+
+
+def _computed(function: FunctionType) -> bytes:
+    code = function.__code__
+    constants = [c for c in code.co_consts if not isinstance(c, CodeType)]
+    marks = (dialect.is_hot(function), dialect.is_unit(function))
+    parts = (
+        name_of(function), marks, code.co_code, constants, code.co_names, code.co_varnames,
+        code.co_firstlineno, code.co_linetable, code.co_filename, _named_constants(function),
+    )  # fmt: skip
+    return hashlib.sha256(repr(parts).encode()).digest()
+
+
+def _named_constants(function: FunctionType) -> list[tuple[str, int]]:
+    """The int constants that a kernel may read, its module's and those of modules it names."""
+    names, scope = function.__code__.co_names, function.__globals__
+    found = [(name, scope[name]) for name in names if isinstance(scope.get(name), int)]
+    for home in (scope.get(name) for name in names):
+        if isinstance(home, ModuleType):
+            members = ((name, getattr(home, name, None)) for name in names)
+            found += [(name, value) for name, value in members if isinstance(value, int)]
+    return [(name, int(value)) for name, value in found]
+
+
+@cache
+def toolchain() -> str:
+    """Digest of the compiler's sources, and the version of what it stands on."""
+    here = Path(__file__).parent.parent
+    state = hashlib.sha256()
+    for folder in _SOURCES:
+        for path in sorted((here / folder).glob("*.py")):
+            state.update(path.name.encode() + path.read_bytes())
+    found = find_spec("llvmlite")  # importlib.metadata takes longer than all the rest
+    if found is not None and found.origin is not None:
+        state.update(Path(found.origin).with_name("_version.py").read_bytes())
+    return state.hexdigest()
+
+
+@cache
+def processor() -> str:
+    """The processor as the system describes it: machine, model and features."""
+    rows = [platform.machine()]
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if not line.strip():
+                    break  # the others are the same
+                name = line.partition(":")[0].strip()
+                if name in _CPU_ROWS:
+                    rows.append(line.partition(":")[2].strip())
+    except OSError:
+        rows.append("unknown")
+    return hashlib.sha256("|".join(rows).encode()).hexdigest()
+
+
+_CPU_ROWS = frozenset({
+    "vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU implementer",
+    "CPU architecture", "CPU variant", "CPU part", "CPU revision",
+})  # fmt: skip

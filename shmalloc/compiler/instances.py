@@ -1,0 +1,39 @@
+"""``Instance``: a kernel over a kind of memory, which is one function of an image.
+
+Here because a process that only loads an image names instances too, and needs no front end for it:
+``form`` imports that when somebody compiles.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from shmalloc.compiler.kinds import Kind
+
+if TYPE_CHECKING:
+    from shmalloc.compiler.types import Form
+
+
+class Instance(NamedTuple):
+    """A kernel over a kind of memory, which it takes as its first argument or only passes on."""
+
+    function: Any  # FunctionType: a checker would take it for a method
+    kind: Kind
+    takes_memory: bool
+
+    @property
+    def form(self) -> Form:
+        from shmalloc.compiler.types import analyse
+
+        return analyse(self.function, self.kind if self.takes_memory else None)
+
+
+def symbol_of(function: FunctionType, kind: Kind, takes_memory: bool = True) -> str:
+    """The name of an instance in an image: "module:kernel", with its kind if that is not Ram.
+
+    gdb would read a dot before the kernel's name as one of its own.
+    """
+    prefix = "" if kind.name == "ram" else f"{kind.name}/"
+    suffix = "" if takes_memory else "/pure"
+    return f"{prefix}{function.__module__}:{function.__qualname__}{suffix}"

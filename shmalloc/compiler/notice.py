@@ -1,0 +1,55 @@
+"""From compiled code to Python: "I have been waiting for this word for long, have a look".
+
+A waiter cannot find out whether the owner of a lock is alive: that is in /proc. So ``wait`` (where
+the futex's time is over and the word still holds what was waited for) and ``notice`` (one call in
+NOTICE_EVERY, runtime.py) call one C function. It takes the interpreter's lock, finds the listener
+of the memory by its place, and returns when that has done what it could, perhaps by running
+kernels over the same memory, beneath the waiter.
+
+A listener's own kernels may wait for long, too, and then it is called again, beneath itself: whom
+they wait for may have died just now, and nobody else can help (docs/bugs.md 11).
+
+A listener must not raise: what it could not do, the next call may. If it does all the same, the
+exception is kept, and raised when the waiting kernel has returned.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+from shmalloc.compiler.runtime import KEPT
+
+Listener = Callable[[int], None]
+
+_listeners: dict[int, Listener] = {}
+_kept: dict[int, Exception] = {}  # address of a place -> what its listener raised
+
+
+def _notice(place: int, index: int) -> None:
+    """What compiled code calls; ``place`` names the memory, ``index`` the word."""
+    listener = _listeners.get(place)
+    try:
+        if listener is not None:
+            listener(index)
+    except Exception as error:  # a C caller has nobody to raise to; see raise_kept
+        _kept.setdefault(place, error)
+        ctypes.c_int64.from_address(place + 8 * KEPT).value = 1
+
+
+def listen(place: int, listener: Listener | None) -> None:
+    """Call ``listener(word index)`` for long waits in the memory with that place."""
+    if listener is None:
+        _listeners.pop(place, None)
+    else:
+        _listeners[place] = listener
+
+
+def raise_kept(place: int) -> None:
+    """Raise what a listener of this memory failed with, once."""
+    if place in _kept:
+        raise _kept.pop(place)
+
+
+_callable = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(_notice)  # kept: it is called
+ADDRESS: int = ctypes.cast(_callable, ctypes.c_void_p).value or 0

@@ -1,0 +1,206 @@
+"""From entries to an image in this process: loaded already, on disk, or compiled now.
+
+``obtain(entries)`` gives the image that holds all of them. A fault in compiled code, a wrong
+number of arguments and an exception that a listener left (notice.py) all come to ``_handler``,
+which raises what is due.
+
+A process says once what it compiles, in one line through the logger "shmalloc", where it takes a
+second or more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Any
+
+from shmalloc.compiler import digest, notice, store
+from shmalloc.compiler.image import Image, Record, builtin
+from shmalloc.compiler.instances import Instance, symbol_of
+from shmalloc.compiler.runtime import (
+    ARGUMENTS, COUNT, FAULT, FAULTS, FRAME_WORDS, IMPORTS, INDEX, KEPT, PLACE_WORDS, SITE,
+    WRONG_COUNT,
+)  # fmt: skip
+from shmalloc.dialect import is_kernel
+from shmalloc.errors import (
+    ArithmeticFault, DialectError, EngineError, KernelFault, MisuseError, OutsideFault,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from types import FunctionType
+
+    from shmalloc.compiler.image import Place
+    from shmalloc.compiler.kinds import Kind
+
+Tell = Callable[[str], None]
+NODES_A_SECOND = 14_000  # of syntax trees, compiled by one core
+_log = logging.getLogger("shmalloc")
+_images: list[Image] = []
+_homes: dict[tuple[FunctionType, str], Image] = {}  # instance -> the image that holds it
+_records: WeakValueDictionary[int, Record] = WeakValueDictionary()
+_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """A child that was forked while another thread compiled must not wait for that thread."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def warn(text: str) -> None:
+    """The default of ``tell``: a line on standard error, unless logging is set up otherwise."""
+    _log.warning("%s", text)
+
+
+def find(function: FunctionType, kind: Kind) -> Image | None:
+    """The image of this process that holds a kernel as an entry."""
+    return _homes.get((function, kind.name))
+
+
+def obtain(entries: Sequence[Instance], tell: Tell = warn) -> Image:
+    """The image of ``entries``, loaded. Entries that are not in the dialect are left out of it.
+
+    Raises ``EngineError`` for what is no kernel.
+    """
+    for entry in entries:
+        if not is_kernel(entry.function):
+            name = getattr(entry.function, "__qualname__", repr(entry.function))
+            raise EngineError(f"{name} is not a kernel; decorate it with @kernel")
+    with _lock:
+        key = digest.key_of(entries)
+        image = next((image for image in _images if image.name == key), None)
+        if image is None:
+            data = store.fetch(key, lambda: _compiled(entries, tell), tell)
+            image = Image(data, key, _imports)
+            _images.append(image)
+        for entry in entries:  # a module that was imported again has functions of its own
+            if symbol_of(*entry) in image.entries:
+                _homes.setdefault((entry.function, entry.kind.name), image)
+        return image
+
+
+def is_kept(entries: Sequence[Instance]) -> bool:
+    """Whether the image of ``entries`` is in the store, whole."""
+    return store.default_store().peek(digest.key_of(entries)) is not None
+
+
+def require(entry: Instance, tell: Tell, along: Sequence[Instance] = ()) -> Image:
+    """The image that holds ``entry``; if there is none yet, that of ``along`` and ``entry``.
+
+    Raises ``DialectError`` where ``entry`` is not in the dialect.
+    """
+    image = find(entry.function, entry.kind)
+    if image is None:
+        obtain(list(dict.fromkeys([*along, entry])), tell)
+        image = find(entry.function, entry.kind)
+    if image is None:
+        assert entry.form  # raises what is wrong with it
+        raise EngineError(f"{entry.function.__qualname__} was not compiled")
+    return image
+
+
+def name_crashes() -> None:
+    """Let a crash in any image of this process name its kernel on standard error.
+
+    To be called after ``faulthandler.enable()``; a forked child calls it for itself.
+    """
+    for image in _images:
+        image.name_crashes()
+
+
+def _compiled(entries: Sequence[Instance], tell: Tell) -> bytes:
+    from shmalloc.compiler import build  # llvmlite is imported only to compile
+    from shmalloc.compiler.module import weight_of
+    from shmalloc.compiler.reach import reached
+
+    entries = [entry for entry in entries if _is_in_the_dialect(entry)]
+    known = reached(entries)
+    expected_s = sum(weight_of(instance) for instance in known) / NODES_A_SECOND
+    if expected_s >= 1:
+        tell(f"compiling {len(known)} kernels, on their first use only: about {expected_s:.0f} s")
+    started = time.monotonic()
+    made = build.compile_image(entries)
+    _log.debug("compiled %d kernels in %.1f s", len(known), time.monotonic() - started)
+    return made
+
+
+def _is_in_the_dialect(entry: Instance) -> bool:
+    """With all that it calls."""
+    try:
+        return entry.form is not None
+    except DialectError:
+        return False
+
+
+def bound(function: FunctionType, kind: Kind, memory: Place, releases: bool) -> Callable[..., Any]:
+    """A builtin that runs an entry of some image over ``memory``; it takes the kernel's ints."""
+    image = _homes[function, kind.name]
+    record = image.record(symbol_of(function, kind), function, memory, releases)
+    _records[record.address] = record
+    return builtin(record)
+
+
+# --- what an image needs from its process --------------------------------------------------------
+@cache
+def _imports() -> tuple[int, ...]:
+    """The table of imports (runtime.py)."""
+    libc, api = ctypes.CDLL(None), ctypes.pythonapi
+
+    def address(name: str) -> int:
+        if name == "notice":
+            return notice.ADDRESS
+        if name == "handler":
+            return id(_handler)
+        if name == "None":
+            return id(None)
+        home = api if name.startswith("Py") else libc
+        return ctypes.cast(getattr(home, name), ctypes.c_void_p).value or 0
+
+    return tuple(address(name) for name in IMPORTS)
+
+
+def _handler(record_address: int, frame_address: int) -> None:
+    """Raise what a call ended with. Called by wrappers, beneath the call from Python."""
+    record = _records[record_address]
+    frame = (ctypes.c_int64 * FRAME_WORDS).from_address(frame_address)
+    place = (ctypes.c_int64 * 8).from_address(record.memory.place_address)
+    what = frame[FAULT]
+    if what == WRONG_COUNT:
+        raise TypeError(_miscounted(record, frame[COUNT]))
+    if what == 0:
+        place[KEPT] = 0
+        notice.raise_kept(record.memory.place_address)
+        raise SystemError(f"{record.symbol} ended in trouble that nobody reported")
+    raise _fault(record, what, frame, place[PLACE_WORDS])
+
+
+def _miscounted(record: Record, given: int) -> str:
+    code = record.function.__code__ if record.function is not None else None
+    names = code.co_varnames[1 : code.co_argcount] if code is not None else ()
+    return f"{record.symbol}() takes {len(names)} ints ({', '.join(names)}), {given} were given"
+
+
+def _fault(record: Record, what: int, frame: Any, words: int) -> Exception:
+    if words == 0:
+        return MisuseError(f"{record.symbol}: the memory is closed; attach to it again")
+    function = record.function
+    assert function is not None
+    image = _homes[function, record.kind]
+    kernel, file, line = image.place_of(frame[SITE])
+    varnames = function.__code__.co_varnames[1 : function.__code__.co_argcount]
+    cpu = frame[ARGUMENTS + varnames.index("cpu")] if "cpu" in varnames else None
+    kind = FAULTS[what]
+    made: type[KernelFault] = ArithmeticFault
+    index = None
+    if kind in ("outside", "odd pair"):
+        made, index = OutsideFault, frame[INDEX]
+    return made(kind, kernel, file, line, cpu, index, words)

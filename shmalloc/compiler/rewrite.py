@@ -1,0 +1,264 @@
+"""A kernel as a plain Python function that computes with int64: what interpreted engines run.
+
+``rewritten(form, resolve)`` makes from a checked kernel (types.py) a function of the same name,
+file and lines, so that breakpoints, tracebacks, coverage and the explorer's traces show the user's
+source. Its meaning is that of compiled code, to the last bit:
+
+- ``+ - * <<``, unary ``-``, ``abs`` and ``//`` wrap (rewrite_expressions.py)
+- shift counts and the steps of ranges are looked at before they are used; a division by zero is
+  Python's own error
+- words become methods of the memory: ``load(mem, i)`` is ``mem.load(i)``, one Python call less
+- a bool becomes an int wherever the kernel takes it for one: stored, passed on, or as a result
+
+A rewritten kernel does not know where it is when it faults, so that it pays nothing where it does
+not. ``entry(kernel)`` makes of it what an engine calls: it takes what compiled code takes as
+arguments, and turns what was raised into a ``KernelFault`` with kernel, line and CPU.
+
+    runnable(function)      the rewritten kernel, its callees too: made once for each process
+    entry(runnable(f))      the same for callers that are no kernels
+
+What it does not do: check the dialect (``analyse`` does), know a memory or an engine.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import operator
+from collections.abc import Callable
+from types import CodeType, FunctionType, TracebackType
+from typing import Any
+
+from shmalloc.compiler.integers import BOOL, INT64, INT_MAX, INT_MIN
+from shmalloc.compiler.kinds import ANY
+from shmalloc.compiler.rewrite_expressions import (
+    HELPERS, Expressions, Operand, call, is_simple, name, type_of, wrapped,
+)  # fmt: skip
+from shmalloc.compiler.types import Form, Type, analyse
+from shmalloc.dialect import is_kernel
+from shmalloc.errors import ArithmeticFault, KernelFault, OutsideFault
+
+# What a callee is bound to, from the kernel or primitive and whether it is given a memory.
+Resolve = Callable[[FunctionType, bool], Callable[..., Any]]
+
+_MARK = ".kernel"  # in the globals of each rewritten kernel: its full name
+FAULTS = (IndexError, ArithmeticError)  # what a rewritten kernel and its memory raise for a fault
+
+
+def runnable(function: FunctionType, takes_memory: bool = True) -> FunctionType:
+    """``function`` rewritten, with all that it calls; a primitive is what it is.
+
+    Raises ``DialectError`` for what is not in the dialect.
+    """
+    return _runnable(function, takes_memory) if is_kernel(function) else function
+
+
+@functools.cache
+def _runnable(function: FunctionType, takes_memory: bool) -> FunctionType:
+    return rewritten(analyse(function, ANY if takes_memory else None), runnable)
+
+
+def forget() -> None:
+    """Forget all rewritten kernels."""
+    _runnable.cache_clear()
+
+
+def rewritten(form: Form, resolve: Resolve) -> FunctionType:
+    """``form``'s function with the arithmetic of compiled code.
+
+    ``resolve`` is asked once for each kernel and primitive that it calls.
+    """
+    function = form.function
+    body = _Statements(form)
+    code = _compiled(form, body.block(form.tree.body))
+    namespace: dict[str, Any] = {
+        "__name__": function.__module__,
+        "__builtins__": builtins,
+        _MARK: f"{function.__module__}.{function.__qualname__}",
+        **HELPERS,
+    }
+    for known in function.__code__.co_names:  # constants, too: a debugger is asked for them
+        if known in function.__globals__:
+            namespace[known] = function.__globals__[known]
+    for known, (callee, takes_memory) in body.callees.items():
+        namespace[known] = resolve(callee, takes_memory)
+    made = FunctionType(code, namespace, function.__name__)
+    made.__doc__ = function.__doc__
+    made.__wrapped__ = function  # type: ignore[attr-defined]
+    return made
+
+
+def _compiled(form: Form, body: list[ast.stmt]) -> CodeType:
+    """The code object of ``body`` under the name, the file and the lines of the kernel."""
+    code = form.function.__code__
+    # Never evaluated: the first line of a function is that of its first decorator.
+    first = code.co_firstlineno
+    decorator = ast.Constant(None, lineno=first, end_lineno=first, col_offset=0, end_col_offset=0)
+    arguments = [ast.arg(arg=text) for text in form.params]
+    tree = ast.FunctionDef(  # type: ignore[call-arg, unused-ignore]
+        name=form.function.__name__,
+        args=ast.arguments(
+            posonlyargs=[], args=arguments, kwonlyargs=[], kw_defaults=[], defaults=[]
+        ),
+        body=body, decorator_list=[decorator], type_params=[],
+    )  # fmt: skip
+    ast.copy_location(tree, form.tree)
+    module = ast.fix_missing_locations(ast.Module(body=[tree], type_ignores=[]))
+    outer = compile(module, code.co_filename, "exec", dont_inherit=True)
+    inner = next(constant for constant in outer.co_consts if isinstance(constant, CodeType))
+    return inner.replace(co_qualname=code.co_qualname)
+
+
+class _Statements(Expressions):
+    """Statements of the dialect as statements of Python, each on its own line."""
+
+    def block(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        made: list[ast.stmt] = []
+        for node in body:
+            visit: Callable[[Any], list[ast.stmt]] = getattr(self, f"_do_{type(node).__name__}")
+            made += [ast.copy_location(statement, node) for statement in visit(node)]
+        return made
+
+    def _do_Pass(self, node: ast.stmt) -> list[ast.stmt]:
+        return [type(node)()]
+
+    _do_Break = _do_Continue = _do_Pass
+
+    def _do_Expr(self, node: ast.Expr) -> list[ast.stmt]:
+        return [ast.Expr(value=self.exact(node.value))]
+
+    def _do_Return(self, node: ast.Return) -> list[ast.stmt]:
+        value = None if node.value is None else self.as_type(node.value, self.form.result)
+        return [ast.Return(value=value)]
+
+    def _do_Assign(self, node: ast.Assign) -> list[ast.stmt]:
+        kinds = [type_of(target) for target in node.targets]
+        targets = [self._target(target) for target in node.targets]
+        if type_of(node.value) == "bool" and "bool" in kinds and set(kinds) != {"bool"}:
+            return self._as_each_wants(node.value, targets, kinds)
+        value = self.as_type(node.value, kinds[0])
+        return [ast.Assign(targets=targets, value=value)]
+
+    def _as_each_wants(
+        self, value: ast.expr, targets: list[ast.expr], kinds: list[Type]
+    ) -> list[ast.stmt]:
+        """``a = b = value`` where one is a bool for good and the other holds ints elsewhere."""
+        keep = ast.Name(id=".v", ctx=ast.Store())
+        made: list[ast.stmt] = [ast.Assign(targets=[keep], value=self.exact(value))]
+        for target, kind in zip(targets, kinds, strict=True):
+            read: ast.expr = name(".v")
+            if kind != "bool":
+                read = ast.UnaryOp(op=ast.UAdd(), operand=read)
+            made.append(ast.Assign(targets=[target], value=read))
+        return made
+
+    def _target(self, node: ast.expr) -> ast.expr:
+        made: ast.expr
+        if isinstance(node, ast.Name):
+            made = ast.Name(id=node.id, ctx=ast.Store())
+        elif isinstance(node, ast.Tuple):
+            made = ast.Tuple(elts=[self._target(part) for part in node.elts], ctx=ast.Store())
+        else:
+            assert isinstance(node, ast.Subscript), "the front end knows no other target"
+            index = self.integer(node.slice)
+            made = ast.Subscript(value=self.exact(node.value), slice=index, ctx=ast.Store())
+        return ast.copy_location(made, node)
+
+    def _do_AugAssign(self, node: ast.AugAssign) -> list[ast.stmt]:
+        """``x = x + v``; the index of ``mem[i]`` is evaluated once, before the word is read."""
+        before: list[ast.stmt] = []
+        target = node.target
+        stored = self._target(target)
+        read: ast.expr
+        if isinstance(stored, ast.Subscript):
+            if not is_simple(stored.slice):
+                keep = ast.Name(id=".i", ctx=ast.Store())
+                before = [ast.Assign(targets=[keep], value=stored.slice)]
+                stored.slice = name(".i")
+            read = ast.Subscript(value=stored.value, slice=stored.slice, ctx=ast.Load())
+        else:
+            assert isinstance(stored, ast.Name), "the front end knows no other target"
+            read = name(stored.id)
+        wanted = type_of(target)
+        value = self._augmented(node, ast.copy_location(read, target), wanted)
+        return [*before, ast.Assign(targets=[stored], value=ast.copy_location(value, node))]
+
+    def _augmented(self, node: ast.AugAssign, read: ast.expr, wanted: Type) -> ast.expr:
+        left: Operand = lambda _: (read, BOOL if wanted == "bool" else INT64)  # noqa: E731
+        value, bounds = self.operation(node.op, left, self.operand(node.value, wanted))
+        return value if bounds.fits() else wrapped(value, bounds)
+
+    def _do_If(self, node: ast.If) -> list[ast.stmt]:
+        body, orelse = self.block(node.body), self.block(node.orelse)
+        return [ast.If(test=self.truth(node.test), body=body, orelse=orelse)]
+
+    def _do_While(self, node: ast.While) -> list[ast.stmt]:
+        return [ast.While(test=self.truth(node.test), body=self.block(node.body), orelse=[])]
+
+    def _do_For(self, node: ast.For) -> list[ast.stmt]:
+        assert isinstance(node.iter, ast.Call), "the front end allows range only"
+        given = [self.integer(argument) for argument in node.iter.args]
+        if len(given) == 3 and not (isinstance(given[2], ast.Constant) and given[2].value):
+            tested, read = self.twice(given[2], ".s")
+            given[2] = ast.IfExp(test=tested, body=read, orelse=call(".no_step"))
+        numbers = ast.copy_location(call("range", *given), node.iter)
+        target, body = self._target(node.target), self.block(node.body)
+        return [ast.For(target=target, iter=numbers, body=body, orelse=[])]
+
+
+# --- calls from outside --------------------------------------------------------------------------
+def entry(kernel: FunctionType, takes_memory: bool = True) -> Callable[..., Any]:
+    """What an engine calls: ``kernel``, rewritten, with the arguments and faults of compiled code.
+
+    Arguments become ints as compiled code takes them: TypeError for what is none, OverflowError
+    for what does not fit into 64 bits.
+    """
+    names = kernel.__code__.co_varnames[: kernel.__code__.co_argcount]
+    cpu_at = names.index("cpu") if "cpu" in names else None
+    first = 1 if takes_memory else 0
+
+    @functools.wraps(kernel)
+    def called(*arguments: Any) -> Any:
+        for value in arguments[first:]:
+            if type(value) is not int or not INT_MIN <= value <= INT_MAX:
+                arguments = (*arguments[:first], *map(_as_int64, arguments[first:]))
+                break
+        try:
+            return kernel(*arguments)
+        except FAULTS as error:
+            cpu = None if cpu_at is None else arguments[cpu_at]
+            raise placed(error, cpu).with_traceback(error.__traceback__) from None
+
+    return called
+
+
+def _as_int64(value: Any) -> int:
+    number = operator.index(value)
+    if not INT_MIN <= number <= INT_MAX:
+        raise OverflowError(f"{number} does not fit into 64 bits with a sign")
+    return int(number)
+
+
+def placed(error: Exception, cpu: int | None) -> Exception:
+    """``error``, which came out of a rewritten kernel, as a fault that says where it happened.
+
+    The place is the innermost kernel of the traceback. An error that no kernel made stays.
+    """
+    kernel, file, line = _place(error.__traceback__)
+    if not kernel or (isinstance(error, KernelFault) and error.kernel):
+        return error
+    if isinstance(error, IndexError):
+        kind, index = getattr(error, "kind", "outside"), getattr(error, "index", None)
+        return OutsideFault(kind, kernel, file, line, cpu, index, getattr(error, "words", None))
+    return ArithmeticFault(getattr(error, "kind", "division"), kernel, file, line, cpu)
+
+
+def _place(trace: TracebackType | None) -> tuple[str, str, int]:
+    found = "", "", 0
+    while trace is not None:
+        kernel = trace.tb_frame.f_globals.get(_MARK)
+        if kernel is not None:
+            found = kernel, trace.tb_frame.f_code.co_filename, trace.tb_lineno
+        trace = trace.tb_next
+    return found

@@ -1,0 +1,120 @@
+"""From a kernel to its syntax tree: the text that the function was made from, parsed.
+
+The trees of a file are parsed once and kept by (name, first line). What is handed out is a copy,
+which the caller may change. The text can be newer than the function: a file that was edited after
+its import would be compiled to something that this process never ran, so the text is compiled
+again and held against the function's own bytecode.
+
+This file knows nothing of the dialect.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import linecache
+import os
+from dataclasses import dataclass
+from types import CodeType, FunctionType
+
+from shmalloc.errors import DialectError
+
+_Key = tuple[str, int]  # name, first line
+
+
+@dataclass
+class _File:
+    """The functions of a file: their trees, and what they compile to."""
+
+    lines: list[str]
+    trees: dict[_Key, ast.FunctionDef]
+    codes: dict[_Key, CodeType]
+
+
+_files: dict[str, _File] = {}
+
+
+def place_of(function: FunctionType, line: int) -> str:
+    """``FILE:LINE``, the file relative to the working directory where it lies below it."""
+    return f"{readable(function.__code__.co_filename)}:{line}"
+
+
+def readable(filename: str) -> str:
+    """``filename`` relative to the working directory where it lies below it."""
+    try:
+        below = os.path.relpath(filename)
+    except (OSError, ValueError):  # the working directory is gone
+        return filename
+    return filename if below.startswith("..") or filename.startswith("<") else below
+
+
+def tree_of(function: FunctionType) -> ast.FunctionDef:
+    """A fresh copy of the syntax tree of ``function``, with the line numbers of its file.
+
+    Raises ``DialectError`` where there is no source. ``require_current`` says whether it is that
+    of the function.
+    """
+    found = _file_of(function).trees.get(_key_of(function))
+    if found is None:
+        raise _changed(function)
+    return copy.deepcopy(found)
+
+
+def require_current(function: FunctionType) -> None:
+    """Raise ``DialectError`` where the source is not what ``function`` was compiled from."""
+    now = _file_of(function).codes.get(_key_of(function))
+    if now is None or _meaning(now) != _meaning(function.__code__):
+        raise _changed(function)
+
+
+def _key_of(function: FunctionType) -> _Key:
+    return function.__code__.co_name, function.__code__.co_firstlineno
+
+
+def _changed(function: FunctionType) -> DialectError:
+    return DialectError(
+        f"{place_of(function, function.__code__.co_firstlineno)}: the source of"
+        f" {function.__qualname__} changed since it was imported; start a new process"
+    )
+
+
+def _file_of(function: FunctionType) -> _File:
+    """The file of ``function`` as it is now, read again where it changed."""
+    filename = function.__code__.co_filename
+    linecache.checkcache(filename)  # a module may be written and imported again
+    lines = linecache.getlines(filename, function.__globals__)
+    kept = _files.get(filename)
+    if kept is not None and (kept.lines is lines or kept.lines == lines):
+        return kept
+    if not lines:
+        raise DialectError(
+            f"{place_of(function, function.__code__.co_firstlineno)}: no source of"
+            f" {function.__qualname__} was found; put the kernel into a file"
+        )
+    made = _files[filename] = _read(lines, filename)
+    return made
+
+
+def _read(lines: list[str], filename: str) -> _File:
+    text = "".join(lines)
+    made = _File(lines, {}, {})
+    try:
+        whole = ast.parse(text, filename)
+        code = compile(text, filename, "exec", dont_inherit=True)
+    except SyntaxError:  # it is being edited: no function of it is found
+        return made
+    for node in ast.walk(whole):
+        if isinstance(node, ast.FunctionDef):
+            first = node.decorator_list[0].lineno if node.decorator_list else node.lineno
+            made.trees[node.name, first] = node
+    todo = [code]
+    while todo:
+        inner = [c for c in todo.pop().co_consts if isinstance(c, CodeType)]
+        made.codes.update(((c.co_name, c.co_firstlineno), c) for c in inner)
+        todo += inner
+    return made
+
+
+def _meaning(code: CodeType) -> tuple[object, ...]:
+    constants = tuple(c for c in code.co_consts if not isinstance(c, CodeType))
+    return code.co_code, constants, code.co_names, code.co_varnames

@@ -1,0 +1,320 @@
+"""The types of a kernel's expressions, over one kind of memory: what its code is made from.
+
+Values are 64-bit integers; a type says what they are to Python:
+
+    "int"     any value          "bool"   0 or 1 that Python sees as False or True
+    "none"    no value           n >= 2   a tuple of n ints
+    a kind    a memory of that kind (kinds.py): the first argument of most kernels
+
+A variable that holds ints and bools is an int. ``analyse(function, kind)`` gives the ``Form`` of a
+kernel: a resolved tree of its own in which every expression has its ``type``. It refuses what no
+type fits, and kernels that reach themselves: the stacks of virtual CPUs are small, and a bound on
+the depth of calls is worth more to a kernel than recursion.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from shmalloc.compiler import source
+from shmalloc.compiler.check import outline
+from shmalloc.compiler.kinds import ANY, Kind
+from shmalloc.dialect import is_kernel, is_primitive
+from shmalloc.errors import DialectError
+
+Type = str | int | Kind
+WORD_TYPES: dict[str, Type] = {
+    "load": "int", "load_relaxed": "int", "store": "none", "store_relaxed": "none", "cas": "bool",
+    "exchange": "int", "fetch_add": "int", "fetch_or": "int", "fetch_and": "int", "cas2": "bool",
+    "load2": 2, "fence": "none", "relax": "none", "give_way": "none", "wait": "none",
+    "wake": "none", "notice": "none", "fixed": "int", "mark": "none", "now": "int",
+}  # fmt: skip
+NUMBERS = ("int", "bool")
+
+
+@dataclass(eq=False)
+class Form:
+    """A kernel over one kind of memory, checked and typed."""
+
+    function: FunctionType
+    kind: Kind | None  # of its first argument; None: it takes no memory
+    tree: ast.FunctionDef
+    params: tuple[str, ...]
+    variables: dict[str, Type]
+    result: Type
+
+    @property
+    def takes_memory(self) -> bool:
+        return self.kind is not None
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The arguments behind the memory."""
+        return self.params[1:] if self.takes_memory else self.params
+
+
+_forms: dict[tuple[FunctionType, Kind | None], Form] = {}
+_under_way: list[FunctionType] = []
+
+
+def analyse(function: FunctionType, kind: Kind | None) -> Form:
+    """The form of ``function`` whose first argument is a memory of ``kind`` (None: it has none).
+
+    Raises ``DialectError`` for what is not in the dialect, here or in what it calls.
+    """
+    form = _forms.get((function, kind))
+    if form is None:
+        if function in _under_way:
+            ring = [f.__name__ for f in _under_way[_under_way.index(function) :]]
+            raise DialectError(
+                f"{source.place_of(function, function.__code__.co_firstlineno)}: kernel"
+                f" {function.__qualname__}: recursion is not allowed"
+                f" ({' -> '.join([*ring, function.__name__])}); use a loop"
+            )
+        _under_way.append(function)
+        try:
+            form = _forms[function, kind] = _Typer(function, kind).form()
+        finally:
+            _under_way.pop()
+    return form
+
+
+def forget() -> None:
+    """Forget all forms."""
+    _forms.clear()
+
+
+class _Typer:
+    def __init__(self, function: FunctionType, kind: Kind | None) -> None:
+        read = outline(function)
+        read.require()
+        self.function, self.kind = function, kind
+        self.tree = _copy(read.tree)
+        self.params = read.params
+        self.variables: dict[str, Type] = dict.fromkeys(read.params, "int")
+        if kind is not None:
+            if not read.params:
+                raise self._refused(self.tree, "takes no memory; its first argument is one")
+            self.variables[read.params[0]] = kind
+        self.results: list[tuple[ast.Return, Type]] = []
+
+    def _refused(self, node: ast.AST, text: str) -> DialectError:
+        place = source.place_of(self.function, getattr(node, "lineno", self.tree.lineno))
+        return DialectError(f"{place}: kernel {self.function.__qualname__}: {text}")
+
+    def form(self) -> Form:
+        """Types flow forward, and a variable only ever widens from bool to int: twice is enough."""
+        self._variables()
+        self.results.clear()
+        self._block(self.tree.body)
+        result = self._result()
+        return Form(self.function, self.kind, self.tree, self.params, self.variables, result)
+
+    def _variables(self) -> None:
+        """Widen variables until no statement changes one."""
+        before: dict[str, Type] | None = None
+        while before != self.variables:
+            before = dict(self.variables)
+            self.results.clear()
+            self._block(self.tree.body)
+
+    def _result(self) -> Type:
+        types = [found for node, found in self.results]
+        if not types:
+            return "none"
+        if all(found == "bool" for found in types):
+            return "bool"
+        tuples = {found for found in types if isinstance(found, int)}
+        if tuples and (len(tuples) > 1 or len(types) != sum(isinstance(t, int) for t in types)):
+            raise self._refused(self.results[0][0], "returns different numbers of results")
+        return tuples.pop() if tuples else "int"
+
+    # --- statements ------------------------------------------------------------------------------
+    def _block(self, body: list[ast.stmt]) -> None:
+        for node in body:
+            visit: Callable[[Any], None] | None = getattr(self, f"_do_{type(node).__name__}", None)
+            if visit is not None:
+                visit(node)
+
+    def _do_Expr(self, node: ast.Expr) -> None:
+        self._of(node.value)
+
+    def _do_Assign(self, node: ast.Assign) -> None:
+        given = self._of(node.value)
+        for target in node.targets:
+            if isinstance(target, ast.Tuple):
+                self._unpack(target, given, node)
+            elif isinstance(target, ast.Subscript):
+                self._memory(target)
+                self._require_number(given, node.value)
+            else:
+                assert isinstance(target, ast.Name)
+                self._bind(target, given, node.value)
+
+    def _unpack(self, target: ast.Tuple, given: Type, node: ast.Assign) -> None:
+        if given != len(target.elts):
+            raise self._refused(node, f"{ast.unparse(target)} = .. unpacks {_said(given)}")
+        for part in target.elts:
+            assert isinstance(part, ast.Name)
+            self._bind(part, "int", node.value)
+
+    def _bind(self, target: ast.Name, given: Type, value: ast.expr) -> None:
+        if given == "none" or isinstance(given, int):
+            raise self._refused(value, f"{ast.unparse(value)} gives {_said(given)}, not a number")
+        known = self.variables.get(target.id)
+        if known is None or known == given:
+            self.variables[target.id] = given
+        elif isinstance(known, Kind) or isinstance(given, Kind):
+            raise self._refused(value, f"{target.id} is a memory here and something else elsewhere")
+        else:
+            self.variables[target.id] = "int"
+        target.type = self.variables[target.id]  # type: ignore[attr-defined]
+
+    def _do_AugAssign(self, node: ast.AugAssign) -> None:
+        self._number(node.value)
+        if isinstance(node.target, ast.Subscript):
+            self._memory(node.target)
+        else:
+            assert isinstance(node.target, ast.Name)
+            self._bind(node.target, "int", node.value)
+
+    def _do_Return(self, node: ast.Return) -> None:
+        if isinstance(node.value, ast.Tuple):
+            for part in node.value.elts:
+                self._number(part)
+            node.value.type = len(node.value.elts)  # type: ignore[attr-defined]
+            self.results.append((node, len(node.value.elts)))
+        elif node.value is not None:
+            found = self._of(node.value)
+            if found == "none" or isinstance(found, Kind):
+                text = f"{ast.unparse(node.value)} gives {_said(found)}; return a number"
+                raise self._refused(node, text)
+            self.results.append((node, found))
+
+    def _do_If(self, node: ast.If) -> None:
+        self._number(node.test)
+        self._block(node.body)
+        self._block(node.orelse)
+
+    def _do_While(self, node: ast.While) -> None:
+        self._number(node.test)
+        self._block(node.body)
+
+    def _do_For(self, node: ast.For) -> None:
+        assert isinstance(node.target, ast.Name) and isinstance(node.iter, ast.Call)
+        for part in node.iter.args:
+            self._number(part)
+        self._bind(node.target, "int", node.iter)
+        self._block(node.body)
+
+    # --- expressions -----------------------------------------------------------------------------
+    def _number(self, node: ast.expr) -> Type:
+        found = self._of(node)
+        self._require_number(found, node)
+        return found
+
+    def _require_number(self, found: Type, node: ast.expr) -> None:
+        if found not in NUMBERS:
+            raise self._refused(node, f"{ast.unparse(node)} is {_said(found)}, not a number")
+
+    def _of(self, node: ast.expr) -> Type:
+        visit: Callable[[Any], Type] = getattr(self, f"_on_{type(node).__name__}")
+        found = visit(node)
+        node.type = found  # type: ignore[attr-defined]
+        return found
+
+    def _on_Constant(self, node: ast.Constant) -> Type:
+        return "bool" if isinstance(node.value, bool) else "int"
+
+    def _on_Name(self, node: ast.Name) -> Type:
+        return self.variables.get(node.id, "bool")  # one that is not known yet can only widen
+
+    def _on_BinOp(self, node: ast.BinOp) -> Type:
+        left, right = self._number(node.left), self._number(node.right)
+        bits = isinstance(node.op, ast.BitAnd | ast.BitOr | ast.BitXor)
+        return "bool" if bits and left == right == "bool" else "int"
+
+    def _on_UnaryOp(self, node: ast.UnaryOp) -> Type:
+        self._number(node.operand)
+        return "bool" if isinstance(node.op, ast.Not) else "int"
+
+    def _on_Compare(self, node: ast.Compare) -> Type:
+        for part in (node.left, *node.comparators):
+            self._number(part)
+        return "bool"
+
+    def _on_BoolOp(self, node: ast.BoolOp) -> Type:
+        types = {self._number(part) for part in node.values}
+        return "bool" if types == {"bool"} else "int"
+
+    def _on_IfExp(self, node: ast.IfExp) -> Type:
+        self._number(node.test)
+        types = {self._number(node.body), self._number(node.orelse)}
+        return "bool" if types == {"bool"} else "int"
+
+    def _on_Subscript(self, node: ast.Subscript) -> Type:
+        self._memory(node)
+        return "int"
+
+    def _memory(self, node: ast.Subscript) -> None:
+        """``node`` is a word of a memory."""
+        found = self._of(node.value)
+        if not isinstance(found, Kind):
+            raise self._refused(node, f"{ast.unparse(node.value)} is no memory; words are mem[i]")
+        self._number(node.slice)
+
+    def _on_Call(self, node: ast.Call) -> Type:
+        callee = node.callee  # type: ignore[attr-defined]
+        if isinstance(callee, str):
+            return self._builtin(callee, node)
+        first = self._of(node.args[0]) if node.args else None
+        home = first if isinstance(first, Kind) else None
+        for part in node.args[1:] if home else node.args:
+            self._number(part)
+        if is_kernel(callee):
+            return analyse(callee, home).result
+        if home is None:
+            raise self._refused(node, f"{callee.__name__} takes a memory first")
+        if not is_primitive(callee):
+            return WORD_TYPES[callee.__name__]
+        gives: str = callee.__primitive__
+        if gives != "memory":
+            return gives
+        return home.memories[callee.__name__]
+
+    def _builtin(self, name: str, node: ast.Call) -> Type:
+        types = {self._number(part) for part in node.args}
+        if name == "breakpoint":
+            if self.kind not in (ANY, None):
+                raise self._refused(
+                    node, "breakpoint() cannot be compiled; use engine='interpreted'"
+                )
+            return "none"
+        if name == "bool":
+            return "bool"
+        return "bool" if name in ("min", "max") and types == {"bool"} else "int"
+
+
+def _said(found: Type) -> str:
+    if isinstance(found, Kind):
+        return "a memory"
+    if isinstance(found, int):
+        return f"{found} results"
+    return {"none": "no value"}.get(found, "a number")
+
+
+def _copy(tree: ast.FunctionDef) -> ast.FunctionDef:
+    """A copy of a resolved tree; what its calls call is shared."""
+    return _copied(tree)  # type: ignore[no-any-return]
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, ast.AST):
+        made = type(value)()
+        made.__dict__.update({name: _copied(part) for name, part in value.__dict__.items()})
+        return made
+    return [_copied(part) for part in value] if isinstance(value, list) else value

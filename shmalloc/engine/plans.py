@@ -1,0 +1,107 @@
+"""Which kernels are compiled together, when one of them is wanted and nobody said more.
+
+An image is made in one piece, and what two of its entries call is compiled once. So a kernel comes
+with those that are likely to follow:
+
+- what an ``Arena`` and the files that it stands on pass to an engine, all of it (``ARENA``): a
+  program that allocates a page will free it
+- any other kernel of the allocator: all of them
+- a kernel of some other module: those of its module; what is not in the dialect is left out
+
+A command that knows what it needs says so (``Native.warm``), and gets an image of just that.
+
+Modules of kernels are named here, not imported: this file costs nothing until a plan is wanted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Iterable
+from types import FunctionType
+from typing import Any
+
+from shmalloc.dialect import is_kernel
+
+ALLOCATOR = "shmalloc.kernel"
+ARENA: dict[str, tuple[str, ...]] = {
+    "audit": ("audit",),
+    "boot": ("boot",),
+    "cache": ("cache_alloc", "cache_alloc_bulk", "cache_free", "cache_free_bulk"),
+    "cacheset": ("cache_create", "cache_destroy", "cache_shrink"),
+    "contig": (
+        "alloc_contig_range", "free_contig_range", "isolate_range", "offline_range",
+        "online_range", "unisolate_range",
+    ),
+    "handles": ("add_reference",),
+    "hotplug": ("plug_cpu", "unplug_cpu"),
+    "kmalloc": ("kfree", "kmalloc", "kmalloc_boot", "usable_bytes"),
+    "pages": (
+        "alloc_bulk", "alloc_pages", "alloc_pages_wait", "free_bulk", "free_pages",
+        "free_pages_of",
+    ),
+    "pcp": ("drain_all",),
+    "poison": ("poison_page",),
+    "reap": ("adopt_object", "adopt_pages", "reap"),
+    "recover": ("recover", "unblock"),
+    "shared_arrays": ("drop_array", "enter_array", "make_array"),
+    "slabaudit": ("audit_slabs",),
+    "slots": ("claim_slot", "mark_dead", "publish", "release_slot", "share_slot"),
+}  # fmt: skip
+
+
+def plan_of(function: FunctionType) -> list[FunctionType]:
+    """``function`` and what is compiled along with it."""
+    if not is_kernel(function):
+        return [function]  # to be refused by name
+    home = function.__module__
+    if not home.startswith(f"{ALLOCATOR}."):
+        return _of_modules([home], function)
+    plan = arena()
+    return plan if function in plan else _of_modules(_allocator_modules(), function)
+
+
+def arena() -> list[FunctionType]:
+    """What an ``Arena`` may come to call."""
+    return [
+        getattr(_module(f"{ALLOCATOR}.{module}"), name)
+        for module, names in ARENA.items()
+        for name in names
+    ]
+
+
+def _allocator_modules() -> list[str]:
+    path = _module(ALLOCATOR).__path__
+    return [f"{ALLOCATOR}.{info.name}" for info in pkgutil.iter_modules(path)]
+
+
+def _module(name: str) -> Any:
+    return sys.modules.get(name) or importlib.import_module(name)
+
+
+def _of_modules(names: list[str], wanted: FunctionType) -> list[FunctionType]:
+    found = dict.fromkeys([wanted])
+    for name in names:
+        for value in list(vars(_module(name)).values()):
+            if is_kernel(value) and value.__module__ == name and _takes_memory(value):
+                found[value] = None
+    return list(found)
+
+
+def _takes_memory(function: FunctionType) -> bool:
+    code = function.__code__
+    return code.co_argcount > 0 and code.co_varnames[0] == "mem"
+
+
+_groups: list[list[FunctionType]] = []
+
+
+def register_drivers(functions: Iterable[FunctionType]) -> None:
+    """Name functions over a control block that Python calls: a group of them makes one image."""
+    _groups.append(list(functions))
+
+
+def drivers_with(function: FunctionType) -> list[FunctionType]:
+    """The group that ``function`` is in."""
+    return next((group for group in _groups if function in group), [function])

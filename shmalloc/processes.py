@@ -17,10 +17,12 @@ _DEAD_STATES = frozenset("ZXx")
 def _stat_fields(pid: int) -> list[str] | None:
     """What follows the command name in ``/proc/<pid>/stat``; None where there is no such process.
 
-    The name may itself contain spaces and brackets: only the last ")" ends it.
+    The name may itself contain spaces and brackets: only the last ")" ends it. Read by way of its
+    first thread, which has the same start: emulators (qemu-user) show a process another stat of
+    itself in ``/proc/<pid>``.
     """
     try:
-        text = Path(f"/proc/{pid}/stat").read_bytes().decode("utf-8", "replace")
+        text = Path(f"/proc/{pid}/task/{pid}/stat").read_bytes().decode("utf-8", "replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     return text.rpartition(")")[2].split()

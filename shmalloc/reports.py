@@ -150,7 +150,8 @@ def page_history(segment: Segment, pfn: int) -> tuple[str, ...]:
                 name = OPERATIONS.get(operation, f"operation {operation}")
                 text = f"cpu {cpu}: {name} pfn {pfn} order {order} ({ram[at + c.HI_DETAIL]})"
                 found.append((ram[at + c.HI_CLOCK], text))
-    return tuple(text for _, text in sorted(found))
+    found.sort(key=lambda entry: entry[0])  # equal clocks stay in the order of their ring
+    return tuple(text for _, text in found)
 
 
 def _stable_pair(segment: Segment, pfn: int) -> tuple[int, int]:

@@ -7,7 +7,9 @@ which it must not hold.
 
 from __future__ import annotations
 
+import re
 from functools import cache
+from types import FunctionType
 
 import pytest
 from support import machine_code, word_kernels
@@ -17,12 +19,9 @@ from shmalloc import words as all_words
 from shmalloc.compiler import codegen
 from shmalloc.compiler.codegen import Target
 from shmalloc.compiler.instances import symbol_of
-from shmalloc.compiler.kinds import Kind
-from shmalloc.compiler.runtime import FUTEX
-from shmalloc.compiler.words import BARE, RAM
-from shmalloc.dialect import is_kernel, is_primitive
+from shmalloc.compiler.words import RAM
+from shmalloc.dialect import is_kernel
 from shmalloc.engine.jitter_native import STATE
-from shmalloc.errors import EngineError
 
 TARGETS = {**X86, **ARM}
 HOST = codegen.host()
@@ -63,6 +62,10 @@ EXPECTED = {
 }  # fmt: skip
 
 
+def is_word(value: object) -> bool:
+    return isinstance(value, FunctionType) and value.__module__ == all_words.__name__
+
+
 @cache
 def text_for(target: Target) -> str:
     return machine_code.assembly(KERNELS.values(), target)
@@ -73,7 +76,7 @@ def code_for(word: str, processor: str) -> list[Line]:
 
 
 def test_every_word_has_a_kernel_and_an_expectation():
-    named = {name for name, value in vars(all_words).items() if is_primitive(value)}
+    named = {name for name, value in vars(all_words).items() if is_word(value)}
     meant = set(RAM.meanings)
     assert meant == named | {"getitem", "setitem"} == set(X86_WORDS) == set(ARM_WORDS)
     assert meant <= KERNELS.keys()
@@ -110,18 +113,11 @@ def test_what_a_prologue_does_is_not_taken_for_an_access():
     assert touched(Line("", code) for code in saved) == []
 
 
-@pytest.mark.skipif(HOST.architecture != "x86_64", reason="this processor is not of x86-64")
 @pytest.mark.parametrize("word", X86_WORDS)
-def test_this_x86_has_the_same_words(word: str):
+def test_this_processor_has_the_same_words(word: str):
+    processors = X86 if HOST.architecture == "x86_64" else ARM
     found = touched(code_of(text_for(HOST), symbol_of(KERNELS[word], RAM)))
-    assert found in (EXPECTED["v2"][word], EXPECTED["v3"][word])
-
-
-@pytest.mark.skipif(HOST.architecture != "aarch64", reason="this processor is not of aarch64")
-@pytest.mark.parametrize("word", ARM_WORDS)
-def test_this_arm_has_the_same_words(word: str):
-    found = touched(code_of(text_for(HOST), symbol_of(KERNELS[word], RAM)))
-    assert found in [EXPECTED[processor][word] for processor in ARM]
+    assert found in [EXPECTED[processor][word] for processor in processors]
 
 
 # --- checks and faults ---------------------------------------------------------------------------
@@ -210,25 +206,12 @@ def test_without_lse_a_swap_is_a_loop_and_that_is_noticed():
 def test_to_sleep_and_to_wake_is_a_futex_by_the_table_of_imports(word: str, processor: str):
     target = TARGETS[processor]
     text = "\n".join(line.code for line in code_of(text_for(target), f"rt.{word}"))
-    number = {"x86_64": "$202, %edi", "aarch64": "w0, #98"}[target.architecture]
-    assert number.split(",")[0].lstrip("$") in text and str(FUTEX[target.architecture]) in text
-    assert number in text and "imports" in text
-    assert not {"syscall", "svc"} & set(text.replace("\n", " ").split())
-    called = {"x86_64": "callq *", "aarch64": "blr x"}[target.architecture]
-    assert called in text or "jmpq *" in text or "br x" in text
+    assert {"x86_64": "movl $202, %edi", "aarch64": "mov w0, #98"}[target.architecture] in text
+    assert "imports" in text and re.search(r"^(callq|jmpq) \*|^bl?r x", text, re.MULTILINE)
+    assert not re.search(r"^(syscall|svc)", text, re.MULTILINE)
 
 
-# --- other memories ------------------------------------------------------------------------------
 @pytest.mark.parametrize("processor", TARGETS)
 def test_a_word_inlined_twice_is_two_accesses(processor: str):
     found = touched(code_for("two_loads", processor))
     assert found == 2 * EXPECTED[processor]["load"]
-
-
-def test_ir_that_llvm_refuses_is_an_error_and_no_crash():
-    with pytest.raises(EngineError, match="LLVM refuses"):
-        codegen.object_code("define i64 @f() { ret i32 0 }", X86_V2)
-
-
-def test_the_bare_words_are_those_of_ram():
-    assert RAM.meanings == BARE and isinstance(RAM, Kind)

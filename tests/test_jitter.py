@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from support import jittery
 from support.jittery import every_word
+from support.machine_code import LSE
 
 import shmalloc
+from shmalloc.compiler.codegen import Target
 from shmalloc.engine import Engine, get_engine, ops
 from shmalloc.engine.delays import KINDS, Delays
 from shmalloc.engine.jitter import OFF, JitterRam, arm_fuse
-from shmalloc.engine.jitter_native import NUMBER
 from shmalloc.engine.recorder import FIRST, accesses, merged
 from shmalloc.errors import MisuseError, OutsideFault
 from shmalloc.memory import Ram
@@ -254,17 +255,11 @@ def test_an_engine_refuses_the_memory_of_another_one(name: str, ram: Ram):
 
 
 # --- the numbers of sites ------------------------------------------------------------------------
-def test_one_kernel_inlined_three_times_is_three_sites():
+@pytest.mark.parametrize("target", [None, LSE], ids=["here", "aarch64"])
+def test_one_kernel_inlined_three_times_is_three_sites(target: Target | None):
     for function, count in ((jittery.read_thrice, 3), (every_word, HOOKED)):
-        sites = jittery.sites_of(function)
+        sites = jittery.sites_of(function, target)
         assert len(sites) == len(set(sites)) == count
-
-
-@pytest.mark.parametrize("number", [0, 5, 65_535, 65_536, 70_001, (1 << 32) - 1])
-def test_an_arm_processor_takes_every_number_in_halves_that_fit(number: int):
-    text = NUMBER["aarch64"].replace("${:uid}", str(number))
-    low, high = (eval(half) for half in re.findall(r"#\(([^)]*)\)", text))
-    assert max(low, high) < 1 << 16 and low | high << 16 == number
 
 
 # --- what it costs who does not use it -----------------------------------------------------------

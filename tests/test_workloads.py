@@ -1,6 +1,7 @@
 """Each workload alone in a small world, on both engines, and the oracles it relies on."""
 
 import pytest
+from support.runs import compile_once
 from support.world import SMALL, World
 
 from shmalloc import constants as c
@@ -55,6 +56,7 @@ class Stage(World):
 
 @pytest.fixture(params=PLAYABLE, ids=lambda workload: workload.name)
 def stage(engine, request):
+    compile_once()
     return Stage(engine, request.param)
 
 

@@ -217,11 +217,12 @@ def entry(kernel: FunctionType, takes_memory: bool = True) -> Callable[..., Any]
     names = kernel.__code__.co_varnames[: kernel.__code__.co_argcount]
     cpu_at = names.index("cpu") if "cpu" in names else None
     first = 1 if takes_memory else 0
+    low, high = INT_MIN, INT_MAX  # locals of the closure are found faster than globals
 
     @functools.wraps(kernel)
     def called(*arguments: Any) -> Any:
         for value in arguments[first:]:
-            if type(value) is not int or not INT_MIN <= value <= INT_MAX:
+            if value.__class__ is not int or not low <= value <= high:
                 arguments = (*arguments[:first], *map(_as_int64, arguments[first:]))
                 break
         try:

@@ -47,6 +47,8 @@ FAULTS = {
     OUTSIDE: "outside", ODD_PAIR: "odd pair", DIVISION: "division", SHIFT: "shift", STEP: "step",
 }  # fmt: skip
 
+FAULT_NUMBERS = {name: number for number, name in FAULTS.items()}
+
 # Filled by the loader (load.py): what an image needs from its process, by address.
 IMPORTS = (
     "syscall", "sched_yield", "notice", "PyLong_AsLongLong", "PyLong_FromLongLong",

@@ -168,6 +168,7 @@ RACE = 10
 TORN = 11
 UNDEFINED = 12
 ARITHMETIC = 13
+FIRST_OWN = 14  # outcomes from here on are a strategy's own, and seen by nobody else
 
 LOW_HALF = 0xFFFFFFFF
 HOLDER_MASK = 0xFFFF

@@ -169,7 +169,10 @@ faulty:
   %outcome = select i1 %access, i64 {s.MEMORY}, i64 {s.ARITHMETIC}
   %outcome.at = getelementptr i64, ptr %ctl, i64 {s.OUTCOME}
   store i64 %outcome, ptr %outcome.at, align 8
-  br label %done
+  %told = select i1 %access, i64 0, i64 %what
+  %told.at = getelementptr i64, ptr %ctl, i64 {s.CODE}
+  store i64 %told, ptr %told.at, align 8
+  ret i64 %told
 done:
   ret i64 %r
 }}

@@ -18,7 +18,8 @@ from greenlet import getcurrent, greenlet
 
 from shmalloc import words as words_module
 from shmalloc.compiler.integers import wrap
-from shmalloc.compiler.rewrite import runnable
+from shmalloc.compiler.rewrite import placed, runnable
+from shmalloc.compiler.runtime import FAULT_NUMBERS
 from shmalloc.engine import block as s
 from shmalloc.engine import effects, ops, schedule
 from shmalloc.engine.areas import Settings
@@ -26,6 +27,7 @@ from shmalloc.engine.program import (
     ModelProgram, ModelResult, plan_of, run_world,
 )  # fmt: skip
 from shmalloc.engine.site import Site
+from shmalloc.errors import KernelFault
 from shmalloc.memory import Ram
 
 _OWN_FILES = frozenset({__file__, words_module.__file__})
@@ -149,6 +151,7 @@ class PyControl(list[int]):
         self.watchers = {slot: runnable(kernel) for slot, kernel in program.watchers()}
         for entry in self.watchers:
             self[entry] = 1
+        self.faulted: Site | None = None  # where the last schedule did what has no meaning
         self.hub = getcurrent()
         self.fibers: list[greenlet | None] = [None] * len(program.threads)
         self.posted: list[list[tuple[Site, ...]]] = [[] for _ in program.threads]
@@ -160,8 +163,9 @@ class PyControl(list[int]):
     def _main(self, cpu: int) -> None:
         try:
             value = self.threads[cpu](self.memory, cpu)
-        except ArithmeticError:  # what a rewritten kernel raises for what has no meaning
+        except ArithmeticError as error:  # what a rewritten kernel raises for what has no meaning
             self[s.OUTCOME], self[s.FAULT_CPU] = s.ARITHMETIC, cpu
+            self._note_fault(error)
             return
         except RecursionError:
             self[s.OUTCOME], self[s.FAULT_CPU] = s.STACK, cpu
@@ -169,6 +173,13 @@ class PyControl(list[int]):
         self[s.RETURN + cpu] = int(value or 0)
         self[s.OP + cpu] = ops.OP_FINISH
         self[s.STATE + cpu] = s.FINISHED
+
+    def _note_fault(self, error: ArithmeticError) -> None:
+        """CODE says what the fault is, as compiled code does; ``faulted`` says where."""
+        fault = placed(error, None)
+        assert isinstance(fault, KernelFault)
+        self[s.CODE] = FAULT_NUMBERS[fault.kind]
+        self.faulted = Site(fault.file, fault.line, fault.kernel.rpartition(".")[2])
 
     def resume(self, cpu: int) -> None:
         fiber = self.fibers[cpu]
@@ -186,8 +197,10 @@ class PyControl(list[int]):
             code = int(self.watchers[entry](self.ram) or 0)
         except IndexError:
             self[s.OUTCOME] = s.MEMORY
-        except ArithmeticError:
+        except ArithmeticError as error:
             self[s.OUTCOME] = s.ARITHMETIC
+            self._note_fault(error)
+            code = self[s.CODE]
         for i in np.flatnonzero(self.ram.array != before):
             effects.remember(self, int(i), int(before[i]))
         return code

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shmalloc.compiler.runtime import FAULTS
 from shmalloc.engine import block as s
 from shmalloc.engine import ops
 from shmalloc.engine.model_python import PyModel
@@ -30,6 +31,7 @@ def trace_of(world: PyModel) -> Trace:
         conflict=_conflict(world, steps, outcome),
         fault=_fault(world, steps),
         blocked=blocked,
+        faulted=world.block.faulted if outcome == s.ARITHMETIC else None,
         memory=as_memory(world.ram.array),
         returns=tuple(int(block[s.RETURN + cpu]) for cpu in range(int(block[s.CPUS]))),
     )
@@ -206,10 +208,19 @@ def cause_of(kind: str, code: int, trace: Trace) -> str:
         "livelock": f"All CPUs that are not done spin on words that nobody changes.{ring}",
         "memory": f"An access outside of memory, or to a pair at an odd word.{_refused(trace)}",
         "undefined": f"A word was read before anybody wrote it.{_refused(trace)}",
+        "arithmetic": _arithmetic(code),
         "stack": "A kernel used up its stack: its calls nest too deeply."
         + (_refused(trace) if trace.fault else ""),
     }
     return texts[kind]
+
+
+def _arithmetic(code: int) -> str:
+    what = {
+        "division": "a division by zero", "shift": "a shift by less than 0 or more than 63 bits",
+        "step": "a range with step 0",
+    }.get(FAULTS.get(code, ""), "")  # fmt: skip
+    return f"A kernel did what has no meaning: {what}."
 
 
 def name_of(step: Step) -> str:

@@ -18,6 +18,7 @@ from stress.explorer.program import Program
 
 KINDS = (
     "check", "invariant", "race", "torn", "deadlock", "livelock", "memory", "undefined", "stack",
+    "arithmetic",
 )  # fmt: skip
 
 
@@ -57,7 +58,8 @@ class Trace:
 
     ``conflict``: indices of the two steps that race or tear, or whose order decides (earlier
     first). ``fault``: the access that was not performed ("memory", "undefined", "stack").
-    ``blocked``: the CPUs of a deadlock or livelock, a cycle first, in its order.
+    ``blocked``: the CPUs of a deadlock or livelock, a cycle first, in its order. ``faulted``: where
+    a kernel did what has no meaning ("arithmetic").
     """
 
     cpus: int
@@ -67,6 +69,7 @@ class Trace:
     blocked: tuple[Blocked, ...] = ()
     memory: tuple[int, ...] = ()
     returns: tuple[int, ...] = ()
+    faulted: Site | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -219,6 +219,10 @@ def _conflict(failure: Failure) -> Iterator[str]:
         reason = wording.fault_reason(failure, fault)
         yield f"Not performed, cpu {fault.cpu}: {wording.fault_words(fault)} ({reason})"
         yield from _stack(fault.stack)
+    if failure.trace.faulted:
+        yield ""
+        yield "Here:"
+        yield from _stack((failure.trace.faulted,))
 
 
 def _stack(stack: tuple[Site, ...]) -> Iterator[str]:

@@ -12,6 +12,7 @@ import sys
 from types import FunctionType
 
 from shmalloc.compiler import build, codegen
+from shmalloc.compiler.codegen import Target
 from shmalloc.compiler.kinds import Kind
 from shmalloc.compiler.module import Instance
 from shmalloc.compiler.words import RAM
@@ -60,22 +61,27 @@ def read_thrice(mem, i):
     return read_at(mem, i) + read_at(mem, i) + read_at(mem, i)
 
 
-def machine_code(function: FunctionType, kind: Kind) -> str:
+def machine_code(function: FunctionType, kind: Kind, target: Target | None = None) -> str:
     """The instructions of ``function`` over ``kind``, compiled anew, and of the runtime."""
-    target = codegen.host()
+    target = target or codegen.host()
     text = build.module_text([Instance(function, kind, True)], target)
     return codegen.assembly_code(text, target)
 
 
-def sites_of(function: FunctionType) -> list[int]:
-    """The numbers of the sites in the machine code of ``function`` over a ``JitterRam``."""
+def sites_of(function: FunctionType, target: Target | None = None) -> list[int]:
+    """The numbers of the sites in the machine code of ``function`` over a ``JitterRam``.
+
+    On x86-64 the number is in an instruction, on aarch64 it is the place of a call.
+    """
     from shmalloc.engine.jitter_native import JITTER
 
-    text = machine_code(function, JITTER)
-    number = {"x86_64": r"movl\s+\$(\d+), %", "aarch64": r"movz?\s+x\d+, #\(?(\d+)"}
+    target = target or codegen.host()
+    text = machine_code(function, JITTER, target)
+    if target.architecture == "aarch64":
+        return [found.start() for found in re.finditer(r"\n\s+bl\s+jitter\.here\n", text)]
     blobs = re.findall(r"#APP\n(.*?)#NO_APP", text, re.DOTALL)
-    found = (re.search(number[codegen.host().architecture], blob) for blob in blobs)
-    return [int(site[1]) for site in found if site]
+    sites = (re.search(r"movl\s+\$(\d+), %", blob) for blob in blobs)
+    return [int(site[1]) for site in sites if site]
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ tests say so. ``dpor`` continues where the last call ended.
 """
 
 from shmalloc.engine.block import (
-    ABANDONED, ACTORS, CHOICES, ERROR, LAST_ACTOR, OUTCOME, RUNNING, STEPS, STEP_LIMIT, TREE_AT,
+    ABANDONED, ACTORS, CHOICES, ERROR, FIRST_OWN, LAST_ACTOR, OUTCOME, RUNNING, STEPS, STEP_LIMIT, TREE_AT,
     TREE_WORDS, scheduler,
 )  # fmt: skip
 from shmalloc.engine.schedule import begin, gather, perform_shared, settle
@@ -36,7 +36,7 @@ READY_TO_RUN = 94  # the area is laid out
 REDUNDANT = 95
 EVENTS = 96  # of the last schedule
 TOO_SMALL = 97  # the area does not hold the program
-BLOCKED = 13  # OUTCOME: all that could go on sleep; never seen by others
+BLOCKED = FIRST_OWN  # OUTCOME: all that could go on sleep
 MIN_POOL = 4096
 
 

@@ -85,10 +85,15 @@ class Ram:
         return i
 
     def __getitem__(self, i: int) -> int:
-        return self._view[self._at(i)]
+        if 0 <= i < self.words:  # not by _at: a call costs as much as the rest
+            return self._view[i]
+        raise WordError("outside", i, self.words)
 
     def __setitem__(self, i: int, value: int) -> None:
-        self._view[self._at(i)] = value
+        if 0 <= i < self.words:
+            self._view[i] = value
+        else:
+            raise WordError("outside", i, self.words)
 
     load = load_relaxed = fixed = __getitem__
     store = store_relaxed = __setitem__

@@ -64,6 +64,14 @@ def test_json_on_standard_output_is_the_only_thing_there():
     assert json.loads(run.stdout)["verdict"] == "PASSED" and "PASSED" in run.stderr
 
 
+def test_only_a_first_run_compiles_once_and_says_so(tmp_path):
+    short = (*CHURN, "--duration", "1s")
+    cold, warm = (shmstress("run", *short, SHMALLOC_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    assert cold.returncode == warm.returncode == 0 and warm.stderr == ""
+    assert cold.stderr.startswith("compiling ") and cold.stderr.count("\n") == 1
+    assert len(list(tmp_path.glob("*.image"))) == 1
+
+
 def test_a_mark_that_is_never_reached_makes_the_run_vacuous():
     run = shmstress("run", "--workload", "handoff", "--workers", "1", "--ram", "32MiB",
                     "--duration", "1s")  # fmt: skip

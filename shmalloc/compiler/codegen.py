@@ -94,6 +94,11 @@ def object_code(text: str, target: Target) -> bytes:
     return made
 
 
+def optimized_ir(text: str, target: Target) -> str:
+    """A module of IR after LLVM's optimization."""
+    return str(_optimized(text, target))
+
+
 def assembly_code(text: str, target: Target) -> str:
     """The assembly text of a module of IR."""
     module = _optimized(text, target)

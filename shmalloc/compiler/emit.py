@@ -84,12 +84,12 @@ class Emitter(Expressions):
         if isinstance(target, ast.Subscript):
             index = self._int(target.slice)
             old = self._word("getitem", target, index)
-            value = self._arithmetic(node.op, old, node.value)
+            value = self._arithmetic(node, old, node.value)
             self._word("setitem", target, index, value)
         else:
             assert isinstance(target, ast.Name)
             old = self.code.load(self._slots[target.id])
-            value = self._arithmetic(node.op, old, node.value)
+            value = self._arithmetic(node, old, node.value)
             self.code.store(value, self._slots[target.id])
 
     def _do_Return(self, node: ast.Return) -> None:
@@ -151,6 +151,7 @@ class Emitter(Expressions):
         given = [self._int(part) for part in node.iter.args]
         start, stop, step = arithmetic.bounds(given)
         if not arithmetic.is_constant(step):
+            code.line = node.iter.lineno
             self._require_step(step)
         counter = code.slot()
         body, more, end = (code.fresh(hint) for hint in ("do", "next", "endfor"))

@@ -36,8 +36,10 @@ class Expressions:
         self._fields: dict[str, dict[str, str]] = {}  # of variables that hold a memory
         self._memory: Registers = {name: f"%m.{name}" for name in kind.fields}
 
-    def _arithmetic(self, operator: ast.operator, left: str, right: ast.expr) -> str:
-        return arithmetic.binary(self.code, self._fault, operator, left, self._int(right))
+    def _arithmetic(self, node: ast.BinOp | ast.AugAssign, left: str, right: ast.expr) -> str:
+        value = self._int(right)
+        self.code.line = node.lineno
+        return arithmetic.binary(self.code, self._fault, node.op, left, value)
 
     def _fault(self, what: int) -> None:
         self.kind.fault(self.code, self._memory, what, "0")
@@ -78,7 +80,7 @@ class Expressions:
 
     def _on_BinOp(self, node: ast.BinOp) -> Value:
         left = self._int(node.left)
-        return self._arithmetic(node.op, left, node.right), "i64"
+        return self._arithmetic(node, left, node.right), "i64"
 
     def _on_UnaryOp(self, node: ast.UnaryOp) -> Value:
         if isinstance(node.op, ast.Not):
@@ -146,6 +148,7 @@ class Expressions:
 
     def _word(self, name: str, node: ast.Subscript, *arguments: str) -> str:
         """``mem[i]`` or ``mem[i] = v``."""
+        self.code.line = node.lineno
         kind: Kind = node.value.type  # type: ignore[attr-defined]
         found = self._mean(kind, name, self._memory_of(node.value), list(arguments))
         return found[0] if found else ""
@@ -164,9 +167,11 @@ class Expressions:
         kind = node.args[0].type if node.args else None  # type: ignore[attr-defined]
         if not isinstance(kind, Kind):
             numbers = [self._int(part) for part in node.args]
+            self.code.line = node.lineno
             return self._kernel(callee, self.kind, self._memory, numbers, takes_memory=False)
         memory = self._memory_of(node.args[0])
         numbers = [self._int(part) for part in node.args[1:]]
+        self.code.line = node.lineno
         if is_kernel(callee):
             return self._kernel(callee, kind, memory, numbers)
         return self._mean(kind, callee.__name__, memory, numbers)

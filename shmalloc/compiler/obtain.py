@@ -79,6 +79,8 @@ def obtain(entries: Sequence[Instance], tell: Tell = warn) -> Image:
         key = digest.key_of(entries)
         image = next((image for image in _images if image.name == key), None)
         if image is None:
+            if os.environ.get("SHMALLOC_DUMP"):
+                _dump(entries, tell)
             data = store.fetch(key, lambda: _compiled(entries, tell), tell)
             image = Image(data, key, _imports)
             _images.append(image)
@@ -131,6 +133,12 @@ def _compiled(entries: Sequence[Instance], tell: Tell) -> bytes:
     made = build.compile_image(entries)
     _log.debug("compiled %d kernels in %.1f s", len(known), time.monotonic() - started)
     return made
+
+
+def _dump(entries: Sequence[Instance], tell: Tell) -> None:
+    from shmalloc.compiler import dump
+
+    dump.write([entry for entry in entries if _is_in_the_dialect(entry)], tell)
 
 
 def _is_in_the_dialect(entry: Instance) -> bool:

@@ -11,11 +11,11 @@ This file knows nothing of the dialect.
 from __future__ import annotations
 
 import ast
-import copy
 import linecache
 import os
 from dataclasses import dataclass
 from types import CodeType, FunctionType
+from typing import TypeVar
 
 from shmalloc.errors import DialectError
 
@@ -57,7 +57,23 @@ def tree_of(function: FunctionType) -> ast.FunctionDef:
     found = _file_of(function).trees.get(_key_of(function))
     if found is None:
         raise _changed(function)
-    return copy.deepcopy(found)
+    return copied(found)
+
+
+Tree = TypeVar("Tree", bound=ast.AST)
+
+
+def copied(tree: Tree) -> Tree:
+    """A copy of a tree; what its nodes hold besides nodes is shared."""
+    made = type(tree)()
+    made.__dict__.update({name: _copied(part) for name, part in tree.__dict__.items()})
+    return made
+
+
+def _copied(value: object) -> object:
+    if isinstance(value, ast.AST):
+        return copied(value)
+    return [_copied(part) for part in value] if isinstance(value, list) else value
 
 
 def require_current(function: FunctionType) -> None:

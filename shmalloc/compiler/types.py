@@ -93,7 +93,7 @@ class _Typer:
         read = outline(function)
         read.require()
         self.function, self.kind = function, kind
-        self.tree = _copy(read.tree)
+        self.tree = source.copied(read.tree)
         self.params = read.params
         self.variables: dict[str, Type] = dict.fromkeys(read.params, "int")
         if kind is not None:
@@ -305,16 +305,3 @@ def _said(found: Type) -> str:
     if isinstance(found, int):
         return f"{found} results"
     return {"none": "no value"}.get(found, "a number")
-
-
-def _copy(tree: ast.FunctionDef) -> ast.FunctionDef:
-    """A copy of a resolved tree; what its calls call is shared."""
-    return _copied(tree)  # type: ignore[no-any-return]
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, ast.AST):
-        made = type(value)()
-        made.__dict__.update({name: _copied(part) for name, part in value.__dict__.items()})
-        return made
-    return [_copied(part) for part in value] if isinstance(value, list) else value

@@ -1,8 +1,8 @@
 """A copy of the two packages with one mutant planted, and a Python that runs there.
 
-The copy lies in one place in the compile cache's directory, because the compiler keys what it
-keeps by the path of the source, too: from one mutant to the next only what the patch reaches is
-compiled again. Where another run has that place, a directory of its own must do, which costs time.
+The copy lies in one place in the compile cache's directory, because images are kept by the paths of
+their kernels' files, too: from one mutant to the next only those are made again that the patch
+reaches. Where another run has that place, a directory of its own must do, which costs time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import shmalloc
@@ -60,18 +60,18 @@ def build(root: Path, mutant: Mutant | None, patient: bool = False) -> None:
 def place() -> Iterator[Path]:
     """A directory for copies: the one in the cache where nobody else has it; removed at the end."""
     home = cache_root() / "mutants"
-    home.mkdir(exist_ok=True)
-    with (home / "lock").open("w") as lock:
+    with ExitStack() as stack:
         try:
+            cache_root().mkdir(mode=0o700, parents=True, exist_ok=True)
+            home.mkdir(mode=0o700, exist_ok=True)
+            lock = stack.enter_context((home / "lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with tempfile.TemporaryDirectory(prefix="shmstress-mutants-") as own:
-                yield Path(own)
+        except OSError:  # somebody else has it, or we may not write there
+            own = tempfile.TemporaryDirectory(prefix="shmstress-mutants-")
+            yield Path(stack.enter_context(own))
             return
-        try:
-            yield home / "tree"
-        finally:
-            shutil.rmtree(home / "tree", ignore_errors=True)
+        stack.callback(shutil.rmtree, home / "tree", ignore_errors=True)
+        yield home / "tree"
 
 
 class ChildError(Exception):

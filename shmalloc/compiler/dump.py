@@ -1,0 +1,72 @@
+"""``SHMALLOC_DUMP=ir|asm``: what was made of each kernel, as text to read.
+
+    SHMALLOC_DUMP=ir        optimized LLVM IR, KERNEL.ll
+    SHMALLOC_DUMP=asm       assembly, KERNEL.s
+    SHMALLOC_DUMP=ir,asm    both
+    SHMALLOC_DUMP_DIR=DIR   where; default: shmalloc-dump in the working directory
+
+One file for each kernel that is a function of its own; what was inlined everywhere is part of its
+callers. Images are compiled for it even if they are in the cache, whose bytes are what runs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from shmalloc.compiler import codegen
+from shmalloc.compiler.build import module_text
+from shmalloc.compiler.instances import Instance
+from shmalloc.errors import MisuseError
+
+ENV_DUMP, ENV_DIRECTORY = "SHMALLOC_DUMP", "SHMALLOC_DUMP_DIR"
+ENDINGS = {"ir": ".ll", "asm": ".s"}
+_BEGINS = {
+    "ir": re.compile(r'define [^@]*@"?([^"(]+)"?\('),
+    "asm": re.compile(r'"?([^"\s.:#][^":#]*(?::[^":#]+)?)"?:'),
+}
+_ENDS = {"ir": re.compile(r"\}"), "asm": re.compile(r"\.Lfunc_end\d+:")}
+
+
+def wanted() -> list[str]:
+    """The forms that $SHMALLOC_DUMP asks for. Raises ``MisuseError`` for one that there is not."""
+    found = [form for form in os.environ.get(ENV_DUMP, "").split(",") if form]
+    for form in found:
+        if form not in ENDINGS:
+            raise MisuseError(f"{ENV_DUMP}: {form!r}; use ir, asm or ir,asm")
+    return found
+
+
+def write(entries: Sequence[Instance], tell: Callable[[str], None]) -> None:
+    """Write the kernels of an image into files, in every form that is wanted."""
+    forms = wanted()
+    directory = Path(os.environ.get(ENV_DIRECTORY, "shmalloc-dump"))
+    directory.mkdir(parents=True, exist_ok=True)
+    target = codegen.host()
+    text = module_text(entries, target)
+    makers = {"ir": codegen.optimized_ir, "asm": codegen.assembly_code}
+    for form in forms:
+        count = 0
+        for name, body in functions_of(makers[form](text, target), form):
+            if ":" not in name:
+                continue  # a wrapper, or of the runtime
+            path = directory / (re.sub(r"[^\w.-]", "_", name) + ENDINGS[form])
+            path.write_text(body + "\n")
+            count += 1
+        tell(f"wrote {form} of {count} kernels to {directory}")
+
+
+def functions_of(text: str, form: str) -> Iterator[tuple[str, str]]:
+    """(symbol, text) of each function in a module's IR or assembly."""
+    name, lines = "", []
+    for line in text.splitlines():
+        begins = None if name else _BEGINS[form].match(line)
+        if begins:
+            name, lines = begins[1], []
+        if name:
+            lines.append(line)
+            if _ENDS[form].match(line):
+                yield name, "\n".join(lines)
+                name = ""

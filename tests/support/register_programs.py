@@ -1,0 +1,154 @@
+"""Programs of aarch64 that hold values in every register which a function must keep.
+
+``fiber_program`` switches between two stacks, ``fault_program`` leaves calls by a fault after
+somebody overwrote those registers; both check their values afterwards. They return 0, or 1.
+"""
+
+from __future__ import annotations
+
+from unittest import mock
+
+from shmalloc.compiler import runtime
+from shmalloc.compiler.runtime import CODE
+from shmalloc.engine import fibers
+from support.emulated import START, SYSTEM, of_words
+
+ROUNDS = 10_000
+INTS, REALS = 11, 9
+STACK_WORDS = 1024
+_MASK = (1 << 64) - 1
+
+
+def fiber_program(forgets: str = "") -> str:
+    """``forgets``: a pair of registers that the switch neither saves nor restores."""
+    frame = fibers.FRAMES["aarch64"]
+    top = STACK_WORDS - frame.words
+    first = "".join(
+        f"  %f{at} = getelementptr i64, ptr @stack, i64 {top + at}\n  store {value}, ptr %f{at}\n"
+        for at, value in (
+            (frame.argument, "i64 7"), (frame.entry, "ptr @entry"), (frame.pointer, "i64 0"),
+            (frame.back, "ptr @fiber.trampoline"),
+        )
+    )  # fmt: skip
+    there = "  %sp = load i64, ptr @fiber.sp\n  call void @fiber.swap(ptr @main.sp, i64 %sp)\n"
+    return (
+        f"@stack = internal global [{STACK_WORDS} x i64] zeroinitializer, align 16\n"
+        "@main.sp = internal global i64 0\n@fiber.sp = internal global i64 0\n"
+        "@count = internal global i64 0\n@mix = internal global i64 0\n"
+        "@total = internal global double 0.0\n"
+        + _without(forgets, lambda: fibers.swap_text("aarch64"))
+        + fibers.trampoline_text("aarch64") + _entry() + holding("round.trips", there)
+        + "define internal i64 @main() noinline nounwind {\n" + first
+        + f"  %at = getelementptr i64, ptr @stack, i64 {top}\n  store ptr %at, ptr @fiber.sp\n"
+        "  %a = call i64 @round.trips()\n"
+        + _unequal("%count", "@count", 7 * ROUNDS) + _unequal("%mix", "@mix", _mixed())
+        + "  %t = load double, ptr @total\n"
+        f"  %t.bad = fcmp une double %t, {_real((ROUNDS - 1) * 0.5)}\n"
+        "  %t.n = zext i1 %t.bad to i64\n  %b = or i64 %a, %count.n\n  %c = or i64 %b, %mix.n\n"
+        "  %d = or i64 %c, %t.n\n  ret i64 %d\n}\n" + SYSTEM + START
+    )  # fmt: skip
+
+
+def fault_program(forgets: str = "") -> str:
+    """``forgets``: a pair of registers that ``rt.enter`` and ``rt.back`` do not restore."""
+    spoil = [0xD2800000 | 0xBAD << 5 | x for x in range(19, 30)]  # mov x19, #0xbad ...
+    spoil += [0x2F00E400 | d for d in range(8, 16)]  # movi d8, #0 ...
+    spoil += [0xF9400009 | CODE << 10, 0xD63F0120]  # ldr x9, [x0, #8 * CODE]; blr x9
+    call = "  %r = call i64 @rt.enter(ptr @spoil, ptr @frame)\n"
+    return (
+        "@frame = internal global [32 x i64] zeroinitializer, align 16\n"
+        + runtime.declarations("aarch64")
+        + _without(forgets, lambda: runtime.definitions("aarch64"))
+        + of_words("i64 @spoil(ptr)", spoil) + holding("faults", call)
+        + "define internal i64 @main() noinline nounwind {\n"
+        f"  %code = getelementptr i64, ptr @frame, i64 {CODE}\n"
+        "  store ptr @rt.back, ptr %code\n  %a = call i64 @faults()\n  ret i64 %a\n}\n"
+        "!0 = !{!\"branch_weights\", i32 1, i32 100000}\n!1 = !{}\n" + SYSTEM + START
+    )  # fmt: skip
+
+
+def _without(pair: str, text) -> str:  # type: ignore[no-untyped-def]
+    """``text()`` while the lines about ``pair`` are left out of our assembly."""
+    if not pair:
+        return text()
+    whole = runtime.naked
+
+    def forgetful(target: str, head: str, assembly: str, linkage: str = "internal") -> str:
+        kept = [line for line in assembly.splitlines() if f"p {pair}," not in line]
+        return whole(target, head, "\n".join(kept), linkage)
+
+    with mock.patch.object(runtime, "naked", forgetful), mock.patch.object(
+        fibers, "naked", forgetful
+    ):
+        return text()
+
+
+def holding(name: str, call: str) -> str:
+    """IR of a function that keeps ints and reals in registers across ``call``, ROUNDS times."""
+    ints = [(f"x{k}", "i64", f"add i64 %x{k}, {k + 1}", str(k)) for k in range(INTS)]
+    reals = [(f"d{k}", "double", f"fadd double %d{k}, 1.0", f"{k}.0") for k in range(REALS)]
+    text = f"define internal i64 @{name}() noinline nounwind {{\nentry:\n  br label %loop\nloop:\n"
+    text += "  %k = phi i64 [ 0, %entry ], [ %k.new, %loop ]\n"
+    for value, kind, _, first in (*ints, *reals):
+        text += f"  %{value} = phi {kind} [ {first}, %entry ], [ %{value}.new, %loop ]\n"
+    text += call + "  %k.new = add i64 %k, 1\n"
+    text += "".join(f"  %{value}.new = {step}\n" for value, _, step, _ in (*ints, *reals))
+    text += f"  %more = icmp ult i64 %k.new, {ROUNDS}\n  br i1 %more, label %loop, label %done\ndone:\n"
+    return text + _checked() + "}\n"
+
+
+def _checked() -> str:
+    text, all_of = "", "0"
+    for k in range(INTS):
+        text += f"  %x{k}.bad = icmp ne i64 %x{k}.new, {k + ROUNDS * (k + 1)}\n"
+    for k in range(REALS):
+        text += f"  %d{k}.bad = fcmp une double %d{k}.new, {_real(float(k + ROUNDS))}\n"
+    for value in (*(f"x{k}" for k in range(INTS)), *(f"d{k}" for k in range(REALS))):
+        text += f"  %{value}.n = zext i1 %{value}.bad to i64\n"
+        text += f"  %{value}.or = or i64 {all_of}, %{value}.n\n"
+        all_of = f"%{value}.or"
+    return text + f"  ret i64 {all_of}\n"
+
+
+def _entry() -> str:
+    """The fiber: counts its argument, mixes its ints, adds up its reals, switches back, for ever."""
+    text = "define internal void @entry(i64 %step) noinline nounwind {\nentry:\n  br label %loop\nloop:\n"
+    for k in range(INTS):
+        text += f"  %x{k} = phi i64 [ {k}, %entry ], [ %x{k}.new, %loop ]\n"
+    for k in range(REALS):
+        text += f"  %d{k} = phi double [ 0.0, %entry ], [ %d{k}.new, %loop ]\n"
+    text += "  %c = load i64, ptr @count\n  %c1 = add i64 %c, %step\n  store i64 %c1, ptr @count\n"
+    text += "  %sp = load i64, ptr @main.sp\n  call void @fiber.swap(ptr @fiber.sp, i64 %sp)\n"
+    text += "  %m = load i64, ptr @mix\n"
+    for k in range(INTS):
+        before = "%m" if k == 0 else f"%m{k - 1}"
+        text += f"  %m{k} = xor i64 {before}, %x{k}\n  %x{k}.mul = mul i64 %x{k}, {3 + k}\n"
+        text += f"  %x{k}.new = add i64 %x{k}.mul, 1\n"
+    text += f"  store i64 %m{INTS - 1}, ptr @mix\n"
+    for k in range(REALS):
+        text += f"  %d{k}.new = fadd double %d{k}, {_real(0.5 * (k == REALS - 1) + k)}\n"
+    text += "".join(f"  %s{k} = fsub double %d{k}.new, %d{k}\n" for k in range(REALS))
+    total = f"  %t = load double, ptr @total\n  %t1 = fadd double %t, %s{REALS - 1}\n"
+    total += f"  %t2 = fsub double %t1, {_real(float(REALS - 1))}\n"
+    return text + total + "  store double %t2, ptr @total\n  br label %loop\n}\n"
+
+
+def _mixed() -> int:
+    """What ``_entry`` leaves in @mix: it is continued ROUNDS - 1 times."""
+    mix, values = 0, list(range(INTS))
+    for _ in range(ROUNDS - 1):
+        for k, value in enumerate(values):
+            mix ^= value
+            values[k] = (value * (3 + k) + 1) & _MASK
+    return mix
+
+
+def _unequal(name: str, place: str, value: int) -> str:
+    return (
+        f"  {name}.v = load i64, ptr {place}\n  {name}.bad = icmp ne i64 {name}.v, {value}\n"
+        f"  {name}.n = zext i1 {name}.bad to i64\n"
+    )
+
+
+def _real(value: float) -> str:
+    return f"{value:e}"

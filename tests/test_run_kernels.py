@@ -1,0 +1,52 @@
+"""Which kernels a run has compiled, and how the forkserver hears of them."""
+
+import pytest
+
+from shmalloc.kernel.recover import recover
+from stress.faults.grammar import parse_faults
+from stress.jitter import Jitter
+from stress.run import kernels
+from stress.run.kernels import plan_at_hand, plan_from, plan_of, text_of, whole_plan
+from stress.spec import RunSpec, Zone
+from stress.workloads import DEFAULT_WORKLOADS
+
+KILLS = parse_faults("kill:every=100ms,stop:every=300ms,for=100ms,hotplug:every=1s")
+
+
+def spec(workloads=DEFAULT_WORKLOADS, **more):
+    return RunSpec(workloads, workers=2, zones=(Zone(32 << 20),), **more)
+
+
+def test_a_plan_survives_its_way_to_another_process():
+    plan = plan_of(spec(jitter=Jitter()))
+    assert plan_from(text_of(plan)) == plan
+
+
+def test_only_workloads_run_on_the_hooked_memory():
+    engines = {kernel.__module__.split(".")[0]: set() for _, kernel in plan_of(spec())}
+    for engine, kernel in plan_of(spec(jitter=Jitter())):
+        engines[kernel.__module__.split(".")[0]].add(engine)
+    assert engines == {"shmalloc": {"native"}, "stress": {"jitter"}}
+
+
+@pytest.mark.parametrize("more", [{}, {"workloads": ("arrays", "trace")}, {"faults": KILLS}])
+def test_every_run_without_hooks_is_a_part_of_the_whole_plan(more):
+    assert set(plan_of(spec(**more))) <= set(whole_plan())
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_whole_plan_serves_a_run_where_it_is_compiled_already(monkeypatch, kept):
+    monkeypatch.setattr(kernels, "is_kept", lambda plan: kept)
+    plan = plan_of(spec(workloads=("churn",)))
+    assert plan_at_hand(plan) == (whole_plan() if kept else plan)
+
+
+def test_a_hooked_run_has_an_image_of_its_own(monkeypatch):
+    monkeypatch.setattr(kernels, "is_kept", lambda plan: True)
+    plan = plan_of(spec(flight=64))
+    assert plan_at_hand(plan) == plan
+
+
+def test_what_buries_the_dead_is_compiled_only_where_somebody_is_killed():
+    assert ("native", recover) in plan_of(spec(faults=KILLS))
+    assert ("native", recover) not in plan_of(spec())

@@ -48,7 +48,7 @@ def compile_image(
             symbol_of(*entry): [len(entry.form.numbers), entry.form.result, entry.kind.name]
             for entry in entries
         },
-        "table": {str(n): [row.kernel, row.file, row.first_line] for n, row in table.items()},
+        "table": {str(n): [row.kernel, row.first_line] for n, row in table.items()},
     }
     return packed(description, shared)
 
@@ -144,7 +144,7 @@ def _answer(work: Callable[[], _Part], reader: int, writer: int) -> None:
 def _text_of(rows: dict[int, Any]) -> bytes:
     import json
 
-    return json.dumps({n: [r.kernel, r.file, r.first_line] for n, r in rows.items()}).encode()
+    return json.dumps({n: [r.kernel, r.first_line] for n, r in rows.items()}).encode()
 
 
 def _rows(data: bytes) -> dict[int, Any]:

@@ -5,7 +5,8 @@ constants that they name; the compiler's own sources and version; the processor.
 from what this process imported, not from files, so an edited file cannot be taken for the kernel
 that runs, and an edit of a kernel changes the keys of the images that hold it and of no others.
 
-Annotations are not part of bytecode, so they change nothing.
+Annotations are not part of bytecode, so they change nothing; nor does the folder that a package is
+installed in: a copy of it finds the images of the original.
 """
 
 from __future__ import annotations
@@ -60,6 +61,12 @@ def _reached(roots: list[FunctionType]) -> set[FunctionType]:
     return found
 
 
+def forget() -> None:
+    """Forget what is known of kernels, for tests that change them."""
+    _callees.clear()
+    _digests.clear()
+
+
 def _digest_of(function: FunctionType) -> bytes:
     """Digest of one kernel: its code and the constants that it names."""
     found = _digests.get(function)
@@ -74,7 +81,7 @@ def _computed(function: FunctionType) -> bytes:
     marks = (dialect.is_hot(function), dialect.is_unit(function))
     parts = (
         name_of(function), marks, code.co_code, constants, code.co_names, code.co_varnames,
-        code.co_firstlineno, code.co_linetable, code.co_filename, _named_constants(function),
+        code.co_firstlineno, code.co_linetable, _named_constants(function),
     )  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).digest()
 

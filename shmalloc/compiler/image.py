@@ -3,7 +3,7 @@
     b"shmimage"  | u32 bytes of the description | description, JSON | ELF shared object
 
 The description says which kernels can be called (symbol -> ints taken, what comes back, kind) and
-what the numbers in a fault stand for (kernel, file, first line). Nothing in it is executed.
+what the numbers in a fault stand for (kernel, first line). Nothing in it is executed.
 
 ``compile_image`` (build.py) makes the bytes. ``Image`` is one in this process: ``builtin`` gives a
 function that takes a kernel's ints and runs it over one memory; ``address`` is that of its code.
@@ -107,13 +107,13 @@ class Image:
         address = self._loaded.address
         return Record(symbol, kind, function, memory, address(symbol), address(wrapper))
 
-    def place_of(self, site: int) -> tuple[str, str, int]:
-        """Kernel, file and line of the place that a fault names."""
+    def place_of(self, site: int) -> tuple[str, int]:
+        """Kernel and line of the place that a fault names."""
         row = self.table.get(str(site >> 16))
         if row is None:
-            return "a kernel", "?", 0
-        kernel, file, first = row
-        return kernel, file, first + (site & 0xFFFF)
+            return "?", 0
+        kernel, first = row
+        return kernel, first + (site & 0xFFFF)
 
 
 def builtin(record: Record) -> Callable[..., Any]:

@@ -32,7 +32,6 @@ class Known:
     """A row of the table of kernels: what a fault's number stands for."""
 
     kernel: str
-    file: str
     first_line: int
 
 
@@ -122,7 +121,7 @@ class Module:
         where = len(self.table) * self._parts + self._part
         first = function.__code__.co_firstlineno
         file = function.__code__.co_filename
-        self.table[where] = Known(f"{function.__module__}.{function.__qualname__}", file, first)
+        self.table[where] = Known(f"{function.__module__}.{function.__qualname__}", first)
         scope = self.lines.function(symbol_of(*instance), file, first)
         code = Code(self, where, first, scope)
         emit.Emitter(self, form, instance.kind, code).write()

@@ -27,7 +27,7 @@ from shmalloc.compiler.runtime import (
     ARGUMENTS, COUNT, FAULT, FAULTS, FRAME_WORDS, IMPORTS, INDEX, KEPT, PLACE_WORDS, SITE,
     WRONG_COUNT,
 )  # fmt: skip
-from shmalloc.dialect import is_kernel
+from shmalloc.dialect import closure_of, is_kernel
 from shmalloc.errors import (
     ArithmeticFault, DialectError, EngineError, KernelFault, MisuseError, OutsideFault,
 )  # fmt: skip
@@ -197,13 +197,21 @@ def _miscounted(record: Record, given: int) -> str:
     return f"{record.symbol}() takes {len(names)} ints ({', '.join(names)}), {given} were given"
 
 
+def _file_of(entry: FunctionType, kernel: str) -> str:
+    """The file of a kernel that ``entry`` reaches. An image does not know where it is installed."""
+    reached = (f for f in closure_of(entry) if digest.name_of(f) == kernel)
+    found = next(reached, entry)
+    return found.__code__.co_filename
+
+
 def _fault(record: Record, what: int, frame: Any, words: int) -> Exception:
     if words == 0:
         return MisuseError(f"{record.symbol}: the memory is closed; attach to it again")
     function = record.function
     assert function is not None
     image = _homes[function, record.kind]
-    kernel, file, line = image.place_of(frame[SITE])
+    kernel, line = image.place_of(frame[SITE])
+    file = _file_of(function, kernel)
     varnames = function.__code__.co_varnames[1 : function.__code__.co_argcount]
     cpu = frame[ARGUMENTS + varnames.index("cpu")] if "cpu" in varnames else None
     kind = FAULTS[what]

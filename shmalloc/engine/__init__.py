@@ -107,9 +107,10 @@ def forget() -> None:
 
     Compiled kernels stay what they are.
     """
-    from shmalloc.compiler import check, rewrite, types
+    from shmalloc.compiler import check, digest, rewrite, types
 
     check.forget()
+    digest.forget()
     types.forget()
     rewrite.forget()
     if "interpreted" in _engines:

@@ -85,8 +85,8 @@ def test_every_word_means_the_same_on_arm(
 def test_a_difference_would_be_seen(tmp_path: Path) -> None:
     """The program has a call that the comparison is told another argument of."""
     kernels = [word_kernels.k_getitem]
-    program = Program([Instance(kernels[0], RAM, True)], [Call(0, range(16), [3])], LSE)
-    assert program.outcomes(tmp_path, "neoverse-n1") == [(("result", 3), list(range(16)))]
+    program = Program([Instance(kernels[0], RAM, True)], [Call(0, range(emulated.WORDS), [3])], LSE)
+    assert program.outcomes(tmp_path, "neoverse-n1") == [(("result", 3), list(range(emulated.WORDS)))]
 
 
 # --- registers -----------------------------------------------------------------------------------

@@ -26,10 +26,10 @@ from shmalloc.compiler.runtime import (
     ARGUMENTS, CODE, FAULT, FAULTS, FRAME_WORDS, INDEX, PLACE, PLACE_SIZE, RESULTS, SITE, TIMESPEC,
 )  # fmt: skip
 from shmalloc.compiler.wrappers import wrappers
-from support import arm_code
+from support import arm_code, random_expressions
 
 ENV_QEMU = "SHMALLOC_QEMU_AARCH64"
-WORDS = 16
+WORDS = random_expressions.WORDS
 _ENTRY_AT = 24  # of an ELF header: where a program begins
 _ROW = WORDS + runtime.MAX_ARGUMENTS  # words, arguments
 _OUTCOME = FRAME_WORDS + 1 + WORDS  # the frame, what was returned, words

@@ -43,7 +43,7 @@ def fiber_program(forgets: str = "") -> str:
         "  %a = call i64 @round.trips()\n"
         + _unequal("%count", "@count", 7 * ROUNDS) + _unequal("%mix", "@mix", _mixed())
         + "  %t = load double, ptr @total\n"
-        f"  %t.bad = fcmp une double %t, {_real((ROUNDS - 1) * 0.5)}\n"
+        f"  %t.bad = fcmp une double %t, {_real(_added())}\n"
         "  %t.n = zext i1 %t.bad to i64\n  %b = or i64 %a, %count.n\n  %c = or i64 %b, %mix.n\n"
         "  %d = or i64 %c, %t.n\n  ret i64 %d\n}\n" + SYSTEM + START
     )  # fmt: skip
@@ -85,24 +85,44 @@ def _without(pair: str, text) -> str:  # type: ignore[no-untyped-def]
 
 def holding(name: str, call: str) -> str:
     """IR of a function that keeps ints and reals in registers across ``call``, ROUNDS times."""
-    ints = [(f"x{k}", "i64", f"add i64 %x{k}, {k + 1}", str(k)) for k in range(INTS)]
-    reals = [(f"d{k}", "double", f"fadd double %d{k}, 1.0", f"{k}.0") for k in range(REALS)]
     text = f"define internal i64 @{name}() noinline nounwind {{\nentry:\n  br label %loop\nloop:\n"
     text += "  %k = phi i64 [ 0, %entry ], [ %k.new, %loop ]\n"
-    for value, kind, _, first in (*ints, *reals):
-        text += f"  %{value} = phi {kind} [ {first}, %entry ], [ %{value}.new, %loop ]\n"
-    text += call + "  %k.new = add i64 %k, 1\n"
-    text += "".join(f"  %{value}.new = {step}\n" for value, _, step, _ in (*ints, *reals))
+    text += _values() + call + "  %k.new = add i64 %k, 1\n" + _next_values()
     text += f"  %more = icmp ult i64 %k.new, {ROUNDS}\n  br i1 %more, label %loop, label %done\ndone:\n"
     return text + _checked() + "}\n"
 
 
+def _values() -> str:
+    """Ints that LLVM cannot make of each other, and reals, at the beginning of a round."""
+    ints = (f"  %x{k} = phi i64 [ {k}, %entry ], [ %x{k}.new, %loop ]\n" for k in range(INTS))
+    reals = (
+        f"  %d{k} = phi double [ 0.0, %entry ], [ %d{k}.new, %loop ]\n" for k in range(REALS)
+    )
+    return "".join((*ints, *reals))
+
+
+def _next_values() -> str:
+    ints = (
+        f"  %x{k}.mul = mul i64 %x{k}, {3 + k}\n  %x{k}.new = add i64 %x{k}.mul, 1\n"
+        for k in range(INTS)
+    )
+    reals = (f"  %d{k}.new = fadd double %d{k}, {_real(k + 0.5)}\n" for k in range(REALS))
+    return "".join((*ints, *reals))
+
+
+def _ints_after(rounds: int) -> list[int]:
+    values = list(range(INTS))
+    for _ in range(rounds):
+        values = [(value * (3 + k) + 1) & _MASK for k, value in enumerate(values)]
+    return values
+
+
 def _checked() -> str:
     text, all_of = "", "0"
-    for k in range(INTS):
-        text += f"  %x{k}.bad = icmp ne i64 %x{k}.new, {k + ROUNDS * (k + 1)}\n"
+    for k, value in enumerate(_ints_after(ROUNDS)):
+        text += f"  %x{k}.bad = icmp ne i64 %x{k}.new, {value}\n"
     for k in range(REALS):
-        text += f"  %d{k}.bad = fcmp une double %d{k}.new, {_real(float(k + ROUNDS))}\n"
+        text += f"  %d{k}.bad = fcmp une double %d{k}.new, {_real(ROUNDS * (k + 0.5))}\n"
     for value in (*(f"x{k}" for k in range(INTS)), *(f"d{k}" for k in range(REALS))):
         text += f"  %{value}.n = zext i1 %{value}.bad to i64\n"
         text += f"  %{value}.or = or i64 {all_of}, %{value}.n\n"
@@ -111,36 +131,36 @@ def _checked() -> str:
 
 
 def _entry() -> str:
-    """The fiber: counts its argument, mixes its ints, adds up its reals, switches back, for ever."""
-    text = "define internal void @entry(i64 %step) noinline nounwind {\nentry:\n  br label %loop\nloop:\n"
-    for k in range(INTS):
-        text += f"  %x{k} = phi i64 [ {k}, %entry ], [ %x{k}.new, %loop ]\n"
-    for k in range(REALS):
-        text += f"  %d{k} = phi double [ 0.0, %entry ], [ %d{k}.new, %loop ]\n"
+    """The fiber: counts its argument, mixes its ints, adds its reals, switches back, for ever."""
+    text = "define internal void @entry(i64 %step) noinline nounwind {\nentry:\n  br label %loop\n"
+    text += "loop:\n" + _values()
     text += "  %c = load i64, ptr @count\n  %c1 = add i64 %c, %step\n  store i64 %c1, ptr @count\n"
     text += "  %sp = load i64, ptr @main.sp\n  call void @fiber.swap(ptr @fiber.sp, i64 %sp)\n"
     text += "  %m = load i64, ptr @mix\n"
+    mix, total = "%m", "0.0"
     for k in range(INTS):
-        before = "%m" if k == 0 else f"%m{k - 1}"
-        text += f"  %m{k} = xor i64 {before}, %x{k}\n  %x{k}.mul = mul i64 %x{k}, {3 + k}\n"
-        text += f"  %x{k}.new = add i64 %x{k}.mul, 1\n"
-    text += f"  store i64 %m{INTS - 1}, ptr @mix\n"
+        text += f"  %m{k} = xor i64 {mix}, %x{k}\n"
+        mix = f"%m{k}"
     for k in range(REALS):
-        text += f"  %d{k}.new = fadd double %d{k}, {_real(0.5 * (k == REALS - 1) + k)}\n"
-    text += "".join(f"  %s{k} = fsub double %d{k}.new, %d{k}\n" for k in range(REALS))
-    total = f"  %t = load double, ptr @total\n  %t1 = fadd double %t, %s{REALS - 1}\n"
-    total += f"  %t2 = fsub double %t1, {_real(float(REALS - 1))}\n"
-    return text + total + "  store double %t2, ptr @total\n  br label %loop\n}\n"
+        text += f"  %t{k} = fadd double {total}, %d{k}\n"
+        total = f"%t{k}"
+    text += f"  store i64 {mix}, ptr @mix\n  store double {total}, ptr @total\n"
+    return text + _next_values() + "  br label %loop\n}\n"
 
 
 def _mixed() -> int:
-    """What ``_entry`` leaves in @mix: it is continued ROUNDS - 1 times."""
+    """What ``_entry`` leaves in @mix: it goes on behind its switch ROUNDS - 1 times."""
     mix, values = 0, list(range(INTS))
     for _ in range(ROUNDS - 1):
         for k, value in enumerate(values):
             mix ^= value
             values[k] = (value * (3 + k) + 1) & _MASK
     return mix
+
+
+def _added() -> float:
+    """What ``_entry`` leaves in @total."""
+    return sum((ROUNDS - 2) * (k + 0.5) for k in range(REALS))
 
 
 def _unequal(name: str, place: str, value: int) -> str:

@@ -106,7 +106,9 @@ class Arena(ArrayOperations, ObjectOperations):
         if _open_arenas.get(self.segment.id) is self:
             del _open_arenas[self.segment.id]
         try:
-            if self._pid == os.getpid():  # a fork only unmaps: slot and buffer are its parent's
+            # A fork only unmaps: slot and buffer are its parent's. What ended at a fault is for
+            # others to recover.
+            if self._pid == os.getpid() and not self.segment.ram.ended:
                 self._free_buffer()
                 when_waiting_long(self.segment.ram, None)
                 slots.release(self.segment, self.cpu, self.engine.name)

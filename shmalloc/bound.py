@@ -29,6 +29,7 @@ from typing import Any, SupportsIndex, cast
 from shmalloc import constants as c
 from shmalloc import cpus, recovery
 from shmalloc.engine import Engine, get_engine, when_waiting_long
+from shmalloc.kernel.slots import mark_dead
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError, ShmallocError
 from shmalloc.recovery import Rescuer
 from shmalloc.reports import last_violation
@@ -64,6 +65,7 @@ class Bound:
         self.cpu = cpus.claim(segment, cpu, engine)
         self._rescuer = Rescuer(segment, self.cpu, engine)
         when_waiting_long(segment.ram, self._rescuer)
+        segment.ram.on_fault = self._end_at_fault
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._bind()
@@ -107,6 +109,19 @@ class Bound:
         """The call waited for a lock of a dead process, and did no more than it had to."""
         self._rescuer.found = False
         recovery.recover(self.segment, self.cpu, self.engine.name)
+
+    def _end_at_fault(self) -> None:
+        """A kernel of ours ended in the middle: what it has locked is for others to recover.
+
+        So this life of the CPU slot ends as if the process had been killed there, and we may not go
+        on in it. A slot that others share cannot be recovered; then the locks stay.
+        """
+        ram = self.segment.ram
+        ram.on_fault = None  # once is enough
+        seen = cpus.slot(self.segment, self.cpu)
+        if seen.users <= 1:
+            self.engine.call(mark_dead, ram, self.cpu, self.cpu, seen.epoch)
+        ram.end("an earlier call ended in a fault; close this arena and attach again")
 
     def check_open(self) -> None:
         if self.segment.closed:

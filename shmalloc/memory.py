@@ -11,6 +11,7 @@ What it does not do: own or map the memory (segment.py), schedule (the model mem
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -65,11 +66,18 @@ class Ram:
         self._place[3] = FUTEX_SLEEP_NS
         self.place_address = int(self._place.ctypes.data)
         self.builtins: dict[Any, Any] = {}  # kernels bound to these words, by the native engine
+        self.on_fault: Callable[[], None] | None = None  # called before a KernelFault is raised
+        self.ended = ""  # why compiled kernels may not run here any more
 
     @classmethod
     def of_words(cls, words: int) -> Ram:
         """A private, zeroed Ram of ``words`` words (tests, small worlds)."""
         return cls(aligned_words(words))
+
+    def end(self, reason: str) -> None:
+        """Refuse every further call of a compiled kernel, with ``reason``."""
+        self.ended = reason
+        self._place[1] = 0
 
     def release(self) -> None:
         """Drop the views, so that the buffer can be closed."""

@@ -19,6 +19,7 @@ import pytest
 from support import calling
 
 from shmalloc import arena as arena_file
+from shmalloc import constants as c
 from shmalloc import arrays, bound, caches, cpus, pages, recovery, segment
 from shmalloc.arena import Arena
 from shmalloc.compiler import notice, obtain
@@ -160,6 +161,38 @@ def test_a_fault_leaves_the_builtin_usable(call: Callable[..., Any]) -> None:
         with pytest.raises(OutsideFault):
             peek(0, -1)
     assert peek(0, 0) == 0
+
+
+ANOTHER = """
+import sys
+from shmalloc import Arena
+with Arena.attach(sys.argv[1]) as arena:
+    pages = arena.alloc_pages_bulk(8)  # needs the lock of the zone
+    arena.free_pages_bulk(pages)
+    print("allocated", len(pages))
+"""
+
+
+@pytest.fixture
+def faulted() -> Iterator[Arena]:
+    """An arena of which this process ended in a kernel, with the lock of its zone held."""
+    with Arena.create(size="4MiB", cpus=4) as arena:
+        with pytest.raises(OutsideFault, match="lock_and_fault"):
+            arena.run(calling.lock_and_fault, arena.segment.layout.zone(0) + c.Z_LOCK)
+        yield arena
+
+
+def test_what_a_faulted_call_had_locked_others_recover(faulted: Arena) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ANOTHER, faulted.name], capture_output=True, text=True,
+        timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("allocated 8\n", "")
+
+
+def test_an_arena_refuses_to_go_on_after_a_fault(faulted: Arena) -> None:
+    with pytest.raises(MisuseError, match="ended in a fault; close this arena and attach again"):
+        faulted.alloc_pages()
 
 
 # --- closed, dropped, forked ---------------------------------------------------------------------

@@ -34,24 +34,25 @@ ADDRESSED = (
 )  # fmt: skip
 
 # What a word touches memory with: M is a word of memory, S one of the stack, r a register.
-CALLS = {f: [f"call rt.{f}"] for f in (*CALLING, "give_way")}
+CALLS = {word: [f"call rt.{word}"] for word in (*CALLING, "give_way")}
 X86_WORDS: dict[str, list[str]] = {
-    **dict.fromkeys(("getitem", "fixed", "load", "load_relaxed"), ["movq M, r"]),
-    **dict.fromkeys(("setitem", "store", "store_relaxed"), ["movq r, M"]),
-    "mark": ["incq M"], "cas": ["lock cmpxchgq r, M"], "exchange": ["xchgq r, M"],
-    "fetch_add": ["lock xaddq r, M"], "cas2": ["lock cmpxchg16b M"],
-    **dict.fromkeys(("fetch_or", "fetch_and"), ["movq M, r", "lock cmpxchgq r, M"]),
+    "getitem": ["movq M, r"], "fixed": ["movq M, r"], "load": ["movq M, r"],
+    "load_relaxed": ["movq M, r"], "setitem": ["movq r, M"], "store": ["movq r, M"],
+    "store_relaxed": ["movq r, M"], "mark": ["incq M"], "cas": ["lock cmpxchgq r, M"],
+    "exchange": ["xchgq r, M"], "fetch_add": ["lock xaddq r, M"],
+    "fetch_or": ["movq M, r", "lock cmpxchgq r, M"],
+    "fetch_and": ["movq M, r", "lock cmpxchgq r, M"], "cas2": ["lock cmpxchg16b M"],
     "load2": ["lock cmpxchg16b M"], "fence": ["lock orl $0, S"], "relax": ["pause"],
     "now": ["rdtsc"], **CALLS,
 }  # fmt: skip
 ARM_WORDS: dict[str, list[str]] = {
-    **dict.fromkeys(("getitem", "fixed", "load_relaxed"), ["ldr r, M"]), "load": ["ldar r, M"],
-    **dict.fromkeys(("setitem", "store_relaxed"), ["str r, M"]), "store": ["stlr r, M"],
-    "mark": ["ldr r, M", "str r, M"], "cas": ["casal r, r, M"], "exchange": ["swpal r, r, M"],
-    "fetch_add": ["ldaddal r, r, M"], "fetch_or": ["ldsetal r, r, M"],
-    "fetch_and": ["ldclral r, r, M"], "cas2": ["caspal r, r, r, r, M"],
-    "load2": ["caspa r, r, r, r, M"], "fence": ["dmb ish"], "relax": ["yield"],
-    "now": ["mrs r, CNTVCT_EL0"], **CALLS,
+    "getitem": ["ldr r, M"], "fixed": ["ldr r, M"], "load": ["ldar r, M"],
+    "load_relaxed": ["ldr r, M"], "setitem": ["str r, M"], "store": ["stlr r, M"],
+    "store_relaxed": ["str r, M"], "mark": ["ldr r, M", "str r, M"], "cas": ["casal r, r, M"],
+    "exchange": ["swpal r, r, M"], "fetch_add": ["ldaddal r, r, M"],
+    "fetch_or": ["ldsetal r, r, M"], "fetch_and": ["ldclral r, r, M"],
+    "cas2": ["caspal r, r, r, r, M"], "load2": ["caspa r, r, r, r, M"], "fence": ["dmb ish"],
+    "relax": ["yield"], "now": ["mrs r, CNTVCT_EL0"], **CALLS,
 }  # fmt: skip
 ONE_ACCESS = {"load2": ["ldp r, r, M", "dmb ishld"]}  # since LSE2
 NEWER_LOAD = {"load": ["ldapr r, M"]}  # acquire without the order of ldar against stlr

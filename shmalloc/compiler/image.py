@@ -30,6 +30,8 @@ class Place(Protocol):
     """A memory with a place (runtime.py)."""
 
     place_address: int
+    on_fault: Callable[[], None] | None
+    ended: str
 
 
 class _MethodDef(ctypes.Structure):

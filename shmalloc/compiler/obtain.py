@@ -188,7 +188,10 @@ def _handler(record_address: int, frame_address: int) -> None:
         place[KEPT] = 0
         notice.raise_kept(record.memory.place_address)
         raise SystemError(f"{record.symbol} ended in trouble that nobody reported")
-    raise _fault(record, what, frame, place[PLACE_WORDS])
+    fault = _fault(record, what, frame, place[PLACE_WORDS])
+    if isinstance(fault, KernelFault) and record.memory.on_fault is not None:
+        record.memory.on_fault()
+    raise fault
 
 
 def _miscounted(record: Record, given: int) -> str:
@@ -206,7 +209,8 @@ def _file_of(entry: FunctionType, kernel: str) -> str:
 
 def _fault(record: Record, what: int, frame: Any, words: int) -> Exception:
     if words == 0:
-        return MisuseError(f"{record.symbol}: the memory is closed; attach to it again")
+        ended = record.memory.ended or "the memory is closed; attach to it again"
+        return MisuseError(f"{record.symbol}: {ended}")
     function = record.function
     assert function is not None
     image = _homes[function, record.kind]

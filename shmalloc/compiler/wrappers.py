@@ -7,8 +7,8 @@ back. Its ``self`` is an int, the address of a *record*::
 
 It takes exactly the kernel's ints, lays out the frame of the call (runtime.py) and enters the
 kernel through ``rt.enter``. Two variants: ``k`` keeps the interpreter's lock, for calls of less
-than some microseconds; ``r`` releases it, for batches. A wrong count, a fault and an exception that a
-listener left all go to one Python function, the *handler*, which raises what is due.
+than some microseconds; ``r`` releases it, for batches. A wrong count, a fault and an exception
+that a listener left all go to one Python function, the *handler*, which raises what is due.
 
 Only functions of CPython's stable ABI are called, by address: one image serves every version.
 """

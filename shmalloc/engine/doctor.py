@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 from functools import cache
+from pathlib import Path
 
 from shmalloc.errors import EnvironmentUnfitError
 
@@ -34,7 +35,7 @@ def native_problem() -> str | None:
 @cache
 def processor_features() -> frozenset[str]:
     """What the system says that the processor can do, in the words of /proc/cpuinfo."""
-    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+    with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
         for line in file:
             name, _, value = line.partition(":")
             if name.strip() in ("flags", "Features"):

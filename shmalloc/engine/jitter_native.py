@@ -100,7 +100,8 @@ def _place(code: Code, memory: Registers, arguments: list[str]) -> str:
 def _return_place(code: Code) -> str:
     """For aarch64, without its assembler: how far behind ``jitter.here`` the access lies."""
     code.module.need("jitter.here", lambda: naked("aarch64", "i64 @jitter.here()", _HERE))
-    distance = code.op(f"sub i64 {code.call('@jitter.here', [])}, ptrtoint (ptr @jitter.here to i64)")
+    here = code.call("@jitter.here", [])
+    distance = code.op(f"sub i64 {here}, ptrtoint (ptr @jitter.here to i64)")
     return code.op(f"ashr i64 {distance}, 2")
 
 

@@ -208,7 +208,8 @@ def _post_text() -> str:
 
     It stands in no line of a kernel, so its caller is what a debugger shows.
     """
-    return f"""define internal i64 @model.post(ptr %ctl, i64 %what, i64 %i, i64 %a) noinline nounwind {{
+    head = "define internal i64 @model.post(ptr %ctl, i64 %what, i64 %i, i64 %a)"
+    return f"""{head} noinline nounwind {{
   %cpu.at = getelementptr i64, ptr %ctl, i64 {s.CURRENT}
   %cpu = load i64, ptr %cpu.at, align 8
 {_slot("op", s.OP)}  store i64 %what, ptr %op, align 8
@@ -250,7 +251,8 @@ def _thread_fault(code: Code, memory: Registers, what: int, index: str) -> None:
 
 def _fault_text() -> str:
     """The schedule ends here: CODE says what the fault is."""
-    return f"""define internal void @model.fault(ptr %ctl, i64 %what) cold noreturn noinline nounwind {{
+    head = "define internal void @model.fault(ptr %ctl, i64 %what) cold noreturn"
+    return f"""{head} noinline nounwind {{
   %cpu.at = getelementptr i64, ptr %ctl, i64 {s.CURRENT}
   %cpu = load i64, ptr %cpu.at, align 8
   %outcome = getelementptr i64, ptr %ctl, i64 {s.OUTCOME}

@@ -34,6 +34,7 @@ class NativeControl:
         self._place = aligned_words(8)
         self._place[0], self._place[1] = words.ctypes.data, len(words)
         self.place_address = int(self._place.ctypes.data)
+        self.on_fault, self.ended = None, ""
 
 
 class NativeModel:

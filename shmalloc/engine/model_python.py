@@ -1,9 +1,10 @@
 """``PyModel``: every virtual CPU a greenlet, the scheduler interpreted.
 
 The same decisions as the native model, from the same source (schedule.py), some hundred times
-slower; breakpoints work in kernels, which run rewritten to the arithmetic of compiled code. With ``trace=True`` each step knows the file, the line and the
-function that made it: ``sites``. The words of kernels are methods here; each posts its access in
-the control block, switches to the scheduler and performs the access when switched back to.
+slower; breakpoints work in kernels, which run rewritten to the arithmetic of compiled code. With
+``trace=True`` each step knows the file, the line and the function that made it: ``sites``. The
+words of kernels are methods here; each posts its access in the control block, switches to the
+scheduler and goes on when it has performed the access.
 """
 
 from __future__ import annotations

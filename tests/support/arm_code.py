@@ -19,14 +19,19 @@ class Function(NamedTuple):
     words: tuple[int, ...]
 
 
-def functions(image: bytes) -> dict[str, Function]:
+def all_functions(image: bytes) -> list[Function]:
+    """By address. What is small has a copy in each module of an image, under one name."""
     text = next(s for s in elf._read_sections(image) if s.name == ".text")
-    found = {}
+    found = []
     for address, size, name in elf.read_functions(image, "image"):
         at = text.offset + address - text.address
         words = struct.unpack_from(f"<{size // 4}I", image, at)
-        found[name] = Function(name, address, words)
+        found.append(Function(name, address, words))
     return found
+
+
+def functions(image: bytes) -> dict[str, Function]:
+    return {function.name: function for function in all_functions(image)}
 
 
 def addresses(image: bytes) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Kernels that tests call from Python in every wrong way, and from many threads."""
 
 from shmalloc.dialect import kernel
+from shmalloc.kernel.lock import lock
 from shmalloc.words import fetch_add, load, store, wait, wake
 
 
@@ -45,3 +46,10 @@ def sleep_until_set(mem, cpu, at, rounds):
 def set_word(mem, cpu, at):
     store(mem, at, 1)
     wake(mem, at, 1)
+
+
+@kernel
+def lock_and_fault(mem, cpu, at):
+    """Take the lock at word ``at``, and end in the middle."""
+    lock(mem, at, cpu)
+    return mem[-1]

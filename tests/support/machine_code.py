@@ -76,7 +76,7 @@ def kernel_code(function: FunctionType, target: Target, kind: Kind = RAM) -> lis
 
 # --- what it touches -----------------------------------------------------------------------------
 def touched(lines: Iterable[Line]) -> list[str]:
-    """What touches shared memory, orders it, or reads a clock; and every call but that of a fault."""
+    """What touches shared memory, orders it, reads a clock; and every call but that of a fault."""
     found = []
     for _, code in lines:
         if _SPECIAL.match(code) or _is_access(code):

@@ -6,6 +6,7 @@ somebody overwrote those registers; both check their values afterwards. They ret
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from unittest import mock
 
 from shmalloc.compiler import runtime
@@ -67,7 +68,7 @@ def fault_program(forgets: str = "") -> str:
     )  # fmt: skip
 
 
-def _without(pair: str, text) -> str:  # type: ignore[no-untyped-def]
+def _without(pair: str, text: Callable[[], str]) -> str:
     """``text()`` while the lines about ``pair`` are left out of our assembly."""
     if not pair:
         return text()
@@ -77,8 +78,9 @@ def _without(pair: str, text) -> str:  # type: ignore[no-untyped-def]
         kept = [line for line in assembly.splitlines() if f"p {pair}," not in line]
         return whole(target, head, "\n".join(kept), linkage)
 
-    with mock.patch.object(runtime, "naked", forgetful), mock.patch.object(
-        fibers, "naked", forgetful
+    with (
+        mock.patch.object(runtime, "naked", forgetful),
+        mock.patch.object(fibers, "naked", forgetful),
     ):
         return text()
 
@@ -88,16 +90,14 @@ def holding(name: str, call: str) -> str:
     text = f"define internal i64 @{name}() noinline nounwind {{\nentry:\n  br label %loop\nloop:\n"
     text += "  %k = phi i64 [ 0, %entry ], [ %k.new, %loop ]\n"
     text += _values() + call + "  %k.new = add i64 %k, 1\n" + _next_values()
-    text += f"  %more = icmp ult i64 %k.new, {ROUNDS}\n  br i1 %more, label %loop, label %done\ndone:\n"
-    return text + _checked() + "}\n"
+    text += f"  %more = icmp ult i64 %k.new, {ROUNDS}\n"
+    return text + "  br i1 %more, label %loop, label %done\ndone:\n" + _checked() + "}\n"
 
 
 def _values() -> str:
     """Ints that LLVM cannot make of each other, and reals, at the beginning of a round."""
     ints = (f"  %x{k} = phi i64 [ {k}, %entry ], [ %x{k}.new, %loop ]\n" for k in range(INTS))
-    reals = (
-        f"  %d{k} = phi double [ 0.0, %entry ], [ %d{k}.new, %loop ]\n" for k in range(REALS)
-    )
+    reals = (f"  %d{k} = phi double [ 0.0, %entry ], [ %d{k}.new, %loop ]\n" for k in range(REALS))
     return "".join((*ints, *reals))
 
 

@@ -200,8 +200,9 @@ def run_edited(folder: Path, added: int, step: int = 1) -> tuple[int, bool]:
     source = textwrap.dedent(CALLER_AND_CALLEE).format(added=added, step=step)
     (folder / "edited.py").write_text(source)
     root = Path(shmalloc.__path__[0]).parent
+    path = [str(folder), str(root), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
-        "PYTHONPATH": f"{folder}{os.pathsep}{root}",
+        "PYTHONPATH": os.pathsep.join(path),
         "SHMALLOC_CACHE_DIR": str(folder / "cache"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }

@@ -16,7 +16,7 @@ from stress.workloads import WORKLOADS
 from stress.workloads.area import W_PEER, W_RANDOM, W_WORKERS, give_block, take_block
 
 PLAYABLE = [workload for workload in WORKLOADS.values() if workload.name != "trace"]
-OPERATIONS = 20_000
+OPERATIONS = {"native": 20_000, "interpreted": 5_000}
 STEPS = 100
 
 
@@ -29,6 +29,7 @@ class Stage(World):
             scratch_words=256, work_words=workload.work_words, page_bytes=512, **changes,
         )  # fmt: skip
         self.workload = workload
+        self._operations = OPERATIONS[engine.name]
         self._step = engine.bind(workload.step)
         self._finish = engine.bind(workload.finish)
         for cpu in range(2):
@@ -37,10 +38,10 @@ class Stage(World):
             self.mem[at + W_PEER] = 1 - cpu
             self.mem[at + W_WORKERS] = 2
 
-    def play(self, operations=OPERATIONS):
+    def play(self, operations=None):
         """Batches of one CPU and the other by turns, until enough operations are done."""
         done = 0
-        while done < operations:
+        while done < (operations or self._operations):
             done += sum(self._step(self.mem, cpu, STEPS) for cpu in range(2))
         return done
 
@@ -56,7 +57,8 @@ class Stage(World):
 
 @pytest.fixture(params=PLAYABLE, ids=lambda workload: workload.name)
 def stage(engine, request):
-    compile_once()
+    if engine.name == "native":
+        compile_once()
     return Stage(engine, request.param)
 
 

@@ -3,26 +3,27 @@
 A plan of entries is split by Python module, so that what calls each other stays together; each
 half is IR and object code of its own, and link.py joins them. The second half is made by a forked
 child, which has all kernels already. It is not forked where other threads run, for they could hold
-any lock of the C library at that moment, nor for little.
+any lock of the C library at that moment: then one process makes both halves.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from shmalloc.compiler import codegen, link, symbols
 from shmalloc.compiler.codegen import Target
 from shmalloc.compiler.image import packed
 from shmalloc.compiler.instances import Instance, symbol_of
-from shmalloc.compiler.module import Module, weight_of
+from shmalloc.compiler.module import Known, Module, weight_of
 from shmalloc.compiler.reach import reached
 from shmalloc.compiler.wrappers import Shape, wrappers
 
 WORTH_A_CHILD = 12_000  # nodes of syntax trees: about a second of compiling
-_Part = tuple[bytes, dict[int, Any]]  # object code, table of kernels
+_Part = tuple[bytes, dict[int, Known]]  # object code, table of kernels
 
 
 def shape_of(entry: Instance) -> Shape:
@@ -38,8 +39,11 @@ def compile_image(
     """
     target = target or codegen.host()
     known = reached(entries)
-    homes = _halves(known) if _may_fork(known, processes) else None
-    parts = [_part(entries, target, homes, 0)] if homes is None else _both(entries, target, homes)
+    homes = _halves(known)
+    if homes is None:
+        parts = [_part(entries, target, None, 0)]
+    else:
+        parts = _both(entries, target, homes, processes)
     table = {number: row for _, rows in parts for number, row in rows.items()}
     shared = link.link([data for data, _ in parts], "shmalloc.image")
     description = {
@@ -77,59 +81,76 @@ def _part(
 
 
 # --- two at once ---------------------------------------------------------------------------------
-def _may_fork(known: Sequence[Instance], processes: int | None) -> bool:
-    if processes is None:
-        alone = threading.active_count() == 1
-        processes = min(2, len(os.sched_getaffinity(0))) if alone else 1
-    return processes > 1 and sum(weight_of(instance) for instance in known) > WORTH_A_CHILD
+def _may_fork() -> bool:
+    return threading.active_count() == 1 and len(os.sched_getaffinity(0)) > 1
 
 
-def _halves(known: Sequence[Instance]) -> dict[Instance, int]:
-    """Which part each instance is in: modules from the heaviest on to the lighter part."""
+def _halves(known: Sequence[Instance]) -> dict[Instance, int] | None:
+    """Which part each instance is in: modules from the heaviest on to the lighter part.
+
+    None: too little to be split. Decided by the kernels alone, so that one key is one image.
+    """
     weights: dict[str, int] = {}
     for instance in known:
-        home = f"{instance.kind.name}:{instance.function.__module__}"
-        weights[home] = weights.get(home, 0) + weight_of(instance)
+        weights[_home_of(instance)] = weights.get(_home_of(instance), 0) + weight_of(instance)
+    if sum(weights.values()) < WORTH_A_CHILD:
+        return None
     load, part_of = [0, 0], {}
     for home in sorted(weights, key=lambda home: (-weights[home], home)):
         part = 0 if load[0] <= load[1] else 1
         part_of[home] = part
         load[part] += weights[home]
-    return {i: part_of[f"{i.kind.name}:{i.function.__module__}"] for i in known}
+    return {instance: part_of[_home_of(instance)] for instance in known}
 
 
-def _both(entries: Sequence[Instance], target: Target, homes: dict[Instance, int]) -> list[_Part]:
-    receive = _in_child(lambda: _part(entries, target, homes, 1))
-    first = _part(entries, target, homes, 0)
-    second = receive()
+def _home_of(instance: Instance) -> str:
+    return f"{instance.kind.name}:{instance.function.__module__}"
+
+
+def _both(
+    entries: Sequence[Instance], target: Target, homes: dict[Instance, int], processes: int | None
+) -> list[_Part]:
+    if processes == 1 or (processes is None and not _may_fork()):
+        return [_part(entries, target, homes, part) for part in (0, 1)]
+    with _Child(lambda: _part(entries, target, homes, 1)) as child:
+        first = _part(entries, target, homes, 0)
+        second = child.result()
     return [first, second if second is not None else _part(entries, target, homes, 1)]
 
 
-def _in_child(work: Callable[[], _Part]) -> Callable[[], _Part | None]:
-    """Start ``work`` in a forked child; what is returned waits for its result, None if it failed.
+class _Child:
+    """A forked process at work on a part. Whatever ends the parent's part ends the child, too."""
 
-    The tables of kernels are made again here rather than sent: nothing is unpickled.
-    """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _answer(work, reader, writer)
-    os.close(writer)
+    def __init__(self, work: Callable[[], _Part]) -> None:
+        self._reader, writer = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            _answer(work, self._reader, writer)
+        os.close(writer)
 
-    def receive() -> _Part | None:
-        with os.fdopen(reader, "rb") as pipe:
+    def __enter__(self) -> _Child:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._reader)
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+
+    def result(self) -> _Part | None:
+        """What it made; None if it failed. Waits for it."""
+        with open(self._reader, "rb", closefd=False) as pipe:
             data = pipe.read()
-        _, status = os.waitpid(child, 0)
+        _, status = os.waitpid(self._pid, 0)
+        self._pid = 0
         if status != 0:
             return None
         size = int.from_bytes(data[:8], "little")
         return data[8 : 8 + size], _rows(data[8 + size :])
 
-    return receive
-
 
 def _answer(work: Callable[[], _Part], reader: int, writer: int) -> None:
-    """What the child does; never returns."""
+    """What the child does; never returns. Its errors are the parent's to find, who tries again."""
     status = 1
     try:
         os.close(reader)
@@ -141,15 +162,10 @@ def _answer(work: Callable[[], _Part], reader: int, writer: int) -> None:
         os._exit(status)
 
 
-def _text_of(rows: dict[int, Any]) -> bytes:
-    import json
-
+def _text_of(rows: dict[int, Known]) -> bytes:
     return json.dumps({n: [r.kernel, r.first_line] for n, r in rows.items()}).encode()
 
 
-def _rows(data: bytes) -> dict[int, Any]:
-    import json
-
-    from shmalloc.compiler.module import Known
-
+def _rows(data: bytes) -> dict[int, Known]:
+    """The table of a part, which came as JSON: nothing is unpickled."""
     return {int(n): Known(*row) for n, row in json.loads(data).items()}

@@ -23,7 +23,7 @@ from shmalloc.compiler.runtime import KEPT
 Listener = Callable[[int], None]
 
 _listeners: dict[int, Listener] = {}
-_kept: dict[int, Exception] = {}  # address of a place -> what its listener raised
+_kept: dict[int, BaseException] = {}  # address of a place -> what its listener raised
 
 
 def _notice(place: int, index: int) -> None:
@@ -32,7 +32,7 @@ def _notice(place: int, index: int) -> None:
     try:
         if listener is not None:
             listener(index)
-    except Exception as error:  # a C caller has nobody to raise to; see raise_kept
+    except BaseException as error:  # a C caller has nobody to raise to; nor may Ctrl-C get lost
         _kept.setdefault(place, error)
         ctypes.c_int64.from_address(place + 8 * KEPT).value = 1
 

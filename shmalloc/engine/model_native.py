@@ -8,7 +8,7 @@ Given-up fibers are dropped: their stacks are written anew at the next ``launch`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
@@ -34,7 +34,8 @@ class NativeControl:
         self._place = aligned_words(8)
         self._place[0], self._place[1] = words.ctypes.data, len(words)
         self.place_address = int(self._place.ctypes.data)
-        self.on_fault, self.ended = None, ""
+        self.on_fault: Callable[[], None] | None = None
+        self.ended = ""
 
 
 class NativeModel:

@@ -15,6 +15,7 @@ from shmalloc.arena import Arena, geometry_of
 from shmalloc.engine import Engine
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError
 from shmalloc.layout import Geometry, ZoneSpec
+from shmalloc.reports import page_history
 
 SMALL = {"page_bytes": 64, "cpus": 2, "max_order": 4, "pageblock_order": 2, "history": 16}
 PAGES = 128
@@ -177,6 +178,17 @@ def test_a_double_free_is_refused_with_the_pages_history(arena: Arena) -> None:
     assert violation is not None
     assert any("alloc" in line for line in violation.history)
     assert any("free" in line for line in violation.history)
+
+
+def test_a_history_keeps_the_order_of_its_ring_within_one_tick_of_the_clock(arena: Arena) -> None:
+    """Arm's clock ticks every 8 to 40 ns: the entries of one page may be equally old."""
+    ram, at = arena.segment.ram, arena.segment.layout.at["history"]
+    for k, operation in enumerate((c.OP_FREE, c.OP_ALLOC, c.OP_FREE)):
+        entry = at + k * c.HI_STRIDE
+        ram[entry + c.HI_CLOCK], ram[entry + c.HI_WHERE] = 1000, 5
+        ram[entry + c.HI_OP] = operation << 8
+    said = [line.split()[2] for line in page_history(arena.segment, 5)]
+    assert said == ["free", "alloc", "free"]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ ADDRESSED = (
     "exchange", "fetch_add", "fetch_or", "fetch_and", *PAIRS, *CALLING,
 )  # fmt: skip
 
-# What a word touches memory with: M is a word of memory, S one of the stack, r a register.
+# What a word touches memory with: M is a word of memory, r a register.
 CALLS = {word: [f"call rt.{word}"] for word in (*CALLING, "give_way")}
 X86_WORDS: dict[str, list[str]] = {
     "getitem": ["movq M, r"], "fixed": ["movq M, r"], "load": ["movq M, r"],
@@ -42,7 +42,7 @@ X86_WORDS: dict[str, list[str]] = {
     "exchange": ["xchgq r, M"], "fetch_add": ["lock xaddq r, M"],
     "fetch_or": ["movq M, r", "lock cmpxchgq r, M"],
     "fetch_and": ["movq M, r", "lock cmpxchgq r, M"], "cas2": ["lock cmpxchg16b M"],
-    "load2": ["lock cmpxchg16b M"], "fence": ["lock orl $0, S"], "relax": ["pause"],
+    "load2": ["lock cmpxchg16b M"], "fence": ["fence"], "relax": ["pause"],
     "now": ["rdtsc"], **CALLS,
 }  # fmt: skip
 ARM_WORDS: dict[str, list[str]] = {

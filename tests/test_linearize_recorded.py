@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from shmalloc.constants import E_NOMEM, H_WORDS, MT_MOVABLE
-from shmalloc.dialect import kernel, violations
+from shmalloc.compiler.check import violations
+from shmalloc.dialect import kernel
 from shmalloc.engine import get_engine
 from shmalloc.errors import MisuseError
 from shmalloc.kernel.pages import alloc_pages, free_pages_of

@@ -14,7 +14,8 @@ import pytest
 from support.traces import SmallReplay, random_trace, trace_of
 
 from shmalloc import constants as c
-from shmalloc.dialect import is_kernel, violations
+from shmalloc.compiler.check import violations
+from shmalloc.dialect import is_kernel
 from shmalloc.engine import Engine
 from stress.trace.compile import Plan
 from stress.trace.format import (

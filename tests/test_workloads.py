@@ -16,7 +16,8 @@ from stress.workloads import WORKLOADS
 from stress.workloads.area import W_PEER, W_RANDOM, W_WORKERS, give_block, take_block
 
 PLAYABLE = [workload for workload in WORKLOADS.values() if workload.name != "trace"]
-OPERATIONS = {"native": 20_000, "interpreted": 5_000}
+OPERATIONS = 20_000
+FEW_OPERATIONS = {("modules", "interpreted"): 4_000}  # 2 ms each
 STEPS = 100
 
 
@@ -29,7 +30,7 @@ class Stage(World):
             scratch_words=256, work_words=workload.work_words, page_bytes=512, **changes,
         )  # fmt: skip
         self.workload = workload
-        self._operations = OPERATIONS[engine.name]
+        self._operations = FEW_OPERATIONS.get((workload.name, engine.name), OPERATIONS)
         self._step = engine.bind(workload.step)
         self._finish = engine.bind(workload.finish)
         for cpu in range(2):

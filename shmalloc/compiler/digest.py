@@ -12,7 +12,6 @@ installed in: a copy of it finds the images of the original.
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
@@ -21,6 +20,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
 from shmalloc import dialect
+from shmalloc.compiler import processor
 
 if TYPE_CHECKING:
     from shmalloc.compiler.instances import Instance
@@ -31,9 +31,13 @@ _callees: dict[FunctionType, list[FunctionType]] = {}
 _digests: dict[FunctionType, bytes] = {}
 
 
-def key_of(entries: Iterable[Instance], salt: str = "") -> str:
-    """The key of the image with these entries, as 40 hex digits."""
-    state = hashlib.sha256(f"{FORMAT}|{toolchain()}|{processor()}|{salt}".encode())
+def key_of(entries: Iterable[Instance], made_for: str | None = None) -> str:
+    """The key of the image with these entries, as 40 hex digits.
+
+    ``made_for``: of one that was made beforehand for a class of processors (prebuilt.py).
+    """
+    machine = f"{compiler()}|{processor.digest()}" if made_for is None else made_for
+    state = hashlib.sha256(f"{FORMAT}|{sources()}|{machine}".encode())
     roots: list[FunctionType] = []
     for entry in sorted(entries, key=lambda e: (e.kind.name, e.function.__module__,
                                                 e.function.__qualname__)):  # fmt: skip
@@ -98,37 +102,21 @@ def _named_constants(function: FunctionType) -> list[tuple[str, int]]:
 
 
 @cache
-def toolchain() -> str:
-    """Digest of the compiler's sources, and the version of what it stands on."""
+def sources() -> str:
+    """Digest of the compiler's own sources."""
     here = Path(__file__).parent.parent
     state = hashlib.sha256()
     for folder in _SOURCES:
         for path in sorted((here / folder).glob("*.py")):
             state.update(path.name.encode() + path.read_bytes())
-    found = find_spec("llvmlite")  # importlib.metadata takes longer than all the rest
-    if found is not None and found.origin is not None:
-        state.update(Path(found.origin).with_name("_version.py").read_bytes())
     return state.hexdigest()
 
 
 @cache
-def processor() -> str:
-    """The processor as the system describes it: machine, model and features."""
-    rows = [platform.machine()]
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if not line.strip():
-                    break  # the others are the same
-                name = line.partition(":")[0].strip()
-                if name in _CPU_ROWS:
-                    rows.append(line.partition(":")[2].strip())
-    except OSError:
-        rows.append("unknown")
-    return hashlib.sha256("|".join(rows).encode()).hexdigest()
-
-
-_CPU_ROWS = frozenset({
-    "vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU implementer",
-    "CPU architecture", "CPU variant", "CPU part", "CPU revision",
-})  # fmt: skip
+def compiler() -> str:
+    """Digest of the version of llvmlite, which it is not worth to import for that."""
+    state = hashlib.sha256()
+    found = find_spec("llvmlite")  # importlib.metadata takes longer than all the rest
+    if found is not None and found.origin is not None:
+        state.update(Path(found.origin).with_name("_version.py").read_bytes())
+    return state.hexdigest()

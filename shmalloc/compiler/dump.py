@@ -60,7 +60,8 @@ def write(entries: Sequence[Instance], tell: Callable[[str], None]) -> None:
 
 def functions_of(text: str, form: str) -> Iterator[tuple[str, str]]:
     """(symbol, text) of each function in a module's IR or assembly."""
-    name, lines = "", []
+    name = ""
+    lines: list[str] = []
     for line in text.splitlines():
         begins = None if name else _BEGINS[form].match(line)
         if begins:

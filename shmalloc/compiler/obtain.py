@@ -20,7 +20,7 @@ from functools import cache
 from weakref import WeakValueDictionary
 from typing import TYPE_CHECKING, Any
 
-from shmalloc.compiler import digest, notice, store
+from shmalloc.compiler import digest, notice, prebuilt, store
 from shmalloc.compiler.image import Image, Record, builtin
 from shmalloc.compiler.instances import Instance, symbol_of
 from shmalloc.compiler.runtime import (
@@ -81,7 +81,9 @@ def obtain(entries: Sequence[Instance], tell: Tell = warn) -> Image:
         if image is None:
             if os.environ.get("SHMALLOC_DUMP"):
                 _dump(entries, tell)
-            data = store.fetch(key, lambda: _compiled(entries, tell), tell)
+            data = prebuilt.find(entries)
+            if data is None:
+                data = store.fetch(key, lambda: _compiled(entries, tell), tell)
             image = Image(data, key, _imports)
             _images.append(image)
         for entry in entries:  # a module that was imported again has functions of its own

@@ -7,9 +7,8 @@ found: __atomic_compare_exchange_16"), so this must be a clear error first.
 from __future__ import annotations
 
 import platform
-from functools import cache
-from pathlib import Path
 
+from shmalloc.compiler import processor
 from shmalloc.errors import EnvironmentUnfitError
 
 SUPPORTED_MACHINES = ("x86_64", "AMD64", "aarch64")
@@ -22,7 +21,7 @@ def native_problem() -> str | None:
         return f"processor {machine}: no two-word swap known; use engine='interpreted'"
     if platform.system() != "Linux":
         return f"system {platform.system()}: needs Linux futexes; use engine='interpreted'"
-    features = processor_features()
+    features = processor.features()
     if machine != "aarch64" and "cx16" not in features:
         return "this x86 processor lacks cmpxchg16b (cx16); use engine='interpreted'"
     if machine == "aarch64" and "atomics" not in features:
@@ -30,17 +29,6 @@ def native_problem() -> str | None:
         # tso takes each of them for one.
         return "this ARM processor lacks the atomics of LSE; use engine='interpreted'"
     return None
-
-
-@cache
-def processor_features() -> frozenset[str]:
-    """What the system says that the processor can do, in the words of /proc/cpuinfo."""
-    with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            name, _, value = line.partition(":")
-            if name.strip() in ("flags", "Features"):
-                return frozenset(value.split())
-    return frozenset()
 
 
 def require_native() -> None:

@@ -1,0 +1,34 @@
+"""``python -m stress.prebuild DIRECTORY``: compile beforehand what most people would compile.
+
+The kernels of an ``Arena``, of every native run, and the scheduler with the explorer's strategies,
+for the processors that ``shmalloc.compiler.prebuilt`` names. ``tox -e prebuilt`` puts them in a wheel.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from shmalloc.compiler import prebuilt
+from shmalloc.compiler.instances import Instance
+from shmalloc.compiler.words import RAM
+from shmalloc.engine import plans
+from shmalloc.engine.model_memory import CONTROL
+from stress.explorer.strategies.walk import walk
+from stress.run.kernels import whole_plan
+
+
+def main(directory: str) -> None:
+    """Write the images into ``directory``."""
+    import stress.explorer.searches  # noqa: F401 - registers the drivers
+
+    for entries in (
+        [Instance(kernel, RAM, True) for kernel in plans.arena()],
+        [Instance(kernel, RAM, True) for _, kernel in whole_plan()],
+        [Instance(driver, CONTROL, True) for driver in plans.drivers_with(walk)],
+    ):
+        prebuilt.make(Path(directory), entries)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -13,7 +13,7 @@ from typing import Any
 from shmalloc.compiler import arithmetic
 from shmalloc.compiler.emit_expressions import Expressions
 from shmalloc.compiler.kinds import Kind, Registers
-from shmalloc.compiler.signatures import result_type, width
+from shmalloc.compiler.signatures import argument, result_type, width
 
 
 class Emitter(Expressions):
@@ -28,7 +28,7 @@ class Emitter(Expressions):
             else:
                 self._slots[name] = code.slot()
         for name in form.numbers:
-            code.store(f"%a.{name}", self._slots[name])
+            code.store(argument(name), self._slots[name])
         self._block(form.tree.body)
         if not code.dead:
             code.end("ret i64 0" if form.result == "none" else "unreachable")

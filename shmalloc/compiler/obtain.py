@@ -181,7 +181,9 @@ def _imports() -> tuple[int, ...]:
 def _handler(record_address: int, frame_address: int) -> None:
     """Raise what a call ended with. Called by wrappers, beneath the call from Python."""
     record = _records[record_address]
-    frame = (ctypes.c_int64 * FRAME_WORDS).from_address(frame_address)
+    taken = record.function.__code__.co_argcount if record.function is not None else 0
+    words = max(FRAME_WORDS, ARGUMENTS + taken)
+    frame = (ctypes.c_int64 * words).from_address(frame_address)
     place = (ctypes.c_int64 * 8).from_address(record.memory.place_address)
     what = frame[FAULT]
     if what == WRONG_COUNT:

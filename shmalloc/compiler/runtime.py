@@ -12,6 +12,8 @@ that calls of several threads share nothing. Kernels get its address as ``call``
     8  RESULTS   8 words: results behind the first
     16 ARGUMENTS 16 words
 
+More arguments or results make the frame longer; results overwrite arguments, which are in registers.
+
 A *place* belongs to one memory of this process, for as long as that lives::
 
     0  BASE      address of word 0       1  WORDS  how many, 0 once it is closed
@@ -36,8 +38,6 @@ from shmalloc.compiler.kinds import Registers
 
 SP, FAULT, INDEX, SITE, HELD, PLACE, CODE, COUNT, RESULTS, ARGUMENTS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 16
 FRAME_WORDS = 32
-MAX_ARGUMENTS = FRAME_WORDS - ARGUMENTS
-MAX_RESULTS = ARGUMENTS - RESULTS + 1
 PLACE_BASE, PLACE_WORDS, TIMESPEC, TICKS, KEPT, EXTRA = 0, 1, 2, 4, 5, 6
 PLACE_SIZE = 8
 

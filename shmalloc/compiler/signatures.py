@@ -15,7 +15,12 @@ def parameters(form: Form, kind: Kind) -> list[str]:
 
     A kernel that takes no memory gets that of its caller all the same: it may come to a fault.
     """
-    return [*fields_of(kind), *(f"i64 %a.{name}" for name in form.numbers)]
+    return [*fields_of(kind), *(f"i64 {argument(name)}" for name in form.numbers)]
+
+
+def argument(name: str) -> str:
+    """The IR value that holds an argument: in quotes, for names of Python may have any letters."""
+    return f'%"a.{name}"'
 
 
 def fields_of(kind: Kind) -> list[str]:

@@ -35,6 +35,12 @@ class Shape(NamedTuple):
     result: Type
 
     @property
+    def frame_words(self) -> int:
+        """The frame of a call, longer where there are more arguments or results than usual."""
+        results = self.result if isinstance(self.result, int) else 1
+        return max(FRAME_WORDS, ARGUMENTS + self.ints, RESULTS + results)
+
+    @property
     def name(self) -> str:
         return f"{self.kind.name}.{self.ints}.{self.result}"
 
@@ -105,7 +111,7 @@ def _wrapper(shape: Shape, releases: bool) -> str:
     symbol = shape.symbol(releases)
     text = (
         f'define dso_local ptr @"{symbol}"(ptr %self, ptr %args, i64 %n) nounwind {{\nentry:\n'
-        f"  %call = alloca [{FRAME_WORDS} x i64], align 16\n"
+        f"  %call = alloca [{shape.frame_words} x i64], align 16\n"
         + _function("%long", "PyLong_AsLongLong")
         + "  %at = call i64 %long(ptr %self)\n  %record = inttoptr i64 %at to ptr\n"
         + _load("%record", 0, "%place", "ptr")

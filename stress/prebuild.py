@@ -1,7 +1,8 @@
 """``python -m stress.prebuild DIRECTORY``: compile beforehand what most people would compile.
 
 The kernels of an ``Arena``, of every native run, and the scheduler with the explorer's strategies,
-for the processors that ``shmalloc.compiler.prebuilt`` names. ``tox -e prebuilt`` puts them in a wheel.
+for the processors that ``shmalloc.compiler.prebuilt`` names; ``tox -e prebuilt`` makes a wheel of
+them.
 """
 
 from __future__ import annotations

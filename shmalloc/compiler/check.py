@@ -21,11 +21,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import FunctionType, ModuleType
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
+from types import FunctionType
 from typing import Any
 
 from shmalloc import words as words_module
 from shmalloc.compiler import flow, source
+from shmalloc.compiler.scope import scope_of
 from shmalloc.compiler.refusals import EXPRESSIONS, OPERATORS, REFUSED, STATEMENTS, refusal_of
 from shmalloc.dialect import is_kernel, is_primitive
 from shmalloc.errors import DialectError
@@ -92,12 +94,15 @@ class _Reader(ast.NodeTransformer):
     """Walks a kernel's tree, checks each node and replaces constants by their values."""
 
     def __init__(self, function: FunctionType) -> None:
+        _require_def(function)
         tree = source.tree_of(function)
+        tree.args.args[:0], tree.args.posonlyargs = tree.args.posonlyargs, []
         code = function.__code__
         self.outline = Outline(
             function, tree, tuple(a.arg for a in tree.args.args), tuple(code.co_varnames)
         )
         self._names = frozenset(code.co_varnames)
+        self._scope = scope_of(function)
         self._check_signature(tree)
         if tree.body and _is_docstring(tree.body[0]):
             del tree.body[0]
@@ -233,7 +238,8 @@ class _Reader(ast.NodeTransformer):
         elif not isinstance(value, int):
             self._refuse(node, f"constant {value!r} is not an integer")
         elif not INT_MIN <= value <= INT_MAX:
-            self._refuse(node, f"constant {value} does not fit into 64 bits with a sign")
+            shown = value if abs(value) < 1 << 128 else f"of {value.bit_length()} bits"
+            self._refuse(node, f"constant {shown} does not fit into 64 bits with a sign")
         else:
             plain = value if isinstance(value, bool) else int(value)
             return ast.copy_location(ast.Constant(plain), node)
@@ -252,7 +258,7 @@ class _Reader(ast.NodeTransformer):
         return ast.copy_location(ast.Constant(0), node)
 
     def _global(self, name: str) -> object:
-        return self.outline.function.__globals__.get(name)
+        return self._scope.names.get(name)
 
     def _on_Attribute(self, node: ast.Attribute) -> ast.expr:
         value = self._member(node)
@@ -264,9 +270,7 @@ class _Reader(ast.NodeTransformer):
     def _member(self, node: ast.Attribute) -> object:
         """What ``module.name`` is, None where it is not that."""
         if isinstance(node.value, ast.Name) and node.value.id not in self._names:
-            home = self._global(node.value.id)
-            if isinstance(home, ModuleType):
-                return getattr(home, node.attr, None)
+            return self._scope.members.get((node.value.id, node.attr))
         return None
 
     def _operator(self, node: ast.BinOp | ast.AugAssign) -> None:
@@ -321,7 +325,7 @@ class _Reader(ast.NodeTransformer):
     def _builtin(self, node: ast.expr) -> str | None:
         """The name of the builtin function that ``node`` is, None where it is none."""
         if isinstance(node, ast.Name) and node.id in BUILTINS and node.id not in self._names:
-            if self._global(node.id) is None:
+            if node.id not in self._scope.names:
                 return node.id
         return None
 
@@ -361,6 +365,18 @@ class _Reader(ast.NodeTransformer):
         if not least <= len(node.args) <= most:
             takes = str(least) if least == most else f"{least} to {most}"
             self._refuse(node, f"{name} takes {takes} arguments, {len(node.args)} are given")
+
+
+def _require_def(function: FunctionType) -> None:
+    """Refuse what is a plain function, but was not made by ``def``."""
+    code, refused = function.__code__, ""
+    if code.co_name == "<lambda>":
+        refused = REFUSED[ast.Lambda]
+    elif code.co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR):
+        refused = REFUSED[ast.AsyncFunctionDef]
+    if refused:
+        place = source.place_of(function, code.co_firstlineno)
+        raise DialectError(f"{place}: kernel {function.__qualname__}: {refused}")
 
 
 def _is_word(value: object) -> bool:

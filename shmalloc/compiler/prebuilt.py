@@ -2,10 +2,10 @@
 
     python -m stress.prebuild DIRECTORY
 
-makes those of an ``Arena`` and of the default ``shmstress run`` for this version of Python (the key of
-an image holds bytecode), for any x86-64 processor since 2009 that has cmpxchg16b. A wheel carries
-them in ``shmalloc/prebuilt`` (``tox -e prebuilt``). They are about 4 % slower than images of the
-processor at hand, and found by the same rule: a key of everything that they are made from.
+makes those of an ``Arena``, of native runs and of the explorer for this version of Python (the key
+of an image holds bytecode), for any x86-64 processor since 2009 that has cmpxchg16b. A wheel
+carries them in ``shmalloc/prebuilt`` (``tox -e prebuilt``). They are found by the same rule as
+others: a key of everything that they are made from.
 """
 
 from __future__ import annotations

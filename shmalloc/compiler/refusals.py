@@ -29,6 +29,7 @@ REFUSED: dict[type[ast.AST], str] = {
     ast.Slice: "a slice is not allowed; access one word at a time",
     ast.Lambda: "a lambda is not allowed; make it a kernel",
     ast.FunctionDef: "nested functions are not allowed; make it a kernel of the module",
+    ast.AsyncFunctionDef: "an async function is not allowed; kernels are called, never awaited",
     ast.ClassDef: "a class is not allowed in a kernel",
     ast.Import: "import is not allowed in a kernel; import in the module",
     ast.ImportFrom: "import is not allowed in a kernel; import in the module",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import marshal
 import os
 from dataclasses import dataclass
 from types import CodeType, FunctionType
@@ -20,6 +21,7 @@ from typing import TypeVar
 from shmalloc.errors import DialectError
 
 _Key = tuple[str, int]  # name, first line
+DEEPEST = 100  # levels of a syntax tree: the compiler's own recursion follows it
 
 
 @dataclass
@@ -36,7 +38,10 @@ _files: dict[str, _File] = {}
 
 def place_of(function: FunctionType, line: int) -> str:
     """``FILE:LINE``, the file relative to the working directory where it lies below it."""
-    return f"{readable(function.__code__.co_filename)}:{line}"
+    file = readable(function.__code__.co_filename)
+    if not file.isprintable():  # a message is one line
+        file = file.encode("unicode_escape", "surrogatepass").decode()
+    return f"{file}:{line}"
 
 
 def readable(filename: str) -> str:
@@ -57,7 +62,21 @@ def tree_of(function: FunctionType) -> ast.FunctionDef:
     found = _file_of(function).trees.get(_key_of(function))
     if found is None:
         raise _changed(function)
+    if _is_deep(found):
+        raise DialectError(
+            f"{place_of(function, function.__code__.co_firstlineno)}: kernel"
+            f" {function.__qualname__}: nested more than {DEEPEST} levels deep, where each operator"
+            " and each elif is a level; make parts of it kernels"
+        )
     return copied(found)
+
+
+def _is_deep(tree: ast.AST) -> bool:
+    """Whether some node lies more than ``DEEPEST`` levels below ``tree``."""
+    level = [tree]
+    for _ in range(DEEPEST + 1):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    return bool(level)
 
 
 Tree = TypeVar("Tree", bound=ast.AST)
@@ -132,5 +151,6 @@ def _read(lines: list[str], filename: str) -> _File:
 
 
 def _meaning(code: CodeType) -> tuple[object, ...]:
+    """What the code does. Constants as bytes: 1, True and 1.0 are equal."""
     constants = tuple(c for c in code.co_consts if not isinstance(c, CodeType))
-    return code.co_code, constants, code.co_names, code.co_varnames
+    return code.co_code, marshal.dumps(constants, 2), code.co_names, code.co_varnames

@@ -15,6 +15,7 @@ the depth of calls is worth more to a kernel than recursion.
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
@@ -46,6 +47,7 @@ class Form:
     params: tuple[str, ...]
     variables: dict[str, Type]
     result: Type
+    stops: bool = False  # at a breakpoint(), here or in what it calls: interpreted only
 
     @property
     def takes_memory(self) -> bool:
@@ -58,7 +60,16 @@ class Form:
 
 
 _forms: dict[tuple[FunctionType, Kind | None], Form] = {}
-_under_way: list[FunctionType] = []
+
+
+class _UnderWay(threading.local):
+    """What this thread is analysing, callers first."""
+
+    def __init__(self) -> None:
+        self.functions: list[FunctionType] = []
+
+
+_here = _UnderWay()
 
 
 def analyse(function: FunctionType, kind: Kind | None) -> Form:
@@ -68,18 +79,19 @@ def analyse(function: FunctionType, kind: Kind | None) -> Form:
     """
     form = _forms.get((function, kind))
     if form is None:
-        if function in _under_way:
-            ring = [f.__name__ for f in _under_way[_under_way.index(function) :]]
+        under_way = _here.functions
+        if function in under_way:
+            ring = [f.__name__ for f in under_way[under_way.index(function) :]]
             raise DialectError(
                 f"{source.place_of(function, function.__code__.co_firstlineno)}: kernel"
                 f" {function.__qualname__}: recursion is not allowed"
                 f" ({' -> '.join([*ring, function.__name__])}); use a loop"
             )
-        _under_way.append(function)
+        under_way.append(function)
         try:
             form = _forms[function, kind] = _Typer(function, kind).form()
         finally:
-            _under_way.pop()
+            under_way.pop()
     return form
 
 
@@ -101,6 +113,7 @@ class _Typer:
                 raise self._refused(self.tree, "takes no memory; its first argument is one")
             self.variables[read.params[0]] = kind
         self.results: list[tuple[ast.Return, Type]] = []
+        self.stops = False
 
     def _refused(self, node: ast.AST, text: str) -> DialectError:
         place = source.place_of(self.function, getattr(node, "lineno", self.tree.lineno))
@@ -112,7 +125,7 @@ class _Typer:
         self.results.clear()
         self._block(self.tree.body)
         result = self._result()
-        return Form(self.function, self.kind, self.tree, self.params, self.variables, result)
+        return Form(self.function, self.kind, self.tree, self.params, self.variables, result, self.stops)
 
     def _variables(self) -> None:
         """Widen variables until no statement changes one."""
@@ -166,6 +179,9 @@ class _Typer:
         if given == "none" or isinstance(given, int):
             raise self._refused(value, f"{ast.unparse(value)} gives {_said(given)}, not a number")
         known = self.variables.get(target.id)
+        if self.kind is not None and target.id == self.params[0]:
+            text = f"{target.id} is the memory that the kernel was given; use another name"
+            raise self._refused(value, text)
         if known is None or known == given:
             self.variables[target.id] = given
         elif isinstance(known, Kind) or isinstance(given, Kind):
@@ -276,7 +292,10 @@ class _Typer:
         for part in node.args[1:] if home else node.args:
             self._number(part)
         if is_kernel(callee):
-            return analyse(callee, home).result
+            form = analyse(callee, home)
+            if form.stops:
+                self._stop(node)
+            return form.result
         if home is None:
             raise self._refused(node, f"{callee.__name__} takes a memory first")
         if not is_primitive(callee):
@@ -289,14 +308,17 @@ class _Typer:
     def _builtin(self, name: str, node: ast.Call) -> Type:
         types = {self._number(part) for part in node.args}
         if name == "breakpoint":
-            if self.kind not in (ANY, None):
-                raise self._refused(
-                    node, "breakpoint() cannot be compiled; use engine='interpreted'"
-                )
+            self._stop(node)
             return "none"
         if name == "bool":
             return "bool"
         return "bool" if name in ("min", "max") and types == {"bool"} else "int"
+
+    def _stop(self, node: ast.Call) -> None:
+        """``node`` is a breakpoint(), or comes to one. Without a memory, the caller decides."""
+        if self.kind not in (ANY, None):
+            raise self._refused(node, "breakpoint() cannot be compiled; use engine='interpreted'")
+        self.stops = True
 
 
 def _said(found: Type) -> str:

@@ -32,9 +32,7 @@ WALKS = {
     "random": walk.WALK_RANDOM, "pct": walk.WALK_PCT, "pos": walk.WALK_POS, "surw": walk.WALK_SURW,
 }  # fmt: skip
 SEARCHES = ("dfs", *WALKS, "dpor")
-plans.register_drivers(
-    (walk.walk, dfs_search.dfs, dpor_search.dpor, steer.steer, steer.extract)
-)
+plans.register_drivers((walk.walk, dfs_search.dfs, dpor_search.dpor, steer.steer, steer.extract))
 POOL_WORDS = {"native": 1 << 23, "interpreted": 1 << 18}
 
 

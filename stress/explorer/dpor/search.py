@@ -13,8 +13,8 @@ tests say so. ``dpor`` continues where the last call ended.
 """
 
 from shmalloc.engine.block import (
-    ABANDONED, ACTORS, CHOICES, ERROR, FIRST_OWN, LAST_ACTOR, OUTCOME, RUNNING, STEPS, STEP_LIMIT, TREE_AT,
-    TREE_WORDS, scheduler,
+    ABANDONED, ACTORS, CHOICES, ERROR, FIRST_OWN, LAST_ACTOR, OUTCOME, RUNNING, STEPS, STEP_LIMIT,
+    TREE_AT, TREE_WORDS, scheduler,
 )  # fmt: skip
 from shmalloc.engine.schedule import begin, gather, perform_shared, settle
 from stress.explorer.dpor.clocks import (

@@ -1,0 +1,50 @@
+"""What the names of a kernel stand for, looked up once: the front end and the key must agree.
+
+A constant that is changed later changes nothing: it is frozen at the first look, whoever takes it.
+Otherwise an image could be kept under the key of the new value with the code of the old one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import FunctionType, ModuleType
+
+from shmalloc.dialect import is_kernel
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The globals that a kernel names, and the members of modules among them: (module, name)."""
+
+    names: dict[str, object]
+    members: dict[tuple[str, str], object]
+
+    def kernels(self) -> list[FunctionType]:
+        """The kernels that it names."""
+        return [value for value in (*self.names.values(), *self.members.values())
+                if is_kernel(value)]  # fmt: skip
+
+
+_scopes: dict[FunctionType, Scope] = {}
+
+
+def scope_of(function: FunctionType) -> Scope:
+    """The scope of ``function`` as it was at the first look."""
+    found = _scopes.get(function)
+    return found if found is not None else _scopes.setdefault(function, _look(function))
+
+
+def forget() -> None:
+    """Look again."""
+    _scopes.clear()
+
+
+def _look(function: FunctionType) -> Scope:
+    names, scope = function.__code__.co_names, function.__globals__
+    found = {name: scope[name] for name in names if name in scope}
+    members = {
+        (home, name): getattr(module, name)
+        for home, module in found.items() if isinstance(module, ModuleType)
+        for name in names if hasattr(module, name)
+    }  # fmt: skip
+    return Scope(found, members)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from shmalloc.compiler import codegen, link, symbols
 from shmalloc.compiler.codegen import Target
 from shmalloc.compiler.image import packed
-from shmalloc.compiler.instances import Instance, symbol_of
+from shmalloc.compiler.instances import Instance, order_of, symbol_of
 from shmalloc.compiler.module import Known, Module, weight_of
 from shmalloc.compiler.reach import reached
 from shmalloc.compiler.wrappers import Shape, wrappers
@@ -38,6 +38,7 @@ def compile_image(
     Raises ``DialectError`` for the first kernel that is not in the dialect.
     """
     target = target or codegen.host()
+    entries = sorted(entries, key=order_of)
     known = reached(entries)
     homes = _halves(known)
     if homes is None:

@@ -16,10 +16,12 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING
 
 from shmalloc import dialect
+from shmalloc.compiler.instances import order_of
+from shmalloc.compiler.scope import scope_of
 from shmalloc.compiler import processor
 
 if TYPE_CHECKING:
@@ -39,12 +41,11 @@ def key_of(entries: Iterable[Instance], made_for: str | None = None) -> str:
     machine = f"{compiler()}|{processor.digest()}" if made_for is None else made_for
     state = hashlib.sha256(f"{FORMAT}|{sources()}|{machine}".encode())
     roots: list[FunctionType] = []
-    for entry in sorted(entries, key=lambda e: (e.kind.name, e.function.__module__,
-                                                e.function.__qualname__)):  # fmt: skip
-        state.update(f"|{entry.kind.name}:{name_of(entry.function)}".encode())
+    for entry in sorted(entries, key=order_of):
+        state.update(f"|{entry.kind.name}:{_identity(entry.function)}".encode())
         roots.append(entry.function)
-    for function in sorted(_reached(roots), key=name_of):
-        state.update(_digest_of(function))
+    for digest in sorted(_digest_of(function) for function in _reached(roots)):
+        state.update(digest)
     return state.hexdigest()[:40]
 
 
@@ -58,7 +59,7 @@ def _reached(roots: list[FunctionType]) -> set[FunctionType]:
     while todo:
         function = todo.pop()
         if function not in _callees:
-            _callees[function] = dialect.callees(function)
+            _callees[function] = scope_of(function).kernels()
         fresh = set(_callees[function]) - found
         found |= fresh
         todo += fresh
@@ -72,7 +73,7 @@ def forget() -> None:
 
 
 def _digest_of(function: FunctionType) -> bytes:
-    """Digest of one kernel: its code and the constants that it names."""
+    """Digest of one kernel: its code and what it names."""
     found = _digests.get(function)
     if found is None:
         found = _digests[function] = _computed(function)
@@ -81,24 +82,35 @@ def _digest_of(function: FunctionType) -> bytes:
 
 def _computed(function: FunctionType) -> bytes:
     code = function.__code__
-    constants = [c for c in code.co_consts if not isinstance(c, CodeType)]
+    constants = [_text(c) for c in code.co_consts if not isinstance(c, CodeType)]
     marks = (dialect.is_hot(function), dialect.is_unit(function))
     parts = (
         name_of(function), marks, code.co_code, constants, code.co_names, code.co_varnames,
-        code.co_firstlineno, code.co_linetable, _named_constants(function),
+        code.co_firstlineno, code.co_linetable, _named(function),
     )  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).digest()
 
 
-def _named_constants(function: FunctionType) -> list[tuple[str, int]]:
-    """The int constants that a kernel may read, its module's and those of modules it names."""
-    names, scope = function.__code__.co_names, function.__globals__
-    found = [(name, scope[name]) for name in names if isinstance(scope.get(name), int)]
-    for home in (scope.get(name) for name in names):
-        if isinstance(home, ModuleType):
-            members = ((name, getattr(home, name, None)) for name in names)
-            found += [(name, value) for name, value in members if isinstance(value, int)]
-    return [(name, int(value)) for name, value in found]
+def _named(function: FunctionType) -> list[tuple[object, str]]:
+    """What the globals are that a kernel names: its module's and those of modules it names."""
+    scope = scope_of(function)
+    return [(name, _text(value)) for name, value in (*scope.names.items(), *scope.members.items())]
+
+
+def _text(value: object) -> str:
+    """A constant, or what a name stands for, as far as it decides what code is made."""
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int):
+        return hex(value)  # in decimal there is a limit to the digits
+    if isinstance(value, FunctionType):
+        return _identity(value)
+    return repr(value) if isinstance(value, float | complex | str | bytes) else str(type(value))
+
+
+def _identity(function: FunctionType) -> str:
+    """One of several functions of the same name."""
+    return f"{name_of(function)}:{function.__code__.co_firstlineno}"
 
 
 @cache

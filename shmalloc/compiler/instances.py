@@ -29,6 +29,13 @@ class Instance(NamedTuple):
         return analyse(self.function, self.kind if self.takes_memory else None)
 
 
+def order_of(instance: Instance) -> tuple[object, ...]:
+    """Instances sorted by it are in the same order in every process."""
+    function = instance.function
+    place = function.__module__, function.__qualname__, function.__code__.co_firstlineno
+    return (instance.kind.name, *place, instance.takes_memory)
+
+
 def symbol_of(function: FunctionType, kind: Kind, takes_memory: bool = True) -> str:
     """The name of an instance in an image: "module:kernel", with its kind if that is not Ram.
 

@@ -28,7 +28,7 @@ class Lines:
     def function(self, name: str, file: str, line: int) -> int:
         """The subprogram of a kernel: its number."""
         unit, home = self._file(file)
-        text = _escaped(name)
+        text = escaped(name)
         return self._add(
             f'distinct !DISubprogram(name: "{text}", linkageName: "{text}", scope:'
             f" !{home}, file: !{home}, line: {line}, type: !{self._type}, spFlags:"
@@ -47,7 +47,7 @@ class Lines:
         if path not in self._files:
             folder, name = os.path.split(path)
             home = self._add(
-                f'!DIFile(filename: "{_escaped(name)}", directory: "{_escaped(folder)}")'
+                f'!DIFile(filename: "{escaped(name)}", directory: "{escaped(folder)}")'
             )
             unit = self._add(
                 f"distinct !DICompileUnit(language: DW_LANG_Python, file: !{home}, producer:"
@@ -71,9 +71,9 @@ class Lines:
         ])  # fmt: skip
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """``text`` between the quotes of LLVM IR."""
     return "".join(
         chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:02X}"
-        for byte in text.encode()
+        for byte in text.encode(errors="surrogateescape")
     )

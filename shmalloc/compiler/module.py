@@ -20,7 +20,7 @@ from shmalloc.compiler import emit, runtime
 from shmalloc.compiler.code import Code
 from shmalloc.compiler.instances import Instance, symbol_of
 from shmalloc.compiler.kinds import Kind, Registers
-from shmalloc.compiler.lines import Lines
+from shmalloc.compiler.lines import Lines, escaped
 from shmalloc.compiler.signatures import parameters, passed, result_type
 from shmalloc.dialect import is_hot, is_unit
 
@@ -54,6 +54,10 @@ class Module:
         self._parts = 1 + max(self._homes.values(), default=0)
         self._exported = set(self.entries)
         self._seen: dict[Instance, None] = {}
+        self._symbols: dict[str, Instance] = {}
+        self._names: dict[Instance, str] = {}
+        for instance in (*self.entries, *self._homes):  # the same names in every part
+            self.symbol(instance)
         self._todo: list[Instance] = []
         self._text: list[str] = []
         self._declared: list[str] = []
@@ -100,10 +104,22 @@ class Module:
         form = instance.form
         result = result_type(form)
         arguments = [*passed(instance.kind, memory), *numbers]
-        found = code.call(f'@"{symbol_of(*instance)}"', arguments, result)
+        found = code.call(self._global(instance), arguments, result)
         if not isinstance(form.result, int):
             return [] if form.result == "none" else [found]
         return [code.op(f"extractvalue {result} {found}, {k}") for k in range(form.result)]
+
+    def symbol(self, instance: Instance) -> str:
+        """The name of an instance. Functions of the same name are told apart by a number."""
+        if instance not in self._names:
+            plain = name = symbol_of(*instance)
+            while name in self._symbols:
+                name = f"{plain}#{len(self._symbols)}"
+            self._names[instance], self._symbols[name] = name, instance
+        return self._names[instance]
+
+    def _global(self, instance: Instance) -> str:
+        return f'@"{escaped(self.symbol(instance))}"'
 
     def _is_owned(self, instance: Instance) -> bool:
         return self._homes.get(instance, self._part) == self._part
@@ -111,7 +127,7 @@ class Module:
     def _head(self, instance: Instance) -> str:
         form = instance.form
         given = ", ".join(parameters(form, instance.kind))
-        return f'{result_type(form)} @"{symbol_of(*instance)}"({given})'
+        return f"{result_type(form)} {self._global(instance)}({given})"
 
     def _declare(self, instance: Instance) -> None:
         self._declared.append(f"declare hidden {self._head(instance)} nounwind")
@@ -122,7 +138,7 @@ class Module:
         first = function.__code__.co_firstlineno
         file = function.__code__.co_filename
         self.table[where] = Known(f"{function.__module__}.{function.__qualname__}", first)
-        scope = self.lines.function(symbol_of(*instance), file, first)
+        scope = self.lines.function(self.symbol(instance), file, first)
         code = Code(self, where, first, scope)
         emit.Emitter(self, form, instance.kind, code).write()
         marker = "" if scope is None else f" !dbg !{scope}"

@@ -75,6 +75,7 @@ def obtain(entries: Sequence[Instance], tell: Tell = warn) -> Image:
         if not is_kernel(entry.function):
             name = getattr(entry.function, "__qualname__", repr(entry.function))
             raise EngineError(f"{name} is not a kernel; decorate it with @kernel")
+    entries = _told_apart(entries)
     with _lock:
         key = digest.key_of(entries)
         image = next((image for image in _images if image.name == key), None)
@@ -92,9 +93,17 @@ def obtain(entries: Sequence[Instance], tell: Tell = warn) -> Image:
         return image
 
 
+def _told_apart(entries: Sequence[Instance]) -> list[Instance]:
+    """``entries`` without those that have the name of an earlier one: a kernel may be redefined."""
+    found: dict[str, Instance] = {}
+    for entry in entries:
+        found.setdefault(symbol_of(*entry), entry)
+    return list(found.values())
+
+
 def is_kept(entries: Sequence[Instance]) -> bool:
     """Whether the image of ``entries`` is in the store, whole."""
-    return store.default_store().peek(digest.key_of(entries)) is not None
+    return store.default_store().peek(digest.key_of(_told_apart(entries))) is not None
 
 
 def require(entry: Instance, tell: Tell, along: Sequence[Instance] = ()) -> Image:
@@ -104,7 +113,7 @@ def require(entry: Instance, tell: Tell, along: Sequence[Instance] = ()) -> Imag
     """
     image = find(entry.function, entry.kind)
     if image is None:
-        obtain(list(dict.fromkeys([*along, entry])), tell)
+        obtain([entry, *along], tell)
         image = find(entry.function, entry.kind)
     if image is None:
         assert entry.form  # raises what is wrong with it

@@ -125,7 +125,9 @@ class _Typer:
         self.results.clear()
         self._block(self.tree.body)
         result = self._result()
-        return Form(self.function, self.kind, self.tree, self.params, self.variables, result, self.stops)
+        return Form(
+            self.function, self.kind, self.tree, self.params, self.variables, result, self.stops
+        )
 
     def _variables(self) -> None:
         """Widen variables until no statement changes one."""

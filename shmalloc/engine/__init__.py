@@ -51,7 +51,7 @@ class Interpreted:
         run = self._bound.get(function)
         if run is None:
             if not is_kernel(function):
-                raise EngineError(f"{function.__qualname__} is not a kernel; mark it with @kernel")
+                raise EngineError(f"{function.__qualname__} is not a kernel; decorate it with @kernel")
             from shmalloc.compiler.rewrite import entry, runnable
 
             run = self._bound[function] = entry(runnable(function))
@@ -107,10 +107,11 @@ def forget() -> None:
 
     Compiled kernels stay what they are.
     """
-    from shmalloc.compiler import check, digest, rewrite, types
+    from shmalloc.compiler import check, digest, rewrite, scope, types
 
     check.forget()
     digest.forget()
+    scope.forget()
     types.forget()
     rewrite.forget()
     if "interpreted" in _engines:

@@ -10,10 +10,17 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from shmalloc import constants as c
 from shmalloc.engine import Engine, forget, get_engine
+
+# A test asserts no time: not even that examples are drawn fast on a machine with other work to do.
+hypothesis.settings.register_profile(
+    "ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("ours")
 
 ENV_SEED = "SHMALLOC_SEED"
 ENV_SESSION = "SHMALLOC_TEST_SESSION"

@@ -47,17 +47,19 @@ endless = Program("endless", 2, [spin, spin])
 """
 UNSTEADY = """import itertools
 from shmalloc import kernel
+from shmalloc.dialect import primitive
 from shmalloc.words import load
 from stress import Program
 
 CALLS = itertools.count()
 
-def another():
+@primitive("int")
+def another(mem):
     return next(CALLS) % 4
 
 @kernel
 def unsteady(mem, cpu):
-    return load(mem, another())
+    return load(mem, another(mem))
 
 program = Program("unsteady", 8, [unsteady, unsteady])
 """

@@ -16,12 +16,15 @@ from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any, TypeGuard
 
+from shmalloc.errors import DialectError
+
 KERNELS: dict[str, FunctionType] = {}
 
 
 def kernel(function: Callable[..., Any]) -> FunctionType:
     """Register ``function`` as a kernel and return it unchanged."""
-    assert isinstance(function, FunctionType), "a kernel is a plain Python function"
+    if not isinstance(function, FunctionType):
+        raise DialectError(f"{function!r} is no plain function; put @kernel next to its def")
     KERNELS[f"{function.__module__}.{function.__qualname__}"] = function
     function.__kernel__ = True  # type: ignore[attr-defined]
     return function

@@ -11,8 +11,14 @@ import pytest
 
 import shmalloc
 import stress
-from shmalloc import dialect
-from shmalloc.dialect import KERNELS, closure_of, is_kernel, kernel, violations
+from shmalloc import constants as c
+from shmalloc.compiler import source
+from shmalloc.compiler.check import violations
+from shmalloc.compiler.refusals import REFUSED
+from shmalloc.dialect import KERNELS, closure_of, is_kernel, kernel
+from shmalloc.engine import get_engine
+from shmalloc.errors import DialectError, EngineError, MisuseError
+from shmalloc.memory import Ram
 from shmalloc.words import load, load2, store
 
 LIMIT = 8
@@ -23,6 +29,11 @@ NAME = "text"
 @kernel
 def helper(mem, i):
     return load(mem, i)
+
+
+@kernel
+def both(mem, i):
+    return load(mem, i), i
 
 
 # --- one function for each rule, undecorated: they must not be registered ------------------------
@@ -46,18 +57,28 @@ def has_a_string(mem, i):
     return "text"
 
 
+def has_bytes(mem, i):
+    return b"text"
+
+
 def builds_a_tuple(mem, i):
-    return i, i
+    pair = i, i
+    return pair
 
 
-def unpacks_something_else(mem, i):
-    a, b = helper(mem, i)
+def returns_a_tuple_of_one(mem, i):
+    return (i,)
+
+
+def unpacks_a_tuple(mem, i):
+    a, b = i, i
     return a + b
 
 
-def unpacks_three_of_load2(mem, i):
-    a, b, c = load2(mem, i)
-    return a + b + c
+def returns_two_or_three(mem, i):
+    if i:
+        return i, i
+    return i, i, i
 
 
 def builds_a_list(mem, i):
@@ -104,6 +125,11 @@ def has_a_lambda(mem, i):
     return (lambda: i)()
 
 
+def keeps_a_lambda(mem, i):
+    k = lambda: i  # noqa: E731, F841
+    return i
+
+
 def has_a_nested_function(mem, i):
     def inner(mem):
         return 0
@@ -148,6 +174,10 @@ def imports_from(mem, i):
     return i
 
 
+async def is_async(mem, i):
+    return i
+
+
 def awaits(mem, i):
     async def inner(mem):
         return await mem
@@ -161,6 +191,16 @@ def writes_an_outer_name(mem, i):
         i = 0
 
     return i
+
+
+def disowns_a_name():
+    outer = 3
+
+    def inner(mem, i):
+        nonlocal outer
+        outer = i
+
+    return inner
 
 
 def uses_a_context(mem, i):
@@ -242,11 +282,139 @@ def falls_off_its_end(mem, i):
         return i
 
 
+def calls_itself(mem, i):
+    return calls_itself(mem, i)
+
+
+def has_a_literal_of_65_bits(mem, i):
+    return i + 0x1_0000_0000_0000_0000
+
+
+def has_a_literal_below_all(mem, i):
+    return -9_223_372_036_854_775_809 + i
+
+
+# fmt: off
+def is_nested_deeply(mem, i):
+    return (
+        i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i +
+        i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i +
+        i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i +
+        i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i +
+        i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i + i
+    )
+# fmt: on
+
+
+def shifts_too_far(mem, i):
+    return i << 64
+
+
+def shifts_back(mem, i):
+    i >>= -1
+    return i
+
+
+def has_a_range_without_a_step(mem, i):
+    for k in range(i, 0, 0):
+        i += k
+    return i
+
+
+def goes_over_a_list(mem, i):
+    for k in [1, 2]:
+        i += k
+    return i
+
+
+def counts_two_at_once(mem, i):
+    for a, b in range(i):
+        i += a + b
+    return i
+
+
+def has_an_else_of_a_while(mem, i):
+    while i:
+        break
+    else:
+        i = 1
+    return i
+
+
+def has_an_else_of_a_for(mem, i):
+    for _ in range(i):
+        break
+    else:
+        i = 1
+    return i
+
+
+def declares(mem, i):
+    k: int  # noqa: F842
+    return i
+
+
+def annotates_a_word(mem, i):
+    mem[i]: int = 3
+    return i
+
+
+def asks_whether_it_is_in(mem, i):
+    return i in mem
+
+
+def asks_whether_it_is(mem, i):
+    return i is mem
+
+
+def names_a_kernel(mem, i):
+    return helper
+
+
+def has_a_range_as_a_value(mem, i):
+    return range(i)
+
+
+def indexes_a_global(mem, i):
+    return LIMIT[i]
+
+
+def gives_too_few(mem, i):
+    return helper(mem)
+
+
+def gives_too_many(mem, i):
+    return helper(mem, i, i)
+
+
+def takes_the_least_of_one(mem, i):
+    return min(i)
+
+
+def reads_a_lower_case_constant_of_a_module(mem, i):
+    return c.__name__
+
+
+def reads_a_constant_of_a_local(mem, c):
+    return c.MAGIC
+
+
 def falls_out_of_a_loop(mem, i):
     while True:
         if i > 0:
             break
         return i
+
+
+def reads_what_not_every_break_assigned(mem, i):
+    while True:
+        if i > 9:
+            break
+        k = i
+        if i > 5:
+            break
+        i += 1
+    return k
 
 
 def reads_what_one_branch_assigned(mem, i):
@@ -276,22 +444,29 @@ def closes_over_a_name():
     return closure
 
 
+an_anonymous_kernel = lambda mem, i: i  # noqa: E731
 NOT_ALLOWED = "is not allowed"
 BROKEN = [
     (divides, "// and shifts"), (raises_to_a_power, "// and shifts"),
     (multiplies_matrices, "// and shifts"), (has_a_float, "1.5 is not an integer"),
-    (has_a_string, "'text' is not an integer"), (builds_a_tuple, "tuples"),
-    (unpacks_something_else, "tuples"), (unpacks_three_of_load2, "tuples"),
-    (builds_a_list, NOT_ALLOWED), (builds_a_dict, NOT_ALLOWED), (builds_a_set, NOT_ALLOWED),
-    (formats, NOT_ALLOWED), (slices, NOT_ALLOWED), (starred, NOT_ALLOWED), (raises, NOT_ALLOWED),
-    (tries, NOT_ALLOWED), (asserts, NOT_ALLOWED), (has_a_lambda, NOT_ALLOWED),
-    (has_a_nested_function, "nested functions"), (comprehends, NOT_ALLOWED),
-    (generates, NOT_ALLOWED), (yields, NOT_ALLOWED), (uses_a_context, NOT_ALLOWED),
+    (has_a_string, "a string is not allowed"), (has_bytes, "a string is not allowed"),
+    (builds_a_tuple, "a tuple is allowed only in"), (unpacks_a_tuple, "a tuple is allowed only in"),
+    (returns_a_tuple_of_one, "at least two"), (returns_two_or_three, "different lengths"),
+    (builds_a_list, "a list is not allowed"), (builds_a_dict, "a dict is not allowed"),
+    (builds_a_set, "a set is not allowed"), (formats, "a string is not allowed"),
+    (slices, "a slice is not allowed"), (starred, "a starred argument is not allowed"),
+    (raises, "raise is not allowed"), (tries, "try is not allowed"),
+    (asserts, "an assert is not allowed"), (has_a_lambda, "is not a kernel"),
+    (keeps_a_lambda, "a lambda is not allowed"), (an_anonymous_kernel, "a lambda is not allowed"),
+    (has_a_nested_function, "nested functions are not allowed"), (comprehends, NOT_ALLOWED),
+    (generates, NOT_ALLOWED), (yields, NOT_ALLOWED), (uses_a_context, "with is not allowed"),
     (yields_from, NOT_ALLOWED), (comprehends_a_set, NOT_ALLOWED),
-    (comprehends_a_dict, NOT_ALLOWED), (defines_a_class, NOT_ALLOWED),
-    (imports_from, NOT_ALLOWED), (awaits, NOT_ALLOWED), (writes_an_outer_name, NOT_ALLOWED),
-    (uses_an_attribute, NOT_ALLOWED), (walrus, NOT_ALLOWED), (deletes, NOT_ALLOWED),
-    (imports, NOT_ALLOWED), (writes_a_global, NOT_ALLOWED), (matches, NOT_ALLOWED),
+    (comprehends_a_dict, NOT_ALLOWED), (defines_a_class, "a class is not allowed"),
+    (imports_from, "import is not allowed"), (is_async, "an async function is not allowed"),
+    (awaits, "an async function is not allowed"), (writes_an_outer_name, "nested functions"),
+    (disowns_a_name(), "nonlocal is not allowed"), (uses_an_attribute, "an attribute is allowed"),
+    (walrus, NOT_ALLOWED), (deletes, NOT_ALLOWED), (imports, "import is not allowed"),
+    (writes_a_global, "global is not allowed"), (matches, NOT_ALLOWED),
     (has_a_default, "default"), (has_keyword_only, "keyword"), (has_star_arguments, "starred"),
     (passes_a_keyword, "keyword arguments"), (reads_a_lower_case_global, "lower_case is not"),
     (reads_a_text_global, "NAME is not"), (calls_a_function_that_is_no_kernel, "divides is not"),
@@ -299,29 +474,129 @@ BROKEN = [
     (falls_off_its_end, "fall off its end"), (falls_out_of_a_loop, "fall off its end"),
     (reads_what_one_branch_assigned, "k may be read before"),
     (reads_what_a_loop_assigned, "last may be read before"),
+    (reads_what_not_every_break_assigned, "k may be read before"),
     (augments_what_is_unassigned, "total may be read before"),
-    (closes_over_a_name(), "may not be a closure"),
+    (closes_over_a_name(), "may not be a closure"), (is_nested_deeply, "levels deep"),
+    (has_a_literal_of_65_bits, "does not fit into 64 bits"),
+    (has_a_literal_below_all, "does not fit into 64 bits"),
+    (shifts_too_far, "a shift by 64 bits"), (shifts_back, "a shift by -1 bits"),
+    (has_a_range_without_a_step, "step 0"), (goes_over_a_list, "goes over range(..) only"),
+    (counts_two_at_once, "one name"), (has_an_else_of_a_while, "else of a loop"),
+    (has_an_else_of_a_for, "else of a loop"), (declares, "a declaration without a value"),
+    (annotates_a_word, "only a plain name"), (asks_whether_it_is_in, "in and is are not allowed"),
+    (asks_whether_it_is, "in and is are not allowed"), (names_a_kernel, "can only be called"),
+    (has_a_range_as_a_value, "allowed only in: for"), (indexes_a_global, "only memory has words"),
+    (gives_too_few, "helper takes 2 arguments, 1"), (gives_too_many, "helper takes 2 arguments, 3"),
+    (takes_the_least_of_one, "min takes 2 to 99 arguments, 1"),
+    (reads_a_lower_case_constant_of_a_module, "an attribute is allowed only"),
+    (reads_a_constant_of_a_local, "an attribute is allowed only"),
 ]  # fmt: skip
+each_broken = pytest.mark.parametrize(
+    ("function", "reason"), BROKEN, ids=[function.__name__ for function, _ in BROKEN]
+)
 
 
-@pytest.mark.parametrize(("function", "reason"), BROKEN, ids=lambda v: getattr(v, "__name__", ""))
+@each_broken
 def test_a_broken_rule_is_reported(function: FunctionType, reason: str) -> None:
     assert any(reason in text for text in violations(function)), violations(function)
 
 
-def test_a_violation_names_the_function_and_its_line():
+def test_a_violation_names_file_line_and_kernel():
     line = divides.__code__.co_firstlineno + 1
-    assert violations(divides)[0].startswith(f"divides line {line}: ")
+    place = f"{source.readable(__file__)}:{line}: kernel divides: "
+    assert violations(divides)[0].startswith(place)
 
 
-def test_every_forbidden_statement_has_an_example_here():
-    reported = {
-        text.split(": ")[1].split(" ")[0]
-        for function, _reason in BROKEN
-        for text in violations(function)
-        if NOT_ALLOWED in text
-    }
-    assert reported == {node.__name__ for node in dialect._FORBIDDEN}
+def test_every_violation_of_a_kernel_is_reported_in_the_order_of_lines():
+    assert [int(text.split(":")[1]) for text in violations(breaks_three_rules)] == [
+        breaks_three_rules.__code__.co_firstlineno + k for k in (1, 2, 3)
+    ]
+
+
+def breaks_three_rules(mem, i):
+    i /= 2
+    i **= 2
+    return "text"
+
+
+def test_every_refusal_with_a_text_of_its_own_has_an_example_here():
+    said = "\n".join(text for function, _reason in BROKEN for text in violations(function))
+    assert [node.__name__ for node, text in REFUSED.items() if text not in said] == []
+
+
+# --- engines refuse alike ------------------------------------------------------------------------
+def refused(engine: str, function: FunctionType) -> str:
+    """What ``engine`` says when it is to bind the kernel; that nothing else is raised."""
+    with pytest.raises(DialectError) as caught:
+        get_engine(engine).bind(function)
+    assert isinstance(caught.value, MisuseError) and isinstance(caught.value, EngineError)
+    return str(caught.value)
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test marks as a kernel is none after it."""
+    monkeypatch.setattr("shmalloc.dialect.KERNELS", dict(KERNELS))
+
+
+@each_broken
+def test_both_engines_refuse_it_in_the_same_line(
+    registry: None, monkeypatch: pytest.MonkeyPatch, function: FunctionType, reason: str
+) -> None:
+    monkeypatch.setattr(function, "__kernel__", True, raising=False)
+    told = refused("native", function)
+    assert "\n" not in told and told == refused("interpreted", function)
+    assert told == violations(function)[0]
+
+
+def test_a_kernel_that_reaches_itself_is_refused_with_the_ring():
+    told = refused("native", ring_first)
+    assert "recursion is not allowed (ring_first -> ring_second -> ring_first)" in told
+    assert told == refused("interpreted", ring_first)
+
+
+@kernel
+def ring_first(mem, i):
+    return ring_second(mem, i)
+
+
+@kernel
+def ring_second(mem, i):
+    return ring_first(mem, i)
+
+
+def test_a_kernel_is_refused_where_what_it_calls_is_wrong():
+    told = refused("native", calls_what_is_wrong)
+    assert "kernel is_wrong: a string is not allowed" in told
+    assert told == refused("interpreted", calls_what_is_wrong)
+
+
+@kernel
+def is_wrong(mem):
+    return "text"
+
+
+@kernel
+def calls_what_is_wrong(mem):
+    return is_wrong(mem)
+
+
+@pytest.mark.parametrize("value", [3, None, print, len, divides, "divides"], ids=repr)
+def test_what_is_no_kernel_is_refused_alike(value: FunctionType) -> None:
+    told = []
+    for engine in ("native", "interpreted"):
+        with pytest.raises(
+            EngineError, match="is not a kernel; decorate it with @kernel"
+        ) as caught:
+            get_engine(engine).bind(value)
+        told.append(str(caught.value))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("value", [3, print, staticmethod(divides)], ids=repr)
+def test_the_decorator_refuses_what_is_no_plain_function(value: FunctionType) -> None:
+    with pytest.raises(DialectError, match="put @kernel next to its def"):
+        kernel(value)
 
 
 # --- what is allowed -----------------------------------------------------------------------------
@@ -348,11 +623,94 @@ def leaves_from_an_endless_loop(mem, i):
             return 1
 
 
+def unpacks_the_results_of_a_kernel(mem, i):
+    a, b = both(mem, i)
+    return b, a
+
+
+def reads_constants_of_a_module(mem, i):
+    return c.MAGIC if i == LIMIT else -c.ZONE_SHIFT
+
+
+def uses_what_was_assigned_before_every_break(mem, i):
+    while True:
+        k: int = load(mem, i)
+        if k > LIMIT:
+            break
+        i += 1
+        if i > LIMIT:
+            break
+    return k
+
+
+def has_arguments_by_position_only(mem, /, i):
+    return mem[i]
+
+
+def assigns_to_several(mem, i):
+    a = mem[i] = b = True
+    a += b
+    return a
+
+
+def has_comments_in_quotes(mem, i):
+    """The first."""
+    "The second."
+    return i
+
+
+def gives_the_memory_a_second_name(mem, i):
+    m = mem
+    m[i] = 1
+    return m[i]
+
+
 @pytest.mark.parametrize(
-    "function", [keeps_all_rules, returns_nothing, leaves_from_an_endless_loop]
-)
+    "function",
+    [
+        keeps_all_rules, returns_nothing, leaves_from_an_endless_loop,
+        unpacks_the_results_of_a_kernel, reads_constants_of_a_module,
+        uses_what_was_assigned_before_every_break, has_arguments_by_position_only,
+        assigns_to_several, has_comments_in_quotes, gives_the_memory_a_second_name,
+    ],
+    ids=lambda function: function.__name__,
+)  # fmt: skip
 def test_what_the_dialect_allows_is_not_reported(function: FunctionType) -> None:
     assert violations(function) == []
+
+
+@kernel
+def stops(mem, i):
+    breakpoint()
+    return i
+
+
+@kernel
+def stops_below(i):
+    breakpoint()
+    return i
+
+
+@kernel
+def comes_to_a_stop(mem, i):
+    return stops_below(i) + i
+
+
+@pytest.mark.parametrize(("function", "result"), [(stops, 3), (comes_to_a_stop, 6)])
+def test_a_breakpoint_stops_an_interpreted_kernel(
+    function: FunctionType, result: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = []
+    monkeypatch.setattr("sys.breakpointhook", lambda: stopped.append(1))
+    assert get_engine("interpreted").call(function, Ram.of_words(2), 3) == result
+    assert stopped == [1]
+
+
+@pytest.mark.parametrize("function", [stops, comes_to_a_stop])
+def test_a_breakpoint_is_not_compiled(function: FunctionType) -> None:
+    assert "breakpoint() cannot be compiled; use engine='interpreted'" in refused(
+        "native", function
+    )
 
 
 # --- the registry --------------------------------------------------------------------------------
@@ -361,7 +719,7 @@ def _import_all_kernels() -> None:
     for package in (shmalloc, stress):
         root = Path(package.__path__[0])
         for path in sorted(root.rglob("*.py")):
-            if re.search(r"^@(kernel|hot)$", path.read_text(), re.MULTILINE):
+            if re.search(r"^@(kernel|hot|unit)$", path.read_text(), re.MULTILINE):
                 parts = path.relative_to(root.parent).with_suffix("").parts
                 importlib.import_module(".".join(parts))
 

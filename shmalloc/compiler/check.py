@@ -241,7 +241,7 @@ class _Reader(ast.NodeTransformer):
             shown = value if abs(value) < 1 << 128 else f"of {value.bit_length()} bits"
             self._refuse(node, f"constant {shown} does not fit into 64 bits with a sign")
         else:
-            plain = value if isinstance(value, bool) else int(value)
+            plain = value if isinstance(value, bool) else int.__pos__(value)
             return ast.copy_location(ast.Constant(plain), node)
         return ast.copy_location(ast.Constant(0), node)
 

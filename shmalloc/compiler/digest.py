@@ -99,15 +99,17 @@ def _named(function: FunctionType) -> list[tuple[object, str]]:
 
 def _text(value: object) -> str:
     """A constant, or what a name stands for, as far as it decides what code is made."""
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, int):
-        return hex(value)  # in decimal there is a limit to the digits
-    if isinstance(value, FunctionType):
+    kind = type(value)
+    if kind is FunctionType:
         return _identity(value)
-    return repr(value) if isinstance(value, float | complex | str | bytes) else str(type(value))
+    if kind is int:
+        return hex(value)  # type: ignore[arg-type]  # in decimal there is a limit to the digits
+    if kind is not bool and isinstance(value, int):
+        return hex(int.__pos__(value))
+    return repr(value) if isinstance(value, bool | float | complex | str | bytes) else str(kind)
 
 
+@cache
 def _identity(function: FunctionType) -> str:
     """One of several functions of the same name."""
     return f"{name_of(function)}:{function.__code__.co_firstlineno}"

@@ -65,9 +65,15 @@ def functions_of(text: str, form: str) -> Iterator[tuple[str, str]]:
     for line in text.splitlines():
         begins = None if name else _BEGINS[form].match(line)
         if begins:
-            name, lines = begins[1], []
+            name, lines = _unescaped(begins[1]), []
         if name:
             lines.append(line)
             if _ENDS[form].match(line):
                 yield name, "\n".join(lines)
                 name = ""
+
+
+def _unescaped(name: str) -> str:
+    """A name as it is in Python: LLVM writes letters beyond ASCII as bytes, \\C3\\B6."""
+    plain = re.sub(rb"\\([0-9A-F]{2})", lambda m: bytes.fromhex(m[1].decode()), name.encode())
+    return plain.decode(errors="replace")

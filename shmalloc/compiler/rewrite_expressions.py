@@ -142,6 +142,8 @@ class Expressions:
     def congruent(self, node: ast.expr) -> Placed:
         visit: Callable[[Any], Placed] = getattr(self, f"_on_{type(node).__name__}")
         made, bounds = visit(node)
+        if isinstance(made, ast.Constant) and type_of(node) == "bool":  # folded: False & True
+            made = ast.Constant(bool(made.value))
         return ast.copy_location(made, node), bounds
 
     # --- values ---
@@ -256,7 +258,7 @@ class Expressions:
             method = ast.Attribute(value=arguments[0], attr=METHODS[callee], ctx=ast.Load())
             ast.copy_location(method, node.func)
             return ast.Call(func=method, args=arguments[1:], keywords=[]), _range_of(node)
-        known = f".{callee.__module__}.{callee.__qualname__}"
+        known = f".{callee.__module__}.{callee.__qualname__}.{id(callee)}"
         if isinstance(node.func, ast.Name):
             known = node.func.id
         self.callees[known] = callee, bool(node.args) and isinstance(type_of(node.args[0]), Kind)

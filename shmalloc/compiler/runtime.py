@@ -12,7 +12,8 @@ that calls of several threads share nothing. Kernels get its address as ``call``
     8  RESULTS   8 words: results behind the first
     16 ARGUMENTS 16 words
 
-More arguments or results make the frame longer; results overwrite arguments, which are in registers.
+More arguments or results make the frame longer: results overwrite arguments, which the kernel has
+in registers by then.
 
 A *place* belongs to one memory of this process, for as long as that lives::
 

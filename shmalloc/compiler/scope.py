@@ -26,6 +26,7 @@ class Scope:
 
 
 _scopes: dict[FunctionType, Scope] = {}
+_ABSENT = object()
 
 
 def scope_of(function: FunctionType) -> Scope:
@@ -42,9 +43,11 @@ def forget() -> None:
 def _look(function: FunctionType) -> Scope:
     names, scope = function.__code__.co_names, function.__globals__
     found = {name: scope[name] for name in names if name in scope}
-    members = {
-        (home, name): getattr(module, name)
-        for home, module in found.items() if isinstance(module, ModuleType)
-        for name in names if hasattr(module, name)
-    }  # fmt: skip
+    members: dict[tuple[str, str], object] = {}
+    for home, module in found.items():
+        if isinstance(module, ModuleType):
+            for name in names:
+                value = getattr(module, name, _ABSENT)
+                if value is not _ABSENT:
+                    members[home, name] = value
     return Scope(found, members)

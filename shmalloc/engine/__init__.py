@@ -20,6 +20,12 @@ from shmalloc.memory import Ram
 Progress = Callable[[str], None]
 
 
+def no_kernel(value: object) -> EngineError:
+    """What an engine says to something that is no kernel."""
+    name = getattr(value, "__qualname__", repr(value))
+    return EngineError(f"{name} is not a kernel; decorate it with @kernel")
+
+
 class Engine(Protocol):
     """What every engine offers. ``bind`` returns a callable that takes ``(mem, *ints)``."""
 
@@ -51,7 +57,7 @@ class Interpreted:
         run = self._bound.get(function)
         if run is None:
             if not is_kernel(function):
-                raise EngineError(f"{function.__qualname__} is not a kernel; decorate it with @kernel")
+                raise no_kernel(function)
             from shmalloc.compiler.rewrite import entry, runnable
 
             run = self._bound[function] = entry(runnable(function))

@@ -55,9 +55,9 @@ def plan_of(function: FunctionType) -> list[FunctionType]:
     """``function`` and what is compiled along with it."""
     if not is_kernel(function):
         return [function]  # to be refused by name
-    home = function.__module__
+    home = function.__module__ or ""  # None in code that was run by exec
     if not home.startswith(f"{ALLOCATOR}."):
-        return _of_modules([home], function)
+        return _of_modules([home] if home in sys.modules else [], function)
     plan = arena()
     return plan if function in plan else _of_modules(_allocator_modules(), function)
 

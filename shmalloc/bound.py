@@ -31,6 +31,7 @@ from shmalloc import cpus, recovery
 from shmalloc.engine import Engine, get_engine, when_waiting_long
 from shmalloc.kernel.slots import mark_dead
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError, ShmallocError
+from shmalloc.memory import Ram
 from shmalloc.recovery import Rescuer
 from shmalloc.reports import last_violation
 from shmalloc.segment import Segment
@@ -114,14 +115,15 @@ class Bound:
         """A kernel of ours ended in the middle: what it has locked is for others to recover.
 
         So this life of the CPU slot ends as if the process had been killed there, and we may not go
-        on in it. A slot that others share cannot be recovered; then the locks stay.
+        on in it. But not while other threads are in kernels in the same life, nor where other
+        processes share the slot, nor for a parent whose slot this is: then the locks stay.
         """
         ram = self.segment.ram
         ram.on_fault = None  # once is enough
-        seen = cpus.slot(self.segment, self.cpu)
-        if seen.users <= 1:
-            self.engine.call(mark_dead, ram, self.cpu, self.cpu, seen.epoch)
         ram.end("an earlier call ended in a fault; close this arena and attach again")
+        seen = cpus.slot(self.segment, self.cpu)
+        if seen.users <= 1 and self._pid == os.getpid() and not ram.running:
+            self.engine.call(mark_dead, Ram(ram.array), self.cpu, self.cpu, seen.epoch)
 
     def check_open(self) -> None:
         if self.segment.closed:

@@ -10,6 +10,7 @@ What it does not do: own or map the memory (segment.py), schedule (the model mem
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,8 @@ from shmalloc.errors import MisuseError
 
 
 FUTEX_SLEEP_NS = 50_000_000
+CLOSE_WAIT_S = 5.0
+PLACE_WORDS, _RUNNING = 8, 5  # compiler/runtime.py draws a place
 
 
 class WordError(IndexError):
@@ -61,7 +64,8 @@ class Ram:
             raise MisuseError("buffer: not 16-byte aligned, two-word swaps would fault; map a page")
         self._view = view.cast("q")
         self.words = len(self._view)
-        self._place = aligned_words(8)  # what compiled code knows of us: compiler/runtime.py
+        self._place = aligned_words(PLACE_WORDS)  # for compiled code: compiler/runtime.py
+        self._pid = os.getpid()
         self._place[0], self._place[1] = self.base, self.words
         self._place[3] = FUTEX_SLEEP_NS
         self.place_address = int(self._place.ctypes.data)
@@ -73,6 +77,24 @@ class Ram:
     def of_words(cls, words: int) -> Ram:
         """A private, zeroed Ram of ``words`` words (tests, small worlds)."""
         return cls(aligned_words(words))
+
+    @property
+    def running(self) -> int:
+        """Calls of other threads that are in a compiled kernel over these words now."""
+        return int(self._place[_RUNNING]) if self._pid == os.getpid() else 0
+
+    def wait_until_idle(self) -> None:
+        """Wait until no thread is in a compiled kernel: its code would miss the memory.
+
+        Raises ``MisuseError`` if one still is after CLOSE_WAIT_S.
+        """
+        end = time.monotonic() + CLOSE_WAIT_S
+        while self.running:
+            if time.monotonic() > end:
+                raise MisuseError(
+                    "close: another thread is in a kernel of this memory; let it return first"
+                )
+            time.sleep(0.001)
 
     def end(self, reason: str) -> None:
         """Refuse every further call of a compiled kernel, with ``reason``."""

@@ -134,8 +134,12 @@ class Segment:
             fcntl.flock(handle, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Unmap. Arrays and views that still look at the memory keep it mapped until they go."""
+        """Unmap. Arrays and views that still look at the memory keep it mapped until they go.
+
+        Waits for other threads that are in a kernel; raises ``MisuseError`` if one stays there.
+        """
         if not self.closed:
+            self.ram.wait_until_idle()
             self.closed = True
             self.ram.release()
             self._mapping.close()

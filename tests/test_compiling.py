@@ -354,3 +354,23 @@ def test_a_fork_while_another_thread_compiles_inherits_no_lock(tmp_path: Path):
     finally:
         done.set()
         thread.join()
+
+
+def test_a_kernel_that_was_refused_runs_once_it_is_mended(tmp_path):
+    """A default argument is not in the bytecode: the key of the mended kernel is the same."""
+    script = tmp_path / "mended.py"
+    text = (
+        "from shmalloc import kernel, Ram\nfrom shmalloc.engine import get_engine\n@kernel\n"
+        "def triple(mem, n{default}):\n    return 3 * n\n"
+        "print(get_engine().call(triple, Ram.of_words(2), 5))\n"
+    )
+    answers = []
+    for default in ("=1", ""):
+        script.write_text(text.format(default=default))
+        done = subprocess.run(
+            [sys.executable, str(script)], env=os.environ | {"SHMALLOC_CACHE_DIR": str(tmp_path)},
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        answers.append(done.stdout or done.stderr.splitlines()[-1])
+    assert "default, keyword and starred arguments are not allowed" in answers[0]
+    assert answers[1] == "15\n"

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import threading
+from contextlib import suppress
 from collections.abc import Callable, Sequence
 
 from shmalloc.compiler import codegen, link, symbols
@@ -23,6 +24,7 @@ from shmalloc.compiler.reach import reached
 from shmalloc.compiler.wrappers import Shape, wrappers
 
 WORTH_A_CHILD = 12_000  # nodes of syntax trees: about a second of compiling
+_COMPLETE = b"\n"  # ends what a child sends: its exit status may be lost
 _Part = tuple[bytes, dict[int, Known]]  # object code, table of kernels
 
 
@@ -123,6 +125,7 @@ class _Child:
     """A forked process at work on a part. Whatever ends the parent's part ends the child, too."""
 
     def __init__(self, work: Callable[[], _Part]) -> None:
+        self._done = False
         self._reader, writer = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
@@ -134,20 +137,21 @@ class _Child:
 
     def __exit__(self, *error: object) -> None:
         os.close(self._reader)
-        if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
+        if not self._done:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+        with suppress(ChildProcessError):  # somebody else reaps all children of this process
             os.waitpid(self._pid, 0)
 
     def result(self) -> _Part | None:
-        """What it made; None if it failed. Waits for it."""
+        """What it made; None if it failed. Waits for the end of what it sends."""
         with open(self._reader, "rb", closefd=False) as pipe:
             data = pipe.read()
-        _, status = os.waitpid(self._pid, 0)
-        self._pid = 0
-        if status != 0:
-            return None
+        self._done = True
         size = int.from_bytes(data[:8], "little")
-        return data[8 : 8 + size], _rows(data[8 + size :])
+        if len(data) <= 8 + size or not data.endswith(_COMPLETE):
+            return None
+        return data[8 : 8 + size], _rows(data[8 + size : -len(_COMPLETE)])
 
 
 def _answer(work: Callable[[], _Part], reader: int, writer: int) -> None:
@@ -157,7 +161,7 @@ def _answer(work: Callable[[], _Part], reader: int, writer: int) -> None:
         os.close(reader)
         data, rows = work()
         with os.fdopen(writer, "wb") as pipe:
-            pipe.write(len(data).to_bytes(8, "little") + data + _text_of(rows))
+            pipe.write(len(data).to_bytes(8, "little") + data + _text_of(rows) + _COMPLETE)
         status = 0
     finally:
         os._exit(status)

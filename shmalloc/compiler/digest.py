@@ -86,7 +86,7 @@ def _computed(function: FunctionType) -> bytes:
     marks = (dialect.is_hot(function), dialect.is_unit(function))
     parts = (
         name_of(function), marks, code.co_code, constants, code.co_names, code.co_varnames,
-        code.co_firstlineno, code.co_linetable, _named(function),
+        code.co_argcount, code.co_firstlineno, code.co_linetable, _named(function),
     )  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).digest()
 
@@ -120,6 +120,8 @@ def sources() -> str:
     """Digest of the compiler's own sources."""
     here = Path(__file__).parent.parent
     state = hashlib.sha256()
+    for name in ("constants", "constants_slab", "dialect", "words"):  # hooks stand on these
+        state.update((here / f"{name}.py").read_bytes())
     for folder in _SOURCES:
         for path in sorted((here / folder).glob("*.py")):
             state.update(path.name.encode() + path.read_bytes())

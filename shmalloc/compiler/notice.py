@@ -18,23 +18,23 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from shmalloc.compiler.runtime import KEPT
+from shmalloc.compiler.runtime import FAULT, LISTENER, PLACE
 
 Listener = Callable[[int], None]
 
 _listeners: dict[int, Listener] = {}
-_kept: dict[int, BaseException] = {}  # address of a place -> what its listener raised
+_kept: dict[int, BaseException] = {}  # address of a frame -> what the listener raised beneath it
 
 
-def _notice(place: int, index: int) -> None:
-    """What compiled code calls; ``place`` names the memory, ``index`` the word."""
-    listener = _listeners.get(place)
+def _notice(frame: int, index: int) -> None:
+    """What compiled code calls; ``frame`` is that of the waiting call, ``index`` the word."""
+    listener = _listeners.get(ctypes.c_int64.from_address(frame + 8 * PLACE).value)
     try:
         if listener is not None:
             listener(index)
     except BaseException as error:  # a C caller has nobody to raise to; nor may Ctrl-C get lost
-        _kept.setdefault(place, error)
-        ctypes.c_int64.from_address(place + 8 * KEPT).value = 1
+        _kept.setdefault(frame, error)
+        ctypes.c_int64.from_address(frame + 8 * FAULT).value = LISTENER
 
 
 def listen(place: int, listener: Listener | None) -> None:
@@ -45,10 +45,9 @@ def listen(place: int, listener: Listener | None) -> None:
         _listeners[place] = listener
 
 
-def raise_kept(place: int) -> None:
-    """Raise what a listener of this memory failed with, once."""
-    if place in _kept:
-        raise _kept.pop(place)
+def kept(frame: int) -> BaseException | None:
+    """What a listener failed with beneath the call with that frame, once."""
+    return _kept.pop(frame, None)
 
 
 _callable = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(_notice)  # kept: it is called

@@ -24,7 +24,7 @@ from shmalloc.compiler import digest, notice, prebuilt, store
 from shmalloc.compiler.image import Image, Record, builtin
 from shmalloc.compiler.instances import Instance, symbol_of
 from shmalloc.compiler.runtime import (
-    ARGUMENTS, COUNT, FAULT, FAULTS, FRAME_WORDS, IMPORTS, INDEX, KEPT, PLACE_WORDS, SITE,
+    ARGUMENTS, COUNT, FAULT, FAULTS, FRAME_WORDS, IMPORTS, INDEX, LISTENER, PLACE_WORDS, SITE,
     WRONG_COUNT,
 )  # fmt: skip
 from shmalloc.dialect import closure_of, is_kernel
@@ -39,10 +39,11 @@ if TYPE_CHECKING:
     from shmalloc.compiler.kinds import Kind
 
 Tell = Callable[[str], None]
-NODES_A_SECOND = 14_000  # of syntax trees, compiled by one core
+NODES_A_SECOND = 9_000  # of syntax trees, compiled by one core
 _log = logging.getLogger("shmalloc")
 _images: list[Image] = []
 _homes: dict[tuple[FunctionType, str], Image] = {}  # instance -> the image that holds it
+_names_crashes = False
 _records: WeakValueDictionary[int, Record] = WeakValueDictionary()
 _lock = threading.RLock()
 
@@ -85,12 +86,39 @@ def obtain(entries: Sequence[Instance], tell: Tell = warn) -> Image:
             data = prebuilt.find(entries)
             if data is None:
                 data = store.fetch(key, lambda: _compiled(entries, tell), tell)
-            image = Image(data, key, _imports)
-            _images.append(image)
-        for entry in entries:  # a module that was imported again has functions of its own
-            if symbol_of(*entry) in image.entries:
-                _homes.setdefault((entry.function, entry.kind.name), image)
+            image = _loaded(data, key)
+        _settle(entries, image)
         return image
+
+
+def _loaded(data: bytes, key: str) -> Image:
+    image = Image(data, key, _imports)
+    _images.append(image)
+    if _names_crashes:
+        image.name_crashes()
+    return image
+
+
+def _settle(entries: Sequence[Instance], image: Image) -> None:
+    """Say that ``image`` holds ``entries``; one that was imported again has functions of its own."""
+    for entry in entries:
+        if symbol_of(*entry) in image.entries:
+            _homes.setdefault((entry.function, entry.kind.name), image)
+
+
+def _made_anew(entries: Sequence[Instance], tell: Tell) -> None:
+    """Compile an image whose key was met by one that leaves out what is in the dialect now.
+
+    What makes a kernel be refused need not be in its bytecode: a default argument, a source that
+    could not be found.
+    """
+    entries = _told_apart(entries)
+    with _lock:
+        key = digest.key_of(entries)
+        data = _compiled(entries, tell)
+        store.default_store().put(key, data, tell)
+        _images[:] = [image for image in _images if image.name != key]
+        _settle(entries, _loaded(data, key))
 
 
 def _told_apart(entries: Sequence[Instance]) -> list[Instance]:
@@ -116,8 +144,9 @@ def require(entry: Instance, tell: Tell, along: Sequence[Instance] = ()) -> Imag
         obtain([entry, *along], tell)
         image = find(entry.function, entry.kind)
     if image is None:
-        assert entry.form  # raises what is wrong with it
-        raise EngineError(f"{entry.function.__qualname__} was not compiled")
+        _ = entry.form  # raises what is wrong with it
+        _made_anew([entry, *along], tell)
+        image = _homes[entry.function, entry.kind.name]
     return image
 
 
@@ -126,6 +155,8 @@ def name_crashes() -> None:
 
     To be called after ``faulthandler.enable()``; a forked child calls it for itself.
     """
+    global _names_crashes
+    _names_crashes = True
     for image in _images:
         image.name_crashes()
 
@@ -194,23 +225,23 @@ def _handler(record_address: int, frame_address: int) -> None:
     words = max(FRAME_WORDS, ARGUMENTS + taken)
     frame = (ctypes.c_int64 * words).from_address(frame_address)
     place = (ctypes.c_int64 * 8).from_address(record.memory.place_address)
-    what = frame[FAULT]
+    what, kept = frame[FAULT], notice.kept(frame_address)
     if what == WRONG_COUNT:
         raise TypeError(_miscounted(record, frame[COUNT]))
-    if what == 0:
-        place[KEPT] = 0
-        notice.raise_kept(record.memory.place_address)
-        raise SystemError(f"{record.symbol} ended in trouble that nobody reported")
+    if what == LISTENER and kept is not None:
+        raise kept
     fault = _fault(record, what, frame, place[PLACE_WORDS])
     if isinstance(fault, KernelFault) and record.memory.on_fault is not None:
         record.memory.on_fault()
-    raise fault
+    raise fault from kept
 
 
 def _miscounted(record: Record, given: int) -> str:
     code = record.function.__code__ if record.function is not None else None
     names = code.co_varnames[1 : code.co_argcount] if code is not None else ()
-    return f"{record.symbol}() takes {len(names)} ints ({', '.join(names)}), {given} were given"
+    ints = "1 int" if len(names) == 1 else f"{len(names)} ints"
+    said = f" ({', '.join(names)})" if names else ""
+    return f"{record.symbol}() takes {ints}{said}, not {given}"
 
 
 def _file_of(entry: FunctionType, kernel: str) -> str:

@@ -37,7 +37,7 @@ from shmalloc.compiler.rewrite_expressions import (
 )  # fmt: skip
 from shmalloc.compiler.types import Form, Type, analyse
 from shmalloc.dialect import is_kernel
-from shmalloc.errors import ArithmeticFault, KernelFault, OutsideFault
+from shmalloc.errors import ArithmeticFault, KernelFault, MisuseError, OutsideFault
 
 # What a callee is bound to, from the kernel or primitive and whether it is given a memory.
 Resolve = Callable[[FunctionType, bool], Callable[..., Any]]
@@ -225,11 +225,17 @@ def entry(kernel: FunctionType, takes_memory: bool = True) -> Callable[..., Any]
             if value.__class__ is not int or not low <= value <= high:
                 arguments = (*arguments[:first], *map(_as_int64, arguments[first:]))
                 break
+        memory: Any = arguments[0] if takes_memory else None
+        if getattr(memory, "ended", ""):
+            raise MisuseError(f"{kernel.__name__}: {memory.ended}")
         try:
             return kernel(*arguments)
         except FAULTS as error:
             cpu = None if cpu_at is None else arguments[cpu_at]
-            raise placed(error, cpu).with_traceback(error.__traceback__) from None
+            fault = placed(error, cpu)
+            if isinstance(fault, KernelFault) and getattr(memory, "on_fault", None) is not None:
+                memory.on_fault()
+            raise fault.with_traceback(error.__traceback__) from None
 
     return called
 

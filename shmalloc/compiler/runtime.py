@@ -4,7 +4,7 @@ Python calls a kernel through a wrapper (wrappers.py), which lays out a *frame* 
 that calls of several threads share nothing. Kernels get its address as ``call``::
 
     0  SP        stack pointer to go back to at a fault
-    1  FAULT     what went wrong, 0: nothing
+    1  FAULT     what went wrong, 0: nothing, LISTENER: a listener left an exception
     2  INDEX     the word at stake       3  SITE   kernel number << 16 | line in it
     4  HELD      1 where the interpreter's lock is held
     5  PLACE     address of the memory's place    6  CODE   the kernel's machine code
@@ -19,7 +19,7 @@ A *place* belongs to one memory of this process, for as long as that lives::
 
     0  BASE      address of word 0       1  WORDS  how many, 0 once it is closed
     2  TIMESPEC  2 words: how long one futex sleep lasts
-    4  TICKS     calls of ``notice``     5  KEPT   1 where a listener left an exception
+    4  TICKS     calls of ``notice``     5  RUNNING  calls that are in a kernel now
     6  EXTRA     2 words of the kind of memory
 
 ``rt.enter`` saves the registers that a function must keep and calls; a fault restores them and
@@ -39,10 +39,11 @@ from shmalloc.compiler.kinds import Registers
 
 SP, FAULT, INDEX, SITE, HELD, PLACE, CODE, COUNT, RESULTS, ARGUMENTS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 16
 FRAME_WORDS = 32
-PLACE_BASE, PLACE_WORDS, TIMESPEC, TICKS, KEPT, EXTRA = 0, 1, 2, 4, 5, 6
+PLACE_BASE, PLACE_WORDS, TIMESPEC, TICKS, RUNNING, EXTRA = 0, 1, 2, 4, 5, 6
 PLACE_SIZE = 8
 
 WRONG_COUNT = -1  # in FAULT: COUNT says how many arguments there were
+LISTENER = -2  # in FAULT: an exception waits to be raised, see notice.py
 OUTSIDE, ODD_PAIR, DIVISION, SHIFT, STEP = 1, 2, 3, 4, 5
 FAULTS = {
     OUTSIDE: "outside", ODD_PAIR: "odd pair", DIVISION: "division", SHIFT: "shift", STEP: "step",
@@ -241,7 +242,7 @@ look:
   br i1 %same, label %tell, label %done
 tell:
   %n = {imported("notice")}
-  call void %n(ptr %p, i64 %i)
+  call void %n(ptr %frame, i64 %i)
   br label %done
 done:
   ret void
@@ -265,7 +266,7 @@ define hidden void @rt.notice(ptr %frame, ptr %word, i64 %i) noinline nounwind {
   br i1 %z, label %tell, label %done
 tell:
   %n = {imported("notice")}
-  call void %n(ptr %p, i64 %i)
+  call void %n(ptr %frame, i64 %i)
   br label %done
 done:
   ret void

@@ -84,7 +84,7 @@ Tree = TypeVar("Tree", bound=ast.AST)
 
 def copied(tree: Tree) -> Tree:
     """A copy of a tree; what its nodes hold besides nodes is shared."""
-    made = type(tree)()
+    made = type(tree).__new__(type(tree))  # not called: its arguments are for the first copy
     made.__dict__.update({name: _copied(part) for name, part in tree.__dict__.items()})
     return made
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from shmalloc.compiler.signatures import width
 from shmalloc.compiler.kinds import Kind
 from shmalloc.compiler.runtime import (
-    ARGUMENTS, CODE, COUNT, EXTRA, FAULT, FRAME_WORDS, HELD, KEPT, PLACE, PLACE_BASE,
+    ARGUMENTS, CODE, COUNT, EXTRA, FAULT, FRAME_WORDS, HELD, RUNNING, PLACE, PLACE_BASE,
     PLACE_WORDS, RESULTS, WRONG_COUNT, imported,
 )  # fmt: skip
 from shmalloc.compiler.types import Type
@@ -145,6 +145,9 @@ def _argument(k: int) -> str:
 
 def _entered(shape: Shape, releases: bool) -> str:
     enter = f'  %r = call i64 @rt.enter(ptr @"thunk.{shape.name}", ptr %call)\n'
+    # Counted while the interpreter's lock is held, so plain accesses do.
+    begin = _load("%place", RUNNING, "%running") + _counted("add", "%running", "%in")
+    end = "  %still = load i64, ptr %running.at, align 8\n" + _counted("sub", "%still", "%out")
     if releases:
         enter = (
             _function("%save", "PyEval_SaveThread")
@@ -152,12 +155,16 @@ def _entered(shape: Shape, releases: bool) -> str:
             + f"  %state = call ptr %save()\n{enter}  call void %restore(ptr %state)\n"
         )
     return (
-        enter
-        + "  %what = load i64, ptr %f.fault.at, align 8\n"
-        + _load("%place", KEPT, "%kept")
-        + "  %both = or i64 %what, %kept\n  %bad = icmp ne i64 %both, 0\n"
+        begin
+        + enter
+        + end
+        + "  %what = load i64, ptr %f.fault.at, align 8\n  %bad = icmp ne i64 %what, 0\n"
         + "  br i1 %bad, label %trouble, label %fine, !prof !0\n"
     )
+
+
+def _counted(operation: str, value: str, name: str) -> str:
+    return f"  {name} = {operation} i64 {value}, 1\n  store i64 {name}, ptr %running.at, align 8\n"
 
 
 def _ending(shape: Shape) -> str:
@@ -191,11 +198,19 @@ def _converted(result: Type) -> str:
     if result == "int":
         return from_int + "  %o = call ptr %make(i64 %r)\n  ret ptr %o\n"
     assert isinstance(result, int)
-    text = from_int + _function("%new", "PyTuple_New") + _function("%set", "PyTuple_SetItem")
-    text += f"  %o = call ptr %new(i64 {result})\n"
-    for k in range(result):
+    return from_int + _tuple(result)
+
+
+def _tuple(size: int) -> str:
+    """A tuple of the results; null, with the exception of Python's, where memory ran out."""
+    text = _function("%new", "PyTuple_New") + _function("%set", "PyTuple_SetItem")
+    text += f"  %o = call ptr %new(i64 {size})\n  %nothing = icmp eq ptr %o, null\n"
+    text += "  br i1 %nothing, label %starved, label %item0, !prof !0\n"
+    for k in range(size):
         value = "%r" if k == 0 else f"%x{k}"
-        text += _load("%call", RESULTS + k - 1, f"%x{k}") if k else ""
-        text += f"  %p{k} = call ptr %make(i64 {value})\n"
-        text += f"  call i32 %set(ptr %o, i64 {k}, ptr %p{k})\n"
-    return text + "  ret ptr %o\n"
+        text += f"item{k}:\n" + (_load("%call", RESULTS + k - 1, f"%x{k}") if k else "")
+        text += f"  %p{k} = call ptr %make(i64 {value})\n  %n{k} = icmp eq ptr %p{k}, null\n"
+        text += f"  br i1 %n{k}, label %unwanted, label %keep{k}, !prof !0\nkeep{k}:\n"
+        text += f"  call i32 %set(ptr %o, i64 {k}, ptr %p{k})\n  br label %item{k + 1}\n"
+    text += f"item{size}:\n  ret ptr %o\nunwanted:\n" + _function("%unref", "Py_DecRef")
+    return text + "  call void %unref(ptr %o)\n  ret ptr null\nstarved:\n  ret ptr null\n"

@@ -21,7 +21,9 @@ from shmalloc.engine import fibers, plans, schedule
 from shmalloc.engine.areas import Settings
 from shmalloc.engine.doctor import require_native
 from shmalloc.engine.model_memory import CONTROL, MODEL, STACK_BYTES, TRACKED
-from shmalloc.engine.program import ModelProgram, ModelResult, plan_of, run_world
+from shmalloc.engine.program import (
+    ModelProgram, ModelResult, plan_of, require_single_results, run_world,
+)  # fmt: skip
 from shmalloc.errors import EngineError
 from shmalloc.memory import Ram, aligned_words
 
@@ -49,6 +51,7 @@ class NativeModel:
 
     def __init__(self, program: ModelProgram, **settings: Any) -> None:
         require_native()
+        require_single_results(program)
         self.program = program
         self.settings = Settings(**settings)
         self.ram = Ram.of_words(program.words)

@@ -25,7 +25,7 @@ from shmalloc.engine import block as s
 from shmalloc.engine import effects, ops, schedule
 from shmalloc.engine.areas import Settings
 from shmalloc.engine.program import (
-    ModelProgram, ModelResult, plan_of, run_world,
+    ModelProgram, ModelResult, plan_of, require_single_results, run_world,
 )  # fmt: skip
 from shmalloc.engine.site import Site
 from shmalloc.errors import KernelFault
@@ -226,6 +226,7 @@ class PyModel:
     name = "interpreted"
 
     def __init__(self, program: ModelProgram, trace: bool = False, **settings: Any) -> None:
+        require_single_results(program)
         self.program = program
         self.settings = Settings(**settings)
         if trace:

@@ -53,7 +53,10 @@ class Native:
         return run
 
     def call(self, function: FunctionType, mem: Ram, *arguments: int) -> int:
-        call = mem.builtins.get(function)
+        try:
+            call = mem.builtins.get(function)
+        except AttributeError:
+            raise MisuseError(f"mem: {type(mem).__name__}; a kernel runs over a Ram") from None
         if call is None:
             return self.bind(function)(mem, *arguments)
         result: int = call(*arguments)

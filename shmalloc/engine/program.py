@@ -15,7 +15,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from shmalloc.compiler.kinds import ANY
 from shmalloc.compiler.rewrite import entry, runnable
+from shmalloc.compiler.types import analyse
 from shmalloc.dialect import is_kernel
 from shmalloc.engine import block as s
 from shmalloc.engine import ops
@@ -164,6 +166,15 @@ class World(Protocol):
     def warm(self, driver: FunctionType) -> None: ...
 
     def call(self, driver: FunctionType, *arguments: int) -> int: ...
+
+
+def require_single_results(program: ModelProgram) -> None:
+    """A thread, a check or an invariant returns one number, or nothing: else ``MisuseError``."""
+    named = [("threads", thread) for thread in program.threads]
+    for name, kernel in (*named, ("check", program.check), ("invariant", program.invariant)):
+        if is_kernel(kernel) and isinstance(analyse(kernel, ANY).result, int):
+            text = f"{name}: {kernel.__qualname__} returns several results; return one number"
+            raise MisuseError(text)
 
 
 def plan_of(program: ModelProgram, settings: Settings) -> BlockPlan:

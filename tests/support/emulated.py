@@ -31,7 +31,8 @@ from support import arm_code, random_expressions
 ENV_QEMU = "SHMALLOC_QEMU_AARCH64"
 WORDS = random_expressions.WORDS
 _ENTRY_AT = 24  # of an ELF header: where a program begins
-_ROW = WORDS + runtime.MAX_ARGUMENTS  # words, arguments
+_MOST = 16  # ints of a call
+_ROW = WORDS + _MOST  # words, arguments
 _OUTCOME = FRAME_WORDS + 1 + WORDS  # the frame, what was returned, words
 TIMEOUT_S = 300
 _SVC, _RET = 0xD4000001, 0xD65F03C0
@@ -102,7 +103,7 @@ def _step() -> str:
         f"  %out = getelementptr [{_OUTCOME} x i64], ptr @out, i64 %k\n"
         + _copied("%row", "@ram", WORDS, "w")
         + _at("given", "%row", WORDS) + _at("args", "@frame", ARGUMENTS)
-        + _copied("%given", "%args", runtime.MAX_ARGUMENTS, "a")
+        + _copied("%given", "%args", _MOST, "a")
         + _at("fault", "@frame", FAULT) + "  store i64 0, ptr %fault\n"
         + _at("place", "@frame", PLACE) + "  store ptr @place, ptr %place\n"
         + _at("code", "@frame", CODE) + "  store ptr %kernel, ptr %code\n"
@@ -129,7 +130,7 @@ def _array(values: Sequence[int]) -> str:
 def _data(calls: Sequence[Call]) -> str:
     rows = []
     for call in calls:
-        given = [*call.arguments, *[0] * (runtime.MAX_ARGUMENTS - len(call.arguments))]
+        given = [*call.arguments, *[0] * (_MOST - len(call.arguments))]
         rows.append(_array([*call.words, *given]))
     return (
         f"@rows = internal constant [{len(rows)} x [{_ROW} x i64]] [{', '.join(rows)}]\n"

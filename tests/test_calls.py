@@ -104,7 +104,7 @@ def test_an_arena_needs_one_image() -> None:
 def test_a_wrong_number_of_ints_is_a_type_error_that_names_them(
     call: Callable[..., Any], arguments: tuple[int, ...]
 ) -> None:
-    with pytest.raises(TypeError, match=rf"peek\(\) takes 2 ints \(cpu, i\), {len(arguments)} "):
+    with pytest.raises(TypeError, match=rf"peek\(\) takes 2 ints \(cpu, i\), not {len(arguments)}"):
         call(calling.peek)(*arguments)
 
 
@@ -193,6 +193,41 @@ def test_what_a_faulted_call_had_locked_others_recover(faulted: Arena) -> None:
 def test_an_arena_refuses_to_go_on_after_a_fault(faulted: Arena) -> None:
     with pytest.raises(MisuseError, match="ended in a fault; close this arena and attach again"):
         faulted.alloc_pages()
+
+
+def test_a_fault_of_a_fork_does_not_end_the_life_of_its_parent() -> None:
+    with Arena.create(size="4MiB", cpus=4) as arena:
+        child = os.fork()
+        if child == 0:
+            try:
+                arena.run(calling.peek, -1)
+            except OutsideFault:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert [slot.cpu for slot in cpus.slots(arena.segment) if slot.dead] == []
+
+
+def test_closing_waits_for_a_thread_that_is_in_a_kernel() -> None:
+    arena = Arena.create(size="4MiB", cpus=4)
+    at = arena.segment.layout.at["scratch"]
+    slept: list[int] = []
+    thread = threading.Thread(
+        target=lambda: slept.append(arena.run(calling.sleep_until_set, at, 10))
+    )
+    thread.start()
+    until(lambda: arena.segment.ram.load(at + 1) > 0, "the thread to sleep in the kernel")
+    arena.close()
+    thread.join(PATIENCE_S)
+    assert slept == [10]
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    """Wait for a condition; the watchdog names it."""
+    end = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < end, f"waited {PATIENCE_S:g} s for {what}"
+        time.sleep(0.001)
 
 
 # --- closed, dropped, forked ---------------------------------------------------------------------

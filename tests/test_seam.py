@@ -12,6 +12,7 @@ import pytest
 
 import model_programs as m
 import shmalloc
+from shmalloc.dialect import kernel
 from shmalloc.engine import ops
 from shmalloc.engine import block as s
 from shmalloc.engine.model_native import STACK_BYTES, NativeModel
@@ -278,3 +279,14 @@ def test_the_interpreted_model_needs_no_compiler():
     code = "import sys, shmalloc.engine.model_python; sys.exit('llvmlite' in sys.modules)"
     root = Path(shmalloc.__path__[0]).parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@kernel
+def gives_two(mem, cpu):
+    return 1, 2
+
+
+@pytest.mark.parametrize("model", [NativeModel, PyModel])
+def test_a_thread_that_returns_several_results_is_refused(model):
+    with pytest.raises(MisuseError, match="threads: gives_two returns several results"):
+        model(threads(gives_two))

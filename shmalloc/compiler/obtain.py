@@ -100,7 +100,7 @@ def _loaded(data: bytes, key: str) -> Image:
 
 
 def _settle(entries: Sequence[Instance], image: Image) -> None:
-    """Say that ``image`` holds ``entries``; one that was imported again has functions of its own."""
+    """Say that ``image`` holds ``entries``; a module imported again has functions of its own."""
     for entry in entries:
         if symbol_of(*entry) in image.entries:
             _homes.setdefault((entry.function, entry.kind.name), image)

@@ -210,7 +210,8 @@ def test_a_fault_of_a_fork_does_not_end_the_life_of_its_parent() -> None:
 
 def test_closing_waits_for_a_thread_that_is_in_a_kernel() -> None:
     arena = Arena.create(size="4MiB", cpus=4)
-    at = arena.segment.layout.at["scratch"]
+    at = arena.segment.layout.frame(arena.alloc_pages())
+    arena.segment.ram[at] = arena.segment.ram[at + 1] = 0
     slept: list[int] = []
     thread = threading.Thread(
         target=lambda: slept.append(arena.run(calling.sleep_until_set, at, 10))

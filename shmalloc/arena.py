@@ -108,9 +108,9 @@ class Arena(ArrayOperations, ObjectOperations):
         try:
             # A fork only unmaps: slot and buffer are its parent's. What ended at a fault is for
             # others to recover.
+            when_waiting_long(self.segment.ram, None)
             if self._pid == os.getpid() and not self.segment.ram.ended:
                 self._free_buffer()
-                when_waiting_long(self.segment.ram, None)
                 slots.release(self.segment, self.cpu, self.engine.name)
         finally:
             self.segment.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shmalloc.dialect import is_kernel
+from shmalloc.dialect import is_kernel, kernel
 from shmalloc.engine import Engine
 from shmalloc.errors import ArithmeticFault, KernelFault, OutsideFault
 from shmalloc.memory import Ram
@@ -269,3 +269,25 @@ def test_every_kernel_of_the_corners_is_called() -> None:
         kernels = {n for n, value in vars(home).items() if is_kernel(value)}
         called = set(re.findall(rf"\b{short}\.(\w+)", source))
         assert kernels - called - inner == set()
+
+
+@kernel
+def steps_by_plus_zero(mem):
+    for at in range(5, 6, +0):
+        mem[0] = at
+    return 1
+
+
+@kernel
+def names_its_memory(mem):
+    mem  # noqa: B018 - a statement without an effect
+    return 7
+
+
+def test_a_range_whose_step_is_a_constant_zero_in_disguise_faults(engine):
+    with pytest.raises(ArithmeticFault, match="a range with step 0"):
+        engine.call(steps_by_plus_zero, Ram.of_words(2))
+
+
+def test_the_name_of_a_memory_alone_does_nothing(engine):
+    assert engine.call(names_its_memory, Ram.of_words(2)) == 7

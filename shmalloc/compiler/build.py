@@ -8,6 +8,7 @@ any lock of the C library at that moment: then one process makes both halves.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ from shmalloc.compiler.reach import reached
 from shmalloc.compiler.wrappers import Shape, wrappers
 
 WORTH_A_CHILD = 12_000  # nodes of syntax trees: about a second of compiling
+_PR_SET_PDEATHSIG = 1
 _COMPLETE = b"\n"  # ends what a child sends: its exit status may be lost
 _Part = tuple[bytes, dict[int, Known]]  # object code, table of kernels
 
@@ -158,6 +160,7 @@ def _answer(work: Callable[[], _Part], reader: int, writer: int) -> None:
     """What the child does; never returns. Its errors are the parent's to find, who tries again."""
     status = 1
     try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))  # end with the parent
         os.close(reader)
         data, rows = work()
         with os.fdopen(writer, "wb") as pipe:

@@ -45,6 +45,8 @@ class Emitter(Expressions):
         pass
 
     def _do_Expr(self, node: ast.Expr) -> None:
+        if isinstance(node.value.type, Kind):  # type: ignore[attr-defined]
+            return  # the name of a memory, alone
         if isinstance(node.value, ast.Call):
             self._call(node.value)
         else:
@@ -153,6 +155,9 @@ class Emitter(Expressions):
         if not arithmetic.is_constant(step):
             code.line = node.iter.lineno
             self._require_step(step)
+        elif int(step) == 0:  # +0, int(False)
+            self._fault(arithmetic.STEP)
+            code.label(code.fresh("after"))
         counter = code.slot()
         body, more, end = (code.fresh(hint) for hint in ("do", "next", "endfor"))
         code.store(start, counter)

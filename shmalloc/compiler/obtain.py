@@ -48,13 +48,28 @@ _records: WeakValueDictionary[int, Record] = WeakValueDictionary()
 _lock = threading.RLock()
 
 
+_FORK_WAIT_S = 10.0
+_held_for_fork: list[bool] = []
+
+
+def _before_fork() -> None:
+    """A child that is forked while another thread compiles would inherit the locks of LLVM."""
+    _held_for_fork.append(_lock.acquire(timeout=_FORK_WAIT_S))
+
+
+def _after_fork() -> None:
+    if _held_for_fork.pop():
+        _lock.release()
+
+
 def _renew_lock() -> None:
-    """A child that was forked while another thread compiled must not wait for that thread."""
+    """In the child, where the thread that may hold it is gone."""
     global _lock
+    _held_for_fork.clear()
     _lock = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_renew_lock)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_renew_lock)
 
 
 def warn(text: str) -> None:

@@ -90,6 +90,11 @@ def analyse(function: FunctionType, kind: Kind | None) -> Form:
         under_way.append(function)
         try:
             form = _forms[function, kind] = _Typer(function, kind).form()
+        except RecursionError:
+            place = source.place_of(function, function.__code__.co_firstlineno)
+            raise DialectError(
+                f"{place}: kernel {function.__qualname__}: calls nest too deeply; flatten them"
+            ) from None
         finally:
             under_way.pop()
     return form

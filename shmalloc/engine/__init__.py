@@ -7,6 +7,7 @@ compile.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import FunctionType
@@ -85,6 +86,8 @@ def when_waiting_long(ram: Ram, listener: Callable[[int], None] | None) -> None:
     """
     if "native" in _engines or "jitter" in _engines:
         notice.listen(ram.place_address, listener)
+        if listener is not None:  # another memory may come to have that place
+            weakref.finalize(ram, notice.listen, ram.place_address, None).atexit = False
 
 
 def get_engine(name: str = "native") -> Engine:

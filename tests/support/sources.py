@@ -29,6 +29,8 @@ def module(folder: Path, text: str, name: str = "", file: str = "") -> ModuleTyp
     name = name or f"written_{next(_numbers)}"
     path = folder / (file or f"{name}.py")
     path.write_text(PREAMBLE + textwrap.dedent(text))
+    # Python takes bytecode for that of an edited file if size and second of the edit are the same.
+    Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     made = importlib.util.module_from_spec(spec)

@@ -58,6 +58,8 @@ class Ram:
             raise MisuseError(
                 f"buffer: {view.nbytes} bytes; a Ram needs a positive multiple of 16 bytes"
             )
+        if view.readonly:
+            raise MisuseError("buffer: it is read-only; kernels would write to it all the same")
         self.array = np.frombuffer(view, dtype=np.int64)
         self.base = int(self.array.ctypes.data)
         if self.base % 16:
@@ -102,7 +104,8 @@ class Ram:
         self._place[1] = 0
 
     def release(self) -> None:
-        """Drop the views, so that the buffer can be closed."""
+        """Drop the views, so that the buffer can be closed; waits for threads in kernels."""
+        self.wait_until_idle()
         self.array = np.empty(0, dtype=np.int64)
         self._view.release()
         self.words = 0

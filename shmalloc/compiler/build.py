@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import threading
+import warnings
 from contextlib import suppress
 from collections.abc import Callable, Sequence
 
@@ -129,7 +130,10 @@ class _Child:
     def __init__(self, work: Callable[[], _Part]) -> None:
         self._done = False
         self._reader, writer = os.pipe()
-        self._pid = os.fork()
+        with warnings.catch_warnings():
+            # No thread of Python's runs (_may_fork); those of numpy's OpenBLAS see to forks.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._pid = os.fork()
         if self._pid == 0:
             _answer(work, self._reader, writer)
         os.close(writer)

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from shmalloc.compiler.kinds import Registers
 
 if TYPE_CHECKING:
     from shmalloc.compiler.module import Module
@@ -125,7 +124,3 @@ class Code:
     def site(self) -> int:
         """What a fault says of its place: the kernel's number and the line within it."""
         return self.where << 16 | min(max(self.line - self.first_line, 0), 0xFFFF)
-
-    def fault(self, memory: Registers, kind: object, what: int, index: str = "0") -> None:
-        """End the call with a fault, through the kind of memory."""
-        kind.fault(self, memory, what, index)  # type: ignore[attr-defined]

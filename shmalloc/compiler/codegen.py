@@ -1,6 +1,6 @@
 """IR text to object code, by llvmlite: the only file that imports it.
 
-``host()`` is the processor at hand, ``baseline()`` what a shipped image may count on: x86-64-v2
+``host()`` is the processor at hand, ``BASELINE`` what a shipped image may count on: x86-64-v2
 with cmpxchg16b. Code is position independent and in the small model; everything that it needs from
 outside comes through the table of imports (runtime.py).
 """
@@ -46,14 +46,6 @@ def host() -> Target:
 
 
 BASELINE = Target("x86_64-unknown-linux-gnu", "x86-64-v2", "+cx16")
-
-
-def compiler_version() -> str:
-    """What object code depends on besides its IR and its target."""
-    import llvmlite
-
-    version = ".".join(map(str, _binding().llvm_version_info))
-    return f"llvmlite {llvmlite.__version__}, LLVM {version}"
 
 
 @cache

@@ -30,9 +30,9 @@ from measure import Figure, Row, measure
 from worlds import segment
 
 from shmalloc.engine import get_engine
-from shmalloc.kernel.audit import audit
-from shmalloc.kernel.cacheset import cache_create
-from shmalloc.kernel.kmalloc import kmalloc_boot
+from shmalloc.kernels.audit import audit
+from shmalloc.kernels.cache_set import cache_create
+from shmalloc.kernels.kmalloc import kmalloc_boot
 from shmalloc.memory import Ram
 from shmalloc.segment import Segment
 

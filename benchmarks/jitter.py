@@ -28,11 +28,11 @@ from worlds import segment
 from shmalloc.constants import H_REPORT_COUNT
 from shmalloc.dialect import kernel
 from shmalloc.engine import get_engine
-from shmalloc.engine.jitter import JitterRam
+from stress.jitter.ram import JitterRam
 from shmalloc.memory import Ram
 from shmalloc.segment import Segment
 from shmalloc.words import cas, exchange, load, store
-from stress.jitter import Jitter
+from stress.jitter.spec import Jitter
 
 SLICE = 20_000
 RING_ENTRIES = 1024

@@ -6,9 +6,9 @@ one of a random order; ``bulk`` allocates all, then frees all in a shuffled orde
 """
 
 from shmalloc.dialect import kernel
-from shmalloc.kernel.cache import cache_alloc, cache_free
-from shmalloc.kernel.kmalloc import kfree, kmalloc
-from shmalloc.kernel.pages import alloc_pages, free_pages
+from shmalloc.kernels.cache import cache_alloc, cache_free
+from shmalloc.kernels.kmalloc import kfree, kmalloc
+from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.words import cas2
 
 RANDOM_MASK = 0x7FFFFFFF

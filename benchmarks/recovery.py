@@ -19,11 +19,11 @@ from rich.table import Table
 from shmalloc import constants as c
 from shmalloc import constants_slab as s
 from shmalloc.engine import get_engine
-from shmalloc.kernel.cache import cache_alloc
-from shmalloc.kernel.cacheset import cache_create
-from shmalloc.kernel.pages import alloc_pages
-from shmalloc.kernel.recover import recover, unblock
-from shmalloc.kernel.slots import mark_dead
+from shmalloc.kernels.cache import cache_alloc
+from shmalloc.kernels.cache_set import cache_create
+from shmalloc.kernels.pages import alloc_pages
+from shmalloc.kernels.recover import recover, unblock
+from shmalloc.kernels.slots import mark_dead
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.segment import Segment
 

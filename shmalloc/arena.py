@@ -32,8 +32,8 @@ from shmalloc.arrays import ArrayOperations
 from shmalloc.caches import ObjectOperations
 from shmalloc.engine import when_waiting_long
 from shmalloc.errors import MisuseError, Violation
-from shmalloc.kernel.audit import audit
-from shmalloc.kernel.slabaudit import audit_slabs
+from shmalloc.kernels.audit import audit
+from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.recovery import Recovered
 from shmalloc.reports import violation_count, violations

@@ -5,8 +5,8 @@ uint64 (plus what pickle adds to name the function that opens them)::
 
     [ segment id | word index of the array's entry | generation of the entry ]
 
-The entry (kernel/handles.py) holds the reference count and where the block is; the block starts
-with what the array looks like, then its data on a 64-byte boundary of the segment::
+The entry (kernels/array_table.py) holds the reference count and where the block is; the block
+starts with what the array looks like, then its data on a 64-byte boundary of the segment::
 
     [ words to the data | dimensions | length of dtype text | shape ... | dtype text ... ][ data ]
 
@@ -33,8 +33,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from shmalloc import constants as c
 from shmalloc.bound import THIS_PROCESS
 from shmalloc.errors import MisuseError, OutOfMemoryError
-from shmalloc.kernel.handles import add_reference
-from shmalloc.kernel.shared_arrays import AR_RANGE, drop_array, enter_array, make_array
+from shmalloc.kernels.array_table import add_reference
+from shmalloc.kernels.shared_arrays import AR_RANGE, drop_array, enter_array, make_array
 from shmalloc.pages import PageOperations
 from shmalloc.sizes import format_bytes
 

@@ -29,7 +29,7 @@ from typing import Any, SupportsIndex, cast
 from shmalloc import constants as c
 from shmalloc import cpus, recovery
 from shmalloc.engine import Engine, get_engine, when_waiting_long
-from shmalloc.kernel.slots import mark_dead
+from shmalloc.kernels.slots import mark_dead
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError, ShmallocError
 from shmalloc.memory import Ram
 from shmalloc.recovery import Rescuer

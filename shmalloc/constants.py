@@ -65,7 +65,7 @@ POISON_BIT = 1 << 49
 VERSION_SHIFT = 50
 VERSION_MASK = 0x1FFF
 
-# detail of PCP, ALLOCATED, ISOLATED: the label of the slot's life that holds it (kernel/slots.py)
+# detail of PCP, ALLOCATED, ISOLATED: the label of the slot's life that holds it (kernels/slots.py)
 CPU_MASK = 0x3FF
 LABEL_EPOCH_SHIFT = 10
 LABEL_EPOCH_MASK = 0xFFFFFF
@@ -185,7 +185,7 @@ C_HISTORY_NEXT = 6
 C_USERS = 7  # processes that share the slot
 C_HOME_ZONE = 8  # fixed: first zone of the fallback order, and the slot's per-CPU lists of it
 C_HOME_PCP = 9
-C_FAULTS = 10  # kinds of allocation that are made to fail, and when (kernel/faults.py)
+C_FAULTS = 10  # kinds of allocation that are made to fail, and when (kernels/fault_injection.py)
 C_FAULT_LEFT = 11
 C_FAULT_EVERY = 12
 C_FAULT_CHANCE = 13
@@ -193,7 +193,7 @@ C_FAULT_RANDOM = 14
 C_FAULT_COUNT = 15
 C_DEAD = 16  # 1 + epoch of the last life that ended in death; that epoch: not recovered yet
 C_EVENTS = 32
-C_INTENT = 96  # what the slot does with a chain of objects this moment (kernel/intent.py)
+C_INTENT = 96  # what the slot does with a chain of objects this moment (kernels/slot_intent.py)
 C_INTENT_CACHE = 97
 C_INTENT_CHAIN = 98
 C_INTENT_FROM = 99
@@ -302,7 +302,7 @@ R_READY = 6  # sequence number + 1 once the record is complete
 R_STRIDE = 8
 REPORTS = 256
 
-# --- flight recorder: one ring for each CPU (engine/recorder.py); no kernel knows of it ---------
+# --- flight recorder: one ring for each CPU (stress/jitter/recorder.py) -----------------
 FLIGHT_FIRST = 16  # words before its items
 FLIGHT_ITEM_WORDS = 2
 
@@ -374,7 +374,7 @@ BLOCK_ISOLATOR_SHIFT = 16  # label + 1 of who isolated it, 0: it stays so until 
 A_TYPES = 0  # pages by type
 A_HEADS = 16  # free heads by order and migratetype
 
-# --- array table: entries in pages owned by OWNER_ARRAYS (kernel/handles.py) --------------------
+# --- array table: entries in pages owned by OWNER_ARRAYS (kernels/array_table.py) -------
 AR_COUNT = 0  # generation << 24 | references
 AR_DATA = 1  # word of the array's block, or the next free entry
 AR_HOW = 2  # how the block was allocated, for its free (shared_arrays.py)

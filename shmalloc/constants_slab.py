@@ -105,7 +105,7 @@ CH_PFN_SHIFT = 32
 GIVEN = 1 << 61  # owner word of a free object on its way to its slab, by the slot that follows
 KEPT = 1 << 62  # ... on its way into a sheaf that this slot holds (CF_EXACT); above GIVEN, too
 
-# --- intents (kernel/intent.py) -----------------------------------------------------------------
+# --- intents (kernels/slot_intent.py) ------------------------------------------------------------
 INTENT_NONE = 0
 INTENT_TAKE = 1
 INTENT_TAKEN = 2

@@ -3,7 +3,7 @@
 A virtual CPU is what per-CPU lists belong to. A process claims a slot by (pid, start time). A slot
 whose owner is alive (stopped counts as alive) can only be shared, and its users then contend for
 its lists; one whose owner is dead is recovered first (recovery.py), by a process with another one.
-The swaps are kernels (kernel/slots.py); this file decides who is dead.
+The swaps are kernels (kernels/slots.py); this file decides who is dead.
 
 ``users`` is an upper bound: a process that dies while it only shares a slot stays counted.
 """
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from shmalloc import constants as c
 from shmalloc.engine import get_engine
 from shmalloc.errors import MisuseError
-from shmalloc.kernel.hotplug import plug_cpu, unplug_cpu
-from shmalloc.kernel.slots import claim_slot, release_slot, share_slot
+from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
+from shmalloc.kernels.slots import claim_slot, release_slot, share_slot
 from shmalloc.processes import own_identity, owner_alive
 from shmalloc.segment import Segment
 

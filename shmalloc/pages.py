@@ -16,7 +16,7 @@ from shmalloc import constants as c
 from shmalloc import cpus
 from shmalloc.bound import OWNER_LIMIT, THIS_PROCESS, Bound
 from shmalloc.errors import MisuseError, OutOfMemoryError
-from shmalloc.kernel.contig import (
+from shmalloc.kernels.contig import (
     alloc_contig_range,
     free_contig_range,
     isolate_range,
@@ -24,7 +24,7 @@ from shmalloc.kernel.contig import (
     online_range,
     unisolate_range,
 )
-from shmalloc.kernel.pages import (
+from shmalloc.kernels.pages import (
     alloc_bulk,
     alloc_pages,
     alloc_pages_wait,
@@ -32,9 +32,9 @@ from shmalloc.kernel.pages import (
     free_pages,
     free_pages_of,
 )
-from shmalloc.kernel.pcp import drain_all
-from shmalloc.kernel.poison import poison_page
-from shmalloc.kernel.reap import adopt_pages
+from shmalloc.kernels.pcp import drain_all
+from shmalloc.kernels.poison import poison_page
+from shmalloc.kernels.reap import adopt_pages
 from shmalloc.reports import MIGRATETYPES, describe_page
 
 DISCARD_BYTES = 4096  # the system's page: what MADV_REMOVE takes back

@@ -1,6 +1,6 @@
 """Recovery of CPU slots whose processes died: who is dead, who notices, what is done.
 
-The work is in kernels (kernel/recover.py, kernel/reap.py); they are told who is dead. That is
+The work is in kernels (kernels/recover.py, kernels/reap.py); they are told who is dead. That is
 decided here, by pid and start time, so a stopped process is never taken for a dead one, nor a new
 process with an old pid for its owner.
 
@@ -21,9 +21,9 @@ from shmalloc import constants as c
 from shmalloc.cpus import Slot, check_cpu, slot, slots
 from shmalloc.engine import get_engine
 from shmalloc.errors import MisuseError
-from shmalloc.kernel import recover as kernels
-from shmalloc.kernel.reap import reap as reap_kernel
-from shmalloc.kernel.slots import mark_dead
+from shmalloc.kernels import recover as kernels
+from shmalloc.kernels.reap import reap as reap_kernel
+from shmalloc.kernels.slots import mark_dead
 from shmalloc.memory import Ram
 from shmalloc.segment import Segment
 

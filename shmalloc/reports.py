@@ -1,8 +1,8 @@
 """What kernels left behind, in words: violations from the report table, pages, histories.
 
-Kernels write numbers (kernel/notes.py); here they become ``Violation`` objects and sentences. All
-reads are of words that are published once or may be old by the time they are shown: nothing here
-changes the segment or decides anything.
+Kernels write numbers (kernels/reporting.py); here they become ``Violation`` objects and sentences.
+All reads are of words that are published once or may be old by the time they are shown, and
+nothing here changes the segment or decides anything.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def describe_page(segment: Segment, pfn: int) -> str:
 
 
 def _describe_tail(segment: Segment, pfn: int) -> str:
-    """A tail is covered by the first head on the way of its parents (kernel/descriptor.py)."""
+    """A tail is covered by the first head on the way of its parents (kernels/descriptor.py)."""
     head = pfn
     while head:
         head &= head - 1

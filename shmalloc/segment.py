@@ -1,7 +1,7 @@
 """``Segment``: one file of shared memory that plays physical RAM, and its header.
 
 Data it owns: the header (``H_*`` of constants.py), the geometry's text, and the name in /dev/shm.
-The words behind them belong to the kernels; ``kernel/boot.py`` makes their first image.
+The words behind them belong to the kernels; ``kernels/boot.py`` makes their first image.
 
 A segment is published by its last write, the magic word: before that an attach says "not ready".
 An attach with other kernel sources is refused, because the two builds could disagree about every
@@ -29,8 +29,8 @@ from shmalloc import leftovers, physical
 from shmalloc.engine import get_engine
 from shmalloc.errors import MisuseError, SegmentError
 from shmalloc.image import write_image
-from shmalloc.kernel.boot import boot
-from shmalloc.kernel.slots import publish
+from shmalloc.kernels.boot import boot
+from shmalloc.kernels.slots import publish
 from shmalloc.layout import Geometry, Layout
 from shmalloc.memory import Ram
 from shmalloc.processes import own_identity, pid_namespace

@@ -14,23 +14,25 @@ from shmalloc import __version__
 
 if TYPE_CHECKING:
     from stress.explorer.explore import explore
-    from stress.explorer.failure import Failure
-    from stress.explorer.program import Program
+    from stress.explorer.report.failure import Failure
+    from stress.machine.program import Program
     from stress.explorer.replay import Replay, replay
     from stress.explorer.result import Exploration
 
 _HOMES = {
-    "Exploration": "result", "Failure": "failure", "Program": "program", "Replay": "replay",
-    "explore": "explore", "replay": "replay",
-}  # fmt: skip
-__all__ = [
-    "Exploration", "Failure", "Program", "Replay", "__version__", "explore", "replay",
-]  # fmt: skip
+    "Exploration": "stress.explorer.result",
+    "Failure": "stress.explorer.report.failure",
+    "Program": "stress.machine.program",
+    "Replay": "stress.explorer.replay",
+    "explore": "stress.explorer.explore",
+    "replay": "stress.explorer.replay",
+}
+__all__ = ["Exploration", "Failure", "Program", "Replay", "__version__", "explore", "replay"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"stress.explorer.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -14,7 +14,7 @@ from shmalloc.compiler import prebuilt
 from shmalloc.compiler.instances import Instance
 from shmalloc.compiler.words import RAM
 from shmalloc.engine import plans
-from shmalloc.engine.model_memory import CONTROL
+from stress.machine.native_memory import CONTROL
 from stress.explorer.strategies.walk import walk
 from stress.run.kernels import whole_plan
 

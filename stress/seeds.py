@@ -2,14 +2,14 @@
 
 Two halves. Python derives a start value for every purpose with ``derive(seed, name)``: adding a
 worker or a workload changes nobody else's numbers. Kernels draw from one word of memory with
-``next_random`` (shmalloc/kernel/random.py), the same numbers compiled and in plain Python.
+``next_random`` (shmalloc/kernels/random.py), the same numbers compiled and in plain Python.
 """
 
 from __future__ import annotations
 
 import random
 
-from shmalloc.kernel.random import STATE_MASK, below, next_random
+from shmalloc.kernels.random import STATE_MASK, below, next_random
 
 MASK_64 = (1 << 64) - 1
 

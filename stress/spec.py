@@ -19,7 +19,7 @@ from shmalloc.errors import MisuseError
 from shmalloc.layout import LINK_STORES
 from shmalloc.sizes import parse_bytes, parse_duration
 from stress.faults.grammar import Fail, Fault, Kill, Stop, parse_faults
-from stress.jitter import Jitter, parse_jitter
+from stress.jitter.spec import Jitter, parse_jitter
 from stress.quantities import (
     exact_bytes, exact_duration, nearest, parse_entries, parse_seed, parse_workers,
 )  # fmt: skip

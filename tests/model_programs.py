@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 
 from shmalloc.dialect import kernel
-from shmalloc.engine.program import ModelProgram
+from stress.machine.program import Program
 from shmalloc.words import (
     cas, cas2, exchange, fence, fetch_add, fetch_and, fetch_or, fixed, give_way, load, load2,
     load_relaxed, mark, now, relax, store, store_relaxed, wait, wake,
@@ -139,7 +139,7 @@ def even_total(mem):
     return total & 3
 
 
-def random_program(seed: int) -> ModelProgram:
+def random_program(seed: int) -> Program:
     """2 to 4 CPUs that run random instructions, a few of which deadlock, spin or leave memory."""
     rng = random.Random(seed)
     cpus = rng.randint(2, 4)
@@ -156,7 +156,7 @@ def random_program(seed: int) -> ModelProgram:
             code = (what, i, rng.randint(0, 3), rng.randint(0, 3))
             image += [(at + offset, value) for offset, value in enumerate(code)]
     words = CODE + cpus * CPU_CODE
-    return ModelProgram(words, (interpret,) * cpus, init=image, check=even_total)
+    return Program("test", words, (interpret,) * cpus, init=image, check=even_total)
 
 
 # --- classics ------------------------------------------------------------------------------------

@@ -10,16 +10,16 @@ from support.world import SMALL, World
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.engine import get_engine
-from shmalloc.engine.model_python import PyModel
-from shmalloc.engine.program import ModelProgram
+from stress.machine.interpreted import PyModel
+from stress.machine.program import Program
 from shmalloc.image import write_image
-from shmalloc.kernel import bits, buddy, descriptor
-from shmalloc.kernel.bits import order_of, pack, type_of
-from shmalloc.kernel.boot import boot
-from shmalloc.kernel.buddy import is_free_head
-from shmalloc.kernel.descriptor import page_state
-from shmalloc.kernel.pages import alloc_pages, free_pages
-from shmalloc.kernel.pcp import drain_cpu
+from shmalloc.kernels import bits, buddy, descriptor
+from shmalloc.kernels.bits import order_of, pack, type_of
+from shmalloc.kernels.boot import boot
+from shmalloc.kernels.buddy import is_free_head
+from shmalloc.kernels.descriptor import page_state
+from shmalloc.kernels.pages import alloc_pages, free_pages
+from shmalloc.kernels.pcp import drain_cpu
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
 from stress.oracles.versions import check_version
@@ -83,8 +83,8 @@ def program(watcher, check):
     ram = Ram.of_words(LAYOUT.words)
     write_image(ram, LAYOUT)
     boot(ram)
-    return ModelProgram(
-        LAYOUT.words, (watcher, allocate_and_free), init=ram.array.copy(), check=check
+    return Program(
+        "test", LAYOUT.words, (watcher, allocate_and_free), init=ram.array.copy(), check=check
     )
 
 

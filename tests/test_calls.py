@@ -56,7 +56,7 @@ def kernels_of(face: ModuleType) -> set[FunctionType]:
     for node in ast.walk(ast.parse(inspect.getsource(face))):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             home = vars(face).get(node.value.id)
-            if isinstance(home, ModuleType) and home.__name__.startswith("shmalloc.kernel"):
+            if isinstance(home, ModuleType) and home.__name__.startswith("shmalloc.kernels"):
                 found.add(getattr(home, node.attr))
     return {kernel for kernel in found if is_kernel(kernel)}
 

@@ -16,9 +16,10 @@ from shmalloc.compiler.instances import Instance
 from shmalloc.compiler.kinds import Kind
 from shmalloc.compiler.link import link
 from shmalloc.compiler.words import RAM
-from shmalloc.engine import fibers, plans
-from shmalloc.engine.jitter_native import JITTER
-from shmalloc.engine.model_memory import MODEL, TRACKED
+from stress.machine import fibers
+from shmalloc.engine import plans
+from stress.jitter.native import JITTER
+from stress.machine.native_memory import MODEL, TRACKED
 from shmalloc.errors import EngineError
 
 PIECES = {

@@ -79,7 +79,7 @@ define i64 @second(i64 %x) nounwind {
 SPIN = """
 @stop = global i64 0
 @started = global i64 0
-define i64 @"shmalloc.kernel.buddy:spin"() nounwind noinline uwtable {
+define i64 @"shmalloc.kernels.buddy:spin"() nounwind noinline uwtable {
 entry:
   store volatile i64 1, ptr @started
   br label %loop
@@ -550,7 +550,7 @@ def started(body: str, image: bytes, tmp_path: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.skipif(not shutil.which("gdb"), reason="gdb is not installed")
 def test_gdb_names_the_kernel_and_its_caller(tmp_path: Path) -> None:
-    body = "print('up', flush=True)\nimage.library['shmalloc.kernel.buddy:spin']()"
+    body = "print('up', flush=True)\nimage.library['shmalloc.kernels.buddy:spin']()"
     with started(body, link([compiled(SPIN)], "test.so"), tmp_path) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == "up\n"
@@ -560,7 +560,7 @@ def test_gdb_names_the_kernel_and_its_caller(tmp_path: Path) -> None:
             process.kill()
     if "ptrace" in run.stderr:
         pytest.skip("this machine forbids ptrace")
-    assert "shmalloc.kernel.buddy:spin" in run.stdout and "ffi" in run.stdout
+    assert "shmalloc.kernels.buddy:spin" in run.stdout and "ffi" in run.stdout
 
 
 CRASH = """

@@ -21,7 +21,7 @@ from shmalloc.compiler.codegen import Target
 from shmalloc.compiler.instances import symbol_of
 from shmalloc.compiler.words import RAM
 from shmalloc.dialect import is_kernel
-from shmalloc.engine.jitter_native import STATE
+from stress.jitter.native import STATE
 
 TARGETS = {**X86, **ARM}
 HOST = codegen.host()

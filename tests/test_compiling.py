@@ -18,8 +18,8 @@ from shmalloc.compiler.instances import Instance
 from shmalloc.compiler.words import RAM
 from shmalloc.engine.native import is_kept, warm_together
 from shmalloc.memory import Ram
-from shmalloc.kernel.audit import audit
-from shmalloc.kernel.slots import publish, release_slot
+from shmalloc.kernels.audit import audit
+from shmalloc.kernels.slots import publish, release_slot
 from support.sources import module
 
 # caller -> upper (a unit) -> lower (a unit); stranger knows none of them

@@ -9,7 +9,7 @@ from crash_programs import (
 )  # fmt: skip
 
 from shmalloc.errors import MisuseError
-from shmalloc.kernel.pages import alloc_pages, free_pages
+from shmalloc.kernels.pages import alloc_pages, free_pages
 from stress.cli import run as shmstress
 from stress.crash import CrashCase, Effort, crash
 from stress.crash.adapt import left_out

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from shmalloc import constants as c
-from shmalloc.kernel import bits, descriptor
+from shmalloc.kernels import bits, descriptor
 
 TYPES = range(c.T_COUNT)
 ALLOWED = {

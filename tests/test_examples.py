@@ -112,7 +112,7 @@ def test_the_arena_block_of_the_readme_runs(tmp_path):
 
 
 def test_names_that_are_packages_too_can_still_be_called():
-    importlib.import_module("shmalloc.kernel.boot")
+    importlib.import_module("shmalloc.kernels.boot")
     importlib.import_module("stress.explorer.explore")
     assert callable(shmalloc.kernel)
     assert callable(stress.explore)

@@ -15,9 +15,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from stress.explorer import wording
-from stress.explorer.failure import Blocked
-from stress.explorer.report_html import MOST_ROWS
+from stress.explorer.report import wording
+from stress.explorer.report.failure import Blocked
+from stress.explorer.report.html import MOST_ROWS
 from support import failures as f
 
 CHROMIUM = next(

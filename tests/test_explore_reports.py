@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from shmalloc.engine import ops
-from shmalloc.engine.site import Site
+from stress.machine.site import Site
 from stress import Program, explore
-from stress.explorer import wording
-from stress.explorer.failure import Blocked, Step, Trace
+from stress.explorer.report import wording
+from stress.explorer.report.failure import Blocked, Step, Trace
 from support import failures as f
 
 WIDTHS = (40, 60, 80, 100, 120, 200)

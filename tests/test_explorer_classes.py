@@ -141,7 +141,7 @@ def test_dpor_repeats_no_class_of_programs_that_sleep_and_spin(part, memory, rng
     while seen < CLASSES:
         # without cas2: the class depends on what it found, which is not in the log
         program = small_program(rng.randrange(1 << 30), pairs=False)
-        search = searching(program.model(), "dpor", memory, "native")
+        search = searching(program, "dpor", memory, "native")
         keys = Counter(
             trace_key(executed(world), buffered=memory != "sc")
             for world in schedules_of(search, 200)
@@ -168,7 +168,7 @@ def test_dpor_finds_what_dfs_finds_in_programs_that_sleep_and_spin(part, memory,
 
 
 def all_found(program: Program, strategy: str, memory: str, most: int = MOST) -> Found:
-    search = searching(program.model(), strategy, memory, "native")
+    search = searching(program, strategy, memory, "native")
     search.run(Budget(None, most))
     return search.found()
 

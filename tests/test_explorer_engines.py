@@ -11,8 +11,8 @@ from itertools import product
 
 import pytest
 
-from shmalloc.engine import block as s
-from shmalloc.engine.program import VERDICTS, World, events_of, fault_of
+from stress.machine import block as s
+from stress.machine.program import VERDICTS, World, events_of, fault_of
 from stress.explorer.searches import Search
 from support.explorations import (
     ENGINES, MEMORY_MODELS, STRATEGIES, schedules_of, searching, varied_program,

@@ -7,9 +7,9 @@ from math import comb
 
 import pytest
 
-from shmalloc.engine import block as s
+from stress.machine import block as s
 from shmalloc.engine import ops
-from shmalloc.engine.program import Event, events_of
+from stress.machine.program import Event, events_of
 from shmalloc.errors import MisuseError
 from stress import Exploration, explore
 from support import reference as r
@@ -86,7 +86,7 @@ def store(word: int, value: int) -> Code:
 
 def every_schedule(memory: str, *codes: list[Code], engine: str = "native") -> list[Schedule]:
     """The events of every schedule."""
-    search = searching(coded("buffers", *codes).model(), "dfs", memory, engine)
+    search = searching(coded("buffers", *codes), "dfs", memory, engine)
     found = [events_of(world.block) for world in schedules_of(search, 10_000)]
     assert search.done
     return found

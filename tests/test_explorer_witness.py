@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 import model_programs as m
 from shmalloc.dialect import kernel, primitive
-from shmalloc.engine.areas import MODELS, Settings
-from shmalloc.engine.program import events_of
+from stress.machine.block_layout import MODELS, Settings
+from stress.machine.program import events_of
 from shmalloc.errors import EngineError, MisuseError
 from shmalloc.words import load
 from stress import Program, explore, replay
-from stress.explorer.engines import ENGINES, make_world
-from stress.explorer.failure import KINDS, Failure
+from stress.machine.engines import ENGINES, make_world
+from stress.explorer.report.failure import KINDS, Failure
 from stress.explorer.searches import Budget, Plan, Search
 from stress.explorer.targets import load_program
 from stress.explorer.token import Directive, Token
@@ -72,7 +72,7 @@ def settings_of(token: Token, **more: Any) -> Settings:
 def test_a_failure_changes_whichever_directive_is_left_out(program, options, seed):
     failure = find(program, "random", seed=seed, **options)
     token = Token.parse(failure.schedule)
-    model = program.model()
+    model = program
     world = make_world("interpreted", model, steering(settings_of(token), len(model.threads)))
     whole = run_directives(world, token.directives)
     assert failure.shrunk and failure.shrink_seconds < 1 and token.directives
@@ -163,7 +163,7 @@ def test_a_trace_has_the_memory_and_the_returns_of_its_end():
 def test_the_steps_of_a_trace_are_the_events_of_the_native_engine(program, options):
     failure = find(program, **options)
     token = Token.parse(failure.schedule)
-    model = program.model()
+    model = program
     world = make_world("native", model, steering(settings_of(token, log=True), len(model.threads)))
     assert run_directives(world, token.directives) is not None
     steps = [(t.cpu, t.op, t.address, t.value, t.second) for t in failure.trace.steps]
@@ -456,7 +456,7 @@ def test_a_failure_that_does_not_repeat_makes_the_verdict_error(monkeypatch):
 def test_one_schedule_in_a_hundred_is_run_twice(strategy):
     program = script([store_(DATA)] * 3, [store_(DATA)] * 3, [store_(DATA)] * 3)
     plan = Plan(strategy, Settings(), "interpreted", 1, stop_on_failure=True)
-    search = Search(program.model(), plan, Budget(None, 250))
+    search = Search(program, plan, Budget(None, 250))
     search.run()
     found = search.found()
     assert (found.schedules, found.repeats) == (250, 3)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from shmalloc.errors import MisuseError
 from stress.commands.run import fit_for_faults
 from stress.faults.grammar import Fail, Hotplug, Kill, Pressure, Stop, parse_faults
-from stress.faults.tally import Tally
+from stress.run.fault_tally import Tally
 from stress.run.result import RunResult
 from stress.spec import RawSpec, resolve
 from stress.workloads import DEFAULT_WORKLOADS, WORKLOADS

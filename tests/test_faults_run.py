@@ -11,8 +11,8 @@ from support.runs import RunningRun, alive, shmstress, wait_until
 
 from shmalloc import constants as c
 from shmalloc.arena import Arena
-from stress.faults.estate import Estate
-from stress.faults.resume import Resumer
+from stress.run.holdings import Estate
+from stress.run.resume import Resumer
 from stress.oracles.owners import ID_CPU_BITS
 
 CHURN = ("--workload", "churn", "--workers", "3", "--ram", "32MiB", "--zones", "2")

@@ -18,9 +18,9 @@ from support.machine_code import LSE
 import shmalloc
 from shmalloc.compiler.codegen import Target
 from shmalloc.engine import Engine, get_engine, ops
-from shmalloc.engine.delays import KINDS, Delays
-from shmalloc.engine.jitter import OFF, JitterRam, arm_fuse
-from shmalloc.engine.recorder import FIRST, accesses, merged
+from stress.jitter.delays import KINDS, Delays
+from stress.jitter.ram import OFF, JitterRam, arm_fuse
+from stress.jitter.recorder import FIRST, accesses, merged
 from shmalloc.errors import MisuseError, OutsideFault
 from shmalloc.memory import Ram
 

@@ -9,17 +9,17 @@ from support.runs import shmstress
 
 from shmalloc import constants as c
 from shmalloc.engine import get_engine, ops
-from shmalloc.engine.delays import KINDS
-from shmalloc.engine.jitter import JitterRam
+from stress.jitter.delays import KINDS
+from stress.jitter.ram import JitterRam
 from shmalloc.errors import MisuseError
-from shmalloc.kernel.notes import report
+from shmalloc.kernels.reporting import report
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
-from stress.jitter import Jitter, Stutter, parse_jitter
+from stress.jitter.spec import Jitter, Stutter, parse_jitter
 from stress.quantities import parse_entries
 from stress.run.flight import FlightLog
 from stress.run.noise import left_of_pause
-from stress.run.wordnames import WordNames
+from stress.run.word_names import WordNames
 
 GEOMETRY = Geometry(
     zones=(ZoneSpec(16), ZoneSpec(16)), page_bytes=64, cpus=2, max_order=3, pageblock_order=2,

@@ -14,7 +14,7 @@ from shmalloc.compiler.check import violations
 from shmalloc.dialect import kernel
 from shmalloc.engine import get_engine
 from shmalloc.errors import MisuseError
-from shmalloc.kernel.pages import alloc_pages, free_pages_of
+from shmalloc.kernels.pages import alloc_pages, free_pages_of
 from shmalloc.memory import Ram
 from shmalloc.words import (
     cas, fetch_add, fetch_and, fetch_or, fixed, give_way, load, relax, store,

@@ -29,7 +29,7 @@ from stress.litmus.grading import Expected, Grade, grade_of, missed, rows_of
 from stress.litmus.report import result_lines
 from stress.litmus.runner import LitmusResult, LitmusRun, result_of, run_litmus
 from stress.litmus.team import Team, TeamError
-from stress.run.crew import cores
+from stress.run.workers import cores
 from stress.run.interrupts import Interrupts
 from stress.verdict import Verdict
 

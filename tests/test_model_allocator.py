@@ -18,22 +18,22 @@ from shmalloc.constants import (
 )  # fmt: skip
 from shmalloc.constants_slab import CF_BARN_SHIFT, CF_CAPACITY_SHIFT
 from shmalloc.dialect import kernel
-from shmalloc.engine.model_native import NativeModel
-from shmalloc.engine.program import ModelProgram
+from stress.machine.native import NativeModel
+from stress.machine.program import Program
 from shmalloc.image import write_image
-from shmalloc.kernel.audit import audit, audit_teardown
-from shmalloc.kernel.boot import boot
-from shmalloc.kernel.cache import cache_alloc, cache_free
-from shmalloc.kernel.cacheset import cache_create, cache_destroy, cache_shrink
-from shmalloc.kernel.contig import (
+from shmalloc.kernels.audit import audit, audit_teardown
+from shmalloc.kernels.boot import boot
+from shmalloc.kernels.cache import cache_alloc, cache_free
+from shmalloc.kernels.cache_set import cache_create, cache_destroy, cache_shrink
+from shmalloc.kernels.contig import (
     alloc_contig_range, free_contig_range, isolate_range, offline_range, online_range,
     unisolate_range,
 )  # fmt: skip
-from shmalloc.kernel.hotplug import plug_cpu, unplug_cpu
-from shmalloc.kernel.pages import alloc_pages_wait, free_pages
-from shmalloc.kernel.pcp import drain_all
-from shmalloc.kernel.slabaudit import audit_slabs
-from shmalloc.kernel.walk import walk
+from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
+from shmalloc.kernels.pages import alloc_pages_wait, free_pages
+from shmalloc.kernels.pcp import drain_all
+from shmalloc.kernels.slab_audit import audit_slabs
+from shmalloc.kernels.walk import walk
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
 from shmalloc.words import exchange
@@ -65,7 +65,7 @@ def booted(pages: int, page_bytes: int, link_store: str) -> tuple[Layout, np.nda
 
 def explore(threads, check, pages=16, page_bytes=64, link_store="page"):
     layout, image = booted(pages, page_bytes, link_store)
-    program = ModelProgram(layout.words, threads, init=image, check=check)
+    program = Program("test", layout.words, threads, init=image, check=check)
     return NativeModel(program, step_limit=60_000).run(1, SCHEDULES)
 
 

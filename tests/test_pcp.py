@@ -6,7 +6,7 @@ from support.world import SMALL, World
 
 from shmalloc import constants as c
 from shmalloc.engine import get_engine
-from shmalloc.kernel import pcp
+from shmalloc.kernels import pcp
 
 
 @pytest.fixture(params=["array", "list"])

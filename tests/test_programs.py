@@ -13,7 +13,7 @@ import pytest
 from shmalloc import constants as c
 from shmalloc.compiler.check import violations
 from shmalloc.dialect import closure_of
-from shmalloc.kernel.pcp import pcp_at
+from shmalloc.kernels.pcp import pcp_at
 from shmalloc.memory import Ram
 from stress.programs import PROGRAMS, checks, held, pcp, waiters
 from stress.programs.locks import COUNTER, LOCK
@@ -40,7 +40,7 @@ def serial(name: str) -> tuple[Ram, tuple[int, ...]]:
     """Final memory and results of the CPUs in order; look, and change only a ``copy``."""
     program = PROGRAMS[name]()
     ram = Ram.of_words(program.words)
-    program.model().initialize(ram)
+    program.initialize(ram)
     returns = tuple(int(thread(ram, cpu) or 0) for cpu, thread in enumerate(program.threads))
     return ram, returns
 
@@ -98,7 +98,7 @@ def test_the_check_passes_when_the_cpus_run_one_after_the_other(name):
 def test_the_invariant_holds_before_and_after(name):
     program = PROGRAMS[name]()
     before = Ram.of_words(program.words)
-    program.model().initialize(before)
+    program.initialize(before)
     assert (program.invariant(before), program.invariant(serial(name)[0])) == (0, 0)
 
 

@@ -18,9 +18,9 @@ from support.operations import (
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as s
-from shmalloc.kernel import cache, cacheset, contig, pages, pcp, reap, recover, slots
-from shmalloc.kernel.audit import audit, audit_teardown
-from shmalloc.kernel.slabaudit import audit_slabs
+from shmalloc.kernels import cache, cache_set, contig, pages, pcp, reap, recover, slots
+from shmalloc.kernels.audit import audit, audit_teardown
+from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.layout import ZoneSpec
 
 GEOMETRIES: dict[str, dict[str, Any]] = {
@@ -63,7 +63,7 @@ def problems(world: SmallWorld) -> list[object]:
         reap.reap(mem, SECOND_DOCTOR, cpu, FIRST_EPOCH + cpu)
     for number in range(world.geometry.caches):
         state = mem[world.layout.at["caches"] + number * mem[c.H_CACHE_STRIDE] + s.K_STATE]
-        if state != s.CACHE_NONE and cacheset.cache_destroy(mem, SECOND_DOCTOR, number) != 0:
+        if state != s.CACHE_NONE and cache_set.cache_destroy(mem, SECOND_DOCTOR, number) != 0:
             found.append(f"cache {number} is busy with everything reaped")
     for start in range(0, world.geometry.pages, 4):
         contig.online_range(mem, SECOND_DOCTOR, start, start + 4)

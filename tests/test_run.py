@@ -126,7 +126,7 @@ def test_a_kernel_that_leaves_the_segment_is_named_with_its_line():
         code, output = run.end()
     report = next(line for line in output.splitlines() if line.startswith("!!!"))
     assert code == 1 and "M_OUT_OF_RANGE" in report and "is outside the segment of" in report
-    assert re.search(r"in shmalloc\.kernel\.\w+\.\w+, \S+/kernel/\w+\.py:\d+, on cpu \d", report)
+    assert re.search(r"in shmalloc\.kernels\.\w+\.\w+, \S+/kernels/\w+\.py:\d+, on cpu \d", report)
 
 
 def test_a_stopped_worker_is_reported_as_hung():

@@ -2,9 +2,9 @@
 
 import pytest
 
-from shmalloc.kernel.recover import recover
+from shmalloc.kernels.recover import recover
 from stress.faults.grammar import parse_faults
-from stress.jitter import Jitter
+from stress.jitter.spec import Jitter
 from stress.run import kernels
 from stress.run.kernels import plan_at_hand, plan_from, plan_of, text_of, whole_plan
 from stress.spec import RunSpec, Zone

@@ -3,7 +3,7 @@
 import pytest
 
 from shmalloc import constants as c
-from shmalloc.kernel.contig import isolate_range, offline_range
+from shmalloc.kernels.contig import isolate_range, offline_range
 from stress.run.world import World
 from stress.spec import RunSpec, Zone
 

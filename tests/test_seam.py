@@ -14,15 +14,15 @@ import model_programs as m
 import shmalloc
 from shmalloc.dialect import kernel
 from shmalloc.engine import ops
-from shmalloc.engine import block as s
-from shmalloc.engine.model_native import STACK_BYTES, NativeModel
-from shmalloc.engine.model_python import PyModel
-from shmalloc.engine.program import ModelProgram, ModelResult
+from stress.machine import block as s
+from stress.machine.native import STACK_BYTES, NativeModel
+from stress.machine.interpreted import PyModel
+from stress.machine.program import Program, ModelResult
 from shmalloc.errors import EngineError, MisuseError
 
-LOST_UPDATE = ModelProgram(8, (m.increment, m.increment), check=m.expect_two)
+LOST_UPDATE = Program("test", 8, (m.increment, m.increment), check=m.expect_two)
 STACK = [(0, 2), (2, 4), (4, 6), (6, 0)]
-ABA = ModelProgram(32, (m.pop_and_keep, m.pop_two_push_one), init=STACK, check=m.owned_once)
+ABA = Program("test", 32, (m.pop_and_keep, m.pop_two_push_one), init=STACK, check=m.owned_once)
 
 
 @pytest.fixture(params=[NativeModel, PyModel], ids=["native", "interpreted"])
@@ -30,11 +30,11 @@ def model(request: pytest.FixtureRequest) -> type[NativeModel | PyModel]:
     return request.param
 
 
-def threads(*kernels: FunctionType, **options: object) -> ModelProgram:
-    return ModelProgram(8, kernels, **options)  # type: ignore[arg-type]
+def threads(*kernels: FunctionType, **options: object) -> Program:
+    return Program("test", 8, kernels, **options)  # type: ignore[arg-type]
 
 
-def both(program: ModelProgram, seed: int, schedules: int = 1) -> tuple[ModelResult, ModelResult]:
+def both(program: Program, seed: int, schedules: int = 1) -> tuple[ModelResult, ModelResult]:
     native = NativeModel(program, step_limit=400, idle_limit=20, log=True)
     python = PyModel(program, step_limit=400, idle_limit=20, log=True)
     return native.run(seed, schedules), python.run(seed, schedules)
@@ -172,7 +172,7 @@ def test_memory_is_reset_between_schedules(model):
 
 
 def test_marks_and_the_clock_are_part_of_the_schedule(model):
-    program = ModelProgram(32, (m.count_marks, m.count_marks))
+    program = Program("test", 32, (m.count_marks, m.count_marks))
     result = model(program).run(schedules=50)
     assert (result.memory[m.MARKS], result.returns, result.steps) == (2, (0, 0), 0)
 
@@ -245,13 +245,13 @@ def test_traced_steps_know_file_line_and_function():
 @pytest.mark.parametrize("words", [0, 7, -2])
 def test_an_odd_number_of_words_is_refused(words):
     with pytest.raises(MisuseError, match="words"):
-        ModelProgram(words, (m.increment,))
+        Program("test", words, (m.increment,))
 
 
 @pytest.mark.parametrize("count", [0, 65])
 def test_a_number_of_cpus_that_cannot_run_is_refused(count):
     with pytest.raises(MisuseError, match="threads"):
-        ModelProgram(8, (m.increment,) * count)
+        Program("test", 8, (m.increment,) * count)
 
 
 def test_an_image_of_another_size_is_refused():
@@ -276,7 +276,7 @@ def test_a_seed_below_zero_is_refused(model):
 
 
 def test_the_interpreted_model_needs_no_compiler():
-    code = "import sys, shmalloc.engine.model_python; sys.exit('llvmlite' in sys.modules)"
+    code = "import sys, stress.machine.interpreted; sys.exit('llvmlite' in sys.modules)"
     root = Path(shmalloc.__path__[0]).parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 

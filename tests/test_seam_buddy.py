@@ -11,16 +11,16 @@ from support.model_kernels import churn
 
 from shmalloc.constants import MT_MOVABLE, Z_FREE, ZONE_MASK, ZONE_SHIFT
 from shmalloc.dialect import kernel
-from shmalloc.engine.model_native import NativeModel
-from shmalloc.engine.model_python import PyModel
-from shmalloc.engine.program import ModelProgram
+from stress.machine.native import NativeModel
+from stress.machine.interpreted import PyModel
+from stress.machine.program import Program
 from shmalloc.image import write_image
-from shmalloc.kernel.audit import audit_teardown
-from shmalloc.kernel.boot import boot
-from shmalloc.kernel.buddy import free_block
-from shmalloc.kernel.descriptor import claim_for_free
-from shmalloc.kernel.pages import alloc_pages
-from shmalloc.kernel.zone import account, zone_at
+from shmalloc.kernels.audit import audit_teardown
+from shmalloc.kernels.boot import boot
+from shmalloc.kernels.buddy import free_block
+from shmalloc.kernels.descriptor import claim_for_free
+from shmalloc.kernels.pages import alloc_pages
+from shmalloc.kernels.zone import account, zone_at
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
 
@@ -42,9 +42,9 @@ def image(cpus: int) -> np.ndarray:
     return ram.array.copy()
 
 
-def world(*threads: FunctionType, check: FunctionType) -> ModelProgram:
+def world(*threads: FunctionType, check: FunctionType) -> Program:
     first = image(len(threads))
-    return ModelProgram(len(first), threads, init=first, check=check)
+    return Program("test", len(first), threads, init=first, check=check)
 
 
 @kernel

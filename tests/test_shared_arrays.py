@@ -13,9 +13,9 @@ from shmalloc import constants as c
 from shmalloc.arena import Arena
 from shmalloc.engine import Engine, get_engine
 from shmalloc.errors import CorruptionError, OutOfMemoryError
-from shmalloc.kernel.handles import close_entry, drop_reference, grow_entries, open_entry
-from shmalloc.kernel.pages import alloc_pages, free_pages_of
-from shmalloc.kernel.shared_arrays import AR_RANGE, drop_array, enter_array, make_array
+from shmalloc.kernels.array_table import close_entry, drop_reference, grow_entries, open_entry
+from shmalloc.kernels.pages import alloc_pages, free_pages_of
+from shmalloc.kernels.shared_arrays import AR_RANGE, drop_array, enter_array, make_array
 from shmalloc.memory import Ram
 
 CALLED = (

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import shmalloc.engine
 import stress.explorer.dpor
 import stress.explorer.strategies
+import stress.jitter
+import stress.machine
 from shmalloc import dialect
 from shmalloc.compiler.check import violations
 
@@ -29,21 +30,21 @@ FLOORS = (
     ("shmalloc.words", "shmalloc.dialect", "shmalloc.compiler.integers"),
     ("shmalloc.compiler",),
     ("shmalloc.memory",),
-    ("shmalloc.kernel",),
+    ("shmalloc.kernels",),
     ("shmalloc.engine",),
     ("shmalloc.sizes", "shmalloc.processes", "shmalloc.image", "shmalloc.invariants",
      "shmalloc.physical", "shmalloc.leftovers"),
     ("shmalloc.segment", "shmalloc.cpus"),
     ("shmalloc",),
     ("stress.workloads", "stress.oracles", "stress.seeds", "stress.quantities", "stress.verdict",
-     "stress.spec", "stress.faults.grammar", "stress.jitter"),
+     "stress.spec", "stress.faults.grammar", "stress.jitter", "stress.machine"),
     ("stress",),
 )  # fmt: skip
 ONLY_IN = {
     "llvmlite": ("shmalloc.compiler.codegen",),
-    "greenlet": ("shmalloc.engine.model_python",),
+    "greenlet": ("stress.machine.interpreted",),
     "click": ("stress.cli", "stress.commands"),
-    "jinja2": ("stress.explorer.report_html",),
+    "jinja2": ("stress.explorer.report.html",),
 }
 
 
@@ -131,7 +132,7 @@ def test_every_kernel_keeps_the_dialect():
 
 def scheduler_functions():
     """Functions over a control block: the model's machine and the strategies."""
-    homes = [shmalloc.engine, stress.explorer.strategies, stress.explorer.dpor]
+    homes = [stress.machine, stress.jitter, stress.explorer.strategies, stress.explorer.dpor]
     for home in homes:
         for info in pkgutil.iter_modules(home.__path__, f"{home.__name__}."):
             module = importlib.import_module(info.name)

@@ -12,8 +12,8 @@ import pytest
 from shmalloc import constants as c
 from shmalloc.errors import ArithmeticFault, KernelFault, OutsideFault
 from stress.run import worker
-from stress.run.gate import Gate, Trouble
-from stress.run.lastwords import LastWords
+from stress.run.wait import Gate, Trouble
+from stress.run.last_words import LastWords
 from stress.run.messages import Broken
 from stress.run.worker import Worker
 from stress.verdict import Verdict
@@ -23,7 +23,7 @@ CRASH = """
     from shmalloc.engine import get_engine
     from shmalloc.memory import Ram
     from stress.run import worker
-    from stress.run.lastwords import speak_into
+    from stress.run.last_words import speak_into
     from support.children import increment_many
 
     ram, run = Ram.of_words(64), get_engine("native").bind(increment_many)

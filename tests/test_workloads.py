@@ -5,7 +5,7 @@ from support.runs import compile_once
 from support.world import SMALL, World
 
 from shmalloc import constants as c
-from shmalloc.kernel.contig import isolate_range
+from shmalloc.kernels.contig import isolate_range
 from shmalloc.layout import ZoneSpec
 from stress.oracles.isolation import check_unlisted
 from stress.oracles.owners import check_stamp, disown, own, stamp

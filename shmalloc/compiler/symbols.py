@@ -11,7 +11,7 @@ linker puts the names where a handler finds them, if an object refers to ``FUNCT
 
 ``crash_ir`` is the text of a handler that prints, for an instruction that lies in its image,
 
-    SIGSEGV in kernel shmalloc.kernel.buddy.merge +0x42, address 0x10
+    SIGSEGV in kernel shmalloc.kernels.buddy.merge +0x42, address 0x10
 
 then puts the action back that was there before it and returns, so that the instruction faults
 again: whoever was first, the default action or ``faulthandler``, sees the very same fault and

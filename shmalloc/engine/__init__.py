@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from functools import partial
 from types import FunctionType
 from typing import Any, Protocol
 
 from shmalloc.compiler import notice
-from shmalloc.dialect import is_kernel
 from shmalloc.errors import EngineError, MisuseError
 from shmalloc.memory import Ram
 
@@ -31,6 +29,7 @@ class Engine(Protocol):
     """What every engine offers. ``bind`` returns a callable that takes ``(mem, *ints)``."""
 
     name: str
+    compiles: bool  # to machine code, which may run long without the interpreter
 
     def bind(self, function: FunctionType) -> Callable[..., int]: ...
 
@@ -43,40 +42,17 @@ class Engine(Protocol):
     def warm(self, functions: Iterable[FunctionType], progress: Progress | None = None) -> None: ...
 
 
-class Interpreted:
-    """Kernels as Python functions: one process, where pdb and coverage work.
-
-    They run rewritten, file and lines kept, to the arithmetic and the faults of compiled code.
-    """
-
-    name = "interpreted"
-
-    def __init__(self) -> None:
-        self._bound: dict[FunctionType, Callable[..., int]] = {}
-
-    def bind(self, function: FunctionType) -> Callable[..., int]:
-        run = self._bound.get(function)
-        if run is None:
-            if not is_kernel(function):
-                raise no_kernel(function)
-            from shmalloc.compiler.rewrite import entry, runnable
-
-            run = self._bound[function] = entry(runnable(function))
-        return run
-
-    def call(self, function: FunctionType, mem: Ram, *arguments: int) -> int:
-        return self.bind(function)(mem, *arguments)
-
-    def builtin(
-        self, function: FunctionType, mem: Ram, releases: bool = True
-    ) -> Callable[..., Any]:
-        return partial(self.bind(function), mem)
-
-    def warm(self, functions: Iterable[FunctionType], progress: Progress | None = None) -> None:
-        """Nothing to compile."""
-
-
+_makers: dict[str, Callable[[], Engine]] = {}
 _engines: dict[str, Engine] = {}
+
+
+def register_engine(name: str, make: Callable[[], Engine]) -> None:
+    """Offer an engine under ``name``; ``make`` is called when it is first asked for.
+
+    ``shmalloc`` registers "native" and "interpreted" itself. A package with an engine of its own
+    registers it when it is imported, in each process that uses it.
+    """
+    _makers[name] = make
 
 
 def when_waiting_long(ram: Ram, listener: Callable[[int], None] | None) -> None:
@@ -84,7 +60,7 @@ def when_waiting_long(ram: Ram, listener: Callable[[int], None] | None) -> None:
 
     None: stop. Interpreted kernels never wait: such a process has its segment to itself.
     """
-    if "native" in _engines or "jitter" in _engines:
+    if any(engine.compiles for engine in _engines.values()):
         notice.listen(ram.place_address, listener)
         if listener is not None:  # another memory may come to have that place
             weakref.finalize(ram, notice.listen, ram.place_address, None).atexit = False
@@ -96,18 +72,9 @@ def get_engine(name: str = "native") -> Engine:
     Raises ``MisuseError`` for an unknown name, ``EnvironmentUnfitError`` where native cannot run.
     """
     if name not in _engines:
-        if name == "native":
-            from shmalloc.engine.native import Native
-
-            _engines[name] = Native()
-        elif name == "jitter":
-            from shmalloc.engine.jitter_native import JitterEngine
-
-            _engines[name] = JitterEngine()
-        elif name == "interpreted":
-            _engines[name] = Interpreted()
-        else:
-            raise MisuseError(f"engine: {name!r}; use 'native' or 'interpreted'")
+        if name not in _makers:
+            raise MisuseError(f"engine: {name!r}; use {' or '.join(map(repr, _makers))}")
+        _engines[name] = _makers[name]()
     return _engines[name]
 
 
@@ -123,5 +90,20 @@ def forget() -> None:
     scope.forget()
     types.forget()
     rewrite.forget()
-    if "interpreted" in _engines:
-        _engines["interpreted"] = Interpreted()
+    _engines.pop("interpreted", None)
+
+
+def _native() -> Engine:
+    from shmalloc.engine.native import Native
+
+    return Native()
+
+
+def _interpreted() -> Engine:
+    from shmalloc.engine.interpreted import Interpreted
+
+    return Interpreted()
+
+
+register_engine("native", _native)
+register_engine("interpreted", _interpreted)

@@ -29,6 +29,7 @@ class Native:
     """The engine of compiled kernels. Raises ``EnvironmentUnfitError`` on an unfit machine."""
 
     name = "native"
+    compiles = True
 
     def __init__(self, kind: Kind = RAM) -> None:
         require_native()

@@ -24,17 +24,17 @@ from typing import Any
 
 from shmalloc.dialect import is_kernel
 
-ALLOCATOR = "shmalloc.kernel"
+ALLOCATOR = "shmalloc.kernels"
 ARENA: dict[str, tuple[str, ...]] = {
     "audit": ("audit",),
     "boot": ("boot",),
     "cache": ("cache_alloc", "cache_alloc_bulk", "cache_free", "cache_free_bulk"),
-    "cacheset": ("cache_create", "cache_destroy", "cache_shrink"),
+    "cache_set": ("cache_create", "cache_destroy", "cache_shrink"),
     "contig": (
         "alloc_contig_range", "free_contig_range", "isolate_range", "offline_range",
         "online_range", "unisolate_range",
     ),
-    "handles": ("add_reference",),
+    "array_table": ("add_reference",),
     "hotplug": ("plug_cpu", "unplug_cpu"),
     "kmalloc": ("kfree", "kmalloc", "kmalloc_boot", "usable_bytes"),
     "pages": (
@@ -46,7 +46,7 @@ ARENA: dict[str, tuple[str, ...]] = {
     "reap": ("adopt_object", "adopt_pages", "reap"),
     "recover": ("recover", "unblock"),
     "shared_arrays": ("drop_array", "enter_array", "make_array"),
-    "slabaudit": ("audit_slabs",),
+    "slab_audit": ("audit_slabs",),
     "slots": ("claim_slot", "mark_dead", "publish", "release_slot", "share_slot"),
 }  # fmt: skip
 

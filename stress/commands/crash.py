@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from shmalloc.engine.site import Site
+from stress.machine.site import Site
 from shmalloc.errors import MisuseError
 from stress.crash.adapt import reported
 from stress.crash.case import CrashCase
@@ -19,7 +19,7 @@ from stress.crash.search import SEEDS, Effort, Hunt
 from stress.crash.sites import OPERATION_NAMES, know_all_sites
 from stress.crash.story import tell
 from stress.crash.targets import load_case
-from stress.explorer.engines import ENGINES
+from stress.machine.engines import ENGINES
 from stress.quantities import nearest
 from stress.report.places import require_place
 from stress.verdict import Verdict

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from shmalloc.engine.areas import MODELS
+from stress.machine.block_layout import MODELS
 from shmalloc.sizes import parse_duration
-from stress.explorer.engines import ENGINES
+from stress.machine.engines import ENGINES
 from stress.explorer.explore import DEFAULT_SECONDS, STRATEGIES, explore
-from stress.explorer.report_document import document
+from stress.explorer.report.document import document
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
 from stress.explorer.targets import load_program
 from stress.report.places import require_place, write_to

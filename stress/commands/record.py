@@ -14,7 +14,7 @@ import click
 
 from shmalloc.errors import EnvironmentUnfitError, MisuseError
 from shmalloc.sizes import parse_bytes
-from stress.run.crew import describe_exit
+from stress.run.workers import describe_exit
 from stress.trace.format import Trace, save
 from stress.trace.record import EVENTS, Recorder
 from stress.trace.tracefs import Instance

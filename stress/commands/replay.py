@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from shmalloc.errors import MisuseError
-from stress.explorer.engines import ENGINES
+from stress.machine.engines import ENGINES
 from stress.explorer.replay import replay
 from stress.explorer.targets import load_program
 from stress.explorer.token import VERSION, Token

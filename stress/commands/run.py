@@ -20,7 +20,7 @@ from stress.report.places import require_place, write_to
 from stress.report.progress import PlainProgress, Progress
 from stress.report.text import first_line, result_lines
 from stress.run.controller import Controller
-from stress.run.crew import cores
+from stress.run.workers import cores
 from stress.run.interrupts import Interrupts
 from stress.run.result import RunResult
 from stress.seeds import fresh_seed

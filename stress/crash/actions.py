@@ -6,20 +6,20 @@ lists of bulk operations lie behind that, in the same work area. Objects: object
 
 from shmalloc.constants import H_WAITERS, MT_MOVABLE, MT_UNMOVABLE, OWNER_ARRAYS
 from shmalloc.dialect import kernel
-from shmalloc.kernel.contig import (
+from shmalloc.kernels.contig import (
     alloc_contig_range, free_contig_range, isolate_range, offline_range, online_range,
     unisolate_range,
 )  # fmt: skip
-from shmalloc.kernel.handles import grow_entries
-from shmalloc.kernel.hotplug import plug_cpu, unplug_cpu
-from shmalloc.kernel.lock import owner_word
-from shmalloc.kernel.pages import (
+from shmalloc.kernels.array_table import grow_entries
+from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
+from shmalloc.kernels.lock import owner_word
+from shmalloc.kernels.pages import (
     alloc_bulk, alloc_pages, alloc_pages_wait, arm_wake, free_bulk, free_pages,
 )  # fmt: skip
-from shmalloc.kernel.pcp import drain_all, drain_cpu, pcp_decay
-from shmalloc.kernel.poison import poison_page
-from shmalloc.kernel.reap import adopt_pages
-from shmalloc.kernel.recover import recover
+from shmalloc.kernels.pcp import drain_all, drain_cpu, pcp_decay
+from shmalloc.kernels.poison import poison_page
+from shmalloc.kernels.reap import adopt_pages
+from shmalloc.kernels.recover import recover
 from shmalloc.words import fetch_and, fetch_or
 from stress.programs.held import (
     block_order, block_pfn, hold, let_go, page_put, page_take, slot_at, zone_put, zone_take,

@@ -13,12 +13,12 @@ from types import FunctionType
 import numpy as np
 
 from shmalloc import constants as c
-from shmalloc.engine.model_python import PyModel
+from stress.machine.interpreted import PyModel
 from shmalloc.reports import code_name
 from stress.crash import kernels as k
 from stress.crash.case import SUPERVISORS, CrashCase
-from stress.explorer import wording
-from stress.explorer.program import Program
+from stress.explorer.report import wording
+from stress.machine.program import Program
 from stress.programs import arrays, checks
 from stress.programs.world import spare_cpus
 

@@ -10,7 +10,7 @@ from shmalloc.errors import MisuseError
 from stress.crash.adapt import build, case_of, left_out
 from stress.crash.case import CrashCase
 from stress.crash.operations import OPERATIONS
-from stress.explorer.program import Program
+from stress.machine.program import Program
 from stress.programs import PROGRAMS
 from stress.spec import nearest
 

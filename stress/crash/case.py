@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import FunctionType
 
-from shmalloc.engine.program import ModelProgram
+from stress.machine.program import Program
 from shmalloc.errors import MisuseError
-from stress.explorer.program import Program
 
 SUPERVISORS = 2
 _targets: weakref.WeakKeyDictionary[CrashCase, str] = weakref.WeakKeyDictionary()
@@ -72,15 +71,15 @@ class CrashCase:
             return (self.recover,) * SUPERVISORS
         return tuple(self.recover)
 
-    def model(self) -> ModelProgram:
+    def model(self) -> Program:
         """The program with its supervisors, as the engines take it."""
-        model = self.program.model()
+        model = self.program
         threads = (*model.threads, *self._supervisors())
         return replace(model, threads=threads, check=self.check, invariant=None, observe=())
 
-    def model_alone(self) -> ModelProgram:
+    def model_alone(self) -> Program:
         """The program without them and without a check: for its schedules."""
-        return replace(self.program.model(), check=None, invariant=None, observe=())
+        return replace(self.program, check=None, invariant=None, observe=())
 
 
 def name_target(case: CrashCase, target: str) -> None:

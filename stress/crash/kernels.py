@@ -19,20 +19,20 @@ from shmalloc.constants import (
 )  # fmt: skip
 from shmalloc.constants_slab import CACHE_NONE, H_KMALLOC, KMALLOC_CLASSES, K_STATE
 from shmalloc.dialect import kernel
-from shmalloc.kernel.audit import audit, audit_teardown
-from shmalloc.kernel.bits import detail_of, order_of, type_of
-from shmalloc.kernel.cache import slab_of_address
-from shmalloc.kernel.cacheset import cache_destroy
-from shmalloc.kernel.contig import online_range, unisolate_range
-from shmalloc.kernel.descriptor import page_state
-from shmalloc.kernel.notes import report
-from shmalloc.kernel.objects import cache_at, cache_of_word, index_at, owner_at, slab_base
-from shmalloc.kernel.pcp import drain_all, drain_cpu
-from shmalloc.kernel.reap import reap
-from shmalloc.kernel.recover import recover
-from shmalloc.kernel.slabaudit import audit_slabs
-from shmalloc.kernel.slots import label_cpu, mark_dead
-from shmalloc.kernel.zone import block_mt, isolator_of, zone_at
+from shmalloc.kernels.audit import audit, audit_teardown
+from shmalloc.kernels.bits import detail_of, order_of, type_of
+from shmalloc.kernels.cache import slab_of_address
+from shmalloc.kernels.cache_set import cache_destroy
+from shmalloc.kernels.contig import online_range, unisolate_range
+from shmalloc.kernels.descriptor import page_state
+from shmalloc.kernels.reporting import report
+from shmalloc.kernels.objects import cache_at, cache_of_word, index_at, owner_at, slab_base
+from shmalloc.kernels.pcp import drain_all, drain_cpu
+from shmalloc.kernels.reap import reap
+from shmalloc.kernels.recover import recover
+from shmalloc.kernels.slab_audit import audit_slabs
+from shmalloc.kernels.slots import label_cpu, mark_dead
+from shmalloc.kernels.zone import block_mt, isolator_of, zone_at
 from shmalloc.words import fixed, load
 from stress.programs.arrays import ENTRIES, first_entry, held_entries, take_all_free
 from stress.programs.checks import (

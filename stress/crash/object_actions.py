@@ -3,12 +3,12 @@
 from shmalloc.constants import C_EPOCH, H_CPUS
 from shmalloc.constants_slab import CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_DEBUG, CF_NO_SHEAVES
 from shmalloc.dialect import kernel
-from shmalloc.kernel.cache import cache_alloc, cache_alloc_bulk, cache_free, cache_free_bulk
-from shmalloc.kernel.cacheset import cache_create, cache_destroy
-from shmalloc.kernel.kmalloc import kfree, kmalloc, kmalloc_boot
-from shmalloc.kernel.lock import owner_word
-from shmalloc.kernel.notes import cpu_at
-from shmalloc.kernel.reap import adopt_object, reap
+from shmalloc.kernels.cache import cache_alloc, cache_alloc_bulk, cache_free, cache_free_bulk
+from shmalloc.kernels.cache_set import cache_create, cache_destroy
+from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot
+from shmalloc.kernels.lock import owner_word
+from shmalloc.kernels.reporting import cpu_at
+from shmalloc.kernels.reap import adopt_object, reap
 from shmalloc.words import fixed
 from stress.crash.actions import LISTED, list_at
 from stress.programs.held import (

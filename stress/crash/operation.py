@@ -17,7 +17,7 @@ from shmalloc import constants as c
 from stress.crash.actions import sit_a_while, two_types
 from stress.crash.adapt import build, case_of
 from stress.crash.case import CrashCase
-from stress.explorer.program import Program
+from stress.machine.program import Program
 from stress.programs.world import World, reshaped
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shmalloc.engine.site import Site
+from stress.machine.site import Site
 from stress.crash.case import CrashCase, target_of
 from stress.crash.runner import Point, Run
 from stress.crash.schedules import Schedule

@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from shmalloc.engine import block as s
+from stress.machine import block as s
 from shmalloc.engine import plans
-from shmalloc.engine.areas import Settings
-from shmalloc.engine.model_python import PyModel
-from shmalloc.engine.program import VERDICTS, World, events_of
-from shmalloc.engine.site import Site
+from stress.machine.block_layout import Settings
+from stress.machine.interpreted import PyModel
+from stress.machine.program import VERDICTS, World, events_of
+from stress.machine.site import Site
 from shmalloc.errors import MisuseError
 from stress.crash.case import CrashCase
 from stress.crash.schedules import STARTS, WAYS, Schedule
 from stress.explorer.dpor import search as dpor_search
-from stress.explorer.engines import make_world
+from stress.machine.engines import make_world
 from stress.explorer.searches import Budget, Plan, Search
-from stress.explorer.strategies import crash as c
+from stress.crash import strategy as c
 
 STEP_LIMIT = 50_000
 BATCH = 256  # runs of one call: Ctrl-C is heard in between

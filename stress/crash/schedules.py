@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 
 from shmalloc.errors import MisuseError
-from stress.explorer.strategies import crash as c
+from stress.crash import strategy as c
 
 WAYS = {"order": c.IN_ORDER, "random": c.AT_RANDOM, "class": c.BY_TRACE}
 STARTS = {"at-once": c.AT_ONCE, "beside": c.BESIDE, "after": c.AFTER}

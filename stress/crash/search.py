@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FunctionType
 
-from shmalloc.engine import block as s
-from shmalloc.engine.site import Site
+from stress.machine import block as s
+from stress.machine.site import Site
 from shmalloc.errors import MisuseError
 from stress.crash.case import CrashCase
 from stress.crash.result import AT_END, CrashFailure, CrashResult, Key, key_of
 from stress.crash.runner import Point, Run, Runner
 from stress.crash.schedules import Schedule, schedules_of
-from stress.explorer.program import Program
+from stress.machine.program import Program
 
 SEEDS = 12
 DEPTHS = (1, 2)

@@ -16,12 +16,24 @@ from functools import cache
 from types import FunctionType
 
 from shmalloc.dialect import callees
-from shmalloc.engine.site import Site
-from shmalloc.kernel import (
-    cacheset, contig, faults, handles, hotplug, kmalloc, notes, pages, pcp, poison, reap, recover,
-    sheaf, slab,
-)  # fmt: skip
-from shmalloc.kernel import cache as objects
+from stress.machine.site import Site
+from shmalloc.kernels import (
+    cache_set,
+    contig,
+    fault_injection,
+    array_table,
+    hotplug,
+    kmalloc,
+    reporting,
+    pages,
+    pcp,
+    poison,
+    reap,
+    recover,
+    sheaf,
+    slab,
+)
+from shmalloc.kernels import cache as objects
 
 WRITING_WORDS = frozenset({
     "store", "store_relaxed", "cas", "cas2", "exchange", "fetch_add", "fetch_or", "fetch_and",
@@ -33,10 +45,11 @@ PUBLIC: tuple[FunctionType, ...] = (
     poison.poison_page, contig.isolate_range, contig.unisolate_range, contig.alloc_contig_range,
     contig.free_contig_range, contig.offline_range, contig.online_range, hotplug.unplug_cpu,
     hotplug.plug_cpu, objects.cache_alloc, objects.cache_alloc_bulk, objects.cache_free,
-    objects.cache_free_bulk, cacheset.cache_create, cacheset.cache_shrink, cacheset.cache_destroy,
+    objects.cache_free_bulk, cache_set.cache_create, cache_set.cache_shrink,
+    cache_set.cache_destroy,
     kmalloc.kmalloc_boot, kmalloc.kmalloc, kmalloc.kfree, reap.adopt_pages, reap.adopt_object,
-    reap.reap, handles.open_entry, handles.add_reference, handles.drop_reference,
-    handles.close_entry, handles.grow_entries, recover.recover,
+    reap.reap, array_table.open_entry, array_table.add_reference, array_table.drop_reference,
+    array_table.close_entry, array_table.grow_entries, recover.recover,
 )  # fmt: skip
 # Halves of operations that the explorer's programs call alone (held.py).
 HALVES = {
@@ -48,9 +61,9 @@ HALVES = {
 OPERATION_NAMES = frozenset(function.__name__ for function in PUBLIC) | HALVES.keys()
 # Kernels behind a misuse or a damage, and why no crash has to be recovered inside of them.
 LEFT_OUT: dict[FunctionType, str] = {
-    notes.report: "a violation was found: what follows is evidence, not operation",
-    notes.append_history: "history is for people; no kernel reads it",
-    faults.should_fail: "allocations are made to fail by tests only; its words are the test's",
+    reporting.report: "a violation was found: what follows is evidence, not operation",
+    reporting.append_history: "history is for people; no kernel reads it",
+    fault_injection.should_fail: "only tests make allocations fail; its words are the test's",
     sheaf.in_two_places: "an object in two places was found",
     slab.freeze: "a slab failed a check",
 }

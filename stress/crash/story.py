@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from shmalloc.engine import block as s
+from stress.machine import block as s
 from shmalloc.engine import ops
-from shmalloc.engine.model_python import PyModel
-from shmalloc.engine.program import events_of, fault_of
-from shmalloc.engine.site import Site
+from stress.machine.interpreted import PyModel
+from stress.machine.program import events_of, fault_of
+from stress.machine.site import Site
 from stress.crash.result import CrashFailure
 from stress.crash.runner import Run, Runner
-from stress.explorer import wording
-from stress.explorer.failure import Step
-from stress.explorer.strategies import crash as c
+from stress.explorer.report import wording
+from stress.explorer.report.failure import Step
+from stress.crash import strategy as c
 
 BEFORE = 12  # steps shown before the death
 AFTERWARDS = 60  # and behind it

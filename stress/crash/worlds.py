@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shmalloc.constants_slab import CF_DEBUG, CF_EXACT, CF_NO_SHEAVES, CF_SHUFFLE
-from shmalloc.kernel.kmalloc import kmalloc_boot
+from shmalloc.kernels.kmalloc import kmalloc_boot
 from stress.programs.held import OBJECTS, WORK_WORDS
 from stress.programs.slab import (
     EXACT_EACH, FOUR_IN_A_SLAB, ONE_EACH, TWO_EACH, TWO_IN_A_SLAB,

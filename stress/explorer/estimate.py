@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shmalloc.engine import block as s
+from stress.machine import block as s
 from stress.explorer.dpor.records import BRANCHES_DONE, depth_at
 from stress.explorer.dpor.search import DONE, PREFIX
 from stress.explorer.dpor.tree import branches_left

@@ -10,13 +10,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from shmalloc.engine import block as s
-from shmalloc.engine.areas import MODELS, Settings
+from stress.machine import block as s
+from stress.machine.block_layout import MODELS, Settings
 from shmalloc.errors import MisuseError
-from stress.explorer.engines import ENGINES
-from stress.explorer.explain import cause_of, trace_of
-from stress.explorer.failure import Failure
-from stress.explorer.program import Program
+from stress.machine.engines import ENGINES
+from stress.explorer.report.explain import cause_of, trace_of
+from stress.explorer.report.failure import Failure
+from stress.machine.program import Program
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
 from stress.explorer.searches import (
     SEARCHES, Budget, Found, Plan, Search, pct_guarantee, refuses_dpor, run_bounded,
@@ -148,7 +148,7 @@ def _worker_seed(seed: int, worker: int) -> int:
 
 
 def _run(program: Program, plan: Plan, budget: Budget) -> Found:
-    model = program.model()
+    model = program
     if plan.strategy == "auto":
         return _run_auto(program, plan, budget)
     if plan.strategy == "portfolio":
@@ -163,8 +163,8 @@ def _run(program: Program, plan: Plan, budget: Budget) -> Found:
 def _run_auto(program: Program, plan: Plan, budget: Budget) -> Found:
     """DPOR while it may come to its end, then the portfolio."""
     total = Found()
-    if not refuses_dpor(program.model(), plan.settings):
-        search = Search(program.model(), replace(plan, strategy="dpor"), budget)
+    if not refuses_dpor(program, plan.settings):
+        search = Search(program, replace(plan, strategy="dpor"), budget)
         trial = budget.elapsed + AUTO_DPOR_SHARE * max(budget.seconds_left, 0)
 
         def worthwhile(search: Search) -> bool:
@@ -191,7 +191,7 @@ def _fits(search: Search, budget: Budget) -> bool:
 
 def _run_portfolio(program: Program, plan: Plan, budget: Budget, total: Found) -> Found:
     """Random strategies in turns until the budget ends."""
-    model = program.model()
+    model = program
     searches = [Search(model, replace(plan, strategy=name), budget) for name in PORTFOLIO]
     limit = budget.schedules
     turn = 0
@@ -248,7 +248,7 @@ def _failure(program: Program, plan: Plan, found: Found) -> Failure | None:
     """The failing schedule, shrunk and run again in Python; None where it does not fail again."""
     assert found.failing is not None
     settings, trace, before = found.failing
-    model = program.model()
+    model = program
     witness = find_witness(model, settings, plan.engine, trace)
     if witness is None:
         return None

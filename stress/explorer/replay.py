@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shmalloc.engine import block as s
-from shmalloc.engine.areas import Settings
+from stress.machine import block as s
+from stress.machine.block_layout import Settings
 from shmalloc.errors import MisuseError
-from stress.explorer.engines import make_world
-from stress.explorer.explain import cause_of, trace_of
-from stress.explorer.failure import Failure
-from stress.explorer.program import Program
+from stress.machine.engines import make_world
+from stress.explorer.report.explain import cause_of, trace_of
+from stress.explorer.report.failure import Failure
+from stress.machine.program import Program
 from stress.explorer.token import Token, digest_of
 from stress.explorer.witness import run_directives, steering, traced_world
 
@@ -61,7 +61,7 @@ def replay(program: Program, token: str, engine: str = "interpreted") -> Replay:
     """
     parsed = Token.parse(token)
     _require_same_program(program, parsed)
-    model = program.model()
+    model = program
     settings = Settings(
         step_limit=parsed.step_limit, model=parsed.memory, parking=parsed.parking,
         vain_spins=parsed.vain_spins, races=parsed.kind in CLOCKED_KINDS,

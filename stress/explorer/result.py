@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from stress.explorer.failure import Failure
-from stress.explorer.program import Program
+from stress.explorer.report.failure import Failure
+from stress.machine.program import Program
 
 FAILED = "failed"
 EXHAUSTED = "passed-exhausted"

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 from types import FunctionType
 from typing import NamedTuple
 
-from shmalloc.engine import block as s
+from stress.machine import block as s
 from shmalloc.engine import plans
-from shmalloc.engine.areas import Settings, actors_of
-from shmalloc.engine.program import ModelProgram, World, next_batch
+from stress.machine.block_layout import Settings, actors_of
+from stress.machine.program import Program, World, next_batch
 from shmalloc.errors import MisuseError
 from stress.explorer.dpor import clocks, records, tree
 from stress.explorer.dpor import search as dpor_search
-from stress.explorer.engines import make_world
+from stress.machine.engines import make_world
 from stress.explorer.estimate import estimate_classes
 from stress.explorer.strategies import dfs as dfs_search
 from stress.explorer.strategies import loop, pct, steer, walk
@@ -154,7 +154,7 @@ Continue = Callable[["Search"], bool]
 class Search:
     """One world under one strategy."""
 
-    def __init__(self, model: ModelProgram, plan: Plan, budget: Budget) -> None:
+    def __init__(self, model: Program, plan: Plan, budget: Budget) -> None:
         self.plan = plan
         self.model = model
         self.budget = budget
@@ -264,7 +264,7 @@ def _driver(strategy: str) -> FunctionType:
     return drivers.get(strategy, walk.walk)
 
 
-def refuses_dpor(model: ModelProgram, settings: Settings) -> str:
+def refuses_dpor(model: Program, settings: Settings) -> str:
     """Why DPOR cannot explore the program; empty if it can."""
     if settings.model == "pso":
         return "under pso"
@@ -273,7 +273,7 @@ def refuses_dpor(model: ModelProgram, settings: Settings) -> str:
     return f"with {actors} actors of at most {limit}" if actors > limit else ""
 
 
-def _settings(model: ModelProgram, plan: Plan) -> Settings:
+def _settings(model: Program, plan: Plan) -> Settings:
     """The machine that the strategy needs, with room for what it keeps."""
     cpus = len(model.threads)
     actors = actors_of(cpus, plan.settings.model)
@@ -302,7 +302,7 @@ def _outcomes(block: object) -> Counter[tuple[int, ...]]:
     return counts
 
 
-def run_bounded(model: ModelProgram, plan: Plan, budget: Budget) -> Found:
+def run_bounded(model: Program, plan: Plan, budget: Budget) -> Found:
     """DFS with iterated bounds: all schedules with 0, 1, ... preemptions (or delays)."""
     by_delays = plan.delays is not None
     last = plan.delays if by_delays else plan.preemptions

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from shmalloc.errors import MisuseError
-from stress.explorer.program import Program
+from stress.machine.program import Program
 from stress.programs import PROGRAMS
 from stress.spec import nearest
 

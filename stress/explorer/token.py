@@ -29,11 +29,11 @@ from types import FunctionType
 from urllib.parse import quote, unquote
 
 from shmalloc.dialect import closure_of
-from shmalloc.engine.areas import MODELS
+from stress.machine.block_layout import MODELS
 from shmalloc.errors import MisuseError
 from shmalloc.memory import Ram
-from stress.explorer.failure import KINDS
-from stress.explorer.program import Program
+from stress.explorer.report.failure import KINDS
+from stress.machine.program import Program
 
 VERSION = "shm1"
 START = "s"
@@ -117,7 +117,7 @@ def _directives(text: str) -> tuple[Directive, ...]:
 def digest_of(program: Program) -> str:
     """What decides how the program behaves: the syntax of its kernels and its initial memory."""
     state = hashlib.sha256()
-    model = program.model()
+    model = program
     kernels = [*model.threads, *(kernel for _, kernel in model.watchers())]
     for text in _sources(kernels):
         state.update(text.encode() + b"\0")

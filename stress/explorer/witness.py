@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from shmalloc.engine import block as s
-from shmalloc.engine.areas import Settings, actors_of
-from shmalloc.engine.model_python import PyModel
-from shmalloc.engine.program import VERDICTS, ModelProgram, World
-from stress.explorer.engines import make_world
+from stress.machine import block as s
+from stress.machine.block_layout import Settings, actors_of
+from stress.machine.interpreted import PyModel
+from stress.machine.program import VERDICTS, Program, World
+from stress.machine.engines import make_world
 from stress.explorer.strategies.steer import extract, flag_at, steer, steer_words
 from stress.explorer.token import Directive
 
@@ -88,7 +88,7 @@ def directives_of(world: World, trace: Sequence[int]) -> tuple[Directive, ...]:
 
 
 def find_witness(
-    model: ModelProgram, settings: Settings, engine: str, trace: Sequence[int]
+    model: Program, settings: Settings, engine: str, trace: Sequence[int]
 ) -> Witness | None:
     """The failure of ``trace`` as few directives; None where it does not fail again."""
     start = time.perf_counter()
@@ -144,7 +144,7 @@ def shrink(
 
 
 def traced_world(
-    model: ModelProgram, settings: Settings, directives: Sequence[Directive]
+    model: Program, settings: Settings, directives: Sequence[Directive]
 ) -> tuple[PyModel, Signature | None]:
     """The schedule once more, interpreted, with the source of every step."""
     chosen = steering(settings, len(model.threads))

@@ -1,7 +1,7 @@
 """Allocation faults from the Python side: who fails, when, and how many did.
 
-The words belong to a CPU slot (shmalloc/kernel/faults.py); they are written while no kernel runs on
-it. Faults stay armed when the slot's process dies, for the next one.
+The words belong to a CPU slot (shmalloc/kernels/fault_injection.py); they are written while no
+kernel runs on it. Faults stay armed when the slot's process dies, for the next one.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as k
 from shmalloc.arena import Arena
 from shmalloc.errors import OutOfMemoryError, ShmallocError
-from shmalloc.kernel.cacheset import cache_shrink
+from shmalloc.kernels.cache_set import cache_shrink
 from stress.faults.allocation import KINDS, AllocationFaults, disarm
 from stress.faults.operations import OPERATIONS, Operation
 from stress.quantities import nearest

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from shmalloc.engine.areas import Settings
-from shmalloc.engine.program import ModelResult, run_world
-from shmalloc.engine.schedule import explore as random_walk
+from stress.machine.block_layout import Settings
+from stress.machine.program import ModelResult, run_world
+from stress.machine.schedule import explore as random_walk
 from shmalloc.errors import MisuseError
-from stress.explorer.engines import make_world
-from stress.explorer.program import Program
+from stress.machine.engines import make_world
+from stress.machine.program import Program
 from stress.linearize.history import ANY, Operation
 from stress.oracles import histories as h
 
@@ -129,7 +129,7 @@ def schedules(
 
     ``step_limit`` cuts a schedule: what is under way then is pending, as if all CPUs had died.
     """
-    world = make_world(engine, program.model(), Settings(step_limit=step_limit))
+    world = make_world(engine, program, Settings(step_limit=step_limit))
     for k in range(count):
         result = run_world(world, random_walk, seed + k, 1)
         yield result, read_log(result.memory.tolist(), area, meaning)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stress.explorer.program import Program
+from stress.machine.program import Program
 from stress.litmus import shapes
 from stress.quantities import nearest
 

@@ -19,7 +19,7 @@ from stress.litmus.catalogue import Litmus, Outcome
 from stress.litmus.cells import play_rounds
 from stress.litmus.grading import Row, missed, rows_of
 from stress.litmus.team import Team, TeamError
-from stress.run.crew import cores, start_forkserver
+from stress.run.workers import cores, start_forkserver
 from stress.run.interrupts import ImmediateEnd, Interrupts
 from stress.seeds import derive
 from stress.verdict import Verdict, worst

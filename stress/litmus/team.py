@@ -25,7 +25,7 @@ from typing import Any
 from shmalloc.engine import get_engine
 from stress.litmus.arena import Arena
 from stress.litmus.cells import LOST, play_rounds
-from stress.run.crew import KILL_JOIN_S, describe_exit
+from stress.run.workers import KILL_JOIN_S, describe_exit
 
 READY = 0
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from stress.mutants.mutant import Mutant
 
-BUDDY = "shmalloc/kernel/buddy.py"
-DESCRIPTOR = "shmalloc/kernel/descriptor.py"
+BUDDY = "shmalloc/kernels/buddy.py"
+DESCRIPTOR = "shmalloc/kernels/descriptor.py"
 PAGES = ("churn", "orders")
 WALKED = (("pfn-walker",), ("--ram", "16MiB"))  # few pages, so that a walker comes by often
 
@@ -143,7 +143,7 @@ MUTANTS = (
         precedent="B6 fix freelist movement during block conversion",
     ),
     Mutant(
-        "version-not-bumped", "shmalloc/kernel/bits.py",
+        "version-not-bumped", "shmalloc/kernels/bits.py",
         (("    version = ((w0 >> VERSION_SHIFT) + 1) & VERSION_MASK\n",
           "    version = (w0 >> VERSION_SHIFT) & VERSION_MASK\n"),),
         "a page's next life has the version of the last one: a swap prepared against the last one"
@@ -191,7 +191,7 @@ MUTANTS = (
         precedent="B11 published before it is initialised",
     ),
     Mutant(
-        "walker-reads-halves", "shmalloc/kernel/walk.py",
+        "walker-reads-halves", "shmalloc/kernels/walk.py",
         (
             ("from shmalloc.words import fixed, load2\n",
              "from shmalloc.words import fixed, load\n"),
@@ -204,10 +204,10 @@ MUTANTS = (
         precedent="B19 make compound_head() robust",
     ),
     Mutant(
-        "walker-reads-order-twice", "shmalloc/kernel/walk.py",
+        "walker-reads-order-twice", "shmalloc/kernels/walk.py",
         (
-            ("from shmalloc.kernel.descriptor import legal_pair\n",
-             "from shmalloc.kernel.descriptor import legal_pair, page_state\n"),
+            ("from shmalloc.kernels.descriptor import legal_pair\n",
+             "from shmalloc.kernels.descriptor import legal_pair, page_state\n"),
             ("            pfn += 1 << order_of(w0)\n    return pfn\n",
              "            pfn += 1 << order_of(page_state(mem, pfn))\n    return pfn\n"),
         ),
@@ -235,7 +235,7 @@ MUTANTS = (
         " its callers, and no more.",
     ),
     Mutant(
-        "link-drops-the-state", "shmalloc/kernel/lists.py",
+        "link-drops-the-state", "shmalloc/kernels/lists.py",
         (("(load_relaxed(mem, at) & CARRIED_MASK) | (node << 3))", "node << 3)"),),
         "with links inside of descriptors a list operation on a neighbour wipes its type, order"
         " and version",
@@ -243,7 +243,7 @@ MUTANTS = (
         precedent="B22 the thread's Option 1: links in the descriptor",
     ),
     Mutant(
-        "unlink-one-way", "shmalloc/kernel/lists.py",
+        "unlink-one-way", "shmalloc/kernels/lists.py",
         (("    set_link(mem, after + 1, before)\n    set_link(mem, before, after)\n"
           "    # Zero",
           "    set_link(mem, before, after)\n    # Zero"),),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stress.mutants.mutant import OFTEN, Mutant
 
-CONTIG = "shmalloc/kernel/contig.py"
+CONTIG = "shmalloc/kernels/contig.py"
 RANGES = ("contig",)
 WALKED = (("contig", "pfn-walker"), ("--ram", "16MiB"))  # few pages: a walker comes by often
 
@@ -47,7 +47,7 @@ MUTANTS = (
         precedent="B6 move_freepages range off by one",
     ),
     Mutant(
-        "large-block-freed-whole", "shmalloc/kernel/buddy.py",
+        "large-block-freed-whole", "shmalloc/kernels/buddy.py",
         (("    if order > fixed(mem, H_PAGEBLOCK_ORDER) and is_half_isolated(mem, pfn, order):\n",
           "    if order > fixed(mem, H_MAX_ORDER):\n"),),
         "docs/bugs.md 16, our own: a block of several pageblocks, one of which was isolated while"
@@ -64,20 +64,20 @@ MUTANTS = (
         "I_FREE_HEAD", ("contig-isolate-same",), RANGES, OFTEN,
     ),
     Mutant(
-        "isolation-not-saved", "shmalloc/kernel/zone.py",
+        "isolation-not-saved", "shmalloc/kernels/zone.py",
         (("<< BLOCK_ISOLATOR_SHIFT | saved | MT_ISOLATE", "<< BLOCK_ISOLATOR_SHIFT | MT_ISOLATE"),),
         "the type to return to is not written down",
         "I_FREE_HEAD", ("contig-isolate-same", "contig-isolate-isolate"), RANGES, OFTEN,
     ),
     Mutant(
-        "isolated-counts-as-free", "shmalloc/kernel/zone.py",
+        "isolated-counts-as-free", "shmalloc/kernels/zone.py",
         (("    if mt == MT_ISOLATE:\n        at = zone + Z_FREE_ISOLATED\n", ""),),
         "isolated pages are counted as free: the watermarks promise what nobody can have",
         "I_CONSERVATION", ("contig-isolate-merge", "contig"), RANGES,
         precedent="B3 isolated count is not the sum of its lists", commit="d9dddbf55667",
     ),
     Mutant(
-        "carve-shrinks-first", "shmalloc/kernel/buddy.py",
+        "carve-shrinks-first", "shmalloc/kernels/buddy.py",
         (("""\
     left = head
     own = order  # what stays at the old head

@@ -24,7 +24,7 @@ from stress.crash.result import CrashResult
 from stress.crash.search import Effort
 from stress.crash.search import Hunt as CrashHunt
 from stress.explorer.explore import explore
-from stress.explorer.failure import Failure
+from stress.explorer.report.failure import Failure
 from stress.explorer.result import ERROR, EXHAUSTED, Exploration
 from stress.mutants.mutant import CRASH, is_crash
 from stress.programs import PROGRAMS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stress.mutants.mutant import JITTER, Mutant
 
-LOCK = "shmalloc/kernel/lock.py"
+LOCK = "shmalloc/kernels/lock.py"
 EVERY = ("lock", "buddy-alloc-alloc")
 X86 = "x86 keeps stores in order, and the compiler moves none across: the machine code is the same"
 NEVER_ASKED = "in no run on two cores has anybody slept in vain often enough to ask for the lock"
@@ -37,7 +37,7 @@ MUTANTS = (
         "X_PAYLOAD", ("lock-try-spin-2", "pcp-drain-free"), unseen=X86,
     ),
     Mutant(
-        "drain-acquires-nothing", "shmalloc/kernel/pcp.py",
+        "drain-acquires-nothing", "shmalloc/kernels/pcp.py",
         (("    while not cas(mem, at, 0, owner_word(mem, cpu)):\n"
           "        if load_relaxed(mem, at) == LOCK_OFFLINE:\n            return False\n"
           "        notice(mem, at)\n        give_way(mem)  # its owner may be preempted: there are"
@@ -120,7 +120,7 @@ MUTANTS = (
         "I_PROGRESS", ("lock-sleep-twice-2", "lock-sleep-kept-2"), unseen=NEVER_ASKED,
     ),
     Mutant(
-        "exact-free-in-two-steps", "shmalloc/kernel/objects.py",
+        "exact-free-in-two-steps", "shmalloc/kernels/objects.py",
         (("    if exact:\n        return cas(mem, at, old, after)\n", ""),),
         "the free of CF_EXACT made a look and a store: of two frees at once both get through",
         "M_OBJECT_FREE", ("slab-free-free-same",),
@@ -128,7 +128,7 @@ MUTANTS = (
         precedent="S16 double free",
     ),
     Mutant(
-        "array-stack-without-version", "shmalloc/kernel/handles.py",
+        "array-stack-without-version", "shmalloc/kernels/array_table.py",
         (("        if cas2(mem, H_ARRAYS, head, version, following, version + 1):\n",
           "        if cas2(mem, H_ARRAYS, head, version, following, version):\n"),
          ("        if cas2(mem, H_ARRAYS, head, version, first, version + 1):\n",
@@ -139,7 +139,7 @@ MUTANTS = (
         precedent="S1 ABA on the freelist without a new transaction id", commit="fd4d9c7d0c71",
     ),
     Mutant(
-        "array-published-early", "shmalloc/kernel/handles.py",
+        "array-published-early", "shmalloc/kernels/array_table.py",
         (("    store(mem, entry + AR_COUNT, (generation << AR_GENERATION_SHIFT) | 1)"
           "  # publishes the array\n",
           "    store(mem, entry + AR_COUNT, (generation << AR_GENERATION_SHIFT) | 1)\n"
@@ -153,7 +153,7 @@ MUTANTS = (
         precedent="B11 published before it is initialised", commit="b9e20f0da1f5",
     ),
     Mutant(
-        "array-dropped-in-two-steps", "shmalloc/kernel/handles.py",
+        "array-dropped-in-two-steps", "shmalloc/kernels/array_table.py",
         (("        if cas(mem, entry + AR_COUNT, old, old - 1):"
           "  # at 0 nobody can open it any more\n            return references - 1\n",
           "        store(mem, entry + AR_COUNT, old - 1)\n        return references - 1\n"),),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from stress.mutants.mutant import JITTER, LOOKS_AGAIN, OFTEN, Mutant
 
-PCP = "shmalloc/kernel/pcp.py"
-PAGES = "shmalloc/kernel/pages.py"
-HOTPLUG = "shmalloc/kernel/hotplug.py"
+PCP = "shmalloc/kernels/pcp.py"
+PAGES = "shmalloc/kernels/pages.py"
+HOTPLUG = "shmalloc/kernels/hotplug.py"
 
 MUTANTS = (
     Mutant(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from stress.mutants.mutant import LOOKS_AGAIN, Mutant
 
-RECOVER = "shmalloc/kernel/recover.py"
-REBUILD = "shmalloc/kernel/rebuild.py"
-RESLAB = "shmalloc/kernel/reslab.py"
+RECOVER = "shmalloc/kernels/recover.py"
+REBUILD = "shmalloc/kernels/recover_pages.py"
+RESLAB = "shmalloc/kernels/recover_objects.py"
 KILLS = ("--faults", "kill:every=50ms,kill:every=80ms,fuse=1..2000")
 DENSE = ("--faults", "kill:every=10ms,kill:every=20ms,fuse=1..2000")  # several dead at a time
 PAGES = ("churn", "orders")
@@ -39,7 +39,7 @@ MUTANTS = (
         "I_TAIL", ("crash:pages-order-1",), workloads=PAGES, run_options=KILLS,
     ),
     Mutant(
-        "create-inherits-destroyer", "shmalloc/kernel/cacheset.py",
+        "create-inherits-destroyer", "shmalloc/kernels/cache_set.py",
         (("    store(mem, k + K_DESTROYER, 0)\n    for node", "    for node"),),
         "whoever died after it destroyed a cache is still named as its destroyer; recovery then"
         " destroys the cache that somebody else has made in its place",
@@ -82,7 +82,7 @@ MUTANTS = (
         precedent="P10 the sleeper is never woken",
     ),
     Mutant(
-        "recovery-leaves-it-kept", "shmalloc/kernel/lock.py",
+        "recovery-leaves-it-kept", "shmalloc/kernels/lock.py",
         (("    while old & LOCK_HANDOFF != 0 and not", "    while old == LOCK_KEPT and not"),),
         "docs/bugs.md 19, our own: who asked that the lock be kept for him is dead, and it is let"
         " go a moment later: kept for nobody",
@@ -168,7 +168,7 @@ MUTANTS = (
         workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
-        "exact-free-counts-first", "shmalloc/kernel/sheaf.py",
+        "exact-free-counts-first", "shmalloc/kernels/sheaf.py",
         (("    if is_exact(mem, k) and not cas(mem, at, owner, KEPT | owner_word(mem, cpu)):\n"
           "        return False  # the entry behind the last one means nothing\n"
           "    mem[sheaf + SF_SIZE] = size + 1\n    store(mem, at, 0)\n",
@@ -189,7 +189,7 @@ MUTANTS = (
         workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
-        "intent-after-the-swap", "shmalloc/kernel/slab.py",
+        "intent-after-the-swap", "shmalloc/kernels/slab.py",
         (("        intend_take(mem, cpu, k, chain)\n        # Lin", "        # Lin"),
          ("            chain_is_ours(mem, cpu)\n            if count",
           "            intend_take(mem, cpu, k, chain)\n            chain_is_ours(mem, cpu)\n"
@@ -199,7 +199,7 @@ MUTANTS = (
         "M_LEAKED_OBJECTS", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
-        "mark-after-the-intent", "shmalloc/kernel/sheaf.py",
+        "mark-after-the-intent", "shmalloc/kernels/sheaf.py",
         (("    store_relaxed(mem, mark, GIVEN | owner_word(mem, cpu))\n    intend_put(mem, cpu, k,"
           " make_chain(pfn, first, count), sheaf)\n",
           "    intend_put(mem, cpu, k, make_chain(pfn, first, count), sheaf)\n"
@@ -210,7 +210,7 @@ MUTANTS = (
         workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
-        "live-after-the-sheaf", "shmalloc/kernel/sheaf.py",
+        "live-after-the-sheaf", "shmalloc/kernels/sheaf.py",
         (("    fresh = set_owner(",
           "    store(mem, sheaf + SF_SIZE, size - 1)\n    fresh = set_owner("),
          ("    store(mem, sheaf + SF_SIZE, size - 1)  # after the owner word, for whoever comes"

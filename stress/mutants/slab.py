@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from stress.mutants.mutant import JITTER, Mutant
 
-SLAB = "shmalloc/kernel/slab.py"
-SHEAF = "shmalloc/kernel/sheaf.py"
-DRAIN = "shmalloc/kernel/sheafdrain.py"
-BARN = "shmalloc/kernel/barn.py"
-CACHES = "shmalloc/kernel/cacheset.py"
+SLAB = "shmalloc/kernels/slab.py"
+SHEAF = "shmalloc/kernels/sheaf.py"
+DRAIN = "shmalloc/kernels/sheaf_drain.py"
+BARN = "shmalloc/kernels/barn.py"
+CACHES = "shmalloc/kernels/cache_set.py"
 OBJECTS = ("slabmix",)
 ONE_NODE = ("--zones", "1")  # else a neighbour's objects go past the sheaves
 NO_END = "workloads destroy caches after everything in them came back"

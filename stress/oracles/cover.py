@@ -11,9 +11,9 @@ Takes no lock and needs no stop. The words of the first reading lie where the ca
 
 from shmalloc.constants import H_MAX_ORDER, I_TAIL, ORDERS, T_TAIL
 from shmalloc.dialect import kernel
-from shmalloc.kernel.bits import order_of, type_of
-from shmalloc.kernel.descriptor import page_state
-from shmalloc.kernel.notes import report
+from shmalloc.kernels.bits import order_of, type_of
+from shmalloc.kernels.descriptor import page_state
+from shmalloc.kernels.reporting import report
 from shmalloc.words import fixed, now
 
 COVER_WORDS = ORDERS

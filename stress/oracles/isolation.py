@@ -12,11 +12,11 @@ from shmalloc.constants import (
     PCP_ARRAY, PCP_LISTS,
 )  # fmt: skip
 from shmalloc.dialect import kernel
-from shmalloc.kernel.lists import get_link, pfn_of
-from shmalloc.kernel.lock import unspin
-from shmalloc.kernel.notes import report
-from shmalloc.kernel.pcp import pcp_at, spin_for_drain
-from shmalloc.kernel.zone import zone_of
+from shmalloc.kernels.lists import get_link, pfn_of
+from shmalloc.kernels.lock import unspin
+from shmalloc.kernels.reporting import report
+from shmalloc.kernels.pcp import pcp_at, spin_for_drain
+from shmalloc.kernels.zone import zone_of
 from shmalloc.words import fixed
 
 

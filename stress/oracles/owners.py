@@ -21,7 +21,7 @@ from shmalloc.constants import (
     X_LOST_OWNER, X_PAYLOAD,
 )  # fmt: skip
 from shmalloc.dialect import kernel
-from shmalloc.kernel.notes import report
+from shmalloc.kernels.reporting import report
 from shmalloc.words import cas, fixed, load
 
 ID_CPU_BITS = 10

@@ -14,9 +14,9 @@ from shmalloc.constants import (
     CARRIED_MASK, LINKS_DESCRIPTOR, H_LINKS, POISON_BIT, T_ALLOCATED, T_PCP, X_VERSION,
 )  # fmt: skip
 from shmalloc.dialect import kernel
-from shmalloc.kernel.bits import type_of, version_of
-from shmalloc.kernel.notes import report
-from shmalloc.kernel.zone import descriptor_at
+from shmalloc.kernels.bits import type_of, version_of
+from shmalloc.kernels.reporting import report
+from shmalloc.kernels.zone import descriptor_at
 from shmalloc.words import fixed, load2, now
 
 VERSION_READ_CYCLES = 4000

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from stress.explorer.program import Program
+from stress.machine.program import Program
 from stress.programs import arrays, buddy, contig, locks, pcp, slab, waiters
 
 PROGRAMS: dict[str, Callable[[], Program]] = {

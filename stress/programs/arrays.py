@@ -1,4 +1,4 @@
-"""Programs about the array table (kernel/handles.py): a stack of entries, counted references.
+"""Programs about the array table (kernels/array_table.py): a stack of entries, counted references.
 
 One page of two entries, which nobody owns but the table. An entry that a CPU opened is noted in a
 slot of its own, as objects are (held.py).
@@ -11,14 +11,14 @@ from shmalloc.constants import (
     X_DOUBLE_ALLOC, X_PAYLOAD,
 )  # fmt: skip
 from shmalloc.dialect import kernel
-from shmalloc.kernel.audit import audit
-from shmalloc.kernel.handles import (
+from shmalloc.kernels.audit import audit
+from shmalloc.kernels.array_table import (
     add_reference, close_entry, drop_reference, grow_entries, open_entry,
 )  # fmt: skip
-from shmalloc.kernel.notes import report
-from shmalloc.kernel.zone import frame_at
+from shmalloc.kernels.reporting import report
+from shmalloc.kernels.zone import frame_at
 from shmalloc.words import fixed, load_relaxed
-from stress.explorer.program import Program
+from stress.machine.program import Program
 from stress.programs.checks import first_violation, objects_held_twice, page_locks_held
 from stress.programs.held import FIRST_OBJECT, OBJECTS, let_go, slot_at
 from stress.programs.world import World, catalogue

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from shmalloc.constants import E_AGAIN, MT_MOVABLE, X_WALKER
 from shmalloc.dialect import kernel
-from shmalloc.kernel.descriptor import head_of
-from shmalloc.kernel.notes import report
-from shmalloc.kernel.pages import give, take_from_zone
-from shmalloc.kernel.walk import walk
+from shmalloc.kernels.descriptor import head_of
+from shmalloc.kernels.reporting import report
+from shmalloc.kernels.pages import give, take_from_zone
+from shmalloc.kernels.walk import walk
 from shmalloc.layout import ZoneSpec
-from stress.explorer.program import Program
+from stress.machine.program import Program
 from stress.oracles.versions import check_version
 from stress.programs.checks import page_refused_once, partition_is_legal
 from stress.programs.held import hold, zone_free, zone_put, zone_take

@@ -22,15 +22,15 @@ from shmalloc.constants import (
 )  # fmt: skip
 from shmalloc.constants_slab import CACHE_NONE, KC_LOCK, KN_BARN_LOCK, KN_LOCK, K_STATE
 from shmalloc.dialect import kernel
-from shmalloc.kernel.audit import audit, audit_teardown
-from shmalloc.kernel.bits import order_of, type_of
-from shmalloc.kernel.cacheset import cache_destroy
-from shmalloc.kernel.descriptor import legal_pair
-from shmalloc.kernel.notes import cpu_at, report
-from shmalloc.kernel.objects import cache_at, cpu_part, node_part
-from shmalloc.kernel.pcp import drain_all, drain_cpu, pcp_at
-from shmalloc.kernel.slabaudit import audit_slabs
-from shmalloc.kernel.zone import descriptor_at, zone_at
+from shmalloc.kernels.audit import audit, audit_teardown
+from shmalloc.kernels.bits import order_of, type_of
+from shmalloc.kernels.cache_set import cache_destroy
+from shmalloc.kernels.descriptor import legal_pair
+from shmalloc.kernels.reporting import cpu_at, report
+from shmalloc.kernels.objects import cache_at, cpu_part, node_part
+from shmalloc.kernels.pcp import drain_all, drain_cpu, pcp_at
+from shmalloc.kernels.slab_audit import audit_slabs
+from shmalloc.kernels.zone import descriptor_at, zone_at
 from shmalloc.words import fixed, load2
 from stress.oracles.owners import disown, own
 from stress.programs.held import (

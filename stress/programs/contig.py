@@ -10,19 +10,19 @@ from shmalloc.constants import (
     H_CPUS, I_FREE_HEAD, I_PCP_COUNT, MT_ISOLATE, MT_MOVABLE, P_COUNT, T_OFFLINE, Z_LOCK,
 )  # fmt: skip
 from shmalloc.dialect import kernel
-from shmalloc.kernel.bits import type_of
-from shmalloc.kernel.contig import (
+from shmalloc.kernels.bits import type_of
+from shmalloc.kernels.contig import (
     alloc_contig_range, isolate_range, offline_range, online_range, restore_types, set_isolated,
     unisolate_range,
 )  # fmt: skip
-from shmalloc.kernel.descriptor import page_state
-from shmalloc.kernel.lock import lock, unlock
-from shmalloc.kernel.notes import report
-from shmalloc.kernel.pcp import pcp_at
-from shmalloc.kernel.walk import walk
-from shmalloc.kernel.zone import block_mt, zone_at
+from shmalloc.kernels.descriptor import page_state
+from shmalloc.kernels.lock import lock, unlock
+from shmalloc.kernels.reporting import report
+from shmalloc.kernels.pcp import pcp_at
+from shmalloc.kernels.walk import walk
+from shmalloc.kernels.zone import block_mt, zone_at
 from shmalloc.words import fixed
-from stress.explorer.program import Program
+from stress.machine.program import Program
 from stress.programs.checks import pages_are_sound, partition_is_legal
 from stress.programs.held import BLOCKS, ONLY_ZONE, hold, page_put, page_take, zone_put, zone_take
 from stress.programs.world import World, catalogue

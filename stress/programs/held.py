@@ -12,9 +12,9 @@ zone's half alone, for programs that are about the buddy.
 
 from shmalloc.constants import E_STATE, H_AT_WORK, H_WORK_WORDS, MT_MOVABLE
 from shmalloc.dialect import kernel
-from shmalloc.kernel.cache import cache_alloc, cache_free
-from shmalloc.kernel.descriptor import claim_for_free
-from shmalloc.kernel.pages import (
+from shmalloc.kernels.cache import cache_alloc, cache_free
+from shmalloc.kernels.descriptor import claim_for_free
+from shmalloc.kernels.pages import (
     alloc_pages, free_pages_of, give, give_back_to_zone, refuse_free, take_from_zone,
 )  # fmt: skip
 from shmalloc.words import fixed

@@ -1,4 +1,4 @@
-"""Programs about the two locks over one word (kernel/lock.py), in a world of nothing else.
+"""Programs about the two locks over one word (kernels/lock.py), in a world of nothing else.
 
 ::
 
@@ -16,10 +16,10 @@ from shmalloc.constants import (
     C_STRIDE, CPUS_AT, H_CPUS, H_SPINS, I_PROGRESS, LOCK_OFFLINE, X_PAYLOAD,
 )  # fmt: skip
 from shmalloc.dialect import kernel
-from shmalloc.kernel.lock import lock, spin, try_spin, unlock, unspin
-from shmalloc.kernel.pcp import spin_for_drain
+from shmalloc.kernels.lock import lock, spin, try_spin, unlock, unspin
+from shmalloc.kernels.pcp import spin_for_drain
 from shmalloc.words import fixed, store
-from stress.explorer.program import Program
+from stress.machine.program import Program
 from stress.programs.world import catalogue
 
 MAX_CPUS_HERE = 3

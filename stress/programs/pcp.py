@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from shmalloc.constants import E_BUSY, E_NOMEM, I_PROGRESS, MT_MOVABLE
 from shmalloc.dialect import kernel
-from shmalloc.kernel.hotplug import plug_cpu, unplug_cpu
-from shmalloc.kernel.notes import report
-from shmalloc.kernel.pages import alloc_pages, free_pages_of
-from shmalloc.kernel.pcp import drain_cpu
-from shmalloc.kernel.poison import poison_page
-from stress.explorer.program import Program
+from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
+from shmalloc.kernels.reporting import report
+from shmalloc.kernels.pages import alloc_pages, free_pages_of
+from shmalloc.kernels.pcp import drain_cpu
+from shmalloc.kernels.poison import poison_page
+from stress.machine.program import Program
 from stress.programs.held import block_order, block_pfn, hold, let_go, page_put, page_take
 from stress.programs.world import World, catalogue
 

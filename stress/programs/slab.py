@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from shmalloc.constants_slab import CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_EXACT, CF_NO_SHEAVES
 from shmalloc.dialect import kernel
-from shmalloc.kernel.cache import cache_alloc, cache_free
-from shmalloc.kernel.cacheset import cache_destroy, cache_shrink
-from stress.explorer.program import Program
+from shmalloc.kernels.cache import cache_alloc, cache_free
+from shmalloc.kernels.cache_set import cache_destroy, cache_shrink
+from stress.machine.program import Program
 from stress.programs.checks import destroyed_or_busy, object_refused_once, objects_are_sound
 from stress.programs.held import (
     FIRST_OBJECT, ONLY_CACHE, free_shared, let_go, note_result, object_put, object_take, slot_at,

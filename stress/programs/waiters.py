@@ -10,11 +10,11 @@ from shmalloc.constants import (
     E_NOMEM, H_WAITERS, H_WAKE, I_PROGRESS, MT_MOVABLE,
 )  # fmt: skip
 from shmalloc.dialect import kernel
-from shmalloc.kernel.notes import report
-from shmalloc.kernel.pages import alloc_pages_wait, arm_wake
-from shmalloc.kernel.pcp import drain_cpu
+from shmalloc.kernels.reporting import report
+from shmalloc.kernels.pages import alloc_pages_wait, arm_wake
+from shmalloc.kernels.pcp import drain_cpu
 from shmalloc.words import fetch_and, fetch_or, wait
-from stress.explorer.program import Program
+from stress.machine.program import Program
 from stress.programs.checks import pages_are_sound
 from stress.programs.held import hold, page_put, zone_put, zone_take
 from stress.programs.world import World, catalogue

@@ -18,13 +18,13 @@ from typing import Any
 from shmalloc import constants as c
 from shmalloc import constants_slab as s
 from shmalloc.image import write_image
-from shmalloc.kernel.boot import boot
-from shmalloc.kernel.cacheset import cache_create, cache_shrink
-from shmalloc.kernel.kmalloc import class_of
-from shmalloc.kernel.objects import cache_at, node_part
+from shmalloc.kernels.boot import boot
+from shmalloc.kernels.cache_set import cache_create, cache_shrink
+from shmalloc.kernels.kmalloc import class_of
+from shmalloc.kernels.objects import cache_at, node_part
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
-from stress.explorer.program import Observed, Program
+from stress.machine.program import Observed, Program
 from stress.programs import checks, held
 
 FIRST_EPOCH = 3  # of slot 0 where there are spare slots; any number but 0 would do

@@ -3,7 +3,7 @@
 ::
 
     kernels -> segment -> workers -> [ go ... park, audit, (change) ]* -> finish -> teardown
-    here                  shift.py, which waits through gate.py
+    here                  slices.py, which waits through wait.py
 
 Whatever ends the run, workers and segment are gone when ``run`` returns.
 """
@@ -19,15 +19,15 @@ from shmalloc.engine.native import warm_together
 from shmalloc.errors import EnvironmentUnfitError, Violation
 from stress.report.artifacts import Artifacts
 from stress.report.progress import Progress
-from stress.run.crew import Crew, start_forkserver
+from stress.run.workers import Crew, start_forkserver
 from stress.run.deadline import FACTOR, Deadline
 from stress.run.evidence import numbered_name
 from stress.run.flight import FlightLog
-from stress.run.gate import Trouble
+from stress.run.wait import Trouble
 from stress.run.interrupts import ImmediateEnd, Interrupts
 from stress.run.kernels import plan_at_hand, plan_of
 from stress.run.result import RunResult
-from stress.run.shift import Shift
+from stress.run.slices import Shift
 from stress.run.world import World
 from stress.spec import RunSpec
 from stress.verdict import Verdict

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 
 from shmalloc import constants as c
 from shmalloc.engine import ops
-from shmalloc.engine.recorder import Access, accesses, merged
+from stress.jitter.recorder import Access, accesses, merged
 from shmalloc.layout import Layout
 from shmalloc.memory import Ram
 from shmalloc.reports import TYPES
 from stress.run.evidence import word_text
-from stress.run.wordnames import WordNames
+from stress.run.word_names import WordNames
 
 BEFORE_LINES = 56
 AFTER_LINES = 8

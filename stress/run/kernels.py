@@ -12,16 +12,16 @@ from importlib import import_module
 from types import FunctionType
 
 from shmalloc.engine.native import is_kept
-from shmalloc.kernel.audit import audit, audit_teardown
-from shmalloc.kernel.boot import boot
-from shmalloc.kernel.cacheset import cache_destroy
-from shmalloc.kernel.contig import online_range
-from shmalloc.kernel.hotplug import plug_cpu, unplug_cpu
-from shmalloc.kernel.pcp import drain_all
-from shmalloc.kernel.reap import reap
-from shmalloc.kernel.recover import recover, unblock
-from shmalloc.kernel.slabaudit import audit_slabs
-from shmalloc.kernel.slots import claim_slot, mark_dead, publish, share_slot
+from shmalloc.kernels.audit import audit, audit_teardown
+from shmalloc.kernels.boot import boot
+from shmalloc.kernels.cache_set import cache_destroy
+from shmalloc.kernels.contig import online_range
+from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
+from shmalloc.kernels.pcp import drain_all
+from shmalloc.kernels.reap import reap
+from shmalloc.kernels.recover import recover, unblock
+from shmalloc.kernels.slab_audit import audit_slabs
+from shmalloc.kernels.slots import claim_slot, mark_dead, publish, share_slot
 from stress.faults.grammar import Fault, Hotplug, Kill, Pressure
 from stress.spec import RunSpec
 from stress.workloads import WORKLOADS

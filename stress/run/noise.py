@@ -2,7 +2,7 @@
 
 ``Noise`` is what the controller wants of a worker, a part of its task. The worker asks it for the
 memory that its kernels run over, and for all that happens between two batches; what happens inside
-of a batch is the memory's own doing (shmalloc/engine/jitter.py).
+of a batch is the memory's own doing (stress/jitter/ram.py).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from shmalloc.constants import H_REPORT_COUNT
 from shmalloc.segment import Segment
-from stress.jitter import Jitter, Stutter
+from stress.jitter.spec import Jitter, Stutter
 from stress.seeds import derive
 from stress.spec import RunSpec
 
 if TYPE_CHECKING:  # it loads the compiler, and the command that asks for no noise needs none
-    from shmalloc.engine.jitter import JitterRam
+    from stress.jitter.ram import JitterRam
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Noise:
 
     def memory(self, segment: Segment, cpu: int) -> JitterRam:
         """The segment as the kernels of slot ``cpu`` see it."""
-        from shmalloc.engine.jitter import JitterRam
+        from stress.jitter.ram import JitterRam
 
         ram = JitterRam.over(segment.ram)
         if self.jitter is not None:

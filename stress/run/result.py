@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from shmalloc import constants as c
 from shmalloc.errors import Violation
 from stress.faults.grammar import Fail
-from stress.faults.tally import Tally
+from stress.run.fault_tally import Tally
 from stress.spec import RunSpec
 from stress.verdict import Verdict, worst
 from stress.workloads import EVENT_NAMES, WORKLOADS

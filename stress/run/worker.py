@@ -31,7 +31,7 @@ from shmalloc.errors import KernelFault, MisuseError
 from shmalloc.recovery import Rescuer
 from shmalloc.segment import Segment
 from stress.run.kernels import worker_kernels
-from stress.run.lastwords import redirect, speak_into
+from stress.run.last_words import redirect, speak_into
 from stress.run.messages import (
     Broken,
     Finish,
@@ -72,7 +72,7 @@ class Task:
 def main(task: Task, pipe: Connection, last_words: str) -> None:
     """The whole life of a worker process; tells the controller why, where it ends early.
 
-    ``last_words``: where descriptor 2 leads while there is no log (lastwords.py).
+    ``last_words``: where descriptor 2 leads while there is no log (last_words.py).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: one decides
     _die_with_parent()

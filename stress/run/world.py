@@ -18,9 +18,9 @@ from shmalloc import constants as c
 from shmalloc.cpus import claim
 from shmalloc.engine import get_engine, when_waiting_long
 from shmalloc.errors import KernelFault, OutsideFault, Violation
-from shmalloc.kernel.audit import audit, audit_teardown
-from shmalloc.kernel.pcp import drain_all
-from shmalloc.kernel.slabaudit import audit_slabs
+from shmalloc.kernels.audit import audit, audit_teardown
+from shmalloc.kernels.pcp import drain_all
+from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.recovery import Rescuer
 from shmalloc.segment import Segment

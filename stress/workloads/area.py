@@ -16,7 +16,7 @@ A held block is two words: ``pfn << 4 | order`` and its owner id; an id of 0 is 
 
 from shmalloc.constants import E_STATE, H_AT_WORK, H_STOP, H_WORK_WORDS
 from shmalloc.dialect import kernel
-from shmalloc.kernel.pages import alloc_pages, free_pages
+from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.words import fixed, load_relaxed
 from stress.oracles.owners import check_stamp, disown, make_id, own, stamp
 from stress.seeds import below, next_random

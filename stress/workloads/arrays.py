@@ -20,10 +20,10 @@ from shmalloc.constants import (
     X_LOST_OWNER, X_PAYLOAD,
 )  # fmt: skip
 from shmalloc.dialect import kernel
-from shmalloc.kernel.handles import (
+from shmalloc.kernels.array_table import (
     add_reference, close_entry, drop_reference, open_entry, push_entries,
 )  # fmt: skip
-from shmalloc.kernel.notes import report
+from shmalloc.kernels.reporting import report
 from shmalloc.words import fixed, load, load_relaxed, store, store_relaxed
 from stress.oracles.owners import check_stamp
 from stress.workloads.area import (

@@ -13,14 +13,14 @@ Must reach: isolate, contig, offline.
 
 from shmalloc.constants import H_PAGEBLOCK_ORDER, H_PAGES, MT_ISOLATE, T_OFFLINE, X_LOST_OWNER
 from shmalloc.dialect import kernel
-from shmalloc.kernel.bits import type_of
-from shmalloc.kernel.contig import (
+from shmalloc.kernels.bits import type_of
+from shmalloc.kernels.contig import (
     alloc_contig_range, free_contig_range, isolate_range, offline_range, online_range,
     unisolate_range,
 )  # fmt: skip
-from shmalloc.kernel.descriptor import page_state
-from shmalloc.kernel.notes import report
-from shmalloc.kernel.zone import block_mt
+from shmalloc.kernels.descriptor import page_state
+from shmalloc.kernels.reporting import report
+from shmalloc.kernels.zone import block_mt
 from shmalloc.words import fixed
 from stress.oracles.isolation import check_unlisted
 from stress.oracles.owners import check_stamp, disown, own, stamp

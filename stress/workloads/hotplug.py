@@ -9,7 +9,7 @@ Must reach: hotplug, remote drain, trylock misses.
 
 from shmalloc.constants import H_CPUS, MAX_CPUS, MT_PCP_TYPES
 from shmalloc.dialect import kernel
-from shmalloc.kernel.hotplug import plug_cpu, unplug_cpu
+from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from shmalloc.words import fixed
 from stress.workloads.area import (
     BLOCK_WORDS, W_DATA, draw, give_all, give_block, stopping, take_block, work_at,

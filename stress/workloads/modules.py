@@ -15,9 +15,9 @@ Must reach: object alloc and free, new and gone slabs and caches.
 from shmalloc.constants import M_LEAKED_OBJECTS
 from shmalloc.constants_slab import CF_DEBUG, CF_EXACT, CF_NO_SHEAVES
 from shmalloc.dialect import kernel
-from shmalloc.kernel.cache import cache_alloc, cache_free, cache_free_bulk
-from shmalloc.kernel.cacheset import cache_create, cache_destroy
-from shmalloc.kernel.notes import report
+from shmalloc.kernels.cache import cache_alloc, cache_free, cache_free_bulk
+from shmalloc.kernels.cache_set import cache_create, cache_destroy
+from shmalloc.kernels.reporting import report
 from stress.workloads.area import W_DATA, draw, stopping, work_at
 
 MODULE_CACHE = W_DATA

@@ -13,7 +13,7 @@ Must reach: a failed allocation, a wait; a wake-up where two workers share a nod
 
 from shmalloc.constants import H_AT_FRAMES, H_MAX_ORDER, H_PAGE_SHIFT, MT_PCP_TYPES
 from shmalloc.dialect import kernel
-from shmalloc.kernel.pages import alloc_pages_wait
+from shmalloc.kernels.pages import alloc_pages_wait
 from shmalloc.words import fixed
 from stress.workloads.area import (
     BLOCK_ORDER_BITS, BLOCK_WORDS, W_CURSOR, W_DATA, W_HELD, adopt, draw, fresh_id, give_block,

@@ -9,8 +9,8 @@ Must reach: walk, split, merge; tails met on the way where two workers share a n
 
 from shmalloc.constants import EV_WALK, H_MAX_ORDER, H_PAGES, MT_MOVABLE
 from shmalloc.dialect import kernel
-from shmalloc.kernel.notes import event
-from shmalloc.kernel.walk import walk
+from shmalloc.kernels.reporting import event
+from shmalloc.kernels.walk import walk
 from shmalloc.words import fixed
 from stress.oracles.cover import COVER_WORDS, check_covered
 from stress.oracles.versions import check_version

@@ -12,7 +12,7 @@ in the owner map as everybody's are.
 
 from shmalloc.constants import H_AT_FRAMES, H_MAX_ORDER, H_PAGE_SHIFT, MT_PCP_TYPES
 from shmalloc.dialect import kernel
-from shmalloc.kernel.pages import alloc_pages, free_pages
+from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.words import fixed
 from stress.oracles.owners import disown, own
 from stress.workloads.area import (

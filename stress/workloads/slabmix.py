@@ -18,9 +18,9 @@ Must reach: object alloc and free, new and gone slabs and caches, sheaf swaps.
 from shmalloc.constants import E_STATE, X_PAYLOAD
 from shmalloc.constants_slab import CF_EXACT, CF_NO_SHEAVES
 from shmalloc.dialect import kernel
-from shmalloc.kernel.cache import cache_alloc, cache_alloc_bulk, cache_free, cache_free_bulk
-from shmalloc.kernel.cacheset import cache_create, cache_destroy, cache_shrink
-from shmalloc.kernel.notes import report
+from shmalloc.kernels.cache import cache_alloc, cache_alloc_bulk, cache_free, cache_free_bulk
+from shmalloc.kernels.cache_set import cache_create, cache_destroy, cache_shrink
+from shmalloc.kernels.reporting import report
 from shmalloc.words import exchange, fence, load, store
 from stress.workloads.area import W_CURSOR, W_DATA, W_PEER, draw, stopping, work_at
 

@@ -28,12 +28,12 @@ from shmalloc.constants import (
     Z_FREE,
 )  # fmt: skip
 from shmalloc.dialect import kernel
-from shmalloc.kernel.cache import cache_alloc, cache_free
-from shmalloc.kernel.cacheset import cache_create, cache_destroy
-from shmalloc.kernel.notes import report
-from shmalloc.kernel.pages import alloc_pages, free_pages
-from shmalloc.kernel.pcp import pcp_at
-from shmalloc.kernel.zone import zone_at
+from shmalloc.kernels.cache import cache_alloc, cache_free
+from shmalloc.kernels.cache_set import cache_create, cache_destroy
+from shmalloc.kernels.reporting import report
+from shmalloc.kernels.pages import alloc_pages, free_pages
+from shmalloc.kernels.pcp import pcp_at
+from shmalloc.kernels.zone import zone_at
 from shmalloc.words import fetch_add, fixed, give_way, load, load_relaxed, store
 from stress.oracles.owners import check_stamp, disown, make_id, own, stamp
 from stress.workloads.area import W_CURSOR, W_WORKERS, stopping, work_at

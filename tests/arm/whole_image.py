@@ -20,7 +20,7 @@ from shmalloc.compiler.instances import Instance, symbol_of
 from shmalloc.compiler.link import link
 from shmalloc.compiler.words import RAM
 from shmalloc.engine import plans
-from shmalloc.engine.model_memory import CONTROL
+from stress.machine.native_memory import CONTROL
 
 assert stress.crash.runner and stress.explorer.searches
 LEAST = 400  # kernels

@@ -1,7 +1,7 @@
 """Kernels that tests call from Python in every wrong way, and from many threads."""
 
 from shmalloc.dialect import kernel
-from shmalloc.kernel.lock import lock
+from shmalloc.kernels.lock import lock
 from shmalloc.words import fetch_add, load, store, wait, wake
 
 

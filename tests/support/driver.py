@@ -2,9 +2,9 @@
 
 from shmalloc.constants import E_INVAL
 from shmalloc.dialect import kernel
-from shmalloc.kernel.audit import audit, audit_teardown
-from shmalloc.kernel.boot import boot
-from shmalloc.kernel.contig import (
+from shmalloc.kernels.audit import audit, audit_teardown
+from shmalloc.kernels.boot import boot
+from shmalloc.kernels.contig import (
     alloc_contig_range,
     free_contig_range,
     isolate_range,
@@ -12,18 +12,18 @@ from shmalloc.kernel.contig import (
     online_range,
     unisolate_range,
 )  # fmt: skip
-from shmalloc.kernel.descriptor import head_of
-from shmalloc.kernel.hotplug import plug_cpu, unplug_cpu
-from shmalloc.kernel.pages import (
+from shmalloc.kernels.descriptor import head_of
+from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
+from shmalloc.kernels.pages import (
     alloc_bulk,
     alloc_pages,
     alloc_pages_wait,
     free_bulk,
     free_pages_of,
 )  # fmt: skip
-from shmalloc.kernel.pcp import drain_all, drain_cpu, pcp_decay
-from shmalloc.kernel.poison import poison_page
-from shmalloc.kernel.walk import walk
+from shmalloc.kernels.pcp import drain_all, drain_cpu, pcp_decay
+from shmalloc.kernels.poison import poison_page
+from shmalloc.kernels.walk import walk
 
 BOOT = 0
 ALLOC = 1

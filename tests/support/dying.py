@@ -16,8 +16,8 @@ from pathlib import Path
 
 from shmalloc import constants as c
 from shmalloc import cpus
-from shmalloc.kernel.cache import cache_alloc, cache_free
-from shmalloc.kernel.pages import alloc_pages, free_pages
+from shmalloc.kernels.cache import cache_alloc, cache_free
+from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.segment import Segment
 from support.mortal import MortalRam
 

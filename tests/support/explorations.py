@@ -11,9 +11,8 @@ import model_programs as m
 
 from shmalloc.dialect import kernel
 from shmalloc.engine import ops
-from shmalloc.engine.areas import Settings
-from shmalloc.engine.program import ModelProgram, World, events_of
-from stress import Program
+from stress.machine.block_layout import Settings
+from stress.machine.program import Program, World, events_of
 from stress.explorer.searches import Budget, Plan, Search
 from support import reference as r
 from support.trace_classes import Executed
@@ -49,7 +48,7 @@ def as_program(program: r.Straight) -> Program:
 
 
 def searching(
-    program: ModelProgram, strategy: str, memory: str, engine: str, races: bool = False
+    program: Program, strategy: str, memory: str, engine: str, races: bool = False
 ) -> Search:
     """A search that keeps a log of its last schedule and does not stop at a failure."""
     settings = Settings(step_limit=STEP_LIMIT, idle_limit=20, log=True, model=memory, races=races)
@@ -68,7 +67,7 @@ def schedules_of(search: Search, most: int, seed: int = 0) -> Iterator[World]:
         yield search.world
 
 
-def varied_program(number: int) -> ModelProgram:
+def varied_program(number: int) -> Program:
     """A random program, in turns as it is, without plain accesses (which race soon), with words
     that hold nothing, and with an invariant."""
     program = m.random_program(number)
@@ -83,7 +82,7 @@ def varied_program(number: int) -> ModelProgram:
     return program
 
 
-def without_plain_accesses(program: ModelProgram) -> list[tuple[int, int]]:
+def without_plain_accesses(program: Program) -> list[tuple[int, int]]:
     """The image of the program with loads and stores in their place."""
     atomic = {PLAIN_READ: LOAD, PLAIN_WRITE: STORE}
     return [

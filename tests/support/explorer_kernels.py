@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import model_programs as m
 from shmalloc.dialect import kernel
-from shmalloc.engine.areas import Settings
+from stress.machine.block_layout import Settings
 from shmalloc.words import cas2, fetch_add, load, relax, store
 from stress import Program
-from stress.explorer.engines import make_world
+from stress.machine.engines import make_world
 from stress.explorer.token import Directive
 from stress.explorer.witness import run_directives, steering
 
@@ -124,7 +124,7 @@ def run_schedule(
     ``"0.1-1"``: when actor 0 has made 1 step, actor 1 makes the next; ``"s.0-1"``: it starts.
     """
     settings = Settings(model=memory, races=True, step_limit=200)
-    model = program.model()
+    model = program
     world = make_world(engine, model, steering(settings, len(model.threads)))
     signature = run_directives(world, [_directive(text) for text in directives])
     return None if signature is None else (signature[0], signature[2])

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from shmalloc.dialect import kernel
 from shmalloc.engine import ops
-from shmalloc.engine.site import Site
+from stress.machine.site import Site
 from shmalloc.words import cas, cas2, fetch_add, load, relax, store
-from stress.explorer.failure import Blocked, Failure, Step, Trace
-from stress.explorer.program import Program
+from stress.explorer.report.failure import Blocked, Failure, Step, Trace
+from stress.machine.program import Program
 
 TOKEN = "shm1:lost-update:0.1,1.0"
 

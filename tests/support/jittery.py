@@ -16,6 +16,7 @@ from shmalloc.compiler.codegen import Target
 from shmalloc.compiler.kinds import Kind
 from shmalloc.compiler.module import Instance
 from shmalloc.compiler.words import RAM
+import stress.jitter  # noqa: F401  the engine
 from shmalloc.dialect import hot, kernel
 from shmalloc.words import (
     cas, cas2, exchange, fence, fetch_add, fetch_and, fetch_or, fixed, give_way, load, load2,
@@ -73,7 +74,7 @@ def sites_of(function: FunctionType, target: Target | None = None) -> list[int]:
 
     On x86-64 the number is in an instruction, on aarch64 it is the place of a call.
     """
-    from shmalloc.engine.jitter_native import JITTER
+    from stress.jitter.native import JITTER
 
     target = target or codegen.host()
     text = machine_code(function, JITTER, target)
@@ -87,7 +88,7 @@ def sites_of(function: FunctionType, target: Target | None = None) -> list[int]:
 def main() -> None:
     before = machine_code(every_word, RAM)
     assert "cmpxchg" in before or "cas" in before
-    assert not [name for name in sys.modules if name.startswith("shmalloc.engine.jitter")]
+    assert not [name for name in sys.modules if name.startswith("stress.jitter.ram")]
     from shmalloc.engine import get_engine
 
     get_engine("jitter").bind(every_word)

@@ -2,8 +2,8 @@
 
 from shmalloc.constants import MT_MOVABLE
 from shmalloc.dialect import kernel
-from shmalloc.kernel.pages import alloc_pages, free_pages
-from shmalloc.kernel.pcp import drain_cpu
+from shmalloc.kernels.pages import alloc_pages, free_pages
+from shmalloc.kernels.pcp import drain_cpu
 
 
 @kernel

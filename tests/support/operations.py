@@ -12,8 +12,18 @@ from typing import Any
 from shmalloc import constants as c
 from shmalloc import constants_slab as s
 from shmalloc.image import write_image
-from shmalloc.kernel import cache, cacheset, contig, hotplug, kmalloc, pages, pcp, poison, reap
-from shmalloc.kernel.boot import boot
+from shmalloc.kernels import (
+    cache,
+    cache_set,
+    contig,
+    hotplug,
+    kmalloc,
+    pages,
+    pcp,
+    poison,
+    reap,
+)
+from shmalloc.kernels.boot import boot
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
 
@@ -76,7 +86,7 @@ def objects(count: int = 0, flags: int = SHEAVES_OF_TWO) -> Prepare:
     """A cache; the victim has ``count`` of its objects, the other CPU two."""
 
     def prepare(world: SmallWorld) -> None:
-        assert cacheset.cache_create(world.ram, OTHER, 24, 0, flags, 0) == ONLY_CACHE
+        assert cache_set.cache_create(world.ram, OTHER, 24, 0, flags, 0) == ONLY_CACHE
         for _ in range(count):
             world.objects.append(cache.cache_alloc(world.ram, VICTIM, ONLY_CACHE))
         for _ in range(2):
@@ -198,8 +208,8 @@ PAGES: dict[str, tuple[Prepare, Operate]] = {
     ),
 }
 OBJECTS: dict[str, tuple[Prepare, Operate]] = {
-    "create": (no_preparation, on_victim(cacheset.cache_create, 24, 0, SHEAVES_OF_TWO, 0)),
-    "destroy": (no_live_object, on_victim(cacheset.cache_destroy, ONLY_CACHE)),
+    "create": (no_preparation, on_victim(cache_set.cache_create, 24, 0, SHEAVES_OF_TWO, 0)),
+    "destroy": (no_live_object, on_victim(cache_set.cache_destroy, ONLY_CACHE)),
     "object-alloc": (objects(), alloc_objects(9)),
     "object-free": (objects(9), free_objects),
     "object-alloc-direct": (objects(0, s.CF_NO_SHEAVES), alloc_objects(12)),
@@ -210,7 +220,7 @@ OBJECTS: dict[str, tuple[Prepare, Operate]] = {
     "object-alloc-bulk": (objects(2), on_list(cache.cache_alloc_bulk, ONLY_CACHE, 9)),
     "object-free-bulk": (objects(9), free_objects_at_once),
     "unplug-sheaves": (full_sheaves, on_victim(hotplug.unplug_cpu, OTHER)),
-    "shrink": (full_sheaves, on_victim(cacheset.cache_shrink, ONLY_CACHE)),
+    "shrink": (full_sheaves, on_victim(cache_set.cache_shrink, ONLY_CACHE)),
     "kmalloc-large": (no_preparation, on_victim(kmalloc.kmalloc, 700)),
 }
 OPERATIONS = PAGES | OBJECTS

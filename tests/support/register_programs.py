@@ -11,7 +11,7 @@ from unittest import mock
 
 from shmalloc.compiler import runtime
 from shmalloc.compiler.runtime import CODE
-from shmalloc.engine import fibers
+from stress.machine import fibers
 from support.emulated import START, SYSTEM, of_words
 
 ROUNDS = 10_000

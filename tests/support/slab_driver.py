@@ -2,20 +2,20 @@
 
 from shmalloc.constants import MT_UNMOVABLE
 from shmalloc.dialect import kernel
-from shmalloc.kernel.audit import audit
-from shmalloc.kernel.boot import boot
-from shmalloc.kernel.cache import (
+from shmalloc.kernels.audit import audit
+from shmalloc.kernels.boot import boot
+from shmalloc.kernels.cache import (
     cache_alloc_at, cache_alloc_bulk, cache_free_at, cache_free_bulk,
 )  # fmt: skip
-from shmalloc.kernel.cacheset import (
+from shmalloc.kernels.cache_set import (
     cache_create, cache_destroy, cache_shrink, plug_sheaves, unplug_sheaves,
 )  # fmt: skip
-from shmalloc.kernel.kmalloc import kfree, kmalloc, kmalloc_boot, usable_bytes
-from shmalloc.kernel.objects import cache_at
-from shmalloc.kernel.pages import alloc_pages, free_pages
-from shmalloc.kernel.sheaf import bring_back
-from shmalloc.kernel.sheafdrain import drain_sheaves
-from shmalloc.kernel.slabaudit import audit_slabs
+from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot, usable_bytes
+from shmalloc.kernels.objects import cache_at
+from shmalloc.kernels.pages import alloc_pages, free_pages
+from shmalloc.kernels.sheaf import bring_back
+from shmalloc.kernels.sheaf_drain import drain_sheaves
+from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.words import exchange, fetch_add, load, relax
 
 BOOT = 0

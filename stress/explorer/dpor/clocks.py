@@ -15,9 +15,9 @@ Not reversible, hence edges but no races: who woke or released a CPU; a store an
 and the drained step of its CPU; everything before all stopped (BARRIER).
 """
 
-from shmalloc.engine.block import (
+from shmalloc.engine.control import scheduler
+from stress.machine.block import (
     ACTORS, BARRIER, BUFFER_DEPTH, CPUS, ENABLED_BY, EPOCH, MODEL, SC, STEP_LIMIT, TREE_AT, WORDS,
-    scheduler,
 )  # fmt: skip
 from shmalloc.engine.ops import FIRST_WRITE, LAST_STORE
 from stress.explorer.dpor.records import (

@@ -25,13 +25,13 @@ search before it::
     | sleeping actors: mask, then a record for each actor | first branch | branches done
 """
 
-from shmalloc.engine.access import outside
-from shmalloc.engine.block import (
-    ACTORS, ARG, ARG1, AT, CPUS, FORWARDED, INVARIANT_ENTRY, MODEL, OP, SC, TREE_AT,
-    WORDS, scheduler,
+from stress.machine.access import outside
+from shmalloc.engine.control import scheduler
+from stress.machine.block import (
+    ACTORS, ARG, ARG1, AT, CPUS, FORWARDED, INVARIANT_ENTRY, MODEL, OP, SC, TREE_AT, WORDS,
 )  # fmt: skip
-from shmalloc.engine.buffers import drains, flushed_entry
-from shmalloc.engine.effects import read_word
+from stress.machine.buffers import drains, flushed_entry
+from stress.machine.primitives import read_word
 from shmalloc.engine.ops import (
     LAST_READ, LAST_STORE, LAST_WRITE, OP_CAS, OP_CAS2, OP_FLUSH, OP_LOAD2, OP_WAIT, OP_WAKE,
 )  # fmt: skip

@@ -12,11 +12,12 @@ sleep-blocked run (REDUNDANT) would be one that need not have been started: ther
 tests say so. ``dpor`` continues where the last call ended.
 """
 
-from shmalloc.engine.block import (
+from shmalloc.engine.control import scheduler
+from stress.machine.block import (
     ABANDONED, ACTORS, CHOICES, ERROR, FIRST_OWN, LAST_ACTOR, OUTCOME, RUNNING, STEPS, STEP_LIMIT,
-    TREE_AT, TREE_WORDS, scheduler,
+    TREE_AT, TREE_WORDS,
 )  # fmt: skip
-from shmalloc.engine.schedule import begin, gather, perform_shared, settle
+from stress.machine.schedule import begin, gather, perform_shared, settle
 from stress.explorer.dpor.clocks import (
     MAX_RACES, RACES_AT, RACE_COUNT, before, enabler_of, lay_out, order_event, start_order,
 )  # fmt: skip

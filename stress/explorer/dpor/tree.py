@@ -9,7 +9,8 @@ A sequence is a list of pointers to access records: events of the running schedu
 one, the later side of a race as it would be without the earlier side (scratch record).
 """
 
-from shmalloc.engine.block import ACTORS, scheduler
+from shmalloc.engine.control import scheduler
+from stress.machine.block import ACTORS
 from stress.explorer.dpor.clocks import AREA_END, before
 from stress.explorer.dpor.records import (
     ACTOR, BRANCHES_DONE, RECORD, ROOT, SLEEPING, copy_record, depth_at, dependent, sleeper_at,

@@ -10,10 +10,9 @@ cost, and what had been spent before. ``dfs`` continues where the last call ende
 are stored, their order is found again by running the schedule.
 """
 
-from shmalloc.engine.block import (
-    CHOICES, CPUS, OUTCOME, RUNNING, STEPS, TREE_AT, scheduler,
-)  # fmt: skip
-from shmalloc.engine.schedule import begin, gather, settle, shared_step_or_settle
+from shmalloc.engine.control import scheduler
+from stress.machine.block import CHOICES, CPUS, OUTCOME, RUNNING, STEPS, TREE_AT
+from stress.machine.schedule import begin, gather, settle, shared_step_or_settle
 from stress.explorer.strategies.loop import enabled, finish
 
 BOUND_KIND = 92  # NO_BOUND, PREEMPTIONS_BOUND or DELAYS_BOUND

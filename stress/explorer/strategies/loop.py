@@ -5,12 +5,13 @@ nothing to be random with, so both must make the same events; where they do not,
 kernel that left the dialect) is broken and every verdict worthless: OUTCOME becomes ERROR.
 """
 
-from shmalloc.engine.block import (
+from shmalloc.engine.control import scheduler
+from stress.machine.block import (
     CHOICES, CODE, ERROR, HASH, KEPT_AT, KEPT_CODE, KEPT_OUTCOME, KEPT_SCHEDULE, KEPT_STEPS,
     MEMORY, OUTCOME, REPEATS, REPEAT_AT, RUNNING, SCHEDULES, STEPS, STEP_LIMIT, TRACE_AT,
-    UNDEFINED, scheduler,
+    UNDEFINED,
 )  # fmt: skip
-from shmalloc.engine.schedule import begin, conclude, gather, settle, shared_step_or_settle
+from stress.machine.schedule import begin, conclude, gather, settle, shared_step_or_settle
 
 SELF_CHECK_EVERY = 100
 STOP_ON_FAILURE = 90  # header words of strategies begin here

@@ -9,9 +9,10 @@ lowest priority, or a spinning CPU would starve the one it waits for; after half
 the walk is a fair random one; k is the most steps counted in any schedule so far.
 """
 
-from shmalloc.engine.block import ACTORS, CHOICES, PRIORITIES, STEPS, STEP_LIMIT, TREE_AT, scheduler
+from shmalloc.engine.control import scheduler
+from stress.machine.block import ACTORS, CHOICES, PRIORITIES, STEPS, STEP_LIMIT, TREE_AT
 from shmalloc.engine.ops import OP_RELAX
-from shmalloc.engine.schedule import draw
+from stress.machine.schedule import draw
 
 DEPTH = 92
 LONGEST_COUNT = 93  # k

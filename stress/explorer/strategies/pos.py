@@ -6,10 +6,11 @@ step of the CPU that ran. Steps that conflict with nothing do not disturb the or
 do, so partial orders are sampled more evenly than by a random walk.
 """
 
-from shmalloc.engine.block import AT, CHOICES, CPUS, OP, PRIORITIES, ACTORS, scheduler
-from shmalloc.engine.buffers import flushed_entry
+from shmalloc.engine.control import scheduler
+from stress.machine.block import AT, CHOICES, CPUS, OP, PRIORITIES, ACTORS
+from stress.machine.buffers import flushed_entry
 from shmalloc.engine.ops import LAST_READ, LAST_WRITE, OP_CAS2, OP_FLUSH, OP_LOAD2, OP_WAIT, OP_WAKE
-from shmalloc.engine.schedule import draw
+from stress.machine.schedule import draw
 
 PRIORITY_RANGE = 1 << 30
 

@@ -14,12 +14,13 @@ Area (TREE)::
 into directives.
 """
 
-from shmalloc.engine.block import (
+from shmalloc.engine.control import scheduler
+from stress.machine.block import (
     ACTORS, BUFFERED, CHOICES, CPUS, ERROR, LAST_ACTOR, LOCALS, MODEL, OUTCOME, PREEMPTIONS,
-    REPEAT_AT, RUNNING, SC, STEPS, STEP_LIMIT, TREE_AT, scheduler,
+    REPEAT_AT, RUNNING, SC, STEPS, STEP_LIMIT, TREE_AT,
 )  # fmt: skip
-from shmalloc.engine.buffers import flusher_of
-from shmalloc.engine.schedule import begin, gather, settle, shared_step_or_settle
+from stress.machine.buffers import flusher_of
+from stress.machine.schedule import begin, gather, settle, shared_step_or_settle
 from stress.explorer.strategies.loop import enabled
 
 TURN = 92  # the CPU that ran last

@@ -11,11 +11,11 @@ Area (TREE)::
     ... number of shared words, then the words | counts: CPUS words a word of memory
 """
 
-from shmalloc.engine.block import (
+from shmalloc.engine.control import scheduler
+from stress.machine.block import (
     ACTORS, CHOICES, CPUS, FINISHED, MAX_ACTORS, MAX_CPUS, PRIORITIES, STATE, TREE_AT, WORDS,
-    scheduler,
 )  # fmt: skip
-from shmalloc.engine.schedule import draw
+from stress.machine.schedule import draw
 from stress.explorer.strategies.pos import (
     PRIORITY_RANGE, pending_at, pending_op, start_pos, touches,
 )  # fmt: skip

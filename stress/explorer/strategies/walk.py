@@ -4,8 +4,9 @@
 its seed, on what earlier ones measured (pct, surw), and on nothing else.
 """
 
-from shmalloc.engine.block import CHOICES, OUTCOME, RANDOM, RUNNING, scheduler
-from shmalloc.engine.schedule import begin, draw, gather, mix, settle, step_or_settle
+from shmalloc.engine.control import scheduler
+from stress.machine.block import CHOICES, OUTCOME, RANDOM, RUNNING
+from stress.machine.schedule import begin, draw, gather, mix, settle, step_or_settle
 from stress.explorer.strategies.loop import STRATEGY, finish
 from stress.explorer.strategies.pct import after_pct, choose_pct, highest, start_pct
 from stress.explorer.strategies.pos import after_pos, pending_at, pending_op, start_pos

@@ -1,0 +1,101 @@
+"""The barn: where the CPUs of a node exchange full and empty sheaves.
+
+::
+
+    [ lock | full -> sheaf -> sheaf, count | empty -> sheaf, count ]     linked by SF_NEXT
+
+"Full" means: with objects. An exchange gives one sheaf and takes one, so a barn never overflows,
+and the sheaf that comes out belongs to the caller alone. The counts may be read without the lock;
+everything else, the sizes of the sheaves inside too, is plain data under it.
+
+Every sheaf says where it is (SF_WHERE), and that word is the authority: it changes under the lock
+of the place, before the lists and pointers that lead to the sheaf, which recovery builds anew from
+these words (recover_objects.py). A sheaf in somebody's hands names the slot.
+"""
+
+from shmalloc.constants import EV_BARN_GET, EV_BARN_PUT
+from shmalloc.constants_slab import (
+    GIVEN, KN_BARN_EMPTY, KN_BARN_FULL, KN_BARN_LOCK, SF_NEXT, SF_SIZE, SF_WHERE,
+)  # fmt: skip
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.lock import lock, owner_word, unlock
+from shmalloc.kernels.reporting import event
+from shmalloc.kernels.objects import add
+from shmalloc.words import load_relaxed, store
+
+
+@kernel
+def in_hand(mem, cpu):
+    """What SF_WHERE of a sheaf says that this life of the slot has in its hands."""
+    return GIVEN | owner_word(mem, cpu)
+
+
+@kernel
+def move_sheaf(mem, sheaf, where):
+    """Say where a sheaf is from now on; under the lock of the place it leaves or comes to."""
+    store(mem, sheaf + SF_WHERE, where)
+
+
+@kernel
+def barn_push(mem, n, which, sheaf):
+    """Put a sheaf on list ``which`` of node part ``n``; barn lock held."""
+    move_sheaf(mem, sheaf, n)
+    mem[sheaf + SF_NEXT] = mem[n + which]
+    mem[n + which] = sheaf
+    add(mem, n + which + 1, 1)
+
+
+@kernel
+def barn_pop(mem, n, which, where):
+    """A sheaf off a barn list, moved to ``where``, or 0; barn lock held."""
+    sheaf = mem[n + which]
+    if sheaf != 0:
+        move_sheaf(mem, sheaf, where)
+        mem[n + which] = mem[sheaf + SF_NEXT]
+        add(mem, n + which + 1, -1)
+    return sheaf
+
+
+@kernel
+def trade(mem, cpu, n, wanted, given, mine, which):
+    """Exchange ``mine``, which goes on list ``given``, for a sheaf off list ``wanted``, or 0.
+
+    A list is named by the word of its head in the node part; its count is the next word. ``mine``
+    leaves first: a place never has more sheaves than it can hold.
+    """
+    # Read without the lock: to miss a sheaf that arrives this moment costs a refill, no more.
+    if load_relaxed(mem, n + wanted + 1) == 0:
+        return 0
+    place = mem[mine + SF_WHERE]
+    lock(mem, n + KN_BARN_LOCK, cpu)
+    found = mem[n + wanted]
+    if found != 0:
+        barn_push(mem, n, given, mine)
+        barn_pop(mem, n, wanted, place)
+    unlock(mem, n + KN_BARN_LOCK)
+    if found != 0:
+        event(mem, cpu, which)
+    return found
+
+
+@kernel
+def barn_full_for(mem, cpu, n, empty):
+    """Exchange an empty sheaf for one with objects; 0 where the barn has none."""
+    return trade(mem, cpu, n, KN_BARN_FULL, KN_BARN_EMPTY, empty, EV_BARN_GET)
+
+
+@kernel
+def barn_empty_for(mem, cpu, n, full):
+    """Exchange a full sheaf for an empty one; 0 where the barn has none."""
+    return trade(mem, cpu, n, KN_BARN_EMPTY, KN_BARN_FULL, full, EV_BARN_PUT)
+
+
+@unit
+def barn_put(mem, cpu, n, sheaf):
+    """Give a sheaf in the caller's hands to the barn."""
+    lock(mem, n + KN_BARN_LOCK, cpu)
+    if mem[sheaf + SF_SIZE] > 0:
+        barn_push(mem, n, KN_BARN_FULL, sheaf)
+    else:
+        barn_push(mem, n, KN_BARN_EMPTY, sheaf)
+    unlock(mem, n + KN_BARN_LOCK)

@@ -1,0 +1,302 @@
+"""The buddy allocator of one zone: split, merge, remove from the middle, fall back between types.
+
+Everything here runs under the zone lock. It owns the zone's free areas::
+
+    nr_free[order][migratetype]   and   list head[order][migratetype]
+
+Rules of the partition are in descriptor.py. A free block of an order lies on the list of the
+migratetype in its descriptor; below the pageblock order that is its pageblock's type. A split
+keeps the low half (so memory fills from below), a merge asks for the buddy ``pfn ^ (1 << order)``
+and the checks of Linux's page_is_buddy: not a hole, free, same order, same zone, and at pageblock
+size and above types that may mix.
+
+What it does not do: per-CPU lists, waiting, poison (pcp.py, pages.py).
+"""
+
+from shmalloc.constants import (
+    E_NOMEM, E_STATE, EV_MERGE, EV_SPLIT, H_MAX_ORDER, H_PAGEBLOCK_ORDER, I_FREE_HEAD,
+    I_LIST_LINKS, MT_COUNT, MT_ISOLATE, T_FREE, T_ISOLATED, Z_COUNTS, Z_END, Z_INDEX, Z_LISTS,
+    Z_START,
+)  # fmt: skip
+from shmalloc.dialect import hot, kernel, unit
+from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of
+from shmalloc.kernels.descriptor import is_free_head, make_free, make_tail, page_state, turn2
+from shmalloc.kernels.lists import list_add, list_remove, next_of, node_of, pfn_of
+from shmalloc.kernels.reporting import event, report
+from shmalloc.kernels.slots import label
+from shmalloc.kernels.zone import account, block_mt, descriptor_at, set_block_mt
+from shmalloc.words import fixed, load
+
+
+@kernel
+def area_list(zone, order, mt):
+    """Word index of the list head of free blocks of ``order`` and ``mt``."""
+    return zone + Z_LISTS + (order * MT_COUNT + mt) * 2
+
+
+@kernel
+def area_count(zone, order, mt):
+    """Word index of nr_free for ``order`` and ``mt``."""
+    return zone + Z_COUNTS + order * MT_COUNT + mt
+
+
+@hot
+def link_free(mem, zone, cpu, pfn, order, mt):
+    """Put a block whose head already says FREE on its list."""
+    if list_add(mem, area_list(zone, order, mt), node_of(mem, pfn)) < 0:
+        report(mem, cpu, I_LIST_LINKS, pfn, order, mt)
+        return E_STATE
+    count = area_count(zone, order, mt)
+    mem[count] = mem[count] + 1
+    return 0
+
+
+@hot
+def unlink_free(mem, zone, cpu, pfn, order, mt):
+    """Take a free block off its list, from wherever it is in it."""
+    if list_remove(mem, node_of(mem, pfn)) < 0:
+        report(mem, cpu, I_LIST_LINKS, pfn, order, mt)
+        return E_STATE
+    count = area_count(zone, order, mt)
+    mem[count] = mem[count] - 1
+    return 0
+
+
+@hot
+def first_free(mem, zone, order, mt):
+    """The first block on a list, or E_NOMEM."""
+    if mem[area_count(zone, order, mt)] == 0:
+        return E_NOMEM
+    return pfn_of(mem, next_of(mem, area_list(zone, order, mt)))
+
+
+@hot
+def expand(mem, zone, cpu, pfn, high, low, mt):
+    """Give the upper halves of a detached block back, from ``high`` down to ``low``.
+
+    Their heads are written while the old head still covers them; the caller's next write to the
+    head of ``pfn`` shrinks it to ``low`` and uncovers them all at once.
+    """
+    z = fixed(mem, zone + Z_INDEX)
+    order = high
+    while order > low:
+        order -= 1
+        if put_piece(mem, zone, cpu, z, pfn + (1 << order), order, mt) < 0:
+            return E_STATE
+    return 0
+
+
+@hot
+def take_block(mem, zone, cpu, pfn, order, kind, given_mt, owner):
+    """Remove the free block at ``pfn``, cut it to ``order`` and turn its head into ``kind``.
+
+    ``owner`` becomes word 1. Linearization point of an allocation: the final two-word swap, which
+    changes the head's state and shrinks the block in one write.
+    """
+    w0 = page_state(mem, pfn)
+    high = order_of(w0)
+    mt = mt_of(w0)
+    z = fixed(mem, zone + Z_INDEX)
+    if not is_free_head(w0, z, high) or high < order:
+        report(mem, cpu, I_FREE_HEAD, pfn, order, w0)
+        return E_STATE
+    if unlink_free(mem, zone, cpu, pfn, high, mt) < 0:
+        return E_STATE
+    if expand(mem, zone, cpu, pfn, high, order, mt) < 0:
+        return E_STATE
+    account(mem, zone, mt, -(1 << order))
+    w0 = page_state(mem, pfn)  # unlinking cleaned the link bits of a descriptor-stored node
+    taken = next_word(w0, kind, order, z, given_mt, label(mem, cpu))
+    if not turn2(mem, pfn, w0, load(mem, descriptor_at(mem, pfn) + 1), taken, owner):
+        report(mem, cpu, I_FREE_HEAD, pfn, kind, page_state(mem, pfn))
+        return E_STATE
+    return pfn
+
+
+@hot
+def mergeable(mem, zone, buddy, order, mt):
+    """Whether the free block at ``buddy`` may merge with a block of ``order`` and ``mt``."""
+    if buddy < fixed(mem, zone + Z_START) or buddy + (1 << order) > fixed(mem, zone + Z_END):
+        return False
+    w0 = page_state(mem, buddy)
+    if not is_free_head(w0, fixed(mem, zone + Z_INDEX), order):
+        return False
+    other = mt_of(w0)
+    # An isolated pageblock must stay in blocks of its own, or the range could never be taken.
+    return other == mt or (other != MT_ISOLATE and mt != MT_ISOLATE)
+
+
+@hot
+def absorb(mem, zone, cpu, pfn, order, mt):
+    """Detach the free buddies that ``pfn`` can merge with; returns the order of the whole."""
+    merged = order
+    start = pfn
+    while merged < fixed(mem, H_MAX_ORDER):
+        buddy = start ^ (1 << merged)
+        if not mergeable(mem, zone, buddy, merged, mt):
+            return merged
+        if unlink_free(mem, zone, cpu, buddy, merged, mt_of(page_state(mem, buddy))) < 0:
+            return merged
+        event(mem, cpu, EV_MERGE)
+        start = start & buddy
+        merged += 1
+    return merged
+
+
+@hot
+def fold(mem, cpu, pfn, order, merged):
+    """Turn every head inside the merged block but its first page into a tail."""
+    whole = pfn & ~((1 << merged) - 1)
+    if pfn != whole and not make_tail(mem, pfn):
+        report(mem, cpu, I_FREE_HEAD, pfn, 0, page_state(mem, pfn))
+    for level in range(order, merged):
+        buddy = (pfn & ~((1 << level) - 1)) ^ (1 << level)
+        if buddy != whole and not make_tail(mem, buddy):
+            report(mem, cpu, I_FREE_HEAD, buddy, 0, page_state(mem, buddy))
+
+
+@unit
+def free_block(mem, zone, cpu, pfn, order):
+    """Return a block that the caller owns (head not FREE) to the zone, merged as far as it goes."""
+    if order > fixed(mem, H_PAGEBLOCK_ORDER) and is_half_isolated(mem, pfn, order):
+        return free_by_pageblocks(mem, zone, cpu, pfn, order)
+    return free_whole(mem, zone, cpu, pfn, order)
+
+
+@kernel
+def is_half_isolated(mem, pfn, order):
+    """Whether some pageblocks of a block were isolated while it was in use, and some were not."""
+    isolated = block_mt(mem, pfn) == MT_ISOLATE
+    for at in range(pfn, pfn + (1 << order), 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
+        if (block_mt(mem, at) == MT_ISOLATE) != isolated:
+            return True
+    return False
+
+
+@unit
+def free_by_pageblocks(mem, zone, cpu, pfn, order):
+    """Free a block of several pageblocks one by one: as one it would end somebody's isolation.
+
+    Linux's split_large_buddy. All are cut before the first one may merge: until then a piece is
+    typed as the whole was, not as its pageblock is.
+    """
+    low = fixed(mem, H_PAGEBLOCK_ORDER)
+    mt = block_mt(mem, pfn)
+    account(mem, zone, mt, 1 << order)
+    if put_piece(mem, zone, cpu, fixed(mem, zone + Z_INDEX), pfn, order, mt) < 0:
+        return E_STATE
+    for at in range(pfn, pfn + (1 << order), 1 << low):
+        if take_block(mem, zone, cpu, at, low, T_ISOLATED, mt, 0) < 0:
+            return E_STATE
+    for at in range(pfn, pfn + (1 << order), 1 << low):
+        free_whole(mem, zone, cpu, at, low)
+    return 0
+
+
+@kernel
+def free_whole(mem, zone, cpu, pfn, order):
+    """Free a block whose pageblocks are all isolated, or none of them.
+
+    Linux's __free_one_page. The type is looked up here, under the lock: a type remembered from
+    before (when the page went on a per-CPU list, say) may be stale by now.
+    """
+    mt = block_mt(mem, pfn)
+    merged = absorb(mem, zone, cpu, pfn, order, mt)
+    whole = pfn & ~((1 << merged) - 1)
+    if merged > fixed(mem, H_PAGEBLOCK_ORDER):
+        retype_range(mem, whole, merged, mt)
+    # The leftmost head grows over all of it first, then the others may become tails.
+    if not make_free(mem, whole, fixed(mem, zone + Z_INDEX), merged, mt):
+        report(mem, cpu, I_FREE_HEAD, whole, T_FREE, page_state(mem, whole))
+        return E_STATE
+    fold(mem, cpu, pfn, order, merged)
+    account(mem, zone, mt, 1 << order)
+    return link_free(mem, zone, cpu, whole, merged, mt)
+
+
+@kernel
+def retype_range(mem, pfn, order, mt):
+    """Give all pageblocks of a block of at least pageblock size the type ``mt``."""
+    step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
+    at = pfn
+    while at < pfn + (1 << order):
+        if block_mt(mem, at) != mt:
+            set_block_mt(mem, at, mt)
+        at += step
+
+
+@kernel
+def relist(mem, zone, cpu, pfn, new_mt):
+    """Move one free block to the list of another migratetype (Linux: move_to_free_list)."""
+    w0 = page_state(mem, pfn)
+    order = order_of(w0)
+    old_mt = mt_of(w0)
+    if old_mt == new_mt:
+        return 0
+    if unlink_free(mem, zone, cpu, pfn, order, old_mt) < 0:
+        return E_STATE
+    if not make_free(mem, pfn, fixed(mem, zone + Z_INDEX), order, new_mt):
+        report(mem, cpu, I_FREE_HEAD, pfn, new_mt, page_state(mem, pfn))
+        return E_STATE
+    account(mem, zone, old_mt, -(1 << order))
+    account(mem, zone, new_mt, 1 << order)
+    return link_free(mem, zone, cpu, pfn, order, new_mt)
+
+
+@kernel
+def carve(mem, zone, cpu, head, pfn, order):
+    """Cut the free block at ``head`` so that [pfn, pfn + 2^order) is a free block of its own.
+
+    All heads inside the block are written while the old head still covers them; the last write
+    shrinks it and uncovers them all. Everything ends on the list of the old block's type.
+    """
+    w0 = page_state(mem, head)
+    mt = mt_of(w0)
+    z = fixed(mem, zone + Z_INDEX)
+    if unlink_free(mem, zone, cpu, head, order_of(w0), mt) < 0:
+        return E_STATE
+    left = head
+    own = order  # what stays at the old head
+    level = order_of(w0)
+    while level > order:
+        level -= 1
+        middle = left + (1 << level)
+        if pfn < middle:
+            put_piece(mem, zone, cpu, z, middle, level, mt)
+        else:
+            if left == head:
+                own = level
+            else:
+                put_piece(mem, zone, cpu, z, left, level, mt)
+            left = middle
+    if pfn != head:
+        put_piece(mem, zone, cpu, z, pfn, order, mt)
+    return put_piece(mem, zone, cpu, z, head, own, mt)
+
+
+@hot
+def put_piece(mem, zone, cpu, z, pfn, order, mt):
+    """One piece of a block that is being cut: its head is written, then it goes on its list."""
+    event(mem, cpu, EV_SPLIT)
+    if not make_free(mem, pfn, z, order, mt):
+        report(mem, cpu, I_FREE_HEAD, pfn, T_FREE, page_state(mem, pfn))
+        return E_STATE
+    return link_free(mem, zone, cpu, pfn, order, mt)
+
+
+@kernel
+def rehome(mem, zone, cpu, pfn):
+    """Take a free block and free it again, after its pageblock changed type: it may merge anew."""
+    w0 = page_state(mem, pfn)
+    order = order_of(w0)
+    if take_block(mem, zone, cpu, pfn, order, T_ISOLATED, mt_of(w0), 0) < 0:
+        return E_STATE
+    return free_block(mem, zone, cpu, pfn, order)
+
+
+@kernel
+def block_span(w0):
+    """Pages to step over at a head or tail in a pfn walk."""
+    if type_of(w0) == 0:
+        return 1
+    return 1 << order_of(w0)

@@ -1,0 +1,315 @@
+"""Ranges: isolate pageblocks, take a contiguous range of pages, put memory offline and back.
+
+Isolation gives a range of whole pageblocks the type ISOLATE: what is freed there stays there, and
+nobody allocates from it. A free block that reaches over the range's edge is carved first, so that
+no block ever has two types. Then the per-CPU lists are drained; if every page of the range is
+free now, it can be taken. Nothing is moved: a page in use means E_BUSY (Linux would migrate it).
+
+A pageblock names who isolated it, so that an isolation whose owner died can be ended
+(recover_pages.py); offline, it belongs to nobody.
+
+The range lies in one zone and its pageblocks are not shared with another (E_INVAL).
+"""
+
+from shmalloc.constants import (
+    E_BUSY, E_INVAL, E_STATE, EV_ALLOC, EV_CONTIG, EV_ISOLATE, EV_OFFLINE, FAULT_PAGE,
+    H_PAGEBLOCK_ORDER, I_FREE_HEAD, MT_ISOLATE, MT_MOVABLE, OP_ISOLATE, OP_OFFLINE, T_ALLOCATED,
+    T_FREE, T_ISOLATED, T_OFFLINE, T_POISONED, Z_END, Z_LOCK, Z_START,
+)  # fmt: skip
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.bits import next_word, order_of, type_of, zone_of_word
+from shmalloc.kernels.buddy import block_span, carve, free_block, rehome, take_block
+from shmalloc.kernels.descriptor import head_of, in_range, page_state, turn2
+from shmalloc.kernels.fault_injection import is_faulty
+from shmalloc.kernels.lock import lock, unlock
+from shmalloc.kernels.reporting import event, record, report
+from shmalloc.kernels.pages import free_pages, wake_waiters
+from shmalloc.kernels.pcp import drain_all
+from shmalloc.kernels.poison import unmanage
+from shmalloc.kernels.slots import label
+from shmalloc.kernels.zone import (
+    block_mt, descriptor_at, isolate_block, keep_isolated, restore_block, zone_at, zone_of,
+)  # fmt: skip
+from shmalloc.words import fixed, load2
+
+
+@kernel
+def range_zone(mem, start, end):
+    """Zone of a range of whole pageblocks that no other zone shares, or E_INVAL."""
+    if start >= end or not in_range(mem, start) or not in_range(mem, end - 1):
+        return E_INVAL
+    z = zone_of(mem, start)
+    if z < 0 or (start | end) & ((1 << fixed(mem, H_PAGEBLOCK_ORDER)) - 1) != 0:
+        return E_INVAL
+    zone = zone_at(mem, z)
+    if start < fixed(mem, zone + Z_START) or end > fixed(mem, zone + Z_END):
+        return E_INVAL
+    return z
+
+
+@unit
+def set_isolated(mem, zone, cpu, start, end):
+    """Type every pageblock of the range ISOLATE and rehome its free blocks; zone lock held."""
+    step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
+    for at in range(start, end, step):
+        if block_mt(mem, at) == MT_ISOLATE:
+            return E_BUSY
+    carve_pageblocks(mem, zone, cpu, start, end)
+    for at in range(start, end, step):
+        isolate_block(mem, at, label(mem, cpu))
+    rehome_range(mem, zone, cpu, start, end)
+    return 0
+
+
+@kernel
+def carve_pageblocks(mem, zone, cpu, start, end):
+    """Cut larger free blocks so that each pageblock of the range can change its type alone.
+
+    A block may reach over the range: below and above it belong to somebody else's pageblocks
+    (when two neighbours isolate at once, their free pages have merged across the border).
+    """
+    order = fixed(mem, H_PAGEBLOCK_ORDER)
+    for at in range(start, end, 1 << order):
+        head = head_of(mem, at)
+        if head >= 0:
+            w0 = page_state(mem, head)
+            if type_of(w0) == T_FREE and order_of(w0) > order:
+                carve(mem, zone, cpu, head, at, order)
+
+
+@kernel
+def rehome_range(mem, zone, cpu, start, end):
+    """Move every free block of the range to the list of its pageblock's new type, merging anew."""
+    at = start
+    while at < end:
+        w0 = page_state(mem, at)
+        if type_of(w0) == T_FREE:
+            rehome(mem, zone, cpu, at)
+        at += block_span(w0)
+
+
+@unit
+def restore_types(mem, zone, cpu, start, end):
+    """End the isolation of a range: old types, free blocks on their lists; zone lock held."""
+    carve_pageblocks(mem, zone, cpu, start, end)
+    for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
+        if block_mt(mem, at) == MT_ISOLATE:
+            restore_block(mem, at)
+    rehome_range(mem, zone, cpu, start, end)
+
+
+@unit
+def isolate_range(mem, cpu, start, end):
+    """Isolate the pageblocks of [start, end). Returns 0, E_INVAL, or E_BUSY if one already is."""
+    z = range_zone(mem, start, end)
+    if z < 0:
+        return E_INVAL
+    zone = zone_at(mem, z)
+    lock(mem, zone + Z_LOCK, cpu)
+    result = set_isolated(mem, zone, cpu, start, end)
+    unlock(mem, zone + Z_LOCK)
+    if result == 0:
+        # Pages of the range may sit on per-CPU lists; their type is looked up when they drain.
+        drain_all(mem, cpu)
+        event(mem, cpu, EV_ISOLATE)
+        record(mem, cpu, OP_ISOLATE, 0, start, end)
+    return result
+
+
+@unit
+def unisolate_range(mem, cpu, start, end):
+    """Give the pageblocks of [start, end) their old types back. Returns 0 or E_INVAL."""
+    z = range_zone(mem, start, end)
+    if z < 0:
+        return E_INVAL
+    zone = zone_at(mem, z)
+    lock(mem, zone + Z_LOCK, cpu)
+    restore_types(mem, zone, cpu, start, end)
+    unlock(mem, zone + Z_LOCK)
+    wake_waiters(mem, cpu, zone)
+    return 0
+
+
+@kernel
+def all_free(mem, start, end, allow_poisoned):
+    """Whether every page of [start, end) is free (or, if allowed, poisoned); zone lock held."""
+    at = head_of(mem, start)
+    if at < 0:
+        return False
+    while at < end:
+        w0 = page_state(mem, at)
+        kind = type_of(w0)
+        if kind != T_FREE and not (allow_poisoned != 0 and kind == T_POISONED):
+            return False
+        at += 1 << order_of(w0)
+    return True
+
+
+@kernel
+def largest_fit(at, end, limit):
+    """The largest order <= ``limit`` whose block is aligned at ``at`` and ends by ``end``."""
+    order = limit
+    while order > 0 and (at & ((1 << order) - 1) != 0 or at + (1 << order) > end):
+        order -= 1
+    return order
+
+
+@kernel
+def take_free_at(mem, zone, cpu, at, end, kind):
+    """Take the largest block at ``at`` that fits before ``end`` out of the free block over it.
+
+    Returns its order, or a negative code; zone lock held.
+    """
+    head = head_of(mem, at)
+    if head < 0:
+        return E_STATE
+    order = largest_fit(at, end, order_of(page_state(mem, head)))
+    if head != at or order != order_of(page_state(mem, at)):
+        if carve(mem, zone, cpu, head, at, order) < 0:
+            return E_STATE
+    if take_block(mem, zone, cpu, at, order, kind, MT_MOVABLE, 0) < 0:
+        return E_STATE
+    return order
+
+
+@kernel
+def give_single_pages(mem, cpu, pfn, order, owner):
+    """Turn an ISOLATED block into single ALLOCATED pages, right to left under the old head."""
+    z = zone_of_word(page_state(mem, pfn))
+    at = pfn + (1 << order) - 1
+    while at >= pfn:
+        w0, w1 = load2(mem, descriptor_at(mem, at))
+        given = next_word(w0, T_ALLOCATED, 0, z, MT_MOVABLE, label(mem, cpu))
+        if not turn2(mem, at, w0, w1, given, owner):
+            report(mem, cpu, I_FREE_HEAD, at, T_ALLOCATED, w0)
+        event(mem, cpu, EV_ALLOC)
+        at -= 1
+
+
+@unit
+def alloc_contig_range(mem, cpu, start, end, owner):
+    """Allocate exactly the pages [start, end) as single pages of ``owner``.
+
+    Returns 0, E_BUSY where one of them is in use, E_INVAL. Free them one by one, or with
+    ``free_contig_range``. Linux's function of this name.
+    """
+    if start < 0 or start >= end:
+        return E_INVAL
+    if is_faulty(mem, cpu, FAULT_PAGE):
+        return E_BUSY
+    step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
+    first = start & ~(step - 1)
+    last = (end + step - 1) & ~(step - 1)
+    result = isolate_range(mem, cpu, first, last)
+    if result < 0:
+        return result
+    zone = zone_at(mem, zone_of(mem, start))
+    lock(mem, zone + Z_LOCK, cpu)
+    result = E_BUSY
+    if all_free(mem, start, end, 0):
+        result = take_range(mem, zone, cpu, start, end, owner)
+    unlock(mem, zone + Z_LOCK)
+    unisolate_range(mem, cpu, first, last)
+    if result == 0:
+        event(mem, cpu, EV_CONTIG)
+    return result
+
+
+@kernel
+def take_range(mem, zone, cpu, start, end, owner):
+    at = start
+    while at < end:
+        order = take_free_at(mem, zone, cpu, at, end, T_ISOLATED)
+        if order < 0:
+            return order
+        give_single_pages(mem, cpu, at, order, owner)
+        at += 1 << order
+    return 0
+
+
+@unit
+def free_contig_range(mem, cpu, start, end):
+    """Free the single pages [start, end); returns how many were."""
+    freed = 0
+    for pfn in range(start, end):
+        if free_pages(mem, cpu, pfn, 0) == 0:
+            freed += 1
+    return freed
+
+
+@unit
+def offline_range(mem, cpu, start, end):
+    """Take the pageblocks [start, end) out of service. Returns 0, E_BUSY (in use) or E_INVAL.
+
+    Poisoned pages may be among them. The pageblocks stay isolated until ``online_range``.
+    """
+    result = isolate_range(mem, cpu, start, end)
+    if result < 0:
+        return result
+    zone = zone_at(mem, zone_of(mem, start))
+    lock(mem, zone + Z_LOCK, cpu)
+    result = E_BUSY
+    if all_free(mem, start, end, 1):
+        result = take_offline(mem, zone, cpu, start, end)
+    if result == 0:
+        for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
+            keep_isolated(mem, at)  # from here on it is nobody's: recovery leaves it alone
+    unlock(mem, zone + Z_LOCK)
+    if result < 0:
+        unisolate_range(mem, cpu, start, end)
+        return result
+    event(mem, cpu, EV_OFFLINE)
+    record(mem, cpu, OP_OFFLINE, 0, start, end)
+    return 0
+
+
+@kernel
+def take_offline(mem, zone, cpu, start, end):
+    """Turn the free pages of an isolated range OFFLINE; zone lock held. Returns 0 or a code.
+
+    By pageblock, so that each can come back alone. The first page may lie inside a block that
+    begins in a neighbour's isolated pageblock (the two merged): ``take_free_at`` carves it off.
+    """
+    at = start
+    while at < end:
+        head = head_of(mem, at)
+        if head >= 0 and type_of(page_state(mem, head)) == T_FREE:
+            border = (at | ((1 << fixed(mem, H_PAGEBLOCK_ORDER)) - 1)) + 1
+            order = take_free_at(mem, zone, cpu, at, border, T_OFFLINE)
+            if order < 0:
+                return order
+            unmanage(mem, zone, 1 << order)
+            at += 1 << order
+        else:
+            at += block_span(page_state(mem, at))
+    return 0
+
+
+@unit
+def online_range(mem, cpu, start, end):
+    """Put the pageblocks [start, end) back in service; returns the pages that came, or E_INVAL."""
+    z = range_zone(mem, start, end)
+    if z < 0:
+        return E_INVAL
+    zone = zone_at(mem, z)
+    lock(mem, zone + Z_LOCK, cpu)
+    restore_types(mem, zone, cpu, start, end)
+    pages = bring_online(mem, zone, cpu, start, end)
+    unlock(mem, zone + Z_LOCK)
+    wake_waiters(mem, cpu, zone)
+    return pages
+
+
+@kernel
+def bring_online(mem, zone, cpu, start, end):
+    """Free the OFFLINE blocks of [start, end), whose pageblocks have their types back; pages."""
+    pages = 0
+    at = start
+    while at < end:
+        w0 = page_state(mem, at)
+        if type_of(w0) == T_OFFLINE:
+            unmanage(mem, zone, -(1 << order_of(w0)))
+            free_block(mem, zone, cpu, at, order_of(w0))
+            pages += 1 << order_of(w0)
+        at += block_span(w0)
+    return pages

@@ -1,0 +1,197 @@
+"""Page descriptors in memory: how a page changes state, who covers a page, what a walker may read.
+
+One page, one pair of words, one compare-exchange for each change of state. Blocks are not written
+page by page: the descriptor of every page inside a block simply is TAIL (type 0, so a fresh memmap
+is all tails), and the head is found by arithmetic. A page can only be inside the block of its
+*parent*, ``pfn & (pfn - 1)`` (clear the lowest set bit): that is the page that absorbed it when it
+was last merged, at the order of that bit. So at most max_order steps lead from any page to its
+head, no tail ever needs rewriting, and splitting a block of 1024 pages writes one descriptor a
+level (docs/decisions/0004-tails-are-arithmetic.md).
+
+The partition of a zone into blocks is legal after every single write:
+
+- split: the right halves get their heads first (inside the old block, so nobody finds them), then
+  one compare-exchange shrinks the left head and uncovers them all;
+- merge: the leftmost head grows first and covers the others, then those become tails.
+"""
+
+from shmalloc.constants import (
+    CARRIED_MASK, E_AGAIN, E_STATE, H_MAX_ORDER, H_PAGES, H_ZONES, M_DOUBLE_FREE, M_OUT_OF_RANGE,
+    M_SLAB_AS_PAGE, M_STRANGER, M_TAIL_FREE, M_WRONG_ORDER, M_WRONG_STATE, POISON_BIT, T_ALLOCATED,
+    T_FREE, T_PCP, T_RESERVED, T_SLAB, T_TAIL,
+)  # fmt: skip
+from shmalloc.dialect import hot, kernel, unit
+from shmalloc.kernels.bits import legal_head, mt_of, next_word, order_of, type_of, zone_of_word
+from shmalloc.kernels.slots import label
+from shmalloc.kernels.zone import descriptor_at
+from shmalloc.words import cas, cas2, fixed, load, load_relaxed
+
+
+@kernel
+def page_state(mem, pfn):
+    """Word 0 of the descriptor of ``pfn``: type, order, zone, migratetype, version."""
+    return load(mem, descriptor_at(mem, pfn))
+
+
+@hot
+def turn(mem, pfn, old0, new0):
+    """Change word 0 from ``old0`` to ``new0`` where word 1 stays; linearization point.
+
+    Returns False where ``new0`` is E_STATE (the transition is not allowed) or somebody else
+    changed the page meanwhile. Half the price of ``turn2``.
+    """
+    return new0 >= 0 and cas(mem, descriptor_at(mem, pfn), old0, new0)
+
+
+@hot
+def turn2(mem, pfn, old0, old1, new0, new1):
+    """Change both words at once; linearization point of every change of owner."""
+    return new0 >= 0 and cas2(mem, descriptor_at(mem, pfn), old0, old1, new0, new1)
+
+
+@hot
+def turn_owned(mem, pfn, old0, old1, new0, new1):
+    """``turn2`` by the owner of an allocated page, which only ``poison_page`` changes besides.
+
+    That only marks the page (poison.py) and must not make the owner's change fail. The mark goes
+    along into ``new0``.
+    """
+    if turn2(mem, pfn, old0, old1, new0 | (old0 & POISON_BIT), new1):
+        return True
+    return old0 & POISON_BIT == 0 and turn_marked(mem, pfn, old0, old1, new0, new1)
+
+
+@unit
+def turn_marked(mem, pfn, old0, old1, new0, new1):
+    """The same from the pair that a mark has made of the one that the owner saw."""
+    return turn2(mem, pfn, old0 | POISON_BIT, old1, new0 | POISON_BIT, new1)
+
+
+@kernel
+def make_free(mem, pfn, z, order, mt):
+    """Make ``pfn`` the head of a free block; the caller holds the zone lock and owns the page."""
+    old = page_state(mem, pfn)
+    return turn(mem, pfn, old, next_word(old, T_FREE, order, z, mt, 0))
+
+
+@kernel
+def make_tail(mem, pfn):
+    """Fold a head into the block that already covers it; zone lock held."""
+    old = page_state(mem, pfn)
+    return turn(mem, pfn, old, next_word(old, T_TAIL, 0, 0, 0, 0))
+
+
+@kernel
+def is_free_head(w0, z, order):
+    """Whether a descriptor is a free block of exactly this order in this zone (page_is_buddy)."""
+    return type_of(w0) == T_FREE and order_of(w0) == order and zone_of_word(w0) == z
+
+
+@kernel
+def head_of(mem, pfn):
+    """Head pfn of the block that covers ``pfn``, or E_AGAIN where the partition was in motion.
+
+    Lock-free: each step reads one descriptor once. The answer may be old when it arrives; it was
+    true at the moment of the last read, if nobody splits or merges around ``pfn`` meanwhile.
+    """
+    at = pfn
+    for _ in range(fixed(mem, H_MAX_ORDER) + 1):
+        w0 = page_state(mem, at)
+        if type_of(w0) != T_TAIL:
+            if at + (1 << order_of(w0)) > pfn:
+                return at
+            return E_AGAIN
+        if at == 0:
+            return E_AGAIN
+        at = at & (at - 1)
+    return E_AGAIN
+
+
+@hot
+def free_problem(w0, w1, order, owner):
+    """Why a page in state (w0, w1) cannot be freed by ``owner`` at ``order``: a code M_*, or 0.
+
+    ``owner`` 0 skips the check of the owner.
+    """
+    kind = type_of(w0)
+    if kind == T_ALLOCATED:
+        if order_of(w0) != order:
+            return M_WRONG_ORDER
+        if owner != 0 and w1 != owner:
+            return M_STRANGER
+        return 0
+    if kind == T_FREE or kind == T_PCP:
+        return M_DOUBLE_FREE
+    if kind == T_SLAB:
+        return M_SLAB_AS_PAGE
+    if kind == T_TAIL:
+        return M_TAIL_FREE
+    return M_WRONG_STATE
+
+
+@kernel
+def misuse_of(mem, pfn, w0, w1, order, owner):
+    """``free_problem`` with one look around: a tail inside a free block was freed twice."""
+    problem = free_problem(w0, w1, order, owner)
+    if problem == M_TAIL_FREE:
+        head = head_of(mem, pfn)
+        if head >= 0 and type_of(page_state(mem, head)) == T_FREE:
+            return M_DOUBLE_FREE
+    return problem
+
+
+@kernel
+def in_range(mem, pfn):
+    """Whether ``pfn`` has a descriptor at all."""
+    return 0 <= pfn < fixed(mem, H_PAGES)
+
+
+@hot
+def claim_for_free(mem, pfn, order, cpu, owner):
+    """Take an allocated block back: ALLOCATED -> PCP, the linearization point of a free.
+
+    Returns the old word 0 (>= 0), or minus the code M_* of the misuse. Of two CPUs that free the
+    same page only one wins the swap; the version keeps a late one from freeing the page's next
+    life. After it the block belongs to the allocator, on no list yet, and never merges.
+    """
+    if not in_range(mem, pfn):
+        return -M_OUT_OF_RANGE
+    d = descriptor_at(mem, pfn)
+    w0 = load(mem, d)  # two reads may be torn: the swap below compares both, so it would fail
+    w1 = load_relaxed(mem, d + 1)
+    problem = free_problem(w0, w1, order, owner)
+    if problem != 0:
+        return -misuse_of(mem, pfn, w0, w1, order, owner)
+    taken = next_word(w0, T_PCP, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
+    # A poisoned page says so until it is out of service, even if its freer dies on the way.
+    if turn2(mem, pfn, w0, w1, taken | (w0 & POISON_BIT), 0):
+        return w0
+    if w0 & POISON_BIT == 0 and turn_marked(mem, pfn, w0, w1, taken, 0):
+        return w0 | POISON_BIT
+    return -M_DOUBLE_FREE
+
+
+@hot
+def hand_out(mem, pfn, order, cpu, mt, owner):
+    """Give a block that we hold as PCP to ``owner``: PCP -> ALLOCATED, linearization point."""
+    d = descriptor_at(mem, pfn)
+    w0 = load(mem, d)  # nobody else may change a page that we hold; the swap checks it
+    w1 = load_relaxed(mem, d + 1)
+    given = next_word(w0, T_ALLOCATED, order, zone_of_word(w0), mt, label(mem, cpu))
+    if type_of(w0) != T_PCP or not turn2(mem, pfn, w0, w1, given, owner):
+        return E_STATE
+    return pfn
+
+
+@kernel
+def legal_pair(mem, w0, w1, pfn):
+    """What a lock-free walker may see at any time; False is a torn or corrupt descriptor."""
+    kind = type_of(w0)
+    if kind == T_TAIL:
+        return order_of(w0) == 0 and w1 == 0
+    if not legal_head(w0, pfn, fixed(mem, H_MAX_ORDER), fixed(mem, H_ZONES)):
+        return False
+    if kind == T_ALLOCATED or kind == T_SLAB or kind == T_RESERVED:
+        return True
+    # Nobody owns it: word 1 holds at most a list link.
+    return w1 & CARRIED_MASK == 0

@@ -1,0 +1,131 @@
+"""What a zone does when the wanted migratetype has nothing: claim a pageblock, or steal one page.
+
+Types exist so that unmovable pages do not scatter over every pageblock. Linux's rules
+(__rmqueue): first the own lists; then *claim* from the top order down, a whole pageblock or one
+that is at least half free or alike, and retype it; at last *steal* the smallest block that fits
+from another type and leave the pageblock's type alone. All under the zone lock.
+"""
+
+from shmalloc.constants import (
+    E_NOMEM, EV_CLAIM, EV_STEAL, H_MAX_ORDER, H_PAGEBLOCK_ORDER, MT_MOVABLE, MT_RECLAIMABLE,
+    MT_UNMOVABLE, T_ALLOCATED, T_FREE, T_PCP, T_SLAB, Z_END, Z_START,
+)  # fmt: skip
+from shmalloc.dialect import hot, kernel, unit
+from shmalloc.kernels.bits import mt_of, order_of, type_of
+from shmalloc.kernels.buddy import block_span, first_free, relist, retype_range, take_block
+from shmalloc.kernels.descriptor import page_state
+from shmalloc.kernels.reporting import event
+from shmalloc.kernels.zone import set_block_mt
+from shmalloc.words import fixed
+
+
+@kernel
+def fallback_type(mt, attempt):
+    """The ``attempt``-th (0, 1) type to turn to when ``mt`` is exhausted."""
+    if mt == MT_UNMOVABLE:
+        return MT_RECLAIMABLE if attempt == 0 else MT_MOVABLE
+    if mt == MT_MOVABLE:
+        return MT_RECLAIMABLE if attempt == 0 else MT_UNMOVABLE
+    return MT_UNMOVABLE if attempt == 0 else MT_MOVABLE
+
+
+@hot
+def find_smallest(mem, zone, order, mt):
+    """The first block of the smallest order >= ``order`` on the lists of ``mt``, or E_NOMEM."""
+    for at in range(order, fixed(mem, H_MAX_ORDER) + 1):
+        pfn = first_free(mem, zone, at, mt)
+        if pfn >= 0:
+            return pfn
+    return E_NOMEM
+
+
+@unit
+def rmqueue(mem, zone, cpu, order, mt, kind, owner):
+    """Allocate one block of ``order`` for ``mt``, its head turned into ``kind``; zone lock held."""
+    pfn = find_smallest(mem, zone, order, mt)
+    if pfn < 0:
+        pfn = claim(mem, zone, cpu, order, mt)
+    if pfn < 0:
+        pfn = find_steal(mem, zone, order, mt)
+        if pfn < 0:
+            return E_NOMEM
+        event(mem, cpu, EV_STEAL)
+    return take_block(mem, zone, cpu, pfn, order, kind, mt, owner)
+
+
+@kernel
+def find_steal(mem, zone, order, mt):
+    """The smallest fitting block of another type."""
+    for at in range(order, fixed(mem, H_MAX_ORDER) + 1):
+        for attempt in range(2):
+            pfn = first_free(mem, zone, at, fallback_type(mt, attempt))
+            if pfn >= 0:
+                return pfn
+    return E_NOMEM
+
+
+@kernel
+def may_claim(mem, order, mt):
+    """Whether taking a block of ``order`` justifies retyping its pageblock (Linux's rule)."""
+    return order >= fixed(mem, H_PAGEBLOCK_ORDER) // 2 or mt != MT_MOVABLE
+
+
+@unit
+def claim(mem, zone, cpu, order, mt):
+    """Retype a pageblock for ``mt``; returns a block of it that fits, or E_NOMEM."""
+    at = fixed(mem, H_MAX_ORDER)
+    while at >= order:
+        for attempt in range(2):
+            pfn = first_free(mem, zone, at, fallback_type(mt, attempt))
+            if pfn >= 0 and may_claim(mem, at, mt) and claim_block(mem, zone, cpu, pfn, at, mt):
+                event(mem, cpu, EV_CLAIM)
+                return find_smallest(mem, zone, order, mt)
+        at -= 1
+    return E_NOMEM
+
+
+@kernel
+def claim_block(mem, zone, cpu, pfn, order, mt):
+    """Move the free block at ``pfn`` and, where it pays, its whole pageblock to ``mt``."""
+    if order >= fixed(mem, H_PAGEBLOCK_ORDER):
+        retype_range(mem, pfn, order, mt)
+        return relist(mem, zone, cpu, pfn, mt) == 0
+    pages = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
+    start = pfn & ~(pages - 1)
+    if start < fixed(mem, zone + Z_START) or start + pages > fixed(mem, zone + Z_END):
+        return False  # a pageblock shared with another zone is not ours to retype
+    if free_or_alike(mem, start, start + pages, mt) * 2 < pages:
+        return False
+    set_block_mt(mem, pfn, mt)
+    move_free_pages(mem, zone, cpu, start, start + pages, mt)
+    return True
+
+
+@kernel
+def free_or_alike(mem, start, end, mt):
+    """Pages of a pageblock that are free, or in use by allocations of a compatible type."""
+    pages = 0
+    at = start
+    while at < end:
+        w0 = page_state(mem, at)
+        kind = type_of(w0)
+        in_use = kind == T_ALLOCATED or kind == T_PCP or kind == T_SLAB
+        # Movable pages can only be counted for a movable claim, the other two mix.
+        alike = (mt_of(w0) == MT_MOVABLE) == (mt == MT_MOVABLE)
+        if kind == T_FREE or (in_use and alike):
+            pages += 1 << order_of(w0)
+        at += block_span(w0)
+    return pages
+
+
+@kernel
+def move_free_pages(mem, zone, cpu, start, end, mt):
+    """Move every free block inside [start, end) to the lists of ``mt``; returns pages moved."""
+    moved = 0
+    at = start
+    while at < end:
+        w0 = page_state(mem, at)
+        if type_of(w0) == T_FREE and relist(mem, zone, cpu, at, mt) == 0:
+            moved += 1 << order_of(w0)
+        at += block_span(w0)
+    return moved

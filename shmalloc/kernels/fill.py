@@ -1,0 +1,60 @@
+"""What is done to the bytes of a page when it is freed and given out: poison, or zero.
+
+The hazards of the mail thread: someone else may claim the bytes of a free page. With the list
+node in the page itself (link store ``page``) its first two words are the list's, so poison starts
+behind them, and a removed node leaves zeros there, which is what zero-on-free promises anyway.
+
+Called by the exclusive owner of the block (state PCP, on no list), so accesses are plain.
+"""
+
+from shmalloc.constants import (
+    FILL_NONE, FILL_POISON, H_FILL, H_LINKS, H_PAGE_SHIFT, I_BYTES, LINKS_PAGE, NODE_WORDS,
+    POISON_WORD,
+)  # fmt: skip
+from shmalloc.dialect import hot, kernel, unit
+from shmalloc.kernels.reporting import report
+from shmalloc.kernels.zone import frame_at
+from shmalloc.words import fixed
+
+
+@hot
+def fill_on_free(mem, pfn, order):
+    """Overwrite the block as the geometry's hazards ask."""
+    if fixed(mem, H_FILL) != FILL_NONE:
+        fill(mem, pfn, order)
+
+
+@kernel
+def filling(mem):
+    """What every word of a free page holds."""
+    return POISON_WORD if fixed(mem, H_FILL) == FILL_POISON else 0
+
+
+@unit
+def fill(mem, pfn, order):
+    value = filling(mem)
+    start = frame_at(mem, pfn)
+    for i in range(start, start + (1 << (order + fixed(mem, H_PAGE_SHIFT)))):
+        mem[i] = value
+
+
+@hot
+def intact_on_alloc(mem, cpu, pfn, order):
+    """Whether nobody wrote to the block while it was free; reports the first word that changed."""
+    return fixed(mem, H_FILL) == FILL_NONE or unchanged(mem, cpu, pfn, order)
+
+
+@unit
+def unchanged(mem, cpu, pfn, order):
+    value = filling(mem)
+    page_words = 1 << fixed(mem, H_PAGE_SHIFT)
+    skip = 0
+    if fixed(mem, H_LINKS) == LINKS_PAGE:
+        skip = NODE_WORDS  # the list's while it is on one, zero after it
+    for page in range(pfn, pfn + (1 << order)):
+        start = frame_at(mem, page)
+        for i in range(start + skip, start + page_words):
+            if mem[i] != value:
+                report(mem, cpu, I_BYTES, i, value, mem[i])
+                return False
+    return True

@@ -1,0 +1,73 @@
+"""CPU hotplug: unplug a slot while others (and its own process) run, and plug it in again.
+
+An unplugged CPU has empty sheaves and per-CPU lists whose locks are held by nobody
+(LOCK_OFFLINE): every trylock fails, so whoever still runs there works on slabs and zones directly.
+That costs the hot path nothing, since it has to cope with a failed trylock anyway. A cache that is
+created meanwhile gives the unplugged CPU sheaves all the same; they are ordinary ones.
+"""
+
+from shmalloc.constants import (
+    C_STATE, CPU_CHANGER_SHIFT, CPU_CHANGING, CPU_OFFLINE, CPU_ONLINE, E_BUSY, EV_HOTPLUG, H_ZONES,
+    I_PCP_COUNT, LOCK_OFFLINE, P_COUNT, P_LOCK,
+)  # fmt: skip
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.cache_set import plug_sheaves, unplug_sheaves
+from shmalloc.kernels.reporting import cpu_at, event, report
+from shmalloc.kernels.pages import wake_waiters
+from shmalloc.kernels.pcp import drain_everything, pcp_at, spin_for_drain
+from shmalloc.kernels.zone import zone_at
+from shmalloc.words import cas, fixed, load, store
+
+
+@unit
+def unplug_cpu(mem, cpu, victim):
+    """Drain and lock what ``victim`` keeps to itself. Returns pages given back, or E_BUSY."""
+    state = cpu_at(mem, victim) + C_STATE
+    if not cas(mem, state, CPU_ONLINE, CPU_CHANGING | (cpu + 1) << CPU_CHANGER_SHIFT):
+        return E_BUSY  # not online, or somebody else is changing it
+    unplug_sheaves(mem, cpu, victim)  # first: their slabs give pages back
+    given = 0
+    for z in range(fixed(mem, H_ZONES)):
+        p = pcp_at(mem, victim, z)
+        if spin_for_drain(mem, p + P_LOCK, cpu):
+            given += drain_everything(mem, cpu, z, p, victim)
+            store(mem, p + P_LOCK, LOCK_OFFLINE)
+            wake_waiters(mem, cpu, zone_at(mem, z))
+    event(mem, cpu, EV_HOTPLUG)
+    store(mem, state, CPU_OFFLINE)
+    return given
+
+
+@unit
+def plug_cpu(mem, cpu, victim):
+    """Let ``victim`` use its per-CPU lists and sheaves again. Returns 0 or E_BUSY."""
+    state = cpu_at(mem, victim) + C_STATE
+    if not cas(mem, state, CPU_OFFLINE, CPU_CHANGING | (cpu + 1) << CPU_CHANGER_SHIFT):
+        return E_BUSY
+    check_unplugged(mem, cpu, victim)
+    finish_plug(mem, cpu, victim)
+    return 0
+
+
+@kernel
+def check_unplugged(mem, cpu, victim):
+    """Report a list that is not locked, or not empty: somebody used it behind our back."""
+    for z in range(fixed(mem, H_ZONES)):
+        p = pcp_at(mem, victim, z)
+        held = load(mem, p + P_LOCK)
+        if held != LOCK_OFFLINE:
+            report(mem, cpu, I_PCP_COUNT, p + P_LOCK, LOCK_OFFLINE, held)
+        elif mem[p + P_COUNT] != 0:
+            report(mem, cpu, I_PCP_COUNT, p + P_COUNT, 0, mem[p + P_COUNT])
+
+
+@kernel
+def finish_plug(mem, cpu, victim):
+    """Open whatever is locked as unplugged; of a slot that is CHANGING, by whoever changes it.
+
+    Also what becomes of a change whose author died: nobody else touches these locks meanwhile.
+    """
+    for z in range(fixed(mem, H_ZONES)):
+        cas(mem, pcp_at(mem, victim, z) + P_LOCK, LOCK_OFFLINE, 0)
+    plug_sheaves(mem, cpu, victim)
+    store(mem, cpu_at(mem, victim) + C_STATE, CPU_ONLINE)

@@ -1,0 +1,134 @@
+"""kmalloc: memory by size. Small sizes come from caches, one for each class, large ones from pages.
+
+::
+
+    class   0  1  2  3  4   5   6   7   8   9    10   11   12       made by kmalloc_boot, once;
+    bytes   8 16 32 64 96 128 192 256 512 1024 2048 4096 8192       H_KMALLOC + class: id + 1
+
+A class whose objects are larger than two pages is not made: such sizes are served by pages, as is
+everything before ``kmalloc_boot``. ``kfree`` needs no size: the descriptor of the page says whose
+it is. Objects of a power of two are aligned to their size, up to a page.
+"""
+
+from shmalloc.constants import EV_PAGE_LARGE, E_INVAL, E_STATE, H_PAGE_SHIFT, T_ALLOCATED, T_SLAB
+from shmalloc.constants_slab import H_KMALLOC, KMALLOC_CLASSES, K_OBJECT_BYTES, OWNER_LARGE
+from shmalloc.dialect import hot, kernel, unit
+from shmalloc.kernels.bits import order_of, type_of
+from shmalloc.kernels.cache import cache_alloc, free_object, refuse, slab_of_address
+from shmalloc.kernels.cache_set import cache_create
+from shmalloc.kernels.descriptor import page_state
+from shmalloc.kernels.reporting import event
+from shmalloc.kernels.objects import cache_at, cache_of_word, slab_words
+from shmalloc.kernels.object_layout import order_for
+from shmalloc.kernels.slab_format import give_pages_back, slab_pages
+from shmalloc.kernels.zone import descriptor_at, frame_at
+from shmalloc.words import fixed, load, load2, load_relaxed, store
+
+
+@kernel
+def class_bytes(size_class):
+    """Object size of a class: 8, 16, 32, 64, 96, 128, 192, then powers of two from 256."""
+    if size_class < 4:
+        return 8 << size_class
+    if size_class == 4:
+        return 96
+    if size_class == 5:
+        return 128
+    if size_class == 6:
+        return 192
+    return 256 << (size_class - 7)
+
+
+@hot
+def class_of(size_bytes):
+    """The smallest class that holds ``size_bytes``, KMALLOC_CLASSES where none does."""
+    if size_bytes <= 64:
+        if size_bytes <= 16:
+            return 0 if size_bytes <= 8 else 1
+        return 2 if size_bytes <= 32 else 3
+    if size_bytes <= 192:
+        if size_bytes <= 96:
+            return 4
+        return 5 if size_bytes <= 128 else 6
+    size_class = 7
+    while size_class < KMALLOC_CLASSES and class_bytes(size_class) < size_bytes:
+        size_class += 1
+    return size_class
+
+
+@unit
+def kmalloc_boot(mem, cpu, flags):
+    """Make the caches of all classes that fit (``flags``: CF_*). Returns how many, or E_NOMEM."""
+    largest = 2 << (fixed(mem, H_PAGE_SHIFT) + 3)
+    made = 0
+    for size_class in range(KMALLOC_CLASSES):
+        size = class_bytes(size_class)
+        if size <= largest and load(mem, H_KMALLOC + size_class) == 0:
+            align = min(size & -size, largest >> 1)
+            cache = cache_create(mem, cpu, size, align, flags, 0)
+            if cache < 0:
+                return cache
+            store(mem, H_KMALLOC + size_class, cache + 1)
+            made += 1
+    return made
+
+
+@hot
+def kmalloc(mem, cpu, size_bytes):
+    """Word address of at least ``size_bytes`` bytes, E_NOMEM, or E_INVAL for a size below 1."""
+    if size_bytes < 1:
+        return E_INVAL
+    size_class = class_of(size_bytes)
+    if size_class < KMALLOC_CLASSES:
+        cache = load_relaxed(mem, H_KMALLOC + size_class) - 1
+        if cache >= 0:
+            return cache_alloc(mem, cpu, cache)
+    return kmalloc_large(mem, cpu, size_bytes)
+
+
+@unit
+def kmalloc_large(mem, cpu, size_bytes):
+    """Whole pages, owned by OWNER_LARGE."""
+    order = order_for(mem, (size_bytes + 7) >> 3)
+    if order < 0:
+        return order
+    pfn = slab_pages(mem, cpu, order, OWNER_LARGE)
+    if pfn < 0:
+        return pfn
+    event(mem, cpu, EV_PAGE_LARGE)
+    return frame_at(mem, pfn)
+
+
+@hot
+def kfree(mem, cpu, address):
+    """Free what ``kmalloc`` (or any cache) gave. Returns 0, or E_STATE for a misuse (reported)."""
+    pfn = slab_of_address(mem, address)
+    if pfn < 0:
+        return refuse(mem, cpu, -1, address)
+    w0 = page_state(mem, pfn)
+    if type_of(w0) == T_SLAB:
+        return free_object(mem, cpu, cache_of_word(w0), pfn, w0, address, 0)
+    return kfree_large(mem, cpu, pfn, address)
+
+
+@unit
+def kfree_large(mem, cpu, pfn, address):
+    """Free the pages of a large ``kmalloc``, and nobody else's."""
+    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    if type_of(w0) == T_ALLOCATED and w1 == OWNER_LARGE and address == frame_at(mem, pfn):
+        return give_pages_back(mem, cpu, pfn, order_of(w0), OWNER_LARGE)
+    return refuse(mem, cpu, -1, address)
+
+
+@kernel
+def usable_bytes(mem, address):
+    """Bytes that may be used at an address that ``kmalloc`` gave, or E_STATE."""
+    pfn = slab_of_address(mem, address)
+    if pfn < 0:
+        return E_STATE
+    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    if type_of(w0) == T_SLAB:
+        return mem[cache_at(mem, cache_of_word(w0)) + K_OBJECT_BYTES]
+    if type_of(w0) == T_ALLOCATED and w1 == OWNER_LARGE:
+        return slab_words(mem, order_of(w0)) * 8
+    return E_STATE

@@ -1,0 +1,145 @@
+"""Two locks over one word each; both name their owner.
+
+::
+
+    62          32 31 30 29 28 27 16 15        0
+    [ owner epoch ][0][C][0][H][  0  ][ cpu + 1 ]     0: free.  C: somebody sleeps
+
+``lock``/``unlock`` protects zones and node lists: it spins a little, then sleeps on a futex (3 in
+the style of Drepper's "Futexes are tricky", mutex 2: the flag says that a sleeper may exist).
+Whoever lets go and comes again at once is faster than anybody who has to wake up, so a sleeper
+could lose for ever (docs/decisions/0015). One who has slept often enough in vain says so (H); then
+the lock is let go as KEPT (C and H, no owner): free, but only for one who has slept for it. Linux:
+MUTEX_FLAG_HANDOFF.
+
+``try_spin``/``spin``/``unspin`` protects per-CPU structures: hot paths only ever try, and go
+elsewhere when it fails; only a remote drainer waits. Its release is a plain store, half the price.
+
+The epoch is the number of the slot's claim, so a lock whose owner died can be told from one held
+by the slot's next process. Locks nest in one order: per-CPU, then zone or node.
+"""
+
+from shmalloc.constants import (
+    C_EPOCH, EV_LOCK_SLEEP, EV_LOCK_SLOW, EV_TAKEOVER, H_SPINS, LIFE_EPOCH_SHIFT, LOCK_CONTENDED,
+    LOCK_HANDOFF, LOCK_HOLDER_MASK, LOCK_KEPT, MAX_CPUS,
+)  # fmt: skip
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.reporting import cpu_at, event
+from shmalloc.words import (
+    cas, fixed, give_way, load, load_relaxed, notice, relax, store, wait, wake,
+)  # fmt: skip
+
+
+@kernel
+def owner_word(mem, cpu):
+    """What ``cpu`` writes into a lock. Its epoch cannot change while one of its kernels runs."""
+    return (fixed(mem, cpu_at(mem, cpu) + C_EPOCH) << LIFE_EPOCH_SHIFT) | (cpu + 1)
+
+
+@kernel
+def lock(mem, at, cpu):
+    """Take the sleeping lock at word ``at``."""
+    me = owner_word(mem, cpu)
+    if not cas(mem, at, 0, me):
+        lock_slow(mem, at, cpu, me)
+
+
+@unit
+def lock_slow(mem, at, cpu, me):
+    event(mem, cpu, EV_LOCK_SLOW)
+    tries = fixed(mem, H_SPINS)
+    while tries > 0:
+        if load_relaxed(mem, at) == 0 and cas(mem, at, 0, me):
+            return
+        relax(mem)
+        tries -= 1
+    sleeps = 0
+    while True:
+        old = load_relaxed(mem, at)
+        if old == 0 or (old == LOCK_KEPT and sleeps > 0):
+            # Taken with the flag set: we cannot know whether we were the only sleeper, and one
+            # wake too many costs a system call where one too few costs a process.
+            if cas(mem, at, old, me | LOCK_CONTENDED):
+                return
+        else:
+            flags = LOCK_KEPT if sleeps > fixed(mem, H_SPINS) else LOCK_CONTENDED
+            if old & flags == flags or cas(mem, at, old, old | flags):
+                event(mem, cpu, EV_LOCK_SLEEP)
+                wait(mem, at, old | flags)
+                sleeps += 1
+
+
+@kernel
+def let_go_as(old):
+    """What a lock whose word is ``old`` says when its owner lets go."""
+    return LOCK_KEPT if old & LOCK_HANDOFF != 0 else 0
+
+
+@kernel
+def unasked(old):
+    """The word of a lock without anybody's wish that it be kept for him."""
+    return 0 if old == LOCK_KEPT else old & ~LOCK_HANDOFF
+
+
+@kernel
+def unlock(mem, at):
+    """Release the sleeping lock and wake one sleeper if there may be one."""
+    # KEPT in the write that lets go, and only from a word that still asks for it. In a second write
+    # the sleeper could have come and gone before it; after an exchange of what was read earlier a
+    # recovery could have taken the wish of a dead sleeper back. Kept for nobody, all others sleep.
+    old = load_relaxed(mem, at)
+    while not cas(mem, at, old, let_go_as(old)):
+        old = load_relaxed(mem, at)
+    if old & LOCK_CONTENDED != 0:
+        wake(mem, at, 1)
+
+
+@kernel
+def rouse(mem, at):
+    """Wake all who sleep for the lock, and keep it for nobody: who asked for that may be dead."""
+    old = load(mem, at)
+    while old & LOCK_HANDOFF != 0 and not cas(mem, at, old, unasked(old)):
+        old = load(mem, at)
+    wake(mem, at, MAX_CPUS)
+
+
+@kernel
+def take_over(mem, at, cpu, victim):
+    """Become the owner of a lock that ``victim``, whose process is dead, holds; False: it does not.
+
+    What the lock protects is as the dead left it: repair it, then release the lock as usual.
+    """
+    while True:
+        old = load(mem, at)
+        if old & LOCK_HOLDER_MASK != victim + 1:
+            return False
+        if cas(mem, at, old, owner_word(mem, cpu) | (old & LOCK_KEPT)):
+            event(mem, cpu, EV_TAKEOVER)
+            return True
+        relax(mem)  # somebody set a flag: he sleeps, and our release will wake him
+
+
+@kernel
+def try_spin(mem, at, cpu):
+    """Take the per-CPU lock at word ``at`` if it is free; never waits."""
+    return cas(mem, at, 0, owner_word(mem, cpu))
+
+
+@kernel
+def spin(mem, at, cpu):
+    """Take the per-CPU lock, waiting for its owner: for remote drains, never on a hot path."""
+    me = owner_word(mem, cpu)
+    tries = fixed(mem, H_SPINS)
+    while not cas(mem, at, 0, me):
+        if tries > 0:
+            tries -= 1
+            relax(mem)
+        else:
+            notice(mem, at)
+            give_way(mem)  # the owner may have been preempted: there are more workers than cores
+
+
+@kernel
+def unspin(mem, at):
+    """Release the per-CPU lock: publishes everything that was done under it."""
+    store(mem, at, 0)

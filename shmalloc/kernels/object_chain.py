@@ -1,0 +1,71 @@
+"""Chains: free objects of one slab, linked by their free pointers, on its free list or in a hand.
+
+A chain in somebody's hands is one word (objects.py: slab, first, length) and the property of who
+took it, by the intent of his slot. A free list is a chain, too, whose first object is in word 1
+of the slab's descriptor; it is walked under the node lock: then nobody takes, and whoever puts
+objects back only adds in front of what the walker has seen.
+"""
+
+from shmalloc.constants_slab import GIVEN
+from shmalloc.dialect import kernel
+from shmalloc.kernels.bits import order_of
+from shmalloc.kernels.objects import (
+    chain_count, chain_first, chain_pfn, free_link, free_of, inuse_of, object_at, objects_of,
+    owner_at,
+)  # fmt: skip
+from shmalloc.kernels.zone import frame_at
+from shmalloc.words import load_relaxed, store_relaxed
+
+
+@kernel
+def last_of_chain(mem, k, pfn, w1, count):
+    """Address of the ``count``-th free object, or minus that of the object with a bad pointer.
+
+    The pointers cannot change under us: the caller holds the node lock, so nobody takes, and
+    whoever puts objects back only adds in front of the head that we hold in ``w1``.
+    """
+    objects = objects_of(w1)
+    left = objects - inuse_of(w1) - count
+    following = free_of(w1)
+    address = frame_at(mem, pfn)
+    for _ in range(count):
+        if following < 1 or following > objects:
+            return -address
+        address = object_at(mem, k, pfn, following - 1)
+        following = free_link(mem, k, address)
+    if following < 0 or following > objects or (following == 0) != (left == 0):
+        return -address
+    return address
+
+
+@kernel
+def clear_marks(mem, k, pfn, w0, chain):
+    """Forget who put the objects of ``chain`` on the free list; node lock held (slot_intent.py)."""
+    base = frame_at(mem, pfn)
+    following = chain_first(chain)
+    for _ in range(chain_count(chain)):
+        mark = owner_at(mem, base, order_of(w0), following - 1)
+        if load_relaxed(mem, mark) >= GIVEN:
+            store_relaxed(mem, mark, 0)
+        following = free_link(mem, k, object_at(mem, k, pfn, following - 1))
+
+
+@kernel
+def last_of(mem, k, chain):
+    """Address of the last object of a private chain, which its intent's owner has not touched."""
+    pfn = chain_pfn(chain)
+    address = object_at(mem, k, pfn, chain_first(chain) - 1)
+    for _ in range(chain_count(chain) - 1):
+        address = object_at(mem, k, pfn, free_link(mem, k, address) - 1)
+    return address
+
+
+@kernel
+def on_free_list(mem, k, pfn, w1, first):
+    """Whether the object with index + 1 = ``first`` is on the slab's free list; node lock held."""
+    following = free_of(w1)
+    for _ in range(objects_of(w1) - inuse_of(w1)):
+        if following == first or following < 1 or following > objects_of(w1):
+            return following == first
+        following = free_link(mem, k, object_at(mem, k, pfn, following - 1))
+    return False

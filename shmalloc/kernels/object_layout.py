@@ -1,0 +1,159 @@
+"""The geometry of a cache's objects and slabs: strides, offsets, orders, decided once at creation.
+
+::
+
+    plain     [ object ... ]                   free pointer in its middle: far from both ends, where
+                                               writers that run over would hit it first
+    template  [ object ... | free pointer ]    a constructed object must survive being free
+    debug     [ red | object ... | red | free pointer | tracks ]          (slab_debug.py)
+
+The order is the smallest that wastes at most 1/16 of the slab, else 1/8, 1/4, 1/2, with enough
+objects for the number of CPUs; else the smallest that holds one object (Linux: calculate_order).
+"""
+
+from shmalloc.constants import E_INVAL, E_NOMEM, H_CPUS, H_MAX_ORDER, H_NODES, H_PAGES, H_PAGE_SHIFT
+from shmalloc.constants_slab import (
+    BARN_SHEAVES, CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_DEBUG, CF_FIELD, CF_NO_SHEAVES, CF_POISON,
+    CF_RED_ZONE, CF_TRACK, K_ALIGN, K_CAPACITY, K_FIRST, K_FLAGS, K_LINK, K_MIN_ORDER,
+    K_MIN_PARTIAL, K_OBJECT_BYTES, K_OBJECT_WORDS, K_ORDER, K_RECIPROCAL, K_RED, K_SHEAF_COUNT,
+    K_SHEAF_STRIDE, K_STRIDE, K_TEMPLATE, K_TRACK, RECIPROCAL_SHIFT, SF_OBJECTS, SLAB_MAX_ORDER,
+    TR_WORDS,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernels.objects import slab_words
+from shmalloc.kernels.slab_format import objects_that_fit
+from shmalloc.words import fixed, store_relaxed
+
+
+@kernel
+def round_up(value, multiple):
+    return (value + multiple - 1) // multiple * multiple
+
+
+@kernel
+def bit_length(value):
+    bits = 0
+    while value > 0:
+        value >>= 1
+        bits += 1
+    return bits
+
+
+@kernel
+def lay_out_object(mem, k, object_bytes, align_bytes, flags, template):
+    """Write everything about one object into the cache descriptor."""
+    words = (object_bytes + 7) // 8
+    align = max(align_bytes // 8, 1)
+    if template != 0:
+        flags = flags & ~CF_POISON  # the constructed bytes are the content, they must stay
+    mem[k + K_OBJECT_BYTES] = object_bytes
+    mem[k + K_OBJECT_WORDS] = words
+    mem[k + K_ALIGN] = align
+    mem[k + K_FLAGS] = flags
+    mem[k + K_TEMPLATE] = template
+    mem[k + K_FIRST] = 0
+    mem[k + K_LINK] = words // 2
+    end = words
+    mem[k + K_RED] = end
+    if flags & CF_RED_ZONE != 0:
+        mem[k + K_FIRST] = align
+        end += 1
+    if flags & (CF_RED_ZONE | CF_POISON) != 0 or template != 0:
+        mem[k + K_LINK] = end
+        end += 1
+    mem[k + K_TRACK] = end
+    if flags & CF_TRACK != 0:
+        end += 2 * TR_WORDS
+    stride = round_up(mem[k + K_FIRST] + end, align)
+    mem[k + K_STRIDE] = stride
+    mem[k + K_RECIPROCAL] = (1 << RECIPROCAL_SHIFT) // stride + 1
+
+
+@kernel
+def smallest_order(mem, k):
+    """The smallest order that holds one object, or E_INVAL."""
+    for order in range(fixed(mem, H_MAX_ORDER) + 1):
+        if objects_that_fit(mem, k, order) > 0:
+            return order
+    return E_INVAL
+
+
+@kernel
+def best_order(mem, k, smallest):
+    """Linux's calculate_order: little waste before few pages, and objects for every CPU."""
+    largest = max(min(SLAB_MAX_ORDER, fixed(mem, H_MAX_ORDER)), smallest)
+    wanted = min(4 * (bit_length(fixed(mem, H_CPUS)) + 1), objects_that_fit(mem, k, largest))
+    fraction = 16
+    while fraction >= 2:
+        for order in range(smallest, largest + 1):
+            objects = objects_that_fit(mem, k, order)
+            words = slab_words(mem, order)
+            waste = words - objects * mem[k + K_STRIDE]
+            if objects >= wanted and waste * fraction <= words:
+                return order
+        fraction >>= 1
+    return smallest
+
+
+@kernel
+def lay_out_slab(mem, k):
+    """Choose orders and the number of empty slabs to keep; E_INVAL for too large an object."""
+    smallest = smallest_order(mem, k)
+    if smallest < 0:
+        return smallest
+    order = best_order(mem, k, smallest)
+    mem[k + K_MIN_ORDER] = smallest
+    mem[k + K_ORDER] = order
+    # Linux keeps 5 to 10 slabs; in a small segment that would be most of the memory.
+    keep = min(max(bit_length(mem[k + K_OBJECT_BYTES]) // 2, 5), 10)
+    room = fixed(mem, H_PAGES) >> (order + 6)
+    store_relaxed(mem, k + K_MIN_PARTIAL, max(min(keep, room), 1))
+    return 0
+
+
+@kernel
+def sheaf_words(mem, k):
+    """Words of a sheaf: few objects where they are large (Linux: calculate_sheaf_capacity)."""
+    words = mem[k + K_OBJECT_WORDS]
+    if words >= 1 << fixed(mem, H_PAGE_SHIFT):
+        return 8
+    if words >= 128:
+        return 16
+    if words >= 32:
+        return 32
+    return 64
+
+
+@kernel
+def lay_out_sheaves(mem, k):
+    """Choose capacity and number of sheaves; returns the words they need, 0: no sheaves."""
+    flags = mem[k + K_FLAGS]
+    mem[k + K_CAPACITY] = 0
+    mem[k + K_SHEAF_COUNT] = 0
+    mem[k + K_SHEAF_STRIDE] = 0
+    if flags & (CF_DEBUG | CF_NO_SHEAVES) != 0:
+        return 0
+    barn = (flags >> CF_BARN_SHIFT) & CF_FIELD
+    if barn == 0:
+        barn = BARN_SHEAVES
+    count = 2 * fixed(mem, H_CPUS) + barn * fixed(mem, H_NODES)
+    capacity = (flags >> CF_CAPACITY_SHIFT) & CF_FIELD
+    if capacity == 0:
+        words = sheaf_words(mem, k)
+        limit = fixed(mem, H_PAGES) << fixed(mem, H_PAGE_SHIFT) >> 6
+        while words > 8 and words * count > limit:
+            words >>= 1
+        capacity = words - SF_OBJECTS
+    mem[k + K_CAPACITY] = capacity
+    mem[k + K_SHEAF_COUNT] = count
+    mem[k + K_SHEAF_STRIDE] = round_up(capacity + SF_OBJECTS, 2)
+    return count * mem[k + K_SHEAF_STRIDE]
+
+
+@kernel
+def order_for(mem, words):
+    """The smallest order of pages that holds ``words``, or E_NOMEM."""
+    for order in range(fixed(mem, H_MAX_ORDER) + 1):
+        if slab_words(mem, order) >= words:
+            return order
+    return E_NOMEM

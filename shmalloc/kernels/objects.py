@@ -1,0 +1,326 @@
+"""Where the objects of a slab lie, and who owns each of them.
+
+A slab is one block of pages, cut into objects; its own bookkeeping is at its end::
+
+    [ K_FIRST | object 0 | object 1 | ...     | owner words, grow down | list node: 2 words ]
+              |<- K_STRIDE ->|                  ... of 1 | of 0        |
+
+One owner word for each object: 0 while it is free (in its slab or in a sheaf), else the lock word
+of the CPU slot that allocated it, its number and epoch (lock.py). With GIVEN in it the object is
+free, too: that slot put it back to its slab, and nobody has taken it since (slot_intent.py); with
+KEPT, that slot is putting it into a sheaf (sheaf.py). The word tells a
+live object from a free one, names what a dead process held, and costs one plain store each way: a
+bit map would need an atomic operation, since neighbours in one word belong to different CPUs, and
+a sheaf pair would cost twice as much (docs/decisions/, "owner words").
+
+A free pointer holds index + 1 of the next free object (0: last), xored with a key of its address
+where the geometry gives a secret (H_HARDEN; Linux: CONFIG_SLAB_FREELIST_HARDENED). It is plain
+data of whoever owns the free object: the holder of a chain, or the slab's free list, which others
+only extend at its head.
+
+A sheaf keeps an object as an entry, so that nobody has to look it up again::
+
+    [ word address | index in its slab: 16 bits | order of its slab: 4 bits ]
+
+This file changes no list and no counter (slab.py does).
+"""
+
+from shmalloc.constants import (
+    C_NODE, E_STATE, H_AT_CACHES, H_AT_FRAMES, H_CACHE_STRIDE, H_HARDEN, H_PAGE_SHIFT, LINK_SHIFT,
+    SLAB_CACHE_MASK, SLAB_LIST_MASK, SLAB_LIST_SHIFT, S_FREE_MASK, S_FREE_SHIFT, S_INUSE_MASK,
+    S_INUSE_SHIFT, S_OBJECTS_MASK, S_OBJECTS_SHIFT, S_VERSION_MASK, S_VERSION_SHIFT, TYPE_MASK,
+    T_SLAB, Z_NODE,
+)  # fmt: skip
+from shmalloc.constants_slab import (
+    CF_DEBUG, CF_EXACT, CH_COUNT_MASK, CH_COUNT_SHIFT, CH_FIRST_MASK, CH_PFN_SHIFT,
+    EN_ADDRESS_SHIFT, EN_INDEX_MASK, EN_INDEX_SHIFT, EN_ORDER_MASK, GIVEN, KC_STRIDE, KN_STRIDE,
+    K_CPUS, K_FIRST, K_FLAGS, K_LINK, K_NODES, K_RECIPROCAL, K_STRIDE, RECIPROCAL_MASK,
+    RECIPROCAL_SHIFT, SLAB_MAX_OBJECTS, SLAB_NODE_WORDS,
+)  # fmt: skip
+from shmalloc.dialect import hot, kernel
+from shmalloc.kernels.bits import order_of, zone_of_word
+from shmalloc.kernels.reporting import cpu_at
+from shmalloc.kernels.zone import frame_at, zone_at
+from shmalloc.words import cas, fixed, load_relaxed, store, store_relaxed
+
+
+@kernel
+def add(mem, at, delta):
+    """Change a counter that is written under a lock and read by anybody."""
+    store_relaxed(mem, at, load_relaxed(mem, at) + delta)
+
+
+@hot
+def cache_at(mem, cache):
+    """Word index of a cache descriptor."""
+    return fixed(mem, H_AT_CACHES) + cache * fixed(mem, H_CACHE_STRIDE)
+
+
+@hot
+def node_part(k, node):
+    """Word index of the part of cache ``k`` that belongs to a node."""
+    return k + K_NODES + node * KN_STRIDE
+
+
+@hot
+def cpu_part(mem, k, cpu):
+    """Word index of the part of cache ``k`` that belongs to a CPU slot."""
+    return k + K_CPUS + cpu * KC_STRIDE
+
+
+@hot
+def home_node(mem, cpu):
+    return fixed(mem, cpu_at(mem, cpu) + C_NODE)
+
+
+@hot
+def node_of_slab(mem, w0):
+    """The node whose lists a slab is on: that of its zone."""
+    return fixed(mem, zone_at(mem, zone_of_word(w0)) + Z_NODE)
+
+
+@hot
+def is_debug(mem, k):
+    return mem[k + K_FLAGS] & CF_DEBUG != 0
+
+
+@hot
+def is_exact(mem, k):
+    """Whether of two frees of one object at the same moment one always loses."""
+    return mem[k + K_FLAGS] & CF_EXACT != 0
+
+
+@hot
+def is_slab_of(w0, cache):
+    """Whether word 0 of a descriptor says: slab of ``cache``."""
+    mask = TYPE_MASK | SLAB_CACHE_MASK << LINK_SHIFT
+    return w0 & mask == T_SLAB | cache << LINK_SHIFT
+
+
+@hot
+def cache_of_word(w0):
+    return (w0 >> LINK_SHIFT) & SLAB_CACHE_MASK
+
+
+@hot
+def list_state(w0):
+    """Which list a slab is on: SLAB_OFF_LIST, ON_PARTIAL, ON_FULL or FROZEN."""
+    return (w0 >> (LINK_SHIFT + SLAB_LIST_SHIFT)) & SLAB_LIST_MASK
+
+
+@kernel
+def free_of(w1):
+    """Index + 1 of the first free object, 0: none."""
+    return (w1 >> S_FREE_SHIFT) & S_FREE_MASK
+
+
+@kernel
+def inuse_of(w1):
+    """Objects that are not on the free list: live, or in a sheaf."""
+    return (w1 >> S_INUSE_SHIFT) & S_INUSE_MASK
+
+
+@kernel
+def objects_of(w1):
+    return (w1 >> S_OBJECTS_SHIFT) & S_OBJECTS_MASK
+
+
+@kernel
+def counters(w1, free, inuse, objects):
+    """The next word 1: new fields, and a version that no earlier life of the slab had (ABA)."""
+    version = ((w1 >> S_VERSION_SHIFT) + 1) & S_VERSION_MASK
+    return (
+        free << S_FREE_SHIFT
+        | inuse << S_INUSE_SHIFT
+        | objects << S_OBJECTS_SHIFT
+        | version << S_VERSION_SHIFT
+    )
+
+
+@hot
+def slab_words(mem, order):
+    return 1 << (fixed(mem, H_PAGE_SHIFT) + order)
+
+
+@kernel
+def slab_node(mem, pfn, order):
+    """Word index of the slab's list node, which lies in the slab itself."""
+    return frame_at(mem, pfn) + slab_words(mem, order) - SLAB_NODE_WORDS
+
+
+@kernel
+def object_at(mem, k, pfn, index):
+    """Word address of object ``index`` of the slab at ``pfn``."""
+    return frame_at(mem, pfn) + mem[k + K_FIRST] + index * mem[k + K_STRIDE]
+
+
+@hot
+def slab_base(mem, address, order):
+    """First word of the slab of this order that covers ``address``: blocks are aligned."""
+    frames = fixed(mem, H_AT_FRAMES)
+    return frames + ((address - frames) & -slab_words(mem, order))
+
+
+@hot
+def index_at(mem, k, base, address):
+    """Number of the object that starts at ``address`` in the slab at ``base``, or -1.
+
+    One multiplication instead of a division and its rest: K_RECIPROCAL is 2^40 / stride, rounded
+    up. The high bits of the product are the quotient, and the low ones are below the reciprocal
+    exactly where nothing is left over, for all offsets and strides up to 2^20 words (Lemire,
+    Kaser, Kurz: "Faster remainder by direct computation").
+    """
+    slot = address - mem[k + K_FIRST] - base
+    reciprocal = mem[k + K_RECIPROCAL]
+    product = slot * reciprocal
+    index = product >> RECIPROCAL_SHIFT
+    if slot < 0 or product & RECIPROCAL_MASK >= reciprocal or index >= SLAB_MAX_OBJECTS:
+        return -1
+    return index
+
+
+@hot
+def owner_at(mem, base, order, index):
+    """Word index of the owner word of object ``index``."""
+    return base + slab_words(mem, order) - (SLAB_NODE_WORDS + 1) - index
+
+
+@hot
+def has_owner_word(mem, k, address, at):
+    """Whether ``at`` = owner_at(index of address) lies in the slab's map.
+
+    An index too many would have its word in front of the object's own end.
+    """
+    return address - mem[k + K_FIRST] + mem[k + K_STRIDE] <= at
+
+
+@hot
+def is_live(owner):
+    """Whether an owner word says that somebody uses the object."""
+    return owner != 0 and owner < GIVEN
+
+
+@hot
+def set_owner(mem, at, owner):
+    """Make a free object live; False where it already was (it is in two places)."""
+    if is_live(load_relaxed(mem, at)):
+        return False
+    store_relaxed(mem, at, owner)
+    return True
+
+
+@hot
+def clear_owner(mem, at, after, exact):
+    """End an object's life: the linearization point of its free. False where it was not live.
+
+    Two steps, because an atomic one costs a third of the whole free. Of two frees that are
+    ordered the second is always found. Of two at the same moment both may get through; then the
+    object is in two sheaves, and ``set_owner`` refuses to give it out while it is live. CF_EXACT
+    closes the gap, and debug caches have none: they hold the node lock.
+
+    ``after``: GIVEN | us for an object that goes to its slab, whose intent is announced; 0 for one
+    that is leaked. (sheaf.py has the same for an object that goes into a sheaf.)
+    """
+    old = load_relaxed(mem, at)
+    if not is_live(old):
+        return False
+    if exact:
+        return cas(mem, at, old, after)
+    store(mem, at, after)
+    return True
+
+
+@kernel
+def owner_of(mem, pfn, order, index):
+    """Owner word of an object, 0: free. May be old when it arrives."""
+    owner = load_relaxed(mem, owner_at(mem, frame_at(mem, pfn), order, index))
+    if owner >= GIVEN:
+        return 0
+    return owner
+
+
+@kernel
+def link_key(mem, address):
+    """What a free pointer at this object is xored with: 0 without a secret."""
+    secret = fixed(mem, H_HARDEN)
+    if secret == 0:
+        return 0
+    return (secret ^ address ^ (address << 17)) & ((1 << 62) - 1)
+
+
+@kernel
+def free_link(mem, k, address):
+    """Index + 1 of the free object behind this one; anything at all where it was overwritten."""
+    return mem[address + mem[k + K_LINK]] ^ link_key(mem, address)
+
+
+@kernel
+def set_free_link(mem, k, address, following):
+    mem[address + mem[k + K_LINK]] = following ^ link_key(mem, address)
+
+
+@kernel
+def make_chain(pfn, first, count):
+    """A private chain as one word: slab, index + 1 of its first object, length."""
+    return pfn << CH_PFN_SHIFT | count << CH_COUNT_SHIFT | first
+
+
+@kernel
+def chain_pfn(chain):
+    return chain >> CH_PFN_SHIFT
+
+
+@kernel
+def chain_count(chain):
+    return (chain >> CH_COUNT_SHIFT) & CH_COUNT_MASK
+
+
+@kernel
+def chain_first(chain):
+    return chain & CH_FIRST_MASK
+
+
+@hot
+def entry_of(address, index, order):
+    return address << EN_ADDRESS_SHIFT | index << EN_INDEX_SHIFT | order
+
+
+@hot
+def entry_address(entry):
+    return entry >> EN_ADDRESS_SHIFT
+
+
+@hot
+def entry_index(entry):
+    return (entry >> EN_INDEX_SHIFT) & EN_INDEX_MASK
+
+
+@hot
+def entry_order(entry):
+    return entry & EN_ORDER_MASK
+
+
+@kernel
+def entry_in_slab(mem, k, cache, pfn, w0, address):
+    """Entry of an object of the block at ``pfn``, or E_STATE where it is no object of ``cache``."""
+    if not is_slab_of(w0, cache):
+        return E_STATE
+    base = frame_at(mem, pfn)
+    index = index_at(mem, k, base, address)
+    if index < 0:
+        return E_STATE
+    if not has_owner_word(mem, k, address, owner_at(mem, base, order_of(w0), index)):
+        return E_STATE
+    return entry_of(address, index, order_of(w0))
+
+
+@hot
+def owner_of_entry(mem, entry):
+    """Word index of the owner word of an entry's object."""
+    return owner_at(mem, entry_base(mem, entry), entry_order(entry), entry_index(entry))
+
+
+@hot
+def entry_base(mem, entry):
+    """First word of the slab of an entry."""
+    return slab_base(mem, entry_address(entry), entry_order(entry))

@@ -1,0 +1,293 @@
+"""Per-CPU page lists: the fast path of pages, one structure for each (CPU slot, zone).
+
+::
+
+    P_LOCK P_COUNT P_HIGH P_HIGH_MIN P_HIGH_MAX P_BATCH P_FACTOR P_FREE_RUN
+    P_LENGTH[15]  P_HEAD[15] (list form)  arrays[15][capacity] (array form: a page sheaf)
+
+A list for each order 0..3 and migratetype, and one for whole pageblocks. LIFO, so the page that
+was freed last, and is in the cache, goes out next. Blocks on it are in state PCP, never FREE: no
+merge can take them. Refill and drain move a batch under one hold of the zone lock.
+
+The lock: owners only ``try_spin`` and go to the zone where it is held (a process that shares the
+slot, or a remote drainer); only a drainer waits. Order of locks: P_LOCK, then the zone's.
+Everything in the structure is plain data under P_LOCK.
+
+Auto-tuning follows Linux: refills double (P_FACTOR) while nobody frees and raise P_HIGH towards
+P_HIGH_MAX; ``pcp_decay`` lets it sink again.
+"""
+
+from shmalloc.constants import (
+    E_NOMEM, EV_DRAIN, EV_REFILL, EV_REMOTE_DRAIN, H_AT_PCP, H_CPUS, H_PAGEBLOCK_ORDER,
+    H_PCP_CAPACITY, H_PCP_FORM, H_PCP_STRIDE, H_WAITERS, H_ZONES, LOCK_OFFLINE, MT_PCP_TYPES,
+    OP_DRAIN, OP_REFILL, POISON_BIT, P_ARRAYS, P_BATCH, P_COUNT, P_FACTOR, P_FREE_RUN, P_HEAD,
+    P_HIGH, P_HIGH_MAX, P_HIGH_MIN, P_LENGTH, P_LOCK, PCP_ARRAY, PCP_FACTOR_MAX, PCP_HUGE_KEEP,
+    PCP_LISTS, PCP_ORDERS, T_PCP, Z_FREE, Z_HIGH, Z_LOCK, Z_LOW, Z_MIN,
+)  # fmt: skip
+from shmalloc.dialect import hot, kernel, unit
+from shmalloc.kernels.bits import mt_of, next_word, order_of, zone_of_word
+from shmalloc.kernels.buddy import free_block
+from shmalloc.kernels.descriptor import page_state, turn
+from shmalloc.kernels.fallback import rmqueue
+from shmalloc.kernels.lists import get_link, node_of, pfn_of, set_link
+from shmalloc.kernels.lock import lock, owner_word, unlock, unspin
+from shmalloc.kernels.reporting import event, record
+from shmalloc.kernels.slots import label
+from shmalloc.kernels.zone import zone_at
+from shmalloc.words import cas, fixed, give_way, load_relaxed, notice
+
+
+@kernel
+def pcp_at(mem, cpu, z):
+    """Word index of the structure of (cpu, zone)."""
+    stride = fixed(mem, H_PCP_STRIDE)
+    return fixed(mem, H_AT_PCP) + (cpu * fixed(mem, H_ZONES) + z) * stride
+
+
+@hot
+def pcp_index(mem, order, mt):
+    """List of (order, migratetype), or -1 for what is never kept per CPU."""
+    if mt >= MT_PCP_TYPES:
+        return -1
+    if order < PCP_ORDERS:
+        return order * MT_PCP_TYPES + mt
+    if order == fixed(mem, H_PAGEBLOCK_ORDER):
+        return PCP_ORDERS * MT_PCP_TYPES + mt
+    return -1
+
+
+@hot
+def pcp_keeps(mem, order):
+    """Whether blocks of this order are kept per CPU at all."""
+    return order < PCP_ORDERS or order == fixed(mem, H_PAGEBLOCK_ORDER)
+
+
+@kernel
+def pcp_order(mem, index):
+    """Inverse of ``pcp_index``: the order that a list holds."""
+    if index < PCP_ORDERS * MT_PCP_TYPES:
+        return index // MT_PCP_TYPES
+    return fixed(mem, H_PAGEBLOCK_ORDER)
+
+
+@hot
+def counted_pages(order):
+    """Pages that a block adds to P_COUNT; whole pageblocks are limited apart."""
+    return 1 << order if order < PCP_ORDERS else 0
+
+
+@hot
+def pcp_push(mem, p, index, order, pfn):
+    """Put a block in state PCP on a list; P_LOCK held, and the list is not at its capacity."""
+    length = mem[p + P_LENGTH + index]
+    if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
+        mem[p + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + length] = pfn
+    else:
+        node = node_of(mem, pfn)
+        set_link(mem, node + 1, mem[p + P_HEAD + index])
+        mem[p + P_HEAD + index] = node
+    mem[p + P_LENGTH + index] = length + 1
+    mem[p + P_COUNT] = mem[p + P_COUNT] + counted_pages(order)
+
+
+@hot
+def pcp_pop(mem, p, index, order):
+    """Take the block freed last off a list, or E_NOMEM; P_LOCK held."""
+    length = mem[p + P_LENGTH + index]
+    if length == 0:
+        return E_NOMEM
+    mem[p + P_LENGTH + index] = length - 1
+    mem[p + P_COUNT] = mem[p + P_COUNT] - counted_pages(order)
+    if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
+        return mem[p + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + length - 1]
+    node = mem[p + P_HEAD + index]
+    mem[p + P_HEAD + index] = get_link(mem, node + 1)
+    set_link(mem, node + 1, 0)
+    return pfn_of(mem, node)
+
+
+@kernel
+def pcp_top(mem, p, index):
+    """The block that ``pcp_pop`` would take, or E_NOMEM; P_LOCK held."""
+    length = mem[p + P_LENGTH + index]
+    if length == 0:
+        return E_NOMEM
+    if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
+        return mem[p + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + length - 1]
+    return pfn_of(mem, mem[p + P_HEAD + index])
+
+
+@kernel
+def relabel(mem, pfn, holder):
+    """Say in a descriptor of state PCP who holds the block from now on: ``holder``, a label."""
+    w0 = page_state(mem, pfn)
+    word = next_word(w0, T_PCP, order_of(w0), zone_of_word(w0), mt_of(w0), holder)
+    return turn(mem, pfn, w0, word | (w0 & POISON_BIT))
+
+
+@kernel
+def refill_count(mem, zone, p, index):
+    """How many blocks to fetch: a batch, doubled while nobody frees, one where memory is short.
+
+    One, too, while somebody waits for memory: pages on a list are hidden from it (P_LOCK is held,
+    see ``give_back`` in pages.py for why the look is enough).
+    """
+    order = pcp_order(mem, index)
+    if order >= PCP_ORDERS or load_relaxed(mem, zone + Z_FREE) < fixed(mem, zone + Z_LOW):
+        return 1
+    if load_relaxed(mem, H_WAITERS) > 0:
+        return 1
+    batch = mem[p + P_BATCH]
+    if order > 0:
+        return max(batch >> order, 1)
+    room = max(mem[p + P_HIGH] - mem[p + P_COUNT], 1)
+    factor = mem[p + P_FACTOR]
+    if factor < PCP_FACTOR_MAX:
+        mem[p + P_FACTOR] = factor + 1
+    if load_relaxed(mem, zone + Z_FREE) > fixed(mem, zone + Z_HIGH):
+        mem[p + P_HIGH] = min(mem[p + P_HIGH] + batch, mem[p + P_HIGH_MAX])
+    return min(batch << factor, room)
+
+
+@kernel
+def may_take(mem, zone, pages):
+    """Whether the zone stays at or above its minimum watermark after giving ``pages``."""
+    return load_relaxed(mem, zone + Z_FREE) - pages >= fixed(mem, zone + Z_MIN)
+
+
+@unit
+def refill(mem, cpu, z, p, index, order, mt):
+    """Fetch blocks from the zone under one hold of its lock; returns how many came."""
+    zone = zone_at(mem, z)
+    want = refill_count(mem, zone, p, index)
+    got = 0
+    lock(mem, zone + Z_LOCK, cpu)
+    while got < want and may_take(mem, zone, 1 << order):
+        pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)
+        if pfn < 0:
+            break
+        pcp_push(mem, p, index, order, pfn)
+        got += 1
+    unlock(mem, zone + Z_LOCK)
+    event(mem, cpu, EV_REFILL)
+    record(mem, cpu, OP_REFILL, order, z, got)
+    return got
+
+
+@hot
+def is_full(mem, p, index, order):
+    """Whether a list must give something back before it takes another block."""
+    if order >= PCP_ORDERS:
+        return mem[p + P_LENGTH + index] >= PCP_HUGE_KEEP
+    return mem[p + P_COUNT] + (1 << order) > mem[p + P_HIGH]
+
+
+@kernel
+def drain_count(mem, p):
+    """Pages to give back when a CPU is above its high mark: what it freed lately, within reason."""
+    batch = mem[p + P_BATCH]
+    return min(max(mem[p + P_FREE_RUN], batch), max(mem[p + P_HIGH] - batch, batch))
+
+
+@unit
+def drain_some(mem, cpu, z, p, pages):
+    """Give at least ``pages`` pages of the small orders back, lists in turn; P_LOCK held."""
+    zone = zone_at(mem, z)
+    given = 0
+    index = 0
+    lock(mem, zone + Z_LOCK, cpu)
+    while given < pages and mem[p + P_COUNT] > 0:
+        order = index // MT_PCP_TYPES
+        pfn = pcp_pop(mem, p, index, order)
+        if pfn >= 0:
+            free_block(mem, zone, cpu, pfn, order)
+            given += 1 << order
+        else:
+            index = (index + 1) % (PCP_ORDERS * MT_PCP_TYPES)
+    unlock(mem, zone + Z_LOCK)
+    event(mem, cpu, EV_DRAIN)
+    record(mem, cpu, OP_DRAIN, 0, z, given)
+    return given
+
+
+@unit
+def drain_everything(mem, cpu, z, p, victim):
+    """Give every block on ``victim``'s lists back; P_LOCK held. Returns pages given.
+
+    A block is relabelled before it leaves a list of somebody else: if we die with it in our hands
+    it is found by our label, and a list whose first blocks bear a foreign one is cut there. The
+    label of its owner would not tell it from a block that the owner, alive, has in *its* hands.
+    """
+    zone = zone_at(mem, z)
+    given = 0
+    lock(mem, zone + Z_LOCK, cpu)
+    for index in range(PCP_LISTS):
+        order = pcp_order(mem, index)
+        pfn = pcp_top(mem, p, index)
+        while pfn >= 0:
+            if victim != cpu:
+                relabel(mem, pfn, label(mem, cpu))
+            pcp_pop(mem, p, index, order)
+            free_block(mem, zone, cpu, pfn, order)
+            given += 1 << order
+            pfn = pcp_top(mem, p, index)
+    unlock(mem, zone + Z_LOCK)
+    record(mem, cpu, OP_DRAIN, 0, z, given)
+    return given
+
+
+@kernel
+def spin_for_drain(mem, at, cpu):
+    """Take another CPU's P_LOCK, waiting for its owner; False where the CPU is unplugged.
+
+    Does not look at counts first: a count read without the lock can miss blocks that a refill has
+    pushed but not yet counted, and the drain would end with pages left (Linux 66eca1021a42).
+    """
+    while not cas(mem, at, 0, owner_word(mem, cpu)):
+        if load_relaxed(mem, at) == LOCK_OFFLINE:
+            return False
+        notice(mem, at)
+        give_way(mem)  # its owner may be preempted: there are more workers than cores
+    return True
+
+
+@unit
+def drain_cpu(mem, cpu, victim):
+    """Drain all lists of CPU slot ``victim`` from ``cpu``; returns pages given back."""
+    given = 0
+    for z in range(fixed(mem, H_ZONES)):
+        p = pcp_at(mem, victim, z)
+        if spin_for_drain(mem, p + P_LOCK, cpu):
+            given += drain_everything(mem, cpu, z, p, victim)
+            unspin(mem, p + P_LOCK)
+    if victim != cpu:
+        event(mem, cpu, EV_REMOTE_DRAIN)
+    return given
+
+
+@unit
+def drain_all(mem, cpu):
+    """Drain every CPU slot: afterwards no free page hides on a per-CPU list."""
+    given = 0
+    for victim in range(fixed(mem, H_CPUS)):
+        given += drain_cpu(mem, cpu, victim)
+    return given
+
+
+@unit
+def pcp_decay(mem, cpu):
+    """Let the CPU's high marks sink towards their minimum (Linux: decay_pcp_high).
+
+    Called from time to time by whoever runs on the slot; skips a structure that is in use.
+    """
+    for z in range(fixed(mem, H_ZONES)):
+        p = pcp_at(mem, cpu, z)
+        if load_relaxed(mem, p + P_LOCK) == 0 and cas(mem, p + P_LOCK, 0, owner_word(mem, cpu)):
+            high = mem[p + P_HIGH] - max(mem[p + P_HIGH] >> 3, 1)
+            mem[p + P_HIGH] = max(high, mem[p + P_HIGH_MIN])
+            mem[p + P_FREE_RUN] = 0
+            excess = mem[p + P_COUNT] - mem[p + P_HIGH]
+            if excess > 0:
+                drain_some(mem, cpu, z, p, excess)
+            unspin(mem, p + P_LOCK)
+    return 0

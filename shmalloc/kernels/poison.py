@@ -1,0 +1,91 @@
+"""Pages that are never given out again: broken memory, and blocks somebody wrote to while free.
+
+``poison_page`` follows Linux's take_page_off_buddy: the one page is cut out of the free block that
+covers it, the rest stays free. A page in use is marked and leaves service when it is freed.
+"""
+
+from shmalloc.constants import (
+    E_BUSY, E_INVAL, E_STATE, EV_POISONED, I_FREE_HEAD, OP_POISON, POISON_BIT, T_ALLOCATED, T_FREE,
+    T_PCP, T_POISONED, Z_LOCK, Z_MANAGED,
+)  # fmt: skip
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of, zone_of_word
+from shmalloc.kernels.buddy import carve, take_block
+from shmalloc.kernels.descriptor import head_of, in_range, page_state, turn, turn2
+from shmalloc.kernels.lock import lock, unlock
+from shmalloc.kernels.reporting import event, record, report
+from shmalloc.kernels.pcp import drain_all
+from shmalloc.kernels.zone import descriptor_at, zone_at, zone_of
+from shmalloc.words import load2, load_relaxed, store_relaxed
+
+
+@unit
+def retire_block(mem, cpu, pfn, order):
+    """Take a block in state PCP out of service for ever."""
+    w0 = page_state(mem, pfn)
+    z = zone_of_word(w0)
+    zone = zone_at(mem, z)
+    lock(mem, zone + Z_LOCK, cpu)
+    if turn(mem, pfn, w0, next_word(w0, T_POISONED, order, z, mt_of(w0), 0)):
+        unmanage(mem, zone, 1 << order)
+    else:
+        report(mem, cpu, I_FREE_HEAD, pfn, T_PCP, page_state(mem, pfn))
+    unlock(mem, zone + Z_LOCK)
+    event(mem, cpu, EV_POISONED)
+    record(mem, cpu, OP_POISON, order, pfn, 0)
+
+
+@kernel
+def unmanage(mem, zone, pages):
+    """Take ``pages`` off the zone's managed count; zone lock held."""
+    at = zone + Z_MANAGED
+    store_relaxed(mem, at, load_relaxed(mem, at) - pages)
+
+
+@unit
+def poison_page(mem, cpu, pfn):
+    """Take one page out of service: now if it is free, at its free if it is in use alone.
+
+    Returns 0, or E_BUSY where it is part of a larger allocation or a slab, E_INVAL for no page.
+    """
+    if not in_range(mem, pfn):
+        return E_INVAL
+    z = zone_of(mem, pfn)
+    if z < 0:
+        return E_INVAL
+    drain_all(mem, cpu)
+    zone = zone_at(mem, z)
+    lock(mem, zone + Z_LOCK, cpu)
+    head = head_of(mem, pfn)
+    result = E_BUSY
+    if head >= 0 and type_of(page_state(mem, head)) == T_FREE:
+        result = poison_free_page(mem, zone, cpu, head, pfn)
+    unlock(mem, zone + Z_LOCK)
+    if result == E_BUSY:
+        return mark_for_poison(mem, pfn)
+    event(mem, cpu, EV_POISONED)
+    record(mem, cpu, OP_POISON, 0, pfn, head)
+    return result
+
+
+@kernel
+def mark_for_poison(mem, pfn):
+    """Have an allocated single page leave service when it is freed."""
+    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    if type_of(w0) != T_ALLOCATED or order_of(w0) != 0:
+        return E_BUSY
+    if turn2(mem, pfn, w0, w1, w0 | POISON_BIT, w1):
+        return 0
+    return E_BUSY
+
+
+@kernel
+def poison_free_page(mem, zone, cpu, head, pfn):
+    """Cut ``pfn`` out of the free block at ``head`` and poison it; zone lock held."""
+    if carve(mem, zone, cpu, head, pfn, 0) < 0:
+        return E_STATE
+    mt = mt_of(page_state(mem, pfn))
+    if take_block(mem, zone, cpu, pfn, 0, T_POISONED, mt, 0) < 0:
+        return E_STATE
+    unmanage(mem, zone, 1)
+    return 0

@@ -1,0 +1,142 @@
+"""Owners by label: free what a dead process owned, or take over what it handed to us.
+
+Who was given a page or an object is told by the life of the slot that allocated it (slots.py,
+objects.py). A process that passes memory on says who it is, and the receiver puts his own label in
+the place of that one (``adopt_pages``, ``adopt_object``). What still bears the label of the dead
+was not handed over, and ``reap`` frees it; a receiver who comes later finds another label, whoever
+has the memory by then, and takes nothing.
+Pages in which the allocator itself keeps something (slabs, sheaves, the array table), arrays and
+templates are nobody's.
+
+Lock-free walks: whatever bears the label of the dead stays where it is meanwhile.
+"""
+
+from shmalloc.constants import (
+    E_STATE, H_CACHES, H_PAGES, LABEL_MASK, LIFE_EPOCH_SHIFT, OWNER_ARRAYS, OWNER_SHARED,
+    T_ALLOCATED, T_TAIL,
+)  # fmt: skip
+from shmalloc.constants_slab import (
+    CACHE_NONE, K_STATE, OWNER_FROZEN, OWNER_SHEAVES, OWNER_SLAB, SLAB_FROZEN,
+)  # fmt: skip
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.bits import detail_of, mt_of, next_word, order_of, type_of, zone_of_word
+from shmalloc.kernels.cache import cache_free, slab_of_address
+from shmalloc.kernels.cache_set import hold_slab, next_slab
+from shmalloc.kernels.descriptor import in_range, page_state, turn_owned
+from shmalloc.kernels.lock import owner_word, unlock
+from shmalloc.kernels.objects import (
+    cache_at, has_owner_word, index_at, is_live, is_slab_of, list_state, object_at, objects_of,
+    owner_at, owner_of,
+)  # fmt: skip
+from shmalloc.kernels.pages import free_pages_of
+from shmalloc.kernels.slots import label, label_of_life
+from shmalloc.kernels.zone import descriptor_at, frame_at
+from shmalloc.words import cas, fixed, load, load2
+
+
+@unit
+def reap(mem, cpu, victim, epoch):
+    """Free all that life ``epoch`` of slot ``victim`` owns. Returns how many blocks and objects."""
+    life = epoch << LIFE_EPOCH_SHIFT | (victim + 1)
+    return reap_objects(mem, cpu, life) + reap_pages(mem, cpu, label_of_life(life))
+
+
+@unit
+def reap_pages(mem, cpu, holder):
+    """Free the blocks of pages with label ``holder``; how many."""
+    freed = 0
+    pfn = 0
+    while pfn < fixed(mem, H_PAGES):
+        w0, w1 = load2(mem, descriptor_at(mem, pfn))
+        if type_of(w0) == T_TAIL:
+            pfn += 1
+        else:
+            if is_owned_by(w0, w1, holder) and free_pages_of(mem, cpu, pfn, order_of(w0), w1) == 0:
+                freed += 1
+            pfn += 1 << order_of(w0)
+    return freed
+
+
+@kernel
+def is_owned_by(w0, w1, holder):
+    """Whether a block was given to the life with label ``holder``, and not to the allocator."""
+    if type_of(w0) != T_ALLOCATED or detail_of(w0) & LABEL_MASK != holder:
+        return False
+    if w1 == OWNER_SLAB or w1 == OWNER_SHEAVES or w1 == OWNER_FROZEN:
+        return False
+    return w1 != OWNER_ARRAYS and w1 != OWNER_SHARED
+
+
+@unit
+def reap_objects(mem, cpu, owner):
+    """Free the objects of the life with owner word ``owner`` in every cache; how many."""
+    freed = 0
+    for cache in range(fixed(mem, H_CACHES)):
+        if load(mem, cache_at(mem, cache) + K_STATE) != CACHE_NONE:
+            pfn = next_slab(mem, 0, cache)
+            while pfn >= 0:
+                freed += reap_slab(mem, cpu, cache, pfn, owner)
+                pfn = next_slab(mem, pfn + 1, cache)
+    return freed
+
+
+@kernel
+def reap_slab(mem, cpu, cache, pfn, owner):
+    """Free the objects of ``owner`` in one slab, which may go with the last of them; how many."""
+    freed = 0
+    address = find_owned(mem, cpu, cache, pfn, owner)
+    while address > 0 and cache_free(mem, cpu, cache, address) == 0:
+        freed += 1
+        address = find_owned(mem, cpu, cache, pfn, owner)
+    return freed
+
+
+@kernel
+def find_owned(mem, cpu, cache, pfn, owner):
+    """Address of an object of ``owner`` in the slab at ``pfn``, or 0; looks under the node lock."""
+    held = hold_slab(mem, cpu, cache, pfn)
+    if held == 0:
+        return 0
+    found = 0
+    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    if list_state(w0) != SLAB_FROZEN:
+        for index in range(objects_of(w1)):
+            if found == 0 and owner_of(mem, pfn, order_of(w0), index) == owner:
+                found = object_at(mem, cache_at(mem, cache), pfn, index)
+    unlock(mem, held)
+    return found
+
+
+@unit
+def adopt_pages(mem, cpu, pfn, order, giver, new_owner):
+    """Take over a block of ``giver``, a life (its owner word): our label and ``new_owner``.
+
+    0, or E_STATE where it is not, or no longer, a block of that life.
+    """
+    if not in_range(mem, pfn):
+        return E_STATE
+    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    if not is_owned_by(w0, w1, label_of_life(giver)) or order_of(w0) != order:
+        return E_STATE
+    mine = next_word(w0, T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
+    if turn_owned(mem, pfn, w0, w1, mine, new_owner):
+        return 0
+    return E_STATE
+
+
+@unit
+def adopt_object(mem, cpu, cache, address, giver):
+    """Take over an object of ``cache`` that is ``giver``'s, a life. Returns 0 or E_STATE."""
+    pfn = slab_of_address(mem, address)
+    if pfn < 0 or cache < 0 or cache >= fixed(mem, H_CACHES):
+        return E_STATE
+    w0 = page_state(mem, pfn)
+    if not is_slab_of(w0, cache):
+        return E_STATE
+    index = index_at(mem, cache_at(mem, cache), frame_at(mem, pfn), address)
+    at = owner_at(mem, frame_at(mem, pfn), order_of(w0), index)
+    if index < 0 or not has_owner_word(mem, cache_at(mem, cache), address, at):
+        return E_STATE
+    if is_live(giver) and cas(mem, at, giver, owner_word(mem, cpu)):
+        return 0
+    return E_STATE

@@ -1,0 +1,292 @@
+"""Recovery: what is left of a CPU slot whose process died, at whatever instruction.
+
+    mark_dead    (slots.py) who has died is not a kernel's question
+    unblock      phase 1: take over every lock of the dead, repair what it protects, release it
+    recover      phase 1, then phase 2: give back chains, sheaves, pages; finish what can only be
+                 finished (destroying a cache, plugging a CPU); release the slot
+    reap         free what the dead owned by label and had not handed over; nobody else needs it
+
+All slots that are marked are recovered together, because a recovery may itself be killed, and the
+dead recoverer's locks and intents stand before those of the first dead. Everything is repeatable:
+what is told by descriptors, owner words and SF_WHERE can be told again, and each intent ends in one
+write.
+
+Others go on meanwhile. They wait for a lock of the dead until phase 1 is over, which takes as long
+as walking the descriptors of one zone, and for each of their locks as long as phase 2 holds it.
+Phase 1 may run in any waiter, inside of its own operation: it waits only for zone, node and barn
+locks, which are leaves, and it leaves the waiter's own intent alone. Phase 2 is for the supervisor,
+or whoever calls from outside of the allocator.
+
+The order within phase 1 is that of what asks what: free lists need the node lists' locks, chains
+need free lists, sheaves need chains.
+"""
+
+from shmalloc.constants import (
+    C_EPOCH, C_PID, C_STATE, C_USERS, CPU_CHANGER_SHIFT, CPU_CHANGING, EV_RECOVER, H_CACHES,
+    H_CACHES_LOCK, H_CPUS, H_NODES, H_PAGES, H_RECOVERY, H_WAITERS, H_WAKE, H_ZONES,
+    LOCK_CONTENDED, LOCK_HOLDER_MASK, LOCK_OFFLINE, MAX_CPUS, P_LOCK, T_ALLOCATED, T_TAIL, Z_LOCK,
+)  # fmt: skip
+from shmalloc.constants_slab import (
+    CACHE_NONE, KC_LOCK, KN_BARN_LOCK, KN_LOCK, K_DESTROYER, K_SHEAF_COUNT, K_SHEAF_PFN, K_STATE,
+    OWNER_SHEAVES,
+)  # fmt: skip
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.bits import order_of, type_of
+from shmalloc.kernels.cache_set import destroy
+from shmalloc.kernels.hotplug import finish_plug
+from shmalloc.kernels.lock import lock, owner_word, rouse, take_over, unlock, unspin
+from shmalloc.kernels.reporting import cpu_at, event
+from shmalloc.kernels.objects import cache_at, cpu_part, node_part
+from shmalloc.kernels.pcp import pcp_at
+from shmalloc.kernels.recover_pages import clear_lists, cut_lists, rebuild_zone, sweep_zone
+from shmalloc.kernels.recover_objects import (
+    rebuild_barn, rebuild_node, rebuild_part, settle_put, settle_taken, sweep_sheaves,
+)  # fmt: skip
+from shmalloc.kernels.slab_format import give_pages_back
+from shmalloc.kernels.slots import is_dead
+from shmalloc.kernels.zone import descriptor_at, zone_at
+from shmalloc.words import (
+    cas, cas2, exchange, fetch_add, fetch_and, fixed, load, load2, store, wait, wake,
+)  # fmt: skip
+
+
+@unit
+def recover(mem, cpu):
+    """Recover all slots that are marked dead, also those that are marked meanwhile; pages."""
+    while not enter(mem, cpu):
+        await_recovery(mem)  # somebody else recovers, and may do ours as well; or he died at it
+    given = 0
+    release_locks(mem, cpu)
+    for slot in range(fixed(mem, H_CPUS)):
+        if is_dead(mem, slot):
+            release_locks(mem, cpu)  # it may have been marked just now
+            given += sweep(mem, cpu, slot)
+    leave(mem)
+    return given
+
+
+@unit
+def unblock(mem, cpu):
+    """Phase 1 alone, for whoever waits for a lock of somebody dead; 0 where others are at it.
+
+    Also from within the own recovery, which waits for somebody living who waits for a lock of one
+    who died after phase 1: nobody else can help those two (docs/bugs.md 8).
+    """
+    if load(mem, H_RECOVERY) & LOCK_HOLDER_MASK == cpu + 1:
+        release_locks(mem, cpu)
+        return 1
+    if not enter(mem, cpu):
+        return 0
+    release_locks(mem, cpu)
+    leave(mem)
+    return 1
+
+
+@kernel
+def enter(mem, cpu):
+    """Become the one who recovers: H_RECOVERY is free, or of a recoverer who is marked dead."""
+    holder = load(mem, H_RECOVERY) & LOCK_HOLDER_MASK
+    if holder == 0:
+        return cas(mem, H_RECOVERY, 0, owner_word(mem, cpu))
+    return is_dead(mem, holder - 1) and take_over(mem, H_RECOVERY, cpu, holder - 1)
+
+
+@kernel
+def await_recovery(mem):
+    """Sleep until the one who recovers is done, or until it is time to see whether he lives."""
+    old = load(mem, H_RECOVERY)
+    if old != 0 and (old & LOCK_CONTENDED != 0 or cas(mem, H_RECOVERY, old, old | LOCK_CONTENDED)):
+        wait(mem, H_RECOVERY, old | LOCK_CONTENDED)
+
+
+@kernel
+def leave(mem):
+    """Let the next one recover."""
+    if exchange(mem, H_RECOVERY, 0) & LOCK_CONTENDED != 0:
+        wake(mem, H_RECOVERY, MAX_CPUS)
+
+
+@unit
+def release_locks(mem, cpu):
+    """Phase 1 for all who are marked dead."""
+    wake_sleepers(mem)  # first: we may have to wait for a lock that is kept for one of the dead
+    for victim in range(fixed(mem, H_CPUS)):
+        if is_dead(mem, victim):
+            release_pages(mem, cpu, victim)
+    for victim in range(fixed(mem, H_CPUS)):
+        if is_dead(mem, victim):
+            release_nodes(mem, cpu, victim)
+    for victim in range(fixed(mem, H_CPUS)):
+        if is_dead(mem, victim):
+            settle_put(mem, cpu, victim)
+    for victim in range(fixed(mem, H_CPUS)):
+        if is_dead(mem, victim):
+            release_parts(mem, cpu, victim)
+
+
+@kernel
+def release_pages(mem, cpu, victim):
+    """Locks of zones and per-CPU lists that the dead held."""
+    for z in range(fixed(mem, H_ZONES)):
+        zone = zone_at(mem, z)
+        if take_over(mem, zone + Z_LOCK, cpu, victim):
+            rebuild_zone(mem, cpu, zone)
+            unlock(mem, zone + Z_LOCK)
+    for owner in range(fixed(mem, H_CPUS)):
+        for z in range(fixed(mem, H_ZONES)):
+            p = pcp_at(mem, owner, z)
+            if take_over(mem, p + P_LOCK, cpu, victim):
+                if is_dead(mem, owner):
+                    clear_lists(mem, p)  # its blocks are found by label
+                else:
+                    cut_lists(mem, p, owner)
+                unspin(mem, p + P_LOCK)
+
+
+@kernel
+def cache_exists(mem, cache):
+    """Whether a cache is live or dying. One that a lock of the dead is in cannot go away."""
+    return load(mem, cache_at(mem, cache) + K_STATE) != CACHE_NONE
+
+
+@kernel
+def release_nodes(mem, cpu, victim):
+    """Locks of node lists and barns."""
+    for cache in range(fixed(mem, H_CACHES)):
+        if cache_exists(mem, cache):
+            k = cache_at(mem, cache)
+            for node in range(fixed(mem, H_NODES)):
+                n = node_part(k, node)
+                if take_over(mem, n + KN_LOCK, cpu, victim):
+                    rebuild_node(mem, k, node)
+                    unlock(mem, n + KN_LOCK)
+                if take_over(mem, n + KN_BARN_LOCK, cpu, victim):
+                    rebuild_barn(mem, k, node)
+                    unlock(mem, n + KN_BARN_LOCK)
+
+
+@kernel
+def release_parts(mem, cpu, victim):
+    """Locks of sheaves, and of the set of caches."""
+    for cache in range(fixed(mem, H_CACHES)):
+        if cache_exists(mem, cache):
+            k = cache_at(mem, cache)
+            for owner in range(fixed(mem, H_CPUS)):
+                at = cpu_part(mem, k, owner) + KC_LOCK
+                if take_over(mem, at, cpu, victim):
+                    rebuild_part(mem, k, owner)
+                    unspin(mem, at)
+    if take_over(mem, H_CACHES_LOCK, cpu, victim):
+        rebuild_unplugged(mem)
+        free_lost_sheaves(mem, cpu)
+        unlock(mem, H_CACHES_LOCK)
+
+
+@kernel
+def rebuild_unplugged(mem):
+    """Sheaves of unplugged CPUs: their lock is nobody's, and H_CACHES_LOCK stands for it.
+
+    A destroyer that takes them away may die between a sheaf's word and the pointer to it
+    (docs/bugs.md 20).
+    """
+    for cache in range(fixed(mem, H_CACHES)):
+        if cache_exists(mem, cache):
+            k = cache_at(mem, cache)
+            for owner in range(fixed(mem, H_CPUS)):
+                if load(mem, cpu_part(mem, k, owner) + KC_LOCK) == LOCK_OFFLINE:
+                    rebuild_part(mem, k, owner)
+
+
+@unit
+def free_lost_sheaves(mem, cpu):
+    """Free the sheaf pages of a cache that was being made or unmade; H_CACHES_LOCK held."""
+    pfn = 0
+    while pfn < fixed(mem, H_PAGES):
+        w0, w1 = load2(mem, descriptor_at(mem, pfn))
+        if type_of(w0) == T_ALLOCATED and w1 == OWNER_SHEAVES and not has_sheaves(mem, pfn):
+            give_pages_back(mem, cpu, pfn, order_of(w0), OWNER_SHEAVES)
+        if type_of(w0) == T_TAIL:
+            pfn += 1
+        else:
+            pfn += 1 << order_of(w0)
+
+
+@kernel
+def has_sheaves(mem, pfn):
+    """Whether a cache that exists keeps its sheaves at ``pfn``."""
+    for cache in range(fixed(mem, H_CACHES)):
+        k = cache_at(mem, cache)
+        if cache_exists(mem, cache) and mem[k + K_SHEAF_COUNT] > 0 and mem[k + K_SHEAF_PFN] == pfn:
+            return True
+    return False
+
+
+@kernel
+def wake_sleepers(mem):
+    """Wake all who sleep for a lock, for memory, or for their turn to recover.
+
+    The dead may have been woken in their place and not come; or it was about to wake them and had
+    disarmed H_WAKE already, or left H_RECOVERY, so that nobody else would (docs/bugs.md 7, 17).
+    """
+    wake(mem, H_WAKE, MAX_CPUS)
+    wake(mem, H_RECOVERY, MAX_CPUS)
+    rouse(mem, H_CACHES_LOCK)
+    for z in range(fixed(mem, H_ZONES)):
+        rouse(mem, zone_at(mem, z) + Z_LOCK)
+    for cache in range(fixed(mem, H_CACHES)):
+        if cache_exists(mem, cache):
+            for node in range(fixed(mem, H_NODES)):
+                n = node_part(cache_at(mem, cache), node)
+                rouse(mem, n + KN_LOCK)
+                rouse(mem, n + KN_BARN_LOCK)
+
+
+@unit
+def sweep(mem, cpu, victim):
+    """Phase 2 for one slot, whose locks are all released; H_RECOVERY held. Returns pages."""
+    lock(mem, H_CACHES_LOCK, cpu)
+    settle_taken(mem, cpu, victim)
+    for cache in range(fixed(mem, H_CACHES)):
+        if cache_exists(mem, cache):
+            sweep_sheaves(mem, cpu, cache_at(mem, cache), victim)
+    finish_destroy(mem, cpu, victim)
+    unlock(mem, H_CACHES_LOCK)
+    given = 0
+    for z in range(fixed(mem, H_ZONES)):
+        given += sweep_zone(mem, cpu, z, victim)
+    fetch_and(mem, H_WAITERS, ~(1 << victim))
+    finish_plugs(mem, cpu, victim)
+    event(mem, cpu, EV_RECOVER)
+    release_dead(mem, victim)
+    return given
+
+
+@kernel
+def finish_destroy(mem, cpu, victim):
+    """Destroy the cache that the dead was destroying: gone, or E_BUSY as it would have been.
+
+    H_CACHES_LOCK is held, so that it is still that one.
+    """
+    for cache in range(fixed(mem, H_CACHES)):
+        k = cache_at(mem, cache)
+        if cache_exists(mem, cache) and load(mem, k + K_DESTROYER) == owner_word(mem, victim):
+            destroy(mem, cpu, k, cache)
+
+
+@kernel
+def finish_plugs(mem, cpu, victim):
+    """A CPU that the dead was plugging in or unplugging is online."""
+    mark = CPU_CHANGING | (victim + 1) << CPU_CHANGER_SHIFT
+    for slot in range(fixed(mem, H_CPUS)):
+        if load(mem, cpu_at(mem, slot) + C_STATE) == mark:
+            finish_plug(mem, cpu, slot)
+
+
+@kernel
+def release_dead(mem, victim):
+    """The slot's life is over: it may be claimed, and late marks of that life are void."""
+    slot = cpu_at(mem, victim)
+    store(mem, slot + C_USERS, 0)
+    pid, start = load2(mem, slot + C_PID)
+    cas2(mem, slot + C_PID, pid, start, 0, 0)
+    fetch_add(mem, slot + C_EPOCH, 1)

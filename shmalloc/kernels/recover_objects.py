@@ -1,0 +1,331 @@
+"""Objects after a kill: node lists, barns and sheaves built anew, and what became of a chain.
+
+Authorities: a slab's descriptor says which list it is on, a sheaf's SF_WHERE where it is, an owner
+word who uses an object, and a slot's intent which chain it has in its hands (slot_intent.py).
+Lists, counters and pointers are told again from these.
+
+Which runs when is recover.py's: node lists before anything that asks a free list, intents before
+sheaves. Each step may be killed and begun again. Nothing here is reached while nobody has died.
+"""
+
+from shmalloc.constants import (
+    C_INTENT, C_INTENT_CACHE, C_INTENT_CHAIN, C_INTENT_FROM, C_INTENT_SIZE, C_STRIDE, CPUS_AT,
+    H_CPUS, LOCK_HOLDER_MASK, SLAB_ON_FULL, SLAB_ON_PARTIAL,
+)  # fmt: skip
+from shmalloc.constants_slab import (
+    CACHE_LIVE, GIVEN, INTENT_NONE, INTENT_PUT, INTENT_TAKE, INTENT_TAKEN, KC_LOCK, KC_MAIN,
+    KC_SPARE, KEPT, KN_BARN_EMPTY, KN_BARN_FULL, KN_FULL, KN_NR_BARN_EMPTY, KN_NR_BARN_FULL,
+    KN_NR_FROZEN, KN_NR_FULL, KN_NR_PARTIAL, KN_NR_SLABS, KN_PARTIAL, K_CAPACITY, K_ID,
+    K_SHEAF_COUNT, K_SHEAF_STRIDE, K_SHEAVES, K_STATE, SF_OBJECTS, SF_SIZE, SF_WHERE, SLAB_FROZEN,
+)  # fmt: skip
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.barn import barn_push, barn_put, in_hand, move_sheaf
+from shmalloc.kernels.bits import order_of
+from shmalloc.kernels.cache import slab_of_address
+from shmalloc.kernels.cache_set import hold_slab, next_slab
+from shmalloc.kernels.object_chain import last_of, on_free_list
+from shmalloc.kernels.descriptor import page_state
+from shmalloc.kernels.slot_intent import intend_put, intent_done
+from shmalloc.kernels.lists import list_add, list_init
+from shmalloc.kernels.lock import owner_word, unlock, unspin
+from shmalloc.kernels.reporting import cpu_at
+from shmalloc.kernels.objects import (
+    add, chain_count, chain_first, chain_pfn, cpu_part, entry_address, entry_in_slab, free_link,
+    home_node, is_debug, is_exact, is_live, is_slab_of, list_state, make_chain, node_of_slab,
+    node_part, object_at, owner_at, owner_of_entry, slab_node,
+)  # fmt: skip
+from shmalloc.kernels.pcp import spin_for_drain
+from shmalloc.kernels.sheaf import drop_slab, flush
+from shmalloc.kernels.slab import put_chain
+from shmalloc.kernels.slab_debug import paint
+from shmalloc.kernels.slots import is_dead
+from shmalloc.kernels.zone import descriptor_at, frame_at
+from shmalloc.words import fixed, load, load2, load_relaxed, store, store_relaxed
+
+
+@kernel
+def sheaf_at(mem, k, i):
+    """The ``i``-th sheaf of a cache."""
+    return mem[k + K_SHEAVES] + i * mem[k + K_SHEAF_STRIDE]
+
+
+@unit
+def rebuild_node(mem, k, node):
+    """Lists and counters of slabs of one node; KN_LOCK taken over."""
+    n = node_part(k, node)
+    list_init(mem, n + KN_PARTIAL)
+    list_init(mem, n + KN_FULL)
+    store_relaxed(mem, n + KN_NR_PARTIAL, 0)
+    store_relaxed(mem, n + KN_NR_FULL, 0)
+    store_relaxed(mem, n + KN_NR_SLABS, 0)
+    store_relaxed(mem, n + KN_NR_FROZEN, 0)
+    pfn = next_slab(mem, 0, mem[k + K_ID])
+    while pfn >= 0:
+        w0 = page_state(mem, pfn)
+        if node_of_slab(mem, w0) == node:
+            relist_slab(mem, n, slab_node(mem, pfn, order_of(w0)), list_state(w0))
+        pfn = next_slab(mem, pfn + (1 << order_of(w0)), mem[k + K_ID])
+    for slot in range(fixed(mem, H_CPUS)):
+        settle_take(mem, k, node, cpu_at(mem, slot))
+
+
+@kernel
+def relist_slab(mem, n, at, state):
+    """Count one slab, and put it on the list that its descriptor names."""
+    add(mem, n + KN_NR_SLABS, 1)
+    if state == SLAB_ON_PARTIAL:
+        list_add(mem, n + KN_PARTIAL, at)
+        add(mem, n + KN_NR_PARTIAL, 1)
+    elif state == SLAB_ON_FULL:
+        list_add(mem, n + KN_FULL, at)
+        add(mem, n + KN_NR_FULL, 1)
+    elif state == SLAB_FROZEN:
+        add(mem, n + KN_NR_FROZEN, 1)
+
+
+@kernel
+def settle_take(mem, k, node, slot):
+    """Was the swap made with which the dead holder of KN_LOCK took a chain? Says so in its intent.
+
+    The living are not mistaken for it: an intent to take exists only under this lock, ours now.
+    """
+    if load(mem, slot + C_INTENT) != INTENT_TAKE or load_relaxed(mem, slot + C_INTENT_CACHE) != k:
+        return
+    chain = load_relaxed(mem, slot + C_INTENT_CHAIN)
+    w0, w1 = load2(mem, descriptor_at(mem, chain_pfn(chain)))
+    if not is_slab_of(w0, mem[k + K_ID]) or node_of_slab(mem, w0) != node:
+        return
+    if on_free_list(mem, k, chain_pfn(chain), w1, chain_first(chain)):
+        store(mem, slot + C_INTENT, INTENT_NONE)
+    else:
+        store(mem, slot + C_INTENT, INTENT_TAKEN)
+
+
+@unit
+def rebuild_barn(mem, k, node):
+    """The lists of a barn; KN_BARN_LOCK taken over."""
+    n = node_part(k, node)
+    mem[n + KN_BARN_FULL] = 0
+    mem[n + KN_BARN_EMPTY] = 0
+    store_relaxed(mem, n + KN_NR_BARN_FULL, 0)
+    store_relaxed(mem, n + KN_NR_BARN_EMPTY, 0)
+    for i in range(mem[k + K_SHEAF_COUNT]):
+        sheaf = sheaf_at(mem, k, i)
+        if load(mem, sheaf + SF_WHERE) == n:
+            if mem[sheaf + SF_SIZE] > 0:
+                barn_push(mem, n, KN_BARN_FULL, sheaf)
+            else:
+                barn_push(mem, n, KN_BARN_EMPTY, sheaf)
+
+
+@unit
+def rebuild_part(mem, k, cpu):
+    """Main and spare sheaf of a CPU slot, and what is in them; KC_LOCK taken over."""
+    part = cpu_part(mem, k, cpu)
+    old = mem[part + KC_MAIN]
+    main = 0
+    spare = 0
+    for i in range(mem[k + K_SHEAF_COUNT]):
+        sheaf = sheaf_at(mem, k, i)
+        if load(mem, sheaf + SF_WHERE) == part:
+            mend_sheaf(mem, k, sheaf)
+            if main == 0:
+                main = sheaf
+            elif sheaf == old:
+                spare = main
+                main = sheaf
+            else:
+                spare = sheaf
+    mem[part + KC_MAIN] = main
+    mem[part + KC_SPARE] = spare
+
+
+@kernel
+def mend_sheaf(mem, k, sheaf):
+    """Drop entries of live objects, and entries that are there twice; its dead holder is followed.
+
+    An object that is live and in a sheaf was being given out or freed when the kill came: it is its
+    owner's. Twice: entries were being moved down (drop_slab).
+    """
+    kept = 0
+    count_kept(mem, k, sheaf)
+    for i in range(mem[sheaf + SF_SIZE]):
+        entry = mem[sheaf + SF_OBJECTS + i]
+        live = is_live(load_relaxed(mem, owner_of_entry(mem, entry)))
+        if not live and not has_entry(mem, sheaf, kept, entry):
+            mem[sheaf + SF_OBJECTS + kept] = entry
+            kept += 1
+    store(mem, sheaf + SF_SIZE, kept)
+
+
+@kernel
+def count_kept(mem, k, sheaf):
+    """Count the object that a dead CPU had freed exactly and not counted yet (push_freed), if any.
+
+    Its mark goes last. The same entry may be behind the end of another sheaf of the dead, left
+    from some earlier time: without its mark it means nothing there.
+    """
+    size = mem[sheaf + SF_SIZE]
+    if is_exact(mem, k) and size < mem[k + K_CAPACITY]:
+        entry = mem[sheaf + SF_OBJECTS + size]
+        if is_kept_by_dead(mem, k, entry):
+            mem[sheaf + SF_SIZE] = size + 1
+    for i in range(mem[sheaf + SF_SIZE]):
+        mark = owner_of_entry(mem, mem[sheaf + SF_OBJECTS + i])
+        if load_relaxed(mem, mark) >= KEPT:
+            store(mem, mark, 0)
+
+
+@kernel
+def is_kept_by_dead(mem, k, entry):
+    """Whether ``entry``, behind the end of a sheaf and perhaps never written, names an object that
+    was freed into a sheaf by somebody dead. While it is so its slab cannot go away.
+    """
+    pfn = slab_of_address(mem, entry_address(entry))
+    if pfn < 0:
+        return False
+    found = entry_in_slab(mem, k, mem[k + K_ID], pfn, page_state(mem, pfn), entry_address(entry))
+    if found != entry:
+        return False
+    owner = load_relaxed(mem, owner_of_entry(mem, entry))
+    slot = (owner & LOCK_HOLDER_MASK) - 1
+    return owner >= KEPT and is_dead(mem, slot) and owner == KEPT | owner_word(mem, slot)
+
+
+@kernel
+def has_entry(mem, sheaf, size, entry):
+    """Whether one of the first ``size`` entries of a sheaf is ``entry``."""
+    for i in range(size):
+        if mem[sheaf + SF_OBJECTS + i] == entry:
+            return True
+    return False
+
+
+@unit
+def settle_put(mem, cpu, victim):
+    """Was the swap made with which the dead was giving a chain back? Then finish; else it is TAKEN.
+
+    Without a lock of the dead left. Ends with no intent, or TAKEN: a chain to be given back.
+    """
+    slot = cpu_at(mem, victim)
+    if load(mem, slot + C_INTENT) != INTENT_PUT:
+        return
+    origin = load_relaxed(mem, slot + C_INTENT_FROM)
+    chain = load_relaxed(mem, slot + C_INTENT_CHAIN)
+    made = was_put(mem, cpu, load_relaxed(mem, slot + C_INTENT_CACHE), chain, in_hand(mem, victim))
+    if origin == 0 and not made:
+        store(mem, slot + C_INTENT, INTENT_TAKEN)
+        return
+    if is_slot(mem, origin):
+        if made:
+            store(mem, origin + C_INTENT, INTENT_NONE)  # its chain is back; it is dead as well
+    elif origin != 0 and made:
+        drop_slab(mem, origin, mem[origin + SF_SIZE], frame_at(mem, chain_pfn(chain)))
+    intent_done(mem, victim)
+
+
+@kernel
+def is_slot(mem, origin):
+    """Whether an intent's C_INTENT_FROM is a CPU slot, not a sheaf."""
+    return CPUS_AT <= origin < CPUS_AT + fixed(mem, H_CPUS) * C_STRIDE
+
+
+@kernel
+def was_put(mem, cpu, k, chain, mark):
+    """Whether a chain whose first object was marked is its slab's again (slot_intent.py)."""
+    pfn = chain_pfn(chain)
+    held = hold_slab(mem, cpu, mem[k + K_ID], pfn)
+    if held == 0:
+        return True  # it became empty with this chain, and is gone
+    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    first = chain_first(chain)
+    owner = load_relaxed(mem, owner_at(mem, frame_at(mem, pfn), order_of(w0), first - 1))
+    made = owner != mark or on_free_list(mem, k, pfn, w1, first)
+    unlock(mem, held)
+    return made
+
+
+@unit
+def settle_taken(mem, cpu, victim):
+    """Give the chain in the hands of the dead back to its slab, but for what is live or in a sheaf.
+
+    Objects become live in the order of the chain, so what is not is its end.
+    """
+    slot = cpu_at(mem, victim)
+    if load(mem, slot + C_INTENT) != INTENT_TAKEN:
+        return
+    k = load_relaxed(mem, slot + C_INTENT_CACHE)
+    chain = load_relaxed(mem, slot + C_INTENT_CHAIN)
+    sheaf = load_relaxed(mem, slot + C_INTENT_FROM)
+    left = chain_count(chain)
+    first = chain_first(chain)
+    pfn = chain_pfn(chain)
+    if sheaf != 0 and mem[sheaf + SF_SIZE] > load_relaxed(mem, slot + C_INTENT_SIZE):
+        left = 0  # they are in that sheaf
+    while left > 0 and is_live(load_relaxed(mem, mark_of(mem, pfn, first))):
+        first = free_link(mem, k, object_at(mem, k, pfn, first - 1))
+        left -= 1
+    if left > 0:
+        # Written before the objects that are live go on with their lives: the walk above must not
+        # be made a second time over their links.
+        store(mem, slot + C_INTENT_CHAIN, make_chain(pfn, first, left))
+        give_chain(mem, cpu, k, make_chain(pfn, first, left), slot)
+    intent_done(mem, victim)
+
+
+@kernel
+def mark_of(mem, pfn, first):
+    """Word index of the owner word of the object with index + 1 = ``first``."""
+    return owner_at(mem, frame_at(mem, pfn), order_of(page_state(mem, pfn)), first - 1)
+
+
+@kernel
+def give_chain(mem, cpu, k, chain, origin):
+    """Put a chain that an intent in ``origin``, a slot, names back to its slab."""
+    pfn = chain_pfn(chain)
+    first = chain_first(chain)
+    last = last_of(mem, k, chain)
+    if is_debug(mem, k):
+        paint(mem, k, last, 0)  # one object, and who knows how far its painting had come
+    store(mem, mark_of(mem, pfn, first), GIVEN | owner_word(mem, cpu))
+    intend_put(mem, cpu, k, chain, origin)
+    put_chain(mem, cpu, k, pfn, first, last, chain_count(chain))
+    store(mem, origin + C_INTENT, INTENT_NONE)
+    intent_done(mem, cpu)
+
+
+@unit
+def sweep_sheaves(mem, cpu, k, victim):
+    """Flush the sheaves of a dead CPU, and those in its hands, which find a place again."""
+    part = cpu_part(mem, k, victim)
+    if spin_for_drain(mem, part + KC_LOCK, cpu):
+        if mem[part + KC_MAIN] != 0:
+            flush(mem, cpu, k, mem[part + KC_MAIN])
+        if mem[part + KC_SPARE] != 0:
+            flush(mem, cpu, k, mem[part + KC_SPARE])
+        unspin(mem, part + KC_LOCK)
+    for i in range(mem[k + K_SHEAF_COUNT]):
+        sheaf = sheaf_at(mem, k, i)
+        if load(mem, sheaf + SF_WHERE) == in_hand(mem, victim):
+            mend_sheaf(mem, k, sheaf)
+            flush(mem, cpu, k, sheaf)
+            place_sheaf(mem, cpu, k, victim, sheaf)
+
+
+@kernel
+def place_sheaf(mem, cpu, k, victim, sheaf):
+    """Give an empty sheaf to the slot of the dead, where it lacks one, else to its barn."""
+    part = cpu_part(mem, k, victim)
+    if load(mem, k + K_STATE) == CACHE_LIVE and spin_for_drain(mem, part + KC_LOCK, cpu):
+        empty = 0
+        if mem[part + KC_MAIN] == 0:
+            empty = part + KC_MAIN
+        elif mem[part + KC_SPARE] == 0:
+            empty = part + KC_SPARE
+        if empty != 0:
+            move_sheaf(mem, sheaf, part)
+            mem[empty] = sheaf
+        unspin(mem, part + KC_LOCK)
+        if empty != 0:
+            return
+    barn_put(mem, cpu, node_part(k, home_node(mem, victim)), sheaf)

@@ -1,0 +1,284 @@
+"""Pages after a kill: zones and per-CPU lists built anew from the page descriptors.
+
+The descriptors are the authority. The partition into blocks is legal after every single write
+(descriptor.py), so a walk over heads meets each page once, whatever its last writer was doing; all
+else (lists, counters) is thrown away and told again. What the dead held is told by labels::
+
+    zone        heads inside of a FREE or ISOLATED block: a split, a merge or a range was under
+                way, they become tails; ISOLATED: back to FREE; types: what the pageblock says
+    lists       of the dead: emptied, its blocks are found by label; of a living CPU whose lists the
+                dead was draining: cut behind the blocks that bear another label
+    sweep       blocks in state PCP, and pages on the way from or to a slab, with the label of the
+                dead; pageblocks that it had isolated
+
+Everything here runs under the lock of what it rebuilds, taken over from the dead; may be killed
+anywhere itself, and is then begun again by the next: each step only looks at descriptors.
+"""
+
+from shmalloc.constants import (
+    E_STATE, H_MAX_ORDER, H_PAGEBLOCK_ORDER, H_PCP_FORM, I_TAIL, MT_COUNT, MT_ISOLATE, ORDERS,
+    P_COUNT, P_HEAD, P_LENGTH, P_LOCK, PCP_LIST, PCP_LISTS, T_ALLOCATED, T_FREE,
+    T_ISOLATED, T_OFFLINE, T_PCP, T_POISONED, T_RESERVED, T_TAIL, Z_END, Z_FREE, Z_FREE_ISOLATED,
+    Z_INDEX, Z_LOCK, Z_MANAGED, Z_START,
+)  # fmt: skip
+from shmalloc.constants_slab import OWNER_SLAB
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.bits import (
+    detail_of, mt_of, next_word, order_of, type_of, wants_poison, zone_of_word,
+)  # fmt: skip
+from shmalloc.kernels.buddy import (
+    area_count, area_list, block_span, free_block, is_half_isolated, link_free, mergeable, rehome,
+    retype_range,
+)  # fmt: skip
+from shmalloc.kernels.fill import fill_on_free
+from shmalloc.kernels.contig import bring_online, restore_types
+from shmalloc.kernels.descriptor import head_of, make_free, page_state, turn2, turn_owned
+from shmalloc.kernels.lists import get_link, list_init, node_of, set_link
+from shmalloc.kernels.lock import lock, unlock, unspin
+from shmalloc.kernels.reporting import report
+from shmalloc.kernels.pages import wake_waiters
+from shmalloc.kernels.pcp import counted_pages, pcp_at, pcp_order, pcp_top, spin_for_drain
+from shmalloc.kernels.poison import unmanage
+from shmalloc.kernels.slots import label, label_cpu
+from shmalloc.kernels.zone import account, block_mt, descriptor_at, isolator_of, zone_at
+from shmalloc.words import fixed, load2, store_relaxed
+
+
+@unit
+def rebuild_zone(mem, cpu, zone):
+    """Lists and counters of a zone from its descriptors, all free blocks merged; lock held."""
+    fold_zone(mem, zone)
+    empty_zone(mem, zone)
+    relink_zone(mem, cpu, zone)
+    merge_zone(mem, cpu, zone)
+
+
+@kernel
+def fold_zone(mem, zone):
+    """Turn the heads inside of blocks that cover them into tails."""
+    pfn = fixed(mem, zone + Z_START)
+    while pfn < fixed(mem, zone + Z_END):
+        w0 = page_state(mem, pfn)
+        kind = type_of(w0)
+        if kind == T_FREE or kind == T_ISOLATED:
+            for inner in range(pfn + 1, pfn + (1 << order_of(w0))):
+                if type_of(page_state(mem, inner)) != T_TAIL:
+                    fold_head(mem, inner)
+        pfn += block_span(w0)
+
+
+@kernel
+def fold_head(mem, pfn):
+    """One head inside of another block: first its links go, for they may lead anywhere."""
+    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    kind = type_of(w0)
+    if kind == T_ALLOCATED:  # a page of a range that was not handed over yet (give_single_pages)
+        taken = next_word(w0, T_PCP, 0, zone_of_word(w0), mt_of(w0), 0)
+        turn_owned(mem, pfn, w0, w1, taken, 0)
+    elif kind == T_FREE:
+        set_link(mem, node_of(mem, pfn), 0)
+        set_link(mem, node_of(mem, pfn) + 1, 0)
+    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    turn2(mem, pfn, w0, w1, next_word(w0, T_TAIL, 0, 0, 0, 0), 0)
+
+
+@kernel
+def empty_zone(mem, zone):
+    """No free block is on any list, and none is counted."""
+    for order in range(ORDERS):
+        for mt in range(MT_COUNT):
+            list_init(mem, area_list(zone, order, mt))
+            mem[area_count(zone, order, mt)] = 0
+    store_relaxed(mem, zone + Z_FREE, 0)
+    store_relaxed(mem, zone + Z_FREE_ISOLATED, 0)
+
+
+@kernel
+def relink_zone(mem, cpu, zone):
+    """Put every free block on the list of its pageblock's type; count what is managed."""
+    managed = 0
+    pfn = fixed(mem, zone + Z_START)
+    while pfn < fixed(mem, zone + Z_END):
+        w0 = page_state(mem, pfn)
+        kind = type_of(w0)
+        # An ISOLATED block never outlives a hold of the lock, and OFFLINE pages lie in isolated
+        # pageblocks, unless the last act of the dead was to put them online.
+        if kind == T_ISOLATED or (kind == T_OFFLINE and block_mt(mem, pfn) != MT_ISOLATE):
+            kind = T_FREE
+        if kind == T_FREE:
+            w0 = cut_half_isolated(mem, zone, pfn, w0)
+            relink_block(mem, zone, cpu, pfn)
+        if kind != T_OFFLINE and kind != T_POISONED and kind != T_RESERVED:
+            managed += block_span(w0)
+        pfn += block_span(w0)
+    store_relaxed(mem, zone + Z_MANAGED, managed)
+
+
+@kernel
+def cut_half_isolated(mem, zone, pfn, w0):
+    """Cut a block that the dead was freeing by pageblocks (buddy.py); what its head says then."""
+    z = fixed(mem, zone + Z_INDEX)
+    low = fixed(mem, H_PAGEBLOCK_ORDER)
+    order = order_of(w0)
+    if order <= low or not is_half_isolated(mem, pfn, order):
+        return w0
+    for piece in range((1 << (order - low)) - 1, -1, -1):  # the head last: it covers the others
+        at = pfn + (piece << low)
+        make_free(mem, at, z, low, block_mt(mem, at))
+    return page_state(mem, pfn)
+
+
+@kernel
+def relink_block(mem, zone, cpu, pfn):
+    """A block without links becomes FREE of its pageblock's type, and goes on its list."""
+    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    order = order_of(w0)
+    mt = block_mt(mem, pfn)
+    if order > fixed(mem, H_PAGEBLOCK_ORDER):
+        retype_range(mem, pfn, order, mt)
+    free = next_word(w0, T_FREE, order, fixed(mem, zone + Z_INDEX), mt, 0)
+    if not turn2(mem, pfn, w0, w1, free, 0):
+        report(mem, cpu, I_TAIL, pfn, T_FREE, w0)
+        return E_STATE
+    account(mem, zone, mt, 1 << order)
+    return link_free(mem, zone, cpu, pfn, order, mt)
+
+
+@kernel
+def start_of(mem, pfn):
+    """First page of the block that covers ``pfn`` now, after it merged; zone lock held."""
+    head = head_of(mem, pfn)
+    if head < 0:
+        return pfn
+    return head
+
+
+@kernel
+def merge_zone(mem, cpu, zone):
+    """Merge what the dead had cut, or had not merged yet. From below, so one pass is enough."""
+    pfn = fixed(mem, zone + Z_START)
+    while pfn < fixed(mem, zone + Z_END):
+        w0 = page_state(mem, pfn)
+        order = order_of(w0)
+        if type_of(w0) == T_FREE and order < fixed(mem, H_MAX_ORDER):
+            if mergeable(mem, zone, pfn ^ (1 << order), order, mt_of(w0)):
+                rehome(mem, zone, cpu, pfn)
+                pfn = start_of(mem, pfn)
+                w0 = page_state(mem, pfn)
+        pfn += block_span(w0)
+
+
+@kernel
+def clear_lists(mem, p):
+    """Forget every block on the lists of a dead CPU; its P_LOCK held."""
+    for index in range(PCP_LISTS):
+        mem[p + P_LENGTH + index] = 0
+        mem[p + P_HEAD + index] = 0
+    mem[p + P_COUNT] = 0
+
+
+@unit
+def cut_lists(mem, p, owner):
+    """Recount the lists of ``owner``, alive, without the blocks that its dead drainer had in hand.
+
+    P_LOCK taken over. A drainer relabels the first block before it takes it off, so a first block
+    with another label is not on the list any more, wherever the kill came.
+    """
+    counted = 0
+    for index in range(PCP_LISTS):
+        order = pcp_order(mem, index)
+        if fixed(mem, H_PCP_FORM) == PCP_LIST:
+            mem[p + P_LENGTH + index] = chain_length(mem, mem[p + P_HEAD + index])
+        pfn = pcp_top(mem, p, index)
+        while pfn >= 0 and not is_held_by(page_state(mem, pfn), owner):
+            mem[p + P_LENGTH + index] = mem[p + P_LENGTH + index] - 1
+            if fixed(mem, H_PCP_FORM) == PCP_LIST:
+                mem[p + P_HEAD + index] = get_link(mem, node_of(mem, pfn) + 1)
+            pfn = pcp_top(mem, p, index)
+        counted += mem[p + P_LENGTH + index] * counted_pages(order)
+    mem[p + P_COUNT] = counted
+
+
+@kernel
+def chain_length(mem, node):
+    """Blocks on a per-CPU list in list form."""
+    length = 0
+    while node != 0:
+        length += 1
+        node = get_link(mem, node + 1)
+    return length
+
+
+@kernel
+def is_held_by(w0, owner):
+    """Whether a descriptor says: in state PCP, with slot ``owner``."""
+    return type_of(w0) == T_PCP and label_cpu(detail_of(w0)) == owner
+
+
+@unit
+def sweep_zone(mem, cpu, z, victim):
+    """Give back to zone ``z`` what a dead CPU had on its lists and in its hands. Returns pages."""
+    zone = zone_at(mem, z)
+    p = pcp_at(mem, victim, z)
+    held = spin_for_drain(mem, p + P_LOCK, cpu)  # not that of an unplugged CPU: that is empty
+    if held:
+        clear_lists(mem, p)
+    lock(mem, zone + Z_LOCK, cpu)
+    end_isolations(mem, cpu, zone, victim)
+    given = sweep_blocks(mem, cpu, zone, victim)
+    unlock(mem, zone + Z_LOCK)
+    if held:
+        unspin(mem, p + P_LOCK)
+    wake_waiters(mem, cpu, zone)
+    return given
+
+
+@kernel
+def end_isolations(mem, cpu, zone, victim):
+    """Pageblocks that the dead had isolated, or was putting offline, are ordinary ones again."""
+    step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
+    at = (fixed(mem, zone + Z_START) + step - 1) & -step
+    while at + step <= fixed(mem, zone + Z_END):
+        if block_mt(mem, at) == MT_ISOLATE and isolator_of(mem, at) == label(mem, victim):
+            restore_types(mem, zone, cpu, at, at + step)
+            bring_online(mem, zone, cpu, at, at + step)
+        at += step
+
+
+@kernel
+def sweep_blocks(mem, cpu, zone, victim):
+    """Free every block that only the dead knew of; zone lock held. Returns pages."""
+    given = 0
+    pfn = fixed(mem, zone + Z_START)
+    while pfn < fixed(mem, zone + Z_END):
+        w0, w1 = load2(mem, descriptor_at(mem, pfn))
+        # Pages on their way from or to a slab are ALLOCATED by OWNER_SLAB, in one hand only.
+        loose = type_of(w0) == T_PCP or (type_of(w0) == T_ALLOCATED and w1 == OWNER_SLAB)
+        if loose and label_cpu(detail_of(w0)) == victim:
+            given += block_span(w0)
+            sweep_block(mem, cpu, zone, pfn)
+            pfn = start_of(mem, pfn)
+            w0 = page_state(mem, pfn)
+        pfn += block_span(w0)
+    return given
+
+
+@kernel
+def sweep_block(mem, cpu, zone, pfn):
+    """Free one block that is nobody's; or retire it, if that is what its freer was to do."""
+    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    order = order_of(w0)
+    z = zone_of_word(w0)
+    if type_of(w0) == T_ALLOCATED:
+        taken = next_word(w0, T_PCP, order, z, mt_of(w0), detail_of(w0))
+        turn_owned(mem, pfn, w0, w1, taken, 0)
+        w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    if wants_poison(w0):
+        if turn2(mem, pfn, w0, w1, next_word(w0, T_POISONED, order, z, mt_of(w0), 0), 0):
+            unmanage(mem, zone, 1 << order)
+        return
+    taken = next_word(w0, T_PCP, order, z, mt_of(w0), label(mem, cpu))
+    if turn2(mem, pfn, w0, w1, taken, 0):
+        set_link(mem, node_of(mem, pfn) + 1, 0)
+        fill_on_free(mem, pfn, order)
+        free_block(mem, zone, cpu, pfn, order)

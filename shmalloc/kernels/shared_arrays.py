@@ -1,0 +1,82 @@
+"""Making and dropping an array in one call each: its pages and its entry of the array table.
+
+Put together from ``pages`` and ``handles``, in the order that both ask for: the block is there
+before an entry names it, and an entry is closed after its block was freed. A process that dies in
+between leaves a block or an entry behind that nobody uses, and nothing else (docs/recovery.md).
+
+The entry's AR_HOW says how the block was allocated: its order, or AR_RANGE | a number of single
+pages in a row. Blocks belong to OWNER_SHARED, so that nobody reaps what others still read.
+
+Nothing here reads or writes the data, nor its header: until the maker tells others its handle,
+nobody looks at them.
+"""
+
+from shmalloc.constants import (
+    AR_COUNT, AR_DATA, AR_GENERATION_SHIFT, AR_HOW, E_STATE, OWNER_ARRAYS, OWNER_SHARED,
+)  # fmt: skip
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.contig import free_contig_range
+from shmalloc.kernels.array_table import close_entry, drop_reference, grow_entries, open_entry
+from shmalloc.kernels.slab_format import give_pages_back, slab_pages
+from shmalloc.kernels.zone import frame_at, pfn_of_word
+from shmalloc.words import load_relaxed
+
+AR_RANGE = 1 << 32
+
+
+@unit
+def make_array(mem, cpu, order, pid):
+    """A block of 2^order pages with one reference: (entry, its generation, word of the block).
+
+    The first is negative, as of ``alloc_pages``, where a page is missing: nothing is made.
+    """
+    pfn = slab_pages(mem, cpu, order, OWNER_SHARED)
+    if pfn < 0:
+        return pfn, 0, 0
+    data = frame_at(mem, pfn)
+    entry, generation = enter_array(mem, cpu, data, order, pid)
+    if entry < 0:
+        give_pages_back(mem, cpu, pfn, order, OWNER_SHARED)
+    return entry, generation, data
+
+
+@unit
+def enter_array(mem, cpu, data, how, pid):
+    """An entry with one reference to the block at ``data``: (entry, its generation).
+
+    The table grows by a page when it is full; the entry is negative where there is none.
+    """
+    entry = open_entry(mem, cpu, data, how, pid)
+    while entry < 0:
+        pfn = slab_pages(mem, cpu, 0, OWNER_ARRAYS)
+        if pfn < 0:
+            return pfn, 0
+        grow_entries(mem, cpu, pfn)
+        entry = open_entry(mem, cpu, data, how, pid)  # others may have been faster again
+    return entry, load_relaxed(mem, entry + AR_COUNT) >> AR_GENERATION_SHIFT
+
+
+@unit
+def drop_array(mem, cpu, entry, generation):
+    """Drop a reference; how many are left. With the last one, the block and the entry are free.
+
+    E_STATE: there is no such reference, or its block was not allocated any more (reported); the
+    entry of such a block is never used again.
+    """
+    data = load_relaxed(mem, entry + AR_DATA)  # once our reference is gone, another array's
+    how = load_relaxed(mem, entry + AR_HOW)
+    left = drop_reference(mem, cpu, entry, generation)
+    if left == 0:
+        if not free_array(mem, cpu, pfn_of_word(mem, data), how):
+            return E_STATE
+        close_entry(mem, cpu, entry)
+    return left
+
+
+@kernel
+def free_array(mem, cpu, pfn, how):
+    """Free the block of an array; False where some of it was not allocated."""
+    if how & AR_RANGE == 0:
+        return give_pages_back(mem, cpu, pfn, how, OWNER_SHARED) == 0
+    pages = how ^ AR_RANGE
+    return free_contig_range(mem, cpu, pfn, pfn + pages) == pages

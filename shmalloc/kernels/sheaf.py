@@ -1,0 +1,351 @@
+"""Sheaves: arrays of free objects for each CPU slot, and the barn of each node.
+
+::
+
+    CPU part    [ lock | main | spare ]         sheaf   [ next | size | where | entries ... ]
+    barn        lock | full -> sheaf -> sheaf   entry   object, see objects.py
+                     | empty -> sheaf
+
+The hot path is one array operation on ``main`` under the CPU's own lock, which it only ever
+*tries*: where another process that shares the slot (or a drainer) holds it, the object goes
+straight to or from its slab. Main empty or full: swap with the spare, else exchange it in the
+barn, else refill or flush the spare. That last step runs with the lock released and the spare
+taken out (KC_SPARE 0), since it takes node and zone locks and may be long.
+
+Afterwards everything may have changed: another process on the slot may have refilled, or the
+cache may be dying. So a sheaf comes back only into an *empty* spare slot, looked at again under
+the lock, and goes to the barn otherwise; nothing is ever overwritten (bug S21: installed without
+looking, a full sheaf was lost). Every sheaf is always in exactly one place: a CPU's main or spare,
+a barn list, or the hands of one caller. All are made with the cache, so a free never needs memory.
+
+A kill may come between any two writes. So an object becomes live before it leaves a sheaf, and is
+in one before its owner word is cleared: what has both is live. With CF_EXACT two may free one
+object at once, so being in a sheaf cannot say who won: there the swap that ends the life names the
+winner (KEPT), in whose sheaf the object is then counted. Chains are named by an intent.
+
+KC_MAIN 0 means that the cache has no sheaves: a debug cache, or one that is being destroyed.
+Order of locks: CPU part, then barn or node; never two CPU parts.
+Linux: mm/slub.c, __pcs_replace_empty_main and __pcs_replace_full_main.
+"""
+
+from shmalloc.constants import EV_OBJ_REMOTE, EV_SHEAF_SWAP, E_NOMEM, E_STATE, I_SHEAF
+from shmalloc.constants_slab import (
+    CACHE_DYING, GIVEN, KC_LOCK, KC_MAIN, KC_SPARE, KEPT, K_CAPACITY, K_STATE, SF_OBJECTS, SF_SIZE,
+)  # fmt: skip
+from shmalloc.dialect import hot, kernel, unit
+from shmalloc.kernels.barn import barn_empty_for, barn_full_for, barn_put, in_hand, move_sheaf
+from shmalloc.kernels.bits import order_of
+from shmalloc.kernels.descriptor import page_state
+from shmalloc.kernels.slot_intent import chain_goes_to, intend_put, intent_done
+from shmalloc.kernels.lock import owner_word, try_spin, unspin
+from shmalloc.kernels.reporting import event, report
+from shmalloc.kernels.objects import (
+    chain_count, chain_first, chain_pfn, clear_owner, cpu_part, entry_address, entry_base,
+    entry_index, entry_of, entry_order, free_link, home_node, is_exact, is_live, make_chain,
+    node_part, object_at, owner_at, owner_of_entry, set_free_link, set_owner,
+)  # fmt: skip
+from shmalloc.kernels.slab import put_chain, take_chain
+from shmalloc.kernels.zone import pfn_of_word
+from shmalloc.words import cas, load, load_relaxed, store, store_relaxed
+
+
+@hot
+def push_freed(mem, cpu, k, sheaf, size, entry, at):
+    """Put a live object on a sheaf of ``size`` that is not full and end its life; holder only.
+
+    ``at`` is the word of its owner (here and below: recomputing it from the entry costs 1 ns).
+
+    False where it was not live after all: another free of it was faster. Clearing the owner word
+    publishes the new size: an object that is in the sheaf and live is still its owner's.
+    """
+    owner = load_relaxed(mem, at)
+    if not is_live(owner):
+        return False
+    mem[sheaf + SF_OBJECTS + size] = entry
+    if is_exact(mem, k) and not cas(mem, at, owner, KEPT | owner_word(mem, cpu)):
+        return False  # the entry behind the last one means nothing
+    mem[sheaf + SF_SIZE] = size + 1
+    store(mem, at, 0)
+    return True
+
+
+@hot
+def pop_live(mem, cpu, sheaf, size):
+    """Make the last object of a sheaf of ``size`` > 0 live and take it off; holder only.
+
+    Returns its entry; -entry where it was live already: it is in two places.
+    """
+    entry = mem[sheaf + SF_OBJECTS - 1 + size]
+    fresh = set_owner(mem, owner_of_entry(mem, entry), owner_word(mem, cpu))
+    store(mem, sheaf + SF_SIZE, size - 1)  # after the owner word, for whoever comes after a kill
+    if fresh:
+        return entry
+    return -entry
+
+
+@unit
+def in_two_places(mem, cpu, entry):
+    """Report an object that was to be given out and is live: it is left to its owner."""
+    report(mem, cpu, I_SHEAF, entry_address(entry), 0, 1)
+    return E_STATE
+
+
+@kernel
+def pop_or_report(mem, cpu, sheaf, size):
+    """``pop_live`` whose failure is reported: E_STATE."""
+    entry = pop_live(mem, cpu, sheaf, size)
+    if entry < 0:
+        return in_two_places(mem, cpu, -entry)
+    return entry
+
+
+@unit
+def fill(mem, cpu, k, sheaf):
+    """Fill a sheaf in the caller's hands from the slabs; returns its size, or E_NOMEM at 0."""
+    size = mem[sheaf + SF_SIZE]
+    while size < mem[k + K_CAPACITY]:
+        chain = take_chain(mem, cpu, k, mem[k + K_CAPACITY] - size)
+        if chain < 0:
+            break
+        chain_goes_to(mem, cpu, sheaf, size)
+        size = unchain(mem, k, chain, sheaf + SF_OBJECTS, size)
+        store(mem, sheaf + SF_SIZE, size)  # here they are in the sheaf, and the intent is void
+        intent_done(mem, cpu)
+    if size == 0:
+        return E_NOMEM
+    return size
+
+
+@kernel
+def unchain(mem, k, chain, entries, size):
+    """Write the objects of a private chain to ``entries[size:]``; returns the new size."""
+    pfn = chain_pfn(chain)
+    order = order_of(page_state(mem, pfn))
+    following = chain_first(chain)
+    for _ in range(chain_count(chain)):
+        address = object_at(mem, k, pfn, following - 1)
+        entry = entry_of(address, following - 1, order)
+        following = free_link(mem, k, address)
+        mem[entries + size] = entry
+        size += 1
+    return size
+
+
+@kernel
+def entry_of_index(mem, k, pfn, index):
+    """Entry of an object of the slab at ``pfn``."""
+    return entry_of(object_at(mem, k, pfn, index), index, order_of(page_state(mem, pfn)))
+
+
+@unit
+def flush(mem, cpu, k, sheaf):
+    """Put all objects of a sheaf that the caller holds back to their slabs, a run at a time."""
+    size = mem[sheaf + SF_SIZE]
+    while size > 0:
+        size = flush_run(mem, cpu, k, sheaf, size)
+
+
+@kernel
+def flush_run(mem, cpu, k, sheaf, size):
+    """Put the last entry back together with all others of its slab; returns how many remain.
+
+    One two-word swap returns the whole chain (Linux: build_detached_freelist). The entries leave
+    the sheaf afterwards: until then they tell an heir what the swap was about.
+    """
+    newest = mem[sheaf + SF_OBJECTS + size - 1]
+    base = entry_base(mem, newest)
+    last = entry_address(newest)
+    first = entry_index(newest) + 1
+    count = 1
+    for i in range(size - 1):
+        entry = mem[sheaf + SF_OBJECTS + i]
+        if entry_base(mem, entry) == base:
+            set_free_link(mem, k, entry_address(entry), first)
+            first = entry_index(entry) + 1
+            count += 1
+    pfn = pfn_of_word(mem, base)
+    # The mark comes before the intent: an intent without it would say that the swap was made.
+    mark = owner_at(mem, base, entry_order(newest), first - 1)
+    store_relaxed(mem, mark, GIVEN | owner_word(mem, cpu))
+    intend_put(mem, cpu, k, make_chain(pfn, first, count), sheaf)
+    put_chain(mem, cpu, k, pfn, first, last, count)
+    size = drop_slab(mem, sheaf, size, base)
+    intent_done(mem, cpu)
+    return size
+
+
+@kernel
+def drop_slab(mem, sheaf, size, base):
+    """Remove the entries of the slab at word ``base`` from a sheaf; returns its new size.
+
+    An entry is only ever moved down, over one that was dropped or moved itself: whoever dies here
+    leaves some entries twice, and none lost.
+    """
+    kept = 0
+    for i in range(size):
+        entry = mem[sheaf + SF_OBJECTS + i]
+        if entry_base(mem, entry) != base:
+            mem[sheaf + SF_OBJECTS + kept] = entry
+            kept += 1
+    store(mem, sheaf + SF_SIZE, kept)
+    return kept
+
+
+@unit
+def put_freed(mem, cpu, k, entry, at):
+    """Free a live object straight to its slab, past the sheaves. False: it was not live."""
+    base = entry_base(mem, entry)
+    pfn = pfn_of_word(mem, base)
+    first = entry_index(entry) + 1
+    intend_put(mem, cpu, k, make_chain(pfn, first, 1), 0)
+    freed = clear_owner(mem, at, GIVEN | owner_word(mem, cpu), is_exact(mem, k))
+    if freed:
+        event(mem, cpu, EV_OBJ_REMOTE)
+        put_chain(mem, cpu, k, pfn, first, entry_address(entry), 1)
+    intent_done(mem, cpu)
+    return freed
+
+
+@unit
+def take_one(mem, cpu, k):
+    """One live object straight from a slab, past the sheaves: its entry, or E_NOMEM, E_STATE."""
+    chain = take_chain(mem, cpu, k, 1)
+    if chain < 0:
+        return chain
+    entry = entry_of_index(mem, k, chain_pfn(chain), chain_first(chain) - 1)
+    if not set_owner(mem, owner_of_entry(mem, entry), owner_word(mem, cpu)):
+        entry = in_two_places(mem, cpu, entry)
+    intent_done(mem, cpu)
+    return entry
+
+
+@unit
+def bring_back(mem, cpu, k, sheaf):
+    """A sheaf that was refilled or flushed outside of the lock: into the spare slot if that is
+    still empty, else to the barn."""
+    part = cpu_part(mem, k, cpu)
+    if try_spin(mem, part + KC_LOCK, cpu):
+        if mem[part + KC_MAIN] != 0 and mem[part + KC_SPARE] == 0:
+            move_sheaf(mem, sheaf, part)
+            mem[part + KC_SPARE] = sheaf
+            unspin(mem, part + KC_LOCK)
+            return
+        unspin(mem, part + KC_LOCK)
+    if load(mem, k + K_STATE) == CACHE_DYING:
+        # The destroyer has emptied the barn, or will find this sheaf in it: either way it must
+        # not find objects there after its last look. What it finds missing makes it say E_BUSY.
+        flush(mem, cpu, k, sheaf)
+    barn_put(mem, cpu, node_part(k, home_node(mem, cpu)), sheaf)
+
+
+@kernel
+def take_spare(mem, cpu, part):
+    """Take the spare sheaf into our hands, if it is there; KC_LOCK held. 0: somebody else has."""
+    spare = mem[part + KC_SPARE]
+    if spare != 0:
+        move_sheaf(mem, spare, in_hand(mem, cpu))
+        mem[part + KC_SPARE] = 0
+    return spare
+
+
+@kernel
+def pop_or_refill(mem, cpu, k, part):
+    """A live object where main is empty or missing: its entry, or E_NOMEM, E_STATE.
+
+    KC_LOCK is held on entry and released here.
+    """
+    main = mem[part + KC_MAIN]
+    spare = mem[part + KC_SPARE]
+    if main == 0:
+        unspin(mem, part + KC_LOCK)
+        return take_one(mem, cpu, k)
+    full = 0
+    if mem[main + SF_SIZE] > 0:  # somebody else who shares the slot was here
+        full = main
+    elif spare != 0 and mem[spare + SF_SIZE] > 0:
+        full = spare
+        mem[part + KC_SPARE] = main
+        event(mem, cpu, EV_SHEAF_SWAP)
+    else:
+        full = barn_full_for(mem, cpu, node_part(k, home_node(mem, cpu)), main)
+    if full != 0:
+        mem[part + KC_MAIN] = full
+        entry = pop_or_report(mem, cpu, full, mem[full + SF_SIZE])
+        unspin(mem, part + KC_LOCK)
+        return entry
+    spare = take_spare(mem, cpu, part)
+    unspin(mem, part + KC_LOCK)
+    if spare == 0:  # somebody else who shares the slot refills it this moment
+        return take_one(mem, cpu, k)
+    entry = fill(mem, cpu, k, spare)
+    if entry > 0:
+        entry = pop_or_report(mem, cpu, spare, entry)
+    bring_back(mem, cpu, k, spare)
+    return entry
+
+
+@kernel
+def room_for(mem, cpu, k, part):
+    """A main sheaf with room, by a swap or an exchange where the old one is full; or 0."""
+    main = mem[part + KC_MAIN]
+    if mem[main + SF_SIZE] < mem[k + K_CAPACITY]:
+        return main
+    spare = mem[part + KC_SPARE]
+    room = 0
+    if spare != 0 and mem[spare + SF_SIZE] < mem[k + K_CAPACITY]:
+        room = spare
+        mem[part + KC_SPARE] = main
+        event(mem, cpu, EV_SHEAF_SWAP)
+    else:
+        room = barn_empty_for(mem, cpu, node_part(k, home_node(mem, cpu)), main)
+    if room != 0:
+        mem[part + KC_MAIN] = room
+    return room
+
+
+@unit
+def push_or_flush(mem, cpu, k, part, entry, at):
+    """End an object's life where main is full or missing. False: it was not live.
+
+    KC_LOCK is held on entry and released here.
+    """
+    if mem[part + KC_MAIN] == 0:
+        unspin(mem, part + KC_LOCK)
+        return put_freed(mem, cpu, k, entry, at)
+    room = room_for(mem, cpu, k, part)
+    if room != 0:
+        freed = push_freed(mem, cpu, k, room, mem[room + SF_SIZE], entry, at)
+        unspin(mem, part + KC_LOCK)
+        return freed
+    spare = take_spare(mem, cpu, part)
+    unspin(mem, part + KC_LOCK)
+    if spare == 0:
+        return put_freed(mem, cpu, k, entry, at)
+    flush(mem, cpu, k, spare)
+    freed = push_freed(mem, cpu, k, spare, 0, entry, at)
+    bring_back(mem, cpu, k, spare)
+    return freed
+
+
+@kernel
+def take_slowly(mem, cpu, k, part):
+    """A live object where the hot path did not do: the lock is held by another, or main empty."""
+    if not try_spin(mem, part + KC_LOCK, cpu):
+        return take_one(mem, cpu, k)
+    return pop_or_refill(mem, cpu, k, part)
+
+
+@hot
+def keep_freed(mem, cpu, k, entry, at):
+    """End an object's life on the slab's own node: the hot path of a free. False: not live."""
+    part = cpu_part(mem, k, cpu)
+    if not try_spin(mem, part + KC_LOCK, cpu):
+        return put_freed(mem, cpu, k, entry, at)
+    main = mem[part + KC_MAIN]
+    if main != 0:
+        size = mem[main + SF_SIZE]
+        if size < mem[k + K_CAPACITY]:
+            freed = push_freed(mem, cpu, k, main, size, entry, at)
+            unspin(mem, part + KC_LOCK)
+            return freed
+    return push_or_flush(mem, cpu, k, part, entry, at)

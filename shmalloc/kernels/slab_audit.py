@@ -1,0 +1,310 @@
+"""Walk and recount everything of the object allocator: I_SLAB, I_SHEAF, I_BYTES.
+
+The authority is the descriptors: all slabs are found by walking pfns, then everything that is
+told twice is compared::
+
+    slab     free list length = objects - inuse, acyclic, no live object on it
+             live objects <= inuse; says partial <=> has a free object (or is frozen)
+    node     slabs that say partial = length of the partial list = its counter; same for full
+    sheaf    size <= capacity; its objects are objects of the cache, not live, nowhere else
+    cache    sum of inuse = live objects + objects in sheaves; every sheaf is in exactly one place
+    bytes    red zones, poison and leftovers of debug caches
+
+For a quiet allocator: nobody is inside an operation. An object in flight between a slab and a
+sheaf would be counted in neither. Changes nothing but the report table.
+"""
+
+from shmalloc.constants import (
+    H_CACHES, H_CPUS, H_NODES, H_PAGES, I_BYTES, I_LIST_LINKS, I_SHEAF, I_SLAB, SLAB_ON_FULL,
+    SLAB_ON_PARTIAL, S_FROZEN_BIT, T_SLAB, T_TAIL,
+)  # fmt: skip
+from shmalloc.constants_slab import (
+    CACHE_NONE, KC_MAIN, KC_SPARE, KN_BARN_EMPTY, KN_BARN_FULL, KN_FULL, KN_NR_BARN_EMPTY,
+    KN_NR_BARN_FULL, KN_NR_FULL, KN_NR_PARTIAL, KN_NR_SLABS, KN_PARTIAL, K_CAPACITY, K_SHEAF_COUNT,
+    K_SHEAF_STRIDE, K_SHEAVES, K_STATE, SF_NEXT, SF_OBJECTS, SF_SIZE, SLAB_FROZEN,
+)  # fmt: skip
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.bits import order_of, type_of
+from shmalloc.kernels.cache_set import live_in_slab, next_slab
+from shmalloc.kernels.descriptor import head_of, in_range, page_state
+from shmalloc.kernels.lists import next_of, prev_of
+from shmalloc.kernels.reporting import report
+from shmalloc.kernels.objects import (
+    cache_at, cache_of_word, cpu_part, entry_address, entry_base, entry_index, entry_order,
+    free_link, free_of, inuse_of, is_debug, is_slab_of, list_state, node_of_slab, node_part,
+    object_at, objects_of, owner_of,
+)  # fmt: skip
+from shmalloc.kernels.slab import free_list_problem, full_state
+from shmalloc.kernels.slab_debug import bad_bytes, bad_rest
+from shmalloc.kernels.slab_format import objects_that_fit
+from shmalloc.kernels.zone import descriptor_at, pfn_of_word
+from shmalloc.words import fixed, load, load2, load_relaxed
+
+
+@kernel
+def complain(mem, cpu, code, where, expected, found):
+    """1 and one report where the two numbers differ, else 0."""
+    if expected == found:
+        return 0
+    report(mem, cpu, code, where, expected, found)
+    return 1
+
+
+@unit
+def audit_slabs(mem, cpu):
+    """Check every cache; returns the number of violations, each of them reported."""
+    bad = 0
+    for cache in range(fixed(mem, H_CACHES)):
+        if load(mem, cache_at(mem, cache) + K_STATE) != CACHE_NONE:
+            bad += audit_cache(mem, cpu, cache)
+    return bad + audit_orphans(mem, cpu)
+
+
+@unit
+def audit_orphans(mem, cpu):
+    """Slabs whose cache does not exist."""
+    bad = 0
+    pfn = 0
+    while pfn < fixed(mem, H_PAGES):
+        w0 = page_state(mem, pfn)
+        if type_of(w0) == T_TAIL:
+            pfn += 1
+        else:
+            if type_of(w0) == T_SLAB and not exists(mem, cache_of_word(w0)):
+                report(mem, cpu, I_SLAB, pfn, -1, cache_of_word(w0))
+                bad += 1
+            pfn += 1 << order_of(w0)
+    return bad
+
+
+@kernel
+def exists(mem, cache):
+    return cache < fixed(mem, H_CACHES) and load(mem, cache_at(mem, cache) + K_STATE) != CACHE_NONE
+
+
+@unit
+def audit_cache(mem, cpu, cache):
+    """One cache: its slabs one by one, then the sums."""
+    k = cache_at(mem, cache)
+    bad = 0
+    live = 0
+    inuse = 0
+    pfn = next_slab(mem, 0, cache)
+    while pfn >= 0:
+        w0, w1 = load2(mem, descriptor_at(mem, pfn))
+        if list_state(w0) != SLAB_FROZEN:
+            bad += audit_slab(mem, cpu, k, pfn, w0, w1)
+            live += live_in_slab(mem, pfn, w0, w1)
+            inuse += inuse_of(w1)
+        pfn = next_slab(mem, pfn + (1 << order_of(w0)), cache)
+    for node in range(fixed(mem, H_NODES)):
+        bad += audit_node(mem, cpu, k, cache, node)
+    kept = objects_in_sheaves(mem, k)
+    bad += complain(mem, cpu, I_SHEAF, cache, inuse, live + kept)
+    return bad + audit_sheaves(mem, cpu, k, cache)
+
+
+@unit
+def audit_slab(mem, cpu, k, pfn, w0, w1):
+    """One slab that is not frozen: counters, free list, live map, bytes."""
+    objects = objects_of(w1)
+    bad = complain(mem, cpu, I_SLAB, pfn, objects_that_fit(mem, k, order_of(w0)), objects)
+    bad += complain(mem, cpu, I_SLAB, pfn, 0, w1 & S_FROZEN_BIT)
+    if bad != 0:
+        return bad
+    expected = full_state(mem, k)
+    if free_of(w1) != 0:
+        expected = SLAB_ON_PARTIAL
+    bad += complain(mem, cpu, I_SLAB, pfn, expected, list_state(w0))
+    if free_list_problem(mem, cpu, k, pfn, w1, I_SLAB) != 0:
+        return bad + 1
+    bad += audit_free_list(mem, cpu, k, pfn, w0, w1)
+    if live_in_slab(mem, pfn, w0, w1) > inuse_of(w1):
+        report(mem, cpu, I_SLAB, pfn, inuse_of(w1), live_in_slab(mem, pfn, w0, w1))
+        bad += 1
+    if is_debug(mem, k):
+        bad += audit_bytes(mem, cpu, k, pfn, w0, objects)
+    return bad
+
+
+@kernel
+def audit_free_list(mem, cpu, k, pfn, w0, w1):
+    """Live objects that are on the free list at the same time; the list itself is sound."""
+    bad = 0
+    following = free_of(w1)
+    for _ in range(objects_of(w1) - inuse_of(w1)):
+        address = object_at(mem, k, pfn, following - 1)
+        if owner_of(mem, pfn, order_of(w0), following - 1) != 0:
+            report(mem, cpu, I_SLAB, address, 0, 1)
+            bad += 1
+        following = free_link(mem, k, address)
+    return bad
+
+
+@kernel
+def audit_bytes(mem, cpu, k, pfn, w0, objects):
+    """Red zones, poison and leftovers of a debug slab."""
+    bad = bad_rest(mem, cpu, k, pfn, order_of(w0), objects, I_BYTES)
+    for index in range(objects):
+        live = 0
+        if owner_of(mem, pfn, order_of(w0), index) != 0:
+            live = 1
+        bad += bad_bytes(mem, cpu, k, object_at(mem, k, pfn, index), live, I_BYTES)
+    return bad
+
+
+@kernel
+def audit_node(mem, cpu, k, cache, node):
+    """Lists and counters of one node against what the descriptors say."""
+    n = node_part(k, node)
+    partial = 0
+    full = 0
+    slabs = 0
+    pfn = next_slab(mem, 0, cache)
+    while pfn >= 0:
+        w0 = page_state(mem, pfn)
+        if node_of_slab(mem, w0) == node:
+            state = list_state(w0)
+            slabs += 1
+            if state == SLAB_ON_PARTIAL:
+                partial += 1
+            if state == SLAB_ON_FULL:
+                full += 1
+        pfn = next_slab(mem, pfn + (1 << order_of(w0)), cache)
+    bad = complain(mem, cpu, I_SLAB, cache, slabs, load_relaxed(mem, n + KN_NR_SLABS))
+    bad += complain(mem, cpu, I_SLAB, cache, partial, load_relaxed(mem, n + KN_NR_PARTIAL))
+    bad += complain(mem, cpu, I_SLAB, cache, full, load_relaxed(mem, n + KN_NR_FULL))
+    bad += audit_list(mem, cpu, n + KN_PARTIAL, partial, cache, SLAB_ON_PARTIAL)
+    return bad + audit_list(mem, cpu, n + KN_FULL, full, cache, SLAB_ON_FULL)
+
+
+@kernel
+def audit_list(mem, cpu, head, length, cache, state):
+    """A list holds ``length`` nodes, linked both ways, of slabs that say they are on it."""
+    bad = 0
+    before = head
+    at = next_of(mem, head)
+    for _ in range(length):
+        if at == head or at == 0:
+            break
+        if prev_of(mem, at) != before:
+            report(mem, cpu, I_LIST_LINKS, at, before, prev_of(mem, at))
+            return bad + 1
+        pfn = head_of(mem, pfn_of_word(mem, at))
+        if pfn < 0 or not is_slab_of(page_state(mem, pfn), cache):
+            report(mem, cpu, I_SLAB, at, cache, pfn)
+            return bad + 1
+        bad += complain(mem, cpu, I_SLAB, pfn, state, list_state(page_state(mem, pfn)))
+        before = at
+        at = next_of(mem, at)
+    return bad + complain(mem, cpu, I_LIST_LINKS, head, head, at)
+
+
+@kernel
+def objects_in_sheaves(mem, k):
+    """Sum of the sizes of all sheaves of a cache, wherever they are."""
+    kept = 0
+    for i in range(mem[k + K_SHEAF_COUNT]):
+        kept += mem[mem[k + K_SHEAVES] + i * mem[k + K_SHEAF_STRIDE] + SF_SIZE]
+    return kept
+
+
+@unit
+def audit_sheaves(mem, cpu, k, cache):
+    """Every sheaf of a cache: its place, its size, its objects."""
+    bad = 0
+    count = mem[k + K_SHEAF_COUNT]
+    for node in range(fixed(mem, H_NODES)):
+        n = node_part(k, node)
+        full = barn_length(mem, n + KN_BARN_FULL, count)
+        empty = barn_length(mem, n + KN_BARN_EMPTY, count)
+        bad += complain(mem, cpu, I_SHEAF, cache, full, load_relaxed(mem, n + KN_NR_BARN_FULL))
+        bad += complain(mem, cpu, I_SHEAF, cache, empty, load_relaxed(mem, n + KN_NR_BARN_EMPTY))
+    for i in range(count):
+        sheaf = mem[k + K_SHEAVES] + i * mem[k + K_SHEAF_STRIDE]
+        bad += complain(mem, cpu, I_SHEAF, sheaf, 1, places_of(mem, k, sheaf, count))
+        size = mem[sheaf + SF_SIZE]
+        if size < 0 or size > mem[k + K_CAPACITY]:
+            report(mem, cpu, I_SHEAF, sheaf, mem[k + K_CAPACITY], size)
+            bad += 1
+        else:
+            bad += audit_entries(mem, cpu, k, cache, i, size)
+    return bad
+
+
+@kernel
+def barn_length(mem, head, limit):
+    """Sheaves on a barn list, at most ``limit`` + 1."""
+    length = 0
+    at = mem[head]
+    while at != 0 and length <= limit:
+        length += 1
+        at = mem[at + SF_NEXT]
+    return length
+
+
+@kernel
+def on_barn_list(mem, head, sheaf, limit):
+    at = mem[head]
+    for _ in range(limit):
+        if at == sheaf:
+            return 1
+        if at == 0:
+            return 0
+        at = mem[at + SF_NEXT]
+    return 0
+
+
+@kernel
+def places_of(mem, k, sheaf, limit):
+    """In how many places a sheaf is: CPU slots and barns."""
+    places = 0
+    for victim in range(fixed(mem, H_CPUS)):
+        part = cpu_part(mem, k, victim)
+        if mem[part + KC_MAIN] == sheaf:
+            places += 1
+        if mem[part + KC_SPARE] == sheaf:
+            places += 1
+    for node in range(fixed(mem, H_NODES)):
+        n = node_part(k, node)
+        places += on_barn_list(mem, n + KN_BARN_FULL, sheaf, limit)
+        places += on_barn_list(mem, n + KN_BARN_EMPTY, sheaf, limit)
+    return places
+
+
+@kernel
+def audit_entries(mem, cpu, k, cache, number, size):
+    """The objects of sheaf ``number``: free objects of the cache, each in this place only."""
+    bad = 0
+    sheaf = mem[k + K_SHEAVES] + number * mem[k + K_SHEAF_STRIDE]
+    for i in range(size):
+        entry = mem[sheaf + SF_OBJECTS + i]
+        address = entry_address(entry)
+        pfn = pfn_of_word(mem, entry_base(mem, entry))
+        if not in_range(mem, pfn) or not is_slab_of(page_state(mem, pfn), cache):
+            report(mem, cpu, I_SHEAF, address, cache, pfn)
+            bad += 1
+        elif address != object_at(mem, k, pfn, entry_index(entry)):
+            report(mem, cpu, I_SHEAF, address, object_at(mem, k, pfn, entry_index(entry)), address)
+            bad += 1
+        elif owner_of(mem, pfn, entry_order(entry), entry_index(entry)) != 0:
+            report(mem, cpu, I_SHEAF, address, 0, 1)
+            bad += 1
+        elif is_kept_again(mem, k, number, i, entry):
+            report(mem, cpu, I_SHEAF, address, 1, 2)
+            bad += 1
+    return bad
+
+
+@kernel
+def is_kept_again(mem, k, number, index, entry):
+    """Whether an entry is also later in its own sheaf or in a later one."""
+    for other in range(number, mem[k + K_SHEAF_COUNT]):
+        sheaf = mem[k + K_SHEAVES] + other * mem[k + K_SHEAF_STRIDE]
+        first = 0
+        if other == number:
+            first = index + 1
+        for i in range(first, mem[sheaf + SF_SIZE]):
+            if mem[sheaf + SF_OBJECTS + i] == entry:
+                return True
+    return False

@@ -1,0 +1,94 @@
+"""The pages of a slab and their first image: owner words, list node, objects and free list.
+
+Pages come and go through ``slab_pages`` and ``give_pages_back``, out of line: these are never hot.
+The image is written by the only one who knows the block, before its descriptor says SLAB. With
+CF_SHUFFLE the free list runs through the objects with a fixed step that is coprime to their
+number, from a start and with a step that come from the secret and the pfn: no memory needed, and
+repeatable.
+"""
+
+from shmalloc.constants import H_HARDEN, MT_UNMOVABLE
+from shmalloc.constants_slab import (
+    CF_SHUFFLE, K_FLAGS, K_OBJECT_WORDS, K_STRIDE, K_TEMPLATE, SLAB_MAX_OBJECTS, SLAB_MAX_WORDS,
+    SLAB_NODE_WORDS,
+)  # fmt: skip
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.objects import is_debug, object_at, set_free_link, slab_words
+from shmalloc.kernels.pages import alloc_pages, free_pages_of
+from shmalloc.kernels.slab_debug import paint_slab
+from shmalloc.kernels.zone import frame_at
+from shmalloc.words import fixed
+
+
+@kernel
+def objects_that_fit(mem, k, order):
+    """Objects in a slab of this order, with their owner words; may be 0."""
+    words = slab_words(mem, order)
+    if words > SLAB_MAX_WORDS:
+        return 0
+    return min((words - SLAB_NODE_WORDS) // (mem[k + K_STRIDE] + 1), SLAB_MAX_OBJECTS)
+
+
+@kernel
+def coprime_step(objects, seed):
+    """A step that visits every index of the slab before it comes back to the first."""
+    step = seed % objects
+    for _ in range(objects):
+        a = objects
+        b = step
+        while b != 0:
+            rest = a % b
+            a = b
+            b = rest
+        if a == 1:
+            return step
+        step = (step + 1) % objects
+    return 1
+
+
+@kernel
+def copy_template(mem, k, address):
+    """The constructor: a new object is a copy of the cache's image."""
+    template = mem[k + K_TEMPLATE]
+    if template != 0:
+        for i in range(mem[k + K_OBJECT_WORDS]):
+            mem[address + i] = mem[template + i]
+
+
+@unit
+def format_slab(mem, k, pfn, order, objects):
+    """Write owner words, node, objects and free list of a block that nobody else knows.
+
+    Returns index + 1 of the first free object.
+    """
+    end = frame_at(mem, pfn) + slab_words(mem, order)
+    for i in range(end - SLAB_NODE_WORDS - objects, end):
+        mem[i] = 0
+    if is_debug(mem, k):
+        paint_slab(mem, k, pfn, order, objects)
+    first = 0
+    step = 1
+    if mem[k + K_FLAGS] & CF_SHUFFLE != 0:
+        seed = (fixed(mem, H_HARDEN) ^ pfn * 40503) & 0x3FFFFFFF
+        first = seed % objects
+        step = coprime_step(objects, seed // objects)
+    index = first
+    for count in range(objects):
+        following = (index + step) % objects
+        address = object_at(mem, k, pfn, index)
+        copy_template(mem, k, address)
+        set_free_link(mem, k, address, 0 if count + 1 == objects else following + 1)
+        index = following
+    return first + 1
+
+
+@unit
+def slab_pages(mem, cpu, order, owner):
+    """Pages for the object allocator: kept out of line, for it is never on a hot path."""
+    return alloc_pages(mem, cpu, order, MT_UNMOVABLE, owner)
+
+
+@unit
+def give_pages_back(mem, cpu, pfn, order, owner):
+    """Free pages that ``slab_pages`` gave for ``owner``."""
+    return free_pages_of(mem, cpu, pfn, order, owner)

@@ -1,0 +1,76 @@
+"""Intent words: what a CPU slot does with a chain of free objects this moment, for its heirs.
+
+::
+
+    C_INTENT         0: nothing | TAKE | TAKEN | PUT
+    C_INTENT_CACHE   word index of the cache descriptor
+    C_INTENT_CHAIN   the chain: slab, index + 1 of its first object, length   (objects.py)
+    C_INTENT_FROM    where the chain goes (TAKEN) or comes from (PUT): a sheaf; the slot of a dead
+                     CPU, whose chain it was; 0: one object, whose owner word tells
+    C_INTENT_SIZE    TAKEN: how many entries the sheaf had before
+
+A free object is on a free list, in a sheaf, or part of the chain that a slot's intent names; a live
+one has an owner word. That is all there is, so nothing can be lost when a process dies. Between a
+two-word swap of a slab and the note that it was made lie a few instructions, in which an heir must
+look whether it was made:
+
+- TAKE, written before the swap that takes the chain: the slot holds the node lock. Not made: the
+  first object is still on the free list, since nobody else takes without that lock.
+- PUT, written before the swap that gives it back, often without any lock. Before it, the first
+  object's owner word is marked GIVEN | slot. Whoever takes objects off a free list clears their
+  marks under the node lock before its own swap. So, under that lock: not made, if the mark is
+  still there and the object is not on the free list.
+
+One process a slot: two that share one would write over each other's words. Written with release,
+in this order, because a kill may come between any two of them; read by recover.py only.
+"""
+
+from shmalloc.constants import (
+    C_INTENT, C_INTENT_CACHE, C_INTENT_CHAIN, C_INTENT_FROM, C_INTENT_SIZE,
+)  # fmt: skip
+from shmalloc.constants_slab import INTENT_NONE, INTENT_PUT, INTENT_TAKE, INTENT_TAKEN
+from shmalloc.dialect import hot, kernel
+from shmalloc.kernels.reporting import cpu_at
+from shmalloc.words import store, store_relaxed
+
+
+@kernel
+def announce(mem, cpu, kind, k, chain, origin):
+    """Write an intent; it is in force with its kind, the last word."""
+    slot = cpu_at(mem, cpu)
+    store(mem, slot + C_INTENT, INTENT_NONE)  # the old one must not be read with new words
+    store_relaxed(mem, slot + C_INTENT_CACHE, k)
+    store_relaxed(mem, slot + C_INTENT_CHAIN, chain)
+    store_relaxed(mem, slot + C_INTENT_FROM, origin)
+    store(mem, slot + C_INTENT, kind)
+
+
+@kernel
+def intend_take(mem, cpu, k, chain):
+    """About to take ``chain`` off the free list of its slab; node lock held."""
+    announce(mem, cpu, INTENT_TAKE, k, chain, 0)
+
+
+@hot
+def chain_is_ours(mem, cpu):
+    """The swap was made; before the node lock is released."""
+    store(mem, cpu_at(mem, cpu) + C_INTENT, INTENT_TAKEN)
+
+
+@kernel
+def chain_goes_to(mem, cpu, sheaf, size):
+    """The chain's objects are being written behind the first ``size`` entries of a sheaf."""
+    store_relaxed(mem, cpu_at(mem, cpu) + C_INTENT_SIZE, size)
+    store(mem, cpu_at(mem, cpu) + C_INTENT_FROM, sheaf)
+
+
+@kernel
+def intend_put(mem, cpu, k, chain, origin):
+    """About to give ``chain``, which comes from ``origin``, back to its slab."""
+    announce(mem, cpu, INTENT_PUT, k, chain, origin)
+
+
+@hot
+def intent_done(mem, cpu):
+    """All objects of the chain are where they belong."""
+    store(mem, cpu_at(mem, cpu) + C_INTENT, INTENT_NONE)

@@ -1,0 +1,117 @@
+"""CPU slots: who runs as which virtual CPU.
+
+::
+
+    C_STATE | C_EPOCH | [C_PID C_START] | ... | C_USERS
+
+The pair [pid, start time] is the slot's owner, (0, 0): none. It changes by one two-word swap, which
+is the linearization point of every claim: with two separate words a claimer that saw a dead owner
+could throw out the living one that came in between and has the same pid. C_USERS counts the
+processes that use the slot; those that only share it are not named. C_EPOCH counts the claims, so
+that a lock taken in an earlier life of the slot can be told; sharing does not change it.
+
+What a life of a slot holds is labelled with it: pages in their descriptors (``label``), objects in
+their owner words and locks in their words (lock.py).
+C_DEAD names the last life that ended in death, not just that there was one: who saw a process dead
+may say so late, when its slot was recovered and claimed by another. While the epoch is that life's,
+the slot is not recovered (recover.py) and may not be claimed; recovery ends with the next epoch. A
+slot that is shared cannot be recovered, for its labels do not tell one process from the other.
+
+Who is alive is no question for a kernel: cpus.py decides it and passes the pair that it saw.
+"""
+
+from shmalloc.constants import (
+    C_DEAD, C_EPOCH, C_PID, C_STATE, C_USERS, CPU_EMPTY, CPU_MASK, CPU_OFFLINE, CPU_ONLINE,
+    E_AGAIN, E_STATE, LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT, LIFE_EPOCH_SHIFT, LOCK_HOLDER_MASK,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernels.reporting import cpu_at
+from shmalloc.words import cas, cas2, fetch_add, fixed, load, store
+
+
+@kernel
+def label(mem, cpu):
+    """What marks a page as held by this life of the slot: 10 bits of cpu, 24 of the epoch.
+
+    The epoch cannot change while a kernel of the slot runs.
+    """
+    epoch = fixed(mem, cpu_at(mem, cpu) + C_EPOCH) & LABEL_EPOCH_MASK
+    return epoch << LABEL_EPOCH_SHIFT | cpu
+
+
+@kernel
+def label_of_life(life):
+    """The label of a life that is named by its owner word (lock.py)."""
+    epoch = (life >> LIFE_EPOCH_SHIFT) & LABEL_EPOCH_MASK
+    return epoch << LABEL_EPOCH_SHIFT | ((life & LOCK_HOLDER_MASK) - 1)
+
+
+@kernel
+def label_cpu(detail):
+    """The slot of a label."""
+    return detail & CPU_MASK
+
+
+@kernel
+def is_dead(mem, cpu):
+    """Whether the life that the slot is in has ended in death and was not recovered yet."""
+    slot = cpu_at(mem, cpu)
+    return load(mem, slot + C_DEAD) == load(mem, slot + C_EPOCH) + 1
+
+
+@kernel
+def mark_dead(mem, cpu, victim, epoch):
+    """Say that the process of life ``epoch`` of slot ``victim`` is dead. Late, it means nothing.
+
+    Mark all who are dead, then recover (recover.py). 1, or 0 where that life was over already.
+    """
+    at = cpu_at(mem, victim) + C_DEAD
+    old = load(mem, at)
+    while old < epoch + 1:
+        if cas(mem, at, old, epoch + 1):
+            break
+        old = load(mem, at)
+    return int(is_dead(mem, victim))
+
+
+@kernel
+def publish(mem, at, value):
+    """Write one word that makes everything written before it visible (the magic of a segment)."""
+    store(mem, at, value)
+    return 0
+
+
+@kernel
+def claim_slot(mem, cpu, pid, start):
+    """Take a slot. E_AGAIN: it has an owner, or is being recovered; E_STATE: unplugged."""
+    slot = cpu_at(mem, cpu)
+    if load(mem, slot + C_STATE) == CPU_OFFLINE:
+        return E_STATE
+    if is_dead(mem, cpu):
+        return E_AGAIN  # it is being recovered
+    if not cas2(mem, slot + C_PID, 0, 0, pid, start):
+        return E_AGAIN
+    fetch_add(mem, slot + C_USERS, 1)
+    fetch_add(mem, slot + C_EPOCH, 1)
+    cas(mem, slot + C_STATE, CPU_EMPTY, CPU_ONLINE)  # fails where the slot was used before
+    return cpu
+
+
+@kernel
+def share_slot(mem, cpu):
+    """Use a slot that another process owns."""
+    slot = cpu_at(mem, cpu)
+    if load(mem, slot + C_STATE) == CPU_OFFLINE:
+        return E_STATE
+    fetch_add(mem, slot + C_USERS, 1)
+    return cpu
+
+
+@kernel
+def release_slot(mem, cpu, pid, start):
+    """Stop using the slot; returns how many still do. Its lists stay for the next user."""
+    slot = cpu_at(mem, cpu)
+    # First the count: with the owner gone and the count left, nobody would find the slot dead.
+    left = fetch_add(mem, slot + C_USERS, -1) - 1
+    cas2(mem, slot + C_PID, pid, start, 0, 0)  # fails where we only shared it
+    return left

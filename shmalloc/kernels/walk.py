@@ -1,0 +1,38 @@
+"""A lock-free walk over all page descriptors, as crash dumpers and compaction do in a kernel.
+
+Each descriptor is read once, both words in one atomic read, and judged from that snapshot alone:
+reading the order a second time could jump out of the zone (Linux: buddy_order_unsafe). What the
+walker sees may be old, but it must be legal: no torn pair, no order that does not fit.
+"""
+
+from shmalloc.constants import EV_WALK_RETRY, H_PAGES, T_TAIL, X_WALKER
+from shmalloc.dialect import unit
+from shmalloc.kernels.bits import order_of, type_of
+from shmalloc.kernels.descriptor import legal_pair
+from shmalloc.kernels.reporting import event, report
+from shmalloc.kernels.zone import descriptor_at
+from shmalloc.words import fixed, load2
+
+
+@unit
+def walk(mem, cpu, start, limit):
+    """Walk ``limit`` descriptors from ``start``; returns the pfn where the next walk goes on.
+
+    EV_WALK_RETRY counts tails: pages whose block was split or merged under the walker's feet, or
+    that it met because it came from inside a block.
+    """
+    pfn = start
+    pages = fixed(mem, H_PAGES)
+    for _ in range(limit):
+        if pfn >= pages:
+            return 0
+        w0, w1 = load2(mem, descriptor_at(mem, pfn))
+        if not legal_pair(mem, w0, w1, pfn):
+            report(mem, cpu, X_WALKER, pfn, w1, w0)
+            pfn += 1
+        elif type_of(w0) == T_TAIL:
+            event(mem, cpu, EV_WALK_RETRY)
+            pfn += 1
+        else:
+            pfn += 1 << order_of(w0)
+    return pfn

@@ -1,0 +1,129 @@
+"""Zones: a range of pfns on one node, with its lock, free areas and counters.
+
+::
+
+    Z_LOCK | Z_FREE Z_FREE_ISOLATED | ... | Z_START Z_END Z_NODE Z_MANAGED marks | counts | lists
+
+``account`` is the only place where a zone's page counters change; its caller holds Z_LOCK. They
+are written atomically because watermark checks and reports read them without the lock.
+A pageblock (2^H_PAGEBLOCK_ORDER pages) has one word: its migratetype, above it the type to return
+to when an isolation ends, and who isolated it::
+
+    [ label + 1 of the isolator | 5 bits | saved type: 3 | 5 bits | type: 3 ]
+"""
+
+from shmalloc.constants import (
+    BLOCK_ISOLATOR_SHIFT, BLOCK_SAVED_SHIFT, C_NODE, E_INVAL, H_AT_BLOCKS, H_AT_FRAMES,
+    H_AT_MEMMAP, H_AT_ZONELISTS, H_AT_ZONES, H_PAGE_SHIFT, H_PAGEBLOCK_ORDER, H_ZONES, MAX_ZONES,
+    MT_ISOLATE, MT_MASK, Z_END, Z_FREE, Z_FREE_ISOLATED, Z_START, Z_STRIDE,
+)  # fmt: skip
+from shmalloc.dialect import kernel
+from shmalloc.kernels.reporting import cpu_at
+from shmalloc.words import fixed, load_relaxed, store_relaxed
+
+
+@kernel
+def zone_at(mem, z):
+    """Word index of zone ``z``."""
+    return fixed(mem, H_AT_ZONES) + z * Z_STRIDE
+
+
+@kernel
+def zone_of(mem, pfn):
+    """Index of the zone that spans ``pfn``, or E_INVAL."""
+    for z in range(fixed(mem, H_ZONES)):
+        zone = zone_at(mem, z)
+        if fixed(mem, zone + Z_START) <= pfn < fixed(mem, zone + Z_END):
+            return z
+    return E_INVAL
+
+
+@kernel
+def zonelist_length(mem, cpu):
+    """How many zones ``cpu`` may allocate from."""
+    return fixed(mem, zonelist_at(mem, cpu))
+
+
+@kernel
+def zonelist_at(mem, cpu):
+    node = fixed(mem, cpu_at(mem, cpu) + C_NODE)
+    return fixed(mem, H_AT_ZONELISTS) + node * (MAX_ZONES + 1)
+
+
+@kernel
+def zonelist_zone(mem, cpu, index):
+    """The ``index``-th zone in the fallback order of the CPU's home node: own zones first."""
+    return fixed(mem, zonelist_at(mem, cpu) + 1 + index)
+
+
+@kernel
+def descriptor_at(mem, pfn):
+    """Word index of the two-word descriptor of ``pfn``."""
+    return fixed(mem, H_AT_MEMMAP) + pfn * 2
+
+
+@kernel
+def frame_at(mem, pfn):
+    """Word index of the first word of page ``pfn``."""
+    return fixed(mem, H_AT_FRAMES) + (pfn << fixed(mem, H_PAGE_SHIFT))
+
+
+@kernel
+def pfn_of_word(mem, i):
+    """The page that word ``i`` lies in."""
+    return (i - fixed(mem, H_AT_FRAMES)) >> fixed(mem, H_PAGE_SHIFT)
+
+
+@kernel
+def account(mem, zone, mt, pages):
+    """Add ``pages`` (may be negative) to the zone's free pages; under the zone lock."""
+    at = zone + Z_FREE
+    if mt == MT_ISOLATE:
+        at = zone + Z_FREE_ISOLATED
+    store_relaxed(mem, at, load_relaxed(mem, at) + pages)
+
+
+@kernel
+def block_word(mem, pfn):
+    return fixed(mem, H_AT_BLOCKS) + (pfn >> fixed(mem, H_PAGEBLOCK_ORDER))
+
+
+@kernel
+def block_mt(mem, pfn):
+    """Migratetype of the pageblock of ``pfn``: stable under the zone lock, a hint without it."""
+    return load_relaxed(mem, block_word(mem, pfn)) & MT_MASK
+
+
+@kernel
+def set_block_mt(mem, pfn, mt):
+    """Retype the pageblock; under the zone lock, and the caller moves its free pages."""
+    at = block_word(mem, pfn)
+    store_relaxed(mem, at, (load_relaxed(mem, at) & ~MT_MASK) | mt)
+
+
+@kernel
+def isolate_block(mem, pfn, holder):
+    """Retype the pageblock ISOLATE for label ``holder``; one write, with the type to restore."""
+    at = block_word(mem, pfn)
+    saved = (load_relaxed(mem, at) & MT_MASK) << BLOCK_SAVED_SHIFT
+    store_relaxed(mem, at, (holder + 1) << BLOCK_ISOLATOR_SHIFT | saved | MT_ISOLATE)
+
+
+@kernel
+def isolator_of(mem, pfn):
+    """Label of who isolated the pageblock, -1 where nobody did or it shall stay so."""
+    return (load_relaxed(mem, block_word(mem, pfn)) >> BLOCK_ISOLATOR_SHIFT) - 1
+
+
+@kernel
+def keep_isolated(mem, pfn):
+    """Let the isolation outlive whoever made it: the pageblock is offline."""
+    at = block_word(mem, pfn)
+    store_relaxed(mem, at, load_relaxed(mem, at) & ((1 << BLOCK_ISOLATOR_SHIFT) - 1))
+
+
+@kernel
+def restore_block(mem, pfn):
+    """Give an isolated pageblock back the type that it had, in one write."""
+    at = block_word(mem, pfn)
+    store_relaxed(mem, at, (load_relaxed(mem, at) >> BLOCK_SAVED_SHIFT) & MT_MASK)

@@ -1,0 +1,268 @@
+"""Crash: one CPU stops for ever before one of its writes, and others put its work in order.
+
+The death of a process keeps the segment, and its stores drain; so a crash is a schedule and the
+point at which one CPU makes no further step. Points are the steps that others can see: writes,
+sleeps and wake-ups. Two deaths between the same two points leave the same state, so the points of
+a CPU and its end are all there is to try.
+
+The first LIVING CPUs run the program; the others are *supervisors*, absent until somebody dies.
+The death of a CPU is announced in word DIED_AT + cpu of the memory and lets the next supervisor
+begin: at once and before everybody else, beside the others, or when nobody else can go on. A
+supervisor may die as well; then the next one begins.
+
+``sweep`` runs one schedule again and again, with the victim stopped before its first point, its
+second and so on; ``sweep_again`` keeps that point and does the same to the first supervisor. What
+came of each run goes to the area (TREE)::
+
+    points made by each CPU | one word a run: outcome, deaths, code
+"""
+
+from shmalloc.engine.control import scheduler
+from stress.machine.block import (
+    CHANGES, CHOICES, CLOCKED, CODE, CPUS, DEAD, FINISHED, MAX_CPUS, OP, OUTCOME, PRIORITIES,
+    RANDOM, READY, REPEAT_AT, RUNNING, STATE, STEPS, TREE_AT,
+)  # fmt: skip
+from stress.machine.primitives import put
+from shmalloc.engine.ops import FIRST_WRITE, OP_WAKE
+from stress.machine.races import order_woken, tick
+from stress.machine.schedule import (
+    begin, conclude, draw, gather, mix, settle, shared_step_or_settle,
+)  # fmt: skip
+from stress.explorer.strategies.loop import enabled
+
+LIVING = 92
+DIED_AT = 93
+WAY = 94  # how the living are scheduled: IN_ORDER, AT_RANDOM, BY_TRACE
+START = 95  # when a supervisor begins: AT_ONCE, BESIDE, AFTER
+SEED = 96
+PREFIX = 97  # BY_TRACE: how many steps of REPEAT to take
+VICTIM = 98
+POINT = 99  # that the victim does not reach; 0: it lives
+THEN = 100  # the same for the first supervisor
+DEATHS = 101
+WAITING = 102  # the supervisor that was told of a death and has not begun; -1: none
+TURN = 103  # the CPU that ran last
+CURSOR = 104
+DIED_STEP = 105  # steps before the first death and, behind it, before the second
+ENDED = 107  # bit k: the k-th death was at the end of that CPU
+CHANGES_SEEN = 108  # CHANGES, and the step at which it was that for the first time
+QUIET_SINCE = 109
+
+IN_ORDER = 0
+AT_RANDOM = 1
+BY_TRACE = 2
+AT_ONCE = 0
+BESIDE = 1
+AFTER = 2
+
+QUIET_STEPS = 100  # without a change: all spin, and wait for somebody to recover
+
+RESULTS = MAX_CPUS  # behind the counts
+RESULTS_KEPT = 4096
+CRASH_WORDS = RESULTS + RESULTS_KEPT
+DEATHS_SHIFT = 8
+ENDED_SHIFT = 12
+CODE_SHIFT = 16
+
+
+@scheduler
+def is_point(op):
+    """1 if others can tell whether ``op`` was made: a write, a sleep, a wake-up."""
+    return 1 if FIRST_WRITE <= op <= OP_WAKE else 0
+
+
+@scheduler
+def doom_of(ctl, cpu):
+    """The point that ``cpu`` does not reach; 0: it lives."""
+    if cpu == ctl[VICTIM]:
+        return ctl[POINT]
+    return ctl[THEN] if cpu == ctl[LIVING] else 0
+
+
+@scheduler
+def die(ctl, cpu):
+    """``cpu`` makes no further step; the next supervisor is told, and told what the dead knew."""
+    death = ctl[DEATHS]
+    supervisor = ctl[LIVING] + death
+    if ctl[STATE + cpu] == FINISHED:
+        ctl[ENDED] = ctl[ENDED] | 1 << death
+    ctl[STATE + cpu] = DEAD
+    ctl[DIED_STEP + death] = ctl[STEPS]
+    ctl[DEATHS] = death + 1
+    put(ctl, ctl[DIED_AT] + cpu, 1)
+    if ctl[CLOCKED] == 1:
+        order_woken(ctl, cpu, supervisor)
+        tick(ctl, cpu)
+    ctl[WAITING] = supervisor
+    if ctl[START] != AFTER:
+        start_waiting(ctl)
+
+
+@scheduler
+def start_waiting(ctl):
+    """The supervisor that was told begins."""
+    if ctl[STATE + ctl[WAITING]] == DEAD:  # else its kernel returned without an access
+        ctl[STATE + ctl[WAITING]] = READY
+    ctl[WAITING] = -1
+
+
+@scheduler
+def die_at_end(ctl, cpu):
+    """Death behind the last point, where the kernel has returned and that is what was asked for."""
+    doom = doom_of(ctl, cpu)
+    if doom > 0 and ctl[STATE + cpu] == FINISHED and ctl[ctl[TREE_AT] + cpu] == doom - 1:
+        die(ctl, cpu)
+
+
+@scheduler
+def step_or_die(ctl, cpu):
+    """The step of ``cpu``, unless it is the one before which it dies."""
+    if is_point(ctl[OP + cpu]) == 1:
+        made = ctl[TREE_AT] + cpu
+        if ctl[made] + 1 == doom_of(ctl, cpu):
+            die(ctl, cpu)
+            return
+        ctl[made] += 1
+    ctl[TURN] = cpu
+    shared_step_or_settle(ctl, cpu)
+    if ctl[OUTCOME] == RUNNING:
+        die_at_end(ctl, ctl[VICTIM])  # may have returned because ``cpu`` woke it
+        if ctl[DEATHS] == 1:
+            die_at_end(ctl, ctl[LIVING])
+
+
+@scheduler
+def first_in_order(ctl, living):
+    """The CPU that ran last where it can go on, else the first of the order that can."""
+    if ctl[TURN] >= 0 and enabled(ctl, ctl[TURN], living) == 1:
+        return ctl[TURN]
+    best = ctl[CHOICES]
+    for k in range(1, living):
+        if ctl[PRIORITIES + ctl[CHOICES + k]] < ctl[PRIORITIES + best]:
+            best = ctl[CHOICES + k]
+    return best
+
+
+@scheduler
+def next_of_trace(ctl, living):
+    """The next CPU of the trace that can make a step; behind its end in order."""
+    while ctl[CURSOR] < ctl[PREFIX]:
+        actor = ctl[ctl[REPEAT_AT] + ctl[CURSOR]]
+        ctl[CURSOR] += 1
+        if enabled(ctl, actor, living) == 1:
+            return actor
+    return first_in_order(ctl, living)
+
+
+@scheduler
+def among_living(ctl, living):
+    """Who makes a step among the first ``living`` choices."""
+    if ctl[WAY] == BY_TRACE:
+        return next_of_trace(ctl, living)
+    if ctl[WAY] == IN_ORDER:
+        return first_in_order(ctl, living)
+    # odd seeds switch rarely: long stretches of one CPU against long stretches of another
+    if ctl[SEED] & 1 == 1 and draw(ctl, 8) != 0:
+        return first_in_order(ctl, living)
+    return ctl[CHOICES + draw(ctl, living)]
+
+
+@scheduler
+def choose(ctl, choices):
+    """Who makes the next step. Before the first death this does not depend on who will die.
+
+    A supervisor that waited for everybody else goes first once it has begun: they only spin.
+    """
+    last = ctl[CHOICES + choices - 1]
+    if last < ctl[LIVING]:
+        return among_living(ctl, choices)
+    living = 0
+    while ctl[CHOICES + living] < ctl[LIVING]:
+        living += 1
+    if living == 0 or ctl[START] != BESIDE:
+        return last
+    if draw(ctl, 2) == 0:
+        return ctl[CHOICES + living + draw(ctl, choices - living)]
+    return among_living(ctl, living)
+
+
+@scheduler
+def start_crash(ctl):
+    """Everything at its beginning: the living at their first access, the supervisors absent."""
+    ctl[RANDOM] = mix(ctl[SEED])
+    begin(ctl)
+    ctl[DEATHS] = 0
+    ctl[ENDED] = 0
+    ctl[WAITING] = -1
+    ctl[TURN] = -1
+    ctl[CURSOR] = 0
+    for cpu in range(ctl[CPUS]):
+        ctl[ctl[TREE_AT] + cpu] = 0
+        if cpu >= ctl[LIVING] and ctl[STATE + cpu] == READY:
+            ctl[STATE + cpu] = DEAD
+    die_at_end(ctl, ctl[VICTIM])  # a kernel without an access has returned already
+
+
+@scheduler
+def is_quiet(ctl):
+    """1 where nothing has changed for a while: two that spin never leave us without a choice."""
+    if ctl[CHANGES_SEEN] != ctl[CHANGES]:
+        ctl[CHANGES_SEEN] = ctl[CHANGES]
+        ctl[QUIET_SINCE] = ctl[STEPS]
+    return 1 if ctl[STEPS] - ctl[QUIET_SINCE] > QUIET_STEPS else 0
+
+
+@scheduler
+def crash_once(ctl):
+    """One run as the header says; its outcome."""
+    start_crash(ctl)
+    while ctl[OUTCOME] == RUNNING:
+        choices = gather(ctl)
+        if ctl[WAITING] >= 0 and is_quiet(ctl) == 1:
+            start_waiting(ctl)
+        elif choices > 0:
+            step_or_die(ctl, choose(ctl, choices))
+        elif ctl[WAITING] >= 0:
+            start_waiting(ctl)
+        else:
+            settle(ctl)
+    conclude(ctl)
+    return ctl[OUTCOME]
+
+
+@scheduler
+def keep_result(ctl, run):
+    deaths = ctl[DEATHS] << DEATHS_SHIFT | ctl[ENDED] << ENDED_SHIFT
+    word = ctl[OUTCOME] | deaths | ctl[CODE] << CODE_SHIFT
+    ctl[ctl[TREE_AT] + RESULTS + run] = word
+
+
+@scheduler
+def sweep(ctl, first, count):
+    """The victim dies before point ``first``, ``first`` + 1, ...; how many of these runs were made.
+
+    The last one is that in which it dies at its end, or in which it did not come so far.
+    """
+    ctl[THEN] = 0
+    for k in range(count):
+        ctl[POINT] = first + k
+        crash_once(ctl)
+        keep_result(ctl, k)
+        if ctl[DEATHS] == 0 or ctl[ENDED] & 1 == 1:
+            return k + 1
+    return count
+
+
+@scheduler
+def sweep_again(ctl, first, count, stride):
+    """As ``sweep``, for the first supervisor, after the death of the victim before POINT.
+
+    Every ``stride``-th point.
+    """
+    for k in range(count):
+        ctl[THEN] = first + k * stride
+        crash_once(ctl)
+        keep_result(ctl, k)
+        if ctl[DEATHS] < 2 or ctl[ENDED] & 2 == 2:
+            return k + 1
+    return count

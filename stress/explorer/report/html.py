@@ -1,0 +1,312 @@
+"""The failure as one page that needs nothing else: no server, no network, no other file.
+
+Here the trace is laid out in rows and lanes; page.html.j2 says how that looks. Rows have one
+height, so that every arrow is known here and drawn without a script; the script of the page adds
+keys, the filter by word and copying. What the page says is in its text: it can be read without.
+
+Rules:
+- everything that comes from outside (names, source text, cause, token) is escaped by the template
+  engine; nothing is put into the script
+- a trace of more than ``MOST_ROWS`` steps is folded and the page says how many are left out; the
+  steps that ``wording.folded`` never leaves out are shown, however many they are
+"""
+
+from __future__ import annotations
+
+import linecache
+import math
+from dataclasses import dataclass
+from importlib import resources
+from typing import NamedTuple
+
+from jinja2 import Environment, StrictUndefined
+
+from stress.machine.site import Site
+from stress.explorer.report import wording
+from stress.explorer.report.failure import Blocked, Failure, Step
+
+MOST_ROWS = 2000
+FOLD_MARGINS = (400, 100, 25, 5)  # the first one that meets MOST_ROWS is taken
+SHORTEST_GAP = 4
+ROW_PX = 34
+CONTEXT_LINES = 3
+MOST_WORDS = 24
+LANE_CHARACTERS = (22, 60)  # at least and at most, besides the source
+LANE_HUES = (210, 150, 275, 48, 185, 310, 95, 240)  # no red: red is what went wrong
+# The drawing of a cycle: its circle, a CPU on it, how far from it a word is written.
+CYCLE_PX = 320
+CYCLE_RADIUS = 92
+NODE_RADIUS = 26
+LABEL_RADIUS = CYCLE_RADIUS + 8
+
+
+class SourceLine(NamedTuple):
+    number: int
+    text: str
+    current: bool
+
+
+class Frame(NamedTuple):
+    """One call: where it is, what the line says, and the lines around the innermost one."""
+
+    place: str
+    function: str
+    text: str
+    context: tuple[SourceLine, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the lanes. ``key`` names it in the address of the page, ``#step=key``."""
+
+    key: str
+    cpu: int
+    words: wording.Words
+    addresses: tuple[int, ...] = ()
+    switch: str = ""
+    state: str = ""  # conflict, fault, stuck or gap
+    notes: tuple[str, ...] = ()
+    place: str = ""
+    source: str = ""
+    frames: tuple[Frame, ...] = ()
+
+    @property
+    def grave(self) -> bool:
+        """True if its first note is why the schedule failed."""
+        return self.state in ("conflict", "fault")
+
+
+class Elbow(NamedTuple):
+    """An arrow between two rows: down, across in the gap between rows, down. Lanes in percent."""
+
+    kind: str
+    from_x: float
+    to_x: float
+    from_y: float
+    across_y: float
+    to_y: float
+
+
+class Node(NamedTuple):
+    """A CPU of the cycle, the arc to the one it waits for, and the word written beside it."""
+
+    cpu: int
+    x: float
+    y: float
+    arc: str
+    label: str
+    label_x: float
+    label_y: float
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    rows: tuple[Row, ...]
+    elbows: tuple[Elbow, ...]
+    left_out: int
+    words: tuple[tuple[int, int], ...]  # address, accesses
+    more_words: int
+
+
+def render(failure: Failure) -> str:
+    """``failure`` as the text of a page."""
+    template = resources.files("stress.explorer").joinpath("page.html.j2").read_text("utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    layout = _layout(failure)
+    stacks = wording.stacks_of(failure.trace)
+    return environment.from_string(template).render(
+        failure=failure,
+        trace=failure.trace,
+        layout=layout,
+        lanes=wording.kernel_names(failure),
+        row_px=ROW_PX,
+        hues=LANE_HUES,
+        lane_characters=_lane_characters(layout.rows),
+        steps=wording.count_of(len(failure.trace.steps), "step"),
+        history=wording.history_of(failure),
+        replay_line=wording.replay_line(failure),
+        waiting=wording.waiting_lines(failure.trace.blocked),
+        cycle=_cycle_nodes(wording.cycle_of(failure.trace.blocked)),
+        cycle_px=CYCLE_PX,
+        node_radius=NODE_RADIUS,
+        conflict_title=wording.conflict_title(failure),
+        pair=[
+            (step, wording.words_of(step), wording.innermost(stacks[step.index]))
+            for step in wording.conflicting(failure.trace)
+        ],
+        returned=wording.returned(failure.trace) if failure.kind == "check" else [],
+        memory=[(a, wording.number(v)) for a, v in wording.touched(failure.trace)],
+    )
+
+
+# --- rows ----------------------------------------------------------------------------------------
+def _layout(failure: Failure) -> Layout:
+    trace = failure.trace
+    notes = wording.buffer_notes(failure)
+    stacks = wording.stacks_of(trace)
+    shown = _shown(failure)
+    rows = [
+        _gap_row(item) if isinstance(item, wording.Gap)
+        else _step_row(failure, item, stacks[item.index], notes.get(item.index))
+        for item in shown
+    ]  # fmt: skip
+    if trace.fault:
+        rows.append(_fault_row(failure, trace.fault))
+    rows += [_blocked_row(failure, blocked) for blocked in trace.blocked]
+    counts: dict[int, int] = {}
+    for row in rows:
+        for address in row.addresses:
+            counts[address] = counts.get(address, 0) + 1
+    used = sorted(counts, key=lambda address: (-counts[address], address))[:MOST_WORDS]
+    return Layout(
+        rows=tuple(rows),
+        elbows=tuple(_elbows(failure, rows)),
+        left_out=sum(g.last - g.first + 1 for g in shown if isinstance(g, wording.Gap)),
+        words=tuple((address, counts[address]) for address in sorted(used)),
+        more_words=len(counts) - len(used),
+    )
+
+
+def _shown(failure: Failure) -> list[Step | wording.Gap]:
+    trace = failure.trace
+    if len(trace.steps) <= MOST_ROWS:
+        return list(trace.steps)
+    shown: list[Step | wording.Gap] = []
+    for margin in FOLD_MARGINS:
+        shown = wording.folded(trace, margin, SHORTEST_GAP)
+        if len(shown) <= MOST_ROWS:
+            break
+    return shown
+
+
+def _gap_row(gap: wording.Gap) -> Row:
+    words = wording.Words(f"{gap} left out", "", "")
+    return Row(key=f"{gap.first}-{gap.last}", cpu=gap.cpu, words=words, state="gap")
+
+
+def _lane_characters(rows: tuple[Row, ...]) -> int:
+    """How wide a lane must be for what its steps say, in characters."""
+    least, most = LANE_CHARACTERS
+    longest = max((len(f"{row.words} {' '.join(row.notes)}") for row in rows), default=0)
+    return max(least, min(most, longest))
+
+
+def _step_row(failure: Failure, step: Step, stack: tuple[Site, ...], note: str | None) -> Row:
+    site = wording.innermost(stack)
+    conflict = failure.trace.conflict
+    mark = conflict is not None and step.index in conflict
+    marks = [wording.conflict_mark(failure)] if mark else []
+    return Row(
+        key=str(step.index), cpu=step.cpu, words=wording.words_of(step),
+        addresses=wording.addresses_of(step),
+        switch="preempt" if step.preempted else "switch" if step.switched else "",
+        state="conflict" if mark else "", notes=tuple(marks + ([note] if note else [])),
+        place=wording.place_in_file(site), source=wording.source_at(site), frames=_frames(stack),
+    )  # fmt: skip
+
+
+def _fault_row(failure: Failure, fault: Step) -> Row:
+    return Row(
+        key="failed", cpu=fault.cpu, words=wording.fault_words(fault),
+        addresses=wording.addresses_of(fault), state="fault",
+        notes=(wording.fault_reason(failure, fault), "not performed"),
+        place=wording.place_in_file(fault.site), source=wording.source_at(fault.site),
+        frames=_frames(fault.stack),
+    )  # fmt: skip
+
+
+def _blocked_row(failure: Failure, blocked: Blocked) -> Row:
+    verb = "spins on" if blocked.spinning else "waits for"
+    holder = "" if blocked.holder is None else f"of cpu {blocked.holder}"
+    return Row(
+        key=f"stuck-{blocked.cpu}", cpu=blocked.cpu,
+        words=wording.Words(verb, f"[{blocked.address}]", holder), addresses=(blocked.address,),
+        state="stuck", place=wording.place_in_file(blocked.site),
+        source=wording.source_at(blocked.site),
+        frames=_frames(wording.waiting_stack(failure.trace, blocked)),
+    )  # fmt: skip
+
+
+def _frames(stack: tuple[Site, ...]) -> tuple[Frame, ...]:
+    return tuple(
+        Frame(
+            wording.path_at(site), site.function, wording.source_at(site),
+            _context(site) if depth == 0 else (),
+        )
+        for depth, site in enumerate(stack)
+    )  # fmt: skip
+
+
+def _context(site: Site) -> tuple[SourceLine, ...]:
+    """The line and those around it, without the indentation that they share."""
+    lines = linecache.getlines(site.file)
+    first = max(1, site.line - CONTEXT_LINES)
+    last = min(len(lines), site.line + CONTEXT_LINES)
+    texts = [lines[number - 1].rstrip() for number in range(first, last + 1)]
+    common = min((len(text) - len(text.lstrip()) for text in texts if text), default=0)
+    return tuple(
+        SourceLine(first + at, text[common:], first + at == site.line)
+        for at, text in enumerate(texts)
+    )
+
+
+# --- drawings ------------------------------------------------------------------------------------
+def _elbows(failure: Failure, rows: list[Row]) -> list[Elbow]:
+    """One arrow for each switch, and one from the earlier to the later step of the conflict."""
+    elbows = [
+        _elbow(row.switch, rows, at - 1, at, failure.trace.cpus)
+        for at, row in enumerate(rows)
+        if at and row.switch
+    ]
+    pair = [at for at, row in enumerate(rows) if row.state == "conflict"]
+    if len(pair) == 2:
+        elbows.append(_elbow("conflict", rows, pair[0], pair[1], failure.trace.cpus))
+    return elbows
+
+
+def _elbow(kind: str, rows: list[Row], start: int, end: int, lanes: int) -> Elbow:
+    lane_percent = 100 / lanes
+    return Elbow(
+        kind=kind,
+        from_x=round(rows[start].cpu * lane_percent, 3),
+        to_x=round(rows[end].cpu * lane_percent, 3),
+        from_y=(start + 0.5) * ROW_PX,
+        across_y=(start + 1) * ROW_PX,
+        to_y=(end + 0.5) * ROW_PX,
+    )
+
+
+def _cycle_nodes(cycle: tuple[Blocked, ...]) -> list[Node]:
+    """The CPUs of ``cycle`` on a circle, clockwise, each with an arc to the one it waits for."""
+    step = 2 * math.pi / max(1, len(cycle))
+    free = (NODE_RADIUS + 5) / CYCLE_RADIUS  # an arc begins and ends beside a CPU, not in it
+    nodes = []
+    for at, blocked in enumerate(cycle):
+        angle = at * step - math.pi / 2
+        x, y = _on_circle(angle, CYCLE_RADIUS)
+        start = _on_circle(angle + free, CYCLE_RADIUS)
+        end = _on_circle(angle + step - free, CYCLE_RADIUS)
+        large = int(step - 2 * free > math.pi)
+        arc = (
+            f"M {start[0]} {start[1]} A {CYCLE_RADIUS} {CYCLE_RADIUS} 0 {large} 1 {end[0]} {end[1]}"
+        )
+        between = angle + step / 2
+        label = f"word {blocked.address}"
+        label_at = _on_circle(between, LABEL_RADIUS)
+        nodes.append(Node(blocked.cpu, x, y, arc, label, *label_at, _anchor(math.cos(between))))
+    return nodes
+
+
+def _anchor(rightward: float) -> str:
+    """Which end of a text touches the circle, so that long words grow away from it."""
+    if abs(rightward) < 0.1:
+        return "middle"
+    return "start" if rightward > 0 else "end"
+
+
+def _on_circle(angle: float, radius: float) -> tuple[float, float]:
+    middle = CYCLE_PX / 2
+    return round(middle + radius * math.cos(angle), 1), round(middle + radius * math.sin(angle), 1)

@@ -1,0 +1,208 @@
+"""What a posted access does to memory: the meaning of the words, once, for both model engines.
+
+The access is performed by the scheduler; its value is left in VALUE (and VALUE1 for the second
+word of load2), where the CPU finds it when it runs on. Which words a CPU may see or change at once
+is the memory model's matter (buffers.py), what its accesses are ordered by is races.py's.
+"""
+
+from shmalloc.engine.control import inlined, scheduler
+from stress.machine.block import (
+    ARG, ARG1, ARG2, ARG3, ASLEEP, AT, CLOCKED, CPUS, DIRTY, EPOCH, FAULT_AT, FAULT_CPU, FORWARDED,
+    LOW_HALF, MEMORY, MODEL, OUTCOME, PARKING, SC, STATE, UNDEFINED, UNDEFINED_AT, VALUE, VALUE1,
+    WORDS,
+)  # fmt: skip
+from stress.machine.buffers import push, seen
+from stress.machine.primitives import added, put, read_word
+from shmalloc.engine.ops import (
+    LAST_ADDRESSED, LAST_READ, LAST_STORE, LAST_WRITE, OP_CAS, OP_CAS2, OP_EXCHANGE, OP_FETCH_ADD,
+    OP_FETCH_AND, OP_LOAD2, OP_WAIT, OP_WAKE,
+)  # fmt: skip
+from stress.machine.parking import OWN, watch
+from stress.machine.races import check_access, check_store, swapped_both
+
+
+@inlined
+def outside(ctl, op, at):
+    """1 if word ``at`` may not be accessed: out of range, or a pair at an odd word."""
+    if op > LAST_ADDRESSED:
+        return 0
+    if at < 0 or at >= ctl[WORDS]:
+        return 1
+    if op != OP_CAS2 and op != OP_LOAD2:
+        return 0
+    return at & 1
+
+
+@scheduler
+def fault(ctl, cpu, outcome, at):
+    ctl[OUTCOME] = outcome
+    ctl[FAULT_CPU] = cpu
+    ctl[FAULT_AT] = at
+
+
+@scheduler
+def never_written(ctl, cpu, at):
+    """1 if nobody wrote word ``at`` in this schedule, as far as ``cpu`` sees."""
+    table = ctl[UNDEFINED_AT] + 2 * at
+    if ctl[table] == 0 or ctl[table + 1] == ctl[EPOCH]:
+        return 0
+    ctl[FORWARDED] = 0
+    if ctl[MODEL] != SC:
+        seen(ctl, cpu, at, 0)  # its own store may still be in its buffer
+    return 1 - ctl[FORWARDED]
+
+
+@scheduler
+def undefined(ctl, cpu, op, at):
+    """1 if the access reads a word that was never written."""
+    if LAST_READ < op <= LAST_STORE or op == OP_WAKE:
+        return 0
+    if never_written(ctl, cpu, at) == 1:
+        return 1
+    return never_written(ctl, cpu, at + 1) if op == OP_CAS2 or op == OP_LOAD2 else 0
+
+
+@inlined
+def do_read(ctl, cpu, op, at):
+    if ctl[MODEL] == SC:
+        ctl[VALUE + cpu] = read_word(ctl, at)
+        if op == OP_LOAD2:
+            ctl[VALUE1 + cpu] = read_word(ctl, at + 1)
+    else:
+        ctl[FORWARDED] = 0
+        ctl[VALUE + cpu] = seen(ctl, cpu, at, 0)
+        if op == OP_LOAD2:
+            ctl[VALUE1 + cpu] = seen(ctl, cpu, at + 1, 1)
+    if ctl[PARKING] == 1:
+        watch(ctl, cpu, watched(ctl, at, 0), ctl[VALUE + cpu])
+        if op == OP_LOAD2:
+            watch(ctl, cpu, watched(ctl, at + 1, 1), ctl[VALUE1 + cpu])
+
+
+@scheduler
+def watched(ctl, at, half):
+    """What has to change for the last read to find something else: memory, or the own buffer."""
+    served = ctl[MODEL] != SC and ctl[FORWARDED] >> half & 1 == 1
+    return OWN + at if served else at
+
+
+@inlined
+def do_store(ctl, cpu, op, at):
+    value = ctl[ARG + cpu]
+    ctl[VALUE + cpu] = value
+    ctl[DIRTY + cpu] = 1
+    entry = 0
+    if ctl[MODEL] == SC:
+        put(ctl, at, value)
+    else:
+        entry = push(ctl, cpu, at, value)
+    if ctl[CLOCKED] == 1:
+        check_store(ctl, cpu, op, at, entry)
+
+
+@inlined
+def swap(ctl, cpu, at):
+    """``cas``: 1 if the word held ARG and is ARG1 now."""
+    if read_word(ctl, at) != ctl[ARG + cpu]:
+        return 0
+    put(ctl, at, ctl[ARG1 + cpu])
+    return 1
+
+
+@scheduler
+def swap_pair(ctl, cpu, at):
+    """``cas2``: 1 if the pair held ARG, ARG1 and is ARG2, ARG3 now."""
+    low = read_word(ctl, at)
+    high = read_word(ctl, at + 1)
+    if low != ctl[ARG + cpu] or high != ctl[ARG1 + cpu]:
+        return 0
+    put(ctl, at, ctl[ARG2 + cpu])
+    put(ctl, at + 1, ctl[ARG3 + cpu])
+    if ctl[CLOCKED] == 1 and low != ctl[ARG2 + cpu] and high != ctl[ARG3 + cpu]:
+        swapped_both(ctl, at)
+    return 1
+
+
+@scheduler
+def updated(ctl, op, found, operand):
+    """What a word that held ``found`` becomes."""
+    if op == OP_FETCH_ADD:
+        return added(ctl, found, operand)
+    if op == OP_EXCHANGE:
+        return operand
+    if op == OP_FETCH_AND:
+        return found & operand
+    return found | operand
+
+
+@inlined
+def do_update(ctl, cpu, op, at):
+    """An atomic read-modify-write. What it found is also what a spinning CPU waits to change."""
+    found = read_word(ctl, at)
+    if op == OP_CAS:
+        ctl[VALUE + cpu] = swap(ctl, cpu, at)
+    elif op == OP_CAS2:
+        second = read_word(ctl, at + 1)
+        ctl[VALUE + cpu] = swap_pair(ctl, cpu, at)
+        if ctl[PARKING] == 1:
+            note_update(ctl, cpu, at + 1, second)
+    else:
+        ctl[VALUE + cpu] = found
+        put(ctl, at, updated(ctl, op, found, ctl[ARG + cpu]))
+    if ctl[PARKING] == 1:
+        note_update(ctl, cpu, at, found)
+
+
+@scheduler
+def note_update(ctl, cpu, at, found):
+    watch(ctl, cpu, at, found)
+    if read_word(ctl, at) != found:
+        ctl[DIRTY + cpu] = 1
+
+
+@scheduler
+def do_wait(ctl, cpu, at):
+    """Compare and sleep in one step; the lost wake-up is the caller's to lose, not ours."""
+    if (read_word(ctl, at) ^ ctl[ARG + cpu]) & LOW_HALF == 0:
+        ctl[STATE + cpu] = ASLEEP
+        ctl[VALUE + cpu] = 1
+    else:
+        ctl[VALUE + cpu] = 0
+    if ctl[PARKING] == 1:
+        ctl[DIRTY + cpu] = 1
+
+
+@scheduler
+def sleepers(ctl, cpu, at):
+    """How many a wake of ARG CPUs at word ``at`` will wake."""
+    count = 0
+    for other in range(ctl[CPUS]):
+        if ctl[STATE + other] == ASLEEP and ctl[AT + other] == at:
+            count += 1
+    return min(count, ctl[ARG + cpu])
+
+
+@inlined
+def access(ctl, cpu, op, at):
+    """Perform the access that ``cpu`` posted; where it may not be made, OUTCOME says so."""
+    if outside(ctl, op, at) == 1:
+        fault(ctl, cpu, MEMORY, at)
+        return
+    if ctl[UNDEFINED_AT] != 0 and op <= OP_WAIT and undefined(ctl, cpu, op, at) == 1:
+        fault(ctl, cpu, UNDEFINED, at)
+        return
+    if op <= LAST_READ:
+        do_read(ctl, cpu, op, at)
+    elif op <= LAST_STORE:
+        do_store(ctl, cpu, op, at)
+        return
+    elif op <= LAST_WRITE:
+        do_update(ctl, cpu, op, at)
+    elif op == OP_WAIT:
+        do_wait(ctl, cpu, at)
+    elif op == OP_WAKE:
+        ctl[VALUE + cpu] = sleepers(ctl, cpu, at)
+    else:
+        ctl[VALUE + cpu] = 0
+    if ctl[CLOCKED] == 1:
+        check_access(ctl, cpu, op, at)

@@ -1,0 +1,170 @@
+"""The control block: every word that the scheduler of the model memories owns.
+
+One array of int64, the same for both engines: compiled code takes its address, the interpreted
+scheduler a list. The header and the arrays with one word for each CPU or actor are at fixed
+offsets; what depends on the program comes behind them, and the header says where.
+
+An *actor* is what the scheduler chooses from: a virtual CPU (0 .. CPUS-1), or the store buffer of
+one (behind them): under tso one actor for each CPU, under pso one for each entry of its buffer.
+
+Layout::
+
+    0     header                    what a schedule is, where the areas begin, what came of it
+    128   CPU arrays, 64 words each what a CPU posted, its state, its stack
+    2048  actor arrays, 576 each    choices, local step numbers, priorities
+    4096  areas                     trace, log, stamps, undo, buffers, shadow, clocks, tree, ...
+
+A word changed by a schedule is remembered once (stamp = epoch) and put back before the next one,
+so a reset costs what was written.
+"""
+
+MAX_CPUS = 64
+BUFFER_DEPTH = 8
+MAX_ACTORS = MAX_CPUS * (1 + BUFFER_DEPTH)
+
+# --- header: the machine -------------------------------------------------------------------------
+HUB_SP = 0  # stack pointer of the scheduler itself
+CURRENT = 1  # the CPU that runs
+CPUS = 2
+ACTORS = 3
+MODEL = 4  # SC, TSO, PSO
+BASE = 5  # address of the memory (native engine)
+WORDS = 6
+SIDE = 7
+STACKS = 8  # native engine: address of all stacks, where fibers start
+FIBER_MAIN = 9
+CHECK_ENTRY = 10  # 0: none
+INVARIANT_ENTRY = 11
+STEP_LIMIT = 12
+IDLE_LIMIT = 13
+LOGGING = 14
+CLOCKED = 15  # races, torn reads and undefined words are looked for
+PARKING = 16  # who relaxed waits for a change of what it read (else: for any step of others)
+VAIN_SPINS = 17  # parking: that many spins in vain are free
+# --- header: this schedule -----------------------------------------------------------------------
+STEPS = 20  # also the model's clock
+OUTCOME = 21
+CODE = 22  # what check or invariant returned
+RANDOM = 23
+YIELDED_COUNT = 24
+CHANGES = 25  # steps that changed a word
+HASH = 26  # of all events
+LAST_ACTOR = 27  # who made the last step, -1 at the start
+FAULT_CPU = 28
+FAULT_AT = 29
+OTHER_CPU = 30  # the other side of a race; -1
+BARRIER = 31  # steps before this one were made before everybody had stopped to wait
+FORWARDED = 32  # bit 0, 1: the last read took its word (second word) from its own buffer
+FLUSHED_AT = 33  # word that the last flush wrote
+PREEMPTIONS = 34
+# --- header: all schedules -----------------------------------------------------------------------
+SCHEDULES = 40
+TOTAL_STEPS = 41
+ABANDONED_COUNT = 42
+FAILURES = 43
+EPOCH = 44
+UNDO_COUNT = 45
+OBSERVED = 46  # how many values make an outcome
+TABLE_FULL = 47  # outcomes that found no room
+LONGEST = 48  # most steps of a schedule
+REPEATS = 49  # schedules run twice to see whether they repeat
+# --- header: areas -------------------------------------------------------------------------------
+TRACE_AT = 60  # the actor of each step
+REPEAT_AT = 61  # a copy of it, to be followed
+LOG_AT = 62  # EVENT_WORDS a step
+STAMPS_AT = 63  # one word a word of memory
+UNDO_AT = 64  # (index, old value)
+BUFFERS_AT = 65
+WATCH_AT = 66  # WATCH_WORDS a CPU
+UNDEFINED_AT = 67  # 0: every word is defined; else 2 words a word: is undefined, epoch of its write
+LOCKS_AT = 68
+LOCK_COUNT = 69
+OBSERVE_AT = 70
+TABLE_AT = 71
+TABLE_SLOTS = 72
+SHADOW_AT = 73
+SHADOW_WORDS = 74
+CLOCKS_AT = 75  # CPUS words a CPU: happens-before
+PENDING_AT = 76  # what relaxed loads saw, for a later fence
+FENCED_AT = 77  # the clock at the last fence, for later relaxed stores
+READS_AT = 79  # the last READS_KEPT single reads of each CPU: (word + 1, step)
+TREE_AT = 80  # what a strategy keeps
+TREE_WORDS = 81
+KEPT_AT = 82  # the trace of the first schedule that failed
+KEPT_STEPS = 83
+KEPT_OUTCOME = 84
+KEPT_CODE = 85
+KEPT_SCHEDULE = 86
+# --- header: strategies (stress/explorer) own 90..127 ---------------------------------------------
+STRATEGY_HEADER = 90
+
+# --- one word for each CPU -----------------------------------------------------------------------
+OP = 128
+AT = 192
+ARG = 256
+ARG1 = 320
+ARG2 = 384
+ARG3 = 448
+VALUE = 512
+VALUE1 = 576
+STATE = 640
+RETURN = 704
+SP = 768
+LIMIT = 832
+ENTRY = 896
+RELAXES = 960
+RELAXED_AT = 1024  # CHANGES at the last relax
+ENABLED_BY = 1088  # 1 + the step that woke or released this CPU; 0: nobody had to
+BUFFERED = 1152  # entries in its store buffer
+TORN_AT = 1216  # 1 + the pair of which it holds two halves of different writes
+READ_HASH = 1280  # of what it read since its last relax
+LAST_HASH = 1344
+VAIN = 1408
+DIRTY = 1472  # it changed a word since its last relax
+WATCHED = 1536  # words it read since its last relax; -1: more than fit
+READ_NEXT = 1600
+# --- one word for each actor ---------------------------------------------------------------------
+CHOICES = 2048
+LOCALS = CHOICES + MAX_ACTORS  # steps made
+PRIORITIES = LOCALS + MAX_ACTORS
+VARIABLE = 4096
+
+EVENT_WORDS = 5
+WATCH_LIMIT = 16
+WATCH_WORDS = 2 * WATCH_LIMIT
+READS_KEPT = 8
+ENTRY_AT = 0  # words of a buffer entry; a clock of CPUS words behind them
+ENTRY_VALUE = 1
+ENTRY_RELEASES = 2
+ENTRY_CLOCK = 3
+
+SC = 0
+TSO = 1
+PSO = 2
+
+READY = 0
+YIELDED = 1
+ASLEEP = 2
+FINISHED = 3
+DEAD = 4  # makes no step any more, and never returned (strategies/crash.py)
+
+RUNNING = 0
+PASSED = 1
+FAILED = 2
+DEADLOCK = 3
+LIVELOCK = 4
+MEMORY = 5
+STACK = 6
+ABANDONED = 7
+ERROR = 8
+INVARIANT = 9
+RACE = 10
+TORN = 11
+UNDEFINED = 12
+ARITHMETIC = 13
+FIRST_OWN = 14  # outcomes from here on are a strategy's own, and seen by nobody else
+
+LOW_HALF = 0xFFFFFFFF
+HOLDER_MASK = 0xFFFF
+MASK62 = (1 << 62) - 1
+HASH_FACTOR = 0x2545F4914F6CDD1D & MASK62

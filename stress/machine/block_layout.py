@@ -1,0 +1,144 @@
+"""Where the areas of a control block lie: what depends on the program, its size and its settings.
+
+An area that is not wanted (no log, no race detection, sequential consistency) takes no room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stress.machine import block as s
+from stress.machine.races import RELEASED
+from shmalloc.errors import MisuseError
+
+MODELS = {"sc": s.SC, "tso": s.TSO, "pso": s.PSO}
+TABLE_SLOTS = 1024
+IDLE_LIMIT = 200
+MAX_STEPS = 10_000_000  # of a schedule: its trace is kept
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a program is run: see ``explore``.
+
+    ``parking``: see parking.py. ``tree_words``: room that a strategy wants behind the rest.
+    """
+
+    step_limit: int = 10_000
+    idle_limit: int = IDLE_LIMIT
+    log: bool = False
+    model: str = "sc"
+    races: bool = False
+    parking: bool = False
+    vain_spins: int = 1
+    tree_words: int = 0
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            raise MisuseError(f"memory: {self.model!r}; use {', '.join(MODELS)}")
+        if not 1 <= self.step_limit <= MAX_STEPS:
+            raise MisuseError(f"step_limit: {self.step_limit}; use 1 to {MAX_STEPS:,}")
+        if self.vain_spins < 0:
+            raise MisuseError(f"vain_spins: {self.vain_spins}; use at least 0")
+
+
+def actors_of(cpus: int, model: str) -> int:
+    """CPUs and, behind them, what flushes their buffers."""
+    return {"sc": cpus, "tso": 2 * cpus, "pso": cpus * (1 + s.BUFFER_DEPTH)}[model]
+
+
+@dataclass
+class BlockPlan:
+    """A block before it exists: how many words, and those that are not zero at the start."""
+
+    size: int
+    content: dict[int, int]
+
+    def as_list(self) -> list[int]:
+        words = [0] * self.size
+        for at, value in self.content.items():
+            words[at] = value
+        return words
+
+    def as_array(self) -> np.ndarray:
+        words = np.zeros(self.size, dtype=np.int64)
+        for at, value in self.content.items():
+            words[at] = value
+        return words
+
+    def add(self, slot: int, size: int, content: Sequence[int] = ()) -> None:
+        """An area of ``size`` words at the end; the header word ``slot`` says where."""
+        self.content[slot] = self.size
+        for offset, value in enumerate(content):
+            if value:
+                self.content[self.size + offset] = value
+        self.size += size
+
+
+def plan_block(
+    words: int,
+    cpus: int,
+    settings: Settings,
+    observe: Sequence[int | tuple[str, int]] = (),
+    undefined: Sequence[tuple[int, int]] = (),
+    locks: Sequence[int] = (),
+) -> BlockPlan:
+    """A control block for a memory of ``words`` words and ``cpus`` CPUs."""
+    areas = BlockPlan(s.VARIABLE, {})
+    head = areas.content
+    head[s.CPUS], head[s.WORDS], head[s.EPOCH] = cpus, words, 1
+    head[s.ACTORS] = actors_of(cpus, settings.model)
+    head[s.MODEL] = MODELS[settings.model]
+    head[s.STEP_LIMIT], head[s.IDLE_LIMIT] = settings.step_limit, settings.idle_limit
+    head[s.LOGGING], head[s.CLOCKED] = int(settings.log), int(settings.races)
+    head[s.PARKING], head[s.VAIN_SPINS] = int(settings.parking), settings.vain_spins
+    limit = settings.step_limit
+    areas.add(s.TRACE_AT, limit)
+    areas.add(s.REPEAT_AT, limit)
+    areas.add(s.KEPT_AT, limit)
+    if settings.log:
+        areas.add(s.LOG_AT, s.EVENT_WORDS * limit)
+    areas.add(s.STAMPS_AT, words)
+    areas.add(s.UNDO_AT, 2 * words)
+    if settings.model != "sc":
+        areas.add(s.BUFFERS_AT, cpus * s.BUFFER_DEPTH * (s.ENTRY_CLOCK + cpus))
+    if settings.parking:
+        areas.add(s.WATCH_AT, cpus * s.WATCH_WORDS)
+    if settings.races:
+        _add_clocks(areas, words, cpus)
+    if undefined:
+        areas.add(s.UNDEFINED_AT, 2 * words + 2, _undefined_flags(words, undefined))
+    head[s.LOCK_COUNT] = len(locks)
+    areas.add(s.LOCKS_AT, len(locks), locks)
+    _add_outcomes(areas, observe)
+    areas.add(s.TREE_AT, settings.tree_words)
+    head[s.TREE_WORDS] = settings.tree_words
+    return areas
+
+
+def _add_clocks(areas: BlockPlan, words: int, cpus: int) -> None:
+    areas.content[s.SHADOW_WORDS] = RELEASED + 4 * cpus
+    areas.add(s.SHADOW_AT, words * (RELEASED + 4 * cpus))
+    for slot in (s.CLOCKS_AT, s.PENDING_AT, s.FENCED_AT):
+        areas.add(slot, cpus * cpus)
+    areas.add(s.READS_AT, cpus * s.READS_KEPT * 2)
+
+
+def _undefined_flags(words: int, ranges: Sequence[tuple[int, int]]) -> list[int]:
+    flags = [0] * (2 * words)
+    for first, end in ranges:
+        for at in range(first, end):
+            flags[2 * at] = 1
+    return flags
+
+
+def _add_outcomes(areas: BlockPlan, observe: Sequence[int | tuple[str, int]]) -> None:
+    head = areas.content
+    head[s.OBSERVED] = len(observe)
+    coded = [what if isinstance(what, int) else -1 - what[1] for what in observe]
+    areas.add(s.OBSERVE_AT, len(coded), coded)
+    head[s.TABLE_SLOTS] = TABLE_SLOTS if observe else 0
+    areas.add(s.TABLE_AT, head[s.TABLE_SLOTS] * (len(observe) + 1))

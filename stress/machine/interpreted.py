@@ -1,0 +1,273 @@
+"""``PyModel``: every virtual CPU a greenlet, the scheduler interpreted.
+
+The same decisions as the native model, from the same source (schedule.py), some hundred times
+slower; breakpoints work in kernels, which run rewritten to the arithmetic of compiled code. With
+``trace=True`` each step knows the file, the line and the function that made it: ``sites``. The
+words of kernels are methods here; each posts its access in the control block, switches to the
+scheduler and goes on when it has performed the access.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from types import FrameType, FunctionType
+from typing import Any
+
+import numpy as np
+from greenlet import getcurrent, greenlet
+
+from shmalloc import words as words_module
+from shmalloc.compiler.integers import wrap
+from shmalloc.compiler.rewrite import placed, runnable
+from shmalloc.compiler.runtime import FAULT_NUMBERS
+from stress.machine import block as s
+from stress.machine import primitives, schedule
+from shmalloc.engine import ops
+from stress.machine.block_layout import Settings
+from stress.machine.program import (
+    Program, ModelResult, plan_of, require_single_results, run_world,
+)  # fmt: skip
+from stress.machine.site import Site
+from shmalloc.errors import KernelFault
+from shmalloc.memory import Ram
+
+_OWN_FILES = frozenset({__file__, words_module.__file__})
+
+
+class PyMemory:
+    """What interpreted kernels see as ``mem``: every word posts its access and waits its turn."""
+
+    def __init__(self, ram: Ram, block: PyControl, trace: bool) -> None:
+        self.ram, self.block, self.trace = ram, block, trace
+        self._view = memoryview(ram.array.data)
+
+    def _post(self, op: int, i: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
+        """Let the scheduler choose; back here, it has performed this access."""
+        block = self.block
+        cpu = block[s.CURRENT]
+        block[s.OP + cpu], block[s.AT + cpu] = op, i
+        block[s.ARG + cpu], block[s.ARG1 + cpu] = a, b
+        block[s.ARG2 + cpu], block[s.ARG3 + cpu] = c, d
+        if self.trace:
+            block.posted[cpu].append(_stack(sys._getframe(2)))
+        block.hub.switch()
+        return block[s.VALUE + cpu]
+
+    def __getitem__(self, i: int) -> int:
+        return self._post(ops.OP_READ, i)
+
+    def __setitem__(self, i: int, value: int) -> None:
+        self._post(ops.OP_WRITE, i, value)
+
+    def load(self, i: int) -> int:
+        return self._post(ops.OP_LOAD, i)
+
+    def load_relaxed(self, i: int) -> int:
+        return self._post(ops.OP_LOAD_RELAXED, i)
+
+    def store(self, i: int, value: int) -> None:
+        self._post(ops.OP_STORE, i, value)
+
+    def store_relaxed(self, i: int, value: int) -> None:
+        self._post(ops.OP_STORE_RELAXED, i, value)
+
+    def cas(self, i: int, old: int, new: int) -> bool:
+        return self._post(ops.OP_CAS, i, old, new) != 0
+
+    def cas2(self, i: int, old0: int, old1: int, new0: int, new1: int) -> bool:
+        return self._post(ops.OP_CAS2, i, old0, old1, new0, new1) != 0
+
+    def load2(self, i: int) -> tuple[int, int]:
+        low = self._post(ops.OP_LOAD2, i)
+        return low, self.block[s.VALUE1 + self.block[s.CURRENT]]
+
+    def exchange(self, i: int, value: int) -> int:
+        return self._post(ops.OP_EXCHANGE, i, value)
+
+    def fetch_add(self, i: int, delta: int) -> int:
+        return self._post(ops.OP_FETCH_ADD, i, delta)
+
+    def fetch_or(self, i: int, bits: int) -> int:
+        return self._post(ops.OP_FETCH_OR, i, bits)
+
+    def fetch_and(self, i: int, bits: int) -> int:
+        return self._post(ops.OP_FETCH_AND, i, bits)
+
+    def fence(self) -> None:
+        self._post(ops.OP_FENCE, 0)
+
+    def relax(self) -> None:
+        self._post(ops.OP_RELAX, 0)
+
+    def wait(self, i: int, old: int) -> None:
+        self._post(ops.OP_WAIT, i, old)
+
+    def wake(self, i: int, count: int) -> None:
+        self._post(ops.OP_WAKE, i, count)
+
+    def _inside(self, op: int, i: int) -> None:
+        """Post an access that is no step only where it is out of range: the schedule ends there."""
+        if not 0 <= i < self.ram.words:
+            self._post(op, i)
+
+    def fixed(self, i: int) -> int:
+        self._inside(ops.OP_FIXED, i)
+        return self._view[i]
+
+    def mark(self, i: int) -> None:
+        self._inside(ops.OP_MARK, i)
+        count = self._view[i]
+        primitives.remember(self.block, i, count)
+        self._view[i] = wrap(count + 1)
+
+    def notice(self, i: int) -> None:
+        """Who died is for a supervisor to say (stress/crash)."""
+
+    def now(self) -> int:
+        return self.block[s.STEPS]
+
+
+def _stack(frame: FrameType | None) -> tuple[Site, ...]:
+    """The kernels' frames, innermost first: not this file's, not a word's, nothing below."""
+    found: list[Site] = []
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename == __file__ and found:
+            break
+        if code.co_filename not in _OWN_FILES:
+            found.append(Site(code.co_filename, frame.f_lineno, code.co_qualname))
+        frame = frame.f_back
+    return tuple(found)
+
+
+class PyControl(list[int]):
+    """The control block, with the scheduler's primitives as methods."""
+
+    def __init__(self, program: Program, ram: Ram, words: list[int], trace: bool) -> None:
+        super().__init__(words)
+        self.program, self.ram = program, ram
+        self.memory = PyMemory(ram, self, trace)
+        self.view = memoryview(ram.array.data)
+        self.threads = [runnable(thread) for thread in program.threads]
+        self.watchers = {slot: runnable(kernel) for slot, kernel in program.watchers()}
+        for entry in self.watchers:
+            self[entry] = 1
+        self.faulted: Site | None = None  # where the last schedule did what has no meaning
+        self.hub = getcurrent()
+        self.fibers: list[greenlet | None] = [None] * len(program.threads)
+        self.posted: list[list[tuple[Site, ...]]] = [[] for _ in program.threads]
+
+    def launch(self, cpu: int) -> None:
+        self.posted[cpu].clear()
+        self.fibers[cpu] = greenlet(self._main, self.hub)
+
+    def _main(self, cpu: int) -> None:
+        try:
+            value = self.threads[cpu](self.memory, cpu)
+        except ArithmeticError as error:  # what a rewritten kernel raises for what has no meaning
+            self[s.OUTCOME], self[s.FAULT_CPU] = s.ARITHMETIC, cpu
+            self._note_fault(error)
+            return
+        except RecursionError:
+            self[s.OUTCOME], self[s.FAULT_CPU] = s.STACK, cpu
+            return
+        self[s.RETURN + cpu] = int(value or 0)
+        self[s.OP + cpu] = ops.OP_FINISH
+        self[s.STATE + cpu] = s.FINISHED
+
+    def _note_fault(self, error: ArithmeticError) -> None:
+        """CODE says what the fault is, as compiled code does; ``faulted`` says where."""
+        fault = placed(error, None)
+        assert isinstance(fault, KernelFault)
+        self[s.CODE] = FAULT_NUMBERS[fault.kind]
+        self.faulted = Site(fault.file, fault.line, fault.kernel.rpartition(".")[2])
+
+    def resume(self, cpu: int) -> None:
+        fiber = self.fibers[cpu]
+        assert fiber is not None, "resumed before it was launched"
+        if fiber:
+            fiber.switch()
+        else:
+            fiber.switch(cpu)
+
+    def run_kernel(self, entry: int) -> int:
+        """Run the check or the invariant on the bare memory, and remember what it changed."""
+        before = self.ram.array.copy()
+        code = 0
+        try:
+            code = int(self.watchers[entry](self.ram) or 0)
+        except IndexError:
+            self[s.OUTCOME] = s.MEMORY
+        except ArithmeticError as error:
+            self[s.OUTCOME] = s.ARITHMETIC
+            self._note_fault(error)
+            code = self[s.CODE]
+        for i in np.flatnonzero(self.ram.array != before):
+            primitives.remember(self, int(i), int(before[i]))
+        return code
+
+    def read_word(self, i: int) -> int:
+        return self.view[i]
+
+    def write_word(self, i: int, value: int) -> None:
+        self.view[i] = value
+
+    def added(self, a: int, b: int) -> int:
+        return wrap(a + b)
+
+    def drop(self) -> None:
+        """Give up the CPUs that did not finish: their greenlets end where they stand."""
+        self.fibers = [None] * len(self.fibers)
+
+
+class PyModel:
+    """A program laid out for the interpreted model engine: see ``run``."""
+
+    name = "interpreted"
+
+    def __init__(self, program: Program, trace: bool = False, **settings: Any) -> None:
+        require_single_results(program)
+        self.program = program
+        self.settings = Settings(**settings)
+        if trace:
+            self.settings = replace(self.settings, log=True)
+        self.ram = Ram.of_words(program.words)
+        program.initialize(self.ram)
+        words = plan_of(program, self.settings).as_list()
+        self.block = PyControl(program, self.ram, words, trace)
+
+    def warm(self, driver: FunctionType) -> None:
+        """Nothing to prepare: ``driver`` runs as it is."""
+
+    def call(self, driver: FunctionType, *arguments: int) -> int:
+        """Run a scheduler function over the block."""
+        self.block.hub = getcurrent()
+        try:
+            value: int = driver(self.block, *arguments)
+            return value
+        finally:
+            self.block.drop()
+
+    def run(self, seed: int = 1, schedules: int = 1, seconds: float | None = None) -> ModelResult:
+        """Random-walk ``schedules`` schedules with the seeds ``seed``, ``seed`` + 1, and so on."""
+        return run_world(self, schedule.explore, seed, schedules, seconds)
+
+    def stacks(self, result: ModelResult) -> list[tuple[Site, ...]]:
+        """The call stack of each event of ``result``, this world's last run (``trace=True``).
+
+        A flush has none: the store that it completes was made earlier.
+        """
+        following = [0] * len(self.program.threads)
+        found: list[tuple[Site, ...]] = []
+        for event in result.events:
+            if event.op == ops.OP_FLUSH:
+                found.append(())
+                continue
+            found.append(self.block.posted[event.cpu][following[event.cpu]])
+            following[event.cpu] += 1
+        return found
+
+    def sites(self, result: ModelResult) -> list[Site]:
+        """Where each event of ``result`` was made, for runs without store buffers."""
+        return [stack[0] for stack in self.stacks(result)]

@@ -1,0 +1,387 @@
+"""The kinds of memory of the native model: what a word means to threads, checks and the scheduler.
+
+``MODEL`` is the memory of threads: each word posts its access in the control block (block.py),
+switches to the scheduler, which performs it, and returns the value that it left there. ``TRACKED``
+is the memory of check and invariant kernels: bare and unscheduled, but what they change is
+remembered and put back. ``CONTROL`` is the scheduler's own block, unchecked; its primitives
+(primitives.py) are here, too.
+
+A fault of a thread (a division by zero) ends the schedule; its fiber is never continued.
+
+A loop that makes no step (nothing but ``fixed``, ``mark``, ``now`` or arithmetic) cannot be
+stopped: the dialect asks for bounded loops or ``relax``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shmalloc.compiler import runtime, words
+from shmalloc.compiler.code import RARELY, Code
+from shmalloc.compiler.kinds import Emitter, Kind, Registers
+from shmalloc.compiler.runtime import CODE, FAULT, FRAME_WORDS, ODD_PAIR, PLACE
+from stress.machine import block as s
+from stress.machine import fibers
+from shmalloc.engine import ops
+from stress.machine.primitives import remember
+from shmalloc.engine.ops import ORDERINGS, READS, SLEEPS, UPDATES, WRITES
+
+STACK_BYTES = fibers.STACK_WORDS * 8
+STACK_STAGGER_BYTES = 24 * 8  # else the tops of all stacks fall into one set of the cache
+
+
+# --- the control block ---------------------------------------------------------------------------
+def _no_fault(code: Code, memory: Registers, what: int, index: str) -> None:
+    """The scheduler does nothing without meaning; if it did, this process could not be trusted."""
+    code.do("call void @llvm.trap()")
+    code.end("unreachable")
+
+
+def _get(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return code.load(code.word(memory["base"], arguments[0]))
+
+
+def _set(code: Code, memory: Registers, arguments: list[str]) -> None:
+    code.store(arguments[1], code.word(memory["base"], arguments[0]))
+
+
+def _fiber_text(code: Code) -> None:
+    code.module.need("fiber.swap", lambda: fibers.swap_text(code.target))
+
+
+def _of_cpu(code: Code, block: str, array: int, cpu: str) -> str:
+    """Address of the word of ``cpu`` in one of the block's arrays."""
+    return code.word(block, code.op(f"add i64 {cpu}, {array}"))
+
+
+def _pointer(code: Code, block: str, slot: int) -> str:
+    return code.op(f"load ptr, ptr {code.word(block, str(slot))}, align 8")
+
+
+def _read_word(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return code.load(code.word(_pointer(code, memory["base"], s.BASE), arguments[0]))
+
+
+def _write_word(code: Code, memory: Registers, arguments: list[str]) -> None:
+    code.store(arguments[1], code.word(_pointer(code, memory["base"], s.BASE), arguments[0]))
+
+
+def _added(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return code.op(f"add i64 {arguments[0]}, {arguments[1]}")
+
+
+def _resume(code: Code, memory: Registers, arguments: list[str]) -> None:
+    _fiber_text(code)
+    block = memory["base"]
+    stack = code.load(_of_cpu(code, block, s.SP, arguments[0]))
+    code.call("@fiber.swap", [f"ptr {code.word(block, str(s.HUB_SP))}", stack], "void")
+
+
+def _launch(code: Code, memory: Registers, arguments: list[str]) -> None:
+    """Write the first frame: the first switch to it pops registers and enters the trampoline."""
+    _fiber_text(code)
+    code.module.need("fiber.trampoline", lambda: fibers.trampoline_text(code.target))
+    code.module.need("model.main", _main_text)
+    block, cpu, frame = memory["base"], arguments[0], fibers.FRAMES[code.target]
+    stacks = code.load(code.word(block, str(s.STACKS)))
+    below = code.op(f"mul i64 {code.op(f'add i64 {cpu}, 1')}, {STACK_BYTES}")
+    stagger = code.op(f"mul i64 {cpu}, {STACK_STAGGER_BYTES}")
+    top = code.op(f"sub i64 {code.op(f'add i64 {stacks}, {below}')}, {stagger}")
+    start = code.op(f"sub i64 {top}, {frame.words * 8}")
+    at = code.op(f"inttoptr i64 {start} to ptr")
+    values = (
+        (frame.argument, f"ptr {block}"), (frame.entry, "ptr @model.main"),
+        (frame.pointer, "i64 0"), (frame.back, "ptr @fiber.trampoline"),
+    )  # fmt: skip
+    for offset, value in values:
+        code.do(f"store {value}, ptr {code.word(at, str(offset))}, align 8")
+    code.store(start, _of_cpu(code, block, s.SP, cpu))
+
+
+def _main_text() -> str:
+    """Where every fiber starts: run the kernel of the CPU, then never run again."""
+    return f"""define internal void @model.main(ptr %ctl) noinline nounwind {{
+  %cpu.at = getelementptr i64, ptr %ctl, i64 {s.CURRENT}
+  %cpu = load i64, ptr %cpu.at, align 8
+  %base.at = getelementptr i64, ptr %ctl, i64 {s.BASE}
+  %base = load ptr, ptr %base.at, align 8
+  %words.at = getelementptr i64, ptr %ctl, i64 {s.WORDS}
+  %words = load i64, ptr %words.at, align 8
+{_slot("entry", s.ENTRY)}  %kernel = load ptr, ptr %entry, align 8
+  %result = call i64 %kernel(ptr %base, i64 %words, ptr %ctl, i64 %cpu)
+{_slot("return", s.RETURN)}  store i64 %result, ptr %return, align 8
+{_slot("op", s.OP)}  store i64 {ops.OP_FINISH}, ptr %op, align 8
+{_slot("state", s.STATE)}  store i64 {s.FINISHED}, ptr %state, align 8
+{_parked()}}}
+"""
+
+
+def _slot(name: str, array: int) -> str:
+    """IR of the address of the word of ``%cpu`` in an array of ``%ctl``."""
+    return (
+        f"  %{name}.k = add i64 %cpu, {array}\n"
+        f"  %{name} = getelementptr i64, ptr %ctl, i64 %{name}.k\n"
+    )
+
+
+def _parked() -> str:
+    """IR that switches from the fiber of ``%cpu`` to the scheduler, for good."""
+    return (
+        f"{_slot('sp', s.SP)}  %hub.at = getelementptr i64, ptr %ctl, i64 {s.HUB_SP}\n"
+        "  %hub = load i64, ptr %hub.at, align 8\n"
+        "  call void @fiber.swap(ptr %sp, i64 %hub)\n  unreachable\n"
+    )
+
+
+def _run_kernel(code: Code, memory: Registers, arguments: list[str]) -> str:
+    code.module.need("model.check", _check_text)
+    entry = code.op(f"load ptr, ptr {code.word(memory['base'], arguments[0])}, align 8")
+    return code.call("@model.check", [f"ptr {memory['base']}", f"ptr {entry}"])
+
+
+def _check_text() -> str:
+    """Run a check or invariant kernel in a frame of its own; a fault of it is the outcome."""
+    return f"""define internal i64 @model.check.thunk(ptr %call) noinline nounwind {{
+  %ctl.at = getelementptr i64, ptr %call, i64 {PLACE}
+  %ctl = load ptr, ptr %ctl.at, align 8
+  %code.at = getelementptr i64, ptr %call, i64 {CODE}
+  %code = load ptr, ptr %code.at, align 8
+  %base.at = getelementptr i64, ptr %ctl, i64 {s.BASE}
+  %base = load ptr, ptr %base.at, align 8
+  %words.at = getelementptr i64, ptr %ctl, i64 {s.WORDS}
+  %words = load i64, ptr %words.at, align 8
+  %r = call i64 %code(ptr %base, i64 %words, ptr %ctl, ptr %call)
+  ret i64 %r
+}}
+define internal i64 @model.check(ptr %ctl, ptr %entry) noinline nounwind {{
+  %call = alloca [{FRAME_WORDS} x i64], align 16
+  %ctl.at = getelementptr i64, ptr %call, i64 {PLACE}
+  store ptr %ctl, ptr %ctl.at, align 8
+  %code.at = getelementptr i64, ptr %call, i64 {CODE}
+  store ptr %entry, ptr %code.at, align 8
+  %fault.at = getelementptr i64, ptr %call, i64 {FAULT}
+  store i64 0, ptr %fault.at, align 8
+  %r = call i64 @rt.enter(ptr @model.check.thunk, ptr %call)
+  %what = load i64, ptr %fault.at, align 8
+  %bad = icmp ne i64 %what, 0
+  br i1 %bad, label %faulty, label %done, !prof !0
+faulty:
+  %access = icmp ule i64 %what, {ODD_PAIR}
+  %outcome = select i1 %access, i64 {s.MEMORY}, i64 {s.ARITHMETIC}
+  %outcome.at = getelementptr i64, ptr %ctl, i64 {s.OUTCOME}
+  store i64 %outcome, ptr %outcome.at, align 8
+  %told = select i1 %access, i64 0, i64 %what
+  %told.at = getelementptr i64, ptr %ctl, i64 {s.CODE}
+  store i64 %told, ptr %told.at, align 8
+  ret i64 %told
+done:
+  ret i64 %r
+}}
+"""
+
+
+CONTROL = Kind(
+    "control", ("base",),
+    {
+        "getitem": _get, "setitem": _set, "launch": _launch, "resume": _resume,
+        "run_kernel": _run_kernel, "read_word": _read_word, "write_word": _write_word,
+        "added": _added,
+    },
+    _no_fault,
+)  # fmt: skip
+
+
+# --- the memory of threads -----------------------------------------------------------------------
+def _posted(code: Code, memory: Registers, op: int, index: str, *operands: str) -> str:
+    """Post an access, let the scheduler choose, and return the value it left: this CPU's step."""
+    _fiber_text(code)
+    code.module.need("model.post", _post_text)
+    many = len(operands) > 1
+    given = [*operands, "0", "0", "0", "0"][: 4 if many else 1]
+    if many:
+        code.module.need("model.post4", _post4_text)
+    name = "@model.post4" if many else "@model.post"
+    return code.call(name, [f"ptr {memory['ctl']}", str(op), index, *given])
+
+
+def _post_text() -> str:
+    """One function that is never inlined: kernels have hundreds of accesses (inlined: 5 % slower).
+
+    It stands in no line of a kernel, so its caller is what a debugger shows.
+    """
+    head = "define internal i64 @model.post(ptr %ctl, i64 %what, i64 %i, i64 %a)"
+    return f"""{head} noinline nounwind {{
+  %cpu.at = getelementptr i64, ptr %ctl, i64 {s.CURRENT}
+  %cpu = load i64, ptr %cpu.at, align 8
+{_slot("op", s.OP)}  store i64 %what, ptr %op, align 8
+{_slot("at", s.AT)}  store i64 %i, ptr %at, align 8
+{_slot("arg", s.ARG)}  store i64 %a, ptr %arg, align 8
+{_slot("sp", s.SP)}  %hub.at = getelementptr i64, ptr %ctl, i64 {s.HUB_SP}
+  %hub = load i64, ptr %hub.at, align 8
+  call void @fiber.swap(ptr %sp, i64 %hub)
+{_slot("value", s.VALUE)}  %found = load i64, ptr %value, align 8
+  ret i64 %found
+}}
+"""
+
+
+def _post4_text() -> str:
+    """``model.post`` with four operands."""
+    given = ", ".join(f"i64 %{name}" for name in ("what", "i", "a", "b", "c", "d"))
+    stores = "".join(
+        f"{_slot(name, array)}  store i64 %{value}, ptr %{name}, align 8\n"
+        for name, array, value in (
+            ("arg1", s.ARG1, "b"), ("arg2", s.ARG2, "c"), ("arg3", s.ARG3, "d"),
+        )
+    )  # fmt: skip
+    return f"""define internal i64 @model.post4(ptr %ctl, {given}) noinline nounwind {{
+  %cpu.at = getelementptr i64, ptr %ctl, i64 {s.CURRENT}
+  %cpu = load i64, ptr %cpu.at, align 8
+{stores}  %found = call i64 @model.post(ptr %ctl, i64 %what, i64 %i, i64 %a)
+  ret i64 %found
+}}
+"""
+
+
+def _thread_fault(code: Code, memory: Registers, what: int, index: str) -> None:
+    _fiber_text(code)
+    code.module.need("model.fault", _fault_text)
+    code.do(f"call void @model.fault(ptr {memory['ctl']}, i64 {what})")
+    code.end("unreachable")
+
+
+def _fault_text() -> str:
+    """The schedule ends here: CODE says what the fault is."""
+    head = "define internal void @model.fault(ptr %ctl, i64 %what) cold noreturn"
+    return f"""{head} noinline nounwind {{
+  %cpu.at = getelementptr i64, ptr %ctl, i64 {s.CURRENT}
+  %cpu = load i64, ptr %cpu.at, align 8
+  %outcome = getelementptr i64, ptr %ctl, i64 {s.OUTCOME}
+  store i64 {s.ARITHMETIC}, ptr %outcome, align 8
+  %code = getelementptr i64, ptr %ctl, i64 {s.CODE}
+  store i64 %what, ptr %code, align 8
+  %whose = getelementptr i64, ptr %ctl, i64 {s.FAULT_CPU}
+  store i64 %cpu, ptr %whose, align 8
+{_parked()}}}
+"""
+
+
+def _cas(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return _posted(code, memory, ops.OP_CAS, *arguments)
+
+
+def _cas2(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return _posted(code, memory, ops.OP_CAS2, *arguments)
+
+
+def _load2(code: Code, memory: Registers, arguments: list[str]) -> list[str]:
+    low = _posted(code, memory, ops.OP_LOAD2, arguments[0], "0")
+    cpu = code.load(code.word(memory["ctl"], str(s.CURRENT)))
+    return [low, code.load(_of_cpu(code, memory["ctl"], s.VALUE1, cpu))]
+
+
+def _required(code: Code, memory: Registers, op: int, index: str) -> str:
+    """Address of a word that is accessed without a step; outside of memory it is posted.
+
+    The scheduler ends the schedule at such an access, so the post does not return.
+    """
+    outside = code.op(f"icmp uge i64 {index}, {memory['words']}")
+    bad, good = code.fresh("bad"), code.fresh("good")
+    code.branch(outside, bad, good, RARELY)
+    code.label(bad)
+    _posted(code, memory, op, index, "0")
+    code.end("unreachable")
+    code.label(good)
+    return code.word(memory["base"], index)
+
+
+def _fixed(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return code.load(_required(code, memory, ops.OP_FIXED, arguments[0]))
+
+
+def _remembered(code: Code, memory: Registers, index: str, old: str) -> None:
+    """Word ``index`` held ``old`` and is about to change."""
+    call = code.module.instance(remember, CONTROL, True)
+    code.module.call(code, call, {"base": memory["ctl"]}, [index, old])
+
+
+def _mark(code: Code, memory: Registers, arguments: list[str]) -> None:
+    address = _required(code, memory, ops.OP_MARK, arguments[0])
+    count = code.load(address)
+    _remembered(code, memory, arguments[0], count)
+    code.store(code.op(f"add i64 {count}, 1"), address)
+
+
+def _nothing(code: Code, memory: Registers, arguments: list[str]) -> None:
+    """``notice`` of a thread: who died is for a supervisor to say (stress/crash)."""
+
+
+def _now(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return code.load(code.word(memory["ctl"], str(s.STEPS)))
+
+
+def _read(op: int) -> Emitter:
+    return lambda code, memory, arguments: _posted(code, memory, op, arguments[0], "0")
+
+
+def _write(op: int) -> Emitter:
+    def write(code: Code, memory: Registers, arguments: list[str]) -> None:
+        _posted(code, memory, op, *arguments)
+
+    return write
+
+
+def _update(op: int) -> Emitter:
+    return lambda code, memory, arguments: _posted(code, memory, op, *arguments)
+
+
+def _ordering(op: int) -> Emitter:
+    def order(code: Code, memory: Registers, arguments: list[str]) -> None:
+        _posted(code, memory, op, "0", "0")
+
+    return order
+
+
+MODEL = Kind(
+    "model", ("base", "words", "ctl"),
+    {
+        **{word: _read(op) for word, op in READS.items()},
+        **{word: _write(op) for word, op in (WRITES | SLEEPS).items()},
+        **{word: _update(op) for word, op in UPDATES.items()},
+        **{word: _ordering(op) for word, op in ORDERINGS.items()},
+        "cas": _cas, "cas2": _cas2, "load2": _load2, "fixed": _fixed, "mark": _mark, "now": _now,
+        "notice": _nothing,
+    },
+    _thread_fault,
+)  # fmt: skip
+
+
+# --- the memory of checks ------------------------------------------------------------------------
+def _tracked(emit: Callable[[Code, str, list[str]], object], pair: bool = False) -> Emitter:
+    """A word that writes: what it is about to change is remembered first."""
+
+    def write(code: Code, memory: Registers, arguments: list[str]) -> object:
+        index = arguments[0]
+        address = words.checked_address(code, memory, runtime.fault, index, pair)
+        _remembered(code, memory, index, code.load(address))
+        if pair:
+            following = code.op(f"add i64 {index}, 1")
+            _remembered(code, memory, following, code.load(code.word(address, "1")))
+        return emit(code, address, arguments[1:])
+
+    return write
+
+
+TRACKED = Kind(
+    "tracked", ("base", "words", "ctl", "call"),
+    {
+        **{name: words.BARE[name] for name in (*READS, "load2", "fixed", "fence")},
+        "setitem": _tracked(words.write), "store": _tracked(words.store("release")),
+        "store_relaxed": _tracked(words.store("monotonic")), "cas": _tracked(words.cas),
+        "cas2": _tracked(words.cas2, pair=True), "exchange": _tracked(words.update("xchg")),
+        "fetch_add": _tracked(words.update("add")), "fetch_or": _tracked(words.update("or")),
+        "fetch_and": _tracked(words.update("and")), "mark": _tracked(words.mark), "now": _now,
+        **dict.fromkeys(("relax", "give_way", "wait", "wake", "notice"), _nothing),
+    },
+    runtime.fault,
+)  # fmt: skip

@@ -1,0 +1,88 @@
+"""What changes under a schedule, and how it is put back: the six primitives and the undo log.
+
+The primitives are the only places where the two model engines differ: interpreted they are methods
+of the block, compiled they are in the kind of memory CONTROL (native_memory.py).
+"""
+
+from shmalloc.dialect import primitive
+from shmalloc.engine.control import inlined, scheduler
+from stress.machine.block import (
+    CHANGES, EPOCH, PARKING, STAMPS_AT, UNDEFINED_AT, UNDO_AT, UNDO_COUNT,
+)  # fmt: skip
+from stress.machine.parking import notice
+
+
+@primitive("none")
+def launch(ctl, cpu):
+    """Prepare ``cpu`` to run its kernel from the start at the next ``resume``."""
+    ctl.launch(cpu)
+
+
+@primitive("none")
+def resume(ctl, cpu):
+    """Let ``cpu`` run on from its posted access, done by now, until it posts the next or ends."""
+    ctl.resume(cpu)
+
+
+@primitive("int")
+def run_kernel(ctl, entry):
+    """Run the check or invariant kernel of slot ``entry`` unscheduled; its code.
+
+    May set OUTCOME to MEMORY.
+    """
+    return ctl.run_kernel(entry)
+
+
+@primitive("int")
+def read_word(ctl, i):
+    return ctl.read_word(i)
+
+
+@primitive("none")
+def write_word(ctl, i, value):
+    ctl.write_word(i, value)
+
+
+@primitive("int")
+def added(ctl, a, b):
+    """``a + b`` in 64 bits: interpreted, the scheduler's own arithmetic does not wrap."""
+    return ctl.added(a, b)
+
+
+PRIMITIVES = (launch, resume, run_kernel, read_word, write_word, added)
+
+
+@scheduler
+def remember(ctl, i, old):
+    """Word ``i`` held ``old`` and is about to change: put it back before the next schedule."""
+    stamp = ctl[STAMPS_AT] + i
+    if ctl[stamp] != ctl[EPOCH]:
+        ctl[stamp] = ctl[EPOCH]
+        at = ctl[UNDO_AT] + 2 * ctl[UNDO_COUNT]
+        ctl[at] = i
+        ctl[at + 1] = old
+        ctl[UNDO_COUNT] += 1
+
+
+@inlined
+def put(ctl, i, value):
+    """Word ``i`` becomes ``value`` for everybody to see."""
+    if ctl[UNDEFINED_AT] != 0:
+        ctl[ctl[UNDEFINED_AT] + 2 * i + 1] = ctl[EPOCH]
+    old = read_word(ctl, i)
+    if old != value:
+        remember(ctl, i, old)
+        write_word(ctl, i, value)
+        ctl[CHANGES] += 1
+        if ctl[PARKING] == 1:
+            notice(ctl, i)
+
+
+@scheduler
+def restore(ctl):
+    """Put back every word that the last schedule changed."""
+    at = ctl[UNDO_AT]
+    for k in range(ctl[UNDO_COUNT]):
+        write_word(ctl, ctl[at + 2 * k], ctl[at + 2 * k + 1])
+    ctl[UNDO_COUNT] = 0
+    ctl[EPOCH] += 1

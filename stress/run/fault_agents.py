@@ -1,0 +1,197 @@
+"""The agents of faults: each does its thing to the crew or the world when its time has come.
+
+An agent acts in the controller's process, between two looks at the workers; none waits. Times and
+victims are drawn from the run's seed by the agent's own name, so that adding one changes no other.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
+from stress.run.holdings import Estate
+from stress.faults.grammar import Fault, Hotplug, Kill, Pressure, Stop
+from stress.run.resume import Resumer
+from stress.run.fault_tally import Tally
+from stress.run.workers import Crew, Member
+from stress.run.messages import Light
+from stress.run.world import World
+from stress.seeds import derive
+from stress.workloads.pressure import pressure_give, pressure_take
+
+BITE_BLOCKS = 64
+BITE_S = 0.005  # between two bites of a wave
+
+
+class Agent(Protocol):
+    """``due_s`` on the monotonic clock: when to ``act`` next."""
+
+    due_s: float
+
+    def act(self) -> None: ...
+
+    def rest(self) -> None:
+        """The workers are about to park: undo what would keep them from it."""
+
+
+class _Rhythm:
+    """When something is due: on average each ``every_s``, from half of it to one and a half."""
+
+    def __init__(self, rng: random.Random, every_s: float) -> None:
+        self.rng = rng
+        self.every_s = every_s
+        self.due_s = time.monotonic() + self._gap_s()
+
+    def _gap_s(self) -> float:
+        return self.every_s * self.rng.uniform(0.5, 1.5)
+
+    def again(self) -> None:
+        """From the time that was planned, so that the mean holds; never into the past."""
+        self.due_s = max(self.due_s + self._gap_s(), time.monotonic())
+
+
+class Killer(_Rhythm):
+    """SIGKILL from outside, or a fuse inside."""
+
+    def __init__(self, fault: Kill, rng: random.Random, crew: Crew) -> None:
+        super().__init__(rng, fault.every_s)
+        self._fuse = fault.fuse
+        self._crew = crew
+
+    def act(self) -> None:
+        victim = a_worker(self.rng, self._crew)
+        if victim is not None:
+            if self._fuse is None:
+                victim.doom = "random"
+                victim.process.kill()
+            else:
+                victim.doom = "fuse"
+                self._crew.tell(victim, Light(self.rng.choice(self._fuse)))
+        self.again()
+
+    def rest(self) -> None:
+        """A worker puts its fuse out when it parks."""
+
+
+class Stopper(_Rhythm):
+    """SIGSTOP, and SIGCONT by the resumer."""
+
+    def __init__(
+        self, fault: Stop, rng: random.Random, crew: Crew, estate: Estate, resumer: Resumer,
+        tally: Tally,
+    ) -> None:  # fmt: skip
+        super().__init__(rng, fault.every_s)
+        self._for_s = fault.for_s
+        self._crew = crew
+        self._estate = estate
+        self._resumer = resumer
+        self._tally = tally
+
+    def act(self) -> None:
+        victim = a_worker(self.rng, self._crew)
+        if victim is not None:
+            stopped = self._resumer.stop(victim.pid, self._for_s, self._looking_at(victim))
+            self._tally.stops += stopped
+        self.again()
+
+    def _looking_at(self, victim: Member) -> Callable[[], None]:
+        """Counts, at the end of the stop, whether it holds a lock: it has not moved since."""
+        cpu, epoch = victim.cpu, victim.epoch
+
+        def look() -> None:
+            if self._estate.holds_lock(cpu, epoch):
+                self._tally.stops_inside += 1
+
+        return look
+
+    def rest(self) -> None:
+        self._resumer.resume_all()
+
+
+class Presser:
+    """Memory taken and given back in waves, in bites, as the controller's CPU slot."""
+
+    def __init__(self, fault: Pressure, world: World, tally: Tally) -> None:
+        self._world = world
+        self._tally = tally
+        self._most_pages = int(world.snapshot().managed_pages * fault.pages)
+        self._every_s = fault.every_s
+        self._rising = True
+        self.due_s = time.monotonic() + fault.every_s / 2
+
+    def act(self) -> None:
+        """One bite; at the top and at the bottom of a wave, rest for half of its time."""
+        if self._rising:
+            held = self._world.call(pressure_take, BITE_BLOCKS, self._most_pages)
+            self._tally.pressure_peak_pages = max(self._tally.pressure_peak_pages, held)
+            at_end = held < 0 or held >= self._most_pages
+            self._tally.pressure_waves += at_end
+        else:
+            at_end = self._world.call(pressure_give, BITE_BLOCKS) == 0
+        self._rising ^= at_end
+        self.due_s = time.monotonic() + (self._every_s / 2 if at_end else BITE_S)
+
+    def rest(self) -> None:
+        while self._world.call(pressure_give, BITE_BLOCKS) > 0:
+            pass
+        self._rising = True
+
+
+class Plugger(_Rhythm):
+    """Unplugs a worker's slot, or plugs one in again that it had unplugged."""
+
+    def __init__(
+        self, fault: Hotplug, rng: random.Random, crew: Crew, world: World, tally: Tally
+    ) -> None:
+        super().__init__(rng, fault.every_s)
+        self._crew = crew
+        self._world = world
+        self._tally = tally
+        self._unplugged: list[int] = []
+
+    def act(self) -> None:
+        if self._unplugged and self.rng.random() < 0.5:
+            self._plug(self._unplugged.pop(self.rng.randrange(len(self._unplugged))))
+        else:
+            victim = a_worker(self.rng, self._crew)
+            if victim is not None and self._world.call(unplug_cpu, victim.cpu) >= 0:
+                self._unplugged.append(victim.cpu)
+                self._tally.hotplug_changes += 1
+        self.again()
+
+    def rest(self) -> None:
+        while self._unplugged:
+            self._plug(self._unplugged.pop())
+
+    def _plug(self, cpu: int) -> None:
+        """E_BUSY where somebody else did it: the workload hotplug, or a new worker's arrival."""
+        self._tally.hotplug_changes += self._world.call(plug_cpu, cpu) >= 0
+
+
+def a_worker(rng: random.Random, crew: Crew) -> Member | None:
+    """One of those who are at work and not about to die; None where there is none."""
+    able = [m for m in crew.members if m.settled and m.working and not (m.buried or m.doom)]
+    return rng.choice(able) if able else None
+
+
+def agents_of(
+    faults: tuple[Fault, ...], seed: int, crew: Crew, world: World, resumer: Resumer,
+    estate: Estate, tally: Tally,
+) -> list[Agent]:  # fmt: skip
+    """One agent for each fault that has one (failing allocations need none)."""
+    agents: list[Agent] = []
+    for number, fault in enumerate(faults):
+        rng = random.Random(derive(seed, f"fault {number} {fault.name}"))
+        match fault:
+            case Kill():
+                agents.append(Killer(fault, rng, crew))
+            case Stop():
+                agents.append(Stopper(fault, rng, crew, estate, resumer, tally))
+            case Pressure():
+                agents.append(Presser(fault, world, tally))
+            case Hotplug():
+                agents.append(Plugger(fault, rng, crew, world, tally))
+    return agents

@@ -1,0 +1,328 @@
+"""The storm: all faults of a run, and everything that follows from a death that was asked for.
+
+::
+
+    begin     a slice starts: allocation faults are armed, the agents' clocks run
+    turn      between two looks at the workers: the agents act, empty slots are filled
+    bury      somebody died: recover, reap, compare with the owner map, call a spare
+    attend    the spare arrives: it takes the slot, and goes to work while the slice lasts
+    calm      the workers are about to park: nobody stays stopped, no memory is held back
+    settle    every slot has a living worker again
+    tidy      stutter point: what nobody owns is given back
+
+Nobody is stopped for a burial: the others work on while it is held. Only SIGKILL to a worker that
+an agent had doomed is buried; any other death is trouble, as in a run without faults.
+
+A difference between what the owner map and what the allocator says that the dead had is a
+violation, and so is a living worker whose slot was taken away.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+from shmalloc import constants as c
+from shmalloc import recovery
+from shmalloc.errors import Violation
+from shmalloc.kernels.cache_set import cache_destroy
+from shmalloc.kernels.contig import online_range
+from shmalloc.kernels.hotplug import plug_cpu
+from shmalloc.processes import owner_alive
+from stress.run.fault_agents import Agent, agents_of
+from stress.faults.allocation import ALL_KINDS, KINDS, AllocationFaults
+from stress.run.holdings import Estate, Holdings
+from stress.faults.grammar import Fail
+from stress.run.resume import Resumer
+from stress.run.fault_tally import Tally
+from stress.run.workers import Crew, Member, cores
+from stress.run.evidence import numbered_name
+from stress.run.messages import Answer, Go, Idle, Ready, Refused, Take
+from stress.run.noise import Noise
+from stress.run.worker import Task
+from stress.run.world import World
+from stress.seeds import derive
+from stress.workloads import WORKLOADS
+
+SPARES = 4
+SHOWN_PAGES = 8
+
+
+class Storm:
+    """The faults of one run. What burials and tidying find goes to ``violations``."""
+
+    def __init__(
+        self, world: World, crew: Crew, tally: Tally, violations: list[Violation],
+        log_of: Callable[[int], str | None],
+    ) -> None:  # fmt: skip
+        self.spec = world.spec
+        self._violations = violations
+        self._world = world
+        self._crew = crew
+        self._tally = tally
+        self._log_of = log_of
+        self._estate = Estate(world.ram, world.layout)
+        self._resumer = Resumer()
+        self._agents: list[Agent] = []
+        self._running = False
+        self._slice = 0
+        self._lives = dict.fromkeys(range(self.spec.workers), 0)
+        self._recovered: set[Member] = set()  # dead, and their deaths not seen yet
+        self._died_s: dict[int, float] = {}
+        self._noise = Noise.of(self.spec, cores())
+        self._identities: dict[int, tuple[int, int]] = {}
+
+    # --- the slices ------------------------------------------------------------------------------
+
+    def enroll(self) -> None:
+        """The first workers are in their slots."""
+        for member in self._crew.members:
+            self._enter(member)
+        self._hire()
+
+    def begin(self, slice_index: int) -> None:
+        """Everybody is about to go to work."""
+        self._slice = slice_index
+        self._running = True
+        if slice_index == 0:
+            self._arm()
+            self._agents = agents_of(
+                self.spec.faults, self.spec.seed, self._crew, self._world, self._resumer,
+                self._estate, self._tally,
+            )  # fmt: skip
+
+    def turn(self) -> float:
+        """Let the agents act whose time has come; seconds until the next one's."""
+        for agent in self._agents:
+            if agent.due_s <= time.monotonic():
+                agent.act()
+        self.fill()
+        now = time.monotonic()
+        return min((max(0.0, agent.due_s - now) for agent in self._agents), default=1.0)
+
+    def calm(self) -> None:
+        """The end of a slice: the agents leave nothing behind that keeps a worker from parking."""
+        self._running = False
+        for agent in self._agents:
+            agent.rest()
+
+    @property
+    def settled(self) -> bool:
+        """Whether every slot has a living worker that is at home in it."""
+        return all(member.settled and not member.buried for member in self._crew.members)
+
+    def parked(self) -> None:
+        """All fuses are out: who was to die by one, and did not, lives on."""
+        for member in self._crew.members:
+            member.doom = ""
+
+    def close(self) -> None:
+        self._resumer.close()
+
+    def _arm(self) -> None:
+        fails = [fault for fault in self.spec.faults if isinstance(fault, Fail)]
+        for fault in fails:
+            faults = AllocationFaults(
+                nth=fault.nth or 0, every=fault.every or 0, chance=fault.p or 0.0,
+                kinds=ALL_KINDS if fault.kind is None else KINDS[fault.kind],
+            )  # fmt: skip
+            for cpu in range(self.spec.workers):
+                seed = derive(self.spec.seed, f"failing allocations of worker {cpu}")
+                faults.arm(self._world.ram, self._world.layout.cpu(cpu), seed)
+
+    # --- deaths ----------------------------------------------------------------------------------
+
+    def bury(self, member: Member, code: int) -> bool:
+        """See to the death of a doomed worker; False where its death was not asked for."""
+        if code != -signal.SIGKILL or not member.doom:
+            return False
+        self._tally.kills[member.doom] += 1
+        self._died_s[member.cpu] = time.monotonic()
+        if member not in self._recovered:
+            self._recover()
+        if member not in self._recovered:
+            self._reap_released(member)
+        self._recovered.discard(member)
+        self._lives[member.cpu] += 1
+        self._furnish(member)
+        member.buried = True
+        self.fill()
+        return True
+
+    def _recover(self) -> None:
+        """Recover and reap every slot whose worker is dead by now: more than one, now and then."""
+        for member in self._crew.members:
+            known = member.buried or member in self._recovered
+            if member.doom and member.settled and not known and not self._lives_on(member):
+                inside = self._estate.is_inside(member.cpu, member.epoch)
+                self._tally.inside[member.doom] += inside
+        began_s = time.perf_counter()
+        world = self._world
+        with world.in_time("recovery"):
+            everybody = recovery.recover(world.segment, world.cpu, self.spec.engine)
+        for recovered in everybody:
+            member = self._crew.members[recovered.cpu]
+            if member.doom and member.pid == recovered.pid:  # it may have died just now
+                self._reap(member, recovered)
+                self._recovered.add(member)
+        self._tally.recovery_s.append(time.perf_counter() - began_s)
+        self._check_the_living()
+
+    def _reap_released(self, member: Member) -> None:
+        """A slot that a recovery of others did along: marked by somebody who waited for its lock,
+        after ``recover`` had looked for the dead, so that it names only them."""
+        found = self._life_in(member.cpu)
+        if found != (0, member.epoch + 1, member.epoch + 1):
+            expected = "a slot that was recovered, and that nobody has claimed since"
+            self._accuse(member, expected, f"pid {found[0]}, epoch {found[1]}, dead {found[2]}")
+        pid, start = self._identities[member.pid]
+        self._reap(member, recovery.Recovered(member.cpu, pid, start, member.epoch, 0, 0.0))
+
+    def _reap(self, member: Member, recovered: recovery.Recovered) -> None:
+        """See whether the dead owned what the owner map says, then free it.
+
+        In this order: as soon as a page is freed, somebody may own it.
+        """
+        world, held = self._world, self._estate.holdings(member.cpu, member.epoch)
+        objects = self._estate.objects(member.cpu, member.epoch)
+        self._judge(member, held)
+        self._estate.forget(member.cpu)
+        with world.in_time("reap"):
+            freed = recovery.reap(world.segment, world.cpu, recovered, self.spec.engine)
+        left = self._estate.holdings(member.cpu, member.epoch)
+        left_objects = self._estate.objects(member.cpu, member.epoch)
+        if left.blocks or left_objects or freed != held.blocks + objects:
+            expected = f"{held.blocks} blocks and {objects} objects freed by reap()"
+            found = f"{freed} freed, {left.blocks} blocks and {left_objects} objects left"
+            self._accuse(member, expected, found)
+        self._tally.reaped_blocks += held.blocks
+        self._tally.reaped_pages += len(held.pages)
+        self._tally.reaped_objects += objects
+
+    def _judge(self, member: Member, held: Holdings) -> None:
+        """The owner map is the witness: it knows a page from after its allocation to its free."""
+        if held.lost:
+            shown = ", ".join(map(str, sorted(held.lost)[:SHOWN_PAGES]))
+            found = f"{len(held.lost)} of them are not labelled so: pfn {shown}"
+            self._accuse(member, f"{len(held.mapped)} pages of the dead", found)
+        assert member.workload is not None
+        in_flight = WORKLOADS[member.workload].in_flight
+        if held.unknown_blocks > in_flight:
+            expected = f"at most {in_flight} blocks between allocator and owner map"
+            self._accuse(member, expected, f"{held.unknown_blocks} that nobody owned")
+
+    def _life_in(self, cpu: int) -> tuple[int, int, int]:
+        """Of a slot: pid, epoch, and which life of it is marked dead."""
+        slot, load = self._world.layout.cpu(cpu), self._world.ram.load
+        return load(slot + c.C_PID), load(slot + c.C_EPOCH), load(slot + c.C_DEAD)
+
+    def _lives_on(self, member: Member) -> bool:
+        return owner_alive(*self._identities[member.pid])
+
+    def _check_the_living(self) -> None:
+        """Nobody alive, stopped or not, was taken for dead."""
+        for member in self._crew.members:
+            if member.settled and not member.buried:
+                found = self._life_in(member.cpu)
+                right = found[:2] == (member.pid, member.epoch) and found[2] <= member.epoch
+                if not right and self._lives_on(member):
+                    expected = f"pid {member.pid}, epoch {member.epoch}, not marked dead"
+                    self._accuse(member, expected, str(found))
+
+    def _accuse(self, member: Member, expected: str, found: str) -> None:
+        history = tuple(self._world.evidence.history(member.cpu))
+        where = f"death of {member}"
+        self._violations.append(
+            Violation(numbered_name(c.I_CONSERVATION), where, expected, found, history)
+        )
+
+    # --- replacements ----------------------------------------------------------------------------
+
+    def _furnish(self, member: Member) -> None:
+        """An empty work area for the next life. What had no label is found by ``tidy``."""
+        assert member.workload is not None
+        life = self._lives[member.cpu]
+        self._world.prepare_area(member.cpu, member.workload, self._slice, life)
+        self._world.set_peer(member.cpu, member.cpu)
+
+    def fill(self) -> None:
+        """Send spares into the slots of the buried, as far as there are any, and hire another."""
+        for member in self._crew.members:
+            if member.buried:
+                self._open_slot(member.cpu)
+                self._crew.replace(member, self._log_of(member.cpu))
+        self._hire()
+
+    def _hire(self) -> None:
+        if self.spec.kills and len(self._crew.spares) < SPARES:
+            segment = self._world.segment.name
+            self._crew.hire(Task(None, None, segment, self.spec.engine, None, self._noise))
+
+    def _open_slot(self, cpu: int) -> None:
+        """An unplugged slot cannot be claimed."""
+        if self._world.ram.load(self._world.layout.cpu(cpu) + c.C_STATE) == c.CPU_OFFLINE:
+            self._world.call(plug_cpu, cpu)
+
+    def attend(self, member: Member, answer: Answer) -> bool:
+        """See a spare into its slot; False where the answer is of somebody at home in its own."""
+        match answer:
+            case Idle():
+                member.idle, member.working = True, False
+                self.fill()
+            case Refused():  # somebody unplugged the slot before it was claimed
+                self._open_slot(member.cpu)
+                self._crew.tell(member, Take(member.cpu, member.core, self._log_of(member.cpu)))
+            case Ready() if not member.settled:
+                self._arrive(member)
+            case _:
+                return False
+        return True
+
+    def _arrive(self, member: Member) -> None:
+        member.settled = True
+        self._enter(member)
+        self._tally.vacancy_s.append(time.monotonic() - self._died_s[member.cpu])
+        member.working = self._running
+        if self._running:
+            assert member.workload is not None
+            self._crew.tell(member, Go(member.workload))
+
+    def _enter(self, member: Member) -> None:
+        """Note who a worker is, from the words of its claim."""
+        slot = self._world.layout.cpu(member.cpu)
+        pid, start, epoch = (
+            self._world.ram.load(slot + word) for word in (c.C_PID, c.C_START, c.C_EPOCH)
+        )
+        self._identities[member.pid] = (pid, start)
+        member.epoch = epoch
+        if pid != member.pid:
+            dead, users = (self._world.ram.load(slot + word) for word in (c.C_DEAD, c.C_USERS))
+            alive = "alive" if member.process.is_alive() else "dead"
+            found = f"pid {pid}, epoch {epoch}, dead {dead}, users {users}; it is {alive}"
+            self._accuse(member, f"a slot claimed by pid {member.pid}", found)
+
+    # --- stutter points --------------------------------------------------------------------------
+
+    def tidy(self) -> None:
+        """Give back what the dead left without a label: caches, offline ranges, unplugged slots.
+
+        Everybody is parked. A cache of nobody has to be empty: its objects were reaped.
+        """
+        if not self.spec.kills:
+            return
+        books = {m.cpu: m.workload for m in self._crew.members if m.workload is not None}
+        orphans = self._estate.orphans(books)
+        for cache in orphans.caches:
+            result = self._world.call(cache_destroy, cache)
+            if result != 0:
+                found = f"cache_destroy answered {result}"
+                self._violations.append(
+                    Violation(numbered_name(c.I_SLAB), f"cache {cache}", "no live object", found)
+                )
+        for start, end in orphans.offline:
+            self._world.call(online_range, start, end)
+        for cpu in orphans.unplugged:
+            self._world.call(plug_cpu, cpu)
+        self._tally.orphans += sum(map(len, (orphans.caches, orphans.offline, orphans.unplugged)))
+        self._check_the_living()

@@ -1,0 +1,209 @@
+"""The shift: a crew at work in a world, slice after slice, audited at every stutter point.
+
+Ends early by ``Trouble`` (wait.py), by the first violation, or by a request to stop; in the last
+two cases the crew still parks. What happened is written into the result as it happens. Faults are
+the storm's (stress/run/live_faults.py); it is told when a slice begins and ends, and has its turn
+whenever we look at the workers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from shmalloc.constants import E_STOPPED
+from stress.run.live_faults import Storm
+from stress.report.progress import Moment, Progress
+from stress.run.workers import Crew, Member, cores
+from stress.run.wait import Gate, Trouble
+from stress.run.interrupts import Interrupts
+from stress.run.messages import Command, Finish, Go, Leave, Park, Parked
+from stress.run.noise import Noise
+from stress.run.plan import Slice, slices_of
+from stress.run.result import RunResult, WorkloadResult
+from stress.run.watchdog import Watchdog
+from stress.run.worker import Task
+from stress.run.world import World
+from stress.verdict import Verdict
+
+START_TIMEOUT_S = 60.0
+LEAVE_TIMEOUT_S = 5.0
+
+
+class Shift:
+    """One run's work, from the first worker to the last audit."""
+
+    def __init__(
+        self, result: RunResult, world: World, crew: Crew, interrupts: Interrupts,
+        progress: Progress, log_of: Callable[[int], str | None],
+    ) -> None:  # fmt: skip
+        self.spec = result.spec
+        self.result = result
+        self._world = world
+        self._crew = crew
+        self._interrupts = interrupts
+        self._progress = progress
+        self._log_of = log_of
+        self._storm = Storm(world, crew, result.tally, result.violations, log_of)
+        self._gate = Gate(crew, world, interrupts, self._storm)
+        self._managed_pages = world.snapshot().managed_pages
+        self._worked_s = 0.0
+
+    def muster(self) -> None:
+        """Start the workers, each on its slot and core, and wait until all are ready."""
+        usable, nodes = cores(), self._world.layout.geometry.nodes
+        segment, engine = self._world.segment.name, self.spec.engine
+        # Slots go around the nodes and cores go around the slots: without the shift by one each
+        # round, the workers of a node would share a core and never meet inside a zone.
+        slots = range(self.spec.workers)
+        places = ((cpu, usable[(cpu + cpu // nodes) % len(usable)]) for cpu in slots)
+        noise, log_of = Noise.of(self.spec, usable), self._log_of
+        self._crew.start(
+            [Task(cpu, core, segment, engine, log_of(cpu), noise) for cpu, core in places]
+        )
+        self._gate.gather(self._crew.members, Watchdog(START_TIMEOUT_S))
+        self._storm.enroll()
+
+    def work(self) -> None:
+        """All slices, then everything given back, a last audit, and everybody goes home."""
+        try:
+            self._work()
+        finally:
+            self._storm.close()
+        self._dismiss()
+
+    def _work(self) -> None:
+        slices = slices_of(self.spec)
+        for current in slices:
+            self._assign(current)
+            self._run_slice(current)
+            self._audit()
+            if self._over():
+                break
+            following = slices[current.index + 1 : current.index + 2]
+            if any(part.assignment != current.assignment for part in following):
+                self._finish()
+        if not self.result_is_bad():
+            self._tear_down()
+
+    def result_is_bad(self) -> bool:
+        return bool(self._world.evidence.report_count() or self.result.violations)
+
+    def _over(self) -> bool:
+        return self._interrupts.requested or self.result_is_bad() or self._world.at_end()
+
+    def _tell(self, member: Member, command: Command) -> None:
+        """Send, and expect an answer. A worker that is gone is found by the next check."""
+        member.working = True
+        self._crew.tell(member, command)
+
+    def _assign(self, current: Slice) -> None:
+        """Set up the work areas of those that change; everybody is parked."""
+        for member in self._crew.members:
+            workload = current.assignment[member.cpu]
+            # Whoever may die at any moment hands nothing to anybody.
+            peer = member.cpu if self.spec.kills else current.peer_of(member.cpu)
+            if member.workload != workload:
+                member.workload = workload
+                self._world.prepare_area(member.cpu, workload, current.index)
+            self._world.set_peer(member.cpu, peer)
+
+    def _run_slice(self, current: Slice) -> None:
+        watchdog = Watchdog(self.spec.hang_timeout_s)
+        self._world.set_stop(False)
+        self._storm.begin(current.index)
+        for member in self._crew.members:
+            self._tell(member, Go(current.assignment[member.cpu]))
+        started_s = time.monotonic()
+        self._watch(watchdog, current, started_s)
+        self._storm.calm()
+        self._world.set_stop(True)
+        at_work = [member for member in self._crew.members if member.working]
+        for member in at_work:
+            self._tell(member, Park())
+        parked = self._gate.gather(at_work, watchdog)
+        self._settle()
+        self._worked_s += time.monotonic() - started_s
+        self.result.seconds = self._worked_s
+        for answer in parked.values():
+            assert isinstance(answer, Parked), f"expected Parked, got {answer}"
+            self._add_up(answer)
+        self._refuse_stuck(parked.values())
+
+    def _settle(self) -> None:
+        """Until whoever died on the way to the parking has a successor."""
+        self._storm.parked()
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not self._storm.settled:
+            self._gate.watch(Watchdog(START_TIMEOUT_S), 1.0)
+            if time.monotonic() > deadline_s:
+                raise Trouble(Verdict.ERROR, f"no new worker came within {START_TIMEOUT_S:g} s")
+
+    def _watch(self, watchdog: Watchdog, current: Slice, started_s: float) -> None:
+        """Until the slice is over, or there is a reason to end it early."""
+        names = tuple(dict.fromkeys(current.assignment.values()))
+        while not self._over():
+            elapsed_s = time.monotonic() - started_s
+            if elapsed_s >= current.seconds:
+                return
+            self._gate.watch(watchdog, min(current.seconds - elapsed_s, self._storm.turn()))
+            self._show(self._worked_s + elapsed_s, names)
+
+    def _show(self, elapsed_s: float, names: tuple[str, ...]) -> None:
+        self._progress.moment(
+            lambda: Moment(
+                elapsed_s, self.spec.duration_s, self.result.audits, self._world.snapshot(), names
+            )
+        )
+
+    def _add_up(self, parked: Parked) -> None:
+        total = self.result.workloads.setdefault(parked.workload, WorkloadResult(parked.workload))
+        total.seconds += parked.seconds
+        total.ops += parked.ops
+        total.batches += parked.batches
+        total.longest_batch_s = max(total.longest_batch_s, parked.longest_batch_s)
+
+    def _refuse_stuck(self, answers: Iterable[object]) -> None:
+        """A workload that cannot go on although nothing was reported is an error of the harness."""
+        for parked in answers:
+            assert isinstance(parked, Parked)
+            if parked.code < 0 and parked.code != E_STOPPED and not self.result_is_bad():
+                text = f"workload {parked.workload} gave up with code {parked.code}"
+                raise Trouble(Verdict.ERROR, text)
+
+    def _finish(self) -> None:
+        """Everybody gives back what it holds, all at once, since that is a storm too.
+
+        All or none: workers of one workload hold each other's blocks and objects.
+        """
+        watchdog = Watchdog(self.spec.hang_timeout_s)
+        for member in self._crew.members:
+            assert member.workload is not None
+            self._tell(member, Finish(member.workload))
+        self._gate.gather(self._crew.members, watchdog)
+        for member in self._crew.members:
+            member.workload = None
+
+    def _audit(self) -> None:
+        """Stutter point: everybody is parked."""
+        started_s = time.monotonic()
+        self.result.violations += self._world.audit()
+        self._storm.tidy()
+        self.result.audits += 1
+        self.result.audit_seconds += time.monotonic() - started_s
+
+    def _tear_down(self) -> None:
+        """Everything is given back and drained: every block has to merge again."""
+        if any(member.workload is not None for member in self._crew.members):
+            self._finish()
+        self._storm.tidy()
+        self.result.violations += self._world.tear_down(self._managed_pages)
+        self.result.audits += 1
+
+    def _dismiss(self) -> None:
+        for member in self._crew.everybody:
+            self._crew.tell(member, Leave())
+        self._crew.join(LEAVE_TIMEOUT_S)
+        if self._interrupts.requested:
+            text = f"stopped by {self._interrupts.signal_name} after {self._worked_s:.1f} s"
+            raise Trouble(Verdict.INTERRUPTED, text)

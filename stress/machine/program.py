@@ -22,6 +22,9 @@ from shmalloc.dialect import is_kernel
 from stress.machine import block as s
 from shmalloc.engine import ops
 from stress.machine.block_layout import BlockPlan, Settings, plan_block
+from stress.machine.names import (
+    CodeName, Findings, Names, ValueName, WordName, by_index, require_functions,
+)  # fmt: skip
 from shmalloc.errors import MisuseError
 from shmalloc.memory import Ram
 
@@ -70,6 +73,12 @@ class Program:
     written is a failure.
     ``locks``: words whose low 16 bits are 1 + the CPU that holds them, 0 when free: with them a
     deadlock of sleepers is seen at the moment its cycle closes, while other CPUs still run.
+    ``names``: what words are called, ``{0: "head", "tail": 2}``; either way round.
+    ``word_name(index)``, ``value_name(index, value)``, ``code_name(code)``: the same as functions,
+    for words that ``names`` leaves out, for what a value means, and for what check and invariant
+    return (names.py).
+    ``findings(memory)``: violations that a failed run left in memory, in words.
+    ``world``: what is in it, for a verdict: "2 pages, order <= 1". ``story``: what it hunts.
 
     Raises ``MisuseError`` for what cannot be run.
     """
@@ -84,6 +93,12 @@ class Program:
     undefined: Sequence[tuple[int, int]] = ()
     locks: Sequence[int] = ()
     story: str = ""
+    names: Names | None = None
+    word_name: WordName | None = None
+    value_name: ValueName | None = None
+    code_name: CodeName | None = None
+    findings: Findings | None = None
+    world: str = ""
 
     def __post_init__(self) -> None:
         for name in ("threads", "observe", "undefined", "locks"):
@@ -108,6 +123,8 @@ class Program:
             for at in places:
                 if not 0 <= at < self.words + (name == "undefined"):
                     raise MisuseError(f"{name}: word {at}; use 0 to {self.words - 1}")
+        object.__setattr__(self, "names", by_index(self.names, self.words))
+        require_functions(self.words, self.word_name, self.value_name, self.code_name)
 
     def _require_observable(self, what: int | tuple[str, int]) -> None:
         cpus = len(self.threads)

@@ -1,0 +1,94 @@
+"""What the words, values and codes of a program are called, for whoever reads its failures.
+
+A user's program names words by one dictionary, in either direction; a program with a layout names
+them by functions. Nothing here changes what a program does: names are in no digest and no token.
+
+Rules:
+- a word without a name is called by its index, ``[4]``; a value without one is a number
+- a name is one line of text; "" means: no name
+- every mistake is a ``MisuseError`` that names the argument and the cure: when the program is made
+  where it shows at the first or the last word, else when the name is asked for
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from shmalloc.errors import MisuseError
+
+Names = Mapping[Any, Any]  # {index: name} or {name: index}
+WordName = Callable[[int], str]
+ValueName = Callable[[int, int], str]
+CodeName = Callable[[int], str]
+
+
+class Finding(NamedTuple):
+    """One violation that a run left in memory: the code, a sentence, and the words at stake."""
+
+    code: int
+    text: str
+    words: tuple[int, ...] = ()
+
+
+Findings = Callable[[Sequence[int]], Sequence[Finding]]
+
+
+def by_index(names: Names | None, words: int) -> dict[int, str]:
+    """``names`` as ``{index: name}``, whichever way round its entries are."""
+    if names is None:
+        return {}
+    if not isinstance(names, Mapping):
+        raise MisuseError(f"names: {names!r}; use a dict such as {{0: 'head', 'tail': 2}}")
+    found: dict[int, str] = {}
+    for key, value in names.items():
+        index, name = (value, key) if isinstance(key, str) else (key, value)
+        if isinstance(index, bool) or not isinstance(index, int) or not isinstance(name, str):
+            raise MisuseError(f"names: {key!r}: {value!r}; use a word's index and its name")
+        if not 0 <= index < words:
+            raise MisuseError(f"names: word {index} is {name!r}; use words 0 to {words - 1}")
+        if index in found:
+            raise MisuseError(
+                f"names: word {index} is both {found[index]!r} and {name!r}; use one name for it"
+            )
+        found[index] = _one_line("names", name, f"word {index}")
+    return found
+
+
+def require_functions(
+    words: int, word_name: WordName | None, value_name: ValueName | None, code_name: CodeName | None
+) -> None:
+    """Refuse what is no function, and what fails at the first or the last word."""
+    shapes = {"word_name": "(index)", "value_name": "(index, value)", "code_name": "(code)"}
+    given = {"word_name": word_name, "value_name": value_name, "code_name": code_name}
+    for argument, function in given.items():
+        if function is not None and not callable(function):
+            shape = shapes[argument]
+            raise MisuseError(f"{argument}: {function!r}; use a function {shape} -> str")
+    for index in (0, words - 1):
+        named("word_name", word_name, index)
+        named("value_name", value_name, index, 0)
+    named("code_name", code_name, 1)
+
+
+def named(argument: str, function: Callable[..., str] | None, *values: int) -> str:
+    """What ``function``, the program's ``argument``, calls these ``values``; "" without a name."""
+    if function is None:
+        return ""
+    place = ", ".join(map(str, values))
+    try:
+        name = function(*values)
+    except Exception as error:
+        text = f"{argument}({place}): {type(error).__name__}: {error}"
+        raise MisuseError(f"{text}; return '' where there is no name") from error
+    if name is None or name == "":
+        return ""
+    if not isinstance(name, str):
+        raise MisuseError(f"{argument}({place}) returned {name!r}; return a str, '' for no name")
+    return _one_line(argument, name, place)
+
+
+def _one_line(argument: str, name: str, what: str) -> str:
+    if not name.strip() or len(name.splitlines()) != 1:
+        raise MisuseError(f"{argument}: {what} is called {name!r}; use one line of text")
+    return name

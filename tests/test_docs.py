@@ -1,0 +1,32 @@
+"""What the documents promise: their language, their links, their place in the site."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("benchmarks/*.md")])
+LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", DOCS, ids=name_of)
+def test_every_link_of_a_document_leads_to_a_file(path):
+    links = LINK.findall(path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_every_document_has_a_place_in_the_site():
+    index = (ROOT / "docs" / "index.md").read_text()
+    pages = [p.stem for p in (ROOT / "docs").glob("*.md") if p.stem != "index"]
+    assert [page for page in pages if not re.search(rf"^{page}$", index, re.MULTILINE)] == []
+
+
+def test_the_glossary_defines_thirty_words():
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    terms = re.findall(r"^(\w[\w ]*)\n: ", text, re.MULTILINE)
+    assert len(terms) >= 30 and len(terms) == len(set(terms))

@@ -25,14 +25,14 @@ LONG_FILES = {"shmalloc/constants.py"}
 
 # Floors, low to high; a module imports only from its own floor and below.
 FLOORS = (
-    ("shmalloc.constants", "shmalloc.constants_slab", "shmalloc.errors"),
+    ("shmalloc.constants", "shmalloc.constants_slab", "shmalloc.invariants", "shmalloc.errors"),
     ("shmalloc.layout",),
     ("shmalloc.words", "shmalloc.dialect", "shmalloc.compiler.integers"),
     ("shmalloc.compiler",),
     ("shmalloc.memory",),
     ("shmalloc.kernels",),
     ("shmalloc.engine",),
-    ("shmalloc.sizes", "shmalloc.processes", "shmalloc.image", "shmalloc.invariants",
+    ("shmalloc.sizes", "shmalloc.processes", "shmalloc.image",
      "shmalloc.physical", "shmalloc.leftovers"),
     ("shmalloc.segment", "shmalloc.cpus"),
     ("shmalloc",),

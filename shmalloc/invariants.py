@@ -1,0 +1,228 @@
+"""The table of invariants: what must hold, who checks it, and which mutants violate it.
+
+One row for each ``I_*``, ``M_*`` and ``X_*`` of ``constants``, whose value is the row's number. A
+violation report carries that number, and so does the result of a check of the explorer. Everything
+that prints a code takes its words from here: ``docs/invariants.md``, ``shmstress list
+--invariants``, the reports of a run, JUnit, the explorer, crash mode and the mutants.
+
+The prefix says who finds the violation: ``I_`` an audit that recounts everything, ``M_`` the
+operation that refuses a misuse, ``X_`` a witness that does not share the allocator's code.
+
+Rules:
+- a sentence says what must hold, without a capital or a full stop, so that it can follow a colon
+- ``mutants`` names mutants of ``stress/mutants`` that must be found and break this row first;
+  where there is none, ``example`` says what breaks it
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shmalloc import constants as c
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """One row. ``unless``: when a checker may see it broken although nothing is wrong."""
+
+    number: int
+    name: str
+    sentence: str
+    checkers: tuple[str, ...]
+    mutants: tuple[str, ...] = ()
+    example: str = ""
+    unless: str = ""
+
+    @property
+    def family(self) -> str:
+        """``I``, ``M`` or ``X``."""
+        return self.name[0]
+
+    def __str__(self) -> str:
+        """``I_TAIL: every page is covered by exactly one head``."""
+        return f"{self.name}: {self.sentence}"
+
+
+FAMILIES = {
+    "I": "Invariants, which an audit recounts",
+    "M": "Misuse, which the operation refuses",
+    "X": "Facts, which an independent witness knows",
+}
+_RECOUNTED = (
+    Invariant(
+        c.I_CONSERVATION, "I_CONSERVATION",
+        "every managed page of a zone is in exactly one place, and the zone's counters say so",
+        ("audit",), ("account-to-wrong-type", "offline-stays-managed"),
+        unless="a block is in flight, in state PCP and on no list",
+    ),
+    Invariant(
+        c.I_FREE_HEAD, "I_FREE_HEAD",
+        "a free block is aligned, inside its zone, and on the list of its order and of the"
+        " migratetype of its pageblock",
+        ("audit", "buddy"), ("merge-across-zones", "merge-isolated", "type-from-the-page"),
+        unless="the zone lock is held",
+    ),
+    Invariant(
+        c.I_LIST_LINKS, "I_LIST_LINKS",
+        "a list is linked both ways, has no cycle, and is as long as its count",
+        ("audit", "slab audit", "every addition to and removal from a list"),
+        ("merge-any-order", "unlink-one-way"),
+        unless="the lock of the list is held",
+    ),
+    Invariant(
+        c.I_UNMERGED, "I_UNMERGED",
+        "two free buddies of one order, zone and mergeable migratetype are one block",
+        ("audit",), ("merge-once",), unless="the zone lock is held",
+    ),
+    Invariant(
+        c.I_PCP_COUNT, "I_PCP_COUNT",
+        "a per-CPU list holds as many pages as it counts, all in state PCP, none of them isolated;"
+        " the lists of an unplugged CPU are empty and locked",
+        ("audit", "plug_cpu", "contig workload"), ("pcp-unlock-early", "isolate-without-drain"),
+        unless="the per-CPU lock is held, or a page is in flight",
+    ),
+    Invariant(
+        c.I_TAIL, "I_TAIL", "every page is covered by exactly one head",
+        ("audit", "recovery", "oracle of cover"), ("merge-tails-first", "split-uncovers-first"),
+        unless="never, at any single write",
+    ),
+    Invariant(
+        c.I_SLAB, "I_SLAB",
+        "the free list, the counters and the list of a slab agree with each other and with its"
+        " cache",
+        ("slab audit", "cache_alloc"), ("pop-against-new-head", "flush-counts-short"),
+        unless="the node lock is held, or an object is being freed",
+    ),
+    Invariant(
+        c.I_SHEAF, "I_SHEAF",
+        "a sheaf is in one place and within its capacity, and an object in it is free and nowhere"
+        " else",
+        ("slab audit", "cache_alloc"), ("refill-keeps-the-spare", "barn-unlocked"),
+        unless="the lock of the sheaf or of its barn is held",
+    ),
+    Invariant(
+        c.I_BYTES, "I_BYTES", "poison, zeroes and red zones are as the allocator left them",
+        ("alloc_pages", "audit", "slab audit of a debug cache"), ("destroy-ignores-sheaves",),
+        unless="never, for free memory",
+    ),
+    Invariant(
+        c.I_STAMP, "I_STAMP", "the owner's stamp is in the memory that it owns",
+        ("no kernel: workloads report X_PAYLOAD",), example="one page that two owners were given",
+        unless="never",
+    ),
+    Invariant(
+        c.I_TEARDOWN, "I_TEARDOWN",
+        "when everything has been freed and drained, all managed pages are free",
+        ("audit at the end of a run",), ("unplug-opens-a-gap", "recovery-forgets-hand"),
+        unless="a page is in use",
+    ),
+    Invariant(
+        c.I_PROGRESS, "I_PROGRESS",
+        "every worker makes progress, no lock outlives its holder, and no waiter is forgotten",
+        ("watchdog", "checks of the explorer's programs"), ("wake-only-one", "flag-stored"),
+        unless="a process is stopped",
+    ),
+)  # fmt: skip
+_REFUSED = (
+    Invariant(
+        c.M_DOUBLE_FREE, "M_DOUBLE_FREE", "a block is freed once",
+        ("free_pages",), ("free-without-claim", "free-fails-at-a-mark"),
+    ),
+    Invariant(
+        c.M_WRONG_ORDER, "M_WRONG_ORDER", "a block is freed at the order at which it was allocated",
+        ("free_pages",), example="free_pages(pfn, 1) of a block of order 2",
+    ),
+    Invariant(
+        c.M_TAIL_FREE, "M_TAIL_FREE", "a block is freed by its first page",
+        ("free_pages",), example="free_pages(pfn + 1, 0) in a block of order 2",
+    ),
+    Invariant(
+        c.M_OUT_OF_RANGE, "M_OUT_OF_RANGE",
+        "a pfn has a descriptor, and an access is inside the segment",
+        ("free_pages", "every compiled access"), example="free_pages(-1, 0)",
+    ),
+    Invariant(
+        c.M_SLAB_AS_PAGE, "M_SLAB_AS_PAGE", "a page of a slab is not freed as a page",
+        ("free_pages",), example="free_pages of the page of an object",
+    ),
+    Invariant(
+        c.M_WRONG_STATE, "M_WRONG_STATE", "only an allocated page is freed",
+        ("free_pages", "alloc_pages"), example="free_pages of an offline or poisoned page",
+    ),
+    Invariant(
+        c.M_STRANGER, "M_STRANGER", "a block is freed by its owner",
+        ("free_pages",), example="free_pages with the owner word of another process",
+    ),
+    Invariant(
+        c.M_OBJECT_POINTER, "M_OBJECT_POINTER", "the address of an object is freed",
+        ("cache_free",), example="cache_free(address + 1)",
+    ),
+    Invariant(
+        c.M_OBJECT_FREE, "M_OBJECT_FREE", "an object is freed once",
+        ("cache_free",), ("exact-free-in-two-steps",),
+    ),
+    Invariant(
+        c.M_OBJECT_CACHE, "M_OBJECT_CACHE", "an object is freed into its own cache",
+        ("cache_free",), example="cache_free of an object of another cache",
+    ),
+    Invariant(
+        c.M_OBJECT_BYTES, "M_OBJECT_BYTES",
+        "nothing is written before or behind an object, or when it is free",
+        ("cache_alloc and cache_free of a debug cache",), example="a write behind an object",
+    ),
+    Invariant(
+        c.M_SHUTDOWN, "M_SHUTDOWN", "a closed segment is not used",
+        ("no kernel: the Python face raises SegmentError",), example="a call after Arena.close()",
+    ),
+    Invariant(
+        c.M_FREECHAIN, "M_FREECHAIN",
+        "the free list of a slab has no cycle and names only objects of the slab",
+        ("cache_alloc", "cache_free"), ("recovery-believes-take",),
+    ),
+    Invariant(
+        c.M_LEAKED_OBJECTS, "M_LEAKED_OBJECTS", "a cache that is destroyed has no live object",
+        ("cache_destroy",), ("destroy-ignores-slabs", "recovery-forgets-chain"),
+    ),
+)  # fmt: skip
+_WITNESSED = (
+    Invariant(
+        c.X_DOUBLE_ALLOC, "X_DOUBLE_ALLOC", "a page or an object has one owner at a time",
+        ("owner map", "checks of the explorer's programs"), ("array-stack-without-version",),
+    ),
+    Invariant(
+        c.X_LOST_OWNER, "X_LOST_OWNER",
+        "what is freed is still its owner's, and free memory has no owner",
+        ("owner map", "audit"), example="a page freed by another process in between",
+    ),
+    Invariant(
+        c.X_WALKER, "X_WALKER",
+        "a reader without a lock sees a legal descriptor, whenever it looks",
+        ("pfn-walker workload",), ("claim-in-two-stores", "owner-before-page"),
+    ),
+    Invariant(
+        c.X_PAYLOAD, "X_PAYLOAD", "what an owner wrote into its memory is there until it frees it",
+        ("workloads",), ("lock-looks-then-stores", "array-published-early"),
+    ),
+    Invariant(
+        c.X_VERSION, "X_VERSION",
+        "a descriptor that has the same version as before has the same state",
+        ("pfn-walker workload",), ("version-not-bumped",), unless="only a list link changed",
+    ),
+)  # fmt: skip
+TABLE = {row.number: row for row in (*_RECOUNTED, *_REFUSED, *_WITNESSED)}
+BY_NAME = {row.name: row for row in TABLE.values()}
+
+
+def name_of(code: int) -> str:
+    """``I_TAIL``; ``code 7`` for a number without a row."""
+    return TABLE[code].name if code in TABLE else f"code {code}"
+
+
+def sentence_of(code: int) -> str:
+    """What must hold; empty for a number without a row."""
+    return TABLE[code].sentence if code in TABLE else ""
+
+
+def phrase_of(code: int) -> str:
+    """``I_TAIL: every page is covered by exactly one head``; ``code 7`` without a row."""
+    return str(TABLE[code]) if code in TABLE else f"code {code}"

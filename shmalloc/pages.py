@@ -35,7 +35,8 @@ from shmalloc.kernels.pages import (
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reap import adopt_pages
-from shmalloc.reports import MIGRATETYPES, describe_page
+from shmalloc.descriptor_text import MIGRATETYPES
+from shmalloc.reports import describe_page
 
 DISCARD_BYTES = 4096  # the system's page: what MADV_REMOVE takes back
 

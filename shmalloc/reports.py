@@ -8,6 +8,7 @@ nothing here changes the segment or decides anything.
 from __future__ import annotations
 
 from shmalloc import constants as c
+from shmalloc.descriptor_text import TYPES, block_text, order_of, owner_text
 from shmalloc.errors import Violation
 from shmalloc.segment import Segment
 
@@ -48,16 +49,6 @@ MEANINGS: dict[int, str] = {
     c.X_PAYLOAD: "memory changed while it was owned",
     c.X_VERSION: "a page changed its state and kept its version",
 }
-TYPES = {
-    c.T_TAIL: "tail", c.T_FREE: "free", c.T_PCP: "held by the allocator",
-    c.T_ALLOCATED: "allocated", c.T_SLAB: "slab", c.T_ISOLATED: "isolated",
-    c.T_OFFLINE: "offline", c.T_POISONED: "poisoned", c.T_RESERVED: "reserved",
-}  # fmt: skip
-MIGRATETYPES = {
-    "unmovable": c.MT_UNMOVABLE, "movable": c.MT_MOVABLE, "reclaimable": c.MT_RECLAIMABLE,
-}  # fmt: skip
-MIGRATETYPE_NAMES = {number: name for name, number in MIGRATETYPES.items()}
-MIGRATETYPE_NAMES[c.MT_ISOLATE] = "isolate"
 OPERATIONS = {
     value: name.removeprefix("OP_").lower().replace("_", " ")
     for name, value in vars(c).items()
@@ -170,8 +161,7 @@ def describe_page(segment: Segment, pfn: int) -> str:
     word0, word1 = _stable_pair(segment, pfn)
     if word0 & c.TYPE_MASK == c.T_TAIL:
         return _describe_tail(segment, pfn)
-    order = (word0 >> c.ORDER_SHIFT) & c.ORDER_MASK
-    return f"pfn {pfn} is {_state_words(word0, word1)}: {_block_words(word0, pfn, order)}"
+    return f"pfn {pfn} is {owner_text(word0, word1)}: {block_text(word0, pfn)}"
 
 
 def _describe_tail(segment: Segment, pfn: int) -> str:
@@ -181,37 +171,8 @@ def _describe_tail(segment: Segment, pfn: int) -> str:
         head &= head - 1
         word0, word1 = _stable_pair(segment, head)
         if word0 & c.TYPE_MASK != c.T_TAIL:
-            order = (word0 >> c.ORDER_SHIFT) & c.ORDER_MASK
-            if head + (1 << order) > pfn:
-                state = f"{_state_words(word0, word1)}: {_block_words(word0, head, order)}"
+            if head + (1 << order_of(word0)) > pfn:
+                state = f"{owner_text(word0, word1)}: {block_text(word0, head)}"
                 return f"pfn {pfn} is inside the block of pfn {head}, {state}"
             break
     return f"pfn {pfn} is a tail that no block covers (in motion, or corrupt)"
-
-
-def _block_words(word0: int, pfn: int, order: int) -> str:
-    zone = (word0 >> c.ZONE_SHIFT) & c.ZONE_MASK
-    mt = MIGRATETYPE_NAMES.get((word0 >> c.MT_SHIFT) & c.MT_MASK, "unknown type")
-    version = (word0 >> c.VERSION_SHIFT) & c.VERSION_MASK
-    last = pfn + (1 << order) - 1
-    span = f"pfns {pfn}-{last}" if order else "one page"
-    return f"order {order} ({span}), zone {zone}, {mt}, version {version}"
-
-
-def _state_words(word0: int, word1: int) -> str:
-    kind = word0 & c.TYPE_MASK
-    detail = (word0 & c.LINK_MASK) >> c.LINK_SHIFT
-    text = TYPES.get(kind, f"of unknown type {kind}")
-    if kind == c.T_ALLOCATED:
-        text = f"allocated to owner {word1} by cpu {detail & c.CPU_MASK}"
-    elif kind == c.T_PCP:
-        text = "held by the allocator for a CPU"
-    elif kind == c.T_SLAB:
-        inuse = (word1 >> c.S_INUSE_SHIFT) & c.S_INUSE_MASK
-        objects = (word1 >> c.S_OBJECTS_SHIFT) & c.S_OBJECTS_MASK
-        frozen = ", frozen" if word1 & c.S_FROZEN_BIT else ""
-        cache = detail & c.SLAB_CACHE_MASK
-        text = f"a slab of cache {cache} with {inuse} of {objects} objects in use{frozen}"
-    elif kind in (c.T_OFFLINE, c.T_POISONED, c.T_RESERVED) and word1:
-        text += f" (reason {word1})"
-    return text + (", to be poisoned when freed" if word0 & c.POISON_BIT else "")

@@ -19,7 +19,7 @@ from stress.jitter.spec import Jitter, Stutter, parse_jitter
 from stress.quantities import parse_entries
 from stress.run.flight import FlightLog
 from stress.run.noise import left_of_pause
-from stress.run.word_names import WordNames
+from shmalloc.word_names import WordNames
 
 GEOMETRY = Geometry(
     zones=(ZoneSpec(16), ZoneSpec(16)), page_bytes=64, cpus=2, max_order=3, pageblock_order=2,

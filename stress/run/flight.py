@@ -14,9 +14,9 @@ from shmalloc.engine import ops
 from stress.jitter.recorder import Access, accesses, merged
 from shmalloc.layout import Layout
 from shmalloc.memory import Ram
-from shmalloc.reports import TYPES
+from shmalloc.descriptor_text import TYPES
 from stress.run.evidence import word_text
-from stress.run.word_names import WordNames
+from shmalloc.word_names import WordNames
 
 BEFORE_LINES = 56
 AFTER_LINES = 8

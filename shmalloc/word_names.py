@@ -1,7 +1,8 @@
 """What a word of a segment is called: ``zone 1 lock``, ``descriptor of pfn 17``, ``cpu 2 beat``.
 
-For whoever reads accesses: the region, the instance in it, and the nearest name of constants.py. A
-word without a name is an offset in its region.
+A name is the region, the instance in it, and the nearest name of ``constants``; a word that no
+constant names is called by its offset. Reports of runs, the flight recorder and the explorer's
+programs take their names from here.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
 import pytest
 from support import driver
-from support.world import World
+from support.page_segment import PageSegment
 
 from shmalloc import constants as c
 
 
 @pytest.fixture
 def world(engine):
-    world = World(engine, owner_map=True)
+    world = PageSegment(engine, owner_map=True)
     world.busy = [world.alloc(order=k % 3) for k in range(6)]
     world.free(world.busy.pop(), 2)
     assert world.audit() == 0
@@ -111,7 +111,7 @@ def test_two_unmerged_buddies_are_reported(world):
 
 @pytest.mark.parametrize("fill", ["poison", "zero"])
 def test_a_write_to_a_free_page_is_found_by_audit_and_by_allocation(engine, fill):
-    world = World(engine, **{fill: True})
+    world = PageSegment(engine, **{fill: True})
     pfn = world.alloc()
     world.free(pfn)
     world.drain()

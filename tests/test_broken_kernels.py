@@ -5,12 +5,12 @@ scheduler decisions. (``docs/bugs.md`` tells how the first fares natively.)
 """
 
 from support import driver
-from support.world import SMALL, World
+from support.page_segment import SMALL, PageSegment
+from support.schedules import RandomSchedules
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.engine import get_engine
-from stress.machine.interpreted import PyModel
 from stress.machine.program import Program
 from shmalloc.image import write_image
 from shmalloc.kernels import bits, buddy, descriptor
@@ -38,7 +38,7 @@ def mergeable_without_zone(mem, zone, buddy, order, mt):
 
 def test_a_merge_without_the_zone_check_is_reported_by_the_audit(patch_kernels):
     patch_kernels(buddy, "mergeable", mergeable_without_zone)
-    world = World(get_engine("interpreted"), SMALL, zones=(ZoneSpec(8), ZoneSpec(56)))
+    world = PageSegment(get_engine("interpreted"), SMALL, zones=(ZoneSpec(8), ZoneSpec(56)))
     for pfn in world.alloc_everything():
         world.free(pfn)
     world.drain()
@@ -46,7 +46,7 @@ def test_a_merge_without_the_zone_check_is_reported_by_the_audit(patch_kernels):
     assert {c.I_CONSERVATION, c.I_FREE_HEAD} <= set(world.reports())
 
 
-# --- under the model's scheduler: a walker beside an allocator ------------------------------------
+# --- under the scheduler of the explorer: a walker beside an allocator ----------------------------
 
 
 @kernel
@@ -89,7 +89,9 @@ def program(watcher, check):
 
 
 def explore(watcher, check):
-    return PyModel(program(watcher, check), step_limit=20_000).run(1, SCHEDULES)
+    return RandomSchedules("interpreted", program(watcher, check), step_limit=20_000).run(
+        1, SCHEDULES
+    )
 
 
 @kernel
@@ -154,6 +156,8 @@ def test_a_walker_that_reads_once_passes_the_explorer():
 
 def test_the_reported_schedule_fails_again_from_its_seed():
     found = explore(walk_twice_read, only_states_that_were)
-    world = PyModel(program(walk_twice_read, only_states_that_were), step_limit=20_000)
+    world = RandomSchedules(
+        "interpreted", program(walk_twice_read, only_states_that_were), step_limit=20_000
+    )
     again = world.run(found.failing_seed, 1)
     assert (again.verdict, again.code) == (found.verdict, found.code)

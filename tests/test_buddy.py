@@ -2,7 +2,7 @@
 
 import pytest
 from support import driver
-from support.world import MOVABLE, World
+from support.page_segment import MOVABLE, PageSegment
 
 from shmalloc import constants as c
 from shmalloc.layout import ZoneSpec
@@ -17,7 +17,7 @@ def link_store(request):
 
 @pytest.fixture
 def world(engine, link_store):
-    return World(engine, link_store=link_store)
+    return PageSegment(engine, link_store=link_store)
 
 
 def test_a_fresh_zone_is_all_largest_blocks(world):
@@ -59,7 +59,7 @@ def test_impossible_requests_are_invalid(world, order, mt):
 
 
 def test_odd_zone_ends_and_holes_are_never_crossed(engine, link_store):
-    world = World(engine, link_store=link_store, zones=ODD_ZONES, start_pfn=3, cpus=2)
+    world = PageSegment(engine, link_store=link_store, zones=ODD_ZONES, start_pfn=3, cpus=2)
     pages = world.alloc_everything()
     hole = set(range(3 + 37 + 5, 3 + 37 + 8))
     assert sorted(pages) == sorted(set(range(3, 67)) - hole)
@@ -69,7 +69,7 @@ def test_odd_zone_ends_and_holes_are_never_crossed(engine, link_store):
 
 
 def test_neighbours_of_different_zones_do_not_merge(engine, link_store):
-    world = World(engine, link_store=link_store, zones=(ZoneSpec(8), ZoneSpec(8)))
+    world = PageSegment(engine, link_store=link_store, zones=(ZoneSpec(8), ZoneSpec(8)))
     pages = world.alloc_everything()
     for pfn in pages:
         world.free(pfn)
@@ -78,7 +78,9 @@ def test_neighbours_of_different_zones_do_not_merge(engine, link_store):
 
 
 def test_a_cpu_falls_back_to_the_other_node_when_its_own_is_empty(engine, link_store):
-    world = World(engine, link_store=link_store, zones=(ZoneSpec(32), ZoneSpec(32, 1)), cpus=2)
+    world = PageSegment(
+        engine, link_store=link_store, zones=(ZoneSpec(32), ZoneSpec(32, 1)), cpus=2
+    )
     on_node_1 = world.alloc(order=4, cpu=1)
     more = [world.alloc(order=4, cpu=1) for _ in range(3)]
     assert on_node_1 >= 32 and {p >= 32 for p in more} == {True, False}
@@ -155,7 +157,7 @@ def test_a_type_without_pages_claims_a_pageblock(world):
 
 
 def test_a_small_movable_request_steals_one_page_and_leaves_the_type(engine, link_store):
-    world = World(engine, link_store=link_store, zones=(ZoneSpec(16),), pageblock_order=4)
+    world = PageSegment(engine, link_store=link_store, zones=(ZoneSpec(16),), pageblock_order=4)
     held = [world.alloc(order=2, mt=c.MT_UNMOVABLE) for _ in range(3)]
     world.drain()
     assert world.alloc(mt=MOVABLE) >= 0 and world.events(c.EV_STEAL) > 0
@@ -164,5 +166,5 @@ def test_a_small_movable_request_steals_one_page_and_leaves_the_type(engine, lin
 
 
 def test_the_reserve_below_the_minimum_watermark_is_not_given_out(engine):
-    world = World(engine, min_free_pages=10)
+    world = PageSegment(engine, min_free_pages=10)
     assert (len(world.alloc_everything()), world.free_pages()) == (54, 10)

@@ -2,7 +2,7 @@
 
 import pytest
 from support import driver
-from support.world import SMALL, World
+from support.page_segment import SMALL, PageSegment
 
 from shmalloc import constants as c
 from shmalloc.layout import ZoneSpec
@@ -62,7 +62,7 @@ def step(world, model, rng):
 @pytest.mark.parametrize(("link_store", "pcp_form"), CONFIGURATIONS)
 def test_random_operations_agree_with_the_model(engine, rng, link_store, pcp_form):
     zones = (ZoneSpec(41), ZoneSpec(23, 1, ((2, 2),)))
-    world = World(engine, SMALL, zones=zones, link_store=link_store, pcp_form=pcp_form)
+    world = PageSegment(engine, SMALL, zones=zones, link_store=link_store, pcp_form=pcp_form)
     model = Model(set(range(64)) - {43, 44}, border=41)
     for n in range(STEPS):
         step(world, model, rng)
@@ -76,7 +76,7 @@ def test_random_operations_agree_with_the_model(engine, rng, link_store, pcp_for
 @pytest.mark.parametrize("fill", ["poison", "zero"])
 @pytest.mark.parametrize("link_store", ["page", "descriptor", "table"])
 def test_random_operations_keep_the_bytes_of_free_pages(engine, rng, link_store, fill):
-    world = World(engine, SMALL, link_store=link_store, **{fill: True})
+    world = PageSegment(engine, SMALL, link_store=link_store, **{fill: True})
     model = Model(range(64))
     for _ in range(200):
         step(world, model, rng)

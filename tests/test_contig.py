@@ -2,7 +2,7 @@
 
 import pytest
 from support import driver
-from support.world import SMALL, World
+from support.page_segment import SMALL, PageSegment
 
 from shmalloc import constants as c
 from shmalloc.layout import ZoneSpec
@@ -10,7 +10,7 @@ from shmalloc.layout import ZoneSpec
 
 @pytest.fixture(params=["page", "descriptor", "table"])
 def world(engine, request):
-    return World(engine, link_store=request.param)
+    return PageSegment(engine, link_store=request.param)
 
 
 def test_an_isolated_range_is_not_allocated_from(world):
@@ -77,7 +77,7 @@ def test_ranges_that_are_not_whole_pageblocks_are_invalid(world, start, end):
 
 
 def test_a_pageblock_that_two_zones_share_cannot_be_isolated(engine):
-    world = World(engine, SMALL, zones=(ZoneSpec(12), ZoneSpec(52)))
+    world = PageSegment(engine, SMALL, zones=(ZoneSpec(12), ZoneSpec(52)))
     assert world.do(driver.ISOLATE, 8, 16) == c.E_INVAL
 
 

@@ -143,8 +143,8 @@ def test_dpor_repeats_no_class_of_programs_that_sleep_and_spin(part, memory, rng
         program = small_program(rng.randrange(1 << 30), pairs=False)
         search = searching(program, "dpor", memory, "native")
         keys = Counter(
-            trace_key(executed(world), buffered=memory != "sc")
-            for world in schedules_of(search, 200)
+            trace_key(executed(machine), buffered=memory != "sc")
+            for machine in schedules_of(search, 200)
         )
         assert keys.total() == len(keys), program.name
         assert search.found().redundant == 0, program.name

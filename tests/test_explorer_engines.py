@@ -12,7 +12,7 @@ from itertools import product
 import pytest
 
 from stress.machine import block as s
-from stress.machine.program import VERDICTS, World, events_of, fault_of
+from stress.machine.machine import VERDICTS, Machine, events_of, fault_of
 from stress.explorer.searches import Search
 from support.explorations import (
     ENGINES, MEMORY_MODELS, STRATEGIES, schedules_of, searching, varied_program,
@@ -32,23 +32,23 @@ HEADER = (
 )  # fmt: skip
 
 
-def verdict(world: World) -> str:
-    return VERDICTS[int(world.block[s.OUTCOME])]
+def verdict(machine: Machine) -> str:
+    return VERDICTS[int(machine.block[s.OUTCOME])]
 
 
-def state(world: World) -> dict[str, object]:
-    """Everything that the last schedule of a world left behind."""
-    block = world.block
+def state(machine: Machine) -> dict[str, object]:
+    """Everything that the last schedule of a machine left behind."""
+    block = machine.block
     trace, steps = int(block[s.TRACE_AT]), int(block[s.STEPS])
     cpus = int(block[s.CPUS])
     return {
         "events": events_of(block),
         "actors": [int(actor) for actor in block[trace : trace + steps]],
-        "verdict": verdict(world),
+        "verdict": verdict(machine),
         "fault": fault_of(block),
         "header": {at: int(block[at]) for at in HEADER},
         "returns": [int(value) for value in block[s.RETURN : s.RETURN + cpus]],
-        "memory": world.ram.array.tolist(),
+        "memory": machine.ram.array.tolist(),
     }
 
 
@@ -75,10 +75,10 @@ def test_random_programs_have_equal_events_memories_verdicts_and_hashes(part, rn
 
 def test_these_programs_end_in_every_way_but_abandoned():
     seen = Counter(
-        verdict(world)
+        verdict(machine)
         for number in range(PROGRAMS)
         for memory in MEMORY_MODELS
-        for world in schedules_of(
+        for machine in schedules_of(
             searching(varied_program(number), "random", memory, "native", races=True), 10
         )
     )

@@ -9,7 +9,7 @@ import pytest
 
 from stress.machine import block as s
 from shmalloc.engine import ops
-from stress.machine.program import Event, events_of
+from stress.machine.machine import Event, events_of
 from shmalloc.errors import MisuseError
 from stress import Exploration, explore
 from support import reference as r

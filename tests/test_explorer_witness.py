@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 import model_programs as m
 from shmalloc.dialect import kernel, primitive
 from stress.machine.block_layout import MODELS, Settings
-from stress.machine.program import events_of
+from stress.machine.machine import events_of
 from shmalloc.errors import EngineError, MisuseError
 from shmalloc.words import load
 from stress import Program, explore, replay
-from stress.machine.engines import ENGINES, make_world
+from stress.machine.engines import ENGINES, make_machine
 from stress.explorer.report.failure import KINDS, Failure
 from stress.explorer.searches import Budget, Plan, Search
 from stress.explorer.targets import load_program
@@ -73,13 +73,13 @@ def test_a_failure_changes_whichever_directive_is_left_out(program, options, see
     failure = find(program, "random", seed=seed, **options)
     token = Token.parse(failure.schedule)
     model = program
-    world = make_world("interpreted", model, steering(settings_of(token), len(model.threads)))
-    whole = run_directives(world, token.directives)
+    machine = make_machine("interpreted", model, steering(settings_of(token), len(model.threads)))
+    whole = run_directives(machine, token.directives)
     assert failure.shrunk and failure.shrink_seconds < 1 and token.directives
     assert whole is not None and whole[:2] == (failure.kind, failure.code)
     for left_out in range(len(token.directives)):
         rest = token.directives[:left_out] + token.directives[left_out + 1 :]
-        assert run_directives(world, rest) != whole
+        assert run_directives(machine, rest) != whole
 
 
 DIRECTIVES = tuple(Directive(0, count, 1) for count in range(40))
@@ -164,10 +164,12 @@ def test_the_steps_of_a_trace_are_the_events_of_the_native_engine(program, optio
     failure = find(program, **options)
     token = Token.parse(failure.schedule)
     model = program
-    world = make_world("native", model, steering(settings_of(token, log=True), len(model.threads)))
-    assert run_directives(world, token.directives) is not None
+    machine = make_machine(
+        "native", model, steering(settings_of(token, log=True), len(model.threads))
+    )
+    assert run_directives(machine, token.directives) is not None
     steps = [(t.cpu, t.op, t.address, t.value, t.second) for t in failure.trace.steps]
-    assert [tuple(event) for event in events_of(world.block)] == steps
+    assert [tuple(event) for event in events_of(machine.block)] == steps
 
 
 def test_both_engines_find_the_same_failure():

@@ -2,7 +2,7 @@
 
 import pytest
 from support import driver
-from support.slab_world import SlabWorld
+from support.object_segment import ObjectSegment
 
 from shmalloc import constants as c
 from shmalloc.engine import get_engine
@@ -93,7 +93,7 @@ def test_an_argument_that_can_never_work_is_no_allocation(engine):
 @pytest.mark.parametrize("kind, answer", [(c.FAULT_OBJECT, c.E_NOMEM), (c.FAULT_PAGE, 0)])
 def test_an_object_fails_by_its_own_kind_and_not_by_one_page_of_its_slab(engine, kind, answer):
     """One failing page is no reason: a slab may be smaller, or come out of another zone."""
-    world = SlabWorld(engine)
+    world = ObjectSegment(engine)
     cache = world.create(40)
     AllocationFaults(nth=1, kinds=kind).arm(world.mem, world.layout.cpu(0))
     address = world.alloc(cache)

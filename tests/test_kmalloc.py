@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support import slab_driver as driver
-from support.slab_world import FEW, SlabWorld
+from support.object_segment import FEW, ObjectSegment
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as s
@@ -14,25 +14,25 @@ CLASSES = (8, 16, 32, 64, 96, 128, 192, 256, 512, 1024)  # of a world with pages
 
 
 @pytest.fixture
-def world(engine: Engine) -> SlabWorld:
-    world = SlabWorld(engine)
+def world(engine: Engine) -> ObjectSegment:
+    world = ObjectSegment(engine)
     assert world.do(driver.KMALLOC_BOOT, FEW) == len(CLASSES)
     return world
 
 
-def kmalloc(world: SlabWorld, size: int, cpu: int = 0) -> int:
+def kmalloc(world: ObjectSegment, size: int, cpu: int = 0) -> int:
     return world.do(driver.KMALLOC, size, cpu=cpu)
 
 
-def kfree(world: SlabWorld, address: int, cpu: int = 0) -> int:
+def kfree(world: ObjectSegment, address: int, cpu: int = 0) -> int:
     return world.do(driver.KFREE, address, cpu=cpu)
 
 
-def test_boot_twice_makes_nothing_new(world: SlabWorld) -> None:
+def test_boot_twice_makes_nothing_new(world: ObjectSegment) -> None:
     assert world.do(driver.KMALLOC_BOOT, FEW) == 0
 
 
-def test_every_size_gets_the_smallest_class_that_holds_it(world: SlabWorld) -> None:
+def test_every_size_gets_the_smallest_class_that_holds_it(world: ObjectSegment) -> None:
     for size in range(1, 1025):
         address = kmalloc(world, size)
         expected = next(b for b in CLASSES if b >= size)
@@ -42,13 +42,15 @@ def test_every_size_gets_the_smallest_class_that_holds_it(world: SlabWorld) -> N
 
 
 @pytest.mark.parametrize("size", [8, 16, 32, 64, 128, 256, 512, 1024])
-def test_powers_of_two_are_aligned_to_their_size_or_the_page(world: SlabWorld, size: int) -> None:
+def test_powers_of_two_are_aligned_to_their_size_or_the_page(
+    world: ObjectSegment, size: int
+) -> None:
     for _ in range(5):
         offset = (kmalloc(world, size) - world.layout.at["frames"]) * 8
         assert offset % min(size, world.geometry.page_bytes) == 0
 
 
-def test_large_sizes_are_pages(world: SlabWorld) -> None:
+def test_large_sizes_are_pages(world: ObjectSegment) -> None:
     before = world.free_pages()
     address = kmalloc(world, 1025)
     assert world.do(driver.USABLE, address) == 2048
@@ -57,24 +59,24 @@ def test_large_sizes_are_pages(world: SlabWorld) -> None:
 
 
 def test_without_boot_everything_is_pages(engine: Engine) -> None:
-    world = SlabWorld(engine)
+    world = ObjectSegment(engine)
     address = kmalloc(world, 8)
     assert world.do(driver.USABLE, address) == 512
     assert kfree(world, address) == 0
 
 
 @pytest.mark.parametrize("size", [0, -1, -(1 << 40)])
-def test_sizes_below_one_are_invalid(world: SlabWorld, size: int) -> None:
+def test_sizes_below_one_are_invalid(world: ObjectSegment, size: int) -> None:
     assert kmalloc(world, size) == c.E_INVAL
 
 
 @pytest.mark.parametrize("size", [1 << 16, 1 << 40, (1 << 62)])
-def test_sizes_beyond_the_largest_block_find_no_memory(world: SlabWorld, size: int) -> None:
+def test_sizes_beyond_the_largest_block_find_no_memory(world: ObjectSegment, size: int) -> None:
     assert kmalloc(world, size) == c.E_NOMEM
 
 
 @pytest.mark.parametrize("size", [8, 64, 1000, 5000])
-def test_double_kfree_is_refused(world: SlabWorld, size: int) -> None:
+def test_double_kfree_is_refused(world: ObjectSegment, size: int) -> None:
     keep, address = kmalloc(world, size), kmalloc(world, size)
     assert kfree(world, address) == 0
     assert kfree(world, address, cpu=1) == c.E_STATE
@@ -82,7 +84,7 @@ def test_double_kfree_is_refused(world: SlabWorld, size: int) -> None:
     assert kfree(world, keep) == 0
 
 
-def test_kfree_inside_a_large_block_is_refused(world: SlabWorld) -> None:
+def test_kfree_inside_a_large_block_is_refused(world: ObjectSegment) -> None:
     address = kmalloc(world, 5000)
     for wrong in (address + 1, address + 64, address + 300):
         assert kfree(world, wrong) == c.E_STATE
@@ -90,19 +92,19 @@ def test_kfree_inside_a_large_block_is_refused(world: SlabWorld) -> None:
     assert kfree(world, address) == 0
 
 
-def test_kfree_of_pages_that_kmalloc_did_not_give_is_refused(world: SlabWorld) -> None:
+def test_kfree_of_pages_that_kmalloc_did_not_give_is_refused(world: ObjectSegment) -> None:
     pfn = world.do(driver.ALLOC_PAGES, 0)
     assert kfree(world, world.layout.frame(pfn)) == c.E_STATE
     assert world.reports() == [c.M_OBJECT_POINTER]
     assert world.do(driver.FREE_PAGES, pfn, 0) == 0
 
 
-def test_kfree_takes_objects_of_any_cache(world: SlabWorld) -> None:
+def test_kfree_takes_objects_of_any_cache(world: ObjectSegment) -> None:
     cache = world.create(72)
     address = world.alloc(cache)
     assert kfree(world, address) == 0 and world.audit() == 0
 
 
-def test_kmalloc_caches_cannot_be_destroyed(world: SlabWorld) -> None:
+def test_kmalloc_caches_cannot_be_destroyed(world: ObjectSegment) -> None:
     assert world.destroy(world.mem[s.H_KMALLOC] - 1) == c.E_INVAL
     assert kmalloc(world, 8) > 0

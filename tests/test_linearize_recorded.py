@@ -27,7 +27,7 @@ from stress.linearize.recorded import (
 )  # fmt: skip
 from stress.oracles import histories
 from stress.oracles.histories import log_call, log_return
-from stress.programs.world import World
+from stress.programs.initial_state import InitialState
 
 CAPACITY = 8
 ENGINES = pytest.mark.parametrize("engine", ["native", "interpreted"])
@@ -60,7 +60,7 @@ def take_put_take(mem, cpu):
 
 def logged_world(cpus: int, pages: int) -> tuple[Program, LogArea]:
     """Each CPU takes, gives back and takes again."""
-    world = World.booted(pages, max_order=1, cpus=cpus)
+    world = InitialState.booted(pages, max_order=1, cpus=cpus)
     program = world.program("logged", [take_put_take] * cpus, story="histories")
     area = LogArea(world.layout.words, cpus, CAPACITY)
     return with_log(program, area), area
@@ -80,8 +80,8 @@ def with_log(program: Program, area: LogArea) -> Program:
 def test_the_allocator_is_linearizable_in_every_schedule(engine, cpus, count):
     program, area = logged_world(cpus, pages=4)
     told = Counter()
-    for result, history in schedules(program, area, count, engine=engine):
-        assert result.verdict == "passed"
+    for verdict, history in schedules(program, area, count, engine=engine):
+        assert verdict == "passed"
         assert len(history) in range(2 * cpus, 3 * cpus + 1)
         found = check(history, allocator(4, 1))
         assert found.ok, found.report()

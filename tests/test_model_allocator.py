@@ -1,4 +1,4 @@
-"""The allocator under the model's scheduler: small worlds, many interleavings, clean audits.
+"""The allocator under the explorer's scheduler: few pages, many interleavings, clean audits.
 
 One program for each part that tests of one thread cannot reach: waiters, isolation beside
 isolation, hotplug, ranges, a walker, objects beside shrink and destroy. Each schedule ends with
@@ -12,13 +12,13 @@ import functools
 import numpy as np
 import pytest
 from support.model_kernels import churn
+from support.schedules import RandomSchedules
 
 from shmalloc.constants import (
     C_STATE, CPU_ONLINE, H_AT_SCRATCH, H_REPORT_COUNT, MT_MOVABLE,
 )  # fmt: skip
 from shmalloc.constants_slab import CF_BARN_SHIFT, CF_CAPACITY_SHIFT
 from shmalloc.dialect import kernel
-from stress.machine.native import NativeModel
 from stress.machine.program import Program
 from shmalloc.image import write_image
 from shmalloc.kernels.audit import audit, audit_teardown
@@ -66,7 +66,7 @@ def booted(pages: int, page_bytes: int, link_store: str) -> tuple[Layout, np.nda
 def explore(threads, check, pages=16, page_bytes=64, link_store="page"):
     layout, image = booted(pages, page_bytes, link_store)
     program = Program("test", layout.words, threads, init=image, check=check)
-    return NativeModel(program, step_limit=60_000).run(1, SCHEDULES)
+    return RandomSchedules("native", program, step_limit=60_000).run(1, SCHEDULES)
 
 
 @kernel

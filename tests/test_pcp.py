@@ -2,7 +2,7 @@
 
 import pytest
 from support import driver
-from support.world import SMALL, World
+from support.page_segment import SMALL, PageSegment
 
 from shmalloc import constants as c
 from shmalloc.engine import get_engine
@@ -11,7 +11,7 @@ from shmalloc.kernels import pcp
 
 @pytest.fixture(params=["array", "list"])
 def world(engine, request):
-    return World(engine, pcp_form=request.param)
+    return PageSegment(engine, pcp_form=request.param)
 
 
 def structure(world, cpu=0):
@@ -67,7 +67,7 @@ def test_a_free_on_another_cpu_is_counted_as_remote(world):
 
 
 def test_one_pageblock_is_kept_per_cpu(engine):
-    world = World(engine, SMALL, max_order=5, pageblock_order=4)
+    world = PageSegment(engine, SMALL, max_order=5, pageblock_order=4)
     pfn = world.alloc(order=4)
     world.free(pfn, 4)
     assert world.state(pfn) == (c.T_PCP, 4) and world.alloc(order=4) == pfn
@@ -118,5 +118,5 @@ def test_an_allocation_finds_pages_that_hide_on_other_cpus(world):
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
 @pytest.mark.parametrize("mt", range(c.MT_PCP_TYPES))
 def test_list_index_and_order_are_inverse(order, mt):
-    world = World(get_engine("interpreted"))
+    world = PageSegment(get_engine("interpreted"))
     assert pcp.pcp_order(world.mem, pcp.pcp_index(world.mem, order, mt)) == order

@@ -17,7 +17,7 @@ from shmalloc.kernels.pcp import pcp_at
 from shmalloc.memory import Ram
 from stress.programs import PROGRAMS, checks, held, pcp, waiters
 from stress.programs.locks import COUNTER, LOCK
-from stress.programs.world import World
+from stress.programs.initial_state import InitialState
 
 LOCKS = sorted(name for name in PROGRAMS if name.startswith("lock-"))
 SEGMENTS = sorted(set(PROGRAMS) - set(LOCKS))
@@ -210,14 +210,14 @@ def test_a_waiter_that_was_never_counted_out_is_seen():
 
 
 def test_an_allocation_that_must_succeed_reports_when_it_does_not():
-    ram = World.booted(1).take(1).ram
+    ram = InitialState.booted(1).take(1).ram
     pcp.must_take(ram, 0)
     assert checks.first_violation(ram) == c.I_PROGRESS
 
 
 def test_a_world_that_cannot_be_prepared_says_so():
     with pytest.raises(AssertionError, match="no block of that order"):
-        World.booted(1).take(0).take(1)
+        InitialState.booted(1).take(0).take(1)
 
 
 def test_a_lock_that_opens_an_unplugged_cpu_is_seen():

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from support.mortal import Killed, MortalRam
 from support.operations import (
-    DOCTOR, FIRST_EPOCH, OBJECTS, ONLY_CACHE, OPERATIONS, PAGES, SECOND_DOCTOR, VICTIM, SmallWorld,
-    life,
+    DOCTOR, FIRST_EPOCH, OBJECTS, ONLY_CACHE, OPERATIONS, PAGES, SECOND_DOCTOR, VICTIM,
+    RecoverySegment, life,
 )  # fmt: skip
 
 from shmalloc import constants as c
@@ -38,7 +38,7 @@ TWICE_STRIDE = 71  # every so manieth write of the recovery
 STRIDE = {"page": 1}  # in the other geometries every third write of the operation
 
 
-def killed(world: SmallWorld, name: str, writes: int) -> None:
+def killed(world: RecoverySegment, name: str, writes: int) -> None:
     """Run the operation until it is killed instead of its next write."""
     try:
         OPERATIONS[name][1](MortalRam.over(world.ram, writes), world)
@@ -53,7 +53,7 @@ def recovered(mem: Any, doctor: int, *more: int) -> int:
     return recover.recover(mem, doctor)
 
 
-def problems(world: SmallWorld) -> list[object]:
+def problems(world: RecoverySegment) -> list[object]:
     """What is wrong after recovery; takes everything away from everybody."""
     mem = world.ram
     found: list[object] = []
@@ -76,9 +76,9 @@ def problems(world: SmallWorld) -> list[object]:
     return found
 
 
-def prepared(geometry: str, name: str) -> tuple[SmallWorld, Any, int]:
+def prepared(geometry: str, name: str) -> tuple[RecoverySegment, Any, int]:
     """A world ready for the operation, its image, and how many writes the operation makes."""
-    world = SmallWorld(**GEOMETRIES[geometry])
+    world = RecoverySegment(**GEOMETRIES[geometry])
     OPERATIONS[name][0](world)
     image = world.ram.array.copy()
     counting = MortalRam.over(world.ram)
@@ -128,7 +128,7 @@ def test_without_recovery_something_is_lost() -> None:
 
 
 def test_recovery_of_a_dead_cpu_that_did_nothing_changes_no_block() -> None:
-    world = SmallWorld()
+    world = RecoverySegment()
     before = world.ram[world.layout.zone(0) + c.Z_FREE]
     assert recovered(world.ram, DOCTOR) == 0
     assert world.ram[world.layout.zone(0) + c.Z_FREE] == before
@@ -200,7 +200,7 @@ def test_an_earlier_life_of_the_slot_is_not_reaped() -> None:
 
 
 def test_a_late_mark_of_an_earlier_life_means_nothing() -> None:
-    world = SmallWorld()
+    world = RecoverySegment()
     recovered(world.ram, DOCTOR)
     assert slots.claim_slot(world.ram, VICTIM, 4711, 1) == VICTIM
     assert slots.mark_dead(world.ram, DOCTOR, VICTIM, FIRST_EPOCH + VICTIM) == 0
@@ -209,6 +209,6 @@ def test_a_late_mark_of_an_earlier_life_means_nothing() -> None:
 
 
 def test_a_slot_that_is_marked_cannot_be_claimed() -> None:
-    world = SmallWorld()
+    world = RecoverySegment()
     slots.mark_dead(world.ram, DOCTOR, VICTIM, FIRST_EPOCH + VICTIM)
     assert slots.claim_slot(world.ram, VICTIM, 4711, 1) == c.E_AGAIN

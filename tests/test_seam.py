@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FunctionType
 
@@ -15,32 +17,39 @@ import shmalloc
 from shmalloc.dialect import kernel
 from shmalloc.engine import ops
 from stress.machine import block as s
-from stress.machine.native import STACK_BYTES, NativeModel
-from stress.machine.interpreted import PyModel
-from stress.machine.program import Program, ModelResult
+from stress.explorer.explore import explore
+from stress.explorer.strategies.loop import STOP_ON_FAILURE
+from stress.explorer.strategies.walk import walk
+from stress.machine.interpreted import InterpretedMachine
+from stress.machine.native import STACK_BYTES
+from stress.machine.program import Program
 from shmalloc.errors import EngineError, MisuseError
+from support.schedules import Ending, RandomSchedules
 
 LOST_UPDATE = Program("test", 8, (m.increment, m.increment), check=m.expect_two)
 STACK = [(0, 2), (2, 4), (4, 6), (6, 0)]
 ABA = Program("test", 32, (m.pop_and_keep, m.pop_two_push_one), init=STACK, check=m.owned_once)
 
 
-@pytest.fixture(params=[NativeModel, PyModel], ids=["native", "interpreted"])
-def model(request: pytest.FixtureRequest) -> type[NativeModel | PyModel]:
-    return request.param
+Model = Callable[..., RandomSchedules]
+
+
+@pytest.fixture(params=["native", "interpreted"])
+def model(request: pytest.FixtureRequest) -> Model:
+    return partial(RandomSchedules, request.param)
 
 
 def threads(*kernels: FunctionType, **options: object) -> Program:
     return Program("test", 8, kernels, **options)  # type: ignore[arg-type]
 
 
-def both(program: Program, seed: int, schedules: int = 1) -> tuple[ModelResult, ModelResult]:
-    native = NativeModel(program, step_limit=400, idle_limit=20, log=True)
-    python = PyModel(program, step_limit=400, idle_limit=20, log=True)
+def both(program: Program, seed: int, schedules: int = 1) -> tuple[Ending, Ending]:
+    native = RandomSchedules("native", program, step_limit=400, idle_limit=20, log=True)
+    python = RandomSchedules("interpreted", program, step_limit=400, idle_limit=20, log=True)
     return native.run(seed, schedules), python.run(seed, schedules)
 
 
-def assert_same(native: ModelResult, python: ModelResult) -> None:
+def assert_same(native: Ending, python: Ending) -> None:
     assert native.events == python.events
     assert native.verdict == python.verdict
     assert (native.code, native.returns) == (python.code, python.returns)
@@ -139,35 +148,35 @@ def test_a_check_kernel_outside_of_memory_is_a_verdict(model):
     assert model(program).run().verdict == "memory"
 
 
-def test_the_world_can_be_used_again_after_an_access_outside_of_memory(model):
-    world = model(threads(m.write_behind_the_end, m.increment))
-    world.run(schedules=20)
-    assert world.run(seed=3, schedules=20).verdict == "memory"
+def test_the_machine_can_be_used_again_after_an_access_outside_of_memory(model):
+    schedules = model(threads(m.write_behind_the_end, m.increment))
+    schedules.run(schedules=20)
+    assert schedules.run(seed=3, schedules=20).verdict == "memory"
 
 
-@pytest.mark.parametrize("model", [NativeModel, PyModel])
 def test_a_recursive_kernel_is_refused_by_name(model):
     with pytest.raises(EngineError, match="descend: recursion is not allowed"):
         model(threads(m.deep))
 
 
 def test_a_stack_pointer_below_its_limit_is_a_verdict():
-    world = NativeModel(threads(m.increment, m.increment))
-    world.block[s.LIMIT + 1] = world.block[s.STACKS] + 2 * STACK_BYTES
-    assert world.run().verdict == "stack"
+    schedules = RandomSchedules("native", threads(m.increment, m.increment))
+    block = schedules.machine.block
+    block[s.LIMIT + 1] = block[s.STACKS] + 2 * STACK_BYTES
+    assert schedules.run().verdict == "stack"
 
 
 def test_an_overwritten_guard_is_an_engine_error():
-    world = NativeModel(threads(m.increment, m.increment))
-    world.guards[1][3] = 0
+    schedules = RandomSchedules("native", threads(m.increment, m.increment))
+    schedules.machine.guards[1][3] = 0
     with pytest.raises(EngineError, match="cpu 1"):
-        world.run()
+        schedules.run()
 
 
 # --- schedules do not see each other -------------------------------------------------------------
 def test_memory_is_reset_between_schedules(model):
-    world = model(threads(m.increment, init=[(m.FLAG, 41)]))
-    result = world.run(schedules=50)
+    schedules = model(threads(m.increment, init=[(m.FLAG, 41)]))
+    result = schedules.run(schedules=50)
     assert result.memory[m.FLAG] == 42
 
 
@@ -179,11 +188,11 @@ def test_marks_and_the_clock_are_part_of_the_schedule(model):
 
 def test_what_the_check_kernel_writes_is_undone(model):
     program = m.random_program(0)
-    world = model(program, step_limit=400, idle_limit=20)
+    schedules = model(program, step_limit=400, idle_limit=20)
     fresh = model(program, step_limit=400, idle_limit=20).run(seed=9)
     for seed in range(9):
-        world.run(seed)
-    assert np.array_equal(world.run(seed=9).memory, fresh.memory)
+        schedules.run(seed)
+    assert np.array_equal(schedules.run(seed=9).memory, fresh.memory)
 
 
 @pytest.mark.parametrize("init", ["pairs", "kernel", "image"])
@@ -210,8 +219,8 @@ def test_random_programs_have_equal_events_memories_and_verdicts(part):
     verdicts = set()
     for number in range(part * 100, part * 100 + 100):
         program = m.random_program(number)
-        native = NativeModel(program, step_limit=400, idle_limit=20, log=True)
-        python = PyModel(program, step_limit=400, idle_limit=20, log=True)
+        native = RandomSchedules("native", program, step_limit=400, idle_limit=20, log=True)
+        python = RandomSchedules("interpreted", program, step_limit=400, idle_limit=20, log=True)
         for seed in range(5):
             result = native.run(seed)
             assert_same(result, python.run(seed))
@@ -225,17 +234,18 @@ def test_every_op_occurs_in_the_random_programs(memory, own_ops):
     seen = {
         event.op
         for number in range(200)
-        for event in NativeModel(m.random_program(number), **options).run(1).events
+        for event in RandomSchedules("native", m.random_program(number), **options).run(1).events
     }
     no_steps = {ops.OP_FIXED, ops.OP_MARK, ops.OP_FINISH}
     assert seen == set(ops.NAMES) - no_steps - {ops.OP_FLUSH} | own_ops
 
 
 def test_traced_steps_know_file_line_and_function():
-    world = PyModel(LOST_UPDATE, trace=True)
-    result = world.run(seed=1, schedules=1000)
-    sites = world.sites(result)
-    assert len(sites) == len(result.events) > 0
+    machine = InterpretedMachine(LOST_UPDATE, trace=True)
+    machine.block[STOP_ON_FAILURE] = 1
+    machine.call(walk, 1, 1000)
+    sites = [stack[0] for stack in machine.stacks()]
+    assert len(sites) == machine.block[s.STEPS] > 0
     assert {(Path(site.file).name, site.function) for site in sites} == {
         ("model_programs.py", "increment")
     }
@@ -270,9 +280,10 @@ def test_a_check_with_the_arguments_of_a_thread_is_refused():
         threads(m.increment, check=m.increment)
 
 
-def test_a_seed_below_zero_is_refused(model):
+@pytest.mark.parametrize("engine", ["native", "interpreted"])
+def test_a_seed_below_zero_is_refused(engine):
     with pytest.raises(MisuseError, match="seed"):
-        model(LOST_UPDATE).run(seed=-1)
+        explore(LOST_UPDATE, engine=engine, seed=-1)
 
 
 def test_the_interpreted_model_needs_no_compiler():
@@ -286,7 +297,6 @@ def gives_two(mem, cpu):
     return 1, 2
 
 
-@pytest.mark.parametrize("model", [NativeModel, PyModel])
 def test_a_thread_that_returns_several_results_is_refused(model):
     with pytest.raises(MisuseError, match="threads: gives_two returns several results"):
         model(threads(gives_two))

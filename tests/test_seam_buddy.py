@@ -1,4 +1,4 @@
-"""The allocator's kernels on both model engines: equal events, clean audits, planted bugs."""
+"""The allocator's kernels on both engines: equal events, clean audits, planted bugs.
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from types import FunctionType
 import numpy as np
 import pytest
 from support.model_kernels import churn
+from support.schedules import RandomSchedules
 
 from shmalloc.constants import MT_MOVABLE, Z_FREE, ZONE_MASK, ZONE_SHIFT
 from shmalloc.dialect import kernel
-from stress.machine.native import NativeModel
-from stress.machine.interpreted import PyModel
 from stress.machine.program import Program
 from shmalloc.image import write_image
 from shmalloc.kernels.audit import audit_teardown
@@ -29,7 +28,7 @@ PAGES = 16
 
 @functools.cache
 def image(cpus: int) -> np.ndarray:
-    """A booted world of one zone of 16 pages of 64 bytes."""
+    """A booted memory of one zone of 16 pages of 64 bytes."""
     layout = Layout.of(
         Geometry(
             zones=(ZoneSpec(PAGES),), page_bytes=64, cpus=cpus, max_order=3, pageblock_order=2,
@@ -42,7 +41,7 @@ def image(cpus: int) -> np.ndarray:
     return ram.array.copy()
 
 
-def world(*threads: FunctionType, check: FunctionType) -> Program:
+def buddy_program(*threads: FunctionType, check: FunctionType) -> Program:
     first = image(len(threads))
     return Program("test", len(first), threads, init=first, check=check)
 
@@ -73,8 +72,11 @@ def two_more_pages(mem):
 
 @pytest.mark.parametrize("cpus", [2, 3])
 def test_the_buddy_makes_equal_events_and_clean_audits_on_both_engines(cpus):
-    program = world(*[churn] * cpus, check=all_merged)
-    native, python = NativeModel(program, log=True), PyModel(program, log=True)
+    program = buddy_program(*[churn] * cpus, check=all_merged)
+    native, python = (
+        RandomSchedules("native", program, log=True),
+        RandomSchedules("interpreted", program, log=True),
+    )
     for seed in range(100):
         result, expected = native.run(seed), python.run(seed)
         assert result.verdict == expected.verdict == "passed"
@@ -83,7 +85,9 @@ def test_the_buddy_makes_equal_events_and_clean_audits_on_both_engines(cpus):
 
 
 def test_the_buddy_passes_thousands_of_schedules():
-    result = NativeModel(world(churn, churn, check=all_merged)).run(schedules=20_000)
+    result = RandomSchedules("native", buddy_program(churn, churn, check=all_merged)).run(
+        schedules=20_000
+    )
     assert (result.verdict, result.abandoned) == ("passed", 0)
     assert result.steps > 100 * result.schedules
 
@@ -93,9 +97,9 @@ def test_the_buddy_passes_thousands_of_schedules():
     [(free_without_the_zone_lock, all_merged), (count_without_the_zone_lock, two_more_pages)],
 )
 def test_a_dropped_zone_lock_is_found_with_equal_events_on_both_engines(planted, check):
-    program = world(planted, planted, check=check)
-    native = NativeModel(program, log=True).run(seed=1, schedules=2_000)
+    program = buddy_program(planted, planted, check=check)
+    native = RandomSchedules("native", program, log=True).run(seed=1, schedules=2_000)
     assert native.verdict != "passed"
-    python = PyModel(program, log=True).run(seed=native.failing_seed)
+    python = RandomSchedules("interpreted", program, log=True).run(seed=native.failing_seed)
     assert (native.verdict, native.code) == (python.verdict, python.code)
     assert native.events == python.events

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.world import World
+from support.page_segment import PageSegment
 
 from shmalloc import constants as c
 from shmalloc.arena import Arena
@@ -33,7 +33,7 @@ class Whole:
 
     def __init__(self, engine: Engine) -> None:
         engine.warm(CALLED)  # just these
-        self.engine, self.world = engine, World(engine)
+        self.engine, self.world = engine, PageSegment(engine)
         self.mem = self.world.mem
 
     def do(self, kernel: Any, *arguments: int) -> Any:

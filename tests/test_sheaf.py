@@ -7,7 +7,7 @@ import multiprocessing
 import pytest
 from support import children
 from support import slab_driver as driver
-from support.slab_world import FEW, SLAB_GEOMETRY, SlabWorld
+from support.object_segment import FEW, SLAB_GEOMETRY, ObjectSegment
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as s
@@ -18,54 +18,56 @@ CAPACITY = 3
 
 
 @pytest.fixture
-def world(engine: Engine) -> SlabWorld:
-    return SlabWorld(engine)
+def world(engine: Engine) -> ObjectSegment:
+    return ObjectSegment(engine)
 
 
 @pytest.fixture
-def cache(world: SlabWorld) -> int:
+def cache(world: ObjectSegment) -> int:
     return world.create(64, flags=FEW)
 
 
-def sizes(world: SlabWorld, cache: int, cpu: int = 0) -> tuple[int, int]:
+def sizes(world: ObjectSegment, cache: int, cpu: int = 0) -> tuple[int, int]:
     """Objects in main and spare of a CPU."""
     main, spare = (world.cpu_word(cache, word, cpu) for word in (s.KC_MAIN, s.KC_SPARE))
     return world.mem[main + s.SF_SIZE], world.mem[spare + s.SF_SIZE]
 
 
-def barn(world: SlabWorld, cache: int) -> tuple[int, int]:
+def barn(world: ObjectSegment, cache: int) -> tuple[int, int]:
     """Full and empty sheaves in the barn."""
     words = (s.KN_NR_BARN_FULL, s.KN_NR_BARN_EMPTY)
     full, empty = (world.node_word(cache, word) for word in words)
     return full, empty
 
 
-def take_lock(world: SlabWorld, cache: int, cpu: int = 0, value: int = 1) -> None:
+def take_lock(world: ObjectSegment, cache: int, cpu: int = 0, value: int = 1) -> None:
     """Hold a CPU's lock as another process that shares the slot does (0: let go)."""
     base = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + s.K_CPUS
     world.mem[base + cpu * s.KC_STRIDE + s.KC_LOCK] = value
 
 
-def test_all_sheaves_are_made_with_the_cache_and_are_empty(world: SlabWorld, cache: int) -> None:
+def test_all_sheaves_are_made_with_the_cache_and_are_empty(
+    world: ObjectSegment, cache: int
+) -> None:
     assert world.cache_word(cache, s.K_SHEAF_COUNT) == 5
     assert sizes(world, cache) == (0, 0) and barn(world, cache) == (0, 1)
     assert world.audit() == 0
 
 
-def test_the_object_freed_last_comes_out_first(world: SlabWorld, cache: int) -> None:
+def test_the_object_freed_last_comes_out_first(world: ObjectSegment, cache: int) -> None:
     one, two = world.alloc(cache), world.alloc(cache)
     world.free(cache, one)
     world.free(cache, two)
     assert [world.alloc(cache), world.alloc(cache)] == [two, one]
 
 
-def test_a_refill_fills_one_sheaf(world: SlabWorld, cache: int) -> None:
+def test_a_refill_fills_one_sheaf(world: ObjectSegment, cache: int) -> None:
     world.alloc(cache)
     assert sum(sizes(world, cache)) == CAPACITY - 1
 
 
 def test_frees_fill_main_then_spare_then_the_barn_then_the_slabs(
-    world: SlabWorld, cache: int
+    world: ObjectSegment, cache: int
 ) -> None:
     live = [world.alloc(cache) for _ in range(4 * CAPACITY)]
     seen = []
@@ -78,7 +80,7 @@ def test_frees_fill_main_then_spare_then_the_barn_then_the_slabs(
     assert seen[-1][0] + seen[-1][1][0] * CAPACITY < len(live)  # and some went to the slabs
 
 
-def test_a_cpu_takes_full_sheaves_from_the_barn(world: SlabWorld, cache: int) -> None:
+def test_a_cpu_takes_full_sheaves_from_the_barn(world: ObjectSegment, cache: int) -> None:
     for address in [world.alloc(cache) for _ in range(3 * CAPACITY)]:
         world.free(cache, address)
     assert barn(world, cache) == (1, 0)
@@ -88,14 +90,14 @@ def test_a_cpu_takes_full_sheaves_from_the_barn(world: SlabWorld, cache: int) ->
     assert world.node_word(cache, s.KN_NR_SLABS) == slabs
 
 
-def test_frees_need_no_memory(world: SlabWorld, cache: int) -> None:
+def test_frees_need_no_memory(world: ObjectSegment, cache: int) -> None:
     live = world.alloc_all(cache)
     world.take_every_page()
     assert all(world.free(cache, address) == 0 for address in live)
     assert world.audit() == 0
 
 
-def test_drain_leaves_no_object_in_a_sheaf(world: SlabWorld, cache: int) -> None:
+def test_drain_leaves_no_object_in_a_sheaf(world: ObjectSegment, cache: int) -> None:
     for cpu in (0, 1):
         for address in [world.alloc(cache, cpu) for _ in range(10)]:
             world.free(cache, address, cpu)
@@ -104,7 +106,7 @@ def test_drain_leaves_no_object_in_a_sheaf(world: SlabWorld, cache: int) -> None
     assert barn(world, cache)[0] == 0 and world.audit() == 0
 
 
-def test_who_finds_the_lock_held_goes_to_the_slab(world: SlabWorld, cache: int) -> None:
+def test_who_finds_the_lock_held_goes_to_the_slab(world: ObjectSegment, cache: int) -> None:
     first = world.alloc(cache)
     take_lock(world, cache)
     before = sizes(world, cache)
@@ -115,7 +117,7 @@ def test_who_finds_the_lock_held_goes_to_the_slab(world: SlabWorld, cache: int) 
     assert world.free(cache, other) == 0 and world.audit() == 0
 
 
-def test_an_unplugged_cpu_works_on_the_slabs(world: SlabWorld, cache: int) -> None:
+def test_an_unplugged_cpu_works_on_the_slabs(world: ObjectSegment, cache: int) -> None:
     world.free(cache, world.alloc(cache, cpu=1), cpu=1)
     world.do(driver.UNPLUG, 1)
     assert sizes(world, cache, 1) == (0, 0)
@@ -125,18 +127,18 @@ def test_an_unplugged_cpu_works_on_the_slabs(world: SlabWorld, cache: int) -> No
     assert sizes(world, cache, 1) == (0, 0) and world.audit() == 0
 
 
-def test_a_cpu_that_is_plugged_in_again_uses_its_sheaves(world: SlabWorld, cache: int) -> None:
+def test_a_cpu_that_is_plugged_in_again_uses_its_sheaves(world: ObjectSegment, cache: int) -> None:
     world.do(driver.UNPLUG, 1)
     world.do(driver.PLUG, 1)
     world.free(cache, world.alloc(cache, cpu=1), cpu=1)
     assert sum(sizes(world, cache, 1)) == CAPACITY and world.audit() == 0
 
 
-def spare_word(world: SlabWorld, cache: int) -> int:
+def spare_word(world: ObjectSegment, cache: int) -> int:
     return world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + s.K_CPUS + s.KC_SPARE
 
 
-def test_without_a_spare_the_slabs_serve(world: SlabWorld, cache: int) -> None:
+def test_without_a_spare_the_slabs_serve(world: ObjectSegment, cache: int) -> None:
     at = spare_word(world, cache)
     spare, world.mem[at] = world.mem[at], 0  # as while another process refills it
     live = [world.alloc(cache) for _ in range(3 * CAPACITY)]
@@ -145,7 +147,7 @@ def test_without_a_spare_the_slabs_serve(world: SlabWorld, cache: int) -> None:
     assert world.mem[at] == spare and world.audit() == 0
 
 
-def test_a_sheaf_that_comes_back_replaces_none(world: SlabWorld, cache: int) -> None:
+def test_a_sheaf_that_comes_back_replaces_none(world: ObjectSegment, cache: int) -> None:
     """Bug S21: the slot was filled meanwhile; installed without looking, a sheaf was lost."""
     at = spare_word(world, cache)
     in_hands, world.mem[at] = world.mem[at], 0
@@ -159,7 +161,7 @@ def test_a_sheaf_that_comes_back_replaces_none(world: SlabWorld, cache: int) -> 
 
 
 def test_a_sheaf_that_comes_back_under_a_held_lock_goes_to_the_barn(
-    world: SlabWorld, cache: int
+    world: ObjectSegment, cache: int
 ) -> None:
     at = spare_word(world, cache)
     in_hands, world.mem[at] = world.mem[at], 0
@@ -170,7 +172,7 @@ def test_a_sheaf_that_comes_back_under_a_held_lock_goes_to_the_barn(
     assert world.audit() == 0
 
 
-def test_destroy_waits_for_a_sheaf_in_somebodys_hands(world: SlabWorld, cache: int) -> None:
+def test_destroy_waits_for_a_sheaf_in_somebodys_hands(world: ObjectSegment, cache: int) -> None:
     at = spare_word(world, cache)
     in_hands, world.mem[at] = world.mem[at], 0
     assert world.destroy(cache) == c.E_BUSY
@@ -178,7 +180,7 @@ def test_destroy_waits_for_a_sheaf_in_somebodys_hands(world: SlabWorld, cache: i
     assert world.destroy(cache) == 0 and world.reports() == []
 
 
-def double_top(world: SlabWorld, cache: int) -> int:
+def double_top(world: ObjectSegment, cache: int) -> int:
     """Put the object that comes out next into the sheaf twice; returns its address."""
     one, two = world.alloc(cache), world.alloc(cache)
     world.free(cache, one)
@@ -189,20 +191,20 @@ def double_top(world: SlabWorld, cache: int) -> int:
     return two
 
 
-def test_audit_finds_an_object_in_two_places(world: SlabWorld, cache: int) -> None:
+def test_audit_finds_an_object_in_two_places(world: ObjectSegment, cache: int) -> None:
     double_top(world, cache)
     assert world.do(driver.AUDIT_SLABS) == 1
     assert world.reports() == [c.I_SHEAF]
 
 
-def test_audit_finds_a_lost_sheaf(world: SlabWorld, cache: int) -> None:
+def test_audit_finds_a_lost_sheaf(world: ObjectSegment, cache: int) -> None:
     at = spare_word(world, cache)
     spare, world.mem[at] = world.mem[at], 0
     assert world.do(driver.AUDIT_SLABS) == 1
     assert world.full_reports() == [(c.I_SHEAF, spare, 1, 0)]
 
 
-def test_an_object_in_two_sheaves_is_given_out_once(world: SlabWorld, cache: int) -> None:
+def test_an_object_in_two_sheaves_is_given_out_once(world: ObjectSegment, cache: int) -> None:
     """What is left of two frees at the same moment: the second allocation refuses it."""
     address = double_top(world, cache)
     assert world.alloc(cache) == address
@@ -215,7 +217,7 @@ def test_an_object_in_two_sheaves_is_given_out_once(world: SlabWorld, cache: int
 def test_three_processes_free_each_others_objects(flags: int) -> None:
     """Two CPU slots, one of them shared by two processes, so that trylocks fail too."""
     with Segment.create(SLAB_GEOMETRY) as segment:
-        world = SlabWorld(get_engine("native"), segment.ram)
+        world = ObjectSegment(get_engine("native"), segment.ram)
         cache, shared = world.create(64, flags=flags), world.layout.scratch(1)
         for word in range(32):
             world.mem[shared + word] = 0

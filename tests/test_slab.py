@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support import slab_driver as driver
-from support.slab_world import FEW, SlabWorld
+from support.object_segment import FEW, ObjectSegment
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as s
@@ -13,8 +13,8 @@ from shmalloc.layout import ZoneSpec
 
 
 @pytest.fixture
-def world(engine: Engine) -> SlabWorld:
-    return SlabWorld(engine)
+def world(engine: Engine) -> ObjectSegment:
+    return ObjectSegment(engine)
 
 
 PLAIN = s.CF_NO_SHEAVES
@@ -22,7 +22,7 @@ PLAIN = s.CF_NO_SHEAVES
 
 @pytest.mark.parametrize("size", [1, 8, 9, 64, 100, 511, 1000])
 @pytest.mark.parametrize("flags", [0, PLAIN, s.CF_SHUFFLE, s.CF_DEBUG])
-def test_objects_do_not_overlap(world: SlabWorld, size: int, flags: int) -> None:
+def test_objects_do_not_overlap(world: ObjectSegment, size: int, flags: int) -> None:
     cache = world.create(size, flags=flags)
     words = (size + 7) // 8
     taken: set[int] = set()
@@ -36,32 +36,32 @@ def test_objects_do_not_overlap(world: SlabWorld, size: int, flags: int) -> None
 
 @pytest.mark.parametrize("align", [8, 16, 64, 512])
 @pytest.mark.parametrize("flags", [0, s.CF_RED_ZONE])
-def test_objects_are_aligned(world: SlabWorld, align: int, flags: int) -> None:
+def test_objects_are_aligned(world: ObjectSegment, align: int, flags: int) -> None:
     cache = world.create(24, align, flags)
     for _ in range(10):
         assert (world.alloc(cache) - world.layout.at["frames"]) * 8 % align == 0
 
 
 @pytest.mark.parametrize("size, align", [(0, 8), (-1, 8), (8, 3), (8, -8), (8, 1024), (1 << 40, 8)])
-def test_create_refuses_what_cannot_work(world: SlabWorld, size: int, align: int) -> None:
+def test_create_refuses_what_cannot_work(world: ObjectSegment, size: int, align: int) -> None:
     assert world.create(size, align) == c.E_INVAL
 
 
-def test_a_failed_create_leaves_the_id_usable(world: SlabWorld) -> None:
+def test_a_failed_create_leaves_the_id_usable(world: ObjectSegment) -> None:
     assert world.create(1 << 40) == c.E_INVAL
     assert world.create(64) == 0
 
 
 def test_ids_run_out_with_no_memory(engine: Engine) -> None:
-    world = SlabWorld(engine, caches=2)
+    world = ObjectSegment(engine, caches=2)
     assert [world.create(flags=PLAIN) for _ in range(3)] == [0, 1, c.E_NOMEM]
 
 
-def test_alloc_from_no_cache_is_invalid(world: SlabWorld) -> None:
+def test_alloc_from_no_cache_is_invalid(world: ObjectSegment) -> None:
     assert [world.alloc(cache) for cache in (-1, 5, 1000)] == [c.E_INVAL] * 3
 
 
-def test_a_full_slab_is_on_no_list_and_comes_back_with_the_first_free(world: SlabWorld) -> None:
+def test_a_full_slab_is_on_no_list_and_comes_back_with_the_first_free(world: ObjectSegment) -> None:
     cache = world.create(64, flags=PLAIN)
     first = world.alloc(cache)
     objects = world.counters(first)[2]
@@ -73,7 +73,7 @@ def test_a_full_slab_is_on_no_list_and_comes_back_with_the_first_free(world: Sla
     assert world.counters(first)[1] == objects - 1
 
 
-def test_debug_caches_keep_their_full_slabs_on_a_list(world: SlabWorld) -> None:
+def test_debug_caches_keep_their_full_slabs_on_a_list(world: ObjectSegment) -> None:
     cache = world.create(64, flags=s.CF_RED_ZONE)
     first = world.alloc(cache)
     for _ in range(world.counters(first)[2] - 1):
@@ -83,14 +83,14 @@ def test_debug_caches_keep_their_full_slabs_on_a_list(world: SlabWorld) -> None:
     assert world.audit() == 0
 
 
-def test_one_empty_slab_is_kept(world: SlabWorld) -> None:
+def test_one_empty_slab_is_kept(world: ObjectSegment) -> None:
     cache = world.create(64, flags=PLAIN)
     for _ in range(3):
         assert world.free(cache, world.alloc(cache)) == 0
     assert world.node_word(cache, s.KN_NR_SLABS) == 1
 
 
-def test_empty_slabs_above_the_minimum_go_back(world: SlabWorld) -> None:
+def test_empty_slabs_above_the_minimum_go_back(world: ObjectSegment) -> None:
     cache = world.create(64, flags=PLAIN)
     live = world.alloc_all(cache)
     assert world.node_word(cache, s.KN_NR_SLABS) > 3
@@ -100,7 +100,7 @@ def test_empty_slabs_above_the_minimum_go_back(world: SlabWorld) -> None:
     assert world.audit() == 0
 
 
-def test_shrink_gives_every_empty_slab_back(world: SlabWorld) -> None:
+def test_shrink_gives_every_empty_slab_back(world: ObjectSegment) -> None:
     cache = world.create(64)
     for address in [world.alloc(cache) for _ in range(50)]:
         world.free(cache, address)
@@ -110,7 +110,7 @@ def test_shrink_gives_every_empty_slab_back(world: SlabWorld) -> None:
     assert world.node_word(cache, s.KN_NR_SLABS) == 0 and freed_at_once >= 0
 
 
-def test_shrink_leaves_live_objects_alone(world: SlabWorld) -> None:
+def test_shrink_leaves_live_objects_alone(world: ObjectSegment) -> None:
     cache = world.create(64)
     keep = world.alloc(cache)
     world.mem[keep] = 12345
@@ -119,7 +119,7 @@ def test_shrink_leaves_live_objects_alone(world: SlabWorld) -> None:
     assert world.free(cache, keep) == 0
 
 
-def test_smaller_slabs_where_memory_is_in_pieces(world: SlabWorld) -> None:
+def test_smaller_slabs_where_memory_is_in_pieces(world: ObjectSegment) -> None:
     cache = world.create(64, flags=PLAIN)
     order = world.cache_word(cache, s.K_ORDER)
     assert order > world.cache_word(cache, s.K_MIN_ORDER) == 0
@@ -131,7 +131,7 @@ def test_smaller_slabs_where_memory_is_in_pieces(world: SlabWorld) -> None:
     assert world.free(cache, address) == 0 and world.audit() == 0
 
 
-def test_out_of_memory_is_told_and_freeing_cures_it(world: SlabWorld) -> None:
+def test_out_of_memory_is_told_and_freeing_cures_it(world: ObjectSegment) -> None:
     cache = world.create(64)
     live = world.alloc_all(cache)
     assert world.alloc(cache) == c.E_NOMEM
@@ -140,7 +140,7 @@ def test_out_of_memory_is_told_and_freeing_cures_it(world: SlabWorld) -> None:
     assert world.audit() == 0 and world.reports() == []
 
 
-def test_a_template_constructs_and_survives_being_free(world: SlabWorld) -> None:
+def test_a_template_constructs_and_survives_being_free(world: ObjectSegment) -> None:
     template = world.layout.scratch(1)
     for i in range(8):
         world.mem[template + i] = 100 + i
@@ -153,7 +153,7 @@ def test_a_template_constructs_and_survives_being_free(world: SlabWorld) -> None
     assert world.mem[first + 4] == 7
 
 
-def test_shuffle_changes_the_order_and_loses_no_object(world: SlabWorld) -> None:
+def test_shuffle_changes_the_order_and_loses_no_object(world: ObjectSegment) -> None:
     plain, shuffled = world.create(64, flags=PLAIN), world.create(64, flags=PLAIN | s.CF_SHUFFLE)
     runs = []
     for cache in (plain, shuffled):
@@ -167,7 +167,7 @@ def test_shuffle_changes_the_order_and_loses_no_object(world: SlabWorld) -> None
 
 
 def test_hardened_pointers_are_not_readable(engine: Engine) -> None:
-    world = SlabWorld(engine, harden=0x1234_5678_9ABC_DEF)
+    world = ObjectSegment(engine, harden=0x1234_5678_9ABC_DEF)
     cache = world.create(64, flags=PLAIN)
     address = world.alloc(cache)
     world.free(cache, address)
@@ -177,7 +177,7 @@ def test_hardened_pointers_are_not_readable(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("flags", [0, PLAIN, FEW, s.CF_DEBUG])
-def test_bulk_gives_distinct_objects_and_takes_them_back(world: SlabWorld, flags: int) -> None:
+def test_bulk_gives_distinct_objects_and_takes_them_back(world: ObjectSegment, flags: int) -> None:
     cache = world.create(64, flags=flags)
     one = world.alloc(cache)
     objects = world.alloc_bulk(cache, 30)
@@ -186,7 +186,7 @@ def test_bulk_gives_distinct_objects_and_takes_them_back(world: SlabWorld, flags
     assert world.audit() == 0 and world.reports() == []
 
 
-def test_bulk_is_all_or_nothing(world: SlabWorld) -> None:
+def test_bulk_is_all_or_nothing(world: ObjectSegment) -> None:
     cache = world.create(64)
     live = world.alloc_all(cache)
     for address in live[:10]:
@@ -196,7 +196,7 @@ def test_bulk_is_all_or_nothing(world: SlabWorld) -> None:
     assert isinstance(again, list) and set(again) == set(live[:10])
 
 
-def test_bulk_free_skips_and_reports_what_is_no_object(world: SlabWorld) -> None:
+def test_bulk_free_skips_and_reports_what_is_no_object(world: ObjectSegment) -> None:
     cache = world.create(64)
     good = world.alloc_bulk(cache, 4)
     assert isinstance(good, list)
@@ -206,7 +206,7 @@ def test_bulk_free_skips_and_reports_what_is_no_object(world: SlabWorld) -> None
 
 
 @pytest.mark.parametrize("flags", [0, PLAIN, s.CF_EXACT, s.CF_DEBUG])
-def test_double_free_is_refused(world: SlabWorld, flags: int) -> None:
+def test_double_free_is_refused(world: ObjectSegment, flags: int) -> None:
     cache = world.create(64, flags=flags)
     keep, address = world.alloc(cache), world.alloc(cache)
     assert world.free(cache, address) == 0
@@ -216,7 +216,7 @@ def test_double_free_is_refused(world: SlabWorld, flags: int) -> None:
 
 
 @pytest.mark.parametrize("flags", [0, s.CF_DEBUG])
-def test_free_of_a_misaligned_pointer_is_refused(world: SlabWorld, flags: int) -> None:
+def test_free_of_a_misaligned_pointer_is_refused(world: ObjectSegment, flags: int) -> None:
     cache = world.create(64, flags=flags)
     address = world.alloc(cache)
     pfn, order = world.slab(address)
@@ -228,7 +228,7 @@ def test_free_of_a_misaligned_pointer_is_refused(world: SlabWorld, flags: int) -
     assert world.free(cache, address) == 0 and world.audit() == 0
 
 
-def test_free_behind_the_last_object_is_refused(world: SlabWorld) -> None:
+def test_free_behind_the_last_object_is_refused(world: ObjectSegment) -> None:
     cache = world.create(8, flags=PLAIN)
     address = world.alloc(cache)
     objects = world.counters(address)[2]
@@ -240,7 +240,7 @@ def test_free_behind_the_last_object_is_refused(world: SlabWorld) -> None:
     assert world.free(cache, address) == 0 and world.audit() == 0
 
 
-def test_free_into_another_cache_is_refused(world: SlabWorld) -> None:
+def test_free_into_another_cache_is_refused(world: ObjectSegment) -> None:
     one, other = world.create(64), world.create(64)
     address = world.alloc(one)
     assert world.free(other, address) == c.E_STATE
@@ -248,7 +248,7 @@ def test_free_into_another_cache_is_refused(world: SlabWorld) -> None:
     assert world.free(one, address) == 0
 
 
-def test_free_of_what_is_no_slab_is_refused(world: SlabWorld) -> None:
+def test_free_of_what_is_no_slab_is_refused(world: ObjectSegment) -> None:
     cache = world.create(64)
     page = world.do(driver.ALLOC_PAGES, 1)
     frames = world.layout.at["frames"]
@@ -258,14 +258,14 @@ def test_free_of_what_is_no_slab_is_refused(world: SlabWorld) -> None:
         assert world.reports() == [c.M_OBJECT_POINTER]
 
 
-def test_a_slab_page_cannot_be_freed_as_a_page(world: SlabWorld) -> None:
+def test_a_slab_page_cannot_be_freed_as_a_page(world: ObjectSegment) -> None:
     cache = world.create(64)
     pfn, order = world.slab(world.alloc(cache))
     assert world.do(driver.FREE_PAGES, pfn, order) == c.E_STATE
     assert world.reports() == [c.M_SLAB_AS_PAGE]
 
 
-def test_destroy_gives_all_memory_back(world: SlabWorld) -> None:
+def test_destroy_gives_all_memory_back(world: ObjectSegment) -> None:
     before = len(world.take_every_page())
     fresh = made_anew(world)
     cache = fresh.create(64)
@@ -276,9 +276,9 @@ def test_destroy_gives_all_memory_back(world: SlabWorld) -> None:
     assert fresh.alloc(cache) == c.E_INVAL
 
 
-def made_anew(world: SlabWorld) -> SlabWorld:
+def made_anew(world: ObjectSegment) -> ObjectSegment:
     """A second world like the first, before anything was done to it."""
-    again = object.__new__(SlabWorld)
+    again = object.__new__(ObjectSegment)
     again.__dict__.update(world.__dict__)
     again._fresh()
     return again
@@ -287,7 +287,7 @@ def made_anew(world: SlabWorld) -> SlabWorld:
 @pytest.mark.parametrize("flags", [0, PLAIN, s.CF_DEBUG])
 @pytest.mark.parametrize("count", [1, 3, 30])
 def test_destroy_reports_live_objects_and_their_exact_count(
-    world: SlabWorld, flags: int, count: int
+    world: ObjectSegment, flags: int, count: int
 ) -> None:
     cache = world.create(64, flags=flags)
     live = [world.alloc(cache) for _ in range(count)]
@@ -302,11 +302,13 @@ def test_destroy_reports_live_objects_and_their_exact_count(
     assert world.destroy(cache) == 0 and world.reports() == [] and world.audit() == 0
 
 
-def test_destroy_of_no_cache_is_invalid(world: SlabWorld) -> None:
+def test_destroy_of_no_cache_is_invalid(world: ObjectSegment) -> None:
     assert [world.destroy(cache) for cache in (-1, 0, 99)] == [c.E_INVAL] * 3
 
 
-def test_a_corrupt_free_pointer_freezes_the_slab_and_loses_nothing_else(world: SlabWorld) -> None:
+def test_a_corrupt_free_pointer_freezes_the_slab_and_loses_nothing_else(
+    world: ObjectSegment,
+) -> None:
     cache = world.create(64, flags=PLAIN)
     keep, gone = world.alloc(cache), world.alloc(cache)
     world.free(cache, gone)
@@ -320,7 +322,7 @@ def test_a_corrupt_free_pointer_freezes_the_slab_and_loses_nothing_else(world: S
     assert world.audit() == 0 and world.destroy(cache) == 0
 
 
-def test_audit_finds_a_wrong_counter(world: SlabWorld) -> None:
+def test_audit_finds_a_wrong_counter(world: ObjectSegment) -> None:
     cache = world.create(64, flags=PLAIN)
     word = world.layout.descriptor(world.slab(world.alloc(cache))[0]) + 1
     world.mem[word] += 1 << c.S_INUSE_SHIFT
@@ -330,7 +332,7 @@ def test_audit_finds_a_wrong_counter(world: SlabWorld) -> None:
     assert world.audit() == 0
 
 
-def test_audit_finds_a_slab_that_is_not_on_its_list(world: SlabWorld) -> None:
+def test_audit_finds_a_slab_that_is_not_on_its_list(world: ObjectSegment) -> None:
     cache = world.create(64, flags=PLAIN)
     word = world.layout.descriptor(world.slab(world.alloc(cache))[0])
     world.mem[word] ^= c.SLAB_ON_PARTIAL << (c.LINK_SHIFT + c.SLAB_LIST_SHIFT)
@@ -340,7 +342,7 @@ def test_audit_finds_a_slab_that_is_not_on_its_list(world: SlabWorld) -> None:
 
 @pytest.mark.parametrize("store", ["page", "descriptor", "table"])
 def test_slabs_work_on_every_link_store(engine: Engine, store: str) -> None:
-    world = SlabWorld(engine, link_store=store)
+    world = ObjectSegment(engine, link_store=store)
     cache = world.create(64)
     live = world.alloc_all(cache)
     assert world.audit() == 0
@@ -351,7 +353,7 @@ def test_slabs_work_on_every_link_store(engine: Engine, store: str) -> None:
 
 
 def test_objects_of_another_node_go_straight_back_to_its_slabs(engine: Engine) -> None:
-    world = SlabWorld(engine, zones=(ZoneSpec(64), ZoneSpec(64, node=1)))
+    world = ObjectSegment(engine, zones=(ZoneSpec(64), ZoneSpec(64, node=1)))
     world.mem[world.layout.cpu(1) + c.C_NODE] = 1
     cache = world.create(64)
     far = world.alloc(cache, cpu=1)

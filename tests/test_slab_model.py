@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from support.slab_world import FEW, SlabWorld
+from support.object_segment import FEW, ObjectSegment
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as s
@@ -17,7 +17,7 @@ SIZES = (8, 24, 64, 100, 700)
 class Model:
     """Live objects of each cache, with the words they cover and the stamp in each."""
 
-    def __init__(self, world: SlabWorld, flags: int) -> None:
+    def __init__(self, world: ObjectSegment, flags: int) -> None:
         self.world = world
         self.caches = [world.create(size, flags=flags) for size in SIZES]
         self.live: dict[int, tuple[int, int]] = {}
@@ -88,9 +88,9 @@ class Model:
 def test_allocator_and_model_agree(
     engine: Engine, rng: random.Random, flags: int, harden: int
 ) -> None:
-    world = SlabWorld(engine, harden=harden)
+    world = ObjectSegment(engine, harden=harden)
     everything = len(world.take_every_page())
-    world = SlabWorld(engine, harden=harden)
+    world = ObjectSegment(engine, harden=harden)
     model = Model(world, flags)
     for turn in range(1500):
         model.step(rng)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from support import slab_driver as driver
-from support.slab_world import SlabWorld
+from support.object_segment import ObjectSegment
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as s
@@ -15,11 +15,11 @@ ALL = s.CF_DEBUG
 
 
 @pytest.fixture
-def world(engine: Engine) -> SlabWorld:
-    return SlabWorld(engine)
+def world(engine: Engine) -> ObjectSegment:
+    return ObjectSegment(engine)
 
 
-def errors(world: SlabWorld) -> list[int]:
+def errors(world: ObjectSegment) -> list[int]:
     """Codes that one validation reports; their number is what it returns."""
     found = world.do(driver.AUDIT_SLABS)
     codes = world.reports()
@@ -27,7 +27,7 @@ def errors(world: SlabWorld) -> list[int]:
     return codes
 
 
-def poke(world: SlabWorld, byte: int, at: int, value: int) -> int:
+def poke(world: ObjectSegment, byte: int, at: int, value: int) -> int:
     """Write one byte of word ``at``; returns the word that was there."""
     old = world.mem[at]
     view = world.mem.array[at : at + 1].view("u1")
@@ -37,7 +37,9 @@ def poke(world: SlabWorld, byte: int, at: int, value: int) -> int:
 
 @pytest.mark.parametrize("flags", [s.CF_RED_ZONE, s.CF_POISON, s.CF_TRACK, s.CF_CONSISTENCY, ALL])
 @pytest.mark.parametrize("size", [1, 7, 8, 13, 64, 200])
-def test_a_cache_that_nobody_harms_reports_nothing(world: SlabWorld, flags: int, size: int) -> None:
+def test_a_cache_that_nobody_harms_reports_nothing(
+    world: ObjectSegment, flags: int, size: int
+) -> None:
     cache = world.create(size, flags=flags)
     live = [world.alloc(cache) for _ in range(12)]
     for address in live:
@@ -52,7 +54,7 @@ def test_a_cache_that_nobody_harms_reports_nothing(world: SlabWorld, flags: int,
 
 @pytest.mark.parametrize("size, at, byte", [(64, 8, 0), (64, -1, 7), (13, 1, 5), (13, 2, 0)])
 def test_clobbered_red_zone_of_a_live_object(
-    world: SlabWorld, size: int, at: int, byte: int
+    world: ObjectSegment, size: int, at: int, byte: int
 ) -> None:
     cache = world.create(size, flags=s.CF_RED_ZONE)
     address = world.alloc(cache)
@@ -63,7 +65,7 @@ def test_clobbered_red_zone_of_a_live_object(
     assert world.free(cache, address) == 0
 
 
-def test_both_red_zones_are_reported_apart(world: SlabWorld) -> None:
+def test_both_red_zones_are_reported_apart(world: ObjectSegment) -> None:
     cache = world.create(64, flags=s.CF_RED_ZONE)
     address = world.alloc(cache)
     poke(world, 0, address - 1, 0)
@@ -71,7 +73,7 @@ def test_both_red_zones_are_reported_apart(world: SlabWorld) -> None:
     assert errors(world) == [c.I_BYTES] * 2
 
 
-def test_free_with_a_clobbered_red_zone_freezes_the_slab(world: SlabWorld) -> None:
+def test_free_with_a_clobbered_red_zone_freezes_the_slab(world: ObjectSegment) -> None:
     cache = world.create(64, flags=s.CF_RED_ZONE)
     keep, address = world.alloc(cache), world.alloc(cache)
     poke(world, 3, address + 8, 0x55)
@@ -83,7 +85,7 @@ def test_free_with_a_clobbered_red_zone_freezes_the_slab(world: SlabWorld) -> No
     assert world.free(cache, keep) == 0 and errors(world) == []
 
 
-def test_objects_of_a_frozen_slab_are_never_given_out_again(world: SlabWorld) -> None:
+def test_objects_of_a_frozen_slab_are_never_given_out_again(world: ObjectSegment) -> None:
     cache = world.create(64, flags=s.CF_RED_ZONE)
     first = world.alloc(cache)
     objects = [first, *(world.alloc(cache) for _ in range(world.counters(first)[2] - 1))]
@@ -95,7 +97,9 @@ def test_objects_of_a_frozen_slab_are_never_given_out_again(world: SlabWorld) ->
 
 
 @pytest.mark.parametrize("at", [0, 3, 7])
-def test_use_after_free_is_found_by_validation_and_by_allocation(world: SlabWorld, at: int) -> None:
+def test_use_after_free_is_found_by_validation_and_by_allocation(
+    world: ObjectSegment, at: int
+) -> None:
     cache = world.create(64, flags=s.CF_POISON)
     keep, address = world.alloc(cache), world.alloc(cache)
     world.free(cache, address)
@@ -109,7 +113,7 @@ def test_use_after_free_is_found_by_validation_and_by_allocation(world: SlabWorl
     assert world.full_reports()[0][:2] == (c.M_OBJECT_BYTES, address + at)
 
 
-def test_the_last_byte_of_the_poison_is_its_own(world: SlabWorld) -> None:
+def test_the_last_byte_of_the_poison_is_its_own(world: ObjectSegment) -> None:
     cache = world.create(13, flags=s.CF_POISON)
     address = world.alloc(cache)
     assert bytes(world.mem.array[address : address + 2].view("u1")[:13]) == b"\x5a" * 13
@@ -117,7 +121,7 @@ def test_the_last_byte_of_the_poison_is_its_own(world: SlabWorld) -> None:
     assert bytes(world.mem.array[address : address + 2].view("u1")[:13]) == b"\x6b" * 12 + b"\xa5"
 
 
-def test_red_zones_have_the_bytes_of_linux(world: SlabWorld) -> None:
+def test_red_zones_have_the_bytes_of_linux(world: ObjectSegment) -> None:
     cache = world.create(13, flags=s.CF_RED_ZONE)
     address = world.alloc(cache)
     words = world.mem.array[address - 1 : address + 3]
@@ -128,7 +132,7 @@ def test_red_zones_have_the_bytes_of_linux(world: SlabWorld) -> None:
 
 
 @pytest.mark.parametrize("bad", [9999, -5, 0])
-def test_clobbered_free_pointer(world: SlabWorld, bad: int) -> None:
+def test_clobbered_free_pointer(world: ObjectSegment, bad: int) -> None:
     """9999: Freechain corrupt. 0: Wrong object count, the list ends too early."""
     cache = world.create(64, flags=ALL)
     keep, address = world.alloc(cache), world.alloc(cache)
@@ -143,7 +147,7 @@ def test_clobbered_free_pointer(world: SlabWorld, bad: int) -> None:
     assert world.reports() == [c.M_FREECHAIN]
 
 
-def test_freelist_cycle_is_detected(world: SlabWorld) -> None:
+def test_freelist_cycle_is_detected(world: ObjectSegment) -> None:
     cache = world.create(64, flags=ALL)
     keep, one, two = (world.alloc(cache) for _ in range(3))
     world.free(cache, one)
@@ -156,7 +160,7 @@ def test_freelist_cycle_is_detected(world: SlabWorld) -> None:
     assert world.list_state(keep) == s.SLAB_FROZEN
 
 
-def test_writes_behind_the_last_object_are_found(world: SlabWorld) -> None:
+def test_writes_behind_the_last_object_are_found(world: ObjectSegment) -> None:
     cache = world.create(200, flags=s.CF_POISON | s.CF_CONSISTENCY)
     address = world.alloc(cache)
     pfn, _ = world.slab(address)
@@ -168,7 +172,7 @@ def test_writes_behind_the_last_object_are_found(world: SlabWorld) -> None:
     assert errors(world) == []
 
 
-def test_tracks_name_who_allocated_and_who_freed(world: SlabWorld) -> None:
+def test_tracks_name_who_allocated_and_who_freed(world: ObjectSegment) -> None:
     cache = world.create(64, flags=s.CF_TRACK)
     address = world.alloc(cache, cpu=1, site=77)
     world.free(cache, address, cpu=0, site=88)
@@ -179,19 +183,21 @@ def test_tracks_name_who_allocated_and_who_freed(world: SlabWorld) -> None:
     assert alloc[s.TR_SEQUENCE] < free[s.TR_SEQUENCE]
 
 
-def test_a_template_turns_poison_off(world: SlabWorld) -> None:
+def test_a_template_turns_poison_off(world: ObjectSegment) -> None:
     cache = world.create(64, flags=ALL, template=world.layout.scratch(1))
     assert world.cache_word(cache, s.K_FLAGS) & s.CF_POISON == 0
     address = world.alloc(cache)
     assert world.free(cache, address) == 0 and errors(world) == []
 
 
-def test_debug_caches_have_no_sheaves(world: SlabWorld) -> None:
+def test_debug_caches_have_no_sheaves(world: ObjectSegment) -> None:
     cache = world.create(64, flags=s.CF_TRACK)
     assert world.cache_word(cache, s.K_SHEAF_COUNT) == 0
 
 
-def test_leaked_frozen_slabs_do_not_block_destroy_and_are_never_reused(world: SlabWorld) -> None:
+def test_leaked_frozen_slabs_do_not_block_destroy_and_are_never_reused(
+    world: ObjectSegment,
+) -> None:
     cache = world.create(64, flags=ALL)
     address = world.alloc(cache)
     pfn, _ = world.slab(address)

@@ -6,7 +6,7 @@ from multiprocessing import shared_memory
 
 import pytest
 from support import children, driver
-from support.world import SMALL, World
+from support.page_segment import SMALL, PageSegment
 
 from shmalloc import constants as c
 from shmalloc.engine import get_engine
@@ -55,7 +55,7 @@ def test_a_sleeper_is_woken_by_a_free_in_another_process(shared):
 
 
 def test_a_free_with_waiters_bypasses_the_per_cpu_list(engine):
-    world = World(engine)
+    world = PageSegment(engine)
     pages = world.alloc_everything()
     world.mem[c.H_WAITERS] = world.mem[c.H_WAKE] = 1
     world.free(pages[0])
@@ -63,7 +63,7 @@ def test_a_free_with_waiters_bypasses_the_per_cpu_list(engine):
 
 
 def test_a_second_free_wakes_nobody_again(engine):
-    world = World(engine)
+    world = PageSegment(engine)
     pages = world.alloc_everything()
     world.mem[c.H_WAITERS] = world.mem[c.H_WAKE] = 1
     for pfn in pages[:5]:
@@ -72,14 +72,14 @@ def test_a_second_free_wakes_nobody_again(engine):
 
 
 def test_waiting_gives_up_after_its_rounds(engine):
-    world = World(engine)
+    world = PageSegment(engine)
     world.alloc_everything()
     assert world.do(driver.ALLOC_WAIT, 0, 1, 2) == c.E_NOMEM
     assert (world.events(c.EV_WAIT), world.mem[c.H_WAITERS]) == (2, 0)
 
 
 def test_a_stop_ends_the_waiting(engine):
-    world = World(engine)
+    world = PageSegment(engine)
     world.alloc_everything()
     world.mem[c.H_STOP] = 1
     assert world.do(driver.ALLOC_WAIT, 0, 1, 1000) == c.E_NOMEM

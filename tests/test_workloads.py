@@ -2,7 +2,7 @@
 
 import pytest
 from support.runs import compile_once
-from support.world import SMALL, World
+from support.page_segment import SMALL, PageSegment
 
 from shmalloc import constants as c
 from shmalloc.kernels.contig import isolate_range
@@ -21,7 +21,7 @@ FEW_OPERATIONS = {("modules", "interpreted"): 4_000}  # 2 ms each
 STEPS = 100
 
 
-class Stage(World):
+class Stage(PageSegment):
     """A small world in which one process plays both CPUs by turns."""
 
     def __init__(self, engine, workload, **changes):
@@ -106,7 +106,7 @@ def test_a_workload_tells_what_it_imitates_what_it_hunts_and_what_it_must_reach(
     assert all(word in workload.story for word in ("Imitates", "Hunts:", "Must reach:"))
 
 
-class Owned(World):
+class Owned(PageSegment):
     """A world with an owner map, and the oracles as methods; interpreted is enough for them."""
 
     def __init__(self, engine, **changes):

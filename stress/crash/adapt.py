@@ -13,14 +13,14 @@ from types import FunctionType
 import numpy as np
 
 from shmalloc import constants as c
-from stress.machine.interpreted import PyModel
+from stress.machine.interpreted import InterpretedMachine
 from shmalloc.reports import code_name
 from stress.crash import kernels as k
 from stress.crash.case import SUPERVISORS, CrashCase
 from stress.explorer.report import wording
 from stress.machine.program import Program
 from stress.programs import arrays, checks
-from stress.programs.world import spare_cpus
+from stress.programs.initial_state import spare_cpus
 
 # Reports that a program provokes, by its check.
 TOLERATED: dict[FunctionType, int] = {
@@ -85,7 +85,7 @@ def case_of(
     )
 
 
-def reported(world: PyModel) -> list[str]:
+def reported(world: InterpretedMachine) -> list[str]:
     """The violations in the report table of a case's segment, in words."""
     words = world.ram.array
     lines = []

@@ -2,7 +2,7 @@
 
 CPU 0 makes the operation, mostly once and undoes it; CPU 1 takes and frees a page or an object
 beside it, so that there is somebody who must be able to go on. Both die in turn. A *variant* is the
-same case in another world, or with somebody besides: ``pages-bulk+seat``. With them an operation
+same case in another state, or with somebody besides: ``pages-bulk+seat``. With them an operation
 comes to nearly every write that it can reach, on its own way and on that of its callees.
 """
 
@@ -18,31 +18,31 @@ from stress.crash.actions import sit_a_while, two_types
 from stress.crash.adapt import build, case_of
 from stress.crash.case import CrashCase
 from stress.machine.program import Program
-from stress.programs.world import World, reshaped
+from stress.programs.initial_state import InitialState, reshaped
 
 
-def mark_for_poison(world: World) -> World:
+def mark_for_poison(state: InitialState) -> InitialState:
     """Have every single page that is in use leave service when it is freed (poison.py)."""
-    for pfn in range(world.layout.geometry.pages):
-        at = world.layout.descriptor(pfn)
-        word = world.ram[at]
+    for pfn in range(state.layout.geometry.pages):
+        at = state.layout.descriptor(pfn)
+        word = state.ram[at]
         in_use = word & c.TYPE_MASK in (c.T_ALLOCATED, c.T_SLAB)
         if in_use and word >> c.ORDER_SHIFT & c.ORDER_MASK == 0:
-            world.ram[at] = word | c.POISON_BIT
-    return world
+            state.ram[at] = word | c.POISON_BIT
+    return state
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The same operations in another world: fields of the geometry, and who is there besides.
+    """The same operations in another state: fields of the geometry, and who is there besides.
 
-    ``prepare``: changes the world that was made. ``may_leave``: pages that may end poisoned.
+    ``prepare``: changes the state that was made. ``may_leave``: pages that may end poisoned.
     """
 
     story: str
     changes: Mapping[str, Any]
     besides: tuple[FunctionType, ...] = ()
-    prepare: Callable[[World], World] | None = None
+    prepare: Callable[[InitialState], InitialState] | None = None
     may_leave: int = 0
 
 
@@ -61,10 +61,10 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Operation:
-    """A case to be built: its world, what the CPUs do, how many pages may end poisoned."""
+    """A case to be built: its state, what the CPUs do, how many pages may end poisoned."""
 
     name: str
-    world: Callable[[], World]
+    state: Callable[[], InitialState]
     threads: tuple[FunctionType, ...]
     story: str
     may_leave: int = 0
@@ -72,22 +72,22 @@ class Operation:
     check: FunctionType | None = None  # for the reports that it provokes (adapt.py)
 
     def program(self) -> Program:
-        program = self.world().program(self.name, self.threads, self.story)
+        program = self.state().program(self.name, self.threads, self.story)
         return program if self.check is None else replace(program, check=self.check)
 
     def case(self) -> CrashCase:
         return case_of(build(self.program), self.may_leave, self.reaping)
 
     def varied(self, name: str) -> Operation:
-        """The operation in the world of ``VARIANTS[name]``."""
+        """The operation in the state of ``VARIANTS[name]``."""
         variant = VARIANTS[name]
 
-        def world() -> World:
+        def state() -> InitialState:
             with reshaped(len(variant.besides), **variant.changes):
-                made = self.world()
+                made = self.state()
             return made if variant.prepare is None else variant.prepare(made)
 
         return replace(
-            self, name=f"{self.name}+{name}", world=world, threads=self.threads + variant.besides,
+            self, name=f"{self.name}+{name}", state=state, threads=self.threads + variant.besides,
             story=f"{self.story}; {variant.story}", may_leave=max(self.may_leave, variant.may_leave)
         )  # fmt: skip

@@ -1,6 +1,6 @@
 """One case for each public operation that the explorer's programs lack, in the shapes it has.
 
-A case is an ``Operation`` in a world of worlds.py; some stand here in other worlds as well, where
+A case is an ``Operation`` in a state of worlds.py; some stand here in other worlds as well, where
 they come to writes that nothing else does.
 
 Public is what the Python faces call (pages.py, caches.py, arrays.py) and what recovery itself is
@@ -27,13 +27,13 @@ from stress.crash.object_actions import (
     object_churn, object_pair, objects_bulk, objects_bulk_many, objects_round, reap_absent,
 )  # fmt: skip
 from stress.crash.operation import Operation
-from stress.crash.worlds import (
-    OBJECT_WORLDS, many_orders, objects, pages, room_for_another, sheaves, sheaves_of_zero,
+from stress.crash.initial_states import (
+    OBJECT_STATES, many_orders, objects, pages, room_for_another, sheaves, sheaves_of_zero,
     two_slabs, wide_sheaves, with_kmalloc, without_kmalloc,
 )  # fmt: skip
 from stress.programs.held import OBJECTS
 from stress.programs.slab import idle, shrink, take_and_put
-from stress.programs.world import World, reshaped
+from stress.programs.initial_state import InitialState, reshaped
 
 # In which other worlds (operation.py) an operation comes to writes that it does not reach else.
 VARIED = {
@@ -104,9 +104,9 @@ def _pages() -> list[Operation]:
         ("pages-spins", lambda: pages(spins=3), order_0, "some looks at a held lock, then a sleep"),
         ("pages-decay", lambda: pages(8, pcp_high=4), take_put_decay, "the high mark sinks"),
     )  # fmt: skip
-    found = [Operation(name, world, (run, page_churn), text) for name, world, run, text in small]
+    found = [Operation(name, state, (run, page_churn), text) for name, state, run, text in small]
     wait = Operation(
-        "pages-wait", lambda: World.booted(1).take(1), (wait_take_put, put_held),
+        "pages-wait", lambda: InitialState.booted(1).take(1), (wait_take_put, put_held),
         "sleeps until the only page is freed", reaping=True,
     )  # fmt: skip
     remote = Operation(
@@ -125,7 +125,7 @@ def _pages() -> list[Operation]:
 
 
 def _ranges() -> list[Operation]:
-    def blocks() -> World:
+    def blocks() -> InitialState:
         return pages(4, pageblock_order=1)
 
     small = (
@@ -145,8 +145,8 @@ def _ranges() -> list[Operation]:
         "... while a cache is made and destroyed",
     )  # fmt: skip
     return [
-        *(Operation(name, world, (run, object_churn if "-s" in name else page_churn), text, left)
-          for name, world, run, text, left in small),
+        *(Operation(name, state, (run, object_churn if "-s" in name else page_churn), text, left)
+          for name, state, run, text, left in small),
         caches,
     ]  # fmt: skip
 
@@ -154,30 +154,30 @@ def _ranges() -> list[Operation]:
 def _objects() -> list[Operation]:
     """Allocated and freed: one by one, by lists, by kmalloc, and for somebody who is gone."""
     found = []
-    for name, (world, text) in OBJECT_WORLDS.items():
+    for name, (state, text) in OBJECT_STATES.items():
         found += [
-            Operation(f"objects-{name}", world, (objects_round, object_churn), text),
-            Operation(f"objects-bulk-{name}", world, (objects_bulk, object_churn),
+            Operation(f"objects-{name}", state, (objects_round, object_churn), text),
+            Operation(f"objects-bulk-{name}", state, (objects_bulk, object_churn),
                       f"three at once; {text}"),
-            Operation(f"objects-many-{name}", world, (objects_bulk_many, object_churn),
+            Operation(f"objects-many-{name}", state, (objects_bulk_many, object_churn),
                       f"seven at once; {text}"),
-            Operation(f"kmalloc-{name}", partial(of_kmalloc, world), (kmalloc_round, kmalloc_round),
+            Operation(f"kmalloc-{name}", partial(of_kmalloc, state), (kmalloc_round, kmalloc_round),
                       f"kmalloc and kfree; {text}"),
-            Operation(f"reap-of-{name}", partial(of_absent, world), (reap_absent, object_churn),
+            Operation(f"reap-of-{name}", partial(of_absent, state), (reap_absent, object_churn),
                       f"somebody else's are freed; {text}"),
         ]  # fmt: skip
     return found
 
 
-def of_kmalloc(world: Callable[[], World]) -> World:
+def of_kmalloc(state: Callable[[], InitialState]) -> InitialState:
     """The cache is the one from which small requests are served."""
-    return world().as_kmalloc(SMALL_BYTES)
+    return state().as_kmalloc(SMALL_BYTES)
 
 
-def of_absent(world: Callable[[], World]) -> World:
+def of_absent(state: Callable[[], InitialState]) -> InitialState:
     """Pages and objects of a CPU slot on which nobody runs."""
     with reshaped(more_cpus=1):
-        made = world()
+        made = state()
     for slot in range(OBJECTS):
         if made.may_take_object(made.absent, slot):
             made.give_away(made.absent, slot)
@@ -205,14 +205,14 @@ def _caches() -> list[Operation]:
         "a cache is made where another one was destroyed",
     )  # fmt: skip
     found = [
-        Operation(name, world, (run, idle if name == "cache-destroy" else object_churn), text)
-        for name, world, run, text in small
+        Operation(name, state, (run, idle if name == "cache-destroy" else object_churn), text)
+        for name, state, run, text in small
     ]
     return [*found, pair, reborn]
 
 
 def _kmalloc() -> list[Operation]:
-    def room_for_classes() -> World:
+    def room_for_classes() -> InitialState:
         return without_kmalloc(page_bytes=512, caches=16)
 
     return [
@@ -230,16 +230,16 @@ def _kmalloc() -> list[Operation]:
 
 
 def _owners() -> list[Operation]:
-    def with_pages() -> World:
+    def with_pages() -> InitialState:
         return pages().take(0).take(0, 1, 1).take(1)
 
-    def with_objects() -> World:
+    def with_objects() -> InitialState:
         return objects(CF_NO_SHEAVES).take_object(0).take_object(0, 1).take_object(1)
 
-    def in_sheaves() -> World:
+    def in_sheaves() -> InitialState:
         return sheaves().take_object(0).take_object(0, 1).take_object(1)
 
-    def pages_of_absent() -> World:
+    def pages_of_absent() -> InitialState:
         with reshaped(more_cpus=1):
             made = pages()
         return (

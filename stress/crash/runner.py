@@ -9,14 +9,14 @@ from typing import NamedTuple
 from stress.machine import block as s
 from shmalloc.engine import plans
 from stress.machine.block_layout import Settings
-from stress.machine.interpreted import PyModel
-from stress.machine.program import VERDICTS, World, events_of
+from stress.machine.interpreted import InterpretedMachine
+from stress.machine.machine import VERDICTS, Machine, events_of
 from stress.machine.site import Site
 from shmalloc.errors import MisuseError
 from stress.crash.case import CrashCase
 from stress.crash.schedules import STARTS, WAYS, Schedule
 from stress.explorer.dpor import search as dpor_search
-from stress.machine.engines import make_world
+from stress.machine.engines import make_machine
 from stress.explorer.searches import Budget, Plan, Search
 from stress.crash import strategy as c
 
@@ -65,10 +65,10 @@ class Runner:
         self.case = case
         self.engine = engine
         settings = Settings(step_limit=STEP_LIMIT, races=races, tree_words=c.CRASH_WORDS)
-        self.world: World = make_world(engine, case.model(), settings, trace=trace)
-        self.block = self.world.block
+        self.machine: Machine = make_machine(engine, case.model(), settings, trace=trace)
+        self.block = self.machine.block
         for driver in DRIVERS:
-            self.world.warm(driver)
+            self.machine.warm(driver)
         self.block[c.LIVING] = case.living
         self.block[c.DIED_AT] = case.died
         self._placed: Schedule | None = None
@@ -101,7 +101,7 @@ class Runner:
         """The traces of the first ``limit`` classes that DPOR finds without anybody dying."""
         while len(self._classes) < limit and not self._search.done:
             search = self._search
-            search.world.call(dpor_search.dpor, 1, 1)
+            search.machine.call(dpor_search.dpor, 1, 1)
             steps, first = int(search.block[s.STEPS]), int(search.block[s.TRACE_AT])
             if search.block[s.OUTCOME] == s.PASSED:
                 self._classes.append([int(a) for a in search.block[first : first + steps]])
@@ -126,7 +126,7 @@ class Runner:
         self.place(schedule)
         block = self.block
         block[c.VICTIM], block[c.POINT], block[c.THEN] = victim, point, then
-        self.world.call(c.crash_once)
+        self.machine.call(c.crash_once)
         deaths = int(block[c.DEATHS])
         ended = bool(int(block[c.ENDED]) >> (deaths - 1) & 1) if deaths else False
         return Run(VERDICTS[int(block[s.OUTCOME])], int(block[s.CODE]), deaths, ended)
@@ -140,7 +140,7 @@ class Runner:
         self.block[c.VICTIM] = victim
         point = 1
         while True:
-            made = self.world.call(c.sweep, point, BATCH)
+            made = self.machine.call(c.sweep, point, BATCH)
             point += made
             for run in self._results(made, 1):
                 if run.deaths == 0:
@@ -163,7 +163,7 @@ class Runner:
         block[c.VICTIM], block[c.POINT] = victim, point
         then = first
         while True:
-            made = self.world.call(c.sweep_again, then, BATCH, stride)
+            made = self.machine.call(c.sweep_again, then, BATCH, stride)
             for run in self._results(made, 2):
                 if run.deaths == 2:
                     yield then, run
@@ -186,18 +186,18 @@ class Runner:
     # --- where in the source ---
     def points(self) -> list[list[Point]]:
         """The points of each CPU in the last run, made or stopped at (``trace=True``)."""
-        world = self.world
-        assert isinstance(world, PyModel)
-        found: list[list[Point]] = [[] for _ in world.program.threads]
+        machine = self.machine
+        assert isinstance(machine, InterpretedMachine)
+        found: list[list[Point]] = [[] for _ in machine.program.threads]
         made = [0] * len(found)
-        for event in events_of(world.block):
-            stack = world.block.posted[event.cpu][made[event.cpu]]
+        for event in events_of(machine.block):
+            stack = machine.block.posted[event.cpu][made[event.cpu]]
             made[event.cpu] += 1
             if c.is_point(event.op):
                 found[event.cpu].append(Point(event.op, stack))
         for cpu, count in enumerate(made):
-            posted = world.block.posted[cpu]
-            op = int(world.block[s.OP + cpu])
+            posted = machine.block.posted[cpu]
+            op = int(machine.block[s.OP + cpu])
             if count < len(posted) and c.is_point(op):
                 found[cpu].append(Point(op, posted[count]))
         return found

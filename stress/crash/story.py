@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from stress.machine import block as s
 from shmalloc.engine import ops
-from stress.machine.interpreted import PyModel
-from stress.machine.program import events_of, fault_of
+from stress.machine.interpreted import InterpretedMachine
+from stress.machine.machine import events_of, fault_of
 from stress.machine.site import Site
 from stress.crash.result import CrashFailure
 from stress.crash.runner import Run, Runner
@@ -23,15 +23,15 @@ from stress.crash import strategy as c
 BEFORE = 12  # steps shown before the death
 AFTERWARDS = 60  # and behind it
 WIDTH = 118
-Explain = Callable[[PyModel], Sequence[str]]
+Explain = Callable[[InterpretedMachine], Sequence[str]]
 
 
 def tell(failure: CrashFailure, explain: Explain | None = None, full: bool = False) -> str:
     """The run of ``failure`` step by step. ``explain``: lines on what the check left in memory."""
     runner = Runner(failure.case, "interpreted", trace=True)
     run = runner.run(failure.schedule, failure.victim, failure.point, failure.then)
-    world = runner.world
-    assert isinstance(world, PyModel)
+    world = runner.machine
+    assert isinstance(world, InterpretedMachine)
     lines = [_headline(failure, run), *_deaths(failure, runner)]
     lines += ["", *_table(failure, world, full), ""]
     lines += _end(world)
@@ -52,8 +52,8 @@ def _headline(failure: CrashFailure, run: Run) -> str:
 def _deaths(failure: CrashFailure, runner: Runner) -> Iterator[str]:
     """Where each of the dead stood."""
     block = runner.block
-    world = runner.world
-    assert isinstance(world, PyModel)
+    world = runner.machine
+    assert isinstance(world, InterpretedMachine)
     dead = (failure.victim, failure.case.living)[: int(block[c.DEATHS])]
     for death, cpu in enumerate(dead):
         if int(block[c.ENDED]) >> death & 1:
@@ -67,7 +67,7 @@ def _deaths(failure: CrashFailure, runner: Runner) -> Iterator[str]:
             yield f"          {wording.source_at(site)}"
 
 
-def _posted(world: PyModel, cpu: int) -> Step:
+def _posted(world: InterpretedMachine, cpu: int) -> Step:
     """The access at which ``cpu`` stands."""
     block = world.block
     stack = world.block.posted[cpu][-1]
@@ -81,7 +81,7 @@ def _unmade(step: Step) -> str:
     return str(words) if stored else str(words._replace(rest=""))
 
 
-def _steps(world: PyModel) -> list[Step]:
+def _steps(world: InterpretedMachine) -> list[Step]:
     made = [0] * len(world.program.threads)
     found = []
     for index, event in enumerate(events_of(world.block)):
@@ -94,7 +94,7 @@ def _steps(world: PyModel) -> list[Step]:
     return found
 
 
-def _table(failure: CrashFailure, world: PyModel, full: bool) -> Iterator[str]:
+def _table(failure: CrashFailure, world: InterpretedMachine, full: bool) -> Iterator[str]:
     """One line a step, with a line for each death."""
     block = world.block
     steps = _steps(world)
@@ -133,7 +133,7 @@ def _line(step: Step, living: int) -> str:
     return f"{said:<58} {place:<18} {wording.source_at(step.site)}"[:WIDTH]
 
 
-def _end(world: PyModel) -> Iterator[str]:
+def _end(world: InterpretedMachine) -> Iterator[str]:
     """Who never came to its end, and the access that could not be made."""
     block = world.block
     fault = fault_of(world.block)

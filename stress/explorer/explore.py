@@ -24,7 +24,7 @@ from stress.explorer.searches import (
 from stress.explorer.strategies.pct import MAX_DEPTH
 from stress.explorer.targets import target_of
 from stress.explorer.token import Token, digest_of
-from stress.explorer.witness import find_witness, traced_world
+from stress.explorer.witness import find_witness, traced_machine
 from stress.seeds import derive
 from stress.spec import nearest
 
@@ -257,14 +257,14 @@ def _failure(program: Program, plan: Plan, found: Found) -> Failure | None:
         target_of(program), settings.model, settings.parking, settings.vain_spins,
         settings.step_limit, kind, code, digest_of(program), witness.directives,
     )  # fmt: skip
-    world, again = traced_world(model, settings, witness.directives)
+    machine, again = traced_machine(model, settings, witness.directives)
     # Python's own stack is deeper than a fiber's: there the kernel may come to its end
     if again != witness.signature and kind != "stack":
         return None
-    shown = trace_of(world)
+    shown = trace_of(machine)
     return Failure(
         program=program, kind=kind, code=code, schedule=str(token), shrunk=witness.shrunk,
-        preemptions=int(world.block[s.PREEMPTIONS]), trace=shown,
+        preemptions=int(machine.block[s.PREEMPTIONS]), trace=shown,
         cause=cause_of(kind, code, shown), memory_model=settings.model, found_after=before,
         shrink_seconds=witness.seconds, replays=witness.replays,
     )  # fmt: skip

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from stress.machine import block as s
 from stress.machine.block_layout import Settings
 from shmalloc.errors import MisuseError
-from stress.machine.engines import make_world
+from stress.machine.engines import make_machine
 from stress.explorer.report.explain import cause_of, trace_of
 from stress.explorer.report.failure import Failure
 from stress.machine.program import Program
 from stress.explorer.token import Token, digest_of
-from stress.explorer.witness import run_directives, steering, traced_world
+from stress.explorer.witness import run_directives, steering, traced_machine
 
 CLOCKED_KINDS = ("race", "torn")
 
@@ -66,17 +66,17 @@ def replay(program: Program, token: str, engine: str = "interpreted") -> Replay:
         step_limit=parsed.step_limit, model=parsed.memory, parking=parsed.parking,
         vain_spins=parsed.vain_spins, races=parsed.kind in CLOCKED_KINDS,
     )  # fmt: skip
-    world, signature = traced_world(model, settings, parsed.directives)
+    machine, signature = traced_machine(model, settings, parsed.directives)
     if engine != "interpreted":
-        other = make_world(engine, model, steering(settings, len(model.threads)))
+        other = make_machine(engine, model, steering(settings, len(model.threads)))
         signature = run_directives(other, parsed.directives)
     kind, code, _ = signature or ("passed", 0, 0)
     failure = None
     if signature is not None:
-        trace = trace_of(world)
+        trace = trace_of(machine)
         failure = Failure(
             program=program, kind=kind, code=code, schedule=str(parsed), shrunk=True,
-            preemptions=int(world.block[s.PREEMPTIONS]), trace=trace,
+            preemptions=int(machine.block[s.PREEMPTIONS]), trace=trace,
             cause=cause_of(kind, code, trace), memory_model=parsed.memory,
         )  # fmt: skip
     return Replay(

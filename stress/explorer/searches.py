@@ -1,4 +1,4 @@
-"""One search: a world, a strategy's driver, a budget, and what came of it.
+"""One search: a machine, a strategy's driver, a budget, and what came of it.
 
 Each strategy is set up here: which driver, what the machine must be like, what it may promise.
 """
@@ -18,11 +18,12 @@ from typing import NamedTuple
 from stress.machine import block as s
 from shmalloc.engine import plans
 from stress.machine.block_layout import Settings, actors_of
-from stress.machine.program import Program, World, next_batch
+from stress.machine.machine import Machine
+from stress.machine.program import Program
 from shmalloc.errors import MisuseError
 from stress.explorer.dpor import clocks, records, tree
 from stress.explorer.dpor import search as dpor_search
-from stress.machine.engines import make_world
+from stress.machine.engines import make_machine
 from stress.explorer.estimate import estimate_classes
 from stress.explorer.strategies import dfs as dfs_search
 from stress.explorer.strategies import loop, pct, steer, walk
@@ -33,6 +34,7 @@ WALKS = {
 }  # fmt: skip
 SEARCHES = ("dfs", *WALKS, "dpor")
 plans.register_drivers((walk.walk, dfs_search.dfs, dpor_search.dpor, steer.steer, steer.extract))
+BATCH_S = 0.05  # of one call of a driver: so soon Ctrl-C is heard
 POOL_WORDS = {"native": 1 << 23, "interpreted": 1 << 18}
 
 
@@ -152,7 +154,7 @@ Continue = Callable[["Search"], bool]
 
 
 class Search:
-    """One world under one strategy."""
+    """One machine under one strategy."""
 
     def __init__(self, model: Program, plan: Plan, budget: Budget) -> None:
         self.plan = plan
@@ -160,9 +162,9 @@ class Search:
         self.budget = budget
         self.settings = _settings(model, plan)
         with budget.paused():
-            self.world: World = make_world(plan.engine, model, self.settings)
-            self.world.warm(_driver(plan.strategy))
-        self.block = self.world.block
+            self.machine: Machine = make_machine(plan.engine, model, self.settings)
+            self.machine.warm(_driver(plan.strategy))
+        self.block = self.machine.block
         self.block[loop.STOP_ON_FAILURE] = int(plan.stop_on_failure)
         self.driver = _driver(plan.strategy)
         if plan.strategy in WALKS:
@@ -201,7 +203,7 @@ class Search:
                 return
             before = time.perf_counter()
             first = self.schedules
-            ran = self.world.call(self.driver, seed + first, size)
+            ran = self.machine.call(self.driver, seed + first, size)
             if ran < size and not self._over():
                 return
             batch = next_batch(batch, time.perf_counter() - before)
@@ -262,6 +264,13 @@ class Search:
 def _driver(strategy: str) -> FunctionType:
     drivers = {"dfs": dfs_search.dfs, "dpor": dpor_search.dpor}
     return drivers.get(strategy, walk.walk)
+
+
+def next_batch(batch: int, seconds: float) -> int:
+    """How many schedules to run at once, after ``batch`` of them took ``seconds``."""
+    if seconds < BATCH_S / 2:
+        return batch * 2
+    return max(1, batch // 2) if seconds > BATCH_S else batch
 
 
 def refuses_dpor(model: Program, settings: Settings) -> str:

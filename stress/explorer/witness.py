@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from stress.machine import block as s
 from stress.machine.block_layout import Settings, actors_of
-from stress.machine.interpreted import PyModel
-from stress.machine.program import VERDICTS, Program, World
-from stress.machine.engines import make_world
+from stress.machine.interpreted import InterpretedMachine
+from stress.machine.machine import VERDICTS, Machine
+from stress.machine.program import Program
+from stress.machine.engines import make_machine
 from stress.explorer.strategies.steer import extract, flag_at, steer, steer_words
 from stress.explorer.token import Directive
 
@@ -46,9 +47,9 @@ def steering(settings: Settings, cpus: int) -> Settings:
     )  # fmt: skip
 
 
-def signature_of(world: World) -> Signature | None:
+def signature_of(machine: Machine) -> Signature | None:
     """How the last schedule failed: kind, code and word; None if it did not."""
-    block = world.block
+    block = machine.block
     outcome = int(block[s.OUTCOME])
     if outcome in (s.PASSED, s.ABANDONED, s.ERROR):
         return None
@@ -57,9 +58,9 @@ def signature_of(world: World) -> Signature | None:
     return KIND_OF.get(verdict, verdict), int(block[s.CODE]), at
 
 
-def run_directives(world: World, directives: Sequence[Directive]) -> Signature | None:
+def run_directives(machine: Machine, directives: Sequence[Directive]) -> Signature | None:
     """Run one schedule by its directives."""
-    block = world.block
+    block = machine.block
     actors = int(block[s.ACTORS])
     area = int(block[s.TREE_AT])
     start = (actors,)
@@ -70,17 +71,17 @@ def run_directives(world: World, directives: Sequence[Directive]) -> Signature |
     for k, triple in enumerate(coded):
         for offset, value in enumerate(triple):
             block[area + 1 + 3 * k + offset] = value
-    world.call(steer)
-    return signature_of(world)
+    machine.call(steer)
+    return signature_of(machine)
 
 
-def directives_of(world: World, trace: Sequence[int]) -> tuple[Directive, ...]:
+def directives_of(machine: Machine, trace: Sequence[int]) -> tuple[Directive, ...]:
     """Where ``trace`` leaves the default schedule."""
-    block = world.block
+    block = machine.block
     first = int(block[s.REPEAT_AT])
     for k, actor in enumerate(trace):
         block[first + k] = actor
-    count = world.call(extract, len(trace))
+    count = machine.call(extract, len(trace))
     actors = int(block[s.ACTORS])
     area = int(block[s.TREE_AT]) + 1
     triples = [[int(block[area + 3 * k + j]) for j in range(3)] for k in range(count)]
@@ -92,12 +93,12 @@ def find_witness(
 ) -> Witness | None:
     """The failure of ``trace`` as few directives; None where it does not fail again."""
     start = time.perf_counter()
-    world = make_world(engine, model, steering(settings, len(model.threads)))
-    directives = directives_of(world, trace)
-    wanted = run_directives(world, directives)
+    machine = make_machine(engine, model, steering(settings, len(model.threads)))
+    directives = directives_of(machine, trace)
+    wanted = run_directives(machine, directives)
     if wanted is None:
         return None
-    attempts = Attempts(lambda kept: run_directives(world, kept) == wanted, SHRINK_SECONDS)
+    attempts = Attempts(lambda kept: run_directives(machine, kept) == wanted, SHRINK_SECONDS)
     kept, shrunk = shrink(directives, attempts)
     seconds = time.perf_counter() - start
     return Witness(wanted, kept, shrunk, attempts.count, seconds)
@@ -143,17 +144,17 @@ def shrink(
     return (), True
 
 
-def traced_world(
+def traced_machine(
     model: Program, settings: Settings, directives: Sequence[Directive]
-) -> tuple[PyModel, Signature | None]:
+) -> tuple[InterpretedMachine, Signature | None]:
     """The schedule once more, interpreted, with the source of every step."""
     chosen = steering(settings, len(model.threads))
-    world = make_world("interpreted", model, chosen, trace=True)
-    assert isinstance(world, PyModel)
-    return world, run_directives(world, directives)
+    machine = make_machine("interpreted", model, chosen, trace=True)
+    assert isinstance(machine, InterpretedMachine)
+    return machine, run_directives(machine, directives)
 
 
-def preempted_steps(world: World) -> list[bool]:
+def preempted_steps(machine: Machine) -> list[bool]:
     """Which steps of the last steered schedule preempted a CPU."""
-    block = world.block
+    block = machine.block
     return [block[flag_at(block, step)] == 1 for step in range(int(block[s.STEPS]))]

@@ -1,8 +1,8 @@
 """Histories that kernels wrote, from memory of any engine: live, or left behind by the dead.
 
 ``prepare_log`` sets the area up, ``read_log`` turns it into operations, ``schedules`` runs a
-program under the model's scheduler and gives the history of each schedule. The layout of the words
-and the rules of recording are in stress/oracles/histories.py.
+program under the scheduler of the explorer and gives the history of each schedule. The layout of
+the words and the rules of recording are in stress/oracles/histories.py.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from stress.explorer.searches import Budget, Plan, Search
+from stress.machine import block as s
 from stress.machine.block_layout import Settings
-from stress.machine.program import ModelResult, run_world
-from stress.machine.schedule import explore as random_walk
+from stress.machine.machine import VERDICTS
 from shmalloc.errors import MisuseError
-from stress.machine.engines import make_world
 from stress.machine.program import Program
 from stress.linearize.history import ANY, Operation
 from stress.oracles import histories as h
@@ -124,12 +124,17 @@ def schedules(
     engine: str = "native",
     meaning: Callable[[Entry], Meaning] = allocator_meaning,
     step_limit: int = 10_000,
-) -> Iterator[tuple[ModelResult, list[Operation]]]:
-    """The history of each of ``count`` random schedules, with how the schedule ended.
+) -> Iterator[tuple[str, list[Operation]]]:
+    """The history of each of ``count`` random schedules, with the schedule's verdict.
 
     ``step_limit`` cuts a schedule: what is under way then is pending, as if all CPUs had died.
     """
-    world = make_world(engine, program, Settings(step_limit=step_limit))
+    plan = Plan("random", Settings(step_limit=step_limit), engine, seed, stop_on_failure=False)
+    search = Search(program, plan, Budget(None, None))
+    machine = search.machine
     for k in range(count):
-        result = run_world(world, random_walk, seed + k, 1)
-        yield result, read_log(result.memory.tolist(), area, meaning)
+        machine.call(search.driver, seed + k, 1)
+        yield (
+            VERDICTS[int(machine.block[s.OUTCOME])],
+            read_log(machine.ram.array.tolist(), area, meaning),
+        )

@@ -5,25 +5,26 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from stress.machine.block_layout import Settings
-from stress.machine.program import Program, World
+from stress.machine.machine import Machine
+from stress.machine.program import Program
 from shmalloc.errors import MisuseError
 
 ENGINES = ("native", "interpreted")
 
 
-def make_world(engine: str, program: Program, settings: Settings, trace: bool = False) -> World:
-    """A world of that engine. ``trace`` (interpreted only): every step knows its source.
+def make_machine(engine: str, program: Program, settings: Settings, trace: bool = False) -> Machine:
+    """A machine of that engine. ``trace`` (interpreted only): every step knows its source.
 
     Raises ``MisuseError`` for another engine, ``EnvironmentUnfitError`` where this machine has no
     fibers, ``EngineError`` where a kernel does not compile.
     """
     if engine == "native":
-        from stress.machine.native import NativeModel  # the compiler: only where it is used
+        from stress.machine.native import NativeMachine  # the compiler: only where it is used
 
-        return NativeModel(program, **asdict(settings))
+        return NativeMachine(program, **asdict(settings))
     if engine == "interpreted":
-        from stress.machine.interpreted import PyModel
+        from stress.machine.interpreted import InterpretedMachine
 
         chosen = replace(settings, log=True) if trace else settings
-        return PyModel(program, trace=trace, **asdict(chosen))
+        return InterpretedMachine(program, trace=trace, **asdict(chosen))
     raise MisuseError(f"engine: {engine!r}; use {' or '.join(ENGINES)}")

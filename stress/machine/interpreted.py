@@ -1,4 +1,4 @@
-"""``PyModel``: every virtual CPU a greenlet, the scheduler interpreted.
+"""``InterpretedMachine``: every virtual CPU a greenlet, the scheduler interpreted.
 
 The same decisions as the native model, from the same source (schedule.py), some hundred times
 slower; breakpoints work in kernels, which run rewritten to the arithmetic of compiled code. With
@@ -22,12 +22,11 @@ from shmalloc.compiler.integers import wrap
 from shmalloc.compiler.rewrite import placed, runnable
 from shmalloc.compiler.runtime import FAULT_NUMBERS
 from stress.machine import block as s
-from stress.machine import primitives, schedule
+from stress.machine import primitives
 from shmalloc.engine import ops
 from stress.machine.block_layout import Settings
-from stress.machine.program import (
-    Program, ModelResult, plan_of, require_single_results, run_world,
-)  # fmt: skip
+from stress.machine.program import Program, plan_of, require_single_results
+from stress.machine.machine import events_of
 from stress.machine.site import Site
 from shmalloc.errors import KernelFault
 from shmalloc.memory import Ram
@@ -35,10 +34,10 @@ from shmalloc.memory import Ram
 _OWN_FILES = frozenset({__file__, words_module.__file__})
 
 
-class PyMemory:
+class InterpretedMemory:
     """What interpreted kernels see as ``mem``: every word posts its access and waits its turn."""
 
-    def __init__(self, ram: Ram, block: PyControl, trace: bool) -> None:
+    def __init__(self, ram: Ram, block: InterpretedControl, trace: bool) -> None:
         self.ram, self.block, self.trace = ram, block, trace
         self._view = memoryview(ram.array.data)
 
@@ -141,13 +140,13 @@ def _stack(frame: FrameType | None) -> tuple[Site, ...]:
     return tuple(found)
 
 
-class PyControl(list[int]):
+class InterpretedControl(list[int]):
     """The control block, with the scheduler's primitives as methods."""
 
     def __init__(self, program: Program, ram: Ram, words: list[int], trace: bool) -> None:
         super().__init__(words)
         self.program, self.ram = program, ram
-        self.memory = PyMemory(ram, self, trace)
+        self.memory = InterpretedMemory(ram, self, trace)
         self.view = memoryview(ram.array.data)
         self.threads = [runnable(thread) for thread in program.threads]
         self.watchers = {slot: runnable(kernel) for slot, kernel in program.watchers()}
@@ -221,8 +220,8 @@ class PyControl(list[int]):
         self.fibers = [None] * len(self.fibers)
 
 
-class PyModel:
-    """A program laid out for the interpreted model engine: see ``run``."""
+class InterpretedMachine:
+    """A program laid out for the interpreted engine of the explorer."""
 
     name = "interpreted"
 
@@ -235,7 +234,7 @@ class PyModel:
         self.ram = Ram.of_words(program.words)
         program.initialize(self.ram)
         words = plan_of(program, self.settings).as_list()
-        self.block = PyControl(program, self.ram, words, trace)
+        self.block = InterpretedControl(program, self.ram, words, trace)
 
     def warm(self, driver: FunctionType) -> None:
         """Nothing to prepare: ``driver`` runs as it is."""
@@ -249,25 +248,17 @@ class PyModel:
         finally:
             self.block.drop()
 
-    def run(self, seed: int = 1, schedules: int = 1, seconds: float | None = None) -> ModelResult:
-        """Random-walk ``schedules`` schedules with the seeds ``seed``, ``seed`` + 1, and so on."""
-        return run_world(self, schedule.explore, seed, schedules, seconds)
-
-    def stacks(self, result: ModelResult) -> list[tuple[Site, ...]]:
-        """The call stack of each event of ``result``, this world's last run (``trace=True``).
+    def stacks(self) -> list[tuple[Site, ...]]:
+        """The call stack of each event of the last schedule (``trace=True``).
 
         A flush has none: the store that it completes was made earlier.
         """
         following = [0] * len(self.program.threads)
         found: list[tuple[Site, ...]] = []
-        for event in result.events:
+        for event in events_of(self.block):
             if event.op == ops.OP_FLUSH:
                 found.append(())
                 continue
             found.append(self.block.posted[event.cpu][following[event.cpu]])
             following[event.cpu] += 1
         return found
-
-    def sites(self, result: ModelResult) -> list[Site]:
-        """Where each event of ``result`` was made, for runs without store buffers."""
-        return [stack[0] for stack in self.stacks(result)]

@@ -1,8 +1,8 @@
-"""``NativeModel``: a program whose virtual CPUs are fibers, under the compiled scheduler.
+"""``NativeMachine``: a program whose virtual CPUs are fibers, under the compiled scheduler.
 
 The scheduler (schedule.py) and the strategies are in one image, the kernels of a program in another
 and called through their addresses: a new program compiles nothing but its own kernels. Here are
-the worlds: the words of a program, its control block and one stack for each CPU (fibers.py).
+the machines: the words of a program, its control block and one stack for each CPU (fibers.py).
 Given-up fibers are dropped: their stacks are written anew at the next ``launch``.
 """
 
@@ -17,14 +17,12 @@ import numpy as np
 from shmalloc.compiler import obtain
 from shmalloc.compiler.instances import Instance, symbol_of
 from stress.machine import block as s
-from stress.machine import fibers, schedule
+from stress.machine import fibers
 from shmalloc.engine import plans
 from stress.machine.block_layout import Settings
 from shmalloc.engine.doctor import require_native
 from stress.machine.native_memory import CONTROL, MODEL, STACK_BYTES, TRACKED
-from stress.machine.program import (
-    Program, ModelResult, plan_of, require_single_results, run_world,
-)  # fmt: skip
+from stress.machine.program import Program, plan_of, require_single_results
 from shmalloc.errors import EngineError
 from shmalloc.memory import Ram, aligned_words
 
@@ -41,8 +39,8 @@ class NativeControl:
         self.ended = ""
 
 
-class NativeModel:
-    """A program laid out for the native model engine: see ``run``.
+class NativeMachine:
+    """A program laid out for the compiled engine of the explorer.
 
     Raises ``EnvironmentUnfitError`` on a machine without fibers, ``DialectError`` for a kernel that
     is not in the dialect.
@@ -108,10 +106,6 @@ class NativeModel:
                     " results of this process cannot be trusted. Cure: shallower calls"
                 )
         return value
-
-    def run(self, seed: int = 1, schedules: int = 1, seconds: float | None = None) -> ModelResult:
-        """Random-walk ``schedules`` schedules with the seeds ``seed``, ``seed`` + 1, and so on."""
-        return run_world(self, schedule.explore, seed, schedules, seconds)
 
 
 def _address(entry: Instance, along: list[Instance]) -> int:

@@ -1,17 +1,14 @@
-"""What a model memory runs, and what came of it; and the loop that both engines share.
+"""``Program``: what the explorer runs. Memory, a kernel for each CPU, what must hold.
 
-Here is no scheduler (schedule.py) and no engine. A ``World`` is one program laid out for one
-engine: words, control block (block_layout.py), CPUs. ``run_world`` drives it in short batches, so
-that Ctrl-C is heard.
+A program knows no scheduler and no engine. ``engines.make_machine`` lays it out for one.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -19,42 +16,15 @@ from shmalloc.compiler.kinds import ANY
 from shmalloc.compiler.rewrite import entry, runnable
 from shmalloc.compiler.types import analyse
 from shmalloc.dialect import is_kernel
+from shmalloc.errors import MisuseError
+from shmalloc.memory import Ram
 from stress.machine import block as s
-from shmalloc.engine import ops
 from stress.machine.block_layout import BlockPlan, Settings, plan_block
 from stress.machine.names import (
     CodeName, Findings, Names, ValueName, WordName, by_index, require_functions,
 )  # fmt: skip
-from shmalloc.errors import MisuseError
-from shmalloc.memory import Ram
 
-BATCH_S = 0.05
-VERDICTS = {
-    s.PASSED: "passed", s.FAILED: "failed", s.DEADLOCK: "deadlock", s.LIVELOCK: "livelock",
-    s.MEMORY: "memory", s.STACK: "stack", s.ABANDONED: "abandoned", s.ERROR: "error",
-    s.INVARIANT: "invariant", s.RACE: "race", s.TORN: "torn", s.UNDEFINED: "undefined",
-    s.ARITHMETIC: "arithmetic",
-}  # fmt: skip
-
-
-Block = MutableSequence[int] | np.ndarray
 Observed = int | tuple[str, int]  # a word, or ("r", cpu): what the kernel of a CPU returned
-
-
-class Event(NamedTuple):
-    """One step: which CPU did what to which word, and the value (see ops.py).
-
-    ``second``: the second word of ``load2``.
-    """
-
-    cpu: int
-    op: int
-    address: int
-    value: int
-    second: int = 0
-
-    def __str__(self) -> str:
-        return f"cpu {self.cpu}: {ops.NAMES[self.op]} [{self.address}] = {self.value}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,48 +130,6 @@ def _require_kernel(argument: str, value: Any, count: int, shape: str) -> None:
         raise MisuseError(f"{argument}: {name}; use a function {shape} decorated with @kernel")
 
 
-@dataclass(frozen=True, eq=False)
-class ModelResult:
-    """What a run found. ``events``, ``memory`` and ``returns`` are of the last schedule it ran.
-
-    A run ends at the first failure. "passed" means: no failure in that many schedules;
-    "abandoned": none either, but some were cut at the step limit. ``fault``: the access that was
-    not performed, with the verdicts "memory" (where a thread made it) and "stack".
-    """
-
-    verdict: str
-    code: int
-    schedules: int
-    steps: int
-    abandoned: int
-    failing_seed: int | None
-    events: tuple[Event, ...]
-    memory: np.ndarray
-    returns: tuple[int, ...]
-    fault: Event | None
-    seconds: float
-
-
-class World(Protocol):
-    """A program laid out for one engine."""
-
-    @property
-    def program(self) -> Program: ...
-
-    @property
-    def settings(self) -> Settings: ...
-
-    @property
-    def ram(self) -> Ram: ...
-
-    @property
-    def block(self) -> Block: ...
-
-    def warm(self, driver: FunctionType) -> None: ...
-
-    def call(self, driver: FunctionType, *arguments: int) -> int: ...
-
-
 def require_single_results(program: Program) -> None:
     """A thread, a check or an invariant returns one number, or nothing: else ``MisuseError``."""
     named = [("threads", thread) for thread in program.threads]
@@ -217,73 +145,3 @@ def plan_of(program: Program, settings: Settings) -> BlockPlan:
         program.words, len(program.threads), settings, program.observe, program.undefined,
         program.locks,
     )  # fmt: skip
-
-
-def run_world(
-    world: World, driver: FunctionType, seed: int, schedules: int, seconds: float | None = None
-) -> ModelResult:
-    """Run ``schedules`` schedules from ``seed`` on, or until a failure, or until ``seconds``.
-
-    ``driver(ctl, seed, count)`` runs ``count`` schedules; how many passed before a failure.
-    """
-    if seed < 0 or schedules < 1 or seed + schedules > s.MASK62:
-        raise MisuseError(f"seed, schedules: {seed}, {schedules}; use seed >= 0, schedules >= 1")
-    start = time.perf_counter()
-    done, batch, failing = 0, 1, None
-    while done < schedules and failing is None:
-        before = time.perf_counter()
-        size = min(batch, schedules - done)
-        passed = world.call(driver, seed + done, size)
-        failing = seed + done + passed if passed < size else None
-        done += passed
-        now = time.perf_counter()
-        if seconds is not None and now - start >= seconds:
-            break
-        batch = next_batch(batch, now - before)
-    return _result(world, failing, time.perf_counter() - start)
-
-
-def next_batch(batch: int, seconds: float) -> int:
-    """How many schedules to run at once, after ``batch`` of them took ``seconds``."""
-    if seconds < BATCH_S / 2:
-        return batch * 2
-    return max(1, batch // 2) if seconds > BATCH_S else batch
-
-
-def _result(world: World, failing: int | None, seconds: float) -> ModelResult:
-    block = world.block
-    verdict = VERDICTS[int(block[s.OUTCOME])]
-    if failing is None:
-        verdict = "abandoned" if block[s.ABANDONED_COUNT] else "passed"
-    return ModelResult(
-        verdict=verdict,
-        code=int(block[s.CODE]),
-        schedules=int(block[s.SCHEDULES]),
-        steps=int(block[s.TOTAL_STEPS]),
-        abandoned=int(block[s.ABANDONED_COUNT]),
-        failing_seed=failing,
-        events=events_of(block) if block[s.LOGGING] else (),
-        memory=world.ram.array.copy(),
-        returns=tuple(int(block[s.RETURN + cpu]) for cpu in range(int(block[s.CPUS]))),
-        fault=fault_of(block),
-        seconds=seconds,
-    )
-
-
-def fault_of(block: Block) -> Event | None:
-    """The access that was not performed, or could not be."""
-    cpu = int(block[s.FAULT_CPU])
-    refused = block[s.OUTCOME] in (s.MEMORY, s.UNDEFINED, s.STACK)
-    if cpu < 0 or not refused:
-        return None
-    return Event(cpu, int(block[s.OP + cpu]), int(block[s.AT + cpu]), 0)
-
-
-def events_of(block: Block) -> tuple[Event, ...]:
-    """The log of the last schedule."""
-    first = int(block[s.LOG_AT])
-    last = first + s.EVENT_WORDS * int(block[s.STEPS])
-    words = [int(word) for word in block[first:last]]
-    return tuple(
-        Event(*words[at : at + s.EVENT_WORDS]) for at in range(0, len(words), s.EVENT_WORDS)
-    )

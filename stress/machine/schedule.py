@@ -8,8 +8,8 @@ an access means is written once. Both engines take the same decisions by constru
 six primitives of primitives.py differ.
 
 A driver chooses: ``begin``, then ``gather`` the actors that can make a step, ``perform`` one of
-them, ``settle`` where there is none, until OUTCOME is set, then ``conclude``. ``explore`` here is
-the simplest one, a random walk; the strategies of stress/explorer are the others.
+them, ``settle`` where there is none, until OUTCOME is set, then ``conclude``. The strategies of
+stress/explorer are the drivers.
 
 Rules:
 - a CPU that relaxed is not chosen again before another actor made a step that is no relax; when
@@ -368,23 +368,3 @@ def shared_step_or_settle(ctl, actor):
         ctl[OUTCOME] = ABANDONED
     else:
         perform_shared(ctl, actor)
-
-
-@scheduler
-def explore(ctl, seed, count):
-    """Random walks with ``count`` seeds from ``seed`` on; how many passed before a failure.
-
-    The memory is left as the last schedule left it.
-    """
-    for k in range(count):
-        ctl[RANDOM] = mix(seed + k)
-        begin(ctl)
-        while ctl[OUTCOME] == RUNNING:
-            choices = gather(ctl)
-            if choices == 0:
-                settle(ctl)
-            else:
-                shared_step_or_settle(ctl, ctl[CHOICES + draw(ctl, choices)])
-        if conclude(ctl) == 1:
-            return k
-    return count

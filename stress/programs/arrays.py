@@ -21,7 +21,7 @@ from shmalloc.words import fixed, load_relaxed
 from stress.machine.program import Program
 from stress.programs.checks import first_violation, objects_held_twice, page_locks_held
 from stress.programs.held import FIRST_OBJECT, OBJECTS, let_go, slot_at
-from stress.programs.world import World, catalogue
+from stress.programs.initial_state import InitialState, catalogue
 
 ENTRIES = 2  # in a page of 64 bytes
 DATA = 77  # what every array here points to
@@ -126,12 +126,12 @@ def all_dropped(mem):
     return 0 if mem[first_entry(mem) + AR_COUNT] & AR_REFS_MASK == 0 else X_PAYLOAD
 
 
-def with_entries() -> World:
+def with_entries() -> InitialState:
     """The two entries on the stack, the first one of the page on top; no CPU holds the page."""
-    world = World.booted(1).take(0).forget(0)
-    made = grow_entries(world.ram, 0, 0)
+    state = InitialState.booted(1).take(0).forget(0)
+    made = grow_entries(state.ram, 0, 0)
     assert made == ENTRIES, f"{made} entries in a page"
-    return world
+    return state
 
 
 def take_return(name: str) -> Program:
@@ -158,10 +158,10 @@ def open_read(name: str) -> Program:
 
 
 def drop_drop(name: str) -> Program:
-    world = with_entries()
-    entry = open_entry(world.ram, 0, DATA, 0, 0)
-    add_reference(world.ram, 1, entry, FIRST_GENERATION)
-    return world.program(
+    state = with_entries()
+    entry = open_entry(state.ram, 0, DATA, 0, 0)
+    add_reference(state.ram, 1, entry, FIRST_GENERATION)
+    return state.program(
         name, (drop_by_handle, drop_by_handle), check=all_dropped,
         story="two drop the last two references: exactly one is told that nobody is left, and a"
         " reference that is lost on the way keeps the array for ever",

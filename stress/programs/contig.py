@@ -25,7 +25,7 @@ from shmalloc.words import fixed
 from stress.machine.program import Program
 from stress.programs.checks import pages_are_sound, partition_is_legal
 from stress.programs.held import BLOCKS, ONLY_ZONE, hold, page_put, page_take, zone_put, zone_take
-from stress.programs.world import World, catalogue
+from stress.programs.initial_state import InitialState, catalogue
 
 
 @kernel
@@ -230,7 +230,7 @@ def nothing_hidden(mem):
 
 
 def isolate_merge(name: str) -> Program:
-    return World.booted(2, max_order=1, pageblock_order=0).take(1).program(
+    return InitialState.booted(2, max_order=1, pageblock_order=0).take(1).program(
         name, (isolate_upper, put_to_zone), check=upper_isolated,
         story="page 1 is isolated while its buddy 0 is freed: set_block_mt and rehome_range against"
         " mergeable and retype_range in free_block; merged first it must be carved, isolated first"
@@ -239,7 +239,7 @@ def isolate_merge(name: str) -> Program:
 
 
 def isolate_large(name: str) -> Program:
-    return World.booted(4, max_order=2, pageblock_order=1).take(1, order=2).program(
+    return InitialState.booted(4, max_order=2, pageblock_order=1).take(1, order=2).program(
         name, (isolate_second, put_to_zone), check=second_isolated,
         story="a block of two pageblocks is freed while the second one is being isolated: freed"
         " as one, retype_range would end the isolation (docs/bugs.md 16)",
@@ -247,7 +247,7 @@ def isolate_large(name: str) -> Program:
 
 
 def isolate_legal(name: str) -> Program:
-    return World.booted(2, max_order=1, pageblock_order=0).take(1).program(
+    return InitialState.booted(2, max_order=1, pageblock_order=0).take(1).program(
         name, (isolate_upper, put_to_zone), check=upper_isolated, invariant=partition_is_legal,
         story="contig-isolate-merge with a look after every single write: carve writes all heads"
         " inside the block while its old head still covers them",
@@ -255,7 +255,7 @@ def isolate_legal(name: str) -> Program:
 
 
 def isolate_take(name: str) -> Program:
-    return World.booted(2, max_order=1, pageblock_order=0).program(
+    return InitialState.booted(2, max_order=1, pageblock_order=0).program(
         name, (isolate_upper, take_from_zone_twice), check=upper_isolated,
         story="carve and relist of an isolation against find_smallest and claim of a taker, who"
         " must not be given a page of the range, nor change its type back",
@@ -263,9 +263,9 @@ def isolate_take(name: str) -> Program:
 
 
 def isolate_restore(name: str) -> Program:
-    world = World.booted(2, max_order=1, pageblock_order=0)
-    mark_isolated(world.ram, 0, 0, 1)
-    return world.program(
+    state = InitialState.booted(2, max_order=1, pageblock_order=0)
+    mark_isolated(state.ram, 0, 0, 1)
+    return state.program(
         name, (restore_lower, isolate_upper), check=upper_isolated,
         story="one neighbour returns as the other isolates: first isolated, their free pages merge"
         " across the border and restore_types must carve its half off; first returned, they do not",
@@ -273,9 +273,9 @@ def isolate_restore(name: str) -> Program:
 
 
 def isolate_return(name: str) -> Program:
-    world = World.booted(2, max_order=1, pageblock_order=0)
-    mark_isolated(world.ram, 0, 1, 2)
-    return world.program(
+    state = InitialState.booted(2, max_order=1, pageblock_order=0)
+    mark_isolated(state.ram, 0, 1, 2)
+    return state.program(
         name, (restore_upper, isolate_lower), check=lower_isolated,
         story="contig-isolate-restore the other way round: the half that returns is the tail of the"
         " merged block, which rehome_range steps over unless it was carved off",
@@ -283,7 +283,7 @@ def isolate_return(name: str) -> Program:
 
 
 def isolate_isolate(name: str) -> Program:
-    return World.booted(2, max_order=1, pageblock_order=0).program(
+    return InitialState.booted(2, max_order=1, pageblock_order=0).program(
         name, (pass_isolation, pass_isolation),
         story="two neighbours isolate and return: their free pages merge across the border while"
         " both are ISOLATE, and restore_types of one must carve the other's half off",
@@ -291,7 +291,7 @@ def isolate_isolate(name: str) -> Program:
 
 
 def isolate_same(name: str) -> Program:
-    return World.booted(2, max_order=1, pageblock_order=0).program(
+    return InitialState.booted(2, max_order=1, pageblock_order=0).program(
         name, (pass_one_isolation, pass_one_isolation), check=type_is_back,
         story="two isolate the same page: set_isolated refuses the second (E_BUSY), which else"
         " would save ISOLATE as the type to return to and end the isolation of the first",
@@ -299,8 +299,8 @@ def isolate_same(name: str) -> Program:
 
 
 def isolate_isolate_free_3(name: str) -> Program:
-    world = World.booted(4, max_order=2, pageblock_order=0, cpus=3).take(2)
-    return world.program(
+    state = InitialState.booted(4, max_order=2, pageblock_order=0, cpus=3).take(2)
+    return state.program(
         name, (pass_isolation, pass_isolation, put_to_zone),
         story="as contig-isolate-isolate, with page 0 freed into a range that is isolated, merged"
         " across its border, or neither",
@@ -308,7 +308,7 @@ def isolate_isolate_free_3(name: str) -> Program:
 
 
 def isolate_free(name: str) -> Program:
-    return World.booted(2, pageblock_order=0).take(1).program(
+    return InitialState.booted(2, pageblock_order=0).take(1).program(
         name, (isolate_both, put_page), check=nothing_hidden,
         story="give_back reads the type under P_LOCK, isolate_range writes it and drains that list"
         " afterwards: a page pushed after the drain would hide from the isolation",
@@ -316,7 +316,7 @@ def isolate_free(name: str) -> Program:
 
 
 def isolate_alloc(name: str) -> Program:
-    return World.booted(2).program(
+    return InitialState.booted(2).program(
         name, (isolate_for_a_while, take_page),
         story="refill takes a page of the range before or after it is isolated, and unisolate_range"
         " finds it allocated: types and counters must agree for every page at every order",
@@ -324,7 +324,7 @@ def isolate_alloc(name: str) -> Program:
 
 
 def offline_alloc(name: str) -> Program:
-    return World.booted(2).program(
+    return InitialState.booted(2).program(
         name, (offline_and_online, take_page),
         story="all_free and take_free_at under the lock against a page of the range on a per-CPU"
         " list or in flight (PCP): E_BUSY or offline, and Z_MANAGED right both times",
@@ -332,9 +332,9 @@ def offline_alloc(name: str) -> Program:
 
 
 def offline_merged(name: str) -> Program:
-    world = World.booted(2, max_order=1, pageblock_order=0)
-    mark_isolated(world.ram, 0, 0, 1)
-    return world.program(
+    state = InitialState.booted(2, max_order=1, pageblock_order=0)
+    mark_isolated(state.ram, 0, 0, 1)
+    return state.program(
         name, (restore_lower, offline_for_a_while),
         story="the page that goes offline merges with its neighbour, which is isolated, too:"
         " take_offline finds a tail and must carve (docs/bugs.md 1), unless the other one's"
@@ -343,7 +343,7 @@ def offline_merged(name: str) -> Program:
 
 
 def range_legal(name: str) -> Program:
-    return World.booted(2, max_order=1, pageblock_order=0).program(
+    return InitialState.booted(2, max_order=1, pageblock_order=0).program(
         name, (take_range, walk_range), invariant=partition_is_legal,
         story="a block of two becomes two owned pages under a walker's feet, with a look after"
         " every single write: give_single_pages writes right to left, the old head last",
@@ -351,7 +351,7 @@ def range_legal(name: str) -> Program:
 
 
 def range_alloc(name: str) -> Program:
-    return World.booted(2).program(
+    return InitialState.booted(2).program(
         name, (take_range, take_page),
         story="two want page 0: alloc_contig_range between its isolation and its take against an"
         " allocation that had the page before; one of them gets it",
@@ -359,7 +359,7 @@ def range_alloc(name: str) -> Program:
 
 
 def range_range(name: str) -> Program:
-    return World.booted(2, max_order=1, pageblock_order=0).program(
+    return InitialState.booted(2, max_order=1, pageblock_order=0).program(
         name, (take_own_page, take_own_page),
         story="two ranges side by side: isolated at the same time their pages are one block on one"
         " list, and each take_free_at must carve its own out of it under the zone lock",
@@ -367,7 +367,7 @@ def range_range(name: str) -> Program:
 
 
 def range_free_3(name: str) -> Program:
-    return World.booted(2, max_order=1, cpus=3).take(1).program(
+    return InitialState.booted(2, max_order=1, cpus=3).take(1).program(
         name, (take_range, put_page, take_page),
         story="a range is taken while its last page is freed and another is allocated: carve,"
         " give_single_pages right to left, and a free into an isolated pageblock",

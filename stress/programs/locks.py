@@ -20,7 +20,7 @@ from shmalloc.kernels.lock import lock, spin, try_spin, unlock, unspin
 from shmalloc.kernels.pcp import spin_for_drain
 from shmalloc.words import fixed, store
 from stress.machine.program import Program
-from stress.programs.world import catalogue
+from stress.programs.initial_state import catalogue
 
 MAX_CPUS_HERE = 3
 LOCK = CPUS_AT + MAX_CPUS_HERE * C_STRIDE

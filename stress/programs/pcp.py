@@ -17,10 +17,10 @@ from shmalloc.kernels.pcp import drain_cpu
 from shmalloc.kernels.poison import poison_page
 from stress.machine.program import Program
 from stress.programs.held import block_order, block_pfn, hold, let_go, page_put, page_take
-from stress.programs.world import World, catalogue
+from stress.programs.initial_state import InitialState, catalogue
 
 VICTIM = 0  # whose list is drained, unplugged, shared
-FIRST_TAKEN = 1  # the page that the first allocation of a world of two pages gets
+FIRST_TAKEN = 1  # the page that the first allocation of a state of two pages gets
 
 
 @kernel
@@ -91,7 +91,7 @@ def put_on_shared(mem, cpu):
 
 
 def refill_drain(name: str) -> Program:
-    return World.booted(2, pcp_batch=2, pcp_high=2).program(
+    return InitialState.booted(2, pcp_batch=2, pcp_high=2).program(
         name, (must_take, drain_victim),
         story="refill pushes under P_LOCK and counts, drain_everything pops what it finds: a drain"
         " that came between push and count would miss a page (spin_for_drain says why it waits)",
@@ -99,7 +99,7 @@ def refill_drain(name: str) -> Program:
 
 
 def take_take(name: str) -> Program:
-    return World.booted(2, pcp_batch=2, pcp_high=2).program(
+    return InitialState.booted(2, pcp_batch=2, pcp_high=2).program(
         name, (must_take, must_take),
         story="a refill fetches both pages while the other looks: E_NOMEM in its refill, then"
         " take_after_drain against pcp_pop of the one that hides the second page",
@@ -107,7 +107,7 @@ def take_take(name: str) -> Program:
 
 
 def drain_alloc(name: str) -> Program:
-    return World.booted(1).keep(VICTIM).program(
+    return InitialState.booted(1).keep(VICTIM).program(
         name, (must_take, drain_victim),
         story="the page is on the list: try_spin and pcp_pop of its CPU against spin_for_drain and"
         " pcp_pop of a remote drainer; with the lock lost the page may be in flight, and the last"
@@ -116,7 +116,7 @@ def drain_alloc(name: str) -> Program:
 
 
 def drain_alloc_3(name: str) -> Program:
-    return World.booted(2, cpus=3, pcp_batch=2, pcp_high=2).keep(VICTIM, pages=2).program(
+    return InitialState.booted(2, cpus=3, pcp_batch=2, pcp_high=2).keep(VICTIM, pages=2).program(
         name, (may_take, drain_victim, may_take),
         story="two pages on a list, its CPU and another want one each while a third drains it: no"
         " page is lost or given twice. Either may go away empty: when it has drained the lists, a"
@@ -125,7 +125,7 @@ def drain_alloc_3(name: str) -> Program:
 
 
 def drain_free(name: str) -> Program:
-    return World.booted(1).take(VICTIM).program(
+    return InitialState.booted(1).take(VICTIM).program(
         name, (put_page, drain_victim),
         story="keep_on_pcp against drain_everything: the page ends on the list or in the zone,"
         " never on both and never counted twice",
@@ -133,7 +133,7 @@ def drain_free(name: str) -> Program:
 
 
 def overflow_refill(name: str) -> Program:
-    return World.booted(3).keep(0).take(0).program(
+    return InitialState.booted(3).keep(0).take(0).program(
         name, (put_page, must_take),
         story="a free above the high mark drains (P_LOCK, then the zone's lock) while the other's"
         " refill holds the zone's lock under its own P_LOCK: no cycle, no page lost",
@@ -141,7 +141,7 @@ def overflow_refill(name: str) -> Program:
 
 
 def unplug_alloc(name: str) -> Program:
-    return World.booted(1).keep(VICTIM).program(
+    return InitialState.booted(1).keep(VICTIM).program(
         name, (must_take, unplug_victim),
         story="drain_everything and store LOCK_OFFLINE of unplug_cpu against try_spin of a process"
         " that still runs there: it must go to the zone, and find the page",
@@ -149,7 +149,7 @@ def unplug_alloc(name: str) -> Program:
 
 
 def unplug_free(name: str) -> Program:
-    return World.booted(1).take(VICTIM).program(
+    return InitialState.booted(1).take(VICTIM).program(
         name, (put_page, unplug_victim),
         story="keep_on_pcp against unplug_cpu: a page pushed after the drain, before LOCK_OFFLINE,"
         " would be lost behind a lock that nobody may take",
@@ -157,7 +157,7 @@ def unplug_free(name: str) -> Program:
 
 
 def unplug_drain(name: str) -> Program:
-    return World.booted(1).keep(VICTIM).program(
+    return InitialState.booted(1).keep(VICTIM).program(
         name, (drain_victim, unplug_victim),
         story="spin_for_drain waits for P_LOCK while unplug_cpu turns it to LOCK_OFFLINE: the"
         " waiter must see that and leave, or it waits for ever",
@@ -165,7 +165,7 @@ def unplug_drain(name: str) -> Program:
 
 
 def unplug_unplug(name: str) -> Program:
-    return World.booted(1, cpus=3).keep(VICTIM).program(
+    return InitialState.booted(1, cpus=3).keep(VICTIM).program(
         name, (drain_victim, unplug_and_plug, unplug_and_plug),
         story="two want to unplug one slot and plug it in again, while it drains itself: the swap"
         " on C_STATE lets one of them; a plug's store of 0 must not open a lock that is held",
@@ -173,7 +173,7 @@ def unplug_unplug(name: str) -> Program:
 
 
 def unplug_plug(name: str) -> Program:
-    return World.booted(1).keep(VICTIM).program(
+    return InitialState.booted(1).keep(VICTIM).program(
         name, (plug_victim, unplug_victim),
         story="a slot is plugged in while it is being unplugged: the swap of plug_cpu on C_STATE"
         " says E_BUSY until it is offline, or it would open lists behind the one who locks them",
@@ -181,9 +181,9 @@ def unplug_plug(name: str) -> Program:
 
 
 def plug_plug(name: str) -> Program:
-    world = World.booted(1, cpus=3).take(VICTIM)
-    unplug_cpu(world.ram, 1, VICTIM)
-    return world.program(
+    state = InitialState.booted(1, cpus=3).take(VICTIM)
+    unplug_cpu(state.ram, 1, VICTIM)
+    return state.program(
         name, (put_page, plug_victim, plug_and_drain),
         story="two plug one CPU in at once: the swap on C_STATE lets one of them, or the store of 0"
         " of the second would open the P_LOCK that the owner has just taken, before a drainer",
@@ -191,7 +191,7 @@ def plug_plug(name: str) -> Program:
 
 
 def hotplug_3(name: str) -> Program:
-    return World.booted(1, cpus=3).take(VICTIM).program(
+    return InitialState.booted(1, cpus=3).take(VICTIM).program(
         name, (put_page, unplug_and_plug, drain_victim),
         story="free, unplug with plug, and drain of one slot at once: three holders of P_LOCK and"
         " its two values of 'free'",
@@ -199,7 +199,7 @@ def hotplug_3(name: str) -> Program:
 
 
 def shared_slot(name: str) -> Program:
-    return World.booted(2).keep(VICTIM).program(
+    return InitialState.booted(2).keep(VICTIM).program(
         name, (take_on_shared, take_on_shared), locks=False,
         story="two processes on one slot write the same owner word into P_LOCK: try_spin of one"
         " against pcp_pop and unspin of the other, who must not release what it does not hold",
@@ -207,7 +207,7 @@ def shared_slot(name: str) -> Program:
 
 
 def shared_free(name: str) -> Program:
-    return World.booted(2).take(0).take(1).program(
+    return InitialState.booted(2).take(0).take(1).program(
         name, (put_on_shared, put_on_shared), locks=False,
         story="two processes free on one slot: keep_on_pcp of one against the failed try_spin of"
         " the other, which gives its page to the zone while the first drains the list into it",
@@ -215,7 +215,7 @@ def shared_free(name: str) -> Program:
 
 
 def free_poison(name: str) -> Program:
-    return World.booted(2).take(0).program(
+    return InitialState.booted(2).take(0).program(
         name, (put_page, poison_other),
         story="load and turn2 of claim_for_free against the turn2 of mark_for_poison: the mark must"
         " not make the owner's free fail, and the page must not come back (docs/bugs.md 22)",

@@ -16,7 +16,7 @@ from stress.programs.checks import destroyed_or_busy, object_refused_once, objec
 from stress.programs.held import (
     FIRST_OBJECT, ONLY_CACHE, free_shared, let_go, note_result, object_put, object_take, slot_at,
 )  # fmt: skip
-from stress.programs.world import World, catalogue
+from stress.programs.initial_state import InitialState, catalogue
 
 SEVEN_IN_A_SLAB = 8  # bytes of an object, in a page of 128 bytes
 THREE_IN_A_SLAB = 8  # ... in a page of 64 bytes
@@ -76,26 +76,28 @@ def put_on_shared(mem, cpu):
     return cache_free(mem, SHARED_SLOT, ONLY_CACHE, let_go(mem, cpu, FIRST_OBJECT))
 
 
-def full_sheaves(cpus: int = 2, poison: bool = False, flags: int = ONE_EACH) -> World:
+def full_sheaves(cpus: int = 2, poison: bool = False, flags: int = ONE_EACH) -> InitialState:
     """CPU 1 holds an object and has full sheaves, the others empty ones; the barn has one, full.
 
     A third CPU holds an object of a second slab, whose others are free.
     """
-    world = World.booted(4, cpus=cpus, caches=1, page_bytes=256, poison=poison)
-    world.with_cache(FOUR_IN_A_SLAB, flags)
+    state = InitialState.booted(4, cpus=cpus, caches=1, page_bytes=256, poison=poison)
+    state.with_cache(FOUR_IN_A_SLAB, flags)
     for slot in range(4):
-        world.take_object(1, slot)
+        state.take_object(1, slot)
     if cpus > 2:
-        world.take_object(2)
+        state.take_object(2)
     for slot in (3, 2, 1):
-        world.put_object(1, slot)
-    return world
+        state.put_object(1, slot)
+    return state
 
 
 # --- slabs ---------------------------------------------------------------------------------------
 def alloc_free(name: str) -> Program:
-    world = World.booted(1, caches=1).with_cache(THREE_IN_A_SLAB).take_object(0).take_object(1)
-    return world.program(
+    state = (
+        InitialState.booted(1, caches=1).with_cache(THREE_IN_A_SLAB).take_object(0).take_object(1)
+    )
+    return state.program(
         name, (take_object, put_object), check=objects_are_sound,
         story="load2 ... cas2 of pop_chain (under the node lock) against cas2 of put_quickly"
         " (without it): the last free object is taken as another comes back",
@@ -103,9 +105,9 @@ def alloc_free(name: str) -> Program:
 
 
 def free_free(name: str) -> Program:
-    world = World.booted(1, caches=1, page_bytes=128).with_cache(SEVEN_IN_A_SLAB)
-    world.take_object(0).take_object(0, 1).take_object(1)
-    return world.program(
+    state = InitialState.booted(1, caches=1, page_bytes=128).with_cache(SEVEN_IN_A_SLAB)
+    state.take_object(0).take_object(0, 1).take_object(1)
+    return state.program(
         name, (put_object, put_object), check=objects_are_sound,
         story="two put_quickly on one slab: set_free_link writes the head that load2 saw, the cas2"
         " of the other makes it stale; a swap of one word would lose an object or a count",
@@ -113,9 +115,9 @@ def free_free(name: str) -> Program:
 
 
 def free_free_alloc_3(name: str) -> Program:
-    world = World.booted(2, cpus=3, caches=1, page_bytes=128).with_cache(SEVEN_IN_A_SLAB)
-    world.take_object(0).take_object(0, 1).take_object(1).take_object(2)
-    return world.program(
+    state = InitialState.booted(2, cpus=3, caches=1, page_bytes=128).with_cache(SEVEN_IN_A_SLAB)
+    state.take_object(0).take_object(0, 1).take_object(1).take_object(2)
+    return state.program(
         name, (take_and_put, put_object, put_object), check=objects_are_sound,
         story="a taker takes the first free object and puts it back while two puts hold heads that"
         " they read before: the head may be the same again, its link and the count may not",
@@ -123,9 +125,9 @@ def free_free_alloc_3(name: str) -> Program:
 
 
 def free_free_same(name: str) -> Program:
-    world = World.booted(1, caches=1).with_cache(THREE_IN_A_SLAB, CF_NO_SHEAVES | CF_EXACT)
-    world.take_object(0).take_object(0, 1).share_object(0, 1)
-    return world.program(
+    state = InitialState.booted(1, caches=1).with_cache(THREE_IN_A_SLAB, CF_NO_SHEAVES | CF_EXACT)
+    state.take_object(0).take_object(0, 1).share_object(0, 1)
+    return state.program(
         name, (free_shared, free_shared), check=object_refused_once,
         story="one object freed by two at once with CF_EXACT: load_relaxed then exchange of"
         " clear_owner_exactly against each other; exactly one M_OBJECT_FREE",
@@ -133,9 +135,9 @@ def free_free_same(name: str) -> Program:
 
 
 def free_free_sheaf(name: str) -> Program:
-    world = World.booted(4, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, EXACT_EACH)
-    world.take_object(0).take_object(0, 1).share_object(0, 1)
-    return world.program(
+    state = InitialState.booted(4, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, EXACT_EACH)
+    state.take_object(0).take_object(0, 1).share_object(0, 1)
+    return state.program(
         name, (free_shared, free_shared), check=object_refused_once,
         story="one object freed by two at once with CF_EXACT, each into its own sheaf: the cas of"
         " push_freed names the winner before the loser could count the object as his",
@@ -143,8 +145,8 @@ def free_free_sheaf(name: str) -> Program:
 
 
 def free_free_flush(name: str) -> Program:
-    world = full_sheaves(flags=EXACT_EACH).share_object(1)
-    return world.program(
+    state = full_sheaves(flags=EXACT_EACH).share_object(1)
+    return state.program(
         name, (free_shared, free_shared), check=object_refused_once,
         story="slab-free-free-sheaf where the sheaves of one of the two are full: it flushes its"
         " spare, and frees into the sheaf in its hands",
@@ -152,9 +154,9 @@ def free_free_flush(name: str) -> Program:
 
 
 def full_partial(name: str) -> Program:
-    world = World.booted(2, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0).take_object(1)
-    world.take_object(0, 1).put_object(0, 1).shrink(0)  # a page for a second slab at hand
-    return world.program(
+    state = InitialState.booted(2, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0).take_object(1)
+    state.take_object(0, 1).put_object(0, 1).shrink(0)  # a page for a second slab at hand
+    return state.program(
         name, (take_object, put_object), check=objects_are_sound,
         story="full to partial against partial to full: relabel and relist of put_locked while"
         " take_partial looks at KN_NR_PARTIAL without the lock, then makes a new slab instead",
@@ -162,8 +164,8 @@ def full_partial(name: str) -> Program:
 
 
 def full_empty(name: str) -> Program:
-    world = World.booted(1, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0).take_object(1)
-    return world.program(
+    state = InitialState.booted(1, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0).take_object(1)
+    return state.program(
         name, (put_object, put_object), check=objects_are_sound,
         story="a full slab gets both objects back at once: put_quickly says 'full' or 'would be"
         " empty' to each from a pair that the other changes; put_locked must look again",
@@ -171,10 +173,10 @@ def full_empty(name: str) -> Program:
 
 
 def last_take(name: str) -> Program:
-    world = World.booted(3, caches=1).with_cache(TWO_IN_A_SLAB)
-    world.take_object(0).take_object(0, 1).take_object(1).take_object(1, 1)
-    world.put_object(0, 1).put_object(1, 1)
-    return world.program(
+    state = InitialState.booted(3, caches=1).with_cache(TWO_IN_A_SLAB)
+    state.take_object(0).take_object(0, 1).take_object(1).take_object(1, 1)
+    state.put_object(0, 1).put_object(1, 1)
+    return state.program(
         name, (take_object, put_object), check=objects_are_sound,
         story="the last object of a slab comes back and its pages go (unmake, release) while"
         " pop_chain takes from that slab: of the two cas2 one must fail and look again",
@@ -182,9 +184,9 @@ def last_take(name: str) -> Program:
 
 
 def new_new(name: str) -> Program:
-    world = World.booted(2, caches=1).with_cache(ONE_IN_A_SLAB).take_object(0).take_object(1)
-    world.put_object(0).put_object(1).shrink(0)  # a page for each on its own per-CPU list
-    return world.program(
+    state = InitialState.booted(2, caches=1).with_cache(ONE_IN_A_SLAB).take_object(0).take_object(1)
+    state.put_object(0).put_object(1).shrink(0)  # a page for each on its own per-CPU list
+    return state.program(
         name, (take_object, take_object), check=objects_are_sound,
         story="two find no slab and make one each (take_new): adopt of one against take_partial of"
         " the other, which may take the object it was made for, were it not one hold of the lock",
@@ -209,8 +211,8 @@ def barn_take_take(name: str) -> Program:
 
 
 def shared_refill(name: str) -> Program:
-    world = World.booted(4, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, ONE_EACH)
-    return world.take_object(1, 1).take_object(1, 2).program(
+    state = InitialState.booted(4, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, ONE_EACH)
+    return state.take_object(1, 1).take_object(1, 2).program(
         name, (take_on_shared, take_on_shared), check=objects_are_sound, locks=False,
         story="two processes on one slot find main empty: one takes the spare out to refill it"
         " (KC_SPARE 0), the other must go past it, and bring_back must not lose a sheaf (bug S21)",
@@ -218,13 +220,13 @@ def shared_refill(name: str) -> Program:
 
 
 def shared_flush(name: str) -> Program:
-    world = World.booted(4, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, ONE_EACH)
+    state = InitialState.booted(4, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, ONE_EACH)
     for slot in range(4):
-        world.take_object(0, slot)
-    world.take_object(1)
+        state.take_object(0, slot)
+    state.take_object(1)
     for slot in (3, 2, 1):
-        world.put_object(0, slot)
-    return world.program(
+        state.put_object(0, slot)
+    return state.program(
         name, (put_on_shared, put_on_shared), check=objects_are_sound, locks=False,
         story="two processes on one slot find main and spare full: flush of the spare outside of"
         " the lock against a put_one past it, then bring_back",
@@ -233,8 +235,8 @@ def shared_flush(name: str) -> Program:
 
 # --- shrink and destroy --------------------------------------------------------------------------
 def shrink_alloc(name: str) -> Program:
-    world = World.booted(2, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0).put_object(0)
-    return world.program(
+    state = InitialState.booted(2, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0).put_object(0)
+    return state.program(
         name, (take_object, shrink), check=objects_are_sound,
         story="release_empty unmakes the empty slab that take_partial has just counted: the taker"
         " finds no slab under the lock and must make a new one of the same pages",
@@ -242,8 +244,8 @@ def shrink_alloc(name: str) -> Program:
 
 
 def shrink_free(name: str) -> Program:
-    world = World.booted(1, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0)
-    return world.program(
+    state = InitialState.booted(1, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0)
+    return state.program(
         name, (put_object, shrink), check=objects_are_sound,
         story="the last object comes back while release_empty reads the slab's counters: kept, or"
         " given back, but never both, and never a node left on the list of pages that are gone",
@@ -251,8 +253,8 @@ def shrink_free(name: str) -> Program:
 
 
 def shrink_sheaf(name: str) -> Program:
-    world = World.booted(3, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, ONE_EACH)
-    return world.take_object(0).take_object(0, 1).put_object(0, 1).program(
+    state = InitialState.booted(3, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, ONE_EACH)
+    return state.take_object(0).take_object(0, 1).put_object(0, 1).program(
         name, (take_object, shrink), check=objects_are_sound,
         story="drain_part flushes the sheaf that its CPU pops from: try_spin against"
         " spin_for_drain on KC_LOCK, and take_one past a sheaf that is being flushed",
@@ -260,9 +262,9 @@ def shrink_sheaf(name: str) -> Program:
 
 
 def flush_run(name: str) -> Program:
-    world = World.booted(3, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, TWO_EACH)
-    world.take_object(0).take_object(0, 1).take_object(1)
-    return world.put_object(0, 1).put_object(0).program(
+    state = InitialState.booted(3, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, TWO_EACH)
+    state.take_object(0).take_object(0, 1).take_object(1)
+    return state.put_object(0, 1).put_object(0).program(
         name, (take_object, shrink), check=objects_are_sound,
         story="flush_run puts two objects of one slab back in one swap while their CPU takes one of"
         " them, past its locked sheaf: the chain, its length and the count must agree",
@@ -270,8 +272,8 @@ def flush_run(name: str) -> Program:
 
 
 def destroy_free(name: str) -> Program:
-    world = World.booted(1, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0)
-    return world.program(
+    state = InitialState.booted(1, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0)
+    return state.program(
         name, (put_object, destroy), check=destroyed_or_busy,
         story="the last live object is freed while its cache is destroyed: clear_owner, then"
         " put_chain, against release_empty and the count of slabs; 0 only if all came back",

@@ -17,7 +17,7 @@ from shmalloc.words import fetch_and, fetch_or, wait
 from stress.machine.program import Program
 from stress.programs.checks import pages_are_sound
 from stress.programs.held import hold, page_put, zone_put, zone_take
-from stress.programs.world import World, catalogue
+from stress.programs.initial_state import InitialState, catalogue
 
 PATIENCE = 1_000
 
@@ -92,7 +92,7 @@ def nobody_waits(mem):
 
 
 def zone_wake(name: str) -> Program:
-    return World.booted(1).take(0).program(
+    return InitialState.booted(1).take(0).program(
         name, (put_to_zone, wait_at_zone), check=nobody_waits,
         story="load H_WAITERS, load H_WAKE of wake_waiters, after unlock, against fetch_add,"
         " arm_wake, then the look under the lock: a store buffer between them would lose the wake",
@@ -100,7 +100,7 @@ def zone_wake(name: str) -> Program:
 
 
 def zone_wake_3(name: str) -> Program:
-    return World.booted(2, cpus=3).take(0).take(1).program(
+    return InitialState.booted(2, cpus=3).take(0).take(1).program(
         name, (put_to_zone, put_to_zone, wait_at_zone), check=nobody_waits,
         story="two wakers, one ticket: the cas that disarms H_WAKE lets one of them wake, while the"
         " waiter arms it again for a second sleep",
@@ -108,7 +108,7 @@ def zone_wake_3(name: str) -> Program:
 
 
 def zone_relay_3(name: str) -> Program:
-    return World.booted(1, cpus=3).take(0).program(
+    return InitialState.booted(1, cpus=3).take(0).program(
         name, (put_to_zone, wait_and_put, wait_and_put), check=nobody_waits,
         story="one page, two waiters: the wake of the first free wakes both, one of them finds"
         " nothing and must be armed again before the other frees",
@@ -116,7 +116,7 @@ def zone_relay_3(name: str) -> Program:
 
 
 def two_pages_3(name: str) -> Program:
-    return World.booted(2, max_order=1, cpus=3).take(0, order=1).program(
+    return InitialState.booted(2, max_order=1, cpus=3).take(0, order=1).program(
         name, (put_to_zone, wait_at_zone, wait_at_zone), check=nobody_waits,
         story="one free has a page for each of two sleepers: it disarms H_WAKE once, so that one"
         " wake must reach both of them",
@@ -124,7 +124,7 @@ def two_pages_3(name: str) -> Program:
 
 
 def list_wake(name: str) -> Program:
-    return World.booted(1).take(0).program(
+    return InitialState.booted(1).take(0).program(
         name, (put_page, wait_at_list), check=nobody_waits,
         story="give_back looks at H_WAITERS under P_LOCK, a waiter counts itself first and drains"
         " that list afterwards: else the page hides on a list while its waiter sleeps",
@@ -132,7 +132,7 @@ def list_wake(name: str) -> Program:
 
 
 def page_wake(name: str) -> Program:
-    return World.booted(1).take(0).program(
+    return InitialState.booted(1).take(0).program(
         name, (put_page, wait_for_page), check=nobody_waits,
         story="wait-list-wake with the whole of alloc_pages_wait: two looks at everything before"
         " the first sleep, each through refill, zone, drain_all and zone",
@@ -140,7 +140,7 @@ def page_wake(name: str) -> Program:
 
 
 def pair_wake_3(name: str) -> Program:
-    return World.booted(2, max_order=1, cpus=3).take(0).take(1).program(
+    return InitialState.booted(2, max_order=1, cpus=3).take(0).take(1).program(
         name, (put_page, put_page, wait_for_pair), check=nobody_waits,
         story="a pair is wanted, two singles are freed on two CPUs: each may go on its list before"
         " the waiter is seen, and only the drains of both let them merge",

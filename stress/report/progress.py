@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shmalloc import constants as c
-from stress.run.world import Snapshot
+from stress.run.memory import Snapshot
 from stress.spec import RunSpec
 
 PLAIN_EVERY_S = 10.0

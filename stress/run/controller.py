@@ -28,7 +28,7 @@ from stress.run.interrupts import ImmediateEnd, Interrupts
 from stress.run.kernels import plan_at_hand, plan_of
 from stress.run.result import RunResult
 from stress.run.slices import Shift
-from stress.run.world import World
+from stress.run.memory import RunMemory
 from stress.spec import RunSpec
 from stress.verdict import Verdict
 
@@ -55,8 +55,8 @@ class Controller:
         started_s = time.monotonic()
         try:
             self._load_kernels()
-            with World(self.spec) as world:
-                self._run_in(world, started_s)
+            with RunMemory(self.spec) as memory:
+                self._run_in(memory, started_s)
         except EnvironmentUnfitError as error:
             self.result.troubles.append((Verdict.UNFIT, str(error)))
         except ImmediateEnd:
@@ -75,46 +75,46 @@ class Controller:
         warm_together(plan, self._progress.tell)
         start_forkserver(plan)
 
-    def _run_in(self, world: World, started_s: float) -> None:
+    def _run_in(self, memory: RunMemory, started_s: float) -> None:
         crew = Crew()
         dead: list[int] = []
         limit_s = FACTOR * self.spec.hang_timeout_s
-        world.deadline = Deadline(limit_s, lambda what: self._give_up(world, crew, what, limit_s))
+        memory.deadline = Deadline(limit_s, lambda what: self._give_up(memory, crew, what, limit_s))
         try:
-            shift = Shift(self.result, world, crew, self._interrupts, self._progress, self._log_of)
+            shift = Shift(self.result, memory, crew, self._interrupts, self._progress, self._log_of)
             shift.muster()
             self.result.startup_s = time.monotonic() - started_s
             self._progress.begin(self.spec)
             shift.work()
-            self._compare_with_trace(world)
+            self._compare_with_trace(memory)
         except Trouble as trouble:
             dead = [member.cpu for member, _ in crew.dead()]
             self.result.troubles.append((trouble.verdict, trouble.text))
             if trouble.violation is not None:
                 self.result.violations.append(trouble.violation)
         finally:
-            world.set_stop(True)
+            memory.set_stop(True)
             crew.close()
-            self._collect(world, dead)
+            self._collect(memory, dead)
 
-    def _give_up(self, world: World, crew: Crew, what: str, limit_s: float) -> None:
+    def _give_up(self, memory: RunMemory, crew: Crew, what: str, limit_s: float) -> None:
         """We are stuck in a kernel; this is another thread, and the end of the process."""
-        world.deadline = None
+        memory.deadline = None
         expected, found = f"an end within {limit_s:g} s", "none: the controller waits in it"
         self.result.violations.append(Violation(numbered_name(c.I_PROGRESS), what, expected, found))
         try:
             crew.kill()
-            self._collect(world, [])
+            self._collect(memory, [])
             self._progress.end()
-            world.segment.unlink()
+            memory.segment.unlink()
         finally:
             self._abandon(self.result)
 
-    def _compare_with_trace(self, world: World) -> None:
+    def _compare_with_trace(self, memory: RunMemory) -> None:
         """What a replay did, beside what the recording says: a difference is a violation."""
-        if world.replay is not None:
+        if memory.replay is not None:
             seconds = sum(workload.seconds for workload in self.result.workloads.values())
-            report = world.replay.report(seconds)
+            report = memory.replay.report(seconds)
             self.result.violations += report.violations
             self.result.details["trace"] = report.as_dict()
             self.result.notes += report.lines()
@@ -122,14 +122,14 @@ class Controller:
     def _log_of(self, cpu: int) -> str | None:
         return None if self._artifacts is None else str(self._artifacts.worker_log(cpu))
 
-    def _collect(self, world: World, dead: list[int]) -> None:
-        """The last look at the world, with nobody in it any more."""
+    def _collect(self, memory: RunMemory, dead: list[int]) -> None:
+        """The last look at the memory, with nobody in it any more."""
         result = self.result
-        result.events = world.snapshot().events
-        reported = world.evidence.violations()
-        result.violations_total = len(result.violations) + world.evidence.report_count()
+        result.events = memory.snapshot().events
+        reported = memory.evidence.violations()
+        result.violations_total = len(result.violations) + memory.evidence.report_count()
         result.violations += reported
         if result.verdict in (Verdict.FAILED, Verdict.ERROR):
-            result.flight = FlightLog(world.ram, world.layout).lines(dead)
+            result.flight = FlightLog(memory.ram, memory.layout).lines(dead)
         if self._artifacts is not None and result.verdict is Verdict.FAILED:
-            self._artifacts.save_segment(world.segment.name)
+            self._artifacts.save_segment(memory.segment.name)

@@ -1,4 +1,4 @@
-"""The agents of faults: each does its thing to the crew or the world when its time has come.
+"""The agents of faults: each does its thing to the crew or the memory when its time has come.
 
 An agent acts in the controller's process, between two looks at the workers; none waits. Times and
 victims are drawn from the run's seed by the agent's own name, so that adding one changes no other.
@@ -18,7 +18,7 @@ from stress.run.resume import Resumer
 from stress.run.fault_tally import Tally
 from stress.run.workers import Crew, Member
 from stress.run.messages import Light
-from stress.run.world import World
+from stress.run.memory import RunMemory
 from stress.seeds import derive
 from stress.workloads.pressure import pressure_give, pressure_take
 
@@ -114,10 +114,10 @@ class Stopper(_Rhythm):
 class Presser:
     """Memory taken and given back in waves, in bites, as the controller's CPU slot."""
 
-    def __init__(self, fault: Pressure, world: World, tally: Tally) -> None:
-        self._world = world
+    def __init__(self, fault: Pressure, memory: RunMemory, tally: Tally) -> None:
+        self._memory = memory
         self._tally = tally
-        self._most_pages = int(world.snapshot().managed_pages * fault.pages)
+        self._most_pages = int(memory.snapshot().managed_pages * fault.pages)
         self._every_s = fault.every_s
         self._rising = True
         self.due_s = time.monotonic() + fault.every_s / 2
@@ -125,17 +125,17 @@ class Presser:
     def act(self) -> None:
         """One bite; at the top and at the bottom of a wave, rest for half of its time."""
         if self._rising:
-            held = self._world.call(pressure_take, BITE_BLOCKS, self._most_pages)
+            held = self._memory.call(pressure_take, BITE_BLOCKS, self._most_pages)
             self._tally.pressure_peak_pages = max(self._tally.pressure_peak_pages, held)
             at_end = held < 0 or held >= self._most_pages
             self._tally.pressure_waves += at_end
         else:
-            at_end = self._world.call(pressure_give, BITE_BLOCKS) == 0
+            at_end = self._memory.call(pressure_give, BITE_BLOCKS) == 0
         self._rising ^= at_end
         self.due_s = time.monotonic() + (self._every_s / 2 if at_end else BITE_S)
 
     def rest(self) -> None:
-        while self._world.call(pressure_give, BITE_BLOCKS) > 0:
+        while self._memory.call(pressure_give, BITE_BLOCKS) > 0:
             pass
         self._rising = True
 
@@ -144,11 +144,11 @@ class Plugger(_Rhythm):
     """Unplugs a worker's slot, or plugs one in again that it had unplugged."""
 
     def __init__(
-        self, fault: Hotplug, rng: random.Random, crew: Crew, world: World, tally: Tally
+        self, fault: Hotplug, rng: random.Random, crew: Crew, memory: RunMemory, tally: Tally
     ) -> None:
         super().__init__(rng, fault.every_s)
         self._crew = crew
-        self._world = world
+        self._memory = memory
         self._tally = tally
         self._unplugged: list[int] = []
 
@@ -157,7 +157,7 @@ class Plugger(_Rhythm):
             self._plug(self._unplugged.pop(self.rng.randrange(len(self._unplugged))))
         else:
             victim = a_worker(self.rng, self._crew)
-            if victim is not None and self._world.call(unplug_cpu, victim.cpu) >= 0:
+            if victim is not None and self._memory.call(unplug_cpu, victim.cpu) >= 0:
                 self._unplugged.append(victim.cpu)
                 self._tally.hotplug_changes += 1
         self.again()
@@ -168,7 +168,7 @@ class Plugger(_Rhythm):
 
     def _plug(self, cpu: int) -> None:
         """E_BUSY where somebody else did it: the workload hotplug, or a new worker's arrival."""
-        self._tally.hotplug_changes += self._world.call(plug_cpu, cpu) >= 0
+        self._tally.hotplug_changes += self._memory.call(plug_cpu, cpu) >= 0
 
 
 def a_worker(rng: random.Random, crew: Crew) -> Member | None:
@@ -178,7 +178,7 @@ def a_worker(rng: random.Random, crew: Crew) -> Member | None:
 
 
 def agents_of(
-    faults: tuple[Fault, ...], seed: int, crew: Crew, world: World, resumer: Resumer,
+    faults: tuple[Fault, ...], seed: int, crew: Crew, memory: RunMemory, resumer: Resumer,
     estate: Estate, tally: Tally,
 ) -> list[Agent]:  # fmt: skip
     """One agent for each fault that has one (failing allocations need none)."""
@@ -191,7 +191,7 @@ def agents_of(
             case Stop():
                 agents.append(Stopper(fault, rng, crew, estate, resumer, tally))
             case Pressure():
-                agents.append(Presser(fault, world, tally))
+                agents.append(Presser(fault, memory, tally))
             case Hotplug():
-                agents.append(Plugger(fault, rng, crew, world, tally))
+                agents.append(Plugger(fault, rng, crew, memory, tally))
     return agents

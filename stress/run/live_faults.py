@@ -41,7 +41,7 @@ from stress.run.evidence import numbered_name
 from stress.run.messages import Answer, Go, Idle, Ready, Refused, Take
 from stress.run.noise import Noise
 from stress.run.worker import Task
-from stress.run.world import World
+from stress.run.memory import RunMemory
 from stress.seeds import derive
 from stress.workloads import WORKLOADS
 
@@ -53,16 +53,16 @@ class Storm:
     """The faults of one run. What burials and tidying find goes to ``violations``."""
 
     def __init__(
-        self, world: World, crew: Crew, tally: Tally, violations: list[Violation],
+        self, memory: RunMemory, crew: Crew, tally: Tally, violations: list[Violation],
         log_of: Callable[[int], str | None],
     ) -> None:  # fmt: skip
-        self.spec = world.spec
+        self.spec = memory.spec
         self._violations = violations
-        self._world = world
+        self._memory = memory
         self._crew = crew
         self._tally = tally
         self._log_of = log_of
-        self._estate = Estate(world.ram, world.layout)
+        self._estate = Estate(memory.ram, memory.layout)
         self._resumer = Resumer()
         self._agents: list[Agent] = []
         self._running = False
@@ -88,7 +88,7 @@ class Storm:
         if slice_index == 0:
             self._arm()
             self._agents = agents_of(
-                self.spec.faults, self.spec.seed, self._crew, self._world, self._resumer,
+                self.spec.faults, self.spec.seed, self._crew, self._memory, self._resumer,
                 self._estate, self._tally,
             )  # fmt: skip
 
@@ -129,7 +129,7 @@ class Storm:
             )  # fmt: skip
             for cpu in range(self.spec.workers):
                 seed = derive(self.spec.seed, f"failing allocations of worker {cpu}")
-                faults.arm(self._world.ram, self._world.layout.cpu(cpu), seed)
+                faults.arm(self._memory.ram, self._memory.layout.cpu(cpu), seed)
 
     # --- deaths ----------------------------------------------------------------------------------
 
@@ -158,9 +158,9 @@ class Storm:
                 inside = self._estate.is_inside(member.cpu, member.epoch)
                 self._tally.inside[member.doom] += inside
         began_s = time.perf_counter()
-        world = self._world
-        with world.in_time("recovery"):
-            everybody = recovery.recover(world.segment, world.cpu, self.spec.engine)
+        memory = self._memory
+        with memory.in_time("recovery"):
+            everybody = recovery.recover(memory.segment, memory.cpu, self.spec.engine)
         for recovered in everybody:
             member = self._crew.members[recovered.cpu]
             if member.doom and member.pid == recovered.pid:  # it may have died just now
@@ -184,12 +184,12 @@ class Storm:
 
         In this order: as soon as a page is freed, somebody may own it.
         """
-        world, held = self._world, self._estate.holdings(member.cpu, member.epoch)
+        memory, held = self._memory, self._estate.holdings(member.cpu, member.epoch)
         objects = self._estate.objects(member.cpu, member.epoch)
         self._judge(member, held)
         self._estate.forget(member.cpu)
-        with world.in_time("reap"):
-            freed = recovery.reap(world.segment, world.cpu, recovered, self.spec.engine)
+        with memory.in_time("reap"):
+            freed = recovery.reap(memory.segment, memory.cpu, recovered, self.spec.engine)
         left = self._estate.holdings(member.cpu, member.epoch)
         left_objects = self._estate.objects(member.cpu, member.epoch)
         if left.blocks or left_objects or freed != held.blocks + objects:
@@ -214,7 +214,7 @@ class Storm:
 
     def _life_in(self, cpu: int) -> tuple[int, int, int]:
         """Of a slot: pid, epoch, and which life of it is marked dead."""
-        slot, load = self._world.layout.cpu(cpu), self._world.ram.load
+        slot, load = self._memory.layout.cpu(cpu), self._memory.ram.load
         return load(slot + c.C_PID), load(slot + c.C_EPOCH), load(slot + c.C_DEAD)
 
     def _lives_on(self, member: Member) -> bool:
@@ -231,7 +231,7 @@ class Storm:
                     self._accuse(member, expected, str(found))
 
     def _accuse(self, member: Member, expected: str, found: str) -> None:
-        history = tuple(self._world.evidence.history(member.cpu))
+        history = tuple(self._memory.evidence.history(member.cpu))
         where = f"death of {member}"
         self._violations.append(
             Violation(numbered_name(c.I_CONSERVATION), where, expected, found, history)
@@ -243,8 +243,8 @@ class Storm:
         """An empty work area for the next life. What had no label is found by ``tidy``."""
         assert member.workload is not None
         life = self._lives[member.cpu]
-        self._world.prepare_area(member.cpu, member.workload, self._slice, life)
-        self._world.set_peer(member.cpu, member.cpu)
+        self._memory.prepare_area(member.cpu, member.workload, self._slice, life)
+        self._memory.set_peer(member.cpu, member.cpu)
 
     def fill(self) -> None:
         """Send spares into the slots of the buried, as far as there are any, and hire another."""
@@ -256,13 +256,13 @@ class Storm:
 
     def _hire(self) -> None:
         if self.spec.kills and len(self._crew.spares) < SPARES:
-            segment = self._world.segment.name
+            segment = self._memory.segment.name
             self._crew.hire(Task(None, None, segment, self.spec.engine, None, self._noise))
 
     def _open_slot(self, cpu: int) -> None:
         """An unplugged slot cannot be claimed."""
-        if self._world.ram.load(self._world.layout.cpu(cpu) + c.C_STATE) == c.CPU_OFFLINE:
-            self._world.call(plug_cpu, cpu)
+        if self._memory.ram.load(self._memory.layout.cpu(cpu) + c.C_STATE) == c.CPU_OFFLINE:
+            self._memory.call(plug_cpu, cpu)
 
     def attend(self, member: Member, answer: Answer) -> bool:
         """See a spare into its slot; False where the answer is of somebody at home in its own."""
@@ -290,14 +290,14 @@ class Storm:
 
     def _enter(self, member: Member) -> None:
         """Note who a worker is, from the words of its claim."""
-        slot = self._world.layout.cpu(member.cpu)
+        slot = self._memory.layout.cpu(member.cpu)
         pid, start, epoch = (
-            self._world.ram.load(slot + word) for word in (c.C_PID, c.C_START, c.C_EPOCH)
+            self._memory.ram.load(slot + word) for word in (c.C_PID, c.C_START, c.C_EPOCH)
         )
         self._identities[member.pid] = (pid, start)
         member.epoch = epoch
         if pid != member.pid:
-            dead, users = (self._world.ram.load(slot + word) for word in (c.C_DEAD, c.C_USERS))
+            dead, users = (self._memory.ram.load(slot + word) for word in (c.C_DEAD, c.C_USERS))
             alive = "alive" if member.process.is_alive() else "dead"
             found = f"pid {pid}, epoch {epoch}, dead {dead}, users {users}; it is {alive}"
             self._accuse(member, f"a slot claimed by pid {member.pid}", found)
@@ -314,15 +314,15 @@ class Storm:
         books = {m.cpu: m.workload for m in self._crew.members if m.workload is not None}
         orphans = self._estate.orphans(books)
         for cache in orphans.caches:
-            result = self._world.call(cache_destroy, cache)
+            result = self._memory.call(cache_destroy, cache)
             if result != 0:
                 found = f"cache_destroy answered {result}"
                 self._violations.append(
                     Violation(numbered_name(c.I_SLAB), f"cache {cache}", "no live object", found)
                 )
         for start, end in orphans.offline:
-            self._world.call(online_range, start, end)
+            self._memory.call(online_range, start, end)
         for cpu in orphans.unplugged:
-            self._world.call(plug_cpu, cpu)
+            self._memory.call(plug_cpu, cpu)
         self._tally.orphans += sum(map(len, (orphans.caches, orphans.offline, orphans.unplugged)))
         self._check_the_living()

@@ -1,4 +1,4 @@
-"""The shift: a crew at work in a world, slice after slice, audited at every stutter point.
+"""The shift: a crew at work in a memory, slice after slice, audited at every stutter point.
 
 Ends early by ``Trouble`` (wait.py), by the first violation, or by a request to stop; in the last
 two cases the crew still parks. What happened is written into the result as it happens. Faults are
@@ -23,7 +23,7 @@ from stress.run.plan import Slice, slices_of
 from stress.run.result import RunResult, WorkloadResult
 from stress.run.watchdog import Watchdog
 from stress.run.worker import Task
-from stress.run.world import World
+from stress.run.memory import RunMemory
 from stress.verdict import Verdict
 
 START_TIMEOUT_S = 60.0
@@ -34,25 +34,25 @@ class Shift:
     """One run's work, from the first worker to the last audit."""
 
     def __init__(
-        self, result: RunResult, world: World, crew: Crew, interrupts: Interrupts,
+        self, result: RunResult, memory: RunMemory, crew: Crew, interrupts: Interrupts,
         progress: Progress, log_of: Callable[[int], str | None],
     ) -> None:  # fmt: skip
         self.spec = result.spec
         self.result = result
-        self._world = world
+        self._memory = memory
         self._crew = crew
         self._interrupts = interrupts
         self._progress = progress
         self._log_of = log_of
-        self._storm = Storm(world, crew, result.tally, result.violations, log_of)
-        self._gate = Gate(crew, world, interrupts, self._storm)
-        self._managed_pages = world.snapshot().managed_pages
+        self._storm = Storm(memory, crew, result.tally, result.violations, log_of)
+        self._gate = Gate(crew, memory, interrupts, self._storm)
+        self._managed_pages = memory.snapshot().managed_pages
         self._worked_s = 0.0
 
     def muster(self) -> None:
         """Start the workers, each on its slot and core, and wait until all are ready."""
-        usable, nodes = cores(), self._world.layout.geometry.nodes
-        segment, engine = self._world.segment.name, self.spec.engine
+        usable, nodes = cores(), self._memory.layout.geometry.nodes
+        segment, engine = self._memory.segment.name, self.spec.engine
         # Slots go around the nodes and cores go around the slots: without the shift by one each
         # round, the workers of a node would share a core and never meet inside a zone.
         slots = range(self.spec.workers)
@@ -87,10 +87,10 @@ class Shift:
             self._tear_down()
 
     def result_is_bad(self) -> bool:
-        return bool(self._world.evidence.report_count() or self.result.violations)
+        return bool(self._memory.evidence.report_count() or self.result.violations)
 
     def _over(self) -> bool:
-        return self._interrupts.requested or self.result_is_bad() or self._world.at_end()
+        return self._interrupts.requested or self.result_is_bad() or self._memory.at_end()
 
     def _tell(self, member: Member, command: Command) -> None:
         """Send, and expect an answer. A worker that is gone is found by the next check."""
@@ -105,19 +105,19 @@ class Shift:
             peer = member.cpu if self.spec.kills else current.peer_of(member.cpu)
             if member.workload != workload:
                 member.workload = workload
-                self._world.prepare_area(member.cpu, workload, current.index)
-            self._world.set_peer(member.cpu, peer)
+                self._memory.prepare_area(member.cpu, workload, current.index)
+            self._memory.set_peer(member.cpu, peer)
 
     def _run_slice(self, current: Slice) -> None:
         watchdog = Watchdog(self.spec.hang_timeout_s)
-        self._world.set_stop(False)
+        self._memory.set_stop(False)
         self._storm.begin(current.index)
         for member in self._crew.members:
             self._tell(member, Go(current.assignment[member.cpu]))
         started_s = time.monotonic()
         self._watch(watchdog, current, started_s)
         self._storm.calm()
-        self._world.set_stop(True)
+        self._memory.set_stop(True)
         at_work = [member for member in self._crew.members if member.working]
         for member in at_work:
             self._tell(member, Park())
@@ -152,7 +152,7 @@ class Shift:
     def _show(self, elapsed_s: float, names: tuple[str, ...]) -> None:
         self._progress.moment(
             lambda: Moment(
-                elapsed_s, self.spec.duration_s, self.result.audits, self._world.snapshot(), names
+                elapsed_s, self.spec.duration_s, self.result.audits, self._memory.snapshot(), names
             )
         )
 
@@ -187,7 +187,7 @@ class Shift:
     def _audit(self) -> None:
         """Stutter point: everybody is parked."""
         started_s = time.monotonic()
-        self.result.violations += self._world.audit()
+        self.result.violations += self._memory.audit()
         self._storm.tidy()
         self.result.audits += 1
         self.result.audit_seconds += time.monotonic() - started_s
@@ -197,7 +197,7 @@ class Shift:
         if any(member.workload is not None for member in self._crew.members):
             self._finish()
         self._storm.tidy()
-        self.result.violations += self._world.tear_down(self._managed_pages)
+        self.result.violations += self._memory.tear_down(self._managed_pages)
         self.result.audits += 1
 
     def _dismiss(self) -> None:

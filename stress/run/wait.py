@@ -19,7 +19,7 @@ from stress.run.evidence import numbered_name
 from stress.run.interrupts import Interrupts
 from stress.run.messages import Answer, Broken
 from stress.run.watchdog import Watchdog
-from stress.run.world import World
+from stress.run.memory import RunMemory
 from stress.verdict import Verdict
 
 POLL_S = 0.1
@@ -50,10 +50,14 @@ class Gate:
     """Listens to the crew on behalf of the controller."""
 
     def __init__(
-        self, crew: Crew, world: World, interrupts: Interrupts, mourners: Mourners | None = None
+        self,
+        crew: Crew,
+        memory: RunMemory,
+        interrupts: Interrupts,
+        mourners: Mourners | None = None,
     ) -> None:
         self._crew = crew
-        self._world = world
+        self._memory = memory
         self._interrupts = interrupts
         self._mourners = mourners
 
@@ -103,7 +107,7 @@ class Gate:
             if self._mourners is None or not self._mourners.bury(member, code):
                 raise self._died(member, code)
         working = {m.cpu: m for m in self._crew.members if m.working and not m.buried}
-        for cpu in watchdog.look({cpu: self._world.beat_of(cpu) for cpu in working}):
+        for cpu in watchdog.look({cpu: self._memory.beat_of(cpu) for cpu in working}):
             raise self._hung(working[cpu], watchdog.timeout_s)
 
     def _died(self, member: Member, code: int) -> Trouble:
@@ -132,5 +136,5 @@ class Gate:
         return Trouble(Verdict.FAILED, f"{member} {how}", violation)
 
     def _violation(self, member: Member, code: int, expected: str, found: str) -> Violation:
-        history = tuple(self._world.evidence.history(member.cpu, LAST_OPERATIONS))
+        history = tuple(self._memory.evidence.history(member.cpu, LAST_OPERATIONS))
         return Violation(numbered_name(code), str(member), expected, found, history)

@@ -12,7 +12,8 @@ import model_programs as m
 from shmalloc.dialect import kernel
 from shmalloc.engine import ops
 from stress.machine.block_layout import Settings
-from stress.machine.program import Program, World, events_of
+from stress.machine.machine import Machine, events_of
+from stress.machine.program import Program
 from stress.explorer.searches import Budget, Plan, Search
 from support import reference as r
 from support.trace_classes import Executed
@@ -55,16 +56,16 @@ def searching(
     return Search(program, Plan(strategy, settings, engine, 1, False), Budget(None, None))
 
 
-def schedules_of(search: Search, most: int, seed: int = 0) -> Iterator[World]:
-    """The world after each of at most ``most`` schedules of ``search``, fewer where it ends."""
+def schedules_of(search: Search, most: int, seed: int = 0) -> Iterator[Machine]:
+    """The machine after each of at most ``most`` schedules of ``search``, fewer where it ends."""
     for k in range(most):
         before = search.schedules
-        search.world.call(search.driver, seed + k, 1)
+        search.machine.call(search.driver, seed + k, 1)
         assert not search.diverged, "a schedule that was run twice did not repeat"
         if search.schedules == before:
             assert search.done
             return
-        yield search.world
+        yield search.machine
 
 
 def varied_program(number: int) -> Program:
@@ -126,11 +127,11 @@ def small_instruction(rng: random.Random, kinds: Sequence[int]) -> Code:
     return what, word, rng.randint(0, 2), rng.randint(0, 2)
 
 
-def executed(world: World) -> list[Executed]:
+def executed(machine: Machine) -> list[Executed]:
     """The events of the last schedule, as ``trace_key`` takes them."""
     found = []
     made: Counter[int] = Counter()
-    for event in events_of(world.block):
+    for event in events_of(machine.block):
         op = ops.NAMES[event.op]
         failed = op in ("cas", "cas2") and event.value == 0
         found.append(Executed(event.cpu, made[event.cpu], op, event.address, not failed))

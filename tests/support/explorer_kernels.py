@@ -17,7 +17,7 @@ from shmalloc.dialect import kernel
 from stress.machine.block_layout import Settings
 from shmalloc.words import cas2, fetch_add, load, relax, store
 from stress import Program
-from stress.machine.engines import make_world
+from stress.machine.engines import make_machine
 from stress.explorer.token import Directive
 from stress.explorer.witness import run_directives, steering
 
@@ -125,7 +125,7 @@ def run_schedule(
     """
     settings = Settings(model=memory, races=True, step_limit=200)
     model = program
-    world = make_world(engine, model, steering(settings, len(model.threads)))
+    world = make_machine(engine, model, steering(settings, len(model.threads)))
     signature = run_directives(world, [_directive(text) for text in directives])
     return None if signature is None else (signature[0], signature[2])
 

@@ -39,11 +39,11 @@ def life(cpu: int) -> int:
     return (FIRST_EPOCH + cpu) << c.LIFE_EPOCH_SHIFT | cpu + 1
 
 
-Prepare = Callable[["SmallWorld"], Any]
-Operate = Callable[[Any, "SmallWorld"], Any]
+Prepare = Callable[["RecoverySegment"], Any]
+Operate = Callable[[Any, "RecoverySegment"], Any]
 
 
-class SmallWorld:
+class RecoverySegment:
     """64 pages of 256 bytes, four CPUs in the middle of their lives."""
 
     def __init__(self, **changes: Any) -> None:
@@ -70,12 +70,12 @@ class SmallWorld:
         return self.layout.work(VICTIM)
 
 
-def no_preparation(world: SmallWorld) -> None:
+def no_preparation(world: RecoverySegment) -> None:
     """All pages are free."""
 
 
 def blocks(*orders: int) -> Prepare:
-    def prepare(world: SmallWorld) -> None:
+    def prepare(world: RecoverySegment) -> None:
         for order in orders:
             world.blocks.append((pages.alloc_pages(world.ram, VICTIM, order, MOVABLE, 77), order))
 
@@ -85,7 +85,7 @@ def blocks(*orders: int) -> Prepare:
 def objects(count: int = 0, flags: int = SHEAVES_OF_TWO) -> Prepare:
     """A cache; the victim has ``count`` of its objects, the other CPU two."""
 
-    def prepare(world: SmallWorld) -> None:
+    def prepare(world: RecoverySegment) -> None:
         assert cache_set.cache_create(world.ram, OTHER, 24, 0, flags, 0) == ONLY_CACHE
         for _ in range(count):
             world.objects.append(cache.cache_alloc(world.ram, VICTIM, ONLY_CACHE))
@@ -95,79 +95,79 @@ def objects(count: int = 0, flags: int = SHEAVES_OF_TWO) -> Prepare:
     return prepare
 
 
-def full_sheaves(world: SmallWorld) -> None:
+def full_sheaves(world: RecoverySegment) -> None:
     objects(8)(world)
     free_objects(world.ram, world)
 
 
-def no_live_object(world: SmallWorld) -> None:
+def no_live_object(world: RecoverySegment) -> None:
     objects()(world)
     for address in world.others:
         cache.cache_free(world.ram, OTHER, ONLY_CACHE, address)
 
 
-def list_of_other(world: SmallWorld) -> None:
+def list_of_other(world: RecoverySegment) -> None:
     """Pages on the per-CPU list of the other CPU."""
     taken = [pages.alloc_pages(world.ram, OTHER, 0, MOVABLE, 5) for _ in range(4)]
     for pfn in taken:
         pages.free_pages(world.ram, OTHER, pfn, 0)
 
 
-def no_memory(world: SmallWorld) -> None:
+def no_memory(world: RecoverySegment) -> None:
     while pages.alloc_pages(world.ram, OTHER, 3, MOVABLE, 5) >= 0:
         pass
 
 
-def marked_page(world: SmallWorld) -> None:
+def marked_page(world: RecoverySegment) -> None:
     blocks(0, 0)(world)
     poison.poison_page(world.ram, OTHER, world.blocks[0][0])
 
 
-def offline(world: SmallWorld) -> None:
+def offline(world: RecoverySegment) -> None:
     assert contig.offline_range(world.ram, VICTIM, 8, 16) == 0
 
 
-def isolated(world: SmallWorld) -> None:
+def isolated(world: RecoverySegment) -> None:
     assert contig.isolate_range(world.ram, VICTIM, 8, 16) == 0
 
 
-def unplugged(world: SmallWorld) -> None:
+def unplugged(world: RecoverySegment) -> None:
     hotplug.unplug_cpu(world.ram, VICTIM, OTHER)
 
 
 def alloc(*wanted: tuple[int, int]) -> Operate:
-    def operate(mem: Any, world: SmallWorld) -> None:
+    def operate(mem: Any, world: RecoverySegment) -> None:
         for order, mt in wanted:
             pages.alloc_pages(mem, VICTIM, order, mt, 7)
 
     return operate
 
 
-def free_blocks(mem: Any, world: SmallWorld) -> None:
+def free_blocks(mem: Any, world: RecoverySegment) -> None:
     for pfn, order in world.blocks:
         assert pages.free_pages(mem, VICTIM, pfn, order) == 0
 
 
-def free_blocks_at_once(mem: Any, world: SmallWorld) -> None:
+def free_blocks_at_once(mem: Any, world: RecoverySegment) -> None:
     for k, (pfn, _) in enumerate(world.blocks):
         world.ram[world.list_at + k] = pfn
     pages.free_bulk(mem, VICTIM, 0, len(world.blocks), world.list_at)
 
 
 def alloc_objects(count: int) -> Operate:
-    def operate(mem: Any, world: SmallWorld) -> None:
+    def operate(mem: Any, world: RecoverySegment) -> None:
         for _ in range(count):
             assert cache.cache_alloc(mem, VICTIM, ONLY_CACHE) > 0
 
     return operate
 
 
-def free_objects(mem: Any, world: SmallWorld) -> None:
+def free_objects(mem: Any, world: RecoverySegment) -> None:
     for address in world.objects:
         assert cache.cache_free(mem, VICTIM, ONLY_CACHE, address) == 0
 
 
-def free_objects_at_once(mem: Any, world: SmallWorld) -> None:
+def free_objects_at_once(mem: Any, world: RecoverySegment) -> None:
     for k, address in enumerate(world.objects):
         world.ram[world.list_at + k] = address
     cache.cache_free_bulk(mem, VICTIM, ONLY_CACHE, len(world.objects), world.list_at)

@@ -15,7 +15,7 @@ from stress.trace.format import OBJECT_ALLOC, OBJECT_FREE, PAGE_ALLOC, PAGE_FREE
 from stress.trace.replay import Replay, ReplayReport
 from stress.workloads import trace as kernels
 from stress.workloads.area import W_WORKERS
-from support.world import World
+from support.page_segment import PageSegment
 
 Row = tuple[int, int, int, int, int]  # kind, cpu, id, arg, flag
 CACHES = ("small", "large")
@@ -71,7 +71,7 @@ class SmallReplay:
             pageblock_order=3, pcp_batch=4, pcp_high=16, scratch_words=128, owner_map=True,
             work_words=self.plan.work_words, caches=self.plan.caches,
         )  # fmt: skip
-        self.world = World(engine, geometry)
+        self.world = PageSegment(engine, geometry)
         self.replay = Replay(self.plan, self.world.mem, self.world.layout, loop)
         self._step = engine.bind(kernels.trace_step)
         self._finish = engine.bind(kernels.trace_finish)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from shmalloc.compiler.runtime import FAULTS
 from stress.machine import block as s
 from shmalloc.engine import ops
-from stress.machine.interpreted import PyModel
-from stress.machine.program import Event, events_of, fault_of
+from stress.machine.interpreted import InterpretedMachine
+from stress.machine.machine import Event, events_of, fault_of
 from stress.machine.site import Site
 from stress.explorer.report.failure import Blocked, Step, Trace, as_memory
 from stress.explorer.witness import preempted_steps
@@ -19,7 +19,7 @@ from stress.explorer.witness import preempted_steps
 Pair = tuple[int, int]
 
 
-def trace_of(world: PyModel) -> Trace:
+def trace_of(world: InterpretedMachine) -> Trace:
     """The last schedule of an interpreted world that traces."""
     block = world.block
     steps = _steps(world)
@@ -37,7 +37,7 @@ def trace_of(world: PyModel) -> Trace:
     )
 
 
-def _steps(world: PyModel) -> tuple[Step, ...]:
+def _steps(world: InterpretedMachine) -> tuple[Step, ...]:
     events = events_of(world.block)
     preempted = preempted_steps(world)
     made: dict[tuple[int, bool], int] = {}
@@ -59,7 +59,7 @@ def _steps(world: PyModel) -> tuple[Step, ...]:
     return tuple(found)
 
 
-def _fault(world: PyModel, steps: Sequence[Step]) -> Step | None:
+def _fault(world: InterpretedMachine, steps: Sequence[Step]) -> Step | None:
     """The access that was refused, as the step it would have been."""
     event = fault_of(world.block)
     if event is None:
@@ -91,7 +91,7 @@ def writes(step: Step) -> bool:
     return ops.FIRST_WRITE <= step.op <= ops.LAST_WRITE or step.op == ops.OP_FLUSH
 
 
-def _conflict(world: PyModel, steps: Sequence[Step], outcome: int) -> Pair | None:
+def _conflict(world: InterpretedMachine, steps: Sequence[Step], outcome: int) -> Pair | None:
     if not steps:
         return None
     block = world.block
@@ -153,7 +153,7 @@ def _runner_before(steps: Sequence[Step], index: int) -> int | None:
 
 
 # --- who waits for whom --------------------------------------------------------------------------
-def _blocked(world: PyModel, steps: Sequence[Step]) -> tuple[Blocked, ...]:
+def _blocked(world: InterpretedMachine, steps: Sequence[Step]) -> tuple[Blocked, ...]:
     block = world.block
     found: dict[int, Blocked] = {}
     for cpu in range(int(block[s.CPUS])):
@@ -169,7 +169,7 @@ def _blocked(world: PyModel, steps: Sequence[Step]) -> tuple[Blocked, ...]:
     return _cycle_first(found)
 
 
-def _holder(world: PyModel, steps: Sequence[Step], cpu: int, word: int) -> int | None:
+def _holder(world: InterpretedMachine, steps: Sequence[Step], cpu: int, word: int) -> int | None:
     """Who holds the lock at ``word``; where it is none, who changed it last."""
     if word in world.program.locks:
         holder = int(world.ram.array[word]) & s.HOLDER_MASK

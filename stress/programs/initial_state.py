@@ -1,4 +1,4 @@
-"""``World``: a booted segment of some pages, made ready in plain Python and turned into a Program.
+"""``InitialState``: a booted segment of some pages, prepared in plain Python, made a Program.
 
 The geometry is the smallest that still has the race: one zone, 64-byte pages, per-CPU lists of one
 page, no spinning before a sleep. Preparation runs the same kernels, interpreted, before the first
@@ -66,7 +66,7 @@ def catalogue(part: str, *builders: Callable[[str], Program]) -> dict[str, Calla
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class InitialState:
     """A segment that is being prepared: change it with the methods, then ask for ``program``."""
 
     layout: Layout
@@ -74,7 +74,7 @@ class World:
     scale: int = 1  # its pages are so many times what was asked for (``booted``)
 
     @classmethod
-    def booted(cls, pages: int, max_order: int = 0, cpus: int = 2, **changes: Any) -> World:
+    def booted(cls, pages: int, max_order: int = 0, cpus: int = 2, **changes: Any) -> InitialState:
         """All pages free, all CPUs online. ``changes``: other fields of the geometry."""
         smallest: dict[str, Any] = {
             "page_bytes": 64, "pageblock_order": max_order, "pcp_batch": 1, "pcp_high": 1,
@@ -101,22 +101,22 @@ class World:
                 ram[layout.cpu(cpu) + c.C_EPOCH] = FIRST_EPOCH + cpu
         return cls(layout, ram, scale)
 
-    def take(self, cpu: int, slot: int = 0, order: int = 0) -> World:
+    def take(self, cpu: int, slot: int = 0, order: int = 0) -> InitialState:
         """Let ``cpu`` begin with a block, straight from the zone."""
         self._require(held.zone_take(self.ram, cpu, slot, order) >= 0, "no block of that order")
         return self
 
-    def put(self, cpu: int, slot: int = 0) -> World:
+    def put(self, cpu: int, slot: int = 0) -> InitialState:
         """Free a block that ``cpu`` began with, straight to the zone."""
         self._require(held.zone_put(self.ram, cpu, slot) == 0, "the block was refused")
         return self
 
-    def forget(self, cpu: int, slot: int = 0) -> World:
+    def forget(self, cpu: int, slot: int = 0) -> InitialState:
         """Let nobody count on the block of a slot: the threads dispose of it."""
         held.let_go(self.ram, cpu, slot)
         return self
 
-    def keep(self, cpu: int, pages: int = 1) -> World:
+    def keep(self, cpu: int, pages: int = 1) -> InitialState:
         """Let the per-CPU list of ``cpu`` begin with ``pages`` pages (its high mark allowing)."""
         for slot in range(pages):
             self.take(cpu, slot)
@@ -124,7 +124,7 @@ class World:
             self._require(held.page_put(self.ram, cpu, slot) == 0, "the list took no page")
         return self
 
-    def with_cache(self, object_bytes: int, flags: int = s.CF_NO_SHEAVES) -> World:
+    def with_cache(self, object_bytes: int, flags: int = s.CF_NO_SHEAVES) -> InitialState:
         """Make the only cache. In pages that are larger than asked for as many objects fit."""
         if self.scale > 1:
             object_bytes = self.scale * object_bytes + 16
@@ -132,7 +132,7 @@ class World:
         self._require(made == held.ONLY_CACHE, f"the cache was refused: {made}")
         return self
 
-    def take_object(self, cpu: int, slot: int = 0) -> World:
+    def take_object(self, cpu: int, slot: int = 0) -> InitialState:
         """Let ``cpu`` begin with an object."""
         self._require(self.may_take_object(cpu, slot), "no object")
         return self
@@ -141,17 +141,17 @@ class World:
         """Let ``cpu`` begin with an object, where there is one."""
         return bool(held.object_take(self.ram, cpu, slot) >= 0)
 
-    def put_object(self, cpu: int, slot: int = 0) -> World:
+    def put_object(self, cpu: int, slot: int = 0) -> InitialState:
         """Free an object that ``cpu`` began with."""
         self._require(held.object_put(self.ram, cpu, slot) == 0, "the object was refused")
         return self
 
-    def give_away(self, cpu: int, slot: int = 0) -> World:
+    def give_away(self, cpu: int, slot: int = 0) -> InitialState:
         """Let nobody count on an object that ``cpu`` began with: the threads dispose of it."""
         held.let_go(self.ram, cpu, held.FIRST_OBJECT + slot)
         return self
 
-    def as_kmalloc(self, size_bytes: int) -> World:
+    def as_kmalloc(self, size_bytes: int) -> InitialState:
         """Let the only cache be the class of kmalloc for that size."""
         self.ram[s.H_KMALLOC + class_of(size_bytes)] = held.ONLY_CACHE + 1
         return self
@@ -161,12 +161,12 @@ class World:
         """The last CPU slot: of nobody who runs, where there is one more than is needed."""
         return self.layout.geometry.cpus - 1
 
-    def shrink(self, cpu: int) -> World:
+    def shrink(self, cpu: int) -> InitialState:
         """Give empty slabs back: their pages go to the per-CPU list of ``cpu``, ready for more."""
         self._require(cache_shrink(self.ram, cpu, held.ONLY_CACHE) > 0, "no slab was empty")
         return self
 
-    def share_object(self, cpu: int, slot: int = 0) -> World:
+    def share_object(self, cpu: int, slot: int = 0) -> InitialState:
         """Make an object of ``cpu`` one that several will free; nobody counts on it any more."""
         shared = held.slot_at(self.ram, 0, held.SHARED)
         self.ram[shared] = held.let_go(self.ram, cpu, held.FIRST_OBJECT + slot)

@@ -1,4 +1,4 @@
-"""``SlabWorld``: a small booted segment with the object operations as methods, on both engines."""
+"""``ObjectSegment``: a small booted segment with object operations as methods, on both engines.
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLAB_GEOMETRY = Geometry(
 FEW = 3 << s.CF_CAPACITY_SHIFT | 1 << s.CF_BARN_SHIFT  # sheaves of three objects, one in the barn
 
 
-class SlabWorld:
+class ObjectSegment:
     """Operations on CPU 0 unless ``cpu`` says otherwise; ``reports()`` are the violation codes."""
 
     def __init__(self, engine: Engine, mem: Ram | None = None, **changes: object) -> None:

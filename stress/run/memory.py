@@ -1,4 +1,4 @@
-"""The world of a run: its segment, and the controller's view of it.
+"""The memory of a run: its segment, and the controller's view of it.
 
 The controller calls kernels only while every worker is parked, as CPU slot 0; with live faults at
 any time, as the last slot, which it has claimed. At any time it may read counters and set the stop
@@ -75,7 +75,7 @@ def geometry_of(spec: RunSpec, plan: Plan | None = None) -> Geometry:
     )
 
 
-class World:
+class RunMemory:
     """Owner of the run's segment. Use in a ``with`` block: leaving it removes the segment."""
 
     def __init__(self, spec: RunSpec) -> None:
@@ -96,7 +96,7 @@ class World:
             None if plan is None else Replay(plan, self.ram, self.layout, loop=not spec.once)
         )
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> RunMemory:
         return self
 
     def __exit__(
@@ -188,7 +188,7 @@ class World:
         return self.ram.array[at : at + count] & c.MT_MASK
 
     def _check(self, kernel: FunctionType) -> list[Violation]:
-        """Run a kernel over a world that may be broken: a fault of it is a finding."""
+        """Run a kernel over a memory that may be broken: a fault of it is a finding."""
         name = kernel.__name__
         try:
             self.call(kernel)

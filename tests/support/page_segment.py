@@ -1,4 +1,4 @@
-"""``World``: a small segment in private memory, booted, with the page operations as methods.
+"""``PageSegment``: a small segment in private memory, booted, with the page operations as methods.
 
 It is the same for both engines: the driver kernel is bound once for each.
 """
@@ -22,7 +22,7 @@ SMALL = Geometry(
 )  # fmt: skip
 
 
-class World:
+class PageSegment:
     """Operations on CPU 0 unless ``cpu`` says otherwise; ``reports()`` are the violation codes."""
 
     def __init__(self, engine: Engine, geometry: Geometry = SMALL, **changes: object) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from shmalloc import constants as c
 from shmalloc.kernels.contig import isolate_range, offline_range
-from stress.run.world import World
+from stress.run.memory import RunMemory
 from stress.spec import RunSpec, Zone
 
 BLOCK = 512
@@ -12,7 +12,7 @@ BLOCK = 512
 
 @pytest.fixture
 def world():
-    with World(RunSpec(("churn",), 1, (Zone(8 << 20),), engine="interpreted")) as world:
+    with RunMemory(RunSpec(("churn",), 1, (Zone(8 << 20),), engine="interpreted")) as world:
         yield world
 
 

@@ -1,4 +1,4 @@
-"""The worlds of the allocator's cases: small, but large enough for an operation's whole way.
+"""The initial states of the allocator's cases: small, and enough for all ways of an operation.
 
 A split and a merge on several levels, a refill of more than one block, a sheaf that overflows, the
 last page.
@@ -15,90 +15,92 @@ from stress.programs.held import OBJECTS, WORK_WORDS
 from stress.programs.slab import (
     EXACT_EACH, FOUR_IN_A_SLAB, ONE_EACH, TWO_EACH, TWO_IN_A_SLAB,
 )  # fmt: skip
-from stress.programs.world import SHEAF_PAGE_BYTES, World
+from stress.programs.initial_state import SHEAF_PAGE_BYTES, InitialState
 
 
-def pages(count: int = 8, **changes: Any) -> World:
+def pages(count: int = 8, **changes: Any) -> InitialState:
     """Blocks of up to four pages, lists of up to two."""
     shape = {"max_order": 2, "pcp_batch": 2, "pcp_high": 2, **changes}
-    return World.booted(count, work_words=WORK_WORDS, **shape)
+    return InitialState.booted(count, work_words=WORK_WORDS, **shape)
 
 
-def many_orders(**changes: Any) -> World:
+def many_orders(**changes: Any) -> InitialState:
     return pages(32, max_order=4, **changes)
 
 
 def objects(
     flags: int, pages_booted: int = 4, object_bytes: int = TWO_IN_A_SLAB, **changes: Any
-) -> World:
+) -> InitialState:
     """Direct to slabs, one page each, two objects in one; room for a second cache."""
-    return World.booted(pages_booted, **{"caches": 2, **changes}).with_cache(object_bytes, flags)
+    return InitialState.booted(pages_booted, **{"caches": 2, **changes}).with_cache(
+        object_bytes, flags
+    )
 
 
-def sheaves(flags: int = ONE_EACH) -> World:
+def sheaves(flags: int = ONE_EACH) -> InitialState:
     """Through sheaves, four objects in a slab."""
     return objects(flags, 6, FOUR_IN_A_SLAB, page_bytes=SHEAF_PAGE_BYTES)
 
 
-def wide_sheaves() -> World:
+def wide_sheaves() -> InitialState:
     """Sheaves of two objects, CPU 0 with one full of two slabs' objects."""
-    world = sheaves(TWO_EACH)
+    state = sheaves(TWO_EACH)
     for slot in range(OBJECTS):
-        world.take_object(0, slot)
-    world.take_object(1)
-    return world.put_object(0).put_object(1)
+        state.take_object(0, slot)
+    state.take_object(1)
+    return state.put_object(0).put_object(1)
 
 
-def room_for_another() -> World:
+def room_for_another() -> InitialState:
     """One cache without sheaves, and pages for a second one."""
     return objects(CF_NO_SHEAVES, 6, page_bytes=512)
 
 
-def without_kmalloc(**changes: Any) -> World:
-    return World.booted(16, max_order=2, **{"caches": 8, **changes})
+def without_kmalloc(**changes: Any) -> InitialState:
+    return InitialState.booted(16, max_order=2, **{"caches": 8, **changes})
 
 
-def with_kmalloc() -> World:
-    world = without_kmalloc()
-    made = kmalloc_boot(world.ram, 0, CF_NO_SHEAVES)
+def with_kmalloc() -> InitialState:
+    state = without_kmalloc()
+    made = kmalloc_boot(state.ram, 0, CF_NO_SHEAVES)
     assert made > 0, f"no caches for kmalloc: {made}"
-    return world
+    return state
 
 
-def sheaves_of_zero(flags: int = ONE_EACH) -> World:
+def sheaves_of_zero(flags: int = ONE_EACH) -> InitialState:
     """CPU 0 has full sheaves, the barn, too."""
-    world = sheaves(flags)
+    state = sheaves(flags)
     for slot in range(OBJECTS):
-        world.take_object(0, slot)
+        state.take_object(0, slot)
     for slot in range(3):
-        world.put_object(0, slot)
-    return world
+        state.put_object(0, slot)
+    return state
 
 
-def two_slabs(flags: int = TWO_EACH) -> World:
+def two_slabs(flags: int = TWO_EACH) -> InitialState:
     """The sheaves of CPU 1 hold objects of two slabs, of which nobody has another one."""
-    world = sheaves(flags)
+    state = sheaves(flags)
     for slot in range(OBJECTS):
-        world.take_object(1, slot)
+        state.take_object(1, slot)
     for slot in range(OBJECTS):
-        world.take_object(0, slot)
+        state.take_object(0, slot)
     for cpu in (0, 1):
         for slot in range(OBJECTS):
-            world.put_object(cpu, slot)
-    return world
+            state.put_object(cpu, slot)
+    return state
 
 
-def hidden() -> World:
+def hidden() -> InitialState:
     """All objects that there can be lie in the sheaves of CPU 1: one slab, and no page left."""
-    world = objects(ONE_EACH, 2, FOUR_IN_A_SLAB, page_bytes=SHEAF_PAGE_BYTES)
+    state = objects(ONE_EACH, 2, FOUR_IN_A_SLAB, page_bytes=SHEAF_PAGE_BYTES)
     for slot in range(3):
-        world.take_object(1, slot)
+        state.take_object(1, slot)
     for slot in range(3):
-        world.put_object(1, slot)
-    return world
+        state.put_object(1, slot)
+    return state
 
 
-OBJECT_WORLDS: dict[str, tuple[Callable[[], World], str]] = {
+OBJECT_STATES: dict[str, tuple[Callable[[], InitialState], str]] = {
     "slabs": (lambda: objects(CF_NO_SHEAVES), "slabs alone"),
     "exact": (lambda: objects(CF_NO_SHEAVES | CF_EXACT), "exact frees"),
     "shuffled": (lambda: objects(CF_NO_SHEAVES | CF_SHUFFLE), "a shuffled free list"),

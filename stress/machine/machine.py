@@ -1,0 +1,85 @@
+"""``Machine``: a program laid out for one engine, and what can be read from it after a schedule.
+
+The words of the program are in ``ram``, the scheduler's own in ``block`` (block.py says which).
+``call`` runs a scheduler function over the block: a strategy, or one schedule. Whatever the engine,
+the block says afterwards what came of it: ``VERDICTS``, ``events_of``, ``fault_of``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableSequence
+from types import FunctionType
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from shmalloc.engine import ops
+from shmalloc.memory import Ram
+from stress.machine import block as s
+from stress.machine.block_layout import Settings
+from stress.machine.program import Program
+
+VERDICTS = {
+    s.PASSED: "passed", s.FAILED: "failed", s.DEADLOCK: "deadlock", s.LIVELOCK: "livelock",
+    s.MEMORY: "memory", s.STACK: "stack", s.ABANDONED: "abandoned", s.ERROR: "error",
+    s.INVARIANT: "invariant", s.RACE: "race", s.TORN: "torn", s.UNDEFINED: "undefined",
+    s.ARITHMETIC: "arithmetic",
+}  # fmt: skip
+
+
+Block = MutableSequence[int] | np.ndarray
+
+
+class Event(NamedTuple):
+    """One step: which CPU did what to which word, and the value (see ops.py).
+
+    ``second``: the second word of ``load2``.
+    """
+
+    cpu: int
+    op: int
+    address: int
+    value: int
+    second: int = 0
+
+    def __str__(self) -> str:
+        return f"cpu {self.cpu}: {ops.NAMES[self.op]} [{self.address}] = {self.value}"
+
+
+class Machine(Protocol):
+    """A program laid out for one engine."""
+
+    @property
+    def program(self) -> Program: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def ram(self) -> Ram: ...
+
+    @property
+    def block(self) -> Block: ...
+
+    def warm(self, driver: FunctionType) -> None: ...
+
+    def call(self, driver: FunctionType, *arguments: int) -> int: ...
+
+
+def fault_of(block: Block) -> Event | None:
+    """The access that was not performed, or could not be."""
+    cpu = int(block[s.FAULT_CPU])
+    refused = block[s.OUTCOME] in (s.MEMORY, s.UNDEFINED, s.STACK)
+    if cpu < 0 or not refused:
+        return None
+    return Event(cpu, int(block[s.OP + cpu]), int(block[s.AT + cpu]), 0)
+
+
+def events_of(block: Block) -> tuple[Event, ...]:
+    """The log of the last schedule."""
+    first = int(block[s.LOG_AT])
+    last = first + s.EVENT_WORDS * int(block[s.STEPS])
+    words = [int(word) for word in block[first:last]]
+    return tuple(
+        Event(*words[at : at + s.EVENT_WORDS]) for at in range(0, len(words), s.EVENT_WORDS)
+    )

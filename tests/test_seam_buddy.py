@@ -1,4 +1,4 @@
-"""The allocator's kernels on both engines: equal events, clean audits, planted bugs.
+"""The allocator's kernels on both engines: equal events, clean audits, planted bugs."""
 
 from __future__ import annotations
 

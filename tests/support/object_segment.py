@@ -1,4 +1,4 @@
-"""``ObjectSegment``: a small booted segment with object operations as methods, on both engines.
+"""``ObjectSegment``: a small booted segment with object operations as methods, on both engines."""
 
 from __future__ import annotations
 

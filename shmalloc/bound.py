@@ -23,8 +23,7 @@ import operator
 import os
 import threading
 from collections.abc import Callable, Iterable
-from types import FunctionType
-from typing import Any, SupportsIndex, cast
+from typing import Any, SupportsIndex
 
 from shmalloc import constants as c
 from shmalloc import cpus, recovery
@@ -78,7 +77,7 @@ class Bound:
         """``kernel`` over our segment: a callable that takes the CPU slot and its other ints."""
         geometry = self.segment.geometry
         fills = geometry.poison or geometry.zero  # a block may have megabytes
-        return self.engine.builtin(cast(FunctionType, kernel), self.segment.ram, releases=fills)
+        return self.engine.builtin(kernel, self.segment.ram, releases=fills)
 
     @property
     def name(self) -> str:
@@ -93,7 +92,7 @@ class Bound:
         """``kernel(mem, cpu, *arguments)`` on our slot. Raises ``MisuseError`` once closed."""
         self.check_open()
         run = self.engine.call
-        result = run(cast(FunctionType, kernel), self.segment.ram, self.cpu, *arguments)
+        result = run(kernel, self.segment.ram, self.cpu, *arguments)
         if self._rescuer.found:
             self._finish_rescue()
         return result

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import FunctionType, ModuleType
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 from shmalloc.errors import DialectError
 
-KERNELS: dict[str, FunctionType] = {}
+F = TypeVar("F", bound=Callable[..., Any])
+Kernel = Callable[..., Any]  # what these decorators return; a plain function
+
+KERNELS: dict[str, Kernel] = {}
 
 
-def kernel(function: Callable[..., Any]) -> FunctionType:
-    """Register ``function`` as a kernel and return it unchanged."""
+def kernel(function: F) -> F:
+    """Register ``function`` as a kernel and return it unchanged, its type included."""
     if not isinstance(function, FunctionType):
         raise DialectError(f"{function!r} is no plain function; put @kernel next to its def")
     KERNELS[f"{function.__module__}.{function.__qualname__}"] = function
@@ -30,27 +33,25 @@ def kernel(function: Callable[..., Any]) -> FunctionType:
     return function
 
 
-def hot(function: Callable[..., Any]) -> FunctionType:
+def hot(function: F) -> F:
     """``@kernel`` for a path that is counted in nanoseconds: compiled code always inlines it."""
-    made = kernel(function)
-    made.__hot__ = True  # type: ignore[attr-defined]
-    return made
+    kernel(function).__hot__ = True  # type: ignore[attr-defined]
+    return function
 
 
-def unit(function: Callable[..., Any]) -> FunctionType:
+def unit(function: F) -> F:
     """``@kernel`` that is never inlined: whoever calls it stays small. Costs a call, about 1 ns."""
-    made = kernel(function)
-    made.__unit__ = True  # type: ignore[attr-defined]
-    return made
+    kernel(function).__unit__ = True  # type: ignore[attr-defined]
+    return function
 
 
-def primitive(gives: str) -> Callable[[Callable[..., Any]], FunctionType]:
+def primitive(gives: str) -> Callable[[F], F]:
     """Mark a function that compiled code replaces by what its kind of memory says (kinds.py).
 
     ``gives``: the type of its result, "int", "bool", "none" or "memory".
     """
 
-    def mark(function: Callable[..., Any]) -> FunctionType:
+    def mark(function: F) -> F:
         assert isinstance(function, FunctionType)
         function.__primitive__ = gives  # type: ignore[attr-defined]
         return function
@@ -62,11 +63,11 @@ def is_kernel(value: object) -> TypeGuard[FunctionType]:
     return isinstance(value, FunctionType) and getattr(value, "__kernel__", False)
 
 
-def is_unit(function: FunctionType) -> bool:
+def is_unit(function: Kernel) -> bool:
     return getattr(function, "__unit__", False)
 
 
-def is_hot(function: FunctionType) -> bool:
+def is_hot(function: Kernel) -> bool:
     return getattr(function, "__hot__", False)
 
 
@@ -74,7 +75,7 @@ def is_primitive(value: object) -> bool:
     return isinstance(value, FunctionType) and hasattr(value, "__primitive__")
 
 
-def named(function: FunctionType) -> list[object]:
+def named(function: Kernel) -> list[object]:
     """The values of the globals that ``function`` names, members of modules among them."""
     names = function.__code__.co_names
     values = [function.__globals__[name] for name in names if name in function.__globals__]
@@ -83,14 +84,14 @@ def named(function: FunctionType) -> list[object]:
     return values + members
 
 
-def callees(function: FunctionType) -> list[FunctionType]:
+def callees(function: Kernel) -> list[Kernel]:
     """The kernels that ``function`` names, in order."""
     return [value for value in named(function) if is_kernel(value)]
 
 
-def closure_of(function: FunctionType) -> list[FunctionType]:
+def closure_of(function: Kernel) -> list[Kernel]:
     """``function`` and every kernel it can reach, in a stable order."""
-    found: dict[FunctionType, None] = {}
+    found: dict[Kernel, None] = {}
     todo = [function]
     while todo:
         current = todo.pop()

@@ -11,81 +11,89 @@ the same in every process. Bit 63 is unused everywhere: there is no sign or over
 Plain accesses are spelled ``mem[i]`` and ``mem[i] = v``: they must be ordered by happens-before, a
 race on one is a bug. Every other access is a word of this file: a race partner is expected.
 
-This file knows no memory, no engine and no layout; it imports nothing.
+This file knows no memory, no engine and no layout. A read gives ``Any``: a word means what its
+place means (units.py).
 """
 
+from __future__ import annotations
 
-def load(mem, i):
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shmalloc.units import Int, Memory, WordIndex
+
+
+def load(mem: Memory, i: WordIndex) -> Any:
     """Atomic read of word ``i``, acquire: what was written before the matching store is visible."""
     return mem.load(i)
 
 
-def load_relaxed(mem, i):
+def load_relaxed(mem: Memory, i: WordIndex) -> Any:
     """Atomic read of word ``i`` that orders nothing else."""
     return mem.load_relaxed(i)
 
 
-def store(mem, i, value):
+def store(mem: Memory, i: WordIndex, value: Int) -> None:
     """Atomic write of word ``i``, release: publishes everything written before it."""
     mem.store(i, value)
 
 
-def store_relaxed(mem, i, value):
+def store_relaxed(mem: Memory, i: WordIndex, value: Int) -> None:
     """Atomic write of word ``i`` that publishes nothing else."""
     mem.store_relaxed(i, value)
 
 
-def cas(mem, i, old, new):
+def cas(mem: Memory, i: WordIndex, old: Int, new: Int) -> bool:
     """Compare-exchange of word ``i`` (acq_rel): True and written if it held ``old``, else False."""
     return mem.cas(i, old, new)
 
 
-def exchange(mem, i, value):
+def exchange(mem: Memory, i: WordIndex, value: Int) -> Any:
     """Write ``value`` to word ``i`` and return what it held (acq_rel)."""
     return mem.exchange(i, value)
 
 
-def fetch_add(mem, i, delta):
+def fetch_add(mem: Memory, i: WordIndex, delta: int) -> Any:
     """Add ``delta`` to word ``i`` and return what it held (acq_rel)."""
     return mem.fetch_add(i, delta)
 
 
-def fetch_or(mem, i, bits):
+def fetch_or(mem: Memory, i: WordIndex, bits: int) -> Any:
     """Or ``bits`` into word ``i`` and return what it held (acq_rel)."""
     return mem.fetch_or(i, bits)
 
 
-def fetch_and(mem, i, bits):
+def fetch_and(mem: Memory, i: WordIndex, bits: int) -> Any:
     """And ``bits`` into word ``i`` and return what it held (acq_rel)."""
     return mem.fetch_and(i, bits)
 
 
-def cas2(mem, i, old0, old1, new0, new1):
+def cas2(mem: Memory, i: WordIndex, old0: Int, old1: Int, new0: Int, new1: Int) -> bool:
     """Compare-exchange of the words ``i`` and ``i + 1`` as one 128-bit unit; ``i`` must be even."""
     return mem.cas2(i, old0, old1, new0, new1)
 
 
-def load2(mem, i):
+def load2(mem: Memory, i: WordIndex) -> tuple[Any, Any]:
     """Both words of the pair at even ``i`` in one atomic read, as ``(word i, word i + 1)``."""
     return mem.load2(i)
 
 
-def fence(mem):
+def fence(mem: Memory) -> None:
     """Sequentially consistent fence: the only order between a store and a later load elsewhere."""
     mem.fence()
 
 
-def relax(mem):
+def relax(mem: Memory) -> None:
     """Spin hint inside a waiting loop: a CPU pause natively, a fair yield in the model."""
     mem.relax()
 
 
-def give_way(mem):
+def give_way(mem: Memory) -> None:
     """Let another process have the processor (sched_yield); in the model the same as relax."""
     mem.relax()
 
 
-def wait(mem, i, old):
+def wait(mem: Memory, i: WordIndex, old: Int) -> None:
     """Sleep until ``wake`` on word ``i``, unless its low 32 bits already differ from ``old``'s.
 
     May return early (natively after 50 ms at most, and then it is a ``notice`` as well), so callers
@@ -94,7 +102,7 @@ def wait(mem, i, old):
     mem.wait(i, old)
 
 
-def notice(mem, i):
+def notice(mem: Memory, i: WordIndex) -> None:
     """Say that we have been waiting for word ``i`` again: its owner may be dead (recover.py).
 
     Never a scheduling point; nothing in the model, where a supervisor looks after the dead.
@@ -102,12 +110,12 @@ def notice(mem, i):
     mem.notice(i)
 
 
-def wake(mem, i, count):
+def wake(mem: Memory, i: WordIndex, count: int) -> None:
     """Wake at most ``count`` sleepers on word ``i``."""
     mem.wake(i, count)
 
 
-def fixed(mem, i):
+def fixed(mem: Memory, i: WordIndex) -> Any:
     """Read a word that was written before the first CPU started and never changes (geometry).
 
     Never a scheduling point and never a race; compiled, it may be kept in a register.
@@ -115,7 +123,7 @@ def fixed(mem, i):
     return mem.fixed(i)
 
 
-def mark(mem, i):
+def mark(mem: Memory, i: WordIndex) -> None:
     """Count one event in word ``i`` for reports and coverage. Approximate when a CPU is shared.
 
     Never a scheduling point, never a race, orders nothing: no kernel may read such a word.
@@ -123,7 +131,7 @@ def mark(mem, i):
     mem.mark(i)
 
 
-def now(mem):
+def now(mem: Memory) -> int:
     """A clock for logs only: time stamp counter natively, the number of steps in the model."""
     return mem.now()
 

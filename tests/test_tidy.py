@@ -25,7 +25,8 @@ LONG_FILES = {"shmalloc/constants.py"}
 
 # Floors, low to high; a module imports only from its own floor and below.
 FLOORS = (
-    ("shmalloc.constants", "shmalloc.constants_slab", "shmalloc.invariants", "shmalloc.errors"),
+    ("shmalloc.constants", "shmalloc.constants_slab", "shmalloc.invariants", "shmalloc.errors",
+     "shmalloc.units"),
     ("shmalloc.layout",),
     ("shmalloc.words", "shmalloc.dialect", "shmalloc.compiler.integers"),
     ("shmalloc.compiler",),

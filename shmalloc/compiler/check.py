@@ -30,7 +30,7 @@ from shmalloc.compiler import flow, source
 from shmalloc.compiler.scope import scope_of
 from shmalloc.compiler.integers import INT_MAX, INT_MIN
 from shmalloc.compiler.refusals import EXPRESSIONS, OPERATORS, REFUSED, STATEMENTS, refusal_of
-from shmalloc.dialect import is_kernel, is_primitive
+from shmalloc.dialect import is_kernel, is_primitive, Kernel
 from shmalloc.errors import DialectError
 
 WORDS: frozenset[object] = frozenset(words_module.WORDS)
@@ -46,7 +46,7 @@ Finding = tuple[int, str]  # line in the file, reason and cure
 class Outline:
     """A kernel's tree after its names are resolved, and what it breaks of the dialect."""
 
-    function: FunctionType
+    function: Kernel
     tree: ast.FunctionDef
     params: tuple[str, ...]
     locals: tuple[str, ...]
@@ -66,10 +66,10 @@ class Outline:
             raise DialectError(self.sentences()[0])
 
 
-_outlines: dict[FunctionType, Outline] = {}
+_outlines: dict[Kernel, Outline] = {}
 
 
-def outline(function: FunctionType) -> Outline:
+def outline(function: Kernel) -> Outline:
     """The outline of ``function``, made once. Raises ``DialectError`` where it has no source."""
     made = _outlines.get(function)
     if made is None:
@@ -82,7 +82,7 @@ def forget() -> None:
     _outlines.clear()
 
 
-def violations(function: FunctionType) -> list[str]:
+def violations(function: Kernel) -> list[str]:
     """What ``function`` breaks of the kernel dialect, one sentence each with its place."""
     try:
         return outline(function).sentences()
@@ -93,7 +93,7 @@ def violations(function: FunctionType) -> list[str]:
 class _Reader(ast.NodeTransformer):
     """Walks a kernel's tree, checks each node and replaces constants by their values."""
 
-    def __init__(self, function: FunctionType) -> None:
+    def __init__(self, function: Kernel) -> None:
         _require_def(function)
         tree = source.tree_of(function)
         tree.args.args[:0], tree.args.posonlyargs = tree.args.posonlyargs, []
@@ -367,7 +367,7 @@ class _Reader(ast.NodeTransformer):
             self._refuse(node, f"{name} takes {takes} arguments, {len(node.args)} are given")
 
 
-def _require_def(function: FunctionType) -> None:
+def _require_def(function: Kernel) -> None:
     """Refuse what is a plain function, but was not made by ``def``."""
     code, refused = function.__code__, ""
     if code.co_name == "<lambda>":

@@ -5,8 +5,8 @@ constants that they name; the compiler's own sources and version; the processor.
 from what this process imported, not from files, so an edited file cannot be taken for the kernel
 that runs, and an edit of a kernel changes the keys of the images that hold it and of no others.
 
-Annotations are not part of bytecode, so they change nothing; nor does the folder that a package is
-installed in: a copy of it finds the images of the original.
+Annotations and columns change nothing: they are not part of bytecode and of no use to the code. Nor
+does the folder that a package is installed in: a copy of it finds the images of the original.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING
 
+from shmalloc.dialect import Kernel
 from shmalloc import dialect
 from shmalloc.compiler.instances import order_of
 from shmalloc.compiler.scope import scope_of
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _SOURCES = ("compiler", "engine")  # folders of shmalloc in which the meaning of kernels is written
-_callees: dict[FunctionType, list[FunctionType]] = {}
-_digests: dict[FunctionType, bytes] = {}
+_callees: dict[Kernel, list[Kernel]] = {}
+_digests: dict[Kernel, bytes] = {}
 
 
 def key_of(entries: Iterable[Instance], made_for: str | None = None) -> str:
@@ -40,7 +41,7 @@ def key_of(entries: Iterable[Instance], made_for: str | None = None) -> str:
     """
     machine = f"{compiler()}|{processor.digest()}" if made_for is None else made_for
     state = hashlib.sha256(f"{FORMAT}|{sources()}|{machine}".encode())
-    roots: list[FunctionType] = []
+    roots: list[Kernel] = []
     for entry in sorted(entries, key=order_of):
         state.update(f"|{entry.kind.name}:{_identity(entry.function)}".encode())
         roots.append(entry.function)
@@ -49,11 +50,11 @@ def key_of(entries: Iterable[Instance], made_for: str | None = None) -> str:
     return state.hexdigest()[:40]
 
 
-def name_of(function: FunctionType) -> str:
+def name_of(function: Kernel) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-def _reached(roots: list[FunctionType]) -> set[FunctionType]:
+def _reached(roots: list[Kernel]) -> set[Kernel]:
     """``roots`` and every kernel that they can reach."""
     found, todo = set(roots), list(roots)
     while todo:
@@ -72,7 +73,7 @@ def forget() -> None:
     _digests.clear()
 
 
-def _digest_of(function: FunctionType) -> bytes:
+def _digest_of(function: Kernel) -> bytes:
     """Digest of one kernel: its code and what it names."""
     found = _digests.get(function)
     if found is None:
@@ -80,18 +81,18 @@ def _digest_of(function: FunctionType) -> bytes:
     return found
 
 
-def _computed(function: FunctionType) -> bytes:
+def _computed(function: Kernel) -> bytes:
     code = function.__code__
     constants = [_text(c) for c in code.co_consts if not isinstance(c, CodeType)]
     marks = (dialect.is_hot(function), dialect.is_unit(function))
     parts = (
         name_of(function), marks, code.co_code, constants, code.co_names, code.co_varnames,
-        code.co_argcount, code.co_firstlineno, code.co_linetable, _named(function),
+        code.co_argcount, code.co_firstlineno, tuple(code.co_lines()), _named(function),
     )  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).digest()
 
 
-def _named(function: FunctionType) -> list[tuple[object, str]]:
+def _named(function: Kernel) -> list[tuple[object, str]]:
     """What the globals are that a kernel names: its module's and those of modules it names."""
     scope = scope_of(function)
     return [(name, _text(value)) for name, value in (*scope.names.items(), *scope.members.items())]
@@ -110,7 +111,7 @@ def _text(value: object) -> str:
 
 
 @cache
-def _identity(function: FunctionType) -> str:
+def _identity(function: Kernel) -> str:
     """One of several functions of the same name."""
     return f"{name_of(function)}:{function.__code__.co_firstlineno}"
 

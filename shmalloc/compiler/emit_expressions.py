@@ -17,7 +17,7 @@ from shmalloc.compiler.code import Code
 from shmalloc.compiler.kinds import Kind, Registers
 from shmalloc.compiler.signatures import width
 from shmalloc.compiler.types import Form
-from shmalloc.dialect import is_kernel, is_primitive
+from shmalloc.dialect import is_kernel, is_primitive, Kernel
 from shmalloc.errors import DialectError
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Expressions:
         return kind.meanings[name]
 
     def _kernel(
-        self, callee: FunctionType, kind: Kind, memory: Registers, numbers: list[str],
+        self, callee: Kernel, kind: Kind, memory: Registers, numbers: list[str],
         takes_memory: bool = True,
     ) -> list[str]:  # fmt: skip
         instance = self.module.instance(callee, kind, takes_memory)

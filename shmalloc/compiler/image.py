@@ -15,9 +15,9 @@ import ctypes
 import json
 import struct
 from collections.abc import Callable, Sequence
-from types import FunctionType
 from typing import Any, Protocol
 
+from shmalloc.dialect import Kernel
 from shmalloc.compiler import load, symbols
 from shmalloc.errors import EngineError
 
@@ -49,7 +49,7 @@ class Record:
     __slots__ = ("__weakref__", "function", "kind", "memory", "method", "symbol", "words")
 
     def __init__(
-        self, symbol: str, kind: str, function: FunctionType | None, memory: Place, code: int,
+        self, symbol: str, kind: str, function: Kernel | None, memory: Place, code: int,
         wrapper: int,
     ) -> None:  # fmt: skip
         self.symbol, self.kind, self.function, self.memory = symbol, kind, function, memory
@@ -100,9 +100,7 @@ class Image:
         """Let a signal that ends the process in this image say in which kernel (symbols.py)."""
         symbols.install(self._loaded)
 
-    def record(
-        self, symbol: str, function: FunctionType | None, memory: Place, releases: bool
-    ) -> Record:
+    def record(self, symbol: str, function: Kernel | None, memory: Place, releases: bool) -> Record:
         """What ``builtin`` binds."""
         count, result, kind = self.entries[symbol]
         wrapper = f"py.{kind}.{count}.{result}.{'r' if releases else 'k'}"

@@ -6,9 +6,9 @@ Here because a process that only loads an image names instances too, and needs n
 
 from __future__ import annotations
 
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from shmalloc.dialect import Kernel
 from shmalloc.compiler.kinds import Kind
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Instance(NamedTuple):
     """A kernel over a kind of memory, which it takes as its first argument or only passes on."""
 
-    function: Any  # FunctionType: a checker would take it for a method
+    function: Any  # Kernel: a checker would take it for a method
     kind: Kind
     takes_memory: bool
 
@@ -36,7 +36,7 @@ def order_of(instance: Instance) -> tuple[object, ...]:
     return (instance.kind.name, *place, instance.takes_memory)
 
 
-def symbol_of(function: FunctionType, kind: Kind, takes_memory: bool = True) -> str:
+def symbol_of(function: Kernel, kind: Kind, takes_memory: bool = True) -> str:
     """The name of an instance in an image: "module:kernel", with its kind if that is not Ram.
 
     gdb would read a dot before the kernel's name as one of its own.

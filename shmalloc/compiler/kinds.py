@@ -12,9 +12,9 @@ front of its ints. A meaning is one of two things:
 
 from __future__ import annotations
 
+from shmalloc.dialect import Kernel
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Registers = Mapping[str, str]  # field -> name of the IR value that holds it
 Emitter = Callable[["Code", Registers, list[str]], Any]  # int value, pair of them, or None
-Meaning = Emitter | FunctionType
+Meaning = Emitter | Kernel
 
 
 @dataclass(frozen=True, eq=False)

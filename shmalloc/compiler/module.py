@@ -14,7 +14,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import FunctionType
 
 from shmalloc.compiler import emit, runtime
 from shmalloc.compiler.code import Code
@@ -22,7 +21,7 @@ from shmalloc.compiler.instances import Instance, symbol_of
 from shmalloc.compiler.kinds import Kind, Registers
 from shmalloc.compiler.lines import Lines, escaped
 from shmalloc.compiler.signatures import parameters, passed, result_type
-from shmalloc.dialect import is_hot, is_unit
+from shmalloc.dialect import is_hot, is_unit, Kernel
 
 SMALL = 60  # nodes of a syntax tree: LLVM inlines what is smaller, whatever we say
 
@@ -86,7 +85,7 @@ class Module:
             self._extra[name] = ""
             self._extra[name] = text()
 
-    def instance(self, function: FunctionType, kind: Kind, takes_memory: bool) -> Instance:
+    def instance(self, function: Kernel, kind: Kind, takes_memory: bool) -> Instance:
         """The instance, which will be written here or declared."""
         made = Instance(function, kind, takes_memory)
         if made not in self._seen:
@@ -165,7 +164,7 @@ def weight_of(instance: Instance) -> int:
     return sum(1 for _ in ast.walk(instance.form.tree))
 
 
-def _attributes(function: FunctionType) -> str:
+def _attributes(function: Kernel) -> str:
     """No builtins: an image calls nothing, so a loop may not become a call of memset."""
     inline = " alwaysinline" if is_hot(function) else " noinline" if is_unit(function) else ""
     return f'{inline} nounwind "no-builtins"'

@@ -27,14 +27,12 @@ from shmalloc.compiler.runtime import (
     ARGUMENTS, COUNT, FAULT, FAULTS, FRAME_WORDS, IMPORTS, INDEX, LISTENER, PLACE_WORDS, SITE,
     WRONG_COUNT,
 )  # fmt: skip
-from shmalloc.dialect import closure_of, is_kernel
+from shmalloc.dialect import closure_of, is_kernel, Kernel
 from shmalloc.errors import (
     ArithmeticFault, DialectError, EngineError, KernelFault, MisuseError, OutsideFault,
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from types import FunctionType
-
     from shmalloc.compiler.image import Place
     from shmalloc.compiler.kinds import Kind
 
@@ -42,7 +40,7 @@ Tell = Callable[[str], None]
 NODES_A_SECOND = 9_000  # of syntax trees, compiled by one core
 _log = logging.getLogger("shmalloc")
 _images: list[Image] = []
-_homes: dict[tuple[FunctionType, str], Image] = {}  # instance -> the image that holds it
+_homes: dict[tuple[Kernel, str], Image] = {}  # instance -> the image that holds it
 _names_crashes = False
 _records: WeakValueDictionary[int, Record] = WeakValueDictionary()
 _lock = threading.RLock()
@@ -77,7 +75,7 @@ def warn(text: str) -> None:
     _log.warning("%s", text)
 
 
-def find(function: FunctionType, kind: Kind) -> Image | None:
+def find(function: Kernel, kind: Kind) -> Image | None:
     """The image of this process that holds a kernel as an entry."""
     return _homes.get((function, kind.name))
 
@@ -206,7 +204,7 @@ def _is_in_the_dialect(entry: Instance) -> bool:
         return False
 
 
-def bound(function: FunctionType, kind: Kind, memory: Place, releases: bool) -> Callable[..., Any]:
+def bound(function: Kernel, kind: Kind, memory: Place, releases: bool) -> Callable[..., Any]:
     """A builtin that runs an entry of some image over ``memory``; it takes the kernel's ints."""
     image = _homes[function, kind.name]
     record = image.record(symbol_of(function, kind), function, memory, releases)
@@ -259,7 +257,7 @@ def _miscounted(record: Record, given: int) -> str:
     return f"{record.symbol}() takes {ints}{said}, not {given}"
 
 
-def _file_of(entry: FunctionType, kernel: str) -> str:
+def _file_of(entry: Kernel, kernel: str) -> str:
     """The file of a kernel that ``entry`` reaches. An image does not know where it is installed."""
     reached = (f for f in closure_of(entry) if digest.name_of(f) == kernel)
     found = next(reached, entry)

@@ -36,17 +36,17 @@ from shmalloc.compiler.rewrite_expressions import (
     HELPERS, Expressions, Operand, call, is_simple, name, type_of, wrapped,
 )  # fmt: skip
 from shmalloc.compiler.types import Form, Type, analyse
-from shmalloc.dialect import is_kernel
+from shmalloc.dialect import is_kernel, Kernel
 from shmalloc.errors import ArithmeticFault, KernelFault, MisuseError, OutsideFault
 
 # What a callee is bound to, from the kernel or primitive and whether it is given a memory.
-Resolve = Callable[[FunctionType, bool], Callable[..., Any]]
+Resolve = Callable[[Kernel, bool], Callable[..., Any]]
 
 _MARK = ".kernel"  # in the globals of each rewritten kernel: its full name
 FAULTS = (IndexError, ArithmeticError)  # what a rewritten kernel and its memory raise for a fault
 
 
-def runnable(function: FunctionType, takes_memory: bool = True) -> FunctionType:
+def runnable(function: Kernel, takes_memory: bool = True) -> Kernel:
     """``function`` rewritten, with all that it calls; a primitive is what it is.
 
     Raises ``DialectError`` for what is not in the dialect.
@@ -55,7 +55,7 @@ def runnable(function: FunctionType, takes_memory: bool = True) -> FunctionType:
 
 
 @functools.cache
-def _runnable(function: FunctionType, takes_memory: bool) -> FunctionType:
+def _runnable(function: Kernel, takes_memory: bool) -> Kernel:
     return rewritten(analyse(function, ANY if takes_memory else None), runnable)
 
 
@@ -64,7 +64,7 @@ def forget() -> None:
     _runnable.cache_clear()
 
 
-def rewritten(form: Form, resolve: Resolve) -> FunctionType:
+def rewritten(form: Form, resolve: Resolve) -> Kernel:
     """``form``'s function with the arithmetic of compiled code.
 
     ``resolve`` is asked once for each kernel and primitive that it calls.
@@ -208,7 +208,7 @@ class _Statements(Expressions):
 
 
 # --- calls from outside --------------------------------------------------------------------------
-def entry(kernel: FunctionType, takes_memory: bool = True) -> Callable[..., Any]:
+def entry(kernel: Kernel, takes_memory: bool = True) -> Callable[..., Any]:
     """What an engine calls: ``kernel``, rewritten, with the arguments and faults of compiled code.
 
     Arguments become ints as compiled code takes them: TypeError for what is none, OverflowError

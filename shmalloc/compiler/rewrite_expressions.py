@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any
 
+from shmalloc.dialect import Kernel
 from shmalloc import words
 from shmalloc.compiler import integers
 from shmalloc.compiler.integers import BOOL, BOUNDS, INT64, INT_MAX, INT_MIN, SHIFTS, Range
@@ -100,7 +100,7 @@ class Expressions:
 
     def __init__(self, form: Form) -> None:
         self.form = form
-        self.callees: dict[str, tuple[FunctionType, bool]] = {}
+        self.callees: dict[str, tuple[Kernel, bool]] = {}
 
     # --- what a statement asks for ---
     def exact(self, node: ast.expr) -> ast.expr:

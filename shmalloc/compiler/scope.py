@@ -7,9 +7,9 @@ Otherwise an image could be kept under the key of the new value with the code of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import FunctionType, ModuleType
+from types import ModuleType
 
-from shmalloc.dialect import is_kernel
+from shmalloc.dialect import is_kernel, Kernel
 
 
 @dataclass(frozen=True)
@@ -19,17 +19,17 @@ class Scope:
     names: dict[str, object]
     members: dict[tuple[str, str], object]
 
-    def kernels(self) -> list[FunctionType]:
+    def kernels(self) -> list[Kernel]:
         """The kernels that it names."""
         return [value for value in (*self.names.values(), *self.members.values())
                 if is_kernel(value)]  # fmt: skip
 
 
-_scopes: dict[FunctionType, Scope] = {}
+_scopes: dict[Kernel, Scope] = {}
 _ABSENT = object()
 
 
-def scope_of(function: FunctionType) -> Scope:
+def scope_of(function: Kernel) -> Scope:
     """The scope of ``function`` as it was at the first look."""
     found = _scopes.get(function)
     return found if found is not None else _scopes.setdefault(function, _look(function))
@@ -40,7 +40,7 @@ def forget() -> None:
     _scopes.clear()
 
 
-def _look(function: FunctionType) -> Scope:
+def _look(function: Kernel) -> Scope:
     names, scope = function.__code__.co_names, function.__globals__
     found = {name: scope[name] for name in names if name in scope}
     members: dict[tuple[str, str], object] = {}

@@ -15,9 +15,10 @@ import linecache
 import marshal
 import os
 from dataclasses import dataclass
-from types import CodeType, FunctionType
+from types import CodeType
 from typing import TypeVar
 
+from shmalloc.dialect import Kernel
 from shmalloc.errors import DialectError
 
 _Key = tuple[str, int]  # name, first line
@@ -36,7 +37,7 @@ class _File:
 _files: dict[str, _File] = {}
 
 
-def place_of(function: FunctionType, line: int) -> str:
+def place_of(function: Kernel, line: int) -> str:
     """``FILE:LINE``, the file relative to the working directory where it lies below it."""
     file = readable(function.__code__.co_filename)
     if not file.isprintable():  # a message is one line
@@ -53,7 +54,7 @@ def readable(filename: str) -> str:
     return filename if below.startswith("..") or filename.startswith("<") else below
 
 
-def tree_of(function: FunctionType) -> ast.FunctionDef:
+def tree_of(function: Kernel) -> ast.FunctionDef:
     """A fresh copy of the syntax tree of ``function``, with the line numbers of its file.
 
     Raises ``DialectError`` where there is no source. ``require_current`` says whether it is that
@@ -95,25 +96,25 @@ def _copied(value: object) -> object:
     return [_copied(part) for part in value] if isinstance(value, list) else value
 
 
-def require_current(function: FunctionType) -> None:
+def require_current(function: Kernel) -> None:
     """Raise ``DialectError`` where the source is not what ``function`` was compiled from."""
     now = _file_of(function).codes.get(_key_of(function))
     if now is None or _meaning(now) != _meaning(function.__code__):
         raise _changed(function)
 
 
-def _key_of(function: FunctionType) -> _Key:
+def _key_of(function: Kernel) -> _Key:
     return function.__code__.co_name, function.__code__.co_firstlineno
 
 
-def _changed(function: FunctionType) -> DialectError:
+def _changed(function: Kernel) -> DialectError:
     return DialectError(
         f"{place_of(function, function.__code__.co_firstlineno)}: the source of"
         f" {function.__qualname__} changed since it was imported; start a new process"
     )
 
 
-def _file_of(function: FunctionType) -> _File:
+def _file_of(function: Kernel) -> _File:
     """The file of ``function`` as it is now, read again where it changed."""
     filename = function.__code__.co_filename
     linecache.checkcache(filename)  # a module may be written and imported again

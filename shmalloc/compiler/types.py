@@ -18,13 +18,12 @@ import ast
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FunctionType
 from typing import Any
 
 from shmalloc.compiler import source
 from shmalloc.compiler.check import outline
 from shmalloc.compiler.kinds import ANY, Kind
-from shmalloc.dialect import is_kernel, is_primitive
+from shmalloc.dialect import is_kernel, is_primitive, Kernel
 from shmalloc.errors import DialectError
 
 Type = str | int | Kind
@@ -41,7 +40,7 @@ NUMBERS = ("int", "bool")
 class Form:
     """A kernel over one kind of memory, checked and typed."""
 
-    function: FunctionType
+    function: Kernel
     kind: Kind | None  # of its first argument; None: it takes no memory
     tree: ast.FunctionDef
     params: tuple[str, ...]
@@ -59,20 +58,20 @@ class Form:
         return self.params[1:] if self.takes_memory else self.params
 
 
-_forms: dict[tuple[FunctionType, Kind | None], Form] = {}
+_forms: dict[tuple[Kernel, Kind | None], Form] = {}
 
 
 class _UnderWay(threading.local):
     """What this thread is analysing, callers first."""
 
     def __init__(self) -> None:
-        self.functions: list[FunctionType] = []
+        self.functions: list[Kernel] = []
 
 
 _here = _UnderWay()
 
 
-def analyse(function: FunctionType, kind: Kind | None) -> Form:
+def analyse(function: Kernel, kind: Kind | None) -> Form:
     """The form of ``function`` whose first argument is a memory of ``kind`` (None: it has none).
 
     Raises ``DialectError`` for what is not in the dialect, here or in what it calls.
@@ -106,7 +105,7 @@ def forget() -> None:
 
 
 class _Typer:
-    def __init__(self, function: FunctionType, kind: Kind | None) -> None:
+    def __init__(self, function: Kernel, kind: Kind | None) -> None:
         read = outline(function)
         read.require()
         self.function, self.kind = function, kind

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from types import FunctionType
 from typing import Any, Protocol
 
+from shmalloc.dialect import Kernel
 from shmalloc.compiler import notice
 from shmalloc.errors import EngineError, MisuseError
 from shmalloc.memory import Ram
@@ -31,15 +31,13 @@ class Engine(Protocol):
     name: str
     compiles: bool  # to machine code, which may run long without the interpreter
 
-    def bind(self, function: FunctionType) -> Callable[..., int]: ...
+    def bind(self, function: Kernel) -> Callable[..., int]: ...
 
-    def call(self, function: FunctionType, mem: Ram, *arguments: int) -> int: ...
+    def call(self, function: Kernel, mem: Ram, *arguments: int) -> int: ...
 
-    def builtin(
-        self, function: FunctionType, mem: Ram, releases: bool = True
-    ) -> Callable[..., Any]: ...
+    def builtin(self, function: Kernel, mem: Ram, releases: bool = True) -> Callable[..., Any]: ...
 
-    def warm(self, functions: Iterable[FunctionType], progress: Progress | None = None) -> None: ...
+    def warm(self, functions: Iterable[Kernel], progress: Progress | None = None) -> None: ...
 
 
 _makers: dict[str, Callable[[], Engine]] = {}

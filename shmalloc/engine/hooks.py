@@ -16,9 +16,9 @@ mark them ``@inlined``, for their code stands at every access. An access that fa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import FunctionType
 from typing import Any
 
+from shmalloc.dialect import Kernel
 from shmalloc.compiler.code import Code
 from shmalloc.compiler.kinds import Emitter, Kind, Meaning, Registers
 from shmalloc.engine import ops
@@ -32,7 +32,7 @@ HOOKED = READS | WRITES | UPDATES | SLEEPS | ORDERINGS | PAIRS
 
 # --- compiled ------------------------------------------------------------------------------------
 def hooked_meanings(
-    kind: Kind, before: FunctionType, after: FunctionType, bare: Mapping[str, Emitter]
+    kind: Kind, before: Kernel, after: Kernel, bare: Mapping[str, Emitter]
 ) -> dict[str, Meaning]:
     """What ``kind`` should mean: every word of ``bare``, wrapped into ``before`` and ``after``."""
     made: dict[str, Meaning] = dict(bare)
@@ -42,7 +42,7 @@ def hooked_meanings(
 
 
 def _hooked(
-    kind: Kind, name: str, op: int, before: FunctionType, after: FunctionType, access: Emitter
+    kind: Kind, name: str, op: int, before: Kernel, after: Kernel, access: Emitter
 ) -> Emitter:
     def emit(code: Code, memory: Registers, arguments: list[str]) -> Any:
         at, *operands = arguments or ["0"]
@@ -64,9 +64,7 @@ def _first(found: Any) -> str:
     return first
 
 
-def _call(
-    code: Code, kind: Kind, hook: FunctionType, memory: Registers, numbers: list[str]
-) -> None:
+def _call(code: Code, kind: Kind, hook: Kernel, memory: Registers, numbers: list[str]) -> None:
     code.module.call(code, code.module.instance(hook, kind, True), memory, numbers)
 
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import FunctionType
 from typing import Any
 
 from shmalloc.compiler.rewrite import entry, runnable
-from shmalloc.dialect import is_kernel
+from shmalloc.dialect import is_kernel, Kernel
 from shmalloc.engine import Progress, no_kernel
 from shmalloc.memory import Ram
 
@@ -26,9 +25,9 @@ class Interpreted:
     compiles = False
 
     def __init__(self) -> None:
-        self._bound: dict[FunctionType, Callable[..., int]] = {}
+        self._bound: dict[Kernel, Callable[..., int]] = {}
 
-    def bind(self, function: FunctionType) -> Callable[..., int]:
+    def bind(self, function: Kernel) -> Callable[..., int]:
         run = self._bound.get(function)
         if run is None:
             if not is_kernel(function):
@@ -36,13 +35,11 @@ class Interpreted:
             run = self._bound[function] = entry(runnable(function))
         return run
 
-    def call(self, function: FunctionType, mem: Ram, *arguments: int) -> int:
+    def call(self, function: Kernel, mem: Ram, *arguments: int) -> int:
         return self.bind(function)(mem, *arguments)
 
-    def builtin(
-        self, function: FunctionType, mem: Ram, releases: bool = True
-    ) -> Callable[..., Any]:
+    def builtin(self, function: Kernel, mem: Ram, releases: bool = True) -> Callable[..., Any]:
         return partial(self.bind(function), mem)
 
-    def warm(self, functions: Iterable[FunctionType], progress: Progress | None = None) -> None:
+    def warm(self, functions: Iterable[Kernel], progress: Progress | None = None) -> None:
         """Nothing to compile."""

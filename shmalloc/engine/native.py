@@ -12,9 +12,9 @@ A fault (an access outside of the segment, a division by zero) ends the call and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from types import FunctionType
 from typing import Any
 
+from shmalloc.dialect import Kernel
 from shmalloc.compiler import obtain
 from shmalloc.compiler.kinds import Kind
 from shmalloc.compiler.instances import Instance
@@ -34,9 +34,9 @@ class Native:
     def __init__(self, kind: Kind = RAM) -> None:
         require_native()
         self._kind = kind
-        self._bound: dict[FunctionType, Callable[..., Any]] = {}
+        self._bound: dict[Kernel, Callable[..., Any]] = {}
 
-    def bind(self, function: FunctionType) -> Callable[..., int]:
+    def bind(self, function: Kernel) -> Callable[..., int]:
         """A callable ``(mem, *ints)`` that runs the machine code of ``function``."""
         run = self._bound.get(function)
         if run is None:
@@ -53,7 +53,7 @@ class Native:
             self._bound[function] = run
         return run
 
-    def call(self, function: FunctionType, mem: Ram, *arguments: int) -> int:
+    def call(self, function: Kernel, mem: Ram, *arguments: int) -> int:
         try:
             call = mem.builtins.get(function)
         except AttributeError:
@@ -63,9 +63,7 @@ class Native:
         result: int = call(*arguments)
         return result
 
-    def builtin(
-        self, function: FunctionType, mem: Ram, releases: bool = True
-    ) -> Callable[..., Any]:
+    def builtin(self, function: Kernel, mem: Ram, releases: bool = True) -> Callable[..., Any]:
         """A builtin that takes the kernel's ints and runs it over ``mem``.
 
         ``releases``: other Python threads may run meanwhile, which costs 70 ns a call.
@@ -76,7 +74,7 @@ class Native:
         self._load(function)
         return obtain.bound(function, self._kind, mem, releases)
 
-    def warm(self, functions: Iterable[FunctionType], progress: Progress | None = None) -> None:
+    def warm(self, functions: Iterable[Kernel], progress: Progress | None = None) -> None:
         """Compile or load ``functions`` now, as one image; ``progress`` hears of compiling.
 
         Raises ``DialectError`` for the first that is not in the dialect.
@@ -86,20 +84,18 @@ class Native:
         for entry in entries:
             obtain.require(entry, progress or obtain.warn, entries)
 
-    def entry(self, function: FunctionType) -> Instance:
+    def entry(self, function: Kernel) -> Instance:
         """``function`` over this engine's memory, as a part of a plan."""
         return Instance(function, self._kind, True)
 
-    def _load(self, function: FunctionType) -> None:
+    def _load(self, function: Kernel) -> None:
         """See that some image of this process holds ``function``."""
         if obtain.find(function, self._kind) is None:
             along = [self.entry(f) for f in plans.plan_of(function)]
             obtain.require(self.entry(function), obtain.warn, along)
 
 
-def warm_together(
-    plan: Iterable[tuple[str, FunctionType]], progress: Progress | None = None
-) -> None:
+def warm_together(plan: Iterable[tuple[str, Kernel]], progress: Progress | None = None) -> None:
     """Compile or load what several engines need, by their names, as one image.
 
     Whatever is loaded already, it is the image of the whole plan: who names the same plan in
@@ -112,12 +108,12 @@ def warm_together(
             obtain.require(entry, tell)
 
 
-def is_kept(plan: Iterable[tuple[str, FunctionType]]) -> bool:
+def is_kept(plan: Iterable[tuple[str, Kernel]]) -> bool:
     """Whether ``warm_together`` would find the image on disk."""
     return obtain.is_kept(_entries(plan))
 
 
-def _entries(plan: Iterable[tuple[str, FunctionType]]) -> list[Instance]:
+def _entries(plan: Iterable[tuple[str, Kernel]]) -> list[Instance]:
     """What of a plan is compiled: an interpreted kernel is not."""
     engines = ((get_engine(name), function) for name, function in plan)
     found = (engine.entry(f) for engine, f in engines if isinstance(engine, Native))

@@ -19,10 +19,9 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Iterable
-from types import FunctionType
 from typing import Any
 
-from shmalloc.dialect import is_kernel
+from shmalloc.dialect import is_kernel, Kernel
 
 ALLOCATOR = "shmalloc.kernels"
 ARENA: dict[str, tuple[str, ...]] = {
@@ -51,7 +50,7 @@ ARENA: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def plan_of(function: FunctionType) -> list[FunctionType]:
+def plan_of(function: Kernel) -> list[Kernel]:
     """``function`` and what is compiled along with it."""
     if not is_kernel(function):
         return [function]  # to be refused by name
@@ -62,7 +61,7 @@ def plan_of(function: FunctionType) -> list[FunctionType]:
     return plan if function in plan else _of_modules(_allocator_modules(), function)
 
 
-def arena() -> list[FunctionType]:
+def arena() -> list[Kernel]:
     """What an ``Arena`` may come to call."""
     return [
         getattr(_module(f"{ALLOCATOR}.{module}"), name)
@@ -80,7 +79,7 @@ def _module(name: str) -> Any:
     return sys.modules.get(name) or importlib.import_module(name)
 
 
-def _of_modules(names: list[str], wanted: FunctionType) -> list[FunctionType]:
+def _of_modules(names: list[str], wanted: Kernel) -> list[Kernel]:
     found = dict.fromkeys([wanted])
     for name in names:
         for value in list(vars(_module(name)).values()):
@@ -89,19 +88,19 @@ def _of_modules(names: list[str], wanted: FunctionType) -> list[FunctionType]:
     return list(found)
 
 
-def _takes_memory(function: FunctionType) -> bool:
+def _takes_memory(function: Kernel) -> bool:
     code = function.__code__
     return code.co_argcount > 0 and code.co_varnames[0] == "mem"
 
 
-_groups: list[list[FunctionType]] = []
+_groups: list[list[Kernel]] = []
 
 
-def register_drivers(functions: Iterable[FunctionType]) -> None:
+def register_drivers(functions: Iterable[Kernel]) -> None:
     """Name functions over a control block that Python calls: a group of them makes one image."""
     _groups.append(list(functions))
 
 
-def drivers_with(function: FunctionType) -> list[FunctionType]:
+def drivers_with(function: Kernel) -> list[Kernel]:
     """The group that ``function`` is in."""
     return next((group for group in _groups if function in group), [function])

@@ -12,6 +12,7 @@ from types import FunctionType
 
 import numpy as np
 
+from shmalloc.dialect import Kernel
 from shmalloc import constants as c
 from stress.machine.interpreted import InterpretedMachine
 from shmalloc.reports import code_name
@@ -23,13 +24,13 @@ from stress.programs import arrays, checks
 from stress.programs.initial_state import spare_cpus
 
 # Reports that a program provokes, by its check.
-TOLERATED: dict[FunctionType, int] = {
+TOLERATED: dict[Kernel, int] = {
     checks.page_refused_once: c.M_DOUBLE_FREE,
     checks.object_refused_once: c.M_OBJECT_FREE,
     checks.destroyed_or_busy: c.M_LEAKED_OBJECTS,
 }
 # Checks of the array table, whose entries no slot's label is on, and what a crash leaves of them.
-SURVIVES: dict[FunctionType, FunctionType] = {
+SURVIVES: dict[Kernel, Kernel] = {
     arrays.entries_are_sound: k.entries_survive,
     arrays.all_dropped: k.references_survive,
     k.table_grew: k.table_grew,

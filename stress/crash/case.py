@@ -8,8 +8,8 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import FunctionType
 
+from shmalloc.dialect import Kernel
 from stress.machine.program import Program
 from shmalloc.errors import MisuseError
 
@@ -32,9 +32,9 @@ class CrashCase:
     """
 
     program: Program
-    recover: FunctionType | Sequence[FunctionType]
+    recover: Kernel | Sequence[Kernel]
     died: int
-    check: FunctionType
+    check: Kernel
     victims: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
@@ -66,8 +66,8 @@ class CrashCase:
     def dying(self) -> tuple[int, ...]:
         return tuple(range(self.living) if self.victims is None else self.victims)
 
-    def _supervisors(self) -> tuple[FunctionType, ...]:
-        if isinstance(self.recover, FunctionType):
+    def _supervisors(self) -> tuple[Kernel, ...]:
+        if callable(self.recover):
             return (self.recover,) * SUPERVISORS
         return tuple(self.recover)
 

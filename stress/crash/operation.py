@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from types import FunctionType
 from typing import Any
 
+from shmalloc.dialect import Kernel
 from shmalloc import constants as c
 from stress.crash.actions import sit_a_while, two_types
 from stress.crash.adapt import build, case_of
@@ -41,7 +41,7 @@ class Variant:
 
     story: str
     changes: Mapping[str, Any]
-    besides: tuple[FunctionType, ...] = ()
+    besides: tuple[Kernel, ...] = ()
     prepare: Callable[[InitialState], InitialState] | None = None
     may_leave: int = 0
 
@@ -65,11 +65,11 @@ class Operation:
 
     name: str
     state: Callable[[], InitialState]
-    threads: tuple[FunctionType, ...]
+    threads: tuple[Kernel, ...]
     story: str
     may_leave: int = 0
     reaping: bool = False
-    check: FunctionType | None = None  # for the reports that it provokes (adapt.py)
+    check: Kernel | None = None  # for the reports that it provokes (adapt.py)
 
     def program(self) -> Program:
         program = self.state().program(self.name, self.threads, self.story)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FunctionType
 
+from shmalloc.dialect import Kernel
 from stress.machine import block as s
 from stress.machine.site import Site
 from shmalloc.errors import MisuseError
@@ -62,9 +63,9 @@ class Effort:
 
 def crash(
     program: Program,
-    recover: FunctionType,
+    recover: Kernel,
     died: int,
-    check: FunctionType | None = None,
+    check: Kernel | None = None,
     victims: Sequence[int] | None = None,
     effort: Effort | None = None,
 ) -> CrashResult:

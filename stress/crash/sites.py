@@ -13,9 +13,8 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from types import FunctionType
 
-from shmalloc.dialect import callees
+from shmalloc.dialect import callees, Kernel
 from stress.machine.site import Site
 from shmalloc.kernels import (
     cache_set,
@@ -39,7 +38,7 @@ WRITING_WORDS = frozenset({
     "store", "store_relaxed", "cas", "cas2", "exchange", "fetch_add", "fetch_or", "fetch_and",
     "wake", "wait",
 })  # fmt: skip
-PUBLIC: tuple[FunctionType, ...] = (
+PUBLIC: tuple[Kernel, ...] = (
     pages.alloc_pages, pages.alloc_pages_wait, pages.alloc_bulk, pages.free_pages,
     pages.free_pages_of, pages.free_bulk, pcp.drain_all, pcp.drain_cpu, pcp.pcp_decay,
     poison.poison_page, contig.isolate_range, contig.unisolate_range, contig.alloc_contig_range,
@@ -60,7 +59,7 @@ HALVES = {
 }  # fmt: skip
 OPERATION_NAMES = frozenset(function.__name__ for function in PUBLIC) | HALVES.keys()
 # Kernels behind a misuse or a damage, and why no crash has to be recovered inside of them.
-LEFT_OUT: dict[FunctionType, str] = {
+LEFT_OUT: dict[Kernel, str] = {
     reporting.report: "a violation was found: what follows is evidence, not operation",
     reporting.append_history: "history is for people; no kernel reads it",
     fault_injection.should_fail: "only tests make allocations fail; its words are the test's",
@@ -70,7 +69,7 @@ LEFT_OUT: dict[FunctionType, str] = {
 
 
 # Calls that are made only then.
-ONLY_THEN: dict[tuple[FunctionType, FunctionType], str] = {
+ONLY_THEN: dict[tuple[Kernel, Kernel], str] = {
     (pages.alloc_slow, poison.retire_block): "a free block was written to: a violation",
     (pages.alloc_bulk, poison.retire_block): "a free block was written to: a violation",
 }
@@ -92,7 +91,7 @@ class Coverage:
         return f"{len(self.known & self.hit)}/{len(self.known)}"
 
 
-def write_sites(entry: FunctionType) -> frozenset[Site]:
+def write_sites(entry: Kernel) -> frozenset[Site]:
     """All write sites that ``entry`` can reach."""
     found: set[Site] = set()
     for function in reachable(entry):
@@ -100,9 +99,9 @@ def write_sites(entry: FunctionType) -> frozenset[Site]:
     return frozenset(found)
 
 
-def reachable(entry: FunctionType) -> list[FunctionType]:
+def reachable(entry: Kernel) -> list[Kernel]:
     """``entry`` and the kernels that it reaches without entering one that is left out."""
-    found: dict[FunctionType, None] = {}
+    found: dict[Kernel, None] = {}
     todo = [entry]
     while todo:
         function = todo.pop()
@@ -119,7 +118,7 @@ def know_all_sites() -> None:
 
 
 @cache
-def _own_sites(function: FunctionType) -> tuple[Site, ...]:
+def _own_sites(function: Kernel) -> tuple[Site, ...]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     first = function.__code__.co_firstlineno
     file = function.__code__.co_filename

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from types import FunctionType
 from typing import NamedTuple
 
+from shmalloc.dialect import Kernel
 from stress.machine import block as s
 from shmalloc.engine import plans
 from stress.machine.block_layout import Settings, actors_of
@@ -261,7 +261,7 @@ class Search:
         return PctRun(len(self.model.threads), steps, self.plan.depth, self.schedules)
 
 
-def _driver(strategy: str) -> FunctionType:
+def _driver(strategy: str) -> Kernel:
     drivers = {"dfs": dfs_search.dfs, "dpor": dpor_search.dpor}
     return drivers.get(strategy, walk.walk)
 

@@ -25,10 +25,9 @@ import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import FunctionType
 from urllib.parse import quote, unquote
 
-from shmalloc.dialect import closure_of
+from shmalloc.dialect import closure_of, Kernel
 from stress.machine.block_layout import MODELS
 from shmalloc.errors import MisuseError
 from shmalloc.memory import Ram
@@ -128,8 +127,8 @@ def digest_of(program: Program) -> str:
     return state.hexdigest()[:DIGEST_DIGITS]
 
 
-def _sources(kernels: Iterable[FunctionType]) -> Iterable[str]:
-    seen: set[FunctionType] = set()
+def _sources(kernels: Iterable[Kernel]) -> Iterable[str]:
+    seen: set[Kernel] = set()
     for kernel in kernels:
         yield kernel.__qualname__
         for reachable in closure_of(kernel):
@@ -138,7 +137,7 @@ def _sources(kernels: Iterable[FunctionType]) -> Iterable[str]:
                 yield _syntax(reachable)
 
 
-def _syntax(function: FunctionType) -> str:
+def _syntax(function: Kernel) -> str:
     """The function without comments, docstring and places, and the constants it names."""
     names = function.__code__.co_names
     values = {name: function.__globals__.get(name) for name in names}
@@ -152,11 +151,22 @@ def _syntax(function: FunctionType) -> str:
     tree.decorator_list = []
     if ast.get_docstring(tree) is not None:
         tree.body = tree.body[1:]
-    return f"{ast.dump(_WithoutBreakpoints().visit(tree))} {constants}"
+    return f"{ast.dump(_Meaning().visit(tree))} {constants}"
 
 
-class _WithoutBreakpoints(ast.NodeTransformer):
-    """Leaves out every statement ``breakpoint()``: it stops a replay and changes nothing."""
+class _Meaning(ast.NodeTransformer):
+    """Leaves out what changes nothing: annotations, and ``breakpoint()``, which stops a replay."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        return ast.copy_location(ast.arg(node.arg), node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        assert node.value is not None  # the dialect refuses a declaration without a value
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         return None if ast.unparse(node) == "breakpoint()" else node

@@ -71,7 +71,7 @@ def _ring_of(code: Code, memory: Registers, arguments: list[str]) -> list[str]:
 @scheduler
 def pauses(jitter: Any, count: int) -> None:
     for _ in range(count):
-        relax(jitter)  # type: ignore[no-untyped-call]
+        relax(jitter)
 
 
 STATE = Kind("jitter_state", ("base",), {

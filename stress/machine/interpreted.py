@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from types import FrameType, FunctionType
+from types import FrameType
 from typing import Any
 
 import numpy as np
 from greenlet import getcurrent, greenlet
 
+from shmalloc.dialect import Kernel
 from shmalloc import words as words_module
 from shmalloc.compiler.integers import wrap
 from shmalloc.compiler.rewrite import placed, runnable
@@ -236,10 +237,10 @@ class InterpretedMachine:
         words = plan_of(program, self.settings).as_list()
         self.block = InterpretedControl(program, self.ram, words, trace)
 
-    def warm(self, driver: FunctionType) -> None:
+    def warm(self, driver: Kernel) -> None:
         """Nothing to prepare: ``driver`` runs as it is."""
 
-    def call(self, driver: FunctionType, *arguments: int) -> int:
+    def call(self, driver: Kernel, *arguments: int) -> int:
         """Run a scheduler function over the block."""
         self.block.hub = getcurrent()
         try:

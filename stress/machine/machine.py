@@ -8,11 +8,11 @@ the block says afterwards what came of it: ``VERDICTS``, ``events_of``, ``fault_
 from __future__ import annotations
 
 from collections.abc import MutableSequence
-from types import FunctionType
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from shmalloc.dialect import Kernel
 from shmalloc.engine import ops
 from shmalloc.memory import Ram
 from stress.machine import block as s
@@ -61,9 +61,9 @@ class Machine(Protocol):
     @property
     def block(self) -> Block: ...
 
-    def warm(self, driver: FunctionType) -> None: ...
+    def warm(self, driver: Kernel) -> None: ...
 
-    def call(self, driver: FunctionType, *arguments: int) -> int: ...
+    def call(self, driver: Kernel, *arguments: int) -> int: ...
 
 
 def fault_of(block: Block) -> Event | None:

@@ -9,11 +9,11 @@ Given-up fibers are dropped: their stacks are written anew at the next ``launch`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
+from shmalloc.dialect import Kernel
 from shmalloc.compiler import obtain
 from shmalloc.compiler.instances import Instance, symbol_of
 from stress.machine import block as s
@@ -57,7 +57,7 @@ class NativeMachine:
         program.initialize(self.ram)
         self.control = NativeControl(plan_of(program, self.settings).as_array())
         self.block = self.control.array
-        self._drivers: dict[FunctionType, Any] = {}
+        self._drivers: dict[Kernel, Any] = {}
         self._place()
 
     def _place(self) -> None:
@@ -87,7 +87,7 @@ class NativeMachine:
             self.guards[cpu][:] = fibers.GUARD
             self.block[s.LIMIT + cpu] = bottom + fibers.RESERVE_WORDS * 8
 
-    def warm(self, driver: FunctionType) -> None:
+    def warm(self, driver: Kernel) -> None:
         """Compile ``driver`` (or load it) now, and bind it to this block."""
         if driver not in self._drivers:
             along = [Instance(f, CONTROL, True) for f in plans.drivers_with(driver)]
@@ -95,7 +95,7 @@ class NativeMachine:
             call = obtain.bound(driver, CONTROL, self.control, releases=True)
             self._drivers[driver] = call
 
-    def call(self, driver: FunctionType, *arguments: int) -> int:
+    def call(self, driver: Kernel, *arguments: int) -> int:
         """Run a scheduler function over the block: compiled, without the interpreter's lock."""
         self.warm(driver)
         value: int = self._drivers[driver](*arguments)

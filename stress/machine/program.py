@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from shmalloc.compiler.kinds import ANY
 from shmalloc.compiler.rewrite import entry, runnable
 from shmalloc.compiler.types import analyse
-from shmalloc.dialect import is_kernel
+from shmalloc.dialect import Kernel, is_kernel
 from shmalloc.errors import MisuseError
 from shmalloc.memory import Ram
 from stress.machine import block as s
@@ -55,7 +54,7 @@ class Program:
 
     name: str
     words: int
-    threads: Sequence[FunctionType]
+    threads: Sequence[Kernel]
     init: Sequence[tuple[int, int]] | np.ndarray | Callable[..., Any] | None = None
     invariant: Callable[..., Any] | None = None
     check: Callable[..., Any] | None = None
@@ -104,7 +103,7 @@ class Program:
         elif not 0 <= what < self.words:
             raise MisuseError(f"observe: word {what}; use 0 to {self.words - 1}")
 
-    def watchers(self) -> Iterator[tuple[int, FunctionType]]:
+    def watchers(self) -> Iterator[tuple[int, Kernel]]:
         """The kernels that watch, each with its slot in the block."""
         if is_kernel(self.check):
             yield s.CHECK_ENTRY, self.check

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import FunctionType, MappingProxyType
+from types import MappingProxyType
 from typing import Any
 
+from shmalloc.dialect import Kernel
 from shmalloc import constants as c
 from shmalloc import constants_slab as s
 from shmalloc.image import write_image
@@ -180,10 +181,10 @@ class InitialState:
     def program(
         self,
         name: str,
-        threads: Sequence[FunctionType],
+        threads: Sequence[Kernel],
         story: str,
-        check: FunctionType = checks.pages_are_sound,
-        invariant: FunctionType | None = None,
+        check: Kernel = checks.pages_are_sound,
+        invariant: Kernel | None = None,
         locks: bool = True,
     ) -> Program:
         """What was prepared, as a program; outcomes are what the threads returned.

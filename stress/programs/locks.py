@@ -10,12 +10,11 @@ data race); one that loses a wake-up is a deadlock.
 
 from __future__ import annotations
 
-from types import FunctionType
 
 from shmalloc.constants import (
     C_STRIDE, CPUS_AT, H_CPUS, H_SPINS, I_PROGRESS, LOCK_OFFLINE, X_PAYLOAD,
 )  # fmt: skip
-from shmalloc.dialect import kernel
+from shmalloc.dialect import Kernel, kernel
 from shmalloc.kernels.lock import lock, spin, try_spin, unlock, unspin
 from shmalloc.kernels.pcp import spin_for_drain
 from shmalloc.words import fixed, store
@@ -103,7 +102,7 @@ def all_counted(mem):
 
 
 def locked(
-    name: str, threads: tuple[FunctionType, ...], story: str, spins: int = 0, sleeping: bool = True
+    name: str, threads: tuple[Kernel, ...], story: str, spins: int = 0, sleeping: bool = True
 ) -> Program:
     """``sleeping``: tell the explorer who holds the lock; spinners need no cycle to be found."""
     return Program(

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import import_module
-from types import FunctionType
 
+from shmalloc.dialect import Kernel
 from shmalloc.engine.native import is_kept
 from shmalloc.kernels.audit import audit, audit_teardown
 from shmalloc.kernels.boot import boot
@@ -27,13 +27,13 @@ from stress.spec import RunSpec
 from stress.workloads import WORKLOADS
 from stress.workloads.pressure import pressure_give, pressure_take
 
-Plan = tuple[tuple[str, FunctionType], ...]  # engine, kernel
+Plan = tuple[tuple[str, Kernel], ...]  # engine, kernel
 
 ENV_PRELOAD = "SHMSTRESS_PRELOAD"
-_ALWAYS: tuple[FunctionType, ...] = (
+_ALWAYS: tuple[Kernel, ...] = (
     boot, publish, audit, drain_all, audit_teardown, audit_slabs,
 )  # fmt: skip
-_OF_FAULTS: dict[type[Fault], tuple[FunctionType, ...]] = {
+_OF_FAULTS: dict[type[Fault], tuple[Kernel, ...]] = {
     Kill: (mark_dead, recover, unblock, reap, cache_destroy, online_range, plug_cpu),
     Pressure: (pressure_take, pressure_give),
     Hotplug: (unplug_cpu, plug_cpu),
@@ -71,7 +71,7 @@ def plan_from(text: str) -> Plan:
     return tuple((engine, getattr(import_module(home), name)) for engine, home, name in rows)
 
 
-def controller_kernels(spec: RunSpec) -> list[FunctionType]:
+def controller_kernels(spec: RunSpec) -> list[Kernel]:
     """What the controller itself calls; more, where it does something while the workers run."""
     entries = list(_ALWAYS)
     if spec.live_faults:
@@ -81,15 +81,15 @@ def controller_kernels(spec: RunSpec) -> list[FunctionType]:
     return list(dict.fromkeys(entries))
 
 
-def worker_kernels() -> list[FunctionType]:
+def worker_kernels() -> list[Kernel]:
     """What a worker calls to come into its slot."""
     return [claim_slot, share_slot]
 
 
-def workload_kernels(workloads: Iterable[str], kills: bool) -> list[FunctionType]:
+def workload_kernels(workloads: Iterable[str], kills: bool) -> list[Kernel]:
     """What a worker calls at work, on the engine of the workloads; with ``kills`` also what it does
     about the lock of a dead one."""
-    entries: list[FunctionType] = [mark_dead, unblock] if kills else []
+    entries: list[Kernel] = [mark_dead, unblock] if kills else []
     for name in workloads:
         entries += [WORKLOADS[name].step, WORKLOADS[name].finish]
     return entries

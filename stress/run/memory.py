@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from types import FunctionType, TracebackType
+from types import TracebackType
 
 import numpy as np
 
+from shmalloc.dialect import Kernel
 from shmalloc import constants as c
 from shmalloc.cpus import claim
 from shmalloc.engine import get_engine, when_waiting_long
@@ -114,7 +115,7 @@ class RunMemory:
     def beat_of(self, cpu: int) -> int:
         return self.ram.load(self.layout.cpu(cpu) + c.C_BEAT)
 
-    def call(self, kernel: FunctionType, *arguments: int) -> int:
+    def call(self, kernel: Kernel, *arguments: int) -> int:
         """Run a kernel as the controller."""
         with self.in_time(kernel.__name__):
             return self._engine.call(kernel, self.ram, self.cpu, *arguments)
@@ -187,7 +188,7 @@ class RunMemory:
         count = -(-geometry.pages >> geometry.pageblock_order)
         return self.ram.array[at : at + count] & c.MT_MASK
 
-    def _check(self, kernel: FunctionType) -> list[Violation]:
+    def _check(self, kernel: Kernel) -> list[Violation]:
         """Run a kernel over a memory that may be broken: a fault of it is a finding."""
         name = kernel.__name__
         try:

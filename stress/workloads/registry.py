@@ -14,8 +14,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import FunctionType
 
+from shmalloc.dialect import Kernel
 from shmalloc import constants
 
 EVENT_NAMES = {
@@ -30,8 +30,8 @@ class Workload:
     """One workload. ``marks`` are events ``EV_*`` without which its run tested nothing."""
 
     name: str
-    step: FunctionType
-    finish: FunctionType
+    step: Kernel
+    finish: Kernel
     marks: tuple[int, ...]
     work_words: int
     shared_marks: tuple[int, ...] = ()  # required as well where two workers share a node

@@ -59,7 +59,7 @@ def cost_figures(made: Segment) -> tuple[Figure, list[Figure]]:
         armed("JitterRam, nothing armed", lambda ram: None),
         armed("fuse", lambda ram: ram.light_fuse(NEVER)),
         armed("recorder", lambda ram: ram.record_into(ring, RING_ENTRIES, H_REPORT_COUNT)),
-        armed("delays at no site", lambda ram: ram.delay(Jitter(sites_percent=0).delays)),
+        armed("delays at no site", lambda ram: ram.delay(Jitter(sites=0.0).delays)),
         armed("delays, --jitter on", lambda ram: ram.delay(Jitter().delays)),
     ]
 

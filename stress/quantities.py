@@ -51,7 +51,7 @@ def parse_workers(text: str, cores: int, per_core: int, limit: int) -> int:
     return int(workers)
 
 
-def parse_entries(text: str, what: str) -> int:
+def parse_entries(text: str, what: str = "flight") -> int:
     """How many entries a ring has: 0, or a power of two that is worth a ring."""
     count = int(text) if text.isdigit() else -1
     if count != 0 and not (MIN_ENTRIES <= count <= MAX_ENTRIES and count & (count - 1) == 0):
@@ -59,12 +59,6 @@ def parse_entries(text: str, what: str) -> int:
             f"{what}: {text!r}; use a power of two from {MIN_ENTRIES} to {MAX_ENTRIES}, or 0"
         )
     return count
-
-
-def percent_of(text: str) -> int:
-    """The number of a share such as ``50%``; -1: it is none."""
-    number = text[:-1] if text.endswith("%") else ""
-    return int(number) if number.isdigit() else -1
 
 
 def parse_seed(text: str) -> int:
@@ -76,13 +70,6 @@ def parse_seed(text: str) -> int:
     if not 0 <= seed < 1 << SEED_BITS:
         raise MisuseError(f"seed: {text!r}; use a number from 0 to 2**{SEED_BITS} - 1, 0x allowed")
     return seed
-
-
-def require_once(what: str, key: str, equals: str, given: bool) -> None:
-    """Raises ``MisuseError`` for a setting without its ``=``, or one that was given before."""
-    if not equals or given:
-        reason = "is given twice" if equals else "has no value"
-        raise MisuseError(f"{what}: {key} {reason}; use {key}=... once")
 
 
 def nearest(name: str, known: Iterable[str], what: str) -> MisuseError:

@@ -1,8 +1,9 @@
 """``RunSpec``: everything that decides a run, frozen, as a command line and as TOML.
 
 Three views of one thing: the command line that repeats the run, the TOML that ``shmstress run
-FILE.toml`` reads, and the dictionary in the JSON report. What decides only where results go
-(``Outputs``) is kept apart, because it is no part of what is repeated.
+FILE.toml`` reads, and the dictionary in the JSON report. The fields of ``RunSpec`` declare the
+name, the type and the range of each option. What decides only where results go (``Outputs``) is
+kept apart, because it is not part of what is repeated.
 
 A native run replays its inputs from the seed, never its interleavings.
 """
@@ -11,23 +12,24 @@ from __future__ import annotations
 
 import json
 import shlex
+import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Struct, field
 
 from shmalloc.constants import MAX_CPUS, MAX_NODES, MAX_ZONES
 from shmalloc.errors import MisuseError
 from shmalloc.layout import LINK_STORES
-from shmalloc.sizes import parse_bytes, parse_duration
+from shmalloc.sizes import parse_bytes
 from stress.faults.grammar import Fail, Fault, Kill, Stop, parse_faults
 from stress.jitter.spec import Jitter, parse_jitter
 from stress.quantities import (
-    exact_bytes, exact_duration, nearest, parse_entries, parse_seed, parse_workers,
+    exact_bytes, exact_duration, nearest, parse_entries, parse_workers,
 )  # fmt: skip
-
-__all__ = [
-    "DEFAULT_RAM_BYTES", "ENGINES", "PAGE_BYTES", "PROGRESS", "Outputs", "RawSpec", "RunSpec",
-    "Zone", "nearest", "parse_workloads", "parse_zones", "resolve",
-]  # fmt: skip
+from stress.settings import Duration, Seed, names_of, quantity, read_fields, texts_of
 
 WORKERS_PER_CORE = 3
 ODD_PAGES = 5
@@ -36,8 +38,7 @@ ENGINES = ("native", "interpreted")
 PROGRESS = ("auto", "always", "never")
 
 
-@dataclass(frozen=True)
-class Zone:
+class Zone(Struct, frozen=True):
     """One zone of the run's memory: its size and its node."""
 
     bytes: int
@@ -47,8 +48,7 @@ class Zone:
         return exact_bytes(self.bytes) + (f"@{self.node}" if self.node else "")
 
 
-@dataclass(frozen=True)
-class Outputs:
+class Outputs(Struct, frozen=True):
     """Where the results of a run go: files, or ``-`` for standard output."""
 
     json: str | None = None
@@ -57,24 +57,29 @@ class Outputs:
     progress: str = "auto"
 
 
-@dataclass(frozen=True)
-class RunSpec:
+def _listed(values: Iterable[object]) -> str:
+    return ",".join(map(str, values))
+
+
+class RunSpec(Struct, frozen=True):
     """A resolved run: nothing in it depends on the machine it is repeated on."""
 
-    workloads: tuple[str, ...]
+    workloads: Annotated[tuple[str, ...], quantity(show=_listed)] = field(name="workload")
     workers: int
-    zones: tuple[Zone, ...]
-    link_store: str = "page"
-    duration_s: float = 20.0
-    seed: int = 1
-    engine: str = "native"
-    audit_every_s: float = 5.0
-    hang_timeout_s: float = 10.0
+    zones: Annotated[tuple[Zone, ...], quantity(show=_listed)]
+    link_store: Annotated[str, quantity(choices=LINK_STORES)] = field(
+        default="page", name="link-store"
+    )
+    duration_s: Duration = field(default=20.0, name="duration")
+    seed: Seed = 1
+    engine: Annotated[str, quantity(choices=ENGINES)] = "native"
+    audit_every_s: Duration = field(default=5.0, name="audit-every")
+    hang_timeout_s: Duration = field(default=10.0, name="hang-timeout")
     trace: str | None = None
     prealloc: bool = False
-    faults: tuple[Fault, ...] = ()
-    jitter: Jitter | None = None
-    flight: int = 0  # items that the flight recorder keeps of each CPU
+    jitter: Annotated[Jitter, quantity(read=parse_jitter)] | None = None
+    flight: Annotated[int, quantity(read=parse_entries)] = 0  # entries of each CPU's recorder
+    faults: Annotated[tuple[Fault, ...], quantity(read=parse_faults, show=_listed)] = ()
     once: bool = False  # a trace without a duration: over when it was replayed
 
     @property
@@ -111,30 +116,12 @@ class RunSpec:
         return sum(zone.bytes for zone in self.zones)
 
     def options(self) -> dict[str, str | bool]:
-        """Option name -> text, in the order of the command line; absent where it is the default."""
-        options: dict[str, str | bool] = {
-            "workload": ",".join(self.workloads),
-            "workers": str(self.workers),
-            "zones": ",".join(map(str, self.zones)),
-            "link-store": self.link_store,
-            "duration": exact_duration(self.duration_s),
-            "seed": hex(self.seed),
-            "engine": self.engine,
-            "audit-every": exact_duration(self.audit_every_s),
-            "hang-timeout": exact_duration(self.hang_timeout_s),
-        }
+        """Option name -> text, in the order of the command line; absent if it is off."""
+        options: dict[str, str | bool] = {**texts_of(self)}
         if self.once:
-            del options["duration"]
-        if self.trace is not None:
-            options["trace"] = self.trace
+            del options["once"], options["duration"]
         if self.prealloc:
             options["prealloc"] = True
-        if self.jitter is not None:
-            options["jitter"] = str(self.jitter)
-        if self.flight:
-            options["flight"] = str(self.flight)
-        if self.faults:
-            options["faults"] = ",".join(map(str, self.faults))
         return options
 
     def command_line(self) -> str:
@@ -206,30 +193,29 @@ def parse_workloads(text: str, known: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-@dataclass(frozen=True)
-class RawSpec:
+class RawSpec(Struct, frozen=True, rename=lambda name: name.replace("_", "-")):
     """The texts of a run as they were given; ``resolve`` turns them into a ``RunSpec``."""
 
     workload: str
-    workers: str
-    ram: str | None
-    zones: str
-    link_store: str
-    duration: str | None  # None: 20 s, or as long as the trace lasts
-    seed: str
-    engine: str
-    audit_every: str
-    hang_timeout: str
-    trace: str | None
-    prealloc: bool
+    workers: str = "auto"
+    ram: str | None = None
+    zones: str = "2"
+    link_store: str = "page"
+    duration: str | None = None  # by default 20 s, or as long as the trace lasts
+    seed: str = "1"
+    engine: str = "native"
+    audit_every: str = "5s"
+    hang_timeout: str = "10s"
+    trace: str | None = None
+    prealloc: bool = False
     faults: str | None = None
     jitter: str | None = None
     flight: str | None = None
 
 
 DEFAULT_RAM_BYTES = 256 << 20
-DEFAULT_DURATION = "20s"
-LONGEST_TRACE = "1d"  # a trace that is to be replayed once is given up after this
+_OF_THE_MACHINE = {"workload", "workers", "ram", "zones"}  # resolved with what is there
+LONGEST_TRACE = "1d"  # the time after which a trace that is to be replayed once is given up
 
 
 def resolve(raw: RawSpec, known: Iterable[str], cores: int) -> RunSpec:
@@ -237,18 +223,6 @@ def resolve(raw: RawSpec, known: Iterable[str], cores: int) -> RunSpec:
 
     Raises ``MisuseError`` with argument, value and cure for everything that can never work.
     """
-    if raw.link_store not in LINK_STORES:
-        raise nearest(raw.link_store, LINK_STORES, "link-store")
-    if raw.engine not in ENGINES:
-        raise nearest(raw.engine, ENGINES, "engine")
-    workers = 1 if raw.engine == "interpreted" and raw.workers == "auto" else parse_workers(
-        raw.workers, cores, WORKERS_PER_CORE, MAX_CPUS - int(raw.faults is not None)
-    )  # fmt: skip
-    if raw.engine == "interpreted" and workers != 1:
-        raise MisuseError(
-            f"workers: {workers} with engine interpreted; its accesses are not atomic between"
-            " processes: use 1 worker, or engine native"
-        )
     workloads = parse_workloads(raw.workload, known)
     if ("trace" in workloads) != (raw.trace is not None):
         raise MisuseError(
@@ -256,39 +230,76 @@ def resolve(raw: RawSpec, known: Iterable[str], cores: int) -> RunSpec:
             " use --workload trace and --trace FILE together"
         )
     once = "trace" in workloads and raw.duration is None
-    faults = () if raw.faults is None else parse_faults(raw.faults)
-    hang_timeout_s = parse_duration(raw.hang_timeout, "hang-timeout")
-    _refuse_faults(faults, raw.engine, hang_timeout_s)
     ram_bytes = None if raw.ram is None else parse_bytes(raw.ram, "ram")
-    return RunSpec(
+    texts = texts_of(raw) | ({"duration": LONGEST_TRACE} if once else {})
+    spec = RunSpec(
         workloads=workloads,
-        workers=workers,
+        workers=_workers(raw, cores),
         zones=parse_zones(raw.zones, ram_bytes, DEFAULT_RAM_BYTES),
-        link_store=raw.link_store,
-        duration_s=parse_duration(raw.duration or (LONGEST_TRACE if once else DEFAULT_DURATION)),
-        seed=parse_seed(raw.seed),
-        engine=raw.engine,
-        audit_every_s=parse_duration(raw.audit_every, "audit-every"),
-        hang_timeout_s=hang_timeout_s,
-        trace=raw.trace,
-        prealloc=raw.prealloc,
-        jitter=None if raw.jitter is None else parse_jitter(raw.jitter),
-        flight=0 if raw.flight is None else parse_entries(raw.flight, "flight"),
-        faults=faults,
         once=once,
+        **read_fields(RunSpec, {n: t for n, t in texts.items() if n not in _OF_THE_MACHINE}),
     )
+    for fault in spec.faults:
+        _refuse(fault, spec)
+    return spec
 
 
-def _refuse_faults(faults: tuple[Fault, ...], engine: str, hang_timeout_s: float) -> None:
-    """Raises ``MisuseError`` for faults that no run survives, or would take for a violation."""
-    for fault in faults:
-        if engine == "interpreted" and not isinstance(fault, Fail):
-            raise MisuseError(
-                f"faults: {fault} with engine interpreted; its accesses are not atomic between"
-                " worker and controller: use engine native, or fail alone"
-            )
-        if isinstance(fault, Stop) and 2 * fault.for_s > hang_timeout_s:
-            raise MisuseError(
-                f"faults: {fault} with hang-timeout {exact_duration(hang_timeout_s)}: a stopped"
-                " worker would count as hung; use for= of at most half of it"
-            )
+def _workers(raw: RawSpec, cores: int) -> int:
+    if raw.engine == "interpreted" and raw.workers not in ("auto", "1"):
+        raise MisuseError(
+            f"workers: {raw.workers!r} with engine interpreted; its accesses are not atomic between"
+            " processes: use 1 worker, or engine native"
+        )
+    if raw.engine == "interpreted":
+        return 1
+    limit = MAX_CPUS - int(raw.faults is not None)
+    return parse_workers(raw.workers, cores, WORKERS_PER_CORE, limit)
+
+
+def _refuse(fault: Fault, spec: RunSpec) -> None:
+    """Raises ``MisuseError`` for a fault that ends every run, or would count as a violation."""
+    if spec.engine == "interpreted" and not isinstance(fault, Fail):
+        raise MisuseError(
+            f"faults: {fault} with engine interpreted; its accesses are not atomic between"
+            " worker and controller: use engine native, or fail alone"
+        )
+    if isinstance(fault, Stop) and 2 * fault.for_s > spec.hang_timeout_s:
+        raise MisuseError(
+            f"faults: {fault} with hang-timeout {exact_duration(spec.hang_timeout_s)}: a stopped"
+            " worker would count as hung; use for= of at most half of it"
+        )
+
+
+def load_spec_file(path: str) -> dict[str, str | bool]:
+    """Option name -> text of the options in a TOML or JSON file, as the command line has them.
+
+    Lists and tables become the one-line forms that mean the same.
+    """
+    try:
+        text = Path(path).read_text()
+        settings = msgspec.json.decode(text) if path.endswith(".json") else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise MisuseError(f"spec file: {path}: {error}") from error
+    known = [*names_of(RawSpec), *names_of(Outputs)]
+    for name in settings:
+        if name not in known:
+            raise nearest(name, known, f"spec file {path}, key")
+    return {name: _option(name, value) for name, value in settings.items()}
+
+
+def _option(name: str, value: Any) -> str | bool:
+    """An option of a file as its text on the command line."""
+    match name, value:
+        case "faults", _:
+            return _listed(parse_faults(value))
+        case "jitter", _:
+            return str(parse_jitter(value))
+        case _, bool() | str():
+            return value
+        case "zones", {"size": size, **rest}:
+            return f"{size}@{rest.get('node', 0)}"
+        case _, int() | float():
+            return str(value)
+        case _, list():
+            return _listed(_option(name, one) for one in value)
+    raise MisuseError(f"{name}: {value!r}; use the text of --{name}, or a list")

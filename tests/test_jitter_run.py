@@ -54,7 +54,7 @@ def test_a_kind_that_is_off_is_not_drawn():
     "text, hint",
     [("shrt=1/4", "did you mean 'short'"), ("of", "did you mean 'on'"), ("short=4", "1/N"),
      ("short=1/0", "1/N"), ("sites=half", "0% to 100%"), ("sites=101%", "0% to 100%"),
-     ("shuffle=yes", "known are on, off"), ("stutter=5s", "PAUSE/WORK"), ("seed=x", "seed"),
+     ("shuffle=yes", "use on or off"), ("stutter=5s", "PAUSE/WORK"), ("seed=x", "seed"),
      ("short", "has no value"), ("short=1/4,short=1/5", "given twice"), ("", "known are")],
 )  # fmt: skip
 def test_a_text_that_means_nothing_is_refused_with_a_hint(text: str, hint: str):

@@ -38,7 +38,7 @@ FLOORS = (
     ("shmalloc.segment", "shmalloc.cpus"),
     ("shmalloc",),
     ("stress.workloads", "stress.oracles", "stress.seeds", "stress.quantities", "stress.verdict",
-     "stress.spec", "stress.faults.grammar", "stress.jitter", "stress.machine"),
+     "stress.spec", "stress.settings", "stress.faults.grammar", "stress.jitter", "stress.machine"),
     ("stress",),
 )  # fmt: skip
 ONLY_IN = {

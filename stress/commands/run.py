@@ -6,7 +6,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable
-from dataclasses import replace
+from msgspec.structs import replace
 from pathlib import Path
 from typing import Any
 

@@ -12,7 +12,7 @@ from stress.crash.case import CrashCase
 from stress.crash.operations import OPERATIONS
 from stress.machine.program import Program
 from stress.programs import PROGRAMS
-from stress.spec import nearest
+from stress.quantities import nearest
 
 WAITING = "wait-"  # programs in which somebody waits for a page that a dead CPU may own
 HOPEFUL = ("wait-", "pcp-")  # programs in which there is a page for everybody, unless one dies

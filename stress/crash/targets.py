@@ -6,7 +6,7 @@ from shmalloc.errors import MisuseError
 from stress.crash.allocator import allocator_case
 from stress.crash.case import CrashCase, name_target
 from stress.explorer.targets import module_of
-from stress.spec import nearest
+from stress.quantities import nearest
 
 
 def load_case(target: str) -> CrashCase:

@@ -26,7 +26,7 @@ from stress.explorer.targets import target_of
 from stress.explorer.token import Token, digest_of
 from stress.explorer.witness import find_witness, traced_machine
 from stress.seeds import derive
-from stress.spec import nearest
+from stress.quantities import nearest
 
 STRATEGIES = (*SEARCHES, "auto")
 PORTFOLIO = ("surw", "pct", "pos", "random")

@@ -15,7 +15,7 @@ from types import ModuleType
 from shmalloc.errors import MisuseError
 from stress.machine.program import Program
 from stress.programs import PROGRAMS
-from stress.spec import nearest
+from stress.quantities import nearest
 
 _targets: weakref.WeakKeyDictionary[Program, str] = weakref.WeakKeyDictionary()
 

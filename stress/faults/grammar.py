@@ -1,188 +1,138 @@
-"""``--faults SPEC[,SPEC...]``: which faults a run has, as text and as data.
+"""``--faults SPEC[,SPEC...]``: the faults of a run, as one line, as tables, and as data.
 
 ::
 
-    kill:every=100ms            SIGKILL to a random worker, about each 100 ms
-    kill:fuse=1..2000           the same by a fuse: at its N-th write from now, N of the range
+    kill:every=100ms            SIGKILL to a random worker, on average each 100 ms
+    kill:fuse=1..2000           the same by a fuse: at its N-th write from now, N in the range
     stop:every=1s,for=300ms     SIGSTOP to a random worker, SIGCONT 300 ms later
-    fail:p=0.01                 each allocation fails with this chance; or every=100, nth=7 (once);
-                                kind=page or kind=object: only those
-    pressure:pages=50%          half of the memory is taken and given back in waves (every=2s)
-    hotplug:every=200ms         CPU slots are unplugged and plugged in again
+    fail:p=0.01                 each allocation fails with this probability; or every=100, nth=7
+                                (once); kind=page or kind=object restricts it to one kind
+    pressure:pages=50%          takes half of the memory and gives it back in waves (every=2s)
+    hotplug:every=200ms         unplugs CPU slots and plugs them in again
 
-A part without a colon goes on with the fault before it. Each fault may be given several times;
-every setting has a default but that of ``fail``. ``str`` of a fault parses to it again.
+A part without a colon continues the fault before it. A fault may stand several times; every
+setting except those of ``fail`` has a default. In a file, faults are a line, a list of lines, or
+tables: ``[faults.kill]``, ``[[faults.kill]]``, or ``[[faults]]`` with ``fault = "kill"``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from decimal import Decimal
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar
+
+from msgspec import Struct, field
 
 from shmalloc.errors import MisuseError
-from shmalloc.sizes import parse_duration
-from stress.quantities import exact_duration, nearest, percent_of, require_once
+from stress.quantities import nearest
+from stress.settings import Duration, decimal, line_of, quantity, read, share
 
 FUSE_MOST = 1 << 40
-KINDS = ("page", "object")
 _RANGE = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
 
-@dataclass(frozen=True)
-class Fault:
-    """One fault: its settings are the fields of the class, in the order in which they print."""
+def _fuse(value: str | list[int]) -> range:
+    text = value if isinstance(value, str) else "..".join(map(str, value))
+    match = _RANGE.fullmatch(text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= last <= FUSE_MOST:
+        raise ValueError(text)
+    return range(first, last + 1)
+
+
+Writes = Annotated[
+    range, quantity("a number of writes, or a range such as 1..2000", _fuse,
+                    lambda writes: f"{writes.start}..{writes.stop - 1}"),
+]  # fmt: skip
+Count = Annotated[int, quantity("a number of at least 1", ge=1, le=FUSE_MOST)]
+Chance = Annotated[
+    float, quantity("a probability such as 0.01, at most 1", show=decimal, gt=0, le=1)
+]
+
+
+class Fault(Struct, frozen=True):
+    """One fault: its settings are the fields of its class, in the order in which they print."""
 
     name: ClassVar[str]
 
     def __str__(self) -> str:
-        settings = ",".join(
-            f"{_NAMES.get(field.name, field.name)}={_text(field.name, getattr(self, field.name))}"
-            for field in fields(self)
-            if getattr(self, field.name) is not None
-        )
-        return f"{self.name}:{settings}"
+        return f"{self.name}:{line_of(self)}".rstrip(":")
 
 
-@dataclass(frozen=True)
-class Kill(Fault):
+class Kill(Fault, frozen=True):
     """SIGKILL to one worker, on average each ``every_s``; with ``fuse`` by its own N-th write."""
 
     name = "kill"
-    every_s: float = 0.1
-    fuse: range | None = None
+    every_s: Duration = field(default=0.1, name="every")
+    fuse: Writes | None = None
 
 
-@dataclass(frozen=True)
-class Stop(Fault):
+class Stop(Fault, frozen=True):
     """SIGSTOP to one worker, on average each ``every_s``, and SIGCONT after ``for_s``."""
 
     name = "stop"
-    every_s: float = 1.0
-    for_s: float = 0.3
+    every_s: Duration = field(default=1.0, name="every")
+    for_s: Duration = field(default=0.3, name="for")
 
 
-@dataclass(frozen=True)
-class Fail(Fault):
-    """Allocations that fail: by chance, each n-th, or once the n-th, of every worker."""
+class Fail(Fault, frozen=True):
+    """Allocations that fail in every worker: by chance, each n-th, or once the n-th."""
 
     name = "fail"
-    p: float | None = None
-    every: int | None = None
-    nth: int | None = None
-    kind: str | None = None
+    p: Chance | None = None
+    every: Count | None = None
+    nth: Count | None = None
+    kind: Annotated[str, quantity(choices=("page", "object"))] | None = None
+
+    def __post_init__(self) -> None:
+        if [self.p, self.every, self.nth].count(None) != 2:
+            raise ValueError("use one of p=0.01, every=100 or nth=7")
 
 
-@dataclass(frozen=True)
-class Pressure(Fault):
-    """A share of the memory that somebody else takes and gives back, a wave each ``every_s``."""
+class Pressure(Fault, frozen=True):
+    """A share of the memory that the controller takes and gives back, one wave each ``every_s``."""
 
     name = "pressure"
-    pages: float = 0.5
-    every_s: float = 2.0
+    pages: Annotated[float, share("1%")] = 0.5
+    every_s: Duration = field(default=2.0, name="every")
 
 
-@dataclass(frozen=True)
-class Hotplug(Fault):
-    """A random slot is unplugged, on average each ``every_s``, and plugged in at the next time."""
+class Hotplug(Fault, frozen=True):
+    """Unplugs a random slot, on average each ``every_s``, and plugs it in at the next time."""
 
     name = "hotplug"
-    every_s: float = 0.2
+    every_s: Duration = field(default=0.2, name="every")
 
 
-_NAMES = {"every_s": "every", "for_s": "for"}
+FAULTS: dict[str, type[Fault]] = {kind.name: kind for kind in (Kill, Stop, Fail, Pressure, Hotplug)}
 
 
-def _text(name: str, value: object) -> str:
-    """A setting as its parser reads it."""
-    if isinstance(value, range):
-        return f"{value.start}..{value.stop - 1}"
-    if isinstance(value, float):
-        if name.endswith("_s"):
-            return exact_duration(value)
-        return f"{round(value * 100)}%" if name == "pages" else f"{Decimal(repr(value)):f}"
-    return str(value)
+def parse_faults(given: object) -> tuple[Fault, ...]:
+    """The faults of a line, of a list, or of tables. A misuse is one line with place and cure."""
+    return tuple(_fault(name, settings) for name, settings in _groups(given))
 
 
-def _whole(value: str, what: str) -> int:
-    if not value.isdigit() or int(value) < 1:
-        raise MisuseError(f"{what}: {value!r}; use a number of at least 1")
-    return int(value)
-
-
-def _chance(value: str, what: str) -> float:
-    try:
-        chance = float(value)
-    except ValueError:
-        chance = -1.0
-    if not 0 < chance <= 1:
-        raise MisuseError(f"{what}: {value!r}; use a chance such as 0.01, at most 1")
-    return chance
-
-
-def _share(value: str, what: str) -> float:
-    percent = percent_of(value)
-    if not 1 <= percent <= 100:
-        raise MisuseError(f"{what}: {value!r}; use a share of the memory from 1% to 100%")
-    return percent / 100
-
-
-def _fuse(value: str, what: str) -> range:
-    match = _RANGE.fullmatch(value)
-    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not 1 <= first <= last <= FUSE_MOST:
-        raise MisuseError(f"{what}: {value!r}; use a number of writes, or a range such as 1..2000")
-    return range(first, last + 1)
-
-
-def _kind(value: str, what: str) -> str:
-    if value not in KINDS:
-        raise nearest(value, KINDS, what)
-    return value
-
-
-Parser = Callable[[str, str], Any]
-_SETTINGS: dict[type[Fault], dict[str, tuple[str, Parser]]] = {
-    Kill: {"every": ("every_s", parse_duration), "fuse": ("fuse", _fuse)},
-    Stop: {"every": ("every_s", parse_duration), "for": ("for_s", parse_duration)},
-    Fail: {
-        "p": ("p", _chance), "every": ("every", _whole), "nth": ("nth", _whole),
-        "kind": ("kind", _kind),
-    },
-    Pressure: {"pages": ("pages", _share), "every": ("every_s", parse_duration)},
-    Hotplug: {"every": ("every_s", parse_duration)},
-}  # fmt: skip
-FAULTS: dict[str, type[Fault]] = {fault.name: fault for fault in _SETTINGS}
-
-
-def parse_faults(text: str) -> tuple[Fault, ...]:
-    """The faults of ``text``. Raises ``MisuseError`` with the nearest name that there is."""
-    groups: list[tuple[str, list[str]]] = []
-    for part in text.split(","):
-        name, colon, setting = part.strip().partition(":")
-        if colon or "=" not in name:
-            groups.append((name, [setting] if setting else []))
-        elif groups:
-            groups[-1][1].append(name)
-        else:
-            raise MisuseError(f"faults: {name!r} belongs to no fault; begin with one such as kill:")
-    return tuple(_parse_fault(name, settings) for name, settings in groups)
-
-
-def _parse_fault(name: str, settings: list[str]) -> Fault:
+def _fault(name: str, settings: object) -> Fault:
     if name not in FAULTS:
         raise nearest(name, FAULTS, "faults")
-    kind = FAULTS[name]
-    values: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, value = setting.strip().partition("=")
-        if key not in _SETTINGS[kind]:
-            raise nearest(key, _SETTINGS[kind], f"faults: {name}")
-        field, parse = _SETTINGS[kind][key]
-        require_once(f"faults: {name}", key, equals, field in values)
-        values[field] = parse(value, f"faults: {name}: {key}")
-    if kind is Fail and sum(key in values for key in ("p", "every", "nth")) != 1:
-        raise MisuseError("faults: fail: use one of p=0.01, every=100 or nth=7")
-    return kind(**values)
+    return read(FAULTS[name], settings, f"faults.{name}")
+
+
+def _groups(given: object) -> Iterator[tuple[str, object]]:
+    """Name and settings of each fault."""
+    if isinstance(given, str):
+        for part in re.split(r",(?=[^,=]*(?::|,|$))", given):  # commas before a name of a fault
+            name, _, settings = part.strip().partition(":")
+            yield name, settings or "on"
+    elif isinstance(given, list):
+        for one in given:
+            if isinstance(one, Mapping):
+                yield str(one.get("fault", "")), {k: v for k, v in one.items() if k != "fault"}
+            else:
+                yield from _groups(one)
+    elif isinstance(given, Mapping):
+        for name, tables in given.items():
+            for table in tables if isinstance(tables, list) else [tables]:
+                yield name, table
+    else:
+        raise MisuseError(f"faults: {given!r}; use a line, a list of lines, or tables")

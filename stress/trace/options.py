@@ -6,7 +6,7 @@ enough. It is replayed once; with ``--duration`` again and again until that is o
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from shmalloc.errors import MisuseError
 from stress.quantities import exact_bytes

@@ -302,6 +302,19 @@ R_READY = 6  # sequence number + 1 once the record is complete
 R_STRIDE = 8
 REPORTS = 256
 
+# A report names a page by its pfn and any word behind the CPU slots' region by its index. What
+# could be mistaken for one of these bears a tag: ``AT_ZONE | z``. Tagged numbers are negative.
+TAG_SHIFT = 56
+TAGGED = -(1 << 63)
+AT_WORD = TAGGED | 1 << TAG_SHIFT  # a word of the header, a CPU slot, a zone, a list or a cache
+AT_CACHE = TAGGED | 2 << TAG_SHIFT  # id
+AT_ZONE = TAGGED | 3 << TAG_SHIFT
+AT_CPU = TAGGED | 4 << TAG_SHIFT
+AT_LIST = TAGGED | 5 << TAG_SHIFT  # zone << 16 | order << 8 | migratetype
+AT_PCP = TAGGED | 6 << TAG_SHIFT  # cpu << 16 | zone << 8 | list + 1; 0: all of them
+IS_TYPE = TAGGED | 7 << TAG_SHIFT  # T_*
+IS_MT = TAGGED | 8 << TAG_SHIFT  # MT_*
+
 # --- flight recorder: one ring for each CPU (stress/jitter/recorder.py) -----------------
 FLIGHT_FIRST = 16  # words before its items
 FLIGHT_ITEM_WORDS = 2

@@ -211,7 +211,9 @@ def test_double_free_is_refused(world: ObjectSegment, flags: int) -> None:
     keep, address = world.alloc(cache), world.alloc(cache)
     assert world.free(cache, address) == 0
     assert world.free(cache, address, cpu=1) == c.E_STATE
-    assert world.full_reports() == [(c.M_OBJECT_FREE, address, cache, cache)]
+    assert world.full_reports() == [
+        (c.M_OBJECT_FREE, address, c.AT_CACHE | cache, c.AT_CACHE | cache)
+    ]
     assert world.free(cache, keep) == 0 and world.audit() == 0
 
 
@@ -244,7 +246,9 @@ def test_free_into_another_cache_is_refused(world: ObjectSegment) -> None:
     one, other = world.create(64), world.create(64)
     address = world.alloc(one)
     assert world.free(other, address) == c.E_STATE
-    assert world.full_reports() == [(c.M_OBJECT_CACHE, address, other, one)]
+    assert world.full_reports() == [
+        (c.M_OBJECT_CACHE, address, c.AT_CACHE | other, c.AT_CACHE | one)
+    ]
     assert world.free(one, address) == 0
 
 

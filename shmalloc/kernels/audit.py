@@ -10,12 +10,12 @@ A full audit of 262,144 pages takes a few milliseconds compiled.
 """
 
 from shmalloc.constants import (
-    A_HEADS, A_TYPES, H_AT_OWNERS, H_AT_SCRATCH, H_CPUS, H_MAX_ORDER, H_OWNER_MAP,
-    H_PAGEBLOCK_ORDER, H_PCP_CAPACITY, H_PCP_FORM, H_REPORT_COUNT, H_SCRATCH_WORDS, H_ZONES,
-    I_CONSERVATION, I_FREE_HEAD, I_LIST_LINKS, I_PCP_COUNT, I_TAIL, I_TEARDOWN, I_UNMERGED,
-    MT_COUNT, MT_ISOLATE, ORDERS, P_ARRAYS, P_COUNT, P_HEAD, P_LENGTH, PCP_ARRAY, PCP_LISTS,
-    T_ALLOCATED, T_COUNT, T_FREE, T_ISOLATED, T_PCP, T_SLAB, T_TAIL, X_LOST_OWNER, Z_END, Z_FREE,
-    Z_FREE_ISOLATED, Z_MANAGED, Z_START,
+    AT_LIST, AT_PCP, AT_WORD, AT_ZONE, A_HEADS, A_TYPES, H_AT_OWNERS, H_AT_SCRATCH, H_CPUS,
+    H_MAX_ORDER, H_OWNER_MAP, H_PAGEBLOCK_ORDER, H_PCP_CAPACITY, H_PCP_FORM, H_REPORT_COUNT,
+    H_SCRATCH_WORDS, H_ZONES, IS_MT, I_CONSERVATION, I_FREE_HEAD, I_LIST_LINKS, I_PCP_COUNT, I_TAIL,
+    I_TEARDOWN, I_UNMERGED, MT_COUNT, MT_ISOLATE, ORDERS, PCP_ARRAY, PCP_LISTS, P_ARRAYS, P_COUNT,
+    P_HEAD, P_LENGTH, T_ALLOCATED, T_COUNT, T_FREE, T_ISOLATED, T_PCP, T_SLAB, T_TAIL, X_LOST_OWNER,
+    Z_END, Z_FREE, Z_FREE_ISOLATED, Z_MANAGED, Z_START,
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, order_of, type_of, zone_of_word
@@ -49,7 +49,7 @@ def audit_teardown(mem, cpu):
         zone = zone_at(mem, z)
         free = load_relaxed(mem, zone + Z_FREE) + load_relaxed(mem, zone + Z_FREE_ISOLATED)
         if free != load_relaxed(mem, zone + Z_MANAGED):
-            report(mem, cpu, I_TEARDOWN, z, load_relaxed(mem, zone + Z_MANAGED), free)
+            report(mem, cpu, I_TEARDOWN, AT_ZONE | z, load_relaxed(mem, zone + Z_MANAGED), free)
     audit(mem, cpu)
     return load(mem, H_REPORT_COUNT) - before
 
@@ -71,7 +71,7 @@ def audit_zone(mem, cpu, z):
     for victim in range(fixed(mem, H_CPUS)):
         on_lists += audit_pcp(mem, cpu, z, victim)
     if mem[tally + A_TYPES + T_PCP] != on_lists:
-        report(mem, cpu, I_PCP_COUNT, z, on_lists, mem[tally + A_TYPES + T_PCP])
+        report(mem, cpu, I_PCP_COUNT, AT_ZONE | z, on_lists, mem[tally + A_TYPES + T_PCP])
     audit_totals(mem, cpu, z, tally)
 
 
@@ -120,7 +120,7 @@ def audit_free_head(mem, cpu, zone, z, tally, pfn, w0):
     mem[at] = mem[at] + 1
     for inside in range(pfn, pfn + (1 << order), 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
         if block_mt(mem, inside) != mt:
-            report(mem, cpu, I_FREE_HEAD, inside, block_mt(mem, inside), mt)
+            report(mem, cpu, I_FREE_HEAD, inside, IS_MT | block_mt(mem, inside), IS_MT | mt)
     buddy = pfn ^ (1 << order)
     if pfn < buddy and order < fixed(mem, H_MAX_ORDER) and mergeable(mem, zone, buddy, order, mt):
         report(mem, cpu, I_UNMERGED, pfn, order, buddy)
@@ -146,13 +146,14 @@ def audit_lists(mem, cpu, z, tally):
             length = audit_list(mem, cpu, zone, z, order, mt)
             seen = mem[tally + A_HEADS + order * MT_COUNT + mt]
             if length != seen:
-                report(mem, cpu, I_FREE_HEAD, order << 8 | mt, seen, length)
+                report(mem, cpu, I_FREE_HEAD, AT_LIST | z << 16 | order << 8 | mt, seen, length)
 
 
 @kernel
 def audit_list(mem, cpu, zone, z, order, mt):
     """Walk one list; returns its length. Stops where it is longer than its count (a cycle)."""
     head = area_list(zone, order, mt)
+    list_tag = AT_LIST | z << 16 | order << 8 | mt
     count = mem[area_count(zone, order, mt)]
     length = 0
     before = head
@@ -161,16 +162,16 @@ def audit_list(mem, cpu, zone, z, order, mt):
         pfn = pfn_of(mem, node)
         inside = fixed(mem, zone + Z_START) <= pfn < fixed(mem, zone + Z_END)
         if not inside or node != node_of(mem, pfn) or prev_of(mem, node) != before:
-            report(mem, cpu, I_LIST_LINKS, node, before, order << 8 | mt)
+            report(mem, cpu, I_LIST_LINKS, AT_WORD | node, AT_WORD | before, list_tag)
             return length
         w0 = page_state(mem, pfn)
         if not is_free_head(w0, z, order) or mt_of(w0) != mt:
-            report(mem, cpu, I_FREE_HEAD, pfn, order << 8 | mt, w0)
+            report(mem, cpu, I_FREE_HEAD, pfn, list_tag, w0)
         length += 1
         before = node
         node = next_of(mem, node)
     if length != count:
-        report(mem, cpu, I_LIST_LINKS, head, count, length)
+        report(mem, cpu, I_LIST_LINKS, list_tag, count, length)
     return length
 
 
@@ -185,21 +186,23 @@ def audit_pcp(mem, cpu, z, victim):
         order = pcp_order(mem, index)
         counted += length * counted_pages(order)
         pages += length << order
-        audit_pcp_list(mem, cpu, z, p, index, length)
+        audit_pcp_list(mem, cpu, z, victim, index, length)
     if counted != mem[p + P_COUNT]:
-        report(mem, cpu, I_PCP_COUNT, victim << 8 | z, counted, mem[p + P_COUNT])
+        report(mem, cpu, I_PCP_COUNT, AT_PCP | victim << 16 | z << 8, counted, mem[p + P_COUNT])
     return pages
 
 
 @kernel
-def audit_pcp_list(mem, cpu, z, p, index, length):
+def audit_pcp_list(mem, cpu, z, victim, index, length):
     """One list: pages in state PCP, of its order, and of no pageblock that is isolated."""
+    p = pcp_at(mem, victim, z)
+    list_tag = AT_PCP | victim << 16 | z << 8 | (index + 1)
     node = mem[p + P_HEAD + index]
     for k in range(length):
         if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
             pfn = mem[p + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + k]
         elif node == 0:
-            report(mem, cpu, I_PCP_COUNT, p + index, length, k)
+            report(mem, cpu, I_PCP_COUNT, list_tag, length, k)
             return
         else:
             pfn = pfn_of(mem, node)
@@ -207,27 +210,28 @@ def audit_pcp_list(mem, cpu, z, p, index, length):
         w0 = page_state(mem, pfn)
         right = type_of(w0) == T_PCP and order_of(w0) == pcp_order(mem, index)
         if not right or zone_of_word(w0) != z:
-            report(mem, cpu, I_PCP_COUNT, pfn, index, w0)
+            report(mem, cpu, I_PCP_COUNT, pfn, list_tag, w0)
         elif block_mt(mem, pfn) == MT_ISOLATE:
-            report(mem, cpu, I_PCP_COUNT, pfn, index, MT_ISOLATE)
+            report(mem, cpu, I_PCP_COUNT, pfn, list_tag, IS_MT | MT_ISOLATE)
 
 
 @kernel
 def audit_totals(mem, cpu, z, tally):
     """The zone's counters equal what was counted, and every managed page is in one place."""
     zone = zone_at(mem, z)
+    where = AT_ZONE | z
     isolated = 0
     for order in range(fixed(mem, H_MAX_ORDER) + 1):
         isolated += mem[tally + A_HEADS + order * MT_COUNT + MT_ISOLATE] << order
     free = mem[tally + A_TYPES + T_FREE] - isolated
     if free != load_relaxed(mem, zone + Z_FREE):
-        report(mem, cpu, I_CONSERVATION, z, free, load_relaxed(mem, zone + Z_FREE))
+        report(mem, cpu, I_CONSERVATION, where, free, load_relaxed(mem, zone + Z_FREE))
     if isolated != load_relaxed(mem, zone + Z_FREE_ISOLATED):
-        report(mem, cpu, I_CONSERVATION, z, isolated, load_relaxed(mem, zone + Z_FREE_ISOLATED))
+        report(mem, cpu, I_CONSERVATION, where, isolated, load_relaxed(mem, zone + Z_FREE_ISOLATED))
     managed = 0
     for kind in range(T_COUNT):
         if kind == T_FREE or kind == T_PCP or kind == T_ALLOCATED or kind == T_SLAB:
             managed += mem[tally + A_TYPES + kind]
     managed += mem[tally + A_TYPES + T_ISOLATED]
     if managed != load_relaxed(mem, zone + Z_MANAGED):
-        report(mem, cpu, I_CONSERVATION, z, load_relaxed(mem, zone + Z_MANAGED), managed)
+        report(mem, cpu, I_CONSERVATION, where, load_relaxed(mem, zone + Z_MANAGED), managed)

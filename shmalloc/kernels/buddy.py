@@ -14,9 +14,9 @@ What it does not do: per-CPU lists, waiting, poison (pcp.py, pages.py).
 """
 
 from shmalloc.constants import (
-    E_NOMEM, E_STATE, EV_MERGE, EV_SPLIT, H_MAX_ORDER, H_PAGEBLOCK_ORDER, I_FREE_HEAD,
-    I_LIST_LINKS, MT_COUNT, MT_ISOLATE, T_FREE, T_ISOLATED, Z_COUNTS, Z_END, Z_INDEX, Z_LISTS,
-    Z_START,
+    AT_LIST, EV_MERGE, EV_SPLIT, E_NOMEM, E_STATE, H_MAX_ORDER, H_PAGEBLOCK_ORDER, IS_MT, IS_TYPE,
+    I_FREE_HEAD, I_LIST_LINKS, MT_COUNT, MT_ISOLATE, T_FREE, T_ISOLATED, T_TAIL, Z_COUNTS, Z_END,
+    Z_INDEX, Z_LISTS, Z_START,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of
@@ -40,11 +40,18 @@ def area_count(zone, order, mt):
     return zone + Z_COUNTS + order * MT_COUNT + mt
 
 
+@unit
+def bad_links(mem, zone, cpu, pfn, order, mt):
+    """Report a block whose neighbours on the list of ``order`` and ``mt`` do not link back."""
+    expected = AT_LIST | fixed(mem, zone + Z_INDEX) << 16 | order << 8 | mt
+    report(mem, cpu, I_LIST_LINKS, pfn, expected, page_state(mem, pfn))
+
+
 @hot
 def link_free(mem, zone, cpu, pfn, order, mt):
     """Put a block whose head already says FREE on its list."""
     if list_add(mem, area_list(zone, order, mt), node_of(mem, pfn)) < 0:
-        report(mem, cpu, I_LIST_LINKS, pfn, order, mt)
+        bad_links(mem, zone, cpu, pfn, order, mt)
         return E_STATE
     count = area_count(zone, order, mt)
     mem[count] = mem[count] + 1
@@ -55,7 +62,7 @@ def link_free(mem, zone, cpu, pfn, order, mt):
 def unlink_free(mem, zone, cpu, pfn, order, mt):
     """Take a free block off its list, from wherever it is in it."""
     if list_remove(mem, node_of(mem, pfn)) < 0:
-        report(mem, cpu, I_LIST_LINKS, pfn, order, mt)
+        bad_links(mem, zone, cpu, pfn, order, mt)
         return E_STATE
     count = area_count(zone, order, mt)
     mem[count] = mem[count] - 1
@@ -108,7 +115,7 @@ def take_block(mem, zone, cpu, pfn, order, kind, given_mt, owner):
     w0 = page_state(mem, pfn)  # unlinking cleaned the link bits of a descriptor-stored node
     taken = next_word(w0, kind, order, z, given_mt, label(mem, cpu))
     if not turn2(mem, pfn, w0, load(mem, descriptor_at(mem, pfn) + 1), taken, owner):
-        report(mem, cpu, I_FREE_HEAD, pfn, kind, page_state(mem, pfn))
+        report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | kind, page_state(mem, pfn))
         return E_STATE
     return pfn
 
@@ -148,11 +155,11 @@ def fold(mem, cpu, pfn, order, merged):
     """Turn every head inside the merged block but its first page into a tail."""
     whole = pfn & ~((1 << merged) - 1)
     if pfn != whole and not make_tail(mem, pfn):
-        report(mem, cpu, I_FREE_HEAD, pfn, 0, page_state(mem, pfn))
+        report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | T_TAIL, page_state(mem, pfn))
     for level in range(order, merged):
         buddy = (pfn & ~((1 << level) - 1)) ^ (1 << level)
         if buddy != whole and not make_tail(mem, buddy):
-            report(mem, cpu, I_FREE_HEAD, buddy, 0, page_state(mem, buddy))
+            report(mem, cpu, I_FREE_HEAD, buddy, IS_TYPE | T_TAIL, page_state(mem, buddy))
 
 
 @unit
@@ -207,7 +214,7 @@ def free_whole(mem, zone, cpu, pfn, order):
         retype_range(mem, whole, merged, mt)
     # The leftmost head grows over all of it first, then the others may become tails.
     if not make_free(mem, whole, fixed(mem, zone + Z_INDEX), merged, mt):
-        report(mem, cpu, I_FREE_HEAD, whole, T_FREE, page_state(mem, whole))
+        report(mem, cpu, I_FREE_HEAD, whole, IS_TYPE | T_FREE, page_state(mem, whole))
         return E_STATE
     fold(mem, cpu, pfn, order, merged)
     account(mem, zone, mt, 1 << order)
@@ -236,7 +243,7 @@ def relist(mem, zone, cpu, pfn, new_mt):
     if unlink_free(mem, zone, cpu, pfn, order, old_mt) < 0:
         return E_STATE
     if not make_free(mem, pfn, fixed(mem, zone + Z_INDEX), order, new_mt):
-        report(mem, cpu, I_FREE_HEAD, pfn, new_mt, page_state(mem, pfn))
+        report(mem, cpu, I_FREE_HEAD, pfn, IS_MT | new_mt, page_state(mem, pfn))
         return E_STATE
     account(mem, zone, old_mt, -(1 << order))
     account(mem, zone, new_mt, 1 << order)
@@ -279,7 +286,7 @@ def put_piece(mem, zone, cpu, z, pfn, order, mt):
     """One piece of a block that is being cut: its head is written, then it goes on its list."""
     event(mem, cpu, EV_SPLIT)
     if not make_free(mem, pfn, z, order, mt):
-        report(mem, cpu, I_FREE_HEAD, pfn, T_FREE, page_state(mem, pfn))
+        report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | T_FREE, page_state(mem, pfn))
         return E_STATE
     return link_free(mem, zone, cpu, pfn, order, mt)
 

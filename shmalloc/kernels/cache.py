@@ -17,9 +17,9 @@ The geometry in the descriptor is written before the id is known to anybody and 
 """
 
 from shmalloc.constants import (
-    EV_OBJ_ALLOC, EV_OBJ_FAIL, EV_OBJ_FREE, E_INVAL, E_NOMEM, E_STATE, FAULT_OBJECT, H_CACHES,
-    H_NODES, M_OBJECT_BYTES, M_OBJECT_CACHE, M_OBJECT_FREE, M_OBJECT_POINTER, OP_OBJ_ALLOC,
-    OP_OBJ_FREE, T_SLAB, T_TAIL,
+    AT_CACHE, EV_OBJ_ALLOC, EV_OBJ_FAIL, EV_OBJ_FREE, E_INVAL, E_NOMEM, E_STATE, FAULT_OBJECT,
+    H_CACHES, H_NODES, M_OBJECT_BYTES, M_OBJECT_CACHE, M_OBJECT_FREE, M_OBJECT_POINTER,
+    OP_OBJ_ALLOC, OP_OBJ_FREE, T_SLAB, T_TAIL,
 )  # fmt: skip
 from shmalloc.constants_slab import (
     CACHE_LIVE, GIVEN, KC_LOCK, KC_MAIN, KN_LOCK, K_CAPACITY, K_ID, K_STATE, SF_SIZE, SLAB_FROZEN,
@@ -30,7 +30,7 @@ from shmalloc.kernels.descriptor import head_of, in_range, page_state
 from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.slot_intent import intend_put, intent_done
 from shmalloc.kernels.lock import lock, owner_word, try_spin, unlock, unspin
-from shmalloc.kernels.reporting import event, record, report
+from shmalloc.kernels.reporting import event, record_object, report
 from shmalloc.kernels.objects import (
     cache_at, cache_of_word, chain_count, chain_first, chain_pfn, clear_owner, cpu_part,
     entry_address, entry_in_slab, entry_of, free_link, has_owner_word, home_node, index_at,
@@ -114,7 +114,7 @@ def alloc_slowly(mem, cpu, k, part, site):
 def hand_over(mem, cpu, k, entry):
     """The address of an object that is live: count and record it."""
     event(mem, cpu, EV_OBJ_ALLOC)
-    record(mem, cpu, OP_OBJ_ALLOC, 0, entry_address(entry), k)
+    record_object(mem, cpu, OP_OBJ_ALLOC, entry_address(entry), k)
     return entry_address(entry)
 
 
@@ -128,7 +128,7 @@ def alloc_checked(mem, cpu, k, site):
     address = object_at(mem, k, chain_pfn(chain), chain_first(chain) - 1)
     track(mem, cpu, k, address, 0, site)
     event(mem, cpu, EV_OBJ_ALLOC)
-    record(mem, cpu, OP_OBJ_ALLOC, 0, address, k)
+    record_object(mem, cpu, OP_OBJ_ALLOC, address, k)
     return address
 
 
@@ -253,7 +253,7 @@ def free_object(mem, cpu, cache, pfn, w0, address, site):
     if not end_life(mem, cpu, k, w0, entry_of(address, index, order_of(w0)), at):
         return refuse(mem, cpu, cache, address)
     event(mem, cpu, EV_OBJ_FREE)
-    record(mem, cpu, OP_OBJ_FREE, 0, address, k)
+    record_object(mem, cpu, OP_OBJ_FREE, address, k)
     return 0
 
 
@@ -280,14 +280,15 @@ def refuse(mem, cpu, cache, address):
     if pfn >= 0:
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         if type_of(w0) == T_SLAB:
-            found = cache_of_word(w0)
-            k = cache_at(mem, found)
+            holder = cache_of_word(w0)
+            found = AT_CACHE | holder
+            k = cache_at(mem, holder)
             index = index_at(mem, k, frame_at(mem, pfn), address)
             if 0 <= index < objects_of(w1):
                 code = M_OBJECT_CACHE
-                if found == cache:
+                if holder == cache:
                     code = M_OBJECT_FREE
-    report(mem, cpu, code, address, cache, found)
+    report(mem, cpu, code, address, AT_CACHE | cache, found)
     return E_STATE
 
 
@@ -324,7 +325,7 @@ def free_checked(mem, cpu, k, pfn, address, site):
         release(mem, cpu, pfn)
     if result == 0:
         event(mem, cpu, EV_OBJ_FREE)
-        record(mem, cpu, OP_OBJ_FREE, 0, address, mem[k + K_ID])
+        record_object(mem, cpu, OP_OBJ_FREE, address, k)
     return result
 
 
@@ -368,7 +369,7 @@ def push_run(mem, cpu, k, cache, count, at):
             if not push_freed(mem, cpu, k, main, mem[main + SF_SIZE], entry, owner):
                 break
             event(mem, cpu, EV_OBJ_FREE)
-            record(mem, cpu, OP_OBJ_FREE, 0, mem[at + done], k)
+            record_object(mem, cpu, OP_OBJ_FREE, mem[at + done], k)
             done += 1
     unspin(mem, part + KC_LOCK)
     return done

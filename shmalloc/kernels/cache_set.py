@@ -10,8 +10,8 @@ All sheaves of a cache are made here, so that freeing never needs memory.
 """
 
 from shmalloc.constants import (
-    EV_CACHE_GONE, EV_CACHE_NEW, EV_SHRINK, E_BUSY, E_INVAL, E_NOMEM, H_CACHES, H_CACHES_LOCK,
-    H_CPUS, H_NODES, H_PAGES, LOCK_OFFLINE, M_LEAKED_OBJECTS, T_ALLOCATED, T_TAIL,
+    AT_CACHE, EV_CACHE_GONE, EV_CACHE_NEW, EV_SHRINK, E_BUSY, E_INVAL, E_NOMEM, H_CACHES,
+    H_CACHES_LOCK, H_CPUS, H_NODES, H_PAGES, LOCK_OFFLINE, M_LEAKED_OBJECTS, T_ALLOCATED, T_TAIL,
 )  # fmt: skip
 from shmalloc.constants_slab import (
     CACHE_DYING, CACHE_LIVE, CACHE_NONE, H_KMALLOC, KC_LOCK, KC_MAIN, KC_SPARE, KMALLOC_CLASSES,
@@ -336,7 +336,8 @@ def report_slab(mem, cpu, cache, pfn, left, live):
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     for index in range(objects_of(w1)):
         if found < left and owner_of(mem, pfn, order_of(w0), index) != 0:
-            report(mem, cpu, M_LEAKED_OBJECTS, object_at(mem, k, pfn, index), cache, live)
+            address = object_at(mem, k, pfn, index)
+            report(mem, cpu, M_LEAKED_OBJECTS, address, AT_CACHE | cache, live)
             found += 1
     return found
 

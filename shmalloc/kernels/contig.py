@@ -12,9 +12,9 @@ The range lies in one zone and its pageblocks are not shared with another (E_INV
 """
 
 from shmalloc.constants import (
-    E_BUSY, E_INVAL, E_STATE, EV_ALLOC, EV_CONTIG, EV_ISOLATE, EV_OFFLINE, FAULT_PAGE,
-    H_PAGEBLOCK_ORDER, I_FREE_HEAD, MT_ISOLATE, MT_MOVABLE, OP_ISOLATE, OP_OFFLINE, T_ALLOCATED,
-    T_FREE, T_ISOLATED, T_OFFLINE, T_POISONED, Z_END, Z_LOCK, Z_START,
+    EV_ALLOC, EV_CONTIG, EV_ISOLATE, EV_OFFLINE, E_BUSY, E_INVAL, E_STATE, FAULT_PAGE,
+    H_PAGEBLOCK_ORDER, IS_TYPE, I_FREE_HEAD, MT_ISOLATE, MT_MOVABLE, OP_ISOLATE, OP_OFFLINE,
+    T_ALLOCATED, T_FREE, T_ISOLATED, T_OFFLINE, T_POISONED, Z_END, Z_LOCK, Z_START,
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import next_word, order_of, type_of, zone_of_word
@@ -181,7 +181,7 @@ def give_single_pages(mem, cpu, pfn, order, owner):
         w0, w1 = load2(mem, descriptor_at(mem, at))
         given = next_word(w0, T_ALLOCATED, 0, z, MT_MOVABLE, label(mem, cpu))
         if not turn2(mem, at, w0, w1, given, owner):
-            report(mem, cpu, I_FREE_HEAD, at, T_ALLOCATED, w0)
+            report(mem, cpu, I_FREE_HEAD, at, IS_TYPE | T_ALLOCATED, w0)
         event(mem, cpu, EV_ALLOC)
         at -= 1
 

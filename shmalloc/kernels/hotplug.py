@@ -7,8 +7,8 @@ created meanwhile gives the unplugged CPU sheaves all the same; they are ordinar
 """
 
 from shmalloc.constants import (
-    C_STATE, CPU_CHANGER_SHIFT, CPU_CHANGING, CPU_OFFLINE, CPU_ONLINE, E_BUSY, EV_HOTPLUG, H_ZONES,
-    I_PCP_COUNT, LOCK_OFFLINE, P_COUNT, P_LOCK,
+    AT_PCP, AT_WORD, CPU_CHANGER_SHIFT, CPU_CHANGING, CPU_OFFLINE, CPU_ONLINE, C_STATE, EV_HOTPLUG,
+    E_BUSY, H_ZONES, I_PCP_COUNT, LOCK_OFFLINE, P_COUNT, P_LOCK,
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.cache_set import plug_sheaves, unplug_sheaves
@@ -56,9 +56,9 @@ def check_unplugged(mem, cpu, victim):
         p = pcp_at(mem, victim, z)
         held = load(mem, p + P_LOCK)
         if held != LOCK_OFFLINE:
-            report(mem, cpu, I_PCP_COUNT, p + P_LOCK, LOCK_OFFLINE, held)
+            report(mem, cpu, I_PCP_COUNT, AT_WORD | (p + P_LOCK), LOCK_OFFLINE, held)
         elif mem[p + P_COUNT] != 0:
-            report(mem, cpu, I_PCP_COUNT, p + P_COUNT, 0, mem[p + P_COUNT])
+            report(mem, cpu, I_PCP_COUNT, AT_PCP | victim << 16 | z << 8, 0, mem[p + P_COUNT])
 
 
 @kernel

@@ -138,7 +138,7 @@ def give(mem, cpu, pfn, order, mt, owner):
     """Hand a block in state PCP over to its owner."""
     given = hand_out(mem, pfn, order, cpu, mt, owner)
     if given < 0:
-        report(mem, cpu, M_WRONG_STATE, pfn, order, owner)
+        report(mem, cpu, M_WRONG_STATE, pfn, order, page_state(mem, pfn))
         return E_STATE
     event(mem, cpu, EV_ALLOC)
     record(mem, cpu, OP_ALLOC, order, pfn, owner)

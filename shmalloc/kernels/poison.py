@@ -5,8 +5,8 @@ covers it, the rest stays free. A page in use is marked and leaves service when 
 """
 
 from shmalloc.constants import (
-    E_BUSY, E_INVAL, E_STATE, EV_POISONED, I_FREE_HEAD, OP_POISON, POISON_BIT, T_ALLOCATED, T_FREE,
-    T_PCP, T_POISONED, Z_LOCK, Z_MANAGED,
+    EV_POISONED, E_BUSY, E_INVAL, E_STATE, IS_TYPE, I_FREE_HEAD, OP_POISON, POISON_BIT, T_ALLOCATED,
+    T_FREE, T_PCP, T_POISONED, Z_LOCK, Z_MANAGED,
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of, zone_of_word
@@ -29,7 +29,7 @@ def retire_block(mem, cpu, pfn, order):
     if turn(mem, pfn, w0, next_word(w0, T_POISONED, order, z, mt_of(w0), 0)):
         unmanage(mem, zone, 1 << order)
     else:
-        report(mem, cpu, I_FREE_HEAD, pfn, T_PCP, page_state(mem, pfn))
+        report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | T_PCP, page_state(mem, pfn))
     unlock(mem, zone + Z_LOCK)
     event(mem, cpu, EV_POISONED)
     record(mem, cpu, OP_POISON, order, pfn, 0)

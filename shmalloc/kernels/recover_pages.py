@@ -16,10 +16,10 @@ anywhere itself, and is then begun again by the next: each step only looks at de
 """
 
 from shmalloc.constants import (
-    E_STATE, H_MAX_ORDER, H_PAGEBLOCK_ORDER, H_PCP_FORM, I_TAIL, MT_COUNT, MT_ISOLATE, ORDERS,
-    P_COUNT, P_HEAD, P_LENGTH, P_LOCK, PCP_LIST, PCP_LISTS, T_ALLOCATED, T_FREE,
-    T_ISOLATED, T_OFFLINE, T_PCP, T_POISONED, T_RESERVED, T_TAIL, Z_END, Z_FREE, Z_FREE_ISOLATED,
-    Z_INDEX, Z_LOCK, Z_MANAGED, Z_START,
+    E_STATE, H_MAX_ORDER, H_PAGEBLOCK_ORDER, H_PCP_FORM, IS_TYPE, I_TAIL, MT_COUNT, MT_ISOLATE,
+    ORDERS, PCP_LIST, PCP_LISTS, P_COUNT, P_HEAD, P_LENGTH, P_LOCK, T_ALLOCATED, T_FREE, T_ISOLATED,
+    T_OFFLINE, T_PCP, T_POISONED, T_RESERVED, T_TAIL, Z_END, Z_FREE, Z_FREE_ISOLATED, Z_INDEX,
+    Z_LOCK, Z_MANAGED, Z_START,
 )  # fmt: skip
 from shmalloc.constants_slab import OWNER_SLAB
 from shmalloc.dialect import kernel, unit
@@ -138,7 +138,7 @@ def relink_block(mem, zone, cpu, pfn):
         retype_range(mem, pfn, order, mt)
     free = next_word(w0, T_FREE, order, fixed(mem, zone + Z_INDEX), mt, 0)
     if not turn2(mem, pfn, w0, w1, free, 0):
-        report(mem, cpu, I_TAIL, pfn, T_FREE, w0)
+        report(mem, cpu, I_TAIL, pfn, IS_TYPE | T_FREE, w0)
         return E_STATE
     account(mem, zone, mt, 1 << order)
     return link_free(mem, zone, cpu, pfn, order, mt)

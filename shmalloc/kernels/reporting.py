@@ -17,6 +17,7 @@ from shmalloc.constants import (
     H_REPORT_COUNT, HI_CLOCK, HI_DETAIL, HI_OP, HI_STRIDE, HI_WHERE, OP_MISUSE, R_CLOCK, R_CODE,
     R_CPU, R_EXPECTED, R_FOUND, R_READY, R_STRIDE, R_WHERE, REPORTS,
 )  # fmt: skip
+from shmalloc.constants_slab import K_ID
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.words import fetch_add, fixed, load_relaxed, mark, now, store, store_relaxed
 
@@ -38,6 +39,13 @@ def record(mem, cpu, operation, order, where, detail):
     """Append to the CPU's history ring, if there is one."""
     if fixed(mem, H_HISTORY) != 0:
         append_history(mem, cpu, operation << 8 | order, where, detail)
+
+
+@hot
+def record_object(mem, cpu, operation, address, k):
+    """Append what was done with an object of the cache at word ``k``; the ring names its id."""
+    if fixed(mem, H_HISTORY) != 0:
+        append_history(mem, cpu, operation << 8, address, load_relaxed(mem, k + K_ID))
 
 
 @unit

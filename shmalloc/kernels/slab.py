@@ -24,7 +24,7 @@ What it does not do: sheaves (sheaf.py), who may free what (cache.py).
 """
 
 from shmalloc.constants import (
-    EV_CAS_FAIL, EV_SLAB_GONE, EV_SLAB_NEW, EV_SLAB_PARTIAL, E_NOMEM, E_STATE, H_NODES,
+    AT_WORD, EV_CAS_FAIL, EV_SLAB_GONE, EV_SLAB_NEW, EV_SLAB_PARTIAL, E_NOMEM, E_STATE, H_NODES,
     I_LIST_LINKS, I_SLAB, M_FREECHAIN, M_OBJECT_BYTES, M_WRONG_STATE, OP_SLAB_GONE, OP_SLAB_NEW,
     POISON_BIT, SLAB_LIST_SHIFT, SLAB_OFF_LIST, SLAB_ON_FULL, SLAB_ON_PARTIAL, S_FROZEN_BIT,
     S_VERSION_SHIFT, T_ALLOCATED, T_SLAB,
@@ -87,7 +87,7 @@ def relist(mem, cpu, n, node, before, after):
         bad += list_add(mem, n + KN_FULL, node)
         add(mem, n + KN_NR_FULL, 1)
     if bad != 0:
-        report(mem, cpu, I_LIST_LINKS, node, before, after)
+        report(mem, cpu, I_LIST_LINKS, AT_WORD | node, before, after)
 
 
 @kernel
@@ -152,7 +152,7 @@ def pop_chain(mem, cpu, k, n, pfn, want):
         count = min(want, free)
         last = last_of_chain(mem, k, pfn, w1, count)
         if last < 0 or count <= 0:
-            report(mem, cpu, M_FREECHAIN, abs(last), free, free_of(w1))
+            report(mem, cpu, M_FREECHAIN, pfn, free, free_of(w1))
             freeze(mem, cpu, k, n, pfn)
             return E_STATE
         after = w0
@@ -224,7 +224,7 @@ def take_partial(mem, cpu, k, node, want):
             break
         pfn = head_of(mem, pfn_of_word(mem, first))
         if pfn < 0:
-            report(mem, cpu, I_LIST_LINKS, first, n, pfn)
+            report(mem, cpu, I_LIST_LINKS, AT_WORD | first, AT_WORD | n, pfn)
             break
         chain = pop_checked(mem, cpu, k, n, pfn, want)
         if chain >= 0:
@@ -243,7 +243,7 @@ def adopt(mem, cpu, k, n, pfn, objects, first):
     new0 = next_word(w0, T_SLAB, order, zone_of_word(w0), mt_of(w0), detail)
     new1 = counters(version_of(w0) << S_VERSION_SHIFT, first, 0, objects)
     if new0 < 0 or w1 != OWNER_SLAB or not turn_owned(mem, pfn, w0, w1, new0, new1):
-        report(mem, cpu, M_WRONG_STATE, pfn, OWNER_SLAB, w1)  # somebody freed our page: leak it
+        report(mem, cpu, M_WRONG_STATE, pfn, order, w0)  # freed behind our back: leak it
         return E_STATE
     relist(mem, cpu, n, slab_node(mem, pfn, order), SLAB_OFF_LIST, SLAB_ON_PARTIAL)
     add(mem, n + KN_NR_SLABS, 1)

@@ -15,8 +15,8 @@ sheaf would be counted in neither. Changes nothing but the report table.
 """
 
 from shmalloc.constants import (
-    H_CACHES, H_CPUS, H_NODES, H_PAGES, I_BYTES, I_LIST_LINKS, I_SHEAF, I_SLAB, SLAB_ON_FULL,
-    SLAB_ON_PARTIAL, S_FROZEN_BIT, T_SLAB, T_TAIL,
+    AT_CACHE, AT_WORD, H_CACHES, H_CPUS, H_NODES, H_PAGES, I_BYTES, I_LIST_LINKS, I_SHEAF, I_SLAB,
+    SLAB_ON_FULL, SLAB_ON_PARTIAL, S_FROZEN_BIT, T_SLAB, T_TAIL,
 )  # fmt: skip
 from shmalloc.constants_slab import (
     CACHE_NONE, KC_MAIN, KC_SPARE, KN_BARN_EMPTY, KN_BARN_FULL, KN_FULL, KN_NR_BARN_EMPTY,
@@ -71,7 +71,7 @@ def audit_orphans(mem, cpu):
             pfn += 1
         else:
             if type_of(w0) == T_SLAB and not exists(mem, cache_of_word(w0)):
-                report(mem, cpu, I_SLAB, pfn, -1, cache_of_word(w0))
+                report(mem, cpu, I_SLAB, pfn, -1, AT_CACHE | cache_of_word(w0))
                 bad += 1
             pfn += 1 << order_of(w0)
     return bad
@@ -100,7 +100,7 @@ def audit_cache(mem, cpu, cache):
     for node in range(fixed(mem, H_NODES)):
         bad += audit_node(mem, cpu, k, cache, node)
     kept = objects_in_sheaves(mem, k)
-    bad += complain(mem, cpu, I_SHEAF, cache, inuse, live + kept)
+    bad += complain(mem, cpu, I_SHEAF, AT_CACHE | cache, inuse, live + kept)
     return bad + audit_sheaves(mem, cpu, k, cache)
 
 
@@ -157,6 +157,7 @@ def audit_bytes(mem, cpu, k, pfn, w0, objects):
 def audit_node(mem, cpu, k, cache, node):
     """Lists and counters of one node against what the descriptors say."""
     n = node_part(k, node)
+    where = AT_CACHE | cache
     partial = 0
     full = 0
     slabs = 0
@@ -171,9 +172,9 @@ def audit_node(mem, cpu, k, cache, node):
             if state == SLAB_ON_FULL:
                 full += 1
         pfn = next_slab(mem, pfn + (1 << order_of(w0)), cache)
-    bad = complain(mem, cpu, I_SLAB, cache, slabs, load_relaxed(mem, n + KN_NR_SLABS))
-    bad += complain(mem, cpu, I_SLAB, cache, partial, load_relaxed(mem, n + KN_NR_PARTIAL))
-    bad += complain(mem, cpu, I_SLAB, cache, full, load_relaxed(mem, n + KN_NR_FULL))
+    bad = complain(mem, cpu, I_SLAB, where, slabs, load_relaxed(mem, n + KN_NR_SLABS))
+    bad += complain(mem, cpu, I_SLAB, where, partial, load_relaxed(mem, n + KN_NR_PARTIAL))
+    bad += complain(mem, cpu, I_SLAB, where, full, load_relaxed(mem, n + KN_NR_FULL))
     bad += audit_list(mem, cpu, n + KN_PARTIAL, partial, cache, SLAB_ON_PARTIAL)
     return bad + audit_list(mem, cpu, n + KN_FULL, full, cache, SLAB_ON_FULL)
 
@@ -188,16 +189,17 @@ def audit_list(mem, cpu, head, length, cache, state):
         if at == head or at == 0:
             break
         if prev_of(mem, at) != before:
-            report(mem, cpu, I_LIST_LINKS, at, before, prev_of(mem, at))
+            back = AT_WORD | prev_of(mem, at)
+            report(mem, cpu, I_LIST_LINKS, AT_WORD | at, AT_WORD | before, back)
             return bad + 1
         pfn = head_of(mem, pfn_of_word(mem, at))
         if pfn < 0 or not is_slab_of(page_state(mem, pfn), cache):
-            report(mem, cpu, I_SLAB, at, cache, pfn)
+            report(mem, cpu, I_SLAB, AT_WORD | at, AT_CACHE | cache, pfn)
             return bad + 1
         bad += complain(mem, cpu, I_SLAB, pfn, state, list_state(page_state(mem, pfn)))
         before = at
         at = next_of(mem, at)
-    return bad + complain(mem, cpu, I_LIST_LINKS, head, head, at)
+    return bad + complain(mem, cpu, I_LIST_LINKS, AT_WORD | head, AT_WORD | head, AT_WORD | at)
 
 
 @kernel
@@ -214,12 +216,13 @@ def audit_sheaves(mem, cpu, k, cache):
     """Every sheaf of a cache: its place, its size, its objects."""
     bad = 0
     count = mem[k + K_SHEAF_COUNT]
+    where = AT_CACHE | cache
     for node in range(fixed(mem, H_NODES)):
         n = node_part(k, node)
         full = barn_length(mem, n + KN_BARN_FULL, count)
         empty = barn_length(mem, n + KN_BARN_EMPTY, count)
-        bad += complain(mem, cpu, I_SHEAF, cache, full, load_relaxed(mem, n + KN_NR_BARN_FULL))
-        bad += complain(mem, cpu, I_SHEAF, cache, empty, load_relaxed(mem, n + KN_NR_BARN_EMPTY))
+        bad += complain(mem, cpu, I_SHEAF, where, full, load_relaxed(mem, n + KN_NR_BARN_FULL))
+        bad += complain(mem, cpu, I_SHEAF, where, empty, load_relaxed(mem, n + KN_NR_BARN_EMPTY))
     for i in range(count):
         sheaf = mem[k + K_SHEAVES] + i * mem[k + K_SHEAF_STRIDE]
         bad += complain(mem, cpu, I_SHEAF, sheaf, 1, places_of(mem, k, sheaf, count))
@@ -282,7 +285,7 @@ def audit_entries(mem, cpu, k, cache, number, size):
         address = entry_address(entry)
         pfn = pfn_of_word(mem, entry_base(mem, entry))
         if not in_range(mem, pfn) or not is_slab_of(page_state(mem, pfn), cache):
-            report(mem, cpu, I_SHEAF, address, cache, pfn)
+            report(mem, cpu, I_SHEAF, address, AT_CACHE | cache, pfn)
             bad += 1
         elif address != object_at(mem, k, pfn, entry_index(entry)):
             report(mem, cpu, I_SHEAF, address, object_at(mem, k, pfn, entry_index(entry)), address)

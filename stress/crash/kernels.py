@@ -11,11 +11,11 @@ what the dead owned, so that their notes of it mean nothing any more.
 """
 
 from shmalloc.constants import (
-    AR_COUNT, AR_REFS_MASK, E_BUSY, H_AT_OWNERS, H_AT_REPORTS, H_CACHES, H_CPUS, H_PAGEBLOCK_ORDER,
-    H_PAGES, H_REPORT_COUNT, H_WAITERS, H_WORDS, H_ZONES, I_CONSERVATION, I_FREE_HEAD, I_PROGRESS,
-    LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT, LABEL_MASK, LIFE_EPOCH_SHIFT, M_LEAKED_OBJECTS,
-    MT_ISOLATE, R_CODE, R_READY, R_STRIDE, REPORTS, T_ALLOCATED, T_OFFLINE, X_LOST_OWNER,
-    X_PAYLOAD, Z_MANAGED,
+    AR_COUNT, AR_REFS_MASK, AT_CACHE, AT_WORD, AT_ZONE, E_BUSY, H_AT_OWNERS, H_AT_REPORTS, H_CACHES,
+    H_CPUS, H_PAGEBLOCK_ORDER, H_PAGES, H_REPORT_COUNT, H_WAITERS, H_WORDS, H_ZONES, I_CONSERVATION,
+    I_FREE_HEAD, I_PROGRESS, LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT, LABEL_MASK, LIFE_EPOCH_SHIFT,
+    MT_ISOLATE, M_LEAKED_OBJECTS, REPORTS, R_CODE, R_READY, R_STRIDE, T_ALLOCATED, T_OFFLINE,
+    X_LOST_OWNER, X_PAYLOAD, Z_MANAGED,
 )  # fmt: skip
 from shmalloc.constants_slab import CACHE_NONE, H_KMALLOC, KMALLOC_CLASSES, K_STATE
 from shmalloc.dialect import kernel
@@ -175,7 +175,7 @@ def living_kept_theirs(mem):
 def dead_left_nothing(mem):
     """No waiter is counted that is dead, no pageblock is isolated by a dead CPU."""
     if mem[H_WAITERS] != 0:
-        report(mem, 0, I_PROGRESS, H_WAITERS, 0, mem[H_WAITERS])
+        report(mem, 0, I_PROGRESS, AT_WORD | H_WAITERS, 0, mem[H_WAITERS])
     for pfn in range(0, fixed(mem, H_PAGES), 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
         holder = isolator_of(mem, pfn)
         if block_mt(mem, pfn) == MT_ISOLATE and holder >= 0 and is_dead(mem, label_cpu(holder)):
@@ -204,7 +204,7 @@ def free_all(mem, by):
     for cache in range(fixed(mem, H_CACHES)):
         if mem[cache_at(mem, cache) + K_STATE] != CACHE_NONE:
             if cache_destroy(mem, by, cache) != 0:
-                report(mem, by, M_LEAKED_OBJECTS, cache, 0, E_BUSY)
+                report(mem, by, M_LEAKED_OBJECTS, AT_CACHE | cache, 0, E_BUSY)
 
 
 @kernel
@@ -222,7 +222,7 @@ def all_managed(mem, by):
         managed += mem[zone_at(mem, z) + Z_MANAGED]
     missing = fixed(mem, notice(mem, MANAGED)) - managed
     if missing < 0 or missing > fixed(mem, notice(mem, MAY_LEAVE)):
-        report(mem, by, I_CONSERVATION, 0, fixed(mem, notice(mem, MANAGED)), managed)
+        report(mem, by, I_CONSERVATION, AT_ZONE, fixed(mem, notice(mem, MANAGED)), managed)
 
 
 @kernel

@@ -8,8 +8,8 @@ are not looked at.
 """
 
 from shmalloc.constants import (
-    H_CPUS, H_PCP_CAPACITY, H_PCP_FORM, I_PCP_COUNT, MT_ISOLATE, P_ARRAYS, P_HEAD, P_LENGTH, P_LOCK,
-    PCP_ARRAY, PCP_LISTS,
+    H_CPUS, H_PCP_CAPACITY, H_PCP_FORM, IS_MT, I_PCP_COUNT, MT_ISOLATE, PCP_ARRAY, PCP_LISTS,
+    P_ARRAYS, P_HEAD, P_LENGTH, P_LOCK,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernels.lists import get_link, pfn_of
@@ -45,6 +45,6 @@ def check_list(mem, cpu, p, index, start, end):
             pfn = pfn_of(mem, node)
             node = get_link(mem, node + 1)
         if start <= pfn < end:
-            report(mem, cpu, I_PCP_COUNT, pfn, index, MT_ISOLATE)
+            report(mem, cpu, I_PCP_COUNT, pfn, 0, IS_MT | MT_ISOLATE)
             found += 1
     return found

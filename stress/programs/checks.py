@@ -16,9 +16,10 @@ finds violations in this order, and stops at the first stage that has one:
 """
 
 from shmalloc.constants import (
-    C_STATE, CPU_OFFLINE, E_BUSY, H_AT_REPORTS, H_CACHES, H_CACHES_LOCK, H_CPUS, H_NODES, H_PAGES,
-    H_REPORT_COUNT, H_ZONES, I_PROGRESS, I_TAIL, LOCK_OFFLINE, M_DOUBLE_FREE, M_LEAKED_OBJECTS,
-    M_OBJECT_FREE, P_LOCK, R_CODE, R_STRIDE, REPORTS, T_TAIL, X_DOUBLE_ALLOC, Z_LOCK,
+    AT_CACHE, AT_WORD, CPU_OFFLINE, C_STATE, E_BUSY, H_AT_REPORTS, H_CACHES, H_CACHES_LOCK, H_CPUS,
+    H_NODES, H_PAGES, H_REPORT_COUNT, H_ZONES, I_PROGRESS, I_TAIL, LOCK_OFFLINE, M_DOUBLE_FREE,
+    M_LEAKED_OBJECTS, M_OBJECT_FREE, P_LOCK, REPORTS, R_CODE, R_STRIDE, T_TAIL, X_DOUBLE_ALLOC,
+    Z_LOCK,
 )  # fmt: skip
 from shmalloc.constants_slab import CACHE_NONE, KC_LOCK, KN_BARN_LOCK, KN_LOCK, K_STATE
 from shmalloc.dialect import kernel
@@ -55,7 +56,7 @@ def is_held(mem, at):
     owner = mem[at] & LOCK_OWNER_MASK
     if owner == 0:
         return 0
-    report(mem, owner - 1, I_PROGRESS, at, 0, mem[at])
+    report(mem, owner - 1, I_PROGRESS, AT_WORD | at, 0, mem[at])
     return 1
 
 
@@ -65,7 +66,7 @@ def is_ajar(mem, cpu, at):
     offline = mem[cpu_at(mem, cpu) + C_STATE] == CPU_OFFLINE
     if offline == (mem[at] == LOCK_OFFLINE):
         return 0
-    report(mem, cpu, I_PROGRESS, at, mem[cpu_at(mem, cpu) + C_STATE], mem[at])
+    report(mem, cpu, I_PROGRESS, AT_WORD | at, mem[cpu_at(mem, cpu) + C_STATE], mem[at])
     return 1
 
 
@@ -177,7 +178,7 @@ def give_objects_up(mem):
                 object_put(mem, cpu, slot)
     if mem[cache_at(mem, ONLY_CACHE) + K_STATE] != CACHE_NONE:
         if cache_destroy(mem, 0, ONLY_CACHE) != 0:
-            report(mem, 0, M_LEAKED_OBJECTS, ONLY_CACHE, 0, E_BUSY)
+            report(mem, 0, M_LEAKED_OBJECTS, AT_CACHE | ONLY_CACHE, 0, E_BUSY)
 
 
 @kernel

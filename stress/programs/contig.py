@@ -7,7 +7,8 @@ border between two types lies between two buddies.
 from __future__ import annotations
 
 from shmalloc.constants import (
-    H_CPUS, I_FREE_HEAD, I_PCP_COUNT, MT_ISOLATE, MT_MOVABLE, P_COUNT, T_OFFLINE, Z_LOCK,
+    AT_CPU, H_CPUS, IS_MT, IS_TYPE, I_FREE_HEAD, I_PCP_COUNT, MT_ISOLATE, MT_MOVABLE, P_COUNT,
+    T_OFFLINE, Z_LOCK,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import type_of
@@ -79,7 +80,7 @@ def isolate_second(mem, cpu):
 def require_isolated(mem, cpu, pfn):
     """Report where the pageblock of ``pfn`` lost the type that an isolation gave it."""
     if block_mt(mem, pfn) != MT_ISOLATE:
-        report(mem, cpu, I_FREE_HEAD, pfn, MT_ISOLATE, block_mt(mem, pfn))
+        report(mem, cpu, I_FREE_HEAD, pfn, IS_MT | MT_ISOLATE, IS_MT | block_mt(mem, pfn))
 
 
 @kernel
@@ -136,7 +137,7 @@ def offline_for_a_while(mem, cpu):
     result = offline_range(mem, cpu, 1, 2)
     if result == 0:
         if type_of(page_state(mem, 1)) != T_OFFLINE:
-            report(mem, cpu, I_FREE_HEAD, 1, T_OFFLINE, page_state(mem, 1))
+            report(mem, cpu, I_FREE_HEAD, 1, IS_TYPE | T_OFFLINE, page_state(mem, 1))
         online_range(mem, cpu, 1, 2)
     return result
 
@@ -183,7 +184,7 @@ def take_range(mem, cpu):
 def type_is_back(mem):
     """``pages_are_sound``, and page 0 has the type that it had before it was isolated."""
     if block_mt(mem, 0) != MT_MOVABLE:
-        report(mem, 0, I_FREE_HEAD, 0, MT_MOVABLE, block_mt(mem, 0))
+        report(mem, 0, I_FREE_HEAD, 0, IS_MT | MT_MOVABLE, IS_MT | block_mt(mem, 0))
     return pages_are_sound(mem)
 
 
@@ -225,7 +226,7 @@ def nothing_hidden(mem):
     for cpu in range(fixed(mem, H_CPUS)):
         pages = mem[pcp_at(mem, cpu, ONLY_ZONE) + P_COUNT]
         if pages != 0:
-            report(mem, cpu, I_PCP_COUNT, cpu, 0, pages)
+            report(mem, cpu, I_PCP_COUNT, AT_CPU | cpu, 0, pages)
     return pages_are_sound(mem)
 
 

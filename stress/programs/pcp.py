@@ -8,7 +8,7 @@ again before it says so.
 
 from __future__ import annotations
 
-from shmalloc.constants import E_BUSY, E_NOMEM, I_PROGRESS, MT_MOVABLE
+from shmalloc.constants import AT_CPU, E_BUSY, E_NOMEM, I_PROGRESS, MT_MOVABLE
 from shmalloc.dialect import kernel
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernels.reporting import report
@@ -28,7 +28,7 @@ def must_take(mem, cpu):
     """Allocate; there is a page for us, so that nothing found is a violation."""
     pfn = page_take(mem, cpu, 0, 0)
     if pfn == E_NOMEM:
-        report(mem, cpu, I_PROGRESS, cpu, 0, pfn)
+        report(mem, cpu, I_PROGRESS, AT_CPU | cpu, 0, pfn)
     return pfn
 
 

@@ -6,9 +6,7 @@ lost wake-up is a deadlock; PATIENCE is out of reach, so that no timeout hides o
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    E_NOMEM, H_WAITERS, H_WAKE, I_PROGRESS, MT_MOVABLE,
-)  # fmt: skip
+from shmalloc.constants import AT_CPU, AT_WORD, E_NOMEM, H_WAITERS, H_WAKE, I_PROGRESS, MT_MOVABLE
 from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.pages import alloc_pages_wait, arm_wake
@@ -78,7 +76,7 @@ def wait_and_put(mem, cpu):
     """What it waited for goes on to the next who waits."""
     pfn = wait_at_zone(mem, cpu)
     if pfn < 0:
-        report(mem, cpu, I_PROGRESS, cpu, 0, pfn)
+        report(mem, cpu, I_PROGRESS, AT_CPU | cpu, 0, pfn)
         return pfn
     return zone_put(mem, cpu, 0)
 
@@ -87,7 +85,7 @@ def wait_and_put(mem, cpu):
 def nobody_waits(mem):
     """``pages_are_sound``, and the count of waiters is back at nothing."""
     if mem[H_WAITERS] != 0:
-        report(mem, 0, I_PROGRESS, H_WAITERS, 0, mem[H_WAITERS])
+        report(mem, 0, I_PROGRESS, AT_WORD | H_WAITERS, 0, mem[H_WAITERS])
     return pages_are_sound(mem)
 
 

@@ -11,7 +11,9 @@ are in service again while somebody holds them.
 Must reach: isolate, contig, offline.
 """
 
-from shmalloc.constants import H_PAGEBLOCK_ORDER, H_PAGES, MT_ISOLATE, T_OFFLINE, X_LOST_OWNER
+from shmalloc.constants import (
+    H_PAGEBLOCK_ORDER, H_PAGES, IS_MT, IS_TYPE, MT_ISOLATE, T_OFFLINE, X_LOST_OWNER,
+)  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import type_of
 from shmalloc.kernels.contig import (
@@ -111,9 +113,9 @@ def contig_check(mem, cpu, start, end, kind):
     check_unlisted(mem, cpu, start, end)
     for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
         if block_mt(mem, at) != MT_ISOLATE:
-            report(mem, cpu, X_LOST_OWNER, at, MT_ISOLATE, block_mt(mem, at))
+            report(mem, cpu, X_LOST_OWNER, at, IS_MT | MT_ISOLATE, IS_MT | block_mt(mem, at))
         elif kind == KIND_OFFLINE and type_of(page_state(mem, at)) != T_OFFLINE:
-            report(mem, cpu, X_LOST_OWNER, at, T_OFFLINE, page_state(mem, at))
+            report(mem, cpu, X_LOST_OWNER, at, IS_TYPE | T_OFFLINE, page_state(mem, at))
 
 
 @kernel

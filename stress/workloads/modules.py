@@ -12,7 +12,7 @@ ends another cache.
 Must reach: object alloc and free, new and gone slabs and caches.
 """
 
-from shmalloc.constants import M_LEAKED_OBJECTS
+from shmalloc.constants import AT_CACHE, M_LEAKED_OBJECTS
 from shmalloc.constants_slab import CF_DEBUG, CF_EXACT, CF_NO_SHEAVES
 from shmalloc.dialect import kernel
 from shmalloc.kernels.cache import cache_alloc, cache_free, cache_free_bulk
@@ -81,7 +81,7 @@ def module_end(mem, cpu, at, cache, count):
             cache_free(mem, cpu, cache, mem[at + MODULE_OBJECTS + i])
     code = cache_destroy(mem, cpu, cache)
     if code != 0:  # nobody else knows this cache
-        report(mem, cpu, M_LEAKED_OBJECTS, cache, 0, code)
+        report(mem, cpu, M_LEAKED_OBJECTS, AT_CACHE | cache, 0, code)
     mem[at + MODULE_CACHE] = 0
 
 

@@ -1,7 +1,8 @@
-"""Sizes and durations as people write them: ``"64MiB"``, ``"1GiB"``, ``"20s"``, ``"5m"``, ``"2h"``.
+"""Sizes and durations as people write them: ``"64MiB"``, ``"1GiB"``, ``"20s"``, ``"1h30m"``.
 
 Units are binary (KiB = 1024 bytes; ``K`` and ``KB`` mean the same, as for the kernel's own
-command line). Every function raises ``MisuseError`` that names the value and the accepted forms.
+command line). Durations are those of Go, read by durationpy, or plain numbers of seconds. Every
+function raises ``MisuseError`` that names the value and the accepted forms.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import re
 from shmalloc.errors import MisuseError
 
 _BYTE_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|)\s*", re.IGNORECASE)
+_PLAIN_SECONDS = re.compile(r"(\d+(?:\.\d+)?)s?")
+_MINUTES = re.compile(r"min(?=\d|$)")
+_NOT_OURS = re.compile(r"[wy]|mm")  # weeks, years and months of durationpy: a slip of the finger
 
 
 def parse_bytes(value: int | str, argument: str = "size") -> int:
@@ -44,17 +46,31 @@ def format_bytes(count: int) -> str:
 
 
 def parse_duration(value: float | str, argument: str = "duration") -> float:
-    """Seconds of ``value``: a positive number, or text such as ``"20s"``, ``"5m"`` or ``"2h"``."""
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value)
-        if match is None:
-            raise MisuseError(f"{argument}: {value!r}; use a form like '20s', '5m' or '2h'")
-        value = float(match[1]) * _SECONDS[match[2].lower()]
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """Seconds of ``value``: a positive number, or text such as ``"90"``, ``"5m"``, ``"1h30m"``."""
+    seconds = _seconds_of(value, argument) if isinstance(value, str) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise MisuseError(f"{argument}: {value!r}; use seconds or text like '20s'")
-    if not (value > 0 and math.isfinite(value)):
-        raise MisuseError(f"{argument}: {value}; use a positive, finite time")
-    return float(value)
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise MisuseError(f"{argument}: {value!r}; use a time of more than 0 that ends")
+    return float(seconds)
+
+
+def _seconds_of(text: str, argument: str) -> float:
+    """A plain number of seconds keeps all its digits; the library rounds to microseconds."""
+    given = _MINUTES.sub("m", "".join(text.lower().split()))
+    plain = _PLAIN_SECONDS.fullmatch(given)
+    if plain:
+        return float(plain[1])
+    from durationpy import DurationError, from_str
+
+    try:
+        if _NOT_OURS.search(given):
+            raise DurationError(given)
+        return from_str(given).total_seconds()
+    except DurationError:
+        raise MisuseError(
+            f"{argument}: {text!r}; use a form like '90', '90s', '5m' or '1h30m'"
+        ) from None
 
 
 def format_duration(seconds: float) -> str:

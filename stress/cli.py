@@ -1,7 +1,7 @@
 """``shmstress``: the command line. Each subcommand is a file in ``stress/commands``.
 
-Results go to standard output, progress and errors to standard error. Every option can be given as
-an option, in the environment (``SHMSTRESS_`` and its name) or in a file, in this order.
+Results go to standard output, progress and errors to standard error. Every setting can be given as
+an option, in the environment or in a file, in this order (stress/options/command.py).
 
 Exit codes: 0 passed, 1 violation, 2 interrupted, 3 harness error, 4 usage, 5 nothing ran or
 vacuous, 7 this machine cannot run it.
@@ -19,10 +19,33 @@ import click
 
 from shmalloc.errors import EnvironmentUnfitError, MisuseError
 from stress import __version__, commands
+from stress.options.command import WIDTH
 from stress.quantities import nearest
 from stress.verdict import EXIT_USAGE, Verdict
 
 COMMANDS = tuple(module.name for module in pkgutil.iter_modules(commands.__path__))
+# What each is for, in the order of the help. Importing a command to ask it would cost a second.
+GROUPS: dict[str, dict[str, str]] = {
+    "Find failures": {
+        "check": "Check the programs that a change can have broken.",
+        "explore": "Try the schedules of one program until one fails.",
+        "replay": "Run a failing schedule again, line by line.",
+        "crash": "Kill a process before each of its writes and check that others recover.",
+        "run": "Run workloads in many processes and check them with oracles and audits.",
+        "sweep": "Let the N-th allocation of each operation fail, for every N.",
+    },
+    "Test the tool and the machine": {
+        "mutants": "Plant known bugs in the kernels and see whether they are found.",
+        "litmus": "Compare the memory order of this machine with the model.",
+        "doctor": "Check whether this machine can run it.",
+    },
+    "More": {
+        "list": "List workloads, marks, invariants and programs by name.",
+        "record": "Record the allocations of Linux while a command runs.",
+        "completion": "Print the script that completes shmstress in a shell.",
+    },
+}
+OTHER = "Other commands"
 
 
 class _Commands(click.Group):
@@ -33,16 +56,54 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.list_commands(ctx):
+            if ctx.resilient_parsing:  # a shell completes a line that is not finished
+                return None
             raise nearest(name, self.list_commands(ctx), "command")
         module = name if name in COMMANDS else f"{name}_"
         command: click.Command = importlib.import_module(f"stress.commands.{module}").command
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for group, texts in groups(self.list_commands(ctx)).items():
+            with formatter.section(group):
+                formatter.write_dl(list(texts.items()))
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+    def shell_complete(
+        self, ctx: click.Context, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [
+            CompletionItem(name, help=text)
+            for texts in groups(self.list_commands(ctx)).values()
+            for name, text in texts.items() if name.startswith(incomplete)
+        ] + click.Command.shell_complete(self, ctx, incomplete)  # fmt: skip
+
+
+def groups(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """``names`` with their sentences, group by group; a name that no group has comes last."""
+    found = {
+        group: {name: text for name, text in texts.items() if name in names}
+        for group, texts in GROUPS.items()
+    }
+    known = {name for texts in GROUPS.values() for name in texts}
+    rest = {name: "" for name in names if name not in known}
+    return {**found, **({OTHER: rest} if rest else {})}
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
+)
 @click.version_option(__version__, prog_name="shmstress")
 def shmstress() -> None:
-    """Stress a shared-memory allocator with real processes, and tell the truth about it."""
+    """Find races and corruption in shared-memory allocators and algorithms.
+
+    Begin with shmstress doctor, then shmstress run. Each command tells more: shmstress run --help.
+
+    Exit codes: 0 passed, 1 a violation was found, 2 interrupted, 3 the tool itself failed, 4 wrong
+    usage, 5 nothing was tested, 7 this machine cannot run it.
+    """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,18 +116,31 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         code = shmstress.main(arguments, prog_name="shmstress", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        _say(_usage(error))
         return EXIT_USAGE
     except MisuseError as error:
-        click.echo(f"shmstress: {error}", err=True)
+        _say(f"shmstress: {error}")
         return EXIT_USAGE
     except EnvironmentUnfitError as error:
-        click.echo(f"shmstress: {error}", err=True)
+        _say(f"shmstress: {error}")
         return Verdict.UNFIT.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("shmstress: interrupted", err=True)
+        _say("shmstress: interrupted")
         return Verdict.INTERRUPTED.exit_code
     except Exception:
         traceback.print_exc()
         return Verdict.ERROR.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _usage(error: click.ClickException) -> str:
+    """One line with the command and where to read more."""
+    ctx = getattr(error, "ctx", None)
+    path = ctx.command_path if ctx is not None else "shmstress"
+    message = error.format_message().rstrip(".?")
+    ending = "?" if error.format_message().endswith("?") else "."
+    return f"{path}: {message}{ending} See {path} --help."

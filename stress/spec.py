@@ -284,10 +284,10 @@ def load_spec_file(path: str) -> dict[str, str | bool]:
     for name in settings:
         if name not in known:
             raise nearest(name, known, f"spec file {path}, key")
-    return {name: _option(name, value) for name, value in settings.items()}
+    return {name: option_text(name, value) for name, value in settings.items()}
 
 
-def _option(name: str, value: Any) -> str | bool:
+def option_text(name: str, value: Any) -> str | bool:
     """An option of a file as its text on the command line."""
     match name, value:
         case "faults", _:
@@ -301,5 +301,5 @@ def _option(name: str, value: Any) -> str | bool:
         case _, int() | float():
             return str(value)
         case _, list():
-            return _listed(_option(name, one) for one in value)
+            return _listed(option_text(name, one) for one in value)
     raise MisuseError(f"{name}: {value!r}; use the text of --{name}, or a list")

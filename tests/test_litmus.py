@@ -261,7 +261,7 @@ def test_no_process_outlives_its_team(arena_file):
 # --- the command ---------------------------------------------------------------------------------
 def test_the_document_holds_every_outcome(tmp_path):
     file = tmp_path / "litmus.json"
-    arguments = ("litmus", "sb", "two-word", "--seconds", "0.3", "--seed", "0x5")
+    arguments = ("litmus", "sb", "two-word", "--duration", "0.3", "--seed", "0x5")
     run = shmstress(*arguments, "--json", str(file))
     document = json.loads(file.read_text())
     assert run.returncode == document["exit_code"] == (0 if len(cores()) > 1 else 5)
@@ -280,8 +280,8 @@ def test_the_document_alone_goes_to_standard_output():
     ("arguments", "told"),
     [
         (("sb+fnce",), "litmus test: 'sb+fnce' is unknown; did you mean 'sb+fence'?"),
-        (("--seconds", "0"), "seconds: 0; use more than 0"),
-        (("--seconds", "soon"), "--seconds"),
+        (("--seconds", "0"), "duration: '0'; use a time of more than 0"),
+        (("--seconds", "soon"), "duration: 'soon'; use a form like"),
         (("--seed", "-1"), "seed: '-1'"),
         (("--json", "missing/x.json"), "json: missing/x.json cannot be written"),
     ],

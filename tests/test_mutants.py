@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -11,7 +12,6 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 
 import pytest
-from rich.console import Console
 from support.runs import ROOT, shmstress
 
 from shmalloc import dialect
@@ -184,28 +184,33 @@ UNSEEN = Hunted("unspin-relaxed", NATIVE, EXPECTED, note="x86 keeps stores in or
 
 def printed(*results):
     stream = io.StringIO()
-    print_tables(results, Console(file=stream, width=200))
+    with contextlib.redirect_stdout(stream):
+        print_tables(results)
     return stream.getvalue()
 
 
+def squeezed(table):
+    """A table of Markdown without the blanks that align its cells."""
+    return re.sub(r" +", " ", table)
+
+
 def test_a_row_has_all_that_is_known_of_a_kill():
-    (line,) = (line for line in printed(KILLED).splitlines() if line.startswith(" put-to-a-full"))
-    cells = [cell.strip() for cell in line.split("│")]
-    assert cells == [
+    (line,) = (line for line in printed(KILLED).splitlines() if line.startswith("put-to-a-full"))
+    assert re.split(r"  +", line) == [
         KILLED.mutant, KILLED.by, KILLED.kind, "4,711", "0.3", "1", KILLED.token,
     ]  # fmt: skip
 
 
 def test_the_page_has_a_row_with_all_but_the_token():
-    assert markdown([KILLED]).splitlines()[2:] == [
+    assert squeezed(markdown([KILLED])).splitlines()[-3:] == [
         "| put-to-a-full-slab | slab-full-partial (sc) | check I_SLAB | 4,711 | 0.3 | 1 |", "",
         "explorer: 1 of 1 found",
     ]  # fmt: skip
 
 
 def test_the_page_says_why_something_was_not_found():
-    row = "| unspin-relaxed | not expected: x86 keeps stores in order |  |  |"
-    assert row in markdown([UNSEEN])
+    row = "| unspin-relaxed | not expected: x86 keeps stores in order | | |"
+    assert row in squeezed(markdown([UNSEEN]))
 
 
 def test_survivors_are_named_at_the_end():
@@ -294,8 +299,8 @@ def test_the_list_tells_every_story():
     [
         (("merge-onec",), "mutant: 'merge-onec' is unknown; did you mean 'merge-once'?"),
         (("--engine", "natvie"), "engine: 'natvie' is unknown; did you mean 'native'?"),
-        (("--seconds", "0"), "seconds: 0; use more than 0"),
-        (("--seconds", "soon"), "--seconds"),
+        (("--seconds", "0"), "duration: '0'; use a time of more than 0"),
+        (("--seconds", "soon"), "duration: 'soon'; use a form like"),
         (("--json", "missing/x.json"), "json: missing/x.json cannot be written"),
         (("--plant", "tree"), f"plant: {len(ALL)} mutants; name one"),
     ],

@@ -44,7 +44,7 @@ FLOORS = (
 ONLY_IN = {
     "llvmlite": ("shmalloc.compiler.codegen",),
     "greenlet": ("stress.machine.interpreted",),
-    "click": ("stress.cli", "stress.commands"),
+    "click": ("stress.cli", "stress.commands", "stress.options"),
     "jinja2": ("stress.explorer.report.html",),
 }
 

@@ -8,23 +8,34 @@ import click
 
 from shmalloc.engine.doctor import native_problem
 from shmalloc.sizes import format_bytes
+from stress.options import command as as_command, option
 from stress.report.environment import environment
+from stress.report.places import require_place, write_to
 from stress.verdict import Verdict
 
 WANTED_SHM_BYTES = 320 << 20  # a default run with its descriptors
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as one JSON document.")
-def command(as_json: bool) -> int:
-    """Check processor, shared memory and packages; exits 7 where a run is impossible."""
+@as_command("doctor")
+@option("--json", "json", is_flag=False, flag_value="-", metavar="FILE",
+        help="Write the facts to FILE as JSON; - or no FILE is standard output.")  # fmt: skip
+def command(json: str | None) -> int:
+    """Check whether this machine can run it: processor, shared memory, packages.
+
+    Exit codes: 0 it can, 4 usage, 7 it cannot, with the reason and the cure.
+    """
+    from stress.report.tables import grid, show
+
+    require_place("json", json)
     facts = environment()
     problems = find_problems(facts)
-    if as_json:
-        click.echo(json_module.dumps({**facts, "problems": problems}, indent=2))
-    else:
+    if json is not None:
+        write_to(json, json_module.dumps({**facts, "problems": problems}, indent=2) + "\n")
+    if json != "-":
+        table = grid("fact", "value", heading=False)
         for name, value in _readable(facts).items():
-            click.echo(f"{name:<12} {value}")
+            table.add_row(name, value)
+        show(table)
         for problem in problems:
             click.echo(f"!!! {problem}")
         click.echo("this machine cannot run it" if problems else "this machine can run it")
@@ -32,7 +43,7 @@ def command(as_json: bool) -> int:
 
 
 def find_problems(facts: dict[str, object]) -> list[str]:
-    """Why a default run cannot work here, each with its cure; empty where it can."""
+    """Why a default run cannot work here, each with its cure; empty if it can."""
     problems = [native_problem()]
     free = facts["shm_free_bytes"]
     assert isinstance(free, int)

@@ -6,27 +6,27 @@ import sys
 
 import click
 
+from stress.options import Names, command as as_command, option
 from stress.programs import PROGRAMS
-from stress.quantities import nearest
 from stress.workloads import EVENT_NAMES, WORKLOADS
 
-_KINDS = ("workloads", "marks", "invariants", "programs")
+KINDS = ("workloads", "marks", "invariants", "programs")
 
 
-@click.command("list")
-@click.argument("kind", default="workloads")
-@click.option("--programs", is_flag=True, help="List the programs of shmstress explore.")
-@click.option("--invariants", is_flag=True, help="List what must hold, and who checks it.")
-@click.option("--markdown", is_flag=True, help="Print the invariants as Markdown.")
-@click.option("-v", "--verbose", is_flag=True, help="Print the story of each workload or program.")
+@as_command("list")
+@click.argument("kind", default="workloads", type=Names("kind", KINDS))
+@option("--programs", is_flag=True, setting=False,
+        help="List the programs of shmstress explore.")  # fmt: skip
+@option("--invariants", is_flag=True, setting=False,
+        help="List what must hold, and who checks it.")  # fmt: skip
+@option("--markdown", is_flag=True, setting=False, help="Print the invariants as Markdown.")
+@option("-v", "--verbose", is_flag=True, setting=False,
+        help="Print the story of each workload or program.")  # fmt: skip
 def command(kind: str, programs: bool, invariants: bool, markdown: bool, verbose: bool) -> int:
     """List what there is: workloads (the default), marks, invariants or programs."""
     kind = "programs" if programs else "invariants" if invariants else kind
-    if kind not in _KINDS:
-        raise nearest(kind, _KINDS, "kind")
     if kind == "workloads":
-        for workload in WORKLOADS.values():
-            click.echo(f"{workload.story}\n" if verbose else _line(workload.name, workload.summary))
+        _list_workloads(verbose)
     elif kind == "programs":
         for name, build in PROGRAMS.items():
             click.echo(f"{name}\n    {build().story}\n" if verbose else name)
@@ -38,8 +38,17 @@ def command(kind: str, programs: bool, invariants: bool, markdown: bool, verbose
     return 0
 
 
-def _line(name: str, text: str) -> str:
-    return f"{name:<12} {text}"
+def _list_workloads(verbose: bool) -> None:
+    from stress.report.tables import grid, show
+
+    table = grid("workload", "what it does", heading=False)
+    for workload in WORKLOADS.values():
+        if verbose:
+            click.echo(f"{workload.story}\n")
+        else:
+            table.add_row(workload.name, workload.summary)
+    if not verbose:
+        show(table)
 
 
 def _list_invariants(markdown: bool) -> None:

@@ -2,48 +2,61 @@
 
 from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING
 
 import click
 
-from shmalloc.errors import MisuseError
-from stress.litmus.catalogue import CATALOGUE, chosen
-from stress.litmus.report import document, last_lines, result_lines
-from stress.litmus.runner import LitmusResult, LitmusRun, run_litmus
-from stress.quantities import parse_seed
-from stress.report.places import require_place, write_to
-from stress.run.interrupts import Interrupts
-from stress.seeds import fresh_seed
+from stress import progress as watching
+from stress.options import LITMUS_TESTS, command as as_command, duration, json_file, progress
+from stress.options import seed as seed_option
+
+if TYPE_CHECKING:
+    from stress.litmus.runner import LitmusResult, LitmusRun
 
 
-@click.command(epilog=f"Tests: {', '.join(CATALOGUE)}.")
-@click.argument("names", nargs=-1, metavar="[TEST]...")
-@click.option("--seconds", type=float, default=2.0, show_default=True, help="For each test.")
-@click.option("--seed", help="Of cells and delays; a fresh one by default.")
-@click.option("--json", metavar="FILE", help="Write the results as JSON; - is standard output.")
-def command(names: tuple[str, ...], seconds: float, seed: str | None, json: str | None) -> int:
-    """Play small shapes of code in real processes and compare what is seen with the model.
+@as_command("litmus")
+@click.argument("names", nargs=-1, metavar="[TEST]...", type=LITMUS_TESTS)
+@duration("Time for each test", default="2s")
+@seed_option("Seed of cells and delays")
+@json_file()
+@progress()
+def command(
+    names: tuple[str, ...], seconds: float, seed: int | None, json: str | None, progress: str
+) -> int:
+    """Run small tests of memory order in real processes and compare what is seen with the model.
 
-    All tests by default. Every outcome is graded by the explorer's answer for the same code:
-    allowed by sc, weak (by tso only), or FORBIDDEN.
+    By default all tests run. The explorer's answer for the same code grades every outcome: allowed
+    under sc, weak (allowed under tso only), or FORBIDDEN.
 
     Exit codes: 0 nothing forbidden was seen, 1 something was, 2 interrupted, 3 a process died,
-    4 usage, 5 one core, so nothing was tested, 7 this machine cannot.
+    4 usage, 5 one core, so nothing was tested, 7 this machine cannot run it.
     """
+    from stress.litmus.catalogue import chosen
+    from stress.litmus.report import document, last_lines
+    from stress.litmus.runner import LitmusRun
+    from stress.report.places import require_place, write_to
+    from stress.seeds import fresh_seed
+
     tests = chosen(names)
-    if not 0 < seconds < math.inf:
-        raise MisuseError(f"seconds: {seconds:g}; use more than 0")
     require_place("json", json)
-    run = LitmusRun(tests, seconds, parse_seed(seed) if seed else fresh_seed())
+    run = LitmusRun(tests, seconds, fresh_seed() if seed is None else seed)
     to_stderr = json == "-"  # standard output is the document then
-
-    def tell(result: LitmusResult) -> None:
-        click.echo("\n".join([*result_lines(result), ""]), err=to_stderr)
-
-    click.echo("litmus", err=True)
-    with Interrupts() as interrupts:
-        run_litmus(run, interrupts, tell)
+    _play(run, progress, to_stderr)
     if json is not None:
         write_to(json, document(run))
     click.echo("\n".join(last_lines(run)), err=to_stderr)
     return run.verdict.exit_code
+
+
+def _play(run: LitmusRun, progress: str, to_stderr: bool) -> None:
+    """Run the tests; each result is printed when it is there."""
+    from stress.litmus.report import result_lines
+    from stress.litmus.runner import run_litmus
+    from stress.run.interrupts import Interrupts
+
+    with Interrupts() as interrupts, watching.shown(progress) as report:
+
+        def tell(result: LitmusResult) -> None:
+            click.echo("\n".join([*result_lines(result), ""]), err=to_stderr)
+
+        run_litmus(run, interrupts, tell, report)

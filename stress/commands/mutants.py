@@ -2,85 +2,93 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from shmalloc.errors import MisuseError
-from stress.mutants import MUTANTS, PARTS, Mutant
-from stress.mutants.report import PLAIN_WIDTH, document, print_tables, verdict_of
-from stress.mutants.report import markdown as as_markdown
-from stress.mutants.runner import ENGINES, Hunted, hunt_all
-from stress.mutants.tree import build, place
-from stress.quantities import nearest
-from stress.report.places import require_place, write_to
+from stress import progress as watching
+from stress.options import MUTANTS, command as as_command, duration, engine, json_file
+from stress.options import markdown_file, option, progress
 
+if TYPE_CHECKING:
+    from stress.mutants import Mutant
+    from stress.mutants.runner import Hunted
+
+ENGINES = ("explorer", "native")
 CHOICES = (*ENGINES, "both")
+ACTIONS = "Instead of a hunt"
 
 
-@click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--engine", default="explorer", show_default=True, help=", ".join(CHOICES) + ".")
-@click.option("--seconds", type=float, help="Budget of each hunt; else the mutant's own, 60.")
-@click.option("--original", is_flag=True, help="Hunt the kernels as they are: must find nothing.")
-@click.option("--list", "listing", is_flag=True, help="List the mutants with their stories.")
-@click.option("--plant", metavar="DIR", help="Only build the one mutant in DIR and leave it there.")
-@click.option("--json", metavar="FILE", help="Write the results as JSON; - is standard output.")
-@click.option("--markdown", metavar="FILE", help="Write the tables as Markdown.")
+@as_command("mutants")
+@click.argument("names", nargs=-1, metavar="[MUTANT|PART]...", type=MUTANTS)
+@engine("explorer", CHOICES, help="Who hunts: the explorer, a native run, or both.")
+@duration("Time for each hunt", unset="the mutant's own, mostly 1m")
+@option("--original", is_flag=True, help="Hunt the kernels as they are; nothing may be found.")
+@json_file()
+@markdown_file()
+@progress()
+@option("--list", "listing", is_flag=True, setting=False, group=ACTIONS,
+        help="List the mutants with their stories.")  # fmt: skip
+@option("--plant", metavar="DIR", setting=False, group=ACTIONS,
+        help="Build the one mutant in DIR and leave it there.")  # fmt: skip
 def command(
-    names: tuple[str, ...], engine: str, seconds: float | None, original: bool, listing: bool,
-    plant: str | None, json: str | None, markdown: str | None,
+    names: tuple[str, ...], engine: str, seconds: float | None, original: bool, json: str | None,
+    markdown: str | None, progress: str, listing: bool, plant: str | None,
 ) -> int:  # fmt: skip
-    """Plant each mutant in a copy of the packages and see who finds it. All mutants by default.
+    """Plant each MUTANT in a copy of the packages and see who finds it.
 
-    Exit codes: 0 all that must be found were, 1 one survived, or the original kernels failed,
-    2 interrupted, 3 a hunt came to no end, 4 usage.
+    By default all mutants are hunted; a PART, such as buddy or slab, stands for all of its mutants.
+
+    Exit codes: 0 all that must be found were found, 1 one survived, or a hunt failed on the
+    original kernels, 2 interrupted, 3 a hunt did not come to an end, 4 usage.
     """
+    from stress.report.places import require_place
+
     mutants = chosen(names)
-    if engine not in CHOICES:
-        raise nearest(engine, CHOICES, "engine")
-    if seconds is not None and not seconds > 0:
-        raise MisuseError(f"seconds: {seconds:g}; use more than 0")
     require_place("json", json)
     require_place("markdown", markdown)
     if listing:
-        click.echo("\n".join(_listed(mutants)))
+        _list(mutants)
         return 0
     if plant is not None:
         return _plant(mutants, plant)
     engines = ENGINES if engine == "both" else (engine,)
     results: list[Hunted] = []
     try:
-        with place() as root:
-            hunt_all(mutants, root, engines, seconds, original, results, _tell)
+        _hunt(mutants, engines, seconds, original, results, progress)
     finally:
         if results:  # an interrupt loses nothing of what was found
-            _show(results, [mutant.name for mutant in mutants], seconds, json)
-            if markdown is not None:
-                Path(markdown).write_text(as_markdown(results))
+            _show(results, [mutant.name for mutant in mutants], seconds, json, markdown)
+    from stress.mutants.report import verdict_of
+
     return verdict_of(results).exit_code
 
 
 def chosen(names: tuple[str, ...]) -> list[Mutant]:
-    """The mutants of these names, or of these parts; all where there is no name."""
+    """The mutants of these names, or of these parts; all if there is no name."""
+    from stress.mutants import MUTANTS, PARTS
+
     found: dict[str, Mutant] = {}
     for name in names or tuple(PARTS):
-        if name in PARTS:
-            found |= {mutant.name: mutant for mutant in PARTS[name]}
-        elif name in MUTANTS:
-            found[name] = MUTANTS[name]
-        else:
-            raise nearest(name, [*MUTANTS, *PARTS], "mutant")
+        found |= {m.name: m for m in PARTS.get(name) or (MUTANTS[name],)}
     return list(found.values())
 
 
-def _listed(mutants: list[Mutant]) -> list[str]:
-    return [f"{mutant.name} ({mutant.invariant})\n    {mutant.story}" for mutant in mutants]
+def _list(mutants: list[Mutant]) -> None:
+    from stress.report.tables import grid, show
+
+    table = grid("mutant", "invariant", "story")
+    for mutant in mutants:
+        table.add_row(mutant.name, mutant.invariant, mutant.story)
+    show(table)
 
 
 def _plant(mutants: list[Mutant], place: str) -> int:
+    from stress.mutants.tree import build
+    from stress.report.places import require_place
+
     if len(mutants) != 1:
         raise MisuseError(f"plant: {len(mutants)} mutants; name one")
     require_place("out", place)
@@ -89,13 +97,37 @@ def _plant(mutants: list[Mutant], place: str) -> int:
     return 0
 
 
-def _tell(hunted: Hunted) -> None:
-    click.echo(str(hunted), err=True)
+def _hunt(mutants: list[Mutant], engines: tuple[str, ...], seconds: float | None, original: bool,
+          results: list[Hunted], progress: str) -> None:  # fmt: skip
+    from stress.mutants.runner import hunt_all
+    from stress.mutants.tree import place
+
+    total = None if original else len(mutants) * len(engines)
+
+    with watching.shown(progress, ticking=True) as report, place() as root:
+
+        def now() -> watching.Step:
+            done = len(results)
+            hunted = mutants[min(done // len(engines), len(mutants) - 1)]
+            name = "the original" if original else hunted.name
+            found = sum(result.outcome == "found" for result in results)
+            return watching.Step(f"hunting {name}", done, total, f"{found} of {done} found")
+
+        def tell(hunted: Hunted) -> None:
+            click.echo(str(hunted), err=True)
+            report(now())
+
+        report(now())
+        hunt_all(mutants, root, engines, seconds, original, results, tell)
 
 
-def _show(results: list[Hunted], names: list[str], seconds: float | None, json: str | None) -> None:
+def _show(results: list[Hunted], names: list[str], seconds: float | None, json: str | None,
+          markdown: str | None) -> None:  # fmt: skip
+    from stress.mutants import report
+    from stress.report.places import write_to
+
     if json is not None:
-        write_to(json, document(results, names, seconds))
-    stream = sys.stderr if json == "-" else sys.stdout
-    width = None if stream.isatty() else PLAIN_WIDTH
-    print_tables(results, Console(file=stream, width=width))
+        write_to(json, report.document(results, names, seconds))
+    report.print_tables(results, to_stderr=json == "-")
+    if markdown is not None:
+        Path(markdown).write_text(report.markdown(results))

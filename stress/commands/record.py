@@ -13,7 +13,7 @@ from types import FrameType
 import click
 
 from shmalloc.errors import EnvironmentUnfitError, MisuseError
-from shmalloc.sizes import parse_bytes
+from stress.options import Size, command as as_command, option
 from stress.run.workers import describe_exit
 from stress.trace.format import Trace, save
 from stress.trace.record import EVENTS, Recorder
@@ -22,20 +22,20 @@ from stress.trace.tracefs import Instance
 KILL_AFTER_S = 5.0
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--out", required=True, metavar="FILE", help="Where the trace goes, such as t.npz.")
-@click.option("--buffer", default="64MiB", show_default=True, help="Room for events, a CPU.")
+@as_command("record", context_settings={"ignore_unknown_options": True})
+@option("--out", required=True, metavar="FILE", help="Write the trace to FILE, such as t.npz.")
+@option("--buffer", type=Size(), default="64MiB", show_default=True,
+        help="Size of the event buffer of each CPU.")  # fmt: skip
 @click.argument("cmd", nargs=-1, required=True, type=click.UNPROCESSED)
-def command(out: str, buffer: str, cmd: tuple[str, ...]) -> int:
+def command(out: str, buffer: int, cmd: tuple[str, ...]) -> int:
     """Record the page and slab allocations of the whole system while CMD runs.
 
     Needs root and tracefs. Nothing is kept but numbers and the names of slab caches: no addresses,
     no process names. Replay it with shmstress run --workload trace --trace FILE.
     """
-    buffer_bytes = parse_bytes(buffer, "buffer")
     _check_out(Path(out))
     recorder = Recorder()
-    with _signals_raise(), Instance(EVENTS, buffer_bytes) as instance:
+    with _signals_raise(), Instance(EVENTS, buffer) as instance:
         status = _run(instance, cmd)
         recorder.feed(instance.lines())
         full = instance.full_cpus()

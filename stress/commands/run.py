@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tomllib
-from collections.abc import Callable
 from msgspec.structs import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,13 @@ from typing import Any
 import click
 
 from shmalloc.errors import MisuseError
-from stress.quantities import nearest
+from shmalloc.layout import LINK_STORES
+from stress.options import (
+    WORKLOADS, Names, Time, command as as_command, duration, engine, json_file, junit_file, option,
+    progress, seed as seed_option,
+)  # fmt: skip
+from stress.options.files import use_file
+from stress.quantities import exact_duration
 from stress.report.artifacts import Artifacts
 from stress.report.document import json_document, junit_document
 from stress.report.places import require_place, write_to
@@ -24,75 +28,84 @@ from stress.run.workers import cores
 from stress.run.interrupts import Interrupts
 from stress.run.result import RunResult
 from stress.seeds import fresh_seed
-from stress.spec import PROGRESS, Outputs, RawSpec, RunSpec, resolve
+from stress.spec import option_text, Outputs, RawSpec, RunSpec, resolve
 from stress.trace.options import with_trace
-from stress.workloads import DEFAULT_WORKLOADS, WORKLOADS
+from stress.workloads import DEFAULT_WORKLOADS
+from stress.workloads import WORKLOADS as WORKLOADS_BY_NAME
 
-_FILE_KEYS = (
-    "workload", "workers", "ram", "zones", "link-store", "duration", "seed", "engine",
-    "audit-every", "hang-timeout", "trace", "prealloc", "faults", "json", "junit", "out",
-    "progress", "jitter", "flight",
-)  # fmt: skip
+MEMORY = "Memory"
+CHECKS = "Faults and checks"
 
 
 def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
     """A spec file gives defaults: it stands below the options and the environment."""
-    if value is None:
-        return
-    try:
-        settings = tomllib.loads(Path(value).read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise MisuseError(f"spec file: {value}: {error}") from error
-    for name in settings:
-        if name not in _FILE_KEYS:
-            raise nearest(name, _FILE_KEYS, f"spec file {value}, key")
-    ctx.default_map = {name.replace("-", "_"): setting for name, setting in settings.items()}
+    if value is not None and not ctx.resilient_parsing:
+        use_file(ctx, Path(value))
 
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def _option(name: str, help: str, default: str | None = None, **more: Any) -> Decorator:
-    variable = f"SHMSTRESS_{name.replace('-', '_').upper()}"
-    return click.option(
-        f"--{name}", default=default, envvar=variable, show_default=default is not None,
-        help=help, **more,
-    )  # fmt: skip
-
-
-@click.command()
-@click.argument("file", required=False, callback=_read_file, is_eager=True, expose_value=False)
-@_option("workload", "Names, separated by commas; see shmstress list.", ",".join(DEFAULT_WORKLOADS))
-@_option("workers", "A number, a share of the cores such as 50%, or auto: 3 a core.", "auto")
-@_option("ram", "Memory to manage, such as 256MiB (the default) or 4GiB.")
-@_option("zones", "A number of equal zones, or SIZE[@NODE],...", "2")
-@_option("link-store", "Where free pages keep their list links: page, descriptor or table.", "page")
-@_option("duration", "How long to work, such as 5m or 2h; else 20s, or once through the trace.")
-@_option("seed", "Where all randomness comes from; a fresh one by default.")
-@_option("engine", "native, or interpreted (one worker, slow).", "native")
-@_option("audit-every", "Time between full audits; there are at least two.", "5s")
-@_option("hang-timeout", "A worker silent for longer than this is hung.", "10s")
-@_option("trace", "Recording that the workload trace replays; else a small one.", metavar="FILE")
-@_option("faults", "Such as kill:every=100ms,stop:every=1s,for=300ms; see docs/faults.md.")
-@_option("prealloc", "Reserve all memory before the start.", is_flag=True)
-@_option("jitter", "Delay accesses at random: on, or settings.", metavar="SPEC")
-@_option("flight", "Keep the last N accesses of each CPU for violations and deaths.", metavar="N")
-@_option("json", "Write the results as JSON; - is standard output.", metavar="FILE")
-@_option("junit", "Write the results as JUnit XML.", metavar="FILE")
-@_option("out", "Make a directory with everything about the run in DIR.", metavar="DIR")
-@_option("progress", "auto (live on a terminal), always (live) or never.", "auto")
-@click.option("--dry-run", is_flag=True, help="Print the resolved spec, as command line and TOML.")
+@as_command("run", text_of=option_text)
+@click.argument("file", required=False, callback=_read_file, expose_value=False, is_eager=True,
+                type=click.Path())  # fmt: skip
+@option("--workload", type=WORKLOADS, default=",".join(DEFAULT_WORKLOADS), show_default=True,
+        help="Workloads, separated by commas; shmstress list describes them.")  # fmt: skip
+@option(
+    "--workers",
+    default="auto",
+    show_default=True,
+    help="Number of processes, or a share of the cores such as 50%; auto: three per core.",
+)
+@duration("Time to work", unset="20s, or once through the trace")
+@seed_option()
+@engine("native", help="Engine that runs the kernels; interpreted is slow and takes one worker.")
+@option("--trace", metavar="FILE", help="Recording that the workload trace replays.")
+@option("--ram", metavar="SIZE", group=MEMORY, show_default="256MiB",
+        help="Memory to manage, such as 64MiB or 4GiB.")  # fmt: skip
+@option("--zones", default="2", show_default=True, group=MEMORY,
+        help="Number of equal zones, or their sizes as SIZE[@NODE],...")  # fmt: skip
+@option(
+    "--link-store",
+    type=Names("link-store", tuple(LINK_STORES)),
+    default="page",
+    show_default=True,
+    group=MEMORY,
+    help="Where free pages keep the links of their list.",
+)
+@option("--prealloc", is_flag=True, group=MEMORY, help="Reserve all memory before the start.")
+@option("--faults", metavar="SPEC", group=CHECKS,
+        help="Faults to inject, such as kill:every=100ms; see docs/faults.md.")  # fmt: skip
+@option("--jitter", metavar="SPEC", group=CHECKS,
+        help="Delay accesses at random: on, or settings; see docs/jitter.md.")  # fmt: skip
+@option("--flight", metavar="N", group=CHECKS,
+        help="Keep the last N accesses of each CPU and show them with a failure.")  # fmt: skip
+@option("--audit-every", type=Time(), default="5s", show_default=True, group=CHECKS,
+        help="Time between full audits; there are at least two.")  # fmt: skip
+@option("--hang-timeout", type=Time(), default="10s", show_default=True, group=CHECKS,
+        help="Time after which a silent worker counts as hung.")  # fmt: skip
+@json_file()
+@junit_file()
+@option("--out", metavar="DIR", group="Results", help="Write everything about the run to DIR.")
+@progress("Show progress; auto: live on a terminal, one line every ten seconds elsewhere.")
+@option("--dry-run", is_flag=True, setting=False, group="Results",
+        help="Print the resolved settings as a command line and as TOML, and stop.")  # fmt: skip
 def command(
     json: str | None, junit: str | None, out: str | None, progress: str, dry_run: bool,
-    seed: str | None, prealloc: bool | None, **texts: Any,
+    seed: int | None, seconds: float | None, audit_every: float, hang_timeout: float, **texts: Any,
 ) -> int:  # fmt: skip
-    """Run workloads in many processes on one segment. FILE is a spec in TOML, see --dry-run."""
-    raw = RawSpec(seed=seed or hex(fresh_seed()), prealloc=bool(prealloc), **texts)
-    spec = fit_for_faults(resolve(with_trace(raw), WORKLOADS, len(cores())))
-    if progress not in PROGRESS:
-        raise nearest(progress, PROGRESS, "progress")
-    for option, path in (("json", json), ("junit", junit), ("out", out)):
-        require_place(option, path)
+    """Run workloads in many processes on one segment; check them with oracles and audits.
+
+    FILE holds settings in TOML, as --dry-run prints them.
+
+    Exit codes: 0 passed, 1 a violation was found, 2 interrupted, 3 the tool itself failed, 4 usage,
+    5 nothing ran, or what had to happen never did, 7 this machine cannot run it.
+    """
+    raw = RawSpec(
+        seed=hex(fresh_seed() if seed is None else seed),
+        duration=None if seconds is None else exact_duration(seconds),
+        audit_every=exact_duration(audit_every), hang_timeout=exact_duration(hang_timeout), **texts,
+    )  # fmt: skip
+    spec = fit_for_faults(resolve(with_trace(raw), WORKLOADS_BY_NAME, len(cores())))
+    for name, path in (("json", json), ("junit", junit), ("out", out)):
+        require_place(name, path)
     if dry_run:
         click.echo(f"# {spec.command_line()}\n{spec.toml()}", nl=False)
         return 0
@@ -105,10 +118,10 @@ def fit_for_faults(spec: RunSpec) -> RunSpec:
     Of the default list, those that cannot are left out; one that was asked for is a misuse.
     """
     unfit = {
-        name: f"{fault.name} with workload {name}: {WORKLOADS[name].unfit[fault.name]}"
+        name: f"{fault.name} with workload {name}: {WORKLOADS_BY_NAME[name].unfit[fault.name]}"
         for fault in spec.faults
         for name in spec.workloads
-        if fault.name in WORKLOADS[name].unfit
+        if fault.name in WORKLOADS_BY_NAME[name].unfit
     }
     if unfit and spec.workloads != DEFAULT_WORKLOADS:
         raise MisuseError(f"faults: {next(iter(unfit.values()))}; leave one of the two out")

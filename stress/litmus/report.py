@@ -10,6 +10,7 @@ from stress.litmus.arena import NOT_WRITTEN
 from stress.litmus.grading import Row
 from stress.litmus.runner import LitmusResult, LitmusRun
 from stress.report.environment import environment
+from stress.report.tables import grid, text_of
 
 SCHEMA = 1
 HONEST = "litmus runs repeat their settings, not their interleavings"
@@ -19,7 +20,7 @@ RARE = 1e-6
 def command_line(run: LitmusRun) -> str:
     """The line that runs the same tests again."""
     names = " ".join(test.name for test in run.tests)
-    return f"shmstress litmus {names} --seconds {run.seconds:g} --seed {run.seed:#x}"
+    return f"shmstress litmus {names} --duration {run.seconds:g} --seed {run.seed:#x}"
 
 
 def result_lines(result: LitmusResult) -> Iterator[str]:
@@ -32,15 +33,12 @@ def result_lines(result: LitmusResult) -> Iterator[str]:
         f"  {result.samples:,} samples in {result.seconds:.2f} s, {result.rate / 1e6:.1f} M/s,"
         f" {test.processes} processes on cores {cores}: {result.verdict.name}"
     )
-    cells = [("outcome", "samples", "frequency", "grade", "expected")]
-    cells += [_cells(result, row) for row in result.rows]
-    widths = [max(len(line[column]) for line in cells) for column in range(5)]
-    for name, samples, frequency, grade, expected in cells:
-        line = (
-            f"  {name:<{widths[0]}}  {samples:>{widths[1]}}  {frequency:>{widths[2]}}"
-            f"  {grade:<{widths[3]}}  {expected}"
-        )
-        yield line.rstrip()
+    table = grid("outcome", "samples", "frequency", "grade", "expected",
+                 right=["samples", "frequency"])  # fmt: skip
+    for row in result.rows:
+        table.add_row(*_cells(result, row))
+    for line in text_of(table).splitlines():
+        yield f"  {line}".rstrip()
     for row in result.rows:
         if row.violation:
             yield f"  !!! {label(result, row)} was seen {row.samples:,} times: tso forbids it"
@@ -64,7 +62,7 @@ def _percent(row: Row) -> str:
 def label(result: LitmusResult, row: Row) -> str:
     """What the test shows of an outcome; all of it where it should not exist."""
     if row.outcome == NOT_WRITTEN:
-        return "a value that nobody wrote"
+        return "a value that was never written"
     shown = " ".join(f"{k}={v}" for k, v in result.test.values(row.outcome).items())
     if not row.violation:
         return shown

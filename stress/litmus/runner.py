@@ -19,6 +19,7 @@ from stress.litmus.catalogue import Litmus, Outcome
 from stress.litmus.cells import play_rounds
 from stress.litmus.grading import Row, missed, rows_of
 from stress.litmus.team import Team, TeamError
+from stress.progress import Report, Step, silent
 from stress.run.workers import cores, start_forkserver
 from stress.run.interrupts import ImmediateEnd, Interrupts
 from stress.seeds import derive
@@ -89,8 +90,10 @@ class LitmusRun:
 Told = Callable[[LitmusResult], None]
 
 
-def run_litmus(run: LitmusRun, interrupts: Interrupts, told: Told) -> None:
+def run_litmus(run: LitmusRun, interrupts: Interrupts, told: Told, report: Report = silent) -> None:
     """Run the tests of ``run`` and fill it; ``told`` gets each result when it is there.
+
+    ``report`` hears in each turn how many seconds of all have been played.
 
     Raises ``EnvironmentUnfitError`` where this machine cannot run compiled kernels.
     """
@@ -103,7 +106,7 @@ def run_litmus(run: LitmusRun, interrupts: Interrupts, told: Told) -> None:
         with Team(file, max(test.processes for test in run.tests), cores()) as team:
             for test in run.tests:
                 if not interrupts.requested:
-                    result = play_test(test, run, arena, team, interrupts)
+                    result = play_test(test, run, arena, team, interrupts, report)
                     run.results.append(result)
                     told(result)
     except TeamError as error:
@@ -117,8 +120,9 @@ def run_litmus(run: LitmusRun, interrupts: Interrupts, told: Told) -> None:
 
 
 def play_test(
-    test: Litmus, run: LitmusRun, arena: Arena, team: Team, interrupts: Interrupts
-) -> LitmusResult:
+    test: Litmus, run: LitmusRun, arena: Arena, team: Team, interrupts: Interrupts,
+    report: Report = silent,
+) -> LitmusResult:  # fmt: skip
     """Turns of one test until its time is over."""
     chance = random.Random(derive(run.seed, f"litmus {test.name}"))
     usable = cores()
@@ -132,11 +136,17 @@ def play_test(
         rounds = max(1, wanted // setting.cells)
         seconds += team.play(test.processes, rounds)
         samples += rounds * setting.cells
+        report(_step(run, test, seconds, samples))
         left = min(TURN_S, run.seconds - seconds)
         wanted = max(FIRST_SAMPLES, int(samples / seconds * left))
     counts = arena.counts()
     assert counts.total() == samples, f"{test.name}: {counts.total()} counted of {samples} samples"
     return result_of(test, pinned, seconds, counts)
+
+
+def _step(run: LitmusRun, test: Litmus, seconds: float, samples: int) -> Step:
+    done = len(run.results) * run.seconds + min(seconds, run.seconds)
+    return Step(f"litmus {test.name}", done, len(run.tests) * run.seconds, f"{samples:,} samples")
 
 
 def result_of(

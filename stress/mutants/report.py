@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from rich.console import Console
 from rich.table import Table
 
 from shmalloc import __version__
 from stress.mutants import MUTANTS
 from stress.mutants.runner import ENGINES, EXPECTED, FOUND, NATIVE, ORIGINAL, SURVIVED, Hunted
 from stress.report.environment import environment
+from stress.report.tables import grid, markdown_of, show
 from stress.verdict import Verdict, worst
 
 SCHEMA = 1
-PLAIN_WIDTH = 200  # of a table that nobody's terminal limits: a token is not to be broken
+COLUMNS = ("mutant", "found by", "kind", "schedules", "seconds", "preemptions")
+NUMBERS = COLUMNS[3:]
+NATIVE_COLUMNS = (0, 1, 2, 4)  # a native run counts no schedules and has no trace to shrink
 
 
 def verdict_of(results: Sequence[Hunted]) -> Verdict:
@@ -26,14 +29,9 @@ def verdict_of(results: Sequence[Hunted]) -> Verdict:
 
 def table(results: Sequence[Hunted], engine: str) -> Table:
     """What one engine found, a row a mutant."""
-    title = "explorer" if engine != NATIVE else "native hunt"
-    shown = Table(title=f"{title}: who found what", title_justify="left", show_edge=False)
-    shown.add_column("mutant", no_wrap=True)
-    shown.add_column("found by")
-    shown.add_column("kind")
-    for name in ("schedules", "seconds", "preemptions"):
-        shown.add_column(name, justify="right")
-    shown.add_column("token, or why not", overflow="fold")
+    shown = grid(*COLUMNS, "token, or why not", right=NUMBERS)
+    shown.title = f"{'native hunt' if engine == NATIVE else 'explorer'}: who found what"
+    shown.title_justify = "left"
     for result in results:
         if result.engine == engine:
             shown.add_row(*row(result))
@@ -52,14 +50,15 @@ def row(result: Hunted) -> tuple[str, str, str, str, str, str, str]:
     )  # fmt: skip
 
 
-def print_tables(results: Sequence[Hunted], console: Console) -> None:
+def print_tables(results: Sequence[Hunted], to_stderr: bool = False) -> None:
     """All tables, then the survivors by name, then the sums and the verdict."""
+    stream = sys.stderr if to_stderr else sys.stdout
     for engine in ENGINES:
         if any(result.engine == engine for result in results):
-            console.print(table(results, engine))
-            console.print()
+            show(table(results, engine), to_stderr)
+            print(file=stream)
     for line in last_lines(results):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        print(line, file=stream)
 
 
 def markdown(results: Sequence[Hunted]) -> str:
@@ -68,21 +67,19 @@ def markdown(results: Sequence[Hunted]) -> str:
     for engine in ENGINES:
         some = [result for result in results if result.engine == engine]
         if some:
-            lines += [*_markdown_table(some, engine), "", *sums(some, engine), ""]
+            lines += [_markdown_table(some, engine), *sums(some, engine), ""]
     return "\n".join(lines)
 
 
-def _markdown_table(results: Sequence[Hunted], engine: str) -> list[str]:
-    """Rows; a native run counts no schedules and has no trace to shrink."""
-    columns = ["mutant", "found by", "kind", "schedules", "seconds", "preemptions"]
-    shown = [0, 1, 2, 4] if engine == NATIVE else [0, 1, 2, 3, 4, 5]
-    lines = [[columns[i] for i in shown], ["---:" if i > 2 else "---" for i in shown]]
+def _markdown_table(results: Sequence[Hunted], engine: str) -> str:
+    columns = NATIVE_COLUMNS if engine == NATIVE else range(len(COLUMNS))
+    rows = []
     for result in results:
         cells = list(row(result))
         if result.outcome != FOUND:
             cells[1] = f"{result.outcome}: {result.note}"
-        lines.append([cells[i].replace("|", "\\|") for i in shown])
-    return [f"| {' | '.join(line)} |" for line in lines]
+        rows.append([cells[i] for i in columns])
+    return markdown_of([COLUMNS[i] for i in columns], rows, right=NUMBERS)
 
 
 def last_lines(results: Sequence[Hunted]) -> list[str]:

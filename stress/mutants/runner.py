@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +148,7 @@ def _stressed(name: str, root: Path, run: tuple[str, ...], budget: float, missed
     names = " ".join(run)
     arguments = [
         "-m", "stress", "run", "--workload", *run, "--duration", f"{budget * RUN_SHARE:g}s",
-        "--seed", hex(SEED), "--progress", "never", "--json", "-",
+        "--seed", hex(SEED), "--progress", "never", "--json", "-", "--config", os.devnull,
     ]  # fmt: skip
     verdicts = {verdict.exit_code for verdict in Verdict} - {Verdict.UNFIT.exit_code}
     document = _document(root, arguments, budget + COMPILE_S, codes=verdicts)

@@ -1,0 +1,31 @@
+"""``shmstress completion``: the script that lets a shell complete commands, options and names."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from stress import cli
+from stress.options import Names, command as as_command
+
+SHELLS = ("bash", "zsh", "fish")
+VARIABLE = "_SHMSTRESS_COMPLETE"
+HOW = {
+    "bash": 'eval "$(shmstress completion bash)"   # in ~/.bashrc',
+    "zsh": 'eval "$(shmstress completion zsh)"    # in ~/.zshrc, after compinit',
+    "fish": "shmstress completion fish > ~/.config/fish/completions/shmstress.fish",
+}
+
+
+@as_command("completion", epilog="\b\n" + "\n".join(HOW.values()))
+@click.argument("shell", type=Names("shell", SHELLS))
+def command(shell: str) -> int:
+    """Print the script that completes shmstress in SHELL.
+
+    The shell then completes commands, options and values: programs, workloads, mutants, litmus
+    tests, operations, engines. Put one of these lines where the shell reads it:
+    """
+    completer = get_completion_class(shell)
+    assert completer is not None
+    click.echo(completer(cli.shmstress, {}, "shmstress", VARIABLE).source())
+    return 0

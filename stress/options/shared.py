@@ -1,0 +1,88 @@
+"""Options that several commands have. Each is a decorator; ``help`` says what it means there.
+
+Every command that takes a time calls it ``--duration``; ``--seconds`` means the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stress.options.command import option
+from stress.options.kinds import Names, Seed, Time
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+ENGINES = ("native", "interpreted")
+PROGRESS = ("auto", "always", "never")
+RESULTS = "Results"
+
+
+def duration(
+    help: str, default: str | None = None, unset: str = "", unlimited: bool = False,
+    name: str = "seconds", group: str | None = None,
+) -> Decorator:  # fmt: skip
+    """``--duration``; the parameter is called ``name`` and gets seconds, None for no limit.
+
+    ``unset``: what the help says about the default if there is no ``default``.
+    """
+    forms = "90s, 5m or 1h30m" + ("; 0 means no limit" if unlimited else "")
+    return option(
+        "--duration", name, aliases=("--seconds",), type=Time(unlimited), default=default,
+        show_default=unset or default is not None, help=f"{help}, such as {forms}.", group=group,
+    )  # fmt: skip
+
+
+def seed(
+    help: str = "Seed of all random choices", default: int | None = None, group: str | None = None,
+) -> Decorator:  # fmt: skip
+    """``--seed``, an int; None where it is not given and has no default."""
+    shown = True if default is not None else "a fresh one"
+    return option(
+        "--seed", type=Seed(), default=default, show_default=shown, group=group,
+        help=f"{help}, decimal or 0x.",
+    )  # fmt: skip
+
+
+def engine(
+    default: str, known: tuple[str, ...] = ENGINES, help: str = "Engine that runs the kernels.",
+    group: str | None = None,
+) -> Decorator:  # fmt: skip
+    """``--engine``, one of ``known``."""
+    return option(
+        "--engine", type=Names("engine", known), default=default, show_default=True, help=help,
+        group=group,
+    )  # fmt: skip
+
+
+def _file(name: str, help: str) -> Decorator:
+    return option(f"--{name}", metavar="FILE", help=help, group=RESULTS)
+
+
+def json_file(help: str = "Write the results to FILE as JSON; - is standard output.") -> Decorator:
+    """``--json FILE``; ``-`` is standard output, and then people's text goes to standard error."""
+    return _file("json", help)
+
+
+def junit_file(help: str = "Write the results to FILE as JUnit XML.") -> Decorator:
+    """``--junit FILE``."""
+    return _file("junit", help)
+
+
+def html_file(help: str = "Write the failure to FILE as a page.") -> Decorator:
+    """``--html FILE``."""
+    return _file("html", help)
+
+
+def markdown_file(help: str = "Write the tables to FILE as Markdown.") -> Decorator:
+    """``--markdown FILE``."""
+    return _file("markdown", help)
+
+
+def progress(
+    help: str = "Show progress on standard error; auto: if that is a terminal.",
+) -> Decorator:
+    """``--progress auto|always|never``; hand the value to ``stress.progress.shown``."""
+    return option(
+        "--progress", type=Names("progress", PROGRESS), default="auto", show_default=True,
+        help=help, group=RESULTS,
+    )  # fmt: skip

@@ -15,18 +15,16 @@ from shmalloc.compiler.instances import Instance
 from shmalloc.compiler.words import RAM
 from shmalloc.engine import plans
 from stress.machine.native_memory import CONTROL
-from stress.explorer.strategies.walk import walk
+from stress.explorer.searches import driver_of
 from stress.run.kernels import whole_plan
 
 
 def main(directory: str) -> None:
     """Write the images into ``directory``."""
-    import stress.explorer.searches  # noqa: F401 - registers the drivers
-
     for entries in (
         [Instance(kernel, RAM, True) for kernel in plans.arena()],
         [Instance(kernel, RAM, True) for _, kernel in whole_plan()],
-        [Instance(driver, CONTROL, True) for driver in plans.drivers_with(walk)],
+        [Instance(driver, CONTROL, True) for driver in plans.drivers_with(driver_of("random"))],
     ):
         prebuilt.make(Path(directory), entries)
 

@@ -11,11 +11,9 @@ from itertools import product
 
 import pytest
 
-from stress.machine import block as s
-from stress.machine.machine import VERDICTS, Machine, events_of, fault_of
 from stress.explorer.searches import Search
 from support.explorations import (
-    ENGINES, MEMORY_MODELS, STRATEGIES, schedules_of, searching, varied_program,
+    ENGINES, MEMORY_MODELS, STRATEGIES, schedules_of, searching, state, varied_program, verdict,
 )  # fmt: skip
 
 COMBINATIONS = [
@@ -26,30 +24,6 @@ COMBINATIONS = [
 PARTS = 20
 PROGRAMS = 4 * len(COMBINATIONS)  # of a part: each combination meets each variety of program
 SCHEDULES = 4
-HEADER = (
-    s.CODE, s.HASH, s.STEPS, s.CHANGES, s.TOTAL_STEPS, s.SCHEDULES, s.FAILURES, s.OTHER_CPU,
-    s.FAULT_CPU, s.ABANDONED_COUNT, s.KEPT_OUTCOME, s.KEPT_SCHEDULE,
-)  # fmt: skip
-
-
-def verdict(machine: Machine) -> str:
-    return VERDICTS[int(machine.block[s.OUTCOME])]
-
-
-def state(machine: Machine) -> dict[str, object]:
-    """Everything that the last schedule of a machine left behind."""
-    block = machine.block
-    trace, steps = int(block[s.TRACE_AT]), int(block[s.STEPS])
-    cpus = int(block[s.CPUS])
-    return {
-        "events": events_of(block),
-        "actors": [int(actor) for actor in block[trace : trace + steps]],
-        "verdict": verdict(machine),
-        "fault": fault_of(block),
-        "header": {at: int(block[at]) for at in HEADER},
-        "returns": [int(value) for value in block[s.RETURN : s.RETURN + cpus]],
-        "memory": machine.ram.array.tolist(),
-    }
 
 
 def assert_same_schedules(native: Search, python: Search, seed: int) -> None:

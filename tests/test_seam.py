@@ -19,7 +19,7 @@ from shmalloc.engine import ops
 from stress.machine import block as s
 from stress.explorer.explore import explore
 from stress.explorer.strategies.loop import STOP_ON_FAILURE
-from stress.explorer.strategies.walk import walk
+from stress.explorer.strategies.table import RANDOM
 from stress.machine.interpreted import InterpretedMachine
 from stress.machine.native import STACK_BYTES
 from stress.machine.program import Program
@@ -243,7 +243,7 @@ def test_every_op_occurs_in_the_random_programs(memory, own_ops):
 def test_traced_steps_know_file_line_and_function():
     machine = InterpretedMachine(LOST_UPDATE, trace=True)
     machine.block[STOP_ON_FAILURE] = 1
-    machine.call(walk, 1, 1000)
+    machine.call(RANDOM["random"].driver(), 1, 1000)
     sites = [stack[0] for stack in machine.stacks()]
     assert len(sites) == machine.block[s.STEPS] > 0
     assert {(Path(site.file).name, site.function) for site in sites} == {

@@ -11,9 +11,10 @@ import click
 from stress.machine.block_layout import MODELS
 from shmalloc.sizes import parse_duration
 from stress.machine.engines import ENGINES
-from stress.explorer.explore import DEFAULT_SECONDS, STRATEGIES, explore
+from stress.explorer.explore import AUTO, DEFAULT_SECONDS, explore
 from stress.explorer.report.document import document
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
+from stress.explorer.searches import strategies
 from stress.explorer.targets import load_program
 from stress.report.places import require_place, write_to
 from stress.verdict import Verdict
@@ -36,7 +37,9 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, value: str) -> floa
 
 @click.command()
 @click.argument("target", metavar="PROGRAM")
-@click.option("--strategy", default="auto", show_default=True, help=", ".join(STRATEGIES) + ".")
+@click.option(
+    "--strategy", default=AUTO, show_default=True, help=", ".join((*strategies(), AUTO)) + "."
+)
 @click.option("--memory", default="sc", show_default=True, help=", ".join(MODELS) + ".")
 @click.option("--schedules", type=int, help="At most so many schedules.")
 @click.option("--seconds", default=str(int(DEFAULT_SECONDS)), show_default=True, callback=_seconds,

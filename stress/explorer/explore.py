@@ -19,7 +19,7 @@ from stress.explorer.report.failure import Failure
 from stress.machine.program import Program
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
 from stress.explorer.searches import (
-    SEARCHES, Budget, Found, Plan, Search, pct_guarantee, refuses_dpor, run_bounded,
+    SYSTEMATIC, Budget, Found, Plan, Search, pct_guarantee, refuses_dpor, run_bounded, strategies,
 )  # fmt: skip
 from stress.explorer.strategies.pct import MAX_DEPTH
 from stress.explorer.targets import target_of
@@ -28,7 +28,7 @@ from stress.explorer.witness import find_witness, traced_machine
 from stress.seeds import derive
 from stress.quantities import nearest
 
-STRATEGIES = (*SEARCHES, "auto")
+AUTO = "auto"
 PORTFOLIO = ("surw", "pct", "pos", "random")
 AUTO_DPOR_SHARE = 0.25  # of the budget, before the estimate decides
 TURN_SECONDS = 0.5  # of one strategy of the portfolio
@@ -55,7 +55,7 @@ def explore(
 ) -> Exploration:
     """Try schedules of ``program`` until one fails, all are tried, or the budget ends.
 
-    ``strategy``: dfs, random, pct, pos, surw, dpor or auto. ``memory``: sc, tso or pso.
+    ``strategy``: random, pct, pos, surw, dfs, dpor or auto. ``memory``: sc, tso or pso.
     ``schedules``, ``seconds``: the budget, whichever ends first; None: no limit.
     ``preemptions``, ``delays``: with dfs, try bounds 0, 1, ... up to this one. ``depth``: of pct.
     ``step_limit``: longer schedules are cut and count as abandoned. ``races``: look for data races
@@ -84,7 +84,7 @@ def _require(
     workers: int, depth: int, seed: int,
 ) -> None:  # fmt: skip
     for name, value, known in (
-        ("strategy", strategy, STRATEGIES), ("memory", memory, tuple(MODELS)),
+        ("strategy", strategy, (*strategies(), AUTO)), ("memory", memory, tuple(MODELS)),
         ("engine", engine, ENGINES),
     ):  # fmt: skip
         if value not in known:
@@ -115,7 +115,7 @@ def _require_bounds(strategy: str, preemptions: int | None, delays: int | None) 
 
 def _run_workers(program: Program, plan: Plan, budget: Budget, workers: int) -> Found:
     """The first worker follows the plan; others sample with seeds of their own."""
-    exhaustive = plan.strategy in ("dfs", "dpor")
+    exhaustive = plan.strategy in SYSTEMATIC
     if workers == 1 or exhaustive:
         found = _run(program, plan, budget)
         if workers > 1:

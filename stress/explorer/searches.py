@@ -26,14 +26,13 @@ from stress.explorer.dpor import search as dpor_search
 from stress.machine.engines import make_machine
 from stress.explorer.estimate import estimate_classes
 from stress.explorer.strategies import dfs as dfs_search
-from stress.explorer.strategies import loop, pct, steer, walk
-from stress.explorer.strategies.surw import surw_words
+from stress.explorer.strategies import loop, pct, steer
+from stress.explorer.strategies.table import RANDOM
 
-WALKS = {
-    "random": walk.WALK_RANDOM, "pct": walk.WALK_PCT, "pos": walk.WALK_POS, "surw": walk.WALK_SURW,
-}  # fmt: skip
-SEARCHES = ("dfs", *WALKS, "dpor")
-plans.register_drivers((walk.walk, dfs_search.dfs, dpor_search.dpor, steer.steer, steer.extract))
+SYSTEMATIC = {"dfs": dfs_search.dfs, "dpor": dpor_search.dpor}
+plans.register_drivers(
+    (*(one.driver() for one in RANDOM.values()), *SYSTEMATIC.values(), steer.steer, steer.extract)
+)
 BATCH_S = 0.05  # of one call of a driver: so soon Ctrl-C is heard
 POOL_WORDS = {"native": 1 << 23, "interpreted": 1 << 18}
 
@@ -163,13 +162,13 @@ class Search:
         self.settings = _settings(model, plan)
         with budget.paused():
             self.machine: Machine = make_machine(plan.engine, model, self.settings)
-            self.machine.warm(_driver(plan.strategy))
+            self.machine.warm(driver_of(plan.strategy))
         self.block = self.machine.block
         self.block[loop.STOP_ON_FAILURE] = int(plan.stop_on_failure)
-        self.driver = _driver(plan.strategy)
-        if plan.strategy in WALKS:
-            self.block[loop.STRATEGY] = WALKS[plan.strategy]
-            self.block[pct.DEPTH] = plan.depth
+        self.driver = driver_of(plan.strategy)
+        if plan.strategy in RANDOM:
+            for word, argument in RANDOM[plan.strategy].header.items():
+                self.block[word] = getattr(plan, argument)
 
     @property
     def done(self) -> bool:
@@ -261,9 +260,14 @@ class Search:
         return PctRun(len(self.model.threads), steps, self.plan.depth, self.schedules)
 
 
-def _driver(strategy: str) -> Kernel:
-    drivers = {"dfs": dfs_search.dfs, "dpor": dpor_search.dpor}
-    return drivers.get(strategy, walk.walk)
+def strategies() -> tuple[str, ...]:
+    """The names of all strategies of one search."""
+    return (*RANDOM, *SYSTEMATIC)
+
+
+def driver_of(strategy: str) -> Kernel:
+    """The loop of a strategy, a function over the control block."""
+    return SYSTEMATIC[strategy] if strategy in SYSTEMATIC else RANDOM[strategy].driver()
 
 
 def next_batch(batch: int, seconds: float) -> int:
@@ -286,7 +290,7 @@ def _settings(model: Program, plan: Plan) -> Settings:
     """The machine that the strategy needs, with room for what it keeps."""
     cpus = len(model.threads)
     actors = actors_of(cpus, plan.settings.model)
-    settings = replace(plan.settings, parking=plan.strategy in ("dfs", "dpor"))
+    settings = replace(plan.settings, parking=plan.strategy in SYSTEMATIC)
     limit = settings.step_limit
     if plan.strategy == "dfs":
         return replace(settings, tree_words=dfs_search.dfs_words(limit))
@@ -297,7 +301,7 @@ def _settings(model: Program, plan: Plan) -> Settings:
         pool = POOL_WORDS[plan.engine]
         room = dpor_search.dpor_words(model.words, actors, cpus, limit, pool)
         return replace(settings, tree_words=room)
-    return replace(settings, tree_words=surw_words(model.words, cpus))
+    return replace(settings, tree_words=RANDOM[plan.strategy].room(model.words, cpus))
 
 
 def _outcomes(block: object) -> Counter[tuple[int, ...]]:

@@ -95,8 +95,9 @@ KEPT_STEPS = 83
 KEPT_OUTCOME = 84
 KEPT_CODE = 85
 KEPT_SCHEDULE = 86
-# --- header: strategies (stress/explorer) own 90..127 ---------------------------------------------
-STRATEGY_HEADER = 90
+# --- header: strategies (stress/explorer) ---------------------------------------------------------
+STRATEGY_LOOP = 90  # two words that all strategies share (loop.py)
+STRATEGY_OWN = 92  # up to 127: of the one strategy that drives this machine
 
 # --- one word for each CPU -----------------------------------------------------------------------
 OP = 128

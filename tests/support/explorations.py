@@ -11,8 +11,9 @@ import model_programs as m
 
 from shmalloc.dialect import kernel
 from shmalloc.engine import ops
+from stress.machine import block as s
 from stress.machine.block_layout import Settings
-from stress.machine.machine import Machine, events_of
+from stress.machine.machine import VERDICTS, Machine, events_of, fault_of
 from stress.machine.program import Program
 from stress.explorer.searches import Budget, Plan, Search
 from support import reference as r
@@ -32,6 +33,11 @@ WAIT, WAKE, SPIN_UNTIL, SPIN_THRICE, SPIN_LOCK, FENCE = 13, 14, 15, 16, 17, 18
 PLACELESS = (FENCE, 19, 21, 22)  # fence, mark, fixed, nothing
 FREQUENT = (LOAD, STORE, FETCH_ADD, CAS, WAKE)
 NOW = 20  # sees how many steps there were: equivalent schedules differ in it
+
+HEADER = (
+    s.CODE, s.HASH, s.STEPS, s.CHANGES, s.TOTAL_STEPS, s.SCHEDULES, s.FAILURES, s.OTHER_CPU,
+    s.FAULT_CPU, s.ABANDONED_COUNT, s.KEPT_OUTCOME, s.KEPT_SCHEDULE,
+)  # fmt: skip
 
 
 @kernel
@@ -137,3 +143,23 @@ def executed(machine: Machine) -> list[Executed]:
         found.append(Executed(event.cpu, made[event.cpu], op, event.address, not failed))
         made[event.cpu] += op != "flush"
     return found
+
+
+def verdict(machine: Machine) -> str:
+    return VERDICTS[int(machine.block[s.OUTCOME])]
+
+
+def state(machine: Machine) -> dict[str, object]:
+    """Everything that the last schedule of a machine left behind."""
+    block = machine.block
+    trace, steps = int(block[s.TRACE_AT]), int(block[s.STEPS])
+    cpus = int(block[s.CPUS])
+    return {
+        "events": events_of(block),
+        "actors": [int(actor) for actor in block[trace : trace + steps]],
+        "verdict": verdict(machine),
+        "fault": fault_of(block),
+        "header": {at: int(block[at]) for at in HEADER},
+        "returns": [int(value) for value in block[s.RETURN : s.RETURN + cpus]],
+        "memory": machine.ram.array.tolist(),
+    }

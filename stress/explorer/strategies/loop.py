@@ -14,8 +14,7 @@ from stress.machine.block import (
 from stress.machine.schedule import begin, conclude, gather, settle, shared_step_or_settle
 
 SELF_CHECK_EVERY = 100
-STOP_ON_FAILURE = 90  # header words of strategies begin here
-STRATEGY = 91
+STOP_ON_FAILURE = 90
 
 
 @scheduler
@@ -84,9 +83,9 @@ def repeats(ctl):
 
 @scheduler
 def finish(ctl):
-    """A schedule has ended: count it, keep it if it failed, check one in so many.
+    """A schedule has ended: count it, keep it if it failed, check one in SELF_CHECK_EVERY.
 
-    1 where the exploration has to stop.
+    1 if the exploration has to stop.
     """
     failed = conclude(ctl)
     if failed == 1:

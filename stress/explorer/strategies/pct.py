@@ -4,14 +4,15 @@ Burckhardt, Kothari, Musuvathi, Nagarakatte: A randomized scheduler with probabi
 finding bugs (ASPLOS 2010). With n CPUs, at most k steps at which there was a choice, and depth d, a
 schedule shows a bug of depth d with probability at least 1 / (n * k**(d - 1)).
 
-Where we depart: steps without a choice do not count (their section 4.1); who relaxes gets the
-lowest priority, or a spinning CPU would starve the one it waits for; after half of the step limit
-the walk is a fair random one; k is the most steps counted in any schedule so far.
+Where we depart: steps without a choice do not count (their section 4.1); a CPU that relaxes gets
+the lowest priority, or a spinning CPU would starve the one it waits for; after half of the step
+limit the walk is a fair random one; k is the most steps counted in any schedule so far.
 """
 
 from shmalloc.engine.control import scheduler
-from stress.machine.block import ACTORS, CHOICES, PRIORITIES, STEPS, STEP_LIMIT, TREE_AT
 from shmalloc.engine.ops import OP_RELAX
+from stress.explorer.strategies.priorities import highest
+from stress.machine.block import ACTORS, CHOICES, PRIORITIES, STEPS, STEP_LIMIT, TREE_AT
 from stress.machine.schedule import draw
 
 DEPTH = 92
@@ -21,8 +22,13 @@ LOWEST = 95
 MAX_DEPTH = 16
 
 
+def room(words: int, cpus: int) -> int:
+    """Words of TREE: the moments of change."""
+    return MAX_DEPTH
+
+
 @scheduler
-def start_pct(ctl):
+def start(ctl):
     """Shuffled priorities DEPTH.. for all actors; DEPTH - 1 moments of change in 1..k."""
     actors = ctl[ACTORS]
     for k in range(actors):
@@ -40,18 +46,7 @@ def start_pct(ctl):
 
 
 @scheduler
-def highest(ctl, choices):
-    """The choice with the highest priority."""
-    best = ctl[CHOICES]
-    for k in range(1, choices):
-        actor = ctl[CHOICES + k]
-        if ctl[PRIORITIES + actor] > ctl[PRIORITIES + best]:
-            best = actor
-    return best
-
-
-@scheduler
-def choose_pct(ctl, choices):
+def choose(ctl, choices):
     if choices == 1:
         return ctl[CHOICES]
     if ctl[STEPS] * 2 > ctl[STEP_LIMIT]:
@@ -66,7 +61,7 @@ def choose_pct(ctl, choices):
 
 
 @scheduler
-def after_pct(ctl, actor, op):
+def after(ctl, actor, op, at, choices):
     if op == OP_RELAX:
         ctl[LOWEST] -= 1
         ctl[PRIORITIES + actor] = ctl[LOWEST]

@@ -7,18 +7,19 @@ of its remaining accesses; everything between them goes by random priorities.
 
 Area (TREE)::
 
-    0  16 words of pct | 64  remaining accesses of each CPU | 128  is set aside, each actor
+    64  remaining accesses of each CPU | 128  is set aside, each actor
     ... number of shared words, then the words | counts: CPUS words a word of memory
 """
 
 from shmalloc.engine.control import scheduler
+from stress.explorer.strategies.pending import pending_at, pending_op, touches
+from stress.explorer.strategies.pos import start as start_pos
+from stress.explorer.strategies.priorities import PRIORITY_RANGE
 from stress.machine.block import (
-    ACTORS, CHOICES, CPUS, FINISHED, MAX_ACTORS, MAX_CPUS, PRIORITIES, STATE, TREE_AT, WORDS,
+    ACTORS, CHOICES, CPUS, FINISHED, MAX_ACTORS, MAX_CPUS, PRIORITIES, SCHEDULES, STATE, TREE_AT,
+    WORDS,
 )  # fmt: skip
 from stress.machine.schedule import draw
-from stress.explorer.strategies.pos import (
-    PRIORITY_RANGE, pending_at, pending_op, start_pos, touches,
-)  # fmt: skip
 
 PROFILED = 96
 INTEREST = 97  # the word of this schedule
@@ -29,7 +30,7 @@ SHARED_COUNT = ASIDE + MAX_ACTORS
 SHARED = SHARED_COUNT + 1
 
 
-def surw_words(words: int, cpus: int) -> int:
+def room(words: int, cpus: int) -> int:
     """Room in the block for a program of that size."""
     return SHARED + words * (1 + cpus)
 
@@ -65,8 +66,10 @@ def end_profile(ctl):
 
 
 @scheduler
-def start_surw(ctl):
+def start(ctl):
     area = ctl[TREE_AT]
+    if ctl[PROFILED] == 0 and ctl[SCHEDULES] > 0:
+        end_profile(ctl)
     start_pos(ctl)
     ctl[INTENDED] = -1
     ctl[INTEREST] = -1
@@ -125,7 +128,7 @@ def take(ctl, cpu):
 
 
 @scheduler
-def choose_surw(ctl, choices):
+def choose(ctl, choices):
     aside = ctl[TREE_AT] + ASIDE
     for actor in range(ctl[ACTORS]):
         ctl[aside + actor] = 0
@@ -142,7 +145,7 @@ def choose_surw(ctl, choices):
 
 
 @scheduler
-def after_surw(ctl, actor, op, at):
+def after(ctl, actor, op, at, choices):
     ctl[PRIORITIES + actor] = draw(ctl, PRIORITY_RANGE)
     if ctl[PROFILED] == 0:
         profile(ctl, actor, op, at)

@@ -1,57 +1,27 @@
-"""The loop of the random strategies: random walk, PCT, POS, SURW.
+"""The loop of the random strategies, made once for each of them.
 
 ``walk(ctl, seed, count)`` runs the schedules of ``count`` consecutive seeds. A schedule depends on
-its seed, on what earlier ones measured (pct, surw), and on nothing else.
+its seed, on what earlier ones measured (pct, surw), and on nothing else. A strategy is a module
+with three functions in the dialect of kernels, ``start``, ``choose`` and ``after``;
+``random_walk.py`` says when each is called. It keeps what it needs in the words of the block from
+STRATEGY_OWN on, in PRIORITIES and in the area TREE (table.py).
+
+The loop takes its strategy from its globals, as every kernel does: ``driver_of`` makes the same
+function with the three functions of another module in them. So the compiler inlines them, and no
+step asks which strategy it is.
 """
 
+from functools import cache
+from types import FunctionType, ModuleType
+
 from shmalloc.engine.control import scheduler
-from stress.machine.block import CHOICES, OUTCOME, RANDOM, RUNNING
-from stress.machine.schedule import begin, draw, gather, mix, settle, step_or_settle
-from stress.explorer.strategies.loop import STRATEGY, finish
-from stress.explorer.strategies.pct import after_pct, choose_pct, highest, start_pct
-from stress.explorer.strategies.pos import after_pos, pending_at, pending_op, start_pos
-from stress.explorer.strategies.surw import (
-    PROFILED, after_surw, choose_surw, end_profile, start_surw,
-)  # fmt: skip
+from stress.explorer.strategies.loop import finish
+from stress.explorer.strategies.pending import pending_at, pending_op
+from stress.explorer.strategies.random_walk import after, choose, start
+from stress.machine.block import OUTCOME, RANDOM, RUNNING
+from stress.machine.schedule import begin, gather, mix, settle, step_or_settle
 
-WALK_RANDOM = 0
-WALK_PCT = 1
-WALK_POS = 2
-WALK_SURW = 3
-
-
-@scheduler
-def start(ctl):
-    strategy = ctl[STRATEGY]
-    if strategy == WALK_PCT:
-        start_pct(ctl)
-    elif strategy == WALK_POS:
-        start_pos(ctl)
-    elif strategy == WALK_SURW:
-        start_surw(ctl)
-
-
-@scheduler
-def step_by_priority(ctl, choices):
-    """One step of PCT, POS or SURW."""
-    strategy = ctl[STRATEGY]
-    if strategy == WALK_PCT:
-        actor = choose_pct(ctl, choices)
-    elif strategy == WALK_POS:
-        actor = highest(ctl, choices)
-    else:
-        actor = choose_surw(ctl, choices)
-    op = pending_op(ctl, actor)
-    at = pending_at(ctl, actor)
-    step_or_settle(ctl, actor)
-    if ctl[OUTCOME] != RUNNING:
-        return
-    if strategy == WALK_PCT:
-        after_pct(ctl, actor, op)
-    elif strategy == WALK_POS:
-        after_pos(ctl, actor, op, at, choices)
-    else:
-        after_surw(ctl, actor, op, at)
+PARTS = ("start", "choose", "after")
 
 
 @scheduler
@@ -65,12 +35,24 @@ def walk(ctl, seed, count):
             choices = gather(ctl)
             if choices == 0:
                 settle(ctl)
-            elif ctl[STRATEGY] == WALK_RANDOM:
-                step_or_settle(ctl, ctl[CHOICES + draw(ctl, choices)])
             else:
-                step_by_priority(ctl, choices)
-        if ctl[STRATEGY] == WALK_SURW and ctl[PROFILED] == 0:
-            end_profile(ctl)
+                actor = choose(ctl, choices)
+                op = pending_op(ctl, actor)
+                at = pending_at(ctl, actor)
+                step_or_settle(ctl, actor)
+                if ctl[OUTCOME] == RUNNING:
+                    after(ctl, actor, op, at, choices)
         if finish(ctl) == 1:
             return k
     return count
+
+
+@cache
+def driver_of(strategy: ModuleType) -> FunctionType:
+    """``walk`` with the functions of ``strategy``; the same function for the same module."""
+    parts = {name: getattr(strategy, name) for name in PARTS}
+    made = FunctionType(walk.__code__, {**walk.__globals__, **parts}, walk.__name__)
+    made.__module__ = strategy.__name__
+    made.__qualname__ = walk.__qualname__
+    made.__doc__ = walk.__doc__
+    return scheduler(made)

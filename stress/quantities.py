@@ -35,6 +35,11 @@ def exact_duration(seconds: float) -> str:
     return f"{Decimal(repr(seconds)).normalize():f}s"
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 audit``, ``2 audits``, ``1,234 audits``: for regular nouns."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def parse_workers(text: str, cores: int, per_core: int, limit: int) -> int:
     """Workers of ``auto`` (``per_core`` on each core), ``50%`` (of the cores) or a number."""
     wanted = text.strip().lower()

@@ -54,7 +54,7 @@ def working(stop, batches=20):
     made = Worker.__new__(Worker)
     words = {c.H_STOP: stop}
     made.cpu, made._face, made._hooked, made._noise, made._turns = 0, None, None, None, 0
-    made._beat_word = -1
+    made._beat_word, made._area = -1, 1000
     made.ram = SimpleNamespace(
         load=lambda i: words.get(i, 0), store=lambda i, value: words.update({i: value})
     )

@@ -16,6 +16,7 @@ from stress.spec import RunSpec
 from stress.verdict import Verdict
 
 SHOWN_VIOLATIONS = 10
+REFUSED = f" {'longest ms':>11}  refused (out of memory, expected)"
 HONEST = "native runs repeat their inputs, not their interleavings; run it longer or more often"
 
 
@@ -47,7 +48,7 @@ def last_line(result: RunResult) -> str:
     return (
         f"{result.verdict.name} seed={result.spec.seed:#x} ops={result.ops}"
         f" allocs={result.event(c.EV_ALLOC)} frees={result.event(c.EV_FREE)}"
-        f" failed={result.event(c.EV_FAIL)} objects={result.event(c.EV_OBJ_ALLOC)}"
+        f" refused={result.event(c.EV_FAIL)} objects={result.event(c.EV_OBJ_ALLOC)}"
         f" violations={violations} audits={result.audits} marks={reached}/{len(marks)}"
         f" seconds={result.seconds:.1f} spec: {result.spec.command_line()}"
     )
@@ -79,13 +80,12 @@ def _table(result: RunResult) -> Iterator[str]:
     """How long each workload ran, in worker seconds, and what it did."""
     if not result.workloads:
         return
-    columns = f"{'operations':>14} {'per second':>12} {'longest ms':>11}"
-    yield f"{'workload':<12} {'worker s':>9} {columns}"
+    yield f"{'workload':<12} {'worker s':>9} {'operations':>14} {'per second':>12}" + REFUSED
     for workload in result.workloads.values():
         rate = workload.ops / workload.seconds if workload.seconds else 0.0
         yield (
             f"{workload.name:<12} {workload.seconds:>9.1f} {workload.ops:>14,} {rate:>12,.0f}"
-            f" {workload.longest_batch_s * 1e3:>11.1f}"
+            f" {workload.longest_batch_s * 1e3:>11.1f}  {workload.refused:,}"
         )
     yield ", ".join(f"{name} {count:,}" for name, count in _counters(result))
     marks = (f"{name} {count:,}" for name, count in result.marks().items())

@@ -18,7 +18,7 @@ from shmalloc.engine.doctor import native_problem
 from shmalloc.engine.native import warm_together
 from shmalloc.errors import EnvironmentUnfitError, Violation
 from stress.report.artifacts import Artifacts
-from stress.report.progress import Progress
+from stress.run.progress import Progress
 from stress.run.workers import Crew, start_forkserver
 from stress.run.deadline import FACTOR, Deadline
 from stress.run.evidence import numbered_name

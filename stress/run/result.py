@@ -24,6 +24,7 @@ class WorkloadResult:
     ops: int = 0
     batches: int = 0
     longest_batch_s: float = 0.0
+    refused: int = 0  # allocations that found no memory, as workloads expect
 
 
 @dataclass

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 
 from shmalloc.constants import E_STOPPED
 from stress.run.live_faults import Storm
-from stress.report.progress import Moment, Progress
+from stress.run.accounts import Accounts
+from stress.run.progress import Moment, Progress
 from stress.run.workers import Crew, Member, cores
 from stress.run.wait import Gate, Trouble
 from stress.run.interrupts import Interrupts
@@ -47,6 +48,7 @@ class Shift:
         self._storm = Storm(memory, crew, result.tally, result.violations, log_of)
         self._gate = Gate(crew, memory, interrupts, self._storm)
         self._managed_pages = memory.snapshot().managed_pages
+        self._accounts = Accounts(memory, result)
         self._worked_s = 0.0
 
     def muster(self) -> None:
@@ -110,6 +112,7 @@ class Shift:
 
     def _run_slice(self, current: Slice) -> None:
         watchdog = Watchdog(self.spec.hang_timeout_s)
+        self._accounts.begin(current.assignment)
         self._memory.set_stop(False)
         self._storm.begin(current.index)
         for member in self._crew.members:
@@ -128,6 +131,7 @@ class Shift:
         for answer in parked.values():
             assert isinstance(answer, Parked), f"expected Parked, got {answer}"
             self._add_up(answer)
+        self._accounts.end()
         self._refuse_stuck(parked.values())
 
     def _settle(self) -> None:
@@ -141,18 +145,21 @@ class Shift:
 
     def _watch(self, watchdog: Watchdog, current: Slice, started_s: float) -> None:
         """Until the slice is over, or there is a reason to end it early."""
-        names = tuple(dict.fromkeys(current.assignment.values()))
         while not self._over():
             elapsed_s = time.monotonic() - started_s
             if elapsed_s >= current.seconds:
                 return
             self._gate.watch(watchdog, min(current.seconds - elapsed_s, self._storm.turn()))
-            self._show(self._worked_s + elapsed_s, names)
+            self._show(self._worked_s + elapsed_s)
 
-    def _show(self, elapsed_s: float, names: tuple[str, ...]) -> None:
+    def _show(self, elapsed_s: float) -> None:
         self._progress.moment(
             lambda: Moment(
-                elapsed_s, self.spec.duration_s, self.result.audits, self._memory.snapshot(), names
+                elapsed_s,
+                self.spec.duration_s,
+                self.result.audits,
+                self._memory.snapshot(),
+                self._accounts.now(),
             )
         )
 

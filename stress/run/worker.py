@@ -48,6 +48,7 @@ from stress.run.messages import (
 )  # fmt: skip
 from stress.run.noise import Noise
 from stress.workloads import WORKLOADS
+from stress.workloads.area import W_LONGEST_NS, W_OPERATIONS
 
 BATCH_TARGET_S = 0.010
 BATCH_LIMIT_S = 0.050
@@ -154,6 +155,7 @@ class Worker:
         # Whoever waits for a lock of the dead takes it over; the controller does the rest.
         when_waiting_long(self._face, Rescuer(segment, self.cpu, self.engine.name, self._face))
         self._beat_word = segment.layout.cpu(cpu) + c.C_BEAT
+        self._area = segment.layout.work(cpu)
         self._steps = dict.fromkeys(WORKLOADS, FIRST_STEPS)
 
     def serve(self) -> None:
@@ -198,7 +200,13 @@ class Worker:
             before = after
             batches += 1
             ops, code = ops + max(result, 0), min(result, 0)
+            self._note(ops, longest_s)
         return Parked(name, ops, batches, before - started, longest_s, code)
+
+    def _note(self, ops: int, longest_s: float) -> None:
+        """For the views of the run (accounts.py)."""
+        self.ram.store(self._area + W_OPERATIONS, ops)
+        self.ram.store(self._area + W_LONGEST_NS, int(longest_s * 1e9))
 
     def _move(self) -> None:
         self._turns += 1

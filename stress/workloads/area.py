@@ -2,7 +2,8 @@
 
 ::
 
-     0 random state | 1 sequence | 2 peer cpu | 3 workers | 4 cursor | 5 held | 6, 7 free
+     0 random state | 1 sequence | 2 peer cpu | 3 workers | 4 cursor | 5 held
+     6 operations of this slice | 7 its longest call in ns, both for the views of a run
      8 .. 15   parameters of the workload
     16 ..      its own data
 
@@ -27,6 +28,8 @@ W_PEER = 2
 W_WORKERS = 3
 W_CURSOR = 4
 W_HELD = 5
+W_OPERATIONS = 6
+W_LONGEST_NS = 7
 W_PARAMETERS = 8
 W_DATA = 16
 BLOCK_WORDS = 2

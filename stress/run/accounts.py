@@ -1,0 +1,79 @@
+"""What each workload has done so far, also while its workers run.
+
+::
+
+    finished slices   the workers' answers, added up in the result
+    this slice        words of the work areas (W_OPERATIONS, W_LONGEST_NS), written by the workers
+                      after each call, and the refusals that the CPU slots count
+
+The controller calls ``begin`` while all workers are parked, before a slice, and ``end`` when they
+are parked again. In between ``now`` may read at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shmalloc.constants import C_EVENTS, EV_FAIL
+from stress.run.memory import RunMemory
+from stress.run.result import RunResult, WorkloadResult
+from stress.workloads.area import W_LONGEST_NS, W_OPERATIONS
+
+
+@dataclass(frozen=True)
+class Account:
+    """One workload: ``refused`` counts allocations that found no memory, as workloads expect."""
+
+    name: str
+    operations: int = 0
+    refused: int = 0
+    longest_s: float = 0.0
+    running: bool = False
+
+
+class Accounts:
+    """The accounts of one run, by workload."""
+
+    def __init__(self, memory: RunMemory, result: RunResult) -> None:
+        self._memory = memory
+        self._result = result
+        self._assignment: Mapping[int, str] = {}
+        self._refused_before: dict[int, int] = {}
+
+    def begin(self, assignment: Mapping[int, str]) -> None:
+        """A slice begins: each CPU slot has its workload, and nobody works yet."""
+        ram, layout = self._memory.ram, self._memory.layout
+        for cpu in assignment:
+            ram[layout.work(cpu) + W_OPERATIONS] = 0
+            ram[layout.work(cpu) + W_LONGEST_NS] = 0
+        self._refused_before = {cpu: self._refusals(cpu) for cpu in assignment}
+        self._assignment = assignment
+
+    def end(self) -> None:
+        """The slice is over; its answers have been added to the result."""
+        for cpu, name in self._assignment.items():
+            total = self._result.workloads.setdefault(name, WorkloadResult(name))
+            total.refused += self._refusals(cpu) - self._refused_before[cpu]
+        self._assignment = {}
+
+    def now(self) -> tuple[Account, ...]:
+        """All workloads of the run, in the order of its spec."""
+        return tuple(self._account(name) for name in self._result.spec.workloads)
+
+    def _account(self, name: str) -> Account:
+        ram, layout = self._memory.ram, self._memory.layout
+        cpus = [cpu for cpu, assigned in self._assignment.items() if assigned == name]
+        before = self._result.workloads.get(name, WorkloadResult(name))
+        areas = [layout.work(cpu) for cpu in cpus]
+        longest_ns = max((ram.load(at + W_LONGEST_NS) for at in areas), default=0)
+        return Account(
+            name,
+            before.ops + sum(ram.load(at + W_OPERATIONS) for at in areas),
+            before.refused + sum(self._refusals(cpu) - self._refused_before[cpu] for cpu in cpus),
+            max(before.longest_batch_s, longest_ns / 1e9),
+            bool(cpus),
+        )
+
+    def _refusals(self, cpu: int) -> int:
+        return self._memory.ram.load(self._memory.layout.cpu(cpu) + C_EVENTS + EV_FAIL)

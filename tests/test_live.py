@@ -1,0 +1,157 @@
+"""The views of a run: frames of the live view, lines of the plain one, accounts of workloads."""
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+from support.runs import compile_once, environment
+
+from shmalloc import constants as c
+from stress.faults.grammar import Kill
+from stress.quantities import counted
+from stress.report.live import View, short, spec_line
+from stress.report.progress import PlainProgress
+from stress.run.accounts import Account, Accounts
+from stress.run.memory import RunMemory, Snapshot
+from stress.run.progress import Moment
+from stress.run.result import RunResult
+from stress.spec import RunSpec, Zone
+from stress.workloads.area import W_LONGEST_NS, W_OPERATIONS
+
+SPEC = RunSpec(("churn", "oom-edge"), 2, (Zone(8 << 20), Zone(8 << 20, 1)), seed=0xABC)
+
+
+def moment(elapsed_s, operations, refused=0, audits=1, reports=0):
+    """Two workloads: churn works on, oom-edge rests since its first slice."""
+    snapshot = Snapshot((0,) * c.EV_COUNT, (3, 1), (12, 0), 1012, 0, 4096, reports)
+    accounts = (
+        Account("churn", operations, refused, 0.0123, running=True),
+        Account("oom-edge", 5_000_000, 1_234, 0.5),
+    )
+    return Moment(elapsed_s, 20.0, audits, snapshot, accounts)
+
+
+def frame(now, before=None, width=80, line="2 workers"):
+    console = Console(record=True, width=width, file=io.StringIO(), color_system=None)
+    console.print(View(now, before, line))
+    return console.export_text().splitlines()
+
+
+def row(lines, name):
+    (found,) = [line.split() for line in lines if line.startswith(name)]
+    return found
+
+
+def test_each_workload_has_a_row_with_operations_rate_refusals_and_longest_call():
+    lines = frame(moment(3.0, 3_000_000, 7), moment(1.0, 1_000_000))
+    assert row(lines, "churn") == ["churn", "3,000,000", "1,000,000", "7", "12.3", "ms"]
+    assert row(lines, "oom-edge") == ["oom-edge", "5,000,000", "-", "1,234", "500.0", "ms"]
+
+
+def test_the_first_frame_has_no_rates():
+    lines = frame(moment(0.001, 4000))
+    assert row(lines, "churn")[2] == "-"
+    assert "splits -, merges -" in " ".join(lines)
+
+
+def test_a_count_that_fell_with_its_worker_has_no_negative_rate():
+    assert row(frame(moment(3.0, 100), moment(1.0, 5000)), "churn")[2] == "0"
+
+
+def test_memory_in_use_is_a_bar_of_all_pages():
+    (line,) = [line for line in frame(moment(1.0, 1)) if line.startswith("memory")]
+    assert line.count("█") == 18 and line.count("░") == 6  # three quarters of 24
+    assert "3,072 of 4,096 pages in use" in line
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_a_frame_fits_its_terminal_and_says_what_refused_means(width):
+    lines = frame(moment(3.0, 3_000_000), moment(1.0, 1), width, spec_line(SPEC) + ", more" * 30)
+    assert max(map(len, lines)) <= width
+    assert "refused (out of memory, expected)" in " ".join(" ".join(lines).split())
+    assert sum("2 workers" in line for line in lines) == 1
+    assert all("…" not in line for line in lines if line.startswith(("churn", "oom-edge")))
+
+
+def test_a_narrow_frame_has_short_numbers():
+    assert row(frame(moment(3.0, 3_210_000), None, 40), "churn")[1] == "3.21M"
+
+
+def test_a_violation_is_told_in_the_first_line():
+    assert "1 audit, no violations" in frame(moment(1.0, 1))[0]
+    assert "2 audits, 1 violation" in frame(moment(1.0, 1, audits=2, reports=1))[0]
+
+
+def test_the_line_of_a_spec_names_what_was_chosen():
+    spec = RunSpec(("churn",), 1, (Zone(1 << 20),), faults=(Kill(0.5),))
+    assert spec_line(spec) == "1 worker, 1MiB in 1 zone, seed 0x1, faults kill:every=0.5s"
+
+
+def test_plain_progress_is_one_line_each_ten_seconds_with_rates_since_the_last():
+    now, lines = [0.0], []
+    progress = PlainProgress(lines.append, lambda: now[0])
+    for second, operations in ((9, 900), (10, 1000), (15, 1500), (20, 21000)):
+        now[0] = float(second)
+        progress.moment(lambda at=second, done=operations: moment(float(at), done))
+    assert len(lines) == 2 and all(line.endswith("running churn\n") for line in lines)
+    assert "10s of 20s: 5,001,000 operations, 500,100 per second, 1,234 refused" in lines[0]
+    assert " 2,000 per second" in lines[1]
+
+
+def test_the_account_of_a_slice_begins_at_zero_and_ends_in_the_result():
+    result = RunResult(SPEC)
+    with RunMemory(SPEC) as memory:
+        accounts, ram, area = Accounts(memory, result), memory.ram, memory.layout.work(1)
+        ram[area + W_OPERATIONS] = 99  # of a slice before
+        ram[memory.layout.cpu(1) + c.C_EVENTS + c.EV_FAIL] = 5
+        accounts.begin({0: "churn", 1: "oom-edge"})
+        assert accounts.now()[1] == Account("oom-edge", running=True)
+        ram[area + W_OPERATIONS], ram[area + W_LONGEST_NS] = 40, 2_000_000
+        ram[memory.layout.cpu(1) + c.C_EVENTS + c.EV_FAIL] = 8
+        assert accounts.now()[1] == Account("oom-edge", 40, 3, 0.002, running=True)
+        accounts.end()
+        assert result.workloads["oom-edge"].refused == 3
+        assert accounts.now()[1] == Account("oom-edge", 0, 3)
+
+
+@pytest.mark.parametrize(
+    "number, text", [(0, "0"), (7.4, "7.4"), (999, "999"), (12345, "12.3k"), (4.56e9, "4.56G")]
+)
+def test_short_numbers_have_three_digits_and_a_unit(number, text):
+    assert short(number) == text
+
+
+def test_one_is_singular():
+    texts = [counted(count, "audit") for count in (0, 1, 2, 1000)]
+    assert texts == ["0 audits", "1 audit", "2 audits", "1,000 audits"]
+
+
+def test_on_a_terminal_the_spec_stands_once_before_the_results():
+    """A real run on a pseudo-terminal: frames come and go, the command line is printed once."""
+    compile_once()
+    ours, theirs = pty.openpty()
+    run = subprocess.Popen(
+        [sys.executable, "-m", "stress", "run", "--workload", "churn", "--workers", "2", "--ram",
+         "32MiB", "--duration", "1s"],
+        env=environment(COLUMNS="80", TERM="xterm"), stdout=theirs, stderr=theirs, close_fds=True,
+    )  # fmt: skip
+    os.close(theirs)
+    written = b""
+    while True:
+        try:
+            written += os.read(ours, 1 << 16)
+        except OSError:  # the end of the other side
+            break
+    os.close(ours)
+    assert run.wait() == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.decode()).replace("\r", "")
+    before, _, results = text.partition("refused (out of memory, expected)\nper second:")
+    assert before.count("shmstress run --workload churn") == 1
+    assert re.search(r"^churn +[\d,]+ +-", before, re.M)  # the first frame: no rate yet
+    assert re.search(r"^churn +[\d,]+ +[\d,]+ ", results, re.M)
+    assert "PASSED" in results.splitlines()[-1]

@@ -18,12 +18,8 @@ from shmalloc import constants_slab as k
 from shmalloc.bound import OWNER_LIMIT
 from shmalloc.cachenames import checked_name, descriptor_of, name_of, write_name
 from shmalloc.errors import MisuseError, OutOfMemoryError, ShmallocError
-from shmalloc.kernels.cache import (
-    cache_alloc,
-    cache_alloc_bulk,
-    cache_free,
-    cache_free_bulk,
-)
+from shmalloc.kernels.cache import cache_alloc, cache_free
+from shmalloc.kernels.cache_bulk import cache_alloc_bulk, cache_free_bulk
 from shmalloc.kernels.cache_set import cache_create, cache_destroy, cache_shrink
 from shmalloc.kernels.reap import adopt_object
 from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot, usable_bytes

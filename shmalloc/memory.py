@@ -117,12 +117,12 @@ class Ram:
             raise WordError("outside", i, self.words)
         return i
 
-    def __getitem__(self, i: int) -> int:
+    def __getitem__(self, i: Any) -> int:
         if 0 <= i < self.words:  # not by _at: a call costs as much as the rest
-            return self._view[i]
+            return self._view[i]  # type: ignore[no-any-return]
         raise WordError("outside", i, self.words)
 
-    def __setitem__(self, i: int, value: int) -> None:
+    def __setitem__(self, i: Any, value: Any) -> None:
         if 0 <= i < self.words:
             self._view[i] = value
         else:

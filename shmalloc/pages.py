@@ -24,14 +24,8 @@ from shmalloc.kernels.contig import (
     online_range,
     unisolate_range,
 )
-from shmalloc.kernels.pages import (
-    alloc_bulk,
-    alloc_pages,
-    alloc_pages_wait,
-    free_bulk,
-    free_pages,
-    free_pages_of,
-)
+from shmalloc.kernels.pages import alloc_pages, alloc_pages_wait, free_pages, free_pages_of
+from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reap import adopt_pages

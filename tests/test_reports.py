@@ -6,7 +6,8 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as s
 from shmalloc.image import write_image
 from shmalloc.kernels.boot import boot
-from shmalloc.kernels.cache import cache_alloc, cache_free, cache_free_bulk
+from shmalloc.kernels.cache import cache_alloc, cache_free
+from shmalloc.kernels.cache_bulk import cache_free_bulk
 from shmalloc.kernels.cache_set import cache_create
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram

@@ -1,6 +1,8 @@
 """Units are types for the checker only: it finds mixed units, and nothing else sees them."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,12 @@ from shmalloc.engine.native import RAM
 from stress import Program
 from stress.explorer.token import digest_of
 
+ROOT = Path(__file__).resolve().parent.parent
 HEAD = """\
 from __future__ import annotations
 from shmalloc.dialect import kernel
 from shmalloc.units import Memory, Pfn, WordIndex
+from shmalloc.words import load
 """
 BARE = """
 @kernel
@@ -31,6 +35,33 @@ def thread(mem: Memory, cpu: int) -> WordIndex:
     mem[at] = load(mem, at) + cpu
     return at
 """
+SWAPPED = """
+from __future__ import annotations
+from shmalloc.kernels.buddy import free_block, link_free
+from shmalloc.kernels.lock import lock
+from shmalloc.kernels.objects import cache_at, object_at
+from shmalloc.kernels.zone import zone_at
+from shmalloc.units import CacheId, Cpu, Memory, Migratetype, Order, Pfn, ZoneId, ZoneWords
+
+def swapped(
+    mem: Memory, zone: ZoneWords, zone_id: ZoneId, cpu: Cpu, pfn: Pfn, order: Order,
+    mt: Migratetype, cache_id: CacheId,
+) -> None:
+"""
+RIGHT = (
+    "free_block(mem, zone, cpu, pfn, order)",
+    "free_block(mem, zone_at(mem, zone_id), cpu, pfn + (1 << order), 0)",
+    "lock(mem, zone + 4, cpu)",
+    "object_at(mem, cache_at(mem, cache_id), pfn, 3)",
+    "link_free(mem, zone, cpu, pfn ^ (1 << order), order - 1, mt)",
+)
+WRONG = (
+    "free_block(mem, zone_id, cpu, pfn, order)",
+    "free_block(mem, zone, cpu, order, pfn)",
+    "lock(mem, cpu, zone)",
+    "object_at(mem, cache_id, pfn, 3)",
+    "link_free(mem, zone, cpu, pfn, mt, order)",
+)
 
 
 def module_of(folder: Path, name: str, text: str):
@@ -50,8 +81,26 @@ def pair(tmp_path: Path):
     return [module_of(tmp_path, n, t).thread for n, t in (("bare", BARE), ("typed", ANNOTATED))]
 
 
+def lines_with_errors(path: Path, *options: str) -> dict[int, str]:
+    """Line -> error, as mypy says for the file."""
+    command = [sys.executable, "-m", "mypy", "--no-error-summary", "--hide-error-context",
+               "--config-file", str(ROOT / "pyproject.toml"), *options, str(path)]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    split = (line.split(":", 2) for line in done.stdout.splitlines() if ": error: " in line)
+    return {int(number): text for name, number, text in split if Path(name).name == path.name}
+
+
 def test_a_unit_is_int_at_run_time():
     assert units.Pfn is units.ZoneId is units.WordIndex is int
+
+
+def test_the_checker_finds_every_swapped_unit_and_no_right_one(tmp_path: Path):
+    path = tmp_path / "swapped.py"
+    path.write_text(SWAPPED + "".join(f"    {call}\n" for call in (*RIGHT, *WRONG)))
+    lines = path.read_text().splitlines()
+    found = {lines[at - 1].strip() for at in lines_with_errors(path)}
+    assert found == set(WRONG)
 
 
 def test_annotations_do_not_change_the_key_of_an_image(pair):

@@ -27,7 +27,8 @@ ALLOCATOR = "shmalloc.kernels"
 ARENA: dict[str, tuple[str, ...]] = {
     "audit": ("audit",),
     "boot": ("boot",),
-    "cache": ("cache_alloc", "cache_alloc_bulk", "cache_free", "cache_free_bulk"),
+    "cache": ("cache_alloc", "cache_free"),
+    "cache_bulk": ("cache_alloc_bulk", "cache_free_bulk"),
     "cache_set": ("cache_create", "cache_destroy", "cache_shrink"),
     "contig": (
         "alloc_contig_range", "free_contig_range", "isolate_range", "offline_range",
@@ -36,10 +37,8 @@ ARENA: dict[str, tuple[str, ...]] = {
     "array_table": ("add_reference",),
     "hotplug": ("plug_cpu", "unplug_cpu"),
     "kmalloc": ("kfree", "kmalloc", "kmalloc_boot", "usable_bytes"),
-    "pages": (
-        "alloc_bulk", "alloc_pages", "alloc_pages_wait", "free_bulk", "free_pages",
-        "free_pages_of",
-    ),
+    "pages": ("alloc_pages", "alloc_pages_wait", "free_pages", "free_pages_of"),
+    "pages_bulk": ("alloc_bulk", "free_bulk"),
     "pcp": ("drain_all",),
     "poison": ("poison_page",),
     "reap": ("adopt_object", "adopt_pages", "reap"),

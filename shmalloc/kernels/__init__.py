@@ -5,3 +5,5 @@ pcp < fill, poison < pages < contig, walk, boot; objects < slab_debug < slab_for
 < sheaf < object_layout < cache < cache_set < kmalloc < hotplug; array_table < shared_arrays, on
 contig and slab_format; audit, slab_audit on top.
 """
+
+from __future__ import annotations

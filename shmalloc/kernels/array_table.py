@@ -12,17 +12,20 @@ is told by one read and can change nothing. Free entries form a stack in the hea
 Nothing here frees the data: who drops the last reference is told so, and does it.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     AR_COUNT, AR_DATA, AR_GENERATION_SHIFT, AR_HOW, AR_PID, AR_REFS_MASK, AR_STRIDE, E_BUSY,
     E_NOMEM, E_STATE, H_ARRAYS, H_PAGE_SHIFT,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernels.zone import frame_at
+from shmalloc.units import Cpu, Int, Memory, Pfn, WordIndex
 from shmalloc.words import cas, cas2, fixed, load, load2, load_relaxed, store, store_relaxed
 
 
 @kernel
-def push_entries(mem, first, last):
+def push_entries(mem: Memory, first: WordIndex, last: WordIndex) -> None:
     """Put the chain ``first`` .. ``last`` on the stack of free entries; the swap publishes it."""
     while True:
         head, version = load2(mem, H_ARRAYS)
@@ -32,12 +35,12 @@ def push_entries(mem, first, last):
 
 
 @kernel
-def grow_entries(mem, cpu, pfn):
+def grow_entries(mem: Memory, cpu: Cpu, pfn: Pfn) -> int:
     """Make the page ``pfn``, owned by OWNER_ARRAYS and never freed, a page of free entries."""
     first = frame_at(mem, pfn)
     count = (1 << fixed(mem, H_PAGE_SHIFT)) // AR_STRIDE
-    for k in range(count):
-        at = first + k * AR_STRIDE
+    for i in range(count):
+        at = first + i * AR_STRIDE
         store_relaxed(mem, at + AR_COUNT, 0)
         store_relaxed(mem, at + AR_DATA, at + AR_STRIDE)
     push_entries(mem, first, first + (count - 1) * AR_STRIDE)
@@ -45,7 +48,7 @@ def grow_entries(mem, cpu, pfn):
 
 
 @kernel
-def open_entry(mem, cpu, data, how, pid):
+def open_entry(mem: Memory, cpu: Cpu, data: WordIndex, how: Int, pid: int) -> int:
     """Take a free entry for a new array with one reference; its word index, or E_NOMEM."""
     entry = 0
     while entry == 0:
@@ -65,7 +68,7 @@ def open_entry(mem, cpu, data, how, pid):
 
 
 @kernel
-def add_reference(mem, cpu, entry, generation):
+def add_reference(mem: Memory, cpu: Cpu, entry: WordIndex, generation: int) -> int:
     """One more user of a live array; the new count, E_STATE if it is gone, E_BUSY if full."""
     while True:
         old = load(mem, entry + AR_COUNT)
@@ -79,7 +82,7 @@ def add_reference(mem, cpu, entry, generation):
 
 
 @kernel
-def drop_reference(mem, cpu, entry, generation):
+def drop_reference(mem: Memory, cpu: Cpu, entry: WordIndex, generation: int) -> int:
     """One user less; how many are left. With 0 the caller frees the data, then ``close_entry``."""
     while True:
         old = load(mem, entry + AR_COUNT)
@@ -91,7 +94,7 @@ def drop_reference(mem, cpu, entry, generation):
 
 
 @kernel
-def close_entry(mem, cpu, entry):
+def close_entry(mem: Memory, cpu: Cpu, entry: WordIndex) -> int:
     """Give back an entry whose last reference the caller dropped and whose data it freed."""
     push_entries(mem, entry, entry)
     return 0

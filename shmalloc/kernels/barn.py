@@ -13,6 +13,8 @@ of the place, before the lists and pointers that lead to the sheaf, which recove
 these words (recover_objects.py). A sheaf in somebody's hands names the slot.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import EV_BARN_GET, EV_BARN_PUT
 from shmalloc.constants_slab import (
     GIVEN, KN_BARN_EMPTY, KN_BARN_FULL, KN_BARN_LOCK, SF_NEXT, SF_SIZE, SF_WHERE,
@@ -21,81 +23,84 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.lock import lock, owner_word, unlock
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.objects import add
+from shmalloc.units import Cpu, Int, Memory, NodePart, Owner, SheafWords
 from shmalloc.words import load_relaxed, store
 
 
 @kernel
-def in_hand(mem, cpu):
+def in_hand(mem: Memory, cpu: Cpu) -> Owner:
     """What SF_WHERE of a sheaf says that this life of the slot has in its hands."""
     return GIVEN | owner_word(mem, cpu)
 
 
 @kernel
-def move_sheaf(mem, sheaf, where):
+def move_sheaf(mem: Memory, sheaf: SheafWords, where: Int) -> None:
     """Say where a sheaf is from now on; under the lock of the place it leaves or comes to."""
     store(mem, sheaf + SF_WHERE, where)
 
 
 @kernel
-def barn_push(mem, n, which, sheaf):
-    """Put a sheaf on list ``which`` of node part ``n``; barn lock held."""
-    move_sheaf(mem, sheaf, n)
-    mem[sheaf + SF_NEXT] = mem[n + which]
-    mem[n + which] = sheaf
-    add(mem, n + which + 1, 1)
+def barn_push(mem: Memory, lists: NodePart, which: int, sheaf: SheafWords) -> None:
+    """Put a sheaf on list ``which`` of node part ``lists``; barn lock held."""
+    move_sheaf(mem, sheaf, lists)
+    mem[sheaf + SF_NEXT] = mem[lists + which]
+    mem[lists + which] = sheaf
+    add(mem, lists + which + 1, 1)
 
 
 @kernel
-def barn_pop(mem, n, which, where):
+def barn_pop(mem: Memory, lists: NodePart, which: int, where: Int) -> SheafWords:
     """A sheaf off a barn list, moved to ``where``, or 0; barn lock held."""
-    sheaf = mem[n + which]
+    sheaf = mem[lists + which]
     if sheaf != 0:
         move_sheaf(mem, sheaf, where)
-        mem[n + which] = mem[sheaf + SF_NEXT]
-        add(mem, n + which + 1, -1)
+        mem[lists + which] = mem[sheaf + SF_NEXT]
+        add(mem, lists + which + 1, -1)
     return sheaf
 
 
 @kernel
-def trade(mem, cpu, n, wanted, given, mine, which):
+def trade(
+    mem: Memory, cpu: Cpu, lists: NodePart, wanted: int, given: int, mine: SheafWords, which: int
+) -> SheafWords:
     """Exchange ``mine``, which goes on list ``given``, for a sheaf off list ``wanted``, or 0.
 
     A list is named by the word of its head in the node part; its count is the next word. ``mine``
     leaves first: a place never has more sheaves than it can hold.
     """
     # Read without the lock: to miss a sheaf that arrives this moment costs a refill, no more.
-    if load_relaxed(mem, n + wanted + 1) == 0:
+    if load_relaxed(mem, lists + wanted + 1) == 0:
         return 0
     place = mem[mine + SF_WHERE]
-    lock(mem, n + KN_BARN_LOCK, cpu)
-    found = mem[n + wanted]
+    lock(mem, lists + KN_BARN_LOCK, cpu)
+    found = mem[lists + wanted]
     if found != 0:
-        barn_push(mem, n, given, mine)
-        barn_pop(mem, n, wanted, place)
-    unlock(mem, n + KN_BARN_LOCK)
+        barn_push(mem, lists, given, mine)
+        barn_pop(mem, lists, wanted, place)
+    unlock(mem, lists + KN_BARN_LOCK)
     if found != 0:
         event(mem, cpu, which)
     return found
 
 
 @kernel
-def barn_full_for(mem, cpu, n, empty):
+def barn_full_for(mem: Memory, cpu: Cpu, lists: NodePart, empty: SheafWords) -> SheafWords:
     """Exchange an empty sheaf for one with objects; 0 where the barn has none."""
-    return trade(mem, cpu, n, KN_BARN_FULL, KN_BARN_EMPTY, empty, EV_BARN_GET)
+    return trade(mem, cpu, lists, KN_BARN_FULL, KN_BARN_EMPTY, empty, EV_BARN_GET)
 
 
 @kernel
-def barn_empty_for(mem, cpu, n, full):
+def barn_empty_for(mem: Memory, cpu: Cpu, lists: NodePart, full: SheafWords) -> SheafWords:
     """Exchange a full sheaf for an empty one; 0 where the barn has none."""
-    return trade(mem, cpu, n, KN_BARN_EMPTY, KN_BARN_FULL, full, EV_BARN_PUT)
+    return trade(mem, cpu, lists, KN_BARN_EMPTY, KN_BARN_FULL, full, EV_BARN_PUT)
 
 
 @unit
-def barn_put(mem, cpu, n, sheaf):
+def barn_put(mem: Memory, cpu: Cpu, lists: NodePart, sheaf: SheafWords) -> None:
     """Give a sheaf in the caller's hands to the barn."""
-    lock(mem, n + KN_BARN_LOCK, cpu)
+    lock(mem, lists + KN_BARN_LOCK, cpu)
     if mem[sheaf + SF_SIZE] > 0:
-        barn_push(mem, n, KN_BARN_FULL, sheaf)
+        barn_push(mem, lists, KN_BARN_FULL, sheaf)
     else:
-        barn_push(mem, n, KN_BARN_EMPTY, sheaf)
-    unlock(mem, n + KN_BARN_LOCK)
+        barn_push(mem, lists, KN_BARN_EMPTY, sheaf)
+    unlock(mem, lists + KN_BARN_LOCK)

@@ -9,32 +9,35 @@ Only heads are written, one descriptor for each block (the rest of a fresh memma
 so a segment of 4 GiB starts in milliseconds and has next to nothing resident.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import H_AT_SCRATCH, H_MAX_ORDER, H_ZONES, MT_COUNT, ORDERS, Z_INDEX
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.buddy import area_list, link_free
 from shmalloc.kernels.descriptor import make_free
 from shmalloc.kernels.lists import list_init
 from shmalloc.kernels.zone import account, block_mt, zone_at
+from shmalloc.units import Memory, Pfn, ZoneWords
 from shmalloc.words import fixed
 
 
 @unit
-def boot(mem):
+def boot(mem: Memory) -> int:
     """Initialise all lists and free every extent. Returns the number of pages that were freed."""
-    for z in range(fixed(mem, H_ZONES)):
+    for zone_id in range(fixed(mem, H_ZONES)):
         for order in range(ORDERS):
             for mt in range(MT_COUNT):
-                list_init(mem, area_list(zone_at(mem, z), order, mt))
+                list_init(mem, area_list(zone_at(mem, zone_id), order, mt))
     at = fixed(mem, H_AT_SCRATCH)
     pages = 0
-    for k in range(mem[at]):
-        extent = at + 1 + k * 3
+    for i in range(mem[at]):
+        extent = at + 1 + i * 3
         pages += boot_extent(mem, zone_at(mem, mem[extent]), mem[extent + 1], mem[extent + 2])
     return pages
 
 
 @kernel
-def boot_extent(mem, zone, start, end):
+def boot_extent(mem: Memory, zone: ZoneWords, start: Pfn, end: Pfn) -> int:
     """Free [start, end) in the largest blocks that are aligned and fit; returns its pages."""
     pfn = start
     while pfn < end:

@@ -13,6 +13,8 @@ size and above types that may mix.
 What it does not do: per-CPU lists, waiting, poison (pcp.py, pages.py).
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     AT_LIST, EV_MERGE, EV_SPLIT, E_NOMEM, E_STATE, H_MAX_ORDER, H_PAGEBLOCK_ORDER, IS_MT, IS_TYPE,
     I_FREE_HEAD, I_LIST_LINKS, MT_COUNT, MT_ISOLATE, T_FREE, T_ISOLATED, T_TAIL, Z_COUNTS, Z_END,
@@ -25,30 +27,47 @@ from shmalloc.kernels.lists import list_add, list_remove, next_of, node_of, pfn_
 from shmalloc.kernels.reporting import event, report
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import account, block_mt, descriptor_at, set_block_mt
+from shmalloc.units import (
+    Cpu,
+    Memory,
+    Migratetype,
+    Order,
+    Owner,
+    PageType,
+    Pfn,
+    Word0,
+    WordIndex,
+    ZoneId,
+    ZoneWords,
+)
 from shmalloc.words import fixed, load
 
 
 @kernel
-def area_list(zone, order, mt):
+def area_list(zone: ZoneWords, order: Order, mt: Migratetype) -> WordIndex:
     """Word index of the list head of free blocks of ``order`` and ``mt``."""
     return zone + Z_LISTS + (order * MT_COUNT + mt) * 2
 
 
 @kernel
-def area_count(zone, order, mt):
+def area_count(zone: ZoneWords, order: Order, mt: Migratetype) -> WordIndex:
     """Word index of nr_free for ``order`` and ``mt``."""
     return zone + Z_COUNTS + order * MT_COUNT + mt
 
 
 @unit
-def bad_links(mem, zone, cpu, pfn, order, mt):
+def bad_links(
+    mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
+) -> None:
     """Report a block whose neighbours on the list of ``order`` and ``mt`` do not link back."""
     expected = AT_LIST | fixed(mem, zone + Z_INDEX) << 16 | order << 8 | mt
     report(mem, cpu, I_LIST_LINKS, pfn, expected, page_state(mem, pfn))
 
 
 @hot
-def link_free(mem, zone, cpu, pfn, order, mt):
+def link_free(
+    mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
+) -> int:
     """Put a block whose head already says FREE on its list."""
     if list_add(mem, area_list(zone, order, mt), node_of(mem, pfn)) < 0:
         bad_links(mem, zone, cpu, pfn, order, mt)
@@ -59,7 +78,9 @@ def link_free(mem, zone, cpu, pfn, order, mt):
 
 
 @hot
-def unlink_free(mem, zone, cpu, pfn, order, mt):
+def unlink_free(
+    mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
+) -> int:
     """Take a free block off its list, from wherever it is in it."""
     if list_remove(mem, node_of(mem, pfn)) < 0:
         bad_links(mem, zone, cpu, pfn, order, mt)
@@ -70,7 +91,7 @@ def unlink_free(mem, zone, cpu, pfn, order, mt):
 
 
 @hot
-def first_free(mem, zone, order, mt):
+def first_free(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -> Pfn:
     """The first block on a list, or E_NOMEM."""
     if mem[area_count(zone, order, mt)] == 0:
         return E_NOMEM
@@ -78,23 +99,34 @@ def first_free(mem, zone, order, mt):
 
 
 @hot
-def expand(mem, zone, cpu, pfn, high, low, mt):
+def expand(
+    mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, high: Order, low: Order, mt: Migratetype
+) -> int:
     """Give the upper halves of a detached block back, from ``high`` down to ``low``.
 
     Their heads are written while the old head still covers them; the caller's next write to the
     head of ``pfn`` shrinks it to ``low`` and uncovers them all at once.
     """
-    z = fixed(mem, zone + Z_INDEX)
+    zone_id = fixed(mem, zone + Z_INDEX)
     order = high
     while order > low:
         order -= 1
-        if put_piece(mem, zone, cpu, z, pfn + (1 << order), order, mt) < 0:
+        if put_piece(mem, zone, cpu, zone_id, pfn + (1 << order), order, mt) < 0:
             return E_STATE
     return 0
 
 
 @hot
-def take_block(mem, zone, cpu, pfn, order, kind, given_mt, owner):
+def take_block(
+    mem: Memory,
+    zone: ZoneWords,
+    cpu: Cpu,
+    pfn: Pfn,
+    order: Order,
+    kind: PageType,
+    given_mt: Migratetype,
+    owner: Owner,
+) -> Pfn:
     """Remove the free block at ``pfn``, cut it to ``order`` and turn its head into ``kind``.
 
     ``owner`` becomes word 1. Linearization point of an allocation: the final two-word swap, which
@@ -103,8 +135,8 @@ def take_block(mem, zone, cpu, pfn, order, kind, given_mt, owner):
     w0 = page_state(mem, pfn)
     high = order_of(w0)
     mt = mt_of(w0)
-    z = fixed(mem, zone + Z_INDEX)
-    if not is_free_head(w0, z, high) or high < order:
+    zone_id = fixed(mem, zone + Z_INDEX)
+    if not is_free_head(w0, zone_id, high) or high < order:
         report(mem, cpu, I_FREE_HEAD, pfn, order, w0)
         return E_STATE
     if unlink_free(mem, zone, cpu, pfn, high, mt) < 0:
@@ -113,7 +145,7 @@ def take_block(mem, zone, cpu, pfn, order, kind, given_mt, owner):
         return E_STATE
     account(mem, zone, mt, -(1 << order))
     w0 = page_state(mem, pfn)  # unlinking cleaned the link bits of a descriptor-stored node
-    taken = next_word(w0, kind, order, z, given_mt, label(mem, cpu))
+    taken = next_word(w0, kind, order, zone_id, given_mt, label(mem, cpu))
     if not turn2(mem, pfn, w0, load(mem, descriptor_at(mem, pfn) + 1), taken, owner):
         report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | kind, page_state(mem, pfn))
         return E_STATE
@@ -121,7 +153,7 @@ def take_block(mem, zone, cpu, pfn, order, kind, given_mt, owner):
 
 
 @hot
-def mergeable(mem, zone, buddy, order, mt):
+def mergeable(mem: Memory, zone: ZoneWords, buddy: Pfn, order: Order, mt: Migratetype) -> bool:
     """Whether the free block at ``buddy`` may merge with a block of ``order`` and ``mt``."""
     if buddy < fixed(mem, zone + Z_START) or buddy + (1 << order) > fixed(mem, zone + Z_END):
         return False
@@ -134,7 +166,9 @@ def mergeable(mem, zone, buddy, order, mt):
 
 
 @hot
-def absorb(mem, zone, cpu, pfn, order, mt):
+def absorb(
+    mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
+) -> Order:
     """Detach the free buddies that ``pfn`` can merge with; returns the order of the whole."""
     merged = order
     start = pfn
@@ -151,7 +185,7 @@ def absorb(mem, zone, cpu, pfn, order, mt):
 
 
 @hot
-def fold(mem, cpu, pfn, order, merged):
+def fold(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, merged: Order) -> None:
     """Turn every head inside the merged block but its first page into a tail."""
     whole = pfn & ~((1 << merged) - 1)
     if pfn != whole and not make_tail(mem, pfn):
@@ -163,7 +197,7 @@ def fold(mem, cpu, pfn, order, merged):
 
 
 @unit
-def free_block(mem, zone, cpu, pfn, order):
+def free_block(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order) -> int:
     """Return a block that the caller owns (head not FREE) to the zone, merged as far as it goes."""
     if order > fixed(mem, H_PAGEBLOCK_ORDER) and is_half_isolated(mem, pfn, order):
         return free_by_pageblocks(mem, zone, cpu, pfn, order)
@@ -171,7 +205,7 @@ def free_block(mem, zone, cpu, pfn, order):
 
 
 @kernel
-def is_half_isolated(mem, pfn, order):
+def is_half_isolated(mem: Memory, pfn: Pfn, order: Order) -> bool:
     """Whether some pageblocks of a block were isolated while it was in use, and some were not."""
     isolated = block_mt(mem, pfn) == MT_ISOLATE
     for at in range(pfn, pfn + (1 << order), 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
@@ -181,7 +215,7 @@ def is_half_isolated(mem, pfn, order):
 
 
 @unit
-def free_by_pageblocks(mem, zone, cpu, pfn, order):
+def free_by_pageblocks(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order) -> int:
     """Free a block of several pageblocks one by one: as one it would end somebody's isolation.
 
     Linux's split_large_buddy. All are cut before the first one may merge: until then a piece is
@@ -201,7 +235,7 @@ def free_by_pageblocks(mem, zone, cpu, pfn, order):
 
 
 @kernel
-def free_whole(mem, zone, cpu, pfn, order):
+def free_whole(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order) -> int:
     """Free a block whose pageblocks are all isolated, or none of them.
 
     Linux's __free_one_page. The type is looked up here, under the lock: a type remembered from
@@ -222,7 +256,7 @@ def free_whole(mem, zone, cpu, pfn, order):
 
 
 @kernel
-def retype_range(mem, pfn, order, mt):
+def retype_range(mem: Memory, pfn: Pfn, order: Order, mt: Migratetype) -> None:
     """Give all pageblocks of a block of at least pageblock size the type ``mt``."""
     step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
     at = pfn
@@ -233,7 +267,7 @@ def retype_range(mem, pfn, order, mt):
 
 
 @kernel
-def relist(mem, zone, cpu, pfn, new_mt):
+def relist(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, new_mt: Migratetype) -> int:
     """Move one free block to the list of another migratetype (Linux: move_to_free_list)."""
     w0 = page_state(mem, pfn)
     order = order_of(w0)
@@ -251,7 +285,7 @@ def relist(mem, zone, cpu, pfn, new_mt):
 
 
 @kernel
-def carve(mem, zone, cpu, head, pfn, order):
+def carve(mem: Memory, zone: ZoneWords, cpu: Cpu, head: Pfn, pfn: Pfn, order: Order) -> int:
     """Cut the free block at ``head`` so that [pfn, pfn + 2^order) is a free block of its own.
 
     All heads inside the block are written while the old head still covers them; the last write
@@ -259,7 +293,7 @@ def carve(mem, zone, cpu, head, pfn, order):
     """
     w0 = page_state(mem, head)
     mt = mt_of(w0)
-    z = fixed(mem, zone + Z_INDEX)
+    zone_id = fixed(mem, zone + Z_INDEX)
     if unlink_free(mem, zone, cpu, head, order_of(w0), mt) < 0:
         return E_STATE
     left = head
@@ -269,30 +303,32 @@ def carve(mem, zone, cpu, head, pfn, order):
         level -= 1
         middle = left + (1 << level)
         if pfn < middle:
-            put_piece(mem, zone, cpu, z, middle, level, mt)
+            put_piece(mem, zone, cpu, zone_id, middle, level, mt)
         else:
             if left == head:
                 own = level
             else:
-                put_piece(mem, zone, cpu, z, left, level, mt)
+                put_piece(mem, zone, cpu, zone_id, left, level, mt)
             left = middle
     if pfn != head:
-        put_piece(mem, zone, cpu, z, pfn, order, mt)
-    return put_piece(mem, zone, cpu, z, head, own, mt)
+        put_piece(mem, zone, cpu, zone_id, pfn, order, mt)
+    return put_piece(mem, zone, cpu, zone_id, head, own, mt)
 
 
 @hot
-def put_piece(mem, zone, cpu, z, pfn, order, mt):
+def put_piece(
+    mem: Memory, zone: ZoneWords, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, order: Order, mt: Migratetype
+) -> int:
     """One piece of a block that is being cut: its head is written, then it goes on its list."""
     event(mem, cpu, EV_SPLIT)
-    if not make_free(mem, pfn, z, order, mt):
+    if not make_free(mem, pfn, zone_id, order, mt):
         report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | T_FREE, page_state(mem, pfn))
         return E_STATE
     return link_free(mem, zone, cpu, pfn, order, mt)
 
 
 @kernel
-def rehome(mem, zone, cpu, pfn):
+def rehome(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn) -> int:
     """Take a free block and free it again, after its pageblock changed type: it may merge anew."""
     w0 = page_state(mem, pfn)
     order = order_of(w0)
@@ -302,7 +338,7 @@ def rehome(mem, zone, cpu, pfn):
 
 
 @kernel
-def block_span(w0):
+def block_span(w0: Word0) -> int:
     """Pages to step over at a head or tail in a pfn walk."""
     if type_of(w0) == 0:
         return 1

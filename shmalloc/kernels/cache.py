@@ -16,15 +16,17 @@ still come: after E_BUSY the cache stays for them, and a later destroy succeeds.
 The geometry in the descriptor is written before the id is known to anybody and is read plainly.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     AT_CACHE, EV_OBJ_ALLOC, EV_OBJ_FAIL, EV_OBJ_FREE, E_INVAL, E_NOMEM, E_STATE, FAULT_OBJECT,
     H_CACHES, H_NODES, M_OBJECT_BYTES, M_OBJECT_CACHE, M_OBJECT_FREE, M_OBJECT_POINTER,
     OP_OBJ_ALLOC, OP_OBJ_FREE, T_SLAB, T_TAIL,
 )  # fmt: skip
 from shmalloc.constants_slab import (
-    CACHE_LIVE, GIVEN, KC_LOCK, KC_MAIN, KN_LOCK, K_CAPACITY, K_ID, K_STATE, SF_SIZE, SLAB_FROZEN,
+    CACHE_LIVE, GIVEN, KC_LOCK, KC_MAIN, KN_LOCK, K_ID, K_STATE, SF_SIZE, SLAB_FROZEN,
 )  # fmt: skip
-from shmalloc.dialect import hot, kernel, unit
+from shmalloc.dialect import hot, unit
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.descriptor import head_of, in_range, page_state
 from shmalloc.kernels.fault_injection import is_faulty
@@ -32,50 +34,63 @@ from shmalloc.kernels.slot_intent import intend_put, intent_done
 from shmalloc.kernels.lock import lock, owner_word, try_spin, unlock, unspin
 from shmalloc.kernels.reporting import event, record_object, report
 from shmalloc.kernels.objects import (
-    cache_at, cache_of_word, chain_count, chain_first, chain_pfn, clear_owner, cpu_part,
-    entry_address, entry_in_slab, entry_of, free_link, has_owner_word, home_node, index_at,
+    cache_at, cache_of_word, chain_first, chain_pfn, clear_owner, cpu_part,
+    entry_address, entry_of, has_owner_word, home_node, index_at,
     is_debug, is_exact, is_slab_of, list_state, make_chain, node_of_slab, node_part, object_at,
-    objects_of, owner_at, owner_of_entry, set_owner,
+    objects_of, owner_at,
 )  # fmt: skip
 from shmalloc.kernels.sheaf import (
-    entry_of_index, in_two_places, keep_freed, pop_live, pop_or_report, push_freed, put_freed,
+    in_two_places, keep_freed, pop_live, put_freed,
     take_one, take_slowly,
 )  # fmt: skip
 from shmalloc.kernels.sheaf_drain import drain_sheaves
-from shmalloc.kernels.slab import freeze, put_locked, release, slab_problem, take_chain
+from shmalloc.kernels.slab import freeze, slab_problem, take_chain
+from shmalloc.kernels.slab_put import put_locked, release
 from shmalloc.kernels.slab_debug import bad_bytes, paint, track
 from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
+from shmalloc.units import (
+    CacheId,
+    CacheWords,
+    Cpu,
+    CpuPart,
+    Entry,
+    Memory,
+    ObjectAddress,
+    Pfn,
+    Word0,
+    WordIndex,
+)
 from shmalloc.words import fixed, load2, load_relaxed
 
 
 @hot
-def usable_cache(mem, cache):
+def usable_cache(mem: Memory, cache_id: CacheId) -> CacheWords:
     """Descriptor of a cache that may be allocated from, or E_INVAL."""
-    if cache < 0 or cache >= fixed(mem, H_CACHES):
+    if cache_id < 0 or cache_id >= fixed(mem, H_CACHES):
         return E_INVAL
-    k = cache_at(mem, cache)
-    if load_relaxed(mem, k + K_STATE) != CACHE_LIVE:
+    cache = cache_at(mem, cache_id)
+    if load_relaxed(mem, cache + K_STATE) != CACHE_LIVE:
         return E_INVAL
-    return k
+    return cache
 
 
 @hot
-def cache_alloc(mem, cpu, cache):
+def cache_alloc(mem: Memory, cpu: Cpu, cache_id: CacheId) -> ObjectAddress:
     """Word address of a new object, E_NOMEM, or E_INVAL where there is no such cache."""
-    return cache_alloc_at(mem, cpu, cache, 0)
+    return cache_alloc_at(mem, cpu, cache_id, 0)
 
 
 @hot
-def cache_alloc_at(mem, cpu, cache, site):
+def cache_alloc_at(mem: Memory, cpu: Cpu, cache_id: CacheId, site: int) -> ObjectAddress:
     """``cache_alloc`` that names its call site, for caches with CF_TRACK."""
-    if cache < 0 or cache >= fixed(mem, H_CACHES):
+    if cache_id < 0 or cache_id >= fixed(mem, H_CACHES):
         return E_INVAL
     if is_faulty(mem, cpu, FAULT_OBJECT):
         return E_NOMEM
-    k = cache_at(mem, cache)
-    part = cpu_part(mem, k, cpu)
+    cache = cache_at(mem, cache_id)
+    part = cpu_part(mem, cache, cpu)
     if not try_spin(mem, part + KC_LOCK, cpu):
-        return alloc_slowly(mem, cpu, k, part, site)
+        return alloc_slowly(mem, cpu, cache, part, site)
     # A cache without sheaves, a debug cache, a dying one and none at all have no main sheaf, so
     # this one look covers them.
     main = mem[part + KC_MAIN]
@@ -84,134 +99,58 @@ def cache_alloc_at(mem, cpu, cache, site):
         size = mem[main + SF_SIZE]
     if size == 0:
         unspin(mem, part + KC_LOCK)
-        return alloc_slowly(mem, cpu, k, part, site)
+        return alloc_slowly(mem, cpu, cache, part, site)
     entry = pop_live(mem, cpu, main, size)
     unspin(mem, part + KC_LOCK)
     if entry < 0:
         return in_two_places(mem, cpu, -entry)
-    return hand_over(mem, cpu, k, entry)
+    return hand_over(mem, cpu, cache, entry)
 
 
 @unit
-def alloc_slowly(mem, cpu, k, part, site):
+def alloc_slowly(
+    mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart, site: int
+) -> ObjectAddress:
     """Everything but an object out of the main sheaf."""
-    if load_relaxed(mem, k + K_STATE) != CACHE_LIVE:
+    if load_relaxed(mem, cache + K_STATE) != CACHE_LIVE:
         return E_INVAL
-    if is_debug(mem, k):
-        return alloc_checked(mem, cpu, k, site)
-    entry = take_slowly(mem, cpu, k, part)
+    if is_debug(mem, cache):
+        return alloc_checked(mem, cpu, cache, site)
+    entry = take_slowly(mem, cpu, cache, part)
     if entry == E_NOMEM:
         # The last resort: free objects may hide in the sheaves of others.
-        drain_sheaves(mem, cpu, k)
-        entry = take_one(mem, cpu, k)
+        drain_sheaves(mem, cpu, cache)
+        entry = take_one(mem, cpu, cache)
     if entry < 0:
         event(mem, cpu, EV_OBJ_FAIL)
-        return entry
-    return hand_over(mem, cpu, k, entry)
+        return +entry
+    return hand_over(mem, cpu, cache, entry)
 
 
 @hot
-def hand_over(mem, cpu, k, entry):
+def hand_over(mem: Memory, cpu: Cpu, cache: CacheWords, entry: Entry) -> ObjectAddress:
     """The address of an object that is live: count and record it."""
     event(mem, cpu, EV_OBJ_ALLOC)
-    record_object(mem, cpu, OP_OBJ_ALLOC, entry_address(entry), k)
+    record_object(mem, cpu, OP_OBJ_ALLOC, entry_address(entry), cache)
     return entry_address(entry)
 
 
 @unit
-def alloc_checked(mem, cpu, k, site):
+def alloc_checked(mem: Memory, cpu: Cpu, cache: CacheWords, site: int) -> ObjectAddress:
     """Allocate from a debug cache; slabs that fail a check are frozen on the way."""
-    chain = take_chain(mem, cpu, k, 1)
+    chain = take_chain(mem, cpu, cache, 1)
     if chain < 0:
         event(mem, cpu, EV_OBJ_FAIL)
-        return chain
-    address = object_at(mem, k, chain_pfn(chain), chain_first(chain) - 1)
-    track(mem, cpu, k, address, 0, site)
+        return +chain
+    address = object_at(mem, cache, chain_pfn(chain), chain_first(chain) - 1)
+    track(mem, cpu, cache, address, 0, site)
     event(mem, cpu, EV_OBJ_ALLOC)
-    record_object(mem, cpu, OP_OBJ_ALLOC, address, k)
+    record_object(mem, cpu, OP_OBJ_ALLOC, address, cache)
     return address
 
 
-@unit
-def cache_alloc_bulk(mem, cpu, cache, count, at):
-    """Allocate ``count`` objects into the words at ``at``, all or nothing: ``count``, or E_NOMEM.
-
-    Takes the CPU's lock once and each slab once.
-    """
-    k = usable_cache(mem, cache)
-    if k < 0 or count < 0:
-        return E_INVAL
-    if is_debug(mem, k):
-        return alloc_bulk_checked(mem, cpu, cache, count, at)
-    if is_faulty(mem, cpu, FAULT_OBJECT):
-        return E_NOMEM
-    got = pop_many(mem, cpu, k, count, at)
-    while got < count:
-        chain = take_chain(mem, cpu, k, count - got)
-        if chain == E_NOMEM:
-            drain_sheaves(mem, cpu, k)
-            chain = take_chain(mem, cpu, k, count - got)
-        if chain < 0:
-            break
-        got = unchain_live(mem, cpu, k, chain, at, got)
-    if got < count:
-        cache_free_bulk(mem, cpu, cache, got, at)
-        event(mem, cpu, EV_OBJ_FAIL)
-        return E_NOMEM
-    return count
-
-
-@kernel
-def unchain_live(mem, cpu, k, chain, at, got):
-    """Make the objects of our chain live and write their addresses to ``at[got:]``; the new count.
-
-    In the order of the chain: if we die on the way, its rest is still linked.
-    """
-    pfn = chain_pfn(chain)
-    following = chain_first(chain)
-    for _ in range(chain_count(chain)):
-        entry = entry_of_index(mem, k, pfn, following - 1)
-        following = free_link(mem, k, entry_address(entry))
-        if set_owner(mem, owner_of_entry(mem, entry), owner_word(mem, cpu)):
-            mem[at + got] = hand_over(mem, cpu, k, entry)
-            got += 1
-        else:
-            in_two_places(mem, cpu, entry)
-    intent_done(mem, cpu)
-    return got
-
-
-@unit
-def alloc_bulk_checked(mem, cpu, cache, count, at):
-    for i in range(count):
-        address = cache_alloc_at(mem, cpu, cache, 0)
-        if address < 0:
-            for j in range(i):
-                cache_free_at(mem, cpu, cache, mem[at + j], 0)
-            return address
-        mem[at + i] = address
-    return count
-
-
-@kernel
-def pop_many(mem, cpu, k, count, at):
-    """Up to ``count`` objects out of the CPU's main sheaf under one hold of its lock."""
-    part = cpu_part(mem, k, cpu)
-    got = 0
-    if try_spin(mem, part + KC_LOCK, cpu):
-        main = mem[part + KC_MAIN]
-        if main != 0:
-            while got < count and mem[main + SF_SIZE] > 0:
-                entry = pop_or_report(mem, cpu, main, mem[main + SF_SIZE])
-                if entry > 0:
-                    mem[at + got] = hand_over(mem, cpu, k, entry)
-                    got += 1
-        unspin(mem, part + KC_LOCK)
-    return got
-
-
 @hot
-def slab_of_address(mem, address):
+def slab_of_address(mem: Memory, address: ObjectAddress) -> Pfn:
     """Head pfn of the block that covers ``address``, or a negative number."""
     pfn = pfn_of_word(mem, address)
     if not in_range(mem, pfn):
@@ -222,169 +161,118 @@ def slab_of_address(mem, address):
 
 
 @hot
-def cache_free(mem, cpu, cache, address):
-    """Free an object of ``cache``. Returns 0, or E_STATE for a misuse (reported, not done)."""
-    return cache_free_at(mem, cpu, cache, address, 0)
+def cache_free(mem: Memory, cpu: Cpu, cache_id: CacheId, address: ObjectAddress) -> int:
+    """Free an object of ``cache_id``. Returns 0, or E_STATE for a misuse (reported, not done)."""
+    return cache_free_at(mem, cpu, cache_id, address, 0)
 
 
 @hot
-def cache_free_at(mem, cpu, cache, address, site):
+def cache_free_at(
+    mem: Memory, cpu: Cpu, cache_id: CacheId, address: ObjectAddress, site: int
+) -> int:
     """``cache_free`` that names its call site, for caches with CF_TRACK."""
     pfn = slab_of_address(mem, address)
-    if pfn < 0 or cache < 0 or cache >= fixed(mem, H_CACHES):
-        return refuse(mem, cpu, cache, address)
+    if pfn < 0 or cache_id < 0 or cache_id >= fixed(mem, H_CACHES):
+        return refuse(mem, cpu, cache_id, address)
     w0 = page_state(mem, pfn)
-    if not is_slab_of(w0, cache):
-        return refuse(mem, cpu, cache, address)
-    return free_object(mem, cpu, cache, pfn, w0, address, site)
+    if not is_slab_of(w0, cache_id):
+        return refuse(mem, cpu, cache_id, address)
+    return free_object(mem, cpu, cache_id, pfn, w0, address, site)
 
 
 @hot
-def free_object(mem, cpu, cache, pfn, w0, address, site):
+def free_object(
+    mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, w0: Word0, address: ObjectAddress, site: int
+) -> int:
     """Free what must be a live object of the slab at ``pfn``, whose descriptor says ``w0``."""
-    k = cache_at(mem, cache)
-    if is_debug(mem, k):
-        return free_checked(mem, cpu, k, pfn, address, site)
+    cache = cache_at(mem, cache_id)
+    if is_debug(mem, cache):
+        return free_checked(mem, cpu, cache, pfn, address, site)
     base = frame_at(mem, pfn)
-    index = index_at(mem, k, base, address)
+    index = index_at(mem, cache, base, address)
     at = owner_at(mem, base, order_of(w0), index)
-    if index < 0 or not has_owner_word(mem, k, address, at):
-        return refuse(mem, cpu, cache, address)
-    if not end_life(mem, cpu, k, w0, entry_of(address, index, order_of(w0)), at):
-        return refuse(mem, cpu, cache, address)
+    if index < 0 or not has_owner_word(mem, cache, address, at):
+        return refuse(mem, cpu, cache_id, address)
+    if not end_life(mem, cpu, cache, w0, entry_of(address, index, order_of(w0)), at):
+        return refuse(mem, cpu, cache_id, address)
     event(mem, cpu, EV_OBJ_FREE)
-    record_object(mem, cpu, OP_OBJ_FREE, address, k)
+    record_object(mem, cpu, OP_OBJ_FREE, address, cache)
     return 0
 
 
 @hot
-def end_life(mem, cpu, k, w0, entry, at):
+def end_life(
+    mem: Memory, cpu: Cpu, cache: CacheWords, w0: Word0, entry: Entry, at: WordIndex
+) -> bool:
     """Clear the object's owner word, the linearization point of its free, and keep it. False: the
     object is not live.
 
     Into the CPU's sheaf, or straight to the slab where that is another node's.
     """
     if list_state(w0) == SLAB_FROZEN:  # leaked: its slab failed a check
-        return clear_owner(mem, at, 0, is_exact(mem, k))
+        return clear_owner(mem, at, 0, is_exact(mem, cache))
     if fixed(mem, H_NODES) > 1 and node_of_slab(mem, w0) != home_node(mem, cpu):
-        return put_freed(mem, cpu, k, entry, at)
-    return keep_freed(mem, cpu, k, entry, at)
+        return put_freed(mem, cpu, cache, entry, at)
+    return keep_freed(mem, cpu, cache, entry, at)
 
 
 @unit
-def refuse(mem, cpu, cache, address):
-    """Report why ``address`` cannot be freed into ``cache``; always E_STATE."""
+def refuse(mem: Memory, cpu: Cpu, cache_id: CacheId, address: ObjectAddress) -> int:
+    """Report why ``address`` cannot be freed into ``cache_id``; always E_STATE."""
     pfn = slab_of_address(mem, address)
     code = M_OBJECT_POINTER
-    found = -1
+    found: CacheId = -1
     if pfn >= 0:
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         if type_of(w0) == T_SLAB:
             holder = cache_of_word(w0)
             found = AT_CACHE | holder
-            k = cache_at(mem, holder)
-            index = index_at(mem, k, frame_at(mem, pfn), address)
+            cache = cache_at(mem, holder)
+            index = index_at(mem, cache, frame_at(mem, pfn), address)
             if 0 <= index < objects_of(w1):
                 code = M_OBJECT_CACHE
-                if holder == cache:
+                if holder == cache_id:
                     code = M_OBJECT_FREE
-    report(mem, cpu, code, address, AT_CACHE | cache, found)
+    report(mem, cpu, code, address, AT_CACHE | cache_id, found)
     return E_STATE
 
 
 @unit
-def free_checked(mem, cpu, k, pfn, address, site):
+def free_checked(
+    mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, address: ObjectAddress, site: int
+) -> int:
     """Free into a debug cache: every check and every change under one hold of the node lock."""
-    n = node_part(k, node_of_slab(mem, page_state(mem, pfn)))
+    lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))
     gone = 0
-    lock(mem, n + KN_LOCK, cpu)
+    lock(mem, lists + KN_LOCK, cpu)
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     result = 0
     base = frame_at(mem, pfn)
-    index = index_at(mem, k, base, address)
+    index = index_at(mem, cache, base, address)
     at = owner_at(mem, base, order_of(w0), index)
     # Looked at again under the lock: a second free may find the slab gone, its pages another's.
-    known = is_slab_of(w0, mem[k + K_ID]) and index >= 0 and has_owner_word(mem, k, address, at)
+    known = (
+        is_slab_of(w0, mem[cache + K_ID]) and index >= 0 and has_owner_word(mem, cache, address, at)
+    )
     if known:
-        intend_put(mem, cpu, k, make_chain(pfn, index + 1, 1), 0)
+        intend_put(mem, cpu, cache, make_chain(pfn, index + 1, 1), 0)
     if not known or not clear_owner(mem, at, GIVEN | owner_word(mem, cpu), False):
-        result = refuse(mem, cpu, mem[k + K_ID], address)
+        result = refuse(mem, cpu, mem[cache + K_ID], address)
     elif list_state(w0) != SLAB_FROZEN:
-        bad = slab_problem(mem, cpu, k, pfn, w0, w1)
-        bad += bad_bytes(mem, cpu, k, address, 1, M_OBJECT_BYTES)
+        bad = slab_problem(mem, cpu, cache, pfn, w0, w1)
+        bad += bad_bytes(mem, cpu, cache, address, 1, M_OBJECT_BYTES)
         if bad != 0:
-            freeze(mem, cpu, k, n, pfn)
+            freeze(mem, cpu, cache, lists, pfn)
             result = E_STATE
         else:
-            track(mem, cpu, k, address, 1, site)
-            paint(mem, k, address, 0)
-            gone = put_locked(mem, cpu, k, n, pfn, index + 1, address, 1)
+            track(mem, cpu, cache, address, 1, site)
+            paint(mem, cache, address, 0)
+            gone = put_locked(mem, cpu, cache, lists, pfn, index + 1, address, 1)
     intent_done(mem, cpu)
-    unlock(mem, n + KN_LOCK)
+    unlock(mem, lists + KN_LOCK)
     if gone != 0:
         release(mem, cpu, pfn)
     if result == 0:
         event(mem, cpu, EV_OBJ_FREE)
-        record_object(mem, cpu, OP_OBJ_FREE, address, k)
+        record_object(mem, cpu, OP_OBJ_FREE, address, cache)
     return result
-
-
-@unit
-def cache_free_bulk(mem, cpu, cache, count, at):
-    """Free the objects listed in the words at ``at``; returns how many were (the rest: reported).
-
-    Runs of objects that fit in the CPU's sheaf go there under one hold of its lock.
-    """
-    if cache < 0 or cache >= fixed(mem, H_CACHES):
-        return E_INVAL
-    k = cache_at(mem, cache)
-    freed = 0
-    done = 0
-    while done < count:
-        if not is_debug(mem, k):
-            run = push_run(mem, cpu, k, cache, count - done, at + done)
-            freed += run
-            done += run
-        if done < count:  # no room, another node's, or a misuse: one by one
-            if cache_free_at(mem, cpu, cache, mem[at + done], 0) == 0:
-                freed += 1
-            done += 1
-    return freed
-
-
-@kernel
-def push_run(mem, cpu, k, cache, count, at):
-    """Free objects into the CPU's main sheaf, up to the first that cannot go there; how many."""
-    part = cpu_part(mem, k, cpu)
-    done = 0
-    if not try_spin(mem, part + KC_LOCK, cpu):
-        return 0
-    main = mem[part + KC_MAIN]
-    if main != 0:
-        while done < count and mem[main + SF_SIZE] < mem[k + K_CAPACITY]:
-            entry = near_entry(mem, cpu, k, cache, mem[at + done])
-            if entry < 0:
-                break
-            owner = owner_of_entry(mem, entry)
-            if not push_freed(mem, cpu, k, main, mem[main + SF_SIZE], entry, owner):
-                break
-            event(mem, cpu, EV_OBJ_FREE)
-            record_object(mem, cpu, OP_OBJ_FREE, mem[at + done], k)
-            done += 1
-    unspin(mem, part + KC_LOCK)
-    return done
-
-
-@kernel
-def near_entry(mem, cpu, k, cache, address):
-    """Entry of an object that may go in a sheaf of this CPU, or E_STATE; reports nothing."""
-    pfn = slab_of_address(mem, address)
-    if pfn < 0:
-        return E_STATE
-    w0 = page_state(mem, pfn)
-    entry = entry_in_slab(mem, k, cache, pfn, w0, address)
-    if entry < 0 or list_state(w0) == SLAB_FROZEN:
-        return E_STATE
-    if fixed(mem, H_NODES) > 1 and node_of_slab(mem, w0) != home_node(mem, cpu):
-        return E_STATE
-    return entry

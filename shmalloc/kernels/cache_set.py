@@ -9,6 +9,8 @@ destroying it again later succeeds.
 All sheaves of a cache are made here, so that freeing never needs memory.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     AT_CACHE, EV_CACHE_GONE, EV_CACHE_NEW, EV_SHRINK, E_BUSY, E_INVAL, E_NOMEM, H_CACHES,
     H_CACHES_LOCK, H_CPUS, H_NODES, H_PAGES, LOCK_OFFLINE, M_LEAKED_OBJECTS, T_ALLOCATED, T_TAIL,
@@ -33,15 +35,16 @@ from shmalloc.kernels.objects import (
 )  # fmt: skip
 from shmalloc.kernels.object_layout import lay_out_object, lay_out_sheaves, lay_out_slab, order_for
 from shmalloc.kernels.sheaf_drain import drain_part, drain_sheaves, retire_sheaves
-from shmalloc.kernels.slab import release, unmake
+from shmalloc.kernels.slab_put import release, unmake
 from shmalloc.kernels.slab_format import give_pages_back, slab_pages
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
+from shmalloc.units import CacheId, CacheWords, Cpu, Memory, NodeId, Pfn, Word0, Word1, WordIndex
 from shmalloc.words import cas, fixed, load, load2, load_relaxed, store, store_relaxed
 
 
 @kernel
-def legal_request(mem, object_bytes, align_bytes):
+def legal_request(mem: Memory, object_bytes: int, align_bytes: int) -> bool:
     page_bytes = frame_at(mem, 1) * 8 - frame_at(mem, 0) * 8
     if object_bytes < 1 or align_bytes < 0 or align_bytes > page_bytes:
         return False
@@ -49,7 +52,9 @@ def legal_request(mem, object_bytes, align_bytes):
 
 
 @unit
-def cache_create(mem, cpu, object_bytes, align_bytes, flags, template):
+def cache_create(
+    mem: Memory, cpu: Cpu, object_bytes: int, align_bytes: int, flags: int, template: int
+) -> CacheId:
     """Make a cache of objects; its id, E_INVAL, or E_NOMEM (also: all ids are taken).
 
     ``align_bytes`` 0: a word. ``flags``: CF_*. ``template``: word address of the image that every
@@ -58,14 +63,14 @@ def cache_create(mem, cpu, object_bytes, align_bytes, flags, template):
     if not legal_request(mem, object_bytes, align_bytes):
         return E_INVAL
     lock(mem, H_CACHES_LOCK, cpu)
-    result = E_NOMEM
-    for cache in range(fixed(mem, H_CACHES)):
-        if load(mem, cache_at(mem, cache) + K_STATE) == CACHE_NONE:
-            k = cache_at(mem, cache)
-            lay_out_object(mem, k, object_bytes, align_bytes, flags, template)
-            result = lay_out_slab(mem, k)
+    result: CacheId = E_NOMEM
+    for cache_id in range(fixed(mem, H_CACHES)):
+        if load(mem, cache_at(mem, cache_id) + K_STATE) == CACHE_NONE:
+            cache = cache_at(mem, cache_id)
+            lay_out_object(mem, cache, object_bytes, align_bytes, flags, template)
+            result = +lay_out_slab(mem, cache)
             if result == 0:
-                result = set_up(mem, cpu, k, cache)
+                result = set_up(mem, cpu, cache, cache_id)
             break
     unlock(mem, H_CACHES_LOCK)
     if result >= 0:
@@ -74,80 +79,80 @@ def cache_create(mem, cpu, object_bytes, align_bytes, flags, template):
 
 
 @kernel
-def set_up(mem, cpu, k, cache):
+def set_up(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> CacheId:
     """Lists, barns and sheaves of a new cache; H_CACHES_LOCK held. Its id, or E_NOMEM."""
-    mem[k + K_ID] = cache
+    mem[cache + K_ID] = cache_id
     # Whoever died when he had destroyed the last cache of this id, and had not said so yet: his
     # recovery must not take this one for his (docs/bugs.md 13).
-    store(mem, k + K_DESTROYER, 0)
-    for node in range(fixed(mem, H_NODES)):
-        n = node_part(k, node)
+    store(mem, cache + K_DESTROYER, 0)
+    for node_id in range(fixed(mem, H_NODES)):
+        lists = node_part(cache, node_id)
         for i in range(KN_STRIDE):
-            mem[n + i] = 0
-        list_init(mem, n + KN_PARTIAL)
-        list_init(mem, n + KN_FULL)
+            mem[lists + i] = 0
+        list_init(mem, lists + KN_PARTIAL)
+        list_init(mem, lists + KN_FULL)
     for victim in range(fixed(mem, H_CPUS)):
-        part = cpu_part(mem, k, victim)
+        part = cpu_part(mem, cache, victim)
         mem[part + KC_MAIN] = 0
         mem[part + KC_SPARE] = 0
         store(mem, part + KC_LOCK, 0)
-    words = lay_out_sheaves(mem, k)
+    words = lay_out_sheaves(mem, cache)
     if words > 0:
         order = order_for(mem, words)
         if order < 0:
             return E_NOMEM
         pfn = slab_pages(mem, cpu, order, OWNER_SHEAVES)
         if pfn < 0:
-            return pfn
-        mem[k + K_SHEAF_ORDER] = order
-        mem[k + K_SHEAF_PFN] = pfn
-        mem[k + K_SHEAVES] = frame_at(mem, pfn)
-        hand_out_sheaves(mem, cpu, k)
-    store(mem, k + K_STATE, CACHE_LIVE)  # publishes the descriptor
-    return cache
+            return +pfn
+        mem[cache + K_SHEAF_ORDER] = order
+        mem[cache + K_SHEAF_PFN] = pfn
+        mem[cache + K_SHEAVES] = frame_at(mem, pfn)
+        hand_out_sheaves(mem, cpu, cache)
+    store(mem, cache + K_STATE, CACHE_LIVE)  # publishes the descriptor
+    return cache_id
 
 
 @kernel
-def hand_out_sheaves(mem, cpu, k):
+def hand_out_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords) -> None:
     """Two sheaves to each CPU, the rest to the barns in turn, all empty."""
     cpus = fixed(mem, H_CPUS)
-    for i in range(mem[k + K_SHEAF_COUNT]):
-        sheaf = mem[k + K_SHEAVES] + i * mem[k + K_SHEAF_STRIDE]
+    for i in range(mem[cache + K_SHEAF_COUNT]):
+        sheaf = mem[cache + K_SHEAVES] + i * mem[cache + K_SHEAF_STRIDE]
         mem[sheaf + SF_NEXT] = 0
         mem[sheaf + SF_SIZE] = 0
         if i < cpus:
-            move_sheaf(mem, sheaf, cpu_part(mem, k, i))
-            mem[cpu_part(mem, k, i) + KC_MAIN] = sheaf
+            move_sheaf(mem, sheaf, cpu_part(mem, cache, i))
+            mem[cpu_part(mem, cache, i) + KC_MAIN] = sheaf
         elif i < 2 * cpus:
-            move_sheaf(mem, sheaf, cpu_part(mem, k, i - cpus))
-            mem[cpu_part(mem, k, i - cpus) + KC_SPARE] = sheaf
+            move_sheaf(mem, sheaf, cpu_part(mem, cache, i - cpus))
+            mem[cpu_part(mem, cache, i - cpus) + KC_SPARE] = sheaf
         else:
-            barn_put(mem, cpu, node_part(k, i % fixed(mem, H_NODES)), sheaf)
+            barn_put(mem, cpu, node_part(cache, i % fixed(mem, H_NODES)), sheaf)
 
 
 @unit
-def release_empty(mem, cpu, k, node):
+def release_empty(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId) -> int:
     """Give the empty slabs of a node back to the pages; returns how many."""
-    n = node_part(k, node)
-    gone = 0
-    lock(mem, n + KN_LOCK, cpu)
-    at = next_of(mem, n + KN_PARTIAL)
-    while at != n + KN_PARTIAL and at != 0:
+    lists = node_part(cache, node_id)
+    gone: Pfn = 0  # and 1
+    lock(mem, lists + KN_LOCK, cpu)
+    at = next_of(mem, lists + KN_PARTIAL)
+    while at != lists + KN_PARTIAL and at != 0:
         following = next_of(mem, at)
         pfn = head_of(mem, pfn_of_word(mem, at))
         if pfn < 0:
             break
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
-        if inuse_of(w1) == 0 and unmake(mem, cpu, n, pfn, w0, w1, at):
+        if inuse_of(w1) == 0 and unmake(mem, cpu, lists, pfn, w0, w1, at):
             mem[at] = gone  # a private chain through the slabs, which are ours now
             gone = pfn + 1
         at = following
-    unlock(mem, n + KN_LOCK)
+    unlock(mem, lists + KN_LOCK)
     return release_chain(mem, cpu, gone)
 
 
 @kernel
-def release_chain(mem, cpu, gone):
+def release_chain(mem: Memory, cpu: Cpu, gone: Pfn) -> int:
     """Release the slabs that ``release_empty`` chained, outside of the lock."""
     count = 0
     while gone != 0:
@@ -160,122 +165,124 @@ def release_chain(mem, cpu, gone):
 
 
 @unit
-def cache_shrink(mem, cpu, cache):
+def cache_shrink(mem: Memory, cpu: Cpu, cache_id: CacheId) -> CacheWords:
     """Flush all sheaves and give every empty slab back; returns how many, or E_INVAL."""
-    k = usable_cache(mem, cache)
-    if k < 0:
-        return k
-    drain_sheaves(mem, cpu, k)
+    cache = usable_cache(mem, cache_id)
+    if cache < 0:
+        return cache
+    drain_sheaves(mem, cpu, cache)
     gone = 0
-    for node in range(fixed(mem, H_NODES)):
-        gone += release_empty(mem, cpu, k, node)
+    for node_id in range(fixed(mem, H_NODES)):
+        gone += release_empty(mem, cpu, cache, node_id)
     event(mem, cpu, EV_SHRINK)
     return gone
 
 
 @unit
-def unplug_sheaves(mem, cpu, victim):
+def unplug_sheaves(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     """Empty the sheaves of an unplugged CPU and lock them; whoever still runs there uses slabs."""
     lock(mem, H_CACHES_LOCK, cpu)
-    for cache in range(fixed(mem, H_CACHES)):
-        k = cache_at(mem, cache)
-        if load(mem, k + K_STATE) == CACHE_LIVE:
-            drain_part(mem, cpu, k, victim, LOCK_OFFLINE)
+    for cache_id in range(fixed(mem, H_CACHES)):
+        cache = cache_at(mem, cache_id)
+        if load(mem, cache + K_STATE) == CACHE_LIVE:
+            drain_part(mem, cpu, cache, victim, LOCK_OFFLINE)
     unlock(mem, H_CACHES_LOCK)
     return 0
 
 
 @unit
-def plug_sheaves(mem, cpu, victim):
+def plug_sheaves(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     """Let a CPU that is plugged in again use its sheaves."""
     lock(mem, H_CACHES_LOCK, cpu)
-    for cache in range(fixed(mem, H_CACHES)):
-        part = cpu_part(mem, cache_at(mem, cache), victim)
+    for cache_id in range(fixed(mem, H_CACHES)):
+        part = cpu_part(mem, cache_at(mem, cache_id), victim)
         cas(mem, part + KC_LOCK, LOCK_OFFLINE, 0)  # fails where it was never unplugged
     unlock(mem, H_CACHES_LOCK)
     return 0
 
 
 @unit
-def cache_destroy(mem, cpu, cache):
+def cache_destroy(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
     """Destroy a cache: 0, E_INVAL, or E_BUSY with its live objects reported.
 
     After E_BUSY nothing can be allocated from it, frees go on, and destroying it again is right.
     """
-    if cache < 0 or cache >= fixed(mem, H_CACHES) or is_kmalloc(mem, cache):
+    if cache_id < 0 or cache_id >= fixed(mem, H_CACHES) or is_kmalloc(mem, cache_id):
         return E_INVAL
-    k = cache_at(mem, cache)
+    cache = cache_at(mem, cache_id)
     lock(mem, H_CACHES_LOCK, cpu)
     result = E_INVAL
-    if load(mem, k + K_STATE) != CACHE_NONE:
-        result = destroy(mem, cpu, k, cache)
+    if load(mem, cache + K_STATE) != CACHE_NONE:
+        result = destroy(mem, cpu, cache, cache_id)
     unlock(mem, H_CACHES_LOCK)
     return result
 
 
 @unit
-def destroy(mem, cpu, k, cache):
+def destroy(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> int:
     """What ``cache_destroy`` does under H_CACHES_LOCK; if we die, who inherits from us does it."""
-    store(mem, k + K_DESTROYER, owner_word(mem, cpu))
-    result = empty_and_unmake(mem, cpu, k, cache)
-    store(mem, k + K_DESTROYER, 0)
+    store(mem, cache + K_DESTROYER, owner_word(mem, cpu))
+    result = empty_and_unmake(mem, cpu, cache, cache_id)
+    store(mem, cache + K_DESTROYER, 0)
     return result
 
 
 @kernel
-def is_kmalloc(mem, cache):
+def is_kmalloc(mem: Memory, cache_id: CacheId) -> bool:
     """Whether the cache is a size class of kmalloc, which live as long as the segment."""
     for i in range(KMALLOC_CLASSES):
-        if load_relaxed(mem, H_KMALLOC + i) == cache + 1:
+        if load_relaxed(mem, H_KMALLOC + i) == cache_id + 1:
             return True
     return False
 
 
 @kernel
-def empty_and_unmake(mem, cpu, k, cache):
+def empty_and_unmake(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> int:
     """Take the cache's sheaves and slabs away, then its id; 0 or E_BUSY."""
-    store(mem, k + K_STATE, CACHE_DYING)
-    store_relaxed(mem, k + K_MIN_PARTIAL, 0)  # from now on the last free of a slab releases it
-    sheaves = retire_sheaves(mem, cpu, k)
+    store(mem, cache + K_STATE, CACHE_DYING)
+    store_relaxed(mem, cache + K_MIN_PARTIAL, 0)  # from now on the last free of a slab releases it
+    sheaves = retire_sheaves(mem, cpu, cache)
     slabs = 0
-    for node in range(fixed(mem, H_NODES)):
-        release_empty(mem, cpu, k, node)
-        slabs += load_relaxed(mem, node_part(k, node) + KN_NR_SLABS)
+    for node_id in range(fixed(mem, H_NODES)):
+        release_empty(mem, cpu, cache, node_id)
+        slabs += load_relaxed(mem, node_part(cache, node_id) + KN_NR_SLABS)
     if slabs > 0:
-        live = count_live(mem, cpu, cache)
-        report_live(mem, cpu, cache, live)
-        if live > 0 or slabs > frozen_slabs(mem, k):
+        live = count_live(mem, cpu, cache_id)
+        report_live(mem, cpu, cache_id, live)
+        if live > 0 or slabs > frozen_slabs(mem, cache):
             return E_BUSY
-    if sheaves != mem[k + K_SHEAF_COUNT]:
+    if sheaves != mem[cache + K_SHEAF_COUNT]:
         return E_BUSY  # one is in the hands of somebody who still frees
-    leak_frozen(mem, cpu, cache)
+    leak_frozen(mem, cpu, cache_id)
     # First the state: pages of sheaves that no cache names are free to take after a kill, while a
     # cache that names pages of somebody else would be believed.
-    store(mem, k + K_STATE, CACHE_NONE)
-    if mem[k + K_SHEAF_COUNT] > 0:
-        give_pages_back(mem, cpu, mem[k + K_SHEAF_PFN], mem[k + K_SHEAF_ORDER], OWNER_SHEAVES)
+    store(mem, cache + K_STATE, CACHE_NONE)
+    if mem[cache + K_SHEAF_COUNT] > 0:
+        give_pages_back(
+            mem, cpu, mem[cache + K_SHEAF_PFN], mem[cache + K_SHEAF_ORDER], OWNER_SHEAVES
+        )
     event(mem, cpu, EV_CACHE_GONE)
     return 0
 
 
 @kernel
-def frozen_slabs(mem, k):
+def frozen_slabs(mem: Memory, cache: CacheWords) -> int:
     count = 0
-    for node in range(fixed(mem, H_NODES)):
-        count += load_relaxed(mem, node_part(k, node) + KN_NR_FROZEN)
+    for node_id in range(fixed(mem, H_NODES)):
+        count += load_relaxed(mem, node_part(cache, node_id) + KN_NR_FROZEN)
     return count
 
 
 @kernel
-def next_slab(mem, pfn, cache):
-    """First slab of ``cache`` at or behind ``pfn``, or -1. Lock-free.
+def next_slab(mem: Memory, pfn: Pfn, cache_id: CacheId) -> Pfn:
+    """First slab of ``cache_id`` at or behind ``pfn``, or -1. Lock-free.
 
     A block that is not ours covered its pages at the moment it was read, so none of our slabs
     that stay can be inside of it.
     """
     while pfn < fixed(mem, H_PAGES):
         w0 = page_state(mem, pfn)
-        if is_slab_of(w0, cache):
+        if is_slab_of(w0, cache_id):
             return pfn
         if type_of(w0) == T_TAIL:
             pfn += 1
@@ -285,7 +292,7 @@ def next_slab(mem, pfn, cache):
 
 
 @kernel
-def hold_slab(mem, cpu, cache, pfn):
+def hold_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn) -> WordIndex:
     """Lock the node of the slab at ``pfn``; the lock, or 0 where it is no slab of ours any more.
 
     A free may unmake the slab between ``next_slab`` and here, and its pages may be anything then:
@@ -293,18 +300,18 @@ def hold_slab(mem, cpu, cache, pfn):
     the lock of their node only.
     """
     w0 = page_state(mem, pfn)
-    if not is_slab_of(w0, cache):
+    if not is_slab_of(w0, cache_id):
         return 0
-    at = node_part(cache_at(mem, cache), node_of_slab(mem, w0)) + KN_LOCK
+    at = node_part(cache_at(mem, cache_id), node_of_slab(mem, w0)) + KN_LOCK
     lock(mem, at, cpu)
-    if is_slab_of(page_state(mem, pfn), cache):
+    if is_slab_of(page_state(mem, pfn), cache_id):
         return at
     unlock(mem, at)
     return 0
 
 
 @kernel
-def live_in_slab(mem, pfn, w0, w1):
+def live_in_slab(mem: Memory, pfn: Pfn, w0: Word0, w1: Word1) -> int:
     """Live objects of one slab, which stays one meanwhile."""
     live = 0
     for index in range(objects_of(w1)):
@@ -314,54 +321,54 @@ def live_in_slab(mem, pfn, w0, w1):
 
 
 @kernel
-def count_live(mem, cpu, cache):
+def count_live(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
     """Live objects of a cache."""
     live = 0
-    pfn = next_slab(mem, 0, cache)
+    pfn = next_slab(mem, 0, cache_id)
     while pfn >= 0:
-        held = hold_slab(mem, cpu, cache, pfn)
+        held = hold_slab(mem, cpu, cache_id, pfn)
         if held != 0:
             w0, w1 = load2(mem, descriptor_at(mem, pfn))
             live += live_in_slab(mem, pfn, w0, w1)
             unlock(mem, held)
-        pfn = next_slab(mem, pfn + 1, cache)
+        pfn = next_slab(mem, pfn + 1, cache_id)
     return live
 
 
 @kernel
-def report_slab(mem, cpu, cache, pfn, left, live):
+def report_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, left: int, live: int) -> int:
     """Report at most ``left`` live objects of one slab; how many. Node lock held."""
-    k = cache_at(mem, cache)
+    cache = cache_at(mem, cache_id)
     found = 0
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     for index in range(objects_of(w1)):
         if found < left and owner_of(mem, pfn, order_of(w0), index) != 0:
-            address = object_at(mem, k, pfn, index)
-            report(mem, cpu, M_LEAKED_OBJECTS, address, AT_CACHE | cache, live)
+            address = object_at(mem, cache, pfn, index)
+            report(mem, cpu, M_LEAKED_OBJECTS, address, AT_CACHE | cache_id, live)
             found += 1
     return found
 
 
 @unit
-def report_live(mem, cpu, cache, live):
+def report_live(mem: Memory, cpu: Cpu, cache_id: CacheId, live: int) -> None:
     """Report the first live objects one by one ("Objects remaining"), each with the exact count."""
     left = min(live, LEAK_REPORTS)
-    pfn = next_slab(mem, 0, cache)
+    pfn = next_slab(mem, 0, cache_id)
     while pfn >= 0 and left > 0:
-        held = hold_slab(mem, cpu, cache, pfn)
+        held = hold_slab(mem, cpu, cache_id, pfn)
         if held != 0:
-            left -= report_slab(mem, cpu, cache, pfn, left, live)
+            left -= report_slab(mem, cpu, cache_id, pfn, left, live)
             unlock(mem, held)
-        pfn = next_slab(mem, pfn + 1, cache)
+        pfn = next_slab(mem, pfn + 1, cache_id)
 
 
 @kernel
-def leak_frozen(mem, cpu, cache):
+def leak_frozen(mem: Memory, cpu: Cpu, cache_id: CacheId) -> None:
     """Keep the pages of frozen slabs out of use for ever, under no cache's name."""
-    pfn = next_slab(mem, 0, cache)
+    pfn = next_slab(mem, 0, cache_id)
     while pfn >= 0:
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         order = order_of(w0)
         kept = next_word(w0, T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
         turn2(mem, pfn, w0, w1, kept, OWNER_FROZEN)
-        pfn = next_slab(mem, pfn + (1 << order), cache)
+        pfn = next_slab(mem, pfn + (1 << order), cache_id)

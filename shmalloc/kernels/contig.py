@@ -11,6 +11,8 @@ A pageblock names who isolated it, so that an isolation whose owner died can be 
 The range lies in one zone and its pageblocks are not shared with another (E_INVAL).
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     EV_ALLOC, EV_CONTIG, EV_ISOLATE, EV_OFFLINE, E_BUSY, E_INVAL, E_STATE, FAULT_PAGE,
     H_PAGEBLOCK_ORDER, IS_TYPE, I_FREE_HEAD, MT_ISOLATE, MT_MOVABLE, OP_ISOLATE, OP_OFFLINE,
@@ -30,25 +32,26 @@ from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import (
     block_mt, descriptor_at, isolate_block, keep_isolated, restore_block, zone_at, zone_of,
 )  # fmt: skip
+from shmalloc.units import Cpu, Memory, Order, Owner, PageType, Pfn, ZoneId, ZoneWords
 from shmalloc.words import fixed, load2
 
 
 @kernel
-def range_zone(mem, start, end):
+def range_zone(mem: Memory, start: Pfn, end: Pfn) -> ZoneId:
     """Zone of a range of whole pageblocks that no other zone shares, or E_INVAL."""
     if start >= end or not in_range(mem, start) or not in_range(mem, end - 1):
         return E_INVAL
-    z = zone_of(mem, start)
-    if z < 0 or (start | end) & ((1 << fixed(mem, H_PAGEBLOCK_ORDER)) - 1) != 0:
+    zone_id = zone_of(mem, start)
+    if zone_id < 0 or (start | end) & ((1 << fixed(mem, H_PAGEBLOCK_ORDER)) - 1) != 0:
         return E_INVAL
-    zone = zone_at(mem, z)
+    zone = zone_at(mem, zone_id)
     if start < fixed(mem, zone + Z_START) or end > fixed(mem, zone + Z_END):
         return E_INVAL
-    return z
+    return zone_id
 
 
 @unit
-def set_isolated(mem, zone, cpu, start, end):
+def set_isolated(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Type every pageblock of the range ISOLATE and rehome its free blocks; zone lock held."""
     step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
     for at in range(start, end, step):
@@ -62,7 +65,7 @@ def set_isolated(mem, zone, cpu, start, end):
 
 
 @kernel
-def carve_pageblocks(mem, zone, cpu, start, end):
+def carve_pageblocks(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> None:
     """Cut larger free blocks so that each pageblock of the range can change its type alone.
 
     A block may reach over the range: below and above it belong to somebody else's pageblocks
@@ -78,7 +81,7 @@ def carve_pageblocks(mem, zone, cpu, start, end):
 
 
 @kernel
-def rehome_range(mem, zone, cpu, start, end):
+def rehome_range(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> None:
     """Move every free block of the range to the list of its pageblock's new type, merging anew."""
     at = start
     while at < end:
@@ -89,7 +92,7 @@ def rehome_range(mem, zone, cpu, start, end):
 
 
 @unit
-def restore_types(mem, zone, cpu, start, end):
+def restore_types(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> None:
     """End the isolation of a range: old types, free blocks on their lists; zone lock held."""
     carve_pageblocks(mem, zone, cpu, start, end)
     for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
@@ -99,12 +102,12 @@ def restore_types(mem, zone, cpu, start, end):
 
 
 @unit
-def isolate_range(mem, cpu, start, end):
+def isolate_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Isolate the pageblocks of [start, end). Returns 0, E_INVAL, or E_BUSY if one already is."""
-    z = range_zone(mem, start, end)
-    if z < 0:
+    zone_id = range_zone(mem, start, end)
+    if zone_id < 0:
         return E_INVAL
-    zone = zone_at(mem, z)
+    zone = zone_at(mem, zone_id)
     lock(mem, zone + Z_LOCK, cpu)
     result = set_isolated(mem, zone, cpu, start, end)
     unlock(mem, zone + Z_LOCK)
@@ -117,12 +120,12 @@ def isolate_range(mem, cpu, start, end):
 
 
 @unit
-def unisolate_range(mem, cpu, start, end):
+def unisolate_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Give the pageblocks of [start, end) their old types back. Returns 0 or E_INVAL."""
-    z = range_zone(mem, start, end)
-    if z < 0:
+    zone_id = range_zone(mem, start, end)
+    if zone_id < 0:
         return E_INVAL
-    zone = zone_at(mem, z)
+    zone = zone_at(mem, zone_id)
     lock(mem, zone + Z_LOCK, cpu)
     restore_types(mem, zone, cpu, start, end)
     unlock(mem, zone + Z_LOCK)
@@ -131,7 +134,7 @@ def unisolate_range(mem, cpu, start, end):
 
 
 @kernel
-def all_free(mem, start, end, allow_poisoned):
+def all_free(mem: Memory, start: Pfn, end: Pfn, allow_poisoned: int) -> bool:
     """Whether every page of [start, end) is free (or, if allowed, poisoned); zone lock held."""
     at = head_of(mem, start)
     if at < 0:
@@ -146,7 +149,7 @@ def all_free(mem, start, end, allow_poisoned):
 
 
 @kernel
-def largest_fit(at, end, limit):
+def largest_fit(at: Pfn, end: Pfn, limit: Order) -> Order:
     """The largest order <= ``limit`` whose block is aligned at ``at`` and ends by ``end``."""
     order = limit
     while order > 0 and (at & ((1 << order) - 1) != 0 or at + (1 << order) > end):
@@ -155,7 +158,9 @@ def largest_fit(at, end, limit):
 
 
 @kernel
-def take_free_at(mem, zone, cpu, at, end, kind):
+def take_free_at(
+    mem: Memory, zone: ZoneWords, cpu: Cpu, at: Pfn, end: Pfn, kind: PageType
+) -> Order:
     """Take the largest block at ``at`` that fits before ``end`` out of the free block over it.
 
     Returns its order, or a negative code; zone lock held.
@@ -173,13 +178,13 @@ def take_free_at(mem, zone, cpu, at, end, kind):
 
 
 @kernel
-def give_single_pages(mem, cpu, pfn, order, owner):
+def give_single_pages(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> None:
     """Turn an ISOLATED block into single ALLOCATED pages, right to left under the old head."""
-    z = zone_of_word(page_state(mem, pfn))
+    zone_id = zone_of_word(page_state(mem, pfn))
     at = pfn + (1 << order) - 1
     while at >= pfn:
         w0, w1 = load2(mem, descriptor_at(mem, at))
-        given = next_word(w0, T_ALLOCATED, 0, z, MT_MOVABLE, label(mem, cpu))
+        given = next_word(w0, T_ALLOCATED, 0, zone_id, MT_MOVABLE, label(mem, cpu))
         if not turn2(mem, at, w0, w1, given, owner):
             report(mem, cpu, I_FREE_HEAD, at, IS_TYPE | T_ALLOCATED, w0)
         event(mem, cpu, EV_ALLOC)
@@ -187,7 +192,7 @@ def give_single_pages(mem, cpu, pfn, order, owner):
 
 
 @unit
-def alloc_contig_range(mem, cpu, start, end, owner):
+def alloc_contig_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, owner: Owner) -> int:
     """Allocate exactly the pages [start, end) as single pages of ``owner``.
 
     Returns 0, E_BUSY where one of them is in use, E_INVAL. Free them one by one, or with
@@ -216,19 +221,19 @@ def alloc_contig_range(mem, cpu, start, end, owner):
 
 
 @kernel
-def take_range(mem, zone, cpu, start, end, owner):
+def take_range(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn, owner: Owner) -> int:
     at = start
     while at < end:
         order = take_free_at(mem, zone, cpu, at, end, T_ISOLATED)
         if order < 0:
-            return order
+            return +order
         give_single_pages(mem, cpu, at, order, owner)
         at += 1 << order
     return 0
 
 
 @unit
-def free_contig_range(mem, cpu, start, end):
+def free_contig_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Free the single pages [start, end); returns how many were."""
     freed = 0
     for pfn in range(start, end):
@@ -238,12 +243,12 @@ def free_contig_range(mem, cpu, start, end):
 
 
 @unit
-def offline_range(mem, cpu, start, end):
+def offline_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Take the pageblocks [start, end) out of service. Returns 0, E_BUSY (in use) or E_INVAL.
 
     Poisoned pages may be among them. The pageblocks stay isolated until ``online_range``.
     """
-    result = isolate_range(mem, cpu, start, end)
+    result: int = isolate_range(mem, cpu, start, end)
     if result < 0:
         return result
     zone = zone_at(mem, zone_of(mem, start))
@@ -264,7 +269,7 @@ def offline_range(mem, cpu, start, end):
 
 
 @kernel
-def take_offline(mem, zone, cpu, start, end):
+def take_offline(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Turn the free pages of an isolated range OFFLINE; zone lock held. Returns 0 or a code.
 
     By pageblock, so that each can come back alone. The first page may lie inside a block that
@@ -277,7 +282,7 @@ def take_offline(mem, zone, cpu, start, end):
             border = (at | ((1 << fixed(mem, H_PAGEBLOCK_ORDER)) - 1)) + 1
             order = take_free_at(mem, zone, cpu, at, border, T_OFFLINE)
             if order < 0:
-                return order
+                return +order
             unmanage(mem, zone, 1 << order)
             at += 1 << order
         else:
@@ -286,12 +291,12 @@ def take_offline(mem, zone, cpu, start, end):
 
 
 @unit
-def online_range(mem, cpu, start, end):
+def online_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Put the pageblocks [start, end) back in service; returns the pages that came, or E_INVAL."""
-    z = range_zone(mem, start, end)
-    if z < 0:
+    zone_id = range_zone(mem, start, end)
+    if zone_id < 0:
         return E_INVAL
-    zone = zone_at(mem, z)
+    zone = zone_at(mem, zone_id)
     lock(mem, zone + Z_LOCK, cpu)
     restore_types(mem, zone, cpu, start, end)
     pages = bring_online(mem, zone, cpu, start, end)
@@ -301,7 +306,7 @@ def online_range(mem, cpu, start, end):
 
 
 @kernel
-def bring_online(mem, zone, cpu, start, end):
+def bring_online(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Free the OFFLINE blocks of [start, end), whose pageblocks have their types back; pages."""
     pages = 0
     at = start

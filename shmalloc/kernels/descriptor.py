@@ -15,6 +15,8 @@ The partition of a zone into blocks is legal after every single write:
 - merge: the leftmost head grows first and covers the others, then those become tails.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     CARRIED_MASK, E_AGAIN, E_STATE, H_MAX_ORDER, H_PAGES, H_ZONES, M_DOUBLE_FREE, M_OUT_OF_RANGE,
     M_SLAB_AS_PAGE, M_STRANGER, M_TAIL_FREE, M_WRONG_ORDER, M_WRONG_STATE, POISON_BIT, T_ALLOCATED,
@@ -24,17 +26,18 @@ from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import legal_head, mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import descriptor_at
+from shmalloc.units import Cpu, Memory, Migratetype, Order, Owner, Pfn, Word0, Word1, ZoneId
 from shmalloc.words import cas, cas2, fixed, load, load_relaxed
 
 
 @kernel
-def page_state(mem, pfn):
+def page_state(mem: Memory, pfn: Pfn) -> Word0:
     """Word 0 of the descriptor of ``pfn``: type, order, zone, migratetype, version."""
     return load(mem, descriptor_at(mem, pfn))
 
 
 @hot
-def turn(mem, pfn, old0, new0):
+def turn(mem: Memory, pfn: Pfn, old0: Word0, new0: Word0) -> bool:
     """Change word 0 from ``old0`` to ``new0`` where word 1 stays; linearization point.
 
     Returns False where ``new0`` is E_STATE (the transition is not allowed) or somebody else
@@ -44,13 +47,13 @@ def turn(mem, pfn, old0, new0):
 
 
 @hot
-def turn2(mem, pfn, old0, old1, new0, new1):
+def turn2(mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1) -> bool:
     """Change both words at once; linearization point of every change of owner."""
     return new0 >= 0 and cas2(mem, descriptor_at(mem, pfn), old0, old1, new0, new1)
 
 
 @hot
-def turn_owned(mem, pfn, old0, old1, new0, new1):
+def turn_owned(mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1) -> bool:
     """``turn2`` by the owner of an allocated page, which only ``poison_page`` changes besides.
 
     That only marks the page (poison.py) and must not make the owner's change fail. The mark goes
@@ -62,33 +65,33 @@ def turn_owned(mem, pfn, old0, old1, new0, new1):
 
 
 @unit
-def turn_marked(mem, pfn, old0, old1, new0, new1):
+def turn_marked(mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1) -> bool:
     """The same from the pair that a mark has made of the one that the owner saw."""
     return turn2(mem, pfn, old0 | POISON_BIT, old1, new0 | POISON_BIT, new1)
 
 
 @kernel
-def make_free(mem, pfn, z, order, mt):
+def make_free(mem: Memory, pfn: Pfn, zone_id: ZoneId, order: Order, mt: Migratetype) -> bool:
     """Make ``pfn`` the head of a free block; the caller holds the zone lock and owns the page."""
     old = page_state(mem, pfn)
-    return turn(mem, pfn, old, next_word(old, T_FREE, order, z, mt, 0))
+    return turn(mem, pfn, old, next_word(old, T_FREE, order, zone_id, mt, 0))
 
 
 @kernel
-def make_tail(mem, pfn):
+def make_tail(mem: Memory, pfn: Pfn) -> bool:
     """Fold a head into the block that already covers it; zone lock held."""
     old = page_state(mem, pfn)
     return turn(mem, pfn, old, next_word(old, T_TAIL, 0, 0, 0, 0))
 
 
 @kernel
-def is_free_head(w0, z, order):
+def is_free_head(w0: Word0, zone_id: ZoneId, order: Order) -> bool:
     """Whether a descriptor is a free block of exactly this order in this zone (page_is_buddy)."""
-    return type_of(w0) == T_FREE and order_of(w0) == order and zone_of_word(w0) == z
+    return type_of(w0) == T_FREE and order_of(w0) == order and zone_of_word(w0) == zone_id
 
 
 @kernel
-def head_of(mem, pfn):
+def head_of(mem: Memory, pfn: Pfn) -> Pfn:
     """Head pfn of the block that covers ``pfn``, or E_AGAIN where the partition was in motion.
 
     Lock-free: each step reads one descriptor once. The answer may be old when it arrives; it was
@@ -108,7 +111,7 @@ def head_of(mem, pfn):
 
 
 @hot
-def free_problem(w0, w1, order, owner):
+def free_problem(w0: Word0, w1: Word1, order: Order, owner: Owner) -> int:
     """Why a page in state (w0, w1) cannot be freed by ``owner`` at ``order``: a code M_*, or 0.
 
     ``owner`` 0 skips the check of the owner.
@@ -130,7 +133,7 @@ def free_problem(w0, w1, order, owner):
 
 
 @kernel
-def misuse_of(mem, pfn, w0, w1, order, owner):
+def misuse_of(mem: Memory, pfn: Pfn, w0: Word0, w1: Word1, order: Order, owner: Owner) -> int:
     """``free_problem`` with one look around: a tail inside a free block was freed twice."""
     problem = free_problem(w0, w1, order, owner)
     if problem == M_TAIL_FREE:
@@ -141,13 +144,13 @@ def misuse_of(mem, pfn, w0, w1, order, owner):
 
 
 @kernel
-def in_range(mem, pfn):
+def in_range(mem: Memory, pfn: Pfn) -> bool:
     """Whether ``pfn`` has a descriptor at all."""
     return 0 <= pfn < fixed(mem, H_PAGES)
 
 
 @hot
-def claim_for_free(mem, pfn, order, cpu, owner):
+def claim_for_free(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, owner: Owner) -> Word0:
     """Take an allocated block back: ALLOCATED -> PCP, the linearization point of a free.
 
     Returns the old word 0 (>= 0), or minus the code M_* of the misuse. Of two CPUs that free the
@@ -172,7 +175,7 @@ def claim_for_free(mem, pfn, order, cpu, owner):
 
 
 @hot
-def hand_out(mem, pfn, order, cpu, mt, owner):
+def hand_out(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, mt: Migratetype, owner: Owner) -> Pfn:
     """Give a block that we hold as PCP to ``owner``: PCP -> ALLOCATED, linearization point."""
     d = descriptor_at(mem, pfn)
     w0 = load(mem, d)  # nobody else may change a page that we hold; the swap checks it
@@ -184,7 +187,7 @@ def hand_out(mem, pfn, order, cpu, mt, owner):
 
 
 @kernel
-def legal_pair(mem, w0, w1, pfn):
+def legal_pair(mem: Memory, w0: Word0, w1: Word1, pfn: Pfn) -> bool:
     """What a lock-free walker may see at any time; False is a torn or corrupt descriptor."""
     kind = type_of(w0)
     if kind == T_TAIL:

@@ -6,6 +6,8 @@ that is at least half free or alike, and retype it; at last *steal* the smallest
 from another type and leave the pageblock's type alone. All under the zone lock.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     E_NOMEM, EV_CLAIM, EV_STEAL, H_MAX_ORDER, H_PAGEBLOCK_ORDER, MT_MOVABLE, MT_RECLAIMABLE,
     MT_UNMOVABLE, T_ALLOCATED, T_FREE, T_PCP, T_SLAB, Z_END, Z_START,
@@ -16,11 +18,12 @@ from shmalloc.kernels.buddy import block_span, first_free, relist, retype_range,
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.zone import set_block_mt
+from shmalloc.units import Cpu, Memory, Migratetype, Order, Owner, PageType, Pfn, ZoneWords
 from shmalloc.words import fixed
 
 
 @kernel
-def fallback_type(mt, attempt):
+def fallback_type(mt: Migratetype, attempt: int) -> Migratetype:
     """The ``attempt``-th (0, 1) type to turn to when ``mt`` is exhausted."""
     if mt == MT_UNMOVABLE:
         return MT_RECLAIMABLE if attempt == 0 else MT_MOVABLE
@@ -30,7 +33,7 @@ def fallback_type(mt, attempt):
 
 
 @hot
-def find_smallest(mem, zone, order, mt):
+def find_smallest(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -> Pfn:
     """The first block of the smallest order >= ``order`` on the lists of ``mt``, or E_NOMEM."""
     for at in range(order, fixed(mem, H_MAX_ORDER) + 1):
         pfn = first_free(mem, zone, at, mt)
@@ -40,7 +43,15 @@ def find_smallest(mem, zone, order, mt):
 
 
 @unit
-def rmqueue(mem, zone, cpu, order, mt, kind, owner):
+def rmqueue(
+    mem: Memory,
+    zone: ZoneWords,
+    cpu: Cpu,
+    order: Order,
+    mt: Migratetype,
+    kind: PageType,
+    owner: Owner,
+) -> Pfn:
     """Allocate one block of ``order`` for ``mt``, its head turned into ``kind``; zone lock held."""
     pfn = find_smallest(mem, zone, order, mt)
     if pfn < 0:
@@ -54,7 +65,7 @@ def rmqueue(mem, zone, cpu, order, mt, kind, owner):
 
 
 @kernel
-def find_steal(mem, zone, order, mt):
+def find_steal(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -> Pfn:
     """The smallest fitting block of another type."""
     for at in range(order, fixed(mem, H_MAX_ORDER) + 1):
         for attempt in range(2):
@@ -65,13 +76,13 @@ def find_steal(mem, zone, order, mt):
 
 
 @kernel
-def may_claim(mem, order, mt):
+def may_claim(mem: Memory, order: Order, mt: Migratetype) -> bool:
     """Whether taking a block of ``order`` justifies retyping its pageblock (Linux's rule)."""
     return order >= fixed(mem, H_PAGEBLOCK_ORDER) // 2 or mt != MT_MOVABLE
 
 
 @unit
-def claim(mem, zone, cpu, order, mt):
+def claim(mem: Memory, zone: ZoneWords, cpu: Cpu, order: Order, mt: Migratetype) -> Pfn:
     """Retype a pageblock for ``mt``; returns a block of it that fits, or E_NOMEM."""
     at = fixed(mem, H_MAX_ORDER)
     while at >= order:
@@ -85,7 +96,9 @@ def claim(mem, zone, cpu, order, mt):
 
 
 @kernel
-def claim_block(mem, zone, cpu, pfn, order, mt):
+def claim_block(
+    mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
+) -> bool:
     """Move the free block at ``pfn`` and, where it pays, its whole pageblock to ``mt``."""
     if order >= fixed(mem, H_PAGEBLOCK_ORDER):
         retype_range(mem, pfn, order, mt)
@@ -102,7 +115,7 @@ def claim_block(mem, zone, cpu, pfn, order, mt):
 
 
 @kernel
-def free_or_alike(mem, start, end, mt):
+def free_or_alike(mem: Memory, start: Pfn, end: Pfn, mt: Migratetype) -> int:
     """Pages of a pageblock that are free, or in use by allocations of a compatible type."""
     pages = 0
     at = start
@@ -119,7 +132,9 @@ def free_or_alike(mem, start, end, mt):
 
 
 @kernel
-def move_free_pages(mem, zone, cpu, start, end, mt):
+def move_free_pages(
+    mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn, mt: Migratetype
+) -> int:
     """Move every free block inside [start, end) to the lists of ``mt``; returns pages moved."""
     moved = 0
     at = start

@@ -19,6 +19,8 @@ Rules for callers. One process on the slot. The words are written while no kerne
 branch. The other words belong to the kernels of the slot until C_FAULTS is 0 again.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     C_FAULT_CHANCE, C_FAULT_COUNT, C_FAULT_EVERY, C_FAULT_LEFT, C_FAULT_RANDOM, C_FAULTS, EV_FAULT,
     OP_FAULT,
@@ -26,11 +28,12 @@ from shmalloc.constants import (
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.reporting import cpu_at, event, record
 from shmalloc.kernels.random import next_random
+from shmalloc.units import Cpu, CpuWords, Memory
 from shmalloc.words import fixed
 
 
 @hot
-def is_faulty(mem, cpu, kind):
+def is_faulty(mem: Memory, cpu: Cpu, kind: int) -> bool:
     """Whether this allocation of ``kind`` (FAULT_*) is to fail."""
     if fixed(mem, cpu_at(mem, cpu) + C_FAULTS) & kind == 0:
         return False
@@ -38,7 +41,7 @@ def is_faulty(mem, cpu, kind):
 
 
 @hot
-def faultless(mem, cpu, kind, count):
+def faultless(mem: Memory, cpu: Cpu, kind: int, count: int) -> int:
     """How many of ``count`` allocations of ``kind`` pass before one is to fail."""
     if fixed(mem, cpu_at(mem, cpu) + C_FAULTS) & kind == 0:
         return count
@@ -46,7 +49,7 @@ def faultless(mem, cpu, kind, count):
 
 
 @unit
-def count_faultless(mem, cpu, kind, count):
+def count_faultless(mem: Memory, cpu: Cpu, kind: int, count: int) -> int:
     """``faultless`` where there may be a fault."""
     for passed in range(count):
         if should_fail(mem, cpu, kind) != 0:
@@ -55,7 +58,7 @@ def count_faultless(mem, cpu, kind, count):
 
 
 @unit
-def should_fail(mem, cpu, kind):
+def should_fail(mem: Memory, cpu: Cpu, kind: int) -> int:
     """Count one allocation of ``kind`` on a slot with faults: 1 if it is to fail, else 0."""
     slot = cpu_at(mem, cpu)
     if not due(mem, slot) and not struck(mem, slot):
@@ -67,7 +70,7 @@ def should_fail(mem, cpu, kind):
 
 
 @kernel
-def due(mem, slot):
+def due(mem: Memory, slot: CpuWords) -> bool:
     """Count down to the next fault; whether this is it."""
     left = mem[slot + C_FAULT_LEFT]
     if left == 1:
@@ -78,7 +81,7 @@ def due(mem, slot):
 
 
 @kernel
-def struck(mem, slot):
+def struck(mem: Memory, slot: CpuWords) -> bool:
     """Whether chance makes this allocation fail."""
     chance = mem[slot + C_FAULT_CHANCE]
     if chance == 0:

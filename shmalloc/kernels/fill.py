@@ -7,6 +7,8 @@ behind them, and a removed node leaves zeros there, which is what zero-on-free p
 Called by the exclusive owner of the block (state PCP, on no list), so accesses are plain.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     FILL_NONE, FILL_POISON, H_FILL, H_LINKS, H_PAGE_SHIFT, I_BYTES, LINKS_PAGE, NODE_WORDS,
     POISON_WORD,
@@ -14,24 +16,25 @@ from shmalloc.constants import (
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import frame_at
+from shmalloc.units import Cpu, Memory, Order, Pfn
 from shmalloc.words import fixed
 
 
 @hot
-def fill_on_free(mem, pfn, order):
+def fill_on_free(mem: Memory, pfn: Pfn, order: Order) -> None:
     """Overwrite the block as the geometry's hazards ask."""
     if fixed(mem, H_FILL) != FILL_NONE:
         fill(mem, pfn, order)
 
 
 @kernel
-def filling(mem):
+def filling(mem: Memory) -> int:
     """What every word of a free page holds."""
     return POISON_WORD if fixed(mem, H_FILL) == FILL_POISON else 0
 
 
 @unit
-def fill(mem, pfn, order):
+def fill(mem: Memory, pfn: Pfn, order: Order) -> None:
     value = filling(mem)
     start = frame_at(mem, pfn)
     for i in range(start, start + (1 << (order + fixed(mem, H_PAGE_SHIFT)))):
@@ -39,13 +42,13 @@ def fill(mem, pfn, order):
 
 
 @hot
-def intact_on_alloc(mem, cpu, pfn, order):
+def intact_on_alloc(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> bool:
     """Whether nobody wrote to the block while it was free; reports the first word that changed."""
     return fixed(mem, H_FILL) == FILL_NONE or unchanged(mem, cpu, pfn, order)
 
 
 @unit
-def unchanged(mem, cpu, pfn, order):
+def unchanged(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> bool:
     value = filling(mem)
     page_words = 1 << fixed(mem, H_PAGE_SHIFT)
     skip = 0

@@ -6,6 +6,8 @@ That costs the hot path nothing, since it has to cope with a failed trylock anyw
 created meanwhile gives the unplugged CPU sheaves all the same; they are ordinary ones.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     AT_PCP, AT_WORD, CPU_CHANGER_SHIFT, CPU_CHANGING, CPU_OFFLINE, CPU_ONLINE, C_STATE, EV_HOTPLUG,
     E_BUSY, H_ZONES, I_PCP_COUNT, LOCK_OFFLINE, P_COUNT, P_LOCK,
@@ -16,30 +18,31 @@ from shmalloc.kernels.reporting import cpu_at, event, report
 from shmalloc.kernels.pages import wake_waiters
 from shmalloc.kernels.pcp import drain_everything, pcp_at, spin_for_drain
 from shmalloc.kernels.zone import zone_at
+from shmalloc.units import Cpu, Memory
 from shmalloc.words import cas, fixed, load, store
 
 
 @unit
-def unplug_cpu(mem, cpu, victim):
+def unplug_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     """Drain and lock what ``victim`` keeps to itself. Returns pages given back, or E_BUSY."""
     state = cpu_at(mem, victim) + C_STATE
     if not cas(mem, state, CPU_ONLINE, CPU_CHANGING | (cpu + 1) << CPU_CHANGER_SHIFT):
         return E_BUSY  # not online, or somebody else is changing it
     unplug_sheaves(mem, cpu, victim)  # first: their slabs give pages back
     given = 0
-    for z in range(fixed(mem, H_ZONES)):
-        p = pcp_at(mem, victim, z)
-        if spin_for_drain(mem, p + P_LOCK, cpu):
-            given += drain_everything(mem, cpu, z, p, victim)
-            store(mem, p + P_LOCK, LOCK_OFFLINE)
-            wake_waiters(mem, cpu, zone_at(mem, z))
+    for zone_id in range(fixed(mem, H_ZONES)):
+        pcp = pcp_at(mem, victim, zone_id)
+        if spin_for_drain(mem, pcp + P_LOCK, cpu):
+            given += drain_everything(mem, cpu, zone_id, pcp, victim)
+            store(mem, pcp + P_LOCK, LOCK_OFFLINE)
+            wake_waiters(mem, cpu, zone_at(mem, zone_id))
     event(mem, cpu, EV_HOTPLUG)
     store(mem, state, CPU_OFFLINE)
     return given
 
 
 @unit
-def plug_cpu(mem, cpu, victim):
+def plug_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     """Let ``victim`` use its per-CPU lists and sheaves again. Returns 0 or E_BUSY."""
     state = cpu_at(mem, victim) + C_STATE
     if not cas(mem, state, CPU_OFFLINE, CPU_CHANGING | (cpu + 1) << CPU_CHANGER_SHIFT):
@@ -50,24 +53,26 @@ def plug_cpu(mem, cpu, victim):
 
 
 @kernel
-def check_unplugged(mem, cpu, victim):
+def check_unplugged(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     """Report a list that is not locked, or not empty: somebody used it behind our back."""
-    for z in range(fixed(mem, H_ZONES)):
-        p = pcp_at(mem, victim, z)
-        held = load(mem, p + P_LOCK)
+    for zone_id in range(fixed(mem, H_ZONES)):
+        pcp = pcp_at(mem, victim, zone_id)
+        held = load(mem, pcp + P_LOCK)
         if held != LOCK_OFFLINE:
-            report(mem, cpu, I_PCP_COUNT, AT_WORD | (p + P_LOCK), LOCK_OFFLINE, held)
-        elif mem[p + P_COUNT] != 0:
-            report(mem, cpu, I_PCP_COUNT, AT_PCP | victim << 16 | z << 8, 0, mem[p + P_COUNT])
+            report(mem, cpu, I_PCP_COUNT, AT_WORD | (pcp + P_LOCK), LOCK_OFFLINE, held)
+        elif mem[pcp + P_COUNT] != 0:
+            report(
+                mem, cpu, I_PCP_COUNT, AT_PCP | victim << 16 | zone_id << 8, 0, mem[pcp + P_COUNT]
+            )
 
 
 @kernel
-def finish_plug(mem, cpu, victim):
+def finish_plug(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     """Open whatever is locked as unplugged; of a slot that is CHANGING, by whoever changes it.
 
     Also what becomes of a change whose author died: nobody else touches these locks meanwhile.
     """
-    for z in range(fixed(mem, H_ZONES)):
-        cas(mem, pcp_at(mem, victim, z) + P_LOCK, LOCK_OFFLINE, 0)
+    for zone_id in range(fixed(mem, H_ZONES)):
+        cas(mem, pcp_at(mem, victim, zone_id) + P_LOCK, LOCK_OFFLINE, 0)
     plug_sheaves(mem, cpu, victim)
     store(mem, cpu_at(mem, victim) + C_STATE, CPU_ONLINE)

@@ -10,6 +10,8 @@ everything before ``kmalloc_boot``. ``kfree`` needs no size: the descriptor of t
 it is. Objects of a power of two are aligned to their size, up to a page.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import EV_PAGE_LARGE, E_INVAL, E_STATE, H_PAGE_SHIFT, T_ALLOCATED, T_SLAB
 from shmalloc.constants_slab import H_KMALLOC, KMALLOC_CLASSES, K_OBJECT_BYTES, OWNER_LARGE
 from shmalloc.dialect import hot, kernel, unit
@@ -22,11 +24,12 @@ from shmalloc.kernels.objects import cache_at, cache_of_word, slab_words
 from shmalloc.kernels.object_layout import order_for
 from shmalloc.kernels.slab_format import give_pages_back, slab_pages
 from shmalloc.kernels.zone import descriptor_at, frame_at
+from shmalloc.units import CacheId, Cpu, Memory, ObjectAddress, Pfn
 from shmalloc.words import fixed, load, load2, load_relaxed, store
 
 
 @kernel
-def class_bytes(size_class):
+def class_bytes(size_class: int) -> int:
     """Object size of a class: 8, 16, 32, 64, 96, 128, 192, then powers of two from 256."""
     if size_class < 4:
         return 8 << size_class
@@ -40,7 +43,7 @@ def class_bytes(size_class):
 
 
 @hot
-def class_of(size_bytes):
+def class_of(size_bytes: int) -> int:
     """The smallest class that holds ``size_bytes``, KMALLOC_CLASSES where none does."""
     if size_bytes <= 64:
         if size_bytes <= 16:
@@ -57,7 +60,7 @@ def class_of(size_bytes):
 
 
 @unit
-def kmalloc_boot(mem, cpu, flags):
+def kmalloc_boot(mem: Memory, cpu: Cpu, flags: int) -> CacheId:
     """Make the caches of all classes that fit (``flags``: CF_*). Returns how many, or E_NOMEM."""
     largest = 2 << (fixed(mem, H_PAGE_SHIFT) + 3)
     made = 0
@@ -65,42 +68,42 @@ def kmalloc_boot(mem, cpu, flags):
         size = class_bytes(size_class)
         if size <= largest and load(mem, H_KMALLOC + size_class) == 0:
             align = min(size & -size, largest >> 1)
-            cache = cache_create(mem, cpu, size, align, flags, 0)
-            if cache < 0:
-                return cache
-            store(mem, H_KMALLOC + size_class, cache + 1)
+            cache_id = cache_create(mem, cpu, size, align, flags, 0)
+            if cache_id < 0:
+                return cache_id
+            store(mem, H_KMALLOC + size_class, cache_id + 1)
             made += 1
     return made
 
 
 @hot
-def kmalloc(mem, cpu, size_bytes):
+def kmalloc(mem: Memory, cpu: Cpu, size_bytes: int) -> ObjectAddress:
     """Word address of at least ``size_bytes`` bytes, E_NOMEM, or E_INVAL for a size below 1."""
     if size_bytes < 1:
         return E_INVAL
     size_class = class_of(size_bytes)
     if size_class < KMALLOC_CLASSES:
-        cache = load_relaxed(mem, H_KMALLOC + size_class) - 1
-        if cache >= 0:
-            return cache_alloc(mem, cpu, cache)
+        cache_id = load_relaxed(mem, H_KMALLOC + size_class) - 1
+        if cache_id >= 0:
+            return cache_alloc(mem, cpu, cache_id)
     return kmalloc_large(mem, cpu, size_bytes)
 
 
 @unit
-def kmalloc_large(mem, cpu, size_bytes):
+def kmalloc_large(mem: Memory, cpu: Cpu, size_bytes: int) -> ObjectAddress:
     """Whole pages, owned by OWNER_LARGE."""
     order = order_for(mem, (size_bytes + 7) >> 3)
     if order < 0:
-        return order
+        return +order
     pfn = slab_pages(mem, cpu, order, OWNER_LARGE)
     if pfn < 0:
-        return pfn
+        return +pfn
     event(mem, cpu, EV_PAGE_LARGE)
-    return frame_at(mem, pfn)
+    return +frame_at(mem, pfn)
 
 
 @hot
-def kfree(mem, cpu, address):
+def kfree(mem: Memory, cpu: Cpu, address: ObjectAddress) -> int:
     """Free what ``kmalloc`` (or any cache) gave. Returns 0, or E_STATE for a misuse (reported)."""
     pfn = slab_of_address(mem, address)
     if pfn < 0:
@@ -112,7 +115,7 @@ def kfree(mem, cpu, address):
 
 
 @unit
-def kfree_large(mem, cpu, pfn, address):
+def kfree_large(mem: Memory, cpu: Cpu, pfn: Pfn, address: ObjectAddress) -> int:
     """Free the pages of a large ``kmalloc``, and nobody else's."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if type_of(w0) == T_ALLOCATED and w1 == OWNER_LARGE and address == frame_at(mem, pfn):
@@ -121,7 +124,7 @@ def kfree_large(mem, cpu, pfn, address):
 
 
 @kernel
-def usable_bytes(mem, address):
+def usable_bytes(mem: Memory, address: ObjectAddress) -> int:
     """Bytes that may be used at an address that ``kmalloc`` gave, or E_STATE."""
     pfn = slab_of_address(mem, address)
     if pfn < 0:

@@ -19,27 +19,30 @@ first, always (Linux: CONFIG_LIST_HARDENED), and refuse a corrupt list: E_STATE,
 Callers hold the lock of the list.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     CARRIED_MASK, E_STATE, H_LINK_BASE, H_LINK_STRIDE, H_LINKS, LINK_MASK, LINKS_DESCRIPTOR,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel
+from shmalloc.units import Memory, Pfn, WordIndex
 from shmalloc.words import fixed, load_relaxed, store_relaxed
 
 
 @kernel
-def node_of(mem, pfn):
+def node_of(mem: Memory, pfn: Pfn) -> WordIndex:
     """Word index of the list node of ``pfn``."""
     return fixed(mem, H_LINK_BASE) + (pfn << fixed(mem, H_LINK_STRIDE))
 
 
 @kernel
-def pfn_of(mem, node):
+def pfn_of(mem: Memory, node: WordIndex) -> Pfn:
     """The page whose node this is; meaningless for a list head."""
     return (node - fixed(mem, H_LINK_BASE)) >> fixed(mem, H_LINK_STRIDE)
 
 
 @hot
-def get_link(mem, at):
+def get_link(mem: Memory, at: WordIndex) -> WordIndex:
     """Node index stored in the link word ``at``."""
     if fixed(mem, H_LINKS) == LINKS_DESCRIPTOR:
         return (load_relaxed(mem, at) & LINK_MASK) >> 3
@@ -47,7 +50,7 @@ def get_link(mem, at):
 
 
 @hot
-def set_link(mem, at, node):
+def set_link(mem: Memory, at: WordIndex, node: WordIndex) -> None:
     """Store ``node`` in the link word ``at``, keeping what a descriptor carries beside it."""
     if fixed(mem, H_LINKS) == LINKS_DESCRIPTOR:
         store_relaxed(mem, at, (load_relaxed(mem, at) & CARRIED_MASK) | (node << 3))
@@ -56,23 +59,23 @@ def set_link(mem, at, node):
 
 
 @kernel
-def next_of(mem, node):
+def next_of(mem: Memory, node: WordIndex) -> WordIndex:
     return get_link(mem, node)
 
 
 @kernel
-def prev_of(mem, node):
+def prev_of(mem: Memory, node: WordIndex) -> WordIndex:
     return get_link(mem, node + 1)
 
 
 @kernel
-def list_init(mem, head):
+def list_init(mem: Memory, head: WordIndex) -> None:
     set_link(mem, head, head)
     set_link(mem, head + 1, head)
 
 
 @hot
-def insert_between(mem, node, before, after):
+def insert_between(mem: Memory, node: WordIndex, before: WordIndex, after: WordIndex) -> int:
     """Link ``node`` between two neighbours that must be adjacent."""
     if next_of(mem, before) != after or prev_of(mem, after) != before:
         return E_STATE
@@ -86,13 +89,13 @@ def insert_between(mem, node, before, after):
 
 
 @kernel
-def list_add(mem, head, node):
+def list_add(mem: Memory, head: WordIndex, node: WordIndex) -> int:
     """Insert ``node`` first (LIFO: the hottest memory is given out next)."""
     return insert_between(mem, node, head, next_of(mem, head))
 
 
 @hot
-def list_remove(mem, node):
+def list_remove(mem: Memory, node: WordIndex) -> int:
     """Unlink ``node`` from the middle of its list in O(1); both its links become zero."""
     after = next_of(mem, node)
     before = prev_of(mem, node)

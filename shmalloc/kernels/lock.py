@@ -19,25 +19,28 @@ The epoch is the number of the slot's claim, so a lock whose owner died can be t
 by the slot's next process. Locks nest in one order: per-CPU, then zone or node.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     C_EPOCH, EV_LOCK_SLEEP, EV_LOCK_SLOW, EV_TAKEOVER, H_SPINS, LIFE_EPOCH_SHIFT, LOCK_CONTENDED,
     LOCK_HANDOFF, LOCK_HOLDER_MASK, LOCK_KEPT, MAX_CPUS,
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.reporting import cpu_at, event
+from shmalloc.units import Cpu, Memory, Owner, WordIndex
 from shmalloc.words import (
     cas, fixed, give_way, load, load_relaxed, notice, relax, store, wait, wake,
 )  # fmt: skip
 
 
 @kernel
-def owner_word(mem, cpu):
+def owner_word(mem: Memory, cpu: Cpu) -> Owner:
     """What ``cpu`` writes into a lock. Its epoch cannot change while one of its kernels runs."""
     return (fixed(mem, cpu_at(mem, cpu) + C_EPOCH) << LIFE_EPOCH_SHIFT) | (cpu + 1)
 
 
 @kernel
-def lock(mem, at, cpu):
+def lock(mem: Memory, at: WordIndex, cpu: Cpu) -> None:
     """Take the sleeping lock at word ``at``."""
     me = owner_word(mem, cpu)
     if not cas(mem, at, 0, me):
@@ -45,7 +48,7 @@ def lock(mem, at, cpu):
 
 
 @unit
-def lock_slow(mem, at, cpu, me):
+def lock_slow(mem: Memory, at: WordIndex, cpu: Cpu, me: Owner) -> None:
     event(mem, cpu, EV_LOCK_SLOW)
     tries = fixed(mem, H_SPINS)
     while tries > 0:
@@ -70,19 +73,19 @@ def lock_slow(mem, at, cpu, me):
 
 
 @kernel
-def let_go_as(old):
+def let_go_as(old: int) -> int:
     """What a lock whose word is ``old`` says when its owner lets go."""
     return LOCK_KEPT if old & LOCK_HANDOFF != 0 else 0
 
 
 @kernel
-def unasked(old):
+def unasked(old: int) -> int:
     """The word of a lock without anybody's wish that it be kept for him."""
     return 0 if old == LOCK_KEPT else old & ~LOCK_HANDOFF
 
 
 @kernel
-def unlock(mem, at):
+def unlock(mem: Memory, at: WordIndex) -> None:
     """Release the sleeping lock and wake one sleeper if there may be one."""
     # KEPT in the write that lets go, and only from a word that still asks for it. In a second write
     # the sleeper could have come and gone before it; after an exchange of what was read earlier a
@@ -95,7 +98,7 @@ def unlock(mem, at):
 
 
 @kernel
-def rouse(mem, at):
+def rouse(mem: Memory, at: WordIndex) -> None:
     """Wake all who sleep for the lock, and keep it for nobody: who asked for that may be dead."""
     old = load(mem, at)
     while old & LOCK_HANDOFF != 0 and not cas(mem, at, old, unasked(old)):
@@ -104,7 +107,7 @@ def rouse(mem, at):
 
 
 @kernel
-def take_over(mem, at, cpu, victim):
+def take_over(mem: Memory, at: WordIndex, cpu: Cpu, victim: Cpu) -> bool:
     """Become the owner of a lock that ``victim``, whose process is dead, holds; False: it does not.
 
     What the lock protects is as the dead left it: repair it, then release the lock as usual.
@@ -120,13 +123,13 @@ def take_over(mem, at, cpu, victim):
 
 
 @kernel
-def try_spin(mem, at, cpu):
+def try_spin(mem: Memory, at: WordIndex, cpu: Cpu) -> bool:
     """Take the per-CPU lock at word ``at`` if it is free; never waits."""
     return cas(mem, at, 0, owner_word(mem, cpu))
 
 
 @kernel
-def spin(mem, at, cpu):
+def spin(mem: Memory, at: WordIndex, cpu: Cpu) -> None:
     """Take the per-CPU lock, waiting for its owner: for remote drains, never on a hot path."""
     me = owner_word(mem, cpu)
     tries = fixed(mem, H_SPINS)
@@ -140,6 +143,6 @@ def spin(mem, at, cpu):
 
 
 @kernel
-def unspin(mem, at):
+def unspin(mem: Memory, at: WordIndex) -> None:
     """Release the per-CPU lock: publishes everything that was done under it."""
     store(mem, at, 0)

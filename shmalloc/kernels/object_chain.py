@@ -6,6 +6,8 @@ of the slab's descriptor; it is walked under the node lock: then nobody takes, a
 objects back only adds in front of what the walker has seen.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants_slab import GIVEN
 from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import order_of
@@ -14,11 +16,12 @@ from shmalloc.kernels.objects import (
     owner_at,
 )  # fmt: skip
 from shmalloc.kernels.zone import frame_at
+from shmalloc.units import CacheWords, Chain, Memory, ObjectAddress, Pfn, Word0, Word1
 from shmalloc.words import load_relaxed, store_relaxed
 
 
 @kernel
-def last_of_chain(mem, k, pfn, w1, count):
+def last_of_chain(mem: Memory, cache: CacheWords, pfn: Pfn, w1: Word1, count: int) -> ObjectAddress:
     """Address of the ``count``-th free object, or minus that of the object with a bad pointer.
 
     The pointers cannot change under us: the caller holds the node lock, so nobody takes, and
@@ -27,19 +30,19 @@ def last_of_chain(mem, k, pfn, w1, count):
     objects = objects_of(w1)
     left = objects - inuse_of(w1) - count
     following = free_of(w1)
-    address = frame_at(mem, pfn)
+    address: ObjectAddress = +frame_at(mem, pfn)
     for _ in range(count):
         if following < 1 or following > objects:
             return -address
-        address = object_at(mem, k, pfn, following - 1)
-        following = free_link(mem, k, address)
+        address = object_at(mem, cache, pfn, following - 1)
+        following = free_link(mem, cache, address)
     if following < 0 or following > objects or (following == 0) != (left == 0):
         return -address
     return address
 
 
 @kernel
-def clear_marks(mem, k, pfn, w0, chain):
+def clear_marks(mem: Memory, cache: CacheWords, pfn: Pfn, w0: Word0, chain: Chain) -> None:
     """Forget who put the objects of ``chain`` on the free list; node lock held (slot_intent.py)."""
     base = frame_at(mem, pfn)
     following = chain_first(chain)
@@ -47,25 +50,25 @@ def clear_marks(mem, k, pfn, w0, chain):
         mark = owner_at(mem, base, order_of(w0), following - 1)
         if load_relaxed(mem, mark) >= GIVEN:
             store_relaxed(mem, mark, 0)
-        following = free_link(mem, k, object_at(mem, k, pfn, following - 1))
+        following = free_link(mem, cache, object_at(mem, cache, pfn, following - 1))
 
 
 @kernel
-def last_of(mem, k, chain):
+def last_of(mem: Memory, cache: CacheWords, chain: Chain) -> ObjectAddress:
     """Address of the last object of a private chain, which its intent's owner has not touched."""
     pfn = chain_pfn(chain)
-    address = object_at(mem, k, pfn, chain_first(chain) - 1)
+    address = object_at(mem, cache, pfn, chain_first(chain) - 1)
     for _ in range(chain_count(chain) - 1):
-        address = object_at(mem, k, pfn, free_link(mem, k, address) - 1)
+        address = object_at(mem, cache, pfn, free_link(mem, cache, address) - 1)
     return address
 
 
 @kernel
-def on_free_list(mem, k, pfn, w1, first):
+def on_free_list(mem: Memory, cache: CacheWords, pfn: Pfn, w1: Word1, first: int) -> bool:
     """Whether the object with index + 1 = ``first`` is on the slab's free list; node lock held."""
     following = free_of(w1)
     for _ in range(objects_of(w1) - inuse_of(w1)):
         if following == first or following < 1 or following > objects_of(w1):
             return following == first
-        following = free_link(mem, k, object_at(mem, k, pfn, following - 1))
+        following = free_link(mem, cache, object_at(mem, cache, pfn, following - 1))
     return False

@@ -11,6 +11,8 @@ The order is the smallest that wastes at most 1/16 of the slab, else 1/8, 1/4, 1
 objects for the number of CPUs; else the smallest that holds one object (Linux: calculate_order).
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import E_INVAL, E_NOMEM, H_CPUS, H_MAX_ORDER, H_NODES, H_PAGES, H_PAGE_SHIFT
 from shmalloc.constants_slab import (
     BARN_SHEAVES, CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_DEBUG, CF_FIELD, CF_NO_SHEAVES, CF_POISON,
@@ -22,16 +24,17 @@ from shmalloc.constants_slab import (
 from shmalloc.dialect import kernel
 from shmalloc.kernels.objects import slab_words
 from shmalloc.kernels.slab_format import objects_that_fit
+from shmalloc.units import CacheWords, Memory, Order
 from shmalloc.words import fixed, store_relaxed
 
 
 @kernel
-def round_up(value, multiple):
+def round_up(value: int, multiple: int) -> int:
     return (value + multiple - 1) // multiple * multiple
 
 
 @kernel
-def bit_length(value):
+def bit_length(value: int) -> int:
     bits = 0
     while value > 0:
         value >>= 1
@@ -40,55 +43,57 @@ def bit_length(value):
 
 
 @kernel
-def lay_out_object(mem, k, object_bytes, align_bytes, flags, template):
+def lay_out_object(
+    mem: Memory, cache: CacheWords, object_bytes: int, align_bytes: int, flags: int, template: int
+) -> None:
     """Write everything about one object into the cache descriptor."""
     words = (object_bytes + 7) // 8
     align = max(align_bytes // 8, 1)
     if template != 0:
         flags = flags & ~CF_POISON  # the constructed bytes are the content, they must stay
-    mem[k + K_OBJECT_BYTES] = object_bytes
-    mem[k + K_OBJECT_WORDS] = words
-    mem[k + K_ALIGN] = align
-    mem[k + K_FLAGS] = flags
-    mem[k + K_TEMPLATE] = template
-    mem[k + K_FIRST] = 0
-    mem[k + K_LINK] = words // 2
+    mem[cache + K_OBJECT_BYTES] = object_bytes
+    mem[cache + K_OBJECT_WORDS] = words
+    mem[cache + K_ALIGN] = align
+    mem[cache + K_FLAGS] = flags
+    mem[cache + K_TEMPLATE] = template
+    mem[cache + K_FIRST] = 0
+    mem[cache + K_LINK] = words // 2
     end = words
-    mem[k + K_RED] = end
+    mem[cache + K_RED] = end
     if flags & CF_RED_ZONE != 0:
-        mem[k + K_FIRST] = align
+        mem[cache + K_FIRST] = align
         end += 1
     if flags & (CF_RED_ZONE | CF_POISON) != 0 or template != 0:
-        mem[k + K_LINK] = end
+        mem[cache + K_LINK] = end
         end += 1
-    mem[k + K_TRACK] = end
+    mem[cache + K_TRACK] = end
     if flags & CF_TRACK != 0:
         end += 2 * TR_WORDS
-    stride = round_up(mem[k + K_FIRST] + end, align)
-    mem[k + K_STRIDE] = stride
-    mem[k + K_RECIPROCAL] = (1 << RECIPROCAL_SHIFT) // stride + 1
+    stride = round_up(mem[cache + K_FIRST] + end, align)
+    mem[cache + K_STRIDE] = stride
+    mem[cache + K_RECIPROCAL] = (1 << RECIPROCAL_SHIFT) // stride + 1
 
 
 @kernel
-def smallest_order(mem, k):
+def smallest_order(mem: Memory, cache: CacheWords) -> Order:
     """The smallest order that holds one object, or E_INVAL."""
     for order in range(fixed(mem, H_MAX_ORDER) + 1):
-        if objects_that_fit(mem, k, order) > 0:
+        if objects_that_fit(mem, cache, order) > 0:
             return order
     return E_INVAL
 
 
 @kernel
-def best_order(mem, k, smallest):
+def best_order(mem: Memory, cache: CacheWords, smallest: Order) -> Order:
     """Linux's calculate_order: little waste before few pages, and objects for every CPU."""
     largest = max(min(SLAB_MAX_ORDER, fixed(mem, H_MAX_ORDER)), smallest)
-    wanted = min(4 * (bit_length(fixed(mem, H_CPUS)) + 1), objects_that_fit(mem, k, largest))
+    wanted = min(4 * (bit_length(fixed(mem, H_CPUS)) + 1), objects_that_fit(mem, cache, largest))
     fraction = 16
     while fraction >= 2:
         for order in range(smallest, largest + 1):
-            objects = objects_that_fit(mem, k, order)
+            objects = objects_that_fit(mem, cache, order)
             words = slab_words(mem, order)
-            waste = words - objects * mem[k + K_STRIDE]
+            waste = words - objects * mem[cache + K_STRIDE]
             if objects >= wanted and waste * fraction <= words:
                 return order
         fraction >>= 1
@@ -96,25 +101,25 @@ def best_order(mem, k, smallest):
 
 
 @kernel
-def lay_out_slab(mem, k):
+def lay_out_slab(mem: Memory, cache: CacheWords) -> Order:
     """Choose orders and the number of empty slabs to keep; E_INVAL for too large an object."""
-    smallest = smallest_order(mem, k)
+    smallest = smallest_order(mem, cache)
     if smallest < 0:
         return smallest
-    order = best_order(mem, k, smallest)
-    mem[k + K_MIN_ORDER] = smallest
-    mem[k + K_ORDER] = order
+    order = best_order(mem, cache, smallest)
+    mem[cache + K_MIN_ORDER] = smallest
+    mem[cache + K_ORDER] = order
     # Linux keeps 5 to 10 slabs; in a small segment that would be most of the memory.
-    keep = min(max(bit_length(mem[k + K_OBJECT_BYTES]) // 2, 5), 10)
+    keep = min(max(bit_length(mem[cache + K_OBJECT_BYTES]) // 2, 5), 10)
     room = fixed(mem, H_PAGES) >> (order + 6)
-    store_relaxed(mem, k + K_MIN_PARTIAL, max(min(keep, room), 1))
+    store_relaxed(mem, cache + K_MIN_PARTIAL, max(min(keep, room), 1))
     return 0
 
 
 @kernel
-def sheaf_words(mem, k):
+def sheaf_words(mem: Memory, cache: CacheWords) -> int:
     """Words of a sheaf: few objects where they are large (Linux: calculate_sheaf_capacity)."""
-    words = mem[k + K_OBJECT_WORDS]
+    words = mem[cache + K_OBJECT_WORDS]
     if words >= 1 << fixed(mem, H_PAGE_SHIFT):
         return 8
     if words >= 128:
@@ -125,12 +130,12 @@ def sheaf_words(mem, k):
 
 
 @kernel
-def lay_out_sheaves(mem, k):
+def lay_out_sheaves(mem: Memory, cache: CacheWords) -> int:
     """Choose capacity and number of sheaves; returns the words they need, 0: no sheaves."""
-    flags = mem[k + K_FLAGS]
-    mem[k + K_CAPACITY] = 0
-    mem[k + K_SHEAF_COUNT] = 0
-    mem[k + K_SHEAF_STRIDE] = 0
+    flags = mem[cache + K_FLAGS]
+    mem[cache + K_CAPACITY] = 0
+    mem[cache + K_SHEAF_COUNT] = 0
+    mem[cache + K_SHEAF_STRIDE] = 0
     if flags & (CF_DEBUG | CF_NO_SHEAVES) != 0:
         return 0
     barn = (flags >> CF_BARN_SHIFT) & CF_FIELD
@@ -139,19 +144,19 @@ def lay_out_sheaves(mem, k):
     count = 2 * fixed(mem, H_CPUS) + barn * fixed(mem, H_NODES)
     capacity = (flags >> CF_CAPACITY_SHIFT) & CF_FIELD
     if capacity == 0:
-        words = sheaf_words(mem, k)
+        words = sheaf_words(mem, cache)
         limit = fixed(mem, H_PAGES) << fixed(mem, H_PAGE_SHIFT) >> 6
         while words > 8 and words * count > limit:
             words >>= 1
         capacity = words - SF_OBJECTS
-    mem[k + K_CAPACITY] = capacity
-    mem[k + K_SHEAF_COUNT] = count
-    mem[k + K_SHEAF_STRIDE] = round_up(capacity + SF_OBJECTS, 2)
-    return count * mem[k + K_SHEAF_STRIDE]
+    mem[cache + K_CAPACITY] = capacity
+    mem[cache + K_SHEAF_COUNT] = count
+    mem[cache + K_SHEAF_STRIDE] = round_up(capacity + SF_OBJECTS, 2)
+    return count * mem[cache + K_SHEAF_STRIDE]
 
 
 @kernel
-def order_for(mem, words):
+def order_for(mem: Memory, words: int) -> Order:
     """The smallest order of pages that holds ``words``, or E_NOMEM."""
     for order in range(fixed(mem, H_MAX_ORDER) + 1):
         if slab_words(mem, order) >= words:

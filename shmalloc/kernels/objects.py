@@ -25,6 +25,8 @@ A sheaf keeps an object as an entry, so that nobody has to look it up again::
 This file changes no list and no counter (slab.py does).
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     C_NODE, E_STATE, H_AT_CACHES, H_AT_FRAMES, H_CACHE_STRIDE, H_HARDEN, H_PAGE_SHIFT, LINK_SHIFT,
     SLAB_CACHE_MASK, SLAB_LIST_MASK, SLAB_LIST_SHIFT, S_FREE_MASK, S_FREE_SHIFT, S_INUSE_MASK,
@@ -41,92 +43,110 @@ from shmalloc.dialect import hot, kernel
 from shmalloc.kernels.bits import order_of, zone_of_word
 from shmalloc.kernels.reporting import cpu_at
 from shmalloc.kernels.zone import frame_at, zone_at
+from shmalloc.units import (
+    CacheId,
+    CacheWords,
+    Chain,
+    Cpu,
+    CpuPart,
+    Entry,
+    Memory,
+    NodeId,
+    NodePart,
+    ObjectAddress,
+    Order,
+    Owner,
+    Pfn,
+    Word0,
+    Word1,
+    WordIndex,
+)
 from shmalloc.words import cas, fixed, load_relaxed, store, store_relaxed
 
 
 @kernel
-def add(mem, at, delta):
+def add(mem: Memory, at: WordIndex, delta: int) -> None:
     """Change a counter that is written under a lock and read by anybody."""
     store_relaxed(mem, at, load_relaxed(mem, at) + delta)
 
 
 @hot
-def cache_at(mem, cache):
+def cache_at(mem: Memory, cache_id: CacheId) -> CacheWords:
     """Word index of a cache descriptor."""
-    return fixed(mem, H_AT_CACHES) + cache * fixed(mem, H_CACHE_STRIDE)
+    return fixed(mem, H_AT_CACHES) + cache_id * fixed(mem, H_CACHE_STRIDE)
 
 
 @hot
-def node_part(k, node):
-    """Word index of the part of cache ``k`` that belongs to a node."""
-    return k + K_NODES + node * KN_STRIDE
+def node_part(cache: CacheWords, node_id: NodeId) -> NodePart:
+    """Word index of the part of cache ``cache`` that belongs to a node."""
+    return +(cache + K_NODES + node_id * KN_STRIDE)
 
 
 @hot
-def cpu_part(mem, k, cpu):
-    """Word index of the part of cache ``k`` that belongs to a CPU slot."""
-    return k + K_CPUS + cpu * KC_STRIDE
+def cpu_part(mem: Memory, cache: CacheWords, cpu: Cpu) -> CpuPart:
+    """Word index of the part of cache ``cache`` that belongs to a CPU slot."""
+    return +(cache + K_CPUS + cpu * KC_STRIDE)
 
 
 @hot
-def home_node(mem, cpu):
+def home_node(mem: Memory, cpu: Cpu) -> NodeId:
     return fixed(mem, cpu_at(mem, cpu) + C_NODE)
 
 
 @hot
-def node_of_slab(mem, w0):
+def node_of_slab(mem: Memory, w0: Word0) -> NodeId:
     """The node whose lists a slab is on: that of its zone."""
     return fixed(mem, zone_at(mem, zone_of_word(w0)) + Z_NODE)
 
 
 @hot
-def is_debug(mem, k):
-    return mem[k + K_FLAGS] & CF_DEBUG != 0
+def is_debug(mem: Memory, cache: CacheWords) -> bool:
+    return mem[cache + K_FLAGS] & CF_DEBUG != 0
 
 
 @hot
-def is_exact(mem, k):
+def is_exact(mem: Memory, cache: CacheWords) -> bool:
     """Whether of two frees of one object at the same moment one always loses."""
-    return mem[k + K_FLAGS] & CF_EXACT != 0
+    return mem[cache + K_FLAGS] & CF_EXACT != 0
 
 
 @hot
-def is_slab_of(w0, cache):
-    """Whether word 0 of a descriptor says: slab of ``cache``."""
+def is_slab_of(w0: Word0, cache_id: CacheId) -> bool:
+    """Whether word 0 of a descriptor says: slab of ``cache_id``."""
     mask = TYPE_MASK | SLAB_CACHE_MASK << LINK_SHIFT
-    return w0 & mask == T_SLAB | cache << LINK_SHIFT
+    return w0 & mask == T_SLAB | cache_id << LINK_SHIFT
 
 
 @hot
-def cache_of_word(w0):
+def cache_of_word(w0: Word0) -> CacheId:
     return (w0 >> LINK_SHIFT) & SLAB_CACHE_MASK
 
 
 @hot
-def list_state(w0):
+def list_state(w0: Word0) -> int:
     """Which list a slab is on: SLAB_OFF_LIST, ON_PARTIAL, ON_FULL or FROZEN."""
     return (w0 >> (LINK_SHIFT + SLAB_LIST_SHIFT)) & SLAB_LIST_MASK
 
 
 @kernel
-def free_of(w1):
+def free_of(w1: Word1) -> int:
     """Index + 1 of the first free object, 0: none."""
     return (w1 >> S_FREE_SHIFT) & S_FREE_MASK
 
 
 @kernel
-def inuse_of(w1):
+def inuse_of(w1: Word1) -> int:
     """Objects that are not on the free list: live, or in a sheaf."""
     return (w1 >> S_INUSE_SHIFT) & S_INUSE_MASK
 
 
 @kernel
-def objects_of(w1):
+def objects_of(w1: Word1) -> int:
     return (w1 >> S_OBJECTS_SHIFT) & S_OBJECTS_MASK
 
 
 @kernel
-def counters(w1, free, inuse, objects):
+def counters(w1: Word1, free: int, inuse: int, objects: int) -> Word1:
     """The next word 1: new fields, and a version that no earlier life of the slab had (ABA)."""
     version = ((w1 >> S_VERSION_SHIFT) + 1) & S_VERSION_MASK
     return (
@@ -138,31 +158,31 @@ def counters(w1, free, inuse, objects):
 
 
 @hot
-def slab_words(mem, order):
+def slab_words(mem: Memory, order: Order) -> int:
     return 1 << (fixed(mem, H_PAGE_SHIFT) + order)
 
 
 @kernel
-def slab_node(mem, pfn, order):
+def slab_node(mem: Memory, pfn: Pfn, order: Order) -> WordIndex:
     """Word index of the slab's list node, which lies in the slab itself."""
     return frame_at(mem, pfn) + slab_words(mem, order) - SLAB_NODE_WORDS
 
 
 @kernel
-def object_at(mem, k, pfn, index):
+def object_at(mem: Memory, cache: CacheWords, pfn: Pfn, index: int) -> int:
     """Word address of object ``index`` of the slab at ``pfn``."""
-    return frame_at(mem, pfn) + mem[k + K_FIRST] + index * mem[k + K_STRIDE]
+    return frame_at(mem, pfn) + mem[cache + K_FIRST] + index * mem[cache + K_STRIDE]
 
 
 @hot
-def slab_base(mem, address, order):
+def slab_base(mem: Memory, address: ObjectAddress, order: Order) -> WordIndex:
     """First word of the slab of this order that covers ``address``: blocks are aligned."""
     frames = fixed(mem, H_AT_FRAMES)
     return frames + ((address - frames) & -slab_words(mem, order))
 
 
 @hot
-def index_at(mem, k, base, address):
+def index_at(mem: Memory, cache: CacheWords, base: WordIndex, address: ObjectAddress) -> int:
     """Number of the object that starts at ``address`` in the slab at ``base``, or -1.
 
     One multiplication instead of a division and its rest: K_RECIPROCAL is 2^40 / stride, rounded
@@ -170,8 +190,8 @@ def index_at(mem, k, base, address):
     exactly where nothing is left over, for all offsets and strides up to 2^20 words (Lemire,
     Kaser, Kurz: "Faster remainder by direct computation").
     """
-    slot = address - mem[k + K_FIRST] - base
-    reciprocal = mem[k + K_RECIPROCAL]
+    slot = address - mem[cache + K_FIRST] - base
+    reciprocal = mem[cache + K_RECIPROCAL]
     product = slot * reciprocal
     index = product >> RECIPROCAL_SHIFT
     if slot < 0 or product & RECIPROCAL_MASK >= reciprocal or index >= SLAB_MAX_OBJECTS:
@@ -180,28 +200,28 @@ def index_at(mem, k, base, address):
 
 
 @hot
-def owner_at(mem, base, order, index):
+def owner_at(mem: Memory, base: WordIndex, order: Order, index: int) -> WordIndex:
     """Word index of the owner word of object ``index``."""
     return base + slab_words(mem, order) - (SLAB_NODE_WORDS + 1) - index
 
 
 @hot
-def has_owner_word(mem, k, address, at):
+def has_owner_word(mem: Memory, cache: CacheWords, address: ObjectAddress, at: WordIndex) -> bool:
     """Whether ``at`` = owner_at(index of address) lies in the slab's map.
 
     An index too many would have its word in front of the object's own end.
     """
-    return address - mem[k + K_FIRST] + mem[k + K_STRIDE] <= at
+    return address - mem[cache + K_FIRST] + mem[cache + K_STRIDE] <= at
 
 
 @hot
-def is_live(owner):
+def is_live(owner: Owner) -> bool:
     """Whether an owner word says that somebody uses the object."""
     return owner != 0 and owner < GIVEN
 
 
 @hot
-def set_owner(mem, at, owner):
+def set_owner(mem: Memory, at: WordIndex, owner: Owner) -> bool:
     """Make a free object live; False where it already was (it is in two places)."""
     if is_live(load_relaxed(mem, at)):
         return False
@@ -210,7 +230,7 @@ def set_owner(mem, at, owner):
 
 
 @hot
-def clear_owner(mem, at, after, exact):
+def clear_owner(mem: Memory, at: WordIndex, after: int, exact: int) -> bool:
     """End an object's life: the linearization point of its free. False where it was not live.
 
     Two steps, because an atomic one costs a third of the whole free. Of two frees that are
@@ -231,7 +251,7 @@ def clear_owner(mem, at, after, exact):
 
 
 @kernel
-def owner_of(mem, pfn, order, index):
+def owner_of(mem: Memory, pfn: Pfn, order: Order, index: int) -> int:
     """Owner word of an object, 0: free. May be old when it arrives."""
     owner = load_relaxed(mem, owner_at(mem, frame_at(mem, pfn), order, index))
     if owner >= GIVEN:
@@ -240,7 +260,7 @@ def owner_of(mem, pfn, order, index):
 
 
 @kernel
-def link_key(mem, address):
+def link_key(mem: Memory, address: ObjectAddress) -> int:
     """What a free pointer at this object is xored with: 0 without a secret."""
     secret = fixed(mem, H_HARDEN)
     if secret == 0:
@@ -249,78 +269,80 @@ def link_key(mem, address):
 
 
 @kernel
-def free_link(mem, k, address):
+def free_link(mem: Memory, cache: CacheWords, address: ObjectAddress) -> int:
     """Index + 1 of the free object behind this one; anything at all where it was overwritten."""
-    return mem[address + mem[k + K_LINK]] ^ link_key(mem, address)
+    return mem[address + mem[cache + K_LINK]] ^ link_key(mem, address)
 
 
 @kernel
-def set_free_link(mem, k, address, following):
-    mem[address + mem[k + K_LINK]] = following ^ link_key(mem, address)
+def set_free_link(mem: Memory, cache: CacheWords, address: ObjectAddress, following: int) -> None:
+    mem[address + mem[cache + K_LINK]] = following ^ link_key(mem, address)
 
 
 @kernel
-def make_chain(pfn, first, count):
+def make_chain(pfn: Pfn, first: int, count: int) -> Chain:
     """A private chain as one word: slab, index + 1 of its first object, length."""
     return pfn << CH_PFN_SHIFT | count << CH_COUNT_SHIFT | first
 
 
 @kernel
-def chain_pfn(chain):
+def chain_pfn(chain: Chain) -> Pfn:
     return chain >> CH_PFN_SHIFT
 
 
 @kernel
-def chain_count(chain):
+def chain_count(chain: Chain) -> int:
     return (chain >> CH_COUNT_SHIFT) & CH_COUNT_MASK
 
 
 @kernel
-def chain_first(chain):
+def chain_first(chain: Chain) -> int:
     return chain & CH_FIRST_MASK
 
 
 @hot
-def entry_of(address, index, order):
+def entry_of(address: ObjectAddress, index: int, order: Order) -> int:
     return address << EN_ADDRESS_SHIFT | index << EN_INDEX_SHIFT | order
 
 
 @hot
-def entry_address(entry):
+def entry_address(entry: Entry) -> ObjectAddress:
     return entry >> EN_ADDRESS_SHIFT
 
 
 @hot
-def entry_index(entry):
+def entry_index(entry: Entry) -> int:
     return (entry >> EN_INDEX_SHIFT) & EN_INDEX_MASK
 
 
 @hot
-def entry_order(entry):
+def entry_order(entry: Entry) -> Order:
     return entry & EN_ORDER_MASK
 
 
 @kernel
-def entry_in_slab(mem, k, cache, pfn, w0, address):
-    """Entry of an object of the block at ``pfn``, or E_STATE where it is no object of ``cache``."""
-    if not is_slab_of(w0, cache):
+def entry_in_slab(
+    mem: Memory, cache: CacheWords, cache_id: CacheId, pfn: Pfn, w0: Word0, address: ObjectAddress
+) -> Entry:
+    """Entry of an object of the block at ``pfn``, or E_STATE if ``cache_id`` has no such object."""
+    if not is_slab_of(w0, cache_id):
         return E_STATE
     base = frame_at(mem, pfn)
-    index = index_at(mem, k, base, address)
+    index = index_at(mem, cache, base, address)
     if index < 0:
         return E_STATE
-    if not has_owner_word(mem, k, address, owner_at(mem, base, order_of(w0), index)):
+    if not has_owner_word(mem, cache, address, owner_at(mem, base, order_of(w0), index)):
         return E_STATE
     return entry_of(address, index, order_of(w0))
 
 
 @hot
-def owner_of_entry(mem, entry):
+def owner_of_entry(mem: Memory, entry: Entry) -> WordIndex:
     """Word index of the owner word of an entry's object."""
     return owner_at(mem, entry_base(mem, entry), entry_order(entry), entry_index(entry))
 
 
 @hot
-def entry_base(mem, entry):
+def entry_base(mem: Memory, entry: Entry) -> WordIndex:
     """First word of the slab of an entry."""
     return slab_base(mem, entry_address(entry), entry_order(entry))

@@ -9,8 +9,10 @@ Path of an allocation: the zones in the CPU's fallback order, each first through
 once more. A block passes through state PCP on both ways, so it always has exactly one owner.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
-    C_HOME_PCP, C_HOME_ZONE, CPU_MASK, E_INVAL, E_NOMEM, E_STATE, EV_ALLOC, EV_BULK, EV_FAIL,
+    C_HOME_PCP, C_HOME_ZONE, CPU_MASK, E_INVAL, E_NOMEM, E_STATE, EV_ALLOC, EV_FAIL,
     EV_FREE, EV_PCP_MISS, EV_REMOTE_FREE, EV_WAIT, EV_WAKE, EV_ZONE_FALLBACK, FAULT_PAGE,
     H_MAX_ORDER, H_STOP, H_WAITERS, H_WAKE, M_WRONG_STATE, MAX_CPUS, MT_ISOLATE, MT_PCP_TYPES,
     OP_ALLOC, OP_FREE, P_FACTOR, P_FREE_RUN, P_LOCK, PCP_ORDERS, T_PCP, Z_FREE, Z_LOCK, Z_MIN,
@@ -21,7 +23,7 @@ from shmalloc.kernels.buddy import free_block
 from shmalloc.kernels.fill import fill_on_free, intact_on_alloc
 from shmalloc.kernels.descriptor import claim_for_free, hand_out, in_range, page_state
 from shmalloc.kernels.fallback import rmqueue
-from shmalloc.kernels.fault_injection import faultless, is_faulty
+from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.lock import lock, try_spin, unlock, unspin
 from shmalloc.kernels.reporting import cpu_at, event, record, report
 from shmalloc.kernels.pcp import (
@@ -30,16 +32,28 @@ from shmalloc.kernels.pcp import (
 )  # fmt: skip
 from shmalloc.kernels.poison import retire_block
 from shmalloc.kernels.zone import block_mt, zone_at, zonelist_length, zonelist_zone
+from shmalloc.units import (
+    Cpu,
+    Int,
+    Memory,
+    Migratetype,
+    Order,
+    Owner,
+    PcpWords,
+    Pfn,
+    ZoneId,
+    ZoneWords,
+)
 from shmalloc.words import (
     cas, fetch_and, fetch_or, fixed, give_way, load, load_relaxed, relax, wait, wake,
 )  # fmt: skip
 
 
 @unit
-def take_from_zone(mem, cpu, z, order, mt):
+def take_from_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, order: Order, mt: Migratetype) -> Pfn:
     """One block in state PCP straight from the zone, or E_NOMEM."""
-    zone = zone_at(mem, z)
-    pfn = E_NOMEM
+    zone = zone_at(mem, zone_id)
+    pfn: Pfn = E_NOMEM
     lock(mem, zone + Z_LOCK, cpu)
     if may_take(mem, zone, 1 << order):
         pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)
@@ -48,43 +62,45 @@ def take_from_zone(mem, cpu, z, order, mt):
 
 
 @hot
-def take_from_pcp(mem, cpu, z, p, order, mt, index):
-    """One block in state PCP through the CPU's own list at ``p``, refilled where it is empty."""
-    if not try_spin(mem, p + P_LOCK, cpu):
+def take_from_pcp(
+    mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, order: Order, mt: Migratetype, index: int
+) -> Pfn:
+    """One block in state PCP through the CPU's own list at ``pcp``, refilled where it is empty."""
+    if not try_spin(mem, pcp + P_LOCK, cpu):
         event(mem, cpu, EV_PCP_MISS)
-        return take_from_zone(mem, cpu, z, order, mt)
-    pfn = pcp_pop(mem, p, index, order)
-    if pfn < 0 and refill(mem, cpu, z, p, index, order, mt) > 0:
-        pfn = pcp_pop(mem, p, index, order)
-    mem[p + P_FREE_RUN] = mem[p + P_FREE_RUN] >> 1
-    unspin(mem, p + P_LOCK)
+        return take_from_zone(mem, cpu, zone_id, order, mt)
+    pfn = pcp_pop(mem, pcp, index, order)
+    if pfn < 0 and refill(mem, cpu, zone_id, pcp, index, order, mt) > 0:
+        pfn = pcp_pop(mem, pcp, index, order)
+    mem[pcp + P_FREE_RUN] = mem[pcp + P_FREE_RUN] >> 1
+    unspin(mem, pcp + P_LOCK)
     return pfn
 
 
 @hot
-def take_block_for(mem, cpu, order, mt):
+def take_block_for(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype) -> Pfn:
     """One block in state PCP from the first zone of the fallback order that has one."""
     index = pcp_index(mem, order, mt)
     slot = cpu_at(mem, cpu)
-    z = fixed(mem, slot + C_HOME_ZONE)
+    zone_id = fixed(mem, slot + C_HOME_ZONE)
     if index >= 0:
-        pfn = take_from_pcp(mem, cpu, z, fixed(mem, slot + C_HOME_PCP), order, mt, index)
+        pfn = take_from_pcp(mem, cpu, zone_id, fixed(mem, slot + C_HOME_PCP), order, mt, index)
     else:
-        pfn = take_from_zone(mem, cpu, z, order, mt)
+        pfn = take_from_zone(mem, cpu, zone_id, order, mt)
     if pfn >= 0:
         return pfn
     return take_elsewhere(mem, cpu, order, mt, index)
 
 
 @unit
-def take_elsewhere(mem, cpu, order, mt, index):
+def take_elsewhere(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, index: int) -> Pfn:
     """The rest of the fallback order, behind the home zone."""
-    for k in range(1, zonelist_length(mem, cpu)):
-        z = zonelist_zone(mem, cpu, k)
+    for i in range(1, zonelist_length(mem, cpu)):
+        zone_id = zonelist_zone(mem, cpu, i)
         if index >= 0:
-            pfn = take_from_pcp(mem, cpu, z, pcp_at(mem, cpu, z), order, mt, index)
+            pfn = take_from_pcp(mem, cpu, zone_id, pcp_at(mem, cpu, zone_id), order, mt, index)
         else:
-            pfn = take_from_zone(mem, cpu, z, order, mt)
+            pfn = take_from_zone(mem, cpu, zone_id, order, mt)
         if pfn >= 0:
             event(mem, cpu, EV_ZONE_FALLBACK)
             return pfn
@@ -92,18 +108,18 @@ def take_elsewhere(mem, cpu, order, mt, index):
 
 
 @unit
-def take_after_drain(mem, cpu, order, mt):
+def take_after_drain(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype) -> Pfn:
     """The last resort: pages that hide on per-CPU lists may merge into what is wanted."""
     drain_all(mem, cpu)
-    for k in range(zonelist_length(mem, cpu)):
-        pfn = take_from_zone(mem, cpu, zonelist_zone(mem, cpu, k), order, mt)
+    for i in range(zonelist_length(mem, cpu)):
+        pfn = take_from_zone(mem, cpu, zonelist_zone(mem, cpu, i), order, mt)
         if pfn >= 0:
             return pfn
     return E_NOMEM
 
 
 @hot
-def alloc_pages(mem, cpu, order, mt, owner):
+def alloc_pages(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
     """Allocate 2^order pages for ``owner``; returns the first pfn, E_NOMEM or E_INVAL."""
     if order < 0 or order > fixed(mem, H_MAX_ORDER) or mt < 0 or mt >= MT_PCP_TYPES:
         return E_INVAL
@@ -116,7 +132,9 @@ def alloc_pages(mem, cpu, order, mt, owner):
 
 
 @unit
-def alloc_slow(mem, cpu, order, mt, owner, damaged):
+def alloc_slow(
+    mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, damaged: Pfn
+) -> Pfn:
     """The rest of ``alloc_pages``: nothing was found, or (>= 0) a block that was written to."""
     pfn = damaged
     while True:
@@ -134,7 +152,7 @@ def alloc_slow(mem, cpu, order, mt, owner, damaged):
 
 
 @hot
-def give(mem, cpu, pfn, order, mt, owner):
+def give(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
     """Hand a block in state PCP over to its owner."""
     given = hand_out(mem, pfn, order, cpu, mt, owner)
     if given < 0:
@@ -146,9 +164,9 @@ def give(mem, cpu, pfn, order, mt, owner):
 
 
 @unit
-def give_back_to_zone(mem, cpu, z, pfn, order):
+def give_back_to_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, order: Order) -> None:
     """Return a block in state PCP to its zone, merging."""
-    zone = zone_at(mem, z)
+    zone = zone_at(mem, zone_id)
     lock(mem, zone + Z_LOCK, cpu)
     free_block(mem, zone, cpu, pfn, order)
     unlock(mem, zone + Z_LOCK)
@@ -156,7 +174,7 @@ def give_back_to_zone(mem, cpu, z, pfn, order):
 
 
 @hot
-def wake_waiters(mem, cpu, zone):
+def wake_waiters(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
     """Wake whoever sleeps for memory; called after the zone got pages.
 
     No wake-up is lost: a waiter first sets its bit in H_WAITERS and arms H_WAKE (makes it odd),
@@ -172,58 +190,60 @@ def wake_waiters(mem, cpu, zone):
 
 
 @hot
-def own_pcp(mem, cpu, z):
-    """The CPU's per-CPU structure of zone ``z``: one load where it is the home zone."""
+def own_pcp(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> PcpWords:
+    """The CPU's per-CPU structure of zone ``zone_id``: one load where it is the home zone."""
     slot = cpu_at(mem, cpu)
-    if z == fixed(mem, slot + C_HOME_ZONE):
+    if zone_id == fixed(mem, slot + C_HOME_ZONE):
         return fixed(mem, slot + C_HOME_PCP)
-    return pcp_at(mem, cpu, z)
+    return pcp_at(mem, cpu, zone_id)
 
 
 @hot
-def give_back(mem, cpu, z, pfn, order):
+def give_back(mem: Memory, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, order: Order) -> None:
     """Put a block in state PCP on the CPU's list, or to its zone where that cannot take it."""
-    p = own_pcp(mem, cpu, z)
+    pcp = own_pcp(mem, cpu, zone_id)
     if not pcp_keeps(mem, order):
-        give_back_to_zone(mem, cpu, z, pfn, order)
-    elif not try_spin(mem, p + P_LOCK, cpu):
+        give_back_to_zone(mem, cpu, zone_id, pfn, order)
+    elif not try_spin(mem, pcp + P_LOCK, cpu):
         event(mem, cpu, EV_PCP_MISS)
-        give_back_to_zone(mem, cpu, z, pfn, order)
+        give_back_to_zone(mem, cpu, zone_id, pfn, order)
     else:
         # Both are looked at under P_LOCK. Whoever isolates the pageblock, or waits for memory,
         # announces that first and drains this list afterwards: so either it finds our page on the
         # list, or we see the announcement here and do not hide the page.
         mt = block_mt(mem, pfn)
         if mt == MT_ISOLATE or load_relaxed(mem, H_WAITERS) > 0:
-            unspin(mem, p + P_LOCK)
-            give_back_to_zone(mem, cpu, z, pfn, order)
+            unspin(mem, pcp + P_LOCK)
+            give_back_to_zone(mem, cpu, zone_id, pfn, order)
         else:
-            keep_on_pcp(mem, cpu, z, p, pcp_index(mem, order, mt), pfn, order)
+            keep_on_pcp(mem, cpu, zone_id, pcp, pcp_index(mem, order, mt), pfn, order)
 
 
 @hot
-def keep_on_pcp(mem, cpu, z, p, index, pfn, order):
+def keep_on_pcp(
+    mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, index: int, pfn: Pfn, order: Order
+) -> None:
     """Push on the CPU's list under its lock (held, released here), draining above the high mark."""
     drained = 0
-    if is_full(mem, p, index, order):
+    if is_full(mem, pcp, index, order):
         if order < PCP_ORDERS:
-            drained = drain_some(mem, cpu, z, p, drain_count(mem, p))
+            drained = drain_some(mem, cpu, zone_id, pcp, drain_count(mem, pcp))
         else:  # a whole pageblock more than the list keeps
-            unspin(mem, p + P_LOCK)
-            give_back_to_zone(mem, cpu, z, pfn, order)
+            unspin(mem, pcp + P_LOCK)
+            give_back_to_zone(mem, cpu, zone_id, pfn, order)
             return
-    pcp_push(mem, p, index, order, pfn)
-    mem[p + P_FREE_RUN] = mem[p + P_FREE_RUN] + (1 << order)
-    mem[p + P_FACTOR] = mem[p + P_FACTOR] >> 1
-    unspin(mem, p + P_LOCK)
+    pcp_push(mem, pcp, index, order, pfn)
+    mem[pcp + P_FREE_RUN] = mem[pcp + P_FREE_RUN] + (1 << order)
+    mem[pcp + P_FACTOR] = mem[pcp + P_FACTOR] >> 1
+    unspin(mem, pcp + P_LOCK)
     if drained > 0:
-        wake_waiters(mem, cpu, zone_at(mem, z))
+        wake_waiters(mem, cpu, zone_at(mem, zone_id))
 
 
 @unit
-def refuse_free(mem, cpu, code, pfn, order):
+def refuse_free(mem: Memory, cpu: Cpu, code: int, pfn: Pfn, order: Order) -> int:
     """Report a misuse with the state the page was found in (-1: there is no such page)."""
-    found = -1
+    found: Int = -1
     if in_range(mem, pfn):
         found = page_state(mem, pfn)
     report(mem, cpu, code, pfn, order, found)
@@ -231,7 +251,7 @@ def refuse_free(mem, cpu, code, pfn, order):
 
 
 @hot
-def free_pages_of(mem, cpu, pfn, order, owner):
+def free_pages_of(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
     """Free a block, checking that ``owner`` holds it (0: anybody's). Returns 0 or E_STATE."""
     w0 = claim_for_free(mem, pfn, order, cpu, owner)
     if w0 < 0:
@@ -249,13 +269,13 @@ def free_pages_of(mem, cpu, pfn, order, owner):
 
 
 @hot
-def free_pages(mem, cpu, pfn, order):
+def free_pages(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> int:
     """Free what ``alloc_pages`` gave. Returns 0, or E_STATE for a misuse (reported, not done)."""
     return free_pages_of(mem, cpu, pfn, order, 0)
 
 
 @kernel
-def arm_wake(mem):
+def arm_wake(mem: Memory) -> int:
     """Make H_WAKE odd, so that the next free wakes us; returns what to sleep on."""
     while True:
         ticket = load(mem, H_WAKE)
@@ -265,7 +285,9 @@ def arm_wake(mem):
 
 
 @unit
-def alloc_pages_wait(mem, cpu, order, mt, owner, rounds):
+def alloc_pages_wait(
+    mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, rounds: int
+) -> Pfn:
     """``alloc_pages`` that sleeps for memory, at most ``rounds`` times (50 ms each natively)."""
     pfn = alloc_pages(mem, cpu, order, mt, owner)
     if pfn != E_NOMEM:
@@ -284,9 +306,11 @@ def alloc_pages_wait(mem, cpu, order, mt, owner, rounds):
 
 
 @kernel
-def wait_seated(mem, cpu, order, mt, owner, rounds):
+def wait_seated(
+    mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, rounds: int
+) -> Pfn:
     """Sleep and try, announced in H_WAITERS."""
-    pfn = E_NOMEM
+    pfn: Pfn = E_NOMEM
     left = rounds
     while left > 0 and load(mem, H_STOP) == 0:
         ticket = arm_wake(mem)
@@ -298,93 +322,3 @@ def wait_seated(mem, cpu, order, mt, owner, rounds):
         wait(mem, H_WAKE, ticket)
         left -= 1
     return pfn
-
-
-@unit
-def alloc_bulk(mem, cpu, order, mt, owner, count, out):
-    """Allocate up to ``count`` blocks into the words at ``out``; returns how many came.
-
-    Zones are locked once each for the whole request (keep ``count`` to some hundreds).
-    """
-    if order < 0 or order > fixed(mem, H_MAX_ORDER) or mt < 0 or mt >= MT_PCP_TYPES:
-        return E_INVAL
-    wanted = faultless(mem, cpu, FAULT_PAGE, count)
-    got = 0
-    for k in range(zonelist_length(mem, cpu)):
-        if got < wanted:
-            z = zonelist_zone(mem, cpu, k)
-            got = bulk_from_zone(mem, cpu, z, order, mt, wanted, out, got)
-    given = 0
-    for k in range(got):
-        pfn = mem[out + k]
-        if not intact_on_alloc(mem, cpu, pfn, order):
-            retire_block(mem, cpu, pfn, order)
-        elif give(mem, cpu, pfn, order, mt, owner) >= 0:
-            mem[out + given] = pfn
-            given += 1
-    event(mem, cpu, EV_BULK)
-    return given
-
-
-@kernel
-def bulk_from_zone(mem, cpu, z, order, mt, count, out, got):
-    """Fill ``out[got:count]`` with blocks in state PCP from one zone; returns the new ``got``."""
-    zone = zone_at(mem, z)
-    lock(mem, zone + Z_LOCK, cpu)
-    while got < count and may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)
-        if pfn < 0:
-            break
-        mem[out + got] = pfn
-        got += 1
-    unlock(mem, zone + Z_LOCK)
-    return got
-
-
-@unit
-def free_bulk(mem, cpu, order, count, at):
-    """Free ``count`` blocks of ``order`` listed in the words at ``at``; returns how many were.
-
-    First each block is claimed (a misuse is reported and left out; the list is compacted in
-    place), then runs of blocks of one zone go back under one hold of its lock.
-    """
-    claimed = 0
-    for k in range(count):
-        pfn = mem[at + k]
-        w0 = claim_for_free(mem, pfn, order, cpu, 0)
-        if w0 < 0:
-            refuse_free(mem, cpu, -w0, pfn, order)
-        elif wants_poison(w0):
-            retire_block(mem, cpu, pfn, order)
-        else:
-            fill_on_free(mem, pfn, order)
-            event(mem, cpu, EV_FREE)
-            record(mem, cpu, OP_FREE, order, pfn, 0)
-            mem[at + claimed] = pfn
-            claimed += 1
-    bulk_to_zones(mem, cpu, order, claimed, at)
-    event(mem, cpu, EV_BULK)
-    return claimed
-
-
-@kernel
-def bulk_to_zones(mem, cpu, order, count, at):
-    """Return blocks in state PCP to their zones, changing the lock only between zones."""
-    held = -1
-    for k in range(count):
-        pfn = mem[at + k]
-        held = let_go(mem, cpu, held, zone_of_word(page_state(mem, pfn)))
-        free_block(mem, zone_at(mem, held), cpu, pfn, order)
-    let_go(mem, cpu, held, -1)
-
-
-@kernel
-def let_go(mem, cpu, held, wanted):
-    """Hold the lock of zone ``wanted`` instead of ``held`` (-1: none); returns ``wanted``."""
-    if held != wanted:
-        if held >= 0:
-            unlock(mem, zone_at(mem, held) + Z_LOCK)
-            wake_waiters(mem, cpu, zone_at(mem, held))
-        if wanted >= 0:
-            lock(mem, zone_at(mem, wanted) + Z_LOCK, cpu)
-    return wanted

@@ -17,6 +17,8 @@ Auto-tuning follows Linux: refills double (P_FACTOR) while nobody frees and rais
 P_HIGH_MAX; ``pcp_decay`` lets it sink again.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     E_NOMEM, EV_DRAIN, EV_REFILL, EV_REMOTE_DRAIN, H_AT_PCP, H_CPUS, H_PAGEBLOCK_ORDER,
     H_PCP_CAPACITY, H_PCP_FORM, H_PCP_STRIDE, H_WAITERS, H_ZONES, LOCK_OFFLINE, MT_PCP_TYPES,
@@ -34,18 +36,30 @@ from shmalloc.kernels.lock import lock, owner_word, unlock, unspin
 from shmalloc.kernels.reporting import event, record
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import zone_at
+from shmalloc.units import (
+    Cpu,
+    Label,
+    Memory,
+    Migratetype,
+    Order,
+    PcpWords,
+    Pfn,
+    WordIndex,
+    ZoneId,
+    ZoneWords,
+)
 from shmalloc.words import cas, fixed, give_way, load_relaxed, notice
 
 
 @kernel
-def pcp_at(mem, cpu, z):
+def pcp_at(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> PcpWords:
     """Word index of the structure of (cpu, zone)."""
     stride = fixed(mem, H_PCP_STRIDE)
-    return fixed(mem, H_AT_PCP) + (cpu * fixed(mem, H_ZONES) + z) * stride
+    return fixed(mem, H_AT_PCP) + (cpu * fixed(mem, H_ZONES) + zone_id) * stride
 
 
 @hot
-def pcp_index(mem, order, mt):
+def pcp_index(mem: Memory, order: Order, mt: Migratetype) -> int:
     """List of (order, migratetype), or -1 for what is never kept per CPU."""
     if mt >= MT_PCP_TYPES:
         return -1
@@ -57,13 +71,13 @@ def pcp_index(mem, order, mt):
 
 
 @hot
-def pcp_keeps(mem, order):
+def pcp_keeps(mem: Memory, order: Order) -> bool:
     """Whether blocks of this order are kept per CPU at all."""
     return order < PCP_ORDERS or order == fixed(mem, H_PAGEBLOCK_ORDER)
 
 
 @kernel
-def pcp_order(mem, index):
+def pcp_order(mem: Memory, index: int) -> Order:
     """Inverse of ``pcp_index``: the order that a list holds."""
     if index < PCP_ORDERS * MT_PCP_TYPES:
         return index // MT_PCP_TYPES
@@ -71,54 +85,54 @@ def pcp_order(mem, index):
 
 
 @hot
-def counted_pages(order):
+def counted_pages(order: Order) -> int:
     """Pages that a block adds to P_COUNT; whole pageblocks are limited apart."""
     return 1 << order if order < PCP_ORDERS else 0
 
 
 @hot
-def pcp_push(mem, p, index, order, pfn):
+def pcp_push(mem: Memory, pcp: PcpWords, index: int, order: Order, pfn: Pfn) -> None:
     """Put a block in state PCP on a list; P_LOCK held, and the list is not at its capacity."""
-    length = mem[p + P_LENGTH + index]
+    length = mem[pcp + P_LENGTH + index]
     if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
-        mem[p + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + length] = pfn
+        mem[pcp + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + length] = pfn
     else:
         node = node_of(mem, pfn)
-        set_link(mem, node + 1, mem[p + P_HEAD + index])
-        mem[p + P_HEAD + index] = node
-    mem[p + P_LENGTH + index] = length + 1
-    mem[p + P_COUNT] = mem[p + P_COUNT] + counted_pages(order)
+        set_link(mem, node + 1, mem[pcp + P_HEAD + index])
+        mem[pcp + P_HEAD + index] = node
+    mem[pcp + P_LENGTH + index] = length + 1
+    mem[pcp + P_COUNT] = mem[pcp + P_COUNT] + counted_pages(order)
 
 
 @hot
-def pcp_pop(mem, p, index, order):
+def pcp_pop(mem: Memory, pcp: PcpWords, index: int, order: Order) -> Pfn:
     """Take the block freed last off a list, or E_NOMEM; P_LOCK held."""
-    length = mem[p + P_LENGTH + index]
+    length = mem[pcp + P_LENGTH + index]
     if length == 0:
         return E_NOMEM
-    mem[p + P_LENGTH + index] = length - 1
-    mem[p + P_COUNT] = mem[p + P_COUNT] - counted_pages(order)
+    mem[pcp + P_LENGTH + index] = length - 1
+    mem[pcp + P_COUNT] = mem[pcp + P_COUNT] - counted_pages(order)
     if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
-        return mem[p + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + length - 1]
-    node = mem[p + P_HEAD + index]
-    mem[p + P_HEAD + index] = get_link(mem, node + 1)
+        return mem[pcp + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + length - 1]
+    node = mem[pcp + P_HEAD + index]
+    mem[pcp + P_HEAD + index] = get_link(mem, node + 1)
     set_link(mem, node + 1, 0)
     return pfn_of(mem, node)
 
 
 @kernel
-def pcp_top(mem, p, index):
+def pcp_top(mem: Memory, pcp: PcpWords, index: int) -> Pfn:
     """The block that ``pcp_pop`` would take, or E_NOMEM; P_LOCK held."""
-    length = mem[p + P_LENGTH + index]
+    length = mem[pcp + P_LENGTH + index]
     if length == 0:
         return E_NOMEM
     if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
-        return mem[p + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + length - 1]
-    return pfn_of(mem, mem[p + P_HEAD + index])
+        return mem[pcp + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + length - 1]
+    return pfn_of(mem, mem[pcp + P_HEAD + index])
 
 
 @kernel
-def relabel(mem, pfn, holder):
+def relabel(mem: Memory, pfn: Pfn, holder: Label) -> bool:
     """Say in a descriptor of state PCP who holds the block from now on: ``holder``, a label."""
     w0 = page_state(mem, pfn)
     word = next_word(w0, T_PCP, order_of(w0), zone_of_word(w0), mt_of(w0), holder)
@@ -126,7 +140,7 @@ def relabel(mem, pfn, holder):
 
 
 @kernel
-def refill_count(mem, zone, p, index):
+def refill_count(mem: Memory, zone: ZoneWords, pcp: PcpWords, index: int) -> int:
     """How many blocks to fetch: a batch, doubled while nobody frees, one where memory is short.
 
     One, too, while somebody waits for memory: pages on a list are hidden from it (P_LOCK is held,
@@ -137,68 +151,70 @@ def refill_count(mem, zone, p, index):
         return 1
     if load_relaxed(mem, H_WAITERS) > 0:
         return 1
-    batch = mem[p + P_BATCH]
+    batch = mem[pcp + P_BATCH]
     if order > 0:
         return max(batch >> order, 1)
-    room = max(mem[p + P_HIGH] - mem[p + P_COUNT], 1)
-    factor = mem[p + P_FACTOR]
+    room = max(mem[pcp + P_HIGH] - mem[pcp + P_COUNT], 1)
+    factor = mem[pcp + P_FACTOR]
     if factor < PCP_FACTOR_MAX:
-        mem[p + P_FACTOR] = factor + 1
+        mem[pcp + P_FACTOR] = factor + 1
     if load_relaxed(mem, zone + Z_FREE) > fixed(mem, zone + Z_HIGH):
-        mem[p + P_HIGH] = min(mem[p + P_HIGH] + batch, mem[p + P_HIGH_MAX])
+        mem[pcp + P_HIGH] = min(mem[pcp + P_HIGH] + batch, mem[pcp + P_HIGH_MAX])
     return min(batch << factor, room)
 
 
 @kernel
-def may_take(mem, zone, pages):
+def may_take(mem: Memory, zone: ZoneWords, pages: int) -> Pfn:
     """Whether the zone stays at or above its minimum watermark after giving ``pages``."""
     return load_relaxed(mem, zone + Z_FREE) - pages >= fixed(mem, zone + Z_MIN)
 
 
 @unit
-def refill(mem, cpu, z, p, index, order, mt):
+def refill(
+    mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, index: int, order: Order, mt: Migratetype
+) -> int:
     """Fetch blocks from the zone under one hold of its lock; returns how many came."""
-    zone = zone_at(mem, z)
-    want = refill_count(mem, zone, p, index)
+    zone = zone_at(mem, zone_id)
+    want = refill_count(mem, zone, pcp, index)
     got = 0
     lock(mem, zone + Z_LOCK, cpu)
     while got < want and may_take(mem, zone, 1 << order):
         pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)
         if pfn < 0:
             break
-        pcp_push(mem, p, index, order, pfn)
+        pcp_push(mem, pcp, index, order, pfn)
         got += 1
     unlock(mem, zone + Z_LOCK)
     event(mem, cpu, EV_REFILL)
-    record(mem, cpu, OP_REFILL, order, z, got)
+    record(mem, cpu, OP_REFILL, order, zone_id, got)
     return got
 
 
 @hot
-def is_full(mem, p, index, order):
+def is_full(mem: Memory, pcp: PcpWords, index: int, order: Order) -> bool:
     """Whether a list must give something back before it takes another block."""
     if order >= PCP_ORDERS:
-        return mem[p + P_LENGTH + index] >= PCP_HUGE_KEEP
-    return mem[p + P_COUNT] + (1 << order) > mem[p + P_HIGH]
+        return mem[pcp + P_LENGTH + index] >= PCP_HUGE_KEEP
+    return mem[pcp + P_COUNT] + (1 << order) > mem[pcp + P_HIGH]
 
 
 @kernel
-def drain_count(mem, p):
+def drain_count(mem: Memory, pcp: PcpWords) -> int:
     """Pages to give back when a CPU is above its high mark: what it freed lately, within reason."""
-    batch = mem[p + P_BATCH]
-    return min(max(mem[p + P_FREE_RUN], batch), max(mem[p + P_HIGH] - batch, batch))
+    batch = mem[pcp + P_BATCH]
+    return min(max(mem[pcp + P_FREE_RUN], batch), max(mem[pcp + P_HIGH] - batch, batch))
 
 
 @unit
-def drain_some(mem, cpu, z, p, pages):
+def drain_some(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, pages: int) -> int:
     """Give at least ``pages`` pages of the small orders back, lists in turn; P_LOCK held."""
-    zone = zone_at(mem, z)
+    zone = zone_at(mem, zone_id)
     given = 0
     index = 0
     lock(mem, zone + Z_LOCK, cpu)
-    while given < pages and mem[p + P_COUNT] > 0:
+    while given < pages and mem[pcp + P_COUNT] > 0:
         order = index // MT_PCP_TYPES
-        pfn = pcp_pop(mem, p, index, order)
+        pfn = pcp_pop(mem, pcp, index, order)
         if pfn >= 0:
             free_block(mem, zone, cpu, pfn, order)
             given += 1 << order
@@ -206,38 +222,38 @@ def drain_some(mem, cpu, z, p, pages):
             index = (index + 1) % (PCP_ORDERS * MT_PCP_TYPES)
     unlock(mem, zone + Z_LOCK)
     event(mem, cpu, EV_DRAIN)
-    record(mem, cpu, OP_DRAIN, 0, z, given)
+    record(mem, cpu, OP_DRAIN, 0, zone_id, given)
     return given
 
 
 @unit
-def drain_everything(mem, cpu, z, p, victim):
+def drain_everything(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, victim: Cpu) -> int:
     """Give every block on ``victim``'s lists back; P_LOCK held. Returns pages given.
 
     A block is relabelled before it leaves a list of somebody else: if we die with it in our hands
     it is found by our label, and a list whose first blocks bear a foreign one is cut there. The
     label of its owner would not tell it from a block that the owner, alive, has in *its* hands.
     """
-    zone = zone_at(mem, z)
+    zone = zone_at(mem, zone_id)
     given = 0
     lock(mem, zone + Z_LOCK, cpu)
     for index in range(PCP_LISTS):
         order = pcp_order(mem, index)
-        pfn = pcp_top(mem, p, index)
+        pfn = pcp_top(mem, pcp, index)
         while pfn >= 0:
             if victim != cpu:
                 relabel(mem, pfn, label(mem, cpu))
-            pcp_pop(mem, p, index, order)
+            pcp_pop(mem, pcp, index, order)
             free_block(mem, zone, cpu, pfn, order)
             given += 1 << order
-            pfn = pcp_top(mem, p, index)
+            pfn = pcp_top(mem, pcp, index)
     unlock(mem, zone + Z_LOCK)
-    record(mem, cpu, OP_DRAIN, 0, z, given)
+    record(mem, cpu, OP_DRAIN, 0, zone_id, given)
     return given
 
 
 @kernel
-def spin_for_drain(mem, at, cpu):
+def spin_for_drain(mem: Memory, at: WordIndex, cpu: Cpu) -> bool:
     """Take another CPU's P_LOCK, waiting for its owner; False where the CPU is unplugged.
 
     Does not look at counts first: a count read without the lock can miss blocks that a refill has
@@ -252,21 +268,21 @@ def spin_for_drain(mem, at, cpu):
 
 
 @unit
-def drain_cpu(mem, cpu, victim):
+def drain_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     """Drain all lists of CPU slot ``victim`` from ``cpu``; returns pages given back."""
     given = 0
-    for z in range(fixed(mem, H_ZONES)):
-        p = pcp_at(mem, victim, z)
-        if spin_for_drain(mem, p + P_LOCK, cpu):
-            given += drain_everything(mem, cpu, z, p, victim)
-            unspin(mem, p + P_LOCK)
+    for zone_id in range(fixed(mem, H_ZONES)):
+        pcp = pcp_at(mem, victim, zone_id)
+        if spin_for_drain(mem, pcp + P_LOCK, cpu):
+            given += drain_everything(mem, cpu, zone_id, pcp, victim)
+            unspin(mem, pcp + P_LOCK)
     if victim != cpu:
         event(mem, cpu, EV_REMOTE_DRAIN)
     return given
 
 
 @unit
-def drain_all(mem, cpu):
+def drain_all(mem: Memory, cpu: Cpu) -> int:
     """Drain every CPU slot: afterwards no free page hides on a per-CPU list."""
     given = 0
     for victim in range(fixed(mem, H_CPUS)):
@@ -275,19 +291,19 @@ def drain_all(mem, cpu):
 
 
 @unit
-def pcp_decay(mem, cpu):
+def pcp_decay(mem: Memory, cpu: Cpu) -> int:
     """Let the CPU's high marks sink towards their minimum (Linux: decay_pcp_high).
 
     Called from time to time by whoever runs on the slot; skips a structure that is in use.
     """
-    for z in range(fixed(mem, H_ZONES)):
-        p = pcp_at(mem, cpu, z)
-        if load_relaxed(mem, p + P_LOCK) == 0 and cas(mem, p + P_LOCK, 0, owner_word(mem, cpu)):
-            high = mem[p + P_HIGH] - max(mem[p + P_HIGH] >> 3, 1)
-            mem[p + P_HIGH] = max(high, mem[p + P_HIGH_MIN])
-            mem[p + P_FREE_RUN] = 0
-            excess = mem[p + P_COUNT] - mem[p + P_HIGH]
+    for zone_id in range(fixed(mem, H_ZONES)):
+        pcp = pcp_at(mem, cpu, zone_id)
+        if load_relaxed(mem, pcp + P_LOCK) == 0 and cas(mem, pcp + P_LOCK, 0, owner_word(mem, cpu)):
+            high = mem[pcp + P_HIGH] - max(mem[pcp + P_HIGH] >> 3, 1)
+            mem[pcp + P_HIGH] = max(high, mem[pcp + P_HIGH_MIN])
+            mem[pcp + P_FREE_RUN] = 0
+            excess = mem[pcp + P_COUNT] - mem[pcp + P_HIGH]
             if excess > 0:
-                drain_some(mem, cpu, z, p, excess)
-            unspin(mem, p + P_LOCK)
+                drain_some(mem, cpu, zone_id, pcp, excess)
+            unspin(mem, pcp + P_LOCK)
     return 0

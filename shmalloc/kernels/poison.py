@@ -4,6 +4,8 @@
 covers it, the rest stays free. A page in use is marked and leaves service when it is freed.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     EV_POISONED, E_BUSY, E_INVAL, E_STATE, IS_TYPE, I_FREE_HEAD, OP_POISON, POISON_BIT, T_ALLOCATED,
     T_FREE, T_PCP, T_POISONED, Z_LOCK, Z_MANAGED,
@@ -16,17 +18,18 @@ from shmalloc.kernels.lock import lock, unlock
 from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.zone import descriptor_at, zone_at, zone_of
+from shmalloc.units import Cpu, Memory, Order, Pfn, ZoneWords
 from shmalloc.words import load2, load_relaxed, store_relaxed
 
 
 @unit
-def retire_block(mem, cpu, pfn, order):
+def retire_block(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> None:
     """Take a block in state PCP out of service for ever."""
     w0 = page_state(mem, pfn)
-    z = zone_of_word(w0)
-    zone = zone_at(mem, z)
+    zone_id = zone_of_word(w0)
+    zone = zone_at(mem, zone_id)
     lock(mem, zone + Z_LOCK, cpu)
-    if turn(mem, pfn, w0, next_word(w0, T_POISONED, order, z, mt_of(w0), 0)):
+    if turn(mem, pfn, w0, next_word(w0, T_POISONED, order, zone_id, mt_of(w0), 0)):
         unmanage(mem, zone, 1 << order)
     else:
         report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | T_PCP, page_state(mem, pfn))
@@ -36,25 +39,25 @@ def retire_block(mem, cpu, pfn, order):
 
 
 @kernel
-def unmanage(mem, zone, pages):
+def unmanage(mem: Memory, zone: ZoneWords, pages: int) -> None:
     """Take ``pages`` off the zone's managed count; zone lock held."""
     at = zone + Z_MANAGED
     store_relaxed(mem, at, load_relaxed(mem, at) - pages)
 
 
 @unit
-def poison_page(mem, cpu, pfn):
+def poison_page(mem: Memory, cpu: Cpu, pfn: Pfn) -> int:
     """Take one page out of service: now if it is free, at its free if it is in use alone.
 
     Returns 0, or E_BUSY where it is part of a larger allocation or a slab, E_INVAL for no page.
     """
     if not in_range(mem, pfn):
         return E_INVAL
-    z = zone_of(mem, pfn)
-    if z < 0:
+    zone_id = zone_of(mem, pfn)
+    if zone_id < 0:
         return E_INVAL
     drain_all(mem, cpu)
-    zone = zone_at(mem, z)
+    zone = zone_at(mem, zone_id)
     lock(mem, zone + Z_LOCK, cpu)
     head = head_of(mem, pfn)
     result = E_BUSY
@@ -69,7 +72,7 @@ def poison_page(mem, cpu, pfn):
 
 
 @kernel
-def mark_for_poison(mem, pfn):
+def mark_for_poison(mem: Memory, pfn: Pfn) -> int:
     """Have an allocated single page leave service when it is freed."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if type_of(w0) != T_ALLOCATED or order_of(w0) != 0:
@@ -80,7 +83,7 @@ def mark_for_poison(mem, pfn):
 
 
 @kernel
-def poison_free_page(mem, zone, cpu, head, pfn):
+def poison_free_page(mem: Memory, zone: ZoneWords, cpu: Cpu, head: Pfn, pfn: Pfn) -> int:
     """Cut ``pfn`` out of the free block at ``head`` and poison it; zone lock held."""
     if carve(mem, zone, cpu, head, pfn, 0) < 0:
         return E_STATE

@@ -9,7 +9,10 @@ bits are linear, so the high half of the output is low * odd + high modulo 2**31
 that is a bijection of the state, hence uniform. It is for workloads and faults, not for secrets.
 """
 
+from __future__ import annotations
+
 from shmalloc.dialect import kernel
+from shmalloc.units import Memory, WordIndex
 
 STATE_MASK = (1 << 62) - 1
 SHIFT_A = 7
@@ -22,7 +25,7 @@ ODD_31 = 1812433253  # Knuth, TAOCP 2, 3.3.4 table 1 (Borosh and Niederreiter)
 
 
 @kernel
-def next_random(mem, at):
+def next_random(mem: Memory, at: WordIndex) -> int:
     """The next 62 random bits from the state in word ``at``, which only the caller may touch.
 
     The state must not be zero: zero stays zero.
@@ -38,7 +41,7 @@ def next_random(mem, at):
 
 
 @kernel
-def below(mem, bits, limit):
+def below(mem: Memory, bits: int, limit: int) -> int:
     """``bits`` of ``next_random`` as a number from 0 to ``limit - 1``; ``limit`` below 2**31.
 
     Uses the high half, as a multiply and a shift: a modulo would favour small numbers.

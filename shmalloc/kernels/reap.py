@@ -11,6 +11,8 @@ templates are nobody's.
 Lock-free walks: whatever bears the label of the dead stays where it is meanwhile.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     E_STATE, H_CACHES, H_PAGES, LABEL_MASK, LIFE_EPOCH_SHIFT, OWNER_ARRAYS, OWNER_SHARED,
     T_ALLOCATED, T_TAIL,
@@ -31,18 +33,30 @@ from shmalloc.kernels.objects import (
 from shmalloc.kernels.pages import free_pages_of
 from shmalloc.kernels.slots import label, label_of_life
 from shmalloc.kernels.zone import descriptor_at, frame_at
+from shmalloc.units import (
+    CacheId,
+    Cpu,
+    Label,
+    Memory,
+    ObjectAddress,
+    Order,
+    Owner,
+    Pfn,
+    Word0,
+    Word1,
+)
 from shmalloc.words import cas, fixed, load, load2
 
 
 @unit
-def reap(mem, cpu, victim, epoch):
+def reap(mem: Memory, cpu: Cpu, victim: Cpu, epoch: int) -> int:
     """Free all that life ``epoch`` of slot ``victim`` owns. Returns how many blocks and objects."""
     life = epoch << LIFE_EPOCH_SHIFT | (victim + 1)
     return reap_objects(mem, cpu, life) + reap_pages(mem, cpu, label_of_life(life))
 
 
 @unit
-def reap_pages(mem, cpu, holder):
+def reap_pages(mem: Memory, cpu: Cpu, holder: Label) -> int:
     """Free the blocks of pages with label ``holder``; how many."""
     freed = 0
     pfn = 0
@@ -58,7 +72,7 @@ def reap_pages(mem, cpu, holder):
 
 
 @kernel
-def is_owned_by(w0, w1, holder):
+def is_owned_by(w0: Word0, w1: Word1, holder: Label) -> bool:
     """Whether a block was given to the life with label ``holder``, and not to the allocator."""
     if type_of(w0) != T_ALLOCATED or detail_of(w0) & LABEL_MASK != holder:
         return False
@@ -68,33 +82,33 @@ def is_owned_by(w0, w1, holder):
 
 
 @unit
-def reap_objects(mem, cpu, owner):
+def reap_objects(mem: Memory, cpu: Cpu, owner: Owner) -> int:
     """Free the objects of the life with owner word ``owner`` in every cache; how many."""
     freed = 0
-    for cache in range(fixed(mem, H_CACHES)):
-        if load(mem, cache_at(mem, cache) + K_STATE) != CACHE_NONE:
-            pfn = next_slab(mem, 0, cache)
+    for cache_id in range(fixed(mem, H_CACHES)):
+        if load(mem, cache_at(mem, cache_id) + K_STATE) != CACHE_NONE:
+            pfn = next_slab(mem, 0, cache_id)
             while pfn >= 0:
-                freed += reap_slab(mem, cpu, cache, pfn, owner)
-                pfn = next_slab(mem, pfn + 1, cache)
+                freed += reap_slab(mem, cpu, cache_id, pfn, owner)
+                pfn = next_slab(mem, pfn + 1, cache_id)
     return freed
 
 
 @kernel
-def reap_slab(mem, cpu, cache, pfn, owner):
+def reap_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, owner: Owner) -> int:
     """Free the objects of ``owner`` in one slab, which may go with the last of them; how many."""
     freed = 0
-    address = find_owned(mem, cpu, cache, pfn, owner)
-    while address > 0 and cache_free(mem, cpu, cache, address) == 0:
+    address = find_owned(mem, cpu, cache_id, pfn, owner)
+    while address > 0 and cache_free(mem, cpu, cache_id, address) == 0:
         freed += 1
-        address = find_owned(mem, cpu, cache, pfn, owner)
+        address = find_owned(mem, cpu, cache_id, pfn, owner)
     return freed
 
 
 @kernel
-def find_owned(mem, cpu, cache, pfn, owner):
+def find_owned(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, owner: Owner) -> int:
     """Address of an object of ``owner`` in the slab at ``pfn``, or 0; looks under the node lock."""
-    held = hold_slab(mem, cpu, cache, pfn)
+    held = hold_slab(mem, cpu, cache_id, pfn)
     if held == 0:
         return 0
     found = 0
@@ -102,13 +116,15 @@ def find_owned(mem, cpu, cache, pfn, owner):
     if list_state(w0) != SLAB_FROZEN:
         for index in range(objects_of(w1)):
             if found == 0 and owner_of(mem, pfn, order_of(w0), index) == owner:
-                found = object_at(mem, cache_at(mem, cache), pfn, index)
+                found = object_at(mem, cache_at(mem, cache_id), pfn, index)
     unlock(mem, held)
     return found
 
 
 @unit
-def adopt_pages(mem, cpu, pfn, order, giver, new_owner):
+def adopt_pages(
+    mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, giver: Owner, new_owner: Owner
+) -> int:
     """Take over a block of ``giver``, a life (its owner word): our label and ``new_owner``.
 
     0, or E_STATE where it is not, or no longer, a block of that life.
@@ -125,17 +141,19 @@ def adopt_pages(mem, cpu, pfn, order, giver, new_owner):
 
 
 @unit
-def adopt_object(mem, cpu, cache, address, giver):
-    """Take over an object of ``cache`` that is ``giver``'s, a life. Returns 0 or E_STATE."""
+def adopt_object(
+    mem: Memory, cpu: Cpu, cache_id: CacheId, address: ObjectAddress, giver: Owner
+) -> int:
+    """Take over an object of ``cache_id`` that is ``giver``'s, a life. Returns 0 or E_STATE."""
     pfn = slab_of_address(mem, address)
-    if pfn < 0 or cache < 0 or cache >= fixed(mem, H_CACHES):
+    if pfn < 0 or cache_id < 0 or cache_id >= fixed(mem, H_CACHES):
         return E_STATE
     w0 = page_state(mem, pfn)
-    if not is_slab_of(w0, cache):
+    if not is_slab_of(w0, cache_id):
         return E_STATE
-    index = index_at(mem, cache_at(mem, cache), frame_at(mem, pfn), address)
+    index = index_at(mem, cache_at(mem, cache_id), frame_at(mem, pfn), address)
     at = owner_at(mem, frame_at(mem, pfn), order_of(w0), index)
-    if index < 0 or not has_owner_word(mem, cache_at(mem, cache), address, at):
+    if index < 0 or not has_owner_word(mem, cache_at(mem, cache_id), address, at):
         return E_STATE
     if is_live(giver) and cas(mem, at, giver, owner_word(mem, cpu)):
         return 0

@@ -21,6 +21,8 @@ The order within phase 1 is that of what asks what: free lists need the node lis
 need free lists, sheaves need chains.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     C_EPOCH, C_PID, C_STATE, C_USERS, CPU_CHANGER_SHIFT, CPU_CHANGING, EV_RECOVER, H_CACHES,
     H_CACHES_LOCK, H_CPUS, H_NODES, H_PAGES, H_RECOVERY, H_WAITERS, H_WAKE, H_ZONES,
@@ -45,13 +47,14 @@ from shmalloc.kernels.recover_objects import (
 from shmalloc.kernels.slab_format import give_pages_back
 from shmalloc.kernels.slots import is_dead
 from shmalloc.kernels.zone import descriptor_at, zone_at
+from shmalloc.units import CacheId, Cpu, Memory, Pfn
 from shmalloc.words import (
     cas, cas2, exchange, fetch_add, fetch_and, fixed, load, load2, store, wait, wake,
 )  # fmt: skip
 
 
 @unit
-def recover(mem, cpu):
+def recover(mem: Memory, cpu: Cpu) -> int:
     """Recover all slots that are marked dead, also those that are marked meanwhile; pages."""
     while not enter(mem, cpu):
         await_recovery(mem)  # somebody else recovers, and may do ours as well; or he died at it
@@ -66,7 +69,7 @@ def recover(mem, cpu):
 
 
 @unit
-def unblock(mem, cpu):
+def unblock(mem: Memory, cpu: Cpu) -> int:
     """Phase 1 alone, for whoever waits for a lock of somebody dead; 0 where others are at it.
 
     Also from within the own recovery, which waits for somebody living who waits for a lock of one
@@ -83,7 +86,7 @@ def unblock(mem, cpu):
 
 
 @kernel
-def enter(mem, cpu):
+def enter(mem: Memory, cpu: Cpu) -> bool:
     """Become the one who recovers: H_RECOVERY is free, or of a recoverer who is marked dead."""
     holder = load(mem, H_RECOVERY) & LOCK_HOLDER_MASK
     if holder == 0:
@@ -92,7 +95,7 @@ def enter(mem, cpu):
 
 
 @kernel
-def await_recovery(mem):
+def await_recovery(mem: Memory) -> None:
     """Sleep until the one who recovers is done, or until it is time to see whether he lives."""
     old = load(mem, H_RECOVERY)
     if old != 0 and (old & LOCK_CONTENDED != 0 or cas(mem, H_RECOVERY, old, old | LOCK_CONTENDED)):
@@ -100,14 +103,14 @@ def await_recovery(mem):
 
 
 @kernel
-def leave(mem):
+def leave(mem: Memory) -> None:
     """Let the next one recover."""
     if exchange(mem, H_RECOVERY, 0) & LOCK_CONTENDED != 0:
         wake(mem, H_RECOVERY, MAX_CPUS)
 
 
 @unit
-def release_locks(mem, cpu):
+def release_locks(mem: Memory, cpu: Cpu) -> None:
     """Phase 1 for all who are marked dead."""
     wake_sleepers(mem)  # first: we may have to wait for a lock that is kept for one of the dead
     for victim in range(fixed(mem, H_CPUS)):
@@ -125,56 +128,56 @@ def release_locks(mem, cpu):
 
 
 @kernel
-def release_pages(mem, cpu, victim):
+def release_pages(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     """Locks of zones and per-CPU lists that the dead held."""
-    for z in range(fixed(mem, H_ZONES)):
-        zone = zone_at(mem, z)
+    for zone_id in range(fixed(mem, H_ZONES)):
+        zone = zone_at(mem, zone_id)
         if take_over(mem, zone + Z_LOCK, cpu, victim):
             rebuild_zone(mem, cpu, zone)
             unlock(mem, zone + Z_LOCK)
     for owner in range(fixed(mem, H_CPUS)):
-        for z in range(fixed(mem, H_ZONES)):
-            p = pcp_at(mem, owner, z)
-            if take_over(mem, p + P_LOCK, cpu, victim):
+        for zone_id in range(fixed(mem, H_ZONES)):
+            pcp = pcp_at(mem, owner, zone_id)
+            if take_over(mem, pcp + P_LOCK, cpu, victim):
                 if is_dead(mem, owner):
-                    clear_lists(mem, p)  # its blocks are found by label
+                    clear_lists(mem, pcp)  # its blocks are found by label
                 else:
-                    cut_lists(mem, p, owner)
-                unspin(mem, p + P_LOCK)
+                    cut_lists(mem, pcp, owner)
+                unspin(mem, pcp + P_LOCK)
 
 
 @kernel
-def cache_exists(mem, cache):
+def cache_exists(mem: Memory, cache_id: CacheId) -> bool:
     """Whether a cache is live or dying. One that a lock of the dead is in cannot go away."""
-    return load(mem, cache_at(mem, cache) + K_STATE) != CACHE_NONE
+    return load(mem, cache_at(mem, cache_id) + K_STATE) != CACHE_NONE
 
 
 @kernel
-def release_nodes(mem, cpu, victim):
+def release_nodes(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     """Locks of node lists and barns."""
-    for cache in range(fixed(mem, H_CACHES)):
-        if cache_exists(mem, cache):
-            k = cache_at(mem, cache)
-            for node in range(fixed(mem, H_NODES)):
-                n = node_part(k, node)
-                if take_over(mem, n + KN_LOCK, cpu, victim):
-                    rebuild_node(mem, k, node)
-                    unlock(mem, n + KN_LOCK)
-                if take_over(mem, n + KN_BARN_LOCK, cpu, victim):
-                    rebuild_barn(mem, k, node)
-                    unlock(mem, n + KN_BARN_LOCK)
+    for cache_id in range(fixed(mem, H_CACHES)):
+        if cache_exists(mem, cache_id):
+            cache = cache_at(mem, cache_id)
+            for node_id in range(fixed(mem, H_NODES)):
+                lists = node_part(cache, node_id)
+                if take_over(mem, lists + KN_LOCK, cpu, victim):
+                    rebuild_node(mem, cache, node_id)
+                    unlock(mem, lists + KN_LOCK)
+                if take_over(mem, lists + KN_BARN_LOCK, cpu, victim):
+                    rebuild_barn(mem, cache, node_id)
+                    unlock(mem, lists + KN_BARN_LOCK)
 
 
 @kernel
-def release_parts(mem, cpu, victim):
+def release_parts(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     """Locks of sheaves, and of the set of caches."""
-    for cache in range(fixed(mem, H_CACHES)):
-        if cache_exists(mem, cache):
-            k = cache_at(mem, cache)
+    for cache_id in range(fixed(mem, H_CACHES)):
+        if cache_exists(mem, cache_id):
+            cache = cache_at(mem, cache_id)
             for owner in range(fixed(mem, H_CPUS)):
-                at = cpu_part(mem, k, owner) + KC_LOCK
+                at = cpu_part(mem, cache, owner) + KC_LOCK
                 if take_over(mem, at, cpu, victim):
-                    rebuild_part(mem, k, owner)
+                    rebuild_part(mem, cache, owner)
                     unspin(mem, at)
     if take_over(mem, H_CACHES_LOCK, cpu, victim):
         rebuild_unplugged(mem)
@@ -183,22 +186,22 @@ def release_parts(mem, cpu, victim):
 
 
 @kernel
-def rebuild_unplugged(mem):
+def rebuild_unplugged(mem: Memory) -> None:
     """Sheaves of unplugged CPUs: their lock is nobody's, and H_CACHES_LOCK stands for it.
 
     A destroyer that takes them away may die between a sheaf's word and the pointer to it
     (docs/bugs.md 20).
     """
-    for cache in range(fixed(mem, H_CACHES)):
-        if cache_exists(mem, cache):
-            k = cache_at(mem, cache)
+    for cache_id in range(fixed(mem, H_CACHES)):
+        if cache_exists(mem, cache_id):
+            cache = cache_at(mem, cache_id)
             for owner in range(fixed(mem, H_CPUS)):
-                if load(mem, cpu_part(mem, k, owner) + KC_LOCK) == LOCK_OFFLINE:
-                    rebuild_part(mem, k, owner)
+                if load(mem, cpu_part(mem, cache, owner) + KC_LOCK) == LOCK_OFFLINE:
+                    rebuild_part(mem, cache, owner)
 
 
 @unit
-def free_lost_sheaves(mem, cpu):
+def free_lost_sheaves(mem: Memory, cpu: Cpu) -> None:
     """Free the sheaf pages of a cache that was being made or unmade; H_CACHES_LOCK held."""
     pfn = 0
     while pfn < fixed(mem, H_PAGES):
@@ -212,17 +215,21 @@ def free_lost_sheaves(mem, cpu):
 
 
 @kernel
-def has_sheaves(mem, pfn):
+def has_sheaves(mem: Memory, pfn: Pfn) -> bool:
     """Whether a cache that exists keeps its sheaves at ``pfn``."""
-    for cache in range(fixed(mem, H_CACHES)):
-        k = cache_at(mem, cache)
-        if cache_exists(mem, cache) and mem[k + K_SHEAF_COUNT] > 0 and mem[k + K_SHEAF_PFN] == pfn:
+    for cache_id in range(fixed(mem, H_CACHES)):
+        cache = cache_at(mem, cache_id)
+        if (
+            cache_exists(mem, cache_id)
+            and mem[cache + K_SHEAF_COUNT] > 0
+            and mem[cache + K_SHEAF_PFN] == pfn
+        ):
             return True
     return False
 
 
 @kernel
-def wake_sleepers(mem):
+def wake_sleepers(mem: Memory) -> None:
     """Wake all who sleep for a lock, for memory, or for their turn to recover.
 
     The dead may have been woken in their place and not come; or it was about to wake them and had
@@ -231,29 +238,29 @@ def wake_sleepers(mem):
     wake(mem, H_WAKE, MAX_CPUS)
     wake(mem, H_RECOVERY, MAX_CPUS)
     rouse(mem, H_CACHES_LOCK)
-    for z in range(fixed(mem, H_ZONES)):
-        rouse(mem, zone_at(mem, z) + Z_LOCK)
-    for cache in range(fixed(mem, H_CACHES)):
-        if cache_exists(mem, cache):
-            for node in range(fixed(mem, H_NODES)):
-                n = node_part(cache_at(mem, cache), node)
-                rouse(mem, n + KN_LOCK)
-                rouse(mem, n + KN_BARN_LOCK)
+    for zone_id in range(fixed(mem, H_ZONES)):
+        rouse(mem, zone_at(mem, zone_id) + Z_LOCK)
+    for cache_id in range(fixed(mem, H_CACHES)):
+        if cache_exists(mem, cache_id):
+            for node_id in range(fixed(mem, H_NODES)):
+                lists = node_part(cache_at(mem, cache_id), node_id)
+                rouse(mem, lists + KN_LOCK)
+                rouse(mem, lists + KN_BARN_LOCK)
 
 
 @unit
-def sweep(mem, cpu, victim):
+def sweep(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     """Phase 2 for one slot, whose locks are all released; H_RECOVERY held. Returns pages."""
     lock(mem, H_CACHES_LOCK, cpu)
     settle_taken(mem, cpu, victim)
-    for cache in range(fixed(mem, H_CACHES)):
-        if cache_exists(mem, cache):
-            sweep_sheaves(mem, cpu, cache_at(mem, cache), victim)
+    for cache_id in range(fixed(mem, H_CACHES)):
+        if cache_exists(mem, cache_id):
+            sweep_sheaves(mem, cpu, cache_at(mem, cache_id), victim)
     finish_destroy(mem, cpu, victim)
     unlock(mem, H_CACHES_LOCK)
     given = 0
-    for z in range(fixed(mem, H_ZONES)):
-        given += sweep_zone(mem, cpu, z, victim)
+    for zone_id in range(fixed(mem, H_ZONES)):
+        given += sweep_zone(mem, cpu, zone_id, victim)
     fetch_and(mem, H_WAITERS, ~(1 << victim))
     finish_plugs(mem, cpu, victim)
     event(mem, cpu, EV_RECOVER)
@@ -262,19 +269,21 @@ def sweep(mem, cpu, victim):
 
 
 @kernel
-def finish_destroy(mem, cpu, victim):
+def finish_destroy(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     """Destroy the cache that the dead was destroying: gone, or E_BUSY as it would have been.
 
     H_CACHES_LOCK is held, so that it is still that one.
     """
-    for cache in range(fixed(mem, H_CACHES)):
-        k = cache_at(mem, cache)
-        if cache_exists(mem, cache) and load(mem, k + K_DESTROYER) == owner_word(mem, victim):
-            destroy(mem, cpu, k, cache)
+    for cache_id in range(fixed(mem, H_CACHES)):
+        cache = cache_at(mem, cache_id)
+        if cache_exists(mem, cache_id) and load(mem, cache + K_DESTROYER) == owner_word(
+            mem, victim
+        ):
+            destroy(mem, cpu, cache, cache_id)
 
 
 @kernel
-def finish_plugs(mem, cpu, victim):
+def finish_plugs(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     """A CPU that the dead was plugging in or unplugging is online."""
     mark = CPU_CHANGING | (victim + 1) << CPU_CHANGER_SHIFT
     for slot in range(fixed(mem, H_CPUS)):
@@ -283,7 +292,7 @@ def finish_plugs(mem, cpu, victim):
 
 
 @kernel
-def release_dead(mem, victim):
+def release_dead(mem: Memory, victim: Cpu) -> None:
     """The slot's life is over: it may be claimed, and late marks of that life are void."""
     slot = cpu_at(mem, victim)
     store(mem, slot + C_USERS, 0)

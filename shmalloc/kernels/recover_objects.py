@@ -8,6 +8,8 @@ Which runs when is recover.py's: node lists before anything that asks a free lis
 sheaves. Each step may be killed and begun again. Nothing here is reached while nobody has died.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     C_INTENT, C_INTENT_CACHE, C_INTENT_CHAIN, C_INTENT_FROM, C_INTENT_SIZE, C_STRIDE, CPUS_AT,
     H_CPUS, LOCK_HOLDER_MASK, SLAB_ON_FULL, SLAB_ON_PARTIAL,
@@ -36,99 +38,117 @@ from shmalloc.kernels.objects import (
 )  # fmt: skip
 from shmalloc.kernels.pcp import spin_for_drain
 from shmalloc.kernels.sheaf import drop_slab, flush
-from shmalloc.kernels.slab import put_chain
+from shmalloc.kernels.slab_put import put_chain
 from shmalloc.kernels.slab_debug import paint
 from shmalloc.kernels.slots import is_dead
 from shmalloc.kernels.zone import descriptor_at, frame_at
+from shmalloc.units import (
+    CacheWords,
+    Chain,
+    Cpu,
+    CpuWords,
+    Entry,
+    Int,
+    Memory,
+    NodeId,
+    NodePart,
+    Owner,
+    Pfn,
+    SheafWords,
+    WordIndex,
+)
 from shmalloc.words import fixed, load, load2, load_relaxed, store, store_relaxed
 
 
 @kernel
-def sheaf_at(mem, k, i):
+def sheaf_at(mem: Memory, cache: CacheWords, i: int) -> SheafWords:
     """The ``i``-th sheaf of a cache."""
-    return mem[k + K_SHEAVES] + i * mem[k + K_SHEAF_STRIDE]
+    return mem[cache + K_SHEAVES] + i * mem[cache + K_SHEAF_STRIDE]
 
 
 @unit
-def rebuild_node(mem, k, node):
+def rebuild_node(mem: Memory, cache: CacheWords, node_id: NodeId) -> None:
     """Lists and counters of slabs of one node; KN_LOCK taken over."""
-    n = node_part(k, node)
-    list_init(mem, n + KN_PARTIAL)
-    list_init(mem, n + KN_FULL)
-    store_relaxed(mem, n + KN_NR_PARTIAL, 0)
-    store_relaxed(mem, n + KN_NR_FULL, 0)
-    store_relaxed(mem, n + KN_NR_SLABS, 0)
-    store_relaxed(mem, n + KN_NR_FROZEN, 0)
-    pfn = next_slab(mem, 0, mem[k + K_ID])
+    lists = node_part(cache, node_id)
+    list_init(mem, lists + KN_PARTIAL)
+    list_init(mem, lists + KN_FULL)
+    store_relaxed(mem, lists + KN_NR_PARTIAL, 0)
+    store_relaxed(mem, lists + KN_NR_FULL, 0)
+    store_relaxed(mem, lists + KN_NR_SLABS, 0)
+    store_relaxed(mem, lists + KN_NR_FROZEN, 0)
+    pfn = next_slab(mem, 0, mem[cache + K_ID])
     while pfn >= 0:
         w0 = page_state(mem, pfn)
-        if node_of_slab(mem, w0) == node:
-            relist_slab(mem, n, slab_node(mem, pfn, order_of(w0)), list_state(w0))
-        pfn = next_slab(mem, pfn + (1 << order_of(w0)), mem[k + K_ID])
+        if node_of_slab(mem, w0) == node_id:
+            relist_slab(mem, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0))
+        pfn = next_slab(mem, pfn + (1 << order_of(w0)), mem[cache + K_ID])
     for slot in range(fixed(mem, H_CPUS)):
-        settle_take(mem, k, node, cpu_at(mem, slot))
+        settle_take(mem, cache, node_id, cpu_at(mem, slot))
 
 
 @kernel
-def relist_slab(mem, n, at, state):
+def relist_slab(mem: Memory, lists: NodePart, at: WordIndex, state: int) -> None:
     """Count one slab, and put it on the list that its descriptor names."""
-    add(mem, n + KN_NR_SLABS, 1)
+    add(mem, lists + KN_NR_SLABS, 1)
     if state == SLAB_ON_PARTIAL:
-        list_add(mem, n + KN_PARTIAL, at)
-        add(mem, n + KN_NR_PARTIAL, 1)
+        list_add(mem, lists + KN_PARTIAL, at)
+        add(mem, lists + KN_NR_PARTIAL, 1)
     elif state == SLAB_ON_FULL:
-        list_add(mem, n + KN_FULL, at)
-        add(mem, n + KN_NR_FULL, 1)
+        list_add(mem, lists + KN_FULL, at)
+        add(mem, lists + KN_NR_FULL, 1)
     elif state == SLAB_FROZEN:
-        add(mem, n + KN_NR_FROZEN, 1)
+        add(mem, lists + KN_NR_FROZEN, 1)
 
 
 @kernel
-def settle_take(mem, k, node, slot):
+def settle_take(mem: Memory, cache: CacheWords, node_id: NodeId, slot: CpuWords) -> None:
     """Was the swap made with which the dead holder of KN_LOCK took a chain? Says so in its intent.
 
     The living are not mistaken for it: an intent to take exists only under this lock, ours now.
     """
-    if load(mem, slot + C_INTENT) != INTENT_TAKE or load_relaxed(mem, slot + C_INTENT_CACHE) != k:
+    if (
+        load(mem, slot + C_INTENT) != INTENT_TAKE
+        or load_relaxed(mem, slot + C_INTENT_CACHE) != cache
+    ):
         return
     chain = load_relaxed(mem, slot + C_INTENT_CHAIN)
     w0, w1 = load2(mem, descriptor_at(mem, chain_pfn(chain)))
-    if not is_slab_of(w0, mem[k + K_ID]) or node_of_slab(mem, w0) != node:
+    if not is_slab_of(w0, mem[cache + K_ID]) or node_of_slab(mem, w0) != node_id:
         return
-    if on_free_list(mem, k, chain_pfn(chain), w1, chain_first(chain)):
+    if on_free_list(mem, cache, chain_pfn(chain), w1, chain_first(chain)):
         store(mem, slot + C_INTENT, INTENT_NONE)
     else:
         store(mem, slot + C_INTENT, INTENT_TAKEN)
 
 
 @unit
-def rebuild_barn(mem, k, node):
+def rebuild_barn(mem: Memory, cache: CacheWords, node_id: NodeId) -> None:
     """The lists of a barn; KN_BARN_LOCK taken over."""
-    n = node_part(k, node)
-    mem[n + KN_BARN_FULL] = 0
-    mem[n + KN_BARN_EMPTY] = 0
-    store_relaxed(mem, n + KN_NR_BARN_FULL, 0)
-    store_relaxed(mem, n + KN_NR_BARN_EMPTY, 0)
-    for i in range(mem[k + K_SHEAF_COUNT]):
-        sheaf = sheaf_at(mem, k, i)
-        if load(mem, sheaf + SF_WHERE) == n:
+    lists = node_part(cache, node_id)
+    mem[lists + KN_BARN_FULL] = 0
+    mem[lists + KN_BARN_EMPTY] = 0
+    store_relaxed(mem, lists + KN_NR_BARN_FULL, 0)
+    store_relaxed(mem, lists + KN_NR_BARN_EMPTY, 0)
+    for i in range(mem[cache + K_SHEAF_COUNT]):
+        sheaf = sheaf_at(mem, cache, i)
+        if load(mem, sheaf + SF_WHERE) == lists:
             if mem[sheaf + SF_SIZE] > 0:
-                barn_push(mem, n, KN_BARN_FULL, sheaf)
+                barn_push(mem, lists, KN_BARN_FULL, sheaf)
             else:
-                barn_push(mem, n, KN_BARN_EMPTY, sheaf)
+                barn_push(mem, lists, KN_BARN_EMPTY, sheaf)
 
 
 @unit
-def rebuild_part(mem, k, cpu):
+def rebuild_part(mem: Memory, cache: CacheWords, cpu: Cpu) -> None:
     """Main and spare sheaf of a CPU slot, and what is in them; KC_LOCK taken over."""
-    part = cpu_part(mem, k, cpu)
+    part = cpu_part(mem, cache, cpu)
     old = mem[part + KC_MAIN]
-    main = 0
-    spare = 0
-    for i in range(mem[k + K_SHEAF_COUNT]):
-        sheaf = sheaf_at(mem, k, i)
+    main: SheafWords = 0
+    spare: SheafWords = 0
+    for i in range(mem[cache + K_SHEAF_COUNT]):
+        sheaf = sheaf_at(mem, cache, i)
         if load(mem, sheaf + SF_WHERE) == part:
-            mend_sheaf(mem, k, sheaf)
+            mend_sheaf(mem, cache, sheaf)
             if main == 0:
                 main = sheaf
             elif sheaf == old:
@@ -141,14 +161,14 @@ def rebuild_part(mem, k, cpu):
 
 
 @kernel
-def mend_sheaf(mem, k, sheaf):
+def mend_sheaf(mem: Memory, cache: CacheWords, sheaf: SheafWords) -> None:
     """Drop entries of live objects, and entries that are there twice; its dead holder is followed.
 
     An object that is live and in a sheaf was being given out or freed when the kill came: it is its
     owner's. Twice: entries were being moved down (drop_slab).
     """
     kept = 0
-    count_kept(mem, k, sheaf)
+    count_kept(mem, cache, sheaf)
     for i in range(mem[sheaf + SF_SIZE]):
         entry = mem[sheaf + SF_OBJECTS + i]
         live = is_live(load_relaxed(mem, owner_of_entry(mem, entry)))
@@ -159,16 +179,16 @@ def mend_sheaf(mem, k, sheaf):
 
 
 @kernel
-def count_kept(mem, k, sheaf):
+def count_kept(mem: Memory, cache: CacheWords, sheaf: SheafWords) -> None:
     """Count the object that a dead CPU had freed exactly and not counted yet (push_freed), if any.
 
     Its mark goes last. The same entry may be behind the end of another sheaf of the dead, left
     from some earlier time: without its mark it means nothing there.
     """
     size = mem[sheaf + SF_SIZE]
-    if is_exact(mem, k) and size < mem[k + K_CAPACITY]:
+    if is_exact(mem, cache) and size < mem[cache + K_CAPACITY]:
         entry = mem[sheaf + SF_OBJECTS + size]
-        if is_kept_by_dead(mem, k, entry):
+        if is_kept_by_dead(mem, cache, entry):
             mem[sheaf + SF_SIZE] = size + 1
     for i in range(mem[sheaf + SF_SIZE]):
         mark = owner_of_entry(mem, mem[sheaf + SF_OBJECTS + i])
@@ -177,14 +197,16 @@ def count_kept(mem, k, sheaf):
 
 
 @kernel
-def is_kept_by_dead(mem, k, entry):
+def is_kept_by_dead(mem: Memory, cache: CacheWords, entry: Entry) -> bool:
     """Whether ``entry``, behind the end of a sheaf and perhaps never written, names an object that
     was freed into a sheaf by somebody dead. While it is so its slab cannot go away.
     """
     pfn = slab_of_address(mem, entry_address(entry))
     if pfn < 0:
         return False
-    found = entry_in_slab(mem, k, mem[k + K_ID], pfn, page_state(mem, pfn), entry_address(entry))
+    found = entry_in_slab(
+        mem, cache, mem[cache + K_ID], pfn, page_state(mem, pfn), entry_address(entry)
+    )
     if found != entry:
         return False
     owner = load_relaxed(mem, owner_of_entry(mem, entry))
@@ -193,7 +215,7 @@ def is_kept_by_dead(mem, k, entry):
 
 
 @kernel
-def has_entry(mem, sheaf, size, entry):
+def has_entry(mem: Memory, sheaf: SheafWords, size: int, entry: Entry) -> bool:
     """Whether one of the first ``size`` entries of a sheaf is ``entry``."""
     for i in range(size):
         if mem[sheaf + SF_OBJECTS + i] == entry:
@@ -202,7 +224,7 @@ def has_entry(mem, sheaf, size, entry):
 
 
 @unit
-def settle_put(mem, cpu, victim):
+def settle_put(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     """Was the swap made with which the dead was giving a chain back? Then finish; else it is TAKEN.
 
     Without a lock of the dead left. Ends with no intent, or TAKEN: a chain to be given back.
@@ -225,28 +247,28 @@ def settle_put(mem, cpu, victim):
 
 
 @kernel
-def is_slot(mem, origin):
+def is_slot(mem: Memory, origin: Int) -> bool:
     """Whether an intent's C_INTENT_FROM is a CPU slot, not a sheaf."""
     return CPUS_AT <= origin < CPUS_AT + fixed(mem, H_CPUS) * C_STRIDE
 
 
 @kernel
-def was_put(mem, cpu, k, chain, mark):
+def was_put(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, mark: Owner) -> bool:
     """Whether a chain whose first object was marked is its slab's again (slot_intent.py)."""
     pfn = chain_pfn(chain)
-    held = hold_slab(mem, cpu, mem[k + K_ID], pfn)
+    held = hold_slab(mem, cpu, mem[cache + K_ID], pfn)
     if held == 0:
         return True  # it became empty with this chain, and is gone
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     first = chain_first(chain)
     owner = load_relaxed(mem, owner_at(mem, frame_at(mem, pfn), order_of(w0), first - 1))
-    made = owner != mark or on_free_list(mem, k, pfn, w1, first)
+    made = owner != mark or on_free_list(mem, cache, pfn, w1, first)
     unlock(mem, held)
     return made
 
 
 @unit
-def settle_taken(mem, cpu, victim):
+def settle_taken(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     """Give the chain in the hands of the dead back to its slab, but for what is live or in a sheaf.
 
     Objects become live in the order of the chain, so what is not is its end.
@@ -254,7 +276,7 @@ def settle_taken(mem, cpu, victim):
     slot = cpu_at(mem, victim)
     if load(mem, slot + C_INTENT) != INTENT_TAKEN:
         return
-    k = load_relaxed(mem, slot + C_INTENT_CACHE)
+    cache = load_relaxed(mem, slot + C_INTENT_CACHE)
     chain = load_relaxed(mem, slot + C_INTENT_CHAIN)
     sheaf = load_relaxed(mem, slot + C_INTENT_FROM)
     left = chain_count(chain)
@@ -263,61 +285,61 @@ def settle_taken(mem, cpu, victim):
     if sheaf != 0 and mem[sheaf + SF_SIZE] > load_relaxed(mem, slot + C_INTENT_SIZE):
         left = 0  # they are in that sheaf
     while left > 0 and is_live(load_relaxed(mem, mark_of(mem, pfn, first))):
-        first = free_link(mem, k, object_at(mem, k, pfn, first - 1))
+        first = free_link(mem, cache, object_at(mem, cache, pfn, first - 1))
         left -= 1
     if left > 0:
         # Written before the objects that are live go on with their lives: the walk above must not
         # be made a second time over their links.
         store(mem, slot + C_INTENT_CHAIN, make_chain(pfn, first, left))
-        give_chain(mem, cpu, k, make_chain(pfn, first, left), slot)
+        give_chain(mem, cpu, cache, make_chain(pfn, first, left), slot)
     intent_done(mem, victim)
 
 
 @kernel
-def mark_of(mem, pfn, first):
+def mark_of(mem: Memory, pfn: Pfn, first: int) -> WordIndex:
     """Word index of the owner word of the object with index + 1 = ``first``."""
     return owner_at(mem, frame_at(mem, pfn), order_of(page_state(mem, pfn)), first - 1)
 
 
 @kernel
-def give_chain(mem, cpu, k, chain, origin):
+def give_chain(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, origin: Int) -> None:
     """Put a chain that an intent in ``origin``, a slot, names back to its slab."""
     pfn = chain_pfn(chain)
     first = chain_first(chain)
-    last = last_of(mem, k, chain)
-    if is_debug(mem, k):
-        paint(mem, k, last, 0)  # one object, and who knows how far its painting had come
+    last = last_of(mem, cache, chain)
+    if is_debug(mem, cache):
+        paint(mem, cache, last, 0)  # one object, and who knows how far its painting had come
     store(mem, mark_of(mem, pfn, first), GIVEN | owner_word(mem, cpu))
-    intend_put(mem, cpu, k, chain, origin)
-    put_chain(mem, cpu, k, pfn, first, last, chain_count(chain))
+    intend_put(mem, cpu, cache, chain, origin)
+    put_chain(mem, cpu, cache, pfn, first, last, chain_count(chain))
     store(mem, origin + C_INTENT, INTENT_NONE)
     intent_done(mem, cpu)
 
 
 @unit
-def sweep_sheaves(mem, cpu, k, victim):
+def sweep_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu) -> None:
     """Flush the sheaves of a dead CPU, and those in its hands, which find a place again."""
-    part = cpu_part(mem, k, victim)
+    part = cpu_part(mem, cache, victim)
     if spin_for_drain(mem, part + KC_LOCK, cpu):
         if mem[part + KC_MAIN] != 0:
-            flush(mem, cpu, k, mem[part + KC_MAIN])
+            flush(mem, cpu, cache, mem[part + KC_MAIN])
         if mem[part + KC_SPARE] != 0:
-            flush(mem, cpu, k, mem[part + KC_SPARE])
+            flush(mem, cpu, cache, mem[part + KC_SPARE])
         unspin(mem, part + KC_LOCK)
-    for i in range(mem[k + K_SHEAF_COUNT]):
-        sheaf = sheaf_at(mem, k, i)
+    for i in range(mem[cache + K_SHEAF_COUNT]):
+        sheaf = sheaf_at(mem, cache, i)
         if load(mem, sheaf + SF_WHERE) == in_hand(mem, victim):
-            mend_sheaf(mem, k, sheaf)
-            flush(mem, cpu, k, sheaf)
-            place_sheaf(mem, cpu, k, victim, sheaf)
+            mend_sheaf(mem, cache, sheaf)
+            flush(mem, cpu, cache, sheaf)
+            place_sheaf(mem, cpu, cache, victim, sheaf)
 
 
 @kernel
-def place_sheaf(mem, cpu, k, victim, sheaf):
+def place_sheaf(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu, sheaf: SheafWords) -> None:
     """Give an empty sheaf to the slot of the dead, where it lacks one, else to its barn."""
-    part = cpu_part(mem, k, victim)
-    if load(mem, k + K_STATE) == CACHE_LIVE and spin_for_drain(mem, part + KC_LOCK, cpu):
-        empty = 0
+    part = cpu_part(mem, cache, victim)
+    if load(mem, cache + K_STATE) == CACHE_LIVE and spin_for_drain(mem, part + KC_LOCK, cpu):
+        empty: WordIndex = 0
         if mem[part + KC_MAIN] == 0:
             empty = part + KC_MAIN
         elif mem[part + KC_SPARE] == 0:
@@ -328,4 +350,4 @@ def place_sheaf(mem, cpu, k, victim, sheaf):
         unspin(mem, part + KC_LOCK)
         if empty != 0:
             return
-    barn_put(mem, cpu, node_part(k, home_node(mem, victim)), sheaf)
+    barn_put(mem, cpu, node_part(cache, home_node(mem, victim)), sheaf)

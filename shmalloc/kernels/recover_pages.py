@@ -15,6 +15,8 @@ Everything here runs under the lock of what it rebuilds, taken over from the dea
 anywhere itself, and is then begun again by the next: each step only looks at descriptors.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     E_STATE, H_MAX_ORDER, H_PAGEBLOCK_ORDER, H_PCP_FORM, IS_TYPE, I_TAIL, MT_COUNT, MT_ISOLATE,
     ORDERS, PCP_LIST, PCP_LISTS, P_COUNT, P_HEAD, P_LENGTH, P_LOCK, T_ALLOCATED, T_FREE, T_ISOLATED,
@@ -41,11 +43,12 @@ from shmalloc.kernels.pcp import counted_pages, pcp_at, pcp_order, pcp_top, spin
 from shmalloc.kernels.poison import unmanage
 from shmalloc.kernels.slots import label, label_cpu
 from shmalloc.kernels.zone import account, block_mt, descriptor_at, isolator_of, zone_at
+from shmalloc.units import Cpu, Memory, PcpWords, Pfn, Word0, WordIndex, ZoneId, ZoneWords
 from shmalloc.words import fixed, load2, store_relaxed
 
 
 @unit
-def rebuild_zone(mem, cpu, zone):
+def rebuild_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
     """Lists and counters of a zone from its descriptors, all free blocks merged; lock held."""
     fold_zone(mem, zone)
     empty_zone(mem, zone)
@@ -54,7 +57,7 @@ def rebuild_zone(mem, cpu, zone):
 
 
 @kernel
-def fold_zone(mem, zone):
+def fold_zone(mem: Memory, zone: ZoneWords) -> None:
     """Turn the heads inside of blocks that cover them into tails."""
     pfn = fixed(mem, zone + Z_START)
     while pfn < fixed(mem, zone + Z_END):
@@ -68,7 +71,7 @@ def fold_zone(mem, zone):
 
 
 @kernel
-def fold_head(mem, pfn):
+def fold_head(mem: Memory, pfn: Pfn) -> None:
     """One head inside of another block: first its links go, for they may lead anywhere."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     kind = type_of(w0)
@@ -83,7 +86,7 @@ def fold_head(mem, pfn):
 
 
 @kernel
-def empty_zone(mem, zone):
+def empty_zone(mem: Memory, zone: ZoneWords) -> None:
     """No free block is on any list, and none is counted."""
     for order in range(ORDERS):
         for mt in range(MT_COUNT):
@@ -94,7 +97,7 @@ def empty_zone(mem, zone):
 
 
 @kernel
-def relink_zone(mem, cpu, zone):
+def relink_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
     """Put every free block on the list of its pageblock's type; count what is managed."""
     managed = 0
     pfn = fixed(mem, zone + Z_START)
@@ -115,21 +118,21 @@ def relink_zone(mem, cpu, zone):
 
 
 @kernel
-def cut_half_isolated(mem, zone, pfn, w0):
+def cut_half_isolated(mem: Memory, zone: ZoneWords, pfn: Pfn, w0: Word0) -> Word0:
     """Cut a block that the dead was freeing by pageblocks (buddy.py); what its head says then."""
-    z = fixed(mem, zone + Z_INDEX)
+    zone_id = fixed(mem, zone + Z_INDEX)
     low = fixed(mem, H_PAGEBLOCK_ORDER)
     order = order_of(w0)
     if order <= low or not is_half_isolated(mem, pfn, order):
         return w0
     for piece in range((1 << (order - low)) - 1, -1, -1):  # the head last: it covers the others
         at = pfn + (piece << low)
-        make_free(mem, at, z, low, block_mt(mem, at))
+        make_free(mem, at, zone_id, low, block_mt(mem, at))
     return page_state(mem, pfn)
 
 
 @kernel
-def relink_block(mem, zone, cpu, pfn):
+def relink_block(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn) -> int:
     """A block without links becomes FREE of its pageblock's type, and goes on its list."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     order = order_of(w0)
@@ -145,7 +148,7 @@ def relink_block(mem, zone, cpu, pfn):
 
 
 @kernel
-def start_of(mem, pfn):
+def start_of(mem: Memory, pfn: Pfn) -> Pfn:
     """First page of the block that covers ``pfn`` now, after it merged; zone lock held."""
     head = head_of(mem, pfn)
     if head < 0:
@@ -154,7 +157,7 @@ def start_of(mem, pfn):
 
 
 @kernel
-def merge_zone(mem, cpu, zone):
+def merge_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
     """Merge what the dead had cut, or had not merged yet. From below, so one pass is enough."""
     pfn = fixed(mem, zone + Z_START)
     while pfn < fixed(mem, zone + Z_END):
@@ -169,16 +172,16 @@ def merge_zone(mem, cpu, zone):
 
 
 @kernel
-def clear_lists(mem, p):
+def clear_lists(mem: Memory, pcp: PcpWords) -> None:
     """Forget every block on the lists of a dead CPU; its P_LOCK held."""
     for index in range(PCP_LISTS):
-        mem[p + P_LENGTH + index] = 0
-        mem[p + P_HEAD + index] = 0
-    mem[p + P_COUNT] = 0
+        mem[pcp + P_LENGTH + index] = 0
+        mem[pcp + P_HEAD + index] = 0
+    mem[pcp + P_COUNT] = 0
 
 
 @unit
-def cut_lists(mem, p, owner):
+def cut_lists(mem: Memory, pcp: PcpWords, owner: Cpu) -> None:
     """Recount the lists of ``owner``, alive, without the blocks that its dead drainer had in hand.
 
     P_LOCK taken over. A drainer relabels the first block before it takes it off, so a first block
@@ -188,19 +191,19 @@ def cut_lists(mem, p, owner):
     for index in range(PCP_LISTS):
         order = pcp_order(mem, index)
         if fixed(mem, H_PCP_FORM) == PCP_LIST:
-            mem[p + P_LENGTH + index] = chain_length(mem, mem[p + P_HEAD + index])
-        pfn = pcp_top(mem, p, index)
+            mem[pcp + P_LENGTH + index] = chain_length(mem, mem[pcp + P_HEAD + index])
+        pfn = pcp_top(mem, pcp, index)
         while pfn >= 0 and not is_held_by(page_state(mem, pfn), owner):
-            mem[p + P_LENGTH + index] = mem[p + P_LENGTH + index] - 1
+            mem[pcp + P_LENGTH + index] = mem[pcp + P_LENGTH + index] - 1
             if fixed(mem, H_PCP_FORM) == PCP_LIST:
-                mem[p + P_HEAD + index] = get_link(mem, node_of(mem, pfn) + 1)
-            pfn = pcp_top(mem, p, index)
-        counted += mem[p + P_LENGTH + index] * counted_pages(order)
-    mem[p + P_COUNT] = counted
+                mem[pcp + P_HEAD + index] = get_link(mem, node_of(mem, pfn) + 1)
+            pfn = pcp_top(mem, pcp, index)
+        counted += mem[pcp + P_LENGTH + index] * counted_pages(order)
+    mem[pcp + P_COUNT] = counted
 
 
 @kernel
-def chain_length(mem, node):
+def chain_length(mem: Memory, node: WordIndex) -> int:
     """Blocks on a per-CPU list in list form."""
     length = 0
     while node != 0:
@@ -210,31 +213,31 @@ def chain_length(mem, node):
 
 
 @kernel
-def is_held_by(w0, owner):
+def is_held_by(w0: Word0, owner: Cpu) -> bool:
     """Whether a descriptor says: in state PCP, with slot ``owner``."""
     return type_of(w0) == T_PCP and label_cpu(detail_of(w0)) == owner
 
 
 @unit
-def sweep_zone(mem, cpu, z, victim):
-    """Give back to zone ``z`` what a dead CPU had on its lists and in its hands. Returns pages."""
-    zone = zone_at(mem, z)
-    p = pcp_at(mem, victim, z)
-    held = spin_for_drain(mem, p + P_LOCK, cpu)  # not that of an unplugged CPU: that is empty
+def sweep_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu) -> int:
+    """Give a zone back what a dead CPU had on its lists and in its hands; returns pages."""
+    zone = zone_at(mem, zone_id)
+    pcp = pcp_at(mem, victim, zone_id)
+    held = spin_for_drain(mem, pcp + P_LOCK, cpu)  # not that of an unplugged CPU: that is empty
     if held:
-        clear_lists(mem, p)
+        clear_lists(mem, pcp)
     lock(mem, zone + Z_LOCK, cpu)
     end_isolations(mem, cpu, zone, victim)
     given = sweep_blocks(mem, cpu, zone, victim)
     unlock(mem, zone + Z_LOCK)
     if held:
-        unspin(mem, p + P_LOCK)
+        unspin(mem, pcp + P_LOCK)
     wake_waiters(mem, cpu, zone)
     return given
 
 
 @kernel
-def end_isolations(mem, cpu, zone, victim):
+def end_isolations(mem: Memory, cpu: Cpu, zone: ZoneWords, victim: Cpu) -> None:
     """Pageblocks that the dead had isolated, or was putting offline, are ordinary ones again."""
     step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
     at = (fixed(mem, zone + Z_START) + step - 1) & -step
@@ -246,7 +249,7 @@ def end_isolations(mem, cpu, zone, victim):
 
 
 @kernel
-def sweep_blocks(mem, cpu, zone, victim):
+def sweep_blocks(mem: Memory, cpu: Cpu, zone: ZoneWords, victim: Cpu) -> int:
     """Free every block that only the dead knew of; zone lock held. Returns pages."""
     given = 0
     pfn = fixed(mem, zone + Z_START)
@@ -264,20 +267,20 @@ def sweep_blocks(mem, cpu, zone, victim):
 
 
 @kernel
-def sweep_block(mem, cpu, zone, pfn):
+def sweep_block(mem: Memory, cpu: Cpu, zone: ZoneWords, pfn: Pfn) -> None:
     """Free one block that is nobody's; or retire it, if that is what its freer was to do."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     order = order_of(w0)
-    z = zone_of_word(w0)
+    zone_id = zone_of_word(w0)
     if type_of(w0) == T_ALLOCATED:
-        taken = next_word(w0, T_PCP, order, z, mt_of(w0), detail_of(w0))
+        taken = next_word(w0, T_PCP, order, zone_id, mt_of(w0), detail_of(w0))
         turn_owned(mem, pfn, w0, w1, taken, 0)
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if wants_poison(w0):
-        if turn2(mem, pfn, w0, w1, next_word(w0, T_POISONED, order, z, mt_of(w0), 0), 0):
+        if turn2(mem, pfn, w0, w1, next_word(w0, T_POISONED, order, zone_id, mt_of(w0), 0), 0):
             unmanage(mem, zone, 1 << order)
         return
-    taken = next_word(w0, T_PCP, order, z, mt_of(w0), label(mem, cpu))
+    taken = next_word(w0, T_PCP, order, zone_id, mt_of(w0), label(mem, cpu))
     if turn2(mem, pfn, w0, w1, taken, 0):
         set_link(mem, node_of(mem, pfn) + 1, 0)
         fill_on_free(mem, pfn, order)

@@ -12,6 +12,8 @@ Three structures, none of which any kernel reads to decide something:
       [ code | where | expected | found | cpu | clock | ready ]   ready: slot + 1, written last
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     C_EVENTS, C_HISTORY_NEXT, C_STRIDE, CPUS_AT, EV_MISUSE, H_AT_HISTORY, H_AT_REPORTS, H_HISTORY,
     H_REPORT_COUNT, HI_CLOCK, HI_DETAIL, HI_OP, HI_STRIDE, HI_WHERE, OP_MISUSE, R_CLOCK, R_CODE,
@@ -19,37 +21,40 @@ from shmalloc.constants import (
 )  # fmt: skip
 from shmalloc.constants_slab import K_ID
 from shmalloc.dialect import hot, kernel, unit
+from shmalloc.units import CacheWords, Cpu, CpuWords, Int, Memory, ObjectAddress, Order
 from shmalloc.words import fetch_add, fixed, load_relaxed, mark, now, store, store_relaxed
 
 
 @kernel
-def cpu_at(mem, cpu):
+def cpu_at(mem: Memory, cpu: Cpu) -> CpuWords:
     """Word index of a CPU slot."""
     return CPUS_AT + cpu * C_STRIDE
 
 
 @kernel
-def event(mem, cpu, which):
+def event(mem: Memory, cpu: Cpu, which: int) -> None:
     """Count one event ``EV_*`` on ``cpu``."""
     mark(mem, cpu_at(mem, cpu) + C_EVENTS + which)
 
 
 @hot
-def record(mem, cpu, operation, order, where, detail):
+def record(mem: Memory, cpu: Cpu, operation: int, order: Order, where: Int, detail: Int) -> None:
     """Append to the CPU's history ring, if there is one."""
     if fixed(mem, H_HISTORY) != 0:
         append_history(mem, cpu, operation << 8 | order, where, detail)
 
 
 @hot
-def record_object(mem, cpu, operation, address, k):
-    """Append what was done with an object of the cache at word ``k``; the ring names its id."""
+def record_object(
+    mem: Memory, cpu: Cpu, operation: int, address: ObjectAddress, cache: CacheWords
+) -> None:
+    """Append what was done with an object of ``cache``; the ring names its id."""
     if fixed(mem, H_HISTORY) != 0:
-        append_history(mem, cpu, operation << 8, address, load_relaxed(mem, k + K_ID))
+        append_history(mem, cpu, operation << 8, address, load_relaxed(mem, cache + K_ID))
 
 
 @unit
-def append_history(mem, cpu, operation, where, detail):
+def append_history(mem: Memory, cpu: Cpu, operation: int, where: Int, detail: Int) -> None:
     """A CPU slot that two processes share may lose or mix an entry; the ring is for people only."""
     entries = fixed(mem, H_HISTORY)
     slot = cpu_at(mem, cpu) + C_HISTORY_NEXT
@@ -63,7 +68,7 @@ def append_history(mem, cpu, operation, where, detail):
 
 
 @unit
-def report(mem, cpu, code, where, expected, found):
+def report(mem: Memory, cpu: Cpu, code: int, where: Int, expected: Int, found: Int) -> int:
     """Keep one violation. A full table still counts, so that nobody takes silence for health."""
     event(mem, cpu, EV_MISUSE)
     record(mem, cpu, OP_MISUSE, 0, where, code)

@@ -11,6 +11,8 @@ Nothing here reads or writes the data, nor its header: until the maker tells oth
 nobody looks at them.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     AR_COUNT, AR_DATA, AR_GENERATION_SHIFT, AR_HOW, E_STATE, OWNER_ARRAYS, OWNER_SHARED,
 )  # fmt: skip
@@ -19,20 +21,21 @@ from shmalloc.kernels.contig import free_contig_range
 from shmalloc.kernels.array_table import close_entry, drop_reference, grow_entries, open_entry
 from shmalloc.kernels.slab_format import give_pages_back, slab_pages
 from shmalloc.kernels.zone import frame_at, pfn_of_word
+from shmalloc.units import Cpu, Int, Memory, Order, Pfn, WordIndex
 from shmalloc.words import load_relaxed
 
 AR_RANGE = 1 << 32
 
 
 @unit
-def make_array(mem, cpu, order, pid):
+def make_array(mem: Memory, cpu: Cpu, order: Order, pid: int) -> tuple[WordIndex, int, WordIndex]:
     """A block of 2^order pages with one reference: (entry, its generation, word of the block).
 
     The first is negative, as of ``alloc_pages``, where a page is missing: nothing is made.
     """
     pfn = slab_pages(mem, cpu, order, OWNER_SHARED)
     if pfn < 0:
-        return pfn, 0, 0
+        return +pfn, 0, 0
     data = frame_at(mem, pfn)
     entry, generation = enter_array(mem, cpu, data, order, pid)
     if entry < 0:
@@ -41,7 +44,9 @@ def make_array(mem, cpu, order, pid):
 
 
 @unit
-def enter_array(mem, cpu, data, how, pid):
+def enter_array(
+    mem: Memory, cpu: Cpu, data: WordIndex, how: Int, pid: int
+) -> tuple[WordIndex, int]:
     """An entry with one reference to the block at ``data``: (entry, its generation).
 
     The table grows by a page when it is full; the entry is negative where there is none.
@@ -50,14 +55,14 @@ def enter_array(mem, cpu, data, how, pid):
     while entry < 0:
         pfn = slab_pages(mem, cpu, 0, OWNER_ARRAYS)
         if pfn < 0:
-            return pfn, 0
+            return +pfn, 0
         grow_entries(mem, cpu, pfn)
         entry = open_entry(mem, cpu, data, how, pid)  # others may have been faster again
     return entry, load_relaxed(mem, entry + AR_COUNT) >> AR_GENERATION_SHIFT
 
 
 @unit
-def drop_array(mem, cpu, entry, generation):
+def drop_array(mem: Memory, cpu: Cpu, entry: WordIndex, generation: int) -> int:
     """Drop a reference; how many are left. With the last one, the block and the entry are free.
 
     E_STATE: there is no such reference, or its block was not allocated any more (reported); the
@@ -74,9 +79,9 @@ def drop_array(mem, cpu, entry, generation):
 
 
 @kernel
-def free_array(mem, cpu, pfn, how):
+def free_array(mem: Memory, cpu: Cpu, pfn: Pfn, how: Int) -> bool:
     """Free the block of an array; False where some of it was not allocated."""
     if how & AR_RANGE == 0:
-        return give_pages_back(mem, cpu, pfn, how, OWNER_SHARED) == 0
-    pages = how ^ AR_RANGE
+        return give_pages_back(mem, cpu, pfn, +how, OWNER_SHARED) == 0
+    pages: int = how ^ AR_RANGE
     return free_contig_range(mem, cpu, pfn, pfn + pages) == pages

@@ -28,6 +28,8 @@ Order of locks: CPU part, then barn or node; never two CPU parts.
 Linux: mm/slub.c, __pcs_replace_empty_main and __pcs_replace_full_main.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import EV_OBJ_REMOTE, EV_SHEAF_SWAP, E_NOMEM, E_STATE, I_SHEAF
 from shmalloc.constants_slab import (
     CACHE_DYING, GIVEN, KC_LOCK, KC_MAIN, KC_SPARE, KEPT, K_CAPACITY, K_STATE, SF_OBJECTS, SF_SIZE,
@@ -44,13 +46,33 @@ from shmalloc.kernels.objects import (
     entry_index, entry_of, entry_order, free_link, home_node, is_exact, is_live, make_chain,
     node_part, object_at, owner_at, owner_of_entry, set_free_link, set_owner,
 )  # fmt: skip
-from shmalloc.kernels.slab import put_chain, take_chain
+from shmalloc.kernels.slab import take_chain
+from shmalloc.kernels.slab_put import put_chain
 from shmalloc.kernels.zone import pfn_of_word
+from shmalloc.units import (
+    CacheWords,
+    Chain,
+    Cpu,
+    CpuPart,
+    Entry,
+    Memory,
+    Pfn,
+    SheafWords,
+    WordIndex,
+)
 from shmalloc.words import cas, load, load_relaxed, store, store_relaxed
 
 
 @hot
-def push_freed(mem, cpu, k, sheaf, size, entry, at):
+def push_freed(
+    mem: Memory,
+    cpu: Cpu,
+    cache: CacheWords,
+    sheaf: SheafWords,
+    size: int,
+    entry: Entry,
+    at: WordIndex,
+) -> bool:
     """Put a live object on a sheaf of ``size`` that is not full and end its life; holder only.
 
     ``at`` is the word of its owner (here and below: recomputing it from the entry costs 1 ns).
@@ -62,7 +84,7 @@ def push_freed(mem, cpu, k, sheaf, size, entry, at):
     if not is_live(owner):
         return False
     mem[sheaf + SF_OBJECTS + size] = entry
-    if is_exact(mem, k) and not cas(mem, at, owner, KEPT | owner_word(mem, cpu)):
+    if is_exact(mem, cache) and not cas(mem, at, owner, KEPT | owner_word(mem, cpu)):
         return False  # the entry behind the last one means nothing
     mem[sheaf + SF_SIZE] = size + 1
     store(mem, at, 0)
@@ -70,7 +92,7 @@ def push_freed(mem, cpu, k, sheaf, size, entry, at):
 
 
 @hot
-def pop_live(mem, cpu, sheaf, size):
+def pop_live(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> Entry:
     """Make the last object of a sheaf of ``size`` > 0 live and take it off; holder only.
 
     Returns its entry; -entry where it was live already: it is in two places.
@@ -84,14 +106,14 @@ def pop_live(mem, cpu, sheaf, size):
 
 
 @unit
-def in_two_places(mem, cpu, entry):
+def in_two_places(mem: Memory, cpu: Cpu, entry: Entry) -> int:
     """Report an object that was to be given out and is live: it is left to its owner."""
     report(mem, cpu, I_SHEAF, entry_address(entry), 0, 1)
     return E_STATE
 
 
 @kernel
-def pop_or_report(mem, cpu, sheaf, size):
+def pop_or_report(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> Entry:
     """``pop_live`` whose failure is reported: E_STATE."""
     entry = pop_live(mem, cpu, sheaf, size)
     if entry < 0:
@@ -100,15 +122,15 @@ def pop_or_report(mem, cpu, sheaf, size):
 
 
 @unit
-def fill(mem, cpu, k, sheaf):
+def fill(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> int:
     """Fill a sheaf in the caller's hands from the slabs; returns its size, or E_NOMEM at 0."""
     size = mem[sheaf + SF_SIZE]
-    while size < mem[k + K_CAPACITY]:
-        chain = take_chain(mem, cpu, k, mem[k + K_CAPACITY] - size)
+    while size < mem[cache + K_CAPACITY]:
+        chain = take_chain(mem, cpu, cache, mem[cache + K_CAPACITY] - size)
         if chain < 0:
             break
         chain_goes_to(mem, cpu, sheaf, size)
-        size = unchain(mem, k, chain, sheaf + SF_OBJECTS, size)
+        size = unchain(mem, cache, chain, sheaf + SF_OBJECTS, size)
         store(mem, sheaf + SF_SIZE, size)  # here they are in the sheaf, and the intent is void
         intent_done(mem, cpu)
     if size == 0:
@@ -117,36 +139,36 @@ def fill(mem, cpu, k, sheaf):
 
 
 @kernel
-def unchain(mem, k, chain, entries, size):
+def unchain(mem: Memory, cache: CacheWords, chain: Chain, entries: WordIndex, size: int) -> int:
     """Write the objects of a private chain to ``entries[size:]``; returns the new size."""
     pfn = chain_pfn(chain)
     order = order_of(page_state(mem, pfn))
     following = chain_first(chain)
     for _ in range(chain_count(chain)):
-        address = object_at(mem, k, pfn, following - 1)
+        address = object_at(mem, cache, pfn, following - 1)
         entry = entry_of(address, following - 1, order)
-        following = free_link(mem, k, address)
+        following = free_link(mem, cache, address)
         mem[entries + size] = entry
         size += 1
     return size
 
 
 @kernel
-def entry_of_index(mem, k, pfn, index):
+def entry_of_index(mem: Memory, cache: CacheWords, pfn: Pfn, index: int) -> Entry:
     """Entry of an object of the slab at ``pfn``."""
-    return entry_of(object_at(mem, k, pfn, index), index, order_of(page_state(mem, pfn)))
+    return entry_of(object_at(mem, cache, pfn, index), index, order_of(page_state(mem, pfn)))
 
 
 @unit
-def flush(mem, cpu, k, sheaf):
+def flush(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> None:
     """Put all objects of a sheaf that the caller holds back to their slabs, a run at a time."""
     size = mem[sheaf + SF_SIZE]
     while size > 0:
-        size = flush_run(mem, cpu, k, sheaf, size)
+        size = flush_run(mem, cpu, cache, sheaf, size)
 
 
 @kernel
-def flush_run(mem, cpu, k, sheaf, size):
+def flush_run(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords, size: int) -> int:
     """Put the last entry back together with all others of its slab; returns how many remain.
 
     One two-word swap returns the whole chain (Linux: build_detached_freelist). The entries leave
@@ -160,22 +182,22 @@ def flush_run(mem, cpu, k, sheaf, size):
     for i in range(size - 1):
         entry = mem[sheaf + SF_OBJECTS + i]
         if entry_base(mem, entry) == base:
-            set_free_link(mem, k, entry_address(entry), first)
+            set_free_link(mem, cache, entry_address(entry), first)
             first = entry_index(entry) + 1
             count += 1
     pfn = pfn_of_word(mem, base)
     # The mark comes before the intent: an intent without it would say that the swap was made.
     mark = owner_at(mem, base, entry_order(newest), first - 1)
     store_relaxed(mem, mark, GIVEN | owner_word(mem, cpu))
-    intend_put(mem, cpu, k, make_chain(pfn, first, count), sheaf)
-    put_chain(mem, cpu, k, pfn, first, last, count)
+    intend_put(mem, cpu, cache, make_chain(pfn, first, count), sheaf)
+    put_chain(mem, cpu, cache, pfn, first, last, count)
     size = drop_slab(mem, sheaf, size, base)
     intent_done(mem, cpu)
     return size
 
 
 @kernel
-def drop_slab(mem, sheaf, size, base):
+def drop_slab(mem: Memory, sheaf: SheafWords, size: int, base: WordIndex) -> int:
     """Remove the entries of the slab at word ``base`` from a sheaf; returns its new size.
 
     An entry is only ever moved down, over one that was dropped or moved itself: whoever dies here
@@ -192,27 +214,27 @@ def drop_slab(mem, sheaf, size, base):
 
 
 @unit
-def put_freed(mem, cpu, k, entry, at):
+def put_freed(mem: Memory, cpu: Cpu, cache: CacheWords, entry: Entry, at: WordIndex) -> bool:
     """Free a live object straight to its slab, past the sheaves. False: it was not live."""
     base = entry_base(mem, entry)
     pfn = pfn_of_word(mem, base)
     first = entry_index(entry) + 1
-    intend_put(mem, cpu, k, make_chain(pfn, first, 1), 0)
-    freed = clear_owner(mem, at, GIVEN | owner_word(mem, cpu), is_exact(mem, k))
+    intend_put(mem, cpu, cache, make_chain(pfn, first, 1), 0)
+    freed = clear_owner(mem, at, GIVEN | owner_word(mem, cpu), is_exact(mem, cache))
     if freed:
         event(mem, cpu, EV_OBJ_REMOTE)
-        put_chain(mem, cpu, k, pfn, first, entry_address(entry), 1)
+        put_chain(mem, cpu, cache, pfn, first, entry_address(entry), 1)
     intent_done(mem, cpu)
     return freed
 
 
 @unit
-def take_one(mem, cpu, k):
+def take_one(mem: Memory, cpu: Cpu, cache: CacheWords) -> Entry:
     """One live object straight from a slab, past the sheaves: its entry, or E_NOMEM, E_STATE."""
-    chain = take_chain(mem, cpu, k, 1)
+    chain = take_chain(mem, cpu, cache, 1)
     if chain < 0:
-        return chain
-    entry = entry_of_index(mem, k, chain_pfn(chain), chain_first(chain) - 1)
+        return +chain
+    entry = entry_of_index(mem, cache, chain_pfn(chain), chain_first(chain) - 1)
     if not set_owner(mem, owner_of_entry(mem, entry), owner_word(mem, cpu)):
         entry = in_two_places(mem, cpu, entry)
     intent_done(mem, cpu)
@@ -220,10 +242,10 @@ def take_one(mem, cpu, k):
 
 
 @unit
-def bring_back(mem, cpu, k, sheaf):
+def bring_back(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> None:
     """A sheaf that was refilled or flushed outside of the lock: into the spare slot if that is
     still empty, else to the barn."""
-    part = cpu_part(mem, k, cpu)
+    part = cpu_part(mem, cache, cpu)
     if try_spin(mem, part + KC_LOCK, cpu):
         if mem[part + KC_MAIN] != 0 and mem[part + KC_SPARE] == 0:
             move_sheaf(mem, sheaf, part)
@@ -231,15 +253,15 @@ def bring_back(mem, cpu, k, sheaf):
             unspin(mem, part + KC_LOCK)
             return
         unspin(mem, part + KC_LOCK)
-    if load(mem, k + K_STATE) == CACHE_DYING:
+    if load(mem, cache + K_STATE) == CACHE_DYING:
         # The destroyer has emptied the barn, or will find this sheaf in it: either way it must
         # not find objects there after its last look. What it finds missing makes it say E_BUSY.
-        flush(mem, cpu, k, sheaf)
-    barn_put(mem, cpu, node_part(k, home_node(mem, cpu)), sheaf)
+        flush(mem, cpu, cache, sheaf)
+    barn_put(mem, cpu, node_part(cache, home_node(mem, cpu)), sheaf)
 
 
 @kernel
-def take_spare(mem, cpu, part):
+def take_spare(mem: Memory, cpu: Cpu, part: CpuPart) -> SheafWords:
     """Take the spare sheaf into our hands, if it is there; KC_LOCK held. 0: somebody else has."""
     spare = mem[part + KC_SPARE]
     if spare != 0:
@@ -249,7 +271,7 @@ def take_spare(mem, cpu, part):
 
 
 @kernel
-def pop_or_refill(mem, cpu, k, part):
+def pop_or_refill(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> Entry:
     """A live object where main is empty or missing: its entry, or E_NOMEM, E_STATE.
 
     KC_LOCK is held on entry and released here.
@@ -258,8 +280,8 @@ def pop_or_refill(mem, cpu, k, part):
     spare = mem[part + KC_SPARE]
     if main == 0:
         unspin(mem, part + KC_LOCK)
-        return take_one(mem, cpu, k)
-    full = 0
+        return take_one(mem, cpu, cache)
+    full: SheafWords = 0
     if mem[main + SF_SIZE] > 0:  # somebody else who shares the slot was here
         full = main
     elif spare != 0 and mem[spare + SF_SIZE] > 0:
@@ -267,7 +289,7 @@ def pop_or_refill(mem, cpu, k, part):
         mem[part + KC_SPARE] = main
         event(mem, cpu, EV_SHEAF_SWAP)
     else:
-        full = barn_full_for(mem, cpu, node_part(k, home_node(mem, cpu)), main)
+        full = barn_full_for(mem, cpu, node_part(cache, home_node(mem, cpu)), main)
     if full != 0:
         mem[part + KC_MAIN] = full
         entry = pop_or_report(mem, cpu, full, mem[full + SF_SIZE])
@@ -276,76 +298,79 @@ def pop_or_refill(mem, cpu, k, part):
     spare = take_spare(mem, cpu, part)
     unspin(mem, part + KC_LOCK)
     if spare == 0:  # somebody else who shares the slot refills it this moment
-        return take_one(mem, cpu, k)
-    entry = fill(mem, cpu, k, spare)
-    if entry > 0:
-        entry = pop_or_report(mem, cpu, spare, entry)
-    bring_back(mem, cpu, k, spare)
+        return take_one(mem, cpu, cache)
+    size = fill(mem, cpu, cache, spare)
+    entry = size
+    if size > 0:
+        entry = pop_or_report(mem, cpu, spare, size)
+    bring_back(mem, cpu, cache, spare)
     return entry
 
 
 @kernel
-def room_for(mem, cpu, k, part):
+def room_for(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> SheafWords:
     """A main sheaf with room, by a swap or an exchange where the old one is full; or 0."""
     main = mem[part + KC_MAIN]
-    if mem[main + SF_SIZE] < mem[k + K_CAPACITY]:
+    if mem[main + SF_SIZE] < mem[cache + K_CAPACITY]:
         return main
     spare = mem[part + KC_SPARE]
-    room = 0
-    if spare != 0 and mem[spare + SF_SIZE] < mem[k + K_CAPACITY]:
+    room: SheafWords = 0
+    if spare != 0 and mem[spare + SF_SIZE] < mem[cache + K_CAPACITY]:
         room = spare
         mem[part + KC_SPARE] = main
         event(mem, cpu, EV_SHEAF_SWAP)
     else:
-        room = barn_empty_for(mem, cpu, node_part(k, home_node(mem, cpu)), main)
+        room = barn_empty_for(mem, cpu, node_part(cache, home_node(mem, cpu)), main)
     if room != 0:
         mem[part + KC_MAIN] = room
     return room
 
 
 @unit
-def push_or_flush(mem, cpu, k, part, entry, at):
+def push_or_flush(
+    mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart, entry: Entry, at: WordIndex
+) -> bool:
     """End an object's life where main is full or missing. False: it was not live.
 
     KC_LOCK is held on entry and released here.
     """
     if mem[part + KC_MAIN] == 0:
         unspin(mem, part + KC_LOCK)
-        return put_freed(mem, cpu, k, entry, at)
-    room = room_for(mem, cpu, k, part)
+        return put_freed(mem, cpu, cache, entry, at)
+    room = room_for(mem, cpu, cache, part)
     if room != 0:
-        freed = push_freed(mem, cpu, k, room, mem[room + SF_SIZE], entry, at)
+        freed = push_freed(mem, cpu, cache, room, mem[room + SF_SIZE], entry, at)
         unspin(mem, part + KC_LOCK)
         return freed
     spare = take_spare(mem, cpu, part)
     unspin(mem, part + KC_LOCK)
     if spare == 0:
-        return put_freed(mem, cpu, k, entry, at)
-    flush(mem, cpu, k, spare)
-    freed = push_freed(mem, cpu, k, spare, 0, entry, at)
-    bring_back(mem, cpu, k, spare)
+        return put_freed(mem, cpu, cache, entry, at)
+    flush(mem, cpu, cache, spare)
+    freed = push_freed(mem, cpu, cache, spare, 0, entry, at)
+    bring_back(mem, cpu, cache, spare)
     return freed
 
 
 @kernel
-def take_slowly(mem, cpu, k, part):
+def take_slowly(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> Entry:
     """A live object where the hot path did not do: the lock is held by another, or main empty."""
     if not try_spin(mem, part + KC_LOCK, cpu):
-        return take_one(mem, cpu, k)
-    return pop_or_refill(mem, cpu, k, part)
+        return take_one(mem, cpu, cache)
+    return pop_or_refill(mem, cpu, cache, part)
 
 
 @hot
-def keep_freed(mem, cpu, k, entry, at):
+def keep_freed(mem: Memory, cpu: Cpu, cache: CacheWords, entry: Entry, at: WordIndex) -> bool:
     """End an object's life on the slab's own node: the hot path of a free. False: not live."""
-    part = cpu_part(mem, k, cpu)
+    part = cpu_part(mem, cache, cpu)
     if not try_spin(mem, part + KC_LOCK, cpu):
-        return put_freed(mem, cpu, k, entry, at)
+        return put_freed(mem, cpu, cache, entry, at)
     main = mem[part + KC_MAIN]
     if main != 0:
         size = mem[main + SF_SIZE]
-        if size < mem[k + K_CAPACITY]:
-            freed = push_freed(mem, cpu, k, main, size, entry, at)
+        if size < mem[cache + K_CAPACITY]:
+            freed = push_freed(mem, cpu, cache, main, size, entry, at)
             unspin(mem, part + KC_LOCK)
             return freed
-    return push_or_flush(mem, cpu, k, part, entry, at)
+    return push_or_flush(mem, cpu, cache, part, entry, at)

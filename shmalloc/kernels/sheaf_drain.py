@@ -5,6 +5,8 @@ refilling or flushing this moment is in his hands and not seen. Works on the she
 waits for their locks, which nobody holds for long.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import H_CPUS, H_NODES
 from shmalloc.constants_slab import (
     KC_LOCK, KC_MAIN, KC_SPARE, KN_BARN_FULL, KN_BARN_LOCK, KN_NR_BARN_EMPTY,
@@ -15,57 +17,58 @@ from shmalloc.kernels.lock import lock, unlock, unspin
 from shmalloc.kernels.objects import cpu_part, home_node, node_part
 from shmalloc.kernels.pcp import spin_for_drain
 from shmalloc.kernels.sheaf import flush, take_spare
+from shmalloc.units import CacheWords, Cpu, Memory, NodeId
 from shmalloc.words import fixed, load_relaxed, store
 
 
 @kernel
-def drain_part(mem, cpu, k, victim, after):
+def drain_part(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu, after: int) -> None:
     """Flush main and spare of CPU slot ``victim`` in place, waiting for its lock.
 
     ``after`` is what the lock holds in the end: 0, or LOCK_OFFLINE.
     """
-    part = cpu_part(mem, k, victim)
+    part = cpu_part(mem, cache, victim)
     if spin_for_drain(mem, part + KC_LOCK, cpu):
         if mem[part + KC_MAIN] != 0:
-            flush(mem, cpu, k, mem[part + KC_MAIN])
+            flush(mem, cpu, cache, mem[part + KC_MAIN])
         if mem[part + KC_SPARE] != 0:
-            flush(mem, cpu, k, mem[part + KC_SPARE])
+            flush(mem, cpu, cache, mem[part + KC_SPARE])
         store(mem, part + KC_LOCK, after)
 
 
 @kernel
-def drain_barn(mem, cpu, k, node):
+def drain_barn(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId) -> int:
     """Flush all sheaves of a node's barn, each in our hands meanwhile; how many lie there empty."""
-    n = node_part(k, node)
+    lists = node_part(cache, node_id)
     while True:
-        lock(mem, n + KN_BARN_LOCK, cpu)
-        sheaf = barn_pop(mem, n, KN_BARN_FULL, in_hand(mem, cpu))
+        lock(mem, lists + KN_BARN_LOCK, cpu)
+        sheaf = barn_pop(mem, lists, KN_BARN_FULL, in_hand(mem, cpu))
         # Under the lock: whoever brought one that is counted has let go of its words.
-        empty = load_relaxed(mem, n + KN_NR_BARN_EMPTY)
-        unlock(mem, n + KN_BARN_LOCK)
+        empty = load_relaxed(mem, lists + KN_NR_BARN_EMPTY)
+        unlock(mem, lists + KN_BARN_LOCK)
         if sheaf == 0:
             return empty
-        flush(mem, cpu, k, sheaf)
-        barn_put(mem, cpu, n, sheaf)
+        flush(mem, cpu, cache, sheaf)
+        barn_put(mem, cpu, lists, sheaf)
 
 
 @unit
-def drain_sheaves(mem, cpu, k):
+def drain_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords) -> None:
     """Put every object of every sheaf back to its slab; sheaves stay where they are.
 
     A sheaf that somebody is refilling this moment is not seen.
     """
     for victim in range(fixed(mem, H_CPUS)):
-        drain_part(mem, cpu, k, victim, 0)
-    for node in range(fixed(mem, H_NODES)):
-        drain_barn(mem, cpu, k, node)
+        drain_part(mem, cpu, cache, victim, 0)
+    for node_id in range(fixed(mem, H_NODES)):
+        drain_barn(mem, cpu, cache, node_id)
 
 
 @kernel
-def retire_part(mem, cpu, k, victim):
+def retire_part(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu) -> None:
     """Take the sheaves of one slot away, into the barn."""
-    part = cpu_part(mem, k, victim)
-    n = node_part(k, home_node(mem, victim))
+    part = cpu_part(mem, cache, victim)
+    lists = node_part(cache, home_node(mem, victim))
     held = spin_for_drain(mem, part + KC_LOCK, cpu)
     main = mem[part + KC_MAIN]
     if main != 0:
@@ -75,21 +78,21 @@ def retire_part(mem, cpu, k, victim):
     if held:
         unspin(mem, part + KC_LOCK)
     if main != 0:
-        barn_put(mem, cpu, n, main)
+        barn_put(mem, cpu, lists, main)
     if spare != 0:
-        barn_put(mem, cpu, n, spare)
+        barn_put(mem, cpu, lists, spare)
 
 
 @unit
-def retire_sheaves(mem, cpu, k):
+def retire_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords) -> int:
     """Take all sheaves away from the CPUs and flush them (cache destroy); K_STATE is DYING.
 
     Returns how many sheaves lie empty in the barns: all of them, unless one is in somebody's
     hands. Whoever finds KC_MAIN 0 afterwards goes to the slabs.
     """
     for victim in range(fixed(mem, H_CPUS)):
-        retire_part(mem, cpu, k, victim)
+        retire_part(mem, cpu, cache, victim)
     empty = 0
-    for node in range(fixed(mem, H_NODES)):
-        empty += drain_barn(mem, cpu, k, node)
+    for node_id in range(fixed(mem, H_NODES)):
+        empty += drain_barn(mem, cpu, cache, node_id)
     return empty

@@ -20,24 +20,26 @@ each other and with a taker. The version in word 1 defeats ABA: without it a tak
 The list node of a slab is in the slab, so nothing needs memory in order to free memory. A slab
 whose last object came back is kept while its node has fewer than K_MIN_PARTIAL others.
 
-What it does not do: sheaves (sheaf.py), who may free what (cache.py).
+What it does not do: objects that come back (slab_put.py), sheaves (sheaf.py), checks (cache.py).
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
-    AT_WORD, EV_CAS_FAIL, EV_SLAB_GONE, EV_SLAB_NEW, EV_SLAB_PARTIAL, E_NOMEM, E_STATE, H_NODES,
-    I_LIST_LINKS, I_SLAB, M_FREECHAIN, M_OBJECT_BYTES, M_WRONG_STATE, OP_SLAB_GONE, OP_SLAB_NEW,
+    AT_WORD, EV_CAS_FAIL, EV_SLAB_NEW, E_NOMEM, E_STATE, H_NODES,
+    I_LIST_LINKS, I_SLAB, M_FREECHAIN, M_OBJECT_BYTES, M_WRONG_STATE, OP_SLAB_NEW,
     POISON_BIT, SLAB_LIST_SHIFT, SLAB_OFF_LIST, SLAB_ON_FULL, SLAB_ON_PARTIAL, S_FROZEN_BIT,
-    S_VERSION_SHIFT, T_ALLOCATED, T_SLAB,
+    S_VERSION_SHIFT, T_SLAB,
 )  # fmt: skip
 from shmalloc.constants_slab import (
     CF_CONSISTENCY, KN_FULL, KN_LOCK, KN_NR_FROZEN, KN_NR_FULL, KN_NR_PARTIAL, KN_NR_SLABS,
-    KN_PARTIAL, K_FLAGS, K_ID, K_MIN_ORDER, K_MIN_PARTIAL, K_ORDER, OWNER_SLAB, REPORT_MASK,
+    KN_PARTIAL, K_FLAGS, K_ID, K_MIN_ORDER, K_ORDER, OWNER_SLAB, REPORT_MASK,
     SLAB_FROZEN,
 )  # fmt: skip
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, version_of, zone_of_word
 from shmalloc.kernels.object_chain import clear_marks, last_of_chain
-from shmalloc.kernels.descriptor import head_of, page_state, turn2, turn_owned
+from shmalloc.kernels.descriptor import head_of, page_state, turn_owned
 from shmalloc.kernels.slot_intent import chain_is_ours, intend_take, intent_done
 from shmalloc.kernels.lists import list_add, list_remove, next_of
 from shmalloc.kernels.lock import lock, owner_word, unlock
@@ -45,17 +47,28 @@ from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.objects import (
     add, cache_of_word, chain_first, counters, free_link, free_of, home_node, inuse_of, is_debug,
     list_state, make_chain, node_of_slab, node_part, object_at, objects_of, owner_at,
-    set_free_link, set_owner, slab_node,
+    set_owner, slab_node,
 )  # fmt: skip
 from shmalloc.kernels.slab_debug import bad_bytes, bad_rest, paint
-from shmalloc.kernels.slab_format import format_slab, give_pages_back, objects_that_fit, slab_pages
-from shmalloc.kernels.slots import label
+from shmalloc.kernels.slab_format import format_slab, objects_that_fit, slab_pages
 from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
+from shmalloc.units import (
+    CacheWords,
+    Chain,
+    Cpu,
+    Memory,
+    NodeId,
+    NodePart,
+    Pfn,
+    Word0,
+    Word1,
+    WordIndex,
+)
 from shmalloc.words import cas2, fixed, load2, load_relaxed, relax
 
 
 @kernel
-def relabel(w0, state):
+def relabel(w0: Word0, state: int) -> Word0:
     """Word 0 of the same slab on another list."""
     detail = cache_of_word(w0) | state << SLAB_LIST_SHIFT
     word = next_word(w0, T_SLAB, order_of(w0), zone_of_word(w0), mt_of(w0), detail)
@@ -63,35 +76,37 @@ def relabel(w0, state):
 
 
 @kernel
-def full_state(mem, k):
+def full_state(mem: Memory, cache: CacheWords) -> int:
     """The list of a slab without free objects: none, but debug caches keep sight of them."""
-    if is_debug(mem, k):
+    if is_debug(mem, cache):
         return SLAB_ON_FULL
     return SLAB_OFF_LIST
 
 
 @kernel
-def relist(mem, cpu, n, node, before, after):
+def relist(
+    mem: Memory, cpu: Cpu, lists: NodePart, node: WordIndex, before: int, after: int
+) -> None:
     """Move a slab's list node from one list to another; node lock held."""
     bad = 0
     if before == SLAB_ON_PARTIAL:
         bad += list_remove(mem, node)
-        add(mem, n + KN_NR_PARTIAL, -1)
+        add(mem, lists + KN_NR_PARTIAL, -1)
     elif before == SLAB_ON_FULL:
         bad += list_remove(mem, node)
-        add(mem, n + KN_NR_FULL, -1)
+        add(mem, lists + KN_NR_FULL, -1)
     if after == SLAB_ON_PARTIAL:
-        bad += list_add(mem, n + KN_PARTIAL, node)
-        add(mem, n + KN_NR_PARTIAL, 1)
+        bad += list_add(mem, lists + KN_PARTIAL, node)
+        add(mem, lists + KN_NR_PARTIAL, 1)
     elif after == SLAB_ON_FULL:
-        bad += list_add(mem, n + KN_FULL, node)
-        add(mem, n + KN_NR_FULL, 1)
+        bad += list_add(mem, lists + KN_FULL, node)
+        add(mem, lists + KN_NR_FULL, 1)
     if bad != 0:
         report(mem, cpu, I_LIST_LINKS, AT_WORD | node, before, after)
 
 
 @kernel
-def freeze(mem, cpu, k, n, pfn):
+def freeze(mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, pfn: Pfn) -> None:
     """Take a slab that failed a check out of service, with all its objects; node lock held."""
     at = descriptor_at(mem, pfn)
     while True:
@@ -99,14 +114,16 @@ def freeze(mem, cpu, k, n, pfn):
         objects = objects_of(w1)
         frozen = counters(w1, 0, objects, objects) | S_FROZEN_BIT
         if cas2(mem, at, w0, w1, relabel(w0, SLAB_FROZEN), frozen):
-            relist(mem, cpu, n, slab_node(mem, pfn, order_of(w0)), list_state(w0), SLAB_FROZEN)
-            add(mem, n + KN_NR_FROZEN, 1)
+            relist(mem, cpu, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0), SLAB_FROZEN)
+            add(mem, lists + KN_NR_FROZEN, 1)
             return
         relax(mem)  # a free of another of its objects came in between
 
 
 @kernel
-def free_list_problem(mem, cpu, k, pfn, w1, code):
+def free_list_problem(
+    mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w1: Word1, code: int
+) -> int:
     """Walk a whole free list; 1 and one report where it is corrupt, cyclic or miscounted, else 0.
 
     Node lock held, or nobody active. Linux: on_freelist.
@@ -120,26 +137,28 @@ def free_list_problem(mem, cpu, k, pfn, w1, code):
             return 0
         report(mem, cpu, code, frame_at(mem, pfn), 0, free_of(w1))  # Wrong object count
         return 1
-    last = last_of_chain(mem, k, pfn, w1, free)
+    last = last_of_chain(mem, cache, pfn, w1, free)
     if last < 0:  # Freechain corrupt; Freelist cycle detected: more objects than were counted
-        report(mem, cpu, code, -last, free, free_link(mem, k, -last) & REPORT_MASK)
+        report(mem, cpu, code, -last, free, free_link(mem, cache, -last) & REPORT_MASK)
         return 1
     return 0
 
 
 @kernel
-def slab_problem(mem, cpu, k, pfn, w0, w1):
+def slab_problem(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1) -> int:
     """Linux's check_slab, for caches that ask for it: 0 where the slab may be trusted."""
-    if mem[k + K_FLAGS] & CF_CONSISTENCY == 0:
+    if mem[cache + K_FLAGS] & CF_CONSISTENCY == 0:
         return 0
-    bad = free_list_problem(mem, cpu, k, pfn, w1, M_FREECHAIN)
+    bad = free_list_problem(mem, cpu, cache, pfn, w1, M_FREECHAIN)
     if bad == 0:
-        bad = bad_rest(mem, cpu, k, pfn, order_of(w0), objects_of(w1), M_OBJECT_BYTES)
+        bad = bad_rest(mem, cpu, cache, pfn, order_of(w0), objects_of(w1), M_OBJECT_BYTES)
     return bad
 
 
 @kernel
-def pop_chain(mem, cpu, k, n, pfn, want):
+def pop_chain(
+    mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, pfn: Pfn, want: int
+) -> Chain:
     """Take up to ``want`` objects of one partial slab as a chain; node lock held.
 
     The chain is the caller's by the slot's intent, until ``intent_done``. E_STATE: the slab failed
@@ -150,20 +169,20 @@ def pop_chain(mem, cpu, k, n, pfn, want):
         w0, w1 = load2(mem, at)
         free = objects_of(w1) - inuse_of(w1)
         count = min(want, free)
-        last = last_of_chain(mem, k, pfn, w1, count)
+        last = last_of_chain(mem, cache, pfn, w1, count)
         if last < 0 or count <= 0:
             report(mem, cpu, M_FREECHAIN, pfn, free, free_of(w1))
-            freeze(mem, cpu, k, n, pfn)
+            freeze(mem, cpu, cache, lists, pfn)
             return E_STATE
         after = w0
         following = 0
         if count == free:
-            after = relabel(w0, full_state(mem, k))
+            after = relabel(w0, full_state(mem, cache))
         else:
-            following = free_link(mem, k, last)
+            following = free_link(mem, cache, last)
         chain = make_chain(pfn, free_of(w1), count)
-        clear_marks(mem, k, pfn, w0, chain)
-        intend_take(mem, cpu, k, chain)
+        clear_marks(mem, cache, pfn, w0, chain)
+        intend_take(mem, cpu, cache, chain)
         # Linearization point: from here on the chain is ours. Fails where somebody put an object
         # back since load2; then the free list starts elsewhere.
         taken = counters(w1, following, inuse_of(w1) + count, objects_of(w1))
@@ -171,7 +190,7 @@ def pop_chain(mem, cpu, k, n, pfn, want):
             chain_is_ours(mem, cpu)
             if count == free:
                 node = slab_node(mem, pfn, order_of(w0))
-                relist(mem, cpu, n, node, SLAB_ON_PARTIAL, list_state(after))
+                relist(mem, cpu, lists, node, SLAB_ON_PARTIAL, list_state(after))
             return chain
         intent_done(mem, cpu)
         event(mem, cpu, EV_CAS_FAIL)
@@ -179,212 +198,119 @@ def pop_chain(mem, cpu, k, n, pfn, want):
 
 
 @kernel
-def pop_checked(mem, cpu, k, n, pfn, want):
+def pop_checked(
+    mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, pfn: Pfn, want: int
+) -> Chain:
     """``pop_chain`` for any cache: of a debug cache one object, checked and made live.
 
     Only a chain that is not live yet is the caller's by the slot's intent.
     """
-    if not is_debug(mem, k):
-        return pop_chain(mem, cpu, k, n, pfn, want)
+    if not is_debug(mem, cache):
+        return pop_chain(mem, cpu, cache, lists, pfn, want)
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
-    if slab_problem(mem, cpu, k, pfn, w0, w1) != 0:
-        freeze(mem, cpu, k, n, pfn)
+    if slab_problem(mem, cpu, cache, pfn, w0, w1) != 0:
+        freeze(mem, cpu, cache, lists, pfn)
         return E_STATE
-    chain = pop_chain(mem, cpu, k, n, pfn, 1)
+    chain = pop_chain(mem, cpu, cache, lists, pfn, 1)
     if chain < 0:
         return chain
-    address = object_at(mem, k, pfn, chain_first(chain) - 1)
+    address = object_at(mem, cache, pfn, chain_first(chain) - 1)
     owner = owner_at(mem, frame_at(mem, pfn), order_of(w0), chain_first(chain) - 1)
-    if bad_bytes(mem, cpu, k, address, 0, M_OBJECT_BYTES) != 0:
+    if bad_bytes(mem, cpu, cache, address, 0, M_OBJECT_BYTES) != 0:
         chain = E_STATE
     else:
-        paint(mem, k, address, 1)
+        paint(mem, cache, address, 1)
         if not set_owner(mem, owner, owner_word(mem, cpu)):
             report(mem, cpu, I_SLAB, address, 0, 1)
             chain = E_STATE
     if chain < 0:
-        freeze(mem, cpu, k, n, pfn)
+        freeze(mem, cpu, cache, lists, pfn)
     intent_done(mem, cpu)
     return chain
 
 
 @kernel
-def take_partial(mem, cpu, k, node, want):
+def take_partial(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId, want: int) -> Chain:
     """A chain from the first good slab on the node's partial list, or E_NOMEM."""
-    n = node_part(k, node)
+    lists = node_part(cache, node_id)
     # Looked at without the lock: to miss a slab that comes this moment only costs a new slab.
-    slabs = load_relaxed(mem, n + KN_NR_PARTIAL)
+    slabs = load_relaxed(mem, lists + KN_NR_PARTIAL)
     if slabs == 0:
         return E_NOMEM
-    chain = E_NOMEM
-    lock(mem, n + KN_LOCK, cpu)
-    for _ in range(load_relaxed(mem, n + KN_NR_PARTIAL)):
-        first = next_of(mem, n + KN_PARTIAL)
-        if first == n + KN_PARTIAL:
+    chain: Chain = E_NOMEM
+    lock(mem, lists + KN_LOCK, cpu)
+    for _ in range(load_relaxed(mem, lists + KN_NR_PARTIAL)):
+        first = next_of(mem, lists + KN_PARTIAL)
+        if first == lists + KN_PARTIAL:
             break
         pfn = head_of(mem, pfn_of_word(mem, first))
         if pfn < 0:
-            report(mem, cpu, I_LIST_LINKS, AT_WORD | first, AT_WORD | n, pfn)
+            report(mem, cpu, I_LIST_LINKS, AT_WORD | first, AT_WORD | lists, pfn)
             break
-        chain = pop_checked(mem, cpu, k, n, pfn, want)
+        chain = pop_checked(mem, cpu, cache, lists, pfn, want)
         if chain >= 0:
             break
         chain = E_NOMEM  # that slab is frozen now, off the list: try the next
-    unlock(mem, n + KN_LOCK)
+    unlock(mem, lists + KN_LOCK)
     return chain
 
 
 @kernel
-def adopt(mem, cpu, k, n, pfn, objects, first):
+def adopt(
+    mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, pfn: Pfn, objects: int, first: int
+) -> int:
     """ALLOCATED -> SLAB on the partial list, with all objects free; node lock held."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
-    detail = mem[k + K_ID] | SLAB_ON_PARTIAL << SLAB_LIST_SHIFT
+    detail = mem[cache + K_ID] | SLAB_ON_PARTIAL << SLAB_LIST_SHIFT
     order = order_of(w0)
     new0 = next_word(w0, T_SLAB, order, zone_of_word(w0), mt_of(w0), detail)
     new1 = counters(version_of(w0) << S_VERSION_SHIFT, first, 0, objects)
     if new0 < 0 or w1 != OWNER_SLAB or not turn_owned(mem, pfn, w0, w1, new0, new1):
         report(mem, cpu, M_WRONG_STATE, pfn, order, w0)  # freed behind our back: leak it
         return E_STATE
-    relist(mem, cpu, n, slab_node(mem, pfn, order), SLAB_OFF_LIST, SLAB_ON_PARTIAL)
-    add(mem, n + KN_NR_SLABS, 1)
+    relist(mem, cpu, lists, slab_node(mem, pfn, order), SLAB_OFF_LIST, SLAB_ON_PARTIAL)
+    add(mem, lists + KN_NR_SLABS, 1)
     return 0
 
 
 @unit
-def take_new(mem, cpu, k, want):
+def take_new(mem: Memory, cpu: Cpu, cache: CacheWords, want: int) -> Chain:
     """A chain from a new slab, or E_NOMEM; smaller slabs where memory is short or in pieces."""
-    order = mem[k + K_ORDER]
+    order = mem[cache + K_ORDER]
     pfn = slab_pages(mem, cpu, order, OWNER_SLAB)
-    if pfn == E_NOMEM and order > mem[k + K_MIN_ORDER]:
-        order = mem[k + K_MIN_ORDER]
+    if pfn == E_NOMEM and order > mem[cache + K_MIN_ORDER]:
+        order = mem[cache + K_MIN_ORDER]
         pfn = slab_pages(mem, cpu, order, OWNER_SLAB)
     if pfn < 0:
-        return pfn
-    objects = objects_that_fit(mem, k, order)
-    first = format_slab(mem, k, pfn, order, objects)
-    n = node_part(k, node_of_slab(mem, page_state(mem, pfn)))
-    lock(mem, n + KN_LOCK, cpu)
-    chain = adopt(mem, cpu, k, n, pfn, objects, first)
+        return +pfn
+    objects = objects_that_fit(mem, cache, order)
+    first = format_slab(mem, cache, pfn, order, objects)
+    lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))
+    lock(mem, lists + KN_LOCK, cpu)
+    chain: Chain = adopt(mem, cpu, cache, lists, pfn, objects, first)
     if chain == 0:
         # In the same hold, or others could take all of them and leave us with nothing.
-        chain = pop_checked(mem, cpu, k, n, pfn, want)
-    unlock(mem, n + KN_LOCK)
+        chain = pop_checked(mem, cpu, cache, lists, pfn, want)
+    unlock(mem, lists + KN_LOCK)
     event(mem, cpu, EV_SLAB_NEW)
-    record(mem, cpu, OP_SLAB_NEW, order, pfn, mem[k + K_ID])
+    record(mem, cpu, OP_SLAB_NEW, order, pfn, mem[cache + K_ID])
     return chain
 
 
 @unit
-def take_chain(mem, cpu, k, want):
+def take_chain(mem: Memory, cpu: Cpu, cache: CacheWords, want: int) -> Chain:
     """Up to ``want`` objects (at least one) of one slab, as a private chain; or E_NOMEM.
 
     The home node's partial slabs first, then a new slab, then the partial slabs of other nodes.
     """
     home = home_node(mem, cpu)
-    chain = take_partial(mem, cpu, k, home, want)
+    chain = take_partial(mem, cpu, cache, home, want)
     if chain == E_NOMEM:
-        chain = take_new(mem, cpu, k, want)
+        chain = take_new(mem, cpu, cache, want)
     node = 0
     while chain == E_NOMEM and node < fixed(mem, H_NODES):
-        chain = take_partial(mem, cpu, k, node, want)  # home again, too: a slab may have come back
+        chain = take_partial(
+            mem, cpu, cache, node, want
+        )  # home again, too: a slab may have come back
         node += 1
     return chain
-
-
-@kernel
-def put_quickly(mem, cpu, k, pfn, first, last, count):
-    """Put a chain back without the node lock, where the slab's list does not change.
-
-    False: the slab is full, frozen, or would become empty; nothing was done.
-    """
-    at = descriptor_at(mem, pfn)
-    while True:
-        w0, w1 = load2(mem, at)
-        if free_of(w1) == 0 or inuse_of(w1) <= count:
-            return False
-        set_free_link(mem, k, last, free_of(w1))
-        # Linearization point: publishes the chain behind its first object.
-        if cas2(mem, at, w0, w1, w0, counters(w1, first, inuse_of(w1) - count, objects_of(w1))):
-            return True
-        event(mem, cpu, EV_CAS_FAIL)
-        relax(mem)
-
-
-@kernel
-def put_locked(mem, cpu, k, n, pfn, first, last, count):
-    """Put a chain back under the node lock. Returns 1 where the slab is empty and must go.
-
-    Then it is ours alone, off every list and a plain allocated block; the caller releases it
-    after the lock. Two freers cannot both see "empty": of two swaps from one pair one fails.
-    """
-    at = descriptor_at(mem, pfn)
-    while True:
-        w0, w1 = load2(mem, at)
-        before = list_state(w0)
-        if before == SLAB_FROZEN:
-            return 0
-        inuse = inuse_of(w1) - count
-        if inuse < 0:
-            report(mem, cpu, M_FREECHAIN, pfn, count, inuse_of(w1))
-            freeze(mem, cpu, k, n, pfn)
-            return 0
-        set_free_link(mem, k, last, free_of(w1))
-        node = slab_node(mem, pfn, order_of(w0))
-        if inuse == 0 and enough_partial(mem, k, n, before):
-            if unmake(mem, cpu, n, pfn, w0, w1, node):
-                return 1
-        else:
-            after = w0 if before == SLAB_ON_PARTIAL else relabel(w0, SLAB_ON_PARTIAL)
-            if cas2(mem, at, w0, w1, after, counters(w1, first, inuse, objects_of(w1))):
-                if before != SLAB_ON_PARTIAL:
-                    relist(mem, cpu, n, node, before, SLAB_ON_PARTIAL)
-                    event(mem, cpu, EV_SLAB_PARTIAL)
-                return 0
-        event(mem, cpu, EV_CAS_FAIL)
-        relax(mem)
-
-
-@kernel
-def enough_partial(mem, k, n, state):
-    """Whether the node has enough partial slabs without this one; node lock held."""
-    others = load_relaxed(mem, n + KN_NR_PARTIAL)
-    if state == SLAB_ON_PARTIAL:
-        others -= 1
-    return others >= load_relaxed(mem, k + K_MIN_PARTIAL)
-
-
-@kernel
-def unmake(mem, cpu, n, pfn, w0, w1, node):
-    """SLAB -> ALLOCATED for an empty slab, off its list; node lock held. False: it changed."""
-    gone = next_word(w0, T_ALLOCATED, order_of(w0), zone_of_word(w0), mt_of(w0), label(mem, cpu))
-    if not turn2(mem, pfn, w0, w1, gone | (w0 & POISON_BIT), OWNER_SLAB):
-        return False
-    relist(mem, cpu, n, node, list_state(w0), SLAB_OFF_LIST)
-    add(mem, n + KN_NR_SLABS, -1)
-    return True
-
-
-@kernel
-def release(mem, cpu, pfn):
-    """Give the pages of a slab that was unmade back; no lock held."""
-    order = order_of(page_state(mem, pfn))
-    event(mem, cpu, EV_SLAB_GONE)
-    record(mem, cpu, OP_SLAB_GONE, order, pfn, 0)
-    give_pages_back(mem, cpu, pfn, order, OWNER_SLAB)
-
-
-@unit
-def put_chain(mem, cpu, k, pfn, first, last, count):
-    """Put ``count`` objects of one slab back: ``first`` is index + 1, ``last`` an address.
-
-    They are linked by their free pointers, the last one's excepted (Linux: __slab_free). The intent
-    to do so is announced and the first object marked (slot_intent.py).
-    """
-    if put_quickly(mem, cpu, k, pfn, first, last, count):
-        return
-    n = node_part(k, node_of_slab(mem, page_state(mem, pfn)))
-    lock(mem, n + KN_LOCK, cpu)
-    gone = put_locked(mem, cpu, k, n, pfn, first, last, count)
-    unlock(mem, n + KN_LOCK)
-    if gone != 0:
-        release(mem, cpu, pfn)

@@ -14,6 +14,8 @@ For a quiet allocator: nobody is inside an operation. An object in flight betwee
 sheaf would be counted in neither. Changes nothing but the report table.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     AT_CACHE, AT_WORD, H_CACHES, H_CPUS, H_NODES, H_PAGES, I_BYTES, I_LIST_LINKS, I_SHEAF, I_SLAB,
     SLAB_ON_FULL, SLAB_ON_PARTIAL, S_FROZEN_BIT, T_SLAB, T_TAIL,
@@ -38,11 +40,25 @@ from shmalloc.kernels.slab import free_list_problem, full_state
 from shmalloc.kernels.slab_debug import bad_bytes, bad_rest
 from shmalloc.kernels.slab_format import objects_that_fit
 from shmalloc.kernels.zone import descriptor_at, pfn_of_word
+from shmalloc.units import (
+    CacheId,
+    CacheWords,
+    Cpu,
+    Entry,
+    Int,
+    Memory,
+    NodeId,
+    Pfn,
+    SheafWords,
+    Word0,
+    Word1,
+    WordIndex,
+)
 from shmalloc.words import fixed, load, load2, load_relaxed
 
 
 @kernel
-def complain(mem, cpu, code, where, expected, found):
+def complain(mem: Memory, cpu: Cpu, code: int, where: Int, expected: Int, found: Int) -> int:
     """1 and one report where the two numbers differ, else 0."""
     if expected == found:
         return 0
@@ -51,17 +67,17 @@ def complain(mem, cpu, code, where, expected, found):
 
 
 @unit
-def audit_slabs(mem, cpu):
+def audit_slabs(mem: Memory, cpu: Cpu) -> int:
     """Check every cache; returns the number of violations, each of them reported."""
     bad = 0
-    for cache in range(fixed(mem, H_CACHES)):
-        if load(mem, cache_at(mem, cache) + K_STATE) != CACHE_NONE:
-            bad += audit_cache(mem, cpu, cache)
+    for cache_id in range(fixed(mem, H_CACHES)):
+        if load(mem, cache_at(mem, cache_id) + K_STATE) != CACHE_NONE:
+            bad += audit_cache(mem, cpu, cache_id)
     return bad + audit_orphans(mem, cpu)
 
 
 @unit
-def audit_orphans(mem, cpu):
+def audit_orphans(mem: Memory, cpu: Cpu) -> int:
     """Slabs whose cache does not exist."""
     bad = 0
     pfn = 0
@@ -78,109 +94,116 @@ def audit_orphans(mem, cpu):
 
 
 @kernel
-def exists(mem, cache):
-    return cache < fixed(mem, H_CACHES) and load(mem, cache_at(mem, cache) + K_STATE) != CACHE_NONE
+def exists(mem: Memory, cache_id: CacheId) -> bool:
+    return (
+        cache_id < fixed(mem, H_CACHES)
+        and load(mem, cache_at(mem, cache_id) + K_STATE) != CACHE_NONE
+    )
 
 
 @unit
-def audit_cache(mem, cpu, cache):
+def audit_cache(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
     """One cache: its slabs one by one, then the sums."""
-    k = cache_at(mem, cache)
+    cache = cache_at(mem, cache_id)
     bad = 0
     live = 0
     inuse = 0
-    pfn = next_slab(mem, 0, cache)
+    pfn = next_slab(mem, 0, cache_id)
     while pfn >= 0:
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         if list_state(w0) != SLAB_FROZEN:
-            bad += audit_slab(mem, cpu, k, pfn, w0, w1)
+            bad += audit_slab(mem, cpu, cache, pfn, w0, w1)
             live += live_in_slab(mem, pfn, w0, w1)
             inuse += inuse_of(w1)
-        pfn = next_slab(mem, pfn + (1 << order_of(w0)), cache)
-    for node in range(fixed(mem, H_NODES)):
-        bad += audit_node(mem, cpu, k, cache, node)
-    kept = objects_in_sheaves(mem, k)
-    bad += complain(mem, cpu, I_SHEAF, AT_CACHE | cache, inuse, live + kept)
-    return bad + audit_sheaves(mem, cpu, k, cache)
+        pfn = next_slab(mem, pfn + (1 << order_of(w0)), cache_id)
+    for node_id in range(fixed(mem, H_NODES)):
+        bad += audit_node(mem, cpu, cache, cache_id, node_id)
+    kept = objects_in_sheaves(mem, cache)
+    bad += complain(mem, cpu, I_SHEAF, AT_CACHE | cache_id, inuse, live + kept)
+    return bad + audit_sheaves(mem, cpu, cache, cache_id)
 
 
 @unit
-def audit_slab(mem, cpu, k, pfn, w0, w1):
+def audit_slab(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1) -> int:
     """One slab that is not frozen: counters, free list, live map, bytes."""
     objects = objects_of(w1)
-    bad = complain(mem, cpu, I_SLAB, pfn, objects_that_fit(mem, k, order_of(w0)), objects)
+    bad = complain(mem, cpu, I_SLAB, pfn, objects_that_fit(mem, cache, order_of(w0)), objects)
     bad += complain(mem, cpu, I_SLAB, pfn, 0, w1 & S_FROZEN_BIT)
     if bad != 0:
         return bad
-    expected = full_state(mem, k)
+    expected = full_state(mem, cache)
     if free_of(w1) != 0:
         expected = SLAB_ON_PARTIAL
     bad += complain(mem, cpu, I_SLAB, pfn, expected, list_state(w0))
-    if free_list_problem(mem, cpu, k, pfn, w1, I_SLAB) != 0:
+    if free_list_problem(mem, cpu, cache, pfn, w1, I_SLAB) != 0:
         return bad + 1
-    bad += audit_free_list(mem, cpu, k, pfn, w0, w1)
+    bad += audit_free_list(mem, cpu, cache, pfn, w0, w1)
     if live_in_slab(mem, pfn, w0, w1) > inuse_of(w1):
         report(mem, cpu, I_SLAB, pfn, inuse_of(w1), live_in_slab(mem, pfn, w0, w1))
         bad += 1
-    if is_debug(mem, k):
-        bad += audit_bytes(mem, cpu, k, pfn, w0, objects)
+    if is_debug(mem, cache):
+        bad += audit_bytes(mem, cpu, cache, pfn, w0, objects)
     return bad
 
 
 @kernel
-def audit_free_list(mem, cpu, k, pfn, w0, w1):
+def audit_free_list(
+    mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1
+) -> int:
     """Live objects that are on the free list at the same time; the list itself is sound."""
     bad = 0
     following = free_of(w1)
     for _ in range(objects_of(w1) - inuse_of(w1)):
-        address = object_at(mem, k, pfn, following - 1)
+        address = object_at(mem, cache, pfn, following - 1)
         if owner_of(mem, pfn, order_of(w0), following - 1) != 0:
             report(mem, cpu, I_SLAB, address, 0, 1)
             bad += 1
-        following = free_link(mem, k, address)
+        following = free_link(mem, cache, address)
     return bad
 
 
 @kernel
-def audit_bytes(mem, cpu, k, pfn, w0, objects):
+def audit_bytes(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, objects: int) -> int:
     """Red zones, poison and leftovers of a debug slab."""
-    bad = bad_rest(mem, cpu, k, pfn, order_of(w0), objects, I_BYTES)
+    bad = bad_rest(mem, cpu, cache, pfn, order_of(w0), objects, I_BYTES)
     for index in range(objects):
         live = 0
         if owner_of(mem, pfn, order_of(w0), index) != 0:
             live = 1
-        bad += bad_bytes(mem, cpu, k, object_at(mem, k, pfn, index), live, I_BYTES)
+        bad += bad_bytes(mem, cpu, cache, object_at(mem, cache, pfn, index), live, I_BYTES)
     return bad
 
 
 @kernel
-def audit_node(mem, cpu, k, cache, node):
+def audit_node(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, node_id: NodeId) -> int:
     """Lists and counters of one node against what the descriptors say."""
-    n = node_part(k, node)
-    where = AT_CACHE | cache
+    lists = node_part(cache, node_id)
+    where = AT_CACHE | cache_id
     partial = 0
     full = 0
     slabs = 0
-    pfn = next_slab(mem, 0, cache)
+    pfn = next_slab(mem, 0, cache_id)
     while pfn >= 0:
         w0 = page_state(mem, pfn)
-        if node_of_slab(mem, w0) == node:
+        if node_of_slab(mem, w0) == node_id:
             state = list_state(w0)
             slabs += 1
             if state == SLAB_ON_PARTIAL:
                 partial += 1
             if state == SLAB_ON_FULL:
                 full += 1
-        pfn = next_slab(mem, pfn + (1 << order_of(w0)), cache)
-    bad = complain(mem, cpu, I_SLAB, where, slabs, load_relaxed(mem, n + KN_NR_SLABS))
-    bad += complain(mem, cpu, I_SLAB, where, partial, load_relaxed(mem, n + KN_NR_PARTIAL))
-    bad += complain(mem, cpu, I_SLAB, where, full, load_relaxed(mem, n + KN_NR_FULL))
-    bad += audit_list(mem, cpu, n + KN_PARTIAL, partial, cache, SLAB_ON_PARTIAL)
-    return bad + audit_list(mem, cpu, n + KN_FULL, full, cache, SLAB_ON_FULL)
+        pfn = next_slab(mem, pfn + (1 << order_of(w0)), cache_id)
+    bad = complain(mem, cpu, I_SLAB, where, slabs, load_relaxed(mem, lists + KN_NR_SLABS))
+    bad += complain(mem, cpu, I_SLAB, where, partial, load_relaxed(mem, lists + KN_NR_PARTIAL))
+    bad += complain(mem, cpu, I_SLAB, where, full, load_relaxed(mem, lists + KN_NR_FULL))
+    bad += audit_list(mem, cpu, lists + KN_PARTIAL, partial, cache_id, SLAB_ON_PARTIAL)
+    return bad + audit_list(mem, cpu, lists + KN_FULL, full, cache_id, SLAB_ON_FULL)
 
 
 @kernel
-def audit_list(mem, cpu, head, length, cache, state):
+def audit_list(
+    mem: Memory, cpu: Cpu, head: WordIndex, length: int, cache_id: CacheId, state: int
+) -> int:
     """A list holds ``length`` nodes, linked both ways, of slabs that say they are on it."""
     bad = 0
     before = head
@@ -193,8 +216,8 @@ def audit_list(mem, cpu, head, length, cache, state):
             report(mem, cpu, I_LIST_LINKS, AT_WORD | at, AT_WORD | before, back)
             return bad + 1
         pfn = head_of(mem, pfn_of_word(mem, at))
-        if pfn < 0 or not is_slab_of(page_state(mem, pfn), cache):
-            report(mem, cpu, I_SLAB, AT_WORD | at, AT_CACHE | cache, pfn)
+        if pfn < 0 or not is_slab_of(page_state(mem, pfn), cache_id):
+            report(mem, cpu, I_SLAB, AT_WORD | at, AT_CACHE | cache_id, pfn)
             return bad + 1
         bad += complain(mem, cpu, I_SLAB, pfn, state, list_state(page_state(mem, pfn)))
         before = at
@@ -203,40 +226,42 @@ def audit_list(mem, cpu, head, length, cache, state):
 
 
 @kernel
-def objects_in_sheaves(mem, k):
+def objects_in_sheaves(mem: Memory, cache: CacheWords) -> int:
     """Sum of the sizes of all sheaves of a cache, wherever they are."""
     kept = 0
-    for i in range(mem[k + K_SHEAF_COUNT]):
-        kept += mem[mem[k + K_SHEAVES] + i * mem[k + K_SHEAF_STRIDE] + SF_SIZE]
+    for i in range(mem[cache + K_SHEAF_COUNT]):
+        kept += mem[mem[cache + K_SHEAVES] + i * mem[cache + K_SHEAF_STRIDE] + SF_SIZE]
     return kept
 
 
 @unit
-def audit_sheaves(mem, cpu, k, cache):
+def audit_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> int:
     """Every sheaf of a cache: its place, its size, its objects."""
     bad = 0
-    count = mem[k + K_SHEAF_COUNT]
-    where = AT_CACHE | cache
-    for node in range(fixed(mem, H_NODES)):
-        n = node_part(k, node)
-        full = barn_length(mem, n + KN_BARN_FULL, count)
-        empty = barn_length(mem, n + KN_BARN_EMPTY, count)
-        bad += complain(mem, cpu, I_SHEAF, where, full, load_relaxed(mem, n + KN_NR_BARN_FULL))
-        bad += complain(mem, cpu, I_SHEAF, where, empty, load_relaxed(mem, n + KN_NR_BARN_EMPTY))
+    count = mem[cache + K_SHEAF_COUNT]
+    where = AT_CACHE | cache_id
+    for node_id in range(fixed(mem, H_NODES)):
+        lists = node_part(cache, node_id)
+        full = barn_length(mem, lists + KN_BARN_FULL, count)
+        empty = barn_length(mem, lists + KN_BARN_EMPTY, count)
+        bad += complain(mem, cpu, I_SHEAF, where, full, load_relaxed(mem, lists + KN_NR_BARN_FULL))
+        bad += complain(
+            mem, cpu, I_SHEAF, where, empty, load_relaxed(mem, lists + KN_NR_BARN_EMPTY)
+        )
     for i in range(count):
-        sheaf = mem[k + K_SHEAVES] + i * mem[k + K_SHEAF_STRIDE]
-        bad += complain(mem, cpu, I_SHEAF, sheaf, 1, places_of(mem, k, sheaf, count))
+        sheaf = mem[cache + K_SHEAVES] + i * mem[cache + K_SHEAF_STRIDE]
+        bad += complain(mem, cpu, I_SHEAF, sheaf, 1, places_of(mem, cache, sheaf, count))
         size = mem[sheaf + SF_SIZE]
-        if size < 0 or size > mem[k + K_CAPACITY]:
-            report(mem, cpu, I_SHEAF, sheaf, mem[k + K_CAPACITY], size)
+        if size < 0 or size > mem[cache + K_CAPACITY]:
+            report(mem, cpu, I_SHEAF, sheaf, mem[cache + K_CAPACITY], size)
             bad += 1
         else:
-            bad += audit_entries(mem, cpu, k, cache, i, size)
+            bad += audit_entries(mem, cpu, cache, cache_id, i, size)
     return bad
 
 
 @kernel
-def barn_length(mem, head, limit):
+def barn_length(mem: Memory, head: WordIndex, limit: int) -> int:
     """Sheaves on a barn list, at most ``limit`` + 1."""
     length = 0
     at = mem[head]
@@ -247,7 +272,7 @@ def barn_length(mem, head, limit):
 
 
 @kernel
-def on_barn_list(mem, head, sheaf, limit):
+def on_barn_list(mem: Memory, head: WordIndex, sheaf: SheafWords, limit: int) -> int:
     at = mem[head]
     for _ in range(limit):
         if at == sheaf:
@@ -259,51 +284,55 @@ def on_barn_list(mem, head, sheaf, limit):
 
 
 @kernel
-def places_of(mem, k, sheaf, limit):
+def places_of(mem: Memory, cache: CacheWords, sheaf: SheafWords, limit: int) -> int:
     """In how many places a sheaf is: CPU slots and barns."""
     places = 0
     for victim in range(fixed(mem, H_CPUS)):
-        part = cpu_part(mem, k, victim)
+        part = cpu_part(mem, cache, victim)
         if mem[part + KC_MAIN] == sheaf:
             places += 1
         if mem[part + KC_SPARE] == sheaf:
             places += 1
-    for node in range(fixed(mem, H_NODES)):
-        n = node_part(k, node)
-        places += on_barn_list(mem, n + KN_BARN_FULL, sheaf, limit)
-        places += on_barn_list(mem, n + KN_BARN_EMPTY, sheaf, limit)
+    for node_id in range(fixed(mem, H_NODES)):
+        lists = node_part(cache, node_id)
+        places += on_barn_list(mem, lists + KN_BARN_FULL, sheaf, limit)
+        places += on_barn_list(mem, lists + KN_BARN_EMPTY, sheaf, limit)
     return places
 
 
 @kernel
-def audit_entries(mem, cpu, k, cache, number, size):
+def audit_entries(
+    mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, number: int, size: int
+) -> int:
     """The objects of sheaf ``number``: free objects of the cache, each in this place only."""
     bad = 0
-    sheaf = mem[k + K_SHEAVES] + number * mem[k + K_SHEAF_STRIDE]
+    sheaf = mem[cache + K_SHEAVES] + number * mem[cache + K_SHEAF_STRIDE]
     for i in range(size):
         entry = mem[sheaf + SF_OBJECTS + i]
         address = entry_address(entry)
         pfn = pfn_of_word(mem, entry_base(mem, entry))
-        if not in_range(mem, pfn) or not is_slab_of(page_state(mem, pfn), cache):
-            report(mem, cpu, I_SHEAF, address, AT_CACHE | cache, pfn)
+        if not in_range(mem, pfn) or not is_slab_of(page_state(mem, pfn), cache_id):
+            report(mem, cpu, I_SHEAF, address, AT_CACHE | cache_id, pfn)
             bad += 1
-        elif address != object_at(mem, k, pfn, entry_index(entry)):
-            report(mem, cpu, I_SHEAF, address, object_at(mem, k, pfn, entry_index(entry)), address)
+        elif address != object_at(mem, cache, pfn, entry_index(entry)):
+            report(
+                mem, cpu, I_SHEAF, address, object_at(mem, cache, pfn, entry_index(entry)), address
+            )
             bad += 1
         elif owner_of(mem, pfn, entry_order(entry), entry_index(entry)) != 0:
             report(mem, cpu, I_SHEAF, address, 0, 1)
             bad += 1
-        elif is_kept_again(mem, k, number, i, entry):
+        elif is_kept_again(mem, cache, number, i, entry):
             report(mem, cpu, I_SHEAF, address, 1, 2)
             bad += 1
     return bad
 
 
 @kernel
-def is_kept_again(mem, k, number, index, entry):
+def is_kept_again(mem: Memory, cache: CacheWords, number: int, index: int, entry: Entry) -> bool:
     """Whether an entry is also later in its own sheaf or in a later one."""
-    for other in range(number, mem[k + K_SHEAF_COUNT]):
-        sheaf = mem[k + K_SHEAVES] + other * mem[k + K_SHEAF_STRIDE]
+    for other in range(number, mem[cache + K_SHEAF_COUNT]):
+        sheaf = mem[cache + K_SHEAVES] + other * mem[cache + K_SHEAF_STRIDE]
         first = 0
         if other == number:
             first = index + 1

@@ -18,6 +18,8 @@ Linux: mm/slub.c, check_object, init_object. All of it runs under the node lock,
 that holds the lock never sees an object between two states (Linux c7323a5ad078).
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import C_PID, H_SEQUENCE
 from shmalloc.constants_slab import (
     CF_POISON, CF_RED_ZONE, CF_TRACK, K_FIRST, K_FLAGS, K_OBJECT_BYTES, K_OBJECT_WORDS, K_RED,
@@ -28,35 +30,36 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.reporting import cpu_at, report
 from shmalloc.kernels.objects import object_at, owner_at
 from shmalloc.kernels.zone import frame_at
+from shmalloc.units import CacheWords, Cpu, Memory, ObjectAddress, Order, Pfn, WordIndex
 from shmalloc.words import fetch_add, load_relaxed
 
 
 @kernel
-def red_word(live):
+def red_word(live: int) -> int:
     if live != 0:
         return RED_LIVE_WORD
     return RED_FREE_WORD
 
 
 @kernel
-def tail_bytes(mem, k):
+def tail_bytes(mem: Memory, cache: CacheWords) -> int:
     """Bytes of the object's last word that belong to the object: 1 to 8."""
-    return mem[k + K_OBJECT_BYTES] - 8 * (mem[k + K_OBJECT_WORDS] - 1)
+    return mem[cache + K_OBJECT_BYTES] - 8 * (mem[cache + K_OBJECT_WORDS] - 1)
 
 
 @kernel
-def tail_mask(mem, k):
+def tail_mask(mem: Memory, cache: CacheWords) -> int:
     """The bits of the last word that belong to the object."""
-    tail = tail_bytes(mem, k)
+    tail = tail_bytes(mem, cache)
     if tail == 8:
         return -1
     return (1 << (8 * tail)) - 1
 
 
 @kernel
-def poison_of_tail(mem, k):
+def poison_of_tail(mem: Memory, cache: CacheWords) -> int:
     """The object's part of its last word while it is free: 0x6b, and 0xa5 as its last byte."""
-    tail = tail_bytes(mem, k)
+    tail = tail_bytes(mem, cache)
     if tail == 8:
         return POISON_END_WORD
     below = 8 * (tail - 1)
@@ -64,59 +67,59 @@ def poison_of_tail(mem, k):
 
 
 @kernel
-def paint_poison(mem, k, address, live):
-    last = address + mem[k + K_OBJECT_WORDS] - 1
+def paint_poison(mem: Memory, cache: CacheWords, address: ObjectAddress, live: int) -> None:
+    last = address + mem[cache + K_OBJECT_WORDS] - 1
     word = POISON_FREE_WORD
-    end = poison_of_tail(mem, k)
+    end = poison_of_tail(mem, cache)
     if live != 0:
         word = POISON_USE_WORD
-        end = POISON_USE_WORD & tail_mask(mem, k)
+        end = POISON_USE_WORD & tail_mask(mem, cache)
     for i in range(address, last):
         mem[i] = word
-    mem[last] = end | (mem[last] & ~tail_mask(mem, k))
+    mem[last] = end | (mem[last] & ~tail_mask(mem, cache))
 
 
 @kernel
-def paint_red(mem, k, address, live):
+def paint_red(mem: Memory, cache: CacheWords, address: ObjectAddress, live: int) -> None:
     red = red_word(live)
-    for i in range(address - mem[k + K_FIRST], address):
+    for i in range(address - mem[cache + K_FIRST], address):
         mem[i] = red
-    mem[address + mem[k + K_RED]] = red
-    last = address + mem[k + K_OBJECT_WORDS] - 1
-    mask = tail_mask(mem, k)
+    mem[address + mem[cache + K_RED]] = red
+    last = address + mem[cache + K_OBJECT_WORDS] - 1
+    mask = tail_mask(mem, cache)
     mem[last] = (mem[last] & mask) | (red & ~mask)
 
 
 @kernel
-def paint(mem, k, address, live):
+def paint(mem: Memory, cache: CacheWords, address: ObjectAddress, live: int) -> None:
     """Give an object the bytes of its new state, 1: live or 0: free."""
-    flags = mem[k + K_FLAGS]
+    flags = mem[cache + K_FLAGS]
     if flags & CF_POISON != 0:
-        paint_poison(mem, k, address, live)
+        paint_poison(mem, cache, address, live)
     if flags & CF_RED_ZONE != 0:
-        paint_red(mem, k, address, live)
+        paint_red(mem, cache, address, live)
 
 
 @kernel
-def paint_rest(mem, k, pfn, order, objects):
+def paint_rest(mem: Memory, cache: CacheWords, pfn: Pfn, order: Order, objects: int) -> None:
     """Fill what is left over behind the last object."""
-    if mem[k + K_FLAGS] & CF_POISON != 0:
-        for i in range(rest_start(mem, k, pfn, objects), rest_end(mem, pfn, order, objects)):
+    if mem[cache + K_FLAGS] & CF_POISON != 0:
+        for i in range(rest_start(mem, cache, pfn, objects), rest_end(mem, pfn, order, objects)):
             mem[i] = POISON_USE_WORD
 
 
 @kernel
-def rest_start(mem, k, pfn, objects):
-    return frame_at(mem, pfn) + objects * mem[k + K_STRIDE]
+def rest_start(mem: Memory, cache: CacheWords, pfn: Pfn, objects: int) -> WordIndex:
+    return frame_at(mem, pfn) + objects * mem[cache + K_STRIDE]
 
 
 @kernel
-def rest_end(mem, pfn, order, objects):
+def rest_end(mem: Memory, pfn: Pfn, order: Order, objects: int) -> WordIndex:
     return owner_at(mem, frame_at(mem, pfn), order, objects - 1)
 
 
 @kernel
-def differs(mem, cpu, code, at, expected, mask):
+def differs(mem: Memory, cpu: Cpu, code: int, at: WordIndex, expected: int, mask: int) -> int:
     """1 and one report where the masked bits of word ``at`` are not the expected ones, else 0."""
     if (mem[at] ^ expected) & mask == 0:
         return 0
@@ -125,57 +128,65 @@ def differs(mem, cpu, code, at, expected, mask):
 
 
 @kernel
-def bad_red(mem, cpu, k, address, live, code):
+def bad_red(
+    mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, live: int, code: int
+) -> int:
     """Red zones of an object that were written to: 0, 1 or 2, each reported once."""
     red = red_word(live)
     bad = 0
-    for i in range(address - mem[k + K_FIRST], address):
+    for i in range(address - mem[cache + K_FIRST], address):
         if bad == 0:
             bad = differs(mem, cpu, code, i, red, -1)
-    last = address + mem[k + K_OBJECT_WORDS] - 1
-    right = differs(mem, cpu, code, last, red, ~tail_mask(mem, k))
+    last = address + mem[cache + K_OBJECT_WORDS] - 1
+    right = differs(mem, cpu, code, last, red, ~tail_mask(mem, cache))
     if right == 0:
-        right = differs(mem, cpu, code, address + mem[k + K_RED], red, -1)
+        right = differs(mem, cpu, code, address + mem[cache + K_RED], red, -1)
     return bad + right
 
 
 @kernel
-def bad_poison(mem, cpu, k, address, code):
+def bad_poison(mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, code: int) -> int:
     """1 where a free object was written to (the first such word is reported), else 0."""
-    last = address + mem[k + K_OBJECT_WORDS] - 1
+    last = address + mem[cache + K_OBJECT_WORDS] - 1
     for i in range(address, last):
         if differs(mem, cpu, code, i, POISON_FREE_WORD, -1) != 0:
             return 1
-    return differs(mem, cpu, code, last, poison_of_tail(mem, k), tail_mask(mem, k))
+    return differs(mem, cpu, code, last, poison_of_tail(mem, cache), tail_mask(mem, cache))
 
 
 @unit
-def bad_bytes(mem, cpu, k, address, live, code):
+def bad_bytes(
+    mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, live: int, code: int
+) -> int:
     """Places of one object whose bytes do not fit its state, each reported with ``code``."""
-    flags = mem[k + K_FLAGS]
+    flags = mem[cache + K_FLAGS]
     bad = 0
     if flags & CF_RED_ZONE != 0:
-        bad += bad_red(mem, cpu, k, address, live, code)
+        bad += bad_red(mem, cpu, cache, address, live, code)
     if flags & CF_POISON != 0 and live == 0:
-        bad += bad_poison(mem, cpu, k, address, code)
+        bad += bad_poison(mem, cpu, cache, address, code)
     return bad
 
 
 @kernel
-def bad_rest(mem, cpu, k, pfn, order, objects, code):
+def bad_rest(
+    mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, order: Order, objects: int, code: int
+) -> int:
     """1 where the words behind the last object were written to, else 0."""
-    if mem[k + K_FLAGS] & CF_POISON != 0:
-        for i in range(rest_start(mem, k, pfn, objects), rest_end(mem, pfn, order, objects)):
+    if mem[cache + K_FLAGS] & CF_POISON != 0:
+        for i in range(rest_start(mem, cache, pfn, objects), rest_end(mem, pfn, order, objects)):
             if differs(mem, cpu, code, i, POISON_USE_WORD, -1) != 0:
                 return 1
     return 0
 
 
 @unit
-def track(mem, cpu, k, address, which, site):
+def track(
+    mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, which: int, site: int
+) -> None:
     """Remember who allocated (``which`` 0) or freed (1) the object; its owner calls this."""
-    if mem[k + K_FLAGS] & CF_TRACK != 0:
-        at = address + mem[k + K_TRACK] + which * TR_WORDS
+    if mem[cache + K_FLAGS] & CF_TRACK != 0:
+        at = address + mem[cache + K_TRACK] + which * TR_WORDS
         mem[at + TR_CPU] = cpu + 1
         mem[at + TR_PID] = load_relaxed(mem, cpu_at(mem, cpu) + C_PID)
         mem[at + TR_SEQUENCE] = fetch_add(mem, H_SEQUENCE, 1) + 1
@@ -183,17 +194,17 @@ def track(mem, cpu, k, address, which, site):
 
 
 @kernel
-def clear_tracks(mem, k, address):
-    if mem[k + K_FLAGS] & CF_TRACK != 0:
+def clear_tracks(mem: Memory, cache: CacheWords, address: ObjectAddress) -> None:
+    if mem[cache + K_FLAGS] & CF_TRACK != 0:
         for i in range(2 * TR_WORDS):
-            mem[address + mem[k + K_TRACK] + i] = 0
+            mem[address + mem[cache + K_TRACK] + i] = 0
 
 
 @kernel
-def paint_slab(mem, k, pfn, order, objects):
+def paint_slab(mem: Memory, cache: CacheWords, pfn: Pfn, order: Order, objects: int) -> None:
     """Paint a fresh slab: every object is free, the leftovers are unused."""
-    paint_rest(mem, k, pfn, order, objects)
+    paint_rest(mem, cache, pfn, order, objects)
     for index in range(objects):
-        address = object_at(mem, k, pfn, index)
-        paint(mem, k, address, 0)
-        clear_tracks(mem, k, address)
+        address = object_at(mem, cache, pfn, index)
+        paint(mem, cache, address, 0)
+        clear_tracks(mem, cache, address)

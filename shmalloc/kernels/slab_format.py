@@ -7,6 +7,8 @@ number, from a start and with a step that come from the secret and the pfn: no m
 repeatable.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import H_HARDEN, MT_UNMOVABLE
 from shmalloc.constants_slab import (
     CF_SHUFFLE, K_FLAGS, K_OBJECT_WORDS, K_STRIDE, K_TEMPLATE, SLAB_MAX_OBJECTS, SLAB_MAX_WORDS,
@@ -17,20 +19,21 @@ from shmalloc.kernels.objects import is_debug, object_at, set_free_link, slab_wo
 from shmalloc.kernels.pages import alloc_pages, free_pages_of
 from shmalloc.kernels.slab_debug import paint_slab
 from shmalloc.kernels.zone import frame_at
+from shmalloc.units import CacheWords, Cpu, Memory, ObjectAddress, Order, Owner, Pfn
 from shmalloc.words import fixed
 
 
 @kernel
-def objects_that_fit(mem, k, order):
+def objects_that_fit(mem: Memory, cache: CacheWords, order: Order) -> int:
     """Objects in a slab of this order, with their owner words; may be 0."""
     words = slab_words(mem, order)
     if words > SLAB_MAX_WORDS:
         return 0
-    return min((words - SLAB_NODE_WORDS) // (mem[k + K_STRIDE] + 1), SLAB_MAX_OBJECTS)
+    return min((words - SLAB_NODE_WORDS) // (mem[cache + K_STRIDE] + 1), SLAB_MAX_OBJECTS)
 
 
 @kernel
-def coprime_step(objects, seed):
+def coprime_step(objects: int, seed: int) -> int:
     """A step that visits every index of the slab before it comes back to the first."""
     step = seed % objects
     for _ in range(objects):
@@ -47,16 +50,16 @@ def coprime_step(objects, seed):
 
 
 @kernel
-def copy_template(mem, k, address):
+def copy_template(mem: Memory, cache: CacheWords, address: ObjectAddress) -> None:
     """The constructor: a new object is a copy of the cache's image."""
-    template = mem[k + K_TEMPLATE]
+    template = mem[cache + K_TEMPLATE]
     if template != 0:
-        for i in range(mem[k + K_OBJECT_WORDS]):
+        for i in range(mem[cache + K_OBJECT_WORDS]):
             mem[address + i] = mem[template + i]
 
 
 @unit
-def format_slab(mem, k, pfn, order, objects):
+def format_slab(mem: Memory, cache: CacheWords, pfn: Pfn, order: Order, objects: int) -> int:
     """Write owner words, node, objects and free list of a block that nobody else knows.
 
     Returns index + 1 of the first free object.
@@ -64,31 +67,31 @@ def format_slab(mem, k, pfn, order, objects):
     end = frame_at(mem, pfn) + slab_words(mem, order)
     for i in range(end - SLAB_NODE_WORDS - objects, end):
         mem[i] = 0
-    if is_debug(mem, k):
-        paint_slab(mem, k, pfn, order, objects)
+    if is_debug(mem, cache):
+        paint_slab(mem, cache, pfn, order, objects)
     first = 0
     step = 1
-    if mem[k + K_FLAGS] & CF_SHUFFLE != 0:
+    if mem[cache + K_FLAGS] & CF_SHUFFLE != 0:
         seed = (fixed(mem, H_HARDEN) ^ pfn * 40503) & 0x3FFFFFFF
         first = seed % objects
         step = coprime_step(objects, seed // objects)
     index = first
     for count in range(objects):
         following = (index + step) % objects
-        address = object_at(mem, k, pfn, index)
-        copy_template(mem, k, address)
-        set_free_link(mem, k, address, 0 if count + 1 == objects else following + 1)
+        address = object_at(mem, cache, pfn, index)
+        copy_template(mem, cache, address)
+        set_free_link(mem, cache, address, 0 if count + 1 == objects else following + 1)
         index = following
     return first + 1
 
 
 @unit
-def slab_pages(mem, cpu, order, owner):
+def slab_pages(mem: Memory, cpu: Cpu, order: Order, owner: Owner) -> Pfn:
     """Pages for the object allocator: kept out of line, for it is never on a hot path."""
     return alloc_pages(mem, cpu, order, MT_UNMOVABLE, owner)
 
 
 @unit
-def give_pages_back(mem, cpu, pfn, order, owner):
+def give_pages_back(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
     """Free pages that ``slab_pages`` gave for ``owner``."""
     return free_pages_of(mem, cpu, pfn, order, owner)

@@ -25,52 +25,57 @@ One process a slot: two that share one would write over each other's words. Writ
 in this order, because a kill may come between any two of them; read by recover.py only.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     C_INTENT, C_INTENT_CACHE, C_INTENT_CHAIN, C_INTENT_FROM, C_INTENT_SIZE,
 )  # fmt: skip
 from shmalloc.constants_slab import INTENT_NONE, INTENT_PUT, INTENT_TAKE, INTENT_TAKEN
 from shmalloc.dialect import hot, kernel
 from shmalloc.kernels.reporting import cpu_at
+from shmalloc.units import CacheWords, Chain, Cpu, Int, Memory, SheafWords
 from shmalloc.words import store, store_relaxed
 
 
 @kernel
-def announce(mem, cpu, kind, k, chain, origin):
+def announce(
+    mem: Memory, cpu: Cpu, kind: int, cache: CacheWords, chain: Chain, origin: Int
+) -> None:
     """Write an intent; it is in force with its kind, the last word."""
     slot = cpu_at(mem, cpu)
     store(mem, slot + C_INTENT, INTENT_NONE)  # the old one must not be read with new words
-    store_relaxed(mem, slot + C_INTENT_CACHE, k)
+    store_relaxed(mem, slot + C_INTENT_CACHE, cache)
     store_relaxed(mem, slot + C_INTENT_CHAIN, chain)
     store_relaxed(mem, slot + C_INTENT_FROM, origin)
     store(mem, slot + C_INTENT, kind)
 
 
 @kernel
-def intend_take(mem, cpu, k, chain):
+def intend_take(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain) -> None:
     """About to take ``chain`` off the free list of its slab; node lock held."""
-    announce(mem, cpu, INTENT_TAKE, k, chain, 0)
+    announce(mem, cpu, INTENT_TAKE, cache, chain, 0)
 
 
 @hot
-def chain_is_ours(mem, cpu):
+def chain_is_ours(mem: Memory, cpu: Cpu) -> None:
     """The swap was made; before the node lock is released."""
     store(mem, cpu_at(mem, cpu) + C_INTENT, INTENT_TAKEN)
 
 
 @kernel
-def chain_goes_to(mem, cpu, sheaf, size):
+def chain_goes_to(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> None:
     """The chain's objects are being written behind the first ``size`` entries of a sheaf."""
     store_relaxed(mem, cpu_at(mem, cpu) + C_INTENT_SIZE, size)
     store(mem, cpu_at(mem, cpu) + C_INTENT_FROM, sheaf)
 
 
 @kernel
-def intend_put(mem, cpu, k, chain, origin):
+def intend_put(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, origin: Int) -> None:
     """About to give ``chain``, which comes from ``origin``, back to its slab."""
-    announce(mem, cpu, INTENT_PUT, k, chain, origin)
+    announce(mem, cpu, INTENT_PUT, cache, chain, origin)
 
 
 @hot
-def intent_done(mem, cpu):
+def intent_done(mem: Memory, cpu: Cpu) -> None:
     """All objects of the chain are where they belong."""
     store(mem, cpu_at(mem, cpu) + C_INTENT, INTENT_NONE)

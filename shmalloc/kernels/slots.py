@@ -20,17 +20,20 @@ slot that is shared cannot be recovered, for its labels do not tell one process 
 Who is alive is no question for a kernel: cpus.py decides it and passes the pair that it saw.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     C_DEAD, C_EPOCH, C_PID, C_STATE, C_USERS, CPU_EMPTY, CPU_MASK, CPU_OFFLINE, CPU_ONLINE,
     E_AGAIN, E_STATE, LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT, LIFE_EPOCH_SHIFT, LOCK_HOLDER_MASK,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import cpu_at
+from shmalloc.units import Cpu, Int, Label, Memory, Owner, WordIndex
 from shmalloc.words import cas, cas2, fetch_add, fixed, load, store
 
 
 @kernel
-def label(mem, cpu):
+def label(mem: Memory, cpu: Cpu) -> Label:
     """What marks a page as held by this life of the slot: 10 bits of cpu, 24 of the epoch.
 
     The epoch cannot change while a kernel of the slot runs.
@@ -40,27 +43,27 @@ def label(mem, cpu):
 
 
 @kernel
-def label_of_life(life):
+def label_of_life(life: Owner) -> Label:
     """The label of a life that is named by its owner word (lock.py)."""
     epoch = (life >> LIFE_EPOCH_SHIFT) & LABEL_EPOCH_MASK
     return epoch << LABEL_EPOCH_SHIFT | ((life & LOCK_HOLDER_MASK) - 1)
 
 
 @kernel
-def label_cpu(detail):
+def label_cpu(detail: Int) -> Cpu:
     """The slot of a label."""
     return detail & CPU_MASK
 
 
 @kernel
-def is_dead(mem, cpu):
+def is_dead(mem: Memory, cpu: Cpu) -> bool:
     """Whether the life that the slot is in has ended in death and was not recovered yet."""
     slot = cpu_at(mem, cpu)
     return load(mem, slot + C_DEAD) == load(mem, slot + C_EPOCH) + 1
 
 
 @kernel
-def mark_dead(mem, cpu, victim, epoch):
+def mark_dead(mem: Memory, cpu: Cpu, victim: Cpu, epoch: int) -> int:
     """Say that the process of life ``epoch`` of slot ``victim`` is dead. Late, it means nothing.
 
     Mark all who are dead, then recover (recover.py). 1, or 0 where that life was over already.
@@ -75,14 +78,14 @@ def mark_dead(mem, cpu, victim, epoch):
 
 
 @kernel
-def publish(mem, at, value):
+def publish(mem: Memory, at: WordIndex, value: int) -> int:
     """Write one word that makes everything written before it visible (the magic of a segment)."""
     store(mem, at, value)
     return 0
 
 
 @kernel
-def claim_slot(mem, cpu, pid, start):
+def claim_slot(mem: Memory, cpu: Cpu, pid: int, start: int) -> Cpu:
     """Take a slot. E_AGAIN: it has an owner, or is being recovered; E_STATE: unplugged."""
     slot = cpu_at(mem, cpu)
     if load(mem, slot + C_STATE) == CPU_OFFLINE:
@@ -98,7 +101,7 @@ def claim_slot(mem, cpu, pid, start):
 
 
 @kernel
-def share_slot(mem, cpu):
+def share_slot(mem: Memory, cpu: Cpu) -> Cpu:
     """Use a slot that another process owns."""
     slot = cpu_at(mem, cpu)
     if load(mem, slot + C_STATE) == CPU_OFFLINE:
@@ -108,7 +111,7 @@ def share_slot(mem, cpu):
 
 
 @kernel
-def release_slot(mem, cpu, pid, start):
+def release_slot(mem: Memory, cpu: Cpu, pid: int, start: int) -> int:
     """Stop using the slot; returns how many still do. Its lists stay for the next user."""
     slot = cpu_at(mem, cpu)
     # First the count: with the owner gone and the count left, nobody would find the slot dead.

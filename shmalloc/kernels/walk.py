@@ -5,17 +5,20 @@ reading the order a second time could jump out of the zone (Linux: buddy_order_u
 walker sees may be old, but it must be legal: no torn pair, no order that does not fit.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import EV_WALK_RETRY, H_PAGES, T_TAIL, X_WALKER
 from shmalloc.dialect import unit
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.descriptor import legal_pair
 from shmalloc.kernels.reporting import event, report
 from shmalloc.kernels.zone import descriptor_at
+from shmalloc.units import Cpu, Memory, Pfn
 from shmalloc.words import fixed, load2
 
 
 @unit
-def walk(mem, cpu, start, limit):
+def walk(mem: Memory, cpu: Cpu, start: Pfn, limit: int) -> Pfn:
     """Walk ``limit`` descriptors from ``start``; returns the pfn where the next walk goes on.
 
     EV_WALK_RETRY counts tails: pages whose block was split or merged under the walker's feet, or

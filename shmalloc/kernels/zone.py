@@ -12,6 +12,8 @@ to when an isolation ends, and who isolated it::
     [ label + 1 of the isolator | 5 bits | saved type: 3 | 5 bits | type: 3 ]
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     BLOCK_ISOLATOR_SHIFT, BLOCK_SAVED_SHIFT, C_NODE, E_INVAL, H_AT_BLOCKS, H_AT_FRAMES,
     H_AT_MEMMAP, H_AT_ZONELISTS, H_AT_ZONES, H_PAGE_SHIFT, H_PAGEBLOCK_ORDER, H_ZONES, MAX_ZONES,
@@ -19,63 +21,64 @@ from shmalloc.constants import (
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import cpu_at
+from shmalloc.units import Cpu, Label, Memory, Migratetype, Pfn, WordIndex, ZoneId, ZoneWords
 from shmalloc.words import fixed, load_relaxed, store_relaxed
 
 
 @kernel
-def zone_at(mem, z):
-    """Word index of zone ``z``."""
-    return fixed(mem, H_AT_ZONES) + z * Z_STRIDE
+def zone_at(mem: Memory, zone_id: ZoneId) -> ZoneWords:
+    """Word index of zone ``zone_id``."""
+    return fixed(mem, H_AT_ZONES) + zone_id * Z_STRIDE
 
 
 @kernel
-def zone_of(mem, pfn):
+def zone_of(mem: Memory, pfn: Pfn) -> ZoneId:
     """Index of the zone that spans ``pfn``, or E_INVAL."""
-    for z in range(fixed(mem, H_ZONES)):
-        zone = zone_at(mem, z)
+    for zone_id in range(fixed(mem, H_ZONES)):
+        zone = zone_at(mem, zone_id)
         if fixed(mem, zone + Z_START) <= pfn < fixed(mem, zone + Z_END):
-            return z
+            return zone_id
     return E_INVAL
 
 
 @kernel
-def zonelist_length(mem, cpu):
+def zonelist_length(mem: Memory, cpu: Cpu) -> int:
     """How many zones ``cpu`` may allocate from."""
     return fixed(mem, zonelist_at(mem, cpu))
 
 
 @kernel
-def zonelist_at(mem, cpu):
+def zonelist_at(mem: Memory, cpu: Cpu) -> WordIndex:
     node = fixed(mem, cpu_at(mem, cpu) + C_NODE)
     return fixed(mem, H_AT_ZONELISTS) + node * (MAX_ZONES + 1)
 
 
 @kernel
-def zonelist_zone(mem, cpu, index):
+def zonelist_zone(mem: Memory, cpu: Cpu, index: int) -> ZoneId:
     """The ``index``-th zone in the fallback order of the CPU's home node: own zones first."""
     return fixed(mem, zonelist_at(mem, cpu) + 1 + index)
 
 
 @kernel
-def descriptor_at(mem, pfn):
+def descriptor_at(mem: Memory, pfn: Pfn) -> WordIndex:
     """Word index of the two-word descriptor of ``pfn``."""
     return fixed(mem, H_AT_MEMMAP) + pfn * 2
 
 
 @kernel
-def frame_at(mem, pfn):
+def frame_at(mem: Memory, pfn: Pfn) -> WordIndex:
     """Word index of the first word of page ``pfn``."""
     return fixed(mem, H_AT_FRAMES) + (pfn << fixed(mem, H_PAGE_SHIFT))
 
 
 @kernel
-def pfn_of_word(mem, i):
+def pfn_of_word(mem: Memory, i: WordIndex) -> Pfn:
     """The page that word ``i`` lies in."""
     return (i - fixed(mem, H_AT_FRAMES)) >> fixed(mem, H_PAGE_SHIFT)
 
 
 @kernel
-def account(mem, zone, mt, pages):
+def account(mem: Memory, zone: ZoneWords, mt: Migratetype, pages: int) -> None:
     """Add ``pages`` (may be negative) to the zone's free pages; under the zone lock."""
     at = zone + Z_FREE
     if mt == MT_ISOLATE:
@@ -84,25 +87,25 @@ def account(mem, zone, mt, pages):
 
 
 @kernel
-def block_word(mem, pfn):
+def block_word(mem: Memory, pfn: Pfn) -> WordIndex:
     return fixed(mem, H_AT_BLOCKS) + (pfn >> fixed(mem, H_PAGEBLOCK_ORDER))
 
 
 @kernel
-def block_mt(mem, pfn):
+def block_mt(mem: Memory, pfn: Pfn) -> Migratetype:
     """Migratetype of the pageblock of ``pfn``: stable under the zone lock, a hint without it."""
     return load_relaxed(mem, block_word(mem, pfn)) & MT_MASK
 
 
 @kernel
-def set_block_mt(mem, pfn, mt):
+def set_block_mt(mem: Memory, pfn: Pfn, mt: Migratetype) -> None:
     """Retype the pageblock; under the zone lock, and the caller moves its free pages."""
     at = block_word(mem, pfn)
     store_relaxed(mem, at, (load_relaxed(mem, at) & ~MT_MASK) | mt)
 
 
 @kernel
-def isolate_block(mem, pfn, holder):
+def isolate_block(mem: Memory, pfn: Pfn, holder: Label) -> None:
     """Retype the pageblock ISOLATE for label ``holder``; one write, with the type to restore."""
     at = block_word(mem, pfn)
     saved = (load_relaxed(mem, at) & MT_MASK) << BLOCK_SAVED_SHIFT
@@ -110,20 +113,20 @@ def isolate_block(mem, pfn, holder):
 
 
 @kernel
-def isolator_of(mem, pfn):
+def isolator_of(mem: Memory, pfn: Pfn) -> Label:
     """Label of who isolated the pageblock, -1 where nobody did or it shall stay so."""
     return (load_relaxed(mem, block_word(mem, pfn)) >> BLOCK_ISOLATOR_SHIFT) - 1
 
 
 @kernel
-def keep_isolated(mem, pfn):
+def keep_isolated(mem: Memory, pfn: Pfn) -> None:
     """Let the isolation outlive whoever made it: the pageblock is offline."""
     at = block_word(mem, pfn)
     store_relaxed(mem, at, load_relaxed(mem, at) & ((1 << BLOCK_ISOLATOR_SHIFT) - 1))
 
 
 @kernel
-def restore_block(mem, pfn):
+def restore_block(mem: Memory, pfn: Pfn) -> None:
     """Give an isolated pageblock back the type that it had, in one write."""
     at = block_word(mem, pfn)
     store_relaxed(mem, at, (load_relaxed(mem, at) >> BLOCK_SAVED_SHIFT) & MT_MASK)

@@ -13,9 +13,8 @@ from shmalloc.kernels.contig import (
 from shmalloc.kernels.array_table import grow_entries
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernels.lock import owner_word
-from shmalloc.kernels.pages import (
-    alloc_bulk, alloc_pages, alloc_pages_wait, arm_wake, free_bulk, free_pages,
-)  # fmt: skip
+from shmalloc.kernels.pages import alloc_pages, alloc_pages_wait, arm_wake, free_pages
+from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
 from shmalloc.kernels.pcp import drain_all, drain_cpu, pcp_decay
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reap import adopt_pages

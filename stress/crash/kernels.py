@@ -201,10 +201,10 @@ def free_all(mem, by):
         reap(mem, by, cpu, fixed(mem, notice(mem, EPOCHS + cpu)))
     for size_class in range(KMALLOC_CLASSES):
         mem[H_KMALLOC + size_class] = 0  # else they may not be destroyed
-    for cache in range(fixed(mem, H_CACHES)):
-        if mem[cache_at(mem, cache) + K_STATE] != CACHE_NONE:
-            if cache_destroy(mem, by, cache) != 0:
-                report(mem, by, M_LEAKED_OBJECTS, AT_CACHE | cache, 0, E_BUSY)
+    for cache_id in range(fixed(mem, H_CACHES)):
+        if mem[cache_at(mem, cache_id) + K_STATE] != CACHE_NONE:
+            if cache_destroy(mem, by, cache_id) != 0:
+                report(mem, by, M_LEAKED_OBJECTS, AT_CACHE | cache_id, 0, E_BUSY)
 
 
 @kernel
@@ -218,8 +218,8 @@ def forget_owners(mem):
 def all_managed(mem, by):
     """The zones have the pages that they had."""
     managed = 0
-    for z in range(fixed(mem, H_ZONES)):
-        managed += mem[zone_at(mem, z) + Z_MANAGED]
+    for zone_id in range(fixed(mem, H_ZONES)):
+        managed += mem[zone_at(mem, zone_id) + Z_MANAGED]
     missing = fixed(mem, notice(mem, MANAGED)) - managed
     if missing < 0 or missing > fixed(mem, notice(mem, MAY_LEAVE)):
         report(mem, by, I_CONSERVATION, AT_ZONE, fixed(mem, notice(mem, MANAGED)), managed)
@@ -229,9 +229,9 @@ def all_managed(mem, by):
 def object_locks_held(mem):
     """1 or more, and reported, where a lock of a cache that exists still has an owner."""
     held = 0
-    for cache in range(fixed(mem, H_CACHES)):
-        if mem[cache_at(mem, cache) + K_STATE] != CACHE_NONE:
-            held += cache_locks_held(mem, cache_at(mem, cache))
+    for cache_id in range(fixed(mem, H_CACHES)):
+        if mem[cache_at(mem, cache_id) + K_STATE] != CACHE_NONE:
+            held += cache_locks_held(mem, cache_at(mem, cache_id))
     return held
 
 

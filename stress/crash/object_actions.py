@@ -3,7 +3,8 @@
 from shmalloc.constants import C_EPOCH, H_CPUS
 from shmalloc.constants_slab import CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_DEBUG, CF_NO_SHEAVES
 from shmalloc.dialect import kernel
-from shmalloc.kernels.cache import cache_alloc, cache_alloc_bulk, cache_free, cache_free_bulk
+from shmalloc.kernels.cache import cache_alloc, cache_free
+from shmalloc.kernels.cache_bulk import cache_alloc_bulk, cache_free_bulk
 from shmalloc.kernels.cache_set import cache_create, cache_destroy
 from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot
 from shmalloc.kernels.lock import owner_word

@@ -17,6 +17,7 @@ from functools import cache
 from shmalloc.dialect import callees, Kernel
 from stress.machine.site import Site
 from shmalloc.kernels import (
+    cache_bulk,
     cache_set,
     contig,
     fault_injection,
@@ -25,6 +26,7 @@ from shmalloc.kernels import (
     kmalloc,
     reporting,
     pages,
+    pages_bulk,
     pcp,
     poison,
     reap,
@@ -39,12 +41,12 @@ WRITING_WORDS = frozenset({
     "wake", "wait",
 })  # fmt: skip
 PUBLIC: tuple[Kernel, ...] = (
-    pages.alloc_pages, pages.alloc_pages_wait, pages.alloc_bulk, pages.free_pages,
-    pages.free_pages_of, pages.free_bulk, pcp.drain_all, pcp.drain_cpu, pcp.pcp_decay,
+    pages.alloc_pages, pages.alloc_pages_wait, pages_bulk.alloc_bulk, pages.free_pages,
+    pages.free_pages_of, pages_bulk.free_bulk, pcp.drain_all, pcp.drain_cpu, pcp.pcp_decay,
     poison.poison_page, contig.isolate_range, contig.unisolate_range, contig.alloc_contig_range,
     contig.free_contig_range, contig.offline_range, contig.online_range, hotplug.unplug_cpu,
-    hotplug.plug_cpu, objects.cache_alloc, objects.cache_alloc_bulk, objects.cache_free,
-    objects.cache_free_bulk, cache_set.cache_create, cache_set.cache_shrink,
+    hotplug.plug_cpu, objects.cache_alloc, cache_bulk.cache_alloc_bulk, objects.cache_free,
+    cache_bulk.cache_free_bulk, cache_set.cache_create, cache_set.cache_shrink,
     cache_set.cache_destroy,
     kmalloc.kmalloc_boot, kmalloc.kmalloc, kmalloc.kfree, reap.adopt_pages, reap.adopt_object,
     reap.reap, array_table.open_entry, array_table.add_reference, array_table.drop_reference,
@@ -71,7 +73,7 @@ LEFT_OUT: dict[Kernel, str] = {
 # Calls that are made only then.
 ONLY_THEN: dict[tuple[Kernel, Kernel], str] = {
     (pages.alloc_slow, poison.retire_block): "a free block was written to: a violation",
-    (pages.alloc_bulk, poison.retire_block): "a free block was written to: a violation",
+    (pages_bulk.alloc_bulk, poison.retire_block): "a free block was written to: a violation",
 }
 
 

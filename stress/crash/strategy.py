@@ -137,9 +137,9 @@ def first_in_order(ctl, living):
     if ctl[TURN] >= 0 and enabled(ctl, ctl[TURN], living) == 1:
         return ctl[TURN]
     best = ctl[CHOICES]
-    for k in range(1, living):
-        if ctl[PRIORITIES + ctl[CHOICES + k]] < ctl[PRIORITIES + best]:
-            best = ctl[CHOICES + k]
+    for i in range(1, living):
+        if ctl[PRIORITIES + ctl[CHOICES + i]] < ctl[PRIORITIES + best]:
+            best = ctl[CHOICES + i]
     return best
 
 
@@ -244,12 +244,12 @@ def sweep(ctl, first, count):
     The last one is that in which it dies at its end, or in which it did not come so far.
     """
     ctl[THEN] = 0
-    for k in range(count):
-        ctl[POINT] = first + k
+    for i in range(count):
+        ctl[POINT] = first + i
         crash_once(ctl)
-        keep_result(ctl, k)
+        keep_result(ctl, i)
         if ctl[DEATHS] == 0 or ctl[ENDED] & 1 == 1:
-            return k + 1
+            return i + 1
     return count
 
 
@@ -259,10 +259,10 @@ def sweep_again(ctl, first, count, stride):
 
     Every ``stride``-th point.
     """
-    for k in range(count):
-        ctl[THEN] = first + k * stride
+    for i in range(count):
+        ctl[THEN] = first + i * stride
         crash_once(ctl)
-        keep_result(ctl, k)
+        keep_result(ctl, i)
         if ctl[DEATHS] < 2 or ctl[ENDED] & 2 == 2:
-            return k + 1
+            return i + 1
     return count

@@ -14,10 +14,11 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as k
 from shmalloc.arena import Arena
 from shmalloc.caches import Cache
-from shmalloc.kernels.cache import cache_alloc_bulk, cache_free_bulk
+from shmalloc.kernels.cache_bulk import cache_alloc_bulk, cache_free_bulk
 from shmalloc.kernels.contig import alloc_contig_range, free_contig_range
 from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot
-from shmalloc.kernels.pages import alloc_bulk, alloc_pages, alloc_pages_wait, free_bulk, free_pages
+from shmalloc.kernels.pages import alloc_pages, alloc_pages_wait, free_pages
+from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
 
 OWNER = 7
 BULK_BLOCKS = 12

@@ -13,8 +13,9 @@ MUTANTS = (
     Mutant(
         "merge-any-order", DESCRIPTOR,
         ((
-            "    return type_of(w0) == T_FREE and order_of(w0) == order and zone_of_word(w0) == z",
-            "    return type_of(w0) == T_FREE and zone_of_word(w0) == z",
+            "    return type_of(w0) == T_FREE and order_of(w0) == order and zone_of_word(w0) =="
+            " zone_id",
+            "    return type_of(w0) == T_FREE and zone_of_word(w0) == zone_id",
         ),),
         "page_is_buddy without its order test: a block of four is merged with the free page beside"
         " it as if that were four pages, and the pages behind it belong to somebody else",
@@ -83,12 +84,12 @@ MUTANTS = (
     account(mem, zone, mt, -(1 << order))
 """),
             ("""\
-        report(mem, cpu, I_FREE_HEAD, pfn, kind, page_state(mem, pfn))
+        report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | kind, page_state(mem, pfn))
         return E_STATE
     return pfn
 """,
              """\
-        report(mem, cpu, I_FREE_HEAD, pfn, kind, page_state(mem, pfn))
+        report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | kind, page_state(mem, pfn))
         return E_STATE
     if expand(mem, zone, cpu, pfn, high, order, mt) < 0:
         return E_STATE
@@ -109,8 +110,8 @@ MUTANTS = (
     ),
     Mutant(
         "split-keeps-wrong-half", BUDDY,
-        (("put_piece(mem, zone, cpu, z, pfn + (1 << order), order, mt) < 0",
-          "put_piece(mem, zone, cpu, z, pfn, order, mt) < 0"),),
+        (("put_piece(mem, zone, cpu, zone_id, pfn + (1 << order), order, mt) < 0",
+          "put_piece(mem, zone, cpu, zone_id, pfn, order, mt) < 0"),),
         "expand puts the lower half on the list and hands out the same pages",
         "I_FREE_HEAD", ("buddy-alloc-alloc", "buddy"), PAGES,
         precedent="B16 expand() keeps the upper half",

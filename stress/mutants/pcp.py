@@ -11,11 +11,13 @@ HOTPLUG = "shmalloc/kernels/hotplug.py"
 MUTANTS = (
     Mutant(
         "drain-looks-at-counts", PCP,
-        (("        if spin_for_drain(mem, p + P_LOCK, cpu):\n"
-          "            given += drain_everything(mem, cpu, z, p, victim)\n            unspin",
-          "        if load_relaxed(mem, p + P_COUNT) > 0"
-          " and spin_for_drain(mem, p + P_LOCK, cpu):\n"
-          "            given += drain_everything(mem, cpu, z, p, victim)\n            unspin"),),
+        (("        if spin_for_drain(mem, pcp + P_LOCK, cpu):\n"
+          "            given += drain_everything(mem, cpu, zone_id, pcp, victim)\n           "
+          " unspin",
+          "        if load_relaxed(mem, pcp + P_COUNT) > 0"
+          " and spin_for_drain(mem, pcp + P_LOCK, cpu):\n"
+          "            given += drain_everything(mem, cpu, zone_id, pcp, victim)\n           "
+          " unspin"),),
         "a drain passes over lists that look empty without their lock: a refill that has pushed and"
         " not yet counted keeps its pages from somebody who needs all of them",
         "I_PCP_COUNT", ("pcp-refill-drain", "pcp"),
@@ -25,9 +27,9 @@ MUTANTS = (
     ),
     Mutant(
         "pcp-lock-not-needed", PAGES,
-        (("    if not try_spin(mem, p + P_LOCK, cpu):\n        event(mem, cpu, EV_PCP_MISS)\n"
-          "        return take_from_zone(mem, cpu, z, order, mt)\n",
-          "    try_spin(mem, p + P_LOCK, cpu)\n"),),
+        (("    if not try_spin(mem, pcp + P_LOCK, cpu):\n        event(mem, cpu, EV_PCP_MISS)\n"
+          "        return take_from_zone(mem, cpu, zone_id, order, mt)\n",
+          "    try_spin(mem, pcp + P_LOCK, cpu)\n"),),
         "an allocation goes on although it did not get the lock of the list: two processes that"
         " share a slot, or the owner and a drainer, pop the same block",
         "I_LIST_LINKS", ("pcp-shared-slot", "pcp-drain-alloc"), ("oom-edge", "hotplug"),
@@ -36,12 +38,12 @@ MUTANTS = (
     ),
     Mutant(
         "pcp-unlock-early", PAGES,
-        (("    pcp_push(mem, p, index, order, pfn)\n"
-          "    mem[p + P_FREE_RUN] = mem[p + P_FREE_RUN] + (1 << order)\n",
-          "    unspin(mem, p + P_LOCK)\n    pcp_push(mem, p, index, order, pfn)\n"
-          "    mem[p + P_FREE_RUN] = mem[p + P_FREE_RUN] + (1 << order)\n"),
-         ("    mem[p + P_FACTOR] = mem[p + P_FACTOR] >> 1\n    unspin(mem, p + P_LOCK)\n",
-          "    mem[p + P_FACTOR] = mem[p + P_FACTOR] >> 1\n")),
+        (("    pcp_push(mem, pcp, index, order, pfn)\n"
+          "    mem[pcp + P_FREE_RUN] = mem[pcp + P_FREE_RUN] + (1 << order)\n",
+          "    unspin(mem, pcp + P_LOCK)\n    pcp_push(mem, pcp, index, order, pfn)\n"
+          "    mem[pcp + P_FREE_RUN] = mem[pcp + P_FREE_RUN] + (1 << order)\n"),
+         ("    mem[pcp + P_FACTOR] = mem[pcp + P_FACTOR] >> 1\n    unspin(mem, pcp + P_LOCK)\n",
+          "    mem[pcp + P_FACTOR] = mem[pcp + P_FACTOR] >> 1\n")),
         "a free opens the lock of its list before it pushes: a remote drain walks the list as it"
         " changes",
         "I_PCP_COUNT", ("pcp-drain-free", "pcp"), ("oom-edge", "hotplug"),
@@ -64,9 +66,9 @@ MUTANTS = (
     ),
     Mutant(
         "unplug-opens-a-gap", HOTPLUG,
-        (("            store(mem, p + P_LOCK, LOCK_OFFLINE)\n",
+        (("            store(mem, pcp + P_LOCK, LOCK_OFFLINE)\n",
           "            store(mem, p + P_LOCK, 0)\n"
-          "            store(mem, p + P_LOCK, LOCK_OFFLINE)\n"),),
+          "            store(mem, pcp + P_LOCK, LOCK_OFFLINE)\n"),),
         "unplugging releases the list it has drained, then locks it for good: a page freed in"
         " between is lost behind a lock that nobody may take",
         "I_TEARDOWN", ("pcp-unplug-free", "pcp"), ("hotplug",), JITTER,
@@ -91,8 +93,8 @@ MUTANTS = (
     ),
     Mutant(
         "type-before-pcp-lock", PAGES,
-        (("    p = own_pcp(mem, cpu, z)\n    if not pcp_keeps(mem, order):\n",
-          "    p = own_pcp(mem, cpu, z)\n    mt = block_mt(mem, pfn)\n"
+        (("    pcp = own_pcp(mem, cpu, zone_id)\n    if not pcp_keeps(mem, order):\n",
+          "    pcp = own_pcp(mem, cpu, zone_id)\n    mt = block_mt(mem, pfn)\n"
           "    if not pcp_keeps(mem, order):\n"),
          ("        mt = block_mt(mem, pfn)\n        if mt == MT_ISOLATE",
           "        if mt == MT_ISOLATE")),
@@ -149,10 +151,10 @@ MUTANTS = (
     ),
     Mutant(
         "wake-before-pages", PAGES,
-        (("    zone = zone_at(mem, z)\n    lock(mem, zone + Z_LOCK, cpu)\n"
+        (("    zone = zone_at(mem, zone_id)\n    lock(mem, zone + Z_LOCK, cpu)\n"
           "    free_block(mem, zone, cpu, pfn, order)\n    unlock(mem, zone + Z_LOCK)\n"
           "    wake_waiters(mem, cpu, zone)\n",
-          "    zone = zone_at(mem, z)\n    wake_waiters(mem, cpu, zone)\n"
+          "    zone = zone_at(mem, zone_id)\n    wake_waiters(mem, cpu, zone)\n"
           "    lock(mem, zone + Z_LOCK, cpu)\n    free_block(mem, zone, cpu, pfn, order)\n"
           "    unlock(mem, zone + Z_LOCK)\n"),),
         "a free looks for waiters before the zone has its page: a waiter that comes in between"
@@ -171,7 +173,7 @@ MUTANTS = (
     ),
     Mutant(
         "zone-taken-unlocked", PAGES,
-        (("    pfn = E_NOMEM\n    lock(mem, zone + Z_LOCK, cpu)\n    if may_take",
+        (("    pfn: Pfn = E_NOMEM\n    lock(mem, zone + Z_LOCK, cpu)\n    if may_take",
           "    pfn = E_NOMEM\n    if may_take"),
          ("        pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)\n"
           "    unlock(mem, zone + Z_LOCK)\n    return pfn\n",

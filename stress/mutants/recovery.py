@@ -40,7 +40,7 @@ MUTANTS = (
     ),
     Mutant(
         "create-inherits-destroyer", "shmalloc/kernels/cache_set.py",
-        (("    store(mem, k + K_DESTROYER, 0)\n    for node", "    for node"),),
+        (("    store(mem, cache + K_DESTROYER, 0)\n    for node", "    for node"),),
         "whoever died after it destroyed a cache is still named as its destroyer; recovery then"
         " destroys the cache that somebody else has made in its place",
         "M_LEAKED_OBJECTS", ("crash:cache-reborn",), workloads=("modules",), run_options=DENSE,
@@ -69,7 +69,7 @@ MUTANTS = (
     ),
     Mutant(
         "recovery-trusts-pcp-count", REBUILD,
-        (("    mem[p + P_COUNT] = counted\n", ""),),
+        (("    mem[pcp + P_COUNT] = counted\n", ""),),
         "recovery believes the count of a living CPU's lists, of which the dead was draining one",
         "I_PCP_COUNT", ("crash:pages-drain-cpu",),
         workloads=("churn", "hotplug"), run_options=DENSE,
@@ -136,7 +136,7 @@ MUTANTS = (
     ),
     Mutant(
         "recovery-believes-take", RESLAB,
-        (("    if on_free_list(mem, k, chain_pfn(chain), w1, chain_first(chain)):\n"
+        (("    if on_free_list(mem, cache, chain_pfn(chain), w1, chain_first(chain)):\n"
           "        store(mem, slot + C_INTENT, INTENT_NONE)\n    else:\n"
           "        store(mem, slot + C_INTENT, INTENT_TAKEN)\n",
           "    store(mem, slot + C_INTENT, INTENT_TAKEN)\n"),),
@@ -169,10 +169,10 @@ MUTANTS = (
     ),
     Mutant(
         "exact-free-counts-first", "shmalloc/kernels/sheaf.py",
-        (("    if is_exact(mem, k) and not cas(mem, at, owner, KEPT | owner_word(mem, cpu)):\n"
+        (("    if is_exact(mem, cache) and not cas(mem, at, owner, KEPT | owner_word(mem, cpu)):\n"
           "        return False  # the entry behind the last one means nothing\n"
           "    mem[sheaf + SF_SIZE] = size + 1\n    store(mem, at, 0)\n",
-          "    mem[sheaf + SF_SIZE] = size + 1\n    if not is_exact(mem, k):\n"
+          "    mem[sheaf + SF_SIZE] = size + 1\n    if not is_exact(mem, cache):\n"
           "        store(mem, at, 0)\n    elif not cas(mem, at, owner, 0):\n"
           "        mem[sheaf + SF_SIZE] = size\n        return False\n"),),
         "an exact free counts the object in its sheaf before it knows that it won: of two frees at"
@@ -183,16 +183,16 @@ MUTANTS = (
     ),
     Mutant(
         "recovery-forgets-kept", RESLAB,
-        (("    count_kept(mem, k, sheaf)\n", ""),),
+        (("    count_kept(mem, cache, sheaf)\n", ""),),
         "an object that the dead had freed exactly, and not counted in its sheaf yet, is nowhere",
         "M_LEAKED_OBJECTS", ("crash:objects-sheaves-exact", "crash:slab-free-free-sheaf"),
         workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
         "intent-after-the-swap", "shmalloc/kernels/slab.py",
-        (("        intend_take(mem, cpu, k, chain)\n        # Lin", "        # Lin"),
+        (("        intend_take(mem, cpu, cache, chain)\n        # Lin", "        # Lin"),
          ("            chain_is_ours(mem, cpu)\n            if count",
-          "            intend_take(mem, cpu, k, chain)\n            chain_is_ours(mem, cpu)\n"
+          "            intend_take(mem, cpu, cache, chain)\n            chain_is_ours(mem, cpu)\n"
           "            if count")),
         "a taker announces its chain after it has swapped: for a moment the objects are neither on"
         " the free list nor in anybody's hands",
@@ -200,9 +200,10 @@ MUTANTS = (
     ),
     Mutant(
         "mark-after-the-intent", "shmalloc/kernels/sheaf.py",
-        (("    store_relaxed(mem, mark, GIVEN | owner_word(mem, cpu))\n    intend_put(mem, cpu, k,"
+        (("    store_relaxed(mem, mark, GIVEN | owner_word(mem, cpu))\n    intend_put(mem, cpu,"
+          " cache,"
           " make_chain(pfn, first, count), sheaf)\n",
-          "    intend_put(mem, cpu, k, make_chain(pfn, first, count), sheaf)\n"
+          "    intend_put(mem, cpu, cache, make_chain(pfn, first, count), sheaf)\n"
           "    store_relaxed(mem, mark, GIVEN | owner_word(mem, cpu))\n"),),
         "a flush announces a put before it marks the first object: an heir who comes in between"
         " finds no mark and believes that the swap was made",

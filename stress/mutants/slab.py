@@ -5,6 +5,7 @@ from __future__ import annotations
 from stress.mutants.mutant import JITTER, Mutant
 
 SLAB = "shmalloc/kernels/slab.py"
+SLAB_PUT = "shmalloc/kernels/slab_put.py"
 SHEAF = "shmalloc/kernels/sheaf.py"
 DRAIN = "shmalloc/kernels/sheaf_drain.py"
 BARN = "shmalloc/kernels/barn.py"
@@ -26,7 +27,7 @@ MUTANTS = (
         commit="5076190daded",
     ),
     Mutant(
-        "put-in-two-swaps", SLAB,
+        "put-in-two-swaps", SLAB_PUT,
         (("        if cas2(mem, at, w0, w1, w0, counters(w1, first, inuse_of(w1) - count,"
           " objects_of(w1))):\n            return True\n",
           "        later = counters(w1, first, inuse_of(w1), objects_of(w1))\n"
@@ -39,7 +40,7 @@ MUTANTS = (
         precedent="S4 freelist and counters not swapped together",
     ),
     Mutant(
-        "put-to-a-full-slab", SLAB,
+        "put-to-a-full-slab", SLAB_PUT,
         (("        if free_of(w1) == 0 or inuse_of(w1) <= count:\n",
           "        if inuse_of(w1) <= count:\n"),),
         "an object comes back to a full slab without the node lock: the slab has a free object and"
@@ -49,25 +50,26 @@ MUTANTS = (
     ),
     Mutant(
         "full-slab-says-partial", SLAB,
-        (("            after = relabel(w0, full_state(mem, k))\n", "            after = w0\n"),),
+        (("            after = relabel(w0, full_state(mem, cache))\n", "            after ="
+          " w0\n"),),
         "the slab whose last object was taken leaves the list and still says that it is on it",
         "I_SLAB", ("slab-full-partial", "slab"), OBJECTS, ONE_NODE,
         precedent="S17 slab on a list twice, or never",
     ),
     Mutant(
-        "slab-gone-too-early", SLAB,
-        (("        if inuse == 0 and enough_partial(mem, k, n, before):\n",
-          "        if inuse <= 1 and enough_partial(mem, k, n, before):\n"),),
+        "slab-gone-too-early", SLAB_PUT,
+        (("        if inuse == 0 and enough_partial(mem, cache, lists, before):\n",
+          "        if inuse <= 1 and enough_partial(mem, cache, lists, before):\n"),),
         "a slab is given back while one of its objects is live",
         "I_SLAB", ("slab-full-empty", "slab-last-take"), OBJECTS, ONE_NODE,
         precedent="S23 slab discarded while inuse > 0",
     ),
     Mutant(
         "partial-taken-unlocked", SLAB,
-        (("    chain = E_NOMEM\n    lock(mem, n + KN_LOCK, cpu)\n",
-          "    chain = E_NOMEM\n"),
+        (("    chain: Chain = E_NOMEM\n    lock(mem, lists + KN_LOCK, cpu)\n",
+          "    chain: Chain = E_NOMEM\n"),
          ("        chain = E_NOMEM  # that slab is frozen now, off the list: try the next\n"
-          "    unlock(mem, n + KN_LOCK)\n",
+          "    unlock(mem, lists + KN_LOCK)\n",
           "        chain = E_NOMEM\n")),
         "the first partial slab is looked up and taken from without the node lock",
         "I_LIST_LINKS", ("slab-alloc-free", "slab"), OBJECTS, ONE_NODE,
@@ -77,7 +79,7 @@ MUTANTS = (
         "new-slab-in-two-holds", SLAB,
         (("        # In the same hold, or others could take all of them"
           " and leave us with nothing.\n",
-          "        unlock(mem, n + KN_LOCK)\n        lock(mem, n + KN_LOCK, cpu)\n"),),
+          "        unlock(mem, lists + KN_LOCK)\n        lock(mem, lists + KN_LOCK, cpu)\n"),),
         "the node lock is dropped between putting a new slab on the list and taking from it:"
         " others take all of its objects, or it is gone",
         "I_SLAB", ("slab-new-new", "slab-shrink-alloc"), OBJECTS, (*ONE_NODE, *JITTER),
@@ -98,7 +100,7 @@ MUTANTS = (
         " version of its own. The version is what allows takers without the lock, later.",
     ),
     Mutant(
-        "put-empties-quickly", SLAB,
+        "put-empties-quickly", SLAB_PUT,
         (("        if free_of(w1) == 0 or inuse_of(w1) <= count:\n",
           "        if free_of(w1) == 0 or inuse_of(w1) < count:\n"),),
         "the last object comes back without the node lock: nobody looks whether the slab must go",
@@ -149,8 +151,9 @@ MUTANTS = (
     ),
     Mutant(
         "dying-sheaf-not-flushed", SHEAF,
-        (("        flush(mem, cpu, k, sheaf)\n    barn_put(mem, cpu, node_part(k, home_node",
-          "        relax(mem)\n    barn_put(mem, cpu, node_part(k, home_node"),
+        (("        flush(mem, cpu, cache, sheaf)\n    barn_put(mem, cpu, node_part(cache,"
+          " home_node",
+          "        relax(mem)\n    barn_put(mem, cpu, node_part(cache, home_node"),
          ("from shmalloc.words import cas, load, load_relaxed, store, store_relaxed\n",
           "from shmalloc.words import cas, load, load_relaxed, relax, store, store_relaxed\n")),
         "a sheaf goes to the barn of a dying cache with objects in it, behind the destroyer's"
@@ -162,9 +165,9 @@ MUTANTS = (
     ),
     Mutant(
         "trade-for-nothing", BARN,
-        (("    if found != 0:\n        barn_push(mem, n, given, mine)\n"
-          "        barn_pop(mem, n, wanted, place)\n",
-          "    barn_push(mem, n, given, mine)\n    barn_pop(mem, n, wanted, place)\n"),),
+        (("    if found != 0:\n        barn_push(mem, lists, given, mine)\n"
+          "        barn_pop(mem, lists, wanted, place)\n",
+          "    barn_push(mem, lists, given, mine)\n    barn_pop(mem, lists, wanted, place)\n"),),
         "the count without the lock said that the barn has a sheaf, and it was gone: ours is left"
         " there all the same, and is in two places",
         "I_SHEAF", ("slab-barn-take-take", "slab-barn-swap"), OBJECTS, ONE_NODE,
@@ -172,9 +175,9 @@ MUTANTS = (
     ),
     Mutant(
         "barn-unlocked", BARN,
-        (("    lock(mem, n + KN_BARN_LOCK, cpu)\n    found =", "    found ="),
-         ("        barn_pop(mem, n, wanted, place)\n    unlock(mem, n + KN_BARN_LOCK)\n",
-          "        barn_pop(mem, n, wanted, place)\n")),
+        (("    lock(mem, lists + KN_BARN_LOCK, cpu)\n    found =", "    found ="),
+         ("        barn_pop(mem, lists, wanted, place)\n    unlock(mem, lists + KN_BARN_LOCK)\n",
+          "        barn_pop(mem, lists, wanted, place)\n")),
         "two CPUs exchange sheaves in the barn without its lock and get the same one",
         "I_SHEAF", ("slab-barn-take-take", "slab-barn-swap"), OBJECTS, ONE_NODE,
     ),
@@ -184,9 +187,9 @@ MUTANTS = (
           "        if mem[part + KC_MAIN] != 0:\n",
           "    if spin_for_drain(mem, part + KC_LOCK, cpu):\n"
           "        store(mem, part + KC_LOCK, after)\n        if mem[part + KC_MAIN] != 0:\n"),
-         ("            flush(mem, cpu, k, mem[part + KC_SPARE])\n"
+         ("            flush(mem, cpu, cache, mem[part + KC_SPARE])\n"
           "        store(mem, part + KC_LOCK, after)\n",
-          "            flush(mem, cpu, k, mem[part + KC_SPARE])\n")),
+          "            flush(mem, cpu, cache, mem[part + KC_SPARE])\n")),
         "a drain opens the CPU's sheaves before it has flushed them: an object goes to its slab and"
         " to a user",
         "I_SHEAF", ("slab-shrink-sheaf",), ("slabmix", "hotplug"),
@@ -209,8 +212,9 @@ MUTANTS = (
     ),
     Mutant(
         "shrink-without-swap", CACHES,
-        (("        if inuse_of(w1) == 0 and unmake(mem, cpu, n, pfn, w0, w1, at):\n",
-          "        if inuse_of(w1) == 0:\n            unmake(mem, cpu, n, pfn, w0, w1, at)\n"),),
+        (("        if inuse_of(w1) == 0 and unmake(mem, cpu, lists, pfn, w0, w1, at):\n",
+          "        if inuse_of(w1) == 0:\n            unmake(mem, cpu, lists, pfn, w0, w1,"
+          " at)\n"),),
         "a shrink does not look whether its swap made the empty slab its own",
         "I_SLAB", ("slab-shrink-alloc", "slab-shrink-free", "slab-shrink-sheaf"), OBJECTS, ONE_NODE,
         equivalent="an empty slab has no object that could come back, and taking one needs the node"
@@ -219,7 +223,7 @@ MUTANTS = (
     ),
     Mutant(
         "destroy-ignores-sheaves", CACHES,
-        (("    if sheaves != mem[k + K_SHEAF_COUNT]:\n"
+        (("    if sheaves != mem[cache + K_SHEAF_COUNT]:\n"
           "        return E_BUSY  # one is in the hands of somebody who still frees\n", ""),),
         "a cache is destroyed while somebody has one of its sheaves in his hands: the sheaf's page"
         " is free when he writes to it",
@@ -228,7 +232,7 @@ MUTANTS = (
     ),
     Mutant(
         "destroy-ignores-slabs", CACHES,
-        (("        if live > 0 or slabs > frozen_slabs(mem, k):\n"
+        (("        if live > 0 or slabs > frozen_slabs(mem, cache):\n"
           "            return E_BUSY\n", ""),),
         "a cache is destroyed although its slabs are still there",
         "M_LEAKED_OBJECTS", ("slab-destroy-free", "slab-destroy-flush"), (), unseen=NO_END,
@@ -237,7 +241,7 @@ MUTANTS = (
     ),
     Mutant(
         "destroy-counts-unlocked", CACHES,
-        (("    lock(mem, at, cpu)\n    if is_slab_of(page_state(mem, pfn), cache):\n"
+        (("    lock(mem, at, cpu)\n    if is_slab_of(page_state(mem, pfn), cache_id):\n"
           "        return at\n    unlock(mem, at)\n    return 0\n",
           "    lock(mem, at, cpu)\n    return at\n"),),
         "docs/bugs.md 3, our own: a destroyer counts the objects of a slab that the last free has"

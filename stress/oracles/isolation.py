@@ -25,22 +25,22 @@ def check_unlisted(mem, cpu, start, end):
     """Report every page of ``[start, end)``, isolated by us, that is on a list; how many."""
     found = 0
     for owner in range(fixed(mem, H_CPUS)):
-        p = pcp_at(mem, owner, zone_of(mem, start))
-        if spin_for_drain(mem, p + P_LOCK, cpu):
+        pcp = pcp_at(mem, owner, zone_of(mem, start))
+        if spin_for_drain(mem, pcp + P_LOCK, cpu):
             for index in range(PCP_LISTS):
-                found += check_list(mem, cpu, p, index, start, end)
-            unspin(mem, p + P_LOCK)
+                found += check_list(mem, cpu, pcp, index, start, end)
+            unspin(mem, pcp + P_LOCK)
     return found
 
 
 @kernel
-def check_list(mem, cpu, p, index, start, end):
+def check_list(mem, cpu, pcp, index, start, end):
     """The same for one list; P_LOCK held."""
     found = 0
-    node = mem[p + P_HEAD + index]
-    for k in range(mem[p + P_LENGTH + index]):
+    node = mem[pcp + P_HEAD + index]
+    for i in range(mem[pcp + P_LENGTH + index]):
         if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
-            pfn = mem[p + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + k]
+            pfn = mem[pcp + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + i]
         else:
             pfn = pfn_of(mem, node)
             node = get_link(mem, node + 1)

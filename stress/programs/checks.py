@@ -73,30 +73,30 @@ def is_ajar(mem, cpu, at):
 @kernel
 def page_locks_held(mem):
     held = is_held(mem, H_CACHES_LOCK)
-    for z in range(fixed(mem, H_ZONES)):
-        held += is_held(mem, zone_at(mem, z) + Z_LOCK)
+    for zone_id in range(fixed(mem, H_ZONES)):
+        held += is_held(mem, zone_at(mem, zone_id) + Z_LOCK)
         for cpu in range(fixed(mem, H_CPUS)):
-            at = pcp_at(mem, cpu, z) + P_LOCK
+            at = pcp_at(mem, cpu, zone_id) + P_LOCK
             held += is_held(mem, at) + is_ajar(mem, cpu, at)
     return held
 
 
 @kernel
-def cache_locks_held(mem, k):
+def cache_locks_held(mem, cache):
     held = 0
-    for node in range(fixed(mem, H_NODES)):
-        held += is_held(mem, node_part(k, node) + KN_LOCK)
-        held += is_held(mem, node_part(k, node) + KN_BARN_LOCK)
+    for node_id in range(fixed(mem, H_NODES)):
+        held += is_held(mem, node_part(cache, node_id) + KN_LOCK)
+        held += is_held(mem, node_part(cache, node_id) + KN_BARN_LOCK)
     for cpu in range(fixed(mem, H_CPUS)):
-        held += is_held(mem, cpu_part(mem, k, cpu) + KC_LOCK)
+        held += is_held(mem, cpu_part(mem, cache, cpu) + KC_LOCK)
     return held
 
 
 @kernel
 def object_locks_held(mem):
     held = 0
-    for cache in range(fixed(mem, H_CACHES)):
-        held += cache_locks_held(mem, cache_at(mem, cache))
+    for cache_id in range(fixed(mem, H_CACHES)):
+        held += cache_locks_held(mem, cache_at(mem, cache_id))
     return held
 
 

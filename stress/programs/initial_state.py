@@ -202,5 +202,5 @@ class InitialState:
         found = [c.H_CACHES_LOCK, self.layout.zone(held.ONLY_ZONE) + c.Z_LOCK]
         if self.layout.geometry.caches:
             node = node_part(cache_at(self.ram, held.ONLY_CACHE), 0)
-            found += [node + s.KN_LOCK, node + s.KN_BARN_LOCK]
+            found += [int(node + s.KN_LOCK), int(node + s.KN_BARN_LOCK)]
         return tuple(found)

@@ -13,7 +13,8 @@ Must reach: alloc, free, bulk, split, merge.
 
 from shmalloc.constants import MT_PCP_TYPES
 from shmalloc.dialect import kernel
-from shmalloc.kernels.pages import alloc_bulk, free_bulk, free_pages
+from shmalloc.kernels.pages import free_pages
+from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
 from stress.oracles.owners import check_stamp, disown, own, stamp
 from stress.workloads.area import W_DATA, draw, fresh_id, stopping, work_at
 

@@ -15,7 +15,8 @@ Must reach: object alloc and free, new and gone slabs and caches.
 from shmalloc.constants import AT_CACHE, M_LEAKED_OBJECTS
 from shmalloc.constants_slab import CF_DEBUG, CF_EXACT, CF_NO_SHEAVES
 from shmalloc.dialect import kernel
-from shmalloc.kernels.cache import cache_alloc, cache_free, cache_free_bulk
+from shmalloc.kernels.cache import cache_alloc, cache_free
+from shmalloc.kernels.cache_bulk import cache_free_bulk
 from shmalloc.kernels.cache_set import cache_create, cache_destroy
 from shmalloc.kernels.reporting import report
 from stress.workloads.area import W_DATA, draw, stopping, work_at
@@ -72,16 +73,16 @@ def module_life(mem, cpu, at):
 
 
 @kernel
-def module_end(mem, cpu, at, cache, count):
+def module_end(mem, cpu, at, cache_id, count):
     """Free all objects of a cache, in one of two ways, and destroy it."""
     if draw(mem, at, 2) == 0:
-        cache_free_bulk(mem, cpu, cache, count, at + MODULE_OBJECTS)
+        cache_free_bulk(mem, cpu, cache_id, count, at + MODULE_OBJECTS)
     else:
         for i in range(count):
-            cache_free(mem, cpu, cache, mem[at + MODULE_OBJECTS + i])
-    code = cache_destroy(mem, cpu, cache)
+            cache_free(mem, cpu, cache_id, mem[at + MODULE_OBJECTS + i])
+    code = cache_destroy(mem, cpu, cache_id)
     if code != 0:  # nobody else knows this cache
-        report(mem, cpu, M_LEAKED_OBJECTS, AT_CACHE | cache, 0, code)
+        report(mem, cpu, M_LEAKED_OBJECTS, AT_CACHE | cache_id, 0, code)
     mem[at + MODULE_CACHE] = 0
 
 

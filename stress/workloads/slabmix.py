@@ -18,7 +18,8 @@ Must reach: object alloc and free, new and gone slabs and caches, sheaf swaps.
 from shmalloc.constants import E_STATE, X_PAYLOAD
 from shmalloc.constants_slab import CF_EXACT, CF_NO_SHEAVES
 from shmalloc.dialect import kernel
-from shmalloc.kernels.cache import cache_alloc, cache_alloc_bulk, cache_free, cache_free_bulk
+from shmalloc.kernels.cache import cache_alloc, cache_free
+from shmalloc.kernels.cache_bulk import cache_alloc_bulk, cache_free_bulk
 from shmalloc.kernels.cache_set import cache_create, cache_destroy, cache_shrink
 from shmalloc.kernels.reporting import report
 from shmalloc.words import exchange, fence, load, store
@@ -78,9 +79,9 @@ def mix_create(mem, cpu, at):
     for i in range(MIX_CACHE_COUNT):
         words = MIX_FIRST_WORDS << (i * MIX_GROWTH_SHIFT)
         flags = CF_NO_SHEAVES * (i == MIX_SHEAFLESS) + CF_EXACT * (i == MIX_EXACT)
-        cache = cache_create(mem, cpu, words * 8, 0, flags, 0)
-        if cache >= 0:
-            store(mem, at + MIX_CACHES + i, cache + 1)
+        cache_id = cache_create(mem, cpu, words * 8, 0, flags, 0)
+        if cache_id >= 0:
+            store(mem, at + MIX_CACHES + i, cache_id + 1)
 
 
 @kernel
@@ -111,20 +112,20 @@ def mix_one(mem, cpu, at):
 @kernel
 def mix_alloc(mem, cpu, at, which):
     """A signed object of a cache ``which``, or 0."""
-    cache = mix_cache(mem, at, which)
-    if cache < 0:
+    cache_id = mix_cache(mem, at, which)
+    if cache_id < 0:
         return 0
-    address = cache_alloc(mem, cpu, cache)
+    address = cache_alloc(mem, cpu, cache_id)
     if address < 0:
         return 0
-    mix_sign(mem, address, cache, MIX_FIRST_WORDS << (which * MIX_GROWTH_SHIFT))
+    mix_sign(mem, address, cache_id, MIX_FIRST_WORDS << (which * MIX_GROWTH_SHIFT))
     return address
 
 
 @kernel
-def mix_sign(mem, address, cache, words):
+def mix_sign(mem, address, cache_id, words):
     mem[address] = address
-    mem[address + 1] = (cache << MIX_CACHE_SHIFT) | words
+    mem[address + 1] = (cache_id << MIX_CACHE_SHIFT) | words
     mem[address + words - 1] = address
 
 
@@ -151,34 +152,34 @@ def mix_free(mem, cpu, address):
 def mix_bulk(mem, cpu, at):
     """A list of objects at once, signed, checked and given back at once."""
     which = draw(mem, at, MIX_CACHE_COUNT)
-    cache = mix_cache(mem, at, which)
-    if cache < 0:
+    cache_id = mix_cache(mem, at, which)
+    if cache_id < 0:
         return
-    got = cache_alloc_bulk(mem, cpu, cache, MIX_BULK_OBJECTS, at + MIX_BULK)
+    got = cache_alloc_bulk(mem, cpu, cache_id, MIX_BULK_OBJECTS, at + MIX_BULK)
     if got < 0:
         return
     for i in range(got):
         words = MIX_FIRST_WORDS << (which * MIX_GROWTH_SHIFT)
-        mix_sign(mem, mem[at + MIX_BULK + i], cache, words)
+        mix_sign(mem, mem[at + MIX_BULK + i], cache_id, words)
     kept = 0
     for i in range(got):
         address = mem[at + MIX_BULK + i]
         if mix_check(mem, cpu, address) == 0:
             mem[at + MIX_BULK + kept] = address
             kept += 1
-    cache_free_bulk(mem, cpu, cache, kept, at + MIX_BULK)
+    cache_free_bulk(mem, cpu, cache_id, kept, at + MIX_BULK)
 
 
 @kernel
 def mix_storm(mem, cpu, at):
     """A cache that lives for a few objects."""
-    cache = cache_create(mem, cpu, 40, 0, 0, 0)
-    if cache < 0:
+    cache_id = cache_create(mem, cpu, 40, 0, 0, 0)
+    if cache_id < 0:
         return
     count = 1 + draw(mem, at, MIX_BULK_OBJECTS)
-    if cache_alloc_bulk(mem, cpu, cache, count, at + MIX_BULK) > 0:
-        cache_free_bulk(mem, cpu, cache, count, at + MIX_BULK)
-    cache_destroy(mem, cpu, cache)
+    if cache_alloc_bulk(mem, cpu, cache_id, count, at + MIX_BULK) > 0:
+        cache_free_bulk(mem, cpu, cache_id, count, at + MIX_BULK)
+    cache_destroy(mem, cpu, cache_id)
 
 
 @kernel
@@ -233,6 +234,6 @@ def mix_all_done(mem, cpu):
 def mix_destroy(mem, cpu, area):
     """Destroy the caches of one worker; the swap lets only one of two finishers do it."""
     for i in range(MIX_CACHE_COUNT):
-        cache = exchange(mem, area + MIX_CACHES + i, 0) - 1
-        if cache >= 0:
-            cache_destroy(mem, cpu, cache)
+        cache_id = exchange(mem, area + MIX_CACHES + i, 0) - 1
+        if cache_id >= 0:
+            cache_destroy(mem, cpu, cache_id)

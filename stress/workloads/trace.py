@@ -197,10 +197,10 @@ def trace_take_object(mem, cpu, at, event, position):
 
 
 @kernel
-def cache_entry(mem, cache):
+def cache_entry(mem, cache_id):
     """Word index of a cache in the table of slot 0: object bytes, and the allocator's id for it."""
     table = work_at(mem, 0)
-    return table + mem[table + TP_CACHES] + cache * CACHE_WORDS
+    return table + mem[table + TP_CACHES] + cache_id * CACHE_WORDS
 
 
 @kernel
@@ -261,8 +261,8 @@ def give_handle(mem, cpu, at, word, handle, owner):
 
 
 @kernel
-def give_object(mem, cpu, cache, address, owner):
-    entry = cache_entry(mem, cache)
+def give_object(mem, cpu, cache_id, address, owner):
+    entry = cache_entry(mem, cache_id)
     last = address + (mem[entry] - 1) // 8
     found = mem[address]
     if found == owner:
@@ -316,8 +316,8 @@ def lead(mem, cpu, at, index):
     if index > 0:
         take_sample(mem, at + mem[at + TP_SAMPLES] + (index - 1) * SAMPLE_WORDS)
     elif mem[at + T_SYNC] == 0:
-        for cache in range(mem[at + TP_CACHE_COUNT]):
-            entry = cache_entry(mem, cache)
+        for cache_id in range(mem[at + TP_CACHE_COUNT]):
+            entry = cache_entry(mem, cache_id)
             mem[entry + 1] = cache_create(mem, cpu, mem[entry], 0, 0, 0)
 
 
@@ -330,11 +330,11 @@ def take_sample(mem, sample):
     for i in range(SAMPLE_WORDS):
         mem[sample + i] = 0
     mem[sample + SAMPLE_LIVE] = live
-    for z in range(fixed(mem, H_ZONES)):
-        zone = zone_at(mem, z)
+    for zone_id in range(fixed(mem, H_ZONES)):
+        zone = zone_at(mem, zone_id)
         mem[sample + SAMPLE_FREE] = mem[sample + SAMPLE_FREE] + load_relaxed(mem, zone + Z_FREE)
         for slot in range(fixed(mem, H_CPUS)):
-            kept = load_relaxed(mem, pcp_at(mem, slot, z) + P_COUNT)
+            kept = load_relaxed(mem, pcp_at(mem, slot, zone_id) + P_COUNT)
             mem[sample + SAMPLE_PCP] = mem[sample + SAMPLE_PCP] + kept
         for i in range(ORDERS * MT_COUNT):
             blocks = sample + SAMPLE_ORDERS + i // MT_COUNT
@@ -389,8 +389,8 @@ def trace_finish(mem, cpu):
         given += give_leftover(mem, cpu, at, position)
     finished = fetch_add(mem, work_at(mem, 0) + T_FINISHED, 1) + 1
     if finished == mem[at + W_WORKERS]:  # saw the release of all others: every object is free
-        for cache in range(mem[work_at(mem, 0) + TP_CACHE_COUNT]):
-            made = mem[cache_entry(mem, cache) + 1]
+        for cache_id in range(mem[work_at(mem, 0) + TP_CACHE_COUNT]):
+            made = mem[cache_entry(mem, cache_id) + 1]
             if made >= 0:
                 cache_destroy(mem, cpu, made)
     return given

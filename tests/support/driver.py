@@ -14,13 +14,8 @@ from shmalloc.kernels.contig import (
 )  # fmt: skip
 from shmalloc.kernels.descriptor import head_of
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
-from shmalloc.kernels.pages import (
-    alloc_bulk,
-    alloc_pages,
-    alloc_pages_wait,
-    free_bulk,
-    free_pages_of,
-)  # fmt: skip
+from shmalloc.kernels.pages import alloc_pages, alloc_pages_wait, free_pages_of
+from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
 from shmalloc.kernels.pcp import drain_all, drain_cpu, pcp_decay
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.walk import walk

@@ -14,11 +14,13 @@ from shmalloc import constants_slab as s
 from shmalloc.image import write_image
 from shmalloc.kernels import (
     cache,
+    cache_bulk,
     cache_set,
     contig,
     hotplug,
     kmalloc,
     pages,
+    pages_bulk,
     pcp,
     poison,
     reap,
@@ -151,7 +153,7 @@ def free_blocks(mem: Any, world: RecoverySegment) -> None:
 def free_blocks_at_once(mem: Any, world: RecoverySegment) -> None:
     for k, (pfn, _) in enumerate(world.blocks):
         world.ram[world.list_at + k] = pfn
-    pages.free_bulk(mem, VICTIM, 0, len(world.blocks), world.list_at)
+    pages_bulk.free_bulk(mem, VICTIM, 0, len(world.blocks), world.list_at)
 
 
 def alloc_objects(count: int) -> Operate:
@@ -170,7 +172,7 @@ def free_objects(mem: Any, world: RecoverySegment) -> None:
 def free_objects_at_once(mem: Any, world: RecoverySegment) -> None:
     for k, address in enumerate(world.objects):
         world.ram[world.list_at + k] = address
-    cache.cache_free_bulk(mem, VICTIM, ONLY_CACHE, len(world.objects), world.list_at)
+    cache_bulk.cache_free_bulk(mem, VICTIM, ONLY_CACHE, len(world.objects), world.list_at)
 
 
 def on_victim(kernel: Callable[..., int], *arguments: int) -> Operate:
@@ -190,7 +192,7 @@ PAGES: dict[str, tuple[Prepare, Operate]] = {
     "free-0": (blocks(*[0] * 9), free_blocks),
     "free-orders": (blocks(0, 1, 2, 3, 4, 0), free_blocks),
     "free-marked": (marked_page, free_blocks),
-    "alloc-bulk": (no_preparation, on_list(pages.alloc_bulk, 0, MOVABLE, 7, 5)),
+    "alloc-bulk": (no_preparation, on_list(pages_bulk.alloc_bulk, 0, MOVABLE, 7, 5)),
     "free-bulk": (blocks(*[0] * 5), free_blocks_at_once),
     "wait": (no_memory, on_victim(pages.alloc_pages_wait, 4, MOVABLE, 9, 2)),
     "drain-all": (list_of_other, on_victim(pcp.drain_all)),
@@ -217,7 +219,7 @@ OBJECTS: dict[str, tuple[Prepare, Operate]] = {
     "object-free-exact": (objects(9, SHEAVES_OF_TWO | s.CF_EXACT), free_objects),
     "object-alloc-debug": (objects(0, s.CF_DEBUG), alloc_objects(4)),
     "object-free-debug": (objects(5, s.CF_DEBUG), free_objects),
-    "object-alloc-bulk": (objects(2), on_list(cache.cache_alloc_bulk, ONLY_CACHE, 9)),
+    "object-alloc-bulk": (objects(2), on_list(cache_bulk.cache_alloc_bulk, ONLY_CACHE, 9)),
     "object-free-bulk": (objects(9), free_objects_at_once),
     "unplug-sheaves": (full_sheaves, on_victim(hotplug.unplug_cpu, OTHER)),
     "shrink": (full_sheaves, on_victim(cache_set.cache_shrink, ONLY_CACHE)),

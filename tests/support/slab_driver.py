@@ -4,9 +4,8 @@ from shmalloc.constants import MT_UNMOVABLE
 from shmalloc.dialect import kernel
 from shmalloc.kernels.audit import audit
 from shmalloc.kernels.boot import boot
-from shmalloc.kernels.cache import (
-    cache_alloc_at, cache_alloc_bulk, cache_free_at, cache_free_bulk,
-)  # fmt: skip
+from shmalloc.kernels.cache import cache_alloc_at, cache_free_at
+from shmalloc.kernels.cache_bulk import cache_alloc_bulk, cache_free_bulk
 from shmalloc.kernels.cache_set import (
     cache_create, cache_destroy, cache_shrink, plug_sheaves, unplug_sheaves,
 )  # fmt: skip

@@ -1,0 +1,143 @@
+"""Pages in bulk: many blocks of one order under one hold of each zone lock.
+
+The block list is an array of words that the caller owns. ``alloc_bulk`` writes pfns to it, and
+``free_bulk`` reads pfns from it and compacts it in place. Both run the same transitions as single
+pages (pages.py) and bypass the per-CPU lists. Misuse is reported page by page.
+"""
+
+from __future__ import annotations
+
+from shmalloc.constants import (
+    E_INVAL, EV_BULK, EV_FREE, FAULT_PAGE,
+    H_MAX_ORDER, MT_PCP_TYPES,
+    OP_FREE, T_PCP, Z_LOCK,
+)  # fmt: skip
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.bits import wants_poison, zone_of_word
+from shmalloc.kernels.buddy import free_block
+from shmalloc.kernels.fill import fill_on_free, intact_on_alloc
+from shmalloc.kernels.descriptor import claim_for_free, page_state
+from shmalloc.kernels.fallback import rmqueue
+from shmalloc.kernels.fault_injection import faultless
+from shmalloc.kernels.lock import lock, unlock
+from shmalloc.kernels.reporting import event, record
+from shmalloc.kernels.pcp import (
+    may_take,
+)  # fmt: skip
+from shmalloc.kernels.poison import retire_block
+from shmalloc.kernels.zone import zone_at, zonelist_length, zonelist_zone
+from shmalloc.units import (
+    Cpu,
+    Memory,
+    Migratetype,
+    Order,
+    Owner,
+    WordIndex,
+    ZoneId,
+)
+from shmalloc.words import (
+    fixed,
+)  # fmt: skip
+
+from shmalloc.kernels.pages import give, wake_waiters, refuse_free
+
+
+@unit
+def alloc_bulk(
+    mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, count: int, out: WordIndex
+) -> int:
+    """Allocate up to ``count`` blocks into the words at ``out``; returns how many came.
+
+    Zones are locked once each for the whole request (keep ``count`` to some hundreds).
+    """
+    if order < 0 or order > fixed(mem, H_MAX_ORDER) or mt < 0 or mt >= MT_PCP_TYPES:
+        return E_INVAL
+    wanted = faultless(mem, cpu, FAULT_PAGE, count)
+    got = 0
+    for i in range(zonelist_length(mem, cpu)):
+        if got < wanted:
+            zone_id = zonelist_zone(mem, cpu, i)
+            got = bulk_from_zone(mem, cpu, zone_id, order, mt, wanted, out, got)
+    given = 0
+    for i in range(got):
+        pfn = mem[out + i]
+        if not intact_on_alloc(mem, cpu, pfn, order):
+            retire_block(mem, cpu, pfn, order)
+        elif give(mem, cpu, pfn, order, mt, owner) >= 0:
+            mem[out + given] = pfn
+            given += 1
+    event(mem, cpu, EV_BULK)
+    return given
+
+
+@kernel
+def bulk_from_zone(
+    mem: Memory,
+    cpu: Cpu,
+    zone_id: ZoneId,
+    order: Order,
+    mt: Migratetype,
+    count: int,
+    out: WordIndex,
+    got: int,
+) -> int:
+    """Fill ``out[got:count]`` with blocks in state PCP from one zone; returns the new ``got``."""
+    zone = zone_at(mem, zone_id)
+    lock(mem, zone + Z_LOCK, cpu)
+    while got < count and may_take(mem, zone, 1 << order):
+        pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)
+        if pfn < 0:
+            break
+        mem[out + got] = pfn
+        got += 1
+    unlock(mem, zone + Z_LOCK)
+    return got
+
+
+@unit
+def free_bulk(mem: Memory, cpu: Cpu, order: Order, count: int, at: WordIndex) -> int:
+    """Free ``count`` blocks of ``order`` listed in the words at ``at``; returns how many were.
+
+    First each block is claimed (a misuse is reported and left out; the list is compacted in
+    place), then runs of blocks of one zone go back under one hold of its lock.
+    """
+    claimed = 0
+    for i in range(count):
+        pfn = mem[at + i]
+        w0 = claim_for_free(mem, pfn, order, cpu, 0)
+        if w0 < 0:
+            refuse_free(mem, cpu, -w0, pfn, order)
+        elif wants_poison(w0):
+            retire_block(mem, cpu, pfn, order)
+        else:
+            fill_on_free(mem, pfn, order)
+            event(mem, cpu, EV_FREE)
+            record(mem, cpu, OP_FREE, order, pfn, 0)
+            mem[at + claimed] = pfn
+            claimed += 1
+    bulk_to_zones(mem, cpu, order, claimed, at)
+    event(mem, cpu, EV_BULK)
+    return claimed
+
+
+@kernel
+def bulk_to_zones(mem: Memory, cpu: Cpu, order: Order, count: int, at: WordIndex) -> None:
+    """Return blocks in state PCP to their zones, changing the lock only between zones."""
+    held: ZoneId = -1
+    for i in range(count):
+        pfn = mem[at + i]
+        held = let_go(mem, cpu, held, zone_of_word(page_state(mem, pfn)))
+        free_block(mem, zone_at(mem, held), cpu, pfn, order)
+    let_go(mem, cpu, held, -1)
+
+
+@kernel
+def let_go(mem: Memory, cpu: Cpu, held: ZoneId, wanted: ZoneId) -> ZoneId:
+    """Hold the lock of zone ``wanted`` instead of ``held`` (-1: none); returns ``wanted``."""
+    if held != wanted:
+        if held >= 0:
+            unlock(mem, zone_at(mem, held) + Z_LOCK)
+            wake_waiters(mem, cpu, zone_at(mem, held))
+        if wanted >= 0:
+            lock(mem, zone_at(mem, wanted) + Z_LOCK, cpu)
+    return wanted

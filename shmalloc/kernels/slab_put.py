@@ -1,0 +1,156 @@
+"""Objects that come back to their slab, and a slab that becomes empty.
+
+The fast half changes word 1 alone and takes no lock; it refuses where the slab's list would change.
+The other half runs under the node lock and releases an empty slab if its node has partial ones to
+spare. The states of a slab, and why both halves may race with a taker, are in slab.py.
+"""
+
+from __future__ import annotations
+
+from shmalloc.constants import (
+    EV_CAS_FAIL, EV_SLAB_GONE, EV_SLAB_PARTIAL, M_FREECHAIN, OP_SLAB_GONE, POISON_BIT,
+    SLAB_OFF_LIST, SLAB_ON_PARTIAL, T_ALLOCATED,
+)  # fmt: skip
+from shmalloc.constants_slab import (
+    KN_LOCK, KN_NR_PARTIAL, KN_NR_SLABS,
+    K_MIN_PARTIAL, OWNER_SLAB, SLAB_FROZEN,
+)  # fmt: skip
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.bits import mt_of, next_word, order_of, zone_of_word
+from shmalloc.kernels.descriptor import page_state, turn2
+from shmalloc.kernels.lock import lock, unlock
+from shmalloc.kernels.reporting import event, record, report
+from shmalloc.kernels.objects import (
+    add, counters, free_of, inuse_of, list_state, node_of_slab, node_part, objects_of,
+    set_free_link, slab_node,
+)  # fmt: skip
+from shmalloc.kernels.slab_format import give_pages_back
+from shmalloc.kernels.slots import label
+from shmalloc.kernels.zone import descriptor_at
+from shmalloc.units import (
+    CacheWords,
+    Cpu,
+    Memory,
+    NodePart,
+    ObjectAddress,
+    Pfn,
+    Word0,
+    Word1,
+    WordIndex,
+)
+from shmalloc.words import cas2, load2, load_relaxed, relax
+from shmalloc.kernels.slab import relabel, relist, freeze
+
+
+@kernel
+def put_quickly(
+    mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, first: int, last: ObjectAddress, count: int
+) -> bool:
+    """Put a chain back without the node lock, where the slab's list does not change.
+
+    False: the slab is full, frozen, or would become empty; nothing was done.
+    """
+    at = descriptor_at(mem, pfn)
+    while True:
+        w0, w1 = load2(mem, at)
+        if free_of(w1) == 0 or inuse_of(w1) <= count:
+            return False
+        set_free_link(mem, cache, last, free_of(w1))
+        # Linearization point: publishes the chain behind its first object.
+        if cas2(mem, at, w0, w1, w0, counters(w1, first, inuse_of(w1) - count, objects_of(w1))):
+            return True
+        event(mem, cpu, EV_CAS_FAIL)
+        relax(mem)
+
+
+@kernel
+def put_locked(
+    mem: Memory,
+    cpu: Cpu,
+    cache: CacheWords,
+    lists: NodePart,
+    pfn: Pfn,
+    first: int,
+    last: ObjectAddress,
+    count: int,
+) -> int:
+    """Put a chain back under the node lock. Returns 1 where the slab is empty and must go.
+
+    Then it is ours alone, off every list and a plain allocated block; the caller releases it
+    after the lock. Two freers cannot both see "empty": of two swaps from one pair one fails.
+    """
+    at = descriptor_at(mem, pfn)
+    while True:
+        w0, w1 = load2(mem, at)
+        before = list_state(w0)
+        if before == SLAB_FROZEN:
+            return 0
+        inuse = inuse_of(w1) - count
+        if inuse < 0:
+            report(mem, cpu, M_FREECHAIN, pfn, count, inuse_of(w1))
+            freeze(mem, cpu, cache, lists, pfn)
+            return 0
+        set_free_link(mem, cache, last, free_of(w1))
+        node = slab_node(mem, pfn, order_of(w0))
+        if inuse == 0 and enough_partial(mem, cache, lists, before):
+            if unmake(mem, cpu, lists, pfn, w0, w1, node):
+                return 1
+        else:
+            after = w0 if before == SLAB_ON_PARTIAL else relabel(w0, SLAB_ON_PARTIAL)
+            if cas2(mem, at, w0, w1, after, counters(w1, first, inuse, objects_of(w1))):
+                if before != SLAB_ON_PARTIAL:
+                    relist(mem, cpu, lists, node, before, SLAB_ON_PARTIAL)
+                    event(mem, cpu, EV_SLAB_PARTIAL)
+                return 0
+        event(mem, cpu, EV_CAS_FAIL)
+        relax(mem)
+
+
+@kernel
+def enough_partial(mem: Memory, cache: CacheWords, lists: NodePart, state: int) -> bool:
+    """Whether the node has enough partial slabs without this one; node lock held."""
+    others = load_relaxed(mem, lists + KN_NR_PARTIAL)
+    if state == SLAB_ON_PARTIAL:
+        others -= 1
+    return others >= load_relaxed(mem, cache + K_MIN_PARTIAL)
+
+
+@kernel
+def unmake(
+    mem: Memory, cpu: Cpu, lists: NodePart, pfn: Pfn, w0: Word0, w1: Word1, node: WordIndex
+) -> bool:
+    """SLAB -> ALLOCATED for an empty slab, off its list; node lock held. False: it changed."""
+    gone = next_word(w0, T_ALLOCATED, order_of(w0), zone_of_word(w0), mt_of(w0), label(mem, cpu))
+    if not turn2(mem, pfn, w0, w1, gone | (w0 & POISON_BIT), OWNER_SLAB):
+        return False
+    relist(mem, cpu, lists, node, list_state(w0), SLAB_OFF_LIST)
+    add(mem, lists + KN_NR_SLABS, -1)
+    return True
+
+
+@kernel
+def release(mem: Memory, cpu: Cpu, pfn: Pfn) -> None:
+    """Give the pages of a slab that was unmade back; no lock held."""
+    order = order_of(page_state(mem, pfn))
+    event(mem, cpu, EV_SLAB_GONE)
+    record(mem, cpu, OP_SLAB_GONE, order, pfn, 0)
+    give_pages_back(mem, cpu, pfn, order, OWNER_SLAB)
+
+
+@unit
+def put_chain(
+    mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, first: int, last: ObjectAddress, count: int
+) -> None:
+    """Put ``count`` objects of one slab back: ``first`` is index + 1, ``last`` an address.
+
+    They are linked by their free pointers, the last one's excepted (Linux: __slab_free). The intent
+    to do so is announced and the first object marked (slot_intent.py).
+    """
+    if put_quickly(mem, cpu, cache, pfn, first, last, count):
+        return
+    lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))
+    lock(mem, lists + KN_LOCK, cpu)
+    gone = put_locked(mem, cpu, cache, lists, pfn, first, last, count)
+    unlock(mem, lists + KN_LOCK)
+    if gone != 0:
+        release(mem, cpu, pfn)

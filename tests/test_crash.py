@@ -3,6 +3,7 @@
 from functools import cache
 
 import pytest
+import stress
 from crash_programs import (
     DIED, PROGRAM, balanced, case_of, never, recover_in_haste, recover_lock_only, recover_nothing,
     recover_well, transfer,
@@ -92,12 +93,10 @@ def test_a_stride_skips_points_of_the_supervisor_but_not_its_end(engine):
 
 def test_the_options_of_a_failure_show_it_again():
     failure = hunted(recover_in_haste, "interpreted", depth=2).failures[0]
-    options = failure.command.split()
-    schedule = Schedule.parse(options[options.index("--schedule") + 1], 2)
-    run = Runner(failure.case, "interpreted").run(
-        schedule, failure.victim, failure.point, failure.then
-    )
-    assert (run.kind, run.code, run.deaths) == (failure.kind, failure.code, 2)
+    call = failure.again().removeprefix("print(").removesuffix(")")
+    again = eval(call, {"stress": stress, "case": failure.case})
+    assert (again.run.kind, again.run.code) == (failure.kind, failure.code)
+    assert again.run.deaths == 2
 
 
 def test_a_trace_names_the_line_that_was_not_reached_and_the_deaths():

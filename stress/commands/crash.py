@@ -12,13 +12,13 @@ from stress.crash.adapt import reported
 from stress.crash.case import CrashCase
 from stress.crash.allocator import allocator_case, case_names
 from stress.crash.report import covered, missing, site_table, table
-from stress.crash.result import AT_END, CrashFailure, CrashResult, Key
-from stress.crash.runner import Run, Runner
-from stress.crash.schedules import Schedule
+from stress.crash.result import CrashResult
 from stress.crash.search import SEEDS, Effort, Hunt
 from stress.crash.sites import OPERATION_NAMES, know_all_sites
 from stress.crash.story import tell
-from stress.crash.targets import load_case
+from stress.crash.again import rerun
+from stress.crash.targets import load_cases
+from stress.commands.replay import folders_of
 from stress.machine.engines import ENGINES
 from stress.quantities import nearest
 from stress.report.places import require_place
@@ -31,6 +31,7 @@ VERDICTS = {"passed": Verdict.PASSED, "failed": Verdict.FAILED, "cut": Verdict.V
 @click.command()
 @click.argument("targets", nargs=-1, metavar="[PROGRAM]...")
 @click.option("--list", "listing", is_flag=True, help="List the allocator's cases.")
+@click.option("--from", "root", metavar="ROOT", help="One run: where its path starts.")
 @click.option("--schedule", help="One run: of this schedule, as a failure prints it.")
 @click.option("--victim", type=int, default=0, show_default=True, help="One run: who dies.")
 @click.option("--write", type=int, help="One run: the write that the victim does not make.")
@@ -52,14 +53,15 @@ VERDICTS = {"passed": Verdict.PASSED, "failed": Verdict.FAILED, "cut": Verdict.V
 @click.option("--sites", is_flag=True, help="Print one line for each write site.")
 @click.option("--markdown", metavar="FILE", help="Write the table as Markdown.")
 def command(
-    targets: tuple[str, ...], listing: bool, schedule: str | None, victim: int, write: int | None,
-    then: int, full: bool, depth: int, seeds: int, classes: int, again: int, stride: int, seed: int,
-    seconds: float | None, races: bool, engine: str, sites: bool, markdown: str | None,
+    targets: tuple[str, ...], listing: bool, root: str | None, schedule: str | None, victim: int,
+    write: int | None, then: int, full: bool, depth: int, seeds: int, classes: int, again: int,
+    stride: int, seed: int, seconds: float | None, races: bool, engine: str, sites: bool,
+    markdown: str | None,
 ) -> int:  # fmt: skip
     """Kill CPUs of PROGRAM before each of their writes and let others recover. All by default.
 
-    PROGRAM: a case of the allocator (--list, or the beginning of names followed by *), MODULE:NAME
-    or FILE.py:NAME of a CrashCase. Exit codes: 0 all recovered, 1 not, 4 usage, 5 runs were cut.
+    PROGRAM: a case of the allocator (--list), a glob such as 'pages-*', FILE.py, FILE.py:NAME or
+    MODULE:NAME of a CrashCase. Exit codes: 0 all recovered, 1 not, 4 usage, 5 runs were cut.
     """
     require_place("markdown", markdown)
     if engine not in ENGINES:
@@ -68,9 +70,12 @@ def command(
         for name in case_names():
             click.echo(f"{name}\n    {allocator_case(name).story}")
         return 0
-    names = chosen(targets)
+    cases = load_cases(targets or case_names(), folders_of(root) if schedule else None)
     if schedule is not None:
-        return _one_run(names, schedule, victim, write, then, full, engine)
+        if len(cases) != 1:
+            raise MisuseError(f"schedule: one run is of one program; {len(cases)} are named")
+        case = next(iter(cases.values()))
+        return _one_run(case, schedule, victim, write, then, full, engine)
     effort = Effort(
         seeds=seeds, classes=classes, depth=depth, again=again, stride=stride, seed=seed,
         engine=engine, races=races, seconds=seconds,
@@ -79,32 +84,19 @@ def command(
     followed: set[tuple[Site, ...]] = set()
     know_all_sites()
     try:
-        for name in names:
-            total.add(_hunt(name, effort, followed))
+        for name, case in cases.items():
+            total.add(_hunt(name, case, effort, followed))
     finally:  # an interrupt loses nothing of what was found
         if total.cases:
             _show(total, complete=not targets, sites=sites, markdown=markdown)
     return VERDICTS[total.verdict].exit_code
 
 
-def chosen(targets: tuple[str, ...]) -> list[str]:
-    """Names of cases; ``pages-*`` stands for all that begin so."""
-    found: dict[str, None] = {}
-    for target in targets or ("*",):
-        if target.endswith("*"):
-            alike = [name for name in case_names() if name.startswith(target[:-1])]
-            if not alike:
-                raise nearest(target[:-1], case_names(), "program")
-            found.update(dict.fromkeys(alike))
-        else:
-            load_case(target)
-            found[target] = None
-    return list(found)
-
-
-def _hunt(name: str, effort: Effort, followed: set[tuple[Site, ...]]) -> CrashResult:
+def _hunt(
+    name: str, case: CrashCase, effort: Effort, followed: set[tuple[Site, ...]]
+) -> CrashResult:
     click.echo(f"{name} ...", err=True, nl=False)
-    result = Hunt(load_case(name), effort, OPERATION_NAMES, followed).run()
+    result = Hunt(case, effort, OPERATION_NAMES, followed).run()
     once, again = result.total(), result.total(second=True)
     said = f" {once.crashes:,} crashes"
     said += f", {again.crashes:,} in recovery" if again.crashes else ""
@@ -139,31 +131,11 @@ def _show(total: CrashResult, complete: bool, sites: bool, markdown: str | None)
 
 
 def _one_run(
-    names: list[str], schedule: str, victim: int, write: int | None, then: int, full: bool,
+    case: CrashCase, schedule: str, victim: int, write: int | None, then: int, full: bool,
     engine: str,
 ) -> int:  # fmt: skip
-    if len(names) != 1:
-        raise MisuseError(f"schedule: one run is of one program; {len(names)} are named")
-    case = load_case(names[0])
-    parsed = Schedule.parse(schedule, case.living)
-    if not 0 <= victim < case.living:
-        raise MisuseError(f"victim: {victim}; use 0 to {case.living - 1}")
-    point = write or 0
-    if point < 0 or then < 0 or (then and not point):
-        raise MisuseError("write, then: use at least 1; --then needs --write")
-    run = Runner(case, engine).run(parsed, victim, point, then)
-    failure = _as_failure(case, parsed, victim, point, then, run)
-    click.echo(tell(failure, reported if case.name in case_names() else None, full), nl=False)
-    wanted = 2 if then else 1 if point else 0
-    if run.deaths < wanted:
-        click.echo(f"of {wanted} deaths asked for, {run.deaths} came about: it makes fewer writes")
-    if run.kind == "abandoned":
+    again = rerun(case, schedule, victim, write or 0, then, engine, full)
+    click.echo(again.text)
+    if again.run.kind == "abandoned":
         return Verdict.VACUOUS.exit_code
-    return (Verdict.FAILED if run.failed else Verdict.PASSED).exit_code
-
-
-def _as_failure(
-    case: CrashCase, schedule: Schedule, victim: int, point: int, then: int, run: Run
-) -> CrashFailure:
-    key = Key("", AT_END)
-    return CrashFailure(case, schedule, victim, point, then, run.kind, run.code, key, ())
+    return (Verdict.FAILED if again.run.failed else Verdict.PASSED).exit_code

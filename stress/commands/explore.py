@@ -15,9 +15,9 @@ from stress.explorer.explore import AUTO, DEFAULT_SECONDS, explore
 from stress.explorer.report.document import document
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
 from stress.explorer.searches import strategies
-from stress.explorer.targets import load_program
+from stress.explorer.targets import load_programs
 from stress.report.places import require_place, write_to
-from stress.verdict import Verdict
+from stress.verdict import Verdict, worst
 
 VERDICT_OF = {
     FAILED: Verdict.FAILED, EXHAUSTED: Verdict.PASSED, BUDGET: Verdict.PASSED,
@@ -36,7 +36,7 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, value: str) -> floa
 
 
 @click.command()
-@click.argument("target", metavar="PROGRAM")
+@click.argument("targets", nargs=-1, required=True, metavar="PROGRAM...")
 @click.option(
     "--strategy", default=AUTO, show_default=True, help=", ".join((*strategies(), AUTO)) + "."
 )
@@ -58,23 +58,35 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, value: str) -> floa
 @click.option("--workers", type=int, default=1, show_default=True, help="Threads that explore.")
 @click.option("--json", metavar="FILE", help="Write the result as JSON; - is standard output.")
 @click.option("--html", metavar="FILE", help="Write the failure as a page.")
-def command(target: str, json: str | None, html: str | None, all_failures: bool, **how: Any) -> int:
-    """Try schedules of PROGRAM: MODULE:NAME, FILE.py:NAME, or a name of shmstress list --programs.
+def command(
+    targets: tuple[str, ...], json: str | None, html: str | None, all_failures: bool, **how: Any
+) -> int:  # fmt: skip
+    """Try schedules of PROGRAM: FILE.py, FILE.py:NAME, MODULE:NAME, or a name of shmstress list
+    --programs. Names may be globs such as 'buddy-*' or 'FILE.py:*'.
 
     Exit codes: 0 passed, 1 failed, 3 a schedule did not repeat, 4 usage, 5 abandoned at the step
     limit, 7 this machine cannot.
     """
     for option, path in (("json", json), ("html", html)):
         require_place(option, path)
-    program = load_program(target)
-    click.echo(f"exploring {target} (kernels are compiled at their first run)", err=True)
-    result = explore(program, stop_on_failure=not all_failures, **how)
+    results = []
+    for name, program in load_programs(targets).items():
+        click.echo(f"exploring {name} (kernels are compiled at their first run)", err=True)
+        results.append(explore(program, stop_on_failure=not all_failures, **how))
+        click.echo("\n".join(summary(results[-1])), err=json == "-")
+    _write(results, json, html)
+    return worst(VERDICT_OF[result.verdict] for result in results).exit_code
+
+
+def _write(results: list[Exploration], json: str | None, html: str | None) -> None:
+    """One document, or a list of them; the page of the first failure."""
     if json is not None:
-        write_to(json, json_module.dumps(document(result), indent=2) + "\n")
-    if html is not None and result.failure is not None:
-        Path(html).write_text(result.failure.html())
-    click.echo("\n".join(summary(result)), err=json == "-")
-    return VERDICT_OF[result.verdict].exit_code
+        documents = [document(result) for result in results]
+        whole = documents[0] if len(documents) == 1 else documents
+        write_to(json, json_module.dumps(whole, indent=2) + "\n")
+    failures = [result.failure for result in results if result.failure is not None]
+    if html is not None and failures:
+        Path(html).write_text(failures[0].html())
 
 
 def summary(result: Exploration) -> list[str]:

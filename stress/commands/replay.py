@@ -10,8 +10,11 @@ import click
 from shmalloc.errors import MisuseError
 from stress.machine.engines import ENGINES
 from stress.explorer.replay import replay
+from stress.explorer.loading import around
 from stress.explorer.targets import load_program
 from stress.explorer.token import VERSION, Token
+from stress.machine.program import Program
+from stress.programs import PROGRAMS
 from stress.report.places import require_place
 from stress.verdict import Verdict
 
@@ -29,12 +32,35 @@ def find_token(text: str) -> str:
     return found[0]
 
 
+def folders_of(root: str | None) -> list[Path]:
+    """Where the path of a token is looked for: in ``root`` if it is named, else around here."""
+    if root is None:
+        return around()
+    if not Path(root).is_dir():
+        raise MisuseError(f"from: {root} is not a directory; name the one that was printed")
+    return [Path(root).absolute()]
+
+
+def _program(target: str, root: str | None, named: str | None) -> Program:
+    if named is not None:
+        return load_program(named)
+    if ":" not in target and target not in PROGRAMS:
+        raise MisuseError(
+            f"program (or MODULE:PROGRAM): {target!r} was built where no command finds it; name it"
+            " with --program, or call stress.replay(program, TOKEN) where it is built"
+        )
+    return load_program(target, folders_of(root))
+
+
 @click.command()
 @click.argument("token", metavar="TOKEN|FILE")
+@click.option("--from", "root", metavar="ROOT", help="The folder that the token's path starts at.")
 @click.option("--program", metavar="PROGRAM", help="Where it is, if the token does not know.")
 @click.option("--engine", default="interpreted", show_default=True, help=" or ".join(ENGINES) + ".")
 @click.option("--html", metavar="FILE", help="Write the failure as a page.")
-def command(token: str, program: str | None, engine: str, html: str | None) -> int:
+def command(
+    token: str, root: str | None, program: str | None, engine: str, html: str | None
+) -> int:  # fmt: skip
     """Run the schedule of TOKEN again, or that of the first token in FILE.
 
     It runs in plain Python: breakpoint() in a kernel works. Exit codes: 1 it fails, 0 it does not
@@ -42,12 +68,10 @@ def command(token: str, program: str | None, engine: str, html: str | None) -> i
     """
     require_place("html", html)
     parsed = Token.parse(find_token(token))
-    again = replay(load_program(program or parsed.target), str(parsed), engine)
-    if again.failure is not None:
-        click.echo(again.failure.report())
-        if html is not None:
-            Path(html).write_text(again.failure.html())
-    click.echo(str(again))
+    again = replay(_program(parsed.target, root, program), str(parsed), engine)
+    click.echo(again.report())
+    if again.failure is not None and html is not None:
+        Path(html).write_text(again.failure.html())
     if again.failure is not None:
         return Verdict.FAILED.exit_code
     return (Verdict.PASSED if again.changed else Verdict.ERROR).exit_code

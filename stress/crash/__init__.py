@@ -4,7 +4,8 @@
 """
 
 from stress.crash.case import CrashCase
+from stress.crash.again import Rerun, rerun
 from stress.crash.result import CrashFailure, CrashResult
 from stress.crash.search import Effort, crash
 
-__all__ = ["CrashCase", "CrashFailure", "CrashResult", "Effort", "crash"]
+__all__ = ["CrashCase", "CrashFailure", "CrashResult", "Effort", "Rerun", "crash", "rerun"]

@@ -10,6 +10,7 @@ from shmalloc.errors import MisuseError
 from stress.crash.adapt import build, case_of, left_out
 from stress.crash.case import CrashCase
 from stress.crash.operations import OPERATIONS
+from stress.explorer.address import Address, remember
 from stress.machine.program import Program
 from stress.programs import PROGRAMS
 from stress.quantities import nearest
@@ -42,4 +43,6 @@ def allocator_case(name: str) -> CrashCase:
         raise MisuseError(f"program: {name} has no crashes: {left_out(name)}")
     if name not in case_names():
         raise nearest(name, case_names(), "program")
-    return _case(name)
+    case = _case(name)
+    remember(case, Address(name))
+    return case

@@ -5,16 +5,16 @@ Data only. The last CPUs of the program are supervisors: they run ``recover`` on
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from shmalloc.dialect import Kernel
 from stress.machine.program import Program
 from shmalloc.errors import MisuseError
+from stress.explorer.address import Address, found_address
 
 SUPERVISORS = 2
-_targets: weakref.WeakKeyDictionary[CrashCase, str] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +66,11 @@ class CrashCase:
     def dying(self) -> tuple[int, ...]:
         return tuple(range(self.living) if self.victims is None else self.victims)
 
+    @cached_property
+    def address(self) -> Address | None:
+        """Where the command line finds it; None where it cannot."""
+        return found_address(self, (*self._supervisors(), *self.program.threads))
+
     def _supervisors(self) -> tuple[Kernel, ...]:
         if callable(self.recover):
             return (self.recover,) * SUPERVISORS
@@ -80,13 +85,3 @@ class CrashCase:
     def model_alone(self) -> Program:
         """The program without them and without a check: for its schedules."""
         return replace(self.program, check=None, invariant=None, observe=())
-
-
-def name_target(case: CrashCase, target: str) -> None:
-    """Remember by which name the command line found ``case``."""
-    _targets[case] = target
-
-
-def target_of(case: CrashCase) -> str:
-    """The name by which the command line finds ``case``; that of its program if it never did."""
-    return _targets.get(case, case.name)

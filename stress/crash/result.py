@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stress.machine.site import Site
-from stress.crash.case import CrashCase, target_of
+from stress.crash.case import CrashCase
 from stress.crash.runner import Point, Run
 from stress.crash.schedules import Schedule
 
@@ -68,9 +69,28 @@ class CrashFailure:
 
     @property
     def command(self) -> str:
+        return self.again()
+
+    @property
+    def again_title(self) -> str:
+        """What stands above the line of ``again``."""
+        if self.case.address is None:
+            return (
+                "to see it again, in Python, with case = CrashCase(program, recover, died, check):"
+            )
+        return "to see it again:"
+
+    def again(self, engine: str = "native") -> str:
+        """The line that shows this run again: for a shell, or for Python."""
+        address = self.case.address
+        if address is None:
+            then = f", then={self.then}" if self.then else ""
+            where = f"{str(self.schedule)!r}, victim={self.victim}, write={self.point}{then}"
+            return f"print(stress.crash.rerun(case, {where}))"
         then = f" --then {self.then}" if self.then else ""
-        which = f"{target_of(self.case)} --schedule {self.schedule} --victim {self.victim}"
-        return f"shmstress crash {which} --write {self.point}{then}"
+        chosen = "" if engine == "native" else f" --engine {engine}"
+        which = f"{address.option}{shlex.quote(address.target)} --schedule {self.schedule}"
+        return f"shmstress crash {which} --victim {self.victim} --write {self.point}{then}{chosen}"
 
     def __str__(self) -> str:
         code = f" {self.code}" if self.code else ""

@@ -24,6 +24,7 @@ from stress.crash.case import CrashCase
 from stress.crash.result import AT_END, CrashFailure, CrashResult, Key, key_of
 from stress.crash.runner import Point, Run, Runner
 from stress.crash.schedules import Schedule, schedules_of
+from stress.explorer.loading import stop_loading
 from stress.machine.program import Program
 
 SEEDS = 12
@@ -75,6 +76,7 @@ def crash(
 
     Raises ``MisuseError`` for arguments that make no sense.
     """
+    stop_loading()
     holds = check or program.check
     if not isinstance(holds, FunctionType):
         raise MisuseError("check: None; give a kernel (mem) that says what must hold after a crash")

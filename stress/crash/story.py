@@ -36,7 +36,7 @@ def tell(failure: CrashFailure, explain: Explain | None = None, full: bool = Fal
     lines += ["", *_table(failure, world, full), ""]
     lines += _end(world)
     lines += explain(world) if explain else ()
-    lines += ["to see it again:", f"  {failure.command} --engine interpreted"]
+    lines += [failure.again_title, f"  {failure.again('interpreted')}"]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

@@ -1,24 +1,29 @@
-"""Cases by name: of the allocator, or ``MODULE:NAME`` and ``FILE.py:NAME`` of any ``CrashCase``."""
+"""Cases by name: of the allocator, or of any module or file; the same forms as for programs."""
 
 from __future__ import annotations
 
-from shmalloc.errors import MisuseError
-from stress.crash.allocator import allocator_case
-from stress.crash.case import CrashCase, name_target
-from stress.explorer.targets import module_of
-from stress.quantities import nearest
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from stress.crash.adapt import left_out
+from stress.crash.allocator import allocator_case, case_names
+from stress.crash.case import CrashCase
+from stress.explorer.loading import here
+from stress.explorer.targets import Kind, load
+from stress.programs import PROGRAMS
+
+CASE = Kind(CrashCase, "case", case_names, allocator_case)
 
 
-def load_case(target: str) -> CrashCase:
-    """The case of that name. Raises ``MisuseError`` naming the nearest one there is."""
-    if ":" not in target:
-        return allocator_case(target)
-    place, _, name = target.rpartition(":")
-    module = module_of(place)
-    known = {key: value for key, value in vars(module).items() if isinstance(value, CrashCase)}
-    if not known:
-        raise MisuseError(f"program: {place} has no CrashCase at its top level")
-    if name not in known:
-        raise nearest(name, list(known), f"case of {place}")
-    name_target(known[name], target)
-    return known[name]
+def load_cases(
+    targets: Iterable[str], folders: Sequence[Path] | None = None
+) -> dict[str, CrashCase]:
+    """The cases that ``targets`` mean, looked for in ``folders``: the working directory.
+
+    Raises ``MisuseError`` naming the nearest one there is.
+    """
+    targets = list(targets)
+    for target in targets:
+        if target in PROGRAMS and left_out(target):
+            allocator_case(target)  # says why there is none
+    return load(CASE, targets, here() if folders is None else folders)

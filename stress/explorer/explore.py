@@ -22,7 +22,8 @@ from stress.explorer.searches import (
     SYSTEMATIC, Budget, Found, Plan, Search, pct_guarantee, refuses_dpor, run_bounded, strategies,
 )  # fmt: skip
 from stress.explorer.strategies.pct import MAX_DEPTH
-from stress.explorer.targets import target_of
+from stress.explorer.address import target_of
+from stress.explorer.loading import stop_loading
 from stress.explorer.token import Token, digest_of
 from stress.explorer.witness import find_witness, traced_machine
 from stress.seeds import derive
@@ -66,6 +67,7 @@ def explore(
     Raises ``MisuseError`` for arguments that make no sense, ``EngineError`` for kernels that do not
     compile, ``EnvironmentUnfitError`` where this machine cannot run the native engine.
     """
+    stop_loading()
     _require(strategy, memory, engine, schedules, seconds, workers, depth, seed)
     _require_bounds(strategy, preemptions, delays)
     settings = Settings(

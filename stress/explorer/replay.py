@@ -9,6 +9,7 @@ from stress.machine.block_layout import Settings
 from shmalloc.errors import MisuseError
 from stress.machine.engines import make_machine
 from stress.explorer.report.explain import cause_of, trace_of
+from stress.explorer.loading import stop_loading
 from stress.explorer.report.failure import Failure
 from stress.machine.program import Program
 from stress.explorer.token import Token, digest_of
@@ -33,6 +34,11 @@ class Replay:
     kind: str
     code: int
     failure: Failure | None
+
+    def report(self, width: int = 120) -> str:
+        """The failure line by line, where it fails, and what happened in one sentence."""
+        shown = "" if self.failure is None else f"{self.failure.report(width)}\n"
+        return f"{shown}{self}"
 
     def __str__(self) -> str:
         """What happened, in one sentence."""
@@ -59,6 +65,7 @@ def replay(program: Program, token: str, engine: str = "interpreted") -> Replay:
 
     Raises ``MisuseError`` for a token that is none, or one of another program.
     """
+    stop_loading()
     parsed = Token.parse(token)
     _require_same_program(program, parsed)
     model = program

@@ -1,79 +1,137 @@
-"""Programs by name: ``MODULE:PROGRAM``, ``FILE.py:PROGRAM``, or a program of the allocator.
+"""Programs by what a user types or a token carries, several by a glob, or all of one file.
 
-A token carries the name, so that ``shmstress replay`` finds what it replays.
+    NAME or GLOB                   of the allocator's programs: buddy-merge-take, 'buddy-*'
+    MODULE:NAME, MODULE:GLOB       of an importable module
+    FILE.py:NAME, FILE.py:GLOB     of a file
+    FILE.py                        the only one that the file makes
+
+``Kind`` says what is looked for, so that crash cases (crash/targets.py) are found alike.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
+from typing import Generic, TypeVar
 
 from shmalloc.errors import MisuseError
+from stress.explorer.address import Address, address_in, remember
+from stress.explorer.bindings import names_imported
+from stress.explorer.loading import here, module_of
 from stress.machine.program import Program
 from stress.programs import PROGRAMS
 from stress.quantities import nearest
 
-_targets: weakref.WeakKeyDictionary[Program, str] = weakref.WeakKeyDictionary()
+T = TypeVar("T")
+GLOB_SIGNS = frozenset("*?[")
 
 
-def load_program(target: str) -> Program:
-    """The program of that name. Raises ``MisuseError`` naming the nearest one there is."""
-    if target in PROGRAMS:
-        program = PROGRAMS[target]()
-    elif ":" in target:
-        place, _, name = target.rpartition(":")
-        program = _attribute(module_of(place), name, place)
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """What is looked for: its type, how it is called, and the allocator's own by name."""
+
+    type: type[T]
+    title: str
+    names: Callable[[], Sequence[str]]
+    build: Callable[[str], T]
+
+
+PROGRAM = Kind(Program, "program", lambda: list(PROGRAMS), lambda name: PROGRAMS[name]())
+
+
+def load_programs(targets: Iterable[str]) -> dict[str, Program]:
+    """The programs that ``targets`` mean, by what finds each of them alone.
+
+    Raises ``MisuseError`` naming the nearest one there is.
+    """
+    return load(PROGRAM, targets, here())
+
+
+def load_program(target: str, folders: Sequence[Path] | None = None) -> Program:
+    """The one program that ``target`` means, looked for in ``folders``: the working directory."""
+    found = load(PROGRAM, [target], here() if folders is None else folders)
+    if len(found) > 1:
+        raise MisuseError(f"program: {target!r} means {', '.join(found)}; name one")
+    return next(iter(found.values()))
+
+
+def load(kind: Kind[T], targets: Iterable[str], folders: Sequence[Path]) -> dict[str, T]:
+    """What ``targets`` mean, each once, in their order."""
+    found: dict[str, T] = {}
+    for target in targets:
+        for name, thing in _meant(kind, target, folders).items():
+            if not any(thing is known for known in found.values()):
+                found[name] = thing
+    return found
+
+
+def _meant(kind: Kind[T], target: str, folders: Sequence[Path]) -> dict[str, T]:
+    names = list(kind.names())
+    if target in names:
+        return _built(kind, [target])
+    if ":" in target or target.endswith(".py"):
+        place, _, name = target.rpartition(":") if ":" in target else (target, "", "")
+        if place.endswith(".py") or not target.endswith(".py"):
+            return _in_module(kind, place, name, folders)
+        return _in_module(kind, target, "", folders)  # a colon in the name of a folder
+    if GLOB_SIGNS & set(target):
+        matching = [name for name in names if fnmatchcase(name, target)]
+        if matching:
+            return _built(kind, matching)
+    raise nearest(target, names, f"{kind.title} (or FILE.py, MODULE:NAME, FILE.py:NAME)")
+
+
+def _built(kind: Kind[T], names: Iterable[str]) -> dict[str, T]:
+    found = {name: kind.build(name) for name in names}
+    for name, thing in found.items():
+        remember(thing, Address(name))
+    return found
+
+
+def _in_module(kind: Kind[T], place: str, name: str, folders: Sequence[Path]) -> dict[str, T]:
+    module = module_of(place, folders, "" if GLOB_SIGNS & set(name) else name)
+    names = _names(kind, module)
+    if name in names:
+        chosen = [name]
+    elif not names:
+        raise MisuseError(f"{kind.title}: {place} has no {kind.type.__name__} at its top level")
+    elif GLOB_SIGNS & set(name):
+        chosen = [one for one in names if fnmatchcase(one, name)]
     else:
-        raise nearest(target, list(PROGRAMS), "program (or MODULE:PROGRAM)")
-    _targets[program] = target
-    return program
+        chosen = _only(kind, module, names, place) if not name else []
+    if not chosen:
+        raise nearest(name, names, f"{kind.title} of {place}")
+    found: dict[str, T] = {}
+    for one in chosen:
+        thing = getattr(module, one)
+        remember(thing, address_in(vars(module), one))
+        found[f"{place}:{one}"] = thing
+    return found
 
 
-def module_of(place: str) -> ModuleType:
-    if place.endswith(".py"):
-        return _file_module(Path(place))
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # like python -m: modules of the working directory
+def _names(kind: Kind[T], module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if isinstance(value, kind.type)]
+
+
+def _only(kind: Kind[T], module: ModuleType, names: list[str], place: str) -> list[str]:
+    """The only one that the module makes itself, or else the only one it has."""
+    made = [name for name in names if name not in _imported(module)] or names
+    distinct: dict[int, str] = {}
+    for name in made:
+        distinct.setdefault(id(getattr(module, name)), name)
+    if len(distinct) == 1:
+        return list(distinct.values())
+    listed = ", ".join(f"{place}:{name}" for name in distinct.values())
+    raise MisuseError(
+        f"{kind.title}: {place} has {len(distinct)}; name one of {listed}, or all: '{place}:*'"
+    )
+
+
+def _imported(module: ModuleType) -> set[str]:
     try:
-        return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        raise MisuseError(f"module: {place!r}: {error}; name an importable module") from error
-
-
-def _file_module(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise MisuseError(f"file: {path} does not exist; name a Python file")
-    name = f"explored_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    # Not through the loader: its cached bytecode does not notice an edit within the same second.
-    exec(compile(path.read_bytes(), str(path.resolve()), "exec"), vars(module))
-    return module
-
-
-def _attribute(module: ModuleType, name: str, place: str) -> Program:
-    known = [key for key, value in vars(module).items() if isinstance(value, Program)]
-    if name not in known:
-        if not known:
-            raise MisuseError(f"program: {place} has no Program at its top level")
-        raise nearest(name, known, f"program of {place}")
-    program: Program = getattr(module, name)
-    return program
-
-
-def target_of(program: Program) -> str:
-    """The name by which ``load_program`` finds ``program``; its own name where there is none."""
-    if program in _targets:
-        return _targets[program]
-    for kernel in program.threads:
-        module = sys.modules.get(kernel.__module__)
-        for name, value in vars(module).items() if module else ():
-            if value is program:
-                return f"{kernel.__module__}:{name}"
-    return program.name
+        return names_imported(Path(str(module.__file__)))
+    except (OSError, SyntaxError, ValueError):
+        return set()

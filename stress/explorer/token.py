@@ -2,14 +2,14 @@
 
 ::
 
-    shm1/examples.lost_update:program/sc/y/10000/check/1/5f0c2a91d3e4/s.0-1,0.1-1
-    |    |                            |  | |     |     | |            directives (steer.py)
-    |    where the program is found   |  | |     |     | digest of its kernels and initial memory
-    |    (quoted as in a URL)         |  | |     |     code
-    version                           |  | |     kind of the failure
-                                      |  | step limit
-                                      |  fairness: y (yield), or p and the free vain spins (parking)
-                                      memory model
+    shm1/examples/lost_update.py:program/sc/y/10000/check/1/5f0c2a91d3e4/s.0-1,0.1-1
+    |    |                               |  | |     |     | |            directives (steer.py)
+    |    where the program is found      |  | |     |     | digest of kernels and initial memory
+    |    (address.py; quoted as in URLs) |  | |     |     code
+    version                              |  | |     kind of the failure
+                                         |  | step limit
+                                         |  fairness: y (yield), or p and the free vain spins
+                                         memory model
 
 The digest is taken from the kernels' syntax: comments, docstrings, lines and other functions of the
 file do not matter, nor does the version of Python's bytecode; nor a ``breakpoint()``, which is what
@@ -44,7 +44,7 @@ _ONE = f"({START}|{_NUMBER})[.]({_NUMBER})-({_NUMBER})"
 _ANY = f"(?:{START}|{_NUMBER})[.]{_NUMBER}-{_NUMBER}"
 _DIRECTIVE = re.compile(_ONE)
 _TOKEN = re.compile(
-    f"{VERSION}/([^/]+)/([^/]+)/(?:y|p({_NUMBER}))/(0*[1-9][0-9]{{,15}})/([^/]+)/(-?{_NUMBER})"
+    f"{VERSION}/(.*)/([^/]+)/(?:y|p({_NUMBER}))/(0*[1-9][0-9]{{,15}})/([^/]+)/(-?{_NUMBER})"
     f"/([0-9a-f]{{{DIGEST_DIGITS}}})/({NO_DIRECTIVES}|{_ANY}(?:,{_ANY})*)"
 )
 
@@ -79,7 +79,7 @@ class Token:
     def __str__(self) -> str:
         fairness = f"p{self.vain_spins}" if self.parking else "y"
         schedule = ",".join(map(str, self.directives)) or NO_DIRECTIVES
-        target = quote(self.target, safe=":.")
+        target = quote(self.target, safe=":./", errors="surrogateescape")
         fields = (
             VERSION, target, self.memory, fairness, self.step_limit, self.kind, self.code,
             self.digest, schedule,
@@ -101,8 +101,8 @@ class Token:
         if len(directives) > int(limit):
             raise MisuseError(f"token: {len(directives)} directives for {limit} steps; {CURE}")
         return cls(
-            unquote(target), memory, vain is not None, int(vain or 0), int(limit), kind,
-            int(code), digest, directives,
+            unquote(target, errors="surrogateescape"), memory, vain is not None, int(vain or 0),
+            int(limit), kind, int(code), digest, directives,
         )  # fmt: skip
 
 

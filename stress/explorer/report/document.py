@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shmalloc.engine import ops
+from stress.explorer.address import again
 from stress.explorer.report.failure import Failure, Step
 from stress.explorer.result import Exploration
 
@@ -46,6 +47,7 @@ def _failure(failure: Failure) -> dict[str, Any]:
         "code": failure.code,
         "cause": failure.cause,
         "schedule": failure.schedule,
+        "again": again(failure.program, failure.schedule),
         "shrunk": failure.shrunk,
         "preemptions": failure.preemptions,
         "found_after": failure.found_after,

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stress.machine.site import Site
+from stress.explorer.address import again_title
 from stress.explorer.report import wording
 from stress.explorer.report.failure import Failure, Step
 
@@ -73,7 +74,7 @@ def render(failure: Failure, width: int = 120) -> str:
         for line in section:
             console.print(line)
     console.print(", ".join(wording.history_of(failure)))
-    console.print("to see it again:")
+    console.print(again_title(failure.program))
     console.print(f"  {wording.replay_line(failure)}", soft_wrap=True)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 

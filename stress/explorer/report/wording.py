@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 from shmalloc.engine import ops
 from stress.machine.site import Site
+from stress.explorer.address import again
+from stress.explorer.loading import here
 from stress.explorer.report.failure import Blocked, Failure, Step, Trace
 
 LARGEST_DECIMAL = 10**9  # tagged and packed words are read in hexadecimal
@@ -184,8 +186,10 @@ def place_in_file(site: Site | None) -> str:
 def path_at(site: Site) -> str:
     """``dir/file.py:12``: enough to open it from here."""
     path = Path(site.file)
-    here = Path.cwd()
-    return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{site.line}"
+    for folder in here():
+        if path.is_relative_to(folder):
+            path = path.relative_to(folder)
+    return f"{path}:{site.line}"
 
 
 # --- all steps -----------------------------------------------------------------------------------
@@ -325,5 +329,4 @@ def kernel_names(failure: Failure) -> list[str]:
 
 def replay_line(failure: Failure) -> str:
     """The one line for a shell that shows the failure again."""
-    quoted = failure.schedule.replace("'", "'\"'\"'")
-    return f"shmstress replay '{quoted}'"
+    return again(failure.program, failure.schedule)

@@ -148,7 +148,7 @@ def test_a_module_is_found_in_the_working_directory(call, place, monkeypatch):
         (("missing_module:lost",), "'missing_module'"),
         (("empty.py:lost",), "empty.py has no Program at its top level"),
         (("lock-try-tri",), "did you mean 'lock-try-try'"),
-        (("counting.py",), "program (or MODULE:PROGRAM): 'counting.py' is unknown"),
+        (("counting.py",), "name one of counting.py:lost, counting.py:fixed, "),
         ((), "PROGRAM"),
         (("counting.py:lost", "--strategy", "dpr"), "did you mean 'dpor'"),
         (("counting.py:lost", "--memory", "tos"), "did you mean 'tso'"),

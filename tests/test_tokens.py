@@ -22,6 +22,7 @@ from stress.explorer.targets import load_program, load_programs
 from stress.explorer.token import Token
 from stress.machine.program import Program as ProgramType
 from stress.programs import PROGRAMS
+from support import doc_tokens
 from support.runs import environment
 
 KERNELS = """from shmalloc import kernel
@@ -124,9 +125,7 @@ def by_module_without_package(root: Path) -> str:
 
 
 def by_pytest(root: Path) -> str:
-    (root / "deep" / "test_lost.py").write_text(
-        f"{KERNELS}{MADE}def test_it():\n    {EXPLORED}"
-    )
+    (root / "deep" / "test_lost.py").write_text(f"{KERNELS}{MADE}def test_it():\n    {EXPLORED}")
     return python(root, "-m", "pytest", "-sq", "-p", "no:cacheprovider", "deep/test_lost.py")
 
 
@@ -335,3 +334,21 @@ def _twice(mem, cpu):
 @kernel
 def _never(mem):
     return 1
+
+
+# --- the documentation ---------------------------------------------------------------------------
+@pytest.mark.parametrize("found", doc_tokens.all_found(), ids=str)
+def test_a_token_in_the_documentation_replays(found):
+    assert doc_tokens.replays(found), "run tox -e tokens"
+
+
+def test_the_documentation_shows_tokens_of_both_kinds():
+    shown = [found.text for found in doc_tokens.all_found()]
+    assert {text.split()[0].partition("/")[0] for text in shown} == {"shm1", "shmstress"}
+
+
+def test_a_token_of_changed_kernels_is_made_anew(tmp_path):
+    text = "shm1/examples/peterson.py:unfenced/tso/p1/10000/race/0/000000000000/-"
+    stale = doc_tokens.Found(tmp_path / "page.md", text, "")
+    assert not doc_tokens.replays(stale)
+    assert doc_tokens.replays(stale._replace(text=doc_tokens.made_anew(stale)))

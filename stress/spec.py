@@ -10,15 +10,11 @@ A native run replays its inputs from the seed, never its interleavings.
 
 from __future__ import annotations
 
-import json
 import shlex
-import tomllib
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, json
 
 from shmalloc.constants import MAX_CPUS, MAX_NODES, MAX_ZONES
 from shmalloc.errors import MisuseError
@@ -29,13 +25,11 @@ from stress.jitter.spec import Jitter, parse_jitter
 from stress.quantities import (
     exact_bytes, exact_duration, nearest, parse_entries, parse_workers,
 )  # fmt: skip
-from stress.settings import Duration, Seed, names_of, quantity, read_fields, texts_of
+from stress.settings import Duration, Seed, quantity, read_fields, texts_of
 
 WORKERS_PER_CORE = 3
 ODD_PAGES = 5
 PAGE_BYTES = 4096
-ENGINES = ("native", "interpreted")
-PROGRESS = ("auto", "always", "never")
 
 
 class Zone(Struct, frozen=True):
@@ -72,7 +66,7 @@ class RunSpec(Struct, frozen=True):
     )
     duration_s: Duration = field(default=20.0, name="duration")
     seed: Seed = 1
-    engine: Annotated[str, quantity(choices=ENGINES)] = "native"
+    engine: Annotated[str, quantity(choices=("native", "interpreted"))] = "native"
     audit_every_s: Duration = field(default=5.0, name="audit-every")
     hang_timeout_s: Duration = field(default=10.0, name="hang-timeout")
     trace: str | None = None
@@ -133,7 +127,9 @@ class RunSpec(Struct, frozen=True):
 
     def toml(self) -> str:
         """A file that ``shmstress run FILE`` reads as this spec."""
-        lines = (f"{name} = {json.dumps(value)}" for name, value in self.options().items())
+        lists = {"workload": self.workloads, "zones": self.zones, "faults": self.faults}
+        values = {n: [*map(str, lists[n])] if n in lists else v for n, v in self.options().items()}
+        lines = (f"{name} = {json.encode(value).decode()}" for name, value in values.items())
         return "\n".join(["# shmstress run FILE repeats this run", *lines, ""])
 
     def as_dict(self) -> dict[str, object]:
@@ -268,23 +264,6 @@ def _refuse(fault: Fault, spec: RunSpec) -> None:
             f"faults: {fault} with hang-timeout {exact_duration(spec.hang_timeout_s)}: a stopped"
             " worker would count as hung; use for= of at most half of it"
         )
-
-
-def load_spec_file(path: str) -> dict[str, str | bool]:
-    """Option name -> text of the options in a TOML or JSON file, as the command line has them.
-
-    Lists and tables become the one-line forms that mean the same.
-    """
-    try:
-        text = Path(path).read_text()
-        settings = msgspec.json.decode(text) if path.endswith(".json") else tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        raise MisuseError(f"spec file: {path}: {error}") from error
-    known = [*names_of(RawSpec), *names_of(Outputs)]
-    for name in settings:
-        if name not in known:
-            raise nearest(name, known, f"spec file {path}, key")
-    return {name: option_text(name, value) for name, value in settings.items()}
 
 
 def option_text(name: str, value: Any) -> str | bool:

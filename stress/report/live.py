@@ -24,6 +24,7 @@ from rich.text import Text
 
 from shmalloc import constants as c
 from stress.quantities import counted, exact_bytes
+from stress.report.text import REFUSED
 from stress.run.accounts import Account
 from stress.run.progress import Moment, Progress
 from stress.spec import RunSpec
@@ -32,7 +33,6 @@ DRAW_EVERY_S = 0.25
 BAR_CELLS = 24
 NARROW = 64  # columns; below, numbers are short
 WIDE = 90  # columns; below, what "refused" means is a line of its own
-REFUSED = "refused (out of memory, expected)"
 _LEVELS = "▁▂▃▄▅▆▇█"
 _COUNTERS = (
     ("splits", c.EV_SPLIT), ("merges", c.EV_MERGE), ("contended locks", c.EV_LOCK_SLOW),

@@ -16,7 +16,7 @@ from stress.spec import RunSpec
 from stress.verdict import Verdict
 
 SHOWN_VIOLATIONS = 10
-REFUSED = f" {'longest ms':>11}  refused (out of memory, expected)"
+REFUSED = "refused (out of memory, expected)"
 HONEST = "native runs repeat their inputs, not their interleavings; run it longer or more often"
 
 
@@ -80,13 +80,17 @@ def _table(result: RunResult) -> Iterator[str]:
     """How long each workload ran, in worker seconds, and what it did."""
     if not result.workloads:
         return
-    yield f"{'workload':<12} {'worker s':>9} {'operations':>14} {'per second':>12}" + REFUSED
+    from stress.report.tables import grid, text_of
+
+    numbers = ("worker s", "operations", "per second", "longest ms", REFUSED)
+    table = grid("workload", *numbers, right=numbers)
     for workload in result.workloads.values():
         rate = workload.ops / workload.seconds if workload.seconds else 0.0
-        yield (
-            f"{workload.name:<12} {workload.seconds:>9.1f} {workload.ops:>14,} {rate:>12,.0f}"
-            f" {workload.longest_batch_s * 1e3:>11.1f}  {workload.refused:,}"
-        )
+        table.add_row(
+            workload.name, f"{workload.seconds:,.1f}", f"{workload.ops:,}", f"{rate:,.0f}",
+            f"{workload.longest_batch_s * 1e3:,.1f}", f"{workload.refused:,}",
+        )  # fmt: skip
+    yield from text_of(table).splitlines()
     yield ", ".join(f"{name} {count:,}" for name, count in _counters(result))
     marks = (f"{name} {count:,}" for name, count in result.marks().items())
     yield f"marks: {', '.join(marks)}"

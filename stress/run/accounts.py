@@ -42,7 +42,7 @@ class Accounts:
         self._refused_before: dict[int, int] = {}
 
     def begin(self, assignment: Mapping[int, str]) -> None:
-        """A slice begins: each CPU slot has its workload, and nobody works yet."""
+        """A slice begins: each CPU slot has its workload, and all workers are parked."""
         ram, layout = self._memory.ram, self._memory.layout
         for cpu in assignment:
             ram[layout.work(cpu) + W_OPERATIONS] = 0

@@ -1,7 +1,7 @@
 """What ``shmstress run --workload trace`` takes from the recording: its workers and its memory.
 
-A recording decides how many workers there are, one for each of its CPUs, and how much memory is
-enough. It is replayed once; with ``--duration`` again and again until that is over.
+A recording decides the number of workers, one for each of its CPUs, and how much memory is
+enough. It is replayed once; with ``--duration`` it is repeated until that time is over.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from shmalloc.errors import MisuseError
-from stress.quantities import exact_bytes
+from stress.quantities import counted, exact_bytes
 from stress.spec import DEFAULT_RAM_BYTES, PAGE_BYTES, RawSpec
 from stress.trace.compile import Plan
 from stress.trace.format import SAMPLE, load
@@ -19,27 +19,28 @@ _RAM_STEP = 64 << 20
 
 
 def with_trace(raw: RawSpec) -> RawSpec:
-    """``raw`` with what the recording decides; untouched where no recording is replayed.
+    """``raw`` with what the recording decides; unchanged if no recording is replayed.
 
-    Raises ``MisuseError`` for a file that is no sound trace, and for options that cannot hold.
+    Raises ``MisuseError`` for a damaged trace, and for options that contradict the recording.
     """
     if WORKLOAD not in [name.strip() for name in raw.workload.split(",")]:
         return raw
     if raw.workload.strip() != WORKLOAD:
         raise MisuseError(
-            f"workload: {raw.workload!r}; a trace has a CPU slot for each of its CPUs and shares"
-            " them with nobody: use --workload trace alone"
+            f"workload: {raw.workload!r}; a trace takes one CPU slot for each of its CPUs:"
+            " use --workload trace alone"
         )
     plan = Plan.of(load(raw.trace or SAMPLE))
     if raw.workers not in ("auto", str(plan.slots)):
         raise MisuseError(
-            f"workers: {raw.workers!r}; {plan.trace.source} was recorded on {plan.slots} CPUs, each"
-            f" is one worker: use --workers {plan.slots}, or leave it out"
+            f"workers: {raw.workers!r}; {plan.trace.source} was recorded on"
+            f" {counted(plan.slots, 'CPU')}, one for each worker: use --workers {plan.slots},"
+            " or leave it out"
         )
     if raw.engine == "interpreted" and plan.slots > 1:
         raise MisuseError(
-            f"engine: 'interpreted' runs one worker, {plan.trace.source} needs {plan.slots}: use"
-            " --engine native"
+            f"engine: 'interpreted' runs one worker, but {plan.trace.source} needs {plan.slots}:"
+            " use --engine native"
         )
     ram = raw.ram
     if ram is None and raw.zones.strip().isdigit():

@@ -13,7 +13,7 @@ from shmalloc.dialect import kernel
 
 if TYPE_CHECKING:
     from shmalloc.arena import Arena
-    from shmalloc.arrays import SharedArray, open_array
+    from shmalloc.arrays import SharedArray
     from shmalloc.errors import (
         ArithmeticFault,
         CorruptionError,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _HOMES = {
-    "Arena": "arena", "SharedArray": "arrays", "open_array": "arrays", "Geometry": "layout",
+    "Arena": "arena", "SharedArray": "arrays", "open_array": "arena", "Geometry": "layout",
     "ZoneSpec": "layout", "Ram": "memory", "Segment": "segment", "sweep": "leftovers",
     "ArithmeticFault": "errors", "DialectError": "errors", "KernelFault": "errors",
     "OutsideFault": "errors",

@@ -28,7 +28,7 @@ from typing import Any
 from shmalloc import constants as c
 from shmalloc import cpus as slots
 from shmalloc import recovery
-from shmalloc.arrays import ArrayOperations
+from shmalloc.arrays import ArrayOperations, SharedArray, unpack_handle
 from shmalloc.caches import ObjectOperations
 from shmalloc.engine import when_waiting_long
 from shmalloc.errors import MisuseError, Violation
@@ -232,6 +232,18 @@ def arena_of(segment_id: int) -> Arena:
     if segment_id not in _open_arenas:
         return Arena.attach(find_name(segment_id))
     return _open_arenas[segment_id]
+
+
+def open_array(handle: bytes) -> SharedArray:
+    """Open a handle in this process, attaching to its segment if that is not attached yet.
+
+    Raises ``MisuseError`` if the array was freed, ``SegmentError`` if its segment is gone.
+    """
+    segment_id, _, _ = unpack_handle(handle)
+    return arena_of(segment_id).open_array(handle)
+
+
+Arena.open_handle = staticmethod(open_array)
 
 
 def _close_open_arenas() -> None:

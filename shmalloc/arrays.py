@@ -22,10 +22,10 @@ from __future__ import annotations
 import ast
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -124,7 +124,7 @@ class SharedArray:
         return len(self.array)
 
     def __reduce__(self) -> tuple[Any, tuple[bytes]]:
-        return open_array, (self.handle(),)
+        return type(self._arena).open_handle, (self.handle(),)
 
     def __repr__(self) -> str:
         if self._array is None or self._arena.closed:
@@ -132,18 +132,8 @@ class SharedArray:
         return f"<SharedArray {self.dtype} {self.shape} in {self._arena.name}>"
 
 
-def open_array(handle: bytes) -> SharedArray:
-    """Open a handle in this process, attaching to its segment if that is not attached yet.
-
-    Raises ``MisuseError`` where the array was freed, ``SegmentError`` where its segment is gone.
-    """
-    from shmalloc.arena import arena_of
-
-    segment_id, _, _ = _unpacked(handle)
-    return arena_of(segment_id).open_array(handle)
-
-
-def _unpacked(handle: bytes) -> tuple[int, int, int]:
+def unpack_handle(handle: bytes) -> tuple[int, int, int]:
+    """The segment, the entry and the generation that a handle names."""
     if not isinstance(handle, bytes) or len(handle) != HANDLE.size:
         raise MisuseError(f"handle: {handle!r}; use the 24 bytes of SharedArray.handle()")
     segment_id, entry, generation = HANDLE.unpack(handle)
@@ -151,7 +141,12 @@ def _unpacked(handle: bytes) -> tuple[int, int, int]:
 
 
 class ArrayOperations(PageOperations):
-    """Arrays in the pages of an arena."""
+    """Arrays in the pages of an arena.
+
+    ``open_handle``: what a pickled array calls in the process that reads it.
+    """
+
+    open_handle: ClassVar[Callable[[bytes], SharedArray]]
 
     def _bind(self) -> None:
         super()._bind()
@@ -196,7 +191,7 @@ class ArrayOperations(PageOperations):
 
     def open_array(self, handle: bytes) -> SharedArray:
         """A new reference to the array that ``SharedArray.handle()`` named."""
-        segment_id, entry, generation = _unpacked(handle)
+        segment_id, entry, generation = unpack_handle(handle)
         self.check_open()
         if segment_id != self.segment.id:
             raise MisuseError(f"handle: of another segment than {self.name!r}; use open_array()")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from shmalloc import constants as c
 from shmalloc.arena import Arena
-from shmalloc.arrays import HANDLE, SharedArray, open_array
+from shmalloc.arena import open_array
+from shmalloc.arrays import HANDLE, SharedArray
 from shmalloc.engine import Engine
 from shmalloc.errors import MisuseError, OutOfMemoryError, SegmentError
 

@@ -1,6 +1,7 @@
 """The interpreted engine: kernels as plain Python functions over ``Ram``, in one process.
 
-pdb and coverage work in them. There are no atomics, so nobody else may use the segment meanwhile.
+pdb and coverage work in them. There are no atomics, so no other process may use the segment
+meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from shmalloc.compiler.rewrite import entry, runnable
 from shmalloc.dialect import is_kernel, Kernel
-from shmalloc.engine import Progress, no_kernel
+from shmalloc.engine.registry import Progress, no_kernel
 from shmalloc.memory import Ram
 
 

@@ -19,8 +19,9 @@ from shmalloc.compiler import obtain
 from shmalloc.compiler.kinds import Kind
 from shmalloc.compiler.instances import Instance
 from shmalloc.compiler.words import RAM
-from shmalloc.engine import Progress, get_engine, plans
+from shmalloc.engine import plans
 from shmalloc.engine.doctor import require_native
+from shmalloc.engine.registry import Progress, get_engine
 from shmalloc.errors import MisuseError
 from shmalloc.memory import Ram
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from stress import cli
 from stress.options import Names, command as as_command
 
 SHELLS = ("bash", "zsh", "fish")
@@ -27,5 +26,6 @@ def command(shell: str) -> int:
     """
     completer = get_completion_class(shell)
     assert completer is not None
-    click.echo(completer(cli.shmstress, {}, "shmstress", VARIABLE).source())
+    shmstress = click.get_current_context().find_root().command
+    click.echo(completer(shmstress, {}, "shmstress", VARIABLE).source())
     return 0

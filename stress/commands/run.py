@@ -21,11 +21,12 @@ from stress.quantities import exact_duration
 from stress.report.artifacts import Artifacts
 from stress.report.document import json_document, junit_document
 from stress.report.places import require_place, write_to
-from stress.report.progress import PlainProgress, Progress
+from stress.report.progress import PlainProgress
 from stress.report.text import first_line, result_lines
 from stress.run.controller import Controller
 from stress.run.workers import cores
 from stress.run.interrupts import Interrupts
+from stress.run.progress import Progress
 from stress.run.result import RunResult
 from stress.seeds import fresh_seed
 from stress.spec import option_text, Outputs, RawSpec, RunSpec, resolve

@@ -21,7 +21,8 @@ from __future__ import annotations
 from stress.linearize.checker import check
 from stress.linearize.history import ANY, Operation, Recorder
 from stress.linearize.model import Model, OneOf, by_key, keyed
-from stress.linearize.result import Check, Part
+from stress.linearize.part import Part
+from stress.linearize.result import Check
 
 __all__ = [
     "ANY", "Check", "Model", "OneOf", "Operation", "Part", "Recorder", "by_key", "check", "keyed",

@@ -22,7 +22,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from shmalloc.errors import MisuseError
-from stress.linearize import result as r
+from stress.linearize.part import (
+    LINEARIZABLE, NOT_LINEARIZABLE, NOT_SEQUENTIAL, SEQUENTIAL, UNKNOWN, Part,
+)  # fmt: skip
+from stress.linearize.result import Check
 from stress.linearize.history import Operation
 from stress.linearize.model import Model, Parts, State, advance
 from stress.linearize.orders import NONE, ProgramOrder, RealTime, completed_first, kinds_of_pending
@@ -41,7 +44,7 @@ def check(
     visited: int | None = DEFAULT_VISITED,
     consistency: str = "linearizable",
     partition: bool = True,
-) -> r.Check:
+) -> Check:
     """Whether ``history`` has an order that ``model`` allows.
 
     ``seconds``, ``visited``: the budget in time and in configurations, for all parts together;
@@ -67,7 +70,7 @@ def check(
         spending.spent = parts[0].visited
     placed = {id(operation) for part in parts for operation in part.operations}
     left_out = tuple(operation for operation in history if id(operation) not in placed)
-    return r.Check(
+    return Check(
         model, _verdict(parts, sequential), tuple(parts), left_out, spending.spent,
         time.perf_counter() - start,
     )  # fmt: skip
@@ -75,15 +78,15 @@ def check(
 
 def _check_parts(
     model: Model, history: Sequence[Operation], split: Parts, spending: _Spending
-) -> list[r.Part]:
+) -> list[Part]:
     """Small parts first, for fast answers; then those that failed as one, if that may save them."""
-    parts: list[r.Part] = []
+    parts: list[Part] = []
     waiting = sorted(split.items(), key=lambda item: len(item[1]))
     for number, (key, operations) in enumerate(waiting):
         left = len(waiting) - number + (model.rejoin is not None)
         parts.append(_Search(model, operations, spending.share(left)).part(key))
         spending.spent += parts[-1].visited
-    failed = [part.key for part in parts if part.verdict == r.NOT_LINEARIZABLE]
+    failed = [part.key for part in parts if part.verdict == NOT_LINEARIZABLE]
     joined = model.rejoin(history, failed) if model.rejoin and failed else None
     if joined is not None:
         parts = [part for part in parts if part.key not in failed]
@@ -137,18 +140,18 @@ class _Spending:
         return _Budget(deadline, visited)
 
 
-def _verdict(parts: Sequence[r.Part], sequential: bool) -> str:
+def _verdict(parts: Sequence[Part], sequential: bool) -> str:
     """One part without an order is enough; an unknown one only spoils a pass."""
     passed, failed = _outcomes(sequential)
     verdicts = {part.verdict for part in parts}
-    return next((verdict for verdict in (failed, r.UNKNOWN) if verdict in verdicts), passed)
+    return next((verdict for verdict in (failed, UNKNOWN) if verdict in verdicts), passed)
 
 
 def _outcomes(sequential: bool) -> tuple[str, str]:
     """The verdicts on what has an order, and on what has none."""
     if sequential:
-        return r.SEQUENTIAL, r.NOT_SEQUENTIAL
-    return r.LINEARIZABLE, r.NOT_LINEARIZABLE
+        return SEQUENTIAL, NOT_SEQUENTIAL
+    return LINEARIZABLE, NOT_LINEARIZABLE
 
 
 class _Taken(NamedTuple):
@@ -179,15 +182,15 @@ class _Search:
         self._longest: list[int] = []
         self._states: dict[State, None] = {}
 
-    def part(self, key: object) -> r.Part:
+    def part(self, key: object) -> Part:
         start = time.perf_counter()
         passed, failed = _outcomes(self._sequential)
         found = self._run()
-        verdict = {True: passed, False: failed, None: r.UNKNOWN}[found]
+        verdict = {True: passed, False: failed, None: UNKNOWN}[found]
         if found:
             self._longest = [taken.operation for taken in self._stack]
         operations = self._operations
-        return r.Part(
+        return Part(
             key=key, operations=tuple(operations), verdict=verdict,
             order=tuple(operations[i] for i in self._longest),
             blocked=operations[self._blocked] if found is False and self._blocked >= 0 else None,

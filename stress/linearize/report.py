@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from stress.linearize.history import Operation
 from stress.linearize.model import Model, OneOf, State
-from stress.linearize.result import UNKNOWN, Check, Part
+from stress.linearize.part import NOT_LINEARIZABLE, NOT_SEQUENTIAL, UNKNOWN, Part
 
 PARTS_SHOWN = 3
 ORDER_SHOWN = 8
@@ -21,24 +21,21 @@ STATE_WIDTH = 200
 LEGEND = "(number: place in the order above; ! and ?: as above; [--> did not return)"
 
 
-def report_of(check: Check) -> str:
-    return "\n".join([str(check), *_body(check)])
-
-
-def _body(check: Check) -> Iterator[str]:
-    if check.left_out:
+def body(model: Model, parts: Sequence[Part], left_out: Sequence[Operation]) -> Iterator[str]:
+    """The lines below the verdict: what contradicts what."""
+    if left_out:
         counts = Counter(
-            operation.name + (" pending" if operation.pending else "")
-            for operation in check.left_out
+            operation.name + (" pending" if operation.pending else "") for operation in left_out
         )
         text = ", ".join(f"{name} x {count:,}" for name, count in counts.most_common())
         yield f"left out, because the model allows them anywhere: {text}"
-    for part in check.failed[:PARTS_SHOWN]:
-        yield from _failed(check.model, part)
-    hidden = len(check.failed) - PARTS_SHOWN
+    failed = [part for part in parts if part.verdict in (NOT_LINEARIZABLE, NOT_SEQUENTIAL)]
+    for part in failed[:PARTS_SHOWN]:
+        yield from _failed(model, part)
+    hidden = len(failed) - PARTS_SHOWN
     if hidden > 0:
         yield f"and {hidden} more parts without an order"
-    for part in check.parts:
+    for part in parts:
         if part.verdict == UNKNOWN:
             yield (
                 f"part {part.key}: the budget ended after {part.visited:,} configurations and"

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
 
 from shmalloc import constants as c
 from shmalloc.engine.doctor import native_problem
 from shmalloc.engine.native import warm_together
 from shmalloc.errors import EnvironmentUnfitError, Violation
-from stress.report.artifacts import Artifacts
 from stress.run.progress import Progress
 from stress.run.workers import Crew, start_forkserver
 from stress.run.deadline import FACTOR, Deadline
@@ -31,6 +32,14 @@ from stress.run.slices import Shift
 from stress.run.memory import RunMemory
 from stress.spec import RunSpec
 from stress.verdict import Verdict
+
+
+class Artifacts(Protocol):
+    """Where a run leaves files (stress/report/artifacts.py)."""
+
+    def worker_log(self, cpu: int) -> Path: ...
+
+    def save_segment(self, name: str) -> None: ...
 
 
 class Controller:

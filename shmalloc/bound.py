@@ -32,7 +32,7 @@ from shmalloc.kernels.slots import mark_dead
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError, ShmallocError
 from shmalloc.memory import Ram
 from shmalloc.recovery import Rescuer
-from shmalloc.reports import last_violation
+from shmalloc.reports import reports_of
 from shmalloc.segment import Segment
 
 OWNER_LIMIT = 1 << 62
@@ -138,10 +138,9 @@ class Bound:
             cure = "free something, wait with wait_s, or create a larger arena"
             return OutOfMemoryError(f"{asked}: no free memory of that kind; {cure}")
         if result == c.E_STATE:
-            violation = last_violation(self.segment, self.cpu)
-            reason = violation.invariant if violation else "the page or object is in no such state"
-            found = f" ({violation})" if violation else ""
-            return CorruptionError(f"{asked}: refused: {reason}; nothing changed{found}", violation)
+            violation = reports_of(self.segment).last_of(self.cpu)
+            reason = str(violation or "the page or object is in no such state")
+            return CorruptionError(f"{asked}: refused, nothing changed: {reason}", violation)
         reasons = {
             c.E_BUSY: "a page of it is in use, or it is already isolated; free it first",
             c.E_INVAL: "not possible in this geometry; see describe() and the arena's geometry",

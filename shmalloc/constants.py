@@ -133,6 +133,7 @@ H_LINK_STRIDE = 16
 H_PCP_FORM = 17  # PCP_*
 H_PCP_CAPACITY = 18  # words of one per-CPU array
 H_FILL = 19  # FILL_*: what is done to the bytes of a page when it is freed
+H_HISTORY_STOPS = 20  # 1: the first violation report ends the history
 H_SPINS = 21  # tries on a held lock before sleeping
 H_HISTORY = 22  # entries of each CPU's operation ring, power of two; 0: off
 H_CACHES = 23

@@ -33,7 +33,8 @@ K_SHEAF_ORDER = 19
 K_RED = 20  # offset of the right red zone from its object (debug)
 K_TRACK = 21  # offset of the first track (debug)
 K_DESTROYER = 22  # owner word of who destroys it this moment
-K_NAME = 24  # 8 words for the Python face; no kernel reads them
+K_NAME = 24  # for the Python face; no kernel reads them
+NAME_WORDS = 8
 K_NODES = 64  # the node parts start here
 
 CACHE_NONE = 0

@@ -53,6 +53,11 @@ def _detail_of(word0: int) -> int:
     return (word0 & c.LINK_MASK) >> c.LINK_SHIFT
 
 
+def type_text(kind: int) -> str:
+    """``FREE``: the name of a type."""
+    return _STATES.get(kind, f"type {kind}")
+
+
 def state_text(word0: int) -> str:
     """``FREE order 1 zone 0 MOVABLE v3``; ``ALLOCATED ... cpu 2``, ``SLAB ... cache 1``."""
     kind, detail = kind_of(word0), _detail_of(word0)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from shmalloc.invariants import BY_NAME
+
 
 class ShmallocError(Exception):
     """Base of everything that this package raises on purpose."""
@@ -99,16 +101,36 @@ class ArithmeticFault(KernelFault, ArithmeticError):
 
 @dataclass(frozen=True)
 class Violation:
-    """One broken invariant: its number (docs/invariants.md), where, and what was found."""
+    """One broken invariant, in words.
+
+    ``invariant``: its name in docs/invariants.md, ``I_TAIL``. ``where``: the page, object, cache or
+    word. ``history``: the last operations on it. ``cpu``: the CPU slot that reported it, if any.
+    """
 
     invariant: str
     where: str
     expected: str
     found: str
     history: tuple[str, ...] = ()
+    cpu: int | None = None
+
+    @property
+    def number(self) -> int:
+        """The number that kernels report; 0 for a violation that no kernel reports."""
+        row = BY_NAME.get(self.invariant)
+        return row.number if row else 0
+
+    @property
+    def sentence(self) -> str:
+        """What must hold; empty where the table of invariants does not say."""
+        row = BY_NAME.get(self.invariant)
+        return row.sentence if row else ""
 
     def __str__(self) -> str:
-        return f"{self.invariant} at {self.where}: expected {self.expected}, found {self.found}"
+        """``I_TAIL: every page is covered by exactly one head: at pfn 2, expected 1, found 2``."""
+        what = f"{self.invariant}: {self.sentence}" if self.sentence else self.invariant
+        seen = "" if self.cpu is None else f" (reported by cpu {self.cpu})"
+        return f"{what}: at {self.where}, expected {self.expected}, found {self.found}{seen}"
 
     def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+        return {"number": self.number, "sentence": self.sentence, **asdict(self)}

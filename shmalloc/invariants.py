@@ -125,62 +125,65 @@ _RECOUNTED = (
 )  # fmt: skip
 _REFUSED = (
     Invariant(
-        c.M_DOUBLE_FREE, "M_DOUBLE_FREE", "a block is freed once",
+        c.M_DOUBLE_FREE, "M_DOUBLE_FREE", "a block may be freed only once",
         ("free_pages",), ("free-without-claim", "free-fails-at-a-mark"),
     ),
     Invariant(
-        c.M_WRONG_ORDER, "M_WRONG_ORDER", "a block is freed at the order at which it was allocated",
+        c.M_WRONG_ORDER, "M_WRONG_ORDER",
+        "a block must be freed at the order at which it was allocated",
         ("free_pages",), example="free_pages(pfn, 1) of a block of order 2",
     ),
     Invariant(
-        c.M_TAIL_FREE, "M_TAIL_FREE", "a block is freed by its first page",
+        c.M_TAIL_FREE, "M_TAIL_FREE", "a block must be freed by its first page",
         ("free_pages",), example="free_pages(pfn + 1, 0) in a block of order 2",
     ),
     Invariant(
         c.M_OUT_OF_RANGE, "M_OUT_OF_RANGE",
-        "a pfn has a descriptor, and an access is inside the segment",
+        "a page must exist, and an access must lie inside the segment",
         ("free_pages", "every compiled access"), example="free_pages(-1, 0)",
     ),
     Invariant(
-        c.M_SLAB_AS_PAGE, "M_SLAB_AS_PAGE", "a page of a slab is not freed as a page",
+        c.M_SLAB_AS_PAGE, "M_SLAB_AS_PAGE", "a page of a slab must not be freed as a page",
         ("free_pages",), example="free_pages of the page of an object",
     ),
     Invariant(
-        c.M_WRONG_STATE, "M_WRONG_STATE", "only an allocated page is freed",
+        c.M_WRONG_STATE, "M_WRONG_STATE", "only an allocated page may be freed",
         ("free_pages", "alloc_pages"), example="free_pages of an offline or poisoned page",
     ),
     Invariant(
-        c.M_STRANGER, "M_STRANGER", "a block is freed by its owner",
+        c.M_STRANGER, "M_STRANGER", "only its owner may free a block",
         ("free_pages",), example="free_pages with the owner word of another process",
     ),
     Invariant(
-        c.M_OBJECT_POINTER, "M_OBJECT_POINTER", "the address of an object is freed",
+        c.M_OBJECT_POINTER, "M_OBJECT_POINTER", "only the address of an object may be freed",
         ("cache_free",), example="cache_free(address + 1)",
     ),
     Invariant(
-        c.M_OBJECT_FREE, "M_OBJECT_FREE", "an object is freed once",
+        c.M_OBJECT_FREE, "M_OBJECT_FREE", "an object may be freed only once",
         ("cache_free",), ("exact-free-in-two-steps",),
     ),
     Invariant(
-        c.M_OBJECT_CACHE, "M_OBJECT_CACHE", "an object is freed into its own cache",
+        c.M_OBJECT_CACHE, "M_OBJECT_CACHE",
+        "an object must be freed into the cache that it came from",
         ("cache_free",), example="cache_free of an object of another cache",
     ),
     Invariant(
         c.M_OBJECT_BYTES, "M_OBJECT_BYTES",
-        "nothing is written before or behind an object, or when it is free",
+        "nothing may write before or behind an object, or to a free object",
         ("cache_alloc and cache_free of a debug cache",), example="a write behind an object",
     ),
     Invariant(
-        c.M_SHUTDOWN, "M_SHUTDOWN", "a closed segment is not used",
-        ("no kernel: the Python face raises SegmentError",), example="a call after Arena.close()",
+        c.M_SHUTDOWN, "M_SHUTDOWN", "a closed segment must not be used",
+        ("no kernel: the Python face raises MisuseError",), example="a call after Arena.close()",
     ),
     Invariant(
         c.M_FREECHAIN, "M_FREECHAIN",
-        "the free list of a slab has no cycle and names only objects of the slab",
+        "the free list of a slab must have no cycle and name only objects of the slab",
         ("cache_alloc", "cache_free"), ("recovery-believes-take",),
     ),
     Invariant(
-        c.M_LEAKED_OBJECTS, "M_LEAKED_OBJECTS", "a cache that is destroyed has no live object",
+        c.M_LEAKED_OBJECTS, "M_LEAKED_OBJECTS",
+        "a cache that is destroyed must have no live object",
         ("cache_destroy",), ("destroy-ignores-slabs", "recovery-forgets-chain"),
     ),
 )  # fmt: skip

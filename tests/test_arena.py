@@ -15,7 +15,8 @@ from shmalloc.arena import Arena, geometry_of
 from shmalloc.engine import Engine
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError
 from shmalloc.layout import Geometry, ZoneSpec
-from shmalloc.reports import page_history
+from shmalloc.history import History
+from shmalloc.report_text import Stake
 
 SMALL = {"page_bytes": 64, "cpus": 2, "max_order": 4, "pageblock_order": 2, "history": 16}
 PAGES = 128
@@ -172,7 +173,9 @@ def test_a_wrong_request_for_pages_is_refused(
 def test_a_double_free_is_refused_with_the_pages_history(arena: Arena) -> None:
     pfn = arena.alloc_pages()
     arena.free_pages(pfn)
-    with pytest.raises(CorruptionError, match="double free") as caught:
+    with pytest.raises(
+        CorruptionError, match="M_DOUBLE_FREE: a block may be freed only once"
+    ) as caught:
         arena.free_pages(pfn)
     violation = caught.value.violation
     assert violation is not None
@@ -187,13 +190,15 @@ def test_a_history_keeps_the_order_of_its_ring_within_one_tick_of_the_clock(aren
         entry = at + k * c.HI_STRIDE
         ram[entry + c.HI_CLOCK], ram[entry + c.HI_WHERE] = 1000, 5
         ram[entry + c.HI_OP] = operation << 8
-    said = [line.split()[2] for line in page_history(arena.segment, 5)]
-    assert said == ["free", "alloc", "free"]
+    ram[arena.segment.layout.cpu(0) + c.C_HISTORY_NEXT] = 3
+    history = History(ram, arena.segment.layout)
+    said = [line.split()[2] for line in history.of(Stake(pfn=5))]
+    assert said == ["freed", "allocated", "freed"]
 
 
 @pytest.mark.parametrize(
     ("pfn_offset", "order", "says"),
-    [(0, 1, "another order"), (1, 0, "inside a block"), (1 << 40, 0, "does not exist")],
+    [(0, 1, "M_WRONG_ORDER"), (1, 0, "M_TAIL_FREE"), (1 << 40, 0, "no such page")],
 )
 def test_a_wrong_free_is_refused_and_named(
     arena: Arena, pfn_offset: int, order: int, says: str
@@ -205,7 +210,7 @@ def test_a_wrong_free_is_refused_and_named(
 
 def test_a_free_by_a_stranger_is_refused(arena: Arena) -> None:
     pfn = arena.alloc_pages(owner=7)
-    with pytest.raises(CorruptionError, match="not its owner"):
+    with pytest.raises(CorruptionError, match="M_STRANGER: only its owner"):
         arena.free_pages(pfn, owner=8)
     arena.free_pages(pfn, owner=7)
 

@@ -111,7 +111,7 @@ FAULTS = [
 def test_a_fault_of_a_kernel_is_a_violation_and_any_other_error_is_ours(error, verdict, invariant):
     answer = worker._broken(error)
     assert isinstance(answer, Broken)
-    world = SimpleNamespace(evidence=SimpleNamespace(history=lambda cpu, lines: []))
+    world = SimpleNamespace(reports=SimpleNamespace(history=lambda cpu, lines: ()))
     with pytest.raises(Trouble) as caught:
         Gate(None, world, None).refuse_broken(SimpleNamespace(cpu=3), answer)
     assert caught.value.verdict is verdict

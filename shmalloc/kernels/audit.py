@@ -94,7 +94,7 @@ def audit_blocks(mem: Memory, cpu: Cpu, zone_id: ZoneId, tally: WordIndex) -> No
             report(mem, cpu, I_TAIL, pfn, 1, w0)
             span = 1
         elif not legal_pair(mem, w0, w1, pfn) or zone_of_word(w0) != zone_id or pfn + span > end:
-            report(mem, cpu, I_FREE_HEAD, pfn, w1 & 0xFFFFFFFF, w0)
+            report(mem, cpu, I_FREE_HEAD, pfn, AT_ZONE | zone_id, w0)
             span = 1
         else:
             audit_inside(mem, cpu, pfn, span)
@@ -231,22 +231,27 @@ def audit_pcp_list(
 
 
 @kernel
+def bad_counter(mem: Memory, cpu: Cpu, at: WordIndex, counted: int) -> None:
+    """Report a counter of a zone that does not say what was counted."""
+    report(mem, cpu, I_CONSERVATION, AT_WORD | at, counted, load_relaxed(mem, at))
+
+
+@kernel
 def audit_totals(mem: Memory, cpu: Cpu, zone_id: ZoneId, tally: WordIndex) -> None:
     """The zone's counters equal what was counted, and every managed page is in one place."""
     zone = zone_at(mem, zone_id)
-    where = AT_ZONE | zone_id
     isolated = 0
     for order in range(fixed(mem, H_MAX_ORDER) + 1):
         isolated += mem[tally + A_HEADS + order * MT_COUNT + MT_ISOLATE] << order
     free = mem[tally + A_TYPES + T_FREE] - isolated
     if free != load_relaxed(mem, zone + Z_FREE):
-        report(mem, cpu, I_CONSERVATION, where, free, load_relaxed(mem, zone + Z_FREE))
+        bad_counter(mem, cpu, zone + Z_FREE, free)
     if isolated != load_relaxed(mem, zone + Z_FREE_ISOLATED):
-        report(mem, cpu, I_CONSERVATION, where, isolated, load_relaxed(mem, zone + Z_FREE_ISOLATED))
+        bad_counter(mem, cpu, zone + Z_FREE_ISOLATED, isolated)
     managed = 0
     for kind in range(T_COUNT):
         if kind == T_FREE or kind == T_PCP or kind == T_ALLOCATED or kind == T_SLAB:
             managed += mem[tally + A_TYPES + kind]
     managed += mem[tally + A_TYPES + T_ISOLATED]
     if managed != load_relaxed(mem, zone + Z_MANAGED):
-        report(mem, cpu, I_CONSERVATION, where, load_relaxed(mem, zone + Z_MANAGED), managed)
+        bad_counter(mem, cpu, zone + Z_MANAGED, managed)

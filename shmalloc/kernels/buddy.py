@@ -137,7 +137,7 @@ def take_block(
     mt = mt_of(w0)
     zone_id = fixed(mem, zone + Z_INDEX)
     if not is_free_head(w0, zone_id, high) or high < order:
-        report(mem, cpu, I_FREE_HEAD, pfn, order, w0)
+        report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | T_FREE, w0)
         return E_STATE
     if unlink_free(mem, zone, cpu, pfn, high, mt) < 0:
         return E_STATE

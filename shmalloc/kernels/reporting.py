@@ -3,7 +3,8 @@
 Three structures, none of which any kernel reads to decide something:
 
 - event counters, one set for each CPU slot, on its own cache lines (``event``)
-- the history: a ring of the last operations of each CPU, off unless the geometry asks for it::
+- the history: a ring of the last operations of each CPU, off unless the geometry asks for it; with
+  H_HISTORY_STOPS the rings stay as they are from the first report on::
 
       [ clock | operation << 8 | order | pfn or object | owner or result ]
 
@@ -16,8 +17,8 @@ from __future__ import annotations
 
 from shmalloc.constants import (
     C_EVENTS, C_HISTORY_NEXT, C_STRIDE, CPUS_AT, EV_MISUSE, H_AT_HISTORY, H_AT_REPORTS, H_HISTORY,
-    H_REPORT_COUNT, HI_CLOCK, HI_DETAIL, HI_OP, HI_STRIDE, HI_WHERE, OP_MISUSE, R_CLOCK, R_CODE,
-    R_CPU, R_EXPECTED, R_FOUND, R_READY, R_STRIDE, R_WHERE, REPORTS,
+    H_HISTORY_STOPS, H_REPORT_COUNT, HI_CLOCK, HI_DETAIL, HI_OP, HI_STRIDE, HI_WHERE, OP_MISUSE,
+    R_CLOCK, R_CODE, R_CPU, R_EXPECTED, R_FOUND, R_READY, R_STRIDE, R_WHERE, REPORTS,
 )  # fmt: skip
 from shmalloc.constants_slab import K_ID
 from shmalloc.dialect import hot, kernel, unit
@@ -56,6 +57,8 @@ def record_object(
 @unit
 def append_history(mem: Memory, cpu: Cpu, operation: int, where: Int, detail: Int) -> None:
     """A CPU slot that two processes share may lose or mix an entry; the ring is for people only."""
+    if fixed(mem, H_HISTORY_STOPS) != 0 and load_relaxed(mem, H_REPORT_COUNT) != 0:
+        return
     entries = fixed(mem, H_HISTORY)
     slot = cpu_at(mem, cpu) + C_HISTORY_NEXT
     index = load_relaxed(mem, slot)

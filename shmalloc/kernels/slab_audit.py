@@ -66,6 +66,12 @@ def complain(mem: Memory, cpu: Cpu, code: int, where: Int, expected: Int, found:
     return 1
 
 
+@kernel
+def wrong_counter(mem: Memory, cpu: Cpu, code: int, at: WordIndex, counted: int) -> int:
+    """1 and one report where the counter at ``at`` does not say what was counted, else 0."""
+    return complain(mem, cpu, code, AT_WORD | at, counted, load_relaxed(mem, at))
+
+
 @unit
 def audit_slabs(mem: Memory, cpu: Cpu) -> int:
     """Check every cache; returns the number of violations, each of them reported."""
@@ -178,7 +184,6 @@ def audit_bytes(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, o
 def audit_node(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, node_id: NodeId) -> int:
     """Lists and counters of one node against what the descriptors say."""
     lists = node_part(cache, node_id)
-    where = AT_CACHE | cache_id
     partial = 0
     full = 0
     slabs = 0
@@ -193,9 +198,9 @@ def audit_node(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, node
             if state == SLAB_ON_FULL:
                 full += 1
         pfn = next_slab(mem, pfn + (1 << order_of(w0)), cache_id)
-    bad = complain(mem, cpu, I_SLAB, where, slabs, load_relaxed(mem, lists + KN_NR_SLABS))
-    bad += complain(mem, cpu, I_SLAB, where, partial, load_relaxed(mem, lists + KN_NR_PARTIAL))
-    bad += complain(mem, cpu, I_SLAB, where, full, load_relaxed(mem, lists + KN_NR_FULL))
+    bad = wrong_counter(mem, cpu, I_SLAB, lists + KN_NR_SLABS, slabs)
+    bad += wrong_counter(mem, cpu, I_SLAB, lists + KN_NR_PARTIAL, partial)
+    bad += wrong_counter(mem, cpu, I_SLAB, lists + KN_NR_FULL, full)
     bad += audit_list(mem, cpu, lists + KN_PARTIAL, partial, cache_id, SLAB_ON_PARTIAL)
     return bad + audit_list(mem, cpu, lists + KN_FULL, full, cache_id, SLAB_ON_FULL)
 
@@ -239,15 +244,12 @@ def audit_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -
     """Every sheaf of a cache: its place, its size, its objects."""
     bad = 0
     count = mem[cache + K_SHEAF_COUNT]
-    where = AT_CACHE | cache_id
     for node_id in range(fixed(mem, H_NODES)):
         lists = node_part(cache, node_id)
         full = barn_length(mem, lists + KN_BARN_FULL, count)
         empty = barn_length(mem, lists + KN_BARN_EMPTY, count)
-        bad += complain(mem, cpu, I_SHEAF, where, full, load_relaxed(mem, lists + KN_NR_BARN_FULL))
-        bad += complain(
-            mem, cpu, I_SHEAF, where, empty, load_relaxed(mem, lists + KN_NR_BARN_EMPTY)
-        )
+        bad += wrong_counter(mem, cpu, I_SHEAF, lists + KN_NR_BARN_FULL, full)
+        bad += wrong_counter(mem, cpu, I_SHEAF, lists + KN_NR_BARN_EMPTY, empty)
     for i in range(count):
         sheaf = mem[cache + K_SHEAVES] + i * mem[cache + K_SHEAF_STRIDE]
         bad += complain(mem, cpu, I_SHEAF, sheaf, 1, places_of(mem, cache, sheaf, count))

@@ -15,7 +15,7 @@ import numpy as np
 from shmalloc.dialect import Kernel
 from shmalloc import constants as c
 from stress.machine.interpreted import InterpretedMachine
-from shmalloc.reports import code_name
+from shmalloc.invariants import phrase_of
 from stress.crash import kernels as k
 from stress.crash.case import SUPERVISORS, CrashCase
 from stress.explorer.report import wording
@@ -95,7 +95,7 @@ def reported(world: InterpretedMachine) -> list[str]:
         fields = c.R_CODE, c.R_WHERE, c.R_EXPECTED, c.R_FOUND
         code, where, expected, found = (int(words[at + field]) for field in fields)
         lines.append(
-            f"reported: {code_name(code)} at {where} by CPU {words[at + c.R_CPU]}:"
+            f"reported: {phrase_of(code)} at {where} by CPU {words[at + c.R_CPU]}:"
             f" expected {wording.number(expected)}, found {wording.number(found)}"
         )
     return lines

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shmalloc.invariants import name_of
 from stress.crash.allocator import case_names
 from stress.mutants.mutant import CRASH, Mutant, programs_of
 from stress.mutants.tree import ChildError, build, run_python
 from stress.programs import PROGRAMS
-from stress.run.evidence import INVARIANT_NAMES
 from stress.verdict import Verdict
 
 EXPLORER, NATIVE = "explorer", "native"
@@ -68,7 +68,7 @@ def known_programs() -> tuple[str, ...]:
 
 def code_name(kind: str, code: int) -> str:
     """A kind of failure with the name of the violation, where it has one."""
-    return f"{kind} {INVARIANT_NAMES.get(code, code)}" if code else kind
+    return f"{kind} {name_of(code)}" if code else kind
 
 
 def hunt_mutant(mutant: Mutant, root: Path, engines: Iterable[str], seconds: float | None

@@ -42,5 +42,5 @@ def check_covered(mem, cpu, at, pfn):
             return True
     if now(mem) - start > COVER_READ_CYCLES:
         return True
-    report(mem, cpu, I_TAIL, pfn, levels, mem[at])
+    report(mem, cpu, I_TAIL, pfn, 1, mem[at])
     return False

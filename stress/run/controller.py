@@ -19,10 +19,10 @@ from shmalloc import constants as c
 from shmalloc.engine.doctor import native_problem
 from shmalloc.engine.native import warm_together
 from shmalloc.errors import EnvironmentUnfitError, Violation
+from shmalloc.invariants import name_of
 from stress.run.progress import Progress
 from stress.run.workers import Crew, start_forkserver
 from stress.run.deadline import FACTOR, Deadline
-from stress.run.evidence import numbered_name
 from stress.run.flight import FlightLog
 from stress.run.wait import Trouble
 from stress.run.interrupts import ImmediateEnd, Interrupts
@@ -110,7 +110,7 @@ class Controller:
         """We are stuck in a kernel; this is another thread, and the end of the process."""
         memory.deadline = None
         expected, found = f"an end within {limit_s:g} s", "none: the controller waits in it"
-        self.result.violations.append(Violation(numbered_name(c.I_PROGRESS), what, expected, found))
+        self.result.violations.append(Violation(name_of(c.I_PROGRESS), what, expected, found))
         try:
             crew.kill()
             self._collect(memory, [])
@@ -135,8 +135,8 @@ class Controller:
         """The last look at the memory, with nobody in it any more."""
         result = self.result
         result.events = memory.snapshot().events
-        reported = memory.evidence.violations()
-        result.violations_total = len(result.violations) + memory.evidence.report_count()
+        reported = memory.reports.violations()
+        result.violations_total = len(result.violations) + memory.reports.count()
         result.violations += reported
         if result.verdict in (Verdict.FAILED, Verdict.ERROR):
             result.flight = FlightLog(memory.ram, memory.layout).lines(dead)

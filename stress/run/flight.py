@@ -14,8 +14,8 @@ from shmalloc.engine import ops
 from stress.jitter.recorder import Access, accesses, merged
 from shmalloc.layout import Layout
 from shmalloc.memory import Ram
+from shmalloc.report_text import number_text
 from shmalloc.descriptor_text import TYPES
-from stress.run.evidence import word_text
 from shmalloc.word_names import WordNames
 
 BEFORE_LINES = 56
@@ -68,10 +68,10 @@ class FlightLog:
 
     def _did(self, access: Access) -> str:
         """What the access did: values as its operation means them."""
-        show = self._show_descriptor if self._is_descriptor(access) else word_text
+        show = self._show_descriptor if self._is_descriptor(access) else number_text
         value, given = access.value, [show(operand) for operand in access.operands]
         if access.op == ops.OP_LOAD2:
-            return f"= {show(value)}, {word_text(access.operands[0])}"
+            return f"= {show(value)}, {number_text(access.operands[0])}"
         if access.op <= ops.LAST_READ:
             return f"= {show(value)}"
         if access.died or access.op <= ops.LAST_STORE:
@@ -80,7 +80,7 @@ class FlightLog:
             return f"{given[0]} -> {given[1]} {_OUTCOMES[value]}"
         if access.op == ops.OP_CAS2:
             old, new = access.operands[:2], access.operands[2:]
-            texts = [f"({show(low)}, {word_text(high)})" for low, high in (old, new)]
+            texts = [f"({show(low)}, {number_text(high)})" for low, high in (old, new)]
             return f"{' -> '.join(texts)} {_OUTCOMES[value]}"
         return f"found {show(value)}, operand {given[0]}" if given else ""
 

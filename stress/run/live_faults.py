@@ -26,6 +26,7 @@ from collections.abc import Callable
 from shmalloc import constants as c
 from shmalloc import recovery
 from shmalloc.errors import Violation
+from shmalloc.invariants import name_of
 from shmalloc.kernels.cache_set import cache_destroy
 from shmalloc.kernels.contig import online_range
 from shmalloc.kernels.hotplug import plug_cpu
@@ -37,7 +38,6 @@ from stress.faults.grammar import Fail
 from stress.run.resume import Resumer
 from stress.run.fault_tally import Tally
 from stress.run.workers import Crew, Member, cores
-from stress.run.evidence import numbered_name
 from stress.run.messages import Answer, Go, Idle, Ready, Refused, Take
 from stress.run.noise import Noise
 from stress.run.worker import Task
@@ -231,10 +231,10 @@ class Storm:
                     self._accuse(member, expected, str(found))
 
     def _accuse(self, member: Member, expected: str, found: str) -> None:
-        history = tuple(self._memory.evidence.history(member.cpu))
+        history = self._memory.reports.history(member.cpu)
         where = f"death of {member}"
         self._violations.append(
-            Violation(numbered_name(c.I_CONSERVATION), where, expected, found, history)
+            Violation(name_of(c.I_CONSERVATION), where, expected, found, history)
         )
 
     # --- replacements ----------------------------------------------------------------------------
@@ -318,7 +318,7 @@ class Storm:
             if result != 0:
                 found = f"cache_destroy answered {result}"
                 self._violations.append(
-                    Violation(numbered_name(c.I_SLAB), f"cache {cache}", "no live object", found)
+                    Violation(name_of(c.I_SLAB), f"cache {cache}", "no live object", found)
                 )
         for start, end in orphans.offline:
             self._memory.call(online_range, start, end)

@@ -19,6 +19,8 @@ from shmalloc import constants as c
 from shmalloc.cpus import claim
 from shmalloc.engine import get_engine, when_waiting_long
 from shmalloc.errors import KernelFault, OutsideFault, Violation
+from shmalloc.invariants import name_of
+from shmalloc.reports import Reports
 from shmalloc.kernels.audit import audit, audit_teardown
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.slab_audit import audit_slabs
@@ -26,7 +28,6 @@ from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.recovery import Rescuer
 from shmalloc.segment import Segment
 from stress.run.deadline import Deadline
-from stress.run.evidence import Evidence, numbered_name
 from stress.seeds import derive
 from stress.spec import PAGE_BYTES, RunSpec
 from stress.trace.compile import Plan
@@ -85,7 +86,8 @@ class RunMemory:
         plan = None if spec.trace is None else Plan.of(load(spec.trace))
         self.segment = Segment.create(geometry_of(spec, plan), None, spec.prealloc, spec.engine)
         self.ram, self.layout = self.segment.ram, self.segment.layout
-        self.evidence = Evidence(self.ram, self.layout)
+        self.reports = Reports(self.ram, self.layout)
+        self.ram[c.H_HISTORY_STOPS] = 1  # the workers go on for a while after a violation
         self._types_at_start = self._pageblock_types()
         self.cpu = spec.slots - 1 if spec.live_faults else 0
         self.deadline: Deadline | None = None  # of what the controller does in kernels
@@ -213,7 +215,7 @@ class RunMemory:
             free_pages=int(zones[:, [c.Z_FREE, c.Z_FREE_ISOLATED]].sum()),
             isolated_pages=int(zones[:, c.Z_FREE_ISOLATED].sum()),
             managed_pages=int(zones[:, c.Z_MANAGED].sum()),
-            reports=self.evidence.report_count(),
+            reports=self.reports.count(),
         )
 
     def _pcp_pages(self) -> Iterable[int]:
@@ -227,4 +229,4 @@ def _rows(words: np.ndarray, at: int, count: int, stride: int) -> np.ndarray:
 
 
 def _violation(code: int, where: str, expected: str, found: str) -> Violation:
-    return Violation(numbered_name(code), where, expected, found)
+    return Violation(name_of(code), where, expected, found)

@@ -89,7 +89,7 @@ class Shift:
             self._tear_down()
 
     def result_is_bad(self) -> bool:
-        return bool(self._memory.evidence.report_count() or self.result.violations)
+        return bool(self._memory.reports.count() or self.result.violations)
 
     def _over(self) -> bool:
         return self._interrupts.requested or self.result_is_bad() or self._memory.at_end()

@@ -14,8 +14,8 @@ from typing import Protocol
 
 from shmalloc.constants import I_PROGRESS, M_OUT_OF_RANGE
 from shmalloc.errors import Violation
+from shmalloc.invariants import name_of
 from stress.run.workers import Crew, Member, describe_exit, process_state
-from stress.run.evidence import numbered_name
 from stress.run.interrupts import Interrupts
 from stress.run.messages import Answer, Broken
 from stress.run.watchdog import Watchdog
@@ -136,5 +136,5 @@ class Gate:
         return Trouble(Verdict.FAILED, f"{member} {how}", violation)
 
     def _violation(self, member: Member, code: int, expected: str, found: str) -> Violation:
-        history = tuple(self._memory.evidence.history(member.cpu, LAST_OPERATIONS))
-        return Violation(numbered_name(code), str(member), expected, found, history)
+        history = self._memory.reports.history(member.cpu, LAST_OPERATIONS)
+        return Violation(name_of(code), str(member), expected, found, history)

@@ -26,8 +26,9 @@ class Stage(PageSegment):
 
     def __init__(self, engine, workload, **changes):
         super().__init__(
-            engine, SMALL, zones=(ZoneSpec(512), ZoneSpec(256, node=1)), owner_map=True, history=1024,
-            scratch_words=256, work_words=workload.work_words, page_bytes=512, **changes,
+            engine, SMALL, zones=(ZoneSpec(512), ZoneSpec(256, node=1)), owner_map=True,
+            history=1024, scratch_words=256, work_words=workload.work_words, page_bytes=512,
+            **changes,
         )  # fmt: skip
         self.workload = workload
         self._operations = FEW_OPERATIONS.get((workload.name, engine.name), OPERATIONS)

@@ -2,7 +2,7 @@
 
 A name is the region, the instance in it, and the nearest name of ``constants``; a word that no
 constant names is called by its offset. Reports of runs, the flight recorder and the explorer's
-programs take their names from here.
+programs take their names from here. What a word's value means is in word_values.py.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from types import ModuleType
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
+from shmalloc.descriptor_text import migratetype_text
 from shmalloc.layout import Layout, cache_stride, flight_stride, pcp_stride
-
 
 def _fields(module: ModuleType, prefix: str, size: int) -> tuple[str, ...]:
     """A name for each of ``size`` words: its constant's, or the one before it and a distance."""
@@ -39,12 +39,18 @@ _NODE = _fields(cs, "KN_", cs.KN_STRIDE)
 _SHEAVES = _fields(cs, "KC_", cs.KC_STRIDE)
 
 
+def area_name(number: int) -> str:
+    """``order 1 MOVABLE``: which free list of a zone has that number."""
+    order, migratetype = divmod(number, c.MT_COUNT)
+    return f"order {order} {migratetype_text(migratetype).upper()}"
+
+
 class WordNames:
     """Names for the words of one layout."""
 
     def __init__(self, layout: Layout) -> None:
         g = layout.geometry
-        self._layout = layout
+        self.layout = layout
         self._starts = [(0, "header"), *((start, name) for name, start in layout.at.items())]
         per_cpu = {
             "history": g.history * c.HI_STRIDE, "scratch": g.scratch_words, "work": g.work_words,
@@ -53,7 +59,7 @@ class WordNames:
         self._names: dict[str, Callable[[int], str]] = {
             "header": lambda at: f"header {_HEADER[at]}",
             "cpus": lambda at: f"cpu {at // c.C_STRIDE} {_CPU[at % c.C_STRIDE]}",
-            "zones": lambda at: f"zone {at // c.Z_STRIDE} {_ZONE[at % c.Z_STRIDE]}",
+            "zones": lambda at: f"zone {at // c.Z_STRIDE} {_of_zone(at % c.Z_STRIDE)}",
             "blocks": lambda at: f"pageblock {at}",
             "pcp": self._pcp,
             "caches": self._cache,
@@ -66,10 +72,15 @@ class WordNames:
         }
 
     def region(self, word: int) -> str:
-        return self._find(word)[1]
+        return self.place(word)[0]
+
+    def place(self, word: int) -> tuple[str, int]:
+        """The region that ``word`` lies in, and how far from its start."""
+        start, region = self._find(word)
+        return region, word - start
 
     def name(self, word: int) -> str:
-        if not 0 <= word < self._layout.words:
+        if not 0 <= word < self.layout.words:
             return f"word {word:#x}, outside"
         start, region = self._find(word)
         known = self._names.get(region)
@@ -80,7 +91,7 @@ class WordNames:
         return next(entry for entry in reversed(self._starts) if entry[0] <= max(word, 0))
 
     def _pcp(self, at: int) -> str:
-        g = self._layout.geometry
+        g = self.layout.geometry
         number, offset = divmod(at, pcp_stride(g))
         cpu, zone = divmod(number, len(g.zones))
         last = len(_PCP) - 1
@@ -88,7 +99,7 @@ class WordNames:
         return f"page lists of cpu {cpu} zone {zone} {field}"
 
     def _cache(self, at: int) -> str:
-        number, offset = divmod(at, cache_stride(self._layout.geometry))
+        number, offset = divmod(at, cache_stride(self.layout.geometry))
         if offset < cs.K_NODES:
             return f"cache {number} {_CACHE[offset]}"
         if offset < cs.K_CPUS:
@@ -96,6 +107,16 @@ class WordNames:
             return f"cache {number} node {node} {_NODE[field]}"
         cpu, field = divmod(offset - cs.K_CPUS, cs.KC_STRIDE)
         return f"cache {number} cpu {cpu} {_SHEAVES[field]}"
+
+
+def _of_zone(offset: int) -> str:
+    areas = c.ORDERS * c.MT_COUNT
+    if c.Z_COUNTS <= offset < c.Z_COUNTS + areas:
+        return f"nr_free {area_name(offset - c.Z_COUNTS)}"
+    if c.Z_LISTS <= offset < c.Z_LISTS + 2 * areas:
+        number, end = divmod(offset - c.Z_LISTS, 2)
+        return f"list {area_name(number)} {'prev' if end else 'next'}"
+    return _ZONE[offset]
 
 
 def _of_cpu(name: str, stride: int) -> Callable[[int], str]:

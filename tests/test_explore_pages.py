@@ -170,7 +170,7 @@ def test_a_token_cannot_leave_its_place():
 
 def test_facts_of_the_search_are_in_the_head_of_the_page():
     facts = parsed(f.store_buffering()).all("ul", class_="facts")[0].text()
-    for fact in (*wording.history_of(f.store_buffering()), "memory model tso", "6 steps"):
+    for fact in (*f.store_buffering().facts, "memory model tso", "6 steps"):
         assert fact in facts
 
 

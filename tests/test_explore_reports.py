@@ -12,7 +12,8 @@ from shmalloc.engine import ops
 from stress.machine.site import Site
 from stress import Program, explore
 from stress.explorer.report import wording
-from stress.explorer.report.failure import Blocked, Step, Trace
+from stress.explorer.report.folding import folded
+from stress.explorer.report.trace import Blocked, Step, Trace
 from support import failures as f
 
 WIDTHS = (40, 60, 80, 100, 120, 200)
@@ -267,7 +268,7 @@ def test_long_runs_are_folded_and_the_pair_in_the_middle_of_them_is_not():
 def test_folding_keeps_every_step_that_matters_and_counts_every_other(rng):
     for _ in range(200):
         trace = random_trace(rng)
-        shown = wording.folded(trace, margin=rng.randint(0, 3), shortest=rng.randint(1, 6))
+        shown = folded(trace, margin=rng.randint(0, 3), shortest=rng.randint(1, 6))
         kept = {item.index for item in shown if isinstance(item, Step)}
         switches = {
             k for step in trace.steps[1:] if step.switched for k in (step.index - 1, step.index)
@@ -322,15 +323,15 @@ def test_the_last_line_is_the_command_that_repeats_it_in_one_piece(token):
 
 
 def test_counts_tell_how_it_was_found_and_shrunk():
-    assert wording.history_of(f.race()) == [
+    assert f.race().facts == [
         "found after 12 schedules", "shrunk in 5 replays (0.02 s)", "1 preemption",
     ]  # fmt: skip
 
 
 def test_shrinking_that_did_not_finish_says_so():
     unfinished = replace(f.race(), shrunk=False)
-    assert wording.history_of(unfinished)[1].startswith("shrinking not finished after 5 replays")
-    assert wording.history_of(replace(unfinished, replays=0))[1] == "not shrunk"
+    assert unfinished.facts[1].startswith("shrinking not finished after 5 replays")
+    assert replace(unfinished, replays=0).facts[1] == "not shrunk"
 
 
 def test_results_are_shown_where_all_cpus_returned_and_nowhere_else():

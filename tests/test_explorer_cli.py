@@ -108,7 +108,9 @@ def debugged(token: str, *typed: str) -> str:
 # --- exit codes ----------------------------------------------------------------------------------
 def test_a_program_that_passes_exits_0(call, place):
     code, output, _ = explore(call, "fixed")
-    assert code == 0 and output.startswith("fixed (sc, auto): passed-exhausted, 2 classes, ")
+    assert code == 0 and output.startswith(
+        "fixed (auto): passed-exhausted under sc: 2 CPUs, 2 words; 2 classes, "
+    )
 
 
 def test_a_program_that_fails_exits_1_and_shows_the_failure(call, place):
@@ -129,7 +131,7 @@ def test_a_schedule_that_does_not_repeat_exits_3_and_says_so(call, place):
 
 def test_a_program_of_the_allocator_is_explored_by_its_name(call):
     code, output, _ = call("explore", "lock-try-try", "--engine", "interpreted")
-    assert code == 0 and "lock-try-try (sc, auto): passed-exhausted" in output
+    assert code == 0 and "lock-try-try (auto): passed-exhausted under sc: 2 CPUs, 1 lock;" in output
 
 
 def test_a_module_is_found_in_the_working_directory(call, place, monkeypatch):

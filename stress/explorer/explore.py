@@ -14,7 +14,8 @@ from stress.machine import block as s
 from stress.machine.block_layout import MODELS, Settings
 from shmalloc.errors import MisuseError
 from stress.machine.engines import ENGINES
-from stress.explorer.report.explain import cause_of, trace_of
+from stress.explorer.report.cause import cause_of
+from stress.explorer.report.explain import trace_of
 from stress.explorer.report.failure import Failure
 from stress.machine.program import Program
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
@@ -25,7 +26,7 @@ from stress.explorer.strategies.pct import MAX_DEPTH
 from stress.explorer.address import target_of
 from stress.explorer.loading import stop_loading
 from stress.explorer.token import Token, digest_of
-from stress.explorer.witness import find_witness, traced_machine
+from stress.explorer.witness import find_witness, preempted_steps, traced_machine
 from stress.seeds import derive
 from stress.quantities import nearest
 
@@ -263,10 +264,10 @@ def _failure(program: Program, plan: Plan, found: Found) -> Failure | None:
     # Python's own stack is deeper than a fiber's: there the kernel may come to its end
     if again != witness.signature and kind != "stack":
         return None
-    shown = trace_of(machine)
+    shown = trace_of(machine, preempted_steps(machine))
     return Failure(
         program=program, kind=kind, code=code, schedule=str(token), shrunk=witness.shrunk,
         preemptions=int(machine.block[s.PREEMPTIONS]), trace=shown,
-        cause=cause_of(kind, code, shown), memory_model=settings.model, found_after=before,
+        cause=cause_of(program, kind, code, shown), memory_model=settings.model, found_after=before,
         shrink_seconds=witness.seconds, replays=witness.replays,
     )  # fmt: skip

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 from stress.machine import block as s
 from stress.machine.block_layout import Settings
 from shmalloc.errors import MisuseError
 from stress.machine.engines import make_machine
-from stress.explorer.report.explain import cause_of, trace_of
 from stress.explorer.loading import stop_loading
+from stress.explorer.report.cause import cause_of
+from stress.explorer.report.explain import trace_of
 from stress.explorer.report.failure import Failure
 from stress.machine.program import Program
 from stress.explorer.token import Token, digest_of
-from stress.explorer.witness import run_directives, steering, traced_machine
+from stress.explorer.witness import preempted_steps, run_directives, steering, traced_machine
 
 CLOCKED_KINDS = ("race", "torn")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Replay:
     """What a token's schedule does today.
 
@@ -59,6 +61,14 @@ class Replay:
             )
         return f"not reproduced: the token says {wanted}, the schedule ended in: {now}"
 
+    def __repr__(self) -> str:
+        return f"<Replay {self.program.name}: {self}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the page of the failure, or the sentence."""
+        line = f"<p>{escape(str(self))}</p>"
+        return line if self.failure is None else line + self.failure._repr_html_()
+
 
 def replay(program: Program, token: str, engine: str = "interpreted") -> Replay:
     """Run the schedule of ``token`` again: interpreted by default, so breakpoints work.
@@ -80,11 +90,11 @@ def replay(program: Program, token: str, engine: str = "interpreted") -> Replay:
     kind, code, _ = signature or ("passed", 0, 0)
     failure = None
     if signature is not None:
-        trace = trace_of(machine)
+        trace = trace_of(machine, preempted_steps(machine))
         failure = Failure(
             program=program, kind=kind, code=code, schedule=str(parsed), shrunk=True,
             preemptions=int(machine.block[s.PREEMPTIONS]), trace=trace,
-            cause=cause_of(kind, code, trace), memory_model=parsed.memory,
+            cause=cause_of(program, kind, code, trace), memory_model=parsed.memory,
         )  # fmt: skip
     return Replay(
         program=program, token=str(parsed),

@@ -1,11 +1,16 @@
-"""What an exploration found, and what it can promise when it found nothing."""
+"""What an exploration found, and what it can promise when it found nothing.
+
+A pass is one of a world under a memory model, and the verdict line says of which.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from html import escape
 
 from stress.explorer.report.failure import Failure
+from stress.explorer.report.wording import count_of
 from stress.machine.program import Program
 
 FAILED = "failed"
@@ -16,7 +21,7 @@ ERROR = "error"
 VERDICTS = (FAILED, EXHAUSTED, BUDGET, ABANDONED, ERROR)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Exploration:
     """The result of ``explore``.
 
@@ -55,16 +60,38 @@ class Exploration:
     def passed(self) -> bool:
         return self.verdict in (EXHAUSTED, BUDGET)
 
+    @property
+    def world(self) -> str:
+        """``2 CPUs, 2 pages, order <= 1``: all that a verdict speaks of."""
+        program = self.program
+        cpus = count_of(len(program.threads), "CPU")
+        return f"{cpus}, {program.world or count_of(program.words, 'word')}"
+
     def __str__(self) -> str:
         """One line."""
-        parts = [f"{self.program.name} ({self.memory}, {self.strategy}): {self.verdict}"]
-        if self.failure is not None:
-            parts.append(self.failure.headline.partition(": ")[2])
-        if self.classes is not None:
-            known = f" of about {self.estimate:,.0f}" if self.estimate is not None else ""
-            whole = "" if self.verdict == EXHAUSTED else known
-            parts.append(f"{self.classes:,} class{'' if self.classes == 1 else 'es'}{whole}")
+        if self.passed:
+            parts = [f"{self.program.name} ({self.strategy}): {self.verdict}"]
+            parts[0] += f" under {self.memory}: {self.world}; {self._amount}"
         else:
-            parts.append(f"{self.schedules:,} schedule{'' if self.schedules == 1 else 's'}")
-        parts.append(f"{self.steps:,} steps in {self.seconds:.2f} s")
-        return ", ".join(parts)
+            parts = [f"{self.program.name} ({self.memory}, {self.strategy}): {self.verdict}"]
+            if self.failure is not None:
+                parts.append(self.failure.headline.partition(": ")[2])
+            parts.append(self._amount)
+        return ", ".join([*parts, f"{self.steps:,} steps in {self.seconds:.2f} s"])
+
+    @property
+    def _amount(self) -> str:
+        if self.classes is None:
+            return count_of(self.schedules, "schedule")
+        known = f" of about {self.estimate:,.0f}" if self.estimate is not None else ""
+        whole = "" if self.verdict == EXHAUSTED else known
+        return f"{self.classes:,} class{'' if self.classes == 1 else 'es'}{whole}"
+
+    def __repr__(self) -> str:
+        return f"<Exploration {self}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the page of the failure, or the line."""
+        if self.failure is not None:
+            return self.failure._repr_html_()
+        return f"<p>{escape(str(self))}</p>"

@@ -31,7 +31,7 @@ from shmalloc.dialect import closure_of, Kernel
 from stress.machine.block_layout import MODELS
 from shmalloc.errors import MisuseError
 from shmalloc.memory import Ram
-from stress.explorer.report.failure import KINDS
+from stress.explorer.report.trace import KINDS
 from stress.machine.program import Program
 
 VERSION = "shm1"

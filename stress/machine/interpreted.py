@@ -51,6 +51,7 @@ class InterpretedMemory:
         block[s.ARG2 + cpu], block[s.ARG3 + cpu] = c, d
         if self.trace:
             block.posted[cpu].append(_stack(sys._getframe(2)))
+            block.operands[cpu].append((a, b, c, d))
         block.hub.switch()
         return block[s.VALUE + cpu]
 
@@ -157,9 +158,12 @@ class InterpretedControl(list[int]):
         self.hub = getcurrent()
         self.fibers: list[greenlet | None] = [None] * len(program.threads)
         self.posted: list[list[tuple[Site, ...]]] = [[] for _ in program.threads]
+        self.operands: list[list[tuple[int, int, int, int]]] = [[] for _ in program.threads]
+        self.judged: np.ndarray | None = None  # the memory that a check or invariant refused
 
     def launch(self, cpu: int) -> None:
         self.posted[cpu].clear()
+        self.operands[cpu].clear()
         self.fibers[cpu] = greenlet(self._main, self.hub)
 
     def _main(self, cpu: int) -> None:
@@ -203,6 +207,8 @@ class InterpretedControl(list[int]):
             self[s.OUTCOME] = s.ARITHMETIC
             self._note_fault(error)
             code = self[s.CODE]
+        if code:
+            self.judged = before
         for i in np.flatnonzero(self.ram.array != before):
             primitives.remember(self, int(i), int(before[i]))
         return code

@@ -13,20 +13,26 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from shmalloc.errors import MisuseError
 
 Names = Mapping[Any, Any]  # {index: name} or {name: index}
 WordName = Callable[[int], str]
 ValueName = Callable[[int, int], str]
+PairName = Callable[[int, int, int], str]
 CodeName = Callable[[int], str]
 
 
 class Finding(NamedTuple):
-    """One violation that a run left in memory: the code, a sentence, and the words at stake."""
+    """One violation that a run left in memory.
+
+    ``name``: what is violated, ``I_TAIL: every page is covered by exactly one head``. ``text``:
+    what was seen, ``at pfn 2, expected 1, found 2``. ``words``: those at stake.
+    """
 
     code: int
+    name: str
     text: str
     words: tuple[int, ...] = ()
 
@@ -55,20 +61,41 @@ def by_index(names: Names | None, words: int) -> dict[int, str]:
     return found
 
 
-def require_functions(
-    words: int, word_name: WordName | None, value_name: ValueName | None, code_name: CodeName | None
-) -> None:
+class Named(Protocol):
+    """What of a program is looked at here."""
+
+    @property
+    def words(self) -> int: ...
+    @property
+    def word_name(self) -> WordName | None: ...
+    @property
+    def value_name(self) -> ValueName | None: ...
+    @property
+    def pair_name(self) -> PairName | None: ...
+    @property
+    def code_name(self) -> CodeName | None: ...
+    @property
+    def findings(self) -> Findings | None: ...
+
+
+SHAPES = {
+    "word_name": "(index) -> str", "value_name": "(index, value) -> str",
+    "pair_name": "(index, low, high) -> str", "code_name": "(code) -> str",
+    "findings": "(memory) -> list of Finding",
+}  # fmt: skip
+
+
+def require_functions(program: Named) -> None:
     """Refuse what is no function, and what fails at the first or the last word."""
-    shapes = {"word_name": "(index)", "value_name": "(index, value)", "code_name": "(code)"}
-    given = {"word_name": word_name, "value_name": value_name, "code_name": code_name}
-    for argument, function in given.items():
+    for argument, shape in SHAPES.items():
+        function = getattr(program, argument)
         if function is not None and not callable(function):
-            shape = shapes[argument]
-            raise MisuseError(f"{argument}: {function!r}; use a function {shape} -> str")
-    for index in (0, words - 1):
-        named("word_name", word_name, index)
-        named("value_name", value_name, index, 0)
-    named("code_name", code_name, 1)
+            raise MisuseError(f"{argument}: {function!r}; use a function {shape}")
+    for index in (0, program.words - 1):
+        named("word_name", program.word_name, index)
+        named("value_name", program.value_name, index, 0)
+        named("pair_name", program.pair_name, index & ~1, 0, 0)
+    named("code_name", program.code_name, 1)
 
 
 def named(argument: str, function: Callable[..., str] | None, *values: int) -> str:

@@ -20,7 +20,7 @@ from shmalloc.memory import Ram
 from stress.machine import block as s
 from stress.machine.block_layout import BlockPlan, Settings, plan_block
 from stress.machine.names import (
-    CodeName, Findings, Names, ValueName, WordName, by_index, require_functions,
+    CodeName, Findings, Names, PairName, ValueName, WordName, by_index, require_functions,
 )  # fmt: skip
 
 Observed = int | tuple[str, int]  # a word, or ("r", cpu): what the kernel of a CPU returned
@@ -43,9 +43,9 @@ class Program:
     ``locks``: words whose low 16 bits are 1 + the CPU that holds them, 0 when free: with them a
     deadlock of sleepers is seen at the moment its cycle closes, while other CPUs still run.
     ``names``: what words are called, ``{0: "head", "tail": 2}``; either way round.
-    ``word_name(index)``, ``value_name(index, value)``, ``code_name(code)``: the same as functions,
-    for words that ``names`` leaves out, for what a value means, and for what check and invariant
-    return (names.py).
+    ``word_name(index)``, ``value_name(index, value)``, ``pair_name(index, low, high)``,
+    ``code_name(code)``: the same as functions, for words that ``names`` leaves out, for what a
+    value or a pair of them means, and for what check and invariant return (names.py).
     ``findings(memory)``: violations that a failed run left in memory, in words.
     ``world``: what is in it, for a verdict: "2 pages, order <= 1". ``story``: what it hunts.
 
@@ -65,6 +65,7 @@ class Program:
     names: Names | None = None
     word_name: WordName | None = None
     value_name: ValueName | None = None
+    pair_name: PairName | None = None
     code_name: CodeName | None = None
     findings: Findings | None = None
     world: str = ""
@@ -93,7 +94,7 @@ class Program:
                 if not 0 <= at < self.words + (name == "undefined"):
                     raise MisuseError(f"{name}: word {at}; use 0 to {self.words - 1}")
         object.__setattr__(self, "names", by_index(self.names, self.words))
-        require_functions(self.words, self.word_name, self.value_name, self.code_name)
+        require_functions(self)
 
     def _require_observable(self, what: int | tuple[str, int]) -> None:
         cpus = len(self.threads)

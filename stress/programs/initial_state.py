@@ -27,6 +27,7 @@ from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
 from stress.machine.program import Observed, Program
 from stress.programs import checks, held
+from stress.programs.naming import SegmentNaming, code_name
 
 FIRST_EPOCH = 3  # of slot 0 where there are spare slots; any number but 0 would do
 SHEAF_PAGE_BYTES = 256  # of the worlds whose caches have sheaves (slab.py)
@@ -192,10 +193,13 @@ class InitialState:
         ``locks`` False: where several CPUs run on one slot, a lock does not tell which holds it.
         """
         observe: list[Observed] = [("r", cpu) for cpu in range(len(threads))]
+        naming = SegmentNaming(self.layout)
         return Program(
             name=name, words=self.layout.words, threads=tuple(threads), check=check,
             init=self.ram.array.copy(), invariant=invariant, observe=observe, story=story,
-            locks=self._sleeping_locks() if locks else (),
+            locks=self._sleeping_locks() if locks else (), word_name=naming.word_name,
+            value_name=naming.value_name, pair_name=naming.pair_name, code_name=code_name,
+            findings=naming.findings, world=naming.world,
         )  # fmt: skip
 
     def _sleeping_locks(self) -> tuple[int, ...]:

@@ -17,9 +17,11 @@ from shmalloc.constants import (
 from shmalloc.dialect import Kernel, kernel
 from shmalloc.kernels.lock import lock, spin, try_spin, unlock, unspin
 from shmalloc.kernels.pcp import spin_for_drain
+from shmalloc.word_values import lock_value
 from shmalloc.words import fixed, store
 from stress.machine.program import Program
 from stress.programs.initial_state import catalogue
+from stress.programs.naming import code_name
 
 MAX_CPUS_HERE = 3
 LOCK = CPUS_AT + MAX_CPUS_HERE * C_STRIDE
@@ -101,6 +103,18 @@ def all_counted(mem):
     return 0 if total == mem[COUNTER] else X_PAYLOAD
 
 
+def word_name(index: int) -> str:
+    if index == H_SPINS:
+        return "spins before a sleep"
+    if DONE <= index < DONE + MAX_CPUS_HERE:
+        return f"times that cpu {index - DONE} counted"
+    return {LOCK: "lock", COUNTER: "counter"}.get(index, "")
+
+
+def value_name(index: int, value: int) -> str:
+    return lock_value(value) if index == LOCK else ""
+
+
 def locked(
     name: str, threads: tuple[Kernel, ...], story: str, spins: int = 0, sleeping: bool = True
 ) -> Program:
@@ -109,6 +123,7 @@ def locked(
         name=name, words=WORDS, threads=threads, check=all_counted, story=story,
         init=[(H_CPUS, len(threads)), (H_SPINS, spins)],
         observe=[("r", cpu) for cpu in range(len(threads))], locks=(LOCK,) if sleeping else (),
+        word_name=word_name, value_name=value_name, code_name=code_name, world="1 lock",
     )  # fmt: skip
 
 

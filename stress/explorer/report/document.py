@@ -1,12 +1,23 @@
-"""An exploration as data: what ``--json`` writes."""
+"""An exploration as data: what ``--json`` writes.
+
+A step has its word as a number and, where it has one, its ``name``; its value as a number, what it
+``found`` and ``left`` in memory, and ``means``, the same in words. A field of words is left out
+where there is nothing to say.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from shmalloc.engine import ops
-from stress.explorer.address import again
-from stress.explorer.report.failure import Failure, Step
+from stress.explorer.report import wording
+from stress.explorer.report.account import Account
+from stress.explorer.report.explain import findings_of
+from stress.explorer.report.failure import Failure
+from stress.explorer.report.frames import shown_site
+from stress.explorer.report.naming import Naming
+from stress.explorer.report.trace import Step, addresses_of
+from stress.machine.site import Site
 from stress.explorer.result import Exploration
 
 FORMAT = 1
@@ -17,6 +28,7 @@ def document(result: Exploration) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "program": result.program.name,
+        "world": result.world,
         "verdict": result.verdict,
         "strategy": result.strategy,
         "memory": result.memory,
@@ -43,26 +55,62 @@ def document(result: Exploration) -> dict[str, Any]:
 
 def _failure(failure: Failure) -> dict[str, Any]:
     return {
-        "kind": failure.kind,
-        "code": failure.code,
-        "cause": failure.cause,
+        **described(failure),
         "schedule": failure.schedule,
-        "again": again(failure.program, failure.schedule),
+        "again": "\n".join(failure.again),
         "shrunk": failure.shrunk,
         "preemptions": failure.preemptions,
         "found_after": failure.found_after,
-        "steps": [_step(step) for step in failure.trace.steps],
-        "conflict": failure.trace.conflict,
     }
 
 
-def _step(step: Step) -> dict[str, Any]:
+def described(account: Account) -> dict[str, Any]:
+    """Everything that printers know of an account, in JSON's types."""
+    trace, naming = account.trace, account.naming
+    memory = account.trace.memory
+    stacks = wording.stacks_of(trace)
     return {
+        "headline": account.headline,
+        "kind": account.kind,
+        "code": account.code,
+        "code_name": naming.code(account.code) if account.kind in ("check", "invariant") else "",
+        "cause": account.cause,
+        "findings": [
+            {"code": f.code, "name": f.name, "text": f.text, "words": list(f.words)}
+            for f in findings_of(account.program, memory)
+        ],
+        "origin": [str(site) for site in trace.origin],
+        "at_stake": [_word(word, naming) for word in trace.at_stake],
+        "steps": [_step(step, naming, stacks[step.index]) for step in trace.steps],
+        "markers": [marker._asdict() for marker in trace.markers],
+        "conflict": trace.conflict,
+    }
+
+
+def _word(word: int, naming: Naming) -> dict[str, Any]:
+    name = naming.word(word)
+    return {"word": word, **({"name": name} if name else {})}
+
+
+def _step(step: Step, naming: Naming, stack: tuple[Site, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = {
         "cpu": step.cpu,
         "local": step.local,
         "op": ops.NAMES[step.op],
-        "word": step.address,
+        **_word(step.address, naming),
         "value": step.value,
         "preempted": step.preempted,
+        "text": str(wording.words_of(step, naming)),
         "at": None if step.site is None else str(step.site),
+        "shown_at": None if not stack else str(shown_site(stack)),
+        "stack": [str(site) for site in stack],
     }
+    if step.before and addresses_of(step):
+        found |= {"found": list(step.before), "left": list(step.after)}
+        means = {
+            "found": naming.meaning(step.address, *step.before),
+            "left": naming.meaning(step.address, *step.after),
+        }
+        if any(means.values()):
+            found["means"] = means
+    return found

@@ -1,4 +1,4 @@
-"""The failure as one page that needs nothing else: no server, no network, no other file.
+"""An account as one page that needs nothing else: no server, no network, no other file.
 
 Here the trace is laid out in rows and lanes; page.html.j2 says how that looks. Rows have one
 height, so that every arrow is known here and drawn without a script; the script of the page adds
@@ -8,7 +8,7 @@ Rules:
 - everything that comes from outside (names, source text, cause, token) is escaped by the template
   engine; nothing is put into the script
 - a trace of more than ``MOST_ROWS`` steps is folded and the page says how many are left out; the
-  steps that ``wording.folded`` never leaves out are shown, however many they are
+  steps that ``folded`` never leaves out are shown, however many they are
 """
 
 from __future__ import annotations
@@ -20,10 +20,15 @@ from importlib import resources
 from typing import NamedTuple
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import escape
 
-from stress.machine.site import Site
 from stress.explorer.report import wording
-from stress.explorer.report.failure import Blocked, Failure, Step
+from stress.explorer.report.account import Account
+from stress.explorer.report.folding import Gap, folded
+from stress.explorer.report.frames import decided_by, shown_site
+from stress.explorer.report.places import path_at, place_in_file, source_at
+from stress.explorer.report.trace import Blocked, Marker, Step, addresses_of
+from stress.machine.site import Site
 
 MOST_ROWS = 2000
 FOLD_MARGINS = (400, 100, 25, 5)  # the first one that meets MOST_ROWS is taken
@@ -69,6 +74,8 @@ class Row:
     place: str = ""
     source: str = ""
     frames: tuple[Frame, ...] = ()
+    at_stake: bool = False
+    decides: str = ""  # the line that what was read decides
 
     @property
     def grave(self) -> bool:
@@ -105,57 +112,70 @@ class Layout:
     rows: tuple[Row, ...]
     elbows: tuple[Elbow, ...]
     left_out: int
-    words: tuple[tuple[int, int], ...]  # address, accesses
+    words: tuple[tuple[int, str, int], ...]  # address, place, accesses
     more_words: int
 
 
-def render(failure: Failure) -> str:
-    """``failure`` as the text of a page."""
+def render(account: Account) -> str:
+    """``account`` as the text of a page."""
     template = resources.files("stress.explorer").joinpath("page.html.j2").read_text("utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    layout = _layout(failure)
-    stacks = wording.stacks_of(failure.trace)
+    layout = _layout(account)
+    trace, naming = account.trace, account.naming
+    stacks = wording.stacks_of(trace)
     return environment.from_string(template).render(
-        failure=failure,
-        trace=failure.trace,
+        account=account,
+        trace=trace,
         layout=layout,
-        lanes=wording.kernel_names(failure),
+        lanes=account.lanes,
         row_px=ROW_PX,
         hues=LANE_HUES,
         lane_characters=_lane_characters(layout.rows),
-        steps=wording.count_of(len(failure.trace.steps), "step"),
-        history=wording.history_of(failure),
-        replay_line=wording.replay_line(failure),
-        waiting=wording.waiting_lines(failure.trace.blocked),
-        cycle=_cycle_nodes(wording.cycle_of(failure.trace.blocked)),
+        steps=wording.count_of(len(trace.steps), "step"),
+        waiting=wording.waiting_lines(trace.blocked, naming),
+        cycle=_cycle_nodes(account, wording.cycle_of(trace.blocked)),
         cycle_px=CYCLE_PX,
         node_radius=NODE_RADIUS,
-        conflict_title=wording.conflict_title(failure),
+        conflict_title=wording.conflict_title(account),
         pair=[
-            (step, wording.words_of(step), wording.innermost(stacks[step.index]))
-            for step in wording.conflicting(failure.trace)
+            (step, wording.words_of(step, naming), shown_site(stacks[step.index]))
+            for step in wording.conflicting(trace)
         ],
-        returned=wording.returned(failure.trace) if failure.kind == "check" else [],
-        memory=[(a, wording.number(v)) for a, v in wording.touched(failure.trace)],
+        returned=wording.returned(trace) if account.kind == "check" else [],
+        memory=wording.left_behind(account),
     )
 
 
+def framed(account: Account) -> str:
+    """The page in a frame, for a notebook: its style and its script stay in there."""
+    page = render(account).replace("&", "&amp;").replace('"', "&quot;")
+    style = "width: 100%; height: 40em; border: 0"
+    return f'<iframe srcdoc="{page}" style="{style}" title="{escape(account.headline)}"></iframe>'
+
+
 # --- rows ----------------------------------------------------------------------------------------
-def _layout(failure: Failure) -> Layout:
-    trace = failure.trace
-    notes = wording.buffer_notes(failure)
+def _layout(account: Account) -> Layout:
+    trace = account.trace
+    notes = wording.buffer_notes(account)
     stacks = wording.stacks_of(trace)
-    shown = _shown(failure)
-    rows = [
-        _gap_row(item) if isinstance(item, wording.Gap)
-        else _step_row(failure, item, stacks[item.index], notes.get(item.index))
-        for item in shown
-    ]  # fmt: skip
+    shown = _shown(account)
+    rows: list[Row] = []
+    markers = list(trace.markers)
+    for item in shown:
+        while markers and markers[0].before <= (
+            item.first if isinstance(item, Gap) else item.index
+        ):
+            rows.append(_marker_row(markers.pop(0)))
+        if isinstance(item, Gap):
+            rows.append(_gap_row(item))
+        else:
+            rows.append(_step_row(account, item, stacks[item.index], notes.get(item.index)))
+    rows += [_marker_row(marker) for marker in markers]
     if trace.fault:
-        rows.append(_fault_row(failure, trace.fault))
-    rows += [_blocked_row(failure, blocked) for blocked in trace.blocked]
+        rows.append(_fault_row(account, trace.fault))
+    rows += [_blocked_row(account, blocked) for blocked in trace.blocked]
     counts: dict[int, int] = {}
     for row in rows:
         for address in row.addresses:
@@ -163,28 +183,33 @@ def _layout(failure: Failure) -> Layout:
     used = sorted(counts, key=lambda address: (-counts[address], address))[:MOST_WORDS]
     return Layout(
         rows=tuple(rows),
-        elbows=tuple(_elbows(failure, rows)),
-        left_out=sum(g.last - g.first + 1 for g in shown if isinstance(g, wording.Gap)),
-        words=tuple((address, counts[address]) for address in sorted(used)),
+        elbows=tuple(_elbows(account, rows)),
+        left_out=sum(g.steps for g in shown if isinstance(g, Gap)),
+        words=tuple((a, account.naming.place(a), counts[a]) for a in sorted(used)),
         more_words=len(counts) - len(used),
     )
 
 
-def _shown(failure: Failure) -> list[Step | wording.Gap]:
-    trace = failure.trace
+def _shown(account: Account) -> list[Step | Gap]:
+    trace = account.trace
     if len(trace.steps) <= MOST_ROWS:
         return list(trace.steps)
-    shown: list[Step | wording.Gap] = []
+    shown: list[Step | Gap] = []
     for margin in FOLD_MARGINS:
-        shown = wording.folded(trace, margin, SHORTEST_GAP)
+        shown = folded(trace, margin, SHORTEST_GAP)
         if len(shown) <= MOST_ROWS:
             break
     return shown
 
 
-def _gap_row(gap: wording.Gap) -> Row:
+def _gap_row(gap: Gap) -> Row:
     words = wording.Words(f"{gap} left out", "", "")
     return Row(key=f"{gap.first}-{gap.last}", cpu=gap.cpu, words=words, state="gap")
+
+
+def _marker_row(marker: Marker) -> Row:
+    words = wording.Words(marker.text, "", "")
+    return Row(key=f"before-{marker.before}-{marker.cpu}", cpu=marker.cpu, words=words, state="gap")
 
 
 def _lane_characters(rows: tuple[Row, ...]) -> int:
@@ -194,46 +219,50 @@ def _lane_characters(rows: tuple[Row, ...]) -> int:
     return max(least, min(most, longest))
 
 
-def _step_row(failure: Failure, step: Step, stack: tuple[Site, ...], note: str | None) -> Row:
-    site = wording.innermost(stack)
-    conflict = failure.trace.conflict
+def _step_row(account: Account, step: Step, stack: tuple[Site, ...], note: str | None) -> Row:
+    site = shown_site(stack)
+    conflict = account.trace.conflict
     mark = conflict is not None and step.index in conflict
-    marks = [wording.conflict_mark(failure)] if mark else []
+    marks = [wording.conflict_mark(account)] if mark else []
+    touched = addresses_of(step)
+    at_stake = bool(set(account.trace.at_stake) & set(touched))
+    decided = decided_by(site) if at_stake else None
     return Row(
-        key=str(step.index), cpu=step.cpu, words=wording.words_of(step),
-        addresses=wording.addresses_of(step),
+        key=str(step.index), cpu=step.cpu, words=wording.words_of(step, account.naming),
+        addresses=touched, at_stake=at_stake,
         switch="preempt" if step.preempted else "switch" if step.switched else "",
         state="conflict" if mark else "", notes=tuple(marks + ([note] if note else [])),
-        place=wording.place_in_file(site), source=wording.source_at(site), frames=_frames(stack),
+        place=place_in_file(site), source=source_at(site), frames=_frames(stack),
+        decides=f"{path_at(decided)}: {source_at(decided)}" if decided else "",
     )  # fmt: skip
 
 
-def _fault_row(failure: Failure, fault: Step) -> Row:
+def _fault_row(account: Account, fault: Step) -> Row:
+    site = shown_site(fault.stack)
     return Row(
-        key="failed", cpu=fault.cpu, words=wording.fault_words(fault),
-        addresses=wording.addresses_of(fault), state="fault",
-        notes=(wording.fault_reason(failure, fault), "not performed"),
-        place=wording.place_in_file(fault.site), source=wording.source_at(fault.site),
-        frames=_frames(fault.stack),
+        key="failed", cpu=fault.cpu, words=wording.fault_words(fault, account.naming),
+        addresses=addresses_of(fault), state="fault",
+        notes=(wording.fault_reason(account, fault), "not performed"),
+        place=place_in_file(site), source=source_at(site), frames=_frames(fault.stack),
     )  # fmt: skip
 
 
-def _blocked_row(failure: Failure, blocked: Blocked) -> Row:
+def _blocked_row(account: Account, blocked: Blocked) -> Row:
     verb = "spins on" if blocked.spinning else "waits for"
     holder = "" if blocked.holder is None else f"of cpu {blocked.holder}"
+    stack = wording.waiting_stack(account.trace, blocked)
     return Row(
         key=f"stuck-{blocked.cpu}", cpu=blocked.cpu,
-        words=wording.Words(verb, f"[{blocked.address}]", holder), addresses=(blocked.address,),
-        state="stuck", place=wording.place_in_file(blocked.site),
-        source=wording.source_at(blocked.site),
-        frames=_frames(wording.waiting_stack(failure.trace, blocked)),
+        words=wording.Words(verb, account.naming.place(blocked.address), holder),
+        addresses=(blocked.address,), state="stuck", place=place_in_file(blocked.site),
+        source=source_at(blocked.site), frames=_frames(stack),
     )  # fmt: skip
 
 
 def _frames(stack: tuple[Site, ...]) -> tuple[Frame, ...]:
     return tuple(
         Frame(
-            wording.path_at(site), site.function, wording.source_at(site),
+            path_at(site), site.function, source_at(site),
             _context(site) if depth == 0 else (),
         )
         for depth, site in enumerate(stack)
@@ -254,16 +283,16 @@ def _context(site: Site) -> tuple[SourceLine, ...]:
 
 
 # --- drawings ------------------------------------------------------------------------------------
-def _elbows(failure: Failure, rows: list[Row]) -> list[Elbow]:
+def _elbows(account: Account, rows: list[Row]) -> list[Elbow]:
     """One arrow for each switch, and one from the earlier to the later step of the conflict."""
     elbows = [
-        _elbow(row.switch, rows, at - 1, at, failure.trace.cpus)
+        _elbow(row.switch, rows, at - 1, at, account.trace.cpus)
         for at, row in enumerate(rows)
         if at and row.switch
     ]
     pair = [at for at, row in enumerate(rows) if row.state == "conflict"]
     if len(pair) == 2:
-        elbows.append(_elbow("conflict", rows, pair[0], pair[1], failure.trace.cpus))
+        elbows.append(_elbow("conflict", rows, pair[0], pair[1], account.trace.cpus))
     return elbows
 
 
@@ -279,7 +308,7 @@ def _elbow(kind: str, rows: list[Row], start: int, end: int, lanes: int) -> Elbo
     )
 
 
-def _cycle_nodes(cycle: tuple[Blocked, ...]) -> list[Node]:
+def _cycle_nodes(account: Account, cycle: tuple[Blocked, ...]) -> list[Node]:
     """The CPUs of ``cycle`` on a circle, clockwise, each with an arc to the one it waits for."""
     step = 2 * math.pi / max(1, len(cycle))
     free = (NODE_RADIUS + 5) / CYCLE_RADIUS  # an arc begins and ends beside a CPU, not in it
@@ -294,7 +323,7 @@ def _cycle_nodes(cycle: tuple[Blocked, ...]) -> list[Node]:
             f"M {start[0]} {start[1]} A {CYCLE_RADIUS} {CYCLE_RADIUS} 0 {large} 1 {end[0]} {end[1]}"
         )
         between = angle + step / 2
-        label = f"word {blocked.address}"
+        label = account.naming.in_prose(blocked.address)
         label_at = _on_circle(between, LABEL_RADIUS)
         nodes.append(Node(blocked.cpu, x, y, arc, label, *label_at, _anchor(math.cos(between))))
     return nodes

@@ -1,9 +1,10 @@
-"""The failure as text for a terminal, a mail or a log: no colours, nothing but characters.
+"""An account as text for a terminal, a mail or a log: no colours, nothing but characters.
 
-From top to bottom: what failed and why, the steps with one column for each CPU, who waits for
-whom, the conflicting pair with its call stacks, what the CPUs returned, and the line that shows it
-again. Where columns would be too narrow the source goes below its step, and where even that is too
-narrow the CPUs share one column. Only source lines are ever cut.
+From top to bottom: what failed and why; where there are many steps, those that touched what is at
+stake (history.py); the steps with one column for each CPU; who waits for whom; the conflicting pair
+with its call stacks; what the CPUs returned; and the line that shows it again. Where columns would
+be too narrow for most of their steps the source goes below its step, or the CPUs share one column.
+Only source lines are ever cut; below its step, a line is not said again for the next step of a CPU.
 
 Every line fits the width (40 at least) but one: the line to repeat it stays in one piece, so that
 it can be copied.
@@ -20,14 +21,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stress.machine.site import Site
-from stress.explorer.address import again_title
 from stress.explorer.report import wording
-from stress.explorer.report.failure import Failure, Step
+from stress.explorer.report.account import Account
+from stress.explorer.report.folding import Gap, folded
+from stress.explorer.report.frames import decided_by, shown_site
+from stress.explorer.report.history import history
+from stress.explorer.report.places import path_at, place_in_file, source_at
+from stress.explorer.report.trace import Marker, Step, addresses_of
+from stress.machine.site import Site
 
 MARGIN_STEPS = 3
+MANY_LINES = 24  # of steps: more of them come with a history of what is at stake
+MOST_BROKEN = 4  # CPUs keep their columns where at most one step in four is broken into two lines
 SHORTEST_GAP = 8
 SHOWN_WORDS = 16
+SHOWN_NAMES = 6  # words at the end, where they have names
 # Widths in characters.
 NUMBER_WIDTH = len("failed")
 SWITCH_WIDTH = len("preempt")
@@ -49,83 +57,126 @@ class Line:
     cpu: int
     said: str
     mark: str  # why it matters: "<< race"
-    source: str
+    source: tuple[str, ...]  # lines
 
     @property
     def marked(self) -> str:
         return f"{self.said} {self.mark}".rstrip()
 
 
-def render(failure: Failure, width: int = 120) -> str:
-    """``failure`` as text, ``width`` characters wide."""
+def render(account: Account, width: int = 120, paths: bool = False) -> str:
+    """``account`` as text, ``width`` characters wide; ``paths``: with the calls of each step."""
     out = StringIO()
     # Whatever this process writes to: the text is the same everywhere.
     console = Console(
         file=out, width=max(NARROWEST, width), color_system=None, force_terminal=False,
         force_jupyter=False, markup=False, emoji=False, highlight=False, legacy_windows=False,
     )  # fmt: skip
-    console.print(f"{failure.headline} (memory model {failure.memory_model})")
-    console.print(failure.cause)
+    console.print(f"{account.headline} (memory model {account.memory_model})")
+    console.print(account.cause)
     console.print()
-    console.print(_table(failure, console.width))
-    if any(step.switched for step in failure.trace.steps):
+    lines = _lines(account, paths)
+    if len(lines) > MANY_LINES:
+        for text in history(account):
+            console.print(text, overflow="ellipsis", no_wrap=text.startswith(STACK_INDENT))
+    console.print(_table(account, lines, console.width))
+    if any(step.switched for step in account.trace.steps):
         console.print(LEGEND)
-    for section in (_waiting(failure), _conflict(failure), _end(failure)):
+    for section in (_waiting(account), _conflict(account), _end(account)):
         for line in section:
             console.print(line)
-    console.print(", ".join(wording.history_of(failure)))
-    console.print(again_title(failure.program))
-    console.print(f"  {wording.replay_line(failure)}", soft_wrap=True)
+    if account.facts:
+        console.print(", ".join(account.facts))
+    if account.again:
+        console.print(account.again_title)
+        for line in account.again:
+            console.print(f"  {line}", soft_wrap=True)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 # --- the steps -----------------------------------------------------------------------------------
-def _lines(failure: Failure) -> list[Line]:
+def _lines(account: Account, paths: bool) -> list[Line]:
     """What happened, then what did not: the access that failed, and the CPUs that wait."""
-    trace = failure.trace
-    notes = wording.buffer_notes(failure)
+    trace, naming = account.trace, account.naming
+    notes = wording.buffer_notes(account)
     stacks = wording.stacks_of(trace)
-    lines = []
-    for shown in wording.folded(trace, MARGIN_STEPS, SHORTEST_GAP):
-        if isinstance(shown, wording.Gap):
-            lines.append(Line("...", "", shown.cpu, str(shown), "", ""))
+    markers = list(trace.markers)
+    lines: list[Line] = []
+    for shown in folded(trace, MARGIN_STEPS, SHORTEST_GAP):
+        first = shown.first if isinstance(shown, Gap) else shown.index
+        while markers and markers[0].before <= first:
+            lines.append(_marker_line(markers.pop(0)))
+        if isinstance(shown, Gap):
+            lines.append(Line("...", "", shown.cpu, str(shown), "", ()))
         else:
-            site = wording.innermost(stacks[shown.index])
-            lines.append(_line_of(failure, shown, site, notes.get(shown.index, "")))
+            lines.append(_step_line(account, shown, stacks, notes.get(shown.index, ""), paths))
+    lines += [_marker_line(marker) for marker in markers]
     if trace.fault:
         fault = trace.fault
-        reason = f"<< {wording.fault_reason(failure, fault)}"
-        said = str(wording.fault_words(fault))
-        lines.append(Line("failed", "", fault.cpu, said, reason, _source(fault.site)))
+        reason = f"<< {wording.fault_reason(account, fault)}"
+        said = str(wording.fault_words(fault, naming))
+        lines.append(Line("failed", "", fault.cpu, said, reason, _sources(fault.stack, paths)))
     for blocked in trace.blocked:
-        said = wording.wait_in_short(blocked)
-        lines.append(Line("stuck", "", blocked.cpu, said, "", _source(blocked.site)))
+        said = wording.wait_in_short(blocked, naming)
+        stack = (blocked.site,) if blocked.site else ()
+        lines.append(Line("stuck", "", blocked.cpu, said, "", _sources(stack, paths)))
     return lines
 
 
-def _line_of(failure: Failure, step: Step, site: Site | None, note: str) -> Line:
+def _marker_line(marker: Marker) -> Line:
+    return Line("----", "", marker.cpu, marker.text, "", ())
+
+
+def _step_line(
+    account: Account, step: Step, stacks: dict[int, tuple[Site, ...]], note: str, paths: bool
+) -> Line:
+    trace = account.trace
     marks = []
-    if failure.trace.conflict and step.index in failure.trace.conflict:
-        marks.append(f"<< {wording.conflict_mark(failure)}")
+    if trace.conflict and step.index in trace.conflict:
+        marks.append(f"<< {wording.conflict_mark(account)}")
     if note:
         marks.append(f"({note})")
     switch = "preempt" if step.preempted else "switch" if step.switched else ""
-    said = str(wording.words_of(step))
-    return Line(str(step.index), switch, step.cpu, said, " ".join(marks), _source(site))
+    said = str(wording.words_of(step, account.naming))
+    sources = _sources(stacks[step.index], paths)
+    decides = set(trace.at_stake) & set(addresses_of(step))
+    decided = decided_by(shown_site(stacks[step.index])) if decides else None
+    if decided:
+        sources = (*sources[:1], _source(decided), *sources[1:])
+    return Line(str(step.index), switch, step.cpu, said, " ".join(marks), sources)
+
+
+def _sources(stack: tuple[Site, ...], paths: bool) -> tuple[str, ...]:
+    """The line that a reader wants to see; with ``paths`` those of all calls."""
+    if paths:
+        return tuple(_source(site) for site in stack)
+    site = shown_site(stack)
+    return (_source(site),) if site else ()
 
 
 def _source(site: Site | None) -> str:
-    return f"{wording.place_in_file(site)} {wording.source_at(site)}".strip()
+    return f"{place_in_file(site)} {source_at(site)}".strip()
 
 
-def _table(failure: Failure, width: int) -> Table:
+def _without_repeats(lines: list[Line]) -> list[Line]:
+    """A step that is made on the same lines as the one before it says nothing of them."""
+    kept = []
+    for before, line in zip([None, *lines], lines, strict=False):
+        same = before is not None and before.cpu == line.cpu and not line.switch
+        repeats = same and before is not None and before.source[:1] == line.source[:1]
+        kept.append(replace(line, source=line.source[1:]) if repeats else line)
+    return kept
+
+
+def _table(account: Account, lines: list[Line], width: int) -> Table:
     """The steps in the first form that ``width`` has room for; the last one takes any."""
-    cpus = failure.trace.cpus
-    lines = _lines(failure)
-    titles = [f"cpu {cpu} {name}" for cpu, name in enumerate(wording.kernel_names(failure))]
+    cpus = account.trace.cpus
+    titles = account.lanes
     if _source_width(lines, cpus, width) >= NARROWEST_SOURCE:
         return _beside(lines, titles, width)
-    if _lane_width(cpus, width) >= NARROWEST_CPU:
+    lane = _lane_width(cpus, width)
+    broken = sum(len(line.marked) > lane for line in lines)
+    if lane >= NARROWEST_CPU and broken * MOST_BROKEN <= len(lines):
         return _below(lines, titles, width)
     shared = [replace(line, said=f"cpu {line.cpu} | {line.said}", cpu=0) for line in lines]
     if _source_width(shared, 1, width) >= NARROWEST_SOURCE:
@@ -154,7 +205,7 @@ def _beside(lines: list[Line], titles: list[str], width: int) -> Table:
     table.add_column("source", no_wrap=True, overflow="ellipsis", width=source_width)
     for line in lines:
         cells = _cells(line, len(titles), Text(line.marked))
-        table.add_row(line.number, line.switch, *cells, Text(line.source))
+        table.add_row(line.number, line.switch, *cells, Text("\n".join(line.source)))
     return table
 
 
@@ -162,12 +213,13 @@ def _below(lines: list[Line], titles: list[str], width: int) -> Table:
     """Lanes, with marks and source below the step."""
     lane_width = _lane_width(len(titles), width)
     table = _table_of(titles, lane_width)
-    for line in lines:
-        source = Text(line.source)
-        source.truncate(lane_width, overflow="ellipsis")
+    for line in _without_repeats(lines):
+        sources = [Text(text) for text in line.source]
+        for source in sources:
+            source.truncate(lane_width, overflow="ellipsis")
         fits = len(line.marked) <= lane_width
         said = [line.marked] if fits else [line.said, line.mark]
-        parts = [Text(part) for part in said if part] + ([source] if source else [])
+        parts = [Text(part) for part in said if part] + sources
         cells = _cells(line, len(titles), Text("\n").join(parts))
         table.add_row(line.number, line.switch, *cells)
     return table
@@ -190,60 +242,63 @@ def _cells(line: Line, lanes: int, said: Text) -> list[Text]:
 
 
 # --- what follows the steps ----------------------------------------------------------------------
-def _waiting(failure: Failure) -> Iterator[str]:
+def _waiting(account: Account) -> Iterator[str]:
     """Who waits for whom, and where."""
-    blocked_cpus = failure.trace.blocked
+    blocked_cpus = account.trace.blocked
     if not blocked_cpus:
         return
     yield ""
-    yield from wording.waiting_lines(blocked_cpus)
+    yield from wording.waiting_lines(blocked_cpus, account.naming)
     for blocked in blocked_cpus:
-        yield f"  cpu {blocked.cpu} {wording.wait_in_short(blocked)}"
-        yield from _stack(wording.waiting_stack(failure.trace, blocked))
+        yield f"  cpu {blocked.cpu} {wording.wait_in_short(blocked, account.naming)}"
+        yield from _stack(wording.waiting_stack(account.trace, blocked))
 
 
-def _conflict(failure: Failure) -> Iterator[str]:
+def _conflict(account: Account) -> Iterator[str]:
     """The pair again, or the access that failed, each with how its CPU came there."""
-    fault = failure.trace.fault
-    pair = wording.conflicting(failure.trace)
+    fault = account.trace.fault
+    pair = wording.conflicting(account.trace)
     if pair:
         yield ""
-        yield f"{wording.conflict_title(failure)}:"
-    notes = wording.buffer_notes(failure)
-    stacks = wording.stacks_of(failure.trace)
+        yield f"{wording.conflict_title(account)}:"
+    notes = wording.buffer_notes(account)
+    stacks = wording.stacks_of(account.trace)
     for step in pair:
         note = f" ({notes[step.index]})" if step.index in notes else ""
-        yield f"  step {step.index}, cpu {step.cpu}: {wording.words_of(step)}{note}"
+        yield f"  step {step.index}, cpu {step.cpu}: {wording.words_of(step, account.naming)}{note}"
         yield from _stack(stacks[step.index])
     if fault:
         yield ""
-        reason = wording.fault_reason(failure, fault)
-        yield f"Not performed, cpu {fault.cpu}: {wording.fault_words(fault)} ({reason})"
+        reason = wording.fault_reason(account, fault)
+        words = wording.fault_words(fault, account.naming)
+        yield f"Not performed, cpu {fault.cpu}: {words} ({reason})"
         yield from _stack(fault.stack)
-    if failure.trace.faulted:
+    if account.trace.faulted:
         yield ""
         yield "Here:"
-        yield from _stack((failure.trace.faulted,))
+        yield from _stack((account.trace.faulted,))
 
 
 def _stack(stack: tuple[Site, ...]) -> Iterator[str]:
     for depth, site in enumerate(stack):
         called = "called from " if depth else ""
-        yield f"{STACK_INDENT}{called}{wording.path_at(site)} in {site.function}"
-        text = wording.source_at(site)
+        yield f"{STACK_INDENT}{called}{path_at(site)} in {site.function}"
+        text = source_at(site)
         if text:
             yield f"{STACK_INDENT}    {text}"
 
 
-def _end(failure: Failure) -> Iterator[str]:
+def _end(account: Account) -> Iterator[str]:
     """What is left behind. A failure before the end has no results: not all CPUs returned."""
-    trace = failure.trace
+    trace = account.trace
     yield ""
-    if failure.kind == "check" and trace.returns:
+    if account.kind == "check" and trace.returns:
         yield f"returned: {', '.join(wording.returned(trace))}"
-    touched = wording.touched(trace)
-    if touched:
-        words = [f"[{a}] = {wording.number(value)}" for a, value in touched[:SHOWN_WORDS]]
-        hidden = len(touched) - len(words)
+    left = wording.left_behind(account)
+    if left:
+        named = any(not place.startswith("[") for place, _ in left)
+        most = SHOWN_NAMES if named else SHOWN_WORDS
+        words = [f"{place} = {value}" for place, value in left[:most]]
+        hidden = len(left) - len(words)
         more = f" and {wording.count_of(hidden, 'more word')}" if hidden else ""
         yield f"memory at the end: {', '.join(words)}{more}"

@@ -1,0 +1,62 @@
+"""``Account``: a run that went wrong, as the printers of this folder take it.
+
+text.py, html.py and document.py print any account; failure.py makes one of what the explorer found.
+Another user (crash mode: CPUs that stop for ever) makes a subclass, or one by hand, of its program,
+a trace (``explain.steps_of``; markers for what is no step) and a cause. It overrides what it calls
+differently: ``headline``, ``lanes``, ``facts``, and ``again``, the lines that show the run again.
+Nothing in this folder imports whoever makes an account.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from stress.explorer.report.naming import Naming
+from stress.explorer.report.trace import Trace
+from stress.machine.program import Program
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Account:
+    """``kind``, ``code``: how it ended, one of trace.KINDS with the code of a check, or a user's
+    own word. ``cause``: one sentence or more.
+    """
+
+    program: Program
+    kind: str
+    code: int
+    trace: Trace
+    cause: str
+    memory_model: str = "sc"
+
+    @property
+    def headline(self) -> str:
+        """``buddy-churn-3: check 6 I_TAIL``."""
+        name = self.naming.short_code(self.code) if self.kind in ("check", "invariant") else ""
+        code = f" {self.code}" if self.code and self.kind != "arithmetic" else ""
+        return f"{self.program.name}: {self.kind}{code}{f' {name}' if name else ''}"
+
+    @property
+    def lanes(self) -> list[str]:
+        """A title for the lane of each CPU."""
+        return [f"cpu {cpu} {thread.__name__}" for cpu, thread in enumerate(self.program.threads)]
+
+    @property
+    def facts(self) -> list[str]:
+        """How it was found, in a few words each."""
+        return []
+
+    @property
+    def again_title(self) -> str:
+        """What stands above ``again``."""
+        return "to see it again:"
+
+    @property
+    def again(self) -> list[str]:
+        """Lines that show the run again, each to be copied in one piece; empty where none does."""
+        return []
+
+    @cached_property
+    def naming(self) -> Naming:
+        return Naming(self.program)

@@ -1,0 +1,108 @@
+"""What went wrong, as sentences: the lines between the headline and the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shmalloc.compiler.runtime import FAULTS
+from shmalloc.engine import ops
+from stress.explorer.report.explain import findings_of
+from stress.explorer.report.naming import Naming
+from stress.explorer.report.places import place_in_file, source_at
+from stress.explorer.report.trace import Step, Trace
+from stress.machine.names import Finding
+from stress.machine.program import Program
+
+_NO_MEANING = {
+    "division": "a division by zero", "shift": "a shift by less than 0 or more than 63 bits",
+    "step": "a range with step 0",
+}  # fmt: skip
+
+
+def cause_of(program: Program, kind: str, code: int, trace: Trace) -> str:
+    """One sentence or more on what went wrong."""
+    naming = Naming(program)
+    pair = _in_words(trace, naming)
+    ring = _ring(trace, naming)
+    if kind in ("check", "invariant"):
+        return _refusal(program, kind, code, trace) + (f"\n{pair[1:]}" if pair else "")
+    texts = {
+        "race": f"Nothing orders two accesses to one word, and one of them is plain.{pair}",
+        "torn": "A CPU read the halves of a pair one by one; both were swapped in between, so it"
+        f" holds a pair that never existed, and used it.{pair}",
+        "deadlock": f"CPUs sleep, and no CPU is left to wake them.{ring}",
+        "livelock": f"All CPUs that are not done spin on words that no CPU changes.{ring}",
+        "memory": "An access is outside of memory, or to a pair at an odd word."
+        + _refused(trace, naming),
+        "undefined": f"A word was read before it was written.{_refused(trace, naming)}",
+        "arithmetic": _arithmetic(code, trace),
+        "stack": "A kernel used up its stack: its calls nest too deeply."
+        + (_refused(trace, naming) if trace.fault else ""),
+    }
+    return texts[kind]
+
+
+def _refusal(program: Program, kind: str, code: int, trace: Trace) -> str:
+    """What the check says: its findings, else the name of its code, else its line."""
+    when = "when all CPUs were done" if kind == "check" else "after the last step shown"
+    findings = findings_of(program, trace.memory)
+    if findings:
+        return f"The {kind} found {when}:\n" + "\n".join(grouped(findings))
+    name = Naming(program).code(code)
+    said = f"The {kind} returned {code} {when}{f': {name}' if name else ''}."
+    return said + (f" It did so at {_origin(trace)}." if trace.origin else "")
+
+
+def grouped(findings: Sequence[Finding]) -> list[str]:
+    """A line for each invariant that is violated, with every place; the first one first."""
+    places: dict[str, list[str]] = {}
+    for finding in findings:
+        seen = places.setdefault(finding.name, [])
+        seen += [] if finding.text in seen else [finding.text]
+    return [f"  {name}: {'; '.join(seen)}" for name, seen in places.items()]
+
+
+def _origin(trace: Trace) -> str:
+    site = trace.origin[0]
+    text = source_at(site)
+    return f"{place_in_file(site)} in {site.function}" + (f": `{text}`" if text else "")
+
+
+def _arithmetic(code: int, trace: Trace) -> str:
+    what = _NO_MEANING.get(FAULTS.get(code, ""), "an operation without a meaning")
+    site = trace.faulted
+    if site is None:
+        return f"A kernel made {what}."
+    text = source_at(site)
+    where = f"in {site.function}, {place_in_file(site)}" + (f": `{text}`" if text else "")
+    return f"A kernel made {what} {where}."
+
+
+def _name_of(step: Step, naming: Naming) -> str:
+    verb = ops.NAMES[step.op]
+    return f"cpu {step.cpu}'s {verb} of {naming.in_prose(step.address)}"
+
+
+def _in_words(trace: Trace, naming: Naming) -> str:
+    if trace.conflict is None:
+        return ""
+    earlier, later = (trace.steps[index] for index in trace.conflict)
+    after = _name_of(later, naming)
+    return f" {after[:1].upper()}{after[1:]} came after {_name_of(earlier, naming)}."
+
+
+def _ring(trace: Trace, naming: Naming) -> str:
+    parts = []
+    for one in trace.blocked:
+        how = "spins on" if one.spinning else "sleeps at"
+        held = f", held by cpu {one.holder}" if one.holder is not None else ""
+        parts.append(f"cpu {one.cpu} {how} {naming.in_prose(one.address)}{held}")
+    text = "; ".join(parts)
+    return f" {text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _refused(trace: Trace, naming: Naming) -> str:
+    if trace.fault is None:
+        return " It happened in the check or invariant."
+    name = _name_of(trace.fault, naming)
+    return f" {name[:1].upper()}{name[1:]}."

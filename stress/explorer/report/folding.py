@@ -1,0 +1,81 @@
+"""Which steps of a long trace are shown.
+
+Never left out: the two steps of the conflict, the steps on both sides of a switch or a marker, the
+last steps of each CPU, and every step that touches a word at stake.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from typing import NamedTuple
+
+from stress.explorer.report.trace import Step, Trace, addresses_of
+
+LAST_STEPS = 2  # of each CPU, never left out
+
+
+class Gap(NamedTuple):
+    """Consecutive steps of one CPU that are not shown."""
+
+    first: int
+    last: int
+    cpu: int
+
+    @property
+    def steps(self) -> int:
+        return self.last - self.first + 1
+
+    def __str__(self) -> str:
+        return f"... {self.steps:,} step{'' if self.steps == 1 else 's'}"
+
+
+def folded(trace: Trace, margin: int, shortest: int) -> list[Step | Gap]:
+    """The steps, with every run of ``shortest`` or more that can be left out made a ``Gap``.
+
+    ``margin``: this many steps before and after an important one are shown as well. A run of
+    steps never reaches over a switch, so it is of one CPU.
+    """
+    steps = trace.steps
+    kept = [False] * len(steps)
+    for at, around in _important(trace, margin):
+        first, end = max(0, at - around), min(len(steps), at + around + 1)
+        kept[first:end] = [True] * (end - first)
+    shown: list[Step | Gap] = []
+    at = 0
+    while at < len(steps):
+        end = at
+        while end < len(steps) and not kept[end]:
+            end += 1
+        if end - at >= shortest:
+            shown.append(Gap(steps[at].index, steps[end - 1].index, steps[at].cpu))
+        else:
+            end = max(end, at + 1)
+            shown.extend(steps[at:end])
+        at = end
+    return shown
+
+
+def at_stake(trace: Trace) -> list[Step]:
+    """The steps that touch a word at stake."""
+    stake = set(trace.at_stake)
+    return [step for step in trace.steps if stake.intersection(addresses_of(step))]
+
+
+def _important(trace: Trace, margin: int) -> list[tuple[int, int]]:
+    """Positions of the steps that are always shown, and how many around each are shown, too."""
+    important = {}
+    of_cpu: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=LAST_STEPS))
+    stake = set(trace.at_stake)
+    marked = {marker.before for marker in trace.markers}
+    for at, step in enumerate(trace.steps):
+        of_cpu[step.cpu].append(at)
+        if stake.intersection(addresses_of(step)):
+            important[at] = 0
+    for at, step in enumerate(trace.steps):
+        if trace.conflict and step.index in trace.conflict:
+            important[at] = margin
+        if at and (step.cpu != trace.steps[at - 1].cpu or step.index in marked):
+            important[at - 1] = important[at] = margin
+    for last in of_cpu.values():
+        important |= dict.fromkeys(last, margin)
+    return sorted(important.items())

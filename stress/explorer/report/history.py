@@ -1,0 +1,65 @@
+"""What happened to the words that a failure is about: the short story before the long one.
+
+Of the steps that touch a word at stake the last ones, each with the line that made it and, for a
+read, the line that its value decides (frames.py). A reader who knows the allocator often needs no
+more than this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from stress.explorer.report import wording
+from stress.explorer.report.account import Account
+from stress.explorer.report.folding import at_stake
+from stress.explorer.report.frames import caller_of, decided_by, shown_site
+from stress.explorer.report.places import path_at, place_in_file, source_at
+from stress.explorer.report.trace import Step, may_change
+from stress.machine.site import Site
+
+MOST_LINES = 24
+
+
+def history(account: Account) -> Iterator[str]:
+    """Lines on the words at stake; none where nothing touched them."""
+    steps = at_stake(account.trace)
+    if not steps:
+        return
+    stacks = wording.stacks_of(account.trace)
+    told: list[list[str]] = []
+    previous: Site | None = None
+    for step in steps:
+        stack = stacks[step.index]
+        told.append(list(_told(account, step, stack, shown_site(stack) == previous)))
+        previous = shown_site(stack)
+    kept: list[str] = []
+    left_out = len(told)
+    for lines in reversed(told):
+        if len(kept) + len(lines) > MOST_LINES:
+            break
+        kept = [*lines, *kept]
+        left_out -= 1
+    earlier = f" (and {wording.count_of(left_out, 'earlier step')})" if left_out else ""
+    yield f"What happened to {_title(account)}{earlier}:"
+    yield from kept
+    yield ""
+
+
+def _title(account: Account) -> str:
+    """The words at stake; the second word of a pair goes without saying."""
+    naming = account.naming
+    words = [w for w in account.trace.at_stake if not (w % 2 and w - 1 in account.trace.at_stake)]
+    return ", ".join(naming.in_prose(word) for word in words)
+
+
+def _told(account: Account, step: Step, stack: Sequence[Site], again: bool) -> Iterator[str]:
+    yield f"  step {step.index}, cpu {step.cpu}: {wording.words_of(step, account.naming)}"
+    site = shown_site(stack)
+    if site is None or again:
+        return
+    caller = caller_of(stack)
+    called = f" (called at {place_in_file(caller)})" if caller else ""
+    yield f"      {path_at(site)} in {site.function}{called}: {source_at(site)}"
+    decided = None if may_change(step) else decided_by(site)
+    if decided:
+        yield f"      {path_at(decided)} decides: {source_at(decided)}"

@@ -1,0 +1,28 @@
+"""Places in the source, as text: ``file.py:12``, and what the line says."""
+
+from __future__ import annotations
+
+import linecache
+from pathlib import Path
+
+from stress.explorer.loading import here
+from stress.machine.site import Site
+
+
+def source_at(site: Site | None) -> str:
+    """The line of text at ``site``; empty where there is no such file or line."""
+    return linecache.getline(site.file, site.line).strip() if site else ""
+
+
+def place_in_file(site: Site | None) -> str:
+    """``file.py:12``: enough to recognise a place."""
+    return f"{Path(site.file).name}:{site.line}" if site else ""
+
+
+def path_at(site: Site) -> str:
+    """``dir/file.py:12``: enough to open it from here."""
+    path = Path(site.file)
+    for folder in here():
+        if path.is_relative_to(folder):
+            path = path.relative_to(folder)
+    return f"{path}:{site.line}"

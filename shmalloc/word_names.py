@@ -15,6 +15,7 @@ from shmalloc import constants_slab as cs
 from shmalloc.descriptor_text import migratetype_text
 from shmalloc.layout import Layout, cache_stride, flight_stride, pcp_stride
 
+
 def _fields(module: ModuleType, prefix: str, size: int) -> tuple[str, ...]:
     """A name for each of ``size`` words: its constant's, or the one before it and a distance."""
     named = {

@@ -17,7 +17,9 @@ from stress.machine.interpreted import InterpretedMachine
 Pair = tuple[int, int]
 
 
-def conflict_of(world: InterpretedMachine, steps: Sequence[Step], stake: Collection[int]) -> Pair | None:
+def conflict_of(
+    world: InterpretedMachine, steps: Sequence[Step], stake: Collection[int]
+) -> Pair | None:
     """The two steps of the failure of ``world``, the earlier first; on words at stake if it can."""
     outcome = int(world.block[s.OUTCOME])
     if not steps:

@@ -156,8 +156,11 @@ def _function_at(site: Site) -> FunctionType | None:
 @lru_cache(maxsize=256)
 def _functions_of(file: str, known: int) -> dict[str, FunctionType]:
     """The kernels of one file by name. ``known``: how many there are, so that new ones are seen."""
-    found = [kernel for kernel in KERNELS.values() if kernel.__code__.co_filename == file]
-    return {kernel.__name__: kernel for kernel in found}
+    return {
+        kernel.__name__: kernel
+        for kernel in KERNELS.values()
+        if is_kernel(kernel) and kernel.__code__.co_filename == file
+    }
 
 
 @cache

@@ -4,6 +4,7 @@ import ast
 import importlib
 import pkgutil
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -14,34 +15,17 @@ import stress.jitter
 import stress.machine
 from shmalloc import dialect
 from shmalloc.compiler.check import violations
+from support.floors import (
+    FAILURE, FLOORS, FOLDERS, MODULES, PACKAGES, ROOT, circles, graph, imports_of, module_name,
+    part_of, row_of,
+)  # fmt: skip
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("shmalloc", "stress")
-SOURCES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
+SOURCES = sorted(MODULES.values())
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 70
 # A table of numbers may be long; everything else is one concept a file.
 LONG_FILES = {"shmalloc/constants.py"}
 
-# Floors, low to high; a module imports only from its own floor and below.
-FLOORS = (
-    ("shmalloc.constants", "shmalloc.constants_slab", "shmalloc.invariants", "shmalloc.errors",
-     "shmalloc.units"),
-    ("shmalloc.layout",),
-    ("shmalloc.words", "shmalloc.dialect", "shmalloc.compiler.integers"),
-    ("shmalloc.compiler",),
-    ("shmalloc.memory",),
-    ("shmalloc.kernels",),
-    ("shmalloc.engine",),
-    ("shmalloc.sizes", "shmalloc.processes", "shmalloc.image", "shmalloc.physical",
-     "shmalloc.leftovers", "shmalloc.descriptor_text", "shmalloc.word_names",
-     "shmalloc.report_text", "shmalloc.history"),
-    ("shmalloc.segment", "shmalloc.cpus"),
-    ("shmalloc",),
-    ("stress.workloads", "stress.oracles", "stress.seeds", "stress.quantities", "stress.verdict",
-     "stress.spec", "stress.settings", "stress.faults.grammar", "stress.jitter", "stress.machine"),
-    ("stress",),
-)  # fmt: skip
 ONLY_IN = {
     "llvmlite": ("shmalloc.compiler.codegen",),
     "greenlet": ("stress.machine.interpreted",),
@@ -50,45 +34,68 @@ ONLY_IN = {
 }
 
 
-def module_name(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def floor_of(module):
-    matches = [
-        (len(name), index)
-        for index, names in enumerate(FLOORS)
-        for name in names
-        if module == name or module.startswith(name + ".")
-    ]
-    return max(matches)[1]
-
-
-def imports_of(path):
-    """Modules of ours and others that ``path`` imports at any level of its code."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module)
-            if node.module in PACKAGES or (ROOT / node.module.replace(".", "/")).is_dir():
-                found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
-
-
-def is_module(name):
-    path = ROOT / name.replace(".", "/")
-    return path.with_suffix(".py").exists() or path.is_dir()
-
-
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_a_module_imports_only_from_its_floor_and_below(path):
-    own = floor_of(module_name(path))
-    ours = {m for m in imports_of(path) if m.split(".")[0] in PACKAGES and is_module(m)}
-    ours -= {"shmalloc", "stress"}
-    assert {m for m in ours if floor_of(m) > own} == set()
+    _, own = row_of(module_name(path))
+    ours = graph()[module_name(path)] - set(PACKAGES)
+    assert {m for m in ours if row_of(m)[1] > own} == set()
+
+
+def test_every_folder_has_a_floor():
+    rows = {name for names in FLOORS for name in names}
+    folders = {".".join(folder.relative_to(ROOT).parts) for folder in FOLDERS}
+    assert folders - rows == set()
+
+
+def test_every_floor_holds_something():
+    assert {name for names in FLOORS for name in names} - {row_of(m)[0] for m in MODULES} == set()
+
+
+def test_no_files_import_each_other_in_a_circle():
+    assert [circle for circle in circles(graph()) if circle not in FAILURE] == []
+
+
+def test_no_folders_of_stress_import_each_other_in_a_circle():
+    edges = defaultdict(set)
+    for name, others in graph().items():
+        if name.startswith("stress."):
+            below = {part_of(other) for other in others if other.startswith("stress.")}
+            edges[part_of(name)] |= below - {part_of(name)}
+    assert circles(edges) == []
+
+
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PLACE = re.compile(r"(?<![\w/.-])(?:shmalloc|stress|tests|docs|benchmarks|examples)/[\w./-]*")
+FILE = re.compile(r"(?<![\w/.-])\w+\.py\b")
+
+
+def test_every_place_in_the_map_exists():
+    text = ARCHITECTURE.read_text()
+    places = {place.rstrip(".") for place in PLACE.findall(text)}
+    assert len(places) > 20
+    assert {place for place in places if not (ROOT / place).exists()} == set()
+    files = {path.name for path in SOURCES}
+    assert {name for name in FILE.findall(text) if name not in files} == set()
+
+
+def test_every_folder_is_on_the_map():
+    text = ARCHITECTURE.read_text()
+    folders = {f"{folder.relative_to(ROOT)}/" for folder in FOLDERS}
+    assert {folder for folder in folders if f"`{folder}`" not in text} == set()
+
+
+def test_a_circle_is_found_through_an_import_inside_of_a_function(tmp_path):
+    late = tmp_path / "late.py"
+    late.write_text("def f():\n    from stress.machine import block\n")
+    assert imports_of(late) == {"stress.machine.block"}
+    edges = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": {"d"}, "f": {"a"}}
+    assert circles(edges) == [["a", "b", "c"], ["d", "e"]]
+
+
+def test_an_import_for_the_checker_is_none(tmp_path):
+    module = tmp_path / "module.py"
+    module.write_text("if TYPE_CHECKING:\n    import stress.cli\nelse:\n    import stress.seeds\n")
+    assert imports_of(module) == {"stress.seeds"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)

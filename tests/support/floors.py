@@ -1,0 +1,149 @@
+"""Who may import whom: the floors of the house, and the graph of its imports.
+
+An import under TYPE_CHECKING does not count: nothing runs by it. It is an annotation, and in the
+compiler a module and the code that it makes annotate each other. An import inside of a function
+counts like any other.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PACKAGES = ("shmalloc", "stress")
+
+# Low to high; a module imports only from its own floor and below. The longest name counts.
+FLOORS = (
+    ("shmalloc.constants", "shmalloc.constants_slab", "shmalloc.invariants", "shmalloc.errors",
+     "shmalloc.units"),
+    ("shmalloc.layout",),
+    ("shmalloc.words", "shmalloc.dialect", "shmalloc.compiler.integers"),
+    ("shmalloc.compiler",),
+    ("shmalloc.memory",),
+    ("shmalloc.kernels",),
+    ("shmalloc.engine",),
+    ("shmalloc.sizes", "shmalloc.processes", "shmalloc.image", "shmalloc.physical",
+     "shmalloc.leftovers", "shmalloc.descriptor_text", "shmalloc.word_names",
+     "shmalloc.report_text", "shmalloc.history"),
+    ("shmalloc.segment", "shmalloc.cpus"),
+    ("shmalloc",),
+    ("stress.quantities", "stress.seeds", "stress.verdict", "stress.progress"),
+    ("stress.settings",),
+    ("stress.machine", "stress.jitter", "stress.faults", "stress.oracles"),
+    ("stress.workloads", "stress.programs", "stress.spec"),
+    ("stress.trace", "stress.explorer.strategies"),
+    ("stress.explorer.dpor",),
+    ("stress.explorer", "stress.explorer.report"),
+    ("stress.explorer.explore", "stress.explorer.replay"),
+    ("stress.crash", "stress.linearize"),
+    ("stress.run",),
+    ("stress.report",),
+    ("stress.litmus", "stress.mutants"),
+    ("stress.options",),
+    ("stress.commands",),
+    ("stress",),
+)  # fmt: skip
+
+
+# Circles that are being taken apart: the account of a failure moves below its wording.
+FAILURE = [
+    [f"stress.explorer.report.{name}" for name in ("failure", "html", "text", "wording")],
+]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    module_name(path): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+FOLDERS = sorted({path.parent for path in MODULES.values()})
+
+
+def row_of(module: str) -> tuple[str, int]:
+    """The name in FLOORS that ``module`` comes under, and the floor."""
+    matches = [
+        (len(name), name, floor)
+        for floor, names in enumerate(FLOORS)
+        for name in names
+        if module == name or module.startswith(name + ".")
+    ]
+    _, name, floor = max(matches)
+    return name, floor
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
+    """Modules of ours and others that ``path`` imports, wherever in its code it does."""
+    tree = ast.parse(path.read_text())
+    annotations = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for statement in block.body
+        for node in ast.walk(statement)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in annotations:
+            continue
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.update(_named(node.module, [alias.name for alias in node.names]))
+    return frozenset(found)
+
+
+def _named(module: str, names: list[str]) -> set[str]:
+    """What ``from module import names`` imports: submodules where they are, else the module."""
+    below = {f"{module}.{name}" for name in names} & set(MODULES)
+    return below if len(below) == len(names) else below | {module}
+
+
+@cache
+def graph() -> dict[str, set[str]]:
+    """Our modules, and which of them each imports."""
+    return {
+        name: {other for other in imports_of(path) if other in MODULES and other != name}
+        for name, path in MODULES.items()
+    }
+
+
+def part_of(module: str) -> str:
+    """The folder of ``shmalloc`` or ``stress`` that a module is in, else the module itself."""
+    parts = module.split(".")
+    folder = ".".join(parts[:2])
+    return folder if len(parts) == 1 or (ROOT / folder.replace(".", "/")).is_dir() else module
+
+
+def circles(edges: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of nodes that reach each other: strongly connected components of more than one.
+
+    A node is in a circle if it reaches itself; two are in the same one if each reaches the other.
+    """
+    reached = {node: _reached(node, edges) for node in edges}
+    found: list[list[str]] = []
+    seen: set[str] = set()
+    for node in sorted(edges):
+        if node not in seen and node in reached[node]:
+            group = [other for other in sorted(reached[node]) if node in reached.get(other, ())]
+            seen.update(group)
+            found.append(group)
+    return found
+
+
+def _reached(start: str, edges: dict[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    todo = list(edges[start])
+    while todo:
+        node = todo.pop()
+        if node not in found:
+            found.add(node)
+            todo += edges.get(node, ())
+    return found

@@ -16,7 +16,7 @@ from stress import cli
 from stress.faults.grammar import Pressure, parse_faults
 from stress.jitter.spec import Jitter, Stutter, parse_jitter
 from stress.quantities import exact_bytes
-from stress.spec import RawSpec, RunSpec, Zone, resolve
+from stress.spec import RawSpec, RunSpec, Zone, option_text, resolve
 from stress.workloads import DEFAULT_WORKLOADS, WORKLOADS
 
 SECONDS = st.integers(1, 10**6).map(lambda ms: ms / 1000)
@@ -78,6 +78,13 @@ def test_a_jitter_prints_as_text_that_parses_to_it_again(jitter):
 @given(SPECS)
 def test_a_spec_prints_as_options_that_resolve_to_it_again(spec):
     texts = {name.replace("-", "_"): text for name, text in spec.options().items()}
+    assert resolve(RawSpec(**texts), WORKLOADS, 2) == spec
+
+
+@given(SPECS)
+def test_the_toml_of_a_spec_resolves_to_it_again(spec):
+    values = tomllib.loads(spec.toml())
+    texts = {name.replace("-", "_"): option_text(name, value) for name, value in values.items()}
     assert resolve(RawSpec(**texts), WORKLOADS, 2) == spec
 
 

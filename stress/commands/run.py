@@ -159,7 +159,7 @@ def _progress(wanted: str) -> Progress:
     if wanted == "always" or sys.stderr.isatty():
         from stress.report.live import LiveProgress  # rich costs 80 ms: only where it is seen
 
-        return LiveProgress()
+        return LiveProgress(always=wanted == "always")
     return PlainProgress()
 
 

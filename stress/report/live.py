@@ -2,10 +2,10 @@
 
 ::
 
-      12.3s of 20s ██████████████░░░░░░░░░░  4 audits, no violations
+  12.3s of 20s ██████████████░░░░░░░░░░ no violations, 4 audits
     6 workers, 256MiB in 2 zones, seed 0x1b48c44c
-    memory ████░░░░░░░░░░░░░░░░░░░░  12,345 of 65,536 pages in use, 512 on the lists of CPUs
-    workload    operations  per second  refused*  longest call
+    memory ████░░░░░░░░░░░░░░░░░░░░ 12,345 of 65,536 pages in use
+    workload  operations  per second  refused*  longest ms
     ...
 
 Rates are of the last interval, not averages; the first frame has none. A view never gets wider
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
@@ -31,6 +32,7 @@ from stress.spec import RunSpec
 
 DRAW_EVERY_S = 0.25
 BAR_CELLS = 24
+NARROW_CELLS = 5
 NARROW = 64  # columns; below, numbers are short
 WIDE = 90  # columns; below, what "refused" means is a line of its own
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -42,10 +44,13 @@ _COUNTERS = (
 
 
 class LiveProgress(Progress):
-    """Redraws one block of lines; what was there before is left alone."""
+    """Redraws one block of lines; what was there before is left alone.
 
-    def __init__(self, console: Console | None = None) -> None:
-        screen = console or Console(stderr=True)
+    ``always``: draws even if standard error is not a terminal.
+    """
+
+    def __init__(self, always: bool = False) -> None:
+        screen = Console(stderr=True, force_terminal=True if always else None)
         self._screen = screen
         self._live = Live(console=screen, auto_refresh=False, transient=True)
         self._next_s = 0.0
@@ -87,6 +92,24 @@ def spec_line(spec: RunSpec) -> str:
     return ", ".join(parts)
 
 
+@dataclass(frozen=True)
+class Look:
+    """What depends on the width of the terminal. ``cells``: of the bars; 0 leaves them short."""
+
+    cells: int
+    number: Callable[[float], str]
+    headings: tuple[str, str, str, str]
+    footnote: bool
+
+    @classmethod
+    def of(cls, width: int) -> Look:
+        if width < NARROW:
+            return cls(0, short, ("ops", "per s", "refused*", "max ms"), True)
+        refused = REFUSED if width >= WIDE else "refused*"
+        headings = ("operations", "per second", refused, "longest ms")
+        return cls(BAR_CELLS, "{:,.0f}".format, headings, width < WIDE)
+
+
 class View:
     """One frame: the moment ``now``; ``before`` gives the rates."""
 
@@ -96,51 +119,46 @@ class View:
         self._spec_line = spec_line
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        narrow, wide = options.max_width < NARROW, options.max_width >= WIDE
-        number = short if narrow else "{:,.0f}".format
-        cells = BAR_CELLS // 2 if narrow else BAR_CELLS
+        look = Look.of(options.max_width)
         yield Group(
-            _line(self._headline(cells)),
+            _line(self._headline(look)),
             _line(Text(self._spec_line, style="dim")),
-            _line(self._memory(cells, number)),
-            self._table(number, REFUSED if wide else "refused*"),
-            *([] if wide else [_line(Text(f"* {REFUSED}", style="dim"))]),
-            self._counters(),
-            _line(self._lists(number)),
-            _line(self._orders(number)),
+            _line(self._memory(look)),
+            self._table(look),
+            *([_line(Text(f"* {REFUSED}", style="dim"))] if look.footnote else []),
+            self._counters() if look.cells else _line(self._counters()),
+            _line(self._lists(look)),
+            _line(self._orders(look)),
         )
 
-    def _headline(self, cells: int) -> Text:
-        now = self._now
+    def _headline(self, look: Look) -> Text:
+        now, found = self._now, self._now.snapshot.reports
         text = Text(f"{now.elapsed_s:6.1f}s of {now.duration_s:g}s ")
-        text.append(_bar(now.elapsed_s / now.duration_s, cells))
-        text.append(f"  {counted(now.audits, 'audit')}, ")
-        found = now.snapshot.reports
-        style = "bold red" if found else "green"
-        return text.append(counted(found, "violation") if found else "no violations", style)
+        text.append(_bar(now.elapsed_s / now.duration_s, look.cells))
+        violations = counted(found, "violation") if found else "no violations"
+        text.append(f" {violations}", "bold red" if found else "green")
+        return text.append(f", {counted(now.audits, 'audit')}")
 
-    def _memory(self, cells: int, number: Callable[[float], str]) -> Text:
+    def _memory(self, look: Look) -> Text:
         """The share of all managed pages that is allocated."""
         used, managed = self._now.used_pages, self._now.snapshot.managed_pages
-        text = Text(f"memory {_bar(used / max(1, managed), cells)}  ")
-        listed = number(sum(self._now.snapshot.pcp_pages))
-        text.append(f"{number(used)} of {number(managed)} pages in use, {listed} on per-CPU lists")
-        return text
+        bar = _bar(used / max(1, managed), look.cells or NARROW_CELLS)
+        return Text(f"memory {bar} {look.number(used)} of {look.number(managed)} pages in use")
 
-    def _table(self, number: Callable[[float], str], refused: str) -> Table:
+    def _table(self, look: Look) -> Table:
         """One row for each workload; those that run now are bright."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("workload", no_wrap=True)
-        for heading in ("operations", "per second", refused, "longest call"):
-            table.add_column(heading, justify="right")
+        for heading in look.headings:
+            table.add_column(heading, justify="right", no_wrap=True)
         for account in self._now.accounts:
             rate = self._rate(account.operations, _account(self._before, account.name).operations)
             table.add_row(
                 account.name,
-                number(account.operations),
-                number(rate) if account.running and rate is not None else "-",
-                number(account.refused),
-                f"{account.longest_s * 1e3:,.1f} ms" if account.longest_s else "-",
+                look.number(account.operations),
+                look.number(rate) if account.running and rate is not None else "-",
+                look.number(account.refused),
+                f"{account.longest_s * 1e3:,.0f}" if account.longest_s else "-",
                 style="" if account.running else "dim",
             )
         return table
@@ -159,17 +177,18 @@ class View:
             rates.append(f"{name} {'-' if rate is None else short(rate)}")
         return Text(f"per second: {', '.join(rates)}")
 
-    def _lists(self, number: Callable[[float], str]) -> Text:
+    def _lists(self, look: Look) -> Text:
         """Pages on the lists of each CPU, as a row of bars."""
         pages = self._now.snapshot.pcp_pages
         most = max(*pages, 1)
         bars = "".join(_LEVELS[min(7, n * 8 // (most + 1))] for n in pages)
-        return Text(f"per-CPU lists {bars}  {number(max(pages))} pages on the longest")
+        listed, longest = look.number(sum(pages)), look.number(max(pages))
+        return Text(f"per-CPU lists {bars} {listed} pages, {longest} on the longest")
 
-    def _orders(self, number: Callable[[float], str]) -> Text:
+    def _orders(self, look: Look) -> Text:
         """Free blocks by order."""
         counts = self._now.snapshot.free_by_order
-        orders = "  ".join(f"{order}:{number(n)}" for order, n in enumerate(counts))
+        orders = "  ".join(f"{order}:{look.number(n)}" for order, n in enumerate(counts))
         return Text(f"free blocks by order  {orders}")
 
 

@@ -25,7 +25,7 @@ SAYS = {
     "spsc_queue": "tso passed-exhausted",
     "treiber_stack": "passed-exhausted",
     "shared_array": "[0 2 4 6 8]",
-    "misuse": "refused: M_DOUBLE_FREE",
+    "misuse": "nothing changed: M_DOUBLE_FREE: a block may be freed only once",
 }
 PASSED = ("passed-exhausted", None)
 # (example, its program, memory) -> (verdict, kind of the failure)

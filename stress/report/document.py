@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from shmalloc import __version__
 from stress.report.environment import environment
 from stress.report.text import HONEST, last_line
+from stress.report.violations import grouped, violation_lines
 from stress.run.result import SCHEMA, RunResult
 from stress.verdict import Verdict
 
@@ -21,10 +22,15 @@ def json_document(result: RunResult) -> str:
         "spec": result.spec.as_dict(),
         "verdict": result.verdict.name,
         "exit_code": result.verdict.exit_code,
-        "results": [result.as_dict()],
+        "results": [_result(result)],
         "reproduce": {"command": result.spec.command_line(), "exact": False, "note": HONEST},
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def _result(result: RunResult) -> dict[str, object]:
+    groups = [group.as_dict() for group in grouped(result.violations)]
+    return {**result.as_dict(), "violation_groups": groups}
 
 
 def junit_document(result: RunResult) -> str:
@@ -60,7 +66,7 @@ def _add_properties(suite: ElementTree.Element, result: RunResult) -> None:
 
 
 def _add_case(suite: ElementTree.Element, name: str, seconds: float, result: RunResult) -> None:
-    """The case of the run itself carries the verdict: a violation is nobody's in particular."""
+    """The case of the run itself carries the verdict: no violation belongs to one workload."""
     case = ElementTree.SubElement(
         suite, "testcase", classname="shmstress", name=name, time=f"{seconds:.3f}"
     )
@@ -75,11 +81,11 @@ def _add_case(suite: ElementTree.Element, name: str, seconds: float, result: Run
 
 def _message(result: RunResult) -> str:
     details = _details(result)
-    return _clean(details[0]) if details else result.verdict.meaning
+    return _clean(details[0].removeprefix("!!! ")) if details else result.verdict.meaning
 
 
 def _details(result: RunResult) -> list[str]:
-    lines = [str(violation) for violation in result.violations]
+    lines = list(violation_lines(result.violations, result.violations_total))
     lines += [text for _, text in result.troubles]
     missed = result.missed_marks()
     return lines + ([f"marks never reached: {', '.join(missed)}"] if missed else [])

@@ -1,7 +1,7 @@
 """The results as text for standard output: first line, violations, table, last line.
 
 The first and the last line carry the seed and the whole spec, so that either is enough to run it
-again. ``!!!`` begins every violation line, for grep.
+again. ``!!!`` begins the line of each violation, for grep.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from shmalloc import __version__
 from shmalloc import constants as c
 from stress.faults.grammar import Fail
+from stress.report.violations import violation_lines
 from stress.run.result import RunResult
 from stress.spec import RunSpec
 from stress.verdict import Verdict
 
-SHOWN_VIOLATIONS = 10
 REFUSED = "refused (out of memory, expected)"
 HONEST = "native runs repeat their inputs, not their interleavings; run it longer or more often"
 
@@ -26,7 +26,7 @@ def first_line(spec: RunSpec) -> str:
 
 def result_lines(result: RunResult) -> Iterator[str]:
     """Everything after the first line; the very last one is the verdict."""
-    yield from _violation_lines(result)
+    yield from violation_lines(result.violations, result.violations_total)
     yield from _trouble_lines(result)
     yield from _flight_lines(result)
     yield from _table(result)
@@ -52,16 +52,6 @@ def last_line(result: RunResult) -> str:
         f" violations={violations} audits={result.audits} marks={reached}/{len(marks)}"
         f" seconds={result.seconds:.1f} spec: {result.spec.command_line()}"
     )
-
-
-def _violation_lines(result: RunResult) -> Iterator[str]:
-    for violation in result.violations[:SHOWN_VIOLATIONS]:
-        yield f"!!! {violation}"
-        for line in violation.history:
-            yield f"      {line}"
-    hidden = max(result.violations_total, len(result.violations)) - SHOWN_VIOLATIONS
-    if hidden > 0:
-        yield f"!!! and {hidden} more"
 
 
 def _trouble_lines(result: RunResult) -> Iterator[str]:

@@ -13,7 +13,7 @@ from shmalloc.reports import Reports
 from stress.run.worker import MAX_STEPS
 from stress.seeds import derive
 from stress.workloads import WORKLOADS
-from stress.workloads.area import W_PEER, W_RANDOM, W_WORKERS, give_block, take_block
+from stress.workloads.area import W_PEER, W_RANDOM, W_WORKERS, give_from, take_into
 
 PLAYABLE = [workload for workload in WORKLOADS.values() if workload.name != "trace"]
 OPERATIONS = 20_000
@@ -164,10 +164,10 @@ def test_an_intact_stamp_is_no_finding(owned):
 def test_a_block_whose_stamp_is_gone_is_left_alone(owned):
     at = owned.layout.work(0)
     entry = at + 16
-    assert owned.ask(take_block, 0, at, entry, 0, c.MT_MOVABLE) == 0
+    assert owned.ask(take_into, 0, at, entry, 0, c.MT_MOVABLE) == 0
     pfn = owned.mem[entry] >> 4
     owned.mem[owned.layout.frame(pfn)] = 5
-    assert owned.ask(give_block, 0, entry) == c.E_STATE
+    assert owned.ask(give_from, 0, entry) == c.E_STATE
     assert owned.state(pfn)[0] == c.T_ALLOCATED
 
 

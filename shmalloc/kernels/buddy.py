@@ -267,7 +267,7 @@ def retype_range(mem: Memory, pfn: Pfn, order: Order, mt: Migratetype) -> None:
 
 
 @kernel
-def relist(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, new_mt: Migratetype) -> int:
+def move_free_block(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, new_mt: Migratetype) -> int:
     """Move one free block to the list of another migratetype (Linux: move_to_free_list)."""
     w0 = page_state(mem, pfn)
     order = order_of(w0)

@@ -49,9 +49,7 @@ from shmalloc.kernels.cache import (
 
 
 @unit
-def cache_alloc_bulk(
-    mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: WordIndex
-) -> ObjectAddress:
+def cache_alloc_bulk(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: WordIndex) -> int:
     """Allocate ``count`` objects into the words at ``at``, all or nothing: ``count``, or E_NOMEM.
 
     Takes the CPU's lock once and each slab once.
@@ -102,15 +100,13 @@ def unchain_live(
 
 
 @unit
-def alloc_bulk_checked(
-    mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: WordIndex
-) -> ObjectAddress:
+def alloc_bulk_checked(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: WordIndex) -> int:
     for i in range(count):
         address = cache_alloc_at(mem, cpu, cache_id, 0)
         if address < 0:
             for j in range(i):
                 cache_free_at(mem, cpu, cache_id, mem[at + j], 0)
-            return address
+            return +address
         mem[at + i] = address
     return count
 

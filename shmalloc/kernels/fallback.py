@@ -14,7 +14,7 @@ from shmalloc.constants import (
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import mt_of, order_of, type_of
-from shmalloc.kernels.buddy import block_span, first_free, relist, retype_range, take_block
+from shmalloc.kernels.buddy import block_span, first_free, move_free_block, retype_range, take_block
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.zone import set_block_mt
@@ -102,7 +102,7 @@ def claim_block(
     """Move the free block at ``pfn`` and, where it pays, its whole pageblock to ``mt``."""
     if order >= fixed(mem, H_PAGEBLOCK_ORDER):
         retype_range(mem, pfn, order, mt)
-        return relist(mem, zone, cpu, pfn, mt) == 0
+        return move_free_block(mem, zone, cpu, pfn, mt) == 0
     pages = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
     start = pfn & ~(pages - 1)
     if start < fixed(mem, zone + Z_START) or start + pages > fixed(mem, zone + Z_END):
@@ -140,7 +140,7 @@ def move_free_pages(
     at = start
     while at < end:
         w0 = page_state(mem, at)
-        if type_of(w0) == T_FREE and relist(mem, zone, cpu, at, mt) == 0:
+        if type_of(w0) == T_FREE and move_free_block(mem, zone, cpu, at, mt) == 0:
             moved += 1 << order_of(w0)
         at += block_span(w0)
     return moved

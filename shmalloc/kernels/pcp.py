@@ -132,7 +132,7 @@ def pcp_top(mem: Memory, pcp: PcpWords, index: int) -> Pfn:
 
 
 @kernel
-def relabel(mem: Memory, pfn: Pfn, holder: Label) -> bool:
+def set_holder(mem: Memory, pfn: Pfn, holder: Label) -> bool:
     """Say in a descriptor of state PCP who holds the block from now on: ``holder``, a label."""
     w0 = page_state(mem, pfn)
     word = next_word(w0, T_PCP, order_of(w0), zone_of_word(w0), mt_of(w0), holder)
@@ -242,7 +242,7 @@ def drain_everything(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, vict
         pfn = pcp_top(mem, pcp, index)
         while pfn >= 0:
             if victim != cpu:
-                relabel(mem, pfn, label(mem, cpu))
+                set_holder(mem, pfn, label(mem, cpu))
             pcp_pop(mem, pcp, index, order)
             free_block(mem, zone, cpu, pfn, order)
             given += 1 << order

@@ -80,14 +80,14 @@ def rebuild_node(mem: Memory, cache: CacheWords, node_id: NodeId) -> None:
     while pfn >= 0:
         w0 = page_state(mem, pfn)
         if node_of_slab(mem, w0) == node_id:
-            relist_slab(mem, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0))
+            count_slab(mem, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0))
         pfn = next_slab(mem, pfn + (1 << order_of(w0)), mem[cache + K_ID])
     for slot in range(fixed(mem, H_CPUS)):
         settle_take(mem, cache, node_id, cpu_at(mem, slot))
 
 
 @kernel
-def relist_slab(mem: Memory, lists: NodePart, at: WordIndex, state: int) -> None:
+def count_slab(mem: Memory, lists: NodePart, at: WordIndex, state: int) -> None:
     """Count one slab, and put it on the list that its descriptor names."""
     add(mem, lists + KN_NR_SLABS, 1)
     if state == SLAB_ON_PARTIAL:

@@ -68,7 +68,7 @@ from shmalloc.words import cas2, fixed, load2, load_relaxed, relax
 
 
 @kernel
-def relabel(w0: Word0, state: int) -> Word0:
+def on_list(w0: Word0, state: int) -> Word0:
     """Word 0 of the same slab on another list."""
     detail = cache_of_word(w0) | state << SLAB_LIST_SHIFT
     word = next_word(w0, T_SLAB, order_of(w0), zone_of_word(w0), mt_of(w0), detail)
@@ -84,7 +84,7 @@ def full_state(mem: Memory, cache: CacheWords) -> int:
 
 
 @kernel
-def relist(
+def move_slab(
     mem: Memory, cpu: Cpu, lists: NodePart, node: WordIndex, before: int, after: int
 ) -> None:
     """Move a slab's list node from one list to another; node lock held."""
@@ -113,8 +113,10 @@ def freeze(mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, pfn: Pfn) 
         w0, w1 = load2(mem, at)
         objects = objects_of(w1)
         frozen = counters(w1, 0, objects, objects) | S_FROZEN_BIT
-        if cas2(mem, at, w0, w1, relabel(w0, SLAB_FROZEN), frozen):
-            relist(mem, cpu, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0), SLAB_FROZEN)
+        if cas2(mem, at, w0, w1, on_list(w0, SLAB_FROZEN), frozen):
+            move_slab(
+                mem, cpu, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0), SLAB_FROZEN
+            )
             add(mem, lists + KN_NR_FROZEN, 1)
             return
         relax(mem)  # a free of another of its objects came in between
@@ -177,7 +179,7 @@ def pop_chain(
         after = w0
         following = 0
         if count == free:
-            after = relabel(w0, full_state(mem, cache))
+            after = on_list(w0, full_state(mem, cache))
         else:
             following = free_link(mem, cache, last)
         chain = make_chain(pfn, free_of(w1), count)
@@ -190,7 +192,7 @@ def pop_chain(
             chain_is_ours(mem, cpu)
             if count == free:
                 node = slab_node(mem, pfn, order_of(w0))
-                relist(mem, cpu, lists, node, SLAB_ON_PARTIAL, list_state(after))
+                move_slab(mem, cpu, lists, node, SLAB_ON_PARTIAL, list_state(after))
             return chain
         intent_done(mem, cpu)
         event(mem, cpu, EV_CAS_FAIL)
@@ -268,7 +270,7 @@ def adopt(
     if new0 < 0 or w1 != OWNER_SLAB or not turn_owned(mem, pfn, w0, w1, new0, new1):
         report(mem, cpu, M_WRONG_STATE, pfn, order, w0)  # freed behind our back: leak it
         return E_STATE
-    relist(mem, cpu, lists, slab_node(mem, pfn, order), SLAB_OFF_LIST, SLAB_ON_PARTIAL)
+    move_slab(mem, cpu, lists, slab_node(mem, pfn, order), SLAB_OFF_LIST, SLAB_ON_PARTIAL)
     add(mem, lists + KN_NR_SLABS, 1)
     return 0
 

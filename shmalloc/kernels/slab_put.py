@@ -39,7 +39,7 @@ from shmalloc.units import (
     WordIndex,
 )
 from shmalloc.words import cas2, load2, load_relaxed, relax
-from shmalloc.kernels.slab import relabel, relist, freeze
+from shmalloc.kernels.slab import on_list, move_slab, freeze
 
 
 @kernel
@@ -96,10 +96,10 @@ def put_locked(
             if unmake(mem, cpu, lists, pfn, w0, w1, node):
                 return 1
         else:
-            after = w0 if before == SLAB_ON_PARTIAL else relabel(w0, SLAB_ON_PARTIAL)
+            after = w0 if before == SLAB_ON_PARTIAL else on_list(w0, SLAB_ON_PARTIAL)
             if cas2(mem, at, w0, w1, after, counters(w1, first, inuse, objects_of(w1))):
                 if before != SLAB_ON_PARTIAL:
-                    relist(mem, cpu, lists, node, before, SLAB_ON_PARTIAL)
+                    move_slab(mem, cpu, lists, node, before, SLAB_ON_PARTIAL)
                     event(mem, cpu, EV_SLAB_PARTIAL)
                 return 0
         event(mem, cpu, EV_CAS_FAIL)
@@ -123,7 +123,7 @@ def unmake(
     gone = next_word(w0, T_ALLOCATED, order_of(w0), zone_of_word(w0), mt_of(w0), label(mem, cpu))
     if not turn2(mem, pfn, w0, w1, gone | (w0 & POISON_BIT), OWNER_SLAB):
         return False
-    relist(mem, cpu, lists, node, list_state(w0), SLAB_OFF_LIST)
+    move_slab(mem, cpu, lists, node, list_state(w0), SLAB_OFF_LIST)
     add(mem, lists + KN_NR_SLABS, -1)
     return True
 

@@ -4,6 +4,8 @@ Thread kernels ``(mem, cpu)``. What a CPU was given is noted where the check fin
 lists of bulk operations lie behind that, in the same work area. Objects: object_actions.py.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import H_WAITERS, MT_MOVABLE, MT_UNMOVABLE, OWNER_ARRAYS
 from shmalloc.dialect import kernel
 from shmalloc.kernels.contig import (
@@ -19,6 +21,7 @@ from shmalloc.kernels.pcp import drain_all, drain_cpu, pcp_decay
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reap import adopt_pages
 from shmalloc.kernels.recover import recover
+from shmalloc.units import Cpu, Memory, Order, Pfn
 from shmalloc.words import fetch_and, fetch_or
 from stress.programs.held import (
     block_order, block_pfn, hold, let_go, page_put, page_take, slot_at, zone_put, zone_take,
@@ -32,24 +35,24 @@ ROUNDS = 3
 
 
 @kernel
-def list_at(mem, cpu):
+def list_at(mem: Memory, cpu: Cpu) -> int:
     return slot_at(mem, cpu, LIST)
 
 
 @kernel
-def take_put(mem, cpu, order):
+def take_put(mem: Memory, cpu: Cpu, order: Order) -> int:
     page_take(mem, cpu, 0, order)
     return page_put(mem, cpu, 0)
 
 
 @kernel
-def page_churn(mem, cpu):
+def page_churn(mem: Memory, cpu: Cpu) -> int:
     """The other CPU: takes a page and frees it."""
     return take_put(mem, cpu, 0)
 
 
 @kernel
-def zone_rounds(mem, cpu):
+def zone_rounds(mem: Memory, cpu: Cpu) -> int:
     """Comes back for the zone's lock as soon as it has let it go."""
     done = 0
     for _ in range(ROUNDS):
@@ -59,7 +62,7 @@ def zone_rounds(mem, cpu):
 
 
 @kernel
-def order_0(mem, cpu):
+def order_0(mem: Memory, cpu: Cpu) -> int:
     """Three pages and back: refill, and a drain above the high mark."""
     page_take(mem, cpu, 0, 0)
     page_take(mem, cpu, 1, 0)
@@ -72,27 +75,27 @@ def order_0(mem, cpu):
 
 
 @kernel
-def order_1(mem, cpu):
+def order_1(mem: Memory, cpu: Cpu) -> int:
     return take_put(mem, cpu, 1)
 
 
 @kernel
-def order_2(mem, cpu):
+def order_2(mem: Memory, cpu: Cpu) -> int:
     return take_put(mem, cpu, 2)
 
 
 @kernel
-def order_3(mem, cpu):
+def order_3(mem: Memory, cpu: Cpu) -> int:
     return take_put(mem, cpu, 3)
 
 
 @kernel
-def order_4(mem, cpu):
+def order_4(mem: Memory, cpu: Cpu) -> int:
     return take_put(mem, cpu, 4)
 
 
 @kernel
-def whole_pageblocks(mem, cpu):
+def whole_pageblocks(mem: Memory, cpu: Cpu) -> int:
     """Two blocks of the pageblock order: the per-CPU list keeps one."""
     page_take(mem, cpu, 0, 2)
     page_take(mem, cpu, 1, 2)
@@ -101,7 +104,7 @@ def whole_pageblocks(mem, cpu):
 
 
 @kernel
-def two_types(mem, cpu):
+def two_types(mem: Memory, cpu: Cpu) -> Pfn:
     """An unmovable page from a zone of movable ones: claim or steal."""
     pfn = hold(mem, cpu, 0, alloc_pages(mem, cpu, 0, MT_UNMOVABLE, cpu + 1), 0)
     page_take(mem, cpu, 1, 0)
@@ -110,7 +113,7 @@ def two_types(mem, cpu):
 
 
 @kernel
-def free_of_zero(mem, cpu):
+def free_of_zero(mem: Memory, cpu: Cpu) -> int:
     """Frees what CPU 0 holds, if it holds something yet or still."""
     block = let_go(mem, 0, 0)
     if block == 0:
@@ -119,24 +122,24 @@ def free_of_zero(mem, cpu):
 
 
 @kernel
-def bulk_take_put(mem, cpu):
+def bulk_take_put(mem: Memory, cpu: Cpu) -> int:
     count = alloc_bulk(mem, cpu, 0, MT_MOVABLE, cpu + 1, LISTED, list_at(mem, cpu))
     return free_bulk(mem, cpu, 0, count, list_at(mem, cpu))
 
 
 @kernel
-def wait_take_put(mem, cpu):
+def wait_take_put(mem: Memory, cpu: Cpu) -> Pfn:
     pfn = hold(mem, cpu, 0, alloc_pages_wait(mem, cpu, 0, MT_MOVABLE, cpu + 1, PATIENCE), 0)
     return pfn if pfn < 0 else page_put(mem, cpu, 0)
 
 
 @kernel
-def put_held(mem, cpu):
+def put_held(mem: Memory, cpu: Cpu) -> int:
     return page_put(mem, cpu, 0)
 
 
 @kernel
-def sit_a_while(mem, cpu):
+def sit_a_while(mem: Memory, cpu: Cpu) -> int:
     """Is announced as one who waits for memory, and does not sleep: whoever frees wakes it."""
     fetch_or(mem, H_WAITERS, 1 << cpu)
     for _ in range(SITTING):
@@ -146,17 +149,17 @@ def sit_a_while(mem, cpu):
 
 
 @kernel
-def drain_everybody(mem, cpu):
+def drain_everybody(mem: Memory, cpu: Cpu) -> int:
     return drain_all(mem, cpu)
 
 
 @kernel
-def drain_other(mem, cpu):
+def drain_other(mem: Memory, cpu: Cpu) -> int:
     return drain_cpu(mem, cpu, 1)
 
 
 @kernel
-def take_put_decay(mem, cpu):
+def take_put_decay(mem: Memory, cpu: Cpu) -> int:
     """Fills the per-CPU list, then lets its high mark sink below what is on it."""
     order_0(mem, cpu)
     pcp_decay(mem, cpu)
@@ -164,12 +167,12 @@ def take_put_decay(mem, cpu):
 
 
 @kernel
-def poison_free(mem, cpu):
+def poison_free(mem: Memory, cpu: Cpu) -> int:
     return poison_page(mem, cpu, 1)
 
 
 @kernel
-def poison_used(mem, cpu):
+def poison_used(mem: Memory, cpu: Cpu) -> int:
     """Marks its own page, then frees it: it leaves service on the way."""
     block = let_go(mem, cpu, 0)
     poison_page(mem, cpu, block_pfn(block))
@@ -177,44 +180,44 @@ def poison_used(mem, cpu):
 
 
 @kernel
-def isolate_and_back(mem, cpu):
+def isolate_and_back(mem: Memory, cpu: Cpu) -> int:
     result = isolate_range(mem, cpu, 0, 2)
     return result if result < 0 else unisolate_range(mem, cpu, 0, 2)
 
 
 @kernel
-def offline_and_back(mem, cpu):
+def offline_and_back(mem: Memory, cpu: Cpu) -> int:
     result = offline_range(mem, cpu, 0, 2)
     return result if result < 0 else online_range(mem, cpu, 0, 2)
 
 
 @kernel
-def range_and_back(mem, cpu):
+def range_and_back(mem: Memory, cpu: Cpu) -> int:
     result = alloc_contig_range(mem, cpu, 1, 3, cpu + 1)
     return result if result < 0 else free_contig_range(mem, cpu, 1, 3)
 
 
 @kernel
-def unplug_and_plug_other(mem, cpu):
+def unplug_and_plug_other(mem: Memory, cpu: Cpu) -> int:
     result = unplug_cpu(mem, cpu, 1)
     return result if result < 0 else plug_cpu(mem, cpu, 1)
 
 
 @kernel
-def page_churn_1(mem, cpu):
+def page_churn_1(mem: Memory, cpu: Cpu) -> int:
     """Takes a page and frees it, and keeps what it began with in slot 0."""
     page_take(mem, cpu, 1, 0)
     return page_put(mem, cpu, 1)
 
 
 @kernel
-def recover_too(mem, cpu):
+def recover_too(mem: Memory, cpu: Cpu) -> int:
     """Recovers, though nobody may be dead: whoever must do it as well waits for us."""
     return recover(mem, cpu)
 
 
 @kernel
-def adopt_page(mem, cpu):
+def adopt_page(mem: Memory, cpu: Cpu) -> int:
     """Takes over the page that CPU 0 passes on: the slot of CPU 0 is the letter box."""
     pfn = block_pfn(let_go(mem, 0, 0))
     result = adopt_pages(mem, cpu, pfn, 0, owner_word(mem, 0), cpu + 1)
@@ -224,7 +227,7 @@ def adopt_page(mem, cpu):
 
 
 @kernel
-def grow_table(mem, cpu):
+def grow_table(mem: Memory, cpu: Cpu) -> Pfn:
     """A page becomes two entries of the array table."""
     pfn = alloc_pages(mem, cpu, 0, MT_UNMOVABLE, OWNER_ARRAYS)
     return pfn if pfn < 0 else grow_entries(mem, cpu, pfn)

@@ -10,6 +10,8 @@ of all zones at the start; of these so many may leave service. reaped: 1 where a
 what the dead owned, so that their notes of it mean nothing any more.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     AR_COUNT, AR_REFS_MASK, AT_CACHE, AT_WORD, AT_ZONE, E_BUSY, H_AT_OWNERS, H_AT_REPORTS, H_CACHES,
     H_CPUS, H_PAGEBLOCK_ORDER, H_PAGES, H_REPORT_COUNT, H_WAITERS, H_WORDS, H_ZONES, I_CONSERVATION,
@@ -33,6 +35,7 @@ from shmalloc.kernels.recover import recover
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.kernels.slots import label_cpu, mark_dead
 from shmalloc.kernels.zone import block_mt, isolator_of, zone_at
+from shmalloc.units import Cpu, Memory, ObjectAddress, Order, Pfn
 from shmalloc.words import fixed, load
 from stress.programs.arrays import ENTRIES, first_entry, held_entries, take_all_free
 from stress.programs.checks import (
@@ -50,56 +53,56 @@ NOTICE_WORDS = 132
 
 
 @kernel
-def notice(mem, which):
+def notice_at(mem: Memory, which: int) -> int:
     """Word index of something behind the segment."""
     return fixed(mem, H_WORDS) + which
 
 
 @kernel
-def is_dead(mem, cpu):
-    return load(mem, notice(mem, DIED + cpu)) != 0
+def has_died(mem: Memory, cpu: Cpu) -> bool:
+    return load(mem, notice_at(mem, DIED + cpu)) != 0
 
 
 # --- supervisors ---------------------------------------------------------------------------------
 @kernel
-def supervise(mem, cpu):
+def supervise(mem: Memory, cpu: Cpu) -> int:
     """Recover every dead slot. All are marked first: one may hold what another one waits for."""
     for victim in range(fixed(mem, H_CPUS)):
-        if is_dead(mem, victim):
-            mark_dead(mem, cpu, victim, fixed(mem, notice(mem, EPOCHS + victim)))
+        if has_died(mem, victim):
+            mark_dead(mem, cpu, victim, fixed(mem, notice_at(mem, EPOCHS + victim)))
     recover(mem, cpu)
     return 0
 
 
 @kernel
-def supervise_and_reap(mem, cpu):
+def supervise_and_reap(mem: Memory, cpu: Cpu) -> int:
     """Recover every dead slot, then free what the dead owned, and hide none of it on our list."""
     supervise(mem, cpu)
     for victim in range(fixed(mem, H_CPUS)):
-        if is_dead(mem, victim):
-            reap(mem, cpu, victim, fixed(mem, notice(mem, EPOCHS + victim)))
+        if has_died(mem, victim):
+            reap(mem, cpu, victim, fixed(mem, notice_at(mem, EPOCHS + victim)))
     drain_cpu(mem, cpu, cpu)
     return 0
 
 
 # --- what must hold ------------------------------------------------------------------------------
 @kernel
-def living_slot(mem):
+def living_slot(mem: Memory) -> int:
     """The highest slot of a living CPU: the check works as that one."""
     found = 0
     for cpu in range(fixed(mem, H_CPUS)):
-        if not is_dead(mem, cpu):
+        if not has_died(mem, cpu):
             found = cpu
     return found
 
 
 @kernel
-def untolerated(mem):
+def untolerated(mem: Memory) -> int:
     """Code of the first report that the program does not provoke itself; 0: none.
 
     Whoever dies within a report leaves one that is not ready.
     """
-    allowed = fixed(mem, notice(mem, TOLERATED))
+    allowed = fixed(mem, notice_at(mem, TOLERATED))
     for i in range(min(mem[H_REPORT_COUNT], REPORTS)):
         at = fixed(mem, H_AT_REPORTS) + i * R_STRIDE
         expected = allowed != 0 and (mem[at + R_READY] == 0 or mem[at + R_CODE] == allowed)
@@ -109,20 +112,20 @@ def untolerated(mem):
 
 
 @kernel
-def label_of(mem, cpu):
+def label_of(mem: Memory, cpu: Cpu) -> int:
     """The label of a slot's life in the program; recovery begins another one."""
-    epoch = fixed(mem, notice(mem, EPOCHS + cpu)) & LABEL_EPOCH_MASK
+    epoch = fixed(mem, notice_at(mem, EPOCHS + cpu)) & LABEL_EPOCH_MASK
     return epoch << LABEL_EPOCH_SHIFT | cpu
 
 
 @kernel
-def owner_word_at_start(mem, cpu):
+def owner_word_at_start(mem: Memory, cpu: Cpu) -> int:
     """The owner word of that life."""
-    return fixed(mem, notice(mem, EPOCHS + cpu)) << LIFE_EPOCH_SHIFT | (cpu + 1)
+    return fixed(mem, notice_at(mem, EPOCHS + cpu)) << LIFE_EPOCH_SHIFT | (cpu + 1)
 
 
 @kernel
-def held_by(mem, cpu, pfn, order):
+def held_by(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> int:
     """1 if the block is still that of ``cpu``; else reported."""
     w0 = page_state(mem, pfn)
     right = type_of(w0) == T_ALLOCATED and order_of(w0) == order
@@ -133,7 +136,7 @@ def held_by(mem, cpu, pfn, order):
 
 
 @kernel
-def owner_word_of(mem, address):
+def owner_word_of(mem: Memory, address: ObjectAddress) -> int:
     """The owner word of the object at ``address``; -1: there is none."""
     pfn = slab_of_address(mem, address)
     if pfn < 0:
@@ -147,19 +150,19 @@ def owner_word_of(mem, address):
 
 
 @kernel
-def forget_notes(mem):
+def forget_notes(mem: Memory) -> None:
     """What the dead noted is somebody else's by now."""
     for cpu in range(fixed(mem, H_CPUS)):
-        if is_dead(mem, cpu):
+        if has_died(mem, cpu):
             for slot in range(FIRST_OBJECT + OBJECTS):
                 mem[slot_at(mem, cpu, slot)] = 0
 
 
 @kernel
-def living_kept_theirs(mem):
+def living_kept_theirs(mem: Memory) -> None:
     """Recovery took nothing from the living: what they were given still bears their label."""
     for cpu in range(fixed(mem, H_CPUS)):
-        if not is_dead(mem, cpu):
+        if not has_died(mem, cpu):
             for slot in range(BLOCKS):
                 block = mem[slot_at(mem, cpu, slot)]
                 if block != 0:
@@ -172,18 +175,18 @@ def living_kept_theirs(mem):
 
 
 @kernel
-def dead_left_nothing(mem):
+def dead_left_nothing(mem: Memory) -> None:
     """No waiter is counted that is dead, no pageblock is isolated by a dead CPU."""
     if mem[H_WAITERS] != 0:
         report(mem, 0, I_PROGRESS, AT_WORD | H_WAITERS, 0, mem[H_WAITERS])
     for pfn in range(0, fixed(mem, H_PAGES), 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
         holder = isolator_of(mem, pfn)
-        if block_mt(mem, pfn) == MT_ISOLATE and holder >= 0 and is_dead(mem, label_cpu(holder)):
+        if block_mt(mem, pfn) == MT_ISOLATE and holder >= 0 and has_died(mem, label_cpu(holder)):
             report(mem, label_cpu(holder), I_FREE_HEAD, pfn, 0, holder)
 
 
 @kernel
-def bring_all_back(mem, by):
+def bring_all_back(mem: Memory, by: int) -> None:
     """End all isolations, and put what is offline back in service."""
     step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
     for pfn in range(0, fixed(mem, H_PAGES) & ~(step - 1), step):
@@ -195,10 +198,10 @@ def bring_all_back(mem, by):
 
 
 @kernel
-def free_all(mem, by):
+def free_all(mem: Memory, by: int) -> None:
     """Free what bears a label, of the dead and of the living; then destroy all caches."""
     for cpu in range(fixed(mem, H_CPUS)):
-        reap(mem, by, cpu, fixed(mem, notice(mem, EPOCHS + cpu)))
+        reap(mem, by, cpu, fixed(mem, notice_at(mem, EPOCHS + cpu)))
     for size_class in range(KMALLOC_CLASSES):
         mem[H_KMALLOC + size_class] = 0  # else they may not be destroyed
     for cache_id in range(fixed(mem, H_CACHES)):
@@ -208,25 +211,25 @@ def free_all(mem, by):
 
 
 @kernel
-def forget_owners(mem):
+def forget_owners(mem: Memory) -> None:
     """Empty the owner map: what follows frees for everybody."""
     for pfn in range(fixed(mem, H_PAGES)):
         mem[fixed(mem, H_AT_OWNERS) + pfn] = 0
 
 
 @kernel
-def all_managed(mem, by):
+def all_managed(mem: Memory, by: int) -> None:
     """The zones have the pages that they had."""
     managed = 0
     for zone_id in range(fixed(mem, H_ZONES)):
         managed += mem[zone_at(mem, zone_id) + Z_MANAGED]
-    missing = fixed(mem, notice(mem, MANAGED)) - managed
-    if missing < 0 or missing > fixed(mem, notice(mem, MAY_LEAVE)):
-        report(mem, by, I_CONSERVATION, AT_ZONE, fixed(mem, notice(mem, MANAGED)), managed)
+    missing = fixed(mem, notice_at(mem, MANAGED)) - managed
+    if missing < 0 or missing > fixed(mem, notice_at(mem, MAY_LEAVE)):
+        report(mem, by, I_CONSERVATION, AT_ZONE, fixed(mem, notice_at(mem, MANAGED)), managed)
 
 
 @kernel
-def object_locks_held(mem):
+def object_locks_held(mem: Memory) -> int:
     """1 or more, and reported, where a lock of a cache that exists still has an owner."""
     held = 0
     for cache_id in range(fixed(mem, H_CACHES)):
@@ -236,7 +239,7 @@ def object_locks_held(mem):
 
 
 @kernel
-def nothing_is_lost(mem):
+def nothing_is_lost(mem: Memory) -> int:
     """Nothing was reported, no lock is held, all recounts; and everything can be freed."""
     if untolerated(mem) != 0:
         return untolerated(mem)
@@ -244,7 +247,7 @@ def nothing_is_lost(mem):
     by = living_slot(mem)
     if page_locks_held(mem) + object_locks_held(mem) != 0:
         return first_violation(mem)
-    if fixed(mem, notice(mem, REAPED)) != 0:
+    if fixed(mem, notice_at(mem, REAPED)) != 0:
         forget_notes(mem)
     enter_owners(mem)
     living_kept_theirs(mem)
@@ -264,16 +267,16 @@ def nothing_is_lost(mem):
 
 # --- the array table -----------------------------------------------------------------------------
 @kernel
-def deaths(mem):
+def deaths(mem: Memory) -> int:
     count = 0
     for cpu in range(fixed(mem, H_CPUS)):
-        if is_dead(mem, cpu):
+        if has_died(mem, cpu):
             count += 1
     return count
 
 
 @kernel
-def entries_survive(mem):
+def entries_survive(mem: Memory) -> int:
     """No entry is held twice, or held and free; at most one for each death is lost (docs)."""
     if mem[H_REPORT_COUNT] != 0 or page_locks_held(mem) != 0 or objects_held_twice(mem) != 0:
         return first_violation(mem)
@@ -285,7 +288,7 @@ def entries_survive(mem):
 
 
 @kernel
-def table_grew(mem):
+def table_grew(mem: Memory) -> int:
     """The array table has the entries of a page, or none: a page half made is lost (docs)."""
     if mem[H_REPORT_COUNT] != 0 or audit(mem, living_slot(mem)) != 0:
         return first_violation(mem)
@@ -294,7 +297,7 @@ def table_grew(mem):
 
 
 @kernel
-def references_survive(mem):
+def references_survive(mem: Memory) -> int:
     """The first entry has at most a reference for each death left; nothing else is damaged."""
     if mem[H_REPORT_COUNT] != 0 or audit(mem, living_slot(mem)) != 0:
         return first_violation(mem)

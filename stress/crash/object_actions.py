@@ -1,5 +1,7 @@
 """What the CPUs do with objects and caches in the cases of operations.py (pages: actions.py)."""
 
+from __future__ import annotations
+
 from shmalloc.constants import C_EPOCH, H_CPUS
 from shmalloc.constants_slab import CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_DEBUG, CF_NO_SHEAVES
 from shmalloc.dialect import kernel
@@ -10,6 +12,7 @@ from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot
 from shmalloc.kernels.lock import owner_word
 from shmalloc.kernels.reporting import cpu_at
 from shmalloc.kernels.reap import adopt_object, reap
+from shmalloc.units import CacheId, Cpu, Memory, ObjectAddress
 from shmalloc.words import fixed
 from stress.crash.actions import LISTED, list_at
 from stress.programs.held import (
@@ -23,14 +26,14 @@ NEW_BYTES = 16
 
 
 @kernel
-def object_churn(mem, cpu):
+def object_churn(mem: Memory, cpu: Cpu) -> int:
     """The other CPU: takes an object and frees it."""
     object_take(mem, cpu, 0)
     return object_put(mem, cpu, 0)
 
 
 @kernel
-def adopt_one(mem, cpu):
+def adopt_one(mem: Memory, cpu: Cpu) -> int:
     """Takes over the object that CPU 0 passes on, and frees it."""
     address = let_go(mem, 0, FIRST_OBJECT)
     result = adopt_object(mem, cpu, 0, address, owner_word(mem, 0))
@@ -41,7 +44,7 @@ def adopt_one(mem, cpu):
 
 
 @kernel
-def objects_round(mem, cpu):
+def objects_round(mem: Memory, cpu: Cpu) -> int:
     """Three objects and back: a new slab, full and partial, or sheaves that run over."""
     object_take(mem, cpu, 0)
     object_take(mem, cpu, 1)
@@ -52,27 +55,27 @@ def objects_round(mem, cpu):
 
 
 @kernel
-def objects_bulk(mem, cpu):
+def objects_bulk(mem: Memory, cpu: Cpu) -> int:
     count = cache_alloc_bulk(mem, cpu, 0, LISTED, list_at(mem, cpu))
     return cache_free_bulk(mem, cpu, 0, count, list_at(mem, cpu))
 
 
 @kernel
-def objects_bulk_many(mem, cpu):
+def objects_bulk_many(mem: Memory, cpu: Cpu) -> int:
     """More than a sheaf, a spare and the barn take, or more than there are: all or nothing."""
     count = cache_alloc_bulk(mem, cpu, 0, LISTED_MANY, list_at(mem, cpu))
     return count if count < 0 else cache_free_bulk(mem, cpu, 0, count, list_at(mem, cpu))
 
 
 @kernel
-def reap_absent(mem, cpu):
+def reap_absent(mem: Memory, cpu: Cpu) -> int:
     """Frees what the last slot owns, on which nobody runs."""
     absent = fixed(mem, H_CPUS) - 1
     return reap(mem, cpu, absent, fixed(mem, cpu_at(mem, absent) + C_EPOCH))
 
 
 @kernel
-def object_pair(mem, cpu):
+def object_pair(mem: Memory, cpu: Cpu) -> int:
     """Two objects: out of the main sheaf, then out of the spare one."""
     object_take(mem, cpu, 0)
     object_take(mem, cpu, 1)
@@ -81,7 +84,7 @@ def object_pair(mem, cpu):
 
 
 @kernel
-def create_with_image(mem, cpu):
+def create_with_image(mem: Memory, cpu: Cpu) -> CacheId:
     """A cache whose objects are copies of an image, one object of it, and its end."""
     made = cache_create(mem, cpu, NEW_BYTES, 0, CF_NO_SHEAVES | CF_DEBUG, list_at(mem, cpu))
     if made < 0:
@@ -93,19 +96,19 @@ def create_with_image(mem, cpu):
 
 
 @kernel
-def create_and_destroy(mem, cpu):
+def create_and_destroy(mem: Memory, cpu: Cpu) -> CacheId:
     """A second cache with sheaves, one object of it, and its end."""
     made = cache_create(mem, cpu, NEW_BYTES, 0, 1 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT, 0)
     return made if made < 0 else cache_destroy(mem, cpu, made)
 
 
 @kernel
-def destroy_cache(mem, cpu):
+def destroy_cache(mem: Memory, cpu: Cpu) -> int:
     return cache_destroy(mem, cpu, ONLY_CACHE)
 
 
 @kernel
-def create_and_keep(mem, cpu):
+def create_and_keep(mem: Memory, cpu: Cpu) -> CacheId:
     """A cache with the number of the one that was destroyed, if it was, and an object of it."""
     made = cache_create(mem, cpu, NEW_BYTES, 0, CF_NO_SHEAVES, 0)
     if made >= 0:
@@ -116,18 +119,18 @@ def create_and_keep(mem, cpu):
 
 
 @kernel
-def boot_kmalloc(mem, cpu):
+def boot_kmalloc(mem: Memory, cpu: Cpu) -> CacheId:
     return kmalloc_boot(mem, cpu, CF_NO_SHEAVES)
 
 
 @kernel
-def kmalloc_small(mem, cpu):
+def kmalloc_small(mem: Memory, cpu: Cpu) -> ObjectAddress:
     address = kmalloc(mem, cpu, SMALL_BYTES)
     return address if address < 0 else kfree(mem, cpu, address)
 
 
 @kernel
-def kmalloc_round(mem, cpu):
+def kmalloc_round(mem: Memory, cpu: Cpu) -> int:
     """Four objects by kmalloc, and back."""
     for slot in range(OBJECTS):
         address = kmalloc(mem, cpu, SMALL_BYTES)
@@ -141,16 +144,16 @@ def kmalloc_round(mem, cpu):
 
 
 @kernel
-def boot_with_sheaves(mem, cpu):
+def boot_with_sheaves(mem: Memory, cpu: Cpu) -> CacheId:
     return kmalloc_boot(mem, cpu, 1 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT)
 
 
 @kernel
-def boot_checked(mem, cpu):
+def boot_checked(mem: Memory, cpu: Cpu) -> CacheId:
     return kmalloc_boot(mem, cpu, CF_DEBUG)
 
 
 @kernel
-def kmalloc_big(mem, cpu):
+def kmalloc_big(mem: Memory, cpu: Cpu) -> ObjectAddress:
     address = kmalloc(mem, cpu, LARGE_BYTES)
     return address if address < 0 else kfree(mem, cpu, address)

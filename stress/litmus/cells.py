@@ -20,6 +20,7 @@ process begins a batch some pauses late, by chance, so that all ways to overlap 
 from __future__ import annotations
 
 from shmalloc.dialect import kernel
+from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import give_way, load, relax, store
 from stress.litmus.shapes import play
 from stress.seeds import below, next_random
@@ -55,7 +56,7 @@ LOST = -1
 
 
 @kernel
-def arrive(mem, cpu):
+def arrive(mem: Memory, cpu: Cpu) -> int:
     """Say that ``cpu`` has come to its next meeting; which one that is."""
     at = SLOTS + cpu * SLOT_WORDS + S_ARRIVED
     meeting = load(mem, at) + 1
@@ -64,7 +65,7 @@ def arrive(mem, cpu):
 
 
 @kernel
-def await_arrival(mem, at, meeting):
+def await_arrival(mem: Memory, at: WordIndex, meeting: int) -> int:
     """Wait until the process whose arrivals are counted in word ``at`` has come; else LOST."""
     spins = mem[P_SPINS]
     for _ in range(spins):
@@ -79,7 +80,7 @@ def await_arrival(mem, at, meeting):
 
 
 @kernel
-def meet(mem, cpu):
+def meet(mem: Memory, cpu: Cpu) -> int:
     """Wait until all have come here. LOST where somebody does not."""
     meeting = arrive(mem, cpu)
     for other in range(mem[P_PROCESSES]):
@@ -89,7 +90,7 @@ def meet(mem, cpu):
 
 
 @kernel
-def dawdle(mem, cpu):
+def dawdle(mem: Memory, cpu: Cpu) -> None:
     """Some pauses, by chance."""
     bits = next_random(mem, SLOTS + cpu * SLOT_WORDS + S_RANDOM)
     for _ in range(below(mem, bits, mem[P_DELAYS])):
@@ -97,7 +98,7 @@ def dawdle(mem, cpu):
 
 
 @kernel
-def play_batch(mem, cpu):
+def play_batch(mem: Memory, cpu: Cpu) -> None:
     """Play every cell once."""
     shape = mem[P_SHAPE]
     cells = mem[P_CELLS]
@@ -113,7 +114,7 @@ def play_batch(mem, cpu):
 
 
 @kernel
-def outcome_of(mem, first, second, x, y):
+def outcome_of(mem: Memory, first: int, second: int, x: WordIndex, y: WordIndex) -> int:
     """Both results and both final values as one number, STRANGE where one is out of range."""
     if first & RESULT_MASK != first or second & RESULT_MASK != second:
         return STRANGE
@@ -123,7 +124,7 @@ def outcome_of(mem, first, second, x, y):
 
 
 @kernel
-def count_share(mem, cpu):
+def count_share(mem: Memory, cpu: Cpu) -> None:
     """Count the outcomes of one share of the cells, and make these ready for the next round."""
     processes = mem[P_PROCESSES]
     cells = mem[P_CELLS]
@@ -145,7 +146,7 @@ def count_share(mem, cpu):
 
 
 @kernel
-def play_rounds(mem, cpu, rounds):
+def play_rounds(mem: Memory, cpu: Cpu, rounds: int) -> int:
     """``rounds`` rounds with the others, who must call this at the same time; or LOST."""
     for _ in range(rounds):
         if meet(mem, cpu) == LOST:

@@ -15,6 +15,7 @@ x86-64 are plain moves: what is reordered is reordered by the processor.
 from __future__ import annotations
 
 from shmalloc.dialect import kernel
+from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import cas2, exchange, fence, fetch_add, fixed, load, load2, store
 
 SB = 0
@@ -38,13 +39,13 @@ MODEL_CELL = 4
 
 
 @kernel
-def both(mem, first, second):
+def both(mem: Memory, first: int, second: int) -> int:
     """Two values that were read, as one result."""
     return first | second << VALUE_BITS
 
 
 @kernel
-def sb(mem, cpu, x, y):
+def sb(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
     """Store buffering: each stores its word and reads the other's."""
     if cpu == 0:
         store(mem, x, 1)
@@ -54,7 +55,7 @@ def sb(mem, cpu, x, y):
 
 
 @kernel
-def sb_fence(mem, cpu, x, y):
+def sb_fence(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
     if cpu == 0:
         store(mem, x, 1)
         fence(mem)
@@ -65,7 +66,7 @@ def sb_fence(mem, cpu, x, y):
 
 
 @kernel
-def sb_rmw(mem, cpu, x, y):
+def sb_rmw(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
     """The store is an exchange: a locked instruction drains the store buffer."""
     if cpu == 0:
         exchange(mem, x, 1)
@@ -75,7 +76,7 @@ def sb_rmw(mem, cpu, x, y):
 
 
 @kernel
-def mp(mem, cpu, x, y):
+def mp(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
     """Message passing: data, then flag; flag, then data."""
     if cpu == 0:
         store(mem, x, 1)
@@ -86,7 +87,7 @@ def mp(mem, cpu, x, y):
 
 
 @kernel
-def lb(mem, cpu, x, y):
+def lb(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
     """Load buffering: each reads the other's word and then stores its own."""
     if cpu == 0:
         seen = load(mem, x)
@@ -98,7 +99,7 @@ def lb(mem, cpu, x, y):
 
 
 @kernel
-def corr(mem, cpu, x, y):
+def corr(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
     """Coherence: two reads of one word by one process."""
     if cpu == 0:
         store(mem, x, 1)
@@ -108,7 +109,7 @@ def corr(mem, cpu, x, y):
 
 
 @kernel
-def two_plus_two_w(mem, cpu, x, y):
+def two_plus_two_w(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
     """Each stores to both words, in opposite orders."""
     if cpu == 0:
         store(mem, x, 1)
@@ -120,7 +121,7 @@ def two_plus_two_w(mem, cpu, x, y):
 
 
 @kernel
-def r(mem, cpu, x, y):
+def r(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
     """A store against a store that is followed by a read."""
     if cpu == 0:
         store(mem, x, 1)
@@ -131,7 +132,7 @@ def r(mem, cpu, x, y):
 
 
 @kernel
-def s(mem, cpu, x, y):
+def s(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
     """A read, then a store to what the other stored first."""
     if cpu == 0:
         store(mem, x, 2)
@@ -143,7 +144,7 @@ def s(mem, cpu, x, y):
 
 
 @kernel
-def swap_pair(mem, x):
+def swap_pair(mem: Memory, x: WordIndex) -> int:
     """Both halves of the pair at ``x``, from 0 to 1 to 2, each step by one two-word swap."""
     cas2(mem, x, 0, 0, 1, 1)
     cas2(mem, x, 1, 1, 2, 2)
@@ -151,7 +152,7 @@ def swap_pair(mem, x):
 
 
 @kernel
-def two_word(mem, cpu, x, y):
+def two_word(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
     """A pair that is swapped, read by load2."""
     if cpu == 0:
         return swap_pair(mem, x)
@@ -160,7 +161,7 @@ def two_word(mem, cpu, x, y):
 
 
 @kernel
-def two_word_torn(mem, cpu, x, y):
+def two_word_torn(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
     """The same pair, read half by half."""
     if cpu == 0:
         return swap_pair(mem, x)
@@ -169,13 +170,13 @@ def two_word_torn(mem, cpu, x, y):
 
 
 @kernel
-def rmw(mem, cpu, x, y):
+def rmw(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
     """Both add one: neither may be lost."""
     return fetch_add(mem, x, 1)
 
 
 @kernel
-def iriw(mem, cpu, x, y):
+def iriw(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
     """Independent reads of independent writes: do two readers agree on the order of two stores?"""
     if cpu == 0:
         seen = load(mem, x)
@@ -191,7 +192,7 @@ def iriw(mem, cpu, x, y):
 
 
 @kernel
-def play(mem, shape, cpu, x, y):
+def play(mem: Memory, shape: int, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
     """What process ``cpu`` does to one cell in the test of that number, and what it read."""
     if shape == SB:
         return sb(mem, cpu, x, y)
@@ -221,7 +222,7 @@ def play(mem, shape, cpu, x, y):
 
 
 @kernel
-def in_model(mem, cpu):
+def in_model(mem: Memory, cpu: Cpu) -> int:
     """One cell under the explorer; which test it is and where its words are stands in memory."""
     shape = fixed(mem, MODEL_SHAPE)
     return play(mem, shape, cpu, fixed(mem, MODEL_X), fixed(mem, MODEL_Y))

@@ -50,7 +50,7 @@ MUTANTS = (
     ),
     Mutant(
         "full-slab-says-partial", SLAB,
-        (("            after = relabel(w0, full_state(mem, cache))\n", "            after ="
+        (("            after = on_list(w0, full_state(mem, cache))\n", "            after ="
           " w0\n"),),
         "the slab whose last object was taken leaves the list and still says that it is on it",
         "I_SLAB", ("slab-full-partial", "slab"), OBJECTS, ONE_NODE,

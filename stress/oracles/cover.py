@@ -9,11 +9,14 @@ page has another one.
 Takes no lock and needs no stop. The words of the first reading lie where the caller says.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import H_MAX_ORDER, I_TAIL, ORDERS, T_TAIL
 from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.reporting import report
+from shmalloc.units import Cpu, Memory, Order, Pfn, WordIndex
 from shmalloc.words import fixed, now
 
 COVER_WORDS = ORDERS
@@ -21,13 +24,13 @@ COVER_READ_CYCLES = 100_000  # a sleeper between the readings may miss 8192 vers
 
 
 @kernel
-def head_at(pfn, level):
+def head_at(pfn: Pfn, level: Order) -> Pfn:
     """The page that would be the head of ``pfn`` in a block of that order."""
     return pfn & ~((1 << level) - 1)
 
 
 @kernel
-def check_covered(mem, cpu, at, pfn):
+def check_covered(mem: Memory, cpu: Cpu, at: WordIndex, pfn: Pfn) -> bool:
     """Whether page ``pfn`` lies in a block; reported where it does not. Writes to ``at``."""
     start = now(mem)
     levels = fixed(mem, H_MAX_ORDER) + 1

@@ -20,7 +20,10 @@ program that is recorded shows no data race that the clock happens to order, and
 (the swap empties the buffer). It is for wrong results; look for races without it.
 """
 
+from __future__ import annotations
+
 from shmalloc.dialect import kernel
+from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import fetch_add, fixed
 
 LOG_CLOCK = 0
@@ -40,13 +43,13 @@ NO_ENTRY = -1
 
 
 @kernel
-def log_at(mem, at, cpu):
+def log_at(mem: Memory, at: WordIndex, cpu: Cpu) -> WordIndex:
     """Word index of the CPU's log."""
     return at + LOG_HEADER + cpu * (LOG_ENTRIES + fixed(mem, at + LOG_CAPACITY) * ENTRY_WORDS)
 
 
 @kernel
-def log_call(mem, at, cpu, what, a, b):
+def log_call(mem: Memory, at: WordIndex, cpu: Cpu, what: int, a: int, b: int) -> WordIndex:
     """Begin an operation: its entry, for ``log_return``; NO_ENTRY where the log is full."""
     log = log_at(mem, at, cpu)
     count = mem[log + LOG_COUNT]
@@ -63,7 +66,7 @@ def log_call(mem, at, cpu, what, a, b):
 
 
 @kernel
-def log_return(mem, at, entry, result):
+def log_return(mem: Memory, at: WordIndex, entry: WordIndex, result: int) -> int:
     """End an operation; returns ``result``."""
     if entry != NO_ENTRY:
         mem[entry + ENTRY_RESULT] = result

@@ -7,6 +7,8 @@ locks one after the other: no stop is needed, and other ranges, whose isolation 
 are not looked at.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     H_CPUS, H_PCP_CAPACITY, H_PCP_FORM, IS_MT, I_PCP_COUNT, MT_ISOLATE, PCP_ARRAY, PCP_LISTS,
     P_ARRAYS, P_HEAD, P_LENGTH, P_LOCK,
@@ -17,11 +19,12 @@ from shmalloc.kernels.lock import unspin
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.pcp import pcp_at, spin_for_drain
 from shmalloc.kernels.zone import zone_of
+from shmalloc.units import Cpu, Memory, PcpWords, Pfn
 from shmalloc.words import fixed
 
 
 @kernel
-def check_unlisted(mem, cpu, start, end):
+def check_unlisted(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Report every page of ``[start, end)``, isolated by us, that is on a list; how many."""
     found = 0
     for owner in range(fixed(mem, H_CPUS)):
@@ -34,7 +37,7 @@ def check_unlisted(mem, cpu, start, end):
 
 
 @kernel
-def check_list(mem, cpu, pcp, index, start, end):
+def check_list(mem: Memory, cpu: Cpu, pcp: PcpWords, index: int, start: Pfn, end: Pfn) -> int:
     """The same for one list; P_LOCK held."""
     found = 0
     node = mem[pcp + P_HEAD + index]

@@ -16,12 +16,15 @@ Rules for callers: ``own`` directly after an allocation, ``disown`` directly bef
 the same id. Ids are never zero and never used twice.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     E_STATE, H_AT_FRAMES, H_AT_OWNERS, H_OWNER_MAP, H_PAGE_SHIFT, H_PAGES, X_DOUBLE_ALLOC,
     X_LOST_OWNER, X_PAYLOAD,
 )  # fmt: skip
 from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import report
+from shmalloc.units import Cpu, Memory, Order, Owner, Pfn
 from shmalloc.words import cas, fixed, load
 
 ID_CPU_BITS = 10
@@ -29,13 +32,13 @@ ID_SEQUENCE_MASK = (1 << 50) - 1
 
 
 @kernel
-def make_id(mem, cpu, sequence):
+def make_id(mem: Memory, cpu: Cpu, sequence: int) -> Owner:
     """An owner id that names the CPU, unique while ``sequence`` is."""
     return ((sequence & ID_SEQUENCE_MASK) << ID_CPU_BITS) | (cpu + 1)
 
 
 @kernel
-def own(mem, cpu, pfn, order, owner):
+def own(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
     """Enter ``owner`` for every page of the block; 0, or E_STATE where a page has one already."""
     pages = 1 << order
     if pfn < 0 or pfn + pages > fixed(mem, H_PAGES):
@@ -52,7 +55,7 @@ def own(mem, cpu, pfn, order, owner):
 
 
 @kernel
-def disown(mem, cpu, pfn, order, owner):
+def disown(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
     """Take ``owner`` off every page of the block; 0, or E_STATE where another one stands there."""
     if fixed(mem, H_OWNER_MAP) == 0:
         return 0
@@ -65,12 +68,12 @@ def disown(mem, cpu, pfn, order, owner):
 
 
 @kernel
-def block_words(mem, order):
+def block_words(mem: Memory, order: Order) -> int:
     return 1 << (order + fixed(mem, H_PAGE_SHIFT))
 
 
 @kernel
-def stamp(mem, pfn, order, owner):
+def stamp(mem: Memory, pfn: Pfn, order: Order, owner: Owner) -> None:
     """Sign the block at both ends. Plain writes: the memory is ours, a race here is the bug."""
     first = fixed(mem, H_AT_FRAMES) + (pfn << fixed(mem, H_PAGE_SHIFT))
     mem[first] = owner
@@ -78,7 +81,7 @@ def stamp(mem, pfn, order, owner):
 
 
 @kernel
-def check_stamp(mem, cpu, pfn, order, owner):
+def check_stamp(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
     """0 where both signatures still stand, E_STATE (and a report) where one was overwritten."""
     first = fixed(mem, H_AT_FRAMES) + (pfn << fixed(mem, H_PAGE_SHIFT))
     last = first + block_words(mem, order) - 1

@@ -10,6 +10,8 @@ A version repeats after 8192 transitions. Between two reads a few hundred cycles
 happen, but a preempted reader may sleep through them: such a pair of reads is thrown away.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     CARRIED_MASK, LINKS_DESCRIPTOR, H_LINKS, POISON_BIT, T_ALLOCATED, T_PCP, X_VERSION,
 )  # fmt: skip
@@ -17,13 +19,14 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import type_of, version_of
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import descriptor_at
+from shmalloc.units import Cpu, Memory, Pfn
 from shmalloc.words import fixed, load2, now
 
 VERSION_READ_CYCLES = 4000
 
 
 @kernel
-def check_version(mem, cpu, pfn):
+def check_version(mem: Memory, cpu: Cpu, pfn: Pfn) -> bool:
     """Read the descriptor of ``pfn`` twice; False (and reported) if it changed in secret."""
     at = descriptor_at(mem, pfn)
     start = now(mem)
@@ -38,7 +41,7 @@ def check_version(mem, cpu, pfn):
 
 
 @kernel
-def same_state(mem, first0, first1, second0, second1):
+def same_state(mem: Memory, first0: int, first1: int, second0: int, second1: int) -> bool:
     """Whether two readings show one state of a page."""
     changed = (first0 ^ second0) & ~POISON_BIT
     kind = type_of(first0)

@@ -17,6 +17,7 @@ from shmalloc.kernels.array_table import (
 )  # fmt: skip
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import frame_at
+from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import fixed, load_relaxed
 from stress.machine.program import Program
 from stress.programs.checks import first_violation, objects_held_twice, page_locks_held
@@ -29,7 +30,7 @@ FIRST_GENERATION = 1
 
 
 @kernel
-def open_to(mem, cpu, slot):
+def open_to(mem: Memory, cpu: Cpu, slot: int) -> int:
     """Open an array and note its entry."""
     entry = open_entry(mem, cpu, DATA, 0, 0)
     if entry >= 0:
@@ -38,12 +39,12 @@ def open_to(mem, cpu, slot):
 
 
 @kernel
-def open_one(mem, cpu):
+def open_one(mem: Memory, cpu: Cpu) -> int:
     return open_to(mem, cpu, 0)
 
 
 @kernel
-def open_two_close_one(mem, cpu):
+def open_two_close_one(mem: Memory, cpu: Cpu) -> int:
     """The other half of an ABA: the first entry is back on the stack, the second is not."""
     first = open_to(mem, cpu, 0)
     open_to(mem, cpu, 1)
@@ -55,12 +56,12 @@ def open_two_close_one(mem, cpu):
 
 
 @kernel
-def first_entry(mem):
+def first_entry(mem: Memory) -> WordIndex:
     return frame_at(mem, 0)
 
 
 @kernel
-def open_by_handle(mem, cpu):
+def open_by_handle(mem: Memory, cpu: Cpu) -> int:
     """A handle of the first array of the first entry, which may not be there yet."""
     references = add_reference(mem, cpu, first_entry(mem), FIRST_GENERATION)
     if references > 0:
@@ -71,12 +72,12 @@ def open_by_handle(mem, cpu):
 
 
 @kernel
-def drop_by_handle(mem, cpu):
+def drop_by_handle(mem: Memory, cpu: Cpu) -> int:
     return drop_reference(mem, cpu, first_entry(mem), FIRST_GENERATION)
 
 
 @kernel
-def held_entries(mem, entry):
+def held_entries(mem: Memory, entry: WordIndex) -> int:
     """How many slots hold ``entry``; 0: how many hold any."""
     held = 0
     for slot in range(fixed(mem, H_CPUS) * OBJECTS):
@@ -87,7 +88,7 @@ def held_entries(mem, entry):
 
 
 @kernel
-def take_all_free(mem):
+def take_all_free(mem: Memory) -> int:
     """Take every entry off the stack; how many there were. One that is held as well is reported."""
     free = 0
     for _ in range(ENTRIES + 1):
@@ -100,7 +101,7 @@ def take_all_free(mem):
 
 
 @kernel
-def pages_stay_sound(mem):
+def pages_stay_sound(mem: Memory) -> int:
     """Stages 1 and 3 of all checks (checks.py): nothing was reported, the pages recount."""
     if mem[H_REPORT_COUNT] == 0 and page_locks_held(mem) == 0:
         audit(mem, 0)
@@ -108,7 +109,7 @@ def pages_stay_sound(mem):
 
 
 @kernel
-def entries_are_sound(mem):
+def entries_are_sound(mem: Memory) -> int:
     """No entry is held twice, or held and free; held and free entries together are all of them."""
     if pages_stay_sound(mem) != 0 or objects_held_twice(mem) != 0:
         return first_violation(mem)
@@ -119,7 +120,7 @@ def entries_are_sound(mem):
 
 
 @kernel
-def all_dropped(mem):
+def all_dropped(mem: Memory) -> int:
     """Nobody has a reference to the first entry any more."""
     if pages_stay_sound(mem) != 0:
         return first_violation(mem)

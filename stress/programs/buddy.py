@@ -17,6 +17,7 @@ from shmalloc.kernels.reporting import report
 from shmalloc.kernels.pages import give, take_from_zone
 from shmalloc.kernels.walk import walk
 from shmalloc.layout import ZoneSpec
+from shmalloc.units import Cpu, Memory, Pfn
 from stress.machine.program import Program
 from stress.oracles.versions import check_version
 from stress.programs.checks import page_refused_once, partition_is_legal
@@ -25,34 +26,34 @@ from stress.programs.initial_state import InitialState, catalogue
 
 
 @kernel
-def take_page(mem, cpu):
+def take_page(mem: Memory, cpu: Cpu) -> Pfn:
     return zone_take(mem, cpu, 0, 0)
 
 
 @kernel
-def take_pair(mem, cpu):
+def take_pair(mem: Memory, cpu: Cpu) -> Pfn:
     return zone_take(mem, cpu, 0, 1)
 
 
 @kernel
-def put_block(mem, cpu):
+def put_block(mem: Memory, cpu: Cpu) -> int:
     return zone_put(mem, cpu, 0)
 
 
 @kernel
-def take_and_put(mem, cpu):
+def take_and_put(mem: Memory, cpu: Cpu) -> int:
     zone_take(mem, cpu, 0, 0)
     return zone_put(mem, cpu, 0)
 
 
 @kernel
-def free_page_one(mem, cpu):
+def free_page_one(mem: Memory, cpu: Cpu) -> int:
     """Frees page 1, whoever owns it: of two, one must be refused."""
     return zone_free(mem, cpu, 1, 0, 0)
 
 
 @kernel
-def take_from_upper_zone(mem, cpu):
+def take_from_upper_zone(mem: Memory, cpu: Cpu) -> Pfn:
     pfn = take_from_zone(mem, cpu, 1, 0, MT_MOVABLE)
     if pfn >= 0:
         pfn = give(mem, cpu, pfn, 0, MT_MOVABLE, cpu + 1)
@@ -60,20 +61,20 @@ def take_from_upper_zone(mem, cpu):
 
 
 @kernel
-def watch_version(mem, cpu):
+def watch_version(mem: Memory, cpu: Cpu) -> int:
     """Reads one descriptor twice: the same version means the same state."""
     check_version(mem, cpu, 0)
     return 0
 
 
 @kernel
-def walk_zone(mem, cpu):
+def walk_zone(mem: Memory, cpu: Cpu) -> Pfn:
     """One lock-free walk over the first four pages."""
     return walk(mem, cpu, 0, 4)
 
 
 @kernel
-def look_up_last(mem, cpu):
+def look_up_last(mem: Memory, cpu: Cpu) -> Pfn:
     """Who covers page 3? It is a page of its own, or of the block at 2, or of the one at 0."""
     head = head_of(mem, 3)
     if head != 0 and head != 2 and head != 3 and head != E_AGAIN:

@@ -15,6 +15,8 @@ finds violations in this order, and stops at the first stage that has one:
 ``partition_is_legal`` is for ``invariant=``: what descriptor.py promises after every single write.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     AT_CACHE, AT_WORD, CPU_OFFLINE, C_STATE, E_BUSY, H_AT_REPORTS, H_CACHES, H_CACHES_LOCK, H_CPUS,
     H_NODES, H_PAGES, H_REPORT_COUNT, H_ZONES, I_PROGRESS, I_TAIL, LOCK_OFFLINE, M_DOUBLE_FREE,
@@ -32,6 +34,7 @@ from shmalloc.kernels.objects import cache_at, cpu_part, node_part
 from shmalloc.kernels.pcp import drain_all, drain_cpu, pcp_at
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.kernels.zone import descriptor_at, zone_at
+from shmalloc.units import CacheWords, Cpu, Memory, WordIndex
 from shmalloc.words import fixed, load2
 from stress.oracles.owners import disown, own
 from stress.programs.held import (
@@ -43,7 +46,7 @@ LOCK_OWNER_MASK = 0xFFFF  # 0: free, or of an unplugged CPU
 
 
 @kernel
-def first_violation(mem):
+def first_violation(mem: Memory) -> int:
     """Number of the first violation that was reported, or 0."""
     if mem[H_REPORT_COUNT] == 0:
         return 0
@@ -51,7 +54,7 @@ def first_violation(mem):
 
 
 @kernel
-def is_held(mem, at):
+def is_held(mem: Memory, at: WordIndex) -> int:
     """1, and reported, where the lock at ``at`` still has an owner."""
     owner = mem[at] & LOCK_OWNER_MASK
     if owner == 0:
@@ -61,7 +64,7 @@ def is_held(mem, at):
 
 
 @kernel
-def is_ajar(mem, cpu, at):
+def is_ajar(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
     """1, and reported, where a per-CPU lock and its CPU disagree on whether it is unplugged."""
     offline = mem[cpu_at(mem, cpu) + C_STATE] == CPU_OFFLINE
     if offline == (mem[at] == LOCK_OFFLINE):
@@ -71,7 +74,7 @@ def is_ajar(mem, cpu, at):
 
 
 @kernel
-def page_locks_held(mem):
+def page_locks_held(mem: Memory) -> int:
     held = is_held(mem, H_CACHES_LOCK)
     for zone_id in range(fixed(mem, H_ZONES)):
         held += is_held(mem, zone_at(mem, zone_id) + Z_LOCK)
@@ -82,7 +85,7 @@ def page_locks_held(mem):
 
 
 @kernel
-def cache_locks_held(mem, cache):
+def cache_locks_held(mem: Memory, cache: CacheWords) -> int:
     held = 0
     for node_id in range(fixed(mem, H_NODES)):
         held += is_held(mem, node_part(cache, node_id) + KN_LOCK)
@@ -93,7 +96,7 @@ def cache_locks_held(mem, cache):
 
 
 @kernel
-def object_locks_held(mem):
+def object_locks_held(mem: Memory) -> int:
     held = 0
     for cache_id in range(fixed(mem, H_CACHES)):
         held += cache_locks_held(mem, cache_at(mem, cache_id))
@@ -101,7 +104,7 @@ def object_locks_held(mem):
 
 
 @kernel
-def enter_owners(mem):
+def enter_owners(mem: Memory) -> None:
     """Enter what every CPU says it holds into the owner map, which refuses a page twice."""
     for cpu in range(fixed(mem, H_CPUS)):
         for slot in range(BLOCKS):
@@ -111,7 +114,7 @@ def enter_owners(mem):
 
 
 @kernel
-def give_pages_up(mem):
+def give_pages_up(mem: Memory) -> None:
     """Free and drain all blocks, as their owners would."""
     for cpu in range(fixed(mem, H_CPUS)):
         for slot in range(BLOCKS):
@@ -126,7 +129,7 @@ def give_pages_up(mem):
 
 
 @kernel
-def pages_are_sound(mem):
+def pages_are_sound(mem: Memory) -> int:
     """The check of programs about pages: stages 1 to 4."""
     if mem[H_REPORT_COUNT] != 0 or page_locks_held(mem) != 0:
         return first_violation(mem)
@@ -138,7 +141,7 @@ def pages_are_sound(mem):
 
 
 @kernel
-def refused_once(mem, code):
+def refused_once(mem: Memory, code: int) -> bool:
     """Whether ``code`` was reported, and nothing else and nothing twice; forgotten then."""
     if mem[H_REPORT_COUNT] != 1 or first_violation(mem) != code:
         report(mem, 0, code, 0, 1, mem[H_REPORT_COUNT])
@@ -148,7 +151,7 @@ def refused_once(mem, code):
 
 
 @kernel
-def page_refused_once(mem):
+def page_refused_once(mem: Memory) -> int:
     """``pages_are_sound`` where two freed one page: one was refused, exactly once."""
     if not refused_once(mem, M_DOUBLE_FREE):
         return first_violation(mem)
@@ -156,7 +159,7 @@ def page_refused_once(mem):
 
 
 @kernel
-def objects_held_twice(mem):
+def objects_held_twice(mem: Memory) -> int:
     """Report every object that two slots hold, of one CPU or of two."""
     twice = 0
     for one in range(fixed(mem, H_CPUS) * OBJECTS):
@@ -170,7 +173,7 @@ def objects_held_twice(mem):
 
 
 @kernel
-def give_objects_up(mem):
+def give_objects_up(mem: Memory) -> None:
     """Free all objects, and destroy the cache where it is still there: it must be empty now."""
     for cpu in range(fixed(mem, H_CPUS)):
         for slot in range(OBJECTS):
@@ -182,7 +185,7 @@ def give_objects_up(mem):
 
 
 @kernel
-def recount_objects(mem):
+def recount_objects(mem: Memory) -> int:
     """Stages 2 to 4 of programs about objects."""
     if objects_held_twice(mem) == 0 and audit_slabs(mem, 0) == 0 and audit(mem, 0) == 0:
         give_objects_up(mem)
@@ -192,7 +195,7 @@ def recount_objects(mem):
 
 
 @kernel
-def objects_are_sound(mem):
+def objects_are_sound(mem: Memory) -> int:
     """The check of programs about objects: stages 1 to 4."""
     if mem[H_REPORT_COUNT] != 0 or page_locks_held(mem) + object_locks_held(mem) != 0:
         return first_violation(mem)
@@ -200,7 +203,7 @@ def objects_are_sound(mem):
 
 
 @kernel
-def object_refused_once(mem):
+def object_refused_once(mem: Memory) -> int:
     """``objects_are_sound`` where two freed one object: one was refused, exactly once."""
     if not refused_once(mem, M_OBJECT_FREE):
         return first_violation(mem)
@@ -208,7 +211,7 @@ def object_refused_once(mem):
 
 
 @kernel
-def first_but_leaks(mem):
+def first_but_leaks(mem: Memory) -> int:
     """``first_violation`` that passes over live objects of a cache that was destroyed."""
     for i in range(min(mem[H_REPORT_COUNT], REPORTS)):
         code = mem[fixed(mem, H_AT_REPORTS) + i * R_STRIDE + R_CODE]
@@ -218,7 +221,7 @@ def first_but_leaks(mem):
 
 
 @kernel
-def destroyed_or_busy(mem):
+def destroyed_or_busy(mem: Memory) -> int:
     """``objects_are_sound`` where one CPU destroyed the cache while another still freed.
 
     E_BUSY is right for as long as an object or a sheaf was not back, and its reports with it; then
@@ -239,7 +242,7 @@ def destroyed_or_busy(mem):
 
 
 @kernel
-def partition_is_legal(mem):
+def partition_is_legal(mem: Memory) -> int:
     """Every page is covered by exactly one legal head: true after every single write."""
     pfn = 0
     for _ in range(fixed(mem, H_PAGES)):

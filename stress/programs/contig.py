@@ -22,6 +22,7 @@ from shmalloc.kernels.reporting import report
 from shmalloc.kernels.pcp import pcp_at
 from shmalloc.kernels.walk import walk
 from shmalloc.kernels.zone import block_mt, zone_at
+from shmalloc.units import Cpu, Memory, Pfn
 from shmalloc.words import fixed
 from stress.machine.program import Program
 from stress.programs.checks import pages_are_sound, partition_is_legal
@@ -30,29 +31,29 @@ from stress.programs.initial_state import InitialState, catalogue
 
 
 @kernel
-def put_to_zone(mem, cpu):
+def put_to_zone(mem: Memory, cpu: Cpu) -> int:
     return zone_put(mem, cpu, 0)
 
 
 @kernel
-def take_from_zone_twice(mem, cpu):
+def take_from_zone_twice(mem: Memory, cpu: Cpu) -> Pfn:
     """Both pages, one after the other: what is not there stays with somebody else."""
     zone_take(mem, cpu, 0, 0)
     return zone_take(mem, cpu, 1, 0)
 
 
 @kernel
-def put_page(mem, cpu):
+def put_page(mem: Memory, cpu: Cpu) -> int:
     return page_put(mem, cpu, 0)
 
 
 @kernel
-def take_page(mem, cpu):
+def take_page(mem: Memory, cpu: Cpu) -> Pfn:
     return page_take(mem, cpu, 0, 0)
 
 
 @kernel
-def mark_isolated(mem, cpu, start, end):
+def mark_isolated(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """``isolate_range`` without the drains."""
     zone = zone_at(mem, ONLY_ZONE)
     lock(mem, zone + Z_LOCK, cpu)
@@ -62,7 +63,7 @@ def mark_isolated(mem, cpu, start, end):
 
 
 @kernel
-def mark_restored(mem, cpu, start, end):
+def mark_restored(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> None:
     """``unisolate_range`` without waking anybody."""
     zone = zone_at(mem, ONLY_ZONE)
     lock(mem, zone + Z_LOCK, cpu)
@@ -71,46 +72,46 @@ def mark_restored(mem, cpu, start, end):
 
 
 @kernel
-def isolate_second(mem, cpu):
+def isolate_second(mem: Memory, cpu: Cpu) -> int:
     """The second of two pageblocks, for good."""
     return mark_isolated(mem, cpu, 2, 4)
 
 
 @kernel
-def require_isolated(mem, cpu, pfn):
+def require_isolated(mem: Memory, cpu: Cpu, pfn: Pfn) -> None:
     """Report where the pageblock of ``pfn`` lost the type that an isolation gave it."""
     if block_mt(mem, pfn) != MT_ISOLATE:
         report(mem, cpu, I_FREE_HEAD, pfn, IS_MT | MT_ISOLATE, IS_MT | block_mt(mem, pfn))
 
 
 @kernel
-def isolate_upper(mem, cpu):
+def isolate_upper(mem: Memory, cpu: Cpu) -> int:
     """Isolates page 1 and leaves it so."""
     return mark_isolated(mem, cpu, 1, 2)
 
 
 @kernel
-def isolate_lower(mem, cpu):
+def isolate_lower(mem: Memory, cpu: Cpu) -> int:
     """Isolates page 0 and leaves it so."""
     return mark_isolated(mem, cpu, 0, 1)
 
 
 @kernel
-def restore_upper(mem, cpu):
+def restore_upper(mem: Memory, cpu: Cpu) -> int:
     """Ends the isolation of page 1 that the world began with."""
     mark_restored(mem, cpu, 1, 2)
     return 0
 
 
 @kernel
-def restore_lower(mem, cpu):
+def restore_lower(mem: Memory, cpu: Cpu) -> int:
     """Ends the isolation of page 0 that the world began with."""
     mark_restored(mem, cpu, 0, 1)
     return 0
 
 
 @kernel
-def isolate_page_for_a_while(mem, cpu, pfn):
+def isolate_page_for_a_while(mem: Memory, cpu: Cpu, pfn: Pfn) -> int:
     """Who is told that the page is his may count on it."""
     result = mark_isolated(mem, cpu, pfn, pfn + 1)
     if result == 0:
@@ -120,19 +121,19 @@ def isolate_page_for_a_while(mem, cpu, pfn):
 
 
 @kernel
-def pass_isolation(mem, cpu):
+def pass_isolation(mem: Memory, cpu: Cpu) -> int:
     """Each CPU isolates the page of its own number and gives it back."""
-    return isolate_page_for_a_while(mem, cpu, cpu)
+    return isolate_page_for_a_while(mem, cpu, +cpu)
 
 
 @kernel
-def pass_one_isolation(mem, cpu):
+def pass_one_isolation(mem: Memory, cpu: Cpu) -> int:
     """All isolate page 0 and give it back."""
     return isolate_page_for_a_while(mem, cpu, 0)
 
 
 @kernel
-def offline_for_a_while(mem, cpu):
+def offline_for_a_while(mem: Memory, cpu: Cpu) -> int:
     """Page 1, which is offline when the answer says so, whatever its neighbour does."""
     result = offline_range(mem, cpu, 1, 2)
     if result == 0:
@@ -143,19 +144,19 @@ def offline_for_a_while(mem, cpu):
 
 
 @kernel
-def walk_range(mem, cpu):
+def walk_range(mem: Memory, cpu: Cpu) -> Pfn:
     """One lock-free walk over pages 0 and 1."""
     return walk(mem, cpu, 0, 2)
 
 
 @kernel
-def isolate_both(mem, cpu):
+def isolate_both(mem: Memory, cpu: Cpu) -> int:
     """Isolates pages 0 and 1 and leaves them so: afterwards no list may hide one of them."""
     return isolate_range(mem, cpu, 0, 2)
 
 
 @kernel
-def isolate_for_a_while(mem, cpu):
+def isolate_for_a_while(mem: Memory, cpu: Cpu) -> int:
     result = isolate_range(mem, cpu, 0, 2)
     if result == 0:
         unisolate_range(mem, cpu, 0, 2)
@@ -163,7 +164,7 @@ def isolate_for_a_while(mem, cpu):
 
 
 @kernel
-def offline_and_online(mem, cpu):
+def offline_and_online(mem: Memory, cpu: Cpu) -> int:
     result = offline_range(mem, cpu, 1, 2)
     if result == 0:
         online_range(mem, cpu, 1, 2)
@@ -171,7 +172,7 @@ def offline_and_online(mem, cpu):
 
 
 @kernel
-def take_range(mem, cpu):
+def take_range(mem: Memory, cpu: Cpu) -> int:
     """Pages 0 and 1 as single pages of this CPU."""
     result = alloc_contig_range(mem, cpu, 0, BLOCKS, cpu + 1)
     if result == 0:
@@ -181,7 +182,7 @@ def take_range(mem, cpu):
 
 
 @kernel
-def type_is_back(mem):
+def type_is_back(mem: Memory) -> int:
     """``pages_are_sound``, and page 0 has the type that it had before it was isolated."""
     if block_mt(mem, 0) != MT_MOVABLE:
         report(mem, 0, I_FREE_HEAD, 0, IS_MT | MT_MOVABLE, IS_MT | block_mt(mem, 0))
@@ -189,37 +190,37 @@ def type_is_back(mem):
 
 
 @kernel
-def take_own_page(mem, cpu):
+def take_own_page(mem: Memory, cpu: Cpu) -> int:
     """The page of the CPU's own number, as a range."""
-    result = alloc_contig_range(mem, cpu, cpu, cpu + 1, cpu + 1)
+    result = alloc_contig_range(mem, cpu, +cpu, cpu + 1, cpu + 1)
     if result == 0:
-        hold(mem, cpu, 0, cpu, 0)
+        hold(mem, cpu, 0, +cpu, 0)
     return result
 
 
 @kernel
-def upper_isolated(mem):
+def upper_isolated(mem: Memory) -> int:
     """``pages_are_sound``, and page 1, which was isolated and left so, still is."""
     require_isolated(mem, 0, 1)
     return pages_are_sound(mem)
 
 
 @kernel
-def lower_isolated(mem):
+def lower_isolated(mem: Memory) -> int:
     """``pages_are_sound``, and page 0, which was isolated and left so, still is."""
     require_isolated(mem, 0, 0)
     return pages_are_sound(mem)
 
 
 @kernel
-def second_isolated(mem):
+def second_isolated(mem: Memory) -> int:
     """The same for the second of two pageblocks."""
     require_isolated(mem, 0, 2)
     return pages_are_sound(mem)
 
 
 @kernel
-def nothing_hidden(mem):
+def nothing_hidden(mem: Memory) -> int:
     """``pages_are_sound``, and no per-CPU list has a page: all of them were isolated."""
     require_isolated(mem, 0, 0)
     require_isolated(mem, 0, 1)
@@ -258,8 +259,8 @@ def isolate_legal(name: str) -> Program:
 def isolate_take(name: str) -> Program:
     return InitialState.booted(2, max_order=1, pageblock_order=0).program(
         name, (isolate_upper, take_from_zone_twice), check=upper_isolated,
-        story="carve and relist of an isolation against find_smallest and claim of a taker, who"
-        " must not be given a page of the range, nor change its type back",
+        story="carve and move_free_block of an isolation against find_smallest and claim of a taker,"
+        " who must not be given a page of the range, nor change its type back",
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ The page operations here are ``alloc_pages`` and ``free_pages`` without the per-
 zone's half alone, for programs that are about the buddy.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import E_STATE, H_AT_WORK, H_WORK_WORDS, MT_MOVABLE
 from shmalloc.dialect import kernel
 from shmalloc.kernels.cache import cache_alloc, cache_free
@@ -17,6 +19,7 @@ from shmalloc.kernels.descriptor import claim_for_free
 from shmalloc.kernels.pages import (
     alloc_pages, free_pages_of, give, give_back_to_zone, refuse_free, take_from_zone,
 )  # fmt: skip
+from shmalloc.units import Cpu, Memory, ObjectAddress, Order, Owner, Pfn
 from shmalloc.words import fixed
 
 BLOCKS = 2  # slots of blocks a CPU has
@@ -32,23 +35,23 @@ ONLY_CACHE = 0
 
 
 @kernel
-def slot_at(mem, cpu, slot):
+def slot_at(mem: Memory, cpu: Cpu, slot: int) -> int:
     """Word index of one of the CPU's slots."""
     return fixed(mem, H_AT_WORK) + cpu * fixed(mem, H_WORK_WORDS) + slot
 
 
 @kernel
-def block_pfn(block):
+def block_pfn(block: int) -> int:
     return (block - 1) >> BLOCK_ORDER_BITS
 
 
 @kernel
-def block_order(block):
+def block_order(block: int) -> int:
     return (block - 1) & BLOCK_ORDER_MASK
 
 
 @kernel
-def hold(mem, cpu, slot, pfn, order):
+def hold(mem: Memory, cpu: Cpu, slot: int, pfn: Pfn, order: Order) -> Pfn:
     """Note a block that an allocation returned; returns ``pfn``."""
     if pfn >= 0:
         mem[slot_at(mem, cpu, slot)] = (pfn << BLOCK_ORDER_BITS | order) + 1
@@ -56,7 +59,7 @@ def hold(mem, cpu, slot, pfn, order):
 
 
 @kernel
-def let_go(mem, cpu, slot):
+def let_go(mem: Memory, cpu: Cpu, slot: int) -> int:
     """The block, or object, of a slot, which is empty afterwards: before the free, not after."""
     at = slot_at(mem, cpu, slot)
     held = mem[at]
@@ -65,7 +68,7 @@ def let_go(mem, cpu, slot):
 
 
 @kernel
-def zone_take(mem, cpu, slot, order):
+def zone_take(mem: Memory, cpu: Cpu, slot: int, order: Order) -> Pfn:
     """Allocate straight from the zone, past the per-CPU list."""
     pfn = take_from_zone(mem, cpu, ONLY_ZONE, order, MT_MOVABLE)
     if pfn >= 0:
@@ -74,7 +77,7 @@ def zone_take(mem, cpu, slot, order):
 
 
 @kernel
-def zone_free(mem, cpu, pfn, order, owner):
+def zone_free(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
     """Free straight to the zone; ``owner`` 0: anybody's."""
     w0 = claim_for_free(mem, pfn, order, cpu, owner)
     if w0 < 0:
@@ -84,7 +87,7 @@ def zone_free(mem, cpu, pfn, order, owner):
 
 
 @kernel
-def zone_put(mem, cpu, slot):
+def zone_put(mem: Memory, cpu: Cpu, slot: int) -> int:
     """Free the block of a slot straight to the zone."""
     block = let_go(mem, cpu, slot)
     if block == 0:
@@ -93,13 +96,13 @@ def zone_put(mem, cpu, slot):
 
 
 @kernel
-def page_take(mem, cpu, slot, order):
+def page_take(mem: Memory, cpu: Cpu, slot: int, order: Order) -> Pfn:
     """Allocate as users do."""
     return hold(mem, cpu, slot, alloc_pages(mem, cpu, order, MT_MOVABLE, cpu + 1), order)
 
 
 @kernel
-def page_put(mem, cpu, slot):
+def page_put(mem: Memory, cpu: Cpu, slot: int) -> int:
     """Free the block of a slot as users do."""
     block = let_go(mem, cpu, slot)
     if block == 0:
@@ -108,7 +111,7 @@ def page_put(mem, cpu, slot):
 
 
 @kernel
-def object_take(mem, cpu, slot):
+def object_take(mem: Memory, cpu: Cpu, slot: int) -> ObjectAddress:
     """Allocate an object."""
     address = cache_alloc(mem, cpu, ONLY_CACHE)
     if address >= 0:
@@ -117,7 +120,7 @@ def object_take(mem, cpu, slot):
 
 
 @kernel
-def object_put(mem, cpu, slot):
+def object_put(mem: Memory, cpu: Cpu, slot: int) -> int:
     """Free the object of a slot."""
     address = let_go(mem, cpu, FIRST_OBJECT + slot)
     if address == 0:
@@ -126,13 +129,13 @@ def object_put(mem, cpu, slot):
 
 
 @kernel
-def free_shared(mem, cpu):
+def free_shared(mem: Memory, cpu: Cpu) -> int:
     """Free the object that others free, too."""
     return cache_free(mem, cpu, ONLY_CACHE, fixed(mem, slot_at(mem, 0, SHARED)))
 
 
 @kernel
-def note_result(mem, cpu, value):
+def note_result(mem: Memory, cpu: Cpu, value: int) -> int:
     """Keep the result of an operation for the check, apart from 0 = not there; returns it."""
     mem[slot_at(mem, cpu, RESULT)] = value * 2 + 1
     return value

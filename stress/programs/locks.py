@@ -17,6 +17,7 @@ from shmalloc.constants import (
 from shmalloc.dialect import Kernel, kernel
 from shmalloc.kernels.lock import lock, spin, try_spin, unlock, unspin
 from shmalloc.kernels.pcp import spin_for_drain
+from shmalloc.units import Cpu, Memory
 from shmalloc.word_values import lock_value
 from shmalloc.words import fixed, store
 from stress.machine.program import Program
@@ -31,14 +32,14 @@ WORDS = DONE + 16
 
 
 @kernel
-def count(mem, cpu):
+def count(mem: Memory, cpu: Cpu) -> None:
     """The critical section: one plain update, and a note of it that nobody else writes."""
     mem[COUNTER] = mem[COUNTER] + 1
     mem[DONE + cpu] = mem[DONE + cpu] + 1
 
 
 @kernel
-def sleep_count(mem, cpu):
+def sleep_count(mem: Memory, cpu: Cpu) -> int:
     lock(mem, LOCK, cpu)
     count(mem, cpu)
     unlock(mem, LOCK)
@@ -46,17 +47,17 @@ def sleep_count(mem, cpu):
 
 
 @kernel
-def sleep_count_twice(mem, cpu):
+def sleep_count_twice(mem: Memory, cpu: Cpu) -> int:
     return sleep_count(mem, cpu) + sleep_count(mem, cpu)
 
 
 @kernel
-def sleep_count_thrice(mem, cpu):
+def sleep_count_thrice(mem: Memory, cpu: Cpu) -> int:
     return sleep_count_twice(mem, cpu) + sleep_count(mem, cpu)
 
 
 @kernel
-def try_count(mem, cpu):
+def try_count(mem: Memory, cpu: Cpu) -> int:
     """What an owner does: in, or elsewhere."""
     if not try_spin(mem, LOCK, cpu):
         return 0
@@ -66,7 +67,7 @@ def try_count(mem, cpu):
 
 
 @kernel
-def spin_count(mem, cpu):
+def spin_count(mem: Memory, cpu: Cpu) -> int:
     spin(mem, LOCK, cpu)
     count(mem, cpu)
     unspin(mem, LOCK)
@@ -74,7 +75,7 @@ def spin_count(mem, cpu):
 
 
 @kernel
-def drain_count(mem, cpu):
+def drain_count(mem: Memory, cpu: Cpu) -> int:
     """What a drainer does: waits for the owner, or leaves where the CPU is unplugged."""
     if not spin_for_drain(mem, LOCK, cpu):
         return 0
@@ -84,7 +85,7 @@ def drain_count(mem, cpu):
 
 
 @kernel
-def unplug(mem, cpu):
+def unplug(mem: Memory, cpu: Cpu) -> int:
     """In once, and nobody after us."""
     if spin_for_drain(mem, LOCK, cpu):
         count(mem, cpu)
@@ -93,7 +94,7 @@ def unplug(mem, cpu):
 
 
 @kernel
-def all_counted(mem):
+def all_counted(mem: Memory) -> int:
     """Nobody holds the lock, and the counter is the sum of what each CPU counted alone."""
     if mem[LOCK] & 0xFFFF != 0:
         return I_PROGRESS

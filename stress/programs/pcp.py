@@ -15,6 +15,7 @@ from shmalloc.kernels.reporting import report
 from shmalloc.kernels.pages import alloc_pages, free_pages_of
 from shmalloc.kernels.pcp import drain_cpu
 from shmalloc.kernels.poison import poison_page
+from shmalloc.units import Cpu, Memory, Pfn
 from stress.machine.program import Program
 from stress.programs.held import block_order, block_pfn, hold, let_go, page_put, page_take
 from stress.programs.initial_state import InitialState, catalogue
@@ -24,7 +25,7 @@ FIRST_TAKEN = 1  # the page that the first allocation of a state of two pages ge
 
 
 @kernel
-def must_take(mem, cpu):
+def must_take(mem: Memory, cpu: Cpu) -> Pfn:
     """Allocate; there is a page for us, so that nothing found is a violation."""
     pfn = page_take(mem, cpu, 0, 0)
     if pfn == E_NOMEM:
@@ -33,58 +34,58 @@ def must_take(mem, cpu):
 
 
 @kernel
-def may_take(mem, cpu):
+def may_take(mem: Memory, cpu: Cpu) -> Pfn:
     """Allocate, or not: a refill behind our drain may have hidden the last pages again."""
     return page_take(mem, cpu, 0, 0)
 
 
 @kernel
-def put_page(mem, cpu):
+def put_page(mem: Memory, cpu: Cpu) -> int:
     return page_put(mem, cpu, 0)
 
 
 @kernel
-def drain_victim(mem, cpu):
+def drain_victim(mem: Memory, cpu: Cpu) -> int:
     return drain_cpu(mem, cpu, VICTIM)
 
 
 @kernel
-def unplug_victim(mem, cpu):
+def unplug_victim(mem: Memory, cpu: Cpu) -> int:
     return unplug_cpu(mem, cpu, VICTIM)
 
 
 @kernel
-def unplug_and_plug(mem, cpu):
+def unplug_and_plug(mem: Memory, cpu: Cpu) -> int:
     if unplug_cpu(mem, cpu, VICTIM) < 0:
         return E_BUSY
     return plug_cpu(mem, cpu, VICTIM)
 
 
 @kernel
-def plug_victim(mem, cpu):
+def plug_victim(mem: Memory, cpu: Cpu) -> int:
     return plug_cpu(mem, cpu, VICTIM)
 
 
 @kernel
-def plug_and_drain(mem, cpu):
+def plug_and_drain(mem: Memory, cpu: Cpu) -> int:
     plug_cpu(mem, cpu, VICTIM)
     return drain_cpu(mem, cpu, VICTIM)
 
 
 @kernel
-def poison_other(mem, cpu):
+def poison_other(mem: Memory, cpu: Cpu) -> int:
     """Takes the page that CPU 0 began with out of service, now or when it is freed."""
     return poison_page(mem, cpu, FIRST_TAKEN)
 
 
 @kernel
-def take_on_shared(mem, cpu):
+def take_on_shared(mem: Memory, cpu: Cpu) -> Pfn:
     """Allocates on the victim's slot, as one of two processes that share it."""
     return hold(mem, cpu, 0, alloc_pages(mem, VICTIM, 0, MT_MOVABLE, cpu + 1), 0)
 
 
 @kernel
-def put_on_shared(mem, cpu):
+def put_on_shared(mem: Memory, cpu: Cpu) -> int:
     """Frees what this CPU holds on the victim's slot."""
     block = let_go(mem, cpu, 0)
     return free_pages_of(mem, VICTIM, block_pfn(block), block_order(block), cpu + 1)

@@ -11,6 +11,7 @@ from shmalloc.constants_slab import CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_EXACT, 
 from shmalloc.dialect import kernel
 from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_set import cache_destroy, cache_shrink
+from shmalloc.units import CacheWords, Cpu, Memory, ObjectAddress
 from stress.machine.program import Program
 from stress.programs.checks import destroyed_or_busy, object_refused_once, objects_are_sound
 from stress.programs.held import (
@@ -30,39 +31,39 @@ SHARED_SLOT = 0
 
 
 @kernel
-def take_object(mem, cpu):
+def take_object(mem: Memory, cpu: Cpu) -> ObjectAddress:
     return object_take(mem, cpu, 1)
 
 
 @kernel
-def put_object(mem, cpu):
+def put_object(mem: Memory, cpu: Cpu) -> int:
     return object_put(mem, cpu, 0)
 
 
 @kernel
-def take_and_put(mem, cpu):
+def take_and_put(mem: Memory, cpu: Cpu) -> int:
     object_take(mem, cpu, 2)
     return object_put(mem, cpu, 2)
 
 
 @kernel
-def idle(mem, cpu):
+def idle(mem: Memory, cpu: Cpu) -> int:
     """A CPU that only owns sheaves."""
     return 0
 
 
 @kernel
-def shrink(mem, cpu):
+def shrink(mem: Memory, cpu: Cpu) -> CacheWords:
     return cache_shrink(mem, cpu, ONLY_CACHE)
 
 
 @kernel
-def destroy(mem, cpu):
+def destroy(mem: Memory, cpu: Cpu) -> int:
     return note_result(mem, cpu, cache_destroy(mem, cpu, ONLY_CACHE))
 
 
 @kernel
-def take_on_shared(mem, cpu):
+def take_on_shared(mem: Memory, cpu: Cpu) -> ObjectAddress:
     """Allocates on slot 0, as one of two processes that share it."""
     address = cache_alloc(mem, SHARED_SLOT, ONLY_CACHE)
     if address >= 0:
@@ -71,7 +72,7 @@ def take_on_shared(mem, cpu):
 
 
 @kernel
-def put_on_shared(mem, cpu):
+def put_on_shared(mem: Memory, cpu: Cpu) -> int:
     """Frees what this CPU holds on slot 0."""
     return cache_free(mem, SHARED_SLOT, ONLY_CACHE, let_go(mem, cpu, FIRST_OBJECT))
 
@@ -158,7 +159,7 @@ def full_partial(name: str) -> Program:
     state.take_object(0, 1).put_object(0, 1).shrink(0)  # a page for a second slab at hand
     return state.program(
         name, (take_object, put_object), check=objects_are_sound,
-        story="full to partial against partial to full: relabel and relist of put_locked while"
+        story="full to partial against partial to full: on_list and move_slab of put_locked while"
         " take_partial looks at KN_NR_PARTIAL without the lock, then makes a new slab instead",
     )  # fmt: skip
 

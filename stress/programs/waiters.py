@@ -11,6 +11,7 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.pages import alloc_pages_wait, arm_wake
 from shmalloc.kernels.pcp import drain_cpu
+from shmalloc.units import Cpu, Memory, Pfn
 from shmalloc.words import fetch_and, fetch_or, wait
 from stress.machine.program import Program
 from stress.programs.checks import pages_are_sound
@@ -21,20 +22,20 @@ PATIENCE = 1_000
 
 
 @kernel
-def put_to_zone(mem, cpu):
+def put_to_zone(mem: Memory, cpu: Cpu) -> int:
     return zone_put(mem, cpu, 0)
 
 
 @kernel
-def put_page(mem, cpu):
+def put_page(mem: Memory, cpu: Cpu) -> int:
     return page_put(mem, cpu, 0)
 
 
 @kernel
-def wait_at_zone(mem, cpu):
+def wait_at_zone(mem: Memory, cpu: Cpu) -> Pfn:
     """The loop of ``alloc_pages_wait`` with nothing in it but the zone, for a single page."""
     fetch_or(mem, H_WAITERS, 1 << cpu)
-    pfn = E_NOMEM
+    pfn: Pfn = E_NOMEM
     for _ in range(PATIENCE):
         ticket = arm_wake(mem)
         pfn = zone_take(mem, cpu, 0, 0)
@@ -46,10 +47,10 @@ def wait_at_zone(mem, cpu):
 
 
 @kernel
-def wait_at_list(mem, cpu):
+def wait_at_list(mem: Memory, cpu: Cpu) -> Pfn:
     """The same with a look at the per-CPU list of CPU 0: that is where a freed page may hide."""
     fetch_or(mem, H_WAITERS, 1 << cpu)
-    pfn = E_NOMEM
+    pfn: Pfn = E_NOMEM
     for _ in range(PATIENCE):
         ticket = arm_wake(mem)
         drain_cpu(mem, cpu, 0)
@@ -62,27 +63,27 @@ def wait_at_list(mem, cpu):
 
 
 @kernel
-def wait_for_page(mem, cpu):
+def wait_for_page(mem: Memory, cpu: Cpu) -> Pfn:
     return hold(mem, cpu, 0, alloc_pages_wait(mem, cpu, 0, MT_MOVABLE, cpu + 1, PATIENCE), 0)
 
 
 @kernel
-def wait_for_pair(mem, cpu):
+def wait_for_pair(mem: Memory, cpu: Cpu) -> Pfn:
     return hold(mem, cpu, 0, alloc_pages_wait(mem, cpu, 1, MT_MOVABLE, cpu + 1, PATIENCE), 1)
 
 
 @kernel
-def wait_and_put(mem, cpu):
+def wait_and_put(mem: Memory, cpu: Cpu) -> int:
     """What it waited for goes on to the next who waits."""
     pfn = wait_at_zone(mem, cpu)
     if pfn < 0:
         report(mem, cpu, I_PROGRESS, AT_CPU | cpu, 0, pfn)
-        return pfn
+        return +pfn
     return zone_put(mem, cpu, 0)
 
 
 @kernel
-def nobody_waits(mem):
+def nobody_waits(mem: Memory) -> int:
     """``pages_are_sound``, and the count of waiters is back at nothing."""
     if mem[H_WAITERS] != 0:
         report(mem, 0, I_PROGRESS, AT_WORD | H_WAITERS, 0, mem[H_WAITERS])

@@ -15,9 +15,12 @@ can be read there.
 A held block is two words: ``pfn << 4 | order`` and its owner id; an id of 0 is an empty slot.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import E_STATE, H_AT_WORK, H_STOP, H_WORK_WORDS
 from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import alloc_pages, free_pages
+from shmalloc.units import Cpu, Memory, Migratetype, Order, Owner, Pfn, WordIndex
 from shmalloc.words import fixed, load_relaxed
 from stress.oracles.owners import check_stamp, disown, make_id, own, stamp
 from stress.seeds import below, next_random
@@ -38,32 +41,34 @@ BLOCK_ORDER_MASK = 15
 
 
 @kernel
-def work_at(mem, cpu):
+def work_at(mem: Memory, cpu: Cpu) -> WordIndex:
     """Word index of the CPU's work area."""
     return fixed(mem, H_AT_WORK) + cpu * fixed(mem, H_WORK_WORDS)
 
 
 @kernel
-def stopping(mem):
+def stopping(mem: Memory) -> bool:
     """Whether loops are to be left: a stutter point or the end."""
     return load_relaxed(mem, H_STOP) != 0
 
 
 @kernel
-def draw(mem, at, limit):
+def draw(mem: Memory, at: WordIndex, limit: int) -> int:
     """A random number from 0 to ``limit - 1`` from the work area at ``at``."""
     return below(mem, next_random(mem, at + W_RANDOM), limit)
 
 
 @kernel
-def fresh_id(mem, cpu, at):
+def fresh_id(mem: Memory, cpu: Cpu, at: WordIndex) -> Owner:
     """An owner id that this CPU has not used before."""
     mem[at + W_SEQUENCE] = mem[at + W_SEQUENCE] + 1
     return make_id(mem, cpu, mem[at + W_SEQUENCE])
 
 
 @kernel
-def adopt(mem, cpu, entry, pfn, order, owner):
+def enter_block(
+    mem: Memory, cpu: Cpu, entry: WordIndex, pfn: Pfn, order: Order, owner: Owner
+) -> int:
     """Enter a block that was just allocated for ``owner`` into the table, owner map and stamp."""
     mem[entry] = (pfn << BLOCK_ORDER_BITS) | order
     mem[entry + 1] = owner
@@ -74,7 +79,7 @@ def adopt(mem, cpu, entry, pfn, order, owner):
 
 
 @kernel
-def release(mem, cpu, entry):
+def leave_block(mem: Memory, cpu: Cpu, entry: WordIndex) -> int:
     """Check a held block and take it out of the table and the owner map: pfn, or E_STATE.
 
     The caller frees it next. After E_STATE the block is left alone: it may be somebody else's.
@@ -91,32 +96,34 @@ def release(mem, cpu, entry):
 
 
 @kernel
-def take_block(mem, cpu, at, entry, order, mt):
+def take_into(
+    mem: Memory, cpu: Cpu, at: WordIndex, entry: WordIndex, order: Order, mt: Migratetype
+) -> Pfn:
     """Allocate into the empty slot ``entry``: 0, or the allocator's negative code."""
     owner = fresh_id(mem, cpu, at)
     pfn = alloc_pages(mem, cpu, order, mt, owner)
     if pfn < 0:
         return pfn
-    return adopt(mem, cpu, entry, pfn, order, owner)
+    return enter_block(mem, cpu, entry, pfn, order, owner)
 
 
 @kernel
-def give_block(mem, cpu, entry):
+def give_from(mem: Memory, cpu: Cpu, entry: WordIndex) -> int:
     """Free the block held in slot ``entry``: 0, or the allocator's negative code."""
     order = mem[entry] & BLOCK_ORDER_MASK
-    pfn = release(mem, cpu, entry)
+    pfn = leave_block(mem, cpu, entry)
     if pfn < 0:
         return pfn
     return free_pages(mem, cpu, pfn, order)
 
 
 @kernel
-def give_all(mem, cpu, table, slots):
+def give_all(mem: Memory, cpu: Cpu, table: WordIndex, slots: int) -> int:
     """Free every block of a table; how many there were."""
     given = 0
     for i in range(slots):
         entry = table + i * BLOCK_WORDS
         if mem[entry + 1] != 0:
-            give_block(mem, cpu, entry)
+            give_from(mem, cpu, entry)
             given += 1
     return given

@@ -15,6 +15,8 @@ lost between two that count: the block is freed under somebody's hands, or never
 Must reach: alloc, free, remote free (a borrower was the last).
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     AR_COUNT, AR_DATA, AR_GENERATION_SHIFT, AR_HOW, AR_STRIDE, E_NOMEM, H_CPUS, H_PAGES,
     X_LOST_OWNER, X_PAYLOAD,
@@ -24,10 +26,11 @@ from shmalloc.kernels.array_table import (
     add_reference, close_entry, drop_reference, open_entry, push_entries,
 )  # fmt: skip
 from shmalloc.kernels.reporting import report
+from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import fixed, load, load_relaxed, store, store_relaxed
 from stress.oracles.owners import check_stamp
 from stress.workloads.area import (
-    BLOCK_ORDER_BITS, BLOCK_ORDER_MASK, W_DATA, W_PEER, draw, give_block, stopping, take_block,
+    BLOCK_ORDER_BITS, BLOCK_ORDER_MASK, W_DATA, W_PEER, draw, give_from, stopping, take_into,
     work_at,
 )  # fmt: skip
 
@@ -46,7 +49,7 @@ GUESS_ODDS = 4
 
 
 @kernel
-def arrays(mem, cpu, steps):
+def arrays(mem: Memory, cpu: Cpu, steps: int) -> int:
     """Change the own shelf or what is borrowed ``steps`` times; returns the operations done."""
     at = work_at(mem, cpu)
     peer = work_at(mem, mem[at + W_PEER])
@@ -66,7 +69,7 @@ def arrays(mem, cpu, steps):
 
 
 @kernel
-def stock(mem, at):
+def stock(mem: Memory, at: WordIndex) -> None:
     """Put the entries of this work area on the stack that all workers share."""
     first = at + ENTRIES_AT
     for i in range(ENTRIES):
@@ -78,16 +81,16 @@ def stock(mem, at):
 
 
 @kernel
-def change_shelf(mem, cpu, at, place):
+def change_shelf(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex) -> None:
     """Put a new array on an empty place of the own shelf, or drop the one that stands there."""
     if mem[place + PLACE_HELD] != 0:
         drop(mem, cpu, at, place)
         return
-    if take_block(mem, cpu, at, at + STAGE, draw(mem, at, ARRAY_ORDERS), draw(mem, at, 2)) != 0:
+    if take_into(mem, cpu, at, at + STAGE, draw(mem, at, ARRAY_ORDERS), draw(mem, at, 2)) != 0:
         return
-    entry = open_entry(mem, cpu, mem[at + STAGE], mem[at + STAGE + 1], cpu)
+    entry = open_entry(mem, cpu, mem[at + STAGE], mem[at + STAGE + 1], +cpu)
     if entry == E_NOMEM:
-        give_block(mem, cpu, at + STAGE)
+        give_from(mem, cpu, at + STAGE)
         return
     store_relaxed(mem, place + 1, load_relaxed(mem, entry + AR_COUNT) >> AR_GENERATION_SHIFT)
     store(mem, place, entry)
@@ -95,7 +98,7 @@ def change_shelf(mem, cpu, at, place):
 
 
 @kernel
-def change_loan(mem, cpu, at, place, shelf):
+def change_loan(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex, shelf: WordIndex) -> None:
     """Borrow from a place of the peer's shelf, or drop what was borrowed before.
 
     The two words of a handle may be of two arrays: whatever has that generation is borrowed then.
@@ -115,7 +118,7 @@ def change_loan(mem, cpu, at, place, shelf):
 
 
 @kernel
-def check_data(mem, cpu, entry):
+def check_data(mem: Memory, cpu: Cpu, entry: WordIndex) -> bool:
     """Whether the array of a reference that we hold has a block with its owner's signature."""
     data = load_relaxed(mem, entry + AR_DATA)
     order = data & BLOCK_ORDER_MASK
@@ -127,7 +130,7 @@ def check_data(mem, cpu, entry):
 
 
 @kernel
-def drop(mem, cpu, at, place):
+def drop(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex) -> None:
     """Drop the reference that we hold by a place; the last one frees block and entry.
 
     The handle stays. What is broken is left alone: it may be somebody else's.
@@ -145,11 +148,11 @@ def drop(mem, cpu, at, place):
     mem[at + STAGE] = load_relaxed(mem, entry + AR_DATA)
     mem[at + STAGE + 1] = load_relaxed(mem, entry + AR_HOW)
     close_entry(mem, cpu, entry)
-    give_block(mem, cpu, at + STAGE)
+    give_from(mem, cpu, at + STAGE)
 
 
 @kernel
-def arrays_finish(mem, cpu):
+def arrays_finish(mem: Memory, cpu: Cpu) -> int:
     """Drop everything, and take entries off the stack: nobody may use one of an area that is over.
 
     All do, and each after its own last drop, so the last one leaves none.

@@ -11,10 +11,13 @@ Must reach: alloc, free, bulk, split, merge.
     work area: W_DATA, one record a batch: [count][order][owner][pfn ...64]
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import MT_PCP_TYPES
 from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import free_pages
 from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
+from shmalloc.units import Cpu, Memory, WordIndex
 from stress.oracles.owners import check_stamp, disown, own, stamp
 from stress.workloads.area import W_DATA, draw, fresh_id, stopping, work_at
 
@@ -30,7 +33,7 @@ BULK_ORDERS = 3
 
 
 @kernel
-def bulk(mem, cpu, steps):
+def bulk(mem: Memory, cpu: Cpu, steps: int) -> int:
     """Fill or empty ``steps`` random batches; returns the blocks moved."""
     at = work_at(mem, cpu)
     done = 0
@@ -46,7 +49,7 @@ def bulk(mem, cpu, steps):
 
 
 @kernel
-def bulk_fill(mem, cpu, at, batch):
+def bulk_fill(mem: Memory, cpu: Cpu, at: WordIndex, batch: WordIndex) -> int:
     """Ask for a random number of blocks; returns how many came."""
     order = draw(mem, at, BULK_ORDERS)
     mt = draw(mem, at, MT_PCP_TYPES)
@@ -67,7 +70,7 @@ def bulk_fill(mem, cpu, at, batch):
 
 
 @kernel
-def bulk_empty(mem, cpu, batch, singly):
+def bulk_empty(mem: Memory, cpu: Cpu, batch: WordIndex, singly: int) -> int:
     """Check every block of the batch, then free all at once, or one by one; how many there were."""
     count = mem[batch + BULK_COUNT]
     order = mem[batch + BULK_ORDER]
@@ -89,7 +92,7 @@ def bulk_empty(mem, cpu, batch, singly):
 
 
 @kernel
-def bulk_finish(mem, cpu):
+def bulk_finish(mem: Memory, cpu: Cpu) -> int:
     """Free everything that the CPU holds."""
     at = work_at(mem, cpu)
     given = 0

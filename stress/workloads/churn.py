@@ -7,10 +7,13 @@ counter that forgets a refill or a drain.
 Must reach: alloc, free, refill, drain, split, merge; a contended lock where two share a node.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import MT_PCP_TYPES
 from shmalloc.dialect import kernel
+from shmalloc.units import Cpu, Memory, WordIndex
 from stress.workloads.area import (
-    BLOCK_WORDS, W_CURSOR, W_DATA, draw, give_all, give_block, stopping, take_block, work_at,
+    BLOCK_WORDS, W_CURSOR, W_DATA, draw, give_all, give_from, stopping, take_into, work_at,
 )  # fmt: skip
 
 CHURN_SLOTS = 2048
@@ -21,7 +24,7 @@ CHURN_EIGHTHS_LOW = 1
 
 
 @kernel
-def churn(mem, cpu, steps):
+def churn(mem: Memory, cpu: Cpu, steps: int) -> int:
     """Run ``steps`` steps; returns the operations done."""
     at = work_at(mem, cpu)
     done = 0
@@ -33,7 +36,7 @@ def churn(mem, cpu, steps):
 
 
 @kernel
-def churn_step(mem, cpu, at):
+def churn_step(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
     """Look at one random slot: fill it while the tide is high, empty it while it is low."""
     mem[at + W_CURSOR] = mem[at + W_CURSOR] + 1
     fill_eighths = CHURN_EIGHTHS_HIGH
@@ -44,15 +47,15 @@ def churn_step(mem, cpu, at):
     entry = at + W_DATA + slot * BLOCK_WORDS
     held = mem[entry + 1] != 0
     if fill and not held:
-        take_block(mem, cpu, at, entry, 0, slot % MT_PCP_TYPES)
+        take_into(mem, cpu, at, entry, 0, slot % MT_PCP_TYPES)
         return 1
     if held and not fill:
-        give_block(mem, cpu, entry)
+        give_from(mem, cpu, entry)
         return 1
     return 0
 
 
 @kernel
-def churn_finish(mem, cpu):
+def churn_finish(mem: Memory, cpu: Cpu) -> int:
     """Free everything that the CPU holds."""
     return give_all(mem, cpu, work_at(mem, cpu) + W_DATA, CHURN_SLOTS)

@@ -11,6 +11,8 @@ are in service again while somebody holds them.
 Must reach: isolate, contig, offline.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import (
     H_PAGEBLOCK_ORDER, H_PAGES, IS_MT, IS_TYPE, MT_ISOLATE, T_OFFLINE, X_LOST_OWNER,
 )  # fmt: skip
@@ -23,6 +25,7 @@ from shmalloc.kernels.contig import (
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import block_mt
+from shmalloc.units import Cpu, Memory, Owner, Pfn, WordIndex
 from shmalloc.words import fixed
 from stress.oracles.isolation import check_unlisted
 from stress.oracles.owners import check_stamp, disown, own, stamp
@@ -45,7 +48,7 @@ KIND_COUNT = 4
 
 
 @kernel
-def contig(mem, cpu, steps):
+def contig(mem: Memory, cpu: Cpu, steps: int) -> int:
     """Take or give back ``steps`` ranges; returns the attempts."""
     at = work_at(mem, cpu)
     done = 0
@@ -62,7 +65,7 @@ def contig(mem, cpu, steps):
 
 
 @kernel
-def contig_take(mem, cpu, at, slot, kind):
+def contig_take(mem: Memory, cpu: Cpu, at: WordIndex, slot: WordIndex, kind: int) -> None:
     """Try to get a random range of one or two pageblocks in the given way."""
     block_pages = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
     blocks = fixed(mem, H_PAGES) >> fixed(mem, H_PAGEBLOCK_ORDER)
@@ -91,7 +94,7 @@ def contig_take(mem, cpu, at, slot, kind):
 
 
 @kernel
-def contig_give(mem, cpu, slot):
+def contig_give(mem: Memory, cpu: Cpu, slot: WordIndex) -> None:
     """Give the range of the slot back in the way it was got."""
     kind = mem[slot + CONTIG_KIND]
     start = mem[slot + CONTIG_START]
@@ -108,7 +111,7 @@ def contig_give(mem, cpu, slot):
 
 
 @kernel
-def contig_check(mem, cpu, start, end, kind):
+def contig_check(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, kind: int) -> None:
     """A range that we isolated, or took offline, still is, and hides on nobody's list."""
     check_unlisted(mem, cpu, start, end)
     for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
@@ -119,7 +122,7 @@ def contig_check(mem, cpu, start, end, kind):
 
 
 @kernel
-def contig_disown(mem, cpu, start, end, owner):
+def contig_disown(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, owner: Owner) -> int:
     """Check every page of the range and take it out of the owner map; 0 where all were ours."""
     wrong = 0
     for pfn in range(start, end):
@@ -129,7 +132,7 @@ def contig_disown(mem, cpu, start, end, owner):
 
 
 @kernel
-def contig_finish(mem, cpu):
+def contig_finish(mem: Memory, cpu: Cpu) -> int:
     """Give every range back."""
     given = 0
     for i in range(CONTIG_SLOTS):

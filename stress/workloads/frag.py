@@ -8,11 +8,14 @@ list, counters per order.
 Must reach: split, merge, drain.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import H_MAX_ORDER, MT_MOVABLE
 from shmalloc.dialect import kernel
+from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import fixed
 from stress.workloads.area import (
-    BLOCK_ORDER_BITS, BLOCK_WORDS, W_CURSOR, W_DATA, give_all, give_block, stopping, take_block,
+    BLOCK_ORDER_BITS, BLOCK_WORDS, W_CURSOR, W_DATA, give_all, give_from, stopping, take_into,
     work_at,
 )  # fmt: skip
 
@@ -23,7 +26,7 @@ FRAG_TIDES = 3
 
 
 @kernel
-def frag(mem, cpu, steps):
+def frag(mem: Memory, cpu: Cpu, steps: int) -> int:
     """Go on through the tides for ``steps`` slots; returns the operations done."""
     at = work_at(mem, cpu)
     done = 0
@@ -35,7 +38,7 @@ def frag(mem, cpu, steps):
         tide = cursor // FRAG_SLOTS
         entry = at + FRAG_TABLE + (cursor % FRAG_SLOTS) * BLOCK_WORDS
         if cursor == 2 * FRAG_SLOTS:
-            take_block(mem, cpu, at, at + W_DATA, fixed(mem, H_MAX_ORDER), MT_MOVABLE)
+            take_into(mem, cpu, at, at + W_DATA, fixed(mem, H_MAX_ORDER), MT_MOVABLE)
         if tide == 0:
             done += frag_fill(mem, cpu, at, entry)
         else:
@@ -44,28 +47,28 @@ def frag(mem, cpu, steps):
 
 
 @kernel
-def frag_fill(mem, cpu, at, entry):
+def frag_fill(mem: Memory, cpu: Cpu, at: WordIndex, entry: WordIndex) -> int:
     """Allocate a page into the slot if it is empty; gives the large block back first."""
     large = at + W_DATA
     if mem[large + 1] != 0:
-        give_block(mem, cpu, large)
+        give_from(mem, cpu, large)
     if mem[entry + 1] == 0:
-        take_block(mem, cpu, at, entry, 0, MT_MOVABLE)
+        take_into(mem, cpu, at, entry, 0, MT_MOVABLE)
         return 1
     return 0
 
 
 @kernel
-def frag_free(mem, cpu, entry, tide):
+def frag_free(mem: Memory, cpu: Cpu, entry: WordIndex, tide: int) -> int:
     """Free the slot's page: in tide 1 only odd pfns, in tide 2 what is left."""
     odd = (mem[entry] >> BLOCK_ORDER_BITS) & 1 != 0
     if mem[entry + 1] != 0 and (tide == 2 or odd):
-        give_block(mem, cpu, entry)
+        give_from(mem, cpu, entry)
         return 1
     return 0
 
 
 @kernel
-def frag_finish(mem, cpu):
+def frag_finish(mem: Memory, cpu: Cpu) -> int:
     """Free everything that the CPU holds."""
     return give_all(mem, cpu, work_at(mem, cpu) + W_DATA, FRAG_SLOTS + 1)

@@ -11,10 +11,13 @@ drains of lists that were not counted.
 Must reach: remote free, drain, refill. Needs two workers.
 """
 
+from __future__ import annotations
+
 from shmalloc.dialect import kernel
+from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import load, load_relaxed, store
 from stress.workloads.area import (
-    BLOCK_WORDS, W_DATA, W_PEER, draw, give_block, stopping, take_block, work_at,
+    BLOCK_WORDS, W_DATA, W_PEER, draw, give_from, stopping, take_into, work_at,
 )  # fmt: skip
 
 RING_HEAD = W_DATA
@@ -28,7 +31,7 @@ HANDOFF_BURST = 8
 
 
 @kernel
-def handoff(mem, cpu, steps):
+def handoff(mem: Memory, cpu: Cpu, steps: int) -> int:
     """Produce and consume ``steps`` times; returns the operations done."""
     at = work_at(mem, cpu)
     peer = work_at(mem, mem[at + W_PEER])
@@ -44,14 +47,14 @@ def handoff(mem, cpu, steps):
 
 
 @kernel
-def ring_push(mem, cpu, at, peer):
+def ring_push(mem: Memory, cpu: Cpu, at: WordIndex, peer: WordIndex) -> int:
     """Allocate a block and hand it to the peer, unless its ring is full; operations done."""
     head = load_relaxed(mem, peer + RING_HEAD)
     if head - load(mem, peer + RING_TAIL) >= RING_SLOTS:
         return 0
     stage = at + RING_STAGE
     order = draw(mem, at, HANDOFF_ORDERS) * draw(mem, at, 2)
-    if take_block(mem, cpu, at, stage, order, draw(mem, at, 2)) != 0:
+    if take_into(mem, cpu, at, stage, order, draw(mem, at, 2)) != 0:
         return 1
     entry = peer + RING_ENTRIES + (head % RING_SLOTS) * BLOCK_WORDS
     mem[entry] = mem[stage]
@@ -62,18 +65,18 @@ def ring_push(mem, cpu, at, peer):
 
 
 @kernel
-def ring_pop(mem, cpu, at):
+def ring_pop(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
     """Check and free the oldest block of the own ring; operations done."""
     tail = load_relaxed(mem, at + RING_TAIL)
     if load(mem, at + RING_HEAD) == tail:
         return 0
-    give_block(mem, cpu, at + RING_ENTRIES + (tail % RING_SLOTS) * BLOCK_WORDS)
+    give_from(mem, cpu, at + RING_ENTRIES + (tail % RING_SLOTS) * BLOCK_WORDS)
     store(mem, at + RING_TAIL, tail + 1)  # gives the entry back to the producer
     return 1
 
 
 @kernel
-def handoff_finish(mem, cpu):
+def handoff_finish(mem: Memory, cpu: Cpu) -> int:
     """Empty the own ring; every producer is parked by now."""
     at = work_at(mem, cpu)
     given = 0

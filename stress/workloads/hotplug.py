@@ -7,12 +7,15 @@ that goes on using lists that are locked away.
 Must reach: hotplug, remote drain, trylock misses.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import H_CPUS, MAX_CPUS, MT_PCP_TYPES
 from shmalloc.dialect import kernel
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
+from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import fixed
 from stress.workloads.area import (
-    BLOCK_WORDS, W_DATA, draw, give_all, give_block, stopping, take_block, work_at,
+    BLOCK_WORDS, W_DATA, draw, give_all, give_from, stopping, take_into, work_at,
 )  # fmt: skip
 
 HOTPLUG_TABLE = W_DATA + MAX_CPUS
@@ -24,7 +27,7 @@ HOTPLUG_ORDERS = 4
 
 
 @kernel
-def hotplug(mem, cpu, steps):
+def hotplug(mem: Memory, cpu: Cpu, steps: int) -> int:
     """Allocate, free, or change a CPU, ``steps`` times; returns the operations done."""
     at = work_at(mem, cpu)
     done = 0
@@ -40,7 +43,7 @@ def hotplug(mem, cpu, steps):
 
 
 @kernel
-def hotplug_change(mem, cpu, at, victim):
+def hotplug_change(mem: Memory, cpu: Cpu, at: WordIndex, victim: Cpu) -> None:
     """Plug the slot in if we unplugged it, else unplug it if it is online."""
     if draw(mem, at, HOTPLUG_THEFT_ODDS) == 0:
         plug_cpu(mem, cpu, victim)  # E_BUSY where it is not unplugged, or for who comes later
@@ -52,18 +55,18 @@ def hotplug_change(mem, cpu, at, victim):
 
 
 @kernel
-def hotplug_traffic(mem, cpu, at):
+def hotplug_traffic(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     """Fill or empty one random slot of the table."""
     entry = at + HOTPLUG_TABLE + draw(mem, at, HOTPLUG_SLOTS) * BLOCK_WORDS
     if mem[entry + 1] != 0:
-        give_block(mem, cpu, entry)
+        give_from(mem, cpu, entry)
     else:
         order = draw(mem, at, HOTPLUG_ORDERS)
-        take_block(mem, cpu, at, entry, order, draw(mem, at, MT_PCP_TYPES))
+        take_into(mem, cpu, at, entry, order, draw(mem, at, MT_PCP_TYPES))
 
 
 @kernel
-def hotplug_finish(mem, cpu):
+def hotplug_finish(mem: Memory, cpu: Cpu) -> int:
     """Plug in what we unplugged and free everything that the CPU holds."""
     at = work_at(mem, cpu)
     for victim in range(fixed(mem, H_CPUS)):

@@ -12,6 +12,8 @@ ends another cache.
 Must reach: object alloc and free, new and gone slabs and caches.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import AT_CACHE, M_LEAKED_OBJECTS
 from shmalloc.constants_slab import CF_DEBUG, CF_EXACT, CF_NO_SHEAVES
 from shmalloc.dialect import kernel
@@ -19,6 +21,7 @@ from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_bulk import cache_free_bulk
 from shmalloc.kernels.cache_set import cache_create, cache_destroy
 from shmalloc.kernels.reporting import report
+from shmalloc.units import CacheId, Cpu, Memory, WordIndex
 from stress.workloads.area import W_DATA, draw, stopping, work_at
 
 MODULE_CACHE = W_DATA
@@ -31,7 +34,7 @@ MODULE_KINDS = 4
 
 
 @kernel
-def modules(mem, cpu, steps):
+def modules(mem: Memory, cpu: Cpu, steps: int) -> int:
     """Make, use and destroy ``steps`` caches; returns how many."""
     at = work_at(mem, cpu)
     done = 0
@@ -44,7 +47,7 @@ def modules(mem, cpu, steps):
 
 
 @kernel
-def module_kind(which):
+def module_kind(which: int) -> int:
     """Flags of one of the kinds of caches."""
     if which == 0:
         return CF_NO_SHEAVES
@@ -54,7 +57,7 @@ def module_kind(which):
 
 
 @kernel
-def module_life(mem, cpu, at):
+def module_life(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     """One cache from its first to its last moment. One that cannot be made is nothing lost."""
     size = MODULE_LEAST_BYTES + draw(mem, at, MODULE_MOST_BYTES)
     made = cache_create(mem, cpu, size, 0, module_kind(draw(mem, at, MODULE_KINDS)), 0)
@@ -73,7 +76,7 @@ def module_life(mem, cpu, at):
 
 
 @kernel
-def module_end(mem, cpu, at, cache_id, count):
+def module_end(mem: Memory, cpu: Cpu, at: WordIndex, cache_id: CacheId, count: int) -> None:
     """Free all objects of a cache, in one of two ways, and destroy it."""
     if draw(mem, at, 2) == 0:
         cache_free_bulk(mem, cpu, cache_id, count, at + MODULE_OBJECTS)
@@ -87,6 +90,6 @@ def module_end(mem, cpu, at, cache_id, count):
 
 
 @kernel
-def modules_finish(mem, cpu):
+def modules_finish(mem: Memory, cpu: Cpu) -> int:
     """Nothing outlives its step."""
     return 0

@@ -11,13 +11,16 @@ the watermarks, failure paths that leak what they had already taken.
 Must reach: a failed allocation, a wait; a wake-up where two workers share a node.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import H_AT_FRAMES, H_MAX_ORDER, H_PAGE_SHIFT, MT_PCP_TYPES
 from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import alloc_pages_wait
+from shmalloc.units import Cpu, Memory, Migratetype, WordIndex
 from shmalloc.words import fixed
 from stress.workloads.area import (
-    BLOCK_ORDER_BITS, BLOCK_WORDS, W_CURSOR, W_DATA, W_HELD, adopt, draw, fresh_id, give_block,
-    stopping, take_block, work_at,
+    BLOCK_ORDER_BITS, BLOCK_WORDS, W_CURSOR, W_DATA, W_HELD, enter_block, draw, fresh_id, give_from,
+    stopping, take_into, work_at,
 )  # fmt: skip
 
 OOM_TOP = W_DATA  # the top block of the stack as a table entry: block, id
@@ -31,7 +34,7 @@ OOM_WAIT_ROUNDS = 1
 
 
 @kernel
-def oom_edge(mem, cpu, steps):
+def oom_edge(mem: Memory, cpu: Cpu, steps: int) -> int:
     """Take or give ``steps`` blocks; returns the operations done."""
     at = work_at(mem, cpu)
     done = 0
@@ -53,11 +56,11 @@ def oom_edge(mem, cpu, steps):
 
 
 @kernel
-def oom_take(mem, cpu, at):
+def oom_take(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     """Push one block of the current order; where there is none, go on with the next smaller."""
     order = mem[at + OOM_ORDER]
     mt = draw(mem, at, MT_PCP_TYPES)
-    if take_block(mem, cpu, at, at + OOM_ENTRY, order, mt) == 0:
+    if take_into(mem, cpu, at, at + OOM_ENTRY, order, mt) == 0:
         oom_push(mem, at)
         return
     if order == 0:
@@ -67,16 +70,16 @@ def oom_take(mem, cpu, at):
 
 
 @kernel
-def oom_wait(mem, cpu, at, mt):
+def oom_wait(mem: Memory, cpu: Cpu, at: WordIndex, mt: Migratetype) -> None:
     """With nothing left, sleep for a page once: somebody else may free one, or nobody does."""
     owner = fresh_id(mem, cpu, at)
     pfn = alloc_pages_wait(mem, cpu, 0, mt, owner, OOM_WAIT_ROUNDS)
-    if pfn >= 0 and adopt(mem, cpu, at + OOM_ENTRY, pfn, 0, owner) == 0:
+    if pfn >= 0 and enter_block(mem, cpu, at + OOM_ENTRY, pfn, 0, owner) == 0:
         oom_push(mem, at)
 
 
 @kernel
-def oom_push(mem, at):
+def oom_push(mem: Memory, at: WordIndex) -> None:
     """Chain the block in OOM_ENTRY onto the stack, through its own memory."""
     frame = oom_frame(mem, mem[at + OOM_ENTRY])
     mem[frame + OOM_NEXT] = mem[at + OOM_TOP]
@@ -88,7 +91,7 @@ def oom_push(mem, at):
 
 
 @kernel
-def oom_pop(mem, cpu, at):
+def oom_pop(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     """Free the top block of the stack, if there is one."""
     if mem[at + OOM_TOP + 1] == 0:
         return
@@ -98,17 +101,17 @@ def oom_pop(mem, cpu, at):
     mem[at + OOM_TOP] = mem[frame + OOM_NEXT]
     mem[at + OOM_TOP + 1] = mem[frame + OOM_NEXT_ID]
     mem[at + W_HELD] = mem[at + W_HELD] - 1
-    give_block(mem, cpu, at + OOM_ENTRY)
+    give_from(mem, cpu, at + OOM_ENTRY)
 
 
 @kernel
-def oom_frame(mem, block):
+def oom_frame(mem: Memory, block: int) -> int:
     """First word of a block's memory."""
     return fixed(mem, H_AT_FRAMES) + ((block >> BLOCK_ORDER_BITS) << fixed(mem, H_PAGE_SHIFT))
 
 
 @kernel
-def oom_edge_finish(mem, cpu):
+def oom_edge_finish(mem: Memory, cpu: Cpu) -> int:
     """Free everything that the CPU holds."""
     at = work_at(mem, cpu)
     held = mem[at + W_HELD]

@@ -6,11 +6,14 @@ a fallback that takes a block of another migratetype and forgets to retype it.
 Must reach: alloc, free, split, merge.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import H_MAX_ORDER, MT_PCP_TYPES
 from shmalloc.dialect import kernel
+from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import fixed
 from stress.workloads.area import (
-    BLOCK_WORDS, W_DATA, draw, give_all, give_block, stopping, take_block, work_at,
+    BLOCK_WORDS, W_DATA, draw, give_all, give_from, stopping, take_into, work_at,
 )  # fmt: skip
 
 ORDERS_SLOTS = 128
@@ -18,7 +21,7 @@ ORDERS_WORDS = W_DATA + ORDERS_SLOTS * BLOCK_WORDS
 
 
 @kernel
-def orders(mem, cpu, steps):
+def orders(mem: Memory, cpu: Cpu, steps: int) -> int:
     """Run ``steps`` allocations or frees; returns the operations done."""
     at = work_at(mem, cpu)
     done = 0
@@ -28,16 +31,16 @@ def orders(mem, cpu, steps):
         slot = draw(mem, at, ORDERS_SLOTS)
         entry = at + W_DATA + slot * BLOCK_WORDS
         if mem[entry + 1] != 0:
-            give_block(mem, cpu, entry)
+            give_from(mem, cpu, entry)
         else:
             order = orders_pick(mem, at)
-            take_block(mem, cpu, at, entry, order, draw(mem, at, MT_PCP_TYPES))
+            take_into(mem, cpu, at, entry, order, draw(mem, at, MT_PCP_TYPES))
         done += 1
     return done
 
 
 @kernel
-def orders_pick(mem, at):
+def orders_pick(mem: Memory, at: WordIndex) -> int:
     """An order from 0 to the largest; each is drawn about half as often as the one below."""
     largest = fixed(mem, H_MAX_ORDER)
     bits = draw(mem, at, 1 << (largest + 1))
@@ -48,6 +51,6 @@ def orders_pick(mem, at):
 
 
 @kernel
-def orders_finish(mem, cpu):
+def orders_finish(mem: Memory, cpu: Cpu) -> int:
     """Free everything that the CPU holds."""
     return give_all(mem, cpu, work_at(mem, cpu) + W_DATA, ORDERS_SLOTS)

@@ -7,15 +7,18 @@ and has changed in between, a state that changed without its version, a page tha
 Must reach: walk, split, merge; tails met on the way where two workers share a node.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import EV_WALK, H_MAX_ORDER, H_PAGES, MT_MOVABLE
 from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.walk import walk
+from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import fixed
 from stress.oracles.cover import COVER_WORDS, check_covered
 from stress.oracles.versions import check_version
 from stress.workloads.area import (
-    BLOCK_WORDS, W_CURSOR, W_DATA, draw, give_all, give_block, stopping, take_block, work_at,
+    BLOCK_WORDS, W_CURSOR, W_DATA, draw, give_all, give_from, stopping, take_into, work_at,
 )  # fmt: skip
 
 WALKER_SLOTS = 32
@@ -27,7 +30,7 @@ WALKER_MOVE_ODDS = 8
 
 
 @kernel
-def pfn_walker(mem, cpu, steps):
+def pfn_walker(mem: Memory, cpu: Cpu, steps: int) -> int:
     """Walk ``steps`` stretches; returns how many were walked."""
     at = work_at(mem, cpu)
     done = 0
@@ -48,16 +51,16 @@ def pfn_walker(mem, cpu, steps):
 
 
 @kernel
-def walker_move(mem, cpu, at):
+def walker_move(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     """Allocate or free one block of a random order."""
     entry = at + W_DATA + draw(mem, at, WALKER_SLOTS) * BLOCK_WORDS
     if mem[entry + 1] != 0:
-        give_block(mem, cpu, entry)
+        give_from(mem, cpu, entry)
     else:
-        take_block(mem, cpu, at, entry, draw(mem, at, fixed(mem, H_MAX_ORDER) + 1), MT_MOVABLE)
+        take_into(mem, cpu, at, entry, draw(mem, at, fixed(mem, H_MAX_ORDER) + 1), MT_MOVABLE)
 
 
 @kernel
-def pfn_walker_finish(mem, cpu):
+def pfn_walker_finish(mem: Memory, cpu: Cpu) -> int:
     """Free everything that the CPU holds."""
     return give_all(mem, cpu, work_at(mem, cpu) + W_DATA, WALKER_SLOTS)

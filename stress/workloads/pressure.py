@@ -10,9 +10,12 @@ It hunts nothing itself: the workers come to their failure paths, and the blocks
 in the owner map as everybody's are.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import H_AT_FRAMES, H_MAX_ORDER, H_PAGE_SHIFT, MT_PCP_TYPES
 from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import alloc_pages, free_pages
+from shmalloc.units import Cpu, Memory, Order, Pfn, WordIndex
 from shmalloc.words import fixed
 from stress.oracles.owners import disown, own
 from stress.workloads.area import (
@@ -26,7 +29,7 @@ PRESSURE_ID = 1
 
 
 @kernel
-def pressure_take(mem, cpu, blocks, most_pages):
+def pressure_take(mem: Memory, cpu: Cpu, blocks: int, most_pages: int) -> int:
     """Take up to ``blocks`` blocks, ``most_pages`` in all; the pages held now, -1: none was left.
 
     Orders are drawn; where there is no block of that order, the next smaller one is tried.
@@ -45,7 +48,7 @@ def pressure_take(mem, cpu, blocks, most_pages):
 
 
 @kernel
-def pressure_push(mem, cpu, at, order):
+def pressure_push(mem: Memory, cpu: Cpu, at: WordIndex, order: Order) -> bool:
     """Take one block onto the stack; whether there was one."""
     owner = fresh_id(mem, cpu, at)
     pfn = alloc_pages(mem, cpu, order, draw(mem, at, MT_PCP_TYPES), owner)
@@ -61,7 +64,7 @@ def pressure_push(mem, cpu, at, order):
 
 
 @kernel
-def pressure_give(mem, cpu, blocks):
+def pressure_give(mem: Memory, cpu: Cpu, blocks: int) -> int:
     """Free up to ``blocks`` blocks of the stack; the pages held now."""
     at = work_at(mem, cpu)
     for _ in range(blocks):
@@ -80,6 +83,6 @@ def pressure_give(mem, cpu, blocks):
 
 
 @kernel
-def pressure_frame(mem, pfn):
+def pressure_frame(mem: Memory, pfn: Pfn) -> int:
     """First word of a block's memory."""
     return fixed(mem, H_AT_FRAMES) + (pfn << fixed(mem, H_PAGE_SHIFT))

@@ -15,6 +15,8 @@ sheaf.
 Must reach: object alloc and free, new and gone slabs and caches, sheaf swaps.
 """
 
+from __future__ import annotations
+
 from shmalloc.constants import E_STATE, X_PAYLOAD
 from shmalloc.constants_slab import CF_EXACT, CF_NO_SHEAVES
 from shmalloc.dialect import kernel
@@ -22,6 +24,7 @@ from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_bulk import cache_alloc_bulk, cache_free_bulk
 from shmalloc.kernels.cache_set import cache_create, cache_destroy, cache_shrink
 from shmalloc.kernels.reporting import report
+from shmalloc.units import CacheId, Cpu, Memory, ObjectAddress, WordIndex
 from shmalloc.words import exchange, fence, load, store
 from stress.workloads.area import W_CURSOR, W_DATA, W_PEER, draw, stopping, work_at
 
@@ -50,7 +53,7 @@ MIX_WAVE_SHIFT = 12
 
 
 @kernel
-def slabmix(mem, cpu, steps):
+def slabmix(mem: Memory, cpu: Cpu, steps: int) -> int:
     """Allocate, free, swap, ``steps`` times; returns the operations done."""
     at = work_at(mem, cpu)
     done = 0
@@ -74,7 +77,7 @@ def slabmix(mem, cpu, steps):
 
 
 @kernel
-def mix_create(mem, cpu, at):
+def mix_create(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     """Make the worker's caches. One that cannot be made stays 0 and is not used."""
     for i in range(MIX_CACHE_COUNT):
         words = MIX_FIRST_WORDS << (i * MIX_GROWTH_SHIFT)
@@ -85,7 +88,7 @@ def mix_create(mem, cpu, at):
 
 
 @kernel
-def mix_cache(mem, at, which):
+def mix_cache(mem: Memory, at: WordIndex, which: int) -> CacheId:
     """Cache ``which`` of the worker or a neighbour; -1: not made yet, or it could not be."""
     area = at
     for _ in range(draw(mem, at, MIX_NEIGHBOURS)):
@@ -94,7 +97,7 @@ def mix_cache(mem, at, which):
 
 
 @kernel
-def mix_one(mem, cpu, at):
+def mix_one(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     """Fill an empty slot; free the object of a full one, or swap it with the peer's mail."""
     slot = at + MIX_TABLE + draw(mem, at, MIX_SLOTS)
     low_tide = (mem[at + W_CURSOR] >> MIX_WAVE_SHIFT) & 1 != 0
@@ -110,7 +113,7 @@ def mix_one(mem, cpu, at):
 
 
 @kernel
-def mix_alloc(mem, cpu, at, which):
+def mix_alloc(mem: Memory, cpu: Cpu, at: WordIndex, which: int) -> ObjectAddress:
     """A signed object of a cache ``which``, or 0."""
     cache_id = mix_cache(mem, at, which)
     if cache_id < 0:
@@ -123,14 +126,14 @@ def mix_alloc(mem, cpu, at, which):
 
 
 @kernel
-def mix_sign(mem, address, cache_id, words):
+def mix_sign(mem: Memory, address: ObjectAddress, cache_id: CacheId, words: int) -> None:
     mem[address] = address
     mem[address + 1] = (cache_id << MIX_CACHE_SHIFT) | words
     mem[address + words - 1] = address
 
 
 @kernel
-def mix_check(mem, cpu, address):
+def mix_check(mem: Memory, cpu: Cpu, address: ObjectAddress) -> int:
     """0 where both signatures stand, else E_STATE (and a report): the object is left alone."""
     found = mem[address]
     if found == address:
@@ -142,14 +145,14 @@ def mix_check(mem, cpu, address):
 
 
 @kernel
-def mix_free(mem, cpu, address):
+def mix_free(mem: Memory, cpu: Cpu, address: ObjectAddress) -> None:
     """Check and free one object, whoever made it."""
     if mix_check(mem, cpu, address) == 0:
         cache_free(mem, cpu, mem[address + 1] >> MIX_CACHE_SHIFT, address)
 
 
 @kernel
-def mix_bulk(mem, cpu, at):
+def mix_bulk(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     """A list of objects at once, signed, checked and given back at once."""
     which = draw(mem, at, MIX_CACHE_COUNT)
     cache_id = mix_cache(mem, at, which)
@@ -171,7 +174,7 @@ def mix_bulk(mem, cpu, at):
 
 
 @kernel
-def mix_storm(mem, cpu, at):
+def mix_storm(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     """A cache that lives for a few objects."""
     cache_id = cache_create(mem, cpu, 40, 0, 0, 0)
     if cache_id < 0:
@@ -183,7 +186,7 @@ def mix_storm(mem, cpu, at):
 
 
 @kernel
-def slabmix_finish(mem, cpu):
+def slabmix_finish(mem: Memory, cpu: Cpu) -> int:
     """Free all objects; the last worker of the circle destroys everybody's caches.
 
     Not each its own: a peer may still hold objects of our caches.
@@ -203,7 +206,7 @@ def slabmix_finish(mem, cpu):
 
 
 @kernel
-def mix_give_all(mem, cpu, at):
+def mix_give_all(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
     """Free what is in the table and in the own mailboxes; how many objects there were."""
     given = 0
     for i in range(MIX_SLOTS):
@@ -220,7 +223,7 @@ def mix_give_all(mem, cpu, at):
 
 
 @kernel
-def mix_all_done(mem, cpu):
+def mix_all_done(mem: Memory, cpu: Cpu) -> bool:
     """Whether every worker of the circle has freed its objects."""
     other = mem[work_at(mem, cpu) + W_PEER]
     while other != cpu:
@@ -231,7 +234,7 @@ def mix_all_done(mem, cpu):
 
 
 @kernel
-def mix_destroy(mem, cpu, area):
+def mix_destroy(mem: Memory, cpu: Cpu, area: WordIndex) -> None:
     """Destroy the caches of one worker; the swap lets only one of two finishers do it."""
     for i in range(MIX_CACHE_COUNT):
         cache_id = exchange(mem, area + MIX_CACHES + i, 0) - 1

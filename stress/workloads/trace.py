@@ -23,17 +23,17 @@ all have met at the end of the round. Everything else in an area is its worker's
 sync words, and what slot 0 wrote before it released a sync point.
 """
 
-from shmalloc.constants import (
-    E_AGAIN, E_STATE, E_STOPPED, H_CPUS, H_ZONES, MT_COUNT, ORDERS, P_COUNT, X_PAYLOAD, Z_COUNTS,
-    Z_FREE,
-)  # fmt: skip
+from __future__ import annotations
+
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_set import cache_create, cache_destroy
-from shmalloc.kernels.reporting import report
 from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.kernels.pcp import pcp_at
+from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import zone_at
+from shmalloc.units import CacheId, Cpu, Memory, ObjectAddress, Owner, WordIndex
 from shmalloc.words import fetch_add, fixed, give_way, load, load_relaxed, store
 from stress.oracles.owners import check_stamp, disown, make_id, own, stamp
 from stress.workloads.area import W_CURSOR, W_WORKERS, stopping, work_at
@@ -100,7 +100,7 @@ TRACE_BATCH = (
 
 
 @kernel
-def trace_step(mem, cpu, steps):
+def trace_step(mem: Memory, cpu: Cpu, steps: int) -> int:
     """Replay up to ``steps`` events; how many were. E_STOPPED with all of them replayed."""
     at = work_at(mem, cpu)
     done = 0
@@ -108,8 +108,8 @@ def trace_step(mem, cpu, steps):
         if stopping(mem):
             break
         result = trace_next(mem, cpu, at)
-        if result == E_STOPPED and done == 0:
-            return E_STOPPED
+        if result == c.E_STOPPED and done == 0:
+            return c.E_STOPPED
         if result < 0:
             break
         done += result
@@ -117,7 +117,7 @@ def trace_step(mem, cpu, steps):
 
 
 @kernel
-def trace_next(mem, cpu, at):
+def trace_next(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
     """The next event: 1 done, 0 a sync point passed, E_AGAIN not possible yet, E_STOPPED none."""
     position = mem[at + W_CURSOR]
     if position >= mem[at + TP_EVENTS]:
@@ -140,30 +140,30 @@ def trace_next(mem, cpu, at):
 
 
 @kernel
-def event_at(mem, at, position):
+def event_at(mem: Memory, at: WordIndex, position: int) -> WordIndex:
     """Word index of an event of the stream in the area at ``at``; its handle is behind it."""
     return at + mem[at + TP_STREAM] + position * EVENT_WORDS
 
 
 @kernel
-def what_of(word):
+def what_of(word: int) -> int:
     """Order, cache, or number of the sync point."""
     return (word >> TRACE_WHAT_SHIFT) & TRACE_WHAT_MASK
 
 
 @kernel
-def trace_owner(mem, slot, at, position):
+def trace_owner(mem: Memory, slot: Cpu, at: WordIndex, position: int) -> Owner:
     """The owner id of an allocation: never used twice, and known to whoever frees it."""
     return make_id(mem, slot, mem[at + T_ROUND] * mem[at + TP_EVENTS] + position + 1)
 
 
 @kernel
-def tally(mem, at, which):
+def tally(mem: Memory, at: WordIndex, which: int) -> None:
     mem[at + T_COUNTS + which] = mem[at + T_COUNTS + which] + 1
 
 
 @kernel
-def trace_take_pages(mem, cpu, at, event, position):
+def trace_take_pages(mem: Memory, cpu: Cpu, at: WordIndex, event: WordIndex, position: int) -> None:
     """Allocate pages and publish their handle; a failure is published too."""
     word = mem[event]
     order = what_of(word)
@@ -181,7 +181,9 @@ def trace_take_pages(mem, cpu, at, event, position):
 
 
 @kernel
-def trace_take_object(mem, cpu, at, event, position):
+def trace_take_object(
+    mem: Memory, cpu: Cpu, at: WordIndex, event: WordIndex, position: int
+) -> None:
     """Allocate an object, sign it at both ends and publish its handle, or the failure."""
     entry = cache_entry(mem, what_of(mem[event]))
     address = cache_alloc(mem, cpu, mem[entry + 1])
@@ -197,14 +199,14 @@ def trace_take_object(mem, cpu, at, event, position):
 
 
 @kernel
-def cache_entry(mem, cache_id):
+def cache_entry(mem: Memory, cache_id: CacheId) -> WordIndex:
     """Word index of a cache in the table of slot 0: object bytes, and the allocator's id for it."""
     table = work_at(mem, 0)
     return table + mem[table + TP_CACHES] + cache_id * CACHE_WORDS
 
 
 @kernel
-def trace_free(mem, cpu, at, word):
+def trace_free(mem: Memory, cpu: Cpu, at: WordIndex, word: int) -> int:
     """Free what the event names, once it is there: 1, 0 for one that was left, or E_AGAIN."""
     slot = (word >> TRACE_SLOT_SHIFT) & TRACE_SLOT_MASK
     from_area = work_at(mem, slot)
@@ -212,7 +214,7 @@ def trace_free(mem, cpu, at, word):
     target = event_at(mem, from_area, position) + 1
     handle = await_handle(mem, at, target)
     if handle == 0:
-        return E_AGAIN
+        return c.E_AGAIN
     kind = word & TRACE_KIND_MASK
     left = kind & TRACE_LEFT != 0
     if handle & HANDLE_CPU_MASK != cpu + 1 and slot != cpu:
@@ -233,7 +235,7 @@ def trace_free(mem, cpu, at, word):
 
 
 @kernel
-def await_handle(mem, at, target):
+def await_handle(mem: Memory, at: WordIndex, target: WordIndex) -> int:
     """The handle in word ``target``, 0 where it does not come within PATIENCE looks."""
     for _ in range(PATIENCE):
         handle = load(mem, target)
@@ -245,31 +247,33 @@ def await_handle(mem, at, target):
 
 
 @kernel
-def give_handle(mem, cpu, at, word, handle, owner):
+def give_handle(mem: Memory, cpu: Cpu, at: WordIndex, word: int, handle: int, owner: Owner) -> int:
     """Check and free a block or an object: 0, or E_STATE (reported)."""
     where = handle >> HANDLE_SHIFT
     if word & TRACE_OBJECT_ALLOC != 0:
         return give_object(mem, cpu, what_of(word), where, owner)
     order = what_of(word)
     if check_stamp(mem, cpu, where, order, owner) != 0:
-        return E_STATE
+        return c.E_STATE
     if disown(mem, cpu, where, order, owner) != 0:
-        return E_STATE
+        return c.E_STATE
     live = at + T_COUNTS + N_LIVE_PAGES
     mem[live] = mem[live] - (1 << order)
     return free_pages(mem, cpu, where, order)
 
 
 @kernel
-def give_object(mem, cpu, cache_id, address, owner):
+def give_object(
+    mem: Memory, cpu: Cpu, cache_id: CacheId, address: ObjectAddress, owner: Owner
+) -> int:
     entry = cache_entry(mem, cache_id)
     last = address + (mem[entry] - 1) // 8
     found = mem[address]
     if found == owner:
         found = mem[last]
     if found != owner:
-        report(mem, cpu, X_PAYLOAD, address, owner, found)
-        return E_STATE
+        report(mem, cpu, c.X_PAYLOAD, address, owner, found)
+        return c.E_STATE
     return cache_free(mem, cpu, mem[entry + 1], address)
 
 
@@ -277,7 +281,7 @@ def give_object(mem, cpu, cache_id, address, owner):
 
 
 @kernel
-def trace_sync(mem, cpu, at, index):
+def trace_sync(mem: Memory, cpu: Cpu, at: WordIndex, index: int) -> int:
     """Meet all others: 0 when everybody was here, else E_AGAIN. May be tried again at any time.
 
     The arrival publishes everything that this worker did; the release of slot 0 follows its
@@ -289,17 +293,17 @@ def trace_sync(mem, cpu, at, index):
     if cpu == 0:
         for other in range(mem[at + W_WORKERS]):
             if not await_number(mem, work_at(mem, other) + T_ARRIVED, number):
-                return E_AGAIN
+                return c.E_AGAIN
         lead(mem, cpu, at, index)
         store(mem, leader + T_RELEASED, number)
     elif not await_number(mem, leader + T_RELEASED, number):
-        return E_AGAIN
+        return c.E_AGAIN
     mem[at + T_SYNC] = number
     return 0
 
 
 @kernel
-def await_number(mem, word, number):
+def await_number(mem: Memory, word: WordIndex, number: int) -> bool:
     """Whether ``word`` reaches ``number`` within PATIENCE looks."""
     for _ in range(PATIENCE):
         if load(mem, word) >= number:
@@ -311,7 +315,7 @@ def await_number(mem, word, number):
 
 
 @kernel
-def lead(mem, cpu, at, index):
+def lead(mem: Memory, cpu: Cpu, at: WordIndex, index: int) -> None:
     """What slot 0 does while all others stand still: make the caches, or take a sample."""
     if index > 0:
         take_sample(mem, at + mem[at + TP_SAMPLES] + (index - 1) * SAMPLE_WORDS)
@@ -322,7 +326,7 @@ def lead(mem, cpu, at, index):
 
 
 @kernel
-def take_sample(mem, sample):
+def take_sample(mem: Memory, sample: WordIndex) -> None:
     """Live pages of the replay, and where the free ones are; exact, since all stand still."""
     live = 0
     for slot in range(mem[work_at(mem, 0) + W_WORKERS]):
@@ -330,22 +334,22 @@ def take_sample(mem, sample):
     for i in range(SAMPLE_WORDS):
         mem[sample + i] = 0
     mem[sample + SAMPLE_LIVE] = live
-    for zone_id in range(fixed(mem, H_ZONES)):
+    for zone_id in range(fixed(mem, c.H_ZONES)):
         zone = zone_at(mem, zone_id)
-        mem[sample + SAMPLE_FREE] = mem[sample + SAMPLE_FREE] + load_relaxed(mem, zone + Z_FREE)
-        for slot in range(fixed(mem, H_CPUS)):
-            kept = load_relaxed(mem, pcp_at(mem, slot, zone_id) + P_COUNT)
+        mem[sample + SAMPLE_FREE] = mem[sample + SAMPLE_FREE] + load_relaxed(mem, zone + c.Z_FREE)
+        for slot in range(fixed(mem, c.H_CPUS)):
+            kept = load_relaxed(mem, pcp_at(mem, slot, zone_id) + c.P_COUNT)
             mem[sample + SAMPLE_PCP] = mem[sample + SAMPLE_PCP] + kept
-        for i in range(ORDERS * MT_COUNT):
-            blocks = sample + SAMPLE_ORDERS + i // MT_COUNT
-            mem[blocks] = mem[blocks] + load_relaxed(mem, zone + Z_COUNTS + i)
+        for i in range(c.ORDERS * c.MT_COUNT):
+            blocks = sample + SAMPLE_ORDERS + i // c.MT_COUNT
+            mem[blocks] = mem[blocks] + load_relaxed(mem, zone + c.Z_COUNTS + i)
 
 
 # --- the end ------------------------------------------------------------------------------------
 
 
 @kernel
-def trace_end(mem, cpu, at):
+def trace_end(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
     """Behind the last event: E_STOPPED, or with TP_LOOP start again.
 
     The last event is a sync point: nobody starts again before all handles are cleared, else a
@@ -353,14 +357,14 @@ def trace_end(mem, cpu, at):
     """
     if mem[at + TP_LOOP] == 0:
         store(mem, at + T_DONE, 1)
-        return E_STOPPED
+        return c.E_STOPPED
     mem[at + T_ROUND] = mem[at + T_ROUND] + 1
     mem[at + W_CURSOR] = 0
     return 0
 
 
 @kernel
-def give_leftover(mem, cpu, at, position):
+def give_leftover(mem: Memory, cpu: Cpu, at: WordIndex, position: int) -> int:
     """Free what the event allocated and nobody freed, clear its handle; 1 if there was anything."""
     event = event_at(mem, at, position)
     handle = load_relaxed(mem, event + 1)
@@ -374,7 +378,7 @@ def give_leftover(mem, cpu, at, position):
 
 
 @kernel
-def trace_finish(mem, cpu):
+def trace_finish(mem: Memory, cpu: Cpu) -> int:
     """Give back what this CPU allocated and nobody freed; the last one destroys the caches.
 
     There is something only where the replay was stopped. Everybody is parked, so no free of the

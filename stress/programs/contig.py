@@ -259,8 +259,8 @@ def isolate_legal(name: str) -> Program:
 def isolate_take(name: str) -> Program:
     return InitialState.booted(2, max_order=1, pageblock_order=0).program(
         name, (isolate_upper, take_from_zone_twice), check=upper_isolated,
-        story="carve and move_free_block of an isolation against find_smallest and claim of a taker,"
-        " who must not be given a page of the range, nor change its type back",
+        story="carve and move_free_block of an isolation against find_smallest and claim of a"
+        " taker, who must not be given a page of the range, nor change its type back",
     )  # fmt: skip
 
 

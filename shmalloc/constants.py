@@ -315,6 +315,7 @@ AT_LIST = TAGGED | 5 << TAG_SHIFT  # zone << 16 | order << 8 | migratetype
 AT_PCP = TAGGED | 6 << TAG_SHIFT  # cpu << 16 | zone << 8 | list + 1; 0: all of them
 IS_TYPE = TAGGED | 7 << TAG_SHIFT  # T_*
 IS_MT = TAGGED | 8 << TAG_SHIFT  # MT_*
+IS_FREE = TAGGED | 9 << TAG_SHIFT  # zone << 8 | order: a free block of that order or a higher one
 
 # --- flight recorder: one ring for each CPU (stress/jitter/recorder.py) -----------------
 FLIGHT_FIRST = 16  # words before its items

@@ -147,7 +147,7 @@ _REFUSED = (
         ("free_pages",), example="free_pages of the page of an object",
     ),
     Invariant(
-        c.M_WRONG_STATE, "M_WRONG_STATE", "only an allocated page may be freed",
+        c.M_WRONG_STATE, "M_WRONG_STATE", "a page must be in the state that an operation requires",
         ("free_pages", "alloc_pages"), example="free_pages of an offline or poisoned page",
     ),
     Invariant(

@@ -33,9 +33,23 @@ _STATE_CODES = frozenset(
      c.X_LOST_OWNER}
 )  # fmt: skip
 _ERROR_CODES = frozenset({c.M_LEAKED_OBJECTS, c.I_PROGRESS})  # of what a kernel answered
+_COUNT_CODES = frozenset(
+    {c.I_CONSERVATION, c.I_FREE_HEAD, c.I_LIST_LINKS, c.I_PCP_COUNT, c.I_SLAB, c.I_SHEAF,
+     c.I_TEARDOWN, c.M_LEAKED_OBJECTS}
+)  # fmt: skip
 _BYTE_CODES = frozenset({c.I_BYTES, c.M_OBJECT_BYTES, c.X_PAYLOAD})  # any bit pattern may be found
 
-_TAGS = (c.AT_WORD, c.AT_CACHE, c.AT_ZONE, c.AT_CPU, c.AT_LIST, c.AT_PCP, c.IS_TYPE, c.IS_MT)
+_TAGS = (
+    c.AT_WORD,
+    c.AT_CACHE,
+    c.AT_ZONE,
+    c.AT_CPU,
+    c.AT_LIST,
+    c.AT_PCP,
+    c.IS_TYPE,
+    c.IS_MT,
+    c.IS_FREE,
+)
 _EXPECTED = {
     c.I_TEARDOWN: "{} free pages",
     c.M_OBJECT_POINTER: "the address of an object of {}",
@@ -168,7 +182,7 @@ class ReportText:
     # --- expected and found ----------------------------------------------------------------------
 
     def expected(self, code: int, value: int) -> str:
-        if code in FREE_CODES:
+        if code in FREE_CODES and untagged(value)[0] == 0:
             return f"an allocated block of order {value}"
         if code == c.I_TAIL and untagged(value)[0] == 0:
             return "one head" if value == 1 else f"a tail of the block at pfn {value}"
@@ -194,7 +208,7 @@ class ReportText:
             return self._tagged(tag, number)
         if code in _STATE_CODES and value >= 1 << c.ORDER_SHIFT:
             return state_text(value)
-        return number_text(value)
+        return f"{value:,}" if code in _COUNT_CODES else number_text(value)
 
     def _tagged(self, tag: int, number: int) -> str:
         if tag == c.AT_LIST:
@@ -208,6 +222,8 @@ class ReportText:
             return self.cache(number)
         if tag == c.AT_WORD:
             return self.word(number)
+        if tag == c.IS_FREE:
+            return f"a free block in zone {number >> 8}, of order {number & 0xFF} or higher"
         if tag == c.IS_TYPE:
             return type_text(number)
         if tag == c.IS_MT:

@@ -29,6 +29,11 @@ def test_violations_that_differ_in_numbers_alone_are_one_group():
     assert group.more() == "and 2 more like it, at pfn 6, pfn 9"
 
 
+def test_the_history_of_a_group_is_the_first_that_there_is():
+    lines = list(violation_lines([tail(4), tail(5, PAST)], 2))
+    assert lines[2].strip() == "history of pfn 5:" and PAST[0] in lines[3]
+
+
 def test_violations_of_another_kind_of_page_are_a_group_of_their_own():
     assert len(grouped([tail(5), tail(6, found="FREE order 0 zone 0 MOVABLE v3")])) == 2
 
@@ -45,7 +50,7 @@ def test_no_history_is_shown_twice():
     other = Violation("X_LOST_OWNER", "pfn 5", "owner 7", "0", PAST)
     lines = list(violation_lines([tail(5, PAST), other], 2))
     assert [sum(past in line for line in lines) for past in PAST] == [1, 1]
-    assert lines[-1].strip() == "history: as above"
+    assert lines[-1].strip() == "history of pfn 5: as above"
 
 
 def test_only_the_first_groups_are_shown_and_the_rest_is_counted():

@@ -78,6 +78,8 @@ NODE = LAYOUT.at["caches"] + s.K_NODES
         (c.I_FREE_HEAD, 4, c.IS_TYPE | c.T_TAIL, FREE, "pfn 4, expected TAIL, found FREE order 1"),
         (c.I_PCP_COUNT, c.AT_PCP | 3 << 16 | 1 << 8, 7, 6,
          "the page lists of cpu 3, zone 1, expected 7, found 6"),
+        (c.I_FREE_HEAD, 4, c.IS_FREE | 1 << 8 | 2, FREE,
+         "pfn 4, expected a free block in zone 1, of order 2 or higher, found FREE order 1"),
         (c.I_UNMERGED, 4, 2, 0, "pfn 4, expected one block of order 3, found its buddy, pfn 0,"),
         (c.M_DOUBLE_FREE, 4, 1, FREE,
          "pfn 4, expected an allocated block of order 1, found FREE order 1"),

@@ -16,9 +16,9 @@ What it does not do: per-CPU lists, waiting, poison (pcp.py, pages.py).
 from __future__ import annotations
 
 from shmalloc.constants import (
-    AT_LIST, EV_MERGE, EV_SPLIT, E_NOMEM, E_STATE, H_MAX_ORDER, H_PAGEBLOCK_ORDER, IS_MT, IS_TYPE,
-    I_FREE_HEAD, I_LIST_LINKS, MT_COUNT, MT_ISOLATE, T_FREE, T_ISOLATED, T_TAIL, Z_COUNTS, Z_END,
-    Z_INDEX, Z_LISTS, Z_START,
+    AT_LIST, EV_MERGE, EV_SPLIT, E_NOMEM, E_STATE, H_MAX_ORDER, H_PAGEBLOCK_ORDER, IS_FREE, IS_MT,
+    IS_TYPE, I_FREE_HEAD, I_LIST_LINKS, MT_COUNT, MT_ISOLATE, T_FREE, T_ISOLATED, T_TAIL, Z_COUNTS,
+    Z_END, Z_INDEX, Z_LISTS, Z_START,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of
@@ -137,7 +137,7 @@ def take_block(
     mt = mt_of(w0)
     zone_id = fixed(mem, zone + Z_INDEX)
     if not is_free_head(w0, zone_id, high) or high < order:
-        report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | T_FREE, w0)
+        report(mem, cpu, I_FREE_HEAD, pfn, IS_FREE | zone_id << 8 | order, w0)
         return E_STATE
     if unlink_free(mem, zone, cpu, pfn, high, mt) < 0:
         return E_STATE

@@ -12,10 +12,10 @@ once more. A block passes through state PCP on both ways, so it always has exact
 from __future__ import annotations
 
 from shmalloc.constants import (
-    C_HOME_PCP, C_HOME_ZONE, CPU_MASK, E_INVAL, E_NOMEM, E_STATE, EV_ALLOC, EV_FAIL,
-    EV_FREE, EV_PCP_MISS, EV_REMOTE_FREE, EV_WAIT, EV_WAKE, EV_ZONE_FALLBACK, FAULT_PAGE,
-    H_MAX_ORDER, H_STOP, H_WAITERS, H_WAKE, M_WRONG_STATE, MAX_CPUS, MT_ISOLATE, MT_PCP_TYPES,
-    OP_ALLOC, OP_FREE, P_FACTOR, P_FREE_RUN, P_LOCK, PCP_ORDERS, T_PCP, Z_FREE, Z_LOCK, Z_MIN,
+    CPU_MASK, C_HOME_PCP, C_HOME_ZONE, EV_ALLOC, EV_FAIL, EV_FREE, EV_PCP_MISS, EV_REMOTE_FREE,
+    EV_WAIT, EV_WAKE, EV_ZONE_FALLBACK, E_INVAL, E_NOMEM, E_STATE, FAULT_PAGE, H_MAX_ORDER, H_STOP,
+    H_WAITERS, H_WAKE, IS_TYPE, MAX_CPUS, MT_ISOLATE, MT_PCP_TYPES, M_WRONG_STATE, OP_ALLOC,
+    OP_FREE, PCP_ORDERS, P_FACTOR, P_FREE_RUN, P_LOCK, T_PCP, Z_FREE, Z_LOCK, Z_MIN,
 )  # fmt: skip
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import detail_of, wants_poison, zone_of_word
@@ -156,7 +156,7 @@ def give(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype, owner: 
     """Hand a block in state PCP over to its owner."""
     given = hand_out(mem, pfn, order, cpu, mt, owner)
     if given < 0:
-        report(mem, cpu, M_WRONG_STATE, pfn, order, page_state(mem, pfn))
+        report(mem, cpu, M_WRONG_STATE, pfn, IS_TYPE | T_PCP, page_state(mem, pfn))
         return E_STATE
     event(mem, cpu, EV_ALLOC)
     record(mem, cpu, OP_ALLOC, order, pfn, owner)

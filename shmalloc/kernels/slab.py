@@ -26,10 +26,10 @@ What it does not do: objects that come back (slab_put.py), sheaves (sheaf.py), c
 from __future__ import annotations
 
 from shmalloc.constants import (
-    AT_WORD, EV_CAS_FAIL, EV_SLAB_NEW, E_NOMEM, E_STATE, H_NODES,
-    I_LIST_LINKS, I_SLAB, M_FREECHAIN, M_OBJECT_BYTES, M_WRONG_STATE, OP_SLAB_NEW,
-    POISON_BIT, SLAB_LIST_SHIFT, SLAB_OFF_LIST, SLAB_ON_FULL, SLAB_ON_PARTIAL, S_FROZEN_BIT,
-    S_VERSION_SHIFT, T_SLAB,
+    AT_WORD, EV_CAS_FAIL, EV_SLAB_NEW, E_NOMEM, E_STATE, H_NODES, IS_TYPE, I_LIST_LINKS, I_SLAB,
+    M_FREECHAIN, M_OBJECT_BYTES, M_WRONG_STATE, OP_SLAB_NEW, POISON_BIT, SLAB_LIST_SHIFT,
+    SLAB_OFF_LIST, SLAB_ON_FULL, SLAB_ON_PARTIAL, S_FROZEN_BIT, S_VERSION_SHIFT, T_ALLOCATED,
+    T_SLAB,
 )  # fmt: skip
 from shmalloc.constants_slab import (
     CF_CONSISTENCY, KN_FULL, KN_LOCK, KN_NR_FROZEN, KN_NR_FULL, KN_NR_PARTIAL, KN_NR_SLABS,
@@ -268,7 +268,8 @@ def adopt(
     new0 = next_word(w0, T_SLAB, order, zone_of_word(w0), mt_of(w0), detail)
     new1 = counters(version_of(w0) << S_VERSION_SHIFT, first, 0, objects)
     if new0 < 0 or w1 != OWNER_SLAB or not turn_owned(mem, pfn, w0, w1, new0, new1):
-        report(mem, cpu, M_WRONG_STATE, pfn, order, w0)  # freed behind our back: leak it
+        # The pages were freed behind our back: leak them.
+        report(mem, cpu, M_WRONG_STATE, pfn, IS_TYPE | T_ALLOCATED, w0)
         return E_STATE
     move_slab(mem, cpu, lists, slab_node(mem, pfn, order), SLAB_OFF_LIST, SLAB_ON_PARTIAL)
     add(mem, lists + KN_NR_SLABS, 1)

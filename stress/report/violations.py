@@ -1,8 +1,8 @@
 """Violations in groups: what is equal but for its numbers is shown once, with a count.
 
 A defect that breaks a hundred pages is one finding. Two violations are of one group if they are of
-one invariant and their place, their expectation and their finding differ in numbers alone. The
-text report, JUnit and the JSON document of a run take their violations from here.
+one invariant and their place, what was expected and what was found differ only in numbers and
+migratetypes. The text report, JUnit and the JSON document of a run take their violations from here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from shmalloc.errors import Violation
 
 SHOWN_GROUPS = 10
 SHOWN_PLACES = 8
-_NUMBER = re.compile(r"-?\b(0x[0-9a-f]+|\d+)\b|(?<=\bv)\d+")
+_NUMBER = re.compile(
+    r"-?\b(0x[0-9a-f]+|\d[\d,]*)\b|(?<=\bv)\d+|\b(UNMOVABLE|MOVABLE|RECLAIMABLE|ISOLATE)\b"
+)
 
 
 @dataclass
@@ -24,6 +26,7 @@ class Group:
 
     first: Violation
     places: list[str] = field(default_factory=list)
+    told: Violation | None = None  # the first one that has a history
 
     @property
     def count(self) -> int:
@@ -44,7 +47,7 @@ class Group:
         return {
             "invariant": first.invariant, "number": first.number, "sentence": first.sentence,
             "count": self.count, "text": str(first), "places": list(dict.fromkeys(self.places)),
-            "history": list(first.history),
+            "history": [] if self.told is None else list(self.told.history),
         }  # fmt: skip
 
 
@@ -54,6 +57,8 @@ def grouped(violations: Iterable[Violation]) -> list[Group]:
     for violation in violations:
         group = groups.setdefault(_shape(violation), Group(violation))
         group.places.append(violation.where)
+        if group.told is None and violation.history:
+            group.told = violation
     return list(groups.values())
 
 
@@ -75,7 +80,8 @@ def violation_lines(violations: Sequence[Violation], total: int) -> Iterator[str
         yield f"!!! {group.first}"
         if group.count > 1:
             yield f"      {group.more()}"
-        yield from _history_lines(group.first, shown)
+        if group.told is not None:
+            yield from _history_lines(group.told, shown)
     hidden = sum(group.count for group in groups[SHOWN_GROUPS:])
     if hidden:
         yield f"!!! and {hidden:,} more of other kinds"
@@ -84,12 +90,10 @@ def violation_lines(violations: Sequence[Violation], total: int) -> Iterator[str
 
 
 def _history_lines(violation: Violation, shown: set[tuple[str, ...]]) -> Iterator[str]:
-    if not violation.history:
-        return
     if violation.history in shown:
-        yield "      history: as above"
+        yield f"      history of {violation.where}: as above"
         return
     shown.add(violation.history)
-    yield "      history:"
+    yield f"      history of {violation.where}:"
     for line in violation.history:
         yield f"        {line}"

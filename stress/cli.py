@@ -10,6 +10,7 @@ vacuous, 7 this machine cannot run it.
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 import traceback
@@ -21,6 +22,7 @@ from shmalloc.errors import EnvironmentUnfitError, MisuseError
 from stress import __version__, commands
 from stress.options.command import WIDTH
 from stress.quantities import nearest
+from stress.surroundings import flush_streams, prepare_streams, require_directory, unfit
 from stress.verdict import EXIT_USAGE, Verdict
 
 COMMANDS = tuple(module.name for module in pkgutil.iter_modules(commands.__path__))
@@ -104,11 +106,23 @@ def shmstress() -> None:
     Exit codes: 0 passed, 1 a violation was found, 2 interrupted, 3 the tool itself failed, 4 wrong
     usage, 5 nothing was tested, 7 this machine cannot run it.
     """
+    require_directory()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script: runs a command and exits with its code."""
-    sys.exit(run(arguments))
+    # We multiply no matrices. Its threads cost time, and where none can be started it sends SIGINT.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    code = 0
+    try:
+        prepare_streams()
+        code = run(arguments)
+        flush_streams()
+    except EnvironmentUnfitError as error:
+        if code != Verdict.UNFIT.exit_code:  # else that is told already
+            _say(f"shmstress: {error}")
+        code = Verdict.UNFIT.exit_code
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -127,10 +141,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         _say("shmstress: interrupted")
         return Verdict.INTERRUPTED.exit_code
-    except Exception:
-        traceback.print_exc()
-        return Verdict.ERROR.exit_code
+    except Exception as error:
+        return _unexpected(error)
     return code if isinstance(code, int) else 0
+
+
+def _unexpected(error: Exception) -> int:
+    """A limit of the machine is told in a sentence; anything else is a defect, told in full."""
+    reason = unfit(error)
+    if reason is not None:
+        _say(f"shmstress: {reason}")
+        return Verdict.UNFIT.exit_code
+    traceback.print_exc()
+    _say("shmstress: this is a defect of the tool; please report it with the lines above")
+    return Verdict.ERROR.exit_code
 
 
 def _say(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 
 import click
 
@@ -45,6 +46,8 @@ def command(json: str | None) -> int:
 def find_problems(facts: dict[str, object]) -> list[str]:
     """Why a default run cannot work here, each with its cure; empty if it can."""
     problems = [native_problem()]
+    if not os.access("/dev/shm", os.W_OK):
+        problems.append("/dev/shm is not writable; remount it, or change its permissions")
     free = facts["shm_free_bytes"]
     assert isinstance(free, int)
     if free < WANTED_SHM_BYTES:

@@ -1,0 +1,138 @@
+"""What the command line needs of the process and the machine around it, and how that goes wrong.
+
+Standard output must be open, and the working directory must exist. A reader that goes away is no
+error: ``head`` has seen enough, the work goes on, and the exit code is that of the verdict. Limits
+of the system are the machine's fault, not ours: ``unfit`` says such an error in one sentence, for
+exit code 7.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from shmalloc.errors import EnvironmentUnfitError
+
+SHARED_MEMORY = "/dev/shm"
+_OF_NO_FILE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)  # whatever file it names
+_CURES = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close files of other processes, or raise fs.file-max",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u)",
+    errno.ENOMEM: "free memory, or raise its limit (ulimit -v)",
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there, or raise the quota",
+    errno.EROFS: "remount it writable",
+    errno.EACCES: "change the permissions, or run as another user",
+    errno.EPERM: "change the permissions, or run as another user",
+}
+
+
+class _Pipe(io.FileIO):
+    """A standard stream that goes on without its reader."""
+
+    def write(self, data: object) -> int:
+        try:
+            return super().write(data)  # type: ignore[arg-type]
+        except BrokenPipeError:
+            _discard(self.fileno())
+            return len(data)  # type: ignore[arg-type]
+
+
+def _discard(descriptor: int) -> None:
+    """Let everything that is written to ``descriptor`` from now on go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def prepare_streams() -> None:
+    """Make the standard streams of this process fit for a command.
+
+    Raises ``EnvironmentUnfitError`` if standard output is closed. A closed standard input or error
+    is opened on nothing, so that no other file takes its number.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        raise EnvironmentUnfitError(
+            "standard output is closed; redirect it to a file, or to /dev/null"
+        )
+    sys.stdout, sys.stderr = _without_reader(sys.stdout), _without_reader(sys.stderr)
+
+
+def _without_reader(stream: TextIO) -> TextIO:
+    stream.flush()
+    raw = _Pipe(stream.fileno(), "wb", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), stream.encoding, stream.errors,
+        line_buffering=getattr(stream, "line_buffering", False) or stream is sys.stderr,
+    )  # fmt: skip
+
+
+def flush_streams() -> None:
+    """Write out what is left. Raises ``EnvironmentUnfitError`` if there is no room for it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            _discard(stream.fileno())  # the interpreter flushes once more when it ends
+            stream.flush()
+            raise EnvironmentUnfitError(f"standard output: {sentence(error)}") from error
+
+
+def require_directory() -> None:
+    """Raises ``EnvironmentUnfitError`` if the working directory is gone."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise EnvironmentUnfitError(
+            "the working directory no longer exists; change to another"
+        ) from None
+
+
+def unfit(error: BaseException) -> str | None:
+    """The sentence for an error that a limit or the state of this machine caused, else None."""
+    for one in _chain(error):
+        if isinstance(one, OSError) and one.errno in _CURES:
+            return sentence(one)
+        if isinstance(one, shutil.Error):  # of many files at once; it has texts, not numbers
+            for number in _CURES:
+                if os.strerror(number) in str(one):
+                    return sentence(OSError(number, ""))
+        if isinstance(one, FileNotFoundError) and not Path(SHARED_MEMORY).is_dir():
+            return f"{SHARED_MEMORY} does not exist; mount a tmpfs there"
+        if isinstance(one, RuntimeError) and "start new thread" in str(one):
+            return f"no thread can be started; {_CURES[errno.EAGAIN]}"
+        if type(one) is MemoryError:
+            return f"out of memory; {_CURES[errno.ENOMEM]}"
+    return None
+
+
+def sentence(error: OSError) -> str:
+    """What went wrong, where, and the cure."""
+    reason = os.strerror(error.errno or 0)
+    named = error.filename is not None and error.errno not in _OF_NO_FILE
+    place = f"{error.filename}: " if named else ""
+    if error.errno == errno.EROFS and not os.access(SHARED_MEMORY, os.W_OK):
+        place = f"{SHARED_MEMORY}: "
+    return f"{place}{reason}; {_CURES.get(error.errno or 0, 'change that')}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """``error`` and what led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -138,7 +138,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except EnvironmentUnfitError as error:
         _say(f"shmstress: {error}")
         return Verdict.UNFIT.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):  # click takes that for a Ctrl-D
+            return _unexpected(error.__cause__)
         _say("shmstress: interrupted")
         return Verdict.INTERRUPTED.exit_code
     except Exception as error:

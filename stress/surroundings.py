@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import TextIO
 
 from shmalloc.errors import EnvironmentUnfitError
 
+LOW_PROCESS_LIMIT = 4096  # under a higher one, counting is not worth its time
 SHARED_MEMORY = "/dev/shm"
 _OF_NO_FILE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)  # whatever file it names
 _CURES = {
@@ -101,6 +103,41 @@ def require_directory() -> None:
         raise EnvironmentUnfitError(
             "the working directory no longer exists; change to another"
         ) from None
+
+
+def require_files(wanted: int, what: str) -> None:
+    """Raises ``EnvironmentUnfitError`` if ``what`` opens more files than this process may."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= most < wanted:
+        raise EnvironmentUnfitError(
+            f"{what} need {wanted} open files, and the limit is {most};"
+            f" {_CURES[errno.EMFILE]}, or use fewer"
+        )
+
+
+def require_processes(wanted: int, what: str) -> None:
+    """Raises ``EnvironmentUnfitError`` if this user may not start ``wanted`` processes more.
+
+    A process that cannot be forked dies in another process, too late to be told well.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    if os.getuid() == 0 or not 0 <= most < LOW_PROCESS_LIMIT:
+        return
+    running = sum(_tasks(path) for path in Path("/proc").glob("[0-9]*"))
+    if running + wanted > most:
+        raise EnvironmentUnfitError(
+            f"{what} need {wanted} processes, {running} are running, and the limit is {most};"
+            f" {_CURES[errno.EAGAIN]}, or use fewer"
+        )
+
+
+def _tasks(process: Path) -> int:
+    """Threads of that process, if it is this user's."""
+    try:
+        ours = process.stat().st_uid == os.getuid()
+        return sum(1 for _ in (process / "task").iterdir()) if ours else 0
+    except OSError:  # it has ended
+        return 0
 
 
 def unfit(error: BaseException) -> str | None:

@@ -53,7 +53,9 @@ def _play(run: LitmusRun, progress: str, to_stderr: bool) -> None:
     from stress.litmus.report import result_lines
     from stress.litmus.runner import run_litmus
     from stress.run.interrupts import Interrupts
+    from stress.surroundings import require_processes
 
+    require_processes(max(test.processes for test in run.tests) + 2, "litmus tests")
     with Interrupts() as interrupts, watching.shown(progress) as report:
 
         def tell(result: LitmusResult) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from msgspec.structs import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from shmalloc.errors import EnvironmentUnfitError, MisuseError
+from shmalloc.errors import MisuseError
 from shmalloc.layout import LINK_STORES
 from stress.options import (
     WORKLOADS, Names, Time, command as as_command, duration, engine, json_file, junit_file, option,
@@ -31,12 +30,14 @@ from stress.run.progress import Progress
 from stress.run.result import RunResult
 from stress.seeds import fresh_seed
 from stress.spec import option_text, Outputs, RawSpec, RunSpec, resolve
+from stress.surroundings import require_files, require_processes
 from stress.trace.options import with_trace
 from stress.workloads import DEFAULT_WORKLOADS
 from stress.workloads import WORKLOADS as WORKLOADS_BY_NAME
 
 # Open files of the controller, as measured, with some to spare.
 FILES, FILES_A_WORKER, FILES_OF_FAULTS = 16, 4, 24
+PROCESSES = 2  # besides the workers: the one that forks them, and the one that removes memory
 MEMORY = "Memory"
 CHECKS = "Faults and checks"
 
@@ -132,20 +133,18 @@ def fit_for_faults(spec: RunSpec) -> RunSpec:
     return replace(spec, workloads=tuple(n for n in spec.workloads if n not in unfit))
 
 
-def require_files(spec: RunSpec) -> None:
-    """Raises ``EnvironmentUnfitError`` if a run would open more files than this process may."""
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES + FILES_A_WORKER * spec.workers + (FILES_OF_FAULTS if spec.live_faults else 0)
-    if 0 <= most < wanted:
-        raise EnvironmentUnfitError(
-            f"{spec.workers} workers need {wanted} open files, and the limit is {most}; raise it"
-            " (ulimit -n), or use fewer --workers"
-        )
+def require_limits(spec: RunSpec) -> None:
+    """Raises ``EnvironmentUnfitError`` if this process may not open or start what a run needs."""
+    faults = spec.live_faults
+    files = FILES + FILES_A_WORKER * spec.workers + (FILES_OF_FAULTS if faults else 0)
+    what = f"{spec.workers} workers"
+    require_files(files, what)
+    require_processes(spec.workers + PROCESSES + int(faults), what)
 
 
 def run_spec(spec: RunSpec, outputs: Outputs) -> int:
     """Run ``spec``, write all results where they are wanted, and return the exit code."""
-    require_files(spec)
+    require_limits(spec)
     lines_to_stderr = outputs.json == "-"  # standard output is the document then
     click.echo(first_line(spec), err=lines_to_stderr)
     sys.stdout.flush()

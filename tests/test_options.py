@@ -171,7 +171,7 @@ def test_a_run_takes_lists_and_tables_of_a_file(tmp_path, capsys):
     )
     assert cli.run(["run", "--dry-run"]) == 0
     output = capsys.readouterr().out
-    assert 'workload = "frag,churn"' in output and "kill:every=0.1s" in output
+    assert "--workload frag,churn " in output and "--faults kill:every=0.1s" in output
 
 
 # --- the commands --------------------------------------------------------------------------------

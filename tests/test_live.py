@@ -120,6 +120,18 @@ def test_the_account_of_a_slice_begins_at_zero_and_ends_in_the_result():
         assert accounts.now()[1] == Account("oom-edge", 0, 3)
 
 
+def test_what_a_dead_worker_did_counts_when_its_slot_gets_another_life():
+    result = RunResult(SPEC)
+    with RunMemory(SPEC) as memory:
+        accounts, ram, area = Accounts(memory, result), memory.ram, memory.layout.work(1)
+        accounts.begin({0: "churn", 1: "oom-edge"})
+        ram[area + W_OPERATIONS] = 40
+        memory.prepare_area(1, "oom-edge", 0, life=1)
+        assert accounts.now()[1].operations == result.workloads["oom-edge"].ops == 40
+        ram[area + W_OPERATIONS] = 2
+        assert accounts.now()[1].operations == 42
+
+
 @pytest.mark.parametrize(
     "number, text", [(0, "0"), (7.4, "7.4"), (999, "999"), (12345, "12.3k"), (4.56e9, "4.56G")]
 )

@@ -7,11 +7,13 @@
                       after each call, and the refusals that the CPU slots count
 
 The controller calls ``begin`` while all workers are parked, before a slice, and ``end`` when they
-are parked again. In between ``now`` may read at any time.
+are parked again. In between ``now`` may read at any time, and ``bury`` settles the account of a
+worker that died before its slot gets another one.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,6 +42,8 @@ class Accounts:
         self._result = result
         self._assignment: Mapping[int, str] = {}
         self._refused_before: dict[int, int] = {}
+        self._started_s: dict[int, float] = {}
+        memory.before_new_life = self.bury
 
     def begin(self, assignment: Mapping[int, str]) -> None:
         """A slice begins: each CPU slot has its workload, and all workers are parked."""
@@ -48,18 +52,33 @@ class Accounts:
             ram[layout.work(cpu) + W_OPERATIONS] = 0
             ram[layout.work(cpu) + W_LONGEST_NS] = 0
         self._refused_before = {cpu: self._refusals(cpu) for cpu in assignment}
+        self._started_s = dict.fromkeys(assignment, time.monotonic())
         self._assignment = assignment
+
+    def bury(self, cpu: int) -> None:
+        """Add up what the dead worker of a slot did: it sends no answer."""
+        if cpu not in self._assignment:
+            return
+        ram, area = self._memory.ram, self._memory.layout.work(cpu)
+        total = self._total(self._assignment[cpu])
+        now_s = time.monotonic()
+        total.ops += ram.load(area + W_OPERATIONS)
+        total.seconds += now_s - self._started_s[cpu]
+        total.longest_batch_s = max(total.longest_batch_s, ram.load(area + W_LONGEST_NS) / 1e9)
+        self._started_s[cpu] = now_s
 
     def end(self) -> None:
         """The slice is over; its answers have been added to the result."""
         for cpu, name in self._assignment.items():
-            total = self._result.workloads.setdefault(name, WorkloadResult(name))
-            total.refused += self._refusals(cpu) - self._refused_before[cpu]
+            self._total(name).refused += self._refusals(cpu) - self._refused_before[cpu]
         self._assignment = {}
 
     def now(self) -> tuple[Account, ...]:
         """All workloads of the run, in the order of its spec."""
         return tuple(self._account(name) for name in self._result.spec.workloads)
+
+    def _total(self, name: str) -> WorkloadResult:
+        return self._result.workloads.setdefault(name, WorkloadResult(name))
 
     def _account(self, name: str) -> Account:
         ram, layout = self._memory.ram, self._memory.layout

@@ -7,7 +7,7 @@ word.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
@@ -90,6 +90,7 @@ class RunMemory:
         self.ram[c.H_HISTORY_STOPS] = 1  # the workers go on for a while after a violation
         self._types_at_start = self._pageblock_types()
         self.cpu = spec.slots - 1 if spec.live_faults else 0
+        self.before_new_life: Callable[[int], None] = lambda cpu: None  # its area is still there
         self.deadline: Deadline | None = None  # of what the controller does in kernels
         if spec.live_faults:
             claim(self.segment, self.cpu, spec.engine)
@@ -131,6 +132,8 @@ class RunMemory:
 
         ``life`` counts the workers that the slot had before.
         """
+        if life:
+            self.before_new_life(cpu)
         at = self.layout.work(cpu)
         self.ram.array[at : at + self.layout.geometry.work_words] = 0
         name = f"worker {cpu} slice {slice_index} {workload}" + (f" life {life}" if life else "")

@@ -45,65 +45,65 @@ DECAY = 21
 
 
 @kernel
-def drive(mem, cpu, op, a, b, c):
+def drive(mem, cpu, op, first, second, third):
     """Operation ``op`` with its arguments; a result for every one."""
     if op < ISOLATE:
-        return drive_pages(mem, cpu, op, a, b, c)
+        return drive_pages(mem, cpu, op, first, second, third)
     if op < UNPLUG:
-        return drive_ranges(mem, cpu, op, a, b, c)
-    return drive_rest(mem, cpu, op, a, b, c)
+        return drive_ranges(mem, cpu, op, first, second, third)
+    return drive_rest(mem, cpu, op, first, second, third)
 
 
 @kernel
-def drive_pages(mem, cpu, op, a, b, c):
+def drive_pages(mem, cpu, op, first, second, third):
     if op == BOOT:
         return boot(mem)
     if op == ALLOC:
-        return alloc_pages(mem, cpu, a, b, c)
+        return alloc_pages(mem, cpu, first, second, third)
     if op == FREE:
-        return free_pages_of(mem, cpu, a, b, c)
+        return free_pages_of(mem, cpu, first, second, third)
     if op == ALLOC_BULK:
-        return alloc_bulk(mem, cpu, a, 1, 7, b, c)
+        return alloc_bulk(mem, cpu, first, 1, 7, second, third)
     if op == FREE_BULK:
-        return free_bulk(mem, cpu, a, b, c)
+        return free_bulk(mem, cpu, first, second, third)
     if op == DRAIN_ALL:
         return drain_all(mem, cpu)
     if op == DRAIN_CPU:
-        return drain_cpu(mem, cpu, a)
+        return drain_cpu(mem, cpu, first)
     if op == AUDIT:
         return audit(mem, cpu)
     return audit_teardown(mem, cpu)
 
 
 @kernel
-def drive_ranges(mem, cpu, op, a, b, c):
+def drive_ranges(mem, cpu, op, first, second, third):
     if op == ISOLATE:
-        return isolate_range(mem, cpu, a, b)
+        return isolate_range(mem, cpu, first, second)
     if op == UNISOLATE:
-        return unisolate_range(mem, cpu, a, b)
+        return unisolate_range(mem, cpu, first, second)
     if op == OFFLINE:
-        return offline_range(mem, cpu, a, b)
+        return offline_range(mem, cpu, first, second)
     if op == ONLINE:
-        return online_range(mem, cpu, a, b)
+        return online_range(mem, cpu, first, second)
     if op == ALLOC_CONTIG:
-        return alloc_contig_range(mem, cpu, a, b, c)
+        return alloc_contig_range(mem, cpu, first, second, third)
     if op == FREE_CONTIG:
-        return free_contig_range(mem, cpu, a, b)
-    return poison_page(mem, cpu, a)
+        return free_contig_range(mem, cpu, first, second)
+    return poison_page(mem, cpu, first)
 
 
 @kernel
-def drive_rest(mem, cpu, op, a, b, c):
+def drive_rest(mem, cpu, op, first, second, third):
     if op == UNPLUG:
-        return unplug_cpu(mem, cpu, a)
+        return unplug_cpu(mem, cpu, first)
     if op == PLUG:
-        return plug_cpu(mem, cpu, a)
+        return plug_cpu(mem, cpu, first)
     if op == WALK:
-        return walk(mem, cpu, a, b)
+        return walk(mem, cpu, first, second)
     if op == HEAD_OF:
-        return head_of(mem, a)
+        return head_of(mem, first)
     if op == ALLOC_WAIT:
-        return alloc_pages_wait(mem, cpu, a, b, 7, c)
+        return alloc_pages_wait(mem, cpu, first, second, 7, third)
     if op == DECAY:
         return pcp_decay(mem, cpu)
     return E_INVAL

@@ -41,66 +41,66 @@ STORM = 20
 
 
 @kernel
-def drive_slab(mem, cpu, op, a, b, c, d):
+def drive_slab(mem, cpu, op, first, second, third, fourth):
     """Operation ``op`` with its arguments; a result for every one."""
     if op < SHRINK:
-        return drive_objects(mem, cpu, op, a, b, c, d)
+        return drive_objects(mem, cpu, op, first, second, third, fourth)
     if op < AUDIT_SLABS:
-        return drive_caches(mem, cpu, op, a)
-    return drive_rest(mem, cpu, op, a, b, c)
+        return drive_caches(mem, cpu, op, first)
+    return drive_rest(mem, cpu, op, first, second, third)
 
 
 @kernel
-def drive_objects(mem, cpu, op, a, b, c, d):
+def drive_objects(mem, cpu, op, first, second, third, fourth):
     if op == BOOT:
         return boot(mem)
     if op == CREATE:
-        return cache_create(mem, cpu, a, b, c, d)
+        return cache_create(mem, cpu, first, second, third, fourth)
     if op == ALLOC:
-        return cache_alloc_at(mem, cpu, a, b)
+        return cache_alloc_at(mem, cpu, first, second)
     if op == FREE:
-        return cache_free_at(mem, cpu, a, b, c)
+        return cache_free_at(mem, cpu, first, second, third)
     if op == ALLOC_BULK:
-        return cache_alloc_bulk(mem, cpu, a, b, c)
-    return cache_free_bulk(mem, cpu, a, b, c)
+        return cache_alloc_bulk(mem, cpu, first, second, third)
+    return cache_free_bulk(mem, cpu, first, second, third)
 
 
 @kernel
-def drive_caches(mem, cpu, op, a):
+def drive_caches(mem, cpu, op, first):
     if op == SHRINK:
-        return cache_shrink(mem, cpu, a)
+        return cache_shrink(mem, cpu, first)
     if op == DESTROY:
-        return cache_destroy(mem, cpu, a)
+        return cache_destroy(mem, cpu, first)
     if op == KMALLOC_BOOT:
-        return kmalloc_boot(mem, cpu, a)
+        return kmalloc_boot(mem, cpu, first)
     if op == KMALLOC:
-        return kmalloc(mem, cpu, a)
+        return kmalloc(mem, cpu, first)
     if op == KFREE:
-        return kfree(mem, cpu, a)
-    return usable_bytes(mem, a)
+        return kfree(mem, cpu, first)
+    return usable_bytes(mem, first)
 
 
 @kernel
-def drive_rest(mem, cpu, op, a, b, c):
+def drive_rest(mem, cpu, op, first, second, third):
     if op == AUDIT_SLABS:
         return audit_slabs(mem, cpu)
     if op == AUDIT:
         return audit(mem, cpu)
     if op == ALLOC_PAGES:
-        return alloc_pages(mem, cpu, a, MT_UNMOVABLE, 7)
+        return alloc_pages(mem, cpu, first, MT_UNMOVABLE, 7)
     if op == FREE_PAGES:
-        return free_pages(mem, cpu, a, b)
+        return free_pages(mem, cpu, first, second)
     if op == DRAIN:
-        drain_sheaves(mem, cpu, cache_at(mem, a))
+        drain_sheaves(mem, cpu, cache_at(mem, first))
         return 0
     if op == BRING_BACK:
-        bring_back(mem, cpu, cache_at(mem, a), b)
+        bring_back(mem, cpu, cache_at(mem, first), second)
         return 0
     if op == UNPLUG:
-        return unplug_sheaves(mem, cpu, a)
+        return unplug_sheaves(mem, cpu, first)
     if op == PLUG:
-        return plug_sheaves(mem, cpu, a)
-    return storm(mem, cpu, a, b, c)
+        return plug_sheaves(mem, cpu, first)
+    return storm(mem, cpu, first, second, third)
 
 
 @kernel
@@ -123,7 +123,7 @@ def storm(mem, cpu, cache, rounds, shared):
 
 @kernel
 def storm_round(mem, cpu, cache, slot):
-    """One allocation, one exchange, one free; 1 where a stamp was not what its owner wrote."""
+    """One allocation, one exchange, one free; 1 where first stamp was not what its owner wrote."""
     address = cache_alloc_at(mem, cpu, cache, 0)
     if address < 0:
         return 1

@@ -50,8 +50,9 @@ def call(kernel: Callable[..., int], ram: Ram, *arguments: int) -> int:
 
 def yardstick(operations: int = SLICE) -> Figure:
     ram = Ram.of_words(16)
-    return Figure("F: two two-word swaps", lambda: call(kernels.two_swaps, ram, 2, operations),
-                  operations)  # fmt: skip
+    return Figure(
+        "F: two two-word swaps", lambda: call(kernels.two_swaps, ram, 2, operations), operations
+    )
 
 
 def page_figures(made: Segment, label: str) -> list[Figure]:
@@ -61,11 +62,18 @@ def page_figures(made: Segment, label: str) -> list[Figure]:
         Figure(f"page pair, order 0, {label}", pairs(0), SLICE, 3.0),
         Figure(f"page pair, order 3, {label}", pairs(3), SLICE),
         Figure(f"page pair, order 9, {label}", pairs(9), SLICE),
-        Figure(f"mixed orders 0-9, {label}",
-               lambda: call(kernels.page_mixed, ram, 0, work, 64, SLICE), SLICE, 6.0),
-        Figure(f"bulk 4096 and shuffled free, {label}",
-               lambda: call(kernels.page_bulk, ram, 0, work + 256, 4096, 1237), 4096),
-    ]  # fmt: skip
+        Figure(
+            f"mixed orders 0-9, {label}",
+            lambda: call(kernels.page_mixed, ram, 0, work, 64, SLICE),
+            SLICE,
+            6.0,
+        ),
+        Figure(
+            f"bulk 4096 and shuffled free, {label}",
+            lambda: call(kernels.page_bulk, ram, 0, work + 256, 4096, 1237),
+            4096,
+        ),
+    ]
 
 
 def object_figures(made: Segment) -> list[Figure]:
@@ -74,12 +82,17 @@ def object_figures(made: Segment) -> list[Figure]:
     cache = call(cache_create, ram, 0, 64, 8, 0, 0)
     assert cache >= 0, f"cache_create answered {cache}"
     return [
-        Figure("object pair, 64 B, sheaf", lambda: call(kernels.object_pairs, ram, 0, cache, SLICE),
-               SLICE, 1.5),
+        Figure(
+            "object pair, 64 B, sheaf",
+            lambda: call(kernels.object_pairs, ram, 0, cache, SLICE),
+            SLICE,
+            1.5,
+        ),
         Figure("kmalloc pair, 64 B", lambda: call(kernels.kmalloc_pairs, ram, 0, 64, SLICE), SLICE),
-        Figure("kmalloc pair, 512 B", lambda: call(kernels.kmalloc_pairs, ram, 0, 512, SLICE),
-               SLICE),
-    ]  # fmt: skip
+        Figure(
+            "kmalloc pair, 512 B", lambda: call(kernels.kmalloc_pairs, ram, 0, 512, SLICE), SLICE
+        ),
+    ]
 
 
 def bench_ops(rounds: int) -> list[Row]:
@@ -145,8 +158,15 @@ def bench_two(rounds: int) -> list[Row]:
             alone = _throughput(made.name, (0,), 1.5)
             both = _throughput(made.name, (0, 1), 1.5)
             scales.append(both / alone)
-    return [Row("two processes / one (goal: at least 1.7)", min(scales), max(scales),
-                statistics.median(scales), None)]  # fmt: skip
+    return [
+        Row(
+            "two processes / one (goal: at least 1.7)",
+            min(scales),
+            max(scales),
+            statistics.median(scales),
+            None,
+        )
+    ]
 
 
 def bench_start(rounds: int) -> list[Row]:
@@ -174,17 +194,27 @@ def bench_audit(rounds: int) -> list[Row]:
             start = time.perf_counter()
             assert call(audit, made.ram, 0) == 0
             times.append((time.perf_counter() - start) * 1e3)
-    return [Row("audit of 1 GiB, ms (goal: at most 100)", min(times), statistics.median(times),
-                statistics.median(times), 100.0)]  # fmt: skip
+    return [
+        Row(
+            "audit of 1 GiB, ms (goal: at most 100)",
+            min(times),
+            statistics.median(times),
+            statistics.median(times),
+            100.0,
+        )
+    ]
 
 
 def bench_answer(rounds: int) -> list[Row]:
     """What the mail's question costs: hazards on top of link stores, order-0 pairs and bulk."""
     variants: dict[str, dict[str, object]] = {
-        "plain, links in page": {}, "plain, links in descriptor": {"link_store": "descriptor"},
-        "plain, links in table": {"link_store": "table"}, "poison": {"poison": True},
-        "zero on free": {"zero": True}, "history": {"history": 256},
-    }  # fmt: skip
+        "plain, links in page": {},
+        "plain, links in descriptor": {"link_store": "descriptor"},
+        "plain, links in table": {"link_store": "table"},
+        "poison": {"poison": True},
+        "zero on free": {"zero": True},
+        "history": {"history": 256},
+    }
     with ExitStack() as stack:
         figures = []
         for label, changes in variants.items():
@@ -202,9 +232,14 @@ def bench_peers(rounds: int) -> list[Row]:
 
 
 SECTIONS: dict[str, Callable[[int], list[Row]]] = {
-    "ops": bench_ops, "size": bench_size, "two": bench_two, "start": bench_start,
-    "audit": bench_audit, "answer": bench_answer, "peers": bench_peers,
-}  # fmt: skip
+    "ops": bench_ops,
+    "size": bench_size,
+    "two": bench_two,
+    "start": bench_start,
+    "audit": bench_audit,
+    "answer": bench_answer,
+    "peers": bench_peers,
+}
 
 
 def show(section: str, rows: list[Row]) -> None:

@@ -69,15 +69,26 @@ def measure() -> Table:
         table.add_row(name, goal, f"{rate(result):,.0f} {unit}", steps)
         return rate(result)
 
-    row("2 x 5 CAS increments, races off", "800,000",
-        best(COUNTER, races=False, **walk), "schedules/s")  # fmt: skip
+    row(
+        "2 x 5 CAS increments, races off",
+        "800,000",
+        best(COUNTER, races=False, **walk),
+        "schedules/s",
+    )
     row("2 x 5 CAS increments, races on", "500,000", best(COUNTER, **walk), "schedules/s")
     row("the same under tso, races on", "", best(COUNTER, memory="tso", **walk), "schedules/s")
-    row("dpor, all 223,582 classes of it", "100,000",
-        best(COUNTER, strategy="dpor", races=False, seconds=30), "classes/s")  # fmt: skip
-    row("dpor, four lost updates", "100,000",
+    row(
+        "dpor, all 223,582 classes of it",
+        "100,000",
+        best(COUNTER, strategy="dpor", races=False, seconds=30),
+        "classes/s",
+    )
+    row(
+        "dpor, four lost updates",
+        "100,000",
         best(LOST, strategy="dpor", races=False, seconds=30, stop_on_failure=False),
-        "classes/s")  # fmt: skip
+        "classes/s",
+    )
     for name in (BUDDY, BUDDY_2):
         row(f"{name}, races on", "30,000", best(PROGRAMS[name](), **walk), "schedules/s")
     one = rate(best(COUNTER, races=False, **walk))
@@ -92,8 +103,9 @@ def watch_memory() -> None:
     done = 0
     start = time.perf_counter()
     for _ in range(10):
-        result = explore(COUNTER, strategy="random", schedules=10_000_000, seconds=None,
-                         races=False, seed=done)  # fmt: skip
+        result = explore(
+            COUNTER, strategy="random", schedules=10_000_000, seconds=None, races=False, seed=done
+        )
         done += result.schedules
         resident = process.memory_info().rss / MIB
         seconds = time.perf_counter() - start

@@ -25,13 +25,13 @@ import kernels
 from measure import Figure, measure
 from worlds import segment
 
-from shmalloc.constants import H_REPORT_COUNT
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.engine import get_engine
-from stress.jitter.ram import JitterRam
 from shmalloc.memory import Ram
 from shmalloc.segment import Segment
 from shmalloc.words import cas, exchange, load, store
+from stress.jitter.ram import JitterRam
 from stress.jitter.spec import Jitter
 
 SLICE = 20_000
@@ -58,7 +58,7 @@ def cost_figures(made: Segment) -> tuple[Figure, list[Figure]]:
     return plain, [
         armed("JitterRam, nothing armed", lambda ram: None),
         armed("fuse", lambda ram: ram.light_fuse(NEVER)),
-        armed("recorder", lambda ram: ram.record_into(ring, RING_ENTRIES, H_REPORT_COUNT)),
+        armed("recorder", lambda ram: ram.record_into(ring, RING_ENTRIES, c.H_REPORT_COUNT)),
         armed("delays at no site", lambda ram: ram.delay(Jitter(sites=0.0).delays)),
         armed("delays, --jitter on", lambda ram: ram.delay(Jitter().delays)),
     ]
@@ -69,8 +69,10 @@ def show_cost(rounds: int) -> None:
         yardstick, figures = cost_figures(made)
         for row in measure(yardstick, figures, rounds):
             least = row.min_ns / min(yardstick.samples_ns)
-            print(f"{row.name:<28} least {row.min_ns:>8.1f} ns {least:>6.2f} x"
-                  f"   median {row.median_ns:>9.1f} ns {row.ratio:>7.2f} x")  # fmt: skip
+            print(
+                f"{row.name:<28} least {row.min_ns:>8.1f} ns {least:>6.2f} x"
+                f"   median {row.median_ns:>9.1f} ns {row.ratio:>7.2f} x"
+            )
 
 
 # --- what it buys --------------------------------------------------------------------------------
@@ -135,8 +137,15 @@ def set_up(ram: Ram) -> None:
         ram[node], ram[TOP] = ram[TOP], node
 
 
-def play(memory: mmap.mmap, me: int, jitter: Jitter | None, seed: int, seconds: float,
-         start: Barrier, results) -> None:  # fmt: skip
+def play(
+    memory: mmap.mmap,
+    me: int,
+    jitter: Jitter | None,
+    seed: int,
+    seconds: float,
+    start: Barrier,
+    results,
+) -> None:
     """One process of a hunt."""
     usable = psutil.Process().cpu_affinity()
     psutil.Process().cpu_affinity([usable[me % len(usable)]])

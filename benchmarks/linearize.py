@@ -115,9 +115,14 @@ def measure(
 
 def main() -> None:
     table = Table(
-        "histories", "goal s", "seconds", "goal / seconds", "yes / no / unknown", "configurations",
+        "histories",
+        "goal s",
+        "seconds",
+        "goal / seconds",
+        "yes / no / unknown",
+        "configurations",
         title=f"{HISTORIES} histories of {OPERATIONS:,} operations, 4 to 8 clients",
-    )  # fmt: skip
+    )
     large, small = allocator(PAGES, MAX_ORDER), allocator(FEW_PAGES, FEW_ORDER)
     rows = [
         ("allocator, 4,096 pages", measure(large, pages, hand_out_twice)),
@@ -132,8 +137,9 @@ def main() -> None:
             str(verdicts[verdict]) for verdict in ("linearizable", "not-linearizable", "unknown")
         )
         goal = f"{GOAL_S:.0f}" if name.startswith("allocator") else ""
-        table.add_row(name, goal, f"{seconds:.2f}", f"{GOAL_S / seconds:.0f} x", counts,
-                      f"{visited:,}")  # fmt: skip
+        table.add_row(
+            name, goal, f"{seconds:.2f}", f"{GOAL_S / seconds:.0f} x", counts, f"{visited:,}"
+        )
     Console(width=110).print(table)
 
 

@@ -24,8 +24,9 @@ def explored(name: str, memory: str) -> tuple[str, Exploration]:
     program = PROGRAMS[name]()
     result = explore(program, "dpor", memory, seconds=CLASSES_S, step_limit=STEP_LIMIT)
     if result.verdict == "passed-budget":
-        sample = explore(program, "auto", memory, schedules=MILLION, seconds=SAMPLE_S,
-                         step_limit=STEP_LIMIT)  # fmt: skip
+        sample = explore(
+            program, "auto", memory, schedules=MILLION, seconds=SAMPLE_S, step_limit=STEP_LIMIT
+        )
         if sample.verdict != "passed-budget":
             result = sample
         else:

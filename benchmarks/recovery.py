@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as s
+from shmalloc import constants_slab as cs
 from shmalloc.engine import get_engine
 from shmalloc.kernels.cache import cache_alloc
 from shmalloc.kernels.cache_set import cache_create
@@ -64,10 +64,10 @@ def hold_everything(made: Segment) -> None:
     ram[layout.pcp(DEAD, 0) + c.P_LOCK] = word
     for cache in range(made.geometry.caches):
         k = layout.at["caches"] + cache * ram[c.H_CACHE_STRIDE]
-        if ram[k + s.K_STATE] != s.CACHE_NONE:
-            ram[k + s.K_NODES + s.KN_LOCK] = word
-            ram[k + s.K_NODES + s.KN_BARN_LOCK] = word
-            ram[k + s.K_CPUS + DEAD * s.KC_STRIDE + s.KC_LOCK] = word
+        if ram[k + cs.K_STATE] != cs.CACHE_NONE:
+            ram[k + cs.K_NODES + cs.KN_LOCK] = word
+            ram[k + cs.K_NODES + cs.KN_BARN_LOCK] = word
+            ram[k + cs.K_CPUS + DEAD * cs.KC_STRIDE + cs.KC_LOCK] = word
 
 
 def timed_ms(kernel: Callable[..., int], made: Segment) -> float:
@@ -104,8 +104,11 @@ def main(rounds: int) -> None:
     for mib in (64, 256, 1024):
         for fill in (fresh, single_pages, objects):
             figures = phases_ms(mib, fill, rounds)
-            table.add_row(f"{mib} MiB", (fill.__doc__ or "").split(":")[0].rstrip("."),
-                          *(f"{ms:.2f} ms" for ms in figures))  # fmt: skip
+            table.add_row(
+                f"{mib} MiB",
+                (fill.__doc__ or "").split(":")[0].rstrip("."),
+                *(f"{ms:.2f} ms" for ms in figures),
+            )
     Console().print(table)
 
 

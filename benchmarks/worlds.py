@@ -16,8 +16,6 @@ PAGE_BYTES = 4096
 def segment(ram_bytes: int, **changes: object) -> Iterator[Segment]:
     """A booted segment with ``ram_bytes`` of frames in one zone and two CPU slots."""
     pages = ram_bytes // PAGE_BYTES
-    values: dict[str, object] = {
-        "zones": (ZoneSpec(pages),), "cpus": 2, "work_words": WORK_WORDS,
-    }  # fmt: skip
+    values: dict[str, object] = {"zones": (ZoneSpec(pages),), "cpus": 2, "work_words": WORK_WORDS}
     with Segment.create(Geometry(**{**values, **changes})) as made:  # type: ignore[arg-type]
         yield made

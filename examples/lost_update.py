@@ -27,9 +27,12 @@ program = Program(
     name="lost-update", words=2, threads=[increment, increment], check=both_counted, observe=[0]
 )
 fixed = Program(
-    name="no-lost-update", words=2, threads=[increment_at_once, increment_at_once],
-    check=both_counted, observe=[0],
-)  # fmt: skip
+    name="no-lost-update",
+    words=2,
+    threads=[increment_at_once, increment_at_once],
+    check=both_counted,
+    observe=[0],
+)
 
 if __name__ == "__main__":
     for each in (program, fixed):

@@ -28,8 +28,8 @@ from typing import Any, SupportsIndex
 from shmalloc import constants as c
 from shmalloc import cpus, recovery
 from shmalloc.engine import Engine, get_engine, when_waiting_long
-from shmalloc.kernels.slots import mark_dead
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError, ShmallocError
+from shmalloc.kernels.slots import mark_dead
 from shmalloc.memory import Ram
 from shmalloc.recovery import Rescuer
 from shmalloc.reports import reports_of

@@ -10,7 +10,7 @@ Nothing here keeps two processes from writing one name at once (caches.py does).
 from __future__ import annotations
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as k
+from shmalloc import constants_slab as cs
 from shmalloc.errors import MisuseError
 from shmalloc.segment import Segment
 
@@ -33,16 +33,16 @@ def descriptor_of(segment: Segment, number: int) -> int:
 def name_of(segment: Segment, number: int) -> str:
     """The name of a live cache, "" where it has none."""
     ram, at = segment.ram, descriptor_of(segment, number)
-    length = ram[at + k.K_NAME]
-    if ram[at + k.K_STATE] != k.CACHE_LIVE or not 0 < length <= NAME_BYTES:
+    length = ram[at + cs.K_NAME]
+    if ram[at + cs.K_STATE] != cs.CACHE_LIVE or not 0 < length <= NAME_BYTES:
         return ""
-    text = ram.array[at + k.K_NAME + 1 : at + k.K_NAME + 1 + NAME_BYTES // 8].tobytes()
+    text = ram.array[at + cs.K_NAME + 1 : at + cs.K_NAME + 1 + NAME_BYTES // 8].tobytes()
     return text[:length].decode("utf-8", "replace")
 
 
 def write_name(segment: Segment, number: int, text: bytes) -> None:
     """The length last: until then the cache has no name."""
-    ram, at = segment.ram, descriptor_of(segment, number) + k.K_NAME
+    ram, at = segment.ram, descriptor_of(segment, number) + cs.K_NAME
     ram[at] = 0
     padded = text.ljust(NAME_BYTES, b"\0")
     for i in range(NAME_BYTES // 8):

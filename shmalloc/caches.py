@@ -14,21 +14,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as k
+from shmalloc import constants_slab as cs
 from shmalloc.bound import OWNER_LIMIT
 from shmalloc.cachenames import checked_name, descriptor_of, name_of, write_name
 from shmalloc.errors import MisuseError, OutOfMemoryError, ShmallocError
 from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_bulk import cache_alloc_bulk, cache_free_bulk
 from shmalloc.kernels.cache_set import cache_create, cache_destroy, cache_shrink
-from shmalloc.kernels.reap import adopt_object
 from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot, usable_bytes
+from shmalloc.kernels.reap import adopt_object
 from shmalloc.pages import PageOperations
 from shmalloc.reports import violation_count, violations
 
-DEBUG_FLAGS = {
-    "F": k.CF_CONSISTENCY, "Z": k.CF_RED_ZONE, "P": k.CF_POISON, "U": k.CF_TRACK,
-}  # fmt: skip
+DEBUG_FLAGS = {"F": cs.CF_CONSISTENCY, "Z": cs.CF_RED_ZONE, "P": cs.CF_POISON, "U": cs.CF_TRACK}
 
 Constructor = bytes | Callable[[memoryview], None]
 
@@ -54,7 +52,7 @@ class Cache:
         self._arena = arena
         self.number = number
         self.name = name
-        self.object_bytes = self._word(k.K_OBJECT_BYTES)
+        self.object_bytes = self._word(cs.K_OBJECT_BYTES)
         self._do_alloc, self._do_free = arena._do_cache_alloc, arena._do_cache_free
 
     def alloc(self) -> int:
@@ -134,8 +132,8 @@ class Cache:
         return CacheStatistics(
             name=self.name,
             object_bytes=self.object_bytes,
-            stride_bytes=self._word(k.K_STRIDE) * 8,
-            slab_pages=1 << self._word(k.K_ORDER),
+            stride_bytes=self._word(cs.K_STRIDE) * 8,
+            slab_pages=1 << self._word(cs.K_ORDER),
             slabs=len(ours),
             objects=objects,
             live_objects=inuse - in_sheaves,
@@ -143,10 +141,10 @@ class Cache:
         )
 
     def _sheaf_objects(self) -> int:
-        first, stride = self._word(k.K_SHEAVES), self._word(k.K_SHEAF_STRIDE)
-        count = self._word(k.K_SHEAF_COUNT)
+        first, stride = self._word(cs.K_SHEAVES), self._word(cs.K_SHEAF_STRIDE)
+        count = self._word(cs.K_SHEAF_COUNT)
         ram = self._arena.segment.ram
-        return sum(ram[first + i * stride + k.SF_SIZE] for i in range(count))
+        return sum(ram[first + i * stride + cs.SF_SIZE] for i in range(count))
 
     def _word(self, index: int) -> int:
         return self._arena.segment.ram[self._arena._descriptor(self.number) + index]
@@ -219,7 +217,7 @@ class ObjectOperations(PageOperations):
         """
         self.check_open()
         with self._lock, self.segment.exclusive():
-            self.run(kmalloc_boot, k.CF_EXACT)
+            self.run(kmalloc_boot, cs.CF_EXACT)
         self._kmalloc_booted = True
 
     def cache(
@@ -304,7 +302,7 @@ class ObjectOperations(PageOperations):
     def _all_numbers_taken(self) -> bool:
         numbers = range(self.segment.geometry.caches)
         ram = self.segment.ram
-        return all(ram[self._descriptor(n) + k.K_STATE] != k.CACHE_NONE for n in numbers)
+        return all(ram[self._descriptor(n) + cs.K_STATE] != cs.CACHE_NONE for n in numbers)
 
     def _template(self, object_bytes: int, ctor: Constructor | None) -> int:
         """Word of a block with the constructor's image, 0 without one."""
@@ -336,9 +334,9 @@ class ObjectOperations(PageOperations):
     def _destroy(self, cache: Cache) -> None:
         self.check_open()
         # The name goes first: after a success the number may at once be another cache's.
-        template = cache._word(k.K_TEMPLATE)
+        template = cache._word(cs.K_TEMPLATE)
         before = violation_count(self.segment)
-        self.segment.ram[self._descriptor(cache.number) + k.K_NAME] = 0
+        self.segment.ram[self._descriptor(cache.number) + cs.K_NAME] = 0
         result = self.run(cache_destroy, cache.number)
         if result == c.E_BUSY:
             live = [v.where for v in violations(self.segment, before)]
@@ -385,7 +383,7 @@ def _flags(debug: str, *, shuffle: bool, sheaves: bool) -> int:
     if unknown:
         raise MisuseError(f"debug: {unknown[0]!r} in {debug!r}; use letters of FZPU")
     # A call from Python costs a microsecond: the exact check of double frees costs 4 ns of it.
-    flags = 0 if debug else k.CF_EXACT
+    flags = 0 if debug else cs.CF_EXACT
     for letter in debug:
         flags |= DEBUG_FLAGS[letter]
-    return flags | (k.CF_SHUFFLE if shuffle else 0) | (0 if sheaves else k.CF_NO_SHEAVES)
+    return flags | (cs.CF_SHUFFLE if shuffle else 0) | (0 if sheaves else cs.CF_NO_SHEAVES)

@@ -40,9 +40,14 @@ TYPE_MASK = 0xF
 # which types may follow a type: one bit for each, row by row (docs/invariants.md draws the graph)
 NEXT_OF_TAIL = 1 << T_FREE | 1 << T_ALLOCATED
 NEXT_OF_FREE = (
-    1 << T_TAIL | 1 << T_FREE | 1 << T_PCP | 1 << T_ALLOCATED | 1 << T_ISOLATED | 1 << T_OFFLINE
+    1 << T_TAIL
+    | 1 << T_FREE
+    | 1 << T_PCP
+    | 1 << T_ALLOCATED
+    | 1 << T_ISOLATED
+    | 1 << T_OFFLINE
     | 1 << T_POISONED
-)  # fmt: skip
+)
 NEXT_OF_PCP = 1 << T_TAIL | 1 << T_FREE | 1 << T_PCP | 1 << T_ALLOCATED | 1 << T_POISONED
 NEXT_OF_ALLOCATED = 1 << T_ALLOCATED | 1 << T_PCP | 1 << T_SLAB
 NEXT_OF_SLAB = 1 << T_SLAB | 1 << T_ALLOCATED

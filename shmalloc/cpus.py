@@ -21,9 +21,11 @@ from shmalloc.processes import own_identity, owner_alive
 from shmalloc.segment import Segment
 
 _STATES = {
-    c.CPU_EMPTY: "empty", c.CPU_ONLINE: "online", c.CPU_OFFLINE: "offline",
+    c.CPU_EMPTY: "empty",
+    c.CPU_ONLINE: "online",
+    c.CPU_OFFLINE: "offline",
     c.CPU_CHANGING: "changing",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,16 @@ def slot(segment: Segment, cpu: int) -> Slot:
     epoch, dead = ram[at + c.C_EPOCH], ram[at + c.C_DEAD]
     pid, start = ram[at + c.C_PID], ram[at + c.C_START]
     return Slot(
-        cpu=cpu, state=_STATES[ram[at + c.C_STATE] & c.CPU_STATE_MASK], pid=pid, start=start,
-        alive=owner_alive(pid, start), users=ram[at + c.C_USERS], epoch=epoch,
-        node=ram[at + c.C_NODE], recovering=dead == epoch + 1,
-    )  # fmt: skip
+        cpu=cpu,
+        state=_STATES[ram[at + c.C_STATE] & c.CPU_STATE_MASK],
+        pid=pid,
+        start=start,
+        alive=owner_alive(pid, start),
+        users=ram[at + c.C_USERS],
+        epoch=epoch,
+        node=ram[at + c.C_NODE],
+        recovering=dead == epoch + 1,
+    )
 
 
 def slots(segment: Segment) -> list[Slot]:

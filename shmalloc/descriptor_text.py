@@ -13,19 +13,28 @@ from __future__ import annotations
 from shmalloc import constants as c
 
 TYPES = {
-    c.T_TAIL: "tail", c.T_FREE: "free", c.T_PCP: "held by the allocator",
-    c.T_ALLOCATED: "allocated", c.T_SLAB: "slab", c.T_ISOLATED: "isolated",
-    c.T_OFFLINE: "offline", c.T_POISONED: "poisoned", c.T_RESERVED: "reserved",
-}  # fmt: skip
+    c.T_TAIL: "tail",
+    c.T_FREE: "free",
+    c.T_PCP: "held by the allocator",
+    c.T_ALLOCATED: "allocated",
+    c.T_SLAB: "slab",
+    c.T_ISOLATED: "isolated",
+    c.T_OFFLINE: "offline",
+    c.T_POISONED: "poisoned",
+    c.T_RESERVED: "reserved",
+}
 MIGRATETYPES = {
-    "unmovable": c.MT_UNMOVABLE, "movable": c.MT_MOVABLE, "reclaimable": c.MT_RECLAIMABLE,
-}  # fmt: skip
+    "unmovable": c.MT_UNMOVABLE,
+    "movable": c.MT_MOVABLE,
+    "reclaimable": c.MT_RECLAIMABLE,
+}
 MIGRATETYPE_NAMES = {number: name for name, number in MIGRATETYPES.items()}
 MIGRATETYPE_NAMES[c.MT_ISOLATE] = "isolate"
 _STATES = {
-    value: name.removeprefix("T_") for name, value in vars(c).items()
+    value: name.removeprefix("T_")
+    for name, value in vars(c).items()
     if name.startswith("T_") and name != "T_COUNT"
-}  # fmt: skip
+}
 _HELD = (c.T_PCP, c.T_ALLOCATED, c.T_ISOLATED)  # their detail is a label: who holds the block
 
 

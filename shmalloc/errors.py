@@ -82,9 +82,10 @@ class KernelFault(ShmallocError):
             size = "" if self.words is None else f" of {self.words} words"
             return f"word {self.index} is outside the segment{size}"
         return {
-            "division": "division by zero", "shift": "a shift by less than 0 or more than 63 bits",
+            "division": "division by zero",
+            "shift": "a shift by less than 0 or more than 63 bits",
             "step": "a range with step 0",
-        }[self.kind]  # fmt: skip
+        }[self.kind]
 
     def __reduce__(self) -> tuple[object, ...]:
         arguments = (self.kind, self.kernel, self.file, self.line, self.cpu, self.index, self.words)

@@ -71,10 +71,15 @@ def _write_zone(ram: Ram, layout: Layout, index: int, first: int) -> None:
     managed = sum(end - start for z, start, end in managed_extents(layout) if z == index)
     reserve = layout.geometry.min_free_pages
     values = {
-        c.Z_START: first, c.Z_END: first + spec.pages, c.Z_NODE: spec.node, c.Z_INDEX: index,
-        c.Z_MANAGED: managed, c.Z_MIN: reserve, c.Z_LOW: reserve + managed // 64,
+        c.Z_START: first,
+        c.Z_END: first + spec.pages,
+        c.Z_NODE: spec.node,
+        c.Z_INDEX: index,
+        c.Z_MANAGED: managed,
+        c.Z_MIN: reserve,
+        c.Z_LOW: reserve + managed // 64,
         c.Z_HIGH: reserve + managed // 32,
-    }  # fmt: skip
+    }
     for word, value in values.items():
         ram[zone + word] = value
     for hole_first, hole_pages in spec.holes:

@@ -20,7 +20,6 @@ import numpy as np
 from shmalloc.compiler.integers import wrap
 from shmalloc.errors import MisuseError
 
-
 FUTEX_SLEEP_NS = 50_000_000
 CLOSE_WAIT_S = 5.0
 PLACE_WORDS, _RUNNING = 8, 5  # compiler/runtime.py draws a place

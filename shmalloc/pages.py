@@ -15,6 +15,7 @@ from typing import Any
 from shmalloc import constants as c
 from shmalloc import cpus
 from shmalloc.bound import OWNER_LIMIT, THIS_PROCESS, Bound
+from shmalloc.descriptor_text import MIGRATETYPES
 from shmalloc.errors import MisuseError, OutOfMemoryError
 from shmalloc.kernels.contig import (
     alloc_contig_range,
@@ -29,7 +30,6 @@ from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reap import adopt_pages
-from shmalloc.descriptor_text import MIGRATETYPES
 from shmalloc.reports import describe_page
 
 DISCARD_BYTES = 4096  # the system's page: what MADV_REMOVE takes back

@@ -21,7 +21,7 @@ from shmalloc import constants as c
 from shmalloc.cpus import Slot, check_cpu, slot, slots
 from shmalloc.engine import get_engine
 from shmalloc.errors import MisuseError
-from shmalloc.kernels import recover as kernels
+from shmalloc.kernels import recover as recover_kernels
 from shmalloc.kernels.reap import reap as reap_kernel
 from shmalloc.kernels.slots import mark_dead
 from shmalloc.memory import Ram
@@ -65,7 +65,7 @@ def recover(segment: Segment, by: int, engine: str = "native") -> list[Recovered
     started = time.perf_counter()
     for found in dead:
         run.call(mark_dead, segment.ram, by, found.cpu, found.epoch)
-    pages = run.call(kernels.recover, segment.ram, by)
+    pages = run.call(recover_kernels.recover, segment.ram, by)
     seconds = time.perf_counter() - started
     # Somebody who waits for a lock may have marked others meanwhile: they were recovered, too.
     done = [found for found in before if _is_over(segment, found)]
@@ -134,7 +134,7 @@ class Rescuer:
             return
         self._at_work |= fresh
         try:
-            if get_engine(self._engine).call(kernels.unblock, self._ram, self._cpu):
+            if get_engine(self._engine).call(recover_kernels.unblock, self._ram, self._cpu):
                 self._helped |= fresh
         finally:
             self._at_work -= fresh

@@ -19,24 +19,44 @@ from shmalloc.word_names import WordNames
 
 SMALL = 4096  # numbers below are shown in decimal; patterns and owner words are not
 _TAG_MASK = ~((1 << c.TAG_SHIFT) - 1)
-_ERRORS = {
-    value: name for name, value in vars(c).items() if name.startswith("E_")
-}  # fmt: skip
+_ERRORS = {value: name for name, value in vars(c).items() if name.startswith("E_")}
 OBJECT_CODES = frozenset({c.M_OBJECT_FREE, c.M_OBJECT_CACHE, c.M_LEAKED_OBJECTS})
 WORD_CODES = frozenset({c.M_OBJECT_POINTER, c.M_OBJECT_BYTES})
 FREE_CODES = frozenset(
-    {c.M_DOUBLE_FREE, c.M_WRONG_ORDER, c.M_TAIL_FREE, c.M_OUT_OF_RANGE, c.M_SLAB_AS_PAGE,
-     c.M_WRONG_STATE, c.M_STRANGER}
-)  # fmt: skip
+    {
+        c.M_DOUBLE_FREE,
+        c.M_WRONG_ORDER,
+        c.M_TAIL_FREE,
+        c.M_OUT_OF_RANGE,
+        c.M_SLAB_AS_PAGE,
+        c.M_WRONG_STATE,
+        c.M_STRANGER,
+    }
+)
 _STATE_CODES = frozenset(
-    {c.I_TAIL, c.I_FREE_HEAD, c.I_PCP_COUNT, c.I_LIST_LINKS, c.X_WALKER, c.X_VERSION,
-     c.X_LOST_OWNER}
-)  # fmt: skip
+    {
+        c.I_TAIL,
+        c.I_FREE_HEAD,
+        c.I_PCP_COUNT,
+        c.I_LIST_LINKS,
+        c.X_WALKER,
+        c.X_VERSION,
+        c.X_LOST_OWNER,
+    }
+)
 _ERROR_CODES = frozenset({c.M_LEAKED_OBJECTS, c.I_PROGRESS})  # of what a kernel answered
 _COUNT_CODES = frozenset(
-    {c.I_CONSERVATION, c.I_FREE_HEAD, c.I_LIST_LINKS, c.I_PCP_COUNT, c.I_SLAB, c.I_SHEAF,
-     c.I_TEARDOWN, c.M_LEAKED_OBJECTS}
-)  # fmt: skip
+    {
+        c.I_CONSERVATION,
+        c.I_FREE_HEAD,
+        c.I_LIST_LINKS,
+        c.I_PCP_COUNT,
+        c.I_SLAB,
+        c.I_SHEAF,
+        c.I_TEARDOWN,
+        c.M_LEAKED_OBJECTS,
+    }
+)
 _BYTE_CODES = frozenset({c.I_BYTES, c.M_OBJECT_BYTES, c.X_PAYLOAD})  # any bit pattern may be found
 
 _TAGS = (
@@ -143,9 +163,11 @@ class ReportText:
     def pfn_of(self, word: int) -> int | None:
         """The page that a word belongs to, by its frame, descriptor or link; None: to no page."""
         strides = {
-            "frames": self._layout.geometry.page_words, "memmap": c.D_WORDS, "table": c.NODE_WORDS,
+            "frames": self._layout.geometry.page_words,
+            "memmap": c.D_WORDS,
+            "table": c.NODE_WORDS,
             "owners": 1,
-        }  # fmt: skip
+        }
         region = self._names.region(word)
         if region not in strides:
             return None

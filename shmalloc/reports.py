@@ -7,7 +7,6 @@ able to say what the dead did.
 
 from __future__ import annotations
 
-
 from shmalloc import constants as c
 from shmalloc.descriptor_text import block_text, order_of, owner_text
 from shmalloc.errors import Violation

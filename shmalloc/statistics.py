@@ -94,8 +94,13 @@ def _zone(segment: Segment, z: int) -> ZoneStatistics:
         for order in range(segment.geometry.max_order + 1)
     )
     return ZoneStatistics(
-        zone=z, node=ram[at + c.Z_NODE], start_pfn=ram[at + c.Z_START], end_pfn=ram[at + c.Z_END],
-        managed_pages=ram[at + c.Z_MANAGED], free_pages=ram[at + c.Z_FREE],
-        isolated_pages=ram[at + c.Z_FREE_ISOLATED], free_blocks=blocks,
+        zone=z,
+        node=ram[at + c.Z_NODE],
+        start_pfn=ram[at + c.Z_START],
+        end_pfn=ram[at + c.Z_END],
+        managed_pages=ram[at + c.Z_MANAGED],
+        free_pages=ram[at + c.Z_FREE],
+        isolated_pages=ram[at + c.Z_FREE_ISOLATED],
+        free_blocks=blocks,
         watermarks=(ram[at + c.Z_MIN], ram[at + c.Z_LOW], ram[at + c.Z_HIGH]),
-    )  # fmt: skip
+    )

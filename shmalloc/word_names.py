@@ -54,9 +54,11 @@ class WordNames:
         self.layout = layout
         self._starts = [(0, "header"), *((start, name) for name, start in layout.at.items())]
         per_cpu = {
-            "history": g.history * c.HI_STRIDE, "scratch": g.scratch_words, "work": g.work_words,
+            "history": g.history * c.HI_STRIDE,
+            "scratch": g.scratch_words,
+            "work": g.work_words,
             "flight": flight_stride(g),
-        }  # fmt: skip
+        }
         self._names: dict[str, Callable[[int], str]] = {
             "header": lambda at: f"header {_HEADER[at]}",
             "cpus": lambda at: f"cpu {at // c.C_STRIDE} {_CPU[at % c.C_STRIDE]}",

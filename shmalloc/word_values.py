@@ -19,12 +19,12 @@ from shmalloc.layout import Layout, cache_stride, pcp_stride
 from shmalloc.word_names import WordNames, area_name
 
 CPU_STATES = {
-    c.CPU_EMPTY: "EMPTY", c.CPU_ONLINE: "ONLINE", c.CPU_OFFLINE: "OFFLINE",
+    c.CPU_EMPTY: "EMPTY",
+    c.CPU_ONLINE: "ONLINE",
+    c.CPU_OFFLINE: "OFFLINE",
     c.CPU_CHANGING: "CHANGING",
-}  # fmt: skip
-CACHE_STATES = {
-    cs.CACHE_NONE: "NONE", cs.CACHE_LIVE: "LIVE", cs.CACHE_DYING: "DYING",
-}  # fmt: skip
+}
+CACHE_STATES = {cs.CACHE_NONE: "NONE", cs.CACHE_LIVE: "LIVE", cs.CACHE_DYING: "DYING"}
 
 
 def lock_value(value: int) -> str:
@@ -62,10 +62,16 @@ class WordValues:
         self._names = names
         self._layout: Layout = names.layout
         self._meanings: dict[str, Callable[[int, int], str]] = {
-            "header": _header, "cpus": _cpu, "zones": self._zone, "blocks": _pageblock,
-            "pcp": self._pcp, "caches": self._cache, "memmap": _descriptor, "table": self._link,
+            "header": _header,
+            "cpus": _cpu,
+            "zones": self._zone,
+            "blocks": _pageblock,
+            "pcp": self._pcp,
+            "caches": self._cache,
+            "memmap": _descriptor,
+            "table": self._link,
             "frames": self._frame,
-        }  # fmt: skip
+        }
 
     def value(self, word: int, value: int) -> str:
         """What ``value`` means in ``word``; "" for a number."""

@@ -14,10 +14,10 @@ from shmalloc import __version__
 
 if TYPE_CHECKING:
     from stress.explorer.explore import explore
-    from stress.explorer.report.failure import Failure
-    from stress.machine.program import Program
     from stress.explorer.replay import Replay, replay
+    from stress.explorer.report.failure import Failure
     from stress.explorer.result import Exploration
+    from stress.machine.program import Program
 
 _HOMES = {
     "Exploration": "stress.explorer.result",

@@ -78,8 +78,9 @@ class _Commands(click.Group):
         return [
             CompletionItem(name, help=text)
             for texts in groups(self.list_commands(ctx)).values()
-            for name, text in texts.items() if name.startswith(incomplete)
-        ] + click.Command.shell_complete(self, ctx, incomplete)  # fmt: skip
+            for name, text in texts.items()
+            if name.startswith(incomplete)
+        ] + click.Command.shell_complete(self, ctx, incomplete)
 
 
 def groups(names: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -14,8 +14,8 @@ from shmalloc.compiler import prebuilt
 from shmalloc.compiler.instances import Instance
 from shmalloc.compiler.words import RAM
 from shmalloc.engine import plans
-from stress.machine.native_memory import CONTROL
 from stress.explorer.searches import driver_of
+from stress.machine.native_memory import CONTROL
 from stress.run.kernels import whole_plan
 
 

@@ -56,8 +56,13 @@ def shown(wanted: str = "auto", ticking: bool = False) -> Iterator[Report]:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True, force_terminal=True if wanted == "always" else None)
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(24),
-               TextColumn("{task.fields[note]}", markup=False), TimeElapsedColumn())  # fmt: skip
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(24),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, auto_refresh=ticking, transient=True) as bars:
         task = bars.add_task("", total=None, note="")
         due = 0.0

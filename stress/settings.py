@@ -76,7 +76,7 @@ Duration = Annotated[
 ]
 Seed = Annotated[
     int, quantity(f"a number from 0 to 2**{SEED_BITS} - 1, 0x allowed", parse_seed, hex, ge=0)
-]  # fmt: skip
+]
 Switch = Annotated[bool, quantity("on or off", _switch, lambda on: "on" if on else "off")]
 
 

@@ -16,15 +16,13 @@ from typing import Annotated, Any
 
 from msgspec import Struct, field, json
 
-from shmalloc.constants import MAX_CPUS, MAX_NODES, MAX_ZONES
+from shmalloc import constants as c
 from shmalloc.errors import MisuseError
 from shmalloc.layout import LINK_STORES
 from shmalloc.sizes import parse_bytes
 from stress.faults.grammar import Fail, Fault, Kill, Stop, parse_faults
 from stress.jitter.spec import Jitter, parse_jitter
-from stress.quantities import (
-    exact_bytes, exact_duration, nearest, parse_entries, parse_workers,
-)  # fmt: skip
+from stress.quantities import exact_bytes, exact_duration, nearest, parse_entries, parse_workers
 from stress.settings import Duration, Seed, quantity, read_fields, texts_of
 
 WORKERS_PER_CORE = 3
@@ -147,14 +145,14 @@ def parse_zones(text: str, ram_bytes: int | None, default_ram_bytes: int) -> tup
             f"zones: {text!r} are {exact_bytes(total)}, but ram is {exact_bytes(ram_bytes)};"
             " give one of the two, or make them agree"
         )
-    if len(zones) > MAX_ZONES:
-        raise MisuseError(f"zones: {len(zones)}; use 1 to {MAX_ZONES}")
+    if len(zones) > c.MAX_ZONES:
+        raise MisuseError(f"zones: {len(zones)}; use 1 to {c.MAX_ZONES}")
     return zones
 
 
 def _shared_zones(count: int, ram_bytes: int) -> tuple[Zone, ...]:
-    if not 1 <= count <= MAX_ZONES:
-        raise MisuseError(f"zones: {count}; use 1 to {MAX_ZONES}")
+    if not 1 <= count <= c.MAX_ZONES:
+        raise MisuseError(f"zones: {count}; use 1 to {c.MAX_ZONES}")
     pages = ram_bytes // PAGE_BYTES
     if ram_bytes % PAGE_BYTES or pages < count:
         raise MisuseError(
@@ -163,7 +161,7 @@ def _shared_zones(count: int, ram_bytes: int) -> tuple[Zone, ...]:
     # Odd borders on purpose: only there can a merge without a zone check do its damage.
     share = pages // count - (ODD_PAGES if pages > 1024 * count else 0)
     sizes = [share] * (count - 1) + [pages - share * (count - 1)]
-    return tuple(Zone(size * PAGE_BYTES, i % MAX_NODES) for i, size in enumerate(sizes))
+    return tuple(Zone(size * PAGE_BYTES, i % c.MAX_NODES) for i, size in enumerate(sizes))
 
 
 def _parse_zone(text: str) -> Zone:
@@ -172,8 +170,8 @@ def _parse_zone(text: str) -> Zone:
     if size % PAGE_BYTES:
         raise MisuseError(f"zones: {size_text!r}; use whole pages of {PAGE_BYTES} bytes")
     node = int(node_text) if node_text.isdigit() else 0 if not node_text else -1
-    if not 0 <= node < MAX_NODES:
-        raise MisuseError(f"zones: node {node_text!r} of {text!r}; use 0 to {MAX_NODES - 1}")
+    if not 0 <= node < c.MAX_NODES:
+        raise MisuseError(f"zones: node {node_text!r} of {text!r}; use 0 to {c.MAX_NODES - 1}")
     return Zone(size, node)
 
 
@@ -248,7 +246,7 @@ def _workers(raw: RawSpec, cores: int) -> int:
         )
     if raw.engine == "interpreted":
         return 1
-    limit = MAX_CPUS - int(raw.faults is not None)
+    limit = c.MAX_CPUS - int(raw.faults is not None)
     return parse_workers(raw.workers, cores, WORKERS_PER_CORE, limit)
 
 

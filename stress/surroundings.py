@@ -79,9 +79,11 @@ def _without_reader(stream: TextIO) -> TextIO:
     stream.flush()
     raw = _Pipe(stream.fileno(), "wb", closefd=False)
     return io.TextIOWrapper(
-        io.BufferedWriter(raw), stream.encoding, stream.errors,
+        io.BufferedWriter(raw),
+        stream.encoding,
+        stream.errors,
         line_buffering=getattr(stream, "line_buffering", False) or stream is sys.stderr,
-    )  # fmt: skip
+    )
 
 
 def flush_streams() -> None:

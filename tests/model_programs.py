@@ -11,11 +11,28 @@ from __future__ import annotations
 import random
 
 from shmalloc.dialect import kernel
-from stress.machine.program import Program
 from shmalloc.words import (
-    cas, cas2, exchange, fence, fetch_add, fetch_and, fetch_or, fixed, give_way, load, load2,
-    load_relaxed, mark, now, relax, store, store_relaxed, wait, wake,
-)  # fmt: skip
+    cas,
+    cas2,
+    exchange,
+    fence,
+    fetch_add,
+    fetch_and,
+    fetch_or,
+    fixed,
+    give_way,
+    load,
+    load2,
+    load_relaxed,
+    mark,
+    now,
+    relax,
+    store,
+    store_relaxed,
+    wait,
+    wake,
+)
+from stress.machine.program import Program
 
 DATA_WORDS = 16
 MARKS = 20

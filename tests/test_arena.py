@@ -14,8 +14,8 @@ from shmalloc import constants as c
 from shmalloc.arena import Arena, geometry_of
 from shmalloc.engine import Engine
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError
-from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.history import History
+from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.report_text import Stake
 
 SMALL = {"page_bytes": 64, "cpus": 2, "max_order": 4, "pageblock_order": 2, "history": 16}

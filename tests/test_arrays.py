@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shmalloc import constants as c
-from shmalloc.arena import Arena
-from shmalloc.arena import open_array
+from shmalloc.arena import Arena, open_array
 from shmalloc.arrays import HANDLE, SharedArray
 from shmalloc.engine import Engine
 from shmalloc.errors import MisuseError, OutOfMemoryError, SegmentError
@@ -276,7 +275,10 @@ def test_a_process_that_ends_without_close_keeps_its_reference() -> None:
     with Arena.create(size=PAGES * 256, **SMALL) as arena:
         made = arena.zeros(10)
         subprocess.run(
-            [sys.executable, "-c", LAST], input=pickle.dumps(made), check=True, timeout=60,
+            [sys.executable, "-c", LAST],
+            input=pickle.dumps(made),
+            check=True,
+            timeout=60,
             capture_output=True,
-        )  # fmt: skip
+        )
         assert made.references == 2

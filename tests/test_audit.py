@@ -1,10 +1,10 @@
 """The audit finds each kind of damage, by its number, and nothing in a healthy world."""
 
 import pytest
-from support import driver
-from support.page_segment import PageSegment
 
 from shmalloc import constants as c
+from support import driver
+from support.page_segment import PageSegment
 
 
 @pytest.fixture
@@ -80,12 +80,19 @@ def type_of_a_later_pageblock(world):
 
 
 DAMAGE = {
-    lose_a_page: c.I_CONSERVATION, break_a_next_link: c.I_LIST_LINKS, break_a_count: c.I_LIST_LINKS,
-    forget_to_clear_a_head: c.I_TAIL, turn_a_head_into_a_tail: c.I_TAIL,
-    wrong_order: c.I_FREE_HEAD, wrong_zone: c.I_FREE_HEAD, owner_of_a_free_page: c.X_LOST_OWNER,
-    pcp_count: c.I_PCP_COUNT, page_twice_on_pcp: c.I_PCP_COUNT, type_of_a_pageblock: c.I_FREE_HEAD,
+    lose_a_page: c.I_CONSERVATION,
+    break_a_next_link: c.I_LIST_LINKS,
+    break_a_count: c.I_LIST_LINKS,
+    forget_to_clear_a_head: c.I_TAIL,
+    turn_a_head_into_a_tail: c.I_TAIL,
+    wrong_order: c.I_FREE_HEAD,
+    wrong_zone: c.I_FREE_HEAD,
+    owner_of_a_free_page: c.X_LOST_OWNER,
+    pcp_count: c.I_PCP_COUNT,
+    page_twice_on_pcp: c.I_PCP_COUNT,
+    type_of_a_pageblock: c.I_FREE_HEAD,
     type_of_a_later_pageblock: c.I_FREE_HEAD,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda d: d.__name__)

@@ -4,14 +4,9 @@ The break is a patched global, so these run on the interpreted engines: the same
 scheduler decisions. (``docs/bugs.md`` tells how the first fares natively.)
 """
 
-from support import driver
-from support.page_segment import SMALL, PageSegment
-from support.schedules import RandomSchedules
-
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.engine import get_engine
-from stress.machine.program import Program
 from shmalloc.image import write_image
 from shmalloc.kernels import bits, buddy, descriptor
 from shmalloc.kernels.bits import order_of, pack, type_of
@@ -22,7 +17,11 @@ from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.kernels.pcp import drain_cpu
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
+from stress.machine.program import Program
 from stress.oracles.versions import check_version
+from support import driver
+from support.page_segment import SMALL, PageSegment
+from support.schedules import RandomSchedules
 
 SCHEDULES = 300
 WATCHES = 120  # enough to look at the page all the while it changes
@@ -73,10 +72,18 @@ def nothing_reported(mem):
 
 LAYOUT = Layout.of(
     Geometry(
-        zones=(ZoneSpec(8),), page_bytes=64, cpus=2, max_order=3, pageblock_order=3, pcp_batch=1,
-        pcp_high=1, scratch_words=256, spins=1, caches=1,
+        zones=(ZoneSpec(8),),
+        page_bytes=64,
+        cpus=2,
+        max_order=3,
+        pageblock_order=3,
+        pcp_batch=1,
+        pcp_high=1,
+        scratch_words=256,
+        spins=1,
+        caches=1,
     )
-)  # fmt: skip
+)
 
 
 def program(watcher, check):

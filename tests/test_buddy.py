@@ -1,11 +1,11 @@
 """The buddy allocator in small worlds: every test on every link store, list form and engine."""
 
 import pytest
-from support import driver
-from support.page_segment import MOVABLE, PageSegment
 
 from shmalloc import constants as c
 from shmalloc.layout import ZoneSpec
+from support import driver
+from support.page_segment import MOVABLE, PageSegment
 
 ODD_ZONES = (ZoneSpec(37), ZoneSpec(27, 1, ((5, 3),)))
 

@@ -1,17 +1,21 @@
 """Real and model in lock-step: random operations against a set of pages, on all configurations."""
 
 import pytest
-from support import driver
-from support.page_segment import SMALL, PageSegment
 
 from shmalloc import constants as c
 from shmalloc.layout import ZoneSpec
+from support import driver
+from support.page_segment import SMALL, PageSegment
 
 STEPS = 600
 CONFIGURATIONS = [
-    ("page", "array"), ("page", "list"), ("descriptor", "array"), ("descriptor", "list"),
-    ("table", "array"), ("table", "list"),
-]  # fmt: skip
+    ("page", "array"),
+    ("page", "list"),
+    ("descriptor", "array"),
+    ("descriptor", "list"),
+    ("table", "array"),
+    ("table", "list"),
+]
 
 
 class Model:

@@ -235,8 +235,10 @@ def test_another_process_frees_what_this_one_allocated() -> None:
         cache.view(address)[:] = b"hello"
         ended = subprocess.run(
             [sys.executable, "-c", WORKER, arena.name, str(address)],
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert (ended.stdout, ended.stderr) == ("hello\n", "")
         assert cache.statistics().live_objects == 0
         assert arena.validate() == []

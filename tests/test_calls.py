@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import calling
 
 from shmalloc import arena as arena_file
-from shmalloc import constants as c
 from shmalloc import arrays, bound, caches, cpus, pages, recovery, segment
+from shmalloc import constants as c
 from shmalloc.arena import Arena
 from shmalloc.compiler import notice, obtain
 from shmalloc.dialect import is_kernel
 from shmalloc.engine import Engine, get_engine, plans
 from shmalloc.errors import ArithmeticFault, CorruptionError, KernelFault, MisuseError, OutsideFault
 from shmalloc.memory import Ram
+from support import calling
 
 FACES = (arena_file, arrays, bound, caches, cpus, pages, recovery, segment)
 SMALL = {"page_bytes": 256, "cpus": 2, "max_order": 4, "pageblock_order": 2}
@@ -184,9 +184,11 @@ def faulted() -> Iterator[Arena]:
 
 def test_what_a_faulted_call_had_locked_others_recover(faulted: Arena) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", ANOTHER, faulted.name], capture_output=True, text=True,
+        [sys.executable, "-c", ANOTHER, faulted.name],
+        capture_output=True,
+        text=True,
         timeout=PATIENCE_S,
-    )  # fmt: skip
+    )
     assert (done.stdout, done.stderr) == ("allocated 8\n", "")
 
 
@@ -233,10 +235,17 @@ def until(holds: Callable[[], bool], what: str) -> None:
 
 # --- closed, dropped, forked ---------------------------------------------------------------------
 HOT = {
-    "_do_alloc_pages": 3, "_do_free_pages": 2, "_do_free_pages_of": 3, "_do_kmalloc": 1,
-    "_do_kfree": 1, "_do_cache_alloc": 1, "_do_cache_free": 2, "_do_make_array": 2,
-    "_do_drop_array": 2, "_do_add_reference": 2,
-}  # fmt: skip
+    "_do_alloc_pages": 3,
+    "_do_free_pages": 2,
+    "_do_free_pages_of": 3,
+    "_do_kmalloc": 1,
+    "_do_kfree": 1,
+    "_do_cache_alloc": 1,
+    "_do_cache_free": 2,
+    "_do_make_array": 2,
+    "_do_drop_array": 2,
+    "_do_add_reference": 2,
+}
 
 
 @pytest.mark.parametrize("name", HOT)
@@ -262,11 +271,19 @@ def test_every_method_of_a_closed_arena_raises(arena: Arena) -> None:
     handle, block = array.handle(), arena.kmalloc(10)
     arena.close()
     calls: list[Callable[[], object]] = [
-        arena.alloc_pages, lambda: arena.free_pages(pfn), lambda: arena.free_pages(pfn, 0, owner=3),
-        cache.alloc, lambda: cache.free(address), lambda: arena.kmalloc(10),
-        lambda: arena.kfree(block), lambda: arena.empty(3), lambda: arena.open_array(handle),
-        lambda: arena.usable_bytes(block), lambda: arena.alloc_pages_bulk(3), arena.recover,
-    ]  # fmt: skip
+        arena.alloc_pages,
+        lambda: arena.free_pages(pfn),
+        lambda: arena.free_pages(pfn, 0, owner=3),
+        cache.alloc,
+        lambda: cache.free(address),
+        lambda: arena.kmalloc(10),
+        lambda: arena.kfree(block),
+        lambda: arena.empty(3),
+        lambda: arena.open_array(handle),
+        lambda: arena.usable_bytes(block),
+        lambda: arena.alloc_pages_bulk(3),
+        arena.recover,
+    ]
     for work in calls:
         with pytest.raises(MisuseError, match="is closed"):
             work()
@@ -415,11 +432,15 @@ def test_numpys_ints_are_ints(arena: Arena) -> None:
 def test_a_wrong_argument_is_a_misuse(arena: Arena, wrong: Any) -> None:
     cache = arena.cache("some", 16)
     calls: list[Callable[[], object]] = [
-        lambda: arena.alloc_pages(wrong), lambda: arena.free_pages(wrong),
-        lambda: arena.free_pages(0, wrong), lambda: arena.kmalloc(wrong),
-        lambda: arena.kfree(wrong), lambda: cache.free(wrong),
-        lambda: arena.free_pages_bulk([wrong]), lambda: arena.page(wrong),
-    ]  # fmt: skip
+        lambda: arena.alloc_pages(wrong),
+        lambda: arena.free_pages(wrong),
+        lambda: arena.free_pages(0, wrong),
+        lambda: arena.kmalloc(wrong),
+        lambda: arena.kfree(wrong),
+        lambda: cache.free(wrong),
+        lambda: arena.free_pages_bulk([wrong]),
+        lambda: arena.page(wrong),
+    ]
     for work in calls:
         with pytest.raises(MisuseError, match=r"use an int from"):
             work()

@@ -5,16 +5,16 @@ import tomllib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.runs import shmstress
 
-from shmalloc.invariants import TABLE
 from shmalloc.errors import MisuseError
+from shmalloc.invariants import TABLE
 from shmalloc.sizes import parse_bytes, parse_duration
 from stress import cli
 from stress.commands import doctor
 from stress.quantities import exact_bytes, exact_duration, parse_workers
 from stress.spec import RunSpec, Zone
 from stress.workloads import DEFAULT_WORKLOADS, WORKLOADS
+from support.runs import shmstress
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from types import FunctionType, ModuleType
 
 import pytest
 
-from shmalloc.compiler.directory import ENV_CACHE_DIR
 from shmalloc.compiler.check import violations
+from shmalloc.compiler.directory import ENV_CACHE_DIR
 from shmalloc.engine import get_engine
 from shmalloc.errors import DialectError
 from shmalloc.memory import Ram

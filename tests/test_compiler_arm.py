@@ -8,24 +8,26 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support import arm_code
-from support.machine_code import LSE, V1, code_of
 
 from shmalloc.compiler import arm, build, codegen, elf, relocate, runtime
 from shmalloc.compiler.instances import Instance
 from shmalloc.compiler.kinds import Kind
 from shmalloc.compiler.link import link
 from shmalloc.compiler.words import RAM
-from stress.machine import fibers
 from shmalloc.engine import plans
-from stress.jitter.native import JITTER
-from stress.machine.native_memory import MODEL, TRACKED
 from shmalloc.errors import EngineError
+from stress.jitter.native import JITTER
+from stress.machine import fibers
+from stress.machine.native_memory import MODEL, TRACKED
+from support import arm_code
+from support.machine_code import LSE, V1, code_of
 
 PIECES = {
-    "rt.enter": runtime._ENTER["aarch64"], "rt.back": runtime._BACK["aarch64"],
-    "fiber.swap": fibers._SWAPS["aarch64"], "fiber.trampoline": fibers._TRAMPOLINES["aarch64"],
-}  # fmt: skip
+    "rt.enter": runtime._ENTER["aarch64"],
+    "rt.back": runtime._BACK["aarch64"],
+    "fiber.swap": fibers._SWAPS["aarch64"],
+    "fiber.trampoline": fibers._TRAMPOLINES["aarch64"],
+}
 # By hand from the Arm Architecture Reference Manual, bit for bit.
 KNOWN = {
     "ret": 0xD65F03C0, "blr x9": 0xD63F0120, "blr x20": 0xD63F0280, "brk #1": 0xD4200020,
@@ -75,10 +77,17 @@ def test_an_assembler_makes_the_same_words(assembler, program: str, tmp_path: Pa
 @pytest.mark.parametrize(
     "line",
     [
-        "ldp x19, x20, [sp, #4]", "ldp x19, x20, [sp, #512]", "stp x31, x0, [sp, #0]",
-        "add sp, sp, #4096", "mov x0, #65536", "svc #0", "ret x3", "", "mov x0, sp, #1",
+        "ldp x19, x20, [sp, #4]",
+        "ldp x19, x20, [sp, #512]",
+        "stp x31, x0, [sp, #0]",
+        "add sp, sp, #4096",
+        "mov x0, #65536",
+        "svc #0",
+        "ret x3",
+        "",
+        "mov x0, sp, #1",
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_encoded_is_refused(line: str):
     with pytest.raises(EngineError, match="aarch64"):
         arm.word_of(line)

@@ -8,9 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.storing import KEY, PATIENCE_S, Child, children, until
 
 from shmalloc.compiler import claims, store
+from support.storing import KEY, PATIENCE_S, Child, children, until
 
 FETCH = "say('got ' + store.fetch(KEY, build, tell)[:5].decode())\n"
 FETCH_SLOWLY = "say('got ' + store.fetch(KEY, build_when_allowed, tell)[:5].decode())\n"

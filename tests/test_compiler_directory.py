@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from support.storing import KEY, NOBODY, Child, children
 
 from shmalloc.compiler import directory
 from shmalloc.compiler.directory import UntrustedError, trusted
+from support.storing import KEY, NOBODY, Child, children
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 FETCH = "say(store.fetch(KEY, build, tell)[:5].decode())\n"

@@ -43,13 +43,16 @@ def run(made: ModuleType) -> int:
     return get_engine("native").call(made.größe, Ram.of_words(2), 0)
 
 
-@pytest.mark.parametrize(("wanted", "endings"), [
-    ("ir", {".ll"}), ("asm", {".s"}), ("ir,asm", {".ll", ".s"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wanted", "endings"), [("ir", {".ll"}), ("asm", {".s"}), ("ir,asm", {".ll", ".s"})]
+)
 def test_each_kernel_has_a_file_of_each_form(
-    made: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str,
+    made: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: str,
     endings: set[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv(ENV_DUMP, wanted)
     assert run(made) == 0
     names = {f"{made.__name__}_{kernel}" for kernel in ("large", "größe")}

@@ -19,9 +19,7 @@ def body(tmp_path: Path, text: str, arguments: str = "mem, i"):
     """A kernel with the lines of ``text``, which are separated by "|"; leading dots indent."""
     lines = [line.strip() for line in text.split("|")]
     depth = [len(line) - len(line.lstrip(".")) for line in lines]
-    code = "\n".join(
-        "    " * (1 + d) + line[d:] for d, line in zip(depth, lines, strict=True)
-    )  # fmt: skip
+    code = "\n".join("    " * (1 + d) + line[d:] for d, line in zip(depth, lines, strict=True))
     return module(tmp_path, f"@kernel\ndef k({arguments}):\n{code}\n").k
 
 
@@ -31,14 +29,14 @@ FLOWS = {
     "while 1: |.x = i * 2 |.if x > 9: |..break |.i += 1 | return x": 10,
     "while 0: |.i = 9 | return i": 3,
     "while True: |.return i |.break": 3,
-    "n = 0 | for a in range(5): |.for b in range(5): |..if b == 2: |...break |..n += 1 | return n":
-        10,
+    "n = 0 | for a in range(5): |.for b in range(5): |..if b == 2: |...break |..n += 1 |"
+    " return n": 10,
     "n = 0 | for a in range(6): |.if a % 2: |..continue |.n += a | return n": 6,
     "n = 0 | while i: |.i -= 1 |.if i == 1: |..continue |.n += i | return n": 2,
     "n = 0 | while True: |.while True: |..n += 1 |..if n % 3 == 0: |...break |.if n > 5: |..break |"
     " return n": 6,
-    "for a in range(3): |.for b in range(3): |..if a * b == 2: |...return a * 10 + b | return 0":
-        12,
+    "for a in range(3): |.for b in range(3): |..if a * b == 2: |...return a * 10 + b |"
+    " return 0": 12,
     "for a in range(10, 0, -3): |.i = a | return i": 1,
     "for i in range(i): |.pass | return i": 2,
     "return i | x = y | y = x": 3,
@@ -46,7 +44,7 @@ FLOWS = {
     "if False: |.x = 1 | else: |.x = 2 | return x": 2,
     "x: int = i | (y): int = x | return x + y": 6,
     "a = mem[a] = b = i | return a + b": 6,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("text", FLOWS)
@@ -147,10 +145,13 @@ def test_a_misuse_of_types_is_refused(tmp_path: Path, text: str) -> None:
     assert MISUSES[text] in refusal(body(tmp_path, text), 3)
 
 
-@pytest.mark.parametrize(("text", "reason"), [
-    ("def k():\n    return 1", "takes no memory; its first argument is one"),
-    ("def k(a, b):\n    return a + b", "a is a memory, not a number"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def k():\n    return 1", "takes no memory; its first argument is one"),
+        ("def k(a, b):\n    return a + b", "a is a memory, not a number"),
+    ],
+)
 def test_an_entry_takes_a_memory(tmp_path: Path, text: str, reason: str) -> None:
     function = module(tmp_path, f"@kernel\n{text}\n").k
     assert reason in refusal(function, *[1] * (function.__code__.co_argcount - 1))
@@ -192,7 +193,9 @@ def test_a_builtin_that_the_module_hides_is_not_called(tmp_path: Path, text: str
 
 
 def test_a_kernel_with_the_name_of_a_word_or_builtin_is_that_kernel(tmp_path: Path) -> None:
-    made = module(tmp_path, """
+    made = module(
+        tmp_path,
+        """
         @kernel
         def load(mem, i):
             return 40
@@ -202,12 +205,15 @@ def test_a_kernel_with_the_name_of_a_word_or_builtin_is_that_kernel(tmp_path: Pa
         @kernel
         def k(mem, i):
             return load(mem, i) + min(mem, i) + words.load(mem, 0)
-    """)  # fmt: skip
+    """,
+    )
     assert result(made.k, 3) == 42
 
 
 def test_kernels_that_were_redefined_are_told_apart(tmp_path: Path) -> None:
-    made = module(tmp_path, """
+    made = module(
+        tmp_path,
+        """
         @unit
         def f(mem):
             return 1
@@ -218,7 +224,8 @@ def test_kernels_that_were_redefined_are_told_apart(tmp_path: Path) -> None:
         @kernel
         def k(mem):
             return f(mem) * 10 + old(mem)
-    """)  # fmt: skip
+    """,
+    )
     assert [result(function) for function in (made.f, made.old, made.k)] == [2, 1, 21]
 
 
@@ -228,23 +235,29 @@ def test_modules_of_the_same_name_are_told_apart(
     for file, value in (("twin_a", 1), ("twin_b", 2)):
         text = f"@kernel\ndef f(mem):\n    return {value}\n"
         monkeypatch.setitem(sys.modules, file, module(tmp_path, text, "twin", f"{file}.py"))
-    made = module(tmp_path, """
+    made = module(
+        tmp_path,
+        """
         import twin_a, twin_b
         @kernel
         def k(mem):
             return twin_a.f(mem) * 10 + twin_b.f(mem)
-    """)  # fmt: skip
+    """,
+    )
     assert result(made.k) == 12
     assert [result(sys.modules[file].f) for file in ("twin_a", "twin_b")] == [1, 2]
 
 
 def test_names_may_have_any_letters(tmp_path: Path) -> None:
-    made = module(tmp_path, """
+    made = module(
+        tmp_path,
+        """
         @kernel
         def größe(mem, höhe):
             länge = höhe + 1
             return länge
-    """)  # fmt: skip
+    """,
+    )
     assert result(made.größe, 3) == 4
 
 
@@ -259,9 +272,10 @@ def test_a_module_may_have_any_name(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["qu'o\"te.py", "back\\slash.py", "new\nline.py", "ünï.py", os.fsdecode(b"\xff.py")],
+    "file",
+    ["qu'o\"te.py", "back\\slash.py", "new\nline.py", "ünï.py", os.fsdecode(b"\xff.py")],
     ids=ascii,
-)  # fmt: skip
+)
 def test_a_file_may_have_any_name_and_messages_stay_one_line(tmp_path: Path, file: str) -> None:
     text = (
         "@kernel\ndef k(mem, i):\n    return mem[i]\n@kernel\ndef wrong(mem):\n    return 1 / 2\n"
@@ -272,7 +286,9 @@ def test_a_file_may_have_any_name_and_messages_stay_one_line(tmp_path: Path, fil
 
 
 def test_methods_are_kernels_by_their_class(tmp_path: Path) -> None:
-    made = module(tmp_path, """
+    made = module(
+        tmp_path,
+        """
         class Home:
             @staticmethod
             @kernel
@@ -281,12 +297,15 @@ def test_methods_are_kernels_by_their_class(tmp_path: Path) -> None:
             @kernel
             def method(mem, i):
                 return mem[i]
-    """)  # fmt: skip
+    """,
+    )
     assert result(made.Home.static, 3) == result(made.Home.method, 3) == 3
 
 
 def test_a_wrapper_of_a_kernel_is_refused(tmp_path: Path) -> None:
-    made = module(tmp_path, """
+    made = module(
+        tmp_path,
+        """
         import functools
         def twice(function):
             @functools.wraps(function)
@@ -297,7 +316,8 @@ def test_a_wrapper_of_a_kernel_is_refused(tmp_path: Path) -> None:
         @kernel
         def k(mem, i):
             return i
-    """)  # fmt: skip
+    """,
+    )
     assert "kernel k: " in refusal(made.k, 3)
 
 
@@ -347,22 +367,34 @@ def deep(levels: int, function):
     return function() if levels == 0 else deep(levels - 1, function)
 
 
-@pytest.mark.parametrize("text", [
-    "return " + " + ".join(["i"] * 96), "return " + "-" * 96 + "i",
-    "if i == 0: |.return 0 |" + "".join(f"elif i == {k}: |.return {k} |" for k in range(1, 96))
-    + "return 7",
-], ids=["sum", "signs", "elif"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "return " + " + ".join(["i"] * 96),
+        "return " + "-" * 96 + "i",
+        "if i == 0: |.return 0 |"
+        + "".join(f"elif i == {k}: |.return {k} |" for k in range(1, 96))
+        + "return 7",
+    ],
+    ids=["sum", "signs", "elif"],
+)
 def test_what_is_deep_compiles_also_for_a_deep_caller(tmp_path: Path, text: str) -> None:
     function = body(tmp_path, text)
     assert deep(100, lambda: agreed(function, 3))[0] == "result"
 
 
-@pytest.mark.parametrize("text", [
-    "return " + " + ".join(["i"] * 300), "return " + "not " * 300 + "i",
-    "return " + "(1 + " * 150 + "i" + ")" * 150,
-    "if i == 0: |.return 0 |" + "".join(f"elif i == {k}: |.return {k} |" for k in range(1, 200))
-    + "return 7",
-], ids=["sum", "not", "parentheses", "elif"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "return " + " + ".join(["i"] * 300),
+        "return " + "not " * 300 + "i",
+        "return " + "(1 + " * 150 + "i" + ")" * 150,
+        "if i == 0: |.return 0 |"
+        + "".join(f"elif i == {k}: |.return {k} |" for k in range(1, 200))
+        + "return 7",
+    ],
+    ids=["sum", "not", "parentheses", "elif"],
+)
 def test_what_is_too_deep_is_refused(tmp_path: Path, text: str) -> None:
     assert "nested more than 100 levels deep" in refusal(body(tmp_path, text), 3)
 
@@ -371,10 +403,15 @@ def test_what_is_too_deep_is_refused(tmp_path: Path, text: str) -> None:
 KERNEL = PREAMBLE + "@kernel\ndef k(mem, i):\n    return mem[i]\n"
 
 
-@pytest.mark.parametrize(("was", "edited"), [
-    ("return 1", "return 2"), ("return 1", "return True"), ("return 1", "return i"),
-    ("return 1", "return (1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("was", "edited"),
+    [
+        ("return 1", "return 2"),
+        ("return 1", "return True"),
+        ("return 1", "return i"),
+        ("return 1", "return (1"),
+    ],
+)
 def test_a_file_that_was_edited_since_its_import_is_refused(
     tmp_path: Path, was: str, edited: str
 ) -> None:

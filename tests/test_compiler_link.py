@@ -203,8 +203,12 @@ def test_every_function_is_listed_with_its_size() -> None:
     image = link([compiled(FIRST), compiled(SECOND)], "test.so")
     listed = elf.read_functions(image, "test")
     assert {name for _, size, name in listed if size} == {
-        "local", "first", "widths", "forward", "second",
-    }  # fmt: skip
+        "local",
+        "first",
+        "widths",
+        "forward",
+        "second",
+    }
 
 
 def test_linking_again_gives_the_same_bytes() -> None:
@@ -226,8 +230,13 @@ def test_readelf_has_nothing_to_complain_of(target: tuple[str, str, str], tmp_pa
 def test_a_debugger_finds_the_line_of_a_function(
     target: tuple[str, str, str], tmp_path: Path
 ) -> None:
-    image = link([compiled(SECOND.replace("external global i64", "global i64 0"), target),
-                  compiled(LINES, target)], "test.so")  # fmt: skip
+    image = link(
+        [
+            compiled(SECOND.replace("external global i64", "global i64 0"), target),
+            compiled(LINES, target),
+        ],
+        "test.so",
+    )
     (tmp_path / "test.so").write_bytes(image)
     command = ["gdb", "-nx", "-batch", "-ex", "info line lined", str(tmp_path / "test.so")]
     said = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
@@ -416,8 +425,11 @@ def test_an_address_is_named_with_its_offset() -> None:
 
 def test_a_local_function_is_named_by_its_address() -> None:
     image = loaded_of(FIRST, SECOND)
-    start = next(f[0] for f in elf.read_functions(link(
-        [compiled(FIRST), compiled(SECOND)], "test.so"), "test") if f[2] == "local")  # fmt: skip
+    start = next(
+        f[0]
+        for f in elf.read_functions(link([compiled(FIRST), compiled(SECOND)], "test.so"), "test")
+        if f[2] == "local"
+    )
     assert load.symbol_at(image.base + start) == ("local", 0)
 
 
@@ -543,9 +555,12 @@ def started(body: str, image: bytes, tmp_path: Path) -> subprocess.Popen[str]:
     code += "from shmalloc.compiler import load, symbols\n"
     code += "image = load.load(Path(sys.argv[1]).read_bytes(), 'test')\n" + textwrap.dedent(body)
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "image")], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", code, str(tmp_path / "image")],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 @pytest.mark.skipif(not shutil.which("gdb"), reason="gdb is not installed")
@@ -625,6 +640,8 @@ def test_an_image_without_a_handler_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_handler_is_known_for_two_machines() -> None:
-    sizes = [len(link([compiled(symbols.crash_ir(name), target)], "c.so"))
-             for name, target in (("x86_64", X86), ("aarch64", ARM))]  # fmt: skip
+    sizes = [
+        len(link([compiled(symbols.crash_ir(name), target)], "c.so"))
+        for name, target in (("x86_64", X86), ("aarch64", ARM))
+    ]
     assert min(sizes) > 1000

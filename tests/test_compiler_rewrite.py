@@ -15,8 +15,8 @@ import pytest
 from shmalloc.compiler.integers import BOUNDS, INT64, INT_MAX, INT_MIN, SHIFTS, Range, wrap
 from shmalloc.compiler.rewrite import runnable
 from shmalloc.memory import Ram
-from support import meaning_kernels as k
-from support import memory_kernels as m
+from support import meaning_kernels as meaning
+from support import memory_kernels as accesses
 
 OF_CODE = ("co_filename", "co_name", "co_qualname", "co_firstlineno", "co_argcount")
 
@@ -26,7 +26,7 @@ def lines_of(kernel: FunctionType, *arguments: Any) -> list[tuple[str, int]]:
     seen: list[tuple[str, int]] = []
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
-        if frame.f_code.co_filename not in (k.__file__, m.__file__):
+        if frame.f_code.co_filename not in (meaning.__file__, accesses.__file__):
             return None
         if event == "line":
             seen.append((frame.f_code.co_qualname, frame.f_lineno))
@@ -42,18 +42,26 @@ def lines_of(kernel: FunctionType, *arguments: Any) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("name", OF_CODE)
-@pytest.mark.parametrize("kernel", [k.counted, k.is_even, k.chain, m.between])
+@pytest.mark.parametrize(
+    "kernel", [meaning.counted, meaning.is_even, meaning.chain, accesses.between]
+)
 def test_it_says_that_it_is_the_kernel(kernel: FunctionType, name: str) -> None:
-    made = runnable(kernel, kernel is not k.is_even)
+    made = runnable(kernel, kernel is not meaning.is_even)
     assert getattr(made.__code__, name) == getattr(kernel.__code__, name)
     assert (made.__module__, made.__doc__) == (kernel.__module__, kernel.__doc__)
 
 
 @pytest.mark.parametrize(
     ("kernel", "arguments"),
-    [(k.counted, (1, 6, 2)), (k.until_found, (1,)), (k.passes_three_on, (4,)),
-     (k.skips_and_leaves, (9,)), (m.on_a_cpu, (1, 3)), (m.over_lines, (1, 2))],
-)  # fmt: skip
+    [
+        (meaning.counted, (1, 6, 2)),
+        (meaning.until_found, (1,)),
+        (meaning.passes_three_on, (4,)),
+        (meaning.skips_and_leaves, (9,)),
+        (accesses.on_a_cpu, (1, 3)),
+        (accesses.over_lines, (1, 2)),
+    ],
+)
 def test_a_debugger_sees_the_lines_of_the_source(
     kernel: FunctionType, arguments: tuple[int, ...]
 ) -> None:
@@ -63,13 +71,13 @@ def test_a_debugger_sees_the_lines_of_the_source(
 
 
 def test_a_debugger_sees_locals_and_constants_by_their_names() -> None:
-    made = runnable(k.down_by_three)
-    assert made.__globals__["STEP"] == k.STEP
-    assert set(k.down_by_three.__code__.co_varnames) <= set(made.__code__.co_varnames)
+    made = runnable(meaning.down_by_three)
+    assert made.__globals__["STEP"] == meaning.STEP
+    assert set(meaning.down_by_three.__code__.co_varnames) <= set(made.__code__.co_varnames)
 
 
 def test_a_kernel_is_rewritten_once() -> None:
-    assert runnable(m.between).__globals__["innermost"] is runnable(m.innermost)
+    assert runnable(accesses.between).__globals__["innermost"] is runnable(accesses.innermost)
 
 
 # --- where wraps are left out --------------------------------------------------------------------
@@ -77,22 +85,41 @@ def wraps(kernel: FunctionType) -> bool:
     return ".wrap" in runnable(kernel).__code__.co_names
 
 
-@pytest.mark.parametrize("kernel", [k.add, k.multiply, k.divide, k.negate, k.size, k.shift_left])
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        meaning.add,
+        meaning.multiply,
+        meaning.divide,
+        meaning.negate,
+        meaning.size,
+        meaning.shift_left,
+    ],
+)
 def test_what_can_leave_64_bits_is_wrapped(kernel: FunctionType) -> None:
     assert wraps(kernel)
 
 
 @pytest.mark.parametrize(
     "kernel",
-    [k.remainder, k.divide_by_eight, k.remainder_of_eight, k.shift_right, k.invert,
-     k.mask_of_a_sum, k.true_plus_true, k.chosen, k.of_a_module],
-)  # fmt: skip
+    [
+        meaning.remainder,
+        meaning.divide_by_eight,
+        meaning.remainder_of_eight,
+        meaning.shift_right,
+        meaning.invert,
+        meaning.mask_of_a_sum,
+        meaning.true_plus_true,
+        meaning.chosen,
+        meaning.of_a_module,
+    ],
+)
 def test_what_cannot_leave_64_bits_is_not(kernel: FunctionType) -> None:
     assert not wraps(kernel)
 
 
 def test_a_word_is_a_method_of_the_memory() -> None:
-    made = dis.get_instructions(runnable(m.updates))
+    made = dis.get_instructions(runnable(accesses.updates))
     functions = {i.argval for i in made if i.opname == "LOAD_GLOBAL"}
     assert functions == {".wrap"}
 
@@ -127,8 +154,15 @@ def test_no_result_is_outside_of_its_bounds(
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(0, 0), (INT_MAX, INT_MAX), (INT_MAX + 1, INT_MIN), (INT_MIN - 1, INT_MAX), (1 << 64, 0),
-     (-(1 << 64) - 5, -5), (3 << 200, 0)],
-)  # fmt: skip
+    [
+        (0, 0),
+        (INT_MAX, INT_MAX),
+        (INT_MAX + 1, INT_MIN),
+        (INT_MIN - 1, INT_MAX),
+        (1 << 64, 0),
+        (-(1 << 64) - 5, -5),
+        (3 << 200, 0),
+    ],
+)
 def test_an_integer_wraps_to_its_lowest_64_bits(value: int, expected: int) -> None:
     assert wrap(value) == expected

@@ -8,11 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.storing import KEY, OTHER_KEY, Child, children
 
 from shmalloc.compiler import imagefile, store
 from shmalloc.compiler.imagefile import HEADER, read_image
 from shmalloc.errors import EngineError, EnvironmentUnfitError
+from support.storing import KEY, OTHER_KEY, Child, children
 
 PAYLOAD = random.Random(1).randbytes(5000)
 
@@ -144,11 +144,16 @@ def larger_than_any_image(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "word"),
     [
-        (zeroed, "is no image"), (longer, "damaged"), (of_an_old_format, "format 2"),
-        (of_another_key, "another key"), (fifo, "is no file"), (link, "symbolic link"),
-        (writable_by_others, "mode 0666"), (larger_than_any_image, "too large"),
+        (zeroed, "is no image"),
+        (longer, "damaged"),
+        (of_an_old_format, "format 2"),
+        (of_another_key, "another key"),
+        (fifo, "is no file"),
+        (link, "symbolic link"),
+        (writable_by_others, "mode 0666"),
+        (larger_than_any_image, "too large"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_image_is_replaced_with_one_line(use: Use, damage, word: str):
     use.fetch()
     damage(use.path())

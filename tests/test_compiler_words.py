@@ -12,16 +12,16 @@ from functools import cache
 from types import FunctionType
 
 import pytest
-from support import machine_code, word_kernels
-from support.machine_code import ARM, LSE, X86, X86_V2, Line, code_of, guards, kernel_code, touched
 
-from shmalloc import words as all_words
+from shmalloc import words as words_module
 from shmalloc.compiler import codegen
 from shmalloc.compiler.codegen import Target
 from shmalloc.compiler.instances import symbol_of
 from shmalloc.compiler.words import RAM
 from shmalloc.dialect import is_kernel
 from stress.jitter.native import STATE
+from support import machine_code, word_kernels
+from support.machine_code import ARM, LSE, X86, X86_V2, Line, code_of, guards, kernel_code, touched
 
 TARGETS = {**X86, **ARM}
 HOST = codegen.host()
@@ -57,14 +57,17 @@ ARM_WORDS: dict[str, list[str]] = {
 ONE_ACCESS = {"load2": ["ldp r, r, M", "dmb ishld"]}  # since LSE2
 NEWER_LOAD = {"load": ["ldapr r, M"]}  # acquire without the order of ldar against stlr
 EXPECTED = {
-    "v2": X86_WORDS, "v3": X86_WORDS | {"load2": ["vmovdqa M, r"]}, "lse": ARM_WORDS,
-    "lse2": ARM_WORDS | ONE_ACCESS, "n1": ARM_WORDS | NEWER_LOAD,
+    "v2": X86_WORDS,
+    "v3": X86_WORDS | {"load2": ["vmovdqa M, r"]},
+    "lse": ARM_WORDS,
+    "lse2": ARM_WORDS | ONE_ACCESS,
+    "n1": ARM_WORDS | NEWER_LOAD,
     "v1": ARM_WORDS | NEWER_LOAD | ONE_ACCESS,
-}  # fmt: skip
+}
 
 
 def is_word(value: object) -> bool:
-    return isinstance(value, FunctionType) and value.__module__ == all_words.__name__
+    return isinstance(value, FunctionType) and value.__module__ == words_module.__name__
 
 
 @cache
@@ -77,7 +80,7 @@ def code_for(word: str, processor: str) -> list[Line]:
 
 
 def test_every_word_has_a_kernel_and_an_expectation():
-    named = {name for name, value in vars(all_words).items() if is_word(value)}
+    named = {name for name, value in vars(words_module).items() if is_word(value)}
     meant = set(RAM.meanings)
     assert meant == named | {"getitem", "setitem"} == set(X86_WORDS) == set(ARM_WORDS)
     assert meant <= KERNELS.keys()
@@ -92,14 +95,21 @@ def test_a_word_is_its_instruction_and_nothing_else(word: str, processor: str):
 @pytest.mark.parametrize(
     ("word", "impostor", "processors"),
     [
-        ("load2", "two_loads", TARGETS), ("load2", "two_relaxed_loads", TARGETS),
-        ("cas2", "two_swaps", TARGETS), ("load", "load_relaxed", ARM), ("load", "store", TARGETS),
-        ("store", "store_relaxed", ARM), ("store", "exchange", TARGETS),
-        ("fence", "relax", TARGETS), ("fetch_or", "fetch_add", TARGETS),
-        ("fetch_and", "fetch_or", ARM), ("cas", "cas2", TARGETS), ("wait", "wake", TARGETS),
+        ("load2", "two_loads", TARGETS),
+        ("load2", "two_relaxed_loads", TARGETS),
+        ("cas2", "two_swaps", TARGETS),
+        ("load", "load_relaxed", ARM),
+        ("load", "store", TARGETS),
+        ("store", "store_relaxed", ARM),
+        ("store", "exchange", TARGETS),
+        ("fence", "relax", TARGETS),
+        ("fetch_or", "fetch_add", TARGETS),
+        ("fetch_and", "fetch_or", ARM),
+        ("cas", "cas2", TARGETS),
+        ("wait", "wake", TARGETS),
         ("mark", "fetch_add", TARGETS),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_word_is_told_from_the_right_one(
     word: str, impostor: str, processors: dict[str, Target]
 ):
@@ -109,8 +119,13 @@ def test_a_wrong_word_is_told_from_the_right_one(
 
 def test_what_a_prologue_does_is_not_taken_for_an_access():
     """``ldp`` of saved registers made every kernel pass for a pair read in one access, once."""
-    saved = ["stp x29, x30, [sp, #-16]!", "pushq %rbx", "movq 16(%rsp), %rax",
-             "ldp x29, x30, [sp], #16", "ret"]  # fmt: skip
+    saved = [
+        "stp x29, x30, [sp, #-16]!",
+        "pushq %rbx",
+        "movq 16(%rsp), %rax",
+        "ldp x29, x30, [sp], #16",
+        "ret",
+    ]
     assert touched(Line("", code) for code in saved) == []
 
 

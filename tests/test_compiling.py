@@ -17,9 +17,9 @@ from shmalloc.compiler.digest import key_of
 from shmalloc.compiler.instances import Instance
 from shmalloc.compiler.words import RAM
 from shmalloc.engine.native import is_kept, warm_together
-from shmalloc.memory import Ram
 from shmalloc.kernels.audit import audit
 from shmalloc.kernels.slots import publish, release_slot
+from shmalloc.memory import Ram
 from support.sources import module
 
 # caller -> upper (a unit) -> lower (a unit); stranger knows none of them
@@ -272,9 +272,10 @@ def test_an_image_runs_from_sealed_memory_and_no_file(tmp_path: Path):
     function = module(tmp_path, "@kernel\ndef k(mem):\n    return 1\n").k
     image = obtain.obtain([Instance(function, RAM, True)])
     (mapped,) = {
-        line.split(maxsplit=5)[5] for line in Path("/proc/self/maps").read_text().splitlines()
+        line.split(maxsplit=5)[5]
+        for line in Path("/proc/self/maps").read_text().splitlines()
         if image.name in line
-    }  # fmt: skip
+    }
     assert mapped.startswith(f"/memfd:{image.name}")
     with pytest.raises(PermissionError):
         os.pwrite(image._loaded.descriptor, b"x", 0)
@@ -283,8 +284,12 @@ def test_an_image_runs_from_sealed_memory_and_no_file(tmp_path: Path):
 def test_nothing_is_unpickled():
     """A file in the cache may come from anybody who can write there."""
     sources = Path(store.__file__).parent.glob("*.py")
-    text = "\n".join(line for path in sources for line in path.read_text().splitlines()
-                     if "import" in line or "eval(" in line or "exec(" in line)  # fmt: skip
+    text = "\n".join(
+        line
+        for path in sources
+        for line in path.read_text().splitlines()
+        if "import" in line or "eval(" in line or "exec(" in line
+    )
     assert not any(
         word in text for word in ("pickle", "shelve", "marshal.load", " eval(", " exec(")
     )
@@ -369,9 +374,12 @@ def test_a_kernel_that_was_refused_runs_once_it_is_mended(tmp_path):
     for default in ("=1", ""):
         script.write_text(text.format(default=default))
         done = subprocess.run(
-            [sys.executable, str(script)], env=os.environ | {"SHMALLOC_CACHE_DIR": str(tmp_path)},
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            [sys.executable, str(script)],
+            env=os.environ | {"SHMALLOC_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         answers.append(done.stdout or done.stderr.splitlines()[-1])
     assert "default, keyword and starred arguments are not allowed" in answers[0]
     assert answers[1] == "15\n"

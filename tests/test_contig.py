@@ -1,11 +1,11 @@
 """Ranges: isolation, contiguous allocation, offline, poison; the middle of lists and blocks."""
 
 import pytest
-from support import driver
-from support.page_segment import SMALL, PageSegment
 
 from shmalloc import constants as c
 from shmalloc.layout import ZoneSpec
+from support import driver
+from support.page_segment import SMALL, PageSegment
 
 
 @pytest.fixture(params=["page", "descriptor", "table"])

@@ -19,8 +19,11 @@ from shmalloc.segment import Segment
 
 GEOMETRY = Geometry(
     zones=(ZoneSpec(pages=64, node=0), ZoneSpec(pages=64, node=1)),
-    page_bytes=64, cpus=3, max_order=3, pageblock_order=2,
-)  # fmt: skip
+    page_bytes=64,
+    cpus=3,
+    max_order=3,
+    pageblock_order=2,
+)
 DEAD = (1 << 22, 99)
 
 
@@ -185,10 +188,12 @@ def test_processes_that_claim_at_once_get_slots_of_their_own(segment: Segment) -
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", CLAIMER, segment.name],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(3)
-    ]  # fmt: skip
+    ]
     claimed = [int(worker.stdout.readline()) for worker in workers if worker.stdout]
     owners = {slot.pid for slot in cpus.slots(segment)}
     for worker in workers:

@@ -3,12 +3,20 @@
 from functools import cache
 
 import pytest
+
 import stress
 from crash_programs import (
-    DIED, PROGRAM, balanced, case_of, never, recover_in_haste, recover_lock_only, recover_nothing,
-    recover_well, transfer,
-)  # fmt: skip
-
+    DIED,
+    PROGRAM,
+    balanced,
+    case_of,
+    never,
+    recover_in_haste,
+    recover_lock_only,
+    recover_nothing,
+    recover_well,
+    transfer,
+)
 from shmalloc.errors import MisuseError
 from shmalloc.kernels.pages import alloc_pages, free_pages
 from stress.cli import run as shmstress
@@ -217,11 +225,17 @@ def test_the_command_shows_one_run_and_says_how_it_ended(capsys):
 
 @pytest.mark.parametrize(
     ("options", "text"),
-    [("crash buddy-merge-tak", "did you mean 'buddy-merge-take'"),
-     ("crash wait-list-wake --schedule order-0.1@sometime", "recovery 'sometime'; use at-once"),
-     ("crash wait-list-wake --schedule order-0.1@after --victim 7 --write 1", "victim: 7; use 0"),
-     ("crash --depth 3 wait-list-wake", "use 1, or 2"), ("crash nothing-*", "known are")],
-)  # fmt: skip
+    [
+        ("crash buddy-merge-tak", "did you mean 'buddy-merge-take'"),
+        ("crash wait-list-wake --schedule order-0.1@sometime", "recovery 'sometime'; use at-once"),
+        (
+            "crash wait-list-wake --schedule order-0.1@after --victim 7 --write 1",
+            "victim: 7; use 0",
+        ),
+        ("crash --depth 3 wait-list-wake", "use 1, or 2"),
+        ("crash nothing-*", "known are"),
+    ],
+)
 def test_bad_options_are_usage_errors(options, text, capsys):
     assert shmstress(options.split()) == 4
     assert text in capsys.readouterr().err
@@ -258,6 +272,6 @@ def test_what_was_not_tried_is_told_for_all_and_for_each_operation():
 @pytest.mark.parametrize(
     ("count", "chosen", "numbers"),
     [(16, 2, {0, 8}), (4, 100, {0, 1, 2, 3}), (5, 0, set()), (7, 3, {0, 2, 4})],
-)  # fmt: skip
+)
 def test_second_deaths_are_spread_over_all_kinds_of_schedules(count, chosen, numbers):
     assert spread(count, chosen) == numbers

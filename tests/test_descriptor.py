@@ -55,10 +55,15 @@ def test_only_free_has_the_free_type():
 
 
 FREE_PROBLEMS = {
-    c.T_TAIL: c.M_TAIL_FREE, c.T_FREE: c.M_DOUBLE_FREE, c.T_PCP: c.M_DOUBLE_FREE,
-    c.T_SLAB: c.M_SLAB_AS_PAGE, c.T_ISOLATED: c.M_WRONG_STATE, c.T_OFFLINE: c.M_WRONG_STATE,
-    c.T_POISONED: c.M_WRONG_STATE, c.T_RESERVED: c.M_WRONG_STATE,
-}  # fmt: skip
+    c.T_TAIL: c.M_TAIL_FREE,
+    c.T_FREE: c.M_DOUBLE_FREE,
+    c.T_PCP: c.M_DOUBLE_FREE,
+    c.T_SLAB: c.M_SLAB_AS_PAGE,
+    c.T_ISOLATED: c.M_WRONG_STATE,
+    c.T_OFFLINE: c.M_WRONG_STATE,
+    c.T_POISONED: c.M_WRONG_STATE,
+    c.T_RESERVED: c.M_WRONG_STATE,
+}
 
 
 @pytest.mark.parametrize("kind", sorted(FREE_PROBLEMS))
@@ -79,10 +84,14 @@ def test_free_of_an_allocated_page_checks_order_and_owner(order, owner, problem)
 @pytest.mark.parametrize(
     ("kind", "order", "zone", "pfn", "legal"),
     [
-        (c.T_FREE, 3, 0, 8, True), (c.T_FREE, 3, 0, 4, False), (c.T_FREE, 5, 0, 32, False),
-        (c.T_FREE, 0, 2, 1, False), (c.T_TAIL, 0, 0, 0, False), (c.T_COUNT, 0, 0, 0, False),
+        (c.T_FREE, 3, 0, 8, True),
+        (c.T_FREE, 3, 0, 4, False),
+        (c.T_FREE, 5, 0, 32, False),
+        (c.T_FREE, 0, 2, 1, False),
+        (c.T_TAIL, 0, 0, 0, False),
+        (c.T_COUNT, 0, 0, 0, False),
         (c.T_RESERVED, 0, 1, 3, True),
     ],
-)  # fmt: skip
+)
 def test_legal_head_demands_type_alignment_order_and_zone(kind, order, zone, pfn, legal):
     assert bool(bits.legal_head(bits.pack(kind, order, zone, 0, 0, 0), pfn, 4, 2)) == legal

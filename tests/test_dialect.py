@@ -673,13 +673,19 @@ def gives_the_memory_a_second_name(mem, i):
 @pytest.mark.parametrize(
     "function",
     [
-        keeps_all_rules, returns_nothing, leaves_from_an_endless_loop,
-        unpacks_the_results_of_a_kernel, reads_constants_of_a_module,
-        uses_what_was_assigned_before_every_break, has_arguments_by_position_only,
-        assigns_to_several, has_comments_in_quotes, gives_the_memory_a_second_name,
+        keeps_all_rules,
+        returns_nothing,
+        leaves_from_an_endless_loop,
+        unpacks_the_results_of_a_kernel,
+        reads_constants_of_a_module,
+        uses_what_was_assigned_before_every_break,
+        has_arguments_by_position_only,
+        assigns_to_several,
+        has_comments_in_quotes,
+        gives_the_memory_a_second_name,
     ],
     ids=lambda function: function.__name__,
-)  # fmt: skip
+)
 def test_what_the_dialect_allows_is_not_reported(function: FunctionType) -> None:
     assert violations(function) == []
 

@@ -18,7 +18,7 @@ import pytest
 from stress.explorer.report import wording
 from stress.explorer.report.failure import Blocked
 from stress.explorer.report.html import MOST_ROWS
-from support import failures as f
+from support import failures
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -26,7 +26,9 @@ CHROMIUM = next(
 LOAD_TIMEOUT_S = 120
 VOID = {"meta", "link", "br", "img", "input", "hr", "base", "source", "embed"}
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-scenarios = pytest.mark.parametrize("scenario", f.ALL, ids=lambda scenario: scenario.__name__)
+scenarios = pytest.mark.parametrize(
+    "scenario", failures.ALL, ids=lambda scenario: scenario.__name__
+)
 
 
 class Element:
@@ -92,7 +94,7 @@ def rows_of(root):
 
 
 def self_waiting():
-    failure = f.deadlock()
+    failure = failures.deadlock()
     alone = (Blocked(1, 2, 1, False, None),)
     return replace(failure, trace=replace(failure.trace, blocked=alone))
 
@@ -107,9 +109,10 @@ def test_a_page_needs_nothing_but_itself(scenario):
     ]
     assert all(use.startswith("#") for use in used if use is not None)
     assert not root.all("link") and not root.all("iframe") and not root.all("img")
-    styles = " ".join([e.text() for e in root.all("style")] + [
-        e.attributes.get(name, "") for e in root.all() for name in ("style", "marker-end")
-    ])  # fmt: skip
+    styles = " ".join(
+        [e.text() for e in root.all("style")]
+        + [e.attributes.get(name, "") for e in root.all() for name in ("style", "marker-end")]
+    )
     assert "@import" not in styles
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", styles))
     assert not re.search(r"https?://", page)
@@ -129,9 +132,12 @@ def test_every_step_is_in_the_text_of_the_page_in_the_lane_of_its_cpu(scenario):
 
 
 def test_a_step_has_its_calls_with_file_line_function_and_the_lines_around():
-    root = parsed(f.deadlock())
+    root = parsed(failures.deadlock())
     detail = root.all("article", id="step=3")[0]
-    inner, outer = f.site_of(f.lock, "cas(mem, i"), f.site_of(f.two_then_four, "lock(mem, 4")
+    inner, outer = (
+        failures.site_of(failures.lock, "cas(mem, i"),
+        failures.site_of(failures.two_then_four, "lock(mem, 4"),
+    )
     assert f"failures.py:{inner.line} in lock" in detail.text()
     assert f"failures.py:{outer.line} in two_then_four" in detail.text()
     here = detail.all("span", class_="here")
@@ -149,7 +155,7 @@ def test_every_link_leads_to_a_part_of_the_page(scenario):
 
 
 def test_names_source_and_cause_are_text_whatever_is_in_them():
-    failure = f.out_of_range()
+    failure = failures.out_of_range()
     root = parsed(failure)
     assert root.all("h1")[0].text() == "<b>beyond</b> & more: memory"
     assert root.all("title")[0].text() == "<b>beyond</b> & more: memory"
@@ -163,14 +169,14 @@ def test_names_source_and_cause_are_text_whatever_is_in_them():
 
 def test_a_token_cannot_leave_its_place():
     token = "'</code><script>document.title = 'gone'</script>\""
-    root = parsed(replace(f.race(), schedule=token))
+    root = parsed(replace(failures.race(), schedule=token))
     assert shlex.split(root.all("code", id="token")[0].text())[2] == token
     assert len(root.all("script")) == 1
 
 
 def test_facts_of_the_search_are_in_the_head_of_the_page():
-    facts = parsed(f.store_buffering()).all("ul", class_="facts")[0].text()
-    for fact in (*f.store_buffering().facts, "memory model tso", "6 steps"):
+    facts = parsed(failures.store_buffering()).all("ul", class_="facts")[0].text()
+    for fact in (*failures.store_buffering().facts, "memory model tso", "6 steps"):
         assert fact in facts
 
 
@@ -186,14 +192,14 @@ def test_there_is_an_arrow_for_every_switch_and_one_for_the_pair(scenario):
 
 
 def test_the_arrow_of_the_pair_goes_from_the_earlier_step_to_the_later():
-    root = parsed(f.torn())  # from cpu 1 at step 1 to cpu 0 at step 2
+    root = parsed(failures.torn())  # from cpu 1 at step 1 to cpu 0 at step 2
     down, across, into = root.all("g", class_="conflict")[0].all("line")
     assert (across.attributes["x1"], across.attributes["x2"]) == ("50.0%", "0.0%")
     assert float(down.attributes["y1"]) < float(into.attributes["y2"])
 
 
 def test_exactly_the_two_steps_of_the_pair_are_marked():
-    for scenario in (f.race, f.torn, f.store_buffering):
+    for scenario in (failures.race, failures.torn, failures.store_buffering):
         failure = scenario()
         marked = [
             r.attributes["data-key"]
@@ -205,7 +211,10 @@ def test_exactly_the_two_steps_of_the_pair_are_marked():
 
 @pytest.mark.parametrize(
     ("scenario", "words"),
-    [(f.deadlock, ["cpu 0", "word 4", "cpu 1", "word 2"]), (self_waiting, ["cpu 1", "word 2"])],
+    [
+        (failures.deadlock, ["cpu 0", "word 4", "cpu 1", "word 2"]),
+        (self_waiting, ["cpu 1", "word 2"]),
+    ],
 )
 def test_the_cycle_of_a_deadlock_is_drawn_and_told(scenario, words):
     failure = scenario()
@@ -218,16 +227,16 @@ def test_the_cycle_of_a_deadlock_is_drawn_and_told(scenario, words):
 
 
 def test_where_nobody_waits_nothing_is_drawn():
-    assert parsed(f.race()).all("svg", class_="cycle") == []
+    assert parsed(failures.race()).all("svg", class_="cycle") == []
 
 
 def test_a_step_of_a_pair_belongs_to_both_of_its_words():
-    rows = rows_of(parsed(f.torn()))
+    rows = rows_of(parsed(failures.torn()))
     assert [row.attributes["data-words"] for row in rows] == ["6", "6 7", "7"]
 
 
 def test_a_long_trace_is_folded_and_says_how_many_steps_are_missing():
-    failure = f.long_run(2500)
+    failure = failures.long_run(2500)
     root = parsed(failure)
     rows = rows_of(root)
     keys = [row.attributes["data-key"] for row in rows if not row.has("class_", "gap")]
@@ -238,7 +247,7 @@ def test_a_long_trace_is_folded_and_says_how_many_steps_are_missing():
 
 
 def test_a_trace_that_fits_is_shown_whole():
-    root = parsed(f.long_run(400))
+    root = parsed(failures.long_run(400))
     assert len(rows_of(root)) == 800 and root.all("p", id="left-out") == []
 
 
@@ -297,13 +306,13 @@ def test_the_script_runs_without_a_word_on_the_console(browser, scenario):
 
 @needs_browser
 def test_an_error_on_the_console_would_be_seen(browser):
-    _, console = browser.load(f.race().html(), script="noSuchFunction();")
+    _, console = browser.load(failures.race().html(), script="noSuchFunction();")
     assert any("noSuchFunction" in line for line in console)
 
 
 @needs_browser
 def test_a_step_in_the_address_is_the_one_that_is_shown(browser):
-    root, _ = browser.load(f.failed_check().html(), "#step=3")
+    root, _ = browser.load(failures.failed_check().html(), "#step=3")
     assert body_of(root)["data-step"] == "3"
     assert shown(root) == ["step 3, cpu 0: write [0] <- 1"]
     assert [r.attributes["data-key"] for r in rows_of(root) if r.has("class_", "current")] == ["3"]
@@ -311,7 +320,8 @@ def test_a_step_in_the_address_is_the_one_that_is_shown(browser):
 
 @needs_browser
 @pytest.mark.parametrize(
-    ("scenario", "first"), [(f.torn, "1"), (f.out_of_range, "failed"), (f.deadlock, "stuck-0")]
+    ("scenario", "first"),
+    [(failures.torn, "1"), (failures.out_of_range, "failed"), (failures.deadlock, "stuck-0")],
 )
 def test_without_one_in_the_address_the_page_opens_where_it_went_wrong(browser, scenario, first):
     root, _ = browser.load(scenario().html(), "#step=99")
@@ -327,7 +337,7 @@ def test_keys_move_through_the_steps(browser):
     ]  # fmt: skip
     note = "document.body.dataset.went += ' ' + document.body.dataset.step;"
     script = "document.body.dataset.went = '';" + "".join(press(key) + note for key, _ in moves)
-    root, console = browser.load(f.failed_check().html(), "#step=0", script)
+    root, console = browser.load(failures.failed_check().html(), "#step=0", script)
     assert console == []
     assert body_of(root)["data-went"].split() == [step for _, step in moves]
     assert shown(root) == ["step 2, cpu 1: write [0] <- 1"]
@@ -336,14 +346,14 @@ def test_keys_move_through_the_steps(browser):
 @needs_browser
 def test_keys_with_a_modifier_belong_to_the_browser(browser):
     held = "document.dispatchEvent(new KeyboardEvent('keydown', {key: 'End', ctrlKey: true}));"
-    root, _ = browser.load(f.failed_check().html(), "#step=0", held)
+    root, _ = browser.load(failures.failed_check().html(), "#step=0", held)
     assert body_of(root)["data-step"] == "0"
 
 
 @needs_browser
 def test_a_click_on_a_word_highlights_every_access_to_it_and_escape_ends_that(browser):
     click = "document.querySelector('#steps button[data-word=\"0\"]').click();"
-    page = f.store_buffering().html()
+    page = failures.store_buffering().html()
     root, console = browser.load(page, script=click)
     assert console == []
     assert [r.attributes["data-key"] for r in rows_of(root) if r.has("class_", "hit")] == [
@@ -363,7 +373,7 @@ def test_a_click_on_a_word_highlights_every_access_to_it_and_escape_ends_that(br
 @needs_browser
 def test_a_click_on_a_step_shows_it(browser):
     click = "document.querySelector('tr[data-key=\"2\"] .src').click();"
-    root, _ = browser.load(f.failed_check().html(), script=click)
+    root, _ = browser.load(failures.failed_check().html(), script=click)
     assert shown(root) == ["step 2, cpu 1: write [0] <- 1"]
 
 
@@ -375,7 +385,7 @@ def test_the_selected_step_is_scrolled_into_the_lanes_and_the_page_stays_at_its_
       document.body.dataset.inside = String(row.top > lanes.top && row.bottom < lanes.bottom);
       addEventListener("load", () => { document.body.dataset.top = String(scrollY); });
     """
-    root, _ = browser.load(f.long_run(600).html(), "#step=900", measure)
+    root, _ = browser.load(failures.long_run(600).html(), "#step=900", measure)
     assert body_of(root)["data-inside"] == "true"
     assert body_of(root)["data-top"] == "0"
 
@@ -394,5 +404,5 @@ def test_dots_and_arrows_meet(browser):
         ([x, y]) => Math.min(...dots.map(([u, v]) => Math.hypot(x - u, y - v))));
       document.body.dataset.apart = String(Math.max(...apart));
     """
-    root, _ = browser.load(f.long_run(5, cpus=8).html(), script=measure)
+    root, _ = browser.load(failures.long_run(5, cpus=8).html(), script=measure)
     assert float(body_of(root)["data-apart"]) < 8

@@ -10,16 +10,32 @@ import random
 from collections import Counter
 from itertools import permutations
 
-import model_programs as m
 import pytest
 
+import model_programs as m
 from stress import Exploration, Program, explore
 from stress.explorer.searches import Budget, Found
-from support import reference as r
+from support import reference
 from support.explorations import (
-    CAS, ENGINES, EXCHANGE, FETCH_ADD, FETCH_OR, LOAD, LOAD2, PLAIN_READ, SPIN_THRICE, STORE, WAIT,
-    WAKE, as_program, coded, executed, schedules_of, searching, small_program,
-)  # fmt: skip
+    CAS,
+    ENGINES,
+    EXCHANGE,
+    FETCH_ADD,
+    FETCH_OR,
+    LOAD,
+    LOAD2,
+    PLAIN_READ,
+    SPIN_THRICE,
+    STORE,
+    WAIT,
+    WAKE,
+    as_program,
+    coded,
+    executed,
+    schedules_of,
+    searching,
+    small_program,
+)
 from support.litmus_programs import COUNTED, LITMUS, adders, load, store
 from support.reference import Instruction, Straight
 from support.trace_classes import trace_key
@@ -32,7 +48,7 @@ MOST = 20_000
 
 every_engine = pytest.mark.parametrize("engine", ENGINES)
 # Brute force under tso takes milliseconds for these.
-FEW_SCHEDULES = [one for one in COUNTED if r.schedules(one.program, "tso") <= 5000]
+FEW_SCHEDULES = [one for one in COUNTED if reference.schedules(one.program, "tso") <= 5000]
 counted = pytest.mark.parametrize("counted", COUNTED, ids=lambda counted: counted.program.name)
 litmus = pytest.mark.parametrize("litmus", LITMUS, ids=lambda litmus: litmus.program.name)
 
@@ -51,23 +67,23 @@ def exhaust(
 def assert_each_class_once(program: Straight, memory: str, engine: str = "native") -> None:
     result = exhaust(program, "dpor", memory, engine)
     assert result.verdict == EXHAUSTED, (program, memory)
-    assert result.classes == r.classes(program, memory), (program, memory)
+    assert result.classes == reference.classes(program, memory), (program, memory)
     assert result.schedules == result.classes
     assert result.redundant == 0, (program, memory)
-    assert set(result.outcomes) == r.outcomes(program, memory), (program, memory)
+    assert set(result.outcomes) == reference.outcomes(program, memory), (program, memory)
 
 
 def assert_each_schedule_once(program: Straight, memory: str, engine: str = "native") -> None:
     result = exhaust(program, "dfs", memory, engine)
     assert result.verdict == EXHAUSTED, (program, memory)
-    assert result.schedules == r.schedules(program, memory), (program, memory)
+    assert result.schedules == reference.schedules(program, memory), (program, memory)
     assert result.outcomes.total() == result.schedules
-    assert set(result.outcomes) == r.outcomes(program, memory), (program, memory)
+    assert set(result.outcomes) == reference.outcomes(program, memory), (program, memory)
 
 
 def random_programs(rng: random.Random, limit: int) -> list[Straight]:
     first = rng.randrange(1 << 30)
-    return [r.random_straight_program(first + k, limit) for k in range(PROGRAMS)]
+    return [reference.random_straight_program(first + k, limit) for k in range(PROGRAMS)]
 
 
 # --- counts that are known ------------------------------------------------------------------------
@@ -121,7 +137,7 @@ def test_dpor_runs_each_class_of_random_programs_once(part, rng):
 @pytest.mark.parametrize("part", PARTS)
 def test_dfs_runs_each_schedule_of_random_programs_once(part, rng):
     for program in random_programs(rng, limit=5000):
-        for memory in r.MEMORY_MODELS:
+        for memory in reference.MEMORY_MODELS:
             assert_each_schedule_once(program, memory)
 
 
@@ -129,7 +145,7 @@ def test_the_interpreted_engine_runs_each_class_and_each_schedule_once(rng):
     for program in random_programs(rng, limit=200):
         for memory in ("sc", "tso"):
             assert_each_class_once(program, memory, "interpreted")
-        for memory in r.MEMORY_MODELS:
+        for memory in reference.MEMORY_MODELS:
             assert_each_schedule_once(program, memory, "interpreted")
 
 
@@ -191,9 +207,11 @@ def test_dpor_tries_a_reader_of_one_half_before_a_cas2_that_failed_for_the_other
 
 
 def test_dpor_finds_what_dfs_finds_where_a_spin_reads_its_own_store_buffer():
-    codes = [[(LOAD2, 0, 0, 0), (CAS, 0, 1, 2), (FETCH_ADD, 0, 1, 0)],
-             [(STORE, 0, 2, 0), (SPIN_THRICE, 0, 0, 0), (PLAIN_READ, 0, 0, 0)],
-             [(CAS, 0, 1, 0), (FETCH_OR, 0, 1, 0)]]  # fmt: skip
+    codes = [
+        [(LOAD2, 0, 0, 0), (CAS, 0, 1, 2), (FETCH_ADD, 0, 1, 0)],
+        [(STORE, 0, 2, 0), (SPIN_THRICE, 0, 0, 0), (PLAIN_READ, 0, 0, 0)],
+        [(CAS, 0, 1, 0), (FETCH_OR, 0, 1, 0)],
+    ]
     program = coded("own buffer", *codes, init=[1, 0])
     dpor, dfs = (all_found(program, strategy, "tso", 100_000) for strategy in ("dpor", "dfs"))
     assert dfs.exhausted

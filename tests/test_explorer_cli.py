@@ -99,9 +99,14 @@ def token_of(call: Call) -> str:
 def debugged(token: str, *typed: str) -> str:
     """What ``shmstress replay`` prints when these lines are typed at its debugger."""
     done = subprocess.run(
-        [sys.executable, "-m", "stress", "replay", token], input="\n".join([*typed, ""]),
-        env=environment(), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "stress", "replay", token],
+        input="\n".join([*typed, ""]),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     return done.stdout
 
 
@@ -169,14 +174,16 @@ def test_a_module_is_found_in_the_working_directory(call, place, monkeypatch):
         (("counting.py:lost", "--preemptions", "2"), "use strategy='dfs'"),
         (("counting.py:lost", "--strategy", "dfs", "--preemptions", "-1"), "preemptions: -1"),
         (("counting.py:lost", "--strategy", "dfs", "--delays", "-1"), "delays: -1"),
-        (("counting.py:lost", "--strategy", "dfs", "--delays", "1", "--preemptions", "1"),
-         "preemptions, delays"),
+        (
+            ("counting.py:lost", "--strategy", "dfs", "--delays", "1", "--preemptions", "1"),
+            "preemptions, delays",
+        ),
         (("counting.py:lost", "--strategy", "dpor", "--memory", "pso"), "dpor under pso"),
         (("counting.py:lost", "--json", "missing/result.json"), "result.json cannot be written"),
         (("counting.py:lost", "--html", "missing/page.html"), "page.html cannot be written"),
         (("counting.py:lost", "--json", "."), "is a directory"),
     ],
-)  # fmt: skip
+)
 def test_a_usage_error_exits_4_and_names_the_cure(call, place, arguments, told):
     (place / "empty.py").write_text("program = 1\n")
     code, output, error = call("explore", *arguments)
@@ -207,8 +214,15 @@ def test_the_json_document_holds_the_result(call, place):
     assert document["verdict"] in VERDICTS
     facts = ("program", "verdict", "classes", "steps", "seed", "memory", "engine", "failure")
     assert [document[name] for name in facts] == [
-        "fixed", "passed-exhausted", 2, 4, 1, "sc", "interpreted", None,
-    ]  # fmt: skip
+        "fixed",
+        "passed-exhausted",
+        2,
+        4,
+        1,
+        "sc",
+        "interpreted",
+        None,
+    ]
     assert (document["observed"], document["outcomes"]) == ([0], [{"values": [2], "count": 2}])
 
 
@@ -240,9 +254,7 @@ def test_no_page_is_written_where_nothing_failed(call, place):
 
 
 def test_outcomes_are_shown_most_frequent_first(call, place):
-    _, output, _ = explore(
-        call, "lost", "--all-failures", "--strategy", "dfs", "--no-races"
-    )  # fmt: skip
+    _, output, _ = explore(call, "lost", "--all-failures", "--strategy", "dfs", "--no-races")
     lines = [line.split() for line in output.splitlines()]
     assert lines.index(["4", "(1,)"]) < lines.index(["2", "(2,)"])
 

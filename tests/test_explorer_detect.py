@@ -16,11 +16,36 @@ from shmalloc.errors import MisuseError
 from stress import Program, explore
 from stress.explorer.result import Exploration
 from support.explorer_kernels import (
-    DATA, FLAG, LOCK, OTHER, OTHER_LOCK, PAIR, Instruction, await_, cas_, exchange_, fence_,
-    fetch_add_, hold, load2_, load_, load_relaxed_, never_both, never_flag_alone, read,
-    read_validated, run_schedule, script, store_, store_relaxed_, swap_in_a_loop, swap_zeros,
-    wait_, wake_one, write,
-)  # fmt: skip
+    DATA,
+    FLAG,
+    LOCK,
+    OTHER,
+    OTHER_LOCK,
+    PAIR,
+    Instruction,
+    await_,
+    cas_,
+    exchange_,
+    fence_,
+    fetch_add_,
+    hold,
+    load2_,
+    load_,
+    load_relaxed_,
+    never_both,
+    never_flag_alone,
+    read,
+    read_validated,
+    run_schedule,
+    script,
+    store_,
+    store_relaxed_,
+    swap_in_a_loop,
+    swap_zeros,
+    wait_,
+    wake_one,
+    write,
+)
 
 THIRD_LOCK = 8
 RACE = ("race", DATA)
@@ -208,8 +233,9 @@ def test_a_race_names_the_two_accesses(engine):
     failure = failure_of(script([write(DATA)], [read(OTHER), read(DATA)]), engine)
     pair = [failure.trace.steps[index] for index in failure.trace.conflict]
     assert sorted((step.cpu, step.op, step.address) for step in pair) == [
-        (0, ops.OP_WRITE, DATA), (1, ops.OP_READ, DATA),
-    ]  # fmt: skip
+        (0, ops.OP_WRITE, DATA),
+        (1, ops.OP_READ, DATA),
+    ]
 
 
 # --- torn pairs ----------------------------------------------------------------------------------
@@ -223,9 +249,9 @@ def test_a_cpu_that_ends_with_halves_of_two_states_has_used_them(engine):
 
 
 @pytest.mark.parametrize(
-    "use", [fetch_add_(OTHER), store_(OTHER), store_relaxed_(OTHER), cas_(OTHER, 0, 1),
-            swap_zeros(OTHER)],
-)  # fmt: skip
+    "use",
+    [fetch_add_(OTHER), store_(OTHER), store_relaxed_(OTHER), cas_(OTHER, 0, 1), swap_zeros(OTHER)],
+)
 def test_halves_of_two_states_are_used_where_another_word_is_changed(engine, use):
     program = script([*HALVES, use, load2_(PAIR)], SWAP)  # load2 would be in time for the end
     assert run_schedule(engine, program, BETWEEN_THE_HALVES) == TORN
@@ -325,8 +351,10 @@ def test_the_cpus_of_a_deadlock_come_in_the_order_of_the_cycle(engine):
     program = script(*ring, BUSY, locks=[LOCK, OTHER_LOCK, THIRD_LOCK])
     failure = explore(program, "random", engine=engine).failure
     assert [(one.cpu, one.address, one.holder) for one in failure.trace.blocked] == [
-        (0, OTHER_LOCK, 2), (2, THIRD_LOCK, 1), (1, LOCK, 0),
-    ]  # fmt: skip
+        (0, OTHER_LOCK, 2),
+        (2, THIRD_LOCK, 1),
+        (1, LOCK, 0),
+    ]
 
 
 def test_a_sleeper_outside_of_the_cycle_comes_behind_it(engine):
@@ -344,9 +372,8 @@ def test_without_locks_a_deadlock_is_seen_when_nobody_can_go_on(engine):
 
 def test_a_sleeper_at_a_lock_whose_holder_runs_is_no_deadlock(engine):
     program = script(
-        [cas_(LOCK, 0, 1), store_(LOCK, 0), wake_one(LOCK)], [wait_(LOCK, 1)],
-        locks=[LOCK],
-    )  # fmt: skip
+        [cas_(LOCK, 0, 1), store_(LOCK, 0), wake_one(LOCK)], [wait_(LOCK, 1)], locks=[LOCK]
+    )
     assert passes(program, engine)
 
 
@@ -354,8 +381,9 @@ def test_spinning_for_ever_is_a_livelock_and_names_the_words(engine):
     failure = failure_of(script([await_(FLAG)], [await_(OTHER)]), engine)
     assert failure.kind == "livelock"
     assert [(one.address, one.spinning) for one in failure.trace.blocked] == [
-        (FLAG, True), (OTHER, True),
-    ]  # fmt: skip
+        (FLAG, True),
+        (OTHER, True),
+    ]
 
 
 @pytest.mark.parametrize("strategy", ["dfs", "random", "dpor"])

@@ -13,8 +13,15 @@ import pytest
 
 from stress.explorer.searches import Search
 from support.explorations import (
-    ENGINES, MEMORY_MODELS, STRATEGIES, schedules_of, searching, state, varied_program, verdict,
-)  # fmt: skip
+    ENGINES,
+    MEMORY_MODELS,
+    STRATEGIES,
+    schedules_of,
+    searching,
+    state,
+    varied_program,
+    verdict,
+)
 
 COMBINATIONS = [
     (strategy, memory, races)
@@ -58,7 +65,14 @@ def test_these_programs_end_in_every_way_but_abandoned():
     )
     print(seen)
     ways = {
-        "passed", "failed", "deadlock", "livelock", "memory", "invariant", "race", "torn",
+        "passed",
+        "failed",
+        "deadlock",
+        "livelock",
+        "memory",
+        "invariant",
+        "race",
+        "torn",
         "undefined",
-    }  # fmt: skip
+    }
     assert set(seen) == ways

@@ -7,16 +7,35 @@ from math import comb
 
 import pytest
 
-from stress.machine import block as s
 from shmalloc.engine import ops
-from stress.machine.machine import Event, events_of
 from shmalloc.errors import MisuseError
 from stress import Exploration, explore
-from support import reference as r
+from stress.machine import block as cb
+from stress.machine.machine import Event, events_of
+from support import reference
 from support.explorations import (
-    CAS, CAS2, ENGINES, EXCHANGE, FENCE, FETCH_ADD, FETCH_AND, FETCH_OR, LOAD, LOAD2, PLAIN_READ,
-    PLAIN_WRITE, SPIN_LOCK, STORE, WAIT, WAKE, Code, as_program, coded, schedules_of, searching,
-)  # fmt: skip
+    CAS,
+    CAS2,
+    ENGINES,
+    EXCHANGE,
+    FENCE,
+    FETCH_ADD,
+    FETCH_AND,
+    FETCH_OR,
+    LOAD,
+    LOAD2,
+    PLAIN_READ,
+    PLAIN_WRITE,
+    SPIN_LOCK,
+    STORE,
+    WAIT,
+    WAKE,
+    Code,
+    as_program,
+    coded,
+    schedules_of,
+    searching,
+)
 from support.litmus_programs import LITMUS
 
 BUFFERED = ("tso", "pso")
@@ -24,15 +43,22 @@ EXHAUSTIVE = {"sc": "dpor", "tso": "dpor", "pso": "dfs"}
 FEW = 3_000  # schedules that the interpreted engine runs in a second
 
 every_engine = pytest.mark.parametrize("engine", ENGINES)
-every_model = pytest.mark.parametrize("memory", r.MEMORY_MODELS)
+every_model = pytest.mark.parametrize("memory", reference.MEMORY_MODELS)
 buffered = pytest.mark.parametrize("memory", BUFFERED)
 
 
-def all_outcomes(program: r.Straight, memory: str, engine: str, strategy: str) -> Exploration:
+def all_outcomes(
+    program: reference.Straight, memory: str, engine: str, strategy: str
+) -> Exploration:
     result = explore(
-        as_program(program), strategy, memory, seconds=None, races=False, engine=engine,
+        as_program(program),
+        strategy,
+        memory,
+        seconds=None,
+        races=False,
+        engine=engine,
         step_limit=200,
-    )  # fmt: skip
+    )
     assert result.verdict == "passed-exhausted"
     return result
 
@@ -41,16 +67,16 @@ def all_outcomes(program: r.Straight, memory: str, engine: str, strategy: str) -
 CASES = [
     pytest.param(litmus, memory, engine, id=f"{litmus.program.name}-{memory}-{engine}")
     for litmus in LITMUS
-    for memory in r.MEMORY_MODELS
+    for memory in reference.MEMORY_MODELS
     for engine in ENGINES
-    if engine == "native" or memory != "pso" or r.schedules(litmus.program, "pso") <= FEW
+    if engine == "native" or memory != "pso" or reference.schedules(litmus.program, "pso") <= FEW
 ]
 
 
 @pytest.mark.parametrize(("litmus", "memory", "engine"), CASES)
 def test_a_litmus_test_shows_exactly_the_allowed_outcomes(litmus, memory, engine):
     result = all_outcomes(litmus.program, memory, engine, EXHAUSTIVE[memory])
-    assert set(result.outcomes) == r.outcomes(litmus.program, memory)
+    assert set(result.outcomes) == reference.outcomes(litmus.program, memory)
     weak = any(litmus.is_weak(outcome) for outcome in result.outcomes)
     assert weak == (memory in litmus.allowed)
 
@@ -62,7 +88,7 @@ def test_random_strategies_show_no_other_outcomes_and_all_of_store_buffering(str
     result = explore(
         as_program(program), strategy, memory, schedules=2_000, seconds=None, races=False
     )
-    assert set(result.outcomes) == r.outcomes(program, memory)
+    assert set(result.outcomes) == reference.outcomes(program, memory)
 
 
 def test_dpor_under_pso_is_refused():
@@ -74,9 +100,16 @@ def test_dpor_under_pso_is_refused():
 X, Y, LOCK = 0, 1, 2
 LOAD_X, LOAD_Y = (LOAD, X, 0, 0), (LOAD, Y, 0, 0)
 DRAINING = {
-    "cas": CAS, "cas2": CAS2, "exchange": EXCHANGE, "fetch_add": FETCH_ADD, "fetch_or": FETCH_OR,
-    "fetch_and": FETCH_AND, "fence": FENCE, "wait": WAIT, "wake": WAKE,
-}  # fmt: skip
+    "cas": CAS,
+    "cas2": CAS2,
+    "exchange": EXCHANGE,
+    "fetch_add": FETCH_ADD,
+    "fetch_or": FETCH_OR,
+    "fetch_and": FETCH_AND,
+    "fence": FENCE,
+    "wait": WAIT,
+    "wake": WAKE,
+}
 Schedule = tuple[Event, ...]
 
 
@@ -94,9 +127,7 @@ def every_schedule(memory: str, *codes: list[Code], engine: str = "native") -> l
 
 def step_of(schedule: Schedule, cpu: int, op: int, word: int = X) -> int:
     """When ``cpu`` first did ``op`` to ``word``."""
-    return next(
-        at for at, event in enumerate(schedule) if event[:3] == (cpu, op, word)
-    )  # fmt: skip
+    return next(at for at, event in enumerate(schedule) if event[:3] == (cpu, op, word))
 
 
 def unflushed(schedule: Schedule) -> list[int]:
@@ -162,7 +193,7 @@ def test_fences_updates_and_system_calls_wait_until_the_buffer_is_empty(name, me
 @buffered
 def test_a_ninth_store_waits_for_a_flush(memory):
     schedules = every_schedule(memory, [store(X, 1)] * 9)
-    assert max(max(unflushed(schedule)) for schedule in schedules) == s.BUFFER_DEPTH == 8
+    assert max(max(unflushed(schedule)) for schedule in schedules) == cb.BUFFER_DEPTH == 8
     catalan = comb(18, 9) // 10  # orders of 9 stores and their flushes, of which one needs room
     assert len(schedules) == catalan - 1
 
@@ -189,8 +220,12 @@ def test_stores_to_one_word_are_flushed_in_order(memory):
 
 
 # --- a lock released by a plain store -------------------------------------------------------------
-LOCKED_INCREMENT = [(SPIN_LOCK, LOCK, 0, 0), (PLAIN_READ, X, 0, 0), (PLAIN_WRITE, X, 1, 0),
-                    store(LOCK, 0)]  # fmt: skip
+LOCKED_INCREMENT = [
+    (SPIN_LOCK, LOCK, 0, 0),
+    (PLAIN_READ, X, 0, 0),
+    (PLAIN_WRITE, X, 1, 0),
+    store(LOCK, 0),
+]
 # (X, Y, LOCK, what the CPUs read and their number): each reads what the other wrote, or the start
 IN_TURN = {(3, 0, 0, 0, 2), (3, 0, 0, 2, 1)}
 

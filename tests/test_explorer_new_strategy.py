@@ -18,13 +18,13 @@ from stress.explorer.searches import Budget, Plan, Search
 from stress.explorer.strategies.loop import enabled
 from stress.explorer.strategies.table import RANDOM, RandomStrategy
 from stress.explorer.strategies.walk import driver_of
-from stress.machine.block import ACTORS, STRATEGY_OWN, TREE_AT
+from stress.machine import block as cb
 from stress.machine.block_layout import Settings
 from stress.machine.machine import events_of
 from stress.machine.schedule import draw
 from support.explorations import searching, state, varied_program
 
-STRIDE = STRATEGY_OWN
+STRIDE = cb.STRATEGY_OWN
 NAME = "rotation"
 LOST_UPDATE = Program("lost update", 8, (m.increment, m.increment), check=m.expect_two)
 THREE = Program("three", 8, (m.spin_without_relax,) * 3)
@@ -34,20 +34,20 @@ engines = pytest.mark.parametrize("engine", ["native", "interpreted"])
 
 @scheduler
 def start(ctl):
-    ctl[ctl[TREE_AT]] = draw(ctl, ctl[ACTORS])
+    ctl[ctl[cb.TREE_AT]] = draw(ctl, ctl[cb.ACTORS])
 
 
 @scheduler
 def choose(ctl, choices):
-    actor = (ctl[ctl[TREE_AT]] + ctl[STRIDE]) % ctl[ACTORS]
+    actor = (ctl[ctl[cb.TREE_AT]] + ctl[STRIDE]) % ctl[cb.ACTORS]
     while enabled(ctl, actor, choices) == 0:
-        actor = (actor + 1) % ctl[ACTORS]
+        actor = (actor + 1) % ctl[cb.ACTORS]
     return actor
 
 
 @scheduler
 def after(ctl, actor, op, at, choices):
-    ctl[ctl[TREE_AT]] = actor
+    ctl[ctl[cb.TREE_AT]] = actor
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,17 @@ from stress import explore
 from stress.programs import PROGRAMS
 
 EXHAUSTED = (
-    "buddy-merge-take", "buddy-split-walk", "pcp-drain-alloc", "pcp-unplug-alloc",
-    "slab-free-free", "slab-barn-swap", "slab-destroy-free", "lock-sleep-2", "wait-list-wake",
+    "buddy-merge-take",
+    "buddy-split-walk",
+    "pcp-drain-alloc",
+    "pcp-unplug-alloc",
+    "slab-free-free",
+    "slab-barn-swap",
+    "slab-destroy-free",
+    "lock-sleep-2",
+    "wait-list-wake",
     "contig-isolate-free",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("memory", ["sc", "tso"])

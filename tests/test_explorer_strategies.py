@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from math import comb
 
-import model_programs as m
 import pytest
 
+import model_programs as m
 from shmalloc.errors import MisuseError
 from stress import Exploration, Program, explore
 from support.explorations import (
-    ENGINES, FETCH_ADD, LOAD, MEMORY_MODELS, PLAIN_READ, PLAIN_WRITE, RANDOM_STRATEGIES, SPIN_LOCK,
-    SPIN_UNTIL, STORE, STRATEGIES, as_program, coded,
-)  # fmt: skip
+    ENGINES,
+    FETCH_ADD,
+    LOAD,
+    MEMORY_MODELS,
+    PLAIN_READ,
+    PLAIN_WRITE,
+    RANDOM_STRATEGIES,
+    SPIN_LOCK,
+    SPIN_UNTIL,
+    STORE,
+    STRATEGIES,
+    as_program,
+    coded,
+)
 from support.litmus_programs import COUNTED, Counted, adders
 
 X, LOCK = 0, 2
@@ -26,10 +37,10 @@ SPINNERS = coded("spinners", *[[(SPIN_UNTIL, X, 1, 0)]] * 2, [(STORE, X, 1, 0)])
 NOBODY_WRITES = coded("nobody writes", *[[(SPIN_UNTIL, X, 1, 0)]] * 2)
 LOCKERS = coded(
     "lockers",
-    *[[(SPIN_LOCK, LOCK, 0, 0), (PLAIN_READ, X, 0, 0), (PLAIN_WRITE, X, 1, 0),
-       (STORE, LOCK, 0, 0)]] * 3,
+    *[[(SPIN_LOCK, LOCK, 0, 0), (PLAIN_READ, X, 0, 0), (PLAIN_WRITE, X, 1, 0), (STORE, LOCK, 0, 0)]]
+    * 3,
     init=(0, 0, 0),
-)  # fmt: skip
+)
 NO_RELAX = Program("no relax", 8, [m.spin_without_relax] * 2)
 
 every_engine = pytest.mark.parametrize("engine", ENGINES)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import linecache
 import re
 import sys
 from collections.abc import Callable
@@ -16,27 +18,42 @@ from hypothesis import strategies as st
 
 import model_programs as m
 from shmalloc.dialect import kernel, primitive
-from stress.machine.block_layout import MODELS, Settings
-from stress.machine.machine import events_of
 from shmalloc.errors import EngineError, MisuseError
 from shmalloc.words import load
 from stress import Program, explore, replay
-from stress.machine.engines import ENGINES, make_machine
 from stress.explorer.report.failure import KINDS, Failure
 from stress.explorer.searches import Budget, Plan, Search
 from stress.explorer.targets import load_program
-from stress.explorer.token import Directive, Token
+from stress.explorer.token import Directive, Token, digest_of
 from stress.explorer.witness import Attempts, run_directives, shrink, steering
+from stress.machine.block_layout import MODELS, Settings
+from stress.machine.engines import ENGINES, make_machine
+from stress.machine.machine import events_of
 from support.explorer_kernels import (
-    DATA, FLAG, OTHER, await_, both_read_zero, load2_, load_, never_both, read, script,
-    store_, store_first, swap_zeros, write,
-)  # fmt: skip
+    DATA,
+    FLAG,
+    OTHER,
+    await_,
+    both_read_zero,
+    load2_,
+    load_,
+    never_both,
+    read,
+    script,
+    store_,
+    store_first,
+    swap_zeros,
+    write,
+)
 
 LOST_UPDATE = Program("lost-update", 8, [m.increment, m.increment], check=m.expect_two)
 ABA = Program(
-    "aba", 32, [m.pop_and_keep, m.pop_two_push_one], check=m.owned_once,
+    "aba",
+    32,
+    [m.pop_and_keep, m.pop_two_push_one],
+    check=m.owned_once,
     init=[(0, 2), (2, 4), (4, 6), (6, 0)],
-)  # fmt: skip
+)
 STORE_BUFFERING = Program("store-buffering", 8, [store_first] * 2, check=both_read_zero)
 
 
@@ -50,9 +67,13 @@ def find(program: Program, strategy: str = "dfs", **options: Any) -> Failure:
 
 def settings_of(token: Token, **more: Any) -> Settings:
     return Settings(
-        step_limit=token.step_limit, model=token.memory, parking=token.parking,
-        vain_spins=token.vain_spins, races=token.kind in ("race", "torn"), **more,
-    )  # fmt: skip
+        step_limit=token.step_limit,
+        model=token.memory,
+        parking=token.parking,
+        vain_spins=token.vain_spins,
+        races=token.kind in ("race", "torn"),
+        **more,
+    )
 
 
 # --- shrinking -----------------------------------------------------------------------------------
@@ -111,11 +132,18 @@ def test_a_failure_of_every_schedule_needs_no_directive():
         (STORE_BUFFERING, {"memory": "tso"}, 0),
         (script([write(DATA)], [write(DATA)]), {"races": True}, 0),
         (script([await_(FLAG)], [await_(FLAG)]), {}, 0),
-        (script([store_(DATA), store_(DATA, 0)], [store_(FLAG), store_(FLAG, 0)],
-                invariant=never_both), {}, 1),
+        (
+            script(
+                [store_(DATA), store_(DATA, 0)],
+                [store_(FLAG), store_(FLAG, 0)],
+                invariant=never_both,
+            ),
+            {},
+            1,
+        ),
     ],
     ids=["lost update", "store buffering", "race", "livelock", "invariant"],
-)  # fmt: skip
+)
 def test_a_failure_counts_the_preemptions_that_it_needs(program, options, preemptions):
     failure = find(program, **options)
     assert failure.preemptions == preemptions
@@ -128,8 +156,11 @@ def test_the_pair_that_decides_is_what_a_preemption_separated_and_what_came_betw
     victim, other = earlier.cpu, later.cpu
     assert victim != other
     assert [(step.cpu, step.op) for step in trace.steps] == [
-        (victim, 0), (other, 0), (other, 4), (victim, 4),
-    ]  # fmt: skip
+        (victim, 0),
+        (other, 0),
+        (other, 4),
+        (victim, 4),
+    ]
     assert (earlier.index, later.index) == (0, 2)
 
 
@@ -194,12 +225,15 @@ numbers = st.integers(0, 1 << 40)
 directives = st.builds(Directive, st.none() | numbers, numbers, numbers)
 tokens = st.builds(
     lambda vain, **fields: Token(parking=vain is not None, vain_spins=vain or 0, **fields),
-    vain=st.none() | numbers, target=st.text(min_size=1), memory=st.sampled_from(sorted(MODELS)),
-    step_limit=st.integers(9, 1 << 40), kind=st.sampled_from(KINDS),
+    vain=st.none() | numbers,
+    target=st.text(min_size=1),
+    memory=st.sampled_from(sorted(MODELS)),
+    step_limit=st.integers(9, 1 << 40),
+    kind=st.sampled_from(KINDS),
     code=st.integers(-(1 << 63), 1 << 63),
     digest=st.text("0123456789abcdef", min_size=12, max_size=12),
     directives=st.lists(directives, max_size=9).map(tuple),
-)  # fmt: skip
+)
 
 
 @given(tokens)
@@ -297,12 +331,12 @@ EDITS_THAT_CHANGE_NOTHING: dict[str, Callable[[str], str]] = {
     "a docstring": lambda text: text.replace('"""Count."""', '"""Count up,\n    not down."""'),
     "no docstring": lambda text: text.replace('    """Count."""\n', ""),
     "layout": lambda text: text.replace("add(value))", "add(\n        value))"),
-    "another function": lambda text: text.replace("@kernel\ndef counted",
-                                                  "def spare():\n    return 1\n\n\n"
-                                                  "@kernel\ndef counted"),
+    "another function": lambda text: text.replace(
+        "@kernel\ndef counted", "def spare():\n    return 1\n\n\n@kernel\ndef counted"
+    ),
     "another constant": lambda text: text.replace("STEP = 1", "STEP = 1\nSPARE = 2"),
     "a breakpoint": lambda text: text.replace("    value =", "    breakpoint()\n    value ="),
-}  # fmt: skip
+}
 EDITS_THAT_CHANGE: dict[str, Callable[[str], str]] = {
     "the kernel": lambda text: text.replace("    value =", "    load(mem, 1)\n    value ="),
     "a constant": lambda text: text.replace("STEP = 1", "STEP = 4"),
@@ -324,6 +358,39 @@ def written(tmp_path: Path) -> Callable[[str], Program]:
 
     yield write_module
     sys.modules.pop("explored_counting", None)
+
+
+NUMBERS = "counting_numbers"
+
+
+@pytest.fixture
+def numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
+    """The digest of a program that names STEP in the way ``named``, where STEP is ``value``."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def digest(named: str, value: str) -> str:
+        (tmp_path / f"{NUMBERS}.py").write_text(f"STEP = {value}\n")
+        imported = f"from {NUMBERS} import STEP" if named == "STEP" else f"import {NUMBERS}"
+        text = SOURCE.replace("STEP = 1\n", imported + "\n").replace(" STEP\n", f" {named}\n", 1)
+        (tmp_path / "counting.py").write_text(text.replace("2 * STEP", "2"))
+        for module in (NUMBERS, "explored_counting"):
+            sys.modules.pop(module, None)
+        linecache.clearcache()
+        importlib.invalidate_caches()
+        return digest_of(load_program(f"{tmp_path / 'counting.py'}:program"))
+
+    yield digest
+    for module in (NUMBERS, "explored_counting"):
+        sys.modules.pop(module, None)
+
+
+def test_a_constant_of_another_module_is_part_of_the_digest(numbered):
+    named = f"{NUMBERS}.STEP"
+    assert numbered(named, "1") == numbered(named, "1") != numbered(named, "12345")
+
+
+def test_the_digest_does_not_depend_on_how_a_constant_is_named(numbered):
+    assert numbered("STEP", "1") == numbered(f"{NUMBERS}.STEP", "1")
 
 
 @pytest.mark.parametrize("edit", EDITS_THAT_CHANGE_NOTHING)

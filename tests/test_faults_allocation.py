@@ -1,8 +1,6 @@
 """Allocations that fail on request: which, how often, and that only they do."""
 
 import pytest
-from support import driver
-from support.object_segment import ObjectSegment
 
 from shmalloc import constants as c
 from shmalloc.engine import get_engine
@@ -10,11 +8,18 @@ from shmalloc.image import write_image
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
 from stress.faults.allocation import AllocationFaults, disarm
+from support import driver
+from support.object_segment import ObjectSegment
 
 GEOMETRY = Geometry(
-    zones=(ZoneSpec(256),), page_bytes=64, cpus=2, max_order=5, pageblock_order=4, pcp_batch=4,
+    zones=(ZoneSpec(256),),
+    page_bytes=64,
+    cpus=2,
+    max_order=5,
+    pageblock_order=4,
+    pcp_batch=4,
     pcp_high=8,
-)  # fmt: skip
+)
 
 
 class Pages:

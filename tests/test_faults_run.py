@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from support.runs import RunningRun, alive, shmstress, wait_until
 
 from shmalloc import constants as c
 from shmalloc.arena import Arena
+from stress.oracles.owners import ID_CPU_BITS
 from stress.run.holdings import Estate
 from stress.run.resume import Resumer
-from stress.oracles.owners import ID_CPU_BITS
+from support.runs import RunningRun, alive, shmstress, wait_until
 
 CHURN = ("--workload", "churn", "--workers", "3", "--ram", "32MiB", "--zones", "2")
 KILLS = "kill:every=150ms,kill:every=150ms,fuse=1..500,stop:every=300ms,for=100ms"
@@ -24,9 +24,17 @@ def killed(tmp_path_factory):
     """One run with workers that die from outside and by their fuses, and are stopped."""
     path = tmp_path_factory.mktemp("faults") / "run.json"
     run = shmstress(
-        "run", *CHURN, "--duration", "4s", "--audit-every", "1s", "--faults", KILLS,
-        "--json", str(path),
-    )  # fmt: skip
+        "run",
+        *CHURN,
+        "--duration",
+        "4s",
+        "--audit-every",
+        "1s",
+        "--faults",
+        KILLS,
+        "--json",
+        str(path),
+    )
     print(run.stdout, run.stderr)
     return run, json.loads(path.read_text())["results"][0]
 
@@ -79,9 +87,16 @@ def test_everybody_leaves_when_the_controller_is_killed_stopped_ones_and_spares_
 def estate():
     """An arena with an owner map, one block of two pages in it that the map knows, and a reader."""
     with Arena.create(
-        size=256 * 64, page_bytes=64, max_order=4, pageblock_order=3, pcp_batch=2, pcp_high=4,
-        cpus=2, owner_map=True, engine="interpreted",
-    ) as arena:  # fmt: skip
+        size=256 * 64,
+        page_bytes=64,
+        max_order=4,
+        pageblock_order=3,
+        pcp_batch=2,
+        pcp_high=4,
+        cpus=2,
+        owner_map=True,
+        engine="interpreted",
+    ) as arena:
         pfn = arena.alloc_pages(1)
         mark_owned(arena, pfn)
         mark_owned(arena, pfn + 1)
@@ -168,8 +183,10 @@ def test_an_intent_a_seat_and_a_change_are_the_middle_of_something(estate):
     arena.drain()
     assert not reader.is_inside(arena.cpu, epoch)
     for word, value in (
-        (slot + c.C_INTENT, 1), (c.H_WAITERS, 1 << arena.cpu), (other + c.C_STATE, changing),
-    ):  # fmt: skip
+        (slot + c.C_INTENT, 1),
+        (c.H_WAITERS, 1 << arena.cpu),
+        (other + c.C_STATE, changing),
+    ):
         before, ram[word] = ram[word], value
         assert reader.is_inside(arena.cpu, epoch)
         ram[word] = before

@@ -3,13 +3,13 @@
 import re
 
 import pytest
-from support.runs import shmstress
 
 from shmalloc import constants as c
 from shmalloc.errors import MisuseError, OutOfMemoryError
 from stress.faults.operations import OPERATIONS, Operation
 from stress.faults.sweep import sweep, sweep_all, verdict_of
 from stress.verdict import Verdict
+from support.runs import shmstress
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -9,9 +9,9 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from support import sender
 
 from shmalloc import Arena, CorruptionError, MisuseError
+from support import sender
 
 READ_BEFORE = 40
 

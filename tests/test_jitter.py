@@ -11,18 +11,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import jittery
-from support.jittery import every_word
-from support.machine_code import LSE
 
 import shmalloc
 from shmalloc.compiler.codegen import Target
 from shmalloc.engine import Engine, get_engine, ops
+from shmalloc.errors import MisuseError, OutsideFault
+from shmalloc.memory import Ram
 from stress.jitter.delays import KINDS, Delays
 from stress.jitter.ram import OFF, JitterRam, arm_fuse
 from stress.jitter.recorder import FIRST, accesses, merged
-from shmalloc.errors import MisuseError, OutsideFault
-from shmalloc.memory import Ram
+from support import jittery
+from support.jittery import every_word
+from support.machine_code import LSE
 
 FREEZE = 30
 RING = 32
@@ -266,9 +266,13 @@ def test_one_kernel_inlined_three_times_is_three_sites(target: Target | None):
 def test_the_machine_code_over_a_plain_ram_is_the_same_whether_jitter_is_loaded_or_not():
     path = [str(Path(shmalloc.__path__[0]).parent), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
-        [sys.executable, jittery.__file__], capture_output=True, text=True, timeout=120,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path)}, check=False,
-    )  # fmt: skip
+        [sys.executable, jittery.__file__],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     before, after = done.stdout.split(f"\n{jittery.SEPARATOR}\n")
     assert len(before.splitlines()) > 100

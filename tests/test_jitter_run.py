@@ -5,35 +5,50 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.runs import shmstress
 
 from shmalloc import constants as c
 from shmalloc.engine import get_engine, ops
-from stress.jitter.delays import KINDS
-from stress.jitter.ram import JitterRam
 from shmalloc.errors import MisuseError
 from shmalloc.kernels.reporting import report
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
+from shmalloc.word_names import WordNames
+from stress.jitter.delays import KINDS
+from stress.jitter.ram import JitterRam
 from stress.jitter.spec import Jitter, Stutter, parse_jitter
 from stress.quantities import parse_entries
 from stress.run.flight import FlightLog
 from stress.run.noise import left_of_pause
-from shmalloc.word_names import WordNames
+from support.runs import shmstress
 
 GEOMETRY = Geometry(
-    zones=(ZoneSpec(16), ZoneSpec(16)), page_bytes=64, cpus=2, max_order=3, pageblock_order=2,
-    owner_map=True, history=8, caches=2, work_words=16, flight=64,
-)  # fmt: skip
+    zones=(ZoneSpec(16), ZoneSpec(16)),
+    page_bytes=64,
+    cpus=2,
+    max_order=3,
+    pageblock_order=2,
+    owner_map=True,
+    history=8,
+    caches=2,
+    work_words=16,
+    flight=64,
+)
 LAYOUT = Layout.of(GEOMETRY)
 
 
 # --- the text of --jitter ------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "text",
-    ["on", "seed=0x7", "sites=20%", "short=1/9,sleep=off", "shuffle=off", "stutter=0.5s/5s",
-     "seed=0x1,sites=0%,short=off,long=off,yield=1/3,sleep=off,shuffle=off,stutter=1s/2s"],
-)  # fmt: skip
+    [
+        "on",
+        "seed=0x7",
+        "sites=20%",
+        "short=1/9,sleep=off",
+        "shuffle=off",
+        "stutter=0.5s/5s",
+        "seed=0x1,sites=0%,short=off,long=off,yield=1/3,sleep=off,shuffle=off,stutter=1s/2s",
+    ],
+)
 def test_the_text_of_a_jitter_parses_to_it_again(text: str):
     assert str(parse_jitter(text)) == text
     assert parse_jitter(str(parse_jitter(text))) == parse_jitter(text)

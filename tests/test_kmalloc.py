@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from support import slab_driver as driver
-from support.object_segment import FEW, ObjectSegment
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as s
+from shmalloc import constants_slab as cs
 from shmalloc.engine import Engine
+from support import slab_driver
+from support.object_segment import FEW, ObjectSegment
 
 CLASSES = (8, 16, 32, 64, 96, 128, 192, 256, 512, 1024)  # of a world with pages of 512 bytes
 
@@ -16,27 +16,27 @@ CLASSES = (8, 16, 32, 64, 96, 128, 192, 256, 512, 1024)  # of a world with pages
 @pytest.fixture
 def world(engine: Engine) -> ObjectSegment:
     world = ObjectSegment(engine)
-    assert world.do(driver.KMALLOC_BOOT, FEW) == len(CLASSES)
+    assert world.do(slab_driver.KMALLOC_BOOT, FEW) == len(CLASSES)
     return world
 
 
 def kmalloc(world: ObjectSegment, size: int, cpu: int = 0) -> int:
-    return world.do(driver.KMALLOC, size, cpu=cpu)
+    return world.do(slab_driver.KMALLOC, size, cpu=cpu)
 
 
 def kfree(world: ObjectSegment, address: int, cpu: int = 0) -> int:
-    return world.do(driver.KFREE, address, cpu=cpu)
+    return world.do(slab_driver.KFREE, address, cpu=cpu)
 
 
 def test_boot_twice_makes_nothing_new(world: ObjectSegment) -> None:
-    assert world.do(driver.KMALLOC_BOOT, FEW) == 0
+    assert world.do(slab_driver.KMALLOC_BOOT, FEW) == 0
 
 
 def test_every_size_gets_the_smallest_class_that_holds_it(world: ObjectSegment) -> None:
     for size in range(1, 1025):
         address = kmalloc(world, size)
         expected = next(b for b in CLASSES if b >= size)
-        assert world.do(driver.USABLE, address) == expected
+        assert world.do(slab_driver.USABLE, address) == expected
         assert kfree(world, address) == 0
     assert world.audit() == 0 and world.reports() == []
 
@@ -53,7 +53,7 @@ def test_powers_of_two_are_aligned_to_their_size_or_the_page(
 def test_large_sizes_are_pages(world: ObjectSegment) -> None:
     before = world.free_pages()
     address = kmalloc(world, 1025)
-    assert world.do(driver.USABLE, address) == 2048
+    assert world.do(slab_driver.USABLE, address) == 2048
     assert kfree(world, address) == 0
     assert world.reports() == [] and world.free_pages() <= before
 
@@ -61,7 +61,7 @@ def test_large_sizes_are_pages(world: ObjectSegment) -> None:
 def test_without_boot_everything_is_pages(engine: Engine) -> None:
     world = ObjectSegment(engine)
     address = kmalloc(world, 8)
-    assert world.do(driver.USABLE, address) == 512
+    assert world.do(slab_driver.USABLE, address) == 512
     assert kfree(world, address) == 0
 
 
@@ -93,10 +93,10 @@ def test_kfree_inside_a_large_block_is_refused(world: ObjectSegment) -> None:
 
 
 def test_kfree_of_pages_that_kmalloc_did_not_give_is_refused(world: ObjectSegment) -> None:
-    pfn = world.do(driver.ALLOC_PAGES, 0)
+    pfn = world.do(slab_driver.ALLOC_PAGES, 0)
     assert kfree(world, world.layout.frame(pfn)) == c.E_STATE
     assert world.reports() == [c.M_OBJECT_POINTER]
-    assert world.do(driver.FREE_PAGES, pfn, 0) == 0
+    assert world.do(slab_driver.FREE_PAGES, pfn, 0) == 0
 
 
 def test_kfree_takes_objects_of_any_cache(world: ObjectSegment) -> None:
@@ -106,5 +106,5 @@ def test_kfree_takes_objects_of_any_cache(world: ObjectSegment) -> None:
 
 
 def test_kmalloc_caches_cannot_be_destroyed(world: ObjectSegment) -> None:
-    assert world.destroy(world.mem[s.H_KMALLOC] - 1) == c.E_INVAL
+    assert world.destroy(world.mem[cs.H_KMALLOC] - 1) == c.E_INVAL
     assert kmalloc(world, 8) > 0

@@ -7,14 +7,18 @@ import threading
 from dataclasses import replace
 
 import pytest
-from support.linearize_brute import (
-    has_order, keeps_programs, keeps_time, random_history, states_after,
-)  # fmt: skip
 
 from shmalloc.errors import MisuseError
 from stress.linearize import ANY, Model, OneOf, Operation, Recorder, check, keyed, models
 from stress.linearize.allocator import allocator
 from stress.linearize.simulate import Intent, simulate
+from support.linearize_brute import (
+    has_order,
+    keeps_programs,
+    keeps_time,
+    random_history,
+    states_after,
+)
 
 O = Operation  # noqa: E741 - histories are tables
 EMPTY = models.EMPTY
@@ -108,10 +112,12 @@ def definition_of(model: Model) -> Model:
             return live if may_fail else None
         chosen = range(0, pages, 1 << order) if operation.pending else [operation.result]
         return OneOf(
-            live | {(pfn, order)} for pfn in chosen
-            if order <= max_order and pfn % (1 << order) == 0
+            live | {(pfn, order)}
+            for pfn in chosen
+            if order <= max_order
+            and pfn % (1 << order) == 0
             and not any(a < pfn + (1 << order) and pfn < a + (1 << o) for a, o in live)
-        )  # fmt: skip
+        )
 
     return Model(frozenset(), step)
 
@@ -207,9 +213,11 @@ def test_a_stale_read_is_sequentially_consistent_but_not_linearizable():
 def test_sequential_consistency_is_not_checked_by_parts():
     """Each register alone is sequentially consistent, both together are not (store buffering)."""
     history = [
-        O("A", "write", 1, None, 1, 2, "x"), O("A", "read", None, 0, 3, 4, "y"),
-        O("B", "write", 1, None, 1, 2, "y"), O("B", "read", None, 0, 3, 4, "x"),
-    ]  # fmt: skip
+        O("A", "write", 1, None, 1, 2, "x"),
+        O("A", "read", None, 0, 3, 4, "y"),
+        O("B", "write", 1, None, 1, 2, "y"),
+        O("B", "read", None, 0, 3, 4, "x"),
+    ]
     model = keyed(models.register())
     for key in "xy":
         alone = [one for one in history if one.key == key]
@@ -247,8 +255,9 @@ def test_a_pending_write_happens_only_once():
     reads = [O("B", "read", None, v, t, t) for t, v in ((2, 1), (4, 1))]
     write, other = O("A", "write", 1, None, 1, None), O("B", "write", 2, None, 3, 3)
     assert not check([write, reads[0], other, reads[1]], models.register()).ok
-    assert check([write, replace(write, client="C"), reads[0], other, reads[1]],
-                 models.register()).ok  # fmt: skip
+    assert check(
+        [write, replace(write, client="C"), reads[0], other, reads[1]], models.register()
+    ).ok
 
 
 def test_the_result_of_a_pending_operation_equals_everything():
@@ -318,8 +327,9 @@ def test_a_hard_part_does_not_hide_that_another_one_failed():
     found = check([*hard, *wrong], keyed(models.queue()), visited=500)
     assert found.verdict == "not-linearizable"
     assert {part.key: part.verdict for part in found.parts} == {
-        "hard": "unknown", "wrong": "not-linearizable",
-    }  # fmt: skip
+        "hard": "unknown",
+        "wrong": "not-linearizable",
+    }
 
 
 # --- reports -------------------------------------------------------------------------------------
@@ -351,10 +361,13 @@ def test_a_report_of_a_long_history_is_short():
         ([], {"seconds": 0}, "seconds: 0"),
         ([], {"visited": 0}, "visited: 0"),
         ([], {"consistency": "strict"}, "use linearizable or sequential"),
-        ([O("A", "read", None, 0, 1, 3), O("A", "read", None, 0, 2, 4)],
-         {"consistency": "sequential"}, "give each a client of its own"),
+        (
+            [O("A", "read", None, 0, 1, 3), O("A", "read", None, 0, 2, 4)],
+            {"consistency": "sequential"},
+            "give each a client of its own",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_check_that_makes_no_sense_is_refused_with_the_cure(history, arguments, complaint):
     with pytest.raises(MisuseError, match=complaint):
         check(history, models.register(), **arguments)

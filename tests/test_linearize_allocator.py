@@ -70,9 +70,10 @@ def test_blocks_one_by_one_and_all_at_once_have_the_same_verdict(rng, spoil):
 
 # --- what is legal -------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("order", "pfn"), [(1, 1), (0, PAGES), (3, PAGES - 4), (0, -1), (4, 0)],
+    ("order", "pfn"),
+    [(1, 1), (0, PAGES), (3, PAGES - 4), (0, -1), (4, 0)],
     ids=["misaligned", "behind the end", "over the end", "negative", "order too large"],
-)  # fmt: skip
+)
 def test_an_address_that_no_block_can_have_is_illegal(order, pfn):
     assert not check([alloc(0, order, pfn, 1, 2)], MODEL).ok
 

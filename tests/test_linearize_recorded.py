@@ -9,22 +9,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shmalloc.constants import E_NOMEM, H_WORDS, MT_MOVABLE
+from shmalloc import constants as c
 from shmalloc.compiler.check import violations
 from shmalloc.dialect import kernel
 from shmalloc.engine import get_engine
 from shmalloc.errors import MisuseError
 from shmalloc.kernels.pages import alloc_pages, free_pages_of
 from shmalloc.memory import Ram
-from shmalloc.words import (
-    cas, fetch_add, fetch_and, fetch_or, fixed, give_way, load, relax, store,
-)  # fmt: skip
+from shmalloc.words import cas, fetch_add, fetch_and, fetch_or, fixed, give_way, load, relax, store
 from stress import Program
 from stress.linearize import Operation, check, models
 from stress.linearize.allocator import allocator
 from stress.linearize.recorded import (
-    ALLOC, FREE, LogArea, Meaning, prepare_log, read_log, schedules,
-)  # fmt: skip
+    ALLOC,
+    FREE,
+    LogArea,
+    Meaning,
+    prepare_log,
+    read_log,
+    schedules,
+)
 from stress.oracles import histories
 from stress.oracles.histories import log_call, log_return
 from stress.programs.initial_state import InitialState
@@ -37,14 +41,14 @@ ENGINES = pytest.mark.parametrize("engine", ["native", "interpreted"])
 @kernel
 def logged_alloc(mem, cpu, order):
     """Allocate; the log lies behind the segment."""
-    log = fixed(mem, H_WORDS)
+    log = fixed(mem, c.H_WORDS)
     entry = log_call(mem, log, cpu, ALLOC, order, 0)
-    return log_return(mem, log, entry, alloc_pages(mem, cpu, order, MT_MOVABLE, cpu + 1))
+    return log_return(mem, log, entry, alloc_pages(mem, cpu, order, c.MT_MOVABLE, cpu + 1))
 
 
 @kernel
 def logged_free(mem, cpu, pfn, order):
-    log = fixed(mem, H_WORDS)
+    log = fixed(mem, c.H_WORDS)
     entry = log_call(mem, log, cpu, FREE, pfn, order)
     return log_return(mem, log, entry, free_pages_of(mem, cpu, pfn, order, cpu + 1))
 
@@ -121,7 +125,7 @@ def lowest_free(mem):
     for pfn in range(BITMAP_PAGES):
         if bits >> pfn & 1 == 0:
             return pfn
-    return E_NOMEM
+    return c.E_NOMEM
 
 
 @kernel
@@ -295,8 +299,9 @@ def test_a_log_gives_back_what_was_written_in_the_order_of_calls():
     assert log_return(ram, 0, first, 16) == 16
     log_return(ram, 0, second, -4)
     assert read_log(ram.array, AREA) == [
-        Operation(1, "alloc", 3, 16, 1, 3), Operation(0, "free", (8, 2), False, 2, 4),
-    ]  # fmt: skip
+        Operation(1, "alloc", 3, 16, 1, 3),
+        Operation(0, "free", (8, 2), False, 2, 4),
+    ]
 
 
 def test_what_did_not_return_is_pending():
@@ -316,7 +321,7 @@ def test_a_cpu_that_died_before_its_call_was_stamped_had_not_begun():
 def test_a_log_that_was_too_short_is_refused():
     ram = empty_log()
     for _ in range(AREA.capacity + 1):
-        log_return(ram, 0, log_call(ram, 0, 1, ALLOC, 0, 0), E_NOMEM)
+        log_return(ram, 0, log_call(ram, 0, 1, ALLOC, 0, 0), c.E_NOMEM)
     with pytest.raises(MisuseError, match="cpu 1 had room for 2 operations and made 1 more"):
         read_log(ram.array, AREA)
 

@@ -18,7 +18,6 @@ from collections import Counter
 
 import psutil
 import pytest
-from support.runs import PATIENCE_S, alive, environment, shmstress, wait_until
 
 from shmalloc.memory import Ram
 from stress.litmus import cells, runner
@@ -29,9 +28,10 @@ from stress.litmus.grading import Expected, Grade, grade_of, missed, rows_of
 from stress.litmus.report import result_lines
 from stress.litmus.runner import LitmusResult, LitmusRun, result_of, run_litmus
 from stress.litmus.team import Team, TeamError
-from stress.run.workers import cores
 from stress.run.interrupts import Interrupts
+from stress.run.workers import cores
 from stress.verdict import Verdict
+from support.runs import PATIENCE_S, alive, environment, shmstress, wait_until
 
 SEEN_WITHIN_S = 20.0
 BOTH_STALE = (0, 0, 1, 1)
@@ -296,8 +296,11 @@ def at_work():
     """A run of all tests that has told about the first one, and the processes that it started."""
     command = subprocess.Popen(
         [sys.executable, "-m", "stress", "litmus", "--seconds", "1"],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert command.stdout is not None
     assert command.stdout.readline().startswith("sb: "), command.communicate()
     yield command, psutil.Process(command.pid).children(recursive=True)

@@ -9,7 +9,6 @@ import sys
 
 import pytest
 from rich.console import Console
-from support.runs import compile_once, environment
 
 from shmalloc import constants as c
 from stress.faults.grammar import Kill
@@ -22,6 +21,7 @@ from stress.run.progress import Moment
 from stress.run.result import RunResult
 from stress.spec import RunSpec, Zone
 from stress.workloads.area import W_LONGEST_NS, W_OPERATIONS
+from support.runs import compile_once, environment
 
 SPEC = RunSpec(("churn", "oom-edge"), 2, (Zone(8 << 20), Zone(8 << 20, 1)), seed=0xABC)
 

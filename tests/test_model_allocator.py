@@ -11,24 +11,23 @@ import functools
 
 import numpy as np
 import pytest
-from support.model_kernels import churn
-from support.schedules import RandomSchedules
 
-from shmalloc.constants import (
-    C_STATE, CPU_ONLINE, H_AT_SCRATCH, H_REPORT_COUNT, MT_MOVABLE,
-)  # fmt: skip
-from shmalloc.constants_slab import CF_BARN_SHIFT, CF_CAPACITY_SHIFT
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
-from stress.machine.program import Program
 from shmalloc.image import write_image
 from shmalloc.kernels.audit import audit, audit_teardown
 from shmalloc.kernels.boot import boot
 from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_set import cache_create, cache_destroy, cache_shrink
 from shmalloc.kernels.contig import (
-    alloc_contig_range, free_contig_range, isolate_range, offline_range, online_range,
+    alloc_contig_range,
+    free_contig_range,
+    isolate_range,
+    offline_range,
+    online_range,
     unisolate_range,
-)  # fmt: skip
+)
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernels.pages import alloc_pages_wait, free_pages
 from shmalloc.kernels.pcp import drain_all
@@ -37,7 +36,10 @@ from shmalloc.kernels.walk import walk
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
 from shmalloc.words import exchange
+from stress.machine.program import Program
 from stress.oracles.versions import check_version
+from support.model_kernels import churn
+from support.schedules import RandomSchedules
 
 SCHEDULES = 3000
 CPUS = 3
@@ -56,9 +58,9 @@ def booted(pages: int, page_bytes: int, link_store: str) -> tuple[Layout, np.nda
     write_image(ram, layout)
     boot(ram)
     for cpu in range(CPUS):
-        ram[layout.cpu(cpu) + C_STATE] = CPU_ONLINE
+        ram[layout.cpu(cpu) + c.C_STATE] = c.CPU_ONLINE
     if page_bytes > 64:
-        flags = 2 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT
+        flags = 2 << cs.CF_CAPACITY_SHIFT | 1 << cs.CF_BARN_SHIFT
         assert cache_create(ram, 0, 32, 8, flags, 0) == 0
     return layout, ram.array.copy()
 
@@ -72,8 +74,8 @@ def explore(threads, check, pages=16, page_bytes=64, link_store="page"):
 @kernel
 def pages_are_clean(mem):
     """Nothing was reported, and with everything drained all blocks merge again."""
-    if mem[H_REPORT_COUNT] != 0:
-        return mem[H_REPORT_COUNT]
+    if mem[c.H_REPORT_COUNT] != 0:
+        return mem[c.H_REPORT_COUNT]
     drain_all(mem, 0)
     return audit_teardown(mem, 0)
 
@@ -81,13 +83,13 @@ def pages_are_clean(mem):
 @kernel
 def wait_for_all(mem, cpu):
     """Wait for the only block there is, then free it."""
-    pfn = alloc_pages_wait(mem, cpu, 3, MT_MOVABLE, cpu + 1, PATIENCE)
+    pfn = alloc_pages_wait(mem, cpu, 3, c.MT_MOVABLE, cpu + 1, PATIENCE)
     return free_pages(mem, cpu, pfn, 3)
 
 
 @kernel
 def wait_for_little(mem, cpu):
-    pfn = alloc_pages_wait(mem, cpu, 1, MT_MOVABLE, cpu + 1, PATIENCE)
+    pfn = alloc_pages_wait(mem, cpu, 1, c.MT_MOVABLE, cpu + 1, PATIENCE)
     return free_pages(mem, cpu, pfn, 1)
 
 
@@ -163,11 +165,11 @@ def test_no_wake_up_is_lost(second):
 @kernel
 def objects_are_clean(mem):
     """Nothing was reported; slabs, sheaves and pages recount."""
-    handed = mem[mem[H_AT_SCRATCH] + HANDED]
+    handed = mem[mem[c.H_AT_SCRATCH] + HANDED]
     if handed != 0:
         cache_free(mem, 0, 0, handed)
-    if mem[H_REPORT_COUNT] != 0:
-        return mem[H_REPORT_COUNT]
+    if mem[c.H_REPORT_COUNT] != 0:
+        return mem[c.H_REPORT_COUNT]
     return audit_slabs(mem, 0) + audit(mem, 0)
 
 
@@ -194,7 +196,7 @@ def hand_over(mem, cpu):
     mine = cache_alloc(mem, cpu, 0)
     if mine < 0:
         return 0
-    other = exchange(mem, mem[H_AT_SCRATCH] + HANDED, mine)
+    other = exchange(mem, mem[c.H_AT_SCRATCH] + HANDED, mine)
     if other != 0:
         cache_free(mem, cpu, 0, other)
     return 0

@@ -12,22 +12,30 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 
 import pytest
-from support.runs import ROOT, shmstress
 
 from shmalloc import dialect
 from shmalloc.compiler.digest import key_of
 from shmalloc.compiler.instances import Instance
 from shmalloc.compiler.words import RAM
-from stress.mutants import CANARY, MUTANTS, PARTS, Mutant, MutantError
-from stress.mutants import runner, tree
+from stress.mutants import CANARY, MUTANTS, PARTS, Mutant, MutantError, runner, tree
 from stress.mutants.mutant import programs_of
 from stress.mutants.report import document, last_lines, markdown, print_tables
 from stress.mutants.runner import (
-    EXPECTED, EXPLORER, FOUND, NATIVE, ORIGINAL, SURVIVED, TROUBLE, Hunted, code_name, hunt_all,
+    EXPECTED,
+    EXPLORER,
+    FOUND,
+    NATIVE,
+    ORIGINAL,
+    SURVIVED,
+    TROUBLE,
+    Hunted,
+    code_name,
+    hunt_all,
     known_programs,
-)  # fmt: skip
+)
 from stress.verdict import Verdict
 from stress.workloads import WORKLOADS
+from support.runs import ROOT, shmstress
 
 ALL = list(MUTANTS.values())
 by_name = pytest.mark.parametrize("mutant", ALL, ids=lambda mutant: mutant.name)
@@ -57,9 +65,10 @@ def digests(mutant: Mutant, source: str) -> dict[str, str]:
     module = ModuleType(mutant.file.removesuffix(".py").replace("/", "."))
     exec(compile(source, mutant.file, "exec"), vars(module))
     kernels = {
-        name: value for name, value in vars(module).items()
+        name: value
+        for name, value in vars(module).items()
         if isinstance(value, FunctionType) and value.__module__ == module.__name__
-    }  # fmt: skip
+    }
     for kernel in kernels.values():  # a line that moved shall not count
         kernel.__code__ = kernel.__code__.replace(co_firstlineno=1, co_linetable=b"")
     return {name: key_of([Instance(kernel, RAM, True)]) for name, kernel in kernels.items()}
@@ -128,8 +137,11 @@ def test_the_original_passes_the_hunt_of_the_canary(tmp_path):
 
 
 def test_a_set_of_programs_is_hunted_once_in_the_original(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_explored", lambda name, root, programs, budget, missed: (
-        Hunted(name, EXPLORER, missed, seconds=budget)))  # fmt: skip
+    monkeypatch.setattr(
+        runner,
+        "_explored",
+        lambda name, root, programs, budget, missed: Hunted(name, EXPLORER, missed, seconds=budget),
+    )
     one = MUTANTS[CANARY]
     other = dataclasses.replace(one, name="other", budget_s=90.0)
     results = hunt([one, other], tmp_path, original=True, seconds=None)
@@ -174,9 +186,16 @@ def test_two_at_once_have_a_place_each(monkeypatch, tmp_path):
 
 # --- the table -----------------------------------------------------------------------------------
 KILLED = Hunted(
-    "put-to-a-full-slab", EXPLORER, FOUND, "slab-full-partial (sc)", "check I_SLAB", 4711, 0.3, 1,
+    "put-to-a-full-slab",
+    EXPLORER,
+    FOUND,
+    "slab-full-partial (sc)",
+    "check I_SLAB",
+    4711,
+    0.3,
+    1,
     "shm1/slab-full-partial/sc/p1/5000/check/7/0123456789ab/0.5-1",
-)  # fmt: skip
+)
 ALIVE = Hunted("merge-once", EXPLORER, SURVIVED, schedules=12, seconds=60.0, note="not to the end")
 SAME = Hunted("bring-back-blind", EXPLORER, EXPECTED, note="every class was run")
 UNSEEN = Hunted("unspin-relaxed", NATIVE, EXPECTED, note="x86 keeps stores in order")
@@ -197,15 +216,22 @@ def squeezed(table):
 def test_a_row_has_all_that_is_known_of_a_kill():
     (line,) = (line for line in printed(KILLED).splitlines() if line.startswith("put-to-a-full"))
     assert re.split(r"  +", line) == [
-        KILLED.mutant, KILLED.by, KILLED.kind, "4,711", "0.3", "1", KILLED.token,
-    ]  # fmt: skip
+        KILLED.mutant,
+        KILLED.by,
+        KILLED.kind,
+        "4,711",
+        "0.3",
+        "1",
+        KILLED.token,
+    ]
 
 
 def test_the_page_has_a_row_with_all_but_the_token():
     assert squeezed(markdown([KILLED])).splitlines()[-3:] == [
-        "| put-to-a-full-slab | slab-full-partial (sc) | check I_SLAB | 4,711 | 0.3 | 1 |", "",
+        "| put-to-a-full-slab | slab-full-partial (sc) | check I_SLAB | 4,711 | 0.3 | 1 |",
+        "",
         "explorer: 1 of 1 found",
-    ]  # fmt: skip
+    ]
 
 
 def test_the_page_says_why_something_was_not_found():
@@ -239,9 +265,13 @@ def test_a_report_on_the_original_fails():
 
 @pytest.mark.parametrize(
     ("outcome", "verdict"),
-    [(FOUND, Verdict.PASSED), (EXPECTED, Verdict.PASSED), (SURVIVED, Verdict.FAILED),
-     (TROUBLE, Verdict.ERROR)],
-)  # fmt: skip
+    [
+        (FOUND, Verdict.PASSED),
+        (EXPECTED, Verdict.PASSED),
+        (SURVIVED, Verdict.FAILED),
+        (TROUBLE, Verdict.ERROR),
+    ],
+)
 def test_the_verdict_follows_the_outcome(outcome, verdict):
     assert dataclasses.replace(KILLED, outcome=outcome).verdict is verdict
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import children
 
 import shmalloc
 from shmalloc.dialect import kernel
@@ -24,9 +23,26 @@ from shmalloc.engine import Engine, get_engine
 from shmalloc.errors import EngineError, MisuseError
 from shmalloc.memory import Ram
 from shmalloc.words import (
-    cas, cas2, exchange, fence, fetch_add, fetch_and, fetch_or, fixed, give_way, load, load2,
-    load_relaxed, mark, relax, store, store_relaxed, wait, wake,
-)  # fmt: skip
+    cas,
+    cas2,
+    exchange,
+    fence,
+    fetch_add,
+    fetch_and,
+    fetch_or,
+    fixed,
+    give_way,
+    load,
+    load2,
+    load_relaxed,
+    mark,
+    relax,
+    store,
+    store_relaxed,
+    wait,
+    wake,
+)
+from support import children
 
 WORDS = 16
 OPERATIONS = 19
@@ -208,8 +224,12 @@ def run_edited(folder: Path, added: int, step: int = 1) -> tuple[int, bool]:
     }
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(RUN)],
-        env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     result, compiled = map(int, done.stdout.split())
     return result, bool(compiled)

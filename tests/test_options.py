@@ -6,7 +6,6 @@ import sys
 
 import click
 import pytest
-from support.runs import ROOT
 
 from shmalloc.errors import MisuseError
 from shmalloc.sizes import parse_duration
@@ -15,6 +14,7 @@ from stress.commands import doctor, litmus, mutants, run
 from stress.options import Command, Names, command, duration, engine, option
 from stress.options import seed as seed_option
 from stress.options.files import found
+from support.runs import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -226,10 +226,17 @@ def completions(*words):
     """What a shell is offered for the last of ``words``."""
     line = " ".join(["shmstress", *words])
     answer = subprocess.run(
-        [sys.executable, "-m", "stress"], cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, "_SHMSTRESS_COMPLETE": "bash_complete", "COMP_WORDS": line,
-             "COMP_CWORD": str(len(words))},
-    )  # fmt: skip
+        [sys.executable, "-m", "stress"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "_SHMSTRESS_COMPLETE": "bash_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words)),
+        },
+    )
     assert answer.stderr == ""
     return [one.partition(",")[2] for one in answer.stdout.splitlines() if one]
 

@@ -1,12 +1,12 @@
 """Per-CPU page lists: batches, high marks, drains, locks, hotplug."""
 
 import pytest
-from support import driver
-from support.page_segment import SMALL, PageSegment
 
 from shmalloc import constants as c
 from shmalloc.engine import get_engine
 from shmalloc.kernels import pcp
+from support import driver
+from support.page_segment import SMALL, PageSegment
 
 
 @pytest.fixture(params=["array", "list"])

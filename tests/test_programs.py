@@ -16,16 +16,22 @@ from shmalloc.dialect import closure_of
 from shmalloc.kernels.pcp import pcp_at
 from shmalloc.memory import Ram
 from stress.programs import PROGRAMS, checks, held, pcp, waiters
-from stress.programs.locks import COUNTER, LOCK
 from stress.programs.initial_state import InitialState
+from stress.programs.locks import COUNTER, LOCK
 
 LOCKS = sorted(name for name in PROGRAMS if name.startswith("lock-"))
 SEGMENTS = sorted(set(PROGRAMS) - set(LOCKS))
 WATCHED = [
-    "buddy-split-legal", "buddy-merge-legal", "buddy-split-walk", "buddy-split-walk-descriptor",
-    "buddy-merge-walk", "buddy-split-lookup", "buddy-churn-3", "contig-isolate-legal",
+    "buddy-split-legal",
+    "buddy-merge-legal",
+    "buddy-split-walk",
+    "buddy-split-walk-descriptor",
+    "buddy-merge-walk",
+    "buddy-split-lookup",
+    "buddy-churn-3",
+    "contig-isolate-legal",
     "contig-range-legal",
-]  # fmt: skip
+]
 REQUIRED = {
     "buddy-alloc-alloc", "buddy-alloc-free", "buddy-merge-merge", "buddy-merge-take",
     "buddy-split-walk", "contig-isolate-merge", "pcp-refill-drain", "pcp-drain-alloc",

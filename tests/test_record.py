@@ -112,9 +112,13 @@ def test_times_count_from_the_first_event() -> None:
 
 def test_a_recording_is_a_sound_trace() -> None:
     recorder = record(
-        *HEADER, line(PAGE, 0, 1), line(OBJECT, 1, 2, "a-5"), line(OBJECT_BACK, 0, 3),
-        line(KMALLOC, 1, 4), line(PAGE_BACK, 1, 5),
-    )  # fmt: skip
+        *HEADER,
+        line(PAGE, 0, 1),
+        line(OBJECT, 1, 2, "a-5"),
+        line(OBJECT_BACK, 0, 3),
+        line(KMALLOC, 1, 4),
+        line(PAGE_BACK, 1, 5),
+    )
     trace = recorder.trace("t")
     validate(trace)
     assert trace.counts()["remote frees"] == 2

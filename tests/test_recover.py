@@ -10,18 +10,26 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.mortal import Killed, MortalRam
-from support.operations import (
-    DOCTOR, FIRST_EPOCH, OBJECTS, ONLY_CACHE, OPERATIONS, PAGES, SECOND_DOCTOR, VICTIM,
-    RecoverySegment, life,
-)  # fmt: skip
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as s
+from shmalloc import constants_slab as cs
 from shmalloc.kernels import cache, cache_set, contig, pages, pcp, reap, recover, slots
 from shmalloc.kernels.audit import audit, audit_teardown
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.layout import ZoneSpec
+from support.mortal import Killed, MortalRam
+from support.operations import (
+    DOCTOR,
+    FIRST_EPOCH,
+    OBJECTS,
+    ONLY_CACHE,
+    OPERATIONS,
+    PAGES,
+    SECOND_DOCTOR,
+    VICTIM,
+    RecoverySegment,
+    life,
+)
 
 GEOMETRIES: dict[str, dict[str, Any]] = {
     "page": {},
@@ -62,8 +70,8 @@ def problems(world: RecoverySegment) -> list[object]:
     for cpu in range(world.geometry.cpus):
         reap.reap(mem, SECOND_DOCTOR, cpu, FIRST_EPOCH + cpu)
     for number in range(world.geometry.caches):
-        state = mem[world.layout.at["caches"] + number * mem[c.H_CACHE_STRIDE] + s.K_STATE]
-        if state != s.CACHE_NONE and cache_set.cache_destroy(mem, SECOND_DOCTOR, number) != 0:
+        state = mem[world.layout.at["caches"] + number * mem[c.H_CACHE_STRIDE] + cs.K_STATE]
+        if state != cs.CACHE_NONE and cache_set.cache_destroy(mem, SECOND_DOCTOR, number) != 0:
             found.append(f"cache {number} is busy with everything reaped")
     for start in range(0, world.geometry.pages, 4):
         contig.online_range(mem, SECOND_DOCTOR, start, start + 4)

@@ -7,13 +7,13 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from support import dying
-from support.runs import wait_until
 
 from shmalloc import Arena, MisuseError
 from shmalloc import constants as c
 from shmalloc.processes import owner_alive
 from shmalloc.recovery import recover
+from support import dying
+from support.runs import wait_until
 
 VICTIM = 1
 IN_THE_LOCK = 3  # writes: inside of the zone lock, its lists half changed

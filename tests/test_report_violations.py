@@ -56,8 +56,10 @@ def test_no_history_is_shown_twice():
 def test_only_the_first_groups_are_shown_and_the_rest_is_counted():
     many = [Violation("I_TAIL", "pfn 5", "one head", "x" * n) for n in range(1, 13)]
     lines = list(violation_lines(many, 20))
-    assert lines[-2:] == ["!!! and 2 more of other kinds",
-                          "!!! and 8 more that were counted, not kept"]  # fmt: skip
+    assert lines[-2:] == [
+        "!!! and 2 more of other kinds",
+        "!!! and 8 more that were counted, not kept",
+    ]
 
 
 def test_junit_tells_a_group_once_with_its_sentence_and_its_history():

@@ -3,7 +3,7 @@
 import pytest
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as s
+from shmalloc import constants_slab as cs
 from shmalloc.history import History
 from shmalloc.image import write_image
 from shmalloc.invariants import TABLE
@@ -41,7 +41,7 @@ def history(ram):
     return [(op >> 8, where, detail) for op, where, detail in entries]
 
 
-@pytest.mark.parametrize("flags", [0, s.CF_DEBUG], ids=["plain", "debug"])
+@pytest.mark.parametrize("flags", [0, cs.CF_DEBUG], ids=["plain", "debug"])
 def test_the_history_of_an_object_names_its_cache_by_id(ram, flags):
     cache_create(ram, 0, 64, 0, 0, 0)
     cache = cache_create(ram, 0, 64, 0, flags, 0)
@@ -61,7 +61,7 @@ def test_a_free_of_many_objects_names_their_cache_by_id(ram):
 # --- reports in words ----------------------------------------------------------------------------
 OBJECT = LAYOUT.frame(3)
 FREE = pack(c.T_FREE, 1, 0, c.MT_MOVABLE, 0, 300)
-NODE = LAYOUT.at["caches"] + s.K_NODES
+NODE = LAYOUT.at["caches"] + cs.K_NODES
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ NODE = LAYOUT.at["caches"] + s.K_NODES
         (c.I_TAIL, 5, 4, FREE, "pfn 5, expected a tail of the block at pfn 4, found FREE"),
         (c.I_CONSERVATION, c.AT_WORD | (LAYOUT.zone(0) + c.Z_FREE), 64, 63,
          "zone 0 free, expected 64, found 63"),
-        (c.I_SLAB, c.AT_WORD | (NODE + s.KN_NR_SLABS), 2, 1,
+        (c.I_SLAB, c.AT_WORD | (NODE + cs.KN_NR_SLABS), 2, 1,
          "cache 0 node 0 nr-slabs, expected 2, found 1"),
         (c.I_FREE_HEAD, c.AT_LIST | 1 << 8 | c.MT_MOVABLE, 3, 2,
          "the free list of zone 0, order 1, MOVABLE, expected 3, found 2"),
@@ -103,7 +103,7 @@ def test_a_report_is_told_in_words(ram, code, where, expected, found, words):
 
 def test_a_cache_is_called_by_its_name(ram):
     cache_create(ram, 0, 64, 0, 0, 0)
-    at = LAYOUT.at["caches"] + s.K_NAME
+    at = LAYOUT.at["caches"] + cs.K_NAME
     ram[at], ram[at + 1] = 5, int.from_bytes(b"inode\0\0\0", "little")
     assert ReportText(ram, LAYOUT).cache(0) == "cache 0 'inode'"
 
@@ -120,7 +120,7 @@ def played(ram):
     """A block of two pages and an object are allocated and freed."""
     pfn = alloc_pages(ram, 0, 1, c.MT_MOVABLE, 7)
     free_pages(ram, 0, pfn, 1)
-    cache = cache_create(ram, 0, 64, 0, s.CF_NO_SHEAVES, 0)
+    cache = cache_create(ram, 0, 64, 0, cs.CF_NO_SHEAVES, 0)
     address = cache_alloc(ram, 0, cache)
     cache_free(ram, 0, cache, address)
     return pfn, cache, address

@@ -9,9 +9,9 @@ import tomllib
 from xml.etree import ElementTree
 
 import pytest
-from support.runs import RunningRun, alive, shmstress, wait_until
 
 from shmalloc import constants as c
+from support.runs import RunningRun, alive, shmstress, wait_until
 
 CHURN = ("--workload", "churn", "--workers", "2", "--ram", "32MiB", "--zones", "1")
 ENDLESS = (*CHURN, "--duration", "10m", "--audit-every", "1s")
@@ -73,8 +73,9 @@ def test_only_a_first_run_compiles_once_and_says_so(tmp_path):
 
 
 def test_a_mark_that_is_never_reached_makes_the_run_vacuous():
-    run = shmstress("run", "--workload", "handoff", "--workers", "1", "--ram", "32MiB",
-                    "--duration", "1s")  # fmt: skip
+    run = shmstress(
+        "run", "--workload", "handoff", "--workers", "1", "--ram", "32MiB", "--duration", "1s"
+    )
     lines = run.stdout.splitlines()
     assert run.returncode == 5 and lines[-1].startswith("VACUOUS ")
     assert any("remote-free" in line for line in lines if line.startswith("never reached"))
@@ -199,10 +200,11 @@ def last_free_head(segment):
     pages = range(segment.geometry.pages - 1, -1, -1)
     words = ((pfn, segment.ram[segment.layout.descriptor(pfn)]) for pfn in pages)
     return next(
-        pfn for pfn, word in words
+        pfn
+        for pfn, word in words
         if word & c.TYPE_MASK == c.T_FREE
         and (word >> c.ORDER_SHIFT) & c.ORDER_MASK == segment.geometry.max_order
-    )  # fmt: skip
+    )
 
 
 def overwrite_stamps(segment):

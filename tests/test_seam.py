@@ -16,14 +16,14 @@ import model_programs as m
 import shmalloc
 from shmalloc.dialect import kernel
 from shmalloc.engine import ops
-from stress.machine import block as s
+from shmalloc.errors import EngineError, MisuseError
 from stress.explorer.explore import explore
 from stress.explorer.strategies.loop import STOP_ON_FAILURE
 from stress.explorer.strategies.table import RANDOM
+from stress.machine import block as cb
 from stress.machine.interpreted import InterpretedMachine
 from stress.machine.native import STACK_BYTES
 from stress.machine.program import Program
-from shmalloc.errors import EngineError, MisuseError
 from support.schedules import Ending, RandomSchedules
 
 LOST_UPDATE = Program("test", 8, (m.increment, m.increment), check=m.expect_two)
@@ -162,7 +162,7 @@ def test_a_recursive_kernel_is_refused_by_name(model):
 def test_a_stack_pointer_below_its_limit_is_a_verdict():
     schedules = RandomSchedules("native", threads(m.increment, m.increment))
     block = schedules.machine.block
-    block[s.LIMIT + 1] = block[s.STACKS] + 2 * STACK_BYTES
+    block[cb.LIMIT + 1] = block[cb.STACKS] + 2 * STACK_BYTES
     assert schedules.run().verdict == "stack"
 
 
@@ -245,7 +245,7 @@ def test_traced_steps_know_file_line_and_function():
     machine.block[STOP_ON_FAILURE] = 1
     machine.call(RANDOM["random"].driver(), 1, 1000)
     sites = [stack[0] for stack in machine.stacks()]
-    assert len(sites) == machine.block[s.STEPS] > 0
+    assert len(sites) == machine.block[cb.STEPS] > 0
     assert {(Path(site.file).name, site.function) for site in sites} == {
         ("model_programs.py", "increment")
     }

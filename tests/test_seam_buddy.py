@@ -7,12 +7,9 @@ from types import FunctionType
 
 import numpy as np
 import pytest
-from support.model_kernels import churn
-from support.schedules import RandomSchedules
 
-from shmalloc.constants import MT_MOVABLE, Z_FREE, ZONE_MASK, ZONE_SHIFT
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from stress.machine.program import Program
 from shmalloc.image import write_image
 from shmalloc.kernels.audit import audit_teardown
 from shmalloc.kernels.boot import boot
@@ -22,6 +19,9 @@ from shmalloc.kernels.pages import alloc_pages
 from shmalloc.kernels.zone import account, zone_at
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
+from stress.machine.program import Program
+from support.model_kernels import churn
+from support.schedules import RandomSchedules
 
 PAGES = 16
 
@@ -31,10 +31,18 @@ def image(cpus: int) -> np.ndarray:
     """A booted memory of one zone of 16 pages of 64 bytes."""
     layout = Layout.of(
         Geometry(
-            zones=(ZoneSpec(PAGES),), page_bytes=64, cpus=cpus, max_order=3, pageblock_order=2,
-            pcp_batch=2, pcp_high=4, spins=1, caches=1, scratch_words=128,
+            zones=(ZoneSpec(PAGES),),
+            page_bytes=64,
+            cpus=cpus,
+            max_order=3,
+            pageblock_order=2,
+            pcp_batch=2,
+            pcp_high=4,
+            spins=1,
+            caches=1,
+            scratch_words=128,
         )
-    )  # fmt: skip
+    )
     ram = Ram.of_words(layout.words)
     write_image(ram, layout)
     assert boot(ram) == PAGES
@@ -54,20 +62,20 @@ def all_merged(mem):
 @kernel
 def free_without_the_zone_lock(mem, cpu):
     """Planted: the block goes back to the zone while nobody holds its lock."""
-    pfn = alloc_pages(mem, cpu, 2, MT_MOVABLE, cpu + 1)
+    pfn = alloc_pages(mem, cpu, 2, c.MT_MOVABLE, cpu + 1)
     w0 = claim_for_free(mem, pfn, 2, cpu, cpu + 1)
-    return free_block(mem, zone_at(mem, (w0 >> ZONE_SHIFT) & ZONE_MASK), cpu, pfn, 2)
+    return free_block(mem, zone_at(mem, (w0 >> c.ZONE_SHIFT) & c.ZONE_MASK), cpu, pfn, 2)
 
 
 @kernel
 def count_without_the_zone_lock(mem, cpu):
     """Planted: the lost update, in the one helper that changes a zone's counters."""
-    account(mem, zone_at(mem, 0), MT_MOVABLE, 1)
+    account(mem, zone_at(mem, 0), c.MT_MOVABLE, 1)
 
 
 @kernel
 def two_more_pages(mem):
-    return mem[zone_at(mem, 0) + Z_FREE] - PAGES - 2
+    return mem[zone_at(mem, 0) + c.Z_FREE] - PAGES - 2
 
 
 @pytest.mark.parametrize("cpus", [2, 3])

@@ -261,8 +261,11 @@ def start_owner(end: str = "") -> tuple[subprocess.Popen[str], str]:
     """A process that makes a segment, says its name, waits for a line, and then does ``end``."""
     process = subprocess.Popen(
         [sys.executable, "-c", OWNER + textwrap.dedent(end)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     name = process.stdout.readline().strip()
     assert name and (SHM / name).exists(), process.communicate()

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs, to_builtins
-from support.runs import environment
-from test_faults_grammar import FAULTS, raw
 
 from stress import cli
 from stress.faults.grammar import Pressure, parse_faults
@@ -18,13 +16,22 @@ from stress.jitter.spec import Jitter, Stutter, parse_jitter
 from stress.quantities import exact_bytes
 from stress.spec import RawSpec, RunSpec, Zone, option_text, resolve
 from stress.workloads import DEFAULT_WORKLOADS, WORKLOADS
+from support.runs import environment
+from test_faults_grammar import FAULTS, raw
 
 SECONDS = st.integers(1, 10**6).map(lambda ms: ms / 1000)
 GAPS = st.none() | st.integers(1, 1 << 20)
 JITTERS = st.builds(
-    Jitter, st.none() | st.integers(0, (1 << 62) - 1), st.floats(0, 1), GAPS, GAPS, GAPS, GAPS,
-    st.booleans(), st.none() | st.builds(Stutter, SECONDS, SECONDS),
-)  # fmt: skip
+    Jitter,
+    st.none() | st.integers(0, (1 << 62) - 1),
+    st.floats(0, 1),
+    GAPS,
+    GAPS,
+    GAPS,
+    GAPS,
+    st.booleans(),
+    st.none() | st.builds(Stutter, SECONDS, SECONDS),
+)
 PAGES = st.integers(1, 1 << 30).map(lambda pages: pages * 4096)
 SPECS = st.builds(
     RunSpec,
@@ -104,21 +111,29 @@ PAIRS = [
     ('seed = "0x10"', "seed = 16"),
     ('faults = "kill:every=100ms"', '[faults.kill]\nevery = "100ms"'),
     ('faults = "kill"', "[faults]\nkill = true"),
-    ('faults = "kill,stop:every=1s,for=100ms"',
-     '[faults]\nkill = "on"\nstop = "every=1s,for=100ms"'),
+    (
+        'faults = "kill,stop:every=1s,for=100ms"',
+        '[faults]\nkill = "on"\nstop = "every=1s,for=100ms"',
+    ),
     ('faults = "kill,stop"', 'faults = ["kill", "stop"]'),
-    ('faults = "kill:every=50ms,kill:fuse=1..2000"',
-     '[[faults.kill]]\nevery = 0.05\n[[faults.kill]]\nfuse = [1, 2000]'),
-    ('faults = "fail:nth=7,kind=page,pressure:pages=10%"',
-     '[[faults]]\nfault = "fail"\nnth = 7\nkind = "page"\n'
-     '[[faults]]\nfault = "pressure"\npages = 0.1'),
+    (
+        'faults = "kill:every=50ms,kill:fuse=1..2000"',
+        "[[faults.kill]]\nevery = 0.05\n[[faults.kill]]\nfuse = [1, 2000]",
+    ),
+    (
+        'faults = "fail:nth=7,kind=page,pressure:pages=10%"',
+        '[[faults]]\nfault = "fail"\nnth = 7\nkind = "page"\n'
+        '[[faults]]\nfault = "pressure"\npages = 0.1',
+    ),
     ('jitter = "on"', "jitter = true"),
     ('jitter = "on"', "[jitter]"),
-    ('jitter = "seed=7,sites=20%,short=1/9,sleep=off,shuffle=off"',
-     '[jitter]\nseed = 7\nsites = 0.2\nshort = "1/9"\nsleep = false\nshuffle = false'),
+    (
+        'jitter = "seed=7,sites=20%,short=1/9,sleep=off,shuffle=off"',
+        '[jitter]\nseed = 7\nsites = 0.2\nshort = "1/9"\nsleep = false\nshuffle = false',
+    ),
     ('jitter = "stutter=500ms/5s"', '[jitter]\nstutter = {pause = "500ms", work = 5}'),
     ('flight = "64"', "flight = 64"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("line, table", PAIRS, ids=[table for _, table in PAIRS])

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.page_segment import PageSegment
 
 from shmalloc import constants as c
 from shmalloc.arena import Arena
@@ -17,11 +16,19 @@ from shmalloc.kernels.array_table import close_entry, drop_reference, grow_entri
 from shmalloc.kernels.pages import alloc_pages, free_pages_of
 from shmalloc.kernels.shared_arrays import AR_RANGE, drop_array, enter_array, make_array
 from shmalloc.memory import Ram
+from support.page_segment import PageSegment
 
 CALLED = (
-    alloc_pages, close_entry, drop_array, drop_reference, enter_array, free_pages_of, grow_entries,
-    make_array, open_entry,
-)  # fmt: skip
+    alloc_pages,
+    close_entry,
+    drop_array,
+    drop_reference,
+    enter_array,
+    free_pages_of,
+    grow_entries,
+    make_array,
+    open_entry,
+)
 PID = 4711
 SMALL = {"page_bytes": 256, "cpus": 2, "max_order": 3, "pageblock_order": 2}
 PAGES = 64

@@ -5,14 +5,13 @@ from __future__ import annotations
 import multiprocessing
 
 import pytest
-from support import children
-from support import slab_driver as driver
-from support.object_segment import FEW, SLAB_GEOMETRY, ObjectSegment
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as s
+from shmalloc import constants_slab as cs
 from shmalloc.engine import Engine, get_engine
 from shmalloc.segment import Segment
+from support import children, slab_driver
+from support.object_segment import FEW, SLAB_GEOMETRY, ObjectSegment
 
 CAPACITY = 3
 
@@ -29,27 +28,27 @@ def cache(world: ObjectSegment) -> int:
 
 def sizes(world: ObjectSegment, cache: int, cpu: int = 0) -> tuple[int, int]:
     """Objects in main and spare of a CPU."""
-    main, spare = (world.cpu_word(cache, word, cpu) for word in (s.KC_MAIN, s.KC_SPARE))
-    return world.mem[main + s.SF_SIZE], world.mem[spare + s.SF_SIZE]
+    main, spare = (world.cpu_word(cache, word, cpu) for word in (cs.KC_MAIN, cs.KC_SPARE))
+    return world.mem[main + cs.SF_SIZE], world.mem[spare + cs.SF_SIZE]
 
 
 def barn(world: ObjectSegment, cache: int) -> tuple[int, int]:
     """Full and empty sheaves in the barn."""
-    words = (s.KN_NR_BARN_FULL, s.KN_NR_BARN_EMPTY)
+    words = (cs.KN_NR_BARN_FULL, cs.KN_NR_BARN_EMPTY)
     full, empty = (world.node_word(cache, word) for word in words)
     return full, empty
 
 
 def take_lock(world: ObjectSegment, cache: int, cpu: int = 0, value: int = 1) -> None:
     """Hold a CPU's lock as another process that shares the slot does (0: let go)."""
-    base = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + s.K_CPUS
-    world.mem[base + cpu * s.KC_STRIDE + s.KC_LOCK] = value
+    base = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + cs.K_CPUS
+    world.mem[base + cpu * cs.KC_STRIDE + cs.KC_LOCK] = value
 
 
 def test_all_sheaves_are_made_with_the_cache_and_are_empty(
     world: ObjectSegment, cache: int
 ) -> None:
-    assert world.cache_word(cache, s.K_SHEAF_COUNT) == 5
+    assert world.cache_word(cache, cs.K_SHEAF_COUNT) == 5
     assert sizes(world, cache) == (0, 0) and barn(world, cache) == (0, 1)
     assert world.audit() == 0
 
@@ -84,10 +83,10 @@ def test_a_cpu_takes_full_sheaves_from_the_barn(world: ObjectSegment, cache: int
     for address in [world.alloc(cache) for _ in range(3 * CAPACITY)]:
         world.free(cache, address)
     assert barn(world, cache) == (1, 0)
-    slabs = world.node_word(cache, s.KN_NR_SLABS)
+    slabs = world.node_word(cache, cs.KN_NR_SLABS)
     assert world.alloc(cache, cpu=1) > 0
     assert barn(world, cache) == (0, 1)
-    assert world.node_word(cache, s.KN_NR_SLABS) == slabs
+    assert world.node_word(cache, cs.KN_NR_SLABS) == slabs
 
 
 def test_frees_need_no_memory(world: ObjectSegment, cache: int) -> None:
@@ -101,7 +100,7 @@ def test_drain_leaves_no_object_in_a_sheaf(world: ObjectSegment, cache: int) -> 
     for cpu in (0, 1):
         for address in [world.alloc(cache, cpu) for _ in range(10)]:
             world.free(cache, address, cpu)
-    world.do(driver.DRAIN, cache)
+    world.do(slab_driver.DRAIN, cache)
     assert sizes(world, cache) == sizes(world, cache, 1) == (0, 0)
     assert barn(world, cache)[0] == 0 and world.audit() == 0
 
@@ -119,7 +118,7 @@ def test_who_finds_the_lock_held_goes_to_the_slab(world: ObjectSegment, cache: i
 
 def test_an_unplugged_cpu_works_on_the_slabs(world: ObjectSegment, cache: int) -> None:
     world.free(cache, world.alloc(cache, cpu=1), cpu=1)
-    world.do(driver.UNPLUG, 1)
+    world.do(slab_driver.UNPLUG, 1)
     assert sizes(world, cache, 1) == (0, 0)
     address = world.alloc(cache, cpu=1)
     assert world.free(cache, address, cpu=1) == 0
@@ -128,14 +127,14 @@ def test_an_unplugged_cpu_works_on_the_slabs(world: ObjectSegment, cache: int) -
 
 
 def test_a_cpu_that_is_plugged_in_again_uses_its_sheaves(world: ObjectSegment, cache: int) -> None:
-    world.do(driver.UNPLUG, 1)
-    world.do(driver.PLUG, 1)
+    world.do(slab_driver.UNPLUG, 1)
+    world.do(slab_driver.PLUG, 1)
     world.free(cache, world.alloc(cache, cpu=1), cpu=1)
     assert sum(sizes(world, cache, 1)) == CAPACITY and world.audit() == 0
 
 
 def spare_word(world: ObjectSegment, cache: int) -> int:
-    return world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + s.K_CPUS + s.KC_SPARE
+    return world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + cs.K_CPUS + cs.KC_SPARE
 
 
 def test_without_a_spare_the_slabs_serve(world: ObjectSegment, cache: int) -> None:
@@ -143,7 +142,7 @@ def test_without_a_spare_the_slabs_serve(world: ObjectSegment, cache: int) -> No
     spare, world.mem[at] = world.mem[at], 0  # as while another process refills it
     live = [world.alloc(cache) for _ in range(3 * CAPACITY)]
     assert min(live) > 0 and all(world.free(cache, address) == 0 for address in live)
-    world.do(driver.BRING_BACK, cache, spare)
+    world.do(slab_driver.BRING_BACK, cache, spare)
     assert world.mem[at] == spare and world.audit() == 0
 
 
@@ -151,11 +150,11 @@ def test_a_sheaf_that_comes_back_replaces_none(world: ObjectSegment, cache: int)
     """Bug S21: the slot was filled meanwhile; installed without looking, a sheaf was lost."""
     at = spare_word(world, cache)
     in_hands, world.mem[at] = world.mem[at], 0
-    come_between = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + s.K_NODES
-    world.mem[at] = world.mem[come_between + s.KN_BARN_EMPTY]
-    world.mem[come_between + s.KN_BARN_EMPTY] = 0
-    world.mem[come_between + s.KN_NR_BARN_EMPTY] = 0
-    world.do(driver.BRING_BACK, cache, in_hands)
+    come_between = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + cs.K_NODES
+    world.mem[at] = world.mem[come_between + cs.KN_BARN_EMPTY]
+    world.mem[come_between + cs.KN_BARN_EMPTY] = 0
+    world.mem[come_between + cs.KN_NR_BARN_EMPTY] = 0
+    world.do(slab_driver.BRING_BACK, cache, in_hands)
     assert barn(world, cache) == (0, 1)
     assert world.audit() == 0
 
@@ -166,7 +165,7 @@ def test_a_sheaf_that_comes_back_under_a_held_lock_goes_to_the_barn(
     at = spare_word(world, cache)
     in_hands, world.mem[at] = world.mem[at], 0
     take_lock(world, cache)
-    world.do(driver.BRING_BACK, cache, in_hands)
+    world.do(slab_driver.BRING_BACK, cache, in_hands)
     take_lock(world, cache, value=0)
     assert world.mem[at] == 0 and barn(world, cache) == (0, 2)
     assert world.audit() == 0
@@ -176,7 +175,7 @@ def test_destroy_waits_for_a_sheaf_in_somebodys_hands(world: ObjectSegment, cach
     at = spare_word(world, cache)
     in_hands, world.mem[at] = world.mem[at], 0
     assert world.destroy(cache) == c.E_BUSY
-    world.do(driver.BRING_BACK, cache, in_hands)
+    world.do(slab_driver.BRING_BACK, cache, in_hands)
     assert world.destroy(cache) == 0 and world.reports() == []
 
 
@@ -185,22 +184,22 @@ def double_top(world: ObjectSegment, cache: int) -> int:
     one, two = world.alloc(cache), world.alloc(cache)
     world.free(cache, one)
     world.free(cache, two)
-    main = world.cpu_word(cache, s.KC_MAIN)
-    top = main + s.SF_OBJECTS + world.mem[main + s.SF_SIZE] - 1
+    main = world.cpu_word(cache, cs.KC_MAIN)
+    top = main + cs.SF_OBJECTS + world.mem[main + cs.SF_SIZE] - 1
     world.mem[top - 1] = world.mem[top]
     return two
 
 
 def test_audit_finds_an_object_in_two_places(world: ObjectSegment, cache: int) -> None:
     double_top(world, cache)
-    assert world.do(driver.AUDIT_SLABS) == 1
+    assert world.do(slab_driver.AUDIT_SLABS) == 1
     assert world.reports() == [c.I_SHEAF]
 
 
 def test_audit_finds_a_lost_sheaf(world: ObjectSegment, cache: int) -> None:
     at = spare_word(world, cache)
     spare, world.mem[at] = world.mem[at], 0
-    assert world.do(driver.AUDIT_SLABS) == 1
+    assert world.do(slab_driver.AUDIT_SLABS) == 1
     assert world.full_reports() == [(c.I_SHEAF, spare, 1, 0)]
 
 
@@ -213,7 +212,7 @@ def test_an_object_in_two_sheaves_is_given_out_once(world: ObjectSegment, cache:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("flags", [0, FEW, s.CF_NO_SHEAVES, s.CF_EXACT | FEW])
+@pytest.mark.parametrize("flags", [0, FEW, cs.CF_NO_SHEAVES, cs.CF_EXACT | FEW])
 def test_three_processes_free_each_others_objects(flags: int) -> None:
     """Two CPU slots, one of them shared by two processes, so that trylocks fail too."""
     with Segment.create(SLAB_GEOMETRY) as segment:
@@ -239,5 +238,5 @@ def test_three_processes_free_each_others_objects(flags: int) -> None:
             if address := world.mem[shared + 2 + word]:
                 assert world.free(cache, address) == 0
         assert world.reports() == [] and world.audit() == 0
-        assert world.destroy(cache) == 0 and world.do(driver.AUDIT) == 0
+        assert world.destroy(cache) == 0 and world.do(slab_driver.AUDIT) == 0
         del world

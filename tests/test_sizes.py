@@ -13,10 +13,18 @@ from shmalloc.sizes import format_bytes, format_duration, parse_bytes, parse_dur
 @pytest.mark.parametrize(
     ("text", "count"),
     [
-        ("1", 1), ("4096", 4096), ("64KiB", 65536), ("64 kib", 65536), ("64K", 65536),
-        ("64kB", 65536), ("1MiB", 1 << 20), ("1.5GiB", 3 << 29), ("2T", 2 << 40), ("7B", 7),
+        ("1", 1),
+        ("4096", 4096),
+        ("64KiB", 65536),
+        ("64 kib", 65536),
+        ("64K", 65536),
+        ("64kB", 65536),
+        ("1MiB", 1 << 20),
+        ("1.5GiB", 3 << 29),
+        ("2T", 2 << 40),
+        ("7B", 7),
     ],
-)  # fmt: skip
+)
 def test_a_size_is_read_in_binary_units(text: str, count: int) -> None:
     assert parse_bytes(text) == count
 

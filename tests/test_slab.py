@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from support import slab_driver as driver
-from support.object_segment import FEW, ObjectSegment
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as s
+from shmalloc import constants_slab as cs
 from shmalloc.engine import Engine
 from shmalloc.layout import ZoneSpec
+from support import slab_driver
+from support.object_segment import FEW, ObjectSegment
 
 
 @pytest.fixture
@@ -17,11 +17,11 @@ def world(engine: Engine) -> ObjectSegment:
     return ObjectSegment(engine)
 
 
-PLAIN = s.CF_NO_SHEAVES
+PLAIN = cs.CF_NO_SHEAVES
 
 
 @pytest.mark.parametrize("size", [1, 8, 9, 64, 100, 511, 1000])
-@pytest.mark.parametrize("flags", [0, PLAIN, s.CF_SHUFFLE, s.CF_DEBUG])
+@pytest.mark.parametrize("flags", [0, PLAIN, cs.CF_SHUFFLE, cs.CF_DEBUG])
 def test_objects_do_not_overlap(world: ObjectSegment, size: int, flags: int) -> None:
     cache = world.create(size, flags=flags)
     words = (size + 7) // 8
@@ -35,7 +35,7 @@ def test_objects_do_not_overlap(world: ObjectSegment, size: int, flags: int) -> 
 
 
 @pytest.mark.parametrize("align", [8, 16, 64, 512])
-@pytest.mark.parametrize("flags", [0, s.CF_RED_ZONE])
+@pytest.mark.parametrize("flags", [0, cs.CF_RED_ZONE])
 def test_objects_are_aligned(world: ObjectSegment, align: int, flags: int) -> None:
     cache = world.create(24, align, flags)
     for _ in range(10):
@@ -67,19 +67,19 @@ def test_a_full_slab_is_on_no_list_and_comes_back_with_the_first_free(world: Obj
     objects = world.counters(first)[2]
     rest = [world.alloc(cache) for _ in range(objects - 1)]
     assert world.list_state(first) == c.SLAB_OFF_LIST
-    assert world.node_word(cache, s.KN_NR_PARTIAL) == 0
+    assert world.node_word(cache, cs.KN_NR_PARTIAL) == 0
     assert world.free(cache, rest[0]) == 0
     assert world.list_state(first) == c.SLAB_ON_PARTIAL
     assert world.counters(first)[1] == objects - 1
 
 
 def test_debug_caches_keep_their_full_slabs_on_a_list(world: ObjectSegment) -> None:
-    cache = world.create(64, flags=s.CF_RED_ZONE)
+    cache = world.create(64, flags=cs.CF_RED_ZONE)
     first = world.alloc(cache)
     for _ in range(world.counters(first)[2] - 1):
         world.alloc(cache)
     assert world.list_state(first) == c.SLAB_ON_FULL
-    assert world.node_word(cache, s.KN_NR_FULL) == 1
+    assert world.node_word(cache, cs.KN_NR_FULL) == 1
     assert world.audit() == 0
 
 
@@ -87,16 +87,16 @@ def test_one_empty_slab_is_kept(world: ObjectSegment) -> None:
     cache = world.create(64, flags=PLAIN)
     for _ in range(3):
         assert world.free(cache, world.alloc(cache)) == 0
-    assert world.node_word(cache, s.KN_NR_SLABS) == 1
+    assert world.node_word(cache, cs.KN_NR_SLABS) == 1
 
 
 def test_empty_slabs_above_the_minimum_go_back(world: ObjectSegment) -> None:
     cache = world.create(64, flags=PLAIN)
     live = world.alloc_all(cache)
-    assert world.node_word(cache, s.KN_NR_SLABS) > 3
+    assert world.node_word(cache, cs.KN_NR_SLABS) > 3
     for address in live:
         world.free(cache, address)
-    assert world.node_word(cache, s.KN_NR_SLABS) == world.cache_word(cache, s.K_MIN_PARTIAL)
+    assert world.node_word(cache, cs.KN_NR_SLABS) == world.cache_word(cache, cs.K_MIN_PARTIAL)
     assert world.audit() == 0
 
 
@@ -104,10 +104,10 @@ def test_shrink_gives_every_empty_slab_back(world: ObjectSegment) -> None:
     cache = world.create(64)
     for address in [world.alloc(cache) for _ in range(50)]:
         world.free(cache, address)
-    slabs = world.node_word(cache, s.KN_NR_SLABS)
+    slabs = world.node_word(cache, cs.KN_NR_SLABS)
     assert slabs > 0
     freed_at_once = slabs - world.shrink(cache)
-    assert world.node_word(cache, s.KN_NR_SLABS) == 0 and freed_at_once >= 0
+    assert world.node_word(cache, cs.KN_NR_SLABS) == 0 and freed_at_once >= 0
 
 
 def test_shrink_leaves_live_objects_alone(world: ObjectSegment) -> None:
@@ -121,11 +121,11 @@ def test_shrink_leaves_live_objects_alone(world: ObjectSegment) -> None:
 
 def test_smaller_slabs_where_memory_is_in_pieces(world: ObjectSegment) -> None:
     cache = world.create(64, flags=PLAIN)
-    order = world.cache_word(cache, s.K_ORDER)
-    assert order > world.cache_word(cache, s.K_MIN_ORDER) == 0
+    order = world.cache_word(cache, cs.K_ORDER)
+    assert order > world.cache_word(cache, cs.K_MIN_ORDER) == 0
     pages = world.take_every_page()
     for pfn in pages[::2]:
-        world.do(driver.FREE_PAGES, pfn, 0)
+        world.do(slab_driver.FREE_PAGES, pfn, 0)
     address = world.alloc(cache)
     assert world.slab(address)[1] == 0
     assert world.free(cache, address) == 0 and world.audit() == 0
@@ -154,7 +154,7 @@ def test_a_template_constructs_and_survives_being_free(world: ObjectSegment) -> 
 
 
 def test_shuffle_changes_the_order_and_loses_no_object(world: ObjectSegment) -> None:
-    plain, shuffled = world.create(64, flags=PLAIN), world.create(64, flags=PLAIN | s.CF_SHUFFLE)
+    plain, shuffled = world.create(64, flags=PLAIN), world.create(64, flags=PLAIN | cs.CF_SHUFFLE)
     runs = []
     for cache in (plain, shuffled):
         first = world.alloc(cache)
@@ -171,12 +171,12 @@ def test_hardened_pointers_are_not_readable(engine: Engine) -> None:
     cache = world.create(64, flags=PLAIN)
     address = world.alloc(cache)
     world.free(cache, address)
-    stored = world.mem[address + world.cache_word(cache, s.K_LINK)]
+    stored = world.mem[address + world.cache_word(cache, cs.K_LINK)]
     assert stored > world.counters(address)[2]
     assert world.audit() == 0
 
 
-@pytest.mark.parametrize("flags", [0, PLAIN, FEW, s.CF_DEBUG])
+@pytest.mark.parametrize("flags", [0, PLAIN, FEW, cs.CF_DEBUG])
 def test_bulk_gives_distinct_objects_and_takes_them_back(world: ObjectSegment, flags: int) -> None:
     cache = world.create(64, flags=flags)
     one = world.alloc(cache)
@@ -205,7 +205,7 @@ def test_bulk_free_skips_and_reports_what_is_no_object(world: ObjectSegment) -> 
     assert world.audit() == 0
 
 
-@pytest.mark.parametrize("flags", [0, PLAIN, s.CF_EXACT, s.CF_DEBUG])
+@pytest.mark.parametrize("flags", [0, PLAIN, cs.CF_EXACT, cs.CF_DEBUG])
 def test_double_free_is_refused(world: ObjectSegment, flags: int) -> None:
     cache = world.create(64, flags=flags)
     keep, address = world.alloc(cache), world.alloc(cache)
@@ -217,14 +217,14 @@ def test_double_free_is_refused(world: ObjectSegment, flags: int) -> None:
     assert world.free(cache, keep) == 0 and world.audit() == 0
 
 
-@pytest.mark.parametrize("flags", [0, s.CF_DEBUG])
+@pytest.mark.parametrize("flags", [0, cs.CF_DEBUG])
 def test_free_of_a_misaligned_pointer_is_refused(world: ObjectSegment, flags: int) -> None:
     cache = world.create(64, flags=flags)
     address = world.alloc(cache)
     pfn, order = world.slab(address)
     start = world.layout.frame(pfn)
     for wrong in range(start, start + (world.geometry.page_words << order)):
-        if (wrong - address) % world.cache_word(cache, s.K_STRIDE):
+        if (wrong - address) % world.cache_word(cache, cs.K_STRIDE):
             assert world.free(cache, wrong) == c.E_STATE
             assert world.reports() == [c.M_OBJECT_POINTER]
     assert world.free(cache, address) == 0 and world.audit() == 0
@@ -254,7 +254,7 @@ def test_free_into_another_cache_is_refused(world: ObjectSegment) -> None:
 
 def test_free_of_what_is_no_slab_is_refused(world: ObjectSegment) -> None:
     cache = world.create(64)
-    page = world.do(driver.ALLOC_PAGES, 1)
+    page = world.do(slab_driver.ALLOC_PAGES, 1)
     frames = world.layout.at["frames"]
     inside = world.layout.frame(page) + world.geometry.page_words
     for wrong in (-1, 0, frames - 1, inside, world.layout.words + 5, 1 << 40):
@@ -265,7 +265,7 @@ def test_free_of_what_is_no_slab_is_refused(world: ObjectSegment) -> None:
 def test_a_slab_page_cannot_be_freed_as_a_page(world: ObjectSegment) -> None:
     cache = world.create(64)
     pfn, order = world.slab(world.alloc(cache))
-    assert world.do(driver.FREE_PAGES, pfn, order) == c.E_STATE
+    assert world.do(slab_driver.FREE_PAGES, pfn, order) == c.E_STATE
     assert world.reports() == [c.M_SLAB_AS_PAGE]
 
 
@@ -288,7 +288,7 @@ def made_anew(world: ObjectSegment) -> ObjectSegment:
     return again
 
 
-@pytest.mark.parametrize("flags", [0, PLAIN, s.CF_DEBUG])
+@pytest.mark.parametrize("flags", [0, PLAIN, cs.CF_DEBUG])
 @pytest.mark.parametrize("count", [1, 3, 30])
 def test_destroy_reports_live_objects_and_their_exact_count(
     world: ObjectSegment, flags: int, count: int
@@ -297,7 +297,7 @@ def test_destroy_reports_live_objects_and_their_exact_count(
     live = [world.alloc(cache) for _ in range(count)]
     assert world.destroy(cache) == c.E_BUSY
     reports = world.full_reports()
-    assert len(reports) == min(count, s.LEAK_REPORTS)
+    assert len(reports) == min(count, cs.LEAK_REPORTS)
     assert {r[0] for r in reports} == {c.M_LEAKED_OBJECTS} and {r[3] for r in reports} == {count}
     assert {r[1] for r in reports} <= set(live)
     assert world.alloc(cache) == c.E_INVAL
@@ -316,11 +316,11 @@ def test_a_corrupt_free_pointer_freezes_the_slab_and_loses_nothing_else(
     cache = world.create(64, flags=PLAIN)
     keep, gone = world.alloc(cache), world.alloc(cache)
     world.free(cache, gone)
-    world.mem[gone + world.cache_word(cache, s.K_LINK)] = 9999
+    world.mem[gone + world.cache_word(cache, cs.K_LINK)] = 9999
     other = world.alloc(cache)
     assert world.reports() == [c.M_FREECHAIN]
     assert world.slab(other) != world.slab(keep)
-    assert world.list_state(keep) == s.SLAB_FROZEN and world.counters(keep)[3]
+    assert world.list_state(keep) == cs.SLAB_FROZEN and world.counters(keep)[3]
     assert world.free(cache, keep) == 0  # leaked, not reused
     assert world.free(cache, other) == 0
     assert world.audit() == 0 and world.destroy(cache) == 0
@@ -330,7 +330,7 @@ def test_audit_finds_a_wrong_counter(world: ObjectSegment) -> None:
     cache = world.create(64, flags=PLAIN)
     word = world.layout.descriptor(world.slab(world.alloc(cache))[0]) + 1
     world.mem[word] += 1 << c.S_INUSE_SHIFT
-    assert world.do(driver.AUDIT_SLABS) > 0
+    assert world.do(slab_driver.AUDIT_SLABS) > 0
     assert c.I_SLAB in world.reports()
     world.mem[word] -= 1 << c.S_INUSE_SHIFT
     assert world.audit() == 0
@@ -340,7 +340,7 @@ def test_audit_finds_a_slab_that_is_not_on_its_list(world: ObjectSegment) -> Non
     cache = world.create(64, flags=PLAIN)
     word = world.layout.descriptor(world.slab(world.alloc(cache))[0])
     world.mem[word] ^= c.SLAB_ON_PARTIAL << (c.LINK_SHIFT + c.SLAB_LIST_SHIFT)
-    assert world.do(driver.AUDIT_SLABS) > 0
+    assert world.do(slab_driver.AUDIT_SLABS) > 0
     assert c.I_SLAB in world.reports()
 
 
@@ -353,7 +353,7 @@ def test_slabs_work_on_every_link_store(engine: Engine, store: str) -> None:
     for address in live:
         assert world.free(cache, address) == 0
     assert world.audit() == 0 and world.destroy(cache) == 0
-    assert world.do(driver.AUDIT) == 0
+    assert world.do(slab_driver.AUDIT) == 0
 
 
 def test_objects_of_another_node_go_straight_back_to_its_slabs(engine: Engine) -> None:
@@ -361,9 +361,9 @@ def test_objects_of_another_node_go_straight_back_to_its_slabs(engine: Engine) -
     world.mem[world.layout.cpu(1) + c.C_NODE] = 1
     cache = world.create(64)
     far = world.alloc(cache, cpu=1)
-    before = world.node_word(cache, s.KN_NR_PARTIAL, node=1)
-    size = world.mem[world.cpu_word(cache, s.KC_MAIN) + s.SF_SIZE]
+    before = world.node_word(cache, cs.KN_NR_PARTIAL, node=1)
+    size = world.mem[world.cpu_word(cache, cs.KC_MAIN) + cs.SF_SIZE]
     assert world.free(cache, far, cpu=0) == 0
-    assert world.mem[world.cpu_word(cache, s.KC_MAIN) + s.SF_SIZE] == size
-    assert world.node_word(cache, s.KN_NR_PARTIAL, node=1) >= before
+    assert world.mem[world.cpu_word(cache, cs.KC_MAIN) + cs.SF_SIZE] == size
+    assert world.node_word(cache, cs.KN_NR_PARTIAL, node=1) >= before
     assert world.audit() == 0

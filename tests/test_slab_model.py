@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
-from support.object_segment import FEW, ObjectSegment
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as s
+from shmalloc import constants_slab as cs
 from shmalloc.engine import Engine
+from support.object_segment import FEW, ObjectSegment
 
 SIZES = (8, 24, 64, 100, 700)
 
@@ -82,7 +82,7 @@ class Model:
 
 
 @pytest.mark.parametrize(
-    "flags", [0, FEW, s.CF_NO_SHEAVES, s.CF_SHUFFLE | FEW, s.CF_EXACT | FEW, s.CF_DEBUG]
+    "flags", [0, FEW, cs.CF_NO_SHEAVES, cs.CF_SHUFFLE | FEW, cs.CF_EXACT | FEW, cs.CF_DEBUG]
 )
 @pytest.mark.parametrize("harden", [0, 0x2545_F491_4F6C_DD1])
 def test_allocator_and_model_agree(

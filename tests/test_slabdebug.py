@@ -4,14 +4,14 @@ and the repaired state gives none."""
 from __future__ import annotations
 
 import pytest
-from support import slab_driver as driver
-from support.object_segment import ObjectSegment
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as s
+from shmalloc import constants_slab as cs
 from shmalloc.engine import Engine
+from support import slab_driver
+from support.object_segment import ObjectSegment
 
-ALL = s.CF_DEBUG
+ALL = cs.CF_DEBUG
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def world(engine: Engine) -> ObjectSegment:
 
 def errors(world: ObjectSegment) -> list[int]:
     """Codes that one validation reports; their number is what it returns."""
-    found = world.do(driver.AUDIT_SLABS)
+    found = world.do(slab_driver.AUDIT_SLABS)
     codes = world.reports()
     assert len(codes) == found
     return codes
@@ -35,7 +35,9 @@ def poke(world: ObjectSegment, byte: int, at: int, value: int) -> int:
     return old
 
 
-@pytest.mark.parametrize("flags", [s.CF_RED_ZONE, s.CF_POISON, s.CF_TRACK, s.CF_CONSISTENCY, ALL])
+@pytest.mark.parametrize(
+    "flags", [cs.CF_RED_ZONE, cs.CF_POISON, cs.CF_TRACK, cs.CF_CONSISTENCY, ALL]
+)
 @pytest.mark.parametrize("size", [1, 7, 8, 13, 64, 200])
 def test_a_cache_that_nobody_harms_reports_nothing(
     world: ObjectSegment, flags: int, size: int
@@ -56,7 +58,7 @@ def test_a_cache_that_nobody_harms_reports_nothing(
 def test_clobbered_red_zone_of_a_live_object(
     world: ObjectSegment, size: int, at: int, byte: int
 ) -> None:
-    cache = world.create(size, flags=s.CF_RED_ZONE)
+    cache = world.create(size, flags=cs.CF_RED_ZONE)
     address = world.alloc(cache)
     old = poke(world, byte, address + at, 0x12)
     assert errors(world) == [c.I_BYTES]
@@ -66,7 +68,7 @@ def test_clobbered_red_zone_of_a_live_object(
 
 
 def test_both_red_zones_are_reported_apart(world: ObjectSegment) -> None:
-    cache = world.create(64, flags=s.CF_RED_ZONE)
+    cache = world.create(64, flags=cs.CF_RED_ZONE)
     address = world.alloc(cache)
     poke(world, 0, address - 1, 0)
     poke(world, 0, address + 8, 0)
@@ -74,19 +76,19 @@ def test_both_red_zones_are_reported_apart(world: ObjectSegment) -> None:
 
 
 def test_free_with_a_clobbered_red_zone_freezes_the_slab(world: ObjectSegment) -> None:
-    cache = world.create(64, flags=s.CF_RED_ZONE)
+    cache = world.create(64, flags=cs.CF_RED_ZONE)
     keep, address = world.alloc(cache), world.alloc(cache)
     poke(world, 3, address + 8, 0x55)
     assert world.free(cache, address) == c.E_STATE
     code, where, expected, found = world.full_reports()[0]
     assert (code, where) == (c.M_OBJECT_BYTES, address + 8)
-    assert expected == s.RED_LIVE_WORD & s.REPORT_MASK and found != expected
-    assert world.list_state(keep) == s.SLAB_FROZEN
+    assert expected == cs.RED_LIVE_WORD & cs.REPORT_MASK and found != expected
+    assert world.list_state(keep) == cs.SLAB_FROZEN
     assert world.free(cache, keep) == 0 and errors(world) == []
 
 
 def test_objects_of_a_frozen_slab_are_never_given_out_again(world: ObjectSegment) -> None:
-    cache = world.create(64, flags=s.CF_RED_ZONE)
+    cache = world.create(64, flags=cs.CF_RED_ZONE)
     first = world.alloc(cache)
     objects = [first, *(world.alloc(cache) for _ in range(world.counters(first)[2] - 1))]
     poke(world, 0, objects[0] + 8, 0)
@@ -100,7 +102,7 @@ def test_objects_of_a_frozen_slab_are_never_given_out_again(world: ObjectSegment
 def test_use_after_free_is_found_by_validation_and_by_allocation(
     world: ObjectSegment, at: int
 ) -> None:
-    cache = world.create(64, flags=s.CF_POISON)
+    cache = world.create(64, flags=cs.CF_POISON)
     keep, address = world.alloc(cache), world.alloc(cache)
     world.free(cache, address)
     old = poke(world, 6, address + at, 0x66)
@@ -114,7 +116,7 @@ def test_use_after_free_is_found_by_validation_and_by_allocation(
 
 
 def test_the_last_byte_of_the_poison_is_its_own(world: ObjectSegment) -> None:
-    cache = world.create(13, flags=s.CF_POISON)
+    cache = world.create(13, flags=cs.CF_POISON)
     address = world.alloc(cache)
     assert bytes(world.mem.array[address : address + 2].view("u1")[:13]) == b"\x5a" * 13
     world.free(cache, address)
@@ -122,7 +124,7 @@ def test_the_last_byte_of_the_poison_is_its_own(world: ObjectSegment) -> None:
 
 
 def test_red_zones_have_the_bytes_of_linux(world: ObjectSegment) -> None:
-    cache = world.create(13, flags=s.CF_RED_ZONE)
+    cache = world.create(13, flags=cs.CF_RED_ZONE)
     address = world.alloc(cache)
     words = world.mem.array[address - 1 : address + 3]
     assert bytes(words.view("u1")[:8]) == b"\xcc" * 8
@@ -137,7 +139,7 @@ def test_clobbered_free_pointer(world: ObjectSegment, bad: int) -> None:
     cache = world.create(64, flags=ALL)
     keep, address = world.alloc(cache), world.alloc(cache)
     world.free(cache, address)
-    link = address + world.cache_word(cache, s.K_LINK)
+    link = address + world.cache_word(cache, cs.K_LINK)
     old, world.mem[link] = world.mem[link], bad
     assert errors(world) == [c.I_SLAB]
     world.mem[link] = old
@@ -153,18 +155,18 @@ def test_freelist_cycle_is_detected(world: ObjectSegment) -> None:
     world.free(cache, one)
     world.free(cache, two)
     first = world.counters(keep)[0]
-    world.mem[one + world.cache_word(cache, s.K_LINK)] = first
+    world.mem[one + world.cache_word(cache, cs.K_LINK)] = first
     assert errors(world) == [c.I_SLAB]
     assert world.free(cache, keep) == c.E_STATE
     assert world.reports() == [c.M_FREECHAIN]
-    assert world.list_state(keep) == s.SLAB_FROZEN
+    assert world.list_state(keep) == cs.SLAB_FROZEN
 
 
 def test_writes_behind_the_last_object_are_found(world: ObjectSegment) -> None:
-    cache = world.create(200, flags=s.CF_POISON | s.CF_CONSISTENCY)
+    cache = world.create(200, flags=cs.CF_POISON | cs.CF_CONSISTENCY)
     address = world.alloc(cache)
     pfn, _ = world.slab(address)
-    used = world.counters(address)[2] * world.cache_word(cache, s.K_STRIDE)
+    used = world.counters(address)[2] * world.cache_word(cache, cs.K_STRIDE)
     rest = world.layout.frame(pfn) + used
     old, world.mem[rest] = world.mem[rest], 1
     assert errors(world) == [c.I_BYTES]
@@ -173,26 +175,26 @@ def test_writes_behind_the_last_object_are_found(world: ObjectSegment) -> None:
 
 
 def test_tracks_name_who_allocated_and_who_freed(world: ObjectSegment) -> None:
-    cache = world.create(64, flags=s.CF_TRACK)
+    cache = world.create(64, flags=cs.CF_TRACK)
     address = world.alloc(cache, cpu=1, site=77)
     world.free(cache, address, cpu=0, site=88)
-    at = address + world.cache_word(cache, s.K_TRACK)
-    alloc, free = ([world.mem[at + w * s.TR_WORDS + f] for f in range(4)] for w in (0, 1))
-    assert (alloc[s.TR_CPU], alloc[s.TR_SITE]) == (2, 77)
-    assert (free[s.TR_CPU], free[s.TR_SITE]) == (1, 88)
-    assert alloc[s.TR_SEQUENCE] < free[s.TR_SEQUENCE]
+    at = address + world.cache_word(cache, cs.K_TRACK)
+    alloc, free = ([world.mem[at + w * cs.TR_WORDS + f] for f in range(4)] for w in (0, 1))
+    assert (alloc[cs.TR_CPU], alloc[cs.TR_SITE]) == (2, 77)
+    assert (free[cs.TR_CPU], free[cs.TR_SITE]) == (1, 88)
+    assert alloc[cs.TR_SEQUENCE] < free[cs.TR_SEQUENCE]
 
 
 def test_a_template_turns_poison_off(world: ObjectSegment) -> None:
     cache = world.create(64, flags=ALL, template=world.layout.scratch(1))
-    assert world.cache_word(cache, s.K_FLAGS) & s.CF_POISON == 0
+    assert world.cache_word(cache, cs.K_FLAGS) & cs.CF_POISON == 0
     address = world.alloc(cache)
     assert world.free(cache, address) == 0 and errors(world) == []
 
 
 def test_debug_caches_have_no_sheaves(world: ObjectSegment) -> None:
-    cache = world.create(64, flags=s.CF_TRACK)
-    assert world.cache_word(cache, s.K_SHEAF_COUNT) == 0
+    cache = world.create(64, flags=cs.CF_TRACK)
+    assert world.cache_word(cache, cs.K_SHEAF_COUNT) == 0
 
 
 def test_leaked_frozen_slabs_do_not_block_destroy_and_are_never_reused(
@@ -206,4 +208,4 @@ def test_leaked_frozen_slabs_do_not_block_destroy_and_are_never_reused(
     world.reports()
     assert world.destroy(cache) == 0
     assert pfn not in world.take_every_page()
-    assert world.mem[world.layout.descriptor(pfn) + 1] == s.OWNER_FROZEN
+    assert world.mem[world.layout.descriptor(pfn) + 1] == cs.OWNER_FROZEN

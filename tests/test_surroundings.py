@@ -9,11 +9,11 @@ import subprocess
 import sys
 
 import pytest
-from support.runs import ROOT
 
 from shmalloc.errors import EnvironmentUnfitError
 from stress import cli, surroundings
 from stress.commands import doctor
+from support.runs import ROOT
 
 RUN = ("run", "--duration", "1s", "--ram", "16MiB", "--workload", "churn", "--progress", "never")
 LISTING = ("list", "invariants")
@@ -71,8 +71,11 @@ def lost(tmp_path):
 def test_a_reader_that_goes_away_leaves_the_exit_code_of_a_failure(lost):
     ran = shell(
         f'cd {lost}; {{ "$@"; echo "code $?" >&3; }} 3>&2 | true',
-        "explore", "lost.py:program", "--engine", "interpreted",
-    )  # fmt: skip
+        "explore",
+        "lost.py:program",
+        "--engine",
+        "interpreted",
+    )
     assert ran.stderr.splitlines()[-1] == "code 1" and "BrokenPipe" not in ran.stderr
 
 
@@ -122,10 +125,12 @@ def test_no_limit_of_processes_counts_nothing(monkeypatch, limit):
     ("mount", "sentence"),
     [
         ("mount -t tmpfs -o ro none /dev/shm", "/dev/shm: Read-only file system; remount it"),
-        ("mount -t tmpfs none /dev; mknod /dev/null c 1 3; mknod /dev/urandom c 1 9",
-         "/dev/shm does not exist; mount a tmpfs there"),
+        (
+            "mount -t tmpfs none /dev; mknod /dev/null c 1 3; mknod /dev/urandom c 1 9",
+            "/dev/shm does not exist; mount a tmpfs there",
+        ),
     ],
-)  # fmt: skip
+)
 def test_shared_memory_that_is_read_only_or_missing(mount, sentence):
     unshared = subprocess.run(["unshare", "-m", "true"], capture_output=True)
     if unshared.returncode:

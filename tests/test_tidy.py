@@ -16,9 +16,19 @@ import stress.machine
 from shmalloc import dialect
 from shmalloc.compiler.check import violations
 from support.floors import (
-    FAILURE, FLOORS, FOLDERS, MODULES, PACKAGES, ROOT, circles, graph, imports_of, module_name,
-    part_of, row_of,
-)  # fmt: skip
+    FAILURE,
+    FLOORS,
+    FOLDERS,
+    MODULES,
+    PACKAGES,
+    ROOT,
+    circles,
+    graph,
+    imports_of,
+    module_name,
+    part_of,
+    row_of,
+)
 
 SOURCES = sorted(MODULES.values())
 MAX_FILE_LINES = 400
@@ -107,17 +117,27 @@ def test_compiler_and_task_switcher_are_imported_only_by_their_engine(path):
 
 
 def test_shmalloc_never_imports_stress():
-    users = [module_name(p) for p in SOURCES if p.is_relative_to(ROOT / "shmalloc")
-             and any(m.split(".")[0] == "stress" for m in imports_of(p))]  # fmt: skip
+    users = [
+        module_name(p)
+        for p in SOURCES
+        if p.is_relative_to(ROOT / "shmalloc")
+        and any(m.split(".")[0] == "stress" for m in imports_of(p))
+    ]
     assert users == []
+
+
+def lines_of_imports(tree):
+    """They say nothing of a file's size: the sorter writes one name a line."""
+    imports = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+    return sum(node.end_lineno - node.lineno + 1 for node in imports)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_files_and_functions_keep_their_size(path):
-    lines = path.read_text().splitlines()
-    name = str(path.relative_to(ROOT))
-    assert len(lines) <= MAX_FILE_LINES or name in LONG_FILES, f"{name}: {len(lines)} lines"
-    for node in ast.walk(ast.parse(path.read_text())):
+    text, name = path.read_text(), str(path.relative_to(ROOT))
+    lines = len(text.splitlines()) - lines_of_imports(ast.parse(text))
+    assert lines <= MAX_FILE_LINES or name in LONG_FILES, f"{name}: {lines} lines"
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             size = node.end_lineno - node.lineno + 1
             assert size <= MAX_FUNCTION_LINES, f"{name}: {node.name} has {size} lines"

@@ -77,9 +77,14 @@ def elsewhere(tmp_path: Path) -> Path:
 def python(place: Path, *arguments: str, check: bool = True) -> str:
     """Standard output of Python in ``place``."""
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=place, env=environment(), capture_output=True,
-        text=True, timeout=240, check=False,
-    )  # fmt: skip
+        [sys.executable, *arguments],
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert not check or done.returncode in (0, 1), done.stderr
     return done.stdout if done.returncode in (0, 1) else f"{done.returncode} {done.stderr}"
 
@@ -130,8 +135,9 @@ def by_pytest(root: Path) -> str:
 
 
 def explored(root: Path, target: str, *options: str) -> str:
-    return python(root, "-m", "stress", "explore", target, "--engine", "interpreted", "--no-races",
-                  *options)  # fmt: skip
+    return python(
+        root, "-m", "stress", "explore", target, "--engine", "interpreted", "--no-races", *options
+    )
 
 
 def by_file_and_name(root: Path) -> str:
@@ -252,8 +258,9 @@ def test_a_name_below_main_is_no_address(project, elsewhere):
 # --- crashes -------------------------------------------------------------------------------------
 def test_the_line_of_a_crash_in_a_file_works_from_elsewhere(project, elsewhere):
     (project / "deep" / "cases.py").write_text(CRASH)
-    output = python(project, "-m", "stress", "crash", "deep/cases.py", "--engine", "interpreted",
-                    "--seeds", "0")  # fmt: skip
+    output = python(
+        project, "-m", "stress", "crash", "deep/cases.py", "--engine", "interpreted", "--seeds", "0"
+    )
     line = last_line(output)
     assert line.startswith("shmstress crash --from ")
     again = seen_again(line, elsewhere)
@@ -300,8 +307,16 @@ def test_the_program_named_by_hand_wins(project):
 
 
 def test_from_that_is_no_directory_is_a_usage_error(project):
-    said = python(project, "-m", "stress", "replay", "--from", "nowhere",
-                  "shm1/lost.py:program/sc/y/10/check/1/000000000000/-", check=False)  # fmt: skip
+    said = python(
+        project,
+        "-m",
+        "stress",
+        "replay",
+        "--from",
+        "nowhere",
+        "shm1/lost.py:program/sc/y/10/check/1/000000000000/-",
+        check=False,
+    )
     assert said.startswith("4 ") and "from: nowhere is not a directory" in said
 
 
@@ -311,9 +326,14 @@ def test_a_working_directory_that_is_gone_is_no_obstacle(project, tmp_path):
     gone.mkdir()
     words = [sys.executable, "-m", "stress", *shlex.split(line)[1:]]
     done = subprocess.run(
-        ["sh", "-c", f"rmdir {shlex.quote(str(gone))}; {shlex.join(words)}"], cwd=gone,
-        env=environment(), capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
+        ["sh", "-c", f"rmdir {shlex.quote(str(gone))}; {shlex.join(words)}"],
+        cwd=gone,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.stdout.endswith("reproduced: check 1\n"), done.stderr
 
 

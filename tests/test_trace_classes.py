@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from support import reference as r
+from support import reference
 from support.litmus_programs import COUNTED, LITMUS
 from support.trace_classes import Executed, trace_key
 
 PROGRAMS = [
     *(litmus.program for litmus in LITMUS),
     *(counted.program for counted in COUNTED),
-    *(r.random_straight_program(seed, limit=1000) for seed in range(100, 200)),
+    *(reference.random_straight_program(seed, limit=1000) for seed in range(100, 200)),
 ]
 
 
-def executed(execution: tuple[r.Event, ...]) -> list[Executed]:
+def executed(execution: tuple[reference.Event, ...]) -> list[Executed]:
     """A schedule of the reference as an explorer reports it, which does not say whose value is
     flushed: flushes are numbered by their time."""
     events = []
     for at, (name, op, word, _, writes, _) in enumerate(execution):
         local = at if name.flush else name.k
-        wrote = writes == set(r.words_of(op, word))
+        wrote = writes == set(reference.words_of(op, word))
         events.append(Executed(name.cpu, local, op, word, wrote, tuple(sorted(writes))))
     return events
 
@@ -40,14 +40,14 @@ def swapped(one: tuple[int, str, int, bool], other: tuple[int, str, int, bool]) 
     return key(one, other) != key(other, one)
 
 
-@pytest.mark.parametrize("model", r.MEMORY_MODELS)
+@pytest.mark.parametrize("model", reference.MEMORY_MODELS)
 def test_keys_divide_schedules_as_the_reference_does(model):
     for program in PROGRAMS:
-        if r.schedules(program, model) > 3000:
+        if reference.schedules(program, model) > 3000:
             continue
         pairs = {
-            (r.class_key(execution), trace_key(executed(execution), buffered=model != "sc"))
-            for execution in r.executions(program, model)
+            (reference.class_key(execution), trace_key(executed(execution), buffered=model != "sc"))
+            for execution in reference.executions(program, model)
         }
         ours, theirs = {pair[1] for pair in pairs}, {pair[0] for pair in pairs}
         assert len(ours) == len(theirs) == len(pairs), program

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.traces import Row, random_trace, trace_of
 
 from shmalloc.errors import MisuseError
 from stress.trace import format as trace_format
@@ -22,12 +21,15 @@ from stress.trace.format import (
     load,
     save,
     validate,
-)  # fmt: skip
+)
+from support.traces import Row, random_trace, trace_of
 
 GOOD: list[Row] = [
-    (PAGE_ALLOC, 0, 0, 1, 2), (OBJECT_ALLOC, 1, 1, 24, 0), (PAGE_FREE, 1, 0, 1, 0),
+    (PAGE_ALLOC, 0, 0, 1, 2),
+    (OBJECT_ALLOC, 1, 1, 24, 0),
+    (PAGE_FREE, 1, 0, 1, 0),
     (OBJECT_FREE, 1, 1, 0, 0),
-]  # fmt: skip
+]
 ARRAYS = [field.name for field in fields(Trace) if field.name != "source"]
 
 
@@ -54,8 +56,12 @@ def test_a_saved_trace_is_loaded_again(tmp_path: Path, rng: random.Random) -> No
 
 def test_counts_are_those_of_the_rows() -> None:
     assert trace_of(GOOD).counts() == {
-        "page allocs": 1, "page frees": 1, "object allocs": 1, "object frees": 1, "remote frees": 1,
-    }  # fmt: skip
+        "page allocs": 1,
+        "page frees": 1,
+        "object allocs": 1,
+        "object frees": 1,
+        "remote frees": 1,
+    }
 
 
 def test_peak_counts_pages_of_every_order() -> None:

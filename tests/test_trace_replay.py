@@ -11,35 +11,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.traces import SmallReplay, random_trace, trace_of
 
 from shmalloc import constants as c
 from shmalloc.compiler.check import violations
 from shmalloc.dialect import is_kernel
 from shmalloc.engine import Engine
 from stress.trace.compile import Plan
-from stress.trace.format import (
-    OBJECT_ALLOC,
-    OBJECT_FREE,
-    PAGE_ALLOC,
-    PAGE_FREE,
-    load,
-    save,
-)  # fmt: skip
-from stress.workloads import trace as kernels
+from stress.trace.format import OBJECT_ALLOC, OBJECT_FREE, PAGE_ALLOC, PAGE_FREE, load, save
+from stress.workloads import trace as trace_kernels
+from support.traces import SmallReplay, random_trace, trace_of
 
 ACROSS = [  # CPU 0 allocates, CPU 1 frees, first pages and then an object
-    (PAGE_ALLOC, 0, 0, 1, 1), (PAGE_FREE, 1, 0, 1, 0), (OBJECT_ALLOC, 0, 1, 24, 0),
+    (PAGE_ALLOC, 0, 0, 1, 1),
+    (PAGE_FREE, 1, 0, 1, 0),
+    (OBJECT_ALLOC, 0, 1, 24, 0),
     (OBJECT_FREE, 1, 1, 0, 0),
-]  # fmt: skip
+]
 LEFT = [(PAGE_ALLOC, 0, 0, 0, 0), (OBJECT_ALLOC, 1, 1, 200, 1), (PAGE_ALLOC, 1, 2, 2, 2)]
 
 
 def test_replay_kernels_keep_the_dialect() -> None:
     found = [
         problem
-        for value in vars(kernels).values()
-        if is_kernel(value) and value.__module__ == kernels.__name__
+        for value in vars(trace_kernels).values()
+        if is_kernel(value) and value.__module__ == trace_kernels.__name__
         for problem in violations(value)
     ]
     assert found == []
@@ -93,12 +88,12 @@ def test_a_second_finish_gives_nothing_back(engine: Engine) -> None:
 
 def test_a_free_waits_for_the_allocation_of_another_cpu(engine: Engine) -> None:
     small = SmallReplay(engine, trace_of(ACROSS))
-    position = kernels.W_CURSOR + small.world.layout.work(1)
+    position = trace_kernels.W_CURSOR + small.world.layout.work(1)
     free_at = int(np.flatnonzero(small.plan.rows[1] == 1)[0])
     small.step(0)  # CPU 0 stands at its first sync point
     for _ in range(2 * len(small.plan.streams[1])):
         small.step(1)
-        while small.world.mem[small.world.layout.work(0) + kernels.W_CURSOR] < 1:
+        while small.world.mem[small.world.layout.work(0) + trace_kernels.W_CURSOR] < 1:
             small.step(0)
     assert small.world.mem[position] <= free_at
     assert small.report().counts["page frees"] == 0
@@ -136,14 +131,14 @@ def test_failures_alone_are_no_violation(engine: Engine) -> None:
 def test_a_count_that_differs_from_the_trace_is_a_violation(engine: Engine) -> None:
     small = SmallReplay(engine, trace_of(ACROSS))
     small.run()
-    at = small.world.layout.work(0) + kernels.T_COUNTS + kernels.N_PAGE_ALLOC
+    at = small.world.layout.work(0) + trace_kernels.T_COUNTS + trace_kernels.N_PAGE_ALLOC
     small.world.mem[at] += 1
     assert [v.invariant for v in small.report().violations] == ["TRACE_COUNTS"]
 
 
 def test_a_damaged_stamp_of_an_object_is_reported(engine: Engine) -> None:
     small = SmallReplay(engine, trace_of(LEFT))
-    address = small.step_until_allocated(1, row=1) >> kernels.HANDLE_SHIFT
+    address = small.step_until_allocated(1, row=1) >> trace_kernels.HANDLE_SHIFT
     small.world.mem[address] += 1
     small.finish()
     assert c.X_PAYLOAD in small.world.reports()

@@ -5,14 +5,14 @@ import time
 from multiprocessing import shared_memory
 
 import pytest
-from support import children, driver
-from support.page_segment import SMALL, PageSegment
 
 from shmalloc import constants as c
 from shmalloc.engine import get_engine
 from shmalloc.image import write_image
 from shmalloc.layout import Layout
 from shmalloc.memory import Ram
+from support import children, driver
+from support.page_segment import SMALL, PageSegment
 
 
 @pytest.fixture

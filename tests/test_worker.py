@@ -12,9 +12,9 @@ import pytest
 from shmalloc import constants as c
 from shmalloc.errors import ArithmeticFault, KernelFault, OutsideFault
 from stress.run import worker
-from stress.run.wait import Gate, Trouble
 from stress.run.last_words import LastWords
 from stress.run.messages import Broken
+from stress.run.wait import Gate, Trouble
 from stress.run.worker import Worker
 from stress.verdict import Verdict
 
@@ -79,10 +79,12 @@ def test_who_dies_by_a_signal_in_a_kernel_says_in_which(tmp_path, logged):
     log = str(tmp_path / "worker.log") if logged else None
     words = LastWords(log)
     child = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(CRASH), words.path, log or "-"], text=True,
-        capture_output=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        [sys.executable, "-c", textwrap.dedent(CRASH), words.path, log or "-"],
+        text=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
-    )  # fmt: skip
+    )
     assert child.returncode == -signal.SIGSEGV
     assert words.of_crash().startswith(" in kernel support.children:increment_many +0x")
     assert words.of_crash().endswith(", address 0x1010") and words.others() == ""

@@ -1,19 +1,19 @@
 """Each workload alone in a small world, on both engines, and the oracles it relies on."""
 
 import pytest
-from support.runs import compile_once
-from support.page_segment import SMALL, PageSegment
 
 from shmalloc import constants as c
 from shmalloc.kernels.contig import isolate_range
 from shmalloc.layout import ZoneSpec
+from shmalloc.reports import Reports
 from stress.oracles.isolation import check_unlisted
 from stress.oracles.owners import check_stamp, disown, own, stamp
-from shmalloc.reports import Reports
 from stress.run.worker import MAX_STEPS
 from stress.seeds import derive
 from stress.workloads import WORKLOADS
 from stress.workloads.area import W_PEER, W_RANDOM, W_WORKERS, give_from, take_into
+from support.page_segment import SMALL, PageSegment
+from support.runs import compile_once
 
 PLAYABLE = [workload for workload in WORKLOADS.values() if workload.name != "trace"]
 OPERATIONS = 20_000
@@ -26,10 +26,16 @@ class Stage(PageSegment):
 
     def __init__(self, engine, workload, **changes):
         super().__init__(
-            engine, SMALL, zones=(ZoneSpec(512), ZoneSpec(256, node=1)), owner_map=True,
-            history=1024, scratch_words=256, work_words=workload.work_words, page_bytes=512,
+            engine,
+            SMALL,
+            zones=(ZoneSpec(512), ZoneSpec(256, node=1)),
+            owner_map=True,
+            history=1024,
+            scratch_words=256,
+            work_words=workload.work_words,
+            page_bytes=512,
             **changes,
-        )  # fmt: skip
+        )
         self.workload = workload
         self._operations = FEW_OPERATIONS.get((workload.name, engine.name), OPERATIONS)
         self._step = engine.bind(workload.step)

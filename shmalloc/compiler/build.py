@@ -14,8 +14,8 @@ import os
 import signal
 import threading
 import warnings
-from contextlib import suppress
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from shmalloc.compiler import codegen, link, symbols
 from shmalloc.compiler.codegen import Target

@@ -27,17 +27,22 @@ from typing import Any
 
 from shmalloc import words as words_module
 from shmalloc.compiler import flow, source
-from shmalloc.compiler.scope import scope_of
 from shmalloc.compiler.integers import INT_MAX, INT_MIN
 from shmalloc.compiler.refusals import EXPRESSIONS, OPERATORS, REFUSED, STATEMENTS, refusal_of
-from shmalloc.dialect import is_kernel, is_primitive, Kernel
+from shmalloc.compiler.scope import scope_of
+from shmalloc.dialect import Kernel, is_kernel, is_primitive
 from shmalloc.errors import DialectError
 
 WORDS: frozenset[object] = frozenset(words_module.WORDS)
 BUILTINS: dict[str, tuple[int, int]] = {  # name -> least and most arguments
-    "min": (2, 99), "max": (2, 99), "abs": (1, 1), "int": (1, 1), "bool": (1, 1), "range": (1, 3),
+    "min": (2, 99),
+    "max": (2, 99),
+    "abs": (1, 1),
+    "int": (1, 1),
+    "bool": (1, 1),
+    "range": (1, 3),
     "breakpoint": (0, 0),  # interpreted only
-}  # fmt: skip
+}
 
 Finding = tuple[int, str]  # line in the file, reason and cure
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-
 if TYPE_CHECKING:
     from shmalloc.compiler.module import Module
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING
 
-from shmalloc.dialect import Kernel
 from shmalloc import dialect
+from shmalloc.compiler import processor
 from shmalloc.compiler.instances import order_of
 from shmalloc.compiler.scope import scope_of
-from shmalloc.compiler import processor
+from shmalloc.dialect import Kernel
 
 if TYPE_CHECKING:
     from shmalloc.compiler.instances import Instance
@@ -86,9 +86,17 @@ def _computed(function: Kernel) -> bytes:
     constants = [_text(c) for c in code.co_consts if not isinstance(c, CodeType)]
     marks = (dialect.is_hot(function), dialect.is_unit(function))
     parts = (
-        name_of(function), marks, code.co_code, constants, code.co_names, code.co_varnames,
-        code.co_argcount, code.co_firstlineno, tuple(code.co_lines()), _named(function),
-    )  # fmt: skip
+        name_of(function),
+        marks,
+        code.co_code,
+        constants,
+        code.co_names,
+        code.co_varnames,
+        code.co_argcount,
+        code.co_firstlineno,
+        tuple(code.co_lines()),
+        _named(function),
+    )
     return hashlib.sha256(repr(parts).encode()).digest()
 
 

@@ -17,7 +17,7 @@ from shmalloc.compiler.code import Code
 from shmalloc.compiler.kinds import Kind, Registers
 from shmalloc.compiler.signatures import width
 from shmalloc.compiler.types import Form
-from shmalloc.dialect import is_kernel, is_primitive, Kernel
+from shmalloc.dialect import Kernel, is_kernel, is_primitive
 from shmalloc.errors import DialectError
 
 if TYPE_CHECKING:
@@ -196,9 +196,13 @@ class Expressions:
         return kind.meanings[name]
 
     def _kernel(
-        self, callee: Kernel, kind: Kind, memory: Registers, numbers: list[str],
+        self,
+        callee: Kernel,
+        kind: Kind,
+        memory: Registers,
+        numbers: list[str],
         takes_memory: bool = True,
-    ) -> list[str]:  # fmt: skip
+    ) -> list[str]:
         instance = self.module.instance(callee, kind, takes_memory)
         return self.module.call(self.code, instance, memory, numbers)
 

@@ -17,8 +17,8 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from shmalloc.dialect import Kernel
 from shmalloc.compiler import load, symbols
+from shmalloc.dialect import Kernel
 from shmalloc.errors import EngineError
 
 MAGIC = b"shmimage"
@@ -49,9 +49,14 @@ class Record:
     __slots__ = ("__weakref__", "function", "kind", "memory", "method", "symbol", "words")
 
     def __init__(
-        self, symbol: str, kind: str, function: Kernel | None, memory: Place, code: int,
+        self,
+        symbol: str,
+        kind: str,
+        function: Kernel | None,
+        memory: Place,
+        code: int,
         wrapper: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.symbol, self.kind, self.function, self.memory = symbol, kind, function, memory
         self.words = (ctypes.c_int64 * 2)(memory.place_address, code)
         name = symbol.rpartition(":")[2].encode()

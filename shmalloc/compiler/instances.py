@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shmalloc.dialect import Kernel
 from shmalloc.compiler.kinds import Kind
+from shmalloc.dialect import Kernel
 
 if TYPE_CHECKING:
     from shmalloc.compiler.types import Form

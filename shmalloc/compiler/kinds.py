@@ -12,10 +12,11 @@ front of its ints. A meaning is one of two things:
 
 from __future__ import annotations
 
-from shmalloc.dialect import Kernel
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from shmalloc.dialect import Kernel
 
 if TYPE_CHECKING:
     from shmalloc.compiler.code import Code

@@ -64,11 +64,15 @@ class Lines:
         version = FIRST + len(rows)
         dwarf = version + 1
         units = ", ".join(f"!{unit}" for unit in self._units)
-        return "\n".join([
-            *rows, f'!{version} = !{{i32 2, !"Debug Info Version", i32 3}}',
-            f'!{dwarf} = !{{i32 2, !"Dwarf Version", i32 4}}',
-            f"!llvm.module.flags = !{{!{version}, !{dwarf}}}", f"!llvm.dbg.cu = !{{{units}}}",
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                *rows,
+                f'!{version} = !{{i32 2, !"Debug Info Version", i32 3}}',
+                f'!{dwarf} = !{{i32 2, !"Dwarf Version", i32 4}}',
+                f"!llvm.module.flags = !{{!{version}, !{dwarf}}}",
+                f"!llvm.dbg.cu = !{{{units}}}",
+            ]
+        )
 
 
 def escaped(text: str) -> str:

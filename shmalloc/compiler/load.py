@@ -195,9 +195,13 @@ def _base_of(library: ctypes.CDLL) -> int:
 
 class _SymbolEntry(ctypes.Structure):
     _fields_ = (
-        ("name", ctypes.c_uint32), ("info", ctypes.c_ubyte), ("other", ctypes.c_ubyte),
-        ("section", ctypes.c_uint16), ("value", ctypes.c_uint64), ("size", ctypes.c_uint64),
-    )  # fmt: skip
+        ("name", ctypes.c_uint32),
+        ("info", ctypes.c_ubyte),
+        ("other", ctypes.c_ubyte),
+        ("section", ctypes.c_uint16),
+        ("value", ctypes.c_uint64),
+        ("size", ctypes.c_uint64),
+    )
 
 
 def _datum_bytes(address: int) -> int | None:

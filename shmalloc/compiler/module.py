@@ -21,7 +21,7 @@ from shmalloc.compiler.instances import Instance, symbol_of
 from shmalloc.compiler.kinds import Kind, Registers
 from shmalloc.compiler.lines import Lines, escaped
 from shmalloc.compiler.signatures import parameters, passed, result_type
-from shmalloc.dialect import is_hot, is_unit, Kernel
+from shmalloc.dialect import Kernel, is_hot, is_unit
 
 SMALL = 60  # nodes of a syntax tree: LLVM inlines what is smaller, whatever we say
 
@@ -41,9 +41,12 @@ class Module:
     """
 
     def __init__(
-        self, entries: Iterable[Instance], target: str, homes: Mapping[Instance, int] | None = None,
+        self,
+        entries: Iterable[Instance],
+        target: str,
+        homes: Mapping[Instance, int] | None = None,
         part: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.target = target
         self.entries = list(entries)
         self.table: dict[int, Known] = {}
@@ -73,10 +76,14 @@ class Module:
             runtime.definitions(self.target) if self._part == 0 else runtime.shared_declarations()
         )
         parts = [
-            runtime.declarations(self.target), runtime_text, *self._extra.values(),
-            *self._declared, *self._text, '!0 = !{!"branch_weights", i32 1, i32 100000}\n!1 = !{}',
+            runtime.declarations(self.target),
+            runtime_text,
+            *self._extra.values(),
+            *self._declared,
+            *self._text,
+            '!0 = !{!"branch_weights", i32 1, i32 100000}\n!1 = !{}',
             self.lines.text(),
-        ]  # fmt: skip
+        ]
         return "\n".join(parts)
 
     def need(self, name: str, text: Callable[[], str]) -> None:

@@ -17,20 +17,34 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
-from weakref import WeakValueDictionary
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from shmalloc.compiler import digest, notice, prebuilt, store
 from shmalloc.compiler.image import Image, Record, builtin
 from shmalloc.compiler.instances import Instance, symbol_of
 from shmalloc.compiler.runtime import (
-    ARGUMENTS, COUNT, FAULT, FAULTS, FRAME_WORDS, IMPORTS, INDEX, LISTENER, PLACE_WORDS, SITE,
+    ARGUMENTS,
+    COUNT,
+    FAULT,
+    FAULTS,
+    FRAME_WORDS,
+    IMPORTS,
+    INDEX,
+    LISTENER,
+    PLACE_WORDS,
+    SITE,
     WRONG_COUNT,
-)  # fmt: skip
-from shmalloc.dialect import closure_of, is_kernel, Kernel
+)
+from shmalloc.dialect import Kernel, closure_of, is_kernel
 from shmalloc.errors import (
-    ArithmeticFault, DialectError, EngineError, KernelFault, MisuseError, OutsideFault,
-)  # fmt: skip
+    ArithmeticFault,
+    DialectError,
+    EngineError,
+    KernelFault,
+    MisuseError,
+    OutsideFault,
+)
 
 if TYPE_CHECKING:
     from shmalloc.compiler.image import Place

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from types import FunctionType
 
 from shmalloc.compiler.check import walk_calls
-from shmalloc.compiler.kinds import Kind
 from shmalloc.compiler.instances import Instance
+from shmalloc.compiler.kinds import Kind
 from shmalloc.dialect import is_kernel
 
 

@@ -9,13 +9,29 @@ STATEMENTS = (
     ast.Continue, ast.Return, ast.Pass,
 )  # fmt: skip
 EXPRESSIONS = (
-    ast.Constant, ast.Name, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.IfExp,
-    ast.Subscript, ast.Call, ast.Attribute,
-)  # fmt: skip
+    ast.Constant,
+    ast.Name,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.Compare,
+    ast.BoolOp,
+    ast.IfExp,
+    ast.Subscript,
+    ast.Call,
+    ast.Attribute,
+)
 OPERATORS = (
-    ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod, ast.LShift, ast.RShift, ast.BitAnd,
-    ast.BitOr, ast.BitXor,
-)  # fmt: skip
+    ast.Add,
+    ast.Sub,
+    ast.Mult,
+    ast.FloorDiv,
+    ast.Mod,
+    ast.LShift,
+    ast.RShift,
+    ast.BitAnd,
+    ast.BitOr,
+    ast.BitXor,
+)
 REFUSED: dict[type[ast.AST], str] = {
     ast.Assert: "an assert is not allowed; return an error code and check it",
     ast.Raise: "raise is not allowed; return an error code",

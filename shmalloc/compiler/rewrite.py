@@ -33,10 +33,17 @@ from typing import Any
 from shmalloc.compiler.integers import BOOL, INT64, INT_MAX, INT_MIN
 from shmalloc.compiler.kinds import ANY
 from shmalloc.compiler.rewrite_expressions import (
-    HELPERS, Expressions, Operand, call, is_simple, name, type_of, wrapped,
-)  # fmt: skip
+    HELPERS,
+    Expressions,
+    Operand,
+    call,
+    is_simple,
+    name,
+    type_of,
+    wrapped,
+)
 from shmalloc.compiler.types import Form, Type, analyse
-from shmalloc.dialect import is_kernel, Kernel
+from shmalloc.dialect import Kernel, is_kernel
 from shmalloc.errors import ArithmeticFault, KernelFault, MisuseError, OutsideFault
 
 # What a callee is bound to, from the kernel or primitive and whether it is given a memory.
@@ -101,8 +108,10 @@ def _compiled(form: Form, body: list[ast.stmt]) -> CodeType:
         args=ast.arguments(
             posonlyargs=[], args=arguments, kwonlyargs=[], kw_defaults=[], defaults=[]
         ),
-        body=body, decorator_list=[decorator], type_params=[],
-    )  # fmt: skip
+        body=body,
+        decorator_list=[decorator],
+        type_params=[],
+    )
     ast.copy_location(tree, form.tree)
     module = ast.fix_missing_locations(ast.Module(body=[tree], type_ignores=[]))
     outer = compile(module, code.co_filename, "exec", dont_inherit=True)

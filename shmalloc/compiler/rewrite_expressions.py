@@ -18,12 +18,12 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from shmalloc.dialect import Kernel
 from shmalloc import words
 from shmalloc.compiler import integers
 from shmalloc.compiler.integers import BOOL, BOUNDS, INT64, INT_MAX, INT_MIN, SHIFTS, Range
 from shmalloc.compiler.kinds import Kind
 from shmalloc.compiler.types import Form, Type
+from shmalloc.dialect import Kernel
 
 Placed = tuple[ast.expr, Range]  # an expression of Python and the range of what it gives
 Operand = Callable[[bool], Placed]  # the argument says whether it must be exact

@@ -46,8 +46,12 @@ WRONG_COUNT = -1  # in FAULT: COUNT says how many arguments there were
 LISTENER = -2  # in FAULT: an exception waits to be raised, see notice.py
 OUTSIDE, ODD_PAIR, DIVISION, SHIFT, STEP = 1, 2, 3, 4, 5
 FAULTS = {
-    OUTSIDE: "outside", ODD_PAIR: "odd pair", DIVISION: "division", SHIFT: "shift", STEP: "step",
-}  # fmt: skip
+    OUTSIDE: "outside",
+    ODD_PAIR: "odd pair",
+    DIVISION: "division",
+    SHIFT: "shift",
+    STEP: "step",
+}
 
 FAULT_NUMBERS = {name: number for number, name in FAULTS.items()}
 
@@ -99,10 +103,18 @@ retq
 _ARM_SAVED = tuple(
     (f"{kind}{first}", f"{kind}{first + 1}", offset)
     for kind, first, offset in (
-        ("x", 19, 0), ("x", 21, 16), ("x", 23, 32), ("x", 25, 48), ("x", 27, 64), ("x", 29, 80),
-        ("d", 8, 96), ("d", 10, 112), ("d", 12, 128), ("d", 14, 144),
+        ("x", 19, 0),
+        ("x", 21, 16),
+        ("x", 23, 32),
+        ("x", 25, 48),
+        ("x", 27, 64),
+        ("x", 29, 80),
+        ("d", 8, 96),
+        ("d", 10, 112),
+        ("d", 12, 128),
+        ("d", 14, 144),
     )
-)  # fmt: skip
+)
 _ARM_ENTER = (
     "sub sp, sp, #160\n"
     + "".join(f"stp {a}, {b}, [sp, #{at}]\n" for a, b, at in _ARM_SAVED)

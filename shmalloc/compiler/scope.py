@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import ModuleType
 
-from shmalloc.dialect import is_kernel, Kernel
+from shmalloc.dialect import Kernel, is_kernel
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,9 @@ class Scope:
 
     def kernels(self) -> list[Kernel]:
         """The kernels that it names."""
-        return [value for value in (*self.names.values(), *self.members.values())
-                if is_kernel(value)]  # fmt: skip
+        return [
+            value for value in (*self.names.values(), *self.members.values()) if is_kernel(value)
+        ]
 
 
 _scopes: dict[Kernel, Scope] = {}

@@ -167,12 +167,19 @@ class Sections:
         for output in outputs:
             image[output.offset : output.offset + len(output.content)] = output.content
             elf.SECTION.pack_into(
-                image, table + elf.SECTION.size * output.index,
-                names.index(b"\0" + output.name.encode() + b"\0") + 1, output.kind, output.flags,
-                output.address, output.offset, output.size,
+                image,
+                table + elf.SECTION.size * output.index,
+                names.index(b"\0" + output.name.encode() + b"\0") + 1,
+                output.kind,
+                output.flags,
+                output.address,
+                output.offset,
+                output.size,
                 self[output.link].index if output.link else 0,
-                output.info, output.align, output.entry,
-            )  # fmt: skip
+                output.info,
+                output.align,
+                output.entry,
+            )
         return bytes(image)
 
     def _programs(self, page: int) -> Iterable[tuple[int, ...]]:

@@ -23,7 +23,7 @@ from typing import Any
 from shmalloc.compiler import source
 from shmalloc.compiler.check import outline
 from shmalloc.compiler.kinds import ANY, Kind
-from shmalloc.dialect import is_kernel, is_primitive, Kernel
+from shmalloc.dialect import Kernel, is_kernel, is_primitive
 from shmalloc.errors import DialectError
 
 Type = str | int | Kind

@@ -18,12 +18,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from shmalloc.compiler.signatures import width
 from shmalloc.compiler.kinds import Kind
 from shmalloc.compiler.runtime import (
-    ARGUMENTS, CODE, COUNT, EXTRA, FAULT, FRAME_WORDS, HELD, RUNNING, PLACE, PLACE_BASE,
-    PLACE_WORDS, RESULTS, WRONG_COUNT, imported,
-)  # fmt: skip
+    ARGUMENTS,
+    CODE,
+    COUNT,
+    EXTRA,
+    FAULT,
+    FRAME_WORDS,
+    HELD,
+    PLACE,
+    PLACE_BASE,
+    PLACE_WORDS,
+    RESULTS,
+    RUNNING,
+    WRONG_COUNT,
+    imported,
+)
+from shmalloc.compiler.signatures import width
 from shmalloc.compiler.types import Type
 
 

@@ -6,13 +6,24 @@ compile. Importing this package registers both engines and loads neither.
 """
 
 from shmalloc.engine.registry import (
-    Engine, Progress, forget, get_engine, no_kernel, register_engine, when_waiting_long,
-)  # fmt: skip
+    Engine,
+    Progress,
+    forget,
+    get_engine,
+    no_kernel,
+    register_engine,
+    when_waiting_long,
+)
 
 __all__ = [
-    "Engine", "Progress", "forget", "get_engine", "no_kernel", "register_engine",
+    "Engine",
+    "Progress",
+    "forget",
+    "get_engine",
+    "no_kernel",
+    "register_engine",
     "when_waiting_long",
-]  # fmt: skip
+]
 
 
 def _native() -> Engine:

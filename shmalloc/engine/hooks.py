@@ -18,16 +18,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from shmalloc.dialect import Kernel
 from shmalloc.compiler.code import Code
 from shmalloc.compiler.kinds import Emitter, Kind, Meaning, Registers
+from shmalloc.dialect import Kernel
 from shmalloc.engine import ops
-from shmalloc.engine.ops import ORDERINGS, READS, SLEEPS, UPDATES, WRITES
 
 Method = Callable[..., Any]
 
 PAIRS = {"cas": ops.OP_CAS, "cas2": ops.OP_CAS2, "load2": ops.OP_LOAD2}
-HOOKED = READS | WRITES | UPDATES | SLEEPS | ORDERINGS | PAIRS
+HOOKED = ops.READS | ops.WRITES | ops.UPDATES | ops.SLEEPS | ops.ORDERINGS | PAIRS
 
 
 # --- compiled ------------------------------------------------------------------------------------
@@ -49,7 +48,7 @@ def _hooked(
         first = operands[0] if operands else "0"
         _call(code, kind, before, memory, [str(op), at, first])
         found = access(code, memory, arguments)
-        value = first if name in WRITES else _first(found)
+        value = first if name in ops.WRITES else _first(found)
         _call(code, kind, after, memory, [str(op), at, value])
         return found
 
@@ -73,9 +72,12 @@ def hooked_methods(before: Method, after: Method, bare: Mapping[str, Method]) ->
     """Every word of ``HOOKED`` as ``bare`` spells it, wrapped into ``before`` and ``after``."""
     table: dict[str, Method] = {}
     for names, wrap in (
-        (READS, _read), (WRITES, _write), (UPDATES, _update), (SLEEPS, _sleep),
-        (ORDERINGS, _ordering),
-    ):  # fmt: skip
+        (ops.READS, _read),
+        (ops.WRITES, _write),
+        (ops.UPDATES, _update),
+        (ops.SLEEPS, _sleep),
+        (ops.ORDERINGS, _ordering),
+    ):
         for name, op in names.items():
             table[name] = wrap(op, bare[name], before, after)
     table["cas"] = _cas(bare["cas"], before, after)

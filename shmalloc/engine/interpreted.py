@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from shmalloc.compiler.rewrite import entry, runnable
-from shmalloc.dialect import is_kernel, Kernel
+from shmalloc.dialect import Kernel, is_kernel
 from shmalloc.engine.registry import Progress, no_kernel
 from shmalloc.memory import Ram
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from shmalloc.dialect import Kernel
 from shmalloc.compiler import obtain
-from shmalloc.compiler.kinds import Kind
 from shmalloc.compiler.instances import Instance
+from shmalloc.compiler.kinds import Kind
 from shmalloc.compiler.words import RAM
+from shmalloc.dialect import Kernel
 from shmalloc.engine import plans
 from shmalloc.engine.doctor import require_native
 from shmalloc.engine.registry import Progress, get_engine

@@ -45,8 +45,10 @@ NAMES = {
 READS = {"getitem": OP_READ, "load": OP_LOAD, "load_relaxed": OP_LOAD_RELAXED}
 WRITES = {"setitem": OP_WRITE, "store": OP_STORE, "store_relaxed": OP_STORE_RELAXED}
 UPDATES = {
-    "exchange": OP_EXCHANGE, "fetch_add": OP_FETCH_ADD, "fetch_or": OP_FETCH_OR,
+    "exchange": OP_EXCHANGE,
+    "fetch_add": OP_FETCH_ADD,
+    "fetch_or": OP_FETCH_OR,
     "fetch_and": OP_FETCH_AND,
-}  # fmt: skip
+}
 SLEEPS = {"wait": OP_WAIT, "wake": OP_WAKE}
 ORDERINGS = {"fence": OP_FENCE, "relax": OP_RELAX, "give_way": OP_RELAX}

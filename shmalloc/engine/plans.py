@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from shmalloc.dialect import is_kernel, Kernel
+from shmalloc.dialect import Kernel, is_kernel
 
 ALLOCATOR = "shmalloc.kernels"
 ARENA: dict[str, tuple[str, ...]] = {
@@ -31,8 +31,12 @@ ARENA: dict[str, tuple[str, ...]] = {
     "cache_bulk": ("cache_alloc_bulk", "cache_free_bulk"),
     "cache_set": ("cache_create", "cache_destroy", "cache_shrink"),
     "contig": (
-        "alloc_contig_range", "free_contig_range", "isolate_range", "offline_range",
-        "online_range", "unisolate_range",
+        "alloc_contig_range",
+        "free_contig_range",
+        "isolate_range",
+        "offline_range",
+        "online_range",
+        "unisolate_range",
     ),
     "array_table": ("add_reference",),
     "hotplug": ("plug_cpu", "unplug_cpu"),
@@ -46,7 +50,7 @@ ARENA: dict[str, tuple[str, ...]] = {
     "shared_arrays": ("drop_array", "enter_array", "make_array"),
     "slab_audit": ("audit_slabs",),
     "slots": ("claim_slot", "mark_dead", "publish", "release_slot", "share_slot"),
-}  # fmt: skip
+}
 
 
 def plan_of(function: Kernel) -> list[Kernel]:

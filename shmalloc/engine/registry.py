@@ -10,8 +10,8 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from shmalloc.dialect import Kernel
 from shmalloc.compiler import notice
+from shmalloc.dialect import Kernel
 from shmalloc.errors import EngineError, MisuseError
 from shmalloc.memory import Ram
 

@@ -14,10 +14,7 @@ Nothing here frees the data: who drops the last reference is told so, and does i
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    AR_COUNT, AR_DATA, AR_GENERATION_SHIFT, AR_HOW, AR_PID, AR_REFS_MASK, AR_STRIDE, E_BUSY,
-    E_NOMEM, E_STATE, H_ARRAYS, H_PAGE_SHIFT,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.zone import frame_at
 from shmalloc.units import Cpu, Int, Memory, Pfn, WordIndex
@@ -28,9 +25,9 @@ from shmalloc.words import cas, cas2, fixed, load, load2, load_relaxed, store, s
 def push_entries(mem: Memory, first: WordIndex, last: WordIndex) -> None:
     """Put the chain ``first`` .. ``last`` on the stack of free entries; the swap publishes it."""
     while True:
-        head, version = load2(mem, H_ARRAYS)
-        store_relaxed(mem, last + AR_DATA, head)
-        if cas2(mem, H_ARRAYS, head, version, first, version + 1):
+        head, version = load2(mem, c.H_ARRAYS)
+        store_relaxed(mem, last + c.AR_DATA, head)
+        if cas2(mem, c.H_ARRAYS, head, version, first, version + 1):
             return
 
 
@@ -38,12 +35,12 @@ def push_entries(mem: Memory, first: WordIndex, last: WordIndex) -> None:
 def grow_entries(mem: Memory, cpu: Cpu, pfn: Pfn) -> int:
     """Make the page ``pfn``, owned by OWNER_ARRAYS and never freed, a page of free entries."""
     first = frame_at(mem, pfn)
-    count = (1 << fixed(mem, H_PAGE_SHIFT)) // AR_STRIDE
+    count = (1 << fixed(mem, c.H_PAGE_SHIFT)) // c.AR_STRIDE
     for i in range(count):
-        at = first + i * AR_STRIDE
-        store_relaxed(mem, at + AR_COUNT, 0)
-        store_relaxed(mem, at + AR_DATA, at + AR_STRIDE)
-    push_entries(mem, first, first + (count - 1) * AR_STRIDE)
+        at = first + i * c.AR_STRIDE
+        store_relaxed(mem, at + c.AR_COUNT, 0)
+        store_relaxed(mem, at + c.AR_DATA, at + c.AR_STRIDE)
+    push_entries(mem, first, first + (count - 1) * c.AR_STRIDE)
     return count
 
 
@@ -52,18 +49,18 @@ def open_entry(mem: Memory, cpu: Cpu, data: WordIndex, how: Int, pid: int) -> in
     """Take a free entry for a new array with one reference; its word index, or E_NOMEM."""
     entry = 0
     while entry == 0:
-        head, version = load2(mem, H_ARRAYS)
+        head, version = load2(mem, c.H_ARRAYS)
         if head == 0:
-            return E_NOMEM
+            return c.E_NOMEM
         # May be another array's data word by now; then the version has moved and the swap fails.
-        following = load_relaxed(mem, head + AR_DATA)
-        if cas2(mem, H_ARRAYS, head, version, following, version + 1):
+        following = load_relaxed(mem, head + c.AR_DATA)
+        if cas2(mem, c.H_ARRAYS, head, version, following, version + 1):
             entry = head
-    store_relaxed(mem, entry + AR_DATA, data)
-    store_relaxed(mem, entry + AR_HOW, how)
-    store_relaxed(mem, entry + AR_PID, pid)
-    generation = (load_relaxed(mem, entry + AR_COUNT) >> AR_GENERATION_SHIFT) + 1
-    store(mem, entry + AR_COUNT, (generation << AR_GENERATION_SHIFT) | 1)  # publishes the array
+    store_relaxed(mem, entry + c.AR_DATA, data)
+    store_relaxed(mem, entry + c.AR_HOW, how)
+    store_relaxed(mem, entry + c.AR_PID, pid)
+    generation = (load_relaxed(mem, entry + c.AR_COUNT) >> c.AR_GENERATION_SHIFT) + 1
+    store(mem, entry + c.AR_COUNT, (generation << c.AR_GENERATION_SHIFT) | 1)  # publishes the array
     return entry
 
 
@@ -71,13 +68,13 @@ def open_entry(mem: Memory, cpu: Cpu, data: WordIndex, how: Int, pid: int) -> in
 def add_reference(mem: Memory, cpu: Cpu, entry: WordIndex, generation: int) -> int:
     """One more user of a live array; the new count, E_STATE if it is gone, E_BUSY if full."""
     while True:
-        old = load(mem, entry + AR_COUNT)
-        references = old & AR_REFS_MASK
-        if old >> AR_GENERATION_SHIFT != generation or references == 0:
-            return E_STATE
-        if references == AR_REFS_MASK:
-            return E_BUSY
-        if cas(mem, entry + AR_COUNT, old, old + 1):  # linearization point of an open
+        old = load(mem, entry + c.AR_COUNT)
+        references = old & c.AR_REFS_MASK
+        if old >> c.AR_GENERATION_SHIFT != generation or references == 0:
+            return c.E_STATE
+        if references == c.AR_REFS_MASK:
+            return c.E_BUSY
+        if cas(mem, entry + c.AR_COUNT, old, old + 1):  # linearization point of an open
             return references + 1
 
 
@@ -85,11 +82,11 @@ def add_reference(mem: Memory, cpu: Cpu, entry: WordIndex, generation: int) -> i
 def drop_reference(mem: Memory, cpu: Cpu, entry: WordIndex, generation: int) -> int:
     """One user less; how many are left. With 0 the caller frees the data, then ``close_entry``."""
     while True:
-        old = load(mem, entry + AR_COUNT)
-        references = old & AR_REFS_MASK
-        if old >> AR_GENERATION_SHIFT != generation or references == 0:
-            return E_STATE
-        if cas(mem, entry + AR_COUNT, old, old - 1):  # at 0 nobody can open it any more
+        old = load(mem, entry + c.AR_COUNT)
+        references = old & c.AR_REFS_MASK
+        if old >> c.AR_GENERATION_SHIFT != generation or references == 0:
+            return c.E_STATE
+        if cas(mem, entry + c.AR_COUNT, old, old - 1):  # at 0 nobody can open it any more
             return references - 1
 
 

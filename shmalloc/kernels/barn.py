@@ -15,14 +15,12 @@ these words (recover_objects.py). A sheaf in somebody's hands names the slot.
 
 from __future__ import annotations
 
-from shmalloc.constants import EV_BARN_GET, EV_BARN_PUT
-from shmalloc.constants_slab import (
-    GIVEN, KN_BARN_EMPTY, KN_BARN_FULL, KN_BARN_LOCK, SF_NEXT, SF_SIZE, SF_WHERE,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.lock import lock, owner_word, unlock
-from shmalloc.kernels.reporting import event
 from shmalloc.kernels.objects import add
+from shmalloc.kernels.reporting import event
 from shmalloc.units import Cpu, Int, Memory, NodePart, Owner, SheafWords
 from shmalloc.words import load_relaxed, store
 
@@ -30,20 +28,20 @@ from shmalloc.words import load_relaxed, store
 @kernel
 def in_hand(mem: Memory, cpu: Cpu) -> Owner:
     """What SF_WHERE of a sheaf says that this life of the slot has in its hands."""
-    return GIVEN | owner_word(mem, cpu)
+    return cs.GIVEN | owner_word(mem, cpu)
 
 
 @kernel
 def move_sheaf(mem: Memory, sheaf: SheafWords, where: Int) -> None:
     """Say where a sheaf is from now on; under the lock of the place it leaves or comes to."""
-    store(mem, sheaf + SF_WHERE, where)
+    store(mem, sheaf + cs.SF_WHERE, where)
 
 
 @kernel
 def barn_push(mem: Memory, lists: NodePart, which: int, sheaf: SheafWords) -> None:
     """Put a sheaf on list ``which`` of node part ``lists``; barn lock held."""
     move_sheaf(mem, sheaf, lists)
-    mem[sheaf + SF_NEXT] = mem[lists + which]
+    mem[sheaf + cs.SF_NEXT] = mem[lists + which]
     mem[lists + which] = sheaf
     add(mem, lists + which + 1, 1)
 
@@ -54,7 +52,7 @@ def barn_pop(mem: Memory, lists: NodePart, which: int, where: Int) -> SheafWords
     sheaf = mem[lists + which]
     if sheaf != 0:
         move_sheaf(mem, sheaf, where)
-        mem[lists + which] = mem[sheaf + SF_NEXT]
+        mem[lists + which] = mem[sheaf + cs.SF_NEXT]
         add(mem, lists + which + 1, -1)
     return sheaf
 
@@ -71,13 +69,13 @@ def trade(
     # Read without the lock: to miss a sheaf that arrives this moment costs a refill, no more.
     if load_relaxed(mem, lists + wanted + 1) == 0:
         return 0
-    place = mem[mine + SF_WHERE]
-    lock(mem, lists + KN_BARN_LOCK, cpu)
+    place = mem[mine + cs.SF_WHERE]
+    lock(mem, lists + cs.KN_BARN_LOCK, cpu)
     found = mem[lists + wanted]
     if found != 0:
         barn_push(mem, lists, given, mine)
         barn_pop(mem, lists, wanted, place)
-    unlock(mem, lists + KN_BARN_LOCK)
+    unlock(mem, lists + cs.KN_BARN_LOCK)
     if found != 0:
         event(mem, cpu, which)
     return found
@@ -86,21 +84,21 @@ def trade(
 @kernel
 def barn_full_for(mem: Memory, cpu: Cpu, lists: NodePart, empty: SheafWords) -> SheafWords:
     """Exchange an empty sheaf for one with objects; 0 where the barn has none."""
-    return trade(mem, cpu, lists, KN_BARN_FULL, KN_BARN_EMPTY, empty, EV_BARN_GET)
+    return trade(mem, cpu, lists, cs.KN_BARN_FULL, cs.KN_BARN_EMPTY, empty, c.EV_BARN_GET)
 
 
 @kernel
 def barn_empty_for(mem: Memory, cpu: Cpu, lists: NodePart, full: SheafWords) -> SheafWords:
     """Exchange a full sheaf for an empty one; 0 where the barn has none."""
-    return trade(mem, cpu, lists, KN_BARN_EMPTY, KN_BARN_FULL, full, EV_BARN_PUT)
+    return trade(mem, cpu, lists, cs.KN_BARN_EMPTY, cs.KN_BARN_FULL, full, c.EV_BARN_PUT)
 
 
 @unit
 def barn_put(mem: Memory, cpu: Cpu, lists: NodePart, sheaf: SheafWords) -> None:
     """Give a sheaf in the caller's hands to the barn."""
-    lock(mem, lists + KN_BARN_LOCK, cpu)
-    if mem[sheaf + SF_SIZE] > 0:
-        barn_push(mem, lists, KN_BARN_FULL, sheaf)
+    lock(mem, lists + cs.KN_BARN_LOCK, cpu)
+    if mem[sheaf + cs.SF_SIZE] > 0:
+        barn_push(mem, lists, cs.KN_BARN_FULL, sheaf)
     else:
-        barn_push(mem, lists, KN_BARN_EMPTY, sheaf)
-    unlock(mem, lists + KN_BARN_LOCK)
+        barn_push(mem, lists, cs.KN_BARN_EMPTY, sheaf)
+    unlock(mem, lists + cs.KN_BARN_LOCK)

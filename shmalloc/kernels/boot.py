@@ -11,7 +11,7 @@ so a segment of 4 GiB starts in milliseconds and has next to nothing resident.
 
 from __future__ import annotations
 
-from shmalloc.constants import H_AT_SCRATCH, H_MAX_ORDER, H_ZONES, MT_COUNT, ORDERS, Z_INDEX
+from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.buddy import area_list, link_free
 from shmalloc.kernels.descriptor import make_free
@@ -24,11 +24,11 @@ from shmalloc.words import fixed
 @unit
 def boot(mem: Memory) -> int:
     """Initialise all lists and free every extent. Returns the number of pages that were freed."""
-    for zone_id in range(fixed(mem, H_ZONES)):
-        for order in range(ORDERS):
-            for mt in range(MT_COUNT):
+    for zone_id in range(fixed(mem, c.H_ZONES)):
+        for order in range(c.ORDERS):
+            for mt in range(c.MT_COUNT):
                 list_init(mem, area_list(zone_at(mem, zone_id), order, mt))
-    at = fixed(mem, H_AT_SCRATCH)
+    at = fixed(mem, c.H_AT_SCRATCH)
     pages = 0
     for i in range(mem[at]):
         extent = at + 1 + i * 3
@@ -41,11 +41,11 @@ def boot_extent(mem: Memory, zone: ZoneWords, start: Pfn, end: Pfn) -> int:
     """Free [start, end) in the largest blocks that are aligned and fit; returns its pages."""
     pfn = start
     while pfn < end:
-        order = fixed(mem, H_MAX_ORDER)
+        order = fixed(mem, c.H_MAX_ORDER)
         while pfn & ((1 << order) - 1) != 0 or pfn + (1 << order) > end:
             order -= 1
         mt = block_mt(mem, pfn)
-        make_free(mem, pfn, fixed(mem, zone + Z_INDEX), order, mt)
+        make_free(mem, pfn, fixed(mem, zone + c.Z_INDEX), order, mt)
         link_free(mem, zone, 0, pfn, order, mt)
         account(mem, zone, mt, 1 << order)
         pfn += 1 << order

@@ -15,11 +15,7 @@ What it does not do: per-CPU lists, waiting, poison (pcp.py, pages.py).
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    AT_LIST, EV_MERGE, EV_SPLIT, E_NOMEM, E_STATE, H_MAX_ORDER, H_PAGEBLOCK_ORDER, IS_FREE, IS_MT,
-    IS_TYPE, I_FREE_HEAD, I_LIST_LINKS, MT_COUNT, MT_ISOLATE, T_FREE, T_ISOLATED, T_TAIL, Z_COUNTS,
-    Z_END, Z_INDEX, Z_LISTS, Z_START,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of
 from shmalloc.kernels.descriptor import is_free_head, make_free, make_tail, page_state, turn2
@@ -46,13 +42,13 @@ from shmalloc.words import fixed, load
 @kernel
 def area_list(zone: ZoneWords, order: Order, mt: Migratetype) -> WordIndex:
     """Word index of the list head of free blocks of ``order`` and ``mt``."""
-    return zone + Z_LISTS + (order * MT_COUNT + mt) * 2
+    return zone + c.Z_LISTS + (order * c.MT_COUNT + mt) * 2
 
 
 @kernel
 def area_count(zone: ZoneWords, order: Order, mt: Migratetype) -> WordIndex:
     """Word index of nr_free for ``order`` and ``mt``."""
-    return zone + Z_COUNTS + order * MT_COUNT + mt
+    return zone + c.Z_COUNTS + order * c.MT_COUNT + mt
 
 
 @unit
@@ -60,8 +56,8 @@ def bad_links(
     mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
 ) -> None:
     """Report a block whose neighbours on the list of ``order`` and ``mt`` do not link back."""
-    expected = AT_LIST | fixed(mem, zone + Z_INDEX) << 16 | order << 8 | mt
-    report(mem, cpu, I_LIST_LINKS, pfn, expected, page_state(mem, pfn))
+    expected = c.AT_LIST | fixed(mem, zone + c.Z_INDEX) << 16 | order << 8 | mt
+    report(mem, cpu, c.I_LIST_LINKS, pfn, expected, page_state(mem, pfn))
 
 
 @hot
@@ -71,7 +67,7 @@ def link_free(
     """Put a block whose head already says FREE on its list."""
     if list_add(mem, area_list(zone, order, mt), node_of(mem, pfn)) < 0:
         bad_links(mem, zone, cpu, pfn, order, mt)
-        return E_STATE
+        return c.E_STATE
     count = area_count(zone, order, mt)
     mem[count] = mem[count] + 1
     return 0
@@ -84,7 +80,7 @@ def unlink_free(
     """Take a free block off its list, from wherever it is in it."""
     if list_remove(mem, node_of(mem, pfn)) < 0:
         bad_links(mem, zone, cpu, pfn, order, mt)
-        return E_STATE
+        return c.E_STATE
     count = area_count(zone, order, mt)
     mem[count] = mem[count] - 1
     return 0
@@ -94,7 +90,7 @@ def unlink_free(
 def first_free(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -> Pfn:
     """The first block on a list, or E_NOMEM."""
     if mem[area_count(zone, order, mt)] == 0:
-        return E_NOMEM
+        return c.E_NOMEM
     return pfn_of(mem, next_of(mem, area_list(zone, order, mt)))
 
 
@@ -107,12 +103,12 @@ def expand(
     Their heads are written while the old head still covers them; the caller's next write to the
     head of ``pfn`` shrinks it to ``low`` and uncovers them all at once.
     """
-    zone_id = fixed(mem, zone + Z_INDEX)
+    zone_id = fixed(mem, zone + c.Z_INDEX)
     order = high
     while order > low:
         order -= 1
         if put_piece(mem, zone, cpu, zone_id, pfn + (1 << order), order, mt) < 0:
-            return E_STATE
+            return c.E_STATE
     return 0
 
 
@@ -135,34 +131,34 @@ def take_block(
     w0 = page_state(mem, pfn)
     high = order_of(w0)
     mt = mt_of(w0)
-    zone_id = fixed(mem, zone + Z_INDEX)
+    zone_id = fixed(mem, zone + c.Z_INDEX)
     if not is_free_head(w0, zone_id, high) or high < order:
-        report(mem, cpu, I_FREE_HEAD, pfn, IS_FREE | zone_id << 8 | order, w0)
-        return E_STATE
+        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_FREE | zone_id << 8 | order, w0)
+        return c.E_STATE
     if unlink_free(mem, zone, cpu, pfn, high, mt) < 0:
-        return E_STATE
+        return c.E_STATE
     if expand(mem, zone, cpu, pfn, high, order, mt) < 0:
-        return E_STATE
+        return c.E_STATE
     account(mem, zone, mt, -(1 << order))
     w0 = page_state(mem, pfn)  # unlinking cleaned the link bits of a descriptor-stored node
     taken = next_word(w0, kind, order, zone_id, given_mt, label(mem, cpu))
     if not turn2(mem, pfn, w0, load(mem, descriptor_at(mem, pfn) + 1), taken, owner):
-        report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | kind, page_state(mem, pfn))
-        return E_STATE
+        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | kind, page_state(mem, pfn))
+        return c.E_STATE
     return pfn
 
 
 @hot
 def mergeable(mem: Memory, zone: ZoneWords, buddy: Pfn, order: Order, mt: Migratetype) -> bool:
     """Whether the free block at ``buddy`` may merge with a block of ``order`` and ``mt``."""
-    if buddy < fixed(mem, zone + Z_START) or buddy + (1 << order) > fixed(mem, zone + Z_END):
+    if buddy < fixed(mem, zone + c.Z_START) or buddy + (1 << order) > fixed(mem, zone + c.Z_END):
         return False
     w0 = page_state(mem, buddy)
-    if not is_free_head(w0, fixed(mem, zone + Z_INDEX), order):
+    if not is_free_head(w0, fixed(mem, zone + c.Z_INDEX), order):
         return False
     other = mt_of(w0)
     # An isolated pageblock must stay in blocks of its own, or the range could never be taken.
-    return other == mt or (other != MT_ISOLATE and mt != MT_ISOLATE)
+    return other == mt or (other != c.MT_ISOLATE and mt != c.MT_ISOLATE)
 
 
 @hot
@@ -172,13 +168,13 @@ def absorb(
     """Detach the free buddies that ``pfn`` can merge with; returns the order of the whole."""
     merged = order
     start = pfn
-    while merged < fixed(mem, H_MAX_ORDER):
+    while merged < fixed(mem, c.H_MAX_ORDER):
         buddy = start ^ (1 << merged)
         if not mergeable(mem, zone, buddy, merged, mt):
             return merged
         if unlink_free(mem, zone, cpu, buddy, merged, mt_of(page_state(mem, buddy))) < 0:
             return merged
-        event(mem, cpu, EV_MERGE)
+        event(mem, cpu, c.EV_MERGE)
         start = start & buddy
         merged += 1
     return merged
@@ -189,17 +185,17 @@ def fold(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, merged: Order) -> None:
     """Turn every head inside the merged block but its first page into a tail."""
     whole = pfn & ~((1 << merged) - 1)
     if pfn != whole and not make_tail(mem, pfn):
-        report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | T_TAIL, page_state(mem, pfn))
+        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_TAIL, page_state(mem, pfn))
     for level in range(order, merged):
         buddy = (pfn & ~((1 << level) - 1)) ^ (1 << level)
         if buddy != whole and not make_tail(mem, buddy):
-            report(mem, cpu, I_FREE_HEAD, buddy, IS_TYPE | T_TAIL, page_state(mem, buddy))
+            report(mem, cpu, c.I_FREE_HEAD, buddy, c.IS_TYPE | c.T_TAIL, page_state(mem, buddy))
 
 
 @unit
 def free_block(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order) -> int:
     """Return a block that the caller owns (head not FREE) to the zone, merged as far as it goes."""
-    if order > fixed(mem, H_PAGEBLOCK_ORDER) and is_half_isolated(mem, pfn, order):
+    if order > fixed(mem, c.H_PAGEBLOCK_ORDER) and is_half_isolated(mem, pfn, order):
         return free_by_pageblocks(mem, zone, cpu, pfn, order)
     return free_whole(mem, zone, cpu, pfn, order)
 
@@ -207,9 +203,9 @@ def free_block(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order) -
 @kernel
 def is_half_isolated(mem: Memory, pfn: Pfn, order: Order) -> bool:
     """Whether some pageblocks of a block were isolated while it was in use, and some were not."""
-    isolated = block_mt(mem, pfn) == MT_ISOLATE
-    for at in range(pfn, pfn + (1 << order), 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
-        if (block_mt(mem, at) == MT_ISOLATE) != isolated:
+    isolated = block_mt(mem, pfn) == c.MT_ISOLATE
+    for at in range(pfn, pfn + (1 << order), 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
+        if (block_mt(mem, at) == c.MT_ISOLATE) != isolated:
             return True
     return False
 
@@ -221,14 +217,14 @@ def free_by_pageblocks(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: 
     Linux's split_large_buddy. All are cut before the first one may merge: until then a piece is
     typed as the whole was, not as its pageblock is.
     """
-    low = fixed(mem, H_PAGEBLOCK_ORDER)
+    low = fixed(mem, c.H_PAGEBLOCK_ORDER)
     mt = block_mt(mem, pfn)
     account(mem, zone, mt, 1 << order)
-    if put_piece(mem, zone, cpu, fixed(mem, zone + Z_INDEX), pfn, order, mt) < 0:
-        return E_STATE
+    if put_piece(mem, zone, cpu, fixed(mem, zone + c.Z_INDEX), pfn, order, mt) < 0:
+        return c.E_STATE
     for at in range(pfn, pfn + (1 << order), 1 << low):
-        if take_block(mem, zone, cpu, at, low, T_ISOLATED, mt, 0) < 0:
-            return E_STATE
+        if take_block(mem, zone, cpu, at, low, c.T_ISOLATED, mt, 0) < 0:
+            return c.E_STATE
     for at in range(pfn, pfn + (1 << order), 1 << low):
         free_whole(mem, zone, cpu, at, low)
     return 0
@@ -244,12 +240,12 @@ def free_whole(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order) -
     mt = block_mt(mem, pfn)
     merged = absorb(mem, zone, cpu, pfn, order, mt)
     whole = pfn & ~((1 << merged) - 1)
-    if merged > fixed(mem, H_PAGEBLOCK_ORDER):
+    if merged > fixed(mem, c.H_PAGEBLOCK_ORDER):
         retype_range(mem, whole, merged, mt)
     # The leftmost head grows over all of it first, then the others may become tails.
-    if not make_free(mem, whole, fixed(mem, zone + Z_INDEX), merged, mt):
-        report(mem, cpu, I_FREE_HEAD, whole, IS_TYPE | T_FREE, page_state(mem, whole))
-        return E_STATE
+    if not make_free(mem, whole, fixed(mem, zone + c.Z_INDEX), merged, mt):
+        report(mem, cpu, c.I_FREE_HEAD, whole, c.IS_TYPE | c.T_FREE, page_state(mem, whole))
+        return c.E_STATE
     fold(mem, cpu, pfn, order, merged)
     account(mem, zone, mt, 1 << order)
     return link_free(mem, zone, cpu, whole, merged, mt)
@@ -258,7 +254,7 @@ def free_whole(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order) -
 @kernel
 def retype_range(mem: Memory, pfn: Pfn, order: Order, mt: Migratetype) -> None:
     """Give all pageblocks of a block of at least pageblock size the type ``mt``."""
-    step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
+    step = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
     at = pfn
     while at < pfn + (1 << order):
         if block_mt(mem, at) != mt:
@@ -275,10 +271,10 @@ def move_free_block(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, new_mt: Mi
     if old_mt == new_mt:
         return 0
     if unlink_free(mem, zone, cpu, pfn, order, old_mt) < 0:
-        return E_STATE
-    if not make_free(mem, pfn, fixed(mem, zone + Z_INDEX), order, new_mt):
-        report(mem, cpu, I_FREE_HEAD, pfn, IS_MT | new_mt, page_state(mem, pfn))
-        return E_STATE
+        return c.E_STATE
+    if not make_free(mem, pfn, fixed(mem, zone + c.Z_INDEX), order, new_mt):
+        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_MT | new_mt, page_state(mem, pfn))
+        return c.E_STATE
     account(mem, zone, old_mt, -(1 << order))
     account(mem, zone, new_mt, 1 << order)
     return link_free(mem, zone, cpu, pfn, order, new_mt)
@@ -293,9 +289,9 @@ def carve(mem: Memory, zone: ZoneWords, cpu: Cpu, head: Pfn, pfn: Pfn, order: Or
     """
     w0 = page_state(mem, head)
     mt = mt_of(w0)
-    zone_id = fixed(mem, zone + Z_INDEX)
+    zone_id = fixed(mem, zone + c.Z_INDEX)
     if unlink_free(mem, zone, cpu, head, order_of(w0), mt) < 0:
-        return E_STATE
+        return c.E_STATE
     left = head
     own = order  # what stays at the old head
     level = order_of(w0)
@@ -320,10 +316,10 @@ def put_piece(
     mem: Memory, zone: ZoneWords, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, order: Order, mt: Migratetype
 ) -> int:
     """One piece of a block that is being cut: its head is written, then it goes on its list."""
-    event(mem, cpu, EV_SPLIT)
+    event(mem, cpu, c.EV_SPLIT)
     if not make_free(mem, pfn, zone_id, order, mt):
-        report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | T_FREE, page_state(mem, pfn))
-        return E_STATE
+        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_FREE, page_state(mem, pfn))
+        return c.E_STATE
     return link_free(mem, zone, cpu, pfn, order, mt)
 
 
@@ -332,8 +328,8 @@ def rehome(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn) -> int:
     """Take a free block and free it again, after its pageblock changed type: it may merge anew."""
     w0 = page_state(mem, pfn)
     order = order_of(w0)
-    if take_block(mem, zone, cpu, pfn, order, T_ISOLATED, mt_of(w0), 0) < 0:
-        return E_STATE
+    if take_block(mem, zone, cpu, pfn, order, c.T_ISOLATED, mt_of(w0), 0) < 0:
+        return c.E_STATE
     return free_block(mem, zone, cpu, pfn, order)
 
 

@@ -18,35 +18,50 @@ The geometry in the descriptor is written before the id is known to anybody and 
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    AT_CACHE, EV_OBJ_ALLOC, EV_OBJ_FAIL, EV_OBJ_FREE, E_INVAL, E_NOMEM, E_STATE, FAULT_OBJECT,
-    H_CACHES, H_NODES, M_OBJECT_BYTES, M_OBJECT_CACHE, M_OBJECT_FREE, M_OBJECT_POINTER,
-    OP_OBJ_ALLOC, OP_OBJ_FREE, T_SLAB, T_TAIL,
-)  # fmt: skip
-from shmalloc.constants_slab import (
-    CACHE_LIVE, GIVEN, KC_LOCK, KC_MAIN, KN_LOCK, K_ID, K_STATE, SF_SIZE, SLAB_FROZEN,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import hot, unit
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.descriptor import head_of, in_range, page_state
 from shmalloc.kernels.fault_injection import is_faulty
-from shmalloc.kernels.slot_intent import intend_put, intent_done
 from shmalloc.kernels.lock import lock, owner_word, try_spin, unlock, unspin
-from shmalloc.kernels.reporting import event, record_object, report
 from shmalloc.kernels.objects import (
-    cache_at, cache_of_word, chain_first, chain_pfn, clear_owner, cpu_part,
-    entry_address, entry_of, has_owner_word, home_node, index_at,
-    is_debug, is_exact, is_slab_of, list_state, make_chain, node_of_slab, node_part, object_at,
-    objects_of, owner_at,
-)  # fmt: skip
+    cache_at,
+    cache_of_word,
+    chain_first,
+    chain_pfn,
+    clear_owner,
+    cpu_part,
+    entry_address,
+    entry_of,
+    has_owner_word,
+    home_node,
+    index_at,
+    is_debug,
+    is_exact,
+    is_slab_of,
+    list_state,
+    make_chain,
+    node_of_slab,
+    node_part,
+    object_at,
+    objects_of,
+    owner_at,
+)
+from shmalloc.kernels.reporting import event, record_object, report
 from shmalloc.kernels.sheaf import (
-    in_two_places, keep_freed, pop_live, put_freed,
-    take_one, take_slowly,
-)  # fmt: skip
+    in_two_places,
+    keep_freed,
+    pop_live,
+    put_freed,
+    take_one,
+    take_slowly,
+)
 from shmalloc.kernels.sheaf_drain import drain_sheaves
 from shmalloc.kernels.slab import freeze, slab_problem, take_chain
-from shmalloc.kernels.slab_put import put_locked, release
 from shmalloc.kernels.slab_debug import bad_bytes, paint, track
+from shmalloc.kernels.slab_put import put_locked, release
+from shmalloc.kernels.slot_intent import intend_put, intent_done
 from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
 from shmalloc.units import (
     CacheId,
@@ -66,11 +81,11 @@ from shmalloc.words import fixed, load2, load_relaxed
 @hot
 def usable_cache(mem: Memory, cache_id: CacheId) -> CacheWords:
     """Descriptor of a cache that may be allocated from, or E_INVAL."""
-    if cache_id < 0 or cache_id >= fixed(mem, H_CACHES):
-        return E_INVAL
+    if cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES):
+        return c.E_INVAL
     cache = cache_at(mem, cache_id)
-    if load_relaxed(mem, cache + K_STATE) != CACHE_LIVE:
-        return E_INVAL
+    if load_relaxed(mem, cache + cs.K_STATE) != cs.CACHE_LIVE:
+        return c.E_INVAL
     return cache
 
 
@@ -83,25 +98,25 @@ def cache_alloc(mem: Memory, cpu: Cpu, cache_id: CacheId) -> ObjectAddress:
 @hot
 def cache_alloc_at(mem: Memory, cpu: Cpu, cache_id: CacheId, site: int) -> ObjectAddress:
     """``cache_alloc`` that names its call site, for caches with CF_TRACK."""
-    if cache_id < 0 or cache_id >= fixed(mem, H_CACHES):
-        return E_INVAL
-    if is_faulty(mem, cpu, FAULT_OBJECT):
-        return E_NOMEM
+    if cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES):
+        return c.E_INVAL
+    if is_faulty(mem, cpu, c.FAULT_OBJECT):
+        return c.E_NOMEM
     cache = cache_at(mem, cache_id)
     part = cpu_part(mem, cache, cpu)
-    if not try_spin(mem, part + KC_LOCK, cpu):
+    if not try_spin(mem, part + cs.KC_LOCK, cpu):
         return alloc_slowly(mem, cpu, cache, part, site)
     # A cache without sheaves, a debug cache, a dying one and none at all have no main sheaf, so
     # this one look covers them.
-    main = mem[part + KC_MAIN]
+    main = mem[part + cs.KC_MAIN]
     size = 0
     if main != 0:
-        size = mem[main + SF_SIZE]
+        size = mem[main + cs.SF_SIZE]
     if size == 0:
-        unspin(mem, part + KC_LOCK)
+        unspin(mem, part + cs.KC_LOCK)
         return alloc_slowly(mem, cpu, cache, part, site)
     entry = pop_live(mem, cpu, main, size)
-    unspin(mem, part + KC_LOCK)
+    unspin(mem, part + cs.KC_LOCK)
     if entry < 0:
         return in_two_places(mem, cpu, -entry)
     return hand_over(mem, cpu, cache, entry)
@@ -112,17 +127,17 @@ def alloc_slowly(
     mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart, site: int
 ) -> ObjectAddress:
     """Everything but an object out of the main sheaf."""
-    if load_relaxed(mem, cache + K_STATE) != CACHE_LIVE:
-        return E_INVAL
+    if load_relaxed(mem, cache + cs.K_STATE) != cs.CACHE_LIVE:
+        return c.E_INVAL
     if is_debug(mem, cache):
         return alloc_checked(mem, cpu, cache, site)
     entry = take_slowly(mem, cpu, cache, part)
-    if entry == E_NOMEM:
+    if entry == c.E_NOMEM:
         # The last resort: free objects may hide in the sheaves of others.
         drain_sheaves(mem, cpu, cache)
         entry = take_one(mem, cpu, cache)
     if entry < 0:
-        event(mem, cpu, EV_OBJ_FAIL)
+        event(mem, cpu, c.EV_OBJ_FAIL)
         return +entry
     return hand_over(mem, cpu, cache, entry)
 
@@ -130,8 +145,8 @@ def alloc_slowly(
 @hot
 def hand_over(mem: Memory, cpu: Cpu, cache: CacheWords, entry: Entry) -> ObjectAddress:
     """The address of an object that is live: count and record it."""
-    event(mem, cpu, EV_OBJ_ALLOC)
-    record_object(mem, cpu, OP_OBJ_ALLOC, entry_address(entry), cache)
+    event(mem, cpu, c.EV_OBJ_ALLOC)
+    record_object(mem, cpu, c.OP_OBJ_ALLOC, entry_address(entry), cache)
     return entry_address(entry)
 
 
@@ -140,12 +155,12 @@ def alloc_checked(mem: Memory, cpu: Cpu, cache: CacheWords, site: int) -> Object
     """Allocate from a debug cache; slabs that fail a check are frozen on the way."""
     chain = take_chain(mem, cpu, cache, 1)
     if chain < 0:
-        event(mem, cpu, EV_OBJ_FAIL)
+        event(mem, cpu, c.EV_OBJ_FAIL)
         return +chain
     address = object_at(mem, cache, chain_pfn(chain), chain_first(chain) - 1)
     track(mem, cpu, cache, address, 0, site)
-    event(mem, cpu, EV_OBJ_ALLOC)
-    record_object(mem, cpu, OP_OBJ_ALLOC, address, cache)
+    event(mem, cpu, c.EV_OBJ_ALLOC)
+    record_object(mem, cpu, c.OP_OBJ_ALLOC, address, cache)
     return address
 
 
@@ -154,8 +169,8 @@ def slab_of_address(mem: Memory, address: ObjectAddress) -> Pfn:
     """Head pfn of the block that covers ``address``, or a negative number."""
     pfn = pfn_of_word(mem, address)
     if not in_range(mem, pfn):
-        return E_INVAL
-    if type_of(page_state(mem, pfn)) != T_TAIL:
+        return c.E_INVAL
+    if type_of(page_state(mem, pfn)) != c.T_TAIL:
         return pfn
     return head_of(mem, pfn)
 
@@ -172,7 +187,7 @@ def cache_free_at(
 ) -> int:
     """``cache_free`` that names its call site, for caches with CF_TRACK."""
     pfn = slab_of_address(mem, address)
-    if pfn < 0 or cache_id < 0 or cache_id >= fixed(mem, H_CACHES):
+    if pfn < 0 or cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES):
         return refuse(mem, cpu, cache_id, address)
     w0 = page_state(mem, pfn)
     if not is_slab_of(w0, cache_id):
@@ -195,8 +210,8 @@ def free_object(
         return refuse(mem, cpu, cache_id, address)
     if not end_life(mem, cpu, cache, w0, entry_of(address, index, order_of(w0)), at):
         return refuse(mem, cpu, cache_id, address)
-    event(mem, cpu, EV_OBJ_FREE)
-    record_object(mem, cpu, OP_OBJ_FREE, address, cache)
+    event(mem, cpu, c.EV_OBJ_FREE)
+    record_object(mem, cpu, c.OP_OBJ_FREE, address, cache)
     return 0
 
 
@@ -209,9 +224,9 @@ def end_life(
 
     Into the CPU's sheaf, or straight to the slab where that is another node's.
     """
-    if list_state(w0) == SLAB_FROZEN:  # leaked: its slab failed a check
+    if list_state(w0) == cs.SLAB_FROZEN:  # leaked: its slab failed a check
         return clear_owner(mem, at, 0, is_exact(mem, cache))
-    if fixed(mem, H_NODES) > 1 and node_of_slab(mem, w0) != home_node(mem, cpu):
+    if fixed(mem, c.H_NODES) > 1 and node_of_slab(mem, w0) != home_node(mem, cpu):
         return put_freed(mem, cpu, cache, entry, at)
     return keep_freed(mem, cpu, cache, entry, at)
 
@@ -220,21 +235,21 @@ def end_life(
 def refuse(mem: Memory, cpu: Cpu, cache_id: CacheId, address: ObjectAddress) -> int:
     """Report why ``address`` cannot be freed into ``cache_id``; always E_STATE."""
     pfn = slab_of_address(mem, address)
-    code = M_OBJECT_POINTER
+    code = c.M_OBJECT_POINTER
     found: CacheId = -1
     if pfn >= 0:
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
-        if type_of(w0) == T_SLAB:
+        if type_of(w0) == c.T_SLAB:
             holder = cache_of_word(w0)
-            found = AT_CACHE | holder
+            found = c.AT_CACHE | holder
             cache = cache_at(mem, holder)
             index = index_at(mem, cache, frame_at(mem, pfn), address)
             if 0 <= index < objects_of(w1):
-                code = M_OBJECT_CACHE
+                code = c.M_OBJECT_CACHE
                 if holder == cache_id:
-                    code = M_OBJECT_FREE
-    report(mem, cpu, code, address, AT_CACHE | cache_id, found)
-    return E_STATE
+                    code = c.M_OBJECT_FREE
+    report(mem, cpu, code, address, c.AT_CACHE | cache_id, found)
+    return c.E_STATE
 
 
 @unit
@@ -244,7 +259,7 @@ def free_checked(
     """Free into a debug cache: every check and every change under one hold of the node lock."""
     lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))
     gone = 0
-    lock(mem, lists + KN_LOCK, cpu)
+    lock(mem, lists + cs.KN_LOCK, cpu)
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     result = 0
     base = frame_at(mem, pfn)
@@ -252,27 +267,29 @@ def free_checked(
     at = owner_at(mem, base, order_of(w0), index)
     # Looked at again under the lock: a second free may find the slab gone, its pages another's.
     known = (
-        is_slab_of(w0, mem[cache + K_ID]) and index >= 0 and has_owner_word(mem, cache, address, at)
+        is_slab_of(w0, mem[cache + cs.K_ID])
+        and index >= 0
+        and has_owner_word(mem, cache, address, at)
     )
     if known:
         intend_put(mem, cpu, cache, make_chain(pfn, index + 1, 1), 0)
-    if not known or not clear_owner(mem, at, GIVEN | owner_word(mem, cpu), False):
-        result = refuse(mem, cpu, mem[cache + K_ID], address)
-    elif list_state(w0) != SLAB_FROZEN:
+    if not known or not clear_owner(mem, at, cs.GIVEN | owner_word(mem, cpu), False):
+        result = refuse(mem, cpu, mem[cache + cs.K_ID], address)
+    elif list_state(w0) != cs.SLAB_FROZEN:
         bad = slab_problem(mem, cpu, cache, pfn, w0, w1)
-        bad += bad_bytes(mem, cpu, cache, address, 1, M_OBJECT_BYTES)
+        bad += bad_bytes(mem, cpu, cache, address, 1, c.M_OBJECT_BYTES)
         if bad != 0:
             freeze(mem, cpu, cache, lists, pfn)
-            result = E_STATE
+            result = c.E_STATE
         else:
             track(mem, cpu, cache, address, 1, site)
             paint(mem, cache, address, 0)
             gone = put_locked(mem, cpu, cache, lists, pfn, index + 1, address, 1)
     intent_done(mem, cpu)
-    unlock(mem, lists + KN_LOCK)
+    unlock(mem, lists + cs.KN_LOCK)
     if gone != 0:
         release(mem, cpu, pfn)
     if result == 0:
-        event(mem, cpu, EV_OBJ_FREE)
-        record_object(mem, cpu, OP_OBJ_FREE, address, cache)
+        event(mem, cpu, c.EV_OBJ_FREE)
+        record_object(mem, cpu, c.OP_OBJ_FREE, address, cache)
     return result

@@ -6,46 +6,42 @@ An allocation is all or nothing; a free reports each misuse and goes on (cache.p
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    EV_OBJ_FAIL, EV_OBJ_FREE, E_INVAL, E_NOMEM, E_STATE, FAULT_OBJECT,
-    H_CACHES, H_NODES, OP_OBJ_FREE,
-)  # fmt: skip
-from shmalloc.constants_slab import (
-    KC_LOCK, KC_MAIN, K_CAPACITY, SF_SIZE, SLAB_FROZEN,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernels.descriptor import page_state
-from shmalloc.kernels.fault_injection import is_faulty
-from shmalloc.kernels.slot_intent import intent_done
-from shmalloc.kernels.lock import owner_word, try_spin, unspin
-from shmalloc.kernels.reporting import event, record_object
-from shmalloc.kernels.objects import (
-    cache_at, chain_count, chain_first, chain_pfn, cpu_part, entry_address, entry_in_slab,
-    free_link, home_node, is_debug, list_state, node_of_slab, owner_of_entry, set_owner,
-)  # fmt: skip
-from shmalloc.kernels.sheaf import (
-    entry_of_index, in_two_places, pop_or_report, push_freed,
-)  # fmt: skip
-from shmalloc.kernels.sheaf_drain import drain_sheaves
-from shmalloc.kernels.slab import take_chain
-from shmalloc.units import (
-    CacheId,
-    CacheWords,
-    Chain,
-    Cpu,
-    Entry,
-    Memory,
-    ObjectAddress,
-    WordIndex,
-)
-from shmalloc.words import fixed
 from shmalloc.kernels.cache import (
-    usable_cache,
     cache_alloc_at,
+    cache_free_at,
     hand_over,
     slab_of_address,
-    cache_free_at,
+    usable_cache,
 )
+from shmalloc.kernels.descriptor import page_state
+from shmalloc.kernels.fault_injection import is_faulty
+from shmalloc.kernels.lock import owner_word, try_spin, unspin
+from shmalloc.kernels.objects import (
+    cache_at,
+    chain_count,
+    chain_first,
+    chain_pfn,
+    cpu_part,
+    entry_address,
+    entry_in_slab,
+    free_link,
+    home_node,
+    is_debug,
+    list_state,
+    node_of_slab,
+    owner_of_entry,
+    set_owner,
+)
+from shmalloc.kernels.reporting import event, record_object
+from shmalloc.kernels.sheaf import entry_of_index, in_two_places, pop_or_report, push_freed
+from shmalloc.kernels.sheaf_drain import drain_sheaves
+from shmalloc.kernels.slab import take_chain
+from shmalloc.kernels.slot_intent import intent_done
+from shmalloc.units import CacheId, CacheWords, Chain, Cpu, Entry, Memory, ObjectAddress, WordIndex
+from shmalloc.words import fixed
 
 
 @unit
@@ -56,15 +52,15 @@ def cache_alloc_bulk(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: W
     """
     cache = usable_cache(mem, cache_id)
     if cache < 0 or count < 0:
-        return E_INVAL
+        return c.E_INVAL
     if is_debug(mem, cache):
         return alloc_bulk_checked(mem, cpu, cache_id, count, at)
-    if is_faulty(mem, cpu, FAULT_OBJECT):
-        return E_NOMEM
+    if is_faulty(mem, cpu, c.FAULT_OBJECT):
+        return c.E_NOMEM
     got = pop_many(mem, cpu, cache, count, at)
     while got < count:
         chain = take_chain(mem, cpu, cache, count - got)
-        if chain == E_NOMEM:
+        if chain == c.E_NOMEM:
             drain_sheaves(mem, cpu, cache)
             chain = take_chain(mem, cpu, cache, count - got)
         if chain < 0:
@@ -72,8 +68,8 @@ def cache_alloc_bulk(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: W
         got = unchain_live(mem, cpu, cache, chain, at, got)
     if got < count:
         cache_free_bulk(mem, cpu, cache_id, got, at)
-        event(mem, cpu, EV_OBJ_FAIL)
-        return E_NOMEM
+        event(mem, cpu, c.EV_OBJ_FAIL)
+        return c.E_NOMEM
     return count
 
 
@@ -116,15 +112,15 @@ def pop_many(mem: Memory, cpu: Cpu, cache: CacheWords, count: int, at: WordIndex
     """Up to ``count`` objects out of the CPU's main sheaf under one hold of its lock."""
     part = cpu_part(mem, cache, cpu)
     got = 0
-    if try_spin(mem, part + KC_LOCK, cpu):
-        main = mem[part + KC_MAIN]
+    if try_spin(mem, part + cs.KC_LOCK, cpu):
+        main = mem[part + cs.KC_MAIN]
         if main != 0:
-            while got < count and mem[main + SF_SIZE] > 0:
-                entry = pop_or_report(mem, cpu, main, mem[main + SF_SIZE])
+            while got < count and mem[main + cs.SF_SIZE] > 0:
+                entry = pop_or_report(mem, cpu, main, mem[main + cs.SF_SIZE])
                 if entry > 0:
                     mem[at + got] = hand_over(mem, cpu, cache, entry)
                     got += 1
-        unspin(mem, part + KC_LOCK)
+        unspin(mem, part + cs.KC_LOCK)
     return got
 
 
@@ -134,8 +130,8 @@ def cache_free_bulk(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: Wo
 
     Runs of objects that fit in the CPU's sheaf go there under one hold of its lock.
     """
-    if cache_id < 0 or cache_id >= fixed(mem, H_CACHES):
-        return E_INVAL
+    if cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES):
+        return c.E_INVAL
     cache = cache_at(mem, cache_id)
     freed = 0
     done = 0
@@ -158,21 +154,21 @@ def push_run(
     """Free objects into the CPU's main sheaf, up to the first that cannot go there; how many."""
     part = cpu_part(mem, cache, cpu)
     done = 0
-    if not try_spin(mem, part + KC_LOCK, cpu):
+    if not try_spin(mem, part + cs.KC_LOCK, cpu):
         return 0
-    main = mem[part + KC_MAIN]
+    main = mem[part + cs.KC_MAIN]
     if main != 0:
-        while done < count and mem[main + SF_SIZE] < mem[cache + K_CAPACITY]:
+        while done < count and mem[main + cs.SF_SIZE] < mem[cache + cs.K_CAPACITY]:
             entry = near_entry(mem, cpu, cache, cache_id, mem[at + done])
             if entry < 0:
                 break
             owner = owner_of_entry(mem, entry)
-            if not push_freed(mem, cpu, cache, main, mem[main + SF_SIZE], entry, owner):
+            if not push_freed(mem, cpu, cache, main, mem[main + cs.SF_SIZE], entry, owner):
                 break
-            event(mem, cpu, EV_OBJ_FREE)
-            record_object(mem, cpu, OP_OBJ_FREE, mem[at + done], cache)
+            event(mem, cpu, c.EV_OBJ_FREE)
+            record_object(mem, cpu, c.OP_OBJ_FREE, mem[at + done], cache)
             done += 1
-    unspin(mem, part + KC_LOCK)
+    unspin(mem, part + cs.KC_LOCK)
     return done
 
 
@@ -183,11 +179,11 @@ def near_entry(
     """Entry of an object that may go in a sheaf of this CPU, or E_STATE; reports nothing."""
     pfn = slab_of_address(mem, address)
     if pfn < 0:
-        return E_STATE
+        return c.E_STATE
     w0 = page_state(mem, pfn)
     entry = entry_in_slab(mem, cache, cache_id, pfn, w0, address)
-    if entry < 0 or list_state(w0) == SLAB_FROZEN:
-        return E_STATE
-    if fixed(mem, H_NODES) > 1 and node_of_slab(mem, w0) != home_node(mem, cpu):
-        return E_STATE
+    if entry < 0 or list_state(w0) == cs.SLAB_FROZEN:
+        return c.E_STATE
+    if fixed(mem, c.H_NODES) > 1 and node_of_slab(mem, w0) != home_node(mem, cpu):
+        return c.E_STATE
     return entry

@@ -11,16 +11,8 @@ All sheaves of a cache are made here, so that freeing never needs memory.
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    AT_CACHE, EV_CACHE_GONE, EV_CACHE_NEW, EV_SHRINK, E_BUSY, E_INVAL, E_NOMEM, H_CACHES,
-    H_CACHES_LOCK, H_CPUS, H_NODES, H_PAGES, LOCK_OFFLINE, M_LEAKED_OBJECTS, T_ALLOCATED, T_TAIL,
-)  # fmt: skip
-from shmalloc.constants_slab import (
-    CACHE_DYING, CACHE_LIVE, CACHE_NONE, H_KMALLOC, KC_LOCK, KC_MAIN, KC_SPARE, KMALLOC_CLASSES,
-    KN_FULL, KN_LOCK, KN_NR_FROZEN, KN_NR_SLABS, KN_PARTIAL, KN_STRIDE, K_DESTROYER, K_ID,
-    K_MIN_PARTIAL, K_SHEAF_COUNT, K_SHEAF_ORDER, K_SHEAF_PFN, K_SHEAF_STRIDE, K_SHEAVES, K_STATE,
-    LEAK_REPORTS, OWNER_FROZEN, OWNER_SHEAVES, SF_NEXT, SF_SIZE,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.barn import barn_put, move_sheaf
 from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of, zone_of_word
@@ -28,15 +20,22 @@ from shmalloc.kernels.cache import usable_cache
 from shmalloc.kernels.descriptor import head_of, page_state, turn2
 from shmalloc.kernels.lists import list_init, next_of
 from shmalloc.kernels.lock import lock, owner_word, unlock
-from shmalloc.kernels.reporting import event, report
-from shmalloc.kernels.objects import (
-    cache_at, cpu_part, inuse_of, is_slab_of, node_of_slab, node_part, object_at, objects_of,
-    owner_of,
-)  # fmt: skip
 from shmalloc.kernels.object_layout import lay_out_object, lay_out_sheaves, lay_out_slab, order_for
+from shmalloc.kernels.objects import (
+    cache_at,
+    cpu_part,
+    inuse_of,
+    is_slab_of,
+    node_of_slab,
+    node_part,
+    object_at,
+    objects_of,
+    owner_of,
+)
+from shmalloc.kernels.reporting import event, report
 from shmalloc.kernels.sheaf_drain import drain_part, drain_sheaves, retire_sheaves
-from shmalloc.kernels.slab_put import release, unmake
 from shmalloc.kernels.slab_format import give_pages_back, slab_pages
+from shmalloc.kernels.slab_put import release, unmake
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
 from shmalloc.units import CacheId, CacheWords, Cpu, Memory, NodeId, Pfn, Word0, Word1, WordIndex
@@ -61,73 +60,73 @@ def cache_create(
     new object is a copy of (the constructor), 0: none; it must stay as long as the cache.
     """
     if not legal_request(mem, object_bytes, align_bytes):
-        return E_INVAL
-    lock(mem, H_CACHES_LOCK, cpu)
-    result: CacheId = E_NOMEM
-    for cache_id in range(fixed(mem, H_CACHES)):
-        if load(mem, cache_at(mem, cache_id) + K_STATE) == CACHE_NONE:
+        return c.E_INVAL
+    lock(mem, c.H_CACHES_LOCK, cpu)
+    result: CacheId = c.E_NOMEM
+    for cache_id in range(fixed(mem, c.H_CACHES)):
+        if load(mem, cache_at(mem, cache_id) + cs.K_STATE) == cs.CACHE_NONE:
             cache = cache_at(mem, cache_id)
             lay_out_object(mem, cache, object_bytes, align_bytes, flags, template)
             result = +lay_out_slab(mem, cache)
             if result == 0:
                 result = set_up(mem, cpu, cache, cache_id)
             break
-    unlock(mem, H_CACHES_LOCK)
+    unlock(mem, c.H_CACHES_LOCK)
     if result >= 0:
-        event(mem, cpu, EV_CACHE_NEW)
+        event(mem, cpu, c.EV_CACHE_NEW)
     return result
 
 
 @kernel
 def set_up(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> CacheId:
     """Lists, barns and sheaves of a new cache; H_CACHES_LOCK held. Its id, or E_NOMEM."""
-    mem[cache + K_ID] = cache_id
+    mem[cache + cs.K_ID] = cache_id
     # Whoever died when he had destroyed the last cache of this id, and had not said so yet: his
     # recovery must not take this one for his (docs/bugs.md 13).
-    store(mem, cache + K_DESTROYER, 0)
-    for node_id in range(fixed(mem, H_NODES)):
+    store(mem, cache + cs.K_DESTROYER, 0)
+    for node_id in range(fixed(mem, c.H_NODES)):
         lists = node_part(cache, node_id)
-        for i in range(KN_STRIDE):
+        for i in range(cs.KN_STRIDE):
             mem[lists + i] = 0
-        list_init(mem, lists + KN_PARTIAL)
-        list_init(mem, lists + KN_FULL)
-    for victim in range(fixed(mem, H_CPUS)):
+        list_init(mem, lists + cs.KN_PARTIAL)
+        list_init(mem, lists + cs.KN_FULL)
+    for victim in range(fixed(mem, c.H_CPUS)):
         part = cpu_part(mem, cache, victim)
-        mem[part + KC_MAIN] = 0
-        mem[part + KC_SPARE] = 0
-        store(mem, part + KC_LOCK, 0)
+        mem[part + cs.KC_MAIN] = 0
+        mem[part + cs.KC_SPARE] = 0
+        store(mem, part + cs.KC_LOCK, 0)
     words = lay_out_sheaves(mem, cache)
     if words > 0:
         order = order_for(mem, words)
         if order < 0:
-            return E_NOMEM
-        pfn = slab_pages(mem, cpu, order, OWNER_SHEAVES)
+            return c.E_NOMEM
+        pfn = slab_pages(mem, cpu, order, cs.OWNER_SHEAVES)
         if pfn < 0:
             return +pfn
-        mem[cache + K_SHEAF_ORDER] = order
-        mem[cache + K_SHEAF_PFN] = pfn
-        mem[cache + K_SHEAVES] = frame_at(mem, pfn)
+        mem[cache + cs.K_SHEAF_ORDER] = order
+        mem[cache + cs.K_SHEAF_PFN] = pfn
+        mem[cache + cs.K_SHEAVES] = frame_at(mem, pfn)
         hand_out_sheaves(mem, cpu, cache)
-    store(mem, cache + K_STATE, CACHE_LIVE)  # publishes the descriptor
+    store(mem, cache + cs.K_STATE, cs.CACHE_LIVE)  # publishes the descriptor
     return cache_id
 
 
 @kernel
 def hand_out_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords) -> None:
     """Two sheaves to each CPU, the rest to the barns in turn, all empty."""
-    cpus = fixed(mem, H_CPUS)
-    for i in range(mem[cache + K_SHEAF_COUNT]):
-        sheaf = mem[cache + K_SHEAVES] + i * mem[cache + K_SHEAF_STRIDE]
-        mem[sheaf + SF_NEXT] = 0
-        mem[sheaf + SF_SIZE] = 0
+    cpus = fixed(mem, c.H_CPUS)
+    for i in range(mem[cache + cs.K_SHEAF_COUNT]):
+        sheaf = mem[cache + cs.K_SHEAVES] + i * mem[cache + cs.K_SHEAF_STRIDE]
+        mem[sheaf + cs.SF_NEXT] = 0
+        mem[sheaf + cs.SF_SIZE] = 0
         if i < cpus:
             move_sheaf(mem, sheaf, cpu_part(mem, cache, i))
-            mem[cpu_part(mem, cache, i) + KC_MAIN] = sheaf
+            mem[cpu_part(mem, cache, i) + cs.KC_MAIN] = sheaf
         elif i < 2 * cpus:
             move_sheaf(mem, sheaf, cpu_part(mem, cache, i - cpus))
-            mem[cpu_part(mem, cache, i - cpus) + KC_SPARE] = sheaf
+            mem[cpu_part(mem, cache, i - cpus) + cs.KC_SPARE] = sheaf
         else:
-            barn_put(mem, cpu, node_part(cache, i % fixed(mem, H_NODES)), sheaf)
+            barn_put(mem, cpu, node_part(cache, i % fixed(mem, c.H_NODES)), sheaf)
 
 
 @unit
@@ -135,9 +134,9 @@ def release_empty(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId) -> 
     """Give the empty slabs of a node back to the pages; returns how many."""
     lists = node_part(cache, node_id)
     gone: Pfn = 0  # and 1
-    lock(mem, lists + KN_LOCK, cpu)
-    at = next_of(mem, lists + KN_PARTIAL)
-    while at != lists + KN_PARTIAL and at != 0:
+    lock(mem, lists + cs.KN_LOCK, cpu)
+    at = next_of(mem, lists + cs.KN_PARTIAL)
+    while at != lists + cs.KN_PARTIAL and at != 0:
         following = next_of(mem, at)
         pfn = head_of(mem, pfn_of_word(mem, at))
         if pfn < 0:
@@ -147,7 +146,7 @@ def release_empty(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId) -> 
             mem[at] = gone  # a private chain through the slabs, which are ours now
             gone = pfn + 1
         at = following
-    unlock(mem, lists + KN_LOCK)
+    unlock(mem, lists + cs.KN_LOCK)
     return release_chain(mem, cpu, gone)
 
 
@@ -172,32 +171,32 @@ def cache_shrink(mem: Memory, cpu: Cpu, cache_id: CacheId) -> CacheWords:
         return cache
     drain_sheaves(mem, cpu, cache)
     gone = 0
-    for node_id in range(fixed(mem, H_NODES)):
+    for node_id in range(fixed(mem, c.H_NODES)):
         gone += release_empty(mem, cpu, cache, node_id)
-    event(mem, cpu, EV_SHRINK)
+    event(mem, cpu, c.EV_SHRINK)
     return gone
 
 
 @unit
 def unplug_sheaves(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     """Empty the sheaves of an unplugged CPU and lock them; whoever still runs there uses slabs."""
-    lock(mem, H_CACHES_LOCK, cpu)
-    for cache_id in range(fixed(mem, H_CACHES)):
+    lock(mem, c.H_CACHES_LOCK, cpu)
+    for cache_id in range(fixed(mem, c.H_CACHES)):
         cache = cache_at(mem, cache_id)
-        if load(mem, cache + K_STATE) == CACHE_LIVE:
-            drain_part(mem, cpu, cache, victim, LOCK_OFFLINE)
-    unlock(mem, H_CACHES_LOCK)
+        if load(mem, cache + cs.K_STATE) == cs.CACHE_LIVE:
+            drain_part(mem, cpu, cache, victim, c.LOCK_OFFLINE)
+    unlock(mem, c.H_CACHES_LOCK)
     return 0
 
 
 @unit
 def plug_sheaves(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     """Let a CPU that is plugged in again use its sheaves."""
-    lock(mem, H_CACHES_LOCK, cpu)
-    for cache_id in range(fixed(mem, H_CACHES)):
+    lock(mem, c.H_CACHES_LOCK, cpu)
+    for cache_id in range(fixed(mem, c.H_CACHES)):
         part = cpu_part(mem, cache_at(mem, cache_id), victim)
-        cas(mem, part + KC_LOCK, LOCK_OFFLINE, 0)  # fails where it was never unplugged
-    unlock(mem, H_CACHES_LOCK)
+        cas(mem, part + cs.KC_LOCK, c.LOCK_OFFLINE, 0)  # fails where it was never unplugged
+    unlock(mem, c.H_CACHES_LOCK)
     return 0
 
 
@@ -207,31 +206,31 @@ def cache_destroy(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
 
     After E_BUSY nothing can be allocated from it, frees go on, and destroying it again is right.
     """
-    if cache_id < 0 or cache_id >= fixed(mem, H_CACHES) or is_kmalloc(mem, cache_id):
-        return E_INVAL
+    if cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES) or is_kmalloc(mem, cache_id):
+        return c.E_INVAL
     cache = cache_at(mem, cache_id)
-    lock(mem, H_CACHES_LOCK, cpu)
-    result = E_INVAL
-    if load(mem, cache + K_STATE) != CACHE_NONE:
+    lock(mem, c.H_CACHES_LOCK, cpu)
+    result = c.E_INVAL
+    if load(mem, cache + cs.K_STATE) != cs.CACHE_NONE:
         result = destroy(mem, cpu, cache, cache_id)
-    unlock(mem, H_CACHES_LOCK)
+    unlock(mem, c.H_CACHES_LOCK)
     return result
 
 
 @unit
 def destroy(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> int:
     """What ``cache_destroy`` does under H_CACHES_LOCK; if we die, who inherits from us does it."""
-    store(mem, cache + K_DESTROYER, owner_word(mem, cpu))
+    store(mem, cache + cs.K_DESTROYER, owner_word(mem, cpu))
     result = empty_and_unmake(mem, cpu, cache, cache_id)
-    store(mem, cache + K_DESTROYER, 0)
+    store(mem, cache + cs.K_DESTROYER, 0)
     return result
 
 
 @kernel
 def is_kmalloc(mem: Memory, cache_id: CacheId) -> bool:
     """Whether the cache is a size class of kmalloc, which live as long as the segment."""
-    for i in range(KMALLOC_CLASSES):
-        if load_relaxed(mem, H_KMALLOC + i) == cache_id + 1:
+    for i in range(cs.KMALLOC_CLASSES):
+        if load_relaxed(mem, cs.H_KMALLOC + i) == cache_id + 1:
             return True
     return False
 
@@ -239,37 +238,39 @@ def is_kmalloc(mem: Memory, cache_id: CacheId) -> bool:
 @kernel
 def empty_and_unmake(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> int:
     """Take the cache's sheaves and slabs away, then its id; 0 or E_BUSY."""
-    store(mem, cache + K_STATE, CACHE_DYING)
-    store_relaxed(mem, cache + K_MIN_PARTIAL, 0)  # from now on the last free of a slab releases it
+    store(mem, cache + cs.K_STATE, cs.CACHE_DYING)
+    store_relaxed(
+        mem, cache + cs.K_MIN_PARTIAL, 0
+    )  # from now on the last free of a slab releases it
     sheaves = retire_sheaves(mem, cpu, cache)
     slabs = 0
-    for node_id in range(fixed(mem, H_NODES)):
+    for node_id in range(fixed(mem, c.H_NODES)):
         release_empty(mem, cpu, cache, node_id)
-        slabs += load_relaxed(mem, node_part(cache, node_id) + KN_NR_SLABS)
+        slabs += load_relaxed(mem, node_part(cache, node_id) + cs.KN_NR_SLABS)
     if slabs > 0:
         live = count_live(mem, cpu, cache_id)
         report_live(mem, cpu, cache_id, live)
         if live > 0 or slabs > frozen_slabs(mem, cache):
-            return E_BUSY
-    if sheaves != mem[cache + K_SHEAF_COUNT]:
-        return E_BUSY  # one is in the hands of somebody who still frees
+            return c.E_BUSY
+    if sheaves != mem[cache + cs.K_SHEAF_COUNT]:
+        return c.E_BUSY  # one is in the hands of somebody who still frees
     leak_frozen(mem, cpu, cache_id)
     # First the state: pages of sheaves that no cache names are free to take after a kill, while a
     # cache that names pages of somebody else would be believed.
-    store(mem, cache + K_STATE, CACHE_NONE)
-    if mem[cache + K_SHEAF_COUNT] > 0:
+    store(mem, cache + cs.K_STATE, cs.CACHE_NONE)
+    if mem[cache + cs.K_SHEAF_COUNT] > 0:
         give_pages_back(
-            mem, cpu, mem[cache + K_SHEAF_PFN], mem[cache + K_SHEAF_ORDER], OWNER_SHEAVES
+            mem, cpu, mem[cache + cs.K_SHEAF_PFN], mem[cache + cs.K_SHEAF_ORDER], cs.OWNER_SHEAVES
         )
-    event(mem, cpu, EV_CACHE_GONE)
+    event(mem, cpu, c.EV_CACHE_GONE)
     return 0
 
 
 @kernel
 def frozen_slabs(mem: Memory, cache: CacheWords) -> int:
     count = 0
-    for node_id in range(fixed(mem, H_NODES)):
-        count += load_relaxed(mem, node_part(cache, node_id) + KN_NR_FROZEN)
+    for node_id in range(fixed(mem, c.H_NODES)):
+        count += load_relaxed(mem, node_part(cache, node_id) + cs.KN_NR_FROZEN)
     return count
 
 
@@ -280,11 +281,11 @@ def next_slab(mem: Memory, pfn: Pfn, cache_id: CacheId) -> Pfn:
     A block that is not ours covered its pages at the moment it was read, so none of our slabs
     that stay can be inside of it.
     """
-    while pfn < fixed(mem, H_PAGES):
+    while pfn < fixed(mem, c.H_PAGES):
         w0 = page_state(mem, pfn)
         if is_slab_of(w0, cache_id):
             return pfn
-        if type_of(w0) == T_TAIL:
+        if type_of(w0) == c.T_TAIL:
             pfn += 1
         else:
             pfn += 1 << order_of(w0)
@@ -302,7 +303,7 @@ def hold_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn) -> WordIndex:
     w0 = page_state(mem, pfn)
     if not is_slab_of(w0, cache_id):
         return 0
-    at = node_part(cache_at(mem, cache_id), node_of_slab(mem, w0)) + KN_LOCK
+    at = node_part(cache_at(mem, cache_id), node_of_slab(mem, w0)) + cs.KN_LOCK
     lock(mem, at, cpu)
     if is_slab_of(page_state(mem, pfn), cache_id):
         return at
@@ -344,7 +345,7 @@ def report_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, left: int, l
     for index in range(objects_of(w1)):
         if found < left and owner_of(mem, pfn, order_of(w0), index) != 0:
             address = object_at(mem, cache, pfn, index)
-            report(mem, cpu, M_LEAKED_OBJECTS, address, AT_CACHE | cache_id, live)
+            report(mem, cpu, c.M_LEAKED_OBJECTS, address, c.AT_CACHE | cache_id, live)
             found += 1
     return found
 
@@ -352,7 +353,7 @@ def report_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, left: int, l
 @unit
 def report_live(mem: Memory, cpu: Cpu, cache_id: CacheId, live: int) -> None:
     """Report the first live objects one by one ("Objects remaining"), each with the exact count."""
-    left = min(live, LEAK_REPORTS)
+    left = min(live, cs.LEAK_REPORTS)
     pfn = next_slab(mem, 0, cache_id)
     while pfn >= 0 and left > 0:
         held = hold_slab(mem, cpu, cache_id, pfn)
@@ -369,6 +370,6 @@ def leak_frozen(mem: Memory, cpu: Cpu, cache_id: CacheId) -> None:
     while pfn >= 0:
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         order = order_of(w0)
-        kept = next_word(w0, T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
-        turn2(mem, pfn, w0, w1, kept, OWNER_FROZEN)
+        kept = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
+        turn2(mem, pfn, w0, w1, kept, cs.OWNER_FROZEN)
         pfn = next_slab(mem, pfn + (1 << order), cache_id)

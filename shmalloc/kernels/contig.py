@@ -13,25 +13,27 @@ The range lies in one zone and its pageblocks are not shared with another (E_INV
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    EV_ALLOC, EV_CONTIG, EV_ISOLATE, EV_OFFLINE, E_BUSY, E_INVAL, E_STATE, FAULT_PAGE,
-    H_PAGEBLOCK_ORDER, IS_TYPE, I_FREE_HEAD, MT_ISOLATE, MT_MOVABLE, OP_ISOLATE, OP_OFFLINE,
-    T_ALLOCATED, T_FREE, T_ISOLATED, T_OFFLINE, T_POISONED, Z_END, Z_LOCK, Z_START,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import next_word, order_of, type_of, zone_of_word
 from shmalloc.kernels.buddy import block_span, carve, free_block, rehome, take_block
 from shmalloc.kernels.descriptor import head_of, in_range, page_state, turn2
 from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.lock import lock, unlock
-from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.pages import free_pages, wake_waiters
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.poison import unmanage
+from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import (
-    block_mt, descriptor_at, isolate_block, keep_isolated, restore_block, zone_at, zone_of,
-)  # fmt: skip
+    block_mt,
+    descriptor_at,
+    isolate_block,
+    keep_isolated,
+    restore_block,
+    zone_at,
+    zone_of,
+)
 from shmalloc.units import Cpu, Memory, Order, Owner, PageType, Pfn, ZoneId, ZoneWords
 from shmalloc.words import fixed, load2
 
@@ -40,23 +42,23 @@ from shmalloc.words import fixed, load2
 def range_zone(mem: Memory, start: Pfn, end: Pfn) -> ZoneId:
     """Zone of a range of whole pageblocks that no other zone shares, or E_INVAL."""
     if start >= end or not in_range(mem, start) or not in_range(mem, end - 1):
-        return E_INVAL
+        return c.E_INVAL
     zone_id = zone_of(mem, start)
-    if zone_id < 0 or (start | end) & ((1 << fixed(mem, H_PAGEBLOCK_ORDER)) - 1) != 0:
-        return E_INVAL
+    if zone_id < 0 or (start | end) & ((1 << fixed(mem, c.H_PAGEBLOCK_ORDER)) - 1) != 0:
+        return c.E_INVAL
     zone = zone_at(mem, zone_id)
-    if start < fixed(mem, zone + Z_START) or end > fixed(mem, zone + Z_END):
-        return E_INVAL
+    if start < fixed(mem, zone + c.Z_START) or end > fixed(mem, zone + c.Z_END):
+        return c.E_INVAL
     return zone_id
 
 
 @unit
 def set_isolated(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Type every pageblock of the range ISOLATE and rehome its free blocks; zone lock held."""
-    step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
+    step = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
     for at in range(start, end, step):
-        if block_mt(mem, at) == MT_ISOLATE:
-            return E_BUSY
+        if block_mt(mem, at) == c.MT_ISOLATE:
+            return c.E_BUSY
     carve_pageblocks(mem, zone, cpu, start, end)
     for at in range(start, end, step):
         isolate_block(mem, at, label(mem, cpu))
@@ -71,12 +73,12 @@ def carve_pageblocks(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pf
     A block may reach over the range: below and above it belong to somebody else's pageblocks
     (when two neighbours isolate at once, their free pages have merged across the border).
     """
-    order = fixed(mem, H_PAGEBLOCK_ORDER)
+    order = fixed(mem, c.H_PAGEBLOCK_ORDER)
     for at in range(start, end, 1 << order):
         head = head_of(mem, at)
         if head >= 0:
             w0 = page_state(mem, head)
-            if type_of(w0) == T_FREE and order_of(w0) > order:
+            if type_of(w0) == c.T_FREE and order_of(w0) > order:
                 carve(mem, zone, cpu, head, at, order)
 
 
@@ -86,7 +88,7 @@ def rehome_range(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -
     at = start
     while at < end:
         w0 = page_state(mem, at)
-        if type_of(w0) == T_FREE:
+        if type_of(w0) == c.T_FREE:
             rehome(mem, zone, cpu, at)
         at += block_span(w0)
 
@@ -95,8 +97,8 @@ def rehome_range(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -
 def restore_types(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> None:
     """End the isolation of a range: old types, free blocks on their lists; zone lock held."""
     carve_pageblocks(mem, zone, cpu, start, end)
-    for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
-        if block_mt(mem, at) == MT_ISOLATE:
+    for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
+        if block_mt(mem, at) == c.MT_ISOLATE:
             restore_block(mem, at)
     rehome_range(mem, zone, cpu, start, end)
 
@@ -106,16 +108,16 @@ def isolate_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Isolate the pageblocks of [start, end). Returns 0, E_INVAL, or E_BUSY if one already is."""
     zone_id = range_zone(mem, start, end)
     if zone_id < 0:
-        return E_INVAL
+        return c.E_INVAL
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, cpu)
     result = set_isolated(mem, zone, cpu, start, end)
-    unlock(mem, zone + Z_LOCK)
+    unlock(mem, zone + c.Z_LOCK)
     if result == 0:
         # Pages of the range may sit on per-CPU lists; their type is looked up when they drain.
         drain_all(mem, cpu)
-        event(mem, cpu, EV_ISOLATE)
-        record(mem, cpu, OP_ISOLATE, 0, start, end)
+        event(mem, cpu, c.EV_ISOLATE)
+        record(mem, cpu, c.OP_ISOLATE, 0, start, end)
     return result
 
 
@@ -124,11 +126,11 @@ def unisolate_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Give the pageblocks of [start, end) their old types back. Returns 0 or E_INVAL."""
     zone_id = range_zone(mem, start, end)
     if zone_id < 0:
-        return E_INVAL
+        return c.E_INVAL
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, cpu)
     restore_types(mem, zone, cpu, start, end)
-    unlock(mem, zone + Z_LOCK)
+    unlock(mem, zone + c.Z_LOCK)
     wake_waiters(mem, cpu, zone)
     return 0
 
@@ -142,7 +144,7 @@ def all_free(mem: Memory, start: Pfn, end: Pfn, allow_poisoned: int) -> bool:
     while at < end:
         w0 = page_state(mem, at)
         kind = type_of(w0)
-        if kind != T_FREE and not (allow_poisoned != 0 and kind == T_POISONED):
+        if kind != c.T_FREE and not (allow_poisoned != 0 and kind == c.T_POISONED):
             return False
         at += 1 << order_of(w0)
     return True
@@ -167,13 +169,13 @@ def take_free_at(
     """
     head = head_of(mem, at)
     if head < 0:
-        return E_STATE
+        return c.E_STATE
     order = largest_fit(at, end, order_of(page_state(mem, head)))
     if head != at or order != order_of(page_state(mem, at)):
         if carve(mem, zone, cpu, head, at, order) < 0:
-            return E_STATE
-    if take_block(mem, zone, cpu, at, order, kind, MT_MOVABLE, 0) < 0:
-        return E_STATE
+            return c.E_STATE
+    if take_block(mem, zone, cpu, at, order, kind, c.MT_MOVABLE, 0) < 0:
+        return c.E_STATE
     return order
 
 
@@ -184,10 +186,10 @@ def give_single_pages(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owne
     at = pfn + (1 << order) - 1
     while at >= pfn:
         w0, w1 = load2(mem, descriptor_at(mem, at))
-        given = next_word(w0, T_ALLOCATED, 0, zone_id, MT_MOVABLE, label(mem, cpu))
+        given = next_word(w0, c.T_ALLOCATED, 0, zone_id, c.MT_MOVABLE, label(mem, cpu))
         if not turn2(mem, at, w0, w1, given, owner):
-            report(mem, cpu, I_FREE_HEAD, at, IS_TYPE | T_ALLOCATED, w0)
-        event(mem, cpu, EV_ALLOC)
+            report(mem, cpu, c.I_FREE_HEAD, at, c.IS_TYPE | c.T_ALLOCATED, w0)
+        event(mem, cpu, c.EV_ALLOC)
         at -= 1
 
 
@@ -199,24 +201,24 @@ def alloc_contig_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, owner: Owner
     ``free_contig_range``. Linux's function of this name.
     """
     if start < 0 or start >= end:
-        return E_INVAL
-    if is_faulty(mem, cpu, FAULT_PAGE):
-        return E_BUSY
-    step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
+        return c.E_INVAL
+    if is_faulty(mem, cpu, c.FAULT_PAGE):
+        return c.E_BUSY
+    step = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
     first = start & ~(step - 1)
     last = (end + step - 1) & ~(step - 1)
     result = isolate_range(mem, cpu, first, last)
     if result < 0:
         return result
     zone = zone_at(mem, zone_of(mem, start))
-    lock(mem, zone + Z_LOCK, cpu)
-    result = E_BUSY
+    lock(mem, zone + c.Z_LOCK, cpu)
+    result = c.E_BUSY
     if all_free(mem, start, end, 0):
         result = take_range(mem, zone, cpu, start, end, owner)
-    unlock(mem, zone + Z_LOCK)
+    unlock(mem, zone + c.Z_LOCK)
     unisolate_range(mem, cpu, first, last)
     if result == 0:
-        event(mem, cpu, EV_CONTIG)
+        event(mem, cpu, c.EV_CONTIG)
     return result
 
 
@@ -224,7 +226,7 @@ def alloc_contig_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, owner: Owner
 def take_range(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn, owner: Owner) -> int:
     at = start
     while at < end:
-        order = take_free_at(mem, zone, cpu, at, end, T_ISOLATED)
+        order = take_free_at(mem, zone, cpu, at, end, c.T_ISOLATED)
         if order < 0:
             return +order
         give_single_pages(mem, cpu, at, order, owner)
@@ -252,19 +254,19 @@ def offline_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     if result < 0:
         return result
     zone = zone_at(mem, zone_of(mem, start))
-    lock(mem, zone + Z_LOCK, cpu)
-    result = E_BUSY
+    lock(mem, zone + c.Z_LOCK, cpu)
+    result = c.E_BUSY
     if all_free(mem, start, end, 1):
         result = take_offline(mem, zone, cpu, start, end)
     if result == 0:
-        for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
+        for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
             keep_isolated(mem, at)  # from here on it is nobody's: recovery leaves it alone
-    unlock(mem, zone + Z_LOCK)
+    unlock(mem, zone + c.Z_LOCK)
     if result < 0:
         unisolate_range(mem, cpu, start, end)
         return result
-    event(mem, cpu, EV_OFFLINE)
-    record(mem, cpu, OP_OFFLINE, 0, start, end)
+    event(mem, cpu, c.EV_OFFLINE)
+    record(mem, cpu, c.OP_OFFLINE, 0, start, end)
     return 0
 
 
@@ -278,9 +280,9 @@ def take_offline(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -
     at = start
     while at < end:
         head = head_of(mem, at)
-        if head >= 0 and type_of(page_state(mem, head)) == T_FREE:
-            border = (at | ((1 << fixed(mem, H_PAGEBLOCK_ORDER)) - 1)) + 1
-            order = take_free_at(mem, zone, cpu, at, border, T_OFFLINE)
+        if head >= 0 and type_of(page_state(mem, head)) == c.T_FREE:
+            border = (at | ((1 << fixed(mem, c.H_PAGEBLOCK_ORDER)) - 1)) + 1
+            order = take_free_at(mem, zone, cpu, at, border, c.T_OFFLINE)
             if order < 0:
                 return +order
             unmanage(mem, zone, 1 << order)
@@ -295,12 +297,12 @@ def online_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Put the pageblocks [start, end) back in service; returns the pages that came, or E_INVAL."""
     zone_id = range_zone(mem, start, end)
     if zone_id < 0:
-        return E_INVAL
+        return c.E_INVAL
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, cpu)
     restore_types(mem, zone, cpu, start, end)
     pages = bring_online(mem, zone, cpu, start, end)
-    unlock(mem, zone + Z_LOCK)
+    unlock(mem, zone + c.Z_LOCK)
     wake_waiters(mem, cpu, zone)
     return pages
 
@@ -312,7 +314,7 @@ def bring_online(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -
     at = start
     while at < end:
         w0 = page_state(mem, at)
-        if type_of(w0) == T_OFFLINE:
+        if type_of(w0) == c.T_OFFLINE:
             unmanage(mem, zone, -(1 << order_of(w0)))
             free_block(mem, zone, cpu, at, order_of(w0))
             pages += 1 << order_of(w0)

@@ -17,11 +17,7 @@ The partition of a zone into blocks is legal after every single write:
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    CARRIED_MASK, E_AGAIN, E_STATE, H_MAX_ORDER, H_PAGES, H_ZONES, M_DOUBLE_FREE, M_OUT_OF_RANGE,
-    M_SLAB_AS_PAGE, M_STRANGER, M_TAIL_FREE, M_WRONG_ORDER, M_WRONG_STATE, POISON_BIT, T_ALLOCATED,
-    T_FREE, T_PCP, T_RESERVED, T_SLAB, T_TAIL,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import legal_head, mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernels.slots import label
@@ -59,35 +55,35 @@ def turn_owned(mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new
     That only marks the page (poison.py) and must not make the owner's change fail. The mark goes
     along into ``new0``.
     """
-    if turn2(mem, pfn, old0, old1, new0 | (old0 & POISON_BIT), new1):
+    if turn2(mem, pfn, old0, old1, new0 | (old0 & c.POISON_BIT), new1):
         return True
-    return old0 & POISON_BIT == 0 and turn_marked(mem, pfn, old0, old1, new0, new1)
+    return old0 & c.POISON_BIT == 0 and turn_marked(mem, pfn, old0, old1, new0, new1)
 
 
 @unit
 def turn_marked(mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1) -> bool:
     """The same from the pair that a mark has made of the one that the owner saw."""
-    return turn2(mem, pfn, old0 | POISON_BIT, old1, new0 | POISON_BIT, new1)
+    return turn2(mem, pfn, old0 | c.POISON_BIT, old1, new0 | c.POISON_BIT, new1)
 
 
 @kernel
 def make_free(mem: Memory, pfn: Pfn, zone_id: ZoneId, order: Order, mt: Migratetype) -> bool:
     """Make ``pfn`` the head of a free block; the caller holds the zone lock and owns the page."""
     old = page_state(mem, pfn)
-    return turn(mem, pfn, old, next_word(old, T_FREE, order, zone_id, mt, 0))
+    return turn(mem, pfn, old, next_word(old, c.T_FREE, order, zone_id, mt, 0))
 
 
 @kernel
 def make_tail(mem: Memory, pfn: Pfn) -> bool:
     """Fold a head into the block that already covers it; zone lock held."""
     old = page_state(mem, pfn)
-    return turn(mem, pfn, old, next_word(old, T_TAIL, 0, 0, 0, 0))
+    return turn(mem, pfn, old, next_word(old, c.T_TAIL, 0, 0, 0, 0))
 
 
 @kernel
 def is_free_head(w0: Word0, zone_id: ZoneId, order: Order) -> bool:
     """Whether a descriptor is a free block of exactly this order in this zone (page_is_buddy)."""
-    return type_of(w0) == T_FREE and order_of(w0) == order and zone_of_word(w0) == zone_id
+    return type_of(w0) == c.T_FREE and order_of(w0) == order and zone_of_word(w0) == zone_id
 
 
 @kernel
@@ -98,16 +94,16 @@ def head_of(mem: Memory, pfn: Pfn) -> Pfn:
     true at the moment of the last read, if nobody splits or merges around ``pfn`` meanwhile.
     """
     at = pfn
-    for _ in range(fixed(mem, H_MAX_ORDER) + 1):
+    for _ in range(fixed(mem, c.H_MAX_ORDER) + 1):
         w0 = page_state(mem, at)
-        if type_of(w0) != T_TAIL:
+        if type_of(w0) != c.T_TAIL:
             if at + (1 << order_of(w0)) > pfn:
                 return at
-            return E_AGAIN
+            return c.E_AGAIN
         if at == 0:
-            return E_AGAIN
+            return c.E_AGAIN
         at = at & (at - 1)
-    return E_AGAIN
+    return c.E_AGAIN
 
 
 @hot
@@ -117,36 +113,36 @@ def free_problem(w0: Word0, w1: Word1, order: Order, owner: Owner) -> int:
     ``owner`` 0 skips the check of the owner.
     """
     kind = type_of(w0)
-    if kind == T_ALLOCATED:
+    if kind == c.T_ALLOCATED:
         if order_of(w0) != order:
-            return M_WRONG_ORDER
+            return c.M_WRONG_ORDER
         if owner != 0 and w1 != owner:
-            return M_STRANGER
+            return c.M_STRANGER
         return 0
-    if kind == T_FREE or kind == T_PCP:
-        return M_DOUBLE_FREE
-    if kind == T_SLAB:
-        return M_SLAB_AS_PAGE
-    if kind == T_TAIL:
-        return M_TAIL_FREE
-    return M_WRONG_STATE
+    if kind == c.T_FREE or kind == c.T_PCP:
+        return c.M_DOUBLE_FREE
+    if kind == c.T_SLAB:
+        return c.M_SLAB_AS_PAGE
+    if kind == c.T_TAIL:
+        return c.M_TAIL_FREE
+    return c.M_WRONG_STATE
 
 
 @kernel
 def misuse_of(mem: Memory, pfn: Pfn, w0: Word0, w1: Word1, order: Order, owner: Owner) -> int:
     """``free_problem`` with one look around: a tail inside a free block was freed twice."""
     problem = free_problem(w0, w1, order, owner)
-    if problem == M_TAIL_FREE:
+    if problem == c.M_TAIL_FREE:
         head = head_of(mem, pfn)
-        if head >= 0 and type_of(page_state(mem, head)) == T_FREE:
-            return M_DOUBLE_FREE
+        if head >= 0 and type_of(page_state(mem, head)) == c.T_FREE:
+            return c.M_DOUBLE_FREE
     return problem
 
 
 @kernel
 def in_range(mem: Memory, pfn: Pfn) -> bool:
     """Whether ``pfn`` has a descriptor at all."""
-    return 0 <= pfn < fixed(mem, H_PAGES)
+    return 0 <= pfn < fixed(mem, c.H_PAGES)
 
 
 @hot
@@ -158,20 +154,20 @@ def claim_for_free(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, owner: Owner) 
     life. After it the block belongs to the allocator, on no list yet, and never merges.
     """
     if not in_range(mem, pfn):
-        return -M_OUT_OF_RANGE
+        return -c.M_OUT_OF_RANGE
     d = descriptor_at(mem, pfn)
     w0 = load(mem, d)  # two reads may be torn: the swap below compares both, so it would fail
     w1 = load_relaxed(mem, d + 1)
     problem = free_problem(w0, w1, order, owner)
     if problem != 0:
         return -misuse_of(mem, pfn, w0, w1, order, owner)
-    taken = next_word(w0, T_PCP, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
+    taken = next_word(w0, c.T_PCP, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
     # A poisoned page says so until it is out of service, even if its freer dies on the way.
-    if turn2(mem, pfn, w0, w1, taken | (w0 & POISON_BIT), 0):
+    if turn2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):
         return w0
-    if w0 & POISON_BIT == 0 and turn_marked(mem, pfn, w0, w1, taken, 0):
-        return w0 | POISON_BIT
-    return -M_DOUBLE_FREE
+    if w0 & c.POISON_BIT == 0 and turn_marked(mem, pfn, w0, w1, taken, 0):
+        return w0 | c.POISON_BIT
+    return -c.M_DOUBLE_FREE
 
 
 @hot
@@ -180,9 +176,9 @@ def hand_out(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, mt: Migratetype, own
     d = descriptor_at(mem, pfn)
     w0 = load(mem, d)  # nobody else may change a page that we hold; the swap checks it
     w1 = load_relaxed(mem, d + 1)
-    given = next_word(w0, T_ALLOCATED, order, zone_of_word(w0), mt, label(mem, cpu))
-    if type_of(w0) != T_PCP or not turn2(mem, pfn, w0, w1, given, owner):
-        return E_STATE
+    given = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt, label(mem, cpu))
+    if type_of(w0) != c.T_PCP or not turn2(mem, pfn, w0, w1, given, owner):
+        return c.E_STATE
     return pfn
 
 
@@ -190,11 +186,11 @@ def hand_out(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, mt: Migratetype, own
 def legal_pair(mem: Memory, w0: Word0, w1: Word1, pfn: Pfn) -> bool:
     """What a lock-free walker may see at any time; False is a torn or corrupt descriptor."""
     kind = type_of(w0)
-    if kind == T_TAIL:
+    if kind == c.T_TAIL:
         return order_of(w0) == 0 and w1 == 0
-    if not legal_head(w0, pfn, fixed(mem, H_MAX_ORDER), fixed(mem, H_ZONES)):
+    if not legal_head(w0, pfn, fixed(mem, c.H_MAX_ORDER), fixed(mem, c.H_ZONES)):
         return False
-    if kind == T_ALLOCATED or kind == T_SLAB or kind == T_RESERVED:
+    if kind == c.T_ALLOCATED or kind == c.T_SLAB or kind == c.T_RESERVED:
         return True
     # Nobody owns it: word 1 holds at most a list link.
-    return w1 & CARRIED_MASK == 0
+    return w1 & c.CARRIED_MASK == 0

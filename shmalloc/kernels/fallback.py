@@ -8,10 +8,7 @@ from another type and leave the pageblock's type alone. All under the zone lock.
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    E_NOMEM, EV_CLAIM, EV_STEAL, H_MAX_ORDER, H_PAGEBLOCK_ORDER, MT_MOVABLE, MT_RECLAIMABLE,
-    MT_UNMOVABLE, T_ALLOCATED, T_FREE, T_PCP, T_SLAB, Z_END, Z_START,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import mt_of, order_of, type_of
 from shmalloc.kernels.buddy import block_span, first_free, move_free_block, retype_range, take_block
@@ -25,21 +22,21 @@ from shmalloc.words import fixed
 @kernel
 def fallback_type(mt: Migratetype, attempt: int) -> Migratetype:
     """The ``attempt``-th (0, 1) type to turn to when ``mt`` is exhausted."""
-    if mt == MT_UNMOVABLE:
-        return MT_RECLAIMABLE if attempt == 0 else MT_MOVABLE
-    if mt == MT_MOVABLE:
-        return MT_RECLAIMABLE if attempt == 0 else MT_UNMOVABLE
-    return MT_UNMOVABLE if attempt == 0 else MT_MOVABLE
+    if mt == c.MT_UNMOVABLE:
+        return c.MT_RECLAIMABLE if attempt == 0 else c.MT_MOVABLE
+    if mt == c.MT_MOVABLE:
+        return c.MT_RECLAIMABLE if attempt == 0 else c.MT_UNMOVABLE
+    return c.MT_UNMOVABLE if attempt == 0 else c.MT_MOVABLE
 
 
 @hot
 def find_smallest(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -> Pfn:
     """The first block of the smallest order >= ``order`` on the lists of ``mt``, or E_NOMEM."""
-    for at in range(order, fixed(mem, H_MAX_ORDER) + 1):
+    for at in range(order, fixed(mem, c.H_MAX_ORDER) + 1):
         pfn = first_free(mem, zone, at, mt)
         if pfn >= 0:
             return pfn
-    return E_NOMEM
+    return c.E_NOMEM
 
 
 @unit
@@ -59,40 +56,40 @@ def rmqueue(
     if pfn < 0:
         pfn = find_steal(mem, zone, order, mt)
         if pfn < 0:
-            return E_NOMEM
-        event(mem, cpu, EV_STEAL)
+            return c.E_NOMEM
+        event(mem, cpu, c.EV_STEAL)
     return take_block(mem, zone, cpu, pfn, order, kind, mt, owner)
 
 
 @kernel
 def find_steal(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -> Pfn:
     """The smallest fitting block of another type."""
-    for at in range(order, fixed(mem, H_MAX_ORDER) + 1):
+    for at in range(order, fixed(mem, c.H_MAX_ORDER) + 1):
         for attempt in range(2):
             pfn = first_free(mem, zone, at, fallback_type(mt, attempt))
             if pfn >= 0:
                 return pfn
-    return E_NOMEM
+    return c.E_NOMEM
 
 
 @kernel
 def may_claim(mem: Memory, order: Order, mt: Migratetype) -> bool:
     """Whether taking a block of ``order`` justifies retyping its pageblock (Linux's rule)."""
-    return order >= fixed(mem, H_PAGEBLOCK_ORDER) // 2 or mt != MT_MOVABLE
+    return order >= fixed(mem, c.H_PAGEBLOCK_ORDER) // 2 or mt != c.MT_MOVABLE
 
 
 @unit
 def claim(mem: Memory, zone: ZoneWords, cpu: Cpu, order: Order, mt: Migratetype) -> Pfn:
     """Retype a pageblock for ``mt``; returns a block of it that fits, or E_NOMEM."""
-    at = fixed(mem, H_MAX_ORDER)
+    at = fixed(mem, c.H_MAX_ORDER)
     while at >= order:
         for attempt in range(2):
             pfn = first_free(mem, zone, at, fallback_type(mt, attempt))
             if pfn >= 0 and may_claim(mem, at, mt) and claim_block(mem, zone, cpu, pfn, at, mt):
-                event(mem, cpu, EV_CLAIM)
+                event(mem, cpu, c.EV_CLAIM)
                 return find_smallest(mem, zone, order, mt)
         at -= 1
-    return E_NOMEM
+    return c.E_NOMEM
 
 
 @kernel
@@ -100,12 +97,12 @@ def claim_block(
     mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
 ) -> bool:
     """Move the free block at ``pfn`` and, where it pays, its whole pageblock to ``mt``."""
-    if order >= fixed(mem, H_PAGEBLOCK_ORDER):
+    if order >= fixed(mem, c.H_PAGEBLOCK_ORDER):
         retype_range(mem, pfn, order, mt)
         return move_free_block(mem, zone, cpu, pfn, mt) == 0
-    pages = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
+    pages = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
     start = pfn & ~(pages - 1)
-    if start < fixed(mem, zone + Z_START) or start + pages > fixed(mem, zone + Z_END):
+    if start < fixed(mem, zone + c.Z_START) or start + pages > fixed(mem, zone + c.Z_END):
         return False  # a pageblock shared with another zone is not ours to retype
     if free_or_alike(mem, start, start + pages, mt) * 2 < pages:
         return False
@@ -122,10 +119,10 @@ def free_or_alike(mem: Memory, start: Pfn, end: Pfn, mt: Migratetype) -> int:
     while at < end:
         w0 = page_state(mem, at)
         kind = type_of(w0)
-        in_use = kind == T_ALLOCATED or kind == T_PCP or kind == T_SLAB
+        in_use = kind == c.T_ALLOCATED or kind == c.T_PCP or kind == c.T_SLAB
         # Movable pages can only be counted for a movable claim, the other two mix.
-        alike = (mt_of(w0) == MT_MOVABLE) == (mt == MT_MOVABLE)
-        if kind == T_FREE or (in_use and alike):
+        alike = (mt_of(w0) == c.MT_MOVABLE) == (mt == c.MT_MOVABLE)
+        if kind == c.T_FREE or (in_use and alike):
             pages += 1 << order_of(w0)
         at += block_span(w0)
     return pages
@@ -140,7 +137,7 @@ def move_free_pages(
     at = start
     while at < end:
         w0 = page_state(mem, at)
-        if type_of(w0) == T_FREE and move_free_block(mem, zone, cpu, at, mt) == 0:
+        if type_of(w0) == c.T_FREE and move_free_block(mem, zone, cpu, at, mt) == 0:
             moved += 1 << order_of(w0)
         at += block_span(w0)
     return moved

@@ -21,13 +21,10 @@ branch. The other words belong to the kernels of the slot until C_FAULTS is 0 ag
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    C_FAULT_CHANCE, C_FAULT_COUNT, C_FAULT_EVERY, C_FAULT_LEFT, C_FAULT_RANDOM, C_FAULTS, EV_FAULT,
-    OP_FAULT,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
-from shmalloc.kernels.reporting import cpu_at, event, record
 from shmalloc.kernels.random import next_random
+from shmalloc.kernels.reporting import cpu_at, event, record
 from shmalloc.units import Cpu, CpuWords, Memory
 from shmalloc.words import fixed
 
@@ -35,7 +32,7 @@ from shmalloc.words import fixed
 @hot
 def is_faulty(mem: Memory, cpu: Cpu, kind: int) -> bool:
     """Whether this allocation of ``kind`` (FAULT_*) is to fail."""
-    if fixed(mem, cpu_at(mem, cpu) + C_FAULTS) & kind == 0:
+    if fixed(mem, cpu_at(mem, cpu) + c.C_FAULTS) & kind == 0:
         return False
     return should_fail(mem, cpu, kind) != 0
 
@@ -43,7 +40,7 @@ def is_faulty(mem: Memory, cpu: Cpu, kind: int) -> bool:
 @hot
 def faultless(mem: Memory, cpu: Cpu, kind: int, count: int) -> int:
     """How many of ``count`` allocations of ``kind`` pass before one is to fail."""
-    if fixed(mem, cpu_at(mem, cpu) + C_FAULTS) & kind == 0:
+    if fixed(mem, cpu_at(mem, cpu) + c.C_FAULTS) & kind == 0:
         return count
     return count_faultless(mem, cpu, kind, count)
 
@@ -63,27 +60,27 @@ def should_fail(mem: Memory, cpu: Cpu, kind: int) -> int:
     slot = cpu_at(mem, cpu)
     if not due(mem, slot) and not struck(mem, slot):
         return 0
-    mem[slot + C_FAULT_COUNT] = mem[slot + C_FAULT_COUNT] + 1
-    event(mem, cpu, EV_FAULT)
-    record(mem, cpu, OP_FAULT, 0, -1, kind)
+    mem[slot + c.C_FAULT_COUNT] = mem[slot + c.C_FAULT_COUNT] + 1
+    event(mem, cpu, c.EV_FAULT)
+    record(mem, cpu, c.OP_FAULT, 0, -1, kind)
     return 1
 
 
 @kernel
 def due(mem: Memory, slot: CpuWords) -> bool:
     """Count down to the next fault; whether this is it."""
-    left = mem[slot + C_FAULT_LEFT]
+    left = mem[slot + c.C_FAULT_LEFT]
     if left == 1:
-        mem[slot + C_FAULT_LEFT] = mem[slot + C_FAULT_EVERY]
+        mem[slot + c.C_FAULT_LEFT] = mem[slot + c.C_FAULT_EVERY]
     elif left > 1:
-        mem[slot + C_FAULT_LEFT] = left - 1
+        mem[slot + c.C_FAULT_LEFT] = left - 1
     return left == 1
 
 
 @kernel
 def struck(mem: Memory, slot: CpuWords) -> bool:
     """Whether chance makes this allocation fail."""
-    chance = mem[slot + C_FAULT_CHANCE]
+    chance = mem[slot + c.C_FAULT_CHANCE]
     if chance == 0:
         return False
-    return (next_random(mem, slot + C_FAULT_RANDOM) >> 31) < chance
+    return (next_random(mem, slot + c.C_FAULT_RANDOM) >> 31) < chance

@@ -9,10 +9,7 @@ Called by the exclusive owner of the block (state PCP, on no list), so accesses 
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    FILL_NONE, FILL_POISON, H_FILL, H_LINKS, H_PAGE_SHIFT, I_BYTES, LINKS_PAGE, NODE_WORDS,
-    POISON_WORD,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import frame_at
@@ -23,41 +20,41 @@ from shmalloc.words import fixed
 @hot
 def fill_on_free(mem: Memory, pfn: Pfn, order: Order) -> None:
     """Overwrite the block as the geometry's hazards ask."""
-    if fixed(mem, H_FILL) != FILL_NONE:
+    if fixed(mem, c.H_FILL) != c.FILL_NONE:
         fill(mem, pfn, order)
 
 
 @kernel
 def filling(mem: Memory) -> int:
     """What every word of a free page holds."""
-    return POISON_WORD if fixed(mem, H_FILL) == FILL_POISON else 0
+    return c.POISON_WORD if fixed(mem, c.H_FILL) == c.FILL_POISON else 0
 
 
 @unit
 def fill(mem: Memory, pfn: Pfn, order: Order) -> None:
     value = filling(mem)
     start = frame_at(mem, pfn)
-    for i in range(start, start + (1 << (order + fixed(mem, H_PAGE_SHIFT)))):
+    for i in range(start, start + (1 << (order + fixed(mem, c.H_PAGE_SHIFT)))):
         mem[i] = value
 
 
 @hot
 def intact_on_alloc(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> bool:
     """Whether nobody wrote to the block while it was free; reports the first word that changed."""
-    return fixed(mem, H_FILL) == FILL_NONE or unchanged(mem, cpu, pfn, order)
+    return fixed(mem, c.H_FILL) == c.FILL_NONE or unchanged(mem, cpu, pfn, order)
 
 
 @unit
 def unchanged(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> bool:
     value = filling(mem)
-    page_words = 1 << fixed(mem, H_PAGE_SHIFT)
+    page_words = 1 << fixed(mem, c.H_PAGE_SHIFT)
     skip = 0
-    if fixed(mem, H_LINKS) == LINKS_PAGE:
-        skip = NODE_WORDS  # the list's while it is on one, zero after it
+    if fixed(mem, c.H_LINKS) == c.LINKS_PAGE:
+        skip = c.NODE_WORDS  # the list's while it is on one, zero after it
     for page in range(pfn, pfn + (1 << order)):
         start = frame_at(mem, page)
         for i in range(start + skip, start + page_words):
             if mem[i] != value:
-                report(mem, cpu, I_BYTES, i, value, mem[i])
+                report(mem, cpu, c.I_BYTES, i, value, mem[i])
                 return False
     return True

@@ -8,15 +8,12 @@ created meanwhile gives the unplugged CPU sheaves all the same; they are ordinar
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    AT_PCP, AT_WORD, CPU_CHANGER_SHIFT, CPU_CHANGING, CPU_OFFLINE, CPU_ONLINE, C_STATE, EV_HOTPLUG,
-    E_BUSY, H_ZONES, I_PCP_COUNT, LOCK_OFFLINE, P_COUNT, P_LOCK,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.cache_set import plug_sheaves, unplug_sheaves
-from shmalloc.kernels.reporting import cpu_at, event, report
 from shmalloc.kernels.pages import wake_waiters
 from shmalloc.kernels.pcp import drain_everything, pcp_at, spin_for_drain
+from shmalloc.kernels.reporting import cpu_at, event, report
 from shmalloc.kernels.zone import zone_at
 from shmalloc.units import Cpu, Memory
 from shmalloc.words import cas, fixed, load, store
@@ -25,28 +22,28 @@ from shmalloc.words import cas, fixed, load, store
 @unit
 def unplug_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     """Drain and lock what ``victim`` keeps to itself. Returns pages given back, or E_BUSY."""
-    state = cpu_at(mem, victim) + C_STATE
-    if not cas(mem, state, CPU_ONLINE, CPU_CHANGING | (cpu + 1) << CPU_CHANGER_SHIFT):
-        return E_BUSY  # not online, or somebody else is changing it
+    state = cpu_at(mem, victim) + c.C_STATE
+    if not cas(mem, state, c.CPU_ONLINE, c.CPU_CHANGING | (cpu + 1) << c.CPU_CHANGER_SHIFT):
+        return c.E_BUSY  # not online, or somebody else is changing it
     unplug_sheaves(mem, cpu, victim)  # first: their slabs give pages back
     given = 0
-    for zone_id in range(fixed(mem, H_ZONES)):
+    for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
-        if spin_for_drain(mem, pcp + P_LOCK, cpu):
+        if spin_for_drain(mem, pcp + c.P_LOCK, cpu):
             given += drain_everything(mem, cpu, zone_id, pcp, victim)
-            store(mem, pcp + P_LOCK, LOCK_OFFLINE)
+            store(mem, pcp + c.P_LOCK, c.LOCK_OFFLINE)
             wake_waiters(mem, cpu, zone_at(mem, zone_id))
-    event(mem, cpu, EV_HOTPLUG)
-    store(mem, state, CPU_OFFLINE)
+    event(mem, cpu, c.EV_HOTPLUG)
+    store(mem, state, c.CPU_OFFLINE)
     return given
 
 
 @unit
 def plug_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     """Let ``victim`` use its per-CPU lists and sheaves again. Returns 0 or E_BUSY."""
-    state = cpu_at(mem, victim) + C_STATE
-    if not cas(mem, state, CPU_OFFLINE, CPU_CHANGING | (cpu + 1) << CPU_CHANGER_SHIFT):
-        return E_BUSY
+    state = cpu_at(mem, victim) + c.C_STATE
+    if not cas(mem, state, c.CPU_OFFLINE, c.CPU_CHANGING | (cpu + 1) << c.CPU_CHANGER_SHIFT):
+        return c.E_BUSY
     check_unplugged(mem, cpu, victim)
     finish_plug(mem, cpu, victim)
     return 0
@@ -55,14 +52,19 @@ def plug_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
 @kernel
 def check_unplugged(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     """Report a list that is not locked, or not empty: somebody used it behind our back."""
-    for zone_id in range(fixed(mem, H_ZONES)):
+    for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
-        held = load(mem, pcp + P_LOCK)
-        if held != LOCK_OFFLINE:
-            report(mem, cpu, I_PCP_COUNT, AT_WORD | (pcp + P_LOCK), LOCK_OFFLINE, held)
-        elif mem[pcp + P_COUNT] != 0:
+        held = load(mem, pcp + c.P_LOCK)
+        if held != c.LOCK_OFFLINE:
+            report(mem, cpu, c.I_PCP_COUNT, c.AT_WORD | (pcp + c.P_LOCK), c.LOCK_OFFLINE, held)
+        elif mem[pcp + c.P_COUNT] != 0:
             report(
-                mem, cpu, I_PCP_COUNT, AT_PCP | victim << 16 | zone_id << 8, 0, mem[pcp + P_COUNT]
+                mem,
+                cpu,
+                c.I_PCP_COUNT,
+                c.AT_PCP | victim << 16 | zone_id << 8,
+                0,
+                mem[pcp + c.P_COUNT],
             )
 
 
@@ -72,7 +74,7 @@ def finish_plug(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
 
     Also what becomes of a change whose author died: nobody else touches these locks meanwhile.
     """
-    for zone_id in range(fixed(mem, H_ZONES)):
-        cas(mem, pcp_at(mem, victim, zone_id) + P_LOCK, LOCK_OFFLINE, 0)
+    for zone_id in range(fixed(mem, c.H_ZONES)):
+        cas(mem, pcp_at(mem, victim, zone_id) + c.P_LOCK, c.LOCK_OFFLINE, 0)
     plug_sheaves(mem, cpu, victim)
-    store(mem, cpu_at(mem, victim) + C_STATE, CPU_ONLINE)
+    store(mem, cpu_at(mem, victim) + c.C_STATE, c.CPU_ONLINE)

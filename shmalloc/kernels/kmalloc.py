@@ -12,16 +12,16 @@ it is. Objects of a power of two are aligned to their size, up to a page.
 
 from __future__ import annotations
 
-from shmalloc.constants import EV_PAGE_LARGE, E_INVAL, E_STATE, H_PAGE_SHIFT, T_ALLOCATED, T_SLAB
-from shmalloc.constants_slab import H_KMALLOC, KMALLOC_CLASSES, K_OBJECT_BYTES, OWNER_LARGE
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.cache import cache_alloc, free_object, refuse, slab_of_address
 from shmalloc.kernels.cache_set import cache_create
 from shmalloc.kernels.descriptor import page_state
-from shmalloc.kernels.reporting import event
-from shmalloc.kernels.objects import cache_at, cache_of_word, slab_words
 from shmalloc.kernels.object_layout import order_for
+from shmalloc.kernels.objects import cache_at, cache_of_word, slab_words
+from shmalloc.kernels.reporting import event
 from shmalloc.kernels.slab_format import give_pages_back, slab_pages
 from shmalloc.kernels.zone import descriptor_at, frame_at
 from shmalloc.units import CacheId, Cpu, Memory, ObjectAddress, Pfn
@@ -54,7 +54,7 @@ def class_of(size_bytes: int) -> int:
             return 4
         return 5 if size_bytes <= 128 else 6
     size_class = 7
-    while size_class < KMALLOC_CLASSES and class_bytes(size_class) < size_bytes:
+    while size_class < cs.KMALLOC_CLASSES and class_bytes(size_class) < size_bytes:
         size_class += 1
     return size_class
 
@@ -62,16 +62,16 @@ def class_of(size_bytes: int) -> int:
 @unit
 def kmalloc_boot(mem: Memory, cpu: Cpu, flags: int) -> CacheId:
     """Make the caches of all classes that fit (``flags``: CF_*). Returns how many, or E_NOMEM."""
-    largest = 2 << (fixed(mem, H_PAGE_SHIFT) + 3)
+    largest = 2 << (fixed(mem, c.H_PAGE_SHIFT) + 3)
     made = 0
-    for size_class in range(KMALLOC_CLASSES):
+    for size_class in range(cs.KMALLOC_CLASSES):
         size = class_bytes(size_class)
-        if size <= largest and load(mem, H_KMALLOC + size_class) == 0:
+        if size <= largest and load(mem, cs.H_KMALLOC + size_class) == 0:
             align = min(size & -size, largest >> 1)
             cache_id = cache_create(mem, cpu, size, align, flags, 0)
             if cache_id < 0:
                 return cache_id
-            store(mem, H_KMALLOC + size_class, cache_id + 1)
+            store(mem, cs.H_KMALLOC + size_class, cache_id + 1)
             made += 1
     return made
 
@@ -80,10 +80,10 @@ def kmalloc_boot(mem: Memory, cpu: Cpu, flags: int) -> CacheId:
 def kmalloc(mem: Memory, cpu: Cpu, size_bytes: int) -> ObjectAddress:
     """Word address of at least ``size_bytes`` bytes, E_NOMEM, or E_INVAL for a size below 1."""
     if size_bytes < 1:
-        return E_INVAL
+        return c.E_INVAL
     size_class = class_of(size_bytes)
-    if size_class < KMALLOC_CLASSES:
-        cache_id = load_relaxed(mem, H_KMALLOC + size_class) - 1
+    if size_class < cs.KMALLOC_CLASSES:
+        cache_id = load_relaxed(mem, cs.H_KMALLOC + size_class) - 1
         if cache_id >= 0:
             return cache_alloc(mem, cpu, cache_id)
     return kmalloc_large(mem, cpu, size_bytes)
@@ -95,10 +95,10 @@ def kmalloc_large(mem: Memory, cpu: Cpu, size_bytes: int) -> ObjectAddress:
     order = order_for(mem, (size_bytes + 7) >> 3)
     if order < 0:
         return +order
-    pfn = slab_pages(mem, cpu, order, OWNER_LARGE)
+    pfn = slab_pages(mem, cpu, order, cs.OWNER_LARGE)
     if pfn < 0:
         return +pfn
-    event(mem, cpu, EV_PAGE_LARGE)
+    event(mem, cpu, c.EV_PAGE_LARGE)
     return +frame_at(mem, pfn)
 
 
@@ -109,7 +109,7 @@ def kfree(mem: Memory, cpu: Cpu, address: ObjectAddress) -> int:
     if pfn < 0:
         return refuse(mem, cpu, -1, address)
     w0 = page_state(mem, pfn)
-    if type_of(w0) == T_SLAB:
+    if type_of(w0) == c.T_SLAB:
         return free_object(mem, cpu, cache_of_word(w0), pfn, w0, address, 0)
     return kfree_large(mem, cpu, pfn, address)
 
@@ -118,8 +118,8 @@ def kfree(mem: Memory, cpu: Cpu, address: ObjectAddress) -> int:
 def kfree_large(mem: Memory, cpu: Cpu, pfn: Pfn, address: ObjectAddress) -> int:
     """Free the pages of a large ``kmalloc``, and nobody else's."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
-    if type_of(w0) == T_ALLOCATED and w1 == OWNER_LARGE and address == frame_at(mem, pfn):
-        return give_pages_back(mem, cpu, pfn, order_of(w0), OWNER_LARGE)
+    if type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_LARGE and address == frame_at(mem, pfn):
+        return give_pages_back(mem, cpu, pfn, order_of(w0), cs.OWNER_LARGE)
     return refuse(mem, cpu, -1, address)
 
 
@@ -128,10 +128,10 @@ def usable_bytes(mem: Memory, address: ObjectAddress) -> int:
     """Bytes that may be used at an address that ``kmalloc`` gave, or E_STATE."""
     pfn = slab_of_address(mem, address)
     if pfn < 0:
-        return E_STATE
+        return c.E_STATE
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
-    if type_of(w0) == T_SLAB:
-        return mem[cache_at(mem, cache_of_word(w0)) + K_OBJECT_BYTES]
-    if type_of(w0) == T_ALLOCATED and w1 == OWNER_LARGE:
+    if type_of(w0) == c.T_SLAB:
+        return mem[cache_at(mem, cache_of_word(w0)) + cs.K_OBJECT_BYTES]
+    if type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_LARGE:
         return slab_words(mem, order_of(w0)) * 8
-    return E_STATE
+    return c.E_STATE

@@ -21,9 +21,7 @@ Callers hold the lock of the list.
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    CARRIED_MASK, E_STATE, H_LINK_BASE, H_LINK_STRIDE, H_LINKS, LINK_MASK, LINKS_DESCRIPTOR,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel
 from shmalloc.units import Memory, Pfn, WordIndex
 from shmalloc.words import fixed, load_relaxed, store_relaxed
@@ -32,28 +30,28 @@ from shmalloc.words import fixed, load_relaxed, store_relaxed
 @kernel
 def node_of(mem: Memory, pfn: Pfn) -> WordIndex:
     """Word index of the list node of ``pfn``."""
-    return fixed(mem, H_LINK_BASE) + (pfn << fixed(mem, H_LINK_STRIDE))
+    return fixed(mem, c.H_LINK_BASE) + (pfn << fixed(mem, c.H_LINK_STRIDE))
 
 
 @kernel
 def pfn_of(mem: Memory, node: WordIndex) -> Pfn:
     """The page whose node this is; meaningless for a list head."""
-    return (node - fixed(mem, H_LINK_BASE)) >> fixed(mem, H_LINK_STRIDE)
+    return (node - fixed(mem, c.H_LINK_BASE)) >> fixed(mem, c.H_LINK_STRIDE)
 
 
 @hot
 def get_link(mem: Memory, at: WordIndex) -> WordIndex:
     """Node index stored in the link word ``at``."""
-    if fixed(mem, H_LINKS) == LINKS_DESCRIPTOR:
-        return (load_relaxed(mem, at) & LINK_MASK) >> 3
-    return (mem[at] & LINK_MASK) >> 3
+    if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR:
+        return (load_relaxed(mem, at) & c.LINK_MASK) >> 3
+    return (mem[at] & c.LINK_MASK) >> 3
 
 
 @hot
 def set_link(mem: Memory, at: WordIndex, node: WordIndex) -> None:
     """Store ``node`` in the link word ``at``, keeping what a descriptor carries beside it."""
-    if fixed(mem, H_LINKS) == LINKS_DESCRIPTOR:
-        store_relaxed(mem, at, (load_relaxed(mem, at) & CARRIED_MASK) | (node << 3))
+    if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR:
+        store_relaxed(mem, at, (load_relaxed(mem, at) & c.CARRIED_MASK) | (node << 3))
     else:
         mem[at] = node << 3
 
@@ -78,9 +76,9 @@ def list_init(mem: Memory, head: WordIndex) -> None:
 def insert_between(mem: Memory, node: WordIndex, before: WordIndex, after: WordIndex) -> int:
     """Link ``node`` between two neighbours that must be adjacent."""
     if next_of(mem, before) != after or prev_of(mem, after) != before:
-        return E_STATE
+        return c.E_STATE
     if node == before or node == after:
-        return E_STATE
+        return c.E_STATE
     set_link(mem, node, after)
     set_link(mem, node + 1, before)
     set_link(mem, after + 1, node)
@@ -100,9 +98,9 @@ def list_remove(mem: Memory, node: WordIndex) -> int:
     after = next_of(mem, node)
     before = prev_of(mem, node)
     if after == 0 or before == 0:
-        return E_STATE
+        return c.E_STATE
     if next_of(mem, before) != node or prev_of(mem, after) != node:
-        return E_STATE
+        return c.E_STATE
     set_link(mem, after + 1, before)
     set_link(mem, before, after)
     # Zero is no node (word 0 is the header): a second removal is caught above, and a descriptor

@@ -21,22 +21,28 @@ by the slot's next process. Locks nest in one order: per-CPU, then zone or node.
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    C_EPOCH, EV_LOCK_SLEEP, EV_LOCK_SLOW, EV_TAKEOVER, H_SPINS, LIFE_EPOCH_SHIFT, LOCK_CONTENDED,
-    LOCK_HANDOFF, LOCK_HOLDER_MASK, LOCK_KEPT, MAX_CPUS,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.reporting import cpu_at, event
 from shmalloc.units import Cpu, Memory, Owner, WordIndex
 from shmalloc.words import (
-    cas, fixed, give_way, load, load_relaxed, notice, relax, store, wait, wake,
-)  # fmt: skip
+    cas,
+    fixed,
+    give_way,
+    load,
+    load_relaxed,
+    notice,
+    relax,
+    store,
+    wait,
+    wake,
+)
 
 
 @kernel
 def owner_word(mem: Memory, cpu: Cpu) -> Owner:
     """What ``cpu`` writes into a lock. Its epoch cannot change while one of its kernels runs."""
-    return (fixed(mem, cpu_at(mem, cpu) + C_EPOCH) << LIFE_EPOCH_SHIFT) | (cpu + 1)
+    return (fixed(mem, cpu_at(mem, cpu) + c.C_EPOCH) << c.LIFE_EPOCH_SHIFT) | (cpu + 1)
 
 
 @kernel
@@ -49,8 +55,8 @@ def lock(mem: Memory, at: WordIndex, cpu: Cpu) -> None:
 
 @unit
 def lock_slow(mem: Memory, at: WordIndex, cpu: Cpu, me: Owner) -> None:
-    event(mem, cpu, EV_LOCK_SLOW)
-    tries = fixed(mem, H_SPINS)
+    event(mem, cpu, c.EV_LOCK_SLOW)
+    tries = fixed(mem, c.H_SPINS)
     while tries > 0:
         if load_relaxed(mem, at) == 0 and cas(mem, at, 0, me):
             return
@@ -59,15 +65,15 @@ def lock_slow(mem: Memory, at: WordIndex, cpu: Cpu, me: Owner) -> None:
     sleeps = 0
     while True:
         old = load_relaxed(mem, at)
-        if old == 0 or (old == LOCK_KEPT and sleeps > 0):
+        if old == 0 or (old == c.LOCK_KEPT and sleeps > 0):
             # Taken with the flag set: we cannot know whether we were the only sleeper, and one
             # wake too many costs a system call where one too few costs a process.
-            if cas(mem, at, old, me | LOCK_CONTENDED):
+            if cas(mem, at, old, me | c.LOCK_CONTENDED):
                 return
         else:
-            flags = LOCK_KEPT if sleeps > fixed(mem, H_SPINS) else LOCK_CONTENDED
+            flags = c.LOCK_KEPT if sleeps > fixed(mem, c.H_SPINS) else c.LOCK_CONTENDED
             if old & flags == flags or cas(mem, at, old, old | flags):
-                event(mem, cpu, EV_LOCK_SLEEP)
+                event(mem, cpu, c.EV_LOCK_SLEEP)
                 wait(mem, at, old | flags)
                 sleeps += 1
 
@@ -75,13 +81,13 @@ def lock_slow(mem: Memory, at: WordIndex, cpu: Cpu, me: Owner) -> None:
 @kernel
 def let_go_as(old: int) -> int:
     """What a lock whose word is ``old`` says when its owner lets go."""
-    return LOCK_KEPT if old & LOCK_HANDOFF != 0 else 0
+    return c.LOCK_KEPT if old & c.LOCK_HANDOFF != 0 else 0
 
 
 @kernel
 def unasked(old: int) -> int:
     """The word of a lock without anybody's wish that it be kept for him."""
-    return 0 if old == LOCK_KEPT else old & ~LOCK_HANDOFF
+    return 0 if old == c.LOCK_KEPT else old & ~c.LOCK_HANDOFF
 
 
 @kernel
@@ -93,7 +99,7 @@ def unlock(mem: Memory, at: WordIndex) -> None:
     old = load_relaxed(mem, at)
     while not cas(mem, at, old, let_go_as(old)):
         old = load_relaxed(mem, at)
-    if old & LOCK_CONTENDED != 0:
+    if old & c.LOCK_CONTENDED != 0:
         wake(mem, at, 1)
 
 
@@ -101,9 +107,9 @@ def unlock(mem: Memory, at: WordIndex) -> None:
 def rouse(mem: Memory, at: WordIndex) -> None:
     """Wake all who sleep for the lock, and keep it for nobody: who asked for that may be dead."""
     old = load(mem, at)
-    while old & LOCK_HANDOFF != 0 and not cas(mem, at, old, unasked(old)):
+    while old & c.LOCK_HANDOFF != 0 and not cas(mem, at, old, unasked(old)):
         old = load(mem, at)
-    wake(mem, at, MAX_CPUS)
+    wake(mem, at, c.MAX_CPUS)
 
 
 @kernel
@@ -114,10 +120,10 @@ def take_over(mem: Memory, at: WordIndex, cpu: Cpu, victim: Cpu) -> bool:
     """
     while True:
         old = load(mem, at)
-        if old & LOCK_HOLDER_MASK != victim + 1:
+        if old & c.LOCK_HOLDER_MASK != victim + 1:
             return False
-        if cas(mem, at, old, owner_word(mem, cpu) | (old & LOCK_KEPT)):
-            event(mem, cpu, EV_TAKEOVER)
+        if cas(mem, at, old, owner_word(mem, cpu) | (old & c.LOCK_KEPT)):
+            event(mem, cpu, c.EV_TAKEOVER)
             return True
         relax(mem)  # somebody set a flag: he sleeps, and our release will wake him
 
@@ -132,7 +138,7 @@ def try_spin(mem: Memory, at: WordIndex, cpu: Cpu) -> bool:
 def spin(mem: Memory, at: WordIndex, cpu: Cpu) -> None:
     """Take the per-CPU lock, waiting for its owner: for remote drains, never on a hot path."""
     me = owner_word(mem, cpu)
-    tries = fixed(mem, H_SPINS)
+    tries = fixed(mem, c.H_SPINS)
     while not cas(mem, at, 0, me):
         if tries > 0:
             tries -= 1

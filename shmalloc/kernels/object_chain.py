@@ -8,13 +8,20 @@ objects back only adds in front of what the walker has seen.
 
 from __future__ import annotations
 
-from shmalloc.constants_slab import GIVEN
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import order_of
 from shmalloc.kernels.objects import (
-    chain_count, chain_first, chain_pfn, free_link, free_of, inuse_of, object_at, objects_of,
+    chain_count,
+    chain_first,
+    chain_pfn,
+    free_link,
+    free_of,
+    inuse_of,
+    object_at,
+    objects_of,
     owner_at,
-)  # fmt: skip
+)
 from shmalloc.kernels.zone import frame_at
 from shmalloc.units import CacheWords, Chain, Memory, ObjectAddress, Pfn, Word0, Word1
 from shmalloc.words import load_relaxed, store_relaxed
@@ -48,7 +55,7 @@ def clear_marks(mem: Memory, cache: CacheWords, pfn: Pfn, w0: Word0, chain: Chai
     following = chain_first(chain)
     for _ in range(chain_count(chain)):
         mark = owner_at(mem, base, order_of(w0), following - 1)
-        if load_relaxed(mem, mark) >= GIVEN:
+        if load_relaxed(mem, mark) >= cs.GIVEN:
             store_relaxed(mem, mark, 0)
         following = free_link(mem, cache, object_at(mem, cache, pfn, following - 1))
 

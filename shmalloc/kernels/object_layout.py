@@ -13,14 +13,8 @@ objects for the number of CPUs; else the smallest that holds one object (Linux: 
 
 from __future__ import annotations
 
-from shmalloc.constants import E_INVAL, E_NOMEM, H_CPUS, H_MAX_ORDER, H_NODES, H_PAGES, H_PAGE_SHIFT
-from shmalloc.constants_slab import (
-    BARN_SHEAVES, CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_DEBUG, CF_FIELD, CF_NO_SHEAVES, CF_POISON,
-    CF_RED_ZONE, CF_TRACK, K_ALIGN, K_CAPACITY, K_FIRST, K_FLAGS, K_LINK, K_MIN_ORDER,
-    K_MIN_PARTIAL, K_OBJECT_BYTES, K_OBJECT_WORDS, K_ORDER, K_RECIPROCAL, K_RED, K_SHEAF_COUNT,
-    K_SHEAF_STRIDE, K_STRIDE, K_TEMPLATE, K_TRACK, RECIPROCAL_SHIFT, SF_OBJECTS, SLAB_MAX_ORDER,
-    TR_WORDS,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.objects import slab_words
 from shmalloc.kernels.slab_format import objects_that_fit
@@ -50,50 +44,50 @@ def lay_out_object(
     words = (object_bytes + 7) // 8
     align = max(align_bytes // 8, 1)
     if template != 0:
-        flags = flags & ~CF_POISON  # the constructed bytes are the content, they must stay
-    mem[cache + K_OBJECT_BYTES] = object_bytes
-    mem[cache + K_OBJECT_WORDS] = words
-    mem[cache + K_ALIGN] = align
-    mem[cache + K_FLAGS] = flags
-    mem[cache + K_TEMPLATE] = template
-    mem[cache + K_FIRST] = 0
-    mem[cache + K_LINK] = words // 2
+        flags = flags & ~cs.CF_POISON  # the constructed bytes are the content, they must stay
+    mem[cache + cs.K_OBJECT_BYTES] = object_bytes
+    mem[cache + cs.K_OBJECT_WORDS] = words
+    mem[cache + cs.K_ALIGN] = align
+    mem[cache + cs.K_FLAGS] = flags
+    mem[cache + cs.K_TEMPLATE] = template
+    mem[cache + cs.K_FIRST] = 0
+    mem[cache + cs.K_LINK] = words // 2
     end = words
-    mem[cache + K_RED] = end
-    if flags & CF_RED_ZONE != 0:
-        mem[cache + K_FIRST] = align
+    mem[cache + cs.K_RED] = end
+    if flags & cs.CF_RED_ZONE != 0:
+        mem[cache + cs.K_FIRST] = align
         end += 1
-    if flags & (CF_RED_ZONE | CF_POISON) != 0 or template != 0:
-        mem[cache + K_LINK] = end
+    if flags & (cs.CF_RED_ZONE | cs.CF_POISON) != 0 or template != 0:
+        mem[cache + cs.K_LINK] = end
         end += 1
-    mem[cache + K_TRACK] = end
-    if flags & CF_TRACK != 0:
-        end += 2 * TR_WORDS
-    stride = round_up(mem[cache + K_FIRST] + end, align)
-    mem[cache + K_STRIDE] = stride
-    mem[cache + K_RECIPROCAL] = (1 << RECIPROCAL_SHIFT) // stride + 1
+    mem[cache + cs.K_TRACK] = end
+    if flags & cs.CF_TRACK != 0:
+        end += 2 * cs.TR_WORDS
+    stride = round_up(mem[cache + cs.K_FIRST] + end, align)
+    mem[cache + cs.K_STRIDE] = stride
+    mem[cache + cs.K_RECIPROCAL] = (1 << cs.RECIPROCAL_SHIFT) // stride + 1
 
 
 @kernel
 def smallest_order(mem: Memory, cache: CacheWords) -> Order:
     """The smallest order that holds one object, or E_INVAL."""
-    for order in range(fixed(mem, H_MAX_ORDER) + 1):
+    for order in range(fixed(mem, c.H_MAX_ORDER) + 1):
         if objects_that_fit(mem, cache, order) > 0:
             return order
-    return E_INVAL
+    return c.E_INVAL
 
 
 @kernel
 def best_order(mem: Memory, cache: CacheWords, smallest: Order) -> Order:
     """Linux's calculate_order: little waste before few pages, and objects for every CPU."""
-    largest = max(min(SLAB_MAX_ORDER, fixed(mem, H_MAX_ORDER)), smallest)
-    wanted = min(4 * (bit_length(fixed(mem, H_CPUS)) + 1), objects_that_fit(mem, cache, largest))
+    largest = max(min(cs.SLAB_MAX_ORDER, fixed(mem, c.H_MAX_ORDER)), smallest)
+    wanted = min(4 * (bit_length(fixed(mem, c.H_CPUS)) + 1), objects_that_fit(mem, cache, largest))
     fraction = 16
     while fraction >= 2:
         for order in range(smallest, largest + 1):
             objects = objects_that_fit(mem, cache, order)
             words = slab_words(mem, order)
-            waste = words - objects * mem[cache + K_STRIDE]
+            waste = words - objects * mem[cache + cs.K_STRIDE]
             if objects >= wanted and waste * fraction <= words:
                 return order
         fraction >>= 1
@@ -107,20 +101,20 @@ def lay_out_slab(mem: Memory, cache: CacheWords) -> Order:
     if smallest < 0:
         return smallest
     order = best_order(mem, cache, smallest)
-    mem[cache + K_MIN_ORDER] = smallest
-    mem[cache + K_ORDER] = order
+    mem[cache + cs.K_MIN_ORDER] = smallest
+    mem[cache + cs.K_ORDER] = order
     # Linux keeps 5 to 10 slabs; in a small segment that would be most of the memory.
-    keep = min(max(bit_length(mem[cache + K_OBJECT_BYTES]) // 2, 5), 10)
-    room = fixed(mem, H_PAGES) >> (order + 6)
-    store_relaxed(mem, cache + K_MIN_PARTIAL, max(min(keep, room), 1))
+    keep = min(max(bit_length(mem[cache + cs.K_OBJECT_BYTES]) // 2, 5), 10)
+    room = fixed(mem, c.H_PAGES) >> (order + 6)
+    store_relaxed(mem, cache + cs.K_MIN_PARTIAL, max(min(keep, room), 1))
     return 0
 
 
 @kernel
 def sheaf_words(mem: Memory, cache: CacheWords) -> int:
     """Words of a sheaf: few objects where they are large (Linux: calculate_sheaf_capacity)."""
-    words = mem[cache + K_OBJECT_WORDS]
-    if words >= 1 << fixed(mem, H_PAGE_SHIFT):
+    words = mem[cache + cs.K_OBJECT_WORDS]
+    if words >= 1 << fixed(mem, c.H_PAGE_SHIFT):
         return 8
     if words >= 128:
         return 16
@@ -132,33 +126,33 @@ def sheaf_words(mem: Memory, cache: CacheWords) -> int:
 @kernel
 def lay_out_sheaves(mem: Memory, cache: CacheWords) -> int:
     """Choose capacity and number of sheaves; returns the words they need, 0: no sheaves."""
-    flags = mem[cache + K_FLAGS]
-    mem[cache + K_CAPACITY] = 0
-    mem[cache + K_SHEAF_COUNT] = 0
-    mem[cache + K_SHEAF_STRIDE] = 0
-    if flags & (CF_DEBUG | CF_NO_SHEAVES) != 0:
+    flags = mem[cache + cs.K_FLAGS]
+    mem[cache + cs.K_CAPACITY] = 0
+    mem[cache + cs.K_SHEAF_COUNT] = 0
+    mem[cache + cs.K_SHEAF_STRIDE] = 0
+    if flags & (cs.CF_DEBUG | cs.CF_NO_SHEAVES) != 0:
         return 0
-    barn = (flags >> CF_BARN_SHIFT) & CF_FIELD
+    barn = (flags >> cs.CF_BARN_SHIFT) & cs.CF_FIELD
     if barn == 0:
-        barn = BARN_SHEAVES
-    count = 2 * fixed(mem, H_CPUS) + barn * fixed(mem, H_NODES)
-    capacity = (flags >> CF_CAPACITY_SHIFT) & CF_FIELD
+        barn = cs.BARN_SHEAVES
+    count = 2 * fixed(mem, c.H_CPUS) + barn * fixed(mem, c.H_NODES)
+    capacity = (flags >> cs.CF_CAPACITY_SHIFT) & cs.CF_FIELD
     if capacity == 0:
         words = sheaf_words(mem, cache)
-        limit = fixed(mem, H_PAGES) << fixed(mem, H_PAGE_SHIFT) >> 6
+        limit = fixed(mem, c.H_PAGES) << fixed(mem, c.H_PAGE_SHIFT) >> 6
         while words > 8 and words * count > limit:
             words >>= 1
-        capacity = words - SF_OBJECTS
-    mem[cache + K_CAPACITY] = capacity
-    mem[cache + K_SHEAF_COUNT] = count
-    mem[cache + K_SHEAF_STRIDE] = round_up(capacity + SF_OBJECTS, 2)
-    return count * mem[cache + K_SHEAF_STRIDE]
+        capacity = words - cs.SF_OBJECTS
+    mem[cache + cs.K_CAPACITY] = capacity
+    mem[cache + cs.K_SHEAF_COUNT] = count
+    mem[cache + cs.K_SHEAF_STRIDE] = round_up(capacity + cs.SF_OBJECTS, 2)
+    return count * mem[cache + cs.K_SHEAF_STRIDE]
 
 
 @kernel
 def order_for(mem: Memory, words: int) -> Order:
     """The smallest order of pages that holds ``words``, or E_NOMEM."""
-    for order in range(fixed(mem, H_MAX_ORDER) + 1):
+    for order in range(fixed(mem, c.H_MAX_ORDER) + 1):
         if slab_words(mem, order) >= words:
             return order
-    return E_NOMEM
+    return c.E_NOMEM

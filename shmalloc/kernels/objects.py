@@ -27,18 +27,8 @@ This file changes no list and no counter (slab.py does).
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    C_NODE, E_STATE, H_AT_CACHES, H_AT_FRAMES, H_CACHE_STRIDE, H_HARDEN, H_PAGE_SHIFT, LINK_SHIFT,
-    SLAB_CACHE_MASK, SLAB_LIST_MASK, SLAB_LIST_SHIFT, S_FREE_MASK, S_FREE_SHIFT, S_INUSE_MASK,
-    S_INUSE_SHIFT, S_OBJECTS_MASK, S_OBJECTS_SHIFT, S_VERSION_MASK, S_VERSION_SHIFT, TYPE_MASK,
-    T_SLAB, Z_NODE,
-)  # fmt: skip
-from shmalloc.constants_slab import (
-    CF_DEBUG, CF_EXACT, CH_COUNT_MASK, CH_COUNT_SHIFT, CH_FIRST_MASK, CH_PFN_SHIFT,
-    EN_ADDRESS_SHIFT, EN_INDEX_MASK, EN_INDEX_SHIFT, EN_ORDER_MASK, GIVEN, KC_STRIDE, KN_STRIDE,
-    K_CPUS, K_FIRST, K_FLAGS, K_LINK, K_NODES, K_RECIPROCAL, K_STRIDE, RECIPROCAL_MASK,
-    RECIPROCAL_SHIFT, SLAB_MAX_OBJECTS, SLAB_NODE_WORDS,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import hot, kernel
 from shmalloc.kernels.bits import order_of, zone_of_word
 from shmalloc.kernels.reporting import cpu_at
@@ -73,111 +63,111 @@ def add(mem: Memory, at: WordIndex, delta: int) -> None:
 @hot
 def cache_at(mem: Memory, cache_id: CacheId) -> CacheWords:
     """Word index of a cache descriptor."""
-    return fixed(mem, H_AT_CACHES) + cache_id * fixed(mem, H_CACHE_STRIDE)
+    return fixed(mem, c.H_AT_CACHES) + cache_id * fixed(mem, c.H_CACHE_STRIDE)
 
 
 @hot
 def node_part(cache: CacheWords, node_id: NodeId) -> NodePart:
     """Word index of the part of cache ``cache`` that belongs to a node."""
-    return +(cache + K_NODES + node_id * KN_STRIDE)
+    return +(cache + cs.K_NODES + node_id * cs.KN_STRIDE)
 
 
 @hot
 def cpu_part(mem: Memory, cache: CacheWords, cpu: Cpu) -> CpuPart:
     """Word index of the part of cache ``cache`` that belongs to a CPU slot."""
-    return +(cache + K_CPUS + cpu * KC_STRIDE)
+    return +(cache + cs.K_CPUS + cpu * cs.KC_STRIDE)
 
 
 @hot
 def home_node(mem: Memory, cpu: Cpu) -> NodeId:
-    return fixed(mem, cpu_at(mem, cpu) + C_NODE)
+    return fixed(mem, cpu_at(mem, cpu) + c.C_NODE)
 
 
 @hot
 def node_of_slab(mem: Memory, w0: Word0) -> NodeId:
     """The node whose lists a slab is on: that of its zone."""
-    return fixed(mem, zone_at(mem, zone_of_word(w0)) + Z_NODE)
+    return fixed(mem, zone_at(mem, zone_of_word(w0)) + c.Z_NODE)
 
 
 @hot
 def is_debug(mem: Memory, cache: CacheWords) -> bool:
-    return mem[cache + K_FLAGS] & CF_DEBUG != 0
+    return mem[cache + cs.K_FLAGS] & cs.CF_DEBUG != 0
 
 
 @hot
 def is_exact(mem: Memory, cache: CacheWords) -> bool:
     """Whether of two frees of one object at the same moment one always loses."""
-    return mem[cache + K_FLAGS] & CF_EXACT != 0
+    return mem[cache + cs.K_FLAGS] & cs.CF_EXACT != 0
 
 
 @hot
 def is_slab_of(w0: Word0, cache_id: CacheId) -> bool:
     """Whether word 0 of a descriptor says: slab of ``cache_id``."""
-    mask = TYPE_MASK | SLAB_CACHE_MASK << LINK_SHIFT
-    return w0 & mask == T_SLAB | cache_id << LINK_SHIFT
+    mask = c.TYPE_MASK | c.SLAB_CACHE_MASK << c.LINK_SHIFT
+    return w0 & mask == c.T_SLAB | cache_id << c.LINK_SHIFT
 
 
 @hot
 def cache_of_word(w0: Word0) -> CacheId:
-    return (w0 >> LINK_SHIFT) & SLAB_CACHE_MASK
+    return (w0 >> c.LINK_SHIFT) & c.SLAB_CACHE_MASK
 
 
 @hot
 def list_state(w0: Word0) -> int:
     """Which list a slab is on: SLAB_OFF_LIST, ON_PARTIAL, ON_FULL or FROZEN."""
-    return (w0 >> (LINK_SHIFT + SLAB_LIST_SHIFT)) & SLAB_LIST_MASK
+    return (w0 >> (c.LINK_SHIFT + c.SLAB_LIST_SHIFT)) & c.SLAB_LIST_MASK
 
 
 @kernel
 def free_of(w1: Word1) -> int:
     """Index + 1 of the first free object, 0: none."""
-    return (w1 >> S_FREE_SHIFT) & S_FREE_MASK
+    return (w1 >> c.S_FREE_SHIFT) & c.S_FREE_MASK
 
 
 @kernel
 def inuse_of(w1: Word1) -> int:
     """Objects that are not on the free list: live, or in a sheaf."""
-    return (w1 >> S_INUSE_SHIFT) & S_INUSE_MASK
+    return (w1 >> c.S_INUSE_SHIFT) & c.S_INUSE_MASK
 
 
 @kernel
 def objects_of(w1: Word1) -> int:
-    return (w1 >> S_OBJECTS_SHIFT) & S_OBJECTS_MASK
+    return (w1 >> c.S_OBJECTS_SHIFT) & c.S_OBJECTS_MASK
 
 
 @kernel
 def counters(w1: Word1, free: int, inuse: int, objects: int) -> Word1:
     """The next word 1: new fields, and a version that no earlier life of the slab had (ABA)."""
-    version = ((w1 >> S_VERSION_SHIFT) + 1) & S_VERSION_MASK
+    version = ((w1 >> c.S_VERSION_SHIFT) + 1) & c.S_VERSION_MASK
     return (
-        free << S_FREE_SHIFT
-        | inuse << S_INUSE_SHIFT
-        | objects << S_OBJECTS_SHIFT
-        | version << S_VERSION_SHIFT
+        free << c.S_FREE_SHIFT
+        | inuse << c.S_INUSE_SHIFT
+        | objects << c.S_OBJECTS_SHIFT
+        | version << c.S_VERSION_SHIFT
     )
 
 
 @hot
 def slab_words(mem: Memory, order: Order) -> int:
-    return 1 << (fixed(mem, H_PAGE_SHIFT) + order)
+    return 1 << (fixed(mem, c.H_PAGE_SHIFT) + order)
 
 
 @kernel
 def slab_node(mem: Memory, pfn: Pfn, order: Order) -> WordIndex:
     """Word index of the slab's list node, which lies in the slab itself."""
-    return frame_at(mem, pfn) + slab_words(mem, order) - SLAB_NODE_WORDS
+    return frame_at(mem, pfn) + slab_words(mem, order) - cs.SLAB_NODE_WORDS
 
 
 @kernel
 def object_at(mem: Memory, cache: CacheWords, pfn: Pfn, index: int) -> int:
     """Word address of object ``index`` of the slab at ``pfn``."""
-    return frame_at(mem, pfn) + mem[cache + K_FIRST] + index * mem[cache + K_STRIDE]
+    return frame_at(mem, pfn) + mem[cache + cs.K_FIRST] + index * mem[cache + cs.K_STRIDE]
 
 
 @hot
 def slab_base(mem: Memory, address: ObjectAddress, order: Order) -> WordIndex:
     """First word of the slab of this order that covers ``address``: blocks are aligned."""
-    frames = fixed(mem, H_AT_FRAMES)
+    frames = fixed(mem, c.H_AT_FRAMES)
     return frames + ((address - frames) & -slab_words(mem, order))
 
 
@@ -190,11 +180,11 @@ def index_at(mem: Memory, cache: CacheWords, base: WordIndex, address: ObjectAdd
     exactly where nothing is left over, for all offsets and strides up to 2^20 words (Lemire,
     Kaser, Kurz: "Faster remainder by direct computation").
     """
-    slot = address - mem[cache + K_FIRST] - base
-    reciprocal = mem[cache + K_RECIPROCAL]
+    slot = address - mem[cache + cs.K_FIRST] - base
+    reciprocal = mem[cache + cs.K_RECIPROCAL]
     product = slot * reciprocal
-    index = product >> RECIPROCAL_SHIFT
-    if slot < 0 or product & RECIPROCAL_MASK >= reciprocal or index >= SLAB_MAX_OBJECTS:
+    index = product >> cs.RECIPROCAL_SHIFT
+    if slot < 0 or product & cs.RECIPROCAL_MASK >= reciprocal or index >= cs.SLAB_MAX_OBJECTS:
         return -1
     return index
 
@@ -202,7 +192,7 @@ def index_at(mem: Memory, cache: CacheWords, base: WordIndex, address: ObjectAdd
 @hot
 def owner_at(mem: Memory, base: WordIndex, order: Order, index: int) -> WordIndex:
     """Word index of the owner word of object ``index``."""
-    return base + slab_words(mem, order) - (SLAB_NODE_WORDS + 1) - index
+    return base + slab_words(mem, order) - (cs.SLAB_NODE_WORDS + 1) - index
 
 
 @hot
@@ -211,13 +201,13 @@ def has_owner_word(mem: Memory, cache: CacheWords, address: ObjectAddress, at: W
 
     An index too many would have its word in front of the object's own end.
     """
-    return address - mem[cache + K_FIRST] + mem[cache + K_STRIDE] <= at
+    return address - mem[cache + cs.K_FIRST] + mem[cache + cs.K_STRIDE] <= at
 
 
 @hot
 def is_live(owner: Owner) -> bool:
     """Whether an owner word says that somebody uses the object."""
-    return owner != 0 and owner < GIVEN
+    return owner != 0 and owner < cs.GIVEN
 
 
 @hot
@@ -254,7 +244,7 @@ def clear_owner(mem: Memory, at: WordIndex, after: int, exact: int) -> bool:
 def owner_of(mem: Memory, pfn: Pfn, order: Order, index: int) -> int:
     """Owner word of an object, 0: free. May be old when it arrives."""
     owner = load_relaxed(mem, owner_at(mem, frame_at(mem, pfn), order, index))
-    if owner >= GIVEN:
+    if owner >= cs.GIVEN:
         return 0
     return owner
 
@@ -262,7 +252,7 @@ def owner_of(mem: Memory, pfn: Pfn, order: Order, index: int) -> int:
 @kernel
 def link_key(mem: Memory, address: ObjectAddress) -> int:
     """What a free pointer at this object is xored with: 0 without a secret."""
-    secret = fixed(mem, H_HARDEN)
+    secret = fixed(mem, c.H_HARDEN)
     if secret == 0:
         return 0
     return (secret ^ address ^ (address << 17)) & ((1 << 62) - 1)
@@ -271,53 +261,53 @@ def link_key(mem: Memory, address: ObjectAddress) -> int:
 @kernel
 def free_link(mem: Memory, cache: CacheWords, address: ObjectAddress) -> int:
     """Index + 1 of the free object behind this one; anything at all where it was overwritten."""
-    return mem[address + mem[cache + K_LINK]] ^ link_key(mem, address)
+    return mem[address + mem[cache + cs.K_LINK]] ^ link_key(mem, address)
 
 
 @kernel
 def set_free_link(mem: Memory, cache: CacheWords, address: ObjectAddress, following: int) -> None:
-    mem[address + mem[cache + K_LINK]] = following ^ link_key(mem, address)
+    mem[address + mem[cache + cs.K_LINK]] = following ^ link_key(mem, address)
 
 
 @kernel
 def make_chain(pfn: Pfn, first: int, count: int) -> Chain:
     """A private chain as one word: slab, index + 1 of its first object, length."""
-    return pfn << CH_PFN_SHIFT | count << CH_COUNT_SHIFT | first
+    return pfn << cs.CH_PFN_SHIFT | count << cs.CH_COUNT_SHIFT | first
 
 
 @kernel
 def chain_pfn(chain: Chain) -> Pfn:
-    return chain >> CH_PFN_SHIFT
+    return chain >> cs.CH_PFN_SHIFT
 
 
 @kernel
 def chain_count(chain: Chain) -> int:
-    return (chain >> CH_COUNT_SHIFT) & CH_COUNT_MASK
+    return (chain >> cs.CH_COUNT_SHIFT) & cs.CH_COUNT_MASK
 
 
 @kernel
 def chain_first(chain: Chain) -> int:
-    return chain & CH_FIRST_MASK
+    return chain & cs.CH_FIRST_MASK
 
 
 @hot
 def entry_of(address: ObjectAddress, index: int, order: Order) -> int:
-    return address << EN_ADDRESS_SHIFT | index << EN_INDEX_SHIFT | order
+    return address << cs.EN_ADDRESS_SHIFT | index << cs.EN_INDEX_SHIFT | order
 
 
 @hot
 def entry_address(entry: Entry) -> ObjectAddress:
-    return entry >> EN_ADDRESS_SHIFT
+    return entry >> cs.EN_ADDRESS_SHIFT
 
 
 @hot
 def entry_index(entry: Entry) -> int:
-    return (entry >> EN_INDEX_SHIFT) & EN_INDEX_MASK
+    return (entry >> cs.EN_INDEX_SHIFT) & cs.EN_INDEX_MASK
 
 
 @hot
 def entry_order(entry: Entry) -> Order:
-    return entry & EN_ORDER_MASK
+    return entry & cs.EN_ORDER_MASK
 
 
 @kernel
@@ -326,13 +316,13 @@ def entry_in_slab(
 ) -> Entry:
     """Entry of an object of the block at ``pfn``, or E_STATE if ``cache_id`` has no such object."""
     if not is_slab_of(w0, cache_id):
-        return E_STATE
+        return c.E_STATE
     base = frame_at(mem, pfn)
     index = index_at(mem, cache, base, address)
     if index < 0:
-        return E_STATE
+        return c.E_STATE
     if not has_owner_word(mem, cache, address, owner_at(mem, base, order_of(w0), index)):
-        return E_STATE
+        return c.E_STATE
     return entry_of(address, index, order_of(w0))
 
 

@@ -11,26 +11,30 @@ once more. A block passes through state PCP on both ways, so it always has exact
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    CPU_MASK, C_HOME_PCP, C_HOME_ZONE, EV_ALLOC, EV_FAIL, EV_FREE, EV_PCP_MISS, EV_REMOTE_FREE,
-    EV_WAIT, EV_WAKE, EV_ZONE_FALLBACK, E_INVAL, E_NOMEM, E_STATE, FAULT_PAGE, H_MAX_ORDER, H_STOP,
-    H_WAITERS, H_WAKE, IS_TYPE, MAX_CPUS, MT_ISOLATE, MT_PCP_TYPES, M_WRONG_STATE, OP_ALLOC,
-    OP_FREE, PCP_ORDERS, P_FACTOR, P_FREE_RUN, P_LOCK, T_PCP, Z_FREE, Z_LOCK, Z_MIN,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import detail_of, wants_poison, zone_of_word
 from shmalloc.kernels.buddy import free_block
-from shmalloc.kernels.fill import fill_on_free, intact_on_alloc
 from shmalloc.kernels.descriptor import claim_for_free, hand_out, in_range, page_state
 from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.fault_injection import is_faulty
+from shmalloc.kernels.fill import fill_on_free, intact_on_alloc
 from shmalloc.kernels.lock import lock, try_spin, unlock, unspin
-from shmalloc.kernels.reporting import cpu_at, event, record, report
 from shmalloc.kernels.pcp import (
-    drain_all, drain_count, drain_some, is_full, may_take, pcp_at, pcp_index, pcp_keeps, pcp_pop,
-    pcp_push, refill,
-)  # fmt: skip
+    drain_all,
+    drain_count,
+    drain_some,
+    is_full,
+    may_take,
+    pcp_at,
+    pcp_index,
+    pcp_keeps,
+    pcp_pop,
+    pcp_push,
+    refill,
+)
 from shmalloc.kernels.poison import retire_block
+from shmalloc.kernels.reporting import cpu_at, event, record, report
 from shmalloc.kernels.zone import block_mt, zone_at, zonelist_length, zonelist_zone
 from shmalloc.units import (
     Cpu,
@@ -45,19 +49,28 @@ from shmalloc.units import (
     ZoneWords,
 )
 from shmalloc.words import (
-    cas, fetch_and, fetch_or, fixed, give_way, load, load_relaxed, relax, wait, wake,
-)  # fmt: skip
+    cas,
+    fetch_and,
+    fetch_or,
+    fixed,
+    give_way,
+    load,
+    load_relaxed,
+    relax,
+    wait,
+    wake,
+)
 
 
 @unit
 def take_from_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, order: Order, mt: Migratetype) -> Pfn:
     """One block in state PCP straight from the zone, or E_NOMEM."""
     zone = zone_at(mem, zone_id)
-    pfn: Pfn = E_NOMEM
-    lock(mem, zone + Z_LOCK, cpu)
+    pfn: Pfn = c.E_NOMEM
+    lock(mem, zone + c.Z_LOCK, cpu)
     if may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)
-    unlock(mem, zone + Z_LOCK)
+        pfn = rmqueue(mem, zone, cpu, order, mt, c.T_PCP, 0)
+    unlock(mem, zone + c.Z_LOCK)
     return pfn
 
 
@@ -66,14 +79,14 @@ def take_from_pcp(
     mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, order: Order, mt: Migratetype, index: int
 ) -> Pfn:
     """One block in state PCP through the CPU's own list at ``pcp``, refilled where it is empty."""
-    if not try_spin(mem, pcp + P_LOCK, cpu):
-        event(mem, cpu, EV_PCP_MISS)
+    if not try_spin(mem, pcp + c.P_LOCK, cpu):
+        event(mem, cpu, c.EV_PCP_MISS)
         return take_from_zone(mem, cpu, zone_id, order, mt)
     pfn = pcp_pop(mem, pcp, index, order)
     if pfn < 0 and refill(mem, cpu, zone_id, pcp, index, order, mt) > 0:
         pfn = pcp_pop(mem, pcp, index, order)
-    mem[pcp + P_FREE_RUN] = mem[pcp + P_FREE_RUN] >> 1
-    unspin(mem, pcp + P_LOCK)
+    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1
+    unspin(mem, pcp + c.P_LOCK)
     return pfn
 
 
@@ -82,9 +95,9 @@ def take_block_for(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype) -> Pfn:
     """One block in state PCP from the first zone of the fallback order that has one."""
     index = pcp_index(mem, order, mt)
     slot = cpu_at(mem, cpu)
-    zone_id = fixed(mem, slot + C_HOME_ZONE)
+    zone_id = fixed(mem, slot + c.C_HOME_ZONE)
     if index >= 0:
-        pfn = take_from_pcp(mem, cpu, zone_id, fixed(mem, slot + C_HOME_PCP), order, mt, index)
+        pfn = take_from_pcp(mem, cpu, zone_id, fixed(mem, slot + c.C_HOME_PCP), order, mt, index)
     else:
         pfn = take_from_zone(mem, cpu, zone_id, order, mt)
     if pfn >= 0:
@@ -102,9 +115,9 @@ def take_elsewhere(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, index: 
         else:
             pfn = take_from_zone(mem, cpu, zone_id, order, mt)
         if pfn >= 0:
-            event(mem, cpu, EV_ZONE_FALLBACK)
+            event(mem, cpu, c.EV_ZONE_FALLBACK)
             return pfn
-    return E_NOMEM
+    return c.E_NOMEM
 
 
 @unit
@@ -115,16 +128,16 @@ def take_after_drain(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype) -> Pf
         pfn = take_from_zone(mem, cpu, zonelist_zone(mem, cpu, i), order, mt)
         if pfn >= 0:
             return pfn
-    return E_NOMEM
+    return c.E_NOMEM
 
 
 @hot
 def alloc_pages(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
     """Allocate 2^order pages for ``owner``; returns the first pfn, E_NOMEM or E_INVAL."""
-    if order < 0 or order > fixed(mem, H_MAX_ORDER) or mt < 0 or mt >= MT_PCP_TYPES:
-        return E_INVAL
-    if is_faulty(mem, cpu, FAULT_PAGE):
-        return E_NOMEM
+    if order < 0 or order > fixed(mem, c.H_MAX_ORDER) or mt < 0 or mt >= c.MT_PCP_TYPES:
+        return c.E_INVAL
+    if is_faulty(mem, cpu, c.FAULT_PAGE):
+        return c.E_NOMEM
     pfn = take_block_for(mem, cpu, order, mt)
     if pfn >= 0 and intact_on_alloc(mem, cpu, pfn, order):
         return give(mem, cpu, pfn, order, mt, owner)
@@ -144,8 +157,8 @@ def alloc_slow(
         if pfn < 0:
             pfn = take_after_drain(mem, cpu, order, mt)
         if pfn < 0:
-            event(mem, cpu, EV_FAIL)
-            record(mem, cpu, OP_ALLOC, order, -1, pfn)
+            event(mem, cpu, c.EV_FAIL)
+            record(mem, cpu, c.OP_ALLOC, order, -1, pfn)
             return pfn
         if intact_on_alloc(mem, cpu, pfn, order):
             return give(mem, cpu, pfn, order, mt, owner)
@@ -156,10 +169,10 @@ def give(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype, owner: 
     """Hand a block in state PCP over to its owner."""
     given = hand_out(mem, pfn, order, cpu, mt, owner)
     if given < 0:
-        report(mem, cpu, M_WRONG_STATE, pfn, IS_TYPE | T_PCP, page_state(mem, pfn))
-        return E_STATE
-    event(mem, cpu, EV_ALLOC)
-    record(mem, cpu, OP_ALLOC, order, pfn, owner)
+        report(mem, cpu, c.M_WRONG_STATE, pfn, c.IS_TYPE | c.T_PCP, page_state(mem, pfn))
+        return c.E_STATE
+    event(mem, cpu, c.EV_ALLOC)
+    record(mem, cpu, c.OP_ALLOC, order, pfn, owner)
     return pfn
 
 
@@ -167,9 +180,9 @@ def give(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype, owner: 
 def give_back_to_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, order: Order) -> None:
     """Return a block in state PCP to its zone, merging."""
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, cpu)
     free_block(mem, zone, cpu, pfn, order)
-    unlock(mem, zone + Z_LOCK)
+    unlock(mem, zone + c.Z_LOCK)
     wake_waiters(mem, cpu, zone)
 
 
@@ -182,19 +195,21 @@ def wake_waiters(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
     our critical section, and then we see both here. Only who disarms it (one system call for each
     time it was armed) wakes.
     """
-    if load(mem, H_WAITERS) > 0 and load_relaxed(mem, zone + Z_FREE) > fixed(mem, zone + Z_MIN):
-        ticket = load(mem, H_WAKE)
-        if ticket & 1 != 0 and cas(mem, H_WAKE, ticket, ticket + 1):
-            wake(mem, H_WAKE, MAX_CPUS)
-            event(mem, cpu, EV_WAKE)
+    if load(mem, c.H_WAITERS) > 0 and load_relaxed(mem, zone + c.Z_FREE) > fixed(
+        mem, zone + c.Z_MIN
+    ):
+        ticket = load(mem, c.H_WAKE)
+        if ticket & 1 != 0 and cas(mem, c.H_WAKE, ticket, ticket + 1):
+            wake(mem, c.H_WAKE, c.MAX_CPUS)
+            event(mem, cpu, c.EV_WAKE)
 
 
 @hot
 def own_pcp(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> PcpWords:
     """The CPU's per-CPU structure of zone ``zone_id``: one load where it is the home zone."""
     slot = cpu_at(mem, cpu)
-    if zone_id == fixed(mem, slot + C_HOME_ZONE):
-        return fixed(mem, slot + C_HOME_PCP)
+    if zone_id == fixed(mem, slot + c.C_HOME_ZONE):
+        return fixed(mem, slot + c.C_HOME_PCP)
     return pcp_at(mem, cpu, zone_id)
 
 
@@ -204,16 +219,16 @@ def give_back(mem: Memory, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, order: Order) ->
     pcp = own_pcp(mem, cpu, zone_id)
     if not pcp_keeps(mem, order):
         give_back_to_zone(mem, cpu, zone_id, pfn, order)
-    elif not try_spin(mem, pcp + P_LOCK, cpu):
-        event(mem, cpu, EV_PCP_MISS)
+    elif not try_spin(mem, pcp + c.P_LOCK, cpu):
+        event(mem, cpu, c.EV_PCP_MISS)
         give_back_to_zone(mem, cpu, zone_id, pfn, order)
     else:
         # Both are looked at under P_LOCK. Whoever isolates the pageblock, or waits for memory,
         # announces that first and drains this list afterwards: so either it finds our page on the
         # list, or we see the announcement here and do not hide the page.
         mt = block_mt(mem, pfn)
-        if mt == MT_ISOLATE or load_relaxed(mem, H_WAITERS) > 0:
-            unspin(mem, pcp + P_LOCK)
+        if mt == c.MT_ISOLATE or load_relaxed(mem, c.H_WAITERS) > 0:
+            unspin(mem, pcp + c.P_LOCK)
             give_back_to_zone(mem, cpu, zone_id, pfn, order)
         else:
             keep_on_pcp(mem, cpu, zone_id, pcp, pcp_index(mem, order, mt), pfn, order)
@@ -226,16 +241,16 @@ def keep_on_pcp(
     """Push on the CPU's list under its lock (held, released here), draining above the high mark."""
     drained = 0
     if is_full(mem, pcp, index, order):
-        if order < PCP_ORDERS:
+        if order < c.PCP_ORDERS:
             drained = drain_some(mem, cpu, zone_id, pcp, drain_count(mem, pcp))
         else:  # a whole pageblock more than the list keeps
-            unspin(mem, pcp + P_LOCK)
+            unspin(mem, pcp + c.P_LOCK)
             give_back_to_zone(mem, cpu, zone_id, pfn, order)
             return
     pcp_push(mem, pcp, index, order, pfn)
-    mem[pcp + P_FREE_RUN] = mem[pcp + P_FREE_RUN] + (1 << order)
-    mem[pcp + P_FACTOR] = mem[pcp + P_FACTOR] >> 1
-    unspin(mem, pcp + P_LOCK)
+    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] + (1 << order)
+    mem[pcp + c.P_FACTOR] = mem[pcp + c.P_FACTOR] >> 1
+    unspin(mem, pcp + c.P_LOCK)
     if drained > 0:
         wake_waiters(mem, cpu, zone_at(mem, zone_id))
 
@@ -247,7 +262,7 @@ def refuse_free(mem: Memory, cpu: Cpu, code: int, pfn: Pfn, order: Order) -> int
     if in_range(mem, pfn):
         found = page_state(mem, pfn)
     report(mem, cpu, code, pfn, order, found)
-    return E_STATE
+    return c.E_STATE
 
 
 @hot
@@ -256,10 +271,10 @@ def free_pages_of(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -
     w0 = claim_for_free(mem, pfn, order, cpu, owner)
     if w0 < 0:
         return refuse_free(mem, cpu, -w0, pfn, order)
-    event(mem, cpu, EV_FREE)
-    record(mem, cpu, OP_FREE, order, pfn, owner)
-    if detail_of(w0) & CPU_MASK != cpu:
-        event(mem, cpu, EV_REMOTE_FREE)
+    event(mem, cpu, c.EV_FREE)
+    record(mem, cpu, c.OP_FREE, order, pfn, owner)
+    if detail_of(w0) & c.CPU_MASK != cpu:
+        event(mem, cpu, c.EV_REMOTE_FREE)
     if wants_poison(w0):
         retire_block(mem, cpu, pfn, order)
         return 0
@@ -278,8 +293,8 @@ def free_pages(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> int:
 def arm_wake(mem: Memory) -> int:
     """Make H_WAKE odd, so that the next free wakes us; returns what to sleep on."""
     while True:
-        ticket = load(mem, H_WAKE)
-        if ticket & 1 != 0 or cas(mem, H_WAKE, ticket, ticket + 1):
+        ticket = load(mem, c.H_WAKE)
+        if ticket & 1 != 0 or cas(mem, c.H_WAKE, ticket, ticket + 1):
             return ticket | 1
         relax(mem)
 
@@ -290,18 +305,18 @@ def alloc_pages_wait(
 ) -> Pfn:
     """``alloc_pages`` that sleeps for memory, at most ``rounds`` times (50 ms each natively)."""
     pfn = alloc_pages(mem, cpu, order, mt, owner)
-    if pfn != E_NOMEM:
+    if pfn != c.E_NOMEM:
         return pfn
     seat = 1 << cpu
     left = rounds
     # Of the processes that share a slot only one sits in its seat; another waits for the seat.
-    while left > 0 and fetch_or(mem, H_WAITERS, seat) & seat != 0:
+    while left > 0 and fetch_or(mem, c.H_WAITERS, seat) & seat != 0:
         give_way(mem)
         left -= 1
     if left == 0:
         return pfn
     pfn = wait_seated(mem, cpu, order, mt, owner, left)
-    fetch_and(mem, H_WAITERS, ~seat)
+    fetch_and(mem, c.H_WAITERS, ~seat)
     return pfn
 
 
@@ -310,15 +325,15 @@ def wait_seated(
     mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, rounds: int
 ) -> Pfn:
     """Sleep and try, announced in H_WAITERS."""
-    pfn: Pfn = E_NOMEM
+    pfn: Pfn = c.E_NOMEM
     left = rounds
-    while left > 0 and load(mem, H_STOP) == 0:
+    while left > 0 and load(mem, c.H_STOP) == 0:
         ticket = arm_wake(mem)
         # Looks again after it announced itself, and drains every CPU's list on the way.
         pfn = alloc_pages(mem, cpu, order, mt, owner)
-        if pfn != E_NOMEM:
+        if pfn != c.E_NOMEM:
             break
-        event(mem, cpu, EV_WAIT)
-        wait(mem, H_WAKE, ticket)
+        event(mem, cpu, c.EV_WAIT)
+        wait(mem, c.H_WAKE, ticket)
         left -= 1
     return pfn

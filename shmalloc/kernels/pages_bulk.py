@@ -7,39 +7,22 @@ pages (pages.py) and bypass the per-CPU lists. Misuse is reported page by page.
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    E_INVAL, EV_BULK, EV_FREE, FAULT_PAGE,
-    H_MAX_ORDER, MT_PCP_TYPES,
-    OP_FREE, T_PCP, Z_LOCK,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import wants_poison, zone_of_word
 from shmalloc.kernels.buddy import free_block
-from shmalloc.kernels.fill import fill_on_free, intact_on_alloc
 from shmalloc.kernels.descriptor import claim_for_free, page_state
 from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.fault_injection import faultless
+from shmalloc.kernels.fill import fill_on_free, intact_on_alloc
 from shmalloc.kernels.lock import lock, unlock
-from shmalloc.kernels.reporting import event, record
-from shmalloc.kernels.pcp import (
-    may_take,
-)  # fmt: skip
+from shmalloc.kernels.pages import give, refuse_free, wake_waiters
+from shmalloc.kernels.pcp import may_take
 from shmalloc.kernels.poison import retire_block
+from shmalloc.kernels.reporting import event, record
 from shmalloc.kernels.zone import zone_at, zonelist_length, zonelist_zone
-from shmalloc.units import (
-    Cpu,
-    Memory,
-    Migratetype,
-    Order,
-    Owner,
-    WordIndex,
-    ZoneId,
-)
-from shmalloc.words import (
-    fixed,
-)  # fmt: skip
-
-from shmalloc.kernels.pages import give, wake_waiters, refuse_free
+from shmalloc.units import Cpu, Memory, Migratetype, Order, Owner, WordIndex, ZoneId
+from shmalloc.words import fixed
 
 
 @unit
@@ -50,9 +33,9 @@ def alloc_bulk(
 
     Zones are locked once each for the whole request (keep ``count`` to some hundreds).
     """
-    if order < 0 or order > fixed(mem, H_MAX_ORDER) or mt < 0 or mt >= MT_PCP_TYPES:
-        return E_INVAL
-    wanted = faultless(mem, cpu, FAULT_PAGE, count)
+    if order < 0 or order > fixed(mem, c.H_MAX_ORDER) or mt < 0 or mt >= c.MT_PCP_TYPES:
+        return c.E_INVAL
+    wanted = faultless(mem, cpu, c.FAULT_PAGE, count)
     got = 0
     for i in range(zonelist_length(mem, cpu)):
         if got < wanted:
@@ -66,7 +49,7 @@ def alloc_bulk(
         elif give(mem, cpu, pfn, order, mt, owner) >= 0:
             mem[out + given] = pfn
             given += 1
-    event(mem, cpu, EV_BULK)
+    event(mem, cpu, c.EV_BULK)
     return given
 
 
@@ -83,14 +66,14 @@ def bulk_from_zone(
 ) -> int:
     """Fill ``out[got:count]`` with blocks in state PCP from one zone; returns the new ``got``."""
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, cpu)
     while got < count and may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)
+        pfn = rmqueue(mem, zone, cpu, order, mt, c.T_PCP, 0)
         if pfn < 0:
             break
         mem[out + got] = pfn
         got += 1
-    unlock(mem, zone + Z_LOCK)
+    unlock(mem, zone + c.Z_LOCK)
     return got
 
 
@@ -111,12 +94,12 @@ def free_bulk(mem: Memory, cpu: Cpu, order: Order, count: int, at: WordIndex) ->
             retire_block(mem, cpu, pfn, order)
         else:
             fill_on_free(mem, pfn, order)
-            event(mem, cpu, EV_FREE)
-            record(mem, cpu, OP_FREE, order, pfn, 0)
+            event(mem, cpu, c.EV_FREE)
+            record(mem, cpu, c.OP_FREE, order, pfn, 0)
             mem[at + claimed] = pfn
             claimed += 1
     bulk_to_zones(mem, cpu, order, claimed, at)
-    event(mem, cpu, EV_BULK)
+    event(mem, cpu, c.EV_BULK)
     return claimed
 
 
@@ -136,8 +119,8 @@ def let_go(mem: Memory, cpu: Cpu, held: ZoneId, wanted: ZoneId) -> ZoneId:
     """Hold the lock of zone ``wanted`` instead of ``held`` (-1: none); returns ``wanted``."""
     if held != wanted:
         if held >= 0:
-            unlock(mem, zone_at(mem, held) + Z_LOCK)
+            unlock(mem, zone_at(mem, held) + c.Z_LOCK)
             wake_waiters(mem, cpu, zone_at(mem, held))
         if wanted >= 0:
-            lock(mem, zone_at(mem, wanted) + Z_LOCK, cpu)
+            lock(mem, zone_at(mem, wanted) + c.Z_LOCK, cpu)
     return wanted

@@ -19,13 +19,7 @@ P_HIGH_MAX; ``pcp_decay`` lets it sink again.
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    E_NOMEM, EV_DRAIN, EV_REFILL, EV_REMOTE_DRAIN, H_AT_PCP, H_CPUS, H_PAGEBLOCK_ORDER,
-    H_PCP_CAPACITY, H_PCP_FORM, H_PCP_STRIDE, H_WAITERS, H_ZONES, LOCK_OFFLINE, MT_PCP_TYPES,
-    OP_DRAIN, OP_REFILL, POISON_BIT, P_ARRAYS, P_BATCH, P_COUNT, P_FACTOR, P_FREE_RUN, P_HEAD,
-    P_HIGH, P_HIGH_MAX, P_HIGH_MIN, P_LENGTH, P_LOCK, PCP_ARRAY, PCP_FACTOR_MAX, PCP_HUGE_KEEP,
-    PCP_LISTS, PCP_ORDERS, T_PCP, Z_FREE, Z_HIGH, Z_LOCK, Z_LOW, Z_MIN,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, zone_of_word
 from shmalloc.kernels.buddy import free_block
@@ -54,68 +48,68 @@ from shmalloc.words import cas, fixed, give_way, load_relaxed, notice
 @kernel
 def pcp_at(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> PcpWords:
     """Word index of the structure of (cpu, zone)."""
-    stride = fixed(mem, H_PCP_STRIDE)
-    return fixed(mem, H_AT_PCP) + (cpu * fixed(mem, H_ZONES) + zone_id) * stride
+    stride = fixed(mem, c.H_PCP_STRIDE)
+    return fixed(mem, c.H_AT_PCP) + (cpu * fixed(mem, c.H_ZONES) + zone_id) * stride
 
 
 @hot
 def pcp_index(mem: Memory, order: Order, mt: Migratetype) -> int:
     """List of (order, migratetype), or -1 for what is never kept per CPU."""
-    if mt >= MT_PCP_TYPES:
+    if mt >= c.MT_PCP_TYPES:
         return -1
-    if order < PCP_ORDERS:
-        return order * MT_PCP_TYPES + mt
-    if order == fixed(mem, H_PAGEBLOCK_ORDER):
-        return PCP_ORDERS * MT_PCP_TYPES + mt
+    if order < c.PCP_ORDERS:
+        return order * c.MT_PCP_TYPES + mt
+    if order == fixed(mem, c.H_PAGEBLOCK_ORDER):
+        return c.PCP_ORDERS * c.MT_PCP_TYPES + mt
     return -1
 
 
 @hot
 def pcp_keeps(mem: Memory, order: Order) -> bool:
     """Whether blocks of this order are kept per CPU at all."""
-    return order < PCP_ORDERS or order == fixed(mem, H_PAGEBLOCK_ORDER)
+    return order < c.PCP_ORDERS or order == fixed(mem, c.H_PAGEBLOCK_ORDER)
 
 
 @kernel
 def pcp_order(mem: Memory, index: int) -> Order:
     """Inverse of ``pcp_index``: the order that a list holds."""
-    if index < PCP_ORDERS * MT_PCP_TYPES:
-        return index // MT_PCP_TYPES
-    return fixed(mem, H_PAGEBLOCK_ORDER)
+    if index < c.PCP_ORDERS * c.MT_PCP_TYPES:
+        return index // c.MT_PCP_TYPES
+    return fixed(mem, c.H_PAGEBLOCK_ORDER)
 
 
 @hot
 def counted_pages(order: Order) -> int:
     """Pages that a block adds to P_COUNT; whole pageblocks are limited apart."""
-    return 1 << order if order < PCP_ORDERS else 0
+    return 1 << order if order < c.PCP_ORDERS else 0
 
 
 @hot
 def pcp_push(mem: Memory, pcp: PcpWords, index: int, order: Order, pfn: Pfn) -> None:
     """Put a block in state PCP on a list; P_LOCK held, and the list is not at its capacity."""
-    length = mem[pcp + P_LENGTH + index]
-    if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
-        mem[pcp + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + length] = pfn
+    length = mem[pcp + c.P_LENGTH + index]
+    if fixed(mem, c.H_PCP_FORM) == c.PCP_ARRAY:
+        mem[pcp + c.P_ARRAYS + index * fixed(mem, c.H_PCP_CAPACITY) + length] = pfn
     else:
         node = node_of(mem, pfn)
-        set_link(mem, node + 1, mem[pcp + P_HEAD + index])
-        mem[pcp + P_HEAD + index] = node
-    mem[pcp + P_LENGTH + index] = length + 1
-    mem[pcp + P_COUNT] = mem[pcp + P_COUNT] + counted_pages(order)
+        set_link(mem, node + 1, mem[pcp + c.P_HEAD + index])
+        mem[pcp + c.P_HEAD + index] = node
+    mem[pcp + c.P_LENGTH + index] = length + 1
+    mem[pcp + c.P_COUNT] = mem[pcp + c.P_COUNT] + counted_pages(order)
 
 
 @hot
 def pcp_pop(mem: Memory, pcp: PcpWords, index: int, order: Order) -> Pfn:
     """Take the block freed last off a list, or E_NOMEM; P_LOCK held."""
-    length = mem[pcp + P_LENGTH + index]
+    length = mem[pcp + c.P_LENGTH + index]
     if length == 0:
-        return E_NOMEM
-    mem[pcp + P_LENGTH + index] = length - 1
-    mem[pcp + P_COUNT] = mem[pcp + P_COUNT] - counted_pages(order)
-    if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
-        return mem[pcp + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + length - 1]
-    node = mem[pcp + P_HEAD + index]
-    mem[pcp + P_HEAD + index] = get_link(mem, node + 1)
+        return c.E_NOMEM
+    mem[pcp + c.P_LENGTH + index] = length - 1
+    mem[pcp + c.P_COUNT] = mem[pcp + c.P_COUNT] - counted_pages(order)
+    if fixed(mem, c.H_PCP_FORM) == c.PCP_ARRAY:
+        return mem[pcp + c.P_ARRAYS + index * fixed(mem, c.H_PCP_CAPACITY) + length - 1]
+    node = mem[pcp + c.P_HEAD + index]
+    mem[pcp + c.P_HEAD + index] = get_link(mem, node + 1)
     set_link(mem, node + 1, 0)
     return pfn_of(mem, node)
 
@@ -123,20 +117,20 @@ def pcp_pop(mem: Memory, pcp: PcpWords, index: int, order: Order) -> Pfn:
 @kernel
 def pcp_top(mem: Memory, pcp: PcpWords, index: int) -> Pfn:
     """The block that ``pcp_pop`` would take, or E_NOMEM; P_LOCK held."""
-    length = mem[pcp + P_LENGTH + index]
+    length = mem[pcp + c.P_LENGTH + index]
     if length == 0:
-        return E_NOMEM
-    if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
-        return mem[pcp + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + length - 1]
-    return pfn_of(mem, mem[pcp + P_HEAD + index])
+        return c.E_NOMEM
+    if fixed(mem, c.H_PCP_FORM) == c.PCP_ARRAY:
+        return mem[pcp + c.P_ARRAYS + index * fixed(mem, c.H_PCP_CAPACITY) + length - 1]
+    return pfn_of(mem, mem[pcp + c.P_HEAD + index])
 
 
 @kernel
 def set_holder(mem: Memory, pfn: Pfn, holder: Label) -> bool:
     """Say in a descriptor of state PCP who holds the block from now on: ``holder``, a label."""
     w0 = page_state(mem, pfn)
-    word = next_word(w0, T_PCP, order_of(w0), zone_of_word(w0), mt_of(w0), holder)
-    return turn(mem, pfn, w0, word | (w0 & POISON_BIT))
+    word = next_word(w0, c.T_PCP, order_of(w0), zone_of_word(w0), mt_of(w0), holder)
+    return turn(mem, pfn, w0, word | (w0 & c.POISON_BIT))
 
 
 @kernel
@@ -147,26 +141,26 @@ def refill_count(mem: Memory, zone: ZoneWords, pcp: PcpWords, index: int) -> int
     see ``give_back`` in pages.py for why the look is enough).
     """
     order = pcp_order(mem, index)
-    if order >= PCP_ORDERS or load_relaxed(mem, zone + Z_FREE) < fixed(mem, zone + Z_LOW):
+    if order >= c.PCP_ORDERS or load_relaxed(mem, zone + c.Z_FREE) < fixed(mem, zone + c.Z_LOW):
         return 1
-    if load_relaxed(mem, H_WAITERS) > 0:
+    if load_relaxed(mem, c.H_WAITERS) > 0:
         return 1
-    batch = mem[pcp + P_BATCH]
+    batch = mem[pcp + c.P_BATCH]
     if order > 0:
         return max(batch >> order, 1)
-    room = max(mem[pcp + P_HIGH] - mem[pcp + P_COUNT], 1)
-    factor = mem[pcp + P_FACTOR]
-    if factor < PCP_FACTOR_MAX:
-        mem[pcp + P_FACTOR] = factor + 1
-    if load_relaxed(mem, zone + Z_FREE) > fixed(mem, zone + Z_HIGH):
-        mem[pcp + P_HIGH] = min(mem[pcp + P_HIGH] + batch, mem[pcp + P_HIGH_MAX])
+    room = max(mem[pcp + c.P_HIGH] - mem[pcp + c.P_COUNT], 1)
+    factor = mem[pcp + c.P_FACTOR]
+    if factor < c.PCP_FACTOR_MAX:
+        mem[pcp + c.P_FACTOR] = factor + 1
+    if load_relaxed(mem, zone + c.Z_FREE) > fixed(mem, zone + c.Z_HIGH):
+        mem[pcp + c.P_HIGH] = min(mem[pcp + c.P_HIGH] + batch, mem[pcp + c.P_HIGH_MAX])
     return min(batch << factor, room)
 
 
 @kernel
 def may_take(mem: Memory, zone: ZoneWords, pages: int) -> Pfn:
     """Whether the zone stays at or above its minimum watermark after giving ``pages``."""
-    return load_relaxed(mem, zone + Z_FREE) - pages >= fixed(mem, zone + Z_MIN)
+    return load_relaxed(mem, zone + c.Z_FREE) - pages >= fixed(mem, zone + c.Z_MIN)
 
 
 @unit
@@ -177,32 +171,32 @@ def refill(
     zone = zone_at(mem, zone_id)
     want = refill_count(mem, zone, pcp, index)
     got = 0
-    lock(mem, zone + Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, cpu)
     while got < want and may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)
+        pfn = rmqueue(mem, zone, cpu, order, mt, c.T_PCP, 0)
         if pfn < 0:
             break
         pcp_push(mem, pcp, index, order, pfn)
         got += 1
-    unlock(mem, zone + Z_LOCK)
-    event(mem, cpu, EV_REFILL)
-    record(mem, cpu, OP_REFILL, order, zone_id, got)
+    unlock(mem, zone + c.Z_LOCK)
+    event(mem, cpu, c.EV_REFILL)
+    record(mem, cpu, c.OP_REFILL, order, zone_id, got)
     return got
 
 
 @hot
 def is_full(mem: Memory, pcp: PcpWords, index: int, order: Order) -> bool:
     """Whether a list must give something back before it takes another block."""
-    if order >= PCP_ORDERS:
-        return mem[pcp + P_LENGTH + index] >= PCP_HUGE_KEEP
-    return mem[pcp + P_COUNT] + (1 << order) > mem[pcp + P_HIGH]
+    if order >= c.PCP_ORDERS:
+        return mem[pcp + c.P_LENGTH + index] >= c.PCP_HUGE_KEEP
+    return mem[pcp + c.P_COUNT] + (1 << order) > mem[pcp + c.P_HIGH]
 
 
 @kernel
 def drain_count(mem: Memory, pcp: PcpWords) -> int:
     """Pages to give back when a CPU is above its high mark: what it freed lately, within reason."""
-    batch = mem[pcp + P_BATCH]
-    return min(max(mem[pcp + P_FREE_RUN], batch), max(mem[pcp + P_HIGH] - batch, batch))
+    batch = mem[pcp + c.P_BATCH]
+    return min(max(mem[pcp + c.P_FREE_RUN], batch), max(mem[pcp + c.P_HIGH] - batch, batch))
 
 
 @unit
@@ -211,18 +205,18 @@ def drain_some(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, pages: int
     zone = zone_at(mem, zone_id)
     given = 0
     index = 0
-    lock(mem, zone + Z_LOCK, cpu)
-    while given < pages and mem[pcp + P_COUNT] > 0:
-        order = index // MT_PCP_TYPES
+    lock(mem, zone + c.Z_LOCK, cpu)
+    while given < pages and mem[pcp + c.P_COUNT] > 0:
+        order = index // c.MT_PCP_TYPES
         pfn = pcp_pop(mem, pcp, index, order)
         if pfn >= 0:
             free_block(mem, zone, cpu, pfn, order)
             given += 1 << order
         else:
-            index = (index + 1) % (PCP_ORDERS * MT_PCP_TYPES)
-    unlock(mem, zone + Z_LOCK)
-    event(mem, cpu, EV_DRAIN)
-    record(mem, cpu, OP_DRAIN, 0, zone_id, given)
+            index = (index + 1) % (c.PCP_ORDERS * c.MT_PCP_TYPES)
+    unlock(mem, zone + c.Z_LOCK)
+    event(mem, cpu, c.EV_DRAIN)
+    record(mem, cpu, c.OP_DRAIN, 0, zone_id, given)
     return given
 
 
@@ -236,8 +230,8 @@ def drain_everything(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, vict
     """
     zone = zone_at(mem, zone_id)
     given = 0
-    lock(mem, zone + Z_LOCK, cpu)
-    for index in range(PCP_LISTS):
+    lock(mem, zone + c.Z_LOCK, cpu)
+    for index in range(c.PCP_LISTS):
         order = pcp_order(mem, index)
         pfn = pcp_top(mem, pcp, index)
         while pfn >= 0:
@@ -247,8 +241,8 @@ def drain_everything(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, vict
             free_block(mem, zone, cpu, pfn, order)
             given += 1 << order
             pfn = pcp_top(mem, pcp, index)
-    unlock(mem, zone + Z_LOCK)
-    record(mem, cpu, OP_DRAIN, 0, zone_id, given)
+    unlock(mem, zone + c.Z_LOCK)
+    record(mem, cpu, c.OP_DRAIN, 0, zone_id, given)
     return given
 
 
@@ -260,7 +254,7 @@ def spin_for_drain(mem: Memory, at: WordIndex, cpu: Cpu) -> bool:
     pushed but not yet counted, and the drain would end with pages left (Linux 66eca1021a42).
     """
     while not cas(mem, at, 0, owner_word(mem, cpu)):
-        if load_relaxed(mem, at) == LOCK_OFFLINE:
+        if load_relaxed(mem, at) == c.LOCK_OFFLINE:
             return False
         notice(mem, at)
         give_way(mem)  # its owner may be preempted: there are more workers than cores
@@ -271,13 +265,13 @@ def spin_for_drain(mem: Memory, at: WordIndex, cpu: Cpu) -> bool:
 def drain_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     """Drain all lists of CPU slot ``victim`` from ``cpu``; returns pages given back."""
     given = 0
-    for zone_id in range(fixed(mem, H_ZONES)):
+    for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
-        if spin_for_drain(mem, pcp + P_LOCK, cpu):
+        if spin_for_drain(mem, pcp + c.P_LOCK, cpu):
             given += drain_everything(mem, cpu, zone_id, pcp, victim)
-            unspin(mem, pcp + P_LOCK)
+            unspin(mem, pcp + c.P_LOCK)
     if victim != cpu:
-        event(mem, cpu, EV_REMOTE_DRAIN)
+        event(mem, cpu, c.EV_REMOTE_DRAIN)
     return given
 
 
@@ -285,7 +279,7 @@ def drain_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
 def drain_all(mem: Memory, cpu: Cpu) -> int:
     """Drain every CPU slot: afterwards no free page hides on a per-CPU list."""
     given = 0
-    for victim in range(fixed(mem, H_CPUS)):
+    for victim in range(fixed(mem, c.H_CPUS)):
         given += drain_cpu(mem, cpu, victim)
     return given
 
@@ -296,14 +290,16 @@ def pcp_decay(mem: Memory, cpu: Cpu) -> int:
 
     Called from time to time by whoever runs on the slot; skips a structure that is in use.
     """
-    for zone_id in range(fixed(mem, H_ZONES)):
+    for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, cpu, zone_id)
-        if load_relaxed(mem, pcp + P_LOCK) == 0 and cas(mem, pcp + P_LOCK, 0, owner_word(mem, cpu)):
-            high = mem[pcp + P_HIGH] - max(mem[pcp + P_HIGH] >> 3, 1)
-            mem[pcp + P_HIGH] = max(high, mem[pcp + P_HIGH_MIN])
-            mem[pcp + P_FREE_RUN] = 0
-            excess = mem[pcp + P_COUNT] - mem[pcp + P_HIGH]
+        if load_relaxed(mem, pcp + c.P_LOCK) == 0 and cas(
+            mem, pcp + c.P_LOCK, 0, owner_word(mem, cpu)
+        ):
+            high = mem[pcp + c.P_HIGH] - max(mem[pcp + c.P_HIGH] >> 3, 1)
+            mem[pcp + c.P_HIGH] = max(high, mem[pcp + c.P_HIGH_MIN])
+            mem[pcp + c.P_FREE_RUN] = 0
+            excess = mem[pcp + c.P_COUNT] - mem[pcp + c.P_HIGH]
             if excess > 0:
                 drain_some(mem, cpu, zone_id, pcp, excess)
-            unspin(mem, pcp + P_LOCK)
+            unspin(mem, pcp + c.P_LOCK)
     return 0

@@ -6,17 +6,14 @@ covers it, the rest stays free. A page in use is marked and leaves service when 
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    EV_POISONED, E_BUSY, E_INVAL, E_STATE, IS_TYPE, I_FREE_HEAD, OP_POISON, POISON_BIT, T_ALLOCATED,
-    T_FREE, T_PCP, T_POISONED, Z_LOCK, Z_MANAGED,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernels.buddy import carve, take_block
 from shmalloc.kernels.descriptor import head_of, in_range, page_state, turn, turn2
 from shmalloc.kernels.lock import lock, unlock
-from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.pcp import drain_all
+from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.zone import descriptor_at, zone_at, zone_of
 from shmalloc.units import Cpu, Memory, Order, Pfn, ZoneWords
 from shmalloc.words import load2, load_relaxed, store_relaxed
@@ -28,20 +25,20 @@ def retire_block(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> None:
     w0 = page_state(mem, pfn)
     zone_id = zone_of_word(w0)
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + Z_LOCK, cpu)
-    if turn(mem, pfn, w0, next_word(w0, T_POISONED, order, zone_id, mt_of(w0), 0)):
+    lock(mem, zone + c.Z_LOCK, cpu)
+    if turn(mem, pfn, w0, next_word(w0, c.T_POISONED, order, zone_id, mt_of(w0), 0)):
         unmanage(mem, zone, 1 << order)
     else:
-        report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | T_PCP, page_state(mem, pfn))
-    unlock(mem, zone + Z_LOCK)
-    event(mem, cpu, EV_POISONED)
-    record(mem, cpu, OP_POISON, order, pfn, 0)
+        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_PCP, page_state(mem, pfn))
+    unlock(mem, zone + c.Z_LOCK)
+    event(mem, cpu, c.EV_POISONED)
+    record(mem, cpu, c.OP_POISON, order, pfn, 0)
 
 
 @kernel
 def unmanage(mem: Memory, zone: ZoneWords, pages: int) -> None:
     """Take ``pages`` off the zone's managed count; zone lock held."""
-    at = zone + Z_MANAGED
+    at = zone + c.Z_MANAGED
     store_relaxed(mem, at, load_relaxed(mem, at) - pages)
 
 
@@ -52,22 +49,22 @@ def poison_page(mem: Memory, cpu: Cpu, pfn: Pfn) -> int:
     Returns 0, or E_BUSY where it is part of a larger allocation or a slab, E_INVAL for no page.
     """
     if not in_range(mem, pfn):
-        return E_INVAL
+        return c.E_INVAL
     zone_id = zone_of(mem, pfn)
     if zone_id < 0:
-        return E_INVAL
+        return c.E_INVAL
     drain_all(mem, cpu)
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, cpu)
     head = head_of(mem, pfn)
-    result = E_BUSY
-    if head >= 0 and type_of(page_state(mem, head)) == T_FREE:
+    result = c.E_BUSY
+    if head >= 0 and type_of(page_state(mem, head)) == c.T_FREE:
         result = poison_free_page(mem, zone, cpu, head, pfn)
-    unlock(mem, zone + Z_LOCK)
-    if result == E_BUSY:
+    unlock(mem, zone + c.Z_LOCK)
+    if result == c.E_BUSY:
         return mark_for_poison(mem, pfn)
-    event(mem, cpu, EV_POISONED)
-    record(mem, cpu, OP_POISON, 0, pfn, head)
+    event(mem, cpu, c.EV_POISONED)
+    record(mem, cpu, c.OP_POISON, 0, pfn, head)
     return result
 
 
@@ -75,20 +72,20 @@ def poison_page(mem: Memory, cpu: Cpu, pfn: Pfn) -> int:
 def mark_for_poison(mem: Memory, pfn: Pfn) -> int:
     """Have an allocated single page leave service when it is freed."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
-    if type_of(w0) != T_ALLOCATED or order_of(w0) != 0:
-        return E_BUSY
-    if turn2(mem, pfn, w0, w1, w0 | POISON_BIT, w1):
+    if type_of(w0) != c.T_ALLOCATED or order_of(w0) != 0:
+        return c.E_BUSY
+    if turn2(mem, pfn, w0, w1, w0 | c.POISON_BIT, w1):
         return 0
-    return E_BUSY
+    return c.E_BUSY
 
 
 @kernel
 def poison_free_page(mem: Memory, zone: ZoneWords, cpu: Cpu, head: Pfn, pfn: Pfn) -> int:
     """Cut ``pfn`` out of the free block at ``head`` and poison it; zone lock held."""
     if carve(mem, zone, cpu, head, pfn, 0) < 0:
-        return E_STATE
+        return c.E_STATE
     mt = mt_of(page_state(mem, pfn))
-    if take_block(mem, zone, cpu, pfn, 0, T_POISONED, mt, 0) < 0:
-        return E_STATE
+    if take_block(mem, zone, cpu, pfn, 0, c.T_POISONED, mt, 0) < 0:
+        return c.E_STATE
     unmanage(mem, zone, 1)
     return 0

@@ -13,13 +13,8 @@ Lock-free walks: whatever bears the label of the dead stays where it is meanwhil
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    E_STATE, H_CACHES, H_PAGES, LABEL_MASK, LIFE_EPOCH_SHIFT, OWNER_ARRAYS, OWNER_SHARED,
-    T_ALLOCATED, T_TAIL,
-)  # fmt: skip
-from shmalloc.constants_slab import (
-    CACHE_NONE, K_STATE, OWNER_FROZEN, OWNER_SHEAVES, OWNER_SLAB, SLAB_FROZEN,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import detail_of, mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernels.cache import cache_free, slab_of_address
@@ -27,9 +22,17 @@ from shmalloc.kernels.cache_set import hold_slab, next_slab
 from shmalloc.kernels.descriptor import in_range, page_state, turn_owned
 from shmalloc.kernels.lock import owner_word, unlock
 from shmalloc.kernels.objects import (
-    cache_at, has_owner_word, index_at, is_live, is_slab_of, list_state, object_at, objects_of,
-    owner_at, owner_of,
-)  # fmt: skip
+    cache_at,
+    has_owner_word,
+    index_at,
+    is_live,
+    is_slab_of,
+    list_state,
+    object_at,
+    objects_of,
+    owner_at,
+    owner_of,
+)
 from shmalloc.kernels.pages import free_pages_of
 from shmalloc.kernels.slots import label, label_of_life
 from shmalloc.kernels.zone import descriptor_at, frame_at
@@ -51,7 +54,7 @@ from shmalloc.words import cas, fixed, load, load2
 @unit
 def reap(mem: Memory, cpu: Cpu, victim: Cpu, epoch: int) -> int:
     """Free all that life ``epoch`` of slot ``victim`` owns. Returns how many blocks and objects."""
-    life = epoch << LIFE_EPOCH_SHIFT | (victim + 1)
+    life = epoch << c.LIFE_EPOCH_SHIFT | (victim + 1)
     return reap_objects(mem, cpu, life) + reap_pages(mem, cpu, label_of_life(life))
 
 
@@ -60,9 +63,9 @@ def reap_pages(mem: Memory, cpu: Cpu, holder: Label) -> int:
     """Free the blocks of pages with label ``holder``; how many."""
     freed = 0
     pfn = 0
-    while pfn < fixed(mem, H_PAGES):
+    while pfn < fixed(mem, c.H_PAGES):
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
-        if type_of(w0) == T_TAIL:
+        if type_of(w0) == c.T_TAIL:
             pfn += 1
         else:
             if is_owned_by(w0, w1, holder) and free_pages_of(mem, cpu, pfn, order_of(w0), w1) == 0:
@@ -74,19 +77,19 @@ def reap_pages(mem: Memory, cpu: Cpu, holder: Label) -> int:
 @kernel
 def is_owned_by(w0: Word0, w1: Word1, holder: Label) -> bool:
     """Whether a block was given to the life with label ``holder``, and not to the allocator."""
-    if type_of(w0) != T_ALLOCATED or detail_of(w0) & LABEL_MASK != holder:
+    if type_of(w0) != c.T_ALLOCATED or detail_of(w0) & c.LABEL_MASK != holder:
         return False
-    if w1 == OWNER_SLAB or w1 == OWNER_SHEAVES or w1 == OWNER_FROZEN:
+    if w1 == cs.OWNER_SLAB or w1 == cs.OWNER_SHEAVES or w1 == cs.OWNER_FROZEN:
         return False
-    return w1 != OWNER_ARRAYS and w1 != OWNER_SHARED
+    return w1 != c.OWNER_ARRAYS and w1 != c.OWNER_SHARED
 
 
 @unit
 def reap_objects(mem: Memory, cpu: Cpu, owner: Owner) -> int:
     """Free the objects of the life with owner word ``owner`` in every cache; how many."""
     freed = 0
-    for cache_id in range(fixed(mem, H_CACHES)):
-        if load(mem, cache_at(mem, cache_id) + K_STATE) != CACHE_NONE:
+    for cache_id in range(fixed(mem, c.H_CACHES)):
+        if load(mem, cache_at(mem, cache_id) + cs.K_STATE) != cs.CACHE_NONE:
             pfn = next_slab(mem, 0, cache_id)
             while pfn >= 0:
                 freed += reap_slab(mem, cpu, cache_id, pfn, owner)
@@ -113,7 +116,7 @@ def find_owned(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, owner: Owner)
         return 0
     found = 0
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
-    if list_state(w0) != SLAB_FROZEN:
+    if list_state(w0) != cs.SLAB_FROZEN:
         for index in range(objects_of(w1)):
             if found == 0 and owner_of(mem, pfn, order_of(w0), index) == owner:
                 found = object_at(mem, cache_at(mem, cache_id), pfn, index)
@@ -130,14 +133,14 @@ def adopt_pages(
     0, or E_STATE where it is not, or no longer, a block of that life.
     """
     if not in_range(mem, pfn):
-        return E_STATE
+        return c.E_STATE
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if not is_owned_by(w0, w1, label_of_life(giver)) or order_of(w0) != order:
-        return E_STATE
-    mine = next_word(w0, T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
+        return c.E_STATE
+    mine = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
     if turn_owned(mem, pfn, w0, w1, mine, new_owner):
         return 0
-    return E_STATE
+    return c.E_STATE
 
 
 @unit
@@ -146,15 +149,15 @@ def adopt_object(
 ) -> int:
     """Take over an object of ``cache_id`` that is ``giver``'s, a life. Returns 0 or E_STATE."""
     pfn = slab_of_address(mem, address)
-    if pfn < 0 or cache_id < 0 or cache_id >= fixed(mem, H_CACHES):
-        return E_STATE
+    if pfn < 0 or cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES):
+        return c.E_STATE
     w0 = page_state(mem, pfn)
     if not is_slab_of(w0, cache_id):
-        return E_STATE
+        return c.E_STATE
     index = index_at(mem, cache_at(mem, cache_id), frame_at(mem, pfn), address)
     at = owner_at(mem, frame_at(mem, pfn), order_of(w0), index)
     if index < 0 or not has_owner_word(mem, cache_at(mem, cache_id), address, at):
-        return E_STATE
+        return c.E_STATE
     if is_live(giver) and cas(mem, at, giver, owner_word(mem, cpu)):
         return 0
-    return E_STATE
+    return c.E_STATE

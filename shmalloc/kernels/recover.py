@@ -23,34 +23,42 @@ need free lists, sheaves need chains.
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    C_EPOCH, C_PID, C_STATE, C_USERS, CPU_CHANGER_SHIFT, CPU_CHANGING, EV_RECOVER, H_CACHES,
-    H_CACHES_LOCK, H_CPUS, H_NODES, H_PAGES, H_RECOVERY, H_WAITERS, H_WAKE, H_ZONES,
-    LOCK_CONTENDED, LOCK_HOLDER_MASK, LOCK_OFFLINE, MAX_CPUS, P_LOCK, T_ALLOCATED, T_TAIL, Z_LOCK,
-)  # fmt: skip
-from shmalloc.constants_slab import (
-    CACHE_NONE, KC_LOCK, KN_BARN_LOCK, KN_LOCK, K_DESTROYER, K_SHEAF_COUNT, K_SHEAF_PFN, K_STATE,
-    OWNER_SHEAVES,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.cache_set import destroy
 from shmalloc.kernels.hotplug import finish_plug
 from shmalloc.kernels.lock import lock, owner_word, rouse, take_over, unlock, unspin
-from shmalloc.kernels.reporting import cpu_at, event
 from shmalloc.kernels.objects import cache_at, cpu_part, node_part
 from shmalloc.kernels.pcp import pcp_at
-from shmalloc.kernels.recover_pages import clear_lists, cut_lists, rebuild_zone, sweep_zone
 from shmalloc.kernels.recover_objects import (
-    rebuild_barn, rebuild_node, rebuild_part, settle_put, settle_taken, sweep_sheaves,
-)  # fmt: skip
+    rebuild_barn,
+    rebuild_node,
+    rebuild_part,
+    settle_put,
+    settle_taken,
+    sweep_sheaves,
+)
+from shmalloc.kernels.recover_pages import clear_lists, cut_lists, rebuild_zone, sweep_zone
+from shmalloc.kernels.reporting import cpu_at, event
 from shmalloc.kernels.slab_format import give_pages_back
 from shmalloc.kernels.slots import is_dead
 from shmalloc.kernels.zone import descriptor_at, zone_at
 from shmalloc.units import CacheId, Cpu, Memory, Pfn
 from shmalloc.words import (
-    cas, cas2, exchange, fetch_add, fetch_and, fixed, load, load2, store, wait, wake,
-)  # fmt: skip
+    cas,
+    cas2,
+    exchange,
+    fetch_add,
+    fetch_and,
+    fixed,
+    load,
+    load2,
+    store,
+    wait,
+    wake,
+)
 
 
 @unit
@@ -60,7 +68,7 @@ def recover(mem: Memory, cpu: Cpu) -> int:
         await_recovery(mem)  # somebody else recovers, and may do ours as well; or he died at it
     given = 0
     release_locks(mem, cpu)
-    for slot in range(fixed(mem, H_CPUS)):
+    for slot in range(fixed(mem, c.H_CPUS)):
         if is_dead(mem, slot):
             release_locks(mem, cpu)  # it may have been marked just now
             given += sweep(mem, cpu, slot)
@@ -75,7 +83,7 @@ def unblock(mem: Memory, cpu: Cpu) -> int:
     Also from within the own recovery, which waits for somebody living who waits for a lock of one
     who died after phase 1: nobody else can help those two (docs/bugs.md 8).
     """
-    if load(mem, H_RECOVERY) & LOCK_HOLDER_MASK == cpu + 1:
+    if load(mem, c.H_RECOVERY) & c.LOCK_HOLDER_MASK == cpu + 1:
         release_locks(mem, cpu)
         return 1
     if not enter(mem, cpu):
@@ -88,41 +96,43 @@ def unblock(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def enter(mem: Memory, cpu: Cpu) -> bool:
     """Become the one who recovers: H_RECOVERY is free, or of a recoverer who is marked dead."""
-    holder = load(mem, H_RECOVERY) & LOCK_HOLDER_MASK
+    holder = load(mem, c.H_RECOVERY) & c.LOCK_HOLDER_MASK
     if holder == 0:
-        return cas(mem, H_RECOVERY, 0, owner_word(mem, cpu))
-    return is_dead(mem, holder - 1) and take_over(mem, H_RECOVERY, cpu, holder - 1)
+        return cas(mem, c.H_RECOVERY, 0, owner_word(mem, cpu))
+    return is_dead(mem, holder - 1) and take_over(mem, c.H_RECOVERY, cpu, holder - 1)
 
 
 @kernel
 def await_recovery(mem: Memory) -> None:
     """Sleep until the one who recovers is done, or until it is time to see whether he lives."""
-    old = load(mem, H_RECOVERY)
-    if old != 0 and (old & LOCK_CONTENDED != 0 or cas(mem, H_RECOVERY, old, old | LOCK_CONTENDED)):
-        wait(mem, H_RECOVERY, old | LOCK_CONTENDED)
+    old = load(mem, c.H_RECOVERY)
+    if old != 0 and (
+        old & c.LOCK_CONTENDED != 0 or cas(mem, c.H_RECOVERY, old, old | c.LOCK_CONTENDED)
+    ):
+        wait(mem, c.H_RECOVERY, old | c.LOCK_CONTENDED)
 
 
 @kernel
 def leave(mem: Memory) -> None:
     """Let the next one recover."""
-    if exchange(mem, H_RECOVERY, 0) & LOCK_CONTENDED != 0:
-        wake(mem, H_RECOVERY, MAX_CPUS)
+    if exchange(mem, c.H_RECOVERY, 0) & c.LOCK_CONTENDED != 0:
+        wake(mem, c.H_RECOVERY, c.MAX_CPUS)
 
 
 @unit
 def release_locks(mem: Memory, cpu: Cpu) -> None:
     """Phase 1 for all who are marked dead."""
     wake_sleepers(mem)  # first: we may have to wait for a lock that is kept for one of the dead
-    for victim in range(fixed(mem, H_CPUS)):
+    for victim in range(fixed(mem, c.H_CPUS)):
         if is_dead(mem, victim):
             release_pages(mem, cpu, victim)
-    for victim in range(fixed(mem, H_CPUS)):
+    for victim in range(fixed(mem, c.H_CPUS)):
         if is_dead(mem, victim):
             release_nodes(mem, cpu, victim)
-    for victim in range(fixed(mem, H_CPUS)):
+    for victim in range(fixed(mem, c.H_CPUS)):
         if is_dead(mem, victim):
             settle_put(mem, cpu, victim)
-    for victim in range(fixed(mem, H_CPUS)):
+    for victim in range(fixed(mem, c.H_CPUS)):
         if is_dead(mem, victim):
             release_parts(mem, cpu, victim)
 
@@ -130,59 +140,59 @@ def release_locks(mem: Memory, cpu: Cpu) -> None:
 @kernel
 def release_pages(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     """Locks of zones and per-CPU lists that the dead held."""
-    for zone_id in range(fixed(mem, H_ZONES)):
+    for zone_id in range(fixed(mem, c.H_ZONES)):
         zone = zone_at(mem, zone_id)
-        if take_over(mem, zone + Z_LOCK, cpu, victim):
+        if take_over(mem, zone + c.Z_LOCK, cpu, victim):
             rebuild_zone(mem, cpu, zone)
-            unlock(mem, zone + Z_LOCK)
-    for owner in range(fixed(mem, H_CPUS)):
-        for zone_id in range(fixed(mem, H_ZONES)):
+            unlock(mem, zone + c.Z_LOCK)
+    for owner in range(fixed(mem, c.H_CPUS)):
+        for zone_id in range(fixed(mem, c.H_ZONES)):
             pcp = pcp_at(mem, owner, zone_id)
-            if take_over(mem, pcp + P_LOCK, cpu, victim):
+            if take_over(mem, pcp + c.P_LOCK, cpu, victim):
                 if is_dead(mem, owner):
                     clear_lists(mem, pcp)  # its blocks are found by label
                 else:
                     cut_lists(mem, pcp, owner)
-                unspin(mem, pcp + P_LOCK)
+                unspin(mem, pcp + c.P_LOCK)
 
 
 @kernel
 def cache_exists(mem: Memory, cache_id: CacheId) -> bool:
     """Whether a cache is live or dying. One that a lock of the dead is in cannot go away."""
-    return load(mem, cache_at(mem, cache_id) + K_STATE) != CACHE_NONE
+    return load(mem, cache_at(mem, cache_id) + cs.K_STATE) != cs.CACHE_NONE
 
 
 @kernel
 def release_nodes(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     """Locks of node lists and barns."""
-    for cache_id in range(fixed(mem, H_CACHES)):
+    for cache_id in range(fixed(mem, c.H_CACHES)):
         if cache_exists(mem, cache_id):
             cache = cache_at(mem, cache_id)
-            for node_id in range(fixed(mem, H_NODES)):
+            for node_id in range(fixed(mem, c.H_NODES)):
                 lists = node_part(cache, node_id)
-                if take_over(mem, lists + KN_LOCK, cpu, victim):
+                if take_over(mem, lists + cs.KN_LOCK, cpu, victim):
                     rebuild_node(mem, cache, node_id)
-                    unlock(mem, lists + KN_LOCK)
-                if take_over(mem, lists + KN_BARN_LOCK, cpu, victim):
+                    unlock(mem, lists + cs.KN_LOCK)
+                if take_over(mem, lists + cs.KN_BARN_LOCK, cpu, victim):
                     rebuild_barn(mem, cache, node_id)
-                    unlock(mem, lists + KN_BARN_LOCK)
+                    unlock(mem, lists + cs.KN_BARN_LOCK)
 
 
 @kernel
 def release_parts(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     """Locks of sheaves, and of the set of caches."""
-    for cache_id in range(fixed(mem, H_CACHES)):
+    for cache_id in range(fixed(mem, c.H_CACHES)):
         if cache_exists(mem, cache_id):
             cache = cache_at(mem, cache_id)
-            for owner in range(fixed(mem, H_CPUS)):
-                at = cpu_part(mem, cache, owner) + KC_LOCK
+            for owner in range(fixed(mem, c.H_CPUS)):
+                at = cpu_part(mem, cache, owner) + cs.KC_LOCK
                 if take_over(mem, at, cpu, victim):
                     rebuild_part(mem, cache, owner)
                     unspin(mem, at)
-    if take_over(mem, H_CACHES_LOCK, cpu, victim):
+    if take_over(mem, c.H_CACHES_LOCK, cpu, victim):
         rebuild_unplugged(mem)
         free_lost_sheaves(mem, cpu)
-        unlock(mem, H_CACHES_LOCK)
+        unlock(mem, c.H_CACHES_LOCK)
 
 
 @kernel
@@ -192,11 +202,11 @@ def rebuild_unplugged(mem: Memory) -> None:
     A destroyer that takes them away may die between a sheaf's word and the pointer to it
     (docs/bugs.md 20).
     """
-    for cache_id in range(fixed(mem, H_CACHES)):
+    for cache_id in range(fixed(mem, c.H_CACHES)):
         if cache_exists(mem, cache_id):
             cache = cache_at(mem, cache_id)
-            for owner in range(fixed(mem, H_CPUS)):
-                if load(mem, cpu_part(mem, cache, owner) + KC_LOCK) == LOCK_OFFLINE:
+            for owner in range(fixed(mem, c.H_CPUS)):
+                if load(mem, cpu_part(mem, cache, owner) + cs.KC_LOCK) == c.LOCK_OFFLINE:
                     rebuild_part(mem, cache, owner)
 
 
@@ -204,11 +214,11 @@ def rebuild_unplugged(mem: Memory) -> None:
 def free_lost_sheaves(mem: Memory, cpu: Cpu) -> None:
     """Free the sheaf pages of a cache that was being made or unmade; H_CACHES_LOCK held."""
     pfn = 0
-    while pfn < fixed(mem, H_PAGES):
+    while pfn < fixed(mem, c.H_PAGES):
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
-        if type_of(w0) == T_ALLOCATED and w1 == OWNER_SHEAVES and not has_sheaves(mem, pfn):
-            give_pages_back(mem, cpu, pfn, order_of(w0), OWNER_SHEAVES)
-        if type_of(w0) == T_TAIL:
+        if type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SHEAVES and not has_sheaves(mem, pfn):
+            give_pages_back(mem, cpu, pfn, order_of(w0), cs.OWNER_SHEAVES)
+        if type_of(w0) == c.T_TAIL:
             pfn += 1
         else:
             pfn += 1 << order_of(w0)
@@ -217,12 +227,12 @@ def free_lost_sheaves(mem: Memory, cpu: Cpu) -> None:
 @kernel
 def has_sheaves(mem: Memory, pfn: Pfn) -> bool:
     """Whether a cache that exists keeps its sheaves at ``pfn``."""
-    for cache_id in range(fixed(mem, H_CACHES)):
+    for cache_id in range(fixed(mem, c.H_CACHES)):
         cache = cache_at(mem, cache_id)
         if (
             cache_exists(mem, cache_id)
-            and mem[cache + K_SHEAF_COUNT] > 0
-            and mem[cache + K_SHEAF_PFN] == pfn
+            and mem[cache + cs.K_SHEAF_COUNT] > 0
+            and mem[cache + cs.K_SHEAF_PFN] == pfn
         ):
             return True
     return False
@@ -235,35 +245,35 @@ def wake_sleepers(mem: Memory) -> None:
     The dead may have been woken in their place and not come; or it was about to wake them and had
     disarmed H_WAKE already, or left H_RECOVERY, so that nobody else would (docs/bugs.md 7, 17).
     """
-    wake(mem, H_WAKE, MAX_CPUS)
-    wake(mem, H_RECOVERY, MAX_CPUS)
-    rouse(mem, H_CACHES_LOCK)
-    for zone_id in range(fixed(mem, H_ZONES)):
-        rouse(mem, zone_at(mem, zone_id) + Z_LOCK)
-    for cache_id in range(fixed(mem, H_CACHES)):
+    wake(mem, c.H_WAKE, c.MAX_CPUS)
+    wake(mem, c.H_RECOVERY, c.MAX_CPUS)
+    rouse(mem, c.H_CACHES_LOCK)
+    for zone_id in range(fixed(mem, c.H_ZONES)):
+        rouse(mem, zone_at(mem, zone_id) + c.Z_LOCK)
+    for cache_id in range(fixed(mem, c.H_CACHES)):
         if cache_exists(mem, cache_id):
-            for node_id in range(fixed(mem, H_NODES)):
+            for node_id in range(fixed(mem, c.H_NODES)):
                 lists = node_part(cache_at(mem, cache_id), node_id)
-                rouse(mem, lists + KN_LOCK)
-                rouse(mem, lists + KN_BARN_LOCK)
+                rouse(mem, lists + cs.KN_LOCK)
+                rouse(mem, lists + cs.KN_BARN_LOCK)
 
 
 @unit
 def sweep(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     """Phase 2 for one slot, whose locks are all released; H_RECOVERY held. Returns pages."""
-    lock(mem, H_CACHES_LOCK, cpu)
+    lock(mem, c.H_CACHES_LOCK, cpu)
     settle_taken(mem, cpu, victim)
-    for cache_id in range(fixed(mem, H_CACHES)):
+    for cache_id in range(fixed(mem, c.H_CACHES)):
         if cache_exists(mem, cache_id):
             sweep_sheaves(mem, cpu, cache_at(mem, cache_id), victim)
     finish_destroy(mem, cpu, victim)
-    unlock(mem, H_CACHES_LOCK)
+    unlock(mem, c.H_CACHES_LOCK)
     given = 0
-    for zone_id in range(fixed(mem, H_ZONES)):
+    for zone_id in range(fixed(mem, c.H_ZONES)):
         given += sweep_zone(mem, cpu, zone_id, victim)
-    fetch_and(mem, H_WAITERS, ~(1 << victim))
+    fetch_and(mem, c.H_WAITERS, ~(1 << victim))
     finish_plugs(mem, cpu, victim)
-    event(mem, cpu, EV_RECOVER)
+    event(mem, cpu, c.EV_RECOVER)
     release_dead(mem, victim)
     return given
 
@@ -274,9 +284,9 @@ def finish_destroy(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
 
     H_CACHES_LOCK is held, so that it is still that one.
     """
-    for cache_id in range(fixed(mem, H_CACHES)):
+    for cache_id in range(fixed(mem, c.H_CACHES)):
         cache = cache_at(mem, cache_id)
-        if cache_exists(mem, cache_id) and load(mem, cache + K_DESTROYER) == owner_word(
+        if cache_exists(mem, cache_id) and load(mem, cache + cs.K_DESTROYER) == owner_word(
             mem, victim
         ):
             destroy(mem, cpu, cache, cache_id)
@@ -285,9 +295,9 @@ def finish_destroy(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
 @kernel
 def finish_plugs(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     """A CPU that the dead was plugging in or unplugging is online."""
-    mark = CPU_CHANGING | (victim + 1) << CPU_CHANGER_SHIFT
-    for slot in range(fixed(mem, H_CPUS)):
-        if load(mem, cpu_at(mem, slot) + C_STATE) == mark:
+    mark = c.CPU_CHANGING | (victim + 1) << c.CPU_CHANGER_SHIFT
+    for slot in range(fixed(mem, c.H_CPUS)):
+        if load(mem, cpu_at(mem, slot) + c.C_STATE) == mark:
             finish_plug(mem, cpu, slot)
 
 
@@ -295,7 +305,7 @@ def finish_plugs(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
 def release_dead(mem: Memory, victim: Cpu) -> None:
     """The slot's life is over: it may be claimed, and late marks of that life are void."""
     slot = cpu_at(mem, victim)
-    store(mem, slot + C_USERS, 0)
-    pid, start = load2(mem, slot + C_PID)
-    cas2(mem, slot + C_PID, pid, start, 0, 0)
-    fetch_add(mem, slot + C_EPOCH, 1)
+    store(mem, slot + c.C_USERS, 0)
+    pid, start = load2(mem, slot + c.C_PID)
+    cas2(mem, slot + c.C_PID, pid, start, 0, 0)
+    fetch_add(mem, slot + c.C_EPOCH, 1)

@@ -10,36 +10,46 @@ sheaves. Each step may be killed and begun again. Nothing here is reached while 
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    C_INTENT, C_INTENT_CACHE, C_INTENT_CHAIN, C_INTENT_FROM, C_INTENT_SIZE, C_STRIDE, CPUS_AT,
-    H_CPUS, LOCK_HOLDER_MASK, SLAB_ON_FULL, SLAB_ON_PARTIAL,
-)  # fmt: skip
-from shmalloc.constants_slab import (
-    CACHE_LIVE, GIVEN, INTENT_NONE, INTENT_PUT, INTENT_TAKE, INTENT_TAKEN, KC_LOCK, KC_MAIN,
-    KC_SPARE, KEPT, KN_BARN_EMPTY, KN_BARN_FULL, KN_FULL, KN_NR_BARN_EMPTY, KN_NR_BARN_FULL,
-    KN_NR_FROZEN, KN_NR_FULL, KN_NR_PARTIAL, KN_NR_SLABS, KN_PARTIAL, K_CAPACITY, K_ID,
-    K_SHEAF_COUNT, K_SHEAF_STRIDE, K_SHEAVES, K_STATE, SF_OBJECTS, SF_SIZE, SF_WHERE, SLAB_FROZEN,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.barn import barn_push, barn_put, in_hand, move_sheaf
 from shmalloc.kernels.bits import order_of
 from shmalloc.kernels.cache import slab_of_address
 from shmalloc.kernels.cache_set import hold_slab, next_slab
-from shmalloc.kernels.object_chain import last_of, on_free_list
 from shmalloc.kernels.descriptor import page_state
-from shmalloc.kernels.slot_intent import intend_put, intent_done
 from shmalloc.kernels.lists import list_add, list_init
 from shmalloc.kernels.lock import owner_word, unlock, unspin
-from shmalloc.kernels.reporting import cpu_at
+from shmalloc.kernels.object_chain import last_of, on_free_list
 from shmalloc.kernels.objects import (
-    add, chain_count, chain_first, chain_pfn, cpu_part, entry_address, entry_in_slab, free_link,
-    home_node, is_debug, is_exact, is_live, is_slab_of, list_state, make_chain, node_of_slab,
-    node_part, object_at, owner_at, owner_of_entry, slab_node,
-)  # fmt: skip
+    add,
+    chain_count,
+    chain_first,
+    chain_pfn,
+    cpu_part,
+    entry_address,
+    entry_in_slab,
+    free_link,
+    home_node,
+    is_debug,
+    is_exact,
+    is_live,
+    is_slab_of,
+    list_state,
+    make_chain,
+    node_of_slab,
+    node_part,
+    object_at,
+    owner_at,
+    owner_of_entry,
+    slab_node,
+)
 from shmalloc.kernels.pcp import spin_for_drain
+from shmalloc.kernels.reporting import cpu_at
 from shmalloc.kernels.sheaf import drop_slab, flush
-from shmalloc.kernels.slab_put import put_chain
 from shmalloc.kernels.slab_debug import paint
+from shmalloc.kernels.slab_put import put_chain
+from shmalloc.kernels.slot_intent import intend_put, intent_done
 from shmalloc.kernels.slots import is_dead
 from shmalloc.kernels.zone import descriptor_at, frame_at
 from shmalloc.units import (
@@ -63,41 +73,41 @@ from shmalloc.words import fixed, load, load2, load_relaxed, store, store_relaxe
 @kernel
 def sheaf_at(mem: Memory, cache: CacheWords, i: int) -> SheafWords:
     """The ``i``-th sheaf of a cache."""
-    return mem[cache + K_SHEAVES] + i * mem[cache + K_SHEAF_STRIDE]
+    return mem[cache + cs.K_SHEAVES] + i * mem[cache + cs.K_SHEAF_STRIDE]
 
 
 @unit
 def rebuild_node(mem: Memory, cache: CacheWords, node_id: NodeId) -> None:
     """Lists and counters of slabs of one node; KN_LOCK taken over."""
     lists = node_part(cache, node_id)
-    list_init(mem, lists + KN_PARTIAL)
-    list_init(mem, lists + KN_FULL)
-    store_relaxed(mem, lists + KN_NR_PARTIAL, 0)
-    store_relaxed(mem, lists + KN_NR_FULL, 0)
-    store_relaxed(mem, lists + KN_NR_SLABS, 0)
-    store_relaxed(mem, lists + KN_NR_FROZEN, 0)
-    pfn = next_slab(mem, 0, mem[cache + K_ID])
+    list_init(mem, lists + cs.KN_PARTIAL)
+    list_init(mem, lists + cs.KN_FULL)
+    store_relaxed(mem, lists + cs.KN_NR_PARTIAL, 0)
+    store_relaxed(mem, lists + cs.KN_NR_FULL, 0)
+    store_relaxed(mem, lists + cs.KN_NR_SLABS, 0)
+    store_relaxed(mem, lists + cs.KN_NR_FROZEN, 0)
+    pfn = next_slab(mem, 0, mem[cache + cs.K_ID])
     while pfn >= 0:
         w0 = page_state(mem, pfn)
         if node_of_slab(mem, w0) == node_id:
             count_slab(mem, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0))
-        pfn = next_slab(mem, pfn + (1 << order_of(w0)), mem[cache + K_ID])
-    for slot in range(fixed(mem, H_CPUS)):
+        pfn = next_slab(mem, pfn + (1 << order_of(w0)), mem[cache + cs.K_ID])
+    for slot in range(fixed(mem, c.H_CPUS)):
         settle_take(mem, cache, node_id, cpu_at(mem, slot))
 
 
 @kernel
 def count_slab(mem: Memory, lists: NodePart, at: WordIndex, state: int) -> None:
     """Count one slab, and put it on the list that its descriptor names."""
-    add(mem, lists + KN_NR_SLABS, 1)
-    if state == SLAB_ON_PARTIAL:
-        list_add(mem, lists + KN_PARTIAL, at)
-        add(mem, lists + KN_NR_PARTIAL, 1)
-    elif state == SLAB_ON_FULL:
-        list_add(mem, lists + KN_FULL, at)
-        add(mem, lists + KN_NR_FULL, 1)
-    elif state == SLAB_FROZEN:
-        add(mem, lists + KN_NR_FROZEN, 1)
+    add(mem, lists + cs.KN_NR_SLABS, 1)
+    if state == c.SLAB_ON_PARTIAL:
+        list_add(mem, lists + cs.KN_PARTIAL, at)
+        add(mem, lists + cs.KN_NR_PARTIAL, 1)
+    elif state == c.SLAB_ON_FULL:
+        list_add(mem, lists + cs.KN_FULL, at)
+        add(mem, lists + cs.KN_NR_FULL, 1)
+    elif state == cs.SLAB_FROZEN:
+        add(mem, lists + cs.KN_NR_FROZEN, 1)
 
 
 @kernel
@@ -107,47 +117,47 @@ def settle_take(mem: Memory, cache: CacheWords, node_id: NodeId, slot: CpuWords)
     The living are not mistaken for it: an intent to take exists only under this lock, ours now.
     """
     if (
-        load(mem, slot + C_INTENT) != INTENT_TAKE
-        or load_relaxed(mem, slot + C_INTENT_CACHE) != cache
+        load(mem, slot + c.C_INTENT) != cs.INTENT_TAKE
+        or load_relaxed(mem, slot + c.C_INTENT_CACHE) != cache
     ):
         return
-    chain = load_relaxed(mem, slot + C_INTENT_CHAIN)
+    chain = load_relaxed(mem, slot + c.C_INTENT_CHAIN)
     w0, w1 = load2(mem, descriptor_at(mem, chain_pfn(chain)))
-    if not is_slab_of(w0, mem[cache + K_ID]) or node_of_slab(mem, w0) != node_id:
+    if not is_slab_of(w0, mem[cache + cs.K_ID]) or node_of_slab(mem, w0) != node_id:
         return
     if on_free_list(mem, cache, chain_pfn(chain), w1, chain_first(chain)):
-        store(mem, slot + C_INTENT, INTENT_NONE)
+        store(mem, slot + c.C_INTENT, cs.INTENT_NONE)
     else:
-        store(mem, slot + C_INTENT, INTENT_TAKEN)
+        store(mem, slot + c.C_INTENT, cs.INTENT_TAKEN)
 
 
 @unit
 def rebuild_barn(mem: Memory, cache: CacheWords, node_id: NodeId) -> None:
     """The lists of a barn; KN_BARN_LOCK taken over."""
     lists = node_part(cache, node_id)
-    mem[lists + KN_BARN_FULL] = 0
-    mem[lists + KN_BARN_EMPTY] = 0
-    store_relaxed(mem, lists + KN_NR_BARN_FULL, 0)
-    store_relaxed(mem, lists + KN_NR_BARN_EMPTY, 0)
-    for i in range(mem[cache + K_SHEAF_COUNT]):
+    mem[lists + cs.KN_BARN_FULL] = 0
+    mem[lists + cs.KN_BARN_EMPTY] = 0
+    store_relaxed(mem, lists + cs.KN_NR_BARN_FULL, 0)
+    store_relaxed(mem, lists + cs.KN_NR_BARN_EMPTY, 0)
+    for i in range(mem[cache + cs.K_SHEAF_COUNT]):
         sheaf = sheaf_at(mem, cache, i)
-        if load(mem, sheaf + SF_WHERE) == lists:
-            if mem[sheaf + SF_SIZE] > 0:
-                barn_push(mem, lists, KN_BARN_FULL, sheaf)
+        if load(mem, sheaf + cs.SF_WHERE) == lists:
+            if mem[sheaf + cs.SF_SIZE] > 0:
+                barn_push(mem, lists, cs.KN_BARN_FULL, sheaf)
             else:
-                barn_push(mem, lists, KN_BARN_EMPTY, sheaf)
+                barn_push(mem, lists, cs.KN_BARN_EMPTY, sheaf)
 
 
 @unit
 def rebuild_part(mem: Memory, cache: CacheWords, cpu: Cpu) -> None:
     """Main and spare sheaf of a CPU slot, and what is in them; KC_LOCK taken over."""
     part = cpu_part(mem, cache, cpu)
-    old = mem[part + KC_MAIN]
+    old = mem[part + cs.KC_MAIN]
     main: SheafWords = 0
     spare: SheafWords = 0
-    for i in range(mem[cache + K_SHEAF_COUNT]):
+    for i in range(mem[cache + cs.K_SHEAF_COUNT]):
         sheaf = sheaf_at(mem, cache, i)
-        if load(mem, sheaf + SF_WHERE) == part:
+        if load(mem, sheaf + cs.SF_WHERE) == part:
             mend_sheaf(mem, cache, sheaf)
             if main == 0:
                 main = sheaf
@@ -156,8 +166,8 @@ def rebuild_part(mem: Memory, cache: CacheWords, cpu: Cpu) -> None:
                 main = sheaf
             else:
                 spare = sheaf
-    mem[part + KC_MAIN] = main
-    mem[part + KC_SPARE] = spare
+    mem[part + cs.KC_MAIN] = main
+    mem[part + cs.KC_SPARE] = spare
 
 
 @kernel
@@ -169,13 +179,13 @@ def mend_sheaf(mem: Memory, cache: CacheWords, sheaf: SheafWords) -> None:
     """
     kept = 0
     count_kept(mem, cache, sheaf)
-    for i in range(mem[sheaf + SF_SIZE]):
-        entry = mem[sheaf + SF_OBJECTS + i]
+    for i in range(mem[sheaf + cs.SF_SIZE]):
+        entry = mem[sheaf + cs.SF_OBJECTS + i]
         live = is_live(load_relaxed(mem, owner_of_entry(mem, entry)))
         if not live and not has_entry(mem, sheaf, kept, entry):
-            mem[sheaf + SF_OBJECTS + kept] = entry
+            mem[sheaf + cs.SF_OBJECTS + kept] = entry
             kept += 1
-    store(mem, sheaf + SF_SIZE, kept)
+    store(mem, sheaf + cs.SF_SIZE, kept)
 
 
 @kernel
@@ -185,14 +195,14 @@ def count_kept(mem: Memory, cache: CacheWords, sheaf: SheafWords) -> None:
     Its mark goes last. The same entry may be behind the end of another sheaf of the dead, left
     from some earlier time: without its mark it means nothing there.
     """
-    size = mem[sheaf + SF_SIZE]
-    if is_exact(mem, cache) and size < mem[cache + K_CAPACITY]:
-        entry = mem[sheaf + SF_OBJECTS + size]
+    size = mem[sheaf + cs.SF_SIZE]
+    if is_exact(mem, cache) and size < mem[cache + cs.K_CAPACITY]:
+        entry = mem[sheaf + cs.SF_OBJECTS + size]
         if is_kept_by_dead(mem, cache, entry):
-            mem[sheaf + SF_SIZE] = size + 1
-    for i in range(mem[sheaf + SF_SIZE]):
-        mark = owner_of_entry(mem, mem[sheaf + SF_OBJECTS + i])
-        if load_relaxed(mem, mark) >= KEPT:
+            mem[sheaf + cs.SF_SIZE] = size + 1
+    for i in range(mem[sheaf + cs.SF_SIZE]):
+        mark = owner_of_entry(mem, mem[sheaf + cs.SF_OBJECTS + i])
+        if load_relaxed(mem, mark) >= cs.KEPT:
             store(mem, mark, 0)
 
 
@@ -205,20 +215,20 @@ def is_kept_by_dead(mem: Memory, cache: CacheWords, entry: Entry) -> bool:
     if pfn < 0:
         return False
     found = entry_in_slab(
-        mem, cache, mem[cache + K_ID], pfn, page_state(mem, pfn), entry_address(entry)
+        mem, cache, mem[cache + cs.K_ID], pfn, page_state(mem, pfn), entry_address(entry)
     )
     if found != entry:
         return False
     owner = load_relaxed(mem, owner_of_entry(mem, entry))
-    slot = (owner & LOCK_HOLDER_MASK) - 1
-    return owner >= KEPT and is_dead(mem, slot) and owner == KEPT | owner_word(mem, slot)
+    slot = (owner & c.LOCK_HOLDER_MASK) - 1
+    return owner >= cs.KEPT and is_dead(mem, slot) and owner == cs.KEPT | owner_word(mem, slot)
 
 
 @kernel
 def has_entry(mem: Memory, sheaf: SheafWords, size: int, entry: Entry) -> bool:
     """Whether one of the first ``size`` entries of a sheaf is ``entry``."""
     for i in range(size):
-        if mem[sheaf + SF_OBJECTS + i] == entry:
+        if mem[sheaf + cs.SF_OBJECTS + i] == entry:
             return True
     return False
 
@@ -230,33 +240,35 @@ def settle_put(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     Without a lock of the dead left. Ends with no intent, or TAKEN: a chain to be given back.
     """
     slot = cpu_at(mem, victim)
-    if load(mem, slot + C_INTENT) != INTENT_PUT:
+    if load(mem, slot + c.C_INTENT) != cs.INTENT_PUT:
         return
-    origin = load_relaxed(mem, slot + C_INTENT_FROM)
-    chain = load_relaxed(mem, slot + C_INTENT_CHAIN)
-    made = was_put(mem, cpu, load_relaxed(mem, slot + C_INTENT_CACHE), chain, in_hand(mem, victim))
+    origin = load_relaxed(mem, slot + c.C_INTENT_FROM)
+    chain = load_relaxed(mem, slot + c.C_INTENT_CHAIN)
+    made = was_put(
+        mem, cpu, load_relaxed(mem, slot + c.C_INTENT_CACHE), chain, in_hand(mem, victim)
+    )
     if origin == 0 and not made:
-        store(mem, slot + C_INTENT, INTENT_TAKEN)
+        store(mem, slot + c.C_INTENT, cs.INTENT_TAKEN)
         return
     if is_slot(mem, origin):
         if made:
-            store(mem, origin + C_INTENT, INTENT_NONE)  # its chain is back; it is dead as well
+            store(mem, origin + c.C_INTENT, cs.INTENT_NONE)  # its chain is back; it is dead as well
     elif origin != 0 and made:
-        drop_slab(mem, origin, mem[origin + SF_SIZE], frame_at(mem, chain_pfn(chain)))
+        drop_slab(mem, origin, mem[origin + cs.SF_SIZE], frame_at(mem, chain_pfn(chain)))
     intent_done(mem, victim)
 
 
 @kernel
 def is_slot(mem: Memory, origin: Int) -> bool:
     """Whether an intent's C_INTENT_FROM is a CPU slot, not a sheaf."""
-    return CPUS_AT <= origin < CPUS_AT + fixed(mem, H_CPUS) * C_STRIDE
+    return c.CPUS_AT <= origin < c.CPUS_AT + fixed(mem, c.H_CPUS) * c.C_STRIDE
 
 
 @kernel
 def was_put(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, mark: Owner) -> bool:
     """Whether a chain whose first object was marked is its slab's again (slot_intent.py)."""
     pfn = chain_pfn(chain)
-    held = hold_slab(mem, cpu, mem[cache + K_ID], pfn)
+    held = hold_slab(mem, cpu, mem[cache + cs.K_ID], pfn)
     if held == 0:
         return True  # it became empty with this chain, and is gone
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
@@ -274,15 +286,15 @@ def settle_taken(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     Objects become live in the order of the chain, so what is not is its end.
     """
     slot = cpu_at(mem, victim)
-    if load(mem, slot + C_INTENT) != INTENT_TAKEN:
+    if load(mem, slot + c.C_INTENT) != cs.INTENT_TAKEN:
         return
-    cache = load_relaxed(mem, slot + C_INTENT_CACHE)
-    chain = load_relaxed(mem, slot + C_INTENT_CHAIN)
-    sheaf = load_relaxed(mem, slot + C_INTENT_FROM)
+    cache = load_relaxed(mem, slot + c.C_INTENT_CACHE)
+    chain = load_relaxed(mem, slot + c.C_INTENT_CHAIN)
+    sheaf = load_relaxed(mem, slot + c.C_INTENT_FROM)
     left = chain_count(chain)
     first = chain_first(chain)
     pfn = chain_pfn(chain)
-    if sheaf != 0 and mem[sheaf + SF_SIZE] > load_relaxed(mem, slot + C_INTENT_SIZE):
+    if sheaf != 0 and mem[sheaf + cs.SF_SIZE] > load_relaxed(mem, slot + c.C_INTENT_SIZE):
         left = 0  # they are in that sheaf
     while left > 0 and is_live(load_relaxed(mem, mark_of(mem, pfn, first))):
         first = free_link(mem, cache, object_at(mem, cache, pfn, first - 1))
@@ -290,7 +302,7 @@ def settle_taken(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     if left > 0:
         # Written before the objects that are live go on with their lives: the walk above must not
         # be made a second time over their links.
-        store(mem, slot + C_INTENT_CHAIN, make_chain(pfn, first, left))
+        store(mem, slot + c.C_INTENT_CHAIN, make_chain(pfn, first, left))
         give_chain(mem, cpu, cache, make_chain(pfn, first, left), slot)
     intent_done(mem, victim)
 
@@ -309,10 +321,10 @@ def give_chain(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, origin: I
     last = last_of(mem, cache, chain)
     if is_debug(mem, cache):
         paint(mem, cache, last, 0)  # one object, and who knows how far its painting had come
-    store(mem, mark_of(mem, pfn, first), GIVEN | owner_word(mem, cpu))
+    store(mem, mark_of(mem, pfn, first), cs.GIVEN | owner_word(mem, cpu))
     intend_put(mem, cpu, cache, chain, origin)
     put_chain(mem, cpu, cache, pfn, first, last, chain_count(chain))
-    store(mem, origin + C_INTENT, INTENT_NONE)
+    store(mem, origin + c.C_INTENT, cs.INTENT_NONE)
     intent_done(mem, cpu)
 
 
@@ -320,15 +332,15 @@ def give_chain(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, origin: I
 def sweep_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu) -> None:
     """Flush the sheaves of a dead CPU, and those in its hands, which find a place again."""
     part = cpu_part(mem, cache, victim)
-    if spin_for_drain(mem, part + KC_LOCK, cpu):
-        if mem[part + KC_MAIN] != 0:
-            flush(mem, cpu, cache, mem[part + KC_MAIN])
-        if mem[part + KC_SPARE] != 0:
-            flush(mem, cpu, cache, mem[part + KC_SPARE])
-        unspin(mem, part + KC_LOCK)
-    for i in range(mem[cache + K_SHEAF_COUNT]):
+    if spin_for_drain(mem, part + cs.KC_LOCK, cpu):
+        if mem[part + cs.KC_MAIN] != 0:
+            flush(mem, cpu, cache, mem[part + cs.KC_MAIN])
+        if mem[part + cs.KC_SPARE] != 0:
+            flush(mem, cpu, cache, mem[part + cs.KC_SPARE])
+        unspin(mem, part + cs.KC_LOCK)
+    for i in range(mem[cache + cs.K_SHEAF_COUNT]):
         sheaf = sheaf_at(mem, cache, i)
-        if load(mem, sheaf + SF_WHERE) == in_hand(mem, victim):
+        if load(mem, sheaf + cs.SF_WHERE) == in_hand(mem, victim):
             mend_sheaf(mem, cache, sheaf)
             flush(mem, cpu, cache, sheaf)
             place_sheaf(mem, cpu, cache, victim, sheaf)
@@ -338,16 +350,18 @@ def sweep_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu) -> None
 def place_sheaf(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu, sheaf: SheafWords) -> None:
     """Give an empty sheaf to the slot of the dead, where it lacks one, else to its barn."""
     part = cpu_part(mem, cache, victim)
-    if load(mem, cache + K_STATE) == CACHE_LIVE and spin_for_drain(mem, part + KC_LOCK, cpu):
+    if load(mem, cache + cs.K_STATE) == cs.CACHE_LIVE and spin_for_drain(
+        mem, part + cs.KC_LOCK, cpu
+    ):
         empty: WordIndex = 0
-        if mem[part + KC_MAIN] == 0:
-            empty = part + KC_MAIN
-        elif mem[part + KC_SPARE] == 0:
-            empty = part + KC_SPARE
+        if mem[part + cs.KC_MAIN] == 0:
+            empty = part + cs.KC_MAIN
+        elif mem[part + cs.KC_SPARE] == 0:
+            empty = part + cs.KC_SPARE
         if empty != 0:
             move_sheaf(mem, sheaf, part)
             mem[empty] = sheaf
-        unspin(mem, part + KC_LOCK)
+        unspin(mem, part + cs.KC_LOCK)
         if empty != 0:
             return
     barn_put(mem, cpu, node_part(cache, home_node(mem, victim)), sheaf)

@@ -17,30 +17,38 @@ anywhere itself, and is then begun again by the next: each step only looks at de
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    E_STATE, H_MAX_ORDER, H_PAGEBLOCK_ORDER, H_PCP_FORM, IS_TYPE, I_TAIL, MT_COUNT, MT_ISOLATE,
-    ORDERS, PCP_LIST, PCP_LISTS, P_COUNT, P_HEAD, P_LENGTH, P_LOCK, T_ALLOCATED, T_FREE, T_ISOLATED,
-    T_OFFLINE, T_PCP, T_POISONED, T_RESERVED, T_TAIL, Z_END, Z_FREE, Z_FREE_ISOLATED, Z_INDEX,
-    Z_LOCK, Z_MANAGED, Z_START,
-)  # fmt: skip
-from shmalloc.constants_slab import OWNER_SLAB
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import (
-    detail_of, mt_of, next_word, order_of, type_of, wants_poison, zone_of_word,
-)  # fmt: skip
+    detail_of,
+    mt_of,
+    next_word,
+    order_of,
+    type_of,
+    wants_poison,
+    zone_of_word,
+)
 from shmalloc.kernels.buddy import (
-    area_count, area_list, block_span, free_block, is_half_isolated, link_free, mergeable, rehome,
+    area_count,
+    area_list,
+    block_span,
+    free_block,
+    is_half_isolated,
+    link_free,
+    mergeable,
+    rehome,
     retype_range,
-)  # fmt: skip
-from shmalloc.kernels.fill import fill_on_free
+)
 from shmalloc.kernels.contig import bring_online, restore_types
 from shmalloc.kernels.descriptor import head_of, make_free, page_state, turn2, turn_owned
+from shmalloc.kernels.fill import fill_on_free
 from shmalloc.kernels.lists import get_link, list_init, node_of, set_link
 from shmalloc.kernels.lock import lock, unlock, unspin
-from shmalloc.kernels.reporting import report
 from shmalloc.kernels.pages import wake_waiters
 from shmalloc.kernels.pcp import counted_pages, pcp_at, pcp_order, pcp_top, spin_for_drain
 from shmalloc.kernels.poison import unmanage
+from shmalloc.kernels.reporting import report
 from shmalloc.kernels.slots import label, label_cpu
 from shmalloc.kernels.zone import account, block_mt, descriptor_at, isolator_of, zone_at
 from shmalloc.units import Cpu, Memory, PcpWords, Pfn, Word0, WordIndex, ZoneId, ZoneWords
@@ -59,13 +67,13 @@ def rebuild_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
 @kernel
 def fold_zone(mem: Memory, zone: ZoneWords) -> None:
     """Turn the heads inside of blocks that cover them into tails."""
-    pfn = fixed(mem, zone + Z_START)
-    while pfn < fixed(mem, zone + Z_END):
+    pfn = fixed(mem, zone + c.Z_START)
+    while pfn < fixed(mem, zone + c.Z_END):
         w0 = page_state(mem, pfn)
         kind = type_of(w0)
-        if kind == T_FREE or kind == T_ISOLATED:
+        if kind == c.T_FREE or kind == c.T_ISOLATED:
             for inner in range(pfn + 1, pfn + (1 << order_of(w0))):
-                if type_of(page_state(mem, inner)) != T_TAIL:
+                if type_of(page_state(mem, inner)) != c.T_TAIL:
                     fold_head(mem, inner)
         pfn += block_span(w0)
 
@@ -75,53 +83,53 @@ def fold_head(mem: Memory, pfn: Pfn) -> None:
     """One head inside of another block: first its links go, for they may lead anywhere."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     kind = type_of(w0)
-    if kind == T_ALLOCATED:  # a page of a range that was not handed over yet (give_single_pages)
-        taken = next_word(w0, T_PCP, 0, zone_of_word(w0), mt_of(w0), 0)
+    if kind == c.T_ALLOCATED:  # a page of a range that was not handed over yet (give_single_pages)
+        taken = next_word(w0, c.T_PCP, 0, zone_of_word(w0), mt_of(w0), 0)
         turn_owned(mem, pfn, w0, w1, taken, 0)
-    elif kind == T_FREE:
+    elif kind == c.T_FREE:
         set_link(mem, node_of(mem, pfn), 0)
         set_link(mem, node_of(mem, pfn) + 1, 0)
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
-    turn2(mem, pfn, w0, w1, next_word(w0, T_TAIL, 0, 0, 0, 0), 0)
+    turn2(mem, pfn, w0, w1, next_word(w0, c.T_TAIL, 0, 0, 0, 0), 0)
 
 
 @kernel
 def empty_zone(mem: Memory, zone: ZoneWords) -> None:
     """No free block is on any list, and none is counted."""
-    for order in range(ORDERS):
-        for mt in range(MT_COUNT):
+    for order in range(c.ORDERS):
+        for mt in range(c.MT_COUNT):
             list_init(mem, area_list(zone, order, mt))
             mem[area_count(zone, order, mt)] = 0
-    store_relaxed(mem, zone + Z_FREE, 0)
-    store_relaxed(mem, zone + Z_FREE_ISOLATED, 0)
+    store_relaxed(mem, zone + c.Z_FREE, 0)
+    store_relaxed(mem, zone + c.Z_FREE_ISOLATED, 0)
 
 
 @kernel
 def relink_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
     """Put every free block on the list of its pageblock's type; count what is managed."""
     managed = 0
-    pfn = fixed(mem, zone + Z_START)
-    while pfn < fixed(mem, zone + Z_END):
+    pfn = fixed(mem, zone + c.Z_START)
+    while pfn < fixed(mem, zone + c.Z_END):
         w0 = page_state(mem, pfn)
         kind = type_of(w0)
         # An ISOLATED block never outlives a hold of the lock, and OFFLINE pages lie in isolated
         # pageblocks, unless the last act of the dead was to put them online.
-        if kind == T_ISOLATED or (kind == T_OFFLINE and block_mt(mem, pfn) != MT_ISOLATE):
-            kind = T_FREE
-        if kind == T_FREE:
+        if kind == c.T_ISOLATED or (kind == c.T_OFFLINE and block_mt(mem, pfn) != c.MT_ISOLATE):
+            kind = c.T_FREE
+        if kind == c.T_FREE:
             w0 = cut_half_isolated(mem, zone, pfn, w0)
             relink_block(mem, zone, cpu, pfn)
-        if kind != T_OFFLINE and kind != T_POISONED and kind != T_RESERVED:
+        if kind != c.T_OFFLINE and kind != c.T_POISONED and kind != c.T_RESERVED:
             managed += block_span(w0)
         pfn += block_span(w0)
-    store_relaxed(mem, zone + Z_MANAGED, managed)
+    store_relaxed(mem, zone + c.Z_MANAGED, managed)
 
 
 @kernel
 def cut_half_isolated(mem: Memory, zone: ZoneWords, pfn: Pfn, w0: Word0) -> Word0:
     """Cut a block that the dead was freeing by pageblocks (buddy.py); what its head says then."""
-    zone_id = fixed(mem, zone + Z_INDEX)
-    low = fixed(mem, H_PAGEBLOCK_ORDER)
+    zone_id = fixed(mem, zone + c.Z_INDEX)
+    low = fixed(mem, c.H_PAGEBLOCK_ORDER)
     order = order_of(w0)
     if order <= low or not is_half_isolated(mem, pfn, order):
         return w0
@@ -137,12 +145,12 @@ def relink_block(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn) -> int:
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     order = order_of(w0)
     mt = block_mt(mem, pfn)
-    if order > fixed(mem, H_PAGEBLOCK_ORDER):
+    if order > fixed(mem, c.H_PAGEBLOCK_ORDER):
         retype_range(mem, pfn, order, mt)
-    free = next_word(w0, T_FREE, order, fixed(mem, zone + Z_INDEX), mt, 0)
+    free = next_word(w0, c.T_FREE, order, fixed(mem, zone + c.Z_INDEX), mt, 0)
     if not turn2(mem, pfn, w0, w1, free, 0):
-        report(mem, cpu, I_TAIL, pfn, IS_TYPE | T_FREE, w0)
-        return E_STATE
+        report(mem, cpu, c.I_TAIL, pfn, c.IS_TYPE | c.T_FREE, w0)
+        return c.E_STATE
     account(mem, zone, mt, 1 << order)
     return link_free(mem, zone, cpu, pfn, order, mt)
 
@@ -159,11 +167,11 @@ def start_of(mem: Memory, pfn: Pfn) -> Pfn:
 @kernel
 def merge_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
     """Merge what the dead had cut, or had not merged yet. From below, so one pass is enough."""
-    pfn = fixed(mem, zone + Z_START)
-    while pfn < fixed(mem, zone + Z_END):
+    pfn = fixed(mem, zone + c.Z_START)
+    while pfn < fixed(mem, zone + c.Z_END):
         w0 = page_state(mem, pfn)
         order = order_of(w0)
-        if type_of(w0) == T_FREE and order < fixed(mem, H_MAX_ORDER):
+        if type_of(w0) == c.T_FREE and order < fixed(mem, c.H_MAX_ORDER):
             if mergeable(mem, zone, pfn ^ (1 << order), order, mt_of(w0)):
                 rehome(mem, zone, cpu, pfn)
                 pfn = start_of(mem, pfn)
@@ -174,10 +182,10 @@ def merge_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
 @kernel
 def clear_lists(mem: Memory, pcp: PcpWords) -> None:
     """Forget every block on the lists of a dead CPU; its P_LOCK held."""
-    for index in range(PCP_LISTS):
-        mem[pcp + P_LENGTH + index] = 0
-        mem[pcp + P_HEAD + index] = 0
-    mem[pcp + P_COUNT] = 0
+    for index in range(c.PCP_LISTS):
+        mem[pcp + c.P_LENGTH + index] = 0
+        mem[pcp + c.P_HEAD + index] = 0
+    mem[pcp + c.P_COUNT] = 0
 
 
 @unit
@@ -188,18 +196,18 @@ def cut_lists(mem: Memory, pcp: PcpWords, owner: Cpu) -> None:
     with another label is not on the list any more, wherever the kill came.
     """
     counted = 0
-    for index in range(PCP_LISTS):
+    for index in range(c.PCP_LISTS):
         order = pcp_order(mem, index)
-        if fixed(mem, H_PCP_FORM) == PCP_LIST:
-            mem[pcp + P_LENGTH + index] = chain_length(mem, mem[pcp + P_HEAD + index])
+        if fixed(mem, c.H_PCP_FORM) == c.PCP_LIST:
+            mem[pcp + c.P_LENGTH + index] = chain_length(mem, mem[pcp + c.P_HEAD + index])
         pfn = pcp_top(mem, pcp, index)
         while pfn >= 0 and not is_held_by(page_state(mem, pfn), owner):
-            mem[pcp + P_LENGTH + index] = mem[pcp + P_LENGTH + index] - 1
-            if fixed(mem, H_PCP_FORM) == PCP_LIST:
-                mem[pcp + P_HEAD + index] = get_link(mem, node_of(mem, pfn) + 1)
+            mem[pcp + c.P_LENGTH + index] = mem[pcp + c.P_LENGTH + index] - 1
+            if fixed(mem, c.H_PCP_FORM) == c.PCP_LIST:
+                mem[pcp + c.P_HEAD + index] = get_link(mem, node_of(mem, pfn) + 1)
             pfn = pcp_top(mem, pcp, index)
-        counted += mem[pcp + P_LENGTH + index] * counted_pages(order)
-    mem[pcp + P_COUNT] = counted
+        counted += mem[pcp + c.P_LENGTH + index] * counted_pages(order)
+    mem[pcp + c.P_COUNT] = counted
 
 
 @kernel
@@ -215,7 +223,7 @@ def chain_length(mem: Memory, node: WordIndex) -> int:
 @kernel
 def is_held_by(w0: Word0, owner: Cpu) -> bool:
     """Whether a descriptor says: in state PCP, with slot ``owner``."""
-    return type_of(w0) == T_PCP and label_cpu(detail_of(w0)) == owner
+    return type_of(w0) == c.T_PCP and label_cpu(detail_of(w0)) == owner
 
 
 @unit
@@ -223,15 +231,15 @@ def sweep_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu) -> int:
     """Give a zone back what a dead CPU had on its lists and in its hands; returns pages."""
     zone = zone_at(mem, zone_id)
     pcp = pcp_at(mem, victim, zone_id)
-    held = spin_for_drain(mem, pcp + P_LOCK, cpu)  # not that of an unplugged CPU: that is empty
+    held = spin_for_drain(mem, pcp + c.P_LOCK, cpu)  # not that of an unplugged CPU: that is empty
     if held:
         clear_lists(mem, pcp)
-    lock(mem, zone + Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, cpu)
     end_isolations(mem, cpu, zone, victim)
     given = sweep_blocks(mem, cpu, zone, victim)
-    unlock(mem, zone + Z_LOCK)
+    unlock(mem, zone + c.Z_LOCK)
     if held:
-        unspin(mem, pcp + P_LOCK)
+        unspin(mem, pcp + c.P_LOCK)
     wake_waiters(mem, cpu, zone)
     return given
 
@@ -239,10 +247,10 @@ def sweep_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu) -> int:
 @kernel
 def end_isolations(mem: Memory, cpu: Cpu, zone: ZoneWords, victim: Cpu) -> None:
     """Pageblocks that the dead had isolated, or was putting offline, are ordinary ones again."""
-    step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
-    at = (fixed(mem, zone + Z_START) + step - 1) & -step
-    while at + step <= fixed(mem, zone + Z_END):
-        if block_mt(mem, at) == MT_ISOLATE and isolator_of(mem, at) == label(mem, victim):
+    step = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
+    at = (fixed(mem, zone + c.Z_START) + step - 1) & -step
+    while at + step <= fixed(mem, zone + c.Z_END):
+        if block_mt(mem, at) == c.MT_ISOLATE and isolator_of(mem, at) == label(mem, victim):
             restore_types(mem, zone, cpu, at, at + step)
             bring_online(mem, zone, cpu, at, at + step)
         at += step
@@ -252,11 +260,11 @@ def end_isolations(mem: Memory, cpu: Cpu, zone: ZoneWords, victim: Cpu) -> None:
 def sweep_blocks(mem: Memory, cpu: Cpu, zone: ZoneWords, victim: Cpu) -> int:
     """Free every block that only the dead knew of; zone lock held. Returns pages."""
     given = 0
-    pfn = fixed(mem, zone + Z_START)
-    while pfn < fixed(mem, zone + Z_END):
+    pfn = fixed(mem, zone + c.Z_START)
+    while pfn < fixed(mem, zone + c.Z_END):
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         # Pages on their way from or to a slab are ALLOCATED by OWNER_SLAB, in one hand only.
-        loose = type_of(w0) == T_PCP or (type_of(w0) == T_ALLOCATED and w1 == OWNER_SLAB)
+        loose = type_of(w0) == c.T_PCP or (type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB)
         if loose and label_cpu(detail_of(w0)) == victim:
             given += block_span(w0)
             sweep_block(mem, cpu, zone, pfn)
@@ -272,15 +280,15 @@ def sweep_block(mem: Memory, cpu: Cpu, zone: ZoneWords, pfn: Pfn) -> None:
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     order = order_of(w0)
     zone_id = zone_of_word(w0)
-    if type_of(w0) == T_ALLOCATED:
-        taken = next_word(w0, T_PCP, order, zone_id, mt_of(w0), detail_of(w0))
+    if type_of(w0) == c.T_ALLOCATED:
+        taken = next_word(w0, c.T_PCP, order, zone_id, mt_of(w0), detail_of(w0))
         turn_owned(mem, pfn, w0, w1, taken, 0)
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if wants_poison(w0):
-        if turn2(mem, pfn, w0, w1, next_word(w0, T_POISONED, order, zone_id, mt_of(w0), 0), 0):
+        if turn2(mem, pfn, w0, w1, next_word(w0, c.T_POISONED, order, zone_id, mt_of(w0), 0), 0):
             unmanage(mem, zone, 1 << order)
         return
-    taken = next_word(w0, T_PCP, order, zone_id, mt_of(w0), label(mem, cpu))
+    taken = next_word(w0, c.T_PCP, order, zone_id, mt_of(w0), label(mem, cpu))
     if turn2(mem, pfn, w0, w1, taken, 0):
         set_link(mem, node_of(mem, pfn) + 1, 0)
         fill_on_free(mem, pfn, order)

@@ -15,12 +15,8 @@ Three structures, none of which any kernel reads to decide something:
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    C_EVENTS, C_HISTORY_NEXT, C_STRIDE, CPUS_AT, EV_MISUSE, H_AT_HISTORY, H_AT_REPORTS, H_HISTORY,
-    H_HISTORY_STOPS, H_REPORT_COUNT, HI_CLOCK, HI_DETAIL, HI_OP, HI_STRIDE, HI_WHERE, OP_MISUSE,
-    R_CLOCK, R_CODE, R_CPU, R_EXPECTED, R_FOUND, R_READY, R_STRIDE, R_WHERE, REPORTS,
-)  # fmt: skip
-from shmalloc.constants_slab import K_ID
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.units import CacheWords, Cpu, CpuWords, Int, Memory, ObjectAddress, Order
 from shmalloc.words import fetch_add, fixed, load_relaxed, mark, now, store, store_relaxed
@@ -29,19 +25,19 @@ from shmalloc.words import fetch_add, fixed, load_relaxed, mark, now, store, sto
 @kernel
 def cpu_at(mem: Memory, cpu: Cpu) -> CpuWords:
     """Word index of a CPU slot."""
-    return CPUS_AT + cpu * C_STRIDE
+    return c.CPUS_AT + cpu * c.C_STRIDE
 
 
 @kernel
 def event(mem: Memory, cpu: Cpu, which: int) -> None:
     """Count one event ``EV_*`` on ``cpu``."""
-    mark(mem, cpu_at(mem, cpu) + C_EVENTS + which)
+    mark(mem, cpu_at(mem, cpu) + c.C_EVENTS + which)
 
 
 @hot
 def record(mem: Memory, cpu: Cpu, operation: int, order: Order, where: Int, detail: Int) -> None:
     """Append to the CPU's history ring, if there is one."""
-    if fixed(mem, H_HISTORY) != 0:
+    if fixed(mem, c.H_HISTORY) != 0:
         append_history(mem, cpu, operation << 8 | order, where, detail)
 
 
@@ -50,39 +46,39 @@ def record_object(
     mem: Memory, cpu: Cpu, operation: int, address: ObjectAddress, cache: CacheWords
 ) -> None:
     """Append what was done with an object of ``cache``; the ring names its id."""
-    if fixed(mem, H_HISTORY) != 0:
-        append_history(mem, cpu, operation << 8, address, load_relaxed(mem, cache + K_ID))
+    if fixed(mem, c.H_HISTORY) != 0:
+        append_history(mem, cpu, operation << 8, address, load_relaxed(mem, cache + cs.K_ID))
 
 
 @unit
 def append_history(mem: Memory, cpu: Cpu, operation: int, where: Int, detail: Int) -> None:
     """A CPU slot that two processes share may lose or mix an entry; the ring is for people only."""
-    if fixed(mem, H_HISTORY_STOPS) != 0 and load_relaxed(mem, H_REPORT_COUNT) != 0:
+    if fixed(mem, c.H_HISTORY_STOPS) != 0 and load_relaxed(mem, c.H_REPORT_COUNT) != 0:
         return
-    entries = fixed(mem, H_HISTORY)
-    slot = cpu_at(mem, cpu) + C_HISTORY_NEXT
+    entries = fixed(mem, c.H_HISTORY)
+    slot = cpu_at(mem, cpu) + c.C_HISTORY_NEXT
     index = load_relaxed(mem, slot)
     store_relaxed(mem, slot, index + 1)
-    at = fixed(mem, H_AT_HISTORY) + (cpu * entries + (index & (entries - 1))) * HI_STRIDE
-    store_relaxed(mem, at + HI_CLOCK, now(mem))
-    store_relaxed(mem, at + HI_OP, operation)
-    store_relaxed(mem, at + HI_WHERE, where)
-    store_relaxed(mem, at + HI_DETAIL, detail)
+    at = fixed(mem, c.H_AT_HISTORY) + (cpu * entries + (index & (entries - 1))) * c.HI_STRIDE
+    store_relaxed(mem, at + c.HI_CLOCK, now(mem))
+    store_relaxed(mem, at + c.HI_OP, operation)
+    store_relaxed(mem, at + c.HI_WHERE, where)
+    store_relaxed(mem, at + c.HI_DETAIL, detail)
 
 
 @unit
 def report(mem: Memory, cpu: Cpu, code: int, where: Int, expected: Int, found: Int) -> int:
     """Keep one violation. A full table still counts, so that nobody takes silence for health."""
-    event(mem, cpu, EV_MISUSE)
-    record(mem, cpu, OP_MISUSE, 0, where, code)
-    slot = fetch_add(mem, H_REPORT_COUNT, 1)
-    if slot < REPORTS:
-        at = fixed(mem, H_AT_REPORTS) + slot * R_STRIDE
-        store_relaxed(mem, at + R_CODE, code)
-        store_relaxed(mem, at + R_WHERE, where)
-        store_relaxed(mem, at + R_EXPECTED, expected)
-        store_relaxed(mem, at + R_FOUND, found)
-        store_relaxed(mem, at + R_CPU, cpu)
-        store_relaxed(mem, at + R_CLOCK, now(mem))
-        store(mem, at + R_READY, slot + 1)  # publishes the record
+    event(mem, cpu, c.EV_MISUSE)
+    record(mem, cpu, c.OP_MISUSE, 0, where, code)
+    slot = fetch_add(mem, c.H_REPORT_COUNT, 1)
+    if slot < c.REPORTS:
+        at = fixed(mem, c.H_AT_REPORTS) + slot * c.R_STRIDE
+        store_relaxed(mem, at + c.R_CODE, code)
+        store_relaxed(mem, at + c.R_WHERE, where)
+        store_relaxed(mem, at + c.R_EXPECTED, expected)
+        store_relaxed(mem, at + c.R_FOUND, found)
+        store_relaxed(mem, at + c.R_CPU, cpu)
+        store_relaxed(mem, at + c.R_CLOCK, now(mem))
+        store(mem, at + c.R_READY, slot + 1)  # publishes the record
     return slot

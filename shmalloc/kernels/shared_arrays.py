@@ -13,12 +13,10 @@ nobody looks at them.
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    AR_COUNT, AR_DATA, AR_GENERATION_SHIFT, AR_HOW, E_STATE, OWNER_ARRAYS, OWNER_SHARED,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernels.contig import free_contig_range
 from shmalloc.kernels.array_table import close_entry, drop_reference, grow_entries, open_entry
+from shmalloc.kernels.contig import free_contig_range
 from shmalloc.kernels.slab_format import give_pages_back, slab_pages
 from shmalloc.kernels.zone import frame_at, pfn_of_word
 from shmalloc.units import Cpu, Int, Memory, Order, Pfn, WordIndex
@@ -33,13 +31,13 @@ def make_array(mem: Memory, cpu: Cpu, order: Order, pid: int) -> tuple[WordIndex
 
     The first is negative, as of ``alloc_pages``, where a page is missing: nothing is made.
     """
-    pfn = slab_pages(mem, cpu, order, OWNER_SHARED)
+    pfn = slab_pages(mem, cpu, order, c.OWNER_SHARED)
     if pfn < 0:
         return +pfn, 0, 0
     data = frame_at(mem, pfn)
     entry, generation = enter_array(mem, cpu, data, order, pid)
     if entry < 0:
-        give_pages_back(mem, cpu, pfn, order, OWNER_SHARED)
+        give_pages_back(mem, cpu, pfn, order, c.OWNER_SHARED)
     return entry, generation, data
 
 
@@ -53,12 +51,12 @@ def enter_array(
     """
     entry = open_entry(mem, cpu, data, how, pid)
     while entry < 0:
-        pfn = slab_pages(mem, cpu, 0, OWNER_ARRAYS)
+        pfn = slab_pages(mem, cpu, 0, c.OWNER_ARRAYS)
         if pfn < 0:
             return +pfn, 0
         grow_entries(mem, cpu, pfn)
         entry = open_entry(mem, cpu, data, how, pid)  # others may have been faster again
-    return entry, load_relaxed(mem, entry + AR_COUNT) >> AR_GENERATION_SHIFT
+    return entry, load_relaxed(mem, entry + c.AR_COUNT) >> c.AR_GENERATION_SHIFT
 
 
 @unit
@@ -68,12 +66,12 @@ def drop_array(mem: Memory, cpu: Cpu, entry: WordIndex, generation: int) -> int:
     E_STATE: there is no such reference, or its block was not allocated any more (reported); the
     entry of such a block is never used again.
     """
-    data = load_relaxed(mem, entry + AR_DATA)  # once our reference is gone, another array's
-    how = load_relaxed(mem, entry + AR_HOW)
+    data = load_relaxed(mem, entry + c.AR_DATA)  # once our reference is gone, another array's
+    how = load_relaxed(mem, entry + c.AR_HOW)
     left = drop_reference(mem, cpu, entry, generation)
     if left == 0:
         if not free_array(mem, cpu, pfn_of_word(mem, data), how):
-            return E_STATE
+            return c.E_STATE
         close_entry(mem, cpu, entry)
     return left
 
@@ -82,6 +80,6 @@ def drop_array(mem: Memory, cpu: Cpu, entry: WordIndex, generation: int) -> int:
 def free_array(mem: Memory, cpu: Cpu, pfn: Pfn, how: Int) -> bool:
     """Free the block of an array; False where some of it was not allocated."""
     if how & AR_RANGE == 0:
-        return give_pages_back(mem, cpu, pfn, +how, OWNER_SHARED) == 0
+        return give_pages_back(mem, cpu, pfn, +how, c.OWNER_SHARED) == 0
     pages: int = how ^ AR_RANGE
     return free_contig_range(mem, cpu, pfn, pfn + pages) == pages

@@ -30,24 +30,40 @@ Linux: mm/slub.c, __pcs_replace_empty_main and __pcs_replace_full_main.
 
 from __future__ import annotations
 
-from shmalloc.constants import EV_OBJ_REMOTE, EV_SHEAF_SWAP, E_NOMEM, E_STATE, I_SHEAF
-from shmalloc.constants_slab import (
-    CACHE_DYING, GIVEN, KC_LOCK, KC_MAIN, KC_SPARE, KEPT, K_CAPACITY, K_STATE, SF_OBJECTS, SF_SIZE,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.barn import barn_empty_for, barn_full_for, barn_put, in_hand, move_sheaf
 from shmalloc.kernels.bits import order_of
 from shmalloc.kernels.descriptor import page_state
-from shmalloc.kernels.slot_intent import chain_goes_to, intend_put, intent_done
 from shmalloc.kernels.lock import owner_word, try_spin, unspin
-from shmalloc.kernels.reporting import event, report
 from shmalloc.kernels.objects import (
-    chain_count, chain_first, chain_pfn, clear_owner, cpu_part, entry_address, entry_base,
-    entry_index, entry_of, entry_order, free_link, home_node, is_exact, is_live, make_chain,
-    node_part, object_at, owner_at, owner_of_entry, set_free_link, set_owner,
-)  # fmt: skip
+    chain_count,
+    chain_first,
+    chain_pfn,
+    clear_owner,
+    cpu_part,
+    entry_address,
+    entry_base,
+    entry_index,
+    entry_of,
+    entry_order,
+    free_link,
+    home_node,
+    is_exact,
+    is_live,
+    make_chain,
+    node_part,
+    object_at,
+    owner_at,
+    owner_of_entry,
+    set_free_link,
+    set_owner,
+)
+from shmalloc.kernels.reporting import event, report
 from shmalloc.kernels.slab import take_chain
 from shmalloc.kernels.slab_put import put_chain
+from shmalloc.kernels.slot_intent import chain_goes_to, intend_put, intent_done
 from shmalloc.kernels.zone import pfn_of_word
 from shmalloc.units import (
     CacheWords,
@@ -83,10 +99,10 @@ def push_freed(
     owner = load_relaxed(mem, at)
     if not is_live(owner):
         return False
-    mem[sheaf + SF_OBJECTS + size] = entry
-    if is_exact(mem, cache) and not cas(mem, at, owner, KEPT | owner_word(mem, cpu)):
+    mem[sheaf + cs.SF_OBJECTS + size] = entry
+    if is_exact(mem, cache) and not cas(mem, at, owner, cs.KEPT | owner_word(mem, cpu)):
         return False  # the entry behind the last one means nothing
-    mem[sheaf + SF_SIZE] = size + 1
+    mem[sheaf + cs.SF_SIZE] = size + 1
     store(mem, at, 0)
     return True
 
@@ -97,9 +113,9 @@ def pop_live(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> Entry:
 
     Returns its entry; -entry where it was live already: it is in two places.
     """
-    entry = mem[sheaf + SF_OBJECTS - 1 + size]
+    entry = mem[sheaf + cs.SF_OBJECTS - 1 + size]
     fresh = set_owner(mem, owner_of_entry(mem, entry), owner_word(mem, cpu))
-    store(mem, sheaf + SF_SIZE, size - 1)  # after the owner word, for whoever comes after a kill
+    store(mem, sheaf + cs.SF_SIZE, size - 1)  # after the owner word, for whoever comes after a kill
     if fresh:
         return entry
     return -entry
@@ -108,8 +124,8 @@ def pop_live(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> Entry:
 @unit
 def in_two_places(mem: Memory, cpu: Cpu, entry: Entry) -> int:
     """Report an object that was to be given out and is live: it is left to its owner."""
-    report(mem, cpu, I_SHEAF, entry_address(entry), 0, 1)
-    return E_STATE
+    report(mem, cpu, c.I_SHEAF, entry_address(entry), 0, 1)
+    return c.E_STATE
 
 
 @kernel
@@ -124,17 +140,17 @@ def pop_or_report(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> Entry:
 @unit
 def fill(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> int:
     """Fill a sheaf in the caller's hands from the slabs; returns its size, or E_NOMEM at 0."""
-    size = mem[sheaf + SF_SIZE]
-    while size < mem[cache + K_CAPACITY]:
-        chain = take_chain(mem, cpu, cache, mem[cache + K_CAPACITY] - size)
+    size = mem[sheaf + cs.SF_SIZE]
+    while size < mem[cache + cs.K_CAPACITY]:
+        chain = take_chain(mem, cpu, cache, mem[cache + cs.K_CAPACITY] - size)
         if chain < 0:
             break
         chain_goes_to(mem, cpu, sheaf, size)
-        size = unchain(mem, cache, chain, sheaf + SF_OBJECTS, size)
-        store(mem, sheaf + SF_SIZE, size)  # here they are in the sheaf, and the intent is void
+        size = unchain(mem, cache, chain, sheaf + cs.SF_OBJECTS, size)
+        store(mem, sheaf + cs.SF_SIZE, size)  # here they are in the sheaf, and the intent is void
         intent_done(mem, cpu)
     if size == 0:
-        return E_NOMEM
+        return c.E_NOMEM
     return size
 
 
@@ -162,7 +178,7 @@ def entry_of_index(mem: Memory, cache: CacheWords, pfn: Pfn, index: int) -> Entr
 @unit
 def flush(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> None:
     """Put all objects of a sheaf that the caller holds back to their slabs, a run at a time."""
-    size = mem[sheaf + SF_SIZE]
+    size = mem[sheaf + cs.SF_SIZE]
     while size > 0:
         size = flush_run(mem, cpu, cache, sheaf, size)
 
@@ -174,13 +190,13 @@ def flush_run(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords, size:
     One two-word swap returns the whole chain (Linux: build_detached_freelist). The entries leave
     the sheaf afterwards: until then they tell an heir what the swap was about.
     """
-    newest = mem[sheaf + SF_OBJECTS + size - 1]
+    newest = mem[sheaf + cs.SF_OBJECTS + size - 1]
     base = entry_base(mem, newest)
     last = entry_address(newest)
     first = entry_index(newest) + 1
     count = 1
     for i in range(size - 1):
-        entry = mem[sheaf + SF_OBJECTS + i]
+        entry = mem[sheaf + cs.SF_OBJECTS + i]
         if entry_base(mem, entry) == base:
             set_free_link(mem, cache, entry_address(entry), first)
             first = entry_index(entry) + 1
@@ -188,7 +204,7 @@ def flush_run(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords, size:
     pfn = pfn_of_word(mem, base)
     # The mark comes before the intent: an intent without it would say that the swap was made.
     mark = owner_at(mem, base, entry_order(newest), first - 1)
-    store_relaxed(mem, mark, GIVEN | owner_word(mem, cpu))
+    store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, cpu))
     intend_put(mem, cpu, cache, make_chain(pfn, first, count), sheaf)
     put_chain(mem, cpu, cache, pfn, first, last, count)
     size = drop_slab(mem, sheaf, size, base)
@@ -205,11 +221,11 @@ def drop_slab(mem: Memory, sheaf: SheafWords, size: int, base: WordIndex) -> int
     """
     kept = 0
     for i in range(size):
-        entry = mem[sheaf + SF_OBJECTS + i]
+        entry = mem[sheaf + cs.SF_OBJECTS + i]
         if entry_base(mem, entry) != base:
-            mem[sheaf + SF_OBJECTS + kept] = entry
+            mem[sheaf + cs.SF_OBJECTS + kept] = entry
             kept += 1
-    store(mem, sheaf + SF_SIZE, kept)
+    store(mem, sheaf + cs.SF_SIZE, kept)
     return kept
 
 
@@ -220,9 +236,9 @@ def put_freed(mem: Memory, cpu: Cpu, cache: CacheWords, entry: Entry, at: WordIn
     pfn = pfn_of_word(mem, base)
     first = entry_index(entry) + 1
     intend_put(mem, cpu, cache, make_chain(pfn, first, 1), 0)
-    freed = clear_owner(mem, at, GIVEN | owner_word(mem, cpu), is_exact(mem, cache))
+    freed = clear_owner(mem, at, cs.GIVEN | owner_word(mem, cpu), is_exact(mem, cache))
     if freed:
-        event(mem, cpu, EV_OBJ_REMOTE)
+        event(mem, cpu, c.EV_OBJ_REMOTE)
         put_chain(mem, cpu, cache, pfn, first, entry_address(entry), 1)
     intent_done(mem, cpu)
     return freed
@@ -246,14 +262,14 @@ def bring_back(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> N
     """A sheaf that was refilled or flushed outside of the lock: into the spare slot if that is
     still empty, else to the barn."""
     part = cpu_part(mem, cache, cpu)
-    if try_spin(mem, part + KC_LOCK, cpu):
-        if mem[part + KC_MAIN] != 0 and mem[part + KC_SPARE] == 0:
+    if try_spin(mem, part + cs.KC_LOCK, cpu):
+        if mem[part + cs.KC_MAIN] != 0 and mem[part + cs.KC_SPARE] == 0:
             move_sheaf(mem, sheaf, part)
-            mem[part + KC_SPARE] = sheaf
-            unspin(mem, part + KC_LOCK)
+            mem[part + cs.KC_SPARE] = sheaf
+            unspin(mem, part + cs.KC_LOCK)
             return
-        unspin(mem, part + KC_LOCK)
-    if load(mem, cache + K_STATE) == CACHE_DYING:
+        unspin(mem, part + cs.KC_LOCK)
+    if load(mem, cache + cs.K_STATE) == cs.CACHE_DYING:
         # The destroyer has emptied the barn, or will find this sheaf in it: either way it must
         # not find objects there after its last look. What it finds missing makes it say E_BUSY.
         flush(mem, cpu, cache, sheaf)
@@ -263,10 +279,10 @@ def bring_back(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> N
 @kernel
 def take_spare(mem: Memory, cpu: Cpu, part: CpuPart) -> SheafWords:
     """Take the spare sheaf into our hands, if it is there; KC_LOCK held. 0: somebody else has."""
-    spare = mem[part + KC_SPARE]
+    spare = mem[part + cs.KC_SPARE]
     if spare != 0:
         move_sheaf(mem, spare, in_hand(mem, cpu))
-        mem[part + KC_SPARE] = 0
+        mem[part + cs.KC_SPARE] = 0
     return spare
 
 
@@ -276,27 +292,27 @@ def pop_or_refill(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> En
 
     KC_LOCK is held on entry and released here.
     """
-    main = mem[part + KC_MAIN]
-    spare = mem[part + KC_SPARE]
+    main = mem[part + cs.KC_MAIN]
+    spare = mem[part + cs.KC_SPARE]
     if main == 0:
-        unspin(mem, part + KC_LOCK)
+        unspin(mem, part + cs.KC_LOCK)
         return take_one(mem, cpu, cache)
     full: SheafWords = 0
-    if mem[main + SF_SIZE] > 0:  # somebody else who shares the slot was here
+    if mem[main + cs.SF_SIZE] > 0:  # somebody else who shares the slot was here
         full = main
-    elif spare != 0 and mem[spare + SF_SIZE] > 0:
+    elif spare != 0 and mem[spare + cs.SF_SIZE] > 0:
         full = spare
-        mem[part + KC_SPARE] = main
-        event(mem, cpu, EV_SHEAF_SWAP)
+        mem[part + cs.KC_SPARE] = main
+        event(mem, cpu, c.EV_SHEAF_SWAP)
     else:
         full = barn_full_for(mem, cpu, node_part(cache, home_node(mem, cpu)), main)
     if full != 0:
-        mem[part + KC_MAIN] = full
-        entry = pop_or_report(mem, cpu, full, mem[full + SF_SIZE])
-        unspin(mem, part + KC_LOCK)
+        mem[part + cs.KC_MAIN] = full
+        entry = pop_or_report(mem, cpu, full, mem[full + cs.SF_SIZE])
+        unspin(mem, part + cs.KC_LOCK)
         return entry
     spare = take_spare(mem, cpu, part)
-    unspin(mem, part + KC_LOCK)
+    unspin(mem, part + cs.KC_LOCK)
     if spare == 0:  # somebody else who shares the slot refills it this moment
         return take_one(mem, cpu, cache)
     size = fill(mem, cpu, cache, spare)
@@ -310,19 +326,19 @@ def pop_or_refill(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> En
 @kernel
 def room_for(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> SheafWords:
     """A main sheaf with room, by a swap or an exchange where the old one is full; or 0."""
-    main = mem[part + KC_MAIN]
-    if mem[main + SF_SIZE] < mem[cache + K_CAPACITY]:
+    main = mem[part + cs.KC_MAIN]
+    if mem[main + cs.SF_SIZE] < mem[cache + cs.K_CAPACITY]:
         return main
-    spare = mem[part + KC_SPARE]
+    spare = mem[part + cs.KC_SPARE]
     room: SheafWords = 0
-    if spare != 0 and mem[spare + SF_SIZE] < mem[cache + K_CAPACITY]:
+    if spare != 0 and mem[spare + cs.SF_SIZE] < mem[cache + cs.K_CAPACITY]:
         room = spare
-        mem[part + KC_SPARE] = main
-        event(mem, cpu, EV_SHEAF_SWAP)
+        mem[part + cs.KC_SPARE] = main
+        event(mem, cpu, c.EV_SHEAF_SWAP)
     else:
         room = barn_empty_for(mem, cpu, node_part(cache, home_node(mem, cpu)), main)
     if room != 0:
-        mem[part + KC_MAIN] = room
+        mem[part + cs.KC_MAIN] = room
     return room
 
 
@@ -334,16 +350,16 @@ def push_or_flush(
 
     KC_LOCK is held on entry and released here.
     """
-    if mem[part + KC_MAIN] == 0:
-        unspin(mem, part + KC_LOCK)
+    if mem[part + cs.KC_MAIN] == 0:
+        unspin(mem, part + cs.KC_LOCK)
         return put_freed(mem, cpu, cache, entry, at)
     room = room_for(mem, cpu, cache, part)
     if room != 0:
-        freed = push_freed(mem, cpu, cache, room, mem[room + SF_SIZE], entry, at)
-        unspin(mem, part + KC_LOCK)
+        freed = push_freed(mem, cpu, cache, room, mem[room + cs.SF_SIZE], entry, at)
+        unspin(mem, part + cs.KC_LOCK)
         return freed
     spare = take_spare(mem, cpu, part)
-    unspin(mem, part + KC_LOCK)
+    unspin(mem, part + cs.KC_LOCK)
     if spare == 0:
         return put_freed(mem, cpu, cache, entry, at)
     flush(mem, cpu, cache, spare)
@@ -355,7 +371,7 @@ def push_or_flush(
 @kernel
 def take_slowly(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> Entry:
     """A live object where the hot path did not do: the lock is held by another, or main empty."""
-    if not try_spin(mem, part + KC_LOCK, cpu):
+    if not try_spin(mem, part + cs.KC_LOCK, cpu):
         return take_one(mem, cpu, cache)
     return pop_or_refill(mem, cpu, cache, part)
 
@@ -364,13 +380,13 @@ def take_slowly(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> Entr
 def keep_freed(mem: Memory, cpu: Cpu, cache: CacheWords, entry: Entry, at: WordIndex) -> bool:
     """End an object's life on the slab's own node: the hot path of a free. False: not live."""
     part = cpu_part(mem, cache, cpu)
-    if not try_spin(mem, part + KC_LOCK, cpu):
+    if not try_spin(mem, part + cs.KC_LOCK, cpu):
         return put_freed(mem, cpu, cache, entry, at)
-    main = mem[part + KC_MAIN]
+    main = mem[part + cs.KC_MAIN]
     if main != 0:
-        size = mem[main + SF_SIZE]
-        if size < mem[cache + K_CAPACITY]:
+        size = mem[main + cs.SF_SIZE]
+        if size < mem[cache + cs.K_CAPACITY]:
             freed = push_freed(mem, cpu, cache, main, size, entry, at)
-            unspin(mem, part + KC_LOCK)
+            unspin(mem, part + cs.KC_LOCK)
             return freed
     return push_or_flush(mem, cpu, cache, part, entry, at)

@@ -7,10 +7,8 @@ waits for their locks, which nobody holds for long.
 
 from __future__ import annotations
 
-from shmalloc.constants import H_CPUS, H_NODES
-from shmalloc.constants_slab import (
-    KC_LOCK, KC_MAIN, KC_SPARE, KN_BARN_FULL, KN_BARN_LOCK, KN_NR_BARN_EMPTY,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.barn import barn_pop, barn_put, in_hand, move_sheaf
 from shmalloc.kernels.lock import lock, unlock, unspin
@@ -28,12 +26,12 @@ def drain_part(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu, after: int
     ``after`` is what the lock holds in the end: 0, or LOCK_OFFLINE.
     """
     part = cpu_part(mem, cache, victim)
-    if spin_for_drain(mem, part + KC_LOCK, cpu):
-        if mem[part + KC_MAIN] != 0:
-            flush(mem, cpu, cache, mem[part + KC_MAIN])
-        if mem[part + KC_SPARE] != 0:
-            flush(mem, cpu, cache, mem[part + KC_SPARE])
-        store(mem, part + KC_LOCK, after)
+    if spin_for_drain(mem, part + cs.KC_LOCK, cpu):
+        if mem[part + cs.KC_MAIN] != 0:
+            flush(mem, cpu, cache, mem[part + cs.KC_MAIN])
+        if mem[part + cs.KC_SPARE] != 0:
+            flush(mem, cpu, cache, mem[part + cs.KC_SPARE])
+        store(mem, part + cs.KC_LOCK, after)
 
 
 @kernel
@@ -41,11 +39,11 @@ def drain_barn(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId) -> int
     """Flush all sheaves of a node's barn, each in our hands meanwhile; how many lie there empty."""
     lists = node_part(cache, node_id)
     while True:
-        lock(mem, lists + KN_BARN_LOCK, cpu)
-        sheaf = barn_pop(mem, lists, KN_BARN_FULL, in_hand(mem, cpu))
+        lock(mem, lists + cs.KN_BARN_LOCK, cpu)
+        sheaf = barn_pop(mem, lists, cs.KN_BARN_FULL, in_hand(mem, cpu))
         # Under the lock: whoever brought one that is counted has let go of its words.
-        empty = load_relaxed(mem, lists + KN_NR_BARN_EMPTY)
-        unlock(mem, lists + KN_BARN_LOCK)
+        empty = load_relaxed(mem, lists + cs.KN_NR_BARN_EMPTY)
+        unlock(mem, lists + cs.KN_BARN_LOCK)
         if sheaf == 0:
             return empty
         flush(mem, cpu, cache, sheaf)
@@ -58,9 +56,9 @@ def drain_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords) -> None:
 
     A sheaf that somebody is refilling this moment is not seen.
     """
-    for victim in range(fixed(mem, H_CPUS)):
+    for victim in range(fixed(mem, c.H_CPUS)):
         drain_part(mem, cpu, cache, victim, 0)
-    for node_id in range(fixed(mem, H_NODES)):
+    for node_id in range(fixed(mem, c.H_NODES)):
         drain_barn(mem, cpu, cache, node_id)
 
 
@@ -69,14 +67,14 @@ def retire_part(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu) -> None:
     """Take the sheaves of one slot away, into the barn."""
     part = cpu_part(mem, cache, victim)
     lists = node_part(cache, home_node(mem, victim))
-    held = spin_for_drain(mem, part + KC_LOCK, cpu)
-    main = mem[part + KC_MAIN]
+    held = spin_for_drain(mem, part + cs.KC_LOCK, cpu)
+    main = mem[part + cs.KC_MAIN]
     if main != 0:
         move_sheaf(mem, main, in_hand(mem, cpu))
-        mem[part + KC_MAIN] = 0
+        mem[part + cs.KC_MAIN] = 0
     spare = take_spare(mem, cpu, part)
     if held:
-        unspin(mem, part + KC_LOCK)
+        unspin(mem, part + cs.KC_LOCK)
     if main != 0:
         barn_put(mem, cpu, lists, main)
     if spare != 0:
@@ -90,9 +88,9 @@ def retire_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords) -> int:
     Returns how many sheaves lie empty in the barns: all of them, unless one is in somebody's
     hands. Whoever finds KC_MAIN 0 afterwards goes to the slabs.
     """
-    for victim in range(fixed(mem, H_CPUS)):
+    for victim in range(fixed(mem, c.H_CPUS)):
         retire_part(mem, cpu, cache, victim)
     empty = 0
-    for node_id in range(fixed(mem, H_NODES)):
+    for node_id in range(fixed(mem, c.H_NODES)):
         empty += drain_barn(mem, cpu, cache, node_id)
     return empty

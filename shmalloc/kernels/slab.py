@@ -25,32 +25,38 @@ What it does not do: objects that come back (slab_put.py), sheaves (sheaf.py), c
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    AT_WORD, EV_CAS_FAIL, EV_SLAB_NEW, E_NOMEM, E_STATE, H_NODES, IS_TYPE, I_LIST_LINKS, I_SLAB,
-    M_FREECHAIN, M_OBJECT_BYTES, M_WRONG_STATE, OP_SLAB_NEW, POISON_BIT, SLAB_LIST_SHIFT,
-    SLAB_OFF_LIST, SLAB_ON_FULL, SLAB_ON_PARTIAL, S_FROZEN_BIT, S_VERSION_SHIFT, T_ALLOCATED,
-    T_SLAB,
-)  # fmt: skip
-from shmalloc.constants_slab import (
-    CF_CONSISTENCY, KN_FULL, KN_LOCK, KN_NR_FROZEN, KN_NR_FULL, KN_NR_PARTIAL, KN_NR_SLABS,
-    KN_PARTIAL, K_FLAGS, K_ID, K_MIN_ORDER, K_ORDER, OWNER_SLAB, REPORT_MASK,
-    SLAB_FROZEN,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, version_of, zone_of_word
-from shmalloc.kernels.object_chain import clear_marks, last_of_chain
 from shmalloc.kernels.descriptor import head_of, page_state, turn_owned
-from shmalloc.kernels.slot_intent import chain_is_ours, intend_take, intent_done
 from shmalloc.kernels.lists import list_add, list_remove, next_of
 from shmalloc.kernels.lock import lock, owner_word, unlock
-from shmalloc.kernels.reporting import event, record, report
+from shmalloc.kernels.object_chain import clear_marks, last_of_chain
 from shmalloc.kernels.objects import (
-    add, cache_of_word, chain_first, counters, free_link, free_of, home_node, inuse_of, is_debug,
-    list_state, make_chain, node_of_slab, node_part, object_at, objects_of, owner_at,
-    set_owner, slab_node,
-)  # fmt: skip
+    add,
+    cache_of_word,
+    chain_first,
+    counters,
+    free_link,
+    free_of,
+    home_node,
+    inuse_of,
+    is_debug,
+    list_state,
+    make_chain,
+    node_of_slab,
+    node_part,
+    object_at,
+    objects_of,
+    owner_at,
+    set_owner,
+    slab_node,
+)
+from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.slab_debug import bad_bytes, bad_rest, paint
 from shmalloc.kernels.slab_format import format_slab, objects_that_fit, slab_pages
+from shmalloc.kernels.slot_intent import chain_is_ours, intend_take, intent_done
 from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
 from shmalloc.units import (
     CacheWords,
@@ -70,17 +76,17 @@ from shmalloc.words import cas2, fixed, load2, load_relaxed, relax
 @kernel
 def on_list(w0: Word0, state: int) -> Word0:
     """Word 0 of the same slab on another list."""
-    detail = cache_of_word(w0) | state << SLAB_LIST_SHIFT
-    word = next_word(w0, T_SLAB, order_of(w0), zone_of_word(w0), mt_of(w0), detail)
-    return word | (w0 & POISON_BIT)
+    detail = cache_of_word(w0) | state << c.SLAB_LIST_SHIFT
+    word = next_word(w0, c.T_SLAB, order_of(w0), zone_of_word(w0), mt_of(w0), detail)
+    return word | (w0 & c.POISON_BIT)
 
 
 @kernel
 def full_state(mem: Memory, cache: CacheWords) -> int:
     """The list of a slab without free objects: none, but debug caches keep sight of them."""
     if is_debug(mem, cache):
-        return SLAB_ON_FULL
-    return SLAB_OFF_LIST
+        return c.SLAB_ON_FULL
+    return c.SLAB_OFF_LIST
 
 
 @kernel
@@ -89,20 +95,20 @@ def move_slab(
 ) -> None:
     """Move a slab's list node from one list to another; node lock held."""
     bad = 0
-    if before == SLAB_ON_PARTIAL:
+    if before == c.SLAB_ON_PARTIAL:
         bad += list_remove(mem, node)
-        add(mem, lists + KN_NR_PARTIAL, -1)
-    elif before == SLAB_ON_FULL:
+        add(mem, lists + cs.KN_NR_PARTIAL, -1)
+    elif before == c.SLAB_ON_FULL:
         bad += list_remove(mem, node)
-        add(mem, lists + KN_NR_FULL, -1)
-    if after == SLAB_ON_PARTIAL:
-        bad += list_add(mem, lists + KN_PARTIAL, node)
-        add(mem, lists + KN_NR_PARTIAL, 1)
-    elif after == SLAB_ON_FULL:
-        bad += list_add(mem, lists + KN_FULL, node)
-        add(mem, lists + KN_NR_FULL, 1)
+        add(mem, lists + cs.KN_NR_FULL, -1)
+    if after == c.SLAB_ON_PARTIAL:
+        bad += list_add(mem, lists + cs.KN_PARTIAL, node)
+        add(mem, lists + cs.KN_NR_PARTIAL, 1)
+    elif after == c.SLAB_ON_FULL:
+        bad += list_add(mem, lists + cs.KN_FULL, node)
+        add(mem, lists + cs.KN_NR_FULL, 1)
     if bad != 0:
-        report(mem, cpu, I_LIST_LINKS, AT_WORD | node, before, after)
+        report(mem, cpu, c.I_LIST_LINKS, c.AT_WORD | node, before, after)
 
 
 @kernel
@@ -112,12 +118,12 @@ def freeze(mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, pfn: Pfn) 
     while True:
         w0, w1 = load2(mem, at)
         objects = objects_of(w1)
-        frozen = counters(w1, 0, objects, objects) | S_FROZEN_BIT
-        if cas2(mem, at, w0, w1, on_list(w0, SLAB_FROZEN), frozen):
+        frozen = counters(w1, 0, objects, objects) | c.S_FROZEN_BIT
+        if cas2(mem, at, w0, w1, on_list(w0, cs.SLAB_FROZEN), frozen):
             move_slab(
-                mem, cpu, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0), SLAB_FROZEN
+                mem, cpu, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0), cs.SLAB_FROZEN
             )
-            add(mem, lists + KN_NR_FROZEN, 1)
+            add(mem, lists + cs.KN_NR_FROZEN, 1)
             return
         relax(mem)  # a free of another of its objects came in between
 
@@ -141,7 +147,7 @@ def free_list_problem(
         return 1
     last = last_of_chain(mem, cache, pfn, w1, free)
     if last < 0:  # Freechain corrupt; Freelist cycle detected: more objects than were counted
-        report(mem, cpu, code, -last, free, free_link(mem, cache, -last) & REPORT_MASK)
+        report(mem, cpu, code, -last, free, free_link(mem, cache, -last) & cs.REPORT_MASK)
         return 1
     return 0
 
@@ -149,11 +155,11 @@ def free_list_problem(
 @kernel
 def slab_problem(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1) -> int:
     """Linux's check_slab, for caches that ask for it: 0 where the slab may be trusted."""
-    if mem[cache + K_FLAGS] & CF_CONSISTENCY == 0:
+    if mem[cache + cs.K_FLAGS] & cs.CF_CONSISTENCY == 0:
         return 0
-    bad = free_list_problem(mem, cpu, cache, pfn, w1, M_FREECHAIN)
+    bad = free_list_problem(mem, cpu, cache, pfn, w1, c.M_FREECHAIN)
     if bad == 0:
-        bad = bad_rest(mem, cpu, cache, pfn, order_of(w0), objects_of(w1), M_OBJECT_BYTES)
+        bad = bad_rest(mem, cpu, cache, pfn, order_of(w0), objects_of(w1), c.M_OBJECT_BYTES)
     return bad
 
 
@@ -173,9 +179,9 @@ def pop_chain(
         count = min(want, free)
         last = last_of_chain(mem, cache, pfn, w1, count)
         if last < 0 or count <= 0:
-            report(mem, cpu, M_FREECHAIN, pfn, free, free_of(w1))
+            report(mem, cpu, c.M_FREECHAIN, pfn, free, free_of(w1))
             freeze(mem, cpu, cache, lists, pfn)
-            return E_STATE
+            return c.E_STATE
         after = w0
         following = 0
         if count == free:
@@ -192,10 +198,10 @@ def pop_chain(
             chain_is_ours(mem, cpu)
             if count == free:
                 node = slab_node(mem, pfn, order_of(w0))
-                move_slab(mem, cpu, lists, node, SLAB_ON_PARTIAL, list_state(after))
+                move_slab(mem, cpu, lists, node, c.SLAB_ON_PARTIAL, list_state(after))
             return chain
         intent_done(mem, cpu)
-        event(mem, cpu, EV_CAS_FAIL)
+        event(mem, cpu, c.EV_CAS_FAIL)
         relax(mem)
 
 
@@ -212,19 +218,19 @@ def pop_checked(
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if slab_problem(mem, cpu, cache, pfn, w0, w1) != 0:
         freeze(mem, cpu, cache, lists, pfn)
-        return E_STATE
+        return c.E_STATE
     chain = pop_chain(mem, cpu, cache, lists, pfn, 1)
     if chain < 0:
         return chain
     address = object_at(mem, cache, pfn, chain_first(chain) - 1)
     owner = owner_at(mem, frame_at(mem, pfn), order_of(w0), chain_first(chain) - 1)
-    if bad_bytes(mem, cpu, cache, address, 0, M_OBJECT_BYTES) != 0:
-        chain = E_STATE
+    if bad_bytes(mem, cpu, cache, address, 0, c.M_OBJECT_BYTES) != 0:
+        chain = c.E_STATE
     else:
         paint(mem, cache, address, 1)
         if not set_owner(mem, owner, owner_word(mem, cpu)):
-            report(mem, cpu, I_SLAB, address, 0, 1)
-            chain = E_STATE
+            report(mem, cpu, c.I_SLAB, address, 0, 1)
+            chain = c.E_STATE
     if chain < 0:
         freeze(mem, cpu, cache, lists, pfn)
     intent_done(mem, cpu)
@@ -236,24 +242,24 @@ def take_partial(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId, want
     """A chain from the first good slab on the node's partial list, or E_NOMEM."""
     lists = node_part(cache, node_id)
     # Looked at without the lock: to miss a slab that comes this moment only costs a new slab.
-    slabs = load_relaxed(mem, lists + KN_NR_PARTIAL)
+    slabs = load_relaxed(mem, lists + cs.KN_NR_PARTIAL)
     if slabs == 0:
-        return E_NOMEM
-    chain: Chain = E_NOMEM
-    lock(mem, lists + KN_LOCK, cpu)
-    for _ in range(load_relaxed(mem, lists + KN_NR_PARTIAL)):
-        first = next_of(mem, lists + KN_PARTIAL)
-        if first == lists + KN_PARTIAL:
+        return c.E_NOMEM
+    chain: Chain = c.E_NOMEM
+    lock(mem, lists + cs.KN_LOCK, cpu)
+    for _ in range(load_relaxed(mem, lists + cs.KN_NR_PARTIAL)):
+        first = next_of(mem, lists + cs.KN_PARTIAL)
+        if first == lists + cs.KN_PARTIAL:
             break
         pfn = head_of(mem, pfn_of_word(mem, first))
         if pfn < 0:
-            report(mem, cpu, I_LIST_LINKS, AT_WORD | first, AT_WORD | lists, pfn)
+            report(mem, cpu, c.I_LIST_LINKS, c.AT_WORD | first, c.AT_WORD | lists, pfn)
             break
         chain = pop_checked(mem, cpu, cache, lists, pfn, want)
         if chain >= 0:
             break
-        chain = E_NOMEM  # that slab is frozen now, off the list: try the next
-    unlock(mem, lists + KN_LOCK)
+        chain = c.E_NOMEM  # that slab is frozen now, off the list: try the next
+    unlock(mem, lists + cs.KN_LOCK)
     return chain
 
 
@@ -263,40 +269,40 @@ def adopt(
 ) -> int:
     """ALLOCATED -> SLAB on the partial list, with all objects free; node lock held."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
-    detail = mem[cache + K_ID] | SLAB_ON_PARTIAL << SLAB_LIST_SHIFT
+    detail = mem[cache + cs.K_ID] | c.SLAB_ON_PARTIAL << c.SLAB_LIST_SHIFT
     order = order_of(w0)
-    new0 = next_word(w0, T_SLAB, order, zone_of_word(w0), mt_of(w0), detail)
-    new1 = counters(version_of(w0) << S_VERSION_SHIFT, first, 0, objects)
-    if new0 < 0 or w1 != OWNER_SLAB or not turn_owned(mem, pfn, w0, w1, new0, new1):
+    new0 = next_word(w0, c.T_SLAB, order, zone_of_word(w0), mt_of(w0), detail)
+    new1 = counters(version_of(w0) << c.S_VERSION_SHIFT, first, 0, objects)
+    if new0 < 0 or w1 != cs.OWNER_SLAB or not turn_owned(mem, pfn, w0, w1, new0, new1):
         # The pages were freed behind our back: leak them.
-        report(mem, cpu, M_WRONG_STATE, pfn, IS_TYPE | T_ALLOCATED, w0)
-        return E_STATE
-    move_slab(mem, cpu, lists, slab_node(mem, pfn, order), SLAB_OFF_LIST, SLAB_ON_PARTIAL)
-    add(mem, lists + KN_NR_SLABS, 1)
+        report(mem, cpu, c.M_WRONG_STATE, pfn, c.IS_TYPE | c.T_ALLOCATED, w0)
+        return c.E_STATE
+    move_slab(mem, cpu, lists, slab_node(mem, pfn, order), c.SLAB_OFF_LIST, c.SLAB_ON_PARTIAL)
+    add(mem, lists + cs.KN_NR_SLABS, 1)
     return 0
 
 
 @unit
 def take_new(mem: Memory, cpu: Cpu, cache: CacheWords, want: int) -> Chain:
     """A chain from a new slab, or E_NOMEM; smaller slabs where memory is short or in pieces."""
-    order = mem[cache + K_ORDER]
-    pfn = slab_pages(mem, cpu, order, OWNER_SLAB)
-    if pfn == E_NOMEM and order > mem[cache + K_MIN_ORDER]:
-        order = mem[cache + K_MIN_ORDER]
-        pfn = slab_pages(mem, cpu, order, OWNER_SLAB)
+    order = mem[cache + cs.K_ORDER]
+    pfn = slab_pages(mem, cpu, order, cs.OWNER_SLAB)
+    if pfn == c.E_NOMEM and order > mem[cache + cs.K_MIN_ORDER]:
+        order = mem[cache + cs.K_MIN_ORDER]
+        pfn = slab_pages(mem, cpu, order, cs.OWNER_SLAB)
     if pfn < 0:
         return +pfn
     objects = objects_that_fit(mem, cache, order)
     first = format_slab(mem, cache, pfn, order, objects)
     lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))
-    lock(mem, lists + KN_LOCK, cpu)
+    lock(mem, lists + cs.KN_LOCK, cpu)
     chain: Chain = adopt(mem, cpu, cache, lists, pfn, objects, first)
     if chain == 0:
         # In the same hold, or others could take all of them and leave us with nothing.
         chain = pop_checked(mem, cpu, cache, lists, pfn, want)
-    unlock(mem, lists + KN_LOCK)
-    event(mem, cpu, EV_SLAB_NEW)
-    record(mem, cpu, OP_SLAB_NEW, order, pfn, mem[cache + K_ID])
+    unlock(mem, lists + cs.KN_LOCK)
+    event(mem, cpu, c.EV_SLAB_NEW)
+    record(mem, cpu, c.OP_SLAB_NEW, order, pfn, mem[cache + cs.K_ID])
     return chain
 
 
@@ -308,10 +314,10 @@ def take_chain(mem: Memory, cpu: Cpu, cache: CacheWords, want: int) -> Chain:
     """
     home = home_node(mem, cpu)
     chain = take_partial(mem, cpu, cache, home, want)
-    if chain == E_NOMEM:
+    if chain == c.E_NOMEM:
         chain = take_new(mem, cpu, cache, want)
     node = 0
-    while chain == E_NOMEM and node < fixed(mem, H_NODES):
+    while chain == c.E_NOMEM and node < fixed(mem, c.H_NODES):
         chain = take_partial(
             mem, cpu, cache, node, want
         )  # home again, too: a slab may have come back

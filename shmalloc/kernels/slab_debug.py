@@ -20,15 +20,11 @@ that holds the lock never sees an object between two states (Linux c7323a5ad078)
 
 from __future__ import annotations
 
-from shmalloc.constants import C_PID, H_SEQUENCE
-from shmalloc.constants_slab import (
-    CF_POISON, CF_RED_ZONE, CF_TRACK, K_FIRST, K_FLAGS, K_OBJECT_BYTES, K_OBJECT_WORDS, K_RED,
-    K_STRIDE, K_TRACK, POISON_END_BYTE, POISON_END_WORD, POISON_FREE_WORD, POISON_USE_WORD,
-    RED_FREE_WORD, RED_LIVE_WORD, REPORT_MASK, TR_CPU, TR_PID, TR_SEQUENCE, TR_SITE, TR_WORDS,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernels.reporting import cpu_at, report
 from shmalloc.kernels.objects import object_at, owner_at
+from shmalloc.kernels.reporting import cpu_at, report
 from shmalloc.kernels.zone import frame_at
 from shmalloc.units import CacheWords, Cpu, Memory, ObjectAddress, Order, Pfn, WordIndex
 from shmalloc.words import fetch_add, load_relaxed
@@ -37,14 +33,14 @@ from shmalloc.words import fetch_add, load_relaxed
 @kernel
 def red_word(live: int) -> int:
     if live != 0:
-        return RED_LIVE_WORD
-    return RED_FREE_WORD
+        return cs.RED_LIVE_WORD
+    return cs.RED_FREE_WORD
 
 
 @kernel
 def tail_bytes(mem: Memory, cache: CacheWords) -> int:
     """Bytes of the object's last word that belong to the object: 1 to 8."""
-    return mem[cache + K_OBJECT_BYTES] - 8 * (mem[cache + K_OBJECT_WORDS] - 1)
+    return mem[cache + cs.K_OBJECT_BYTES] - 8 * (mem[cache + cs.K_OBJECT_WORDS] - 1)
 
 
 @kernel
@@ -61,19 +57,19 @@ def poison_of_tail(mem: Memory, cache: CacheWords) -> int:
     """The object's part of its last word while it is free: 0x6b, and 0xa5 as its last byte."""
     tail = tail_bytes(mem, cache)
     if tail == 8:
-        return POISON_END_WORD
+        return cs.POISON_END_WORD
     below = 8 * (tail - 1)
-    return (POISON_FREE_WORD & ((1 << below) - 1)) | (POISON_END_BYTE << below)
+    return (cs.POISON_FREE_WORD & ((1 << below) - 1)) | (cs.POISON_END_BYTE << below)
 
 
 @kernel
 def paint_poison(mem: Memory, cache: CacheWords, address: ObjectAddress, live: int) -> None:
-    last = address + mem[cache + K_OBJECT_WORDS] - 1
-    word = POISON_FREE_WORD
+    last = address + mem[cache + cs.K_OBJECT_WORDS] - 1
+    word = cs.POISON_FREE_WORD
     end = poison_of_tail(mem, cache)
     if live != 0:
-        word = POISON_USE_WORD
-        end = POISON_USE_WORD & tail_mask(mem, cache)
+        word = cs.POISON_USE_WORD
+        end = cs.POISON_USE_WORD & tail_mask(mem, cache)
     for i in range(address, last):
         mem[i] = word
     mem[last] = end | (mem[last] & ~tail_mask(mem, cache))
@@ -82,10 +78,10 @@ def paint_poison(mem: Memory, cache: CacheWords, address: ObjectAddress, live: i
 @kernel
 def paint_red(mem: Memory, cache: CacheWords, address: ObjectAddress, live: int) -> None:
     red = red_word(live)
-    for i in range(address - mem[cache + K_FIRST], address):
+    for i in range(address - mem[cache + cs.K_FIRST], address):
         mem[i] = red
-    mem[address + mem[cache + K_RED]] = red
-    last = address + mem[cache + K_OBJECT_WORDS] - 1
+    mem[address + mem[cache + cs.K_RED]] = red
+    last = address + mem[cache + cs.K_OBJECT_WORDS] - 1
     mask = tail_mask(mem, cache)
     mem[last] = (mem[last] & mask) | (red & ~mask)
 
@@ -93,24 +89,24 @@ def paint_red(mem: Memory, cache: CacheWords, address: ObjectAddress, live: int)
 @kernel
 def paint(mem: Memory, cache: CacheWords, address: ObjectAddress, live: int) -> None:
     """Give an object the bytes of its new state, 1: live or 0: free."""
-    flags = mem[cache + K_FLAGS]
-    if flags & CF_POISON != 0:
+    flags = mem[cache + cs.K_FLAGS]
+    if flags & cs.CF_POISON != 0:
         paint_poison(mem, cache, address, live)
-    if flags & CF_RED_ZONE != 0:
+    if flags & cs.CF_RED_ZONE != 0:
         paint_red(mem, cache, address, live)
 
 
 @kernel
 def paint_rest(mem: Memory, cache: CacheWords, pfn: Pfn, order: Order, objects: int) -> None:
     """Fill what is left over behind the last object."""
-    if mem[cache + K_FLAGS] & CF_POISON != 0:
+    if mem[cache + cs.K_FLAGS] & cs.CF_POISON != 0:
         for i in range(rest_start(mem, cache, pfn, objects), rest_end(mem, pfn, order, objects)):
-            mem[i] = POISON_USE_WORD
+            mem[i] = cs.POISON_USE_WORD
 
 
 @kernel
 def rest_start(mem: Memory, cache: CacheWords, pfn: Pfn, objects: int) -> WordIndex:
-    return frame_at(mem, pfn) + objects * mem[cache + K_STRIDE]
+    return frame_at(mem, pfn) + objects * mem[cache + cs.K_STRIDE]
 
 
 @kernel
@@ -123,7 +119,7 @@ def differs(mem: Memory, cpu: Cpu, code: int, at: WordIndex, expected: int, mask
     """1 and one report where the masked bits of word ``at`` are not the expected ones, else 0."""
     if (mem[at] ^ expected) & mask == 0:
         return 0
-    report(mem, cpu, code, at, expected & REPORT_MASK, mem[at] & REPORT_MASK)
+    report(mem, cpu, code, at, expected & cs.REPORT_MASK, mem[at] & cs.REPORT_MASK)
     return 1
 
 
@@ -134,22 +130,22 @@ def bad_red(
     """Red zones of an object that were written to: 0, 1 or 2, each reported once."""
     red = red_word(live)
     bad = 0
-    for i in range(address - mem[cache + K_FIRST], address):
+    for i in range(address - mem[cache + cs.K_FIRST], address):
         if bad == 0:
             bad = differs(mem, cpu, code, i, red, -1)
-    last = address + mem[cache + K_OBJECT_WORDS] - 1
+    last = address + mem[cache + cs.K_OBJECT_WORDS] - 1
     right = differs(mem, cpu, code, last, red, ~tail_mask(mem, cache))
     if right == 0:
-        right = differs(mem, cpu, code, address + mem[cache + K_RED], red, -1)
+        right = differs(mem, cpu, code, address + mem[cache + cs.K_RED], red, -1)
     return bad + right
 
 
 @kernel
 def bad_poison(mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, code: int) -> int:
     """1 where a free object was written to (the first such word is reported), else 0."""
-    last = address + mem[cache + K_OBJECT_WORDS] - 1
+    last = address + mem[cache + cs.K_OBJECT_WORDS] - 1
     for i in range(address, last):
-        if differs(mem, cpu, code, i, POISON_FREE_WORD, -1) != 0:
+        if differs(mem, cpu, code, i, cs.POISON_FREE_WORD, -1) != 0:
             return 1
     return differs(mem, cpu, code, last, poison_of_tail(mem, cache), tail_mask(mem, cache))
 
@@ -159,11 +155,11 @@ def bad_bytes(
     mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, live: int, code: int
 ) -> int:
     """Places of one object whose bytes do not fit its state, each reported with ``code``."""
-    flags = mem[cache + K_FLAGS]
+    flags = mem[cache + cs.K_FLAGS]
     bad = 0
-    if flags & CF_RED_ZONE != 0:
+    if flags & cs.CF_RED_ZONE != 0:
         bad += bad_red(mem, cpu, cache, address, live, code)
-    if flags & CF_POISON != 0 and live == 0:
+    if flags & cs.CF_POISON != 0 and live == 0:
         bad += bad_poison(mem, cpu, cache, address, code)
     return bad
 
@@ -173,9 +169,9 @@ def bad_rest(
     mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, order: Order, objects: int, code: int
 ) -> int:
     """1 where the words behind the last object were written to, else 0."""
-    if mem[cache + K_FLAGS] & CF_POISON != 0:
+    if mem[cache + cs.K_FLAGS] & cs.CF_POISON != 0:
         for i in range(rest_start(mem, cache, pfn, objects), rest_end(mem, pfn, order, objects)):
-            if differs(mem, cpu, code, i, POISON_USE_WORD, -1) != 0:
+            if differs(mem, cpu, code, i, cs.POISON_USE_WORD, -1) != 0:
                 return 1
     return 0
 
@@ -185,19 +181,19 @@ def track(
     mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, which: int, site: int
 ) -> None:
     """Remember who allocated (``which`` 0) or freed (1) the object; its owner calls this."""
-    if mem[cache + K_FLAGS] & CF_TRACK != 0:
-        at = address + mem[cache + K_TRACK] + which * TR_WORDS
-        mem[at + TR_CPU] = cpu + 1
-        mem[at + TR_PID] = load_relaxed(mem, cpu_at(mem, cpu) + C_PID)
-        mem[at + TR_SEQUENCE] = fetch_add(mem, H_SEQUENCE, 1) + 1
-        mem[at + TR_SITE] = site
+    if mem[cache + cs.K_FLAGS] & cs.CF_TRACK != 0:
+        at = address + mem[cache + cs.K_TRACK] + which * cs.TR_WORDS
+        mem[at + cs.TR_CPU] = cpu + 1
+        mem[at + cs.TR_PID] = load_relaxed(mem, cpu_at(mem, cpu) + c.C_PID)
+        mem[at + cs.TR_SEQUENCE] = fetch_add(mem, c.H_SEQUENCE, 1) + 1
+        mem[at + cs.TR_SITE] = site
 
 
 @kernel
 def clear_tracks(mem: Memory, cache: CacheWords, address: ObjectAddress) -> None:
-    if mem[cache + K_FLAGS] & CF_TRACK != 0:
-        for i in range(2 * TR_WORDS):
-            mem[address + mem[cache + K_TRACK] + i] = 0
+    if mem[cache + cs.K_FLAGS] & cs.CF_TRACK != 0:
+        for i in range(2 * cs.TR_WORDS):
+            mem[address + mem[cache + cs.K_TRACK] + i] = 0
 
 
 @kernel

@@ -9,11 +9,8 @@ repeatable.
 
 from __future__ import annotations
 
-from shmalloc.constants import H_HARDEN, MT_UNMOVABLE
-from shmalloc.constants_slab import (
-    CF_SHUFFLE, K_FLAGS, K_OBJECT_WORDS, K_STRIDE, K_TEMPLATE, SLAB_MAX_OBJECTS, SLAB_MAX_WORDS,
-    SLAB_NODE_WORDS,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.objects import is_debug, object_at, set_free_link, slab_words
 from shmalloc.kernels.pages import alloc_pages, free_pages_of
@@ -27,9 +24,9 @@ from shmalloc.words import fixed
 def objects_that_fit(mem: Memory, cache: CacheWords, order: Order) -> int:
     """Objects in a slab of this order, with their owner words; may be 0."""
     words = slab_words(mem, order)
-    if words > SLAB_MAX_WORDS:
+    if words > cs.SLAB_MAX_WORDS:
         return 0
-    return min((words - SLAB_NODE_WORDS) // (mem[cache + K_STRIDE] + 1), SLAB_MAX_OBJECTS)
+    return min((words - cs.SLAB_NODE_WORDS) // (mem[cache + cs.K_STRIDE] + 1), cs.SLAB_MAX_OBJECTS)
 
 
 @kernel
@@ -52,9 +49,9 @@ def coprime_step(objects: int, seed: int) -> int:
 @kernel
 def copy_template(mem: Memory, cache: CacheWords, address: ObjectAddress) -> None:
     """The constructor: a new object is a copy of the cache's image."""
-    template = mem[cache + K_TEMPLATE]
+    template = mem[cache + cs.K_TEMPLATE]
     if template != 0:
-        for i in range(mem[cache + K_OBJECT_WORDS]):
+        for i in range(mem[cache + cs.K_OBJECT_WORDS]):
             mem[address + i] = mem[template + i]
 
 
@@ -65,14 +62,14 @@ def format_slab(mem: Memory, cache: CacheWords, pfn: Pfn, order: Order, objects:
     Returns index + 1 of the first free object.
     """
     end = frame_at(mem, pfn) + slab_words(mem, order)
-    for i in range(end - SLAB_NODE_WORDS - objects, end):
+    for i in range(end - cs.SLAB_NODE_WORDS - objects, end):
         mem[i] = 0
     if is_debug(mem, cache):
         paint_slab(mem, cache, pfn, order, objects)
     first = 0
     step = 1
-    if mem[cache + K_FLAGS] & CF_SHUFFLE != 0:
-        seed = (fixed(mem, H_HARDEN) ^ pfn * 40503) & 0x3FFFFFFF
+    if mem[cache + cs.K_FLAGS] & cs.CF_SHUFFLE != 0:
+        seed = (fixed(mem, c.H_HARDEN) ^ pfn * 40503) & 0x3FFFFFFF
         first = seed % objects
         step = coprime_step(objects, seed // objects)
     index = first
@@ -88,7 +85,7 @@ def format_slab(mem: Memory, cache: CacheWords, pfn: Pfn, order: Order, objects:
 @unit
 def slab_pages(mem: Memory, cpu: Cpu, order: Order, owner: Owner) -> Pfn:
     """Pages for the object allocator: kept out of line, for it is never on a hot path."""
-    return alloc_pages(mem, cpu, order, MT_UNMOVABLE, owner)
+    return alloc_pages(mem, cpu, order, c.MT_UNMOVABLE, owner)
 
 
 @unit

@@ -7,23 +7,26 @@ spare. The states of a slab, and why both halves may race with a taker, are in s
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    EV_CAS_FAIL, EV_SLAB_GONE, EV_SLAB_PARTIAL, M_FREECHAIN, OP_SLAB_GONE, POISON_BIT,
-    SLAB_OFF_LIST, SLAB_ON_PARTIAL, T_ALLOCATED,
-)  # fmt: skip
-from shmalloc.constants_slab import (
-    KN_LOCK, KN_NR_PARTIAL, KN_NR_SLABS,
-    K_MIN_PARTIAL, OWNER_SLAB, SLAB_FROZEN,
-)  # fmt: skip
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, zone_of_word
 from shmalloc.kernels.descriptor import page_state, turn2
 from shmalloc.kernels.lock import lock, unlock
-from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.objects import (
-    add, counters, free_of, inuse_of, list_state, node_of_slab, node_part, objects_of,
-    set_free_link, slab_node,
-)  # fmt: skip
+    add,
+    counters,
+    free_of,
+    inuse_of,
+    list_state,
+    node_of_slab,
+    node_part,
+    objects_of,
+    set_free_link,
+    slab_node,
+)
+from shmalloc.kernels.reporting import event, record, report
+from shmalloc.kernels.slab import freeze, move_slab, on_list
 from shmalloc.kernels.slab_format import give_pages_back
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import descriptor_at
@@ -39,7 +42,6 @@ from shmalloc.units import (
     WordIndex,
 )
 from shmalloc.words import cas2, load2, load_relaxed, relax
-from shmalloc.kernels.slab import on_list, move_slab, freeze
 
 
 @kernel
@@ -59,7 +61,7 @@ def put_quickly(
         # Linearization point: publishes the chain behind its first object.
         if cas2(mem, at, w0, w1, w0, counters(w1, first, inuse_of(w1) - count, objects_of(w1))):
             return True
-        event(mem, cpu, EV_CAS_FAIL)
+        event(mem, cpu, c.EV_CAS_FAIL)
         relax(mem)
 
 
@@ -83,11 +85,11 @@ def put_locked(
     while True:
         w0, w1 = load2(mem, at)
         before = list_state(w0)
-        if before == SLAB_FROZEN:
+        if before == cs.SLAB_FROZEN:
             return 0
         inuse = inuse_of(w1) - count
         if inuse < 0:
-            report(mem, cpu, M_FREECHAIN, pfn, count, inuse_of(w1))
+            report(mem, cpu, c.M_FREECHAIN, pfn, count, inuse_of(w1))
             freeze(mem, cpu, cache, lists, pfn)
             return 0
         set_free_link(mem, cache, last, free_of(w1))
@@ -96,23 +98,23 @@ def put_locked(
             if unmake(mem, cpu, lists, pfn, w0, w1, node):
                 return 1
         else:
-            after = w0 if before == SLAB_ON_PARTIAL else on_list(w0, SLAB_ON_PARTIAL)
+            after = w0 if before == c.SLAB_ON_PARTIAL else on_list(w0, c.SLAB_ON_PARTIAL)
             if cas2(mem, at, w0, w1, after, counters(w1, first, inuse, objects_of(w1))):
-                if before != SLAB_ON_PARTIAL:
-                    move_slab(mem, cpu, lists, node, before, SLAB_ON_PARTIAL)
-                    event(mem, cpu, EV_SLAB_PARTIAL)
+                if before != c.SLAB_ON_PARTIAL:
+                    move_slab(mem, cpu, lists, node, before, c.SLAB_ON_PARTIAL)
+                    event(mem, cpu, c.EV_SLAB_PARTIAL)
                 return 0
-        event(mem, cpu, EV_CAS_FAIL)
+        event(mem, cpu, c.EV_CAS_FAIL)
         relax(mem)
 
 
 @kernel
 def enough_partial(mem: Memory, cache: CacheWords, lists: NodePart, state: int) -> bool:
     """Whether the node has enough partial slabs without this one; node lock held."""
-    others = load_relaxed(mem, lists + KN_NR_PARTIAL)
-    if state == SLAB_ON_PARTIAL:
+    others = load_relaxed(mem, lists + cs.KN_NR_PARTIAL)
+    if state == c.SLAB_ON_PARTIAL:
         others -= 1
-    return others >= load_relaxed(mem, cache + K_MIN_PARTIAL)
+    return others >= load_relaxed(mem, cache + cs.K_MIN_PARTIAL)
 
 
 @kernel
@@ -120,11 +122,11 @@ def unmake(
     mem: Memory, cpu: Cpu, lists: NodePart, pfn: Pfn, w0: Word0, w1: Word1, node: WordIndex
 ) -> bool:
     """SLAB -> ALLOCATED for an empty slab, off its list; node lock held. False: it changed."""
-    gone = next_word(w0, T_ALLOCATED, order_of(w0), zone_of_word(w0), mt_of(w0), label(mem, cpu))
-    if not turn2(mem, pfn, w0, w1, gone | (w0 & POISON_BIT), OWNER_SLAB):
+    gone = next_word(w0, c.T_ALLOCATED, order_of(w0), zone_of_word(w0), mt_of(w0), label(mem, cpu))
+    if not turn2(mem, pfn, w0, w1, gone | (w0 & c.POISON_BIT), cs.OWNER_SLAB):
         return False
-    move_slab(mem, cpu, lists, node, list_state(w0), SLAB_OFF_LIST)
-    add(mem, lists + KN_NR_SLABS, -1)
+    move_slab(mem, cpu, lists, node, list_state(w0), c.SLAB_OFF_LIST)
+    add(mem, lists + cs.KN_NR_SLABS, -1)
     return True
 
 
@@ -132,9 +134,9 @@ def unmake(
 def release(mem: Memory, cpu: Cpu, pfn: Pfn) -> None:
     """Give the pages of a slab that was unmade back; no lock held."""
     order = order_of(page_state(mem, pfn))
-    event(mem, cpu, EV_SLAB_GONE)
-    record(mem, cpu, OP_SLAB_GONE, order, pfn, 0)
-    give_pages_back(mem, cpu, pfn, order, OWNER_SLAB)
+    event(mem, cpu, c.EV_SLAB_GONE)
+    record(mem, cpu, c.OP_SLAB_GONE, order, pfn, 0)
+    give_pages_back(mem, cpu, pfn, order, cs.OWNER_SLAB)
 
 
 @unit
@@ -149,8 +151,8 @@ def put_chain(
     if put_quickly(mem, cpu, cache, pfn, first, last, count):
         return
     lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))
-    lock(mem, lists + KN_LOCK, cpu)
+    lock(mem, lists + cs.KN_LOCK, cpu)
     gone = put_locked(mem, cpu, cache, lists, pfn, first, last, count)
-    unlock(mem, lists + KN_LOCK)
+    unlock(mem, lists + cs.KN_LOCK)
     if gone != 0:
         release(mem, cpu, pfn)

@@ -27,10 +27,8 @@ in this order, because a kill may come between any two of them; read by recover.
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    C_INTENT, C_INTENT_CACHE, C_INTENT_CHAIN, C_INTENT_FROM, C_INTENT_SIZE,
-)  # fmt: skip
-from shmalloc.constants_slab import INTENT_NONE, INTENT_PUT, INTENT_TAKE, INTENT_TAKEN
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import hot, kernel
 from shmalloc.kernels.reporting import cpu_at
 from shmalloc.units import CacheWords, Chain, Cpu, Int, Memory, SheafWords
@@ -43,39 +41,39 @@ def announce(
 ) -> None:
     """Write an intent; it is in force with its kind, the last word."""
     slot = cpu_at(mem, cpu)
-    store(mem, slot + C_INTENT, INTENT_NONE)  # the old one must not be read with new words
-    store_relaxed(mem, slot + C_INTENT_CACHE, cache)
-    store_relaxed(mem, slot + C_INTENT_CHAIN, chain)
-    store_relaxed(mem, slot + C_INTENT_FROM, origin)
-    store(mem, slot + C_INTENT, kind)
+    store(mem, slot + c.C_INTENT, cs.INTENT_NONE)  # the old one must not be read with new words
+    store_relaxed(mem, slot + c.C_INTENT_CACHE, cache)
+    store_relaxed(mem, slot + c.C_INTENT_CHAIN, chain)
+    store_relaxed(mem, slot + c.C_INTENT_FROM, origin)
+    store(mem, slot + c.C_INTENT, kind)
 
 
 @kernel
 def intend_take(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain) -> None:
     """About to take ``chain`` off the free list of its slab; node lock held."""
-    announce(mem, cpu, INTENT_TAKE, cache, chain, 0)
+    announce(mem, cpu, cs.INTENT_TAKE, cache, chain, 0)
 
 
 @hot
 def chain_is_ours(mem: Memory, cpu: Cpu) -> None:
     """The swap was made; before the node lock is released."""
-    store(mem, cpu_at(mem, cpu) + C_INTENT, INTENT_TAKEN)
+    store(mem, cpu_at(mem, cpu) + c.C_INTENT, cs.INTENT_TAKEN)
 
 
 @kernel
 def chain_goes_to(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> None:
     """The chain's objects are being written behind the first ``size`` entries of a sheaf."""
-    store_relaxed(mem, cpu_at(mem, cpu) + C_INTENT_SIZE, size)
-    store(mem, cpu_at(mem, cpu) + C_INTENT_FROM, sheaf)
+    store_relaxed(mem, cpu_at(mem, cpu) + c.C_INTENT_SIZE, size)
+    store(mem, cpu_at(mem, cpu) + c.C_INTENT_FROM, sheaf)
 
 
 @kernel
 def intend_put(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, origin: Int) -> None:
     """About to give ``chain``, which comes from ``origin``, back to its slab."""
-    announce(mem, cpu, INTENT_PUT, cache, chain, origin)
+    announce(mem, cpu, cs.INTENT_PUT, cache, chain, origin)
 
 
 @hot
 def intent_done(mem: Memory, cpu: Cpu) -> None:
     """All objects of the chain are where they belong."""
-    store(mem, cpu_at(mem, cpu) + C_INTENT, INTENT_NONE)
+    store(mem, cpu_at(mem, cpu) + c.C_INTENT, cs.INTENT_NONE)

@@ -22,10 +22,7 @@ Who is alive is no question for a kernel: cpus.py decides it and passes the pair
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    C_DEAD, C_EPOCH, C_PID, C_STATE, C_USERS, CPU_EMPTY, CPU_MASK, CPU_OFFLINE, CPU_ONLINE,
-    E_AGAIN, E_STATE, LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT, LIFE_EPOCH_SHIFT, LOCK_HOLDER_MASK,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import cpu_at
 from shmalloc.units import Cpu, Int, Label, Memory, Owner, WordIndex
@@ -38,28 +35,28 @@ def label(mem: Memory, cpu: Cpu) -> Label:
 
     The epoch cannot change while a kernel of the slot runs.
     """
-    epoch = fixed(mem, cpu_at(mem, cpu) + C_EPOCH) & LABEL_EPOCH_MASK
-    return epoch << LABEL_EPOCH_SHIFT | cpu
+    epoch = fixed(mem, cpu_at(mem, cpu) + c.C_EPOCH) & c.LABEL_EPOCH_MASK
+    return epoch << c.LABEL_EPOCH_SHIFT | cpu
 
 
 @kernel
 def label_of_life(life: Owner) -> Label:
     """The label of a life that is named by its owner word (lock.py)."""
-    epoch = (life >> LIFE_EPOCH_SHIFT) & LABEL_EPOCH_MASK
-    return epoch << LABEL_EPOCH_SHIFT | ((life & LOCK_HOLDER_MASK) - 1)
+    epoch = (life >> c.LIFE_EPOCH_SHIFT) & c.LABEL_EPOCH_MASK
+    return epoch << c.LABEL_EPOCH_SHIFT | ((life & c.LOCK_HOLDER_MASK) - 1)
 
 
 @kernel
 def label_cpu(detail: Int) -> Cpu:
     """The slot of a label."""
-    return detail & CPU_MASK
+    return detail & c.CPU_MASK
 
 
 @kernel
 def is_dead(mem: Memory, cpu: Cpu) -> bool:
     """Whether the life that the slot is in has ended in death and was not recovered yet."""
     slot = cpu_at(mem, cpu)
-    return load(mem, slot + C_DEAD) == load(mem, slot + C_EPOCH) + 1
+    return load(mem, slot + c.C_DEAD) == load(mem, slot + c.C_EPOCH) + 1
 
 
 @kernel
@@ -68,7 +65,7 @@ def mark_dead(mem: Memory, cpu: Cpu, victim: Cpu, epoch: int) -> int:
 
     Mark all who are dead, then recover (recover.py). 1, or 0 where that life was over already.
     """
-    at = cpu_at(mem, victim) + C_DEAD
+    at = cpu_at(mem, victim) + c.C_DEAD
     old = load(mem, at)
     while old < epoch + 1:
         if cas(mem, at, old, epoch + 1):
@@ -88,15 +85,15 @@ def publish(mem: Memory, at: WordIndex, value: int) -> int:
 def claim_slot(mem: Memory, cpu: Cpu, pid: int, start: int) -> Cpu:
     """Take a slot. E_AGAIN: it has an owner, or is being recovered; E_STATE: unplugged."""
     slot = cpu_at(mem, cpu)
-    if load(mem, slot + C_STATE) == CPU_OFFLINE:
-        return E_STATE
+    if load(mem, slot + c.C_STATE) == c.CPU_OFFLINE:
+        return c.E_STATE
     if is_dead(mem, cpu):
-        return E_AGAIN  # it is being recovered
-    if not cas2(mem, slot + C_PID, 0, 0, pid, start):
-        return E_AGAIN
-    fetch_add(mem, slot + C_USERS, 1)
-    fetch_add(mem, slot + C_EPOCH, 1)
-    cas(mem, slot + C_STATE, CPU_EMPTY, CPU_ONLINE)  # fails where the slot was used before
+        return c.E_AGAIN  # it is being recovered
+    if not cas2(mem, slot + c.C_PID, 0, 0, pid, start):
+        return c.E_AGAIN
+    fetch_add(mem, slot + c.C_USERS, 1)
+    fetch_add(mem, slot + c.C_EPOCH, 1)
+    cas(mem, slot + c.C_STATE, c.CPU_EMPTY, c.CPU_ONLINE)  # fails where the slot was used before
     return cpu
 
 
@@ -104,9 +101,9 @@ def claim_slot(mem: Memory, cpu: Cpu, pid: int, start: int) -> Cpu:
 def share_slot(mem: Memory, cpu: Cpu) -> Cpu:
     """Use a slot that another process owns."""
     slot = cpu_at(mem, cpu)
-    if load(mem, slot + C_STATE) == CPU_OFFLINE:
-        return E_STATE
-    fetch_add(mem, slot + C_USERS, 1)
+    if load(mem, slot + c.C_STATE) == c.CPU_OFFLINE:
+        return c.E_STATE
+    fetch_add(mem, slot + c.C_USERS, 1)
     return cpu
 
 
@@ -115,6 +112,6 @@ def release_slot(mem: Memory, cpu: Cpu, pid: int, start: int) -> int:
     """Stop using the slot; returns how many still do. Its lists stay for the next user."""
     slot = cpu_at(mem, cpu)
     # First the count: with the owner gone and the count left, nobody would find the slot dead.
-    left = fetch_add(mem, slot + C_USERS, -1) - 1
-    cas2(mem, slot + C_PID, pid, start, 0, 0)  # fails where we only shared it
+    left = fetch_add(mem, slot + c.C_USERS, -1) - 1
+    cas2(mem, slot + c.C_PID, pid, start, 0, 0)  # fails where we only shared it
     return left

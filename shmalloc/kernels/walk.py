@@ -7,7 +7,7 @@ walker sees may be old, but it must be legal: no torn pair, no order that does n
 
 from __future__ import annotations
 
-from shmalloc.constants import EV_WALK_RETRY, H_PAGES, T_TAIL, X_WALKER
+from shmalloc import constants as c
 from shmalloc.dialect import unit
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.descriptor import legal_pair
@@ -25,16 +25,16 @@ def walk(mem: Memory, cpu: Cpu, start: Pfn, limit: int) -> Pfn:
     that it met because it came from inside a block.
     """
     pfn = start
-    pages = fixed(mem, H_PAGES)
+    pages = fixed(mem, c.H_PAGES)
     for _ in range(limit):
         if pfn >= pages:
             return 0
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         if not legal_pair(mem, w0, w1, pfn):
-            report(mem, cpu, X_WALKER, pfn, w1, w0)
+            report(mem, cpu, c.X_WALKER, pfn, w1, w0)
             pfn += 1
-        elif type_of(w0) == T_TAIL:
-            event(mem, cpu, EV_WALK_RETRY)
+        elif type_of(w0) == c.T_TAIL:
+            event(mem, cpu, c.EV_WALK_RETRY)
             pfn += 1
         else:
             pfn += 1 << order_of(w0)

@@ -14,11 +14,7 @@ to when an isolation ends, and who isolated it::
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    BLOCK_ISOLATOR_SHIFT, BLOCK_SAVED_SHIFT, C_NODE, E_INVAL, H_AT_BLOCKS, H_AT_FRAMES,
-    H_AT_MEMMAP, H_AT_ZONELISTS, H_AT_ZONES, H_PAGE_SHIFT, H_PAGEBLOCK_ORDER, H_ZONES, MAX_ZONES,
-    MT_ISOLATE, MT_MASK, Z_END, Z_FREE, Z_FREE_ISOLATED, Z_START, Z_STRIDE,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import cpu_at
 from shmalloc.units import Cpu, Label, Memory, Migratetype, Pfn, WordIndex, ZoneId, ZoneWords
@@ -28,17 +24,17 @@ from shmalloc.words import fixed, load_relaxed, store_relaxed
 @kernel
 def zone_at(mem: Memory, zone_id: ZoneId) -> ZoneWords:
     """Word index of zone ``zone_id``."""
-    return fixed(mem, H_AT_ZONES) + zone_id * Z_STRIDE
+    return fixed(mem, c.H_AT_ZONES) + zone_id * c.Z_STRIDE
 
 
 @kernel
 def zone_of(mem: Memory, pfn: Pfn) -> ZoneId:
     """Index of the zone that spans ``pfn``, or E_INVAL."""
-    for zone_id in range(fixed(mem, H_ZONES)):
+    for zone_id in range(fixed(mem, c.H_ZONES)):
         zone = zone_at(mem, zone_id)
-        if fixed(mem, zone + Z_START) <= pfn < fixed(mem, zone + Z_END):
+        if fixed(mem, zone + c.Z_START) <= pfn < fixed(mem, zone + c.Z_END):
             return zone_id
-    return E_INVAL
+    return c.E_INVAL
 
 
 @kernel
@@ -49,8 +45,8 @@ def zonelist_length(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def zonelist_at(mem: Memory, cpu: Cpu) -> WordIndex:
-    node = fixed(mem, cpu_at(mem, cpu) + C_NODE)
-    return fixed(mem, H_AT_ZONELISTS) + node * (MAX_ZONES + 1)
+    node = fixed(mem, cpu_at(mem, cpu) + c.C_NODE)
+    return fixed(mem, c.H_AT_ZONELISTS) + node * (c.MAX_ZONES + 1)
 
 
 @kernel
@@ -62,71 +58,71 @@ def zonelist_zone(mem: Memory, cpu: Cpu, index: int) -> ZoneId:
 @kernel
 def descriptor_at(mem: Memory, pfn: Pfn) -> WordIndex:
     """Word index of the two-word descriptor of ``pfn``."""
-    return fixed(mem, H_AT_MEMMAP) + pfn * 2
+    return fixed(mem, c.H_AT_MEMMAP) + pfn * 2
 
 
 @kernel
 def frame_at(mem: Memory, pfn: Pfn) -> WordIndex:
     """Word index of the first word of page ``pfn``."""
-    return fixed(mem, H_AT_FRAMES) + (pfn << fixed(mem, H_PAGE_SHIFT))
+    return fixed(mem, c.H_AT_FRAMES) + (pfn << fixed(mem, c.H_PAGE_SHIFT))
 
 
 @kernel
 def pfn_of_word(mem: Memory, i: WordIndex) -> Pfn:
     """The page that word ``i`` lies in."""
-    return (i - fixed(mem, H_AT_FRAMES)) >> fixed(mem, H_PAGE_SHIFT)
+    return (i - fixed(mem, c.H_AT_FRAMES)) >> fixed(mem, c.H_PAGE_SHIFT)
 
 
 @kernel
 def account(mem: Memory, zone: ZoneWords, mt: Migratetype, pages: int) -> None:
     """Add ``pages`` (may be negative) to the zone's free pages; under the zone lock."""
-    at = zone + Z_FREE
-    if mt == MT_ISOLATE:
-        at = zone + Z_FREE_ISOLATED
+    at = zone + c.Z_FREE
+    if mt == c.MT_ISOLATE:
+        at = zone + c.Z_FREE_ISOLATED
     store_relaxed(mem, at, load_relaxed(mem, at) + pages)
 
 
 @kernel
 def block_word(mem: Memory, pfn: Pfn) -> WordIndex:
-    return fixed(mem, H_AT_BLOCKS) + (pfn >> fixed(mem, H_PAGEBLOCK_ORDER))
+    return fixed(mem, c.H_AT_BLOCKS) + (pfn >> fixed(mem, c.H_PAGEBLOCK_ORDER))
 
 
 @kernel
 def block_mt(mem: Memory, pfn: Pfn) -> Migratetype:
     """Migratetype of the pageblock of ``pfn``: stable under the zone lock, a hint without it."""
-    return load_relaxed(mem, block_word(mem, pfn)) & MT_MASK
+    return load_relaxed(mem, block_word(mem, pfn)) & c.MT_MASK
 
 
 @kernel
 def set_block_mt(mem: Memory, pfn: Pfn, mt: Migratetype) -> None:
     """Retype the pageblock; under the zone lock, and the caller moves its free pages."""
     at = block_word(mem, pfn)
-    store_relaxed(mem, at, (load_relaxed(mem, at) & ~MT_MASK) | mt)
+    store_relaxed(mem, at, (load_relaxed(mem, at) & ~c.MT_MASK) | mt)
 
 
 @kernel
 def isolate_block(mem: Memory, pfn: Pfn, holder: Label) -> None:
     """Retype the pageblock ISOLATE for label ``holder``; one write, with the type to restore."""
     at = block_word(mem, pfn)
-    saved = (load_relaxed(mem, at) & MT_MASK) << BLOCK_SAVED_SHIFT
-    store_relaxed(mem, at, (holder + 1) << BLOCK_ISOLATOR_SHIFT | saved | MT_ISOLATE)
+    saved = (load_relaxed(mem, at) & c.MT_MASK) << c.BLOCK_SAVED_SHIFT
+    store_relaxed(mem, at, (holder + 1) << c.BLOCK_ISOLATOR_SHIFT | saved | c.MT_ISOLATE)
 
 
 @kernel
 def isolator_of(mem: Memory, pfn: Pfn) -> Label:
     """Label of who isolated the pageblock, -1 where nobody did or it shall stay so."""
-    return (load_relaxed(mem, block_word(mem, pfn)) >> BLOCK_ISOLATOR_SHIFT) - 1
+    return (load_relaxed(mem, block_word(mem, pfn)) >> c.BLOCK_ISOLATOR_SHIFT) - 1
 
 
 @kernel
 def keep_isolated(mem: Memory, pfn: Pfn) -> None:
     """Let the isolation outlive whoever made it: the pageblock is offline."""
     at = block_word(mem, pfn)
-    store_relaxed(mem, at, load_relaxed(mem, at) & ((1 << BLOCK_ISOLATOR_SHIFT) - 1))
+    store_relaxed(mem, at, load_relaxed(mem, at) & ((1 << c.BLOCK_ISOLATOR_SHIFT) - 1))
 
 
 @kernel
 def restore_block(mem: Memory, pfn: Pfn) -> None:
     """Give an isolated pageblock back the type that it had, in one write."""
     at = block_word(mem, pfn)
-    store_relaxed(mem, at, (load_relaxed(mem, at) >> BLOCK_SAVED_SHIFT) & MT_MASK)
+    store_relaxed(mem, at, (load_relaxed(mem, at) >> c.BLOCK_SAVED_SHIFT) & c.MT_MASK)

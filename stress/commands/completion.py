@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from stress.options import Names, command as as_command
+from stress.options import Names
+from stress.options import command as as_command
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_SHMSTRESS_COMPLETE"

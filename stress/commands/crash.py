@@ -6,20 +6,20 @@ from pathlib import Path
 
 import click
 
-from stress.machine.site import Site
 from shmalloc.errors import MisuseError
+from stress.commands.replay import folders_of
 from stress.crash.adapt import reported
-from stress.crash.case import CrashCase
+from stress.crash.again import rerun
 from stress.crash.allocator import allocator_case, case_names
+from stress.crash.case import CrashCase
 from stress.crash.report import covered, missing, site_table, table
 from stress.crash.result import CrashResult
 from stress.crash.search import SEEDS, Effort, Hunt
 from stress.crash.sites import OPERATION_NAMES, know_all_sites
 from stress.crash.story import tell
-from stress.crash.again import rerun
 from stress.crash.targets import load_cases
-from stress.commands.replay import folders_of
 from stress.machine.engines import ENGINES
+from stress.machine.site import Site
 from stress.quantities import nearest
 from stress.report.places import require_place
 from stress.verdict import Verdict
@@ -37,15 +37,27 @@ VERDICTS = {"passed": Verdict.PASSED, "failed": Verdict.FAILED, "cut": Verdict.V
 @click.option("--write", type=int, help="One run: the write that the victim does not make.")
 @click.option("--then", type=int, default=0, help="One run: the same for the supervisor.")
 @click.option("--full", is_flag=True, help="One run: every step after the death.")
-@click.option("--depth", type=int, default=1, show_default=True,
-              help="2: kill the supervisor, too, at each of its writes.")  # fmt: skip
+@click.option(
+    "--depth",
+    type=int,
+    default=1,
+    show_default=True,
+    help="2: kill the supervisor, too, at each of its writes.",
+)
 @click.option("--seeds", type=int, default=SEEDS, show_default=True, help="Random schedules.")
-@click.option("--classes", type=int, default=0, show_default=True,
-              help="Classes of DPOR as schedules.")  # fmt: skip
-@click.option("--again", type=int, default=2, show_default=True,
-              help="depth 2: in so many schedules.")  # fmt: skip
-@click.option("--stride", type=int, default=1, show_default=True,
-              help="depth 2: at every n-th write of the supervisor.")  # fmt: skip
+@click.option(
+    "--classes", type=int, default=0, show_default=True, help="Classes of DPOR as schedules."
+)
+@click.option(
+    "--again", type=int, default=2, show_default=True, help="depth 2: in so many schedules."
+)
+@click.option(
+    "--stride",
+    type=int,
+    default=1,
+    show_default=True,
+    help="depth 2: at every n-th write of the supervisor.",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the first random one.")
 @click.option("--seconds", type=float, help="At most so long for each program.")
 @click.option("--races", is_flag=True, help="Look for data races as well.")
@@ -77,9 +89,16 @@ def command(
         case = next(iter(cases.values()))
         return _one_run(case, schedule, victim, write, then, full, engine)
     effort = Effort(
-        seeds=seeds, classes=classes, depth=depth, again=again, stride=stride, seed=seed,
-        engine=engine, races=races, seconds=seconds,
-    )  # fmt: skip
+        seeds=seeds,
+        classes=classes,
+        depth=depth,
+        again=again,
+        stride=stride,
+        seed=seed,
+        engine=engine,
+        races=races,
+        seconds=seconds,
+    )
     total = CrashResult(cases=0)
     followed: set[tuple[Site, ...]] = set()
     know_all_sites()
@@ -131,9 +150,14 @@ def _show(total: CrashResult, complete: bool, sites: bool, markdown: str | None)
 
 
 def _one_run(
-    case: CrashCase, schedule: str, victim: int, write: int | None, then: int, full: bool,
+    case: CrashCase,
+    schedule: str,
+    victim: int,
+    write: int | None,
+    then: int,
+    full: bool,
     engine: str,
-) -> int:  # fmt: skip
+) -> int:
     again = rerun(case, schedule, victim, write or 0, then, engine, full)
     click.echo(again.text)
     if again.run.kind == "abandoned":

@@ -9,7 +9,8 @@ import click
 
 from shmalloc.engine.doctor import native_problem
 from shmalloc.sizes import format_bytes
-from stress.options import command as as_command, option
+from stress.options import command as as_command
+from stress.options import option
 from stress.report.environment import environment
 from stress.report.places import require_place, write_to
 from stress.verdict import Verdict
@@ -18,8 +19,14 @@ WANTED_SHM_BYTES = 320 << 20  # a default run with its descriptors
 
 
 @as_command("doctor")
-@option("--json", "json", is_flag=False, flag_value="-", metavar="FILE",
-        help="Write the facts to FILE as JSON; - or no FILE is standard output.")  # fmt: skip
+@option(
+    "--json",
+    "json",
+    is_flag=False,
+    flag_value="-",
+    metavar="FILE",
+    help="Write the facts to FILE as JSON; - or no FILE is standard output.",
+)
 def command(json: str | None) -> int:
     """Check whether this machine can run it: processor, shared memory, packages.
 

@@ -8,21 +8,24 @@ from typing import Any
 
 import click
 
-from stress.machine.block_layout import MODELS
 from shmalloc.sizes import parse_duration
-from stress.machine.engines import ENGINES
 from stress.explorer.explore import AUTO, DEFAULT_SECONDS, explore
 from stress.explorer.report.document import document
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
 from stress.explorer.searches import strategies
 from stress.explorer.targets import load_programs
+from stress.machine.block_layout import MODELS
+from stress.machine.engines import ENGINES
 from stress.report.places import require_place, write_to
 from stress.verdict import Verdict, worst
 
 VERDICT_OF = {
-    FAILED: Verdict.FAILED, EXHAUSTED: Verdict.PASSED, BUDGET: Verdict.PASSED,
-    ABANDONED: Verdict.VACUOUS, ERROR: Verdict.ERROR,
-}  # fmt: skip
+    FAILED: Verdict.FAILED,
+    EXHAUSTED: Verdict.PASSED,
+    BUDGET: Verdict.PASSED,
+    ABANDONED: Verdict.VACUOUS,
+    ERROR: Verdict.ERROR,
+}
 OUTCOMES_SHOWN = 20
 
 
@@ -42,16 +45,27 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, value: str) -> floa
 )
 @click.option("--memory", default="sc", show_default=True, help=", ".join(MODELS) + ".")
 @click.option("--schedules", type=int, help="At most so many schedules.")
-@click.option("--seconds", default=str(int(DEFAULT_SECONDS)), show_default=True, callback=_seconds,
-              help="At most so long, such as 30 or 5m; 0: no limit.")  # fmt: skip
+@click.option(
+    "--seconds",
+    default=str(int(DEFAULT_SECONDS)),
+    show_default=True,
+    callback=_seconds,
+    help="At most so long, such as 30 or 5m; 0: no limit.",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the random strategies.")
 @click.option("--preemptions", type=int, help="dfs: bounds 0, 1, ... up to this one.")
 @click.option("--delays", type=int, help="dfs: the same for delays.")
 @click.option("--depth", type=int, default=3, show_default=True, help="pct: depth of a bug.")
-@click.option("--step-limit", type=int, default=10_000, show_default=True,
-              help="Longer schedules are cut.")  # fmt: skip
-@click.option("--vain-spins", type=int, default=1, show_default=True,
-              help="dfs, dpor: spins in vain before a CPU waits for a change.")  # fmt: skip
+@click.option(
+    "--step-limit", type=int, default=10_000, show_default=True, help="Longer schedules are cut."
+)
+@click.option(
+    "--vain-spins",
+    type=int,
+    default=1,
+    show_default=True,
+    help="dfs, dpor: spins in vain before a CPU waits for a change.",
+)
 @click.option("--engine", default="native", show_default=True, help=" or ".join(ENGINES) + ".")
 @click.option("--races/--no-races", default=True, help="Look for data races and torn pairs.")
 @click.option("--all-failures", is_flag=True, help="Count failures instead of stopping at one.")
@@ -60,7 +74,7 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, value: str) -> floa
 @click.option("--html", metavar="FILE", help="Write the failure as a page.")
 def command(
     targets: tuple[str, ...], json: str | None, html: str | None, all_failures: bool, **how: Any
-) -> int:  # fmt: skip
+) -> int:
     """Try schedules of PROGRAM: FILE.py, FILE.py:NAME, MODULE:NAME, or a name of shmstress list
     --programs. Names may be globs such as 'buddy-*' or 'FILE.py:*'.
 

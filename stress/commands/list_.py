@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from stress.options import Names, command as as_command, option
+from stress.options import Names, option
+from stress.options import command as as_command
 from stress.programs import PROGRAMS
 from stress.workloads import EVENT_NAMES, WORKLOADS
 
@@ -15,13 +16,16 @@ KINDS = ("workloads", "marks", "invariants", "programs")
 
 @as_command("list")
 @click.argument("kind", default="workloads", type=Names("kind", KINDS))
-@option("--programs", is_flag=True, setting=False,
-        help="List the programs of shmstress explore.")  # fmt: skip
-@option("--invariants", is_flag=True, setting=False,
-        help="List what must hold, and who checks it.")  # fmt: skip
+@option("--programs", is_flag=True, setting=False, help="List the programs of shmstress explore.")
+@option("--invariants", is_flag=True, setting=False, help="List what must hold, and who checks it.")
 @option("--markdown", is_flag=True, setting=False, help="Print the invariants as Markdown.")
-@option("-v", "--verbose", is_flag=True, setting=False,
-        help="Print the story of each workload or program.")  # fmt: skip
+@option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    setting=False,
+    help="Print the story of each workload or program.",
+)
 def command(kind: str, programs: bool, invariants: bool, markdown: bool, verbose: bool) -> int:
     """List what there is: workloads (the default), marks, invariants or programs."""
     kind = "programs" if programs else "invariants" if invariants else kind

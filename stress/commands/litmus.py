@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from stress import progress as watching
-from stress.options import LITMUS_TESTS, command as as_command, duration, json_file, progress
+from stress.options import LITMUS_TESTS, duration, json_file, progress
+from stress.options import command as as_command
 from stress.options import seed as seed_option
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import click
 
 from shmalloc.errors import MisuseError
 from stress import progress as watching
-from stress.options import MUTANTS, command as as_command, duration, engine, json_file
-from stress.options import markdown_file, option, progress
+from stress.options import MUTANTS, duration, engine, json_file, markdown_file, option, progress
+from stress.options import command as as_command
 
 if TYPE_CHECKING:
     from stress.mutants import Mutant
@@ -29,14 +29,32 @@ ACTIONS = "Instead of a hunt"
 @json_file()
 @markdown_file()
 @progress()
-@option("--list", "listing", is_flag=True, setting=False, group=ACTIONS,
-        help="List the mutants with their stories.")  # fmt: skip
-@option("--plant", metavar="DIR", setting=False, group=ACTIONS,
-        help="Build the one mutant in DIR and leave it there.")  # fmt: skip
+@option(
+    "--list",
+    "listing",
+    is_flag=True,
+    setting=False,
+    group=ACTIONS,
+    help="List the mutants with their stories.",
+)
+@option(
+    "--plant",
+    metavar="DIR",
+    setting=False,
+    group=ACTIONS,
+    help="Build the one mutant in DIR and leave it there.",
+)
 def command(
-    names: tuple[str, ...], engine: str, seconds: float | None, original: bool, json: str | None,
-    markdown: str | None, progress: str, listing: bool, plant: str | None,
-) -> int:  # fmt: skip
+    names: tuple[str, ...],
+    engine: str,
+    seconds: float | None,
+    original: bool,
+    json: str | None,
+    markdown: str | None,
+    progress: str,
+    listing: bool,
+    plant: str | None,
+) -> int:
     """Plant each MUTANT in a copy of the packages and see who finds it.
 
     By default all mutants are hunted; a PART, such as buddy or slab, stands for all of its mutants.
@@ -97,8 +115,14 @@ def _plant(mutants: list[Mutant], place: str) -> int:
     return 0
 
 
-def _hunt(mutants: list[Mutant], engines: tuple[str, ...], seconds: float | None, original: bool,
-          results: list[Hunted], progress: str) -> None:  # fmt: skip
+def _hunt(
+    mutants: list[Mutant],
+    engines: tuple[str, ...],
+    seconds: float | None,
+    original: bool,
+    results: list[Hunted],
+    progress: str,
+) -> None:
     from stress.mutants.runner import hunt_all
     from stress.mutants.tree import place
 
@@ -121,8 +145,13 @@ def _hunt(mutants: list[Mutant], engines: tuple[str, ...], seconds: float | None
         hunt_all(mutants, root, engines, seconds, original, results, tell)
 
 
-def _show(results: list[Hunted], names: list[str], seconds: float | None, json: str | None,
-          markdown: str | None) -> None:  # fmt: skip
+def _show(
+    results: list[Hunted],
+    names: list[str],
+    seconds: float | None,
+    json: str | None,
+    markdown: str | None,
+) -> None:
     from stress.mutants import report
     from stress.report.places import write_to
 

@@ -13,7 +13,8 @@ from types import FrameType
 import click
 
 from shmalloc.errors import EnvironmentUnfitError, MisuseError
-from stress.options import Size, command as as_command, option
+from stress.options import Size, option
+from stress.options import command as as_command
 from stress.run.workers import describe_exit
 from stress.trace.format import Trace, save
 from stress.trace.record import EVENTS, Recorder
@@ -24,8 +25,13 @@ KILL_AFTER_S = 5.0
 
 @as_command("record", context_settings={"ignore_unknown_options": True})
 @option("--out", required=True, metavar="FILE", help="Write the trace to FILE, such as t.npz.")
-@option("--buffer", type=Size(), default="64MiB", show_default=True,
-        help="Size of the event buffer of each CPU.")  # fmt: skip
+@option(
+    "--buffer",
+    type=Size(),
+    default="64MiB",
+    show_default=True,
+    help="Size of the event buffer of each CPU.",
+)
 @click.argument("cmd", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(out: str, buffer: int, cmd: tuple[str, ...]) -> int:
     """Record the page and slab allocations of the whole system while CMD runs.

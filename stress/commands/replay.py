@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from shmalloc.errors import MisuseError
-from stress.machine.engines import ENGINES
-from stress.explorer.replay import replay
 from stress.explorer.loading import around
+from stress.explorer.replay import replay
 from stress.explorer.targets import load_program
 from stress.explorer.token import VERSION, Token
+from stress.machine.engines import ENGINES
 from stress.machine.program import Program
 from stress.programs import PROGRAMS
 from stress.report.places import require_place
@@ -60,7 +60,7 @@ def _program(target: str, root: str | None, named: str | None) -> Program:
 @click.option("--html", metavar="FILE", help="Write the failure as a page.")
 def command(
     token: str, root: str | None, program: str | None, engine: str, html: str | None
-) -> int:  # fmt: skip
+) -> int:
     """Run the schedule of TOKEN again, or that of the first token in FILE.
 
     It runs in plain Python: breakpoint() in a kernel works. Exit codes: 1 it fails, 0 it does not

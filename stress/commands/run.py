@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from msgspec.structs import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from shmalloc.errors import MisuseError
 from shmalloc.layout import LINK_STORES
 from stress.options import (
-    WORKLOADS, Names, Time, command as as_command, duration, engine, json_file, junit_file, option,
-    progress, seed as seed_option,
-)  # fmt: skip
+    WORKLOADS,
+    Names,
+    Time,
+    duration,
+    engine,
+    json_file,
+    junit_file,
+    option,
+    progress,
+)
+from stress.options import command as as_command
+from stress.options import seed as seed_option
 from stress.options.files import use_file
 from stress.quantities import exact_duration
 from stress.report.artifacts import Artifacts
@@ -24,12 +33,12 @@ from stress.report.places import require_place, write_to
 from stress.report.progress import PlainProgress
 from stress.report.text import first_line, result_lines
 from stress.run.controller import Controller
-from stress.run.workers import cores
 from stress.run.interrupts import Interrupts
 from stress.run.progress import Progress
 from stress.run.result import RunResult
+from stress.run.workers import cores
 from stress.seeds import fresh_seed
-from stress.spec import option_text, Outputs, RawSpec, RunSpec, resolve
+from stress.spec import Outputs, RawSpec, RunSpec, option_text, resolve
 from stress.surroundings import require_files, require_processes
 from stress.trace.options import with_trace
 from stress.workloads import DEFAULT_WORKLOADS
@@ -49,10 +58,21 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
 
 
 @as_command("run", text_of=option_text)
-@click.argument("file", required=False, callback=_read_file, expose_value=False, is_eager=True,
-                type=click.Path())  # fmt: skip
-@option("--workload", type=WORKLOADS, default=",".join(DEFAULT_WORKLOADS), show_default=True,
-        help="Workloads, separated by commas; shmstress list describes them.")  # fmt: skip
+@click.argument(
+    "file",
+    required=False,
+    callback=_read_file,
+    expose_value=False,
+    is_eager=True,
+    type=click.Path(),
+)
+@option(
+    "--workload",
+    type=WORKLOADS,
+    default=",".join(DEFAULT_WORKLOADS),
+    show_default=True,
+    help="Workloads, separated by commas; shmstress list describes them.",
+)
 @option(
     "--workers",
     default="auto",
@@ -63,10 +83,20 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
 @seed_option()
 @engine("native", help="Engine that runs the kernels; interpreted is slow and takes one worker.")
 @option("--trace", metavar="FILE", help="Recording that the workload trace replays.")
-@option("--ram", metavar="SIZE", group=MEMORY, show_default="256MiB",
-        help="Memory to manage, such as 64MiB or 4GiB.")  # fmt: skip
-@option("--zones", default="2", show_default=True, group=MEMORY,
-        help="Number of equal zones, or their sizes as SIZE[@NODE],...")  # fmt: skip
+@option(
+    "--ram",
+    metavar="SIZE",
+    group=MEMORY,
+    show_default="256MiB",
+    help="Memory to manage, such as 64MiB or 4GiB.",
+)
+@option(
+    "--zones",
+    default="2",
+    show_default=True,
+    group=MEMORY,
+    help="Number of equal zones, or their sizes as SIZE[@NODE],...",
+)
 @option(
     "--link-store",
     type=Names("link-store", tuple(LINK_STORES)),
@@ -76,26 +106,63 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
     help="Where free pages keep the links of their list.",
 )
 @option("--prealloc", is_flag=True, group=MEMORY, help="Reserve all memory before the start.")
-@option("--faults", metavar="SPEC", group=CHECKS,
-        help="Faults to inject, such as kill:every=100ms; see docs/faults.md.")  # fmt: skip
-@option("--jitter", metavar="SPEC", group=CHECKS,
-        help="Delay accesses at random: on, or settings; see docs/jitter.md.")  # fmt: skip
-@option("--flight", metavar="N", group=CHECKS,
-        help="Keep the last N accesses of each CPU and show them with a failure.")  # fmt: skip
-@option("--audit-every", type=Time(), default="5s", show_default=True, group=CHECKS,
-        help="Time between full audits; there are at least two.")  # fmt: skip
-@option("--hang-timeout", type=Time(), default="10s", show_default=True, group=CHECKS,
-        help="Time after which a silent worker counts as hung.")  # fmt: skip
+@option(
+    "--faults",
+    metavar="SPEC",
+    group=CHECKS,
+    help="Faults to inject, such as kill:every=100ms; see docs/faults.md.",
+)
+@option(
+    "--jitter",
+    metavar="SPEC",
+    group=CHECKS,
+    help="Delay accesses at random: on, or settings; see docs/jitter.md.",
+)
+@option(
+    "--flight",
+    metavar="N",
+    group=CHECKS,
+    help="Keep the last N accesses of each CPU and show them with a failure.",
+)
+@option(
+    "--audit-every",
+    type=Time(),
+    default="5s",
+    show_default=True,
+    group=CHECKS,
+    help="Time between full audits; there are at least two.",
+)
+@option(
+    "--hang-timeout",
+    type=Time(),
+    default="10s",
+    show_default=True,
+    group=CHECKS,
+    help="Time after which a silent worker counts as hung.",
+)
 @json_file()
 @junit_file()
 @option("--out", metavar="DIR", group="Results", help="Write everything about the run to DIR.")
 @progress("Show progress; auto: live on a terminal, one line every ten seconds elsewhere.")
-@option("--dry-run", is_flag=True, setting=False, group="Results",
-        help="Print the resolved settings as a command line and as TOML, and stop.")  # fmt: skip
+@option(
+    "--dry-run",
+    is_flag=True,
+    setting=False,
+    group="Results",
+    help="Print the resolved settings as a command line and as TOML, and stop.",
+)
 def command(
-    json: str | None, junit: str | None, out: str | None, progress: str, dry_run: bool,
-    seed: int | None, seconds: float | None, audit_every: float, hang_timeout: float, **texts: Any,
-) -> int:  # fmt: skip
+    json: str | None,
+    junit: str | None,
+    out: str | None,
+    progress: str,
+    dry_run: bool,
+    seed: int | None,
+    seconds: float | None,
+    audit_every: float,
+    hang_timeout: float,
+    **texts: Any,
+) -> int:
     """Run workloads in many processes on one segment; check them with oracles and audits.
 
     FILE holds settings in TOML, as --dry-run prints them.
@@ -106,8 +173,10 @@ def command(
     raw = RawSpec(
         seed=hex(fresh_seed() if seed is None else seed),
         duration=None if seconds is None else exact_duration(seconds),
-        audit_every=exact_duration(audit_every), hang_timeout=exact_duration(hang_timeout), **texts,
-    )  # fmt: skip
+        audit_every=exact_duration(audit_every),
+        hang_timeout=exact_duration(hang_timeout),
+        **texts,
+    )
     spec = fit_for_faults(resolve(with_trace(raw), WORKLOADS_BY_NAME, len(cores())))
     for name, path in (("json", json), ("junit", junit), ("out", out)):
         require_place(name, path)

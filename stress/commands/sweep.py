@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from stress import progress as watching
-from stress.options import OPERATIONS, command as as_command, engine, option, progress
+from stress.options import OPERATIONS, engine, option, progress
+from stress.options import command as as_command
 from stress.verdict import Verdict
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 ``crash`` for any program; the allocator's own cases are in allocator.py. docs/crash.md.
 """
 
-from stress.crash.case import CrashCase
 from stress.crash.again import Rerun, rerun
+from stress.crash.case import CrashCase
 from stress.crash.result import CrashFailure, CrashResult
 from stress.crash.search import Effort, crash
 

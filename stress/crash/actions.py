@@ -6,13 +6,17 @@ lists of bulk operations lie behind that, in the same work area. Objects: object
 
 from __future__ import annotations
 
-from shmalloc.constants import H_WAITERS, MT_MOVABLE, MT_UNMOVABLE, OWNER_ARRAYS
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.kernels.contig import (
-    alloc_contig_range, free_contig_range, isolate_range, offline_range, online_range,
-    unisolate_range,
-)  # fmt: skip
 from shmalloc.kernels.array_table import grow_entries
+from shmalloc.kernels.contig import (
+    alloc_contig_range,
+    free_contig_range,
+    isolate_range,
+    offline_range,
+    online_range,
+    unisolate_range,
+)
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernels.lock import owner_word
 from shmalloc.kernels.pages import alloc_pages, alloc_pages_wait, arm_wake, free_pages
@@ -24,8 +28,16 @@ from shmalloc.kernels.recover import recover
 from shmalloc.units import Cpu, Memory, Order, Pfn
 from shmalloc.words import fetch_and, fetch_or
 from stress.programs.held import (
-    block_order, block_pfn, hold, let_go, page_put, page_take, slot_at, zone_put, zone_take,
-)  # fmt: skip
+    block_order,
+    block_pfn,
+    hold,
+    let_go,
+    page_put,
+    page_take,
+    slot_at,
+    zone_put,
+    zone_take,
+)
 
 LIST = 8  # first word of a CPU's work area where bulk operations keep their lists
 LISTED = 3
@@ -66,7 +78,7 @@ def order_0(mem: Memory, cpu: Cpu) -> int:
     """Three pages and back: refill, and a drain above the high mark."""
     page_take(mem, cpu, 0, 0)
     page_take(mem, cpu, 1, 0)
-    take_third = alloc_pages(mem, cpu, 0, MT_MOVABLE, cpu + 1)
+    take_third = alloc_pages(mem, cpu, 0, c.MT_MOVABLE, cpu + 1)
     page_put(mem, cpu, 0)
     page_put(mem, cpu, 1)
     if take_third >= 0:
@@ -106,7 +118,7 @@ def whole_pageblocks(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def two_types(mem: Memory, cpu: Cpu) -> Pfn:
     """An unmovable page from a zone of movable ones: claim or steal."""
-    pfn = hold(mem, cpu, 0, alloc_pages(mem, cpu, 0, MT_UNMOVABLE, cpu + 1), 0)
+    pfn = hold(mem, cpu, 0, alloc_pages(mem, cpu, 0, c.MT_UNMOVABLE, cpu + 1), 0)
     page_take(mem, cpu, 1, 0)
     page_put(mem, cpu, 1)
     return pfn if pfn < 0 else page_put(mem, cpu, 0)
@@ -123,13 +135,13 @@ def free_of_zero(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def bulk_take_put(mem: Memory, cpu: Cpu) -> int:
-    count = alloc_bulk(mem, cpu, 0, MT_MOVABLE, cpu + 1, LISTED, list_at(mem, cpu))
+    count = alloc_bulk(mem, cpu, 0, c.MT_MOVABLE, cpu + 1, LISTED, list_at(mem, cpu))
     return free_bulk(mem, cpu, 0, count, list_at(mem, cpu))
 
 
 @kernel
 def wait_take_put(mem: Memory, cpu: Cpu) -> Pfn:
-    pfn = hold(mem, cpu, 0, alloc_pages_wait(mem, cpu, 0, MT_MOVABLE, cpu + 1, PATIENCE), 0)
+    pfn = hold(mem, cpu, 0, alloc_pages_wait(mem, cpu, 0, c.MT_MOVABLE, cpu + 1, PATIENCE), 0)
     return pfn if pfn < 0 else page_put(mem, cpu, 0)
 
 
@@ -141,10 +153,10 @@ def put_held(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def sit_a_while(mem: Memory, cpu: Cpu) -> int:
     """Is announced as one who waits for memory, and does not sleep: whoever frees wakes it."""
-    fetch_or(mem, H_WAITERS, 1 << cpu)
+    fetch_or(mem, c.H_WAITERS, 1 << cpu)
     for _ in range(SITTING):
         arm_wake(mem)
-    fetch_and(mem, H_WAITERS, ~(1 << cpu))
+    fetch_and(mem, c.H_WAITERS, ~(1 << cpu))
     return 0
 
 
@@ -229,5 +241,5 @@ def adopt_page(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def grow_table(mem: Memory, cpu: Cpu) -> Pfn:
     """A page becomes two entries of the array table."""
-    pfn = alloc_pages(mem, cpu, 0, MT_UNMOVABLE, OWNER_ARRAYS)
+    pfn = alloc_pages(mem, cpu, 0, c.MT_UNMOVABLE, c.OWNER_ARRAYS)
     return pfn if pfn < 0 else grow_entries(mem, cpu, pfn)

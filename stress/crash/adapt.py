@@ -12,13 +12,13 @@ from types import FunctionType
 
 import numpy as np
 
-from shmalloc.dialect import Kernel
 from shmalloc import constants as c
-from stress.machine.interpreted import InterpretedMachine
+from shmalloc.dialect import Kernel
 from shmalloc.invariants import phrase_of
-from stress.crash import kernels as k
+from stress.crash import kernels as crash_kernels
 from stress.crash.case import SUPERVISORS, CrashCase
 from stress.explorer.report import wording
+from stress.machine.interpreted import InterpretedMachine
 from stress.machine.program import Program
 from stress.programs import arrays, checks
 from stress.programs.initial_state import spare_cpus
@@ -31,17 +31,19 @@ TOLERATED: dict[Kernel, int] = {
 }
 # Checks of the array table, whose entries no slot's label is on, and what a crash leaves of them.
 SURVIVES: dict[Kernel, Kernel] = {
-    arrays.entries_are_sound: k.entries_survive,
-    arrays.all_dropped: k.references_survive,
-    k.table_grew: k.table_grew,
+    arrays.entries_are_sound: crash_kernels.entries_survive,
+    arrays.all_dropped: crash_kernels.references_survive,
+    crash_kernels.table_grew: crash_kernels.table_grew,
 }
 # Programs without cases, and why.
 SHARED = "two processes on one slot: what one of them holds cannot be told from the other's"
 NO_SEGMENT = "a lock word alone: there is nothing to recover"
 LEFT_OUT = {
-    "pcp-shared-slot": SHARED, "pcp-shared-free": SHARED, "slab-shared-refill": SHARED,
+    "pcp-shared-slot": SHARED,
+    "pcp-shared-free": SHARED,
+    "slab-shared-refill": SHARED,
     "slab-shared-flush": SHARED,
-}  # fmt: skip
+}
 SHOWN_REPORTS = 5
 
 
@@ -66,23 +68,26 @@ def case_of(
     its threads report where there is no memory, which is right while a dead CPU holds it.
     """
     assert isinstance(program.init, np.ndarray)
-    image = np.zeros(program.words + k.NOTICE_WORDS, dtype=np.int64)
+    image = np.zeros(program.words + crash_kernels.NOTICE_WORDS, dtype=np.int64)
     image[: program.words] = program.init
     behind = program.words
     cpus = int(image[c.H_CPUS])
     for cpu in range(cpus):
-        image[behind + k.EPOCHS + cpu] = image[c.CPUS_AT + cpu * c.C_STRIDE + c.C_EPOCH]
+        image[behind + crash_kernels.EPOCHS + cpu] = image[c.CPUS_AT + cpu * c.C_STRIDE + c.C_EPOCH]
     check = program.check
     assert isinstance(check, FunctionType)
-    image[behind + k.TOLERATED] = TOLERATED.get(check, hopeful)
+    image[behind + crash_kernels.TOLERATED] = TOLERATED.get(check, hopeful)
     zones = [int(image[c.H_AT_ZONES]) + z * c.Z_STRIDE for z in range(int(image[c.H_ZONES]))]
-    image[behind + k.MANAGED] = sum(int(image[zone + c.Z_MANAGED]) for zone in zones)
-    image[behind + k.MAY_LEAVE] = may_leave
-    image[behind + k.REAPED] = int(reaping)
-    holds = SURVIVES.get(check, k.nothing_is_lost)
+    image[behind + crash_kernels.MANAGED] = sum(int(image[zone + c.Z_MANAGED]) for zone in zones)
+    image[behind + crash_kernels.MAY_LEAVE] = may_leave
+    image[behind + crash_kernels.REAPED] = int(reaping)
+    holds = SURVIVES.get(check, crash_kernels.nothing_is_lost)
     wider = replace(program, words=len(image), init=image, check=holds, locks=())
     return CrashCase(
-        wider, k.supervise_and_reap if reaping else k.supervise, behind + k.DIED, holds
+        wider,
+        crash_kernels.supervise_and_reap if reaping else crash_kernels.supervise,
+        behind + crash_kernels.DIED,
+        holds,
     )
 
 

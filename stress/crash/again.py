@@ -26,9 +26,14 @@ class Rerun:
 
 
 def rerun(
-    case: CrashCase, schedule: str, victim: int = 0, write: int = 0, then: int = 0,
-    engine: str = "native", full: bool = False,
-) -> Rerun:  # fmt: skip
+    case: CrashCase,
+    schedule: str,
+    victim: int = 0,
+    write: int = 0,
+    then: int = 0,
+    engine: str = "native",
+    full: bool = False,
+) -> Rerun:
     """Run ``case`` once: ``victim`` dies before its ``write``-th write, a supervisor ``then``.
 
     0: it lives. ``full``: tell every step after the death. Raises ``MisuseError``.

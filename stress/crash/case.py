@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from shmalloc.dialect import Kernel
-from stress.machine.program import Program
 from shmalloc.errors import MisuseError
 from stress.explorer.address import Address, found_address
+from stress.machine.program import Program
 
 SUPERVISORS = 2
 

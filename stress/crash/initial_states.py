@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shmalloc.constants_slab import CF_DEBUG, CF_EXACT, CF_NO_SHEAVES, CF_SHUFFLE
+from shmalloc import constants_slab as cs
 from shmalloc.kernels.kmalloc import kmalloc_boot
 from stress.programs.held import OBJECTS, WORK_WORDS
-from stress.programs.slab import (
-    EXACT_EACH, FOUR_IN_A_SLAB, ONE_EACH, TWO_EACH, TWO_IN_A_SLAB,
-)  # fmt: skip
 from stress.programs.initial_state import SHEAF_PAGE_BYTES, InitialState
+from stress.programs.slab import EXACT_EACH, FOUR_IN_A_SLAB, ONE_EACH, TWO_EACH, TWO_IN_A_SLAB
 
 
 def pages(count: int = 8, **changes: Any) -> InitialState:
@@ -53,7 +51,7 @@ def wide_sheaves() -> InitialState:
 
 def room_for_another() -> InitialState:
     """One cache without sheaves, and pages for a second one."""
-    return objects(CF_NO_SHEAVES, 6, page_bytes=512)
+    return objects(cs.CF_NO_SHEAVES, 6, page_bytes=512)
 
 
 def without_kmalloc(**changes: Any) -> InitialState:
@@ -62,7 +60,7 @@ def without_kmalloc(**changes: Any) -> InitialState:
 
 def with_kmalloc() -> InitialState:
     state = without_kmalloc()
-    made = kmalloc_boot(state.ram, 0, CF_NO_SHEAVES)
+    made = kmalloc_boot(state.ram, 0, cs.CF_NO_SHEAVES)
     assert made > 0, f"no caches for kmalloc: {made}"
     return state
 
@@ -101,15 +99,15 @@ def hidden() -> InitialState:
 
 
 OBJECT_STATES: dict[str, tuple[Callable[[], InitialState], str]] = {
-    "slabs": (lambda: objects(CF_NO_SHEAVES), "slabs alone"),
-    "exact": (lambda: objects(CF_NO_SHEAVES | CF_EXACT), "exact frees"),
-    "shuffled": (lambda: objects(CF_NO_SHEAVES | CF_SHUFFLE), "a shuffled free list"),
-    "hardened": (lambda: objects(CF_NO_SHEAVES, harden=12345), "scrambled free pointers"),
-    "short": (lambda: objects(CF_NO_SHEAVES, 1), "one slab, and no page for another"),
+    "slabs": (lambda: objects(cs.CF_NO_SHEAVES), "slabs alone"),
+    "exact": (lambda: objects(cs.CF_NO_SHEAVES | cs.CF_EXACT), "exact frees"),
+    "shuffled": (lambda: objects(cs.CF_NO_SHEAVES | cs.CF_SHUFFLE), "a shuffled free list"),
+    "hardened": (lambda: objects(cs.CF_NO_SHEAVES, harden=12345), "scrambled free pointers"),
+    "short": (lambda: objects(cs.CF_NO_SHEAVES, 1), "one slab, and no page for another"),
     "sheaves": (sheaves, "sheaves that run over"),
     "sheaves-exact": (lambda: sheaves(EXACT_EACH), "sheaves, exact frees"),
     "sheaves-wide": (wide_sheaves, "sheaves with objects of two slabs"),
     "sheaves-full": (sheaves_of_zero, "full sheaves, and a full one in the barn"),
     "sheaves-hidden": (hidden, "everything lies in the sheaves of the other CPU"),
-    "debug": (lambda: objects(CF_DEBUG, page_bytes=512), "poison, red zones and tracks"),
-}  # fmt: skip
+    "debug": (lambda: objects(cs.CF_DEBUG, page_bytes=512), "poison, red zones and tracks"),
+}

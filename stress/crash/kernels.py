@@ -12,14 +12,8 @@ what the dead owned, so that their notes of it mean nothing any more.
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    AR_COUNT, AR_REFS_MASK, AT_CACHE, AT_WORD, AT_ZONE, E_BUSY, H_AT_OWNERS, H_AT_REPORTS, H_CACHES,
-    H_CPUS, H_PAGEBLOCK_ORDER, H_PAGES, H_REPORT_COUNT, H_WAITERS, H_WORDS, H_ZONES, I_CONSERVATION,
-    I_FREE_HEAD, I_PROGRESS, LABEL_EPOCH_MASK, LABEL_EPOCH_SHIFT, LABEL_MASK, LIFE_EPOCH_SHIFT,
-    MT_ISOLATE, M_LEAKED_OBJECTS, REPORTS, R_CODE, R_READY, R_STRIDE, T_ALLOCATED, T_OFFLINE,
-    X_LOST_OWNER, X_PAYLOAD, Z_MANAGED,
-)  # fmt: skip
-from shmalloc.constants_slab import CACHE_NONE, H_KMALLOC, KMALLOC_CLASSES, K_STATE
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.audit import audit, audit_teardown
 from shmalloc.kernels.bits import detail_of, order_of, type_of
@@ -27,11 +21,11 @@ from shmalloc.kernels.cache import slab_of_address
 from shmalloc.kernels.cache_set import cache_destroy
 from shmalloc.kernels.contig import online_range, unisolate_range
 from shmalloc.kernels.descriptor import page_state
-from shmalloc.kernels.reporting import report
 from shmalloc.kernels.objects import cache_at, cache_of_word, index_at, owner_at, slab_base
 from shmalloc.kernels.pcp import drain_all, drain_cpu
 from shmalloc.kernels.reap import reap
 from shmalloc.kernels.recover import recover
+from shmalloc.kernels.reporting import report
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.kernels.slots import label_cpu, mark_dead
 from shmalloc.kernels.zone import block_mt, isolator_of, zone_at
@@ -39,8 +33,12 @@ from shmalloc.units import Cpu, Memory, ObjectAddress, Order, Pfn
 from shmalloc.words import fixed, load
 from stress.programs.arrays import ENTRIES, first_entry, held_entries, take_all_free
 from stress.programs.checks import (
-    cache_locks_held, enter_owners, first_violation, objects_held_twice, page_locks_held,
-)  # fmt: skip
+    cache_locks_held,
+    enter_owners,
+    first_violation,
+    objects_held_twice,
+    page_locks_held,
+)
 from stress.programs.held import BLOCKS, FIRST_OBJECT, OBJECTS, block_order, block_pfn, slot_at
 
 DIED = 0
@@ -55,7 +53,7 @@ NOTICE_WORDS = 132
 @kernel
 def notice_at(mem: Memory, which: int) -> int:
     """Word index of something behind the segment."""
-    return fixed(mem, H_WORDS) + which
+    return fixed(mem, c.H_WORDS) + which
 
 
 @kernel
@@ -67,7 +65,7 @@ def has_died(mem: Memory, cpu: Cpu) -> bool:
 @kernel
 def supervise(mem: Memory, cpu: Cpu) -> int:
     """Recover every dead slot. All are marked first: one may hold what another one waits for."""
-    for victim in range(fixed(mem, H_CPUS)):
+    for victim in range(fixed(mem, c.H_CPUS)):
         if has_died(mem, victim):
             mark_dead(mem, cpu, victim, fixed(mem, notice_at(mem, EPOCHS + victim)))
     recover(mem, cpu)
@@ -78,7 +76,7 @@ def supervise(mem: Memory, cpu: Cpu) -> int:
 def supervise_and_reap(mem: Memory, cpu: Cpu) -> int:
     """Recover every dead slot, then free what the dead owned, and hide none of it on our list."""
     supervise(mem, cpu)
-    for victim in range(fixed(mem, H_CPUS)):
+    for victim in range(fixed(mem, c.H_CPUS)):
         if has_died(mem, victim):
             reap(mem, cpu, victim, fixed(mem, notice_at(mem, EPOCHS + victim)))
     drain_cpu(mem, cpu, cpu)
@@ -90,7 +88,7 @@ def supervise_and_reap(mem: Memory, cpu: Cpu) -> int:
 def living_slot(mem: Memory) -> int:
     """The highest slot of a living CPU: the check works as that one."""
     found = 0
-    for cpu in range(fixed(mem, H_CPUS)):
+    for cpu in range(fixed(mem, c.H_CPUS)):
         if not has_died(mem, cpu):
             found = cpu
     return found
@@ -103,35 +101,35 @@ def untolerated(mem: Memory) -> int:
     Whoever dies within a report leaves one that is not ready.
     """
     allowed = fixed(mem, notice_at(mem, TOLERATED))
-    for i in range(min(mem[H_REPORT_COUNT], REPORTS)):
-        at = fixed(mem, H_AT_REPORTS) + i * R_STRIDE
-        expected = allowed != 0 and (mem[at + R_READY] == 0 or mem[at + R_CODE] == allowed)
+    for i in range(min(mem[c.H_REPORT_COUNT], c.REPORTS)):
+        at = fixed(mem, c.H_AT_REPORTS) + i * c.R_STRIDE
+        expected = allowed != 0 and (mem[at + c.R_READY] == 0 or mem[at + c.R_CODE] == allowed)
         if not expected:
-            return mem[at + R_CODE]
+            return mem[at + c.R_CODE]
     return 0
 
 
 @kernel
 def label_of(mem: Memory, cpu: Cpu) -> int:
     """The label of a slot's life in the program; recovery begins another one."""
-    epoch = fixed(mem, notice_at(mem, EPOCHS + cpu)) & LABEL_EPOCH_MASK
-    return epoch << LABEL_EPOCH_SHIFT | cpu
+    epoch = fixed(mem, notice_at(mem, EPOCHS + cpu)) & c.LABEL_EPOCH_MASK
+    return epoch << c.LABEL_EPOCH_SHIFT | cpu
 
 
 @kernel
 def owner_word_at_start(mem: Memory, cpu: Cpu) -> int:
     """The owner word of that life."""
-    return fixed(mem, notice_at(mem, EPOCHS + cpu)) << LIFE_EPOCH_SHIFT | (cpu + 1)
+    return fixed(mem, notice_at(mem, EPOCHS + cpu)) << c.LIFE_EPOCH_SHIFT | (cpu + 1)
 
 
 @kernel
 def held_by(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> int:
     """1 if the block is still that of ``cpu``; else reported."""
     w0 = page_state(mem, pfn)
-    right = type_of(w0) == T_ALLOCATED and order_of(w0) == order
-    if right and detail_of(w0) & LABEL_MASK == label_of(mem, cpu):
+    right = type_of(w0) == c.T_ALLOCATED and order_of(w0) == order
+    if right and detail_of(w0) & c.LABEL_MASK == label_of(mem, cpu):
         return 1
-    report(mem, cpu, X_LOST_OWNER, pfn, label_of(mem, cpu), w0)
+    report(mem, cpu, c.X_LOST_OWNER, pfn, label_of(mem, cpu), w0)
     return 0
 
 
@@ -152,7 +150,7 @@ def owner_word_of(mem: Memory, address: ObjectAddress) -> int:
 @kernel
 def forget_notes(mem: Memory) -> None:
     """What the dead noted is somebody else's by now."""
-    for cpu in range(fixed(mem, H_CPUS)):
+    for cpu in range(fixed(mem, c.H_CPUS)):
         if has_died(mem, cpu):
             for slot in range(FIRST_OBJECT + OBJECTS):
                 mem[slot_at(mem, cpu, slot)] = 0
@@ -161,7 +159,7 @@ def forget_notes(mem: Memory) -> None:
 @kernel
 def living_kept_theirs(mem: Memory) -> None:
     """Recovery took nothing from the living: what they were given still bears their label."""
-    for cpu in range(fixed(mem, H_CPUS)):
+    for cpu in range(fixed(mem, c.H_CPUS)):
         if not has_died(mem, cpu):
             for slot in range(BLOCKS):
                 block = mem[slot_at(mem, cpu, slot)]
@@ -170,28 +168,34 @@ def living_kept_theirs(mem: Memory) -> None:
             for slot in range(OBJECTS):
                 address = mem[slot_at(mem, cpu, FIRST_OBJECT + slot)]
                 if address != 0 and owner_word_of(mem, address) != owner_word_at_start(mem, cpu):
-                    report(mem, cpu, X_LOST_OWNER, address, owner_word_at_start(mem, cpu),
-                           owner_word_of(mem, address))  # fmt: skip
+                    report(
+                        mem,
+                        cpu,
+                        c.X_LOST_OWNER,
+                        address,
+                        owner_word_at_start(mem, cpu),
+                        owner_word_of(mem, address),
+                    )
 
 
 @kernel
 def dead_left_nothing(mem: Memory) -> None:
     """No waiter is counted that is dead, no pageblock is isolated by a dead CPU."""
-    if mem[H_WAITERS] != 0:
-        report(mem, 0, I_PROGRESS, AT_WORD | H_WAITERS, 0, mem[H_WAITERS])
-    for pfn in range(0, fixed(mem, H_PAGES), 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
+    if mem[c.H_WAITERS] != 0:
+        report(mem, 0, c.I_PROGRESS, c.AT_WORD | c.H_WAITERS, 0, mem[c.H_WAITERS])
+    for pfn in range(0, fixed(mem, c.H_PAGES), 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
         holder = isolator_of(mem, pfn)
-        if block_mt(mem, pfn) == MT_ISOLATE and holder >= 0 and has_died(mem, label_cpu(holder)):
-            report(mem, label_cpu(holder), I_FREE_HEAD, pfn, 0, holder)
+        if block_mt(mem, pfn) == c.MT_ISOLATE and holder >= 0 and has_died(mem, label_cpu(holder)):
+            report(mem, label_cpu(holder), c.I_FREE_HEAD, pfn, 0, holder)
 
 
 @kernel
 def bring_all_back(mem: Memory, by: int) -> None:
     """End all isolations, and put what is offline back in service."""
-    step = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
-    for pfn in range(0, fixed(mem, H_PAGES) & ~(step - 1), step):
-        if block_mt(mem, pfn) == MT_ISOLATE:
-            if type_of(page_state(mem, pfn)) == T_OFFLINE:
+    step = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
+    for pfn in range(0, fixed(mem, c.H_PAGES) & ~(step - 1), step):
+        if block_mt(mem, pfn) == c.MT_ISOLATE:
+            if type_of(page_state(mem, pfn)) == c.T_OFFLINE:
                 online_range(mem, by, pfn, pfn + step)
             else:
                 unisolate_range(mem, by, pfn, pfn + step)
@@ -200,40 +204,40 @@ def bring_all_back(mem: Memory, by: int) -> None:
 @kernel
 def free_all(mem: Memory, by: int) -> None:
     """Free what bears a label, of the dead and of the living; then destroy all caches."""
-    for cpu in range(fixed(mem, H_CPUS)):
+    for cpu in range(fixed(mem, c.H_CPUS)):
         reap(mem, by, cpu, fixed(mem, notice_at(mem, EPOCHS + cpu)))
-    for size_class in range(KMALLOC_CLASSES):
-        mem[H_KMALLOC + size_class] = 0  # else they may not be destroyed
-    for cache_id in range(fixed(mem, H_CACHES)):
-        if mem[cache_at(mem, cache_id) + K_STATE] != CACHE_NONE:
+    for size_class in range(cs.KMALLOC_CLASSES):
+        mem[cs.H_KMALLOC + size_class] = 0  # else they may not be destroyed
+    for cache_id in range(fixed(mem, c.H_CACHES)):
+        if mem[cache_at(mem, cache_id) + cs.K_STATE] != cs.CACHE_NONE:
             if cache_destroy(mem, by, cache_id) != 0:
-                report(mem, by, M_LEAKED_OBJECTS, AT_CACHE | cache_id, 0, E_BUSY)
+                report(mem, by, c.M_LEAKED_OBJECTS, c.AT_CACHE | cache_id, 0, c.E_BUSY)
 
 
 @kernel
 def forget_owners(mem: Memory) -> None:
     """Empty the owner map: what follows frees for everybody."""
-    for pfn in range(fixed(mem, H_PAGES)):
-        mem[fixed(mem, H_AT_OWNERS) + pfn] = 0
+    for pfn in range(fixed(mem, c.H_PAGES)):
+        mem[fixed(mem, c.H_AT_OWNERS) + pfn] = 0
 
 
 @kernel
 def all_managed(mem: Memory, by: int) -> None:
     """The zones have the pages that they had."""
     managed = 0
-    for zone_id in range(fixed(mem, H_ZONES)):
-        managed += mem[zone_at(mem, zone_id) + Z_MANAGED]
+    for zone_id in range(fixed(mem, c.H_ZONES)):
+        managed += mem[zone_at(mem, zone_id) + c.Z_MANAGED]
     missing = fixed(mem, notice_at(mem, MANAGED)) - managed
     if missing < 0 or missing > fixed(mem, notice_at(mem, MAY_LEAVE)):
-        report(mem, by, I_CONSERVATION, AT_ZONE, fixed(mem, notice_at(mem, MANAGED)), managed)
+        report(mem, by, c.I_CONSERVATION, c.AT_ZONE, fixed(mem, notice_at(mem, MANAGED)), managed)
 
 
 @kernel
 def object_locks_held(mem: Memory) -> int:
     """1 or more, and reported, where a lock of a cache that exists still has an owner."""
     held = 0
-    for cache_id in range(fixed(mem, H_CACHES)):
-        if mem[cache_at(mem, cache_id) + K_STATE] != CACHE_NONE:
+    for cache_id in range(fixed(mem, c.H_CACHES)):
+        if mem[cache_at(mem, cache_id) + cs.K_STATE] != cs.CACHE_NONE:
             held += cache_locks_held(mem, cache_at(mem, cache_id))
     return held
 
@@ -243,7 +247,7 @@ def nothing_is_lost(mem: Memory) -> int:
     """Nothing was reported, no lock is held, all recounts; and everything can be freed."""
     if untolerated(mem) != 0:
         return untolerated(mem)
-    mem[H_REPORT_COUNT] = 0
+    mem[c.H_REPORT_COUNT] = 0
     by = living_slot(mem)
     if page_locks_held(mem) + object_locks_held(mem) != 0:
         return first_violation(mem)
@@ -252,7 +256,7 @@ def nothing_is_lost(mem: Memory) -> int:
     enter_owners(mem)
     living_kept_theirs(mem)
     dead_left_nothing(mem)
-    if objects_held_twice(mem) != 0 or mem[H_REPORT_COUNT] != 0:
+    if objects_held_twice(mem) != 0 or mem[c.H_REPORT_COUNT] != 0:
         return first_violation(mem)
     if audit_slabs(mem, by) != 0 or audit(mem, by) != 0:
         return first_violation(mem)
@@ -269,7 +273,7 @@ def nothing_is_lost(mem: Memory) -> int:
 @kernel
 def deaths(mem: Memory) -> int:
     count = 0
-    for cpu in range(fixed(mem, H_CPUS)):
+    for cpu in range(fixed(mem, c.H_CPUS)):
         if has_died(mem, cpu):
             count += 1
     return count
@@ -278,27 +282,27 @@ def deaths(mem: Memory) -> int:
 @kernel
 def entries_survive(mem: Memory) -> int:
     """No entry is held twice, or held and free; at most one for each death is lost (docs)."""
-    if mem[H_REPORT_COUNT] != 0 or page_locks_held(mem) != 0 or objects_held_twice(mem) != 0:
+    if mem[c.H_REPORT_COUNT] != 0 or page_locks_held(mem) != 0 or objects_held_twice(mem) != 0:
         return first_violation(mem)
     audit(mem, living_slot(mem))
     lost = ENTRIES - take_all_free(mem) - held_entries(mem, 0)
     if lost < 0 or lost > deaths(mem):
-        report(mem, 0, I_CONSERVATION, 0, ENTRIES, ENTRIES - lost)
+        report(mem, 0, c.I_CONSERVATION, 0, ENTRIES, ENTRIES - lost)
     return first_violation(mem)
 
 
 @kernel
 def table_grew(mem: Memory) -> int:
     """The array table has the entries of a page, or none: a page half made is lost (docs)."""
-    if mem[H_REPORT_COUNT] != 0 or audit(mem, living_slot(mem)) != 0:
+    if mem[c.H_REPORT_COUNT] != 0 or audit(mem, living_slot(mem)) != 0:
         return first_violation(mem)
     free = take_all_free(mem)
-    return 0 if free == 0 or free == ENTRIES else X_PAYLOAD
+    return 0 if free == 0 or free == ENTRIES else c.X_PAYLOAD
 
 
 @kernel
 def references_survive(mem: Memory) -> int:
     """The first entry has at most a reference for each death left; nothing else is damaged."""
-    if mem[H_REPORT_COUNT] != 0 or audit(mem, living_slot(mem)) != 0:
+    if mem[c.H_REPORT_COUNT] != 0 or audit(mem, living_slot(mem)) != 0:
         return first_violation(mem)
-    return 0 if mem[first_entry(mem) + AR_COUNT] & AR_REFS_MASK <= deaths(mem) else X_PAYLOAD
+    return 0 if mem[first_entry(mem) + c.AR_COUNT] & c.AR_REFS_MASK <= deaths(mem) else c.X_PAYLOAD

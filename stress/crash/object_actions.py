@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from shmalloc.constants import C_EPOCH, H_CPUS
-from shmalloc.constants_slab import CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_DEBUG, CF_NO_SHEAVES
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_bulk import cache_alloc_bulk, cache_free_bulk
 from shmalloc.kernels.cache_set import cache_create, cache_destroy
 from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot
 from shmalloc.kernels.lock import owner_word
-from shmalloc.kernels.reporting import cpu_at
 from shmalloc.kernels.reap import adopt_object, reap
+from shmalloc.kernels.reporting import cpu_at
 from shmalloc.units import CacheId, Cpu, Memory, ObjectAddress
 from shmalloc.words import fixed
 from stress.crash.actions import LISTED, list_at
 from stress.programs.held import (
-    FIRST_OBJECT, OBJECTS, ONLY_CACHE, let_go, object_put, object_take, slot_at,
-)  # fmt: skip
+    FIRST_OBJECT,
+    OBJECTS,
+    ONLY_CACHE,
+    let_go,
+    object_put,
+    object_take,
+    slot_at,
+)
 
 LISTED_MANY = 7
 SMALL_BYTES = 24
@@ -70,8 +76,8 @@ def objects_bulk_many(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def reap_absent(mem: Memory, cpu: Cpu) -> int:
     """Frees what the last slot owns, on which nobody runs."""
-    absent = fixed(mem, H_CPUS) - 1
-    return reap(mem, cpu, absent, fixed(mem, cpu_at(mem, absent) + C_EPOCH))
+    absent = fixed(mem, c.H_CPUS) - 1
+    return reap(mem, cpu, absent, fixed(mem, cpu_at(mem, absent) + c.C_EPOCH))
 
 
 @kernel
@@ -86,7 +92,7 @@ def object_pair(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def create_with_image(mem: Memory, cpu: Cpu) -> CacheId:
     """A cache whose objects are copies of an image, one object of it, and its end."""
-    made = cache_create(mem, cpu, NEW_BYTES, 0, CF_NO_SHEAVES | CF_DEBUG, list_at(mem, cpu))
+    made = cache_create(mem, cpu, NEW_BYTES, 0, cs.CF_NO_SHEAVES | cs.CF_DEBUG, list_at(mem, cpu))
     if made < 0:
         return made
     address = cache_alloc(mem, cpu, made)
@@ -98,7 +104,9 @@ def create_with_image(mem: Memory, cpu: Cpu) -> CacheId:
 @kernel
 def create_and_destroy(mem: Memory, cpu: Cpu) -> CacheId:
     """A second cache with sheaves, one object of it, and its end."""
-    made = cache_create(mem, cpu, NEW_BYTES, 0, 1 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT, 0)
+    made = cache_create(
+        mem, cpu, NEW_BYTES, 0, 1 << cs.CF_CAPACITY_SHIFT | 1 << cs.CF_BARN_SHIFT, 0
+    )
     return made if made < 0 else cache_destroy(mem, cpu, made)
 
 
@@ -110,7 +118,7 @@ def destroy_cache(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def create_and_keep(mem: Memory, cpu: Cpu) -> CacheId:
     """A cache with the number of the one that was destroyed, if it was, and an object of it."""
-    made = cache_create(mem, cpu, NEW_BYTES, 0, CF_NO_SHEAVES, 0)
+    made = cache_create(mem, cpu, NEW_BYTES, 0, cs.CF_NO_SHEAVES, 0)
     if made >= 0:
         address = cache_alloc(mem, cpu, made)
         if address >= 0:
@@ -120,7 +128,7 @@ def create_and_keep(mem: Memory, cpu: Cpu) -> CacheId:
 
 @kernel
 def boot_kmalloc(mem: Memory, cpu: Cpu) -> CacheId:
-    return kmalloc_boot(mem, cpu, CF_NO_SHEAVES)
+    return kmalloc_boot(mem, cpu, cs.CF_NO_SHEAVES)
 
 
 @kernel
@@ -145,12 +153,12 @@ def kmalloc_round(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def boot_with_sheaves(mem: Memory, cpu: Cpu) -> CacheId:
-    return kmalloc_boot(mem, cpu, 1 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT)
+    return kmalloc_boot(mem, cpu, 1 << cs.CF_CAPACITY_SHIFT | 1 << cs.CF_BARN_SHIFT)
 
 
 @kernel
 def boot_checked(mem: Memory, cpu: Cpu) -> CacheId:
-    return kmalloc_boot(mem, cpu, CF_DEBUG)
+    return kmalloc_boot(mem, cpu, cs.CF_DEBUG)
 
 
 @kernel

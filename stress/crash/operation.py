@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shmalloc.dialect import Kernel
 from shmalloc import constants as c
+from shmalloc.dialect import Kernel
 from stress.crash.actions import sit_a_while, two_types
 from stress.crash.adapt import build, case_of
 from stress.crash.case import CrashCase
@@ -47,16 +47,22 @@ class Variant:
 
 
 VARIANTS = {
-    "list": Variant("per-CPU lists and free lists linked through the descriptors",
-                    {"link_store": "descriptor", "pcp_form": "list"}),
+    "list": Variant(
+        "per-CPU lists and free lists linked through the descriptors",
+        {"link_store": "descriptor", "pcp_form": "list"},
+    ),
     "fill": Variant("free pages are poisoned", {"poison": True}),
     "spins": Variant("some looks at a held lock before the sleep", {"spins": 2}),
     "seat": Variant("somebody waits for memory", {}, (sit_a_while,)),
-    "types": Variant("small pageblocks, and somebody who wants another migratetype",
-                     {"pageblock_order": 1, "max_order": 2}, (two_types,)),
-    "marked": Variant("pages in use are marked to leave service", {}, prepare=mark_for_poison,
-                      may_leave=16),
-}  # fmt: skip
+    "types": Variant(
+        "small pageblocks, and somebody who wants another migratetype",
+        {"pageblock_order": 1, "max_order": 2},
+        (two_types,),
+    ),
+    "marked": Variant(
+        "pages in use are marked to leave service", {}, prepare=mark_for_poison, may_leave=16
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,10 @@ class Operation:
             return made if variant.prepare is None else variant.prepare(made)
 
         return replace(
-            self, name=f"{self.name}+{name}", state=state, threads=self.threads + variant.besides,
-            story=f"{self.story}; {variant.story}", may_leave=max(self.may_leave, variant.may_leave)
-        )  # fmt: skip
+            self,
+            name=f"{self.name}+{name}",
+            state=state,
+            threads=self.threads + variant.besides,
+            story=f"{self.story}; {variant.story}",
+            may_leave=max(self.may_leave, variant.may_leave),
+        )

@@ -12,28 +12,74 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-from shmalloc.constants_slab import CF_NO_SHEAVES
+from shmalloc import constants_slab as cs
 from shmalloc.layout import ZoneSpec
 from stress.crash.actions import (
-    adopt_page, bulk_take_put, drain_everybody, drain_other, free_of_zero, grow_table,
-    isolate_and_back, offline_and_back, order_0, order_1, order_2, order_3, order_4, page_churn,
-    page_churn_1, poison_free, poison_used, put_held, range_and_back, recover_too, take_put_decay,
-    two_types, unplug_and_plug_other, wait_take_put, whole_pageblocks, zone_rounds,
-)  # fmt: skip
+    adopt_page,
+    bulk_take_put,
+    drain_everybody,
+    drain_other,
+    free_of_zero,
+    grow_table,
+    isolate_and_back,
+    offline_and_back,
+    order_0,
+    order_1,
+    order_2,
+    order_3,
+    order_4,
+    page_churn,
+    page_churn_1,
+    poison_free,
+    poison_used,
+    put_held,
+    range_and_back,
+    recover_too,
+    take_put_decay,
+    two_types,
+    unplug_and_plug_other,
+    wait_take_put,
+    whole_pageblocks,
+    zone_rounds,
+)
+from stress.crash.initial_states import (
+    OBJECT_STATES,
+    many_orders,
+    objects,
+    pages,
+    room_for_another,
+    sheaves,
+    sheaves_of_zero,
+    two_slabs,
+    wide_sheaves,
+    with_kmalloc,
+    without_kmalloc,
+)
 from stress.crash.kernels import table_grew
 from stress.crash.object_actions import (
-    SMALL_BYTES, adopt_one, boot_checked, boot_kmalloc, boot_with_sheaves, create_and_destroy,
-    create_and_keep, create_with_image, destroy_cache, kmalloc_big, kmalloc_round, kmalloc_small,
-    object_churn, object_pair, objects_bulk, objects_bulk_many, objects_round, reap_absent,
-)  # fmt: skip
+    SMALL_BYTES,
+    adopt_one,
+    boot_checked,
+    boot_kmalloc,
+    boot_with_sheaves,
+    create_and_destroy,
+    create_and_keep,
+    create_with_image,
+    destroy_cache,
+    kmalloc_big,
+    kmalloc_round,
+    kmalloc_small,
+    object_churn,
+    object_pair,
+    objects_bulk,
+    objects_bulk_many,
+    objects_round,
+    reap_absent,
+)
 from stress.crash.operation import Operation
-from stress.crash.initial_states import (
-    OBJECT_STATES, many_orders, objects, pages, room_for_another, sheaves, sheaves_of_zero,
-    two_slabs, wide_sheaves, with_kmalloc, without_kmalloc,
-)  # fmt: skip
 from stress.programs.held import OBJECTS
-from stress.programs.slab import idle, shrink, take_and_put
 from stress.programs.initial_state import InitialState, reshaped
+from stress.programs.slab import idle, shrink, take_and_put
 
 # In which other worlds (operation.py) an operation comes to writes that it does not reach else.
 VARIED = {
@@ -106,21 +152,31 @@ def _pages() -> list[Operation]:
     )  # fmt: skip
     found = [Operation(name, state, (run, page_churn), text) for name, state, run, text in small]
     wait = Operation(
-        "pages-wait", lambda: InitialState.booted(1).take(1), (wait_take_put, put_held),
-        "sleeps until the only page is freed", reaping=True,
-    )  # fmt: skip
+        "pages-wait",
+        lambda: InitialState.booted(1).take(1),
+        (wait_take_put, put_held),
+        "sleeps until the only page is freed",
+        reaping=True,
+    )
     remote = Operation(
-        "pages-remote", lambda: pages().take(0), (page_churn, free_of_zero),
+        "pages-remote",
+        lambda: pages().take(0),
+        (page_churn, free_of_zero),
         "freed on another CPU than it was allocated on",
-    )  # fmt: skip
+    )
     rounds = Operation(
-        "zone-rounds", many_orders, (zone_rounds, zone_rounds),
+        "zone-rounds",
+        many_orders,
+        (zone_rounds, zone_rounds),
         "the lock of the zone is asked to be kept for a sleeper, who dies",
-    )  # fmt: skip
+    )
     grow = Operation(
-        "arrays-grow", pages, (grow_table, page_churn), "the array table takes a page for good",
+        "arrays-grow",
+        pages,
+        (grow_table, page_churn),
+        "the array table takes a page for good",
         check=table_grew,
-    )  # fmt: skip
+    )
     return [*found, wait, remote, rounds, grow]
 
 
@@ -132,23 +188,32 @@ def _ranges() -> list[Operation]:
         ("range-isolate", blocks, isolate_and_back, "isolated, and back", 0),
         ("range-offline", blocks, offline_and_back, "offline, and online again", 0),
         ("range-contig", blocks, range_and_back, "a range across pageblocks, and back", 0),
-        ("range-contig-full", lambda: pages(4, pageblock_order=1, pcp_batch=1, pcp_high=1),
-         range_and_back, "... past a per-CPU list that is full", 0),
+        (
+            "range-contig-full",
+            lambda: pages(4, pageblock_order=1, pcp_batch=1, pcp_high=1),
+            range_and_back,
+            "... past a per-CPU list that is full",
+            0,
+        ),
         ("range-poison-free", pages, poison_free, "one page is cut out of a free block", 1),
         ("range-poison-used", lambda: pages().take(0), poison_used, "poisoned when it is freed", 1),
         ("hotplug", lambda: pages().keep(1), unplug_and_plug_other, "a slot is unplugged", 0),
         ("hotplug-sheaves", sheaves, unplug_and_plug_other, "... with sheaves", 0),
         ("hotplug-slabs", two_slabs, unplug_and_plug_other, "... whose slabs are empty then", 0),
-    )  # fmt: skip
+    )
     caches = Operation(
-        "hotplug-caches", room_for_another, (unplug_and_plug_other, create_and_destroy),
+        "hotplug-caches",
+        room_for_another,
+        (unplug_and_plug_other, create_and_destroy),
         "... while a cache is made and destroyed",
-    )  # fmt: skip
+    )
     return [
-        *(Operation(name, state, (run, object_churn if "-s" in name else page_churn), text, left)
-          for name, state, run, text, left in small),
+        *(
+            Operation(name, state, (run, object_churn if "-s" in name else page_churn), text, left)
+            for name, state, run, text, left in small
+        ),
         caches,
-    ]  # fmt: skip
+    ]
 
 
 def _objects() -> list[Operation]:
@@ -186,24 +251,36 @@ def of_absent(state: Callable[[], InitialState]) -> InitialState:
 
 def _caches() -> list[Operation]:
     small = (
-        ("cache-shrink", lambda: sheaves().take_object(0).put_object(0), shrink,
-         "sheaves are flushed, empty slabs given back"),
+        (
+            "cache-shrink",
+            lambda: sheaves().take_object(0).put_object(0),
+            shrink,
+            "sheaves are flushed, empty slabs given back",
+        ),
         ("cache-shrink-wide", wide_sheaves, shrink, "a sheaf with objects of two slabs"),
         ("cache-shrink-full", sheaves_of_zero, shrink, "a full sheaf in the barn"),
         ("cache-shrink-slabs", two_slabs, shrink, "two slabs are empty afterwards"),
         ("cache-image", room_for_another, create_with_image, "a debug cache with a constructor"),
-        ("cache-create", room_for_another, create_and_destroy,
-         "a cache with sheaves is made and destroyed"),
+        (
+            "cache-create",
+            room_for_another,
+            create_and_destroy,
+            "a cache with sheaves is made and destroyed",
+        ),
         ("cache-destroy", two_slabs, destroy_cache, "with sheaves that hold all of two slabs"),
-    )  # fmt: skip
+    )
     pair = Operation(
-        "objects-pair", lambda: sheaves().take_object(0).take_object(0, 1).put_object(0)
-        .put_object(0, 1), (object_pair, object_churn), "full sheaves change places",
-    )  # fmt: skip
+        "objects-pair",
+        lambda: sheaves().take_object(0).take_object(0, 1).put_object(0).put_object(0, 1),
+        (object_pair, object_churn),
+        "full sheaves change places",
+    )
     reborn = Operation(
-        "cache-reborn", lambda: objects(CF_NO_SHEAVES, caches=1), (destroy_cache, create_and_keep),
+        "cache-reborn",
+        lambda: objects(cs.CF_NO_SHEAVES, caches=1),
+        (destroy_cache, create_and_keep),
         "a cache is made where another one was destroyed",
-    )  # fmt: skip
+    )
     found = [
         Operation(name, state, (run, idle if name == "cache-destroy" else object_churn), text)
         for name, state, run, text in small
@@ -234,7 +311,7 @@ def _owners() -> list[Operation]:
         return pages().take(0).take(0, 1, 1).take(1)
 
     def with_objects() -> InitialState:
-        return objects(CF_NO_SHEAVES).take_object(0).take_object(0, 1).take_object(1)
+        return objects(cs.CF_NO_SHEAVES).take_object(0).take_object(0, 1).take_object(1)
 
     def in_sheaves() -> InitialState:
         return sheaves().take_object(0).take_object(0, 1).take_object(1)
@@ -264,7 +341,7 @@ def _owners() -> list[Operation]:
                   "... and sleeps for it, when it dies"),
         Operation("adopt-page", lambda: pages().take(0), (page_churn_1, adopt_page),
                   "a page is passed on", reaping=True),
-        Operation("adopt-object", lambda: objects(CF_NO_SHEAVES).take_object(0),
+        Operation("adopt-object", lambda: objects(cs.CF_NO_SHEAVES).take_object(0),
                   (take_and_put, adopt_one), "an object is passed on", reaping=True),
     ]  # fmt: skip
 
@@ -276,7 +353,6 @@ def _varied(plain: Mapping[str, Operation]) -> Iterator[Operation]:
 
 
 _PLAIN = {
-    op.name: op
-    for op in (*_pages(), *_ranges(), *_objects(), *_caches(), *_kmalloc(), *_owners())
-}  # fmt: skip
+    op.name: op for op in (*_pages(), *_ranges(), *_objects(), *_caches(), *_kmalloc(), *_owners())
+}
 OPERATIONS = _PLAIN | {op.name: op for op in _varied(_PLAIN)}

@@ -9,10 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from stress.machine.site import Site
 from stress.crash.result import AT_END, RETURNED, Counts, CrashResult, Key, place
 from stress.crash.sites import HALVES, Coverage, coverage
 from stress.explorer.report.wording import path_at
+from stress.machine.site import Site
 
 COLUMNS = ("crashes", "recovered", "failed", "cut", "in recovery", "recovered", "failed", "cut")
 BETWEEN = "(between operations)"

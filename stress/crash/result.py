@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from stress.machine.site import Site
 from stress.crash.case import CrashCase
 from stress.crash.runner import Point, Run
 from stress.crash.schedules import Schedule
+from stress.machine.site import Site
 
 PASSED = "passed"
 FAILED = "failed"

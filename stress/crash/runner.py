@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from stress.machine import block as s
 from shmalloc.engine import plans
-from stress.machine.block_layout import Settings
-from stress.machine.interpreted import InterpretedMachine
-from stress.machine.machine import VERDICTS, Machine, events_of
-from stress.machine.site import Site
 from shmalloc.errors import MisuseError
+from stress.crash import strategy as crash_strategy
 from stress.crash.case import CrashCase
 from stress.crash.schedules import STARTS, WAYS, Schedule
 from stress.explorer.dpor import search as dpor_search
-from stress.machine.engines import make_machine
 from stress.explorer.searches import Budget, Plan, Search
-from stress.crash import strategy as c
+from stress.machine import block as cb
+from stress.machine.block_layout import Settings
+from stress.machine.engines import make_machine
+from stress.machine.interpreted import InterpretedMachine
+from stress.machine.machine import VERDICTS, Machine, events_of
+from stress.machine.site import Site
 
 STEP_LIMIT = 50_000
 BATCH = 256  # runs of one call: Ctrl-C is heard in between
-DRIVERS = (c.sweep, c.sweep_again, c.crash_once)
+DRIVERS = (crash_strategy.sweep, crash_strategy.sweep_again, crash_strategy.crash_once)
 plans.register_drivers(DRIVERS)
 
 
@@ -51,9 +51,9 @@ class Point(NamedTuple):
 
 
 def _decoded(word: int, death: int) -> Run:
-    deaths = word >> c.DEATHS_SHIFT & 0xF
-    ended = bool(word >> c.ENDED_SHIFT >> (death - 1) & 1)
-    return Run(VERDICTS[word & 0xFF], word >> c.CODE_SHIFT, deaths, ended)
+    deaths = word >> crash_strategy.DEATHS_SHIFT & 0xF
+    ended = bool(word >> crash_strategy.ENDED_SHIFT >> (death - 1) & 1)
+    return Run(VERDICTS[word & 0xFF], word >> crash_strategy.CODE_SHIFT, deaths, ended)
 
 
 class Runner:
@@ -64,13 +64,15 @@ class Runner:
     ) -> None:
         self.case = case
         self.engine = engine
-        settings = Settings(step_limit=STEP_LIMIT, races=races, tree_words=c.CRASH_WORDS)
+        settings = Settings(
+            step_limit=STEP_LIMIT, races=races, tree_words=crash_strategy.CRASH_WORDS
+        )
         self.machine: Machine = make_machine(engine, case.model(), settings, trace=trace)
         self.block = self.machine.block
         for driver in DRIVERS:
             self.machine.warm(driver)
-        self.block[c.LIVING] = case.living
-        self.block[c.DIED_AT] = case.died
+        self.block[crash_strategy.LIVING] = case.living
+        self.block[crash_strategy.DIED_AT] = case.died
         self._placed: Schedule | None = None
 
     # --- where a schedule comes from ---
@@ -79,15 +81,18 @@ class Runner:
         if schedule == self._placed:
             return
         block = self.block
-        block[c.WAY], block[c.START] = WAYS[schedule.way], STARTS[schedule.start]
-        block[c.SEED] = schedule.number
+        block[crash_strategy.WAY], block[crash_strategy.START] = (
+            WAYS[schedule.way],
+            STARTS[schedule.start],
+        )
+        block[crash_strategy.SEED] = schedule.number
         order = schedule.order or tuple(range(self.case.living))
         for rank, cpu in enumerate(order):
-            block[s.PRIORITIES + cpu] = rank
+            block[cb.PRIORITIES + cpu] = rank
         if schedule.way == "class":
             trace = self._class(schedule.number)
-            first = int(block[s.REPEAT_AT])
-            block[c.PREFIX] = len(trace)
+            first = int(block[cb.REPEAT_AT])
+            block[crash_strategy.PREFIX] = len(trace)
             for k, actor in enumerate(trace):
                 block[first + k] = actor
         self._placed = schedule
@@ -102,8 +107,8 @@ class Runner:
         while len(self._classes) < limit and not self._search.done:
             search = self._search
             search.machine.call(dpor_search.dpor, 1, 1)
-            steps, first = int(search.block[s.STEPS]), int(search.block[s.TRACE_AT])
-            if search.block[s.OUTCOME] == s.PASSED:
+            steps, first = int(search.block[cb.STEPS]), int(search.block[cb.TRACE_AT])
+            if search.block[cb.OUTCOME] == cb.PASSED:
                 self._classes.append([int(a) for a in search.block[first : first + steps]])
         return self._classes
 
@@ -125,11 +130,15 @@ class Runner:
         """One run; ``point`` 0: nobody dies."""
         self.place(schedule)
         block = self.block
-        block[c.VICTIM], block[c.POINT], block[c.THEN] = victim, point, then
-        self.machine.call(c.crash_once)
-        deaths = int(block[c.DEATHS])
-        ended = bool(int(block[c.ENDED]) >> (deaths - 1) & 1) if deaths else False
-        return Run(VERDICTS[int(block[s.OUTCOME])], int(block[s.CODE]), deaths, ended)
+        block[crash_strategy.VICTIM], block[crash_strategy.POINT], block[crash_strategy.THEN] = (
+            victim,
+            point,
+            then,
+        )
+        self.machine.call(crash_strategy.crash_once)
+        deaths = int(block[crash_strategy.DEATHS])
+        ended = bool(int(block[crash_strategy.ENDED]) >> (deaths - 1) & 1) if deaths else False
+        return Run(VERDICTS[int(block[cb.OUTCOME])], int(block[cb.CODE]), deaths, ended)
 
     def sweep(self, schedule: Schedule, victim: int) -> Iterator[Run]:
         """The victim dies before its first point, its second, ..., and at its end.
@@ -137,10 +146,10 @@ class Runner:
         Ends early where it does not come to its end for want of others.
         """
         self.place(schedule)
-        self.block[c.VICTIM] = victim
+        self.block[crash_strategy.VICTIM] = victim
         point = 1
         while True:
-            made = self.machine.call(c.sweep, point, BATCH)
+            made = self.machine.call(crash_strategy.sweep, point, BATCH)
             point += made
             for run in self._results(made, 1):
                 if run.deaths == 0:
@@ -160,10 +169,10 @@ class Runner:
         """
         self.place(schedule)
         block = self.block
-        block[c.VICTIM], block[c.POINT] = victim, point
+        block[crash_strategy.VICTIM], block[crash_strategy.POINT] = victim, point
         then = first
         while True:
-            made = self.machine.call(c.sweep_again, then, BATCH, stride)
+            made = self.machine.call(crash_strategy.sweep_again, then, BATCH, stride)
             for run in self._results(made, 2):
                 if run.deaths == 2:
                     yield then, run
@@ -174,13 +183,13 @@ class Runner:
                 continue
             break
         if run.deaths < 2:  # the step was too long to meet the end
-            end = int(block[int(block[s.TREE_AT]) + self.case.living]) + 1
+            end = int(block[int(block[cb.TREE_AT]) + self.case.living]) + 1
             last = self.run(schedule, victim, point, end)
             if last.deaths == 2:
                 yield end, last
 
     def _results(self, count: int, death: int) -> list[Run]:
-        first = int(self.block[s.TREE_AT]) + c.RESULTS
+        first = int(self.block[cb.TREE_AT]) + crash_strategy.RESULTS
         return [_decoded(int(word), death) for word in self.block[first : first + count]]
 
     # --- where in the source ---
@@ -193,11 +202,11 @@ class Runner:
         for event in events_of(machine.block):
             stack = machine.block.posted[event.cpu][made[event.cpu]]
             made[event.cpu] += 1
-            if c.is_point(event.op):
+            if crash_strategy.is_point(event.op):
                 found[event.cpu].append(Point(event.op, stack))
         for cpu, count in enumerate(made):
             posted = machine.block.posted[cpu]
-            op = int(machine.block[s.OP + cpu])
-            if count < len(posted) and c.is_point(op):
+            op = int(machine.block[cb.OP + cpu])
+            if count < len(posted) and crash_strategy.is_point(op):
                 found[cpu].append(Point(op, posted[count]))
         return found

@@ -16,10 +16,18 @@ import re
 from dataclasses import dataclass
 
 from shmalloc.errors import MisuseError
-from stress.crash import strategy as c
+from stress.crash import strategy as crash_strategy
 
-WAYS = {"order": c.IN_ORDER, "random": c.AT_RANDOM, "class": c.BY_TRACE}
-STARTS = {"at-once": c.AT_ONCE, "beside": c.BESIDE, "after": c.AFTER}
+WAYS = {
+    "order": crash_strategy.IN_ORDER,
+    "random": crash_strategy.AT_RANDOM,
+    "class": crash_strategy.BY_TRACE,
+}
+STARTS = {
+    "at-once": crash_strategy.AT_ONCE,
+    "beside": crash_strategy.BESIDE,
+    "after": crash_strategy.AFTER,
+}
 _NAME = re.compile(r"(order)-([0-9.]+)@([a-z-]+)|(random|class)-([0-9]{1,12})@([a-z-]+)")
 MAX_ORDERED = 3  # CPUs of which all orders are tried; of more, only the rotations
 

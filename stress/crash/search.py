@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from types import FunctionType
 
 from shmalloc.dialect import Kernel
-from stress.machine import block as s
-from stress.machine.site import Site
 from shmalloc.errors import MisuseError
 from stress.crash.case import CrashCase
 from stress.crash.result import AT_END, CrashFailure, CrashResult, Key, key_of
 from stress.crash.runner import Point, Run, Runner
 from stress.crash.schedules import Schedule, schedules_of
 from stress.explorer.loading import stop_loading
+from stress.machine import block as cb
 from stress.machine.program import Program
+from stress.machine.site import Site
 
 SEEDS = 12
 DEPTHS = (1, 2)
@@ -98,9 +98,12 @@ class Hunt:
     """
 
     def __init__(
-        self, case: CrashCase, effort: Effort, operations: frozenset[str] = frozenset(),
+        self,
+        case: CrashCase,
+        effort: Effort,
+        operations: frozenset[str] = frozenset(),
         followed: set[tuple[Site, ...]] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.case = case
         self.effort = effort
         self.operations = operations
@@ -120,7 +123,7 @@ class Hunt:
                 break
             self._try(schedule, again=number in twice)
         self.result.seconds = time.perf_counter() - start
-        self.result.steps = int(self.runner.block[s.TOTAL_STEPS])
+        self.result.steps = int(self.runner.block[cb.TOTAL_STEPS])
         return self.result
 
     def _out_of_time(self) -> bool:
@@ -199,9 +202,15 @@ class Hunt:
                 self._keep(schedule, run, victim, number, then, key, point)
 
     def _keep(
-        self, schedule: Schedule, run: Run, victim: int, number: int, then: int, key: Key,
+        self,
+        schedule: Schedule,
+        run: Run,
+        victim: int,
+        number: int,
+        then: int,
+        key: Key,
         point: Point | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.result.keep(
             CrashFailure(
                 self.case,

@@ -14,27 +14,27 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from shmalloc.dialect import callees, Kernel
-from stress.machine.site import Site
+from shmalloc.dialect import Kernel, callees
 from shmalloc.kernels import (
+    array_table,
     cache_bulk,
     cache_set,
     contig,
     fault_injection,
-    array_table,
     hotplug,
     kmalloc,
-    reporting,
     pages,
     pages_bulk,
     pcp,
     poison,
     reap,
     recover,
+    reporting,
     sheaf,
     slab,
 )
-from shmalloc.kernels import cache as objects
+from shmalloc.kernels import cache as cache_kernels
+from stress.machine.site import Site
 
 WRITING_WORDS = frozenset({
     "store", "store_relaxed", "cas", "cas2", "exchange", "fetch_add", "fetch_or", "fetch_and",
@@ -45,20 +45,25 @@ PUBLIC: tuple[Kernel, ...] = (
     pages.free_pages_of, pages_bulk.free_bulk, pcp.drain_all, pcp.drain_cpu, pcp.pcp_decay,
     poison.poison_page, contig.isolate_range, contig.unisolate_range, contig.alloc_contig_range,
     contig.free_contig_range, contig.offline_range, contig.online_range, hotplug.unplug_cpu,
-    hotplug.plug_cpu, objects.cache_alloc, cache_bulk.cache_alloc_bulk, objects.cache_free,
-    cache_bulk.cache_free_bulk, cache_set.cache_create, cache_set.cache_shrink,
-    cache_set.cache_destroy,
-    kmalloc.kmalloc_boot, kmalloc.kmalloc, kmalloc.kfree, reap.adopt_pages, reap.adopt_object,
-    reap.reap, array_table.open_entry, array_table.add_reference, array_table.drop_reference,
-    array_table.close_entry, array_table.grow_entries, recover.recover,
+    hotplug.plug_cpu, cache_kernels.cache_alloc, cache_bulk.cache_alloc_bulk,
+    cache_kernels.cache_free, cache_bulk.cache_free_bulk, cache_set.cache_create,
+    cache_set.cache_shrink, cache_set.cache_destroy, kmalloc.kmalloc_boot, kmalloc.kmalloc,
+    kmalloc.kfree, reap.adopt_pages, reap.adopt_object, reap.reap, array_table.open_entry,
+    array_table.add_reference, array_table.drop_reference, array_table.close_entry,
+    array_table.grow_entries, recover.recover,
 )  # fmt: skip
 # Halves of operations that the explorer's programs call alone (held.py).
 HALVES = {
-    "zone_take": "alloc_pages", "zone_put": "free_pages_of", "zone_free": "free_pages_of",
-    "mark_isolated": "isolate_range", "mark_restored": "unisolate_range",
-    "wait_at_zone": "alloc_pages_wait", "wait_at_list": "alloc_pages_wait",
-    "cache_alloc_at": "cache_alloc", "cache_free_at": "cache_free",
-}  # fmt: skip
+    "zone_take": "alloc_pages",
+    "zone_put": "free_pages_of",
+    "zone_free": "free_pages_of",
+    "mark_isolated": "isolate_range",
+    "mark_restored": "unisolate_range",
+    "wait_at_zone": "alloc_pages_wait",
+    "wait_at_list": "alloc_pages_wait",
+    "cache_alloc_at": "cache_alloc",
+    "cache_free_at": "cache_free",
+}
 OPERATION_NAMES = frozenset(function.__name__ for function in PUBLIC) | HALVES.keys()
 # Kernels behind a misuse or a damage, and why no crash has to be recovered inside of them.
 LEFT_OUT: dict[Kernel, str] = {

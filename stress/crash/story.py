@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from stress.machine import block as s
 from shmalloc.engine import ops
-from stress.machine.interpreted import InterpretedMachine
-from stress.machine.machine import events_of, fault_of
-from stress.machine.site import Site
+from stress.crash import strategy as crash_strategy
 from stress.crash.result import CrashFailure
 from stress.crash.runner import Run, Runner
 from stress.explorer.report import wording
 from stress.explorer.report.failure import Step
-from stress.crash import strategy as c
+from stress.machine import block as cb
+from stress.machine.interpreted import InterpretedMachine
+from stress.machine.machine import events_of, fault_of
+from stress.machine.site import Site
 
 BEFORE = 12  # steps shown before the death
 AFTERWARDS = 60  # and behind it
@@ -54,9 +54,9 @@ def _deaths(failure: CrashFailure, runner: Runner) -> Iterator[str]:
     block = runner.block
     world = runner.machine
     assert isinstance(world, InterpretedMachine)
-    dead = (failure.victim, failure.case.living)[: int(block[c.DEATHS])]
+    dead = (failure.victim, failure.case.living)[: int(block[crash_strategy.DEATHS])]
     for death, cpu in enumerate(dead):
-        if int(block[c.ENDED]) >> death & 1:
+        if int(block[crash_strategy.ENDED]) >> death & 1:
             yield f"CPU {cpu} had returned when it died."
             continue
         step = _posted(world, cpu)
@@ -71,8 +71,8 @@ def _posted(world: InterpretedMachine, cpu: int) -> Step:
     """The access at which ``cpu`` stands."""
     block = world.block
     stack = world.block.posted[cpu][-1]
-    op, at = int(block[s.OP + cpu]), int(block[s.AT + cpu])
-    return Step(0, cpu, 0, op, at, int(block[s.ARG + cpu]), 0, stack, False, False)
+    op, at = int(block[cb.OP + cpu]), int(block[cb.AT + cpu])
+    return Step(0, cpu, 0, op, at, int(block[cb.ARG + cpu]), 0, stack, False, False)
 
 
 def _unmade(step: Step) -> str:
@@ -98,7 +98,9 @@ def _table(failure: CrashFailure, world: InterpretedMachine, full: bool) -> Iter
     """One line a step, with a line for each death."""
     block = world.block
     steps = _steps(world)
-    deaths = [int(block[c.DIED_STEP + k]) for k in range(int(block[c.DEATHS]))]
+    deaths = [
+        int(block[crash_strategy.DIED_STEP + k]) for k in range(int(block[crash_strategy.DEATHS]))
+    ]
     dead = (failure.victim, failure.case.living)
     shown = _chosen(steps, deaths, full)
     previous = -1
@@ -121,7 +123,7 @@ def _chosen(steps: Sequence[Step], deaths: Sequence[int], full: bool) -> set[int
         return {step.index for step in steps}
     first = deaths[0]
     near = {step.index for step in steps if first - BEFORE <= step.index < first}
-    after = [t.index for t in steps if t.index >= first and c.is_point(t.op)]
+    after = [t.index for t in steps if t.index >= first and crash_strategy.is_point(t.op)]
     half = AFTERWARDS // 2
     return near | set(after[:half]) | set(after[-half:])
 
@@ -140,7 +142,7 @@ def _end(world: InterpretedMachine) -> Iterator[str]:
     if fault is not None:
         yield f"refused: {fault}"
     for cpu in range(len(world.program.threads)):
-        if block[s.STATE + cpu] in (s.ASLEEP, s.YIELDED, s.READY) and world.block.posted[cpu]:
+        if block[cb.STATE + cpu] in (cb.ASLEEP, cb.YIELDED, cb.READY) and world.block.posted[cpu]:
             site: Site = world.block.posted[cpu][-1][0]
-            how = "sleeps" if block[s.STATE + cpu] == s.ASLEEP else "is still"
-            yield f"CPU {cpu} {how} at word {block[s.AT + cpu]}: {wording.path_at(site)}"
+            how = "sleeps" if block[cb.STATE + cpu] == cb.ASLEEP else "is still"
+            yield f"CPU {cpu} {how} at word {block[cb.AT + cpu]}: {wording.path_at(site)}"

@@ -17,18 +17,21 @@ came of each run goes to the area (TREE)::
     points made by each CPU | one word a run: outcome, deaths, code
 """
 
+from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
-from stress.machine.block import (
-    CHANGES, CHOICES, CLOCKED, CODE, CPUS, DEAD, FINISHED, MAX_CPUS, OP, OUTCOME, PRIORITIES,
-    RANDOM, READY, REPEAT_AT, RUNNING, STATE, STEPS, TREE_AT,
-)  # fmt: skip
+from stress.explorer.strategies.loop import enabled
+from stress.machine import block as cb
 from stress.machine.primitives import put
-from shmalloc.engine.ops import FIRST_WRITE, OP_WAKE
 from stress.machine.races import order_woken, tick
 from stress.machine.schedule import (
-    begin, conclude, draw, gather, mix, settle, shared_step_or_settle,
-)  # fmt: skip
-from stress.explorer.strategies.loop import enabled
+    begin,
+    conclude,
+    draw,
+    gather,
+    mix,
+    settle,
+    shared_step_or_settle,
+)
 
 LIVING = 92
 DIED_AT = 93
@@ -57,7 +60,7 @@ AFTER = 2
 
 QUIET_STEPS = 100  # without a change: all spin, and wait for somebody to recover
 
-RESULTS = MAX_CPUS  # behind the counts
+RESULTS = cb.MAX_CPUS  # behind the counts
 RESULTS_KEPT = 4096
 CRASH_WORDS = RESULTS + RESULTS_KEPT
 DEATHS_SHIFT = 8
@@ -68,7 +71,7 @@ CODE_SHIFT = 16
 @scheduler
 def is_point(op):
     """1 if others can tell whether ``op`` was made: a write, a sleep, a wake-up."""
-    return 1 if FIRST_WRITE <= op <= OP_WAKE else 0
+    return 1 if ops.FIRST_WRITE <= op <= ops.OP_WAKE else 0
 
 
 @scheduler
@@ -84,13 +87,13 @@ def die(ctl, cpu):
     """``cpu`` makes no further step; the next supervisor is told, and told what the dead knew."""
     death = ctl[DEATHS]
     supervisor = ctl[LIVING] + death
-    if ctl[STATE + cpu] == FINISHED:
+    if ctl[cb.STATE + cpu] == cb.FINISHED:
         ctl[ENDED] = ctl[ENDED] | 1 << death
-    ctl[STATE + cpu] = DEAD
-    ctl[DIED_STEP + death] = ctl[STEPS]
+    ctl[cb.STATE + cpu] = cb.DEAD
+    ctl[DIED_STEP + death] = ctl[cb.STEPS]
     ctl[DEATHS] = death + 1
     put(ctl, ctl[DIED_AT] + cpu, 1)
-    if ctl[CLOCKED] == 1:
+    if ctl[cb.CLOCKED] == 1:
         order_woken(ctl, cpu, supervisor)
         tick(ctl, cpu)
     ctl[WAITING] = supervisor
@@ -101,8 +104,8 @@ def die(ctl, cpu):
 @scheduler
 def start_waiting(ctl):
     """The supervisor that was told begins."""
-    if ctl[STATE + ctl[WAITING]] == DEAD:  # else its kernel returned without an access
-        ctl[STATE + ctl[WAITING]] = READY
+    if ctl[cb.STATE + ctl[WAITING]] == cb.DEAD:  # else its kernel returned without an access
+        ctl[cb.STATE + ctl[WAITING]] = cb.READY
     ctl[WAITING] = -1
 
 
@@ -110,22 +113,22 @@ def start_waiting(ctl):
 def die_at_end(ctl, cpu):
     """Death behind the last point, where the kernel has returned and that is what was asked for."""
     doom = doom_of(ctl, cpu)
-    if doom > 0 and ctl[STATE + cpu] == FINISHED and ctl[ctl[TREE_AT] + cpu] == doom - 1:
+    if doom > 0 and ctl[cb.STATE + cpu] == cb.FINISHED and ctl[ctl[cb.TREE_AT] + cpu] == doom - 1:
         die(ctl, cpu)
 
 
 @scheduler
 def step_or_die(ctl, cpu):
     """The step of ``cpu``, unless it is the one before which it dies."""
-    if is_point(ctl[OP + cpu]) == 1:
-        made = ctl[TREE_AT] + cpu
+    if is_point(ctl[cb.OP + cpu]) == 1:
+        made = ctl[cb.TREE_AT] + cpu
         if ctl[made] + 1 == doom_of(ctl, cpu):
             die(ctl, cpu)
             return
         ctl[made] += 1
     ctl[TURN] = cpu
     shared_step_or_settle(ctl, cpu)
-    if ctl[OUTCOME] == RUNNING:
+    if ctl[cb.OUTCOME] == cb.RUNNING:
         die_at_end(ctl, ctl[VICTIM])  # may have returned because ``cpu`` woke it
         if ctl[DEATHS] == 1:
             die_at_end(ctl, ctl[LIVING])
@@ -136,10 +139,10 @@ def first_in_order(ctl, living):
     """The CPU that ran last where it can go on, else the first of the order that can."""
     if ctl[TURN] >= 0 and enabled(ctl, ctl[TURN], living) == 1:
         return ctl[TURN]
-    best = ctl[CHOICES]
+    best = ctl[cb.CHOICES]
     for i in range(1, living):
-        if ctl[PRIORITIES + ctl[CHOICES + i]] < ctl[PRIORITIES + best]:
-            best = ctl[CHOICES + i]
+        if ctl[cb.PRIORITIES + ctl[cb.CHOICES + i]] < ctl[cb.PRIORITIES + best]:
+            best = ctl[cb.CHOICES + i]
     return best
 
 
@@ -147,7 +150,7 @@ def first_in_order(ctl, living):
 def next_of_trace(ctl, living):
     """The next CPU of the trace that can make a step; behind its end in order."""
     while ctl[CURSOR] < ctl[PREFIX]:
-        actor = ctl[ctl[REPEAT_AT] + ctl[CURSOR]]
+        actor = ctl[ctl[cb.REPEAT_AT] + ctl[CURSOR]]
         ctl[CURSOR] += 1
         if enabled(ctl, actor, living) == 1:
             return actor
@@ -164,7 +167,7 @@ def among_living(ctl, living):
     # odd seeds switch rarely: long stretches of one CPU against long stretches of another
     if ctl[SEED] & 1 == 1 and draw(ctl, 8) != 0:
         return first_in_order(ctl, living)
-    return ctl[CHOICES + draw(ctl, living)]
+    return ctl[cb.CHOICES + draw(ctl, living)]
 
 
 @scheduler
@@ -173,50 +176,50 @@ def choose(ctl, choices):
 
     A supervisor that waited for everybody else goes first once it has begun: they only spin.
     """
-    last = ctl[CHOICES + choices - 1]
+    last = ctl[cb.CHOICES + choices - 1]
     if last < ctl[LIVING]:
         return among_living(ctl, choices)
     living = 0
-    while ctl[CHOICES + living] < ctl[LIVING]:
+    while ctl[cb.CHOICES + living] < ctl[LIVING]:
         living += 1
     if living == 0 or ctl[START] != BESIDE:
         return last
     if draw(ctl, 2) == 0:
-        return ctl[CHOICES + living + draw(ctl, choices - living)]
+        return ctl[cb.CHOICES + living + draw(ctl, choices - living)]
     return among_living(ctl, living)
 
 
 @scheduler
 def start_crash(ctl):
     """Everything at its beginning: the living at their first access, the supervisors absent."""
-    ctl[RANDOM] = mix(ctl[SEED])
+    ctl[cb.RANDOM] = mix(ctl[SEED])
     begin(ctl)
     ctl[DEATHS] = 0
     ctl[ENDED] = 0
     ctl[WAITING] = -1
     ctl[TURN] = -1
     ctl[CURSOR] = 0
-    for cpu in range(ctl[CPUS]):
-        ctl[ctl[TREE_AT] + cpu] = 0
-        if cpu >= ctl[LIVING] and ctl[STATE + cpu] == READY:
-            ctl[STATE + cpu] = DEAD
+    for cpu in range(ctl[cb.CPUS]):
+        ctl[ctl[cb.TREE_AT] + cpu] = 0
+        if cpu >= ctl[LIVING] and ctl[cb.STATE + cpu] == cb.READY:
+            ctl[cb.STATE + cpu] = cb.DEAD
     die_at_end(ctl, ctl[VICTIM])  # a kernel without an access has returned already
 
 
 @scheduler
 def is_quiet(ctl):
     """1 where nothing has changed for a while: two that spin never leave us without a choice."""
-    if ctl[CHANGES_SEEN] != ctl[CHANGES]:
-        ctl[CHANGES_SEEN] = ctl[CHANGES]
-        ctl[QUIET_SINCE] = ctl[STEPS]
-    return 1 if ctl[STEPS] - ctl[QUIET_SINCE] > QUIET_STEPS else 0
+    if ctl[CHANGES_SEEN] != ctl[cb.CHANGES]:
+        ctl[CHANGES_SEEN] = ctl[cb.CHANGES]
+        ctl[QUIET_SINCE] = ctl[cb.STEPS]
+    return 1 if ctl[cb.STEPS] - ctl[QUIET_SINCE] > QUIET_STEPS else 0
 
 
 @scheduler
 def crash_once(ctl):
     """One run as the header says; its outcome."""
     start_crash(ctl)
-    while ctl[OUTCOME] == RUNNING:
+    while ctl[cb.OUTCOME] == cb.RUNNING:
         choices = gather(ctl)
         if ctl[WAITING] >= 0 and is_quiet(ctl) == 1:
             start_waiting(ctl)
@@ -227,14 +230,14 @@ def crash_once(ctl):
         else:
             settle(ctl)
     conclude(ctl)
-    return ctl[OUTCOME]
+    return ctl[cb.OUTCOME]
 
 
 @scheduler
 def keep_result(ctl, run):
     deaths = ctl[DEATHS] << DEATHS_SHIFT | ctl[ENDED] << ENDED_SHIFT
-    word = ctl[OUTCOME] | deaths | ctl[CODE] << CODE_SHIFT
-    ctl[ctl[TREE_AT] + RESULTS + run] = word
+    word = ctl[cb.OUTCOME] | deaths | ctl[cb.CODE] << CODE_SHIFT
+    ctl[ctl[cb.TREE_AT] + RESULTS + run] = word
 
 
 @scheduler

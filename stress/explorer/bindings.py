@@ -11,8 +11,16 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-_INNER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp,
-          ast.SetComp, ast.DictComp, ast.GeneratorExp)  # fmt: skip
+_INNER = (
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+    ast.Lambda,
+    ast.ListComp,
+    ast.SetComp,
+    ast.DictComp,
+    ast.GeneratorExp,
+)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
@@ -42,8 +50,12 @@ def names_made(path: Path, makers: frozenset[str]) -> set[str]:
 def names_imported(path: Path) -> set[str]:
     """The names at the top level that come from elsewhere."""
     tree = ast.parse(path.read_bytes())
-    aliases = [alias for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)
-               for alias in node.names]  # fmt: skip
+    aliases = [
+        alias
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    ]
     return {(alias.asname or alias.name).partition(".")[0] for alias in aliases}
 
 

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from stress.machine import block as s
 from stress.explorer.dpor.records import BRANCHES_DONE, depth_at
 from stress.explorer.dpor.search import DONE, PREFIX
 from stress.explorer.dpor.tree import branches_left
+from stress.machine import block as cb
 
 
 def estimate_classes(block: Any) -> float:
     """Estimated number of classes of the whole search; the count itself when it is done."""
-    classes = float(block[s.SCHEDULES])
+    classes = float(block[cb.SCHEDULES])
     if block[DONE]:
         return classes
     share = 0.0

@@ -10,25 +10,33 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from stress.machine import block as s
-from stress.machine.block_layout import MODELS, Settings
 from shmalloc.errors import MisuseError
-from stress.machine.engines import ENGINES
+from stress.explorer.address import target_of
+from stress.explorer.loading import stop_loading
 from stress.explorer.report.cause import cause_of
 from stress.explorer.report.explain import trace_of
 from stress.explorer.report.failure import Failure
-from stress.machine.program import Program
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
 from stress.explorer.searches import (
-    SYSTEMATIC, Budget, Found, Plan, Search, pct_guarantee, refuses_dpor, run_bounded, strategies,
-)  # fmt: skip
+    SYSTEMATIC,
+    Budget,
+    Found,
+    Plan,
+    Search,
+    pct_guarantee,
+    refuses_dpor,
+    run_bounded,
+    strategies,
+)
 from stress.explorer.strategies.pct import MAX_DEPTH
-from stress.explorer.address import target_of
-from stress.explorer.loading import stop_loading
 from stress.explorer.token import Token, digest_of
 from stress.explorer.witness import find_witness, preempted_steps, traced_machine
-from stress.seeds import derive
+from stress.machine import block as cb
+from stress.machine.block_layout import MODELS, Settings
+from stress.machine.engines import ENGINES
+from stress.machine.program import Program
 from stress.quantities import nearest
+from stress.seeds import derive
 
 AUTO = "auto"
 PORTFOLIO = ("surw", "pct", "pos", "random")
@@ -71,25 +79,28 @@ def explore(
     stop_loading()
     _require(strategy, memory, engine, schedules, seconds, workers, depth, seed)
     _require_bounds(strategy, preemptions, delays)
-    settings = Settings(
-        step_limit=step_limit, model=memory, races=races, vain_spins=vain_spins,
-    )  # fmt: skip
-    plan = Plan(
-        strategy, settings, engine, seed, stop_on_failure, preemptions, delays, depth,
-    )  # fmt: skip
+    settings = Settings(step_limit=step_limit, model=memory, races=races, vain_spins=vain_spins)
+    plan = Plan(strategy, settings, engine, seed, stop_on_failure, preemptions, delays, depth)
     budget = Budget(seconds, schedules)
     found = _run_workers(program, plan, budget, workers)
     return _conclude(program, plan, budget, found)
 
 
 def _require(
-    strategy: str, memory: str, engine: str, schedules: int | None, seconds: float | None,
-    workers: int, depth: int, seed: int,
-) -> None:  # fmt: skip
+    strategy: str,
+    memory: str,
+    engine: str,
+    schedules: int | None,
+    seconds: float | None,
+    workers: int,
+    depth: int,
+    seed: int,
+) -> None:
     for name, value, known in (
-        ("strategy", strategy, (*strategies(), AUTO)), ("memory", memory, tuple(MODELS)),
+        ("strategy", strategy, (*strategies(), AUTO)),
+        ("memory", memory, tuple(MODELS)),
         ("engine", engine, ENGINES),
-    ):  # fmt: skip
+    ):
         if value not in known:
             raise nearest(value, known, name)
     if schedules is not None and schedules < 1:
@@ -128,8 +139,9 @@ def _run_workers(program: Program, plan: Plan, budget: Budget, workers: int) -> 
     if plan.strategy == "auto":
         plans[1:] = [replace(one, strategy="portfolio") for one in plans[1:]]
     total = budget.schedules
-    shares = [None if total is None else total // workers + (k < total % workers)
-              for k in range(workers)]  # fmt: skip
+    shares = [
+        None if total is None else total // workers + (k < total % workers) for k in range(workers)
+    ]
     budgets = [Budget(budget.seconds, share, budget.stop) for share in shares]
     # threads will do: compiled searches run without the interpreter's lock
     with ThreadPoolExecutor(workers) as pool:
@@ -257,17 +269,32 @@ def _failure(program: Program, plan: Plan, found: Found) -> Failure | None:
         return None
     kind, code, _ = witness.signature
     token = Token(
-        target_of(program), settings.model, settings.parking, settings.vain_spins,
-        settings.step_limit, kind, code, digest_of(program), witness.directives,
-    )  # fmt: skip
+        target_of(program),
+        settings.model,
+        settings.parking,
+        settings.vain_spins,
+        settings.step_limit,
+        kind,
+        code,
+        digest_of(program),
+        witness.directives,
+    )
     machine, again = traced_machine(model, settings, witness.directives)
     # Python's own stack is deeper than a fiber's: there the kernel may come to its end
     if again != witness.signature and kind != "stack":
         return None
     shown = trace_of(machine, preempted_steps(machine))
     return Failure(
-        program=program, kind=kind, code=code, schedule=str(token), shrunk=witness.shrunk,
-        preemptions=int(machine.block[s.PREEMPTIONS]), trace=shown,
-        cause=cause_of(program, kind, code, shown), memory_model=settings.model, found_after=before,
-        shrink_seconds=witness.seconds, replays=witness.replays,
-    )  # fmt: skip
+        program=program,
+        kind=kind,
+        code=code,
+        schedule=str(token),
+        shrunk=witness.shrunk,
+        preemptions=int(machine.block[cb.PREEMPTIONS]),
+        trace=shown,
+        cause=cause_of(program, kind, code, shown),
+        memory_model=settings.model,
+        found_after=before,
+        shrink_seconds=witness.seconds,
+        replays=witness.replays,
+    )

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from stress.machine import block as s
-from stress.machine.block_layout import Settings
 from shmalloc.errors import MisuseError
-from stress.machine.engines import make_machine
 from stress.explorer.loading import stop_loading
 from stress.explorer.report.cause import cause_of
 from stress.explorer.report.explain import trace_of
 from stress.explorer.report.failure import Failure
-from stress.machine.program import Program
 from stress.explorer.token import Token, digest_of
 from stress.explorer.witness import preempted_steps, run_directives, steering, traced_machine
+from stress.machine import block as cb
+from stress.machine.block_layout import Settings
+from stress.machine.engines import make_machine
+from stress.machine.program import Program
 
 CLOCKED_KINDS = ("race", "torn")
 
@@ -80,9 +80,12 @@ def replay(program: Program, token: str, engine: str = "interpreted") -> Replay:
     _require_same_program(program, parsed)
     model = program
     settings = Settings(
-        step_limit=parsed.step_limit, model=parsed.memory, parking=parsed.parking,
-        vain_spins=parsed.vain_spins, races=parsed.kind in CLOCKED_KINDS,
-    )  # fmt: skip
+        step_limit=parsed.step_limit,
+        model=parsed.memory,
+        parking=parsed.parking,
+        vain_spins=parsed.vain_spins,
+        races=parsed.kind in CLOCKED_KINDS,
+    )
     machine, signature = traced_machine(model, settings, parsed.directives)
     if engine != "interpreted":
         other = make_machine(engine, model, steering(settings, len(model.threads)))
@@ -92,15 +95,25 @@ def replay(program: Program, token: str, engine: str = "interpreted") -> Replay:
     if signature is not None:
         trace = trace_of(machine, preempted_steps(machine))
         failure = Failure(
-            program=program, kind=kind, code=code, schedule=str(parsed), shrunk=True,
-            preemptions=int(machine.block[s.PREEMPTIONS]), trace=trace,
-            cause=cause_of(program, kind, code, trace), memory_model=parsed.memory,
-        )  # fmt: skip
+            program=program,
+            kind=kind,
+            code=code,
+            schedule=str(parsed),
+            shrunk=True,
+            preemptions=int(machine.block[cb.PREEMPTIONS]),
+            trace=trace,
+            cause=cause_of(program, kind, code, trace),
+            memory_model=parsed.memory,
+        )
     return Replay(
-        program=program, token=str(parsed),
+        program=program,
+        token=str(parsed),
         reproduced=(kind, code) == (parsed.kind, parsed.code),
-        changed=parsed.digest != digest_of(program), kind=kind, code=code, failure=failure,
-    )  # fmt: skip
+        changed=parsed.digest != digest_of(program),
+        kind=kind,
+        code=code,
+        failure=failure,
+    )
 
 
 def _require_same_program(program: Program, token: Token) -> None:

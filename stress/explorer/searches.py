@@ -15,19 +15,19 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from shmalloc.dialect import Kernel
-from stress.machine import block as s
 from shmalloc.engine import plans
-from stress.machine.block_layout import Settings, actors_of
-from stress.machine.machine import Machine
-from stress.machine.program import Program
 from shmalloc.errors import MisuseError
 from stress.explorer.dpor import clocks, records, tree
 from stress.explorer.dpor import search as dpor_search
-from stress.machine.engines import make_machine
 from stress.explorer.estimate import estimate_classes
 from stress.explorer.strategies import dfs as dfs_search
 from stress.explorer.strategies import loop, pct, steer
 from stress.explorer.strategies.table import RANDOM
+from stress.machine import block as cb
+from stress.machine.block_layout import Settings, actors_of
+from stress.machine.engines import make_machine
+from stress.machine.machine import Machine
+from stress.machine.program import Program
 
 SYSTEMATIC = {"dfs": dfs_search.dfs, "dpor": dpor_search.dpor}
 plans.register_drivers(
@@ -179,15 +179,15 @@ class Search:
 
     @property
     def failed(self) -> bool:
-        return bool(self.block[s.KEPT_OUTCOME]) and self.plan.stop_on_failure
+        return bool(self.block[cb.KEPT_OUTCOME]) and self.plan.stop_on_failure
 
     @property
     def diverged(self) -> bool:
-        return int(self.block[s.OUTCOME]) == s.ERROR
+        return int(self.block[cb.OUTCOME]) == cb.ERROR
 
     @property
     def schedules(self) -> int:
-        return int(self.block[s.SCHEDULES])
+        return int(self.block[cb.SCHEDULES])
 
     def run(self, budget: Budget | None = None, goes_on: Continue = lambda search: True) -> None:
         """Run in batches until the budget, a failure, the end, or until ``goes_on`` says no."""
@@ -217,15 +217,19 @@ class Search:
         """What this search found."""
         block = self.block
         found = Found(
-            schedules=self.schedules, steps=int(block[s.TOTAL_STEPS]),
-            abandoned=int(block[s.ABANDONED_COUNT]), failures=int(block[s.FAILURES]),
-            longest=int(block[s.LONGEST]), repeats=int(block[s.REPEATS]),
-            outcomes=_outcomes(block), diverged=self.diverged,
-        )  # fmt: skip
-        if block[s.KEPT_OUTCOME]:
-            found.failing = self.settings, self._kept_trace(), int(block[s.KEPT_SCHEDULE])
-        if block[s.TABLE_FULL]:
-            found.notes.append(f"{block[s.TABLE_FULL]} outcomes found no room and are not counted")
+            schedules=self.schedules,
+            steps=int(block[cb.TOTAL_STEPS]),
+            abandoned=int(block[cb.ABANDONED_COUNT]),
+            failures=int(block[cb.FAILURES]),
+            longest=int(block[cb.LONGEST]),
+            repeats=int(block[cb.REPEATS]),
+            outcomes=_outcomes(block),
+            diverged=self.diverged,
+        )
+        if block[cb.KEPT_OUTCOME]:
+            found.failing = self.settings, self._kept_trace(), int(block[cb.KEPT_SCHEDULE])
+        if block[cb.TABLE_FULL]:
+            found.notes.append(f"{block[cb.TABLE_FULL]} outcomes found no room and are not counted")
         if self.plan.strategy == "dpor":
             self._add_classes(found)
         elif self.plan.strategy == "dfs":
@@ -235,8 +239,8 @@ class Search:
         return found
 
     def _kept_trace(self) -> list[int]:
-        first = int(self.block[s.KEPT_AT])
-        return [int(actor) for actor in self.block[first : first + int(self.block[s.KEPT_STEPS])]]
+        first = int(self.block[cb.KEPT_AT])
+        return [int(actor) for actor in self.block[first : first + int(self.block[cb.KEPT_STEPS])]]
 
     def _add_classes(self, found: Found) -> None:
         block = self.block
@@ -306,9 +310,9 @@ def _settings(model: Program, plan: Plan) -> Settings:
 
 def _outcomes(block: object) -> Counter[tuple[int, ...]]:
     counts: Counter[tuple[int, ...]] = Counter()
-    size = int(block[s.OBSERVED])  # type: ignore[index]
-    for slot in range(int(block[s.TABLE_SLOTS])):  # type: ignore[index]
-        row = int(block[s.TABLE_AT]) + slot * (size + 1)  # type: ignore[index]
+    size = int(block[cb.OBSERVED])  # type: ignore[index]
+    for slot in range(int(block[cb.TABLE_SLOTS])):  # type: ignore[index]
+        row = int(block[cb.TABLE_AT]) + slot * (size + 1)  # type: ignore[index]
         if block[row]:  # type: ignore[index]
             values = block[row + 1 : row + 1 + size]  # type: ignore[index]
             counts[tuple(int(value) for value in values)] += int(block[row])  # type: ignore[index]

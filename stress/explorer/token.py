@@ -27,11 +27,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from shmalloc.dialect import closure_of, Kernel
-from stress.machine.block_layout import MODELS
+from shmalloc.compiler.scope import scope_of
+from shmalloc.dialect import Kernel, closure_of
 from shmalloc.errors import MisuseError
 from shmalloc.memory import Ram
 from stress.explorer.report.trace import KINDS
+from stress.machine.block_layout import MODELS
 from stress.machine.program import Program
 
 VERSION = "shm1"
@@ -81,9 +82,16 @@ class Token:
         schedule = ",".join(map(str, self.directives)) or NO_DIRECTIVES
         target = quote(self.target, safe=":./", errors="surrogateescape")
         fields = (
-            VERSION, target, self.memory, fairness, self.step_limit, self.kind, self.code,
-            self.digest, schedule,
-        )  # fmt: skip
+            VERSION,
+            target,
+            self.memory,
+            fairness,
+            self.step_limit,
+            self.kind,
+            self.code,
+            self.digest,
+            schedule,
+        )
         return "/".join(map(str, fields))
 
     @classmethod
@@ -101,9 +109,16 @@ class Token:
         if len(directives) > int(limit):
             raise MisuseError(f"token: {len(directives)} directives for {limit} steps; {CURE}")
         return cls(
-            unquote(target, errors="surrogateescape"), memory, vain is not None, int(vain or 0),
-            int(limit), kind, int(code), digest, directives,
-        )  # fmt: skip
+            unquote(target, errors="surrogateescape"),
+            memory,
+            vain is not None,
+            int(vain or 0),
+            int(limit),
+            kind,
+            int(code),
+            digest,
+            directives,
+        )
 
 
 def _directives(text: str) -> tuple[Directive, ...]:
@@ -138,24 +153,31 @@ def _sources(kernels: Iterable[Kernel]) -> Iterable[str]:
 
 
 def _syntax(function: Kernel) -> str:
-    """The function without comments, docstring and places, and the constants it names."""
-    names = function.__code__.co_names
-    values = {name: function.__globals__.get(name) for name in names}
-    constants = sorted((name, int(v)) for name, v in values.items() if isinstance(v, int))
+    """The function without comments, docstring and places, with the values of constants."""
     try:
         source = textwrap.dedent(inspect.getsource(function))
     except OSError:  # typed at a prompt
+        scope = scope_of(function)
+        values = [*scope.names.items(), *scope.members.items()]
+        constants = [(name, int(value)) for name, value in values if isinstance(value, int)]
         return f"{function.__code__.co_code.hex()} {constants}"
     tree = ast.parse(source).body[0]
     assert isinstance(tree, ast.FunctionDef)
     tree.decorator_list = []
     if ast.get_docstring(tree) is not None:
         tree.body = tree.body[1:]
-    return f"{ast.dump(_Meaning().visit(tree))} {constants}"
+    return ast.dump(_Meaning(function).visit(tree))
 
 
 class _Meaning(ast.NodeTransformer):
-    """Leaves out what changes nothing: annotations, and ``breakpoint()``, which stops a replay."""
+    """Puts values in place of constants, ``NAME`` and ``module.NAME`` alike.
+
+    Leaves out what changes nothing: annotations, and ``breakpoint()``, which stops a replay.
+    """
+
+    def __init__(self, function: Kernel) -> None:
+        self._scope = scope_of(function)
+        self._locals = frozenset(function.__code__.co_varnames)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = None
@@ -166,7 +188,21 @@ class _Meaning(ast.NodeTransformer):
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         assert node.value is not None  # the dialect refuses a declaration without a value
-        return ast.copy_location(ast.Assign([node.target], node.value), node)
+        assign = ast.Assign([node.target], node.value)
+        return self.generic_visit(ast.copy_location(assign, node))
 
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        return None if ast.unparse(node) == "breakpoint()" else node
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self._valued(node, node.id, self._scope.names.get(node.id))
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        if not isinstance(node.value, ast.Name):
+            return node
+        value = self._scope.members.get((node.value.id, node.attr))
+        return self._valued(node, node.value.id, value)
+
+    def _valued(self, node: ast.expr, name: str, value: object) -> ast.expr:
+        plain = isinstance(value, int) and name not in self._locals
+        return ast.Constant(int(value)) if plain else node  # type: ignore[call-overload]
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if ast.unparse(node) == "breakpoint()" else self.generic_visit(node)

@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stress.machine import block as s
+from stress.explorer.strategies.steer import extract, flag_at, steer, steer_words
+from stress.explorer.token import Directive
+from stress.machine import block as cb
 from stress.machine.block_layout import Settings, actors_of
+from stress.machine.engines import make_machine
 from stress.machine.interpreted import InterpretedMachine
 from stress.machine.machine import VERDICTS, Machine
 from stress.machine.program import Program
-from stress.machine.engines import make_machine
-from stress.explorer.strategies.steer import extract, flag_at, steer, steer_words
-from stress.explorer.token import Directive
 
 SHRINK_SECONDS = 1.0
 KIND_OF = {"failed": "check"}
@@ -41,28 +41,33 @@ def steering(settings: Settings, cpus: int) -> Settings:
     """The same machine, with room for directives."""
     words = steer_words(settings.step_limit, actors_of(cpus, settings.model))
     return Settings(
-        step_limit=settings.step_limit, idle_limit=settings.idle_limit, model=settings.model,
-        races=settings.races, parking=settings.parking, vain_spins=settings.vain_spins,
-        tree_words=words, log=settings.log,
-    )  # fmt: skip
+        step_limit=settings.step_limit,
+        idle_limit=settings.idle_limit,
+        model=settings.model,
+        races=settings.races,
+        parking=settings.parking,
+        vain_spins=settings.vain_spins,
+        tree_words=words,
+        log=settings.log,
+    )
 
 
 def signature_of(machine: Machine) -> Signature | None:
     """How the last schedule failed: kind, code and word; None if it did not."""
     block = machine.block
-    outcome = int(block[s.OUTCOME])
-    if outcome in (s.PASSED, s.ABANDONED, s.ERROR):
+    outcome = int(block[cb.OUTCOME])
+    if outcome in (cb.PASSED, cb.ABANDONED, cb.ERROR):
         return None
     verdict = VERDICTS[outcome]
-    at = int(block[s.FAULT_AT]) if outcome in (s.RACE, s.TORN) else 0
-    return KIND_OF.get(verdict, verdict), int(block[s.CODE]), at
+    at = int(block[cb.FAULT_AT]) if outcome in (cb.RACE, cb.TORN) else 0
+    return KIND_OF.get(verdict, verdict), int(block[cb.CODE]), at
 
 
 def run_directives(machine: Machine, directives: Sequence[Directive]) -> Signature | None:
     """Run one schedule by its directives."""
     block = machine.block
-    actors = int(block[s.ACTORS])
-    area = int(block[s.TREE_AT])
+    actors = int(block[cb.ACTORS])
+    area = int(block[cb.TREE_AT])
     start = (actors,)
     coded = sorted(
         (*(start if d.actor is None else (d.actor,)), d.count, d.following) for d in directives
@@ -78,12 +83,12 @@ def run_directives(machine: Machine, directives: Sequence[Directive]) -> Signatu
 def directives_of(machine: Machine, trace: Sequence[int]) -> tuple[Directive, ...]:
     """Where ``trace`` leaves the default schedule."""
     block = machine.block
-    first = int(block[s.REPEAT_AT])
+    first = int(block[cb.REPEAT_AT])
     for k, actor in enumerate(trace):
         block[first + k] = actor
     count = machine.call(extract, len(trace))
-    actors = int(block[s.ACTORS])
-    area = int(block[s.TREE_AT]) + 1
+    actors = int(block[cb.ACTORS])
+    area = int(block[cb.TREE_AT]) + 1
     triples = [[int(block[area + 3 * k + j]) for j in range(3)] for k in range(count)]
     return tuple(Directive(None if a == actors else a, c, n) for a, c, n in triples)
 
@@ -157,4 +162,4 @@ def traced_machine(
 def preempted_steps(machine: Machine) -> list[bool]:
     """Which steps of the last steered schedule preempted a CPU."""
     block = machine.block
-    return [block[flag_at(block, step)] == 1 for step in range(int(block[s.STEPS]))]
+    return [block[flag_at(block, step)] == 1 for step in range(int(block[cb.STEPS]))]

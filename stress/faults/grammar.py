@@ -41,9 +41,13 @@ def _fuse(value: str | list[int]) -> range:
 
 
 Writes = Annotated[
-    range, quantity("a number of writes, or a range such as 1..2000", _fuse,
-                    lambda writes: f"{writes.start}..{writes.stop - 1}"),
-]  # fmt: skip
+    range,
+    quantity(
+        "a number of writes, or a range such as 1..2000",
+        _fuse,
+        lambda writes: f"{writes.start}..{writes.stop - 1}",
+    ),
+]
 Count = Annotated[int, quantity("a number of at least 1", ge=1, le=FUSE_MOST)]
 Chance = Annotated[
     float, quantity("a probability such as 0.01, at most 1", show=decimal, gt=0, le=1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as k
+from shmalloc import constants_slab as cs
 from shmalloc.arena import Arena
 from shmalloc.caches import Cache
 from shmalloc.kernels.cache_bulk import cache_alloc_bulk, cache_free_bulk
@@ -101,7 +101,7 @@ def _objects(name: str, story: str, prepare: Callable[[Arena], Cache]) -> Operat
 
 
 def _boot_kmalloc(arena: Arena) -> int:
-    return arena.run(kmalloc_boot, k.CF_EXACT)
+    return arena.run(kmalloc_boot, cs.CF_EXACT)
 
 
 def _free_caches(arena: Arena, _: Any, made: Any) -> None:
@@ -116,12 +116,14 @@ _PAGES = (
     _block("page", 0),
     _block("block", 3),
     Operation(
-        "page-wait", "alloc_pages_wait: tries again before it sleeps",
+        "page-wait",
+        "alloc_pages_wait: tries again before it sleeps",
         lambda arena, _: arena.run(alloc_pages_wait, 0, c.MT_MOVABLE, OWNER, 2),
         lambda arena, _, pfn: arena.run(free_pages, pfn, 0),
     ),
     Operation(
-        "bulk", f"alloc_bulk of {BULK_BLOCKS} pages: comes back short",
+        "bulk",
+        f"alloc_bulk of {BULK_BLOCKS} pages: comes back short",
         lambda arena, _: arena.run(
             alloc_bulk, 0, c.MT_MOVABLE, OWNER, BULK_BLOCKS, _scratch(arena)
         ),
@@ -129,32 +131,37 @@ _PAGES = (
         wanted=BULK_BLOCKS,
     ),
     Operation(
-        "arena-bulk", f"Arena.alloc_pages_bulk of {BULK_BLOCKS} pages and the page they pass in",
+        "arena-bulk",
+        f"Arena.alloc_pages_bulk of {BULK_BLOCKS} pages and the page they pass in",
         lambda arena, _: arena.alloc_pages_bulk(BULK_BLOCKS),
         lambda arena, _, pfns: arena.free_pages_bulk(pfns),
         wanted=BULK_BLOCKS,
     ),
     Operation(
-        "arena-free", "Arena.free_pages_bulk: without a page to pass the list in, one by one",
+        "arena-free",
+        "Arena.free_pages_bulk: without a page to pass the list in, one by one",
         lambda arena, pfns: arena.free_pages_bulk(pfns),
         lambda arena, pfns, _: pfns.__setitem__(slice(None), _single_pages(arena)),
         prepare=_single_pages,
     ),
     Operation(
-        "range", "alloc_contig_range of a pageblock",
+        "range",
+        "alloc_contig_range of a pageblock",
         lambda arena, _: arena.run(alloc_contig_range, *RANGE, OWNER),
         lambda arena, _, __: arena.run(free_contig_range, *RANGE),
         refusals=(c.E_BUSY,),
     ),
-)  # fmt: skip
+)
 _OBJECTS = (
     Operation(
-        "cache", "cache_create: room for its sheaves",
+        "cache",
+        "cache_create: room for its sheaves",
         lambda arena, _: _cache(arena),
         lambda arena, _, cache: cache.destroy(),
     ),
     Operation(
-        "cache-ctor", "Arena.cache with a constructor: the image, then room for its sheaves",
+        "cache-ctor",
+        "Arena.cache with a constructor: the image, then room for its sheaves",
         lambda arena, _: arena.cache("swept", 40, ctor=bytes(40)),
         lambda arena, _, cache: cache.destroy(),
     ),
@@ -163,47 +170,54 @@ _OBJECTS = (
     _objects("objects", ": several slabs, all or nothing", _cache),
     _objects("objects-debug", " of a debug cache", _debug_cache),
     Operation(
-        "arena-objects", f"Cache.alloc_bulk of {BULK_OBJECTS} objects and the page they pass in",
+        "arena-objects",
+        f"Cache.alloc_bulk of {BULK_OBJECTS} objects and the page they pass in",
         lambda arena, cache: cache.alloc_bulk(BULK_OBJECTS),
         lambda arena, cache, addresses: cache.free_bulk(addresses),
         prepare=_cache,
     ),
     Operation(
-        "arena-free-objects", "Cache.free_bulk: without a page to pass the list in, one by one",
+        "arena-free-objects",
+        "Cache.free_bulk: without a page to pass the list in, one by one",
         lambda arena, held: held[0].free_bulk(held[1]),
         lambda arena, held, _: held[1].__setitem__(slice(None), _objects_of(held[0])),
         prepare=_cache_with_objects,
     ),
-)  # fmt: skip
+)
 _SIZES = (
     Operation(
-        "kmalloc", "kmalloc of a size class without a slab",
+        "kmalloc",
+        "kmalloc of a size class without a slab",
         lambda arena, _: arena.run(kmalloc, 100),
         lambda arena, _, address: arena.run(kfree, address),
         prepare=_boot_kmalloc,
     ),
     Operation(
-        "kmalloc-large", "kmalloc of whole pages",
+        "kmalloc-large",
+        "kmalloc of whole pages",
         lambda arena, _: arena.run(kmalloc, KMALLOC_LARGE),
         lambda arena, _, address: arena.run(kfree, address),
     ),
     Operation(
-        "kmalloc-boot", "kmalloc_boot: the caches of all size classes, each with its sheaves",
+        "kmalloc-boot",
+        "kmalloc_boot: the caches of all size classes, each with its sheaves",
         lambda arena, _: _boot_kmalloc(arena),
         _free_caches,
     ),
-)  # fmt: skip
+)
 _ARRAYS = (
     Operation(
-        "array", "Arena.zeros in one block: its block, then a page of the array table",
+        "array",
+        "Arena.zeros in one block: its block, then a page of the array table",
         lambda arena, _: arena.zeros(10),
         lambda arena, _, array: array.close(),
     ),
     Operation(
-        "array-large", "Arena.zeros in a range of pages, then a page of the array table",
+        "array-large",
+        "Arena.zeros in a range of pages, then a page of the array table",
         lambda arena, _: arena.zeros(LARGE_BYTES // 8),
         lambda arena, _, array: array.close(),
     ),
-)  # fmt: skip
+)
 
 OPERATIONS = {op.name: op for op in (*_PAGES, *_OBJECTS, *_SIZES, *_ARRAYS)}

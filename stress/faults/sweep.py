@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as k
+from shmalloc import constants_slab as cs
 from shmalloc.arena import Arena
 from shmalloc.errors import OutOfMemoryError, ShmallocError
 from shmalloc.kernels.cache_set import cache_shrink
@@ -34,9 +34,15 @@ MOST_RUNS = 200  # an operation with more allocations than this is not one that 
 CODE_NAMES = {value: name for name, value in vars(c).items() if name.startswith("E_")}
 _KIND_NAMES = {bit: name for name, bit in KINDS.items()}
 _WORLD: dict[str, Any] = {
-    "size": 512 * 512, "cpus": 2, "page_bytes": 512, "max_order": 6, "pageblock_order": 5,
-    "pcp_batch": 2, "pcp_high": 8, "history": 256,
-}  # fmt: skip
+    "size": 512 * 512,
+    "cpus": 2,
+    "page_bytes": 512,
+    "max_order": 6,
+    "pageblock_order": 5,
+    "pcp_batch": 2,
+    "pcp_high": 8,
+    "history": 256,
+}
 
 
 @dataclass(frozen=True)
@@ -186,7 +192,7 @@ def _kept(arena: Arena) -> Kept:
     ram, layout = arena.segment.ram, arena.segment.layout
     kept: Kept = Counter()
     for number in range(arena.geometry.caches):
-        if ram[layout.at["caches"] + number * ram[c.H_CACHE_STRIDE] + k.K_STATE] != k.CACHE_NONE:
+        if ram[layout.at["caches"] + number * ram[c.H_CACHE_STRIDE] + cs.K_STATE] != cs.CACHE_NONE:
             arena.run(cache_shrink, number)
             kept["cache", number] += 1
     arena.drain()

@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stress.jitter.state import GAP_SHIFT, MAX_GAP, SITES
 from shmalloc.errors import MisuseError
+from stress.jitter.state import GAP_SHIFT, MAX_GAP, SITES
 
 KINDS = ("short", "long", "yield", "sleep")  # as jitter_state numbers them
 

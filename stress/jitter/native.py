@@ -15,11 +15,11 @@ from shmalloc.compiler import runtime, words
 from shmalloc.compiler.code import Code
 from shmalloc.compiler.kinds import Emitter, Kind, Registers
 from shmalloc.compiler.runtime import imported, naked
-from stress.jitter import state as s
 from shmalloc.engine.control import scheduler
 from shmalloc.engine.hooks import hooked_meanings
 from shmalloc.engine.native import Native
 from shmalloc.words import relax
+from stress.jitter import state as jitter_state
 
 SIGKILL = 9
 
@@ -58,14 +58,14 @@ def _yield_core(code: Code, memory: Registers, arguments: list[str]) -> None:
 
 
 def _nap(code: Code, memory: Registers, arguments: list[str]) -> None:
-    time = _word(code, memory, s.TIMESPEC)
+    time = _word(code, memory, jitter_state.TIMESPEC)
     code.store("0", time)
-    code.store(arguments[0], _word(code, memory, s.TIMESPEC + 1))
+    code.store(arguments[0], _word(code, memory, jitter_state.TIMESPEC + 1))
     _called(code, "nanosleep", f"ptr {time}, ptr null")
 
 
 def _ring_of(code: Code, memory: Registers, arguments: list[str]) -> list[str]:
-    return [code.op(f"load ptr, ptr {_word(code, memory, s.RING)}, align 8")]
+    return [code.op(f"load ptr, ptr {_word(code, memory, jitter_state.RING)}, align 8")]
 
 
 @scheduler
@@ -127,17 +127,20 @@ def _noting(name: str, operands: slice, at: int) -> Emitter:
 
 def _load2(code: Code, memory: Registers, arguments: list[str]) -> list[str]:
     low, high = words.BARE["load2"](code, memory, arguments)
-    code.store(high, code.word(memory["jitter"], str(s.OPERANDS)))
+    code.store(high, code.word(memory["jitter"], str(jitter_state.OPERANDS)))
     return [low, high]
 
 
 def _jitter() -> Kind:
     """The segment with hooks, as compiled kernels see it."""
-    kind = Kind("jitter", ("base", "words", "call", "jitter"), {}, runtime.fault,
-                {"state_of": STATE})  # fmt: skip
-    swaps = {name: _noting(name, slice(2, None), s.OPERANDS + 1) for name in ("cas", "cas2")}
+    kind = Kind(
+        "jitter", ("base", "words", "call", "jitter"), {}, runtime.fault, {"state_of": STATE}
+    )
+    swaps = {
+        name: _noting(name, slice(2, None), jitter_state.OPERANDS + 1) for name in ("cas", "cas2")
+    }
     bare = words.BARE | swaps | {"load2": _load2}
-    kind.meanings.update(hooked_meanings(kind, s.before, s.after, bare))
+    kind.meanings.update(hooked_meanings(kind, jitter_state.before, jitter_state.after, bare))
     kind.meanings.update({"state_of": _state_of, "place": _place, "peeked": _peeked})
     return kind
 

@@ -31,21 +31,19 @@ import time
 from types import FrameType
 from typing import Any
 
+from shmalloc import constants as c
 from shmalloc import words as words_module
-from shmalloc.constants import FLIGHT_ITEM_WORDS
 from shmalloc.compiler.runtime import EXTRA
 from shmalloc.engine import hooks
-from stress.jitter import state, recorder
-from stress.jitter import state as s
-from stress.jitter.delays import KINDS, Delays
 from shmalloc.engine.hooks import HOOKED, Method, hooked_methods
 from shmalloc.errors import MisuseError
 from shmalloc.memory import Ram, aligned_words
+from stress.jitter import recorder, state
+from stress.jitter import state as jitter_state
+from stress.jitter.delays import KINDS, Delays
 
 OFF = -1
-_OWN_FILES = frozenset(
-    {__file__, hooks.__file__, state.__file__, words_module.__file__}
-)  # fmt: skip
+_OWN_FILES = frozenset({__file__, hooks.__file__, state.__file__, words_module.__file__})
 
 
 class JitterState:
@@ -89,7 +87,7 @@ class JitterRam(Ram):
 
     def __init__(self, buffer: Any) -> None:
         super().__init__(buffer)
-        self._state_words = aligned_words(s.STATE_WORDS)
+        self._state_words = aligned_words(jitter_state.STATE_WORDS)
         self._place[EXTRA] = self._state_words.ctypes.data
         self.state = JitterState(self._state_words.data)
 
@@ -106,28 +104,30 @@ class JitterRam(Ram):
         """Die immediately before the ``writes``-th write from now; ``OFF``: stay alive."""
         if writes != OFF and writes < 1:
             raise MisuseError(f"fuse: {writes}; use at least 1 write, or {OFF} for none")
-        self.state[s.WRITES] = 0
-        self.state[s.LAST] = writes
-        self._arm(s.FUSE, writes != OFF)
+        self.state[jitter_state.WRITES] = 0
+        self.state[jitter_state.LAST] = writes
+        self._arm(jitter_state.FUSE, writes != OFF)
 
     @property
     def writes(self) -> int:
         """Attempts to write since the fuse was lit."""
-        return self.state[s.WRITES]
+        return self.state[jitter_state.WRITES]
 
     def delay(self, delays: Delays | None, seed: int = 1, phase: int = 0) -> None:
         """Wait at sites from now on; None: not any more.
 
         Processes with one ``seed`` have the same sites; ``phase`` sets them apart in time.
         """
-        plans = [0, 0] * s.SITES if delays is None else delays.plans(seed, phase)
-        self._state_words[s.PLANS :] = plans
-        self.state[s.RANDOM] = (seed ^ phase) & s.RANDOM_MASK
-        self._arm(s.DELAYS, delays is not None)
+        plans = [0, 0] * jitter_state.SITES if delays is None else delays.plans(seed, phase)
+        self._state_words[jitter_state.PLANS :] = plans
+        self.state[jitter_state.RANDOM] = (seed ^ phase) & jitter_state.RANDOM_MASK
+        self._arm(jitter_state.DELAYS, delays is not None)
 
     def delayed(self) -> dict[str, int]:
         """How often sites have waited, by kind."""
-        return {kind: self.state[s.DELAYED + number] for number, kind in enumerate(KINDS)}
+        return {
+            kind: self.state[jitter_state.DELAYED + number] for number, kind in enumerate(KINDS)
+        }
 
     def record_into(self, at: int, entries: int, freeze_at: int) -> None:
         """Record every access from now on into the ring of ``entries`` items at word ``at``.
@@ -135,16 +135,16 @@ class JitterRam(Ram):
         Goes on where an earlier owner of the ring stopped. Ends once word ``freeze_at`` is not
         zero: after that, what led to it would be written over.
         """
-        words = recorder.FIRST + entries * FLIGHT_ITEM_WORDS
+        words = recorder.FIRST + entries * c.FLIGHT_ITEM_WORDS
         self.state.ring = self._view[self._at(at) : self._at(at + words - 1) + 1]
         self.state.ring[recorder.MASK] = entries - 1
-        self.state[s.RING] = self.base + 8 * at
-        self.state[s.FREEZE_AT] = self._at(freeze_at)
-        self.state[s.CLOCKED] = self.state.ring[recorder.NEXT] - recorder.CLOCK_EVERY
-        self._arm(s.FLIGHT, True)
+        self.state[jitter_state.RING] = self.base + 8 * at
+        self.state[jitter_state.FREEZE_AT] = self._at(freeze_at)
+        self.state[jitter_state.CLOCKED] = self.state.ring[recorder.NEXT] - recorder.CLOCK_EVERY
+        self._arm(jitter_state.FLIGHT, True)
 
     def stop_recording(self) -> None:
-        self._arm(s.FLIGHT, False)
+        self._arm(jitter_state.FLIGHT, False)
         self.state.ring = self.state.words[:0]
 
     def peeked(self, i: int) -> int:
@@ -152,8 +152,8 @@ class JitterRam(Ram):
         return value
 
     def _arm(self, what: int, on: bool) -> None:
-        active = self.state[s.ACTIVE]
-        self.state[s.ACTIVE] = active | what if on else active & ~what
+        active = self.state[jitter_state.ACTIVE]
+        self.state[jitter_state.ACTIVE] = active | what if on else active & ~what
 
     def place(self) -> int:
         """Interpreted: the line of the kernel that makes the access at hand."""
@@ -173,17 +173,17 @@ def noting(bare: dict[str, Method]) -> dict[str, Method]:
     bare_cas, bare_cas2, bare_load2 = bare["cas"], bare["cas2"], bare["load2"]
 
     def cas(mem: JitterRam, i: int, old: int, new: int) -> Any:
-        mem.state[s.OPERANDS + 1] = new
+        mem.state[jitter_state.OPERANDS + 1] = new
         return bare_cas(mem, i, old, new)
 
     def cas2(mem: JitterRam, i: int, old0: int, old1: int, new0: int, new1: int) -> Any:
         for k, value in enumerate((old1, new0, new1), 1):
-            mem.state[s.OPERANDS + k] = value
+            mem.state[jitter_state.OPERANDS + k] = value
         return bare_cas2(mem, i, old0, old1, new0, new1)
 
     def load2(mem: JitterRam, i: int) -> Any:
         pair = bare_load2(mem, i)
-        mem.state[s.OPERANDS] = pair[1]
+        mem.state[jitter_state.OPERANDS] = pair[1]
         return pair
 
     return bare | {"cas": cas, "cas2": cas2, "load2": load2}
@@ -193,7 +193,9 @@ def _install() -> None:
     """The words of ``JitterRam``, interpreted: those of ``Ram``, hooked."""
     method = {"getitem": "__getitem__", "setitem": "__setitem__", "give_way": "relax"}
     bare = {word: getattr(Ram, method.get(word, word)) for word in HOOKED}
-    for word, function in hooked_methods(s.before, s.after, noting(bare)).items():
+    for word, function in hooked_methods(
+        jitter_state.before, jitter_state.after, noting(bare)
+    ).items():
         setattr(JitterRam, method.get(word, word), function)
 
 

@@ -27,12 +27,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shmalloc.constants import FLIGHT_FIRST, FLIGHT_ITEM_WORDS
+from shmalloc import constants as c
 from shmalloc.memory import Ram
 
 NEXT = 0
 MASK = 1
-FIRST = FLIGHT_FIRST
+FIRST = c.FLIGHT_FIRST
 AT_SHIFT = 8
 KIND_MASK = (1 << AT_SHIFT) - 1
 CLOCK = 0x40
@@ -82,7 +82,7 @@ def _items(ram: Ram, ring_at: int) -> Iterable[tuple[int, int]]:
     words = ram.array
     following, entries = int(words[ring_at + NEXT]), int(words[ring_at + MASK]) + 1
     for number in range(max(0, following - entries), following):
-        item = ring_at + FIRST + (number % entries) * FLIGHT_ITEM_WORDS
+        item = ring_at + FIRST + (number % entries) * c.FLIGHT_ITEM_WORDS
         yield int(words[item]), int(words[item + 1])
 
 

@@ -37,9 +37,8 @@ def _gap(text: str) -> str:
 
 
 Gap = Annotated[
-    int, quantity(f"1/N with N from 1 to {MAX_GAP}, or off", _gap, "1/{}".format,
-                  ge=1, le=MAX_GAP),
-]  # fmt: skip
+    int, quantity(f"1/N with N from 1 to {MAX_GAP}, or off", _gap, "1/{}".format, ge=1, le=MAX_GAP)
+]
 
 
 class Stutter(Struct, frozen=True):

@@ -9,15 +9,11 @@ The state is private to the process. An access with nothing armed reads ACTIVE a
 
 from __future__ import annotations
 
-from shmalloc.constants import FLIGHT_ITEM_WORDS
+from shmalloc import constants as c
 from shmalloc.dialect import primitive
+from shmalloc.engine import ops
 from shmalloc.engine.control import inlined, scheduler, shared
-from shmalloc.engine.ops import (
-    FIRST_WRITE, LAST_STORE, LAST_WRITE, OP_CAS, OP_CAS2, OP_LOAD2, OP_RELAX,
-)  # fmt: skip
-from stress.jitter.recorder import (
-    AT_SHIFT, CLOCK, CLOCK_EVERY, DIED, FIRST, MASK, NEXT, OPERAND,
-)  # fmt: skip
+from stress.jitter.recorder import AT_SHIFT, CLOCK, CLOCK_EVERY, DIED, FIRST, MASK, NEXT, OPERAND
 
 ACTIVE = 0  # what is armed: DELAYS | FUSE | FLIGHT
 WRITES = 1  # attempts to write since the fuse was lit
@@ -116,11 +112,11 @@ def before(mem, op, i, a):
                 jitter[plan] = left - 1
                 if left == 1:
                     delay(jitter, plan)
-        if op >= FIRST_WRITE and op <= LAST_WRITE and jitter[ACTIVE] & FUSE != 0:
+        if op >= ops.FIRST_WRITE and op <= ops.LAST_WRITE and jitter[ACTIVE] & FUSE != 0:
             jitter[WRITES] += 1
             if jitter[WRITES] == jitter[LAST]:
                 burn_out(jitter, op, i, a)
-    if op > LAST_STORE:
+    if op > ops.LAST_STORE:
         jitter[OPERANDS] = a
 
 
@@ -128,9 +124,9 @@ def before(mem, op, i, a):
 def after(mem, op, i, value):
     jitter = state_of(mem)
     if jitter[ACTIVE] & FLIGHT != 0:
-        if op <= LAST_STORE and op != OP_LOAD2:
+        if op <= ops.LAST_STORE and op != ops.OP_LOAD2:
             put(ring_of(jitter), op, i, value)
-        elif op != OP_RELAX:  # who spins would flush out what it did before
+        elif op != ops.OP_RELAX:  # who spins would flush out what it did before
             record(jitter, op, i, value, peeked(mem, jitter[FREEZE_AT]))
 
 
@@ -172,7 +168,7 @@ def delay(jitter, plan):
 def put(ring, kind, about, value):
     """Append an item to a ring (recorder.py)."""
     number = ring[NEXT]
-    item = FIRST + (number & ring[MASK]) * FLIGHT_ITEM_WORDS
+    item = FIRST + (number & ring[MASK]) * c.FLIGHT_ITEM_WORDS
     ring[item] = kind | about << AT_SHIFT
     ring[item + 1] = value
     ring[NEXT] = number + 1
@@ -181,11 +177,11 @@ def put(ring, kind, about, value):
 @inlined
 def operands_of(op):
     """How many OPERAND items stand before an access that is not a simple read or write."""
-    if op == OP_CAS2:
+    if op == ops.OP_CAS2:
         return 4
-    if op == OP_CAS:
+    if op == ops.OP_CAS:
         return 2
-    return 1 if op <= LAST_WRITE else 0
+    return 1 if op <= ops.LAST_WRITE else 0
 
 
 @shared

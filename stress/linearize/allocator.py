@@ -68,9 +68,16 @@ def allocator(pages: int, max_order: int, failures: str = "allowed") -> Model:
     rules = _Rules(pages, max_order, failures == "allowed")
     nothing: State = ((0,) * (max_order + 1), ())
     return Model(
-        nothing, rules.step, rules.partition, describe, rules.describe_state, rules.rejoin,
-        observes, by_client=False, name="allocator",
-    )  # fmt: skip
+        nothing,
+        rules.step,
+        rules.partition,
+        describe,
+        rules.describe_state,
+        rules.rejoin,
+        observes,
+        by_client=False,
+        name="allocator",
+    )
 
 
 def observes(operation: Operation) -> bool:

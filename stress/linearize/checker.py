@@ -22,13 +22,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from shmalloc.errors import MisuseError
-from stress.linearize.part import (
-    LINEARIZABLE, NOT_LINEARIZABLE, NOT_SEQUENTIAL, SEQUENTIAL, UNKNOWN, Part,
-)  # fmt: skip
-from stress.linearize.result import Check
 from stress.linearize.history import Operation
 from stress.linearize.model import Model, Parts, State, advance
 from stress.linearize.orders import NONE, ProgramOrder, RealTime, completed_first, kinds_of_pending
+from stress.linearize.part import (
+    LINEARIZABLE,
+    NOT_LINEARIZABLE,
+    NOT_SEQUENTIAL,
+    SEQUENTIAL,
+    UNKNOWN,
+    Part,
+)
+from stress.linearize.result import Check
 
 DEFAULT_SECONDS = 60.0
 DEFAULT_VISITED = 1_000_000  # some hundred bytes each
@@ -71,9 +76,13 @@ def check(
     placed = {id(operation) for part in parts for operation in part.operations}
     left_out = tuple(operation for operation in history if id(operation) not in placed)
     return Check(
-        model, _verdict(parts, sequential), tuple(parts), left_out, spending.spent,
+        model,
+        _verdict(parts, sequential),
+        tuple(parts),
+        left_out,
+        spending.spent,
         time.perf_counter() - start,
-    )  # fmt: skip
+    )
 
 
 def _check_parts(
@@ -166,9 +175,8 @@ class _Search:
     """The search of one part."""
 
     def __init__(
-        self, model: Model, history: Sequence[Operation], budget: _Budget,
-        sequential: bool = False,
-    ) -> None:  # fmt: skip
+        self, model: Model, history: Sequence[Operation], budget: _Budget, sequential: bool = False
+    ) -> None:
         self._model, self._budget, self._sequential = model, budget, sequential
         self._operations = completed_first(history)
         kinds = kinds_of_pending(self._operations, model.by_client)
@@ -191,12 +199,16 @@ class _Search:
             self._longest = [taken.operation for taken in self._stack]
         operations = self._operations
         return Part(
-            key=key, operations=tuple(operations), verdict=verdict,
+            key=key,
+            operations=tuple(operations),
+            verdict=verdict,
             order=tuple(operations[i] for i in self._longest),
             blocked=operations[self._blocked] if found is False and self._blocked >= 0 else None,
-            unplaced=() if found else self._unplaced(), states=() if found else tuple(self._states),
-            visited=len(self._seen), seconds=time.perf_counter() - start,
-        )  # fmt: skip
+            unplaced=() if found else self._unplaced(),
+            states=() if found else tuple(self._states),
+            visited=len(self._seen),
+            seconds=time.perf_counter() - start,
+        )
 
     def _run(self) -> bool | None:
         """Whether there is an order; None where the budget ended."""

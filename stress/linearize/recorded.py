@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from shmalloc.errors import MisuseError
 from stress.explorer.searches import Budget, Plan, Search
-from stress.machine import block as s
+from stress.linearize.history import ANY, Operation
+from stress.machine import block as cb
 from stress.machine.block_layout import Settings
 from stress.machine.machine import VERDICTS
-from shmalloc.errors import MisuseError
 from stress.machine.program import Program
-from stress.linearize.history import ANY, Operation
-from stress.oracles import histories as h
+from stress.oracles import histories
 
 ALLOC = 1  # a: order; result: pfn, or a negative code
 FREE = 2  # a: pfn, b: order; result: 0, or a negative code
@@ -67,19 +67,19 @@ class LogArea:
     @property
     def words(self) -> int:
         """Size of the area, even."""
-        logs = self.cpus * (h.LOG_ENTRIES + self.capacity * h.ENTRY_WORDS)
-        return (h.LOG_HEADER + logs + 1) & ~1
+        logs = self.cpus * (histories.LOG_ENTRIES + self.capacity * histories.ENTRY_WORDS)
+        return (histories.LOG_HEADER + logs + 1) & ~1
 
     def log_of(self, cpu: int) -> int:
-        one = h.LOG_ENTRIES + self.capacity * h.ENTRY_WORDS
-        return self.at + h.LOG_HEADER + cpu * one
+        one = histories.LOG_ENTRIES + self.capacity * histories.ENTRY_WORDS
+        return self.at + histories.LOG_HEADER + cpu * one
 
 
 def prepare_log(memory: MutableSequence[int], area: LogArea) -> None:
     """Empty logs, before the first CPU starts."""
     for i in range(area.at, area.at + area.words):
         memory[i] = 0
-    memory[area.at + h.LOG_CAPACITY] = area.capacity
+    memory[area.at + histories.LOG_CAPACITY] = area.capacity
 
 
 def read_log(
@@ -92,28 +92,37 @@ def read_log(
     found = []
     for cpu in range(area.cpus):
         log = area.log_of(cpu)
-        lost = int(memory[log + h.LOG_LOST])
+        lost = int(memory[log + histories.LOG_LOST])
         if lost:
             raise MisuseError(
                 f"log: cpu {cpu} had room for {area.capacity} operations and made {lost} more;"
                 " use a larger capacity"
             )
-        for number in range(int(memory[log + h.LOG_COUNT])):
-            at = log + h.LOG_ENTRIES + number * h.ENTRY_WORDS
-            words = [int(memory[i]) for i in range(at, at + h.ENTRY_WORDS)]
-            if words[h.ENTRY_CALL]:
+        for number in range(int(memory[log + histories.LOG_COUNT])):
+            at = log + histories.LOG_ENTRIES + number * histories.ENTRY_WORDS
+            words = [int(memory[i]) for i in range(at, at + histories.ENTRY_WORDS)]
+            if words[histories.ENTRY_CALL]:
                 found.append(_operation(cpu, words, meaning))
     return sorted(found, key=lambda operation: operation.call)
 
 
 def _operation(cpu: int, words: list[int], meaning: Callable[[Entry], Meaning]) -> Operation:
-    returned = words[h.ENTRY_RETURN] or None
-    result = None if returned is None else words[h.ENTRY_RESULT]
-    told = meaning(Entry(words[h.ENTRY_WHAT], words[h.ENTRY_A], words[h.ENTRY_B], result))
+    returned = words[histories.ENTRY_RETURN] or None
+    result = None if returned is None else words[histories.ENTRY_RESULT]
+    told = meaning(
+        Entry(
+            words[histories.ENTRY_WHAT], words[histories.ENTRY_A], words[histories.ENTRY_B], result
+        )
+    )
     return Operation(
-        cpu, told.name, told.argument, ANY if returned is None else told.result,
-        words[h.ENTRY_CALL], returned, told.key,
-    )  # fmt: skip
+        cpu,
+        told.name,
+        told.argument,
+        ANY if returned is None else told.result,
+        words[histories.ENTRY_CALL],
+        returned,
+        told.key,
+    )
 
 
 def schedules(
@@ -135,6 +144,6 @@ def schedules(
     for k in range(count):
         machine.call(search.driver, seed + k, 1)
         yield (
-            VERDICTS[int(machine.block[s.OUTCOME])],
+            VERDICTS[int(machine.block[cb.OUTCOME])],
             read_log(machine.ram.array.tolist(), area, meaning),
         )

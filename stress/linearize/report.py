@@ -102,9 +102,10 @@ def _around(part: Part) -> list[Operation]:
     begin = min((operation.call for operation in part.unplaced), default=0)
     end = max((_end_of(operation) for operation in part.unplaced), default=0)
     overlapping = [
-        operation for operation in reversed(part.order)
+        operation
+        for operation in reversed(part.order)
         if operation.call <= end and _end_of(operation) >= begin
-    ]  # fmt: skip
+    ]
     for operation in [*overlapping, *reversed(part.order)]:
         if len(rows) < ROWS_SHOWN:
             rows[id(operation)] = operation

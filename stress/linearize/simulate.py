@@ -170,7 +170,9 @@ def _holds_throughout(one: Operation, victim: Operation, history: Sequence[Opera
         return False
     block = (one.result, one.argument)
     return not any(
-        other.name == "free" and other.argument == block and other.call <= victim.returned
+        other.name == "free"
+        and other.argument == block
+        and other.call <= victim.returned
         and (other.returned is None or other.returned >= one.call)
         for other in history
-    )  # fmt: skip
+    )

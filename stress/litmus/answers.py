@@ -34,9 +34,14 @@ def answer_of(name: str) -> Answer:
 
 def _allowed(test: Litmus, memory: str) -> frozenset[Outcome]:
     found = explore(
-        test.program(), strategy="dpor", memory=memory, engine="interpreted", seconds=None,
-        races=False, stop_on_failure=False,
-    )  # fmt: skip
+        test.program(),
+        strategy="dpor",
+        memory=memory,
+        engine="interpreted",
+        seconds=None,
+        races=False,
+        stop_on_failure=False,
+    )
     if found.verdict != EXHAUSTED:
         raise AssertionError(f"{test.name} under {memory} was not explored to its end: {found}")
     return frozenset((first, second, x, y) for first, second, x, y in found.outcomes)

@@ -14,15 +14,15 @@ from collections import Counter
 from dataclasses import dataclass
 
 from shmalloc.memory import Ram
-from stress.litmus import cells as c
+from stress.litmus import cells as litmus_cells
 from stress.litmus.catalogue import Litmus, Outcome
 
 MAX_STRIDE_LINES = 3
 MAX_GAP_LINES = 63
 # what no process ever wrote: not a possible outcome of any test
 NOT_WRITTEN: Outcome = (-1, -1, -1, -1)
-_AREA_WORDS = c.MAX_CELLS * MAX_STRIDE_LINES * c.LINE_WORDS
-_WORDS = c.CELLS + 2 * _AREA_WORDS + MAX_GAP_LINES * c.LINE_WORDS
+_AREA_WORDS = litmus_cells.MAX_CELLS * MAX_STRIDE_LINES * litmus_cells.LINE_WORDS
+_WORDS = litmus_cells.CELLS + 2 * _AREA_WORDS + MAX_GAP_LINES * litmus_cells.LINE_WORDS
 _ARENA_BYTES = -(-_WORDS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
@@ -59,28 +59,33 @@ class Arena:
         """Get ready for another test: no arrivals, no counts; one random state a process."""
         assert len(randoms) == test.processes
         self.ram.array[:] = 0
-        self.ram[c.P_SHAPE] = test.shape
-        self.ram[c.P_PROCESSES] = test.processes
+        self.ram[litmus_cells.P_SHAPE] = test.shape
+        self.ram[litmus_cells.P_PROCESSES] = test.processes
         for cpu, state in enumerate(randoms):
-            self.ram[c.SLOTS + cpu * c.SLOT_WORDS + c.S_RANDOM] = state
+            self.ram[litmus_cells.SLOTS + cpu * litmus_cells.SLOT_WORDS + litmus_cells.S_RANDOM] = (
+                state
+            )
 
     def set_up(self, test: Litmus, setting: Setting) -> None:
         """Lay out the cells of the next turn; their words are zero, as every turn leaves them."""
-        stride = setting.stride_lines * c.LINE_WORDS
-        far = setting.cells * stride + setting.gap_lines * c.LINE_WORDS
+        stride = setting.stride_lines * litmus_cells.LINE_WORDS
+        far = setting.cells * stride + setting.gap_lines * litmus_cells.LINE_WORDS
         for parameter, value in (
-            (c.P_CELLS, setting.cells), (c.P_STRIDE, stride), (c.P_X, c.CELLS),
-            (c.P_Y, c.CELLS + (1 if test.pair else far)),
-            (c.P_DELAYS, setting.delays), (c.P_SPINS, setting.spins),
-        ):  # fmt: skip
+            (litmus_cells.P_CELLS, setting.cells),
+            (litmus_cells.P_STRIDE, stride),
+            (litmus_cells.P_X, litmus_cells.CELLS),
+            (litmus_cells.P_Y, litmus_cells.CELLS + (1 if test.pair else far)),
+            (litmus_cells.P_DELAYS, setting.delays),
+            (litmus_cells.P_SPINS, setting.spins),
+        ):
             self.ram[parameter] = value
 
     def counts(self) -> Counter[Outcome]:
         """How often each outcome was counted since ``begin``, by all processes together."""
         found: Counter[Outcome] = Counter()
-        for cpu in range(c.MAX_PROCESSES):
-            begin = c.COUNTS + cpu * c.COUNTS_WORDS
-            counts = self.ram.array[begin : begin + c.STRANGE + 1]
+        for cpu in range(litmus_cells.MAX_PROCESSES):
+            begin = litmus_cells.COUNTS + cpu * litmus_cells.COUNTS_WORDS
+            counts = self.ram.array[begin : begin + litmus_cells.STRANGE + 1]
             for key in counts.nonzero()[0].tolist():
                 found[decode(key)] += int(counts[key])
         return found
@@ -88,11 +93,11 @@ class Arena:
 
 def decode(key: int) -> Outcome:
     """The outcome that ``outcome_of`` packed into ``key``."""
-    if key == c.STRANGE:
+    if key == litmus_cells.STRANGE:
         return NOT_WRITTEN
     return (
-        key & c.RESULT_MASK,
-        key >> c.RESULT_BITS & c.RESULT_MASK,
-        key >> c.X_SHIFT & c.FINAL_MASK,
-        key >> c.Y_SHIFT & c.FINAL_MASK,
+        key & litmus_cells.RESULT_MASK,
+        key >> litmus_cells.RESULT_BITS & litmus_cells.RESULT_MASK,
+        key >> litmus_cells.X_SHIFT & litmus_cells.FINAL_MASK,
+        key >> litmus_cells.Y_SHIFT & litmus_cells.FINAL_MASK,
     )

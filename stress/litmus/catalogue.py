@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stress.machine.program import Program
 from stress.litmus import shapes
+from stress.machine.program import Program
 from stress.quantities import nearest
 
 Outcome = tuple[int, int, int, int]
@@ -47,11 +47,13 @@ class Litmus:
         x = shapes.MODEL_CELL
         y = x + 1 if self.pair else x + 2
         return Program(
-            name=f"litmus {self.name}", words=_MODEL_WORDS, story=self.story,
+            name=f"litmus {self.name}",
+            words=_MODEL_WORDS,
+            story=self.story,
             threads=[shapes.in_model] * self.processes,
             init=[(shapes.MODEL_SHAPE, self.shape), (shapes.MODEL_X, x), (shapes.MODEL_Y, y)],
             observe=[("r", 0), ("r", 1), x, y],
-        )  # fmt: skip
+        )
 
 
 def _both(first: int, second: int) -> int:

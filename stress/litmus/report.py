@@ -33,8 +33,9 @@ def result_lines(result: LitmusResult) -> Iterator[str]:
         f"  {result.samples:,} samples in {result.seconds:.2f} s, {result.rate / 1e6:.1f} M/s,"
         f" {test.processes} processes on cores {cores}: {result.verdict.name}"
     )
-    table = grid("outcome", "samples", "frequency", "grade", "expected",
-                 right=["samples", "frequency"])  # fmt: skip
+    table = grid(
+        "outcome", "samples", "frequency", "grade", "expected", right=["samples", "frequency"]
+    )
     for row in result.rows:
         table.add_row(*_cells(result, row))
     for line in text_of(table).splitlines():
@@ -48,9 +49,7 @@ def result_lines(result: LitmusResult) -> Iterator[str]:
 
 def _cells(result: LitmusResult, row: Row) -> tuple[str, str, str, str, str]:
     frequency = _percent(row)
-    return (
-        label(result, row), f"{row.samples:,}", frequency, row.grade.value, row.expected.value,
-    )  # fmt: skip
+    return (label(result, row), f"{row.samples:,}", frequency, row.grade.value, row.expected.value)
 
 
 def _percent(row: Row) -> str:
@@ -90,14 +89,16 @@ def document(run: LitmusRun) -> str:
         "tool": {"name": "shmstress", "version": __version__, "command": "litmus"},
         "environment": environment(),
         "spec": {
-            "tests": [test.name for test in run.tests], "seconds": run.seconds, "seed": run.seed,
+            "tests": [test.name for test in run.tests],
+            "seconds": run.seconds,
+            "seed": run.seed,
         },
         "verdict": run.verdict.name,
         "exit_code": run.verdict.exit_code,
         "troubles": [text for _, text in run.troubles],
         "results": [_as_dict(result) for result in run.results],
         "reproduce": {"command": command_line(run), "exact": False, "note": HONEST},
-    }  # fmt: skip
+    }
     return json.dumps(whole, indent=2) + "\n"
 
 

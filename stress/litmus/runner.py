@@ -20,8 +20,8 @@ from stress.litmus.cells import play_rounds
 from stress.litmus.grading import Row, missed, rows_of
 from stress.litmus.team import Team, TeamError
 from stress.progress import Report, Step, silent
-from stress.run.workers import cores, start_forkserver
 from stress.run.interrupts import ImmediateEnd, Interrupts
+from stress.run.workers import cores, start_forkserver
 from stress.seeds import derive
 from stress.verdict import Verdict, worst
 
@@ -120,9 +120,13 @@ def run_litmus(run: LitmusRun, interrupts: Interrupts, told: Told, report: Repor
 
 
 def play_test(
-    test: Litmus, run: LitmusRun, arena: Arena, team: Team, interrupts: Interrupts,
+    test: Litmus,
+    run: LitmusRun,
+    arena: Arena,
+    team: Team,
+    interrupts: Interrupts,
     report: Report = silent,
-) -> LitmusResult:  # fmt: skip
+) -> LitmusResult:
     """Turns of one test until its time is over."""
     chance = random.Random(derive(run.seed, f"litmus {test.name}"))
     usable = cores()
@@ -160,6 +164,9 @@ def result_of(
 def _draw(chance: random.Random, crowded: bool) -> Setting:
     cells, delays = CROWDED_BATCH if crowded else chance.choice(BATCHES)
     return Setting(
-        cells, chance.randint(1, MAX_STRIDE_LINES), chance.randint(0, MAX_GAP_LINES), delays,
+        cells,
+        chance.randint(1, MAX_STRIDE_LINES),
+        chance.randint(0, MAX_GAP_LINES),
+        delays,
         spins=0 if crowded else SPINS,
-    )  # fmt: skip
+    )

@@ -5,107 +5,100 @@ word of load2), where the CPU finds it when it runs on. Which words a CPU may se
 is the memory model's matter (buffers.py), what its accesses are ordered by is races.py's.
 """
 
+from shmalloc.engine import ops
 from shmalloc.engine.control import inlined, scheduler
-from stress.machine.block import (
-    ARG, ARG1, ARG2, ARG3, ASLEEP, AT, CLOCKED, CPUS, DIRTY, EPOCH, FAULT_AT, FAULT_CPU, FORWARDED,
-    LOW_HALF, MEMORY, MODEL, OUTCOME, PARKING, SC, STATE, UNDEFINED, UNDEFINED_AT, VALUE, VALUE1,
-    WORDS,
-)  # fmt: skip
+from stress.machine import block as cb
 from stress.machine.buffers import push, seen
-from stress.machine.primitives import added, put, read_word
-from shmalloc.engine.ops import (
-    LAST_ADDRESSED, LAST_READ, LAST_STORE, LAST_WRITE, OP_CAS, OP_CAS2, OP_EXCHANGE, OP_FETCH_ADD,
-    OP_FETCH_AND, OP_LOAD2, OP_WAIT, OP_WAKE,
-)  # fmt: skip
 from stress.machine.parking import OWN, watch
+from stress.machine.primitives import added, put, read_word
 from stress.machine.races import check_access, check_store, swapped_both
 
 
 @inlined
 def outside(ctl, op, at):
     """1 if word ``at`` may not be accessed: out of range, or a pair at an odd word."""
-    if op > LAST_ADDRESSED:
+    if op > ops.LAST_ADDRESSED:
         return 0
-    if at < 0 or at >= ctl[WORDS]:
+    if at < 0 or at >= ctl[cb.WORDS]:
         return 1
-    if op != OP_CAS2 and op != OP_LOAD2:
+    if op != ops.OP_CAS2 and op != ops.OP_LOAD2:
         return 0
     return at & 1
 
 
 @scheduler
 def fault(ctl, cpu, outcome, at):
-    ctl[OUTCOME] = outcome
-    ctl[FAULT_CPU] = cpu
-    ctl[FAULT_AT] = at
+    ctl[cb.OUTCOME] = outcome
+    ctl[cb.FAULT_CPU] = cpu
+    ctl[cb.FAULT_AT] = at
 
 
 @scheduler
 def never_written(ctl, cpu, at):
     """1 if nobody wrote word ``at`` in this schedule, as far as ``cpu`` sees."""
-    table = ctl[UNDEFINED_AT] + 2 * at
-    if ctl[table] == 0 or ctl[table + 1] == ctl[EPOCH]:
+    table = ctl[cb.UNDEFINED_AT] + 2 * at
+    if ctl[table] == 0 or ctl[table + 1] == ctl[cb.EPOCH]:
         return 0
-    ctl[FORWARDED] = 0
-    if ctl[MODEL] != SC:
+    ctl[cb.FORWARDED] = 0
+    if ctl[cb.MODEL] != cb.SC:
         seen(ctl, cpu, at, 0)  # its own store may still be in its buffer
-    return 1 - ctl[FORWARDED]
+    return 1 - ctl[cb.FORWARDED]
 
 
 @scheduler
 def undefined(ctl, cpu, op, at):
     """1 if the access reads a word that was never written."""
-    if LAST_READ < op <= LAST_STORE or op == OP_WAKE:
+    if ops.LAST_READ < op <= ops.LAST_STORE or op == ops.OP_WAKE:
         return 0
     if never_written(ctl, cpu, at) == 1:
         return 1
-    return never_written(ctl, cpu, at + 1) if op == OP_CAS2 or op == OP_LOAD2 else 0
+    return never_written(ctl, cpu, at + 1) if op == ops.OP_CAS2 or op == ops.OP_LOAD2 else 0
 
 
 @inlined
 def do_read(ctl, cpu, op, at):
-    if ctl[MODEL] == SC:
-        ctl[VALUE + cpu] = read_word(ctl, at)
-        if op == OP_LOAD2:
-            ctl[VALUE1 + cpu] = read_word(ctl, at + 1)
+    if ctl[cb.MODEL] == cb.SC:
+        ctl[cb.VALUE + cpu] = read_word(ctl, at)
+        if op == ops.OP_LOAD2:
+            ctl[cb.VALUE1 + cpu] = read_word(ctl, at + 1)
     else:
-        ctl[FORWARDED] = 0
-        ctl[VALUE + cpu] = seen(ctl, cpu, at, 0)
-        if op == OP_LOAD2:
-            ctl[VALUE1 + cpu] = seen(ctl, cpu, at + 1, 1)
-    if ctl[PARKING] == 1:
-        watch(ctl, cpu, watched(ctl, at, 0), ctl[VALUE + cpu])
-        if op == OP_LOAD2:
-            watch(ctl, cpu, watched(ctl, at + 1, 1), ctl[VALUE1 + cpu])
+        ctl[cb.FORWARDED] = 0
+        ctl[cb.VALUE + cpu] = seen(ctl, cpu, at, 0)
+        if op == ops.OP_LOAD2:
+            ctl[cb.VALUE1 + cpu] = seen(ctl, cpu, at + 1, 1)
+    if ctl[cb.PARKING] == 1:
+        watch(ctl, cpu, watched(ctl, at, 0), ctl[cb.VALUE + cpu])
+        if op == ops.OP_LOAD2:
+            watch(ctl, cpu, watched(ctl, at + 1, 1), ctl[cb.VALUE1 + cpu])
 
 
 @scheduler
 def watched(ctl, at, half):
     """What has to change for the last read to find something else: memory, or the own buffer."""
-    served = ctl[MODEL] != SC and ctl[FORWARDED] >> half & 1 == 1
+    served = ctl[cb.MODEL] != cb.SC and ctl[cb.FORWARDED] >> half & 1 == 1
     return OWN + at if served else at
 
 
 @inlined
 def do_store(ctl, cpu, op, at):
-    value = ctl[ARG + cpu]
-    ctl[VALUE + cpu] = value
-    ctl[DIRTY + cpu] = 1
+    value = ctl[cb.ARG + cpu]
+    ctl[cb.VALUE + cpu] = value
+    ctl[cb.DIRTY + cpu] = 1
     entry = 0
-    if ctl[MODEL] == SC:
+    if ctl[cb.MODEL] == cb.SC:
         put(ctl, at, value)
     else:
         entry = push(ctl, cpu, at, value)
-    if ctl[CLOCKED] == 1:
+    if ctl[cb.CLOCKED] == 1:
         check_store(ctl, cpu, op, at, entry)
 
 
 @inlined
 def swap(ctl, cpu, at):
     """``cas``: 1 if the word held ARG and is ARG1 now."""
-    if read_word(ctl, at) != ctl[ARG + cpu]:
+    if read_word(ctl, at) != ctl[cb.ARG + cpu]:
         return 0
-    put(ctl, at, ctl[ARG1 + cpu])
+    put(ctl, at, ctl[cb.ARG1 + cpu])
     return 1
 
 
@@ -114,11 +107,11 @@ def swap_pair(ctl, cpu, at):
     """``cas2``: 1 if the pair held ARG, ARG1 and is ARG2, ARG3 now."""
     low = read_word(ctl, at)
     high = read_word(ctl, at + 1)
-    if low != ctl[ARG + cpu] or high != ctl[ARG1 + cpu]:
+    if low != ctl[cb.ARG + cpu] or high != ctl[cb.ARG1 + cpu]:
         return 0
-    put(ctl, at, ctl[ARG2 + cpu])
-    put(ctl, at + 1, ctl[ARG3 + cpu])
-    if ctl[CLOCKED] == 1 and low != ctl[ARG2 + cpu] and high != ctl[ARG3 + cpu]:
+    put(ctl, at, ctl[cb.ARG2 + cpu])
+    put(ctl, at + 1, ctl[cb.ARG3 + cpu])
+    if ctl[cb.CLOCKED] == 1 and low != ctl[cb.ARG2 + cpu] and high != ctl[cb.ARG3 + cpu]:
         swapped_both(ctl, at)
     return 1
 
@@ -126,11 +119,11 @@ def swap_pair(ctl, cpu, at):
 @scheduler
 def updated(ctl, op, found, operand):
     """What a word that held ``found`` becomes."""
-    if op == OP_FETCH_ADD:
+    if op == ops.OP_FETCH_ADD:
         return added(ctl, found, operand)
-    if op == OP_EXCHANGE:
+    if op == ops.OP_EXCHANGE:
         return operand
-    if op == OP_FETCH_AND:
+    if op == ops.OP_FETCH_AND:
         return found & operand
     return found | operand
 
@@ -139,17 +132,17 @@ def updated(ctl, op, found, operand):
 def do_update(ctl, cpu, op, at):
     """An atomic read-modify-write. What it found is also what a spinning CPU waits to change."""
     found = read_word(ctl, at)
-    if op == OP_CAS:
-        ctl[VALUE + cpu] = swap(ctl, cpu, at)
-    elif op == OP_CAS2:
+    if op == ops.OP_CAS:
+        ctl[cb.VALUE + cpu] = swap(ctl, cpu, at)
+    elif op == ops.OP_CAS2:
         second = read_word(ctl, at + 1)
-        ctl[VALUE + cpu] = swap_pair(ctl, cpu, at)
-        if ctl[PARKING] == 1:
+        ctl[cb.VALUE + cpu] = swap_pair(ctl, cpu, at)
+        if ctl[cb.PARKING] == 1:
             note_update(ctl, cpu, at + 1, second)
     else:
-        ctl[VALUE + cpu] = found
-        put(ctl, at, updated(ctl, op, found, ctl[ARG + cpu]))
-    if ctl[PARKING] == 1:
+        ctl[cb.VALUE + cpu] = found
+        put(ctl, at, updated(ctl, op, found, ctl[cb.ARG + cpu]))
+    if ctl[cb.PARKING] == 1:
         note_update(ctl, cpu, at, found)
 
 
@@ -157,52 +150,52 @@ def do_update(ctl, cpu, op, at):
 def note_update(ctl, cpu, at, found):
     watch(ctl, cpu, at, found)
     if read_word(ctl, at) != found:
-        ctl[DIRTY + cpu] = 1
+        ctl[cb.DIRTY + cpu] = 1
 
 
 @scheduler
 def do_wait(ctl, cpu, at):
     """Compare and sleep in one step; the lost wake-up is the caller's to lose, not ours."""
-    if (read_word(ctl, at) ^ ctl[ARG + cpu]) & LOW_HALF == 0:
-        ctl[STATE + cpu] = ASLEEP
-        ctl[VALUE + cpu] = 1
+    if (read_word(ctl, at) ^ ctl[cb.ARG + cpu]) & cb.LOW_HALF == 0:
+        ctl[cb.STATE + cpu] = cb.ASLEEP
+        ctl[cb.VALUE + cpu] = 1
     else:
-        ctl[VALUE + cpu] = 0
-    if ctl[PARKING] == 1:
-        ctl[DIRTY + cpu] = 1
+        ctl[cb.VALUE + cpu] = 0
+    if ctl[cb.PARKING] == 1:
+        ctl[cb.DIRTY + cpu] = 1
 
 
 @scheduler
 def sleepers(ctl, cpu, at):
     """How many a wake of ARG CPUs at word ``at`` will wake."""
     count = 0
-    for other in range(ctl[CPUS]):
-        if ctl[STATE + other] == ASLEEP and ctl[AT + other] == at:
+    for other in range(ctl[cb.CPUS]):
+        if ctl[cb.STATE + other] == cb.ASLEEP and ctl[cb.AT + other] == at:
             count += 1
-    return min(count, ctl[ARG + cpu])
+    return min(count, ctl[cb.ARG + cpu])
 
 
 @inlined
 def access(ctl, cpu, op, at):
     """Perform the access that ``cpu`` posted; where it may not be made, OUTCOME says so."""
     if outside(ctl, op, at) == 1:
-        fault(ctl, cpu, MEMORY, at)
+        fault(ctl, cpu, cb.MEMORY, at)
         return
-    if ctl[UNDEFINED_AT] != 0 and op <= OP_WAIT and undefined(ctl, cpu, op, at) == 1:
-        fault(ctl, cpu, UNDEFINED, at)
+    if ctl[cb.UNDEFINED_AT] != 0 and op <= ops.OP_WAIT and undefined(ctl, cpu, op, at) == 1:
+        fault(ctl, cpu, cb.UNDEFINED, at)
         return
-    if op <= LAST_READ:
+    if op <= ops.LAST_READ:
         do_read(ctl, cpu, op, at)
-    elif op <= LAST_STORE:
+    elif op <= ops.LAST_STORE:
         do_store(ctl, cpu, op, at)
         return
-    elif op <= LAST_WRITE:
+    elif op <= ops.LAST_WRITE:
         do_update(ctl, cpu, op, at)
-    elif op == OP_WAIT:
+    elif op == ops.OP_WAIT:
         do_wait(ctl, cpu, at)
-    elif op == OP_WAKE:
-        ctl[VALUE + cpu] = sleepers(ctl, cpu, at)
+    elif op == ops.OP_WAKE:
+        ctl[cb.VALUE + cpu] = sleepers(ctl, cpu, at)
     else:
-        ctl[VALUE + cpu] = 0
-    if ctl[CLOCKED] == 1:
+        ctl[cb.VALUE + cpu] = 0
+    if ctl[cb.CLOCKED] == 1:
         check_access(ctl, cpu, op, at)

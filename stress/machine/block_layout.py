@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stress.machine import block as s
-from stress.machine.races import RELEASED
 from shmalloc.errors import MisuseError
+from stress.machine import block as cb
+from stress.machine.races import RELEASED
 
-MODELS = {"sc": s.SC, "tso": s.TSO, "pso": s.PSO}
+MODELS = {"sc": cb.SC, "tso": cb.TSO, "pso": cb.PSO}
 TABLE_SLOTS = 1024
 IDLE_LIMIT = 200
 MAX_STEPS = 10_000_000  # of a schedule: its trace is kept
@@ -47,7 +47,7 @@ class Settings:
 
 def actors_of(cpus: int, model: str) -> int:
     """CPUs and, behind them, what flushes their buffers."""
-    return {"sc": cpus, "tso": 2 * cpus, "pso": cpus * (1 + s.BUFFER_DEPTH)}[model]
+    return {"sc": cpus, "tso": 2 * cpus, "pso": cpus * (1 + cb.BUFFER_DEPTH)}[model]
 
 
 @dataclass
@@ -87,44 +87,44 @@ def plan_block(
     locks: Sequence[int] = (),
 ) -> BlockPlan:
     """A control block for a memory of ``words`` words and ``cpus`` CPUs."""
-    areas = BlockPlan(s.VARIABLE, {})
+    areas = BlockPlan(cb.VARIABLE, {})
     head = areas.content
-    head[s.CPUS], head[s.WORDS], head[s.EPOCH] = cpus, words, 1
-    head[s.ACTORS] = actors_of(cpus, settings.model)
-    head[s.MODEL] = MODELS[settings.model]
-    head[s.STEP_LIMIT], head[s.IDLE_LIMIT] = settings.step_limit, settings.idle_limit
-    head[s.LOGGING], head[s.CLOCKED] = int(settings.log), int(settings.races)
-    head[s.PARKING], head[s.VAIN_SPINS] = int(settings.parking), settings.vain_spins
+    head[cb.CPUS], head[cb.WORDS], head[cb.EPOCH] = cpus, words, 1
+    head[cb.ACTORS] = actors_of(cpus, settings.model)
+    head[cb.MODEL] = MODELS[settings.model]
+    head[cb.STEP_LIMIT], head[cb.IDLE_LIMIT] = settings.step_limit, settings.idle_limit
+    head[cb.LOGGING], head[cb.CLOCKED] = int(settings.log), int(settings.races)
+    head[cb.PARKING], head[cb.VAIN_SPINS] = int(settings.parking), settings.vain_spins
     limit = settings.step_limit
-    areas.add(s.TRACE_AT, limit)
-    areas.add(s.REPEAT_AT, limit)
-    areas.add(s.KEPT_AT, limit)
+    areas.add(cb.TRACE_AT, limit)
+    areas.add(cb.REPEAT_AT, limit)
+    areas.add(cb.KEPT_AT, limit)
     if settings.log:
-        areas.add(s.LOG_AT, s.EVENT_WORDS * limit)
-    areas.add(s.STAMPS_AT, words)
-    areas.add(s.UNDO_AT, 2 * words)
+        areas.add(cb.LOG_AT, cb.EVENT_WORDS * limit)
+    areas.add(cb.STAMPS_AT, words)
+    areas.add(cb.UNDO_AT, 2 * words)
     if settings.model != "sc":
-        areas.add(s.BUFFERS_AT, cpus * s.BUFFER_DEPTH * (s.ENTRY_CLOCK + cpus))
+        areas.add(cb.BUFFERS_AT, cpus * cb.BUFFER_DEPTH * (cb.ENTRY_CLOCK + cpus))
     if settings.parking:
-        areas.add(s.WATCH_AT, cpus * s.WATCH_WORDS)
+        areas.add(cb.WATCH_AT, cpus * cb.WATCH_WORDS)
     if settings.races:
         _add_clocks(areas, words, cpus)
     if undefined:
-        areas.add(s.UNDEFINED_AT, 2 * words + 2, _undefined_flags(words, undefined))
-    head[s.LOCK_COUNT] = len(locks)
-    areas.add(s.LOCKS_AT, len(locks), locks)
+        areas.add(cb.UNDEFINED_AT, 2 * words + 2, _undefined_flags(words, undefined))
+    head[cb.LOCK_COUNT] = len(locks)
+    areas.add(cb.LOCKS_AT, len(locks), locks)
     _add_outcomes(areas, observe)
-    areas.add(s.TREE_AT, settings.tree_words)
-    head[s.TREE_WORDS] = settings.tree_words
+    areas.add(cb.TREE_AT, settings.tree_words)
+    head[cb.TREE_WORDS] = settings.tree_words
     return areas
 
 
 def _add_clocks(areas: BlockPlan, words: int, cpus: int) -> None:
-    areas.content[s.SHADOW_WORDS] = RELEASED + 4 * cpus
-    areas.add(s.SHADOW_AT, words * (RELEASED + 4 * cpus))
-    for slot in (s.CLOCKS_AT, s.PENDING_AT, s.FENCED_AT):
+    areas.content[cb.SHADOW_WORDS] = RELEASED + 4 * cpus
+    areas.add(cb.SHADOW_AT, words * (RELEASED + 4 * cpus))
+    for slot in (cb.CLOCKS_AT, cb.PENDING_AT, cb.FENCED_AT):
         areas.add(slot, cpus * cpus)
-    areas.add(s.READS_AT, cpus * s.READS_KEPT * 2)
+    areas.add(cb.READS_AT, cpus * cb.READS_KEPT * 2)
 
 
 def _undefined_flags(words: int, ranges: Sequence[tuple[int, int]]) -> list[int]:
@@ -137,8 +137,8 @@ def _undefined_flags(words: int, ranges: Sequence[tuple[int, int]]) -> list[int]
 
 def _add_outcomes(areas: BlockPlan, observe: Sequence[int | tuple[str, int]]) -> None:
     head = areas.content
-    head[s.OBSERVED] = len(observe)
+    head[cb.OBSERVED] = len(observe)
     coded = [what if isinstance(what, int) else -1 - what[1] for what in observe]
-    areas.add(s.OBSERVE_AT, len(coded), coded)
-    head[s.TABLE_SLOTS] = TABLE_SLOTS if observe else 0
-    areas.add(s.TABLE_AT, head[s.TABLE_SLOTS] * (len(observe) + 1))
+    areas.add(cb.OBSERVE_AT, len(coded), coded)
+    head[cb.TABLE_SLOTS] = TABLE_SLOTS if observe else 0
+    areas.add(cb.TABLE_AT, head[cb.TABLE_SLOTS] * (len(observe) + 1))

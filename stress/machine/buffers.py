@@ -13,71 +13,66 @@ empty buffer: their CPU cannot make the step before. A CPU whose buffer is full 
 Agrees with the axiomatic x86-TSO of Sewell et al. (CACM 2010); pso is SPARC's.
 """
 
+from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
-from stress.machine.block import (
-    BUFFERED, BUFFERS_AT, BUFFER_DEPTH, CHOICES, CPUS, ENTRY_AT, ENTRY_CLOCK, ENTRY_VALUE,
-    FLUSHED_AT, FORWARDED, MODEL, OP, PARKING, READY, STATE, TSO,
-)  # fmt: skip
-from stress.machine.primitives import put, read_word
+from stress.machine import block as cb
 from stress.machine.parking import OWN, disturb
-from shmalloc.engine.ops import (
-    FIRST_WRITE, LAST_STORE, LAST_WRITE, OP_FENCE, OP_WAIT, OP_WAKE,
-)  # fmt: skip
+from stress.machine.primitives import put, read_word
 
 
 @scheduler
 def entry_of(ctl, cpu, place):
     """Where the entry at ``place`` in the queue of ``cpu`` lies."""
-    size = ENTRY_CLOCK + ctl[CPUS]
-    return ctl[BUFFERS_AT] + (cpu * BUFFER_DEPTH + place) * size
+    size = cb.ENTRY_CLOCK + ctl[cb.CPUS]
+    return ctl[cb.BUFFERS_AT] + (cpu * cb.BUFFER_DEPTH + place) * size
 
 
 @scheduler
 def seen(ctl, cpu, i, half):
     """What ``cpu`` reads in word ``i``; notes in FORWARDED whether its own buffer served it."""
-    for back in range(ctl[BUFFERED + cpu]):
-        entry = entry_of(ctl, cpu, ctl[BUFFERED + cpu] - 1 - back)
-        if ctl[entry + ENTRY_AT] == i:
-            ctl[FORWARDED] |= 1 << half
-            return ctl[entry + ENTRY_VALUE]
+    for back in range(ctl[cb.BUFFERED + cpu]):
+        entry = entry_of(ctl, cpu, ctl[cb.BUFFERED + cpu] - 1 - back)
+        if ctl[entry + cb.ENTRY_AT] == i:
+            ctl[cb.FORWARDED] |= 1 << half
+            return ctl[entry + cb.ENTRY_VALUE]
     return read_word(ctl, i)
 
 
 @scheduler
 def push(ctl, cpu, i, value):
     """``cpu`` wrote ``value`` to word ``i``; the entry."""
-    entry = entry_of(ctl, cpu, ctl[BUFFERED + cpu])
-    ctl[entry + ENTRY_AT] = i
-    ctl[entry + ENTRY_VALUE] = value
-    ctl[BUFFERED + cpu] += 1
+    entry = entry_of(ctl, cpu, ctl[cb.BUFFERED + cpu])
+    ctl[entry + cb.ENTRY_AT] = i
+    ctl[entry + cb.ENTRY_VALUE] = value
+    ctl[cb.BUFFERED + cpu] += 1
     return entry
 
 
 @scheduler
 def drains(op):
     """1 if ``op`` needs an empty buffer."""
-    if op == OP_FENCE or op == OP_WAIT or op == OP_WAKE:
+    if op == ops.OP_FENCE or op == ops.OP_WAIT or op == ops.OP_WAKE:
         return 1
-    return 1 if LAST_STORE < op <= LAST_WRITE else 0
+    return 1 if ops.LAST_STORE < op <= ops.LAST_WRITE else 0
 
 
 @scheduler
 def hindered(ctl, cpu):
     """1 if the buffer of ``cpu`` forbids the step it posted."""
-    op = ctl[OP + cpu]
-    count = ctl[BUFFERED + cpu]
+    op = ctl[cb.OP + cpu]
+    count = ctl[cb.BUFFERED + cpu]
     if count == 0:
         return 0
     if drains(op) == 1:
         return 1
-    return 1 if count == BUFFER_DEPTH and FIRST_WRITE <= op <= LAST_STORE else 0
+    return 1 if count == cb.BUFFER_DEPTH and ops.FIRST_WRITE <= op <= ops.LAST_STORE else 0
 
 
 @scheduler
 def oldest_of_its_word(ctl, cpu, place):
-    at = ctl[entry_of(ctl, cpu, place) + ENTRY_AT]
+    at = ctl[entry_of(ctl, cpu, place) + cb.ENTRY_AT]
     for earlier in range(place):
-        if ctl[entry_of(ctl, cpu, earlier) + ENTRY_AT] == at:
+        if ctl[entry_of(ctl, cpu, earlier) + cb.ENTRY_AT] == at:
             return 0
     return 1
 
@@ -85,16 +80,16 @@ def oldest_of_its_word(ctl, cpu, place):
 @scheduler
 def gather_buffered(ctl):
     """The actors that can make a step: CPUs first, then buffers; how many."""
-    cpus = ctl[CPUS]
+    cpus = ctl[cb.CPUS]
     count = 0
     for cpu in range(cpus):
-        if ctl[STATE + cpu] == READY and hindered(ctl, cpu) == 0:
-            ctl[CHOICES + count] = cpu
+        if ctl[cb.STATE + cpu] == cb.READY and hindered(ctl, cpu) == 0:
+            ctl[cb.CHOICES + count] = cpu
             count += 1
     for cpu in range(cpus):
-        if ctl[BUFFERED + cpu] > 0:
-            if ctl[MODEL] == TSO:
-                ctl[CHOICES + count] = cpus + cpu
+        if ctl[cb.BUFFERED + cpu] > 0:
+            if ctl[cb.MODEL] == cb.TSO:
+                ctl[cb.CHOICES + count] = cpus + cpu
                 count += 1
             else:
                 count = gather_entries(ctl, cpu, count)
@@ -103,9 +98,9 @@ def gather_buffered(ctl):
 
 @scheduler
 def gather_entries(ctl, cpu, count):
-    for place in range(ctl[BUFFERED + cpu]):
+    for place in range(ctl[cb.BUFFERED + cpu]):
         if oldest_of_its_word(ctl, cpu, place) == 1:
-            ctl[CHOICES + count] = ctl[CPUS] + cpu * BUFFER_DEPTH + place
+            ctl[cb.CHOICES + count] = ctl[cb.CPUS] + cpu * cb.BUFFER_DEPTH + place
             count += 1
     return count
 
@@ -113,25 +108,25 @@ def gather_entries(ctl, cpu, count):
 @scheduler
 def owner_of(ctl, actor):
     """The CPU whose buffer ``actor`` flushes, or that it is."""
-    cpus = ctl[CPUS]
+    cpus = ctl[cb.CPUS]
     if actor < cpus:
         return actor
-    if ctl[MODEL] == TSO:
+    if ctl[cb.MODEL] == cb.TSO:
         return actor - cpus
-    return (actor - cpus) // BUFFER_DEPTH
+    return (actor - cpus) // cb.BUFFER_DEPTH
 
 
 @scheduler
 def flusher_of(ctl, cpu):
     """The actor that flushes the oldest entry of ``cpu``."""
-    cpus = ctl[CPUS]
-    return cpus + cpu if ctl[MODEL] == TSO else cpus + cpu * BUFFER_DEPTH
+    cpus = ctl[cb.CPUS]
+    return cpus + cpu if ctl[cb.MODEL] == cb.TSO else cpus + cpu * cb.BUFFER_DEPTH
 
 
 @scheduler
 def flushed_entry(ctl, actor):
     """The entry that a flush by ``actor`` makes visible."""
-    place = 0 if ctl[MODEL] == TSO else (actor - ctl[CPUS]) % BUFFER_DEPTH
+    place = 0 if ctl[cb.MODEL] == cb.TSO else (actor - ctl[cb.CPUS]) % cb.BUFFER_DEPTH
     return entry_of(ctl, owner_of(ctl, actor), place)
 
 
@@ -140,12 +135,12 @@ def make_visible(ctl, actor):
     """Flush: write the entry of ``actor`` to memory and close the gap in the queue."""
     cpu = owner_of(ctl, actor)
     entry = flushed_entry(ctl, actor)
-    size = ENTRY_CLOCK + ctl[CPUS]
-    ctl[FLUSHED_AT] = ctl[entry + ENTRY_AT]
-    put(ctl, ctl[entry + ENTRY_AT], ctl[entry + ENTRY_VALUE])
-    if ctl[PARKING] == 1:
-        disturb(ctl, cpu, OWN + ctl[entry + ENTRY_AT])
-    last = entry_of(ctl, cpu, ctl[BUFFERED + cpu] - 1)
+    size = cb.ENTRY_CLOCK + ctl[cb.CPUS]
+    ctl[cb.FLUSHED_AT] = ctl[entry + cb.ENTRY_AT]
+    put(ctl, ctl[entry + cb.ENTRY_AT], ctl[entry + cb.ENTRY_VALUE])
+    if ctl[cb.PARKING] == 1:
+        disturb(ctl, cpu, OWN + ctl[entry + cb.ENTRY_AT])
+    last = entry_of(ctl, cpu, ctl[cb.BUFFERED + cpu] - 1)
     for k in range(last - entry):
         ctl[entry + k] = ctl[entry + k + size]
-    ctl[BUFFERED + cpu] -= 1
+    ctl[cb.BUFFERED + cpu] -= 1

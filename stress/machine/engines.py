@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
+from shmalloc.errors import MisuseError
 from stress.machine.block_layout import Settings
 from stress.machine.machine import Machine
 from stress.machine.program import Program
-from shmalloc.errors import MisuseError
 
 ENGINES = ("native", "interpreted")
 

@@ -17,20 +17,20 @@ from typing import Any
 import numpy as np
 from greenlet import getcurrent, greenlet
 
-from shmalloc.dialect import Kernel
 from shmalloc import words as words_module
 from shmalloc.compiler.integers import wrap
 from shmalloc.compiler.rewrite import placed, runnable
 from shmalloc.compiler.runtime import FAULT_NUMBERS
-from stress.machine import block as s
-from stress.machine import primitives
+from shmalloc.dialect import Kernel
 from shmalloc.engine import ops
-from stress.machine.block_layout import Settings
-from stress.machine.program import Program, plan_of, require_single_results
-from stress.machine.machine import events_of
-from stress.machine.site import Site
 from shmalloc.errors import KernelFault
 from shmalloc.memory import Ram
+from stress.machine import block as cb
+from stress.machine import primitives
+from stress.machine.block_layout import Settings
+from stress.machine.machine import events_of
+from stress.machine.program import Program, plan_of, require_single_results
+from stress.machine.site import Site
 
 _OWN_FILES = frozenset({__file__, words_module.__file__})
 
@@ -45,15 +45,15 @@ class InterpretedMemory:
     def _post(self, op: int, i: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
         """Let the scheduler choose; back here, it has performed this access."""
         block = self.block
-        cpu = block[s.CURRENT]
-        block[s.OP + cpu], block[s.AT + cpu] = op, i
-        block[s.ARG + cpu], block[s.ARG1 + cpu] = a, b
-        block[s.ARG2 + cpu], block[s.ARG3 + cpu] = c, d
+        cpu = block[cb.CURRENT]
+        block[cb.OP + cpu], block[cb.AT + cpu] = op, i
+        block[cb.ARG + cpu], block[cb.ARG1 + cpu] = a, b
+        block[cb.ARG2 + cpu], block[cb.ARG3 + cpu] = c, d
         if self.trace:
             block.posted[cpu].append(_stack(sys._getframe(2)))
             block.operands[cpu].append((a, b, c, d))
         block.hub.switch()
-        return block[s.VALUE + cpu]
+        return block[cb.VALUE + cpu]
 
     def __getitem__(self, i: int) -> int:
         return self._post(ops.OP_READ, i)
@@ -81,7 +81,7 @@ class InterpretedMemory:
 
     def load2(self, i: int) -> tuple[int, int]:
         low = self._post(ops.OP_LOAD2, i)
-        return low, self.block[s.VALUE1 + self.block[s.CURRENT]]
+        return low, self.block[cb.VALUE1 + self.block[cb.CURRENT]]
 
     def exchange(self, i: int, value: int) -> int:
         return self._post(ops.OP_EXCHANGE, i, value)
@@ -126,7 +126,7 @@ class InterpretedMemory:
         """Who died is for a supervisor to say (stress/crash)."""
 
     def now(self) -> int:
-        return self.block[s.STEPS]
+        return self.block[cb.STEPS]
 
 
 def _stack(frame: FrameType | None) -> tuple[Site, ...]:
@@ -170,21 +170,21 @@ class InterpretedControl(list[int]):
         try:
             value = self.threads[cpu](self.memory, cpu)
         except ArithmeticError as error:  # what a rewritten kernel raises for what has no meaning
-            self[s.OUTCOME], self[s.FAULT_CPU] = s.ARITHMETIC, cpu
+            self[cb.OUTCOME], self[cb.FAULT_CPU] = cb.ARITHMETIC, cpu
             self._note_fault(error)
             return
         except RecursionError:
-            self[s.OUTCOME], self[s.FAULT_CPU] = s.STACK, cpu
+            self[cb.OUTCOME], self[cb.FAULT_CPU] = cb.STACK, cpu
             return
-        self[s.RETURN + cpu] = int(value or 0)
-        self[s.OP + cpu] = ops.OP_FINISH
-        self[s.STATE + cpu] = s.FINISHED
+        self[cb.RETURN + cpu] = int(value or 0)
+        self[cb.OP + cpu] = ops.OP_FINISH
+        self[cb.STATE + cpu] = cb.FINISHED
 
     def _note_fault(self, error: ArithmeticError) -> None:
         """CODE says what the fault is, as compiled code does; ``faulted`` says where."""
         fault = placed(error, None)
         assert isinstance(fault, KernelFault)
-        self[s.CODE] = FAULT_NUMBERS[fault.kind]
+        self[cb.CODE] = FAULT_NUMBERS[fault.kind]
         self.faulted = Site(fault.file, fault.line, fault.kernel.rpartition(".")[2])
 
     def resume(self, cpu: int) -> None:
@@ -202,11 +202,11 @@ class InterpretedControl(list[int]):
         try:
             code = int(self.watchers[entry](self.ram) or 0)
         except IndexError:
-            self[s.OUTCOME] = s.MEMORY
+            self[cb.OUTCOME] = cb.MEMORY
         except ArithmeticError as error:
-            self[s.OUTCOME] = s.ARITHMETIC
+            self[cb.OUTCOME] = cb.ARITHMETIC
             self._note_fault(error)
-            code = self[s.CODE]
+            code = self[cb.CODE]
         if code:
             self.judged = before
         for i in np.flatnonzero(self.ram.array != before):

@@ -15,15 +15,15 @@ import numpy as np
 from shmalloc.dialect import Kernel
 from shmalloc.engine import ops
 from shmalloc.memory import Ram
-from stress.machine import block as s
+from stress.machine import block as cb
 from stress.machine.block_layout import Settings
 from stress.machine.program import Program
 
 VERDICTS = {
-    s.PASSED: "passed", s.FAILED: "failed", s.DEADLOCK: "deadlock", s.LIVELOCK: "livelock",
-    s.MEMORY: "memory", s.STACK: "stack", s.ABANDONED: "abandoned", s.ERROR: "error",
-    s.INVARIANT: "invariant", s.RACE: "race", s.TORN: "torn", s.UNDEFINED: "undefined",
-    s.ARITHMETIC: "arithmetic",
+    cb.PASSED: "passed", cb.FAILED: "failed", cb.DEADLOCK: "deadlock", cb.LIVELOCK: "livelock",
+    cb.MEMORY: "memory", cb.STACK: "stack", cb.ABANDONED: "abandoned", cb.ERROR: "error",
+    cb.INVARIANT: "invariant", cb.RACE: "race", cb.TORN: "torn", cb.UNDEFINED: "undefined",
+    cb.ARITHMETIC: "arithmetic",
 }  # fmt: skip
 
 
@@ -68,18 +68,18 @@ class Machine(Protocol):
 
 def fault_of(block: Block) -> Event | None:
     """The access that was not performed, or could not be."""
-    cpu = int(block[s.FAULT_CPU])
-    refused = block[s.OUTCOME] in (s.MEMORY, s.UNDEFINED, s.STACK)
+    cpu = int(block[cb.FAULT_CPU])
+    refused = block[cb.OUTCOME] in (cb.MEMORY, cb.UNDEFINED, cb.STACK)
     if cpu < 0 or not refused:
         return None
-    return Event(cpu, int(block[s.OP + cpu]), int(block[s.AT + cpu]), 0)
+    return Event(cpu, int(block[cb.OP + cpu]), int(block[cb.AT + cpu]), 0)
 
 
 def events_of(block: Block) -> tuple[Event, ...]:
     """The log of the last schedule."""
-    first = int(block[s.LOG_AT])
-    last = first + s.EVENT_WORDS * int(block[s.STEPS])
+    first = int(block[cb.LOG_AT])
+    last = first + cb.EVENT_WORDS * int(block[cb.STEPS])
     words = [int(word) for word in block[first:last]]
     return tuple(
-        Event(*words[at : at + s.EVENT_WORDS]) for at in range(0, len(words), s.EVENT_WORDS)
+        Event(*words[at : at + cb.EVENT_WORDS]) for at in range(0, len(words), cb.EVENT_WORDS)
     )

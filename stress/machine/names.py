@@ -79,10 +79,12 @@ class Named(Protocol):
 
 
 SHAPES = {
-    "word_name": "(index) -> str", "value_name": "(index, value) -> str",
-    "pair_name": "(index, low, high) -> str", "code_name": "(code) -> str",
+    "word_name": "(index) -> str",
+    "value_name": "(index, value) -> str",
+    "pair_name": "(index, low, high) -> str",
+    "code_name": "(code) -> str",
     "findings": "(memory) -> list of Finding",
-}  # fmt: skip
+}
 
 
 def require_functions(program: Named) -> None:

@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from shmalloc.dialect import Kernel
 from shmalloc.compiler import obtain
 from shmalloc.compiler.instances import Instance, symbol_of
-from stress.machine import block as s
-from stress.machine import fibers
+from shmalloc.dialect import Kernel
 from shmalloc.engine import plans
-from stress.machine.block_layout import Settings
 from shmalloc.engine.doctor import require_native
-from stress.machine.native_memory import CONTROL, MODEL, STACK_BYTES, TRACKED
-from stress.machine.program import Program, plan_of, require_single_results
 from shmalloc.errors import EngineError
 from shmalloc.memory import Ram, aligned_words
+from stress.machine import block as cb
+from stress.machine import fibers
+from stress.machine.block_layout import Settings
+from stress.machine.native_memory import CONTROL, MODEL, STACK_BYTES, TRACKED
+from stress.machine.program import Program, plan_of, require_single_results
 
 
 class NativeControl:
@@ -63,12 +63,12 @@ class NativeMachine:
     def _place(self) -> None:
         """Addresses of memory and kernels."""
         block = self.block
-        block[s.BASE] = self.ram.base
+        block[cb.BASE] = self.ram.base
         entries = [Instance(thread, MODEL, True) for thread in self.program.threads]
         watchers = dict(self.program.watchers())
         entries += [Instance(kernel, TRACKED, True) for kernel in watchers.values()]
         for cpu, thread in enumerate(self.program.threads):
-            block[s.ENTRY + cpu] = _address(Instance(thread, MODEL, True), entries)
+            block[cb.ENTRY + cpu] = _address(Instance(thread, MODEL, True), entries)
         for slot, kernel in watchers.items():
             block[slot] = _address(Instance(kernel, TRACKED, True), entries)
         self._place_stacks(len(self.program.threads))
@@ -78,14 +78,14 @@ class NativeMachine:
         self._stacks = np.zeros((cpus + 1) * fibers.STACK_WORDS + 2, dtype=np.int64)
         origin = int(self._stacks.ctypes.data)
         stacks = -(-(origin + STACK_BYTES) // 16) * 16
-        self.block[s.STACKS] = stacks
+        self.block[cb.STACKS] = stacks
         self.guards = []
         for cpu in range(cpus):
             bottom = stacks + cpu * STACK_BYTES
             word = (bottom - origin) // 8
             self.guards.append(self._stacks[word : word + fibers.GUARD_WORDS])
             self.guards[cpu][:] = fibers.GUARD
-            self.block[s.LIMIT + cpu] = bottom + fibers.RESERVE_WORDS * 8
+            self.block[cb.LIMIT + cpu] = bottom + fibers.RESERVE_WORDS * 8
 
     def warm(self, driver: Kernel) -> None:
         """Compile ``driver`` (or load it) now, and bind it to this block."""

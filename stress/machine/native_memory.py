@@ -20,11 +20,10 @@ from shmalloc.compiler import runtime, words
 from shmalloc.compiler.code import RARELY, Code
 from shmalloc.compiler.kinds import Emitter, Kind, Registers
 from shmalloc.compiler.runtime import CODE, FAULT, FRAME_WORDS, ODD_PAIR, PLACE
-from stress.machine import block as s
-from stress.machine import fibers
 from shmalloc.engine import ops
+from stress.machine import block as cb
+from stress.machine import fibers
 from stress.machine.primitives import remember
-from shmalloc.engine.ops import ORDERINGS, READS, SLEEPS, UPDATES, WRITES
 
 STACK_BYTES = fibers.STACK_WORDS * 8
 STACK_STAGGER_BYTES = 24 * 8  # else the tops of all stacks fall into one set of the cache
@@ -59,11 +58,11 @@ def _pointer(code: Code, block: str, slot: int) -> str:
 
 
 def _read_word(code: Code, memory: Registers, arguments: list[str]) -> str:
-    return code.load(code.word(_pointer(code, memory["base"], s.BASE), arguments[0]))
+    return code.load(code.word(_pointer(code, memory["base"], cb.BASE), arguments[0]))
 
 
 def _write_word(code: Code, memory: Registers, arguments: list[str]) -> None:
-    code.store(arguments[1], code.word(_pointer(code, memory["base"], s.BASE), arguments[0]))
+    code.store(arguments[1], code.word(_pointer(code, memory["base"], cb.BASE), arguments[0]))
 
 
 def _added(code: Code, memory: Registers, arguments: list[str]) -> str:
@@ -73,8 +72,8 @@ def _added(code: Code, memory: Registers, arguments: list[str]) -> str:
 def _resume(code: Code, memory: Registers, arguments: list[str]) -> None:
     _fiber_text(code)
     block = memory["base"]
-    stack = code.load(_of_cpu(code, block, s.SP, arguments[0]))
-    code.call("@fiber.swap", [f"ptr {code.word(block, str(s.HUB_SP))}", stack], "void")
+    stack = code.load(_of_cpu(code, block, cb.SP, arguments[0]))
+    code.call("@fiber.swap", [f"ptr {code.word(block, str(cb.HUB_SP))}", stack], "void")
 
 
 def _launch(code: Code, memory: Registers, arguments: list[str]) -> None:
@@ -83,35 +82,37 @@ def _launch(code: Code, memory: Registers, arguments: list[str]) -> None:
     code.module.need("fiber.trampoline", lambda: fibers.trampoline_text(code.target))
     code.module.need("model.main", _main_text)
     block, cpu, frame = memory["base"], arguments[0], fibers.FRAMES[code.target]
-    stacks = code.load(code.word(block, str(s.STACKS)))
+    stacks = code.load(code.word(block, str(cb.STACKS)))
     below = code.op(f"mul i64 {code.op(f'add i64 {cpu}, 1')}, {STACK_BYTES}")
     stagger = code.op(f"mul i64 {cpu}, {STACK_STAGGER_BYTES}")
     top = code.op(f"sub i64 {code.op(f'add i64 {stacks}, {below}')}, {stagger}")
     start = code.op(f"sub i64 {top}, {frame.words * 8}")
     at = code.op(f"inttoptr i64 {start} to ptr")
     values = (
-        (frame.argument, f"ptr {block}"), (frame.entry, "ptr @model.main"),
-        (frame.pointer, "i64 0"), (frame.back, "ptr @fiber.trampoline"),
-    )  # fmt: skip
+        (frame.argument, f"ptr {block}"),
+        (frame.entry, "ptr @model.main"),
+        (frame.pointer, "i64 0"),
+        (frame.back, "ptr @fiber.trampoline"),
+    )
     for offset, value in values:
         code.do(f"store {value}, ptr {code.word(at, str(offset))}, align 8")
-    code.store(start, _of_cpu(code, block, s.SP, cpu))
+    code.store(start, _of_cpu(code, block, cb.SP, cpu))
 
 
 def _main_text() -> str:
     """Where every fiber starts: run the kernel of the CPU, then never run again."""
     return f"""define internal void @model.main(ptr %ctl) noinline nounwind {{
-  %cpu.at = getelementptr i64, ptr %ctl, i64 {s.CURRENT}
+  %cpu.at = getelementptr i64, ptr %ctl, i64 {cb.CURRENT}
   %cpu = load i64, ptr %cpu.at, align 8
-  %base.at = getelementptr i64, ptr %ctl, i64 {s.BASE}
+  %base.at = getelementptr i64, ptr %ctl, i64 {cb.BASE}
   %base = load ptr, ptr %base.at, align 8
-  %words.at = getelementptr i64, ptr %ctl, i64 {s.WORDS}
+  %words.at = getelementptr i64, ptr %ctl, i64 {cb.WORDS}
   %words = load i64, ptr %words.at, align 8
-{_slot("entry", s.ENTRY)}  %kernel = load ptr, ptr %entry, align 8
+{_slot("entry", cb.ENTRY)}  %kernel = load ptr, ptr %entry, align 8
   %result = call i64 %kernel(ptr %base, i64 %words, ptr %ctl, i64 %cpu)
-{_slot("return", s.RETURN)}  store i64 %result, ptr %return, align 8
-{_slot("op", s.OP)}  store i64 {ops.OP_FINISH}, ptr %op, align 8
-{_slot("state", s.STATE)}  store i64 {s.FINISHED}, ptr %state, align 8
+{_slot("return", cb.RETURN)}  store i64 %result, ptr %return, align 8
+{_slot("op", cb.OP)}  store i64 {ops.OP_FINISH}, ptr %op, align 8
+{_slot("state", cb.STATE)}  store i64 {cb.FINISHED}, ptr %state, align 8
 {_parked()}}}
 """
 
@@ -127,7 +128,7 @@ def _slot(name: str, array: int) -> str:
 def _parked() -> str:
     """IR that switches from the fiber of ``%cpu`` to the scheduler, for good."""
     return (
-        f"{_slot('sp', s.SP)}  %hub.at = getelementptr i64, ptr %ctl, i64 {s.HUB_SP}\n"
+        f"{_slot('sp', cb.SP)}  %hub.at = getelementptr i64, ptr %ctl, i64 {cb.HUB_SP}\n"
         "  %hub = load i64, ptr %hub.at, align 8\n"
         "  call void @fiber.swap(ptr %sp, i64 %hub)\n  unreachable\n"
     )
@@ -146,9 +147,9 @@ def _check_text() -> str:
   %ctl = load ptr, ptr %ctl.at, align 8
   %code.at = getelementptr i64, ptr %call, i64 {CODE}
   %code = load ptr, ptr %code.at, align 8
-  %base.at = getelementptr i64, ptr %ctl, i64 {s.BASE}
+  %base.at = getelementptr i64, ptr %ctl, i64 {cb.BASE}
   %base = load ptr, ptr %base.at, align 8
-  %words.at = getelementptr i64, ptr %ctl, i64 {s.WORDS}
+  %words.at = getelementptr i64, ptr %ctl, i64 {cb.WORDS}
   %words = load i64, ptr %words.at, align 8
   %r = call i64 %code(ptr %base, i64 %words, ptr %ctl, ptr %call)
   ret i64 %r
@@ -167,11 +168,11 @@ define internal i64 @model.check(ptr %ctl, ptr %entry) noinline nounwind {{
   br i1 %bad, label %faulty, label %done, !prof !0
 faulty:
   %access = icmp ule i64 %what, {ODD_PAIR}
-  %outcome = select i1 %access, i64 {s.MEMORY}, i64 {s.ARITHMETIC}
-  %outcome.at = getelementptr i64, ptr %ctl, i64 {s.OUTCOME}
+  %outcome = select i1 %access, i64 {cb.MEMORY}, i64 {cb.ARITHMETIC}
+  %outcome.at = getelementptr i64, ptr %ctl, i64 {cb.OUTCOME}
   store i64 %outcome, ptr %outcome.at, align 8
   %told = select i1 %access, i64 0, i64 %what
-  %told.at = getelementptr i64, ptr %ctl, i64 {s.CODE}
+  %told.at = getelementptr i64, ptr %ctl, i64 {cb.CODE}
   store i64 %told, ptr %told.at, align 8
   ret i64 %told
 done:
@@ -181,14 +182,20 @@ done:
 
 
 CONTROL = Kind(
-    "control", ("base",),
+    "control",
+    ("base",),
     {
-        "getitem": _get, "setitem": _set, "launch": _launch, "resume": _resume,
-        "run_kernel": _run_kernel, "read_word": _read_word, "write_word": _write_word,
+        "getitem": _get,
+        "setitem": _set,
+        "launch": _launch,
+        "resume": _resume,
+        "run_kernel": _run_kernel,
+        "read_word": _read_word,
+        "write_word": _write_word,
         "added": _added,
     },
     _no_fault,
-)  # fmt: skip
+)
 
 
 # --- the memory of threads -----------------------------------------------------------------------
@@ -211,15 +218,15 @@ def _post_text() -> str:
     """
     head = "define internal i64 @model.post(ptr %ctl, i64 %what, i64 %i, i64 %a)"
     return f"""{head} noinline nounwind {{
-  %cpu.at = getelementptr i64, ptr %ctl, i64 {s.CURRENT}
+  %cpu.at = getelementptr i64, ptr %ctl, i64 {cb.CURRENT}
   %cpu = load i64, ptr %cpu.at, align 8
-{_slot("op", s.OP)}  store i64 %what, ptr %op, align 8
-{_slot("at", s.AT)}  store i64 %i, ptr %at, align 8
-{_slot("arg", s.ARG)}  store i64 %a, ptr %arg, align 8
-{_slot("sp", s.SP)}  %hub.at = getelementptr i64, ptr %ctl, i64 {s.HUB_SP}
+{_slot("op", cb.OP)}  store i64 %what, ptr %op, align 8
+{_slot("at", cb.AT)}  store i64 %i, ptr %at, align 8
+{_slot("arg", cb.ARG)}  store i64 %a, ptr %arg, align 8
+{_slot("sp", cb.SP)}  %hub.at = getelementptr i64, ptr %ctl, i64 {cb.HUB_SP}
   %hub = load i64, ptr %hub.at, align 8
   call void @fiber.swap(ptr %sp, i64 %hub)
-{_slot("value", s.VALUE)}  %found = load i64, ptr %value, align 8
+{_slot("value", cb.VALUE)}  %found = load i64, ptr %value, align 8
   ret i64 %found
 }}
 """
@@ -231,11 +238,13 @@ def _post4_text() -> str:
     stores = "".join(
         f"{_slot(name, array)}  store i64 %{value}, ptr %{name}, align 8\n"
         for name, array, value in (
-            ("arg1", s.ARG1, "b"), ("arg2", s.ARG2, "c"), ("arg3", s.ARG3, "d"),
+            ("arg1", cb.ARG1, "b"),
+            ("arg2", cb.ARG2, "c"),
+            ("arg3", cb.ARG3, "d"),
         )
-    )  # fmt: skip
+    )
     return f"""define internal i64 @model.post4(ptr %ctl, {given}) noinline nounwind {{
-  %cpu.at = getelementptr i64, ptr %ctl, i64 {s.CURRENT}
+  %cpu.at = getelementptr i64, ptr %ctl, i64 {cb.CURRENT}
   %cpu = load i64, ptr %cpu.at, align 8
 {stores}  %found = call i64 @model.post(ptr %ctl, i64 %what, i64 %i, i64 %a)
   ret i64 %found
@@ -254,13 +263,13 @@ def _fault_text() -> str:
     """The schedule ends here: CODE says what the fault is."""
     head = "define internal void @model.fault(ptr %ctl, i64 %what) cold noreturn"
     return f"""{head} noinline nounwind {{
-  %cpu.at = getelementptr i64, ptr %ctl, i64 {s.CURRENT}
+  %cpu.at = getelementptr i64, ptr %ctl, i64 {cb.CURRENT}
   %cpu = load i64, ptr %cpu.at, align 8
-  %outcome = getelementptr i64, ptr %ctl, i64 {s.OUTCOME}
-  store i64 {s.ARITHMETIC}, ptr %outcome, align 8
-  %code = getelementptr i64, ptr %ctl, i64 {s.CODE}
+  %outcome = getelementptr i64, ptr %ctl, i64 {cb.OUTCOME}
+  store i64 {cb.ARITHMETIC}, ptr %outcome, align 8
+  %code = getelementptr i64, ptr %ctl, i64 {cb.CODE}
   store i64 %what, ptr %code, align 8
-  %whose = getelementptr i64, ptr %ctl, i64 {s.FAULT_CPU}
+  %whose = getelementptr i64, ptr %ctl, i64 {cb.FAULT_CPU}
   store i64 %cpu, ptr %whose, align 8
 {_parked()}}}
 """
@@ -276,8 +285,8 @@ def _cas2(code: Code, memory: Registers, arguments: list[str]) -> str:
 
 def _load2(code: Code, memory: Registers, arguments: list[str]) -> list[str]:
     low = _posted(code, memory, ops.OP_LOAD2, arguments[0], "0")
-    cpu = code.load(code.word(memory["ctl"], str(s.CURRENT)))
-    return [low, code.load(_of_cpu(code, memory["ctl"], s.VALUE1, cpu))]
+    cpu = code.load(code.word(memory["ctl"], str(cb.CURRENT)))
+    return [low, code.load(_of_cpu(code, memory["ctl"], cb.VALUE1, cpu))]
 
 
 def _required(code: Code, memory: Registers, op: int, index: str) -> str:
@@ -317,7 +326,7 @@ def _nothing(code: Code, memory: Registers, arguments: list[str]) -> None:
 
 
 def _now(code: Code, memory: Registers, arguments: list[str]) -> str:
-    return code.load(code.word(memory["ctl"], str(s.STEPS)))
+    return code.load(code.word(memory["ctl"], str(cb.STEPS)))
 
 
 def _read(op: int) -> Emitter:
@@ -343,17 +352,23 @@ def _ordering(op: int) -> Emitter:
 
 
 MODEL = Kind(
-    "model", ("base", "words", "ctl"),
+    "model",
+    ("base", "words", "ctl"),
     {
-        **{word: _read(op) for word, op in READS.items()},
-        **{word: _write(op) for word, op in (WRITES | SLEEPS).items()},
-        **{word: _update(op) for word, op in UPDATES.items()},
-        **{word: _ordering(op) for word, op in ORDERINGS.items()},
-        "cas": _cas, "cas2": _cas2, "load2": _load2, "fixed": _fixed, "mark": _mark, "now": _now,
+        **{word: _read(op) for word, op in ops.READS.items()},
+        **{word: _write(op) for word, op in (ops.WRITES | ops.SLEEPS).items()},
+        **{word: _update(op) for word, op in ops.UPDATES.items()},
+        **{word: _ordering(op) for word, op in ops.ORDERINGS.items()},
+        "cas": _cas,
+        "cas2": _cas2,
+        "load2": _load2,
+        "fixed": _fixed,
+        "mark": _mark,
+        "now": _now,
         "notice": _nothing,
     },
     _thread_fault,
-)  # fmt: skip
+)
 
 
 # --- the memory of checks ------------------------------------------------------------------------
@@ -373,15 +388,22 @@ def _tracked(emit: Callable[[Code, str, list[str]], object], pair: bool = False)
 
 
 TRACKED = Kind(
-    "tracked", ("base", "words", "ctl", "call"),
+    "tracked",
+    ("base", "words", "ctl", "call"),
     {
-        **{name: words.BARE[name] for name in (*READS, "load2", "fixed", "fence")},
-        "setitem": _tracked(words.write), "store": _tracked(words.store("release")),
-        "store_relaxed": _tracked(words.store("monotonic")), "cas": _tracked(words.cas),
-        "cas2": _tracked(words.cas2, pair=True), "exchange": _tracked(words.update("xchg")),
-        "fetch_add": _tracked(words.update("add")), "fetch_or": _tracked(words.update("or")),
-        "fetch_and": _tracked(words.update("and")), "mark": _tracked(words.mark), "now": _now,
+        **{name: words.BARE[name] for name in (*ops.READS, "load2", "fixed", "fence")},
+        "setitem": _tracked(words.write),
+        "store": _tracked(words.store("release")),
+        "store_relaxed": _tracked(words.store("monotonic")),
+        "cas": _tracked(words.cas),
+        "cas2": _tracked(words.cas2, pair=True),
+        "exchange": _tracked(words.update("xchg")),
+        "fetch_add": _tracked(words.update("add")),
+        "fetch_or": _tracked(words.update("or")),
+        "fetch_and": _tracked(words.update("and")),
+        "mark": _tracked(words.mark),
+        "now": _now,
         **dict.fromkeys(("relax", "give_way", "wait", "wake", "notice"), _nothing),
     },
     runtime.fault,
-)  # fmt: skip
+)

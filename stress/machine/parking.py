@@ -18,60 +18,59 @@ Own words: READ_HASH, LAST_HASH, VAIN, DIRTY, WATCHED and the area WATCH.
 """
 
 from shmalloc.engine.control import scheduler
-from stress.machine.block import (
-    DIRTY, ENABLED_BY, LAST_HASH, MASK62, READ_HASH, READY, STATE, STEPS, VAIN, VAIN_SPINS, CPUS,
-    HASH_FACTOR, WATCHED, WATCH_AT, WATCH_LIMIT, WATCH_WORDS, YIELDED, YIELDED_COUNT,
-)  # fmt: skip
+from stress.machine import block as cb
 
 OWN = 1 << 40  # more than any word
 
 
 @scheduler
 def start_watching(ctl, cpu):
-    ctl[READ_HASH + cpu] = 0
-    ctl[LAST_HASH + cpu] = -1
-    ctl[VAIN + cpu] = 0
-    ctl[DIRTY + cpu] = 0
-    ctl[WATCHED + cpu] = 0
+    ctl[cb.READ_HASH + cpu] = 0
+    ctl[cb.LAST_HASH + cpu] = -1
+    ctl[cb.VAIN + cpu] = 0
+    ctl[cb.DIRTY + cpu] = 0
+    ctl[cb.WATCHED + cpu] = 0
 
 
 @scheduler
 def watch(ctl, cpu, at, value):
     """``cpu`` read ``value`` in word ``at``."""
-    ctl[READ_HASH + cpu] = ((ctl[READ_HASH + cpu] ^ value ^ (at << 40)) * HASH_FACTOR + 1) & MASK62
-    count = ctl[WATCHED + cpu]
+    ctl[cb.READ_HASH + cpu] = (
+        (ctl[cb.READ_HASH + cpu] ^ value ^ (at << 40)) * cb.HASH_FACTOR + 1
+    ) & cb.MASK62
+    count = ctl[cb.WATCHED + cpu]
     if count < 0:
         return
-    first = ctl[WATCH_AT] + cpu * WATCH_WORDS
+    first = ctl[cb.WATCH_AT] + cpu * cb.WATCH_WORDS
     for k in range(count):
         if ctl[first + k] == at:
             return
-    if count == WATCH_LIMIT:
-        ctl[WATCHED + cpu] = -1
+    if count == cb.WATCH_LIMIT:
+        ctl[cb.WATCHED + cpu] = -1
     else:
         ctl[first + count] = at
-        ctl[WATCHED + cpu] = count + 1
+        ctl[cb.WATCHED + cpu] = count + 1
 
 
 @scheduler
 def park(ctl, cpu):
     """``cpu`` relaxed: 1 if it has to wait for a change, else its next spin begins."""
-    vain = ctl[DIRTY + cpu] == 0 and ctl[READ_HASH + cpu] == ctl[LAST_HASH + cpu]
-    ctl[VAIN + cpu] = ctl[VAIN + cpu] + 1 if vain else 0
-    ctl[LAST_HASH + cpu] = ctl[READ_HASH + cpu]
-    ctl[READ_HASH + cpu] = 0
-    dirty = ctl[DIRTY + cpu]
-    ctl[DIRTY + cpu] = 0
-    if dirty == 0 and ctl[VAIN + cpu] >= ctl[VAIN_SPINS] and ctl[WATCHED + cpu] >= 0:
+    vain = ctl[cb.DIRTY + cpu] == 0 and ctl[cb.READ_HASH + cpu] == ctl[cb.LAST_HASH + cpu]
+    ctl[cb.VAIN + cpu] = ctl[cb.VAIN + cpu] + 1 if vain else 0
+    ctl[cb.LAST_HASH + cpu] = ctl[cb.READ_HASH + cpu]
+    ctl[cb.READ_HASH + cpu] = 0
+    dirty = ctl[cb.DIRTY + cpu]
+    ctl[cb.DIRTY + cpu] = 0
+    if dirty == 0 and ctl[cb.VAIN + cpu] >= ctl[cb.VAIN_SPINS] and ctl[cb.WATCHED + cpu] >= 0:
         return 1
-    ctl[WATCHED + cpu] = 0
+    ctl[cb.WATCHED + cpu] = 0
     return 0
 
 
 @scheduler
 def notice(ctl, at):
     """Word ``at`` changed: whoever read it in its last spin goes on, or will not park."""
-    for cpu in range(ctl[CPUS]):
+    for cpu in range(ctl[cb.CPUS]):
         disturb(ctl, cpu, at)
 
 
@@ -83,20 +82,20 @@ def disturb(ctl, cpu, at):
     """
     if watches(ctl, cpu, at) == 0:
         return
-    if ctl[STATE + cpu] == YIELDED:
-        ctl[STATE + cpu] = READY
-        ctl[ENABLED_BY + cpu] = ctl[STEPS] + 1
-        ctl[YIELDED_COUNT] -= 1
-        ctl[WATCHED + cpu] = 0
-        ctl[VAIN + cpu] = 0
+    if ctl[cb.STATE + cpu] == cb.YIELDED:
+        ctl[cb.STATE + cpu] = cb.READY
+        ctl[cb.ENABLED_BY + cpu] = ctl[cb.STEPS] + 1
+        ctl[cb.YIELDED_COUNT] -= 1
+        ctl[cb.WATCHED + cpu] = 0
+        ctl[cb.VAIN + cpu] = 0
     else:
-        ctl[DIRTY + cpu] = 1
+        ctl[cb.DIRTY + cpu] = 1
 
 
 @scheduler
 def watches(ctl, cpu, at):
-    first = ctl[WATCH_AT] + cpu * WATCH_WORDS
-    for k in range(ctl[WATCHED + cpu]):
+    first = ctl[cb.WATCH_AT] + cpu * cb.WATCH_WORDS
+    for k in range(ctl[cb.WATCHED + cpu]):
         if ctl[first + k] == at:
             return 1
     return 0

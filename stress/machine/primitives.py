@@ -6,9 +6,7 @@ of the block, compiled they are in the kind of memory CONTROL (native_memory.py)
 
 from shmalloc.dialect import primitive
 from shmalloc.engine.control import inlined, scheduler
-from stress.machine.block import (
-    CHANGES, EPOCH, PARKING, STAMPS_AT, UNDEFINED_AT, UNDO_AT, UNDO_COUNT,
-)  # fmt: skip
+from stress.machine import block as cb
 from stress.machine.parking import notice
 
 
@@ -55,34 +53,34 @@ PRIMITIVES = (launch, resume, run_kernel, read_word, write_word, added)
 @scheduler
 def remember(ctl, i, old):
     """Word ``i`` held ``old`` and is about to change: put it back before the next schedule."""
-    stamp = ctl[STAMPS_AT] + i
-    if ctl[stamp] != ctl[EPOCH]:
-        ctl[stamp] = ctl[EPOCH]
-        at = ctl[UNDO_AT] + 2 * ctl[UNDO_COUNT]
+    stamp = ctl[cb.STAMPS_AT] + i
+    if ctl[stamp] != ctl[cb.EPOCH]:
+        ctl[stamp] = ctl[cb.EPOCH]
+        at = ctl[cb.UNDO_AT] + 2 * ctl[cb.UNDO_COUNT]
         ctl[at] = i
         ctl[at + 1] = old
-        ctl[UNDO_COUNT] += 1
+        ctl[cb.UNDO_COUNT] += 1
 
 
 @inlined
 def put(ctl, i, value):
     """Word ``i`` becomes ``value`` for everybody to see."""
-    if ctl[UNDEFINED_AT] != 0:
-        ctl[ctl[UNDEFINED_AT] + 2 * i + 1] = ctl[EPOCH]
+    if ctl[cb.UNDEFINED_AT] != 0:
+        ctl[ctl[cb.UNDEFINED_AT] + 2 * i + 1] = ctl[cb.EPOCH]
     old = read_word(ctl, i)
     if old != value:
         remember(ctl, i, old)
         write_word(ctl, i, value)
-        ctl[CHANGES] += 1
-        if ctl[PARKING] == 1:
+        ctl[cb.CHANGES] += 1
+        if ctl[cb.PARKING] == 1:
             notice(ctl, i)
 
 
 @scheduler
 def restore(ctl):
     """Put back every word that the last schedule changed."""
-    at = ctl[UNDO_AT]
-    for k in range(ctl[UNDO_COUNT]):
+    at = ctl[cb.UNDO_AT]
+    for k in range(ctl[cb.UNDO_COUNT]):
         write_word(ctl, ctl[at + 2 * k], ctl[at + 2 * k + 1])
-    ctl[UNDO_COUNT] = 0
-    ctl[EPOCH] += 1
+    ctl[cb.UNDO_COUNT] = 0
+    ctl[cb.EPOCH] += 1

@@ -17,11 +17,18 @@ from shmalloc.compiler.types import analyse
 from shmalloc.dialect import Kernel, is_kernel
 from shmalloc.errors import MisuseError
 from shmalloc.memory import Ram
-from stress.machine import block as s
+from stress.machine import block as cb
 from stress.machine.block_layout import BlockPlan, Settings, plan_block
 from stress.machine.names import (
-    CodeName, Findings, Names, PairName, ValueName, WordName, by_index, require_functions,
-)  # fmt: skip
+    CodeName,
+    Findings,
+    Names,
+    PairName,
+    ValueName,
+    WordName,
+    by_index,
+    require_functions,
+)
 
 Observed = int | tuple[str, int]  # a word, or ("r", cpu): what the kernel of a CPU returned
 
@@ -75,8 +82,8 @@ class Program:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.words < 2 or self.words % 2:
             raise MisuseError(f"words: {self.words}; use a positive even number")
-        if not 1 <= len(self.threads) <= s.MAX_CPUS:
-            raise MisuseError(f"threads: {len(self.threads)}; use 1 to {s.MAX_CPUS} kernels")
+        if not 1 <= len(self.threads) <= cb.MAX_CPUS:
+            raise MisuseError(f"threads: {len(self.threads)}; use 1 to {cb.MAX_CPUS} kernels")
         for thread in self.threads:
             _require_kernel("threads", thread, 2, "(mem, cpu)")
         for name, watcher in (("check", self.check), ("invariant", self.invariant)):
@@ -107,9 +114,9 @@ class Program:
     def watchers(self) -> Iterator[tuple[int, Kernel]]:
         """The kernels that watch, each with its slot in the block."""
         if is_kernel(self.check):
-            yield s.CHECK_ENTRY, self.check
+            yield cb.CHECK_ENTRY, self.check
         if is_kernel(self.invariant):
-            yield s.INVARIANT_ENTRY, self.invariant
+            yield cb.INVARIANT_ENTRY, self.invariant
 
     def initialize(self, ram: Ram) -> None:
         """Write the initial memory; a kernel runs interpreted, whatever the engine."""
@@ -142,6 +149,10 @@ def require_single_results(program: Program) -> None:
 def plan_of(program: Program, settings: Settings) -> BlockPlan:
     """A control block for ``program``, but for the parts that only one engine has."""
     return plan_block(
-        program.words, len(program.threads), settings, program.observe, program.undefined,
+        program.words,
+        len(program.threads),
+        settings,
+        program.observe,
+        program.undefined,
         program.locks,
-    )  # fmt: skip
+    )

@@ -19,16 +19,9 @@ Torn: a CPU read the halves of an even pair one by one while another CPU swapped
 ends, before it swapped or read the pair again (what a seqlock or a retry loop does).
 """
 
+from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
-from stress.machine.block import (
-    CLOCKS_AT, CPUS, ENTRY_CLOCK, ENTRY_RELEASES, EPOCH, FAULT_AT, FAULT_CPU, FENCED_AT, OTHER_CPU,
-    OUTCOME, PENDING_AT, RACE, READS_AT, READS_KEPT, READ_NEXT, SHADOW_AT, SHADOW_WORDS, STEPS,
-    TORN, TORN_AT, VALUE,
-)  # fmt: skip
-from shmalloc.engine.ops import (
-    LAST_STORE, LAST_WRITE, OP_CAS, OP_CAS2, OP_FENCE, OP_LOAD, OP_LOAD2,
-    OP_LOAD_RELAXED, OP_READ, OP_STORE, OP_WAIT, OP_WRITE,
-)  # fmt: skip
+from stress.machine import block as cb
 
 WROTE = 1  # words of a shadow
 READ = 2
@@ -46,34 +39,34 @@ CPU_MASK = 63
 # --- clocks --------------------------------------------------------------------------------------
 @scheduler
 def start_clocks(ctl):
-    cpus = ctl[CPUS]
+    cpus = ctl[cb.CPUS]
     for k in range(cpus * cpus):
-        ctl[ctl[CLOCKS_AT] + k] = 0
-        ctl[ctl[PENDING_AT] + k] = 0
-        ctl[ctl[FENCED_AT] + k] = 0
+        ctl[ctl[cb.CLOCKS_AT] + k] = 0
+        ctl[ctl[cb.PENDING_AT] + k] = 0
+        ctl[ctl[cb.FENCED_AT] + k] = 0
     for cpu in range(cpus):
-        ctl[ctl[CLOCKS_AT] + cpu * cpus + cpu] = 1
-        ctl[TORN_AT + cpu] = 0
-        ctl[READ_NEXT + cpu] = 0
-        for k in range(READS_KEPT):
-            ctl[ctl[READS_AT] + (cpu * READS_KEPT + k) * 2] = 0
+        ctl[ctl[cb.CLOCKS_AT] + cpu * cpus + cpu] = 1
+        ctl[cb.TORN_AT + cpu] = 0
+        ctl[cb.READ_NEXT + cpu] = 0
+        for k in range(cb.READS_KEPT):
+            ctl[ctl[cb.READS_AT] + (cpu * cb.READS_KEPT + k) * 2] = 0
 
 
 @scheduler
 def clock_of(ctl, cpu):
-    return ctl[CLOCKS_AT] + cpu * ctl[CPUS]
+    return ctl[cb.CLOCKS_AT] + cpu * ctl[cb.CPUS]
 
 
 @scheduler
 def join(ctl, to, other):
     """The clock at ``to`` learns what the one at ``other`` knows."""
-    for u in range(ctl[CPUS]):
+    for u in range(ctl[cb.CPUS]):
         ctl[to + u] = max(ctl[to + u], ctl[other + u])
 
 
 @scheduler
 def copy(ctl, to, other):
-    for u in range(ctl[CPUS]):
+    for u in range(ctl[cb.CPUS]):
         ctl[to + u] = ctl[other + u]
 
 
@@ -85,9 +78,9 @@ def tick(ctl, cpu):
 @scheduler
 def shadow_of(ctl, i):
     """The shadow of word ``i``, blank at its first access in this schedule."""
-    shadow = ctl[SHADOW_AT] + i * ctl[SHADOW_WORDS]
-    if ctl[shadow] != ctl[EPOCH]:
-        ctl[shadow] = ctl[EPOCH]
+    shadow = ctl[cb.SHADOW_AT] + i * ctl[cb.SHADOW_WORDS]
+    if ctl[shadow] != ctl[cb.EPOCH]:
+        ctl[shadow] = ctl[cb.EPOCH]
         ctl[shadow + WROTE] = 0
         ctl[shadow + READ] = 0
         ctl[shadow + FLAGS] = 0
@@ -98,10 +91,10 @@ def shadow_of(ctl, i):
 @scheduler
 def vector_of(ctl, shadow, flag, number):
     """The ``number``-th vector of a shadow, zeroed when ``flag`` says that it is not in use yet."""
-    vector = shadow + RELEASED + number * ctl[CPUS]
+    vector = shadow + RELEASED + number * ctl[cb.CPUS]
     if ctl[shadow + FLAGS] & flag == 0:
         ctl[shadow + FLAGS] |= flag
-        for u in range(ctl[CPUS]):
+        for u in range(ctl[cb.CPUS]):
             ctl[vector + u] = 0
     return vector
 
@@ -114,11 +107,11 @@ def released_of(ctl, shadow):
 # --- races ---------------------------------------------------------------------------------------
 @scheduler
 def blame(ctl, cpu, i, other):
-    if ctl[OUTCOME] != RACE:
-        ctl[OUTCOME] = RACE
-        ctl[FAULT_CPU] = cpu
-        ctl[FAULT_AT] = i
-        ctl[OTHER_CPU] = other
+    if ctl[cb.OUTCOME] != cb.RACE:
+        ctl[cb.OUTCOME] = cb.RACE
+        ctl[cb.FAULT_CPU] = cpu
+        ctl[cb.FAULT_AT] = i
+        ctl[cb.OTHER_CPU] = other
 
 
 @scheduler
@@ -132,7 +125,7 @@ def require_epoch(ctl, cpu, i, epoch):
 @scheduler
 def require_vector(ctl, cpu, i, vector):
     mine = clock_of(ctl, cpu)
-    for u in range(ctl[CPUS]):
+    for u in range(ctl[cb.CPUS]):
         if ctl[vector + u] > ctl[mine + u]:
             blame(ctl, cpu, i, u)
 
@@ -140,7 +133,7 @@ def require_vector(ctl, cpu, i, vector):
 @scheduler
 def require_plain_reads(ctl, cpu, i, shadow):
     if ctl[shadow + FLAGS] & SHARED != 0:
-        require_vector(ctl, cpu, i, shadow + RELEASED + ctl[CPUS])
+        require_vector(ctl, cpu, i, shadow + RELEASED + ctl[cb.CPUS])
     else:
         require_epoch(ctl, cpu, i, ctl[shadow + READ])
 
@@ -155,7 +148,7 @@ def plain_read(ctl, cpu, i):
         return
     require_epoch(ctl, cpu, i, ctl[shadow + WROTE])
     if flags & HAS_ATOMIC_WRITES != 0:
-        require_vector(ctl, cpu, i, shadow + RELEASED + 2 * ctl[CPUS])
+        require_vector(ctl, cpu, i, shadow + RELEASED + 2 * ctl[cb.CPUS])
     other = read & CPU_MASK
     if flags & SHARED == 0 and read >> CPU_BITS <= ctl[clock_of(ctl, cpu) + other]:
         ctl[shadow + READ] = now
@@ -173,9 +166,9 @@ def plain_write(ctl, cpu, i):
     require_plain_reads(ctl, cpu, i, shadow)
     flags = ctl[shadow + FLAGS]
     if flags & HAS_ATOMIC_WRITES != 0:
-        require_vector(ctl, cpu, i, shadow + RELEASED + 2 * ctl[CPUS])
+        require_vector(ctl, cpu, i, shadow + RELEASED + 2 * ctl[cb.CPUS])
     if flags & HAS_ATOMIC_READS != 0:
-        require_vector(ctl, cpu, i, shadow + RELEASED + 3 * ctl[CPUS])
+        require_vector(ctl, cpu, i, shadow + RELEASED + 3 * ctl[cb.CPUS])
     ctl[shadow + WROTE] = ctl[clock_of(ctl, cpu) + cpu] << CPU_BITS | cpu
     ctl[shadow + READ] = 0
     ctl[shadow + FLAGS] = flags & ~SHARED
@@ -185,7 +178,7 @@ def plain_write(ctl, cpu, i):
 def atomic_read(ctl, cpu, i, acquires):
     shadow = shadow_of(ctl, i)
     if ctl[shadow + FLAGS] & HAS_RELEASED != 0:
-        to = clock_of(ctl, cpu) if acquires == 1 else ctl[PENDING_AT] + cpu * ctl[CPUS]
+        to = clock_of(ctl, cpu) if acquires == 1 else ctl[cb.PENDING_AT] + cpu * ctl[cb.CPUS]
         join(ctl, to, shadow + RELEASED)
     require_epoch(ctl, cpu, i, ctl[shadow + WROTE])
     vector = vector_of(ctl, shadow, HAS_ATOMIC_READS, 3)
@@ -214,15 +207,15 @@ def update(ctl, cpu, i):
 @scheduler
 def published(ctl, cpu, releases):
     """The clock that a store of ``cpu`` publishes."""
-    return clock_of(ctl, cpu) if releases == 1 else ctl[FENCED_AT] + cpu * ctl[CPUS]
+    return clock_of(ctl, cpu) if releases == 1 else ctl[cb.FENCED_AT] + cpu * ctl[cb.CPUS]
 
 
 @scheduler
 def full_fence(ctl, cpu):
     """Acquires what relaxed loads saw, lets relaxed stores release. Fences alone order nothing."""
     mine = clock_of(ctl, cpu)
-    join(ctl, mine, ctl[PENDING_AT] + cpu * ctl[CPUS])
-    copy(ctl, ctl[FENCED_AT] + cpu * ctl[CPUS], mine)
+    join(ctl, mine, ctl[cb.PENDING_AT] + cpu * ctl[cb.CPUS])
+    copy(ctl, ctl[cb.FENCED_AT] + cpu * ctl[cb.CPUS], mine)
     tick(ctl, cpu)
 
 
@@ -234,17 +227,17 @@ def order_woken(ctl, cpu, woken):
 @scheduler
 def check_store(ctl, cpu, op, i, entry):
     """A store: to memory (``entry`` 0), or into a buffer, which publishes at its flush."""
-    if op == OP_WRITE:
+    if op == ops.OP_WRITE:
         plain_write(ctl, cpu, i)
         if entry != 0:
-            ctl[entry + ENTRY_RELEASES] = 0
+            ctl[entry + cb.ENTRY_RELEASES] = 0
         return
     require_untorn(ctl, cpu, i)
     shadow = atomic_write(ctl, cpu, i)
-    clock = published(ctl, cpu, 1 if op == OP_STORE else 0)
+    clock = published(ctl, cpu, 1 if op == ops.OP_STORE else 0)
     if entry != 0:
-        ctl[entry + ENTRY_RELEASES] = 1
-        copy(ctl, entry + ENTRY_CLOCK, clock)
+        ctl[entry + cb.ENTRY_RELEASES] = 1
+        copy(ctl, entry + cb.ENTRY_CLOCK, clock)
     else:
         copy(ctl, released_of(ctl, shadow), clock)
     tick(ctl, cpu)
@@ -252,47 +245,47 @@ def check_store(ctl, cpu, op, i, entry):
 
 @scheduler
 def check_flush(ctl, entry, i):
-    if ctl[entry + ENTRY_RELEASES] == 1:
-        copy(ctl, released_of(ctl, shadow_of(ctl, i)), entry + ENTRY_CLOCK)
+    if ctl[entry + cb.ENTRY_RELEASES] == 1:
+        copy(ctl, released_of(ctl, shadow_of(ctl, i)), entry + cb.ENTRY_CLOCK)
 
 
 @scheduler
 def check_access(ctl, cpu, op, i):
     """Every access but stores, flushes and wake: races and torn pairs."""
-    if op == OP_READ:
+    if op == ops.OP_READ:
         plain_read(ctl, cpu, i)
         note_half(ctl, cpu, i)
-    elif op <= OP_LOAD_RELAXED:
-        atomic_read(ctl, cpu, i, 1 if op == OP_LOAD else 0)
+    elif op <= ops.OP_LOAD_RELAXED:
+        atomic_read(ctl, cpu, i, 1 if op == ops.OP_LOAD else 0)
         note_half(ctl, cpu, i)
-    elif op == OP_LOAD2:
+    elif op == ops.OP_LOAD2:
         atomic_read(ctl, cpu, i, 1)
         atomic_read(ctl, cpu, i + 1, 1)
         forget_halves(ctl, cpu, i)
-    elif op == OP_WAIT:
+    elif op == ops.OP_WAIT:
         atomic_read(ctl, cpu, i, 0)
-    elif op == OP_FENCE:
+    elif op == ops.OP_FENCE:
         full_fence(ctl, cpu)
-    elif LAST_STORE < op <= LAST_WRITE:
+    elif ops.LAST_STORE < op <= ops.LAST_WRITE:
         check_update(ctl, cpu, op, i)
 
 
 @scheduler
 def check_update(ctl, cpu, op, i):
     success = 1
-    if op == OP_CAS or op == OP_CAS2:
-        success = ctl[VALUE + cpu]
-    if op == OP_CAS2:
+    if op == ops.OP_CAS or op == ops.OP_CAS2:
+        success = ctl[cb.VALUE + cpu]
+    if op == ops.OP_CAS2:
         forget_halves(ctl, cpu, i)
     elif success == 1:
         require_untorn(ctl, cpu, i)
     if success == 0:
         atomic_read(ctl, cpu, i, 1)
-        if op == OP_CAS2:
+        if op == ops.OP_CAS2:
             atomic_read(ctl, cpu, i + 1, 1)
         return
     update(ctl, cpu, i)
-    if op == OP_CAS2:
+    if op == ops.OP_CAS2:
         require_untorn(ctl, cpu, i)
         update(ctl, cpu, i + 1)
     tick(ctl, cpu)
@@ -302,15 +295,15 @@ def check_update(ctl, cpu, op, i):
 @scheduler
 def swapped_both(ctl, i):
     """A ``cas2`` has just changed both words of the pair ``i``."""
-    ctl[shadow_of(ctl, i) + SWAPPED] = ctl[STEPS] + 1
+    ctl[shadow_of(ctl, i) + SWAPPED] = ctl[cb.STEPS] + 1
 
 
 @scheduler
 def newest_read(ctl, cpu, i):
     """1 + the step of the last single read of word ``i`` by ``cpu``; 0: none that is kept."""
     newest = 0
-    first = ctl[READS_AT] + cpu * READS_KEPT * 2
-    for k in range(READS_KEPT):
+    first = ctl[cb.READS_AT] + cpu * cb.READS_KEPT * 2
+    for k in range(cb.READS_KEPT):
         if ctl[first + 2 * k] == i + 1 and ctl[first + 2 * k + 1] > newest:
             newest = ctl[first + 2 * k + 1]
     return newest
@@ -320,10 +313,10 @@ def newest_read(ctl, cpu, i):
 def forget_halves(ctl, cpu, i):
     """The pair of word ``i`` was read or swapped as one, or read again."""
     pair = i & ~1
-    if ctl[TORN_AT + cpu] == pair + 1:
-        ctl[TORN_AT + cpu] = 0
-    first = ctl[READS_AT] + cpu * READS_KEPT * 2
-    for k in range(READS_KEPT):
+    if ctl[cb.TORN_AT + cpu] == pair + 1:
+        ctl[cb.TORN_AT + cpu] = 0
+    first = ctl[cb.READS_AT] + cpu * cb.READS_KEPT * 2
+    for k in range(cb.READS_KEPT):
         word = ctl[first + 2 * k]
         if word != 0 and (word - 1) & ~1 == pair:
             ctl[first + 2 * k] = 0
@@ -340,20 +333,20 @@ def note_half(ctl, cpu, i):
         if mine != 0 and mine < other:  # a half, the other, the first again: it validates
             forget_halves(ctl, cpu, i)
         elif other != 0 and other <= swapped:
-            ctl[TORN_AT + cpu] = pair + 1
-        elif ctl[TORN_AT + cpu] == pair + 1:
-            ctl[TORN_AT + cpu] = 0
-    slot = ctl[READS_AT] + (cpu * READS_KEPT + ctl[READ_NEXT + cpu]) * 2
+            ctl[cb.TORN_AT + cpu] = pair + 1
+        elif ctl[cb.TORN_AT + cpu] == pair + 1:
+            ctl[cb.TORN_AT + cpu] = 0
+    slot = ctl[cb.READS_AT] + (cpu * cb.READS_KEPT + ctl[cb.READ_NEXT + cpu]) * 2
     ctl[slot] = i + 1
-    ctl[slot + 1] = ctl[STEPS] + 1
-    ctl[READ_NEXT + cpu] = (ctl[READ_NEXT + cpu] + 1) % READS_KEPT
+    ctl[slot + 1] = ctl[cb.STEPS] + 1
+    ctl[cb.READ_NEXT + cpu] = (ctl[cb.READ_NEXT + cpu] + 1) % cb.READS_KEPT
 
 
 @scheduler
 def require_untorn(ctl, cpu, i):
     """``cpu`` changes word ``i`` atomically, or ends (-1): it must not hold a torn pair by now."""
-    torn = ctl[TORN_AT + cpu]
+    torn = ctl[cb.TORN_AT + cpu]
     if torn != 0 and torn - 1 != i & ~1:
-        ctl[OUTCOME] = TORN
-        ctl[FAULT_CPU] = cpu
-        ctl[FAULT_AT] = torn - 1
+        ctl[cb.OUTCOME] = cb.TORN
+        ctl[cb.FAULT_CPU] = cpu
+        ctl[cb.FAULT_AT] = torn - 1

@@ -13,9 +13,9 @@ MUTANTS = (
     Mutant(
         "merge-any-order", DESCRIPTOR,
         ((
-            "    return type_of(w0) == T_FREE and order_of(w0) == order and zone_of_word(w0) =="
+            "    return type_of(w0) == c.T_FREE and order_of(w0) == order and zone_of_word(w0) =="
             " zone_id",
-            "    return type_of(w0) == T_FREE and zone_of_word(w0) == zone_id",
+            "    return type_of(w0) == c.T_FREE and zone_of_word(w0) == zone_id",
         ),),
         "page_is_buddy without its order test: a block of four is merged with the free page beside"
         " it as if that were four pages, and the pages behind it belong to somebody else",
@@ -26,14 +26,14 @@ MUTANTS = (
         "merge-across-zones", BUDDY,
         ((
             """\
-    if buddy < fixed(mem, zone + Z_START) or buddy + (1 << order) > fixed(mem, zone + Z_END):
+    if buddy < fixed(mem, zone + c.Z_START) or buddy + (1 << order) > fixed(mem, zone + c.Z_END):
         return False
     w0 = page_state(mem, buddy)
-    if not is_free_head(w0, fixed(mem, zone + Z_INDEX), order):
+    if not is_free_head(w0, fixed(mem, zone + c.Z_INDEX), order):
 """,
             """\
     w0 = page_state(mem, buddy)
-    if type_of(w0) != T_FREE or order_of(w0) != order:
+    if type_of(w0) != c.T_FREE or order_of(w0) != order:
 """,
         ),),
         "no bounds and no zone in page_is_buddy: at an odd border the buddy lies in another zone,"
@@ -43,7 +43,7 @@ MUTANTS = (
     ),
     Mutant(
         "merge-isolated", BUDDY,
-        (("    return other == mt or (other != MT_ISOLATE and mt != MT_ISOLATE)\n",
+        (("    return other == mt or (other != c.MT_ISOLATE and mt != c.MT_ISOLATE)\n",
           "    return True\n"),),
         "an isolated block merges with a normal buddy: half of the whole lies in a pageblock of"
         " another type, and the isolated count is no longer the sum of its lists",
@@ -53,19 +53,19 @@ MUTANTS = (
     ),
     Mutant(
         "merge-once", BUDDY,
-        (("    while merged < fixed(mem, H_MAX_ORDER):\n",
-          "    if merged < fixed(mem, H_MAX_ORDER):\n"),),
+        (("    while merged < fixed(mem, c.H_MAX_ORDER):\n",
+          "    if merged < fixed(mem, c.H_MAX_ORDER):\n"),),
         "a merge that does not try the next order: two free buddies stay apart for ever",
         "I_UNMERGED", ("buddy-merge-merge-3", "buddy"), PAGES,
     ),
     Mutant(
         "merge-tails-first", BUDDY,
         (
-            ("    if not make_free(mem, whole, fixed(mem, zone + Z_INDEX), merged, mt):\n",
+            ("    if not make_free(mem, whole, fixed(mem, zone + c.Z_INDEX), merged, mt):\n",
              "    fold(mem, cpu, pfn, order, merged)\n"
-             "    if not make_free(mem, whole, fixed(mem, zone + Z_INDEX), merged, mt):\n"),
-            ("        return E_STATE\n    fold(mem, cpu, pfn, order, merged)\n",
-             "        return E_STATE\n"),
+             "    if not make_free(mem, whole, fixed(mem, zone + c.Z_INDEX), merged, mt):\n"),
+            ("        return c.E_STATE\n    fold(mem, cpu, pfn, order, merged)\n",
+             "        return c.E_STATE\n"),
         ),
         "the right buddy becomes a tail before the left head has grown over it: for one write a"
         " page is covered by nobody, and a lock-free walker steps into it",
@@ -77,22 +77,22 @@ MUTANTS = (
         (
             ("""\
     if expand(mem, zone, cpu, pfn, high, order, mt) < 0:
-        return E_STATE
+        return c.E_STATE
     account(mem, zone, mt, -(1 << order))
 """,
              """\
     account(mem, zone, mt, -(1 << order))
 """),
             ("""\
-        report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | kind, page_state(mem, pfn))
-        return E_STATE
+        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | kind, page_state(mem, pfn))
+        return c.E_STATE
     return pfn
 """,
              """\
-        report(mem, cpu, I_FREE_HEAD, pfn, IS_TYPE | kind, page_state(mem, pfn))
-        return E_STATE
+        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | kind, page_state(mem, pfn))
+        return c.E_STATE
     if expand(mem, zone, cpu, pfn, high, order, mt) < 0:
-        return E_STATE
+        return c.E_STATE
     return pfn
 """),
         ),
@@ -145,8 +145,8 @@ MUTANTS = (
     ),
     Mutant(
         "version-not-bumped", "shmalloc/kernels/bits.py",
-        (("    version = ((w0 >> VERSION_SHIFT) + 1) & VERSION_MASK\n",
-          "    version = (w0 >> VERSION_SHIFT) & VERSION_MASK\n"),),
+        (("    version = ((w0 >> c.VERSION_SHIFT) + 1) & c.VERSION_MASK\n",
+          "    version = (w0 >> c.VERSION_SHIFT) & c.VERSION_MASK\n"),),
         "a page's next life has the version of the last one: a swap prepared against the last one"
         " succeeds, and a reader cannot tell that the page changed under it",
         "X_VERSION", ("buddy-version-watch",), *WALKED,
@@ -154,8 +154,8 @@ MUTANTS = (
     ),
     Mutant(
         "free-without-claim", DESCRIPTOR,
-        (("    if turn2(mem, pfn, w0, w1, taken | (w0 & POISON_BIT), 0):\n        return w0\n",
-          "    turn2(mem, pfn, w0, w1, taken | (w0 & POISON_BIT), 0)\n    return w0\n"),),
+        (("    if turn2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):\n        return w0\n",
+          "    turn2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0)\n    return w0\n"),),
         "a free does not look whether its swap was the one that took the page: of two frees of one"
         " page both put it on a list",
         "M_DOUBLE_FREE", ("buddy-free-free-same",),
@@ -165,16 +165,16 @@ MUTANTS = (
     ),
     Mutant(
         "free-fails-at-a-mark", DESCRIPTOR,
-        (("    if w0 & POISON_BIT == 0 and turn_marked(mem, pfn, w0, w1, taken, 0):\n"
-          "        return w0 | POISON_BIT\n", ""),),
+        (("    if w0 & c.POISON_BIT == 0 and turn_marked(mem, pfn, w0, w1, taken, 0):\n"
+          "        return w0 | c.POISON_BIT\n", ""),),
         "docs/bugs.md 22, our own: a page is marked to leave service between its owner's look and"
         " his swap; his free is refused as a double one, and the page is lost",
         "M_DOUBLE_FREE", ("pcp-free-poison",), unseen="no workload marks pages that are in use",
     ),
     Mutant(
         "claim-in-two-stores", DESCRIPTOR,
-        (("    if turn2(mem, pfn, w0, w1, taken | (w0 & POISON_BIT), 0):\n        return w0\n",
-          "    if turn(mem, pfn, w0, taken | (w0 & POISON_BIT)):\n"
+        (("    if turn2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):\n        return w0\n",
+          "    if turn(mem, pfn, w0, taken | (w0 & c.POISON_BIT)):\n"
           "        cas(mem, d + 1, w1, 0)\n        return w0\n"),),
         "the two-word swap of a free made two: between them the page is nobody's and names its old"
         " owner, which is where a free block's list link may be",
@@ -183,9 +183,9 @@ MUTANTS = (
     ),
     Mutant(
         "owner-before-page", DESCRIPTOR,
-        (("    if type_of(w0) != T_PCP or not turn2(mem, pfn, w0, w1, given, owner):\n",
+        (("    if type_of(w0) != c.T_PCP or not turn2(mem, pfn, w0, w1, given, owner):\n",
           "    cas(mem, d + 1, w1, owner)\n"
-          "    if type_of(w0) != T_PCP or not turn(mem, pfn, w0, given):\n"),),
+          "    if type_of(w0) != c.T_PCP or not turn(mem, pfn, w0, given):\n"),),
         "an allocation writes the owner first and the state afterwards: a walker meets a page that"
         " is free and owned",
         "X_WALKER", ("buddy-split-walk", "buddy"), ("pfn-walker",),
@@ -223,7 +223,7 @@ MUTANTS = (
     Mutant(
         "lookup-believes-parent", DESCRIPTOR,
         (("            if at + (1 << order_of(w0)) > pfn:\n                return at\n"
-          "            return E_AGAIN\n",
+          "            return c.E_AGAIN\n",
           "            return at\n"),),
         "head_of climbs to the first page that is no tail and does not ask whether that block"
         " reaches as far: in a split it names a head that has just shrunk",
@@ -237,7 +237,7 @@ MUTANTS = (
     ),
     Mutant(
         "link-drops-the-state", "shmalloc/kernels/lists.py",
-        (("(load_relaxed(mem, at) & CARRIED_MASK) | (node << 3))", "node << 3)"),),
+        (("(load_relaxed(mem, at) & c.CARRIED_MASK) | (node << 3))", "node << 3)"),),
         "with links inside of descriptors a list operation on a neighbour wipes its type, order"
         " and version",
         "I_TAIL", ("buddy-split-walk-descriptor",), PAGES, ("--link-store", "descriptor"),

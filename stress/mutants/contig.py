@@ -30,8 +30,8 @@ MUTANTS = (
     Mutant(
         "restore-without-carve", CONTIG,
         (("    carve_pageblocks(mem, zone, cpu, start, end)\n"
-          "    for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):\n        if",
-          "    for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):\n        if"),),
+          "    for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):\n        if",
+          "    for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):\n        if"),),
         "an isolation ends while its free pages are merged with those of an isolated neighbour",
         "I_FREE_HEAD", ("contig-isolate-return", "contig-isolate-restore"), RANGES,
         precedent="B6 fix up block types when merging compatible blocks",
@@ -39,17 +39,17 @@ MUTANTS = (
     Mutant(
         "rehome-one-short", CONTIG,
         (("    at = start\n    while at < end:\n        w0 = page_state(mem, at)\n"
-          "        if type_of(w0) == T_FREE:\n            rehome(",
+          "        if type_of(w0) == c.T_FREE:\n            rehome(",
           "    at = start\n    while at < end - 1:\n        w0 = page_state(mem, at)\n"
-          "        if type_of(w0) == T_FREE:\n            rehome("),),
+          "        if type_of(w0) == c.T_FREE:\n            rehome("),),
         "the last page of a range stays on the list of its old type",
         "I_FREE_HEAD", ("contig-isolate-merge", "contig"), ("contig", "churn"), OFTEN,
         precedent="B6 move_freepages range off by one",
     ),
     Mutant(
         "large-block-freed-whole", "shmalloc/kernels/buddy.py",
-        (("    if order > fixed(mem, H_PAGEBLOCK_ORDER) and is_half_isolated(mem, pfn, order):\n",
-          "    if order > fixed(mem, H_MAX_ORDER):\n"),),
+        (("    if order > fixed(mem, c.H_PAGEBLOCK_ORDER) and is_half_isolated(mem, pfn, order):\n",
+          "    if order > fixed(mem, c.H_MAX_ORDER):\n"),),
         "docs/bugs.md 16, our own: a block of several pageblocks, one of which was isolated while"
         " it was in use, is freed as one: its pageblocks get one type, and the isolation is over",
         "I_FREE_HEAD", ("contig-isolate-large",), ("contig", "oom-edge"),
@@ -57,21 +57,22 @@ MUTANTS = (
     ),
     Mutant(
         "isolate-twice", CONTIG,
-        (("        if block_mt(mem, at) == MT_ISOLATE:\n            return E_BUSY\n",
-          "        if block_mt(mem, at) == MT_ISOLATE:\n            return 0\n"),),
+        (("        if block_mt(mem, at) == c.MT_ISOLATE:\n            return c.E_BUSY\n",
+          "        if block_mt(mem, at) == c.MT_ISOLATE:\n            return 0\n"),),
         "a range that somebody else has isolated is taken for ours: when one of the two returns"
         " it, the other one's isolation has ended without his knowledge",
         "I_FREE_HEAD", ("contig-isolate-same",), RANGES, OFTEN,
     ),
     Mutant(
         "isolation-not-saved", "shmalloc/kernels/zone.py",
-        (("<< BLOCK_ISOLATOR_SHIFT | saved | MT_ISOLATE", "<< BLOCK_ISOLATOR_SHIFT | MT_ISOLATE"),),
+        (("<< c.BLOCK_ISOLATOR_SHIFT | saved | c.MT_ISOLATE",
+          "<< c.BLOCK_ISOLATOR_SHIFT | c.MT_ISOLATE"),),
         "the type to return to is not written down",
         "I_FREE_HEAD", ("contig-isolate-same", "contig-isolate-isolate"), RANGES, OFTEN,
     ),
     Mutant(
         "isolated-counts-as-free", "shmalloc/kernels/zone.py",
-        (("    if mt == MT_ISOLATE:\n        at = zone + Z_FREE_ISOLATED\n", ""),),
+        (("    if mt == c.MT_ISOLATE:\n        at = zone + c.Z_FREE_ISOLATED\n", ""),),
         "isolated pages are counted as free: the watermarks promise what nobody can have",
         "I_CONSERVATION", ("contig-isolate-merge", "contig"), RANGES,
         precedent="B3 isolated count is not the sum of its lists", commit="d9dddbf55667",
@@ -95,8 +96,8 @@ MUTANTS = (
         "range-left-to-right", CONTIG,
         (("    at = pfn + (1 << order) - 1\n    while at >= pfn:\n",
           "    at = pfn\n    while at < pfn + (1 << order):\n"),
-         ("        event(mem, cpu, EV_ALLOC)\n        at -= 1\n",
-          "        event(mem, cpu, EV_ALLOC)\n        at += 1\n")),
+         ("        event(mem, cpu, c.EV_ALLOC)\n        at -= 1\n",
+          "        event(mem, cpu, c.EV_ALLOC)\n        at += 1\n")),
         "a contiguous range is given out from the left: its head shrinks to one page first and"
         " leaves the others uncovered",
         "I_TAIL", ("contig-range-legal",), *WALKED,
@@ -104,9 +105,9 @@ MUTANTS = (
     Mutant(
         "offline-takes-nothing", CONTIG,
         (("        head = head_of(mem, at)\n        if head >= 0 and type_of(page_state(mem, head))"
-          " == T_FREE:\n            border",
+          " == c.T_FREE:\n            border",
           "        head = at\n        if head >= 0 and type_of(page_state(mem, head))"
-          " == T_FREE:\n            border"),),
+          " == c.T_FREE:\n            border"),),
         "docs/bugs.md 1, our own: the range has merged with an isolated neighbour, its first page"
         " is a tail, and offline steps over all of it and answers success",
         "I_FREE_HEAD", ("contig-offline-merged",), RANGES, OFTEN,
@@ -121,10 +122,10 @@ MUTANTS = (
     ),
     Mutant(
         "range-taken-unlocked", CONTIG,
-        (("    result = E_BUSY\n    if all_free(mem, start, end, 0):\n"
+        (("    result = c.E_BUSY\n    if all_free(mem, start, end, 0):\n"
           "        result = take_range(mem, zone, cpu, start, end, owner)\n"
-          "    unlock(mem, zone + Z_LOCK)\n",
-          "    unlock(mem, zone + Z_LOCK)\n    result = E_BUSY\n"
+          "    unlock(mem, zone + c.Z_LOCK)\n",
+          "    unlock(mem, zone + c.Z_LOCK)\n    result = c.E_BUSY\n"
           "    if all_free(mem, start, end, 0):\n"
           "        result = take_range(mem, zone, cpu, start, end, owner)\n"),),
         "the isolated range is cut up and taken after the zone was let go",

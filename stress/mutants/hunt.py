@@ -33,9 +33,10 @@ MEMORIES = ("sc", "tso")
 STEP_LIMIT = 5_000
 GLANCES = (("dpor", 1.0), ("auto", 4.0))  # interpreted: strategy and seconds of each exploration
 CRASHES = {  # random schedules, classes of DPOR, deaths in one run
-    ("dpor", "interpreted"): (0, 0, 1), ("auto", "interpreted"): (12, 0, 1),
+    ("dpor", "interpreted"): (0, 0, 1),
+    ("auto", "interpreted"): (12, 0, 1),
     ("auto", "native"): (20, 60, 2),
-}  # fmt: skip
+}
 STRIDE = 3  # of the second death, which is tried at every third point
 LEAST_NATIVE_S = 1.0
 
@@ -54,9 +55,10 @@ class Hunt:
     def __post_init__(self) -> None:
         self.start = time.monotonic()
         self.open = [
-            (name, memory) for name in self.programs
+            (name, memory)
+            for name in self.programs
             for memory in ((CRASH,) if is_crash(name) else MEMORIES)
-        ]  # fmt: skip
+        ]
         self.problems: list[str] = []
 
     @property
@@ -86,8 +88,14 @@ class Hunt:
     def _search(self, pair: tuple[str, str], strategy: str, engine: str, seconds: float) -> bool:
         """Explore one program; whether there is nothing left to do about it."""
         name, memory = pair
-        result = explore(PROGRAMS[name](), strategy, memory, seconds=seconds, engine=engine,
-                         step_limit=STEP_LIMIT)  # fmt: skip
+        result = explore(
+            PROGRAMS[name](),
+            strategy,
+            memory,
+            seconds=seconds,
+            engine=engine,
+            step_limit=STEP_LIMIT,
+        )
         self.schedules += result.schedules
         self.cut += result.abandoned
         if result.verdict == ERROR:
@@ -111,31 +119,43 @@ class Hunt:
     def document(self) -> dict[str, object]:
         """What the command reads."""
         return {
-            "schedules": self.schedules, "seconds": self.seconds - self.left_s,
-            "exhausted": not self.open and not self.problems, "cut": self.cut,
-            "problems": self.problems, "left": [f"{n} ({m})" for n, m in self.open],
+            "schedules": self.schedules,
+            "seconds": self.seconds - self.left_s,
+            "exhausted": not self.open and not self.problems,
+            "cut": self.cut,
+            "problems": self.problems,
+            "left": [f"{n} ({m})" for n, m in self.open],
             "found": self.found,
-        }  # fmt: skip
+        }
 
     def _finding(self, result: Exploration) -> dict[str, object]:
         failure = result.failure
         assert isinstance(failure, Failure)
         return {
-            "program": failure.program.name, "memory": failure.memory_model,
-            "kind": failure.kind, "code": failure.code, "token": failure.schedule,
-            "preemptions": failure.preemptions, "cause": failure.cause,
+            "program": failure.program.name,
+            "memory": failure.memory_model,
+            "kind": failure.kind,
+            "code": failure.code,
+            "token": failure.schedule,
+            "preemptions": failure.preemptions,
+            "cause": failure.cause,
             "engine": result.engine,
             "seconds": self.seconds - self.left_s - failure.shrink_seconds,
-        }  # fmt: skip
+        }
 
     def _death(self, name: str, engine: str, result: CrashResult) -> dict[str, object]:
         failure = result.failures[0]
         return {
-            "program": name, "memory": CRASH, "code": failure.code,
+            "program": name,
+            "memory": CRASH,
+            "code": failure.code,
             "kind": "check" if failure.code else failure.kind,
-            "token": failure.command, "preemptions": None, "cause": str(failure),
-            "engine": engine, "seconds": self.seconds - self.left_s,
-        }  # fmt: skip
+            "token": failure.command,
+            "preemptions": None,
+            "cause": str(failure),
+            "engine": engine,
+            "seconds": self.seconds - self.left_s,
+        }
 
 
 def main(root: str, seconds: str, *programs: str) -> None:

@@ -30,7 +30,7 @@ MUTANTS = (
     ),
     Mutant(
         "unspin-relaxed", LOCK,
-        (("relax, store, wait, wake,\n", "relax, store, store_relaxed, wait, wake,\n"),
+        (("    store,\n    wait,\n", "    store,\n    store_relaxed,\n    wait,\n"),
          ("    store(mem, at, 0)\n", "    store_relaxed(mem, at, 0)\n")),
         "the release of a per-CPU lock made a relaxed store: what was done under it may become"
         " visible after it",
@@ -39,11 +39,11 @@ MUTANTS = (
     Mutant(
         "drain-acquires-nothing", "shmalloc/kernels/pcp.py",
         (("    while not cas(mem, at, 0, owner_word(mem, cpu)):\n"
-          "        if load_relaxed(mem, at) == LOCK_OFFLINE:\n            return False\n"
+          "        if load_relaxed(mem, at) == c.LOCK_OFFLINE:\n            return False\n"
           "        notice(mem, at)\n        give_way(mem)  # its owner may be preempted: there are"
           " more workers than cores\n    return True\n",
           "    while load_relaxed(mem, at) != 0:\n"
-          "        if load_relaxed(mem, at) == LOCK_OFFLINE:\n            return False\n"
+          "        if load_relaxed(mem, at) == c.LOCK_OFFLINE:\n            return False\n"
           "        give_way(mem)\n    return True\n"),),
         "a drainer waits until the lock is free and goes in without taking it, and without the"
         " acquire that orders what it reads behind the owner's release",
@@ -51,7 +51,7 @@ MUTANTS = (
     ),
     Mutant(
         "sleeper-takes-without-flag", LOCK,
-        (("            if cas(mem, at, old, me | LOCK_CONTENDED):\n",
+        (("            if cas(mem, at, old, me | c.LOCK_CONTENDED):\n",
           "            if cas(mem, at, old, me):\n"),),
         "a sleeper that was woken takes the lock and forgets that there may be another sleeper,"
         " who is never woken",
@@ -60,9 +60,9 @@ MUTANTS = (
     Mutant(
         "wake-before-unlock", LOCK,
         (("    old = load_relaxed(mem, at)\n    while not cas(",
-          "    old = load_relaxed(mem, at)\n    if old & LOCK_CONTENDED != 0:\n"
+          "    old = load_relaxed(mem, at)\n    if old & c.LOCK_CONTENDED != 0:\n"
           "        wake(mem, at, 1)\n    while not cas("),
-         ("        old = load_relaxed(mem, at)\n    if old & LOCK_CONTENDED != 0:\n"
+         ("        old = load_relaxed(mem, at)\n    if old & c.LOCK_CONTENDED != 0:\n"
           "        wake(mem, at, 1)\n",
           "        old = load_relaxed(mem, at)\n")),
         "unlock wakes first and lets go afterwards: a sleeper on its way to bed misses the only"
@@ -98,7 +98,7 @@ MUTANTS = (
     ),
     Mutant(
         "unlock-wakes-nobody", LOCK,
-        (("    if old & LOCK_CONTENDED != 0:\n        wake(mem, at, 1)\n", ""),),
+        (("    if old & c.LOCK_CONTENDED != 0:\n        wake(mem, at, 1)\n", ""),),
         "nobody is woken at all",
         "I_PROGRESS", ("lock-sleep-2", "lock"), ("churn", "orders"), patient=True,
     ),
@@ -107,14 +107,14 @@ MUTANTS = (
         (("    while not cas(mem, at, old, let_go_as(old)):\n"
           "        old = load_relaxed(mem, at)\n",
           "    while not cas(mem, at, old, 0):\n        old = load_relaxed(mem, at)\n"
-          "    if old & LOCK_HANDOFF != 0:\n        cas(mem, at, 0, LOCK_KEPT)\n"),),
+          "    if old & c.LOCK_HANDOFF != 0:\n        cas(mem, at, 0, c.LOCK_KEPT)\n"),),
         "docs/bugs.md 19, our own: the lock is kept for a sleeper in a second step. He came and"
         " went in between, and it is kept for nobody: whoever comes next sleeps for ever",
         "I_PROGRESS", ("lock-sleep-kept-2", "lock-sleep-kept-3"), unseen=NEVER_ASKED,
     ),
     Mutant(
         "handoff-to-nobody", LOCK,
-        (("        if old == 0 or (old == LOCK_KEPT and sleeps > 0):\n",
+        (("        if old == 0 or (old == c.LOCK_KEPT and sleeps > 0):\n",
           "        if old == 0:\n"),),
         "the lock is kept for a sleeper who does not know that it is kept for him",
         "I_PROGRESS", ("lock-sleep-twice-2", "lock-sleep-kept-2"), unseen=NEVER_ASKED,
@@ -129,10 +129,10 @@ MUTANTS = (
     ),
     Mutant(
         "array-stack-without-version", "shmalloc/kernels/array_table.py",
-        (("        if cas2(mem, H_ARRAYS, head, version, following, version + 1):\n",
-          "        if cas2(mem, H_ARRAYS, head, version, following, version):\n"),
-         ("        if cas2(mem, H_ARRAYS, head, version, first, version + 1):\n",
-          "        if cas2(mem, H_ARRAYS, head, version, first, version):\n")),
+        (("        if cas2(mem, c.H_ARRAYS, head, version, following, version + 1):\n",
+          "        if cas2(mem, c.H_ARRAYS, head, version, following, version):\n"),
+         ("        if cas2(mem, c.H_ARRAYS, head, version, first, version + 1):\n",
+          "        if cas2(mem, c.H_ARRAYS, head, version, first, version):\n")),
         "the stack of free entries without its version: entry A taken, B taken, A put back between"
         " our read and our swap, and B is on the stack again while it is in use",
         "X_DOUBLE_ALLOC", ("arrays-take-return",), ("arrays",),
@@ -140,13 +140,13 @@ MUTANTS = (
     ),
     Mutant(
         "array-published-early", "shmalloc/kernels/array_table.py",
-        (("    store(mem, entry + AR_COUNT, (generation << AR_GENERATION_SHIFT) | 1)"
+        (("    store(mem, entry + c.AR_COUNT, (generation << c.AR_GENERATION_SHIFT) | 1)"
           "  # publishes the array\n",
-          "    store(mem, entry + AR_COUNT, (generation << AR_GENERATION_SHIFT) | 1)\n"
-          "    store_relaxed(mem, entry + AR_DATA, data)\n"),
-         ("    store_relaxed(mem, entry + AR_DATA, data)\n"
-          "    store_relaxed(mem, entry + AR_HOW, how)\n",
-          "    store_relaxed(mem, entry + AR_HOW, how)\n")),
+          "    store(mem, entry + c.AR_COUNT, (generation << c.AR_GENERATION_SHIFT) | 1)\n"
+          "    store_relaxed(mem, entry + c.AR_DATA, data)\n"),
+         ("    store_relaxed(mem, entry + c.AR_DATA, data)\n"
+          "    store_relaxed(mem, entry + c.AR_HOW, how)\n",
+          "    store_relaxed(mem, entry + c.AR_HOW, how)\n")),
         "the count of an array is published before its data word: who opens it finds the data of"
         " the entry's last life, or its link on the stack",
         "X_PAYLOAD", ("arrays-open-read",), ("arrays",), JITTER,
@@ -154,9 +154,9 @@ MUTANTS = (
     ),
     Mutant(
         "array-dropped-in-two-steps", "shmalloc/kernels/array_table.py",
-        (("        if cas(mem, entry + AR_COUNT, old, old - 1):"
+        (("        if cas(mem, entry + c.AR_COUNT, old, old - 1):"
           "  # at 0 nobody can open it any more\n            return references - 1\n",
-          "        store(mem, entry + AR_COUNT, old - 1)\n        return references - 1\n"),),
+          "        store(mem, entry + c.AR_COUNT, old - 1)\n        return references - 1\n"),),
         "a reference is dropped by load and store: of two that are dropped at once one is lost,"
         " and the array with it",
         "X_PAYLOAD", ("arrays-drop-drop",), ("arrays",),

@@ -90,7 +90,8 @@ def programs_of(names: tuple[str, ...], known: tuple[str, ...]) -> list[str]:
     for name in names:
         meant = [name] if name in known else [one for one in known if one.startswith(f"{name}-")]
         if not meant:
-            raise MisuseError(f"program: {name!r} is neither a program nor a part; "
-                              f"known are {', '.join(known)}")  # fmt: skip
+            raise MisuseError(
+                f"program: {name!r} is neither a program nor a part; known are {', '.join(known)}"
+            )
         chosen += [one for one in meant if one not in chosen]
     return chosen

@@ -11,11 +11,11 @@ HOTPLUG = "shmalloc/kernels/hotplug.py"
 MUTANTS = (
     Mutant(
         "drain-looks-at-counts", PCP,
-        (("        if spin_for_drain(mem, pcp + P_LOCK, cpu):\n"
+        (("        if spin_for_drain(mem, pcp + c.P_LOCK, cpu):\n"
           "            given += drain_everything(mem, cpu, zone_id, pcp, victim)\n           "
           " unspin",
-          "        if load_relaxed(mem, pcp + P_COUNT) > 0"
-          " and spin_for_drain(mem, pcp + P_LOCK, cpu):\n"
+          "        if load_relaxed(mem, pcp + c.P_COUNT) > 0"
+          " and spin_for_drain(mem, pcp + c.P_LOCK, cpu):\n"
           "            given += drain_everything(mem, cpu, zone_id, pcp, victim)\n           "
           " unspin"),),
         "a drain passes over lists that look empty without their lock: a refill that has pushed and"
@@ -27,9 +27,9 @@ MUTANTS = (
     ),
     Mutant(
         "pcp-lock-not-needed", PAGES,
-        (("    if not try_spin(mem, pcp + P_LOCK, cpu):\n        event(mem, cpu, EV_PCP_MISS)\n"
+        (("    if not try_spin(mem, pcp + c.P_LOCK, cpu):\n        event(mem, cpu, c.EV_PCP_MISS)\n"
           "        return take_from_zone(mem, cpu, zone_id, order, mt)\n",
-          "    try_spin(mem, pcp + P_LOCK, cpu)\n"),),
+          "    try_spin(mem, pcp + c.P_LOCK, cpu)\n"),),
         "an allocation goes on although it did not get the lock of the list: two processes that"
         " share a slot, or the owner and a drainer, pop the same block",
         "I_LIST_LINKS", ("pcp-shared-slot", "pcp-drain-alloc"), ("oom-edge", "hotplug"),
@@ -39,19 +39,20 @@ MUTANTS = (
     Mutant(
         "pcp-unlock-early", PAGES,
         (("    pcp_push(mem, pcp, index, order, pfn)\n"
-          "    mem[pcp + P_FREE_RUN] = mem[pcp + P_FREE_RUN] + (1 << order)\n",
-          "    unspin(mem, pcp + P_LOCK)\n    pcp_push(mem, pcp, index, order, pfn)\n"
-          "    mem[pcp + P_FREE_RUN] = mem[pcp + P_FREE_RUN] + (1 << order)\n"),
-         ("    mem[pcp + P_FACTOR] = mem[pcp + P_FACTOR] >> 1\n    unspin(mem, pcp + P_LOCK)\n",
-          "    mem[pcp + P_FACTOR] = mem[pcp + P_FACTOR] >> 1\n")),
+          "    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] + (1 << order)\n",
+          "    unspin(mem, pcp + c.P_LOCK)\n    pcp_push(mem, pcp, index, order, pfn)\n"
+          "    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] + (1 << order)\n"),
+         ("    mem[pcp + c.P_FACTOR] = mem[pcp + c.P_FACTOR] >> 1\n"
+          "    unspin(mem, pcp + c.P_LOCK)\n",
+          "    mem[pcp + c.P_FACTOR] = mem[pcp + c.P_FACTOR] >> 1\n")),
         "a free opens the lock of its list before it pushes: a remote drain walks the list as it"
         " changes",
         "I_PCP_COUNT", ("pcp-drain-free", "pcp"), ("oom-edge", "hotplug"),
     ),
     Mutant(
         "drain-in-wrong-order", PCP,
-        (("    if index < PCP_ORDERS * MT_PCP_TYPES:\n        return index // MT_PCP_TYPES\n",
-          "    if index < PCP_ORDERS * MT_PCP_TYPES:\n        return index % PCP_ORDERS\n"),),
+        (("    if index < c.PCP_ORDERS * c.MT_PCP_TYPES:\n        return index // c.MT_PCP_TYPES\n",
+          "    if index < c.PCP_ORDERS * c.MT_PCP_TYPES:\n        return index % c.PCP_ORDERS\n"),),
         "the number of a list is turned back into another order than it was made of: drained pages"
         " come back as blocks that reach over their neighbours",
         "I_FREE_HEAD", ("pcp-refill-drain", "pcp"), ("churn", "oom-edge"),
@@ -59,16 +60,16 @@ MUTANTS = (
     ),
     Mutant(
         "drain-ignores-unplugged", PCP,
-        (("        if load_relaxed(mem, at) == LOCK_OFFLINE:\n            return False\n", ""),),
+        (("        if load_relaxed(mem, at) == c.LOCK_OFFLINE:\n            return False\n", ""),),
         "a drainer waits for the lock of a CPU that was unplugged meanwhile, for ever",
         "I_PROGRESS", ("pcp-unplug-drain",),
         unseen="every CPU is plugged in again: the drainer only waits longer",
     ),
     Mutant(
         "unplug-opens-a-gap", HOTPLUG,
-        (("            store(mem, pcp + P_LOCK, LOCK_OFFLINE)\n",
-          "            store(mem, p + P_LOCK, 0)\n"
-          "            store(mem, pcp + P_LOCK, LOCK_OFFLINE)\n"),),
+        (("            store(mem, pcp + c.P_LOCK, c.LOCK_OFFLINE)\n",
+          "            store(mem, p + c.P_LOCK, 0)\n"
+          "            store(mem, pcp + c.P_LOCK, c.LOCK_OFFLINE)\n"),),
         "unplugging releases the list it has drained, then locks it for good: a page freed in"
         " between is lost behind a lock that nobody may take",
         "I_TEARDOWN", ("pcp-unplug-free", "pcp"), ("hotplug",), JITTER,
@@ -76,17 +77,19 @@ MUTANTS = (
     ),
     Mutant(
         "unplug-not-exclusive", HOTPLUG,
-        (("    if not cas(mem, state, CPU_ONLINE, CPU_CHANGING | (cpu + 1) << CPU_CHANGER_SHIFT):\n"
-          "        return E_BUSY  # not online, or somebody else is changing it\n",
-          "    cas(mem, state, CPU_ONLINE, CPU_CHANGING | (cpu + 1) << CPU_CHANGER_SHIFT)\n"),),
+        (("    if not cas(mem, state, c.CPU_ONLINE, c.CPU_CHANGING | (cpu + 1)"
+          " << c.CPU_CHANGER_SHIFT):\n"
+          "        return c.E_BUSY  # not online, or somebody else is changing it\n",
+          "    cas(mem, state, c.CPU_ONLINE, c.CPU_CHANGING | (cpu + 1)"
+          " << c.CPU_CHANGER_SHIFT)\n"),),
         "two unplug one CPU at once, and one of them plugs it in while the other still drains",
         "I_PROGRESS", ("pcp-unplug-unplug", "pcp-hotplug-3"), ("hotplug",),
     ),
     Mutant(
         "plug-not-exclusive", HOTPLUG,
-        (("    if not cas(mem, state, CPU_OFFLINE,", "    cas(mem, state, CPU_OFFLINE,"),
-         (" | (cpu + 1) << CPU_CHANGER_SHIFT):\n        return E_BUSY\n    check_un",
-          " | (cpu + 1) << CPU_CHANGER_SHIFT)\n    check_un")),
+        (("    if not cas(mem, state, c.CPU_OFFLINE,", "    cas(mem, state, c.CPU_OFFLINE,"),
+         (" | (cpu + 1) << c.CPU_CHANGER_SHIFT):\n        return c.E_BUSY\n    check_un",
+          " | (cpu + 1) << c.CPU_CHANGER_SHIFT)\n    check_un")),
         "a CPU is plugged in while somebody unplugs it: the lists that he has locked are open again"
         " behind his back, and he says that it is offline",
         "I_PROGRESS", ("pcp-unplug-plug", "pcp"), ("hotplug",), JITTER,
@@ -96,8 +99,8 @@ MUTANTS = (
         (("    pcp = own_pcp(mem, cpu, zone_id)\n    if not pcp_keeps(mem, order):\n",
           "    pcp = own_pcp(mem, cpu, zone_id)\n    mt = block_mt(mem, pfn)\n"
           "    if not pcp_keeps(mem, order):\n"),
-         ("        mt = block_mt(mem, pfn)\n        if mt == MT_ISOLATE",
-          "        if mt == MT_ISOLATE")),
+         ("        mt = block_mt(mem, pfn)\n        if mt == c.MT_ISOLATE",
+          "        if mt == c.MT_ISOLATE")),
         "a free reads the type of its pageblock before it has the lock of its list: isolated and"
         " drained in between, the page hides from the isolation",
         "I_PCP_COUNT", ("contig-isolate-free",), ("contig", "slabmix"), (*OFTEN, *JITTER),
@@ -106,16 +109,16 @@ MUTANTS = (
     ),
     Mutant(
         "isolated-page-on-a-list", PAGES,
-        (("        if mt == MT_ISOLATE or load_relaxed(mem, H_WAITERS) > 0:\n",
-          "        if load_relaxed(mem, H_WAITERS) > 0:\n"),),
+        (("        if mt == c.MT_ISOLATE or load_relaxed(mem, c.H_WAITERS) > 0:\n",
+          "        if load_relaxed(mem, c.H_WAITERS) > 0:\n"),),
         "a page of an isolated pageblock is kept on a per-CPU list, for which it has no number",
         "I_PCP_COUNT", ("contig-isolate-free", "contig"), ("contig",),
         precedent="B4 remove pcppage migratetype caching",
     ),
     Mutant(
         "free-hides-from-waiter", PAGES,
-        (("        if mt == MT_ISOLATE or load_relaxed(mem, H_WAITERS) > 0:\n",
-          "        if mt == MT_ISOLATE:\n"),),
+        (("        if mt == c.MT_ISOLATE or load_relaxed(mem, c.H_WAITERS) > 0:\n",
+          "        if mt == c.MT_ISOLATE:\n"),),
         "a free puts its page on a list although somebody sleeps for memory, and wakes nobody",
         "I_PROGRESS", ("wait-list-wake", "wait"),
         unseen="a sleeper wakes every 50 ms natively and drains all lists",
@@ -127,9 +130,9 @@ MUTANTS = (
           "        # Looks again after it announced itself,"
           " and drains every CPU's list on the way.\n"
           "        pfn = alloc_pages(mem, cpu, order, mt, owner)\n"
-          "        if pfn != E_NOMEM:\n            break\n",
+          "        if pfn != c.E_NOMEM:\n            break\n",
           "        pfn = alloc_pages(mem, cpu, order, mt, owner)\n"
-          "        if pfn != E_NOMEM:\n            break\n        ticket = arm_wake(mem)\n"),),
+          "        if pfn != c.E_NOMEM:\n            break\n        ticket = arm_wake(mem)\n"),),
         "a waiter looks first and arms the wake word afterwards: a page that is freed in between"
         " finds nothing to disarm, and the waiter sleeps beside it",
         "I_PROGRESS", ("wait-page-wake", "wait-pair-wake-3"),
@@ -138,11 +141,11 @@ MUTANTS = (
     ),
     Mutant(
         "counted-after-look", PAGES,
-        (("    while left > 0 and fetch_or(mem, H_WAITERS, seat) & seat != 0:\n",
-          "    while left > 0 and load_relaxed(mem, H_WAITERS) & seat != 0:\n"),
-         ("        event(mem, cpu, EV_WAIT)\n        wait(mem, H_WAKE, ticket)\n",
-          "        event(mem, cpu, EV_WAIT)\n        fetch_or(mem, H_WAITERS, 1 << cpu)\n"
-          "        wait(mem, H_WAKE, ticket)\n")),
+        (("    while left > 0 and fetch_or(mem, c.H_WAITERS, seat) & seat != 0:\n",
+          "    while left > 0 and load_relaxed(mem, c.H_WAITERS) & seat != 0:\n"),
+         ("        event(mem, cpu, c.EV_WAIT)\n        wait(mem, c.H_WAKE, ticket)\n",
+          "        event(mem, cpu, c.EV_WAIT)\n        fetch_or(mem, c.H_WAITERS, 1 << cpu)\n"
+          "        wait(mem, c.H_WAKE, ticket)\n")),
         "a waiter counts itself after its look: a free in between sees no waiter and keeps its page"
         " on a list, or wakes nobody",
         "I_PROGRESS", ("wait-page-wake", "wait-pair-wake-3"),
@@ -151,12 +154,12 @@ MUTANTS = (
     ),
     Mutant(
         "wake-before-pages", PAGES,
-        (("    zone = zone_at(mem, zone_id)\n    lock(mem, zone + Z_LOCK, cpu)\n"
-          "    free_block(mem, zone, cpu, pfn, order)\n    unlock(mem, zone + Z_LOCK)\n"
+        (("    zone = zone_at(mem, zone_id)\n    lock(mem, zone + c.Z_LOCK, cpu)\n"
+          "    free_block(mem, zone, cpu, pfn, order)\n    unlock(mem, zone + c.Z_LOCK)\n"
           "    wake_waiters(mem, cpu, zone)\n",
           "    zone = zone_at(mem, zone_id)\n    wake_waiters(mem, cpu, zone)\n"
-          "    lock(mem, zone + Z_LOCK, cpu)\n    free_block(mem, zone, cpu, pfn, order)\n"
-          "    unlock(mem, zone + Z_LOCK)\n"),),
+          "    lock(mem, zone + c.Z_LOCK, cpu)\n    free_block(mem, zone, cpu, pfn, order)\n"
+          "    unlock(mem, zone + c.Z_LOCK)\n"),),
         "a free looks for waiters before the zone has its page: a waiter that comes in between"
         " finds nothing and sleeps",
         "I_PROGRESS", ("wait-zone-wake", "wait"),
@@ -165,7 +168,8 @@ MUTANTS = (
     ),
     Mutant(
         "wake-only-one", PAGES,
-        (("            wake(mem, H_WAKE, MAX_CPUS)\n", "            wake(mem, H_WAKE, 1)\n"),),
+        (("            wake(mem, c.H_WAKE, c.MAX_CPUS)\n",
+          "            wake(mem, c.H_WAKE, 1)\n"),),
         "whoever disarms the wake word wakes one sleeper; the others sleep on a value that is gone"
         " and armed for nobody",
         "I_PROGRESS", ("wait-two-pages-3",),
@@ -173,11 +177,11 @@ MUTANTS = (
     ),
     Mutant(
         "zone-taken-unlocked", PAGES,
-        (("    pfn: Pfn = E_NOMEM\n    lock(mem, zone + Z_LOCK, cpu)\n    if may_take",
-          "    pfn = E_NOMEM\n    if may_take"),
-         ("        pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)\n"
-          "    unlock(mem, zone + Z_LOCK)\n    return pfn\n",
-          "        pfn = rmqueue(mem, zone, cpu, order, mt, T_PCP, 0)\n    return pfn\n")),
+        (("    pfn: Pfn = c.E_NOMEM\n    lock(mem, zone + c.Z_LOCK, cpu)\n    if may_take",
+          "    pfn = c.E_NOMEM\n    if may_take"),
+         ("        pfn = rmqueue(mem, zone, cpu, order, mt, c.T_PCP, 0)\n"
+          "    unlock(mem, zone + c.Z_LOCK)\n    return pfn\n",
+          "        pfn = rmqueue(mem, zone, cpu, order, mt, c.T_PCP, 0)\n    return pfn\n")),
         "an allocation past the lists takes from the zone without its lock",
         "I_LIST_LINKS", ("buddy-alloc-alloc", "buddy"), ("orders", "churn"),
     ),

@@ -21,10 +21,10 @@ MUTANTS = (
         "recovery-asks-too-early", RECOVER,
         (("            release_nodes(mem, cpu, victim)\n    for",
           "            settle_put(mem, cpu, victim)\n    for"),
-         ("            settle_put(mem, cpu, victim)\n    for victim in range(fixed(mem, H_CPUS)):\n"
-          "        if is_dead(mem, victim):\n            release_parts",
+         ("            settle_put(mem, cpu, victim)\n    for victim in range(fixed(mem,"
+          " c.H_CPUS)):\n        if is_dead(mem, victim):\n            release_parts",
           "            release_nodes(mem, cpu, victim)\n    for victim in range(fixed(mem,"
-          " H_CPUS)):\n        if is_dead(mem, victim):\n            release_parts")),
+          " c.H_CPUS)):\n        if is_dead(mem, victim):\n            release_parts")),
         "recovery asks a free list whether a put was made before it has taken over the lock of its"
         " node: it waits for the dead",
         "I_PROGRESS", ("crash:slab-full-partial", "crash:objects-slabs"),
@@ -32,15 +32,15 @@ MUTANTS = (
     ),
     Mutant(
         "recovery-folds-nothing", REBUILD,
-        (("        if kind == T_FREE or kind == T_ISOLATED:\n            for inner",
-          "        if kind == T_ISOLATED:\n            for inner"),),
+        (("        if kind == c.T_FREE or kind == c.T_ISOLATED:\n            for inner",
+          "        if kind == c.T_ISOLATED:\n            for inner"),),
         "recovery leaves the heads inside of a free block alone: whoever merges it later, or asks"
         " for one of its pages, believes them",
         "I_TAIL", ("crash:pages-order-1",), workloads=PAGES, run_options=KILLS,
     ),
     Mutant(
         "create-inherits-destroyer", "shmalloc/kernels/cache_set.py",
-        (("    store(mem, cache + K_DESTROYER, 0)\n    for node", "    for node"),),
+        (("    store(mem, cache + cs.K_DESTROYER, 0)\n    for node", "    for node"),),
         "whoever died after it destroyed a cache is still named as its destroyer; recovery then"
         " destroys the cache that somebody else has made in its place",
         "M_LEAKED_OBJECTS", ("crash:cache-reborn",), workloads=("modules",), run_options=DENSE,
@@ -48,7 +48,7 @@ MUTANTS = (
     ),
     Mutant(
         "recovery-trusts-counters", REBUILD,
-        (("    store_relaxed(mem, zone + Z_FREE, 0)\n", ""),),
+        (("    store_relaxed(mem, zone + c.Z_FREE, 0)\n", ""),),
         "recovery counts free pages on top of what the dead had counted",
         "I_CONSERVATION", ("crash:pages-order-0",), workloads=PAGES, run_options=KILLS,
         precedent="B7 count free pages outside of the list operation",
@@ -61,15 +61,15 @@ MUTANTS = (
     ),
     Mutant(
         "recovery-unlocks-first", RECOVER,
-        (("            rebuild_zone(mem, cpu, zone)\n            unlock(mem, zone + Z_LOCK)\n",
-          "            unlock(mem, zone + Z_LOCK)\n            rebuild_zone(mem, cpu, zone)\n"),),
+        (("            rebuild_zone(mem, cpu, zone)\n            unlock(mem, zone + c.Z_LOCK)\n",
+          "            unlock(mem, zone + c.Z_LOCK)\n            rebuild_zone(mem, cpu, zone)\n"),),
         "recovery opens a zone before it has rebuilt it: the living work on half of a list",
         "I_LIST_LINKS", ("crash:buddy-alloc-alloc", "crash:buddy-alloc-free"),
         workloads=PAGES, run_options=KILLS,
     ),
     Mutant(
         "recovery-trusts-pcp-count", REBUILD,
-        (("    mem[pcp + P_COUNT] = counted\n", ""),),
+        (("    mem[pcp + c.P_COUNT] = counted\n", ""),),
         "recovery believes the count of a living CPU's lists, of which the dead was draining one",
         "I_PCP_COUNT", ("crash:pages-drain-cpu",),
         workloads=("churn", "hotplug"), run_options=DENSE,
@@ -83,7 +83,7 @@ MUTANTS = (
     ),
     Mutant(
         "recovery-leaves-it-kept", "shmalloc/kernels/lock.py",
-        (("    while old & LOCK_HANDOFF != 0 and not", "    while old == LOCK_KEPT and not"),),
+        (("    while old & c.LOCK_HANDOFF != 0 and not", "    while old == c.LOCK_KEPT and not"),),
         "docs/bugs.md 19, our own: who asked that the lock be kept for him is dead, and it is let"
         " go a moment later: kept for nobody",
         "I_PROGRESS", ("crash:zone-rounds",), unseen=LOOKS_AGAIN,
@@ -97,28 +97,28 @@ MUTANTS = (
     ),
     Mutant(
         "recovery-keeps-its-turn", RECOVER,
-        (("    wake(mem, H_RECOVERY, MAX_CPUS)\n    rouse", "    rouse"),),
+        (("    wake(mem, c.H_RECOVERY, c.MAX_CPUS)\n    rouse", "    rouse"),),
         "whoever left the recovery and died before he woke the next one leaves him asleep",
         "I_PROGRESS", ("crash:recover-recover",), unseen=LOOKS_AGAIN,
         precedent="docs/bugs.md 17",
     ),
     Mutant(
         "recovery-forgets-waiter", RECOVER,
-        (("    fetch_and(mem, H_WAITERS, ~(1 << victim))\n", ""),),
+        (("    fetch_and(mem, c.H_WAITERS, ~(1 << victim))\n", ""),),
         "a dead waiter counts as one for ever: every free goes past the per-CPU lists",
         "I_PROGRESS", ("crash:pages-wait",), workloads=("oom-edge",), run_options=KILLS,
     ),
     Mutant(
         "recovery-forgets-hand", REBUILD,
-        (("type_of(w0) == T_PCP or (type_of(w0) == T_ALLOCATED and w1 == OWNER_SLAB)\n",
-          "type_of(w0) == T_ALLOCATED and w1 == OWNER_SLAB\n"),),
+        (("type_of(w0) == c.T_PCP or (type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB)\n",
+          "type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB\n"),),
         "blocks that the dead had in its hands, or on its lists, are on no list for ever",
         "I_TEARDOWN", ("crash:pages-order-0",), workloads=PAGES, run_options=KILLS,
     ),
     Mutant(
         "recovery-forgets-slab-pages", REBUILD,
-        (("type_of(w0) == T_PCP or (type_of(w0) == T_ALLOCATED and w1 == OWNER_SLAB)\n",
-          "type_of(w0) == T_PCP\n"),),
+        (("type_of(w0) == c.T_PCP or (type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB)\n",
+          "type_of(w0) == c.T_PCP\n"),),
         "pages on their way to a slab or from one are nobody's for ever",
         "I_TEARDOWN", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
@@ -137,25 +137,26 @@ MUTANTS = (
     Mutant(
         "recovery-believes-take", RESLAB,
         (("    if on_free_list(mem, cache, chain_pfn(chain), w1, chain_first(chain)):\n"
-          "        store(mem, slot + C_INTENT, INTENT_NONE)\n    else:\n"
-          "        store(mem, slot + C_INTENT, INTENT_TAKEN)\n",
-          "    store(mem, slot + C_INTENT, INTENT_TAKEN)\n"),),
+          "        store(mem, slot + c.C_INTENT, cs.INTENT_NONE)\n    else:\n"
+          "        store(mem, slot + c.C_INTENT, cs.INTENT_TAKEN)\n",
+          "    store(mem, slot + c.C_INTENT, cs.INTENT_TAKEN)\n"),),
         "recovery does not look whether the swap of an announced take was made, and gives back"
         " objects that are on the free list already",
         "M_FREECHAIN", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
         "recovery-believes-put", RESLAB,
-        (("    made = was_put(mem, cpu, load_relaxed(mem, slot + C_INTENT_CACHE), chain,"
-          " in_hand(mem, victim))\n", "    made = True\n"),),
+        (("    made = was_put(\n"
+          "        mem, cpu, load_relaxed(mem, slot + c.C_INTENT_CACHE), chain,"
+          " in_hand(mem, victim)\n    )\n", "    made = True\n"),),
         "recovery resolves an announced put without looking whether its swap was made: objects that"
         " never came back are lost",
         "M_LEAKED_OBJECTS", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
         "recovery-forgets-sheaf", RESLAB,
-        (("        if load(mem, sheaf + SF_WHERE) == in_hand(mem, victim):\n",
-          "        if load(mem, sheaf + SF_WHERE) == 0:\n"),),
+        (("        if load(mem, sheaf + cs.SF_WHERE) == in_hand(mem, victim):\n",
+          "        if load(mem, sheaf + cs.SF_WHERE) == 0:\n"),),
         "a sheaf that the dead was refilling or flushing is in nobody's hands, with what is in it",
         "I_SHEAF", ("crash:objects-sheaves",), workloads=OBJECTS, run_options=KILLS,
     ),
@@ -169,12 +170,13 @@ MUTANTS = (
     ),
     Mutant(
         "exact-free-counts-first", "shmalloc/kernels/sheaf.py",
-        (("    if is_exact(mem, cache) and not cas(mem, at, owner, KEPT | owner_word(mem, cpu)):\n"
+        (("    if is_exact(mem, cache) and not cas(mem, at, owner, cs.KEPT | owner_word(mem,"
+          " cpu)):\n"
           "        return False  # the entry behind the last one means nothing\n"
-          "    mem[sheaf + SF_SIZE] = size + 1\n    store(mem, at, 0)\n",
-          "    mem[sheaf + SF_SIZE] = size + 1\n    if not is_exact(mem, cache):\n"
+          "    mem[sheaf + cs.SF_SIZE] = size + 1\n    store(mem, at, 0)\n",
+          "    mem[sheaf + cs.SF_SIZE] = size + 1\n    if not is_exact(mem, cache):\n"
           "        store(mem, at, 0)\n    elif not cas(mem, at, owner, 0):\n"
-          "        mem[sheaf + SF_SIZE] = size\n        return False\n"),),
+          "        mem[sheaf + cs.SF_SIZE] = size\n        return False\n"),),
         "an exact free counts the object in its sheaf before it knows that it won: of two frees at"
         " once the loser dies before he takes it off again, and the object is in two sheaves",
         "I_SHEAF", ("crash:slab-free-free-sheaf", "crash:slab-free-free-flush"),
@@ -200,11 +202,11 @@ MUTANTS = (
     ),
     Mutant(
         "mark-after-the-intent", "shmalloc/kernels/sheaf.py",
-        (("    store_relaxed(mem, mark, GIVEN | owner_word(mem, cpu))\n    intend_put(mem, cpu,"
+        (("    store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, cpu))\n    intend_put(mem, cpu,"
           " cache,"
           " make_chain(pfn, first, count), sheaf)\n",
           "    intend_put(mem, cpu, cache, make_chain(pfn, first, count), sheaf)\n"
-          "    store_relaxed(mem, mark, GIVEN | owner_word(mem, cpu))\n"),),
+          "    store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, cpu))\n"),),
         "a flush announces a put before it marks the first object: an heir who comes in between"
         " finds no mark and believes that the swap was made",
         "M_LEAKED_OBJECTS", ("crash:slab-shrink-sheaf", "crash:objects-sheaves"),
@@ -213,8 +215,8 @@ MUTANTS = (
     Mutant(
         "live-after-the-sheaf", "shmalloc/kernels/sheaf.py",
         (("    fresh = set_owner(",
-          "    store(mem, sheaf + SF_SIZE, size - 1)\n    fresh = set_owner("),
-         ("    store(mem, sheaf + SF_SIZE, size - 1)  # after the owner word, for whoever comes"
+          "    store(mem, sheaf + cs.SF_SIZE, size - 1)\n    fresh = set_owner("),
+         ("    store(mem, sheaf + cs.SF_SIZE, size - 1)  # after the owner word, for whoever comes"
           " after a kill\n", "")),
         "an object leaves its sheaf before it is live: a kill in between and it is nowhere",
         "M_LEAKED_OBJECTS", ("crash:objects-sheaves",), workloads=OBJECTS, run_options=KILLS,

@@ -42,12 +42,14 @@ def row(result: Hunted) -> tuple[str, str, str, str, str, str, str]:
     """The cells of one mutant."""
     ran = result.schedules > 0
     return (
-        result.mutant, result.by if result.outcome == FOUND else result.outcome, result.kind,
+        result.mutant,
+        result.by if result.outcome == FOUND else result.outcome,
+        result.kind,
         f"{result.schedules:,}" if ran else "",
         f"{result.seconds:.1f}" if result.seconds or result.outcome == FOUND else "",
         "" if result.preemptions is None else str(result.preemptions),
         result.token if result.outcome == FOUND else result.note,
-    )  # fmt: skip
+    )
 
 
 def print_tables(results: Sequence[Hunted], to_stderr: bool = False) -> None:
@@ -101,8 +103,10 @@ def sums(results: Sequence[Hunted], engine: str) -> list[str]:
     if all(result.mutant == ORIGINAL for result in results):
         found = sum(result.outcome == FOUND for result in results)
         seconds = sum(result.seconds for result in results)
-        return [f"{engine}: {found} reports on the original kernels in {len(results)} hunts,"
-                f" {seconds:,.0f} s"]  # fmt: skip
+        return [
+            f"{engine}: {found} reports on the original kernels in {len(results)} hunts,"
+            f" {seconds:,.0f} s"
+        ]
     real = [r for r in results if not MUTANTS[r.mutant].equivalent]
     found = sum(result.outcome == FOUND for result in real)
     unseen = sum(result.outcome == EXPECTED for result in real)
@@ -129,7 +133,7 @@ def document(results: Sequence[Hunted], names: Sequence[str], seconds: float | N
         "verdict": verdict.name,
         "exit_code": verdict.exit_code,
         "results": [_as_dict(result) for result in results],
-    }  # fmt: skip
+    }
     return json.dumps(whole, indent=2) + "\n"
 
 
@@ -138,8 +142,11 @@ def _as_dict(result: Hunted) -> dict[str, object]:
     if result.mutant in MUTANTS:
         mutant = MUTANTS[result.mutant]
         described |= {
-            "file": mutant.file, "story": mutant.story, "invariant": mutant.invariant,
-            "precedent": mutant.precedent, "commit": mutant.commit,
+            "file": mutant.file,
+            "story": mutant.story,
+            "invariant": mutant.invariant,
+            "precedent": mutant.precedent,
+            "commit": mutant.commit,
             "equivalent": mutant.equivalent,
-        }  # fmt: skip
+        }
     return described

@@ -71,8 +71,9 @@ def code_name(kind: str, code: int) -> str:
     return f"{kind} {name_of(code)}" if code else kind
 
 
-def hunt_mutant(mutant: Mutant, root: Path, engines: Iterable[str], seconds: float | None
-                ) -> Iterator[Hunted]:  # fmt: skip
+def hunt_mutant(
+    mutant: Mutant, root: Path, engines: Iterable[str], seconds: float | None
+) -> Iterator[Hunted]:
     """Build ``mutant`` in ``root`` and hunt it with each engine; ``seconds``: another budget."""
     build(root, mutant)
     budget = seconds or mutant.budget_s
@@ -93,8 +94,9 @@ def run_of(mutant: Mutant) -> tuple[str, ...]:
     return (",".join(mutant.workloads), *mutant.run_options) if mutant.workloads else ()
 
 
-def hunt_original(mutants: Iterable[Mutant], root: Path, engines: Iterable[str],
-                  seconds: float | None) -> Iterator[Hunted]:  # fmt: skip
+def hunt_original(
+    mutants: Iterable[Mutant], root: Path, engines: Iterable[str], seconds: float | None
+) -> Iterator[Hunted]:
     """The same hunts on the kernels as they are: each set of programs or workloads once."""
     budgets: dict[tuple[str, bool, tuple[str, ...]], float] = {}
     for mutant in mutants:
@@ -109,8 +111,9 @@ def hunt_original(mutants: Iterable[Mutant], root: Path, engines: Iterable[str],
         yield hunt(ORIGINAL, root, names, budget, EXPECTED)
 
 
-def _explored(name: str, root: Path, programs: tuple[str, ...], budget: float, missed: str
-              ) -> Hunted:  # fmt: skip
+def _explored(
+    name: str, root: Path, programs: tuple[str, ...], budget: float, missed: str
+) -> Hunted:
     """Explore the programs in the copy."""
     chosen = programs_of(programs, known_programs())
     arguments = ["-m", "stress.mutants.hunt", str(root), f"{budget:g}", *chosen]
@@ -121,15 +124,26 @@ def _explored(name: str, root: Path, programs: tuple[str, ...], budget: float, m
     if found is None:
         outcome = TROUBLE if problems else missed
         return Hunted(
-            name, EXPLORER, outcome, schedules=document["schedules"],
-            seconds=document["seconds"], note=_coverage(document, chosen),
-        )  # fmt: skip
+            name,
+            EXPLORER,
+            outcome,
+            schedules=document["schedules"],
+            seconds=document["seconds"],
+            note=_coverage(document, chosen),
+        )
     return Hunted(
-        name, EXPLORER, FOUND, by=f"{found['program']} ({found['memory']})",
-        kind=code_name(found["kind"], found["code"]), schedules=document["schedules"],
-        seconds=found["seconds"], preemptions=found["preemptions"], token=found["token"],
-        note=found["engine"], cause=found["cause"],
-    )  # fmt: skip
+        name,
+        EXPLORER,
+        FOUND,
+        by=f"{found['program']} ({found['memory']})",
+        kind=code_name(found["kind"], found["code"]),
+        schedules=document["schedules"],
+        seconds=found["seconds"],
+        preemptions=found["preemptions"],
+        token=found["token"],
+        note=found["engine"],
+        cause=found["cause"],
+    )
 
 
 def _coverage(document: dict[str, Any], programs: list[str]) -> str:
@@ -142,8 +156,7 @@ def _coverage(document: dict[str, Any], programs: list[str]) -> str:
     return f"not to the end: {', '.join(document['left'])}{cut}"
 
 
-def _stressed(name: str, root: Path, run: tuple[str, ...], budget: float, missed: str
-              ) -> Hunted:  # fmt: skip
+def _stressed(name: str, root: Path, run: tuple[str, ...], budget: float, missed: str) -> Hunted:
     """Run the workloads natively in the copy; ``run``: their names, then options."""
     names = " ".join(run)
     arguments = [
@@ -172,8 +185,9 @@ def _first_violation(result: dict[str, Any]) -> tuple[str, str]:
     return "worker", "; ".join(trouble["text"] for trouble in result["troubles"])
 
 
-def _document(root: Path, arguments: list[str], timeout_s: float, codes: Iterable[int]
-              ) -> dict[str, Any] | str:  # fmt: skip
+def _document(
+    root: Path, arguments: list[str], timeout_s: float, codes: Iterable[int]
+) -> dict[str, Any] | str:
     """The JSON document that a child prints, or why there is none."""
     try:
         code, output, errors = run_python(root, arguments, timeout_s)
@@ -189,8 +203,15 @@ def _document(root: Path, arguments: list[str], timeout_s: float, codes: Iterabl
 Tell = Callable[[Hunted], None]
 
 
-def hunt_all(mutants: list[Mutant], root: Path, engines: Iterable[str], seconds: float | None,
-             original: bool, results: list[Hunted], tell: Tell) -> None:  # fmt: skip
+def hunt_all(
+    mutants: list[Mutant],
+    root: Path,
+    engines: Iterable[str],
+    seconds: float | None,
+    original: bool,
+    results: list[Hunted],
+    tell: Tell,
+) -> None:
     """Hunt all of them, one process at a time; ``results`` grows, so an interrupt loses nothing."""
     if original:
         for hunted in hunt_original(mutants, root, engines, seconds):

@@ -66,11 +66,11 @@ MUTANTS = (
     ),
     Mutant(
         "partial-taken-unlocked", SLAB,
-        (("    chain: Chain = E_NOMEM\n    lock(mem, lists + KN_LOCK, cpu)\n",
-          "    chain: Chain = E_NOMEM\n"),
-         ("        chain = E_NOMEM  # that slab is frozen now, off the list: try the next\n"
-          "    unlock(mem, lists + KN_LOCK)\n",
-          "        chain = E_NOMEM\n")),
+        (("    chain: Chain = c.E_NOMEM\n    lock(mem, lists + cs.KN_LOCK, cpu)\n",
+          "    chain: Chain = c.E_NOMEM\n"),
+         ("        chain = c.E_NOMEM  # that slab is frozen now, off the list: try the next\n"
+          "    unlock(mem, lists + cs.KN_LOCK)\n",
+          "        chain = c.E_NOMEM\n")),
         "the first partial slab is looked up and taken from without the node lock",
         "I_LIST_LINKS", ("slab-alloc-free", "slab"), OBJECTS, ONE_NODE,
         precedent="S17 list_lock dropped, list state acted on",
@@ -79,15 +79,16 @@ MUTANTS = (
         "new-slab-in-two-holds", SLAB,
         (("        # In the same hold, or others could take all of them"
           " and leave us with nothing.\n",
-          "        unlock(mem, lists + KN_LOCK)\n        lock(mem, lists + KN_LOCK, cpu)\n"),),
+          "        unlock(mem, lists + cs.KN_LOCK)\n"
+          "        lock(mem, lists + cs.KN_LOCK, cpu)\n"),),
         "the node lock is dropped between putting a new slab on the list and taking from it:"
         " others take all of its objects, or it is gone",
         "I_SLAB", ("slab-new-new", "slab-shrink-alloc"), OBJECTS, (*ONE_NODE, *JITTER),
     ),
     Mutant(
         "slab-version-dropped", SLAB.replace("slab.py", "objects.py"),
-        (("    version = ((w1 >> S_VERSION_SHIFT) + 1) & S_VERSION_MASK\n",
-          "    version = (w1 >> S_VERSION_SHIFT) & S_VERSION_MASK\n"),),
+        (("    version = ((w1 >> c.S_VERSION_SHIFT) + 1) & c.S_VERSION_MASK\n",
+          "    version = (w1 >> c.S_VERSION_SHIFT) & c.S_VERSION_MASK\n"),),
         "word 1 of a slab without its version: the freelist and its counts may be the same again"
         " while the objects behind the head are others",
         "I_SLAB", ("slab-free-free-alloc-3", "slab-alloc-free"), OBJECTS, ONE_NODE,
@@ -112,9 +113,9 @@ MUTANTS = (
     ),
     Mutant(
         "refill-keeps-the-spare", SHEAF,
-        (("    spare = take_spare(mem, cpu, part)\n    unspin(mem, part + KC_LOCK)\n"
+        (("    spare = take_spare(mem, cpu, part)\n    unspin(mem, part + cs.KC_LOCK)\n"
           "    if spare == 0:  # somebody else",
-          "    unspin(mem, part + KC_LOCK)\n    if spare == 0:  # somebody else"),),
+          "    unspin(mem, part + cs.KC_LOCK)\n    if spare == 0:  # somebody else"),),
         "a refill fills the spare sheaf while it is still in its slot: another process on the slot,"
         " or a drainer, works on the same sheaf",
         "I_SHEAF", ("slab-shared-refill", "slab-barn-take-take"), OBJECTS, ONE_NODE,
@@ -122,9 +123,9 @@ MUTANTS = (
     ),
     Mutant(
         "flush-keeps-the-spare", SHEAF,
-        (("    spare = take_spare(mem, cpu, part)\n    unspin(mem, part + KC_LOCK)\n"
+        (("    spare = take_spare(mem, cpu, part)\n    unspin(mem, part + cs.KC_LOCK)\n"
           "    if spare == 0:\n        return put_freed",
-          "    spare = mem[part + KC_SPARE]\n    unspin(mem, part + KC_LOCK)\n"
+          "    spare = mem[part + cs.KC_SPARE]\n    unspin(mem, part + cs.KC_LOCK)\n"
           "    if spare == 0:\n        return put_freed"),),
         "the same for the flush of a full spare",
         "I_SHEAF", ("slab-shared-flush", "slab-destroy-flush"), OBJECTS, ONE_NODE,
@@ -132,12 +133,12 @@ MUTANTS = (
     ),
     Mutant(
         "bring-back-blind", SHEAF,
-        (("        if mem[part + KC_MAIN] != 0 and mem[part + KC_SPARE] == 0:\n"
-          "            move_sheaf(mem, sheaf, part)\n            mem[part + KC_SPARE] = sheaf\n"
-          "            unspin(mem, part + KC_LOCK)\n"
-          "            return\n        unspin(mem, part + KC_LOCK)\n",
-          "        move_sheaf(mem, sheaf, part)\n        mem[part + KC_SPARE] = sheaf\n"
-          "        unspin(mem, part + KC_LOCK)\n        return\n"),),
+        (("        if mem[part + cs.KC_MAIN] != 0 and mem[part + cs.KC_SPARE] == 0:\n"
+          "            move_sheaf(mem, sheaf, part)\n            mem[part + cs.KC_SPARE] = sheaf\n"
+          "            unspin(mem, part + cs.KC_LOCK)\n"
+          "            return\n        unspin(mem, part + cs.KC_LOCK)\n",
+          "        move_sheaf(mem, sheaf, part)\n        mem[part + cs.KC_SPARE] = sheaf\n"
+          "        unspin(mem, part + cs.KC_LOCK)\n        return\n"),),
         "a sheaf comes back into the spare slot without a look at what is there: a full one that"
         " somebody put there is lost",
         "I_SHEAF", ("slab-shared-refill", "slab-shared-flush", "slab-destroy-flush"), OBJECTS,
@@ -175,21 +176,22 @@ MUTANTS = (
     ),
     Mutant(
         "barn-unlocked", BARN,
-        (("    lock(mem, lists + KN_BARN_LOCK, cpu)\n    found =", "    found ="),
-         ("        barn_pop(mem, lists, wanted, place)\n    unlock(mem, lists + KN_BARN_LOCK)\n",
+        (("    lock(mem, lists + cs.KN_BARN_LOCK, cpu)\n    found =", "    found ="),
+         ("        barn_pop(mem, lists, wanted, place)\n    unlock(mem, lists + cs.KN_BARN_LOCK)\n",
           "        barn_pop(mem, lists, wanted, place)\n")),
         "two CPUs exchange sheaves in the barn without its lock and get the same one",
         "I_SHEAF", ("slab-barn-take-take", "slab-barn-swap"), OBJECTS, ONE_NODE,
     ),
     Mutant(
         "drain-flushes-unlocked", DRAIN,
-        (("    if spin_for_drain(mem, part + KC_LOCK, cpu):\n"
-          "        if mem[part + KC_MAIN] != 0:\n",
-          "    if spin_for_drain(mem, part + KC_LOCK, cpu):\n"
-          "        store(mem, part + KC_LOCK, after)\n        if mem[part + KC_MAIN] != 0:\n"),
-         ("            flush(mem, cpu, cache, mem[part + KC_SPARE])\n"
-          "        store(mem, part + KC_LOCK, after)\n",
-          "            flush(mem, cpu, cache, mem[part + KC_SPARE])\n")),
+        (("    if spin_for_drain(mem, part + cs.KC_LOCK, cpu):\n"
+          "        if mem[part + cs.KC_MAIN] != 0:\n",
+          "    if spin_for_drain(mem, part + cs.KC_LOCK, cpu):\n"
+          "        store(mem, part + cs.KC_LOCK, after)\n"
+          "        if mem[part + cs.KC_MAIN] != 0:\n"),
+         ("            flush(mem, cpu, cache, mem[part + cs.KC_SPARE])\n"
+          "        store(mem, part + cs.KC_LOCK, after)\n",
+          "            flush(mem, cpu, cache, mem[part + cs.KC_SPARE])\n")),
         "a drain opens the CPU's sheaves before it has flushed them: an object goes to its slab and"
         " to a user",
         "I_SHEAF", ("slab-shrink-sheaf",), ("slabmix", "hotplug"),
@@ -223,8 +225,8 @@ MUTANTS = (
     ),
     Mutant(
         "destroy-ignores-sheaves", CACHES,
-        (("    if sheaves != mem[cache + K_SHEAF_COUNT]:\n"
-          "        return E_BUSY  # one is in the hands of somebody who still frees\n", ""),),
+        (("    if sheaves != mem[cache + cs.K_SHEAF_COUNT]:\n"
+          "        return c.E_BUSY  # one is in the hands of somebody who still frees\n", ""),),
         "a cache is destroyed while somebody has one of its sheaves in his hands: the sheaf's page"
         " is free when he writes to it",
         "I_BYTES", ("slab-destroy-sheaf", "slab-destroy-flush"), (), unseen=NO_END,
@@ -233,7 +235,7 @@ MUTANTS = (
     Mutant(
         "destroy-ignores-slabs", CACHES,
         (("        if live > 0 or slabs > frozen_slabs(mem, cache):\n"
-          "            return E_BUSY\n", ""),),
+          "            return c.E_BUSY\n", ""),),
         "a cache is destroyed although its slabs are still there",
         "M_LEAKED_OBJECTS", ("slab-destroy-free", "slab-destroy-flush"), (), unseen=NO_END,
         precedent="S11 fix slab_caches list corruption after kmem_cache_destroy()",

@@ -24,11 +24,13 @@ from stress.mutants.mutant import Mutant
 
 PACKAGES = (shmalloc, stress)
 PATIENCE = Mutant(
-    "patience", "shmalloc/memory.py",
+    "patience",
+    "shmalloc/memory.py",
     (("self._place[3] = FUTEX_SLEEP_NS\n", "self._place[2] = 3600\n"),),
     "a native sleep ends after 50 ms whether or not anybody was woken; here it does not",
-    "I_PROGRESS", (),
-)  # fmt: skip
+    "I_PROGRESS",
+    (),
+)
 LEAVE_S = 10.0  # for a child that was asked to leave, before it is made to
 
 
@@ -86,9 +88,13 @@ def run_python(root: Path, arguments: Sequence[str], timeout_s: float) -> tuple[
     variables = {name: v for name, v in os.environ.items() if not name.startswith("SHMSTRESS_")}
     variables |= {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
     child = subprocess.Popen(
-        [sys.executable, *arguments], cwd=root, env=variables, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, *arguments],
+        cwd=root,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         output, errors = child.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired as error:

@@ -16,12 +16,28 @@ from __future__ import annotations
 
 from stress.options.command import Command, Option, command, option
 from stress.options.kinds import (
-    CASES, LITMUS_TESTS, MEMORIES, MUTANTS, OPERATIONS, PROGRAMS, WORKLOADS, Names, Seed, Size,
+    CASES,
+    LITMUS_TESTS,
+    MEMORIES,
+    MUTANTS,
+    OPERATIONS,
+    PROGRAMS,
+    WORKLOADS,
+    Names,
+    Seed,
+    Size,
     Time,
-)  # fmt: skip
+)
 from stress.options.shared import (
-    duration, engine, html_file, json_file, junit_file, markdown_file, progress, seed,
-)  # fmt: skip
+    duration,
+    engine,
+    html_file,
+    json_file,
+    junit_file,
+    markdown_file,
+    progress,
+    seed,
+)
 
 __all__ = [
     "CASES", "LITMUS_TESTS", "MEMORIES", "MUTANTS", "OPERATIONS", "PROGRAMS", "WORKLOADS",

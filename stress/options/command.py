@@ -26,9 +26,13 @@ class Option(click.Option):
     """An option with ``aliases`` that are accepted and not shown, in a ``group`` of the help."""
 
     def __init__(
-        self, declared: Sequence[str], aliases: Iterable[str] = (), group: str | None = None,
-        setting: bool = True, **more: Any,
-    ) -> None:  # fmt: skip
+        self,
+        declared: Sequence[str],
+        aliases: Iterable[str] = (),
+        group: str | None = None,
+        setting: bool = True,
+        **more: Any,
+    ) -> None:
         self.aliases = tuple(aliases)
         self.group = group or OPTIONS
         self.setting = setting
@@ -62,8 +66,14 @@ class Command(click.Command):
     ``text_of``: turns a value of a file, a table or a list too, into the text of that option.
     """
 
-    def __init__(self, name: str, *, params: list[click.Parameter] | None = None,
-                 text_of: TextOf | None = None, **more: Any) -> None:  # fmt: skip
+    def __init__(
+        self,
+        name: str,
+        *,
+        params: list[click.Parameter] | None = None,
+        text_of: TextOf | None = None,
+        **more: Any,
+    ) -> None:
         super().__init__(name, params=list(params or []), **more)
         self.text_of = text_of
         if self.settable():
@@ -117,9 +127,14 @@ class Command(click.Command):
 
 def _config() -> Option:
     return Option(
-        ["--config"], metavar="FILE", is_eager=True, expose_value=False, group=GENERAL,
-        callback=files.read, help="Read settings from FILE, see below.",
-    )  # fmt: skip
+        ["--config"],
+        metavar="FILE",
+        is_eager=True,
+        expose_value=False,
+        group=GENERAL,
+        callback=files.read,
+        help="Read settings from FILE, see below.",
+    )
 
 
 def _variables(command: str, keys: Iterable[str]) -> list[str]:

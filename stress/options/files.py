@@ -69,8 +69,10 @@ def use_tables(ctx: click.Context, path: Path, tables: Tables) -> None:
     known = parent.list_commands(ctx) if isinstance(parent, click.Group) else [*tables]
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise MisuseError(f"{path}: {name} stands in no table; use the table of a command,"
-                              f" such as [{ctx.command.name}]")  # fmt: skip
+            raise MisuseError(
+                f"{path}: {name} stands in no table; use the table of a command,"
+                f" such as [{ctx.command.name}]"
+            )
         if name not in known:
             raise nearest(name, known, f"{path}, table")
     _use(ctx, f"{path}, [{ctx.command.name}]", tables.get(ctx.command.name or "", {}))

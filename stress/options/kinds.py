@@ -72,9 +72,8 @@ class Names(Kind):
     """
 
     def __init__(
-        self, what: str, known: Lookup | tuple[str, ...], several: bool = False,
-        open: bool = False,
-    ) -> None:  # fmt: skip
+        self, what: str, known: Lookup | tuple[str, ...], several: bool = False, open: bool = False
+    ) -> None:
         self.name = what
         self._known = known
         self.several = several
@@ -105,8 +104,9 @@ class Names(Kind):
         taken = before.split(",")
         found = [
             CompletionItem(before + comma + name)
-            for name in self.known if name.startswith(begun) and name not in taken
-        ]  # fmt: skip
+            for name in self.known
+            if name.startswith(begun) and name not in taken
+        ]
         return found or ([CompletionItem(incomplete, type="file")] if self.open else [])
 
 

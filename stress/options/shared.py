@@ -18,40 +18,60 @@ RESULTS = "Results"
 
 
 def duration(
-    help: str, default: str | None = None, unset: str = "", unlimited: bool = False,
-    name: str = "seconds", group: str | None = None,
-) -> Decorator:  # fmt: skip
+    help: str,
+    default: str | None = None,
+    unset: str = "",
+    unlimited: bool = False,
+    name: str = "seconds",
+    group: str | None = None,
+) -> Decorator:
     """``--duration``; the parameter is called ``name`` and gets seconds, None for no limit.
 
     ``unset``: what the help says about the default if there is no ``default``.
     """
     forms = "90s, 5m or 1h30m" + ("; 0 means no limit" if unlimited else "")
     return option(
-        "--duration", name, aliases=("--seconds",), type=Time(unlimited), default=default,
-        show_default=unset or default is not None, help=f"{help}, such as {forms}.", group=group,
-    )  # fmt: skip
+        "--duration",
+        name,
+        aliases=("--seconds",),
+        type=Time(unlimited),
+        default=default,
+        show_default=unset or default is not None,
+        help=f"{help}, such as {forms}.",
+        group=group,
+    )
 
 
 def seed(
-    help: str = "Seed of all random choices", default: int | None = None, group: str | None = None,
-) -> Decorator:  # fmt: skip
+    help: str = "Seed of all random choices", default: int | None = None, group: str | None = None
+) -> Decorator:
     """``--seed``, an int; None where it is not given and has no default."""
     shown = True if default is not None else "a fresh one"
     return option(
-        "--seed", type=Seed(), default=default, show_default=shown, group=group,
+        "--seed",
+        type=Seed(),
+        default=default,
+        show_default=shown,
+        group=group,
         help=f"{help}, decimal or 0x.",
-    )  # fmt: skip
+    )
 
 
 def engine(
-    default: str, known: tuple[str, ...] = ENGINES, help: str = "Engine that runs the kernels.",
+    default: str,
+    known: tuple[str, ...] = ENGINES,
+    help: str = "Engine that runs the kernels.",
     group: str | None = None,
-) -> Decorator:  # fmt: skip
+) -> Decorator:
     """``--engine``, one of ``known``."""
     return option(
-        "--engine", type=Names("engine", known), default=default, show_default=True, help=help,
+        "--engine",
+        type=Names("engine", known),
+        default=default,
+        show_default=True,
+        help=help,
         group=group,
-    )  # fmt: skip
+    )
 
 
 def _file(name: str, help: str) -> Decorator:
@@ -83,6 +103,10 @@ def progress(
 ) -> Decorator:
     """``--progress auto|always|never``; hand the value to ``stress.progress.shown``."""
     return option(
-        "--progress", type=Names("progress", PROGRESS), default="auto", show_default=True,
-        help=help, group=RESULTS,
-    )  # fmt: skip
+        "--progress",
+        type=Names("progress", PROGRESS),
+        default="auto",
+        show_default=True,
+        help=help,
+        group=RESULTS,
+    )

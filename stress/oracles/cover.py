@@ -11,7 +11,7 @@ Takes no lock and needs no stop. The words of the first reading lie where the ca
 
 from __future__ import annotations
 
-from shmalloc.constants import H_MAX_ORDER, I_TAIL, ORDERS, T_TAIL
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.descriptor import page_state
@@ -19,7 +19,7 @@ from shmalloc.kernels.reporting import report
 from shmalloc.units import Cpu, Memory, Order, Pfn, WordIndex
 from shmalloc.words import fixed, now
 
-COVER_WORDS = ORDERS
+COVER_WORDS = c.ORDERS
 COVER_READ_CYCLES = 100_000  # a sleeper between the readings may miss 8192 versions
 
 
@@ -33,11 +33,11 @@ def head_at(pfn: Pfn, level: Order) -> Pfn:
 def check_covered(mem: Memory, cpu: Cpu, at: WordIndex, pfn: Pfn) -> bool:
     """Whether page ``pfn`` lies in a block; reported where it does not. Writes to ``at``."""
     start = now(mem)
-    levels = fixed(mem, H_MAX_ORDER) + 1
+    levels = fixed(mem, c.H_MAX_ORDER) + 1
     for level in range(levels):
         head = head_at(pfn, level)
         w0 = page_state(mem, head)
-        if type_of(w0) != T_TAIL and head + (1 << order_of(w0)) > pfn:
+        if type_of(w0) != c.T_TAIL and head + (1 << order_of(w0)) > pfn:
             return True
         mem[at + level] = w0
     for level in range(levels):
@@ -45,5 +45,5 @@ def check_covered(mem: Memory, cpu: Cpu, at: WordIndex, pfn: Pfn) -> bool:
             return True
     if now(mem) - start > COVER_READ_CYCLES:
         return True
-    report(mem, cpu, I_TAIL, pfn, 1, mem[at])
+    report(mem, cpu, c.I_TAIL, pfn, 1, mem[at])
     return False

@@ -9,15 +9,12 @@ are not looked at.
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    H_CPUS, H_PCP_CAPACITY, H_PCP_FORM, IS_MT, I_PCP_COUNT, MT_ISOLATE, PCP_ARRAY, PCP_LISTS,
-    P_ARRAYS, P_HEAD, P_LENGTH, P_LOCK,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.lists import get_link, pfn_of
 from shmalloc.kernels.lock import unspin
-from shmalloc.kernels.reporting import report
 from shmalloc.kernels.pcp import pcp_at, spin_for_drain
+from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import zone_of
 from shmalloc.units import Cpu, Memory, PcpWords, Pfn
 from shmalloc.words import fixed
@@ -27,12 +24,12 @@ from shmalloc.words import fixed
 def check_unlisted(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Report every page of ``[start, end)``, isolated by us, that is on a list; how many."""
     found = 0
-    for owner in range(fixed(mem, H_CPUS)):
+    for owner in range(fixed(mem, c.H_CPUS)):
         pcp = pcp_at(mem, owner, zone_of(mem, start))
-        if spin_for_drain(mem, pcp + P_LOCK, cpu):
-            for index in range(PCP_LISTS):
+        if spin_for_drain(mem, pcp + c.P_LOCK, cpu):
+            for index in range(c.PCP_LISTS):
                 found += check_list(mem, cpu, pcp, index, start, end)
-            unspin(mem, pcp + P_LOCK)
+            unspin(mem, pcp + c.P_LOCK)
     return found
 
 
@@ -40,14 +37,14 @@ def check_unlisted(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
 def check_list(mem: Memory, cpu: Cpu, pcp: PcpWords, index: int, start: Pfn, end: Pfn) -> int:
     """The same for one list; P_LOCK held."""
     found = 0
-    node = mem[pcp + P_HEAD + index]
-    for i in range(mem[pcp + P_LENGTH + index]):
-        if fixed(mem, H_PCP_FORM) == PCP_ARRAY:
-            pfn = mem[pcp + P_ARRAYS + index * fixed(mem, H_PCP_CAPACITY) + i]
+    node = mem[pcp + c.P_HEAD + index]
+    for i in range(mem[pcp + c.P_LENGTH + index]):
+        if fixed(mem, c.H_PCP_FORM) == c.PCP_ARRAY:
+            pfn = mem[pcp + c.P_ARRAYS + index * fixed(mem, c.H_PCP_CAPACITY) + i]
         else:
             pfn = pfn_of(mem, node)
             node = get_link(mem, node + 1)
         if start <= pfn < end:
-            report(mem, cpu, I_PCP_COUNT, pfn, 0, IS_MT | MT_ISOLATE)
+            report(mem, cpu, c.I_PCP_COUNT, pfn, 0, c.IS_MT | c.MT_ISOLATE)
             found += 1
     return found

@@ -18,10 +18,7 @@ the same id. Ids are never zero and never used twice.
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    E_STATE, H_AT_FRAMES, H_AT_OWNERS, H_OWNER_MAP, H_PAGE_SHIFT, H_PAGES, X_DOUBLE_ALLOC,
-    X_LOST_OWNER, X_PAYLOAD,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import report
 from shmalloc.units import Cpu, Memory, Order, Owner, Pfn
@@ -41,41 +38,41 @@ def make_id(mem: Memory, cpu: Cpu, sequence: int) -> Owner:
 def own(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
     """Enter ``owner`` for every page of the block; 0, or E_STATE where a page has one already."""
     pages = 1 << order
-    if pfn < 0 or pfn + pages > fixed(mem, H_PAGES):
-        report(mem, cpu, X_DOUBLE_ALLOC, pfn, fixed(mem, H_PAGES), pfn + pages)
-        return E_STATE
-    if fixed(mem, H_OWNER_MAP) == 0:
+    if pfn < 0 or pfn + pages > fixed(mem, c.H_PAGES):
+        report(mem, cpu, c.X_DOUBLE_ALLOC, pfn, fixed(mem, c.H_PAGES), pfn + pages)
+        return c.E_STATE
+    if fixed(mem, c.H_OWNER_MAP) == 0:
         return 0
-    at = fixed(mem, H_AT_OWNERS) + pfn
+    at = fixed(mem, c.H_AT_OWNERS) + pfn
     for i in range(pages):
         if not cas(mem, at + i, 0, owner):
-            report(mem, cpu, X_DOUBLE_ALLOC, pfn + i, owner, load(mem, at + i))
-            return E_STATE
+            report(mem, cpu, c.X_DOUBLE_ALLOC, pfn + i, owner, load(mem, at + i))
+            return c.E_STATE
     return 0
 
 
 @kernel
 def disown(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
     """Take ``owner`` off every page of the block; 0, or E_STATE where another one stands there."""
-    if fixed(mem, H_OWNER_MAP) == 0:
+    if fixed(mem, c.H_OWNER_MAP) == 0:
         return 0
-    at = fixed(mem, H_AT_OWNERS) + pfn
+    at = fixed(mem, c.H_AT_OWNERS) + pfn
     for i in range(1 << order):
         if not cas(mem, at + i, owner, 0):
-            report(mem, cpu, X_LOST_OWNER, pfn + i, owner, load(mem, at + i))
-            return E_STATE
+            report(mem, cpu, c.X_LOST_OWNER, pfn + i, owner, load(mem, at + i))
+            return c.E_STATE
     return 0
 
 
 @kernel
 def block_words(mem: Memory, order: Order) -> int:
-    return 1 << (order + fixed(mem, H_PAGE_SHIFT))
+    return 1 << (order + fixed(mem, c.H_PAGE_SHIFT))
 
 
 @kernel
 def stamp(mem: Memory, pfn: Pfn, order: Order, owner: Owner) -> None:
     """Sign the block at both ends. Plain writes: the memory is ours, a race here is the bug."""
-    first = fixed(mem, H_AT_FRAMES) + (pfn << fixed(mem, H_PAGE_SHIFT))
+    first = fixed(mem, c.H_AT_FRAMES) + (pfn << fixed(mem, c.H_PAGE_SHIFT))
     mem[first] = owner
     mem[first + block_words(mem, order) - 1] = owner
 
@@ -83,12 +80,12 @@ def stamp(mem: Memory, pfn: Pfn, order: Order, owner: Owner) -> None:
 @kernel
 def check_stamp(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
     """0 where both signatures still stand, E_STATE (and a report) where one was overwritten."""
-    first = fixed(mem, H_AT_FRAMES) + (pfn << fixed(mem, H_PAGE_SHIFT))
+    first = fixed(mem, c.H_AT_FRAMES) + (pfn << fixed(mem, c.H_PAGE_SHIFT))
     last = first + block_words(mem, order) - 1
     found = mem[first]
     if found == owner:
         found = mem[last]
     if found == owner:
         return 0
-    report(mem, cpu, X_PAYLOAD, pfn, owner, found)
-    return E_STATE
+    report(mem, cpu, c.X_PAYLOAD, pfn, owner, found)
+    return c.E_STATE

@@ -12,9 +12,7 @@ happen, but a preempted reader may sleep through them: such a pair of reads is t
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    CARRIED_MASK, LINKS_DESCRIPTOR, H_LINKS, POISON_BIT, T_ALLOCATED, T_PCP, X_VERSION,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import type_of, version_of
 from shmalloc.kernels.reporting import report
@@ -36,17 +34,17 @@ def check_version(mem: Memory, cpu: Cpu, pfn: Pfn) -> bool:
         return True
     if same_state(mem, first0, first1, second0, second1):
         return True
-    report(mem, cpu, X_VERSION, pfn, first0, second0)
+    report(mem, cpu, c.X_VERSION, pfn, first0, second0)
     return False
 
 
 @kernel
 def same_state(mem: Memory, first0: int, first1: int, second0: int, second1: int) -> bool:
     """Whether two readings show one state of a page."""
-    changed = (first0 ^ second0) & ~POISON_BIT
+    changed = (first0 ^ second0) & ~c.POISON_BIT
     kind = type_of(first0)
-    if fixed(mem, H_LINKS) == LINKS_DESCRIPTOR and kind != T_ALLOCATED and kind != T_PCP:
-        changed = changed & CARRIED_MASK
+    if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR and kind != c.T_ALLOCATED and kind != c.T_PCP:
+        changed = changed & c.CARRIED_MASK
     if changed != 0:
         return False
-    return kind != T_ALLOCATED or first1 == second1
+    return kind != c.T_ALLOCATED or first1 == second1

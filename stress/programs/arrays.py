@@ -6,15 +6,16 @@ slot of its own, as objects are (held.py).
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    AR_COUNT, AR_DATA, AR_REFS_MASK, E_NOMEM, H_CPUS, H_REPORT_COUNT, I_CONSERVATION,
-    X_DOUBLE_ALLOC, X_PAYLOAD,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.kernels.audit import audit
 from shmalloc.kernels.array_table import (
-    add_reference, close_entry, drop_reference, grow_entries, open_entry,
-)  # fmt: skip
+    add_reference,
+    close_entry,
+    drop_reference,
+    grow_entries,
+    open_entry,
+)
+from shmalloc.kernels.audit import audit
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import frame_at
 from shmalloc.units import Cpu, Memory, WordIndex
@@ -65,9 +66,9 @@ def open_by_handle(mem: Memory, cpu: Cpu) -> int:
     """A handle of the first array of the first entry, which may not be there yet."""
     references = add_reference(mem, cpu, first_entry(mem), FIRST_GENERATION)
     if references > 0:
-        data = load_relaxed(mem, first_entry(mem) + AR_DATA)
+        data = load_relaxed(mem, first_entry(mem) + c.AR_DATA)
         if data != DATA:
-            report(mem, cpu, X_PAYLOAD, first_entry(mem), DATA, data)
+            report(mem, cpu, c.X_PAYLOAD, first_entry(mem), DATA, data)
     return references
 
 
@@ -80,7 +81,7 @@ def drop_by_handle(mem: Memory, cpu: Cpu) -> int:
 def held_entries(mem: Memory, entry: WordIndex) -> int:
     """How many slots hold ``entry``; 0: how many hold any."""
     held = 0
-    for slot in range(fixed(mem, H_CPUS) * OBJECTS):
+    for slot in range(fixed(mem, c.H_CPUS) * OBJECTS):
         noted = mem[slot_at(mem, slot // OBJECTS, FIRST_OBJECT + slot % OBJECTS)]
         if noted != 0 and (entry == 0 or noted == entry):
             held += 1
@@ -93,17 +94,17 @@ def take_all_free(mem: Memory) -> int:
     free = 0
     for _ in range(ENTRIES + 1):
         entry = open_entry(mem, 0, 0, 0, 0)
-        if entry != E_NOMEM:
+        if entry != c.E_NOMEM:
             free += 1
             if held_entries(mem, entry) != 0:
-                report(mem, 0, X_DOUBLE_ALLOC, entry, 0, 1)
+                report(mem, 0, c.X_DOUBLE_ALLOC, entry, 0, 1)
     return free
 
 
 @kernel
 def pages_stay_sound(mem: Memory) -> int:
     """Stages 1 and 3 of all checks (checks.py): nothing was reported, the pages recount."""
-    if mem[H_REPORT_COUNT] == 0 and page_locks_held(mem) == 0:
+    if mem[c.H_REPORT_COUNT] == 0 and page_locks_held(mem) == 0:
         audit(mem, 0)
     return first_violation(mem)
 
@@ -115,7 +116,7 @@ def entries_are_sound(mem: Memory) -> int:
         return first_violation(mem)
     free = take_all_free(mem)
     if free + held_entries(mem, 0) != ENTRIES:
-        report(mem, 0, I_CONSERVATION, 0, ENTRIES, free + held_entries(mem, 0))
+        report(mem, 0, c.I_CONSERVATION, 0, ENTRIES, free + held_entries(mem, 0))
     return first_violation(mem)
 
 
@@ -124,7 +125,7 @@ def all_dropped(mem: Memory) -> int:
     """Nobody has a reference to the first entry any more."""
     if pages_stay_sound(mem) != 0:
         return first_violation(mem)
-    return 0 if mem[first_entry(mem) + AR_COUNT] & AR_REFS_MASK == 0 else X_PAYLOAD
+    return 0 if mem[first_entry(mem) + c.AR_COUNT] & c.AR_REFS_MASK == 0 else c.X_PAYLOAD
 
 
 def with_entries() -> InitialState:
@@ -137,25 +138,31 @@ def with_entries() -> InitialState:
 
 def take_return(name: str) -> Program:
     return with_entries().program(
-        name, (open_one, open_two_close_one), check=entries_are_sound,
+        name,
+        (open_one, open_two_close_one),
+        check=entries_are_sound,
         story="load2 and the swap of open_entry around two takes and one return of the other: the"
         " head is the same again and what was behind it is in use; the version must differ",
-    )  # fmt: skip
+    )
 
 
 def take_take(name: str) -> Program:
     return with_entries().program(
-        name, (open_one, open_one), check=entries_are_sound,
+        name,
+        (open_one, open_one),
+        check=entries_are_sound,
         story="two open an array at once: two swaps on the head of the stack, from one reading",
-    )  # fmt: skip
+    )
 
 
 def open_read(name: str) -> Program:
     return with_entries().program(
-        name, (open_one, open_by_handle), check=entries_are_sound,
+        name,
+        (open_one, open_by_handle),
+        check=entries_are_sound,
         story="an array is opened by its handle while it is made: store of AR_COUNT publishes the"
         " data word, and add_reference reads it only behind its own swap of the count",
-    )  # fmt: skip
+    )
 
 
 def drop_drop(name: str) -> Program:
@@ -163,10 +170,12 @@ def drop_drop(name: str) -> Program:
     entry = open_entry(state.ram, 0, DATA, 0, 0)
     add_reference(state.ram, 1, entry, FIRST_GENERATION)
     return state.program(
-        name, (drop_by_handle, drop_by_handle), check=all_dropped,
+        name,
+        (drop_by_handle, drop_by_handle),
+        check=all_dropped,
         story="two drop the last two references: exactly one is told that nobody is left, and a"
         " reference that is lost on the way keeps the array for ever",
-    )  # fmt: skip
+    )
 
 
 PROGRAMS = catalogue("arrays", take_return, take_take, open_read, drop_drop)

@@ -10,11 +10,11 @@ are good at. So it has programs of its own ("-legal"), and those where only one 
 
 from __future__ import annotations
 
-from shmalloc.constants import E_AGAIN, MT_MOVABLE, X_WALKER
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.descriptor import head_of
-from shmalloc.kernels.reporting import report
 from shmalloc.kernels.pages import give, take_from_zone
+from shmalloc.kernels.reporting import report
 from shmalloc.kernels.walk import walk
 from shmalloc.layout import ZoneSpec
 from shmalloc.units import Cpu, Memory, Pfn
@@ -54,9 +54,9 @@ def free_page_one(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def take_from_upper_zone(mem: Memory, cpu: Cpu) -> Pfn:
-    pfn = take_from_zone(mem, cpu, 1, 0, MT_MOVABLE)
+    pfn = take_from_zone(mem, cpu, 1, 0, c.MT_MOVABLE)
     if pfn >= 0:
-        pfn = give(mem, cpu, pfn, 0, MT_MOVABLE, cpu + 1)
+        pfn = give(mem, cpu, pfn, 0, c.MT_MOVABLE, cpu + 1)
     return hold(mem, cpu, 0, pfn, 0)
 
 
@@ -77,151 +77,183 @@ def walk_zone(mem: Memory, cpu: Cpu) -> Pfn:
 def look_up_last(mem: Memory, cpu: Cpu) -> Pfn:
     """Who covers page 3? It is a page of its own, or of the block at 2, or of the one at 0."""
     head = head_of(mem, 3)
-    if head != 0 and head != 2 and head != 3 and head != E_AGAIN:
-        report(mem, cpu, X_WALKER, 3, E_AGAIN, head)
+    if head != 0 and head != 2 and head != 3 and head != c.E_AGAIN:
+        report(mem, cpu, c.X_WALKER, 3, c.E_AGAIN, head)
     return head
 
 
 def alloc_alloc(name: str) -> Program:
     return InitialState.booted(2, max_order=1).program(
-        name, (take_page, take_page),
+        name,
+        (take_page, take_page),
         story="take_block of one against find_smallest of the other: both want the one free block,"
         " and the split of the first (unlink_free ... put_piece) is half done as the second looks",
-    )  # fmt: skip
+    )
 
 
 def alloc_alloc_3(name: str) -> Program:
     return InitialState.booted(2, max_order=1, cpus=3).program(
-        name, (take_page, take_page, take_page),
+        name,
+        (take_page, take_page, take_page),
         story="three takers, two pages: two unlock exchanges against two sleepers in lock_slow;"
         " exactly one goes away empty, and no page goes out twice",
-    )  # fmt: skip
+    )
 
 
 def alloc_free(name: str) -> Program:
     state = InitialState.booted(2, max_order=1).take(0, slot=1).take(1)
     return state.program(
-        name, (take_page, put_block),
+        name,
+        (take_page, put_block),
         story="the last page: may_take and first_free of a taker against link_free and account of"
         " the owner who gives it back, and claim_for_free against the hand_out of its next life",
-    )  # fmt: skip
+    )
 
 
 def merge_merge(name: str) -> Program:
-    return InitialState.booted(2, max_order=1).take(0).take(1).program(
-        name, (put_block, put_block),
+    state = InitialState.booted(2, max_order=1).take(0).take(1)
+    return state.program(
+        name,
+        (put_block, put_block),
         story="two buddies freed at once: mergeable of one reads the other's descriptor between"
-        " its claim_for_free (PCP) and its make_free; if both saw 'not free' they would stay apart",
-    )  # fmt: skip
+        " its claim_for_free (PCP) and its make_free; if both saw 'not free' they would stay"
+        " apart",
+    )
 
 
 def merge_merge_3(name: str) -> Program:
     state = InitialState.booted(4, max_order=2, cpus=3).take(0).take(1).take(2, order=1)
     return state.program(
-        name, (put_block, put_block, put_block),
+        name,
+        (put_block, put_block, put_block),
         story="merges on two levels: absorb of the last must find what absorb of the others has"
         " just folded, at whatever order it is by then",
-    )  # fmt: skip
+    )
 
 
 def merge_take(name: str) -> Program:
-    return InitialState.booted(2, max_order=1).take(1).program(
-        name, (take_page, put_block),
+    state = InitialState.booted(2, max_order=1).take(1)
+    return state.program(
+        name,
+        (take_page, put_block),
         story="the buddy of a page that is being freed is taken: unlink_free in absorb against"
         " unlink_free in take_block, of the same block",
-    )  # fmt: skip
+    )
 
 
 def merge_take_3(name: str) -> Program:
-    return InitialState.booted(4, max_order=2, cpus=3).take(1).take(2).program(
-        name, (take_pair, put_block, put_block),
+    state = InitialState.booted(4, max_order=2, cpus=3).take(1).take(2)
+    return state.program(
+        name,
+        (take_pair, put_block, put_block),
         story="a pair is wanted while two singles are freed: rmqueue against two merges, one of"
         " which makes it and one of which may swallow it into a larger block first",
-    )  # fmt: skip
+    )
 
 
 def free_free_same(name: str) -> Program:
     state = InitialState.booted(2, max_order=1).take(0).take(0, slot=1).put(0).forget(0, slot=1)
     return state.program(
-        name, (free_page_one, free_page_one), check=page_refused_once,
+        name,
+        (free_page_one, free_page_one),
+        check=page_refused_once,
         story="one page freed by two at once: load and load_relaxed in claim_for_free against the"
         " turn2 of the other, and its next life: FREE, then a tail of page 0; exactly one"
         " M_DOUBLE_FREE, and the page is free once",
-    )  # fmt: skip
+    )
 
 
 def split_walk(name: str) -> Program:
     return InitialState.booted(4, max_order=2).program(
-        name, (take_page, walk_zone), invariant=partition_is_legal,
+        name,
+        (take_page, walk_zone),
+        invariant=partition_is_legal,
         story="make_free of the upper halves, then the turn2 that shrinks their old head, against"
         " load2 of a walker that steps by the order it read: it may meet tails, never a torn pair",
-    )  # fmt: skip
+    )
 
 
 def split_walk_descriptor(name: str) -> Program:
     return InitialState.booted(4, max_order=2, link_store="descriptor").program(
-        name, (take_page, walk_zone), invariant=partition_is_legal,
+        name,
+        (take_page, walk_zone),
+        invariant=partition_is_legal,
         story="as buddy-split-walk, with list links inside the descriptors: store_relaxed in"
         " set_link rewrites type, order and version, from a word it read before, as the walker"
         " reads them",
-    )  # fmt: skip
+    )
 
 
 def merge_walk(name: str) -> Program:
-    return InitialState.booted(4, max_order=2).take(1).program(
-        name, (walk_zone, put_block), invariant=partition_is_legal,
-        story="make_free that grows the leftmost head, then make_tail of those it covers, against"
-        " load2 of a walker that is inside of it",
-    )  # fmt: skip
+    state = InitialState.booted(4, max_order=2).take(1)
+    return state.program(
+        name,
+        (walk_zone, put_block),
+        invariant=partition_is_legal,
+        story="make_free that grows the leftmost head, then make_tail of those it covers,"
+        " against load2 of a walker that is inside of it",
+    )
 
 
 def split_lookup(name: str) -> Program:
     return InitialState.booted(4, max_order=2).program(
-        name, (take_page, look_up_last), invariant=partition_is_legal,
+        name,
+        (take_page, look_up_last),
+        invariant=partition_is_legal,
         story="head_of climbs from page 3 over 2 to 0, one read each, while expand gives 2 a head"
         " and turn2 takes 0 back to one page: E_AGAIN, or a block that really covered page 3",
-    )  # fmt: skip
+    )
 
 
 def split_legal(name: str) -> Program:
     return InitialState.booted(4, max_order=2).program(
-        name, (take_page, take_pair), invariant=partition_is_legal,
+        name,
+        (take_page, take_pair),
+        invariant=partition_is_legal,
         story="two splits with a look after every single write: put_piece gives the upper halves"
         " heads while the old head still covers them, the last swap uncovers them all at once",
-    )  # fmt: skip
+    )
 
 
 def merge_legal(name: str) -> Program:
-    return InitialState.booted(2, max_order=1).take(0).take(1).program(
-        name, (put_block, put_block), invariant=partition_is_legal,
-        story="buddy-merge-merge with a look after every single write: make_free grows the leftmost"
-        " head before fold makes tails, so that no page is ever without one",
-    )  # fmt: skip
+    state = InitialState.booted(2, max_order=1).take(0).take(1)
+    return state.program(
+        name,
+        (put_block, put_block),
+        invariant=partition_is_legal,
+        story="buddy-merge-merge with a look after every single write: make_free grows the"
+        " leftmost head before fold makes tails, so that no page is ever without one",
+    )
 
 
 def zone_border(name: str) -> Program:
     zones = (ZoneSpec(1), ZoneSpec(1))
-    return InitialState.booted(2, max_order=1, zones=zones).take(0).program(
-        name, (put_block, take_from_upper_zone),
+    state = InitialState.booted(2, max_order=1, zones=zones).take(0)
+    return state.program(
+        name,
+        (put_block, take_from_upper_zone),
         story="the buddy of the page that is freed lies in another zone, under another lock:"
         " mergeable must see the border before it reads, and take_block of its owner goes on",
-    )  # fmt: skip
+    )
 
 
 def version_watch(name: str) -> Program:
     return InitialState.booted(1).program(
-        name, (take_and_put, watch_version),
+        name,
+        (take_and_put, watch_version),
         story="two reads of a descriptor while its page goes from free to owned and back: with the"
         " same version they must show the same state, or a stale swap could succeed (ABA)",
-    )  # fmt: skip
+    )
 
 
 def churn_3(name: str) -> Program:
     return InitialState.booted(4, max_order=2, cpus=3).program(
-        name, (take_and_put, take_and_put, take_and_put), invariant=partition_is_legal,
+        name,
+        (take_and_put, take_and_put, take_and_put),
+        invariant=partition_is_legal,
         story="three CPUs take a page and free it: every split beside every merge, from one block"
         " to four pages and back",
-    )  # fmt: skip
+    )
 
 
 PROGRAMS = catalogue(

@@ -17,30 +17,33 @@ finds violations in this order, and stops at the first stage that has one:
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    AT_CACHE, AT_WORD, CPU_OFFLINE, C_STATE, E_BUSY, H_AT_REPORTS, H_CACHES, H_CACHES_LOCK, H_CPUS,
-    H_NODES, H_PAGES, H_REPORT_COUNT, H_ZONES, I_PROGRESS, I_TAIL, LOCK_OFFLINE, M_DOUBLE_FREE,
-    M_LEAKED_OBJECTS, M_OBJECT_FREE, P_LOCK, REPORTS, R_CODE, R_STRIDE, T_TAIL, X_DOUBLE_ALLOC,
-    Z_LOCK,
-)  # fmt: skip
-from shmalloc.constants_slab import CACHE_NONE, KC_LOCK, KN_BARN_LOCK, KN_LOCK, K_STATE
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.audit import audit, audit_teardown
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.cache_set import cache_destroy
 from shmalloc.kernels.descriptor import legal_pair
-from shmalloc.kernels.reporting import cpu_at, report
 from shmalloc.kernels.objects import cache_at, cpu_part, node_part
 from shmalloc.kernels.pcp import drain_all, drain_cpu, pcp_at
+from shmalloc.kernels.reporting import cpu_at, report
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.kernels.zone import descriptor_at, zone_at
 from shmalloc.units import CacheWords, Cpu, Memory, WordIndex
 from shmalloc.words import fixed, load2
 from stress.oracles.owners import disown, own
 from stress.programs.held import (
-    BLOCKS, FIRST_OBJECT, OBJECTS, ONLY_CACHE, RESULT, block_order, block_pfn, object_put,
-    page_put, slot_at,
-)  # fmt: skip
+    BLOCKS,
+    FIRST_OBJECT,
+    OBJECTS,
+    ONLY_CACHE,
+    RESULT,
+    block_order,
+    block_pfn,
+    object_put,
+    page_put,
+    slot_at,
+)
 
 LOCK_OWNER_MASK = 0xFFFF  # 0: free, or of an unplugged CPU
 
@@ -48,9 +51,9 @@ LOCK_OWNER_MASK = 0xFFFF  # 0: free, or of an unplugged CPU
 @kernel
 def first_violation(mem: Memory) -> int:
     """Number of the first violation that was reported, or 0."""
-    if mem[H_REPORT_COUNT] == 0:
+    if mem[c.H_REPORT_COUNT] == 0:
         return 0
-    return mem[fixed(mem, H_AT_REPORTS) + R_CODE]
+    return mem[fixed(mem, c.H_AT_REPORTS) + c.R_CODE]
 
 
 @kernel
@@ -59,27 +62,27 @@ def is_held(mem: Memory, at: WordIndex) -> int:
     owner = mem[at] & LOCK_OWNER_MASK
     if owner == 0:
         return 0
-    report(mem, owner - 1, I_PROGRESS, AT_WORD | at, 0, mem[at])
+    report(mem, owner - 1, c.I_PROGRESS, c.AT_WORD | at, 0, mem[at])
     return 1
 
 
 @kernel
 def is_ajar(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
     """1, and reported, where a per-CPU lock and its CPU disagree on whether it is unplugged."""
-    offline = mem[cpu_at(mem, cpu) + C_STATE] == CPU_OFFLINE
-    if offline == (mem[at] == LOCK_OFFLINE):
+    offline = mem[cpu_at(mem, cpu) + c.C_STATE] == c.CPU_OFFLINE
+    if offline == (mem[at] == c.LOCK_OFFLINE):
         return 0
-    report(mem, cpu, I_PROGRESS, AT_WORD | at, mem[cpu_at(mem, cpu) + C_STATE], mem[at])
+    report(mem, cpu, c.I_PROGRESS, c.AT_WORD | at, mem[cpu_at(mem, cpu) + c.C_STATE], mem[at])
     return 1
 
 
 @kernel
 def page_locks_held(mem: Memory) -> int:
-    held = is_held(mem, H_CACHES_LOCK)
-    for zone_id in range(fixed(mem, H_ZONES)):
-        held += is_held(mem, zone_at(mem, zone_id) + Z_LOCK)
-        for cpu in range(fixed(mem, H_CPUS)):
-            at = pcp_at(mem, cpu, zone_id) + P_LOCK
+    held = is_held(mem, c.H_CACHES_LOCK)
+    for zone_id in range(fixed(mem, c.H_ZONES)):
+        held += is_held(mem, zone_at(mem, zone_id) + c.Z_LOCK)
+        for cpu in range(fixed(mem, c.H_CPUS)):
+            at = pcp_at(mem, cpu, zone_id) + c.P_LOCK
             held += is_held(mem, at) + is_ajar(mem, cpu, at)
     return held
 
@@ -87,18 +90,18 @@ def page_locks_held(mem: Memory) -> int:
 @kernel
 def cache_locks_held(mem: Memory, cache: CacheWords) -> int:
     held = 0
-    for node_id in range(fixed(mem, H_NODES)):
-        held += is_held(mem, node_part(cache, node_id) + KN_LOCK)
-        held += is_held(mem, node_part(cache, node_id) + KN_BARN_LOCK)
-    for cpu in range(fixed(mem, H_CPUS)):
-        held += is_held(mem, cpu_part(mem, cache, cpu) + KC_LOCK)
+    for node_id in range(fixed(mem, c.H_NODES)):
+        held += is_held(mem, node_part(cache, node_id) + cs.KN_LOCK)
+        held += is_held(mem, node_part(cache, node_id) + cs.KN_BARN_LOCK)
+    for cpu in range(fixed(mem, c.H_CPUS)):
+        held += is_held(mem, cpu_part(mem, cache, cpu) + cs.KC_LOCK)
     return held
 
 
 @kernel
 def object_locks_held(mem: Memory) -> int:
     held = 0
-    for cache_id in range(fixed(mem, H_CACHES)):
+    for cache_id in range(fixed(mem, c.H_CACHES)):
         held += cache_locks_held(mem, cache_at(mem, cache_id))
     return held
 
@@ -106,7 +109,7 @@ def object_locks_held(mem: Memory) -> int:
 @kernel
 def enter_owners(mem: Memory) -> None:
     """Enter what every CPU says it holds into the owner map, which refuses a page twice."""
-    for cpu in range(fixed(mem, H_CPUS)):
+    for cpu in range(fixed(mem, c.H_CPUS)):
         for slot in range(BLOCKS):
             block = mem[slot_at(mem, cpu, slot)]
             if block != 0:
@@ -116,25 +119,25 @@ def enter_owners(mem: Memory) -> None:
 @kernel
 def give_pages_up(mem: Memory) -> None:
     """Free and drain all blocks, as their owners would."""
-    for cpu in range(fixed(mem, H_CPUS)):
+    for cpu in range(fixed(mem, c.H_CPUS)):
         for slot in range(BLOCKS):
             block = mem[slot_at(mem, cpu, slot)]
             if block != 0:
                 disown(mem, cpu, block_pfn(block), block_order(block), cpu + 1)
                 page_put(mem, cpu, slot)
-    for cpu in range(fixed(mem, H_CPUS)):
+    for cpu in range(fixed(mem, c.H_CPUS)):
         # an unplugged CPU has no lists; a drain that waits for one would never end in a check
-        if mem[cpu_at(mem, cpu) + C_STATE] != CPU_OFFLINE:
+        if mem[cpu_at(mem, cpu) + c.C_STATE] != c.CPU_OFFLINE:
             drain_cpu(mem, 0, cpu)
 
 
 @kernel
 def pages_are_sound(mem: Memory) -> int:
     """The check of programs about pages: stages 1 to 4."""
-    if mem[H_REPORT_COUNT] != 0 or page_locks_held(mem) != 0:
+    if mem[c.H_REPORT_COUNT] != 0 or page_locks_held(mem) != 0:
         return first_violation(mem)
     enter_owners(mem)
-    if mem[H_REPORT_COUNT] == 0 and audit(mem, 0) == 0:
+    if mem[c.H_REPORT_COUNT] == 0 and audit(mem, 0) == 0:
         give_pages_up(mem)
         audit_teardown(mem, 0)
     return first_violation(mem)
@@ -143,17 +146,17 @@ def pages_are_sound(mem: Memory) -> int:
 @kernel
 def refused_once(mem: Memory, code: int) -> bool:
     """Whether ``code`` was reported, and nothing else and nothing twice; forgotten then."""
-    if mem[H_REPORT_COUNT] != 1 or first_violation(mem) != code:
-        report(mem, 0, code, 0, 1, mem[H_REPORT_COUNT])
+    if mem[c.H_REPORT_COUNT] != 1 or first_violation(mem) != code:
+        report(mem, 0, code, 0, 1, mem[c.H_REPORT_COUNT])
         return False
-    mem[H_REPORT_COUNT] = 0
+    mem[c.H_REPORT_COUNT] = 0
     return True
 
 
 @kernel
 def page_refused_once(mem: Memory) -> int:
     """``pages_are_sound`` where two freed one page: one was refused, exactly once."""
-    if not refused_once(mem, M_DOUBLE_FREE):
+    if not refused_once(mem, c.M_DOUBLE_FREE):
         return first_violation(mem)
     return pages_are_sound(mem)
 
@@ -162,12 +165,12 @@ def page_refused_once(mem: Memory) -> int:
 def objects_held_twice(mem: Memory) -> int:
     """Report every object that two slots hold, of one CPU or of two."""
     twice = 0
-    for one in range(fixed(mem, H_CPUS) * OBJECTS):
+    for one in range(fixed(mem, c.H_CPUS) * OBJECTS):
         mine = mem[slot_at(mem, one // OBJECTS, FIRST_OBJECT + one % OBJECTS)]
         for other in range(one):
             yours = mem[slot_at(mem, other // OBJECTS, FIRST_OBJECT + other % OBJECTS)]
             if mine != 0 and mine == yours:
-                report(mem, one // OBJECTS, X_DOUBLE_ALLOC, mine, one, other)
+                report(mem, one // OBJECTS, c.X_DOUBLE_ALLOC, mine, one, other)
                 twice += 1
     return twice
 
@@ -175,13 +178,13 @@ def objects_held_twice(mem: Memory) -> int:
 @kernel
 def give_objects_up(mem: Memory) -> None:
     """Free all objects, and destroy the cache where it is still there: it must be empty now."""
-    for cpu in range(fixed(mem, H_CPUS)):
+    for cpu in range(fixed(mem, c.H_CPUS)):
         for slot in range(OBJECTS):
             if mem[slot_at(mem, cpu, FIRST_OBJECT + slot)] != 0:
                 object_put(mem, cpu, slot)
-    if mem[cache_at(mem, ONLY_CACHE) + K_STATE] != CACHE_NONE:
+    if mem[cache_at(mem, ONLY_CACHE) + cs.K_STATE] != cs.CACHE_NONE:
         if cache_destroy(mem, 0, ONLY_CACHE) != 0:
-            report(mem, 0, M_LEAKED_OBJECTS, AT_CACHE | ONLY_CACHE, 0, E_BUSY)
+            report(mem, 0, c.M_LEAKED_OBJECTS, c.AT_CACHE | ONLY_CACHE, 0, c.E_BUSY)
 
 
 @kernel
@@ -197,7 +200,7 @@ def recount_objects(mem: Memory) -> int:
 @kernel
 def objects_are_sound(mem: Memory) -> int:
     """The check of programs about objects: stages 1 to 4."""
-    if mem[H_REPORT_COUNT] != 0 or page_locks_held(mem) + object_locks_held(mem) != 0:
+    if mem[c.H_REPORT_COUNT] != 0 or page_locks_held(mem) + object_locks_held(mem) != 0:
         return first_violation(mem)
     return recount_objects(mem)
 
@@ -205,7 +208,7 @@ def objects_are_sound(mem: Memory) -> int:
 @kernel
 def object_refused_once(mem: Memory) -> int:
     """``objects_are_sound`` where two freed one object: one was refused, exactly once."""
-    if not refused_once(mem, M_OBJECT_FREE):
+    if not refused_once(mem, c.M_OBJECT_FREE):
         return first_violation(mem)
     return objects_are_sound(mem)
 
@@ -213,9 +216,9 @@ def object_refused_once(mem: Memory) -> int:
 @kernel
 def first_but_leaks(mem: Memory) -> int:
     """``first_violation`` that passes over live objects of a cache that was destroyed."""
-    for i in range(min(mem[H_REPORT_COUNT], REPORTS)):
-        code = mem[fixed(mem, H_AT_REPORTS) + i * R_STRIDE + R_CODE]
-        if code != M_LEAKED_OBJECTS:
+    for i in range(min(mem[c.H_REPORT_COUNT], c.REPORTS)):
+        code = mem[fixed(mem, c.H_AT_REPORTS) + i * c.R_STRIDE + c.R_CODE]
+        if code != c.M_LEAKED_OBJECTS:
             return code
     return 0
 
@@ -230,14 +233,14 @@ def destroyed_or_busy(mem: Memory) -> int:
     if first_but_leaks(mem) != 0:
         return first_but_leaks(mem)
     if page_locks_held(mem) + object_locks_held(mem) != 0:
-        return I_PROGRESS
+        return c.I_PROGRESS
     busy = 0
-    for cpu in range(fixed(mem, H_CPUS)):
-        if mem[slot_at(mem, cpu, RESULT)] == E_BUSY * 2 + 1:
+    for cpu in range(fixed(mem, c.H_CPUS)):
+        if mem[slot_at(mem, cpu, RESULT)] == c.E_BUSY * 2 + 1:
             busy = 1
-    if busy == 0 and mem[H_REPORT_COUNT] != 0:
+    if busy == 0 and mem[c.H_REPORT_COUNT] != 0:
         return first_violation(mem)
-    mem[H_REPORT_COUNT] = 0
+    mem[c.H_REPORT_COUNT] = 0
     return recount_objects(mem)
 
 
@@ -245,10 +248,10 @@ def destroyed_or_busy(mem: Memory) -> int:
 def partition_is_legal(mem: Memory) -> int:
     """Every page is covered by exactly one legal head: true after every single write."""
     pfn = 0
-    for _ in range(fixed(mem, H_PAGES)):
-        if pfn < fixed(mem, H_PAGES):
+    for _ in range(fixed(mem, c.H_PAGES)):
+        if pfn < fixed(mem, c.H_PAGES):
             w0, w1 = load2(mem, descriptor_at(mem, pfn))
-            if type_of(w0) == T_TAIL or not legal_pair(mem, w0, w1, pfn):
-                return I_TAIL
+            if type_of(w0) == c.T_TAIL or not legal_pair(mem, w0, w1, pfn):
+                return c.I_TAIL
             pfn += 1 << order_of(w0)
-    return 0 if pfn == fixed(mem, H_PAGES) else I_TAIL
+    return 0 if pfn == fixed(mem, c.H_PAGES) else c.I_TAIL

@@ -6,20 +6,22 @@ border between two types lies between two buddies.
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    AT_CPU, H_CPUS, IS_MT, IS_TYPE, I_FREE_HEAD, I_PCP_COUNT, MT_ISOLATE, MT_MOVABLE, P_COUNT,
-    T_OFFLINE, Z_LOCK,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import type_of
 from shmalloc.kernels.contig import (
-    alloc_contig_range, isolate_range, offline_range, online_range, restore_types, set_isolated,
+    alloc_contig_range,
+    isolate_range,
+    offline_range,
+    online_range,
+    restore_types,
+    set_isolated,
     unisolate_range,
-)  # fmt: skip
+)
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.lock import lock, unlock
-from shmalloc.kernels.reporting import report
 from shmalloc.kernels.pcp import pcp_at
+from shmalloc.kernels.reporting import report
 from shmalloc.kernels.walk import walk
 from shmalloc.kernels.zone import block_mt, zone_at
 from shmalloc.units import Cpu, Memory, Pfn
@@ -56,9 +58,9 @@ def take_page(mem: Memory, cpu: Cpu) -> Pfn:
 def mark_isolated(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """``isolate_range`` without the drains."""
     zone = zone_at(mem, ONLY_ZONE)
-    lock(mem, zone + Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, cpu)
     result = set_isolated(mem, zone, cpu, start, end)
-    unlock(mem, zone + Z_LOCK)
+    unlock(mem, zone + c.Z_LOCK)
     return result
 
 
@@ -66,9 +68,9 @@ def mark_isolated(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
 def mark_restored(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> None:
     """``unisolate_range`` without waking anybody."""
     zone = zone_at(mem, ONLY_ZONE)
-    lock(mem, zone + Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, cpu)
     restore_types(mem, zone, cpu, start, end)
-    unlock(mem, zone + Z_LOCK)
+    unlock(mem, zone + c.Z_LOCK)
 
 
 @kernel
@@ -80,8 +82,8 @@ def isolate_second(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def require_isolated(mem: Memory, cpu: Cpu, pfn: Pfn) -> None:
     """Report where the pageblock of ``pfn`` lost the type that an isolation gave it."""
-    if block_mt(mem, pfn) != MT_ISOLATE:
-        report(mem, cpu, I_FREE_HEAD, pfn, IS_MT | MT_ISOLATE, IS_MT | block_mt(mem, pfn))
+    if block_mt(mem, pfn) != c.MT_ISOLATE:
+        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_MT | c.MT_ISOLATE, c.IS_MT | block_mt(mem, pfn))
 
 
 @kernel
@@ -137,8 +139,8 @@ def offline_for_a_while(mem: Memory, cpu: Cpu) -> int:
     """Page 1, which is offline when the answer says so, whatever its neighbour does."""
     result = offline_range(mem, cpu, 1, 2)
     if result == 0:
-        if type_of(page_state(mem, 1)) != T_OFFLINE:
-            report(mem, cpu, I_FREE_HEAD, 1, IS_TYPE | T_OFFLINE, page_state(mem, 1))
+        if type_of(page_state(mem, 1)) != c.T_OFFLINE:
+            report(mem, cpu, c.I_FREE_HEAD, 1, c.IS_TYPE | c.T_OFFLINE, page_state(mem, 1))
         online_range(mem, cpu, 1, 2)
     return result
 
@@ -184,8 +186,8 @@ def take_range(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def type_is_back(mem: Memory) -> int:
     """``pages_are_sound``, and page 0 has the type that it had before it was isolated."""
-    if block_mt(mem, 0) != MT_MOVABLE:
-        report(mem, 0, I_FREE_HEAD, 0, IS_MT | MT_MOVABLE, IS_MT | block_mt(mem, 0))
+    if block_mt(mem, 0) != c.MT_MOVABLE:
+        report(mem, 0, c.I_FREE_HEAD, 0, c.IS_MT | c.MT_MOVABLE, c.IS_MT | block_mt(mem, 0))
     return pages_are_sound(mem)
 
 
@@ -224,156 +226,188 @@ def nothing_hidden(mem: Memory) -> int:
     """``pages_are_sound``, and no per-CPU list has a page: all of them were isolated."""
     require_isolated(mem, 0, 0)
     require_isolated(mem, 0, 1)
-    for cpu in range(fixed(mem, H_CPUS)):
-        pages = mem[pcp_at(mem, cpu, ONLY_ZONE) + P_COUNT]
+    for cpu in range(fixed(mem, c.H_CPUS)):
+        pages = mem[pcp_at(mem, cpu, ONLY_ZONE) + c.P_COUNT]
         if pages != 0:
-            report(mem, cpu, I_PCP_COUNT, AT_CPU | cpu, 0, pages)
+            report(mem, cpu, c.I_PCP_COUNT, c.AT_CPU | cpu, 0, pages)
     return pages_are_sound(mem)
 
 
 def isolate_merge(name: str) -> Program:
-    return InitialState.booted(2, max_order=1, pageblock_order=0).take(1).program(
-        name, (isolate_upper, put_to_zone), check=upper_isolated,
-        story="page 1 is isolated while its buddy 0 is freed: set_block_mt and rehome_range against"
-        " mergeable and retype_range in free_block; merged first it must be carved, isolated first"
-        " it must not merge",
-    )  # fmt: skip
+    state = InitialState.booted(2, max_order=1, pageblock_order=0).take(1)
+    return state.program(
+        name,
+        (isolate_upper, put_to_zone),
+        check=upper_isolated,
+        story="page 1 is isolated while its buddy 0 is freed: set_block_mt and rehome_range"
+        " against mergeable and retype_range in free_block; merged first it must be carved,"
+        " isolated first it must not merge",
+    )
 
 
 def isolate_large(name: str) -> Program:
-    return InitialState.booted(4, max_order=2, pageblock_order=1).take(1, order=2).program(
-        name, (isolate_second, put_to_zone), check=second_isolated,
+    state = InitialState.booted(4, max_order=2, pageblock_order=1).take(1, order=2)
+    return state.program(
+        name,
+        (isolate_second, put_to_zone),
+        check=second_isolated,
         story="a block of two pageblocks is freed while the second one is being isolated: freed"
         " as one, retype_range would end the isolation (docs/bugs.md 16)",
-    )  # fmt: skip
+    )
 
 
 def isolate_legal(name: str) -> Program:
-    return InitialState.booted(2, max_order=1, pageblock_order=0).take(1).program(
-        name, (isolate_upper, put_to_zone), check=upper_isolated, invariant=partition_is_legal,
-        story="contig-isolate-merge with a look after every single write: carve writes all heads"
-        " inside the block while its old head still covers them",
-    )  # fmt: skip
+    state = InitialState.booted(2, max_order=1, pageblock_order=0).take(1)
+    return state.program(
+        name,
+        (isolate_upper, put_to_zone),
+        check=upper_isolated,
+        invariant=partition_is_legal,
+        story="contig-isolate-merge with a look after every single write: carve writes all"
+        " heads inside the block while its old head still covers them",
+    )
 
 
 def isolate_take(name: str) -> Program:
     return InitialState.booted(2, max_order=1, pageblock_order=0).program(
-        name, (isolate_upper, take_from_zone_twice), check=upper_isolated,
+        name,
+        (isolate_upper, take_from_zone_twice),
+        check=upper_isolated,
         story="carve and move_free_block of an isolation against find_smallest and claim of a"
         " taker, who must not be given a page of the range, nor change its type back",
-    )  # fmt: skip
+    )
 
 
 def isolate_restore(name: str) -> Program:
     state = InitialState.booted(2, max_order=1, pageblock_order=0)
     mark_isolated(state.ram, 0, 0, 1)
     return state.program(
-        name, (restore_lower, isolate_upper), check=upper_isolated,
+        name,
+        (restore_lower, isolate_upper),
+        check=upper_isolated,
         story="one neighbour returns as the other isolates: first isolated, their free pages merge"
         " across the border and restore_types must carve its half off; first returned, they do not",
-    )  # fmt: skip
+    )
 
 
 def isolate_return(name: str) -> Program:
     state = InitialState.booted(2, max_order=1, pageblock_order=0)
     mark_isolated(state.ram, 0, 1, 2)
     return state.program(
-        name, (restore_upper, isolate_lower), check=lower_isolated,
+        name,
+        (restore_upper, isolate_lower),
+        check=lower_isolated,
         story="contig-isolate-restore the other way round: the half that returns is the tail of the"
         " merged block, which rehome_range steps over unless it was carved off",
-    )  # fmt: skip
+    )
 
 
 def isolate_isolate(name: str) -> Program:
     return InitialState.booted(2, max_order=1, pageblock_order=0).program(
-        name, (pass_isolation, pass_isolation),
+        name,
+        (pass_isolation, pass_isolation),
         story="two neighbours isolate and return: their free pages merge across the border while"
         " both are ISOLATE, and restore_types of one must carve the other's half off",
-    )  # fmt: skip
+    )
 
 
 def isolate_same(name: str) -> Program:
     return InitialState.booted(2, max_order=1, pageblock_order=0).program(
-        name, (pass_one_isolation, pass_one_isolation), check=type_is_back,
+        name,
+        (pass_one_isolation, pass_one_isolation),
+        check=type_is_back,
         story="two isolate the same page: set_isolated refuses the second (E_BUSY), which else"
         " would save ISOLATE as the type to return to and end the isolation of the first",
-    )  # fmt: skip
+    )
 
 
 def isolate_isolate_free_3(name: str) -> Program:
     state = InitialState.booted(4, max_order=2, pageblock_order=0, cpus=3).take(2)
     return state.program(
-        name, (pass_isolation, pass_isolation, put_to_zone),
+        name,
+        (pass_isolation, pass_isolation, put_to_zone),
         story="as contig-isolate-isolate, with page 0 freed into a range that is isolated, merged"
         " across its border, or neither",
-    )  # fmt: skip
+    )
 
 
 def isolate_free(name: str) -> Program:
-    return InitialState.booted(2, pageblock_order=0).take(1).program(
-        name, (isolate_both, put_page), check=nothing_hidden,
-        story="give_back reads the type under P_LOCK, isolate_range writes it and drains that list"
-        " afterwards: a page pushed after the drain would hide from the isolation",
-    )  # fmt: skip
+    state = InitialState.booted(2, pageblock_order=0).take(1)
+    return state.program(
+        name,
+        (isolate_both, put_page),
+        check=nothing_hidden,
+        story="give_back reads the type under P_LOCK, isolate_range writes it and drains that"
+        " list afterwards: a page pushed after the drain would hide from the isolation",
+    )
 
 
 def isolate_alloc(name: str) -> Program:
     return InitialState.booted(2).program(
-        name, (isolate_for_a_while, take_page),
+        name,
+        (isolate_for_a_while, take_page),
         story="refill takes a page of the range before or after it is isolated, and unisolate_range"
         " finds it allocated: types and counters must agree for every page at every order",
-    )  # fmt: skip
+    )
 
 
 def offline_alloc(name: str) -> Program:
     return InitialState.booted(2).program(
-        name, (offline_and_online, take_page),
+        name,
+        (offline_and_online, take_page),
         story="all_free and take_free_at under the lock against a page of the range on a per-CPU"
         " list or in flight (PCP): E_BUSY or offline, and Z_MANAGED right both times",
-    )  # fmt: skip
+    )
 
 
 def offline_merged(name: str) -> Program:
     state = InitialState.booted(2, max_order=1, pageblock_order=0)
     mark_isolated(state.ram, 0, 0, 1)
     return state.program(
-        name, (restore_lower, offline_for_a_while),
+        name,
+        (restore_lower, offline_for_a_while),
         story="the page that goes offline merges with its neighbour, which is isolated, too:"
         " take_offline finds a tail and must carve (docs/bugs.md 1), unless the other one's"
         " restore_types has carved before",
-    )  # fmt: skip
+    )
 
 
 def range_legal(name: str) -> Program:
     return InitialState.booted(2, max_order=1, pageblock_order=0).program(
-        name, (take_range, walk_range), invariant=partition_is_legal,
+        name,
+        (take_range, walk_range),
+        invariant=partition_is_legal,
         story="a block of two becomes two owned pages under a walker's feet, with a look after"
         " every single write: give_single_pages writes right to left, the old head last",
-    )  # fmt: skip
+    )
 
 
 def range_alloc(name: str) -> Program:
     return InitialState.booted(2).program(
-        name, (take_range, take_page),
+        name,
+        (take_range, take_page),
         story="two want page 0: alloc_contig_range between its isolation and its take against an"
         " allocation that had the page before; one of them gets it",
-    )  # fmt: skip
+    )
 
 
 def range_range(name: str) -> Program:
     return InitialState.booted(2, max_order=1, pageblock_order=0).program(
-        name, (take_own_page, take_own_page),
+        name,
+        (take_own_page, take_own_page),
         story="two ranges side by side: isolated at the same time their pages are one block on one"
         " list, and each take_free_at must carve its own out of it under the zone lock",
-    )  # fmt: skip
+    )
 
 
 def range_free_3(name: str) -> Program:
-    return InitialState.booted(2, max_order=1, cpus=3).take(1).program(
-        name, (take_range, put_page, take_page),
+    state = InitialState.booted(2, max_order=1, cpus=3).take(1)
+    return state.program(
+        name,
+        (take_range, put_page, take_page),
         story="a range is taken while its last page is freed and another is allocated: carve,"
         " give_single_pages right to left, and a free into an isolated pageblock",
-    )  # fmt: skip
+    )
 
 
 PROGRAMS = catalogue(

@@ -12,13 +12,18 @@ zone's half alone, for programs that are about the buddy.
 
 from __future__ import annotations
 
-from shmalloc.constants import E_STATE, H_AT_WORK, H_WORK_WORDS, MT_MOVABLE
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.descriptor import claim_for_free
 from shmalloc.kernels.pages import (
-    alloc_pages, free_pages_of, give, give_back_to_zone, refuse_free, take_from_zone,
-)  # fmt: skip
+    alloc_pages,
+    free_pages_of,
+    give,
+    give_back_to_zone,
+    refuse_free,
+    take_from_zone,
+)
 from shmalloc.units import Cpu, Memory, ObjectAddress, Order, Owner, Pfn
 from shmalloc.words import fixed
 
@@ -37,7 +42,7 @@ ONLY_CACHE = 0
 @kernel
 def slot_at(mem: Memory, cpu: Cpu, slot: int) -> int:
     """Word index of one of the CPU's slots."""
-    return fixed(mem, H_AT_WORK) + cpu * fixed(mem, H_WORK_WORDS) + slot
+    return fixed(mem, c.H_AT_WORK) + cpu * fixed(mem, c.H_WORK_WORDS) + slot
 
 
 @kernel
@@ -70,9 +75,9 @@ def let_go(mem: Memory, cpu: Cpu, slot: int) -> int:
 @kernel
 def zone_take(mem: Memory, cpu: Cpu, slot: int, order: Order) -> Pfn:
     """Allocate straight from the zone, past the per-CPU list."""
-    pfn = take_from_zone(mem, cpu, ONLY_ZONE, order, MT_MOVABLE)
+    pfn = take_from_zone(mem, cpu, ONLY_ZONE, order, c.MT_MOVABLE)
     if pfn >= 0:
-        pfn = give(mem, cpu, pfn, order, MT_MOVABLE, cpu + 1)
+        pfn = give(mem, cpu, pfn, order, c.MT_MOVABLE, cpu + 1)
     return hold(mem, cpu, slot, pfn, order)
 
 
@@ -91,14 +96,14 @@ def zone_put(mem: Memory, cpu: Cpu, slot: int) -> int:
     """Free the block of a slot straight to the zone."""
     block = let_go(mem, cpu, slot)
     if block == 0:
-        return E_STATE
+        return c.E_STATE
     return zone_free(mem, cpu, block_pfn(block), block_order(block), cpu + 1)
 
 
 @kernel
 def page_take(mem: Memory, cpu: Cpu, slot: int, order: Order) -> Pfn:
     """Allocate as users do."""
-    return hold(mem, cpu, slot, alloc_pages(mem, cpu, order, MT_MOVABLE, cpu + 1), order)
+    return hold(mem, cpu, slot, alloc_pages(mem, cpu, order, c.MT_MOVABLE, cpu + 1), order)
 
 
 @kernel
@@ -106,7 +111,7 @@ def page_put(mem: Memory, cpu: Cpu, slot: int) -> int:
     """Free the block of a slot as users do."""
     block = let_go(mem, cpu, slot)
     if block == 0:
-        return E_STATE
+        return c.E_STATE
     return free_pages_of(mem, cpu, block_pfn(block), block_order(block), cpu + 1)
 
 
@@ -124,7 +129,7 @@ def object_put(mem: Memory, cpu: Cpu, slot: int) -> int:
     """Free the object of a slot."""
     address = let_go(mem, cpu, FIRST_OBJECT + slot)
     if address == 0:
-        return E_STATE
+        return c.E_STATE
     return cache_free(mem, cpu, ONLY_CACHE, address)
 
 

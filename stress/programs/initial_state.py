@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from shmalloc.dialect import Kernel
 from shmalloc import constants as c
-from shmalloc import constants_slab as s
+from shmalloc import constants_slab as cs
+from shmalloc.dialect import Kernel
 from shmalloc.image import write_image
 from shmalloc.kernels.boot import boot
 from shmalloc.kernels.cache_set import cache_create, cache_shrink
@@ -79,10 +79,17 @@ class InitialState:
     def booted(cls, pages: int, max_order: int = 0, cpus: int = 2, **changes: Any) -> InitialState:
         """All pages free, all CPUs online. ``changes``: other fields of the geometry."""
         smallest: dict[str, Any] = {
-            "page_bytes": 64, "pageblock_order": max_order, "pcp_batch": 1, "pcp_high": 1,
-            "spins": 0, "caches": 0, "scratch_words": 64, "work_words": held.WORK_WORDS,
-            "owner_map": True, "zones": (ZoneSpec(pages),),
-        }  # fmt: skip
+            "page_bytes": 64,
+            "pageblock_order": max_order,
+            "pcp_batch": 1,
+            "pcp_high": 1,
+            "spins": 0,
+            "caches": 0,
+            "scratch_words": 64,
+            "work_words": held.WORK_WORDS,
+            "owner_map": True,
+            "zones": (ZoneSpec(pages),),
+        }
         spare = _spare_cpus.get()
         chosen = {**smallest, **changes, **_reshaped.get()}
         more = chosen.pop("cpus", 0)
@@ -126,7 +133,7 @@ class InitialState:
             self._require(held.page_put(self.ram, cpu, slot) == 0, "the list took no page")
         return self
 
-    def with_cache(self, object_bytes: int, flags: int = s.CF_NO_SHEAVES) -> InitialState:
+    def with_cache(self, object_bytes: int, flags: int = cs.CF_NO_SHEAVES) -> InitialState:
         """Make the only cache. In pages that are larger than asked for as many objects fit."""
         if self.scale > 1:
             object_bytes = self.scale * object_bytes + 16
@@ -155,7 +162,7 @@ class InitialState:
 
     def as_kmalloc(self, size_bytes: int) -> InitialState:
         """Let the only cache be the class of kmalloc for that size."""
-        self.ram[s.H_KMALLOC + class_of(size_bytes)] = held.ONLY_CACHE + 1
+        self.ram[cs.H_KMALLOC + class_of(size_bytes)] = held.ONLY_CACHE + 1
         return self
 
     @property
@@ -206,5 +213,5 @@ class InitialState:
         found = [c.H_CACHES_LOCK, self.layout.zone(held.ONLY_ZONE) + c.Z_LOCK]
         if self.layout.geometry.caches:
             node = node_part(cache_at(self.ram, held.ONLY_CACHE), 0)
-            found += [int(node + s.KN_LOCK), int(node + s.KN_BARN_LOCK)]
+            found += [int(node + cs.KN_LOCK), int(node + cs.KN_BARN_LOCK)]
         return tuple(found)

@@ -10,10 +10,7 @@ data race); one that loses a wake-up is a deadlock.
 
 from __future__ import annotations
 
-
-from shmalloc.constants import (
-    C_STRIDE, CPUS_AT, H_CPUS, H_SPINS, I_PROGRESS, LOCK_OFFLINE, X_PAYLOAD,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import Kernel, kernel
 from shmalloc.kernels.lock import lock, spin, try_spin, unlock, unspin
 from shmalloc.kernels.pcp import spin_for_drain
@@ -25,7 +22,7 @@ from stress.programs.initial_state import catalogue
 from stress.programs.naming import code_name
 
 MAX_CPUS_HERE = 3
-LOCK = CPUS_AT + MAX_CPUS_HERE * C_STRIDE
+LOCK = c.CPUS_AT + MAX_CPUS_HERE * c.C_STRIDE
 COUNTER = LOCK + 16  # lines of their own, for nothing but order
 DONE = COUNTER + 16  # one word a CPU: how often it was in
 WORDS = DONE + 16
@@ -89,7 +86,7 @@ def unplug(mem: Memory, cpu: Cpu) -> int:
     """In once, and nobody after us."""
     if spin_for_drain(mem, LOCK, cpu):
         count(mem, cpu)
-        store(mem, LOCK, LOCK_OFFLINE)
+        store(mem, LOCK, c.LOCK_OFFLINE)
     return 1
 
 
@@ -97,15 +94,15 @@ def unplug(mem: Memory, cpu: Cpu) -> int:
 def all_counted(mem: Memory) -> int:
     """Nobody holds the lock, and the counter is the sum of what each CPU counted alone."""
     if mem[LOCK] & 0xFFFF != 0:
-        return I_PROGRESS
+        return c.I_PROGRESS
     total = 0
-    for cpu in range(fixed(mem, H_CPUS)):
+    for cpu in range(fixed(mem, c.H_CPUS)):
         total += mem[DONE + cpu]
-    return 0 if total == mem[COUNTER] else X_PAYLOAD
+    return 0 if total == mem[COUNTER] else c.X_PAYLOAD
 
 
 def word_name(index: int) -> str:
-    if index == H_SPINS:
+    if index == c.H_SPINS:
         return "spins before a sleep"
     if DONE <= index < DONE + MAX_CPUS_HERE:
         return f"times that cpu {index - DONE} counted"
@@ -121,88 +118,112 @@ def locked(
 ) -> Program:
     """``sleeping``: tell the explorer who holds the lock; spinners need no cycle to be found."""
     return Program(
-        name=name, words=WORDS, threads=threads, check=all_counted, story=story,
-        init=[(H_CPUS, len(threads)), (H_SPINS, spins)],
-        observe=[("r", cpu) for cpu in range(len(threads))], locks=(LOCK,) if sleeping else (),
-        word_name=word_name, value_name=value_name, code_name=code_name, world="1 lock",
-    )  # fmt: skip
+        name=name,
+        words=WORDS,
+        threads=threads,
+        check=all_counted,
+        story=story,
+        init=[(c.H_CPUS, len(threads)), (c.H_SPINS, spins)],
+        observe=[("r", cpu) for cpu in range(len(threads))],
+        locks=(LOCK,) if sleeping else (),
+        word_name=word_name,
+        value_name=value_name,
+        code_name=code_name,
+        world="1 lock",
+    )
 
 
 def sleep_2(name: str) -> Program:
     return locked(
-        name, (sleep_count, sleep_count),
+        name,
+        (sleep_count, sleep_count),
         "cas of LOCK_CONTENDED, then wait, against exchange and wake of unlock: the flag is set"
         " after the owner let go, or the sleeper goes to bed after the only wake",
-    )  # fmt: skip
+    )
 
 
 def sleep_spin_2(name: str) -> Program:
     return locked(
-        name, (sleep_count, sleep_count), spins=1,
+        name,
+        (sleep_count, sleep_count),
+        spins=1,
         story="as lock-sleep-2, with one look before the sleep: load_relaxed says free, cas fails",
-    )  # fmt: skip
+    )
 
 
 def sleep_twice_2(name: str) -> Program:
     return locked(
-        name, (sleep_count_twice, sleep_count_twice),
+        name,
+        (sleep_count_twice, sleep_count_twice),
         "twice each: the owner that took the lock without the flag lets go while the other is on"
         " its way to sleep on the flag of an older hold",
-    )  # fmt: skip
+    )
 
 
 def sleep_3(name: str) -> Program:
     return locked(
-        name, (sleep_count, sleep_count, sleep_count),
+        name,
+        (sleep_count, sleep_count, sleep_count),
         "two sleepers, one wake: whoever is woken takes the lock with the flag set, or the other"
         " one sleeps for ever",
-    )  # fmt: skip
+    )
 
 
 def sleep_kept_2(name: str) -> Program:
     return locked(
-        name, (sleep_count_thrice, sleep_count),
+        name,
+        (sleep_count_thrice, sleep_count),
         "one comes again and again, the other sleeps in vain and asks that the lock be kept: cas of"
         " LOCK_KEPT behind the exchange, against whoever takes the lock in between",
-    )  # fmt: skip
+    )
 
 
 def sleep_kept_3(name: str) -> Program:
     return locked(
-        name, (sleep_count_twice, sleep_count, sleep_count),
+        name,
+        (sleep_count_twice, sleep_count, sleep_count),
         "a lock that is kept for one sleeper while another one, or somebody new, comes: it must be"
         " taken by one of those who slept, and by one only",
-    )  # fmt: skip
+    )
 
 
 def try_try(name: str) -> Program:
     return locked(
-        name, (try_count, try_count), sleeping=False,
+        name,
+        (try_count, try_count),
+        sleeping=False,
         story="cas against cas of two processes on one slot: one is in, the other goes elsewhere",
-    )  # fmt: skip
+    )
 
 
 def try_spin_2(name: str) -> Program:
     return locked(
-        name, (try_count, spin_count), sleeping=False,
+        name,
+        (try_count, spin_count),
+        sleeping=False,
         story="the owner's try_spin and unspin against a drainer that waits: the plain store of"
         " unspin must publish the update before the drainer's cas succeeds",
-    )  # fmt: skip
+    )
 
 
 def spin_spin(name: str) -> Program:
     return locked(
-        name, (spin_count, spin_count), spins=1, sleeping=False,
+        name,
+        (spin_count, spin_count),
+        spins=1,
+        sleeping=False,
         story="two drainers wait for each other: relax, then give_way, and both get in",
-    )  # fmt: skip
+    )
 
 
 def drain_unplug_3(name: str) -> Program:
     return locked(
-        name, (try_count, drain_count, unplug), sleeping=False,
+        name,
+        (try_count, drain_count, unplug),
+        sleeping=False,
         story="the third value of the word: store of LOCK_OFFLINE against the cas of who tries and"
         " of who waits; nobody gets in after it, nobody waits for ever",
-    )  # fmt: skip
+    )
 
 
 PROGRAMS = catalogue(

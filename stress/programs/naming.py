@@ -19,9 +19,15 @@ from stress.programs import held
 
 SHOWN = 5  # findings
 _TAGS = {
-    c.AT_WORD: "word", c.AT_CACHE: "cache", c.AT_ZONE: "zone", c.AT_CPU: "cpu", c.AT_LIST: "list",
-    c.AT_PCP: "page lists", c.IS_TYPE: "type", c.IS_MT: "migratetype",
-}  # fmt: skip
+    c.AT_WORD: "word",
+    c.AT_CACHE: "cache",
+    c.AT_ZONE: "zone",
+    c.AT_CPU: "cpu",
+    c.AT_LIST: "list",
+    c.AT_PCP: "page lists",
+    c.IS_TYPE: "type",
+    c.IS_MT: "migratetype",
+}
 
 
 def code_name(code: int) -> str:

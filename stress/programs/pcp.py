@@ -8,13 +8,13 @@ again before it says so.
 
 from __future__ import annotations
 
-from shmalloc.constants import AT_CPU, E_BUSY, E_NOMEM, I_PROGRESS, MT_MOVABLE
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
-from shmalloc.kernels.reporting import report
 from shmalloc.kernels.pages import alloc_pages, free_pages_of
 from shmalloc.kernels.pcp import drain_cpu
 from shmalloc.kernels.poison import poison_page
+from shmalloc.kernels.reporting import report
 from shmalloc.units import Cpu, Memory, Pfn
 from stress.machine.program import Program
 from stress.programs.held import block_order, block_pfn, hold, let_go, page_put, page_take
@@ -28,8 +28,8 @@ FIRST_TAKEN = 1  # the page that the first allocation of a state of two pages ge
 def must_take(mem: Memory, cpu: Cpu) -> Pfn:
     """Allocate; there is a page for us, so that nothing found is a violation."""
     pfn = page_take(mem, cpu, 0, 0)
-    if pfn == E_NOMEM:
-        report(mem, cpu, I_PROGRESS, AT_CPU | cpu, 0, pfn)
+    if pfn == c.E_NOMEM:
+        report(mem, cpu, c.I_PROGRESS, c.AT_CPU | cpu, 0, pfn)
     return pfn
 
 
@@ -57,7 +57,7 @@ def unplug_victim(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def unplug_and_plug(mem: Memory, cpu: Cpu) -> int:
     if unplug_cpu(mem, cpu, VICTIM) < 0:
-        return E_BUSY
+        return c.E_BUSY
     return plug_cpu(mem, cpu, VICTIM)
 
 
@@ -81,7 +81,7 @@ def poison_other(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def take_on_shared(mem: Memory, cpu: Cpu) -> Pfn:
     """Allocates on the victim's slot, as one of two processes that share it."""
-    return hold(mem, cpu, 0, alloc_pages(mem, VICTIM, 0, MT_MOVABLE, cpu + 1), 0)
+    return hold(mem, cpu, 0, alloc_pages(mem, VICTIM, 0, c.MT_MOVABLE, cpu + 1), 0)
 
 
 @kernel
@@ -93,134 +93,169 @@ def put_on_shared(mem: Memory, cpu: Cpu) -> int:
 
 def refill_drain(name: str) -> Program:
     return InitialState.booted(2, pcp_batch=2, pcp_high=2).program(
-        name, (must_take, drain_victim),
+        name,
+        (must_take, drain_victim),
         story="refill pushes under P_LOCK and counts, drain_everything pops what it finds: a drain"
         " that came between push and count would miss a page (spin_for_drain says why it waits)",
-    )  # fmt: skip
+    )
 
 
 def take_take(name: str) -> Program:
     return InitialState.booted(2, pcp_batch=2, pcp_high=2).program(
-        name, (must_take, must_take),
+        name,
+        (must_take, must_take),
         story="a refill fetches both pages while the other looks: E_NOMEM in its refill, then"
         " take_after_drain against pcp_pop of the one that hides the second page",
-    )  # fmt: skip
+    )
 
 
 def drain_alloc(name: str) -> Program:
-    return InitialState.booted(1).keep(VICTIM).program(
-        name, (must_take, drain_victim),
-        story="the page is on the list: try_spin and pcp_pop of its CPU against spin_for_drain and"
-        " pcp_pop of a remote drainer; with the lock lost the page may be in flight, and the last"
-        " look (take_after_drain) must still find it",
-    )  # fmt: skip
+    state = InitialState.booted(1).keep(VICTIM)
+    return state.program(
+        name,
+        (must_take, drain_victim),
+        story="the page is on the list: try_spin and pcp_pop of its CPU against spin_for_drain"
+        " and pcp_pop of a remote drainer; with the lock lost the page may be in flight, and"
+        " the last look (take_after_drain) must still find it",
+    )
 
 
 def drain_alloc_3(name: str) -> Program:
-    return InitialState.booted(2, cpus=3, pcp_batch=2, pcp_high=2).keep(VICTIM, pages=2).program(
-        name, (may_take, drain_victim, may_take),
-        story="two pages on a list, its CPU and another want one each while a third drains it: no"
-        " page is lost or given twice. Either may go away empty: when it has drained the lists, a"
-        " refill can fetch both pages before it looks at the zone (docs/bugs.md 4)",
-    )  # fmt: skip
+    state = InitialState.booted(2, cpus=3, pcp_batch=2, pcp_high=2).keep(VICTIM, pages=2)
+    return state.program(
+        name,
+        (may_take, drain_victim, may_take),
+        story="two pages on a list, its CPU and another want one each while a third drains it:"
+        " no page is lost or given twice. Either may go away empty: when it has drained the"
+        " lists, a refill can fetch both pages before it looks at the zone (docs/bugs.md 4)",
+    )
 
 
 def drain_free(name: str) -> Program:
-    return InitialState.booted(1).take(VICTIM).program(
-        name, (put_page, drain_victim),
+    state = InitialState.booted(1).take(VICTIM)
+    return state.program(
+        name,
+        (put_page, drain_victim),
         story="keep_on_pcp against drain_everything: the page ends on the list or in the zone,"
         " never on both and never counted twice",
-    )  # fmt: skip
+    )
 
 
 def overflow_refill(name: str) -> Program:
-    return InitialState.booted(3).keep(0).take(0).program(
-        name, (put_page, must_take),
-        story="a free above the high mark drains (P_LOCK, then the zone's lock) while the other's"
-        " refill holds the zone's lock under its own P_LOCK: no cycle, no page lost",
-    )  # fmt: skip
+    state = InitialState.booted(3).keep(0).take(0)
+    return state.program(
+        name,
+        (put_page, must_take),
+        story="a free above the high mark drains (P_LOCK, then the zone's lock) while the"
+        " other's refill holds the zone's lock under its own P_LOCK: no cycle, no page lost",
+    )
 
 
 def unplug_alloc(name: str) -> Program:
-    return InitialState.booted(1).keep(VICTIM).program(
-        name, (must_take, unplug_victim),
-        story="drain_everything and store LOCK_OFFLINE of unplug_cpu against try_spin of a process"
-        " that still runs there: it must go to the zone, and find the page",
-    )  # fmt: skip
+    state = InitialState.booted(1).keep(VICTIM)
+    return state.program(
+        name,
+        (must_take, unplug_victim),
+        story="drain_everything and store LOCK_OFFLINE of unplug_cpu against try_spin of a"
+        " process that still runs there: it must go to the zone, and find the page",
+    )
 
 
 def unplug_free(name: str) -> Program:
-    return InitialState.booted(1).take(VICTIM).program(
-        name, (put_page, unplug_victim),
-        story="keep_on_pcp against unplug_cpu: a page pushed after the drain, before LOCK_OFFLINE,"
-        " would be lost behind a lock that nobody may take",
-    )  # fmt: skip
+    state = InitialState.booted(1).take(VICTIM)
+    return state.program(
+        name,
+        (put_page, unplug_victim),
+        story="keep_on_pcp against unplug_cpu: a page pushed after the drain, before"
+        " LOCK_OFFLINE, would be lost behind a lock that nobody may take",
+    )
 
 
 def unplug_drain(name: str) -> Program:
-    return InitialState.booted(1).keep(VICTIM).program(
-        name, (drain_victim, unplug_victim),
+    state = InitialState.booted(1).keep(VICTIM)
+    return state.program(
+        name,
+        (drain_victim, unplug_victim),
         story="spin_for_drain waits for P_LOCK while unplug_cpu turns it to LOCK_OFFLINE: the"
         " waiter must see that and leave, or it waits for ever",
-    )  # fmt: skip
+    )
 
 
 def unplug_unplug(name: str) -> Program:
-    return InitialState.booted(1, cpus=3).keep(VICTIM).program(
-        name, (drain_victim, unplug_and_plug, unplug_and_plug),
-        story="two want to unplug one slot and plug it in again, while it drains itself: the swap"
-        " on C_STATE lets one of them; a plug's store of 0 must not open a lock that is held",
-    )  # fmt: skip
+    state = InitialState.booted(1, cpus=3).keep(VICTIM)
+    return state.program(
+        name,
+        (drain_victim, unplug_and_plug, unplug_and_plug),
+        story="two want to unplug one slot and plug it in again, while it drains itself: the"
+        " swap on C_STATE lets one of them; a plug's store of 0 must not open a lock that is"
+        " held",
+    )
 
 
 def unplug_plug(name: str) -> Program:
-    return InitialState.booted(1).keep(VICTIM).program(
-        name, (plug_victim, unplug_victim),
-        story="a slot is plugged in while it is being unplugged: the swap of plug_cpu on C_STATE"
-        " says E_BUSY until it is offline, or it would open lists behind the one who locks them",
-    )  # fmt: skip
+    state = InitialState.booted(1).keep(VICTIM)
+    return state.program(
+        name,
+        (plug_victim, unplug_victim),
+        story="a slot is plugged in while it is being unplugged: the swap of plug_cpu on"
+        " C_STATE says E_BUSY until it is offline, or it would open lists behind the one who"
+        " locks them",
+    )
 
 
 def plug_plug(name: str) -> Program:
     state = InitialState.booted(1, cpus=3).take(VICTIM)
     unplug_cpu(state.ram, 1, VICTIM)
     return state.program(
-        name, (put_page, plug_victim, plug_and_drain),
+        name,
+        (put_page, plug_victim, plug_and_drain),
         story="two plug one CPU in at once: the swap on C_STATE lets one of them, or the store of 0"
         " of the second would open the P_LOCK that the owner has just taken, before a drainer",
-    )  # fmt: skip
+    )
 
 
 def hotplug_3(name: str) -> Program:
-    return InitialState.booted(1, cpus=3).take(VICTIM).program(
-        name, (put_page, unplug_and_plug, drain_victim),
-        story="free, unplug with plug, and drain of one slot at once: three holders of P_LOCK and"
-        " its two values of 'free'",
-    )  # fmt: skip
+    state = InitialState.booted(1, cpus=3).take(VICTIM)
+    return state.program(
+        name,
+        (put_page, unplug_and_plug, drain_victim),
+        story="free, unplug with plug, and drain of one slot at once: three holders of P_LOCK"
+        " and its two values of 'free'",
+    )
 
 
 def shared_slot(name: str) -> Program:
-    return InitialState.booted(2).keep(VICTIM).program(
-        name, (take_on_shared, take_on_shared), locks=False,
+    state = InitialState.booted(2).keep(VICTIM)
+    return state.program(
+        name,
+        (take_on_shared, take_on_shared),
+        locks=False,
         story="two processes on one slot write the same owner word into P_LOCK: try_spin of one"
         " against pcp_pop and unspin of the other, who must not release what it does not hold",
-    )  # fmt: skip
+    )
 
 
 def shared_free(name: str) -> Program:
-    return InitialState.booted(2).take(0).take(1).program(
-        name, (put_on_shared, put_on_shared), locks=False,
-        story="two processes free on one slot: keep_on_pcp of one against the failed try_spin of"
-        " the other, which gives its page to the zone while the first drains the list into it",
-    )  # fmt: skip
+    state = InitialState.booted(2).take(0).take(1)
+    return state.program(
+        name,
+        (put_on_shared, put_on_shared),
+        locks=False,
+        story="two processes free on one slot: keep_on_pcp of one against the failed try_spin"
+        " of the other, which gives its page to the zone while the first drains the list into"
+        " it",
+    )
 
 
 def free_poison(name: str) -> Program:
-    return InitialState.booted(2).take(0).program(
-        name, (put_page, poison_other),
-        story="load and turn2 of claim_for_free against the turn2 of mark_for_poison: the mark must"
-        " not make the owner's free fail, and the page must not come back (docs/bugs.md 22)",
-    )  # fmt: skip
+    state = InitialState.booted(2).take(0)
+    return state.program(
+        name,
+        (put_page, poison_other),
+        story="load and turn2 of claim_for_free against the turn2 of mark_for_poison: the mark"
+        " must not make the owner's free fail, and the page must not come back (docs/bugs.md"
+        " 22)",
+    )
 
 
 PROGRAMS = catalogue(

@@ -7,7 +7,7 @@ every second operation swaps.
 
 from __future__ import annotations
 
-from shmalloc.constants_slab import CF_BARN_SHIFT, CF_CAPACITY_SHIFT, CF_EXACT, CF_NO_SHEAVES
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_set import cache_destroy, cache_shrink
@@ -15,8 +15,15 @@ from shmalloc.units import CacheWords, Cpu, Memory, ObjectAddress
 from stress.machine.program import Program
 from stress.programs.checks import destroyed_or_busy, object_refused_once, objects_are_sound
 from stress.programs.held import (
-    FIRST_OBJECT, ONLY_CACHE, free_shared, let_go, note_result, object_put, object_take, slot_at,
-)  # fmt: skip
+    FIRST_OBJECT,
+    ONLY_CACHE,
+    free_shared,
+    let_go,
+    note_result,
+    object_put,
+    object_take,
+    slot_at,
+)
 from stress.programs.initial_state import InitialState, catalogue
 
 SEVEN_IN_A_SLAB = 8  # bytes of an object, in a page of 128 bytes
@@ -24,9 +31,11 @@ THREE_IN_A_SLAB = 8  # ... in a page of 64 bytes
 TWO_IN_A_SLAB = 16
 ONE_IN_A_SLAB = 32
 FOUR_IN_A_SLAB = 48  # in a page of 256 bytes, where five sheaves of one object fit in a page, too
-ONE_EACH = 1 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT  # a sheaf holds one, the barn one sheaf
-EXACT_EACH = ONE_EACH | CF_EXACT
-TWO_EACH = 2 << CF_CAPACITY_SHIFT | 1 << CF_BARN_SHIFT
+ONE_EACH = (
+    1 << cs.CF_CAPACITY_SHIFT | 1 << cs.CF_BARN_SHIFT
+)  # a sheaf holds one, the barn one sheaf
+EXACT_EACH = ONE_EACH | cs.CF_EXACT
+TWO_EACH = 2 << cs.CF_CAPACITY_SHIFT | 1 << cs.CF_BARN_SHIFT
 SHARED_SLOT = 0
 
 
@@ -99,78 +108,96 @@ def alloc_free(name: str) -> Program:
         InitialState.booted(1, caches=1).with_cache(THREE_IN_A_SLAB).take_object(0).take_object(1)
     )
     return state.program(
-        name, (take_object, put_object), check=objects_are_sound,
+        name,
+        (take_object, put_object),
+        check=objects_are_sound,
         story="load2 ... cas2 of pop_chain (under the node lock) against cas2 of put_quickly"
         " (without it): the last free object is taken as another comes back",
-    )  # fmt: skip
+    )
 
 
 def free_free(name: str) -> Program:
     state = InitialState.booted(1, caches=1, page_bytes=128).with_cache(SEVEN_IN_A_SLAB)
     state.take_object(0).take_object(0, 1).take_object(1)
     return state.program(
-        name, (put_object, put_object), check=objects_are_sound,
+        name,
+        (put_object, put_object),
+        check=objects_are_sound,
         story="two put_quickly on one slab: set_free_link writes the head that load2 saw, the cas2"
         " of the other makes it stale; a swap of one word would lose an object or a count",
-    )  # fmt: skip
+    )
 
 
 def free_free_alloc_3(name: str) -> Program:
     state = InitialState.booted(2, cpus=3, caches=1, page_bytes=128).with_cache(SEVEN_IN_A_SLAB)
     state.take_object(0).take_object(0, 1).take_object(1).take_object(2)
     return state.program(
-        name, (take_and_put, put_object, put_object), check=objects_are_sound,
+        name,
+        (take_and_put, put_object, put_object),
+        check=objects_are_sound,
         story="a taker takes the first free object and puts it back while two puts hold heads that"
         " they read before: the head may be the same again, its link and the count may not",
-    )  # fmt: skip
+    )
 
 
 def free_free_same(name: str) -> Program:
-    state = InitialState.booted(1, caches=1).with_cache(THREE_IN_A_SLAB, CF_NO_SHEAVES | CF_EXACT)
+    state = InitialState.booted(1, caches=1).with_cache(
+        THREE_IN_A_SLAB, cs.CF_NO_SHEAVES | cs.CF_EXACT
+    )
     state.take_object(0).take_object(0, 1).share_object(0, 1)
     return state.program(
-        name, (free_shared, free_shared), check=object_refused_once,
+        name,
+        (free_shared, free_shared),
+        check=object_refused_once,
         story="one object freed by two at once with CF_EXACT: load_relaxed then exchange of"
         " clear_owner_exactly against each other; exactly one M_OBJECT_FREE",
-    )  # fmt: skip
+    )
 
 
 def free_free_sheaf(name: str) -> Program:
     state = InitialState.booted(4, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, EXACT_EACH)
     state.take_object(0).take_object(0, 1).share_object(0, 1)
     return state.program(
-        name, (free_shared, free_shared), check=object_refused_once,
+        name,
+        (free_shared, free_shared),
+        check=object_refused_once,
         story="one object freed by two at once with CF_EXACT, each into its own sheaf: the cas of"
         " push_freed names the winner before the loser could count the object as his",
-    )  # fmt: skip
+    )
 
 
 def free_free_flush(name: str) -> Program:
     state = full_sheaves(flags=EXACT_EACH).share_object(1)
     return state.program(
-        name, (free_shared, free_shared), check=object_refused_once,
+        name,
+        (free_shared, free_shared),
+        check=object_refused_once,
         story="slab-free-free-sheaf where the sheaves of one of the two are full: it flushes its"
         " spare, and frees into the sheaf in its hands",
-    )  # fmt: skip
+    )
 
 
 def full_partial(name: str) -> Program:
     state = InitialState.booted(2, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0).take_object(1)
     state.take_object(0, 1).put_object(0, 1).shrink(0)  # a page for a second slab at hand
     return state.program(
-        name, (take_object, put_object), check=objects_are_sound,
+        name,
+        (take_object, put_object),
+        check=objects_are_sound,
         story="full to partial against partial to full: on_list and move_slab of put_locked while"
         " take_partial looks at KN_NR_PARTIAL without the lock, then makes a new slab instead",
-    )  # fmt: skip
+    )
 
 
 def full_empty(name: str) -> Program:
     state = InitialState.booted(1, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0).take_object(1)
     return state.program(
-        name, (put_object, put_object), check=objects_are_sound,
+        name,
+        (put_object, put_object),
+        check=objects_are_sound,
         story="a full slab gets both objects back at once: put_quickly says 'full' or 'would be"
         " empty' to each from a pair that the other changes; put_locked must look again",
-    )  # fmt: skip
+    )
 
 
 def last_take(name: str) -> Program:
@@ -178,46 +205,59 @@ def last_take(name: str) -> Program:
     state.take_object(0).take_object(0, 1).take_object(1).take_object(1, 1)
     state.put_object(0, 1).put_object(1, 1)
     return state.program(
-        name, (take_object, put_object), check=objects_are_sound,
+        name,
+        (take_object, put_object),
+        check=objects_are_sound,
         story="the last object of a slab comes back and its pages go (unmake, release) while"
         " pop_chain takes from that slab: of the two cas2 one must fail and look again",
-    )  # fmt: skip
+    )
 
 
 def new_new(name: str) -> Program:
     state = InitialState.booted(2, caches=1).with_cache(ONE_IN_A_SLAB).take_object(0).take_object(1)
     state.put_object(0).put_object(1).shrink(0)  # a page for each on its own per-CPU list
     return state.program(
-        name, (take_object, take_object), check=objects_are_sound,
+        name,
+        (take_object, take_object),
+        check=objects_are_sound,
         story="two find no slab and make one each (take_new): adopt of one against take_partial of"
         " the other, which may take the object it was made for, were it not one hold of the lock",
-    )  # fmt: skip
+    )
 
 
 # --- sheaves -------------------------------------------------------------------------------------
 def barn_swap(name: str) -> Program:
     return full_sheaves().program(
-        name, (take_object, put_object), check=objects_are_sound,
+        name,
+        (take_object, put_object),
+        check=objects_are_sound,
         story="an empty sheaf for a full one against a full one for an empty one: trade reads the"
         " counts without the barn lock; both sheaves end in one place each, or one is flushed",
-    )  # fmt: skip
+    )
 
 
 def barn_take_take(name: str) -> Program:
     return full_sheaves(cpus=3).program(
-        name, (take_object, idle, take_object), check=objects_are_sound,
+        name,
+        (take_object, idle, take_object),
+        check=objects_are_sound,
         story="two want the one full sheaf of the barn: barn_pop of one against the count that the"
         " other read; the loser refills from the slabs with its spare taken out",
-    )  # fmt: skip
+    )
 
 
 def shared_refill(name: str) -> Program:
     state = InitialState.booted(4, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, ONE_EACH)
-    return state.take_object(1, 1).take_object(1, 2).program(
-        name, (take_on_shared, take_on_shared), check=objects_are_sound, locks=False,
+    state = state.take_object(1, 1).take_object(1, 2)
+    return state.program(
+        name,
+        (take_on_shared, take_on_shared),
+        check=objects_are_sound,
+        locks=False,
         story="two processes on one slot find main empty: one takes the spare out to refill it"
-        " (KC_SPARE 0), the other must go past it, and bring_back must not lose a sheaf (bug S21)",
-    )  # fmt: skip
+        " (KC_SPARE 0), the other must go past it, and bring_back must not lose a sheaf (bug"
+        " S21)",
+    )
 
 
 def shared_flush(name: str) -> Program:
@@ -228,74 +268,93 @@ def shared_flush(name: str) -> Program:
     for slot in (3, 2, 1):
         state.put_object(0, slot)
     return state.program(
-        name, (put_on_shared, put_on_shared), check=objects_are_sound, locks=False,
+        name,
+        (put_on_shared, put_on_shared),
+        check=objects_are_sound,
+        locks=False,
         story="two processes on one slot find main and spare full: flush of the spare outside of"
         " the lock against a put_one past it, then bring_back",
-    )  # fmt: skip
+    )
 
 
 # --- shrink and destroy --------------------------------------------------------------------------
 def shrink_alloc(name: str) -> Program:
     state = InitialState.booted(2, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0).put_object(0)
     return state.program(
-        name, (take_object, shrink), check=objects_are_sound,
+        name,
+        (take_object, shrink),
+        check=objects_are_sound,
         story="release_empty unmakes the empty slab that take_partial has just counted: the taker"
         " finds no slab under the lock and must make a new one of the same pages",
-    )  # fmt: skip
+    )
 
 
 def shrink_free(name: str) -> Program:
     state = InitialState.booted(1, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0)
     return state.program(
-        name, (put_object, shrink), check=objects_are_sound,
+        name,
+        (put_object, shrink),
+        check=objects_are_sound,
         story="the last object comes back while release_empty reads the slab's counters: kept, or"
         " given back, but never both, and never a node left on the list of pages that are gone",
-    )  # fmt: skip
+    )
 
 
 def shrink_sheaf(name: str) -> Program:
     state = InitialState.booted(3, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, ONE_EACH)
-    return state.take_object(0).take_object(0, 1).put_object(0, 1).program(
-        name, (take_object, shrink), check=objects_are_sound,
+    state = state.take_object(0).take_object(0, 1).put_object(0, 1)
+    return state.program(
+        name,
+        (take_object, shrink),
+        check=objects_are_sound,
         story="drain_part flushes the sheaf that its CPU pops from: try_spin against"
         " spin_for_drain on KC_LOCK, and take_one past a sheaf that is being flushed",
-    )  # fmt: skip
+    )
 
 
 def flush_run(name: str) -> Program:
     state = InitialState.booted(3, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, TWO_EACH)
     state.take_object(0).take_object(0, 1).take_object(1)
-    return state.put_object(0, 1).put_object(0).program(
-        name, (take_object, shrink), check=objects_are_sound,
-        story="flush_run puts two objects of one slab back in one swap while their CPU takes one of"
-        " them, past its locked sheaf: the chain, its length and the count must agree",
-    )  # fmt: skip
+    state = state.put_object(0, 1).put_object(0)
+    return state.program(
+        name,
+        (take_object, shrink),
+        check=objects_are_sound,
+        story="flush_run puts two objects of one slab back in one swap while their CPU takes"
+        " one of them, past its locked sheaf: the chain, its length and the count must agree",
+    )
 
 
 def destroy_free(name: str) -> Program:
     state = InitialState.booted(1, caches=1).with_cache(TWO_IN_A_SLAB).take_object(0)
     return state.program(
-        name, (put_object, destroy), check=destroyed_or_busy,
+        name,
+        (put_object, destroy),
+        check=destroyed_or_busy,
         story="the last live object is freed while its cache is destroyed: clear_owner, then"
         " put_chain, against release_empty and the count of slabs; 0 only if all came back",
-    )  # fmt: skip
+    )
 
 
 def destroy_flush(name: str) -> Program:
     return full_sheaves().program(
-        name, (destroy, put_object), check=destroyed_or_busy,
+        name,
+        (destroy, put_object),
+        check=destroyed_or_busy,
         story="a free has its spare sheaf in its hands (flush, bring_back) while retire_sheaves"
         " collects them: what is missing makes the destroyer say E_BUSY, and a sheaf that comes"
         " after its last look must come empty",
-    )  # fmt: skip
+    )
 
 
 def destroy_sheaf(name: str) -> Program:
     return full_sheaves(poison=True).program(
-        name, (destroy, put_object), check=destroyed_or_busy,
+        name,
+        (destroy, put_object),
+        check=destroyed_or_busy,
         story="slab-destroy-flush where free pages are poisoned: whoever still has a sheaf in his"
         " hands when its page is given back writes to a free page, which then is seen",
-    )  # fmt: skip
+    )
 
 
 PROGRAMS = catalogue(

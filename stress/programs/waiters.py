@@ -6,11 +6,11 @@ lost wake-up is a deadlock; PATIENCE is out of reach, so that no timeout hides o
 
 from __future__ import annotations
 
-from shmalloc.constants import AT_CPU, AT_WORD, E_NOMEM, H_WAITERS, H_WAKE, I_PROGRESS, MT_MOVABLE
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.kernels.reporting import report
 from shmalloc.kernels.pages import alloc_pages_wait, arm_wake
 from shmalloc.kernels.pcp import drain_cpu
+from shmalloc.kernels.reporting import report
 from shmalloc.units import Cpu, Memory, Pfn
 from shmalloc.words import fetch_and, fetch_or, wait
 from stress.machine.program import Program
@@ -34,42 +34,42 @@ def put_page(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def wait_at_zone(mem: Memory, cpu: Cpu) -> Pfn:
     """The loop of ``alloc_pages_wait`` with nothing in it but the zone, for a single page."""
-    fetch_or(mem, H_WAITERS, 1 << cpu)
-    pfn: Pfn = E_NOMEM
+    fetch_or(mem, c.H_WAITERS, 1 << cpu)
+    pfn: Pfn = c.E_NOMEM
     for _ in range(PATIENCE):
         ticket = arm_wake(mem)
         pfn = zone_take(mem, cpu, 0, 0)
-        if pfn != E_NOMEM:
+        if pfn != c.E_NOMEM:
             break
-        wait(mem, H_WAKE, ticket)
-    fetch_and(mem, H_WAITERS, ~(1 << cpu))
+        wait(mem, c.H_WAKE, ticket)
+    fetch_and(mem, c.H_WAITERS, ~(1 << cpu))
     return pfn
 
 
 @kernel
 def wait_at_list(mem: Memory, cpu: Cpu) -> Pfn:
     """The same with a look at the per-CPU list of CPU 0: that is where a freed page may hide."""
-    fetch_or(mem, H_WAITERS, 1 << cpu)
-    pfn: Pfn = E_NOMEM
+    fetch_or(mem, c.H_WAITERS, 1 << cpu)
+    pfn: Pfn = c.E_NOMEM
     for _ in range(PATIENCE):
         ticket = arm_wake(mem)
         drain_cpu(mem, cpu, 0)
         pfn = zone_take(mem, cpu, 0, 0)
-        if pfn != E_NOMEM:
+        if pfn != c.E_NOMEM:
             break
-        wait(mem, H_WAKE, ticket)
-    fetch_and(mem, H_WAITERS, ~(1 << cpu))
+        wait(mem, c.H_WAKE, ticket)
+    fetch_and(mem, c.H_WAITERS, ~(1 << cpu))
     return pfn
 
 
 @kernel
 def wait_for_page(mem: Memory, cpu: Cpu) -> Pfn:
-    return hold(mem, cpu, 0, alloc_pages_wait(mem, cpu, 0, MT_MOVABLE, cpu + 1, PATIENCE), 0)
+    return hold(mem, cpu, 0, alloc_pages_wait(mem, cpu, 0, c.MT_MOVABLE, cpu + 1, PATIENCE), 0)
 
 
 @kernel
 def wait_for_pair(mem: Memory, cpu: Cpu) -> Pfn:
-    return hold(mem, cpu, 0, alloc_pages_wait(mem, cpu, 1, MT_MOVABLE, cpu + 1, PATIENCE), 1)
+    return hold(mem, cpu, 0, alloc_pages_wait(mem, cpu, 1, c.MT_MOVABLE, cpu + 1, PATIENCE), 1)
 
 
 @kernel
@@ -77,7 +77,7 @@ def wait_and_put(mem: Memory, cpu: Cpu) -> int:
     """What it waited for goes on to the next who waits."""
     pfn = wait_at_zone(mem, cpu)
     if pfn < 0:
-        report(mem, cpu, I_PROGRESS, AT_CPU | cpu, 0, pfn)
+        report(mem, cpu, c.I_PROGRESS, c.AT_CPU | cpu, 0, pfn)
         return +pfn
     return zone_put(mem, cpu, 0)
 
@@ -85,65 +85,87 @@ def wait_and_put(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def nobody_waits(mem: Memory) -> int:
     """``pages_are_sound``, and the count of waiters is back at nothing."""
-    if mem[H_WAITERS] != 0:
-        report(mem, 0, I_PROGRESS, AT_WORD | H_WAITERS, 0, mem[H_WAITERS])
+    if mem[c.H_WAITERS] != 0:
+        report(mem, 0, c.I_PROGRESS, c.AT_WORD | c.H_WAITERS, 0, mem[c.H_WAITERS])
     return pages_are_sound(mem)
 
 
 def zone_wake(name: str) -> Program:
-    return InitialState.booted(1).take(0).program(
-        name, (put_to_zone, wait_at_zone), check=nobody_waits,
+    state = InitialState.booted(1).take(0)
+    return state.program(
+        name,
+        (put_to_zone, wait_at_zone),
+        check=nobody_waits,
         story="load H_WAITERS, load H_WAKE of wake_waiters, after unlock, against fetch_add,"
-        " arm_wake, then the look under the lock: a store buffer between them would lose the wake",
-    )  # fmt: skip
+        " arm_wake, then the look under the lock: a store buffer between them would lose the"
+        " wake",
+    )
 
 
 def zone_wake_3(name: str) -> Program:
-    return InitialState.booted(2, cpus=3).take(0).take(1).program(
-        name, (put_to_zone, put_to_zone, wait_at_zone), check=nobody_waits,
-        story="two wakers, one ticket: the cas that disarms H_WAKE lets one of them wake, while the"
-        " waiter arms it again for a second sleep",
-    )  # fmt: skip
+    state = InitialState.booted(2, cpus=3).take(0).take(1)
+    return state.program(
+        name,
+        (put_to_zone, put_to_zone, wait_at_zone),
+        check=nobody_waits,
+        story="two wakers, one ticket: the cas that disarms H_WAKE lets one of them wake, while"
+        " the waiter arms it again for a second sleep",
+    )
 
 
 def zone_relay_3(name: str) -> Program:
-    return InitialState.booted(1, cpus=3).take(0).program(
-        name, (put_to_zone, wait_and_put, wait_and_put), check=nobody_waits,
+    state = InitialState.booted(1, cpus=3).take(0)
+    return state.program(
+        name,
+        (put_to_zone, wait_and_put, wait_and_put),
+        check=nobody_waits,
         story="one page, two waiters: the wake of the first free wakes both, one of them finds"
         " nothing and must be armed again before the other frees",
-    )  # fmt: skip
+    )
 
 
 def two_pages_3(name: str) -> Program:
-    return InitialState.booted(2, max_order=1, cpus=3).take(0, order=1).program(
-        name, (put_to_zone, wait_at_zone, wait_at_zone), check=nobody_waits,
-        story="one free has a page for each of two sleepers: it disarms H_WAKE once, so that one"
-        " wake must reach both of them",
-    )  # fmt: skip
+    state = InitialState.booted(2, max_order=1, cpus=3).take(0, order=1)
+    return state.program(
+        name,
+        (put_to_zone, wait_at_zone, wait_at_zone),
+        check=nobody_waits,
+        story="one free has a page for each of two sleepers: it disarms H_WAKE once, so that"
+        " one wake must reach both of them",
+    )
 
 
 def list_wake(name: str) -> Program:
-    return InitialState.booted(1).take(0).program(
-        name, (put_page, wait_at_list), check=nobody_waits,
-        story="give_back looks at H_WAITERS under P_LOCK, a waiter counts itself first and drains"
-        " that list afterwards: else the page hides on a list while its waiter sleeps",
-    )  # fmt: skip
+    state = InitialState.booted(1).take(0)
+    return state.program(
+        name,
+        (put_page, wait_at_list),
+        check=nobody_waits,
+        story="give_back looks at H_WAITERS under P_LOCK, a waiter counts itself first and"
+        " drains that list afterwards: else the page hides on a list while its waiter sleeps",
+    )
 
 
 def page_wake(name: str) -> Program:
-    return InitialState.booted(1).take(0).program(
-        name, (put_page, wait_for_page), check=nobody_waits,
-        story="wait-list-wake with the whole of alloc_pages_wait: two looks at everything before"
-        " the first sleep, each through refill, zone, drain_all and zone",
-    )  # fmt: skip
+    state = InitialState.booted(1).take(0)
+    return state.program(
+        name,
+        (put_page, wait_for_page),
+        check=nobody_waits,
+        story="wait-list-wake with the whole of alloc_pages_wait: two looks at everything"
+        " before the first sleep, each through refill, zone, drain_all and zone",
+    )
 
 
 def pair_wake_3(name: str) -> Program:
-    return InitialState.booted(2, max_order=1, cpus=3).take(0).take(1).program(
-        name, (put_page, put_page, wait_for_pair), check=nobody_waits,
-        story="a pair is wanted, two singles are freed on two CPUs: each may go on its list before"
-        " the waiter is seen, and only the drains of both let them merge",
-    )  # fmt: skip
+    state = InitialState.booted(2, max_order=1, cpus=3).take(0).take(1)
+    return state.program(
+        name,
+        (put_page, put_page, wait_for_pair),
+        check=nobody_waits,
+        story="a pair is wanted, two singles are freed on two CPUs: each may go on its list"
+        " before the waiter is seen, and only the drains of both let them merge",
+    )
 
 
 PROGRAMS = catalogue(

@@ -40,9 +40,12 @@ def junit_document(result: RunResult) -> str:
     _add_case(suite, "run", result.seconds, result)
     for workload in result.workloads.values():
         ElementTree.SubElement(
-            suite, "testcase", classname="shmstress.workload", name=workload.name,
+            suite,
+            "testcase",
+            classname="shmstress.workload",
+            name=workload.name,
             time=f"{workload.seconds:.3f}",
-        )  # fmt: skip
+        )
     failed = result.verdict is Verdict.FAILED
     errors = result.verdict not in (Verdict.FAILED, Verdict.PASSED)
     suite.set("tests", str(len(suite.findall("testcase"))))

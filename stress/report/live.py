@@ -37,10 +37,13 @@ NARROW = 64  # columns; below, numbers are short
 WIDE = 90  # columns; below, what "refused" means is a line of its own
 _LEVELS = "▁▂▃▄▅▆▇█"
 _COUNTERS = (
-    ("splits", c.EV_SPLIT), ("merges", c.EV_MERGE), ("contended locks", c.EV_LOCK_SLOW),
-    ("lost compare-exchanges", c.EV_CAS_FAIL), ("steals", c.EV_STEAL),
+    ("splits", c.EV_SPLIT),
+    ("merges", c.EV_MERGE),
+    ("contended locks", c.EV_LOCK_SLOW),
+    ("lost compare-exchanges", c.EV_CAS_FAIL),
+    ("steals", c.EV_STEAL),
     ("remote frees", c.EV_REMOTE_FREE),
-)  # fmt: skip
+)
 
 
 class LiveProgress(Progress):

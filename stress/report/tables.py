@@ -22,9 +22,12 @@ PLAIN_WIDTH = 10_000  # of a table that no terminal limits
 def grid(*columns: str, right: Iterable[str] = (), heading: bool = True) -> Table:
     """An empty table without lines around its cells; the columns in ``right`` hold numbers."""
     table = Table(
-        box=_HEAD if heading else None, show_header=heading, show_edge=False,
-        pad_edge=False, padding=(0, 2, 0, 0) if not heading else (0, 1),
-    )  # fmt: skip
+        box=_HEAD if heading else None,
+        show_header=heading,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 2, 0, 0) if not heading else (0, 1),
+    )
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     return table
@@ -34,9 +37,14 @@ def text_of(table: Table, width: int = PLAIN_WIDTH) -> str:
     """The lines of ``table`` as plain text, without blanks at their ends."""
     out = StringIO()
     console = Console(
-        file=out, width=width, color_system=None, force_terminal=False, markup=False, emoji=False,
+        file=out,
+        width=width,
+        color_system=None,
+        force_terminal=False,
+        markup=False,
+        emoji=False,
         highlight=False,
-    )  # fmt: skip
+    )
     console.print(table)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
@@ -52,8 +60,9 @@ def show(table: Table, to_stderr: bool = False) -> None:
     Console(file=stream, markup=False, emoji=False, highlight=False).print(table)
 
 
-def markdown_of(columns: Sequence[str], rows: Iterable[Sequence[str]],
-                right: Iterable[str] = ()) -> str:  # fmt: skip
+def markdown_of(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = ()
+) -> str:
     """The same as a table of Markdown."""
     table = Table(box=box.MARKDOWN)
     for name in columns:

@@ -77,9 +77,13 @@ def _table(result: RunResult) -> Iterator[str]:
     for workload in result.workloads.values():
         rate = workload.ops / workload.seconds if workload.seconds else 0.0
         table.add_row(
-            workload.name, f"{workload.seconds:,.1f}", f"{workload.ops:,}", f"{rate:,.0f}",
-            f"{workload.longest_batch_s * 1e3:,.1f}", f"{workload.refused:,}",
-        )  # fmt: skip
+            workload.name,
+            f"{workload.seconds:,.1f}",
+            f"{workload.ops:,}",
+            f"{rate:,.0f}",
+            f"{workload.longest_batch_s * 1e3:,.1f}",
+            f"{workload.refused:,}",
+        )
     yield from text_of(table).splitlines()
     yield ", ".join(f"{name} {count:,}" for name, count in _counters(result))
     marks = (f"{name} {count:,}" for name, count in result.marks().items())
@@ -95,8 +99,12 @@ def _fault_lines(result: RunResult) -> Iterator[str]:
 
 def _counters(result: RunResult) -> list[tuple[str, int]]:
     shown = {
-        "splits": c.EV_SPLIT, "merges": c.EV_MERGE, "lost compare-exchanges": c.EV_CAS_FAIL,
-        "contended locks": c.EV_LOCK_SLOW, "steals": c.EV_STEAL, "claims": c.EV_CLAIM,
+        "splits": c.EV_SPLIT,
+        "merges": c.EV_MERGE,
+        "lost compare-exchanges": c.EV_CAS_FAIL,
+        "contended locks": c.EV_LOCK_SLOW,
+        "steals": c.EV_STEAL,
+        "claims": c.EV_CLAIM,
         "zone fallbacks": c.EV_ZONE_FALLBACK,
-    }  # fmt: skip
+    }
     return [(name, result.event(which)) for name, which in shown.items()]

@@ -45,10 +45,14 @@ class Group:
         """For the JSON document, beside the violations one by one."""
         first = self.first
         return {
-            "invariant": first.invariant, "number": first.number, "sentence": first.sentence,
-            "count": self.count, "text": str(first), "places": list(dict.fromkeys(self.places)),
+            "invariant": first.invariant,
+            "number": first.number,
+            "sentence": first.sentence,
+            "count": self.count,
+            "text": str(first),
+            "places": list(dict.fromkeys(self.places)),
             "history": [] if self.told is None else list(self.told.history),
-        }  # fmt: skip
+        }
 
 
 def grouped(violations: Iterable[Violation]) -> list[Group]:

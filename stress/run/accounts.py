@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shmalloc.constants import C_EVENTS, EV_FAIL
+from shmalloc import constants as c
 from stress.run.memory import RunMemory
 from stress.run.result import RunResult, WorkloadResult
 from stress.workloads.area import W_LONGEST_NS, W_OPERATIONS
@@ -95,4 +95,4 @@ class Accounts:
         )
 
     def _refusals(self, cpu: int) -> int:
-        return self._memory.ram.load(self._memory.layout.cpu(cpu) + C_EVENTS + EV_FAIL)
+        return self._memory.ram.load(self._memory.layout.cpu(cpu) + c.C_EVENTS + c.EV_FAIL)

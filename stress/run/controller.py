@@ -20,16 +20,16 @@ from shmalloc.engine.doctor import native_problem
 from shmalloc.engine.native import warm_together
 from shmalloc.errors import EnvironmentUnfitError, Violation
 from shmalloc.invariants import name_of
-from stress.run.progress import Progress
-from stress.run.workers import Crew, start_forkserver
 from stress.run.deadline import FACTOR, Deadline
 from stress.run.flight import FlightLog
-from stress.run.wait import Trouble
 from stress.run.interrupts import ImmediateEnd, Interrupts
 from stress.run.kernels import plan_at_hand, plan_of
+from stress.run.memory import RunMemory
+from stress.run.progress import Progress
 from stress.run.result import RunResult
 from stress.run.slices import Shift
-from stress.run.memory import RunMemory
+from stress.run.wait import Trouble
+from stress.run.workers import Crew, start_forkserver
 from stress.spec import RunSpec
 from stress.verdict import Verdict
 
@@ -49,9 +49,13 @@ class Controller:
     """
 
     def __init__(
-        self, spec: RunSpec, progress: Progress, interrupts: Interrupts,
-        artifacts: Artifacts | None, abandon: Callable[[RunResult], None],
-    ) -> None:  # fmt: skip
+        self,
+        spec: RunSpec,
+        progress: Progress,
+        interrupts: Interrupts,
+        artifacts: Artifacts | None,
+        abandon: Callable[[RunResult], None],
+    ) -> None:
         self.spec = spec
         self.result = RunResult(spec)
         self._progress = progress

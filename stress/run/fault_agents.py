@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
-from stress.run.holdings import Estate
 from stress.faults.grammar import Fault, Hotplug, Kill, Pressure, Stop
-from stress.run.resume import Resumer
 from stress.run.fault_tally import Tally
-from stress.run.workers import Crew, Member
-from stress.run.messages import Light
+from stress.run.holdings import Estate
 from stress.run.memory import RunMemory
+from stress.run.messages import Light
+from stress.run.resume import Resumer
+from stress.run.workers import Crew, Member
 from stress.seeds import derive
 from stress.workloads.pressure import pressure_give, pressure_take
 
@@ -80,9 +80,14 @@ class Stopper(_Rhythm):
     """SIGSTOP, and SIGCONT by the resumer."""
 
     def __init__(
-        self, fault: Stop, rng: random.Random, crew: Crew, estate: Estate, resumer: Resumer,
+        self,
+        fault: Stop,
+        rng: random.Random,
+        crew: Crew,
+        estate: Estate,
+        resumer: Resumer,
         tally: Tally,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(rng, fault.every_s)
         self._for_s = fault.for_s
         self._crew = crew
@@ -178,9 +183,14 @@ def a_worker(rng: random.Random, crew: Crew) -> Member | None:
 
 
 def agents_of(
-    faults: tuple[Fault, ...], seed: int, crew: Crew, memory: RunMemory, resumer: Resumer,
-    estate: Estate, tally: Tally,
-) -> list[Agent]:  # fmt: skip
+    faults: tuple[Fault, ...],
+    seed: int,
+    crew: Crew,
+    memory: RunMemory,
+    resumer: Resumer,
+    estate: Estate,
+    tally: Tally,
+) -> list[Agent]:
     """One agent for each fault that has one (failing allocations need none)."""
     agents: list[Agent] = []
     for number, fault in enumerate(faults):

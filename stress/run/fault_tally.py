@@ -34,14 +34,16 @@ class Tally:
             "recovery_seconds": _spread(self.recovery_s),
             "vacancy_seconds": _spread(self.vacancy_s),
             "reaped": {
-                "blocks": self.reaped_blocks, "pages": self.reaped_pages,
-                "objects": self.reaped_objects, "orphans": self.orphans,
+                "blocks": self.reaped_blocks,
+                "pages": self.reaped_pages,
+                "objects": self.reaped_objects,
+                "orphans": self.orphans,
             },
             "stops": self.stops,
             "stops_inside": self.stops_inside,
             "pressure": {"waves": self.pressure_waves, "peak_pages": self.pressure_peak_pages},
             "hotplug_changes": self.hotplug_changes,
-        }  # fmt: skip
+        }
 
     def marks(self, faults: tuple[Fault, ...]) -> dict[str, int]:
         """What has to have happened at least once, or the run tested nothing."""

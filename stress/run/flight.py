@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from shmalloc import constants as c
+from shmalloc.descriptor_text import TYPES
 from shmalloc.engine import ops
-from stress.jitter.recorder import Access, accesses, merged
 from shmalloc.layout import Layout
 from shmalloc.memory import Ram
 from shmalloc.report_text import number_text
-from shmalloc.descriptor_text import TYPES
 from shmalloc.word_names import WordNames
+from stress.jitter.recorder import Access, accesses, merged
 
 BEFORE_LINES = 56
 AFTER_LINES = 8

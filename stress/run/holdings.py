@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as k
+from shmalloc import constants_slab as cs
 from shmalloc.layout import Layout, cache_stride
 from shmalloc.memory import Ram
 from stress.oracles.owners import ID_CPU_BITS
@@ -28,12 +28,12 @@ from stress.workloads.contig import (
     CONTIG_START,
     CONTIG_STRIDE,
     KIND_OFFLINE,
-)  # fmt: skip
+)
 from stress.workloads.slabmix import MIX_CACHE_COUNT, MIX_CACHES
 
 Words = NDArray[np.int64]
 
-_ALLOCATOR_OWNERS = (k.OWNER_SLAB, k.OWNER_SHEAVES, k.OWNER_FROZEN)
+_ALLOCATOR_OWNERS = (cs.OWNER_SLAB, cs.OWNER_SHEAVES, cs.OWNER_FROZEN)
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,15 @@ class Estate:
                 for z in range(len(geometry.zones))
             ]
         )
-        nodes = [k.K_NODES + node * k.KN_STRIDE for node in range(geometry.nodes)]
+        nodes = [cs.K_NODES + node * cs.KN_STRIDE for node in range(geometry.nodes)]
         self._cache_locks = np.array(
-            [node + lock for node in nodes for lock in (k.KN_LOCK, k.KN_BARN_LOCK)]
-            + [k.K_CPUS + cpu * k.KC_STRIDE + k.KC_LOCK for cpu in range(geometry.cpus)]
+            [node + lock for node in nodes for lock in (cs.KN_LOCK, cs.KN_BARN_LOCK)]
+            + [cs.K_CPUS + cpu * cs.KC_STRIDE + cs.KC_LOCK for cpu in range(geometry.cpus)]
         )
 
     def holds_lock(self, cpu: int, epoch: int) -> bool:
         """Whether this life of the slot holds a lock at this moment."""
-        live = self._caches[self._caches[:, k.K_STATE] != k.CACHE_NONE]
+        live = self._caches[self._caches[:, cs.K_STATE] != cs.CACHE_NONE]
         locks = np.concatenate(
             [self._ram.array[self._plain_locks], live[:, self._cache_locks].ravel()]
         )
@@ -127,7 +127,7 @@ class Estate:
         detail = word0 >> c.LINK_SHIFT & c.LABEL_MASK
         kind = word0 & c.TYPE_MASK
         label = _label(cpu, epoch)
-        if ((kind == c.T_ALLOCATED) & (word1 == k.OWNER_SLAB) & (detail == label)).any():
+        if ((kind == c.T_ALLOCATED) & (word1 == cs.OWNER_SLAB) & (detail == label)).any():
             return True
         kept = int(((kind == c.T_PCP) & (detail & c.CPU_MASK == cpu)).sum())
         zones = range(len(self._layout.geometry.zones))
@@ -162,7 +162,7 @@ class Estate:
         heads = np.flatnonzero((pairs[:, 0] & c.TYPE_MASK) == c.T_SLAB)
         orders = pairs[heads, 0] >> c.ORDER_SHIFT & c.ORDER_MASK
         ends = (heads + (1 << orders)) << self._ram.load(c.H_PAGE_SHIFT)
-        ends += self._layout.at["frames"] - k.SLAB_NODE_WORDS
+        ends += self._layout.at["frames"] - cs.SLAB_NODE_WORDS
         counts = pairs[heads, 1] >> c.S_OBJECTS_SHIFT & c.S_OBJECTS_MASK
         word = epoch << c.LIFE_EPOCH_SHIFT | cpu + 1
         found = 0
@@ -192,7 +192,7 @@ class Estate:
         for cpu in keepers:
             at = self._layout.work(cpu) + MIX_CACHES
             kept.update(self._ram[at + i] - 1 for i in range(MIX_CACHE_COUNT))
-        exist = np.flatnonzero(self._caches[:, k.K_STATE] != k.CACHE_NONE)
+        exist = np.flatnonzero(self._caches[:, cs.K_STATE] != cs.CACHE_NONE)
         return [cache for cache in exist.tolist() if cache not in kept]
 
     def _nobodys_ranges(self, keepers: list[int]) -> list[tuple[int, int]]:

@@ -30,9 +30,7 @@ from stress.workloads.pressure import pressure_give, pressure_take
 Plan = tuple[tuple[str, Kernel], ...]  # engine, kernel
 
 ENV_PRELOAD = "SHMSTRESS_PRELOAD"
-_ALWAYS: tuple[Kernel, ...] = (
-    boot, publish, audit, drain_all, audit_teardown, audit_slabs,
-)  # fmt: skip
+_ALWAYS: tuple[Kernel, ...] = (boot, publish, audit, drain_all, audit_teardown, audit_slabs)
 _OF_FAULTS: dict[type[Fault], tuple[Kernel, ...]] = {
     Kill: (mark_dead, recover, unblock, reap, cache_destroy, online_range, plug_cpu),
     Pressure: (pressure_take, pressure_give),

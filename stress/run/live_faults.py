@@ -31,17 +31,17 @@ from shmalloc.kernels.cache_set import cache_destroy
 from shmalloc.kernels.contig import online_range
 from shmalloc.kernels.hotplug import plug_cpu
 from shmalloc.processes import owner_alive
-from stress.run.fault_agents import Agent, agents_of
 from stress.faults.allocation import ALL_KINDS, KINDS, AllocationFaults
-from stress.run.holdings import Estate, Holdings
 from stress.faults.grammar import Fail
-from stress.run.resume import Resumer
+from stress.run.fault_agents import Agent, agents_of
 from stress.run.fault_tally import Tally
-from stress.run.workers import Crew, Member, cores
+from stress.run.holdings import Estate, Holdings
+from stress.run.memory import RunMemory
 from stress.run.messages import Answer, Go, Idle, Ready, Refused, Take
 from stress.run.noise import Noise
+from stress.run.resume import Resumer
 from stress.run.worker import Task
-from stress.run.memory import RunMemory
+from stress.run.workers import Crew, Member, cores
 from stress.seeds import derive
 from stress.workloads import WORKLOADS
 
@@ -53,9 +53,13 @@ class Storm:
     """The faults of one run. What burials and tidying find goes to ``violations``."""
 
     def __init__(
-        self, memory: RunMemory, crew: Crew, tally: Tally, violations: list[Violation],
+        self,
+        memory: RunMemory,
+        crew: Crew,
+        tally: Tally,
+        violations: list[Violation],
         log_of: Callable[[int], str | None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.spec = memory.spec
         self._violations = violations
         self._memory = memory
@@ -88,9 +92,14 @@ class Storm:
         if slice_index == 0:
             self._arm()
             self._agents = agents_of(
-                self.spec.faults, self.spec.seed, self._crew, self._memory, self._resumer,
-                self._estate, self._tally,
-            )  # fmt: skip
+                self.spec.faults,
+                self.spec.seed,
+                self._crew,
+                self._memory,
+                self._resumer,
+                self._estate,
+                self._tally,
+            )
 
     def turn(self) -> float:
         """Let the agents act whose time has come; seconds until the next one's."""
@@ -124,9 +133,11 @@ class Storm:
         fails = [fault for fault in self.spec.faults if isinstance(fault, Fail)]
         for fault in fails:
             faults = AllocationFaults(
-                nth=fault.nth or 0, every=fault.every or 0, chance=fault.p or 0.0,
+                nth=fault.nth or 0,
+                every=fault.every or 0,
+                chance=fault.p or 0.0,
                 kinds=ALL_KINDS if fault.kind is None else KINDS[fault.kind],
-            )  # fmt: skip
+            )
             for cpu in range(self.spec.workers):
                 seed = derive(self.spec.seed, f"failing allocations of worker {cpu}")
                 faults.arm(self._memory.ram, self._memory.layout.cpu(cpu), seed)

@@ -14,18 +14,18 @@ from types import TracebackType
 
 import numpy as np
 
-from shmalloc.dialect import Kernel
 from shmalloc import constants as c
 from shmalloc.cpus import claim
+from shmalloc.dialect import Kernel
 from shmalloc.engine import get_engine, when_waiting_long
 from shmalloc.errors import KernelFault, OutsideFault, Violation
 from shmalloc.invariants import name_of
-from shmalloc.reports import Reports
 from shmalloc.kernels.audit import audit, audit_teardown
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.recovery import Rescuer
+from shmalloc.reports import Reports
 from shmalloc.segment import Segment
 from stress.run.deadline import Deadline
 from stress.seeds import derive

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shmalloc.constants import H_REPORT_COUNT
+from shmalloc import constants as c
 from shmalloc.segment import Segment
 from stress.jitter.spec import Jitter, Stutter
 from stress.seeds import derive
@@ -54,7 +54,7 @@ class Noise:
             ram.delay(self.jitter.delays, self.seed, cpu)
         if segment.geometry.flight:
             ring = segment.layout.flight(cpu)
-            ram.record_into(ring, segment.geometry.flight, freeze_at=H_REPORT_COUNT)
+            ram.record_into(ring, segment.geometry.flight, freeze_at=c.H_REPORT_COUNT)
         return ram
 
     def move(self, cpu: int, turn: int) -> None:

@@ -11,20 +11,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from shmalloc.constants import E_STOPPED
-from stress.run.live_faults import Storm
+from shmalloc import constants as c
 from stress.run.accounts import Accounts
-from stress.run.progress import Moment, Progress
-from stress.run.workers import Crew, Member, cores
-from stress.run.wait import Gate, Trouble
 from stress.run.interrupts import Interrupts
+from stress.run.live_faults import Storm
+from stress.run.memory import RunMemory
 from stress.run.messages import Command, Finish, Go, Leave, Park, Parked
 from stress.run.noise import Noise
 from stress.run.plan import Slice, slices_of
+from stress.run.progress import Moment, Progress
 from stress.run.result import RunResult, WorkloadResult
+from stress.run.wait import Gate, Trouble
 from stress.run.watchdog import Watchdog
 from stress.run.worker import Task
-from stress.run.memory import RunMemory
+from stress.run.workers import Crew, Member, cores
 from stress.verdict import Verdict
 
 START_TIMEOUT_S = 60.0
@@ -35,9 +35,14 @@ class Shift:
     """One run's work, from the first worker to the last audit."""
 
     def __init__(
-        self, result: RunResult, memory: RunMemory, crew: Crew, interrupts: Interrupts,
-        progress: Progress, log_of: Callable[[int], str | None],
-    ) -> None:  # fmt: skip
+        self,
+        result: RunResult,
+        memory: RunMemory,
+        crew: Crew,
+        interrupts: Interrupts,
+        progress: Progress,
+        log_of: Callable[[int], str | None],
+    ) -> None:
         self.spec = result.spec
         self.result = result
         self._memory = memory
@@ -174,7 +179,7 @@ class Shift:
         """A workload that cannot go on although nothing was reported is an error of the harness."""
         for parked in answers:
             assert isinstance(parked, Parked)
-            if parked.code < 0 and parked.code != E_STOPPED and not self.result_is_bad():
+            if parked.code < 0 and parked.code != c.E_STOPPED and not self.result_is_bad():
                 text = f"workload {parked.workload} gave up with code {parked.code}"
                 raise Trouble(Verdict.ERROR, text)
 

@@ -12,14 +12,14 @@ import signal
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from shmalloc.constants import I_PROGRESS, M_OUT_OF_RANGE
+from shmalloc import constants as c
 from shmalloc.errors import Violation
 from shmalloc.invariants import name_of
-from stress.run.workers import Crew, Member, describe_exit, process_state
 from stress.run.interrupts import Interrupts
+from stress.run.memory import RunMemory
 from stress.run.messages import Answer, Broken
 from stress.run.watchdog import Watchdog
-from stress.run.memory import RunMemory
+from stress.run.workers import Crew, Member, describe_exit, process_state
 from stress.verdict import Verdict
 
 POLL_S = 0.1
@@ -96,9 +96,9 @@ class Gate:
         if answer.fault is None:
             raise Trouble(Verdict.ERROR, f"{member} broke:\n{answer.text}")
         if answer.fault in ("outside", "odd pair"):
-            violation = self._violation(member, M_OUT_OF_RANGE, "accesses inside", answer.text)
+            violation = self._violation(member, c.M_OUT_OF_RANGE, "accesses inside", answer.text)
             raise Trouble(Verdict.FAILED, f"{member} left the segment: {answer.text}", violation)
-        violation = self._violation(member, I_PROGRESS, "a kernel that ends", answer.text)
+        violation = self._violation(member, c.I_PROGRESS, "a kernel that ends", answer.text)
         raise Trouble(Verdict.FAILED, f"{member} could not go on: {answer.text}", violation)
 
     def check(self, watchdog: Watchdog) -> None:
@@ -125,14 +125,14 @@ class Gate:
             return Trouble(Verdict.UNFIT, text)
         if code == -signal.SIGKILL:
             how += ", which somebody else sent (the system's out-of-memory killer?)"
-        violation = self._violation(member, I_PROGRESS, "a living worker", how)
+        violation = self._violation(member, c.I_PROGRESS, "a living worker", how)
         text = f"{member} {how}" + (f", and said:\n{said}" if said else "")
         return Trouble(Verdict.FAILED, text, violation)
 
     def _hung(self, member: Member, timeout_s: float) -> Trouble:
         state = process_state(member.pid)
         how = f"fell silent for more than {timeout_s:g} s (process state: {state})"
-        violation = self._violation(member, I_PROGRESS, "a beat", how)
+        violation = self._violation(member, c.I_PROGRESS, "a beat", how)
         return Trouble(Verdict.FAILED, f"{member} {how}", violation)
 
     def _violation(self, member: Member, code: int, expected: str, found: str) -> Violation:

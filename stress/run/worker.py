@@ -45,7 +45,7 @@ from stress.run.messages import (
     Ready,
     Refused,
     Take,
-)  # fmt: skip
+)
 from stress.run.noise import Noise
 from stress.workloads import WORKLOADS
 from stress.workloads.area import W_LONGEST_NS, W_OPERATIONS

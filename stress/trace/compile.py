@@ -24,7 +24,7 @@ import numpy as np
 
 from shmalloc import constants as c
 from stress.trace.format import OBJECT_ALLOC, PAGE_ALLOC, PAGE_FREE, Trace
-from stress.workloads import trace as kernels
+from stress.workloads import trace as trace_kernels
 
 SYNC_POINTS = 64
 SYNC, LEFT = -1, -2  # in the rows of a stream
@@ -68,18 +68,18 @@ class Plan:
 
     @property
     def samples_at(self) -> int:
-        return kernels.T_DATA + kernels.CACHE_WORDS * len(self.cache_bytes)
+        return trace_kernels.T_DATA + trace_kernels.CACHE_WORDS * len(self.cache_bytes)
 
     @property
     def stream_at(self) -> int:
-        end = self.samples_at + kernels.SAMPLE_WORDS * len(self.sample_rows)
+        end = self.samples_at + trace_kernels.SAMPLE_WORDS * len(self.sample_rows)
         return -(-end // c.LINE) * c.LINE
 
     @property
     def work_words(self) -> int:
         """Words of one work area, as long as the longest stream needs it."""
         longest = max(len(stream) for stream in self.streams)
-        words = self.stream_at + kernels.EVENT_WORDS * longest
+        words = self.stream_at + trace_kernels.EVENT_WORDS * longest
         return -(-words // c.LINE) * c.LINE
 
     @property
@@ -108,17 +108,17 @@ class Plan:
         """The image of a work area, to be added to what every workload gets."""
         image = np.zeros(self.work_words, dtype=np.int64)
         stream = self.streams[slot]
-        image[kernels.TP_EVENTS] = len(stream)
-        image[kernels.TP_STREAM] = self.stream_at
-        image[kernels.TP_SAMPLES] = self.samples_at
-        image[kernels.TP_CACHES] = kernels.T_DATA
-        image[kernels.TP_CACHE_COUNT] = len(self.cache_bytes)
-        image[kernels.TP_LOOP] = int(loop)
+        image[trace_kernels.TP_EVENTS] = len(stream)
+        image[trace_kernels.TP_STREAM] = self.stream_at
+        image[trace_kernels.TP_SAMPLES] = self.samples_at
+        image[trace_kernels.TP_CACHES] = trace_kernels.T_DATA
+        image[trace_kernels.TP_CACHE_COUNT] = len(self.cache_bytes)
+        image[trace_kernels.TP_LOOP] = int(loop)
         if slot == 0:
-            table = image[kernels.T_DATA : self.samples_at]
+            table = image[trace_kernels.T_DATA : self.samples_at]
             table[0::2], table[1::2] = self.cache_bytes, -1
-        end = self.stream_at + kernels.EVENT_WORDS * len(stream)
-        image[self.stream_at : end : kernels.EVENT_WORDS] = stream
+        end = self.stream_at + trace_kernels.EVENT_WORDS * len(stream)
+        image[self.stream_at : end : trace_kernels.EVENT_WORDS] = stream
         return image
 
     def expected(self, slot: int, rounds: int, cursor: int) -> dict[str, int]:
@@ -154,10 +154,10 @@ def _words(trace: Trace, slot: np.ndarray, position: np.ndarray) -> np.ndarray:
     what = np.where(is_page, trace.arg, trace.flag).astype(np.int64)
     mt = np.where(trace.kind == PAGE_ALLOC, trace.flag, 0).astype(np.int64)
     partner = trace.alloc_row()[trace.id]
-    place = slot[partner] << kernels.TRACE_SLOT_SHIFT
-    place |= position[partner] << kernels.TRACE_POSITION_SHIFT
-    words = trace.kind.astype(np.int64) | what << kernels.TRACE_WHAT_SHIFT
-    return np.asarray(words | np.where(trace.is_alloc, mt << kernels.TRACE_MT_SHIFT, place))
+    place = slot[partner] << trace_kernels.TRACE_SLOT_SHIFT
+    place |= position[partner] << trace_kernels.TRACE_POSITION_SHIFT
+    words = trace.kind.astype(np.int64) | what << trace_kernels.TRACE_WHAT_SHIFT
+    return np.asarray(words | np.where(trace.is_alloc, mt << trace_kernels.TRACE_MT_SHIFT, place))
 
 
 def _never_freed(trace: Trace) -> np.ndarray:
@@ -171,9 +171,12 @@ def _epilogue(trace: Trace, slot: int, position: np.ndarray, left: np.ndarray) -
     """Words that free what ``slot`` allocated and the recording never freed; a sync point."""
     kind = trace.kind[left].astype(np.int64)
     what = np.where(kind == PAGE_ALLOC, trace.arg[left], trace.flag[left]).astype(np.int64)
-    place = slot << kernels.TRACE_SLOT_SHIFT | position[left] << kernels.TRACE_POSITION_SHIFT
-    words = (kind + 1) | kernels.TRACE_LEFT | what << kernels.TRACE_WHAT_SHIFT | place
-    return np.append(words, kernels.TRACE_SYNC)
+    place = (
+        slot << trace_kernels.TRACE_SLOT_SHIFT
+        | position[left] << trace_kernels.TRACE_POSITION_SHIFT
+    )
+    words = (kind + 1) | trace_kernels.TRACE_LEFT | what << trace_kernels.TRACE_WHAT_SHIFT | place
+    return np.append(words, trace_kernels.TRACE_SYNC)
 
 
 def _end_rows(length: int) -> np.ndarray:
@@ -184,7 +187,7 @@ def _stream(words: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The words of one slot: its events, and sync points numbered from 0."""
     is_sync = rows == SYNC
     number = np.cumsum(is_sync) - 1
-    sync = kernels.TRACE_SYNC | number << kernels.TRACE_WHAT_SHIFT
+    sync = trace_kernels.TRACE_SYNC | number << trace_kernels.TRACE_WHAT_SHIFT
     return np.where(is_sync, sync, words[rows])
 
 

@@ -26,7 +26,7 @@ from typing import IO
 
 import numpy as np
 
-from shmalloc.constants import MAX_CPUS, MT_PCP_TYPES
+from shmalloc import constants as c
 from shmalloc.errors import MisuseError
 
 PAGE_ALLOC, PAGE_FREE, OBJECT_ALLOC, OBJECT_FREE = range(4)
@@ -38,9 +38,14 @@ SAMPLE = "sample"  # the name of the recording that is part of the package
 RECORD_AGAIN = "record it again with shmstress record, or convert it"
 
 _TYPES = {
-    "time_ns": np.int64, "cpu": np.uint8, "task": np.uint16, "kind": np.uint8,
-    "id": np.uint32, "arg": np.uint32, "flag": np.uint16,
-}  # fmt: skip
+    "time_ns": np.int64,
+    "cpu": np.uint8,
+    "task": np.uint16,
+    "kind": np.uint8,
+    "id": np.uint32,
+    "arg": np.uint32,
+    "flag": np.uint16,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,8 +194,8 @@ def _ranges(trace: Trace) -> Iterator[Problem]:
          f"0 to {LARGEST_ORDER} exist"),
         ("arg", (kind == OBJECT_ALLOC) & bytes_bad, "is no size of an object at",
          f"1 to {LARGEST_OBJECT_BYTES} bytes are possible"),
-        ("flag", page_alloc & (trace.flag >= MT_PCP_TYPES), "is no migratetype at",
-         f"0 to {MT_PCP_TYPES - 1} are known"),
+        ("flag", page_alloc & (trace.flag >= c.MT_PCP_TYPES), "is no migratetype at",
+         f"0 to {c.MT_PCP_TYPES - 1} are known"),
         ("flag", is_object & (trace.flag >= len(trace.caches)), "is no cache at",
          f"'caches' has {len(trace.caches)} names"),
     )  # fmt: skip
@@ -198,8 +203,8 @@ def _ranges(trace: Trace) -> Iterator[Problem]:
         if bad.any():
             row = int(bad.argmax())
             yield name, f"{problem} row {row} ({getattr(trace, name)[row]}): {rule}"
-    if len(trace.cpus) > MAX_CPUS:
-        yield "cpu", f"names {len(trace.cpus)} CPUs, at most {MAX_CPUS} are supported"
+    if len(trace.cpus) > c.MAX_CPUS:
+        yield "cpu", f"names {len(trace.cpus)} CPUs, at most {c.MAX_CPUS} are supported"
     if int(trace.id.max()) >= 2 * len(trace):
         yield "id", f"is not dense: {trace.id.max()} among {len(trace)} events"
 
@@ -218,11 +223,17 @@ def _pairs(trace: Trace) -> Iterator[Problem]:
         (alloc_row < 0, "id", "is freed but never allocated"),
         (alloc_row > frees, "id", "is freed before it is allocated"),
         (trace.kind[alloc_row] + 1 != trace.kind[frees], "kind", "is not the free of its alloc"),
-        ((trace.kind[frees] == PAGE_FREE) & (trace.arg[alloc_row] != trace.arg[frees]), "arg",
-         "is not the order of its alloc"),
-        ((trace.kind[frees] == OBJECT_FREE) & (trace.flag[alloc_row] != trace.flag[frees]), "flag",
-         "is not the cache of its alloc"),
-    ):  # fmt: skip
+        (
+            (trace.kind[frees] == PAGE_FREE) & (trace.arg[alloc_row] != trace.arg[frees]),
+            "arg",
+            "is not the order of its alloc",
+        ),
+        (
+            (trace.kind[frees] == OBJECT_FREE) & (trace.flag[alloc_row] != trace.flag[frees]),
+            "flag",
+            "is not the cache of its alloc",
+        ),
+    ):
         if bad.any():
             row = int(frees[bad.argmax()])
             yield name, f"{problem}: row {row}, id {trace.id[row]}"

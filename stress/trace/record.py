@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shmalloc.constants import MT_PCP_TYPES, MT_UNMOVABLE
+from shmalloc import constants as c
 from stress.trace.format import (
     LARGEST_ORDER,
     OBJECT_ALLOC,
@@ -33,11 +33,16 @@ from stress.trace.format import (
     PAGE_ALLOC,
     PAGE_FREE,
     Trace,
-)  # fmt: skip
+)
 
 EVENTS = (
-    "mm_page_alloc", "mm_page_free", "kmem_cache_alloc", "kmem_cache_free", "kmalloc", "kfree",
-)  # fmt: skip
+    "mm_page_alloc",
+    "mm_page_free",
+    "kmem_cache_alloc",
+    "kmem_cache_free",
+    "kmalloc",
+    "kfree",
+)
 LARGEST_KMALLOC_BYTES = 8192  # above it kmalloc takes pages: KMALLOC_MAX_CACHE_SIZE
 _TASKS = 1 << 16
 _LINE = re.compile(
@@ -86,11 +91,16 @@ class Recorder:
         time_ns, cpu, pid, kind, ids, arg, flag = columns
         task = np.unique(pid, return_inverse=True)[1] if len(pid) else pid
         return Trace(
-            time_ns=time_ns - time_ns[:1], cpu=cpu.astype(np.uint8),
-            task=np.minimum(task, _TASKS - 1).astype(np.uint16), kind=kind.astype(np.uint8),
-            id=ids.astype(np.uint32), arg=arg.astype(np.uint32), flag=flag.astype(np.uint16),
-            caches=np.array(list(self._caches), dtype=np.str_), source=source,
-        )  # fmt: skip
+            time_ns=time_ns - time_ns[:1],
+            cpu=cpu.astype(np.uint8),
+            task=np.minimum(task, _TASKS - 1).astype(np.uint16),
+            kind=kind.astype(np.uint8),
+            id=ids.astype(np.uint32),
+            arg=arg.astype(np.uint32),
+            flag=flag.astype(np.uint16),
+            caches=np.array(list(self._caches), dtype=np.str_),
+            source=source,
+        )
 
     def _event(self, match: re.Match[str]) -> None:
         fields = dict(_FIELD.findall(match["fields"]))
@@ -126,7 +136,7 @@ def _page_alloc(recorder: Recorder, fields: dict[str, str]) -> Tail:
         recorder._skip("frees without an event")
     number = recorder._new_id()
     recorder._pages[pfn] = number, order
-    return PAGE_ALLOC, number, order, mt if mt < MT_PCP_TYPES else MT_UNMOVABLE
+    return PAGE_ALLOC, number, order, mt if mt < c.MT_PCP_TYPES else c.MT_UNMOVABLE
 
 
 def _page_free(recorder: Recorder, fields: dict[str, str]) -> Tail:

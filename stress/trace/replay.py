@@ -13,22 +13,22 @@ from shmalloc.errors import Violation
 from shmalloc.layout import Layout
 from shmalloc.memory import Ram
 from stress.trace.compile import SYNC, Plan
-from stress.workloads import trace as kernels
+from stress.workloads import trace as trace_kernels
 from stress.workloads.area import W_CURSOR
 
 PAGEBLOCK_ORDER = 9
 _BARS = "▁▂▃▄▅▆▇█"
 _COUNTS = {
-    "page allocs": kernels.N_PAGE_ALLOC,
-    "page frees": kernels.N_PAGE_FREE,
-    "object allocs": kernels.N_OBJECT_ALLOC,
-    "object frees": kernels.N_OBJECT_FREE,
+    "page allocs": trace_kernels.N_PAGE_ALLOC,
+    "page frees": trace_kernels.N_PAGE_FREE,
+    "object allocs": trace_kernels.N_OBJECT_ALLOC,
+    "object frees": trace_kernels.N_OBJECT_FREE,
 }
 _MISSED = {
-    "failed page allocs": kernels.N_MISSED + kernels.TRACE_PAGE_ALLOC,
-    "skipped page frees": kernels.N_MISSED + kernels.TRACE_PAGE_FREE,
-    "failed object allocs": kernels.N_MISSED + kernels.TRACE_OBJECT_ALLOC,
-    "skipped object frees": kernels.N_MISSED + kernels.TRACE_OBJECT_FREE,
+    "failed page allocs": trace_kernels.N_MISSED + trace_kernels.TRACE_PAGE_ALLOC,
+    "skipped page frees": trace_kernels.N_MISSED + trace_kernels.TRACE_PAGE_FREE,
+    "failed object allocs": trace_kernels.N_MISSED + trace_kernels.TRACE_OBJECT_ALLOC,
+    "skipped object frees": trace_kernels.N_MISSED + trace_kernels.TRACE_OBJECT_FREE,
 }
 
 
@@ -162,24 +162,31 @@ class Replay:
     def at_end(self) -> bool:
         """Whether every worker has replayed everything. May be asked while they work."""
         areas = (self._layout.work(slot) for slot in range(self.plan.slots))
-        return all(self._ram.load(at + kernels.T_DONE) for at in areas)
+        return all(self._ram.load(at + trace_kernels.T_DONE) for at in areas)
 
     def report(self, worker_seconds: float) -> ReplayReport:
         """What was done up to now; ``violations`` where it is not what the trace says."""
         plan = self.plan
-        rounds = min(self._word(slot, kernels.T_ROUND) for slot in range(plan.slots))
+        rounds = min(self._word(slot, trace_kernels.T_ROUND) for slot in range(plan.slots))
         report = ReplayReport(
-            source=plan.trace.source, cpus=plan.slots, finished=self.at_end(),
+            source=plan.trace.source,
+            cpus=plan.slots,
+            finished=self.at_end(),
             rounds=rounds + int(self.at_end()),
-            counts={**self._sums(_COUNTS), **self._sums({"remote frees": kernels.N_REMOTE})},
-            expected=self._expected(), missed=self._sums(_MISSED),
-            waits=self._sum(kernels.N_WAITS),
-            left=self._sums({"blocks": kernels.N_LEFT_PAGES, "objects": kernels.N_LEFT_OBJECTS}),
-            trace_peak_pages=plan.trace.peak_pages(), needed_pages=plan.needed_pages,
+            counts={**self._sums(_COUNTS), **self._sums({"remote frees": trace_kernels.N_REMOTE})},
+            expected=self._expected(),
+            missed=self._sums(_MISSED),
+            waits=self._sum(trace_kernels.N_WAITS),
+            left=self._sums(
+                {"blocks": trace_kernels.N_LEFT_PAGES, "objects": trace_kernels.N_LEFT_OBJECTS}
+            ),
+            trace_peak_pages=plan.trace.peak_pages(),
+            needed_pages=plan.needed_pages,
             ram_pages=self._layout.geometry.pages,
-            trace_seconds=float(plan.trace.time_ns[-1]) / 1e9, samples=self._samples(),
+            trace_seconds=float(plan.trace.time_ns[-1]) / 1e9,
+            samples=self._samples(),
             worker_seconds=worker_seconds,
-        )  # fmt: skip
+        )
         report.violations = [*_wrong_counts(report), *_wrong_samples(report)]
         return report
 
@@ -187,7 +194,7 @@ class Replay:
         return int(self._ram[self._layout.work(slot) + word])
 
     def _sum(self, which: int) -> int:
-        return sum(self._word(s, kernels.T_COUNTS + which) for s in range(self.plan.slots))
+        return sum(self._word(s, trace_kernels.T_COUNTS + which) for s in range(self.plan.slots))
 
     def _sums(self, names: dict[str, int]) -> dict[str, int]:
         return {name: self._sum(which) for name, which in names.items()}
@@ -195,7 +202,7 @@ class Replay:
     def _expected(self) -> dict[str, int]:
         total: dict[str, int] = {}
         for slot in range(self.plan.slots):
-            place = self._word(slot, kernels.T_ROUND), self._word(slot, W_CURSOR)
+            place = self._word(slot, trace_kernels.T_ROUND), self._word(slot, W_CURSOR)
             for name, count in self.plan.expected(slot, *place).items():
                 total[name] = total.get(name, 0) + count
         return total
@@ -204,25 +211,25 @@ class Replay:
         """Those of the round that slot 0 is in; where it has not come yet, of the one before."""
         passed = self.plan.rows[0][: self._word(0, W_CURSOR)]
         taken = max(0, int((passed == SYNC).sum()) - 1)
-        if self._word(0, kernels.T_ROUND):
+        if self._word(0, trace_kernels.T_ROUND):
             taken = len(self.plan.sample_rows)
         at = self._layout.work(0) + self.plan.samples_at
-        records = self._ram.array[at : at + kernels.SAMPLE_WORDS * len(self.plan.sample_rows)]
+        records = self._ram.array[at : at + trace_kernels.SAMPLE_WORDS * len(self.plan.sample_rows)]
         return [
             self._sample(index, record)
-            for index, record in enumerate(records.reshape(-1, kernels.SAMPLE_WORDS)[:taken])
+            for index, record in enumerate(records.reshape(-1, trace_kernels.SAMPLE_WORDS)[:taken])
         ]
 
     def _sample(self, index: int, record: np.ndarray) -> Sample:
         events = int(self.plan.sample_rows[index])
-        orders = record[kernels.SAMPLE_ORDERS :][: self._layout.geometry.max_order + 1]
+        orders = record[trace_kernels.SAMPLE_ORDERS :][: self._layout.geometry.max_order + 1]
         return Sample(
             events=events,
             trace_ns=int(self.plan.trace.time_ns[events - 1]),
-            live_pages=int(record[kernels.SAMPLE_LIVE]),
+            live_pages=int(record[trace_kernels.SAMPLE_LIVE]),
             trace_live_pages=int(self.plan.live_pages[index]),
-            free_pages=int(record[kernels.SAMPLE_FREE]),
-            pcp_pages=int(record[kernels.SAMPLE_PCP]),
+            free_pages=int(record[trace_kernels.SAMPLE_FREE]),
+            pcp_pages=int(record[trace_kernels.SAMPLE_PCP]),
             free_by_order=tuple(map(int, orders)),
         )
 
@@ -245,9 +252,11 @@ def _wrong_samples(report: ReplayReport) -> list[Violation]:
         return []
     return [
         Violation(
-            "TRACE_LIVE_PAGES", f"event {sample.events:,}", f"{sample.trace_live_pages:,} pages",
+            "TRACE_LIVE_PAGES",
+            f"event {sample.events:,}",
+            f"{sample.trace_live_pages:,} pages",
             f"{sample.live_pages:,} pages",
         )
         for sample in report.samples
         if sample.live_pages != sample.trace_live_pages
-    ]  # fmt: skip
+    ]

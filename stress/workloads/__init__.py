@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from stress.workloads import (
-    arrays, bulk, churn, contig, frag, handoff, hotplug, modules, oom_edge, orders, pfn_walker,
-    slabmix, trace,
-)  # fmt: skip
+    arrays,
+    bulk,
+    churn,
+    contig,
+    frag,
+    handoff,
+    hotplug,
+    modules,
+    oom_edge,
+    orders,
+    pfn_walker,
+    slabmix,
+    trace,
+)
 from stress.workloads.registry import EVENT_NAMES, Workload
 
 _HANDS_OVER = (

@@ -17,7 +17,7 @@ A held block is two words: ``pfn << 4 | order`` and its owner id; an id of 0 is 
 
 from __future__ import annotations
 
-from shmalloc.constants import E_STATE, H_AT_WORK, H_STOP, H_WORK_WORDS
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.units import Cpu, Memory, Migratetype, Order, Owner, Pfn, WordIndex
@@ -43,13 +43,13 @@ BLOCK_ORDER_MASK = 15
 @kernel
 def work_at(mem: Memory, cpu: Cpu) -> WordIndex:
     """Word index of the CPU's work area."""
-    return fixed(mem, H_AT_WORK) + cpu * fixed(mem, H_WORK_WORDS)
+    return fixed(mem, c.H_AT_WORK) + cpu * fixed(mem, c.H_WORK_WORDS)
 
 
 @kernel
 def stopping(mem: Memory) -> bool:
     """Whether loops are to be left: a stutter point or the end."""
-    return load_relaxed(mem, H_STOP) != 0
+    return load_relaxed(mem, c.H_STOP) != 0
 
 
 @kernel
@@ -89,9 +89,9 @@ def leave_block(mem: Memory, cpu: Cpu, entry: WordIndex) -> int:
     owner = mem[entry + 1]
     mem[entry + 1] = 0
     if check_stamp(mem, cpu, pfn, order, owner) != 0:
-        return E_STATE
+        return c.E_STATE
     if disown(mem, cpu, pfn, order, owner) != 0:
-        return E_STATE
+        return c.E_STATE
     return pfn
 
 

@@ -17,22 +17,30 @@ Must reach: alloc, free, remote free (a borrower was the last).
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    AR_COUNT, AR_DATA, AR_GENERATION_SHIFT, AR_HOW, AR_STRIDE, E_NOMEM, H_CPUS, H_PAGES,
-    X_LOST_OWNER, X_PAYLOAD,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.array_table import (
-    add_reference, close_entry, drop_reference, open_entry, push_entries,
-)  # fmt: skip
+    add_reference,
+    close_entry,
+    drop_reference,
+    open_entry,
+    push_entries,
+)
 from shmalloc.kernels.reporting import report
 from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import fixed, load, load_relaxed, store, store_relaxed
 from stress.oracles.owners import check_stamp
 from stress.workloads.area import (
-    BLOCK_ORDER_BITS, BLOCK_ORDER_MASK, W_DATA, W_PEER, draw, give_from, stopping, take_into,
+    BLOCK_ORDER_BITS,
+    BLOCK_ORDER_MASK,
+    W_DATA,
+    W_PEER,
+    draw,
+    give_from,
+    stopping,
+    take_into,
     work_at,
-)  # fmt: skip
+)
 
 STOCKED = W_DATA
 STAGE = W_DATA + 2  # a block between its allocation and its array, or its array and its free
@@ -43,7 +51,7 @@ PLACE_WORDS = 4
 PLACE_HELD = 2
 ENTRIES_AT = W_DATA + 40
 ENTRIES = 4
-ARRAYS_WORDS = ENTRIES_AT + ENTRIES * AR_STRIDE
+ARRAYS_WORDS = ENTRIES_AT + ENTRIES * c.AR_STRIDE
 ARRAY_ORDERS = 2
 GUESS_ODDS = 4
 
@@ -73,10 +81,10 @@ def stock(mem: Memory, at: WordIndex) -> None:
     """Put the entries of this work area on the stack that all workers share."""
     first = at + ENTRIES_AT
     for i in range(ENTRIES):
-        entry = first + i * AR_STRIDE
-        store_relaxed(mem, entry + AR_COUNT, 0)
-        store_relaxed(mem, entry + AR_DATA, entry + AR_STRIDE)
-    push_entries(mem, first, first + (ENTRIES - 1) * AR_STRIDE)
+        entry = first + i * c.AR_STRIDE
+        store_relaxed(mem, entry + c.AR_COUNT, 0)
+        store_relaxed(mem, entry + c.AR_DATA, entry + c.AR_STRIDE)
+    push_entries(mem, first, first + (ENTRIES - 1) * c.AR_STRIDE)
     mem[at + STOCKED] = 1
 
 
@@ -89,10 +97,10 @@ def change_shelf(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex) -> None
     if take_into(mem, cpu, at, at + STAGE, draw(mem, at, ARRAY_ORDERS), draw(mem, at, 2)) != 0:
         return
     entry = open_entry(mem, cpu, mem[at + STAGE], mem[at + STAGE + 1], +cpu)
-    if entry == E_NOMEM:
+    if entry == c.E_NOMEM:
         give_from(mem, cpu, at + STAGE)
         return
-    store_relaxed(mem, place + 1, load_relaxed(mem, entry + AR_COUNT) >> AR_GENERATION_SHIFT)
+    store_relaxed(mem, place + 1, load_relaxed(mem, entry + c.AR_COUNT) >> c.AR_GENERATION_SHIFT)
     store(mem, place, entry)
     mem[place + PLACE_HELD] = 1
 
@@ -120,13 +128,13 @@ def change_loan(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex, shelf: W
 @kernel
 def check_data(mem: Memory, cpu: Cpu, entry: WordIndex) -> bool:
     """Whether the array of a reference that we hold has a block with its owner's signature."""
-    data = load_relaxed(mem, entry + AR_DATA)
+    data = load_relaxed(mem, entry + c.AR_DATA)
     order = data & BLOCK_ORDER_MASK
     pfn = data >> BLOCK_ORDER_BITS
-    if order >= ARRAY_ORDERS or pfn < 0 or pfn + (1 << order) > fixed(mem, H_PAGES):
-        report(mem, cpu, X_PAYLOAD, entry, 0, data)
+    if order >= ARRAY_ORDERS or pfn < 0 or pfn + (1 << order) > fixed(mem, c.H_PAGES):
+        report(mem, cpu, c.X_PAYLOAD, entry, 0, data)
         return False
-    return check_stamp(mem, cpu, pfn, order, load_relaxed(mem, entry + AR_HOW)) == 0
+    return check_stamp(mem, cpu, pfn, order, load_relaxed(mem, entry + c.AR_HOW)) == 0
 
 
 @kernel
@@ -142,11 +150,11 @@ def drop(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex) -> None:
         return
     left = drop_reference(mem, cpu, entry, generation)
     if left < 0:
-        report(mem, cpu, X_LOST_OWNER, entry, generation, load(mem, entry + AR_COUNT))
+        report(mem, cpu, c.X_LOST_OWNER, entry, generation, load(mem, entry + c.AR_COUNT))
     if left != 0:
         return
-    mem[at + STAGE] = load_relaxed(mem, entry + AR_DATA)
-    mem[at + STAGE + 1] = load_relaxed(mem, entry + AR_HOW)
+    mem[at + STAGE] = load_relaxed(mem, entry + c.AR_DATA)
+    mem[at + STAGE + 1] = load_relaxed(mem, entry + c.AR_HOW)
     close_entry(mem, cpu, entry)
     give_from(mem, cpu, at + STAGE)
 
@@ -165,8 +173,8 @@ def arrays_finish(mem: Memory, cpu: Cpu) -> int:
             drop(mem, cpu, at, place)
             given += 1
         store_relaxed(mem, place, 0)
-    for _ in range(ENTRIES * fixed(mem, H_CPUS)):
-        if open_entry(mem, cpu, 0, 0, 0) == E_NOMEM:
+    for _ in range(ENTRIES * fixed(mem, c.H_CPUS)):
+        if open_entry(mem, cpu, 0, 0, 0) == c.E_NOMEM:
             break
     mem[at + STOCKED] = 0
     return given

@@ -13,7 +13,7 @@ Must reach: alloc, free, bulk, split, merge.
 
 from __future__ import annotations
 
-from shmalloc.constants import MT_PCP_TYPES
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import free_pages
 from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
@@ -52,7 +52,7 @@ def bulk(mem: Memory, cpu: Cpu, steps: int) -> int:
 def bulk_fill(mem: Memory, cpu: Cpu, at: WordIndex, batch: WordIndex) -> int:
     """Ask for a random number of blocks; returns how many came."""
     order = draw(mem, at, BULK_ORDERS)
-    mt = draw(mem, at, MT_PCP_TYPES)
+    mt = draw(mem, at, c.MT_PCP_TYPES)
     owner = fresh_id(mem, cpu, at)
     wanted = 1 + draw(mem, at, BULK_PAGES)
     got = alloc_bulk(mem, cpu, order, mt, owner, wanted, batch + BULK_PFNS)

@@ -9,12 +9,20 @@ Must reach: alloc, free, refill, drain, split, merge; a contended lock where two
 
 from __future__ import annotations
 
-from shmalloc.constants import MT_PCP_TYPES
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.units import Cpu, Memory, WordIndex
 from stress.workloads.area import (
-    BLOCK_WORDS, W_CURSOR, W_DATA, draw, give_all, give_from, stopping, take_into, work_at,
-)  # fmt: skip
+    BLOCK_WORDS,
+    W_CURSOR,
+    W_DATA,
+    draw,
+    give_all,
+    give_from,
+    stopping,
+    take_into,
+    work_at,
+)
 
 CHURN_SLOTS = 2048
 CHURN_WORDS = W_DATA + CHURN_SLOTS * BLOCK_WORDS
@@ -47,7 +55,7 @@ def churn_step(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
     entry = at + W_DATA + slot * BLOCK_WORDS
     held = mem[entry + 1] != 0
     if fill and not held:
-        take_into(mem, cpu, at, entry, 0, slot % MT_PCP_TYPES)
+        take_into(mem, cpu, at, entry, 0, slot % c.MT_PCP_TYPES)
         return 1
     if held and not fill:
         give_from(mem, cpu, entry)

@@ -13,15 +13,17 @@ Must reach: isolate, contig, offline.
 
 from __future__ import annotations
 
-from shmalloc.constants import (
-    H_PAGEBLOCK_ORDER, H_PAGES, IS_MT, IS_TYPE, MT_ISOLATE, T_OFFLINE, X_LOST_OWNER,
-)  # fmt: skip
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import type_of
 from shmalloc.kernels.contig import (
-    alloc_contig_range, free_contig_range, isolate_range, offline_range, online_range,
+    alloc_contig_range,
+    free_contig_range,
+    isolate_range,
+    offline_range,
+    online_range,
     unisolate_range,
-)  # fmt: skip
+)
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import block_mt
@@ -67,11 +69,11 @@ def contig(mem: Memory, cpu: Cpu, steps: int) -> int:
 @kernel
 def contig_take(mem: Memory, cpu: Cpu, at: WordIndex, slot: WordIndex, kind: int) -> None:
     """Try to get a random range of one or two pageblocks in the given way."""
-    block_pages = 1 << fixed(mem, H_PAGEBLOCK_ORDER)
-    blocks = fixed(mem, H_PAGES) >> fixed(mem, H_PAGEBLOCK_ORDER)
+    block_pages = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
+    blocks = fixed(mem, c.H_PAGES) >> fixed(mem, c.H_PAGEBLOCK_ORDER)
     if blocks == 0:
         return
-    start = draw(mem, at, blocks) << fixed(mem, H_PAGEBLOCK_ORDER)
+    start = draw(mem, at, blocks) << fixed(mem, c.H_PAGEBLOCK_ORDER)
     end = start + block_pages * (1 + draw(mem, at, CONTIG_BLOCKS))
     owner = fresh_id(mem, cpu, at)
     if kind == KIND_TAKEN:
@@ -114,11 +116,13 @@ def contig_give(mem: Memory, cpu: Cpu, slot: WordIndex) -> None:
 def contig_check(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, kind: int) -> None:
     """A range that we isolated, or took offline, still is, and hides on nobody's list."""
     check_unlisted(mem, cpu, start, end)
-    for at in range(start, end, 1 << fixed(mem, H_PAGEBLOCK_ORDER)):
-        if block_mt(mem, at) != MT_ISOLATE:
-            report(mem, cpu, X_LOST_OWNER, at, IS_MT | MT_ISOLATE, IS_MT | block_mt(mem, at))
-        elif kind == KIND_OFFLINE and type_of(page_state(mem, at)) != T_OFFLINE:
-            report(mem, cpu, X_LOST_OWNER, at, IS_TYPE | T_OFFLINE, page_state(mem, at))
+    for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
+        if block_mt(mem, at) != c.MT_ISOLATE:
+            report(
+                mem, cpu, c.X_LOST_OWNER, at, c.IS_MT | c.MT_ISOLATE, c.IS_MT | block_mt(mem, at)
+            )
+        elif kind == KIND_OFFLINE and type_of(page_state(mem, at)) != c.T_OFFLINE:
+            report(mem, cpu, c.X_LOST_OWNER, at, c.IS_TYPE | c.T_OFFLINE, page_state(mem, at))
 
 
 @kernel

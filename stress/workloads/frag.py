@@ -10,14 +10,21 @@ Must reach: split, merge, drain.
 
 from __future__ import annotations
 
-from shmalloc.constants import H_MAX_ORDER, MT_MOVABLE
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import fixed
 from stress.workloads.area import (
-    BLOCK_ORDER_BITS, BLOCK_WORDS, W_CURSOR, W_DATA, give_all, give_from, stopping, take_into,
+    BLOCK_ORDER_BITS,
+    BLOCK_WORDS,
+    W_CURSOR,
+    W_DATA,
+    give_all,
+    give_from,
+    stopping,
+    take_into,
     work_at,
-)  # fmt: skip
+)
 
 FRAG_SLOTS = 4096
 FRAG_TABLE = W_DATA + BLOCK_WORDS  # the first entry is the large block's
@@ -38,7 +45,7 @@ def frag(mem: Memory, cpu: Cpu, steps: int) -> int:
         tide = cursor // FRAG_SLOTS
         entry = at + FRAG_TABLE + (cursor % FRAG_SLOTS) * BLOCK_WORDS
         if cursor == 2 * FRAG_SLOTS:
-            take_into(mem, cpu, at, at + W_DATA, fixed(mem, H_MAX_ORDER), MT_MOVABLE)
+            take_into(mem, cpu, at, at + W_DATA, fixed(mem, c.H_MAX_ORDER), c.MT_MOVABLE)
         if tide == 0:
             done += frag_fill(mem, cpu, at, entry)
         else:
@@ -53,7 +60,7 @@ def frag_fill(mem: Memory, cpu: Cpu, at: WordIndex, entry: WordIndex) -> int:
     if mem[large + 1] != 0:
         give_from(mem, cpu, large)
     if mem[entry + 1] == 0:
-        take_into(mem, cpu, at, entry, 0, MT_MOVABLE)
+        take_into(mem, cpu, at, entry, 0, c.MT_MOVABLE)
         return 1
     return 0
 

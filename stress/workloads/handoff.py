@@ -17,8 +17,15 @@ from shmalloc.dialect import kernel
 from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import load, load_relaxed, store
 from stress.workloads.area import (
-    BLOCK_WORDS, W_DATA, W_PEER, draw, give_from, stopping, take_into, work_at,
-)  # fmt: skip
+    BLOCK_WORDS,
+    W_DATA,
+    W_PEER,
+    draw,
+    give_from,
+    stopping,
+    take_into,
+    work_at,
+)
 
 RING_HEAD = W_DATA
 RING_TAIL = W_DATA + 16

@@ -9,16 +9,23 @@ Must reach: hotplug, remote drain, trylock misses.
 
 from __future__ import annotations
 
-from shmalloc.constants import H_CPUS, MAX_CPUS, MT_PCP_TYPES
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import fixed
 from stress.workloads.area import (
-    BLOCK_WORDS, W_DATA, draw, give_all, give_from, stopping, take_into, work_at,
-)  # fmt: skip
+    BLOCK_WORDS,
+    W_DATA,
+    draw,
+    give_all,
+    give_from,
+    stopping,
+    take_into,
+    work_at,
+)
 
-HOTPLUG_TABLE = W_DATA + MAX_CPUS
+HOTPLUG_TABLE = W_DATA + c.MAX_CPUS
 HOTPLUG_SLOTS = 256
 HOTPLUG_WORDS = HOTPLUG_TABLE + HOTPLUG_SLOTS * BLOCK_WORDS
 HOTPLUG_ODDS = 64  # one step in so many changes a CPU
@@ -35,7 +42,7 @@ def hotplug(mem: Memory, cpu: Cpu, steps: int) -> int:
         if stopping(mem):
             break
         if draw(mem, at, HOTPLUG_ODDS) == 0:
-            hotplug_change(mem, cpu, at, draw(mem, at, fixed(mem, H_CPUS)))
+            hotplug_change(mem, cpu, at, draw(mem, at, fixed(mem, c.H_CPUS)))
         else:
             hotplug_traffic(mem, cpu, at)
         done += 1
@@ -62,14 +69,14 @@ def hotplug_traffic(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
         give_from(mem, cpu, entry)
     else:
         order = draw(mem, at, HOTPLUG_ORDERS)
-        take_into(mem, cpu, at, entry, order, draw(mem, at, MT_PCP_TYPES))
+        take_into(mem, cpu, at, entry, order, draw(mem, at, c.MT_PCP_TYPES))
 
 
 @kernel
 def hotplug_finish(mem: Memory, cpu: Cpu) -> int:
     """Plug in what we unplugged and free everything that the CPU holds."""
     at = work_at(mem, cpu)
-    for victim in range(fixed(mem, H_CPUS)):
+    for victim in range(fixed(mem, c.H_CPUS)):
         if mem[at + W_DATA + victim] != 0:
             plug_cpu(mem, cpu, victim)
             mem[at + W_DATA + victim] = 0

@@ -14,8 +14,8 @@ Must reach: object alloc and free, new and gone slabs and caches.
 
 from __future__ import annotations
 
-from shmalloc.constants import AT_CACHE, M_LEAKED_OBJECTS
-from shmalloc.constants_slab import CF_DEBUG, CF_EXACT, CF_NO_SHEAVES
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_bulk import cache_free_bulk
@@ -50,10 +50,10 @@ def modules(mem: Memory, cpu: Cpu, steps: int) -> int:
 def module_kind(which: int) -> int:
     """Flags of one of the kinds of caches."""
     if which == 0:
-        return CF_NO_SHEAVES
+        return cs.CF_NO_SHEAVES
     if which == 1:
-        return CF_DEBUG
-    return CF_EXACT if which == 2 else 0
+        return cs.CF_DEBUG
+    return cs.CF_EXACT if which == 2 else 0
 
 
 @kernel
@@ -85,7 +85,7 @@ def module_end(mem: Memory, cpu: Cpu, at: WordIndex, cache_id: CacheId, count: i
             cache_free(mem, cpu, cache_id, mem[at + MODULE_OBJECTS + i])
     code = cache_destroy(mem, cpu, cache_id)
     if code != 0:  # nobody else knows this cache
-        report(mem, cpu, M_LEAKED_OBJECTS, AT_CACHE | cache_id, 0, code)
+        report(mem, cpu, c.M_LEAKED_OBJECTS, c.AT_CACHE | cache_id, 0, code)
     mem[at + MODULE_CACHE] = 0
 
 

@@ -13,15 +13,25 @@ Must reach: a failed allocation, a wait; a wake-up where two workers share a nod
 
 from __future__ import annotations
 
-from shmalloc.constants import H_AT_FRAMES, H_MAX_ORDER, H_PAGE_SHIFT, MT_PCP_TYPES
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import alloc_pages_wait
 from shmalloc.units import Cpu, Memory, Migratetype, WordIndex
 from shmalloc.words import fixed
 from stress.workloads.area import (
-    BLOCK_ORDER_BITS, BLOCK_WORDS, W_CURSOR, W_DATA, W_HELD, enter_block, draw, fresh_id, give_from,
-    stopping, take_into, work_at,
-)  # fmt: skip
+    BLOCK_ORDER_BITS,
+    BLOCK_WORDS,
+    W_CURSOR,
+    W_DATA,
+    W_HELD,
+    draw,
+    enter_block,
+    fresh_id,
+    give_from,
+    stopping,
+    take_into,
+    work_at,
+)
 
 OOM_TOP = W_DATA  # the top block of the stack as a table entry: block, id
 OOM_ENTRY = W_DATA + BLOCK_WORDS  # a block between allocator and stack
@@ -40,7 +50,7 @@ def oom_edge(mem: Memory, cpu: Cpu, steps: int) -> int:
     done = 0
     if mem[at + W_CURSOR] == 0:
         mem[at + W_CURSOR] = 1
-        mem[at + OOM_ORDER] = fixed(mem, H_MAX_ORDER)
+        mem[at + OOM_ORDER] = fixed(mem, c.H_MAX_ORDER)
     for _ in range(steps):
         if stopping(mem):
             break
@@ -50,7 +60,7 @@ def oom_edge(mem: Memory, cpu: Cpu, steps: int) -> int:
             mem[at + OOM_LEFT] = mem[at + OOM_LEFT] - 1
             oom_pop(mem, cpu, at)
         else:
-            mem[at + OOM_ORDER] = draw(mem, at, fixed(mem, H_MAX_ORDER) + 1)
+            mem[at + OOM_ORDER] = draw(mem, at, fixed(mem, c.H_MAX_ORDER) + 1)
         done += 1
     return done
 
@@ -59,7 +69,7 @@ def oom_edge(mem: Memory, cpu: Cpu, steps: int) -> int:
 def oom_take(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     """Push one block of the current order; where there is none, go on with the next smaller."""
     order = mem[at + OOM_ORDER]
-    mt = draw(mem, at, MT_PCP_TYPES)
+    mt = draw(mem, at, c.MT_PCP_TYPES)
     if take_into(mem, cpu, at, at + OOM_ENTRY, order, mt) == 0:
         oom_push(mem, at)
         return
@@ -107,7 +117,7 @@ def oom_pop(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
 @kernel
 def oom_frame(mem: Memory, block: int) -> int:
     """First word of a block's memory."""
-    return fixed(mem, H_AT_FRAMES) + ((block >> BLOCK_ORDER_BITS) << fixed(mem, H_PAGE_SHIFT))
+    return fixed(mem, c.H_AT_FRAMES) + ((block >> BLOCK_ORDER_BITS) << fixed(mem, c.H_PAGE_SHIFT))
 
 
 @kernel

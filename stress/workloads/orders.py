@@ -8,13 +8,20 @@ Must reach: alloc, free, split, merge.
 
 from __future__ import annotations
 
-from shmalloc.constants import H_MAX_ORDER, MT_PCP_TYPES
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import fixed
 from stress.workloads.area import (
-    BLOCK_WORDS, W_DATA, draw, give_all, give_from, stopping, take_into, work_at,
-)  # fmt: skip
+    BLOCK_WORDS,
+    W_DATA,
+    draw,
+    give_all,
+    give_from,
+    stopping,
+    take_into,
+    work_at,
+)
 
 ORDERS_SLOTS = 128
 ORDERS_WORDS = W_DATA + ORDERS_SLOTS * BLOCK_WORDS
@@ -34,7 +41,7 @@ def orders(mem: Memory, cpu: Cpu, steps: int) -> int:
             give_from(mem, cpu, entry)
         else:
             order = orders_pick(mem, at)
-            take_into(mem, cpu, at, entry, order, draw(mem, at, MT_PCP_TYPES))
+            take_into(mem, cpu, at, entry, order, draw(mem, at, c.MT_PCP_TYPES))
         done += 1
     return done
 
@@ -42,7 +49,7 @@ def orders(mem: Memory, cpu: Cpu, steps: int) -> int:
 @kernel
 def orders_pick(mem: Memory, at: WordIndex) -> int:
     """An order from 0 to the largest; each is drawn about half as often as the one below."""
-    largest = fixed(mem, H_MAX_ORDER)
+    largest = fixed(mem, c.H_MAX_ORDER)
     bits = draw(mem, at, 1 << (largest + 1))
     order = 0
     while order < largest and (bits >> order) & 1 != 0:

@@ -9,7 +9,7 @@ Must reach: walk, split, merge; tails met on the way where two workers share a n
 
 from __future__ import annotations
 
-from shmalloc.constants import EV_WALK, H_MAX_ORDER, H_PAGES, MT_MOVABLE
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.walk import walk
@@ -18,8 +18,16 @@ from shmalloc.words import fixed
 from stress.oracles.cover import COVER_WORDS, check_covered
 from stress.oracles.versions import check_version
 from stress.workloads.area import (
-    BLOCK_WORDS, W_CURSOR, W_DATA, draw, give_all, give_from, stopping, take_into, work_at,
-)  # fmt: skip
+    BLOCK_WORDS,
+    W_CURSOR,
+    W_DATA,
+    draw,
+    give_all,
+    give_from,
+    stopping,
+    take_into,
+    work_at,
+)
 
 WALKER_SLOTS = 32
 WALKER_COVER = W_DATA + WALKER_SLOTS * BLOCK_WORDS
@@ -39,13 +47,13 @@ def pfn_walker(mem: Memory, cpu: Cpu, steps: int) -> int:
             break
         if draw(mem, at, WALKER_MOVE_ODDS) == 0:
             walker_move(mem, cpu, at)
-            mem[at + W_CURSOR] = draw(mem, at, fixed(mem, H_PAGES))
+            mem[at + W_CURSOR] = draw(mem, at, fixed(mem, c.H_PAGES))
         check_version(mem, cpu, mem[at + W_CURSOR])
         for page in range(WALKER_COVER_PAGES):
-            pfn = (mem[at + W_CURSOR] + page) % fixed(mem, H_PAGES)
+            pfn = (mem[at + W_CURSOR] + page) % fixed(mem, c.H_PAGES)
             check_covered(mem, cpu, at + WALKER_COVER, pfn)
         mem[at + W_CURSOR] = walk(mem, cpu, mem[at + W_CURSOR], WALKER_LIMIT)
-        event(mem, cpu, EV_WALK)
+        event(mem, cpu, c.EV_WALK)
         done += 1
     return done
 
@@ -57,7 +65,7 @@ def walker_move(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     if mem[entry + 1] != 0:
         give_from(mem, cpu, entry)
     else:
-        take_into(mem, cpu, at, entry, draw(mem, at, fixed(mem, H_MAX_ORDER) + 1), MT_MOVABLE)
+        take_into(mem, cpu, at, entry, draw(mem, at, fixed(mem, c.H_MAX_ORDER) + 1), c.MT_MOVABLE)
 
 
 @kernel

@@ -12,15 +12,20 @@ in the owner map as everybody's are.
 
 from __future__ import annotations
 
-from shmalloc.constants import H_AT_FRAMES, H_MAX_ORDER, H_PAGE_SHIFT, MT_PCP_TYPES
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.units import Cpu, Memory, Order, Pfn, WordIndex
 from shmalloc.words import fixed
 from stress.oracles.owners import disown, own
 from stress.workloads.area import (
-    BLOCK_ORDER_BITS, BLOCK_ORDER_MASK, W_DATA, draw, fresh_id, work_at,
-)  # fmt: skip
+    BLOCK_ORDER_BITS,
+    BLOCK_ORDER_MASK,
+    W_DATA,
+    draw,
+    fresh_id,
+    work_at,
+)
 
 PRESSURE_TOP = W_DATA
 PRESSURE_PAGES = W_DATA + 1
@@ -35,11 +40,11 @@ def pressure_take(mem: Memory, cpu: Cpu, blocks: int, most_pages: int) -> int:
     Orders are drawn; where there is no block of that order, the next smaller one is tried.
     """
     at = work_at(mem, cpu)
-    order = fixed(mem, H_MAX_ORDER)
+    order = fixed(mem, c.H_MAX_ORDER)
     for _ in range(blocks):
         if mem[at + PRESSURE_PAGES] >= most_pages:
             break
-        order = min(order, draw(mem, at, fixed(mem, H_MAX_ORDER) + 1))
+        order = min(order, draw(mem, at, fixed(mem, c.H_MAX_ORDER) + 1))
         while order >= 0 and not pressure_push(mem, cpu, at, order):
             order -= 1
         if order < 0:
@@ -51,7 +56,7 @@ def pressure_take(mem: Memory, cpu: Cpu, blocks: int, most_pages: int) -> int:
 def pressure_push(mem: Memory, cpu: Cpu, at: WordIndex, order: Order) -> bool:
     """Take one block onto the stack; whether there was one."""
     owner = fresh_id(mem, cpu, at)
-    pfn = alloc_pages(mem, cpu, order, draw(mem, at, MT_PCP_TYPES), owner)
+    pfn = alloc_pages(mem, cpu, order, draw(mem, at, c.MT_PCP_TYPES), owner)
     if pfn < 0:
         return False
     if own(mem, cpu, pfn, order, owner) == 0:  # else it is reported, and left to its owner
@@ -85,4 +90,4 @@ def pressure_give(mem: Memory, cpu: Cpu, blocks: int) -> int:
 @kernel
 def pressure_frame(mem: Memory, pfn: Pfn) -> int:
     """First word of a block's memory."""
-    return fixed(mem, H_AT_FRAMES) + (pfn << fixed(mem, H_PAGE_SHIFT))
+    return fixed(mem, c.H_AT_FRAMES) + (pfn << fixed(mem, c.H_PAGE_SHIFT))

@@ -15,12 +15,12 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from shmalloc import constants as c
 from shmalloc.dialect import Kernel
-from shmalloc import constants
 
 EVENT_NAMES = {
     value: name.removeprefix("EV_").lower().replace("_", "-")
-    for name, value in vars(constants).items()
+    for name, value in vars(c).items()
     if name.startswith("EV_") and name != "EV_COUNT"
 }
 

@@ -17,8 +17,8 @@ Must reach: object alloc and free, new and gone slabs and caches, sheaf swaps.
 
 from __future__ import annotations
 
-from shmalloc.constants import E_STATE, X_PAYLOAD
-from shmalloc.constants_slab import CF_EXACT, CF_NO_SHEAVES
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_bulk import cache_alloc_bulk, cache_free_bulk
@@ -81,7 +81,7 @@ def mix_create(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     """Make the worker's caches. One that cannot be made stays 0 and is not used."""
     for i in range(MIX_CACHE_COUNT):
         words = MIX_FIRST_WORDS << (i * MIX_GROWTH_SHIFT)
-        flags = CF_NO_SHEAVES * (i == MIX_SHEAFLESS) + CF_EXACT * (i == MIX_EXACT)
+        flags = cs.CF_NO_SHEAVES * (i == MIX_SHEAFLESS) + cs.CF_EXACT * (i == MIX_EXACT)
         cache_id = cache_create(mem, cpu, words * 8, 0, flags, 0)
         if cache_id >= 0:
             store(mem, at + MIX_CACHES + i, cache_id + 1)
@@ -140,8 +140,8 @@ def mix_check(mem: Memory, cpu: Cpu, address: ObjectAddress) -> int:
         found = mem[address + (mem[address + 1] & MIX_WORDS_MASK) - 1]
     if found == address:
         return 0
-    report(mem, cpu, X_PAYLOAD, address, address, found)
-    return E_STATE
+    report(mem, cpu, c.X_PAYLOAD, address, address, found)
+    return c.E_STATE
 
 
 @kernel

@@ -11,20 +11,22 @@ from pathlib import Path
 from types import FunctionType
 
 import pytest
+
+from shmalloc.compiler.instances import Instance
+from shmalloc.compiler.words import RAM
+from shmalloc.dialect import is_kernel
 from support import agreement, emulated, random_kernels, word_kernels
 from support.emulated import Call, Program
 from support.machine_code import LSE, LSE2, N1, V1
 from support.register_programs import fault_program, fiber_program
 
-from shmalloc.compiler.instances import Instance
-from shmalloc.compiler.words import RAM
-from shmalloc.dialect import is_kernel
-
 pytestmark = pytest.mark.skipif(emulated.emulator() is None, reason="qemu-user is not installed")
 MACHINES = {
-    "lse": (LSE, "neoverse-n1"), "lse2": (LSE2, "neoverse-v1"), "n1": (N1, "neoverse-n1"),
+    "lse": (LSE, "neoverse-n1"),
+    "lse2": (LSE2, "neoverse-v1"),
+    "n1": (N1, "neoverse-n1"),
     "v1": (V1, "neoverse-v1"),
-}  # fmt: skip
+}
 PROGRAMS, ATTEMPTS = 150, 5
 UNEQUAL = ("now", "relax")  # what differs from engine to engine, or gives nothing to compare
 
@@ -66,9 +68,10 @@ def test_random_programs_mean_the_same_on_arm(
 @pytest.mark.parametrize("machine", MACHINES)
 def test_every_word_means_the_same_on_arm(machine: str, tmp_path: Path, rng: random.Random) -> None:
     kernels = [
-        kernel for name, kernel in vars(word_kernels).items()
+        kernel
+        for name, kernel in vars(word_kernels).items()
         if is_kernel(kernel) and name.removeprefix("k_") not in UNEQUAL
-    ]  # fmt: skip
+    ]
     calls = []
     for k, kernel in enumerate(kernels):
         for _ in range(40):

@@ -9,8 +9,6 @@ import struct
 from collections import Counter
 
 import pytest
-from support import arm_code, machine_code
-from support.machine_code import LSE
 
 import stress.crash.runner  # names the drivers of its schedules
 import stress.explorer.searches  # and those of the explorer
@@ -21,6 +19,8 @@ from shmalloc.compiler.link import link
 from shmalloc.compiler.words import RAM
 from shmalloc.engine import plans
 from stress.machine.native_memory import CONTROL
+from support import arm_code, machine_code
+from support.machine_code import LSE
 
 assert stress.crash.runner and stress.explorer.searches
 LEAST = 400  # kernels

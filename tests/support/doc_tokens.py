@@ -70,9 +70,11 @@ def made_anew(found: Found) -> str:
     if found.text.startswith("shm1/"):
         token = Token.parse(found.text)
         failure = explore(
-            load_program(token.target, [ROOT]), memory=token.memory, engine="interpreted",
+            load_program(token.target, [ROOT]),
+            memory=token.memory,
+            engine="interpreted",
             races=token.kind in CLOCKED_KINDS,
-        ).failure  # fmt: skip
+        ).failure
         assert failure is not None, f"{found}: nothing fails any more"
         return failure.schedule
     name = shlex.split(found.text)[2]

@@ -1,6 +1,6 @@
 """One kernel that reaches every page operation, so that tests compile the allocator once."""
 
-from shmalloc.constants import E_INVAL
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.audit import audit, audit_teardown
 from shmalloc.kernels.boot import boot
@@ -11,7 +11,7 @@ from shmalloc.kernels.contig import (
     offline_range,
     online_range,
     unisolate_range,
-)  # fmt: skip
+)
 from shmalloc.kernels.descriptor import head_of
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernels.pages import alloc_pages, alloc_pages_wait, free_pages_of
@@ -106,4 +106,4 @@ def drive_rest(mem, cpu, op, first, second, third):
         return alloc_pages_wait(mem, cpu, first, second, 7, third)
     if op == DECAY:
         return pcp_decay(mem, cpu)
-    return E_INVAL
+    return c.E_INVAL

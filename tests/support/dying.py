@@ -60,8 +60,10 @@ def start(segment: Segment, cpu: int, operation: str, writes: int, how: int) -> 
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     child = subprocess.Popen(
         [sys.executable, __file__, segment.name, str(cpu), operation, str(writes), str(int(how))],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     return child

@@ -17,14 +17,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shmalloc.compiler import codegen, runtime
+from shmalloc.compiler.build import shape_of
 from shmalloc.compiler.codegen import Target
 from shmalloc.compiler.instances import Instance, symbol_of
 from shmalloc.compiler.link import link
 from shmalloc.compiler.module import Known, Module
-from shmalloc.compiler.build import shape_of
 from shmalloc.compiler.runtime import (
-    ARGUMENTS, CODE, FAULT, FAULTS, FRAME_WORDS, INDEX, PLACE, PLACE_SIZE, RESULTS, SITE, TIMESPEC,
-)  # fmt: skip
+    ARGUMENTS,
+    CODE,
+    FAULT,
+    FAULTS,
+    FRAME_WORDS,
+    INDEX,
+    PLACE,
+    PLACE_SIZE,
+    RESULTS,
+    SITE,
+    TIMESPEC,
+)
 from shmalloc.compiler.wrappers import wrappers
 from support import arm_code, random_expressions
 
@@ -68,12 +78,14 @@ def _moved(to: int, source: int) -> int:
 
 SYSTEM = (
     # As syscall(2): its number comes first.
-    of_words("i64 @syscall(i64, i64, i64, i64, i64, i64, i64)",
-             [_moved(8, 0), *(_moved(k, k + 1) for k in range(6)), _SVC, _RET])
+    of_words(
+        "i64 @syscall(i64, i64, i64, i64, i64, i64, i64)",
+        [_moved(8, 0), *(_moved(k, k + 1) for k in range(6)), _SVC, _RET],
+    )
     + of_words("i32 @sched_yield()", [0xD2800F88, _SVC, _RET])  # mov x8, #124
     + of_words("void @exit(i64)", [0xD2800BA8, _SVC])  # mov x8, #93
     + "define internal void @notice(ptr %place, i64 %word) { ret void }\n"
-)  # fmt: skip
+)
 START = """define void @_start() noinline nounwind {
   %code = call i64 @main()
   call void @exit(i64 %code)
@@ -102,17 +114,23 @@ def _step() -> str:
         f"  %row = getelementptr [{_ROW} x i64], ptr @rows, i64 %k\n"
         f"  %out = getelementptr [{_OUTCOME} x i64], ptr @out, i64 %k\n"
         + _copied("%row", "@ram", WORDS, "w")
-        + _at("given", "%row", WORDS) + _at("args", "@frame", ARGUMENTS)
+        + _at("given", "%row", WORDS)
+        + _at("args", "@frame", ARGUMENTS)
         + _copied("%given", "%args", _MOST, "a")
-        + _at("fault", "@frame", FAULT) + "  store i64 0, ptr %fault\n"
-        + _at("place", "@frame", PLACE) + "  store ptr @place, ptr %place\n"
-        + _at("code", "@frame", CODE) + "  store ptr %kernel, ptr %code\n"
+        + _at("fault", "@frame", FAULT)
+        + "  store i64 0, ptr %fault\n"
+        + _at("place", "@frame", PLACE)
+        + "  store ptr @place, ptr %place\n"
+        + _at("code", "@frame", CODE)
+        + "  store ptr %kernel, ptr %code\n"
         + "  %r = call i64 @rt.enter(ptr %thunk, ptr @frame)\n"
-        + _at("value", "%out", FRAME_WORDS) + "  store i64 %r, ptr %value\n"
+        + _at("value", "%out", FRAME_WORDS)
+        + "  store i64 %r, ptr %value\n"
         + _copied("@frame", "%out", FRAME_WORDS, "f")
-        + _at("left", "%out", FRAME_WORDS + 1) + _copied("@ram", "%left", WORDS, "l")
+        + _at("left", "%out", FRAME_WORDS + 1)
+        + _copied("@ram", "%left", WORDS, "l")
         + "  ret void\n}\n"
-    )  # fmt: skip
+    )
 
 
 def _imports() -> str:
@@ -144,11 +162,14 @@ def _data(calls: Sequence[Call]) -> str:
 def _main(entries: Sequence[Instance], calls: Sequence[Call]) -> str:
     size = 8 * _OUTCOME * len(calls)
     text = (
-        "define internal i64 @main() noinline nounwind {\n" + _imports()
-        + "  store ptr @ram, ptr @place\n" + _at("words", "@place", runtime.PLACE_WORDS)
-        + f"  store i64 {WORDS}, ptr %words\n" + _at("time", "@place", TIMESPEC + 1)
+        "define internal i64 @main() noinline nounwind {\n"
+        + _imports()
+        + "  store ptr @ram, ptr @place\n"
+        + _at("words", "@place", runtime.PLACE_WORDS)
+        + f"  store i64 {WORDS}, ptr %words\n"
+        + _at("time", "@place", TIMESPEC + 1)
         + "  store i64 1000000, ptr %time\n"
-    )  # fmt: skip
+    )
     for k, call in enumerate(calls):
         entry = entries[call.entry]
         names = f'ptr @"{symbol_of(*entry)}", ptr @"thunk.{shape_of(entry).name}"'

@@ -8,15 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import model_programs as m
-
 from shmalloc.dialect import kernel
 from shmalloc.engine import ops
-from stress.machine import block as s
+from stress.explorer.searches import Budget, Plan, Search
+from stress.machine import block as cb
 from stress.machine.block_layout import Settings
 from stress.machine.machine import VERDICTS, Machine, events_of, fault_of
 from stress.machine.program import Program
-from stress.explorer.searches import Budget, Plan, Search
-from support import reference as r
+from support import reference
 from support.trace_classes import Executed
 
 ENGINES = ("native", "interpreted")
@@ -35,8 +34,8 @@ FREQUENT = (LOAD, STORE, FETCH_ADD, CAS, WAKE)
 NOW = 20  # sees how many steps there were: equivalent schedules differ in it
 
 HEADER = (
-    s.CODE, s.HASH, s.STEPS, s.CHANGES, s.TOTAL_STEPS, s.SCHEDULES, s.FAILURES, s.OTHER_CPU,
-    s.FAULT_CPU, s.ABANDONED_COUNT, s.KEPT_OUTCOME, s.KEPT_SCHEDULE,
+    cb.CODE, cb.HASH, cb.STEPS, cb.CHANGES, cb.TOTAL_STEPS, cb.SCHEDULES, cb.FAILURES, cb.OTHER_CPU,
+    cb.FAULT_CPU, cb.ABANDONED_COUNT, cb.KEPT_OUTCOME, cb.KEPT_SCHEDULE,
 )  # fmt: skip
 
 
@@ -45,13 +44,15 @@ def first_word_small(mem):
     return 7 if mem[0] > 4 else 0
 
 
-def as_program(program: r.Straight) -> Program:
+def as_program(program: reference.Straight) -> Program:
     """A straight-line program, run as data by ``interpret``; its outcomes are the reference's."""
     return Program(
-        name=program.name, words=r.image_words(program),
-        threads=[m.interpret] * len(program.cpus), init=r.as_image(program),
-        observe=r.observed(program),
-    )  # fmt: skip
+        name=program.name,
+        words=reference.image_words(program),
+        threads=[m.interpret] * len(program.cpus),
+        init=reference.as_image(program),
+        observe=reference.observed(program),
+    )
 
 
 def searching(
@@ -146,20 +147,20 @@ def executed(machine: Machine) -> list[Executed]:
 
 
 def verdict(machine: Machine) -> str:
-    return VERDICTS[int(machine.block[s.OUTCOME])]
+    return VERDICTS[int(machine.block[cb.OUTCOME])]
 
 
 def state(machine: Machine) -> dict[str, object]:
     """Everything that the last schedule of a machine left behind."""
     block = machine.block
-    trace, steps = int(block[s.TRACE_AT]), int(block[s.STEPS])
-    cpus = int(block[s.CPUS])
+    trace, steps = int(block[cb.TRACE_AT]), int(block[cb.STEPS])
+    cpus = int(block[cb.CPUS])
     return {
         "events": events_of(block),
         "actors": [int(actor) for actor in block[trace : trace + steps]],
         "verdict": verdict(machine),
         "fault": fault_of(block),
         "header": {at: int(block[at]) for at in HEADER},
-        "returns": [int(value) for value in block[s.RETURN : s.RETURN + cpus]],
+        "returns": [int(value) for value in block[cb.RETURN : cb.RETURN + cpus]],
         "memory": machine.ram.array.tolist(),
     }

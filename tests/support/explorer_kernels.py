@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import model_programs as m
 from shmalloc.dialect import kernel
-from stress.machine.block_layout import Settings
 from shmalloc.words import cas2, fetch_add, load, relax, store
 from stress import Program
-from stress.machine.engines import make_machine
 from stress.explorer.token import Directive
 from stress.explorer.witness import run_directives, steering
+from stress.machine.block_layout import Settings
+from stress.machine.engines import make_machine
 
 NOTHING = 22
 DATA, FLAG, LOCK, OTHER_LOCK, OTHER, PAIR = 0, 1, 2, 3, 4, 6

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from shmalloc.dialect import kernel
 from shmalloc.engine import ops
-from stress.machine.site import Site
 from shmalloc.words import cas, cas2, fetch_add, load, relax, store
 from stress.explorer.report.failure import Blocked, Failure, Step, Trace
 from stress.machine.program import Program
+from stress.machine.site import Site
 
 TOKEN = "shm1:lost-update:0.1,1.0"
 
@@ -121,9 +121,17 @@ def stack_of(program: Program, act: Act) -> tuple[Site, ...]:
 
 def step_of(program: Program, index: int, local: int, act: Act, switched: bool = False) -> Step:
     return Step(
-        index, act.cpu, local, act.op, act.address, act.value, act.second,
-        stack_of(program, act), switched, act.stop,
-    )  # fmt: skip
+        index,
+        act.cpu,
+        local,
+        act.op,
+        act.address,
+        act.value,
+        act.second,
+        stack_of(program, act),
+        switched,
+        act.stop,
+    )
 
 
 def steps_of(program: Program, acts: list[Act]) -> tuple[Step, ...]:
@@ -146,13 +154,23 @@ def build(program, kind, acts, cause, *, conflict=None, fault=None, blocked=(), 
     for address, value in memory:
         values[address] = value
     trace = Trace(
-        cpus=len(program.threads), steps=steps, conflict=conflict, fault=fault,
-        blocked=blocked, memory=tuple(values), returns=returns,
-    )  # fmt: skip
+        cpus=len(program.threads),
+        steps=steps,
+        conflict=conflict,
+        fault=fault,
+        blocked=blocked,
+        memory=tuple(values),
+        returns=returns,
+    )
     facts = {
-        "code": 0, "schedule": TOKEN, "shrunk": True, "found_after": 12, "replays": 5,
-        "shrink_seconds": 0.02, "preemptions": sum(act.stop for act in acts),
-    }  # fmt: skip
+        "code": 0,
+        "schedule": TOKEN,
+        "shrunk": True,
+        "found_after": 12,
+        "replays": 5,
+        "shrink_seconds": 0.02,
+        "preemptions": sum(act.stop for act in acts),
+    }
     return Failure(program=program, kind=kind, trace=trace, cause=cause, **(facts | more))
 
 
@@ -173,15 +191,22 @@ def race() -> Failure:
     """Found at the first pair of accesses that nothing orders."""
     program = Program("lost-update", 16, [increment, increment])
     cause = "cpu 1 writes word 0 although nothing orders it after the read of cpu 0."
-    return build(program, "race", lost_update_acts()[:3], cause, conflict=(0, 2),
-                 memory=[(0, 1)])  # fmt: skip
+    return build(program, "race", lost_update_acts()[:3], cause, conflict=(0, 2), memory=[(0, 1)])
 
 
 def failed_check(name: str = "lost-update") -> Failure:
     program = Program(name, 16, [increment, increment], check=both_counted)
     cause = "both_counted returned 7: the update of cpu 1 at step 2 was overwritten at step 3."
-    return build(program, "check", lost_update_acts(), cause, conflict=(0, 2), code=7,
-                 memory=[(0, 1)], returns=(10, 11))  # fmt: skip
+    return build(
+        program,
+        "check",
+        lost_update_acts(),
+        cause,
+        conflict=(0, 2),
+        code=7,
+        memory=[(0, 1)],
+        returns=(10, 11),
+    )
 
 
 def store_buffering() -> Failure:
@@ -213,8 +238,14 @@ def deadlock() -> Failure:
         Blocked(0, 4, 1, True, site_of(lock, "relax")),
         Blocked(1, 2, 0, False, site_of(lock, "relax")),
     )
-    return build(program, "deadlock", acts, "Two CPUs wait for each other.", blocked=blocked,
-                 memory=[(2, 1), (4, 2)])  # fmt: skip
+    return build(
+        program,
+        "deadlock",
+        acts,
+        "Two CPUs wait for each other.",
+        blocked=blocked,
+        memory=[(2, 1), (4, 2)],
+    )
 
 
 def out_of_range() -> Failure:

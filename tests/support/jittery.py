@@ -11,17 +11,33 @@ import re
 import sys
 from types import FunctionType
 
+import stress.jitter  # noqa: F401  the engine
 from shmalloc.compiler import build, codegen
 from shmalloc.compiler.codegen import Target
 from shmalloc.compiler.kinds import Kind
 from shmalloc.compiler.module import Instance
 from shmalloc.compiler.words import RAM
-import stress.jitter  # noqa: F401  the engine
 from shmalloc.dialect import hot, kernel
 from shmalloc.words import (
-    cas, cas2, exchange, fence, fetch_add, fetch_and, fetch_or, fixed, give_way, load, load2,
-    load_relaxed, mark, relax, store, store_relaxed, wait, wake,
-)  # fmt: skip
+    cas,
+    cas2,
+    exchange,
+    fence,
+    fetch_add,
+    fetch_and,
+    fetch_or,
+    fixed,
+    give_way,
+    load,
+    load2,
+    load_relaxed,
+    mark,
+    relax,
+    store,
+    store_relaxed,
+    wait,
+    wake,
+)
 
 SEPARATOR = "=" * 8
 

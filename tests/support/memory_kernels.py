@@ -5,8 +5,18 @@
 
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.words import (
-    cas, cas2, exchange, fetch_add, fetch_and, fetch_or, fixed, load, load2, mark, store,
-)  # fmt: skip
+    cas,
+    cas2,
+    exchange,
+    fetch_add,
+    fetch_and,
+    fetch_or,
+    fixed,
+    load,
+    load2,
+    mark,
+    store,
+)
 from support.meaning_kernels import stepped
 
 

@@ -20,7 +20,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from shmalloc import constants
+from shmalloc import constants as c
 
 Outcome = tuple[Any, ...]
 Locals = dict[str, int]
@@ -49,11 +49,19 @@ def reduced(value: int) -> int:
 
 
 OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
-    ast.BitAnd: operator.and_, ast.BitOr: operator.or_, ast.BitXor: operator.xor,
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.Eq: operator.eq, ast.NotEq: operator.ne,
-}  # fmt: skip
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
 WITHOUT_EFFECT = ("fence", "relax", "give_way")
 
 
@@ -174,7 +182,7 @@ class Evaluator:
             case ast.Name():
                 return v[node.id] if node.id in v else int(self.constants[node.id])
             case ast.Attribute():
-                return int(getattr(constants, node.attr))
+                return int(getattr(c, node.attr))
             case ast.BinOp():
                 left = self.value(node.left, v)
                 return self.operate(node, left, self.value(node.right, v))
@@ -272,11 +280,15 @@ class Evaluator:
             self.words[at] = given[2] if held == given[1] else held
             return int(held == given[1])
         new = {
-            "exchange": lambda: given[1], "store": lambda: given[1],
-            "store_relaxed": lambda: given[1], "fetch_add": lambda: reduced(held + given[1]),
-            "fetch_or": lambda: held | given[1], "fetch_and": lambda: held & given[1],
-            "mark": lambda: reduced(held + 1), "wake": lambda: held,
-        }[name]()  # fmt: skip
+            "exchange": lambda: given[1],
+            "store": lambda: given[1],
+            "store_relaxed": lambda: given[1],
+            "fetch_add": lambda: reduced(held + given[1]),
+            "fetch_or": lambda: held | given[1],
+            "fetch_and": lambda: held & given[1],
+            "mark": lambda: reduced(held + 1),
+            "wake": lambda: held,
+        }[name]()
         self.words[at] = new
         return held if name.startswith(("exchange", "fetch")) else None
 

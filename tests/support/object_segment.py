@@ -5,19 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as s
+from shmalloc import constants_slab as cs
 from shmalloc.engine import Engine
 from shmalloc.image import write_image
 from shmalloc.layout import Geometry, Layout, ZoneSpec, cache_stride
 from shmalloc.memory import Ram
-from support import slab_driver as driver
+from support import slab_driver
 
 SLAB_GEOMETRY = Geometry(
-    zones=(ZoneSpec(128),), page_bytes=512, cpus=2, max_order=6, pageblock_order=5, pcp_batch=2,
-    pcp_high=8, scratch_words=512,
-)  # fmt: skip
+    zones=(ZoneSpec(128),),
+    page_bytes=512,
+    cpus=2,
+    max_order=6,
+    pageblock_order=5,
+    pcp_batch=2,
+    pcp_high=8,
+    scratch_words=512,
+)
 
-FEW = 3 << s.CF_CAPACITY_SHIFT | 1 << s.CF_BARN_SHIFT  # sheaves of three objects, one in the barn
+FEW = 3 << cs.CF_CAPACITY_SHIFT | 1 << cs.CF_BARN_SHIFT  # sheaves of three objects, one in the barn
 
 
 class ObjectSegment:
@@ -26,30 +32,30 @@ class ObjectSegment:
     def __init__(self, engine: Engine, mem: Ram | None = None, **changes: object) -> None:
         self.geometry = replace(SLAB_GEOMETRY, **changes)
         self.layout = Layout.of(self.geometry)
-        self._drive = engine.bind(driver.drive_slab)
+        self._drive = engine.bind(slab_driver.drive_slab)
         self.mem = mem if mem is not None else self._fresh()
         self.scratch = self.layout.scratch(0)
 
     def _fresh(self) -> Ram:
         self.mem = Ram.of_words(self.layout.words)
         write_image(self.mem, self.layout)
-        self.do(driver.BOOT)
+        self.do(slab_driver.BOOT)
         return self.mem
 
     def do(self, op: int, a: int = 0, b: int = 0, c_: int = 0, d: int = 0, cpu: int = 0) -> int:
         return int(self._drive(self.mem, cpu, op, a, b, c_, d))
 
     def create(self, size: int = 64, align: int = 0, flags: int = 0, template: int = 0) -> int:
-        return self.do(driver.CREATE, size, align, flags, template)
+        return self.do(slab_driver.CREATE, size, align, flags, template)
 
     def alloc(self, cache: int, cpu: int = 0, site: int = 0) -> int:
-        return self.do(driver.ALLOC, cache, site, cpu=cpu)
+        return self.do(slab_driver.ALLOC, cache, site, cpu=cpu)
 
     def free(self, cache: int, address: int, cpu: int = 0, site: int = 0) -> int:
-        return self.do(driver.FREE, cache, address, site, cpu=cpu)
+        return self.do(slab_driver.FREE, cache, address, site, cpu=cpu)
 
     def alloc_bulk(self, cache: int, count: int, cpu: int = 0) -> list[int] | int:
-        result = self.do(driver.ALLOC_BULK, cache, count, self.scratch, cpu=cpu)
+        result = self.do(slab_driver.ALLOC_BULK, cache, count, self.scratch, cpu=cpu)
         if result < 0:
             return result
         return [self.mem[self.scratch + i] for i in range(count)]
@@ -57,17 +63,17 @@ class ObjectSegment:
     def free_bulk(self, cache: int, addresses: list[int], cpu: int = 0) -> int:
         for i, address in enumerate(addresses):
             self.mem[self.scratch + i] = address
-        return self.do(driver.FREE_BULK, cache, len(addresses), self.scratch, cpu=cpu)
+        return self.do(slab_driver.FREE_BULK, cache, len(addresses), self.scratch, cpu=cpu)
 
     def shrink(self, cache: int) -> int:
-        return self.do(driver.SHRINK, cache)
+        return self.do(slab_driver.SHRINK, cache)
 
     def destroy(self, cache: int) -> int:
-        return self.do(driver.DESTROY, cache)
+        return self.do(slab_driver.DESTROY, cache)
 
     def audit(self) -> int:
         """Violations that the audit of objects finds; their reports are taken away."""
-        found = self.do(driver.AUDIT_SLABS)
+        found = self.do(slab_driver.AUDIT_SLABS)
         assert len(self.reports()) == found
         return found
 
@@ -88,10 +94,10 @@ class ObjectSegment:
         return self.mem[self.layout.at["caches"] + cache * cache_stride(self.geometry) + word]
 
     def node_word(self, cache: int, word: int, node: int = 0) -> int:
-        return self.cache_word(cache, s.K_NODES + node * s.KN_STRIDE + word)
+        return self.cache_word(cache, cs.K_NODES + node * cs.KN_STRIDE + word)
 
     def cpu_word(self, cache: int, word: int, cpu: int = 0) -> int:
-        return self.cache_word(cache, s.K_CPUS + cpu * s.KC_STRIDE + word)
+        return self.cache_word(cache, cs.K_CPUS + cpu * cs.KC_STRIDE + word)
 
     def slab(self, address: int) -> tuple[int, int]:
         """(pfn, order) of the slab that an object lies in."""
@@ -129,6 +135,6 @@ class ObjectSegment:
     def take_every_page(self) -> list[int]:
         """Take all memory that is left, page by page."""
         pages = []
-        while (pfn := self.do(driver.ALLOC_PAGES, 0)) >= 0:
+        while (pfn := self.do(slab_driver.ALLOC_PAGES, 0)) >= 0:
             pages.append(pfn)
         return pages

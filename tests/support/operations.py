@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shmalloc import constants as c
-from shmalloc import constants_slab as s
+from shmalloc import constants_slab as cs
 from shmalloc.image import write_image
 from shmalloc.kernels import (
     cache,
@@ -31,7 +31,7 @@ from shmalloc.memory import Ram
 
 OTHER, VICTIM, DOCTOR, SECOND_DOCTOR = range(4)
 MOVABLE, UNMOVABLE, RECLAIMABLE = c.MT_MOVABLE, c.MT_UNMOVABLE, c.MT_RECLAIMABLE
-SHEAVES_OF_TWO = 2 << s.CF_CAPACITY_SHIFT | 1 << s.CF_BARN_SHIFT
+SHEAVES_OF_TWO = 2 << cs.CF_CAPACITY_SHIFT | 1 << cs.CF_BARN_SHIFT
 ONLY_CACHE = 0
 FIRST_EPOCH = 5  # of slot 0; one more for each
 
@@ -50,10 +50,18 @@ class RecoverySegment:
 
     def __init__(self, **changes: Any) -> None:
         fields: dict[str, Any] = {
-            "zones": (ZoneSpec(64),), "page_bytes": 256, "cpus": 4, "max_order": 4,
-            "pageblock_order": 2, "pcp_batch": 2, "pcp_high": 6, "scratch_words": 128,
-            "work_words": 64, "caches": 2, "spins": 0,
-        }  # fmt: skip
+            "zones": (ZoneSpec(64),),
+            "page_bytes": 256,
+            "cpus": 4,
+            "max_order": 4,
+            "pageblock_order": 2,
+            "pcp_batch": 2,
+            "pcp_high": 6,
+            "scratch_words": 128,
+            "work_words": 64,
+            "caches": 2,
+            "spins": 0,
+        }
         self.geometry = Geometry(**{**fields, **changes})
         self.layout = Layout.of(self.geometry)
         self.ram = Ram.of_words(self.layout.words)
@@ -214,11 +222,11 @@ OBJECTS: dict[str, tuple[Prepare, Operate]] = {
     "destroy": (no_live_object, on_victim(cache_set.cache_destroy, ONLY_CACHE)),
     "object-alloc": (objects(), alloc_objects(9)),
     "object-free": (objects(9), free_objects),
-    "object-alloc-direct": (objects(0, s.CF_NO_SHEAVES), alloc_objects(12)),
-    "object-free-direct": (objects(12, s.CF_NO_SHEAVES), free_objects),
-    "object-free-exact": (objects(9, SHEAVES_OF_TWO | s.CF_EXACT), free_objects),
-    "object-alloc-debug": (objects(0, s.CF_DEBUG), alloc_objects(4)),
-    "object-free-debug": (objects(5, s.CF_DEBUG), free_objects),
+    "object-alloc-direct": (objects(0, cs.CF_NO_SHEAVES), alloc_objects(12)),
+    "object-free-direct": (objects(12, cs.CF_NO_SHEAVES), free_objects),
+    "object-free-exact": (objects(9, SHEAVES_OF_TWO | cs.CF_EXACT), free_objects),
+    "object-alloc-debug": (objects(0, cs.CF_DEBUG), alloc_objects(4)),
+    "object-free-debug": (objects(5, cs.CF_DEBUG), free_objects),
     "object-alloc-bulk": (objects(2), on_list(cache_bulk.cache_alloc_bulk, ONLY_CACHE, 9)),
     "object-free-bulk": (objects(9), free_objects_at_once),
     "unplug-sheaves": (full_sheaves, on_victim(hotplug.unplug_cpu, OTHER)),

@@ -17,9 +17,15 @@ from support import driver
 MOVABLE = c.MT_MOVABLE
 
 SMALL = Geometry(
-    zones=(ZoneSpec(64),), page_bytes=64, cpus=2, max_order=4, pageblock_order=3, pcp_batch=2,
-    pcp_high=8, scratch_words=128,
-)  # fmt: skip
+    zones=(ZoneSpec(64),),
+    page_bytes=64,
+    cpus=2,
+    max_order=4,
+    pageblock_order=3,
+    pcp_batch=2,
+    pcp_high=8,
+    scratch_words=128,
+)
 
 
 class PageSegment:

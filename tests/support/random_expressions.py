@@ -21,8 +21,16 @@ CORNERS = (
     0, 1, -1, 2, 3, -2, 5, 7, 8, 10, 63, 64, 255, 1 << 31, -(1 << 31), (1 << 31) - 1, 1 << 32,
     1 << 62, -(1 << 62), (1 << 63) - 1, -(1 << 63), -(1 << 63) + 1, 0x1234_5678_9ABC_DEF,
 )  # fmt: skip
-NAMED = {"SMALL": 5, "NEGATIVE": -7, "MASK": 255, "BIG": 1 << 62, "TOP": (1 << 63) - 1,
-         "BOTTOM": -(1 << 63), "YES": True, "ONES": -1}  # fmt: skip
+NAMED = {
+    "SMALL": 5,
+    "NEGATIVE": -7,
+    "MASK": 255,
+    "BIG": 1 << 62,
+    "TOP": (1 << 63) - 1,
+    "BOTTOM": -(1 << 63),
+    "YES": True,
+    "ONES": -1,
+}
 OF_CONSTANTS = ("c.LINK_BITS", "c.VERSION_MASK", "c.E_STATE", "c.T_COUNT", "c.ZONE_SHIFT")
 ARITHMETIC = ("+", "-", "*", "&", "|", "^", "+", "-")
 COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")

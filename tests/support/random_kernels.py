@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
 
-from support import random_expressions as e
+from support import random_expressions
 from support.random_expressions import Helper, Scope
 
 RISKY = 0.45  # of all programs; about half of those fault with given arguments
@@ -45,7 +45,9 @@ VOCABULARY = (
 
 def head(seed: int) -> str:
     """Imports and constants of a module of programs."""
-    return HEAD.format(seed=seed) + "".join(f"{name} = {at}\n" for name, at in e.NAMED.items())
+    return HEAD.format(seed=seed) + "".join(
+        f"{name} = {at}\n" for name, at in random_expressions.NAMED.items()
+    )
 
 
 def module_text(seed: int, count: int, first: int = 0) -> str:
@@ -75,14 +77,17 @@ def program_text(seed: int, number: int) -> str:
 def arguments_of(seed: int, number: int, count: int, attempt: int) -> list[int]:
     """``count`` numbers to call program ``number`` with."""
     rng = Random(f"{seed}:{number}:{attempt}")
-    kinds = (lambda: rng.choice(e.CORNERS), lambda: rng.randint(-20, 70),
-             lambda: rng.randint(-(1 << 63), (1 << 63) - 1))  # fmt: skip
+    kinds = (
+        lambda: rng.choice(random_expressions.CORNERS),
+        lambda: rng.randint(-20, 70),
+        lambda: rng.randint(-(1 << 63), (1 << 63) - 1),
+    )
     return [rng.choice(kinds)() for _ in range(count)]
 
 
 def words_of(seed: int, number: int, attempt: int) -> list[int]:
     """The words of memory at the start of a call."""
-    return arguments_of(seed, -number - 1, e.WORDS, attempt)
+    return arguments_of(seed, -number - 1, random_expressions.WORDS, attempt)
 
 
 class _Writer:
@@ -121,7 +126,9 @@ class _Writer:
         self.lines.append("    " * self.indent + text)
 
     def number(self, depth: int = 3) -> str:
-        return e.number(self.scope, min(depth, self.rng.choice((0, 0, 1, 1, 2, 3))))
+        return random_expressions.number(
+            self.scope, min(depth, self.rng.choice((0, 0, 1, 1, 2, 3)))
+        )
 
     def name(self) -> str:
         return f"v{self.rng.randrange(8)}"
@@ -144,7 +151,7 @@ class _Writer:
         if result == "none":
             self.write(self.rng.choice(("return", "return None")))
         elif result == "bool":
-            self.write(f"return {e.truth(self.scope, 2)}")
+            self.write(f"return {random_expressions.truth(self.scope, 2)}")
         elif result == "int":
             self.write(f"return {self.number()}")
         else:
@@ -153,7 +160,9 @@ class _Writer:
     def give_several(self, count: int) -> None:
         helpers = self.scope.helpers_giving(count)
         if helpers and self.rng.random() < 0.3:
-            self.write(f"return {e.called(self.scope, self.rng.choice(helpers), 1)}")
+            self.write(
+                f"return {random_expressions.called(self.scope, self.rng.choice(helpers), 1)}"
+            )
         else:
             self.write(f"return {', '.join(self.number(2) for _ in range(count))}")
 
@@ -173,8 +182,15 @@ class _Writer:
         return False
 
     def statement(self) -> bool:
-        makers = [(self.assign, 6), (self.augment, 4), (self.branch, 3), (self.loop, 3),
-                  (self.unpack, 1), (self.bare, 1), (self.leave, 0.4)]  # fmt: skip
+        makers = [
+            (self.assign, 6),
+            (self.augment, 4),
+            (self.branch, 3),
+            (self.loop, 3),
+            (self.unpack, 1),
+            (self.bare, 1),
+            (self.leave, 0.4),
+        ]
         if self.scope.takes_memory:
             makers += [(self.write_word, 4), (self.augment_word, 2), (self.plain_word, 1)]
         if self.indent > 4:
@@ -185,9 +201,13 @@ class _Writer:
     def assign(self) -> None:
         kind = self.rng.random()
         names = self.targets(1 if kind < 0.9 else 2)
-        value = e.truth(self.scope, 2) if self.rng.random() < 0.15 else self.number()
+        value = (
+            random_expressions.truth(self.scope, 2) if self.rng.random() < 0.15 else self.number()
+        )
         also = (
-            f"mem[{e.index(self.scope, 1)}] = " if kind > 0.95 and self.scope.takes_memory else ""
+            f"mem[{random_expressions.index(self.scope, 1)}] = "
+            if kind > 0.95 and self.scope.takes_memory
+            else ""
         )
         note = ": int" if kind < 0.05 else ""
         self.write(f"{' = '.join(names)}{note} = {also}{value}")
@@ -196,10 +216,10 @@ class _Writer:
     def operator_and_operand(self) -> str:
         kind = self.rng.random()
         if kind < 0.15:
-            return f"{self.rng.choice(('//=', '%='))} {e.divisor(self.scope, 2)}"
+            return f"{self.rng.choice(('//=', '%='))} {random_expressions.divisor(self.scope, 2)}"
         if kind < 0.3:
-            return f"{self.rng.choice(('<<=', '>>='))} {e.count(self.scope, 2)}"
-        return f"{self.rng.choice(e.ARITHMETIC)}= {self.number(2)}"
+            return f"{self.rng.choice(('<<=', '>>='))} {random_expressions.count(self.scope, 2)}"
+        return f"{self.rng.choice(random_expressions.ARITHMETIC)}= {self.number(2)}"
 
     def augment(self) -> None:
         names = sorted(self.scope.names)
@@ -207,10 +227,10 @@ class _Writer:
             self.write(f"{self.rng.choice(names)} {self.operator_and_operand()}")
 
     def augment_word(self) -> None:
-        self.write(f"mem[{e.index(self.scope, 2)}] {self.operator_and_operand()}")
+        self.write(f"mem[{random_expressions.index(self.scope, 2)}] {self.operator_and_operand()}")
 
     def write_word(self) -> None:
-        at = e.index(self.scope, 2)
+        at = random_expressions.index(self.scope, 2)
         word = self.rng.choice(("store", "store_relaxed", "", "", "mark"))
         if word == "mark":
             self.write(f"mark(mem, {at})")
@@ -220,17 +240,21 @@ class _Writer:
             self.write(f"mem[{at}] = {self.number()}")
 
     def plain_word(self) -> None:
-        at = e.index(self.scope, 1)
-        self.write(self.rng.choice(("fence(mem)", "relax(mem)", "give_way(mem)",
-                                    f"wake(mem, {at}, 1)")))  # fmt: skip
+        at = random_expressions.index(self.scope, 1)
+        self.write(
+            self.rng.choice(("fence(mem)", "relax(mem)", "give_way(mem)", f"wake(mem, {at}, 1)"))
+        )
 
     def unpack(self) -> None:
         helpers = self.scope.helpers_giving(2, 3)
         if helpers and self.rng.random() < 0.6:
             helper = self.rng.choice(helpers)
-            names, value = self.targets(int(helper.result)), e.called(self.scope, helper, 2)
+            names, value = (
+                self.targets(int(helper.result)),
+                random_expressions.called(self.scope, helper, 2),
+            )
         elif self.scope.takes_memory:
-            names, value = self.targets(2), f"load2(mem, {e.pair(self.scope, 2)})"
+            names, value = self.targets(2), f"load2(mem, {random_expressions.pair(self.scope, 2)})"
         else:
             return
         self.write(f"{', '.join(names)} = {value}")
@@ -240,7 +264,7 @@ class _Writer:
         """A call whose result is dropped, or a pass."""
         helpers = [helper for helper in self.scope.helpers if self.scope.allows(helper)]
         if helpers:
-            self.write(e.called(self.scope, self.rng.choice(helpers), 2))
+            self.write(random_expressions.called(self.scope, self.rng.choice(helpers), 2))
         else:
             self.write("pass")
 
@@ -260,10 +284,10 @@ class _Writer:
 
     def branch(self) -> bool:
         ends = []
-        self.write(f"if {e.test(self.scope, 3)}:")
+        self.write(f"if {random_expressions.test(self.scope, 3)}:")
         ends.append(self.body(self.rng.randint(1, 3)))
         while self.rng.random() < 0.3:
-            self.write(f"elif {e.test(self.scope, 2)}:")
+            self.write(f"elif {random_expressions.test(self.scope, 2)}:")
             ends.append(self.body(self.rng.randint(1, 3)))
         if self.rng.random() < 0.6:
             self.write("else:")
@@ -282,7 +306,7 @@ class _Writer:
             self.write(f"for {self.loop_variable()} in range({self.range_arguments()}):")
             self.loop_body(known={self.variable})
         elif kind < 0.75:
-            self.write(f"while {e.test(self.scope, 2)}:")
+            self.write(f"while {random_expressions.test(self.scope, 2)}:")
             self.loop_body(known=set())
         else:
             self.write("while True:")
@@ -325,7 +349,7 @@ class _Writer:
                 self.write(f"mem[3] = ((mem[3] * 5) + {self.rng.choice(sorted(known))})")
             going = self.block(self.rng.randint(1, 3))
             while going and self.rng.random() < 0.4:
-                self.write(f"if {e.test(self.scope, 2)}:")
+                self.write(f"if {random_expressions.test(self.scope, 2)}:")
                 word = self.rng.choice(("break", "continue"))
                 self.write(f"    {word}")
                 if word == "break":

@@ -43,9 +43,17 @@ INSTRUCTIONS = 12
 INSTRUCTION_WORDS = 4
 NO_OPERATION = 22
 WHAT = {
-    "read": 0, "write": 1, "load": 2, "store": 4, "exchange": 6, "fetch_add": 7, "cas": 10,
-    "cas2": 11, "load2": 12, "fence": 18,
-}  # fmt: skip
+    "read": 0,
+    "write": 1,
+    "load": 2,
+    "store": 4,
+    "exchange": 6,
+    "fetch_add": 7,
+    "cas": 10,
+    "cas2": 11,
+    "load2": 12,
+    "fence": 18,
+}
 READS = ("read", "load", "load2")
 STORES = ("write", "store")
 PAIRS = ("load2", "cas2")

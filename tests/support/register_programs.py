@@ -27,10 +27,12 @@ def fiber_program(forgets: str = "") -> str:
     first = "".join(
         f"  %f{at} = getelementptr i64, ptr @stack, i64 {top + at}\n  store {value}, ptr %f{at}\n"
         for at, value in (
-            (frame.argument, "i64 7"), (frame.entry, "ptr @entry"), (frame.pointer, "i64 0"),
+            (frame.argument, "i64 7"),
+            (frame.entry, "ptr @entry"),
+            (frame.pointer, "i64 0"),
             (frame.back, "ptr @fiber.trampoline"),
         )
-    )  # fmt: skip
+    )
     there = "  %sp = load i64, ptr @fiber.sp\n  call void @fiber.swap(ptr @main.sp, i64 %sp)\n"
     return (
         f"@stack = internal global [{STACK_WORDS} x i64] zeroinitializer, align 16\n"
@@ -38,16 +40,20 @@ def fiber_program(forgets: str = "") -> str:
         "@count = internal global i64 0\n@mix = internal global i64 0\n"
         "@total = internal global double 0.0\n"
         + _without(forgets, lambda: fibers.swap_text("aarch64"))
-        + fibers.trampoline_text("aarch64") + _entry() + holding("round.trips", there)
-        + "define internal i64 @main() noinline nounwind {\n" + first
+        + fibers.trampoline_text("aarch64")
+        + _entry()
+        + holding("round.trips", there)
+        + "define internal i64 @main() noinline nounwind {\n"
+        + first
         + f"  %at = getelementptr i64, ptr @stack, i64 {top}\n  store ptr %at, ptr @fiber.sp\n"
         "  %a = call i64 @round.trips()\n"
-        + _unequal("%count", "@count", 7 * ROUNDS) + _unequal("%mix", "@mix", _mixed())
+        + _unequal("%count", "@count", 7 * ROUNDS)
+        + _unequal("%mix", "@mix", _mixed())
         + "  %t = load double, ptr @total\n"
         f"  %t.bad = fcmp une double %t, {_real(_added())}\n"
         "  %t.n = zext i1 %t.bad to i64\n  %b = or i64 %a, %count.n\n  %c = or i64 %b, %mix.n\n"
         "  %d = or i64 %c, %t.n\n  ret i64 %d\n}\n" + SYSTEM + START
-    )  # fmt: skip
+    )
 
 
 def fault_program(forgets: str = "") -> str:
@@ -60,12 +66,13 @@ def fault_program(forgets: str = "") -> str:
         "@frame = internal global [32 x i64] zeroinitializer, align 16\n"
         + runtime.declarations("aarch64")
         + _without(forgets, lambda: runtime.definitions("aarch64"))
-        + of_words("i64 @spoil(ptr)", spoil) + holding("faults", call)
+        + of_words("i64 @spoil(ptr)", spoil)
+        + holding("faults", call)
         + "define internal i64 @main() noinline nounwind {\n"
         f"  %code = getelementptr i64, ptr @frame, i64 {CODE}\n"
         "  store ptr @rt.back, ptr %code\n  %a = call i64 @faults()\n  ret i64 %a\n}\n"
-        "!0 = !{!\"branch_weights\", i32 1, i32 100000}\n!1 = !{}\n" + SYSTEM + START
-    )  # fmt: skip
+        '!0 = !{!"branch_weights", i32 1, i32 100000}\n!1 = !{}\n' + SYSTEM + START
+    )
 
 
 def _without(pair: str, text: Callable[[], str]) -> str:

@@ -39,9 +39,13 @@ def shmstress(*arguments: str, **variables: str) -> subprocess.CompletedProcess[
     if arguments[:1] == ("run",):
         compile_once()
     return subprocess.run(
-        [sys.executable, "-m", "stress", *arguments], env=environment(**variables),
-        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "stress", *arguments],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -58,8 +62,11 @@ class RunningRun:
         compile_once()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "stress", "run", "--progress", "never", *arguments],
-            env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def __enter__(self) -> RunningRun:
         wait_until(self._at_work, "the workers to be at work")

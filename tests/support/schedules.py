@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stress.explorer.searches import Budget, Plan, Search
-from stress.machine import block as s
+from stress.machine import block as cb
 from stress.machine.block_layout import Settings
 from stress.machine.machine import VERDICTS, Event, events_of, fault_of
 from stress.machine.program import Program
@@ -50,16 +50,20 @@ class RandomSchedules:
         passed = self.machine.call(self.search.driver, seed, schedules)
         failing = seed + passed if passed < schedules else None
         block = self.machine.block
-        verdict = VERDICTS[int(block[s.OUTCOME])]
+        verdict = VERDICTS[int(block[cb.OUTCOME])]
         if failing is None:
-            verdict = "abandoned" if block[s.ABANDONED_COUNT] else "passed"
+            verdict = "abandoned" if block[cb.ABANDONED_COUNT] else "passed"
         assert verdict != "error", "a schedule that was run twice did not repeat"
-        cpus = int(block[s.CPUS])
+        cpus = int(block[cb.CPUS])
         return Ending(
-            verdict=verdict, code=int(block[s.CODE]), schedules=int(block[s.SCHEDULES]),
-            steps=int(block[s.TOTAL_STEPS]), abandoned=int(block[s.ABANDONED_COUNT]),
-            failing_seed=failing, events=events_of(block) if block[s.LOGGING] else (),
+            verdict=verdict,
+            code=int(block[cb.CODE]),
+            schedules=int(block[cb.SCHEDULES]),
+            steps=int(block[cb.TOTAL_STEPS]),
+            abandoned=int(block[cb.ABANDONED_COUNT]),
+            failing_seed=failing,
+            events=events_of(block) if block[cb.LOGGING] else (),
             memory=self.machine.ram.array.copy(),
-            returns=tuple(int(value) for value in block[s.RETURN : s.RETURN + cpus]),
+            returns=tuple(int(value) for value in block[cb.RETURN : cb.RETURN + cpus]),
             fault=fault_of(block),
-        )  # fmt: skip
+        )

@@ -20,9 +20,11 @@ ROOT = Path(__file__).parents[2]
 def start(name: str) -> subprocess.Popen[str]:
     """Start the child; its standard output is the pipe through which it passes things on."""
     return subprocess.Popen(
-        [sys.executable, __file__, name], stdout=subprocess.PIPE, text=True,
+        [sys.executable, __file__, name],
+        stdout=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
 
 
 def main(name: str) -> None:

@@ -1,14 +1,18 @@
 """One kernel that reaches every object operation, so that tests compile the allocator once."""
 
-from shmalloc.constants import MT_UNMOVABLE
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.audit import audit
 from shmalloc.kernels.boot import boot
 from shmalloc.kernels.cache import cache_alloc_at, cache_free_at
 from shmalloc.kernels.cache_bulk import cache_alloc_bulk, cache_free_bulk
 from shmalloc.kernels.cache_set import (
-    cache_create, cache_destroy, cache_shrink, plug_sheaves, unplug_sheaves,
-)  # fmt: skip
+    cache_create,
+    cache_destroy,
+    cache_shrink,
+    plug_sheaves,
+    unplug_sheaves,
+)
 from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot, usable_bytes
 from shmalloc.kernels.objects import cache_at
 from shmalloc.kernels.pages import alloc_pages, free_pages
@@ -87,7 +91,7 @@ def drive_rest(mem, cpu, op, first, second, third):
     if op == AUDIT:
         return audit(mem, cpu)
     if op == ALLOC_PAGES:
-        return alloc_pages(mem, cpu, first, MT_UNMOVABLE, 7)
+        return alloc_pages(mem, cpu, first, c.MT_UNMOVABLE, 7)
     if op == FREE_PAGES:
         return free_pages(mem, cpu, first, second)
     if op == DRAIN:

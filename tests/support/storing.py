@@ -56,9 +56,12 @@ class Child:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("SHMALLOC_")}
         self.process = subprocess.Popen(
             [sys.executable, "-c", PREAMBLE + code, package, str(user)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-            env=kept | {k: str(v) for k, v in environment.items()}, cwd="/",
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env=kept | {k: str(v) for k, v in environment.items()},
+            cwd="/",
+        )
         self._text = b""
         self.pid = self.process.pid
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shmalloc.constants import E_STOPPED
+from shmalloc import constants as c
 from shmalloc.engine import Engine
 from shmalloc.layout import Geometry, ZoneSpec
 from stress.trace.compile import Plan
 from stress.trace.format import OBJECT_ALLOC, OBJECT_FREE, PAGE_ALLOC, PAGE_FREE, Trace
 from stress.trace.replay import Replay, ReplayReport
-from stress.workloads import trace as kernels
+from stress.workloads import trace as trace_kernels
 from stress.workloads.area import W_WORKERS
 from support.page_segment import PageSegment
 
@@ -62,19 +62,31 @@ class SmallReplay:
     """A trace in a small world. ``step`` moves one CPU on, ``run`` all of them to the end."""
 
     def __init__(
-        self, engine: Engine, trace: Trace, pages: int = 1024, page_bytes: int = 512,
+        self,
+        engine: Engine,
+        trace: Trace,
+        pages: int = 1024,
+        page_bytes: int = 512,
         loop: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.plan = Plan.of(trace)
         geometry = Geometry(
-            zones=(ZoneSpec(pages),), page_bytes=page_bytes, cpus=self.plan.slots, max_order=4,
-            pageblock_order=3, pcp_batch=4, pcp_high=16, scratch_words=128, owner_map=True,
-            work_words=self.plan.work_words, caches=self.plan.caches,
-        )  # fmt: skip
+            zones=(ZoneSpec(pages),),
+            page_bytes=page_bytes,
+            cpus=self.plan.slots,
+            max_order=4,
+            pageblock_order=3,
+            pcp_batch=4,
+            pcp_high=16,
+            scratch_words=128,
+            owner_map=True,
+            work_words=self.plan.work_words,
+            caches=self.plan.caches,
+        )
         self.world = PageSegment(engine, geometry)
         self.replay = Replay(self.plan, self.world.mem, self.world.layout, loop)
-        self._step = engine.bind(kernels.trace_step)
-        self._finish = engine.bind(kernels.trace_finish)
+        self._step = engine.bind(trace_kernels.trace_step)
+        self._finish = engine.bind(trace_kernels.trace_finish)
         for slot in range(self.plan.slots):
             self.world.mem[self.world.layout.work(slot) + W_WORKERS] = self.plan.slots
             self.replay.install(slot)
@@ -87,7 +99,7 @@ class SmallReplay:
         slots = list(order or range(self.plan.slots))
         for _ in range(ROUNDS_LIMIT):
             results = [self.step(slot, steps) for slot in slots]
-            if all(result == E_STOPPED for result in results):
+            if all(result == c.E_STOPPED for result in results):
                 return self.report()
         raise AssertionError("the replay does not come to its end")
 
@@ -110,4 +122,4 @@ class SmallReplay:
 
     def handle(self, slot: int, position: int) -> int:
         at = self.world.layout.work(slot) + self.plan.stream_at
-        return int(self.world.mem[at + position * kernels.EVENT_WORDS + 1])
+        return int(self.world.mem[at + position * trace_kernels.EVENT_WORDS + 1])

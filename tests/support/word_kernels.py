@@ -2,9 +2,27 @@
 
 from shmalloc.dialect import kernel
 from shmalloc.words import (
-    cas, cas2, exchange, fence, fetch_add, fetch_and, fetch_or, fixed, give_way, load, load2,
-    load_relaxed, mark, notice, now, relax, store, store_relaxed, wait, wake,
-)  # fmt: skip
+    cas,
+    cas2,
+    exchange,
+    fence,
+    fetch_add,
+    fetch_and,
+    fetch_or,
+    fixed,
+    give_way,
+    load,
+    load2,
+    load_relaxed,
+    mark,
+    notice,
+    now,
+    relax,
+    store,
+    store_relaxed,
+    wait,
+    wake,
+)
 
 
 @kernel

@@ -15,15 +15,24 @@ Not reversible, hence edges but no races: who woke or released a CPU; a store an
 and the drained step of its CPU; everything before all stopped (BARRIER).
 """
 
+from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
-from stress.machine.block import (
-    ACTORS, BARRIER, BUFFER_DEPTH, CPUS, ENABLED_BY, EPOCH, MODEL, SC, STEP_LIMIT, TREE_AT, WORDS,
-)  # fmt: skip
-from shmalloc.engine.ops import FIRST_WRITE, LAST_STORE
 from stress.explorer.dpor.records import (
-    ACTOR, CHANGES, CLOCK, DRAINS, ENABLER, EVENT_OP, FLAGS, KIND0, OBJECT0, OWN, READ, depth_at,
+    ACTOR,
+    CHANGES,
+    CLOCK,
+    DRAINS,
+    ENABLER,
+    EVENT_OP,
+    FLAGS,
+    KIND0,
+    OBJECT0,
+    OWN,
+    READ,
+    depth_at,
     depth_words,
-)  # fmt: skip
+)
+from stress.machine import block as cb
 
 # --- where things lie in the area, behind the depths ---------------------------------------------
 LAST_EVENT_AT = 100  # by actor, index + 1 (header words of this strategy: 100..127)
@@ -49,33 +58,33 @@ INDEX_MASK = CANDIDATE - 1
 
 @scheduler
 def object_words(ctl):
-    return 3 + ctl[ACTORS] + ctl[CPUS]
+    return 3 + ctl[cb.ACTORS] + ctl[cb.CPUS]
 
 
 @scheduler
 def lay_out(ctl):
     """Divide the area; 0 if it is too small."""
-    actors = ctl[ACTORS]
-    at = ctl[TREE_AT] + (ctl[STEP_LIMIT] + 2) * depth_words(ctl)
+    actors = ctl[cb.ACTORS]
+    at = ctl[cb.TREE_AT] + (ctl[cb.STEP_LIMIT] + 2) * depth_words(ctl)
     ctl[LAST_EVENT_AT] = at
     ctl[BARRIER_AT] = at + actors
     ctl[STORES_AT] = at + 2 * actors
-    ctl[FLUSHES_AT] = ctl[STORES_AT] + ctl[CPUS] * BUFFER_DEPTH
-    ctl[STORED_AT] = ctl[FLUSHES_AT] + ctl[CPUS] * BUFFER_DEPTH
-    ctl[FLUSHED_COUNT_AT] = ctl[STORED_AT] + ctl[CPUS]
-    ctl[PREDECESSORS_AT] = ctl[FLUSHED_COUNT_AT] + ctl[CPUS]
+    ctl[FLUSHES_AT] = ctl[STORES_AT] + ctl[cb.CPUS] * cb.BUFFER_DEPTH
+    ctl[STORED_AT] = ctl[FLUSHES_AT] + ctl[cb.CPUS] * cb.BUFFER_DEPTH
+    ctl[FLUSHED_COUNT_AT] = ctl[STORED_AT] + ctl[cb.CPUS]
+    ctl[PREDECESSORS_AT] = ctl[FLUSHED_COUNT_AT] + ctl[cb.CPUS]
     ctl[RACES_AT] = ctl[PREDECESSORS_AT] + 4 * actors + 8
     ctl[OBJECTS_AT] = ctl[RACES_AT] + 2 * MAX_RACES
-    ctl[AREA_END] = ctl[OBJECTS_AT] + 2 * ctl[WORDS] * object_words(ctl)
+    ctl[AREA_END] = ctl[OBJECTS_AT] + 2 * ctl[cb.WORDS] * object_words(ctl)
 
 
 @scheduler
 def start_order(ctl):
     """No event has been made."""
-    for actor in range(ctl[ACTORS]):
+    for actor in range(ctl[cb.ACTORS]):
         ctl[ctl[LAST_EVENT_AT] + actor] = 0
         ctl[ctl[BARRIER_AT] + actor] = 0
-    for cpu in range(ctl[CPUS]):
+    for cpu in range(ctl[cb.CPUS]):
         ctl[ctl[STORED_AT] + cpu] = 0
         ctl[ctl[FLUSHED_COUNT_AT] + cpu] = 0
     ctl[LAST_CHANGE] = 0
@@ -85,11 +94,11 @@ def start_order(ctl):
 @scheduler
 def object_at(ctl, number):
     at = ctl[OBJECTS_AT] + number * object_words(ctl)
-    if ctl[at] != ctl[EPOCH]:
-        ctl[at] = ctl[EPOCH]
+    if ctl[at] != ctl[cb.EPOCH]:
+        ctl[at] = ctl[cb.EPOCH]
         ctl[at + 1] = 0
         ctl[at + 2] = 0
-        for k in range(ctl[ACTORS] + ctl[CPUS]):
+        for k in range(ctl[cb.ACTORS] + ctl[cb.CPUS]):
             ctl[at + 3 + k] = 0
     return at
 
@@ -110,7 +119,7 @@ def order_event(ctl, index, event, fresh):
     precede(ctl, ctl[ctl[LAST_EVENT_AT] + actor], 0)
     precede(ctl, ctl[event + ENABLER], 0)
     note_barrier(ctl)
-    if ctl[MODEL] != SC:
+    if ctl[cb.MODEL] != cb.SC:
         order_buffers(ctl, index, event, actor)
     for k in range(2):
         if ctl[event + KIND0 + 2 * k] != 0:
@@ -127,9 +136,9 @@ def order_event(ctl, index, event, fresh):
 @scheduler
 def note_barrier(ctl):
     """Everybody had stopped: all events so far come before all that follow."""
-    if ctl[BARRIER] != ctl[BARRIER_SEEN]:
-        ctl[BARRIER_SEEN] = ctl[BARRIER]
-        for actor in range(ctl[ACTORS]):
+    if ctl[cb.BARRIER] != ctl[BARRIER_SEEN]:
+        ctl[BARRIER_SEEN] = ctl[cb.BARRIER]
+        for actor in range(ctl[cb.ACTORS]):
             ctl[ctl[BARRIER_AT] + actor] = ctl[ctl[LAST_EVENT_AT] + actor]
 
 
@@ -139,9 +148,9 @@ def order_object(ctl, event, k, actor, index):
     kind = ctl[event + KIND0 + 2 * k]
     place = object_at(ctl, ctl[event + OBJECT0 + 2 * k])
     last = place + 3
-    own = last + ctl[ACTORS]
+    own = last + ctl[cb.ACTORS]
     if kind == OWN:  # only flushes of the own buffer matter
-        precede(ctl, ctl[last + ctl[CPUS] + actor], CANDIDATE)
+        precede(ctl, ctl[last + ctl[cb.CPUS] + actor], CANDIDATE)
         ctl[own + actor] = index + 1
     elif kind == READ:
         precede(ctl, ctl[place + 1], CANDIDATE)
@@ -149,32 +158,32 @@ def order_object(ctl, event, k, actor, index):
         ctl[place + 2] |= 1 << actor
     else:
         precede(ctl, ctl[place + 1], CANDIDATE)
-        for reader in range(ctl[CPUS]):
+        for reader in range(ctl[cb.CPUS]):
             if ctl[place + 2] >> reader & 1 == 1 and reader != actor:
                 precede(ctl, ctl[last + reader], CANDIDATE)
         ctl[place + 1] = index + 1
         ctl[place + 2] = 0
-        if actor >= ctl[CPUS]:
-            precede(ctl, ctl[own + actor - ctl[CPUS]], CANDIDATE)
-            ctl[own + actor - ctl[CPUS]] = 0
+        if actor >= ctl[cb.CPUS]:
+            precede(ctl, ctl[own + actor - ctl[cb.CPUS]], CANDIDATE)
+            ctl[own + actor - ctl[cb.CPUS]] = 0
             ctl[last + actor] = index + 1
 
 
 @scheduler
 def order_buffers(ctl, index, event, actor):
     """Stores and flushes of one CPU are two queues that keep pace; drained steps follow both."""
-    cpus = ctl[CPUS]
+    cpus = ctl[cb.CPUS]
     if actor >= cpus:
         cpu = actor - cpus
         count = ctl[ctl[FLUSHED_COUNT_AT] + cpu]
-        slot = cpu * BUFFER_DEPTH + count % BUFFER_DEPTH
+        slot = cpu * cb.BUFFER_DEPTH + count % cb.BUFFER_DEPTH
         precede(ctl, ctl[ctl[STORES_AT] + slot], 0)
         ctl[ctl[FLUSHES_AT] + slot] = index + 1
         ctl[ctl[FLUSHED_COUNT_AT] + cpu] = count + 1
-    elif FIRST_WRITE <= ctl[event + EVENT_OP] <= LAST_STORE:
+    elif ops.FIRST_WRITE <= ctl[event + EVENT_OP] <= ops.LAST_STORE:
         count = ctl[ctl[STORED_AT] + actor]
-        slot = actor * BUFFER_DEPTH + count % BUFFER_DEPTH
-        if count >= BUFFER_DEPTH:
+        slot = actor * cb.BUFFER_DEPTH + count % cb.BUFFER_DEPTH
+        if count >= cb.BUFFER_DEPTH:
             precede(ctl, ctl[ctl[FLUSHES_AT] + slot], 0)
         ctl[ctl[STORES_AT] + slot] = index + 1
         ctl[ctl[STORED_AT] + actor] = count + 1
@@ -192,11 +201,11 @@ def before(ctl, index, event):
 @scheduler
 def set_clock(ctl, index, event, actor):
     clock = event + CLOCK
-    for u in range(ctl[ACTORS]):
+    for u in range(ctl[cb.ACTORS]):
         ctl[clock + u] = ctl[ctl[BARRIER_AT] + u]
     for k in range(ctl[PREDECESSORS]):
         other = depth_at(ctl, ctl[ctl[PREDECESSORS_AT] + k] & INDEX_MASK) + CLOCK
-        for u in range(ctl[ACTORS]):
+        for u in range(ctl[cb.ACTORS]):
             ctl[clock + u] = max(ctl[clock + u], ctl[other + u])
     ctl[clock + actor] = index + 1
 
@@ -236,7 +245,7 @@ def races(ctl, earlier, actor):
 @scheduler
 def enabler_of(ctl, actor):
     """1 + the step that woke or released the CPU since its last step."""
-    if actor >= ctl[CPUS] or ctl[ENABLED_BY + actor] == 0:
+    if actor >= ctl[cb.CPUS] or ctl[cb.ENABLED_BY + actor] == 0:
         return 0
-    enabler = ctl[ENABLED_BY + actor]
+    enabler = ctl[cb.ENABLED_BY + actor]
     return enabler if enabler > ctl[ctl[LAST_EVENT_AT] + actor] else 0

@@ -25,16 +25,12 @@ search before it::
     | sleeping actors: mask, then a record for each actor | first branch | branches done
 """
 
-from stress.machine.access import outside
+from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
-from stress.machine.block import (
-    ACTORS, ARG, ARG1, AT, CPUS, FORWARDED, INVARIANT_ENTRY, MODEL, OP, SC, TREE_AT, WORDS,
-)  # fmt: skip
+from stress.machine import block as cb
+from stress.machine.access import outside
 from stress.machine.buffers import drains, flushed_entry
 from stress.machine.primitives import read_word
-from shmalloc.engine.ops import (
-    LAST_READ, LAST_STORE, LAST_WRITE, OP_CAS, OP_CAS2, OP_FLUSH, OP_LOAD2, OP_WAIT, OP_WAKE,
-)  # fmt: skip
 
 READ = 1
 WRITE = 2
@@ -67,19 +63,19 @@ MAX_ACTORS = 62  # a mask is one word
 @scheduler
 def depth_words(ctl):
     """Size of one depth."""
-    return CLOCK + ctl[ACTORS] * (1 + RECORD)
+    return CLOCK + ctl[cb.ACTORS] * (1 + RECORD)
 
 
 @scheduler
 def depth_at(ctl, index):
     """Where the event of step ``index`` is kept; index -1 is scratch room."""
-    return ctl[TREE_AT] + (index + 1) * depth_words(ctl)
+    return ctl[cb.TREE_AT] + (index + 1) * depth_words(ctl)
 
 
 @scheduler
 def sleeper_at(ctl, depth, actor):
     """The record of the sleeping ``actor`` before the event at ``depth``."""
-    return depth + CLOCK + ctl[ACTORS] + actor * RECORD
+    return depth + CLOCK + ctl[cb.ACTORS] + actor * RECORD
 
 
 @scheduler
@@ -92,13 +88,13 @@ def copy_record(ctl, to, record):
 def prepare_event(ctl, event, actor):
     """Before the step of ``actor``: what it is about to do, and what its words hold."""
     ctl[event + ACTOR] = actor
-    op = OP_FLUSH
+    op = ops.OP_FLUSH
     at = 0
-    if actor < ctl[CPUS]:
-        op = ctl[OP + actor]
-        at = ctl[AT + actor]
-        ctl[event + EVENT_ARG] = ctl[ARG + actor]
-        ctl[event + EVENT_ARG1] = ctl[ARG1 + actor]
+    if actor < ctl[cb.CPUS]:
+        op = ctl[cb.OP + actor]
+        at = ctl[cb.AT + actor]
+        ctl[event + EVENT_ARG] = ctl[cb.ARG + actor]
+        ctl[event + EVENT_ARG1] = ctl[cb.ARG1 + actor]
     else:
         at = ctl[flushed_entry(ctl, actor)]
     ctl[event + EVENT_OP] = op
@@ -109,10 +105,10 @@ def prepare_event(ctl, event, actor):
     ctl[event + FLAGS] = 0
     ctl[event + FOUND0] = 0
     ctl[event + FOUND1] = 0
-    inside = 0 <= at < ctl[WORDS]
-    if inside and (op <= LAST_WRITE or op == OP_WAIT or op == OP_FLUSH):
+    inside = 0 <= at < ctl[cb.WORDS]
+    if inside and (op <= ops.LAST_WRITE or op == ops.OP_WAIT or op == ops.OP_FLUSH):
         ctl[event + FOUND0] = read_word(ctl, at)
-        if at + 1 < ctl[WORDS]:
+        if at + 1 < ctl[cb.WORDS]:
             ctl[event + FOUND1] = read_word(ctl, at + 1)
 
 
@@ -122,37 +118,37 @@ def describe_event(ctl, event):
     op = ctl[event + EVENT_OP]
     if outside(ctl, op, ctl[event + OBJECT0]) == 1:
         return
-    if op == OP_FLUSH:
+    if op == ops.OP_FLUSH:
         ctl[event + KIND0] = WRITE
-    elif op <= LAST_READ:
+    elif op <= ops.LAST_READ:
         describe_read(ctl, event, op)
-    elif op <= LAST_STORE:
-        ctl[event + KIND0] = WRITE if ctl[MODEL] == SC else 0
-    elif op <= LAST_WRITE:
+    elif op <= ops.LAST_STORE:
+        ctl[event + KIND0] = WRITE if ctl[cb.MODEL] == cb.SC else 0
+    elif op <= ops.LAST_WRITE:
         describe_update(ctl, event, event, ctl[event + FOUND0], ctl[event + FOUND1])
-    elif op == OP_WAIT:
+    elif op == ops.OP_WAIT:
         describe_wait(ctl, event)
-    elif op == OP_WAKE:
-        ctl[event + OBJECT0] += ctl[WORDS]
+    elif op == ops.OP_WAKE:
+        ctl[event + OBJECT0] += ctl[cb.WORDS]
         ctl[event + KIND0] = WRITE
-    if op != OP_FLUSH and drains(op) == 1:
+    if op != ops.OP_FLUSH and drains(op) == 1:
         ctl[event + FLAGS] |= DRAINS
-    if ctl[INVARIANT_ENTRY] != 0 and writes_memory(ctl, event) == 1:
+    if ctl[cb.INVARIANT_ENTRY] != 0 and writes_memory(ctl, event) == 1:
         ctl[event + FLAGS] |= CHANGES
 
 
 @scheduler
 def writes_memory(ctl, record):
-    first = ctl[record + KIND0] == WRITE and ctl[record + OBJECT0] < ctl[WORDS]
-    second = ctl[record + KIND1] == WRITE and ctl[record + OBJECT1] < ctl[WORDS]
+    first = ctl[record + KIND0] == WRITE and ctl[record + OBJECT0] < ctl[cb.WORDS]
+    second = ctl[record + KIND1] == WRITE and ctl[record + OBJECT1] < ctl[cb.WORDS]
     return 1 if first or second else 0
 
 
 @scheduler
 def describe_read(ctl, event, op):
-    forwarded = 0 if ctl[MODEL] == SC else ctl[FORWARDED]
+    forwarded = 0 if ctl[cb.MODEL] == cb.SC else ctl[cb.FORWARDED]
     ctl[event + KIND0] = OWN if forwarded & 1 != 0 else READ
-    if op == OP_LOAD2:
+    if op == ops.OP_LOAD2:
         ctl[event + KIND1] = OWN if forwarded & 2 != 0 else READ
 
 
@@ -161,16 +157,16 @@ def describe_update(ctl, to, event, low, high):
     """Kinds of the update ``event``, had it found ``low`` and ``high``: to the record ``to``."""
     op = ctl[event + EVENT_OP]
     ctl[to + KIND0] = WRITE
-    if op == OP_CAS or op == OP_CAS2:
+    if op == ops.OP_CAS or op == ops.OP_CAS2:
         ctl[to + KIND0] = WRITE if low == ctl[event + EVENT_ARG] else READ
-    if op == OP_CAS2:
+    if op == ops.OP_CAS2:
         ctl[to + KIND1] = WRITE if high == ctl[event + EVENT_ARG1] else READ
 
 
 @scheduler
 def describe_wait(ctl, event):
     ctl[event + KIND0] = READ
-    ctl[event + OBJECT1] = ctl[event + OBJECT0] + ctl[WORDS]
+    ctl[event + OBJECT1] = ctl[event + OBJECT0] + ctl[cb.WORDS]
     ctl[event + KIND1] = READ
 
 
@@ -179,12 +175,12 @@ def clash(ctl, kind, actor, other_kind, other):
     """1 if two accesses of one object depend on each other."""
     if kind == WRITE:
         if other_kind == OWN:
-            return 1 if actor == ctl[CPUS] + other else 0
+            return 1 if actor == ctl[cb.CPUS] + other else 0
         return 1 if other_kind != 0 else 0
     if other_kind != WRITE:
         return 0
     if kind == OWN:
-        return 1 if other == ctl[CPUS] + actor else 0
+        return 1 if other == ctl[cb.CPUS] + actor else 0
     return 1 if kind == READ else 0
 
 
@@ -199,9 +195,9 @@ def dependent(ctl, record, other):
     other_flags = ctl[other + FLAGS]
     if flags & other_flags & CHANGES != 0:
         return 1
-    if flags & DRAINS != 0 and second == ctl[CPUS] + actor:
+    if flags & DRAINS != 0 and second == ctl[cb.CPUS] + actor:
         return 1
-    if other_flags & DRAINS != 0 and actor == ctl[CPUS] + second:
+    if other_flags & DRAINS != 0 and actor == ctl[cb.CPUS] + second:
         return 1
     for k in range(2):
         kind = ctl[record + KIND0 + 2 * k]
@@ -230,15 +226,15 @@ def without(ctl, to, event, earlier):
     """The record of ``event`` as it would be if ``earlier`` had not been made."""
     copy_record(ctl, to, event)
     op = ctl[event + EVENT_OP]
-    if op == OP_CAS or op == OP_CAS2:
+    if op == ops.OP_CAS or op == ops.OP_CAS2:
         low = found_without(ctl, event, OBJECT0, FOUND0, earlier)
         high = found_without(ctl, event, OBJECT1, FOUND1, earlier)
         describe_update(ctl, to, event, low, high)
-    elif op <= LAST_READ and ctl[earlier + ACTOR] == ctl[CPUS] + ctl[event + ACTOR]:
+    elif op <= ops.LAST_READ and ctl[earlier + ACTOR] == ctl[cb.CPUS] + ctl[event + ACTOR]:
         for k in range(2):
             if ctl[to + KIND0 + 2 * k] == READ and flushes(ctl, earlier, ctl[to + OBJECT0 + 2 * k]):
                 ctl[to + KIND0 + 2 * k] = OWN
-    if ctl[INVARIANT_ENTRY] != 0:
+    if ctl[cb.INVARIANT_ENTRY] != 0:
         ctl[to + FLAGS] = ctl[to + FLAGS] & ~CHANGES
         if writes_memory(ctl, to) == 1:
             ctl[to + FLAGS] |= CHANGES
@@ -246,4 +242,4 @@ def without(ctl, to, event, earlier):
 
 @scheduler
 def flushes(ctl, event, word):
-    return 1 if ctl[event + EVENT_OP] == OP_FLUSH and ctl[event + OBJECT0] == word else 0
+    return 1 if ctl[event + EVENT_OP] == ops.OP_FLUSH and ctl[event + OBJECT0] == word else 0

@@ -13,23 +13,49 @@ tests say so. ``dpor`` continues where the last call ended.
 """
 
 from shmalloc.engine.control import scheduler
-from stress.machine.block import (
-    ABANDONED, ACTORS, CHOICES, ERROR, FIRST_OWN, LAST_ACTOR, OUTCOME, RUNNING, STEPS, STEP_LIMIT,
-    TREE_AT, TREE_WORDS,
-)  # fmt: skip
-from stress.machine.schedule import begin, gather, perform_shared, settle
 from stress.explorer.dpor.clocks import (
-    MAX_RACES, RACES_AT, RACE_COUNT, before, enabler_of, lay_out, order_event, start_order,
-)  # fmt: skip
+    MAX_RACES,
+    RACE_COUNT,
+    RACES_AT,
+    before,
+    enabler_of,
+    lay_out,
+    order_event,
+    start_order,
+)
 from stress.explorer.dpor.records import (
-    ACTOR, BRANCHES_DONE, CLOCK, ENABLER, RECORD, ROOT, SLEEPING, copy_record, dependent, depth_at,
-    describe_event, prepare_event, sleeper_at, without,
-)  # fmt: skip
+    ACTOR,
+    BRANCHES_DONE,
+    CLOCK,
+    ENABLER,
+    RECORD,
+    ROOT,
+    SLEEPING,
+    copy_record,
+    dependent,
+    depth_at,
+    describe_event,
+    prepare_event,
+    sleeper_at,
+    without,
+)
 from stress.explorer.dpor.tree import (
-    LAST_INDEX, POOL_AT, POOL_EMPTY, POOL_END, SCRATCH, SEQUENCE, SEQUENCE_AT, covered_by_sleepers,
-    free_tree, insert, lay_out_tree, take_first,
-)  # fmt: skip
+    LAST_INDEX,
+    POOL_AT,
+    POOL_EMPTY,
+    POOL_END,
+    SCRATCH,
+    SEQUENCE,
+    SEQUENCE_AT,
+    covered_by_sleepers,
+    free_tree,
+    insert,
+    lay_out_tree,
+    take_first,
+)
 from stress.explorer.strategies.loop import enabled, finish
+from stress.machine import block as cb
+from stress.machine.schedule import begin, gather, perform_shared, settle
 
 PREFIX = 92  # steps that the next schedule takes from the path; the last of them is new
 DONE = 93
@@ -37,7 +63,7 @@ READY_TO_RUN = 94  # the area is laid out
 REDUNDANT = 95
 EVENTS = 96  # of the last schedule
 TOO_SMALL = 97  # the area does not hold the program
-BLOCKED = FIRST_OWN  # OUTCOME: all that could go on sleep
+BLOCKED = cb.FIRST_OWN  # OUTCOME: all that could go on sleep
 MIN_POOL = 4096
 
 
@@ -53,7 +79,7 @@ def dpor_words(words: int, actors: int, cpus: int, step_limit: int, pool_words: 
 def prepare(ctl):
     """Lay out the area, once."""
     lay_out(ctl)
-    lay_out_tree(ctl, ctl[STEP_LIMIT], ctl[TREE_AT] + ctl[TREE_WORDS])
+    lay_out_tree(ctl, ctl[cb.STEP_LIMIT], ctl[cb.TREE_AT] + ctl[cb.TREE_WORDS])
     ctl[READY_TO_RUN] = 1
     if ctl[POOL_AT] >= ctl[POOL_END]:
         ctl[TOO_SMALL] = 1
@@ -72,12 +98,12 @@ def pick(ctl, depth, below, choices):
         return take_first(ctl, depth, below)
     ctl[below + ROOT] = 0
     asleep = ctl[depth + SLEEPING]
-    last = ctl[LAST_ACTOR]
+    last = ctl[cb.LAST_ACTOR]
     if last >= 0 and asleep >> last & 1 == 0 and enabled(ctl, last, choices) == 1:
         return last
     for k in range(choices):
-        if asleep >> ctl[CHOICES + k] & 1 == 0:
-            return ctl[CHOICES + k]
+        if asleep >> ctl[cb.CHOICES + k] & 1 == 0:
+            return ctl[cb.CHOICES + k]
     return -1
 
 
@@ -86,7 +112,7 @@ def pass_sleep(ctl, depth, below, event):
     """Who sleeps before the event and does not depend on it sleeps on."""
     ctl[below + BRANCHES_DONE] = 0
     mask = 0
-    for actor in range(ctl[ACTORS]):
+    for actor in range(ctl[cb.ACTORS]):
         if ctl[depth + SLEEPING] >> actor & 1 == 1:
             sleeper = sleeper_at(ctl, depth, actor)
             if dependent(ctl, sleeper, event) == 0:
@@ -105,10 +131,10 @@ def make_step(ctl, index, choices):
     else:
         actor = pick(ctl, event, below, choices)
         if actor < 0:
-            ctl[OUTCOME] = BLOCKED
+            ctl[cb.OUTCOME] = BLOCKED
             return
     if enabled(ctl, actor, choices) == 0:
-        ctl[OUTCOME] = ERROR
+        ctl[cb.OUTCOME] = cb.ERROR
         return
     prepare_event(ctl, event, actor)
     ctl[event + ENABLER] = enabler_of(ctl, actor)
@@ -127,14 +153,14 @@ def run_schedule(ctl):
     start_order(ctl)
     ctl[RACE_COUNT] = 0
     ctl[EVENTS] = 0
-    while ctl[OUTCOME] == RUNNING:
+    while ctl[cb.OUTCOME] == cb.RUNNING:
         choices = gather(ctl)
         if choices == 0:
             settle(ctl)
-        elif ctl[STEPS] >= ctl[STEP_LIMIT]:
-            ctl[OUTCOME] = ABANDONED
+        elif ctl[cb.STEPS] >= ctl[cb.STEP_LIMIT]:
+            ctl[cb.OUTCOME] = cb.ABANDONED
         else:
-            make_step(ctl, ctl[STEPS], choices)
+            make_step(ctl, ctl[cb.STEPS], choices)
 
 
 # --- what to try next ----------------------------------------------------------------------------
@@ -191,14 +217,14 @@ def dpor(ctl, seed, count):
         if ctl[DONE] == 1:
             return k
         run_schedule(ctl)
-        if ctl[OUTCOME] == ERROR:
+        if ctl[cb.OUTCOME] == cb.ERROR:
             return k
         plan(ctl)
         end = depth_at(ctl, ctl[EVENTS])
         free_tree(ctl, ctl[end + ROOT])
         ctl[end + ROOT] = 0
         stop = 0
-        if ctl[OUTCOME] == BLOCKED:
+        if ctl[cb.OUTCOME] == BLOCKED:
             ctl[REDUNDANT] += 1
         else:
             stop = finish(ctl)

@@ -10,11 +10,19 @@ one, the later side of a race as it would be without the earlier side (scratch r
 """
 
 from shmalloc.engine.control import scheduler
-from stress.machine.block import ACTORS
 from stress.explorer.dpor.clocks import AREA_END, before
 from stress.explorer.dpor.records import (
-    ACTOR, BRANCHES_DONE, RECORD, ROOT, SLEEPING, copy_record, depth_at, dependent, sleeper_at,
-)  # fmt: skip
+    ACTOR,
+    BRANCHES_DONE,
+    RECORD,
+    ROOT,
+    SLEEPING,
+    copy_record,
+    dependent,
+    depth_at,
+    sleeper_at,
+)
+from stress.machine import block as cb
 
 POOL_AT = 115
 POOL_FREE = 116  # first branch of the list of free ones
@@ -153,7 +161,7 @@ def drop(ctl, position):
 def covered_by_sleepers(ctl, depth):
     """1 if an actor that was tried before could begin the sequence: it has been explored."""
     mask = ctl[depth + SLEEPING]
-    for actor in range(ctl[ACTORS]):
+    for actor in range(ctl[cb.ACTORS]):
         if mask >> actor & 1 == 1:
             position = position_of(ctl, actor)
             if position >= 0:

@@ -14,9 +14,10 @@ from stress.machine.names import Finding
 from stress.machine.program import Program
 
 _NO_MEANING = {
-    "division": "a division by zero", "shift": "a shift by less than 0 or more than 63 bits",
+    "division": "a division by zero",
+    "shift": "a shift by less than 0 or more than 63 bits",
     "step": "a range with step 0",
-}  # fmt: skip
+}
 
 
 def cause_of(program: Program, kind: str, code: int, trace: Trace) -> str:

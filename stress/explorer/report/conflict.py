@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from shmalloc.engine import ops
 from stress.explorer.report.trace import Step, addresses_of, may_change
-from stress.machine import block as s
+from stress.machine import block as cb
 from stress.machine.interpreted import InterpretedMachine
 
 Pair = tuple[int, int]
@@ -21,14 +21,14 @@ def conflict_of(
     world: InterpretedMachine, steps: Sequence[Step], stake: Collection[int]
 ) -> Pair | None:
     """The two steps of the failure of ``world``, the earlier first; on words at stake if it can."""
-    outcome = int(world.block[s.OUTCOME])
+    outcome = int(world.block[cb.OUTCOME])
     if not steps:
         return None
     block = world.block
-    if outcome == s.RACE:
-        return _racing_pair(steps, int(block[s.OTHER_CPU]), int(block[s.FAULT_AT]))
-    if outcome == s.TORN:
-        return _torn_pair(steps, int(block[s.FAULT_CPU]), int(block[s.FAULT_AT]))
+    if outcome == cb.RACE:
+        return _racing_pair(steps, int(block[cb.OTHER_CPU]), int(block[cb.FAULT_AT]))
+    if outcome == cb.TORN:
+        return _torn_pair(steps, int(block[cb.FAULT_CPU]), int(block[cb.FAULT_AT]))
     return deciding_pair(steps, stake) or deciding_pair(steps)
 
 

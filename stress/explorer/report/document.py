@@ -17,8 +17,8 @@ from stress.explorer.report.failure import Failure
 from stress.explorer.report.frames import shown_site
 from stress.explorer.report.naming import Naming
 from stress.explorer.report.trace import Step, addresses_of
-from stress.machine.site import Site
 from stress.explorer.result import Exploration
+from stress.machine.site import Site
 
 FORMAT = 1
 

@@ -15,10 +15,10 @@ from shmalloc.memory import Ram
 from stress.explorer.report.conflict import conflict_of
 from stress.explorer.report.origin import Origin, origin_of
 from stress.explorer.report.trace import Blocked, Step, Trace, addresses_of, may_change
-from stress.machine import block as s
+from stress.machine import block as cb
 from stress.machine.interpreted import InterpretedMachine
-from stress.machine.names import Finding
 from stress.machine.machine import Event, events_of, fault_of
+from stress.machine.names import Finding
 from stress.machine.program import Program
 from stress.machine.site import Site
 
@@ -32,25 +32,30 @@ def trace_of(world: InterpretedMachine, preempted: Sequence[bool] = ()) -> Trace
     """
     block = world.block
     steps = steps_of(world, preempted)
-    outcome = int(block[s.OUTCOME])
+    outcome = int(block[cb.OUTCOME])
     memory = tuple(int(word) for word in world.ram.array)
     fault = fault_step(world, steps)
-    blocked = _blocked(world, steps) if outcome in (s.DEADLOCK, s.LIVELOCK) else ()
+    blocked = _blocked(world, steps) if outcome in (cb.DEADLOCK, cb.LIVELOCK) else ()
     origin = _origin(world)
     stake = [word for finding in findings_of(world.program, memory) for word in finding.words]
     stake += [] if stake else origin.words
     stake += list(addresses_of(fault)) if fault else []
     stake += [one.address for one in blocked]
-    if outcome in (s.RACE, s.TORN):
-        stake.append(int(block[s.FAULT_AT]))
+    if outcome in (cb.RACE, cb.TORN):
+        stake.append(int(block[cb.FAULT_AT]))
     stake = sorted({word for word in stake if 0 <= word < world.program.words})
     return Trace(
-        cpus=len(world.program.threads), steps=steps, conflict=conflict_of(world, steps, stake),
-        fault=fault, blocked=blocked, memory=memory, origin=origin.sites,
-        faulted=block.faulted if outcome == s.ARITHMETIC else None,
-        returns=tuple(int(block[s.RETURN + cpu]) for cpu in range(int(block[s.CPUS]))),
+        cpus=len(world.program.threads),
+        steps=steps,
+        conflict=conflict_of(world, steps, stake),
+        fault=fault,
+        blocked=blocked,
+        memory=memory,
+        origin=origin.sites,
+        faulted=block.faulted if outcome == cb.ARITHMETIC else None,
+        returns=tuple(int(block[cb.RETURN + cpu]) for cpu in range(int(block[cb.CPUS]))),
         at_stake=tuple(stake),
-    )  # fmt: skip
+    )
 
 
 def findings_of(program: Program, memory: Sequence[int]) -> tuple[Finding, ...]:
@@ -140,33 +145,41 @@ def fault_step(world: InterpretedMachine, steps: Sequence[Step]) -> Step | None:
     if done == len(posted):  # its stack ran over between two accesses
         return None
     return Step(
-        len(steps), event.cpu, len(own) + 1, event.op, event.address, event.value, 0, posted[done],
-        bool(steps) and steps[-1].cpu != event.cpu, False,
-    )  # fmt: skip
+        len(steps),
+        event.cpu,
+        len(own) + 1,
+        event.op,
+        event.address,
+        event.value,
+        0,
+        posted[done],
+        bool(steps) and steps[-1].cpu != event.cpu,
+        False,
+    )
 
 
 def _origin(world: InterpretedMachine) -> Origin:
     """Where the check or the invariant came to its code."""
     block = world.block
-    watcher = {s.FAILED: world.program.check, s.INVARIANT: world.program.invariant}.get(
-        int(block[s.OUTCOME])
+    watcher = {cb.FAILED: world.program.check, cb.INVARIANT: world.program.invariant}.get(
+        int(block[cb.OUTCOME])
     )
     if block.judged is None or not is_kernel(watcher):
         return Origin()
-    return origin_of(watcher, block.judged, int(block[s.CODE]))
+    return origin_of(watcher, block.judged, int(block[cb.CODE]))
 
 
 # --- who waits for whom --------------------------------------------------------------------------
 def _blocked(world: InterpretedMachine, steps: Sequence[Step]) -> tuple[Blocked, ...]:
     block = world.block
     found: dict[int, Blocked] = {}
-    for cpu in range(int(block[s.CPUS])):
-        asleep = block[s.STATE + cpu] == s.ASLEEP
-        others_run = block[s.OUTCOME] == s.DEADLOCK  # a cycle closes while others could go on
-        if block[s.STATE + cpu] == s.FINISHED or (others_run and not asleep):
+    for cpu in range(int(block[cb.CPUS])):
+        asleep = block[cb.STATE + cpu] == cb.ASLEEP
+        others_run = block[cb.OUTCOME] == cb.DEADLOCK  # a cycle closes while others could go on
+        if block[cb.STATE + cpu] == cb.FINISHED or (others_run and not asleep):
             continue
         own = [t for t in steps if t.cpu == cpu and addresses_of(t)]
-        address = int(block[s.AT + cpu]) if asleep or not own else own[-1].address
+        address = int(block[cb.AT + cpu]) if asleep or not own else own[-1].address
         posted = block.posted[cpu]
         site = posted[-1][0] if posted and posted[-1] else None
         found[cpu] = Blocked(cpu, address, _holder(world, steps, cpu, address), not asleep, site)
@@ -176,7 +189,7 @@ def _blocked(world: InterpretedMachine, steps: Sequence[Step]) -> tuple[Blocked,
 def _holder(world: InterpretedMachine, steps: Sequence[Step], cpu: int, word: int) -> int | None:
     """Who holds the lock at ``word``; where it is none, who changed it last."""
     if word in world.program.locks:
-        holder = int(world.ram.array[word]) & s.HOLDER_MASK
+        holder = int(world.ram.array[word]) & cb.HOLDER_MASK
         return holder - 1 if 0 < holder <= len(world.program.threads) else None
     for step in reversed(steps):
         if word in addresses_of(step) and may_change(step):

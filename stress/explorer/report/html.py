@@ -228,23 +228,34 @@ def _step_row(account: Account, step: Step, stack: tuple[Site, ...], note: str |
     at_stake = bool(set(account.trace.at_stake) & set(touched))
     decided = decided_by(site) if at_stake else None
     return Row(
-        key=str(step.index), cpu=step.cpu, words=wording.words_of(step, account.naming),
-        addresses=touched, at_stake=at_stake,
+        key=str(step.index),
+        cpu=step.cpu,
+        words=wording.words_of(step, account.naming),
+        addresses=touched,
+        at_stake=at_stake,
         switch="preempt" if step.preempted else "switch" if step.switched else "",
-        state="conflict" if mark else "", notes=tuple(marks + ([note] if note else [])),
-        place=place_in_file(site), source=source_at(site), frames=_frames(stack),
+        state="conflict" if mark else "",
+        notes=tuple(marks + ([note] if note else [])),
+        place=place_in_file(site),
+        source=source_at(site),
+        frames=_frames(stack),
         decides=f"{path_at(decided)}: {source_at(decided)}" if decided else "",
-    )  # fmt: skip
+    )
 
 
 def _fault_row(account: Account, fault: Step) -> Row:
     site = shown_site(fault.stack)
     return Row(
-        key="failed", cpu=fault.cpu, words=wording.fault_words(fault, account.naming),
-        addresses=addresses_of(fault), state="fault",
+        key="failed",
+        cpu=fault.cpu,
+        words=wording.fault_words(fault, account.naming),
+        addresses=addresses_of(fault),
+        state="fault",
         notes=(wording.fault_reason(account, fault), "not performed"),
-        place=place_in_file(site), source=source_at(site), frames=_frames(fault.stack),
-    )  # fmt: skip
+        place=place_in_file(site),
+        source=source_at(site),
+        frames=_frames(fault.stack),
+    )
 
 
 def _blocked_row(account: Account, blocked: Blocked) -> Row:
@@ -252,21 +263,22 @@ def _blocked_row(account: Account, blocked: Blocked) -> Row:
     holder = "" if blocked.holder is None else f"of cpu {blocked.holder}"
     stack = wording.waiting_stack(account.trace, blocked)
     return Row(
-        key=f"stuck-{blocked.cpu}", cpu=blocked.cpu,
+        key=f"stuck-{blocked.cpu}",
+        cpu=blocked.cpu,
         words=wording.Words(verb, account.naming.place(blocked.address), holder),
-        addresses=(blocked.address,), state="stuck", place=place_in_file(blocked.site),
-        source=source_at(blocked.site), frames=_frames(stack),
-    )  # fmt: skip
+        addresses=(blocked.address,),
+        state="stuck",
+        place=place_in_file(blocked.site),
+        source=source_at(blocked.site),
+        frames=_frames(stack),
+    )
 
 
 def _frames(stack: tuple[Site, ...]) -> tuple[Frame, ...]:
     return tuple(
-        Frame(
-            path_at(site), site.function, source_at(site),
-            _context(site) if depth == 0 else (),
-        )
+        Frame(path_at(site), site.function, source_at(site), _context(site) if depth == 0 else ())
         for depth, site in enumerate(stack)
-    )  # fmt: skip
+    )
 
 
 def _context(site: Site) -> tuple[SourceLine, ...]:

@@ -69,9 +69,16 @@ def render(account: Account, width: int = 120, paths: bool = False) -> str:
     out = StringIO()
     # Whatever this process writes to: the text is the same everywhere.
     console = Console(
-        file=out, width=max(NARROWEST, width), color_system=None, force_terminal=False,
-        force_jupyter=False, markup=False, emoji=False, highlight=False, legacy_windows=False,
-    )  # fmt: skip
+        file=out,
+        width=max(NARROWEST, width),
+        color_system=None,
+        force_terminal=False,
+        force_jupyter=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        legacy_windows=False,
+    )
     console.print(f"{account.headline} (memory model {account.memory_model})")
     console.print(account.cause)
     console.print()

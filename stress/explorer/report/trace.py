@@ -18,9 +18,17 @@ from stress.machine.machine import Event
 from stress.machine.site import Site
 
 KINDS = (
-    "check", "invariant", "race", "torn", "deadlock", "livelock", "memory", "undefined", "stack",
+    "check",
+    "invariant",
+    "race",
+    "torn",
+    "deadlock",
+    "livelock",
+    "memory",
+    "undefined",
+    "stack",
     "arithmetic",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ are stored, their order is found again by running the schedule.
 """
 
 from shmalloc.engine.control import scheduler
-from stress.machine.block import CHOICES, CPUS, OUTCOME, RUNNING, STEPS, TREE_AT
-from stress.machine.schedule import begin, gather, settle, shared_step_or_settle
 from stress.explorer.strategies.loop import enabled, finish
+from stress.machine import block as cb
+from stress.machine.schedule import begin, gather, settle, shared_step_or_settle
 
 BOUND_KIND = 92  # NO_BOUND, PREEMPTIONS_BOUND or DELAYS_BOUND
 BOUND = 93
@@ -40,22 +40,22 @@ def dfs_words(step_limit: int) -> int:
 @scheduler
 def order_options(ctl, choices):
     """Reorder CHOICES: the CPU that ran last, then flushes, then other CPUs; how many are free."""
-    cpus = ctl[CPUS]
+    cpus = ctl[cb.CPUS]
     last = ctl[LAST_CPU]
     goes_on = enabled(ctl, last, choices)
     if goes_on == 1:
         for k in range(choices):
-            if ctl[CHOICES + k] == last:
-                ctl[CHOICES + k] = ctl[CHOICES]
-                ctl[CHOICES] = last
+            if ctl[cb.CHOICES + k] == last:
+                ctl[cb.CHOICES + k] = ctl[cb.CHOICES]
+                ctl[cb.CHOICES] = last
     free = goes_on
     if goes_on == 0:
         return choices
     for k in range(1, choices):
-        actor = ctl[CHOICES + k]
+        actor = ctl[cb.CHOICES + k]
         if actor >= cpus:
-            ctl[CHOICES + k] = ctl[CHOICES + free]
-            ctl[CHOICES + free] = actor
+            ctl[cb.CHOICES + k] = ctl[cb.CHOICES + free]
+            ctl[cb.CHOICES + free] = actor
             free += 1
     return free
 
@@ -71,8 +71,8 @@ def cost(ctl, option, free):
 @scheduler
 def take_option(ctl, choices):
     """The actor of this step, from the stack or as its first option; the frame is written."""
-    step = ctl[STEPS]
-    frame = ctl[TREE_AT] + step * FRAME
+    step = ctl[cb.STEPS]
+    frame = ctl[cb.TREE_AT] + step * FRAME
     free = order_options(ctl, choices)
     if step >= ctl[PREFIX]:
         ctl[frame + TAKEN] = 0
@@ -84,7 +84,7 @@ def take_option(ctl, choices):
         before = frame - FRAME
         spent = cost(ctl, ctl[before + TAKEN], ctl[before + FREE])
         ctl[frame + SPENT] = ctl[before + SPENT] + spent
-    return ctl[CHOICES + ctl[frame + TAKEN]]
+    return ctl[cb.CHOICES + ctl[frame + TAKEN]]
 
 
 @scheduler
@@ -99,7 +99,7 @@ def backtrack(ctl):
     """Find the deepest step with an option left: it is the last one of the next prefix."""
     for back in range(ctl[FRAMES]):
         step = ctl[FRAMES] - 1 - back
-        frame = ctl[TREE_AT] + step * FRAME
+        frame = ctl[cb.TREE_AT] + step * FRAME
         following = ctl[frame + TAKEN] + 1
         if following < ctl[frame + COUNT]:
             if affordable(ctl, frame, following) == 1:
@@ -119,13 +119,13 @@ def dfs(ctl, seed, count):
         begin(ctl)
         ctl[LAST_CPU] = -1
         ctl[FRAMES] = 0
-        while ctl[OUTCOME] == RUNNING:
+        while ctl[cb.OUTCOME] == cb.RUNNING:
             choices = gather(ctl)
             if choices == 0:
                 settle(ctl)
             else:
                 actor = take_option(ctl, choices)
-                if actor < ctl[CPUS]:
+                if actor < ctl[cb.CPUS]:
                     ctl[LAST_CPU] = actor
                 shared_step_or_settle(ctl, actor)
         stop = finish(ctl)

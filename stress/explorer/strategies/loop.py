@@ -6,11 +6,7 @@ kernel that left the dialect) is broken and every verdict worthless: OUTCOME bec
 """
 
 from shmalloc.engine.control import scheduler
-from stress.machine.block import (
-    CHOICES, CODE, ERROR, HASH, KEPT_AT, KEPT_CODE, KEPT_OUTCOME, KEPT_SCHEDULE, KEPT_STEPS,
-    MEMORY, OUTCOME, REPEATS, REPEAT_AT, RUNNING, SCHEDULES, STEPS, STEP_LIMIT, TRACE_AT,
-    UNDEFINED,
-)  # fmt: skip
+from stress.machine import block as cb
 from stress.machine.schedule import begin, conclude, gather, settle, shared_step_or_settle
 
 SELF_CHECK_EVERY = 100
@@ -21,7 +17,7 @@ STOP_ON_FAILURE = 90
 def enabled(ctl, actor, choices):
     """1 if ``actor`` is among the gathered choices."""
     for k in range(choices):
-        if ctl[CHOICES + k] == actor:
+        if ctl[cb.CHOICES + k] == actor:
             return 1
     return 0
 
@@ -30,54 +26,54 @@ def enabled(ctl, actor, choices):
 def follow(ctl, steps):
     """Run the schedule whose actors are in REPEAT; ERROR where one of them cannot make its step."""
     begin(ctl)
-    while ctl[OUTCOME] == RUNNING:
+    while ctl[cb.OUTCOME] == cb.RUNNING:
         choices = gather(ctl)
         if choices == 0:
             settle(ctl)
-        elif ctl[STEPS] >= steps:
-            ctl[OUTCOME] = ERROR
+        elif ctl[cb.STEPS] >= steps:
+            ctl[cb.OUTCOME] = cb.ERROR
         else:
-            actor = ctl[ctl[REPEAT_AT] + ctl[STEPS]]
+            actor = ctl[ctl[cb.REPEAT_AT] + ctl[cb.STEPS]]
             if enabled(ctl, actor, choices) == 1:
                 shared_step_or_settle(ctl, actor)
             else:
-                ctl[OUTCOME] = ERROR
+                ctl[cb.OUTCOME] = cb.ERROR
 
 
 @scheduler
 def traced(ctl):
     """Steps in the trace: those that were made, and one that may not be."""
-    refused = ctl[OUTCOME] == MEMORY or ctl[OUTCOME] == UNDEFINED
-    return min(ctl[STEPS] + 1, ctl[STEP_LIMIT]) if refused else ctl[STEPS]
+    refused = ctl[cb.OUTCOME] == cb.MEMORY or ctl[cb.OUTCOME] == cb.UNDEFINED
+    return min(ctl[cb.STEPS] + 1, ctl[cb.STEP_LIMIT]) if refused else ctl[cb.STEPS]
 
 
 @scheduler
 def keep_failure(ctl):
     """Keep the trace of the first schedule that failed."""
-    if ctl[KEPT_OUTCOME] == 0:
-        ctl[KEPT_OUTCOME] = ctl[OUTCOME]
-        ctl[KEPT_CODE] = ctl[CODE]
-        ctl[KEPT_STEPS] = traced(ctl)
-        ctl[KEPT_SCHEDULE] = ctl[SCHEDULES]
+    if ctl[cb.KEPT_OUTCOME] == 0:
+        ctl[cb.KEPT_OUTCOME] = ctl[cb.OUTCOME]
+        ctl[cb.KEPT_CODE] = ctl[cb.CODE]
+        ctl[cb.KEPT_STEPS] = traced(ctl)
+        ctl[cb.KEPT_SCHEDULE] = ctl[cb.SCHEDULES]
         for k in range(traced(ctl)):
-            ctl[ctl[KEPT_AT] + k] = ctl[ctl[TRACE_AT] + k]
+            ctl[ctl[cb.KEPT_AT] + k] = ctl[ctl[cb.TRACE_AT] + k]
 
 
 @scheduler
 def repeats(ctl):
     """Run the last schedule again: 1 if it made the same events and ended the same way."""
-    steps = ctl[STEPS]
-    outcome = ctl[OUTCOME]
-    code = ctl[CODE]
-    events = ctl[HASH]
+    steps = ctl[cb.STEPS]
+    outcome = ctl[cb.OUTCOME]
+    code = ctl[cb.CODE]
+    events = ctl[cb.HASH]
     for k in range(traced(ctl)):
-        ctl[ctl[REPEAT_AT] + k] = ctl[ctl[TRACE_AT] + k]
+        ctl[ctl[cb.REPEAT_AT] + k] = ctl[ctl[cb.TRACE_AT] + k]
     follow(ctl, steps + 1)
-    ctl[REPEATS] += 1
-    same = ctl[OUTCOME] == outcome and ctl[CODE] == code and ctl[HASH] == events
-    if same and ctl[STEPS] == steps:
+    ctl[cb.REPEATS] += 1
+    same = ctl[cb.OUTCOME] == outcome and ctl[cb.CODE] == code and ctl[cb.HASH] == events
+    if same and ctl[cb.STEPS] == steps:
         return 1
-    ctl[OUTCOME] = ERROR
+    ctl[cb.OUTCOME] = cb.ERROR
     return 0
 
 
@@ -92,6 +88,6 @@ def finish(ctl):
         keep_failure(ctl)
         if ctl[STOP_ON_FAILURE] == 1:
             return 1
-    if ctl[SCHEDULES] % SELF_CHECK_EVERY == 1 and repeats(ctl) == 0:
+    if ctl[cb.SCHEDULES] % SELF_CHECK_EVERY == 1 and repeats(ctl) == 0:
         return 1
     return 0

@@ -9,10 +9,10 @@ the lowest priority, or a spinning CPU would starve the one it waits for; after 
 limit the walk is a fair random one; k is the most steps counted in any schedule so far.
 """
 
+from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
-from shmalloc.engine.ops import OP_RELAX
 from stress.explorer.strategies.priorities import highest
-from stress.machine.block import ACTORS, CHOICES, PRIORITIES, STEPS, STEP_LIMIT, TREE_AT
+from stress.machine import block as cb
 from stress.machine.schedule import draw
 
 DEPTH = 92
@@ -30,38 +30,38 @@ def room(words: int, cpus: int) -> int:
 @scheduler
 def start(ctl):
     """Shuffled priorities DEPTH.. for all actors; DEPTH - 1 moments of change in 1..k."""
-    actors = ctl[ACTORS]
+    actors = ctl[cb.ACTORS]
     for k in range(actors):
-        ctl[PRIORITIES + k] = ctl[DEPTH] + k
+        ctl[cb.PRIORITIES + k] = ctl[DEPTH] + k
     for k in range(actors - 1):
         other = k + draw(ctl, actors - k)
-        kept = ctl[PRIORITIES + k]
-        ctl[PRIORITIES + k] = ctl[PRIORITIES + other]
-        ctl[PRIORITIES + other] = kept
+        kept = ctl[cb.PRIORITIES + k]
+        ctl[cb.PRIORITIES + k] = ctl[cb.PRIORITIES + other]
+        ctl[cb.PRIORITIES + other] = kept
     ctl[LONGEST_COUNT] = max(ctl[LONGEST_COUNT], ctl[COUNTED])
     ctl[COUNTED] = 0
     ctl[LOWEST] = 0
     for k in range(ctl[DEPTH] - 1):
-        ctl[ctl[TREE_AT] + k] = 1 + draw(ctl, max(ctl[LONGEST_COUNT], 1))
+        ctl[ctl[cb.TREE_AT] + k] = 1 + draw(ctl, max(ctl[LONGEST_COUNT], 1))
 
 
 @scheduler
 def choose(ctl, choices):
     if choices == 1:
-        return ctl[CHOICES]
-    if ctl[STEPS] * 2 > ctl[STEP_LIMIT]:
-        return ctl[CHOICES + draw(ctl, choices)]
+        return ctl[cb.CHOICES]
+    if ctl[cb.STEPS] * 2 > ctl[cb.STEP_LIMIT]:
+        return ctl[cb.CHOICES + draw(ctl, choices)]
     ctl[COUNTED] += 1
     best = highest(ctl, choices)
     for k in range(ctl[DEPTH] - 1):
-        if ctl[ctl[TREE_AT] + k] == ctl[COUNTED]:
-            ctl[PRIORITIES + best] = k
+        if ctl[ctl[cb.TREE_AT] + k] == ctl[COUNTED]:
+            ctl[cb.PRIORITIES + best] = k
             best = highest(ctl, choices)
     return best
 
 
 @scheduler
 def after(ctl, actor, op, at, choices):
-    if op == OP_RELAX:
+    if op == ops.OP_RELAX:
         ctl[LOWEST] -= 1
-        ctl[PRIORITIES + actor] = ctl[LOWEST]
+        ctl[cb.PRIORITIES + actor] = ctl[LOWEST]

@@ -1,33 +1,37 @@
 """What an actor is about to do, and whether the order of two steps can matter."""
 
+from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
-from shmalloc.engine.ops import LAST_READ, LAST_WRITE, OP_CAS2, OP_FLUSH, OP_LOAD2, OP_WAIT, OP_WAKE
-from stress.machine.block import AT, CPUS, OP
+from stress.machine import block as cb
 from stress.machine.buffers import flushed_entry
 
 
 @scheduler
 def pending_op(ctl, actor):
-    return ctl[OP + actor] if actor < ctl[CPUS] else OP_FLUSH
+    return ctl[cb.OP + actor] if actor < ctl[cb.CPUS] else ops.OP_FLUSH
 
 
 @scheduler
 def pending_at(ctl, actor):
-    return ctl[AT + actor] if actor < ctl[CPUS] else ctl[flushed_entry(ctl, actor)]
+    return ctl[cb.AT + actor] if actor < ctl[cb.CPUS] else ctl[flushed_entry(ctl, actor)]
 
 
 @scheduler
 def touches(op):
     """How many words an op touches."""
-    if op == OP_CAS2 or op == OP_LOAD2:
+    if op == ops.OP_CAS2 or op == ops.OP_LOAD2:
         return 2
-    return 1 if op <= LAST_WRITE or op == OP_WAIT or op == OP_WAKE or op == OP_FLUSH else 0
+    return (
+        1
+        if op <= ops.LAST_WRITE or op == ops.OP_WAIT or op == ops.OP_WAKE or op == ops.OP_FLUSH
+        else 0
+    )
 
 
 @scheduler
 def may_write(op):
     """1 if an op may change its word, or the sleep of a CPU that waits at it."""
-    return 0 if op <= LAST_READ else 1
+    return 0 if op <= ops.LAST_READ else 1
 
 
 @scheduler

@@ -9,14 +9,14 @@ do, so partial orders are sampled more evenly than by a random walk.
 from shmalloc.engine.control import scheduler
 from stress.explorer.strategies.pending import conflict, pending_at, pending_op
 from stress.explorer.strategies.priorities import PRIORITY_RANGE, highest
-from stress.machine.block import ACTORS, CHOICES, PRIORITIES
+from stress.machine import block as cb
 from stress.machine.schedule import draw
 
 
 @scheduler
 def start(ctl):
-    for actor in range(ctl[ACTORS]):
-        ctl[PRIORITIES + actor] = draw(ctl, PRIORITY_RANGE)
+    for actor in range(ctl[cb.ACTORS]):
+        ctl[cb.PRIORITIES + actor] = draw(ctl, PRIORITY_RANGE)
 
 
 @scheduler
@@ -27,7 +27,7 @@ def choose(ctl, choices):
 @scheduler
 def after(ctl, actor, op, at, choices):
     for k in range(choices):
-        other = ctl[CHOICES + k]
+        other = ctl[cb.CHOICES + k]
         if other != actor and conflict(op, at, pending_op(ctl, other), pending_at(ctl, other)) == 1:
-            ctl[PRIORITIES + other] = draw(ctl, PRIORITY_RANGE)
-    ctl[PRIORITIES + actor] = draw(ctl, PRIORITY_RANGE)
+            ctl[cb.PRIORITIES + other] = draw(ctl, PRIORITY_RANGE)
+    ctl[cb.PRIORITIES + actor] = draw(ctl, PRIORITY_RANGE)

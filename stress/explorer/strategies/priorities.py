@@ -1,7 +1,7 @@
 """Priorities of actors, for strategies that run the highest one: in PRIORITIES of the block."""
 
 from shmalloc.engine.control import scheduler
-from stress.machine.block import CHOICES, PRIORITIES
+from stress.machine import block as cb
 
 PRIORITY_RANGE = 1 << 30
 
@@ -9,9 +9,9 @@ PRIORITY_RANGE = 1 << 30
 @scheduler
 def highest(ctl, choices):
     """The choice with the highest priority."""
-    best = ctl[CHOICES]
+    best = ctl[cb.CHOICES]
     for k in range(1, choices):
-        actor = ctl[CHOICES + k]
-        if ctl[PRIORITIES + actor] > ctl[PRIORITIES + best]:
+        actor = ctl[cb.CHOICES + k]
+        if ctl[cb.PRIORITIES + actor] > ctl[cb.PRIORITIES + best]:
             best = actor
     return best

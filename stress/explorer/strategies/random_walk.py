@@ -1,7 +1,7 @@
 """Random walk: every actor that can make a step is equally likely to make the next one."""
 
 from shmalloc.engine.control import inlined
-from stress.machine.block import CHOICES
+from stress.machine import block as cb
 from stress.machine.schedule import draw
 
 
@@ -13,7 +13,7 @@ def start(ctl):
 @inlined
 def choose(ctl, choices):
     """The actor of the next step, one of the first ``choices`` words of CHOICES."""
-    return ctl[CHOICES + draw(ctl, choices)]
+    return ctl[cb.CHOICES + draw(ctl, choices)]
 
 
 @inlined

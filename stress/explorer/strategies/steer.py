@@ -15,13 +15,10 @@ into directives.
 """
 
 from shmalloc.engine.control import scheduler
-from stress.machine.block import (
-    ACTORS, BUFFERED, CHOICES, CPUS, ERROR, LAST_ACTOR, LOCALS, MODEL, OUTCOME, PREEMPTIONS,
-    REPEAT_AT, RUNNING, SC, STEPS, STEP_LIMIT, TREE_AT,
-)  # fmt: skip
+from stress.explorer.strategies.loop import enabled
+from stress.machine import block as cb
 from stress.machine.buffers import flusher_of
 from stress.machine.schedule import begin, gather, settle, shared_step_or_settle
-from stress.explorer.strategies.loop import enabled
 
 TURN = 92  # the CPU that ran last
 DIRECTIVE = 3
@@ -35,28 +32,28 @@ def steer_words(step_limit: int, actors: int) -> int:
 
 @scheduler
 def directive_at(ctl, k):
-    return ctl[TREE_AT] + 1 + DIRECTIVE * k
+    return ctl[cb.TREE_AT] + 1 + DIRECTIVE * k
 
 
 @scheduler
 def cursor_at(ctl, actor):
-    return directive_at(ctl, ctl[STEP_LIMIT] + 2) + actor
+    return directive_at(ctl, ctl[cb.STEP_LIMIT] + 2) + actor
 
 
 @scheduler
 def flag_at(ctl, step):
-    return cursor_at(ctl, ctl[ACTORS] + 1) + step
+    return cursor_at(ctl, ctl[cb.ACTORS] + 1) + step
 
 
 @scheduler
 def rewind(ctl):
     """Every cursor to the first directive of its actor."""
     ctl[TURN] = -1
-    ctl[PREEMPTIONS] = 0
-    for actor in range(ctl[ACTORS] + 1):
+    ctl[cb.PREEMPTIONS] = 0
+    for actor in range(ctl[cb.ACTORS] + 1):
         ctl[cursor_at(ctl, actor)] = -1
-    for back in range(ctl[ctl[TREE_AT]]):
-        k = ctl[ctl[TREE_AT]] - 1 - back
+    for back in range(ctl[ctl[cb.TREE_AT]]):
+        k = ctl[ctl[cb.TREE_AT]] - 1 - back
         ctl[cursor_at(ctl, ctl[directive_at(ctl, k)])] = k
 
 
@@ -64,29 +61,29 @@ def rewind(ctl):
 def default_choice(ctl, choices):
     turn = ctl[TURN]
     if turn >= 0:
-        if ctl[MODEL] != SC and ctl[BUFFERED + turn] > 0:
+        if ctl[cb.MODEL] != cb.SC and ctl[cb.BUFFERED + turn] > 0:
             return flusher_of(ctl, turn)
         if enabled(ctl, turn, choices) == 1:
             return turn
-    return ctl[CHOICES]
+    return ctl[cb.CHOICES]
 
 
 @scheduler
 def directed(ctl):
     """Whom the directives name after the last step; -1: nobody."""
-    actor = ctl[LAST_ACTOR]
+    actor = ctl[cb.LAST_ACTOR]
     count = 0
     if actor < 0:
-        actor = ctl[ACTORS]
+        actor = ctl[cb.ACTORS]
     else:
-        count = ctl[LOCALS + actor]
+        count = ctl[cb.LOCALS + actor]
     cursor = cursor_at(ctl, actor)
     while ctl[cursor] >= 0:
         at = directive_at(ctl, ctl[cursor])
         if ctl[at + 1] > count:
             return -1
         following = ctl[cursor] + 1
-        last = following == ctl[ctl[TREE_AT]] or ctl[directive_at(ctl, following)] != actor
+        last = following == ctl[ctl[cb.TREE_AT]] or ctl[directive_at(ctl, following)] != actor
         ctl[cursor] = -1 if last else following
         if ctl[at + 1] == count:
             return ctl[at + 2]
@@ -96,13 +93,13 @@ def directed(ctl):
 @scheduler
 def make_step(ctl, actor, choices):
     """The step of ``actor``, noting whether it preempts the CPU that ran."""
-    if ctl[STEPS] < ctl[STEP_LIMIT]:
-        ctl[flag_at(ctl, ctl[STEPS])] = 0
+    if ctl[cb.STEPS] < ctl[cb.STEP_LIMIT]:
+        ctl[flag_at(ctl, ctl[cb.STEPS])] = 0
         turn = ctl[TURN]
-        if actor < ctl[CPUS]:
+        if actor < ctl[cb.CPUS]:
             if turn >= 0 and actor != turn and enabled(ctl, turn, choices) == 1:
-                ctl[flag_at(ctl, ctl[STEPS])] = PREEMPTED
-                ctl[PREEMPTIONS] += 1
+                ctl[flag_at(ctl, ctl[cb.STEPS])] = PREEMPTED
+                ctl[cb.PREEMPTIONS] += 1
             ctl[TURN] = actor
     shared_step_or_settle(ctl, actor)
 
@@ -112,7 +109,7 @@ def steer(ctl):
     """Run the schedule of the directives; its outcome."""
     begin(ctl)
     rewind(ctl)
-    while ctl[OUTCOME] == RUNNING:
+    while ctl[cb.OUTCOME] == cb.RUNNING:
         choices = gather(ctl)
         if choices == 0:
             settle(ctl)
@@ -121,7 +118,7 @@ def steer(ctl):
             if actor < 0 or enabled(ctl, actor, choices) == 0:
                 actor = default_choice(ctl, choices)
             make_step(ctl, actor, choices)
-    return ctl[OUTCOME]
+    return ctl[cb.OUTCOME]
 
 
 @scheduler
@@ -131,25 +128,25 @@ def extract(ctl, steps):
     They are in the order of the trace; ERROR where the trace cannot be run.
     """
     begin(ctl)
-    ctl[ctl[TREE_AT]] = 0
+    ctl[ctl[cb.TREE_AT]] = 0
     rewind(ctl)
     found = 0
-    while ctl[OUTCOME] == RUNNING:
+    while ctl[cb.OUTCOME] == cb.RUNNING:
         choices = gather(ctl)
         if choices == 0:
             settle(ctl)
-        elif ctl[STEPS] >= steps:
-            ctl[OUTCOME] = ERROR
+        elif ctl[cb.STEPS] >= steps:
+            ctl[cb.OUTCOME] = cb.ERROR
         else:
-            actor = ctl[ctl[REPEAT_AT] + ctl[STEPS]]
+            actor = ctl[ctl[cb.REPEAT_AT] + ctl[cb.STEPS]]
             if enabled(ctl, actor, choices) == 0:
-                ctl[OUTCOME] = ERROR
+                ctl[cb.OUTCOME] = cb.ERROR
                 return found
             if actor != default_choice(ctl, choices):
                 at = directive_at(ctl, found)
-                before = ctl[LAST_ACTOR]
-                ctl[at] = before if before >= 0 else ctl[ACTORS]
-                ctl[at + 1] = ctl[LOCALS + before] if before >= 0 else 0
+                before = ctl[cb.LAST_ACTOR]
+                ctl[at] = before if before >= 0 else ctl[cb.ACTORS]
+                ctl[at + 1] = ctl[cb.LOCALS + before] if before >= 0 else 0
                 ctl[at + 2] = actor
                 found += 1
             make_step(ctl, actor, choices)

@@ -15,18 +15,15 @@ from shmalloc.engine.control import scheduler
 from stress.explorer.strategies.pending import pending_at, pending_op, touches
 from stress.explorer.strategies.pos import start as start_pos
 from stress.explorer.strategies.priorities import PRIORITY_RANGE
-from stress.machine.block import (
-    ACTORS, CHOICES, CPUS, FINISHED, MAX_ACTORS, MAX_CPUS, PRIORITIES, SCHEDULES, STATE, TREE_AT,
-    WORDS,
-)  # fmt: skip
+from stress.machine import block as cb
 from stress.machine.schedule import draw
 
 PROFILED = 96
 INTEREST = 97  # the word of this schedule
 INTENDED = 98  # the CPU that makes the next access to it; -1: not drawn yet
 WEIGHTS = 64
-ASIDE = WEIGHTS + MAX_CPUS
-SHARED_COUNT = ASIDE + MAX_ACTORS
+ASIDE = WEIGHTS + cb.MAX_CPUS
+SHARED_COUNT = ASIDE + cb.MAX_ACTORS
 SHARED = SHARED_COUNT + 1
 
 
@@ -38,13 +35,13 @@ def room(words: int, cpus: int) -> int:
 @scheduler
 def count_of(ctl, word, cpu):
     """Where the accesses of ``cpu`` to ``word`` are counted."""
-    return ctl[TREE_AT] + SHARED + ctl[WORDS] + word * ctl[CPUS] + cpu
+    return ctl[cb.TREE_AT] + SHARED + ctl[cb.WORDS] + word * ctl[cb.CPUS] + cpu
 
 
 @scheduler
 def profile(ctl, cpu, op, at):
     """Count one step of the first schedule."""
-    if cpu < ctl[CPUS]:
+    if cpu < ctl[cb.CPUS]:
         for k in range(touches(op)):
             ctl[count_of(ctl, at + k, cpu)] += 1
 
@@ -52,11 +49,11 @@ def profile(ctl, cpu, op, at):
 @scheduler
 def end_profile(ctl):
     """List the words that more than one CPU touched."""
-    area = ctl[TREE_AT]
+    area = ctl[cb.TREE_AT]
     found = 0
-    for word in range(ctl[WORDS]):
+    for word in range(ctl[cb.WORDS]):
         users = 0
-        for cpu in range(ctl[CPUS]):
+        for cpu in range(ctl[cb.CPUS]):
             users += 1 if ctl[count_of(ctl, word, cpu)] > 0 else 0
         if users > 1:
             ctl[area + SHARED + found] = word
@@ -67,8 +64,8 @@ def end_profile(ctl):
 
 @scheduler
 def start(ctl):
-    area = ctl[TREE_AT]
-    if ctl[PROFILED] == 0 and ctl[SCHEDULES] > 0:
+    area = ctl[cb.TREE_AT]
+    if ctl[PROFILED] == 0 and ctl[cb.SCHEDULES] > 0:
         end_profile(ctl)
     start_pos(ctl)
     ctl[INTENDED] = -1
@@ -76,14 +73,14 @@ def start(ctl):
     if ctl[PROFILED] == 1 and ctl[area + SHARED_COUNT] > 0:
         word = ctl[area + SHARED + draw(ctl, ctl[area + SHARED_COUNT])]
         ctl[INTEREST] = word
-        for cpu in range(ctl[CPUS]):
+        for cpu in range(ctl[cb.CPUS]):
             ctl[area + WEIGHTS + cpu] = max(ctl[count_of(ctl, word, cpu)], 1)
 
 
 @scheduler
 def interesting(ctl, actor):
     """1 if ``actor`` is a CPU about to touch the word of interest."""
-    if actor >= ctl[CPUS]:
+    if actor >= ctl[cb.CPUS]:
         return 0
     at = pending_at(ctl, actor)
     return 1 if at <= ctl[INTEREST] < at + touches(pending_op(ctl, actor)) else 0
@@ -92,14 +89,14 @@ def interesting(ctl, actor):
 @scheduler
 def draw_intended(ctl):
     """A CPU that has not finished, weighted by its remaining accesses."""
-    weights = ctl[TREE_AT] + WEIGHTS
+    weights = ctl[cb.TREE_AT] + WEIGHTS
     total = 0
-    for cpu in range(ctl[CPUS]):
-        if ctl[STATE + cpu] != FINISHED:
+    for cpu in range(ctl[cb.CPUS]):
+        if ctl[cb.STATE + cpu] != cb.FINISHED:
             total += ctl[weights + cpu]
     ticket = draw(ctl, max(total, 1))
-    for cpu in range(ctl[CPUS]):
-        if ctl[STATE + cpu] != FINISHED:
+    for cpu in range(ctl[cb.CPUS]):
+        if ctl[cb.STATE + cpu] != cb.FINISHED:
             ticket -= ctl[weights + cpu]
             if ticket < 0:
                 return cpu
@@ -111,9 +108,9 @@ def best_left(ctl, choices):
     """The choice of highest priority that is not set aside; -1: all are."""
     best = -1
     for k in range(choices):
-        actor = ctl[CHOICES + k]
-        if ctl[ctl[TREE_AT] + ASIDE + actor] == 0:
-            if best < 0 or ctl[PRIORITIES + actor] > ctl[PRIORITIES + best]:
+        actor = ctl[cb.CHOICES + k]
+        if ctl[ctl[cb.TREE_AT] + ASIDE + actor] == 0:
+            if best < 0 or ctl[cb.PRIORITIES + actor] > ctl[cb.PRIORITIES + best]:
                 best = actor
     return best
 
@@ -121,7 +118,7 @@ def best_left(ctl, choices):
 @scheduler
 def take(ctl, cpu):
     """``cpu`` makes the next access to the word of interest."""
-    weight = ctl[TREE_AT] + WEIGHTS + cpu
+    weight = ctl[cb.TREE_AT] + WEIGHTS + cpu
     ctl[weight] = max(ctl[weight] - 1, 1)
     ctl[INTENDED] = -1
     return cpu
@@ -129,8 +126,8 @@ def take(ctl, cpu):
 
 @scheduler
 def choose(ctl, choices):
-    aside = ctl[TREE_AT] + ASIDE
-    for actor in range(ctl[ACTORS]):
+    aside = ctl[cb.TREE_AT] + ASIDE
+    for actor in range(ctl[cb.ACTORS]):
         ctl[aside + actor] = 0
     for _attempt in range(choices):
         best = best_left(ctl, choices)
@@ -141,11 +138,11 @@ def choose(ctl, choices):
         if best == ctl[INTENDED]:
             return take(ctl, best)
         ctl[aside + best] = 1
-    return take(ctl, ctl[CHOICES + draw(ctl, choices)])  # the intended one is held up elsewhere
+    return take(ctl, ctl[cb.CHOICES + draw(ctl, choices)])  # the intended one is held up elsewhere
 
 
 @scheduler
 def after(ctl, actor, op, at, choices):
-    ctl[PRIORITIES + actor] = draw(ctl, PRIORITY_RANGE)
+    ctl[cb.PRIORITIES + actor] = draw(ctl, PRIORITY_RANGE)
     if ctl[PROFILED] == 0:
         profile(ctl, actor, op, at)

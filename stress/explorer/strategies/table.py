@@ -39,8 +39,9 @@ class RandomStrategy:
 
 RANDOM: dict[str, RandomStrategy] = {
     "random": RandomStrategy(random_walk, "every CPU that can run is equally likely"),
-    "pct": RandomStrategy(pct, "priorities, lowered at random moments", pct.room,
-                          {pct.DEPTH: "depth"}),
+    "pct": RandomStrategy(
+        pct, "priorities, lowered at random moments", pct.room, {pct.DEPTH: "depth"}
+    ),
     "pos": RandomStrategy(pos, "a random priority for each pending step"),
     "surw": RandomStrategy(surw, "uniform over the orders of accesses to one word", surw.room),
-}  # fmt: skip
+}

@@ -18,7 +18,7 @@ from shmalloc.engine.control import scheduler
 from stress.explorer.strategies.loop import finish
 from stress.explorer.strategies.pending import pending_at, pending_op
 from stress.explorer.strategies.random_walk import after, choose, start
-from stress.machine.block import OUTCOME, RANDOM, RUNNING
+from stress.machine import block as cb
 from stress.machine.schedule import begin, gather, mix, settle, step_or_settle
 
 PARTS = ("start", "choose", "after")
@@ -28,10 +28,10 @@ PARTS = ("start", "choose", "after")
 def walk(ctl, seed, count):
     """Run ``count`` schedules from ``seed`` on; how many before the exploration has to stop."""
     for k in range(count):
-        ctl[RANDOM] = mix(seed + k)
+        ctl[cb.RANDOM] = mix(seed + k)
         begin(ctl)
         start(ctl)
-        while ctl[OUTCOME] == RUNNING:
+        while ctl[cb.OUTCOME] == cb.RUNNING:
             choices = gather(ctl)
             if choices == 0:
                 settle(ctl)
@@ -40,7 +40,7 @@ def walk(ctl, seed, count):
                 op = pending_op(ctl, actor)
                 at = pending_at(ctl, actor)
                 step_or_settle(ctl, actor)
-                if ctl[OUTCOME] == RUNNING:
+                if ctl[cb.OUTCOME] == cb.RUNNING:
                     after(ctl, actor, op, at, choices)
         if finish(ctl) == 1:
             return k

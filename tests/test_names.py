@@ -1,0 +1,90 @@
+"""Names of modules: one alias a module, the same in every file; constants through their table."""
+
+import ast
+import importlib
+import types
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("shmalloc", "stress")
+SOURCES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
+
+# A module that is imported under another name has that name in every file, and no other module
+# has it. Tables of constants are always named through it, so that a reader knows where a number
+# comes from. docs/architecture.md lists them, too.
+CONSTANTS = {
+    "shmalloc.constants": "c",
+    "shmalloc.constants_slab": "cs",
+    "shmalloc.engine.ops": "ops",
+    "stress.machine.block": "cb",
+}
+ALIASES = {
+    **CONSTANTS,
+    "shmalloc.arena": "arena_file",
+    "shmalloc.cpus": "slots",
+    "shmalloc.kernels.cache": "cache_kernels",
+    "shmalloc.kernels.recover": "recover_kernels",
+    "shmalloc.words": "words_module",
+    "stress.crash.kernels": "crash_kernels",
+    "stress.crash.strategy": "crash_strategy",
+    "stress.explorer.dpor.search": "dpor_search",
+    "stress.explorer.strategies.dfs": "dfs_search",
+    "stress.jitter.state": "jitter_state",
+    "stress.linearize.result": "lin",
+    "stress.litmus.cells": "litmus_cells",
+    "stress.oracles.histories": "histories",
+    "stress.trace.format": "trace_format",
+    "stress.workloads.trace": "trace_kernels",
+    "model_programs": "m",
+    "support.memory_kernels": "accesses",
+    "support.meaning_kernels": "meaning",
+    "hypothesis.strategies": "st",
+    "json": "json_module",
+    "llvmlite.binding": "llvm",
+    "numpy": "np",
+}
+EVERY_FILE = sorted(
+    path
+    for folder in (*PACKAGES, "tests", "benchmarks", "examples")
+    for path in (ROOT / folder).rglob("*.py")
+)
+
+
+def modules_bound(tree):
+    """What a file's imports bind: (module, name it has there, whether the file chose the name)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            home = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            for part in node.names:
+                own, usual = part.asname or part.name, part.name.rpartition(".")[2]
+                yield home + part.name, own, bool(part.asname) and own != usual
+
+
+def is_a_table(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts) in CONSTANTS
+
+
+def is_a_module(name):
+    home, _, last = name.rpartition(".")
+    found = getattr(importlib.import_module(home), last, None) if home else None
+    return name in ALIASES or isinstance(found, types.ModuleType)
+
+
+def test_a_module_has_one_alias_and_an_alias_one_module():
+    assert len(set(ALIASES.values())) == len(ALIASES)
+    for path in EVERY_FILE:
+        for module, name, chosen in modules_bound(ast.parse(path.read_text())):
+            if (chosen and is_a_module(module)) or module in CONSTANTS:
+                assert name == ALIASES.get(module), f"{path.relative_to(ROOT)}: {module} as {name}"
+
+
+def test_constants_are_named_through_the_alias_of_their_table():
+    for path in EVERY_FILE:
+        for module, name, _ in modules_bound(ast.parse(path.read_text())):
+            home = module.rpartition(".")[0]
+            assert home not in CONSTANTS or is_a_table(path), f"{path}: {name}"
+
+
+def test_few_lines_escape_the_formatter():
+    kept = [p for p in SOURCES for line in p.read_text().splitlines() if "# fmt: skip" in line]
+    assert len(kept) <= 60

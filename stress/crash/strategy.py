@@ -17,8 +17,11 @@ came of each run goes to the area (TREE)::
     points made by each CPU | one word a run: outcome, deaths, code
 """
 
+from __future__ import annotations
+
 from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.explorer.strategies.loop import enabled
 from stress.machine import block as cb
 from stress.machine.primitives import put
@@ -69,13 +72,13 @@ CODE_SHIFT = 16
 
 
 @scheduler
-def is_point(op):
+def is_point(op: int) -> int:
     """1 if others can tell whether ``op`` was made: a write, a sleep, a wake-up."""
     return 1 if ops.FIRST_WRITE <= op <= ops.OP_WAKE else 0
 
 
 @scheduler
-def doom_of(ctl, cpu):
+def doom_of(ctl: Control, cpu: int) -> int:
     """The point that ``cpu`` does not reach; 0: it lives."""
     if cpu == ctl[VICTIM]:
         return ctl[POINT]
@@ -83,7 +86,7 @@ def doom_of(ctl, cpu):
 
 
 @scheduler
-def die(ctl, cpu):
+def die(ctl: Control, cpu: int) -> None:
     """``cpu`` makes no further step; the next supervisor is told, and told what the dead knew."""
     death = ctl[DEATHS]
     supervisor = ctl[LIVING] + death
@@ -102,7 +105,7 @@ def die(ctl, cpu):
 
 
 @scheduler
-def start_waiting(ctl):
+def start_waiting(ctl: Control) -> None:
     """The supervisor that was told begins."""
     if ctl[cb.STATE + ctl[WAITING]] == cb.DEAD:  # else its kernel returned without an access
         ctl[cb.STATE + ctl[WAITING]] = cb.READY
@@ -110,7 +113,7 @@ def start_waiting(ctl):
 
 
 @scheduler
-def die_at_end(ctl, cpu):
+def die_at_end(ctl: Control, cpu: int) -> None:
     """Death behind the last point, where the kernel has returned and that is what was asked for."""
     doom = doom_of(ctl, cpu)
     if doom > 0 and ctl[cb.STATE + cpu] == cb.FINISHED and ctl[ctl[cb.TREE_AT] + cpu] == doom - 1:
@@ -118,7 +121,7 @@ def die_at_end(ctl, cpu):
 
 
 @scheduler
-def step_or_die(ctl, cpu):
+def step_or_die(ctl: Control, cpu: int) -> None:
     """The step of ``cpu``, unless it is the one before which it dies."""
     if is_point(ctl[cb.OP + cpu]) == 1:
         made = ctl[cb.TREE_AT] + cpu
@@ -135,7 +138,7 @@ def step_or_die(ctl, cpu):
 
 
 @scheduler
-def first_in_order(ctl, living):
+def first_in_order(ctl: Control, living: int) -> int:
     """The CPU that ran last where it can go on, else the first of the order that can."""
     if ctl[TURN] >= 0 and enabled(ctl, ctl[TURN], living) == 1:
         return ctl[TURN]
@@ -147,7 +150,7 @@ def first_in_order(ctl, living):
 
 
 @scheduler
-def next_of_trace(ctl, living):
+def next_of_trace(ctl: Control, living: int) -> int:
     """The next CPU of the trace that can make a step; behind its end in order."""
     while ctl[CURSOR] < ctl[PREFIX]:
         actor = ctl[ctl[cb.REPEAT_AT] + ctl[CURSOR]]
@@ -158,7 +161,7 @@ def next_of_trace(ctl, living):
 
 
 @scheduler
-def among_living(ctl, living):
+def among_living(ctl: Control, living: int) -> int:
     """Who makes a step among the first ``living`` choices."""
     if ctl[WAY] == BY_TRACE:
         return next_of_trace(ctl, living)
@@ -171,7 +174,7 @@ def among_living(ctl, living):
 
 
 @scheduler
-def choose(ctl, choices):
+def choose(ctl: Control, choices: int) -> int:
     """Who makes the next step. Before the first death this does not depend on who will die.
 
     A supervisor that waited for everybody else goes first once it has begun: they only spin.
@@ -190,7 +193,7 @@ def choose(ctl, choices):
 
 
 @scheduler
-def start_crash(ctl):
+def start_crash(ctl: Control) -> None:
     """Everything at its beginning: the living at their first access, the supervisors absent."""
     ctl[cb.RANDOM] = mix(ctl[SEED])
     begin(ctl)
@@ -207,7 +210,7 @@ def start_crash(ctl):
 
 
 @scheduler
-def is_quiet(ctl):
+def is_quiet(ctl: Control) -> int:
     """1 where nothing has changed for a while: two that spin never leave us without a choice."""
     if ctl[CHANGES_SEEN] != ctl[cb.CHANGES]:
         ctl[CHANGES_SEEN] = ctl[cb.CHANGES]
@@ -216,7 +219,7 @@ def is_quiet(ctl):
 
 
 @scheduler
-def crash_once(ctl):
+def crash_once(ctl: Control) -> int:
     """One run as the header says; its outcome."""
     start_crash(ctl)
     while ctl[cb.OUTCOME] == cb.RUNNING:
@@ -234,14 +237,14 @@ def crash_once(ctl):
 
 
 @scheduler
-def keep_result(ctl, run):
+def keep_result(ctl: Control, run: int) -> None:
     deaths = ctl[DEATHS] << DEATHS_SHIFT | ctl[ENDED] << ENDED_SHIFT
     word = ctl[cb.OUTCOME] | deaths | ctl[cb.CODE] << CODE_SHIFT
     ctl[ctl[cb.TREE_AT] + RESULTS + run] = word
 
 
 @scheduler
-def sweep(ctl, first, count):
+def sweep(ctl: Control, first: int, count: int) -> int:
     """The victim dies before point ``first``, ``first`` + 1, ...; how many of these runs were made.
 
     The last one is that in which it dies at its end, or in which it did not come so far.
@@ -257,7 +260,7 @@ def sweep(ctl, first, count):
 
 
 @scheduler
-def sweep_again(ctl, first, count, stride):
+def sweep_again(ctl: Control, first: int, count: int, stride: int) -> int:
     """As ``sweep``, for the first supervisor, after the death of the victim before POINT.
 
     Every ``stride``-th point.

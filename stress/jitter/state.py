@@ -9,6 +9,8 @@ The state is private to the process. An access with nothing armed reads ACTIVE a
 
 from __future__ import annotations
 
+from typing import Any
+
 from shmalloc import constants as c
 from shmalloc.dialect import primitive
 from shmalloc.engine import ops
@@ -51,57 +53,57 @@ RANDOM_MASK = 0x7FFFFFFF
 
 # --- primitives ----------------------------------------------------------------------------------
 @primitive("memory")
-def state_of(mem):
+def state_of(mem: Any) -> Any:
     return mem.state
 
 
 @primitive("int")
-def place(mem):
+def place(mem: Any) -> int:
     """Number of the access at hand among the places of the code, see jitter.py."""
     return mem.place()
 
 
 @primitive("int")
-def peeked(mem, i):
+def peeked(mem: Any, i: int) -> int:
     """Word ``i``, read behind everybody's back: neither hooked nor ordered. Inside, always."""
     return mem.peeked(i)
 
 
 @primitive("none")
-def die(jitter):
+def die(jitter: Any) -> None:
     """End this process by SIGKILL; does not return."""
     jitter.die()
 
 
 @primitive("none")
-def spin(jitter, count):
+def spin(jitter: Any, count: int) -> None:
     jitter.spin(count)
 
 
 @primitive("none")
-def yield_core(jitter):
+def yield_core(jitter: Any) -> None:
     jitter.yield_core()
 
 
 @primitive("none")
-def nap(jitter, ns):
+def nap(jitter: Any, ns: int) -> None:
     jitter.nap(ns)
 
 
 @primitive("int")
-def clock(jitter):
+def clock(jitter: Any) -> int:
     return jitter.clock()
 
 
 @primitive("memory")
-def ring_of(jitter):
+def ring_of(jitter: Any) -> Any:
     """The words of the ring."""
     return jitter.ring
 
 
 # --- around every access, for hooks.py -----------------------------------------------------------
 @inlined
-def before(mem, op, i, a):
+def before(mem: Any, op: int, i: int, a: int) -> None:
     """Wait, then burn down the fuse: between that and a write there is nothing."""
     jitter = state_of(mem)
     if jitter[ACTIVE] & (DELAYS | FUSE) != 0:
@@ -121,7 +123,7 @@ def before(mem, op, i, a):
 
 
 @inlined
-def after(mem, op, i, value):
+def after(mem: Any, op: int, i: int, value: int) -> None:
     jitter = state_of(mem)
     if jitter[ACTIVE] & FLIGHT != 0:
         if op <= ops.LAST_STORE and op != ops.OP_LOAD2:
@@ -132,7 +134,7 @@ def after(mem, op, i, value):
 
 # --- where something is armed --------------------------------------------------------------------
 @shared
-def burn_out(jitter, op, i, a):
+def burn_out(jitter: Any, op: int, i: int, a: int) -> None:
     """The last entry of the flight recorder is the write that was not made."""
     if jitter[ACTIVE] & FLIGHT != 0:
         put(ring_of(jitter), CLOCK, 0, clock(jitter))
@@ -141,14 +143,14 @@ def burn_out(jitter, op, i, a):
 
 
 @scheduler
-def draw(jitter, limit):
+def draw(jitter: Any, limit: int) -> int:
     """A number from 1 to ``limit``."""
     jitter[RANDOM] = (jitter[RANDOM] * 1103515245 + 12345) & RANDOM_MASK
     return 1 + (jitter[RANDOM] >> 8) % limit
 
 
 @shared
-def delay(jitter, plan):
+def delay(jitter: Any, plan: int) -> None:
     """Wait as the site does, and draw when it will wait next."""
     kind = jitter[plan + 1] & KIND_MASK
     mean_gap = jitter[plan + 1] >> GAP_SHIFT
@@ -165,7 +167,7 @@ def delay(jitter, plan):
 
 
 @inlined
-def put(ring, kind, about, value):
+def put(ring: Any, kind: int, about: int, value: int) -> None:
     """Append an item to a ring (recorder.py)."""
     number = ring[NEXT]
     item = FIRST + (number & ring[MASK]) * c.FLIGHT_ITEM_WORDS
@@ -175,7 +177,7 @@ def put(ring, kind, about, value):
 
 
 @inlined
-def operands_of(op):
+def operands_of(op: int) -> int:
     """How many OPERAND items stand before an access that is not a simple read or write."""
     if op == ops.OP_CAS2:
         return 4
@@ -185,7 +187,7 @@ def operands_of(op):
 
 
 @shared
-def record(jitter, op, i, value, frozen):
+def record(jitter: Any, op: int, i: int, value: int, frozen: int) -> None:
     """An access that is more than a word and a value: the time, once in a while, and its operands.
 
     Each CPU comes here within a few accesses, so this is where it notices that a violation was

@@ -5,8 +5,11 @@ word of load2), where the CPU finds it when it runs on. Which words a CPU may se
 is the memory model's matter (buffers.py), what its accesses are ordered by is races.py's.
 """
 
+from __future__ import annotations
+
 from shmalloc.engine import ops
 from shmalloc.engine.control import inlined, scheduler
+from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.buffers import push, seen
 from stress.machine.parking import OWN, watch
@@ -15,7 +18,7 @@ from stress.machine.races import check_access, check_store, swapped_both
 
 
 @inlined
-def outside(ctl, op, at):
+def outside(ctl: Control, op: int, at: int) -> int:
     """1 if word ``at`` may not be accessed: out of range, or a pair at an odd word."""
     if op > ops.LAST_ADDRESSED:
         return 0
@@ -27,14 +30,14 @@ def outside(ctl, op, at):
 
 
 @scheduler
-def fault(ctl, cpu, outcome, at):
+def fault(ctl: Control, cpu: int, outcome: int, at: int) -> None:
     ctl[cb.OUTCOME] = outcome
     ctl[cb.FAULT_CPU] = cpu
     ctl[cb.FAULT_AT] = at
 
 
 @scheduler
-def never_written(ctl, cpu, at):
+def never_written(ctl: Control, cpu: int, at: int) -> int:
     """1 if nobody wrote word ``at`` in this schedule, as far as ``cpu`` sees."""
     table = ctl[cb.UNDEFINED_AT] + 2 * at
     if ctl[table] == 0 or ctl[table + 1] == ctl[cb.EPOCH]:
@@ -46,7 +49,7 @@ def never_written(ctl, cpu, at):
 
 
 @scheduler
-def undefined(ctl, cpu, op, at):
+def undefined(ctl: Control, cpu: int, op: int, at: int) -> int:
     """1 if the access reads a word that was never written."""
     if ops.LAST_READ < op <= ops.LAST_STORE or op == ops.OP_WAKE:
         return 0
@@ -56,7 +59,7 @@ def undefined(ctl, cpu, op, at):
 
 
 @inlined
-def do_read(ctl, cpu, op, at):
+def do_read(ctl: Control, cpu: int, op: int, at: int) -> None:
     if ctl[cb.MODEL] == cb.SC:
         ctl[cb.VALUE + cpu] = read_word(ctl, at)
         if op == ops.OP_LOAD2:
@@ -73,14 +76,14 @@ def do_read(ctl, cpu, op, at):
 
 
 @scheduler
-def watched(ctl, at, half):
+def watched(ctl: Control, at: int, half: int) -> int:
     """What has to change for the last read to find something else: memory, or the own buffer."""
     served = ctl[cb.MODEL] != cb.SC and ctl[cb.FORWARDED] >> half & 1 == 1
     return OWN + at if served else at
 
 
 @inlined
-def do_store(ctl, cpu, op, at):
+def do_store(ctl: Control, cpu: int, op: int, at: int) -> None:
     value = ctl[cb.ARG + cpu]
     ctl[cb.VALUE + cpu] = value
     ctl[cb.DIRTY + cpu] = 1
@@ -94,7 +97,7 @@ def do_store(ctl, cpu, op, at):
 
 
 @inlined
-def swap(ctl, cpu, at):
+def swap(ctl: Control, cpu: int, at: int) -> int:
     """``cas``: 1 if the word held ARG and is ARG1 now."""
     if read_word(ctl, at) != ctl[cb.ARG + cpu]:
         return 0
@@ -103,7 +106,7 @@ def swap(ctl, cpu, at):
 
 
 @scheduler
-def swap_pair(ctl, cpu, at):
+def swap_pair(ctl: Control, cpu: int, at: int) -> int:
     """``cas2``: 1 if the pair held ARG, ARG1 and is ARG2, ARG3 now."""
     low = read_word(ctl, at)
     high = read_word(ctl, at + 1)
@@ -117,7 +120,7 @@ def swap_pair(ctl, cpu, at):
 
 
 @scheduler
-def updated(ctl, op, found, operand):
+def updated(ctl: Control, op: int, found: int, operand: int) -> int:
     """What a word that held ``found`` becomes."""
     if op == ops.OP_FETCH_ADD:
         return added(ctl, found, operand)
@@ -129,7 +132,7 @@ def updated(ctl, op, found, operand):
 
 
 @inlined
-def do_update(ctl, cpu, op, at):
+def do_update(ctl: Control, cpu: int, op: int, at: int) -> None:
     """An atomic read-modify-write. What it found is also what a spinning CPU waits to change."""
     found = read_word(ctl, at)
     if op == ops.OP_CAS:
@@ -147,14 +150,14 @@ def do_update(ctl, cpu, op, at):
 
 
 @scheduler
-def note_update(ctl, cpu, at, found):
+def note_update(ctl: Control, cpu: int, at: int, found: int) -> None:
     watch(ctl, cpu, at, found)
     if read_word(ctl, at) != found:
         ctl[cb.DIRTY + cpu] = 1
 
 
 @scheduler
-def do_wait(ctl, cpu, at):
+def do_wait(ctl: Control, cpu: int, at: int) -> None:
     """Compare and sleep in one step; the lost wake-up is the caller's to lose, not ours."""
     if (read_word(ctl, at) ^ ctl[cb.ARG + cpu]) & cb.LOW_HALF == 0:
         ctl[cb.STATE + cpu] = cb.ASLEEP
@@ -166,7 +169,7 @@ def do_wait(ctl, cpu, at):
 
 
 @scheduler
-def sleepers(ctl, cpu, at):
+def sleepers(ctl: Control, cpu: int, at: int) -> int:
     """How many a wake of ARG CPUs at word ``at`` will wake."""
     count = 0
     for other in range(ctl[cb.CPUS]):
@@ -176,7 +179,7 @@ def sleepers(ctl, cpu, at):
 
 
 @inlined
-def access(ctl, cpu, op, at):
+def access(ctl: Control, cpu: int, op: int, at: int) -> None:
     """Perform the access that ``cpu`` posted; where it may not be made, OUTCOME says so."""
     if outside(ctl, op, at) == 1:
         fault(ctl, cpu, cb.MEMORY, at)

@@ -13,22 +13,25 @@ empty buffer: their CPU cannot make the step before. A CPU whose buffer is full 
 Agrees with the axiomatic x86-TSO of Sewell et al. (CACM 2010); pso is SPARC's.
 """
 
+from __future__ import annotations
+
 from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.parking import OWN, disturb
 from stress.machine.primitives import put, read_word
 
 
 @scheduler
-def entry_of(ctl, cpu, place):
+def entry_of(ctl: Control, cpu: int, place: int) -> int:
     """Where the entry at ``place`` in the queue of ``cpu`` lies."""
     size = cb.ENTRY_CLOCK + ctl[cb.CPUS]
     return ctl[cb.BUFFERS_AT] + (cpu * cb.BUFFER_DEPTH + place) * size
 
 
 @scheduler
-def seen(ctl, cpu, i, half):
+def seen(ctl: Control, cpu: int, i: int, half: int) -> int:
     """What ``cpu`` reads in word ``i``; notes in FORWARDED whether its own buffer served it."""
     for back in range(ctl[cb.BUFFERED + cpu]):
         entry = entry_of(ctl, cpu, ctl[cb.BUFFERED + cpu] - 1 - back)
@@ -39,7 +42,7 @@ def seen(ctl, cpu, i, half):
 
 
 @scheduler
-def push(ctl, cpu, i, value):
+def push(ctl: Control, cpu: int, i: int, value: int) -> int:
     """``cpu`` wrote ``value`` to word ``i``; the entry."""
     entry = entry_of(ctl, cpu, ctl[cb.BUFFERED + cpu])
     ctl[entry + cb.ENTRY_AT] = i
@@ -49,7 +52,7 @@ def push(ctl, cpu, i, value):
 
 
 @scheduler
-def drains(op):
+def drains(op: int) -> int:
     """1 if ``op`` needs an empty buffer."""
     if op == ops.OP_FENCE or op == ops.OP_WAIT or op == ops.OP_WAKE:
         return 1
@@ -57,7 +60,7 @@ def drains(op):
 
 
 @scheduler
-def hindered(ctl, cpu):
+def hindered(ctl: Control, cpu: int) -> int:
     """1 if the buffer of ``cpu`` forbids the step it posted."""
     op = ctl[cb.OP + cpu]
     count = ctl[cb.BUFFERED + cpu]
@@ -69,7 +72,7 @@ def hindered(ctl, cpu):
 
 
 @scheduler
-def oldest_of_its_word(ctl, cpu, place):
+def oldest_of_its_word(ctl: Control, cpu: int, place: int) -> int:
     at = ctl[entry_of(ctl, cpu, place) + cb.ENTRY_AT]
     for earlier in range(place):
         if ctl[entry_of(ctl, cpu, earlier) + cb.ENTRY_AT] == at:
@@ -78,7 +81,7 @@ def oldest_of_its_word(ctl, cpu, place):
 
 
 @scheduler
-def gather_buffered(ctl):
+def gather_buffered(ctl: Control) -> int:
     """The actors that can make a step: CPUs first, then buffers; how many."""
     cpus = ctl[cb.CPUS]
     count = 0
@@ -97,7 +100,7 @@ def gather_buffered(ctl):
 
 
 @scheduler
-def gather_entries(ctl, cpu, count):
+def gather_entries(ctl: Control, cpu: int, count: int) -> int:
     for place in range(ctl[cb.BUFFERED + cpu]):
         if oldest_of_its_word(ctl, cpu, place) == 1:
             ctl[cb.CHOICES + count] = ctl[cb.CPUS] + cpu * cb.BUFFER_DEPTH + place
@@ -106,7 +109,7 @@ def gather_entries(ctl, cpu, count):
 
 
 @scheduler
-def owner_of(ctl, actor):
+def owner_of(ctl: Control, actor: int) -> int:
     """The CPU whose buffer ``actor`` flushes, or that it is."""
     cpus = ctl[cb.CPUS]
     if actor < cpus:
@@ -117,21 +120,21 @@ def owner_of(ctl, actor):
 
 
 @scheduler
-def flusher_of(ctl, cpu):
+def flusher_of(ctl: Control, cpu: int) -> int:
     """The actor that flushes the oldest entry of ``cpu``."""
     cpus = ctl[cb.CPUS]
     return cpus + cpu if ctl[cb.MODEL] == cb.TSO else cpus + cpu * cb.BUFFER_DEPTH
 
 
 @scheduler
-def flushed_entry(ctl, actor):
+def flushed_entry(ctl: Control, actor: int) -> int:
     """The entry that a flush by ``actor`` makes visible."""
     place = 0 if ctl[cb.MODEL] == cb.TSO else (actor - ctl[cb.CPUS]) % cb.BUFFER_DEPTH
     return entry_of(ctl, owner_of(ctl, actor), place)
 
 
 @scheduler
-def make_visible(ctl, actor):
+def make_visible(ctl: Control, actor: int) -> None:
     """Flush: write the entry of ``actor`` to memory and close the gap in the queue."""
     cpu = owner_of(ctl, actor)
     entry = flushed_entry(ctl, actor)

@@ -17,14 +17,17 @@ tried only when everybody else has stopped.
 Own words: READ_HASH, LAST_HASH, VAIN, DIRTY, WATCHED and the area WATCH.
 """
 
+from __future__ import annotations
+
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.machine import block as cb
 
 OWN = 1 << 40  # more than any word
 
 
 @scheduler
-def start_watching(ctl, cpu):
+def start_watching(ctl: Control, cpu: int) -> None:
     ctl[cb.READ_HASH + cpu] = 0
     ctl[cb.LAST_HASH + cpu] = -1
     ctl[cb.VAIN + cpu] = 0
@@ -33,7 +36,7 @@ def start_watching(ctl, cpu):
 
 
 @scheduler
-def watch(ctl, cpu, at, value):
+def watch(ctl: Control, cpu: int, at: int, value: int) -> None:
     """``cpu`` read ``value`` in word ``at``."""
     ctl[cb.READ_HASH + cpu] = (
         (ctl[cb.READ_HASH + cpu] ^ value ^ (at << 40)) * cb.HASH_FACTOR + 1
@@ -53,7 +56,7 @@ def watch(ctl, cpu, at, value):
 
 
 @scheduler
-def park(ctl, cpu):
+def park(ctl: Control, cpu: int) -> int:
     """``cpu`` relaxed: 1 if it has to wait for a change, else its next spin begins."""
     vain = ctl[cb.DIRTY + cpu] == 0 and ctl[cb.READ_HASH + cpu] == ctl[cb.LAST_HASH + cpu]
     ctl[cb.VAIN + cpu] = ctl[cb.VAIN + cpu] + 1 if vain else 0
@@ -68,14 +71,14 @@ def park(ctl, cpu):
 
 
 @scheduler
-def notice(ctl, at):
+def notice(ctl: Control, at: int) -> None:
     """Word ``at`` changed: whoever read it in its last spin goes on, or will not park."""
     for cpu in range(ctl[cb.CPUS]):
         disturb(ctl, cpu, at)
 
 
 @scheduler
-def disturb(ctl, cpu, at):
+def disturb(ctl: Control, cpu: int, at: int) -> None:
     """What ``cpu`` reads at ``at`` may have changed.
 
     Both orders of a change and a relax leave the same state: they are independent.
@@ -93,7 +96,7 @@ def disturb(ctl, cpu, at):
 
 
 @scheduler
-def watches(ctl, cpu, at):
+def watches(ctl: Control, cpu: int, at: int) -> int:
     first = ctl[cb.WATCH_AT] + cpu * cb.WATCH_WORDS
     for k in range(ctl[cb.WATCHED + cpu]):
         if ctl[first + k] == at:

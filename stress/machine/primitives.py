@@ -4,26 +4,31 @@ The primitives are the only places where the two model engines differ: interpret
 of the block, compiled they are in the kind of memory CONTROL (native_memory.py).
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 from shmalloc.dialect import primitive
 from shmalloc.engine.control import inlined, scheduler
+from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.parking import notice
 
 
 @primitive("none")
-def launch(ctl, cpu):
+def launch(ctl: Any, cpu: int) -> None:
     """Prepare ``cpu`` to run its kernel from the start at the next ``resume``."""
     ctl.launch(cpu)
 
 
 @primitive("none")
-def resume(ctl, cpu):
+def resume(ctl: Any, cpu: int) -> None:
     """Let ``cpu`` run on from its posted access, done by now, until it posts the next or ends."""
     ctl.resume(cpu)
 
 
 @primitive("int")
-def run_kernel(ctl, entry):
+def run_kernel(ctl: Any, entry: int) -> int:
     """Run the check or invariant kernel of slot ``entry`` unscheduled; its code.
 
     May set OUTCOME to MEMORY.
@@ -32,17 +37,17 @@ def run_kernel(ctl, entry):
 
 
 @primitive("int")
-def read_word(ctl, i):
+def read_word(ctl: Any, i: int) -> int:
     return ctl.read_word(i)
 
 
 @primitive("none")
-def write_word(ctl, i, value):
+def write_word(ctl: Any, i: int, value: int) -> None:
     ctl.write_word(i, value)
 
 
 @primitive("int")
-def added(ctl, a, b):
+def added(ctl: Any, a: int, b: int) -> int:
     """``a + b`` in 64 bits: interpreted, the scheduler's own arithmetic does not wrap."""
     return ctl.added(a, b)
 
@@ -51,7 +56,7 @@ PRIMITIVES = (launch, resume, run_kernel, read_word, write_word, added)
 
 
 @scheduler
-def remember(ctl, i, old):
+def remember(ctl: Control, i: int, old: int) -> None:
     """Word ``i`` held ``old`` and is about to change: put it back before the next schedule."""
     stamp = ctl[cb.STAMPS_AT] + i
     if ctl[stamp] != ctl[cb.EPOCH]:
@@ -63,7 +68,7 @@ def remember(ctl, i, old):
 
 
 @inlined
-def put(ctl, i, value):
+def put(ctl: Control, i: int, value: int) -> None:
     """Word ``i`` becomes ``value`` for everybody to see."""
     if ctl[cb.UNDEFINED_AT] != 0:
         ctl[ctl[cb.UNDEFINED_AT] + 2 * i + 1] = ctl[cb.EPOCH]
@@ -77,7 +82,7 @@ def put(ctl, i, value):
 
 
 @scheduler
-def restore(ctl):
+def restore(ctl: Control) -> None:
     """Put back every word that the last schedule changed."""
     at = ctl[cb.UNDO_AT]
     for k in range(ctl[cb.UNDO_COUNT]):

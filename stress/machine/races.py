@@ -19,8 +19,11 @@ Torn: a CPU read the halves of an even pair one by one while another CPU swapped
 ends, before it swapped or read the pair again (what a seqlock or a retry loop does).
 """
 
+from __future__ import annotations
+
 from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.machine import block as cb
 
 WROTE = 1  # words of a shadow
@@ -38,7 +41,7 @@ CPU_MASK = 63
 
 # --- clocks --------------------------------------------------------------------------------------
 @scheduler
-def start_clocks(ctl):
+def start_clocks(ctl: Control) -> None:
     cpus = ctl[cb.CPUS]
     for k in range(cpus * cpus):
         ctl[ctl[cb.CLOCKS_AT] + k] = 0
@@ -53,30 +56,30 @@ def start_clocks(ctl):
 
 
 @scheduler
-def clock_of(ctl, cpu):
+def clock_of(ctl: Control, cpu: int) -> int:
     return ctl[cb.CLOCKS_AT] + cpu * ctl[cb.CPUS]
 
 
 @scheduler
-def join(ctl, to, other):
+def join(ctl: Control, to: int, other: int) -> None:
     """The clock at ``to`` learns what the one at ``other`` knows."""
     for u in range(ctl[cb.CPUS]):
         ctl[to + u] = max(ctl[to + u], ctl[other + u])
 
 
 @scheduler
-def copy(ctl, to, other):
+def copy(ctl: Control, to: int, other: int) -> None:
     for u in range(ctl[cb.CPUS]):
         ctl[to + u] = ctl[other + u]
 
 
 @scheduler
-def tick(ctl, cpu):
+def tick(ctl: Control, cpu: int) -> None:
     ctl[clock_of(ctl, cpu) + cpu] += 1
 
 
 @scheduler
-def shadow_of(ctl, i):
+def shadow_of(ctl: Control, i: int) -> int:
     """The shadow of word ``i``, blank at its first access in this schedule."""
     shadow = ctl[cb.SHADOW_AT] + i * ctl[cb.SHADOW_WORDS]
     if ctl[shadow] != ctl[cb.EPOCH]:
@@ -89,7 +92,7 @@ def shadow_of(ctl, i):
 
 
 @scheduler
-def vector_of(ctl, shadow, flag, number):
+def vector_of(ctl: Control, shadow: int, flag: int, number: int) -> int:
     """The ``number``-th vector of a shadow, zeroed when ``flag`` says that it is not in use yet."""
     vector = shadow + RELEASED + number * ctl[cb.CPUS]
     if ctl[shadow + FLAGS] & flag == 0:
@@ -100,13 +103,13 @@ def vector_of(ctl, shadow, flag, number):
 
 
 @scheduler
-def released_of(ctl, shadow):
+def released_of(ctl: Control, shadow: int) -> int:
     return vector_of(ctl, shadow, HAS_RELEASED, 0)
 
 
 # --- races ---------------------------------------------------------------------------------------
 @scheduler
-def blame(ctl, cpu, i, other):
+def blame(ctl: Control, cpu: int, i: int, other: int) -> None:
     if ctl[cb.OUTCOME] != cb.RACE:
         ctl[cb.OUTCOME] = cb.RACE
         ctl[cb.FAULT_CPU] = cpu
@@ -115,7 +118,7 @@ def blame(ctl, cpu, i, other):
 
 
 @scheduler
-def require_epoch(ctl, cpu, i, epoch):
+def require_epoch(ctl: Control, cpu: int, i: int, epoch: int) -> None:
     """What happened at ``epoch`` must be known to ``cpu``."""
     other = epoch & CPU_MASK
     if epoch >> CPU_BITS > ctl[clock_of(ctl, cpu) + other]:
@@ -123,7 +126,7 @@ def require_epoch(ctl, cpu, i, epoch):
 
 
 @scheduler
-def require_vector(ctl, cpu, i, vector):
+def require_vector(ctl: Control, cpu: int, i: int, vector: int) -> None:
     mine = clock_of(ctl, cpu)
     for u in range(ctl[cb.CPUS]):
         if ctl[vector + u] > ctl[mine + u]:
@@ -131,7 +134,7 @@ def require_vector(ctl, cpu, i, vector):
 
 
 @scheduler
-def require_plain_reads(ctl, cpu, i, shadow):
+def require_plain_reads(ctl: Control, cpu: int, i: int, shadow: int) -> None:
     if ctl[shadow + FLAGS] & SHARED != 0:
         require_vector(ctl, cpu, i, shadow + RELEASED + ctl[cb.CPUS])
     else:
@@ -139,7 +142,7 @@ def require_plain_reads(ctl, cpu, i, shadow):
 
 
 @scheduler
-def plain_read(ctl, cpu, i):
+def plain_read(ctl: Control, cpu: int, i: int) -> None:
     shadow = shadow_of(ctl, i)
     now = ctl[clock_of(ctl, cpu) + cpu] << CPU_BITS | cpu
     read = ctl[shadow + READ]
@@ -160,7 +163,7 @@ def plain_read(ctl, cpu, i):
 
 
 @scheduler
-def plain_write(ctl, cpu, i):
+def plain_write(ctl: Control, cpu: int, i: int) -> None:
     shadow = shadow_of(ctl, i)
     require_epoch(ctl, cpu, i, ctl[shadow + WROTE])
     require_plain_reads(ctl, cpu, i, shadow)
@@ -175,7 +178,7 @@ def plain_write(ctl, cpu, i):
 
 
 @scheduler
-def atomic_read(ctl, cpu, i, acquires):
+def atomic_read(ctl: Control, cpu: int, i: int, acquires: int) -> None:
     shadow = shadow_of(ctl, i)
     if ctl[shadow + FLAGS] & HAS_RELEASED != 0:
         to = clock_of(ctl, cpu) if acquires == 1 else ctl[cb.PENDING_AT] + cpu * ctl[cb.CPUS]
@@ -186,7 +189,7 @@ def atomic_read(ctl, cpu, i, acquires):
 
 
 @scheduler
-def atomic_write(ctl, cpu, i):
+def atomic_write(ctl: Control, cpu: int, i: int) -> int:
     """The access alone; what it publishes is the caller's to say."""
     shadow = shadow_of(ctl, i)
     require_epoch(ctl, cpu, i, ctl[shadow + WROTE])
@@ -197,7 +200,7 @@ def atomic_write(ctl, cpu, i):
 
 
 @scheduler
-def update(ctl, cpu, i):
+def update(ctl: Control, cpu: int, i: int) -> None:
     """A read-modify-write: acquires, then publishes, and keeps what others published."""
     atomic_read(ctl, cpu, i, 1)
     shadow = atomic_write(ctl, cpu, i)
@@ -205,13 +208,13 @@ def update(ctl, cpu, i):
 
 
 @scheduler
-def published(ctl, cpu, releases):
+def published(ctl: Control, cpu: int, releases: int) -> int:
     """The clock that a store of ``cpu`` publishes."""
     return clock_of(ctl, cpu) if releases == 1 else ctl[cb.FENCED_AT] + cpu * ctl[cb.CPUS]
 
 
 @scheduler
-def full_fence(ctl, cpu):
+def full_fence(ctl: Control, cpu: int) -> None:
     """Acquires what relaxed loads saw, lets relaxed stores release. Fences alone order nothing."""
     mine = clock_of(ctl, cpu)
     join(ctl, mine, ctl[cb.PENDING_AT] + cpu * ctl[cb.CPUS])
@@ -220,12 +223,12 @@ def full_fence(ctl, cpu):
 
 
 @scheduler
-def order_woken(ctl, cpu, woken):
+def order_woken(ctl: Control, cpu: int, woken: int) -> None:
     join(ctl, clock_of(ctl, woken), clock_of(ctl, cpu))
 
 
 @scheduler
-def check_store(ctl, cpu, op, i, entry):
+def check_store(ctl: Control, cpu: int, op: int, i: int, entry: int) -> None:
     """A store: to memory (``entry`` 0), or into a buffer, which publishes at its flush."""
     if op == ops.OP_WRITE:
         plain_write(ctl, cpu, i)
@@ -244,13 +247,13 @@ def check_store(ctl, cpu, op, i, entry):
 
 
 @scheduler
-def check_flush(ctl, entry, i):
+def check_flush(ctl: Control, entry: int, i: int) -> None:
     if ctl[entry + cb.ENTRY_RELEASES] == 1:
         copy(ctl, released_of(ctl, shadow_of(ctl, i)), entry + cb.ENTRY_CLOCK)
 
 
 @scheduler
-def check_access(ctl, cpu, op, i):
+def check_access(ctl: Control, cpu: int, op: int, i: int) -> None:
     """Every access but stores, flushes and wake: races and torn pairs."""
     if op == ops.OP_READ:
         plain_read(ctl, cpu, i)
@@ -271,7 +274,7 @@ def check_access(ctl, cpu, op, i):
 
 
 @scheduler
-def check_update(ctl, cpu, op, i):
+def check_update(ctl: Control, cpu: int, op: int, i: int) -> None:
     success = 1
     if op == ops.OP_CAS or op == ops.OP_CAS2:
         success = ctl[cb.VALUE + cpu]
@@ -293,13 +296,13 @@ def check_update(ctl, cpu, op, i):
 
 # --- torn pairs ----------------------------------------------------------------------------------
 @scheduler
-def swapped_both(ctl, i):
+def swapped_both(ctl: Control, i: int) -> None:
     """A ``cas2`` has just changed both words of the pair ``i``."""
     ctl[shadow_of(ctl, i) + SWAPPED] = ctl[cb.STEPS] + 1
 
 
 @scheduler
-def newest_read(ctl, cpu, i):
+def newest_read(ctl: Control, cpu: int, i: int) -> int:
     """1 + the step of the last single read of word ``i`` by ``cpu``; 0: none that is kept."""
     newest = 0
     first = ctl[cb.READS_AT] + cpu * cb.READS_KEPT * 2
@@ -310,7 +313,7 @@ def newest_read(ctl, cpu, i):
 
 
 @scheduler
-def forget_halves(ctl, cpu, i):
+def forget_halves(ctl: Control, cpu: int, i: int) -> None:
     """The pair of word ``i`` was read or swapped as one, or read again."""
     pair = i & ~1
     if ctl[cb.TORN_AT + cpu] == pair + 1:
@@ -323,7 +326,7 @@ def forget_halves(ctl, cpu, i):
 
 
 @scheduler
-def note_half(ctl, cpu, i):
+def note_half(ctl: Control, cpu: int, i: int) -> None:
     """``cpu`` read word ``i`` alone: is the other half it holds from before a swap of both?"""
     pair = i & ~1
     swapped = ctl[shadow_of(ctl, pair) + SWAPPED]
@@ -343,7 +346,7 @@ def note_half(ctl, cpu, i):
 
 
 @scheduler
-def require_untorn(ctl, cpu, i):
+def require_untorn(ctl: Control, cpu: int, i: int) -> None:
     """``cpu`` changes word ``i`` atomically, or ends (-1): it must not hold a torn pair by now."""
     torn = ctl[cb.TORN_AT + cpu]
     if torn != 0 and torn - 1 != i & ~1:

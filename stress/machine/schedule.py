@@ -21,8 +21,11 @@ Rules:
 - a step outside of memory is never performed; the schedule ends with the verdict "memory"
 """
 
+from __future__ import annotations
+
 from shmalloc.engine import ops
 from shmalloc.engine.control import inlined, scheduler, shared
+from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.access import access, fault
 from stress.machine.buffers import flushed_entry, gather_buffered, make_visible, owner_of
@@ -39,7 +42,7 @@ MIX_FACTOR_1 = 0x14D049BB133111EB
 
 # --- chance --------------------------------------------------------------------------------------
 @scheduler
-def mix(seed):
+def mix(seed: int) -> int:
     """Spread the bits of a seed, so that consecutive ones give unrelated streams."""
     x = (seed + MIX_TERM) & cb.MASK62
     x = ((x ^ (x >> 30)) * MIX_FACTOR_0) & cb.MASK62
@@ -48,7 +51,7 @@ def mix(seed):
 
 
 @inlined
-def draw(ctl, count):
+def draw(ctl: Control, count: int) -> int:
     """A random number in 0..count-1. 62 bits: what both engines multiply alike."""
     x = (ctl[cb.RANDOM] * LCG_FACTOR + LCG_TERM) & cb.MASK62
     ctl[cb.RANDOM] = x
@@ -57,7 +60,7 @@ def draw(ctl, count):
 
 # --- a step --------------------------------------------------------------------------------------
 @inlined
-def gather(ctl):
+def gather(ctl: Control) -> int:
     """The actors that can make a step, in order, to CHOICES; how many."""
     if ctl[cb.MODEL] != cb.SC:
         return gather_buffered(ctl)
@@ -70,7 +73,7 @@ def gather(ctl):
 
 
 @inlined
-def advance(ctl, cpu):
+def advance(ctl: Control, cpu: int) -> None:
     """Resume ``cpu`` up to its next posted access, and see whether its stack still holds."""
     ctl[cb.CURRENT] = cpu
     resume(ctl, cpu)
@@ -81,7 +84,7 @@ def advance(ctl, cpu):
 
 
 @inlined
-def record(ctl, actor, cpu, op, at, value, second):
+def record(ctl: Control, actor: int, cpu: int, op: int, at: int, value: int, second: int) -> None:
     """One event: into the hash, and to the log if there is one."""
     step = ctl[cb.STEPS]
     ctl[cb.LOCALS + actor] += 1
@@ -97,7 +100,7 @@ def record(ctl, actor, cpu, op, at, value, second):
 
 
 @scheduler
-def release(ctl):
+def release(ctl: Control) -> None:
     """Somebody made progress: all that relaxed may run again."""
     for cpu in range(ctl[cb.CPUS]):
         if ctl[cb.STATE + cpu] == cb.YIELDED:
@@ -107,7 +110,7 @@ def release(ctl):
 
 
 @scheduler
-def wake_sleepers(ctl, cpu, at):
+def wake_sleepers(ctl: Control, cpu: int, at: int) -> None:
     """Wake the lowest sleepers on the word; each runs on to its next access at once."""
     left = ctl[cb.VALUE + cpu]
     for other in range(ctl[cb.CPUS]):
@@ -123,7 +126,7 @@ def wake_sleepers(ctl, cpu, at):
 
 
 @scheduler
-def holder_of(ctl, at):
+def holder_of(ctl: Control, at: int) -> int:
     """The CPU that holds the lock at word ``at``; -1 where it is free or no lock."""
     for k in range(ctl[cb.LOCK_COUNT]):
         if ctl[ctl[cb.LOCKS_AT] + k] == at:
@@ -132,7 +135,7 @@ def holder_of(ctl, at):
 
 
 @scheduler
-def find_cycle(ctl, cpu):
+def find_cycle(ctl: Control, cpu: int) -> None:
     """``cpu`` fell asleep: deadlock if the sleepers wait for locks of each other in a ring."""
     walker = cpu
     for _hop in range(ctl[cb.CPUS]):
@@ -145,7 +148,7 @@ def find_cycle(ctl, cpu):
 
 
 @scheduler
-def step_back(ctl, cpu):
+def step_back(ctl: Control, cpu: int) -> None:
     """``cpu`` relaxed and stands at its next access: it waits until others made progress."""
     if ctl[cb.RELAXED_AT + cpu] != ctl[cb.CHANGES]:
         ctl[cb.RELAXED_AT + cpu] = ctl[cb.CHANGES]
@@ -162,7 +165,7 @@ def step_back(ctl, cpu):
 
 
 @scheduler
-def all_idle(ctl):
+def all_idle(ctl: Control) -> int:
     """1 if every CPU that is awake has relaxed IDLE_LIMIT times since a word last changed."""
     for cpu in range(ctl[cb.CPUS]):
         awake = ctl[cb.STATE + cpu] == cb.READY or ctl[cb.STATE + cpu] == cb.YIELDED
@@ -176,7 +179,7 @@ def all_idle(ctl):
 
 
 @inlined
-def run_on(ctl, cpu, op, at):
+def run_on(ctl: Control, cpu: int, op: int, at: int) -> None:
     """The access of ``cpu`` is done: let it, and whom it woke, come to the next one."""
     if op == ops.OP_RELAX:
         advance(ctl, cpu)
@@ -191,7 +194,7 @@ def run_on(ctl, cpu, op, at):
 
 
 @scheduler
-def flush(ctl, actor):
+def flush(ctl: Control, actor: int) -> None:
     """One entry of a store buffer becomes visible."""
     cpu = owner_of(ctl, actor)
     entry = flushed_entry(ctl, actor)
@@ -204,7 +207,7 @@ def flush(ctl, actor):
 
 
 @inlined
-def perform(ctl, actor):
+def perform(ctl: Control, actor: int) -> None:
     """One step of ``actor``. A step that may not be made is in the trace but does not count."""
     ctl[ctl[cb.TRACE_AT] + ctl[cb.STEPS]] = actor
     ctl[cb.LAST_ACTOR] = actor
@@ -228,13 +231,13 @@ def perform(ctl, actor):
 
 
 @shared
-def perform_shared(ctl, actor):
+def perform_shared(ctl: Control, actor: int) -> None:
     """``perform`` compiled once, for drivers that do more in a step than choose."""
     perform(ctl, actor)
 
 
 @scheduler
-def require_invariant(ctl):
+def require_invariant(ctl: Control) -> None:
     code = run_kernel(ctl, cb.INVARIANT_ENTRY)
     if code != 0 and ctl[cb.OUTCOME] == cb.RUNNING:
         ctl[cb.CODE] = code
@@ -242,7 +245,7 @@ def require_invariant(ctl):
 
 
 @shared
-def settle(ctl):
+def settle(ctl: Control) -> None:
     """Nobody can make a step: release those that relaxed, or the schedule has come to its end."""
     if ctl[cb.YIELDED_COUNT] > 0:
         release(ctl)
@@ -261,7 +264,7 @@ def settle(ctl):
 
 # --- a schedule ----------------------------------------------------------------------------------
 @shared
-def begin(ctl):
+def begin(ctl: Control) -> None:
     """Initial memory, every CPU at its first access."""
     restore(ctl)
     ctl[cb.OUTCOME] = cb.RUNNING
@@ -293,7 +296,7 @@ def begin(ctl):
 
 
 @shared
-def conclude(ctl):
+def conclude(ctl: Control) -> int:
     """Count the schedule that has just ended; 1 if it failed."""
     ctl[cb.SCHEDULES] += 1
     ctl[cb.TOTAL_STEPS] += ctl[cb.STEPS]
@@ -310,14 +313,14 @@ def conclude(ctl):
 
 
 @scheduler
-def observed_value(ctl, k):
+def observed_value(ctl: Control, k: int) -> int:
     """The ``k``-th observed value: a word, or (-1 - cpu) what a CPU returned."""
     what = ctl[ctl[cb.OBSERVE_AT] + k]
     return read_word(ctl, what) if what >= 0 else ctl[cb.RETURN - 1 - what]
 
 
 @scheduler
-def count_outcome(ctl):
+def count_outcome(ctl: Control) -> None:
     """Count the tuple of observed values in the table of outcomes (open addressing)."""
     count = ctl[cb.OBSERVED]
     key = 0
@@ -337,7 +340,7 @@ def count_outcome(ctl):
 
 
 @scheduler
-def same_outcome(ctl, row):
+def same_outcome(ctl: Control, row: int) -> int:
     for k in range(ctl[cb.OBSERVED]):
         if ctl[row + 1 + k] != observed_value(ctl, k):
             return 0
@@ -345,7 +348,7 @@ def same_outcome(ctl, row):
 
 
 @inlined
-def step_or_settle(ctl, actor):
+def step_or_settle(ctl: Control, actor: int) -> None:
     """Perform the step of ``actor``, unless the schedule is too long already."""
     if ctl[cb.STEPS] >= ctl[cb.STEP_LIMIT]:
         ctl[cb.OUTCOME] = cb.ABANDONED
@@ -354,7 +357,7 @@ def step_or_settle(ctl, actor):
 
 
 @scheduler
-def shared_step_or_settle(ctl, actor):
+def shared_step_or_settle(ctl: Control, actor: int) -> None:
     """As ``step_or_settle``, through ``perform_shared``."""
     if ctl[cb.STEPS] >= ctl[cb.STEP_LIMIT]:
         ctl[cb.OUTCOME] = cb.ABANDONED

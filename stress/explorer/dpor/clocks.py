@@ -15,8 +15,11 @@ Not reversible, hence edges but no races: who woke or released a CPU; a store an
 and the drained step of its CPU; everything before all stopped (BARRIER).
 """
 
+from __future__ import annotations
+
 from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.explorer.dpor.records import (
     ACTOR,
     CHANGES,
@@ -57,12 +60,12 @@ INDEX_MASK = CANDIDATE - 1
 
 
 @scheduler
-def object_words(ctl):
+def object_words(ctl: Control) -> int:
     return 3 + ctl[cb.ACTORS] + ctl[cb.CPUS]
 
 
 @scheduler
-def lay_out(ctl):
+def lay_out(ctl: Control) -> None:
     """Divide the area; 0 if it is too small."""
     actors = ctl[cb.ACTORS]
     at = ctl[cb.TREE_AT] + (ctl[cb.STEP_LIMIT] + 2) * depth_words(ctl)
@@ -79,7 +82,7 @@ def lay_out(ctl):
 
 
 @scheduler
-def start_order(ctl):
+def start_order(ctl: Control) -> None:
     """No event has been made."""
     for actor in range(ctl[cb.ACTORS]):
         ctl[ctl[LAST_EVENT_AT] + actor] = 0
@@ -92,7 +95,7 @@ def start_order(ctl):
 
 
 @scheduler
-def object_at(ctl, number):
+def object_at(ctl: Control, number: int) -> int:
     at = ctl[OBJECTS_AT] + number * object_words(ctl)
     if ctl[at] != ctl[cb.EPOCH]:
         ctl[at] = ctl[cb.EPOCH]
@@ -104,7 +107,7 @@ def object_at(ctl, number):
 
 
 @scheduler
-def precede(ctl, index_and_one, candidate):
+def precede(ctl: Control, index_and_one: int, candidate: int) -> None:
     """Event ``index_and_one - 1`` comes before the new one; 0: there is none."""
     if index_and_one != 0:
         ctl[ctl[PREDECESSORS_AT] + ctl[PREDECESSORS]] = index_and_one - 1 + candidate
@@ -112,7 +115,7 @@ def precede(ctl, index_and_one, candidate):
 
 
 @scheduler
-def order_event(ctl, index, event, fresh):
+def order_event(ctl: Control, index: int, event: int, fresh: int) -> None:
     """The event of step ``index`` was made: its predecessors, its clock (if ``fresh``), races."""
     ctl[PREDECESSORS] = 0
     actor = ctl[event + ACTOR]
@@ -134,7 +137,7 @@ def order_event(ctl, index, event, fresh):
 
 
 @scheduler
-def note_barrier(ctl):
+def note_barrier(ctl: Control) -> None:
     """Everybody had stopped: all events so far come before all that follow."""
     if ctl[cb.BARRIER] != ctl[BARRIER_SEEN]:
         ctl[BARRIER_SEEN] = ctl[cb.BARRIER]
@@ -143,7 +146,7 @@ def note_barrier(ctl):
 
 
 @scheduler
-def order_object(ctl, event, k, actor, index):
+def order_object(ctl: Control, event: int, k: int, actor: int, index: int) -> None:
     """Order access ``k`` of the event among those of its object."""
     kind = ctl[event + KIND0 + 2 * k]
     place = object_at(ctl, ctl[event + OBJECT0 + 2 * k])
@@ -170,7 +173,7 @@ def order_object(ctl, event, k, actor, index):
 
 
 @scheduler
-def order_buffers(ctl, index, event, actor):
+def order_buffers(ctl: Control, index: int, event: int, actor: int) -> None:
     """Stores and flushes of one CPU are two queues that keep pace; drained steps follow both."""
     cpus = ctl[cb.CPUS]
     if actor >= cpus:
@@ -192,14 +195,14 @@ def order_buffers(ctl, index, event, actor):
 
 
 @scheduler
-def before(ctl, index, event):
+def before(ctl: Control, index: int, event: int) -> int:
     """1 if the event of step ``index`` is ordered before ``event``."""
     actor = ctl[depth_at(ctl, index) + ACTOR]
     return 1 if ctl[event + CLOCK + actor] >= index + 1 else 0
 
 
 @scheduler
-def set_clock(ctl, index, event, actor):
+def set_clock(ctl: Control, index: int, event: int, actor: int) -> None:
     clock = event + CLOCK
     for u in range(ctl[cb.ACTORS]):
         ctl[clock + u] = ctl[ctl[BARRIER_AT] + u]
@@ -211,7 +214,7 @@ def set_clock(ctl, index, event, actor):
 
 
 @scheduler
-def find_races(ctl, index, actor):
+def find_races(ctl: Control, index: int, actor: int) -> None:
     """Which predecessors could have come after the new event: to the list of races."""
     for k in range(ctl[PREDECESSORS]):
         entry = ctl[ctl[PREDECESSORS_AT] + k]
@@ -226,7 +229,7 @@ def find_races(ctl, index, actor):
 
 
 @scheduler
-def races(ctl, earlier, actor):
+def races(ctl: Control, earlier: int, actor: int) -> int:
     """1 if event ``earlier`` is ordered before the new one of ``actor`` by their conflict alone."""
     other = ctl[depth_at(ctl, earlier) + ACTOR]
     if other == actor or ctl[ctl[BARRIER_AT] + other] >= earlier + 1:
@@ -243,7 +246,7 @@ def races(ctl, earlier, actor):
 
 
 @scheduler
-def enabler_of(ctl, actor):
+def enabler_of(ctl: Control, actor: int) -> int:
     """1 + the step that woke or released the CPU since its last step."""
     if actor >= ctl[cb.CPUS] or ctl[cb.ENABLED_BY + actor] == 0:
         return 0

@@ -25,8 +25,11 @@ search before it::
     | sleeping actors: mask, then a record for each actor | first branch | branches done
 """
 
+from __future__ import annotations
+
 from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.access import outside
 from stress.machine.buffers import drains, flushed_entry
@@ -61,31 +64,31 @@ MAX_ACTORS = 62  # a mask is one word
 
 
 @scheduler
-def depth_words(ctl):
+def depth_words(ctl: Control) -> int:
     """Size of one depth."""
     return CLOCK + ctl[cb.ACTORS] * (1 + RECORD)
 
 
 @scheduler
-def depth_at(ctl, index):
+def depth_at(ctl: Control, index: int) -> int:
     """Where the event of step ``index`` is kept; index -1 is scratch room."""
     return ctl[cb.TREE_AT] + (index + 1) * depth_words(ctl)
 
 
 @scheduler
-def sleeper_at(ctl, depth, actor):
+def sleeper_at(ctl: Control, depth: int, actor: int) -> int:
     """The record of the sleeping ``actor`` before the event at ``depth``."""
     return depth + CLOCK + ctl[cb.ACTORS] + actor * RECORD
 
 
 @scheduler
-def copy_record(ctl, to, record):
+def copy_record(ctl: Control, to: int, record: int) -> None:
     for k in range(RECORD):
         ctl[to + k] = ctl[record + k]
 
 
 @scheduler
-def prepare_event(ctl, event, actor):
+def prepare_event(ctl: Control, event: int, actor: int) -> None:
     """Before the step of ``actor``: what it is about to do, and what its words hold."""
     ctl[event + ACTOR] = actor
     op = ops.OP_FLUSH
@@ -113,7 +116,7 @@ def prepare_event(ctl, event, actor):
 
 
 @scheduler
-def describe_event(ctl, event):
+def describe_event(ctl: Control, event: int) -> None:
     """After the step: what it touched. A step outside of memory was refused: nothing."""
     op = ctl[event + EVENT_OP]
     if outside(ctl, op, ctl[event + OBJECT0]) == 1:
@@ -138,14 +141,14 @@ def describe_event(ctl, event):
 
 
 @scheduler
-def writes_memory(ctl, record):
+def writes_memory(ctl: Control, record: int) -> int:
     first = ctl[record + KIND0] == WRITE and ctl[record + OBJECT0] < ctl[cb.WORDS]
     second = ctl[record + KIND1] == WRITE and ctl[record + OBJECT1] < ctl[cb.WORDS]
     return 1 if first or second else 0
 
 
 @scheduler
-def describe_read(ctl, event, op):
+def describe_read(ctl: Control, event: int, op: int) -> None:
     forwarded = 0 if ctl[cb.MODEL] == cb.SC else ctl[cb.FORWARDED]
     ctl[event + KIND0] = OWN if forwarded & 1 != 0 else READ
     if op == ops.OP_LOAD2:
@@ -153,7 +156,7 @@ def describe_read(ctl, event, op):
 
 
 @scheduler
-def describe_update(ctl, to, event, low, high):
+def describe_update(ctl: Control, to: int, event: int, low: int, high: int) -> None:
     """Kinds of the update ``event``, had it found ``low`` and ``high``: to the record ``to``."""
     op = ctl[event + EVENT_OP]
     ctl[to + KIND0] = WRITE
@@ -164,14 +167,14 @@ def describe_update(ctl, to, event, low, high):
 
 
 @scheduler
-def describe_wait(ctl, event):
+def describe_wait(ctl: Control, event: int) -> None:
     ctl[event + KIND0] = READ
     ctl[event + OBJECT1] = ctl[event + OBJECT0] + ctl[cb.WORDS]
     ctl[event + KIND1] = READ
 
 
 @scheduler
-def clash(ctl, kind, actor, other_kind, other):
+def clash(ctl: Control, kind: int, actor: int, other_kind: int, other: int) -> int:
     """1 if two accesses of one object depend on each other."""
     if kind == WRITE:
         if other_kind == OWN:
@@ -185,7 +188,7 @@ def clash(ctl, kind, actor, other_kind, other):
 
 
 @scheduler
-def dependent(ctl, record, other):
+def dependent(ctl: Control, record: int, other: int) -> int:
     """1 if the order of two steps matters."""
     actor = ctl[record + ACTOR]
     second = ctl[other + ACTOR]
@@ -209,7 +212,7 @@ def dependent(ctl, record, other):
 
 
 @scheduler
-def found_without(ctl, event, which, found, earlier):
+def found_without(ctl: Control, event: int, which: int, found: int, earlier: int) -> int:
     """What ``event`` would find in its word if ``earlier`` had not been made.
 
     ``earlier`` races with ``event``, so nothing between them changed a word of both.
@@ -222,7 +225,7 @@ def found_without(ctl, event, which, found, earlier):
 
 
 @scheduler
-def without(ctl, to, event, earlier):
+def without(ctl: Control, to: int, event: int, earlier: int) -> None:
     """The record of ``event`` as it would be if ``earlier`` had not been made."""
     copy_record(ctl, to, event)
     op = ctl[event + EVENT_OP]
@@ -241,5 +244,5 @@ def without(ctl, to, event, earlier):
 
 
 @scheduler
-def flushes(ctl, event, word):
+def flushes(ctl: Control, event: int, word: int) -> int:
     return 1 if ctl[event + EVENT_OP] == ops.OP_FLUSH and ctl[event + OBJECT0] == word else 0

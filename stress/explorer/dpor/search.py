@@ -12,7 +12,10 @@ sleep-blocked run (REDUNDANT) would be one that need not have been started: ther
 tests say so. ``dpor`` continues where the last call ended.
 """
 
+from __future__ import annotations
+
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.explorer.dpor.clocks import (
     MAX_RACES,
     RACE_COUNT,
@@ -76,7 +79,7 @@ def dpor_words(words: int, actors: int, cpus: int, step_limit: int, pool_words: 
 
 
 @scheduler
-def prepare(ctl):
+def prepare(ctl: Control) -> None:
     """Lay out the area, once."""
     lay_out(ctl)
     lay_out_tree(ctl, ctl[cb.STEP_LIMIT], ctl[cb.TREE_AT] + ctl[cb.TREE_WORDS])
@@ -92,7 +95,7 @@ def prepare(ctl):
 
 # --- one schedule --------------------------------------------------------------------------------
 @scheduler
-def pick(ctl, depth, below, choices):
+def pick(ctl: Control, depth: int, below: int, choices: int) -> int:
     """The actor of a new step: the first branch, else who ran last, else anybody awake; -1."""
     if ctl[depth + ROOT] != 0:
         return take_first(ctl, depth, below)
@@ -108,7 +111,7 @@ def pick(ctl, depth, below, choices):
 
 
 @scheduler
-def pass_sleep(ctl, depth, below, event):
+def pass_sleep(ctl: Control, depth: int, below: int, event: int) -> None:
     """Who sleeps before the event and does not depend on it sleeps on."""
     ctl[below + BRANCHES_DONE] = 0
     mask = 0
@@ -122,7 +125,7 @@ def pass_sleep(ctl, depth, below, event):
 
 
 @scheduler
-def make_step(ctl, index, choices):
+def make_step(ctl: Control, index: int, choices: int) -> None:
     """Step ``index``: taken from the path, or new."""
     event = depth_at(ctl, index)
     below = depth_at(ctl, index + 1)
@@ -148,7 +151,7 @@ def make_step(ctl, index, choices):
 
 
 @scheduler
-def run_schedule(ctl):
+def run_schedule(ctl: Control) -> None:
     begin(ctl)
     start_order(ctl)
     ctl[RACE_COUNT] = 0
@@ -165,7 +168,7 @@ def run_schedule(ctl):
 
 # --- what to try next ----------------------------------------------------------------------------
 @scheduler
-def reverse_race(ctl, earlier, later):
+def reverse_race(ctl: Control, earlier: int, later: int) -> None:
     """Plan what leads to the ``later`` side of a race without the ``earlier`` one."""
     depth = depth_at(ctl, earlier)
     first = depth_at(ctl, later)
@@ -184,7 +187,7 @@ def reverse_race(ctl, earlier, later):
 
 
 @scheduler
-def plan(ctl):
+def plan(ctl: Control) -> None:
     """Every race of the last schedule, in the order in which it was met."""
     for k in range(ctl[RACE_COUNT]):
         at = ctl[RACES_AT] + 2 * k
@@ -192,7 +195,7 @@ def plan(ctl):
 
 
 @scheduler
-def backtrack(ctl):
+def backtrack(ctl: Control) -> None:
     """Go back to the deepest step with a branch left, and take it."""
     for back in range(ctl[EVENTS]):
         index = ctl[EVENTS] - 1 - back
@@ -209,7 +212,7 @@ def backtrack(ctl):
 
 
 @scheduler
-def dpor(ctl, seed, count):
+def dpor(ctl: Control, seed: int, count: int) -> int:
     """Run ``count`` more classes (``seed`` is not used); how many before the end or a stop."""
     if ctl[READY_TO_RUN] == 0:
         prepare(ctl)

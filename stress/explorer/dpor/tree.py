@@ -9,7 +9,10 @@ A sequence is a list of pointers to access records: events of the running schedu
 one, the later side of a race as it would be without the earlier side (scratch record).
 """
 
+from __future__ import annotations
+
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.explorer.dpor.clocks import AREA_END, before
 from stress.explorer.dpor.records import (
     ACTOR,
@@ -40,7 +43,7 @@ BRANCH = RECORD + 2
 
 
 @scheduler
-def lay_out_tree(ctl, step_limit, end):
+def lay_out_tree(ctl: Control, step_limit: int, end: int) -> None:
     ctl[SCRATCH] = ctl[AREA_END]
     ctl[SEQUENCE_AT] = ctl[SCRATCH] + RECORD
     ctl[POOL_AT] = ctl[SEQUENCE_AT] + step_limit + 2
@@ -50,7 +53,7 @@ def lay_out_tree(ctl, step_limit, end):
 
 
 @scheduler
-def new_branch(ctl, record):
+def new_branch(ctl: Control, record: int) -> int:
     """A branch for ``record``; 0 where the pool is used up."""
     branch = ctl[POOL_FREE]
     if branch != 0:
@@ -68,13 +71,13 @@ def new_branch(ctl, record):
 
 
 @scheduler
-def free_branch(ctl, branch):
+def free_branch(ctl: Control, branch: int) -> None:
     ctl[branch + SIBLING] = ctl[POOL_FREE]
     ctl[POOL_FREE] = branch
 
 
 @scheduler
-def take_first(ctl, depth, below):
+def take_first(ctl: Control, depth: int, below: int) -> int:
     """Detach the first branch before the event at ``depth``; its children go to ``below``."""
     branch = ctl[depth + ROOT]
     ctl[depth + ROOT] = ctl[branch + SIBLING]
@@ -85,7 +88,7 @@ def take_first(ctl, depth, below):
 
 
 @scheduler
-def free_tree(ctl, root):
+def free_tree(ctl: Control, root: int) -> None:
     """Give a whole tree back to the pool; no recursion: children are moved up into the list."""
     branch = root
     while branch != 0:
@@ -103,12 +106,12 @@ def free_tree(ctl, root):
 
 # --- sequences -----------------------------------------------------------------------------------
 @scheduler
-def entry(ctl, k):
+def entry(ctl: Control, k: int) -> int:
     return ctl[ctl[SEQUENCE_AT] + k]
 
 
 @scheduler
-def position_of(ctl, actor):
+def position_of(ctl: Control, actor: int) -> int:
     """Place of the first record of ``actor`` in the sequence; -1: it has none."""
     for k in range(ctl[SEQUENCE]):
         if ctl[entry(ctl, k) + ACTOR] == actor:
@@ -117,7 +120,7 @@ def position_of(ctl, actor):
 
 
 @scheduler
-def index_of(ctl, record):
+def index_of(ctl: Control, record: int) -> int:
     """The step of an event in the sequence."""
     if record == ctl[SCRATCH]:
         return ctl[LAST_INDEX]
@@ -126,7 +129,7 @@ def index_of(ctl, record):
 
 
 @scheduler
-def begins(ctl, position):
+def begins(ctl: Control, position: int) -> int:
     """1 if nothing in the sequence has to come before the record at ``position``."""
     record = entry(ctl, position)
     for k in range(position):
@@ -142,7 +145,7 @@ def begins(ctl, position):
 
 
 @scheduler
-def independent_of_all(ctl, record):
+def independent_of_all(ctl: Control, record: int) -> int:
     for k in range(ctl[SEQUENCE]):
         if dependent(ctl, record, entry(ctl, k)) == 1:
             return 0
@@ -150,7 +153,7 @@ def independent_of_all(ctl, record):
 
 
 @scheduler
-def drop(ctl, position):
+def drop(ctl: Control, position: int) -> None:
     """Take one record out of the sequence."""
     ctl[SEQUENCE] -= 1
     for k in range(position, ctl[SEQUENCE]):
@@ -158,7 +161,7 @@ def drop(ctl, position):
 
 
 @scheduler
-def covered_by_sleepers(ctl, depth):
+def covered_by_sleepers(ctl: Control, depth: int) -> int:
     """1 if an actor that was tried before could begin the sequence: it has been explored."""
     mask = ctl[depth + SLEEPING]
     for actor in range(ctl[cb.ACTORS]):
@@ -173,7 +176,7 @@ def covered_by_sleepers(ctl, depth):
 
 
 @scheduler
-def matching_branch(ctl, first):
+def matching_branch(ctl: Control, first: int) -> int:
     """The first of ``first`` and its siblings that the sequence may begin with; 0: none.
 
     A branch whose actor is in the sequence is taken out of it.
@@ -192,7 +195,7 @@ def matching_branch(ctl, first):
 
 
 @scheduler
-def insert(ctl, depth):
+def insert(ctl: Control, depth: int) -> int:
     """Insert the sequence into the tree before the event at ``depth``; 1 if it was new."""
     parent = 0
     first = ctl[depth + ROOT]
@@ -209,7 +212,7 @@ def insert(ctl, depth):
 
 
 @scheduler
-def append_chain(ctl, depth, parent):
+def append_chain(ctl: Control, depth: int, parent: int) -> None:
     """What is left of the sequence, as the last child of ``parent`` (0: of the tree)."""
     for k in range(ctl[SEQUENCE]):
         branch = new_branch(ctl, entry(ctl, k))
@@ -228,7 +231,7 @@ def append_chain(ctl, depth, parent):
 
 
 @scheduler
-def branches_left(ctl, depth):
+def branches_left(ctl: Control, depth: int) -> int:
     count = 0
     branch = ctl[depth + ROOT]
     while branch != 0:

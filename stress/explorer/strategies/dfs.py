@@ -10,7 +10,10 @@ cost, and what had been spent before. ``dfs`` continues where the last call ende
 are stored, their order is found again by running the schedule.
 """
 
+from __future__ import annotations
+
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.explorer.strategies.loop import enabled, finish
 from stress.machine import block as cb
 from stress.machine.schedule import begin, gather, settle, shared_step_or_settle
@@ -38,7 +41,7 @@ def dfs_words(step_limit: int) -> int:
 
 
 @scheduler
-def order_options(ctl, choices):
+def order_options(ctl: Control, choices: int) -> int:
     """Reorder CHOICES: the CPU that ran last, then flushes, then other CPUs; how many are free."""
     cpus = ctl[cb.CPUS]
     last = ctl[LAST_CPU]
@@ -61,7 +64,7 @@ def order_options(ctl, choices):
 
 
 @scheduler
-def cost(ctl, option, free):
+def cost(ctl: Control, option: int, free: int) -> int:
     """What it costs to take ``option``."""
     if ctl[BOUND_KIND] == DELAYS_BOUND:
         return option
@@ -69,7 +72,7 @@ def cost(ctl, option, free):
 
 
 @scheduler
-def take_option(ctl, choices):
+def take_option(ctl: Control, choices: int) -> int:
     """The actor of this step, from the stack or as its first option; the frame is written."""
     step = ctl[cb.STEPS]
     frame = ctl[cb.TREE_AT] + step * FRAME
@@ -88,14 +91,14 @@ def take_option(ctl, choices):
 
 
 @scheduler
-def affordable(ctl, frame, option):
+def affordable(ctl: Control, frame: int, option: int) -> int:
     if ctl[BOUND_KIND] == NO_BOUND:
         return 1
     return 1 if ctl[frame + SPENT] + cost(ctl, option, ctl[frame + FREE]) <= ctl[BOUND] else 0
 
 
 @scheduler
-def backtrack(ctl):
+def backtrack(ctl: Control) -> None:
     """Find the deepest step with an option left: it is the last one of the next prefix."""
     for back in range(ctl[FRAMES]):
         step = ctl[FRAMES] - 1 - back
@@ -111,7 +114,7 @@ def backtrack(ctl):
 
 
 @scheduler
-def dfs(ctl, seed, count):
+def dfs(ctl: Control, seed: int, count: int) -> int:
     """Run ``count`` more schedules (``seed`` is not used); how many before the end or a stop."""
     for k in range(count):
         if ctl[DONE] == 1:

@@ -5,7 +5,10 @@ nothing to be random with, so both must make the same events; where they do not,
 kernel that left the dialect) is broken and every verdict worthless: OUTCOME becomes ERROR.
 """
 
+from __future__ import annotations
+
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.schedule import begin, conclude, gather, settle, shared_step_or_settle
 
@@ -14,7 +17,7 @@ STOP_ON_FAILURE = 90
 
 
 @scheduler
-def enabled(ctl, actor, choices):
+def enabled(ctl: Control, actor: int, choices: int) -> int:
     """1 if ``actor`` is among the gathered choices."""
     for k in range(choices):
         if ctl[cb.CHOICES + k] == actor:
@@ -23,7 +26,7 @@ def enabled(ctl, actor, choices):
 
 
 @scheduler
-def follow(ctl, steps):
+def follow(ctl: Control, steps: int) -> None:
     """Run the schedule whose actors are in REPEAT; ERROR where one of them cannot make its step."""
     begin(ctl)
     while ctl[cb.OUTCOME] == cb.RUNNING:
@@ -41,14 +44,14 @@ def follow(ctl, steps):
 
 
 @scheduler
-def traced(ctl):
+def traced(ctl: Control) -> int:
     """Steps in the trace: those that were made, and one that may not be."""
     refused = ctl[cb.OUTCOME] == cb.MEMORY or ctl[cb.OUTCOME] == cb.UNDEFINED
     return min(ctl[cb.STEPS] + 1, ctl[cb.STEP_LIMIT]) if refused else ctl[cb.STEPS]
 
 
 @scheduler
-def keep_failure(ctl):
+def keep_failure(ctl: Control) -> None:
     """Keep the trace of the first schedule that failed."""
     if ctl[cb.KEPT_OUTCOME] == 0:
         ctl[cb.KEPT_OUTCOME] = ctl[cb.OUTCOME]
@@ -60,7 +63,7 @@ def keep_failure(ctl):
 
 
 @scheduler
-def repeats(ctl):
+def repeats(ctl: Control) -> int:
     """Run the last schedule again: 1 if it made the same events and ended the same way."""
     steps = ctl[cb.STEPS]
     outcome = ctl[cb.OUTCOME]
@@ -78,7 +81,7 @@ def repeats(ctl):
 
 
 @scheduler
-def finish(ctl):
+def finish(ctl: Control) -> int:
     """A schedule has ended: count it, keep it if it failed, check one in SELF_CHECK_EVERY.
 
     1 if the exploration has to stop.

@@ -9,8 +9,11 @@ the lowest priority, or a spinning CPU would starve the one it waits for; after 
 limit the walk is a fair random one; k is the most steps counted in any schedule so far.
 """
 
+from __future__ import annotations
+
 from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.explorer.strategies.priorities import highest
 from stress.machine import block as cb
 from stress.machine.schedule import draw
@@ -28,7 +31,7 @@ def room(words: int, cpus: int) -> int:
 
 
 @scheduler
-def start(ctl):
+def start(ctl: Control) -> None:
     """Shuffled priorities DEPTH.. for all actors; DEPTH - 1 moments of change in 1..k."""
     actors = ctl[cb.ACTORS]
     for k in range(actors):
@@ -46,7 +49,7 @@ def start(ctl):
 
 
 @scheduler
-def choose(ctl, choices):
+def choose(ctl: Control, choices: int) -> int:
     if choices == 1:
         return ctl[cb.CHOICES]
     if ctl[cb.STEPS] * 2 > ctl[cb.STEP_LIMIT]:
@@ -61,7 +64,7 @@ def choose(ctl, choices):
 
 
 @scheduler
-def after(ctl, actor, op, at, choices):
+def after(ctl: Control, actor: int, op: int, at: int, choices: int) -> None:
     if op == ops.OP_RELAX:
         ctl[LOWEST] -= 1
         ctl[cb.PRIORITIES + actor] = ctl[LOWEST]

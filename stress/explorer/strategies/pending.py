@@ -1,23 +1,26 @@
 """What an actor is about to do, and whether the order of two steps can matter."""
 
+from __future__ import annotations
+
 from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.buffers import flushed_entry
 
 
 @scheduler
-def pending_op(ctl, actor):
+def pending_op(ctl: Control, actor: int) -> int:
     return ctl[cb.OP + actor] if actor < ctl[cb.CPUS] else ops.OP_FLUSH
 
 
 @scheduler
-def pending_at(ctl, actor):
+def pending_at(ctl: Control, actor: int) -> int:
     return ctl[cb.AT + actor] if actor < ctl[cb.CPUS] else ctl[flushed_entry(ctl, actor)]
 
 
 @scheduler
-def touches(op):
+def touches(op: int) -> int:
     """How many words an op touches."""
     if op == ops.OP_CAS2 or op == ops.OP_LOAD2:
         return 2
@@ -29,13 +32,13 @@ def touches(op):
 
 
 @scheduler
-def may_write(op):
+def may_write(op: int) -> int:
     """1 if an op may change its word, or the sleep of a CPU that waits at it."""
     return 0 if op <= ops.LAST_READ else 1
 
 
 @scheduler
-def conflict(op, at, other_op, other_at):
+def conflict(op: int, at: int, other_op: int, other_at: int) -> int:
     """1 if the order of two accesses may matter."""
     if may_write(op) == 0 and may_write(other_op) == 0:
         return 0

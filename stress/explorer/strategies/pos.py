@@ -6,7 +6,10 @@ step of the CPU that ran. Steps that conflict with nothing do not disturb the or
 do, so partial orders are sampled more evenly than by a random walk.
 """
 
+from __future__ import annotations
+
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.explorer.strategies.pending import conflict, pending_at, pending_op
 from stress.explorer.strategies.priorities import PRIORITY_RANGE, highest
 from stress.machine import block as cb
@@ -14,18 +17,18 @@ from stress.machine.schedule import draw
 
 
 @scheduler
-def start(ctl):
+def start(ctl: Control) -> None:
     for actor in range(ctl[cb.ACTORS]):
         ctl[cb.PRIORITIES + actor] = draw(ctl, PRIORITY_RANGE)
 
 
 @scheduler
-def choose(ctl, choices):
+def choose(ctl: Control, choices: int) -> int:
     return highest(ctl, choices)
 
 
 @scheduler
-def after(ctl, actor, op, at, choices):
+def after(ctl: Control, actor: int, op: int, at: int, choices: int) -> None:
     for k in range(choices):
         other = ctl[cb.CHOICES + k]
         if other != actor and conflict(op, at, pending_op(ctl, other), pending_at(ctl, other)) == 1:

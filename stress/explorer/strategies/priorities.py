@@ -1,13 +1,16 @@
 """Priorities of actors, for strategies that run the highest one: in PRIORITIES of the block."""
 
+from __future__ import annotations
+
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.machine import block as cb
 
 PRIORITY_RANGE = 1 << 30
 
 
 @scheduler
-def highest(ctl, choices):
+def highest(ctl: Control, choices: int) -> int:
     """The choice with the highest priority."""
     best = ctl[cb.CHOICES]
     for k in range(1, choices):

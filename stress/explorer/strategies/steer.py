@@ -14,7 +14,10 @@ Area (TREE)::
 into directives.
 """
 
+from __future__ import annotations
+
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.explorer.strategies.loop import enabled
 from stress.machine import block as cb
 from stress.machine.buffers import flusher_of
@@ -31,22 +34,22 @@ def steer_words(step_limit: int, actors: int) -> int:
 
 
 @scheduler
-def directive_at(ctl, k):
+def directive_at(ctl: Control, k: int) -> int:
     return ctl[cb.TREE_AT] + 1 + DIRECTIVE * k
 
 
 @scheduler
-def cursor_at(ctl, actor):
+def cursor_at(ctl: Control, actor: int) -> int:
     return directive_at(ctl, ctl[cb.STEP_LIMIT] + 2) + actor
 
 
 @scheduler
-def flag_at(ctl, step):
+def flag_at(ctl: Control, step: int) -> int:
     return cursor_at(ctl, ctl[cb.ACTORS] + 1) + step
 
 
 @scheduler
-def rewind(ctl):
+def rewind(ctl: Control) -> None:
     """Every cursor to the first directive of its actor."""
     ctl[TURN] = -1
     ctl[cb.PREEMPTIONS] = 0
@@ -58,7 +61,7 @@ def rewind(ctl):
 
 
 @scheduler
-def default_choice(ctl, choices):
+def default_choice(ctl: Control, choices: int) -> int:
     turn = ctl[TURN]
     if turn >= 0:
         if ctl[cb.MODEL] != cb.SC and ctl[cb.BUFFERED + turn] > 0:
@@ -69,7 +72,7 @@ def default_choice(ctl, choices):
 
 
 @scheduler
-def directed(ctl):
+def directed(ctl: Control) -> int:
     """Whom the directives name after the last step; -1: nobody."""
     actor = ctl[cb.LAST_ACTOR]
     count = 0
@@ -91,7 +94,7 @@ def directed(ctl):
 
 
 @scheduler
-def make_step(ctl, actor, choices):
+def make_step(ctl: Control, actor: int, choices: int) -> None:
     """The step of ``actor``, noting whether it preempts the CPU that ran."""
     if ctl[cb.STEPS] < ctl[cb.STEP_LIMIT]:
         ctl[flag_at(ctl, ctl[cb.STEPS])] = 0
@@ -105,7 +108,7 @@ def make_step(ctl, actor, choices):
 
 
 @scheduler
-def steer(ctl):
+def steer(ctl: Control) -> int:
     """Run the schedule of the directives; its outcome."""
     begin(ctl)
     rewind(ctl)
@@ -122,7 +125,7 @@ def steer(ctl):
 
 
 @scheduler
-def extract(ctl, steps):
+def extract(ctl: Control, steps: int) -> int:
     """Run the trace in REPEAT and write down where it leaves the default; how many directives.
 
     They are in the order of the trace; ERROR where the trace cannot be run.

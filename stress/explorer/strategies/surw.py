@@ -11,7 +11,10 @@ Area (TREE)::
     ... number of shared words, then the words | counts: CPUS words a word of memory
 """
 
+from __future__ import annotations
+
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.explorer.strategies.pending import pending_at, pending_op, touches
 from stress.explorer.strategies.pos import start as start_pos
 from stress.explorer.strategies.priorities import PRIORITY_RANGE
@@ -33,13 +36,13 @@ def room(words: int, cpus: int) -> int:
 
 
 @scheduler
-def count_of(ctl, word, cpu):
+def count_of(ctl: Control, word: int, cpu: int) -> int:
     """Where the accesses of ``cpu`` to ``word`` are counted."""
     return ctl[cb.TREE_AT] + SHARED + ctl[cb.WORDS] + word * ctl[cb.CPUS] + cpu
 
 
 @scheduler
-def profile(ctl, cpu, op, at):
+def profile(ctl: Control, cpu: int, op: int, at: int) -> None:
     """Count one step of the first schedule."""
     if cpu < ctl[cb.CPUS]:
         for k in range(touches(op)):
@@ -47,7 +50,7 @@ def profile(ctl, cpu, op, at):
 
 
 @scheduler
-def end_profile(ctl):
+def end_profile(ctl: Control) -> None:
     """List the words that more than one CPU touched."""
     area = ctl[cb.TREE_AT]
     found = 0
@@ -63,7 +66,7 @@ def end_profile(ctl):
 
 
 @scheduler
-def start(ctl):
+def start(ctl: Control) -> None:
     area = ctl[cb.TREE_AT]
     if ctl[PROFILED] == 0 and ctl[cb.SCHEDULES] > 0:
         end_profile(ctl)
@@ -78,7 +81,7 @@ def start(ctl):
 
 
 @scheduler
-def interesting(ctl, actor):
+def interesting(ctl: Control, actor: int) -> int:
     """1 if ``actor`` is a CPU about to touch the word of interest."""
     if actor >= ctl[cb.CPUS]:
         return 0
@@ -87,7 +90,7 @@ def interesting(ctl, actor):
 
 
 @scheduler
-def draw_intended(ctl):
+def draw_intended(ctl: Control) -> int:
     """A CPU that has not finished, weighted by its remaining accesses."""
     weights = ctl[cb.TREE_AT] + WEIGHTS
     total = 0
@@ -104,7 +107,7 @@ def draw_intended(ctl):
 
 
 @scheduler
-def best_left(ctl, choices):
+def best_left(ctl: Control, choices: int) -> int:
     """The choice of highest priority that is not set aside; -1: all are."""
     best = -1
     for k in range(choices):
@@ -116,7 +119,7 @@ def best_left(ctl, choices):
 
 
 @scheduler
-def take(ctl, cpu):
+def take(ctl: Control, cpu: int) -> int:
     """``cpu`` makes the next access to the word of interest."""
     weight = ctl[cb.TREE_AT] + WEIGHTS + cpu
     ctl[weight] = max(ctl[weight] - 1, 1)
@@ -125,7 +128,7 @@ def take(ctl, cpu):
 
 
 @scheduler
-def choose(ctl, choices):
+def choose(ctl: Control, choices: int) -> int:
     aside = ctl[cb.TREE_AT] + ASIDE
     for actor in range(ctl[cb.ACTORS]):
         ctl[aside + actor] = 0
@@ -142,7 +145,7 @@ def choose(ctl, choices):
 
 
 @scheduler
-def after(ctl, actor, op, at, choices):
+def after(ctl: Control, actor: int, op: int, at: int, choices: int) -> None:
     ctl[cb.PRIORITIES + actor] = draw(ctl, PRIORITY_RANGE)
     if ctl[PROFILED] == 0:
         profile(ctl, actor, op, at)

@@ -11,10 +11,13 @@ function with the three functions of another module in them. So the compiler inl
 step asks which strategy it is.
 """
 
+from __future__ import annotations
+
 from functools import cache
 from types import FunctionType, ModuleType
 
 from shmalloc.engine.control import scheduler
+from shmalloc.units import Control
 from stress.explorer.strategies.loop import finish
 from stress.explorer.strategies.pending import pending_at, pending_op
 from stress.explorer.strategies.random_walk import after, choose, start
@@ -25,7 +28,7 @@ PARTS = ("start", "choose", "after")
 
 
 @scheduler
-def walk(ctl, seed, count):
+def walk(ctl: Control, seed: int, count: int) -> int:
     """Run ``count`` schedules from ``seed`` on; how many before the exploration has to stop."""
     for k in range(count):
         ctl[cb.RANDOM] = mix(seed + k)

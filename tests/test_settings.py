@@ -166,6 +166,7 @@ def test_a_file_in_json_gives_the_same_spec(spec_of):
         ("[faults.kil]", "faults: 'kil' is unknown; did you mean 'kill'?"),
         ("[faults.fail]", "faults.fail: use one of p=0.01, every=100 or nth=7"),
         ("[faults.fail]\nnth = 1.5", "faults.fail.nth: 1.5; use a number of at least 1"),
+        ("[faults.fail]\nnth = 1\nkind = ['page']", "faults.fail.kind: \"['page']\" is unknown"),
         ("[[faults]]\nevery = 1", "faults: '' is unknown; known are kill"),
         ("faults = 3", "faults: 3; use a line, a list of lines, or tables"),
         ("[faults]\nkill = 3", "faults.kill: 3; use on, settings such as name=value, or a table"),

@@ -15,10 +15,11 @@ from stress.faults.grammar import Kill
 from stress.quantities import counted
 from stress.report.live import LiveProgress, View, short, spec_line
 from stress.report.progress import PlainProgress
+from stress.report.text import result_lines
 from stress.run.accounts import Account, Accounts
 from stress.run.memory import RunMemory, Snapshot
 from stress.run.progress import Moment
-from stress.run.result import RunResult
+from stress.run.result import RunResult, WorkloadResult
 from stress.spec import RunSpec, Zone
 from stress.workloads.area import W_LONGEST_NS, W_OPERATIONS
 from support.runs import compile_once, environment
@@ -177,3 +178,12 @@ def test_progress_always_draws_into_a_pipe(capfd):
     view.end()
     out, err = capfd.readouterr()
     assert out == "" and "3,000,000" in err and "2 workers, 16MiB in 2 zones" in err
+
+
+def test_the_final_table_names_refusals_and_fits_a_terminal():
+    result = RunResult(SPEC)
+    result.workloads["oom-edge"] = WorkloadResult("oom-edge", 60.5, 1_000, 10, 0.25, refused=77)
+    heading, _, line, note = list(result_lines(result))[:4]
+    assert heading.split()[-3:] == ["longest", "ms", "refused*"] and len(heading) < 80
+    assert line.split() == ["oom-edge", "60.5", "1,000", "17", "250.0", "77"]
+    assert note == "* refused (out of memory, expected)"

@@ -72,7 +72,7 @@ def _table(result: RunResult) -> Iterator[str]:
         return
     from stress.report.tables import grid, text_of
 
-    numbers = ("worker s", "operations", "per second", "longest ms", REFUSED)
+    numbers = ("worker s", "operations", "per second", "longest ms", "refused*")
     table = grid("workload", *numbers, right=numbers)
     for workload in result.workloads.values():
         rate = workload.ops / workload.seconds if workload.seconds else 0.0
@@ -85,6 +85,7 @@ def _table(result: RunResult) -> Iterator[str]:
             f"{workload.refused:,}",
         )
     yield from text_of(table).splitlines()
+    yield f"* {REFUSED}"
     yield ", ".join(f"{name} {count:,}" for name, count in _counters(result))
     marks = (f"{name} {count:,}" for name, count in result.marks().items())
     yield f"marks: {', '.join(marks)}"

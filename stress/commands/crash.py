@@ -20,7 +20,7 @@ from stress.crash.story import tell
 from stress.crash.targets import load_cases
 from stress.machine.engines import ENGINES
 from stress.machine.site import Site
-from stress.quantities import nearest
+from stress.quantities import counted, nearest
 from stress.report.places import require_place
 from stress.verdict import Verdict
 
@@ -135,7 +135,8 @@ def _show(total: CrashResult, complete: bool, sites: bool, markdown: str | None)
         Path(markdown).write_text(table(total, known if complete else (), markdown=True))
     rate = total.runs / total.seconds if total.seconds else 0
     click.echo(
-        f"{total.cases} programs, {total.schedules:,} schedules, {total.runs:,} crashes"
+        f"{counted(total.cases, 'program')}, {counted(total.schedules, 'schedule')},"
+        f" {total.runs:,} crashes"
         f" ({rate:,.0f}/s), {total.steps:,} steps"
     )
     if not total.complete:

@@ -15,6 +15,7 @@ import click
 from shmalloc.errors import EnvironmentUnfitError, MisuseError
 from stress.options import Size, option
 from stress.options import command as as_command
+from stress.quantities import counted
 from stress.run.workers import describe_exit
 from stress.trace.format import Trace, save
 from stress.trace.record import EVENTS, Recorder
@@ -106,8 +107,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _summary(trace: Trace, recorder: Recorder, full: dict[int, int]) -> Iterator[str]:
     counts = ", ".join(f"{count:,} {name}" for name, count in trace.counts().items())
     seconds = int(trace.time_ns[-1]) / 1e9
-    yield f"{trace.source}: {len(trace):,} events in {seconds:.3f} s on {len(trace.cpus)} CPUs"
-    yield f"{counts}; peak {trace.peak_pages():,} pages, {len(trace.caches)} caches"
+    cpus, caches = counted(len(trace.cpus), "CPU"), counted(len(trace.caches), "cache")
+    yield f"{trace.source}: {counted(len(trace), 'event')} in {seconds:.3f} s on {cpus}"
+    yield f"{counts}; peak {counted(trace.peak_pages(), 'page')}, {caches}"
     if recorder.skipped:
         skipped = ", ".join(f"{count:,} {why}" for why, count in sorted(recorder.skipped.items()))
         yield f"left out: {skipped}"

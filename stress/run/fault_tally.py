@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from stress.faults.grammar import Fault, Hotplug, Kill, Pressure, Stop
+from stress.quantities import counted
 
 
 @dataclass
@@ -71,8 +72,8 @@ class Tally:
         if Stop in kinds:
             found.append(f"stops: {self.stops:,}, {self.stops_inside:,} of them with a lock held")
         if Pressure in kinds:
-            peak = f"peak {self.pressure_peak_pages:,} pages"
-            found.append(f"pressure: {self.pressure_waves:,} waves, {peak}")
+            peak = f"peak {counted(self.pressure_peak_pages, 'page')}"
+            found.append(f"pressure: {counted(self.pressure_waves, 'wave')}, {peak}")
         if Hotplug in kinds:
             found.append(f"hotplug: {self.hotplug_changes:,} slots unplugged or plugged in")
         return found
@@ -91,8 +92,9 @@ class Tally:
                 f" slot at work again {_milliseconds(self.vacancy_s)} after a death"
             )
         lines.append(
-            f"reaped: {self.reaped_blocks:,} blocks ({self.reaped_pages:,} pages),"
-            f" {self.reaped_objects:,} objects; {self.orphans:,} caches, ranges and slots of nobody"
+            f"reaped: {counted(self.reaped_blocks, 'block')}"
+            f" ({counted(self.reaped_pages, 'page')}), {counted(self.reaped_objects, 'object')};"
+            f" {self.orphans:,} orphaned caches, ranges and slots"
         )
         return lines
 

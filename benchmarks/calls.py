@@ -57,7 +57,7 @@ class Nothing:
 
 
 def repeated(pair: Callable[[], object], count: int) -> Callable[[], None]:
-    """``pair`` so many times; it costs one more call, for every figure alike."""
+    """``pair`` in a loop, which adds one call to every figure alike."""
 
     def run() -> None:
         for _ in range(count):

@@ -100,7 +100,7 @@ def push(mem, node):
 
 @kernel
 def take(mem, me):
-    """A node of our own; -1 where somebody owns it already."""
+    """A node of our own; -1 where another process owns it already."""
     node = pop(mem)
     if node != 0 and exchange(mem, node + 1, me) != 0:
         return -1

@@ -70,7 +70,7 @@ def register(clients: int, rng: random.Random) -> list[Operation]:
 
 
 def queue(clients: int, rng: random.Random) -> list[Operation]:
-    """Short ones: the order of overlapping enqueues stays open until somebody dequeues."""
+    """Short ones: the order of overlapping enqueues stays open until a CPU dequeues."""
     items: deque[int] = deque()
     numbers = iter(range(OPERATIONS + clients))
 

@@ -36,6 +36,7 @@ SHORTEST_GAP = 4
 ROW_PX = 34
 CONTEXT_LINES = 3
 MOST_WORDS = 24
+WORDS_AT_END = 6  # others only when asked for
 LANE_CHARACTERS = (22, 60)  # at least and at most, besides the source
 LANE_HUES = (210, 150, 275, 48, 185, 310, 95, 240)  # no red: red is what went wrong
 # The drawing of a cycle: its circle, a CPU on it, how far from it a word is written.
@@ -52,7 +53,7 @@ class SourceLine(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """One call: where it is, what the line says, and the lines around the innermost one."""
+    """One call: where it is, what the line says, and the lines around the one that is shown."""
 
     place: str
     function: str
@@ -145,6 +146,7 @@ def render(account: Account) -> str:
         ],
         returned=wording.returned(trace) if account.kind == "check" else [],
         memory=wording.left_behind(account),
+        most_words=WORDS_AT_END,
     )
 
 
@@ -275,9 +277,12 @@ def _blocked_row(account: Account, blocked: Blocked) -> Row:
 
 
 def _frames(stack: tuple[Site, ...]) -> tuple[Frame, ...]:
+    shown = shown_site(stack)
     return tuple(
-        Frame(path_at(site), site.function, source_at(site), _context(site) if depth == 0 else ())
-        for depth, site in enumerate(stack)
+        Frame(
+            path_at(site), site.function, source_at(site), _context(site) if site == shown else ()
+        )
+        for site in stack
     )
 
 

@@ -70,10 +70,16 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, value: str) -> floa
 @click.option("--races/--no-races", default=True, help="Look for data races and torn pairs.")
 @click.option("--all-failures", is_flag=True, help="Count failures instead of stopping at one.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Threads that explore.")
+@click.option("--paths", is_flag=True, help="Show the calls that led to each step.")
 @click.option("--json", metavar="FILE", help="Write the result as JSON; - is standard output.")
 @click.option("--html", metavar="FILE", help="Write the failure as a page.")
 def command(
-    targets: tuple[str, ...], json: str | None, html: str | None, all_failures: bool, **how: Any
+    targets: tuple[str, ...],
+    json: str | None,
+    html: str | None,
+    all_failures: bool,
+    paths: bool,
+    **how: Any,
 ) -> int:
     """Try schedules of PROGRAM: FILE.py, FILE.py:NAME, MODULE:NAME, or a name of shmstress list
     --programs. Names may be globs such as 'buddy-*' or 'FILE.py:*'.
@@ -87,7 +93,7 @@ def command(
     for name, program in load_programs(targets).items():
         click.echo(f"exploring {name} (kernels are compiled at their first run)", err=True)
         results.append(explore(program, stop_on_failure=not all_failures, **how))
-        click.echo("\n".join(summary(results[-1])), err=json == "-")
+        click.echo("\n".join(summary(results[-1], paths)), err=json == "-")
     _write(results, json, html)
     return worst(VERDICT_OF[result.verdict] for result in results).exit_code
 
@@ -103,7 +109,7 @@ def _write(results: list[Exploration], json: str | None, html: str | None) -> No
         Path(html).write_text(failures[0].html())
 
 
-def summary(result: Exploration) -> list[str]:
+def summary(result: Exploration, paths: bool = False) -> list[str]:
     """What people read."""
     lines = [str(result)]
     if result.guarantee:
@@ -119,5 +125,5 @@ def summary(result: Exploration) -> list[str]:
     if result.failures > 1:
         lines.append(f"{result.failures:,} schedules failed; this is the first:")
     if result.failure is not None:
-        lines += ["", result.failure.report()]
+        lines += ["", result.failure.report(paths=paths)]
     return lines

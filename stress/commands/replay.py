@@ -57,9 +57,10 @@ def _program(target: str, root: str | None, named: str | None) -> Program:
 @click.option("--from", "root", metavar="ROOT", help="The folder that the token's path starts at.")
 @click.option("--program", metavar="PROGRAM", help="Where it is, if the token does not know.")
 @click.option("--engine", default="interpreted", show_default=True, help=" or ".join(ENGINES) + ".")
+@click.option("--paths", is_flag=True, help="Show the calls that led to each step.")
 @click.option("--html", metavar="FILE", help="Write the failure as a page.")
 def command(
-    token: str, root: str | None, program: str | None, engine: str, html: str | None
+    token: str, root: str | None, program: str | None, engine: str, paths: bool, html: str | None
 ) -> int:
     """Run the schedule of TOKEN again, or that of the first token in FILE.
 
@@ -69,7 +70,7 @@ def command(
     require_place("html", html)
     parsed = Token.parse(find_token(token))
     again = replay(_program(parsed.target, root, program), str(parsed), engine)
-    click.echo(again.report())
+    click.echo(again.report(paths=paths))
     if again.failure is not None and html is not None:
         Path(html).write_text(again.failure.html())
     if again.failure is not None:

@@ -37,9 +37,9 @@ class Replay:
     code: int
     failure: Failure | None
 
-    def report(self, width: int = 120) -> str:
+    def report(self, width: int = 120, paths: bool = False) -> str:
         """The failure line by line, where it fails, and what happened in one sentence."""
-        shown = "" if self.failure is None else f"{self.failure.report(width)}\n"
+        shown = "" if self.failure is None else f"{self.failure.report(width, paths)}\n"
         return f"{shown}{self}"
 
     def __str__(self) -> str:

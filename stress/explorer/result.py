@@ -77,7 +77,7 @@ class Exploration:
             if self.failure is not None:
                 parts.append(self.failure.headline.partition(": ")[2])
             parts.append(self._amount)
-        return ", ".join([*parts, f"{self.steps:,} steps in {self.seconds:.2f} s"])
+        return ", ".join([*parts, f"{count_of(self.steps, 'step')} in {self.seconds:.2f} s"])
 
     @property
     def _amount(self) -> str:

@@ -37,7 +37,13 @@ class Finding(NamedTuple):
     words: tuple[int, ...] = ()
 
 
-Findings = Callable[[Sequence[int]], Sequence[Finding]]
+class Memory(Protocol):
+    """Words that can be read by index."""
+
+    def __getitem__(self, index: int, /) -> int: ...
+
+
+Findings = Callable[[Memory], Sequence[Finding]]
 
 
 def by_index(names: Names | None, words: int) -> dict[int, str]:

@@ -18,6 +18,7 @@ from typing import Any
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import Kernel
+from shmalloc.errors import CorruptionError
 from shmalloc.image import write_image
 from shmalloc.kernels.boot import boot
 from shmalloc.kernels.cache_set import cache_create, cache_shrink
@@ -181,10 +182,16 @@ class InitialState:
         self.ram[shared] = held.let_go(self.ram, cpu, held.FIRST_OBJECT + slot)
         return self
 
-    @staticmethod
-    def _require(done: bool, problem: str) -> None:
-        if not done:
-            raise AssertionError(f"a program's world cannot be prepared: {problem}")
+    def _require(self, done: bool, problem: str) -> None:
+        """Preparation runs kernels one after the other: where one fails, it is the kernel."""
+        if done:
+            return
+        found = SegmentNaming(self.layout).findings(self.ram)
+        reported = "".join(f"; {finding.name}: {finding.text}" for finding in found)
+        raise CorruptionError(
+            f"the initial state of a program cannot be prepared: {problem}{reported}; a kernel that"
+            " runs alone does this, so call it by itself"
+        )
 
     def program(
         self,

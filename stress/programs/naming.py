@@ -6,28 +6,16 @@ The names of a segment (word_names.py, word_values.py), and besides: what the CP
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from shmalloc import constants as c
-from shmalloc.descriptor_text import state_text
 from shmalloc.invariants import TABLE, phrase_of
 from shmalloc.layout import Layout
+from shmalloc.report_text import ReportText, untagged
 from shmalloc.word_names import WordNames
 from shmalloc.word_values import WordValues
-from stress.machine.names import Finding
+from stress.machine.names import Finding, Memory
 from stress.programs import held
 
 SHOWN = 5  # findings
-_TAGS = {
-    c.AT_WORD: "word",
-    c.AT_CACHE: "cache",
-    c.AT_ZONE: "zone",
-    c.AT_CPU: "cpu",
-    c.AT_LIST: "list",
-    c.AT_PCP: "page lists",
-    c.IS_TYPE: "type",
-    c.IS_MT: "migratetype",
-}
 
 
 def code_name(code: int) -> str:
@@ -86,37 +74,46 @@ class SegmentNaming:
             return ""
         return self._values.pair(index, low, high)
 
-    def findings(self, memory: Sequence[int]) -> list[Finding]:
+    def findings(self, memory: Memory) -> list[Finding]:
         """The reports in the table of a segment, the first ones first."""
         count = min(int(memory[c.H_REPORT_COUNT]), c.REPORTS)
         return [self._finding(memory, n) for n in range(min(count, SHOWN))]
 
-    def _finding(self, memory: Sequence[int], n: int) -> Finding:
+    def _finding(self, memory: Memory, n: int) -> Finding:
         at = self._layout.at["reports"] + n * c.R_STRIDE
         code, where, expected, found = (
             int(memory[at + field]) for field in (c.R_CODE, c.R_WHERE, c.R_EXPECTED, c.R_FOUND)
         )
-        place, words = self._place(where)
-        seen = f"expected {self._number(expected)}, found {self._number(found)}"
-        return Finding(code, phrase_of(code), f"at {place}, {seen}", words)
+        text = ReportText(memory, self._layout)
+        seen = f"expected {text.expected(code, expected)}, found {text.found(code, found)}"
+        place = text.place(code, where)
+        words = [*self._stake(text, code, where), *self._list(expected), *self._list(found)]
+        return Finding(code, phrase_of(code), f"at {place}, {seen}", tuple(words))
 
-    def _place(self, where: int) -> tuple[str, tuple[int, ...]]:
-        """Where a report was found, and the words that it is about."""
-        tag, number = _untagged(where)
-        if not tag and 0 <= where < self._layout.geometry.pages:
-            descriptor = self._layout.descriptor(where)
-            return f"pfn {where}", (descriptor, descriptor + 1)
-        if tag in (0, c.AT_WORD) and 0 <= number < self._layout.words:
-            return f"{self.word_name(number)} (word {number})", (number,)
-        return self._number(where), ()
+    def _stake(self, text: ReportText, code: int, where: int) -> list[int]:
+        """The words that a report is about: a word, a descriptor, an object with its descriptor."""
+        stake = text.stake(code, where)
+        tag, number = untagged(where)
+        words = [number] if tag == c.AT_WORD else self._list(where)
+        words += [] if stake.address is None else [stake.address]
+        if stake.pfn is not None and 0 <= stake.pfn < self._layout.geometry.pages:
+            descriptor = self._layout.descriptor(stake.pfn)
+            words += [descriptor, descriptor + 1]
+            words += self._links(stake.pfn) if code == c.I_LIST_LINKS else []
+        return words
 
-    def _number(self, value: int) -> str:
-        tag, number = _untagged(value)
-        if tag:
-            return f"{_TAGS[tag]} {number:#x}"
-        return state_text(value) if value >> c.VERSION_SHIFT else str(value)
+    def _links(self, pfn: int) -> list[int]:
+        """The two words of the list node of a page (kernels/lists.py)."""
+        base, stride = self._layout.link_base()
+        node = base + (pfn << stride)
+        return [node, node + 1]
 
-
-def _untagged(value: int) -> tuple[int, int]:
-    number = value & ((1 << c.TAG_SHIFT) - 1)
-    return (value - number, number) if value - number in _TAGS else (0, value)
+    def _list(self, value: int) -> list[int]:
+        """The counter and the head of the free list that a tagged number of a report names."""
+        tag, number = untagged(value)
+        if tag != c.AT_LIST:
+            return []
+        zone = self._layout.zone(number >> 16)
+        area = (number >> 8 & 0xFF) * c.MT_COUNT + (number & 0xFF)
+        head = zone + c.Z_LISTS + 2 * area
+        return [zone + c.Z_COUNTS + area, head, head + 1]

@@ -138,8 +138,17 @@ def _accesses_at(node: ast.AST, function: FunctionType, inner: int) -> int:
         return int(RELAXED[name] not in map(_called, ast.walk(node)))
     if name in ACCESSES:
         return 1
-    callee = function.__globals__.get(name)
+    callee = _callee(node, function)
     return accesses_of(callee) if is_kernel(callee) and callee is not function else 0
+
+
+def _callee(node: ast.AST, function: FunctionType) -> object:
+    """What ``node`` calls: a global of the kernel's module, or a member of a module."""
+    if not isinstance(node, ast.Call):
+        return None
+    if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+        return getattr(function.__globals__.get(node.func.value.id), node.func.attr, None)
+    return function.__globals__.get(_called(node))
 
 
 def _called(node: ast.AST) -> str:

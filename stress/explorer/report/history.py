@@ -18,6 +18,7 @@ from stress.explorer.report.trace import Step, may_change
 from stress.machine.site import Site
 
 MOST_LINES = 24
+MOST_NAMES = 4
 
 
 def history(account: Account) -> Iterator[str]:
@@ -49,7 +50,8 @@ def _title(account: Account) -> str:
     """The words at stake; the second word of a pair goes without saying."""
     naming = account.naming
     words = [w for w in account.trace.at_stake if not (w % 2 and w - 1 in account.trace.at_stake)]
-    return ", ".join(naming.in_prose(word) for word in words)
+    more = f" and {wording.count_of(len(words) - MOST_NAMES, 'more word')}"
+    return ", ".join(map(naming.in_prose, words[:MOST_NAMES])) + more * (len(words) > MOST_NAMES)
 
 
 def _told(account: Account, step: Step, stack: Sequence[Site], again: bool) -> Iterator[str]:

@@ -280,10 +280,6 @@ def _conflict(account: Account) -> Iterator[str]:
         words = wording.fault_words(fault, account.naming)
         yield f"Not performed, cpu {fault.cpu}: {words} ({reason})"
         yield from _stack(fault.stack)
-    if account.trace.faulted:
-        yield ""
-        yield "Here:"
-        yield from _stack((account.trace.faulted,))
 
 
 def _stack(stack: tuple[Site, ...]) -> Iterator[str]:

@@ -423,7 +423,7 @@ frame.addEventListener("load", () => {
   data.content = inner.documentElement.scrollWidth;
   data.widest = Math.max(...boxes.map((box) => box.getBoundingClientRect().right));
   data.narrowest = Math.min(...boxes.map((box) => box.getBoundingClientRect().width));
-  const said = (box) => getComputedStyle(box, "::before").content.match(/cpu (\\d+)/)[1];
+  const said = (box) => getComputedStyle(box, "::before").content.match(/cpu (\\d+)/)?.[1];
   data.lanes = boxes.map(said).join();
   data.empty = [...inner.querySelectorAll("td.lane.other, .arrows")].filter(seen).length;
   data.heads = [...inner.querySelectorAll("thead th.lane")].filter(seen).map((h) => h.textContent);

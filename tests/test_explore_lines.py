@@ -268,8 +268,8 @@ def broken_copy(place, path, old, new):
     ("program", "path", "old", "new", "name"),
     [
         ("buddy-merge-merge-3", "shmalloc/kernels/buddy.py",
-         "if not is_free_head(w0, fixed(mem, zone + Z_INDEX), order):\n        return False",
-         "if type_of(w0) != T_FREE:\n        return False", "I_TAIL"),
+         "if not is_free_head(w0, fixed(mem, zone + c.Z_INDEX), order):\n        return False",
+         "if type_of(w0) != c.T_FREE:\n        return False", "I_TAIL"),
         ("buddy-merge-merge", "shmalloc/kernels/buddy.py",
          "mem[count] = mem[count] - 1", "mem[count] = mem[count]", "I_LIST_LINKS"),
         ("lock-sleep-2", "shmalloc/kernels/lock.py",

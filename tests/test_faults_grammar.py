@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from shmalloc.errors import MisuseError
 from stress.commands.run import fit_for_faults
 from stress.faults.grammar import Fail, Hotplug, Kill, Pressure, Stop, parse_faults
-from stress.run.fault_tally import Tally
+from stress.run.fault_tally import FaultTally
 from stress.run.result import RunResult
 from stress.spec import RawSpec, resolve
 from stress.workloads import DEFAULT_WORKLOADS, WORKLOADS
@@ -108,6 +108,6 @@ def test_faults_that_never_happened_are_missed_marks():
 
 
 def test_the_tally_tells_kills_inside_from_the_others():
-    tally = Tally(kills={"random": 3, "fuse": 4}, inside={"random": 1, "fuse": 4})
+    tally = FaultTally(kills={"random": 3, "fuse": 4}, inside={"random": 1, "fuse": 4})
     (line, *_) = tally.lines((Kill(),))
     assert line.startswith("kills: 7, 5 inside a lock or a two-step update")

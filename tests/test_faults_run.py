@@ -11,7 +11,7 @@ import pytest
 from shmalloc import constants as c
 from shmalloc.arena import Arena
 from stress.oracles.owners import ID_CPU_BITS
-from stress.run.holdings import Estate
+from stress.run.holdings import HoldingsReader
 from stress.run.resume import Resumer
 from support.runs import RunningRun, alive, shmstress, wait_until
 
@@ -67,7 +67,7 @@ def test_a_death_that_nobody_asked_for_is_a_violation_under_faults_too():
     with RunningRun(*CHURN, "--duration", "10m", "--faults", "stop:every=10m") as run:
         os.kill(run.workers()[0], signal.SIGKILL)
         code, output = run.end()
-    assert code == 1 and "which somebody else sent" in output and not run.segment_names
+    assert code == 1 and "which the run did not send" in output and not run.segment_names
 
 
 def test_everybody_leaves_when_the_controller_is_killed_stopped_ones_and_spares_too():
@@ -101,7 +101,7 @@ def estate():
         mark_owned(arena, pfn)
         mark_owned(arena, pfn + 1)
         ram, layout = arena.segment.ram, arena.segment.layout
-        yield arena, Estate(ram, layout), pfn, ram[layout.cpu(arena.cpu) + c.C_EPOCH]
+        yield arena, HoldingsReader(ram, layout), pfn, ram[layout.cpu(arena.cpu) + c.C_EPOCH]
 
 
 def mark_owned(arena, pfn):

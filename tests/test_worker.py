@@ -14,7 +14,7 @@ from shmalloc.errors import ArithmeticFault, KernelFault, OutsideFault
 from stress.run import worker
 from stress.run.last_words import LastWords
 from stress.run.messages import Broken
-from stress.run.wait import Gate, Trouble
+from stress.run.wait import Trouble, WorkerWait
 from stress.run.worker import Worker
 from stress.verdict import Verdict
 
@@ -115,7 +115,7 @@ def test_a_fault_of_a_kernel_is_a_violation_and_any_other_error_is_ours(error, v
     assert isinstance(answer, Broken)
     world = SimpleNamespace(reports=SimpleNamespace(history=lambda cpu, lines: ()))
     with pytest.raises(Trouble) as caught:
-        Gate(None, world, None).refuse_broken(SimpleNamespace(cpu=3), answer)
+        WorkerWait(None, world, None).refuse_broken(SimpleNamespace(cpu=3), answer)
     assert caught.value.verdict is verdict
     violation = caught.value.violation
     assert (violation and violation.invariant.partition(" ")[0]) == invariant

@@ -2,5 +2,6 @@
 
 - ``allocation``, ``operations``, ``sweep``: allocations that fail, for every caller one by one
 - ``grammar``: ``--faults kill:every=100ms,stop:every=1s,for=300ms,...``
-- ``storm``, ``agents``, ``estate``, ``resume``, ``tally``: what causes them in a run, and cleans up
+
+Nothing here knows a process: the faults of a run are in stress/run/live_faults.py.
 """

@@ -19,7 +19,7 @@ inlined twice is two sites. Interpreted, it is the line of the kernel. A hash of
 address) would need no compiler, but it cannot tell the first read of a descriptor from the second,
 and between the two is where races live.
 
-A lit fuse kills: light it only in a process for whose death somebody is prepared.
+A lit fuse kills: light it only in a process whose death is handled.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class JitterState:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def spin(self, count: int) -> None:
-        """No kernel runs beside an interpreted one, so nobody could get ahead meanwhile."""
+        """No kernel runs beside an interpreted one, so there is nothing to wait for."""
 
     def yield_core(self) -> None:
         os.sched_yield()

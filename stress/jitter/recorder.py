@@ -1,4 +1,4 @@
-"""The flight recorder: what the last accesses of a CPU were, for whoever comes after its death.
+"""The flight recorder: the last accesses of a CPU, to be read after its death.
 
 One ring for each CPU slot, in the segment, so that it is there when the process is not. Only the
 owner of the slot writes, nothing orders it, and the allocator never reads it.
@@ -57,7 +57,7 @@ class Access:
 def accesses(ram: Ram, cpu: int, ring_at: int) -> list[Access]:
     """What the ring of ``cpu`` at word ``ring_at`` still holds, oldest first.
 
-    What was recorded before the first clock in it is left out: nobody knows when it was.
+    What was recorded before the first clock in it is left out: its time is unknown.
     """
     found: list[Access] = []
     operands: dict[int, int] = {}

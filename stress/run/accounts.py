@@ -7,8 +7,8 @@
                       after each call, and the refusals that the CPU slots count
 
 The controller calls ``begin`` while all workers are parked, before a slice, and ``end`` when they
-are parked again. In between ``now`` may read at any time, and ``bury`` settles the account of a
-worker that died before its slot gets another one.
+are parked again. In between ``now`` may read at any time, and ``handle_death`` settles the account
+of a worker that died before its slot gets another one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Accounts:
         self._assignment: Mapping[int, str] = {}
         self._refused_before: dict[int, int] = {}
         self._started_s: dict[int, float] = {}
-        memory.before_new_life = self.bury
+        memory.before_new_life = self.handle_death
 
     def begin(self, assignment: Mapping[int, str]) -> None:
         """A slice begins: each CPU slot has its workload, and all workers are parked."""
@@ -55,7 +55,7 @@ class Accounts:
         self._started_s = dict.fromkeys(assignment, time.monotonic())
         self._assignment = assignment
 
-    def bury(self, cpu: int) -> None:
+    def handle_death(self, cpu: int) -> None:
         """Add up what the dead worker of a slot did: it sends no answer."""
         if cpu not in self._assignment:
             return

@@ -27,9 +27,9 @@ from stress.run.kernels import plan_at_hand, plan_of
 from stress.run.memory import RunMemory
 from stress.run.progress import Progress
 from stress.run.result import RunResult
-from stress.run.slices import Shift
+from stress.run.slices import SliceRunner
 from stress.run.wait import Trouble
-from stress.run.workers import Crew, start_forkserver
+from stress.run.workers import Workers, start_forkserver
 from stress.spec import RunSpec
 from stress.verdict import Verdict
 
@@ -89,34 +89,38 @@ class Controller:
         start_forkserver(plan)
 
     def _run_in(self, memory: RunMemory, started_s: float) -> None:
-        crew = Crew()
+        workers = Workers()
         dead: list[int] = []
         limit_s = FACTOR * self.spec.hang_timeout_s
-        memory.deadline = Deadline(limit_s, lambda what: self._give_up(memory, crew, what, limit_s))
+        memory.deadline = Deadline(
+            limit_s, lambda what: self._give_up(memory, workers, what, limit_s)
+        )
         try:
-            shift = Shift(self.result, memory, crew, self._interrupts, self._progress, self._log_of)
-            shift.muster()
+            runner = SliceRunner(
+                self.result, memory, workers, self._interrupts, self._progress, self._log_of
+            )
+            runner.start_workers()
             self.result.startup_s = time.monotonic() - started_s
             self._progress.begin(self.spec)
-            shift.work()
+            runner.work()
             self._compare_with_trace(memory)
         except Trouble as trouble:
-            dead = [member.cpu for member, _ in crew.dead()]
+            dead = [member.cpu for member, _ in workers.dead()]
             self.result.troubles.append((trouble.verdict, trouble.text))
             if trouble.violation is not None:
                 self.result.violations.append(trouble.violation)
         finally:
             memory.set_stop(True)
-            crew.close()
+            workers.close()
             self._collect(memory, dead)
 
-    def _give_up(self, memory: RunMemory, crew: Crew, what: str, limit_s: float) -> None:
+    def _give_up(self, memory: RunMemory, workers: Workers, what: str, limit_s: float) -> None:
         """We are stuck in a kernel; this is another thread, and the end of the process."""
         memory.deadline = None
         expected, found = f"an end within {limit_s:g} s", "none: the controller waits in it"
         self.result.violations.append(Violation(name_of(c.I_PROGRESS), what, expected, found))
         try:
-            crew.kill()
+            workers.kill()
             self._collect(memory, [])
             self._progress.end()
             memory.segment.unlink()
@@ -136,7 +140,7 @@ class Controller:
         return None if self._artifacts is None else str(self._artifacts.worker_log(cpu))
 
     def _collect(self, memory: RunMemory, dead: list[int]) -> None:
-        """The last look at the memory, with nobody in it any more."""
+        """Read the memory once more, after all workers are gone."""
         result = self.result
         result.events = memory.snapshot().events
         reported = memory.reports.violations()

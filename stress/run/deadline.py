@@ -1,9 +1,9 @@
-"""What the controller does in kernels must come to an end, too: nobody else watches it.
+"""A limit in time for what the controller does in kernels.
 
-A recovery that waits for somebody dead, or an audit of a list that has become a circle, holds the
-controller's main thread inside of compiled code, where no signal and no exception reaches it. So a
-timer beside it says that it is overdue; what follows runs in the timer's thread, and has to end the
-process, since the main thread never comes back.
+A recovery that waits for a dead process, or an audit of a list that has become a circle, holds the
+controller's main thread inside compiled code, where no signal and no exception reaches it. A timer
+beside it says when it is overdue. What follows runs in the timer's thread and must end the process,
+because the main thread never returns.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Deadline:
     @contextmanager
     def guard(self, what: str) -> Iterator[None]:
         """``what`` must be done in time."""
-        over = threading.Lock()  # taken once, by whoever comes first: the end, or the timer
+        over = threading.Lock()  # taken once, by the end or by the timer
         timer = threading.Timer(self.limit_s, self._expire, [what, over])
         timer.daemon = True
         timer.start()

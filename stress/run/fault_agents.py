@@ -1,4 +1,4 @@
-"""The agents of faults: each does its thing to the crew or the memory when its time has come.
+"""The agents of faults: each acts on the workers or on the memory when it is due.
 
 An agent acts in the controller's process, between two looks at the workers; none waits. Times and
 victims are drawn from the run's seed by the agent's own name, so that adding one changes no other.
@@ -13,12 +13,12 @@ from typing import Protocol
 
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from stress.faults.grammar import Fault, Hotplug, Kill, Pressure, Stop
-from stress.run.fault_tally import Tally
-from stress.run.holdings import Estate
+from stress.run.fault_tally import FaultTally
+from stress.run.holdings import HoldingsReader
 from stress.run.memory import RunMemory
 from stress.run.messages import Light
 from stress.run.resume import Resumer
-from stress.run.workers import Crew, Member
+from stress.run.workers import Member, Workers
 from stress.seeds import derive
 from stress.workloads.pressure import pressure_give, pressure_take
 
@@ -37,7 +37,7 @@ class Agent(Protocol):
         """The workers are about to park: undo what would keep them from it."""
 
 
-class _Rhythm:
+class _PeriodicAgent:
     """When something is due: on average each ``every_s``, from half of it to one and a half."""
 
     def __init__(self, rng: random.Random, every_s: float) -> None:
@@ -53,50 +53,50 @@ class _Rhythm:
         self.due_s = max(self.due_s + self._gap_s(), time.monotonic())
 
 
-class Killer(_Rhythm):
+class KillAgent(_PeriodicAgent):
     """SIGKILL from outside, or a fuse inside."""
 
-    def __init__(self, fault: Kill, rng: random.Random, crew: Crew) -> None:
+    def __init__(self, fault: Kill, rng: random.Random, workers: Workers) -> None:
         super().__init__(rng, fault.every_s)
         self._fuse = fault.fuse
-        self._crew = crew
+        self._workers = workers
 
     def act(self) -> None:
-        victim = a_worker(self.rng, self._crew)
+        victim = pick_worker(self.rng, self._workers)
         if victim is not None:
             if self._fuse is None:
-                victim.doom = "random"
+                victim.pending_kill = "random"
                 victim.process.kill()
             else:
-                victim.doom = "fuse"
-                self._crew.tell(victim, Light(self.rng.choice(self._fuse)))
+                victim.pending_kill = "fuse"
+                self._workers.tell(victim, Light(self.rng.choice(self._fuse)))
         self.again()
 
     def rest(self) -> None:
         """A worker puts its fuse out when it parks."""
 
 
-class Stopper(_Rhythm):
+class StopAgent(_PeriodicAgent):
     """SIGSTOP, and SIGCONT by the resumer."""
 
     def __init__(
         self,
         fault: Stop,
         rng: random.Random,
-        crew: Crew,
-        estate: Estate,
+        workers: Workers,
+        reader: HoldingsReader,
         resumer: Resumer,
-        tally: Tally,
+        tally: FaultTally,
     ) -> None:
         super().__init__(rng, fault.every_s)
         self._for_s = fault.for_s
-        self._crew = crew
-        self._estate = estate
+        self._workers = workers
+        self._reader = reader
         self._resumer = resumer
         self._tally = tally
 
     def act(self) -> None:
-        victim = a_worker(self.rng, self._crew)
+        victim = pick_worker(self.rng, self._workers)
         if victim is not None:
             stopped = self._resumer.stop(victim.pid, self._for_s, self._looking_at(victim))
             self._tally.stops += stopped
@@ -107,7 +107,7 @@ class Stopper(_Rhythm):
         cpu, epoch = victim.cpu, victim.epoch
 
         def look() -> None:
-            if self._estate.holds_lock(cpu, epoch):
+            if self._reader.holds_lock(cpu, epoch):
                 self._tally.stops_inside += 1
 
         return look
@@ -116,10 +116,10 @@ class Stopper(_Rhythm):
         self._resumer.resume_all()
 
 
-class Presser:
+class PressureAgent:
     """Memory taken and given back in waves, in bites, as the controller's CPU slot."""
 
-    def __init__(self, fault: Pressure, memory: RunMemory, tally: Tally) -> None:
+    def __init__(self, fault: Pressure, memory: RunMemory, tally: FaultTally) -> None:
         self._memory = memory
         self._tally = tally
         self._most_pages = int(memory.snapshot().managed_pages * fault.pages)
@@ -145,14 +145,19 @@ class Presser:
         self._rising = True
 
 
-class Plugger(_Rhythm):
+class HotplugAgent(_PeriodicAgent):
     """Unplugs a worker's slot, or plugs one in again that it had unplugged."""
 
     def __init__(
-        self, fault: Hotplug, rng: random.Random, crew: Crew, memory: RunMemory, tally: Tally
+        self,
+        fault: Hotplug,
+        rng: random.Random,
+        workers: Workers,
+        memory: RunMemory,
+        tally: FaultTally,
     ) -> None:
         super().__init__(rng, fault.every_s)
-        self._crew = crew
+        self._workers = workers
         self._memory = memory
         self._tally = tally
         self._unplugged: list[int] = []
@@ -161,7 +166,7 @@ class Plugger(_Rhythm):
         if self._unplugged and self.rng.random() < 0.5:
             self._plug(self._unplugged.pop(self.rng.randrange(len(self._unplugged))))
         else:
-            victim = a_worker(self.rng, self._crew)
+            victim = pick_worker(self.rng, self._workers)
             if victim is not None and self._memory.call(unplug_cpu, victim.cpu) >= 0:
                 self._unplugged.append(victim.cpu)
                 self._tally.hotplug_changes += 1
@@ -172,24 +177,26 @@ class Plugger(_Rhythm):
             self._plug(self._unplugged.pop())
 
     def _plug(self, cpu: int) -> None:
-        """E_BUSY where somebody else did it: the workload hotplug, or a new worker's arrival."""
+        """E_BUSY if the workload hotplug or a new worker has done it."""
         self._tally.hotplug_changes += self._memory.call(plug_cpu, cpu) >= 0
 
 
-def a_worker(rng: random.Random, crew: Crew) -> Member | None:
-    """One of those who are at work and not about to die; None where there is none."""
-    able = [m for m in crew.members if m.settled and m.working and not (m.buried or m.doom)]
+def pick_worker(rng: random.Random, workers: Workers) -> Member | None:
+    """A worker that works and is not about to be killed; None if there is none."""
+    able = [
+        m for m in workers.members if m.settled and m.working and not (m.vacant or m.pending_kill)
+    ]
     return rng.choice(able) if able else None
 
 
 def agents_of(
     faults: tuple[Fault, ...],
     seed: int,
-    crew: Crew,
+    workers: Workers,
     memory: RunMemory,
     resumer: Resumer,
-    estate: Estate,
-    tally: Tally,
+    reader: HoldingsReader,
+    tally: FaultTally,
 ) -> list[Agent]:
     """One agent for each fault that has one (failing allocations need none)."""
     agents: list[Agent] = []
@@ -197,11 +204,11 @@ def agents_of(
         rng = random.Random(derive(seed, f"fault {number} {fault.name}"))
         match fault:
             case Kill():
-                agents.append(Killer(fault, rng, crew))
+                agents.append(KillAgent(fault, rng, workers))
             case Stop():
-                agents.append(Stopper(fault, rng, crew, estate, resumer, tally))
+                agents.append(StopAgent(fault, rng, workers, reader, resumer, tally))
             case Pressure():
-                agents.append(Presser(fault, memory, tally))
+                agents.append(PressureAgent(fault, memory, tally))
             case Hotplug():
-                agents.append(Plugger(fault, rng, crew, memory, tally))
+                agents.append(HotplugAgent(fault, rng, workers, memory, tally))
     return agents

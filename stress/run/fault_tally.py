@@ -10,7 +10,7 @@ from stress.quantities import counted
 
 
 @dataclass
-class Tally:
+class FaultTally:
     """Counts of one run. ``inside``: in the middle of a lock or of a two-step update."""
 
     kills: dict[str, int] = field(default_factory=lambda: {"random": 0, "fuse": 0})

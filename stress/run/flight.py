@@ -1,6 +1,6 @@
 """The flight recorder, read: the last accesses of all CPUs up to a moment, merged by time, as text.
 
-To be read when nobody works any more. Who died left its ring as it was. The rings of the others are
+Read it when no worker runs any more. A dead worker left its ring as it was. The other rings are
 frozen by the first violation that a kernel reports; after a mere death they go on for a while, so
 that theirs may begin after it.
 """

@@ -1,11 +1,11 @@
-"""The estate of a worker that died: what it held, where it was, and what has no owner any more.
+"""What a worker that died held, where in the code it was, and what it left without an owner.
 
 Read from the words of the segment with numpy, from outside and while others go on. Nothing here
 changes a word but ``forget``, which clears the dead worker's entries of the owner map.
 
-What may be compared when: after the recovery of a slot and until it is claimed again nobody but us
-frees or takes what carries its label, because no workload that runs under kills hands anything to
-another worker.
+When to compare: from the recovery of a slot until it is claimed again, only the controller frees or
+takes what carries its label, because no workload that runs under kills hands anything to another
+worker.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Holdings:
 
 
 @dataclass(frozen=True)
-class Orphans:
+class Orphaned:
     """What carries no label and is in no living worker's books."""
 
     caches: tuple[int, ...]
@@ -63,7 +63,7 @@ class Orphans:
     unplugged: tuple[int, ...]
 
 
-class Estate:
+class HoldingsReader:
     """A reader of one segment."""
 
     def __init__(self, ram: Ram, layout: Layout) -> None:
@@ -154,8 +154,8 @@ class Estate:
     def objects(self, cpu: int, epoch: int) -> int:
         """Live objects that carry the word of this life, in slabs of any cache.
 
-        Others work meanwhile. A slab whose pair changes while it is read is somebody else's, since
-        nobody takes from those of the dead or gives back to them; what was read of it may be of
+        Others work meanwhile. A slab whose pair changes while it is read belongs to another worker,
+        since none takes from those of the dead or gives back to them; what was read of it may be of
         another slab, and counts for nothing (docs/bugs.md 23).
         """
         pairs = self._memmap.copy()
@@ -179,15 +179,15 @@ class Estate:
         """Clear the slot's entries of the owner map: its pages were freed for it."""
         self._owners[self._mapped(cpu)] = 0
 
-    def orphans(self, books: dict[int, str]) -> Orphans:
-        """What nobody owns, with everybody parked; ``books``: slot -> workload of the living."""
-        return Orphans(
-            tuple(self._nobodys_caches([cpu for cpu in books if books[cpu] == "slabmix"])),
-            tuple(self._nobodys_ranges([cpu for cpu in books if books[cpu] == "contig"])),
-            tuple(self._nobodys_slots([cpu for cpu in books if books[cpu] == "hotplug"])),
+    def orphaned(self, books: dict[int, str]) -> Orphaned:
+        """What has no owner, with all workers parked; ``books``: slot -> workload of the living."""
+        return Orphaned(
+            tuple(self._orphaned_caches([cpu for cpu in books if books[cpu] == "slabmix"])),
+            tuple(self._orphaned_ranges([cpu for cpu in books if books[cpu] == "contig"])),
+            tuple(self._orphaned_slots([cpu for cpu in books if books[cpu] == "hotplug"])),
         )
 
-    def _nobodys_caches(self, keepers: list[int]) -> list[int]:
+    def _orphaned_caches(self, keepers: list[int]) -> list[int]:
         kept: set[int] = set()
         for cpu in keepers:
             at = self._layout.work(cpu) + MIX_CACHES
@@ -195,7 +195,7 @@ class Estate:
         exist = np.flatnonzero(self._caches[:, cs.K_STATE] != cs.CACHE_NONE)
         return [cache for cache in exist.tolist() if cache not in kept]
 
-    def _nobodys_ranges(self, keepers: list[int]) -> list[tuple[int, int]]:
+    def _orphaned_ranges(self, keepers: list[int]) -> list[tuple[int, int]]:
         step = 1 << self._layout.geometry.pageblock_order
         kept: set[int] = set()
         for cpu in keepers:
@@ -209,7 +209,7 @@ class Estate:
         blocks = np.unique(offline // step * step).tolist()
         return [(block, block + step) for block in blocks if block not in kept]
 
-    def _nobodys_slots(self, keepers: list[int]) -> list[int]:
+    def _orphaned_slots(self, keepers: list[int]) -> list[int]:
         kept = {
             victim
             for cpu in keepers

@@ -1,17 +1,17 @@
-"""The storm: all faults of a run, and everything that follows from a death that was asked for.
+"""``LiveFaults``: all faults of a run, and what follows from a death that was asked for.
 
 ::
 
-    begin     a slice starts: allocation faults are armed, the agents' clocks run
-    turn      between two looks at the workers: the agents act, empty slots are filled
-    bury      somebody died: recover, reap, compare with the owner map, call a spare
-    attend    the spare arrives: it takes the slot, and goes to work while the slice lasts
-    calm      the workers are about to park: nobody stays stopped, no memory is held back
-    settle    every slot has a living worker again
-    tidy      stutter point: what nobody owns is given back
+    begin            a slice starts: allocation faults are armed, the agents' clocks run
+    act              between two looks at the workers: agents act, vacant slots are filled
+    handle_death     a worker died: recover, reap, compare with the owner map, call a spare
+    handle_answer    a spare arrives: it takes the slot, and works while the slice lasts
+    quiesce          the workers are about to park: none stays stopped, no memory is held back
+    settled          whether every slot has a living worker again
+    free_orphaned    stutter point: what has no owner is given back
 
-Nobody is stopped for a burial: the others work on while it is held. Only SIGKILL to a worker that
-an agent had doomed is buried; any other death is trouble, as in a run without faults.
+Workers are not stopped while a death is handled. Only SIGKILL to a worker with a pending kill is
+handled; any other death is trouble, as in a run without faults.
 
 A difference between what the owner map and what the allocator says that the dead had is a
 violation, and so is a living worker whose slot was taken away.
@@ -34,14 +34,14 @@ from shmalloc.processes import owner_alive
 from stress.faults.allocation import ALL_KINDS, KINDS, AllocationFaults
 from stress.faults.grammar import Fail
 from stress.run.fault_agents import Agent, agents_of
-from stress.run.fault_tally import Tally
-from stress.run.holdings import Estate, Holdings
+from stress.run.fault_tally import FaultTally
+from stress.run.holdings import Holdings, HoldingsReader
 from stress.run.memory import RunMemory
 from stress.run.messages import Answer, Go, Idle, Ready, Refused, Take
 from stress.run.noise import Noise
 from stress.run.resume import Resumer
 from stress.run.worker import Task
-from stress.run.workers import Crew, Member, cores
+from stress.run.workers import Member, Workers, cores
 from stress.seeds import derive
 from stress.workloads import WORKLOADS
 
@@ -49,24 +49,24 @@ SPARES = 4
 SHOWN_PAGES = 8
 
 
-class Storm:
-    """The faults of one run. What burials and tidying find goes to ``violations``."""
+class LiveFaults:
+    """The faults of one run. What is found wrong after a death goes to ``violations``."""
 
     def __init__(
         self,
         memory: RunMemory,
-        crew: Crew,
-        tally: Tally,
+        workers: Workers,
+        tally: FaultTally,
         violations: list[Violation],
         log_of: Callable[[int], str | None],
     ) -> None:
         self.spec = memory.spec
         self._violations = violations
         self._memory = memory
-        self._crew = crew
+        self._workers = workers
         self._tally = tally
         self._log_of = log_of
-        self._estate = Estate(memory.ram, memory.layout)
+        self._reader = HoldingsReader(memory.ram, memory.layout)
         self._resumer = Resumer()
         self._agents: list[Agent] = []
         self._running = False
@@ -79,14 +79,14 @@ class Storm:
 
     # --- the slices ------------------------------------------------------------------------------
 
-    def enroll(self) -> None:
+    def admit(self) -> None:
         """The first workers are in their slots."""
-        for member in self._crew.members:
-            self._enter(member)
-        self._hire()
+        for member in self._workers.members:
+            self._note_identity(member)
+        self._start_spare()
 
     def begin(self, slice_index: int) -> None:
-        """Everybody is about to go to work."""
+        """The workers are about to start a slice."""
         self._slice = slice_index
         self._running = True
         if slice_index == 0:
@@ -94,15 +94,15 @@ class Storm:
             self._agents = agents_of(
                 self.spec.faults,
                 self.spec.seed,
-                self._crew,
+                self._workers,
                 self._memory,
                 self._resumer,
-                self._estate,
+                self._reader,
                 self._tally,
             )
 
-    def turn(self) -> float:
-        """Let the agents act whose time has come; seconds until the next one's."""
+    def act(self) -> float:
+        """Let the agents act that are due; seconds until the next one is."""
         for agent in self._agents:
             if agent.due_s <= time.monotonic():
                 agent.act()
@@ -110,7 +110,7 @@ class Storm:
         now = time.monotonic()
         return min((max(0.0, agent.due_s - now) for agent in self._agents), default=1.0)
 
-    def calm(self) -> None:
+    def quiesce(self) -> None:
         """The end of a slice: the agents leave nothing behind that keeps a worker from parking."""
         self._running = False
         for agent in self._agents:
@@ -118,13 +118,13 @@ class Storm:
 
     @property
     def settled(self) -> bool:
-        """Whether every slot has a living worker that is at home in it."""
-        return all(member.settled and not member.buried for member in self._crew.members)
+        """Whether every slot has a living worker that has claimed it."""
+        return all(member.settled and not member.vacant for member in self._workers.members)
 
     def parked(self) -> None:
-        """All fuses are out: who was to die by one, and did not, lives on."""
-        for member in self._crew.members:
-            member.doom = ""
+        """All fuses are out: a worker that its fuse did not kill lives on."""
+        for member in self._workers.members:
+            member.pending_kill = ""
 
     def close(self) -> None:
         self._resumer.close()
@@ -144,11 +144,11 @@ class Storm:
 
     # --- deaths ----------------------------------------------------------------------------------
 
-    def bury(self, member: Member, code: int) -> bool:
-        """See to the death of a doomed worker; False where its death was not asked for."""
-        if code != -signal.SIGKILL or not member.doom:
+    def handle_death(self, member: Member, code: int) -> bool:
+        """Handle the death of a worker with a pending kill; False if it was not asked for."""
+        if code != -signal.SIGKILL or not member.pending_kill:
             return False
-        self._tally.kills[member.doom] += 1
+        self._tally.kills[member.pending_kill] += 1
         self._died_s[member.cpu] = time.monotonic()
         if member not in self._recovered:
             self._recover()
@@ -156,92 +156,94 @@ class Storm:
             self._reap_released(member)
         self._recovered.discard(member)
         self._lives[member.cpu] += 1
-        self._furnish(member)
-        member.buried = True
+        self._prepare_next(member)
+        member.vacant = True
         self.fill()
         return True
 
     def _recover(self) -> None:
         """Recover and reap every slot whose worker is dead by now: more than one, now and then."""
-        for member in self._crew.members:
-            known = member.buried or member in self._recovered
-            if member.doom and member.settled and not known and not self._lives_on(member):
-                inside = self._estate.is_inside(member.cpu, member.epoch)
-                self._tally.inside[member.doom] += inside
+        for member in self._workers.members:
+            known = member.vacant or member in self._recovered
+            if member.pending_kill and member.settled and not known and not self._is_alive(member):
+                inside = self._reader.is_inside(member.cpu, member.epoch)
+                self._tally.inside[member.pending_kill] += inside
         began_s = time.perf_counter()
         memory = self._memory
         with memory.in_time("recovery"):
-            everybody = recovery.recover(memory.segment, memory.cpu, self.spec.engine)
-        for recovered in everybody:
-            member = self._crew.members[recovered.cpu]
-            if member.doom and member.pid == recovered.pid:  # it may have died just now
+            dead = recovery.recover(memory.segment, memory.cpu, self.spec.engine)
+        for recovered in dead:
+            member = self._workers.members[recovered.cpu]
+            if member.pending_kill and member.pid == recovered.pid:  # it may have died just now
                 self._reap(member, recovered)
                 self._recovered.add(member)
         self._tally.recovery_s.append(time.perf_counter() - began_s)
         self._check_the_living()
 
     def _reap_released(self, member: Member) -> None:
-        """A slot that a recovery of others did along: marked by somebody who waited for its lock,
-        after ``recover`` had looked for the dead, so that it names only them."""
-        found = self._life_in(member.cpu)
+        """Reap a slot that a waiter marked after ``recover`` had looked for the dead.
+
+        Its recovery is done, and ``recover`` does not name it.
+        """
+        found = self._identity_in(member.cpu)
         if found != (0, member.epoch + 1, member.epoch + 1):
-            expected = "a slot that was recovered, and that nobody has claimed since"
-            self._accuse(member, expected, f"pid {found[0]}, epoch {found[1]}, dead {found[2]}")
+            expected = "a recovered slot that no process has claimed since"
+            self._report(member, expected, f"pid {found[0]}, epoch {found[1]}, dead {found[2]}")
         pid, start = self._identities[member.pid]
         self._reap(member, recovery.Recovered(member.cpu, pid, start, member.epoch, 0, 0.0))
 
     def _reap(self, member: Member, recovered: recovery.Recovered) -> None:
         """See whether the dead owned what the owner map says, then free it.
 
-        In this order: as soon as a page is freed, somebody may own it.
+        In this order: as soon as a page is freed, another worker may own it.
         """
-        memory, held = self._memory, self._estate.holdings(member.cpu, member.epoch)
-        objects = self._estate.objects(member.cpu, member.epoch)
-        self._judge(member, held)
-        self._estate.forget(member.cpu)
+        memory, held = self._memory, self._reader.holdings(member.cpu, member.epoch)
+        objects = self._reader.objects(member.cpu, member.epoch)
+        self._compare_with_owner_map(member, held)
+        self._reader.forget(member.cpu)
         with memory.in_time("reap"):
             freed = recovery.reap(memory.segment, memory.cpu, recovered, self.spec.engine)
-        left = self._estate.holdings(member.cpu, member.epoch)
-        left_objects = self._estate.objects(member.cpu, member.epoch)
+        left = self._reader.holdings(member.cpu, member.epoch)
+        left_objects = self._reader.objects(member.cpu, member.epoch)
         if left.blocks or left_objects or freed != held.blocks + objects:
             expected = f"{held.blocks} blocks and {objects} objects freed by reap()"
             found = f"{freed} freed, {left.blocks} blocks and {left_objects} objects left"
-            self._accuse(member, expected, found)
+            self._report(member, expected, found)
         self._tally.reaped_blocks += held.blocks
         self._tally.reaped_pages += len(held.pages)
         self._tally.reaped_objects += objects
 
-    def _judge(self, member: Member, held: Holdings) -> None:
+    def _compare_with_owner_map(self, member: Member, held: Holdings) -> None:
         """The owner map is the witness: it knows a page from after its allocation to its free."""
         if held.lost:
             shown = ", ".join(map(str, sorted(held.lost)[:SHOWN_PAGES]))
             found = f"{len(held.lost)} of them are not labelled so: pfn {shown}"
-            self._accuse(member, f"{len(held.mapped)} pages of the dead", found)
+            self._report(member, f"{len(held.mapped)} pages of the dead", found)
         assert member.workload is not None
         in_flight = WORKLOADS[member.workload].in_flight
         if held.unknown_blocks > in_flight:
             expected = f"at most {in_flight} blocks between allocator and owner map"
-            self._accuse(member, expected, f"{held.unknown_blocks} that nobody owned")
+            self._report(member, expected, f"{held.unknown_blocks} without an owner")
 
-    def _life_in(self, cpu: int) -> tuple[int, int, int]:
+    def _identity_in(self, cpu: int) -> tuple[int, int, int]:
         """Of a slot: pid, epoch, and which life of it is marked dead."""
         slot, load = self._memory.layout.cpu(cpu), self._memory.ram.load
         return load(slot + c.C_PID), load(slot + c.C_EPOCH), load(slot + c.C_DEAD)
 
-    def _lives_on(self, member: Member) -> bool:
+    def _is_alive(self, member: Member) -> bool:
         return owner_alive(*self._identities[member.pid])
 
     def _check_the_living(self) -> None:
-        """Nobody alive, stopped or not, was taken for dead."""
-        for member in self._crew.members:
-            if member.settled and not member.buried:
-                found = self._life_in(member.cpu)
+        """No living worker, stopped or not, was taken for dead."""
+        for member in self._workers.members:
+            if member.settled and not member.vacant:
+                found = self._identity_in(member.cpu)
                 right = found[:2] == (member.pid, member.epoch) and found[2] <= member.epoch
-                if not right and self._lives_on(member):
+                if not right and self._is_alive(member):
                     expected = f"pid {member.pid}, epoch {member.epoch}, not marked dead"
-                    self._accuse(member, expected, str(found))
+                    self._report(member, expected, str(found))
 
-    def _accuse(self, member: Member, expected: str, found: str) -> None:
+    def _report(self, member: Member, expected: str, found: str) -> None:
         history = self._memory.reports.history(member.cpu)
         where = f"death of {member}"
         self._violations.append(
@@ -250,40 +252,42 @@ class Storm:
 
     # --- replacements ----------------------------------------------------------------------------
 
-    def _furnish(self, member: Member) -> None:
-        """An empty work area for the next life. What had no label is found by ``tidy``."""
+    def _prepare_next(self, member: Member) -> None:
+        """An empty work area for the next life. What had no label is found by ``free_orphaned``."""
         assert member.workload is not None
         life = self._lives[member.cpu]
         self._memory.prepare_area(member.cpu, member.workload, self._slice, life)
         self._memory.set_peer(member.cpu, member.cpu)
 
     def fill(self) -> None:
-        """Send spares into the slots of the buried, as far as there are any, and hire another."""
-        for member in self._crew.members:
-            if member.buried:
+        """Send spares that are ready into vacant slots, and start another."""
+        for member in self._workers.members:
+            if member.vacant:
                 self._open_slot(member.cpu)
-                self._crew.replace(member, self._log_of(member.cpu))
-        self._hire()
+                self._workers.replace(member, self._log_of(member.cpu))
+        self._start_spare()
 
-    def _hire(self) -> None:
-        if self.spec.kills and len(self._crew.spares) < SPARES:
+    def _start_spare(self) -> None:
+        if self.spec.kills and len(self._workers.spares) < SPARES:
             segment = self._memory.segment.name
-            self._crew.hire(Task(None, None, segment, self.spec.engine, None, self._noise))
+            self._workers.start_spare(
+                Task(None, None, segment, self.spec.engine, None, self._noise)
+            )
 
     def _open_slot(self, cpu: int) -> None:
         """An unplugged slot cannot be claimed."""
         if self._memory.ram.load(self._memory.layout.cpu(cpu) + c.C_STATE) == c.CPU_OFFLINE:
             self._memory.call(plug_cpu, cpu)
 
-    def attend(self, member: Member, answer: Answer) -> bool:
-        """See a spare into its slot; False where the answer is of somebody at home in its own."""
+    def handle_answer(self, member: Member, answer: Answer) -> bool:
+        """Help a spare into its slot; False if the answer came from a worker that has its slot."""
         match answer:
             case Idle():
                 member.idle, member.working = True, False
                 self.fill()
-            case Refused():  # somebody unplugged the slot before it was claimed
+            case Refused():  # the slot was unplugged before it was claimed
                 self._open_slot(member.cpu)
-                self._crew.tell(member, Take(member.cpu, member.core, self._log_of(member.cpu)))
+                self._workers.tell(member, Take(member.cpu, member.core, self._log_of(member.cpu)))
             case Ready() if not member.settled:
                 self._arrive(member)
             case _:
@@ -292,14 +296,14 @@ class Storm:
 
     def _arrive(self, member: Member) -> None:
         member.settled = True
-        self._enter(member)
+        self._note_identity(member)
         self._tally.vacancy_s.append(time.monotonic() - self._died_s[member.cpu])
         member.working = self._running
         if self._running:
             assert member.workload is not None
-            self._crew.tell(member, Go(member.workload))
+            self._workers.tell(member, Go(member.workload))
 
-    def _enter(self, member: Member) -> None:
+    def _note_identity(self, member: Member) -> None:
         """Note who a worker is, from the words of its claim."""
         slot = self._memory.layout.cpu(member.cpu)
         pid, start, epoch = (
@@ -311,29 +315,31 @@ class Storm:
             dead, users = (self._memory.ram.load(slot + word) for word in (c.C_DEAD, c.C_USERS))
             alive = "alive" if member.process.is_alive() else "dead"
             found = f"pid {pid}, epoch {epoch}, dead {dead}, users {users}; it is {alive}"
-            self._accuse(member, f"a slot claimed by pid {member.pid}", found)
+            self._report(member, f"a slot claimed by pid {member.pid}", found)
 
     # --- stutter points --------------------------------------------------------------------------
 
-    def tidy(self) -> None:
+    def free_orphaned(self) -> None:
         """Give back what the dead left without a label: caches, offline ranges, unplugged slots.
 
-        Everybody is parked. A cache of nobody has to be empty: its objects were reaped.
+        All workers are parked. A cache without an owner must be empty: its objects were reaped.
         """
         if not self.spec.kills:
             return
-        books = {m.cpu: m.workload for m in self._crew.members if m.workload is not None}
-        orphans = self._estate.orphans(books)
-        for cache in orphans.caches:
+        books = {m.cpu: m.workload for m in self._workers.members if m.workload is not None}
+        orphaned = self._reader.orphaned(books)
+        for cache in orphaned.caches:
             result = self._memory.call(cache_destroy, cache)
             if result != 0:
                 found = f"cache_destroy answered {result}"
                 self._violations.append(
                     Violation(name_of(c.I_SLAB), f"cache {cache}", "no live object", found)
                 )
-        for start, end in orphans.offline:
+        for start, end in orphaned.offline:
             self._memory.call(online_range, start, end)
-        for cpu in orphans.unplugged:
+        for cpu in orphaned.unplugged:
             self._memory.call(plug_cpu, cpu)
-        self._tally.orphans += sum(map(len, (orphans.caches, orphans.offline, orphans.unplugged)))
+        self._tally.orphans += sum(
+            map(len, (orphaned.caches, orphaned.offline, orphaned.unplugged))
+        )
         self._check_the_living()

@@ -146,7 +146,7 @@ class RunMemory:
             self.replay.install(cpu)
 
     def set_peer(self, cpu: int, peer: int) -> None:
-        """Name the slot that ``cpu`` hands memory to; everybody is parked."""
+        """Name the slot that ``cpu`` hands memory to; all workers are parked."""
         self.ram[self.layout.work(cpu) + W_PEER] = peer
 
     def at_end(self) -> bool:
@@ -154,18 +154,18 @@ class RunMemory:
         return self.replay is not None and self.replay.at_end()
 
     def audit(self) -> list[Violation]:
-        """Walk and recount everything; everybody is parked.
+        """Walk and recount everything; all workers are parked.
 
         Returns only what the audit could not report inside the segment.
         """
         return self._check(audit) or self._check(audit_slabs) or self._nobody_waits()
 
     def _nobody_waits(self) -> list[Violation]:
-        """Whoever is parked does not wait for memory; the dead neither."""
+        """No parked or dead worker waits for memory."""
         waiters = self.ram.load(c.H_WAITERS)
         if waiters == 0:
             return []
-        return [_violation(c.I_PROGRESS, "H_WAITERS", "nobody waits for memory", f"{waiters:#b}")]
+        return [_violation(c.I_PROGRESS, "H_WAITERS", "no CPU waits for memory", f"{waiters:#b}")]
 
     def tear_down(self, managed_pages: int) -> list[Violation]:
         """With everything given back, drained and recounted, all pages are free, merged, in service
@@ -176,12 +176,12 @@ class RunMemory:
             expected = f"{managed_pages} managed pages as at the start"
             found.append(_violation(c.I_TEARDOWN, "all zones", expected, str(end.managed_pages)))
         if end.isolated_pages:
-            text = f"{end.isolated_pages} pages that nobody will unisolate"
+            text = f"{end.isolated_pages} pages that stay isolated"
             found.append(_violation(c.I_TEARDOWN, "all zones", "no isolated pages", text))
         return found or self._types_are_kept(end.events[c.EV_CLAIM])
 
     def _types_are_kept(self, claims: int) -> list[Violation]:
-        """Only a claim changes a pageblock's migratetype for good; who dies in one counts none."""
+        """Only a claim changes a migratetype for good; one that a death interrupts is uncounted."""
         changed = np.flatnonzero(self._pageblock_types() != self._types_at_start)
         if claims or self.spec.kills or not changed.size:
             return []

@@ -2,10 +2,10 @@
 
 With few workloads every worker keeps its own (worker k runs ``workloads[k % n]``) and all run at
 once. With more workloads than half the workers they take turns in slices, two workers at least on
-each of them where there are two, so that neighbours exist for whoever hands memory on. The first
+each if there are two, so that a worker that hands memory on has a neighbour. The first
 cycle keeps the given order; later ones are shuffled by the seed, so that different workloads meet.
 
-Slices are of equal length. Each ends at a stutter point: everybody parks, the world is audited.
+Slices are of equal length. Each ends at a stutter point: all workers park, and an audit runs.
 """
 
 from __future__ import annotations

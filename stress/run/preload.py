@@ -1,4 +1,4 @@
-"""Imported by the forkserver, and by nobody else, before it forks the first worker.
+"""Imported by the forkserver only, before it forks the first worker.
 
 Loads the run's image once for all workers, from the disk, where the controller has just put it.
 Its plan stands in an environment variable, because a preloaded module takes no argument.

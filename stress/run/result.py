@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from shmalloc import constants as c
 from shmalloc.errors import Violation
 from stress.faults.grammar import Fail
-from stress.run.fault_tally import Tally
+from stress.run.fault_tally import FaultTally
 from stress.spec import RunSpec
 from stress.verdict import Verdict, worst
 from stress.workloads import EVENT_NAMES, WORKLOADS
@@ -42,7 +42,7 @@ class RunResult:
     violations_total: int = 0
     troubles: list[tuple[Verdict, str]] = field(default_factory=list)
     details: dict[str, object] = field(default_factory=dict)
-    tally: Tally = field(default_factory=Tally)  # of the faults
+    tally: FaultTally = field(default_factory=FaultTally)  # of the faults
     flight: list[str] = field(default_factory=list)  # the last accesses before it went wrong
     notes: list[str] = field(default_factory=list)  # of the text report, below its table
 

@@ -1,7 +1,7 @@
 """SIGSTOP with a promise: a thread that sends SIGCONT in time, whatever the controller waits for.
 
 The controller may itself wait, inside of a compiled kernel, for a lock that the stopped worker
-holds; so somebody else must let the worker go on. Compiled kernels run without the interpreter
+holds; so another thread must let the worker go on. Compiled kernels run without the interpreter
 lock, which is why a thread is enough.
 """
 
@@ -28,7 +28,7 @@ class Resumer:
     def stop(self, pid: int, for_s: float, before: Callable[[], object]) -> bool:
         """SIGSTOP now, SIGCONT in ``for_s``; calls ``before`` just before it. False: it is dead.
 
-        By a descriptor of the process: its pid may be somebody else's by then.
+        By a descriptor of the process: its pid may belong to another process by then.
         """
         try:
             handle = os.pidfd_open(pid)
@@ -37,7 +37,9 @@ class Resumer:
         with self._wanted:
             self._count += 1
             turn = (time.monotonic() + for_s, self._count, handle, before)
-            heapq.heappush(self._stopped, turn)  # first: nobody stays stopped if we are interrupted
+            heapq.heappush(
+                self._stopped, turn
+            )  # first: no process stays stopped if we are interrupted
             if not _send(handle, signal.SIGSTOP):
                 self._stopped.remove(turn)
                 heapq.heapify(self._stopped)
@@ -50,7 +52,7 @@ class Resumer:
         return True
 
     def resume_all(self) -> None:
-        """Let everybody go on now."""
+        """Let all of them go on now."""
         with self._wanted:
             while self._stopped:
                 self._resume_first()

@@ -1,9 +1,8 @@
-"""The shift: a crew at work in a memory, slice after slice, audited at every stutter point.
+"""``SliceRunner``: workers on one segment, slice after slice, audited at every stutter point.
 
 Ends early by ``Trouble`` (wait.py), by the first violation, or by a request to stop; in the last
-two cases the crew still parks. What happened is written into the result as it happens. Faults are
-the storm's (stress/run/live_faults.py); it is told when a slice begins and ends, and has its turn
-whenever we look at the workers.
+two cases the workers still park. What happens goes into the result as it happens. The faults
+(live_faults.py) are told when a slice begins and ends, and act between two looks at the workers.
 """
 
 from __future__ import annotations
@@ -14,31 +13,31 @@ from collections.abc import Callable, Iterable
 from shmalloc import constants as c
 from stress.run.accounts import Accounts
 from stress.run.interrupts import Interrupts
-from stress.run.live_faults import Storm
+from stress.run.live_faults import LiveFaults
 from stress.run.memory import RunMemory
 from stress.run.messages import Command, Finish, Go, Leave, Park, Parked
 from stress.run.noise import Noise
 from stress.run.plan import Slice, slices_of
 from stress.run.progress import Moment, Progress
 from stress.run.result import RunResult, WorkloadResult
-from stress.run.wait import Gate, Trouble
+from stress.run.wait import Trouble, WorkerWait
 from stress.run.watchdog import Watchdog
 from stress.run.worker import Task
-from stress.run.workers import Crew, Member, cores
+from stress.run.workers import Member, Workers, cores
 from stress.verdict import Verdict
 
 START_TIMEOUT_S = 60.0
 LEAVE_TIMEOUT_S = 5.0
 
 
-class Shift:
+class SliceRunner:
     """One run's work, from the first worker to the last audit."""
 
     def __init__(
         self,
         result: RunResult,
         memory: RunMemory,
-        crew: Crew,
+        workers: Workers,
         interrupts: Interrupts,
         progress: Progress,
         log_of: Callable[[int], str | None],
@@ -46,17 +45,17 @@ class Shift:
         self.spec = result.spec
         self.result = result
         self._memory = memory
-        self._crew = crew
+        self._workers = workers
         self._interrupts = interrupts
         self._progress = progress
         self._log_of = log_of
-        self._storm = Storm(memory, crew, result.tally, result.violations, log_of)
-        self._gate = Gate(crew, memory, interrupts, self._storm)
+        self._faults = LiveFaults(memory, workers, result.tally, result.violations, log_of)
+        self._wait = WorkerWait(workers, memory, interrupts, self._faults)
         self._managed_pages = memory.snapshot().managed_pages
         self._accounts = Accounts(memory, result)
         self._worked_s = 0.0
 
-    def muster(self) -> None:
+    def start_workers(self) -> None:
         """Start the workers, each on its slot and core, and wait until all are ready."""
         usable, nodes = cores(), self._memory.layout.geometry.nodes
         segment, engine = self._memory.segment.name, self.spec.engine
@@ -65,19 +64,19 @@ class Shift:
         slots = range(self.spec.workers)
         places = ((cpu, usable[(cpu + cpu // nodes) % len(usable)]) for cpu in slots)
         noise, log_of = Noise.of(self.spec, usable), self._log_of
-        self._crew.start(
+        self._workers.start(
             [Task(cpu, core, segment, engine, log_of(cpu), noise) for cpu, core in places]
         )
-        self._gate.gather(self._crew.members, Watchdog(START_TIMEOUT_S))
-        self._storm.enroll()
+        self._wait.gather(self._workers.members, Watchdog(START_TIMEOUT_S))
+        self._faults.admit()
 
     def work(self) -> None:
-        """All slices, then everything given back, a last audit, and everybody goes home."""
+        """All slices; then everything is given back, audited once more, and the workers leave."""
         try:
             self._work()
         finally:
-            self._storm.close()
-        self._dismiss()
+            self._faults.close()
+        self._stop_workers()
 
     def _work(self) -> None:
         slices = slices_of(self.spec)
@@ -102,13 +101,13 @@ class Shift:
     def _tell(self, member: Member, command: Command) -> None:
         """Send, and expect an answer. A worker that is gone is found by the next check."""
         member.working = True
-        self._crew.tell(member, command)
+        self._workers.tell(member, command)
 
     def _assign(self, current: Slice) -> None:
-        """Set up the work areas of those that change; everybody is parked."""
-        for member in self._crew.members:
+        """Set up the work areas of those that change; all workers are parked."""
+        for member in self._workers.members:
             workload = current.assignment[member.cpu]
-            # Whoever may die at any moment hands nothing to anybody.
+            # A worker that may die at any moment hands nothing to another.
             peer = member.cpu if self.spec.kills else current.peer_of(member.cpu)
             if member.workload != workload:
                 member.workload = workload
@@ -119,18 +118,18 @@ class Shift:
         watchdog = Watchdog(self.spec.hang_timeout_s)
         self._accounts.begin(current.assignment)
         self._memory.set_stop(False)
-        self._storm.begin(current.index)
-        for member in self._crew.members:
+        self._faults.begin(current.index)
+        for member in self._workers.members:
             self._tell(member, Go(current.assignment[member.cpu]))
         started_s = time.monotonic()
         self._watch(watchdog, current, started_s)
-        self._storm.calm()
+        self._faults.quiesce()
         self._memory.set_stop(True)
-        at_work = [member for member in self._crew.members if member.working]
+        at_work = [member for member in self._workers.members if member.working]
         for member in at_work:
             self._tell(member, Park())
-        parked = self._gate.gather(at_work, watchdog)
-        self._settle()
+        parked = self._wait.gather(at_work, watchdog)
+        self._replace_dead()
         self._worked_s += time.monotonic() - started_s
         self.result.seconds = self._worked_s
         for answer in parked.values():
@@ -139,12 +138,12 @@ class Shift:
         self._accounts.end()
         self._refuse_stuck(parked.values())
 
-    def _settle(self) -> None:
-        """Until whoever died on the way to the parking has a successor."""
-        self._storm.parked()
+    def _replace_dead(self) -> None:
+        """Wait until every worker that died before it parked has been replaced."""
+        self._faults.parked()
         deadline_s = time.monotonic() + START_TIMEOUT_S
-        while not self._storm.settled:
-            self._gate.watch(Watchdog(START_TIMEOUT_S), 1.0)
+        while not self._faults.settled:
+            self._wait.watch(Watchdog(START_TIMEOUT_S), 1.0)
             if time.monotonic() > deadline_s:
                 raise Trouble(Verdict.ERROR, f"no new worker came within {START_TIMEOUT_S:g} s")
 
@@ -154,7 +153,7 @@ class Shift:
             elapsed_s = time.monotonic() - started_s
             if elapsed_s >= current.seconds:
                 return
-            self._gate.watch(watchdog, min(current.seconds - elapsed_s, self._storm.turn()))
+            self._wait.watch(watchdog, min(current.seconds - elapsed_s, self._faults.act()))
             self._show(self._worked_s + elapsed_s)
 
     def _show(self, elapsed_s: float) -> None:
@@ -184,38 +183,38 @@ class Shift:
                 raise Trouble(Verdict.ERROR, text)
 
     def _finish(self) -> None:
-        """Everybody gives back what it holds, all at once, since that is a storm too.
+        """All workers give back what they hold at once: that is a load of its own.
 
         All or none: workers of one workload hold each other's blocks and objects.
         """
         watchdog = Watchdog(self.spec.hang_timeout_s)
-        for member in self._crew.members:
+        for member in self._workers.members:
             assert member.workload is not None
             self._tell(member, Finish(member.workload))
-        self._gate.gather(self._crew.members, watchdog)
-        for member in self._crew.members:
+        self._wait.gather(self._workers.members, watchdog)
+        for member in self._workers.members:
             member.workload = None
 
     def _audit(self) -> None:
-        """Stutter point: everybody is parked."""
+        """Stutter point: all workers are parked."""
         started_s = time.monotonic()
         self.result.violations += self._memory.audit()
-        self._storm.tidy()
+        self._faults.free_orphaned()
         self.result.audits += 1
         self.result.audit_seconds += time.monotonic() - started_s
 
     def _tear_down(self) -> None:
         """Everything is given back and drained: every block has to merge again."""
-        if any(member.workload is not None for member in self._crew.members):
+        if any(member.workload is not None for member in self._workers.members):
             self._finish()
-        self._storm.tidy()
+        self._faults.free_orphaned()
         self.result.violations += self._memory.tear_down(self._managed_pages)
         self.result.audits += 1
 
-    def _dismiss(self) -> None:
-        for member in self._crew.everybody:
-            self._crew.tell(member, Leave())
-        self._crew.join(LEAVE_TIMEOUT_S)
+    def _stop_workers(self) -> None:
+        for member in self._workers.all:
+            self._workers.tell(member, Leave())
+        self._workers.join(LEAVE_TIMEOUT_S)
         if self._interrupts.requested:
             text = f"stopped by {self._interrupts.signal_name} after {self._worked_s:.1f} s"
             raise Trouble(Verdict.INTERRUPTED, text)

@@ -1,9 +1,9 @@
-"""The gate: everybody waits for everybody, and nobody waits for the dead.
+"""How the controller waits for workers, and never for a dead one.
 
-``gather`` collects one answer from each of some workers. On the way it looks at every worker: one
+``gather`` collects one answer from each of some workers. Meanwhile it looks at every worker: one
 that died, broke or fell silent ends the wait with ``Trouble``, so that no wait lasts longer than
-the time after which a worker counts as hung. Only a death that was asked for (``Mourners``) is no
-trouble: somebody else comes in the place of the dead, and nothing is expected of it.
+the time after which a worker counts as hung. Only a death that was asked for (``DeathHandler``) is
+no trouble: another worker takes the slot, and no answer is expected of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stress.run.interrupts import Interrupts
 from stress.run.memory import RunMemory
 from stress.run.messages import Answer, Broken
 from stress.run.watchdog import Watchdog
-from stress.run.workers import Crew, Member, describe_exit, process_state
+from stress.run.workers import Member, Workers, describe_exit, process_state
 from stress.verdict import Verdict
 
 POLL_S = 0.1
@@ -36,30 +36,30 @@ class Trouble(Exception):
         self.violation = violation
 
 
-class Mourners(Protocol):
-    """Who sees to deaths that were asked for."""
+class DeathHandler(Protocol):
+    """Handles deaths that were asked for."""
 
-    def bury(self, member: Member, code: int) -> bool:
-        """Whether this death was one, and all that follows from it is done or under way."""
+    def handle_death(self, member: Member, code: int) -> bool:
+        """Whether this death was one; what follows from it is then done or under way."""
 
-    def attend(self, member: Member, answer: Answer) -> bool:
-        """Whether the answer came from somebody on the way into a dead one's place."""
+    def handle_answer(self, member: Member, answer: Answer) -> bool:
+        """Whether the answer came from a worker that is about to take a dead one's slot."""
 
 
-class Gate:
-    """Listens to the crew on behalf of the controller."""
+class WorkerWait:
+    """Listens to the workers for the controller."""
 
     def __init__(
         self,
-        crew: Crew,
+        workers: Workers,
         memory: RunMemory,
         interrupts: Interrupts,
-        mourners: Mourners | None = None,
+        death_handler: DeathHandler | None = None,
     ) -> None:
-        self._crew = crew
+        self._workers = workers
         self._memory = memory
         self._interrupts = interrupts
-        self._mourners = mourners
+        self._death_handler = death_handler
 
     def gather(self, members: Iterable[Member], watchdog: Watchdog) -> dict[int, Answer]:
         """One answer from each of ``members`` that lives, by CPU slot. Raises ``Trouble``."""
@@ -72,25 +72,25 @@ class Gate:
                 missing.pop(member.cpu, None)
             if missing:
                 self.check(watchdog)
-                seated = self._crew.members
-                missing = {cpu: member for cpu, member in missing.items() if member in seated}
+                present = self._workers.members
+                missing = {cpu: member for cpu, member in missing.items() if member in present}
         return answers
 
     def watch(self, watchdog: Watchdog, timeout_s: float) -> None:
-        """One turn of waiting while everybody works: no answer is expected. Raises ``Trouble``."""
+        """Wait once while the workers work: no answer is expected. Raises ``Trouble``."""
         for member, answer in self._listen(min(POLL_S, timeout_s)):
             raise AssertionError(f"{member} said {answer} without being asked")
         self.check(watchdog)
 
     def _listen(self, timeout_s: float) -> Iterator[tuple[Member, Answer]]:
         """Answers of workers that are in their places."""
-        for member, answer in self._crew.listen(timeout_s):
+        for member, answer in self._workers.listen(timeout_s):
             self.refuse_broken(member, answer)
-            if self._mourners is None or not self._mourners.attend(member, answer):
+            if self._death_handler is None or not self._death_handler.handle_answer(member, answer):
                 yield member, answer
 
     def refuse_broken(self, member: Member, answer: Answer) -> None:
-        """Raise ``Trouble`` where the answer is that the worker cannot go on."""
+        """Raise ``Trouble`` if the answer is that the worker cannot go on."""
         if not isinstance(answer, Broken):
             return
         if answer.fault is None:
@@ -103,10 +103,10 @@ class Gate:
 
     def check(self, watchdog: Watchdog) -> None:
         """Raise ``Trouble`` for the first worker that is dead or silent."""
-        for member, code in self._crew.dead():
-            if self._mourners is None or not self._mourners.bury(member, code):
+        for member, code in self._workers.dead():
+            if self._death_handler is None or not self._death_handler.handle_death(member, code):
                 raise self._died(member, code)
-        working = {m.cpu: m for m in self._crew.members if m.working and not m.buried}
+        working = {m.cpu: m for m in self._workers.members if m.working and not m.vacant}
         for cpu in watchdog.look({cpu: self._memory.beat_of(cpu) for cpu in working}):
             raise self._hung(working[cpu], watchdog.timeout_s)
 
@@ -124,7 +124,7 @@ class Gate:
             )
             return Trouble(Verdict.UNFIT, text)
         if code == -signal.SIGKILL:
-            how += ", which somebody else sent (the system's out-of-memory killer?)"
+            how += ", which the run did not send (the system's out-of-memory killer?)"
         violation = self._violation(member, c.I_PROGRESS, "a living worker", how)
         text = f"{member} {how}" + (f", and said:\n{said}" if said else "")
         return Trouble(Verdict.FAILED, text, violation)

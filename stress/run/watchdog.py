@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 
 class Watchdog:
-    """Compares beats between two looks. Raises nothing, kills nobody."""
+    """Compares beats between two looks. Raises nothing and kills no process."""
 
     def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.timeout_s = timeout_s
@@ -22,8 +22,8 @@ class Watchdog:
     def look(self, beats: Mapping[int, int]) -> list[int]:
         """The members of ``beats`` (who -> beat count) that have been silent for too long.
 
-        Whoever is not in ``beats`` (parked, waiting for a message) is not watched and starts anew
-        when it comes back.
+        A worker that is not in ``beats`` (parked, waiting for a message) is not watched and
+        starts anew when it returns.
         """
         now = self._clock()
         gap = now - self._last_look_s

@@ -79,11 +79,11 @@ def main(task: Task, pipe: Connection, last_words: str) -> None:
     _die_with_parent()
     speak_into(last_words)
     _move_in(task.core, task.log)
-    # The controller may be gone before a message reaches it: then there is nobody left to tell.
+    # The controller may be gone before a message reaches it: then no process is left to tell.
     with suppress(BrokenPipeError, ConnectionResetError, EOFError):
         try:
             with Segment.attach(task.segment) as segment:
-                _settle(task, pipe, segment).serve()
+                _replace_dead(task, pipe, segment).serve()
         except (BrokenPipeError, ConnectionResetError, EOFError):
             raise
         except Exception as error:
@@ -97,8 +97,8 @@ def _broken(error: Exception) -> Broken:
     return Broken(None, traceback.format_exc())
 
 
-def _settle(task: Task, pipe: Connection, segment: Segment) -> Worker:
-    """Become the worker of a slot; a spare only when it is told to. Exits where it never is."""
+def _replace_dead(task: Task, pipe: Connection, segment: Segment) -> Worker:
+    """Become the worker of a slot; a spare only when it is told to. Exits if it never is."""
     if task.cpu is not None:
         return Worker(task, task.cpu, pipe, segment)
     get_engine(task.engine).warm(worker_kernels())
@@ -120,8 +120,8 @@ def _settle(task: Task, pipe: Connection, segment: Segment) -> Worker:
 def _die_with_parent() -> None:
     """Be ended by the system when the forkserver ends, which ends with the controller.
 
-    It ends once nobody holds the other end of its pipe, and every process that it forks gets that
-    end: unless we close ours, a worker that is stuck or stopped would keep it alive, and so itself.
+    It ends once no process holds the other end of its pipe, and every process that it forks gets
+    that end: unless a worker closes its own, a stuck or stopped worker keeps it alive, and itself.
     """
     os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
     libc = ctypes.CDLL(None, use_errno=True)
@@ -152,7 +152,7 @@ class Worker:
         self._hooked = None if task.noise is None else task.noise.memory(segment, cpu)
         self.engine = get_engine(task.engine if task.noise is None else task.noise.engine)
         self._face = self._hooked or self.ram  # what kernels run over
-        # Whoever waits for a lock of the dead takes it over; the controller does the rest.
+        # A waiter takes over the locks of the dead; the controller does the rest.
         when_waiting_long(self._face, Rescuer(segment, self.cpu, self.engine.name, self._face))
         self._beat_word = segment.layout.cpu(cpu) + c.C_BEAT
         self._area = segment.layout.work(cpu)

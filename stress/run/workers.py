@@ -1,8 +1,8 @@
-"""The crew: worker processes, what each is doing, and how each one ended.
+"""The worker processes of a run: what each is doing, and how each one ended.
 
 Started through the forkserver: it loads the image of the run once, and every worker is a fork of
-it. The crew knows who is alive and carries messages; what to do about a death is the controller's.
-Spares are workers without a slot, ready to take one of somebody who died.
+it. ``Workers`` knows which are alive and carries messages; it does not decide what a death means.
+Spares are workers without a slot, ready to take that of a dead worker.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Member:
     settled: bool = True  # its slot is its own; False for a spare until it said Ready
     idle: bool = False  # of a spare: it may be told to take a slot
     epoch: int = 0  # number of its claim of the slot
-    buried: bool = False  # dead, its slot recovered; nobody has come in its place yet
-    doom: str = ""  # what is going to kill it, if it is us: "random" or "fuse"
+    vacant: bool = False  # dead, its slot recovered; no other worker has taken it yet
+    pending_kill: str = ""  # how this run is about to kill it: "random" or "fuse"
 
     @property
     def pid(self) -> int:
@@ -78,7 +78,7 @@ def start_forkserver(plan: Plan) -> None:
         del os.environ[ENV_PRELOAD]
 
 
-class Crew:
+class Workers:
     """The workers of one run, by CPU slot, and the spares."""
 
     def __init__(self) -> None:
@@ -87,13 +87,13 @@ class Crew:
         self._context = multiprocessing.get_context("forkserver")
 
     @property
-    def everybody(self) -> list[Member]:
+    def all(self) -> list[Member]:
         return [*self.members, *self.spares]
 
     def start(self, tasks: list[worker.Task]) -> None:
         self.members += [self._start(task) for task in tasks]
 
-    def hire(self, task: worker.Task) -> None:
+    def start_spare(self, task: worker.Task) -> None:
         """Start a spare; it says Idle when it is ready."""
         spare = self._start(task)
         spare.working, spare.settled = False, False
@@ -111,7 +111,7 @@ class Crew:
         return Member(cpu, process, ours, words, task.core, working=True)
 
     def replace(self, dead: Member, log: str | None) -> Member | None:
-        """Give the slot of ``dead`` to a spare, which takes it soon; None where none is ready."""
+        """Give the slot of ``dead`` to a spare, which takes it soon; None if none is ready."""
         spare = next((spare for spare in self.spares if spare.idle), None)
         if spare is not None:
             self.spares.remove(spare)
@@ -126,7 +126,7 @@ class Crew:
         return spare
 
     def tell(self, member: Member, command: Command) -> bool:
-        """Send ``command``; False where the worker is gone."""
+        """Send ``command``; False if the worker is gone."""
         if member.pipe.closed:
             return False
         try:
@@ -137,8 +137,8 @@ class Crew:
 
     def listen(self, timeout_s: float) -> list[tuple[Member, Answer]]:
         """Answers that have come, waiting for at most ``timeout_s`` for one or for a death."""
-        pipes = {member.pipe: member for member in self.everybody if not member.pipe.closed}
-        sentinels = [member.process.sentinel for member in self.everybody if not member.buried]
+        pipes = {member.pipe: member for member in self.all if not member.pipe.closed}
+        sentinels = [member.process.sentinel for member in self.all if not member.vacant]
         ready = multiprocessing.connection.wait([*pipes, *sentinels], timeout_s)
         answers: list[tuple[Member, Answer]] = []
         for pipe, member in pipes.items():
@@ -151,26 +151,26 @@ class Crew:
 
     def dead(self) -> list[tuple[Member, int]]:
         """Workers that have ended, with their exit codes (negative: the signal)."""
-        ended = [(m, m.process.exitcode) for m in self.everybody if not m.buried]
+        ended = [(m, m.process.exitcode) for m in self.all if not m.vacant]
         return [(member, code) for member, code in ended if code is not None]
 
     def kill(self) -> None:
         """End every worker that is left, now. Also stopped ones: SIGKILL needs no SIGCONT."""
-        for member in self.everybody:
+        for member in self.all:
             if member.process.is_alive():
                 member.process.kill()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for all to end; whether they did."""
-        for member in self.everybody:
+        for member in self.all:
             member.process.join(timeout_s)
-        return all(member.process.exitcode is not None for member in self.everybody)
+        return all(member.process.exitcode is not None for member in self.all)
 
     def close(self) -> None:
         """Kill what is left and give back every descriptor."""
         self.kill()
         self.join(KILL_JOIN_S)
-        for member in self.everybody:
+        for member in self.all:
             member.pipe.close()
             member.last_words.close()
 

@@ -22,7 +22,7 @@ from shmalloc.errors import EnvironmentUnfitError, MisuseError
 from stress import __version__, commands
 from stress.options.command import WIDTH
 from stress.quantities import nearest
-from stress.surroundings import flush_streams, prepare_streams, require_directory, unfit
+from stress.surroundings import flush_streams, prepare_streams, unfit
 from stress.verdict import EXIT_USAGE, Verdict
 
 COMMANDS = tuple(module.name for module in pkgutil.iter_modules(commands.__path__))
@@ -107,7 +107,6 @@ def shmstress() -> None:
     Exit codes: 0 passed, 1 a violation was found, 2 interrupted, 3 the tool itself failed, 4 wrong
     usage, 5 nothing was tested, 7 this machine cannot run it.
     """
-    require_directory()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,9 +1,9 @@
 """What the command line needs of the process and the machine around it, and how that goes wrong.
 
-Standard output must be open, and the working directory must exist. A reader that goes away is no
-error: ``head`` has seen enough, the work goes on, and the exit code is that of the verdict. Limits
-of the system are the machine's fault, not ours: ``unfit`` says such an error in one sentence, for
-exit code 7.
+Standard output must be open; a working directory must exist if a command needs one. A reader that
+goes away is no error: ``head`` has seen enough, the work goes on, and the exit code is that of the
+verdict. Limits of the system are the machine's fault, not ours: ``unfit`` says such an error in one
+sentence, for exit code 7.
 """
 
 from __future__ import annotations
@@ -97,16 +97,6 @@ def flush_streams() -> None:
             raise EnvironmentUnfitError(f"standard output: {sentence(error)}") from error
 
 
-def require_directory() -> None:
-    """Raises ``EnvironmentUnfitError`` if the working directory is gone."""
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        raise EnvironmentUnfitError(
-            "the working directory no longer exists; change to another"
-        ) from None
-
-
 def require_files(wanted: int, what: str) -> None:
     """Raises ``EnvironmentUnfitError`` if ``what`` opens more files than this process may."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -151,6 +141,8 @@ def unfit(error: BaseException) -> str | None:
             for number in _CURES:
                 if os.strerror(number) in str(one):
                     return sentence(OSError(number, ""))
+        if isinstance(one, FileNotFoundError) and not _has_directory():
+            return "the working directory no longer exists; change to another"
         if isinstance(one, FileNotFoundError) and not Path(SHARED_MEMORY).is_dir():
             return f"{SHARED_MEMORY} does not exist; mount a tmpfs there"
         if isinstance(one, RuntimeError) and "start new thread" in str(one):
@@ -158,6 +150,13 @@ def unfit(error: BaseException) -> str | None:
         if type(one) is MemoryError:
             return f"out of memory; {_CURES[errno.ENOMEM]}"
     return None
+
+
+def _has_directory() -> bool:
+    try:
+        return Path.cwd().is_dir()
+    except FileNotFoundError:
+        return False
 
 
 def sentence(error: OSError) -> str:

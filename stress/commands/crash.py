@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from shmalloc.errors import MisuseError
+from stress import progress as watching
 from stress.commands.replay import folders_of
 from stress.crash.adapt import reported
 from stress.crash.again import rerun
@@ -20,67 +23,154 @@ from stress.crash.story import tell
 from stress.crash.targets import load_cases
 from stress.machine.engines import ENGINES
 from stress.machine.site import Site
-from stress.quantities import counted, nearest
+from stress.options import CASES, duration, markdown_file, option
+from stress.options import command as as_command
+from stress.options import engine as engine_option
+from stress.options import progress as progress_option
+from stress.options import seed as seed_option
+from stress.quantities import counted
 from stress.report.places import require_place
+from stress.report.tables import grid, show
 from stress.verdict import Verdict
 
 SHOWN_FAILURES = 10
 VERDICTS = {"passed": Verdict.PASSED, "failed": Verdict.FAILED, "cut": Verdict.VACUOUS}
 
 
-@click.command()
-@click.argument("targets", nargs=-1, metavar="[PROGRAM]...")
-@click.option("--list", "listing", is_flag=True, help="List the allocator's cases.")
-@click.option("--from", "root", metavar="ROOT", help="One run: where its path starts.")
-@click.option("--schedule", help="One run: of this schedule, as a failure prints it.")
-@click.option("--victim", type=int, default=0, show_default=True, help="One run: who dies.")
-@click.option("--write", type=int, help="One run: the write that the victim does not make.")
-@click.option("--then", type=int, default=0, help="One run: the same for the supervisor.")
-@click.option("--full", is_flag=True, help="One run: every step after the death.")
-@click.option(
+EFFORT = "Effort"
+ONE_RUN = "One run, as a failure prints it"
+SECOND = "Deaths in recovery"
+
+
+@as_command("crash")
+@click.argument("targets", nargs=-1, metavar="[PROGRAM]...", type=CASES)
+@duration("Time for each program", unset="until all is tried", group=EFFORT)
+@option(
+    "--seeds",
+    type=int,
+    default=SEEDS,
+    show_default=True,
+    metavar="N",
+    group=EFFORT,
+    help="Number of random schedules.",
+)
+@seed_option("Seed of the first random schedule", default=1, group=EFFORT)
+@option(
+    "--classes",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    group=EFFORT,
+    help="Number of schedules that DPOR adds, one of each class.",
+)
+@option("--races", is_flag=True, group=EFFORT, help="Report data races as failures.")
+@engine_option("native", ENGINES, group=EFFORT)
+@option(
     "--depth",
     type=int,
     default=1,
     show_default=True,
-    help="2: kill the supervisor, too, at each of its writes.",
+    metavar="[1|2]",
+    group=SECOND,
+    help="2: kill the supervisor too, before each of its writes.",
 )
-@click.option("--seeds", type=int, default=SEEDS, show_default=True, help="Random schedules.")
-@click.option(
-    "--classes", type=int, default=0, show_default=True, help="Classes of DPOR as schedules."
+@option(
+    "--again",
+    type=int,
+    default=2,
+    show_default=True,
+    metavar="N",
+    group=SECOND,
+    help="Number of schedules in which the supervisor dies.",
 )
-@click.option(
-    "--again", type=int, default=2, show_default=True, help="depth 2: in so many schedules."
-)
-@click.option(
+@option(
     "--stride",
     type=int,
     default=1,
     show_default=True,
-    help="depth 2: at every n-th write of the supervisor.",
+    metavar="N",
+    group=SECOND,
+    help="Kill the supervisor before every N-th write only.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the first random one.")
-@click.option("--seconds", type=float, help="At most so long for each program.")
-@click.option("--races", is_flag=True, help="Look for data races as well.")
-@click.option("--engine", default="native", show_default=True, help=" or ".join(ENGINES) + ".")
-@click.option("--sites", is_flag=True, help="Print one line for each write site.")
-@click.option("--markdown", metavar="FILE", help="Write the table as Markdown.")
+@option("--schedule", setting=False, group=ONE_RUN, help="The schedule to run.")
+@option(
+    "--victim",
+    type=int,
+    default=0,
+    show_default=True,
+    setting=False,
+    metavar="CPU",
+    group=ONE_RUN,
+    help="The CPU that dies.",
+)
+@option(
+    "--write",
+    type=int,
+    setting=False,
+    metavar="N",
+    group=ONE_RUN,
+    help="The write before which the victim dies.",
+)
+@option(
+    "--then",
+    type=int,
+    default=0,
+    setting=False,
+    metavar="N",
+    group=ONE_RUN,
+    help="The write before which the supervisor dies.",
+)
+@option(
+    "--from",
+    "root",
+    metavar="ROOT",
+    setting=False,
+    group=ONE_RUN,
+    help="The folder at which the path of PROGRAM starts.",
+)
+@option(
+    "--full", is_flag=True, setting=False, group=ONE_RUN, help="Show every step after the death."
+)
+@option("--sites", is_flag=True, group="Results", help="Print one line for each write site.")
+@markdown_file("Write the table to FILE as Markdown.")
+@progress_option()
+@option(
+    "--list",
+    "listing",
+    is_flag=True,
+    setting=False,
+    group="Results",
+    help="List the allocator's cases and stop.",
+)
 def command(
-    targets: tuple[str, ...], listing: bool, root: str | None, schedule: str | None, victim: int,
-    write: int | None, then: int, full: bool, depth: int, seeds: int, classes: int, again: int,
-    stride: int, seed: int, seconds: float | None, races: bool, engine: str, sites: bool,
+    targets: tuple[str, ...],
+    listing: bool,
+    root: str | None,
+    schedule: str | None,
+    victim: int,
+    write: int | None,
+    then: int,
+    full: bool,
+    sites: bool,
     markdown: str | None,
-) -> int:  # fmt: skip
-    """Kill CPUs of PROGRAM before each of their writes and let others recover. All by default.
+    engine: str,
+    progress: str,
+    **more: Any,
+) -> int:
+    """Kill a CPU of each PROGRAM before each of its writes and let others recover.
 
-    PROGRAM: a case of the allocator (--list), a glob such as 'pages-*', FILE.py, FILE.py:NAME or
-    MODULE:NAME of a CrashCase. Exit codes: 0 all recovered, 1 not, 4 usage, 5 runs were cut.
+    PROGRAM is a case of the allocator (see --list), FILE.py, FILE.py:NAME or MODULE:NAME of a
+    CrashCase. Names may be globs, such as 'pages-*'. By default all cases of the allocator run.
+
+    Exit codes: 0 every death was recovered, 1 one was not, 2 interrupted, 4 usage, 5 runs were cut.
     """
     require_place("markdown", markdown)
-    if engine not in ENGINES:
-        raise nearest(engine, ENGINES, "engine")
     if listing:
+        table = grid("case", "story", heading=False)
         for name in case_names():
-            click.echo(f"{name}\n    {allocator_case(name).story}")
+            table.add_row(name, allocator_case(name).story)
+        show(table)
         return 0
     cases = load_cases(targets or case_names(), folders_of(root) if schedule else None)
     if schedule is not None:
@@ -88,23 +178,13 @@ def command(
             raise MisuseError(f"schedule: one run is of one program; {len(cases)} are named")
         case = next(iter(cases.values()))
         return _one_run(case, schedule, victim, write, then, full, engine)
-    effort = Effort(
-        seeds=seeds,
-        classes=classes,
-        depth=depth,
-        again=again,
-        stride=stride,
-        seed=seed,
-        engine=engine,
-        races=races,
-        seconds=seconds,
-    )
+    effort = Effort(engine=engine, **more)
     total = CrashResult(cases=0)
     followed: set[tuple[Site, ...]] = set()
     know_all_sites()
     try:
-        for name, case in cases.items():
-            total.add(_hunt(name, case, effort, followed))
+        for number, case in enumerate(cases.values()):
+            total.add(_hunt(case, effort, followed, progress, f"{number + 1} of {len(cases)}, "))
     finally:  # an interrupt loses nothing of what was found
         if total.cases:
             _show(total, complete=not targets, sites=sites, markdown=markdown)
@@ -112,12 +192,16 @@ def command(
 
 
 def _hunt(
-    name: str, case: CrashCase, effort: Effort, followed: set[tuple[Site, ...]]
+    case: CrashCase, effort: Effort, followed: set[tuple[Site, ...]], progress: str, place: str
 ) -> CrashResult:
-    click.echo(f"{name} ...", err=True, nl=False)
-    result = Hunt(case, effort, OPERATION_NAMES, followed).run()
+    with watching.shown(progress) as report:
+
+        def tell(step: watching.Step) -> None:
+            report(replace(step, label=f"{place}{step.label}"))
+
+        result = Hunt(case, effort, OPERATION_NAMES, followed, tell).run()
     once, again = result.total(), result.total(second=True)
-    said = f" {once.crashes:,} crashes"
+    said = f"{case.name}: {once.crashes:,} crashes"
     said += f", {again.crashes:,} in recovery" if again.crashes else ""
     lost = once.failed + again.failed
     click.echo(f"{said}, {lost:,} not recovered, {result.seconds:.1f} s", err=True)
@@ -140,7 +224,7 @@ def _show(total: CrashResult, complete: bool, sites: bool, markdown: str | None)
         f" ({rate:,.0f}/s), {total.steps:,} steps"
     )
     if not total.complete:
-        click.echo("the time was over before everything was tried: raise --seconds")
+        click.echo("the time was over before everything was tried: raise --duration")
     for failure in total.failures[:SHOWN_FAILURES]:
         click.echo(f"{failure}\n  {failure.command}")
     if len(total.failures) > SHOWN_FAILURES:

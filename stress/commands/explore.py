@@ -8,14 +8,26 @@ from typing import Any
 
 import click
 
-from shmalloc.sizes import parse_duration
+from stress import progress as watching
 from stress.explorer.explore import AUTO, DEFAULT_SECONDS, explore
 from stress.explorer.report.document import document
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
 from stress.explorer.searches import strategies
 from stress.explorer.targets import load_programs
-from stress.machine.block_layout import MODELS
 from stress.machine.engines import ENGINES
+from stress.options import (
+    MEMORIES,
+    PROGRAMS,
+    Names,
+    duration,
+    engine,
+    html_file,
+    json_file,
+    option,
+    progress,
+    seed,
+)
+from stress.options import command as as_command
 from stress.report.places import require_place, write_to
 from stress.verdict import Verdict, worst
 
@@ -27,73 +39,127 @@ VERDICT_OF = {
     ERROR: Verdict.ERROR,
 }
 OUTCOMES_SHOWN = 20
+STRATEGIES = (*strategies(), AUTO)
+SEARCH = "Search"
+BOUNDS = "For single strategies"
 
 
-def _seconds(ctx: click.Context, parameter: click.Parameter, value: str) -> float | None:
-    """A plain number is seconds; 0 is no limit."""
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = parse_duration(value)
-    return seconds or None
-
-
-@click.command()
-@click.argument("targets", nargs=-1, required=True, metavar="PROGRAM...")
-@click.option(
-    "--strategy", default=AUTO, show_default=True, help=", ".join((*strategies(), AUTO)) + "."
-)
-@click.option("--memory", default="sc", show_default=True, help=", ".join(MODELS) + ".")
-@click.option("--schedules", type=int, help="At most so many schedules.")
-@click.option(
-    "--seconds",
-    default=str(int(DEFAULT_SECONDS)),
+@as_command("explore")
+@click.argument("targets", nargs=-1, required=True, metavar="PROGRAM...", type=PROGRAMS)
+@option(
+    "--strategy",
+    type=Names("strategy", STRATEGIES),
+    default=AUTO,
     show_default=True,
-    callback=_seconds,
-    help="At most so long, such as 30 or 5m; 0: no limit.",
+    group=SEARCH,
+    help=f"How schedules are chosen: {', '.join(STRATEGIES)}.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the random strategies.")
-@click.option("--preemptions", type=int, help="dfs: bounds 0, 1, ... up to this one.")
-@click.option("--delays", type=int, help="dfs: the same for delays.")
-@click.option("--depth", type=int, default=3, show_default=True, help="pct: depth of a bug.")
-@click.option(
-    "--step-limit", type=int, default=10_000, show_default=True, help="Longer schedules are cut."
+@option(
+    "--memory",
+    type=MEMORIES,
+    default="sc",
+    show_default=True,
+    group=SEARCH,
+    help="Memory model: sc runs accesses in order, tso and pso delay stores.",
 )
-@click.option(
-    "--vain-spins",
+@duration("Time for each program", default=f"{DEFAULT_SECONDS:g}s", unlimited=True, group=SEARCH)
+@option("--schedules", type=int, metavar="N", group=SEARCH, help="Maximum number of schedules.")
+@option(
+    "--step-limit",
+    type=int,
+    default=10_000,
+    show_default=True,
+    metavar="N",
+    group=SEARCH,
+    help="Maximum length of a schedule; longer ones are cut.",
+)
+@option(
+    "--all-failures",
+    is_flag=True,
+    group=SEARCH,
+    help="Count all failures; do not stop at the first.",
+)
+@option(
+    "--races/--no-races",
+    default=True,
+    show_default=True,
+    group=SEARCH,
+    help="Report data races and torn pairs as failures.",
+)
+@engine("native", ENGINES, group=SEARCH)
+@option(
+    "--workers",
     type=int,
     default=1,
     show_default=True,
-    help="dfs, dpor: spins in vain before a CPU waits for a change.",
+    metavar="N",
+    group=SEARCH,
+    help="Number of threads that explore.",
 )
-@click.option("--engine", default="native", show_default=True, help=" or ".join(ENGINES) + ".")
-@click.option("--races/--no-races", default=True, help="Look for data races and torn pairs.")
-@click.option("--all-failures", is_flag=True, help="Count failures instead of stopping at one.")
-@click.option("--workers", type=int, default=1, show_default=True, help="Threads that explore.")
-@click.option("--paths", is_flag=True, help="Show the calls that led to each step.")
-@click.option("--json", metavar="FILE", help="Write the result as JSON; - is standard output.")
-@click.option("--html", metavar="FILE", help="Write the failure as a page.")
+@seed("Seed of the random strategies", default=1, group=SEARCH)
+@option(
+    "--preemptions",
+    type=int,
+    metavar="N",
+    group=BOUNDS,
+    help="dfs: maximum number of preemptions; tried with 0, 1, ... up to N.",
+)
+@option(
+    "--delays",
+    type=int,
+    metavar="N",
+    group=BOUNDS,
+    help="dfs: maximum number of delays; tried with 0, 1, ... up to N.",
+)
+@option(
+    "--depth",
+    type=int,
+    default=3,
+    show_default=True,
+    metavar="N",
+    group=BOUNDS,
+    help="pct: depth of the bugs to look for.",
+)
+@option(
+    "--free-spins",
+    "vain_spins",
+    aliases=("--vain-spins",),
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    group=BOUNDS,
+    help="dfs, dpor: rounds of a loop without progress before its CPU waits for a change.",
+)
+@option("--paths", is_flag=True, group="Results", help="Show the calls that led to each step.")
+@json_file()
+@html_file()
+@progress()
 def command(
     targets: tuple[str, ...],
     json: str | None,
     html: str | None,
     all_failures: bool,
     paths: bool,
+    progress: str,
     **how: Any,
 ) -> int:
-    """Try schedules of PROGRAM: FILE.py, FILE.py:NAME, MODULE:NAME, or a name of shmstress list
-    --programs. Names may be globs such as 'buddy-*' or 'FILE.py:*'.
+    """Try the schedules of each PROGRAM until one fails, all are tried, or the time is over.
 
-    Exit codes: 0 passed, 1 failed, 3 a schedule did not repeat, 4 usage, 5 abandoned at the step
-    limit, 7 this machine cannot.
+    PROGRAM is a name of shmstress list --programs, FILE.py, FILE.py:NAME or MODULE:NAME. Names may
+    be globs, such as 'buddy-*' or 'FILE.py:*'.
+
+    Exit codes: 0 passed, 1 a schedule failed, 2 interrupted, 3 a schedule did not repeat, 4 usage,
+    5 all schedules were cut at the step limit, 7 this machine cannot run it.
     """
-    for option, path in (("json", json), ("html", html)):
-        require_place(option, path)
+    for name, path in (("json", json), ("html", html)):
+        require_place(name, path)
     results = []
-    for name, program in load_programs(targets).items():
-        click.echo(f"exploring {name} (kernels are compiled at their first run)", err=True)
-        results.append(explore(program, stop_on_failure=not all_failures, **how))
-        click.echo("\n".join(summary(results[-1], paths)), err=json == "-")
+    for program in load_programs(targets).values():
+        with watching.shown(progress) as report:
+            found = explore(program, stop_on_failure=not all_failures, progress=report, **how)
+        results.append(found)
+        click.echo("\n".join(summary(found, paths)), err=json == "-")
     _write(results, json, html)
     return worst(VERDICT_OF[result.verdict] for result in results).exit_code
 

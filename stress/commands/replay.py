@@ -14,6 +14,10 @@ from stress.explorer.targets import load_program
 from stress.explorer.token import VERSION, Token
 from stress.machine.engines import ENGINES
 from stress.machine.program import Program
+from stress.options import PROGRAMS as PROGRAM_NAMES
+from stress.options import command as as_command
+from stress.options import engine as engine_option
+from stress.options import html_file, option
 from stress.programs import PROGRAMS
 from stress.report.places import require_place
 from stress.verdict import Verdict
@@ -52,20 +56,34 @@ def _program(target: str, root: str | None, named: str | None) -> Program:
     return load_program(target, folders_of(root))
 
 
-@click.command()
+@as_command("replay")
 @click.argument("token", metavar="TOKEN|FILE")
-@click.option("--from", "root", metavar="ROOT", help="The folder that the token's path starts at.")
-@click.option("--program", metavar="PROGRAM", help="Where it is, if the token does not know.")
-@click.option("--engine", default="interpreted", show_default=True, help=" or ".join(ENGINES) + ".")
-@click.option("--paths", is_flag=True, help="Show the calls that led to each step.")
-@click.option("--html", metavar="FILE", help="Write the failure as a page.")
+@option(
+    "--from",
+    "root",
+    metavar="ROOT",
+    setting=False,
+    help="The folder at which the path in the token starts.",
+)
+@option(
+    "--program",
+    metavar="PROGRAM",
+    type=PROGRAM_NAMES,
+    setting=False,
+    help="The program, if the token does not say where it is.",
+)
+@engine_option("interpreted", ENGINES)
+@option("--paths", is_flag=True, help="Show the calls that led to each step.")
+@html_file()
 def command(
     token: str, root: str | None, program: str | None, engine: str, paths: bool, html: str | None
 ) -> int:
-    """Run the schedule of TOKEN again, or that of the first token in FILE.
+    """Run the schedule of TOKEN, or of the first token in FILE, once more and show each step.
 
-    It runs in plain Python: breakpoint() in a kernel works. Exit codes: 1 it fails, 0 it does not
-    and the kernels have changed, 3 it does not although nothing changed, 4 usage.
+    Kernels run in plain Python, so that breakpoint() in a kernel works.
+
+    Exit codes: 1 it fails again; 0 it does not fail, and the kernels have changed; 3 it does not
+    fail, although nothing has changed; 4 usage.
     """
     require_place("html", html)
     parsed = Token.parse(find_token(token))

@@ -11,6 +11,7 @@ the first death both engines take the same steps.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from stress.explorer.loading import stop_loading
 from stress.machine import block as cb
 from stress.machine.program import Program
 from stress.machine.site import Site
+from stress.progress import Report, Step, logged
 
 SEEDS = 12
 DEPTHS = (1, 2)
@@ -95,6 +97,7 @@ class Hunt:
 
     ``operations``: kernels after which the rows of the table are named. ``followed``: deaths of a
     supervisor whose recovery was looked at, interpreted; shared by hunts it saves much time.
+    ``report`` hears how far it is; by default the logger "stress" says so every ten seconds.
     """
 
     def __init__(
@@ -103,9 +106,11 @@ class Hunt:
         effort: Effort,
         operations: frozenset[str] = frozenset(),
         followed: set[tuple[Site, ...]] | None = None,
+        report: Report | None = None,
     ) -> None:
         self.case = case
         self.effort = effort
+        self.report = logged(logging.getLogger("stress")) if report is None else report
         self.operations = operations
         self.followed = set() if followed is None else followed
         self.runner = Runner(case, effort.engine, effort.races)
@@ -121,6 +126,8 @@ class Hunt:
         for number, schedule in enumerate(schedules):
             if self._out_of_time():
                 break
+            note = f"{self.result.runs:,} crashes"
+            self.report(Step(self.case.name, number, len(schedules), note))
             self._try(schedule, again=number in twice)
         self.result.seconds = time.perf_counter() - start
         self.result.steps = int(self.runner.block[cb.TOTAL_STEPS])

@@ -30,11 +30,13 @@ from stress.explorer.searches import (
 )
 from stress.explorer.strategies.pct import MAX_DEPTH
 from stress.explorer.token import Token, digest_of
+from stress.explorer.watch import watched
 from stress.explorer.witness import find_witness, preempted_steps, traced_machine
 from stress.machine import block as cb
 from stress.machine.block_layout import MODELS, Settings
 from stress.machine.engines import ENGINES
 from stress.machine.program import Program
+from stress.progress import Report
 from stress.quantities import nearest
 from stress.seeds import derive
 
@@ -62,6 +64,7 @@ def explore(
     delays: int | None = None,
     workers: int = 1,
     vain_spins: int = 1,
+    progress: Report | None = None,
 ) -> Exploration:
     """Try schedules of ``program`` until one fails, all are tried, or the budget ends.
 
@@ -72,6 +75,7 @@ def explore(
     and torn pairs. ``workers``: threads that explore at once; exhaustive strategies use one, the
     others help with random ones under auto. ``vain_spins``: with dfs and dpor, how many spins in
     vain a CPU makes before it waits for a change (parking.py).
+    ``progress``: hears how far it is; by default the logger "stress" says so every ten seconds.
 
     Raises ``MisuseError`` for arguments that make no sense, ``EngineError`` for kernels that do not
     compile, ``EnvironmentUnfitError`` where this machine cannot run the native engine.
@@ -82,6 +86,7 @@ def explore(
     settings = Settings(step_limit=step_limit, model=memory, races=races, vain_spins=vain_spins)
     plan = Plan(strategy, settings, engine, seed, stop_on_failure, preemptions, delays, depth)
     budget = Budget(seconds, schedules)
+    budget.ran = watched(program.name, budget, progress)
     found = _run_workers(program, plan, budget, workers)
     return _conclude(program, plan, budget, found)
 
@@ -143,6 +148,7 @@ def _run_workers(program: Program, plan: Plan, budget: Budget, workers: int) -> 
         None if total is None else total // workers + (k < total % workers) for k in range(workers)
     ]
     budgets = [Budget(budget.seconds, share, budget.stop) for share in shares]
+    budgets[0].ran = budget.ran  # one thread is enough to say how far all are
     # threads will do: compiled searches run without the interpreter's lock
     with ThreadPoolExecutor(workers) as pool:
         runs = [pool.submit(_run, program, p, b) for p, b in zip(plans, budgets, strict=True)]

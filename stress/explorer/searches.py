@@ -39,11 +39,15 @@ POOL_WORDS = {"native": 1 << 23, "interpreted": 1 << 18}
 
 @dataclass
 class Budget:
-    """When to stop: a time, a number of schedules, or because somebody else failed."""
+    """When to stop: a time, a number of schedules, or because another search failed.
+
+    ``ran`` hears how many schedules each batch ran.
+    """
 
     seconds: float | None
     schedules: int | None
     stop: threading.Event = field(default_factory=threading.Event)
+    ran: Callable[[int], object] = lambda schedules: None
 
     def __post_init__(self) -> None:
         self.start = time.perf_counter()
@@ -67,7 +71,8 @@ class Budget:
         """A part of what is left, stopped with the whole."""
         left = self.seconds_left
         seconds = left if seconds is None else min(seconds, left)
-        return Budget(None if seconds == float("inf") else seconds, schedules, self.stop)
+        limit = None if seconds == float("inf") else seconds
+        return Budget(limit, schedules, self.stop, self.ran)
 
 
 @dataclass(frozen=True)
@@ -203,6 +208,7 @@ class Search:
             before = time.perf_counter()
             first = self.schedules
             ran = self.machine.call(self.driver, seed + first, size)
+            budget.ran(ran)
             if ran < size and not self._over():
                 return
             batch = next_batch(batch, time.perf_counter() - before)

@@ -40,7 +40,27 @@ from stress.options.shared import (
 )
 
 __all__ = [
-    "CASES", "LITMUS_TESTS", "MEMORIES", "MUTANTS", "OPERATIONS", "PROGRAMS", "WORKLOADS",
-    "Command", "Names", "Option", "Seed", "Size", "Time", "command", "duration", "engine",
-    "html_file", "json_file", "junit_file", "markdown_file", "option", "progress", "seed",
-]  # fmt: skip
+    "CASES",
+    "LITMUS_TESTS",
+    "MEMORIES",
+    "MUTANTS",
+    "OPERATIONS",
+    "PROGRAMS",
+    "WORKLOADS",
+    "Command",
+    "Names",
+    "Option",
+    "Seed",
+    "Size",
+    "Time",
+    "command",
+    "duration",
+    "engine",
+    "html_file",
+    "json_file",
+    "junit_file",
+    "markdown_file",
+    "option",
+    "progress",
+    "seed",
+]

@@ -37,7 +37,11 @@ def read(ctx: click.Context, parameter: click.Parameter, value: str | None) -> N
     if value is not None:
         use_file(ctx, Path(value))
         return
-    for path, tables in found(Path.cwd()):
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the directory is gone, and its files with it
+        return
+    for path, tables in found(here):
         use_tables(ctx, path, tables)
 
 

@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 
 from shmalloc import kernel
+from shmalloc.engine import ops
 from shmalloc.kernels import buddy, descriptor, lists, lock, reporting, zone
 from shmalloc.words import fixed, load, load_relaxed, store, store_relaxed
 from stress import Program, explore, replay
 from stress.explorer.report import frames
-from stress.explorer.report.folding import Gap, folded
+from stress.explorer.report.folding import MOST_AT_STAKE, Gap, at_stake, folded
 from stress.explorer.report.history import MOST_LINES, history
 from stress.explorer.report.origin import origin_of
-from stress.explorer.report.trace import Marker, addresses_of
+from stress.explorer.report.trace import Marker, Step, addresses_of
 from stress.explorer.result import Exploration
 from stress.programs import PROGRAMS
 from support import failures as f
@@ -198,6 +199,22 @@ def test_a_long_history_tells_the_last_steps_and_counts_the_others():
     first, *lines, _ = history(failure)
     told = sum(line.startswith("  step") for line in lines)
     assert len(lines) <= MOST_LINES and first.endswith(f"(and {40 - told} earlier steps):")
+
+
+def test_of_a_spin_only_the_first_and_the_last_look_are_at_stake():
+    failure = f.race()
+    stack = (f.site_of(f.increment, f.READ_WRITE),)
+    looks = tuple(
+        Step(k, 0, k + 1, ops.OP_LOAD, 9, int(k >= 7), 0, stack, False, False) for k in range(10)
+    )
+    trace = replace(failure.trace, steps=looks, at_stake=(9,), conflict=None)
+    assert [step.index for step in at_stake(trace)] == [0, 6, 7, 9]
+
+
+def test_of_very_many_steps_at_stake_the_last_ones_are_shown():
+    failure = with_stake(f.long_run(1000), 8, 9)
+    shown = at_stake(failure.trace)
+    assert [step.index for step in shown] == list(range(2000 - MOST_AT_STAKE, 2000))
 
 
 def test_a_marker_stands_before_its_step_in_the_lane_of_its_cpu():

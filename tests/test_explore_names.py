@@ -8,7 +8,7 @@ import pytest
 
 from shmalloc import constants as c
 from shmalloc import kernel
-from shmalloc.errors import MisuseError
+from shmalloc.errors import CorruptionError, MisuseError
 from shmalloc.invariants import TABLE
 from shmalloc.words import cas, cas2, load, store
 from stress import Program, explore
@@ -16,6 +16,7 @@ from stress.explorer.report.document import document
 from stress.explorer.report.naming import Naming, transition
 from stress.machine.names import Finding
 from stress.programs import PROGRAMS
+from stress.programs.initial_state import InitialState
 from support import failures as f
 
 
@@ -228,3 +229,9 @@ def test_reports_in_memory_become_findings_with_the_words_at_stake():
     assert finding.text.startswith("at pfn 2, expected ") and finding.text.endswith("found 2")
     descriptor = word_of(program, "descriptor of pfn 2")
     assert finding.words == (descriptor, descriptor + 1)
+
+
+def test_a_kernel_that_fails_alone_says_so_when_a_program_is_prepared():
+    state = InitialState.booted(1).take(0)
+    with pytest.raises(CorruptionError, match="cannot be prepared: no block of that order"):
+        state.take(1)

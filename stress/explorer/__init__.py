@@ -2,12 +2,11 @@
 
 ``from stress import Program, explore, replay``; docs/explorer.md. Which file is what::
 
-    program   what a user hands in           strategies/  which actor makes the next step
-    explore   the entry; auto, workers       dpor/        one schedule of each class
-    searches  a strategy with its budget     witness      a failing trace, shrunk to directives
-    result    verdicts                       explain      ... run again, in words
-    failure   what reports read              report_*     text, page, JSON
-    token     a schedule in one line         replay       ... and back
+    explore   the entry; auto, workers       strategies/  which actor makes the next step
+    searches  a strategy with its budget     dpor/        one schedule of each class
+    result    verdicts                       witness      a failing trace, shrunk to directives
+    token     a schedule in one line         report/      ... run again, in words
+    address   where a program is found       replay       a token, run again
 
-The machine that is scheduled is below, in shmalloc/engine: block, schedule, access, buffers, races.
+The machine that is scheduled is below, in stress/machine: program, block, schedule, access, races.
 """

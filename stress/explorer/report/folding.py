@@ -1,17 +1,23 @@
 """Which steps of a long trace are shown.
 
 Never left out: the two steps of the conflict, the steps on both sides of a switch or a marker, the
-last steps of each CPU, and every step that touches a word at stake.
+last steps of each CPU, and the steps that touch a word at stake: all of them, but for the looks
+inside a spin (the same line of the same CPU finds what it found before and will find again), and
+for the oldest ones where there are more than ``MOST_AT_STAKE``, which no reader would read.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from shmalloc.engine import ops
 from stress.explorer.report.trace import Step, Trace, addresses_of
+from stress.machine.site import Site
 
 LAST_STEPS = 2  # of each CPU, never left out
+MOST_AT_STAKE = 200
 
 
 class Gap(NamedTuple):
@@ -56,22 +62,40 @@ def folded(trace: Trace, margin: int, shortest: int) -> list[Step | Gap]:
 
 
 def at_stake(trace: Trace) -> list[Step]:
-    """The steps that touch a word at stake."""
+    """The steps that touch a word at stake, of a spin the first and the last look; the last ones
+    of very many.
+    """
     stake = set(trace.at_stake)
-    return [step for step in trace.steps if stake.intersection(addresses_of(step))]
+    steps = [step for step in trace.steps if stake.intersection(addresses_of(step))]
+    repeats_earlier = _repeats(steps)
+    repeats_later = _repeats(steps[::-1])
+    inside = repeats_earlier & repeats_later
+    return [step for step in steps if step.index not in inside][-MOST_AT_STAKE:]
+
+
+def _repeats(steps: Sequence[Step]) -> set[int]:
+    """The reads that find what the line of their CPU found when it read that word the last time."""
+    found: dict[tuple[int, tuple[Site, ...], int], tuple[int, int]] = {}
+    repeated = set()
+    for step in steps:
+        place = step.cpu, step.stack, step.address
+        seen = step.value, step.second
+        if step.stack and step.op <= ops.LAST_READ and found.get(place) == seen:
+            repeated.add(step.index)
+        found[place] = seen
+    return repeated
 
 
 def _important(trace: Trace, margin: int) -> list[tuple[int, int]]:
     """Positions of the steps that are always shown, and how many around each are shown, too."""
     important = {}
     of_cpu: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=LAST_STEPS))
-    stake = set(trace.at_stake)
+    stake = {step.index for step in at_stake(trace)}
     marked = {marker.before for marker in trace.markers}
     for at, step in enumerate(trace.steps):
         of_cpu[step.cpu].append(at)
-        if stake.intersection(addresses_of(step)):
+        if step.index in stake:
             important[at] = 0
-    for at, step in enumerate(trace.steps):
         if trace.conflict and step.index in trace.conflict:
             important[at] = margin
         if at and (step.cpu != trace.steps[at - 1].cpu or step.index in marked):

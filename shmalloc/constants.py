@@ -322,7 +322,7 @@ IS_TYPE = TAGGED | 7 << TAG_SHIFT  # T_*
 IS_MT = TAGGED | 8 << TAG_SHIFT  # MT_*
 IS_FREE = TAGGED | 9 << TAG_SHIFT  # zone << 8 | order: a free block of that order or a higher one
 
-# --- flight recorder: one ring for each CPU (stress/jitter/recorder.py) -----------------
+# --- flight recorder: one ring for each CPU ----------------------------------------------
 FLIGHT_FIRST = 16  # words before its items
 FLIGHT_ITEM_WORDS = 2
 

@@ -10,7 +10,7 @@ operation that refuses a misuse, ``X_`` a witness that does not share the alloca
 
 Rules:
 - a sentence says what must hold, without a capital or a full stop, so that it can follow a colon
-- ``mutants`` names mutants of ``stress/mutants`` that must be found and break this row first;
+- ``mutants`` names mutants (kernels broken on purpose) that must be found and break this row first;
   where there is none, ``example`` says what breaks it
 """
 

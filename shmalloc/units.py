@@ -58,7 +58,7 @@ class Memory(Protocol):
 
 
 class Control(Protocol):
-    """The control block of a scheduler: an array of words of its own (stress/machine/block.py)."""
+    """The control block of a scheduler: an array of words of its own."""
 
     def __getitem__(self, i: int, /) -> int: ...
 

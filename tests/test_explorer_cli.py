@@ -170,7 +170,7 @@ def test_a_module_is_found_in_the_working_directory(call, place, monkeypatch):
         (("counting.py:lost", "--seed", "-1"), "seed: '-1'; use a number"),
         (("counting.py:lost", "--depth", "0"), "depth: 0"),
         (("counting.py:lost", "--step-limit", "0"), "step_limit: 0; use 1 to 10,000,000"),
-        (("counting.py:lost", "--vain-spins", "-1"), "vain_spins: -1"),
+        (("counting.py:lost", "--vain-spins", "-1"), "free_spins: -1"),
         (("counting.py:lost", "--preemptions", "2"), "use strategy='dfs'"),
         (("counting.py:lost", "--strategy", "dfs", "--preemptions", "-1"), "preemptions: -1"),
         (("counting.py:lost", "--strategy", "dfs", "--delays", "-1"), "delays: -1"),

@@ -313,3 +313,13 @@ def test_the_estimate_is_within_a_factor_of_two_and_a_half_when_half_is_done(cou
 @pytest.mark.parametrize("n", [4, 5, 6])
 def test_the_estimate_is_exact_in_a_regular_tree(n, share):
     assert estimated(adders(n), share) == pytest.approx(1)
+
+
+def test_the_old_name_of_free_spins_is_accepted():
+    program = coded("spin", [(SPIN_UNTIL, 0, 1, 0)], [(STORE, 0, 1, 0)])
+    found = [
+        explore(program, strategy="dfs", engine="interpreted", races=False, **spins)
+        for spins in ({"free_spins": 3}, {"vain_spins": 3}, {})
+    ]
+    three, old, one = (result.schedules for result in found)
+    assert three == old > one

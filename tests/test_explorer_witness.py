@@ -70,7 +70,7 @@ def settings_of(token: Token, **more: Any) -> Settings:
         step_limit=token.step_limit,
         model=token.memory,
         parking=token.parking,
-        vain_spins=token.vain_spins,
+        free_spins=token.free_spins,
         races=token.kind in ("race", "torn"),
         **more,
     )
@@ -224,8 +224,8 @@ def test_the_page_contains_the_token():
 numbers = st.integers(0, 1 << 40)
 directives = st.builds(Directive, st.none() | numbers, numbers, numbers)
 tokens = st.builds(
-    lambda vain, **fields: Token(parking=vain is not None, vain_spins=vain or 0, **fields),
-    vain=st.none() | numbers,
+    lambda spins, **fields: Token(parking=spins is not None, free_spins=spins or 0, **fields),
+    spins=st.none() | numbers,
     target=st.text(min_size=1),
     memory=st.sampled_from(sorted(MODELS)),
     step_limit=st.integers(9, 1 << 40),

@@ -1,11 +1,9 @@
-"""Images that were made beforehand and shipped: where one fits, nobody compiles.
+"""Images that were made beforehand and shipped: if one fits, nothing is compiled.
 
-    python -m stress.prebuild DIRECTORY
-
-makes those of an ``Arena``, of native runs and of the explorer for this version of Python (the key
-of an image holds bytecode), for any x86-64 processor since 2009 that has cmpxchg16b. A wheel
-carries them in ``shmalloc/prebuilt`` (``tox -e prebuilt``). They are found by the same rule as
-others: a key of everything that they are made from.
+``make`` writes them, for this version of Python (the key of an image holds bytecode) and for any
+x86-64 processor since 2009 that has cmpxchg16b. A wheel carries them in ``shmalloc/prebuilt``
+(``tox -e prebuilt``). They are found by the same rule as others: a key of everything that they are
+made from.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ SUPPORTED_MACHINES = ("x86_64", "AMD64", "aarch64")
 
 
 def native_problem() -> str | None:
-    """Why compiled kernels cannot run here, with the cure; None where they can."""
+    """Why compiled kernels cannot run here, with the cure; None if they can."""
     machine = platform.machine()
     if machine not in SUPPORTED_MACHINES:
         return f"processor {machine}: no two-word swap known; use engine='interpreted'"
@@ -32,7 +32,7 @@ def native_problem() -> str | None:
 
 
 def require_native() -> None:
-    """Raise ``EnvironmentUnfitError`` where compiled kernels cannot run."""
+    """Raise ``EnvironmentUnfitError`` if compiled kernels cannot run."""
     problem = native_problem()
     if problem is not None:
         raise EnvironmentUnfitError(problem)

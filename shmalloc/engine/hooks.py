@@ -2,7 +2,7 @@
 
 Every word that touches memory, orders it or waits becomes::
 
-    before(mem, op, i, a)      op: an OP_* of ops.py; a: the first operand, 0 where there is none
+    before(mem, op, i, a)      op: an OP_* of ops.py; a: the first operand, 0 if there is none
     ... the access, as ``bare`` spells it ...
     after(mem, op, i, value)   value as in an event (ops.py)
 
@@ -56,7 +56,7 @@ def _hooked(
 
 
 def _first(found: Any) -> str:
-    """Of what an access gave: its only value, the first of a pair, 0 where it gave nothing."""
+    """Of what an access gave: its only value, the first of a pair, 0 if it gave nothing."""
     if found is None:
         return "0"
     first: str = found[0] if isinstance(found, list) else found

@@ -99,8 +99,8 @@ class Native:
 def warm_together(plan: Iterable[tuple[str, Kernel]], progress: Progress | None = None) -> None:
     """Compile or load what several engines need, by their names, as one image.
 
-    Whatever is loaded already, it is the image of the whole plan: who names the same plan in
-    another process finds it on disk. Raises ``DialectError`` as ``Native.warm`` does.
+    Whatever is loaded already, it is the image of the whole plan: another process that names the
+    same plan finds it on disk. Raises ``DialectError`` as ``Native.warm`` does.
     """
     entries, tell = _entries(plan), progress or obtain.warn
     if entries:

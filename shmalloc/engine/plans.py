@@ -1,4 +1,4 @@
-"""Which kernels are compiled together, when one of them is wanted and nobody said more.
+"""Which kernels are compiled together, when one of them is wanted and nothing more is said.
 
 An image is made in one piece, and what two of its entries call is compiled once. So a kernel comes
 with those that are likely to follow:

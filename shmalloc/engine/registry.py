@@ -52,6 +52,11 @@ def register_engine(name: str, make: Callable[[], Engine]) -> None:
     _makers[name] = make
 
 
+def registered() -> tuple[str, ...]:
+    """The names of all engines of this process, in the order of their registration."""
+    return tuple(_makers)
+
+
 def when_waiting_long(ram: Ram, listener: Callable[[int], None] | None) -> None:
     """Call ``listener(word index)`` when compiled code has waited for long for a word of ``ram``.
 
@@ -66,11 +71,11 @@ def when_waiting_long(ram: Ram, listener: Callable[[int], None] | None) -> None:
 def get_engine(name: str = "native") -> Engine:
     """The engine of that name; the native one is loaded at first use.
 
-    Raises ``MisuseError`` for an unknown name, ``EnvironmentUnfitError`` where native cannot run.
+    Raises ``MisuseError`` for an unknown name, ``EnvironmentUnfitError`` if native cannot run.
     """
     if name not in _engines:
         if name not in _makers:
-            raise MisuseError(f"engine: {name!r}; use {' or '.join(map(repr, _makers))}")
+            raise MisuseError(f"engine: {name!r}; use {' or '.join(map(repr, registered()))}")
         _engines[name] = _makers[name]()
     return _engines[name]
 

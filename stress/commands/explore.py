@@ -122,7 +122,6 @@ BOUNDS = "For single strategies"
 )
 @option(
     "--free-spins",
-    "vain_spins",
     aliases=("--vain-spins",),
     type=int,
     default=1,

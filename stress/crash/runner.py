@@ -103,7 +103,7 @@ class Runner:
         return self._classes[number]
 
     def classes(self, limit: int) -> list[list[int]]:
-        """The traces of the first ``limit`` classes that DPOR finds without anybody dying."""
+        """The traces of the first ``limit`` classes that DPOR finds without a death."""
         while len(self._classes) < limit and not self._search.done:
             search = self._search
             search.machine.call(dpor_search.dpor, 1, 1)
@@ -127,7 +127,7 @@ class Runner:
 
     # --- runs ---
     def run(self, schedule: Schedule, victim: int = 0, point: int = 0, then: int = 0) -> Run:
-        """One run; ``point`` 0: nobody dies."""
+        """One run; ``point`` 0: no CPU dies."""
         self.place(schedule)
         block = self.block
         block[crash_strategy.VICTIM], block[crash_strategy.POINT], block[crash_strategy.THEN] = (
@@ -143,7 +143,7 @@ class Runner:
     def sweep(self, schedule: Schedule, victim: int) -> Iterator[Run]:
         """The victim dies before its first point, its second, ..., and at its end.
 
-        Ends early where it does not come to its end for want of others.
+        Ends early if the victim cannot end without others.
         """
         self.place(schedule)
         self.block[crash_strategy.VICTIM] = victim

@@ -5,9 +5,9 @@ point at which one CPU makes no further step. Points are the steps that others c
 sleeps and wake-ups. Two deaths between the same two points leave the same state, so the points of
 a CPU and its end are all there is to try.
 
-The first LIVING CPUs run the program; the others are *supervisors*, absent until somebody dies.
+The first LIVING CPUs run the program; the others are *supervisors*, absent until a CPU dies.
 The death of a CPU is announced in word DIED_AT + cpu of the memory and lets the next supervisor
-begin: at once and before everybody else, beside the others, or when nobody else can go on. A
+begin: at once and before all others, beside them, or when no other CPU can go on. A
 supervisor may die as well; then the next one begins.
 
 ``sweep`` runs one schedule again and again, with the victim stopped before its first point, its
@@ -47,7 +47,7 @@ POINT = 99  # that the victim does not reach; 0: it lives
 THEN = 100  # the same for the first supervisor
 DEATHS = 101
 WAITING = 102  # the supervisor that was told of a death and has not begun; -1: none
-TURN = 103  # the CPU that ran last
+LAST_CPU = 103  # the CPU that ran last
 CURSOR = 104
 DIED_STEP = 105  # steps before the first death and, behind it, before the second
 ENDED = 107  # bit k: the k-th death was at the end of that CPU
@@ -61,7 +61,7 @@ AT_ONCE = 0
 BESIDE = 1
 AFTER = 2
 
-QUIET_STEPS = 100  # without a change: all spin, and wait for somebody to recover
+QUIET_STEPS = 100  # without a change: all spin, and wait for a recovery
 
 RESULTS = cb.MAX_CPUS  # behind the counts
 RESULTS_KEPT = 4096
@@ -129,7 +129,7 @@ def step_or_die(ctl: Control, cpu: int) -> None:
             die(ctl, cpu)
             return
         ctl[made] += 1
-    ctl[TURN] = cpu
+    ctl[LAST_CPU] = cpu
     shared_step_or_settle(ctl, cpu)
     if ctl[cb.OUTCOME] == cb.RUNNING:
         die_at_end(ctl, ctl[VICTIM])  # may have returned because ``cpu`` woke it
@@ -139,9 +139,9 @@ def step_or_die(ctl: Control, cpu: int) -> None:
 
 @scheduler
 def first_in_order(ctl: Control, living: int) -> int:
-    """The CPU that ran last where it can go on, else the first of the order that can."""
-    if ctl[TURN] >= 0 and enabled(ctl, ctl[TURN], living) == 1:
-        return ctl[TURN]
+    """The CPU that ran last if it can go on, else the first of the order that can."""
+    if ctl[LAST_CPU] >= 0 and enabled(ctl, ctl[LAST_CPU], living) == 1:
+        return ctl[LAST_CPU]
     best = ctl[cb.CHOICES]
     for i in range(1, living):
         if ctl[cb.PRIORITIES + ctl[cb.CHOICES + i]] < ctl[cb.PRIORITIES + best]:
@@ -177,7 +177,7 @@ def among_living(ctl: Control, living: int) -> int:
 def choose(ctl: Control, choices: int) -> int:
     """Who makes the next step. Before the first death this does not depend on who will die.
 
-    A supervisor that waited for everybody else goes first once it has begun: they only spin.
+    A supervisor that waited for all others goes first once it has begun: they only spin.
     """
     last = ctl[cb.CHOICES + choices - 1]
     if last < ctl[LIVING]:
@@ -200,7 +200,7 @@ def start_crash(ctl: Control) -> None:
     ctl[DEATHS] = 0
     ctl[ENDED] = 0
     ctl[WAITING] = -1
-    ctl[TURN] = -1
+    ctl[LAST_CPU] = -1
     ctl[CURSOR] = 0
     for cpu in range(ctl[cb.CPUS]):
         ctl[ctl[cb.TREE_AT] + cpu] = 0
@@ -211,7 +211,7 @@ def start_crash(ctl: Control) -> None:
 
 @scheduler
 def is_quiet(ctl: Control) -> int:
-    """1 where nothing has changed for a while: two that spin never leave us without a choice."""
+    """1 if nothing has changed for a while: two that spin never leave us without a choice."""
     if ctl[CHANGES_SEEN] != ctl[cb.CHANGES]:
         ctl[CHANGES_SEEN] = ctl[cb.CHANGES]
         ctl[QUIET_SINCE] = ctl[cb.STEPS]

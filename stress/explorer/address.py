@@ -38,7 +38,7 @@ class Address(NamedTuple):
 
     @property
     def option(self) -> str:
-        """``--from ROOT``, quoted for a shell, and a blank; empty where it is not needed."""
+        """``--from ROOT``, quoted for a shell, and a blank; empty if it is not needed."""
         return "" if self.root is None else f"--from {shlex.quote(str(self.root))} "
 
 
@@ -52,7 +52,7 @@ def remember(thing: object, address: Address | None) -> None:
 
 
 def address_of(program: Program) -> Address | None:
-    """The address of ``program``; None where a new process could not find it."""
+    """The address of ``program``; None if a new process could not find it."""
     return found_address(program, program.threads) or _built_in(program)
 
 
@@ -103,7 +103,7 @@ def address_in(scope: Mapping[str, Any], name: str, checked: bool = False) -> Ad
 
 
 def _module_name(scope: Mapping[str, Any]) -> str:
-    """By which name the module can be imported; empty where it is a script."""
+    """By which name the module can be imported; empty if it is a script."""
     spec = scope.get("__spec__")
     name = str(getattr(spec, "name", None) or scope.get("__name__", ""))
     return "" if name in (MAIN, "__mp_main__") else name

@@ -25,7 +25,7 @@ _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
 def bound_once(path: Path, name: str) -> bool:
-    """Whether importing the file binds ``name``, and only once. A file nobody can read: yes."""
+    """Whether importing the file binds ``name``, and only once. A file that cannot be read: yes."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):

@@ -1,6 +1,6 @@
 """``explore``: try the schedules of a program; ``auto`` decides how.
 
-``auto`` begins with DPOR. Where the estimated number of classes fits into the budget it goes on to
+``auto`` begins with DPOR. If the estimated number of classes fits into the budget it goes on to
 the end, and a pass is a proof for the program as it stands; else the rest of the budget goes to a
 portfolio of random strategies in turns, because no single one finds most bugs.
 """
@@ -63,7 +63,8 @@ def explore(
     stop_on_failure: bool = True,
     delays: int | None = None,
     workers: int = 1,
-    vain_spins: int = 1,
+    free_spins: int = 1,
+    vain_spins: int | None = None,
     progress: Report | None = None,
 ) -> Exploration:
     """Try schedules of ``program`` until one fails, all are tried, or the budget ends.
@@ -73,17 +74,22 @@ def explore(
     ``preemptions``, ``delays``: with dfs, try bounds 0, 1, ... up to this one. ``depth``: of pct.
     ``step_limit``: longer schedules are cut and count as abandoned. ``races``: look for data races
     and torn pairs. ``workers``: threads that explore at once; exhaustive strategies use one, the
-    others help with random ones under auto. ``vain_spins``: with dfs and dpor, how many spins in
-    vain a CPU makes before it waits for a change (parking.py).
+    others help with random ones under auto. ``free_spins``: with dfs and dpor, how often a
+    CPU repeats a spin before it waits for a change (parking.py); ``vain_spins`` is its old name.
     ``progress``: hears how far it is; by default the logger "stress" says so every ten seconds.
 
     Raises ``MisuseError`` for arguments that make no sense, ``EngineError`` for kernels that do not
-    compile, ``EnvironmentUnfitError`` where this machine cannot run the native engine.
+    compile, ``EnvironmentUnfitError`` if this machine cannot run the native engine.
     """
     stop_loading()
     _require(strategy, memory, engine, schedules, seconds, workers, depth, seed)
     _require_bounds(strategy, preemptions, delays)
-    settings = Settings(step_limit=step_limit, model=memory, races=races, vain_spins=vain_spins)
+    settings = Settings(
+        step_limit=step_limit,
+        model=memory,
+        races=races,
+        free_spins=free_spins if vain_spins is None else vain_spins,
+    )
     plan = Plan(strategy, settings, engine, seed, stop_on_failure, preemptions, delays, depth)
     budget = Budget(seconds, schedules)
     budget.ran = watched(program.name, budget, progress)
@@ -266,7 +272,7 @@ def _verdict(found: Found) -> str:
 
 
 def _failure(program: Program, plan: Plan, found: Found) -> Failure | None:
-    """The failing schedule, shrunk and run again in Python; None where it does not fail again."""
+    """The failing schedule, shrunk and run again in Python; None if it does not fail again."""
     assert found.failing is not None
     settings, trace, before = found.failing
     model = program
@@ -278,7 +284,7 @@ def _failure(program: Program, plan: Plan, found: Found) -> Failure | None:
         target_of(program),
         settings.model,
         settings.parking,
-        settings.vain_spins,
+        settings.free_spins,
         settings.step_limit,
         kind,
         code,

@@ -68,7 +68,7 @@ def around() -> list[Path]:
 def module_of(place: str, folders: Sequence[Path], name: str = "") -> ModuleType:
     """The module that ``place`` means, a file or a module's name, looked for in ``folders``.
 
-    ``name``: what is wanted of it. Raises ``MisuseError`` where there is none, or it fails.
+    ``name``: what is wanted of it. Raises ``MisuseError`` if there is none, or it fails.
     """
     if place.endswith(".py"):
         return _file_module(_find(place, folders), name)

@@ -83,7 +83,7 @@ def replay(program: Program, token: str, engine: str = "interpreted") -> Replay:
         step_limit=parsed.step_limit,
         model=parsed.memory,
         parking=parsed.parking,
-        vain_spins=parsed.vain_spins,
+        free_spins=parsed.free_spins,
         races=parsed.kind in CLOCKED_KINDS,
     )
     machine, signature = traced_machine(model, settings, parsed.directives)

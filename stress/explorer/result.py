@@ -31,7 +31,7 @@ class Exploration:
     "error": a schedule did not repeat, so nothing of this can be trusted.
 
     ``classes``: distinct classes of equivalent schedules, where they were counted (dpor).
-    ``estimate``: of all classes. ``redundant``: schedules that DPOR started in vain. ``failures``:
+    ``estimate``: of all classes. ``redundant``: schedules that DPOR dropped. ``failures``:
     schedules that failed; ``failure`` is the first. ``outcomes``: how often each tuple of observed
     values was seen.
     """

@@ -8,7 +8,7 @@
     |    (address.py; quoted as in URLs) |  | |     |     code
     version                              |  | |     kind of the failure
                                          |  | step limit
-                                         |  fairness: y (yield), or p and the free vain spins
+                                         |  fairness: y (yield), or p and the free spins
                                          memory model
 
 The digest is taken from the kernels' syntax: comments, docstrings, lines and other functions of the
@@ -70,7 +70,7 @@ class Token:
     target: str
     memory: str
     parking: bool
-    vain_spins: int
+    free_spins: int
     step_limit: int
     kind: str
     code: int
@@ -78,7 +78,7 @@ class Token:
     directives: tuple[Directive, ...]
 
     def __str__(self) -> str:
-        fairness = f"p{self.vain_spins}" if self.parking else "y"
+        fairness = f"p{self.free_spins}" if self.parking else "y"
         schedule = ",".join(map(str, self.directives)) or NO_DIRECTIVES
         target = quote(self.target, safe=":./", errors="surrogateescape")
         fields = (
@@ -100,7 +100,7 @@ class Token:
         match = _TOKEN.fullmatch(text.strip())
         if match is None:
             raise MisuseError(f"token: {text!r}; {CURE}")
-        target, memory, vain, limit, kind, code, digest, schedule = match.groups()
+        target, memory, spins, limit, kind, code, digest, schedule = match.groups()
         if memory not in MODELS:
             raise MisuseError(f"token: memory {memory!r}; use {', '.join(MODELS)}")
         if kind not in KINDS:
@@ -111,8 +111,8 @@ class Token:
         return cls(
             unquote(target, errors="surrogateescape"),
             memory,
-            vain is not None,
-            int(vain or 0),
+            spins is not None,
+            int(spins or 0),
             int(limit),
             kind,
             int(code),

@@ -46,7 +46,7 @@ def steering(settings: Settings, cpus: int) -> Settings:
         model=settings.model,
         races=settings.races,
         parking=settings.parking,
-        vain_spins=settings.vain_spins,
+        free_spins=settings.free_spins,
         tree_words=words,
         log=settings.log,
     )
@@ -96,7 +96,7 @@ def directives_of(machine: Machine, trace: Sequence[int]) -> tuple[Directive, ..
 def find_witness(
     model: Program, settings: Settings, engine: str, trace: Sequence[int]
 ) -> Witness | None:
-    """The failure of ``trace`` as few directives; None where it does not fail again."""
+    """The failure of ``trace`` as few directives; None if it does not fail again."""
     start = time.perf_counter()
     machine = make_machine(engine, model, steering(settings, len(model.threads)))
     directives = directives_of(machine, trace)

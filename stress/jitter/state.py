@@ -65,7 +65,7 @@ def place(mem: Any) -> int:
 
 @primitive("int")
 def peeked(mem: Any, i: int) -> int:
-    """Word ``i``, read behind everybody's back: neither hooked nor ordered. Inside, always."""
+    """Word ``i``, read without a hook and without order; always inside."""
     return mem.peeked(i)
 
 
@@ -128,7 +128,7 @@ def after(mem: Any, op: int, i: int, value: int) -> None:
     if jitter[ACTIVE] & FLIGHT != 0:
         if op <= ops.LAST_STORE and op != ops.OP_LOAD2:
             put(ring_of(jitter), op, i, value)
-        elif op != ops.OP_RELAX:  # who spins would flush out what it did before
+        elif op != ops.OP_RELAX:  # a spin would flush out what came before
             record(jitter, op, i, value, peeked(mem, jitter[FREEZE_AT]))
 
 

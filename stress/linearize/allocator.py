@@ -17,12 +17,12 @@ state, so that any moment of its interval will do and it is left out; "never", i
 whatever the others did, so it is a part by itself. A contract between the two would look at all
 blocks at once and could not be split.
 
-A pending alloc of unknown pfn could be in any block. It needs no guess. Whoever died with it kept
-its pfn to itself, so only a free can show that it took place (of a reaper, say); moved to the
+A pending alloc of unknown pfn could be in any block. It needs no guess. A client that died with it
+kept its pfn to itself, so only a free can show that it took place (of a reaper, say); moved to the
 moment just before that free, the order of all others stays legal, because there are fewer live
 extents in between. So its effect here is a *credit*: one free of that order may be of an extent
-that nobody was given. Credits do not factor, but a block that has an order without them may as well
-get none. So blocks are checked without the pending allocs, and only those that fail, and that free
+that no client was given. Credits do not factor, but a block that has an order without them may as
+well get none. So blocks are checked without the pending allocs; only those that fail, and that free
 a block of such an order, are checked again, together and with all pending allocs (``rejoin``).
 
 The live extents of a block are bits of one integer, numbered as a heap: 1 is the whole block, the
@@ -175,7 +175,7 @@ class _Rules:
     def rejoin(
         self, history: Sequence[Operation], failed: Sequence[Hashable]
     ) -> list[Operation] | None:
-        """The failed blocks with the pending allocs; None where one of them has no use for any."""
+        """The failed blocks with the pending allocs; None if one of them has no use for any."""
         lost = [one for one in history if one.name == "alloc" and one.pending]
         orders = {operation.argument for operation in lost}
         parts = self.partition(history)

@@ -211,7 +211,7 @@ class _Search:
         )
 
     def _run(self) -> bool | None:
-        """Whether there is an order; None where the budget ended."""
+        """Whether there is an order; None if the budget ended."""
         exhausted = self._clock()
         candidate = self._first()
         while self._order.waiting:

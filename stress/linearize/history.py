@@ -87,7 +87,7 @@ class Recorder:
         with recorder.operation(client, "put", 3) as ticket:
             ticket.result = queue.put(3)
 
-    An operation that raises stays pending: nobody knows how far it came. Threads share one
+    An operation that raises stays pending: how far it came is unknown. Threads share one
     recorder; its counter is advanced by one bytecode of C, and appending to a list is atomic.
     """
 

@@ -3,7 +3,7 @@
 Rules for a step function:
 
 - it changes nothing: states are hashable values, and it returns new ones
-- it returns None where the operation's result is impossible in that state; so None is no state
+- it returns None if the operation's result is impossible in that state; so None is no state
 - a pending operation has no result. Comparing ``operation.result == value`` is always true then;
   a step that does more with results (indexes, orders, tests for truth) looks at
   ``operation.pending`` first
@@ -39,7 +39,7 @@ class Model:
     """A sequential specification.
 
     ``init``: the first state. ``step(state, operation)``: the state afterwards, a ``OneOf``, or
-    None where the operation cannot have that result. ``partition``: splits a history into parts
+    None if the operation cannot have that result. ``partition``: splits a history into parts
     that the model allows or forbids independently of each other; an operation that it leaves out
     is one that the model allows anywhere (it is counted). Only for speed, and much of it: the
     search is exponential in what overlaps within a part. ``rejoin(history, keys of parts that
@@ -74,7 +74,7 @@ class Model:
 
 
 def advance(step: Step, state: State, operation: Operation) -> State:
-    """``step`` over one state or a ``OneOf``; None where no state allows the operation."""
+    """``step`` over one state or a ``OneOf``; None if no state allows the operation."""
     if type(state) is not OneOf:
         after = step(state, operation)
         return after if type(after) is not OneOf else _settled(after)

@@ -105,7 +105,7 @@ def hash_set(items: Iterable[Hashable] = ()) -> Model:
 def lock() -> Model:
     """``acquire()``, ``try_acquire() -> bool``, ``release()``; the state is who holds it.
 
-    A try may fail only while somebody holds the lock. Only the holder may release.
+    A try may fail only while a client holds the lock. Only the holder may release.
     """
 
     def step(holder: tuple[Hashable, ...], operation: Operation) -> tuple[Hashable, ...] | None:

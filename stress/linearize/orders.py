@@ -91,7 +91,7 @@ class RealTime:
         return NONE
 
     def blocking(self) -> int:
-        """The waiting operation that returned first: nobody called later may go before it."""
+        """The waiting operation that returned first: none that was called later may precede it."""
         node = self._next[self._end]
         while not node & 1:
             node = self._next[node]
@@ -127,7 +127,7 @@ class RealTime:
 class ProgramOrder:
     """Sequential consistency: each client's operations in its order, clients in any.
 
-    Raises ``MisuseError`` where a client has no such order: two of its operations overlap.
+    Raises ``MisuseError`` if a client has no such order: two of its operations overlap.
     """
 
     def __init__(self, operations: Sequence[Operation], kinds: Sequence[int]) -> None:
@@ -168,7 +168,7 @@ class ProgramOrder:
         return NONE if pending else self._from(0, True)
 
     def blocking(self) -> int:
-        """There is no time here: nobody blocks anybody else."""
+        """There is no time here: no operation blocks another."""
         return NONE
 
     def take(self, i: int) -> None:

@@ -87,7 +87,7 @@ def read_log(
 ) -> list[Operation]:
     """The operations of all CPUs by call; pending where a CPU did not come back.
 
-    Raises ``MisuseError`` where a log was too short: an incomplete history proves nothing.
+    Raises ``MisuseError`` if a log was too short: an incomplete history proves nothing.
     """
     found = []
     for cpu in range(area.cpus):

@@ -101,7 +101,7 @@ class Pages:
         return Intent("alloc", order, lambda: self._alloc(order, mine))
 
     def reap(self, client: int) -> None:
-        """Let somebody else free what ``client`` holds."""
+        """Let another client free what ``client`` holds."""
         blocks = self.held.pop(client, [])
         self.held.setdefault(self.rng.choice(list(self.held)), []).extend(blocks)
 
@@ -125,10 +125,10 @@ def overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def hand_out_twice(history: Sequence[Operation], rng: random.Random) -> list[Operation]:
-    """``history`` with one alloc that gives a block which somebody else holds all the while.
+    """``history`` with one alloc that gives a block that another client holds all the while.
 
     The free of what it really gave is changed with it, so that each client's story is plausible.
-    Raises ``MisuseError`` where no block is held while another of its order is given.
+    Raises ``MisuseError`` if no block is held while another of its order is given.
     """
     victim, twice = _double(history, rng)
     given = (victim.result, victim.argument)
@@ -144,7 +144,7 @@ def hand_out_twice(history: Sequence[Operation], rng: random.Random) -> list[Ope
 
 
 def _double(history: Sequence[Operation], rng: random.Random) -> tuple[Operation, int]:
-    """An alloc, and the pfn that somebody else holds while it runs."""
+    """An alloc, and the pfn that another client holds while it runs."""
     allocs = [one for one in history if one.name == "alloc" and _succeeded(one)]
     for victim in rng.sample(allocs, len(allocs)):
         holders = [one for one in allocs if _holds_throughout(one, victim, history)]

@@ -3,7 +3,7 @@
 It is a file without a name (memfd): nothing of it is in /dev/shm, so nothing can be left there; it
 goes with the last process that has it, however that one ends.
 
-Only the controller calls methods, and only while nobody plays; processes take ``ram``.
+Only the controller calls methods, and only while no process plays; processes take ``ram``.
 """
 
 from __future__ import annotations

@@ -4,14 +4,14 @@ Words of the shared file that the processes play in::
 
     parameters | slots, one of two lines a process | results | counts | cells
 
-    P_*        written by the controller while nobody plays
+    P_*        written by the controller while no process plays
     slot       how often a process came to a meeting, and its random state; only it writes
     results    what a process returned for each cell of the batch; only it writes
     counts     how often it counted each outcome; only it writes
 
 One round: all meet, each plays all cells in the same order, all meet, each counts its share of the
 cells and sets them back to zero. Plain accesses are ordered by the meetings (arrive is a release,
-seeing somebody's arrival an acquire), and by the pipe before and after.
+seeing another's arrival an acquire), and by the pipe before and after.
 
 Between two meetings nothing is ordered but by the shape itself: that is the experiment. Each
 process begins a batch some pauses late, by chance, so that all ways to overlap come up.
@@ -34,12 +34,12 @@ P_CELLS = 2
 P_STRIDE = 3  # from one cell to the next
 P_X = 4  # of the first cell
 P_Y = 5
-P_SPINS = 6  # looks at somebody's arrival before the processor is given away
+P_SPINS = 6  # looks at another's arrival before the processor is given away
 P_DELAYS = 7  # a batch begins fewer pauses late than this
 SLOT_WORDS = 2 * LINE_WORDS  # processors prefetch the neighbour of a line
 SLOTS = SLOT_WORDS
 S_ARRIVED = 0
-S_RANDOM = 8  # a line of its own: nobody looks at it
+S_RANDOM = 8  # a line of its own: no other process reads it
 RESULTS = SLOTS + MAX_PROCESSES * SLOT_WORDS
 RESULT_BITS = 4
 RESULT_MASK = (1 << RESULT_BITS) - 1
@@ -47,7 +47,7 @@ FINAL_BITS = 2
 FINAL_MASK = (1 << FINAL_BITS) - 1
 X_SHIFT = 2 * RESULT_BITS
 Y_SHIFT = X_SHIFT + FINAL_BITS
-STRANGE = 1 << (Y_SHIFT + FINAL_BITS)  # an outcome with a value that nobody wrote
+STRANGE = 1 << (Y_SHIFT + FINAL_BITS)  # an outcome with a value that no process wrote
 COUNTS_WORDS = STRANGE + SLOT_WORDS
 COUNTS = RESULTS + MAX_PROCESSES * MAX_CELLS
 CELLS = COUNTS + MAX_PROCESSES * COUNTS_WORDS
@@ -81,7 +81,7 @@ def await_arrival(mem: Memory, at: WordIndex, meeting: int) -> int:
 
 @kernel
 def meet(mem: Memory, cpu: Cpu) -> int:
-    """Wait until all have come here. LOST where somebody does not."""
+    """Wait until all have come here. LOST if one does not."""
     meeting = arrive(mem, cpu)
     for other in range(mem[P_PROCESSES]):
         if await_arrival(mem, SLOTS + other * SLOT_WORDS + S_ARRIVED, meeting) == LOST:

@@ -95,7 +95,7 @@ def run_litmus(run: LitmusRun, interrupts: Interrupts, told: Told, report: Repor
 
     ``report`` hears in each turn how many seconds of all have been played.
 
-    Raises ``EnvironmentUnfitError`` where this machine cannot run compiled kernels.
+    Raises ``EnvironmentUnfitError`` if this machine cannot run compiled kernels.
     """
     plan = (("native", play_rounds),)
     warm_together(plan)  # compiled once, here; the processes are forks of one that loads it

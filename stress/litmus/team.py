@@ -78,7 +78,7 @@ class Team:
                 except (EOFError, ConnectionResetError):
                     raise TeamError(f"process {cpu} {self._end_of(cpu)}") from None
                 if answer == LOST:
-                    raise TeamError(f"process {cpu} waited in vain for a partner that fell silent")
+                    raise TeamError(f"process {cpu} lost its partner, which fell silent")
 
     def _end_of(self, cpu: int) -> str:
         process, _ = self.members[cpu]

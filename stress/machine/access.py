@@ -38,7 +38,7 @@ def fault(ctl: Control, cpu: int, outcome: int, at: int) -> None:
 
 @scheduler
 def never_written(ctl: Control, cpu: int, at: int) -> int:
-    """1 if nobody wrote word ``at`` in this schedule, as far as ``cpu`` sees."""
+    """1 if word ``at`` was not written in this schedule, as far as ``cpu`` sees."""
     table = ctl[cb.UNDEFINED_AT] + 2 * at
     if ctl[table] == 0 or ctl[table + 1] == ctl[cb.EPOCH]:
         return 0
@@ -77,7 +77,7 @@ def do_read(ctl: Control, cpu: int, op: int, at: int) -> None:
 
 @scheduler
 def watched(ctl: Control, at: int, half: int) -> int:
-    """What has to change for the last read to find something else: memory, or the own buffer."""
+    """What has to change for the last read to find something else: memory, or its own buffer."""
     served = ctl[cb.MODEL] != cb.SC and ctl[cb.FORWARDED] >> half & 1 == 1
     return OWN + at if served else at
 
@@ -180,7 +180,7 @@ def sleepers(ctl: Control, cpu: int, at: int) -> int:
 
 @inlined
 def access(ctl: Control, cpu: int, op: int, at: int) -> None:
-    """Perform the access that ``cpu`` posted; where it may not be made, OUTCOME says so."""
+    """Perform the access that ``cpu`` posted; if it may not be made, OUTCOME says so."""
     if outside(ctl, op, at) == 1:
         fault(ctl, cpu, cb.MEMORY, at)
         return

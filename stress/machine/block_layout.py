@@ -33,7 +33,7 @@ class Settings:
     model: str = "sc"
     races: bool = False
     parking: bool = False
-    vain_spins: int = 1
+    free_spins: int = 1
     tree_words: int = 0
 
     def __post_init__(self) -> None:
@@ -41,8 +41,8 @@ class Settings:
             raise MisuseError(f"memory: {self.model!r}; use {', '.join(MODELS)}")
         if not 1 <= self.step_limit <= MAX_STEPS:
             raise MisuseError(f"step_limit: {self.step_limit}; use 1 to {MAX_STEPS:,}")
-        if self.vain_spins < 0:
-            raise MisuseError(f"vain_spins: {self.vain_spins}; use at least 0")
+        if self.free_spins < 0:
+            raise MisuseError(f"free_spins: {self.free_spins}; use at least 0")
 
 
 def actors_of(cpus: int, model: str) -> int:
@@ -94,7 +94,7 @@ def plan_block(
     head[cb.MODEL] = MODELS[settings.model]
     head[cb.STEP_LIMIT], head[cb.IDLE_LIMIT] = settings.step_limit, settings.idle_limit
     head[cb.LOGGING], head[cb.CLOCKED] = int(settings.log), int(settings.races)
-    head[cb.PARKING], head[cb.VAIN_SPINS] = int(settings.parking), settings.vain_spins
+    head[cb.PARKING], head[cb.FREE_SPINS] = int(settings.parking), settings.free_spins
     limit = settings.step_limit
     areas.add(cb.TRACE_AT, limit)
     areas.add(cb.REPEAT_AT, limit)

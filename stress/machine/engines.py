@@ -15,8 +15,8 @@ ENGINES = ("native", "interpreted")
 def make_machine(engine: str, program: Program, settings: Settings, trace: bool = False) -> Machine:
     """A machine of that engine. ``trace`` (interpreted only): every step knows its source.
 
-    Raises ``MisuseError`` for another engine, ``EnvironmentUnfitError`` where this machine has no
-    fibers, ``EngineError`` where a kernel does not compile.
+    Raises ``MisuseError`` for another engine, ``EnvironmentUnfitError`` if this machine has no
+    fibers, ``EngineError`` if a kernel does not compile.
     """
     if engine == "native":
         from stress.machine.native import NativeMachine  # the compiler: only where it is used

@@ -36,7 +36,7 @@ _OWN_FILES = frozenset({__file__, words_module.__file__})
 
 
 class InterpretedMemory:
-    """What interpreted kernels see as ``mem``: every word posts its access and waits its turn."""
+    """What interpreted kernels see as ``mem``: every word posts its access and waits."""
 
     def __init__(self, ram: Ram, block: InterpretedControl, trace: bool) -> None:
         self.ram, self.block, self.trace = ram, block, trace
@@ -108,7 +108,7 @@ class InterpretedMemory:
         self._post(ops.OP_WAKE, i, count)
 
     def _inside(self, op: int, i: int) -> None:
-        """Post an access that is no step only where it is out of range: the schedule ends there."""
+        """Post an access that is no step only if it is out of range: the schedule ends there."""
         if not 0 <= i < self.ram.words:
             self._post(op, i)
 

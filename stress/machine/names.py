@@ -1,4 +1,4 @@
-"""What the words, values and codes of a program are called, for whoever reads its failures.
+"""What the words, values and codes of a program are called, for the reader of its failures.
 
 A user's program names words by one dictionary, in either direction; a program with a layout names
 them by functions. Nothing here changes what a program does: names are in no digest and no token.
@@ -115,7 +115,7 @@ def named(argument: str, function: Callable[..., str] | None, *values: int) -> s
         name = function(*values)
     except Exception as error:
         text = f"{argument}({place}): {type(error).__name__}: {error}"
-        raise MisuseError(f"{text}; return '' where there is no name") from error
+        raise MisuseError(f"{text}; return '' if there is no name") from error
     if name is None or name == "":
         return ""
     if not isinstance(name, str):

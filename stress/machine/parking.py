@@ -1,20 +1,20 @@
-"""Spinning without an end, for strategies that try everything: a vain spin waits for a change.
+"""Endless spinning, for strategies that try everything: a CPU that repeats a spin has to wait.
 
 A spin loop read some words, found nothing of use and relaxed. Running it again is pointless until
 one of those words changes, and an exhaustive search would do so for ever. With PARKING a CPU whose
-last VAIN_SPINS + 1 spins read the same values and changed nothing is parked at ``relax``: it goes
-on when somebody changes a word that its last spin read.
+last FREE_SPINS + 1 spins read the same values and changed nothing is parked at ``relax``: it
+continues when another CPU changes a word that its last spin read.
 
 Why this keeps a search exhaustive: whether and when a CPU parks depends on nothing but what it
 read, and whatever could end its wait conflicts with those reads; so the search that reverses every
 conflict also tries the change before the spin. A value that the CPU's own store buffer served only
 changes for it when that is flushed: it is watched as a word of its own (OWN + word), and writes of
-others to the word do not count. Who read more words than can be watched does not park.
+others to the word do not count. A CPU that read more words than can be watched does not park.
 
-VAIN_SPINS must be at least the number of spins after which a kernel gives up, or its giving up is
-tried only when everybody else has stopped.
+FREE_SPINS must be at least the number of spins after which a kernel gives up, or its giving up is
+tried only when all other CPUs have stopped.
 
-Own words: READ_HASH, LAST_HASH, VAIN, DIRTY, WATCHED and the area WATCH.
+Own words: READ_HASH, LAST_HASH, REPEATED_SPINS, DIRTY, WATCHED and the area WATCH.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OWN = 1 << 40  # more than any word
 def start_watching(ctl: Control, cpu: int) -> None:
     ctl[cb.READ_HASH + cpu] = 0
     ctl[cb.LAST_HASH + cpu] = -1
-    ctl[cb.VAIN + cpu] = 0
+    ctl[cb.REPEATED_SPINS + cpu] = 0
     ctl[cb.DIRTY + cpu] = 0
     ctl[cb.WATCHED + cpu] = 0
 
@@ -58,13 +58,17 @@ def watch(ctl: Control, cpu: int, at: int, value: int) -> None:
 @scheduler
 def park(ctl: Control, cpu: int) -> int:
     """``cpu`` relaxed: 1 if it has to wait for a change, else its next spin begins."""
-    vain = ctl[cb.DIRTY + cpu] == 0 and ctl[cb.READ_HASH + cpu] == ctl[cb.LAST_HASH + cpu]
-    ctl[cb.VAIN + cpu] = ctl[cb.VAIN + cpu] + 1 if vain else 0
+    repeated = ctl[cb.DIRTY + cpu] == 0 and ctl[cb.READ_HASH + cpu] == ctl[cb.LAST_HASH + cpu]
+    ctl[cb.REPEATED_SPINS + cpu] = ctl[cb.REPEATED_SPINS + cpu] + 1 if repeated else 0
     ctl[cb.LAST_HASH + cpu] = ctl[cb.READ_HASH + cpu]
     ctl[cb.READ_HASH + cpu] = 0
     dirty = ctl[cb.DIRTY + cpu]
     ctl[cb.DIRTY + cpu] = 0
-    if dirty == 0 and ctl[cb.VAIN + cpu] >= ctl[cb.VAIN_SPINS] and ctl[cb.WATCHED + cpu] >= 0:
+    if (
+        dirty == 0
+        and ctl[cb.REPEATED_SPINS + cpu] >= ctl[cb.FREE_SPINS]
+        and ctl[cb.WATCHED + cpu] >= 0
+    ):
         return 1
     ctl[cb.WATCHED + cpu] = 0
     return 0
@@ -72,7 +76,7 @@ def park(ctl: Control, cpu: int) -> int:
 
 @scheduler
 def notice(ctl: Control, at: int) -> None:
-    """Word ``at`` changed: whoever read it in its last spin goes on, or will not park."""
+    """Word ``at`` changed: a CPU that read it in its last spin continues, or will not park."""
     for cpu in range(ctl[cb.CPUS]):
         disturb(ctl, cpu, at)
 
@@ -90,7 +94,7 @@ def disturb(ctl: Control, cpu: int, at: int) -> None:
         ctl[cb.ENABLED_BY + cpu] = ctl[cb.STEPS] + 1
         ctl[cb.YIELDED_COUNT] -= 1
         ctl[cb.WATCHED + cpu] = 0
-        ctl[cb.VAIN + cpu] = 0
+        ctl[cb.REPEATED_SPINS + cpu] = 0
     else:
         ctl[cb.DIRTY + cpu] = 1
 

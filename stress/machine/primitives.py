@@ -1,6 +1,6 @@
 """What changes under a schedule, and how it is put back: the six primitives and the undo log.
 
-The primitives are the only places where the two model engines differ: interpreted they are methods
+The primitives are the only places where the two engines differ: interpreted they are methods
 of the block, compiled they are in the kind of memory CONTROL (native_memory.py).
 """
 
@@ -69,7 +69,7 @@ def remember(ctl: Control, i: int, old: int) -> None:
 
 @inlined
 def put(ctl: Control, i: int, value: int) -> None:
-    """Word ``i`` becomes ``value`` for everybody to see."""
+    """Word ``i`` becomes ``value``, visible to every CPU."""
     if ctl[cb.UNDEFINED_AT] != 0:
         ctl[ctl[cb.UNDEFINED_AT] + 2 * i + 1] = ctl[cb.EPOCH]
     old = read_word(ctl, i)

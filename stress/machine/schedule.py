@@ -8,7 +8,7 @@ an access means is written once. Both engines take the same decisions by constru
 six primitives of primitives.py differ.
 
 A driver chooses: ``begin``, then ``gather`` the actors that can make a step, ``perform`` one of
-them, ``settle`` where there is none, until OUTCOME is set, then ``conclude``. The strategies of
+them, ``settle`` if there is none, until OUTCOME is set, then ``conclude``. The strategies of
 stress/explorer are the drivers.
 
 Rules:
@@ -17,7 +17,7 @@ Rules:
   With PARKING (dfs, dpor; see parking.py) it waits for a change of a word it read instead
 - when every CPU that is awake relaxed IDLE_LIMIT times and no word changed meanwhile: livelock
 - wait compares and sleeps in one step and never wakes early; wake moves the lowest CPUs first;
-  nobody awake and somebody asleep: deadlock; at once where sleepers wait for locks in a cycle
+  no CPU awake and at least one asleep: deadlock; at once if sleepers wait for locks in a cycle
 - a step outside of memory is never performed; the schedule ends with the verdict "memory"
 """
 
@@ -101,7 +101,7 @@ def record(ctl: Control, actor: int, cpu: int, op: int, at: int, value: int, sec
 
 @scheduler
 def release(ctl: Control) -> None:
-    """Somebody made progress: all that relaxed may run again."""
+    """A CPU made progress: all that relaxed may run again."""
     for cpu in range(ctl[cb.CPUS]):
         if ctl[cb.STATE + cpu] == cb.YIELDED:
             ctl[cb.STATE + cpu] = cb.READY
@@ -127,7 +127,7 @@ def wake_sleepers(ctl: Control, cpu: int, at: int) -> None:
 
 @scheduler
 def holder_of(ctl: Control, at: int) -> int:
-    """The CPU that holds the lock at word ``at``; -1 where it is free or no lock."""
+    """The CPU that holds the lock at word ``at``; -1 if it is free or no lock."""
     for k in range(ctl[cb.LOCK_COUNT]):
         if ctl[ctl[cb.LOCKS_AT] + k] == at:
             return (read_word(ctl, at) & cb.HOLDER_MASK) - 1
@@ -246,7 +246,7 @@ def require_invariant(ctl: Control) -> None:
 
 @shared
 def settle(ctl: Control) -> None:
-    """Nobody can make a step: release those that relaxed, or the schedule has come to its end."""
+    """No actor can make a step: release those that relaxed, or end the schedule."""
     if ctl[cb.YIELDED_COUNT] > 0:
         release(ctl)
         ctl[cb.BARRIER] = ctl[cb.STEPS] + 1

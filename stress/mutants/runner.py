@@ -147,7 +147,7 @@ def _explored(
 
 
 def _coverage(document: dict[str, Any], programs: list[str]) -> str:
-    """What was explored in vain."""
+    """What was explored without a failure."""
     if document["problems"]:
         return "; ".join(document["problems"])
     cut = f", {document['cut']:,} schedules cut at the step limit" if document["cut"] else ""

@@ -31,7 +31,7 @@ class LastWords:
         return f" {found[-1]}" if found else ""
 
     def others(self) -> str:
-        """What else was said; empty where there is a log, which has it all."""
+        """What else was said; empty if there is a log, which has it all."""
         return "" if self._log is not None else _CRASH.sub("", self._text()).strip()
 
     def _text(self) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # it loads the compiler, and the command that asks for no noi
 
 @dataclass(frozen=True)
 class Noise:
-    """``engine`` runs the worker's kernels; ``jitter``: None where it is fuse or recorder.
+    """``engine`` runs the worker's kernels; ``jitter``: None if it is fuse or recorder.
 
     ``cores``: those that a worker may be moved to; empty: it stays.
     """
@@ -37,7 +37,7 @@ class Noise:
 
     @classmethod
     def of(cls, spec: RunSpec, cores: list[int]) -> Noise | None:
-        """The noise of a run; None where its workers use the segment as it is."""
+        """The noise of a run; None if its workers use the segment as it is."""
         if not spec.hooked:
             return None
         jitter = spec.jitter
@@ -64,7 +64,7 @@ class Noise:
             os.sched_setaffinity(0, [drawn.choice(self.cores)])
 
     def pause_s(self) -> float:
-        """How long this moment's stutter still lasts; 0 where it is time to work.
+        """How long this moment's stutter still lasts; 0 if it is time to work.
 
         One clock for all processes: they stop together, and begin together.
         """

@@ -138,7 +138,7 @@ def order_event(ctl: Control, index: int, event: int, fresh: int) -> None:
 
 @scheduler
 def note_barrier(ctl: Control) -> None:
-    """Everybody had stopped: all events so far come before all that follow."""
+    """All CPUs had stopped: all events so far come before all that follow."""
     if ctl[cb.BARRIER] != ctl[BARRIER_SEEN]:
         ctl[BARRIER_SEEN] = ctl[cb.BARRIER]
         for actor in range(ctl[cb.ACTORS]):
@@ -152,7 +152,7 @@ def order_object(ctl: Control, event: int, k: int, actor: int, index: int) -> No
     place = object_at(ctl, ctl[event + OBJECT0 + 2 * k])
     last = place + 3
     own = last + ctl[cb.ACTORS]
-    if kind == OWN:  # only flushes of the own buffer matter
+    if kind == OWN:  # only flushes of its own buffer matter
         precede(ctl, ctl[last + ctl[cb.CPUS] + actor], CANDIDATE)
         ctl[own + actor] = index + 1
     elif kind == READ:

@@ -5,12 +5,12 @@ An access record, wherever it is stored (event, sleeping actor, branch of a wake
     actor | object 0, kind 0 | object 1, kind 1 | flags
 
 Objects are the words of memory and, behind them, the sleepers of each word: ``wake`` changes them,
-``wait`` only looks (nobody is woken for having come first). A failed ``cas`` only reads. Kinds: 0
+``wait`` only looks (coming first wakes no CPU). A failed ``cas`` only reads. Kinds: 0
 nothing, READ, WRITE, and OWN: a read that the CPU's own store buffer served, which only the flush
 of that buffer can disturb.
 
 The kind of an access may depend on the value of its own object, never on that of another one: what
-turned a READ into a WRITE must be a race of everybody who depends on the WRITE alone, or the
+turned a READ into a WRITE must be a race of every step that depends on the WRITE alone, or the
 search would not know that there is something to try. So a ``wait`` looks at the sleepers even if it
 goes on at once, and ``cas2`` is a WRITE of each half that it found as expected, even if it failed.
 

@@ -96,7 +96,7 @@ def prepare(ctl: Control) -> None:
 # --- one schedule --------------------------------------------------------------------------------
 @scheduler
 def pick(ctl: Control, depth: int, below: int, choices: int) -> int:
-    """The actor of a new step: the first branch, else who ran last, else anybody awake; -1."""
+    """The actor of a new step: the first branch, else the last CPU, else any that is awake; -1."""
     if ctl[depth + ROOT] != 0:
         return take_first(ctl, depth, below)
     ctl[below + ROOT] = 0

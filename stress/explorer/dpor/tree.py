@@ -2,8 +2,8 @@
 
 Abdulla, Aronis, Jonsson, Sagonas: Source sets (JACM 2017). A branch is an access record, its first
 child and its next sibling; branches come from a pool behind the depths (search.py). Inserting a
-sequence v into a tree walks down branches that v may begin with; where it ends at a leaf, that leaf
-already covers v; where no branch fits, the rest of v becomes a new chain at the end.
+sequence v into a tree walks down branches that v may begin with; if it ends at a leaf, that leaf
+already covers v; if no branch fits, the rest of v becomes a new chain at the end.
 
 A sequence is a list of pointers to access records: events of the running schedule and, as its last
 one, the later side of a race as it would be without the earlier side (scratch record).
@@ -54,7 +54,7 @@ def lay_out_tree(ctl: Control, step_limit: int, end: int) -> None:
 
 @scheduler
 def new_branch(ctl: Control, record: int) -> int:
-    """A branch for ``record``; 0 where the pool is used up."""
+    """A branch for ``record``; 0 if the pool is used up."""
     branch = ctl[POOL_FREE]
     if branch != 0:
         ctl[POOL_FREE] = ctl[branch + SIBLING]

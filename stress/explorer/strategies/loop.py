@@ -1,7 +1,7 @@
 """What every strategy's loop shares: following a given trace, keeping a failure, the self-check.
 
 One schedule in SELF_CHECK_EVERY is run a second time by the trace of the first. Kernels have
-nothing to be random with, so both must make the same events; where they do not, the explorer (or a
+nothing to be random with, so both must make the same events; if they do not, the explorer (or a
 kernel that left the dialect) is broken and every verdict worthless: OUTCOME becomes ERROR.
 """
 
@@ -27,7 +27,7 @@ def enabled(ctl: Control, actor: int, choices: int) -> int:
 
 @scheduler
 def follow(ctl: Control, steps: int) -> None:
-    """Run the schedule whose actors are in REPEAT; ERROR where one of them cannot make its step."""
+    """Run the schedule whose actors are in REPEAT; ERROR if one of them cannot make its step."""
     begin(ctl)
     while ctl[cb.OUTCOME] == cb.RUNNING:
         choices = gather(ctl)

@@ -1,4 +1,4 @@
-"""POS: a random priority for every pending step, drawn anew where the order just mattered.
+"""POS: a random priority for every pending step, drawn anew if the order just mattered.
 
 Yuan, Yang, Gu: Partial order aware concurrency sampling (CAV 2018). The step with the highest
 priority runs; every pending step that conflicts with it draws a new priority, and so does the next

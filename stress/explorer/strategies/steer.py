@@ -1,6 +1,6 @@
 """Steering by directives: a schedule as the few places where it leaves the default.
 
-Default: the CPU that ran goes on, its stores become visible at once, and where it cannot go on the
+Default: the CPU that ran goes on, its stores become visible at once, and if it cannot go on, the
 lowest that can does. A directive ``(actor, count, next)`` says: when ``actor`` has made ``count``
 steps, ``next`` makes the next one; (ACTORS, 0, next) says who starts. A directive whose actor
 cannot make a step at that moment is passed over. Steps are counted per actor, never globally, so
@@ -23,7 +23,7 @@ from stress.machine import block as cb
 from stress.machine.buffers import flusher_of
 from stress.machine.schedule import begin, gather, settle, shared_step_or_settle
 
-TURN = 92  # the CPU that ran last
+LAST_CPU = 92  # the CPU that ran last
 DIRECTIVE = 3
 PREEMPTED = 1
 
@@ -51,7 +51,7 @@ def flag_at(ctl: Control, step: int) -> int:
 @scheduler
 def rewind(ctl: Control) -> None:
     """Every cursor to the first directive of its actor."""
-    ctl[TURN] = -1
+    ctl[LAST_CPU] = -1
     ctl[cb.PREEMPTIONS] = 0
     for actor in range(ctl[cb.ACTORS] + 1):
         ctl[cursor_at(ctl, actor)] = -1
@@ -62,18 +62,18 @@ def rewind(ctl: Control) -> None:
 
 @scheduler
 def default_choice(ctl: Control, choices: int) -> int:
-    turn = ctl[TURN]
-    if turn >= 0:
-        if ctl[cb.MODEL] != cb.SC and ctl[cb.BUFFERED + turn] > 0:
-            return flusher_of(ctl, turn)
-        if enabled(ctl, turn, choices) == 1:
-            return turn
+    last_cpu = ctl[LAST_CPU]
+    if last_cpu >= 0:
+        if ctl[cb.MODEL] != cb.SC and ctl[cb.BUFFERED + last_cpu] > 0:
+            return flusher_of(ctl, last_cpu)
+        if enabled(ctl, last_cpu, choices) == 1:
+            return last_cpu
     return ctl[cb.CHOICES]
 
 
 @scheduler
 def directed(ctl: Control) -> int:
-    """Whom the directives name after the last step; -1: nobody."""
+    """The actor that the directives name after the last step; -1: none."""
     actor = ctl[cb.LAST_ACTOR]
     count = 0
     if actor < 0:
@@ -98,12 +98,12 @@ def make_step(ctl: Control, actor: int, choices: int) -> None:
     """The step of ``actor``, noting whether it preempts the CPU that ran."""
     if ctl[cb.STEPS] < ctl[cb.STEP_LIMIT]:
         ctl[flag_at(ctl, ctl[cb.STEPS])] = 0
-        turn = ctl[TURN]
+        last_cpu = ctl[LAST_CPU]
         if actor < ctl[cb.CPUS]:
-            if turn >= 0 and actor != turn and enabled(ctl, turn, choices) == 1:
+            if last_cpu >= 0 and actor != last_cpu and enabled(ctl, last_cpu, choices) == 1:
                 ctl[flag_at(ctl, ctl[cb.STEPS])] = PREEMPTED
                 ctl[cb.PREEMPTIONS] += 1
-            ctl[TURN] = actor
+            ctl[LAST_CPU] = actor
     shared_step_or_settle(ctl, actor)
 
 
@@ -128,7 +128,7 @@ def steer(ctl: Control) -> int:
 def extract(ctl: Control, steps: int) -> int:
     """Run the trace in REPEAT and write down where it leaves the default; how many directives.
 
-    They are in the order of the trace; ERROR where the trace cannot be run.
+    They are in the order of the trace; ERROR if the trace cannot be run.
     """
     begin(ctl)
     ctl[ctl[cb.TREE_AT]] = 0

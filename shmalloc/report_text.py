@@ -208,6 +208,8 @@ class ReportText:
             return f"an allocated block of order {value}"
         if code == c.I_TAIL and untagged(value)[0] == 0:
             return "one head" if value == 1 else f"a tail of the block at pfn {value}"
+        if code == c.I_LIST_LINKS and untagged(value)[0] == c.AT_LIST:
+            return f"neighbours that link to it on {self.value(code, value)}"
         if code == c.I_UNMERGED:
             return f"one block of order {value + 1}"
         if code == c.I_FREE_HEAD and untagged(value)[0] == c.AT_ZONE:

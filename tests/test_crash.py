@@ -1,5 +1,6 @@
 """Crash mode: the toy of crash_programs.py recovered rightly and wrongly, and the allocator."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -17,10 +18,12 @@ from crash_programs import (
     recover_well,
     transfer,
 )
+from shmalloc import constants as c
 from shmalloc.errors import MisuseError
 from shmalloc.kernels.pages import alloc_pages, free_pages
 from stress.cli import run as shmstress
 from stress.crash import CrashCase, Effort, crash
+from stress.crash.account import account_of, tell
 from stress.crash.adapt import left_out
 from stress.crash.allocator import allocator_case, case_names
 from stress.crash.operation import VARIANTS
@@ -31,7 +34,7 @@ from stress.crash.runner import Runner
 from stress.crash.schedules import Schedule, schedules_of
 from stress.crash.search import Hunt, spread
 from stress.crash.sites import PUBLIC, coverage, reachable, write_sites
-from stress.crash.story import tell
+from stress.explorer.report import document, html
 
 TRANSFER_WRITES = 7
 FIRST = Schedule.parse("order-0.1@at-once", 2)
@@ -111,9 +114,52 @@ def test_a_trace_names_the_line_that_was_not_reached_and_the_deaths():
     failure = hunted(recover_in_haste, "interpreted", depth=2).failures[0]
     text = tell(failure)
     assert failure.key.site.function in text
-    assert "---- CPU 0 dies" in text
-    assert "---- CPU 2 dies" in text
+    assert "cpu 0 dies" in text
+    assert "cpu 2 dies" in text
     assert failure.command in text
+
+
+@cache
+def unrecovered():
+    """Failures of an allocator's case whose supervisor does nothing, by how they end."""
+    case = replace(allocator_case("buddy-merge-take"), recover=recover_nothing)
+    result = Hunt(case, Effort(engine="interpreted", seeds=0)).run()
+    return {failure.ending: failure for failure in reversed(result.failures)}
+
+
+def test_a_failure_of_a_case_names_the_code_and_the_words_of_the_segment():
+    assert {"deadlock", f"check {c.I_PROGRESS} I_PROGRESS"} <= unrecovered().keys()
+    text = tell(unrecovered()[f"check {c.I_PROGRESS} I_PROGRESS"])
+    assert "I_PROGRESS: every worker makes progress" in text and "zone 0 lock" in text
+    assert "cas zone 0 lock: free -> held by cpu 0" in text
+
+
+def test_a_death_says_which_access_it_prevented_and_how_the_kernel_came_there():
+    lines = tell(unrecovered()["deadlock"]).splitlines()
+    assert lines[1].startswith("cpu 0 died before its write 2: write zone 0 list order 0")
+    assert "kernels/lists.py:" in lines[2] and "called from" in lines[3]
+    assert sum("cpu 0 dies" in line for line in lines) == 1
+
+
+def test_supervisors_that_never_began_have_no_lane():
+    assert account_of(unrecovered()["deadlock"]).lanes == ["cpu 0 take_page", "cpu 1 put_block"]
+
+
+def test_a_crash_is_a_page_and_a_document_as_any_failure_is():
+    account = account_of(unrecovered()["deadlock"])
+    page, described = html.render(account), document.described(account)
+    assert "cpu 0 dies" in page and "zone 0 lock" in page
+    assert [marker["text"] for marker in described["markers"]] == ["cpu 0 dies"]
+    assert described["headline"] == "buddy-merge-take: deadlock; cpu 0 died before its write 2"
+
+
+def test_every_step_of_a_crash_is_shown_on_request():
+    failure = unrecovered()["deadlock"]
+    text = tell(failure, full=True)
+    assert "..." not in {line.split("|")[0].strip() for line in text.splitlines()}
+    steps = len(account_of(failure).trace.steps)
+    assert {str(step) for step in range(steps)} <= {line.split("|")[0].strip()
+                                                    for line in text.splitlines()}  # fmt: skip
 
 
 def test_a_program_that_fails_without_a_death_is_reported_as_such():
@@ -220,7 +266,7 @@ def test_programs_without_a_case_say_why():
 def test_the_command_shows_one_run_and_says_how_it_ended(capsys):
     options = "crash buddy-merge-take --schedule order-0.1@after --victim 1 --write 3"
     assert shmstress([*options.split(), "--engine", "interpreted"]) == 0
-    assert "CPU 1 did not make:" in capsys.readouterr().out
+    assert "cpu 1 died before its write 3: cas zone 0 " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

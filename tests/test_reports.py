@@ -77,7 +77,7 @@ NODE = LAYOUT.at["caches"] + cs.K_NODES
          "the free list of zone 0, order 1, MOVABLE, expected 3, found 2"),
         (c.I_FREE_HEAD, 4, c.IS_TYPE | c.T_TAIL, FREE, "pfn 4, expected TAIL, found FREE order 1"),
         (c.I_LIST_LINKS, 4, c.AT_LIST | 1 << 8 | c.MT_MOVABLE, FREE,
-         "pfn 4, expected neighbours that link to it on the free list of zone 0, order 1, MOVABLE,"),
+         "pfn 4, expected neighbours that link to it on the free list of zone 0, order 1, MOVABLE"),
         (c.I_PCP_COUNT, c.AT_PCP | 3 << 16 | 1 << 8, 7, 6,
          "the page lists of cpu 3, zone 1, expected 7, found 6"),
         (c.I_FREE_HEAD, 4, c.IS_FREE | 1 << 8 | 2, FREE,

@@ -15,8 +15,8 @@ import pytest
 from crash_programs import DIED, PROGRAM, recover_in_haste
 from stress import Program, explore
 from stress.crash import crash
+from stress.crash.account import tell
 from stress.crash.search import Effort
-from stress.crash.story import tell
 from stress.explorer.address import address_of
 from stress.explorer.targets import load_program, load_programs
 from stress.explorer.token import Token

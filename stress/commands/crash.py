@@ -11,7 +11,7 @@ import click
 from shmalloc.errors import MisuseError
 from stress import progress as watching
 from stress.commands.replay import folders_of
-from stress.crash.adapt import reported
+from stress.crash.account import tell
 from stress.crash.again import rerun
 from stress.crash.allocator import allocator_case, case_names
 from stress.crash.case import CrashCase
@@ -19,7 +19,6 @@ from stress.crash.report import covered, missing, site_table, table
 from stress.crash.result import CrashResult
 from stress.crash.search import SEEDS, Effort, Hunt
 from stress.crash.sites import OPERATION_NAMES, know_all_sites
-from stress.crash.story import tell
 from stress.crash.targets import load_cases
 from stress.machine.engines import ENGINES
 from stress.machine.site import Site
@@ -129,9 +128,7 @@ SECOND = "Deaths in recovery"
     group=ONE_RUN,
     help="The folder at which the path of PROGRAM starts.",
 )
-@option(
-    "--full", is_flag=True, setting=False, group=ONE_RUN, help="Show every step after the death."
-)
+@option("--full", is_flag=True, setting=False, group=ONE_RUN, help="Show every step.")
 @option("--sites", is_flag=True, group="Results", help="Print one line for each write site.")
 @markdown_file("Write the table to FILE as Markdown.")
 @progress_option()
@@ -231,7 +228,7 @@ def _show(total: CrashResult, complete: bool, sites: bool, markdown: str | None)
         click.echo(f"... and {len(total.failures) - SHOWN_FAILURES} more places")
     if total.failures:
         first = total.failures[0]
-        click.echo("\n" + tell(first, reported if first.case.name in case_names() else None))
+        click.echo("\n" + tell(first))
 
 
 def _one_run(

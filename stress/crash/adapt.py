@@ -14,11 +14,9 @@ import numpy as np
 
 from shmalloc import constants as c
 from shmalloc.dialect import Kernel
-from shmalloc.invariants import phrase_of
 from stress.crash import kernels as crash_kernels
 from stress.crash.case import SUPERVISORS, CrashCase
-from stress.explorer.report import wording
-from stress.machine.interpreted import InterpretedMachine
+from stress.machine.names import WordName
 from stress.machine.program import Program
 from stress.programs import arrays, checks
 from stress.programs.initial_state import spare_cpus
@@ -44,7 +42,6 @@ LEFT_OUT = {
     "slab-shared-refill": SHARED,
     "slab-shared-flush": SHARED,
 }
-SHOWN_REPORTS = 5
 
 
 def left_out(name: str) -> str:
@@ -82,7 +79,14 @@ def case_of(
     image[behind + crash_kernels.MAY_LEAVE] = may_leave
     image[behind + crash_kernels.REAPED] = int(reaping)
     holds = SURVIVES.get(check, crash_kernels.nothing_is_lost)
-    wider = replace(program, words=len(image), init=image, check=holds, locks=())
+    wider = replace(
+        program,
+        words=len(image),
+        init=image,
+        check=holds,
+        locks=(),
+        word_name=_with_notices(program.word_name, behind),
+    )
     return CrashCase(
         wider,
         crash_kernels.supervise_and_reap if reaping else crash_kernels.supervise,
@@ -91,16 +95,21 @@ def case_of(
     )
 
 
-def reported(world: InterpretedMachine) -> list[str]:
-    """The violations in the report table of a case's segment, in words."""
-    words = world.ram.array
-    lines = []
-    for n in range(min(int(words[c.H_REPORT_COUNT]), SHOWN_REPORTS)):
-        at = int(words[c.H_AT_REPORTS]) + n * c.R_STRIDE
-        fields = c.R_CODE, c.R_WHERE, c.R_EXPECTED, c.R_FOUND
-        code, where, expected, found = (int(words[at + field]) for field in fields)
-        lines.append(
-            f"reported: {phrase_of(code)} at {where} by CPU {words[at + c.R_CPU]}:"
-            f" expected {wording.number(expected)}, found {wording.number(found)}"
-        )
-    return lines
+def _with_notices(word_name: WordName | None, behind: int) -> WordName:
+    """``word_name`` of a program that also knows the words from ``behind`` on (kernels.py)."""
+    single = {
+        crash_kernels.TOLERATED: "report that is tolerated",
+        crash_kernels.MANAGED: "pages managed at the start",
+        crash_kernels.MAY_LEAVE: "pages that may leave",
+        crash_kernels.REAPED: "whether a supervisor reaps",
+    }
+
+    def name(index: int) -> str:
+        which = index - behind
+        if which < 0:
+            return "" if word_name is None else word_name(index)
+        if which < crash_kernels.EPOCHS:
+            return f"death of cpu {which}"
+        return single.get(which, f"epoch of cpu {which - crash_kernels.EPOCHS} at the start")
+
+    return name

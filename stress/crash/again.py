@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shmalloc.errors import MisuseError
-from stress.crash.adapt import reported
-from stress.crash.allocator import case_names
+from stress.crash.account import tell
 from stress.crash.case import CrashCase
 from stress.crash.result import AT_END, CrashFailure, Key
 from stress.crash.runner import Run, Runner
 from stress.crash.schedules import Schedule
-from stress.crash.story import tell
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ def rerun(
 ) -> Rerun:
     """Run ``case`` once: ``victim`` dies before its ``write``-th write, a supervisor ``then``.
 
-    0: it lives. ``full``: tell every step after the death. Raises ``MisuseError``.
+    0: it lives. ``full``: tell every step. Raises ``MisuseError``.
     """
     parsed = Schedule.parse(schedule, case.living)
     if not 0 <= victim < case.living:
@@ -47,7 +45,7 @@ def rerun(
     failure = CrashFailure(
         case, parsed, victim, write, then, run.kind, run.code, Key("", AT_END), ()
     )
-    lines = [tell(failure, reported if case.name in case_names() else None, full).rstrip("\n")]
+    lines = [tell(failure, full).rstrip("\n")]
     wanted = 2 if then else 1 if write else 0
     if run.deaths < wanted:
         lines.append(

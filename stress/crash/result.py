@@ -10,6 +10,7 @@ from typing import NamedTuple
 from stress.crash.case import CrashCase
 from stress.crash.runner import Point, Run
 from stress.crash.schedules import Schedule
+from stress.explorer.report.naming import Naming
 from stress.machine.site import Site
 
 PASSED = "passed"
@@ -93,9 +94,15 @@ class CrashFailure:
         return f"shmstress crash {which} --victim {self.victim} --write {self.point}{then}{chosen}"
 
     def __str__(self) -> str:
-        code = f" {self.code}" if self.code else ""
         where = f"{self.key.operation}, {place(self.key.site)}"
-        return f"{self.case.name}: {self.kind}{code} after a death in {where}"
+        return f"{self.case.name}: {self.ending} after a death in {where}"
+
+    @property
+    def ending(self) -> str:
+        """``check 6 I_TAIL``, ``deadlock``: how it ended, with the name of the code."""
+        kind = "check" if self.kind == "failed" else self.kind
+        name = Naming(self.case.program).short_code(self.code)
+        return " ".join(part for part in (kind, str(self.code or ""), name) if part)
 
 
 def place(site: Site) -> str:

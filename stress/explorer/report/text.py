@@ -64,8 +64,11 @@ class Line:
         return f"{self.said} {self.mark}".rstrip()
 
 
-def render(account: Account, width: int = 120, paths: bool = False) -> str:
-    """``account`` as text, ``width`` characters wide; ``paths``: with the calls of each step."""
+def render(account: Account, width: int = 120, paths: bool = False, full: bool = False) -> str:
+    """``account`` as text, ``width`` characters wide.
+
+    ``paths``: with the calls of each step. ``full``: no step is left out.
+    """
     out = StringIO()
     # Whatever this process writes to: the text is the same everywhere.
     console = Console(
@@ -82,7 +85,7 @@ def render(account: Account, width: int = 120, paths: bool = False) -> str:
     console.print(f"{account.headline} (memory model {account.memory_model})")
     console.print(account.cause)
     console.print()
-    lines = _lines(account, paths)
+    lines = _lines(account, paths, full)
     if len(lines) > MANY_LINES:
         for text in history(account):
             console.print(text, overflow="ellipsis", no_wrap=text.startswith(STACK_INDENT))
@@ -102,14 +105,14 @@ def render(account: Account, width: int = 120, paths: bool = False) -> str:
 
 
 # --- the steps -----------------------------------------------------------------------------------
-def _lines(account: Account, paths: bool) -> list[Line]:
+def _lines(account: Account, paths: bool, full: bool) -> list[Line]:
     """What happened, then what did not: the access that failed, and the CPUs that wait."""
     trace, naming = account.trace, account.naming
     notes = wording.buffer_notes(account)
     stacks = wording.stacks_of(trace)
     markers = list(trace.markers)
     lines: list[Line] = []
-    for shown in folded(trace, MARGIN_STEPS, SHORTEST_GAP):
+    for shown in trace.steps if full else folded(trace, MARGIN_STEPS, SHORTEST_GAP):
         first = shown.first if isinstance(shown, Gap) else shown.index
         while markers and markers[0].before <= first:
             lines.append(_marker_line(markers.pop(0)))

@@ -32,7 +32,7 @@ SEEN = 200  # a word of CPU 0's scratch area, behind what the audit uses
 def mergeable_without_zone(mem, zone, buddy, order, mt):
     """``mergeable`` that looks at type and order only."""
     w0 = page_state(mem, buddy)
-    return is_free_head(w0, (w0 >> c.ZONE_SHIFT) & c.ZONE_MASK, order)
+    return w0 if is_free_head(w0, (w0 >> c.ZONE_SHIFT) & c.ZONE_MASK, order) else 0
 
 
 def test_a_merge_without_the_zone_check_is_reported_by_the_audit(patch_kernels):

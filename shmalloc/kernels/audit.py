@@ -129,7 +129,11 @@ def audit_free_head(
         if block_mt(mem, inside) != mt:
             report(mem, cpu, c.I_FREE_HEAD, inside, c.IS_MT | block_mt(mem, inside), c.IS_MT | mt)
     buddy = pfn ^ (1 << order)
-    if pfn < buddy and order < fixed(mem, c.H_MAX_ORDER) and mergeable(mem, zone, buddy, order, mt):
+    if (
+        pfn < buddy
+        and order < fixed(mem, c.H_MAX_ORDER)
+        and mergeable(mem, zone, buddy, order, mt) != 0
+    ):
         report(mem, cpu, c.I_UNMERGED, pfn, order, buddy)
     intact_on_alloc(mem, cpu, pfn, order)
 

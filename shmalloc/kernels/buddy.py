@@ -149,16 +149,21 @@ def take_block(
 
 
 @hot
-def mergeable(mem: Memory, zone: ZoneWords, buddy: Pfn, order: Order, mt: Migratetype) -> bool:
-    """Whether the free block at ``buddy`` may merge with a block of ``order`` and ``mt``."""
+def mergeable(mem: Memory, zone: ZoneWords, buddy: Pfn, order: Order, mt: Migratetype) -> Word0:
+    """Word 0 of the free block at ``buddy`` if a block of ``order`` and ``mt`` may merge with it.
+
+    0 if it may not. A caller goes by the word that decided, and does not read it again.
+    """
     if buddy < fixed(mem, zone + c.Z_START) or buddy + (1 << order) > fixed(mem, zone + c.Z_END):
-        return False
+        return 0
     w0 = page_state(mem, buddy)
     if not is_free_head(w0, fixed(mem, zone + c.Z_INDEX), order):
-        return False
+        return 0
     other = mt_of(w0)
     # An isolated pageblock must stay in blocks of its own, or the range could never be taken.
-    return other == mt or (other != c.MT_ISOLATE and mt != c.MT_ISOLATE)
+    if other != mt and (other == c.MT_ISOLATE or mt == c.MT_ISOLATE):
+        return 0
+    return w0
 
 
 @hot
@@ -170,9 +175,8 @@ def absorb(
     start = pfn
     while merged < fixed(mem, c.H_MAX_ORDER):
         buddy = start ^ (1 << merged)
-        if not mergeable(mem, zone, buddy, merged, mt):
-            return merged
-        if unlink_free(mem, zone, cpu, buddy, merged, mt_of(page_state(mem, buddy))) < 0:
+        w0 = mergeable(mem, zone, buddy, merged, mt)
+        if w0 == 0 or unlink_free(mem, zone, cpu, buddy, merged, mt_of(w0)) < 0:
             return merged
         event(mem, cpu, c.EV_MERGE)
         start = start & buddy

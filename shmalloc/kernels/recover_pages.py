@@ -172,7 +172,7 @@ def merge_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
         w0 = page_state(mem, pfn)
         order = order_of(w0)
         if type_of(w0) == c.T_FREE and order < fixed(mem, c.H_MAX_ORDER):
-            if mergeable(mem, zone, pfn ^ (1 << order), order, mt_of(w0)):
+            if mergeable(mem, zone, pfn ^ (1 << order), order, mt_of(w0)) != 0:
                 rehome(mem, zone, cpu, pfn)
                 pfn = start_of(mem, pfn)
                 w0 = page_state(mem, pfn)

@@ -27,7 +27,7 @@ MUTANTS = (
         ((
             """\
     if buddy < fixed(mem, zone + c.Z_START) or buddy + (1 << order) > fixed(mem, zone + c.Z_END):
-        return False
+        return 0
     w0 = page_state(mem, buddy)
     if not is_free_head(w0, fixed(mem, zone + c.Z_INDEX), order):
 """,
@@ -43,8 +43,8 @@ MUTANTS = (
     ),
     Mutant(
         "merge-isolated", BUDDY,
-        (("    return other == mt or (other != c.MT_ISOLATE and mt != c.MT_ISOLATE)\n",
-          "    return True\n"),),
+        (("    if other != mt and (other == c.MT_ISOLATE or mt == c.MT_ISOLATE):\n"
+          "        return 0\n", ""),),
         "an isolated block merges with a normal buddy: half of the whole lies in a pageblock of"
         " another type, and the isolated count is no longer the sum of its lists",
         "I_FREE_HEAD", ("contig-isolate-merge", "contig"), ("contig",),

@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,61 @@ def test_annotations_do_not_change_the_key_of_an_image(pair):
 def test_annotations_do_not_change_a_token(pair):
     bare, typed = (Program("same", 4, [one, one]) for one in pair)
     assert digest_of(bare) == digest_of(typed)
+
+
+# --- what is checked, and what a user sees -------------------------------------------------------
+CALLS = """
+from __future__ import annotations
+import numpy as np
+from shmalloc import Arena, SharedArray, kernel
+from shmalloc.units import Memory
+from stress import Program, explore
+
+def total(a: SharedArray) -> float:
+    with a as values:
+        reveal_type(values)
+        return float(values.sum())
+
+with Arena.create(size="64MiB") as arena:
+    reveal_type(arena)
+    reveal_type(arena.array(np.arange(5)))
+
+@kernel
+def increment(mem: Memory, cpu: int) -> int:
+    mem[0] = mem[0] + 1
+    return cpu
+
+reveal_type(increment)
+reveal_type(explore(Program("x", 2, [increment, increment]), seconds=1).failure)
+increment(arena)
+"""
+REVEALED = (
+    "numpy.ndarray[tuple[Any, ...], numpy.dtype[Any]]",
+    "shmalloc.arena.Arena",
+    "shmalloc.arrays.SharedArray",
+    "def (mem: shmalloc.units.Memory, cpu: int) -> int",
+    "stress.explorer.report.failure.Failure | None",
+)
+
+
+def test_a_users_script_is_typed_strictly(tmp_path: Path):
+    path = tmp_path / "calls.py"
+    path.write_text(CALLS)
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    revealed = [line.split('"')[1] for line in done.stdout.splitlines() if "Revealed" in line]
+    assert tuple(revealed) == REVEALED
+    errors = [line for line in done.stdout.splitlines() if ": error: " in line]
+    assert len(errors) == 2 and all(f"{path.name}:{CALLS.count(chr(10))}:" in e for e in errors)
+
+
+@pytest.mark.parametrize("package", ["shmalloc", "stress"])
+def test_a_package_says_that_it_is_typed(package: str):
+    assert (ROOT / package / "py.typed").is_file()
+
+
+def test_the_checker_leaves_no_module_of_ours_out():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    assert settings["strict"] and settings["packages"] == ["shmalloc", "stress"]
+    assert "exclude" not in settings
+    assert not any(override.get("ignore_errors") for override in settings["overrides"])

@@ -101,7 +101,7 @@ def audit_blocks(mem: Memory, cpu: Cpu, zone_id: ZoneId, tally: WordIndex) -> No
             at = tally + c.A_TYPES + kind
             mem[at] = mem[at] + span
             if kind == c.T_FREE:
-                audit_free_head(mem, cpu, zone, zone_id, tally, pfn, w0)
+                audit_free_head(mem, cpu, zone, tally, pfn, w0)
             if kind == c.T_FREE or kind == c.T_PCP:
                 audit_unowned(mem, cpu, pfn, span)
         pfn += span
@@ -118,7 +118,7 @@ def audit_inside(mem: Memory, cpu: Cpu, pfn: Pfn, span: int) -> None:
 
 @kernel
 def audit_free_head(
-    mem: Memory, cpu: Cpu, zone: ZoneWords, zone_id: ZoneId, tally: WordIndex, pfn: Pfn, w0: Word0
+    mem: Memory, cpu: Cpu, zone: ZoneWords, tally: WordIndex, pfn: Pfn, w0: Word0
 ) -> None:
     """A free block: the type of all its pageblocks, merged as far as it goes, bytes as left."""
     order = order_of(w0)

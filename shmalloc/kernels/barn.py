@@ -58,10 +58,8 @@ def barn_pop(mem: Memory, lists: NodePart, which: int, where: Int) -> SheafWords
 
 
 @kernel
-def trade(
-    mem: Memory, cpu: Cpu, lists: NodePart, wanted: int, given: int, mine: SheafWords, which: int
-) -> SheafWords:
-    """Exchange ``mine``, which goes on list ``given``, for a sheaf off list ``wanted``, or 0.
+def trade(mem: Memory, cpu: Cpu, lists: NodePart, wanted: int, mine: SheafWords) -> SheafWords:
+    """Exchange ``mine`` for a sheaf off list ``wanted``, or 0. ``mine`` goes on the other list.
 
     A list is named by the word of its head in the node part; its count is the next word. ``mine``
     leaves first: a place never has more sheaves than it can hold.
@@ -69,6 +67,7 @@ def trade(
     # Read without the lock: to miss a sheaf that arrives this moment costs a refill, no more.
     if load_relaxed(mem, lists + wanted + 1) == 0:
         return 0
+    given = cs.KN_BARN_EMPTY if wanted == cs.KN_BARN_FULL else cs.KN_BARN_FULL
     place = mem[mine + cs.SF_WHERE]
     lock(mem, lists + cs.KN_BARN_LOCK, cpu)
     found = mem[lists + wanted]
@@ -77,20 +76,20 @@ def trade(
         barn_pop(mem, lists, wanted, place)
     unlock(mem, lists + cs.KN_BARN_LOCK)
     if found != 0:
-        event(mem, cpu, which)
+        event(mem, cpu, c.EV_BARN_GET if wanted == cs.KN_BARN_FULL else c.EV_BARN_PUT)
     return found
 
 
 @kernel
 def barn_full_for(mem: Memory, cpu: Cpu, lists: NodePart, empty: SheafWords) -> SheafWords:
     """Exchange an empty sheaf for one with objects; 0 where the barn has none."""
-    return trade(mem, cpu, lists, cs.KN_BARN_FULL, cs.KN_BARN_EMPTY, empty, c.EV_BARN_GET)
+    return trade(mem, cpu, lists, cs.KN_BARN_FULL, empty)
 
 
 @kernel
 def barn_empty_for(mem: Memory, cpu: Cpu, lists: NodePart, full: SheafWords) -> SheafWords:
     """Exchange a full sheaf for an empty one; 0 where the barn has none."""
-    return trade(mem, cpu, lists, cs.KN_BARN_EMPTY, cs.KN_BARN_FULL, full, c.EV_BARN_PUT)
+    return trade(mem, cpu, lists, cs.KN_BARN_EMPTY, full)
 
 
 @unit

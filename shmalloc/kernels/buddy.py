@@ -28,12 +28,10 @@ from shmalloc.units import (
     Memory,
     Migratetype,
     Order,
-    Owner,
     PageType,
     Pfn,
     Word0,
     WordIndex,
-    ZoneId,
     ZoneWords,
 )
 from shmalloc.words import fixed, load
@@ -103,11 +101,10 @@ def expand(
     Their heads are written while the old head still covers them; the caller's next write to the
     head of ``pfn`` shrinks it to ``low`` and uncovers them all at once.
     """
-    zone_id = fixed(mem, zone + c.Z_INDEX)
     order = high
     while order > low:
         order -= 1
-        if put_piece(mem, zone, cpu, zone_id, pfn + (1 << order), order, mt) < 0:
+        if put_piece(mem, zone, cpu, pfn + (1 << order), order, mt) < 0:
             return c.E_STATE
     return 0
 
@@ -121,12 +118,11 @@ def take_block(
     order: Order,
     kind: PageType,
     given_mt: Migratetype,
-    owner: Owner,
 ) -> Pfn:
     """Remove the free block at ``pfn``, cut it to ``order`` and turn its head into ``kind``.
 
-    ``owner`` becomes word 1. Linearization point of an allocation: the final two-word swap, which
-    changes the head's state and shrinks the block in one write.
+    Nobody owns it yet: word 1 becomes 0. Linearization point of an allocation: the final two-word
+    swap, which changes the head's state and shrinks the block in one write.
     """
     w0 = page_state(mem, pfn)
     high = order_of(w0)
@@ -142,7 +138,7 @@ def take_block(
     account(mem, zone, mt, -(1 << order))
     w0 = page_state(mem, pfn)  # unlinking cleaned the link bits of a descriptor-stored node
     taken = next_word(w0, kind, order, zone_id, given_mt, label(mem, cpu))
-    if not turn2(mem, pfn, w0, load(mem, descriptor_at(mem, pfn) + 1), taken, owner):
+    if not turn2(mem, pfn, w0, load(mem, descriptor_at(mem, pfn) + 1), taken, 0):
         report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | kind, page_state(mem, pfn))
         return c.E_STATE
     return pfn
@@ -224,10 +220,10 @@ def free_by_pageblocks(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: 
     low = fixed(mem, c.H_PAGEBLOCK_ORDER)
     mt = block_mt(mem, pfn)
     account(mem, zone, mt, 1 << order)
-    if put_piece(mem, zone, cpu, fixed(mem, zone + c.Z_INDEX), pfn, order, mt) < 0:
+    if put_piece(mem, zone, cpu, pfn, order, mt) < 0:
         return c.E_STATE
     for at in range(pfn, pfn + (1 << order), 1 << low):
-        if take_block(mem, zone, cpu, at, low, c.T_ISOLATED, mt, 0) < 0:
+        if take_block(mem, zone, cpu, at, low, c.T_ISOLATED, mt) < 0:
             return c.E_STATE
     for at in range(pfn, pfn + (1 << order), 1 << low):
         free_whole(mem, zone, cpu, at, low)
@@ -293,7 +289,6 @@ def carve(mem: Memory, zone: ZoneWords, cpu: Cpu, head: Pfn, pfn: Pfn, order: Or
     """
     w0 = page_state(mem, head)
     mt = mt_of(w0)
-    zone_id = fixed(mem, zone + c.Z_INDEX)
     if unlink_free(mem, zone, cpu, head, order_of(w0), mt) < 0:
         return c.E_STATE
     left = head
@@ -303,25 +298,25 @@ def carve(mem: Memory, zone: ZoneWords, cpu: Cpu, head: Pfn, pfn: Pfn, order: Or
         level -= 1
         middle = left + (1 << level)
         if pfn < middle:
-            put_piece(mem, zone, cpu, zone_id, middle, level, mt)
+            put_piece(mem, zone, cpu, middle, level, mt)
         else:
             if left == head:
                 own = level
             else:
-                put_piece(mem, zone, cpu, zone_id, left, level, mt)
+                put_piece(mem, zone, cpu, left, level, mt)
             left = middle
     if pfn != head:
-        put_piece(mem, zone, cpu, zone_id, pfn, order, mt)
-    return put_piece(mem, zone, cpu, zone_id, head, own, mt)
+        put_piece(mem, zone, cpu, pfn, order, mt)
+    return put_piece(mem, zone, cpu, head, own, mt)
 
 
 @hot
 def put_piece(
-    mem: Memory, zone: ZoneWords, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, order: Order, mt: Migratetype
+    mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
 ) -> int:
     """One piece of a block that is being cut: its head is written, then it goes on its list."""
     event(mem, cpu, c.EV_SPLIT)
-    if not make_free(mem, pfn, zone_id, order, mt):
+    if not make_free(mem, pfn, fixed(mem, zone + c.Z_INDEX), order, mt):
         report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_FREE, page_state(mem, pfn))
         return c.E_STATE
     return link_free(mem, zone, cpu, pfn, order, mt)
@@ -332,7 +327,7 @@ def rehome(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn) -> int:
     """Take a free block and free it again, after its pageblock changed type: it may merge anew."""
     w0 = page_state(mem, pfn)
     order = order_of(w0)
-    if take_block(mem, zone, cpu, pfn, order, c.T_ISOLATED, mt_of(w0), 0) < 0:
+    if take_block(mem, zone, cpu, pfn, order, c.T_ISOLATED, mt_of(w0)) < 0:
         return c.E_STATE
     return free_block(mem, zone, cpu, pfn, order)
 

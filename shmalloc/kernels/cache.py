@@ -271,8 +271,9 @@ def free_checked(
         and index >= 0
         and has_owner_word(mem, cache, address, at)
     )
+    chain = make_chain(pfn, index + 1, 1)
     if known:
-        intend_put(mem, cpu, cache, make_chain(pfn, index + 1, 1), 0)
+        intend_put(mem, cpu, cache, chain, 0)
     if not known or not clear_owner(mem, at, cs.GIVEN | owner_word(mem, cpu), False):
         result = refuse(mem, cpu, mem[cache + cs.K_ID], address)
     elif list_state(w0) != cs.SLAB_FROZEN:
@@ -284,7 +285,7 @@ def free_checked(
         else:
             track(mem, cpu, cache, address, 1, site)
             paint(mem, cache, address, 0)
-            gone = put_locked(mem, cpu, cache, lists, pfn, index + 1, address, 1)
+            gone = put_locked(mem, cpu, cache, lists, chain, address)
     intent_done(mem, cpu)
     unlock(mem, lists + cs.KN_LOCK)
     if gone != 0:

@@ -142,7 +142,7 @@ def release_empty(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId) -> 
         if pfn < 0:
             break
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
-        if inuse_of(w1) == 0 and unmake(mem, cpu, lists, pfn, w0, w1, at):
+        if inuse_of(w1) == 0 and unmake(mem, cpu, lists, pfn, w0, w1):
             mem[at] = gone  # a private chain through the slabs, which are ours now
             gone = pfn + 1
         at = following

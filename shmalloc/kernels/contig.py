@@ -174,7 +174,7 @@ def take_free_at(
     if head != at or order != order_of(page_state(mem, at)):
         if carve(mem, zone, cpu, head, at, order) < 0:
             return c.E_STATE
-    if take_block(mem, zone, cpu, at, order, kind, c.MT_MOVABLE, 0) < 0:
+    if take_block(mem, zone, cpu, at, order, kind, c.MT_MOVABLE) < 0:
         return c.E_STATE
     return order
 

@@ -15,7 +15,7 @@ from shmalloc.kernels.buddy import block_span, first_free, move_free_block, rety
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.zone import set_block_mt
-from shmalloc.units import Cpu, Memory, Migratetype, Order, Owner, PageType, Pfn, ZoneWords
+from shmalloc.units import Cpu, Memory, Migratetype, Order, Pfn, ZoneWords
 from shmalloc.words import fixed
 
 
@@ -40,16 +40,8 @@ def find_smallest(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -
 
 
 @unit
-def rmqueue(
-    mem: Memory,
-    zone: ZoneWords,
-    cpu: Cpu,
-    order: Order,
-    mt: Migratetype,
-    kind: PageType,
-    owner: Owner,
-) -> Pfn:
-    """Allocate one block of ``order`` for ``mt``, its head turned into ``kind``; zone lock held."""
+def rmqueue(mem: Memory, zone: ZoneWords, cpu: Cpu, order: Order, mt: Migratetype) -> Pfn:
+    """Take one block of ``order`` for ``mt`` out of the zone, in state PCP; zone lock held."""
     pfn = find_smallest(mem, zone, order, mt)
     if pfn < 0:
         pfn = claim(mem, zone, cpu, order, mt)
@@ -58,7 +50,7 @@ def rmqueue(
         if pfn < 0:
             return c.E_NOMEM
         event(mem, cpu, c.EV_STEAL)
-    return take_block(mem, zone, cpu, pfn, order, kind, mt, owner)
+    return take_block(mem, zone, cpu, pfn, order, c.T_PCP, mt)
 
 
 @kernel

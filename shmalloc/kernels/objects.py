@@ -159,7 +159,7 @@ def slab_node(mem: Memory, pfn: Pfn, order: Order) -> WordIndex:
 
 
 @kernel
-def object_at(mem: Memory, cache: CacheWords, pfn: Pfn, index: int) -> int:
+def object_at(mem: Memory, cache: CacheWords, pfn: Pfn, index: int) -> ObjectAddress:
     """Word address of object ``index`` of the slab at ``pfn``."""
     return frame_at(mem, pfn) + mem[cache + cs.K_FIRST] + index * mem[cache + cs.K_STRIDE]
 
@@ -241,7 +241,7 @@ def clear_owner(mem: Memory, at: WordIndex, after: int, exact: int) -> bool:
 
 
 @kernel
-def owner_of(mem: Memory, pfn: Pfn, order: Order, index: int) -> int:
+def owner_of(mem: Memory, pfn: Pfn, order: Order, index: int) -> Owner:
     """Owner word of an object, 0: free. May be old when it arrives."""
     owner = load_relaxed(mem, owner_at(mem, frame_at(mem, pfn), order, index))
     if owner >= cs.GIVEN:
@@ -291,7 +291,7 @@ def chain_first(chain: Chain) -> int:
 
 
 @hot
-def entry_of(address: ObjectAddress, index: int, order: Order) -> int:
+def entry_of(address: ObjectAddress, index: int, order: Order) -> Entry:
     return address << cs.EN_ADDRESS_SHIFT | index << cs.EN_INDEX_SHIFT | order
 
 

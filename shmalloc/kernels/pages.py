@@ -69,7 +69,7 @@ def take_from_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, order: Order, mt: Mig
     pfn: Pfn = c.E_NOMEM
     lock(mem, zone + c.Z_LOCK, cpu)
     if may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, cpu, order, mt, c.T_PCP, 0)
+        pfn = rmqueue(mem, zone, cpu, order, mt)
     unlock(mem, zone + c.Z_LOCK)
     return pfn
 
@@ -83,7 +83,7 @@ def take_from_pcp(
         event(mem, cpu, c.EV_PCP_MISS)
         return take_from_zone(mem, cpu, zone_id, order, mt)
     pfn = pcp_pop(mem, pcp, index, order)
-    if pfn < 0 and refill(mem, cpu, zone_id, pcp, index, order, mt) > 0:
+    if pfn < 0 and refill(mem, cpu, zone_id, pcp, index) > 0:
         pfn = pcp_pop(mem, pcp, index, order)
     mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1
     unspin(mem, pcp + c.P_LOCK)

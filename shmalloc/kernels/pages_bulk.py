@@ -68,7 +68,7 @@ def bulk_from_zone(
     zone = zone_at(mem, zone_id)
     lock(mem, zone + c.Z_LOCK, cpu)
     while got < count and may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, cpu, order, mt, c.T_PCP, 0)
+        pfn = rmqueue(mem, zone, cpu, order, mt)
         if pfn < 0:
             break
         mem[out + got] = pfn
@@ -109,13 +109,13 @@ def bulk_to_zones(mem: Memory, cpu: Cpu, order: Order, count: int, at: WordIndex
     held: ZoneId = -1
     for i in range(count):
         pfn = mem[at + i]
-        held = let_go(mem, cpu, held, zone_of_word(page_state(mem, pfn)))
+        held = hold_zone(mem, cpu, held, zone_of_word(page_state(mem, pfn)))
         free_block(mem, zone_at(mem, held), cpu, pfn, order)
-    let_go(mem, cpu, held, -1)
+    hold_zone(mem, cpu, held, -1)
 
 
 @kernel
-def let_go(mem: Memory, cpu: Cpu, held: ZoneId, wanted: ZoneId) -> ZoneId:
+def hold_zone(mem: Memory, cpu: Cpu, held: ZoneId, wanted: ZoneId) -> ZoneId:
     """Hold the lock of zone ``wanted`` instead of ``held`` (-1: none); returns ``wanted``."""
     if held != wanted:
         if held >= 0:

@@ -158,22 +158,22 @@ def refill_count(mem: Memory, zone: ZoneWords, pcp: PcpWords, index: int) -> int
 
 
 @kernel
-def may_take(mem: Memory, zone: ZoneWords, pages: int) -> Pfn:
+def may_take(mem: Memory, zone: ZoneWords, pages: int) -> bool:
     """Whether the zone stays at or above its minimum watermark after giving ``pages``."""
     return load_relaxed(mem, zone + c.Z_FREE) - pages >= fixed(mem, zone + c.Z_MIN)
 
 
 @unit
-def refill(
-    mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, index: int, order: Order, mt: Migratetype
-) -> int:
-    """Fetch blocks from the zone under one hold of its lock; returns how many came."""
+def refill(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, index: int) -> int:
+    """Fetch blocks for one list from the zone under one hold of its lock; returns how many came."""
     zone = zone_at(mem, zone_id)
+    order = pcp_order(mem, index)
+    mt: Migratetype = index % c.MT_PCP_TYPES
     want = refill_count(mem, zone, pcp, index)
     got = 0
     lock(mem, zone + c.Z_LOCK, cpu)
     while got < want and may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, cpu, order, mt, c.T_PCP, 0)
+        pfn = rmqueue(mem, zone, cpu, order, mt)
         if pfn < 0:
             break
         pcp_push(mem, pcp, index, order, pfn)

@@ -109,12 +109,12 @@ def reap_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, owner: Owner) 
 
 
 @kernel
-def find_owned(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, owner: Owner) -> int:
+def find_owned(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, owner: Owner) -> ObjectAddress:
     """Address of an object of ``owner`` in the slab at ``pfn``, or 0; looks under the node lock."""
     held = hold_slab(mem, cpu, cache_id, pfn)
     if held == 0:
         return 0
-    found = 0
+    found: ObjectAddress = 0
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if list_state(w0) != cs.SLAB_FROZEN:
         for index in range(objects_of(w1)):

@@ -317,13 +317,12 @@ def mark_of(mem: Memory, pfn: Pfn, first: int) -> WordIndex:
 def give_chain(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, origin: Int) -> None:
     """Put a chain that an intent in ``origin``, a slot, names back to its slab."""
     pfn = chain_pfn(chain)
-    first = chain_first(chain)
     last = last_of(mem, cache, chain)
     if is_debug(mem, cache):
         paint(mem, cache, last, 0)  # one object, and who knows how far its painting had come
-    store(mem, mark_of(mem, pfn, first), cs.GIVEN | owner_word(mem, cpu))
+    store(mem, mark_of(mem, pfn, chain_first(chain)), cs.GIVEN | owner_word(mem, cpu))
     intend_put(mem, cpu, cache, chain, origin)
-    put_chain(mem, cpu, cache, pfn, first, last, chain_count(chain))
+    put_chain(mem, cpu, cache, chain, last)
     store(mem, origin + c.C_INTENT, cs.INTENT_NONE)
     intent_done(mem, cpu)
 

@@ -138,7 +138,7 @@ def pop_or_report(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> Entry:
 
 
 @unit
-def fill(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> int:
+def fill_sheaf(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> int:
     """Fill a sheaf in the caller's hands from the slabs; returns its size, or E_NOMEM at 0."""
     size = mem[sheaf + cs.SF_SIZE]
     while size < mem[cache + cs.K_CAPACITY]:
@@ -201,12 +201,12 @@ def flush_run(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords, size:
             set_free_link(mem, cache, entry_address(entry), first)
             first = entry_index(entry) + 1
             count += 1
-    pfn = pfn_of_word(mem, base)
+    chain = make_chain(pfn_of_word(mem, base), first, count)
     # The mark comes before the intent: an intent without it would say that the swap was made.
     mark = owner_at(mem, base, entry_order(newest), first - 1)
     store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, cpu))
-    intend_put(mem, cpu, cache, make_chain(pfn, first, count), sheaf)
-    put_chain(mem, cpu, cache, pfn, first, last, count)
+    intend_put(mem, cpu, cache, chain, sheaf)
+    put_chain(mem, cpu, cache, chain, last)
     size = drop_slab(mem, sheaf, size, base)
     intent_done(mem, cpu)
     return size
@@ -232,14 +232,13 @@ def drop_slab(mem: Memory, sheaf: SheafWords, size: int, base: WordIndex) -> int
 @unit
 def put_freed(mem: Memory, cpu: Cpu, cache: CacheWords, entry: Entry, at: WordIndex) -> bool:
     """Free a live object straight to its slab, past the sheaves. False: it was not live."""
-    base = entry_base(mem, entry)
-    pfn = pfn_of_word(mem, base)
-    first = entry_index(entry) + 1
-    intend_put(mem, cpu, cache, make_chain(pfn, first, 1), 0)
+    pfn = pfn_of_word(mem, entry_base(mem, entry))
+    chain = make_chain(pfn, entry_index(entry) + 1, 1)
+    intend_put(mem, cpu, cache, chain, 0)
     freed = clear_owner(mem, at, cs.GIVEN | owner_word(mem, cpu), is_exact(mem, cache))
     if freed:
         event(mem, cpu, c.EV_OBJ_REMOTE)
-        put_chain(mem, cpu, cache, pfn, first, entry_address(entry), 1)
+        put_chain(mem, cpu, cache, chain, entry_address(entry))
     intent_done(mem, cpu)
     return freed
 
@@ -315,7 +314,7 @@ def pop_or_refill(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> En
     unspin(mem, part + cs.KC_LOCK)
     if spare == 0:  # somebody else who shares the slot refills it this moment
         return take_one(mem, cpu, cache)
-    size = fill(mem, cpu, cache, spare)
+    size = fill_sheaf(mem, cpu, cache, spare)
     entry = size
     if size > 0:
         entry = pop_or_report(mem, cpu, spare, size)

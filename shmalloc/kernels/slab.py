@@ -264,9 +264,7 @@ def take_partial(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId, want
 
 
 @kernel
-def adopt(
-    mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, pfn: Pfn, objects: int, first: int
-) -> int:
+def adopt(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, objects: int, first: int) -> int:
     """ALLOCATED -> SLAB on the partial list, with all objects free; node lock held."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     detail = mem[cache + cs.K_ID] | c.SLAB_ON_PARTIAL << c.SLAB_LIST_SHIFT
@@ -277,6 +275,7 @@ def adopt(
         # The pages were freed behind our back: leak them.
         report(mem, cpu, c.M_WRONG_STATE, pfn, c.IS_TYPE | c.T_ALLOCATED, w0)
         return c.E_STATE
+    lists = node_part(cache, node_of_slab(mem, w0))
     move_slab(mem, cpu, lists, slab_node(mem, pfn, order), c.SLAB_OFF_LIST, c.SLAB_ON_PARTIAL)
     add(mem, lists + cs.KN_NR_SLABS, 1)
     return 0
@@ -296,7 +295,7 @@ def take_new(mem: Memory, cpu: Cpu, cache: CacheWords, want: int) -> Chain:
     first = format_slab(mem, cache, pfn, order, objects)
     lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))
     lock(mem, lists + cs.KN_LOCK, cpu)
-    chain: Chain = adopt(mem, cpu, cache, lists, pfn, objects, first)
+    chain: Chain = adopt(mem, cpu, cache, pfn, objects, first)
     if chain == 0:
         # In the same hold, or others could take all of them and leave us with nothing.
         chain = pop_checked(mem, cpu, cache, lists, pfn, want)

@@ -209,12 +209,12 @@ def audit_node(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, node
     bad = wrong_counter(mem, cpu, c.I_SLAB, lists + cs.KN_NR_SLABS, slabs)
     bad += wrong_counter(mem, cpu, c.I_SLAB, lists + cs.KN_NR_PARTIAL, partial)
     bad += wrong_counter(mem, cpu, c.I_SLAB, lists + cs.KN_NR_FULL, full)
-    bad += audit_list(mem, cpu, lists + cs.KN_PARTIAL, partial, cache_id, c.SLAB_ON_PARTIAL)
-    return bad + audit_list(mem, cpu, lists + cs.KN_FULL, full, cache_id, c.SLAB_ON_FULL)
+    bad += audit_slab_list(mem, cpu, lists + cs.KN_PARTIAL, partial, cache_id, c.SLAB_ON_PARTIAL)
+    return bad + audit_slab_list(mem, cpu, lists + cs.KN_FULL, full, cache_id, c.SLAB_ON_FULL)
 
 
 @kernel
-def audit_list(
+def audit_slab_list(
     mem: Memory, cpu: Cpu, head: WordIndex, length: int, cache_id: CacheId, state: int
 ) -> int:
     """A list holds ``length`` nodes, linked both ways, of slabs that say they are on it."""

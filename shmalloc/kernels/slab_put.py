@@ -15,6 +15,9 @@ from shmalloc.kernels.descriptor import page_state, turn2
 from shmalloc.kernels.lock import lock, unlock
 from shmalloc.kernels.objects import (
     add,
+    chain_count,
+    chain_first,
+    chain_pfn,
     counters,
     free_of,
     inuse_of,
@@ -32,6 +35,7 @@ from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import descriptor_at
 from shmalloc.units import (
     CacheWords,
+    Chain,
     Cpu,
     Memory,
     NodePart,
@@ -39,20 +43,21 @@ from shmalloc.units import (
     Pfn,
     Word0,
     Word1,
-    WordIndex,
 )
 from shmalloc.words import cas2, load2, load_relaxed, relax
 
 
 @kernel
 def put_quickly(
-    mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, first: int, last: ObjectAddress, count: int
+    mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, last: ObjectAddress
 ) -> bool:
     """Put a chain back without the node lock, where the slab's list does not change.
 
     False: the slab is full, frozen, or would become empty; nothing was done.
     """
-    at = descriptor_at(mem, pfn)
+    at = descriptor_at(mem, chain_pfn(chain))
+    first = chain_first(chain)
+    count = chain_count(chain)
     while True:
         w0, w1 = load2(mem, at)
         if free_of(w1) == 0 or inuse_of(w1) <= count:
@@ -67,20 +72,16 @@ def put_quickly(
 
 @kernel
 def put_locked(
-    mem: Memory,
-    cpu: Cpu,
-    cache: CacheWords,
-    lists: NodePart,
-    pfn: Pfn,
-    first: int,
-    last: ObjectAddress,
-    count: int,
+    mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, chain: Chain, last: ObjectAddress
 ) -> int:
     """Put a chain back under the node lock. Returns 1 where the slab is empty and must go.
 
     Then it is ours alone, off every list and a plain allocated block; the caller releases it
     after the lock. Two freers cannot both see "empty": of two swaps from one pair one fails.
     """
+    pfn = chain_pfn(chain)
+    first = chain_first(chain)
+    count = chain_count(chain)
     at = descriptor_at(mem, pfn)
     while True:
         w0, w1 = load2(mem, at)
@@ -93,14 +94,14 @@ def put_locked(
             freeze(mem, cpu, cache, lists, pfn)
             return 0
         set_free_link(mem, cache, last, free_of(w1))
-        node = slab_node(mem, pfn, order_of(w0))
         if inuse == 0 and enough_partial(mem, cache, lists, before):
-            if unmake(mem, cpu, lists, pfn, w0, w1, node):
+            if unmake(mem, cpu, lists, pfn, w0, w1):
                 return 1
         else:
             after = w0 if before == c.SLAB_ON_PARTIAL else on_list(w0, c.SLAB_ON_PARTIAL)
             if cas2(mem, at, w0, w1, after, counters(w1, first, inuse, objects_of(w1))):
                 if before != c.SLAB_ON_PARTIAL:
+                    node = slab_node(mem, pfn, order_of(w0))
                     move_slab(mem, cpu, lists, node, before, c.SLAB_ON_PARTIAL)
                     event(mem, cpu, c.EV_SLAB_PARTIAL)
                 return 0
@@ -118,13 +119,12 @@ def enough_partial(mem: Memory, cache: CacheWords, lists: NodePart, state: int) 
 
 
 @kernel
-def unmake(
-    mem: Memory, cpu: Cpu, lists: NodePart, pfn: Pfn, w0: Word0, w1: Word1, node: WordIndex
-) -> bool:
+def unmake(mem: Memory, cpu: Cpu, lists: NodePart, pfn: Pfn, w0: Word0, w1: Word1) -> bool:
     """SLAB -> ALLOCATED for an empty slab, off its list; node lock held. False: it changed."""
     gone = next_word(w0, c.T_ALLOCATED, order_of(w0), zone_of_word(w0), mt_of(w0), label(mem, cpu))
     if not turn2(mem, pfn, w0, w1, gone | (w0 & c.POISON_BIT), cs.OWNER_SLAB):
         return False
+    node = slab_node(mem, pfn, order_of(w0))
     move_slab(mem, cpu, lists, node, list_state(w0), c.SLAB_OFF_LIST)
     add(mem, lists + cs.KN_NR_SLABS, -1)
     return True
@@ -140,19 +140,18 @@ def release(mem: Memory, cpu: Cpu, pfn: Pfn) -> None:
 
 
 @unit
-def put_chain(
-    mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, first: int, last: ObjectAddress, count: int
-) -> None:
-    """Put ``count`` objects of one slab back: ``first`` is index + 1, ``last`` an address.
+def put_chain(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, last: ObjectAddress) -> None:
+    """Put a chain of objects back to their slab; ``last`` is the address of its last object.
 
     They are linked by their free pointers, the last one's excepted (Linux: __slab_free). The intent
     to do so is announced and the first object marked (slot_intent.py).
     """
-    if put_quickly(mem, cpu, cache, pfn, first, last, count):
+    if put_quickly(mem, cpu, cache, chain, last):
         return
+    pfn = chain_pfn(chain)
     lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))
     lock(mem, lists + cs.KN_LOCK, cpu)
-    gone = put_locked(mem, cpu, cache, lists, pfn, first, last, count)
+    gone = put_locked(mem, cpu, cache, lists, chain, last)
     unlock(mem, lists + cs.KN_LOCK)
     if gone != 0:
         release(mem, cpu, pfn)

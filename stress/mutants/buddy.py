@@ -110,8 +110,8 @@ MUTANTS = (
     ),
     Mutant(
         "split-keeps-wrong-half", BUDDY,
-        (("put_piece(mem, zone, cpu, zone_id, pfn + (1 << order), order, mt) < 0",
-          "put_piece(mem, zone, cpu, zone_id, pfn, order, mt) < 0"),),
+        (("put_piece(mem, zone, cpu, pfn + (1 << order), order, mt) < 0",
+          "put_piece(mem, zone, cpu, pfn, order, mt) < 0"),),
         "expand puts the lower half on the list and hands out the same pages",
         "I_FREE_HEAD", ("buddy-alloc-alloc", "buddy"), PAGES,
         precedent="B16 expand() keeps the upper half",

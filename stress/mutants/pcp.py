@@ -179,9 +179,9 @@ MUTANTS = (
         "zone-taken-unlocked", PAGES,
         (("    pfn: Pfn = c.E_NOMEM\n    lock(mem, zone + c.Z_LOCK, cpu)\n    if may_take",
           "    pfn = c.E_NOMEM\n    if may_take"),
-         ("        pfn = rmqueue(mem, zone, cpu, order, mt, c.T_PCP, 0)\n"
+         ("        pfn = rmqueue(mem, zone, cpu, order, mt)\n"
           "    unlock(mem, zone + c.Z_LOCK)\n    return pfn\n",
-          "        pfn = rmqueue(mem, zone, cpu, order, mt, c.T_PCP, 0)\n    return pfn\n")),
+          "        pfn = rmqueue(mem, zone, cpu, order, mt)\n    return pfn\n")),
         "an allocation past the lists takes from the zone without its lock",
         "I_LIST_LINKS", ("buddy-alloc-alloc", "buddy"), ("orders", "churn"),
     ),

@@ -202,10 +202,9 @@ MUTANTS = (
     ),
     Mutant(
         "mark-after-the-intent", "shmalloc/kernels/sheaf.py",
-        (("    store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, cpu))\n    intend_put(mem, cpu,"
-          " cache,"
-          " make_chain(pfn, first, count), sheaf)\n",
-          "    intend_put(mem, cpu, cache, make_chain(pfn, first, count), sheaf)\n"
+        (("    store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, cpu))\n"
+          "    intend_put(mem, cpu, cache, chain, sheaf)\n",
+          "    intend_put(mem, cpu, cache, chain, sheaf)\n"
           "    store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, cpu))\n"),),
         "a flush announces a put before it marks the first object: an heir who comes in between"
         " finds no mark and believes that the swap was made",

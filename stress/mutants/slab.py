@@ -214,9 +214,8 @@ MUTANTS = (
     ),
     Mutant(
         "shrink-without-swap", CACHES,
-        (("        if inuse_of(w1) == 0 and unmake(mem, cpu, lists, pfn, w0, w1, at):\n",
-          "        if inuse_of(w1) == 0:\n            unmake(mem, cpu, lists, pfn, w0, w1,"
-          " at)\n"),),
+        (("        if inuse_of(w1) == 0 and unmake(mem, cpu, lists, pfn, w0, w1):\n",
+          "        if inuse_of(w1) == 0:\n            unmake(mem, cpu, lists, pfn, w0, w1)\n"),),
         "a shrink does not look whether its swap made the empty slab its own",
         "I_SLAB", ("slab-shrink-alloc", "slab-shrink-free", "slab-shrink-sheaf"), OBJECTS, ONE_NODE,
         equivalent="an empty slab has no object that could come back, and taking one needs the node"

@@ -51,7 +51,7 @@ def _refusal(program: Program, kind: str, code: int, trace: Trace) -> str:
         return f"The {kind} found {when}:\n" + "\n".join(grouped(findings))
     name = Naming(program).code(code)
     said = f"The {kind} returned {code} {when}{f': {name}' if name else ''}."
-    return said + (f" It did so at {_origin(trace)}." if trace.origin else "")
+    return said + (f"\n  at {_origin(trace)}" if trace.origin else "")
 
 
 def grouped(findings: Sequence[Finding]) -> list[str]:
@@ -66,7 +66,7 @@ def grouped(findings: Sequence[Finding]) -> list[str]:
 def _origin(trace: Trace) -> str:
     site = trace.origin[0]
     text = source_at(site)
-    return f"{place_in_file(site)} in {site.function}" + (f": `{text}`" if text else "")
+    return f"{place_in_file(site)} in {site.function}" + (f": {text}" if text else "")
 
 
 def _arithmetic(code: int, trace: Trace) -> str:

@@ -63,7 +63,13 @@ def shown(wanted: str = "auto", ticking: bool = False) -> Iterator[Report]:
         TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, auto_refresh=ticking, transient=True) as bars:
+    with Progress(
+        *columns,
+        console=console,
+        auto_refresh=ticking,
+        transient=True,
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),  # a pipe stays one
+    ) as bars:
         task = bars.add_task("", total=None, note="")
         due = 0.0
 

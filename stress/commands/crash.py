@@ -29,7 +29,7 @@ from stress.options import progress as progress_option
 from stress.options import seed as seed_option
 from stress.quantities import counted
 from stress.report.places import require_place
-from stress.report.tables import grid, show
+from stress.tables import grid, show
 from stress.verdict import Verdict
 
 SHOWN_FAILURES = 10

@@ -32,7 +32,7 @@ def command(json: str | None) -> int:
 
     Exit codes: 0 it can, 4 usage, 7 it cannot, with the reason and the cure.
     """
-    from stress.report.tables import grid, show
+    from stress.tables import grid, show
 
     require_place("json", json)
     facts = environment()

@@ -43,7 +43,7 @@ def command(kind: str, programs: bool, invariants: bool, markdown: bool, verbose
 
 
 def _list_workloads(verbose: bool) -> None:
-    from stress.report.tables import grid, show
+    from stress.tables import grid, show
 
     table = grid("workload", "what it does", heading=False)
     for workload in WORKLOADS.values():

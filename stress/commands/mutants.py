@@ -95,7 +95,7 @@ def chosen(names: tuple[str, ...]) -> list[Mutant]:
 
 
 def _list(mutants: list[Mutant]) -> None:
-    from stress.report.tables import grid, show
+    from stress.tables import grid, show
 
     table = grid("mutant", "invariant", "story")
     for mutant in mutants:

@@ -32,7 +32,7 @@ def command(names: tuple[str, ...], engine: str, only_list: bool, progress: str)
     allocating, 4 usage, 5 nothing was allocated.
     """
     from stress.faults.operations import OPERATIONS as known
-    from stress.report.tables import grid, show
+    from stress.tables import grid, show
 
     if only_list:
         listing = grid("operation", "story", heading=False)
@@ -45,7 +45,7 @@ def command(names: tuple[str, ...], engine: str, only_list: bool, progress: str)
 
 def _sweep(names: tuple[str, ...], engine: str, progress: str) -> int:
     from stress.faults.sweep import sweep_all, verdict_of
-    from stress.report.tables import grid, show
+    from stress.tables import grid, show
 
     sweeps: list[Sweep] = []
     try:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import StringIO
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from stress.crash.result import AT_END, RETURNED, Counts, CrashResult, Key, place
 from stress.crash.sites import HALVES, Coverage, coverage
 from stress.explorer.report.wording import path_at
 from stress.machine.site import Site
+from stress.tables import grid, markdown_of, text_of
 
-COLUMNS = ("crashes", "recovered", "failed", "cut", "in recovery", "recovered", "failed", "cut")
+COLUMNS = (
+    "operation",
+    "write sites",
+    "crashes",
+    "recovered",
+    "failed",
+    "cut",
+    "in recovery",
+    "recovered",
+    "failed",
+    "cut",
+)
 BETWEEN = "(between operations)"
 
 
@@ -46,19 +53,18 @@ def by_operation(
 def table(result: CrashResult, known: Sequence[Coverage] = (), markdown: bool = False) -> str:
     """The table; with ``known`` it says how many write sites each operation has."""
     totals = {one.name: one for one in known}
-    shown = Table(box=box.MARKDOWN if markdown else box.ASCII, show_edge=markdown)
-    shown.add_column("operation", no_wrap=True)
-    shown.add_column("write sites", justify="right")
-    for column in COLUMNS:
-        shown.add_column(column, justify="right")
+    rows = []
     for name, (sites, once, again) in sorted(by_operation(result, bool(known)).items()):
         one = totals.get(name)
-        shown.add_row(name, str(one) if one else str(len(sites)), *_cells(once), *_cells(again))
+        rows.append([name, str(one) if one else str(len(sites)), *_cells(once), *_cells(again)])
     every = str(totals["all"]) if "all" in totals else ""
-    shown.add_row("all", every, *_cells(result.total()), *_cells(result.total(second=True)))
-    out = StringIO()
-    Console(file=out, width=140, color_system=None, force_terminal=False).print(shown)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    rows.append(["all", every, *_cells(result.total()), *_cells(result.total(second=True))])
+    if markdown:
+        return markdown_of(COLUMNS, rows, right=COLUMNS[1:])
+    shown = grid(*COLUMNS, right=COLUMNS[1:])
+    for row in rows:
+        shown.add_row(*row)
+    return text_of(shown)
 
 
 def _cells(counts: Counts) -> list[str]:

@@ -10,7 +10,7 @@ from stress.litmus.arena import NOT_WRITTEN
 from stress.litmus.grading import Row
 from stress.litmus.runner import LitmusResult, LitmusRun
 from stress.report.environment import environment
-from stress.report.tables import grid, text_of
+from stress.tables import grid, text_of
 
 SCHEMA = 1
 HONEST = "litmus runs repeat their settings, not their interleavings"

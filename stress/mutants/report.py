@@ -13,7 +13,7 @@ from shmalloc import __version__
 from stress.mutants import MUTANTS
 from stress.mutants.runner import ENGINES, EXPECTED, FOUND, NATIVE, ORIGINAL, SURVIVED, Hunted
 from stress.report.environment import environment
-from stress.report.tables import grid, markdown_of, show
+from stress.tables import grid, markdown_of, show
 from stress.verdict import Verdict, worst
 
 SCHEMA = 1

@@ -70,7 +70,7 @@ def _table(result: RunResult) -> Iterator[str]:
     """How long each workload ran, in worker seconds, and what it did."""
     if not result.workloads:
         return
-    from stress.report.tables import grid, text_of
+    from stress.tables import grid, text_of
 
     numbers = ("worker s", "operations", "per second", "longest ms", "refused*")
     table = grid("workload", *numbers, right=numbers)

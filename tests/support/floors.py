@@ -30,7 +30,7 @@ FLOORS = (
     ("shmalloc.segment", "shmalloc.cpus"),
     ("shmalloc",),
     ("stress.quantities", "stress.seeds", "stress.verdict", "stress.progress",
-     "stress.surroundings"),
+     "stress.surroundings", "stress.tables"),
     ("stress.settings",),
     ("stress.machine", "stress.jitter", "stress.faults", "stress.oracles"),
     ("stress.workloads", "stress.programs", "stress.spec"),

@@ -69,4 +69,9 @@ def markdown_of(
         table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
     for cells in rows:
         table.add_row(*(cell.replace("|", "\\|") for cell in cells))
-    return text_of(table).strip("\n") + "\n"  # rich ends it with the empty edge of its box
+    heading, rule, *body = text_of(table).strip("\n").splitlines()  # rich adds an empty edge
+    cells = rule.split("|")
+    for number, name in enumerate(columns, 1):
+        if name in right:
+            cells[number] = f"{cells[number][:-1]}:"
+    return "".join(f"{line}\n" for line in (heading, "|".join(cells), *body))

@@ -10,29 +10,32 @@ import sys
 
 import click
 
-from stress import Exploration, explore
+from stress import Exploration
+from stress.check.loop import NATIVE, Loop, Turn, jobs_of
+from stress.explorer.result import BUDGET
 from stress.programs import PROGRAMS
 
-MILLION = 1_100_000  # schedules, where the classes are too many
-CLASSES_S = 10.0  # time for DPOR alone
-SAMPLE_S = 300.0
-STEP_LIMIT = 5_000
+TURNS = (
+    Turn("dpor", NATIVE, 10.0),  # all classes
+    Turn("auto", NATIVE, 300.0, schedules=1_100_000),  # a sample, where the classes are too many
+)
+FOR_EVER_S = 1e9
+MEMORIES = ("sc", "tso")
 
 
-def explored(name: str, memory: str) -> tuple[str, Exploration]:
-    """A row of the table, and the exploration that decides."""
-    program = PROGRAMS[name]()
-    result = explore(program, "dpor", memory, seconds=CLASSES_S, step_limit=STEP_LIMIT)
-    if result.verdict == "passed-budget":
-        sample = explore(
-            program, "auto", memory, schedules=MILLION, seconds=SAMPLE_S, step_limit=STEP_LIMIT
-        )
-        if sample.verdict != "passed-budget":
-            result = sample
-        else:
-            text = f"{sample.schedules:,} schedules of about {result.estimate:,.0f} classes"
-            return f"| {name} | {memory} | {sample.verdict} | {text} |", sample
-    return f"| {name} | {memory} | {result.verdict} | {result.classes:,} classes |", result
+def explored(name: str) -> list[tuple[str, Exploration]]:
+    """A row of the table for each memory model, and the exploration that decides."""
+    found = []
+    for job in jobs_of(name, PROGRAMS[name](), MEMORIES):
+        loop = Loop([job], TURNS, FOR_EVER_S).run()
+        results = [outcome.result for outcome in loop.outcomes]
+        first, last = results[0], results[-1]
+        assert isinstance(first, Exploration) and isinstance(last, Exploration)
+        text = f"{last.classes:,} classes" if last.classes is not None else ""
+        if last.verdict == BUDGET:
+            text = f"{last.schedules:,} schedules of about {first.estimate:,.0f} classes"
+        found.append((f"| {name} | {job.memory} | {last.verdict} | {text} |", last))
+    return found
 
 
 @click.command()
@@ -41,8 +44,7 @@ def main(names: tuple[str, ...]) -> None:
     failed = 0
     click.echo("| program | memory | verdict | explored |\n|---|---|---|---|")
     for name in names or PROGRAMS:
-        for memory in ("sc", "tso"):
-            row, result = explored(name, memory)
+        for row, result in explored(name):
             click.echo(row)
             if not result.passed:
                 failed = 1

@@ -4,8 +4,7 @@ A file is run as Python runs a script: its folder is where its imports are looke
 (address.py). Its top level runs once; where it calls ``explore`` itself, after what is wanted is
 made, it stops there, so that a script explores nothing while it is loaded.
 
-A mistake in the file is told in one line with its place. ``SHMSTRESS_TRACEBACK=1`` shows Python's
-traceback before it.
+A mistake in the file is told in one line with its place (stress/broken.py).
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ import importlib
 import importlib.util
 import os
 import sys
-import sysconfig
-import traceback
 import zlib
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -23,16 +20,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import shmalloc
-import stress
 from shmalloc.errors import MisuseError
+from stress.broken import told
 from stress.explorer.address import root_of
 from stress.explorer.bindings import names_made
 
 MAKERS = frozenset({"Program", "CrashCase"})
-TRACEBACK = "SHMSTRESS_TRACEBACK"
-_OURS = [Path(p.__file__).parent for p in (shmalloc, stress) if p.__file__]
-_LIBRARIES = [*_OURS, *(Path(sysconfig.get_path(n)) for n in ("stdlib", "purelib", "platlib"))]
 
 
 class _Reached(BaseException):
@@ -85,9 +78,9 @@ def module_of(place: str, folders: Sequence[Path], name: str = "") -> ModuleType
                 f"module: {place!r} is not found; name a module that can be imported from here,"
                 " or a file"
             ) from error
-        raise _failed(place, error) from error
+        raise told(place, error) from error
     except Exception as error:
-        raise _failed(place, error) from error
+        raise told(place, error) from error
 
 
 def _find(place: str, folders: Sequence[Path]) -> Path:
@@ -129,7 +122,7 @@ def _file_module(path: Path, name: str) -> ModuleType:
         pass
     except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
-        raise _failed(str(path), error) from error
+        raise told(str(path), error) from error
     finally:
         if token is not None:
             _loading.reset(token)
@@ -143,37 +136,3 @@ def _free_name(path: Path) -> str:
     if taken is None or getattr(taken, "__file__", None) == str(path):
         return name
     return f"{name}_{zlib.crc32(os.fsencode(path)):08x}"
-
-
-# --- what went wrong -----------------------------------------------------------------------------
-def _failed(place: str, error: BaseException) -> MisuseError:
-    """What went wrong while a user's file was read or run, in one line."""
-    if os.environ.get(TRACEBACK, "") not in ("", "0"):
-        traceback.print_exception(error)
-    where = place
-    if isinstance(error, SyntaxError) and error.filename:
-        where = f"{error.filename}:{error.lineno or 1}"
-    else:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame)]
-        if frames:
-            where = f"{frames[-1].filename}:{frames[-1].lineno}"
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
-    text = " ".join(f"{type(error).__name__}: {said}".rstrip(": ").split())
-    return MisuseError(f"{where}: {text}; {_cure(error)}")
-
-
-def _is_users(frame: traceback.FrameSummary) -> bool:
-    path = Path(frame.filename)
-    if not path.is_absolute():  # <frozen importlib._bootstrap>, <string>
-        return False
-    return not any(path.is_relative_to(library) for library in _LIBRARIES)
-
-
-def _cure(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
-        return 'the file ended Python; put that below if __name__ == "__main__"'
-    if isinstance(error, ImportError) and "relative import" in str(error):
-        return "name the module instead of its file: PACKAGE.MODULE:NAME"
-    if isinstance(error, ImportError):
-        return "install what it imports, or put it beside the file"
-    return f"mend the file ({TRACEBACK}=1 shows the whole traceback)"

@@ -1,0 +1,57 @@
+"""A mistake in a file that is being worked on, told in one line with its place and a cure.
+
+``SHMSTRESS_TRACEBACK=1`` shows Python's traceback before it. Nothing here imports a kernel or a
+program: they may be what is broken.
+"""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+import traceback
+from pathlib import Path
+
+import shmalloc
+import stress
+from shmalloc.errors import MisuseError
+
+TRACEBACK = "SHMSTRESS_TRACEBACK"
+_OURS = [Path(p.__file__).parent for p in (shmalloc, stress) if p.__file__]
+_LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+
+
+def told(place: str, error: BaseException) -> MisuseError:
+    """What went wrong while a user's file was read or run, in one line."""
+    if os.environ.get(TRACEBACK, "") not in ("", "0"):
+        traceback.print_exception(error)
+    where = place
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f"{error.filename}:{error.lineno or 1}"
+    else:
+        frames = _frames(error)
+        if frames:
+            where = f"{frames[-1].filename}:{frames[-1].lineno}"
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    text = " ".join(f"{type(error).__name__}: {said}".rstrip(": ").split())
+    return MisuseError(f"{where}: {text}; {_cure(error)}")
+
+
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """The frames in the user's files; if the mistake is in one of ours, in ours."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if Path(frame.filename).is_absolute() and not _is_in(frame, _LIBRARIES)]  # fmt: skip
+    return [frame for frame in frames if not _is_in(frame, _OURS)] or frames
+
+
+def _is_in(frame: traceback.FrameSummary, places: list[Path]) -> bool:
+    return any(Path(frame.filename).is_relative_to(place) for place in places)
+
+
+def _cure(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return 'the file ended Python; put that below if __name__ == "__main__"'
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return "name the module instead of its file: PACKAGE.MODULE:NAME"
+    if isinstance(error, ImportError):
+        return "install what it imports, or put it beside the file"
+    return f"mend the file ({TRACEBACK}=1 shows the whole traceback)"

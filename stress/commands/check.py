@@ -1,0 +1,148 @@
+"""``shmstress check``: what did I break?"""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from shmalloc.errors import MisuseError
+from stress.options import command as as_command, duration, html_file, json_file, option
+from stress.verdict import Verdict
+
+if TYPE_CHECKING:
+    from stress.check.changes import Changes
+    from stress.check.loop import Loop, Outcome
+    from stress.check.select import Selection
+
+SECONDS = "60"
+# Interpreted, nothing is compiled: a few schedules of everything, then a second each.
+GLANCE_S, GLANCE_SCHEDULES, LOOK_S = 1.0, 60, 1.0
+LINGER_S = 1.5  # for a shorter schedule, after the first failure
+
+
+@as_command("check")
+@click.argument("parts", nargs=-1, metavar="[PART]...")
+@option("--changed", is_flag=True, setting=False,
+        help="Only programs that reach what differs from the last commit.")  # fmt: skip
+@option("--since", metavar="REV", setting=False,
+        help="The same for another commit or branch, such as main or HEAD~3.")  # fmt: skip
+@option("--crash", is_flag=True, setting=False,
+        help="Crash cases as well: CPUs die, others recover.")  # fmt: skip
+@duration("Time for everything, compiling included", default=SECONDS)
+@json_file("Write the result as JSON; - is standard output.")
+@html_file("Write the failure as a page.")
+def command(
+    parts: tuple[str, ...], changed: bool, since: str | None, crash: bool, seconds: float,
+    json: str | None, html: str | None,
+) -> int:  # fmt: skip
+    """Find out what a change broke: explore programs until one fails.
+
+    PART is a program, a glob, the beginning of programs' names (buddy), a module of kernels, a
+    file of kernels or programs, or MODULE:NAME. With --changed, only programs are explored whose
+    kernels reach what has changed in the checkout: kernels, constants, programs, checks.
+
+    Every program is interpreted for a second, or run natively if its image is on disk, small and
+    large worlds in turns; then all are explored natively for the rest of the time. The first
+    failure is shown in words. The table goes to standard error as it grows.
+
+    Exit codes: 0 passed, 1 a program failed, 2 interrupted, 3 a schedule did not repeat, 4 usage,
+    5 nothing to run or no time for all, 7 this machine cannot.
+    """
+    from stress.report.places import require_place
+
+    require_place("json", json)
+    require_place("html", html)
+    if not (parts or changed or since):
+        raise MisuseError("check: nothing is named; name a part such as buddy, or use --changed")
+    _load()
+    from stress.check import verdict
+    from stress.check.changes import changes_since
+    from stress.check.select import candidates, select
+
+    changes = None
+    if changed or since:
+        files = [Path(part) for part in parts if part.endswith(".py") and Path(part).is_file()]
+        changes = changes_since(since, files)
+    selection = select(candidates(parts, crash), changes)
+    click.echo(verdict.headline(selection, changes), err=True)
+    loop = _loop(selection, seconds)
+    interrupted = False
+    try:
+        loop.run()
+    except KeyboardInterrupt:  # nothing of what was found is lost
+        interrupted = True
+    return _show(loop, selection, changes, seconds, json, html, interrupted)
+
+
+def _load() -> None:
+    """Import the kernels and the programs, which may be broken: they are being worked on."""
+    try:
+        import stress.check.select  # noqa: F401
+    except Exception as error:
+        from stress.broken import told
+
+        raise told("the packages", error) from error
+
+
+def _loop(selection: Selection, seconds: float) -> Loop:
+    from stress.check.loop import INTERPRETED, NATIVE, QUICKEST, Loop, Turn, jobs_of
+
+    jobs = [job for memory in ("sc", "tso") for name, thing in selection.chosen.items()
+            for job in jobs_of(name, thing, (memory,))]  # fmt: skip
+    turns = (
+        Turn("dpor", QUICKEST, GLANCE_S, GLANCE_SCHEDULES, fair=True),
+        Turn("auto", INTERPRETED, LOOK_S, fair=True),
+        Turn("auto", NATIVE),
+    )
+    return Loop(list(dict.fromkeys(jobs)), turns, seconds, _teller(), linger_s=LINGER_S)
+
+
+def _teller() -> Callable[[Outcome], None]:
+    """Prints a row on standard error: by rich on a terminal, else as plain text."""
+    from stress.check import verdict
+
+    if not sys.stderr.isatty():
+        click.echo(verdict.line(verdict.COLUMNS), err=True)
+        return lambda outcome: click.echo(verdict.line(verdict.row(outcome)), err=True)
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False)
+    console.print(Text(verdict.line(verdict.COLUMNS), style="bold"))
+    styles = {"failed": "bold red", "passed-exhausted": "green", "error": "red"}
+
+    def tell(outcome: Outcome) -> None:
+        text = verdict.line(verdict.row(outcome))
+        console.print(Text(text, style=styles.get(outcome.verdict, "")), soft_wrap=True)
+
+    return tell
+
+
+def _show(
+    loop: Loop, selection: Selection, changes: Changes | None, seconds: float, json: str | None,
+    html: str | None, interrupted: bool,
+) -> int:  # fmt: skip
+    from stress.check import verdict
+    from stress.explorer.report.failure import Failure
+    from stress.report.places import write_to
+
+    first = verdict.shortest(loop)
+    if json is not None:
+        whole = verdict.document(loop, selection, changes, seconds)
+        write_to(json, json_module.dumps(whole, indent=2) + "\n")
+    aside = json == "-"
+    if first is not None:
+        click.echo(verdict.failure_text(first), err=aside)
+        if html is not None and isinstance(first.failure, Failure):  # a crash has no page
+            Path(html).write_text(first.failure.html())
+    for text in verdict.last_words(loop, selection, seconds):
+        click.echo(text, err=aside)
+    if interrupted and first is None:
+        raise KeyboardInterrupt
+    code: Verdict = verdict.verdict_of(loop)
+    return code.exit_code

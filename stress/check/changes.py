@@ -73,14 +73,14 @@ def changes_since(revision: str | None, files: Sequence[Path] = ()) -> Changes:
 def checkout_of(path: Path) -> Path | None:
     """The top of the git checkout that tracks a file or folder; None where there is none."""
     folder = path if path.is_dir() else path.parent
-    top = _git(folder, "rev-parse", "--show-toplevel")
+    top = git(folder, "rev-parse", "--show-toplevel")
     return None if top is None else Path(os.fsdecode(top.rstrip(b"\n")))
 
 
 def _packages_checkout() -> Path | None:
     """That of the packages: not one that only lies around the place they are installed in."""
     place = PACKAGES["shmalloc"]
-    tracked = _git(place, "ls-files", "--error-unmatch", "__init__.py")
+    tracked = git(place, "ls-files", "--error-unmatch", "__init__.py")
     return None if tracked is None else checkout_of(place)
 
 
@@ -107,17 +107,17 @@ def _module_of(path: Path) -> str | None:
 
 
 def _changed_files(top: Path, revision: str) -> list[str]:
-    if _git(top, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is None:
+    if git(top, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is None:
         raise MisuseError(f"since: {revision!r} is no commit of {top}; see git log")
-    differing = _git(top, "diff", "--name-only", "--no-renames", "-z", revision, "--")
-    new = _git(top, "ls-files", "--others", "--exclude-standard", "-z")
+    differing = git(top, "diff", "--name-only", "--no-renames", "-z", revision, "--")
+    new = git(top, "ls-files", "--others", "--exclude-standard", "-z")
     names = [*(differing or b"").split(b"\0"), *(new or b"").split(b"\0")]
-    return sorted({os.fsdecode(name) for name in names if name})
+    return sorted({os.fsdecode(name) for name in names if name.endswith(b".py")})
 
 
 def _compare(found: Changes, top: Path, name: str, module: str) -> None:
     """Take the names of one module that are not what they were."""
-    before = _git(top, "show", f"{found.since}:{name}")
+    before = git(top, "show", f"{found.since}:{name}")
     path = top / name
     old = _nodes(before, module, path)
     new = _nodes(path.read_bytes() if path.is_file() else None, module, path)
@@ -137,7 +137,7 @@ def _nodes(text: bytes | None, module: str, path: Path) -> Nodes:
         return {}  # all names of the other side differ
 
 
-def _git(folder: Path, *arguments: str) -> bytes | None:
+def git(folder: Path, *arguments: str) -> bytes | None:
     """What git says; None where it refuses."""
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False)

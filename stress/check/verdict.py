@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from stress.check.blame import blamed
 from stress.check.changes import Changes
 from stress.check.loop import CRASH, INTERPRETED, Loop, Outcome
 from stress.check.select import Selection
@@ -76,10 +77,11 @@ def shortest(loop: Loop) -> Outcome | None:
     return min(loop.failures, key=lambda outcome: outcome.length, default=None)
 
 
-def failure_text(outcome: Outcome) -> str:
-    """The failure in words."""
+def failure_text(outcome: Outcome, changes: Changes | None) -> str:
+    """The failure in words, below the changed lines that it ran."""
     if isinstance(outcome.failure, Failure):
-        return outcome.failure.report()
+        lines = [] if changes is None else list(blamed(changes, outcome.failure))
+        return "\n".join([*lines, *[""] * bool(lines), outcome.failure.report()])
     assert isinstance(outcome.failure, CrashFailure)
     from stress.crash.adapt import reported
     from stress.crash.story import tell
@@ -140,7 +142,9 @@ def document(loop: Loop, selection: Selection, changes: Changes | None, seconds:
         "programs": list(selection.chosen),
         "outcomes": [_outcome(outcome) for outcome in loop.outcomes],
         "not_checked": list(not_checked(loop, selection, seconds)),
-        "failure": None if first is None else {**_outcome(first), "text": failure_text(first)},
+        "failure": None
+        if first is None
+        else {**_outcome(first), "text": failure_text(first, changes)},
         "seconds": round(loop.elapsed_s, 3),
     }
 

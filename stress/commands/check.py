@@ -137,7 +137,7 @@ def _show(
         write_to(json, json_module.dumps(whole, indent=2) + "\n")
     aside = json == "-"
     if first is not None:
-        click.echo(verdict.failure_text(first), err=aside)
+        click.echo(verdict.failure_text(first, changes), err=aside)
         if html is not None and isinstance(first.failure, Failure):  # a crash has no page
             Path(html).write_text(first.failure.html())
     for text in verdict.last_words(loop, selection, seconds):

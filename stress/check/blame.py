@@ -1,0 +1,112 @@
+"""Which of the changed lines a failing schedule ran: what stands above the failure.
+
+A line counts as run if a step of the schedule was made in its function. If none was, because what
+has changed is a constant or a function that touches no word, the changed lines that the program can
+reach are shown. Which of them is wrong only their author can tell, so each is shown with its text.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from stress.check.changes import Changes, git
+from stress.explorer.loading import here
+from stress.explorer.report.failure import Failure, Step
+from stress.machine.site import Site
+
+MOST_SHOWN = 6
+_HUNK = re.compile(rb"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
+
+
+class Line(NamedTuple):
+    """A changed line. ``gone``: lines that stood below it were deleted."""
+
+    path: Path
+    number: int
+    gone: bool
+
+
+def blamed(changes: Changes, failure: Failure) -> Iterator[str]:
+    """The changed lines that the schedule ran, each with its text and who ran it."""
+    ran: list[str] = []
+    reached: list[str] = []
+    for path in changes.files.values():
+        functions = _functions(path)
+        for line in changed_lines(path, changes.since):
+            function = functions.get(line.number, "")
+            steps = [step for step in failure.trace.steps if _is_in(step, path, function)]
+            if function and steps:
+                ran.append(f"  {_told(line, function, steps)}")
+            elif _names_one(line, function, changes):
+                reached.append(f"  {_told(line, function, [])}")
+    shown = ran or reached
+    if shown:
+        how = "run by this schedule" if ran else "reached by this program, which made no step there"
+        yield f"Changed since {changes.since}, and {how}:"
+        yield from shown[:MOST_SHOWN]
+        if len(shown) > MOST_SHOWN:
+            yield f"  and {len(shown) - MOST_SHOWN} more changed lines"
+
+
+def _names_one(line: Line, function: str, changes: Changes) -> bool:
+    """Whether the line is one of a function, or the first of a constant, that has changed."""
+    for name, number in changes.names.items():
+        if changes.files.get(name.module) == line.path:
+            if name.name == function or (not function and number == line.number):
+                return True
+    return False
+
+
+def changed_lines(path: Path, revision: str) -> list[Line]:
+    """The lines of a file that are not what they were, as they are numbered now."""
+    differences = git(path.parent, "diff", "-U0", "--no-color", revision, "--", path.name)
+    found: list[Line] = []
+    for match in _HUNK.finditer(differences or b""):
+        first, count = int(match[1]), int(match[2] or 1)
+        if count == 0:
+            found.append(Line(path, max(first, 1), True))
+        found += [Line(path, number, False) for number in range(first, first + count)]
+    return found
+
+
+def _functions(path: Path) -> dict[int, str]:
+    """The function that each line is in."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return {}
+    return {
+        number: node.name
+        for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
+        for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }  # fmt: skip
+
+
+def _is_in(step: Step, path: Path, function: str) -> bool:
+    return any(_is_at(site, path) and site.function == function for site in step.stack)
+
+
+def _is_at(site: Site, path: Path) -> bool:
+    return Path(site.file).name == path.name and os.path.realpath(site.file) == str(path.resolve())
+
+
+def _told(line: Line, function: str, steps: list[Step]) -> str:
+    path = line.path
+    for folder in here():
+        if path.is_relative_to(folder):
+            path = path.relative_to(folder)
+    exact = [s for s in steps if any(_is_at(site, line.path) and site.line == line.number
+                                     for site in s.stack)]  # fmt: skip
+    text = linecache.getline(str(line.path), line.number).strip()
+    what = "lines below it were deleted" if line.gone else text
+    place = f"{path}:{line.number}" + (f" in {function}" if function else "")
+    if not steps:
+        return f"{place}: {what}"
+    last = (exact or steps)[-1]
+    return f"{place}: {what} (cpu {last.cpu}, step {last.index})"

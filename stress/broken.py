@@ -38,8 +38,11 @@ def told(place: str, error: BaseException) -> MisuseError:
 
 def _frames(error: BaseException) -> list[traceback.FrameSummary]:
     """The frames in the user's files; if the mistake is in one of ours, in ours."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
-              if Path(frame.filename).is_absolute() and not _is_in(frame, _LIBRARIES)]  # fmt: skip
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_absolute() and not _is_in(frame, _LIBRARIES)
+    ]
     return [frame for frame in frames if not _is_in(frame, _OURS)] or frames
 
 

@@ -83,9 +83,10 @@ def _functions(path: Path) -> dict[int, str]:
         return {}
     return {
         number: node.name
-        for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
         for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
-    }  # fmt: skip
+    }
 
 
 def _is_in(step: Step, path: Path, function: str) -> bool:
@@ -101,8 +102,11 @@ def _told(line: Line, function: str, steps: list[Step]) -> str:
     for folder in here():
         if path.is_relative_to(folder):
             path = path.relative_to(folder)
-    exact = [s for s in steps if any(_is_at(site, line.path) and site.line == line.number
-                                     for site in s.stack)]  # fmt: skip
+    exact = [
+        s
+        for s in steps
+        if any(_is_at(site, line.path) and site.line == line.number for site in s.stack)
+    ]
     text = linecache.getline(str(line.path), line.number).strip()
     what = "lines below it were deleted" if line.gone else text
     place = f"{path}:{line.number}" + (f" in {function}" if function else "")

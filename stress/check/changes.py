@@ -34,9 +34,10 @@ class Changes:
     def files_outside(self) -> dict[str, Path]:
         """The changed files that are not in the packages, by the names of their modules."""
         return {
-            module: path for module, path in self.files.items()
+            module: path
+            for module, path in self.files.items()
             if module.partition(".")[0] not in PACKAGES
-        }  # fmt: skip
+        }
 
 
 def changes_since(revision: str | None, files: Sequence[Path] = ()) -> Changes:

@@ -24,8 +24,9 @@ CRASH = "crash"
 NATIVE, INTERPRETED, QUICKEST = "native", "interpreted", "quickest"
 STEP_LIMIT = 5_000
 CRASHES = {  # random schedules, classes of DPOR, deaths in one run
-    INTERPRETED: (0, 0, 1), NATIVE: (20, 60, 2),
-}  # fmt: skip
+    INTERPRETED: (0, 0, 1),
+    NATIVE: (20, 60, 2),
+}
 MORE_CRASHES = (12, 0, 1)  # interpreted, in a turn that takes its time
 STRIDE = 3  # of the second death, which is tried at every third point
 LEAST_NATIVE_S = 1.0
@@ -158,13 +159,26 @@ class Loop:
         assert isinstance(job.thing, Program)
         limit = turn.schedules if engine == INTERPRETED or turn.engine == NATIVE else None
         result = explore(
-            job.thing, turn.strategy, job.memory, schedules=limit, seconds=seconds, engine=engine,
+            job.thing,
+            turn.strategy,
+            job.memory,
+            schedules=limit,
+            seconds=seconds,
+            engine=engine,
             step_limit=self.step_limit,
-        )  # fmt: skip
+        )
         return Outcome(
-            job, engine, result.verdict, result.schedules, result.abandoned, result.seconds,
-            self.elapsed_s, result.failure, result, result.note,
-        )  # fmt: skip
+            job,
+            engine,
+            result.verdict,
+            result.schedules,
+            result.abandoned,
+            result.seconds,
+            self.elapsed_s,
+            result.failure,
+            result,
+            result.note,
+        )
 
     def _crash(self, job: Job, turn: Turn, engine: str, seconds: float) -> Outcome:
         assert isinstance(job.thing, CrashCase)
@@ -174,9 +188,16 @@ class Loop:
         result = Hunt(job.thing, effort).run()
         failure = result.failures[0] if result.failures else None
         return Outcome(
-            job, engine, CRASH_VERDICTS[result.verdict], result.runs, result.cut, result.seconds,
-            self.elapsed_s, failure, result,
-        )  # fmt: skip
+            job,
+            engine,
+            CRASH_VERDICTS[result.verdict],
+            result.runs,
+            result.cut,
+            result.seconds,
+            self.elapsed_s,
+            failure,
+            result,
+        )
 
 
 def engine_of(turn: Turn, job: Job) -> str:

@@ -184,9 +184,10 @@ class Reach:
         """The changed names without imports and statements that bind nothing, in order."""
         nodes = {name: self.sources.node(name) for name in self.changes.names}
         return sorted(
-            name for name, node in nodes.items()
+            name
+            for name, node in nodes.items()
             if name.name != BARE and (node is None or node.stands_for is None)
-        )  # fmt: skip
+        )
 
     def _seeds(self, thing: Thing) -> Iterator[Name]:
         for kernel in kernels_of(thing):

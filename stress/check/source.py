@@ -73,17 +73,17 @@ def _add(node: Node, statement: ast.stmt, name: str, module: str, package: bool)
         node.text += f"{node.stands_for}"
         return
     if isinstance(statement, ast.FunctionDef):
-        marks = {ast.unparse(one).partition(".")[2] or ast.unparse(one)
-                 for one in statement.decorator_list}  # fmt: skip
+        marks = {
+            ast.unparse(one).partition(".")[2] or ast.unparse(one)
+            for one in statement.decorator_list
+        }
         node.kernel = bool(marks & KERNEL_MARKS)
     plain = _Plain().visit(statement)
     node.text += ast.dump(plain)
     node.uses |= set(_uses(plain))
 
 
-def _origin(
-    statement: ast.Import | ast.ImportFrom, name: str, module: str, package: bool
-) -> Name:  # fmt: skip
+def _origin(statement: ast.Import | ast.ImportFrom, name: str, module: str, package: bool) -> Name:
     for alias in statement.names:
         if name == (alias.asname or alias.name.partition(".")[0]):
             if isinstance(statement, ast.Import):
@@ -152,8 +152,11 @@ class Sources:
         """The nodes of a module; none of one that is not ours."""
         if module not in self._known:
             path = self.path_of(module)
-            nodes = {} if path is None else nodes_of(
-                path.read_bytes(), module, path.name == "__init__.py")  # fmt: skip
+            nodes = (
+                {}
+                if path is None
+                else nodes_of(path.read_bytes(), module, path.name == "__init__.py")
+            )
             self._known[module] = nodes
         return self._known[module]
 

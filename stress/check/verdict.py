@@ -45,9 +45,13 @@ def row(outcome: Outcome) -> tuple[str, ...]:
     if outcome.failure is not None:
         said = f"{outcome.failure.kind} {outcome.failure.code or ''}".rstrip()
     return (
-        name, outcome.job.memory, outcome.engine, said, f"{outcome.schedules:,}",
+        name,
+        outcome.job.memory,
+        outcome.engine,
+        said,
+        f"{outcome.schedules:,}",
         f"{outcome.seconds:.1f}",
-    )  # fmt: skip
+    )
 
 
 def line(cells: tuple[str, ...]) -> str:
@@ -128,8 +132,9 @@ def _only_interpreted(loop: Loop, outcome: Outcome) -> bool:
     return not any(other.done or other.engine != INTERPRETED for other in same)
 
 
-def document(loop: Loop, selection: Selection, changes: Changes | None, seconds: float
-             ) -> dict[str, Any]:  # fmt: skip
+def document(
+    loop: Loop, selection: Selection, changes: Changes | None, seconds: float
+) -> dict[str, Any]:
     """Everything, in JSON's types."""
     first = shortest(loop)
     verdict = verdict_of(loop)
@@ -151,7 +156,12 @@ def document(loop: Loop, selection: Selection, changes: Changes | None, seconds:
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
     return {
-        "program": outcome.job.name, "memory": outcome.job.memory, "engine": outcome.engine,
-        "verdict": outcome.verdict, "schedules": outcome.schedules, "cut": outcome.cut,
-        "seconds": round(outcome.seconds, 3), "at": round(outcome.at_s, 3),
-    }  # fmt: skip
+        "program": outcome.job.name,
+        "memory": outcome.job.memory,
+        "engine": outcome.engine,
+        "verdict": outcome.verdict,
+        "schedules": outcome.schedules,
+        "cut": outcome.cut,
+        "seconds": round(outcome.seconds, 3),
+        "at": round(outcome.at_s, 3),
+    }

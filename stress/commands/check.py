@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from shmalloc.errors import MisuseError
-from stress.options import command as as_command, duration, html_file, json_file, option
+from stress.options import command as as_command
+from stress.options import duration, html_file, json_file, option
 from stress.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -27,19 +28,33 @@ LINGER_S = 1.5  # for a shorter schedule, after the first failure
 
 @as_command("check")
 @click.argument("parts", nargs=-1, metavar="[PART]...")
-@option("--changed", is_flag=True, setting=False,
-        help="Only programs that reach what differs from the last commit.")  # fmt: skip
-@option("--since", metavar="REV", setting=False,
-        help="The same for another commit or branch, such as main or HEAD~3.")  # fmt: skip
-@option("--crash", is_flag=True, setting=False,
-        help="Crash cases as well: CPUs die, others recover.")  # fmt: skip
+@option(
+    "--changed",
+    is_flag=True,
+    setting=False,
+    help="Only programs that reach what differs from the last commit.",
+)
+@option(
+    "--since",
+    metavar="REV",
+    setting=False,
+    help="The same for another commit or branch, such as main or HEAD~3.",
+)
+@option(
+    "--crash", is_flag=True, setting=False, help="Crash cases as well: CPUs die, others recover."
+)
 @duration("Time for everything, compiling included", default=SECONDS)
 @json_file("Write the result as JSON; - is standard output.")
 @html_file("Write the failure as a page.")
 def command(
-    parts: tuple[str, ...], changed: bool, since: str | None, crash: bool, seconds: float,
-    json: str | None, html: str | None,
-) -> int:  # fmt: skip
+    parts: tuple[str, ...],
+    changed: bool,
+    since: str | None,
+    crash: bool,
+    seconds: float,
+    json: str | None,
+    html: str | None,
+) -> int:
     """Find out what a change broke: explore programs until one fails.
 
     PART is a program, a glob, the beginning of programs' names (buddy), a module of kernels, a
@@ -92,8 +107,12 @@ def _load() -> None:
 def _loop(selection: Selection, seconds: float) -> Loop:
     from stress.check.loop import INTERPRETED, NATIVE, QUICKEST, Loop, Turn, jobs_of
 
-    jobs = [job for memory in ("sc", "tso") for name, thing in selection.chosen.items()
-            for job in jobs_of(name, thing, (memory,))]  # fmt: skip
+    jobs = [
+        job
+        for memory in ("sc", "tso")
+        for name, thing in selection.chosen.items()
+        for job in jobs_of(name, thing, (memory,))
+    ]
     turns = (
         Turn("dpor", QUICKEST, GLANCE_S, GLANCE_SCHEDULES, fair=True),
         Turn("auto", INTERPRETED, LOOK_S, fair=True),
@@ -124,9 +143,14 @@ def _teller() -> Callable[[Outcome], None]:
 
 
 def _show(
-    loop: Loop, selection: Selection, changes: Changes | None, seconds: float, json: str | None,
-    html: str | None, interrupted: bool,
-) -> int:  # fmt: skip
+    loop: Loop,
+    selection: Selection,
+    changes: Changes | None,
+    seconds: float,
+    json: str | None,
+    html: str | None,
+    interrupted: bool,
+) -> int:
     from stress.check import verdict
     from stress.explorer.report.failure import Failure
     from stress.report.places import write_to

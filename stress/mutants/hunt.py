@@ -27,8 +27,10 @@ from stress.programs import PROGRAMS
 
 MEMORIES = ("sc", "tso")
 TURNS = (
-    Turn("dpor", INTERPRETED, 1.0), Turn("auto", INTERPRETED, 4.0), Turn("auto", NATIVE),
-)  # fmt: skip
+    Turn("dpor", INTERPRETED, 1.0),
+    Turn("auto", INTERPRETED, 4.0),
+    Turn("auto", NATIVE),
+)
 
 
 def hunted(programs: list[str], seconds: float) -> Loop:
@@ -43,37 +45,48 @@ def hunted(programs: list[str], seconds: float) -> Loop:
 
 def document(loop: Loop) -> dict[str, object]:
     """What the command reads."""
-    problems = [f"{outcome.job.name} ({outcome.job.memory}): {outcome.note}"
-                for outcome in loop.outcomes if outcome.verdict == ERROR]  # fmt: skip
+    problems = [
+        f"{outcome.job.name} ({outcome.job.memory}): {outcome.note}"
+        for outcome in loop.outcomes
+        if outcome.verdict == ERROR
+    ]
     failures = loop.failures
     return {
         "schedules": sum(outcome.schedules for outcome in loop.outcomes),
         "seconds": loop.elapsed_s,
         "exhausted": not loop.open and not problems,
-        "cut": sum(outcome.cut for outcome in loop.outcomes), "problems": problems,
+        "cut": sum(outcome.cut for outcome in loop.outcomes),
+        "problems": problems,
         "left": [f"{job.name} ({job.memory})" for job in loop.open],
         "found": _finding(failures[0]) if failures else None,
-    }  # fmt: skip
+    }
 
 
 def _finding(outcome: Outcome) -> dict[str, object]:
     failure = outcome.failure
     assert failure is not None
     found = {
-        "program": outcome.job.name, "memory": outcome.job.memory, "code": failure.code,
+        "program": outcome.job.name,
+        "memory": outcome.job.memory,
+        "code": failure.code,
         "engine": outcome.engine,
-    }  # fmt: skip
+    }
     if isinstance(failure, Failure):
         return found | {
-            "kind": failure.kind, "token": failure.schedule, "cause": failure.cause,
+            "kind": failure.kind,
+            "token": failure.schedule,
+            "cause": failure.cause,
             "preemptions": failure.preemptions,
             "seconds": outcome.at_s - failure.shrink_seconds,
-        }  # fmt: skip
+        }
     assert isinstance(failure, CrashFailure)
     return found | {
-        "kind": "check" if failure.code else failure.kind, "token": failure.command,
-        "cause": str(failure), "preemptions": None, "seconds": outcome.at_s,
-    }  # fmt: skip
+        "kind": "check" if failure.code else failure.kind,
+        "token": failure.command,
+        "cause": str(failure),
+        "preemptions": None,
+        "seconds": outcome.at_s,
+    }
 
 
 def main(root: str, seconds: str, *programs: str) -> None:

@@ -10,6 +10,7 @@ from stress.check.blame import blamed
 from stress.check.changes import Changes
 from stress.check.loop import CRASH, INTERPRETED, Loop, Outcome
 from stress.check.select import Selection
+from stress.crash.account import tell
 from stress.crash.result import CrashFailure
 from stress.explorer.report.failure import Failure
 from stress.explorer.result import ABANDONED, ERROR, EXHAUSTED
@@ -87,10 +88,7 @@ def failure_text(outcome: Outcome, changes: Changes | None) -> str:
         lines = [] if changes is None else list(blamed(changes, outcome.failure))
         return "\n".join([*lines, *[""] * bool(lines), outcome.failure.report()])
     assert isinstance(outcome.failure, CrashFailure)
-    from stress.crash.adapt import reported
-    from stress.crash.story import tell
-
-    return tell(outcome.failure, reported)
+    return tell(outcome.failure)
 
 
 def last_words(loop: Loop, selection: Selection, seconds: float) -> Iterator[str]:

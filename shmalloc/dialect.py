@@ -27,7 +27,10 @@ KERNELS: dict[str, Kernel] = {}
 def kernel(function: F) -> F:
     """Register ``function`` as a kernel and return it unchanged, its type included."""
     if not isinstance(function, FunctionType):
-        raise DialectError(f"{function!r} is no plain function; put @kernel next to its def")
+        raise DialectError(
+            f"{function!r} is no plain function; put @kernel directly above a def, below its other"
+            " decorators"
+        )
     KERNELS[f"{function.__module__}.{function.__qualname__}"] = function
     function.__kernel__ = True  # type: ignore[attr-defined]
     return function

@@ -104,3 +104,14 @@ def test_nothing_is_written_where_nothing_is_wanted(
     monkeypatch.setenv(ENV_DUMP, wanted)
     run(made)
     assert not (tmp_path / "dump").exists() or dumped(tmp_path) == {}
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(ENV_DUMP, "ir")
+    monkeypatch.setenv(ENV_DIRECTORY, str(tmp_path / "file" / "below"))
+    made = module(tmp_path, "@kernel\ndef k(mem):\n    return 1\n")
+    with pytest.raises(MisuseError, match=r"SHMALLOC_DUMP_DIR: .*below cannot be made \(Not a dir"):
+        get_engine("native").bind(made.k)

@@ -179,7 +179,7 @@ def test_the_cpu_of_a_fault_is_found_behind_many_arguments(tmp_path: Path) -> No
 
 # --- names ---------------------------------------------------------------------------------------
 SHADOWED = {
-    "min = None": ("return min(i, 2)", "min is not a kernel"),
+    "min = None": ("return min(i, 2)", "min is not an integer but of type NoneType"),
     "range = None": ("for a in range(i): pass", "goes over range(..) only"),
     "abs = 3": ("return abs(i)", "abs is not a kernel"),
 }
@@ -282,7 +282,7 @@ def test_a_file_may_have_any_name_and_messages_stay_one_line(tmp_path: Path, fil
     )
     made = module(tmp_path, text, file=file)
     assert result(made.k, 3) == 3
-    assert "kernel wrong: use // and shifts" in refusal(made.wrong)
+    assert "kernel wrong: /, ** and @ leave the integers; use // and shifts" in refusal(made.wrong)
 
 
 def test_methods_are_kernels_by_their_class(tmp_path: Path) -> None:

@@ -20,15 +20,23 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from types import FunctionType
 from typing import Any
 
 from shmalloc import words as words_module
-from shmalloc.compiler import flow, source
+from shmalloc.compiler import flow, refusals, refused_names, source
 from shmalloc.compiler.integers import INT_MAX, INT_MIN
-from shmalloc.compiler.refusals import EXPRESSIONS, OPERATORS, REFUSED, STATEMENTS, refusal_of
+from shmalloc.compiler.outline import Outline
+from shmalloc.compiler.refusals import (
+    EXPRESSIONS,
+    OPERATORS,
+    REFUSED,
+    STATEMENTS,
+    refusal_of,
+    refusal_of_constant,
+)
+from shmalloc.compiler.refused_names import ABSENT
 from shmalloc.compiler.scope import scope_of
 from shmalloc.dialect import Kernel, is_kernel, is_primitive
 from shmalloc.errors import DialectError
@@ -43,33 +51,6 @@ BUILTINS: dict[str, tuple[int, int]] = {  # name -> least and most arguments
     "range": (1, 3),
     "breakpoint": (0, 0),  # interpreted only
 }
-
-Finding = tuple[int, str]  # line in the file, reason and cure
-
-
-@dataclass
-class Outline:
-    """A kernel's tree after its names are resolved, and what it breaks of the dialect."""
-
-    function: Kernel
-    tree: ast.FunctionDef
-    params: tuple[str, ...]
-    locals: tuple[str, ...]
-    findings: list[Finding] = field(default_factory=list)
-
-    def sentences(self) -> list[str]:
-        """The findings as text: ``FILE:LINE: kernel NAME: reason; cure``."""
-        name = self.function.__qualname__
-        return [
-            f"{source.place_of(self.function, line)}: kernel {name}: {text}"
-            for line, text in sorted(self.findings)
-        ]
-
-    def require(self) -> None:
-        """Raise the first finding as a ``DialectError``."""
-        if self.findings:
-            raise DialectError(self.sentences()[0])
-
 
 _outlines: dict[Kernel, Outline] = {}
 
@@ -124,9 +105,9 @@ class _Reader(ast.NodeTransformer):
     def _check_signature(self, tree: ast.FunctionDef) -> None:
         arguments = tree.args
         if arguments.defaults or arguments.kwonlyargs or arguments.vararg or arguments.kwarg:
-            self._refuse(tree, "default, keyword and starred arguments are not allowed")
+            self._refuse(tree, refusals.ARGUMENTS)
         if self.outline.function.__closure__:
-            self._refuse(tree, "a kernel may not be a closure; define it in the module")
+            self._refuse(tree, refusals.CLOSURE)
 
     # --- statements ------------------------------------------------------------------------------
     def _statement(self, node: ast.stmt) -> ast.stmt:
@@ -179,7 +160,7 @@ class _Reader(ast.NodeTransformer):
             node.value = ast.copy_location(ast.Constant(0), node)
         node.value = self._value(node.value)
         if not isinstance(node.target, ast.Name):
-            self._refuse(node, "only a plain name may be annotated")
+            self._refuse(node, "only a plain name may be annotated; leave the annotation out")
 
     def _do_AugAssign(self, node: ast.AugAssign) -> None:
         self._operator(node)
@@ -209,20 +190,22 @@ class _Reader(ast.NodeTransformer):
             self._refuse(node, "else of a loop is not allowed; use a variable")
         node.test = self._value(node.test)
         node.body = self._block(node.body)
+        if isinstance(node.test, ast.Constant) and node.test.value and _is_stuck(node):
+            self._refuse(node, refusals.STUCK)
 
     def _do_For(self, node: ast.For) -> None:
         if node.orelse:
             self._refuse(node, "else of a loop is not allowed; use a variable")
         if not isinstance(node.target, ast.Name):
-            self._refuse(node, "the variable of a for loop is one name")
+            self._refuse(node, "the variable of a for loop is one name; assign others inside")
         if not (isinstance(node.iter, ast.Call) and self._builtin(node.iter.func) == "range"):
-            self._refuse(node, "a for loop goes over range(..) only")
+            self._refuse(node, refusals.ITERABLE)
         else:
             node.iter.callee = "range"  # type: ignore[attr-defined]
             self._arguments(node.iter)
             step = node.iter.args[2] if len(node.iter.args) == 3 else None
             if isinstance(step, ast.Constant) and step.value == 0:
-                self._refuse(node, "a range with step 0 has no meaning")
+                self._refuse(node, "a range with step 0 has no meaning; use another step")
         node.body = self._block(node.body)
 
     # --- expressions -----------------------------------------------------------------------------
@@ -238,16 +221,10 @@ class _Reader(ast.NodeTransformer):
         return self._constant(node, node.value)
 
     def _constant(self, node: ast.expr, value: object) -> ast.expr:
-        if isinstance(value, str | bytes):
-            self._refuse(node, "a string is not allowed; kernels have only integers")
-        elif not isinstance(value, int):
-            self._refuse(node, f"constant {value!r} is not an integer")
-        elif not INT_MIN <= value <= INT_MAX:
-            shown = value if abs(value) < 1 << 128 else f"of {value.bit_length()} bits"
-            self._refuse(node, f"constant {shown} does not fit into 64 bits with a sign")
-        else:
+        if isinstance(value, int) and INT_MIN <= value <= INT_MAX:
             plain = value if isinstance(value, bool) else int.__pos__(value)
             return ast.copy_location(ast.Constant(plain), node)
+        self._refuse(node, refusal_of_constant(value))
         return ast.copy_location(ast.Constant(0), node)
 
     def _on_Name(self, node: ast.Name) -> ast.expr:
@@ -256,31 +233,44 @@ class _Reader(ast.NodeTransformer):
         value = self._global(node.id)
         if node.id.isupper() and isinstance(value, int):
             return self._constant(node, value)
-        if is_kernel(value) or _is_word(value):
-            self._refuse(node, f"{node.id} can only be called")
+        if _is_word(value):
+            self._refuse(node, f"{node.id} can only be called; write {node.id}(..)")
         else:
-            self._refuse(node, f"{node.id} is not a kernel, a word or an UPPER_CASE int constant")
+            self._refuse(node, refused_names.refusal(node.id, value, self._known()))
         return ast.copy_location(ast.Constant(0), node)
 
     def _global(self, name: str) -> object:
-        return self._scope.names.get(name)
+        return self._scope.names.get(name, ABSENT)
+
+    def _known(self) -> list[str]:
+        """The names that a misspelt one could have been."""
+        return [*self._names, *self.outline.function.__globals__]
 
     def _on_Attribute(self, node: ast.Attribute) -> ast.expr:
         value = self._member(node)
         if node.attr.isupper() and isinstance(value, int):
             return self._constant(node, value)
-        self._refuse(node, REFUSED[ast.Attribute])
+        self._refuse(node, self._refusal_of_member(node))
         return ast.copy_location(ast.Constant(0), node)
 
     def _member(self, node: ast.Attribute) -> object:
-        """What ``module.name`` is, None where it is not that."""
+        """What ``module.name`` is, ``ABSENT`` where it is not that."""
         if isinstance(node.value, ast.Name) and node.value.id not in self._names:
-            return self._scope.members.get((node.value.id, node.attr))
-        return None
+            return self._scope.members.get((node.value.id, node.attr), ABSENT)
+        return ABSENT
+
+    def _refusal_of_member(self, node: ast.Attribute) -> str:
+        if isinstance(node.value, ast.Name) and node.value.id not in self._names:
+            home = node.value.id
+            value = self._global(home)
+            if value is ABSENT:
+                return refused_names.refusal(home, ABSENT, self._known())
+            return refused_names.refusal_of_member(home, node.attr, value, self._member(node))
+        return REFUSED[ast.Attribute]
 
     def _operator(self, node: ast.BinOp | ast.AugAssign) -> None:
         if not isinstance(node.op, OPERATORS):
-            self._refuse(node, "use // and shifts: /, ** and @ leave the integers")
+            self._refuse(node, "/, ** and @ leave the integers; use // and shifts")
 
     def _on_BinOp(self, node: ast.BinOp) -> ast.expr:
         self._operator(node)
@@ -324,7 +314,7 @@ class _Reader(ast.NodeTransformer):
 
     def _word(self, node: ast.Subscript) -> None:
         if not isinstance(node.value, ast.Name) or node.value.id not in self._names:
-            self._refuse(node, "only memory has words: mem[i]")
+            self._refuse(node, refusals.SUBSCRIPT)
         node.slice = self._value(node.slice)
 
     def _builtin(self, node: ast.expr) -> str | None:
@@ -338,14 +328,11 @@ class _Reader(ast.NodeTransformer):
         name = self._builtin(node.func)
         callee: object = name
         if name == "range":
-            self._refuse(node, "range(..) is allowed only in: for i in range(..)")
+            self._refuse(node, "range(..) is allowed only in: for i in range(..); write a loop")
         elif name is None:
             callee = self._called(node.func)
             if not (is_kernel(callee) or _is_word(callee)):
-                written = ast.unparse(node.func)
-                self._refuse(
-                    node, f"{written} is not a kernel, a word or an UPPER_CASE int constant"
-                )
+                self._refuse(node, self._refusal_of_callee(node.func, callee))
                 return ast.copy_location(ast.Constant(0), node)
         node.callee = callee  # type: ignore[attr-defined]
         self._arguments(node)
@@ -354,7 +341,16 @@ class _Reader(ast.NodeTransformer):
     def _called(self, node: ast.expr) -> object:
         if isinstance(node, ast.Name) and node.id not in self._names:
             return self._global(node.id)
-        return self._member(node) if isinstance(node, ast.Attribute) else None
+        return self._member(node) if isinstance(node, ast.Attribute) else ABSENT
+
+    def _refusal_of_callee(self, node: ast.expr, callee: object) -> str:
+        if isinstance(node, ast.Attribute) and not isinstance(callee, int):
+            return self._refusal_of_member(node)
+        if isinstance(node, ast.Name) and node.id not in self._names:
+            if not isinstance(callee, int):
+                return refused_names.refusal(node.id, callee, self._known())
+        written = ast.unparse(node).splitlines()[0]
+        return f"{written} is not a kernel but a number; call a kernel by its name"
 
     def _arguments(self, node: ast.Call) -> None:
         if node.keywords:
@@ -369,7 +365,8 @@ class _Reader(ast.NodeTransformer):
             name = callee.__name__
         if not least <= len(node.args) <= most:
             takes = str(least) if least == most else f"{least} to {most}"
-            self._refuse(node, f"{name} takes {takes} arguments, {len(node.args)} are given")
+            given = len(node.args)
+            self._refuse(node, f"{name} takes {takes} arguments, {given} are given; pass {takes}")
 
 
 def _require_def(function: Kernel) -> None:
@@ -386,6 +383,12 @@ def _require_def(function: Kernel) -> None:
 
 def _is_word(value: object) -> bool:
     return isinstance(value, FunctionType) and (value in WORDS or is_primitive(value))
+
+
+def _is_stuck(loop: ast.While) -> bool:
+    """Whether a loop has no way out, and no access at which another CPU could go on."""
+    ways = ast.Call | ast.Subscript | ast.Return | ast.Break
+    return not any(isinstance(node, ways) for node in ast.walk(loop))
 
 
 def _is_docstring(node: ast.stmt) -> bool:

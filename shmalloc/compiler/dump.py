@@ -30,6 +30,16 @@ _BEGINS = {
 _ENDS = {"ir": re.compile(r"\}"), "asm": re.compile(r"\.Lfunc_end\d+:")}
 
 
+def _put(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise MisuseError(
+            f"{ENV_DIRECTORY}: {path} cannot be written ({error.strerror}); name a folder that you"
+            " may write to"
+        ) from None
+
+
 def wanted() -> list[str]:
     """The forms that $SHMALLOC_DUMP asks for. Raises ``MisuseError`` for one that there is not."""
     found = [form for form in os.environ.get(ENV_DUMP, "").split(",") if form]
@@ -43,7 +53,13 @@ def write(entries: Sequence[Instance], tell: Callable[[str], None]) -> None:
     """Write the kernels of an image into files, in every form that is wanted."""
     forms = wanted()
     directory = Path(os.environ.get(ENV_DIRECTORY, "shmalloc-dump"))
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MisuseError(
+            f"{ENV_DIRECTORY}: {directory} cannot be made ({error.strerror}); name a folder that"
+            " you may write to"
+        ) from None
     target = codegen.host()
     text = module_text(entries, target)
     makers = {"ir": codegen.optimized_ir, "asm": codegen.assembly_code}
@@ -53,7 +69,7 @@ def write(entries: Sequence[Instance], tell: Callable[[str], None]) -> None:
             if ":" not in name:
                 continue  # a wrapper, or of the runtime
             path = directory / (re.sub(r"[^\w.-]", "_", name) + ENDINGS[form])
-            path.write_text(body + "\n")
+            _put(path, body + "\n")
             count += 1
         tell(f"wrote {form} of {count} kernels to {directory}")
 

@@ -37,7 +37,7 @@ def _results(tree: ast.FunctionDef, end: State) -> Iterator[Finding]:
         yield last.end_lineno or last.lineno, text
     sizes = {len(node.value.elts) for node in valued if isinstance(node.value, ast.Tuple)}
     if len(sizes) > 1:
-        yield tree.lineno, "returns tuples of different lengths"
+        yield tree.lineno, "returns tuples of different lengths; return as many values everywhere"
 
 
 def _both(first: State, second: State) -> State:

@@ -44,8 +44,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git checkout of the two packages, as they are here."""
     root = tmp_path_factory.mktemp("checkout")
     for package in ("shmalloc", "stress"):
-        shutil.copytree(ROOT / package, root / package,
-                        ignore=shutil.ignore_patterns("__pycache__", "*.image"))  # fmt: skip
+        shutil.copytree(
+            ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__", "*.image")
+        )
     git(root, "init", "-q")
     git(root, "add", "-A")
     git(root, "commit", "-qm", "as it is")
@@ -80,10 +81,14 @@ def inside(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def check(place: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
     """The command of the checkout: exit code, standard output, standard error."""
     done = subprocess.run(
-        [sys.executable, "-m", "stress", "check", *arguments], cwd=place, text=True, check=False,
-        env={**environment(), "PYTHONPATH": str(place), **variables}, capture_output=True,
+        [sys.executable, "-m", "stress", "check", *arguments],
+        cwd=place,
+        text=True,
+        check=False,
+        env={**environment(), "PYTHONPATH": str(place), **variables},
+        capture_output=True,
         timeout=500,
-    )  # fmt: skip
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -94,20 +99,25 @@ def chosen(crash: bool = False, parts: tuple[str, ...] = ()) -> list[str]:
 # --- from a broken kernel to its line ------------------------------------------------------------
 BREAKS = {
     "mergeable forgets the order": (
-        BUDDY, "    if not is_free_head(w0, fixed(mem, zone + c.Z_INDEX), order):\n"
-        "        return False\n    other", "    if type_of(w0) != c.T_FREE:\n"
-        "        return False\n    other", "I_TAIL",
+        BUDDY,
+        "    if not is_free_head(w0, fixed(mem, zone + c.Z_INDEX), order):\n"
+        "        return False\n    other",
+        "    if type_of(w0) != c.T_FREE:\n        return False\n    other",
+        "I_TAIL",
     ),
     "a put to a full slab": (SLAB, *MUTANTS["put-to-a-full-slab"].edits[0], "I_SLAB"),
     "a version that is not bumped": (
-        MUTANTS["version-not-bumped"].file, *MUTANTS["version-not-bumped"].edits[0], "X_VERSION",
+        MUTANTS["version-not-bumped"].file,
+        *MUTANTS["version-not-bumped"].edits[0],
+        "X_VERSION",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("broken", BREAKS)
-def test_a_broken_kernel_is_named_with_its_line_in_the_first_40_lines(broken, checkout, edit,
-                                                                      tmp_path):  # fmt: skip
+def test_a_broken_kernel_is_named_with_its_line_in_the_first_40_lines(
+    broken, checkout, edit, tmp_path
+):
     name, old, new, invariant = BREAKS[broken]
     number = edit(name, old, new)
     code, output, error = check(
@@ -239,8 +249,11 @@ def test_a_constant_made_of_a_changed_one_is_reached(tmp_path):
 # --- where nothing can be said -------------------------------------------------------------------
 def test_outside_of_a_checkout_changed_is_a_usage_error(tmp_path):
     for package in ("shmalloc", "stress"):
-        shutil.copytree(ROOT / package, tmp_path / package,
-                        ignore=shutil.ignore_patterns("__pycache__", "*.image"))  # fmt: skip
+        shutil.copytree(
+            ROOT / package,
+            tmp_path / package,
+            ignore=shutil.ignore_patterns("__pycache__", "*.image"),
+        )
     code, output, error = check(tmp_path, "--changed", GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
     assert (code, output) == (4, "")
     assert len(error.splitlines()) == 1 and "is in no git checkout; name the parts" in error
@@ -353,8 +366,11 @@ def test_nothing_named_is_a_usage_error(capsys):
 def test_an_interrupt_shows_what_ran_and_exits_2():
     with subprocess.Popen(
         [sys.executable, "-m", "stress", "check", "lock-sleep-kept-3", "--seconds", "400"],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as child:  # fmt: skip
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
         assert child.stderr is not None
         while not child.stderr.readline().startswith("lock-sleep-kept-3"):
             assert child.poll() is None

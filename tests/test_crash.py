@@ -158,8 +158,9 @@ def test_every_step_of_a_crash_is_shown_on_request():
     text = tell(failure, full=True)
     assert "..." not in {line.split("|")[0].strip() for line in text.splitlines()}
     steps = len(account_of(failure).trace.steps)
-    assert {str(step) for step in range(steps)} <= {line.split("|")[0].strip()
-                                                    for line in text.splitlines()}  # fmt: skip
+    assert {str(step) for step in range(steps)} <= {
+        line.split("|")[0].strip() for line in text.splitlines()
+    }
 
 
 def test_a_program_that_fails_without_a_death_is_reported_as_such():

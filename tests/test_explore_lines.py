@@ -25,7 +25,7 @@ from stress.explorer.report.origin import origin_of
 from stress.explorer.report.trace import Marker, Step, addresses_of
 from stress.explorer.result import Exploration
 from stress.programs import PROGRAMS
-from support import failures as f
+from support import failures
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_LINES = 40
@@ -80,19 +80,19 @@ def test_an_accessor_makes_one_access_and_decides_nothing(function, accessor):
 
 
 def test_a_step_shows_the_line_that_calls_an_accessor():
-    inner = f.site_of(descriptor.page_state, "load(mem")
-    outer = f.site_of(buddy.mergeable, "= page_state(")
+    inner = failures.site_of(descriptor.page_state, "load(mem")
+    outer = failures.site_of(buddy.mergeable, "= page_state(")
     assert frames.shown_site((inner, outer)) == outer
     assert frames.caller_of((inner, outer, inner)) == inner
     assert frames.shown_site((inner,)) == inner and frames.shown_site(()) is None
 
 
 def test_a_read_shows_the_line_that_it_decides():
-    read = f.site_of(buddy.mergeable, "= page_state(")
+    read = failures.site_of(buddy.mergeable, "= page_state(")
     decided = frames.decided_by(read)
-    assert decided == f.site_of(buddy.mergeable, "if not is_free_head(")
+    assert decided == failures.site_of(buddy.mergeable, "if not is_free_head(")
     assert frames.decided_by(decided) is None
-    assert frames.decided_by(f.site_of(updates, "mem[i] + 1")) is None
+    assert frames.decided_by(failures.site_of(updates, "mem[i] + 1")) is None
 
 
 # --- where a code comes from ---------------------------------------------------------------------
@@ -117,14 +117,15 @@ def makes_its_own(mem):
 def test_the_origin_of_a_code_is_the_line_that_made_it():
     origin = origin_of(passes_on, np.array([0, 0, 6, 0]), 7)
     assert origin.sites == (
-        f.site_of(inner_code, "mem[2] + 1"), f.site_of(passes_on, "return inner_code"),
-    )  # fmt: skip
+        failures.site_of(inner_code, "mem[2] + 1"),
+        failures.site_of(passes_on, "return inner_code"),
+    )
     assert origin.words == (1, 2)
 
 
 def test_a_code_that_was_computed_comes_from_the_line_that_returned_it():
     origin = origin_of(makes_its_own, np.array([0, 0, 6, 0]), 8)
-    assert origin.sites == (f.site_of(makes_its_own, "return code + 1"),)
+    assert origin.sites == (failures.site_of(makes_its_own, "return code + 1"),)
 
 
 def test_the_search_for_the_origin_leaves_tracing_as_it_was():
@@ -143,9 +144,11 @@ def test_the_search_for_the_origin_leaves_tracing_as_it_was():
 
 
 def test_a_check_without_names_says_which_line_returned_its_code():
-    program = Program("lost", 4, [f.increment, f.increment], check=f.both_counted)
+    program = Program(
+        "lost", 4, [failures.increment, failures.increment], check=failures.both_counted
+    )
     failure = explore(program, strategy="dfs", engine="interpreted", races=False).failure
-    site = f.site_of(f.both_counted, "return 0 if")
+    site = failures.site_of(failures.both_counted, "return 0 if")
     assert failure.cause.splitlines()[:2] == [
         "The check returned 7 when all CPUs were done.",
         f"  at failures.py:{site.line} in both_counted: return 0 if mem[0] == 2 else 7",
@@ -160,7 +163,7 @@ def divides(mem, cpu):
 
 def test_arithmetic_is_told_with_its_line_and_told_once():
     failure = explore(Program("d", 4, [divides]), engine="interpreted").failure
-    line = f.site_of(divides, "7 //").line
+    line = failures.site_of(divides, "7 //").line
     said = (
         f"A kernel made a division by zero in divides, test_explore_lines.py:{line}: `return 7 //"
     )
@@ -174,7 +177,7 @@ def with_stake(failure, *words):
 
 
 def test_steps_at_stake_are_never_left_out(rng):
-    failure = f.long_run(60)
+    failure = failures.long_run(60)
     for _ in range(20):
         step = rng.choice(failure.trace.steps)
         marked = replace(step, address=20)
@@ -186,7 +189,7 @@ def test_steps_at_stake_are_never_left_out(rng):
 
 
 def test_the_history_has_the_steps_at_stake_and_no_others():
-    failure = with_stake(f.long_run(4), 9)
+    failure = with_stake(failures.long_run(4), 9)
     lines = list(history(failure))
     assert lines[0] == "What happened to word 9:"
     told = [int(m[1]) for line in lines if (m := re.match(r"  step (\d+), cpu 1: ", line))]
@@ -194,15 +197,15 @@ def test_the_history_has_the_steps_at_stake_and_no_others():
 
 
 def test_a_long_history_tells_the_last_steps_and_counts_the_others():
-    failure = with_stake(f.long_run(40), 8)
+    failure = with_stake(failures.long_run(40), 8)
     first, *lines, _ = history(failure)
     told = sum(line.startswith("  step") for line in lines)
     assert len(lines) <= MOST_LINES and first.endswith(f"(and {40 - told} earlier steps):")
 
 
 def test_of_a_spin_only_the_first_and_the_last_look_are_at_stake():
-    failure = f.race()
-    stack = (f.site_of(f.increment, f.READ_WRITE),)
+    failure = failures.race()
+    stack = (failures.site_of(failures.increment, failures.READ_WRITE),)
     looks = tuple(
         Step(k, 0, k + 1, ops.OP_LOAD, 9, int(k >= 7), 0, stack, False, False) for k in range(10)
     )
@@ -211,13 +214,13 @@ def test_of_a_spin_only_the_first_and_the_last_look_are_at_stake():
 
 
 def test_of_very_many_steps_at_stake_the_last_ones_are_shown():
-    failure = with_stake(f.long_run(1000), 8, 9)
+    failure = with_stake(failures.long_run(1000), 8, 9)
     shown = at_stake(failure.trace)
     assert [step.index for step in shown] == list(range(2000 - MOST_AT_STAKE, 2000))
 
 
 def test_a_marker_stands_before_its_step_in_the_lane_of_its_cpu():
-    failure = f.long_run(4)
+    failure = failures.long_run(4)
     marker = Marker(4, 1, "CPU 1 stops for ever here")
     marked = replace(failure, trace=replace(failure.trace, markers=(marker,)))
     rows = marked.report(200).splitlines()
@@ -228,15 +231,17 @@ def test_a_marker_stands_before_its_step_in_the_lane_of_its_cpu():
 
 
 def test_the_calls_of_each_step_are_shown_when_they_are_asked_for():
-    failure = f.deadlock()
-    outer = f"failures.py:{f.site_of(f.four_then_two, 'lock(mem, 2, cpu)').line} "
+    failure = failures.deadlock()
+    outer = f"failures.py:{failures.site_of(failures.four_then_two, 'lock(mem, 2, cpu)').line} "
     steps = failure.report(200).partition("preempt:")[0]
     assert outer not in steps
     assert outer in failure.report(200, paths=True).partition("preempt:")[0]
 
 
 def test_a_step_of_an_interpreted_run_knows_what_it_found_and_left():
-    program = Program("lost", 4, [f.increment, f.increment], check=f.both_counted)
+    program = Program(
+        "lost", 4, [failures.increment, failures.increment], check=failures.both_counted
+    )
     failure = explore(program, strategy="dfs", engine="interpreted", races=False).failure
     seen = [(s.before, s.after) for s in failure.trace.steps if s.cpu == 1]
     assert seen == [((0,), (0,)), ((0,), (1,))]
@@ -251,20 +256,21 @@ def test_a_pass_names_its_memory_model_and_its_world():
 
 
 def test_a_program_that_does_not_describe_its_world_is_described_by_its_words():
-    result = explore(Program("d", 8, [f.left]), engine="interpreted")
+    result = explore(Program("d", 8, [failures.left]), engine="interpreted")
     assert result.world == "1 CPU, 8 words" and " under sc: 1 CPU, 8 words; " in str(result)
 
 
 def test_results_are_short_in_a_prompt_and_a_page_in_a_notebook():
     result = explore(
-        Program("lost", 4, [f.increment, f.increment], check=f.both_counted), engine="interpreted"
+        Program("lost", 4, [failures.increment, failures.increment], check=failures.both_counted),
+        engine="interpreted",
     )
     again = replay(result.program, result.failure.schedule)
     for value in (result, result.failure, again):
         assert len(repr(value)) < 200 and repr(value).startswith(f"<{type(value).__name__} ")
         assert value._repr_html_().count("<iframe srcdoc=") == 1
         assert "<script>" not in value._repr_html_().replace("&quot;", "").split("srcdoc=")[0]
-    passed = explore(Program("<b>", 8, [f.left]), engine="interpreted")
+    passed = explore(Program("<b>", 8, [failures.left]), engine="interpreted")
     assert isinstance(passed, Exploration) and passed._repr_html_().startswith("<p>&lt;b&gt; (")
 
 
@@ -298,9 +304,12 @@ def test_the_wrong_line_is_among_the_first(tmp_path, program, path, old, new, na
     line = broken_copy(tmp_path, path, old, new)
     done = subprocess.run(
         [sys.executable, "-m", "stress", "explore", program, "--engine", "interpreted"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )  # fmt: skip
+    )
     assert done.returncode == 1, done.stderr
     first = "\n".join(done.stdout.splitlines()[:FIRST_LINES])
     assert name in first

@@ -17,7 +17,7 @@ from stress.explorer.report.naming import Naming, transition
 from stress.machine.names import Finding
 from stress.programs import PROGRAMS
 from stress.programs.initial_state import InitialState
-from support import failures as f
+from support import failures
 
 
 @kernel
@@ -111,13 +111,16 @@ def test_a_swap_shows_both_words_as_one_value():
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("FREE order 1 zone 0 MOVABLE v3", "ALLOCATED order 1 zone 0 MOVABLE v4 owner 7",
-         "FREE order 1 zone 0 MOVABLE v3 -> ALLOCATED v4 owner 7"),
+        (
+            "FREE order 1 zone 0 MOVABLE v3",
+            "ALLOCATED order 1 zone 0 MOVABLE v4 owner 7",
+            "FREE order 1 zone 0 MOVABLE v3 -> ALLOCATED v4 owner 7",
+        ),
         ("FREE order 1 v3", "FREE order 0 v4", "FREE order 1 v3 -> FREE order 0 v4"),
         ("free", "held by cpu 1", "free -> held by cpu 1"),
         ("free", "free", "free, unchanged"),
     ],
-)  # fmt: skip
+)
 def test_a_transition_leaves_out_what_stays(before, after, said):
     assert transition(before, after) == said
 
@@ -139,9 +142,13 @@ def test_findings_are_told_once_each_and_grouped_by_what_is_violated():
 
 def test_the_json_has_names_and_meanings_as_fields_of_their_own():
     program = Program(
-        "toggles", 8, [toggle, toggle], check=is_two, names={4: "light"},
+        "toggles",
+        8,
+        [toggle, toggle],
+        check=is_two,
+        names={4: "light"},
         value_name=lambda i, v: "off" if v == 0 else "on",
-    )  # fmt: skip
+    )
     result = explore(program, engine="interpreted", strategy="dfs", races=False)
     data = json.loads(json.dumps(document(result)))
     assert data["world"] == "2 CPUs, 8 words"
@@ -157,7 +164,9 @@ def test_the_page_has_the_names():
 
 
 def test_an_address_outside_of_memory_is_given_to_no_function():
-    program = Program("x", 16, [f.beyond], word_name=lambda i: [f"w{k}" for k in range(16)][i])
+    program = Program(
+        "x", 16, [failures.beyond], word_name=lambda i: [f"w{k}" for k in range(16)][i]
+    )
     failure = explore(program, engine="interpreted", strategy="dfs").failure
     assert "write [99]" in failure.report()
 
@@ -170,13 +179,16 @@ def word_of(program, name):
 @pytest.mark.parametrize(
     ("program", "name"),
     [
-        ("buddy-churn-3", "zone 0 lock"), ("buddy-churn-3", "descriptor of pfn 3"),
+        ("buddy-churn-3", "zone 0 lock"),
+        ("buddy-churn-3", "descriptor of pfn 3"),
         ("buddy-churn-3", "zone 0 nr_free order 2 MOVABLE"),
         ("buddy-churn-3", "zone 0 list order 1 MOVABLE next"),
-        ("buddy-churn-3", "block 0 held by cpu 2"), ("lock-sleep-2", "counter"),
-        ("slab-destroy-free", "cache 0 node 0 lock"), ("arrays-take-take", "owner map of pfn 0"),
+        ("buddy-churn-3", "block 0 held by cpu 2"),
+        ("lock-sleep-2", "counter"),
+        ("slab-destroy-free", "cache 0 node 0 lock"),
+        ("arrays-take-take", "owner map of pfn 0"),
     ],
-)  # fmt: skip
+)
 def test_programs_of_the_allocator_name_their_words(program, name):
     assert 0 <= word_of(PROGRAMS[program](), name) < PROGRAMS[program]().words
 

@@ -144,8 +144,16 @@ def test_arguments_have_no_default_and_no_star(tmp_path: Path, arguments: str) -
 
 
 ONLY_ELSEWHERE = {ast.Await, ast.AsyncFor, ast.AsyncWith, ast.FormattedValue}  # never in a def
-OLD = {"Num", "Str", "Bytes", "NameConstant", "Ellipsis", "TypeAlias", "TemplateStr",
-       "Interpolation"}  # fmt: skip
+OLD = {
+    "Num",
+    "Str",
+    "Bytes",
+    "NameConstant",
+    "Ellipsis",
+    "TypeAlias",
+    "TemplateStr",
+    "Interpolation",
+}
 
 
 def test_every_kind_of_syntax_is_allowed_or_has_a_sentence() -> None:

@@ -83,9 +83,14 @@ def account_of(failure: CrashFailure) -> CrashAccount:
     told = [line for _, lines in deaths for line in lines]
     told.append(_cause(world.program, kind, run.code, trace))
     return CrashAccount(
-        program=world.program, kind=kind, code=run.code, trace=trace, cause="\n".join(told),
-        failure=failure, run=run,
-    )  # fmt: skip
+        program=world.program,
+        kind=kind,
+        code=run.code,
+        trace=trace,
+        cause="\n".join(told),
+        failure=failure,
+        run=run,
+    )
 
 
 def tell(failure: CrashFailure, full: bool = False, width: int = WIDTH) -> str:

@@ -217,7 +217,7 @@ class ReportText:
         return _EXPECTED.get(code, "{}").format(self.value(code, value))
 
     def found(self, code: int, value: int) -> str:
-        if code in FREE_CODES:
+        if code in FREE_CODES or code in (c.I_TAIL, c.X_WALKER):
             return "no such page" if value < 0 else state_text(value)
         if code == c.M_OBJECT_POINTER and value < 0:
             return "no object"

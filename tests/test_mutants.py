@@ -17,6 +17,7 @@ from shmalloc import dialect
 from shmalloc.compiler.digest import key_of
 from shmalloc.compiler.instances import Instance
 from shmalloc.compiler.words import RAM
+from shmalloc.invariants import BY_NAME
 from stress.mutants import CANARY, MUTANTS, PARTS, Mutant, MutantError, runner, tree
 from stress.mutants.mutant import programs_of
 from stress.mutants.report import document, last_lines, markdown, print_tables
@@ -214,7 +215,8 @@ def squeezed(table):
 
 
 def test_a_row_has_all_that_is_known_of_a_kill():
-    (line,) = (line for line in printed(KILLED).splitlines() if line.startswith("put-to-a-full"))
+    lines = printed(KILLED).splitlines()
+    line = next(line for line in lines if line.startswith("put-to-a-full"))
     assert re.split(r"  +", line) == [
         KILLED.mutant,
         KILLED.by,
@@ -237,6 +239,22 @@ def test_the_page_has_a_row_with_all_but_the_token():
 def test_the_page_says_why_something_was_not_found():
     row = "| unspin-relaxed | not expected: x86 keeps stores in order | | |"
     assert row in squeezed(markdown([UNSEEN]))
+
+
+def test_a_few_kills_are_told_in_words():
+    cause = "The check found when all CPUs were done:\n  I_SLAB: at pfn 2"
+    lines = printed(dataclasses.replace(KILLED, cause=cause)).splitlines()
+    at = lines.index(f"{KILLED.mutant}: {MUTANTS[KILLED.mutant].story}")
+    assert lines[at + 1 : at + 5] == [
+        f"  it violates I_SLAB: {BY_NAME['I_SLAB'].sentence}",
+        "  found by slab-full-partial (sc) in 0.3 s: check I_SLAB",
+        "    The check found when all CPUs were done:",
+        "      I_SLAB: at pfn 2",
+    ]
+
+
+def test_many_kills_are_not_told_in_words():
+    assert "it violates" not in printed(*[KILLED] * 9)
 
 
 def test_survivors_are_named_at_the_end():
@@ -286,6 +304,9 @@ def test_the_document_has_the_mutants_with_their_stories():
     assert [result["story"] for result in made["results"]] == [
         MUTANTS[name].story for name in made["spec"]["mutants"]
     ]
+    assert {result["sentence"] for result in made["results"]} == {
+        BY_NAME[name].sentence for name in ("I_SLAB", "I_UNMERGED")
+    }
 
 
 # --- the command ---------------------------------------------------------------------------------

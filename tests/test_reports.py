@@ -68,6 +68,7 @@ NODE = LAYOUT.at["caches"] + cs.K_NODES
     ("code", "where", "expected", "found", "words"),
     [
         (c.I_TAIL, 5, 1, FREE, "pfn 5, expected one head, found FREE order 1 zone 0 MOVABLE v300"),
+        (c.I_TAIL, 5, 1, 0, "pfn 5, expected one head, found TAIL v0"),
         (c.I_TAIL, 5, 4, FREE, "pfn 5, expected a tail of the block at pfn 4, found FREE"),
         (c.I_CONSERVATION, c.AT_WORD | (LAYOUT.zone(0) + c.Z_FREE), 64, 63,
          "zone 0 free, expected 64, found 63"),

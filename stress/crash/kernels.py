@@ -28,7 +28,7 @@ from shmalloc.kernels.recover import recover
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.kernels.slots import label_cpu, mark_dead
-from shmalloc.kernels.zone import block_mt, isolator_of, zone_at
+from shmalloc.kernels.zone import block_mt, block_word, isolator_of, zone_at
 from shmalloc.units import Cpu, Memory, ObjectAddress, Order, Pfn
 from shmalloc.words import fixed, load
 from stress.programs.arrays import ENTRIES, first_entry, held_entries, take_all_free
@@ -186,7 +186,9 @@ def dead_left_nothing(mem: Memory) -> None:
     for pfn in range(0, fixed(mem, c.H_PAGES), 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
         holder = isolator_of(mem, pfn)
         if block_mt(mem, pfn) == c.MT_ISOLATE and holder >= 0 and has_died(mem, label_cpu(holder)):
-            report(mem, label_cpu(holder), c.I_FREE_HEAD, pfn, 0, holder)
+            saved = mem[block_word(mem, pfn)] >> c.BLOCK_SAVED_SHIFT & c.MT_MASK
+            expected, found = c.IS_MT | saved, c.IS_MT | c.MT_ISOLATE
+            report(mem, label_cpu(holder), c.I_FREE_HEAD, pfn, expected, found)
 
 
 @kernel

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import shmalloc
 from stress.check.loop import CRASH, INTERPRETED, NATIVE, Job, Loop, Outcome, Turn, jobs_of
+from stress.crash.account import account_of
 from stress.crash.allocator import allocator_case
 from stress.crash.result import CrashFailure
 from stress.explorer.report.failure import Failure
@@ -83,7 +84,7 @@ def _finding(outcome: Outcome) -> dict[str, object]:
     return found | {
         "kind": "check" if failure.code else failure.kind,
         "token": failure.command,
-        "cause": str(failure),
+        "cause": account_of(failure).cause,
         "preemptions": None,
         "seconds": outcome.at_s,
     }

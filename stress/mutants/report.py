@@ -10,6 +10,7 @@ from dataclasses import asdict
 from rich.table import Table
 
 from shmalloc import __version__
+from shmalloc.invariants import BY_NAME
 from stress.mutants import MUTANTS
 from stress.mutants.runner import ENGINES, EXPECTED, FOUND, NATIVE, ORIGINAL, SURVIVED, Hunted
 from stress.report.environment import environment
@@ -17,6 +18,7 @@ from stress.tables import grid, markdown_of, show
 from stress.verdict import Verdict, worst
 
 SCHEMA = 1
+FEW = 8  # results that are told in words; of more the JSON document has the words
 COLUMNS = ("mutant", "found by", "kind", "schedules", "seconds", "preemptions")
 NUMBERS = COLUMNS[3:]
 NATIVE_COLUMNS = (0, 1, 2, 4)  # a native run counts no schedules and has no trace to shrink
@@ -53,12 +55,15 @@ def row(result: Hunted) -> tuple[str, str, str, str, str, str, str]:
 
 
 def print_tables(results: Sequence[Hunted], to_stderr: bool = False) -> None:
-    """All tables, then the survivors by name, then the sums and the verdict."""
+    """All tables, a few results in words, the survivors by name, then the sums and the verdict."""
     stream = sys.stderr if to_stderr else sys.stdout
     for engine in ENGINES:
         if any(result.engine == engine for result in results):
             show(table(results, engine), to_stderr)
             print(file=stream)
+    for result in results if len(results) <= FEW else ():
+        for line in in_words(result):
+            print(line, file=stream)
     for line in last_lines(results):
         print(line, file=stream)
 
@@ -94,6 +99,18 @@ def last_lines(results: Sequence[Hunted]) -> list[str]:
     for engine in ENGINES:
         lines += sums([result for result in results if result.engine == engine], engine)
     return [*lines, verdict_of(results).name]
+
+
+def in_words(result: Hunted) -> list[str]:
+    """What the mutant breaks, what found it, and what that said; a survivor has its own line."""
+    mutant = MUTANTS.get(result.mutant)
+    if result.outcome != FOUND:
+        return []
+    lines = [f"{result.mutant}: {mutant.story}" if mutant else f"{result.mutant}:"]
+    if mutant:
+        lines.append(f"  it violates {BY_NAME[mutant.invariant]}")
+    lines.append(f"  found by {result.by} in {result.seconds:.1f} s: {result.kind}")
+    return [*lines, *(f"    {line}" for line in result.cause.splitlines())]
 
 
 def sums(results: Sequence[Hunted], engine: str) -> list[str]:
@@ -145,6 +162,7 @@ def _as_dict(result: Hunted) -> dict[str, object]:
             "file": mutant.file,
             "story": mutant.story,
             "invariant": mutant.invariant,
+            "sentence": BY_NAME[mutant.invariant].sentence,
             "precedent": mutant.precedent,
             "commit": mutant.commit,
             "equivalent": mutant.equivalent,

@@ -23,6 +23,7 @@ GRACE_S = 300.0  # beyond the budget: start, compile, shrink
 COMPILE_S = 600.0  # of a native run whose kernels are all new
 RUN_SHARE = 0.9  # of a native budget: what is found when all is given back counts, too
 SEED = 1
+TOLD = 3  # kinds of violations of a run
 FOUND, SURVIVED, EXPECTED, TROUBLE = "found", "survived", "not expected", "trouble"
 
 
@@ -56,7 +57,7 @@ class Hunted:
         return Verdict.ERROR if self.outcome == TROUBLE else bad
 
     def __str__(self) -> str:
-        """One line, for those who wait."""
+        """One line, printed as soon as the hunt is over."""
         where = f"by {self.by} after {self.seconds:.1f} s: {self.kind}" if self.by else self.note
         return f"{self.mutant} ({self.engine}): {self.outcome} {where}".rstrip()
 
@@ -178,10 +179,10 @@ def _stressed(name: str, root: Path, run: tuple[str, ...], budget: float, missed
 
 
 def _first_violation(result: dict[str, Any]) -> tuple[str, str]:
-    """Name of the first violation with its text; of the first trouble where there is none."""
+    """Name of the first violation, and the first few kinds in words; else the first trouble."""
     if result["violations"]:
-        first = result["violations"][0]
-        return str(first["invariant"]), json.dumps(first)
+        groups = result["violation_groups"]
+        return str(groups[0]["invariant"]), "\n".join(group["text"] for group in groups[:TOLD])
     return "worker", "; ".join(trouble["text"] for trouble in result["troubles"])
 
 

@@ -187,8 +187,8 @@ def dead_left_nothing(mem: Memory) -> None:
         holder = isolator_of(mem, pfn)
         if block_mt(mem, pfn) == c.MT_ISOLATE and holder >= 0 and has_died(mem, label_cpu(holder)):
             saved = mem[block_word(mem, pfn)] >> c.BLOCK_SAVED_SHIFT & c.MT_MASK
-            expected, found = c.IS_MT | saved, c.IS_MT | c.MT_ISOLATE
-            report(mem, label_cpu(holder), c.I_FREE_HEAD, pfn, expected, found)
+            found = c.IS_MT | c.MT_ISOLATE
+            report(mem, label_cpu(holder), c.I_FREE_HEAD, pfn, c.IS_MT | saved, found)
 
 
 @kernel

@@ -151,7 +151,7 @@ class Hunt:
         points = self.reader.points()
         self.result.schedules += 1
         if unharmed.kind != "passed":
-            key = Key("(nobody died)", AT_END)
+            key = Key("(no CPU died)", AT_END)
             self.result.count(key, unharmed)
             self._keep(schedule, unharmed, 0, 0, 0, key, None)
             return

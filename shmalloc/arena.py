@@ -10,10 +10,10 @@
     with Arena.attach(name) as arena:           # in another process
 
 An arena is a segment plus a CPU slot claimed in it. The creating process owns the segment: when its
-``with`` block (or the process) ends, the name is gone and the memory goes with its last user. What
-other processes allocated is not freed by their ``close``; it belongs to the segment.
+``with`` block (or the process) ends, the name is gone and the memory goes with its last user.
+``close`` in another process does not free what that process allocated; it belongs to the segment.
 
-A process that opens a pickled array without having attached is attached for it, until it ends.
+A process that opens a pickled array without an arena attaches to the segment until it ends.
 Threads of a process may share an arena; a forked child attaches anew.
 """
 
@@ -68,8 +68,8 @@ class Arena(ArrayOperations, ObjectOperations):
     ) -> Arena:
         """Make a segment with ``size`` bytes of pages (default 1 GiB) and claim a slot in it.
 
-        ``zones``: a number of equal zones, one a node, or their ``ZoneSpec`` (then without
-        ``size``). ``cpus``: CPU slots, default 4 a core. ``**geometry``: fields of ``Geometry``.
+        ``zones``: a number of equal zones, one per node, or their ``ZoneSpec`` (then without
+        ``size``). ``cpus``: CPU slots, default 4 per core. ``**geometry``: fields of ``Geometry``.
         """
         shape = geometry_of(size, cpus, zones, link_store=link_store, **geometry)
         return cls._of(Segment.create(shape, name, prealloc=prealloc, engine=engine), engine)
@@ -78,7 +78,7 @@ class Arena(ArrayOperations, ObjectOperations):
     def attach(cls, name: str, cpu: int | None = None, engine: str = "native") -> Arena:
         """Use the arena of that name on CPU slot ``cpu``, or the best one.
 
-        Raises ``SegmentError`` where there is none that this build can use.
+        Raises ``SegmentError`` if there is none that this build can use.
         """
         return cls._of(Segment.attach(name), engine, cpu)
 
@@ -100,14 +100,14 @@ class Arena(ArrayOperations, ObjectOperations):
         return self.segment.owner
 
     def close(self) -> None:
-        """Give the CPU slot back and unmap; the owner removes the segment too. Again: nothing."""
+        """Give the CPU slot back and unmap; the owner removes the segment too. Repeatable."""
         if self.segment.closed:
             return
         if _open_arenas.get(self.segment.id) is self:
             del _open_arenas[self.segment.id]
         try:
-            # A fork only unmaps: slot and buffer are its parent's. What ended at a fault is for
-            # others to recover.
+            # A fork only unmaps: slot and buffer belong to its parent. Other processes recover a
+            # slot whose kernel ended at a fault.
             when_waiting_long(self.segment.ram, None)
             if self._pid == os.getpid() and not self.segment.ram.ended:
                 self._free_buffer()
@@ -118,7 +118,7 @@ class Arena(ArrayOperations, ObjectOperations):
                 self.segment.unlink()
 
     def unlink(self) -> None:
-        """Remove the name now: nobody can attach any more, users go on."""
+        """Remove the name now: no process can attach any more; current users are not affected."""
         self.segment.unlink()
 
     def statistics(self) -> Statistics:
@@ -127,7 +127,7 @@ class Arena(ArrayOperations, ObjectOperations):
         return statistics(self.segment)
 
     def validate(self) -> list[Violation]:
-        """Walk and recount everything; what is wrong, as data (empty: all invariants hold).
+        """Walk and recount everything; the violations found (empty: all invariants hold).
 
         Exact only while no other process works on the arena; meant for tests and for stops.
         """
@@ -138,15 +138,15 @@ class Arena(ArrayOperations, ObjectOperations):
         return violations(self.segment, before)
 
     def violations(self) -> list[Violation]:
-        """Everything that was reported since the segment was made, misuses included."""
+        """All reports since the segment was created, misuses included."""
         self.check_open()
         return violations(self.segment)
 
     @property
     def life(self) -> int:
-        """Who we are, for whoever adopts what we pass on: our CPU slot and the number of its claim.
+        """Our identity for processes that adopt what we pass on: CPU slot and number of its claim.
 
-        No other process has had this number, or will have it, while the segment lives.
+        No other process has, had or will have this number while the segment lives.
         """
         self.check_open()
         epoch = self.segment.ram.load(self.segment.layout.cpu(self.cpu) + c.C_EPOCH)
@@ -155,8 +155,8 @@ class Arena(ArrayOperations, ObjectOperations):
     def recover(self) -> list[Recovered]:
         """Recover the CPU slots of processes that died; which ones (see docs/recovery.md).
 
-        Their locks, lists and unfinished operations are put right while others go on. What they
-        owned is still theirs: ``reap`` frees it.
+        Repairs their locks, lists and unfinished operations while other processes run. They still
+        own their memory: ``reap`` frees it.
         """
         self.check_open()
         return recovery.recover(self.segment, self.cpu, self.engine.name)
@@ -168,7 +168,7 @@ class Arena(ArrayOperations, ObjectOperations):
         return recovery.reap(self.segment, self.cpu, recovered, self.engine.name)
 
     def slots(self) -> list[slots.Slot]:
-        """The CPU slots and who runs on them."""
+        """The CPU slots and the processes on them."""
         self.check_open()
         return slots.slots(self.segment)
 
@@ -195,7 +195,7 @@ def geometry_of(
     zones: int | Sequence[ZoneSpec] | None = None,
     **fields: Any,
 ) -> Geometry:
-    """``Geometry`` of an arena from what people say: bytes, a number of zones, cores."""
+    """``Geometry`` of an arena from a size in bytes, a number of zones and CPUs."""
     unknown = sorted(set(fields) - set(Geometry.__dataclass_fields__))
     if unknown:
         known = ", ".join(Geometry.__dataclass_fields__)
@@ -205,7 +205,7 @@ def geometry_of(
         page_bytes = fields.get("page_bytes", Geometry.__dataclass_fields__["page_bytes"].default)
         specs = _equal_zones(DEFAULT_SIZE if size is None else size, zones or 1, page_bytes)
     elif size is not None:
-        raise MisuseError(f"size: {size!r} together with zones; the zones say how large they are")
+        raise MisuseError(f"size: {size!r} together with zones; leave it out, the zones have sizes")
     else:
         specs = tuple(zones)
     return Geometry(zones=specs, **fields)
@@ -216,7 +216,7 @@ def _default_cpus() -> int:
 
 
 def _equal_zones(size: int | str, count: int, page_bytes: int) -> tuple[ZoneSpec, ...]:
-    """``count`` zones of equal size, one a node; the last one takes what does not divide."""
+    """``count`` zones of equal size, one per node; the last one takes the remainder."""
     if not 1 <= count <= c.MAX_NODES:
         raise MisuseError(f"zones: {count}; use 1 to {c.MAX_NODES}, or a list of ZoneSpec for more")
     pages = parse_bytes(size) // page_bytes
@@ -228,7 +228,7 @@ def _equal_zones(size: int | str, count: int, page_bytes: int) -> tuple[ZoneSpec
 
 
 def arena_of(segment_id: int) -> Arena:
-    """This process's arena of a segment, attached now if it is none yet."""
+    """This process's arena of a segment, attached now if there is none yet."""
     if segment_id not in _open_arenas:
         return Arena.attach(find_name(segment_id))
     return _open_arenas[segment_id]

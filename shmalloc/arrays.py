@@ -5,16 +5,16 @@ uint64 (plus what pickle adds to name the function that opens them)::
 
     [ segment id | word index of the array's entry | generation of the entry ]
 
-The entry (kernels/array_table.py) holds the reference count and where the block is; the block
-starts with what the array looks like, then its data on a 64-byte boundary of the segment::
+The entry (kernels/array_table.py) holds the reference count and the place of the block; the block
+starts with a header, then come the data on a 64-byte boundary of the segment::
 
     [ words to the data | dimensions | length of dtype text | shape ... | dtype text ... ][ data ]
 
 Rules for callers. A pickled handle holds no reference: the sender keeps its array open until the
-receiver has opened it; later, opening raises ``MisuseError`` (never other memory). Whoever opens
-closes: ``close()`` or ``with``. The last one frees the block. Nothing is freed by a finalizer,
-because a garbage collector that runs inside an allocation would enter the allocator again. After
-close a numpy view that was kept reads memory that may be somebody else's.
+receiver has opened it; later, opening raises ``MisuseError`` (never other memory). A process that
+opens an array closes it: ``close()`` or ``with``. The last close frees the block. No finalizer
+frees anything, because a garbage collector that runs inside an allocation would reenter the
+allocator. A numpy view kept after close reads memory that may have another owner.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class SharedArray:
         return HANDLE.pack(self._arena.segment.id, self._entry, self._generation)
 
     def close(self) -> int:
-        """Drop the reference; how many are left. At 0 the memory is free. Again: does nothing."""
+        """Drop the reference, once; how many are left. At 0 the memory is free."""
         array, self._array = self._array, None
         if array is None or self._arena.segment.closed:
             return 0
@@ -143,7 +143,7 @@ def unpack_handle(handle: bytes) -> tuple[int, int, int]:
 class ArrayOperations(PageOperations):
     """Arrays in the pages of an arena.
 
-    ``open_handle``: what a pickled array calls in the process that reads it.
+    ``open_handle``: the function that a pickled array calls in the process that reads it.
     """
 
     open_handle: ClassVar[Callable[[bytes], SharedArray]]
@@ -204,7 +204,7 @@ class ArrayOperations(PageOperations):
         return SharedArray(self, entry, generation, self._view_of(data))
 
     def _is_entry(self, entry: int) -> bool:
-        """Whether a word is an entry of the array table, whatever a handle claims."""
+        """Whether a word, from an untrusted handle, is an entry of the array table."""
         layout, geometry = self.segment.layout, self.segment.geometry
         pfn, inside = divmod(entry - layout.at["frames"], geometry.page_words)
         if not 0 <= pfn < geometry.pages or inside % c.AR_STRIDE:
@@ -215,7 +215,7 @@ class ArrayOperations(PageOperations):
 
     def _drop(self, entry: int, generation: int, nbytes: int) -> int:
         if nbytes > self._block_bytes:
-            left = self.run(drop_array, entry, generation)  # many pages to free, one by one
+            left = self.run(drop_array, entry, generation)  # frees many pages, one by one
         else:
             left = self._do_drop_array(self.cpu, entry, generation)
         if left < 0 or self._rescuer.found:
@@ -236,15 +236,15 @@ class ArrayOperations(PageOperations):
         return entry, generation, data
 
     def _alloc_range(self, pages: int, size: int) -> int:
-        """First pfn of ``pages`` single pages in a row, for more than one block can have."""
+        """First pfn of ``pages`` contiguous single pages, more than one block can have."""
         for pfn in self._free_runs(pages):
             try:
                 self.alloc_contig_range(pfn, pfn + pages, owner=c.OWNER_SHARED)
-            except MisuseError:  # somebody was faster in this run, or it crosses a hole
+            except MisuseError:  # another CPU took pages of this run, or it crosses a hole
                 continue
             return pfn
         raise OutOfMemoryError(
-            f"empty: {format_bytes(size)} need {pages} free pages in a row, which there are not;"
+            f"empty: {format_bytes(size)} needs {pages} contiguous free pages, none are left;"
             " free something, or create a larger arena"
         )
 
@@ -270,7 +270,7 @@ class ArrayOperations(PageOperations):
         return found
 
     def _view_of(self, data: int) -> NDArray[Any]:
-        """The array of the block at word ``data``, from what its header says."""
+        """The array of the block at word ``data``, as its header describes it."""
         header = self.segment.view(data, self.segment.ram[data] * 8)
         kind, shape = _described(header.tobytes())
         size = math.prod(shape) * kind.itemsize
@@ -291,7 +291,7 @@ def _dimensions(shape: Shape, dtype: DTypeLike) -> tuple[np.dtype[Any], tuple[in
 def _planned(kind: np.dtype[Any], dimensions: tuple[int, ...]) -> tuple[bytes, int]:
     """Header of an array, and the bytes of the array with its header.
 
-    Raises ``MisuseError`` for an array that cannot be.
+    Raises ``MisuseError`` for an impossible array.
     """
     if kind.hasobject:
         raise MisuseError(

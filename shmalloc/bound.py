@@ -1,9 +1,8 @@
 """``Bound``: one process's hold on a segment: which CPU slot it runs as, on which engine.
 
-The faces (pages, objects, arrays) are built on its services: ``run`` a kernel, ``settle`` what is
-due after a call, turn a negative answer into an exception, check arguments before a kernel sees
-them. Kernels take any int64; what the faces let through can only be refused by the allocator's
-state, never crash it.
+The faces (pages, objects, arrays) use its services: ``run`` a kernel, ``settle`` what is due after
+a call, turn a negative answer into an exception, check arguments before a kernel sees them. Kernels
+take any int64; the allocator may refuse what the faces let through, but never crashes on it.
 
 A kernel is called in one of two ways:
 
@@ -11,10 +10,10 @@ A kernel is called in one of two ways:
                                         makes once (``_bind``). It keeps the interpreter's lock, for
                                         the call is short (unless free pages are filled), and a
                                         kernel that comes to wait gives it back itself
-    ``self.run(kernel, ...)``           all else: other threads run meanwhile
+    ``self.run(kernel, ...)`` everything else: other threads run meanwhile
 
-Whoever uses a builtin itself looks first whether the segment is closed, and calls ``settle`` after
-a negative answer and where ``_rescuer.found`` is set.
+Code that calls a builtin directly first checks that the segment is open, and calls ``settle`` after
+a negative answer and when ``_rescuer.found`` is set.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ Builtin = Callable[..., Any]  # takes ints; gives an int, or a tuple of them
 
 
 class ThisProcess:
-    """Its pid, without the system call. A fork that runs no hooks of Python shows its parent's."""
+    """Its pid, without the system call. After a fork without Python's hooks: its parent's."""
 
     __slots__ = ("pid",)
 
@@ -71,7 +70,7 @@ class Bound:
         self._bind()
 
     def _bind(self) -> None:
-        """Make the builtins. Each face makes its own, and lets the others do so."""
+        """Make the builtins. Each face makes its own and calls the next one's."""
 
     def builtin(self, kernel: Callable[..., Any]) -> Builtin:
         """``kernel`` over our segment: a callable that takes the CPU slot and its other ints."""
@@ -98,7 +97,7 @@ class Bound:
         return result
 
     def settle(self, result: int, asked: str) -> int:
-        """What is due after a builtin was called; ``asked`` says for what. Gives ``result``."""
+        """Do what is due after a builtin's call for the request ``asked``; ``result``."""
         if self._rescuer.found:
             self._finish_rescue()
         if result < 0:
@@ -106,16 +105,16 @@ class Bound:
         return result
 
     def _finish_rescue(self) -> None:
-        """The call waited for a lock of a dead process, and did no more than it had to."""
+        """Finish the recovery that a call began when it waited for a lock of a dead process."""
         self._rescuer.found = False
         recovery.recover(self.segment, self.cpu, self.engine.name)
 
     def _end_at_fault(self) -> None:
-        """A kernel of ours ended in the middle: what it has locked is for others to recover.
+        """A kernel of ours ended in the middle: other processes recover what it has locked.
 
-        So this life of the CPU slot ends as if the process had been killed there, and we may not go
-        on in it. But not while other threads are in kernels in the same life, nor where other
-        processes share the slot, nor for a parent whose slot this is: then the locks stay.
+        So this life of the CPU slot ends as if the process had been killed there, and we may not
+        continue in it. Not while other threads are in kernels in the same life, nor if other
+        processes share the slot, nor for a parent that owns the slot: then the locks stay.
         """
         ram = self.segment.ram
         ram.on_fault = None  # once is enough
@@ -129,11 +128,11 @@ class Bound:
             raise self.is_closed()
 
     def is_closed(self) -> MisuseError:
-        """The exception for whatever is asked of a closed segment."""
+        """The exception for any request to a closed segment."""
         return MisuseError(f"arena: {self.segment.name!r} is closed; attach to it again")
 
     def refused(self, result: int, asked: str) -> ShmallocError:
-        """The exception for a negative answer; ``asked`` says what was asked for."""
+        """The exception for a negative answer; ``asked`` names the request."""
         if result == c.E_NOMEM:
             cure = "free something, wait with wait_s, or create a larger arena"
             return OutOfMemoryError(f"{asked}: no free memory of that kind; {cure}")
@@ -144,7 +143,7 @@ class Bound:
         reasons = {
             c.E_BUSY: "a page of it is in use, or it is already isolated; free it first",
             c.E_INVAL: "not possible in this geometry; see describe() and the arena's geometry",
-            c.E_AGAIN: "others were faster again and again; try once more",
+            c.E_AGAIN: "other CPUs won every race; try again",
             c.E_STOPPED: "the segment is shutting down",
         }
         return MisuseError(f"{asked}: {reasons.get(result, f'answered {result}')}")
@@ -152,8 +151,8 @@ class Bound:
     def check_int(self, argument: str, value: SupportsIndex, first: int, last: int) -> int:
         """``value`` as an int in ``first..last``, else ``MisuseError`` with the range.
 
-        Whatever stands for an int where Python indexes with it is taken, numpy's ints among them,
-        but no bool: that is a mistake more often than a number.
+        Accepts anything that Python accepts as an index, numpy's ints among them, but no bool: that
+        is a mistake more often than a number.
         """
         number = value if type(value) is int else _index_of(value)
         if number is None or not first <= number <= last:

@@ -1,4 +1,4 @@
-"""Names of caches: where they stand in a segment, read and written by Python alone.
+"""Names of caches: their place in a segment; only Python reads and writes them.
 
 A name lies in the cache's descriptor, in 8 words that no kernel reads::
 
@@ -31,7 +31,7 @@ def descriptor_of(segment: Segment, number: int) -> int:
 
 
 def name_of(segment: Segment, number: int) -> str:
-    """The name of a live cache, "" where it has none."""
+    """The name of a live cache, "" if it has none."""
     ram, at = segment.ram, descriptor_of(segment, number)
     length = ram[at + cs.K_NAME]
     if ram[at + cs.K_STATE] != cs.CACHE_LIVE or not 0 < length <= NAME_BYTES:
@@ -41,7 +41,7 @@ def name_of(segment: Segment, number: int) -> str:
 
 
 def write_name(segment: Segment, number: int, text: bytes) -> None:
-    """The length last: until then the cache has no name."""
+    """Write a name, its length last: until then the cache has no name."""
     ram, at = segment.ram, descriptor_of(segment, number) + cs.K_NAME
     ram[at] = 0
     padded = text.ljust(NAME_BYTES, b"\0")

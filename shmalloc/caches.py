@@ -33,7 +33,7 @@ Constructor = bytes | Callable[[memoryview], None]
 
 @dataclass(frozen=True)
 class CacheStatistics:
-    """A cache at a moment. ``live_objects`` leaves out those that wait in sheaves."""
+    """A snapshot of a cache. ``live_objects`` leaves out those that wait in sheaves."""
 
     name: str
     object_bytes: int
@@ -77,10 +77,10 @@ class Cache:
             self._settle(result, f"free({address})")
 
     def adopt(self, address: int, giver: int) -> None:
-        """Take over an object that another process passes on: should that die, it stays ours.
+        """Take over an object that another process passes on: it stays ours if that process dies.
 
-        ``giver`` is that process' ``Arena.life``, sent along. Raises ``CorruptionError`` where the
-        object is not its own any more: it died, and what it had was reaped.
+        ``giver`` is that process's ``Arena.life``, sent along. Raises ``CorruptionError`` if that
+        process no longer owns the object: it died, and its memory was reaped.
         """
         address = self._arena.check_int("address", address, 0, OWNER_LIMIT)
         giver = self._arena.check_int("giver", giver, 1, OWNER_LIMIT)
@@ -94,7 +94,7 @@ class Cache:
         return self._arena._alloc_objects(self, count)
 
     def free_bulk(self, addresses: Sequence[int]) -> None:
-        """Free many. Raises ``CorruptionError`` after freeing all that it could."""
+        """Free many. Raises ``CorruptionError`` after freeing all that can be freed."""
         freed = self._arena._free_objects(self, addresses)
         if freed < len(addresses):
             left = len(addresses) - freed
@@ -105,21 +105,21 @@ class Cache:
         return self._arena.memory(address, self.object_bytes)
 
     def shrink(self) -> int:
-        """Flush the sheaves and give empty slabs back; how many."""
+        """Flush the sheaves and release empty slabs; how many."""
         result = self._arena.run(cache_shrink, self.number)
         if result < 0:
             raise self._refused(result, "shrink")
         return result
 
     def destroy(self) -> None:
-        """Remove the cache. Raises ``MisuseError`` that names live objects; freeing still works.
+        """Remove the cache. Raises ``MisuseError`` with the live objects; freeing them still works.
 
         A constructor's image goes with it.
         """
         self._arena._destroy(self)
 
     def statistics(self) -> CacheStatistics:
-        """Counted from the page descriptors and sheaves; they move while they are read."""
+        """Counted from the page descriptors and sheaves, which change while they are read."""
         self._arena.check_open()
         words, layout = self._arena.segment.ram.array, self._arena.segment.layout
         first, pages = layout.at["memmap"], self._arena.segment.geometry.pages
@@ -212,8 +212,8 @@ class ObjectOperations(PageOperations):
     def _boot_kmalloc(self) -> None:
         """Make the caches of the size classes, once for the segment, at its first kmalloc.
 
-        A process that dies here leaves classes unmade; the next one makes the rest. Where memory
-        or cache numbers run out, kmalloc serves such a class by whole pages.
+        A process that dies here leaves classes unmade; the next one makes the rest. If memory or
+        cache numbers run out, kmalloc serves such a class by whole pages.
         """
         self.check_open()
         with self._lock, self.segment.exclusive():
@@ -232,7 +232,7 @@ class ObjectOperations(PageOperations):
     ) -> Cache:
         """Create a cache. ``debug``: letters as in Linux's slab_debug: F (consistency), Z (red
         zones), P (poison), U (user tracking). ``ctor``: the image of a new object, or a function
-        that writes it. Raises ``MisuseError`` where the name is taken.
+        that writes it. Raises ``MisuseError`` if the name is taken.
         """
         text = checked_name(name)
         self._refuse_taken(name, self.caches())
@@ -249,7 +249,7 @@ class ObjectOperations(PageOperations):
         made = Cache(self, number, name)
         others = {other: at for other, at in self.caches().items() if at < number}
         try:
-            # Of two processes that create one name at once, each wrote its name before it looks:
+            # Of two processes that create one name at once, each writes its name before it looks:
             # so at least the one with the higher number sees the other, and gives way.
             self._refuse_taken(name, others)
         except MisuseError:
@@ -276,7 +276,7 @@ class ObjectOperations(PageOperations):
         return found
 
     def memory(self, address: int, size: int) -> memoryview:
-        """``size`` bytes from the object at ``address`` on, writable; yours while it is live."""
+        """``size`` bytes from the object at ``address`` on, writable while it is live."""
         self.check_open()
         first, last = self.segment.layout.at["frames"], self.segment.layout.words
         address = self.check_int("address", address, first, last - 1)
@@ -333,7 +333,7 @@ class ObjectOperations(PageOperations):
 
     def _destroy(self, cache: Cache) -> None:
         self.check_open()
-        # The name goes first: after a success the number may at once be another cache's.
+        # The name goes first: after a success another cache may take the number at once.
         template = cache._word(cs.K_TEMPLATE)
         before = violation_count(self.segment)
         self.segment.ram[self._descriptor(cache.number) + cs.K_NAME] = 0
@@ -365,7 +365,7 @@ class ObjectOperations(PageOperations):
         with self._lock:
             try:
                 at, room = self._buffer()
-            except OutOfMemoryError:  # to give memory back must not need memory
+            except OutOfMemoryError:  # freeing memory must not need memory
                 return sum(self.run(cache_free, cache.number, word) == 0 for word in words)
             freed = 0
             for first in range(0, len(words), room):

@@ -32,7 +32,7 @@ T_ALLOCATED = 3
 T_SLAB = 4
 T_ISOLATED = 5  # taken off the lists for alloc_contig_range or reporting
 T_OFFLINE = 6
-T_POISONED = 7  # broken memory, never given out again
+T_POISONED = 7  # broken memory, never allocated again
 T_RESERVED = 8  # hole in a zone, or not managed
 T_COUNT = 9
 TYPE_MASK = 0xF
@@ -100,7 +100,7 @@ MT_UNMOVABLE = 0
 MT_MOVABLE = 1
 MT_RECLAIMABLE = 2
 MT_PCP_TYPES = 3  # the first three have per-CPU lists
-MT_ISOLATE = 3  # pageblock type: its free pages are not given out
+MT_ISOLATE = 3  # pageblock type: its free pages are not allocated
 MT_COUNT = 4
 
 # --- sizes ----------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ H_LINK_BASE = 15  # node of pfn = H_LINK_BASE + (pfn << H_LINK_STRIDE)
 H_LINK_STRIDE = 16
 H_PCP_FORM = 17  # PCP_*
 H_PCP_CAPACITY = 18  # words of one per-CPU array
-H_FILL = 19  # FILL_*: what is done to the bytes of a page when it is freed
+H_FILL = 19  # FILL_*: how a freed page's bytes are overwritten
 H_HISTORY_STOPS = 20  # 1: the first violation report ends the history
 H_SPINS = 21  # tries on a held lock before sleeping
 H_HISTORY = 22  # entries of each CPU's operation ring, power of two; 0: off
@@ -165,13 +165,13 @@ H_SCRATCH_WORDS = 48
 H_WORK_WORDS = 49
 H_OWNER_MAP = 50  # 1: the oracle's owner map is present
 H_STOP = 64  # not fixed from here on: 1 = leave your loops
-H_SEQUENCE = 65  # global operation counter where one is needed
+H_SEQUENCE = 65  # global operation counter
 H_CACHES_LOCK = 66
 H_REPORT_COUNT = 67
 H_ARRAYS = 68  # pair: first free entry of the array table (word index, 0: none), version
 H_RECOVERY = 72  # lock: one recovery at a time
 H_WAITERS = 80  # bit per slot that sleeps for memory; read by every free, so alone on its line
-H_WAKE = 96  # futex word: odd while somebody waits for memory, one more with each wake-up
+H_WAKE = 96  # futex word: odd while a process waits for memory, incremented at each wake-up
 HEADER_WORDS = 128
 FILL_NONE = 0
 FILL_POISON = 1  # 0xaa in every byte, checked at allocation
@@ -183,7 +183,7 @@ LAYOUT_VERSION = 1
 # --- CPU slots --------------------------------------------------------------------------------
 C_STATE = 0
 C_EPOCH = 1  # counts the claims of this slot
-C_PID = 2  # who claimed it: pid and start time, one aligned pair, changed by one cas2
+C_PID = 2  # its owner: pid and start time, one aligned pair, changed by one cas2
 C_START = 3
 C_NODE = 4  # home node: where its fallback order starts
 C_BEAT = 5  # progress counter of the worker that runs here
@@ -199,7 +199,7 @@ C_FAULT_RANDOM = 14
 C_FAULT_COUNT = 15
 C_DEAD = 16  # 1 + epoch of the last life that ended in death; that epoch: not recovered yet
 C_EVENTS = 32
-C_INTENT = 96  # what the slot does with a chain of objects this moment (kernels/slot_intent.py)
+C_INTENT = 96  # what the slot is doing with a chain of objects (kernels/slot_intent.py)
 C_INTENT_CACHE = 97
 C_INTENT_CHAIN = 98
 C_INTENT_FROM = 99
@@ -218,14 +218,14 @@ CPU_STATE_MASK = 0xFF
 CPU_CHANGER_SHIFT = 8  # its number + 1
 
 # --- event counters: index into a CPU slot's C_EVENTS -------------------------------------------
-EV_ALLOC = 0  # page blocks given out
+EV_ALLOC = 0  # page blocks allocated
 EV_FREE = 1
 EV_FAIL = 2  # allocations that found nothing
 EV_SPLIT = 3  # one for each halving
 EV_MERGE = 4
 EV_REFILL = 5  # per-CPU list refilled from the zone
 EV_DRAIN = 6  # per-CPU list gave a batch back
-EV_REMOTE_DRAIN = 7  # somebody drained another CPU's lists
+EV_REMOTE_DRAIN = 7  # a CPU drained another CPU's lists
 EV_PCP_MISS = 8  # trylock of a per-CPU list failed: went to the zone
 EV_LOCK_SLOW = 9  # zone lock was held by another
 EV_LOCK_SLEEP = 10
@@ -250,7 +250,7 @@ EV_BARN_GET = 29
 EV_BARN_PUT = 30
 EV_SLAB_NEW = 31
 EV_SLAB_GONE = 32
-EV_SLAB_PARTIAL = 33  # full slab came back to the partial list
+EV_SLAB_PARTIAL = 33  # full slab returned to the partial list
 EV_SHRINK = 34
 EV_CACHE_NEW = 35
 EV_CACHE_GONE = 36
@@ -287,7 +287,7 @@ P_HIGH = 2
 P_HIGH_MIN = 3
 P_HIGH_MAX = 4
 P_BATCH = 5
-P_FACTOR = 6  # refills double up to this shift while nobody frees
+P_FACTOR = 6  # refills double up to this shift while no block is freed
 P_FREE_RUN = 7  # pages freed since the last allocation
 P_LENGTH = 16  # [list] blocks on the list
 P_HEAD = 32  # [list] first node, list form
@@ -297,7 +297,7 @@ PCP_LISTS = 15  # (PCP_ORDERS + 1) * MT_PCP_TYPES
 PCP_HUGE_KEEP = 1  # blocks of the pageblock order that a list keeps
 PCP_FACTOR_MAX = 5
 
-# --- reports: a ring of violations, written by whoever finds one --------------------------------
+# --- reports: a table of violations, written by the CPU that finds one --------------------------
 R_CODE = 0
 R_WHERE = 1
 R_EXPECTED = 2
@@ -308,8 +308,8 @@ R_READY = 6  # sequence number + 1 once the record is complete
 R_STRIDE = 8
 REPORTS = 256
 
-# A report names a page by its pfn and any word behind the CPU slots' region by its index. What
-# could be mistaken for one of these bears a tag: ``AT_ZONE | z``. Tagged numbers are negative.
+# A report names a page by its pfn and any word behind the CPU slots' region by its index. Anything
+# that could be mistaken for one of these bears a tag: ``AT_ZONE | z``. Tagged numbers are negative.
 TAG_SHIFT = 56
 TAGGED = -(1 << 63)
 AT_WORD = TAGGED | 1 << TAG_SHIFT  # a word of the header, a CPU slot, a zone, a list or a cache
@@ -357,7 +357,7 @@ I_SLAB = 7  # freelist, inuse, objects and list membership agree
 I_SHEAF = 8  # sheaf and barn counts hold, no object in two places
 I_BYTES = 9  # poison and red zones intact
 I_STAMP = 10  # the owner's stamp is in its memory
-I_TEARDOWN = 11  # with everything freed, all blocks merge again
+I_TEARDOWN = 11  # with everything freed, all blocks have merged
 I_PROGRESS = 12
 M_DOUBLE_FREE = 33
 M_WRONG_ORDER = 34
@@ -365,7 +365,7 @@ M_TAIL_FREE = 35
 M_OUT_OF_RANGE = 36
 M_SLAB_AS_PAGE = 37
 M_WRONG_STATE = 38  # free of a poisoned, offline or reserved page
-M_STRANGER = 39  # not the owner that the page was given to
+M_STRANGER = 39  # not the owner of the page
 M_OBJECT_POINTER = 40  # does not point at an object of a slab
 M_OBJECT_FREE = 41  # object already free
 M_OBJECT_CACHE = 42  # object of another cache
@@ -382,13 +382,13 @@ X_VERSION = 69  # a descriptor changed its state and kept its version
 LOCK_HOLDER_MASK = 0xFFFF  # CPU slot + 1
 LIFE_EPOCH_SHIFT = 32  # a life of a slot as one word: what it writes into locks and objects
 LOCK_CONTENDED = 1 << 30
-LOCK_HANDOFF = 1 << 28  # a sleeper has waited in vain for long
-LOCK_KEPT = LOCK_CONTENDED | LOCK_HANDOFF  # free, for one of those who have slept
-LOCK_OFFLINE = 1 << 29  # a per-CPU lock that nobody holds and nobody may take: the CPU is unplugged
+LOCK_HANDOFF = 1 << 28  # a sleeper has repeatedly failed to get the lock
+LOCK_KEPT = LOCK_CONTENDED | LOCK_HANDOFF  # free, for a thread that has slept
+LOCK_OFFLINE = 1 << 29  # a per-CPU lock that no CPU holds or may take: the CPU is unplugged
 POISON_WORD = -0x5555555555555556  # 0xaa in every byte
 NODE_WORDS = 2
-BLOCK_SAVED_SHIFT = 8  # pageblock word: type to return to after an isolation
-BLOCK_ISOLATOR_SHIFT = 16  # label + 1 of who isolated it, 0: it stays so until online_range
+BLOCK_SAVED_SHIFT = 8  # pageblock word: type to restore after an isolation
+BLOCK_ISOLATOR_SHIFT = 16  # label + 1 of the isolator, 0: isolated until online_range
 
 # --- the auditor's work words, in its CPU's scratch area ----------------------------------------
 A_TYPES = 0  # pages by type
@@ -398,7 +398,7 @@ A_HEADS = 16  # free heads by order and migratetype
 AR_COUNT = 0  # generation << 24 | references
 AR_DATA = 1  # word of the array's block, or the next free entry
 AR_HOW = 2  # how the block was allocated, for its free (shared_arrays.py)
-AR_PID = 3  # who made the array
+AR_PID = 3  # pid of the process that made the array
 AR_STRIDE = 4
 AR_REFS_MASK = 0xFFFFFF
 AR_GENERATION_SHIFT = 24

@@ -4,7 +4,7 @@ A cache descriptor (H_AT_CACHES + id * H_CACHE_STRIDE, stride = ``layout.cache_s
 
     [ geometry of its objects: 64 words ][ node part: 32 words ] x nodes [ CPU part: 16 ] x CPUs
 
-Written once by ``cache_create``, before the id is known to anybody; only K_STATE changes later.
+``cache_create`` writes it once, before the id is published; only K_STATE changes later.
 """
 
 from shmalloc.constants import H_WAKE, HEADER_WORDS, LINE, MAX_NODES
@@ -32,14 +32,14 @@ K_SHEAF_PFN = 18
 K_SHEAF_ORDER = 19
 K_RED = 20  # offset of the right red zone from its object (debug)
 K_TRACK = 21  # offset of the first track (debug)
-K_DESTROYER = 22  # owner word of who destroys it this moment
+K_DESTROYER = 22  # owner word of the slot that is destroying it
 K_NAME = 24  # for the Python face; no kernel reads them
 NAME_WORDS = 8
 K_NODES = 64  # the node parts start here
 
 CACHE_NONE = 0
 CACHE_LIVE = 1
-CACHE_DYING = 2  # destroyed while objects were live: frees go on, allocations are refused
+CACHE_DYING = 2  # destroyed while objects were live: frees continue, allocations are refused
 
 # flags of cache_create
 CF_CONSISTENCY = 1  # F: walk the free list of a slab before trusting it
@@ -49,7 +49,7 @@ CF_TRACK = 8  # U
 CF_DEBUG = 15
 CF_SHUFFLE = 16  # the first free list of a slab is in a shuffled order
 CF_NO_SHEAVES = 32
-CF_EXACT = 64  # of two frees of one object at the same moment one always loses
+CF_EXACT = 64  # of two concurrent frees of one object one always loses
 CF_CAPACITY_SHIFT = 8  # 8 bits: objects in a sheaf, 0: chosen by size
 CF_BARN_SHIFT = 16  # 8 bits: sheaves in each node's barn, 0: BARN_SHEAVES
 CF_FIELD = 0xFF
@@ -73,13 +73,13 @@ K_CPUS = K_NODES + MAX_NODES * KN_STRIDE  # behind room for all nodes: reaching 
 # --- CPU part -----------------------------------------------------------------------------------
 KC_LOCK = 0
 KC_MAIN = 1  # sheaf in use; 0: this cache has no sheaves (debug, dying)
-KC_SPARE = 2  # 0: in the hands of somebody who refills or flushes it
+KC_SPARE = 2  # 0: a CPU that refills or flushes it holds it
 KC_STRIDE = 16
 
 # --- sheaf --------------------------------------------------------------------------------------
 SF_NEXT = 0  # in the barn
 SF_SIZE = 1
-SF_WHERE = 2  # its place: a CPU part, a node part (barn), or GIVEN | who has it in hand
+SF_WHERE = 2  # its place: a CPU part, a node part (barn), or GIVEN | the slot that holds it
 SF_OBJECTS = 3  # entries
 EN_ADDRESS_SHIFT = 20  # entry: [ word address | index in its slab | order of its slab ]
 EN_INDEX_SHIFT = 4
@@ -92,12 +92,12 @@ SLAB_FROZEN = 3  # list state: failed a check, on no list, never reused
 SLAB_NODE_WORDS = 2  # the list node, at the very end of the slab
 RECIPROCAL_SHIFT = 40
 RECIPROCAL_MASK = (1 << RECIPROCAL_SHIFT) - 1
-SLAB_MAX_ORDER = 3  # a larger slab only where an object needs it (Linux: costly order)
-SLAB_MAX_WORDS = 1 << 20  # what RECIPROCAL_SHIFT is good for
+SLAB_MAX_ORDER = 3  # a larger slab only if an object needs it (Linux: costly order)
+SLAB_MAX_WORDS = 1 << 20  # the range of RECIPROCAL_SHIFT
 SLAB_MAX_OBJECTS = 32767  # 15 bits of the descriptor
 LEAK_REPORTS = 16  # live objects named by one cache_destroy
 
-# --- a chain: free objects of one slab, linked by their free pointers, owned by nobody else -----
+# --- a chain: free objects of one slab, linked by their free pointers, private ------------------
 CH_FIRST_MASK = 0xFFFF  # index + 1 of the first object
 CH_COUNT_SHIFT = 16
 CH_COUNT_MASK = 0xFFFF
@@ -112,7 +112,7 @@ INTENT_TAKE = 1
 INTENT_TAKEN = 2
 INTENT_PUT = 3
 
-# --- track: who allocated or freed an object ----------------------------------------------------
+# --- track: the last allocation or free of an object ---------------------------------------------
 TR_CPU = 0  # cpu + 1; 0: never
 TR_PID = 1
 TR_SEQUENCE = 2

@@ -1,9 +1,9 @@
-"""CPU slots of a segment: claim one, share one, give it back, see who is alive.
+"""CPU slots of a segment: claim, share and release one, and decide which processes are alive.
 
-A virtual CPU is what per-CPU lists belong to. A process claims a slot by (pid, start time). A slot
+Per-CPU lists belong to a virtual CPU, a slot. A process claims a slot by (pid, start time). A slot
 whose owner is alive (stopped counts as alive) can only be shared, and its users then contend for
-its lists; one whose owner is dead is recovered first (recovery.py), by a process with another one.
-The swaps are kernels (kernels/slots.py); this file decides who is dead.
+its lists; a slot whose owner is dead is recovered first (recovery.py), by a process with another
+slot. The swaps are kernels (kernels/slots.py); this file decides liveness.
 
 ``users`` is an upper bound: a process that dies while it only shares a slot stays counted.
 """
@@ -30,7 +30,7 @@ _STATES = {
 
 @dataclass(frozen=True)
 class Slot:
-    """One CPU slot as it was read: its state, and its owner's identity (pid 0: nobody's)."""
+    """One CPU slot as it was read: its state, and its owner's identity (pid 0: no owner)."""
 
     cpu: int
     state: str
@@ -40,11 +40,11 @@ class Slot:
     users: int
     epoch: int
     node: int
-    recovering: bool  # marked dead, and its recovery has not come to its end
+    recovering: bool  # marked dead, and its recovery is not complete
 
     @property
     def free(self) -> bool:
-        """Nobody uses it, and it may be claimed."""
+        """No process uses it, and it may be claimed."""
         return self.state != "offline" and not (self.pid or self.users or self.recovering)
 
     @property
@@ -57,8 +57,8 @@ def slot(segment: Segment, cpu: int) -> Slot:
     """The slot as it is now; the words are read one by one, so it may already have changed."""
     check_cpu(segment, cpu)
     at, ram = segment.layout.cpu(cpu), segment.ram
-    # The epoch first: who is seen dead afterwards died in this life or an earlier one. The other
-    # way round a new life could come in between, and be marked for the death of the old one.
+    # The epoch first: a process seen dead afterwards died in this life or an earlier one. In the
+    # other order a new life could begin in between and be marked for the death of the old one.
     epoch, dead = ram[at + c.C_EPOCH], ram[at + c.C_DEAD]
     pid, start = ram[at + c.C_PID], ram[at + c.C_START]
     return Slot(
@@ -89,8 +89,8 @@ def check_cpu(segment: Segment, cpu: int) -> None:
 def claim(segment: Segment, cpu: int | None = None, engine: str = "native") -> int:
     """Use slot ``cpu``, or the best one: a free one, else the least shared.
 
-    Returns its number. Raises ``MisuseError`` where the slot, or every slot, is unplugged or a dead
-    process's that was not recovered.
+    Returns its number. Raises ``MisuseError`` if the slot, or every slot, is unplugged or belongs
+    to a dead process that is not recovered.
     """
     while True:  # an attempt fails only because another process succeeded
         chosen = slot(segment, cpu) if cpu is not None else _best(slots(segment))
@@ -114,7 +114,7 @@ def release(segment: Segment, cpu: int, engine: str = "native") -> int:
 def unplug(segment: Segment, cpu: int, by: int, engine: str = "native") -> int:
     """Take slot ``cpu`` out of use, draining its lists from slot ``by``; the pages given back.
 
-    A process that runs on the slot goes on, without per-CPU lists; nobody can claim the slot.
+    A process on the slot continues without per-CPU lists; no process can claim the slot.
     """
     return _change(segment, cpu, by, engine, plugged=False)
 
@@ -131,14 +131,14 @@ def _change(segment: Segment, cpu: int, by: int, engine: str, *, plugged: bool) 
     result = get_engine(engine).call(kernel, segment.ram, by, cpu)
     if result < 0:
         state, needed = slot(segment, cpu).state, "offline" if plugged else "online"
-        raise MisuseError(f"cpu: slot {cpu} is {state}; only an {needed} one can be changed so")
+        raise MisuseError(f"cpu: slot {cpu} is {state}; use an {needed} slot")
     return result
 
 
 def _take(segment: Segment, seen: Slot, engine: str) -> int:
     run = get_engine(engine)
     if seen.state == "offline":
-        return c.E_STATE  # plugged in a moment later, it must be claimed and not shared
+        return c.E_STATE  # if plugged in just now, it must be claimed, not shared
     if not seen.free:
         return run.call(share_slot, segment.ram, seen.cpu)
     return run.call(claim_slot, segment.ram, seen.cpu, *own_identity())

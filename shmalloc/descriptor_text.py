@@ -5,7 +5,7 @@ Two styles. ``state_text`` is short and in the names of ``constants``, for trace
     FREE order 1 zone 0 MOVABLE v3
 
 ``block_text`` and ``owner_text`` are parts of a sentence about a page, for ``Arena.describe``.
-All functions take words, read nothing, and accept any number: a corrupt descriptor has words, too.
+All functions take words, read nothing, and accept any number, even a corrupt descriptor.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _STATES = {
     for name, value in vars(c).items()
     if name.startswith("T_") and name != "T_COUNT"
 }
-_HELD = (c.T_PCP, c.T_ALLOCATED, c.T_ISOLATED)  # their detail is a label: who holds the block
+_HELD = (c.T_PCP, c.T_ALLOCATED, c.T_ISOLATED)  # whose detail is a label, the holder's
 
 
 def kind_of(word0: int) -> int:
@@ -102,7 +102,7 @@ def block_text(word0: int, pfn: int) -> str:
 
 
 def owner_text(word0: int, word1: int) -> str:
-    """What a block is and whose: ``allocated to owner 7 by cpu 2``."""
+    """What a block is and its owner: ``allocated to owner 7 by cpu 2``."""
     kind, detail = kind_of(word0), _detail_of(word0)
     text = TYPES.get(kind, f"of unknown type {kind}")
     if kind == c.T_ALLOCATED:

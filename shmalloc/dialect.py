@@ -1,13 +1,13 @@
 """``@kernel``: marks a function as a kernel; what a kernel calls.
 
 The decorator returns the function itself, undecorated: it stays a plain Python function, which an
-engine runs over a memory. What a kernel's source may say is in compiler/check.py, what it means
-in docs/decisions/0016-a-compiler-of-our-own.md.
+engine runs over a memory. compiler/check.py defines what a kernel's source may say,
+docs/decisions/0016-a-compiler-of-our-own.md what it means.
 
-    @kernel      a kernel: takes the memory first where it touches memory
+    @kernel      a kernel: takes the memory first if it touches memory
     @hot         a kernel on a path that is counted in nanoseconds: always inlined
     @unit        a kernel that is never inlined: the slow half of an operation
-    @primitive   not a kernel: a function that each engine gives a meaning of its own
+    @primitive   not a kernel: a function to which each engine gives its own meaning
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def hot(function: F) -> F:
 
 
 def unit(function: F) -> F:
-    """``@kernel`` that is never inlined: whoever calls it stays small. Costs a call, about 1 ns."""
+    """``@kernel`` that is never inlined: its callers stay small. Costs a call, about 1 ns."""
     kernel(function).__unit__ = True  # type: ignore[attr-defined]
     return function
 
 
 def primitive(gives: str) -> Callable[[F], F]:
-    """Mark a function that compiled code replaces by what its kind of memory says (kinds.py).
+    """Mark a function that compiled code replaces as its kind of memory defines (kinds.py).
 
     ``gives``: the type of its result, "int", "bool", "none" or "memory".
     """

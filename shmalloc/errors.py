@@ -51,11 +51,11 @@ class DialectError(MisuseError, EngineError):
 
 
 class KernelFault(ShmallocError):
-    """A kernel did what has no meaning, and its call ended there; what it wrote before stays.
+    """A kernel did something undefined, and its call ended there; earlier writes stay.
 
     ``kind``: "outside", "odd pair", "division", "shift" or "step". ``kernel``, ``file`` and
-    ``line`` say where, ``cpu`` on which CPU slot (None where the kernel has none), ``index`` at
-    which word.
+    ``line`` say where, ``cpu`` on which CPU slot (None if the kernel has none), ``index`` at which
+    word.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class KernelFault(ShmallocError):
 
 
 class OutsideFault(KernelFault, IndexError):
-    """An access outside of the segment, or a pair at an odd word."""
+    """An access outside the segment, or a pair at an odd word."""
 
 
 class ArithmeticFault(KernelFault, ArithmeticError):
-    """A division by zero, a shift by a count outside of 0..63, a range with step 0."""
+    """A division by zero, a shift by a count outside 0..63, a range with step 0."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Violation:
 
     @property
     def sentence(self) -> str:
-        """What must hold; empty where the table of invariants does not say."""
+        """What must hold; empty if the table of invariants does not say."""
         row = BY_NAME.get(self.invariant)
         return row.sentence if row else ""
 

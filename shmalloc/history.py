@@ -1,8 +1,8 @@
 """The operation history in words: which operations touched a page, an object or a cache.
 
-Each CPU slot has a ring of its last operations (``kernels/reporting.py``); together, by time, the
-rings say what happened to whatever a violation report is about. Rings of living CPUs go on: what
-they hold may be newer than the report, and older entries are gone.
+Each CPU slot has a ring of its last operations (``kernels/reporting.py``); merged by time, the
+rings say what happened to the subject of a violation report. Rings of live CPUs continue: their
+entries may be newer than the report, and older entries are gone.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class History:
         return tuple(self.line(entry) for entry in self._rings[cpu][-lines:])
 
     def of(self, stake: Stake, lines: int = LINES) -> tuple[str, ...]:
-        """The last operations of all CPUs that touched what is at stake, oldest first."""
+        """The last operations of all CPUs on what is at stake, oldest first."""
         if stake == Stake():
             return ()
         found = [entry for ring in self._rings for entry in ring if self._touches(entry, stake)]
@@ -65,7 +65,7 @@ class History:
         return [list(self._ring(cpu)) for cpu in range(self._layout.geometry.cpus)]
 
     def _ring(self, cpu: int) -> Iterator[Entry]:
-        """What the ring of ``cpu`` holds, oldest first."""
+        """The entries of the ring of ``cpu``, oldest first."""
         if not self.entries:
             return
         following = int(self._words[self._layout.cpu(cpu) + c.C_HISTORY_NEXT])

@@ -1,8 +1,8 @@
 """The first image of a segment: the header and every word that is geometry, written by Python.
 
 Free lists are not built here: ``boot`` (a kernel) does that from the extents this file leaves in
-the scratch area of CPU 0. Nothing is published yet; the magic word is written by the segment's
-creator when everything else is in place.
+the scratch area of CPU 0. Nothing is published yet; the segment's creator writes the magic word
+when everything else is in place.
 """
 
 from __future__ import annotations

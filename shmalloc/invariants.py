@@ -2,7 +2,7 @@
 
 One row for each ``I_*``, ``M_*`` and ``X_*`` of ``constants``, whose value is the row's number. A
 violation report carries that number, and so does the result of a check of the explorer. Everything
-that prints a code takes its words from here: ``docs/invariants.md``, ``shmstress list
+that prints a code takes its text from here: ``docs/invariants.md``, ``shmstress list
 --invariants``, the reports of a run, JUnit, the explorer, crash mode and the mutants.
 
 The prefix says who finds the violation: ``I_`` an audit that recounts everything, ``M_`` the
@@ -11,7 +11,7 @@ operation that refuses a misuse, ``X_`` a witness that does not share the alloca
 Rules:
 - a sentence says what must hold, without a capital or a full stop, so that it can follow a colon
 - ``mutants`` names mutants (kernels broken on purpose) that must be found and break this row first;
-  where there is none, ``example`` says what breaks it
+  if there is none, ``example`` says what breaks it
 """
 
 from __future__ import annotations

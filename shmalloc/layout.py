@@ -35,7 +35,7 @@ class ZoneSpec:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Everything that is decided when a segment is created. Sizes in their named unit.
+    """Everything that is decided when a segment is created. Names give the unit of sizes.
 
     Raises ``MisuseError`` for a combination that cannot work, with the reason and the cure.
     """
@@ -101,7 +101,7 @@ def _power_of_two(value: int) -> bool:
 
 
 def _problems(g: Geometry) -> list[str]:
-    """Why ``g`` cannot work, each with argument, value and cure; empty where it can."""
+    """Why ``g`` cannot work, each with argument, value and cure; empty if it can."""
     rules = (
         (_power_of_two(g.page_bytes) and g.page_bytes >= 64,
          f"page_bytes: {g.page_bytes}; use a power of two of at least 64"),
@@ -210,7 +210,7 @@ class Layout:
         return self.at["work"] + cpu * self.geometry.work_words
 
     def link_base(self) -> tuple[int, int]:
-        """(base, log2 of the stride) of list nodes, in words: the link store's whole meaning."""
+        """(base, log2 of the stride) of list nodes, in words: all that defines a link store."""
         if self.geometry.link_store == "page":
             return self.at["frames"], self.geometry.page_words.bit_length() - 1
         return self.at["memmap" if self.geometry.link_store == "descriptor" else "table"], 1
@@ -253,7 +253,7 @@ def _fill(g: Geometry) -> int:
 
 
 def pcp_capacity(g: Geometry) -> int:
-    """Words of one per-CPU array: room for ``high`` pages and one batch on top."""
+    """Words of one per-CPU array: room for ``high`` pages plus one batch."""
     return 0 if g.pcp_form == "list" else -(-(g.pcp_high + g.pcp_batch + 1) // c.LINE) * c.LINE
 
 

@@ -1,4 +1,4 @@
-"""A segment never outlives its run: who removes it, at every way in which a run can end.
+"""A segment never outlives its run: what removes it, for each way in which a run can end.
 
 ========================  =====================================================================
 normal end, exception,    ``atexit`` of the owner
@@ -51,7 +51,7 @@ def generated_name(pid: int, start: int, segment_id: int) -> str:
 
 
 def own(name: str) -> None:
-    """From now on this process removes ``name`` whichever way it ends."""
+    """From now on this process removes ``name``, however it ends."""
     _owned.add(name)
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
@@ -87,15 +87,15 @@ os.register_at_fork(after_in_child=_owned.clear)
 
 
 def sweep() -> list[str]:
-    """Remove the segments whose owner died without doing so; the names that were removed."""
+    """Remove the segments that a dead owner left behind; their names."""
     return [path.name for path in sorted(physical.SHM_DIRECTORY.iterdir()) if _sweep_one(path)]
 
 
 def _sweep_one(path: Path) -> bool:
     """Remove ``path`` if it is a leftover.
 
-    The file is locked from the look to the removal: else a second sweeper could remove it first, a
-    third process make a new segment of that name, and this one remove that.
+    The file is locked from the check to the removal: otherwise a second sweeper could remove it
+    first, a third process make a new segment of that name, and this process remove that one.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -106,19 +106,19 @@ def _sweep_one(path: Path) -> bool:
         opened, named = os.fstat(handle), path.lstat()
         same = (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)
         return same and _is_leftover(path.name, handle, opened) and physical.remove(path.name)
-    except (BlockingIOError, FileNotFoundError):  # another sweeper is at it, or was faster
+    except (BlockingIOError, FileNotFoundError):  # another sweeper has it, or was faster
         return False
     finally:
         os.close(handle)
 
 
 def read_header(handle: int) -> tuple[int, ...]:
-    """The header's words of an open file, zeros where it ends early."""
+    """The header's words of an open file, zeros if it ends early."""
     return _HEADER.unpack(os.pread(handle, _HEADER.size, 0).ljust(_HEADER.size, b"\0"))
 
 
 def header_of(path: Path) -> tuple[int, ...]:
-    """The header's words of the file at ``path``; zeros where there is none that we may read."""
+    """The header's words of the file at ``path``; zeros if there is none that we may read."""
     try:
         with path.open("rb") as file:
             return read_header(file.fileno())
@@ -135,7 +135,7 @@ def _is_leftover(file_name: str, handle: int, status: os.stat_result) -> bool:
         name = GENERATED.fullmatch(file_name)
         if name is None or header[c.H_MAGIC] != 0:
             return False
-        if not any(header):  # killed before its first word: nobody takes a minute to write that
+        if not any(header):  # killed before its first word: writing it never takes a minute
             pid, start = int(name[1]), int(name[2])
             return time.time() - status.st_mtime > UNTOUCHED_S and not owner_alive(pid, start)
         if (pid, start) != (int(name[1]), int(name[2])):

@@ -1,4 +1,4 @@
-"""The allocator: kernels and nothing else. Each file states its data and its callers' rules.
+"""The allocator: kernels and nothing else. Each file states its data and the rules for its callers.
 
 Order of floors, low to high: bits, reporting < lock, zone < lists, descriptor < buddy < fallback <
 pcp < fill, poison < pages < contig, walk, boot; objects < slab_debug < slab_format < slab < barn

@@ -1,15 +1,15 @@
-"""The array table: reference counts that every process can reach through a stale handle.
+"""The array table: reference counts that stay safe to reach through a stale handle.
 
 A handle names an entry, and may be used long after its array was freed. So entries live in pages
-that are never given back while the segment lives, and an entry's count carries its generation::
+that are not freed while the segment lives, and an entry's count carries its generation::
 
     [ generation << 24 | references ][ data word, or next free entry ][ how allocated ][ pid ]
 
-References 0: closed or free. A generation is never used twice, so a handle of an earlier array
-is told by one read and can change nothing. Free entries form a stack in the header pair H_ARRAYS =
+References 0: closed or free. A generation is never used twice, so one read tells a handle of an
+earlier array, which can change nothing. Free entries form a stack in the header pair H_ARRAYS =
 [entry, version]; the version defeats ABA (an entry taken and put back between our two reads).
 
-Nothing here frees the data: who drops the last reference is told so, and does it.
+Nothing here frees the data: the caller that drops the last reference is told so, and frees it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def open_entry(mem: Memory, cpu: Cpu, data: WordIndex, how: Int, pid: int) -> in
         head, version = load2(mem, c.H_ARRAYS)
         if head == 0:
             return c.E_NOMEM
-        # May be another array's data word by now; then the version has moved and the swap fails.
+        # May already be another array's data word; then the version has moved and the swap fails.
         following = load_relaxed(mem, head + c.AR_DATA)
         if cas2(mem, c.H_ARRAYS, head, version, following, version + 1):
             entry = head
@@ -66,7 +66,7 @@ def open_entry(mem: Memory, cpu: Cpu, data: WordIndex, how: Int, pid: int) -> in
 
 @kernel
 def add_reference(mem: Memory, cpu: Cpu, entry: WordIndex, generation: int) -> int:
-    """One more user of a live array; the new count, E_STATE if it is gone, E_BUSY if full."""
+    """Add a user of a live array; the new count, E_STATE if it is gone, E_BUSY if full."""
     while True:
         old = load(mem, entry + c.AR_COUNT)
         references = old & c.AR_REFS_MASK
@@ -80,13 +80,13 @@ def add_reference(mem: Memory, cpu: Cpu, entry: WordIndex, generation: int) -> i
 
 @kernel
 def drop_reference(mem: Memory, cpu: Cpu, entry: WordIndex, generation: int) -> int:
-    """One user less; how many are left. With 0 the caller frees the data, then ``close_entry``."""
+    """Remove a user; how many are left. At 0 the caller frees the data, then ``close_entry``."""
     while True:
         old = load(mem, entry + c.AR_COUNT)
         references = old & c.AR_REFS_MASK
         if old >> c.AR_GENERATION_SHIFT != generation or references == 0:
             return c.E_STATE
-        if cas(mem, entry + c.AR_COUNT, old, old - 1):  # at 0 nobody can open it any more
+        if cas(mem, entry + c.AR_COUNT, old, old - 1):  # at 0 it cannot be opened any more
             return references - 1
 
 

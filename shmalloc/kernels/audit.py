@@ -1,8 +1,8 @@
-"""The audit: walk everything, recount everything, believe nothing (docs/invariants.md).
+"""The audit: walk everything, recount everything, trust nothing (docs/invariants.md).
 
-Runs while nobody else moves (a stutter point, a test, the end): then every invariant holds
-exactly. It only reads, and reports each thing it finds wrong with the invariant's number. Work
-words in the scratch area of the auditing CPU::
+Runs while no other CPU does (a stutter point, a test, the end): then every invariant holds exactly.
+It only reads, and reports each violation with the invariant's number. Work words in the scratch
+area of the auditing CPU::
 
     [ type ][ free heads seen, by order and migratetype ]  pages by type, then ORDERS * MT_COUNT
 
@@ -36,7 +36,7 @@ def audit(mem: Memory, cpu: Cpu) -> int:
 
 @unit
 def audit_teardown(mem: Memory, cpu: Cpu) -> int:
-    """After everything was freed and drained: all managed pages are free, and the audit is clean.
+    """After everything is freed and drained: check that all managed pages are free, and audit.
 
     Together with I_UNMERGED this means that every block has merged as far as it can.
     """
@@ -64,7 +64,7 @@ def tally_at(mem: Memory, cpu: Cpu) -> WordIndex:
 
 @unit
 def audit_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> None:
-    """One zone: its blocks, its lists, its per-CPU lists, and that they add up."""
+    """Check one zone: its blocks, its lists, its per-CPU lists, and that they add up."""
     tally = tally_at(mem, cpu)
     for i in range(tally, tally + c.A_HEADS + c.ORDERS * c.MT_COUNT):
         mem[i] = 0
@@ -82,7 +82,7 @@ def audit_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> None:
 
 @kernel
 def audit_blocks(mem: Memory, cpu: Cpu, zone_id: ZoneId, tally: WordIndex) -> None:
-    """Every page is covered by exactly one legal head of this zone."""
+    """Check that exactly one legal head of this zone covers every page."""
     zone = zone_at(mem, zone_id)
     pfn = fixed(mem, zone + c.Z_START)
     end = fixed(mem, zone + c.Z_END)
@@ -109,7 +109,7 @@ def audit_blocks(mem: Memory, cpu: Cpu, zone_id: ZoneId, tally: WordIndex) -> No
 
 @kernel
 def audit_inside(mem: Memory, cpu: Cpu, pfn: Pfn, span: int) -> None:
-    """No page inside a block has a head of its own."""
+    """Check that no page inside a block has a head of its own."""
     first = descriptor_at(mem, pfn)
     for i in range(first + 2, first + 2 * span, 2):
         if load_relaxed(mem, i) & 0xF != c.T_TAIL:
@@ -120,7 +120,7 @@ def audit_inside(mem: Memory, cpu: Cpu, pfn: Pfn, span: int) -> None:
 def audit_free_head(
     mem: Memory, cpu: Cpu, zone: ZoneWords, tally: WordIndex, pfn: Pfn, w0: Word0
 ) -> None:
-    """A free block: the type of all its pageblocks, merged as far as it goes, bytes as left."""
+    """Check a free block: its pageblocks' type, merged as far as possible, its bytes unchanged."""
     order = order_of(w0)
     mt = mt_of(w0)
     at = tally + c.A_HEADS + order * c.MT_COUNT + mt
@@ -140,7 +140,7 @@ def audit_free_head(
 
 @kernel
 def audit_unowned(mem: Memory, cpu: Cpu, pfn: Pfn, span: int) -> None:
-    """The independent owner map knows no owner of a page that nobody was given."""
+    """Check that the independent owner map names no owner of a page that is not allocated."""
     if fixed(mem, c.H_OWNER_MAP) != 0:
         at = fixed(mem, c.H_AT_OWNERS) + pfn
         for i in range(at, at + span):
@@ -150,7 +150,7 @@ def audit_unowned(mem: Memory, cpu: Cpu, pfn: Pfn, span: int) -> None:
 
 @kernel
 def audit_lists(mem: Memory, cpu: Cpu, zone_id: ZoneId, tally: WordIndex) -> None:
-    """Each free list holds exactly the heads of its order and type, and as many as it says."""
+    """Check that each free list holds the heads of its order and type, as many as it says."""
     zone = zone_at(mem, zone_id)
     for order in range(fixed(mem, c.H_MAX_ORDER) + 1):
         for mt in range(c.MT_COUNT):
@@ -171,7 +171,7 @@ def audit_lists(mem: Memory, cpu: Cpu, zone_id: ZoneId, tally: WordIndex) -> Non
 def audit_list(
     mem: Memory, cpu: Cpu, zone: ZoneWords, zone_id: ZoneId, order: Order, mt: Migratetype
 ) -> int:
-    """Walk one list; returns its length. Stops where it is longer than its count (a cycle)."""
+    """Walk one list; returns its length. Stops if it is longer than its count (a cycle)."""
     head = area_list(zone, order, mt)
     list_tag = c.AT_LIST | zone_id << 16 | order << 8 | mt
     count = mem[area_count(zone, order, mt)]
@@ -197,7 +197,7 @@ def audit_list(
 
 @kernel
 def audit_pcp(mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu) -> int:
-    """One per-CPU structure: counts, and every block in state PCP. Returns its pages."""
+    """Check one per-CPU structure: counts, and every block in state PCP. Returns its pages."""
     pcp = pcp_at(mem, victim, zone_id)
     counted = 0
     pages = 0
@@ -223,7 +223,7 @@ def audit_pcp(mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu) -> int:
 def audit_pcp_list(
     mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu, index: int, length: int
 ) -> None:
-    """One list: pages in state PCP, of its order, and of no pageblock that is isolated."""
+    """Check one list: pages in state PCP, of its order, in no isolated pageblock."""
     pcp = pcp_at(mem, victim, zone_id)
     list_tag = c.AT_PCP | victim << 16 | zone_id << 8 | (index + 1)
     node = mem[pcp + c.P_HEAD + index]
@@ -246,13 +246,13 @@ def audit_pcp_list(
 
 @kernel
 def bad_counter(mem: Memory, cpu: Cpu, at: WordIndex, counted: int) -> None:
-    """Report a counter of a zone that does not say what was counted."""
+    """Report a counter of a zone that differs from the count."""
     report(mem, cpu, c.I_CONSERVATION, c.AT_WORD | at, counted, load_relaxed(mem, at))
 
 
 @kernel
 def audit_totals(mem: Memory, cpu: Cpu, zone_id: ZoneId, tally: WordIndex) -> None:
-    """The zone's counters equal what was counted, and every managed page is in one place."""
+    """Check that the zone's counters are right and every managed page is in one place."""
     zone = zone_at(mem, zone_id)
     isolated = 0
     for order in range(fixed(mem, c.H_MAX_ORDER) + 1):

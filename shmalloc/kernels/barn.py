@@ -4,13 +4,13 @@
 
     [ lock | full -> sheaf -> sheaf, count | empty -> sheaf, count ]     linked by SF_NEXT
 
-"Full" means: with objects. An exchange gives one sheaf and takes one, so a barn never overflows,
-and the sheaf that comes out belongs to the caller alone. The counts may be read without the lock;
-everything else, the sizes of the sheaves inside too, is plain data under it.
+"Full" means: not empty. An exchange gives one sheaf and takes one, so a barn never overflows, and
+the sheaf that comes out belongs to the caller alone. The counts may be read without the lock;
+everything else, including the sizes of the sheaves inside, is plain data under it.
 
 Every sheaf says where it is (SF_WHERE), and that word is the authority: it changes under the lock
-of the place, before the lists and pointers that lead to the sheaf, which recovery builds anew from
-these words (recover_objects.py). A sheaf in somebody's hands names the slot.
+of the place, before the lists and pointers that lead to the sheaf. Recovery rebuilds those from
+these words (recover_objects.py). A sheaf that a slot holds names the slot.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from shmalloc.words import load_relaxed, store
 
 @kernel
 def in_hand(mem: Memory, cpu: Cpu) -> Owner:
-    """What SF_WHERE of a sheaf says that this life of the slot has in its hands."""
+    """SF_WHERE of a sheaf that this life of the slot holds."""
     return cs.GIVEN | owner_word(mem, cpu)
 
 
 @kernel
 def move_sheaf(mem: Memory, sheaf: SheafWords, where: Int) -> None:
-    """Say where a sheaf is from now on; under the lock of the place it leaves or comes to."""
+    """Set where a sheaf is; under the lock of the place that it leaves or enters."""
     store(mem, sheaf + cs.SF_WHERE, where)
 
 
@@ -64,7 +64,7 @@ def trade(mem: Memory, cpu: Cpu, lists: NodePart, wanted: int, mine: SheafWords)
     A list is named by the word of its head in the node part; its count is the next word. ``mine``
     leaves first: a place never has more sheaves than it can hold.
     """
-    # Read without the lock: to miss a sheaf that arrives this moment costs a refill, no more.
+    # Read without the lock: missing a sheaf that arrives just now costs only a refill.
     if load_relaxed(mem, lists + wanted + 1) == 0:
         return 0
     given = cs.KN_BARN_EMPTY if wanted == cs.KN_BARN_FULL else cs.KN_BARN_FULL
@@ -82,19 +82,19 @@ def trade(mem: Memory, cpu: Cpu, lists: NodePart, wanted: int, mine: SheafWords)
 
 @kernel
 def barn_full_for(mem: Memory, cpu: Cpu, lists: NodePart, empty: SheafWords) -> SheafWords:
-    """Exchange an empty sheaf for one with objects; 0 where the barn has none."""
+    """Exchange an empty sheaf for one with objects; 0 if the barn has none."""
     return trade(mem, cpu, lists, cs.KN_BARN_FULL, empty)
 
 
 @kernel
 def barn_empty_for(mem: Memory, cpu: Cpu, lists: NodePart, full: SheafWords) -> SheafWords:
-    """Exchange a full sheaf for an empty one; 0 where the barn has none."""
+    """Exchange a full sheaf for an empty one; 0 if the barn has none."""
     return trade(mem, cpu, lists, cs.KN_BARN_EMPTY, full)
 
 
 @unit
 def barn_put(mem: Memory, cpu: Cpu, lists: NodePart, sheaf: SheafWords) -> None:
-    """Give a sheaf in the caller's hands to the barn."""
+    """Give a sheaf that the caller holds to the barn."""
     lock(mem, lists + cs.KN_BARN_LOCK, cpu)
     if mem[sheaf + cs.SF_SIZE] > 0:
         barn_push(mem, lists, cs.KN_BARN_FULL, sheaf)

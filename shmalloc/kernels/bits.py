@@ -2,7 +2,7 @@
 
 Drawn in constants.py. Every new word 0 is made by ``next_word``, which bumps the version: a
 compare-exchange that was prepared against an older life of the page then fails, even if the page
-went through free and back to the very same state meanwhile (ABA).
+meanwhile went through free and back to the same state (ABA).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def version_of(w0: Word0) -> int:
 
 @kernel
 def detail_of(w0: Word0) -> int:
-    """The link field's bits, which mean something else in each type that stores no link there."""
+    """The link field's bits, whose meaning differs for each type that stores no link there."""
     return (w0 >> c.LINK_SHIFT) & ((1 << c.LINK_BITS) - 1)
 
 
@@ -84,7 +84,7 @@ def successors(kind: PageType) -> int:
 def next_word(
     w0: Word0, kind: PageType, order: Order, zone_id: ZoneId, mt: Migratetype, detail: Int
 ) -> Word0:
-    """The pure transition: word 0 of the page's next state, or E_STATE where it is not allowed."""
+    """The pure transition: word 0 of the page's next state, or E_STATE if it is not allowed."""
     if (successors(w0 & c.TYPE_MASK) >> kind) & 1 == 0:
         return c.E_STATE
     version = ((w0 >> c.VERSION_SHIFT) + 1) & c.VERSION_MASK

@@ -6,7 +6,7 @@ are geometry and, in the scratch area of CPU 0, the extents of pages to manage::
     [ n | zone, first pfn, end pfn | zone, first pfn, end pfn | ... ]
 
 Only heads are written, one descriptor for each block (the rest of a fresh memmap is TAIL already),
-so a segment of 4 GiB starts in milliseconds and has next to nothing resident.
+so a segment of 4 GiB starts in milliseconds with almost nothing resident.
 """
 
 from __future__ import annotations

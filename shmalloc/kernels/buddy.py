@@ -53,7 +53,7 @@ def area_count(zone: ZoneWords, order: Order, mt: Migratetype) -> WordIndex:
 def bad_links(
     mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
 ) -> None:
-    """Report a block whose neighbours on the list of ``order`` and ``mt`` do not link back."""
+    """Report a block whose neighbours on the list of ``order`` and ``mt`` do not point back."""
     expected = c.AT_LIST | fixed(mem, zone + c.Z_INDEX) << 16 | order << 8 | mt
     report(mem, cpu, c.I_LIST_LINKS, pfn, expected, page_state(mem, pfn))
 
@@ -75,7 +75,7 @@ def link_free(
 def unlink_free(
     mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
 ) -> int:
-    """Take a free block off its list, from wherever it is in it."""
+    """Take a free block off its list, from any position."""
     if list_remove(mem, node_of(mem, pfn)) < 0:
         bad_links(mem, zone, cpu, pfn, order, mt)
         return c.E_STATE
@@ -96,7 +96,7 @@ def first_free(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -> P
 def expand(
     mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, high: Order, low: Order, mt: Migratetype
 ) -> int:
-    """Give the upper halves of a detached block back, from ``high`` down to ``low``.
+    """Free the upper halves of a detached block, from ``high`` down to ``low``.
 
     Their heads are written while the old head still covers them; the caller's next write to the
     head of ``pfn`` shrinks it to ``low`` and uncovers them all at once.
@@ -121,7 +121,7 @@ def take_block(
 ) -> Pfn:
     """Remove the free block at ``pfn``, cut it to ``order`` and turn its head into ``kind``.
 
-    Nobody owns it yet: word 1 becomes 0. Linearization point of an allocation: the final two-word
+    It has no owner yet: word 1 becomes 0. Linearization point of an allocation: the final two-word
     swap, which changes the head's state and shrinks the block in one write.
     """
     w0 = page_state(mem, pfn)
@@ -148,7 +148,7 @@ def take_block(
 def mergeable(mem: Memory, zone: ZoneWords, buddy: Pfn, order: Order, mt: Migratetype) -> Word0:
     """Word 0 of the free block at ``buddy`` if a block of ``order`` and ``mt`` may merge with it.
 
-    0 if it may not. A caller goes by the word that decided, and does not read it again.
+    0 if it may not. A caller relies on the word that decided, and does not read it again.
     """
     if buddy < fixed(mem, zone + c.Z_START) or buddy + (1 << order) > fixed(mem, zone + c.Z_END):
         return 0
@@ -156,7 +156,7 @@ def mergeable(mem: Memory, zone: ZoneWords, buddy: Pfn, order: Order, mt: Migrat
     if not is_free_head(w0, fixed(mem, zone + c.Z_INDEX), order):
         return 0
     other = mt_of(w0)
-    # An isolated pageblock must stay in blocks of its own, or the range could never be taken.
+    # An isolated pageblock must stay in its own blocks, or the range could never be taken.
     if other != mt and (other == c.MT_ISOLATE or mt == c.MT_ISOLATE):
         return 0
     return w0
@@ -166,7 +166,7 @@ def mergeable(mem: Memory, zone: ZoneWords, buddy: Pfn, order: Order, mt: Migrat
 def absorb(
     mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
 ) -> Order:
-    """Detach the free buddies that ``pfn`` can merge with; returns the order of the whole."""
+    """Detach the free buddies that ``pfn`` can merge with; returns the merged order."""
     merged = order
     start = pfn
     while merged < fixed(mem, c.H_MAX_ORDER):
@@ -182,7 +182,7 @@ def absorb(
 
 @hot
 def fold(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, merged: Order) -> None:
-    """Turn every head inside the merged block but its first page into a tail."""
+    """Turn every head inside the merged block, except its first page, into a tail."""
     whole = pfn & ~((1 << merged) - 1)
     if pfn != whole and not make_tail(mem, pfn):
         report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_TAIL, page_state(mem, pfn))
@@ -212,10 +212,10 @@ def is_half_isolated(mem: Memory, pfn: Pfn, order: Order) -> bool:
 
 @unit
 def free_by_pageblocks(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order) -> int:
-    """Free a block of several pageblocks one by one: as one it would end somebody's isolation.
+    """Free a block pageblock by pageblock: freed whole, it would end another CPU's isolation.
 
-    Linux's split_large_buddy. All are cut before the first one may merge: until then a piece is
-    typed as the whole was, not as its pageblock is.
+    Linux's split_large_buddy. All are cut before the first one may merge: until then a piece has
+    the type of the whole, not that of its pageblock.
     """
     low = fixed(mem, c.H_PAGEBLOCK_ORDER)
     mt = block_mt(mem, pfn)
@@ -232,7 +232,7 @@ def free_by_pageblocks(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: 
 
 @kernel
 def free_whole(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order) -> int:
-    """Free a block whose pageblocks are all isolated, or none of them.
+    """Free a block of which all pageblocks are isolated, or none.
 
     Linux's __free_one_page. The type is looked up here, under the lock: a type remembered from
     before (when the page went on a per-CPU list, say) may be stale by now.

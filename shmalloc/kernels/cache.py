@@ -1,19 +1,19 @@
 """Caches of objects: the public object operations. Addresses are word indexes in the segment.
 
 ``cache_alloc`` gives an object, ``cache_free`` takes exactly what was given, from any process:
-another address, an object twice, or of another cache is a misuse: reported with its code,
-answered E_STATE, and nothing changes. A live object has an owner word in its slab (objects.py);
-clearing it is the linearization point of a free.
+another address, a second free, or an object of another cache is a misuse: it is reported with its
+code, returns E_STATE, and changes nothing. A live object has an owner word in its slab
+(objects.py); clearing it is the linearization point of a free.
 
-    alloc   sheaf of the CPU -> spare -> barn -> partial slabs -> new slab -> everybody's sheaves
+    alloc   sheaf of the CPU -> spare -> barn -> partial slabs -> new slab -> sheaves of all CPUs
     free    check, clear the owner word -> sheaf of the CPU -> spare -> barn -> slabs
 
 Objects of another node's slab go straight back to it. A debug cache has no sheaves and works
 completely under the node lock. Every live cache has an id; creating and destroying exclude each
-other by H_CACHES_LOCK. Users of a cache stop allocating from it before it is destroyed; frees may
-still come: after E_BUSY the cache stays for them, and a later destroy succeeds.
+other by H_CACHES_LOCK. Users stop allocating from a cache before it is destroyed. Frees may still
+come: after E_BUSY the cache stays for them, and a later destroy succeeds.
 
-The geometry in the descriptor is written before the id is known to anybody and is read plainly.
+The geometry in the descriptor is written before the id is published and is read plainly.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def usable_cache(mem: Memory, cache_id: CacheId) -> CacheWords:
 
 @hot
 def cache_alloc(mem: Memory, cpu: Cpu, cache_id: CacheId) -> ObjectAddress:
-    """Word address of a new object, E_NOMEM, or E_INVAL where there is no such cache."""
+    """Word address of a new object, E_NOMEM, or E_INVAL if there is no such cache."""
     return cache_alloc_at(mem, cpu, cache_id, 0)
 
 
@@ -106,8 +106,8 @@ def cache_alloc_at(mem: Memory, cpu: Cpu, cache_id: CacheId, site: int) -> Objec
     part = cpu_part(mem, cache, cpu)
     if not try_spin(mem, part + cs.KC_LOCK, cpu):
         return alloc_slowly(mem, cpu, cache, part, site)
-    # A cache without sheaves, a debug cache, a dying one and none at all have no main sheaf, so
-    # this one look covers them.
+    # A cache without sheaves, a debug cache, a dying cache and a free id have no main sheaf, so
+    # this one check covers them.
     main = mem[part + cs.KC_MAIN]
     size = 0
     if main != 0:
@@ -126,14 +126,14 @@ def cache_alloc_at(mem: Memory, cpu: Cpu, cache_id: CacheId, site: int) -> Objec
 def alloc_slowly(
     mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart, site: int
 ) -> ObjectAddress:
-    """Everything but an object out of the main sheaf."""
+    """Every path but the one that takes from the main sheaf."""
     if load_relaxed(mem, cache + cs.K_STATE) != cs.CACHE_LIVE:
         return c.E_INVAL
     if is_debug(mem, cache):
         return alloc_checked(mem, cpu, cache, site)
     entry = take_slowly(mem, cpu, cache, part)
     if entry == c.E_NOMEM:
-        # The last resort: free objects may hide in the sheaves of others.
+        # The last resort: free objects may hide in the sheaves of other CPUs.
         drain_sheaves(mem, cpu, cache)
         entry = take_one(mem, cpu, cache)
     if entry < 0:
@@ -144,7 +144,7 @@ def alloc_slowly(
 
 @hot
 def hand_over(mem: Memory, cpu: Cpu, cache: CacheWords, entry: Entry) -> ObjectAddress:
-    """The address of an object that is live: count and record it."""
+    """Count and record an allocation; the object's address."""
     event(mem, cpu, c.EV_OBJ_ALLOC)
     record_object(mem, cpu, c.OP_OBJ_ALLOC, entry_address(entry), cache)
     return entry_address(entry)
@@ -219,10 +219,10 @@ def free_object(
 def end_life(
     mem: Memory, cpu: Cpu, cache: CacheWords, w0: Word0, entry: Entry, at: WordIndex
 ) -> bool:
-    """Clear the object's owner word, the linearization point of its free, and keep it. False: the
-    object is not live.
+    """Clear the object's owner word, the linearization point of its free, and keep it. False: it
+    was not live.
 
-    Into the CPU's sheaf, or straight to the slab where that is another node's.
+    Into the CPU's sheaf, or straight to the slab if that belongs to another node.
     """
     if list_state(w0) == cs.SLAB_FROZEN:  # leaked: its slab failed a check
         return clear_owner(mem, at, 0, is_exact(mem, cache))
@@ -233,7 +233,7 @@ def end_life(
 
 @unit
 def refuse(mem: Memory, cpu: Cpu, cache_id: CacheId, address: ObjectAddress) -> int:
-    """Report why ``address`` cannot be freed into ``cache_id``; always E_STATE."""
+    """Report why ``address`` cannot be freed into ``cache_id``; returns E_STATE."""
     pfn = slab_of_address(mem, address)
     code = c.M_OBJECT_POINTER
     found: CacheId = -1
@@ -265,7 +265,7 @@ def free_checked(
     base = frame_at(mem, pfn)
     index = index_at(mem, cache, base, address)
     at = owner_at(mem, base, order_of(w0), index)
-    # Looked at again under the lock: a second free may find the slab gone, its pages another's.
+    # Checked again under the lock: a second free may find the slab gone and its pages reused.
     known = (
         is_slab_of(w0, mem[cache + cs.K_ID])
         and index >= 0

@@ -79,7 +79,7 @@ def unchain_live(
 ) -> int:
     """Make the objects of our chain live and write their addresses to ``at[got:]``; the new count.
 
-    In the order of the chain: if we die on the way, its rest is still linked.
+    In the order of the chain: if the process dies midway, the rest is still linked.
     """
     pfn = chain_pfn(chain)
     following = chain_first(chain)
@@ -126,7 +126,8 @@ def pop_many(mem: Memory, cpu: Cpu, cache: CacheWords, count: int, at: WordIndex
 
 @unit
 def cache_free_bulk(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: WordIndex) -> int:
-    """Free the objects listed in the words at ``at``; returns how many were (the rest: reported).
+    """Free the objects listed in the words at ``at``; returns how many were freed (the rest is
+    reported).
 
     Runs of objects that fit in the CPU's sheaf go there under one hold of its lock.
     """
@@ -140,7 +141,7 @@ def cache_free_bulk(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: Wo
             run = push_run(mem, cpu, cache, cache_id, count - done, at + done)
             freed += run
             done += run
-        if done < count:  # no room, another node's, or a misuse: one by one
+        if done < count:  # no room, a remote slab, or a misuse: one by one
             if cache_free_at(mem, cpu, cache_id, mem[at + done], 0) == 0:
                 freed += 1
             done += 1
@@ -151,7 +152,7 @@ def cache_free_bulk(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: Wo
 def push_run(
     mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, count: int, at: WordIndex
 ) -> int:
-    """Free objects into the CPU's main sheaf, up to the first that cannot go there; how many."""
+    """Free objects into the CPU's main sheaf, up to the first that cannot go there; the count."""
     part = cpu_part(mem, cache, cpu)
     done = 0
     if not try_spin(mem, part + cs.KC_LOCK, cpu):

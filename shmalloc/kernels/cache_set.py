@@ -1,10 +1,10 @@
-"""The set of caches: create, shrink, destroy. What is done with one is in cache.py.
+"""The set of caches: create, shrink, destroy. Operations on one cache are in cache.py.
 
 Every cache has an id, the index of its descriptor. Creating and destroying exclude each other by
-H_CACHES_LOCK. The geometry in the descriptor is written before the id is known to anybody and is
-read plainly afterwards; K_STATE is what says that it is there. Users of a cache stop allocating
-from it before it is destroyed. Frees may still come: after E_BUSY the cache stays for them, and
-destroying it again later succeeds.
+H_CACHES_LOCK. The geometry in the descriptor is written before the id is published and is read
+plainly afterwards; K_STATE publishes it. Users of a cache stop allocating from it before it is
+destroyed. Frees may still come: after E_BUSY the cache stays for them, and destroying it again
+later succeeds.
 
 All sheaves of a cache are made here, so that freeing never needs memory.
 """
@@ -57,7 +57,7 @@ def cache_create(
     """Make a cache of objects; its id, E_INVAL, or E_NOMEM (also: all ids are taken).
 
     ``align_bytes`` 0: a word. ``flags``: CF_*. ``template``: word address of the image that every
-    new object is a copy of (the constructor), 0: none; it must stay as long as the cache.
+    new object is a copy of (the constructor), 0: none; it must live as long as the cache.
     """
     if not legal_request(mem, object_bytes, align_bytes):
         return c.E_INVAL
@@ -81,8 +81,8 @@ def cache_create(
 def set_up(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> CacheId:
     """Lists, barns and sheaves of a new cache; H_CACHES_LOCK held. Its id, or E_NOMEM."""
     mem[cache + cs.K_ID] = cache_id
-    # Whoever died when he had destroyed the last cache of this id, and had not said so yet: his
-    # recovery must not take this one for his (docs/bugs.md 13).
+    # A process may have died after it destroyed the previous cache of this id and before it said
+    # so: its recovery must not take this cache for that one (docs/bugs.md 13).
     store(mem, cache + cs.K_DESTROYER, 0)
     for node_id in range(fixed(mem, c.H_NODES)):
         lists = node_part(cache, node_id)
@@ -131,7 +131,7 @@ def hand_out_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords) -> None:
 
 @unit
 def release_empty(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId) -> int:
-    """Give the empty slabs of a node back to the pages; returns how many."""
+    """Free the pages of the empty slabs of a node; returns how many slabs."""
     lists = node_part(cache, node_id)
     gone: Pfn = 0  # and 1
     lock(mem, lists + cs.KN_LOCK, cpu)
@@ -152,7 +152,7 @@ def release_empty(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId) -> 
 
 @kernel
 def release_chain(mem: Memory, cpu: Cpu, gone: Pfn) -> int:
-    """Release the slabs that ``release_empty`` chained, outside of the lock."""
+    """Release the slabs that ``release_empty`` chained, outside the lock."""
     count = 0
     while gone != 0:
         pfn = gone - 1
@@ -165,7 +165,7 @@ def release_chain(mem: Memory, cpu: Cpu, gone: Pfn) -> int:
 
 @unit
 def cache_shrink(mem: Memory, cpu: Cpu, cache_id: CacheId) -> CacheWords:
-    """Flush all sheaves and give every empty slab back; returns how many, or E_INVAL."""
+    """Flush all sheaves and release every empty slab; returns how many, or E_INVAL."""
     cache = usable_cache(mem, cache_id)
     if cache < 0:
         return cache
@@ -179,7 +179,7 @@ def cache_shrink(mem: Memory, cpu: Cpu, cache_id: CacheId) -> CacheWords:
 
 @unit
 def unplug_sheaves(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
-    """Empty the sheaves of an unplugged CPU and lock them; whoever still runs there uses slabs."""
+    """Empty the sheaves of an unplugged CPU and lock them; a process still there uses slabs."""
     lock(mem, c.H_CACHES_LOCK, cpu)
     for cache_id in range(fixed(mem, c.H_CACHES)):
         cache = cache_at(mem, cache_id)
@@ -191,11 +191,11 @@ def unplug_sheaves(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
 
 @unit
 def plug_sheaves(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
-    """Let a CPU that is plugged in again use its sheaves."""
+    """Unlock the sheaves of a CPU that is plugged in again."""
     lock(mem, c.H_CACHES_LOCK, cpu)
     for cache_id in range(fixed(mem, c.H_CACHES)):
         part = cpu_part(mem, cache_at(mem, cache_id), victim)
-        cas(mem, part + cs.KC_LOCK, c.LOCK_OFFLINE, 0)  # fails where it was never unplugged
+        cas(mem, part + cs.KC_LOCK, c.LOCK_OFFLINE, 0)  # fails if it was never unplugged
     unlock(mem, c.H_CACHES_LOCK)
     return 0
 
@@ -204,7 +204,7 @@ def plug_sheaves(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
 def cache_destroy(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
     """Destroy a cache: 0, E_INVAL, or E_BUSY with its live objects reported.
 
-    After E_BUSY nothing can be allocated from it, frees go on, and destroying it again is right.
+    After E_BUSY nothing can be allocated from it, frees still work, and it may be destroyed again.
     """
     if cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES) or is_kmalloc(mem, cache_id):
         return c.E_INVAL
@@ -219,7 +219,7 @@ def cache_destroy(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
 
 @unit
 def destroy(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> int:
-    """What ``cache_destroy`` does under H_CACHES_LOCK; if we die, who inherits from us does it."""
+    """Do what ``cache_destroy`` does under H_CACHES_LOCK; if we die, recovery finishes it."""
     store(mem, cache + cs.K_DESTROYER, owner_word(mem, cpu))
     result = empty_and_unmake(mem, cpu, cache, cache_id)
     store(mem, cache + cs.K_DESTROYER, 0)
@@ -228,7 +228,7 @@ def destroy(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> int:
 
 @kernel
 def is_kmalloc(mem: Memory, cache_id: CacheId) -> bool:
-    """Whether the cache is a size class of kmalloc, which live as long as the segment."""
+    """Whether the cache is a size class of kmalloc: those live as long as the segment."""
     for i in range(cs.KMALLOC_CLASSES):
         if load_relaxed(mem, cs.H_KMALLOC + i) == cache_id + 1:
             return True
@@ -253,10 +253,10 @@ def empty_and_unmake(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId
         if live > 0 or slabs > frozen_slabs(mem, cache):
             return c.E_BUSY
     if sheaves != mem[cache + cs.K_SHEAF_COUNT]:
-        return c.E_BUSY  # one is in the hands of somebody who still frees
+        return c.E_BUSY  # a CPU that still frees holds one
     leak_frozen(mem, cpu, cache_id)
-    # First the state: pages of sheaves that no cache names are free to take after a kill, while a
-    # cache that names pages of somebody else would be believed.
+    # First the state: after a kill, sheaf pages that no cache names can be freed, while a live
+    # cache that names pages of another owner would be believed.
     store(mem, cache + cs.K_STATE, cs.CACHE_NONE)
     if mem[cache + cs.K_SHEAF_COUNT] > 0:
         give_pages_back(
@@ -276,10 +276,10 @@ def frozen_slabs(mem: Memory, cache: CacheWords) -> int:
 
 @kernel
 def next_slab(mem: Memory, pfn: Pfn, cache_id: CacheId) -> Pfn:
-    """First slab of ``cache_id`` at or behind ``pfn``, or -1. Lock-free.
+    """First slab of ``cache_id`` at or after ``pfn``, or -1. Lock-free.
 
-    A block that is not ours covered its pages at the moment it was read, so none of our slabs
-    that stay can be inside of it.
+    A block of another kind covered its pages at the moment it was read, so no slab of this cache
+    that stays can be inside it.
     """
     while pfn < fixed(mem, c.H_PAGES):
         w0 = page_state(mem, pfn)
@@ -294,11 +294,11 @@ def next_slab(mem: Memory, pfn: Pfn, cache_id: CacheId) -> Pfn:
 
 @kernel
 def hold_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn) -> WordIndex:
-    """Lock the node of the slab at ``pfn``; the lock, or 0 where it is no slab of ours any more.
+    """Lock the node of the slab at ``pfn``; the lock, or 0 if it is no longer our slab.
 
     A free may unmake the slab between ``next_slab`` and here, and its pages may be anything then:
-    what follows the descriptor read the words of others (docs/bugs.md 3). Slabs are unmade under
-    the lock of their node only.
+    code that follows the descriptor would read foreign words (docs/bugs.md 3). Slabs are unmade
+    only under the lock of their node.
     """
     w0 = page_state(mem, pfn)
     if not is_slab_of(w0, cache_id):
@@ -313,7 +313,7 @@ def hold_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn) -> WordIndex:
 
 @kernel
 def live_in_slab(mem: Memory, pfn: Pfn, w0: Word0, w1: Word1) -> int:
-    """Live objects of one slab, which stays one meanwhile."""
+    """Live objects of one slab, which the caller keeps from going away."""
     live = 0
     for index in range(objects_of(w1)):
         if owner_of(mem, pfn, order_of(w0), index) != 0:
@@ -365,7 +365,7 @@ def report_live(mem: Memory, cpu: Cpu, cache_id: CacheId, live: int) -> None:
 
 @kernel
 def leak_frozen(mem: Memory, cpu: Cpu, cache_id: CacheId) -> None:
-    """Keep the pages of frozen slabs out of use for ever, under no cache's name."""
+    """Leak the pages of frozen slabs, so that no cache owns them."""
     pfn = next_slab(mem, 0, cache_id)
     while pfn >= 0:
         w0, w1 = load2(mem, descriptor_at(mem, pfn))

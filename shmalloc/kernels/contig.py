@@ -1,12 +1,12 @@
 """Ranges: isolate pageblocks, take a contiguous range of pages, put memory offline and back.
 
-Isolation gives a range of whole pageblocks the type ISOLATE: what is freed there stays there, and
-nobody allocates from it. A free block that reaches over the range's edge is carved first, so that
-no block ever has two types. Then the per-CPU lists are drained; if every page of the range is
-free now, it can be taken. Nothing is moved: a page in use means E_BUSY (Linux would migrate it).
+Isolation gives a range of whole pageblocks the type ISOLATE: pages freed there stay there, and none
+is allocated. A free block that crosses the range's edge is carved first, so that no block ever has
+two types. Then the per-CPU lists are drained; if every page of the range is free then, the range
+can be taken. Nothing is moved: a page in use means E_BUSY (Linux would migrate it).
 
-A pageblock names who isolated it, so that an isolation whose owner died can be ended
-(recover_pages.py); offline, it belongs to nobody.
+A pageblock names the slot that isolated it, so that recovery can end the isolation if the slot's
+process died (recover_pages.py); an offline pageblock names none.
 
 The range lies in one zone and its pageblocks are not shared with another (E_INVAL).
 """
@@ -70,8 +70,8 @@ def set_isolated(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -
 def carve_pageblocks(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> None:
     """Cut larger free blocks so that each pageblock of the range can change its type alone.
 
-    A block may reach over the range: below and above it belong to somebody else's pageblocks
-    (when two neighbours isolate at once, their free pages have merged across the border).
+    A block may cross the edges of the range: the parts below and above lie in other CPUs'
+    pageblocks (if two neighbours isolate at once, their free pages have merged across the border).
     """
     order = fixed(mem, c.H_PAGEBLOCK_ORDER)
     for at in range(start, end, 1 << order):
@@ -123,7 +123,7 @@ def isolate_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
 
 @unit
 def unisolate_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
-    """Give the pageblocks of [start, end) their old types back. Returns 0 or E_INVAL."""
+    """Restore the old types of the pageblocks of [start, end). Returns 0 or E_INVAL."""
     zone_id = range_zone(mem, start, end)
     if zone_id < 0:
         return c.E_INVAL
@@ -197,7 +197,7 @@ def give_single_pages(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owne
 def alloc_contig_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, owner: Owner) -> int:
     """Allocate exactly the pages [start, end) as single pages of ``owner``.
 
-    Returns 0, E_BUSY where one of them is in use, E_INVAL. Free them one by one, or with
+    Returns 0, E_BUSY if one of them is in use, or E_INVAL. Free them one by one, or with
     ``free_contig_range``. Linux's function of this name.
     """
     if start < 0 or start >= end:
@@ -236,7 +236,7 @@ def take_range(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn, own
 
 @unit
 def free_contig_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
-    """Free the single pages [start, end); returns how many were."""
+    """Free the single pages [start, end); returns how many were freed."""
     freed = 0
     for pfn in range(start, end):
         if free_pages(mem, cpu, pfn, 0) == 0:
@@ -260,7 +260,7 @@ def offline_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
         result = take_offline(mem, zone, cpu, start, end)
     if result == 0:
         for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
-            keep_isolated(mem, at)  # from here on it is nobody's: recovery leaves it alone
+            keep_isolated(mem, at)  # it names no isolator now: recovery leaves it alone
     unlock(mem, zone + c.Z_LOCK)
     if result < 0:
         unisolate_range(mem, cpu, start, end)
@@ -274,7 +274,7 @@ def offline_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
 def take_offline(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> int:
     """Turn the free pages of an isolated range OFFLINE; zone lock held. Returns 0 or a code.
 
-    By pageblock, so that each can come back alone. The first page may lie inside a block that
+    By pageblock, so that each can go online alone. The first page may lie inside a block that
     begins in a neighbour's isolated pageblock (the two merged): ``take_free_at`` carves it off.
     """
     at = start
@@ -294,7 +294,7 @@ def take_offline(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -
 
 @unit
 def online_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
-    """Put the pageblocks [start, end) back in service; returns the pages that came, or E_INVAL."""
+    """Put the pageblocks [start, end) back in service; returns the pages gained, or E_INVAL."""
     zone_id = range_zone(mem, start, end)
     if zone_id < 0:
         return c.E_INVAL

@@ -1,16 +1,16 @@
-"""Page descriptors in memory: how a page changes state, who covers a page, what a walker may read.
+"""Page descriptors in memory: how a page changes state, what covers it, what walkers may read.
 
 One page, one pair of words, one compare-exchange for each change of state. Blocks are not written
-page by page: the descriptor of every page inside a block simply is TAIL (type 0, so a fresh memmap
-is all tails), and the head is found by arithmetic. A page can only be inside the block of its
-*parent*, ``pfn & (pfn - 1)`` (clear the lowest set bit): that is the page that absorbed it when it
-was last merged, at the order of that bit. So at most max_order steps lead from any page to its
-head, no tail ever needs rewriting, and splitting a block of 1024 pages writes one descriptor a
-level (docs/decisions/0004-tails-are-arithmetic.md).
+page by page: the descriptor of every page inside a block is TAIL (type 0, so a fresh memmap is all
+tails), and arithmetic finds the head. A page can only be inside the block of its *parent*, ``pfn &
+(pfn - 1)`` (clear the lowest set bit): that is the page that absorbed it when it was last merged,
+at the order of that bit. So at most max_order steps lead from any page to its head, no tail ever
+needs rewriting, and splitting a block of 1024 pages writes one descriptor per level
+(docs/decisions/0004-tails-are-arithmetic.md).
 
 The partition of a zone into blocks is legal after every single write:
 
-- split: the right halves get their heads first (inside the old block, so nobody finds them), then
+- split: the right halves get their heads first (inside the old block, so no CPU finds them), then
   one compare-exchange shrinks the left head and uncovers them all;
 - merge: the leftmost head grows first and covers the others, then those become tails.
 """
@@ -34,10 +34,10 @@ def page_state(mem: Memory, pfn: Pfn) -> Word0:
 
 @hot
 def turn(mem: Memory, pfn: Pfn, old0: Word0, new0: Word0) -> bool:
-    """Change word 0 from ``old0`` to ``new0`` where word 1 stays; linearization point.
+    """Change word 0 from ``old0`` to ``new0`` and leave word 1; linearization point.
 
-    Returns False where ``new0`` is E_STATE (the transition is not allowed) or somebody else
-    changed the page meanwhile. Half the price of ``turn2``.
+    Returns False if ``new0`` is E_STATE (the transition is not allowed) or another CPU changed the
+    page meanwhile. Half the cost of ``turn2``.
     """
     return new0 >= 0 and cas(mem, descriptor_at(mem, pfn), old0, new0)
 
@@ -50,10 +50,10 @@ def turn2(mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Wo
 
 @hot
 def turn_owned(mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1) -> bool:
-    """``turn2`` by the owner of an allocated page, which only ``poison_page`` changes besides.
+    """``turn2`` by the owner of an allocated page, which only ``poison_page`` may change besides.
 
-    That only marks the page (poison.py) and must not make the owner's change fail. The mark goes
-    along into ``new0``.
+    That only marks the page (poison.py) and must not make the owner's change fail. ``new0`` keeps
+    the mark.
     """
     if turn2(mem, pfn, old0, old1, new0 | (old0 & c.POISON_BIT), new1):
         return True
@@ -62,7 +62,7 @@ def turn_owned(mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new
 
 @unit
 def turn_marked(mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1) -> bool:
-    """The same from the pair that a mark has made of the one that the owner saw."""
+    """The same, from the pair that the owner saw plus the poison mark."""
     return turn2(mem, pfn, old0 | c.POISON_BIT, old1, new0 | c.POISON_BIT, new1)
 
 
@@ -88,10 +88,10 @@ def is_free_head(w0: Word0, zone_id: ZoneId, order: Order) -> bool:
 
 @kernel
 def head_of(mem: Memory, pfn: Pfn) -> Pfn:
-    """Head pfn of the block that covers ``pfn``, or E_AGAIN where the partition was in motion.
+    """Head pfn of the block that covers ``pfn``, or E_AGAIN if the partition was changing.
 
-    Lock-free: each step reads one descriptor once. The answer may be old when it arrives; it was
-    true at the moment of the last read, if nobody splits or merges around ``pfn`` meanwhile.
+    Lock-free: each step reads one descriptor once. The answer may be stale; it was true at the
+    moment of the last read, if no CPU split or merged blocks around ``pfn`` meanwhile.
     """
     at = pfn
     for _ in range(fixed(mem, c.H_MAX_ORDER) + 1):
@@ -130,7 +130,7 @@ def free_problem(w0: Word0, w1: Word1, order: Order, owner: Owner) -> int:
 
 @kernel
 def misuse_of(mem: Memory, pfn: Pfn, w0: Word0, w1: Word1, order: Order, owner: Owner) -> int:
-    """``free_problem`` with one look around: a tail inside a free block was freed twice."""
+    """``free_problem`` that also finds the head: a tail inside a free block was freed twice."""
     problem = free_problem(w0, w1, order, owner)
     if problem == c.M_TAIL_FREE:
         head = head_of(mem, pfn)
@@ -151,18 +151,18 @@ def claim_for_free(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, owner: Owner) 
 
     Returns the old word 0 (>= 0), or minus the code M_* of the misuse. Of two CPUs that free the
     same page only one wins the swap; the version keeps a late one from freeing the page's next
-    life. After it the block belongs to the allocator, on no list yet, and never merges.
+    life. Afterwards the block belongs to the allocator, on no list yet, and does not merge.
     """
     if not in_range(mem, pfn):
         return -c.M_OUT_OF_RANGE
     d = descriptor_at(mem, pfn)
-    w0 = load(mem, d)  # two reads may be torn: the swap below compares both, so it would fail
+    w0 = load(mem, d)  # two reads may be torn: the swap below compares both and fails
     w1 = load_relaxed(mem, d + 1)
     problem = free_problem(w0, w1, order, owner)
     if problem != 0:
         return -misuse_of(mem, pfn, w0, w1, order, owner)
     taken = next_word(w0, c.T_PCP, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
-    # A poisoned page says so until it is out of service, even if its freer dies on the way.
+    # A poisoned page keeps its mark until it is out of service, even if its freer dies.
     if turn2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):
         return w0
     if w0 & c.POISON_BIT == 0 and turn_marked(mem, pfn, w0, w1, taken, 0):
@@ -174,7 +174,7 @@ def claim_for_free(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, owner: Owner) 
 def hand_out(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, mt: Migratetype, owner: Owner) -> Pfn:
     """Give a block that we hold as PCP to ``owner``: PCP -> ALLOCATED, linearization point."""
     d = descriptor_at(mem, pfn)
-    w0 = load(mem, d)  # nobody else may change a page that we hold; the swap checks it
+    w0 = load(mem, d)  # no other CPU changes a page that we hold; the swap checks it
     w1 = load_relaxed(mem, d + 1)
     given = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt, label(mem, cpu))
     if type_of(w0) != c.T_PCP or not turn2(mem, pfn, w0, w1, given, owner):
@@ -184,7 +184,7 @@ def hand_out(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, mt: Migratetype, own
 
 @kernel
 def legal_pair(mem: Memory, w0: Word0, w1: Word1, pfn: Pfn) -> bool:
-    """What a lock-free walker may see at any time; False is a torn or corrupt descriptor."""
+    """Whether a lock-free walker may see this pair; False: the descriptor is torn or corrupt."""
     kind = type_of(w0)
     if kind == c.T_TAIL:
         return order_of(w0) == 0 and w1 == 0
@@ -192,5 +192,5 @@ def legal_pair(mem: Memory, w0: Word0, w1: Word1, pfn: Pfn) -> bool:
         return False
     if kind == c.T_ALLOCATED or kind == c.T_SLAB or kind == c.T_RESERVED:
         return True
-    # Nobody owns it: word 1 holds at most a list link.
+    # It has no owner: word 1 holds at most a list link.
     return w1 & c.CARRIED_MASK == 0

@@ -1,9 +1,10 @@
-"""What a zone does when the wanted migratetype has nothing: claim a pageblock, or steal one page.
+"""Fallback when a migratetype has no free block: claim a pageblock, or steal one block.
 
-Types exist so that unmovable pages do not scatter over every pageblock. Linux's rules
-(__rmqueue): first the own lists; then *claim* from the top order down, a whole pageblock or one
-that is at least half free or alike, and retype it; at last *steal* the smallest block that fits
-from another type and leave the pageblock's type alone. All under the zone lock.
+Migratetypes keep unmovable pages from scattering over every pageblock. The rules are those of Linux
+(__rmqueue): first try the lists of the type; then *claim*, from the top order down, a whole
+pageblock or one that is at least half free or compatible, and retype it; at last *steal* the
+smallest block that fits from another type and leave the pageblock's type alone. All under the zone
+lock.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def claim(mem: Memory, zone: ZoneWords, cpu: Cpu, order: Order, mt: Migratetype)
 def claim_block(
     mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
 ) -> bool:
-    """Move the free block at ``pfn`` and, where it pays, its whole pageblock to ``mt``."""
+    """Move the free block at ``pfn`` and, if worthwhile, its whole pageblock to ``mt``."""
     if order >= fixed(mem, c.H_PAGEBLOCK_ORDER):
         retype_range(mem, pfn, order, mt)
         return move_free_block(mem, zone, cpu, pfn, mt) == 0
@@ -112,7 +113,7 @@ def free_or_alike(mem: Memory, start: Pfn, end: Pfn, mt: Migratetype) -> int:
         w0 = page_state(mem, at)
         kind = type_of(w0)
         in_use = kind == c.T_ALLOCATED or kind == c.T_PCP or kind == c.T_SLAB
-        # Movable pages can only be counted for a movable claim, the other two mix.
+        # Movable pages count only for a movable claim; the other two types mix.
         alike = (mt_of(w0) == c.MT_MOVABLE) == (mt == c.MT_MOVABLE)
         if kind == c.T_FREE or (in_use and alike):
             pages += 1 << order_of(w0)

@@ -1,22 +1,22 @@
-"""Faults on request: allocations that fail although there is memory (Linux: fail_page_alloc,
+"""Fault injection: allocations that fail although there is memory (Linux: fail_page_alloc,
 failslab; lib/fault-inject.c).
 
 Six words of a CPU slot, on a cache line that every allocation reads anyway::
 
     C_FAULTS        kinds of allocation that may fail: FAULT_PAGE | FAULT_OBJECT; 0: no faults
-    C_FAULT_LEFT    so many allocations from now on, one fails; 0: none does
-    C_FAULT_EVERY   then another one after each so many; 0: it was the only one
+    C_FAULT_LEFT    the allocation, counted from now, that fails; 0: none
+    C_FAULT_EVERY   afterwards, each one of this number fails; 0: no more
     C_FAULT_CHANCE  each fails with this chance, in parts of 2^31
     C_FAULT_RANDOM  state of the generator behind the chance, never 0 then
-    C_FAULT_COUNT   how many were made to fail
+    C_FAULT_COUNT   how many have failed
 
-A fault is decided where an allocation begins, before anything was taken: what fails is the whole
-request, as if memory had run out. Its caller must fall back or answer E_NOMEM, and lose nothing.
-A request for many blocks is that many allocations: it comes back short.
+A fault is decided at the start of an allocation, before anything is taken: the whole request fails,
+as if memory had run out. Its caller must fall back or return E_NOMEM, and lose nothing. A request
+for many blocks counts as that many allocations: it returns fewer blocks.
 
-Rules for callers. One process on the slot. The words are written while no kernel runs on the slot
-(``C_FAULTS`` last), so a kernel may read C_FAULTS as a fixed word: no fault costs one load and one
-branch. The other words belong to the kernels of the slot until C_FAULTS is 0 again.
+Rules for callers. One process per slot. The words are written while no kernel runs on the slot
+(``C_FAULTS`` last), so a kernel may read C_FAULTS as a fixed word: without faults this costs one
+load and one branch. The other words belong to the kernels of the slot until C_FAULTS is 0 again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def faultless(mem: Memory, cpu: Cpu, kind: int, count: int) -> int:
 
 @unit
 def count_faultless(mem: Memory, cpu: Cpu, kind: int, count: int) -> int:
-    """``faultless`` where there may be a fault."""
+    """``faultless`` on a slot with faults."""
     for passed in range(count):
         if should_fail(mem, cpu, kind) != 0:
             return passed
@@ -68,7 +68,7 @@ def should_fail(mem: Memory, cpu: Cpu, kind: int) -> int:
 
 @kernel
 def due(mem: Memory, slot: CpuWords) -> bool:
-    """Count down to the next fault; whether this is it."""
+    """Count down to the next fault; whether this allocation is to fail."""
     left = mem[slot + c.C_FAULT_LEFT]
     if left == 1:
         mem[slot + c.C_FAULT_LEFT] = mem[slot + c.C_FAULT_EVERY]

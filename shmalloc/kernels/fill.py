@@ -1,8 +1,8 @@
-"""What is done to the bytes of a page when it is freed and given out: poison, or zero.
+"""The bytes of a page when it is freed and allocated: poison, or zero.
 
-The hazards of the mail thread: someone else may claim the bytes of a free page. With the list
-node in the page itself (link store ``page``) its first two words are the list's, so poison starts
-behind them, and a removed node leaves zeros there, which is what zero-on-free promises anyway.
+The hazard of the mail thread: other code may claim the bytes of a free page. With the list node in
+the page itself (link store ``page``) its first two words belong to the list, so poison starts after
+them; a removed node leaves zeros there, as zero-on-free promises anyway.
 
 Called by the exclusive owner of the block (state PCP, on no list), so accesses are plain.
 """
@@ -19,7 +19,7 @@ from shmalloc.words import fixed
 
 @hot
 def fill_on_free(mem: Memory, pfn: Pfn, order: Order) -> None:
-    """Overwrite the block as the geometry's hazards ask."""
+    """Overwrite the block as the geometry's hazards require."""
     if fixed(mem, c.H_FILL) != c.FILL_NONE:
         fill(mem, pfn, order)
 
@@ -40,7 +40,7 @@ def fill(mem: Memory, pfn: Pfn, order: Order) -> None:
 
 @hot
 def intact_on_alloc(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> bool:
-    """Whether nobody wrote to the block while it was free; reports the first word that changed."""
+    """Whether the block is as it was freed; reports the first word that changed."""
     return fixed(mem, c.H_FILL) == c.FILL_NONE or unchanged(mem, cpu, pfn, order)
 
 
@@ -50,7 +50,7 @@ def unchanged(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> bool:
     page_words = 1 << fixed(mem, c.H_PAGE_SHIFT)
     skip = 0
     if fixed(mem, c.H_LINKS) == c.LINKS_PAGE:
-        skip = c.NODE_WORDS  # the list's while it is on one, zero after it
+        skip = c.NODE_WORDS  # in use on a list, zero afterwards
     for page in range(pfn, pfn + (1 << order)):
         start = frame_at(mem, page)
         for i in range(start + skip, start + page_words):

@@ -1,9 +1,9 @@
 """CPU hotplug: unplug a slot while others (and its own process) run, and plug it in again.
 
-An unplugged CPU has empty sheaves and per-CPU lists whose locks are held by nobody
-(LOCK_OFFLINE): every trylock fails, so whoever still runs there works on slabs and zones directly.
-That costs the hot path nothing, since it has to cope with a failed trylock anyway. A cache that is
-created meanwhile gives the unplugged CPU sheaves all the same; they are ordinary ones.
+The sheaves and per-CPU lists of an unplugged CPU are empty, and their locks say LOCK_OFFLINE, which
+no process owns: every trylock fails, so a process that still runs there works on slabs and zones
+directly. That costs the hot path nothing, since it handles a failed trylock anyway. A cache created
+meanwhile gives the unplugged CPU ordinary sheaves.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from shmalloc.words import cas, fixed, load, store
 
 @unit
 def unplug_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
-    """Drain and lock what ``victim`` keeps to itself. Returns pages given back, or E_BUSY."""
+    """Drain and lock the per-CPU structures of ``victim``. Returns pages given back, or E_BUSY."""
     state = cpu_at(mem, victim) + c.C_STATE
     if not cas(mem, state, c.CPU_ONLINE, c.CPU_CHANGING | (cpu + 1) << c.CPU_CHANGER_SHIFT):
-        return c.E_BUSY  # not online, or somebody else is changing it
+        return c.E_BUSY  # not online, or another CPU is changing it
     unplug_sheaves(mem, cpu, victim)  # first: their slabs give pages back
     given = 0
     for zone_id in range(fixed(mem, c.H_ZONES)):
@@ -51,7 +51,7 @@ def plug_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
 
 @kernel
 def check_unplugged(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
-    """Report a list that is not locked, or not empty: somebody used it behind our back."""
+    """Report a list that is not locked or not empty: it was used while the CPU was unplugged."""
     for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
         held = load(mem, pcp + c.P_LOCK)
@@ -70,9 +70,9 @@ def check_unplugged(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
 
 @kernel
 def finish_plug(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
-    """Open whatever is locked as unplugged; of a slot that is CHANGING, by whoever changes it.
+    """Open whatever is locked as unplugged; the slot is CHANGING, and the caller is its changer.
 
-    Also what becomes of a change whose author died: nobody else touches these locks meanwhile.
+    Recovery calls this too if the changer died: no other CPU touches these locks meanwhile.
     """
     for zone_id in range(fixed(mem, c.H_ZONES)):
         cas(mem, pcp_at(mem, victim, zone_id) + c.P_LOCK, c.LOCK_OFFLINE, 0)

@@ -5,9 +5,9 @@
     class   0  1  2  3  4   5   6   7   8   9    10   11   12       made by kmalloc_boot, once;
     bytes   8 16 32 64 96 128 192 256 512 1024 2048 4096 8192       H_KMALLOC + class: id + 1
 
-A class whose objects are larger than two pages is not made: such sizes are served by pages, as is
-everything before ``kmalloc_boot``. ``kfree`` needs no size: the descriptor of the page says whose
-it is. Objects of a power of two are aligned to their size, up to a page.
+A class whose objects are larger than two pages is not made: such sizes get whole pages, as does
+every size before ``kmalloc_boot``. ``kfree`` needs no size: the descriptor of the page names the
+cache. Objects of a power of two are aligned to their size, up to a page.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def class_bytes(size_class: int) -> int:
 
 @hot
 def class_of(size_bytes: int) -> int:
-    """The smallest class that holds ``size_bytes``, KMALLOC_CLASSES where none does."""
+    """The smallest class that holds ``size_bytes``, KMALLOC_CLASSES if none does."""
     if size_bytes <= 64:
         if size_bytes <= 16:
             return 0 if size_bytes <= 8 else 1
@@ -116,7 +116,7 @@ def kfree(mem: Memory, cpu: Cpu, address: ObjectAddress) -> int:
 
 @unit
 def kfree_large(mem: Memory, cpu: Cpu, pfn: Pfn, address: ObjectAddress) -> int:
-    """Free the pages of a large ``kmalloc``, and nobody else's."""
+    """Free the pages of a large ``kmalloc``, and no others."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_LARGE and address == frame_at(mem, pfn):
         return give_pages_back(mem, cpu, pfn, order_of(w0), cs.OWNER_LARGE)

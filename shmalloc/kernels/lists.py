@@ -1,21 +1,20 @@
 """Doubly linked lists of free blocks, over any link store.
 
-A node is two words, ``next`` then ``prev``, at a 16-byte aligned place. Where the node of a page
-lies is the geometry's link store, and the only thing that differs is one base and one stride::
+A node is two words, ``next`` then ``prev``, at a 16-byte aligned place. The geometry's link store
+says where the node of a page lies; only a base and a stride differ::
 
     node of pfn = H_LINK_BASE + (pfn << H_LINK_STRIDE)
         page        the first 16 bytes of the free page itself      (the mail's question)
         descriptor  the page's two descriptor words                 (its later "Option 1")
         table       a side table                                    (what the mail was told)
 
-A link is a byte offset in the bits of LINK_MASK. The other bits of the word are carried along:
-in the descriptor store they are the page's type, order, zone and version, which stay readable by
-a lock-free walker at every moment. So there the words are accessed atomically; in the other two
-stores only the holder of the zone lock may look, and a plain access lets the explorer catch
-whoever does not hold it.
+A link is a byte offset in the bits of LINK_MASK. The other bits of the word are preserved: in the
+descriptor store they are the page's type, order, zone and version, which a lock-free walker may
+read at any moment. So that store uses atomic accesses; in the other two only the holder of the zone
+lock may look, and plain accesses let the explorer catch a CPU that does not hold it.
 
-Lists are circular with a head node (Linux's list_head). Adding and removing check the neighbours
-first, always (Linux: CONFIG_LIST_HARDENED), and refuse a corrupt list: E_STATE, nothing written.
+Lists are circular with a head node (Linux's list_head). Adding and removing always check the
+neighbours first (Linux: CONFIG_LIST_HARDENED) and refuse a corrupt list: E_STATE, nothing written.
 Callers hold the lock of the list.
 """
 
@@ -88,7 +87,7 @@ def insert_between(mem: Memory, node: WordIndex, before: WordIndex, after: WordI
 
 @kernel
 def list_add(mem: Memory, head: WordIndex, node: WordIndex) -> int:
-    """Insert ``node`` first (LIFO: the hottest memory is given out next)."""
+    """Insert ``node`` first (LIFO: the hottest memory is allocated next)."""
     return insert_between(mem, node, head, next_of(mem, head))
 
 
@@ -103,8 +102,8 @@ def list_remove(mem: Memory, node: WordIndex) -> int:
         return c.E_STATE
     set_link(mem, after + 1, before)
     set_link(mem, before, after)
-    # Zero is no node (word 0 is the header): a second removal is caught above, and a descriptor
-    # has a clean link field before its state changes.
+    # Zero is no node (word 0 is the header): the check above catches a second removal, and a
+    # descriptor has a clean link field before its state changes.
     set_link(mem, node, 0)
     set_link(mem, node + 1, 0)
     return 0

@@ -3,14 +3,14 @@
 ::
 
     62          32 31 30 29 28 27 16 15        0
-    [ owner epoch ][0][C][0][H][  0  ][ cpu + 1 ]     0: free.  C: somebody sleeps
+    [ owner epoch ][0][C][0][H][  0  ][ cpu + 1 ]     0: free.  C: a thread sleeps
 
 ``lock``/``unlock`` protects zones and node lists: it spins a little, then sleeps on a futex (3 in
-the style of Drepper's "Futexes are tricky", mutex 2: the flag says that a sleeper may exist).
-Whoever lets go and comes again at once is faster than anybody who has to wake up, so a sleeper
-could lose for ever (docs/decisions/0015). One who has slept often enough in vain says so (H); then
-the lock is let go as KEPT (C and H, no owner): free, but only for one who has slept for it. Linux:
-MUTEX_FLAG_HANDOFF.
+the style of Drepper's "Futexes are tricky", mutex 2: the flag says that a sleeper may exist). A
+thread that releases and immediately reacquires beats any sleeper, so a sleeper can starve
+(docs/decisions/0015). A thread that has slept several times without getting the lock sets H; the
+next release then leaves KEPT (C and H, no owner): free, but only for a thread that has slept for
+it. Linux: MUTEX_FLAG_HANDOFF.
 
 ``try_spin``/``spin``/``unspin`` protects per-CPU structures: hot paths only ever try, and go
 elsewhere when it fails; only a remote drainer waits. Its release is a plain store, half the price.
@@ -66,8 +66,8 @@ def lock_slow(mem: Memory, at: WordIndex, cpu: Cpu, me: Owner) -> None:
     while True:
         old = load_relaxed(mem, at)
         if old == 0 or (old == c.LOCK_KEPT and sleeps > 0):
-            # Taken with the flag set: we cannot know whether we were the only sleeper, and one
-            # wake too many costs a system call where one too few costs a process.
+            # Taken with the flag set: we cannot know whether we were the only sleeper, and one wake
+            # too many costs a system call, while one too few hangs a process.
             if cas(mem, at, old, me | c.LOCK_CONTENDED):
                 return
         else:
@@ -80,22 +80,23 @@ def lock_slow(mem: Memory, at: WordIndex, cpu: Cpu, me: Owner) -> None:
 
 @kernel
 def let_go_as(old: int) -> int:
-    """What a lock whose word is ``old`` says when its owner lets go."""
+    """The word that the release of a lock whose word is ``old`` leaves."""
     return c.LOCK_KEPT if old & c.LOCK_HANDOFF != 0 else 0
 
 
 @kernel
 def unasked(old: int) -> int:
-    """The word of a lock without anybody's wish that it be kept for him."""
+    """The word of a lock without the request of a sleeper for a handoff."""
     return 0 if old == c.LOCK_KEPT else old & ~c.LOCK_HANDOFF
 
 
 @kernel
 def unlock(mem: Memory, at: WordIndex) -> None:
     """Release the sleeping lock and wake one sleeper if there may be one."""
-    # KEPT in the write that lets go, and only from a word that still asks for it. In a second write
-    # the sleeper could have come and gone before it; after an exchange of what was read earlier a
-    # recovery could have taken the wish of a dead sleeper back. Kept for nobody, all others sleep.
+    # The write that releases is the one that says KEPT, and only from a word that still asks for
+    # it. Before a second write the sleeper could have come and gone; and a recovery may have
+    # withdrawn the request of a dead sleeper since an earlier read. A lock kept for a thread that
+    # never comes makes all others sleep.
     old = load_relaxed(mem, at)
     while not cas(mem, at, old, let_go_as(old)):
         old = load_relaxed(mem, at)
@@ -105,7 +106,7 @@ def unlock(mem: Memory, at: WordIndex) -> None:
 
 @kernel
 def rouse(mem: Memory, at: WordIndex) -> None:
-    """Wake all who sleep for the lock, and keep it for nobody: who asked for that may be dead."""
+    """Wake all sleepers and withdraw requests for a handoff: the thread that asked may be dead."""
     old = load(mem, at)
     while old & c.LOCK_HANDOFF != 0 and not cas(mem, at, old, unasked(old)):
         old = load(mem, at)
@@ -116,7 +117,7 @@ def rouse(mem: Memory, at: WordIndex) -> None:
 def take_over(mem: Memory, at: WordIndex, cpu: Cpu, victim: Cpu) -> bool:
     """Become the owner of a lock that ``victim``, whose process is dead, holds; False: it does not.
 
-    What the lock protects is as the dead left it: repair it, then release the lock as usual.
+    What the lock protects is as the dead process left it: repair it, then release the lock.
     """
     while True:
         old = load(mem, at)
@@ -125,7 +126,7 @@ def take_over(mem: Memory, at: WordIndex, cpu: Cpu, victim: Cpu) -> bool:
         if cas(mem, at, old, owner_word(mem, cpu) | (old & c.LOCK_KEPT)):
             event(mem, cpu, c.EV_TAKEOVER)
             return True
-        relax(mem)  # somebody set a flag: he sleeps, and our release will wake him
+        relax(mem)  # another CPU set a flag: it sleeps, and our release wakes it
 
 
 @kernel

@@ -1,9 +1,9 @@
-"""Chains: free objects of one slab, linked by their free pointers, on its free list or in a hand.
+"""Chains: free objects of one slab, linked by their free pointers, on its free list or private.
 
-A chain in somebody's hands is one word (objects.py: slab, first, length) and the property of who
-took it, by the intent of his slot. A free list is a chain, too, whose first object is in word 1
-of the slab's descriptor; it is walked under the node lock: then nobody takes, and whoever puts
-objects back only adds in front of what the walker has seen.
+A private chain is one word (objects.py: slab, first, length) and belongs to the slot that took it,
+as its intent says. A free list is also a chain; word 1 of the slab's descriptor holds its first
+object. It is walked under the node lock: no CPU takes objects then, and one that puts objects back
+only adds in front of what the walker has seen.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from shmalloc.words import load_relaxed, store_relaxed
 def last_of_chain(mem: Memory, cache: CacheWords, pfn: Pfn, w1: Word1, count: int) -> ObjectAddress:
     """Address of the ``count``-th free object, or minus that of the object with a bad pointer.
 
-    The pointers cannot change under us: the caller holds the node lock, so nobody takes, and
-    whoever puts objects back only adds in front of the head that we hold in ``w1``.
+    The pointers cannot change: the caller holds the node lock, so no CPU takes objects, and one
+    that puts objects back only adds in front of the head in ``w1``.
     """
     objects = objects_of(w1)
     left = objects - inuse_of(w1) - count
@@ -50,7 +50,7 @@ def last_of_chain(mem: Memory, cache: CacheWords, pfn: Pfn, w1: Word1, count: in
 
 @kernel
 def clear_marks(mem: Memory, cache: CacheWords, pfn: Pfn, w0: Word0, chain: Chain) -> None:
-    """Forget who put the objects of ``chain`` on the free list; node lock held (slot_intent.py)."""
+    """Clear the marks of the objects of ``chain`` (slot_intent.py); node lock held."""
     base = frame_at(mem, pfn)
     following = chain_first(chain)
     for _ in range(chain_count(chain)):
@@ -62,7 +62,7 @@ def clear_marks(mem: Memory, cache: CacheWords, pfn: Pfn, w0: Word0, chain: Chai
 
 @kernel
 def last_of(mem: Memory, cache: CacheWords, chain: Chain) -> ObjectAddress:
-    """Address of the last object of a private chain, which its intent's owner has not touched."""
+    """Address of the last object of a private chain that its slot has not used yet."""
     pfn = chain_pfn(chain)
     address = object_at(mem, cache, pfn, chain_first(chain) - 1)
     for _ in range(chain_count(chain) - 1):

@@ -1,9 +1,9 @@
-"""The geometry of a cache's objects and slabs: strides, offsets, orders, decided once at creation.
+"""The geometry of a cache's objects and slabs: strides, offsets, orders, fixed at creation.
 
 ::
 
-    plain     [ object ... ]                   free pointer in its middle: far from both ends, where
-                                               writers that run over would hit it first
+    plain     [ object ... ]                   free pointer in its middle, far from both ends, which
+                                               an overrun would hit first
     template  [ object ... | free pointer ]    a constructed object must survive being free
     debug     [ red | object ... | red | free pointer | tracks ]          (slab_debug.py)
 
@@ -44,7 +44,7 @@ def lay_out_object(
     words = (object_bytes + 7) // 8
     align = max(align_bytes // 8, 1)
     if template != 0:
-        flags = flags & ~cs.CF_POISON  # the constructed bytes are the content, they must stay
+        flags = flags & ~cs.CF_POISON  # the constructed bytes must stay
     mem[cache + cs.K_OBJECT_BYTES] = object_bytes
     mem[cache + cs.K_OBJECT_WORDS] = words
     mem[cache + cs.K_ALIGN] = align
@@ -112,7 +112,7 @@ def lay_out_slab(mem: Memory, cache: CacheWords) -> Order:
 
 @kernel
 def sheaf_words(mem: Memory, cache: CacheWords) -> int:
-    """Words of a sheaf: few objects where they are large (Linux: calculate_sheaf_capacity)."""
+    """Words of a sheaf: few objects if they are large (Linux: calculate_sheaf_capacity)."""
     words = mem[cache + cs.K_OBJECT_WORDS]
     if words >= 1 << fixed(mem, c.H_PAGE_SHIFT):
         return 8

@@ -1,24 +1,24 @@
-"""Where the objects of a slab lie, and who owns each of them.
+"""Where the objects of a slab lie, and which slot owns each.
 
-A slab is one block of pages, cut into objects; its own bookkeeping is at its end::
+A slab is one block of pages, cut into objects; its bookkeeping is at its end::
 
     [ K_FIRST | object 0 | object 1 | ...     | owner words, grow down | list node: 2 words ]
               |<- K_STRIDE ->|                  ... of 1 | of 0        |
 
 One owner word for each object: 0 while it is free (in its slab or in a sheaf), else the lock word
-of the CPU slot that allocated it, its number and epoch (lock.py). With GIVEN in it the object is
-free, too: that slot put it back to its slab, and nobody has taken it since (slot_intent.py); with
-KEPT, that slot is putting it into a sheaf (sheaf.py). The word tells a
-live object from a free one, names what a dead process held, and costs one plain store each way: a
-bit map would need an atomic operation, since neighbours in one word belong to different CPUs, and
-a sheaf pair would cost twice as much (docs/decisions/, "owner words").
+of the CPU slot that allocated it, its number and epoch (lock.py). With GIVEN the object is also
+free: that slot put it back in its slab, and no CPU has taken it since (slot_intent.py); with KEPT,
+that slot is putting it into a sheaf (sheaf.py). The word tells a live object from a free one, names
+what a dead process held, and costs one plain store each way: a bit map would need an atomic
+operation, since neighbours in one word belong to different CPUs, and a sheaf pair would cost twice
+as much (docs/decisions/, "owner words").
 
-A free pointer holds index + 1 of the next free object (0: last), xored with a key of its address
-where the geometry gives a secret (H_HARDEN; Linux: CONFIG_SLAB_FREELIST_HARDENED). It is plain
-data of whoever owns the free object: the holder of a chain, or the slab's free list, which others
-only extend at its head.
+A free pointer holds index + 1 of the next free object (0: last), xored with a key of its address if
+the geometry gives a secret (H_HARDEN; Linux: CONFIG_SLAB_FREELIST_HARDENED). It is plain data of
+the owner of the free object: the holder of a chain, or the slab's free list, which other CPUs only
+extend at its head.
 
-A sheaf keeps an object as an entry, so that nobody has to look it up again::
+A sheaf keeps an object as an entry, which saves looking it up again::
 
     [ word address | index in its slab: 16 bits | order of its slab: 4 bits ]
 
@@ -56,7 +56,7 @@ from shmalloc.words import cas, fixed, load_relaxed, store, store_relaxed
 
 @kernel
 def add(mem: Memory, at: WordIndex, delta: int) -> None:
-    """Change a counter that is written under a lock and read by anybody."""
+    """Change a counter that is written under a lock and read without it."""
     store_relaxed(mem, at, load_relaxed(mem, at) + delta)
 
 
@@ -96,7 +96,7 @@ def is_debug(mem: Memory, cache: CacheWords) -> bool:
 
 @hot
 def is_exact(mem: Memory, cache: CacheWords) -> bool:
-    """Whether of two frees of one object at the same moment one always loses."""
+    """Whether, of two concurrent frees of one object, one always loses."""
     return mem[cache + cs.K_FLAGS] & cs.CF_EXACT != 0
 
 
@@ -199,20 +199,20 @@ def owner_at(mem: Memory, base: WordIndex, order: Order, index: int) -> WordInde
 def has_owner_word(mem: Memory, cache: CacheWords, address: ObjectAddress, at: WordIndex) -> bool:
     """Whether ``at`` = owner_at(index of address) lies in the slab's map.
 
-    An index too many would have its word in front of the object's own end.
+    The owner word of an index out of range would lie before the object's end.
     """
     return address - mem[cache + cs.K_FIRST] + mem[cache + cs.K_STRIDE] <= at
 
 
 @hot
 def is_live(owner: Owner) -> bool:
-    """Whether an owner word says that somebody uses the object."""
+    """Whether an owner word says that the object is live."""
     return owner != 0 and owner < cs.GIVEN
 
 
 @hot
 def set_owner(mem: Memory, at: WordIndex, owner: Owner) -> bool:
-    """Make a free object live; False where it already was (it is in two places)."""
+    """Make a free object live; False if it already was (it is in two places)."""
     if is_live(load_relaxed(mem, at)):
         return False
     store_relaxed(mem, at, owner)
@@ -221,12 +221,12 @@ def set_owner(mem: Memory, at: WordIndex, owner: Owner) -> bool:
 
 @hot
 def clear_owner(mem: Memory, at: WordIndex, after: int, exact: int) -> bool:
-    """End an object's life: the linearization point of its free. False where it was not live.
+    """End an object's life: the linearization point of its free. False if it was not live.
 
-    Two steps, because an atomic one costs a third of the whole free. Of two frees that are
-    ordered the second is always found. Of two at the same moment both may get through; then the
-    object is in two sheaves, and ``set_owner`` refuses to give it out while it is live. CF_EXACT
-    closes the gap, and debug caches have none: they hold the node lock.
+    Two steps, because an atomic one costs a third of the whole free. If two frees are ordered, the
+    second is always caught. Two concurrent ones may both get through; then the object is in two
+    sheaves, and ``set_owner`` refuses to allocate it while it is live. CF_EXACT closes the gap;
+    debug caches have none, since they hold the node lock.
 
     ``after``: GIVEN | us for an object that goes to its slab, whose intent is announced; 0 for one
     that is leaked. (sheaf.py has the same for an object that goes into a sheaf.)
@@ -242,7 +242,7 @@ def clear_owner(mem: Memory, at: WordIndex, after: int, exact: int) -> bool:
 
 @kernel
 def owner_of(mem: Memory, pfn: Pfn, order: Order, index: int) -> Owner:
-    """Owner word of an object, 0: free. May be old when it arrives."""
+    """Owner word of an object, 0: free. The answer may be stale."""
     owner = load_relaxed(mem, owner_at(mem, frame_at(mem, pfn), order, index))
     if owner >= cs.GIVEN:
         return 0
@@ -260,7 +260,7 @@ def link_key(mem: Memory, address: ObjectAddress) -> int:
 
 @kernel
 def free_link(mem: Memory, cache: CacheWords, address: ObjectAddress) -> int:
-    """Index + 1 of the free object behind this one; anything at all where it was overwritten."""
+    """Index + 1 of the next free object; arbitrary if the pointer was overwritten."""
     return mem[address + mem[cache + cs.K_LINK]] ^ link_key(mem, address)
 
 

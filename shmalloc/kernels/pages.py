@@ -1,12 +1,12 @@
 """The public page operations. ``cpu`` is the caller's CPU slot, ``owner`` any word it likes.
 
-``alloc_pages`` returns the first pfn of a block of 2^order pages, or E_NOMEM. ``free_pages``
-takes exactly what was given: another order, an inner page, a page twice, a slab page or a pfn
-that is none is a misuse: reported with its code, answered E_STATE, and the page stays as it was.
+``alloc_pages`` returns the first pfn of a block of 2^order pages, or E_NOMEM. ``free_pages`` takes
+exactly what was given: another order, an inner page, a second free, a slab page or an invalid pfn
+is a misuse: it is reported with its code, returns E_STATE, and the page stays as it was.
 
 Path of an allocation: the zones in the CPU's fallback order, each first through the per-CPU list
-(trylock), then through the zone; at last every per-CPU list is drained and the zones are tried
-once more. A block passes through state PCP on both ways, so it always has exactly one owner.
+(trylock), then through the zone; finally every per-CPU list is drained and the zones are tried once
+more. A block passes through state PCP in both directions, so it always has exactly one owner.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def take_from_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, order: Order, mt: Mig
 def take_from_pcp(
     mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, order: Order, mt: Migratetype, index: int
 ) -> Pfn:
-    """One block in state PCP through the CPU's own list at ``pcp``, refilled where it is empty."""
+    """One block in state PCP from the CPU's own list at ``pcp``, refilled if it is empty."""
     if not try_spin(mem, pcp + c.P_LOCK, cpu):
         event(mem, cpu, c.EV_PCP_MISS)
         return take_from_zone(mem, cpu, zone_id, order, mt)
@@ -122,7 +122,7 @@ def take_elsewhere(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, index: 
 
 @unit
 def take_after_drain(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype) -> Pfn:
-    """The last resort: pages that hide on per-CPU lists may merge into what is wanted."""
+    """The last resort: drain the per-CPU lists, whose pages may merge into the wanted order."""
     drain_all(mem, cpu)
     for i in range(zonelist_length(mem, cpu)):
         pfn = take_from_zone(mem, cpu, zonelist_zone(mem, cpu, i), order, mt)
@@ -148,11 +148,11 @@ def alloc_pages(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Own
 def alloc_slow(
     mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, damaged: Pfn
 ) -> Pfn:
-    """The rest of ``alloc_pages``: nothing was found, or (>= 0) a block that was written to."""
+    """The rest of ``alloc_pages``: found nothing, or (>= 0) a block modified while free."""
     pfn = damaged
     while True:
         if pfn >= 0:
-            retire_block(mem, cpu, pfn, order)  # written to while it was free: leak, never reuse
+            retire_block(mem, cpu, pfn, order)  # modified while free: leak it, never reuse it
         pfn = take_block_for(mem, cpu, order, mt)
         if pfn < 0:
             pfn = take_after_drain(mem, cpu, order, mt)
@@ -188,12 +188,12 @@ def give_back_to_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, order: O
 
 @hot
 def wake_waiters(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
-    """Wake whoever sleeps for memory; called after the zone got pages.
+    """Wake the sleepers for memory; called after the zone gained pages.
 
     No wake-up is lost: a waiter first sets its bit in H_WAITERS and arms H_WAKE (makes it odd),
-    then looks at the zones under their locks. Either it found our pages, or its look came before
-    our critical section, and then we see both here. Only who disarms it (one system call for each
-    time it was armed) wakes.
+    then looks at the zones under their locks. Either it found our pages, or it looked before our
+    critical section, and then we see both here. Only the CPU that disarms H_WAKE wakes (one system
+    call each time it was armed).
     """
     if load(mem, c.H_WAITERS) > 0 and load_relaxed(mem, zone + c.Z_FREE) > fixed(
         mem, zone + c.Z_MIN
@@ -206,7 +206,7 @@ def wake_waiters(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
 
 @hot
 def own_pcp(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> PcpWords:
-    """The CPU's per-CPU structure of zone ``zone_id``: one load where it is the home zone."""
+    """The CPU's per-CPU structure of zone ``zone_id``: one load for the home zone."""
     slot = cpu_at(mem, cpu)
     if zone_id == fixed(mem, slot + c.C_HOME_ZONE):
         return fixed(mem, slot + c.C_HOME_PCP)
@@ -215,7 +215,7 @@ def own_pcp(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> PcpWords:
 
 @hot
 def give_back(mem: Memory, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, order: Order) -> None:
-    """Put a block in state PCP on the CPU's list, or to its zone where that cannot take it."""
+    """Put a block in state PCP on the CPU's list, or in its zone if the list cannot take it."""
     pcp = own_pcp(mem, cpu, zone_id)
     if not pcp_keeps(mem, order):
         give_back_to_zone(mem, cpu, zone_id, pfn, order)
@@ -223,8 +223,8 @@ def give_back(mem: Memory, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, order: Order) ->
         event(mem, cpu, c.EV_PCP_MISS)
         give_back_to_zone(mem, cpu, zone_id, pfn, order)
     else:
-        # Both are looked at under P_LOCK. Whoever isolates the pageblock, or waits for memory,
-        # announces that first and drains this list afterwards: so either it finds our page on the
+        # Both are read under P_LOCK. A CPU that isolates the pageblock, or waits for memory,
+        # announces that first and drains this list afterwards: either it finds our page on the
         # list, or we see the announcement here and do not hide the page.
         mt = block_mt(mem, pfn)
         if mt == c.MT_ISOLATE or load_relaxed(mem, c.H_WAITERS) > 0:
@@ -243,7 +243,7 @@ def keep_on_pcp(
     if is_full(mem, pcp, index, order):
         if order < c.PCP_ORDERS:
             drained = drain_some(mem, cpu, zone_id, pcp, drain_count(mem, pcp))
-        else:  # a whole pageblock more than the list keeps
+        else:  # one whole pageblock more than the list keeps
             unspin(mem, pcp + c.P_LOCK)
             give_back_to_zone(mem, cpu, zone_id, pfn, order)
             return
@@ -267,7 +267,7 @@ def refuse_free(mem: Memory, cpu: Cpu, code: int, pfn: Pfn, order: Order) -> int
 
 @hot
 def free_pages_of(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
-    """Free a block, checking that ``owner`` holds it (0: anybody's). Returns 0 or E_STATE."""
+    """Free a block, checking that ``owner`` holds it (0: any owner). Returns 0 or E_STATE."""
     w0 = claim_for_free(mem, pfn, order, cpu, owner)
     if w0 < 0:
         return refuse_free(mem, cpu, -w0, pfn, order)
@@ -309,7 +309,7 @@ def alloc_pages_wait(
         return pfn
     seat = 1 << cpu
     left = rounds
-    # Of the processes that share a slot only one sits in its seat; another waits for the seat.
+    # A slot has one seat: of the processes that share it, one sits and the others wait for it.
     while left > 0 and fetch_or(mem, c.H_WAITERS, seat) & seat != 0:
         give_way(mem)
         left -= 1
@@ -324,12 +324,12 @@ def alloc_pages_wait(
 def wait_seated(
     mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, rounds: int
 ) -> Pfn:
-    """Sleep and try, announced in H_WAITERS."""
+    """Sleep and retry, announced in H_WAITERS."""
     pfn: Pfn = c.E_NOMEM
     left = rounds
     while left > 0 and load(mem, c.H_STOP) == 0:
         ticket = arm_wake(mem)
-        # Looks again after it announced itself, and drains every CPU's list on the way.
+        # Tries again after the announcement, and drains every CPU's list on the way.
         pfn = alloc_pages(mem, cpu, order, mt, owner)
         if pfn != c.E_NOMEM:
             break

@@ -29,9 +29,9 @@ from shmalloc.words import fixed
 def alloc_bulk(
     mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, count: int, out: WordIndex
 ) -> int:
-    """Allocate up to ``count`` blocks into the words at ``out``; returns how many came.
+    """Allocate up to ``count`` blocks into the words at ``out``; returns how many.
 
-    Zones are locked once each for the whole request (keep ``count`` to some hundreds).
+    Each zone is locked once for the whole request (keep ``count`` to a few hundred).
     """
     if order < 0 or order > fixed(mem, c.H_MAX_ORDER) or mt < 0 or mt >= c.MT_PCP_TYPES:
         return c.E_INVAL
@@ -79,7 +79,8 @@ def bulk_from_zone(
 
 @unit
 def free_bulk(mem: Memory, cpu: Cpu, order: Order, count: int, at: WordIndex) -> int:
-    """Free ``count`` blocks of ``order`` listed in the words at ``at``; returns how many were.
+    """Free ``count`` blocks of ``order`` listed in the words at ``at``; returns how many were
+    freed.
 
     First each block is claimed (a misuse is reported and left out; the list is compacted in
     place), then runs of blocks of one zone go back under one hold of its lock.

@@ -5,16 +5,16 @@
     P_LOCK P_COUNT P_HIGH P_HIGH_MIN P_HIGH_MAX P_BATCH P_FACTOR P_FREE_RUN
     P_LENGTH[15]  P_HEAD[15] (list form)  arrays[15][capacity] (array form: a page sheaf)
 
-A list for each order 0..3 and migratetype, and one for whole pageblocks. LIFO, so the page that
-was freed last, and is in the cache, goes out next. Blocks on it are in state PCP, never FREE: no
-merge can take them. Refill and drain move a batch under one hold of the zone lock.
+A list for each order 0..3 and migratetype, and one for whole pageblocks. LIFO, so the page freed
+last, still in the cache, is allocated next. Blocks on a list are in state PCP, never FREE: no merge
+can take them. Refill and drain move a batch under one hold of the zone lock.
 
-The lock: owners only ``try_spin`` and go to the zone where it is held (a process that shares the
+The lock: owners only ``try_spin`` and go to the zone if it is held (by a process that shares the
 slot, or a remote drainer); only a drainer waits. Order of locks: P_LOCK, then the zone's.
 Everything in the structure is plain data under P_LOCK.
 
-Auto-tuning follows Linux: refills double (P_FACTOR) while nobody frees and raise P_HIGH towards
-P_HIGH_MAX; ``pcp_decay`` lets it sink again.
+Auto-tuning follows Linux: refills double (P_FACTOR) while no block is freed and raise P_HIGH
+towards P_HIGH_MAX; ``pcp_decay`` lowers it again.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def pcp_order(mem: Memory, index: int) -> Order:
 
 @hot
 def counted_pages(order: Order) -> int:
-    """Pages that a block adds to P_COUNT; whole pageblocks are limited apart."""
+    """Pages that a block adds to P_COUNT; whole pageblocks have their own limit."""
     return 1 << order if order < c.PCP_ORDERS else 0
 
 
@@ -127,7 +127,7 @@ def pcp_top(mem: Memory, pcp: PcpWords, index: int) -> Pfn:
 
 @kernel
 def set_holder(mem: Memory, pfn: Pfn, holder: Label) -> bool:
-    """Say in a descriptor of state PCP who holds the block from now on: ``holder``, a label."""
+    """Label a block in state PCP with its new holder."""
     w0 = page_state(mem, pfn)
     word = next_word(w0, c.T_PCP, order_of(w0), zone_of_word(w0), mt_of(w0), holder)
     return turn(mem, pfn, w0, word | (w0 & c.POISON_BIT))
@@ -135,10 +135,10 @@ def set_holder(mem: Memory, pfn: Pfn, holder: Label) -> bool:
 
 @kernel
 def refill_count(mem: Memory, zone: ZoneWords, pcp: PcpWords, index: int) -> int:
-    """How many blocks to fetch: a batch, doubled while nobody frees, one where memory is short.
+    """How many blocks to fetch: a batch, doubled while none is freed, one if memory is short.
 
-    One, too, while somebody waits for memory: pages on a list are hidden from it (P_LOCK is held,
-    see ``give_back`` in pages.py for why the look is enough).
+    Also one while a process waits for memory: pages on a list are hidden from it (P_LOCK is held;
+    ``give_back`` in pages.py says why one check is enough).
     """
     order = pcp_order(mem, index)
     if order >= c.PCP_ORDERS or load_relaxed(mem, zone + c.Z_FREE) < fixed(mem, zone + c.Z_LOW):
@@ -165,7 +165,7 @@ def may_take(mem: Memory, zone: ZoneWords, pages: int) -> bool:
 
 @unit
 def refill(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, index: int) -> int:
-    """Fetch blocks for one list from the zone under one hold of its lock; returns how many came."""
+    """Fetch blocks for one list from the zone under one hold of its lock; returns how many."""
     zone = zone_at(mem, zone_id)
     order = pcp_order(mem, index)
     mt: Migratetype = index % c.MT_PCP_TYPES
@@ -186,7 +186,7 @@ def refill(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, index: int) ->
 
 @hot
 def is_full(mem: Memory, pcp: PcpWords, index: int, order: Order) -> bool:
-    """Whether a list must give something back before it takes another block."""
+    """Whether a list must give blocks back before it takes another."""
     if order >= c.PCP_ORDERS:
         return mem[pcp + c.P_LENGTH + index] >= c.PCP_HUGE_KEEP
     return mem[pcp + c.P_COUNT] + (1 << order) > mem[pcp + c.P_HIGH]
@@ -194,7 +194,7 @@ def is_full(mem: Memory, pcp: PcpWords, index: int, order: Order) -> bool:
 
 @kernel
 def drain_count(mem: Memory, pcp: PcpWords) -> int:
-    """Pages to give back when a CPU is above its high mark: what it freed lately, within reason."""
+    """Pages to give back when a CPU is above its high mark: what it freed lately, within limits."""
     batch = mem[pcp + c.P_BATCH]
     return min(max(mem[pcp + c.P_FREE_RUN], batch), max(mem[pcp + c.P_HIGH] - batch, batch))
 
@@ -224,9 +224,9 @@ def drain_some(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, pages: int
 def drain_everything(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, victim: Cpu) -> int:
     """Give every block on ``victim``'s lists back; P_LOCK held. Returns pages given.
 
-    A block is relabelled before it leaves a list of somebody else: if we die with it in our hands
-    it is found by our label, and a list whose first blocks bear a foreign one is cut there. The
-    label of its owner would not tell it from a block that the owner, alive, has in *its* hands.
+    A block is relabelled before it leaves another CPU's list: if we die while holding it, recovery
+    finds it by our label, and cuts a list whose first blocks bear a foreign label. The label of its
+    owner would not tell it from a block that the owner, alive, holds off its list.
     """
     zone = zone_at(mem, zone_id)
     given = 0
@@ -248,10 +248,10 @@ def drain_everything(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, vict
 
 @kernel
 def spin_for_drain(mem: Memory, at: WordIndex, cpu: Cpu) -> bool:
-    """Take another CPU's P_LOCK, waiting for its owner; False where the CPU is unplugged.
+    """Take another CPU's P_LOCK, waiting for its owner; False if the CPU is unplugged.
 
-    Does not look at counts first: a count read without the lock can miss blocks that a refill has
-    pushed but not yet counted, and the drain would end with pages left (Linux 66eca1021a42).
+    Does not check counts first: a count read without the lock can miss blocks that a refill has
+    pushed but not yet counted, and the drain would leave pages behind (Linux 66eca1021a42).
     """
     while not cas(mem, at, 0, owner_word(mem, cpu)):
         if load_relaxed(mem, at) == c.LOCK_OFFLINE:
@@ -286,9 +286,9 @@ def drain_all(mem: Memory, cpu: Cpu) -> int:
 
 @unit
 def pcp_decay(mem: Memory, cpu: Cpu) -> int:
-    """Let the CPU's high marks sink towards their minimum (Linux: decay_pcp_high).
+    """Lower the CPU's high marks towards their minimum (Linux: decay_pcp_high).
 
-    Called from time to time by whoever runs on the slot; skips a structure that is in use.
+    A process on the slot calls this from time to time; it skips a structure that is in use.
     """
     for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, cpu, zone_id)

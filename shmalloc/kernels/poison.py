@@ -1,7 +1,7 @@
-"""Pages that are never given out again: broken memory, and blocks somebody wrote to while free.
+"""Pages that are never allocated again: broken memory, and blocks modified while free.
 
-``poison_page`` follows Linux's take_page_off_buddy: the one page is cut out of the free block that
-covers it, the rest stays free. A page in use is marked and leaves service when it is freed.
+``poison_page`` follows Linux's take_page_off_buddy: the page is cut out of the free block that
+covers it; the rest stays free. A page in use is marked and leaves service when it is freed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def unmanage(mem: Memory, zone: ZoneWords, pages: int) -> None:
 def poison_page(mem: Memory, cpu: Cpu, pfn: Pfn) -> int:
     """Take one page out of service: now if it is free, at its free if it is in use alone.
 
-    Returns 0, or E_BUSY where it is part of a larger allocation or a slab, E_INVAL for no page.
+    Returns 0, E_BUSY if it is part of a larger allocation or a slab, or E_INVAL if there is no such
+    page.
     """
     if not in_range(mem, pfn):
         return c.E_INVAL

@@ -1,12 +1,13 @@
 """Random numbers for kernels: a generator whose state is one word of memory.
 
-The same numbers compiled and in plain Python, because no intermediate leaves 63 bits: where Python
-would grow a number, int64 would wrap.
+The numbers are the same compiled and in plain Python, because no intermediate exceeds 63 bits:
+Python would grow such a number, int64 would wrap.
 
-The generator is a xorshift on 62 bits (Marsaglia 2003) with shifts found for that width: the step
-matrix has order 2**62 - 1, so every state but zero is visited (tests/test_seeds.py proves it). Its
-bits are linear, so the high half of the output is low * odd + high modulo 2**31; with the low half
-that is a bijection of the state, hence uniform. It is for workloads and faults, not for secrets.
+The generator is a xorshift on 62 bits (Marsaglia 2003) with shifts chosen for that width: the step
+matrix has order 2**62 - 1, so every state except zero is visited (tests/test_seeds.py proves it).
+Its bits are linear, so the high half of the output is low * odd + high modulo 2**31; with the low
+half that is a bijection of the state, hence uniform. It is for workloads and faults, not for
+secrets.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""Owners by label: free what a dead process owned, or take over what it handed to us.
+"""Owners by label: free what a dead process owned, or adopt what it handed over.
 
-Who was given a page or an object is told by the life of the slot that allocated it (slots.py,
-objects.py). A process that passes memory on says who it is, and the receiver puts his own label in
-the place of that one (``adopt_pages``, ``adopt_object``). What still bears the label of the dead
-was not handed over, and ``reap`` frees it; a receiver who comes later finds another label, whoever
-has the memory by then, and takes nothing.
-Pages in which the allocator itself keeps something (slabs, sheaves, the array table), arrays and
-templates are nobody's.
+A label names the owner of a page or an object: the life of the slot that allocated it (slots.py,
+objects.py). A process that passes memory on names its life, and the receiver replaces that label by
+its own (``adopt_pages``, ``adopt_object``). What still bears the label of the dead was not handed
+over, and ``reap`` frees it; a receiver that comes later finds another label, whatever happened to
+the memory, and takes nothing. Pages that the allocator itself uses (slabs, sheaves, the array
+table), arrays and templates have no owner.
 
-Lock-free walks: whatever bears the label of the dead stays where it is meanwhile.
+The walks are lock-free: what bears the label of the dead does not move meanwhile.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def reap_pages(mem: Memory, cpu: Cpu, holder: Label) -> int:
 
 @kernel
 def is_owned_by(w0: Word0, w1: Word1, holder: Label) -> bool:
-    """Whether a block was given to the life with label ``holder``, and not to the allocator."""
+    """Whether a block belongs to the life with label ``holder``, not to the allocator."""
     if type_of(w0) != c.T_ALLOCATED or detail_of(w0) & c.LABEL_MASK != holder:
         return False
     if w1 == cs.OWNER_SLAB or w1 == cs.OWNER_SHEAVES or w1 == cs.OWNER_FROZEN:
@@ -99,7 +98,7 @@ def reap_objects(mem: Memory, cpu: Cpu, owner: Owner) -> int:
 
 @kernel
 def reap_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, owner: Owner) -> int:
-    """Free the objects of ``owner`` in one slab, which may go with the last of them; how many."""
+    """Free the objects of ``owner`` in one slab, which the last one may release; how many."""
     freed = 0
     address = find_owned(mem, cpu, cache_id, pfn, owner)
     while address > 0 and cache_free(mem, cpu, cache_id, address) == 0:
@@ -130,7 +129,7 @@ def adopt_pages(
 ) -> int:
     """Take over a block of ``giver``, a life (its owner word): our label and ``new_owner``.
 
-    0, or E_STATE where it is not, or no longer, a block of that life.
+    Returns 0, or E_STATE if the block does not, or no longer, belong to that life.
     """
     if not in_range(mem, pfn):
         return c.E_STATE
@@ -147,7 +146,7 @@ def adopt_pages(
 def adopt_object(
     mem: Memory, cpu: Cpu, cache_id: CacheId, address: ObjectAddress, giver: Owner
 ) -> int:
-    """Take over an object of ``cache_id`` that is ``giver``'s, a life. Returns 0 or E_STATE."""
+    """Take over an object of ``cache_id`` from ``giver``, a life. Returns 0 or E_STATE."""
     pfn = slab_of_address(mem, address)
     if pfn < 0 or cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES):
         return c.E_STATE

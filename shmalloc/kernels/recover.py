@@ -1,23 +1,23 @@
-"""Recovery: what is left of a CPU slot whose process died, at whatever instruction.
+"""Recovery: clean up after a CPU slot whose process died, at whatever instruction.
 
-    mark_dead    (slots.py) who has died is not a kernel's question
+    mark_dead    (slots.py) kernels do not decide liveness; cpus.py does
     unblock      phase 1: take over every lock of the dead, repair what it protects, release it
     recover      phase 1, then phase 2: give back chains, sheaves, pages; finish what can only be
                  finished (destroying a cache, plugging a CPU); release the slot
-    reap         free what the dead owned by label and had not handed over; nobody else needs it
+    reap         free what the dead owned by label and had not handed over; only they used it
 
-All slots that are marked are recovered together, because a recovery may itself be killed, and the
-dead recoverer's locks and intents stand before those of the first dead. Everything is repeatable:
-what is told by descriptors, owner words and SF_WHERE can be told again, and each intent ends in one
+All marked slots are recovered together, because a recovery may itself be killed, and then the dead
+recoverer's locks and intents come before those of the first dead process. Everything is repeatable:
+what descriptors, owner words and SF_WHERE say can be derived again, and each intent ends in one
 write.
 
-Others go on meanwhile. They wait for a lock of the dead until phase 1 is over, which takes as long
-as walking the descriptors of one zone, and for each of their locks as long as phase 2 holds it.
-Phase 1 may run in any waiter, inside of its own operation: it waits only for zone, node and barn
+Other processes keep running. They wait for a lock of the dead until phase 1 is over, which takes as
+long as walking the descriptors of one zone, and for any other lock only as long as phase 2 holds
+it. Phase 1 may run in any waiter, inside its own operation: it waits only for zone, node and barn
 locks, which are leaves, and it leaves the waiter's own intent alone. Phase 2 is for the supervisor,
-or whoever calls from outside of the allocator.
+or any caller outside the allocator.
 
-The order within phase 1 is that of what asks what: free lists need the node lists' locks, chains
+The order within phase 1 follows the dependencies: free lists need the node lists' locks, chains
 need free lists, sheaves need chains.
 """
 
@@ -65,7 +65,7 @@ from shmalloc.words import (
 def recover(mem: Memory, cpu: Cpu) -> int:
     """Recover all slots that are marked dead, also those that are marked meanwhile; pages."""
     while not enter(mem, cpu):
-        await_recovery(mem)  # somebody else recovers, and may do ours as well; or he died at it
+        await_recovery(mem)  # another CPU recovers, perhaps our slots as well; or it died
     given = 0
     release_locks(mem, cpu)
     for slot in range(fixed(mem, c.H_CPUS)):
@@ -78,10 +78,10 @@ def recover(mem: Memory, cpu: Cpu) -> int:
 
 @unit
 def unblock(mem: Memory, cpu: Cpu) -> int:
-    """Phase 1 alone, for whoever waits for a lock of somebody dead; 0 where others are at it.
+    """Phase 1 alone, for a CPU that waits for a dead owner's lock; 0 if another CPU runs it.
 
-    Also from within the own recovery, which waits for somebody living who waits for a lock of one
-    who died after phase 1: nobody else can help those two (docs/bugs.md 8).
+    Also called within a recovery of the same CPU: it may wait for a live process that itself waits
+    for a lock whose owner died after phase 1, and no other CPU can help these two (docs/bugs.md 8).
     """
     if load(mem, c.H_RECOVERY) & c.LOCK_HOLDER_MASK == cpu + 1:
         release_locks(mem, cpu)
@@ -95,7 +95,7 @@ def unblock(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def enter(mem: Memory, cpu: Cpu) -> bool:
-    """Become the one who recovers: H_RECOVERY is free, or of a recoverer who is marked dead."""
+    """Become the recoverer, if H_RECOVERY is free or names a recoverer that is marked dead."""
     holder = load(mem, c.H_RECOVERY) & c.LOCK_HOLDER_MASK
     if holder == 0:
         return cas(mem, c.H_RECOVERY, 0, owner_word(mem, cpu))
@@ -104,7 +104,7 @@ def enter(mem: Memory, cpu: Cpu) -> bool:
 
 @kernel
 def await_recovery(mem: Memory) -> None:
-    """Sleep until the one who recovers is done, or until it is time to see whether he lives."""
+    """Sleep until the recoverer is done, or until it is time to check that it is alive."""
     old = load(mem, c.H_RECOVERY)
     if old != 0 and (
         old & c.LOCK_CONTENDED != 0 or cas(mem, c.H_RECOVERY, old, old | c.LOCK_CONTENDED)
@@ -114,15 +114,15 @@ def await_recovery(mem: Memory) -> None:
 
 @kernel
 def leave(mem: Memory) -> None:
-    """Let the next one recover."""
+    """Let the next recoverer in."""
     if exchange(mem, c.H_RECOVERY, 0) & c.LOCK_CONTENDED != 0:
         wake(mem, c.H_RECOVERY, c.MAX_CPUS)
 
 
 @unit
 def release_locks(mem: Memory, cpu: Cpu) -> None:
-    """Phase 1 for all who are marked dead."""
-    wake_sleepers(mem)  # first: we may have to wait for a lock that is kept for one of the dead
+    """Phase 1 for all slots that are marked dead."""
+    wake_sleepers(mem)  # first: a lock that we wait for may be kept for one of the dead
     for victim in range(fixed(mem, c.H_CPUS)):
         if is_dead(mem, victim):
             release_pages(mem, cpu, victim)
@@ -139,7 +139,7 @@ def release_locks(mem: Memory, cpu: Cpu) -> None:
 
 @kernel
 def release_pages(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
-    """Locks of zones and per-CPU lists that the dead held."""
+    """Take over the locks of zones and per-CPU lists that the dead held, and release them."""
     for zone_id in range(fixed(mem, c.H_ZONES)):
         zone = zone_at(mem, zone_id)
         if take_over(mem, zone + c.Z_LOCK, cpu, victim):
@@ -158,13 +158,13 @@ def release_pages(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
 
 @kernel
 def cache_exists(mem: Memory, cache_id: CacheId) -> bool:
-    """Whether a cache is live or dying. One that a lock of the dead is in cannot go away."""
+    """Whether a cache is live or dying. A cache with a lock that the dead hold cannot go away."""
     return load(mem, cache_at(mem, cache_id) + cs.K_STATE) != cs.CACHE_NONE
 
 
 @kernel
 def release_nodes(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
-    """Locks of node lists and barns."""
+    """The same for the locks of node lists and barns."""
     for cache_id in range(fixed(mem, c.H_CACHES)):
         if cache_exists(mem, cache_id):
             cache = cache_at(mem, cache_id)
@@ -180,7 +180,7 @@ def release_nodes(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
 
 @kernel
 def release_parts(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
-    """Locks of sheaves, and of the set of caches."""
+    """The same for the locks of sheaves and of the set of caches."""
     for cache_id in range(fixed(mem, c.H_CACHES)):
         if cache_exists(mem, cache_id):
             cache = cache_at(mem, cache_id)
@@ -197,9 +197,9 @@ def release_parts(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
 
 @kernel
 def rebuild_unplugged(mem: Memory) -> None:
-    """Sheaves of unplugged CPUs: their lock is nobody's, and H_CACHES_LOCK stands for it.
+    """Sheaves of unplugged CPUs: no process owns their lock; H_CACHES_LOCK stands for it.
 
-    A destroyer that takes them away may die between a sheaf's word and the pointer to it
+    A destroyer that takes them away may die between writing a sheaf's word and the pointer to it
     (docs/bugs.md 20).
     """
     for cache_id in range(fixed(mem, c.H_CACHES)):
@@ -240,10 +240,11 @@ def has_sheaves(mem: Memory, pfn: Pfn) -> bool:
 
 @kernel
 def wake_sleepers(mem: Memory) -> None:
-    """Wake all who sleep for a lock, for memory, or for their turn to recover.
+    """Wake all sleepers: for a lock, for memory, or for their turn to recover.
 
-    The dead may have been woken in their place and not come; or it was about to wake them and had
-    disarmed H_WAKE already, or left H_RECOVERY, so that nobody else would (docs/bugs.md 7, 17).
+    The dead process may have received their wake-up and died; or it was about to wake them and had
+    already disarmed H_WAKE, or left H_RECOVERY, so that no other process would (docs/bugs.md 7,
+    17).
     """
     wake(mem, c.H_WAKE, c.MAX_CPUS)
     wake(mem, c.H_RECOVERY, c.MAX_CPUS)
@@ -280,9 +281,9 @@ def sweep(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
 
 @kernel
 def finish_destroy(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
-    """Destroy the cache that the dead was destroying: gone, or E_BUSY as it would have been.
+    """Finish the destruction that the dead process began: the cache is gone, or stays with E_BUSY.
 
-    H_CACHES_LOCK is held, so that it is still that one.
+    H_CACHES_LOCK is held, so the id still means that cache.
     """
     for cache_id in range(fixed(mem, c.H_CACHES)):
         cache = cache_at(mem, cache_id)
@@ -294,7 +295,7 @@ def finish_destroy(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
 
 @kernel
 def finish_plugs(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
-    """A CPU that the dead was plugging in or unplugging is online."""
+    """Put a CPU online that the dead process was plugging in or unplugging."""
     mark = c.CPU_CHANGING | (victim + 1) << c.CPU_CHANGER_SHIFT
     for slot in range(fixed(mem, c.H_CPUS)):
         if load(mem, cpu_at(mem, slot) + c.C_STATE) == mark:
@@ -303,7 +304,7 @@ def finish_plugs(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
 
 @kernel
 def release_dead(mem: Memory, victim: Cpu) -> None:
-    """The slot's life is over: it may be claimed, and late marks of that life are void."""
+    """End the life of the slot: it may be claimed, and late marks of that life are void."""
     slot = cpu_at(mem, victim)
     store(mem, slot + c.C_USERS, 0)
     pid, start = load2(mem, slot + c.C_PID)

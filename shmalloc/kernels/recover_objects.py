@@ -1,11 +1,11 @@
-"""Objects after a kill: node lists, barns and sheaves built anew, and what became of a chain.
+"""Objects after a kill: rebuild node lists, barns and sheaves, and find out what became of a chain.
 
-Authorities: a slab's descriptor says which list it is on, a sheaf's SF_WHERE where it is, an owner
-word who uses an object, and a slot's intent which chain it has in its hands (slot_intent.py).
-Lists, counters and pointers are told again from these.
+Authorities: a slab's descriptor says which list it is on, a sheaf's SF_WHERE says where it is, an
+owner word which slot uses an object, and a slot's intent which chain it holds (slot_intent.py).
+Lists, counters and pointers are derived from these.
 
-Which runs when is recover.py's: node lists before anything that asks a free list, intents before
-sheaves. Each step may be killed and begun again. Nothing here is reached while nobody has died.
+recover.py decides the order: node lists before anything that reads a free list, intents before
+sheaves. Each step may be killed and started again. Nothing here runs unless a process has died.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def sheaf_at(mem: Memory, cache: CacheWords, i: int) -> SheafWords:
 
 @unit
 def rebuild_node(mem: Memory, cache: CacheWords, node_id: NodeId) -> None:
-    """Lists and counters of slabs of one node; KN_LOCK taken over."""
+    """Rebuild the lists and counters of slabs of one node; KN_LOCK taken over."""
     lists = node_part(cache, node_id)
     list_init(mem, lists + cs.KN_PARTIAL)
     list_init(mem, lists + cs.KN_FULL)
@@ -112,9 +112,11 @@ def count_slab(mem: Memory, lists: NodePart, at: WordIndex, state: int) -> None:
 
 @kernel
 def settle_take(mem: Memory, cache: CacheWords, node_id: NodeId, slot: CpuWords) -> None:
-    """Was the swap made with which the dead holder of KN_LOCK took a chain? Says so in its intent.
+    """Decide whether the dead holder of KN_LOCK made the swap that takes a chain; note it in its
+    intent.
 
-    The living are not mistaken for it: an intent to take exists only under this lock, ours now.
+    No live slot is mistaken for it: an intent to take exists only under this lock, which is ours
+    now.
     """
     if (
         load(mem, slot + c.C_INTENT) != cs.INTENT_TAKE
@@ -133,7 +135,7 @@ def settle_take(mem: Memory, cache: CacheWords, node_id: NodeId, slot: CpuWords)
 
 @unit
 def rebuild_barn(mem: Memory, cache: CacheWords, node_id: NodeId) -> None:
-    """The lists of a barn; KN_BARN_LOCK taken over."""
+    """Rebuild the lists of a barn; KN_BARN_LOCK taken over."""
     lists = node_part(cache, node_id)
     mem[lists + cs.KN_BARN_FULL] = 0
     mem[lists + cs.KN_BARN_EMPTY] = 0
@@ -150,7 +152,7 @@ def rebuild_barn(mem: Memory, cache: CacheWords, node_id: NodeId) -> None:
 
 @unit
 def rebuild_part(mem: Memory, cache: CacheWords, cpu: Cpu) -> None:
-    """Main and spare sheaf of a CPU slot, and what is in them; KC_LOCK taken over."""
+    """Rebuild the main and the spare sheaf of a CPU slot; KC_LOCK taken over."""
     part = cpu_part(mem, cache, cpu)
     old = mem[part + cs.KC_MAIN]
     main: SheafWords = 0
@@ -172,10 +174,10 @@ def rebuild_part(mem: Memory, cache: CacheWords, cpu: Cpu) -> None:
 
 @kernel
 def mend_sheaf(mem: Memory, cache: CacheWords, sheaf: SheafWords) -> None:
-    """Drop entries of live objects, and entries that are there twice; its dead holder is followed.
+    """Drop entries of live objects and duplicate entries; for a sheaf whose holder died.
 
-    An object that is live and in a sheaf was being given out or freed when the kill came: it is its
-    owner's. Twice: entries were being moved down (drop_slab).
+    An object that is live and in a sheaf was being allocated or freed when the kill came: it
+    belongs to its owner. Duplicates: entries were being moved down (drop_slab).
     """
     kept = 0
     count_kept(mem, cache, sheaf)
@@ -190,10 +192,10 @@ def mend_sheaf(mem: Memory, cache: CacheWords, sheaf: SheafWords) -> None:
 
 @kernel
 def count_kept(mem: Memory, cache: CacheWords, sheaf: SheafWords) -> None:
-    """Count the object that a dead CPU had freed exactly and not counted yet (push_freed), if any.
+    """Count the object, if any, that a dead CPU had freed exactly but not yet counted (push_freed).
 
-    Its mark goes last. The same entry may be behind the end of another sheaf of the dead, left
-    from some earlier time: without its mark it means nothing there.
+    Its mark goes last. A stale copy of the entry may lie past the end of another sheaf of the dead
+    CPU: without the mark it means nothing there.
     """
     size = mem[sheaf + cs.SF_SIZE]
     if is_exact(mem, cache) and size < mem[cache + cs.K_CAPACITY]:
@@ -208,8 +210,9 @@ def count_kept(mem: Memory, cache: CacheWords, sheaf: SheafWords) -> None:
 
 @kernel
 def is_kept_by_dead(mem: Memory, cache: CacheWords, entry: Entry) -> bool:
-    """Whether ``entry``, behind the end of a sheaf and perhaps never written, names an object that
-    was freed into a sheaf by somebody dead. While it is so its slab cannot go away.
+    """Whether ``entry``, which lies past the end of a sheaf and may never have been written, names
+    an object that a dead slot freed into a sheaf. As long as it does, the object's slab cannot go
+    away.
     """
     pfn = slab_of_address(mem, entry_address(entry))
     if pfn < 0:
@@ -235,9 +238,9 @@ def has_entry(mem: Memory, sheaf: SheafWords, size: int, entry: Entry) -> bool:
 
 @unit
 def settle_put(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
-    """Was the swap made with which the dead was giving a chain back? Then finish; else it is TAKEN.
+    """Decide whether the dead slot made the swap that gives a chain back: finish it, else TAKEN.
 
-    Without a lock of the dead left. Ends with no intent, or TAKEN: a chain to be given back.
+    No lock of the dead is left. Ends with no intent, or with TAKEN: a chain to be given back.
     """
     slot = cpu_at(mem, victim)
     if load(mem, slot + c.C_INTENT) != cs.INTENT_PUT:
@@ -252,7 +255,7 @@ def settle_put(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
         return
     if is_slot(mem, origin):
         if made:
-            store(mem, origin + c.C_INTENT, cs.INTENT_NONE)  # its chain is back; it is dead as well
+            store(mem, origin + c.C_INTENT, cs.INTENT_NONE)  # its chain is back; its slot is dead
     elif origin != 0 and made:
         drop_slab(mem, origin, mem[origin + cs.SF_SIZE], frame_at(mem, chain_pfn(chain)))
     intent_done(mem, victim)
@@ -266,11 +269,11 @@ def is_slot(mem: Memory, origin: Int) -> bool:
 
 @kernel
 def was_put(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, mark: Owner) -> bool:
-    """Whether a chain whose first object was marked is its slab's again (slot_intent.py)."""
+    """Whether a chain whose first object was marked is back in its slab (slot_intent.py)."""
     pfn = chain_pfn(chain)
     held = hold_slab(mem, cpu, mem[cache + cs.K_ID], pfn)
     if held == 0:
-        return True  # it became empty with this chain, and is gone
+        return True  # the chain emptied the slab, which is gone
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     first = chain_first(chain)
     owner = load_relaxed(mem, owner_at(mem, frame_at(mem, pfn), order_of(w0), first - 1))
@@ -281,9 +284,9 @@ def was_put(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, mark: Owner)
 
 @unit
 def settle_taken(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
-    """Give the chain in the hands of the dead back to its slab, but for what is live or in a sheaf.
+    """Give the chain of a dead slot back to its slab, except what is live or in a sheaf.
 
-    Objects become live in the order of the chain, so what is not is its end.
+    Objects become live in the order of the chain, so the rest is its end.
     """
     slot = cpu_at(mem, victim)
     if load(mem, slot + c.C_INTENT) != cs.INTENT_TAKEN:
@@ -300,8 +303,8 @@ def settle_taken(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
         first = free_link(mem, cache, object_at(mem, cache, pfn, first - 1))
         left -= 1
     if left > 0:
-        # Written before the objects that are live go on with their lives: the walk above must not
-        # be made a second time over their links.
+        # Written before live objects may change again: the walk above must not run a second time
+        # over their links.
         store(mem, slot + c.C_INTENT_CHAIN, make_chain(pfn, first, left))
         give_chain(mem, cpu, cache, make_chain(pfn, first, left), slot)
     intent_done(mem, victim)
@@ -315,11 +318,11 @@ def mark_of(mem: Memory, pfn: Pfn, first: int) -> WordIndex:
 
 @kernel
 def give_chain(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, origin: Int) -> None:
-    """Put a chain that an intent in ``origin``, a slot, names back to its slab."""
+    """Put the chain that the intent of ``origin``, a slot, names back in its slab."""
     pfn = chain_pfn(chain)
     last = last_of(mem, cache, chain)
     if is_debug(mem, cache):
-        paint(mem, cache, last, 0)  # one object, and who knows how far its painting had come
+        paint(mem, cache, last, 0)  # one object, perhaps painted only in part
     store(mem, mark_of(mem, pfn, chain_first(chain)), cs.GIVEN | owner_word(mem, cpu))
     intend_put(mem, cpu, cache, chain, origin)
     put_chain(mem, cpu, cache, chain, last)
@@ -329,7 +332,7 @@ def give_chain(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, origin: I
 
 @unit
 def sweep_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu) -> None:
-    """Flush the sheaves of a dead CPU, and those in its hands, which find a place again."""
+    """Flush the sheaves of a dead CPU, and put those it held back in a place."""
     part = cpu_part(mem, cache, victim)
     if spin_for_drain(mem, part + cs.KC_LOCK, cpu):
         if mem[part + cs.KC_MAIN] != 0:
@@ -347,7 +350,7 @@ def sweep_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu) -> None
 
 @kernel
 def place_sheaf(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu, sheaf: SheafWords) -> None:
-    """Give an empty sheaf to the slot of the dead, where it lacks one, else to its barn."""
+    """Give an empty sheaf to the dead slot if it lacks one, else to its barn."""
     part = cpu_part(mem, cache, victim)
     if load(mem, cache + cs.K_STATE) == cs.CACHE_LIVE and spin_for_drain(
         mem, part + cs.KC_LOCK, cpu

@@ -1,8 +1,8 @@
-"""Pages after a kill: zones and per-CPU lists built anew from the page descriptors.
+"""Pages after a kill: rebuild zones and per-CPU lists from the page descriptors.
 
 The descriptors are the authority. The partition into blocks is legal after every single write
-(descriptor.py), so a walk over heads meets each page once, whatever its last writer was doing; all
-else (lists, counters) is thrown away and told again. What the dead held is told by labels::
+(descriptor.py), so a walk over heads meets each page once, whatever its last writer was doing;
+everything else (lists, counters) is discarded and rebuilt. Labels tell what the dead held::
 
     zone        heads inside of a FREE or ISOLATED block: a split, a merge or a range was under
                 way, they become tails; ISOLATED: back to FREE; types: what the pageblock says
@@ -11,8 +11,8 @@ else (lists, counters) is thrown away and told again. What the dead held is told
     sweep       blocks in state PCP, and pages on the way from or to a slab, with the label of the
                 dead; pageblocks that it had isolated
 
-Everything here runs under the lock of what it rebuilds, taken over from the dead; may be killed
-anywhere itself, and is then begun again by the next: each step only looks at descriptors.
+Everything here runs under the lock of what it rebuilds, taken over from the dead. It may itself be
+killed anywhere; the next recoverer then starts again, since each step reads only descriptors.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from shmalloc.words import fixed, load2, store_relaxed
 
 @unit
 def rebuild_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
-    """Lists and counters of a zone from its descriptors, all free blocks merged; lock held."""
+    """Rebuild a zone's lists and counters, all free blocks merged; lock held."""
     fold_zone(mem, zone)
     empty_zone(mem, zone)
     relink_zone(mem, cpu, zone)
@@ -66,7 +66,7 @@ def rebuild_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
 
 @kernel
 def fold_zone(mem: Memory, zone: ZoneWords) -> None:
-    """Turn the heads inside of blocks that cover them into tails."""
+    """Turn heads that lie inside other blocks into tails."""
     pfn = fixed(mem, zone + c.Z_START)
     while pfn < fixed(mem, zone + c.Z_END):
         w0 = page_state(mem, pfn)
@@ -80,7 +80,7 @@ def fold_zone(mem: Memory, zone: ZoneWords) -> None:
 
 @kernel
 def fold_head(mem: Memory, pfn: Pfn) -> None:
-    """One head inside of another block: first its links go, for they may lead anywhere."""
+    """Fold one head inside another block: first clear its links, which may lead anywhere."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     kind = type_of(w0)
     if kind == c.T_ALLOCATED:  # a page of a range that was not handed over yet (give_single_pages)
@@ -95,7 +95,7 @@ def fold_head(mem: Memory, pfn: Pfn) -> None:
 
 @kernel
 def empty_zone(mem: Memory, zone: ZoneWords) -> None:
-    """No free block is on any list, and none is counted."""
+    """Empty all free lists and zero their counts."""
     for order in range(c.ORDERS):
         for mt in range(c.MT_COUNT):
             list_init(mem, area_list(zone, order, mt))
@@ -127,7 +127,7 @@ def relink_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
 
 @kernel
 def cut_half_isolated(mem: Memory, zone: ZoneWords, pfn: Pfn, w0: Word0) -> Word0:
-    """Cut a block that the dead was freeing by pageblocks (buddy.py); what its head says then."""
+    """Cut a block that was being freed by pageblocks (buddy.py); returns its head's new word."""
     zone_id = fixed(mem, zone + c.Z_INDEX)
     low = fixed(mem, c.H_PAGEBLOCK_ORDER)
     order = order_of(w0)
@@ -141,7 +141,7 @@ def cut_half_isolated(mem: Memory, zone: ZoneWords, pfn: Pfn, w0: Word0) -> Word
 
 @kernel
 def relink_block(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn) -> int:
-    """A block without links becomes FREE of its pageblock's type, and goes on its list."""
+    """Make a block without links FREE with its pageblock's type, and put it on its list."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     order = order_of(w0)
     mt = block_mt(mem, pfn)
@@ -166,7 +166,7 @@ def start_of(mem: Memory, pfn: Pfn) -> Pfn:
 
 @kernel
 def merge_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
-    """Merge what the dead had cut, or had not merged yet. From below, so one pass is enough."""
+    """Merge what the dead CPU had cut or not yet merged. From below, so one pass is enough."""
     pfn = fixed(mem, zone + c.Z_START)
     while pfn < fixed(mem, zone + c.Z_END):
         w0 = page_state(mem, pfn)
@@ -190,7 +190,7 @@ def clear_lists(mem: Memory, pcp: PcpWords) -> None:
 
 @unit
 def cut_lists(mem: Memory, pcp: PcpWords, owner: Cpu) -> None:
-    """Recount the lists of ``owner``, alive, without the blocks that its dead drainer had in hand.
+    """Recount the lists of ``owner``, alive, without the blocks that its dead drainer had taken.
 
     P_LOCK taken over. A drainer relabels the first block before it takes it off, so a first block
     with another label is not on the list any more, wherever the kill came.
@@ -228,10 +228,10 @@ def is_held_by(w0: Word0, owner: Cpu) -> bool:
 
 @unit
 def sweep_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu) -> int:
-    """Give a zone back what a dead CPU had on its lists and in its hands; returns pages."""
+    """Give a zone back the blocks that a dead CPU held, on its lists or off; returns pages."""
     zone = zone_at(mem, zone_id)
     pcp = pcp_at(mem, victim, zone_id)
-    held = spin_for_drain(mem, pcp + c.P_LOCK, cpu)  # not that of an unplugged CPU: that is empty
+    held = spin_for_drain(mem, pcp + c.P_LOCK, cpu)  # not if unplugged: then it is empty
     if held:
         clear_lists(mem, pcp)
     lock(mem, zone + c.Z_LOCK, cpu)
@@ -246,7 +246,7 @@ def sweep_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu) -> int:
 
 @kernel
 def end_isolations(mem: Memory, cpu: Cpu, zone: ZoneWords, victim: Cpu) -> None:
-    """Pageblocks that the dead had isolated, or was putting offline, are ordinary ones again."""
+    """End the isolation of pageblocks that the dead CPU had isolated or was putting offline."""
     step = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
     at = (fixed(mem, zone + c.Z_START) + step - 1) & -step
     while at + step <= fixed(mem, zone + c.Z_END):
@@ -263,7 +263,7 @@ def sweep_blocks(mem: Memory, cpu: Cpu, zone: ZoneWords, victim: Cpu) -> int:
     pfn = fixed(mem, zone + c.Z_START)
     while pfn < fixed(mem, zone + c.Z_END):
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
-        # Pages on their way from or to a slab are ALLOCATED by OWNER_SLAB, in one hand only.
+        # Pages on their way from or to a slab are ALLOCATED by OWNER_SLAB, held by one CPU only.
         loose = type_of(w0) == c.T_PCP or (type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB)
         if loose and label_cpu(detail_of(w0)) == victim:
             given += block_span(w0)
@@ -276,7 +276,7 @@ def sweep_blocks(mem: Memory, cpu: Cpu, zone: ZoneWords, victim: Cpu) -> int:
 
 @kernel
 def sweep_block(mem: Memory, cpu: Cpu, zone: ZoneWords, pfn: Pfn) -> None:
-    """Free one block that is nobody's; or retire it, if that is what its freer was to do."""
+    """Free one orphaned block; or retire it, if its page is marked for poison."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     order = order_of(w0)
     zone_id = zone_of_word(w0)

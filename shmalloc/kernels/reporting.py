@@ -1,10 +1,10 @@
 """What kernels leave behind for people: event counters, operation history, violation reports.
 
-Three structures, none of which any kernel reads to decide something:
+Three structures; no kernel reads them to make a decision:
 
 - event counters, one set for each CPU slot, on its own cache lines (``event``)
 - the history: a ring of the last operations of each CPU, off unless the geometry asks for it; with
-  H_HISTORY_STOPS the rings stay as they are from the first report on::
+  H_HISTORY_STOPS the first report freezes the rings::
 
       [ clock | operation << 8 | order | pfn or object | owner or result ]
 
@@ -45,14 +45,14 @@ def record(mem: Memory, cpu: Cpu, operation: int, order: Order, where: Int, deta
 def record_object(
     mem: Memory, cpu: Cpu, operation: int, address: ObjectAddress, cache: CacheWords
 ) -> None:
-    """Append what was done with an object of ``cache``; the ring names its id."""
+    """Append an operation on an object of ``cache``; the ring names the cache's id."""
     if fixed(mem, c.H_HISTORY) != 0:
         append_history(mem, cpu, operation << 8, address, load_relaxed(mem, cache + cs.K_ID))
 
 
 @unit
 def append_history(mem: Memory, cpu: Cpu, operation: int, where: Int, detail: Int) -> None:
-    """A CPU slot that two processes share may lose or mix an entry; the ring is for people only."""
+    """Two processes that share a slot may lose or mix an entry; only people read the ring."""
     if fixed(mem, c.H_HISTORY_STOPS) != 0 and load_relaxed(mem, c.H_REPORT_COUNT) != 0:
         return
     entries = fixed(mem, c.H_HISTORY)
@@ -68,7 +68,7 @@ def append_history(mem: Memory, cpu: Cpu, operation: int, where: Int, detail: In
 
 @unit
 def report(mem: Memory, cpu: Cpu, code: int, where: Int, expected: Int, found: Int) -> int:
-    """Keep one violation. A full table still counts, so that nobody takes silence for health."""
+    """Record one violation. A full table still counts, so that silence never passes for health."""
     event(mem, cpu, c.EV_MISUSE)
     record(mem, cpu, c.OP_MISUSE, 0, where, code)
     slot = fetch_add(mem, c.H_REPORT_COUNT, 1)

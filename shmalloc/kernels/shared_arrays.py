@@ -1,14 +1,14 @@
-"""Making and dropping an array in one call each: its pages and its entry of the array table.
+"""Make and drop an array in one call each: its pages and its entry of the array table.
 
-Put together from ``pages`` and ``handles``, in the order that both ask for: the block is there
-before an entry names it, and an entry is closed after its block was freed. A process that dies in
-between leaves a block or an entry behind that nobody uses, and nothing else (docs/recovery.md).
+Built from ``pages`` and ``array_table``, in the order that both require: the block exists before an
+entry names it, and an entry is closed after its block is freed. A process that dies in between
+leaves an unused block or entry behind, and nothing else (docs/recovery.md).
 
 The entry's AR_HOW says how the block was allocated: its order, or AR_RANGE | a number of single
-pages in a row. Blocks belong to OWNER_SHARED, so that nobody reaps what others still read.
+pages in a row. Blocks belong to OWNER_SHARED, so that no reap frees what others still read.
 
-Nothing here reads or writes the data, nor its header: until the maker tells others its handle,
-nobody looks at them.
+Nothing here reads or writes the data or its header: no process sees them until the maker passes on
+the handle.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ AR_RANGE = 1 << 32
 def make_array(mem: Memory, cpu: Cpu, order: Order, pid: int) -> tuple[WordIndex, int, WordIndex]:
     """A block of 2^order pages with one reference: (entry, its generation, word of the block).
 
-    The first is negative, as of ``alloc_pages``, where a page is missing: nothing is made.
+    The first is negative, a code of ``alloc_pages``, if a page is missing: nothing is made.
     """
     pfn = slab_pages(mem, cpu, order, c.OWNER_SHARED)
     if pfn < 0:
@@ -47,7 +47,7 @@ def enter_array(
 ) -> tuple[WordIndex, int]:
     """An entry with one reference to the block at ``data``: (entry, its generation).
 
-    The table grows by a page when it is full; the entry is negative where there is none.
+    The table grows by a page when it is full; the entry is negative if there is no page for it.
     """
     entry = open_entry(mem, cpu, data, how, pid)
     while entry < 0:
@@ -55,7 +55,7 @@ def enter_array(
         if pfn < 0:
             return +pfn, 0
         grow_entries(mem, cpu, pfn)
-        entry = open_entry(mem, cpu, data, how, pid)  # others may have been faster again
+        entry = open_entry(mem, cpu, data, how, pid)  # other CPUs may have been faster again
     return entry, load_relaxed(mem, entry + c.AR_COUNT) >> c.AR_GENERATION_SHIFT
 
 
@@ -78,7 +78,7 @@ def drop_array(mem: Memory, cpu: Cpu, entry: WordIndex, generation: int) -> int:
 
 @kernel
 def free_array(mem: Memory, cpu: Cpu, pfn: Pfn, how: Int) -> bool:
-    """Free the block of an array; False where some of it was not allocated."""
+    """Free the block of an array; False if some of it was not allocated."""
     if how & AR_RANGE == 0:
         return give_pages_back(mem, cpu, pfn, +how, c.OWNER_SHARED) == 0
     pages: int = how ^ AR_RANGE

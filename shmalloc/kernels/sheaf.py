@@ -7,21 +7,21 @@
                      | empty -> sheaf
 
 The hot path is one array operation on ``main`` under the CPU's own lock, which it only ever
-*tries*: where another process that shares the slot (or a drainer) holds it, the object goes
-straight to or from its slab. Main empty or full: swap with the spare, else exchange it in the
-barn, else refill or flush the spare. That last step runs with the lock released and the spare
-taken out (KC_SPARE 0), since it takes node and zone locks and may be long.
+*tries*: if another process that shares the slot (or a drainer) holds it, the object goes straight
+to or from its slab. Main empty or full: swap with the spare, else exchange it in the barn, else
+refill or flush the spare. That last step runs with the lock released and the spare taken out
+(KC_SPARE 0), since it takes node and zone locks and may take long.
 
-Afterwards everything may have changed: another process on the slot may have refilled, or the
-cache may be dying. So a sheaf comes back only into an *empty* spare slot, looked at again under
-the lock, and goes to the barn otherwise; nothing is ever overwritten (bug S21: installed without
-looking, a full sheaf was lost). Every sheaf is always in exactly one place: a CPU's main or spare,
-a barn list, or the hands of one caller. All are made with the cache, so a free never needs memory.
+Afterwards everything may have changed: another process on the slot may have refilled, or the cache
+may be dying. So a sheaf returns only to an *empty* spare slot, checked again under the lock, and
+goes to the barn otherwise; nothing is ever overwritten (bug S21: installed without a check, a full
+sheaf was lost). Every sheaf is always in exactly one place: a CPU's main or spare, a barn list, or
+held by one caller. All are made with the cache, so a free never needs memory.
 
 A kill may come between any two writes. So an object becomes live before it leaves a sheaf, and is
-in one before its owner word is cleared: what has both is live. With CF_EXACT two may free one
-object at once, so being in a sheaf cannot say who won: there the swap that ends the life names the
-winner (KEPT), in whose sheaf the object is then counted. Chains are named by an intent.
+in one before its owner word is cleared: what has both is live. With CF_EXACT two CPUs may free one
+object at once, so being in a sheaf does not tell which won: the swap that ends the life names the
+winner (KEPT), in whose sheaf the object is then counted. An intent names a chain.
 
 KC_MAIN 0 means that the cache has no sheaves: a debug cache, or one that is being destroyed.
 Order of locks: CPU part, then barn or node; never two CPU parts.
@@ -89,12 +89,12 @@ def push_freed(
     entry: Entry,
     at: WordIndex,
 ) -> bool:
-    """Put a live object on a sheaf of ``size`` that is not full and end its life; holder only.
+    """Put a live object on a sheaf of ``size`` that is not full, and end its life; holder only.
 
     ``at`` is the word of its owner (here and below: recomputing it from the entry costs 1 ns).
 
-    False where it was not live after all: another free of it was faster. Clearing the owner word
-    publishes the new size: an object that is in the sheaf and live is still its owner's.
+    False if it was not live after all: another free of it was faster. Clearing the owner word
+    publishes the new size: an object that is in the sheaf and live still belongs to its owner.
     """
     owner = load_relaxed(mem, at)
     if not is_live(owner):
@@ -111,11 +111,11 @@ def push_freed(
 def pop_live(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> Entry:
     """Make the last object of a sheaf of ``size`` > 0 live and take it off; holder only.
 
-    Returns its entry; -entry where it was live already: it is in two places.
+    Returns its entry; -entry if it was live already: it is in two places.
     """
     entry = mem[sheaf + cs.SF_OBJECTS - 1 + size]
     fresh = set_owner(mem, owner_of_entry(mem, entry), owner_word(mem, cpu))
-    store(mem, sheaf + cs.SF_SIZE, size - 1)  # after the owner word, for whoever comes after a kill
+    store(mem, sheaf + cs.SF_SIZE, size - 1)  # after the owner word: recovery relies on it
     if fresh:
         return entry
     return -entry
@@ -123,7 +123,7 @@ def pop_live(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> Entry:
 
 @unit
 def in_two_places(mem: Memory, cpu: Cpu, entry: Entry) -> int:
-    """Report an object that was to be given out and is live: it is left to its owner."""
+    """Report an object to be allocated that is live already: its owner keeps it."""
     report(mem, cpu, c.I_SHEAF, entry_address(entry), 0, 1)
     return c.E_STATE
 
@@ -139,7 +139,7 @@ def pop_or_report(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> Entry:
 
 @unit
 def fill_sheaf(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> int:
-    """Fill a sheaf in the caller's hands from the slabs; returns its size, or E_NOMEM at 0."""
+    """Fill a sheaf that the caller holds from the slabs; returns its size, or E_NOMEM at 0."""
     size = mem[sheaf + cs.SF_SIZE]
     while size < mem[cache + cs.K_CAPACITY]:
         chain = take_chain(mem, cpu, cache, mem[cache + cs.K_CAPACITY] - size)
@@ -185,10 +185,10 @@ def flush(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> None:
 
 @kernel
 def flush_run(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords, size: int) -> int:
-    """Put the last entry back together with all others of its slab; returns how many remain.
+    """Put the last entry back with all others of its slab; returns how many remain.
 
     One two-word swap returns the whole chain (Linux: build_detached_freelist). The entries leave
-    the sheaf afterwards: until then they tell an heir what the swap was about.
+    the sheaf afterwards: until then they tell recovery what the swap was about.
     """
     newest = mem[sheaf + cs.SF_OBJECTS + size - 1]
     base = entry_base(mem, newest)
@@ -202,7 +202,7 @@ def flush_run(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords, size:
             first = entry_index(entry) + 1
             count += 1
     chain = make_chain(pfn_of_word(mem, base), first, count)
-    # The mark comes before the intent: an intent without it would say that the swap was made.
+    # The mark comes before the intent: an intent without a mark says that the swap was made.
     mark = owner_at(mem, base, entry_order(newest), first - 1)
     store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, cpu))
     intend_put(mem, cpu, cache, chain, sheaf)
@@ -216,8 +216,8 @@ def flush_run(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords, size:
 def drop_slab(mem: Memory, sheaf: SheafWords, size: int, base: WordIndex) -> int:
     """Remove the entries of the slab at word ``base`` from a sheaf; returns its new size.
 
-    An entry is only ever moved down, over one that was dropped or moved itself: whoever dies here
-    leaves some entries twice, and none lost.
+    An entry only moves down, over one that was dropped or has moved: a process that dies here
+    leaves duplicates, and loses none.
     """
     kept = 0
     for i in range(size):
@@ -258,7 +258,7 @@ def take_one(mem: Memory, cpu: Cpu, cache: CacheWords) -> Entry:
 
 @unit
 def bring_back(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> None:
-    """A sheaf that was refilled or flushed outside of the lock: into the spare slot if that is
+    """Return a sheaf that was refilled or flushed outside the lock: to the spare slot if that is
     still empty, else to the barn."""
     part = cpu_part(mem, cache, cpu)
     if try_spin(mem, part + cs.KC_LOCK, cpu):
@@ -269,15 +269,15 @@ def bring_back(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> N
             return
         unspin(mem, part + cs.KC_LOCK)
     if load(mem, cache + cs.K_STATE) == cs.CACHE_DYING:
-        # The destroyer has emptied the barn, or will find this sheaf in it: either way it must
-        # not find objects there after its last look. What it finds missing makes it say E_BUSY.
+        # The destroyer has emptied the barn, or will find this sheaf in it: either way it must not
+        # find objects there after its last check. A missing sheaf makes it return E_BUSY.
         flush(mem, cpu, cache, sheaf)
     barn_put(mem, cpu, node_part(cache, home_node(mem, cpu)), sheaf)
 
 
 @kernel
 def take_spare(mem: Memory, cpu: Cpu, part: CpuPart) -> SheafWords:
-    """Take the spare sheaf into our hands, if it is there; KC_LOCK held. 0: somebody else has."""
+    """Take the spare sheaf, if it is there; KC_LOCK held. 0: another process has it."""
     spare = mem[part + cs.KC_SPARE]
     if spare != 0:
         move_sheaf(mem, spare, in_hand(mem, cpu))
@@ -287,7 +287,7 @@ def take_spare(mem: Memory, cpu: Cpu, part: CpuPart) -> SheafWords:
 
 @kernel
 def pop_or_refill(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> Entry:
-    """A live object where main is empty or missing: its entry, or E_NOMEM, E_STATE.
+    """A live object when main is empty or missing: its entry, or E_NOMEM, E_STATE.
 
     KC_LOCK is held on entry and released here.
     """
@@ -297,7 +297,7 @@ def pop_or_refill(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> En
         unspin(mem, part + cs.KC_LOCK)
         return take_one(mem, cpu, cache)
     full: SheafWords = 0
-    if mem[main + cs.SF_SIZE] > 0:  # somebody else who shares the slot was here
+    if mem[main + cs.SF_SIZE] > 0:  # another process on the slot refilled it
         full = main
     elif spare != 0 and mem[spare + cs.SF_SIZE] > 0:
         full = spare
@@ -312,7 +312,7 @@ def pop_or_refill(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> En
         return entry
     spare = take_spare(mem, cpu, part)
     unspin(mem, part + cs.KC_LOCK)
-    if spare == 0:  # somebody else who shares the slot refills it this moment
+    if spare == 0:  # another process on the slot is refilling it
         return take_one(mem, cpu, cache)
     size = fill_sheaf(mem, cpu, cache, spare)
     entry = size
@@ -324,7 +324,7 @@ def pop_or_refill(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> En
 
 @kernel
 def room_for(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> SheafWords:
-    """A main sheaf with room, by a swap or an exchange where the old one is full; or 0."""
+    """A main sheaf with room, after a swap or an exchange if the old one is full; or 0."""
     main = mem[part + cs.KC_MAIN]
     if mem[main + cs.SF_SIZE] < mem[cache + cs.K_CAPACITY]:
         return main
@@ -345,7 +345,7 @@ def room_for(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> SheafWo
 def push_or_flush(
     mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart, entry: Entry, at: WordIndex
 ) -> bool:
-    """End an object's life where main is full or missing. False: it was not live.
+    """End an object's life when main is full or missing. False: it was not live.
 
     KC_LOCK is held on entry and released here.
     """
@@ -369,7 +369,7 @@ def push_or_flush(
 
 @kernel
 def take_slowly(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> Entry:
-    """A live object where the hot path did not do: the lock is held by another, or main empty."""
+    """A live object when the hot path failed: another process holds the lock, or main is empty."""
     if not try_spin(mem, part + cs.KC_LOCK, cpu):
         return take_one(mem, cpu, cache)
     return pop_or_refill(mem, cpu, cache, part)

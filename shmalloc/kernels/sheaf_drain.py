@@ -1,8 +1,8 @@
-"""Draining sheaves: every object in them back to its slab, for a shrink, a destroy, an unplugging.
+"""Draining sheaves: return every object to its slab, for a shrink, a destroy, an unplug.
 
-Sheaves stay where they are, or are taken away for good (``retire_sheaves``). One that somebody is
-refilling or flushing this moment is in his hands and not seen. Works on the sheaves of others:
-waits for their locks, which nobody holds for long.
+Sheaves stay where they are, or are taken away for good (``retire_sheaves``). A sheaf that another
+CPU is refilling or flushing is held by that CPU and not seen. Draining works on the sheaves of
+other CPUs and waits for their locks, which are never held for long.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def drain_part(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu, after: int
 
 @kernel
 def drain_barn(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId) -> int:
-    """Flush all sheaves of a node's barn, each in our hands meanwhile; how many lie there empty."""
+    """Flush all sheaves of a node's barn, holding each meanwhile; how many lie there empty."""
     lists = node_part(cache, node_id)
     while True:
         lock(mem, lists + cs.KN_BARN_LOCK, cpu)
         sheaf = barn_pop(mem, lists, cs.KN_BARN_FULL, in_hand(mem, cpu))
-        # Under the lock: whoever brought one that is counted has let go of its words.
+        # Under the lock: the CPU that brought a counted sheaf has finished with its words.
         empty = load_relaxed(mem, lists + cs.KN_NR_BARN_EMPTY)
         unlock(mem, lists + cs.KN_BARN_LOCK)
         if sheaf == 0:
@@ -54,7 +54,7 @@ def drain_barn(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId) -> int
 def drain_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords) -> None:
     """Put every object of every sheaf back to its slab; sheaves stay where they are.
 
-    A sheaf that somebody is refilling this moment is not seen.
+    A sheaf that another CPU is refilling is not seen.
     """
     for victim in range(fixed(mem, c.H_CPUS)):
         drain_part(mem, cpu, cache, victim, 0)
@@ -85,8 +85,8 @@ def retire_part(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu) -> None:
 def retire_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords) -> int:
     """Take all sheaves away from the CPUs and flush them (cache destroy); K_STATE is DYING.
 
-    Returns how many sheaves lie empty in the barns: all of them, unless one is in somebody's
-    hands. Whoever finds KC_MAIN 0 afterwards goes to the slabs.
+    Returns how many sheaves lie empty in the barns: all of them, unless a CPU holds one. A CPU that
+    finds KC_MAIN 0 afterwards uses the slabs.
     """
     for victim in range(fixed(mem, c.H_CPUS)):
         retire_part(mem, cpu, cache, victim)

@@ -10,17 +10,17 @@ A slab's state is the pair of words of its head's descriptor, changed by one two
     frozen       failed a check: on no list, its objects are leaked, never reused
 
 Rules. The list state changes only under the node lock, in the same swap that makes the slab full,
-not full, or gone; so outside of the lock "has a free object" and "says partial" always agree.
-Taking objects off a free list happens under the node lock. Putting them back does not, as long as
-the slab was not full and does not become empty: then only word 1 changes, and puts race with
-each other and with a taker. The version in word 1 defeats ABA: without it a taker that has read
-"first is A, behind it B" could swap B in after A and B were given out and only A came back
-(mm/slab.h on freelist_counters; bug S4).
+not full, or gone; so outside the lock "has a free object" and "says partial" always agree. Taking
+objects off a free list happens under the node lock. Putting them back does not, as long as the slab
+was not full and does not become empty: then only word 1 changes, and puts race with each other and
+with a taker. The version in word 1 defeats ABA: without it a taker that has read "first is A, then
+B" could swap B in after A and B were allocated and only A came back (mm/slab.h on
+freelist_counters; bug S4).
 
 The list node of a slab is in the slab, so nothing needs memory in order to free memory. A slab
-whose last object came back is kept while its node has fewer than K_MIN_PARTIAL others.
+whose last object came back stays while its node has fewer than K_MIN_PARTIAL others.
 
-What it does not do: objects that come back (slab_put.py), sheaves (sheaf.py), checks (cache.py).
+What it does not do: freed objects (slab_put.py), sheaves (sheaf.py), checks (cache.py).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def on_list(w0: Word0, state: int) -> Word0:
 
 @kernel
 def full_state(mem: Memory, cache: CacheWords) -> int:
-    """The list of a slab without free objects: none, but debug caches keep sight of them."""
+    """The list of a slab without free objects: none, except that debug caches track them."""
     if is_debug(mem, cache):
         return c.SLAB_ON_FULL
     return c.SLAB_OFF_LIST
@@ -113,7 +113,7 @@ def move_slab(
 
 @kernel
 def freeze(mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, pfn: Pfn) -> None:
-    """Take a slab that failed a check out of service, with all its objects; node lock held."""
+    """Take a slab that failed a check, with all its objects, out of service; node lock held."""
     at = descriptor_at(mem, pfn)
     while True:
         w0, w1 = load2(mem, at)
@@ -125,16 +125,16 @@ def freeze(mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, pfn: Pfn) 
             )
             add(mem, lists + cs.KN_NR_FROZEN, 1)
             return
-        relax(mem)  # a free of another of its objects came in between
+        relax(mem)  # a free of another object of it came in between
 
 
 @kernel
 def free_list_problem(
     mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w1: Word1, code: int
 ) -> int:
-    """Walk a whole free list; 1 and one report where it is corrupt, cyclic or miscounted, else 0.
+    """Walk a whole free list; 1 and one report if it is corrupt, cyclic or miscounted, else 0.
 
-    Node lock held, or nobody active. Linux: on_freelist.
+    Node lock held, or no CPU active. Linux: on_freelist.
     """
     free = objects_of(w1) - inuse_of(w1)
     if free < 0 or objects_of(w1) == 0:
@@ -154,7 +154,7 @@ def free_list_problem(
 
 @kernel
 def slab_problem(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1) -> int:
-    """Linux's check_slab, for caches that ask for it: 0 where the slab may be trusted."""
+    """Linux's check_slab, for caches that ask for it: 0 if the slab may be trusted."""
     if mem[cache + cs.K_FLAGS] & cs.CF_CONSISTENCY == 0:
         return 0
     bad = free_list_problem(mem, cpu, cache, pfn, w1, c.M_FREECHAIN)
@@ -169,7 +169,7 @@ def pop_chain(
 ) -> Chain:
     """Take up to ``want`` objects of one partial slab as a chain; node lock held.
 
-    The chain is the caller's by the slot's intent, until ``intent_done``. E_STATE: the slab failed
+    The slot's intent makes the chain the caller's, until ``intent_done``. E_STATE: the slab failed
     a check and is frozen now.
     """
     at = descriptor_at(mem, pfn)
@@ -191,7 +191,7 @@ def pop_chain(
         chain = make_chain(pfn, free_of(w1), count)
         clear_marks(mem, cache, pfn, w0, chain)
         intend_take(mem, cpu, cache, chain)
-        # Linearization point: from here on the chain is ours. Fails where somebody put an object
+        # Linearization point: from here on the chain is ours. Fails if another CPU put an object
         # back since load2; then the free list starts elsewhere.
         taken = counters(w1, following, inuse_of(w1) + count, objects_of(w1))
         if cas2(mem, at, w0, w1, after, taken):
@@ -211,7 +211,7 @@ def pop_checked(
 ) -> Chain:
     """``pop_chain`` for any cache: of a debug cache one object, checked and made live.
 
-    Only a chain that is not live yet is the caller's by the slot's intent.
+    Only for a chain that is not live yet does the slot's intent name it.
     """
     if not is_debug(mem, cache):
         return pop_chain(mem, cpu, cache, lists, pfn, want)
@@ -241,7 +241,7 @@ def pop_checked(
 def take_partial(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId, want: int) -> Chain:
     """A chain from the first good slab on the node's partial list, or E_NOMEM."""
     lists = node_part(cache, node_id)
-    # Looked at without the lock: to miss a slab that comes this moment only costs a new slab.
+    # Read without the lock: missing a slab that arrives just now only costs a new slab.
     slabs = load_relaxed(mem, lists + cs.KN_NR_PARTIAL)
     if slabs == 0:
         return c.E_NOMEM
@@ -258,7 +258,7 @@ def take_partial(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId, want
         chain = pop_checked(mem, cpu, cache, lists, pfn, want)
         if chain >= 0:
             break
-        chain = c.E_NOMEM  # that slab is frozen now, off the list: try the next
+        chain = c.E_NOMEM  # that slab is frozen and off the list now: try the next
     unlock(mem, lists + cs.KN_LOCK)
     return chain
 
@@ -272,7 +272,7 @@ def adopt(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, objects: int, firs
     new0 = next_word(w0, c.T_SLAB, order, zone_of_word(w0), mt_of(w0), detail)
     new1 = counters(version_of(w0) << c.S_VERSION_SHIFT, first, 0, objects)
     if new0 < 0 or w1 != cs.OWNER_SLAB or not turn_owned(mem, pfn, w0, w1, new0, new1):
-        # The pages were freed behind our back: leak them.
+        # The pages were freed meanwhile: leak them.
         report(mem, cpu, c.M_WRONG_STATE, pfn, c.IS_TYPE | c.T_ALLOCATED, w0)
         return c.E_STATE
     lists = node_part(cache, node_of_slab(mem, w0))
@@ -283,7 +283,7 @@ def adopt(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, objects: int, firs
 
 @unit
 def take_new(mem: Memory, cpu: Cpu, cache: CacheWords, want: int) -> Chain:
-    """A chain from a new slab, or E_NOMEM; smaller slabs where memory is short or in pieces."""
+    """A chain from a new slab, or E_NOMEM; smaller slabs if memory is short or fragmented."""
     order = mem[cache + cs.K_ORDER]
     pfn = slab_pages(mem, cpu, order, cs.OWNER_SLAB)
     if pfn == c.E_NOMEM and order > mem[cache + cs.K_MIN_ORDER]:
@@ -297,7 +297,7 @@ def take_new(mem: Memory, cpu: Cpu, cache: CacheWords, want: int) -> Chain:
     lock(mem, lists + cs.KN_LOCK, cpu)
     chain: Chain = adopt(mem, cpu, cache, pfn, objects, first)
     if chain == 0:
-        # In the same hold, or others could take all of them and leave us with nothing.
+        # Under the same hold, or other CPUs could take all of them and leave us with nothing.
         chain = pop_checked(mem, cpu, cache, lists, pfn, want)
     unlock(mem, lists + cs.KN_LOCK)
     event(mem, cpu, c.EV_SLAB_NEW)
@@ -319,6 +319,6 @@ def take_chain(mem: Memory, cpu: Cpu, cache: CacheWords, want: int) -> Chain:
     while chain == c.E_NOMEM and node < fixed(mem, c.H_NODES):
         chain = take_partial(
             mem, cpu, cache, node, want
-        )  # home again, too: a slab may have come back
+        )  # including home: a slab may have come back
         node += 1
     return chain

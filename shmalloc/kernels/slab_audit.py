@@ -1,7 +1,7 @@
 """Walk and recount everything of the object allocator: I_SLAB, I_SHEAF, I_BYTES.
 
-The authority is the descriptors: all slabs are found by walking pfns, then everything that is
-told twice is compared::
+The descriptors are the authority: a walk over pfns finds all slabs, then all redundant data is
+compared::
 
     slab     free list length = objects - inuse, acyclic, no live object on it
              live objects <= inuse; says partial <=> has a free object (or is frozen)
@@ -10,8 +10,8 @@ told twice is compared::
     cache    sum of inuse = live objects + objects in sheaves; every sheaf is in exactly one place
     bytes    red zones, poison and leftovers of debug caches
 
-For a quiet allocator: nobody is inside an operation. An object in flight between a slab and a
-sheaf would be counted in neither. Changes nothing but the report table.
+For a quiet allocator: no CPU is inside an operation. An object in flight between a slab and a sheaf
+would be counted in neither. Changes nothing but the report table.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ from shmalloc.words import fixed, load, load2, load_relaxed
 
 @kernel
 def complain(mem: Memory, cpu: Cpu, code: int, where: Int, expected: Int, found: Int) -> int:
-    """1 and one report where the two numbers differ, else 0."""
+    """1 and one report if the two numbers differ, else 0."""
     if expected == found:
         return 0
     report(mem, cpu, code, where, expected, found)
@@ -76,7 +76,7 @@ def complain(mem: Memory, cpu: Cpu, code: int, where: Int, expected: Int, found:
 
 @kernel
 def wrong_counter(mem: Memory, cpu: Cpu, code: int, at: WordIndex, counted: int) -> int:
-    """1 and one report where the counter at ``at`` does not say what was counted, else 0."""
+    """1 and one report if the counter at ``at`` differs from the count, else 0."""
     return complain(mem, cpu, code, c.AT_WORD | at, counted, load_relaxed(mem, at))
 
 
@@ -92,7 +92,7 @@ def audit_slabs(mem: Memory, cpu: Cpu) -> int:
 
 @unit
 def audit_orphans(mem: Memory, cpu: Cpu) -> int:
-    """Slabs whose cache does not exist."""
+    """Report slabs whose cache does not exist."""
     bad = 0
     pfn = 0
     while pfn < fixed(mem, c.H_PAGES):
@@ -117,7 +117,7 @@ def exists(mem: Memory, cache_id: CacheId) -> bool:
 
 @unit
 def audit_cache(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
-    """One cache: its slabs one by one, then the sums."""
+    """Check one cache: its slabs one by one, then the sums."""
     cache = cache_at(mem, cache_id)
     bad = 0
     live = 0
@@ -139,7 +139,7 @@ def audit_cache(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
 
 @unit
 def audit_slab(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1) -> int:
-    """One slab that is not frozen: counters, free list, live map, bytes."""
+    """Check one slab that is not frozen: counters, free list, live map, bytes."""
     objects = objects_of(w1)
     bad = complain(mem, cpu, c.I_SLAB, pfn, objects_that_fit(mem, cache, order_of(w0)), objects)
     bad += complain(mem, cpu, c.I_SLAB, pfn, 0, w1 & c.S_FROZEN_BIT)
@@ -164,7 +164,7 @@ def audit_slab(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, w1
 def audit_free_list(
     mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1
 ) -> int:
-    """Live objects that are on the free list at the same time; the list itself is sound."""
+    """Report live objects on the free list; the list itself is sound."""
     bad = 0
     following = free_of(w1)
     for _ in range(objects_of(w1) - inuse_of(w1)):
@@ -178,7 +178,7 @@ def audit_free_list(
 
 @kernel
 def audit_bytes(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, objects: int) -> int:
-    """Red zones, poison and leftovers of a debug slab."""
+    """Check red zones, poison and leftovers of a debug slab."""
     bad = bad_rest(mem, cpu, cache, pfn, order_of(w0), objects, c.I_BYTES)
     for index in range(objects):
         live = 0
@@ -190,7 +190,7 @@ def audit_bytes(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, o
 
 @kernel
 def audit_node(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, node_id: NodeId) -> int:
-    """Lists and counters of one node against what the descriptors say."""
+    """Check the lists and counters of one node against the descriptors."""
     lists = node_part(cache, node_id)
     partial = 0
     full = 0
@@ -217,7 +217,7 @@ def audit_node(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, node
 def audit_slab_list(
     mem: Memory, cpu: Cpu, head: WordIndex, length: int, cache_id: CacheId, state: int
 ) -> int:
-    """A list holds ``length`` nodes, linked both ways, of slabs that say they are on it."""
+    """Check that a list has ``length`` nodes, linked both ways, of slabs that name the list."""
     bad = 0
     before = head
     at = next_of(mem, head)
@@ -251,7 +251,7 @@ def objects_in_sheaves(mem: Memory, cache: CacheWords) -> int:
 
 @unit
 def audit_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> int:
-    """Every sheaf of a cache: its place, its size, its objects."""
+    """Check every sheaf of a cache: its place, its size, its objects."""
     bad = 0
     count = mem[cache + cs.K_SHEAF_COUNT]
     for node_id in range(fixed(mem, c.H_NODES)):
@@ -316,7 +316,7 @@ def places_of(mem: Memory, cache: CacheWords, sheaf: SheafWords, limit: int) -> 
 def audit_entries(
     mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, number: int, size: int
 ) -> int:
-    """The objects of sheaf ``number``: free objects of the cache, each in this place only."""
+    """Check the objects of sheaf ``number``: free objects of the cache, each in this place only."""
     bad = 0
     sheaf = mem[cache + cs.K_SHEAVES] + number * mem[cache + cs.K_SHEAF_STRIDE]
     for i in range(size):

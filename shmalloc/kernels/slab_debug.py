@@ -8,11 +8,11 @@
     flag            free object                   live object
     CF_RED_ZONE     0xbb in both zones and pad    0xcc
     CF_POISON       0x6b ... 0xa5 (last byte)     0x5a when given out, then the user's
-    CF_TRACK        who allocated, who freed: [ cpu + 1 | pid | sequence | call site ]
+    CF_TRACK        the last alloc and free: [ cpu + 1 | pid | sequence | call site ]
 
 ``pad`` are the bytes that fill the object's last word; they belong to the right red zone. What is
-left over behind the last object of a slab is 0x5a as well. Red zones and poison are written word
-by word, compared as words, never interpreted (some have bit 63 set).
+left over after the last object of a slab is 0x5a as well. Red zones and poison are written word by
+word, compared as words, never interpreted (some have bit 63 set).
 
 Linux: mm/slub.c, check_object, init_object. All of it runs under the node lock, so that a checker
 that holds the lock never sees an object between two states (Linux c7323a5ad078).
@@ -98,7 +98,7 @@ def paint(mem: Memory, cache: CacheWords, address: ObjectAddress, live: int) -> 
 
 @kernel
 def paint_rest(mem: Memory, cache: CacheWords, pfn: Pfn, order: Order, objects: int) -> None:
-    """Fill what is left over behind the last object."""
+    """Fill what is left over after the last object."""
     if mem[cache + cs.K_FLAGS] & cs.CF_POISON != 0:
         for i in range(rest_start(mem, cache, pfn, objects), rest_end(mem, pfn, order, objects)):
             mem[i] = cs.POISON_USE_WORD
@@ -116,7 +116,7 @@ def rest_end(mem: Memory, pfn: Pfn, order: Order, objects: int) -> WordIndex:
 
 @kernel
 def differs(mem: Memory, cpu: Cpu, code: int, at: WordIndex, expected: int, mask: int) -> int:
-    """1 and one report where the masked bits of word ``at`` are not the expected ones, else 0."""
+    """1 and one report if the masked bits of word ``at`` are not the expected ones, else 0."""
     if (mem[at] ^ expected) & mask == 0:
         return 0
     report(mem, cpu, code, at, expected & cs.REPORT_MASK, mem[at] & cs.REPORT_MASK)
@@ -127,7 +127,7 @@ def differs(mem: Memory, cpu: Cpu, code: int, at: WordIndex, expected: int, mask
 def bad_red(
     mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, live: int, code: int
 ) -> int:
-    """Red zones of an object that were written to: 0, 1 or 2, each reported once."""
+    """Red zones of an object that were modified: 0, 1 or 2, each reported once."""
     red = red_word(live)
     bad = 0
     for i in range(address - mem[cache + cs.K_FIRST], address):
@@ -142,7 +142,7 @@ def bad_red(
 
 @kernel
 def bad_poison(mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, code: int) -> int:
-    """1 where a free object was written to (the first such word is reported), else 0."""
+    """1 if a free object was modified (the first such word is reported), else 0."""
     last = address + mem[cache + cs.K_OBJECT_WORDS] - 1
     for i in range(address, last):
         if differs(mem, cpu, code, i, cs.POISON_FREE_WORD, -1) != 0:
@@ -154,7 +154,7 @@ def bad_poison(mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress,
 def bad_bytes(
     mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, live: int, code: int
 ) -> int:
-    """Places of one object whose bytes do not fit its state, each reported with ``code``."""
+    """Places of one object whose bytes do not match its state, each reported with ``code``."""
     flags = mem[cache + cs.K_FLAGS]
     bad = 0
     if flags & cs.CF_RED_ZONE != 0:
@@ -168,7 +168,7 @@ def bad_bytes(
 def bad_rest(
     mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, order: Order, objects: int, code: int
 ) -> int:
-    """1 where the words behind the last object were written to, else 0."""
+    """1 if the words after the last object were modified, else 0."""
     if mem[cache + cs.K_FLAGS] & cs.CF_POISON != 0:
         for i in range(rest_start(mem, cache, pfn, objects), rest_end(mem, pfn, order, objects)):
             if differs(mem, cpu, code, i, cs.POISON_USE_WORD, -1) != 0:
@@ -180,7 +180,7 @@ def bad_rest(
 def track(
     mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, which: int, site: int
 ) -> None:
-    """Remember who allocated (``which`` 0) or freed (1) the object; its owner calls this."""
+    """Record which slot allocated (``which`` 0) or freed (1) the object; its owner calls this."""
     if mem[cache + cs.K_FLAGS] & cs.CF_TRACK != 0:
         at = address + mem[cache + cs.K_TRACK] + which * cs.TR_WORDS
         mem[at + cs.TR_CPU] = cpu + 1

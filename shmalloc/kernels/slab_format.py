@@ -1,10 +1,9 @@
 """The pages of a slab and their first image: owner words, list node, objects and free list.
 
 Pages come and go through ``slab_pages`` and ``give_pages_back``, out of line: these are never hot.
-The image is written by the only one who knows the block, before its descriptor says SLAB. With
-CF_SHUFFLE the free list runs through the objects with a fixed step that is coprime to their
-number, from a start and with a step that come from the secret and the pfn: no memory needed, and
-repeatable.
+The image is written by the only owner of the block, before its descriptor says SLAB. With
+CF_SHUFFLE the free list runs through the objects with a fixed step that is coprime to their number;
+the secret and the pfn determine start and step: repeatable, and no memory needed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def objects_that_fit(mem: Memory, cache: CacheWords, order: Order) -> int:
 
 @kernel
 def coprime_step(objects: int, seed: int) -> int:
-    """A step that visits every index of the slab before it comes back to the first."""
+    """A step that visits every index of the slab before it returns to the first."""
     step = seed % objects
     for _ in range(objects):
         a = objects
@@ -57,7 +56,7 @@ def copy_template(mem: Memory, cache: CacheWords, address: ObjectAddress) -> Non
 
 @unit
 def format_slab(mem: Memory, cache: CacheWords, pfn: Pfn, order: Order, objects: int) -> int:
-    """Write owner words, node, objects and free list of a block that nobody else knows.
+    """Write owner words, node, objects and free list of a block that no other CPU knows.
 
     Returns index + 1 of the first free object.
     """
@@ -84,7 +83,7 @@ def format_slab(mem: Memory, cache: CacheWords, pfn: Pfn, order: Order, objects:
 
 @unit
 def slab_pages(mem: Memory, cpu: Cpu, order: Order, owner: Owner) -> Pfn:
-    """Pages for the object allocator: kept out of line, for it is never on a hot path."""
+    """Pages for the object allocator: out of line, since this is never on a hot path."""
     return alloc_pages(mem, cpu, order, c.MT_UNMOVABLE, owner)
 
 

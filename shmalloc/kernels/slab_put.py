@@ -1,6 +1,6 @@
-"""Objects that come back to their slab, and a slab that becomes empty.
+"""Objects that return to their slab, and slabs that become empty.
 
-The fast half changes word 1 alone and takes no lock; it refuses where the slab's list would change.
+The fast half changes word 1 alone and takes no lock; it refuses if the slab's list would change.
 The other half runs under the node lock and releases an empty slab if its node has partial ones to
 spare. The states of a slab, and why both halves may race with a taker, are in slab.py.
 """
@@ -51,7 +51,7 @@ from shmalloc.words import cas2, load2, load_relaxed, relax
 def put_quickly(
     mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, last: ObjectAddress
 ) -> bool:
-    """Put a chain back without the node lock, where the slab's list does not change.
+    """Put a chain back without the node lock, if the slab's list does not change.
 
     False: the slab is full, frozen, or would become empty; nothing was done.
     """
@@ -74,10 +74,10 @@ def put_quickly(
 def put_locked(
     mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, chain: Chain, last: ObjectAddress
 ) -> int:
-    """Put a chain back under the node lock. Returns 1 where the slab is empty and must go.
+    """Put a chain back under the node lock. Returns 1 if the slab is empty and must go.
 
-    Then it is ours alone, off every list and a plain allocated block; the caller releases it
-    after the lock. Two freers cannot both see "empty": of two swaps from one pair one fails.
+    Then it is ours alone, off every list and a plain allocated block; the caller releases it after
+    the lock. Two freers cannot both see "empty": of two swaps from one pair one fails.
     """
     pfn = chain_pfn(chain)
     first = chain_first(chain)
@@ -132,7 +132,7 @@ def unmake(mem: Memory, cpu: Cpu, lists: NodePart, pfn: Pfn, w0: Word0, w1: Word
 
 @kernel
 def release(mem: Memory, cpu: Cpu, pfn: Pfn) -> None:
-    """Give the pages of a slab that was unmade back; no lock held."""
+    """Free the pages of a slab that was unmade; no lock held."""
     order = order_of(page_state(mem, pfn))
     event(mem, cpu, c.EV_SLAB_GONE)
     record(mem, cpu, c.OP_SLAB_GONE, order, pfn, 0)
@@ -143,8 +143,8 @@ def release(mem: Memory, cpu: Cpu, pfn: Pfn) -> None:
 def put_chain(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, last: ObjectAddress) -> None:
     """Put a chain of objects back to their slab; ``last`` is the address of its last object.
 
-    They are linked by their free pointers, the last one's excepted (Linux: __slab_free). The intent
-    to do so is announced and the first object marked (slot_intent.py).
+    Their free pointers link them, except the last one's (Linux: __slab_free). The intent is
+    announced and the first object marked (slot_intent.py).
     """
     if put_quickly(mem, cpu, cache, chain, last):
         return

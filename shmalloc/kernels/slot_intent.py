@@ -1,4 +1,4 @@
-"""Intent words: what a CPU slot does with a chain of free objects this moment, for its heirs.
+"""Intent words: what a CPU slot is doing with a chain of free objects, for recovery.
 
 ::
 
@@ -10,19 +10,20 @@
     C_INTENT_SIZE    TAKEN: how many entries the sheaf had before
 
 A free object is on a free list, in a sheaf, or part of the chain that a slot's intent names; a live
-one has an owner word. That is all there is, so nothing can be lost when a process dies. Between a
-two-word swap of a slab and the note that it was made lie a few instructions, in which an heir must
-look whether it was made:
+one has an owner word. There are no other places, so nothing is lost when a process dies. A few
+instructions lie between a two-word swap of a slab and the note that it was made. If the process
+dies there, the recovering process finds out whether it was made:
 
-- TAKE, written before the swap that takes the chain: the slot holds the node lock. Not made: the
-  first object is still on the free list, since nobody else takes without that lock.
+- TAKE, written before the swap that takes the chain: the slot holds the node lock. If not made, the
+  first object is still on the free list, since no other CPU takes without that lock.
 - PUT, written before the swap that gives it back, often without any lock. Before it, the first
-  object's owner word is marked GIVEN | slot. Whoever takes objects off a free list clears their
-  marks under the node lock before its own swap. So, under that lock: not made, if the mark is
-  still there and the object is not on the free list.
+  object's owner word is marked GIVEN | slot. A CPU that takes objects off a free list clears their
+  marks under the node lock before its own swap. So, under that lock: the swap was not made if the
+  mark is still there and the object is not on the free list.
 
-One process a slot: two that share one would write over each other's words. Written with release,
-in this order, because a kill may come between any two of them; read by recover.py only.
+One process per slot: two that share one would overwrite each other's words. The words are written
+with release, in this order, because a kill may come between any two of them; only recover.py reads
+them.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ from shmalloc.words import store, store_relaxed
 def announce(
     mem: Memory, cpu: Cpu, kind: int, cache: CacheWords, chain: Chain, origin: Int
 ) -> None:
-    """Write an intent; it is in force with its kind, the last word."""
+    """Write an intent; it takes effect with its kind, the last word."""
     slot = cpu_at(mem, cpu)
-    store(mem, slot + c.C_INTENT, cs.INTENT_NONE)  # the old one must not be read with new words
+    store(mem, slot + c.C_INTENT, cs.INTENT_NONE)  # never the old kind with the new words
     store_relaxed(mem, slot + c.C_INTENT_CACHE, cache)
     store_relaxed(mem, slot + c.C_INTENT_CHAIN, chain)
     store_relaxed(mem, slot + c.C_INTENT_FROM, origin)
@@ -56,13 +57,13 @@ def intend_take(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain) -> None:
 
 @hot
 def chain_is_ours(mem: Memory, cpu: Cpu) -> None:
-    """The swap was made; before the node lock is released."""
+    """Note that the swap was made; called before the node lock is released."""
     store(mem, cpu_at(mem, cpu) + c.C_INTENT, cs.INTENT_TAKEN)
 
 
 @kernel
 def chain_goes_to(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> None:
-    """The chain's objects are being written behind the first ``size`` entries of a sheaf."""
+    """Note that the chain's objects go behind the first ``size`` entries of a sheaf."""
     store_relaxed(mem, cpu_at(mem, cpu) + c.C_INTENT_SIZE, size)
     store(mem, cpu_at(mem, cpu) + c.C_INTENT_FROM, sheaf)
 
@@ -75,5 +76,5 @@ def intend_put(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, origin: I
 
 @hot
 def intent_done(mem: Memory, cpu: Cpu) -> None:
-    """All objects of the chain are where they belong."""
+    """Clear the intent: all objects of the chain are where they belong."""
     store(mem, cpu_at(mem, cpu) + c.C_INTENT, cs.INTENT_NONE)

@@ -1,4 +1,4 @@
-"""CPU slots: who runs as which virtual CPU.
+"""CPU slots: which process runs as which virtual CPU.
 
 ::
 
@@ -6,18 +6,18 @@
 
 The pair [pid, start time] is the slot's owner, (0, 0): none. It changes by one two-word swap, which
 is the linearization point of every claim: with two separate words a claimer that saw a dead owner
-could throw out the living one that came in between and has the same pid. C_USERS counts the
-processes that use the slot; those that only share it are not named. C_EPOCH counts the claims, so
-that a lock taken in an earlier life of the slot can be told; sharing does not change it.
+could evict a live one that came in between and has the same pid. C_USERS counts the processes that
+use the slot; those that only share it are not named. C_EPOCH counts the claims, so that a lock
+taken in an earlier life of the slot can be recognized; sharing does not change it.
 
 What a life of a slot holds is labelled with it: pages in their descriptors (``label``), objects in
-their owner words and locks in their words (lock.py).
-C_DEAD names the last life that ended in death, not just that there was one: who saw a process dead
-may say so late, when its slot was recovered and claimed by another. While the epoch is that life's,
-the slot is not recovered (recover.py) and may not be claimed; recovery ends with the next epoch. A
-slot that is shared cannot be recovered, for its labels do not tell one process from the other.
+their owner words and locks in their words (lock.py). C_DEAD names the last life that ended in
+death, not just that there was one: a process that saw another dead may report it late, when the
+slot was already recovered and claimed again. While the epoch is that life's, the slot is not
+recovered (recover.py) and may not be claimed; recovery ends with the next epoch. A shared slot
+cannot be recovered, since its labels do not tell one process from the other.
 
-Who is alive is no question for a kernel: cpus.py decides it and passes the pair that it saw.
+Kernels do not decide liveness; cpus.py does, and passes the pair that it saw.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from shmalloc.words import cas, cas2, fetch_add, fixed, load, store
 
 @kernel
 def label(mem: Memory, cpu: Cpu) -> Label:
-    """What marks a page as held by this life of the slot: 10 bits of cpu, 24 of the epoch.
+    """The mark of a page that this life of the slot holds: 10 bits of cpu, 24 of the epoch.
 
     The epoch cannot change while a kernel of the slot runs.
     """
@@ -54,16 +54,16 @@ def label_cpu(detail: Int) -> Cpu:
 
 @kernel
 def is_dead(mem: Memory, cpu: Cpu) -> bool:
-    """Whether the life that the slot is in has ended in death and was not recovered yet."""
+    """Whether the slot's current life ended in death and is not recovered yet."""
     slot = cpu_at(mem, cpu)
     return load(mem, slot + c.C_DEAD) == load(mem, slot + c.C_EPOCH) + 1
 
 
 @kernel
 def mark_dead(mem: Memory, cpu: Cpu, victim: Cpu, epoch: int) -> int:
-    """Say that the process of life ``epoch`` of slot ``victim`` is dead. Late, it means nothing.
+    """Mark the process of life ``epoch`` of slot ``victim`` dead. A late mark means nothing.
 
-    Mark all who are dead, then recover (recover.py). 1, or 0 where that life was over already.
+    Mark all dead slots, then recover (recover.py). Returns 1, or 0 if that life was over already.
     """
     at = cpu_at(mem, victim) + c.C_DEAD
     old = load(mem, at)
@@ -93,7 +93,7 @@ def claim_slot(mem: Memory, cpu: Cpu, pid: int, start: int) -> Cpu:
         return c.E_AGAIN
     fetch_add(mem, slot + c.C_USERS, 1)
     fetch_add(mem, slot + c.C_EPOCH, 1)
-    cas(mem, slot + c.C_STATE, c.CPU_EMPTY, c.CPU_ONLINE)  # fails where the slot was used before
+    cas(mem, slot + c.C_STATE, c.CPU_EMPTY, c.CPU_ONLINE)  # fails if the slot was used before
     return cpu
 
 
@@ -111,7 +111,7 @@ def share_slot(mem: Memory, cpu: Cpu) -> Cpu:
 def release_slot(mem: Memory, cpu: Cpu, pid: int, start: int) -> int:
     """Stop using the slot; returns how many still do. Its lists stay for the next user."""
     slot = cpu_at(mem, cpu)
-    # First the count: with the owner gone and the count left, nobody would find the slot dead.
+    # First the count: with the owner gone and the count left, the slot would never be found dead.
     left = fetch_add(mem, slot + c.C_USERS, -1) - 1
-    cas2(mem, slot + c.C_PID, pid, start, 0, 0)  # fails where we only shared it
+    cas2(mem, slot + c.C_PID, pid, start, 0, 0)  # fails if we only shared it
     return left

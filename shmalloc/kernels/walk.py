@@ -19,10 +19,10 @@ from shmalloc.words import fixed, load2
 
 @unit
 def walk(mem: Memory, cpu: Cpu, start: Pfn, limit: int) -> Pfn:
-    """Walk ``limit`` descriptors from ``start``; returns the pfn where the next walk goes on.
+    """Walk ``limit`` descriptors from ``start``; returns the pfn at which the next walk continues.
 
-    EV_WALK_RETRY counts tails: pages whose block was split or merged under the walker's feet, or
-    that it met because it came from inside a block.
+    EV_WALK_RETRY counts tails: pages whose block was split or merged during the walk, or that the
+    walk met because it started inside a block.
     """
     pfn = start
     pages = fixed(mem, c.H_PAGES)

@@ -4,10 +4,10 @@
 
     Z_LOCK | Z_FREE Z_FREE_ISOLATED | ... | Z_START Z_END Z_NODE Z_MANAGED marks | counts | lists
 
-``account`` is the only place where a zone's page counters change; its caller holds Z_LOCK. They
-are written atomically because watermark checks and reports read them without the lock.
-A pageblock (2^H_PAGEBLOCK_ORDER pages) has one word: its migratetype, above it the type to return
-to when an isolation ends, and who isolated it::
+``account`` is the only place where a zone's page counters change; its caller holds Z_LOCK. They are
+written atomically because watermark checks and reports read them without the lock. A pageblock
+(2^H_PAGEBLOCK_ORDER pages) has one word: its migratetype, above it the type to restore when an
+isolation ends, and the label of its isolator::
 
     [ label + 1 of the isolator | 5 bits | saved type: 3 | 5 bits | type: 3 ]
 """
@@ -51,7 +51,7 @@ def zonelist_at(mem: Memory, cpu: Cpu) -> WordIndex:
 
 @kernel
 def zonelist_zone(mem: Memory, cpu: Cpu, index: int) -> ZoneId:
-    """The ``index``-th zone in the fallback order of the CPU's home node: own zones first."""
+    """The ``index``-th zone in the fallback order of the CPU's home node: its own zones first."""
     return fixed(mem, zonelist_at(mem, cpu) + 1 + index)
 
 
@@ -110,19 +110,19 @@ def isolate_block(mem: Memory, pfn: Pfn, holder: Label) -> None:
 
 @kernel
 def isolator_of(mem: Memory, pfn: Pfn) -> Label:
-    """Label of who isolated the pageblock, -1 where nobody did or it shall stay so."""
+    """Label of the pageblock's isolator; -1 if it has none, or is to stay isolated."""
     return (load_relaxed(mem, block_word(mem, pfn)) >> c.BLOCK_ISOLATOR_SHIFT) - 1
 
 
 @kernel
 def keep_isolated(mem: Memory, pfn: Pfn) -> None:
-    """Let the isolation outlive whoever made it: the pageblock is offline."""
+    """Let the isolation outlive its maker: the pageblock is offline."""
     at = block_word(mem, pfn)
     store_relaxed(mem, at, load_relaxed(mem, at) & ((1 << c.BLOCK_ISOLATOR_SHIFT) - 1))
 
 
 @kernel
 def restore_block(mem: Memory, pfn: Pfn) -> None:
-    """Give an isolated pageblock back the type that it had, in one write."""
+    """Restore the type of an isolated pageblock, in one write."""
     at = block_word(mem, pfn)
     store_relaxed(mem, at, (load_relaxed(mem, at) >> c.BLOCK_SAVED_SHIFT) & c.MT_MASK)

@@ -155,7 +155,7 @@ MUTANTS = (
     Mutant(
         "array-dropped-in-two-steps", "shmalloc/kernels/array_table.py",
         (("        if cas(mem, entry + c.AR_COUNT, old, old - 1):"
-          "  # at 0 nobody can open it any more\n            return references - 1\n",
+          "  # at 0 it cannot be opened any more\n            return references - 1\n",
           "        store(mem, entry + c.AR_COUNT, old - 1)\n        return references - 1\n"),),
         "a reference is dropped by load and store: of two that are dropped at once one is lost,"
         " and the array with it",

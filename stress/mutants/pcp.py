@@ -79,7 +79,7 @@ MUTANTS = (
         "unplug-not-exclusive", HOTPLUG,
         (("    if not cas(mem, state, c.CPU_ONLINE, c.CPU_CHANGING | (cpu + 1)"
           " << c.CPU_CHANGER_SHIFT):\n"
-          "        return c.E_BUSY  # not online, or somebody else is changing it\n",
+          "        return c.E_BUSY  # not online, or another CPU is changing it\n",
           "    cas(mem, state, c.CPU_ONLINE, c.CPU_CHANGING | (cpu + 1)"
           " << c.CPU_CHANGER_SHIFT)\n"),),
         "two unplug one CPU at once, and one of them plugs it in while the other still drains",
@@ -127,7 +127,7 @@ MUTANTS = (
     Mutant(
         "arm-late", PAGES,
         (("        ticket = arm_wake(mem)\n"
-          "        # Looks again after it announced itself,"
+          "        # Tries again after the announcement,"
           " and drains every CPU's list on the way.\n"
           "        pfn = alloc_pages(mem, cpu, order, mt, owner)\n"
           "        if pfn != c.E_NOMEM:\n            break\n",

@@ -76,7 +76,7 @@ MUTANTS = (
     ),
     Mutant(
         "recovery-wakes-nobody", RECOVER,
-        (("    wake_sleepers(mem)  # first: we", "    # we"),),
+        (("    wake_sleepers(mem)  # first: a", "    # a"),),
         "the dead was woken for a lock and did not come; recovery does not wake the next sleeper",
         "I_PROGRESS", ("crash:buddy-alloc-free", "crash:buddy-alloc-alloc-3"), unseen=LOOKS_AGAIN,
         precedent="P10 the sleeper is never woken",
@@ -215,8 +215,8 @@ MUTANTS = (
         "live-after-the-sheaf", "shmalloc/kernels/sheaf.py",
         (("    fresh = set_owner(",
           "    store(mem, sheaf + cs.SF_SIZE, size - 1)\n    fresh = set_owner("),
-         ("    store(mem, sheaf + cs.SF_SIZE, size - 1)  # after the owner word, for whoever comes"
-          " after a kill\n", "")),
+         ("    store(mem, sheaf + cs.SF_SIZE, size - 1)  # after the owner word:"
+          " recovery relies on it\n", "")),
         "an object leaves its sheaf before it is live: a kill in between and it is nowhere",
         "M_LEAKED_OBJECTS", ("crash:objects-sheaves",), workloads=OBJECTS, run_options=KILLS,
     ),

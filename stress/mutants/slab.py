@@ -68,7 +68,7 @@ MUTANTS = (
         "partial-taken-unlocked", SLAB,
         (("    chain: Chain = c.E_NOMEM\n    lock(mem, lists + cs.KN_LOCK, cpu)\n",
           "    chain: Chain = c.E_NOMEM\n"),
-         ("        chain = c.E_NOMEM  # that slab is frozen now, off the list: try the next\n"
+         ("        chain = c.E_NOMEM  # that slab is frozen and off the list now: try the next\n"
           "    unlock(mem, lists + cs.KN_LOCK)\n",
           "        chain = c.E_NOMEM\n")),
         "the first partial slab is looked up and taken from without the node lock",
@@ -77,7 +77,7 @@ MUTANTS = (
     ),
     Mutant(
         "new-slab-in-two-holds", SLAB,
-        (("        # In the same hold, or others could take all of them"
+        (("        # Under the same hold, or other CPUs could take all of them"
           " and leave us with nothing.\n",
           "        unlock(mem, lists + cs.KN_LOCK)\n"
           "        lock(mem, lists + cs.KN_LOCK, cpu)\n"),),
@@ -114,8 +114,8 @@ MUTANTS = (
     Mutant(
         "refill-keeps-the-spare", SHEAF,
         (("    spare = take_spare(mem, cpu, part)\n    unspin(mem, part + cs.KC_LOCK)\n"
-          "    if spare == 0:  # somebody else",
-          "    unspin(mem, part + cs.KC_LOCK)\n    if spare == 0:  # somebody else"),),
+          "    if spare == 0:  # another",
+          "    unspin(mem, part + cs.KC_LOCK)\n    if spare == 0:  # another"),),
         "a refill fills the spare sheaf while it is still in its slot: another process on the slot,"
         " or a drainer, works on the same sheaf",
         "I_SHEAF", ("slab-shared-refill", "slab-barn-take-take"), OBJECTS, ONE_NODE,
@@ -225,7 +225,7 @@ MUTANTS = (
     Mutant(
         "destroy-ignores-sheaves", CACHES,
         (("    if sheaves != mem[cache + cs.K_SHEAF_COUNT]:\n"
-          "        return c.E_BUSY  # one is in the hands of somebody who still frees\n", ""),),
+          "        return c.E_BUSY  # a CPU that still frees holds one\n", ""),),
         "a cache is destroyed while somebody has one of its sheaves in his hands: the sheaf's page"
         " is free when he writes to it",
         "I_BYTES", ("slab-destroy-sheaf", "slab-destroy-flush"), (), unseen=NO_END,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from shmalloc import constants as c
 from shmalloc.engine import get_engine
 from support.sources import PREAMBLE, agreed, module, refusal, result
 
@@ -482,3 +483,10 @@ def test_threads_that_look_at_one_kernel_see_no_recursion(tmp_path: Path) -> Non
     finally:
         types._here.functions.pop()
     assert found == ["int"]
+
+
+def test_a_module_that_is_bound_to_another_name_later_changes_nothing(tmp_path: Path) -> None:
+    made = module(tmp_path, "@kernel\ndef k(mem):\n    return c.T_COUNT\n")
+    before = result(made.k)
+    made.c = None
+    assert result(made.k) == before == c.T_COUNT

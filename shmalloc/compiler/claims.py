@@ -7,7 +7,7 @@ POSIX record lock on one byte of it, far behind its (empty) content::
 
 Record locks, because of who holds them. They belong to a process and not to an open file, as
 ``flock`` and OFD locks do: a child that is forked while another thread builds inherits the
-descriptor, but not the lock, so it keeps nobody waiting; a process that dies, however it dies, or
+descriptor, but not the lock, so no process waits for it; a process that dies, however it dies, or
 calls ``exec``, holds nothing any more; and the system knows the pid of a holder. They have two
 weaknesses, and the tables below are there for those.
 
@@ -30,7 +30,7 @@ A thread that holds a claim never waits for another: two threads that build nest
 opposite order would wait for each other. It builds what it needs twice instead.
 
 Rules for callers: ``release`` in a ``finally``, also after ``take`` was interrupted; look for the
-image again after ``take``, because somebody may have finished it just now.
+image again after ``take``, because another process may have finished it just now.
 
 What it does not do: promise that an image is built once. Where files cannot be locked, the lock
 file was deleted, or a holder takes too long, several processes build the same image and the last
@@ -76,7 +76,7 @@ class Claim:
         self._locked: int | None = None
 
     def take(self, tell: Callable[[str], None], limit_s: float) -> bool:
-        """Wait until nobody else builds this image. False: the caller has to do so beside another.
+        """Wait until no other process builds this image. False: the caller builds it, too.
 
         That is after ``limit_s``, or at once where this thread holds a claim already.
         """
@@ -159,7 +159,7 @@ def _unlock(descriptor: int, byte: int) -> None:
 
 
 def _locker(descriptor: int, byte: int) -> int:
-    """The pid that keeps us from locking ``byte``; 0 if nobody does, or nobody that we can see."""
+    """The pid that keeps us from locking ``byte``; 0 if none does, or none that we can see."""
     wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
     try:
         kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, wanted))

@@ -11,7 +11,7 @@ relocations with addends. A relocatable object, and likewise a linked image, is 
 A symbol table is a section of 24-byte records; its ``link`` is the section of its names. A table
 of relocations is a section of 24-byte records; its ``info`` is the section that it changes.
 
-Whoever reads bytes that came from elsewhere goes through ``read_object`` or ``read_functions``:
+Code that reads bytes from elsewhere goes through ``read_object`` or ``read_functions``:
 both raise ``LinkError`` for anything damaged, and nothing else. Sections named here lie within the
 file; symbols and relocations are not checked further, because only the linker knows their meaning.
 Nothing here writes files or touches memory.

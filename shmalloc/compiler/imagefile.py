@@ -103,7 +103,7 @@ def _note_use(descriptor: int) -> None:
     try:
         os.utime(descriptor)
     except OSError:
-        return  # of root, or on a read-only disk: whoever may write there may also remove it
+        return  # of root, or on a read-only disk: a process that may write there may also remove it
 
 
 def _payload(data: bytes, key: str) -> bytes:

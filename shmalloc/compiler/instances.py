@@ -1,7 +1,7 @@
 """``Instance``: a kernel over a kind of memory, which is one function of an image.
 
 Here because a process that only loads an image names instances too, and needs no front end for it:
-``form`` imports that when somebody compiles.
+``form`` imports that when a kernel is compiled.
 """
 
 from __future__ import annotations

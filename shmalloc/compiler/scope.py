@@ -1,7 +1,8 @@
 """What the names of a kernel stand for, looked up once: the front end and the key must agree.
 
-A constant that is changed later changes nothing: it is frozen at the first look, whoever takes it.
-Otherwise an image could be kept under the key of the new value with the code of the old one.
+The first look freezes the value of a constant, ``NAME`` and ``module.NAME`` alike: a later change
+has no effect in this process. Otherwise the cache could keep the code of the old value under the
+key of the new one.
 """
 
 from __future__ import annotations

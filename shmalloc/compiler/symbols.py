@@ -14,7 +14,7 @@ linker puts the names where a handler finds them, if an object refers to ``FUNCT
     SIGSEGV in kernel shmalloc.kernels.buddy.merge +0x42, address 0x10
 
 then puts the action back that was there before it and returns, so that the instruction faults
-again: whoever was first, the default action or ``faulthandler``, sees the very same fault and
+again: the next handler, the default action or ``faulthandler``, sees the very same fault and
 ends the process. For code elsewhere, another image's as well, it prints nothing and does the
 rest. So handlers of many images are a chain, in which the last one installed comes first.
 

@@ -87,7 +87,7 @@ def store(order: str) -> Checked:
 
 
 def mark(code: Code, address: str, operands: list[str]) -> None:
-    """Not an atomic add on purpose: 0.5 ns instead of 3, and a lost count harms nobody."""
+    """Not an atomic add on purpose: 0.5 ns instead of 3, and a lost count does no harm."""
     count = code.op(f"load atomic i64, ptr {address} monotonic, align 8")
     more = code.op(f"add i64 {count}, 1")
     code.do(f"store atomic i64 {more}, ptr {address} monotonic, align 8")

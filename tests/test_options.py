@@ -1,6 +1,8 @@
 """What the commands share: settings from three places, completion, help in groups, durations."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 
@@ -11,7 +13,7 @@ from shmalloc.errors import MisuseError
 from shmalloc.sizes import parse_duration
 from stress import cli
 from stress.commands import doctor, litmus, mutants, run
-from stress.options import Command, Names, command, duration, engine, option
+from stress.options import Command, Names, Seed, Time, command, duration, engine, option
 from stress.options import seed as seed_option
 from stress.options.files import found
 from support.runs import ROOT
@@ -195,6 +197,70 @@ def test_every_setting_of_a_command_has_its_two_variables(module):
 def test_every_command_stands_in_a_group_with_a_sentence(name):
     (text,) = (texts[name] for texts in cli.GROUPS.values() if name in texts)
     assert text.endswith(".")
+
+
+def options_named(name):
+    """Every option of that name, with the command that has it."""
+    for one in COMMANDS:
+        for param in loaded(one).params:
+            if isinstance(param, click.Option) and f"--{name}" in param.opts:
+                yield one, param
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_takes_its_settings_from_three_places(name):
+    assert isinstance(loaded(name), Command)
+    settable = loaded(name).settable()
+    assert not settable or any("--config" in param.opts for param in loaded(name).params)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "least"), [("duration", Time, 5), ("seed", Seed, 4), ("engine", Names, 6)]
+)
+def test_one_thing_has_one_spelling_and_one_kind(name, kind, least):
+    found = dict(options_named(name))
+    assert len(found) >= least
+    assert {one for one, param in found.items() if not isinstance(param.type, kind)} == set()
+
+
+def test_a_time_has_both_names_everywhere():
+    assert dict(options_named("seconds")) == dict(options_named("duration"))
+
+
+@pytest.mark.parametrize("name", ["json", "junit", "html", "markdown"])
+def test_a_result_goes_to_a_file_everywhere(name):
+    files = {one: param.metavar for one, param in options_named(name) if one != "list"}
+    assert files and set(files.values()) == {"FILE"}
+
+
+PRIVATE = re.compile(
+    r"\b(somebody|nobody|anybody|everybody|whoever|in vain|the own|so many|so long)\b", re.I
+)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_is_in_plain_sentences(capsys, name):
+    text = help_of(capsys, name)
+    assert not PRIVATE.search(text)
+    for param in loaded(name).params:
+        if isinstance(param, click.Option) and not param.hidden:
+            assert param.help and param.help[0].isupper() | (param.help.split()[0][-1] in ":,"), (
+                f"{name} {param.opts}: {param.help!r}"
+            )
+
+
+def test_facts_of_this_machine_go_to_standard_output_or_to_a_file(tmp_path, capsys):
+    assert cli.run(["doctor", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert cli.run(["doctor", "--json", "facts.json"]) == 0
+    kept = json.loads((tmp_path / "facts.json").read_text())
+    assert printed["problems"] == kept["problems"] == []
+
+
+def test_the_file_of_settings_may_be_named_by_a_variable(tmp_path, monkeypatch):
+    (tmp_path / "mine.toml").write_text("[probe]\nseed = 9\n")
+    monkeypatch.setenv("SHMSTRESS_CONFIG", "mine.toml")
+    assert called()["seed"] == 9
 
 
 def help_of(capsys, *words):

@@ -19,6 +19,7 @@ from stress.explorer.explore import explore
 from stress.explorer.report.failure import Failure
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
 from stress.machine.program import Program
+from stress.progress import Report, Step, silent
 
 CRASH = "crash"
 NATIVE, INTERPRETED, QUICKEST = "native", "interpreted", "quickest"
@@ -88,7 +89,7 @@ class Outcome:
 
 @dataclass
 class Loop:
-    """One budget over some jobs. ``tell`` hears each outcome.
+    """One budget over some jobs. ``tell`` hears each outcome, ``report`` how far all of them are.
 
     ``linger_s``: how long it goes on after the first failure for a shorter one, in the same turn.
     """
@@ -100,6 +101,7 @@ class Loop:
     step_limit: int = STEP_LIMIT
     linger_s: float = 0.0
     outcomes: list[Outcome] = field(default_factory=list)
+    report: Report = silent
 
     def __post_init__(self) -> None:
         self.open = list(self.jobs)
@@ -155,6 +157,15 @@ class Loop:
             self._end = min(self._end, time.monotonic() + self.linger_s)
         self.tell(outcome)
 
+    def _watched(self, job: Job) -> Report:
+        """What hears how far ``job`` is, and says how far the loop is."""
+
+        def report(step: Step) -> None:
+            elapsed_s = min(self.elapsed_s, self.seconds)
+            self.report(Step(f"{job.name} ({job.memory})", elapsed_s, self.seconds, step.note))
+
+        return report
+
     def _explore(self, job: Job, turn: Turn, engine: str, seconds: float) -> Outcome:
         assert isinstance(job.thing, Program)
         limit = turn.schedules if engine == INTERPRETED or turn.engine == NATIVE else None
@@ -166,6 +177,7 @@ class Loop:
             seconds=seconds,
             engine=engine,
             step_limit=self.step_limit,
+            progress=self._watched(job),
         )
         return Outcome(
             job,
@@ -185,7 +197,7 @@ class Loop:
         patient = engine == INTERPRETED and turn.strategy == "auto"
         seeds, classes, depth = MORE_CRASHES if patient else CRASHES[engine]
         effort = Effort(seeds, classes, depth, stride=STRIDE, engine=engine, seconds=seconds)
-        result = Hunt(job.thing, effort).run()
+        result = Hunt(job.thing, effort, report=self._watched(job)).run()
         failure = result.failures[0] if result.failures else None
         return Outcome(
             job,

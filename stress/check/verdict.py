@@ -117,7 +117,7 @@ def not_checked(loop: Loop, selection: Selection, seconds: float) -> Iterator[st
     elif loop.never_ran:
         names = list(dict.fromkeys(job.name for job in loop.never_ran))
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-        yield f"{', '.join(names[:MOST_NAMED])}{more}: {seconds:g} s were over; raise --seconds"
+        yield f"{', '.join(names[:MOST_NAMED])}{more}: {seconds:g} s were over; raise --duration"
     elif any(_only_interpreted(loop, outcome) for outcome in loop.outcomes):
         yield f"some programs natively, with more schedules: {seconds:g} s were over"
     if loop.jobs and all(job.memory != CRASH for job in loop.jobs):

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from shmalloc.errors import MisuseError
+from stress import progress as watching
+from stress.options import PROGRAMS, duration, html_file, json_file, option, progress
 from stress.options import command as as_command
-from stress.options import duration, html_file, json_file, option
 from stress.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -27,25 +28,29 @@ LINGER_S = 1.5  # for a shorter schedule, after the first failure
 
 
 @as_command("check")
-@click.argument("parts", nargs=-1, metavar="[PART]...")
+@click.argument("parts", nargs=-1, metavar="[PART]...", type=PROGRAMS)
 @option(
     "--changed",
     is_flag=True,
     setting=False,
-    help="Only programs that reach what differs from the last commit.",
+    help="Explore only programs that reach what differs from the last commit.",
 )
 @option(
     "--since",
     metavar="REV",
     setting=False,
-    help="The same for another commit or branch, such as main or HEAD~3.",
+    help="Compare with the commit or branch REV instead, such as main or HEAD~3.",
 )
 @option(
-    "--crash", is_flag=True, setting=False, help="Crash cases as well: CPUs die, others recover."
+    "--crash",
+    is_flag=True,
+    setting=False,
+    help="Run crash cases as well: CPUs die, others recover.",
 )
 @duration("Time for everything, compiling included", default=SECONDS)
-@json_file("Write the result as JSON; - is standard output.")
-@html_file("Write the failure as a page.")
+@json_file("Write the result to FILE as JSON; - is standard output.")
+@html_file("Write the failure to FILE as a page.")
+@progress()
 def command(
     parts: tuple[str, ...],
     changed: bool,
@@ -54,6 +59,7 @@ def command(
     seconds: float,
     json: str | None,
     html: str | None,
+    progress: str,
 ) -> int:
     """Find out what a change broke: explore programs until one fails.
 
@@ -66,7 +72,7 @@ def command(
     failure is shown in words. The table goes to standard error as it grows.
 
     Exit codes: 0 passed, 1 a program failed, 2 interrupted, 3 a schedule did not repeat, 4 usage,
-    5 nothing to run or no time for all, 7 this machine cannot.
+    5 nothing to run or no time for all, 7 this machine cannot run it.
     """
     from stress.report.places import require_place
 
@@ -88,7 +94,8 @@ def command(
     loop = _loop(selection, seconds)
     interrupted = False
     try:
-        loop.run()
+        with watching.shown(progress) as loop.report:
+            loop.run()
     except KeyboardInterrupt:  # nothing of what was found is lost
         interrupted = True
     return _show(loop, selection, changes, seconds, json, html, interrupted)

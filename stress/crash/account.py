@@ -74,16 +74,16 @@ def account_of(failure: CrashFailure) -> CrashAccount:
     """``failure``, run once more."""
     runner = Runner(failure.case, "interpreted", trace=True)
     run = runner.run(failure.schedule, failure.victim, failure.point, failure.then)
-    world = runner.machine
-    assert isinstance(world, InterpretedMachine)
-    deaths = _deaths(failure, world)
-    trace = _without_idle(trace_of(world), failure.case.living)
+    machine = runner.machine
+    assert isinstance(machine, InterpretedMachine)
+    deaths = _deaths(failure, machine)
+    trace = _without_idle(trace_of(machine), failure.case.living)
     trace = replace(trace, markers=tuple(marker for marker, _ in deaths))
     kind = "check" if run.kind == "failed" else run.kind
     told = [line for _, lines in deaths for line in lines]
-    told.append(_cause(world.program, kind, run.code, trace))
+    told.append(_cause(machine.program, kind, run.code, trace))
     return CrashAccount(
-        program=world.program,
+        program=machine.program,
         kind=kind,
         code=run.code,
         trace=trace,
@@ -109,9 +109,9 @@ def _cause(program: Program, kind: str, code: int, trace: Trace) -> str:
     return NO_FAILURE[kind] if kind in NO_FAILURE else cause_of(program, kind, code, trace)
 
 
-def _deaths(failure: CrashFailure, world: InterpretedMachine) -> list[tuple[Marker, list[str]]]:
+def _deaths(failure: CrashFailure, machine: InterpretedMachine) -> list[tuple[Marker, list[str]]]:
     """Each death: where it lies between the steps, and what it prevented."""
-    block = world.block
+    block = machine.block
     dead = (failure.victim, failure.case.living)[: int(block[crash_strategy.DEATHS])]
     writes = (failure.point, failure.then)
     found = []
@@ -119,16 +119,18 @@ def _deaths(failure: CrashFailure, world: InterpretedMachine) -> list[tuple[Mark
         ended = bool(int(block[crash_strategy.ENDED]) >> death & 1)
         marker = Marker(int(block[crash_strategy.DIED_STEP + death]), cpu, f"cpu {cpu} dies")
         said = [f"cpu {cpu} had returned when it died."] if ended else []
-        found.append((marker, said or list(_prevented(world, cpu, writes[death]))))
+        found.append((marker, said or list(_prevented(machine, cpu, writes[death]))))
     return found
 
 
-def _prevented(world: InterpretedMachine, cpu: int, write: int) -> Iterator[str]:
+def _prevented(machine: InterpretedMachine, cpu: int, write: int) -> Iterator[str]:
     """The access that a dead CPU did not make, and the calls that led to it."""
-    block = world.block
+    block = machine.block
     stack = block.posted[cpu][-1]
     op, at, value = (int(block[word + cpu]) for word in (cb.OP, cb.AT, cb.ARG))
-    words = words_of(Step(0, cpu, 0, op, at, value, 0, stack, False, False), Naming(world.program))
+    words = words_of(
+        Step(0, cpu, 0, op, at, value, 0, stack, False, False), Naming(machine.program)
+    )
     stored = ops.FIRST_WRITE <= op <= ops.LAST_STORE
     yield f"cpu {cpu} died before its write {write}: {words if stored else words._replace(rest='')}"
     for depth, site in enumerate(stack):

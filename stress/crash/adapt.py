@@ -58,7 +58,7 @@ def build(make: Callable[[], Program]) -> Program:
 def case_of(
     program: Program, may_leave: int = 0, reaping: bool = False, hopeful: int = 0
 ) -> CrashCase:
-    """``program``, whose world has spare slots, with supervisors.
+    """``program``, whose machine has spare slots, with supervisors.
 
     ``may_leave``: pages that may be poisoned at the end. ``reaping``: the supervisor frees what the
     dead owned while the others go on; else the check does, at the end. ``hopeful``: the code that

@@ -24,8 +24,8 @@ OWNER = 7
 BULK_BLOCKS = 12
 BULK_OBJECTS = 40
 RANGE = (128, 192)
-LARGE_BYTES = 40_000  # more than one block of the highest order of the sweep's world
-KMALLOC_LARGE = 3000  # larger than a class of kmalloc in the sweep's world
+LARGE_BYTES = 40_000  # more than one block of the highest order of the sweep's segment
+KMALLOC_LARGE = 3000  # larger than a class of kmalloc in the sweep's segment
 
 
 def _nothing(arena: Arena) -> None:

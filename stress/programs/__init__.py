@@ -1,6 +1,6 @@
-"""Explorer programs over the allocator's own kernels: small worlds, two or three virtual CPUs.
+"""Explorer programs over the allocator's own kernels: a few pages, two or three virtual CPUs.
 
-``PROGRAMS[name]()`` builds one. Building boots a world in plain Python, some milliseconds, so it
+``PROGRAMS[name]()`` builds one. Building boots a segment in plain Python, some milliseconds, so it
 is done when it is asked for and kept. Names read part, then the operations that meet:
 ``buddy-merge-take`` is a merge beside somebody who takes the buddy. Each program's ``story`` says
 which line it sets against which, and what would happen if they met badly.

@@ -100,14 +100,14 @@ def isolate_lower(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def restore_upper(mem: Memory, cpu: Cpu) -> int:
-    """Ends the isolation of page 1 that the world began with."""
+    """Ends the isolation of page 1 that the program begins with."""
     mark_restored(mem, cpu, 1, 2)
     return 0
 
 
 @kernel
 def restore_lower(mem: Memory, cpu: Cpu) -> int:
-    """Ends the isolation of page 0 that the world began with."""
+    """Ends the isolation of page 0 that the program begins with."""
     mark_restored(mem, cpu, 0, 1)
     return 0
 

@@ -31,7 +31,7 @@ from stress.programs import checks, held
 from stress.programs.naming import SegmentNaming, code_name
 
 FIRST_EPOCH = 3  # of slot 0 where there are spare slots; any number but 0 would do
-SHEAF_PAGE_BYTES = 256  # of the worlds whose caches have sheaves (slab.py)
+SHEAF_PAGE_BYTES = 256  # of the states whose caches have sheaves (slab.py)
 
 _spare_cpus: ContextVar[int] = ContextVar("spare_cpus", default=0)
 _reshaped: ContextVar[Mapping[str, Any]] = ContextVar("reshaped", default=MappingProxyType({}))
@@ -39,7 +39,7 @@ _reshaped: ContextVar[Mapping[str, Any]] = ContextVar("reshaped", default=Mappin
 
 @contextmanager
 def spare_cpus(count: int) -> Iterator[None]:
-    """Worlds that are booted meanwhile have ``count`` CPU slots more than their program asks for.
+    """States that are booted meanwhile have ``count`` CPU slots more than their program asks for.
 
     Every slot has an epoch of its own then, so that a label of one is told from another's.
     """
@@ -52,7 +52,7 @@ def spare_cpus(count: int) -> Iterator[None]:
 
 @contextmanager
 def reshaped(more_cpus: int = 0, **changes: Any) -> Iterator[None]:
-    """Worlds that are booted meanwhile have these fields of the geometry, whatever their program
+    """States that are booted meanwhile have these fields of the geometry, whatever their program
     asks for, and ``more_cpus`` besides those of its threads.
     """
     token = _reshaped.set({"cpus": more_cpus, **changes})

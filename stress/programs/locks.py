@@ -1,4 +1,4 @@
-"""Programs about the two locks over one word (kernels/lock.py), in a world of nothing else.
+"""Programs about the two locks over one word (kernels/lock.py), in a memory of nothing else.
 
 ::
 

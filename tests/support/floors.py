@@ -49,12 +49,6 @@ FLOORS = (
 )  # fmt: skip
 
 
-# Circles that are being taken apart: the account of a failure moves below its wording.
-FAILURE = [
-    [f"stress.explorer.report.{name}" for name in ("failure", "html", "text", "wording")],
-]
-
-
 def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

@@ -2,7 +2,7 @@
 
 Lower files know nothing of higher ones::
 
-    trace     steps, markers, blocked CPUs: data           explain   a world that ran -> a trace
+    trace     steps, markers, blocked CPUs: data           explain   a machine that ran -> a trace
     naming    what words, values and codes are called      conflict  the two steps that decide
     places    file and line as text                        origin    the line that returned a code
     frames    accessors, and what a read decides           cause     sentences on what went wrong

@@ -18,13 +18,13 @@ Pair = tuple[int, int]
 
 
 def conflict_of(
-    world: InterpretedMachine, steps: Sequence[Step], stake: Collection[int]
+    machine: InterpretedMachine, steps: Sequence[Step], stake: Collection[int]
 ) -> Pair | None:
-    """The two steps of the failure of ``world``, the earlier first; on words at stake if it can."""
-    outcome = int(world.block[cb.OUTCOME])
+    """The two steps of a failure, the earlier first; on words at stake if there are such."""
+    outcome = int(machine.block[cb.OUTCOME])
     if not steps:
         return None
-    block = world.block
+    block = machine.block
     if outcome == cb.RACE:
         return _racing_pair(steps, int(block[cb.OTHER_CPU]), int(block[cb.FAULT_AT]))
     if outcome == cb.TORN:

@@ -1,7 +1,7 @@
 """From a run to a trace: its steps with their source, what they changed, and what is at stake.
 
-``trace_of`` is for a world that the explorer has steered; ``steps_of`` takes any interpreted world
-that traces and has just run, with or without the scheduler's notes on preemptions.
+``trace_of`` is for a machine that the explorer has steered; ``steps_of`` takes any interpreted
+machine that traces and has just run, with or without the scheduler's notes on preemptions.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from stress.machine.site import Site
 Values = tuple[int, ...]
 
 
-def trace_of(world: InterpretedMachine, preempted: Sequence[bool] = ()) -> Trace:
-    """The last schedule of an interpreted world that traces.
+def trace_of(machine: InterpretedMachine, preempted: Sequence[bool] = ()) -> Trace:
+    """The last schedule of an interpreted machine that traces.
 
     ``preempted``: which of its steps preempted a CPU (``witness.preempted_steps``).
     """
-    block = world.block
-    steps = steps_of(world, preempted)
+    block = machine.block
+    steps = steps_of(machine, preempted)
     outcome = int(block[cb.OUTCOME])
-    memory = tuple(int(word) for word in world.ram.array)
-    fault = fault_step(world, steps)
-    blocked = _blocked(world, steps) if outcome in (cb.DEADLOCK, cb.LIVELOCK) else ()
-    origin = _origin(world)
-    stake = [word for finding in findings_of(world.program, memory) for word in finding.words]
+    memory = tuple(int(word) for word in machine.ram.array)
+    fault = fault_step(machine, steps)
+    blocked = _blocked(machine, steps) if outcome in (cb.DEADLOCK, cb.LIVELOCK) else ()
+    origin = _origin(machine)
+    stake = [word for finding in findings_of(machine.program, memory) for word in finding.words]
     stake += [] if stake else origin.words
     stake += list(addresses_of(fault)) if fault else []
     stake += [one.address for one in blocked]
     if outcome in (cb.RACE, cb.TORN):
         stake.append(int(block[cb.FAULT_AT]))
-    stake = sorted({word for word in stake if 0 <= word < world.program.words})
+    stake = sorted({word for word in stake if 0 <= word < machine.program.words})
     return Trace(
-        cpus=len(world.program.threads),
+        cpus=len(machine.program.threads),
         steps=steps,
-        conflict=conflict_of(world, steps, stake),
+        conflict=conflict_of(machine, steps, stake),
         fault=fault,
         blocked=blocked,
         memory=memory,
@@ -63,12 +63,12 @@ def findings_of(program: Program, memory: Sequence[int]) -> tuple[Finding, ...]:
     return tuple(program.findings(memory)) if program.findings and memory else ()
 
 
-def steps_of(world: InterpretedMachine, preempted: Sequence[bool] = ()) -> tuple[Step, ...]:
-    """The steps of the last run of ``world``, each with its calls and what it changed."""
-    events = events_of(world.block)
-    effects = _Effects(world)
+def steps_of(machine: InterpretedMachine, preempted: Sequence[bool] = ()) -> tuple[Step, ...]:
+    """The steps of the last run of ``machine``, each with its calls and what it changed."""
+    events = events_of(machine.block)
+    effects = _Effects(machine)
     made: dict[tuple[int, bool], int] = {}
-    posted = dict.fromkeys(range(len(world.program.threads)), 0)
+    posted = dict.fromkeys(range(len(machine.program.threads)), 0)
     found: list[Step] = []
     for index, event in enumerate(events):
         actor = event.cpu, event.op == ops.OP_FLUSH
@@ -76,8 +76,8 @@ def steps_of(world: InterpretedMachine, preempted: Sequence[bool] = ()) -> tuple
         stack: tuple[Site, ...] = ()
         operands: Values = (event.value,)
         if event.op != ops.OP_FLUSH:
-            stack = world.block.posted[event.cpu][posted[event.cpu]]
-            operands = world.block.operands[event.cpu][posted[event.cpu]]
+            stack = machine.block.posted[event.cpu][posted[event.cpu]]
+            operands = machine.block.operands[event.cpu][posted[event.cpu]]
             posted[event.cpu] += 1
         before, after = effects.of(event, operands)
         step = Step(
@@ -92,11 +92,11 @@ def steps_of(world: InterpretedMachine, preempted: Sequence[bool] = ()) -> tuple
 class _Effects:
     """The memory of a run, step by step: what each one found and what it left."""
 
-    def __init__(self, world: InterpretedMachine) -> None:
-        ram = Ram.of_words(world.program.words)
-        world.program.initialize(ram)
+    def __init__(self, machine: InterpretedMachine) -> None:
+        ram = Ram.of_words(machine.program.words)
+        machine.program.initialize(ram)
         self._memory = ram.array.tolist()
-        self._buffered = world.settings.model != "sc"
+        self._buffered = machine.settings.model != "sc"
 
     def of(self, event: Event, operands: Values) -> tuple[Values, Values]:
         """The words of ``event`` before and after it; empty where it has none."""
@@ -134,13 +134,13 @@ def _after(event: Event, operands: Values, before: Values) -> Values:
     return before
 
 
-def fault_step(world: InterpretedMachine, steps: Sequence[Step]) -> Step | None:
+def fault_step(machine: InterpretedMachine, steps: Sequence[Step]) -> Step | None:
     """The access that was refused, as the step it would have been."""
-    event = fault_of(world.block)
+    event = fault_of(machine.block)
     if event is None:
         return None
     own = [step for step in steps if step.cpu == event.cpu]
-    posted = world.block.posted[event.cpu]
+    posted = machine.block.posted[event.cpu]
     done = sum(step.op != ops.OP_FLUSH for step in own)
     if done == len(posted):  # its stack ran over between two accesses
         return None
@@ -158,10 +158,10 @@ def fault_step(world: InterpretedMachine, steps: Sequence[Step]) -> Step | None:
     )
 
 
-def _origin(world: InterpretedMachine) -> Origin:
+def _origin(machine: InterpretedMachine) -> Origin:
     """Where the check or the invariant came to its code."""
-    block = world.block
-    watcher = {cb.FAILED: world.program.check, cb.INVARIANT: world.program.invariant}.get(
+    block = machine.block
+    watcher = {cb.FAILED: machine.program.check, cb.INVARIANT: machine.program.invariant}.get(
         int(block[cb.OUTCOME])
     )
     if block.judged is None or not is_kernel(watcher):
@@ -170,8 +170,8 @@ def _origin(world: InterpretedMachine) -> Origin:
 
 
 # --- who waits for whom --------------------------------------------------------------------------
-def _blocked(world: InterpretedMachine, steps: Sequence[Step]) -> tuple[Blocked, ...]:
-    block = world.block
+def _blocked(machine: InterpretedMachine, steps: Sequence[Step]) -> tuple[Blocked, ...]:
+    block = machine.block
     found: dict[int, Blocked] = {}
     for cpu in range(int(block[cb.CPUS])):
         asleep = block[cb.STATE + cpu] == cb.ASLEEP
@@ -182,15 +182,15 @@ def _blocked(world: InterpretedMachine, steps: Sequence[Step]) -> tuple[Blocked,
         address = int(block[cb.AT + cpu]) if asleep or not own else own[-1].address
         posted = block.posted[cpu]
         site = posted[-1][0] if posted and posted[-1] else None
-        found[cpu] = Blocked(cpu, address, _holder(world, steps, cpu, address), not asleep, site)
+        found[cpu] = Blocked(cpu, address, _holder(machine, steps, cpu, address), not asleep, site)
     return _cycle_first(found)
 
 
-def _holder(world: InterpretedMachine, steps: Sequence[Step], cpu: int, word: int) -> int | None:
+def _holder(machine: InterpretedMachine, steps: Sequence[Step], cpu: int, word: int) -> int | None:
     """Who holds the lock at ``word``; where it is none, who changed it last."""
-    if word in world.program.locks:
-        holder = int(world.ram.array[word]) & cb.HOLDER_MASK
-        return holder - 1 if 0 < holder <= len(world.program.threads) else None
+    if word in machine.program.locks:
+        holder = int(machine.ram.array[word]) & cb.HOLDER_MASK
+        return holder - 1 if 0 < holder <= len(machine.program.threads) else None
     for step in reversed(steps):
         if word in addresses_of(step) and may_change(step):
             return step.cpu if step.cpu != cpu else None

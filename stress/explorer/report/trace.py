@@ -4,7 +4,7 @@ A trace is a schedule, run on the interpreted engine: every step with the place 
 made it. Steps are numbered from 0; ``local`` counts the steps of one actor from 1. The flush of a
 store buffer is a step of its CPU with the op ``OP_FLUSH``.
 
-``explain.steps_of`` makes the steps of any interpreted world that traces; whoever runs one (the
+``explain.steps_of`` makes the steps of any interpreted machine that traces; what runs one (the
 explorer, crash mode) adds what only he knows: markers, a conflict, words at stake.
 """
 

@@ -20,15 +20,18 @@ _OURS = [Path(p.__file__).parent for p in (shmalloc, stress) if p.__file__]
 _LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
 
 
-def told(place: str, error: BaseException) -> MisuseError:
-    """What went wrong while a user's file was read or run, in one line."""
+def told(place: str, error: BaseException, ours: bool = False) -> MisuseError:
+    """What went wrong while a user's file was read or run, in one line.
+
+    ``ours``: the packages themselves may be what is broken.
+    """
     if os.environ.get(TRACEBACK, "") not in ("", "0"):
         traceback.print_exception(error)
     where = place
     if isinstance(error, SyntaxError) and error.filename:
         where = f"{error.filename}:{error.lineno or 1}"
     else:
-        frames = _frames(error)
+        frames = _frames(error, ours)
         if frames:
             where = f"{frames[-1].filename}:{frames[-1].lineno}"
     said = error.msg if isinstance(error, SyntaxError) else str(error)
@@ -36,14 +39,14 @@ def told(place: str, error: BaseException) -> MisuseError:
     return MisuseError(f"{where}: {text}; {_cure(error)}")
 
 
-def _frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """The frames in the user's files; if the mistake is in one of ours, in ours."""
+def _frames(error: BaseException, ours: bool) -> list[traceback.FrameSummary]:
+    """The frames in the user's files, or in those and in ours."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if Path(frame.filename).is_absolute() and not _is_in(frame, _LIBRARIES)
     ]
-    return [frame for frame in frames if not _is_in(frame, _OURS)] or frames
+    return [frame for frame in frames if ours or not _is_in(frame, _OURS)]
 
 
 def _is_in(frame: traceback.FrameSummary, places: list[Path]) -> bool:

@@ -21,6 +21,9 @@ from stress.explorer.address import address_of
 from stress.explorer.targets import load_program, load_programs
 from stress.explorer.token import Token
 from stress.machine.program import Program as ProgramType
+from stress.mutants import MUTANTS
+from stress.mutants.runner import hunt_mutant
+from stress.mutants.tree import run_python
 from stress.programs import PROGRAMS
 from support import doc_tokens
 from support.runs import environment
@@ -384,3 +387,15 @@ def test_a_token_of_changed_kernels_is_made_anew(tmp_path):
     stale = doc_tokens.Found(tmp_path / "page.md", text, "")
     assert not doc_tokens.replays(stale)
     assert doc_tokens.replays(stale._replace(text=doc_tokens.made_anew(stale)))
+
+
+# --- mutants -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["put-to-a-full-slab", "recovery-wakes-nobody"])
+def test_the_token_of_a_mutant_replays_where_it_is_planted(name, tmp_path):
+    mutant = MUTANTS[name]
+    hunted = next(hunt_mutant(mutant, tmp_path, ["explorer"], None))
+    crash_line = hunted.token.startswith("shmstress ")
+    words = shlex.split(hunted.token)[1:] if crash_line else ["replay", hunted.token]
+    code, output, errors = run_python(tmp_path, ["-m", "stress", *words], 240)
+    assert code == 1, errors
+    assert crash_line or output.splitlines()[-1].startswith("reproduced: ")

@@ -108,7 +108,7 @@ def _load() -> None:
     except Exception as error:
         from stress.broken import told
 
-        raise told("the packages", error) from error
+        raise told("the packages", error, ours=True) from error
 
 
 def _loop(selection: Selection, seconds: float) -> Loop:

@@ -234,11 +234,11 @@ def test_reports_in_memory_become_findings_with_the_words_at_stake():
     at = memory[c.H_AT_REPORTS]
     memory[c.H_REPORT_COUNT] = 1
     memory[at + c.R_CODE], memory[at + c.R_WHERE] = c.I_TAIL, 2
-    memory[at + c.R_EXPECTED], memory[at + c.R_FOUND] = 1, 2
+    memory[at + c.R_EXPECTED], memory[at + c.R_FOUND] = 1, 5 << c.VERSION_SHIFT
     memory[at + c.R_READY] = 1
     (finding,) = program.findings(memory)
     assert (finding.code, finding.name) == (c.I_TAIL, str(TABLE[c.I_TAIL]))
-    assert finding.text.startswith("at pfn 2, expected ") and finding.text.endswith("found 2")
+    assert finding.text.startswith("at pfn 2, expected ") and finding.text.endswith("found TAIL v5")
     descriptor = word_of(program, "descriptor of pfn 2")
     assert finding.words == (descriptor, descriptor + 1)
 

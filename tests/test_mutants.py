@@ -117,10 +117,8 @@ def test_a_patch_that_does_not_fit_names_the_mutant(times):
 
 # --- the hunt ------------------------------------------------------------------------------------
 def hunt(mutants, root, **how):
-    results: list[Hunted] = []
     how = {"engines": (EXPLORER,), "seconds": 30.0, "original": False, **how}
-    hunt_all(mutants, root, results=results, tell=lambda hunted: None, **how)
-    return results
+    return list(hunt_all(mutants, root, **how))
 
 
 def test_the_canary_is_found_by_the_interpreted_explorer(tmp_path):

@@ -32,6 +32,15 @@ from support.floors import (
 SOURCES = sorted(MODULES.values())
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 70
+MAX_PARAMETERS = 6
+# Options by name, with defaults: what a user may say in one call.
+MANY_OPTIONS = {"Arena.create", "ObjectOperations.cache", "explore", "rerun"}
+# Kernels whose hot path has more values in registers than that; none may join them.
+MANY_VALUES = {
+    "alloc_bulk", "bad_rest", "bulk_from_zone", "expand", "free_object", "keep_on_pcp",
+    "push_freed", "record", "take_block", "take_from_pcp",
+}  # fmt: skip
+CALLED_BY_CLICK = "stress/commands/"
 # A table of numbers may be long; everything else is one concept a file.
 LONG_FILES = {"shmalloc/constants.py"}
 
@@ -140,6 +149,28 @@ def test_files_and_functions_keep_their_size(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             size = node.end_lineno - node.lineno + 1
             assert size <= MAX_FUNCTION_LINES, f"{name}: {node.name} has {size} lines"
+
+
+def public_functions(tree, home=""):
+    """Each public function of a file or class, by its name there."""
+    for node in ast.iter_child_nodes(tree):
+        if getattr(node, "name", "_").startswith("_"):
+            continue
+        if isinstance(node, ast.ClassDef):
+            yield from public_functions(node, f"{node.name}.")
+        elif isinstance(node, ast.FunctionDef):
+            yield f"{home}{node.name}", node
+
+
+def test_public_functions_take_few_parameters():
+    crowded = set()
+    for path in SOURCES:
+        if CALLED_BY_CLICK not in str(path):
+            for name, node in public_functions(ast.parse(path.read_text())):
+                taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                if sum(a.arg not in ("self", "cls") for a in taken) > MAX_PARAMETERS:
+                    crowded.add(name)
+    assert crowded == MANY_OPTIONS | MANY_VALUES
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)

@@ -137,12 +137,11 @@ def _hunt(
             found = sum(result.outcome == "found" for result in results)
             return watching.Step(f"hunting {name}", done, total, f"{found} of {done} found")
 
-        def tell(hunted: Hunted) -> None:
+        report(now())
+        for hunted in hunt_all(mutants, root, engines, seconds, original):
+            results.append(hunted)  # at once, so an interrupt loses nothing
             click.echo(str(hunted), err=True)
             report(now())
-
-        report(now())
-        hunt_all(mutants, root, engines, seconds, original, results, tell)
 
 
 def _show(

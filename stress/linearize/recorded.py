@@ -131,7 +131,6 @@ def schedules(
     count: int,
     seed: int = 1,
     engine: str = "native",
-    meaning: Callable[[Entry], Meaning] = allocator_meaning,
     step_limit: int = 10_000,
 ) -> Iterator[tuple[str, list[Operation]]]:
     """The history of each of ``count`` random schedules, with the schedule's verdict.
@@ -145,5 +144,5 @@ def schedules(
         machine.call(search.driver, seed + k, 1)
         yield (
             VERDICTS[int(machine.block[cb.OUTCOME])],
-            read_log(machine.ram.array.tolist(), area, meaning),
+            read_log(machine.ram.array.tolist(), area),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -201,25 +201,16 @@ def _document(
     return document
 
 
-Tell = Callable[[Hunted], None]
-
-
 def hunt_all(
     mutants: list[Mutant],
     root: Path,
     engines: Iterable[str],
     seconds: float | None,
     original: bool,
-    results: list[Hunted],
-    tell: Tell,
-) -> None:
-    """Hunt all of them, one process at a time; ``results`` grows, so an interrupt loses nothing."""
+) -> Iterator[Hunted]:
+    """Hunt all of them, one process at a time; each result comes as soon as it is known."""
     if original:
-        for hunted in hunt_original(mutants, root, engines, seconds):
-            results.append(hunted)
-            tell(hunted)
+        yield from hunt_original(mutants, root, engines, seconds)
         return
     for mutant in mutants:
-        for hunted in hunt_mutant(mutant, root, engines, seconds):
-            results.append(hunted)
-            tell(hunted)
+        yield from hunt_mutant(mutant, root, engines, seconds)

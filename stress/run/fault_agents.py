@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
-from stress.faults.grammar import Fault, Hotplug, Kill, Pressure, Stop
+from stress.faults.grammar import Hotplug, Kill, Pressure, Stop
 from stress.run.fault_tally import FaultTally
 from stress.run.holdings import HoldingsReader
 from stress.run.memory import RunMemory
@@ -190,8 +190,6 @@ def pick_worker(rng: random.Random, workers: Workers) -> Member | None:
 
 
 def agents_of(
-    faults: tuple[Fault, ...],
-    seed: int,
     workers: Workers,
     memory: RunMemory,
     resumer: Resumer,
@@ -199,9 +197,9 @@ def agents_of(
     tally: FaultTally,
 ) -> list[Agent]:
     """One agent for each fault that has one (failing allocations need none)."""
-    agents: list[Agent] = []
-    for number, fault in enumerate(faults):
-        rng = random.Random(derive(seed, f"fault {number} {fault.name}"))
+    spec, agents = memory.spec, list[Agent]()
+    for number, fault in enumerate(spec.faults):
+        rng = random.Random(derive(spec.seed, f"fault {number} {fault.name}"))
         match fault:
             case Kill():
                 agents.append(KillAgent(fault, rng, workers))

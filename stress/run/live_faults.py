@@ -92,8 +92,6 @@ class LiveFaults:
         if slice_index == 0:
             self._arm()
             self._agents = agents_of(
-                self.spec.faults,
-                self.spec.seed,
                 self._workers,
                 self._memory,
                 self._resumer,

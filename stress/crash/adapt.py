@@ -45,7 +45,7 @@ LEFT_OUT = {
 
 
 def left_out(name: str) -> str:
-    """Why there is no case of the program; empty where there is one."""
+    """Why there is no case of the program; empty if there is one."""
     return NO_SEGMENT if name.startswith("lock-") else LEFT_OUT.get(name, "")
 
 
@@ -62,7 +62,7 @@ def case_of(
 
     ``may_leave``: pages that may be poisoned at the end. ``reaping``: the supervisor frees what the
     dead owned while the others go on; else the check does, at the end. ``hopeful``: the code that
-    its threads report where there is no memory, which is right while a dead CPU holds it.
+    its threads report when there is no memory, which is right while a dead CPU holds it.
     """
     assert isinstance(program.init, np.ndarray)
     image = np.zeros(program.words + crash_kernels.NOTICE_WORDS, dtype=np.int64)

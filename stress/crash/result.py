@@ -175,7 +175,7 @@ class CrashResult:
 def key_of(point: Point | None, operations: frozenset[str]) -> Key:
     """Where a CPU is that does not make ``point``; None: it has returned.
 
-    The operation is the outermost frame among ``operations``; where there is none, the thread.
+    The operation is the outermost frame among ``operations``; if there is none, the thread.
     """
     if point is None:
         return Key(RETURNED, AT_END)

@@ -1,5 +1,6 @@
 """Crash mode: the toy of crash_programs.py recovered rightly and wrongly, and the allocator."""
 
+import json
 from dataclasses import replace
 from functools import cache
 
@@ -151,6 +152,22 @@ def test_a_crash_is_a_page_and_a_document_as_any_failure_is():
     assert "cpu 0 dies" in page and "zone 0 lock" in page
     assert [marker["text"] for marker in described["markers"]] == ["cpu 0 dies"]
     assert described["headline"] == "buddy-merge-take: deadlock; cpu 0 died before its write 2"
+
+
+def test_the_command_writes_a_document_and_a_page_of_the_first_failure(tmp_path, capsys):
+    page, script = tmp_path / "crash.html", tmp_path / "hasty.py"
+    script.write_text(
+        "from crash_programs import case_of, recover_in_haste\nHASTY = case_of(recover_in_haste)\n"
+    )
+    words = f"crash {script}:HASTY --seeds 0 --depth 2 --engine interpreted"
+    assert shmstress([*words.split(), "--json", "-", "--html", str(page)]) == 1
+    output, errors = capsys.readouterr()
+    found = json.loads(output)
+    assert (found["verdict"], found["crashes"]["failed"]) == ("failed", 0)
+    first, *_ = found["failures"]
+    assert first["then"] > 0 and "--then" in first["again"]
+    assert found["first_failure"]["headline"].startswith("transfer: check 2; cpu ")
+    assert "cpu 0 dies" in page.read_text() and "to see it again" in errors
 
 
 def test_every_step_of_a_crash_is_shown_on_request():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json as json_module
+import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,24 +14,26 @@ import click
 from shmalloc.errors import MisuseError
 from stress import progress as watching
 from stress.commands.replay import folders_of
-from stress.crash.account import tell
+from stress.crash.account import account_of, tell
 from stress.crash.again import rerun
 from stress.crash.allocator import allocator_case, case_names
 from stress.crash.case import CrashCase
+from stress.crash.document import document
 from stress.crash.report import covered, missing, site_table, table
 from stress.crash.result import CrashResult
 from stress.crash.search import SEEDS, Effort, Hunt
 from stress.crash.sites import OPERATION_NAMES, know_all_sites
 from stress.crash.targets import load_cases
+from stress.explorer.report import html as page
 from stress.machine.engines import ENGINES
 from stress.machine.site import Site
-from stress.options import CASES, duration, markdown_file, option
+from stress.options import CASES, duration, html_file, json_file, markdown_file, option
 from stress.options import command as as_command
 from stress.options import engine as engine_option
 from stress.options import progress as progress_option
 from stress.options import seed as seed_option
 from stress.quantities import counted
-from stress.report.places import require_place
+from stress.report.places import require_place, write_to
 from stress.tables import grid, show
 from stress.verdict import Verdict
 
@@ -130,6 +135,8 @@ SECOND = "Deaths in recovery"
 )
 @option("--full", is_flag=True, setting=False, group=ONE_RUN, help="Show every step.")
 @option("--sites", is_flag=True, group="Results", help="Print one line for each write site.")
+@json_file()
+@html_file("Write the first failure to FILE as a page.")
 @markdown_file("Write the table to FILE as Markdown.")
 @progress_option()
 @option(
@@ -151,6 +158,8 @@ def command(
     full: bool,
     sites: bool,
     markdown: str | None,
+    json: str | None,
+    html: str | None,
     engine: str,
     progress: str,
     **more: Any,
@@ -162,7 +171,8 @@ def command(
 
     Exit codes: 0 every death was recovered, 1 one was not, 2 interrupted, 4 usage, 5 runs were cut.
     """
-    require_place("markdown", markdown)
+    for name, path in (("markdown", markdown), ("json", json), ("html", html)):
+        require_place(name, path)
     if listing:
         table = grid("case", "story", heading=False)
         for name in case_names():
@@ -184,7 +194,9 @@ def command(
             total.add(_hunt(case, effort, followed, progress, f"{number + 1} of {len(cases)}, "))
     finally:  # an interrupt loses nothing of what was found
         if total.cases:
-            _show(total, complete=not targets, sites=sites, markdown=markdown)
+            _write(total, json, html)
+            with redirect_stdout(sys.stderr if json == "-" else sys.stdout):
+                _show(total, complete=not targets, sites=sites, markdown=markdown)
     return VERDICTS[total.verdict].exit_code
 
 
@@ -229,6 +241,13 @@ def _show(total: CrashResult, complete: bool, sites: bool, markdown: str | None)
     if total.failures:
         first = total.failures[0]
         click.echo("\n" + tell(first))
+
+
+def _write(total: CrashResult, json: str | None, html: str | None) -> None:
+    if json is not None:
+        write_to(json, json_module.dumps(document(total), indent=2) + "\n")
+    if html is not None and total.failures:
+        Path(html).write_text(page.render(account_of(total.failures[0])))
 
 
 def _one_run(

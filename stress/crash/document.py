@@ -1,0 +1,66 @@
+"""Crash runs as data: what ``shmstress crash --json`` writes.
+
+Counts of all operations, and the failures, one of each kind. The first of them is told in full, as
+a failure of the explorer is (``explorer/report/document``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shmalloc import __version__
+from stress.crash.account import account_of
+from stress.crash.report import by_operation
+from stress.crash.result import Counts, CrashFailure, CrashResult, place
+from stress.explorer.report.document import described
+from stress.explorer.report.naming import Naming
+
+SCHEMA = 1
+
+
+def document(total: CrashResult) -> dict[str, Any]:
+    """Everything in ``total``, in JSON's types."""
+    return {
+        "schema": SCHEMA,
+        "tool": {"name": "shmstress", "version": __version__, "command": "crash"},
+        "verdict": total.verdict,
+        "complete": total.complete,
+        "programs": total.cases,
+        "schedules": total.schedules,
+        "steps": total.steps,
+        "seconds": round(total.seconds, 3),
+        "crashes": _counts(total.total()),
+        "crashes_in_recovery": _counts(total.total(second=True)),
+        "operations": [
+            {
+                "operation": name,
+                "sites": len(sites),
+                "crashes": _counts(once),
+                "crashes_in_recovery": _counts(again),
+            }
+            for name, (sites, once, again) in sorted(by_operation(total).items())
+        ],
+        "failures": [_failure(failure) for failure in total.failures],
+        "first_failure": described(account_of(total.failures[0])) if total.failures else None,
+    }
+
+
+def _counts(counts: Counts) -> dict[str, int]:
+    return dict(vars(counts))
+
+
+def _failure(failure: CrashFailure) -> dict[str, Any]:
+    return {
+        "text": str(failure),
+        "program": failure.case.name,
+        "kind": "check" if failure.kind == "failed" else failure.kind,
+        "code": failure.code,
+        "code_name": Naming(failure.case.program).code(failure.code),
+        "operation": failure.key.operation,
+        "site": place(failure.key.site),
+        "schedule": str(failure.schedule),
+        "victim": failure.victim,
+        "write": failure.point,
+        "then": failure.then,
+        "again": failure.again(),
+    }

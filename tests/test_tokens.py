@@ -390,7 +390,7 @@ def test_a_token_of_changed_kernels_is_made_anew(tmp_path):
 
 
 # --- mutants -------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", ["put-to-a-full-slab", "recovery-wakes-nobody"])
+@pytest.mark.parametrize("name", ["put-to-a-full-slab", "recovery-wakes-none"])
 def test_the_token_of_a_mutant_replays_where_it_is_planted(name, tmp_path):
     mutant = MUTANTS[name]
     hunted = next(hunt_mutant(mutant, tmp_path, ["explorer"], None))

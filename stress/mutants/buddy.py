@@ -18,7 +18,7 @@ MUTANTS = (
             "    return type_of(w0) == c.T_FREE and zone_of_word(w0) == zone_id",
         ),),
         "page_is_buddy without its order test: a block of four is merged with the free page beside"
-        " it as if that were four pages, and the pages behind it belong to somebody else",
+        " it as if that were four pages, and the pages behind it belong to another process",
         "I_LIST_LINKS", ("buddy-merge-merge-3", "buddy-merge-take-3", "buddy"), PAGES,
         precedent="B1 page_is_buddy without the order",
     ),
@@ -68,7 +68,7 @@ MUTANTS = (
              "        return c.E_STATE\n"),
         ),
         "the right buddy becomes a tail before the left head has grown over it: for one write a"
-        " page is covered by nobody, and a lock-free walker steps into it",
+        " page is covered by no head, and a lock-free walker steps into it",
         "I_TAIL", ("buddy-merge-legal", "buddy-merge-walk"), *WALKED,
         precedent="B15 order of the writes around a head",
     ),
@@ -97,7 +97,7 @@ MUTANTS = (
 """),
         ),
         "a split shrinks the old head first and writes the heads of the upper halves afterwards:"
-        " in between they are covered by nobody",
+        " in between they are covered by no head",
         "I_TAIL", ("buddy-split-legal", "buddy-split-walk"), *WALKED,
     ),
     Mutant(
@@ -176,7 +176,7 @@ MUTANTS = (
         (("    if turn2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):\n        return w0\n",
           "    if turn(mem, pfn, w0, taken | (w0 & c.POISON_BIT)):\n"
           "        cas(mem, d + 1, w1, 0)\n        return w0\n"),),
-        "the two-word swap of a free made two: between them the page is nobody's and names its old"
+        "the two-word swap of a free made two: between them the page has no owner and names its old"
         " owner, which is where a free block's list link may be",
         "X_WALKER", ("buddy-merge-walk", "buddy"), ("pfn-walker",),
         precedent="B19 flag and head in two words, not written together",

@@ -59,7 +59,7 @@ MUTANTS = (
         "isolate-twice", CONTIG,
         (("        if block_mt(mem, at) == c.MT_ISOLATE:\n            return c.E_BUSY\n",
           "        if block_mt(mem, at) == c.MT_ISOLATE:\n            return 0\n"),),
-        "a range that somebody else has isolated is taken for ours: when one of the two returns"
+        "a range that another process has isolated is taken for ours: when one of the two returns"
         " it, the other one's isolation has ended without his knowledge",
         "I_FREE_HEAD", ("contig-isolate-same",), RANGES, OFTEN,
     ),
@@ -73,7 +73,7 @@ MUTANTS = (
     Mutant(
         "isolated-counts-as-free", "shmalloc/kernels/zone.py",
         (("    if mt == c.MT_ISOLATE:\n        at = zone + c.Z_FREE_ISOLATED\n", ""),),
-        "isolated pages are counted as free: the watermarks promise what nobody can have",
+        "isolated pages are counted as free: the watermarks promise what no process can have",
         "I_CONSERVATION", ("contig-isolate-merge", "contig"), RANGES,
         precedent="B3 isolated count is not the sum of its lists", commit="d9dddbf55667",
     ),

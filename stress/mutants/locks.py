@@ -7,7 +7,7 @@ from stress.mutants.mutant import JITTER, Mutant
 LOCK = "shmalloc/kernels/lock.py"
 EVERY = ("lock", "buddy-alloc-alloc")
 X86 = "x86 keeps stores in order, and the compiler moves none across: the machine code is the same"
-NEVER_ASKED = "in no run on two cores has anybody slept in vain often enough to ask for the lock"
+NEVER_ASKED = "no process of a run on two cores sleeps often enough to ask for the lock"
 
 MUTANTS = (
     Mutant(
@@ -83,7 +83,7 @@ MUTANTS = (
         (("            if old & flags == flags or cas(mem, at, old, old | flags):\n",
           "            store(mem, at, old | flags)\n            if True:\n"),),
         "the flag is stored and not swapped in: if the owner let go meanwhile the lock belongs to"
-        " nobody for ever",
+        " no one for ever",
         "I_PROGRESS", ("lock-sleep-2", "lock"), ("churn", "orders"), patient=True,
     ),
     Mutant(
@@ -97,9 +97,9 @@ MUTANTS = (
         precedent="S2 compared against a value that was read again",
     ),
     Mutant(
-        "unlock-wakes-nobody", LOCK,
+        "unlock-wakes-none", LOCK,
         (("    if old & c.LOCK_CONTENDED != 0:\n        wake(mem, at, 1)\n", ""),),
-        "nobody is woken at all",
+        "no sleeper is woken at all",
         "I_PROGRESS", ("lock-sleep-2", "lock"), ("churn", "orders"), patient=True,
     ),
     Mutant(
@@ -109,11 +109,11 @@ MUTANTS = (
           "    while not cas(mem, at, old, 0):\n        old = load_relaxed(mem, at)\n"
           "    if old & c.LOCK_HANDOFF != 0:\n        cas(mem, at, 0, c.LOCK_KEPT)\n"),),
         "docs/bugs.md 19, our own: the lock is kept for a sleeper in a second step. He came and"
-        " went in between, and it is kept for nobody: whoever comes next sleeps for ever",
+        " went in between, and the lock stays reserved: the next process sleeps for ever",
         "I_PROGRESS", ("lock-sleep-kept-2", "lock-sleep-kept-3"), unseen=NEVER_ASKED,
     ),
     Mutant(
-        "handoff-to-nobody", LOCK,
+        "handoff-to-a-dead-sleeper", LOCK,
         (("        if old == 0 or (old == c.LOCK_KEPT and sleeps > 0):\n",
           "        if old == 0:\n"),),
         "the lock is kept for a sleeper who does not know that it is kept for him",

@@ -19,7 +19,7 @@ MUTANTS = (
           "            given += drain_everything(mem, cpu, zone_id, pcp, victim)\n           "
           " unspin"),),
         "a drain passes over lists that look empty without their lock: a refill that has pushed and"
-        " not yet counted keeps its pages from somebody who needs all of them",
+        " not yet counted keeps its pages from a process that needs all of them",
         "I_PCP_COUNT", ("pcp-refill-drain", "pcp"),
         unseen="what a run sees of it is one E_BUSY or E_NOMEM more",
         precedent="P1 pcp->count race between drain_pages_zone() and __rmqueue_pcplist()",
@@ -71,7 +71,7 @@ MUTANTS = (
           "            store(mem, p + c.P_LOCK, 0)\n"
           "            store(mem, pcp + c.P_LOCK, c.LOCK_OFFLINE)\n"),),
         "unplugging releases the list it has drained, then locks it for good: a page freed in"
-        " between is lost behind a lock that nobody may take",
+        " between is lost behind a lock that no process may take",
         "I_TEARDOWN", ("pcp-unplug-free", "pcp"), ("hotplug",), JITTER,
         precedent="P7 disable pcplists during memory offline",
     ),
@@ -90,7 +90,7 @@ MUTANTS = (
         (("    if not cas(mem, state, c.CPU_OFFLINE,", "    cas(mem, state, c.CPU_OFFLINE,"),
          (" | (cpu + 1) << c.CPU_CHANGER_SHIFT):\n        return c.E_BUSY\n    check_un",
           " | (cpu + 1) << c.CPU_CHANGER_SHIFT)\n    check_un")),
-        "a CPU is plugged in while somebody unplugs it: the lists that he has locked are open again"
+        "a CPU is plugged in while another unplugs it: the lists that it has locked are open again"
         " behind his back, and he says that it is offline",
         "I_PROGRESS", ("pcp-unplug-plug", "pcp"), ("hotplug",), JITTER,
     ),
@@ -119,7 +119,7 @@ MUTANTS = (
         "free-hides-from-waiter", PAGES,
         (("        if mt == c.MT_ISOLATE or load_relaxed(mem, c.H_WAITERS) > 0:\n",
           "        if mt == c.MT_ISOLATE:\n"),),
-        "a free puts its page on a list although somebody sleeps for memory, and wakes nobody",
+        "a free puts its page on a list although a process sleeps for memory, and wakes no one",
         "I_PROGRESS", ("wait-list-wake", "wait"),
         unseen="a sleeper wakes every 50 ms natively and drains all lists",
         precedent="P10 the sleeper is never woken",
@@ -147,7 +147,7 @@ MUTANTS = (
           "        event(mem, cpu, c.EV_WAIT)\n        fetch_or(mem, c.H_WAITERS, 1 << cpu)\n"
           "        wait(mem, c.H_WAKE, ticket)\n")),
         "a waiter counts itself after its look: a free in between sees no waiter and keeps its page"
-        " on a list, or wakes nobody",
+        " on a list, or wakes no one",
         "I_PROGRESS", ("wait-page-wake", "wait-pair-wake-3"),
         unseen="a sleeper wakes every 50 ms natively and drains all lists",
         precedent="P10 the sleeper is never woken",
@@ -170,8 +170,8 @@ MUTANTS = (
         "wake-only-one", PAGES,
         (("            wake(mem, c.H_WAKE, c.MAX_CPUS)\n",
           "            wake(mem, c.H_WAKE, 1)\n"),),
-        "whoever disarms the wake word wakes one sleeper; the others sleep on a value that is gone"
-        " and armed for nobody",
+        "a free that disarms the wake word wakes one sleeper; the others sleep on a value that is gone"
+        " and armed for no one",
         "I_PROGRESS", ("wait-two-pages-3",),
         unseen=LOOKS_AGAIN,
     ),

@@ -1,7 +1,7 @@
 """Mutants of recovery: what is rebuilt, in which order, and what the living must have written.
 
 The explorer's crash mode (stress/crash) kills a CPU before each of its writes and hunts these. The
-last ones break what an operation promises to its heirs, and nothing that anybody sees in life.
+last ones break what an operation promises to a recovery, and nothing that a living process sees.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ MUTANTS = (
         "recovery-folds-nothing", REBUILD,
         (("        if kind == c.T_FREE or kind == c.T_ISOLATED:\n            for inner",
           "        if kind == c.T_ISOLATED:\n            for inner"),),
-        "recovery leaves the heads inside of a free block alone: whoever merges it later, or asks"
+        "recovery leaves the heads inside of a free block alone: a process that merges it, or asks"
         " for one of its pages, believes them",
         "I_TAIL", ("crash:pages-order-1",), workloads=PAGES, run_options=KILLS,
     ),
     Mutant(
         "create-inherits-destroyer", "shmalloc/kernels/cache_set.py",
         (("    store(mem, cache + cs.K_DESTROYER, 0)\n    for node", "    for node"),),
-        "whoever died after it destroyed a cache is still named as its destroyer; recovery then"
-        " destroys the cache that somebody else has made in its place",
+        "a process that died after it destroyed a cache is still its destroyer; recovery then"
+        " destroys the cache that another process has made in its place",
         "M_LEAKED_OBJECTS", ("crash:cache-reborn",), workloads=("modules",), run_options=DENSE,
         precedent="docs/bugs.md 13",
     ),
@@ -75,7 +75,7 @@ MUTANTS = (
         workloads=("churn", "hotplug"), run_options=DENSE,
     ),
     Mutant(
-        "recovery-wakes-nobody", RECOVER,
+        "recovery-wakes-none", RECOVER,
         (("    wake_sleepers(mem)  # first: a", "    # a"),),
         "the dead was woken for a lock and did not come; recovery does not wake the next sleeper",
         "I_PROGRESS", ("crash:buddy-alloc-free", "crash:buddy-alloc-alloc-3"), unseen=LOOKS_AGAIN,
@@ -85,7 +85,7 @@ MUTANTS = (
         "recovery-leaves-it-kept", "shmalloc/kernels/lock.py",
         (("    while old & c.LOCK_HANDOFF != 0 and not", "    while old == c.LOCK_KEPT and not"),),
         "docs/bugs.md 19, our own: who asked that the lock be kept for him is dead, and it is let"
-        " go a moment later: kept for nobody",
+        " it a moment later: it stays reserved for a dead sleeper",
         "I_PROGRESS", ("crash:zone-rounds",), unseen=LOOKS_AGAIN,
     ),
     Mutant(
@@ -98,7 +98,7 @@ MUTANTS = (
     Mutant(
         "recovery-keeps-its-turn", RECOVER,
         (("    wake(mem, c.H_RECOVERY, c.MAX_CPUS)\n    rouse", "    rouse"),),
-        "whoever left the recovery and died before he woke the next one leaves him asleep",
+        "a process that left the recovery and died before it woke the next leaves it asleep",
         "I_PROGRESS", ("crash:recover-recover",), unseen=LOOKS_AGAIN,
         precedent="docs/bugs.md 17",
     ),
@@ -119,19 +119,19 @@ MUTANTS = (
         "recovery-forgets-slab-pages", REBUILD,
         (("type_of(w0) == c.T_PCP or (type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB)\n",
           "type_of(w0) == c.T_PCP\n"),),
-        "pages on their way to a slab or from one are nobody's for ever",
+        "pages on their way to a slab or from one are lost for ever",
         "I_TEARDOWN", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
         "recovery-keeps-isolation", REBUILD,
         (("    end_isolations(mem, cpu, zone, victim)\n", ""),),
-        "a pageblock that the dead had isolated stays so: nobody can allocate from it again",
+        "a pageblock that the dead had isolated stays so: no process can allocate from it again",
         "I_FREE_HEAD", ("crash:range-isolate",), workloads=("contig",), run_options=KILLS,
     ),
     Mutant(
         "recovery-forgets-chain", RECOVER,
         (("    settle_taken(mem, cpu, victim)\n", ""),),
-        "the chain of objects that the dead had taken off a free list is in nobody's hands",
+        "the chain of objects that the dead had taken off a free list is lost",
         "M_LEAKED_OBJECTS", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
@@ -157,7 +157,7 @@ MUTANTS = (
         "recovery-forgets-sheaf", RESLAB,
         (("        if load(mem, sheaf + cs.SF_WHERE) == in_hand(mem, victim):\n",
           "        if load(mem, sheaf + cs.SF_WHERE) == 0:\n"),),
-        "a sheaf that the dead was refilling or flushing is in nobody's hands, with what is in it",
+        "a sheaf that the dead was refilling or flushing is lost, with what is in it",
         "I_SHEAF", ("crash:objects-sheaves",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
@@ -197,7 +197,7 @@ MUTANTS = (
           "            intend_take(mem, cpu, cache, chain)\n            chain_is_ours(mem, cpu)\n"
           "            if count")),
         "a taker announces its chain after it has swapped: for a moment the objects are neither on"
-        " the free list nor in anybody's hands",
+        " the free list nor named by any slot",
         "M_LEAKED_OBJECTS", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(

@@ -35,7 +35,7 @@ MUTANTS = (
           "            fewer = counters(later, first, inuse_of(w1) - count, objects_of(w1))\n"
           "            cas2(mem, at, w0, later, w0, fewer)\n            return True\n"),),
         "the free pointer changes in one swap and the count of objects in use in another: if"
-        " somebody comes in between, the count is wrong for ever",
+        " another CPU comes in between, the count is wrong for ever",
         "I_SLAB", ("slab-free-free", "slab"), OBJECTS, ONE_NODE,
         precedent="S4 freelist and counters not swapped together",
     ),
@@ -44,7 +44,7 @@ MUTANTS = (
         (("        if free_of(w1) == 0 or inuse_of(w1) <= count:\n",
           "        if inuse_of(w1) <= count:\n"),),
         "an object comes back to a full slab without the node lock: the slab has a free object and"
-        " is on no list, so nobody ever finds it",
+        " is on no list, so it is never found",
         "I_SLAB", ("slab-full-partial", "slab"), OBJECTS, ONE_NODE,
         precedent="S17 was_full from the wrong snapshot: slab on no list",
     ),
@@ -93,7 +93,7 @@ MUTANTS = (
         " while the objects behind the head are others",
         "I_SLAB", ("slab-free-free-alloc-3", "slab-alloc-free"), OBJECTS, ONE_NODE,
         precedent="S4 ABA on the freelist",
-        equivalent="takers hold the node lock, so between a taker's read and its swap nobody else"
+        equivalent="takers hold the node lock, so between a taker's read and its swap no other CPU"
         " takes: puts only add in front, the number in use only falls, and word 1 cannot be the"
         " same again. A put needs of the old list nothing but its head: when free, inuse and"
         " objects are all as it read them the head is the head, whatever happened to the rest, and"
@@ -104,7 +104,7 @@ MUTANTS = (
         "put-empties-quickly", SLAB_PUT,
         (("        if free_of(w1) == 0 or inuse_of(w1) <= count:\n",
           "        if free_of(w1) == 0 or inuse_of(w1) < count:\n"),),
-        "the last object comes back without the node lock: nobody looks whether the slab must go",
+        "the last object comes back without the node lock: no CPU looks whether the slab must go",
         "I_SLAB", ("slab-last-take", "slab-shrink-free", "slab-destroy-free"), OBJECTS, ONE_NODE,
         equivalent="an empty slab on the partial list is a legal state: K_MIN_PARTIAL keeps some on"
         " purpose, and release_empty and destroy give them back by their count. What is lost is"
@@ -140,7 +140,7 @@ MUTANTS = (
           "        move_sheaf(mem, sheaf, part)\n        mem[part + cs.KC_SPARE] = sheaf\n"
           "        unspin(mem, part + cs.KC_LOCK)\n        return\n"),),
         "a sheaf comes back into the spare slot without a look at what is there: a full one that"
-        " somebody put there is lost",
+        " another CPU put there is lost",
         "I_SHEAF", ("slab-shared-refill", "slab-shared-flush", "slab-destroy-flush"), OBJECTS,
         ONE_NODE,
         precedent="S21 sheaf installed after relock without looking again",
@@ -219,14 +219,14 @@ MUTANTS = (
         "a shrink does not look whether its swap made the empty slab its own",
         "I_SLAB", ("slab-shrink-alloc", "slab-shrink-free", "slab-shrink-sheaf"), OBJECTS, ONE_NODE,
         equivalent="an empty slab has no object that could come back, and taking one needs the node"
-        " lock, which the shrink holds: between its read and its swap nobody can change the pair,"
+        " lock, which the shrink holds: between its read and its swap none can change the pair,"
         " so the swap cannot fail. The answer is looked at because a lock may be wrong.",
     ),
     Mutant(
         "destroy-ignores-sheaves", CACHES,
         (("    if sheaves != mem[cache + cs.K_SHEAF_COUNT]:\n"
           "        return c.E_BUSY  # a CPU that still frees holds one\n", ""),),
-        "a cache is destroyed while somebody has one of its sheaves in his hands: the sheaf's page"
+        "a cache is destroyed while another CPU moves one of its sheaves: the sheaf's page"
         " is free when he writes to it",
         "I_BYTES", ("slab-destroy-sheaf", "slab-destroy-flush"), (), unseen=NO_END,
         precedent="S11 cache released while still in use", commit="46a9ea668190",

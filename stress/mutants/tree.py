@@ -27,7 +27,7 @@ PATIENCE = Mutant(
     "patience",
     "shmalloc/memory.py",
     (("self._place[3] = FUTEX_SLEEP_NS\n", "self._place[2] = 3600\n"),),
-    "a native sleep ends after 50 ms whether or not anybody was woken; here it does not",
+    "a native sleep ends after 50 ms whether or not a wake-up came; here it does not",
     "I_PROGRESS",
     (),
 )
@@ -60,7 +60,7 @@ def build(root: Path, mutant: Mutant | None, patient: bool = False) -> None:
 
 @contextmanager
 def place() -> Iterator[Path]:
-    """A directory for copies: the one in the cache where nobody else has it; removed at the end."""
+    """A directory for copies, in the cache unless another process uses it; removed at the end."""
     home = cache_root() / "mutants"
     with ExitStack() as stack:
         try:
@@ -68,7 +68,7 @@ def place() -> Iterator[Path]:
             home.mkdir(mode=0o700, exist_ok=True)
             lock = stack.enter_context((home / "lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # somebody else has it, or we may not write there
+        except OSError:  # another process has it, or we may not write there
             own = tempfile.TemporaryDirectory(prefix="shmstress-mutants-")
             yield Path(stack.enter_context(own))
             return

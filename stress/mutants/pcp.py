@@ -170,7 +170,7 @@ MUTANTS = (
         "wake-only-one", PAGES,
         (("            wake(mem, c.H_WAKE, c.MAX_CPUS)\n",
           "            wake(mem, c.H_WAKE, 1)\n"),),
-        "a free that disarms the wake word wakes one sleeper; the others sleep on a value that is gone"
+        "a free that disarms the word wakes one sleeper; the others sleep on a value that is gone"
         " and armed for no one",
         "I_PROGRESS", ("wait-two-pages-3",),
         unseen=LOOKS_AGAIN,

@@ -1,11 +1,11 @@
-"""The table of invariants: what must hold, who checks it, and which mutants violate it.
+"""The table of invariants: what must hold, what checks it, and which mutants violate it.
 
 One row for each ``I_*``, ``M_*`` and ``X_*`` of ``constants``, whose value is the row's number. A
 violation report carries that number, and so does the result of a check of the explorer. Everything
 that prints a code takes its text from here: ``docs/invariants.md``, ``shmstress list
 --invariants``, the reports of a run, JUnit, the explorer, crash mode and the mutants.
 
-The prefix says who finds the violation: ``I_`` an audit that recounts everything, ``M_`` the
+The prefix says what finds the violation: ``I_`` an audit that recounts everything, ``M_`` the
 operation that refuses a misuse, ``X_`` a witness that does not share the allocator's code.
 
 Rules:

@@ -1,6 +1,6 @@
 """``Ram``: the segment as an array of words, interpreted.
 
-This class gives every word of ``shmalloc.words`` its plain meaning in Python. Compiled code takes
+This class implements every word of ``shmalloc.words`` in plain Python. Compiled code takes
 only ``base`` and ``words`` from it and runs the real instructions. Interpreted, the accesses are
 those of one process at a time: they are atomic under the GIL, not between processes. Runs of many
 processes use the native engine.
@@ -26,7 +26,7 @@ PLACE_WORDS, _RUNNING = 8, 5  # compiler/runtime.py draws a place
 
 
 class WordError(IndexError):
-    """An interpreted access without meaning; the engine makes a ``KernelFault`` of it."""
+    """An undefined interpreted access; the engine turns it into a ``KernelFault``."""
 
     def __init__(self, kind: str, index: int, words: int) -> None:
         self.kind, self.index, self.words = kind, index, words
@@ -46,7 +46,7 @@ class Ram:
     """Words over a writable buffer. ``buffer`` must be 16-byte aligned and a multiple of 16 bytes.
 
     Raises ``MisuseError`` on a buffer that cannot hold two-word pairs and ``IndexError`` on an
-    interpreted access outside of it.
+    interpreted access outside it.
     """
 
     kind = "ram"  # of compiled code that runs over it (compiler/kinds.py)
@@ -58,7 +58,7 @@ class Ram:
                 f"buffer: {view.nbytes} bytes; a Ram needs a positive multiple of 16 bytes"
             )
         if view.readonly:
-            raise MisuseError("buffer: it is read-only; kernels would write to it all the same")
+            raise MisuseError("buffer: it is read-only; kernels write to it, pass a writable one")
         self.array = np.frombuffer(view, dtype=np.int64)
         self.base = int(self.array.ctypes.data)
         if self.base % 16:
@@ -72,7 +72,7 @@ class Ram:
         self.place_address = int(self._place.ctypes.data)
         self.builtins: dict[Any, Any] = {}  # kernels bound to these words, by the native engine
         self.on_fault: Callable[[], None] | None = None  # called before a KernelFault is raised
-        self.ended = ""  # why compiled kernels may not run here any more
+        self.ended = ""  # why compiled kernels may no longer run here
 
     @classmethod
     def of_words(cls, words: int) -> Ram:
@@ -117,7 +117,7 @@ class Ram:
         return i
 
     def __getitem__(self, i: Any) -> int:
-        if 0 <= i < self.words:  # not by _at: a call costs as much as the rest
+        if 0 <= i < self.words:  # not through _at: a call costs as much as the rest
             return self._view[i]  # type: ignore[no-any-return]
         raise WordError("outside", i, self.words)
 
@@ -173,20 +173,20 @@ class Ram:
         return self._view[i], self._view[i + 1]
 
     def fence(self) -> None:
-        """Nothing to order: interpreted accesses are already in program order."""
+        """Do nothing: interpreted accesses are already in program order."""
 
     def relax(self) -> None:
-        """Nothing to yield to in one interpreted process."""
+        """Do nothing: an interpreted process has no other to yield to."""
 
     def wait(self, i: int, old: int) -> None:
-        """Nobody else can wake an interpreted process: return at once, callers loop."""
+        """Return at once: no other process can wake an interpreted one, and callers loop."""
         self._at(i)
 
     def wake(self, i: int, count: int) -> None:
         self._at(i)
 
     def notice(self, i: int) -> None:
-        """An interpreted process has its segment to itself: nothing is in its way for long."""
+        """Do nothing: an interpreted process has its segment to itself and never waits for long."""
         self._at(i)
 
     def mark(self, i: int) -> None:

@@ -1,8 +1,8 @@
 """The page face of an arena: blocks of 2^order pages by pfn, ranges, and the hazards of memory.
 
-Every method checks its arguments and raises an exception of errors.py that says what was asked,
-why not and what to do. A pfn is an int; ``page`` gives its bytes. A misuse that only the
-descriptors can show (double free, wrong order, ...) raises ``CorruptionError`` with the report.
+Every method checks its arguments and raises an exception of errors.py that names the request, the
+reason and the cure. A pfn is an int; ``page`` gives its bytes. A misuse that only the descriptors
+can show (double free, wrong order, ...) raises ``CorruptionError`` with the report.
 """
 
 from __future__ import annotations
@@ -101,11 +101,11 @@ class PageOperations(Bound):
     def adopt_pages(
         self, pfn: int, order: int = 0, *, giver: int, owner: int | None = None
     ) -> None:
-        """Take over a block that another process passes on: should that die, it stays ours.
+        """Take over a block that another process passes on: it stays ours if that process dies.
 
-        ``giver`` is that process' ``Arena.life``, sent along; ``owner`` what the block's descriptor
-        shall say from now on, by default the pid. Raises ``CorruptionError`` where the block is not
-        the giver's any more: it died, and what it had was reaped.
+        ``giver`` is that process's ``Arena.life``, sent along; ``owner`` the new owner word of the
+        block, by default the pid. Raises ``CorruptionError`` if the giver no longer owns the block:
+        it died, and its memory was reaped.
         """
         pfn = self.check_pfn(pfn)
         giver = self.check_int("giver", giver, 1, OWNER_LIMIT)
@@ -116,7 +116,7 @@ class PageOperations(Bound):
     def alloc_pages_bulk(
         self, count: int, order: int = 0, migratetype: str = "unmovable", owner: int | None = None
     ) -> list[int]:
-        """Up to ``count`` blocks, zones locked once for many; fewer where memory runs out.
+        """Up to ``count`` blocks, each zone locked once for many; fewer if memory runs out.
 
         Takes from the zones only; the per-CPU lists are drained when those have no more.
         """
@@ -136,13 +136,13 @@ class PageOperations(Bound):
         return pfns
 
     def free_pages_bulk(self, pfns: Sequence[int], order: int = 0) -> None:
-        """Free many blocks of one order. Raises ``CorruptionError`` after freeing all it could."""
+        """Free many blocks of one order. Raises ``CorruptionError`` after freeing all it can."""
         words = self.check_ints("pfns", pfns)
         order = self._order(order)
         with self._lock:
             try:
                 at, room = self._buffer()
-            except OutOfMemoryError:  # to give memory back must not need memory
+            except OutOfMemoryError:  # freeing memory must not need memory
                 freed = sum(self.run(free_pages, pfn, order) == 0 for pfn in words)
             else:
                 freed = 0
@@ -155,7 +155,7 @@ class PageOperations(Bound):
             raise self.refused(c.E_STATE, asked)
 
     def _buffer(self) -> tuple[int, int]:
-        """(word, words) of a page of our own, where lists of pfns pass between us and a kernel.
+        """(word, words) of a page of our own, which passes lists of pfns to and from kernels.
 
         Not the CPU slot's scratch words: another process that shares the slot would use them too.
         """
@@ -169,7 +169,7 @@ class PageOperations(Bound):
             self._buffer_pfn = None
 
     def page(self, pfn: int, order: int = 0) -> memoryview:
-        """The bytes of 2^order pages from ``pfn`` on, writable; yours while they are allocated."""
+        """The bytes of 2^order pages from ``pfn`` on, writable while they are allocated."""
         self.check_open()
         pages = 1 << self._order(order)
         pfn = self.check_int("pfn", pfn, 0, self.segment.geometry.pages - pages)
@@ -179,7 +179,7 @@ class PageOperations(Bound):
     def alloc_contig_range(self, start: int, end: int, owner: int | None = None) -> None:
         """Allocate exactly the pages [start, end) as single pages; nothing is moved for it.
 
-        Raises ``MisuseError`` where one of them is in use (busy) or cannot be had in one piece.
+        Raises ``MisuseError`` if one of them is in use (busy) or not available in one piece.
         """
         self._range(alloc_contig_range, start, end, self._owner(owner))
 
@@ -190,7 +190,7 @@ class PageOperations(Bound):
             raise self.refused(c.E_STATE, f"free_contig_range({start}, {end}): {freed} pages freed")
 
     def isolate(self, start: int, end: int) -> None:
-        """Let nobody allocate from the whole pageblocks [start, end); what is free there stays."""
+        """Stop allocation from the whole pageblocks [start, end); free pages there stay free."""
         self._range(isolate_range, start, end)
 
     def unisolate(self, start: int, end: int) -> None:
@@ -202,7 +202,7 @@ class PageOperations(Bound):
         self._range(offline_range, start, end)
 
     def online(self, start: int, end: int) -> int:
-        """Put pageblocks back in service; how many pages came."""
+        """Put pageblocks back in service; the number of pages gained."""
         return self._range(online_range, start, end)
 
     def poison_page(self, pfn: int) -> None:
@@ -218,13 +218,14 @@ class PageOperations(Bound):
     def report_free(self) -> int:
         """Give the memory of free blocks back to the system (MADV_REMOVE); the bytes given.
 
-        Pageblock by pageblock: isolated, nobody can allocate its free pages meanwhile. Needs a
-        geometry with ``reporting=True``, in which no list runs through the pages themselves.
+        Pageblock by pageblock: each is isolated, so that its free pages cannot be allocated
+        meanwhile. Needs a geometry with ``reporting=True``, in which no list runs through the pages
+        themselves.
         """
         geometry = self.segment.geometry
         if not geometry.reporting:
             raise MisuseError(
-                "report_free: this arena keeps what it needs in free pages; create it with"
+                "report_free: this arena keeps its lists in free pages; create it with"
                 " reporting=True and link_store='descriptor' or 'table'"
             )
         step = 1 << geometry.pageblock_order
@@ -255,7 +256,7 @@ class PageOperations(Bound):
         return size
 
     def describe(self, pfn: int) -> str:
-        """One sentence about a page: its state, block, zone, owner."""
+        """A sentence about a page: its state, block, zone, owner."""
         self.check_open()
         return describe_page(self.segment, self.check_pfn(pfn))
 

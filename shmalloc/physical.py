@@ -1,19 +1,19 @@
-"""Shared memory as physical RAM: map it, remove it, and know that there is enough of it.
+"""Shared memory as physical RAM: map it, remove it, and check that there is enough.
 
-``multiprocessing.shared_memory`` gives the bytes; three of its habits are wrong for a segment that
-many processes use and one owns, and they are put right here, in one place:
+``multiprocessing.shared_memory`` provides the bytes; three of its behaviours are wrong for a
+segment that many processes use and one owns. This file corrects them:
 
 - its resource tracker removes a segment when any process that attached it ends (CPython #82300).
   Python 3.13 has ``track=False``; before that the registration is left out for our names only.
   Registering and unregistering again is not enough: the tracker keeps a set for all children, so
   two workers that attach at once make it remove a name twice.
-- it sees no difference between an owner and a user when ``mmap`` fails: attaching may remove.
-- closing fails while an array still looks at the memory. Here the mapping lives as long as its
-  last view, and everything else is released at once.
+- it does not distinguish an owner from a user when ``mmap`` fails: attaching may remove the file.
+- closing fails while an array still refers to the memory. Here the mapping lives as long as its
+  last view; everything else is released at once.
 
-POSIX shared memory of Linux is a file in ``/dev/shm``; its pages exist when first touched. Too
-little room is therefore not noticed when a segment is made, but as SIGBUS in the middle of a run:
-``require_capacity`` asks before, ``reserve`` takes the pages at once.
+POSIX shared memory of Linux is a file in ``/dev/shm``; its pages exist when first touched. Lack of
+room therefore shows not when a segment is made, but as SIGBUS in the middle of a run:
+``require_capacity`` checks before, ``reserve`` takes the pages at once.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _untracked(name: str) -> Iterator[None]:
 
 
 class Mapping(shared_memory.SharedMemory):
-    """One mapped file of ``/dev/shm`` that no tracker knows: who makes it must remove it."""
+    """One mapped file of ``/dev/shm`` that no tracker knows: its creator must remove it."""
 
     def __init__(self, name: str, *, create: bool = False, size: int = 0) -> None:
         self._created = create
@@ -74,7 +74,7 @@ class Mapping(shared_memory.SharedMemory):
                 super().__init__(name=name, create=create, size=size)
 
     def close(self) -> None:
-        """Unmap; where an array still looks at the memory, leave the mapping to that view."""
+        """Unmap; if an array still refers to the memory, leave the mapping to that view."""
         try:
             super().close()
         except BufferError:
@@ -108,7 +108,7 @@ def path_of(name: str) -> Path:
 
 
 def remove(name: str) -> bool:
-    """Remove the file of ``name``; False where it is already gone."""
+    """Remove the file of ``name``; False if it is already gone."""
     with suppress(FileNotFoundError):
         path_of(name).unlink()
         return True
@@ -116,8 +116,8 @@ def remove(name: str) -> bool:
 
 
 def available_memory() -> int:
-    """Bytes that this process may still take: of the machine, and of its control group if less."""
-    import psutil  # 10 ms, for those that make a segment; many only attach to one
+    """Bytes that this process may still use: the machine's, or its control group's if less."""
+    import psutil  # costs 10 ms, only to create a segment; most only attach
 
     free = int(psutil.virtual_memory().available)
     try:
@@ -129,7 +129,7 @@ def available_memory() -> int:
 
 
 def require_capacity(asked: int) -> None:
-    """Raise ``EnvironmentUnfitError`` where ``asked`` bytes do not fit into memory as it is now."""
+    """Raise ``EnvironmentUnfitError`` if ``asked`` bytes do not fit into memory now."""
     status = os.statvfs(SHM_DIRECTORY)
     free = status.f_bavail * status.f_frsize
     if asked > free:
@@ -140,9 +140,9 @@ def require_capacity(asked: int) -> None:
 
 
 def reserve(name: str, size: int) -> None:
-    """Take every page of the file now (about 4 microseconds a page), so that none is missing later.
+    """Take every page of the file now (about 4 microseconds each), so that none is missing later.
 
-    Raises ``EnvironmentUnfitError`` where there are not enough; the file is then to be removed.
+    Raises ``EnvironmentUnfitError`` if there are not enough; the caller then removes the file.
     """
     handle = os.open(path_of(name), os.O_RDWR)
     try:

@@ -1,8 +1,8 @@
-"""Who is alive: a process is named by its pid *and* its start time, because pids are reused.
+"""Liveness: a pid *and* a start time name a process, because pids are reused.
 
 The start time is field 22 of ``/proc/<pid>/stat``: clock ticks since boot, set by the kernel when
-the process is forked and never changed. A stopped process is alive. A zombie is dead: it will
-never run again, it only waits to be reaped.
+the process is forked and never changed. A stopped process is alive. A zombie is dead: it never runs
+again and only waits to be reaped.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _DEAD_STATES = frozenset("ZXx")
 
 
 def _stat_fields(pid: int) -> list[str] | None:
-    """What follows the command name in ``/proc/<pid>/stat``; None where there is no such process.
+    """What follows the command name in ``/proc/<pid>/stat``; None if there is no such process.
 
-    The name may itself contain spaces and brackets: only the last ")" ends it. Read by way of its
-    first thread, which has the same start: emulators (qemu-user) show a process another stat of
+    The name may itself contain spaces and brackets: only the last ")" ends it. Read through its
+    first thread, which has the same start: emulators (qemu-user) show a process a different stat of
     itself in ``/proc/<pid>``.
     """
     try:
@@ -29,7 +29,7 @@ def _stat_fields(pid: int) -> list[str] | None:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When ``pid`` was started, in clock ticks since boot; None where there is no such process."""
+    """When ``pid`` was started, in clock ticks since boot; None if there is no such process."""
     fields = _stat_fields(pid)
     return None if fields is None else int(fields[_START])
 
@@ -39,7 +39,7 @@ def own_identity() -> tuple[int, int]:
     pid = os.getpid()
     ticks = start_ticks(pid)
     if ticks is None:
-        raise OSError("/proc is not mounted: a process cannot be told from a later one of its pid")
+        raise OSError("/proc is not mounted: mount it, so that reused pids can be recognized")
     return pid, ticks
 
 
@@ -52,5 +52,5 @@ def owner_alive(pid: int, start: int) -> bool:
 
 
 def pid_namespace() -> int:
-    """Number of the pid namespace of this process: in another one our pids mean nothing."""
+    """Number of this process's pid namespace: our pids mean nothing in another."""
     return Path("/proc/self/ns/pid").stat().st_ino

@@ -1,13 +1,13 @@
-"""Recovery of CPU slots whose processes died: who is dead, who notices, what is done.
+"""Recovery of CPU slots whose processes died: which are dead, how that is noticed, what is done.
 
-The work is in kernels (kernels/recover.py, kernels/reap.py); they are told who is dead. That is
-decided here, by pid and start time, so a stopped process is never taken for a dead one, nor a new
-process with an old pid for its owner.
+Kernels do the work (kernels/recover.py, kernels/reap.py). This file decides which processes are
+dead, by pid and start time, so a stopped process is never taken for a dead one, nor a new process
+with an old pid for its owner.
 
     dead_slots   slots whose owner is dead
     recover      recover them all, from a living slot
     reap         free what one of them owned and had not handed over
-    Rescuer      a waiter's look at the owner of the lock that it has been waiting for
+    Rescuer      a waiter's check of the owner of the lock that it waits for
 
 A slot that several processes share is never recovered: its labels name the slot, not the process.
 """
@@ -30,9 +30,9 @@ from shmalloc.segment import Segment
 
 @dataclass(frozen=True)
 class Recovered:
-    """A slot that was recovered: whose it had been, and how many pages came back to the zones.
+    """A recovered slot: its former owner, and how many pages returned to the zones.
 
-    ``pages`` and ``seconds`` are those of the whole recovery, which may have done several slots.
+    ``pages`` and ``seconds`` are those of the whole recovery, which may have covered several slots.
     """
 
     cpu: int
@@ -51,8 +51,9 @@ def dead_slots(segment: Segment) -> list[Slot]:
 def recover(segment: Segment, by: int, engine: str = "native") -> list[Recovered]:
     """Recover every dead slot, as slot ``by`` of this process; what was recovered.
 
-    May be called at any time, in any process that is not inside of the allocator; several that do
-    it at once wait for each other. Raises ``MisuseError`` where ``by`` is itself a dead one's slot.
+    May be called at any time, in any process that is not inside the allocator; concurrent
+    recoveries wait for each other. Raises ``MisuseError`` if ``by`` is itself the slot of a dead
+    process.
     """
     check_cpu(segment, by)
     before = slots(segment)
@@ -67,13 +68,13 @@ def recover(segment: Segment, by: int, engine: str = "native") -> list[Recovered
         run.call(mark_dead, segment.ram, by, found.cpu, found.epoch)
     pages = run.call(recover_kernels.recover, segment.ram, by)
     seconds = time.perf_counter() - started
-    # Somebody who waits for a lock may have marked others meanwhile: they were recovered, too.
+    # A process waiting for a lock may have marked others meanwhile: these were recovered, too.
     done = [found for found in before if _is_over(segment, found)]
     return [Recovered(f.cpu, f.pid, f.start, f.epoch, pages, seconds) for f in done]
 
 
 def _is_over(segment: Segment, seen: Slot) -> bool:
-    """Whether the life of a slot that was seen ended in death and a recovery."""
+    """Whether the life that was seen ended in death and was recovered."""
     at = segment.layout.cpu(seen.cpu)
     return segment.ram[at + c.C_DEAD] == seen.epoch + 1 != segment.ram[at + c.C_EPOCH] + 1
 
@@ -85,11 +86,11 @@ def reap(segment: Segment, by: int, recovered: Recovered, engine: str = "native"
 
 
 class Rescuer:
-    """What a process does when one of its kernels has waited for long: see ``engine/notice.py``.
+    """What a process does when one of its kernels has waited long: see ``engine/notice.py``.
 
     If the lock's owner is dead, its locks are taken over and what they protect is repaired (the
-    kernel ``unblock``), beneath the waiting kernel. The rest of the recovery is for somebody
-    outside of the allocator: ``found`` says that it is due.
+    kernel ``unblock``), beneath the waiting kernel. The rest of the recovery must run outside the
+    allocator: ``found`` says that it is due.
     """
 
     def __init__(self, segment: Segment, cpu: int, engine: str, ram: Ram | None = None) -> None:
@@ -102,7 +103,7 @@ class Rescuer:
     def __call__(self, index: int) -> None:
         holder = self._holder(index)
         if holder == self._cpu:
-            return  # a slot that is shared: the other process has it
+            return  # a shared slot: the other process holds the lock
         if 0 <= holder < self._segment.geometry.cpus:
             owner = slot(self._segment, holder)
             if owner.dead:
@@ -110,7 +111,7 @@ class Rescuer:
                 self._mark(owner)
                 self._unblock()
                 return
-        # Whom we wait for may wait for one who died after our phase 1, and cannot help himself.
+        # The process that we wait for may itself wait for one that died after our phase 1.
         if self._holder(c.H_RECOVERY) == self._cpu:
             for found in dead_slots(self._segment):
                 self._mark(found)
@@ -121,11 +122,11 @@ class Rescuer:
         run.call(mark_dead, self._ram, self._cpu, dead.cpu, dead.epoch)
 
     def _unblock(self) -> None:
-        """Repair after all who are marked dead, once for each death.
+        """Repair after all slots marked dead, once for each death.
 
-        Not again and again: a repair wakes all sleepers, and who is woken all the time never finds
-        that he has slept for long (docs/bugs.md 12). And not beneath itself, where it waits for the
-        living: the calls would pile up while somebody is stopped.
+        Only once: a repair wakes all sleepers, and a sleeper that is woken all the time never finds
+        that it has slept long (docs/bugs.md 12). And not recursively, while it waits for live
+        processes: the calls would pile up while one of them is stopped.
         """
         marked = {(found.cpu, found.epoch) for found in slots(self._segment) if found.recovering}
         self._helped &= marked
@@ -140,7 +141,7 @@ class Rescuer:
             self._at_work -= fresh
 
     def _holder(self, index: int) -> int:
-        """The slot that holds the lock at a word; -1 or beyond the slots: nobody, or not a lock."""
+        """The slot that holds the lock at a word; -1 or beyond the slots: none, or not a lock."""
         return (self._ram.load(index) & c.LOCK_HOLDER_MASK) - 1
 
 

@@ -1,10 +1,10 @@
-"""Numbers of a violation report in words: where it was, what was expected, what was found.
+"""A violation report in words: where it was, what was expected, what was found.
 
 Kernels report ``(code, where, expected, found)`` as four ints; ``constants`` says how ``where`` and
 the other two are tagged, and the code says what an untagged one means. Everything that shows a
-report takes its words from here: the Python face, runs, crash mode and the explorer.
+report takes its text from here: the Python face, runs, crash mode and the explorer.
 
-``words`` is any memory that can be read by index, in use or not: what it holds may be corrupt.
+``words`` is any memory that can be read by index, in use or not: its contents may be corrupt.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _STATE_CODES = frozenset(
         c.X_LOST_OWNER,
     }
 )
-_ERROR_CODES = frozenset({c.M_LEAKED_OBJECTS, c.I_PROGRESS})  # of what a kernel answered
+_ERROR_CODES = frozenset({c.M_LEAKED_OBJECTS, c.I_PROGRESS})  # a kernel's return value
 _COUNT_CODES = frozenset(
     {
         c.I_CONSERVATION,
@@ -136,7 +136,7 @@ class ReportText:
         return f"pfn {where}" if self._is_pfn(code, where) else self.word(where)
 
     def stake(self, code: int, where: int) -> Stake:
-        """What the report is about, for the history of it."""
+        """What the report is about, to find its history."""
         tag, number = untagged(where)
         if tag == c.AT_CACHE:
             return Stake(cache=number)
@@ -161,7 +161,7 @@ class ReportText:
         return code in FREE_CODES or 0 <= where < self._layout.geometry.pages
 
     def pfn_of(self, word: int) -> int | None:
-        """The page that a word belongs to, by its frame, descriptor or link; None: to no page."""
+        """The page that a word belongs to, by its frame, descriptor or link; None: no page."""
         strides = {
             "frames": self._layout.geometry.page_words,
             "memmap": c.D_WORDS,
@@ -175,7 +175,7 @@ class ReportText:
         return pfn if 0 <= pfn < self._layout.geometry.pages else None
 
     def word(self, word: int) -> str:
-        """A word by its name; one in a page by its index, too."""
+        """A word by its name; a word in a page also by its index."""
         if self._names.region(word) == "frames":
             return f"word {word:#x}{self._of_page(word)}"
         return self._names.name(word)

@@ -1,8 +1,8 @@
-"""What kernels left behind, in words: violations of the report table, and descriptions of pages.
+"""What kernels recorded, in words: violations of the report table, and descriptions of pages.
 
 Kernels write numbers (``kernels/reporting.py``); here they become ``Violation`` objects and
 sentences. Everything only reads, and tolerates a segment that is in use, or corrupt: it must be
-able to say what the dead did.
+able to say what dead processes did.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Reports:
         return int(self._words[c.H_REPORT_COUNT])
 
     def violations(self, first: int = 0) -> list[Violation]:
-        """The kept reports from number ``first`` on, each with the history of what it is about.
+        """The kept reports from number ``first`` on, each with the history of its subject.
 
         The table keeps the first ``REPORTS`` of a segment's life.
         """
@@ -104,7 +104,7 @@ def _stable_pair(segment: Segment, pfn: int) -> tuple[int, int]:
 
 
 def describe_page(segment: Segment, pfn: int) -> str:
-    """One sentence about ``pfn``: what it is, who covers it, whose it is."""
+    """A sentence about ``pfn``: its state, the block that covers it, its owner."""
     word0, word1 = _stable_pair(segment, pfn)
     if word0 & c.TYPE_MASK == c.T_TAIL:
         return _describe_tail(segment, pfn)
@@ -122,4 +122,4 @@ def _describe_tail(segment: Segment, pfn: int) -> str:
                 state = f"{owner_text(word0, word1)}: {block_text(word0, head)}"
                 return f"pfn {pfn} is inside the block of pfn {head}, {state}"
             break
-    return f"pfn {pfn} is a tail that no block covers (in motion, or corrupt)"
+    return f"pfn {pfn} is a tail that no block covers (changing, or corrupt)"

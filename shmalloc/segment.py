@@ -3,9 +3,9 @@
 Data it owns: the header (``H_*`` of constants.py), the geometry's text, and the name in /dev/shm.
 The words behind them belong to the kernels; ``kernels/boot.py`` makes their first image.
 
-A segment is published by its last write, the magic word: before that an attach says "not ready".
-An attach with other kernel sources is refused, because the two builds could disagree about every
-word. Nothing of it outlives the run that made it (leftovers.py).
+A segment is published by its last write, the magic word: before that an attach says "not ready". An
+attach with other kernel sources is refused, because the two builds could disagree about every word.
+Nothing of a segment outlives the run that made it (leftovers.py).
 
 Rules for callers: the process that made a segment owns it; leaving its ``with`` block unmaps and
 removes it. Others attach by name and only unmap. A forked child attaches anew.
@@ -73,8 +73,8 @@ class Segment:
     ) -> Segment:
         """Make, boot and publish a segment; leftovers of dead owners are swept first.
 
-        Raises ``EnvironmentUnfitError`` where memory is too small, before anything is made (with
-        ``prealloc``: reserved page by page), ``SegmentError`` where ``name`` is taken.
+        Raises ``EnvironmentUnfitError`` if memory is too small, before anything is made (with
+        ``prealloc``: reserved page by page), ``SegmentError`` if ``name`` is taken.
         """
         run = get_engine(engine)
         segment_id = secrets.randbits(_DIGEST_BITS) | 1
@@ -117,7 +117,7 @@ class Segment:
         return self._mapping.part(word * 8, size)
 
     def discard(self, word: int, size: int) -> None:
-        """Give whole system pages from ``word`` on back to the system; they read as zero then."""
+        """Give whole system pages from ``word`` on back to the system; they then read as zero."""
         self._mapping.discard(word * 8, size)
 
     @contextlib.contextmanager
@@ -134,7 +134,7 @@ class Segment:
             fcntl.flock(handle, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Unmap. Arrays and views that still look at the memory keep it mapped until they go.
+        """Unmap. Arrays and views that still refer to the memory keep it mapped until they go.
 
         Waits for other threads that are in a kernel; raises ``MisuseError`` if one stays there.
         """
@@ -145,7 +145,7 @@ class Segment:
             self._mapping.close()
 
     def unlink(self) -> None:
-        """Remove the name: nobody can attach any more, the memory goes with its last user."""
+        """Remove the name: no process can attach any more, the memory goes with its last user."""
         physical.remove(self.name)
         leftovers.disown(self.name)
 
@@ -168,7 +168,7 @@ class Segment:
 
 
 def find_name(segment_id: int) -> str:
-    """Name of the segment with that id. Raises ``SegmentError`` where it is gone."""
+    """Name of the segment with that id. Raises ``SegmentError`` if it is gone."""
     paths = sorted(physical.SHM_DIRECTORY.glob(f"shm-*-*-{segment_id:016x}"))
     for path in paths or sorted(physical.SHM_DIRECTORY.iterdir()):
         header = leftovers.header_of(path)
@@ -209,12 +209,12 @@ def _make(name: str, size: int) -> physical.Mapping:
     except FileExistsError as error:
         raise SegmentError(
             f"name: {name!r} exists in /dev/shm and its owner is alive, or it is not ours;"
-            " attach to it, choose another name, or remove the file if nobody uses it"
+            " attach to it, choose another name, or remove the file if no process uses it"
         ) from error
 
 
 def _write_owner(ram: Ram, segment_id: int) -> None:
-    """The first words written: from here on a sweep can tell whose this half-made segment is."""
+    """Write the first words: from here on a sweep can tell the owner of this half-made segment."""
     ram[c.H_OWNER_NAMESPACE] = pid_namespace()
     ram[c.H_OWNER_PID], ram[c.H_OWNER_START] = own_identity()
     ram[c.H_SEGMENT_ID] = segment_id
@@ -227,7 +227,7 @@ def _missing(name: str) -> SegmentError:
 
 
 def _checked_file(name: str) -> Geometry:
-    """Everything that can be wrong with a segment, seen before it is mapped; its geometry."""
+    """Check everything about a segment before it is mapped; its geometry."""
     try:
         handle = os.open(physical.path_of(name), os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError as error:

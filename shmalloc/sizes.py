@@ -16,7 +16,7 @@ _BYTE_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 <
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
 _PLAIN_SECONDS = re.compile(r"(\d+(?:\.\d+)?)s?")
 _MINUTES = re.compile(r"min(?=\d|$)")
-_NOT_OURS = re.compile(r"[wy]|mm")  # weeks, years and months of durationpy: a slip of the finger
+_NOT_OURS = re.compile(r"[wy]|mm")  # weeks, years and months of durationpy: more likely typos
 
 
 def parse_bytes(value: int | str, argument: str = "size") -> int:
@@ -51,7 +51,7 @@ def parse_duration(value: float | str, argument: str = "duration") -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise MisuseError(f"{argument}: {value!r}; use seconds or text like '20s'")
     if not (seconds > 0 and math.isfinite(seconds)):
-        raise MisuseError(f"{argument}: {value!r}; use a time of more than 0 that ends")
+        raise MisuseError(f"{argument}: {value!r}; use a finite time above 0")
     return float(seconds)
 
 

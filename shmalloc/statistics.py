@@ -1,7 +1,7 @@
-"""``Statistics``: one look at a segment's counters. They move while they are read.
+"""``Statistics``: a snapshot of a segment's counters, which change while they are read.
 
-Zone counters are exact at each moment, event counters approximate where a CPU slot is shared; sums
-over several of them fit together only while nobody works.
+Zone counters are exact at each moment, event counters approximate if a CPU slot is shared; sums
+over several of them are consistent only while no process works.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Statistics:
 
     @property
     def free_pages(self) -> int:
-        """Pages that can be given out: on the zones' lists and on the per-CPU lists."""
+        """Pages that can be allocated: on the zones' lists and on the per-CPU lists."""
         return self.pcp_pages + sum(zone.free_pages for zone in self.zones)
 
     @property

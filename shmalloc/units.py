@@ -10,11 +10,11 @@ Rules:
 
 - A plain ``int`` (a literal, a count, a difference, a loop variable) goes as any unit; a unit never
   goes as another unit, nor as a plain ``int``. ``Int`` takes every unit.
-- A sum keeps its unit where moving keeps the meaning: a pfn plus pages is a pfn, a word index plus
+- A sum keeps its unit if moving keeps the meaning: a pfn plus pages is a pfn, a word index plus
   an offset a word index. The start of a structure (``ZoneWords``) plus an offset is a plain
   ``WordIndex``: a field of it. An identifier plus a number is a plain ``int``.
-- A difference, a product, a quotient and a shift are plain ``int``. So is ``+value``, for what a
-  kernel passes on as something else: an error code, or a sum that is a structure of its own.
+- A difference, a product, a quotient and a shift are plain ``int``. So is ``+value``, for a value
+  that a kernel passes on as something else: an error code, or a sum that is a structure of its own.
 - A word read from memory means what its place means, which the checker cannot know: reads give
   ``Any``, and the kernel that reads a field states the unit as its result.
 
@@ -68,7 +68,7 @@ class Control(Protocol):
 if TYPE_CHECKING:
 
     class Int(Protocol):
-        """Any integer, of whatever unit."""
+        """Any integer, of any unit."""
 
         @property
         def imag(self) -> object: ...

@@ -1,8 +1,8 @@
 """What a word of a segment is called: ``zone 1 lock``, ``descriptor of pfn 17``, ``cpu 2 beat``.
 
-A name is the region, the instance in it, and the nearest name of ``constants``; a word that no
-constant names is called by its offset. Reports of runs, the flight recorder and the explorer's
-programs take their names from here. What a word's value means is in word_values.py.
+A name is the region, the instance in it, and the nearest name of ``constants``; a word without a
+constant is called by its offset. Reports of runs, the flight recorder and the explorer's programs
+take their names from here. What a word's value means is in word_values.py.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ The counterpart of word_names.py. It decodes the words that carry fields or that
 word: descriptors, locks, list links, pageblocks, states. A counter is a number, and so is every
 word of a page's own bytes: "" says that there is nothing to decode.
 
-The fields are those of constants.py, and are read from there, not from the kernels. Descriptors are
-put into words by descriptor_text.py.
+The fields come from constants.py, not from the kernels. descriptor_text.py puts descriptors into
+words.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class WordValues:
         return self._link(0, value) if first and layout.geometry.link_store == "page" else ""
 
     def _link(self, offset: int, value: int) -> str:
-        """A list link (kernels/lists.py): the node that it leads to, where it is one."""
+        """A list link (kernels/lists.py): the node that it leads to, if it is one."""
         node = value >> 3
         return self._node(node) if value > 0 and not value & ~c.LINK_MASK else ""
 

@@ -2,14 +2,14 @@
 
 A kernel is a plain Python function over a memory ``mem``; the memory decides what an access means.
 Interpreted, each word below calls the method of the same name on ``mem``. Compiled, the engine
-replaces each word by the bare instruction (``Ram``) or by a hooked one (``ModelRam``); nothing else
-in the code base knows which one runs.
+replaces each word by the bare instruction (``Ram``) or by a hooked one (``ModelRam``); no other
+code knows which one runs.
 
 A segment is an array of int64 words addressed by word index, so a "pointer" is an index and means
 the same in every process. Bit 63 is unused everywhere: there is no sign or overflow question.
 
-Plain accesses are spelled ``mem[i]`` and ``mem[i] = v``: they must be ordered by happens-before, a
-race on one is a bug. Every other access is a word of this file: a race partner is expected.
+Plain accesses are spelled ``mem[i]`` and ``mem[i] = v``: happens-before must order them, and a race
+on one is a bug. Every other access is a word of this file: a race partner is expected.
 
 This file knows no memory, no engine and no layout. A read gives ``Any``: a word means what its
 place means (units.py).
@@ -89,7 +89,7 @@ def relax(mem: Memory) -> None:
 
 
 def give_way(mem: Memory) -> None:
-    """Let another process have the processor (sched_yield); in the model the same as relax."""
+    """Yield the processor to another process (sched_yield); in the model the same as relax."""
     mem.relax()
 
 
@@ -103,9 +103,9 @@ def wait(mem: Memory, i: WordIndex, old: Int) -> None:
 
 
 def notice(mem: Memory, i: WordIndex) -> None:
-    """Say that we have been waiting for word ``i`` again: its owner may be dead (recover.py).
+    """Say that we are still waiting for word ``i``: its owner may be dead (recover.py).
 
-    Never a scheduling point; nothing in the model, where a supervisor looks after the dead.
+    Never a scheduling point; does nothing in the model, whose supervisor handles the dead.
     """
     mem.notice(i)
 
@@ -126,7 +126,7 @@ def fixed(mem: Memory, i: WordIndex) -> Any:
 def mark(mem: Memory, i: WordIndex) -> None:
     """Count one event in word ``i`` for reports and coverage. Approximate when a CPU is shared.
 
-    Never a scheduling point, never a race, orders nothing: no kernel may read such a word.
+    Never a scheduling point, never a race, and orders nothing: no kernel may read such a word.
     """
     mem.mark(i)
 

@@ -2,7 +2,7 @@
 
 ``+ - *`` and ``<<`` wrap. ``//`` and ``%`` round towards minus infinity, as Python's do; LLVM's
 round towards zero, and its division of INT_MIN by -1 is undefined (x86 raises a signal), so that
-divisor is taken apart. A constant divisor costs none of this that is not needed.
+divisor is handled apart. A constant divisor costs only the checks that it needs.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def in_range(code: Code, value: str, stop: str, step: str) -> str:
 
 
 def has_next(code: Code, now: str, stop: str, step: str) -> str:
-    """Whether there is an element behind ``now``, which is one.
+    """Whether there is an element after ``now``, which is one.
 
     Asked of the distance to ``stop``, not of ``now + step``, which may wrap.
     """

@@ -1,9 +1,9 @@
-"""The instructions of aarch64 that our own assembly consists of, as machine words.
+"""The aarch64 instructions of our own assembly, as machine words.
 
-LLVM in the wheels of llvmlite has an assembler for its own machine only. So that code for aarch64
-can be made anywhere, and is the same wherever it is made, four short functions (``rt.enter``,
-``rt.back``, ``fiber.swap``, ``fiber.trampoline``) are assembled here: ``assembled`` knows exactly
-the forms of instruction that they use, in the spelling of any assembler.
+LLVM in the wheels of llvmlite has an assembler for its own machine only. To make the same aarch64
+code on any machine, four short functions (``rt.enter``, ``rt.back``, ``fiber.swap``,
+``fiber.trampoline``) are assembled here: ``assembled`` knows exactly the forms of instruction that
+they use, in the spelling of any assembler.
 
 Names and numbers are those of the Arm Architecture Reference Manual, C6. A field's place is given
 by its lowest bit: Rd, Rt at 0, Rn at 5, Rt2 at 10, imm7 at 15, Rm at 16, imm12 at 10.
@@ -58,7 +58,7 @@ _ENCODERS: Final = [(_pattern(form), encode) for form, encode in _FORMS]
 
 
 def _fits(value: int, unit: int, end: int) -> int:
-    """``value`` in units, where it is a multiple of them below ``end``."""
+    """``value`` in units, if it is a multiple of them below ``end``."""
     if value % unit or value // unit >= end:
         raise EngineError(f"aarch64: no instruction can hold {value}")
     return value // unit

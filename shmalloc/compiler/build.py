@@ -1,9 +1,9 @@
 """Making an image from its entries: one module, or two that are compiled at once on two cores.
 
-A plan of entries is split by Python module, so that what calls each other stays together; each
-half is IR and object code of its own, and link.py joins them. The second half is made by a forked
-child, which has all kernels already. It is not forked where other threads run, for they could hold
-any lock of the C library at that moment: then one process makes both halves.
+A plan of entries is split by Python module, so that what calls each other stays together; each half
+is IR and object code of its own, and link.py joins them. A forked child, which has all kernels
+already, makes the second half. There is no fork while other threads run, since they could hold any
+lock of the C library: then one process makes both halves.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _may_fork() -> bool:
 def _halves(known: Sequence[Instance]) -> dict[Instance, int] | None:
     """Which part each instance is in: modules from the heaviest on to the lighter part.
 
-    None: too little to be split. Decided by the kernels alone, so that one key is one image.
+    None: too little to be split. The kernels alone decide, so that one key is one image.
     """
     weights: dict[str, int] = {}
     for instance in known:
@@ -125,13 +125,13 @@ def _both(
 
 
 class _Child:
-    """A forked process at work on a part. Whatever ends the parent's part ends the child, too."""
+    """A forked process that makes a part. Whatever ends the parent's part also ends the child."""
 
     def __init__(self, work: Callable[[], _Part]) -> None:
         self._done = False
         self._reader, writer = os.pipe()
         with warnings.catch_warnings():
-            # No thread of Python's runs (_may_fork); those of numpy's OpenBLAS see to forks.
+            # No Python thread runs (_may_fork); those of numpy's OpenBLAS handle forks.
             warnings.simplefilter("ignore", DeprecationWarning)
             self._pid = os.fork()
         if self._pid == 0:
@@ -146,11 +146,11 @@ class _Child:
         if not self._done:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
-        with suppress(ChildProcessError):  # somebody else reaps all children of this process
+        with suppress(ChildProcessError):  # other code reaps all children of this process
             os.waitpid(self._pid, 0)
 
     def result(self) -> _Part | None:
-        """What it made; None if it failed. Waits for the end of what it sends."""
+        """Its result; None if it failed. Waits until the child has sent everything."""
         with open(self._reader, "rb", closefd=False) as pipe:
             data = pipe.read()
         self._done = True
@@ -161,7 +161,7 @@ class _Child:
 
 
 def _answer(work: Callable[[], _Part], reader: int, writer: int) -> None:
-    """What the child does; never returns. Its errors are the parent's to find, who tries again."""
+    """What the child does; never returns. The parent detects its errors and tries again."""
     status = 1
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))  # end with the parent

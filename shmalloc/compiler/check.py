@@ -1,8 +1,8 @@
-"""The rules of the kernel dialect, and the names of a kernel resolved: what is true of its text.
+"""The rules of the kernel dialect, and the names of a kernel resolved.
 
-``outline(function)`` reads a kernel once. Its tree is then free of names that stand for
-constants, every call says what it calls (``callee``), and what the kernel breaks is a list of
-findings, each with its line and a cure. Types are not its matter (types.py).
+``outline(function)`` reads a kernel once. In its tree constants replace their names, every call
+says what it calls (``callee``), and the rules that the kernel breaks are a list of findings, each
+with its line and a cure. types.py handles types.
 
     statements    x = .., a, b = two_results(..), mem[i] = .., x += .., mem[i] += .., a call alone,
                   if, while, for over range(..), break, continue, return, pass
@@ -56,7 +56,7 @@ _outlines: dict[Kernel, Outline] = {}
 
 
 def outline(function: Kernel) -> Outline:
-    """The outline of ``function``, made once. Raises ``DialectError`` where it has no source."""
+    """The outline of ``function``, made once. Raises ``DialectError`` if it has no source."""
     made = _outlines.get(function)
     if made is None:
         made = _outlines[function] = _Reader(function).outline
@@ -243,7 +243,7 @@ class _Reader(ast.NodeTransformer):
         return self._scope.names.get(name, ABSENT)
 
     def _known(self) -> list[str]:
-        """The names that a misspelt one could have been."""
+        """The names that a misspelt one may stand for."""
         return [*self._names, *self.outline.function.__globals__]
 
     def _on_Attribute(self, node: ast.Attribute) -> ast.expr:
@@ -254,7 +254,7 @@ class _Reader(ast.NodeTransformer):
         return ast.copy_location(ast.Constant(0), node)
 
     def _member(self, node: ast.Attribute) -> object:
-        """What ``module.name`` is, ``ABSENT`` where it is not that."""
+        """What ``module.name`` is, ``ABSENT`` if it is nothing."""
         if isinstance(node.value, ast.Name) and node.value.id not in self._names:
             return self._scope.members.get((node.value.id, node.attr), ABSENT)
         return ABSENT
@@ -318,7 +318,7 @@ class _Reader(ast.NodeTransformer):
         node.slice = self._value(node.slice)
 
     def _builtin(self, node: ast.expr) -> str | None:
-        """The name of the builtin function that ``node`` is, None where it is none."""
+        """The name of the builtin function that ``node`` is, None if it is none."""
         if isinstance(node, ast.Name) and node.id in BUILTINS and node.id not in self._names:
             if node.id not in self._scope.names:
                 return node.id
@@ -370,7 +370,7 @@ class _Reader(ast.NodeTransformer):
 
 
 def _require_def(function: Kernel) -> None:
-    """Refuse what is a plain function, but was not made by ``def``."""
+    """Refuse a plain function that was not made by ``def``."""
     code, refused = function.__code__, ""
     if code.co_name == "<lambda>":
         refused = REFUSED[ast.Lambda]
@@ -386,7 +386,7 @@ def _is_word(value: object) -> bool:
 
 
 def _is_stuck(loop: ast.While) -> bool:
-    """Whether a loop has no way out, and no access at which another CPU could go on."""
+    """Whether a loop has no way out, and no access at which another CPU could run."""
     ways = ast.Call | ast.Subscript | ast.Return | ast.Break
     return not any(isinstance(node, ways) for node in ast.walk(loop))
 

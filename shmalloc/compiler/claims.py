@@ -1,20 +1,20 @@
-"""Who builds an image: one thread of one process, while the others wait, not longer than a bound.
+"""Claims: one thread of one process builds an image, and the others wait, up to a limit.
 
-Each directory of images has one file ``lock``, made once and never removed. A key is claimed by a
-POSIX record lock on one byte of it, far behind its (empty) content::
+Each directory of images has one file ``lock``, made once and never removed. A POSIX record lock on
+one byte of it, far beyond its (empty) content, claims a key::
 
     lock   [ no data ] ........ byte at 8 bytes of sha256(key), without their sign bit ........
 
-Record locks, because of who holds them. They belong to a process and not to an open file, as
-``flock`` and OFD locks do: a child that is forked while another thread builds inherits the
-descriptor, but not the lock, so no process waits for it; a process that dies, however it dies, or
-calls ``exec``, holds nothing any more; and the system knows the pid of a holder. They have two
-weaknesses, and the tables below are there for those.
+These are record locks because a process owns them, not an open file as with ``flock`` and OFD
+locks: a child that is forked while another thread builds inherits the descriptor, but not the lock,
+so it makes no other process wait; a process that dies in any way, or calls ``exec``, holds nothing
+any more; and the system knows the pid of a holder. They have two weaknesses, which the tables below
+address.
 
 *Any* close of a descriptor of that file drops *all* locks that the process has on it. So ``_files``
-keeps one descriptor a file, which is never closed. Where the file was deleted and made again, the
-old descriptor stays open as well, because another thread may be about to lock it; closed, its
-number could be that of a stranger's file by then. (So the file system of a directory in which this
+keeps one descriptor per file, which is never closed. If the file was deleted and made again, the
+old descriptor stays open as well, because another thread may be about to lock it; once closed, its
+number could mean an unrelated file by then. (So the file system of a directory in which this
 process has built something cannot be unmounted before its end.)
 
 Threads of one process do not exclude each other. So ``_held`` says which claim has a byte::
@@ -23,18 +23,18 @@ Threads of one process do not exclude each other. So ``_held`` says which claim 
 
 Its only writes are ``setdefault`` and ``pop``, each atomic. There is no mutex, because a signal
 handler may fetch a kernel at any moment and would wait for the code that it interrupted. A forked
-child starts with an empty table, as the threads that held the claims do not exist in it; where
-something forks without Python's hooks, the pid in the key makes them void.
+child starts with an empty table, as the threads that held the claims do not exist in it; after a
+fork without Python's hooks, the pid in the key makes them void.
 
 A thread that holds a claim never waits for another: two threads that build nested images in
 opposite order would wait for each other. It builds what it needs twice instead.
 
 Rules for callers: ``release`` in a ``finally``, also after ``take`` was interrupted; look for the
-image again after ``take``, because another process may have finished it just now.
+image again after ``take``, because another process may just have finished it.
 
-What it does not do: promise that an image is built once. Where files cannot be locked, the lock
-file was deleted, or a holder takes too long, several processes build the same image and the last
-one's stays: more work, never a wrong result.
+What it does not do: promise that an image is built once. If files cannot be locked, the lock file
+was deleted, or a holder takes too long, several processes build the same image and the last one
+stays: more work, never a wrong result.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LOCK_NAME = "lock"
-TELL_AFTER_S = 0.5  # a wait that is shorter is not worth a line
-BEING_OPENED = -1  # by another thread of this process, at this moment
+TELL_AFTER_S = 0.5  # a shorter wait is not worth a line
+BEING_OPENED = -1  # by another thread of this process
 SHORTEST_NAP_S, LONGEST_NAP_S = 0.002, 0.05
 _FLOCK = struct.Struct("hhqqi0q")  # l_type, l_whence, l_start, l_len, l_pid
 
 _held: dict[tuple[int, str, int], Claim] = {}
 _files: dict[str, int] = {}  # path of a lock file -> its descriptor
-_opening: dict[tuple[int, str], object] = {}  # (pid, path) -> who opens it at this moment
+_opening: dict[tuple[int, str], object] = {}  # (pid, path) -> the thread that is opening it
 
 
 class Claim:
@@ -76,9 +76,9 @@ class Claim:
         self._locked: int | None = None
 
     def take(self, tell: Callable[[str], None], limit_s: float) -> bool:
-        """Wait until no other process builds this image. False: the caller builds it, too.
+        """Wait until no other builder has this image. False: the caller builds it, too.
 
-        That is after ``limit_s``, or at once where this thread holds a claim already.
+        That is after ``limit_s``, or at once if this thread already holds a claim.
         """
         patient = not self._is_nested()
         start_s = time.monotonic()
@@ -102,7 +102,7 @@ class Claim:
         return True
 
     def release(self) -> None:
-        """Let the next one have it; does nothing where it was never ours, or in a forked child."""
+        """Release the claim; does nothing if it was never ours, or in a forked child."""
         if os.getpid() != self._slot[0] or _held.get(self._slot) is not self:
             return
         # The lock before the entry: once the entry is gone, another thread may have locked this
@@ -113,9 +113,9 @@ class Claim:
         _held.pop(self._slot, None)
 
     def _is_nested(self) -> bool:
-        """Whether this thread holds a claim; a signal handler finds that of what it interrupts."""
+        """Whether this thread holds a claim; a signal handler sees that of the interrupted code."""
         pid, thread = os.getpid(), get_ident()
-        held = list(_held.items())  # one step: others may change the table meanwhile
+        held = list(_held.items())  # one step: other threads may change the table meanwhile
         return any(slot[0] == pid and claim._thread == thread for slot, claim in held)
 
     def _try(self) -> bool:
@@ -123,7 +123,7 @@ class Claim:
         return _held.setdefault(self._slot, self) is self and self._lock_byte()
 
     def _lock_byte(self) -> bool:
-        """False only where another process has the byte; where no lock is possible it is ours."""
+        """False only if another process has the byte; if no lock is possible it is ours."""
         descriptor = _descriptor(self._path)
         if descriptor is None or descriptor == BEING_OPENED:
             return descriptor is None
@@ -137,17 +137,17 @@ class Claim:
         return True
 
     def _holder(self) -> str:
-        """Whom we wait for, as far as the system knows."""
+        """The holder that we wait for, as far as the system knows."""
         if _held.get(self._slot) is not self:
             return "another thread of this process"
         descriptor = _files.get(self._path)
         pid = 0 if descriptor is None else _locker(descriptor, self._byte)
-        if pid <= 0:  # it has just let go, or lives in another pid namespace
+        if pid <= 0:  # it has just released, or is in another pid namespace
             return "another process"
         try:
             with open(f"/proc/{pid}/comm", errors="replace") as file:  # noqa: PTH123
                 return f"process {pid} ({shown(file.read().rstrip())})"
-        except OSError:  # it ends at this moment, or /proc is hidden from us
+        except OSError:  # it is ending, or /proc is hidden from us
             return f"process {pid}"
 
 
@@ -159,7 +159,7 @@ def _unlock(descriptor: int, byte: int) -> None:
 
 
 def _locker(descriptor: int, byte: int) -> int:
-    """The pid that keeps us from locking ``byte``; 0 if none does, or none that we can see."""
+    """The pid that keeps us from locking ``byte``; 0 if there is none, or none that we can see."""
     wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
     try:
         kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, wanted))
@@ -171,8 +171,8 @@ def _locker(descriptor: int, byte: int) -> int:
 def _descriptor(path: str) -> int | None:
     """The one descriptor of a lock file, None if there can be none, or BEING_OPENED.
 
-    Two threads must not open it both: the one that comes second would have to close its own, which
-    drops a lock that the first one may have by then.
+    Two threads must not both open it: the second would have to close its own, which drops a lock
+    that the first may have by then.
     """
     known = _files.get(path)
     if known is not None and _is_open(known, path):
@@ -207,8 +207,8 @@ def _opened(path: str) -> int | None:
 def _is_open(descriptor: int, path: str) -> bool:
     """Whether the descriptor is still that of the file at ``path``.
 
-    It is not, where the directory was deleted, or where the program closed all descriptors (as
-    daemons do) and the number is a stranger's now.
+    It is not, if the directory was deleted, or if the program closed all descriptors (as daemons
+    do) and the number now means another file.
     """
     try:
         ours, there = os.fstat(descriptor), os.lstat(path)
@@ -218,7 +218,7 @@ def _is_open(descriptor: int, path: str) -> bool:
 
 
 def _forget() -> None:
-    """In a forked child: the threads that had these claims are not here."""
+    """Forget the claims in a forked child: their threads do not exist here."""
     _held.clear()
     _opening.clear()
 

@@ -5,8 +5,8 @@ constants, all 64-bit unless their text says otherwise; a *slot* is a stack word
 into a register. After an instruction that ends a block nothing is written until the next label:
 ``dead`` says so.
 
-Each instruction carries the line of the kernel that it came from, where lines are wanted: that is
-the line table of debuggers and profilers.
+Each instruction carries the line of the kernel that it came from, if lines are wanted: that is the
+line table of debuggers and profilers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Code:
 
     # --- writing ---------------------------------------------------------------------------------
     def fresh(self, hint: str = "t") -> str:
-        """A name that was not used in this function."""
+        """A name not yet used in this function."""
         self._count += 1
         return f"{hint}{self._count}"
 
@@ -121,5 +121,5 @@ class Code:
         return self.op(f"call {result} {function}({given})")
 
     def site(self) -> int:
-        """What a fault says of its place: the kernel's number and the line within it."""
+        """The place that a fault names: the kernel's number and the line within it."""
         return self.where << 16 | min(max(self.line - self.first_line, 0), 0xFFFF)

@@ -1,6 +1,6 @@
 """IR text to object code, by llvmlite: the only file that imports it.
 
-``host()`` is the processor at hand, ``BASELINE`` what a shipped image may count on: x86-64-v2
+``host()`` is the processor at hand, ``BASELINE`` what a shipped image may rely on: x86-64-v2
 with cmpxchg16b. Code is position independent and in the small model; everything that it needs from
 outside comes through the table of imports (runtime.py).
 """
@@ -80,7 +80,7 @@ def _optimized(text: str, target: Target) -> Any:
 
 
 def object_code(text: str, target: Target) -> bytes:
-    """Compile a module of IR. Raises ``EngineError`` where LLVM refuses it."""
+    """Compile a module of IR. Raises ``EngineError`` if LLVM refuses it."""
     module = _optimized(text, target)
     made: bytes = _machine(target).emit_object(module)
     return made

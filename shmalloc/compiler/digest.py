@@ -1,12 +1,13 @@
-"""The key of an image: a digest of everything that its machine code is made from.
+"""The key of an image: a digest of everything that determines its machine code.
 
 Bytecode, constants and lines of every kernel in the closure of its entries; the values of the
-constants that they name; the compiler's own sources and version; the processor. It is computed
-from what this process imported, not from files, so an edited file cannot be taken for the kernel
-that runs, and an edit of a kernel changes the keys of the images that hold it and of no others.
+constants that they name; the compiler's own sources and version; the processor. It is computed from
+what this process imported, not from files, so an edited file is never taken for the kernel that
+runs, and an edit of a kernel changes the keys of the images that hold it and of no others.
 
-Annotations and columns change nothing: they are not part of bytecode and of no use to the code. Nor
-does the folder that a package is installed in: a copy of it finds the images of the original.
+Annotations and columns change nothing: bytecode does not hold them, and the code does not need
+them. Nor does the folder that a package is installed in: a copy of it finds the images of the
+original.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _digests: dict[Kernel, bytes] = {}
 def key_of(entries: Iterable[Instance], made_for: str | None = None) -> str:
     """The key of the image with these entries, as 40 hex digits.
 
-    ``made_for``: of one that was made beforehand for a class of processors (prebuilt.py).
+    ``made_for``: the class of processors of a prebuilt image (prebuilt.py).
     """
     machine = f"{compiler()}|{processor.digest()}" if made_for is None else made_for
     state = hashlib.sha256(f"{FORMAT}|{sources()}|{machine}".encode())
@@ -101,18 +102,18 @@ def _computed(function: Kernel) -> bytes:
 
 
 def _named(function: Kernel) -> list[tuple[object, str]]:
-    """What the globals are that a kernel names: its module's and those of modules it names."""
+    """The globals that a kernel names: its module's and those of modules it names."""
     scope = scope_of(function)
     return [(name, _text(value)) for name, value in (*scope.names.items(), *scope.members.items())]
 
 
 def _text(value: object) -> str:
-    """A constant, or what a name stands for, as far as it decides what code is made."""
+    """A constant, or what a name stands for, as far as it affects the code."""
     kind = type(value)
     if kind is FunctionType:
         return _identity(value)
     if kind is int:
-        return hex(value)  # type: ignore[arg-type]  # in decimal there is a limit to the digits
+        return hex(value)  # type: ignore[arg-type]  # decimal text has a limit of digits
     if kind is not bool and isinstance(value, int):
         return hex(int.__pos__(value))
     return repr(value) if isinstance(value, bool | float | complex | str | bytes) else str(kind)
@@ -139,9 +140,9 @@ def sources() -> str:
 
 @cache
 def compiler() -> str:
-    """Digest of the version of llvmlite, which it is not worth to import for that."""
+    """Digest of the version of llvmlite, without importing it."""
     state = hashlib.sha256()
-    found = find_spec("llvmlite")  # importlib.metadata takes longer than all the rest
+    found = find_spec("llvmlite")  # importlib.metadata takes longer than everything else
     if found is not None and found.origin is not None:
         state.update(Path(found.origin).with_name("_version.py").read_bytes())
     return state.hexdigest()

@@ -1,7 +1,7 @@
-"""Which directory may hold compiled code: one that nobody but this user and root can change.
+"""Which directory may hold compiled code: one that only this user and root can change.
 
-Whoever can write to the directory of the compiled code decides what we execute. Ownership keeps
-others out; digests (store.py) only find damage. The directories, in the order of preference::
+A user that can write to the directory of the compiled code decides what we execute. Ownership keeps
+other users out; digests (store.py) only find damage. The directories, in the order of preference::
 
     $SHMALLOC_CACHE_DIR              "the usual one": the first of these three that is set;
     $XDG_CACHE_HOME/shmalloc         what is missing of its path is made with mode 0700
@@ -9,19 +9,19 @@ others out; digests (store.py) only find damage. The directories, in the order o
     TEMPORARY/shmalloc-XXXXXXXX      "the private one": its name cannot be guessed; only where the
                                      usual one cannot be trusted or cannot be written to
 
-A path is walked from the root, and each step must pass before the next one is looked at: a
-directory that belongs to us or to root and that no group and no other user may write to. Nobody
-else can then exchange what is below it, so what was found stays true. A sticky directory such as
-/tmp may be on the way, because what belongs to us or to root in it cannot be renamed by others; a
-symbolic link directly in it is refused all the same (somebody else may have chosen it). Access
-lists are covered: their widest permission shows in the group's bits of the mode.
+A path is walked from the root, and each step must pass before the next one is checked: a directory
+that belongs to us or to root and that no group and no other user may write to. No other user can
+then exchange what is below it, so the check stays true. A sticky directory such as /tmp may be on
+the way, because other users cannot rename what belongs to us or to root in it; a symbolic link
+directly in it is still refused (another user may have chosen it). Access lists are covered: their
+widest permission shows in the group's bits of the mode.
 
 The private directory serves a whole tree of processes: its maker puts its path into the
-environment, and descendants use it as long as it is there and passes the same walk. Only its maker
+environment, and descendants use it as long as it exists and passes the same walk. Only its maker
 removes it, at its exit; one that is killed leaves it behind.
 
-Rules for callers: call ``trusted`` at each use, because a directory may be deleted and made again
-by somebody else meanwhile (20 microseconds); pass no path through a shell or to another user.
+Rules for callers: call ``trusted`` at each use, because another user may delete a directory and
+make it again meanwhile (20 microseconds); pass no path through a shell or to another user.
 
 What it does not do: read or write images (store.py). It imports nothing slow: each process that
 uses a kernel pays for this import (pathlib alone takes longer than loading an image).
@@ -47,15 +47,15 @@ MODE = 0o700
 MOST_LINKS = 40  # symbolic links on one path, as in the system's own walk
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
-_private: dict[int, str] = {}  # effective user -> the private directory that we made or were left
+_private: dict[int, str] = {}  # effective user -> the private directory that we made or inherited
 
 
 class UntrustedError(EnvironmentUnfitError):
-    """A directory that somebody else could change, or that is none. The message says which."""
+    """What another user could change, or is no directory. The message says which."""
 
 
 def cache_root() -> Path:
-    """The usual directory of compiled code. Whether it can be trusted is for ``trusted`` to say."""
+    """The usual directory of compiled code. ``trusted`` decides whether it can be trusted."""
     from pathlib import Path
 
     return Path(usual())
@@ -67,7 +67,7 @@ def usual() -> str:
     if chosen:
         return os.path.abspath(chosen)
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # the XDG specification: a relative path is to be ignored
+    if not os.path.isabs(base):  # the XDG specification: ignore a relative path
         base = os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(base, "shmalloc")
 
@@ -81,7 +81,7 @@ def shown(text: str) -> str:
 
 
 def trusted(path: str, *, make: bool) -> str:
-    """``path`` without symbolic links, once each step of it has passed; else UntrustedError.
+    """``path`` without symbolic links, if each step of it passes; else UntrustedError.
 
     With ``make``, missing directories are made, with mode 0700.
     """
@@ -120,7 +120,7 @@ def may_write(folder: str) -> bool:
 
 
 def private() -> str | None:
-    """The private directory of this tree of processes; None where none can be made."""
+    """The private directory of this tree of processes; None if none can be made."""
     for known in (_private.get(os.geteuid()), os.environ.get(ENV_PRIVATE)):
         if known and _is_usable(known):
             return known
@@ -135,7 +135,7 @@ def _looked_at(path: str) -> os.stat_result:
 
 
 def _made_or_looked_at(path: str) -> os.stat_result:
-    """What is at ``path``, and if nothing is, a directory of ours from now on."""
+    """What is at ``path``; if nothing is, make a directory of ours there."""
     try:
         return os.lstat(path)
     except FileNotFoundError:
@@ -145,14 +145,14 @@ def _made_or_looked_at(path: str) -> os.stat_result:
     try:
         os.mkdir(path, MODE)
     except FileExistsError:
-        pass  # another process of ours made it, or another user his own: it is looked at now
+        pass  # another process of this or another user made it: check it now
     except OSError as error:
         raise UntrustedError(f"{shown(path)} cannot be made: {error.strerror}") from error
     return _looked_at(path)
 
 
 def _target(step: str, link: os.stat_result, parent: os.stat_result, links: int) -> str:
-    """Where the symbolic link ``step`` leads, unless somebody else may have chosen that."""
+    """Where the symbolic link ``step`` leads, unless another user may have chosen that."""
     if parent.st_mode & OTHERS_WRITE or link.st_uid not in (0, os.geteuid()):
         raise UntrustedError(f"{shown(step)} is a symbolic link that others may have put there")
     if links > MOST_LINKS:
@@ -164,7 +164,7 @@ def _target(step: str, link: os.stat_result, parent: os.stat_result, links: int)
 
 
 def _pass(path: str, info: os.stat_result) -> None:
-    """Let a step pass that is a directory which only we and root can change."""
+    """Accept a step that is a directory which only we and root can change."""
     if not stat.S_ISDIR(info.st_mode):
         raise UntrustedError(f"{shown(path)} is not a directory")
     if info.st_uid not in (0, os.geteuid()):
@@ -181,7 +181,7 @@ def _is_usable(folder: str) -> bool:
     try:
         return may_write(trusted(folder, make=False))
     except UntrustedError:
-        return False  # gone with its maker, or of another user: we make our own
+        return False  # gone with its maker, or another user's: make our own
 
 
 def _make_private() -> str | None:
@@ -199,8 +199,8 @@ def _make_private() -> str | None:
         if not _is_usable(folder):
             _remove_private(folder, os.getpid())
             continue
-        # Of two threads that come here at once, both shall use the first one's; the other
-        # directory stays empty until the exit.
+        # If two threads come here at once, both use the first one's; the other directory stays
+        # empty until the exit.
         known = _private.get(os.geteuid())
         if known is None or not _is_usable(known):
             known = _private[os.geteuid()] = folder
@@ -218,4 +218,4 @@ def _remove_private(folder: str, maker: int) -> None:
             os.unlink(os.path.join(folder, name))
         os.rmdir(folder)
     except OSError:
-        return  # removed by somebody else, or a descendant writes at this moment: it is in /tmp
+        return  # removed by another process, or a descendant is writing: it is in /tmp

@@ -1,12 +1,12 @@
-"""``SHMALLOC_DUMP=ir|asm``: what was made of each kernel, as text to read.
+"""``SHMALLOC_DUMP=ir|asm``: the compiled form of each kernel, as text to read.
 
     SHMALLOC_DUMP=ir        optimized LLVM IR, KERNEL.ll
     SHMALLOC_DUMP=asm       assembly, KERNEL.s
     SHMALLOC_DUMP=ir,asm    both
     SHMALLOC_DUMP_DIR=DIR   where; default: shmalloc-dump in the working directory
 
-One file for each kernel that is a function of its own; what was inlined everywhere is part of its
-callers. Images are compiled for it even if they are in the cache, whose bytes are what runs.
+One file for each kernel that is a function of its own; a kernel that is inlined everywhere is part
+of its callers. Images are compiled for this even if the cache has them; the cached bytes run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _put(path: Path, text: str) -> None:
 
 
 def wanted() -> list[str]:
-    """The forms that $SHMALLOC_DUMP asks for. Raises ``MisuseError`` for one that there is not."""
+    """The forms that $SHMALLOC_DUMP asks for. Raises ``MisuseError`` for an unknown one."""
     found = [form for form in os.environ.get(ENV_DUMP, "").split(",") if form]
     for form in found:
         if form not in ENDINGS:
@@ -50,7 +50,7 @@ def wanted() -> list[str]:
 
 
 def write(entries: Sequence[Instance], tell: Callable[[str], None]) -> None:
-    """Write the kernels of an image into files, in every form that is wanted."""
+    """Write the kernels of an image into files, in every wanted form."""
     forms = wanted()
     directory = Path(os.environ.get(ENV_DIRECTORY, "shmalloc-dump"))
     try:

@@ -1,4 +1,4 @@
-"""ELF files as the compiler meets them: the shapes of their records, and a reader that trusts none.
+"""ELF files: the shapes of their records, and a reader that trusts none.
 
 Only what LLVM writes for the two machines of this package is known here: 64 bits, little endian,
 relocations with addends. A relocatable object, and likewise a linked image, is laid out so:
@@ -11,9 +11,9 @@ relocations with addends. A relocatable object, and likewise a linked image, is 
 A symbol table is a section of 24-byte records; its ``link`` is the section of its names. A table
 of relocations is a section of 24-byte records; its ``info`` is the section that it changes.
 
-Code that reads bytes from elsewhere goes through ``read_object`` or ``read_functions``:
-both raise ``LinkError`` for anything damaged, and nothing else. Sections named here lie within the
-file; symbols and relocations are not checked further, because only the linker knows their meaning.
+Code that reads bytes from elsewhere calls ``read_object`` or ``read_functions``: both raise
+``LinkError`` for anything damaged, and nothing else. Sections named here lie within the file;
+symbols and relocations are not checked further, because only the linker knows their meaning.
 Nothing here writes files or touches memory.
 """
 
@@ -120,7 +120,7 @@ def read_functions(data: bytes, label: str) -> list[tuple[int, int, str]]:
 
 
 def mapped_bytes(data: bytes, label: str) -> int:
-    """How many bytes of addresses an image takes from its base on; LinkError for a damaged one."""
+    """The size in bytes of an image's address range; LinkError for a damaged one."""
 
     def read() -> int:
         header = HEADER.unpack_from(data)
@@ -168,7 +168,7 @@ def _read_sections(data: bytes) -> list[Section]:
 
 
 def _read_symbols(data: bytes, sections: list[Section]) -> list[Symbol]:
-    """The symbols of the first full table, in its order; none where the file has no such table."""
+    """The symbols of the first full table, in its order; none if the file has no such table."""
     table = next((s for s in sections if s.kind == SHT_SYMTAB), None)
     if table is None:
         return []

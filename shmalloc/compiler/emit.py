@@ -1,6 +1,6 @@
 """From a kernel's form to LLVM IR: statements.
 
-What has no meaning ends the call: a division by zero, a shift by a count outside of 0..63, a range
+An undefined operation ends the call: a division by zero, a shift by a count outside 0..63, a range
 whose step is 0. The checks are left out where constants show that they hold.
 """
 

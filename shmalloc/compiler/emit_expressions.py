@@ -1,7 +1,7 @@
 """From a kernel's form to LLVM IR: expressions and calls.
 
 An expression becomes a value and its width, "i64" or "i1" for what a comparison gives; a variable
-is a slot (code.py), one for each field where it holds a memory. Evaluation order is Python's.
+is a slot (code.py), one for each field if it holds a memory. Evaluation order is Python's.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Expressions:
         return value, "i64"
 
     def _on_Compare(self, node: ast.Compare) -> Value:
-        """A chain stops at its first comparison that does not hold, as Python's does."""
+        """A chain stops at its first false comparison, as in Python."""
         code = self.code
         left = self._int(node.left)
         result = ""
@@ -177,7 +177,7 @@ class Expressions:
         return self._mean(kind, callee.__name__, memory, numbers)
 
     def _mean(self, kind: Kind, name: str, memory: Registers, arguments: list[str]) -> list[str]:
-        """What the kind of memory says that a word is."""
+        """The results of a word, as the kind of memory defines it."""
         meaning = self._meaning(kind, name)
         if isinstance(meaning, FunctionType) and is_kernel(meaning):
             return self._kernel(meaning, kind, memory, arguments)

@@ -1,9 +1,9 @@
 """Which locals are assigned on every path, and whether a kernel can fall off its end.
 
-The state after a statement is the set of names that are assigned on every path to it, or None
-where control does not get there. A loop adds nothing to what held before it, for it may not run
-at all; but ``while True`` ends only through its breaks, so what holds at each of them holds after
-it. That is how ``while True: x = ..; if ..: break`` may be followed by a use of ``x``.
+The state after a statement is the set of names that are assigned on every path to it, or None if
+control does not get there. A loop adds nothing to what held before it, since it may not run at all;
+but ``while True`` ends only through its breaks, so what holds at each of them holds after it. That
+is how ``while True: x = ..; if ..: break`` may be followed by a use of ``x``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images: what a compile makes, as bytes for the disk and as builtins for Python.
+"""Images: the result of a compile, as bytes for the disk and as builtins for Python.
 
     b"shmimage"  | u32 bytes of the description | description, JSON | ELF shared object
 
@@ -74,7 +74,7 @@ def packed(description: dict[str, Any], shared_object: bytes) -> bytes:
 
 
 def unpacked(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Description and shared object. Raises ``EngineError`` for what is no image."""
+    """Description and shared object. Raises ``EngineError`` if it is no image."""
     if len(data) >= _HEAD.size:
         magic, size = _HEAD.unpack_from(data)
         if magic == MAGIC and _HEAD.size + size <= len(data):

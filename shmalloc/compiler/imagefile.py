@@ -1,4 +1,4 @@
-"""The file of one compiled image: written as a whole, read once, and believed only when checked.
+"""The file of one compiled image: written as a whole, read once, and trusted only when checked.
 
 ::
 
@@ -12,10 +12,10 @@
                                  184     n  payload
     .KEY.PID-RANDOM.new       the same, while it is written; then it is renamed
 
-The file is opened without following a link or waiting for a FIFO's writer, looked at through the
-open descriptor, and read into memory; the bytes that ``read_image`` returns are those that it
-checked, whatever happens to the file meanwhile. Nothing in it is interpreted here. The file's time
-of change is that of its last use, to the hour.
+The file is opened without following a link or waiting for a FIFO's writer, checked through the open
+descriptor, and read into memory; the bytes that ``read_image`` returns are those that it checked,
+whatever happens to the file meanwhile. Nothing in it is interpreted here. The file's time of change
+is that of its last use, to the hour.
 
 Rules for callers: the folder has passed ``directory.trusted``. ``write_image`` raises OSError for
 all that can be wrong with a disk.
@@ -46,7 +46,7 @@ ENDING, UNFINISHED = ".image", ".new"
 
 
 class DamagedImageError(EngineError):
-    """What is in an image's place is not that image; ``lasting``: nor can it be replaced."""
+    """The file in an image's place is not that image; ``lasting``: nor can it be replaced."""
 
     def __init__(self, reason: str, *, lasting: bool = False) -> None:
         super().__init__(reason)
@@ -103,11 +103,11 @@ def _note_use(descriptor: int) -> None:
     try:
         os.utime(descriptor)
     except OSError:
-        return  # of root, or on a read-only disk: a process that may write there may also remove it
+        return  # root's, or on a read-only disk: a user that may write there may also remove it
 
 
 def _payload(data: bytes, key: str) -> bytes:
-    """What is behind the header, if both belong together and to ``key``."""
+    """What follows the header, if both belong together and to ``key``."""
     if len(data) < HEADER.size:
         raise DamagedImageError(f"is truncated ({len(data)} bytes)")
     magic, version, length, name, digest = HEADER.unpack_from(data)

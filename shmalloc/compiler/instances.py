@@ -1,7 +1,7 @@
 """``Instance``: a kernel over a kind of memory, which is one function of an image.
 
-Here because a process that only loads an image names instances too, and needs no front end for it:
-``form`` imports that when a kernel is compiled.
+In a file of its own because a process that only loads an image also names instances, and needs no
+front end for that: ``form`` imports it to compile.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Kinds of memory: what the words of a kernel mean to compiled code.
 
 A kernel says ``load(mem, i)``; the kind of ``mem`` says which instructions that is. A compiled
-memory is a few 64-bit values, its *fields*, which every function over it takes in registers in
-front of its ints. A meaning is one of two things:
+memory is a few 64-bit values, its *fields*, which every function over it takes in registers before
+its ints. A meaning is one of two things:
 
     an emitter    Python that writes LLVM IR: ``emit(code, memory, arguments) -> value``
     a kernel      called with the memory and the arguments, as if the kernel had been written

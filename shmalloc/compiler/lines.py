@@ -1,6 +1,6 @@
 """Line tables: which instruction came from which line of which kernel, as LLVM metadata.
 
-What debuggers and profilers need and no more: a compile unit a file, a subprogram a kernel, and
+What debuggers and profilers need and no more: a compile unit per file, a subprogram per kernel, and
 a location for each of its lines. Types and variables are left out: kernels have only integers.
 """
 

@@ -1,18 +1,18 @@
 """The linker: object files of LLVM become one shared object that dlopen takes, without ld or cc.
 
-Sections of one sort are put one behind the other, as ``sections`` draws it; names are resolved
-among all objects; each relocation is applied as ``relocate`` says:
+Sections of one sort are concatenated, as ``sections`` draws it; names are resolved among all
+objects; each relocation is applied as ``relocate`` says:
 
     object 1  .text .rodata .bss ...  --+      .text    = .text of 1, .text of 2, ...
     object 2  .text .data ...         --+-->   .rodata  = .rodata* of 1, of 2, ...
                                                .data    = whatever is writable, .bss = its zeros
                                                .debug_* = the same, never mapped
 
-Nothing from outside of the image is ever linked in: what code needs of the process comes through
-a table of pointers that ``load.Loaded.fill`` fills. dlsym finds global names of default
-visibility. gdb, perf and nm find every function, local ones too, in .symtab, source lines
-in .debug_line, and callers by .eh_frame or .debug_frame where an object has one. An object that
-refers to ``symbols.FUNCTIONS`` gets the table of all functions that is drawn there.
+Nothing from outside the image is ever linked in: what code needs of the process comes through a
+table of pointers that ``load.Loaded.fill`` fills. dlsym finds global names of default visibility.
+gdb, perf and nm find every function, local ones too, in .symtab, source lines in .debug_line, and
+callers by .eh_frame or .debug_frame where an object has one. An object that refers to
+``symbols.FUNCTIONS`` gets the table of all functions that is drawn there.
 
 Callers compile with reloc=pic and codemodel=small. References of one object to another's data cost
 a load less if the data is declared hidden or dso_local. Not linked: thread-local data,

@@ -4,18 +4,18 @@
                                                      |
     dlsym, table of pointers, name of an address  <--+
 
-The bytes that were given are the bytes that run: nobody can write to the memfd any more, and no
-file system that forbids execution is in the way. Its descriptor stays open, one for each image,
-and dlopen is given ``/proc/PID/fd/N``: by that name gdb finds symbols and lines, in this process
-and in its forks for as long as this process lives. perf knows a memfd by its name only. With
+The given bytes are the bytes that run: no process can write to the sealed memfd, and no file system
+that forbids execution is in the way. Its descriptor stays open, one for each image, and dlopen is
+given ``/proc/PID/fd/N``: by that name gdb finds symbols and lines, in this process and in its forks
+for as long as this process lives. perf knows a memfd by its name only. With
 
     SHMALLOC_DEBUG_IMAGES=DIR
 
-images are written into DIR instead (made with mode 0700, refused if others can write to it) and
-loaded from there: perf then finds its symbols, also after the process has ended, and gdb in core
-dumps. Such files stay until the user removes them.
+images are written into DIR instead (made with mode 0700, refused if other users can write to it)
+and loaded from there: perf then finds their symbols, also after the process has ended, and so does
+gdb in core dumps. Such files stay until the user removes them.
 
-A child that is forked goes on with all images of its parent. Callers check what they load:
+A forked child keeps all images of its parent. Callers check what they load:
 dlopen of damaged bytes can crash. This file imports neither numpy nor llvmlite.
 """
 
@@ -91,7 +91,7 @@ class Loaded:
         return (name, offset - start) if offset - start < size else None
 
     def _read_functions(self) -> list[tuple[int, int, str]]:
-        """From the image's file; nothing if somebody closed our descriptor."""
+        """From the image's file; nothing if our descriptor was closed."""
         with contextlib.suppress(OSError):
             status = os.fstat(self.descriptor)
             if (status.st_dev, status.st_ino) == self._inode:
@@ -103,8 +103,8 @@ class Loaded:
 def load(image: bytes, name: str) -> Loaded:
     """Map ``image`` for the rest of this process's life; ``name`` appears in /proc and in messages.
 
-    Loading the same bytes again maps them again, with data of their own. Raises LinkError for what
-    is no image, LoadError if the system does not map it.
+    Loading the same bytes again maps them again, with data of their own. Raises LinkError if it is
+    no image, LoadError if the system does not map it.
     """
     size = elf.mapped_bytes(image, name)
     directory = os.environ.get(ENV_DEBUG_IMAGES)
@@ -132,7 +132,7 @@ def symbol_at(address: int) -> tuple[str, int] | None:
 
 
 def _opened(candidates: Iterator[tuple[int, str]]) -> tuple[ctypes.CDLL, str, int]:
-    """dlopen the first candidate whose path dlopen does not take for a library it has already."""
+    """dlopen the first candidate whose path dlopen does not take for a loaded library."""
     known = {loaded.library._handle for loaded in _loaded}
     for descriptor, path in candidates:
         library = ctypes.CDLL(path, mode=_MODE)
@@ -144,7 +144,7 @@ def _opened(candidates: Iterator[tuple[int, str]]) -> tuple[ctypes.CDLL, str, in
 def _sealed(image: bytes, name: str) -> Iterator[tuple[int, str]]:
     """A descriptor of the image in a memfd and its path; then the same under other numbers.
 
-    Whoever closes all descriptors of a process frees numbers that dlopen still takes for ours.
+    A program that closes all its descriptors frees numbers that dlopen still takes for ours.
     """
     descriptor = os.memfd_create(name[:200], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     _write_all(descriptor, image)
@@ -164,7 +164,7 @@ def _in_directory(image: bytes, name: str, directory: Path) -> Iterator[tuple[in
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = directory.stat()
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise LoadError(f"{ENV_DEBUG_IMAGES}={directory}: others can write there; chmod 700 cures")
+        raise LoadError(f"{ENV_DEBUG_IMAGES}={directory}: others can write there; chmod 700 it")
     stem = f"{name.replace('/', '_')[:200]}-{hashlib.sha256(image).hexdigest()[:16]}"
     for number in itertools.count():
         path = directory / (f"{stem}-{number}.so" if number else f"{stem}.so")
@@ -205,7 +205,7 @@ class _SymbolEntry(ctypes.Structure):
 
 
 def _datum_bytes(address: int) -> int | None:
-    """How large the exported datum at ``address`` is; None where libc cannot tell (musl)."""
+    """Size of the exported datum at ``address``; None if libc cannot tell (musl)."""
     dladdr1 = getattr(ctypes.CDLL(None), "dladdr1", None)
     if dladdr1 is None:
         return None

@@ -1,7 +1,7 @@
 """One module of LLVM IR: every kernel that some entries reach, over their kinds of memory.
 
 A kernel over a kind is an *instance* (instances.py), and an instance is one IR function. Entries
-can be called from outside of the image by the name that ``symbol_of`` gives; everything else is
+can be called from outside the image by the name that ``symbol_of`` gives; everything else is
 internal, so that LLVM may inline and drop it.
 
 An image may be made from several modules, which are compiled in different processes: each instance
@@ -93,7 +93,7 @@ class Module:
             self._extra[name] = text()
 
     def instance(self, function: Kernel, kind: Kind, takes_memory: bool) -> Instance:
-        """The instance, which will be written here or declared."""
+        """The instance, which is then written here or declared."""
         made = Instance(function, kind, takes_memory)
         if made not in self._seen:
             self._seen[made] = None
@@ -116,7 +116,7 @@ class Module:
         return [code.op(f"extractvalue {result} {found}, {k}") for k in range(form.result)]
 
     def symbol(self, instance: Instance) -> str:
-        """The name of an instance. Functions of the same name are told apart by a number."""
+        """The name of an instance. A number tells functions of the same name apart."""
         if instance not in self._names:
             plain = name = symbol_of(*instance)
             while name in self._symbols:

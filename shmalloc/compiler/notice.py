@@ -1,15 +1,15 @@
-"""From compiled code to Python: "I have been waiting for this word for long, have a look".
+"""From compiled code to Python: "I have waited long for this word, check its owner".
 
-A waiter cannot find out whether the owner of a lock is alive: that is in /proc. So ``wait`` (where
-the futex's time is over and the word still holds what was waited for) and ``notice`` (one call in
-NOTICE_EVERY, runtime.py) call one C function. It takes the interpreter's lock, finds the listener
-of the memory by its place, and returns when that has done what it could, perhaps by running
-kernels over the same memory, beneath the waiter.
+Compiled code cannot find out whether the owner of a lock is alive: that is in /proc. So ``wait``
+(when the futex times out and the word is unchanged) and ``notice`` (one call in NOTICE_EVERY,
+runtime.py) call one C function. It takes the interpreter's lock, finds the listener of the memory
+by its place, and returns when the listener has done what it can, perhaps by running kernels over
+the same memory, beneath the waiter.
 
-A listener's own kernels may wait for long, too, and then it is called again, beneath itself: whom
-they wait for may have died just now, and nobody else can help (docs/bugs.md 11).
+A listener's own kernels may also wait long, and then it is called again, beneath itself: the
+process that they wait for may just have died, and no other process can help (docs/bugs.md 11).
 
-A listener must not raise: what it could not do, the next call may. If it does all the same, the
+A listener must not raise: what it could not do, the next call may. If it raises all the same, the
 exception is kept, and raised when the waiting kernel has returned.
 """
 
@@ -27,12 +27,12 @@ _kept: dict[int, BaseException] = {}  # address of a frame -> what the listener 
 
 
 def _notice(frame: int, index: int) -> None:
-    """What compiled code calls; ``frame`` is that of the waiting call, ``index`` the word."""
+    """The function that compiled code calls; ``frame`` is that of the waiting call."""
     listener = _listeners.get(ctypes.c_int64.from_address(frame + 8 * PLACE).value)
     try:
         if listener is not None:
             listener(index)
-    except BaseException as error:  # a C caller has nobody to raise to; nor may Ctrl-C get lost
+    except BaseException as error:  # a C caller cannot take an exception; nor may Ctrl-C get lost
         _kept.setdefault(frame, error)
         ctypes.c_int64.from_address(frame + 8 * FAULT).value = LISTENER
 
@@ -46,7 +46,7 @@ def listen(place: int, listener: Listener | None) -> None:
 
 
 def kept(frame: int) -> BaseException | None:
-    """What a listener failed with beneath the call with that frame, once."""
+    """The exception of a listener beneath the call with that frame, once."""
     return _kept.pop(frame, None)
 
 

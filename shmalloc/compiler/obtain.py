@@ -1,10 +1,10 @@
 """From entries to an image in this process: loaded already, on disk, or compiled now.
 
-``obtain(entries)`` gives the image that holds all of them. A fault in compiled code, a wrong
-number of arguments and an exception that a listener left (notice.py) all come to ``_handler``,
-which raises what is due.
+``obtain(entries)`` gives the image that holds all of them. A fault in compiled code, a wrong number
+of arguments and an exception that a listener left (notice.py) all reach ``_handler``, which raises
+the exception.
 
-A process says once what it compiles, in one line through the logger "shmalloc", where it takes a
+A process reports once what it compiles, in one line through the logger "shmalloc", if that takes a
 second or more.
 """
 
@@ -97,7 +97,7 @@ def find(function: Kernel, kind: Kind) -> Image | None:
 def obtain(entries: Sequence[Instance], tell: Tell = warn) -> Image:
     """The image of ``entries``, loaded. Entries that are not in the dialect are left out of it.
 
-    Raises ``EngineError`` for what is no kernel.
+    Raises ``EngineError`` for anything that is no kernel.
     """
     for entry in entries:
         if not is_kernel(entry.function):
@@ -134,10 +134,9 @@ def _settle(entries: Sequence[Instance], image: Image) -> None:
 
 
 def _made_anew(entries: Sequence[Instance], tell: Tell) -> None:
-    """Compile an image whose key was met by one that leaves out what is in the dialect now.
+    """Compile an image again whose kept file leaves out a kernel that is in the dialect now.
 
-    What makes a kernel be refused need not be in its bytecode: a default argument, a source that
-    could not be found.
+    The reason for a refusal need not be in the bytecode: a default argument, a missing source.
     """
     entries = _told_apart(entries)
     with _lock:
@@ -164,14 +163,14 @@ def is_kept(entries: Sequence[Instance]) -> bool:
 def require(entry: Instance, tell: Tell, along: Sequence[Instance] = ()) -> Image:
     """The image that holds ``entry``; if there is none yet, that of ``along`` and ``entry``.
 
-    Raises ``DialectError`` where ``entry`` is not in the dialect.
+    Raises ``DialectError`` if ``entry`` is not in the dialect.
     """
     image = find(entry.function, entry.kind)
     if image is None:
         obtain([entry, *along], tell)
         image = find(entry.function, entry.kind)
     if image is None:
-        _ = entry.form  # raises what is wrong with it
+        _ = entry.form  # raises its error
         _made_anew([entry, *along], tell)
         image = _homes[entry.function, entry.kind.name]
     return image
@@ -180,7 +179,7 @@ def require(entry: Instance, tell: Tell, along: Sequence[Instance] = ()) -> Imag
 def name_crashes() -> None:
     """Let a crash in any image of this process name its kernel on standard error.
 
-    To be called after ``faulthandler.enable()``; a forked child calls it for itself.
+    Call it after ``faulthandler.enable()``; a forked child calls it for itself.
     """
     global _names_crashes
     _names_crashes = True
@@ -211,7 +210,7 @@ def _dump(entries: Sequence[Instance], tell: Tell) -> None:
 
 
 def _is_in_the_dialect(entry: Instance) -> bool:
-    """With all that it calls."""
+    """Including all that it calls."""
     try:
         return entry.form is not None
     except DialectError:
@@ -246,7 +245,7 @@ def _imports() -> tuple[int, ...]:
 
 
 def _handler(record_address: int, frame_address: int) -> None:
-    """Raise what a call ended with. Called by wrappers, beneath the call from Python."""
+    """Raise the exception of a call. Called by wrappers, beneath the call from Python."""
     record = _records[record_address]
     taken = record.function.__code__.co_argcount if record.function is not None else 0
     words = max(FRAME_WORDS, ARGUMENTS + taken)

@@ -1,4 +1,4 @@
-"""What is known of a kernel after its text was read once: its tree, its names, what it breaks.
+"""What is known of a kernel after one read of its text: its tree, its names, its violations.
 
 Made by check.py, which says what ``tree`` holds. A finding is a line of the file and a sentence
 with the reason and the cure.

@@ -1,9 +1,8 @@
-"""Images that were made beforehand and shipped: if one fits, nothing is compiled.
+"""Images that are prebuilt and shipped: if one fits, nothing is compiled.
 
 ``make`` writes them, for this version of Python (the key of an image holds bytecode) and for any
 x86-64 processor since 2009 that has cmpxchg16b. A wheel carries them in ``shmalloc/prebuilt``
-(``tox -e prebuilt``). They are found by the same rule as others: a key of everything that they are
-made from.
+(``tox -e prebuilt``). They are found as others are: by a key of everything that they are made from.
 """
 
 from __future__ import annotations

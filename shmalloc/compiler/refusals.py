@@ -1,4 +1,4 @@
-"""What syntax the kernel dialect has, and how it says no to the rest: reason and cure by node."""
+"""The syntax of the kernel dialect, and the refusal of everything else: reason and cure by node."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Why a name in a kernel is refused, and the cure, by what the name stands for.
 
 A kernel may name constants, ``NAME`` and ``module.NAME``, and call kernels, words and a few
-built-in functions. What else a name can stand for is a mistake that its author did not see as one:
-a plain function, a variable of the module, a list. Each gets its own sentence.
+built-in functions. Any other name is a mistake that its author did not notice: a plain function, a
+variable of the module, a list. Each gets its own sentence.
 """
 
 from __future__ import annotations

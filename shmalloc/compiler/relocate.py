@@ -1,4 +1,4 @@
-"""Relocations: how an instruction or a word of data learns the address that it speaks of.
+"""Relocations: how an instruction or a word of data gets the address that it refers to.
 
 A *kind* is the number that the ELF supplement of a machine gives to one way of writing an
 address. Each kind is a function ``apply(content, at, place, target)``:
@@ -6,7 +6,7 @@ address. Each kind is a function ``apply(content, at, place, target)``:
     content  the bytes of the output section, changed in place
     at       offset in ``content`` of what is changed
     place    the address that ``at`` has when the image is loaded at 0
-    target   the address spoken of, addend included, when the image is loaded at 0
+    target   the address referred to, addend included, when the image is loaded at 0
 
 A target that the field cannot hold raises OverflowError or struct.error; the linker turns both
 into a LinkError that names the symbol.

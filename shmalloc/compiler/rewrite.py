@@ -5,14 +5,14 @@ file and lines, so that breakpoints, tracebacks, coverage and the explorer's tra
 source. Its meaning is that of compiled code, to the last bit:
 
 - ``+ - * <<``, unary ``-``, ``abs`` and ``//`` wrap (rewrite_expressions.py)
-- shift counts and the steps of ranges are looked at before they are used; a division by zero is
+- shift counts and the steps of ranges are checked before they are used; a division by zero is
   Python's own error
 - words become methods of the memory: ``load(mem, i)`` is ``mem.load(i)``, one Python call less
-- a bool becomes an int wherever the kernel takes it for one: stored, passed on, or as a result
+- a bool becomes an int wherever the kernel uses it as one: stored, passed on, or as a result
 
-A rewritten kernel does not know where it is when it faults, so that it pays nothing where it does
-not. ``entry(kernel)`` makes of it what an engine calls: it takes what compiled code takes as
-arguments, and turns what was raised into a ``KernelFault`` with kernel, line and CPU.
+A rewritten kernel does not track its position, so that it costs nothing unless it faults.
+``entry(kernel)`` makes the function that an engine calls: it takes the arguments that compiled code
+takes, and turns an exception into a ``KernelFault`` with kernel, line and CPU.
 
     runnable(function)      the rewritten kernel, its callees too: made once for each process
     entry(runnable(f))      the same for callers that are no kernels
@@ -54,7 +54,7 @@ FAULTS = (IndexError, ArithmeticError)  # what a rewritten kernel and its memory
 
 
 def runnable(function: Kernel, takes_memory: bool = True) -> Kernel:
-    """``function`` rewritten, with all that it calls; a primitive is what it is.
+    """``function`` rewritten, with all that it calls; a primitive does not change.
 
     Raises ``DialectError`` for what is not in the dialect.
     """

@@ -1,8 +1,8 @@
 """Expressions of a kernel as expressions of Python that give the int64 of compiled code.
 
-Python's integers have no end, so each result that may leave 64 bits is wrapped, by an expression
+Python's integers are unbounded, so each result that may exceed 64 bits is wrapped, by an expression
 in place: ``(t if INT_MIN <= (t := a + b) <= INT_MAX else wrap(t))``. Ranges (integers.py) show
-where that is needless, and inner results may stay *congruent*, that is right up to a multiple of
+where that is unnecessary, and inner results may stay *congruent*, that is right up to a multiple of
 2**64, as long as only ``+ - * << & | ^ ~`` are applied to them: ``(a + b) & MASK`` wraps nothing.
 
 Rules: temporaries have names that start with a dot, so that no source can name them. Each is read
@@ -221,7 +221,7 @@ class Expressions:
     def _division(self, op: ast.operator, left: Operand, right: Placed) -> Placed:
         divisor, others = right
         low, high = others
-        # What divides 2**64 leaves the same rest of all congruent integers.
+        # A divisor of 2**64 leaves the same remainder of all congruent integers.
         must_fit = isinstance(op, ast.FloorDiv) or not (low == high > 0 and high & high - 1 == 0)
         dividend, bounds = left(must_fit)
         made = ast.BinOp(left=dividend, op=op, right=divisor)
@@ -231,7 +231,7 @@ class Expressions:
         return _folded(made, result)
 
     def _shift(self, op: ast.operator, left: Placed, right: Placed) -> Placed:
-        """The count is looked at where it is evaluated, behind the left operand."""
+        """The count is checked where it is evaluated, after the left operand."""
         (value, bounds), (count, counts) = left, right
         if not counts.within(*SHIFTS):
             tested, read = self.twice(count, ".s")

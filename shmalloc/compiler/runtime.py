@@ -1,4 +1,4 @@
-"""What compiled kernels lean on: the frame of a call, the end of a faulty one, sleeping.
+"""The runtime of compiled kernels: the frame of a call, the end of a faulty one, sleeping.
 
 Python calls a kernel through a wrapper (wrappers.py), which lays out a *frame* on its own stack, so
 that calls of several threads share nothing. Kernels get its address as ``call``::
@@ -23,11 +23,11 @@ A *place* belongs to one memory of this process, for as long as that lives::
     6  EXTRA     2 words of the kind of memory
 
 ``rt.enter`` saves the registers that a function must keep and calls; a fault restores them and
-returns from ``rt.enter``, as if the call had come to its end. Nothing in between has anything to
-clean up: kernels own no memory but their stack. What a kernel has locked in the segment stays
-locked, as it would in a process that was killed there.
+returns from ``rt.enter``, as if the call had ended. Nothing in between needs a cleanup: kernels own
+no memory but their stack. A lock that the kernel holds in the segment stays locked, as if the
+process had been killed there.
 
-``wait`` and ``give_way`` let other Python threads run meanwhile, where the caller holds the
+``wait`` and ``give_way`` let other Python threads run meanwhile, if the caller holds the
 interpreter's lock.
 """
 
@@ -210,7 +210,7 @@ def _field(base: str, at: int, value: str) -> str:
 
 
 def _without_lock(name: str, call: str) -> str:
-    """``call`` with the interpreter's lock given back meanwhile, where it is held."""
+    """``call`` with the interpreter's lock released meanwhile, if it is held."""
     return f"""  %at.{name} = getelementptr i64, ptr %frame, i64 {HELD}
   %held.{name} = load i64, ptr %at.{name}, align 8
   %is.{name} = icmp ne i64 %held.{name}, 0

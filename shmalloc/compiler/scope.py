@@ -1,8 +1,7 @@
 """What the names of a kernel stand for, looked up once: the front end and the key must agree.
 
-The first look freezes the value of a constant, ``NAME`` and ``module.NAME`` alike: a later change
-has no effect in this process. Otherwise the cache could keep the code of the old value under the
-key of the new one.
+A later change of a constant has no effect: the first lookup, by either of them, freezes it.
+Otherwise an image could be kept under the key of the new value with the code of the old one.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _ABSENT = object()
 
 
 def scope_of(function: Kernel) -> Scope:
-    """The scope of ``function`` as it was at the first look."""
+    """The scope of ``function`` as it was at the first lookup."""
     found = _scopes.get(function)
     return found if found is not None else _scopes.setdefault(function, _look(function))
 

@@ -1,7 +1,6 @@
 """The sections of an image, where they lie, and the file that they make.
 
-Lowest address first; a section appears only if it holds something, save for the four of code and
-data:
+Lowest address first; a section appears only if it is not empty, except the four of code and data:
 
     r--  header, programs, .hash .dynsym .dynstr .rela.dyn .shm.functions .rodata .eh_frame
     r-x  .text

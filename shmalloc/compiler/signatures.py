@@ -1,7 +1,7 @@
 """How a kernel's arguments and results look in IR.
 
 A kernel takes the fields of a memory in registers, then its numbers as 64-bit integers; it
-returns one such integer, 0 where it has no result, or a struct of several.
+returns one such integer, 0 if it has no result, or a struct of several.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from shmalloc.compiler.types import Form
 def parameters(form: Form, kind: Kind) -> list[str]:
     """The IR parameters of a kernel, typed: the fields of a memory, then its numbers.
 
-    A kernel that takes no memory gets that of its caller all the same: it may come to a fault.
+    A kernel that takes no memory gets its caller's: it may fault.
     """
     return [*fields_of(kind), *(f"i64 {argument(name)}" for name in form.numbers)]
 
 
 def argument(name: str) -> str:
-    """The IR value that holds an argument: in quotes, for names of Python may have any letters."""
+    """The IR value of an argument: in quotes, since Python's names may have any letters."""
     return f'%"a.{name}"'
 
 
@@ -38,7 +38,7 @@ def passed(kind: Kind, memory: Registers) -> list[str]:
 
 
 def result_type(form: Form) -> str:
-    """The IR type of what a kernel returns; 0 where that is nothing."""
+    """The IR type of a kernel's result; 0 if it has none."""
     if isinstance(form.result, int):
         return "{" + ", ".join(["i64"] * form.result) + "}"
     return "i64"

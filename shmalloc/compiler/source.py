@@ -1,9 +1,9 @@
 """From a kernel to its syntax tree: the text that the function was made from, parsed.
 
-The trees of a file are parsed once and kept by (name, first line). What is handed out is a copy,
-which the caller may change. The text can be newer than the function: a file that was edited after
-its import would be compiled to something that this process never ran, so the text is compiled
-again and held against the function's own bytecode.
+The trees of a file are parsed once and kept by (name, first line). Callers get a copy, which they
+may change. The text can be newer than the function: a file that was edited after its import would
+be compiled to something that this process never ran, so the text is compiled again and compared
+with the function's own bytecode.
 
 This file knows nothing of the dialect.
 """
@@ -38,7 +38,7 @@ _files: dict[str, _File] = {}
 
 
 def place_of(function: Kernel, line: int) -> str:
-    """``FILE:LINE``, the file relative to the working directory where it lies below it."""
+    """``FILE:LINE``, the file relative to the working directory if it lies below it."""
     file = readable(function.__code__.co_filename)
     if not file.isprintable():  # a message is one line
         file = file.encode("unicode_escape", "surrogatepass").decode()
@@ -46,7 +46,7 @@ def place_of(function: Kernel, line: int) -> str:
 
 
 def readable(filename: str) -> str:
-    """``filename`` relative to the working directory where it lies below it."""
+    """``filename`` relative to the working directory if it lies below it."""
     try:
         below = os.path.relpath(filename)
     except (OSError, ValueError):  # the working directory is gone
@@ -57,7 +57,7 @@ def readable(filename: str) -> str:
 def tree_of(function: Kernel) -> ast.FunctionDef:
     """A fresh copy of the syntax tree of ``function``, with the line numbers of its file.
 
-    Raises ``DialectError`` where there is no source. ``require_current`` says whether it is that
+    Raises ``DialectError`` if there is no source. ``require_current`` says whether it is that
     of the function.
     """
     found = _file_of(function).trees.get(_key_of(function))
@@ -97,7 +97,7 @@ def _copied(value: object) -> object:
 
 
 def require_current(function: Kernel) -> None:
-    """Raise ``DialectError`` where the source is not what ``function`` was compiled from."""
+    """Raise ``DialectError`` if the source is not what ``function`` was compiled from."""
     now = _file_of(function).codes.get(_key_of(function))
     if now is None or _meaning(now) != _meaning(function.__code__):
         raise _changed(function)
@@ -115,7 +115,7 @@ def _changed(function: Kernel) -> DialectError:
 
 
 def _file_of(function: Kernel) -> _File:
-    """The file of ``function`` as it is now, read again where it changed."""
+    """The file of ``function`` as it is now, read again if it changed."""
     filename = function.__code__.co_filename
     linecache.checkcache(filename)  # a module may be written and imported again
     lines = linecache.getlines(filename, function.__globals__)

@@ -1,17 +1,17 @@
-"""The store of compiled images: one file a key, checked at each use, built once, healed by itself.
+"""The store of compiled images: one file per key, checked at each use, built once, self-healing.
 
-A key is a digest of everything that decides an image, so a file that is whole is right for ever.
+A key is a digest of everything that determines an image, so an intact file is valid for ever.
 In a directory that can be trusted (directory.py)::
 
     KEY.image           an image (imagefile.py), replaced or removed, never changed
     .KEY.PID-*.new      one that is being written
-    lock                who builds what (claims.py)
+    lock                the claims of builders (claims.py)
 
-A file that is not whole, or that is no file of ours or root's, is built anew, with one line that
-says why. Once all images together are larger than $SHMALLOC_CACHE_MB, those that were used least
-recently are removed; a reader has its file open and does not notice.
+A file that is damaged, or that belongs neither to us nor to root, is built again, with one line
+that says why. Once all images together exceed $SHMALLOC_CACHE_MB, the least recently used are
+removed; a reader has its file open and does not notice.
 
-What cannot be kept is used all the same: a store that fails costs time, and one line.
+An image that cannot be kept is still used: a store that fails costs time, and one line.
 
 Rules for callers: ``build`` gives the same bytes for one key in every process, as two may build at
 once (claims.py); it does not wait for a thread that fetches. ``tell`` takes a line without an end.
@@ -75,19 +75,19 @@ def default_store() -> Store:
 
 
 class Store:
-    """Images below ``root``, or in a private directory where that does not do."""
+    """Images below ``root``, or in a private directory if ``root`` cannot be used."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.fspath(root)
         self._told: set[str] = set()
 
     def fetch(self, key: str, build: Callable[[], bytes], tell: Callable[[str], None]) -> bytes:
-        """The image with that key; where it is missing or damaged, ``build`` makes it.
+        """The image with that key; if it is missing or damaged, ``build`` makes it.
 
         Only one process builds it, while the others wait; see claims.py for the exceptions.
-        ``tell`` hears each time that something takes long or does not work, in one line.
+        ``tell`` gets one line each time that something takes long or does not work.
         """
-        path_of(self.root, key)  # what is no key is told before a directory is made
+        path_of(self.root, key)  # a wrong key is reported before a directory is made
         folder, why = self._folder()
         if folder is not None:
             try:
@@ -113,7 +113,7 @@ class Store:
             return None  # ``fetch`` mends it and says so
 
     def put(self, key: str, payload: bytes, tell: Callable[[str], None]) -> bool:
-        """Keep an image that is there already; False, and a line, where that is not possible."""
+        """Keep an image that exists already; False, and a line, if that is not possible."""
         folder, why = self._folder()
         if why:
             folder = self._private_folder(why, tell)
@@ -141,12 +141,12 @@ class Store:
 def _built_once(
     folder: str, key: str, build: Callable[[], bytes], tell: Callable[[str], None]
 ) -> bytes:
-    """Build an image and keep it, unless another process has done so when it is our turn."""
-    wait_s, most = longest_wait(), most_kept()  # a wrong value is told before the long build
+    """Build an image and keep it, unless another process has done so before our turn."""
+    wait_s, most = longest_wait(), most_kept()  # report a wrong value before the long build
     path = path_of(folder, key)
     claim = Claim(folder, key)
     try:
-        if not os.path.isdir(path):  # which nobody can replace: to wait for a turn is useless
+        if not os.path.isdir(path):  # cannot be replaced: waiting for a turn is useless
             claim.take(tell, wait_s)
         try:
             payload = read_image(folder, key)
@@ -165,7 +165,7 @@ def _built_once(
 
 
 def _keep(folder: str, key: str, payload: bytes, most: float, tell: Callable[[str], None]) -> bool:
-    """Write an image and make room for it; False, and a line, where that fails."""
+    """Write an image and make room for it; False, and a line, if that fails."""
     try:
         write_image(folder, key, payload)
     except OSError as error:
@@ -177,10 +177,9 @@ def _keep(folder: str, key: str, payload: bytes, most: float, tell: Callable[[st
 
 
 def _make_room(folder: str, spared: str, most: float) -> None:
-    """Remove the images that were used least recently, while all are larger than ``most`` bytes.
+    """Remove the least recently used images, while all together exceed ``most`` bytes.
 
-    The one that was written just now stays. So does what cannot be removed: the next one that
-    writes tries again.
+    The newest one stays. So does what cannot be removed: the next writer tries again.
     """
     images = _images(folder)
     total = sum(size for _, size, _ in images)
@@ -197,12 +196,12 @@ def _images(folder: str) -> list[tuple[float, int, str]]:
     try:
         entries = list(os.scandir(folder))
     except OSError:
-        return images  # all of it is being deleted
+        return images  # the whole directory is being deleted
     for entry in entries:
         try:
             info = entry.stat(follow_symlinks=False)
         except OSError:
-            continue  # another process removes it at the same time
+            continue  # another process is removing it
         if entry.name.endswith(ENDING):
             images.append((info.st_mtime, info.st_size, entry.name))
         elif entry.name.endswith(UNFINISHED) and time.time() - info.st_mtime > ABANDONED_S:
@@ -211,12 +210,12 @@ def _images(folder: str) -> list[tuple[float, int, str]]:
 
 
 def longest_wait() -> float:
-    """Seconds for which a process waits for another one that builds what it needs."""
+    """Seconds for which a process waits for another to build what it needs."""
     return _number(ENV_WAIT_S, WAIT_S)
 
 
 def most_kept() -> float:
-    """Bytes that all images together may have."""
+    """Size limit in bytes of all images together."""
     return _number(ENV_CACHE_MB, CACHE_MB) * 1e6
 
 

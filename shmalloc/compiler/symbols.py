@@ -13,15 +13,15 @@ linker puts the names where a handler finds them, if an object refers to ``FUNCT
 
     SIGSEGV in kernel shmalloc.kernels.buddy.merge +0x42, address 0x10
 
-then puts the action back that was there before it and returns, so that the instruction faults
-again: the next handler, the default action or ``faulthandler``, sees the very same fault and
-ends the process. For code elsewhere, another image's as well, it prints nothing and does the
-rest. So handlers of many images are a chain, in which the last one installed comes first.
+then restores the previous action and returns, so that the instruction faults again: the previous
+handler, the default action or ``faulthandler``, sees the same fault and ends the process. For code
+elsewhere, including other images, it prints nothing and does the rest. So handlers of many images
+are a chain, in which the last one installed comes first.
 
-``install`` is called after ``faulthandler.enable()``: that one passes a fault on by raise(),
-from where no kernel can be seen. A child that is forked keeps what is installed. The handler runs
-on the alternate stack of its thread if there is one; this file makes none. Handler and libc
-agree on struct sigaction, siginfo_t and ucontext_t of Linux, which glibc and musl share.
+``install`` is called after ``faulthandler.enable()``: that handler passes a fault on by raise(),
+which hides the kernel. A child that is forked keeps what is installed. The handler runs on the
+alternate stack of its thread if there is one; this file makes none. Handler and libc agree on
+struct sigaction, siginfo_t and ucontext_t of Linux, which glibc and musl share.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def install(image: Loaded) -> None:
     Raises LookupError if the image was linked without ``crash_ir``, OSError if sigaction fails.
     """
     if image.base in _installed:
-        return  # a second time it would be its own predecessor, for ever
+        return  # a second time it would be its own predecessor
     libc = ctypes.CDLL(None, use_errno=True)
     calls = (libc.writev, libc.sigaction, getattr(libc, "raise"))
     image.fill(CALLS, [ctypes.cast(call, ctypes.c_void_p).value or 0 for call in calls])

@@ -1,14 +1,14 @@
-"""The types of a kernel's expressions, over one kind of memory: what its code is made from.
+"""The types of a kernel's expressions, over one kind of memory: the input of its code.
 
-Values are 64-bit integers; a type says what they are to Python:
+Values are 64-bit integers; a type says what they are in Python:
 
     "int"     any value          "bool"   0 or 1 that Python sees as False or True
     "none"    no value           n >= 2   a tuple of n ints
     a kind    a memory of that kind (kinds.py): the first argument of most kernels
 
 A variable that holds ints and bools is an int. ``analyse(function, kind)`` gives the ``Form`` of a
-kernel: a resolved tree of its own in which every expression has its ``type``. It refuses what no
-type fits, and kernels that reach themselves: the stacks of virtual CPUs are small, and a bound on
+kernel: a resolved tree of its own in which every expression has its ``type``. It refuses
+expressions that no type fits, and recursion: the stacks of virtual CPUs are small, and a bound on
 the depth of calls is worth more to a kernel than recursion.
 """
 
@@ -54,7 +54,7 @@ class Form:
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The arguments behind the memory."""
+        """The arguments after the memory."""
         return self.params[1:] if self.takes_memory else self.params
 
 
@@ -74,7 +74,7 @@ _here = _UnderWay()
 def analyse(function: Kernel, kind: Kind | None) -> Form:
     """The form of ``function`` whose first argument is a memory of ``kind`` (None: it has none).
 
-    Raises ``DialectError`` for what is not in the dialect, here or in what it calls.
+    Raises ``DialectError`` for anything that is not in the dialect, here or in its callees.
     """
     form = _forms.get((function, kind))
     if form is None:
@@ -253,7 +253,7 @@ class _Typer:
         return "bool" if isinstance(node.value, bool) else "int"
 
     def _on_Name(self, node: ast.Name) -> Type:
-        return self.variables.get(node.id, "bool")  # one that is not known yet can only widen
+        return self.variables.get(node.id, "bool")  # an unknown one can only widen
 
     def _on_BinOp(self, node: ast.BinOp) -> Type:
         left, right = self._number(node.left), self._number(node.right)
@@ -321,7 +321,7 @@ class _Typer:
         return "bool" if name in ("min", "max") and types == {"bool"} else "int"
 
     def _stop(self, node: ast.Call) -> None:
-        """``node`` is a breakpoint(), or comes to one. Without a memory, the caller decides."""
+        """``node`` is a breakpoint(), or reaches one. Without a memory, the caller decides."""
         if self.kind not in (ANY, None):
             raise self._refused(node, "breakpoint() cannot be compiled; use engine='interpreted'")
         self.stops = True

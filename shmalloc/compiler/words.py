@@ -1,8 +1,8 @@
 """The words of ``Ram``, as instructions: every access is the processor's own.
 
-A word is at ``base + 8 * index``. The index is checked before each access, always: an index outside
-of the segment, or an odd one for a pair, is a fault (runtime.py), so neither Python nor the segment
-is harmed. The check is one compare and a branch that is never taken.
+A word is at ``base + 8 * index``. The index is checked before every access: an index outside the
+segment, or an odd one for a pair, is a fault (runtime.py), so neither Python nor the segment is
+harmed. The check is one compare and a branch that is never taken.
 
     load            acquire load     mov          ldapr, ldar
     store           release store    mov          stlr
@@ -12,8 +12,8 @@ is harmed. The check is one compare and a branch that is never taken.
     exchange ..     atomicrmw        xchg, lock xadd ..  swpal, ldaddal ..
     fence           seq_cst          mfence, lock or     dmb ish
 
-``load2`` is an access that writes where the processor has no 16-byte load (x86 without AVX,
-aarch64 before LSE2): it takes the line exclusively there, and faults on a read-only mapping.
+``load2`` is an access that writes if the processor has no 16-byte load (x86 without AVX, aarch64
+before LSE2): it then takes the line exclusively, and faults on a read-only mapping.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def store(order: str) -> Checked:
 
 
 def mark(code: Code, address: str, operands: list[str]) -> None:
-    """Not an atomic add on purpose: 0.5 ns instead of 3, and a lost count does no harm."""
+    """Deliberately no atomic add: 0.5 ns instead of 3, and a lost count is harmless."""
     count = code.op(f"load atomic i64, ptr {address} monotonic, align 8")
     more = code.op(f"add i64 {count}, 1")
     code.do(f"store atomic i64 {more}, ptr {address} monotonic, align 8")

@@ -6,9 +6,9 @@ back. Its ``self`` is an int, the address of a *record*::
     0  address of the memory's place        1  address of the kernel's machine code
 
 It takes exactly the kernel's ints, lays out the frame of the call (runtime.py) and enters the
-kernel through ``rt.enter``. Two variants: ``k`` keeps the interpreter's lock, for calls of less
-than some microseconds; ``r`` releases it, for batches. A wrong count, a fault and an exception
-that a listener left all go to one Python function, the *handler*, which raises what is due.
+kernel through ``rt.enter``. Two variants: ``k`` keeps the interpreter's lock, for calls of at most
+a few microseconds; ``r`` releases it, for batches. A wrong count, a fault and an exception that a
+listener left all go to one Python function, the *handler*, which raises the exception.
 
 Only functions of CPython's stable ABI are called, by address: one image serves every version.
 """
@@ -48,7 +48,7 @@ class Shape(NamedTuple):
 
     @property
     def frame_words(self) -> int:
-        """The frame of a call, longer where there are more arguments or results than usual."""
+        """The frame of a call, longer for more arguments or results than usual."""
         results = self.result if isinstance(self.result, int) else 1
         return max(FRAME_WORDS, ARGUMENTS + self.ints, RESULTS + results)
 
@@ -141,7 +141,7 @@ def _wrapper(shape: Shape, releases: bool) -> str:
 
 
 def _argument(k: int) -> str:
-    """Argument ``k`` as an int. -1 may be an error: one more look, out of line."""
+    """Argument ``k`` as an int. -1 may be an error: one more check, out of line."""
     return (
         f"arg{k}:\n"
         + _load("%args", k, f"%o{k}", "ptr")

@@ -1,8 +1,8 @@
 """Functions over a control block: schedulers, strategies, and the hooks around an access.
 
-They keep the kernel dialect, so one source is compiled and interpreted. They run over a block of
-words of their own and call primitives instead of the words of kernels. ``dialect.KERNELS`` does not
-list them, so that no plan of the allocator includes them.
+They are written in the kernel dialect, so one source is compiled and interpreted. They run over a
+block of words of their own and call primitives instead of the words of kernels. ``dialect.KERNELS``
+does not list them, so that no plan of the allocator includes them.
 
     @scheduler   a function over a control block
     @inlined     one that every step runs through: always inlined (1.4 times the speed)
@@ -21,7 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def scheduler(function: F) -> F:
     """Mark a function over a control block.
 
-    It keeps the kernel dialect (integers, no exceptions); instead of words it calls primitives.
+    It is written in the kernel dialect (integers, no exceptions); instead of words it calls
+    primitives.
     """
     assert isinstance(function, FunctionType)
     function.__kernel__ = True  # type: ignore[attr-defined]
@@ -29,7 +30,7 @@ def scheduler(function: F) -> F:
 
 
 def inlined(function: F) -> F:
-    """``scheduler`` for what every step runs through: always inlined (1.4 times the speed)."""
+    """``scheduler`` that every step runs through: always inlined (1.4 times the speed)."""
     scheduler(function).__hot__ = True  # type: ignore[attr-defined]
     return function
 

@@ -1,7 +1,7 @@
 """Can this machine run compiled kernels? Asked before anything is compiled.
 
 A processor without a 16-byte compare-exchange would abort the process inside LLVM ("Symbol not
-found: __atomic_compare_exchange_16"), so this must be a clear error first.
+found: __atomic_compare_exchange_16"), so this reports a clear error first.
 """
 
 from __future__ import annotations

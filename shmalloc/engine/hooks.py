@@ -6,9 +6,9 @@ Every word that touches memory, orders it or waits becomes::
     ... the access, as ``bare`` spells it ...
     after(mem, op, i, value)   value as in an event (ops.py)
 
-``hooked_methods`` makes functions of that, for interpreted memories; ``hooked_meanings`` makes
+``hooked_methods`` makes functions of these, for interpreted memories; ``hooked_meanings`` makes
 emitters, for the kind of a compiled one. There ``before`` and ``after`` are kernels over that kind;
-mark them ``@inlined``, for their code stands at every access. An access that faults has no after.
+mark them ``@inlined``, since their code is at every access. An access that faults has no after.
 
 ``fixed``, ``mark``, ``now`` and ``notice`` are not hooked: they are never a scheduling point.
 """
@@ -33,7 +33,7 @@ HOOKED = ops.READS | ops.WRITES | ops.UPDATES | ops.SLEEPS | ops.ORDERINGS | PAI
 def hooked_meanings(
     kind: Kind, before: Kernel, after: Kernel, bare: Mapping[str, Emitter]
 ) -> dict[str, Meaning]:
-    """What ``kind`` should mean: every word of ``bare``, wrapped into ``before`` and ``after``."""
+    """Meanings of a hooked kind: each word of ``bare``, wrapped in ``before`` and ``after``."""
     made: dict[str, Meaning] = dict(bare)
     for name, op in HOOKED.items():
         made[name] = _hooked(kind, name, op, before, after, bare[name])
@@ -56,7 +56,7 @@ def _hooked(
 
 
 def _first(found: Any) -> str:
-    """Of what an access gave: its only value, the first of a pair, 0 if it gave nothing."""
+    """The value of an access: its only one, the first of a pair, 0 if it gave none."""
     if found is None:
         return "0"
     first: str = found[0] if isinstance(found, list) else found

@@ -19,7 +19,7 @@ from shmalloc.memory import Ram
 class Interpreted:
     """Kernels as Python functions: one process, where pdb and coverage work.
 
-    They run rewritten, file and lines kept, to the arithmetic and the faults of compiled code.
+    They run rewritten, with the arithmetic and the faults of compiled code; file and lines stay.
     """
 
     name = "interpreted"

@@ -1,12 +1,12 @@
-"""The native engine: compiled kernels over ``Ram``, in as many processes as you like.
+"""The native engine: compiled kernels over ``Ram``, in any number of processes.
 
-A kernel is compiled together with everything that it calls, into an image with the other entries
-of its plan (plans.py); images are kept on disk. A bound kernel is a builtin function: a call of it
+A kernel is compiled together with everything that it calls, into an image with the other entries of
+its plan (plans.py); images are kept on disk. A bound kernel is a builtin function: a call of it
 from Python costs some 60 ns. By default it releases the interpreter's lock meanwhile; ``builtin``
-gives one that keeps it, for calls that last less than some microseconds.
+gives one that keeps it, for calls of at most a few microseconds.
 
-A fault (an access outside of the segment, a division by zero) ends the call and raises a
-``KernelFault`` that says where; the segment holds what was written before.
+A fault (an access outside the segment, a division by zero) ends the call and raises a
+``KernelFault`` that says where; earlier writes stay in the segment.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Native:
         return Instance(function, self._kind, True)
 
     def _load(self, function: Kernel) -> None:
-        """See that some image of this process holds ``function``."""
+        """Ensure that some image of this process holds ``function``."""
         if obtain.find(function, self._kind) is None:
             along = [self.entry(f) for f in plans.plan_of(function)]
             obtain.require(self.entry(function), obtain.warn, along)
@@ -99,8 +99,8 @@ class Native:
 def warm_together(plan: Iterable[tuple[str, Kernel]], progress: Progress | None = None) -> None:
     """Compile or load what several engines need, by their names, as one image.
 
-    Whatever is loaded already, it is the image of the whole plan: another process that names the
-    same plan finds it on disk. Raises ``DialectError`` as ``Native.warm`` does.
+    It is the image of the whole plan, whatever is loaded already: another process with the same
+    plan finds it on disk. Raises ``DialectError`` as ``Native.warm`` does.
     """
     entries, tell = _entries(plan), progress or obtain.warn
     if entries:
@@ -115,7 +115,7 @@ def is_kept(plan: Iterable[tuple[str, Kernel]]) -> bool:
 
 
 def _entries(plan: Iterable[tuple[str, Kernel]]) -> list[Instance]:
-    """What of a plan is compiled: an interpreted kernel is not."""
+    """The kernels of a plan that are compiled; interpreted ones are not."""
     engines = ((get_engine(name), function) for name, function in plan)
     found = (engine.entry(f) for engine, f in engines if isinstance(engine, Native))
     return list(dict.fromkeys(found))

@@ -1,4 +1,4 @@
-"""Which kernels are compiled together, when one of them is wanted and nothing more is said.
+"""Which kernels are compiled together, if a program asks for one and names no plan.
 
 An image is made in one piece, and what two of its entries call is compiled once. So a kernel comes
 with those that are likely to follow:
@@ -8,7 +8,7 @@ with those that are likely to follow:
 - any other kernel of the allocator: all of them
 - a kernel of some other module: those of its module; what is not in the dialect is left out
 
-A command that knows what it needs says so (``Native.warm``), and gets an image of just that.
+A command that knows what it needs calls ``Native.warm`` and gets an image of just that.
 
 Modules of kernels are named here, not imported: this file costs nothing until a plan is wanted.
 """
@@ -54,7 +54,7 @@ ARENA: dict[str, tuple[str, ...]] = {
 
 
 def plan_of(function: Kernel) -> list[Kernel]:
-    """``function`` and what is compiled along with it."""
+    """``function`` and the kernels compiled with it."""
     if not is_kernel(function):
         return [function]  # to be refused by name
     home = function.__module__ or ""  # None in code that was run by exec
@@ -65,7 +65,7 @@ def plan_of(function: Kernel) -> list[Kernel]:
 
 
 def arena() -> list[Kernel]:
-    """What an ``Arena`` may come to call."""
+    """The kernels that an ``Arena`` may call."""
     return [
         getattr(_module(f"{ALLOCATOR}.{module}"), name)
         for module, names in ARENA.items()

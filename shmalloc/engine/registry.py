@@ -1,4 +1,4 @@
-"""Engines by name: what an engine offers, who has registered one, which are in use.
+"""Engines by name: what an engine offers, which are registered, which are in use.
 
 An engine is made when it is first asked for and kept as long as the process. This file knows no
 engine: ``register_engine`` names a function that makes one.
@@ -19,7 +19,7 @@ Progress = Callable[[str], None]
 
 
 def no_kernel(value: object) -> EngineError:
-    """What an engine says to something that is no kernel."""
+    """The error of an engine for something that is no kernel."""
     name = getattr(value, "__qualname__", repr(value))
     return EngineError(f"{name} is not a kernel; decorate it with @kernel")
 
@@ -58,13 +58,13 @@ def registered() -> tuple[str, ...]:
 
 
 def when_waiting_long(ram: Ram, listener: Callable[[int], None] | None) -> None:
-    """Call ``listener(word index)`` when compiled code has waited for long for a word of ``ram``.
+    """Call ``listener(word index)`` when compiled code has waited long for a word of ``ram``.
 
     None: stop. Interpreted kernels never wait: such a process has its segment to itself.
     """
     if any(engine.compiles for engine in _engines.values()):
         notice.listen(ram.place_address, listener)
-        if listener is not None:  # another memory may come to have that place
+        if listener is not None:  # another memory may get that place
             weakref.finalize(ram, notice.listen, ram.place_address, None).atexit = False
 
 
@@ -83,7 +83,7 @@ def get_engine(name: str = "native") -> Engine:
 def forget() -> None:
     """Forget what was read of kernels, for tests that put another kernel into a module.
 
-    Compiled kernels stay what they are.
+    Compiled kernels do not change.
     """
     from shmalloc.compiler import check, digest, rewrite, scope, types
 

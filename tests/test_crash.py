@@ -185,6 +185,7 @@ def test_a_program_that_fails_without_a_death_is_reported_as_such():
     result = Hunt(broken, Effort(seeds=0, engine="interpreted")).run()
     assert {failure.point for failure in result.failures} == {0}
     assert {failure.key.site for failure in result.failures} == {AT_END}
+    assert str(result.failures[0]) == "transfer: check 3, although no CPU died"
 
 
 def test_crash_takes_the_programs_own_check_where_none_is_given():

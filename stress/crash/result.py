@@ -94,6 +94,8 @@ class CrashFailure:
         return f"shmstress crash {which} --victim {self.victim} --write {self.point}{then}{chosen}"
 
     def __str__(self) -> str:
+        if self.point == 0:
+            return f"{self.case.name}: {self.ending}, although no CPU died"
         where = f"{self.key.operation}, {place(self.key.site)}"
         return f"{self.case.name}: {self.ending} after a death in {where}"
 

@@ -30,16 +30,16 @@ COMMANDS = tuple(module.name for module in pkgutil.iter_modules(commands.__path_
 GROUPS: dict[str, dict[str, str]] = {
     "Find failures": {
         "check": "Check the programs that a change can have broken.",
-        "explore": "Try the schedules of one program until one fails.",
+        "explore": "Try the schedules of programs until one fails.",
         "replay": "Run a failing schedule again, line by line.",
         "crash": "Kill a process before each of its writes and check that others recover.",
         "run": "Run workloads in many processes and check them with oracles and audits.",
         "sweep": "Let the N-th allocation of each operation fail, for every N.",
     },
-    "Test the tool and the machine": {
+    "Test shmstress and the machine": {
         "mutants": "Plant known bugs in the kernels and see whether they are found.",
         "litmus": "Compare the memory order of this machine with the model.",
-        "doctor": "Check whether this machine can run it.",
+        "doctor": "Check whether this machine can run shmstress.",
     },
     "More": {
         "list": "List workloads, marks, invariants and programs by name.",
@@ -105,7 +105,7 @@ def shmstress() -> None:
     Begin with shmstress doctor, then shmstress run. Each command tells more: shmstress run --help.
 
     Exit codes: 0 passed, 1 a violation was found, 2 interrupted, 3 the tool itself failed, 4 wrong
-    usage, 5 nothing was tested, 7 this machine cannot run it.
+    usage, 5 nothing was tested, 7 this machine cannot run the command.
     """
 
 

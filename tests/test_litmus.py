@@ -323,3 +323,9 @@ def test_the_processes_of_a_killed_run_leave(at_work):
     command.kill()
     command.wait()
     wait_until(lambda: not any(alive(p.pid) for p in started), "all processes to leave")
+
+
+def test_the_list_has_every_test_with_its_story():
+    run = shmstress("litmus", "--list")
+    assert run.returncode == 0
+    assert all(test.name in run.stdout and test.story in run.stdout for test in CATALOGUE.values())

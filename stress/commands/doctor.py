@@ -28,7 +28,7 @@ WANTED_SHM_BYTES = 320 << 20  # a default run with its descriptors
     help="Write the facts to FILE as JSON; - or no FILE is standard output.",
 )
 def command(json: str | None) -> int:
-    """Check whether this machine can run it: processor, shared memory, packages.
+    """Check whether this machine can run shmstress: processor, shared memory, packages.
 
     Exit codes: 0 it can, 4 usage, 7 it cannot, with the reason and the cure.
     """

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from stress import progress as watching
-from stress.options import LITMUS_TESTS, duration, json_file, progress
+from stress.options import LITMUS_TESTS, duration, json_file, option, progress
 from stress.options import command as as_command
 from stress.options import seed as seed_option
 
 if TYPE_CHECKING:
+    from stress.litmus.catalogue import Litmus
     from stress.litmus.runner import LitmusResult, LitmusRun
 
 
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
 @seed_option("Seed of cells and delays")
 @json_file()
 @progress()
+@option("--list", "listing", is_flag=True, setting=False, help="List the tests and stop.")
 def command(
-    names: tuple[str, ...], seconds: float, seed: int | None, json: str | None, progress: str
+    names: tuple[str, ...],
+    seconds: float,
+    seed: int | None,
+    json: str | None,
+    progress: str,
+    listing: bool,
 ) -> int:
     """Run small tests of memory order in real processes and compare what is seen with the model.
 
@@ -40,6 +47,8 @@ def command(
 
     tests = chosen(names)
     require_place("json", json)
+    if listing:
+        return _list(tests)
     run = LitmusRun(tests, seconds, fresh_seed() if seed is None else seed)
     to_stderr = json == "-"  # standard output is the document then
     _play(run, progress, to_stderr)
@@ -47,6 +56,16 @@ def command(
         write_to(json, document(run))
     click.echo("\n".join(last_lines(run)), err=to_stderr)
     return run.verdict.exit_code
+
+
+def _list(tests: list[Litmus]) -> int:
+    from stress.tables import grid, show
+
+    table = grid("test", "what each process does", "story")
+    for test in tests:
+        table.add_row(test.name, " | ".join(test.code), test.story)
+    show(table)
+    return 0
 
 
 def _play(run: LitmusRun, progress: str, to_stderr: bool) -> None:

@@ -245,6 +245,9 @@ def test_a_processor_that_shows_what_the_model_forbids_fails(monkeypatch):
 
 
 def test_a_process_that_dies_is_told_with_its_signal(arena_file):
+    arena = Arena(arena_file)
+    arena.begin(SB, [1, 1])
+    arena.set_up(SB, Setting(4, 1, 0, 1, spins=2))
     with Team(arena_file, 2, cores()) as team:
         team.members[1][0].kill()
         team.members[1][0].join()

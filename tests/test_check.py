@@ -100,9 +100,8 @@ def chosen(crash: bool = False, parts: tuple[str, ...] = ()) -> list[str]:
 BREAKS = {
     "mergeable forgets the order": (
         BUDDY,
-        "    if not is_free_head(w0, fixed(mem, zone + c.Z_INDEX), order):\n"
-        "        return False\n    other",
-        "    if type_of(w0) != c.T_FREE:\n        return False\n    other",
+        "    if not is_free_head(w0, fixed(mem, zone + c.Z_INDEX), order):\n",
+        "    if type_of(w0) != c.T_FREE:\n",
         "I_TAIL",
     ),
     "a put to a full slab": (SLAB, *MUTANTS["put-to-a-full-slab"].edits[0], "I_SLAB"),

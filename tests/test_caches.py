@@ -140,7 +140,7 @@ def test_a_name_is_given_once(arena: Arena, cache: Cache) -> None:
     assert arena.caches() == {"things": cache.number}
 
 
-def test_a_name_that_nobody_gave_is_refused(arena: Arena, cache: Cache) -> None:
+def test_an_unknown_name_is_refused(arena: Arena, cache: Cache) -> None:
     with pytest.raises(MisuseError, match="there are: things"):
         arena.open_cache("nothing")
 

@@ -382,8 +382,8 @@ def test_many_threads_use_one_arena() -> None:
         assert made.violations() == []
 
 
-def test_who_sleeps_in_a_kernel_keeps_no_thread_from_running(call: Callable[..., Any]) -> None:
-    """The kernel gives up after a while, so this ends also where nobody else may run."""
+def test_a_sleeper_in_a_kernel_keeps_no_thread_from_running(call: Callable[..., Any]) -> None:
+    """The kernel gives up after a while, so this ends even if no other thread may run."""
     rounds, slept = int(PATIENCE_S / 0.05), []
     sleep, wake_up = call(calling.sleep_until_set), call(calling.set_word)
     thread = threading.Thread(target=lambda: slept.append(sleep(0, 8, rounds)), daemon=True)
@@ -403,11 +403,11 @@ def test_what_a_listener_raises_is_raised_after_the_call(call: Callable[..., Any
 
     def listener(index: int) -> None:
         heard.append(index)
-        raise LookupError(f"word {index}: nobody is there")
+        raise LookupError(f"word {index}: no owner")
 
     notice.listen(record.memory.place_address, listener)
     try:
-        with pytest.raises(LookupError, match="word 8: nobody is there"):
+        with pytest.raises(LookupError, match="word 8: no owner"):
             sleep(0, 8, 2)
     finally:
         notice.listen(record.memory.place_address, None)

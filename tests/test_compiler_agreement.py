@@ -29,7 +29,7 @@ STATEMENTS = tuple(VIOLATIONS)
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody wants images of random programs again."""
+    """Images of random programs are not worth keeping."""
     monkeypatch.setenv(ENV_CACHE_DIR, str(tmp_path / "cache"))
 
 

@@ -1,4 +1,4 @@
-"""Who builds an image while others want it: processes, threads, forks, and holders that die."""
+"""Which process builds an image that several want: processes, threads, forks, dying holders."""
 
 import errno
 import fcntl
@@ -129,7 +129,7 @@ say("built")
 """
 
 
-def test_a_child_of_a_process_that_builds_keeps_nobody_waiting(env):
+def test_a_child_of_a_process_that_builds_keeps_no_process_waiting(env):
     """The port of fork_lock.py: the parent is gone, its child lives on."""
     code = FORK_WHILE_BUILDING.format(child="signal.pause()", parent="")
     parent = Child(code, **env, SHMALLOC_COMPILE_WAIT_S="1000")
@@ -195,7 +195,7 @@ class Threads:
     def build(self) -> bytes:
         self.builds += 1
         self.started.set()
-        assert self.allowed.wait(PATIENCE_S), "nobody allowed the build to end"
+        assert self.allowed.wait(PATIENCE_S), "the build was not allowed to end"
         return b"built"
 
     def start(self) -> threading.Thread:
@@ -345,7 +345,7 @@ def test_where_files_cannot_be_locked_images_are_built_all_the_same(threads, mon
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "link"])
-def test_a_lock_that_is_no_file_keeps_nobody_from_building(threads: Threads, tmp_path, kind):
+def test_a_lock_that_is_no_file_keeps_no_process_from_building(threads: Threads, tmp_path, kind):
     lock = tmp_path / "store/lock"
     lock.parent.mkdir(mode=0o700)
     {

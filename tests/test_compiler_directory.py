@@ -10,7 +10,7 @@ import pytest
 
 from shmalloc.compiler import directory
 from shmalloc.compiler.directory import UntrustedError, trusted
-from support.storing import KEY, NOBODY, Child, children
+from support.storing import KEY, OTHER_USER, Child, children
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 FETCH = "say(store.fetch(KEY, build, tell)[:5].decode())\n"
@@ -114,35 +114,35 @@ def test_control_characters_of_a_path_are_escaped(tmp_path: Path):
 @pytest.mark.parametrize("below", ["", "shmalloc"])
 def test_the_directory_of_another_user_is_refused(tmp_path: Path, below: str):
     (tmp_path / "theirs").mkdir()
-    os.chown(tmp_path / "theirs", NOBODY, NOBODY)
-    refused(tmp_path / "theirs" / below, f"belongs to user {NOBODY}")
+    os.chown(tmp_path / "theirs", OTHER_USER, OTHER_USER)
+    refused(tmp_path / "theirs" / below, f"belongs to user {OTHER_USER}")
 
 
 @as_root
 def test_what_another_user_planted_in_advance_is_never_used(public: Path):
-    """The port of tmp_cache.sh: he owns the directory, and puts a well-formed image into it."""
+    """The port of tmp_cache.sh: an attacker owns the directory and plants a valid image in it."""
     public.chmod(0o1777)
     plant = (
         "os.mkdir(os.environ['PLACE'], 0o777)\n"
         "imagefile.write_image(os.environ['PLACE'], KEY, b'planted')\n"
     )
     place = public / "shmalloc-0"
-    Child(plant, user=NOBODY, PLACE=place).rest()
+    Child(plant, user=OTHER_USER, PLACE=place).rest()
     told, *rest = Child(FETCH, SHMALLOC_CACHE_DIR=place).rest()
-    assert f"{place} belongs to user {NOBODY}" in told
+    assert f"{place} belongs to user {OTHER_USER}" in told
     assert rest == ["building", "built"]
 
 
 @as_root
 def test_a_shared_directory_of_root_is_read_by_others(public: Path):
     Child(FETCH, SHMALLOC_CACHE_DIR=public).rest()
-    assert Child(FETCH, user=NOBODY, SHMALLOC_CACHE_DIR=public).rest() == ["built"]
+    assert Child(FETCH, user=OTHER_USER, SHMALLOC_CACHE_DIR=public).rest() == ["built"]
 
 
 @as_root
 def test_what_a_shared_directory_lacks_goes_to_a_private_one(public: Path):
     code = FETCH * 2 + "say(directory.private())\n"
-    told, *rest, private = Child(code, user=NOBODY, SHMALLOC_CACHE_DIR=public).rest()
+    told, *rest, private = Child(code, user=OTHER_USER, SHMALLOC_CACHE_DIR=public).rest()
     assert told.startswith(f"told: you may not write to {public};") and private in told
     assert rest == ["building", "built", "built"]
     assert list(public.iterdir()) == [] and not Path(private).exists()
@@ -151,9 +151,9 @@ def test_what_a_shared_directory_lacks_goes_to_a_private_one(public: Path):
 @as_root
 def test_root_of_a_user_is_trusted_and_another_users_file_in_it_is_not(public: Path):
     Child(FETCH, SHMALLOC_CACHE_DIR=public).rest()
-    os.chown(public / f"{KEY}.image", NOBODY, NOBODY)
+    os.chown(public / f"{KEY}.image", OTHER_USER, OTHER_USER)
     told, *rest = Child(FETCH, SHMALLOC_CACHE_DIR=public).rest()
-    assert f"{public}/{KEY}.image belongs to user {NOBODY}" in told
+    assert f"{public}/{KEY}.image belongs to user {OTHER_USER}" in told
     assert rest == ["building", "built"]
 
 

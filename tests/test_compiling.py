@@ -98,7 +98,7 @@ def test_a_unit_that_returns_another_type_is_called_by_new_code(tmp_path: Path):
     assert run_edited(tmp_path, "load(mem, i) == 0", 1) == (6, 1)
 
 
-def test_a_plan_is_one_image_for_whoever_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_plan_is_one_image_for_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Also where a part of it is loaded already; what is interpreted is not in it."""
     monkeypatch.setenv("SHMALLOC_CACHE_DIR", str(tmp_path / "cache"))
     one = (("native", publish),)
@@ -206,7 +206,7 @@ def in_halves(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(build, "_may_fork", lambda: True)
 
 
-def test_an_image_is_the_same_whoever_makes_it(in_halves: None):
+def test_an_image_is_the_same_in_halves_and_whole(in_halves: None):
     """In one process, in two, from entries in another order."""
     alone = build.compile_image(SLOTS, processes=1)
     assert build.compile_image(SLOTS, processes=2) == alone
@@ -282,7 +282,7 @@ def test_an_image_runs_from_sealed_memory_and_no_file(tmp_path: Path):
 
 
 def test_nothing_is_unpickled():
-    """A file in the cache may come from anybody who can write there."""
+    """A file in the cache may come from any user that can write there."""
     sources = Path(store.__file__).parent.glob("*.py")
     text = "\n".join(
         line

@@ -238,7 +238,7 @@ def test_classes_of_dpor_are_schedules_too(engine):
 
 # --- the allocator -------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", case_names())
-def test_a_case_of_the_allocator_passes_when_nobody_dies(name):
+def test_a_case_of_the_allocator_passes_without_a_death(name):
     runner = Runner(allocator_case(name), "interpreted")
     run = runner.run(FIRST if runner.case.living == 2 else schedules_of(runner.case.living)[0])
     assert (run.kind, run.code) == ("passed", 0)

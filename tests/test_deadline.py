@@ -10,7 +10,7 @@ PATIENCE_S = 30.0
 
 
 class Told:
-    """Who was overdue, and a way to wait for it."""
+    """The overdue jobs, and a way to wait for one."""
 
     def __init__(self) -> None:
         self.what: list[str] = []
@@ -33,7 +33,7 @@ def test_work_that_never_ends_is_overdue():
     assert told.came.wait(PATIENCE_S) and told.what == ["recovery"]
 
 
-def test_whoever_is_overdue_goes_no_further():
+def test_an_overdue_job_goes_no_further():
     told, went_on = Told(), threading.Event()
 
     def work() -> None:

@@ -226,7 +226,7 @@ def test_the_cycle_of_a_deadlock_is_drawn_and_told(scenario, words):
     assert sentence in [item.text() for item in root.all("li")]
 
 
-def test_where_nobody_waits_nothing_is_drawn():
+def test_without_a_wait_nothing_is_drawn():
     assert parsed(failures.race()).all("svg", class_="cycle") == []
 
 

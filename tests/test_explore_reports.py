@@ -274,7 +274,7 @@ def test_long_runs_are_folded_and_the_pair_in_the_middle_of_them_is_not():
     failure = failures.long_run(40)
     rows = steps_in(failure.report())
     assert len(rows) < 60
-    assert {0, 39, 40, 79} - set(rows) == {0}  # the first step matters to nobody
+    assert {0, 39, 40, 79} - set(rows) == {0}  # the first step affects no other
     assert set(failure.trace.conflict) <= set(rows)
     hidden = sum(int(n) for n in re.findall(r"\.\.\. (\d+) steps", failure.report()))
     assert hidden + len(rows) == 80

@@ -225,7 +225,7 @@ def test_a_store_publishes_what_was_known_when_it_was_made_not_when_it_is_flushe
     assert run_schedule(engine, program, *data_still_buffered, memory="tso") == RACE
 
 
-def test_races_are_not_looked_for_where_nobody_wants_to_know(engine):
+def test_races_are_not_searched_unless_asked_for(engine):
     assert passes(script([write(DATA)], [write(DATA)]), engine, races=False)
 
 
@@ -312,7 +312,7 @@ def test_a_swap_that_leaves_one_half_as_it_was_tears_nothing(engine):
 
 
 @pytest.mark.parametrize("kernel_", [read_validated, swap_in_a_loop])
-def test_who_validates_or_retries_holds_no_torn_pair_in_any_schedule(engine, kernel_):
+def test_a_reader_that_validates_or_retries_holds_no_torn_pair_in_any_schedule(engine, kernel_):
     program = Program("careful", 8, [kernel_, swap_in_a_loop])
     assert passes(program, engine)
 
@@ -364,7 +364,7 @@ def test_a_sleeper_outside_of_the_cycle_comes_behind_it(engine):
     assert [one.cpu for one in failure.trace.blocked] == [1, 2, 0]
 
 
-def test_without_locks_a_deadlock_is_seen_when_nobody_can_go_on(engine):
+def test_without_locks_a_deadlock_is_seen_when_no_cpu_can_continue(engine):
     failure = failure_of(script(*crosswise(0, 1), BUSY), engine)
     assert failure.kind == "deadlock"
     assert [step.cpu for step in failure.trace.steps].count(2) == len(BUSY)
@@ -470,7 +470,7 @@ def test_an_invariant_fails_in_the_step_that_breaks_it(engine, strategy):
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_dpor_sees_what_lasts_one_step_between_writes_that_nothing_relates(engine, first):
-    """The writes commute for everybody but the invariant."""
+    """The writes commute, except for the invariant."""
     codes = [[store_(DATA, 0)], [store_(FLAG, 0)]]
     program = script(
         *codes[:: 1 - 2 * first], init=[(DATA, 1), (FLAG, 1)], invariant=never_flag_alone

@@ -1,7 +1,7 @@
 """A new random strategy is one module of three functions and its line in the table: this one.
 
-The actors take turns in the order of their numbers; chance decides only who begins. The area has
-one word, the actor that made the last step.
+The actors take turns in the order of their numbers; chance decides only which one begins. The area
+has one word, the actor that made the last step.
 """
 
 from __future__ import annotations

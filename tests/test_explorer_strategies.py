@@ -34,7 +34,7 @@ TURNS = coded("turns", [(STORE, X, 1, 0), (STORE, X, 3, 0)], [(LOAD, X, 0, 0)] *
 IN_TURN = (3, 0, 0, 1 + 1 + 3)
 BIG = coded("big", *[[(FETCH_ADD, X, 1, 0), (FETCH_ADD, 1, 2, 0)] * 3] * 6)
 SPINNERS = coded("spinners", *[[(SPIN_UNTIL, X, 1, 0)]] * 2, [(STORE, X, 1, 0)])
-NOBODY_WRITES = coded("nobody writes", *[[(SPIN_UNTIL, X, 1, 0)]] * 2)
+UNWRITTEN = coded("never written", *[[(SPIN_UNTIL, X, 1, 0)]] * 2)
 LOCKERS = coded(
     "lockers",
     *[[(SPIN_LOCK, LOCK, 0, 0), (PLAIN_READ, X, 0, 0), (PLAIN_WRITE, X, 1, 0), (STORE, LOCK, 0, 0)]]
@@ -172,8 +172,8 @@ def test_spinning_for_a_lock_ends_and_every_update_counts(strategy, memory):
 
 @every_engine
 @every_strategy
-def test_a_spin_that_nobody_ends_is_a_livelock(strategy, engine):
-    result = run(NOBODY_WRITES, strategy, 10, engine=engine)
+def test_a_spin_that_never_ends_is_a_livelock(strategy, engine):
+    result = run(UNWRITTEN, strategy, 10, engine=engine)
     assert result.failure is not None
     assert result.failure.kind == "livelock"
 

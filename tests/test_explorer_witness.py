@@ -170,7 +170,7 @@ def test_the_steps_of_a_trace_know_their_line_and_function():
     assert sites == {("model_programs.py", "increment")}
 
 
-def test_a_step_in_a_callee_knows_who_called_it():
+def test_a_step_in_a_callee_knows_its_caller():
     (stack,) = {step.stack[1:] and step.stack for step in find(ABA).trace.steps[:1]}
     assert [site.function for site in stack] == ["pop", "pop_and_keep"]
 

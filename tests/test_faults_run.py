@@ -63,21 +63,21 @@ def test_the_text_tells_what_was_done(killed):
     assert any(line.startswith("reaped: ") for line in lines)
 
 
-def test_a_death_that_nobody_asked_for_is_a_violation_under_faults_too():
+def test_an_unrequested_death_is_a_violation_under_faults_too():
     with RunningRun(*CHURN, "--duration", "10m", "--faults", "stop:every=10m") as run:
         os.kill(run.workers()[0], signal.SIGKILL)
         code, output = run.end()
     assert code == 1 and "which the run did not send" in output and not run.segment_names
 
 
-def test_everybody_leaves_when_the_controller_is_killed_stopped_ones_and_spares_too():
+def test_all_processes_leave_when_the_controller_is_killed_stopped_ones_and_spares_too():
     faults = "kill:every=200ms,stop:every=200ms,for=4s"
     with RunningRun(*CHURN, "--duration", "10m", "--faults", faults) as run:
-        everybody = psutil.Process(run.process.pid).children(recursive=True)
+        processes = psutil.Process(run.process.pid).children(recursive=True)
         os.kill(run.workers()[0], signal.SIGSTOP)
         run.process.kill()
-        wait_until(lambda: not any(alive(p.pid) for p in everybody), "the workers to leave")
-    assert len(everybody) > 4  # workers, the forkserver and spares
+        wait_until(lambda: not any(alive(p.pid) for p in processes), "the workers to leave")
+    assert len(processes) > 4  # workers, the forkserver and spares
     # Its segment is left, until the next start on this machine, which may be another test's.
     run_again = shmstress("run", *CHURN, "--duration", "1s")
     assert run_again.returncode == 0 and not run.segment_names  # the next start has swept it
@@ -138,7 +138,7 @@ def test_the_live_objects_of_a_life_are_counted_in_slabs_of_every_order(estate):
 
 
 class Moving:
-    """The words of a segment, of which somebody changes one whenever they are read."""
+    """The words of a segment, one of which changes at each read."""
 
     def __init__(self, words, at):
         self.words, self.at = words, at
@@ -203,7 +203,7 @@ def test_a_stopped_process_goes_on_in_time_and_is_looked_at_before():
         assert seen == [psutil.STATUS_STOPPED]
         resumer.stop(process.pid, 60, lambda: None)
     finally:
-        resumer.close()  # lets everybody go on at once
+        resumer.close()  # resumes all processes at once
         assert process.status() != psutil.STATUS_STOPPED
         process.kill()
         process.wait()

@@ -104,6 +104,6 @@ def test_every_claim_of_a_slot_is_another_life(arena: Arena) -> None:
 
 
 @pytest.mark.parametrize("giver", [0, -1, 1 << 70])
-def test_a_giver_that_nobody_can_be_is_refused(arena: Arena, giver: int) -> None:
+def test_an_impossible_giver_is_refused(arena: Arena, giver: int) -> None:
     with pytest.raises(MisuseError, match="giver"):
         arena.adopt_pages(0, giver=giver)

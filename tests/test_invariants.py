@@ -36,7 +36,7 @@ def test_a_row_without_a_mutant_says_what_breaks_it():
         assert row.mutants or row.example
 
 
-def test_a_row_says_who_checks_it_in_a_sentence_that_can_follow_a_colon():
+def test_a_row_says_what_checks_it_in_a_sentence_that_can_follow_a_colon():
     for row in invariants.TABLE.values():
         assert row.checkers and row.sentence[0].islower() and not row.sentence.endswith(".")
 

@@ -80,7 +80,7 @@ def test_the_process_dies_immediately_before_the_nth_write(engine: Engine, write
     assert written(ram) == [int(word in before) for word in range(11)]
 
 
-def test_a_fuse_that_is_longer_than_the_run_kills_nobody(engine: Engine):
+def test_a_fuse_that_is_longer_than_the_run_kills_nothing(engine: Engine):
     assert end_of_child(engine, jitter_ram(), 2 * len(WRITTEN) + 1) == 3
 
 
@@ -96,7 +96,7 @@ def test_writes_are_counted_from_the_lighting_on(engine: Engine):
     assert ram.writes == 3 * len(WRITTEN)
 
 
-def test_a_fuse_that_is_put_out_kills_nobody(engine: Engine):
+def test_a_fuse_that_is_put_out_kills_nothing(engine: Engine):
     ram = jitter_ram()
     arm_fuse(ram, 1)
     arm_fuse(ram, OFF)
@@ -118,7 +118,7 @@ def test_every_access_is_recorded_with_what_it_was_given_and_what_it_found(engin
     ram = jitter_ram()
     ram.record_into(RING, ENTRIES, FREEZE)
     engine.call(every_word, ram, 1)
-    assert recorded(ram) == ROUND[TIMED:]  # nobody knows when those before the first clock were
+    assert recorded(ram) == ROUND[TIMED:]  # those before the first clock have no time
 
 
 def test_a_full_ring_keeps_the_last_accesses(engine: Engine):
@@ -184,7 +184,7 @@ def test_a_mean_gap_of_four_waits_at_about_every_fourth_access(engine: Engine):
     assert 20 * HOOKED < ram.delayed()["short"] < 30 * HOOKED
 
 
-def test_without_sites_nobody_waits(engine: Engine):
+def test_without_sites_nothing_waits(engine: Engine):
     ram = jitter_ram()
     ram.delay(Delays(0.0, dict.fromkeys(KINDS, 1)))
     engine.call(every_word, ram, 3)
@@ -262,7 +262,7 @@ def test_one_kernel_inlined_three_times_is_three_sites(target: Target | None):
         assert len(sites) == len(set(sites)) == count
 
 
-# --- what it costs who does not use it -----------------------------------------------------------
+# --- what it costs programs that do not use it ---------------------------------------------------
 def test_the_machine_code_over_a_plain_ram_is_the_same_whether_jitter_is_loaded_or_not():
     path = [str(Path(shmalloc.__path__[0]).parent), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(

@@ -34,7 +34,7 @@ def bag_step(state: frozenset[int], operation: Operation) -> object:
 
 
 def coin_step(state: int, operation: Operation) -> object:
-    """A counter that moves by one or two, nobody says which."""
+    """A counter that moves by one or two, nondeterministically."""
     if operation.name == "move":
         return OneOf({state + 1, state + 2})
     return state if operation.result == state else None

@@ -139,7 +139,7 @@ def sound_take(mem):
 
 @kernel
 def careless_take(mem):
-    """Does not look whether somebody else set the bit meanwhile."""
+    """Does not check whether another CPU set the bit meanwhile."""
     pfn = lowest_free(mem)
     if pfn >= 0:
         fetch_or(mem, BITMAP, 1 << pfn)

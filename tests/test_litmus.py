@@ -173,7 +173,7 @@ def test_an_outcome_is_packed_and_unpacked_without_loss():
 @pytest.mark.parametrize(
     "outcome", [(16, 0, 0, 0), (0, -1, 0, 0), (0, 0, 4, 0), (0, 0, 0, 1 << 40)]
 )
-def test_a_value_that_nobody_wrote_is_counted_as_such(outcome):
+def test_a_value_that_was_never_written_is_counted_as_such(outcome):
     assert decode(cells.outcome_of(RAM, *outcome)) == NOT_WRITTEN
 
 

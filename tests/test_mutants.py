@@ -86,7 +86,7 @@ def test_the_broken_invariant_is_in_the_list(mutant):
 
 
 @by_name
-def test_somebody_should_find_it_or_the_reason_is_given(mutant):
+def test_a_checker_should_find_it_or_the_reason_is_given(mutant):
     assert programs_of(mutant.programs, known_programs())
     assert set(mutant.workloads) <= set(WORKLOADS)
     assert bool(mutant.workloads) != bool(mutant.unseen)

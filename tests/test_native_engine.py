@@ -144,7 +144,7 @@ def test_wait_returns_at_once_where_the_word_differs(engine: Engine):
     assert engine.call(wait_for_change, ram, 0, 4) == 5
 
 
-def test_wait_returns_after_its_limit_where_nobody_wakes(engine: Engine):
+def test_wait_returns_after_its_limit_without_a_wake(engine: Engine):
     ram = Ram.of_words(2)
     assert engine.call(wait_for_change, ram, 0, 0) == 0
 

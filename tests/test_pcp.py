@@ -35,7 +35,7 @@ def test_a_refill_fetches_a_batch_under_one_lock(world):
     assert (world.events(c.EV_REFILL), world.mem[structure(world) + c.P_COUNT]) == (1, 1)
 
 
-def test_refills_double_while_nobody_frees(world):
+def test_refills_double_while_nothing_is_freed(world):
     held = [world.alloc() for _ in range(12)]
     assert world.events(c.EV_REFILL) < 6 and len(set(held)) == 12
 
@@ -95,7 +95,7 @@ def test_lists_that_were_used_while_their_cpu_was_unplugged_are_reported(world, 
     assert world.do(driver.PLUG, 1) == 0 and world.reports() == [c.I_PCP_COUNT]
 
 
-def test_draining_everybody_skips_an_unplugged_cpu(world):
+def test_draining_all_cpus_skips_an_unplugged_one(world):
     world.do(driver.UNPLUG, 1)
     assert world.drain() == 0
 

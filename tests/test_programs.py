@@ -164,7 +164,7 @@ def test_the_check_sees_a_page_that_is_held_and_free():
     assert checks.pages_are_sound(ram) == c.X_LOST_OWNER
 
 
-def test_the_check_sees_a_page_that_nobody_holds_and_nobody_has():
+def test_the_check_sees_a_page_without_a_holder():
     ram = copy(serial("buddy-alloc-alloc")[0])
     held.let_go(ram, 0, 0)
     assert checks.pages_are_sound(ram) == c.I_TEARDOWN

@@ -167,9 +167,9 @@ def test_a_kernel_without_the_events_is_refused(tmp_path: Path) -> None:
 
 def test_instances_of_dead_recorders_are_swept(tmp_path: Path) -> None:
     (tmp_path / "instances/shmstress-1-99999999999").mkdir(parents=True)
-    (tmp_path / "instances/of-somebody-else").mkdir()
+    (tmp_path / "instances/of-another-program").mkdir()
     assert sweep(tmp_path) == ["shmstress-1-99999999999"]
-    assert [path.name for path in (tmp_path / "instances").iterdir()] == ["of-somebody-else"]
+    assert [path.name for path in (tmp_path / "instances").iterdir()] == ["of-another-program"]
 
 
 def test_an_unwritable_target_is_refused_before_the_work(

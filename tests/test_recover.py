@@ -1,8 +1,8 @@
 """Recovery, one process at a time: killed before every write of every operation, in every geometry.
 
-Nothing may be lost: when the dead is recovered, everything that anybody owns is reaped by its
-label, the cache is destroyed, and every managed page must be free and merged. What happens beside
-living processes is the explorer's (test_crash.py), what happens to real ones test_recovery.py's.
+Nothing may be lost: when the dead slot is recovered, everything owned is reaped by its label, the
+cache is destroyed, and every managed page must be free and merged. test_crash.py tests recovery
+beside live CPUs (explored), test_recovery.py recovery of real processes.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def killed(world: RecoverySegment, name: str, writes: int) -> None:
 
 
 def recovered(mem: Any, doctor: int, *more: int) -> int:
-    """Recovery of the victim, and of a recoverer who died, by ``doctor``. Pages that came back."""
+    """Recover the victim, and dead recoverers, from slot ``doctor``. Returns the pages gained."""
     for dead in (VICTIM, *more):
         slots.mark_dead(mem, doctor, dead, FIRST_EPOCH + dead)
     return recover.recover(mem, doctor)
 
 
 def problems(world: RecoverySegment) -> list[object]:
-    """What is wrong after recovery; takes everything away from everybody."""
+    """What is wrong after recovery; frees everything that any slot owns."""
     mem = world.ram
     found: list[object] = []
     if audit(mem, SECOND_DOCTOR) or audit_slabs(mem, SECOND_DOCTOR):

@@ -75,7 +75,7 @@ def test_recover_names_whose_slot_it_was(arena: Arena) -> None:
     assert [(r.cpu, r.pid, r.start) for r in recovered] == [(VICTIM, slot.pid, slot.start)]
 
 
-def test_recover_finds_nobody_among_the_living(arena: Arena) -> None:
+def test_recover_finds_no_dead_among_the_living(arena: Arena) -> None:
     assert arena.recover() == []
 
 

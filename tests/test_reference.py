@@ -28,7 +28,7 @@ def small(programs: list[Straight]) -> list[Straight]:
 
 @pytest.fixture(scope="module")
 def wide() -> list[Straight]:
-    """Programs with more schedules than anybody runs: for ``outcomes`` only."""
+    """Programs with too many schedules to run: for ``outcomes`` only."""
     return [reference.random_straight_program(seed, limit=10**9) for seed in range(150)]
 
 
@@ -69,7 +69,7 @@ class Flat:
         return True
 
     def fence(self) -> None:
-        """There is nobody to be ordered against."""
+        """Do nothing: there is no other CPU to be ordered against."""
 
 
 def alone(program: Straight, cpu: int) -> Straight:

@@ -196,7 +196,7 @@ def test_a_stolen_stamp_is_found_by_its_owner():
 
 
 def last_free_head(segment):
-    """The last free block of the largest order: nobody comes there for a long time."""
+    """The last free block of the largest order: no worker reaches it for a long time."""
     pages = range(segment.geometry.pages - 1, -1, -1)
     words = ((pfn, segment.ram[segment.layout.descriptor(pfn)]) for pfn in pages)
     return next(

@@ -47,6 +47,6 @@ def test_a_hooked_run_has_an_image_of_its_own(monkeypatch):
     assert plan_at_hand(plan) == plan
 
 
-def test_what_buries_the_dead_is_compiled_only_where_somebody_is_killed():
+def test_recovery_is_compiled_only_for_runs_with_kills():
     assert ("native", recover) in plan_of(spec(faults=KILLS))
     assert ("native", recover) not in plan_of(spec())

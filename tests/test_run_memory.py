@@ -24,7 +24,7 @@ def test_a_fresh_world_is_sound_and_can_be_torn_down(world):
     assert world.audit() == [] and world.tear_down(world.snapshot().managed_pages) == []
 
 
-def test_a_waiter_that_is_nobody_is_found_where_everybody_is_parked(world):
+def test_a_waiter_without_a_process_is_found_when_all_are_parked(world):
     world.ram.store(c.H_WAITERS, 0b100)
     assert names(world.audit()) == ["I_PROGRESS"]
 
@@ -35,7 +35,7 @@ def test_pages_that_stay_isolated_are_found_at_the_end(world):
     assert names(world.tear_down(world.snapshot().managed_pages)) == ["I_TEARDOWN"]
 
 
-def test_a_pageblock_that_changed_its_type_though_nobody_claimed_one_is_found(world):
+def test_a_pageblock_that_changed_its_type_without_a_claim_is_found(world):
     world.ram.array[world.layout.at["blocks"] + 1] = c.MT_UNMOVABLE
     assert world._types_are_kept(claims=1) == []
     (found,) = world._types_are_kept(claims=0)

@@ -117,7 +117,7 @@ def test_a_relaxing_cpu_is_not_chosen_before_another_made_a_step(model):
                 assert events[index + 1].cpu != event.cpu
 
 
-def test_spinning_on_a_word_that_nobody_will_write_is_a_livelock(model):
+def test_spinning_on_a_word_that_is_never_written_is_a_livelock(model):
     program = threads(m.spin_on_flag, m.spin_on_flag)
     assert model(program).run(schedules=10).verdict == "livelock"
 

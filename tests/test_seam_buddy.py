@@ -61,7 +61,7 @@ def all_merged(mem):
 
 @kernel
 def free_without_the_zone_lock(mem, cpu):
-    """Planted: the block goes back to the zone while nobody holds its lock."""
+    """Planted: the block goes back to the zone without its lock."""
     pfn = alloc_pages(mem, cpu, 2, c.MT_MOVABLE, cpu + 1)
     w0 = claim_for_free(mem, pfn, 2, cpu, cpu + 1)
     return free_block(mem, zone_at(mem, (w0 >> c.ZONE_SHIFT) & c.ZONE_MASK), cpu, pfn, 2)

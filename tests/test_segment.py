@@ -354,7 +354,7 @@ def test_the_next_creation_sweeps_what_a_killed_owner_left() -> None:
 
 
 def gone_after_a_sweep(name: str) -> bool:
-    """Whoever creates a segment anywhere sweeps too, so another test may be faster than we are."""
+    """Every creation of a segment sweeps too, so another test may be faster than this one."""
     leftovers.sweep()
     return not (SHM / name).exists()
 

@@ -167,7 +167,7 @@ def test_a_table_that_cannot_grow_gives_the_block_back(engine: Engine) -> None:
         assert arena.validate() == []
 
 
-def test_a_block_that_somebody_else_freed_is_told_by_the_last_close(engine: Engine) -> None:
+def test_a_block_freed_elsewhere_is_reported_by_the_last_close(engine: Engine) -> None:
     with small_arena(engine) as arena:
         made = arena.empty(8)
         entry = int.from_bytes(made.handle()[8:16], "little")

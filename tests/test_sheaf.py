@@ -105,7 +105,7 @@ def test_drain_leaves_no_object_in_a_sheaf(world: ObjectSegment, cache: int) -> 
     assert barn(world, cache)[0] == 0 and world.audit() == 0
 
 
-def test_who_finds_the_lock_held_goes_to_the_slab(world: ObjectSegment, cache: int) -> None:
+def test_a_cpu_that_finds_the_lock_held_goes_to_the_slab(world: ObjectSegment, cache: int) -> None:
     first = world.alloc(cache)
     take_lock(world, cache)
     before = sizes(world, cache)
@@ -171,7 +171,7 @@ def test_a_sheaf_that_comes_back_under_a_held_lock_goes_to_the_barn(
     assert world.audit() == 0
 
 
-def test_destroy_waits_for_a_sheaf_in_somebodys_hands(world: ObjectSegment, cache: int) -> None:
+def test_destroy_waits_for_a_sheaf_that_a_cpu_holds(world: ObjectSegment, cache: int) -> None:
     at = spare_word(world, cache)
     in_hands, world.mem[at] = world.mem[at], 0
     assert world.destroy(cache) == c.E_BUSY

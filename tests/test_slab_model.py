@@ -37,7 +37,7 @@ class Model:
         cache, words = self.live.pop(address)
         for word in range(address, address + words):
             if word < address + words - 1 or words == 1:
-                assert self.world.mem[word] == word, "somebody wrote to a live object"
+                assert self.world.mem[word] == word, "a live object was overwritten"
             del self.covered[word]
         self.freed[address] = cache
         return cache

@@ -39,9 +39,7 @@ def poke(world: ObjectSegment, byte: int, at: int, value: int) -> int:
     "flags", [cs.CF_RED_ZONE, cs.CF_POISON, cs.CF_TRACK, cs.CF_CONSISTENCY, ALL]
 )
 @pytest.mark.parametrize("size", [1, 7, 8, 13, 64, 200])
-def test_a_cache_that_nobody_harms_reports_nothing(
-    world: ObjectSegment, flags: int, size: int
-) -> None:
+def test_an_intact_cache_reports_nothing(world: ObjectSegment, flags: int, size: int) -> None:
     cache = world.create(size, flags=flags)
     live = [world.alloc(cache) for _ in range(12)]
     for address in live:
@@ -174,7 +172,7 @@ def test_writes_behind_the_last_object_are_found(world: ObjectSegment) -> None:
     assert errors(world) == []
 
 
-def test_tracks_name_who_allocated_and_who_freed(world: ObjectSegment) -> None:
+def test_tracks_name_the_last_allocation_and_free(world: ObjectSegment) -> None:
     cache = world.create(64, flags=cs.CF_TRACK)
     address = world.alloc(cache, cpu=1, site=77)
     world.free(cache, address, cpu=0, site=88)

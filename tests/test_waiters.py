@@ -62,7 +62,7 @@ def test_a_free_with_waiters_bypasses_the_per_cpu_list(engine):
     assert (world.free_pages(), world.events(c.EV_WAKE), world.mem[c.H_WAKE]) == (1, 1, 2)
 
 
-def test_a_second_free_wakes_nobody_again(engine):
+def test_a_second_free_wakes_no_sleeper_again(engine):
     world = PageSegment(engine)
     pages = world.alloc_everything()
     world.mem[c.H_WAITERS] = world.mem[c.H_WAKE] = 1

@@ -52,7 +52,7 @@ def test_a_worker_that_was_not_watched_meanwhile_starts_anew(clock):
     assert looks(watchdog, clock, {0: 5}, 3) == []
 
 
-def test_a_gap_of_the_controller_itself_is_nobody_s_fault(clock):
+def test_a_gap_of_the_controller_itself_blames_no_worker(clock):
     watchdog = Watchdog(10, clock)
     looks(watchdog, clock, {0: 5}, 5)
     clock.now += 3600

@@ -75,7 +75,7 @@ def test_batches_that_were_cut_off_by_the_stop_do_not(batches):
 
 
 @pytest.mark.parametrize("logged", [False, True])
-def test_who_dies_by_a_signal_in_a_kernel_says_in_which(tmp_path, logged):
+def test_a_worker_killed_by_a_signal_in_a_kernel_names_the_kernel(tmp_path, logged):
     log = str(tmp_path / "worker.log") if logged else None
     words = LastWords(log)
     child = subprocess.run(

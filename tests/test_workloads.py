@@ -178,7 +178,7 @@ def test_a_block_whose_stamp_is_gone_is_left_alone(owned):
 
 
 @pytest.mark.parametrize("form", ["array", "list"])
-def test_a_page_of_an_isolated_range_on_anybodys_list_is_found(engine, form):
+def test_a_page_of_an_isolated_range_on_any_list_is_found(engine, form):
     world = Owned(engine, pcp_form=form)
     pfn = world.alloc(cpu=1)
     world.free(pfn, cpu=1)  # on the list of CPU 1

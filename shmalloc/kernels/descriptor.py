@@ -33,51 +33,57 @@ def page_state(mem: Memory, pfn: Pfn) -> Word0:
 
 
 @hot
-def turn(mem: Memory, pfn: Pfn, old0: Word0, new0: Word0) -> bool:
+def transition(mem: Memory, pfn: Pfn, old0: Word0, new0: Word0) -> bool:
     """Change word 0 from ``old0`` to ``new0`` and leave word 1; linearization point.
 
     Returns False if ``new0`` is E_STATE (the transition is not allowed) or another CPU changed the
-    page meanwhile. Half the cost of ``turn2``.
+    page meanwhile. Half the cost of ``transition_pair``.
     """
     return new0 >= 0 and cas(mem, descriptor_at(mem, pfn), old0, new0)
 
 
 @hot
-def turn2(mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1) -> bool:
+def transition_pair(
+    mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1
+) -> bool:
     """Change both words at once; linearization point of every change of owner."""
     return new0 >= 0 and cas2(mem, descriptor_at(mem, pfn), old0, old1, new0, new1)
 
 
 @hot
-def turn_owned(mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1) -> bool:
-    """``turn2`` by the owner of an allocated page, which only ``poison_page`` may change besides.
+def transition_owned(
+    mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1
+) -> bool:
+    """``transition_pair`` by the owner of an allocated page, which only ``poison_page`` may change besides.
 
     That only marks the page (poison.py) and must not make the owner's change fail. ``new0`` keeps
     the mark.
     """
-    if turn2(mem, pfn, old0, old1, new0 | (old0 & c.POISON_BIT), new1):
+    if transition_pair(mem, pfn, old0, old1, new0 | (old0 & c.POISON_BIT), new1):
         return True
-    return old0 & c.POISON_BIT == 0 and turn_marked(mem, pfn, old0, old1, new0, new1)
+    return old0 & c.POISON_BIT == 0 and transition_marked(mem, pfn, old0, old1, new0, new1)
 
 
 @unit
-def turn_marked(mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1) -> bool:
+def transition_marked(
+    mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1
+) -> bool:
     """The same, from the pair that the owner saw plus the poison mark."""
-    return turn2(mem, pfn, old0 | c.POISON_BIT, old1, new0 | c.POISON_BIT, new1)
+    return transition_pair(mem, pfn, old0 | c.POISON_BIT, old1, new0 | c.POISON_BIT, new1)
 
 
 @kernel
 def make_free(mem: Memory, pfn: Pfn, zone_id: ZoneId, order: Order, mt: Migratetype) -> bool:
     """Make ``pfn`` the head of a free block; the caller holds the zone lock and owns the page."""
     old = page_state(mem, pfn)
-    return turn(mem, pfn, old, next_word(old, c.T_FREE, order, zone_id, mt, 0))
+    return transition(mem, pfn, old, next_word(old, c.T_FREE, order, zone_id, mt, 0))
 
 
 @kernel
 def make_tail(mem: Memory, pfn: Pfn) -> bool:
     """Fold a head into the block that already covers it; zone lock held."""
     old = page_state(mem, pfn)
-    return turn(mem, pfn, old, next_word(old, c.T_TAIL, 0, 0, 0, 0))
+    return transition(mem, pfn, old, next_word(old, c.T_TAIL, 0, 0, 0, 0))
 
 
 @kernel
@@ -163,9 +169,9 @@ def claim_for_free(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, owner: Owner) 
         return -misuse_of(mem, pfn, w0, w1, order, owner)
     taken = next_word(w0, c.T_PCP, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
     # A poisoned page keeps its mark until it is out of service, even if its freer dies.
-    if turn2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):
+    if transition_pair(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):
         return w0
-    if w0 & c.POISON_BIT == 0 and turn_marked(mem, pfn, w0, w1, taken, 0):
+    if w0 & c.POISON_BIT == 0 and transition_marked(mem, pfn, w0, w1, taken, 0):
         return w0 | c.POISON_BIT
     return -c.M_DOUBLE_FREE
 
@@ -177,7 +183,7 @@ def hand_out(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, mt: Migratetype, own
     w0 = load(mem, d)  # no other CPU changes a page that we hold; the swap checks it
     w1 = load_relaxed(mem, d + 1)
     given = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt, label(mem, cpu))
-    if type_of(w0) != c.T_PCP or not turn2(mem, pfn, w0, w1, given, owner):
+    if type_of(w0) != c.T_PCP or not transition_pair(mem, pfn, w0, w1, given, owner):
         return c.E_STATE
     return pfn
 

@@ -79,13 +79,13 @@ def lock_slow(mem: Memory, at: WordIndex, cpu: Cpu, me: Owner) -> None:
 
 
 @kernel
-def let_go_as(old: int) -> int:
+def released_word(old: int) -> int:
     """The word that the release of a lock whose word is ``old`` leaves."""
     return c.LOCK_KEPT if old & c.LOCK_HANDOFF != 0 else 0
 
 
 @kernel
-def unasked(old: int) -> int:
+def without_handoff(old: int) -> int:
     """The word of a lock without the request of a sleeper for a handoff."""
     return 0 if old == c.LOCK_KEPT else old & ~c.LOCK_HANDOFF
 
@@ -98,17 +98,17 @@ def unlock(mem: Memory, at: WordIndex) -> None:
     # withdrawn the request of a dead sleeper since an earlier read. A lock kept for a thread that
     # never comes makes all others sleep.
     old = load_relaxed(mem, at)
-    while not cas(mem, at, old, let_go_as(old)):
+    while not cas(mem, at, old, released_word(old)):
         old = load_relaxed(mem, at)
     if old & c.LOCK_CONTENDED != 0:
         wake(mem, at, 1)
 
 
 @kernel
-def rouse(mem: Memory, at: WordIndex) -> None:
+def wake_all(mem: Memory, at: WordIndex) -> None:
     """Wake all sleepers and withdraw requests for a handoff: the thread that asked may be dead."""
     old = load(mem, at)
-    while old & c.LOCK_HANDOFF != 0 and not cas(mem, at, old, unasked(old)):
+    while old & c.LOCK_HANDOFF != 0 and not cas(mem, at, old, without_handoff(old)):
         old = load(mem, at)
     wake(mem, at, c.MAX_CPUS)
 

@@ -23,7 +23,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, zone_of_word
 from shmalloc.kernels.buddy import free_block
-from shmalloc.kernels.descriptor import page_state, turn
+from shmalloc.kernels.descriptor import page_state, transition
 from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.lists import get_link, node_of, pfn_of, set_link
 from shmalloc.kernels.lock import lock, owner_word, unlock, unspin
@@ -130,7 +130,7 @@ def set_holder(mem: Memory, pfn: Pfn, holder: Label) -> bool:
     """Label a block in state PCP with its new holder."""
     w0 = page_state(mem, pfn)
     word = next_word(w0, c.T_PCP, order_of(w0), zone_of_word(w0), mt_of(w0), holder)
-    return turn(mem, pfn, w0, word | (w0 & c.POISON_BIT))
+    return transition(mem, pfn, w0, word | (w0 & c.POISON_BIT))
 
 
 @kernel

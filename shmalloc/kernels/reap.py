@@ -18,7 +18,7 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import detail_of, mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernels.cache import cache_free, slab_of_address
 from shmalloc.kernels.cache_set import hold_slab, next_slab
-from shmalloc.kernels.descriptor import in_range, page_state, turn_owned
+from shmalloc.kernels.descriptor import in_range, page_state, transition_owned
 from shmalloc.kernels.lock import owner_word, unlock
 from shmalloc.kernels.objects import (
     cache_at,
@@ -137,7 +137,7 @@ def adopt_pages(
     if not is_owned_by(w0, w1, label_of_life(giver)) or order_of(w0) != order:
         return c.E_STATE
     mine = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
-    if turn_owned(mem, pfn, w0, w1, mine, new_owner):
+    if transition_owned(mem, pfn, w0, w1, mine, new_owner):
         return 0
     return c.E_STATE
 

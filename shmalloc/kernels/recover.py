@@ -29,7 +29,7 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.cache_set import destroy
 from shmalloc.kernels.hotplug import finish_plug
-from shmalloc.kernels.lock import lock, owner_word, rouse, take_over, unlock, unspin
+from shmalloc.kernels.lock import lock, owner_word, take_over, unlock, unspin, wake_all
 from shmalloc.kernels.objects import cache_at, cpu_part, node_part
 from shmalloc.kernels.pcp import pcp_at
 from shmalloc.kernels.recover_objects import (
@@ -248,15 +248,15 @@ def wake_sleepers(mem: Memory) -> None:
     """
     wake(mem, c.H_WAKE, c.MAX_CPUS)
     wake(mem, c.H_RECOVERY, c.MAX_CPUS)
-    rouse(mem, c.H_CACHES_LOCK)
+    wake_all(mem, c.H_CACHES_LOCK)
     for zone_id in range(fixed(mem, c.H_ZONES)):
-        rouse(mem, zone_at(mem, zone_id) + c.Z_LOCK)
+        wake_all(mem, zone_at(mem, zone_id) + c.Z_LOCK)
     for cache_id in range(fixed(mem, c.H_CACHES)):
         if cache_exists(mem, cache_id):
             for node_id in range(fixed(mem, c.H_NODES)):
                 lists = node_part(cache_at(mem, cache_id), node_id)
-                rouse(mem, lists + cs.KN_LOCK)
-                rouse(mem, lists + cs.KN_BARN_LOCK)
+                wake_all(mem, lists + cs.KN_LOCK)
+                wake_all(mem, lists + cs.KN_BARN_LOCK)
 
 
 @unit

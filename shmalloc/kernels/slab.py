@@ -29,7 +29,7 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, version_of, zone_of_word
-from shmalloc.kernels.descriptor import head_of, page_state, turn_owned
+from shmalloc.kernels.descriptor import head_of, page_state, transition_owned
 from shmalloc.kernels.lists import list_add, list_remove, next_of
 from shmalloc.kernels.lock import lock, owner_word, unlock
 from shmalloc.kernels.object_chain import clear_marks, last_of_chain
@@ -271,7 +271,7 @@ def adopt(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, objects: int, firs
     order = order_of(w0)
     new0 = next_word(w0, c.T_SLAB, order, zone_of_word(w0), mt_of(w0), detail)
     new1 = counters(version_of(w0) << c.S_VERSION_SHIFT, first, 0, objects)
-    if new0 < 0 or w1 != cs.OWNER_SLAB or not turn_owned(mem, pfn, w0, w1, new0, new1):
+    if new0 < 0 or w1 != cs.OWNER_SLAB or not transition_owned(mem, pfn, w0, w1, new0, new1):
         # The pages were freed meanwhile: leak them.
         report(mem, cpu, c.M_WRONG_STATE, pfn, c.IS_TYPE | c.T_ALLOCATED, w0)
         return c.E_STATE

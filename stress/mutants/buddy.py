@@ -154,8 +154,8 @@ MUTANTS = (
     ),
     Mutant(
         "free-without-claim", DESCRIPTOR,
-        (("    if turn2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):\n        return w0\n",
-          "    turn2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0)\n    return w0\n"),),
+        (("    if transition_pair(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):\n        return w0\n",
+          "    transition_pair(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0)\n    return w0\n"),),
         "a free does not look whether its swap was the one that took the page: of two frees of one"
         " page both put it on a list",
         "M_DOUBLE_FREE", ("buddy-free-free-same",),
@@ -165,7 +165,7 @@ MUTANTS = (
     ),
     Mutant(
         "free-fails-at-a-mark", DESCRIPTOR,
-        (("    if w0 & c.POISON_BIT == 0 and turn_marked(mem, pfn, w0, w1, taken, 0):\n"
+        (("    if w0 & c.POISON_BIT == 0 and transition_marked(mem, pfn, w0, w1, taken, 0):\n"
           "        return w0 | c.POISON_BIT\n", ""),),
         "docs/bugs.md 22, our own: a page is marked to leave service between its owner's look and"
         " his swap; his free is refused as a double one, and the page is lost",
@@ -173,8 +173,8 @@ MUTANTS = (
     ),
     Mutant(
         "claim-in-two-stores", DESCRIPTOR,
-        (("    if turn2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):\n        return w0\n",
-          "    if turn(mem, pfn, w0, taken | (w0 & c.POISON_BIT)):\n"
+        (("    if transition_pair(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):\n        return w0\n",
+          "    if transition(mem, pfn, w0, taken | (w0 & c.POISON_BIT)):\n"
           "        cas(mem, d + 1, w1, 0)\n        return w0\n"),),
         "the two-word swap of a free made two: between them the page has no owner and names its old"
         " owner, which is where a free block's list link may be",
@@ -183,9 +183,9 @@ MUTANTS = (
     ),
     Mutant(
         "owner-before-page", DESCRIPTOR,
-        (("    if type_of(w0) != c.T_PCP or not turn2(mem, pfn, w0, w1, given, owner):\n",
+        (("    if type_of(w0) != c.T_PCP or not transition_pair(mem, pfn, w0, w1, given, owner):\n",
           "    cas(mem, d + 1, w1, owner)\n"
-          "    if type_of(w0) != c.T_PCP or not turn(mem, pfn, w0, given):\n"),),
+          "    if type_of(w0) != c.T_PCP or not transition(mem, pfn, w0, given):\n"),),
         "an allocation writes the owner first and the state afterwards: a walker meets a page that"
         " is free and owned",
         "X_WALKER", ("buddy-split-walk", "buddy"), ("pfn-walker",),

@@ -71,9 +71,9 @@ MUTANTS = (
     ),
     Mutant(
         "unlock-in-two-steps", LOCK,
-        (("    while not cas(mem, at, old, let_go_as(old)):\n"
+        (("    while not cas(mem, at, old, released_word(old)):\n"
           "        old = load_relaxed(mem, at)\n",
-          "    store(mem, at, let_go_as(old))\n"),),
+          "    store(mem, at, released_word(old))\n"),),
         "the swap of unlock made a load and a store: the flag that is set between them is lost"
         " with its sleeper",
         "I_PROGRESS", ("lock-sleep-2", "lock"), ("churn", "orders"), patient=True,
@@ -104,7 +104,7 @@ MUTANTS = (
     ),
     Mutant(
         "handoff-behind-the-release", LOCK,
-        (("    while not cas(mem, at, old, let_go_as(old)):\n"
+        (("    while not cas(mem, at, old, released_word(old)):\n"
           "        old = load_relaxed(mem, at)\n",
           "    while not cas(mem, at, old, 0):\n        old = load_relaxed(mem, at)\n"
           "    if old & c.LOCK_HANDOFF != 0:\n        cas(mem, at, 0, c.LOCK_KEPT)\n"),),

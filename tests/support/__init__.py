@@ -1,1 +1,1 @@
-"""What tests share beside fixtures: small worlds and a driver kernel."""
+"""What tests share besides fixtures: small worlds and a driver kernel."""

@@ -1,8 +1,8 @@
 """Whether the engines agree: the same kernels over equal memories, compiled, rewritten, evaluated.
 
 ``compare(directory, seed, first, count)`` writes a module of random programs, compiles it as one
-image, runs each program on both engines a few times, some of them in the naive evaluator too, and
-returns a ``Batch``: the differences as text, each with what repeats it, and what was run.
+image, runs each program on both engines a few times, some of them also in the naive evaluator, and
+returns a ``Batch``: the differences as text, each with a way to repeat it, and what was run.
 
 An outcome is ("result", value) or ("fault", kind, kernel, line, cpu, index), as naive_evaluator.py
 has it. Equal outcomes have results of the same type, and leave the same words in memory.
@@ -57,7 +57,7 @@ class Batch:
 
 
 def load_module(directory: Path, name: str, text: str) -> ModuleType:
-    """``text`` written to a file and imported from there, for kernels need a source."""
+    """``text`` written to a file and imported from there, since kernels need a source."""
     path = directory / f"{name}.py"
     path.write_text(text)
     spec = importlib.util.spec_from_file_location(name, path)
@@ -71,7 +71,7 @@ def load_module(directory: Path, name: str, text: str) -> ModuleType:
 def compare(directory: Path, seed: int, first: int, count: int, naive_every: int = 5) -> Batch:
     """Run the programs ``first`` to ``first + count - 1`` of ``seed`` in all ways.
 
-    ``naive_every``: of how many programs one is evaluated as well; 0 for none.
+    ``naive_every``: every how many programs one is also evaluated; 0 for none.
     """
     name = f"random_{seed}_{first}"
     text = random_kernels.module_text(seed, count, first)

@@ -44,7 +44,7 @@ def _signed(value: int, bits: int) -> int:
 
 
 def calls(function: Function) -> Iterator[int]:
-    """Targets of ``bl``, and of ``b`` to places outside of the function."""
+    """Targets of ``bl``, and of ``b`` to places outside the function."""
     end = function.address + 4 * len(function.words)
     for k, word in enumerate(function.words):
         target = function.address + 4 * k + 4 * _signed(word & 0x3FFFFFF, 26)
@@ -55,7 +55,7 @@ def calls(function: Function) -> Iterator[int]:
 def halves(function: Function) -> Iterator[tuple[int, int]]:
     """Addresses made by ``adrp`` and a low half, with the bytes at stake (0: only the address).
 
-    A register counts until anything may have written it: some are missed, none is made up.
+    A register counts until anything may have written it: some are missed, none is invented.
     """
     pages: dict[int, int] = {}
     for k, word in enumerate(function.words):

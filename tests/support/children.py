@@ -51,7 +51,7 @@ def wait_for_page(name: str, results: Queue[object]) -> None:
 
 
 def storm(name: str, cpu: int, cache: int, shared: int) -> None:
-    """Allocate, hand over and free objects; exit code 1 where something was broken."""
+    """Allocate, hand over and free objects; exit code 1 if something was broken."""
     segment = Segment.attach(name)
     try:
         drive = get_engine("native").bind(slab_driver.drive_slab)

@@ -1,9 +1,9 @@
-"""The tokens in README.md and docs/: whether they replay, and new ones where kernels have changed.
+"""The tokens in README.md and docs/: whether they replay, and new ones if kernels have changed.
 
-``python -m support.doc_tokens`` (``tox -e tokens``) writes each token anew whose failure is not
+``python -m support.doc_tokens`` (``tox -e tokens``) replaces each token whose failure is not
 reproduced. A token is ``shm1/...``, or a ``shmstress crash ... --schedule`` line. A line of a crash
-whose paragraph names a ``mutant `NAME` `` is looked for in a copy of the packages with the mutant
-planted; else it shows a run that is recovered.
+whose paragraph names a ``mutant `NAME` `` is searched in a copy of the packages with the mutant
+planted; any other line shows a run that is recovered.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _in_page(page: Path) -> Iterator[Found]:
 
 
 def replays(found: Found) -> bool:
-    """Whether the line shows the failure that it was made of, with the kernels of today."""
+    """Whether the line still shows its failure, with the kernels as they are now."""
     if found.text.startswith("shm1/"):
         token = Token.parse(found.text)
         again = replay(load_program(token.target, [ROOT]), found.text)

@@ -1,9 +1,9 @@
-"""A child that attaches to a segment, takes a CPU slot, and ends or stops inside of an operation.
+"""A child that attaches to a segment, takes a CPU slot, and ends or stops inside an operation.
 
     python dying.py NAME CPU OPERATION WRITES SIGNAL
 
 Interpreted, so that a write can be named: it sends itself SIGNAL instead of write WRITES + 1 of the
-operation (its list of things prepared before). Prints "ready" first; after SIGCONT it goes on.
+operation (its list of things prepared before). Prints "ready" first; continues after SIGCONT.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOP_ORDER = 4
 
 
 class SignallingRam(MortalRam):
-    """Sends its process a signal where ``MortalRam`` raises; where that returns, it goes on."""
+    """Sends its process a signal where ``MortalRam`` raises; continues if it returns."""
 
     signal_number = signal.SIGKILL
 
@@ -42,7 +42,7 @@ def take_block(mem: MortalRam, cpu: int) -> None:
 
 
 def own_and_free(mem: MortalRam, cpu: int) -> None:
-    """Owns two blocks and three objects; frees one of each, mortal only then."""
+    """Owns two blocks and three objects; frees one of each, and is mortal only then."""
     mem.last, last = -1, mem.last
     owned = [alloc_pages(mem, cpu, 1, c.MT_MOVABLE, 7) for _ in range(3)]
     objects = [cache_alloc(mem, cpu, 0) for _ in range(4)]

@@ -1,9 +1,9 @@
 """Kernels as a program of aarch64 that needs nothing but an emulator (qemu-user).
 
-It is compiled and linked by our own compiler and linker alone, for the C library and Python only
-give a kernel its words, its arguments and three system calls. The program makes each of a list of
-``Call``s in turn, through the same thunks and ``rt.enter`` as the wrappers do, and writes what came
-of it to its standard output: frames, as runtime.py draws them, and words.
+Only our own compiler and linker make it, since the C library and Python only give a kernel its
+words, its arguments and three system calls. The program makes each of a list of ``Call``s in turn,
+through the same thunks and ``rt.enter`` as the wrappers do, and writes the outcome to its standard
+output: frames, as runtime.py draws them, and words.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A script is a list of instructions for each CPU, run by ``interpret`` of model_programs.py: one
 compiled kernel for all of them, and every instruction but ``hold`` and ``await_`` is one step.
-The words below ``DATA_WORDS`` of that file are the script's to use.
+A script may use the words below ``DATA_WORDS`` of that file.
 
 ``run_schedule`` runs one schedule that the test chooses. With no directives CPU 0 runs to its end,
 then CPU 1, and so on; a store is visible at once.
@@ -139,13 +139,13 @@ def _directive(text: str) -> Directive:
 # --- kernels -------------------------------------------------------------------------------------
 @kernel
 def never_both(mem):
-    """Invariant or check: 5 where both words are set."""
+    """Invariant or check: 5 if both words are set."""
     return 5 if mem[DATA] != 0 and mem[FLAG] != 0 else 0
 
 
 @kernel
 def never_flag_alone(mem):
-    """Invariant: 6 where FLAG is set and DATA is not."""
+    """Invariant: 6 if FLAG is set and DATA is not."""
     return 6 if mem[DATA] == 0 and mem[FLAG] != 0 else 0
 
 
@@ -182,5 +182,5 @@ def store_first(mem, cpu):
 
 @kernel
 def both_read_zero(mem):
-    """Check: 4 where neither CPU saw the store of the other."""
+    """Check: 4 if neither CPU saw the store of the other."""
     return 4 if mem[OTHER] == 1 and mem[OTHER + 1] == 1 else 0

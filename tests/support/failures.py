@@ -1,7 +1,7 @@
 """Failures made by hand, of kernels that are real: their lines exist in this file.
 
 A scenario is a list of ``Act``; ``build`` numbers the steps and finds each line by its text, so
-that adding a line here breaks nothing. ``stop=True``: the CPU before could have gone on.
+that adding a line here breaks nothing. ``stop=True``: the previous CPU could have continued.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Who may import whom: the floors of the house, and the graph of its imports.
+"""Which module may import which: the floors of the house, and the graph of its imports.
 
-An import under TYPE_CHECKING does not count: nothing runs by it. It is an annotation, and in the
-compiler a module and the code that it makes annotate each other. An import inside of a function
-counts like any other.
+An import under TYPE_CHECKING does not count: it runs nothing. It is for annotations, and in the
+compiler a module and the code that it makes annotate each other. An import inside a function counts
+like any other.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def row_of(module: str) -> tuple[str, int]:
 
 @cache
 def imports_of(path: Path) -> frozenset[str]:
-    """Modules of ours and others that ``path`` imports, wherever in its code it does."""
+    """Modules of ours and others that ``path`` imports, anywhere in its code."""
     tree = ast.parse(path.read_text())
     annotations = {
         id(node)

@@ -2,8 +2,8 @@
 
     PYTHONPATH=tests python -m support.fuzz_kernels [--programs 100000] [--seed N] [--first K]
 
-Works in batches, each in a process of its own, for images stay in a process for its life. Prints
-what was run and each difference with what repeats it. Ends with 1 if there was one.
+Works in batches, each in a process of its own, since images stay in a process for its life. Prints
+what was run and each difference with a way to repeat it. Ends with 1 if there was one.
 """
 
 from __future__ import annotations

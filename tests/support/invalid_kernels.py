@@ -1,8 +1,8 @@
-"""Random programs with one violation of the dialect each, planted in what was in order before.
+"""Random programs with one violation of the dialect each, planted in a valid program.
 
 ``VIOLATIONS`` maps a violation's statement to what its refusal must say. ``planted(text, ...)``
-puts it behind the first statement of a kernel, which control always reaches. The statement comes in
-front of everything that is random, so that it is the first that a reader of the kernel finds.
+puts it after the first statement of a kernel, which control always reaches. The statement comes
+before everything that is random, so that it is the first violation that the compiler finds.
 """
 
 from __future__ import annotations

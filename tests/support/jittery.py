@@ -1,8 +1,8 @@
 """Kernels for tests of ``JitterRam``: one uses every word; run as a script, its machine code.
 
 ``python jittery.py`` compiles it for ``Ram``, then loads the jitter and compiles it for that, then
-compiles it for ``Ram`` again, and prints both of the first kind: what the seam costs who does not
-use it.
+compiles it for ``Ram`` again, and prints both of the first kind: what the seam costs programs that
+do not use it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SEPARATOR = "=" * 8
 
 @kernel
 def every_word(mem, rounds):
-    """Eleven writes a round. The first round of each writes 1 to a word of its own, but one."""
+    """Eleven writes per round. In the first round each but one writes 1 to a word of its own."""
     for _ in range(rounds):
         mem[0] = 1
         store(mem, 1, 1)

@@ -1,4 +1,4 @@
-"""Linearizability by its definition, without any cleverness; and small random histories.
+"""Linearizability by its definition, by brute force; and small random histories.
 
 ``has_order`` tries every subset of the pending operations and every permutation of the rest.
 """
@@ -63,7 +63,7 @@ def has_order(
 def random_history(
     rng: random.Random, kinds: Sequence[Kind], operations: int, clients: int = 3
 ) -> list[Operation]:
-    """Clients that do anything and are told anything; the last operation of some is pending."""
+    """Clients that do anything and get any answer; the last operation of some is pending."""
     clock = iter(range(1, 1000))
     under_way: dict[int, tuple[Kind, int]] = {}
     history: list[Operation] = []

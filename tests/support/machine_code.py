@@ -2,7 +2,7 @@
 
 A kernel is compiled for a named processor and its assembly text cut down to what claims are made
 of. ``touched`` gives what touches shared memory or orders it, in the order of the text, with
-registers, numbers and places made one: ``movq M, r`` is a load, ``movq r, M`` a store, ``lock
+registers, numbers and places normalized: ``movq M, r`` is a load, ``movq r, M`` a store, ``lock
 cmpxchg16b M`` and ``caspal r, r, r, r, M`` are two-word swaps. What lies on the stack (a prologue,
 the seventh argument) is left out. The two full fences of x86-64 are one: ``fence``.
 """
@@ -50,7 +50,7 @@ class Line(NamedTuple):
 def assembly(functions: Iterable[FunctionType], target: Target, kind: Kind = RAM) -> str:
     """All that is compiled for some kernels, as text.
 
-    Without our own assembly for x86-64 where that is foreign: LLVM has no assembler for it there.
+    Without our own assembly for x86-64 on another machine: LLVM has no assembler for it there.
     """
     text = build.module_text([Instance(function, kind, True) for function in functions], target)
     if target.architecture not in ("aarch64", codegen.host().architecture):

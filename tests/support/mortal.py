@@ -21,7 +21,7 @@ class MortalRam(Ram):
 
     @classmethod
     def over(cls, ram: Ram, last: int = -1) -> MortalRam:
-        """Another face of the words of ``ram``; ``last`` -1: immortal."""
+        """Another view of the words of ``ram``; ``last`` -1: immortal."""
         mortal = cls(ram.array)
         mortal.last = last
         return mortal

@@ -1,9 +1,9 @@
 """A third meaning of kernels: their text, walked node by node, as naively as possible.
 
 Written from the list of meanings in docs/decisions/0016-a-compiler-of-our-own.md and nothing else.
-It shares no code with the compiler and none with the rewritten kernels, so that what these two
-misunderstand alike shows. All values are unbounded ints, reduced to 64 bits after each operation;
-only the type of a result is found ahead (``is_bool``), for Python sees whether it is a bool.
+It shares no code with the compiler or the rewritten kernels, so that an error common to both shows.
+All values are unbounded ints, reduced to 64 bits after each operation; only the type of a result is
+found ahead (``is_bool``), for Python sees whether it is a bool.
 
     outcome = Evaluator(text, module_name).call("program_0", words, [1, 2])
 

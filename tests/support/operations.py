@@ -1,7 +1,7 @@
-"""Operations of one CPU in a small world, to be killed at any write: preparation, then the deed.
+"""Operations of one CPU in a small world, to be killed at any write: preparation, then operation.
 
-``OPERATIONS[name]`` is (prepare(world), operate(mem, world)). The victim is CPU 1; CPU 0 owns some
-things beside it, CPUs 2 and 3 recover. Everything runs interpreted.
+``OPERATIONS[name]`` is (prepare(world), operate(mem, world)). The victim is CPU 1; CPU 0 also owns
+some blocks and objects; CPUs 2 and 3 recover. Everything runs interpreted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FIRST_EPOCH = 5  # of slot 0; one more for each
 
 
 def life(cpu: int) -> int:
-    """Who is on the slot, as one word: what it writes into locks and objects."""
+    """The life on the slot, as one word: what it writes into locks and objects."""
     return (FIRST_EPOCH + cpu) << c.LIFE_EPOCH_SHIFT | cpu + 1
 
 

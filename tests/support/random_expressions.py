@@ -3,7 +3,7 @@
 Everything is in parentheses, so precedence plays no part (test_compiler_meaning.py looks at that).
 A ``Scope`` says what an expression may use: names that are assigned for certain, helpers, a memory.
 ``risk`` is the chance of a division, shift or step to be left unguarded, four times that of an
-access, for there are so many of them; 0 makes programs that cannot fault.
+access, since accesses are frequent; 0 makes programs that cannot fault.
 
 The memory that programs run over has ``WORDS`` words. The last ``FIXED`` of them are read by
 ``fixed`` only, and no index that is made here for a write ever names one.

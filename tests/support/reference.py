@@ -1,17 +1,17 @@
-"""An explorer so plain that it can be checked by reading: the yardstick for the real one.
+"""An explorer so simple that it can be checked by reading: the reference for the real one.
 
 A program is straight-line code for each CPU, as data. The machine below runs it one *event* at a
 time under sc, tso or pso; everything else enumerates: ``outcomes`` all states, ``executions`` all
 schedules, ``classes`` the distinct orders of dependent events among these. No reduction of any kind
-happens here, nothing is shared with the tested code, and whoever calls keeps programs small.
+happens here, nothing is shared with the tested code, and callers keep programs small.
 
 The machine:
 
 - an instruction of a CPU is one event; so is each *flush*, which makes one stored value visible
 - sc: stores write the memory. tso: plain and atomic stores go to the buffer of their CPU and are
   flushed oldest first. pso: oldest first among those to the same word only
-- a read of a word takes the youngest value in the own buffer, else memory; load2 does so for each
-  half. Read-modify-writes and fences happen only when the own buffer is empty, a store only when
+- a read of a word takes the youngest value in the CPU's own buffer, else memory; load2 does so for
+  each half. Read-modify-writes and fences happen only when that buffer is empty, a store only when
   fewer than DEPTH values are in it
 - ``acc`` of a CPU starts as its number and adds up what it reads, modulo 1024, exactly as
   ``interpret`` of model_programs.py does; ``as_image`` is the program in the form that it reads
@@ -260,7 +260,8 @@ def dependent(one: Event, other: Event) -> bool:
     """Whether the order of the two matters, as far as it can differ between schedules.
 
     They touch the same word of memory and at least one writes it; or one is a read served by the
-    own buffer and the other a flush of that word by the same CPU (any: also of an older value).
+    CPU's own buffer and the other a flush of that word by the same CPU (any: also of an older
+    value).
 
     Left out is what has the same order in every schedule and so distinguishes none: the
     instructions of a CPU, a store and its flush, flushes of one fifo, the flushes of earlier stores

@@ -1,7 +1,7 @@
 """Programs of aarch64 that hold values in every register which a function must keep.
 
-``fiber_program`` switches between two stacks, ``fault_program`` leaves calls by a fault after
-somebody overwrote those registers; both check their values afterwards. They return 0, or 1.
+``fiber_program`` switches between two stacks, ``fault_program`` leaves calls by a fault after other
+code overwrote those registers; both check their values afterwards. They return 0, or 1.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _entry() -> str:
 
 
 def _mixed() -> int:
-    """What ``_entry`` leaves in @mix: it goes on behind its switch ROUNDS - 1 times."""
+    """What ``_entry`` leaves in @mix: it continues after its switch ROUNDS - 1 times."""
     mix, values = 0, list(range(INTS))
     for _ in range(ROUNDS - 1):
         for k, value in enumerate(values):

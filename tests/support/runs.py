@@ -1,4 +1,4 @@
-"""Real ``shmstress run`` processes under test: start one, look inside, hurt it, read results."""
+"""Real ``shmstress run`` processes under test: start, inspect, damage one, and read results."""
 
 from __future__ import annotations
 

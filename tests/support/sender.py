@@ -2,7 +2,7 @@
 
     python sender.py NAME
 
-Each line: a page's pfn, an object's address, and who passes them on.
+Each line: a page's pfn, an object's address, and the life that passes them on.
 """
 
 from __future__ import annotations

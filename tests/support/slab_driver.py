@@ -111,8 +111,8 @@ def drive_rest(mem, cpu, op, first, second, third):
 def storm(mem, cpu, cache, rounds, shared):
     """Hand objects round through 16 shared words: each round swaps one in and frees what it got.
 
-    So nearly every free is of an object that another process allocated. Word ``shared`` counts
-    the processes that have arrived: nobody starts alone. Returns what was broken.
+    So nearly every free is of an object that another process allocated. Word ``shared`` counts the
+    processes that have arrived: none starts alone. Returns what was broken.
     """
     fetch_add(mem, shared, 1)
     while load(mem, shared) < 3:
@@ -127,7 +127,7 @@ def storm(mem, cpu, cache, rounds, shared):
 
 @kernel
 def storm_round(mem, cpu, cache, slot):
-    """One allocation, one exchange, one free; 1 where first stamp was not what its owner wrote."""
+    """One allocation, one exchange, one free; 1 if the first stamp was not what its owner wrote."""
     address = cache_alloc_at(mem, cpu, cache, 0)
     if address < 0:
         return 1

@@ -20,7 +20,7 @@ import shmalloc
 
 KEY = "0123456789abcdef" * 4
 OTHER_KEY = KEY[::-1]
-NOBODY = 65534
+OTHER_USER = 65534
 PATIENCE_S = 60.0
 PREAMBLE = f"""
 import sys, types

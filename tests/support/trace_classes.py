@@ -5,7 +5,7 @@ dependent ones alike. It knows every op of the model memories, needs one pass an
 which classes exist: that is reference.py, for straight-line programs.
 
 The key is a history of every *place*: the events that changed it, one after the other, each with
-the set of those that looked at it before the next change. Places are
+the set of events that read it before the next change. Places are
 
 - the words of memory. A failed cas only looks, load2 and cas2 concern two words; a failed cas2
   counts as a change of a half that it found as expected, for the other half has decided

@@ -51,7 +51,7 @@ def parse_duration(value: float | str, argument: str = "duration") -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise MisuseError(f"{argument}: {value!r}; use seconds or text like '20s'")
     if not (seconds > 0 and math.isfinite(seconds)):
-        raise MisuseError(f"{argument}: {value!r}; use a finite time above 0")
+        raise MisuseError(f"{argument}: {value!r}; use a time of more than 0 that ends")
     return float(seconds)
 
 

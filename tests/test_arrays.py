@@ -104,7 +104,7 @@ def test_a_large_array_is_one_range_of_pages(arena: Arena) -> None:
 
 
 def test_an_array_larger_than_any_free_range_is_refused(arena: Arena) -> None:
-    with pytest.raises(OutOfMemoryError, match=r"need 257 free pages in a row"):
+    with pytest.raises(OutOfMemoryError, match=r"needs 257 contiguous free pages"):
         arena.empty(256 * 256, "u1")
 
 

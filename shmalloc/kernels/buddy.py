@@ -18,13 +18,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of
-from shmalloc.kernels.descriptor import (
-    is_free_head,
-    make_free,
-    make_tail,
-    page_state,
-    transition_pair,
-)
+from shmalloc.kernels.descriptor import is_free_head, make_free, make_tail, page_state, transition2
 from shmalloc.kernels.lists import list_add, list_remove, next_of, node_of, pfn_of
 from shmalloc.kernels.reporting import event, report
 from shmalloc.kernels.slots import label
@@ -144,7 +138,7 @@ def take_block(
     account(mem, zone, mt, -(1 << order))
     w0 = page_state(mem, pfn)  # unlinking cleaned the link bits of a descriptor-stored node
     taken = next_word(w0, kind, order, zone_id, given_mt, label(mem, cpu))
-    if not transition_pair(mem, pfn, w0, load(mem, descriptor_at(mem, pfn) + 1), taken, 0):
+    if not transition2(mem, pfn, w0, load(mem, descriptor_at(mem, pfn) + 1), taken, 0):
         report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | kind, page_state(mem, pfn))
         return c.E_STATE
     return pfn

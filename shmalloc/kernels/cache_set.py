@@ -17,7 +17,7 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.barn import barn_put, move_sheaf
 from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernels.cache import usable_cache
-from shmalloc.kernels.descriptor import head_of, page_state, transition_pair
+from shmalloc.kernels.descriptor import head_of, page_state, transition2
 from shmalloc.kernels.lists import list_init, next_of
 from shmalloc.kernels.lock import lock, owner_word, unlock
 from shmalloc.kernels.object_layout import lay_out_object, lay_out_sheaves, lay_out_slab, order_for
@@ -371,5 +371,5 @@ def leak_frozen(mem: Memory, cpu: Cpu, cache_id: CacheId) -> None:
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         order = order_of(w0)
         kept = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
-        transition_pair(mem, pfn, w0, w1, kept, cs.OWNER_FROZEN)
+        transition2(mem, pfn, w0, w1, kept, cs.OWNER_FROZEN)
         pfn = next_slab(mem, pfn + (1 << order), cache_id)

@@ -17,7 +17,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import next_word, order_of, type_of, zone_of_word
 from shmalloc.kernels.buddy import block_span, carve, free_block, rehome, take_block
-from shmalloc.kernels.descriptor import head_of, in_range, page_state, transition_pair
+from shmalloc.kernels.descriptor import head_of, in_range, page_state, transition2
 from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.lock import lock, unlock
 from shmalloc.kernels.pages import free_pages, wake_waiters
@@ -187,7 +187,7 @@ def give_single_pages(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owne
     while at >= pfn:
         w0, w1 = load2(mem, descriptor_at(mem, at))
         given = next_word(w0, c.T_ALLOCATED, 0, zone_id, c.MT_MOVABLE, label(mem, cpu))
-        if not transition_pair(mem, at, w0, w1, given, owner):
+        if not transition2(mem, at, w0, w1, given, owner):
             report(mem, cpu, c.I_FREE_HEAD, at, c.IS_TYPE | c.T_ALLOCATED, w0)
         event(mem, cpu, c.EV_ALLOC)
         at -= 1

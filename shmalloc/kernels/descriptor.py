@@ -37,15 +37,13 @@ def transition(mem: Memory, pfn: Pfn, old0: Word0, new0: Word0) -> bool:
     """Change word 0 from ``old0`` to ``new0`` and leave word 1; linearization point.
 
     Returns False if ``new0`` is E_STATE (the transition is not allowed) or another CPU changed the
-    page meanwhile. Half the cost of ``transition_pair``.
+    page meanwhile. Half the cost of ``transition2``.
     """
     return new0 >= 0 and cas(mem, descriptor_at(mem, pfn), old0, new0)
 
 
 @hot
-def transition_pair(
-    mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1
-) -> bool:
+def transition2(mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1) -> bool:
     """Change both words at once; linearization point of every change of owner."""
     return new0 >= 0 and cas2(mem, descriptor_at(mem, pfn), old0, old1, new0, new1)
 
@@ -54,12 +52,12 @@ def transition_pair(
 def transition_owned(
     mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1
 ) -> bool:
-    """``transition_pair`` by the owner of an allocated page, which only ``poison_page`` may change besides.
+    """``transition2`` by the owner of an allocated page, where only ``poison_page`` competes.
 
     That only marks the page (poison.py) and must not make the owner's change fail. ``new0`` keeps
     the mark.
     """
-    if transition_pair(mem, pfn, old0, old1, new0 | (old0 & c.POISON_BIT), new1):
+    if transition2(mem, pfn, old0, old1, new0 | (old0 & c.POISON_BIT), new1):
         return True
     return old0 & c.POISON_BIT == 0 and transition_marked(mem, pfn, old0, old1, new0, new1)
 
@@ -69,7 +67,7 @@ def transition_marked(
     mem: Memory, pfn: Pfn, old0: Word0, old1: Word1, new0: Word0, new1: Word1
 ) -> bool:
     """The same, from the pair that the owner saw plus the poison mark."""
-    return transition_pair(mem, pfn, old0 | c.POISON_BIT, old1, new0 | c.POISON_BIT, new1)
+    return transition2(mem, pfn, old0 | c.POISON_BIT, old1, new0 | c.POISON_BIT, new1)
 
 
 @kernel
@@ -169,7 +167,7 @@ def claim_for_free(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, owner: Owner) 
         return -misuse_of(mem, pfn, w0, w1, order, owner)
     taken = next_word(w0, c.T_PCP, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
     # A poisoned page keeps its mark until it is out of service, even if its freer dies.
-    if transition_pair(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):
+    if transition2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):
         return w0
     if w0 & c.POISON_BIT == 0 and transition_marked(mem, pfn, w0, w1, taken, 0):
         return w0 | c.POISON_BIT
@@ -183,7 +181,7 @@ def hand_out(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, mt: Migratetype, own
     w0 = load(mem, d)  # no other CPU changes a page that we hold; the swap checks it
     w1 = load_relaxed(mem, d + 1)
     given = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt, label(mem, cpu))
-    if type_of(w0) != c.T_PCP or not transition_pair(mem, pfn, w0, w1, given, owner):
+    if type_of(w0) != c.T_PCP or not transition2(mem, pfn, w0, w1, given, owner):
         return c.E_STATE
     return pfn
 

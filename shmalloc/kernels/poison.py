@@ -10,7 +10,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernels.buddy import carve, take_block
-from shmalloc.kernels.descriptor import head_of, in_range, page_state, transition, transition_pair
+from shmalloc.kernels.descriptor import head_of, in_range, page_state, transition, transition2
 from shmalloc.kernels.lock import lock, unlock
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.reporting import event, record, report
@@ -75,7 +75,7 @@ def mark_for_poison(mem: Memory, pfn: Pfn) -> int:
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if type_of(w0) != c.T_ALLOCATED or order_of(w0) != 0:
         return c.E_BUSY
-    if transition_pair(mem, pfn, w0, w1, w0 | c.POISON_BIT, w1):
+    if transition2(mem, pfn, w0, w1, w0 | c.POISON_BIT, w1):
         return 0
     return c.E_BUSY
 

@@ -45,8 +45,8 @@ from shmalloc.kernels.descriptor import (
     head_of,
     make_free,
     page_state,
+    transition2,
     transition_owned,
-    transition_pair,
 )
 from shmalloc.kernels.fill import fill_on_free
 from shmalloc.kernels.lists import get_link, list_init, node_of, set_link
@@ -96,7 +96,7 @@ def fold_head(mem: Memory, pfn: Pfn) -> None:
         set_link(mem, node_of(mem, pfn), 0)
         set_link(mem, node_of(mem, pfn) + 1, 0)
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
-    transition_pair(mem, pfn, w0, w1, next_word(w0, c.T_TAIL, 0, 0, 0, 0), 0)
+    transition2(mem, pfn, w0, w1, next_word(w0, c.T_TAIL, 0, 0, 0, 0), 0)
 
 
 @kernel
@@ -154,7 +154,7 @@ def relink_block(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn) -> int:
     if order > fixed(mem, c.H_PAGEBLOCK_ORDER):
         retype_range(mem, pfn, order, mt)
     free = next_word(w0, c.T_FREE, order, fixed(mem, zone + c.Z_INDEX), mt, 0)
-    if not transition_pair(mem, pfn, w0, w1, free, 0):
+    if not transition2(mem, pfn, w0, w1, free, 0):
         report(mem, cpu, c.I_TAIL, pfn, c.IS_TYPE | c.T_FREE, w0)
         return c.E_STATE
     account(mem, zone, mt, 1 << order)
@@ -291,13 +291,13 @@ def sweep_block(mem: Memory, cpu: Cpu, zone: ZoneWords, pfn: Pfn) -> None:
         transition_owned(mem, pfn, w0, w1, taken, 0)
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if wants_poison(w0):
-        if transition_pair(
+        if transition2(
             mem, pfn, w0, w1, next_word(w0, c.T_POISONED, order, zone_id, mt_of(w0), 0), 0
         ):
             unmanage(mem, zone, 1 << order)
         return
     taken = next_word(w0, c.T_PCP, order, zone_id, mt_of(w0), label(mem, cpu))
-    if transition_pair(mem, pfn, w0, w1, taken, 0):
+    if transition2(mem, pfn, w0, w1, taken, 0):
         set_link(mem, node_of(mem, pfn) + 1, 0)
         fill_on_free(mem, pfn, order)
         free_block(mem, zone, cpu, pfn, order)

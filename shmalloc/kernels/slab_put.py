@@ -11,7 +11,7 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, zone_of_word
-from shmalloc.kernels.descriptor import page_state, transition_pair
+from shmalloc.kernels.descriptor import page_state, transition2
 from shmalloc.kernels.lock import lock, unlock
 from shmalloc.kernels.objects import (
     add,
@@ -122,7 +122,7 @@ def enough_partial(mem: Memory, cache: CacheWords, lists: NodePart, state: int) 
 def unmake(mem: Memory, cpu: Cpu, lists: NodePart, pfn: Pfn, w0: Word0, w1: Word1) -> bool:
     """SLAB -> ALLOCATED for an empty slab, off its list; node lock held. False: it changed."""
     gone = next_word(w0, c.T_ALLOCATED, order_of(w0), zone_of_word(w0), mt_of(w0), label(mem, cpu))
-    if not transition_pair(mem, pfn, w0, w1, gone | (w0 & c.POISON_BIT), cs.OWNER_SLAB):
+    if not transition2(mem, pfn, w0, w1, gone | (w0 & c.POISON_BIT), cs.OWNER_SLAB):
         return False
     node = slab_node(mem, pfn, order_of(w0))
     move_slab(mem, cpu, lists, node, list_state(w0), c.SLAB_OFF_LIST)

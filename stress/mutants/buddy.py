@@ -154,8 +154,9 @@ MUTANTS = (
     ),
     Mutant(
         "free-without-claim", DESCRIPTOR,
-        (("    if transition_pair(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):\n        return w0\n",
-          "    transition_pair(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0)\n    return w0\n"),),
+        (("    if transition2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):\n"
+          "        return w0\n",
+          "    transition2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0)\n    return w0\n"),),
         "a free does not look whether its swap was the one that took the page: of two frees of one"
         " page both put it on a list",
         "M_DOUBLE_FREE", ("buddy-free-free-same",),
@@ -173,7 +174,8 @@ MUTANTS = (
     ),
     Mutant(
         "claim-in-two-stores", DESCRIPTOR,
-        (("    if transition_pair(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):\n        return w0\n",
+        (("    if transition2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):\n"
+          "        return w0\n",
           "    if transition(mem, pfn, w0, taken | (w0 & c.POISON_BIT)):\n"
           "        cas(mem, d + 1, w1, 0)\n        return w0\n"),),
         "the two-word swap of a free made two: between them the page has no owner and names its old"
@@ -183,7 +185,7 @@ MUTANTS = (
     ),
     Mutant(
         "owner-before-page", DESCRIPTOR,
-        (("    if type_of(w0) != c.T_PCP or not transition_pair(mem, pfn, w0, w1, given, owner):\n",
+        (("    if type_of(w0) != c.T_PCP or not transition2(mem, pfn, w0, w1, given, owner):\n",
           "    cas(mem, d + 1, w1, owner)\n"
           "    if type_of(w0) != c.T_PCP or not transition(mem, pfn, w0, given):\n"),),
         "an allocation writes the owner first and the state afterwards: a walker meets a page that"

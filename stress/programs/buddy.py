@@ -158,7 +158,7 @@ def free_free_same(name: str) -> Program:
         (free_page_one, free_page_one),
         check=page_refused_once,
         story="one page freed by two at once: load and load_relaxed in claim_for_free against the"
-        " transition_pair of the other, and its next life: FREE, then a tail of page 0; exactly one"
+        " transition2 of the other, and its next life: FREE, then a tail of page 0; exactly one"
         " M_DOUBLE_FREE, and the page is free once",
     )
 
@@ -168,8 +168,9 @@ def split_walk(name: str) -> Program:
         name,
         (take_page, walk_zone),
         invariant=partition_is_legal,
-        story="make_free of the upper halves, then the transition_pair that shrinks their old head, against"
-        " load2 of a walker that steps by the order it read: it may meet tails, never a torn pair",
+        story="make_free of the upper halves, then the transition2 that shrinks their old head,"
+        " against load2 of a walker that steps by the order it read: it may meet tails,"
+        " never a torn pair",
     )
 
 
@@ -201,7 +202,7 @@ def split_lookup(name: str) -> Program:
         (take_page, look_up_last),
         invariant=partition_is_legal,
         story="head_of climbs from page 3 over 2 to 0, one read each, while expand gives 2 a head"
-        " and transition_pair takes 0 back to one page: E_AGAIN, or a block that really covered page 3",
+        " and transition2 takes 0 back to one page: E_AGAIN, or a block that really covered page 3",
     )
 
 

@@ -252,9 +252,9 @@ def free_poison(name: str) -> Program:
     return state.program(
         name,
         (put_page, poison_other),
-        story="load and transition_pair of claim_for_free against the transition_pair of mark_for_poison: the mark"
-        " must not make the owner's free fail, and the page must not come back (docs/bugs.md"
-        " 22)",
+        story="load and transition2 of claim_for_free against the transition2 of"
+        " mark_for_poison: the mark must not make the owner's free fail, and the page"
+        " must not come back (docs/bugs.md 22)",
     )
 
 

@@ -53,7 +53,7 @@ def record_object(
 @unit
 def append_history(mem: Memory, cpu: Cpu, operation: int, where: Int, detail: Int) -> None:
     """Two processes that share a slot may lose or mix an entry; only people read the ring."""
-    if fixed(mem, c.H_HISTORY_STOPS) != 0 and load_relaxed(mem, c.H_REPORT_COUNT) != 0:
+    if load_relaxed(mem, c.H_HISTORY_STOPS) == 2:
         return
     entries = fixed(mem, c.H_HISTORY)
     slot = cpu_at(mem, cpu) + c.C_HISTORY_NEXT
@@ -71,6 +71,8 @@ def report(mem: Memory, cpu: Cpu, code: int, where: Int, expected: Int, found: I
     """Record one violation. A full table still counts, so that silence never passes for health."""
     event(mem, cpu, c.EV_MISUSE)
     record(mem, cpu, c.OP_MISUSE, 0, where, code)
+    if fixed(mem, c.H_HISTORY) != 0 and load_relaxed(mem, c.H_HISTORY_STOPS) == 1:
+        store_relaxed(mem, c.H_HISTORY_STOPS, 2)
     slot = fetch_add(mem, c.H_REPORT_COUNT, 1)
     if slot < c.REPORTS:
         at = fixed(mem, c.H_AT_REPORTS) + slot * c.R_STRIDE

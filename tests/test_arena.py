@@ -184,7 +184,7 @@ def test_a_double_free_is_refused_with_the_pages_history(arena: Arena) -> None:
 
 
 def test_a_history_keeps_the_order_of_its_ring_within_one_tick_of_the_clock(arena: Arena) -> None:
-    """Arm's clock ticks every 8 to 40 ns: the entries of one page may be equally old."""
+    """Arm's clock ticks every 8 to 40 ns: the entries of one page may have equal times."""
     ram, at = arena.segment.ram, arena.segment.layout.at["history"]
     for k, operation in enumerate((c.OP_FREE, c.OP_ALLOC, c.OP_FREE)):
         entry = at + k * c.HI_STRIDE

@@ -59,7 +59,7 @@ def allocate_and_free(mem, cpu):
 
 @kernel
 def watch_versions(mem, cpu):
-    """Read one descriptor twice, again and again."""
+    """Read one descriptor twice, repeatedly."""
     for _ in range(WATCHES):
         check_version(mem, cpu, 0)
     return 0

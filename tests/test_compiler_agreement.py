@@ -1,7 +1,7 @@
 """The engines agree on random programs, and refuse the same ones in the same words.
 
-Programs are made from the session's seed: each run looks at others. ``support/fuzz_kernels.py``
-runs as many as you like. A difference says with which seed and program it can be had again:
+The session's seed makes the programs: each run tries others. ``support/fuzz_kernels.py`` runs any
+number. A difference names the seed and the program that repeat it:
 
     python -m support.fuzz_kernels --seed SEED --first PROGRAM --programs 1
 """
@@ -43,7 +43,7 @@ def test_random_programs_mean_the_same_in_every_engine(
 
 
 def test_random_programs_use_what_there_is(tmp_path: Path, rng: random.Random) -> None:
-    """Most do not fault, many do, in each way; whatever the dialect has is in some of them."""
+    """Most do not fault, many do, in each way; each construct of the dialect occurs."""
     seed = rng.getrandbits(32)
     text = random_kernels.module_text(seed, 400)
     for word in random_kernels.VOCABULARY:

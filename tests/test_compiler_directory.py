@@ -1,4 +1,4 @@
-"""Which directories the store of images trusts, and what it does where it trusts none."""
+"""Which directories the store of images trusts, and what it does if it trusts none."""
 
 import os
 import shutil

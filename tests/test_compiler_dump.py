@@ -1,4 +1,4 @@
-"""``SHMALLOC_DUMP``: the text of what was made of each kernel."""
+"""``SHMALLOC_DUMP``: the compiled form of each kernel as text."""
 
 from __future__ import annotations
 

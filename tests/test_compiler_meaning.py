@@ -1,4 +1,4 @@
-"""What kernels mean: one fact a test, its value worked out by hand, on both engines."""
+"""What kernels mean: one fact per test, its value worked out by hand, on both engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels as interpreted engines run them: where they seem to be, and where wraps are left out."""
+"""Kernels as interpreted engines run them: the lines they report, and the wraps left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of the image store: what is believed, what is built anew, what cannot be kept."""
+"""The files of the image store: what is trusted, what is built again, what cannot be kept."""
 
 import os
 import random
@@ -37,7 +37,7 @@ class Use:
         return self.root / f"{key}.image"
 
     def heals(self, *words: str) -> None:
-        """The next fetch builds anew, with one line that names the file; a further one reads."""
+        """The next fetch builds again, with one line that names the file; a further one reads."""
         self.builds, self.told[:] = 0, []
         assert self.fetch() == PAYLOAD
         assert self.builds == 1

@@ -118,7 +118,7 @@ def test_a_wrong_word_is_told_from_the_right_one(
 
 
 def test_what_a_prologue_does_is_not_taken_for_an_access():
-    """``ldp`` of saved registers made every kernel pass for a pair read in one access, once."""
+    """Once, ``ldp`` of saved registers made every kernel look like an atomic read of a pair."""
     saved = [
         "stp x29, x30, [sp, #-16]!",
         "pushq %rbx",

@@ -99,7 +99,7 @@ def test_a_unit_that_returns_another_type_is_called_by_new_code(tmp_path: Path):
 
 
 def test_a_plan_is_one_image_for_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Also where a part of it is loaded already; what is interpreted is not in it."""
+    """Also if a part of it is loaded already; interpreted kernels are not in it."""
     monkeypatch.setenv("SHMALLOC_CACHE_DIR", str(tmp_path / "cache"))
     one = (("native", publish),)
     both = (*one, ("native", release_slot), ("interpreted", audit))
@@ -244,7 +244,7 @@ def test_a_failure_of_the_parent_leaves_no_child(in_halves: None, monkeypatch: p
 
 
 def test_halves_give_the_results_of_one(in_halves: None, tmp_path: Path):
-    """Also where kernels call each other over the border of the halves."""
+    """Also if kernels call each other across the halves."""
     names = [f"half_{k}" for k in range(3)]
     for k, name in enumerate(names):
         before = f"from {names[k - 1]} import step_{k - 1} as before" if k else "before = None"
@@ -363,7 +363,7 @@ def test_a_fork_while_another_thread_compiles_inherits_no_lock(tmp_path: Path):
 
 
 def test_a_kernel_that_was_refused_runs_once_it_is_mended(tmp_path):
-    """A default argument is not in the bytecode: the key of the mended kernel is the same."""
+    """A default argument is not in the bytecode: the repaired kernel has the same key."""
     script = tmp_path / "mended.py"
     text = (
         "from shmalloc import kernel, Ram\nfrom shmalloc.engine import get_engine\n@kernel\n"

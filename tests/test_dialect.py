@@ -536,7 +536,7 @@ def test_every_refusal_with_a_text_of_its_own_has_an_example_here():
 
 # --- engines refuse alike ------------------------------------------------------------------------
 def refused(engine: str, function: FunctionType) -> str:
-    """What ``engine`` says when it is to bind the kernel; that nothing else is raised."""
+    """What ``engine`` raises when it binds the kernel, which is only that error."""
     with pytest.raises(DialectError) as caught:
         get_engine(engine).bind(function)
     assert isinstance(caught.value, MisuseError) and isinstance(caught.value, EngineError)
@@ -545,7 +545,7 @@ def refused(engine: str, function: FunctionType) -> str:
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test marks as a kernel is none after it."""
+    """Kernels that a test marks are unmarked after it."""
     monkeypatch.setattr("shmalloc.dialect.KERNELS", dict(KERNELS))
 
 

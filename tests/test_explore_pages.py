@@ -57,7 +57,7 @@ class Element:
 
 
 class Document(HTMLParser):
-    """A page as a tree. Raises where an element is closed that is not open."""
+    """A page as a tree. Raises if an element is closed that is not open."""
 
     def __init__(self, page):
         super().__init__(convert_charrefs=True)
@@ -253,7 +253,7 @@ def test_a_trace_that_fits_is_shown_whole():
 
 # --- in a browser --------------------------------------------------------------------------------
 class Browser:
-    """Headless Chromium that loads a page once and tells what became of it."""
+    """Headless Chromium that loads a page once and reports the result."""
 
     def __init__(self, place):
         self.place = place

@@ -56,7 +56,7 @@ litmus = pytest.mark.parametrize("litmus", LITMUS, ids=lambda litmus: litmus.pro
 def exhaust(
     program: Straight | Program, strategy: str, memory: str = "sc", engine: str = "native"
 ) -> Exploration:
-    """Run everything there is to run, without looking for data races."""
+    """Run every schedule, without detecting data races."""
     if isinstance(program, Straight):
         program = as_program(program)
     return explore(

@@ -1,7 +1,7 @@
 """What the explorer detects, on both engines: races, torn pairs, waiting, memory, invariants.
 
-Happens-before is tested in one chosen schedule (``run_schedule``): an order that the schedule made
-by chance must not hide a race. That nothing is reported is tested in every schedule (``dfs``).
+Happens-before is tested in one chosen schedule (``run_schedule``): an order that a schedule has
+only by chance must not hide a race. The absence of reports is tested in every schedule (``dfs``).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 def try_all(program: Program, engine: str, **options: Any) -> Exploration:
-    """Every schedule, or as many as it takes to fail."""
+    """Every schedule, up to the first that fails."""
     return explore(program, strategy="dfs", engine=engine, seconds=None, **options)
 
 
@@ -322,7 +322,7 @@ BUSY = [store_(OTHER)] * 3
 
 
 def take_one_and_wait(cpu: int, mine: int, theirs: int, other: int) -> list[Instruction]:
-    """Hold a lock, sleep while the other CPU holds the other one, let go."""
+    """Hold a lock, sleep while the other CPU holds the other one, release."""
     return [cas_(mine, 0, 1 + cpu), wait_(theirs, 1 + other), store_(mine, 0), wake_one(mine)]
 
 

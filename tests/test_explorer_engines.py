@@ -1,4 +1,4 @@
-"""Every strategy makes the same schedules on fibers and on greenlets, and they do the same.
+"""Every strategy makes the same schedules on fibers and on greenlets, with the same results.
 
 2,720 random programs, all combinations of strategy, memory model and race detection; which programs
 these are depends on the seed of the session.

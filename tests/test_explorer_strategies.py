@@ -55,7 +55,7 @@ EVERYWHERE = [
 
 
 def run(program: Program, strategy: str, schedules: int | None = 1_000, **options) -> Exploration:
-    """Explore without looking for races and without a limit in time."""
+    """Explore without race detection and without a time limit."""
     options = {"races": False, "seconds": None, **options}
     return explore(program, strategy, schedules=schedules, **options)
 

@@ -491,7 +491,7 @@ CALLS = itertools.count(1)
 
 @primitive("int")
 def another(mem) -> int:
-    """What no kernel may have: a number that is new in every schedule."""
+    """What no kernel may use: a number that differs in every schedule."""
     return next(CALLS)
 
 

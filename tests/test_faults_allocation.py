@@ -97,7 +97,7 @@ def test_an_argument_that_can_never_work_is_no_allocation(engine):
 
 @pytest.mark.parametrize("kind, answer", [(c.FAULT_OBJECT, c.E_NOMEM), (c.FAULT_PAGE, 0)])
 def test_an_object_fails_by_its_own_kind_and_not_by_one_page_of_its_slab(engine, kind, answer):
-    """One failing page is no reason: a slab may be smaller, or come out of another zone."""
+    """One failing page is no reason to fail: a slab may be smaller, or come from another zone."""
     world = ObjectSegment(engine)
     cache = world.create(40)
     AllocationFaults(nth=1, kinds=kind).arm(world.mem, world.layout.cpu(0))

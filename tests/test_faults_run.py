@@ -21,7 +21,7 @@ KILLS = "kill:every=150ms,kill:every=150ms,fuse=1..500,stop:every=300ms,for=100m
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """One run with workers that die from outside and by their fuses, and are stopped."""
+    """One run whose workers are killed from outside and by their fuses, and are stopped."""
     path = tmp_path_factory.mktemp("faults") / "run.json"
     run = shmstress(
         "run",

@@ -34,7 +34,7 @@ def test_giving_memory_back_needs_no_memory():
 
 
 def two_pages(arena):
-    """Loses the first page where there is no second."""
+    """Loses the first page if there is no second."""
     return [arena.alloc_pages(), arena.alloc_pages()]
 
 

@@ -1,4 +1,4 @@
-"""What a process passes on survives its death, and nothing else of it; with real kills.
+"""What a process passes on survives its death, and nothing else; with real kills.
 
 The sender is killed at any moment; half of its messages are read before it is reaped, half after.
 """

@@ -1,4 +1,4 @@
-"""``JitterRam``: delays, fuse and flight recorder, the same on both engines, and none unasked."""
+"""``JitterRam``: delays, fuse and flight recorder: equal on both engines, off by default."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ EMPTY = models.EMPTY
 
 
 def bag_step(state: frozenset[int], operation: Operation) -> object:
-    """A bag that gives any of its items: a step with a choice where the result is not known."""
+    """A bag that gives any of its items: a step with a choice if the result is not known."""
     if operation.name == "put":
         return state | {operation.argument}
     if operation.pending:
@@ -159,8 +159,7 @@ def test_a_partial_order_is_legal_keeps_time_and_none_of_the_unplaced_is_in_it(n
 
 @EACH_MODEL
 def test_the_blocked_operation_is_the_one_at_whose_return_the_history_broke(name, rng):
-    """A prefix ends at a return; of what had not returned by then the result is known all the
-    same, as the search uses it. Whatever was called later is not there."""
+    """A prefix ends at a return. The results of pending operations are known, as in the search."""
     model, kinds = KINDS[name]
     broken = 0
     for _ in range(300):
@@ -175,7 +174,7 @@ def test_the_blocked_operation_is_the_one_at_whose_return_the_history_broke(name
 
 
 def has_a_prefix_order(model: Model, operations: tuple[Operation, ...], until: float) -> bool:
-    """Whether what returned up to ``until`` has an order, with any of what was called by then."""
+    """Whether what returned by ``until`` has an order, with any of the calls until then."""
     must = [o for o in operations if not o.pending and o.returned <= until]
     may = [o for o in operations if o not in must and o.call < until]
     return any(
@@ -300,7 +299,7 @@ def test_parts_and_the_whole_have_the_same_verdict(rng, death):
 
 # --- budgets -------------------------------------------------------------------------------------
 def hard_history() -> list[Operation]:
-    """Twelve overlapping enqueues, and a dequeue of what was never there: 12! orders to refute."""
+    """Twelve overlapping enqueues and a dequeue of a missing item: 12! orders to refute."""
     enqueues = [O(k, "enqueue", k, None, 1, 10) for k in range(12)]
     return [*enqueues, O(0, "dequeue", None, EMPTY, 20, 20)]
 

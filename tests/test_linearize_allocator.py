@@ -24,7 +24,7 @@ def free(client: int, pfn: int, order: int, call: float, returned: float | None,
 
 
 def made_up(rng: random.Random, operations: int, death: float = 0.0) -> list[Operation]:
-    """Six clients; where they die, the others free what they had, of pending allocs, too."""
+    """Six clients; if some die, the others free what they had, pending allocations included."""
     world, living = Pages(PAGES, MAX_ORDER, rng, hold=3), set[int]()
 
     def begin(client: int) -> Intent:
@@ -50,7 +50,7 @@ def test_an_atomic_allocator_passes_and_one_wrong_address_is_caught(rng, death):
 
 
 def test_pending_allocs_are_needed_where_the_dead_are_reaped(rng):
-    """Or the tests of the dead above would test nothing."""
+    """Otherwise the tests of dead clients above would test nothing."""
     histories = [made_up(rng, 1000, 0.01) for _ in range(10)]
     assert sum(one.pending and one.name == "alloc" for h in histories for one in h) > 40
     without = [[o for o in h if not (o.pending and o.name == "alloc")] for h in histories]

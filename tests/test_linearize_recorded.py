@@ -154,7 +154,7 @@ def bitmap_take(mem, cpu, careless):
 
 @kernel
 def bitmap_put(mem, cpu, pfn, early):
-    """Free a page; ``early``: give it away before the owner is asked to part with it."""
+    """Free a page; ``early``: clear its bit before the call is logged."""
     if early:
         fetch_and(mem, BITMAP, ~(1 << pfn))
     entry = log_call(mem, LOG, cpu, FREE, pfn, 0)

@@ -1,8 +1,8 @@
 """Litmus tests: the explorer's answers, the grading, and real processes that never show the rest.
 
-What a processor may do is tested only where it surely does it: store buffering shows its weak
-outcome in some percent of all samples on two cores, so it is waited for. Everything else that is
-run natively asserts only what must never be seen.
+What a processor may do is tested only if it surely does it: store buffering shows its weak outcome
+in a few percent of all samples on two cores, so the test waits for it. All other native tests
+assert only what must never be seen.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ SPEC = RunSpec(("churn", "oom-edge"), 2, (Zone(8 << 20), Zone(8 << 20, 1)), seed
 
 
 def moment(elapsed_s, operations, refused=0, audits=1, reports=0):
-    """Two workloads: churn works on, oom-edge rests since its first slice."""
+    """Two workloads: churn keeps working, oom-edge is idle since its first slice."""
     snapshot = Snapshot((0,) * c.EV_COUNT, (3, 1), (12, 0), 1012, 0, 4096, reports)
     accounts = (
         Account("churn", operations, refused, 0.0123, running=True),

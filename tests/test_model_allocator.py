@@ -175,7 +175,7 @@ def objects_are_clean(mem):
 
 @kernel
 def only_recounted(mem):
-    """A destroy that met live objects may have reported them; the recount is clean all the same."""
+    """A destroy that met live objects may have reported them; the recount must still be clean."""
     return audit_slabs(mem, 0) + audit(mem, 0)
 
 
@@ -192,7 +192,7 @@ def use_objects(mem, cpu):
 
 @kernel
 def hand_over(mem, cpu):
-    """Leave an object for the next, free the one that was left for us."""
+    """Leave an object for the next CPU, free the one that was left for us."""
     mine = cache_alloc(mem, cpu, 0)
     if mine < 0:
         return 0

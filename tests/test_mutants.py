@@ -122,7 +122,7 @@ def hunt(mutants, root, **how):
 
 
 def test_the_canary_is_found_by_the_interpreted_explorer(tmp_path):
-    """CI fails here if the hunter went blind."""
+    """CI fails here if the hunter finds nothing any more."""
     (hunted,) = hunt([MUTANTS[CANARY]], tmp_path)
     assert (hunted.outcome, hunted.note) == (FOUND, "interpreted")
     assert hunted.token.startswith("shm1/slab-") and hunted.preemptions is not None
@@ -360,5 +360,5 @@ def test_a_usage_error_exits_4_and_names_the_cure(arguments, told):
 
 
 def test_tests_import_this_tree():
-    """Else the patches above were held against another one."""
+    """Otherwise the patches above were checked against another source."""
     assert Path(sys.modules["stress"].__file__ or "").is_relative_to(ROOT)

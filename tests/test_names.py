@@ -1,4 +1,4 @@
-"""Names of modules: one alias a module, the same in every file; constants through their table."""
+"""Names of modules: one alias per module, the same in every file; constants through their table."""
 
 import ast
 import importlib

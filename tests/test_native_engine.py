@@ -1,6 +1,6 @@
 """The native engine: the interpreter's meaning, checks of each access, images that notice edits.
 
-That a word is the instruction that it should be, test_compiler_words.py says.
+test_compiler_words.py tests that each word is the right instruction.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How far it is: drawn on a terminal, logged for Python code, and nothing in a pipe."""
+"""Progress: drawn on a terminal, logged for Python code, and nothing in a pipe."""
 
 import logging
 import os

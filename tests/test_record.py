@@ -205,7 +205,7 @@ live = pytest.mark.skipif(bool(_reason()), reason=_reason() or "tracefs is there
 
 @pytest.fixture
 def alone() -> Iterator[None]:
-    """One test at a time, over all processes: each looks for instances that it left behind."""
+    """One test at a time, over all processes: each checks for instances that it left behind."""
     with (Path(tempfile.gettempdir()) / "shmalloc-test-tracefs.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -176,7 +176,7 @@ def test_nothing_is_adopted_that_is_free() -> None:
 
 
 def test_what_was_reaped_is_not_adopted_from_its_next_owner() -> None:
-    """The message of a dead process arrives late: its page and its object are others' by now."""
+    """The message of a dead process arrives late: its page and object have new owners."""
     world, image, _ = prepared("page", "object-free")
     world.ram.array[:] = image
     mem, address = world.ram, world.objects[0]

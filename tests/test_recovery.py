@@ -1,4 +1,4 @@
-"""Recovery with real processes: one dies or stops in the middle of an operation, one goes on."""
+"""Recovery with real processes: one dies or stops inside an operation, the other continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The yardstick itself: reference.py against the literature, against itself, and ``interpret``."""
+"""The reference itself: reference.py against the literature, against itself, and ``interpret``."""
 
 from __future__ import annotations
 
@@ -285,7 +285,7 @@ def test_classes_are_what_swaps_of_independent_neighbours_connect(small, model):
 
 
 def neighbours(execution: tuple[reference.Event, ...]) -> set[tuple[Name, ...]]:
-    """What one swap makes of it, whether or not it is a schedule."""
+    """The result of one swap, whether or not it is a schedule."""
     order = names(execution)
     return {
         (*order[:at], other.name, one.name, *order[at + 2 :])

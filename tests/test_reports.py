@@ -1,4 +1,4 @@
-"""What kernels leave behind for people: histories and reports, as they are and in words."""
+"""What kernels record for people: histories and reports, as numbers and in words."""
 
 import pytest
 

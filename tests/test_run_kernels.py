@@ -1,4 +1,4 @@
-"""Which kernels a run has compiled, and how the forkserver hears of them."""
+"""Which kernels a run compiles, and how the forkserver learns of them."""
 
 import pytest
 

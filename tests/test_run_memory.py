@@ -1,4 +1,4 @@
-"""What the controller's own looks find, beyond what kernels report."""
+"""What the controller's own checks find, beyond what kernels report."""
 
 import pytest
 

@@ -106,7 +106,7 @@ def test_making_and_dropping_leaves_the_memory_that_the_single_steps_leave(
 
 
 class Noting(Ram):
-    """Keeps every write, in order: what a process that dies at any moment has done so far."""
+    """Keeps every write, in order: what a process has done so far when it dies at any moment."""
 
     written: list[tuple[object, ...]] | None = None
 
@@ -134,7 +134,7 @@ class Noting(Ram):
 
 
 def test_every_write_comes_in_the_order_of_the_single_steps() -> None:
-    """So whatever recovery makes of a death between two of them, it makes of one in here."""
+    """So recovery treats a death between two of them like one in here."""
     engine = get_engine("interpreted")
     notes = []
     for kind in (Whole, Steps):

@@ -40,7 +40,7 @@ def barn(world: ObjectSegment, cache: int) -> tuple[int, int]:
 
 
 def take_lock(world: ObjectSegment, cache: int, cpu: int = 0, value: int = 1) -> None:
-    """Hold a CPU's lock as another process that shares the slot does (0: let go)."""
+    """Hold a CPU's lock as another process that shares the slot does (0: release it)."""
     base = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + cs.K_CPUS
     world.mem[base + cpu * cs.KC_STRIDE + cs.KC_LOCK] = value
 
@@ -147,7 +147,7 @@ def test_without_a_spare_the_slabs_serve(world: ObjectSegment, cache: int) -> No
 
 
 def test_a_sheaf_that_comes_back_replaces_none(world: ObjectSegment, cache: int) -> None:
-    """Bug S21: the slot was filled meanwhile; installed without looking, a sheaf was lost."""
+    """Bug S21: the slot was filled meanwhile; installed without a check, a sheaf was lost."""
     at = spare_word(world, cache)
     in_hands, world.mem[at] = world.mem[at], 0
     come_between = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + cs.K_NODES

@@ -1,4 +1,4 @@
-"""A machine that cannot, a reader that goes away: a sentence, the right code, no traceback."""
+"""An unfit machine, a reader that closes: a sentence, the right code, no traceback."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The house's rules that no tool checks: floors, sizes, the kernel dialect, no machine's name."""
+"""The rules of the house that no tool checks: floors, sizes, kernel dialect, no machine's name."""
 
 import ast
 import importlib

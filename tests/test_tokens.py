@@ -1,4 +1,4 @@
-"""Every line that says how to see a failure again does so, in a fresh process, from elsewhere."""
+"""Every line that claims to reproduce a failure does so, in a fresh process, from elsewhere."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def last_line(text: str) -> str:
 
 
 def seen_again(line: str, place: Path) -> str:
-    """What the line prints that a failure names, typed in ``place``."""
+    """The output of the line that a failure names, typed in ``place``."""
     words = shlex.split(line)
     assert words[0] == "shmstress"
     return python(place, "-m", "stress", *words[1:])

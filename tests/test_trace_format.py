@@ -1,4 +1,4 @@
-"""The file format: what was saved is loaded, and nothing unsound is ever accepted."""
+"""The file format: a saved trace loads again, and no unsound one is ever accepted."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def shared():
 
 
 def until(condition, limit_s=30.0):
-    """Poll a condition of shared memory; fails loudly instead of guessing a delay."""
+    """Poll a condition of shared memory; fails with its name instead of guessing a delay."""
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, "the condition never came"

@@ -19,7 +19,7 @@ def clock():
 
 
 def looks(watchdog, clock, beats, seconds, step=1.0):
-    """Look once a second with the same beats; what the last look said."""
+    """Check once a second with the same beats; the answer of the last check."""
     silent = []
     for _ in range(int(seconds / step)):
         clock.now += step

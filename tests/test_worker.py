@@ -1,4 +1,4 @@
-"""A worker's batches: how many steps it asks a workload for; and what it says of its end."""
+"""A worker's batches: how many steps it asks a workload for, and how it reports its end."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ CRASH = """
 
 
 class Short:
-    """A pipe that lets some batches go by, then parks."""
+    """A pipe that lets some batches pass, then parks."""
 
     def __init__(self, batches):
         self.left = batches

@@ -22,7 +22,7 @@ STEPS = 100
 
 
 class Stage(PageSegment):
-    """A small world in which one process plays both CPUs by turns."""
+    """A small world in which one process plays both CPUs in turn."""
 
     def __init__(self, engine, workload, **changes):
         super().__init__(
@@ -47,7 +47,7 @@ class Stage(PageSegment):
             self.mem[at + W_WORKERS] = 2
 
     def play(self, operations=None):
-        """Batches of one CPU and the other by turns, until enough operations are done."""
+        """Batches of both CPUs in turn, until enough operations are done."""
         done = 0
         while done < (operations or self._operations):
             done += sum(self._step(self.mem, cpu, STEPS) for cpu in range(2))

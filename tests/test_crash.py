@@ -321,8 +321,8 @@ def test_an_operation_in_another_world_says_so(variant):
 
 
 def test_a_variant_that_is_none_is_refused_with_the_nearest():
-    with pytest.raises(MisuseError, match=r"did you mean 'pages-bulk\+seat'"):
-        allocator_case("pages-bulk+sea")
+    with pytest.raises(MisuseError, match=r"did you mean 'pages-bulk\+waiter'"):
+        allocator_case("pages-bulk+wait")
 
 
 def test_what_was_not_tried_is_told_for_all_and_for_each_operation():

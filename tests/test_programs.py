@@ -212,7 +212,7 @@ def test_a_page_that_hides_from_an_isolation_is_seen():
 def test_a_waiter_that_was_never_counted_out_is_seen():
     ram = copy(serial("wait-zone-wake")[0])
     ram[c.H_WAITERS] = 1
-    assert waiters.nobody_waits(ram) == c.I_PROGRESS
+    assert waiters.no_waiters(ram) == c.I_PROGRESS
 
 
 def test_an_allocation_that_must_succeed_reports_when_it_does_not():

@@ -1,7 +1,7 @@
-"""A crash run that went wrong, as the printers of ``explorer/report`` take it.
+"""A failed crash run, in the form that the printers of ``explorer/report`` take.
 
-The run is made once more, interpreted. What the explorer tells of a failure is told here, too: the
-steps by the names of the case's program, those that touch what is at stake, what the check found.
+The run is repeated, interpreted. The account has all that the explorer says of a failure: the steps
+with the names of the case's program, those that touch the words at stake, and what the check found.
 A death is no step: it is a marker between the steps, and the cause says which access it prevented.
 """
 
@@ -29,13 +29,13 @@ from stress.machine.program import Program
 WIDTH = 120
 NO_FAILURE = {
     "passed": "Everything was recovered.",
-    "abandoned": "The run was cut at its step limit: whether it would have ended is not known.",
+    "abandoned": "The run reached its step limit; whether it would have ended is unknown.",
 }
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CrashAccount(Account):
-    """``failure``: the options of the run. ``run``: how it ended this time."""
+    """``failure``: the options of the run. ``run``: how the repetition ended."""
 
     failure: CrashFailure
     run: Run
@@ -52,7 +52,7 @@ class CrashAccount(Account):
 
     @property
     def lanes(self) -> list[str]:
-        """The supervisors are the last ones."""
+        """The lanes of the supervisors come last."""
         living = self.failure.case.living
         lanes = super().lanes[: self.trace.cpus]
         return [*lanes[:living], *(f"{lane} (supervisor)" for lane in lanes[living:])]
@@ -71,7 +71,7 @@ class CrashAccount(Account):
 
 
 def account_of(failure: CrashFailure) -> CrashAccount:
-    """``failure``, run once more."""
+    """Repeat the run of ``failure``."""
     runner = Runner(failure.case, "interpreted", trace=True)
     run = runner.run(failure.schedule, failure.victim, failure.point, failure.then)
     machine = runner.machine
@@ -99,7 +99,7 @@ def tell(failure: CrashFailure, full: bool = False, width: int = WIDTH) -> str:
 
 
 def _without_idle(trace: Trace, living: int) -> Trace:
-    """``trace`` without supervisors that never began."""
+    """``trace`` without the supervisors that never began."""
     active = {step.cpu for step in trace.steps} | {blocked.cpu for blocked in trace.blocked}
     cpus = max(living - 1, *active) + 1 if active else living
     return replace(trace, cpus=cpus, returns=trace.returns[:cpus])
@@ -110,7 +110,7 @@ def _cause(program: Program, kind: str, code: int, trace: Trace) -> str:
 
 
 def _deaths(failure: CrashFailure, machine: InterpretedMachine) -> list[tuple[Marker, list[str]]]:
-    """Each death: where it lies between the steps, and what it prevented."""
+    """Each death: its place between the steps, and what it prevented."""
     block = machine.block
     dead = (failure.victim, failure.case.living)[: int(block[crash_strategy.DEATHS])]
     writes = (failure.point, failure.then)

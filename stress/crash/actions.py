@@ -1,7 +1,7 @@
-"""What the CPUs do with pages in the cases of operations.py: each operation, and what undoes it.
+"""What the CPUs do with pages in the cases of operations.py: each operation and its inverse.
 
-Thread kernels ``(mem, cpu)``. What a CPU was given is noted where the check finds it (held.py);
-lists of bulk operations lie behind that, in the same work area. Objects: object_actions.py.
+Thread kernels ``(mem, cpu)``. They note what a CPU received where the check finds it (held.py); the
+lists of bulk operations follow in the same work area. Objects: object_actions.py.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def take_put(mem: Memory, cpu: Cpu, order: Order) -> int:
 
 @kernel
 def page_churn(mem: Memory, cpu: Cpu) -> int:
-    """The other CPU: takes a page and frees it."""
+    """What the other CPU does: allocates a page and frees it."""
     return take_put(mem, cpu, 0)
 
 
 @kernel
 def zone_rounds(mem: Memory, cpu: Cpu) -> int:
-    """Comes back for the zone's lock as soon as it has let it go."""
+    """Reacquires the zone lock as soon as it has released it."""
     done = 0
     for _ in range(ROUNDS):
         if zone_take(mem, cpu, 0, 0) >= 0:
@@ -108,7 +108,7 @@ def order_4(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def whole_pageblocks(mem: Memory, cpu: Cpu) -> int:
-    """Two blocks of the pageblock order: the per-CPU list keeps one."""
+    """Two blocks of pageblock order: the per-CPU list keeps one."""
     page_take(mem, cpu, 0, 2)
     page_take(mem, cpu, 1, 2)
     page_put(mem, cpu, 0)
@@ -126,7 +126,7 @@ def two_types(mem: Memory, cpu: Cpu) -> Pfn:
 
 @kernel
 def free_of_zero(mem: Memory, cpu: Cpu) -> int:
-    """Frees what CPU 0 holds, if it holds something yet or still."""
+    """Frees the block of CPU 0, if it holds one at this moment."""
     block = let_go(mem, 0, 0)
     if block == 0:
         return 0
@@ -151,8 +151,8 @@ def put_held(mem: Memory, cpu: Cpu) -> int:
 
 
 @kernel
-def sit_a_while(mem: Memory, cpu: Cpu) -> int:
-    """Is announced as one who waits for memory, and does not sleep: whoever frees wakes it."""
+def wait_awake(mem: Memory, cpu: Cpu) -> int:
+    """Registers as a waiter for memory but does not sleep; every free wakes it."""
     fetch_or(mem, c.H_WAITERS, 1 << cpu)
     for _ in range(SITTING):
         arm_wake(mem)
@@ -161,7 +161,7 @@ def sit_a_while(mem: Memory, cpu: Cpu) -> int:
 
 
 @kernel
-def drain_everybody(mem: Memory, cpu: Cpu) -> int:
+def drain_every_list(mem: Memory, cpu: Cpu) -> int:
     return drain_all(mem, cpu)
 
 
@@ -172,7 +172,7 @@ def drain_other(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def take_put_decay(mem: Memory, cpu: Cpu) -> int:
-    """Fills the per-CPU list, then lets its high mark sink below what is on it."""
+    """Fills the per-CPU list, then lowers its high mark below the pages on it."""
     order_0(mem, cpu)
     pcp_decay(mem, cpu)
     return 0
@@ -185,7 +185,7 @@ def poison_free(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def poison_used(mem: Memory, cpu: Cpu) -> int:
-    """Marks its own page, then frees it: it leaves service on the way."""
+    """Marks a page of its own, then frees it: the page leaves service on the way."""
     block = let_go(mem, cpu, 0)
     poison_page(mem, cpu, block_pfn(block))
     return free_pages(mem, cpu, block_pfn(block), 0)
@@ -217,20 +217,20 @@ def unplug_and_plug_other(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def page_churn_1(mem: Memory, cpu: Cpu) -> int:
-    """Takes a page and frees it, and keeps what it began with in slot 0."""
+    """Allocates a page and frees it, and keeps the block in slot 0."""
     page_take(mem, cpu, 1, 0)
     return page_put(mem, cpu, 1)
 
 
 @kernel
 def recover_too(mem: Memory, cpu: Cpu) -> int:
-    """Recovers, though nobody may be dead: whoever must do it as well waits for us."""
+    """Recovers even if no CPU is dead; a supervisor that must recover waits for this CPU."""
     return recover(mem, cpu)
 
 
 @kernel
 def adopt_page(mem: Memory, cpu: Cpu) -> int:
-    """Takes over the page that CPU 0 passes on: the slot of CPU 0 is the letter box."""
+    """Adopts the page of CPU 0, taking it from the slot of CPU 0."""
     pfn = block_pfn(let_go(mem, 0, 0))
     result = adopt_pages(mem, cpu, pfn, 0, owner_word(mem, 0), cpu + 1)
     if result == 0:

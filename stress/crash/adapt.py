@@ -1,7 +1,7 @@
-"""How a program of the allocator becomes a case: supervisors, their slots, and what may be left.
+"""How a program of the allocator becomes a case: supervisors, their slots, and tolerated losses.
 
-A program is built anew with slots for the supervisors, and with words behind the segment
-(kernels.py) in which deaths are announced.
+The program is built again with slots for the supervisors and with words behind the segment
+(kernels.py) that announce deaths.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from stress.machine.program import Program
 from stress.programs import arrays, checks
 from stress.programs.initial_state import spare_cpus
 
-# Reports that a program provokes, by its check.
+# The report that a program provokes, by its check.
 TOLERATED: dict[Kernel, int] = {
     checks.page_refused_once: c.M_DOUBLE_FREE,
     checks.object_refused_once: c.M_OBJECT_FREE,
     checks.destroyed_or_busy: c.M_LEAKED_OBJECTS,
 }
-# Checks of the array table, whose entries no slot's label is on, and what a crash leaves of them.
+# Checks of the array table, whose entries bear no slot's label, and what a crash may leave.
 SURVIVES: dict[Kernel, Kernel] = {
     arrays.entries_are_sound: crash_kernels.entries_survive,
     arrays.all_dropped: crash_kernels.references_survive,
@@ -45,12 +45,12 @@ LEFT_OUT = {
 
 
 def left_out(name: str) -> str:
-    """Why there is no case of the program; empty if there is one."""
+    """Why the program has no case; empty if it has one."""
     return NO_SEGMENT if name.startswith("lock-") else LEFT_OUT.get(name, "")
 
 
 def build(make: Callable[[], Program]) -> Program:
-    """A program made anew, with slots for supervisors."""
+    """Build a program with slots for supervisors."""
     with spare_cpus(SUPERVISORS):
         return make()
 
@@ -58,11 +58,11 @@ def build(make: Callable[[], Program]) -> Program:
 def case_of(
     program: Program, may_leave: int = 0, reaping: bool = False, hopeful: int = 0
 ) -> CrashCase:
-    """``program``, whose machine has spare slots, with supervisors.
+    """The case of ``program``, whose machine has spare slots for the supervisors.
 
     ``may_leave``: pages that may be poisoned at the end. ``reaping``: the supervisor frees what the
-    dead owned while the others go on; else the check does, at the end. ``hopeful``: the code that
-    its threads report when there is no memory, which is right while a dead CPU holds it.
+    dead owned while the others continue; otherwise the check does so at the end. ``hopeful``: the
+    code that its threads report when there is no memory, which is right while a dead CPU holds it.
     """
     assert isinstance(program.init, np.ndarray)
     image = np.zeros(program.words + crash_kernels.NOTICE_WORDS, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""One crash run again, told step by step: what the line below a failure does."""
+"""Repeat one crash run and show it step by step: what the line below a failure does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stress.crash.schedules import Schedule
 
 @dataclass(frozen=True)
 class Rerun:
-    """``run``: how it ended. ``text``: its steps, in words."""
+    """``run``: how it ended. ``text``: its steps in words."""
 
     run: Run
     text: str
@@ -34,7 +34,7 @@ def rerun(
 ) -> Rerun:
     """Run ``case`` once: ``victim`` dies before its ``write``-th write, a supervisor ``then``.
 
-    0: it lives. ``full``: tell every step. Raises ``MisuseError``.
+    0: it lives. ``full``: show every step. Raises ``MisuseError``.
     """
     parsed = Schedule.parse(schedule, case.living)
     if not 0 <= victim < case.living:
@@ -49,6 +49,6 @@ def rerun(
     wanted = 2 if then else 1 if write else 0
     if run.deaths < wanted:
         lines.append(
-            f"of {wanted} deaths asked for, {run.deaths} came about: it makes fewer writes"
+            f"{run.deaths} of {wanted} requested deaths took place: the CPU makes fewer writes"
         )
     return Rerun(run, "\n".join(lines))

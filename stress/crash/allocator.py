@@ -15,11 +15,11 @@ from stress.machine.program import Program
 from stress.programs import PROGRAMS
 from stress.quantities import nearest
 
-WAITING = "wait-"  # programs in which somebody waits for a page that a dead CPU may own
-HOPEFUL = ("wait-", "pcp-")  # programs in which there is a page for everybody, unless one dies
+WAITING = "wait-"  # programs in which a CPU waits for a page that a dead CPU may own
+HOPEFUL = ("wait-", "pcp-")  # programs with a page for every CPU, unless one dies
 
 
-POISONING = {"pcp-free-poison": 1}  # programs, and how many pages they take out of service
+POISONING = {"pcp-free-poison": 1}  # programs, and the number of pages they retire
 
 
 @cache
@@ -38,7 +38,7 @@ def case_names() -> list[str]:
 
 
 def allocator_case(name: str) -> CrashCase:
-    """The case of that name. Raises ``MisuseError`` naming the nearest one there is."""
+    """The case of that name. Raises ``MisuseError``, which names the nearest one."""
     if left_out(name) and name in PROGRAMS:
         raise MisuseError(f"program: {name} has no crashes: {left_out(name)}")
     if name not in case_names():

@@ -1,6 +1,6 @@
-"""``CrashCase``: a program, who may die in it, and who puts things in order afterwards.
+"""``CrashCase``: a program, the CPUs that may die in it, and the supervisors that recover.
 
-Data only. The last CPUs of the program are supervisors: they run ``recover`` once somebody died.
+Data only. The last CPUs of the program are supervisors: they run ``recover`` after a CPU has died.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class CrashCase:
 
     ``program``: as for ``explore``; its ``check`` is not used here.
     ``recover``: kernel ``(mem, cpu)`` of a supervisor. It begins when a CPU has died and finds out
-    which: word ``died + cpu`` is 1 for each dead one. Where it dies as well another supervisor
+    which: word ``died + cpu`` is 1 for each dead one. If it dies as well, another supervisor
     begins. One kernel for all, or one for each.
     ``died``: first of ``len(program.threads) + 2`` words of the program's memory that nothing else
     uses, 0 at the start.
-    ``check``: kernel ``(mem)`` -> 0 or an error code, when the living and a supervisor are done.
+    ``check``: kernel ``(mem)`` -> 0 or an error code, after the living and a supervisor are done.
     ``victims``: the CPUs that die in turn; None: all of the program's.
     """
 
@@ -68,7 +68,7 @@ class CrashCase:
 
     @cached_property
     def address(self) -> Address | None:
-        """Where the command line finds it; None where it cannot."""
+        """Where the command line finds it; None if it cannot."""
         return found_address(self, (*self._supervisors(), *self.program.threads))
 
     def _supervisors(self) -> tuple[Kernel, ...]:
@@ -83,5 +83,5 @@ class CrashCase:
         return replace(model, threads=threads, check=self.check, invariant=None, observe=())
 
     def model_alone(self) -> Program:
-        """The program without them and without a check: for its schedules."""
+        """The program without supervisors and without a check: for its schedules."""
         return replace(self.program, check=None, invariant=None, observe=())

@@ -1,7 +1,7 @@
 """Crash runs as data: what ``shmstress crash --json`` writes.
 
-Counts of all operations, and the failures, one of each kind. The first of them is told in full, as
-a failure of the explorer is (``explorer/report/document``).
+Counts of all operations, and one failure of each kind. The first of them is written in full, like
+a failure of the explorer (``explorer/report/document``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SCHEMA = 1
 
 
 def document(total: CrashResult) -> dict[str, Any]:
-    """Everything in ``total``, in JSON's types."""
+    """All of ``total`` in JSON's types."""
     return {
         "schema": SCHEMA,
         "tool": {"name": "shmstress", "version": __version__, "command": "crash"},

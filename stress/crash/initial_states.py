@@ -1,4 +1,4 @@
-"""The initial states of the allocator's cases: small, and enough for all ways of an operation.
+"""The initial states of the allocator's cases: small, yet they reach every path of an operation.
 
 A split and a merge on several levels, a refill of more than one block, a sheaf that overflows, the
 last page.
@@ -66,7 +66,7 @@ def with_kmalloc() -> InitialState:
 
 
 def sheaves_of_zero(flags: int = ONE_EACH) -> InitialState:
-    """CPU 0 has full sheaves, the barn, too."""
+    """CPU 0 and the barn have full sheaves."""
     state = sheaves(flags)
     for slot in range(OBJECTS):
         state.take_object(0, slot)
@@ -76,7 +76,7 @@ def sheaves_of_zero(flags: int = ONE_EACH) -> InitialState:
 
 
 def two_slabs(flags: int = TWO_EACH) -> InitialState:
-    """The sheaves of CPU 1 hold objects of two slabs, of which nobody has another one."""
+    """The sheaves of CPU 1 hold all used objects of two slabs."""
     state = sheaves(flags)
     for slot in range(OBJECTS):
         state.take_object(1, slot)
@@ -89,7 +89,7 @@ def two_slabs(flags: int = TWO_EACH) -> InitialState:
 
 
 def hidden() -> InitialState:
-    """All objects that there can be lie in the sheaves of CPU 1: one slab, and no page left."""
+    """The sheaves of CPU 1 hold all objects that can exist: one slab, and no page is left."""
     state = objects(ONE_EACH, 2, FOUR_IN_A_SLAB, page_bytes=SHEAF_PAGE_BYTES)
     for slot in range(3):
         state.take_object(1, slot)
@@ -104,10 +104,10 @@ OBJECT_STATES: dict[str, tuple[Callable[[], InitialState], str]] = {
     "shuffled": (lambda: objects(cs.CF_NO_SHEAVES | cs.CF_SHUFFLE), "a shuffled free list"),
     "hardened": (lambda: objects(cs.CF_NO_SHEAVES, harden=12345), "scrambled free pointers"),
     "short": (lambda: objects(cs.CF_NO_SHEAVES, 1), "one slab, and no page for another"),
-    "sheaves": (sheaves, "sheaves that run over"),
+    "sheaves": (sheaves, "sheaves that overflow"),
     "sheaves-exact": (lambda: sheaves(EXACT_EACH), "sheaves, exact frees"),
     "sheaves-wide": (wide_sheaves, "sheaves with objects of two slabs"),
     "sheaves-full": (sheaves_of_zero, "full sheaves, and a full one in the barn"),
-    "sheaves-hidden": (hidden, "everything lies in the sheaves of the other CPU"),
+    "sheaves-hidden": (hidden, "all objects lie in the sheaves of the other CPU"),
     "debug": (lambda: objects(cs.CF_DEBUG, page_bytes=512), "poison, red zones and tracks"),
 }

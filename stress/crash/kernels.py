@@ -1,13 +1,13 @@
-"""The allocator's supervisor, and what must hold when a CPU died and was recovered.
+"""The allocator's supervisor, and what must hold after a CPU has died and was recovered.
 
 Behind the segment, where no kernel of the allocator looks (word H_WORDS on)::
 
     [ died x 64 | epoch x 64 | tolerated | managed | may leave | reaped ]
 
-died: 1 for each dead CPU. epoch: C_EPOCH of each slot at the start, by which its pages and objects
-are labelled. tolerated: code of a report that the program itself provokes, 0: none. managed: pages
-of all zones at the start; of these so many may leave service. reaped: 1 where a supervisor frees
-what the dead owned, so that their notes of it mean nothing any more.
+died: 1 for each dead CPU. epoch: C_EPOCH of each slot at the start, which labels its pages and
+objects. tolerated: code of a report that the program itself provokes, 0: none. managed: pages of
+all zones at the start. may leave: the number of these that may leave service. reaped: 1 if a
+supervisor frees what the dead owned; their records of it are then invalid.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def has_died(mem: Memory, cpu: Cpu) -> bool:
 # --- supervisors ---------------------------------------------------------------------------------
 @kernel
 def supervise(mem: Memory, cpu: Cpu) -> int:
-    """Recover every dead slot. All are marked first: one may hold what another one waits for."""
+    """Recover every dead slot. Mark all first: one may hold what another waits for."""
     for victim in range(fixed(mem, c.H_CPUS)):
         if has_died(mem, victim):
             mark_dead(mem, cpu, victim, fixed(mem, notice_at(mem, EPOCHS + victim)))
@@ -74,7 +74,7 @@ def supervise(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def supervise_and_reap(mem: Memory, cpu: Cpu) -> int:
-    """Recover every dead slot, then free what the dead owned, and hide none of it on our list."""
+    """Recover every dead slot, free what the dead owned, and drain this CPU's own list."""
     supervise(mem, cpu)
     for victim in range(fixed(mem, c.H_CPUS)):
         if has_died(mem, victim):
@@ -86,7 +86,7 @@ def supervise_and_reap(mem: Memory, cpu: Cpu) -> int:
 # --- what must hold ------------------------------------------------------------------------------
 @kernel
 def living_slot(mem: Memory) -> int:
-    """The highest slot of a living CPU: the check works as that one."""
+    """The highest slot of a living CPU: the check runs on it."""
     found = 0
     for cpu in range(fixed(mem, c.H_CPUS)):
         if not has_died(mem, cpu):
@@ -98,7 +98,7 @@ def living_slot(mem: Memory) -> int:
 def untolerated(mem: Memory) -> int:
     """Code of the first report that the program does not provoke itself; 0: none.
 
-    Whoever dies within a report leaves one that is not ready.
+    A CPU that dies while it reports leaves an entry that is not ready.
     """
     allowed = fixed(mem, notice_at(mem, TOLERATED))
     for i in range(min(mem[c.H_REPORT_COUNT], c.REPORTS)):
@@ -111,7 +111,7 @@ def untolerated(mem: Memory) -> int:
 
 @kernel
 def label_of(mem: Memory, cpu: Cpu) -> int:
-    """The label of a slot's life in the program; recovery begins another one."""
+    """The label of a slot's life in the program; recovery begins a new life."""
     epoch = fixed(mem, notice_at(mem, EPOCHS + cpu)) & c.LABEL_EPOCH_MASK
     return epoch << c.LABEL_EPOCH_SHIFT | cpu
 
@@ -124,7 +124,7 @@ def owner_word_at_start(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def held_by(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> int:
-    """1 if the block is still that of ``cpu``; else reported."""
+    """1 if ``cpu`` still owns the block; otherwise 0, with a report."""
     w0 = page_state(mem, pfn)
     right = type_of(w0) == c.T_ALLOCATED and order_of(w0) == order
     if right and detail_of(w0) & c.LABEL_MASK == label_of(mem, cpu):
@@ -135,7 +135,7 @@ def held_by(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> int:
 
 @kernel
 def owner_word_of(mem: Memory, address: ObjectAddress) -> int:
-    """The owner word of the object at ``address``; -1: there is none."""
+    """The owner word of the object at ``address``; -1: there is no object."""
     pfn = slab_of_address(mem, address)
     if pfn < 0:
         return -1
@@ -149,7 +149,7 @@ def owner_word_of(mem: Memory, address: ObjectAddress) -> int:
 
 @kernel
 def forget_notes(mem: Memory) -> None:
-    """What the dead noted is somebody else's by now."""
+    """Erase the records of the dead: other CPUs own these blocks and objects by now."""
     for cpu in range(fixed(mem, c.H_CPUS)):
         if has_died(mem, cpu):
             for slot in range(FIRST_OBJECT + OBJECTS):
@@ -158,7 +158,7 @@ def forget_notes(mem: Memory) -> None:
 
 @kernel
 def living_kept_theirs(mem: Memory) -> None:
-    """Recovery took nothing from the living: what they were given still bears their label."""
+    """Recovery took nothing from the living: their blocks and objects still bear their labels."""
     for cpu in range(fixed(mem, c.H_CPUS)):
         if not has_died(mem, cpu):
             for slot in range(BLOCKS):
@@ -180,7 +180,7 @@ def living_kept_theirs(mem: Memory) -> None:
 
 @kernel
 def dead_left_nothing(mem: Memory) -> None:
-    """No waiter is counted that is dead, no pageblock is isolated by a dead CPU."""
+    """No dead CPU is registered as a waiter or has a pageblock isolated."""
     if mem[c.H_WAITERS] != 0:
         report(mem, 0, c.I_PROGRESS, c.AT_WORD | c.H_WAITERS, 0, mem[c.H_WAITERS])
     for pfn in range(0, fixed(mem, c.H_PAGES), 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
@@ -193,7 +193,7 @@ def dead_left_nothing(mem: Memory) -> None:
 
 @kernel
 def bring_all_back(mem: Memory, by: int) -> None:
-    """End all isolations, and put what is offline back in service."""
+    """End all isolations, and bring offline pages back into service."""
     step = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
     for pfn in range(0, fixed(mem, c.H_PAGES) & ~(step - 1), step):
         if block_mt(mem, pfn) == c.MT_ISOLATE:
@@ -205,11 +205,11 @@ def bring_all_back(mem: Memory, by: int) -> None:
 
 @kernel
 def free_all(mem: Memory, by: int) -> None:
-    """Free what bears a label, of the dead and of the living; then destroy all caches."""
+    """Free all that bears a label, of dead or living slots; then destroy all caches."""
     for cpu in range(fixed(mem, c.H_CPUS)):
         reap(mem, by, cpu, fixed(mem, notice_at(mem, EPOCHS + cpu)))
     for size_class in range(cs.KMALLOC_CLASSES):
-        mem[cs.H_KMALLOC + size_class] = 0  # else they may not be destroyed
+        mem[cs.H_KMALLOC + size_class] = 0  # a registered class may not be destroyed
     for cache_id in range(fixed(mem, c.H_CACHES)):
         if mem[cache_at(mem, cache_id) + cs.K_STATE] != cs.CACHE_NONE:
             if cache_destroy(mem, by, cache_id) != 0:
@@ -218,14 +218,14 @@ def free_all(mem: Memory, by: int) -> None:
 
 @kernel
 def forget_owners(mem: Memory) -> None:
-    """Empty the owner map: what follows frees for everybody."""
+    """Empty the owner map: the next frees are on behalf of every owner."""
     for pfn in range(fixed(mem, c.H_PAGES)):
         mem[fixed(mem, c.H_AT_OWNERS) + pfn] = 0
 
 
 @kernel
 def all_managed(mem: Memory, by: int) -> None:
-    """The zones have the pages that they had."""
+    """The zones have as many pages as at the start."""
     managed = 0
     for zone_id in range(fixed(mem, c.H_ZONES)):
         managed += mem[zone_at(mem, zone_id) + c.Z_MANAGED]
@@ -236,7 +236,7 @@ def all_managed(mem: Memory, by: int) -> None:
 
 @kernel
 def object_locks_held(mem: Memory) -> int:
-    """1 or more, and reported, where a lock of a cache that exists still has an owner."""
+    """1 or more, with a report, if a lock of an existing cache still has an owner; else 0."""
     held = 0
     for cache_id in range(fixed(mem, c.H_CACHES)):
         if mem[cache_at(mem, cache_id) + cs.K_STATE] != cs.CACHE_NONE:
@@ -246,7 +246,7 @@ def object_locks_held(mem: Memory) -> int:
 
 @kernel
 def nothing_is_lost(mem: Memory) -> int:
-    """Nothing was reported, no lock is held, all recounts; and everything can be freed."""
+    """Nothing is reported, no lock is held, all counts agree, and everything can be freed."""
     if untolerated(mem) != 0:
         return untolerated(mem)
     mem[c.H_REPORT_COUNT] = 0
@@ -283,7 +283,7 @@ def deaths(mem: Memory) -> int:
 
 @kernel
 def entries_survive(mem: Memory) -> int:
-    """No entry is held twice, or held and free; at most one for each death is lost (docs)."""
+    """No entry is held twice, or held and free; each death loses at most one (docs)."""
     if mem[c.H_REPORT_COUNT] != 0 or page_locks_held(mem) != 0 or objects_held_twice(mem) != 0:
         return first_violation(mem)
     audit(mem, living_slot(mem))
@@ -295,7 +295,7 @@ def entries_survive(mem: Memory) -> int:
 
 @kernel
 def table_grew(mem: Memory) -> int:
-    """The array table has the entries of a page, or none: a page half made is lost (docs)."""
+    """The array table has all entries of a page, or none: a half-made page is lost (docs)."""
     if mem[c.H_REPORT_COUNT] != 0 or audit(mem, living_slot(mem)) != 0:
         return first_violation(mem)
     free = take_all_free(mem)
@@ -304,7 +304,7 @@ def table_grew(mem: Memory) -> int:
 
 @kernel
 def references_survive(mem: Memory) -> int:
-    """The first entry has at most a reference for each death left; nothing else is damaged."""
+    """Each death leaves at most one reference to the first entry; nothing else is damaged."""
     if mem[c.H_REPORT_COUNT] != 0 or audit(mem, living_slot(mem)) != 0:
         return first_violation(mem)
     return 0 if mem[first_entry(mem) + c.AR_COUNT] & c.AR_REFS_MASK <= deaths(mem) else c.X_PAYLOAD

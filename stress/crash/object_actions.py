@@ -33,14 +33,14 @@ NEW_BYTES = 16
 
 @kernel
 def object_churn(mem: Memory, cpu: Cpu) -> int:
-    """The other CPU: takes an object and frees it."""
+    """What the other CPU does: allocates an object and frees it."""
     object_take(mem, cpu, 0)
     return object_put(mem, cpu, 0)
 
 
 @kernel
 def adopt_one(mem: Memory, cpu: Cpu) -> int:
-    """Takes over the object that CPU 0 passes on, and frees it."""
+    """Adopts the object that CPU 0 passes on, and frees it."""
     address = let_go(mem, 0, FIRST_OBJECT)
     result = adopt_object(mem, cpu, 0, address, owner_word(mem, 0))
     if result == 0:
@@ -51,7 +51,7 @@ def adopt_one(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def objects_round(mem: Memory, cpu: Cpu) -> int:
-    """Three objects and back: a new slab, full and partial, or sheaves that run over."""
+    """Three objects and back: a new slab, full and partial, or sheaves that overflow."""
     object_take(mem, cpu, 0)
     object_take(mem, cpu, 1)
     object_take(mem, cpu, 2)
@@ -68,21 +68,21 @@ def objects_bulk(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def objects_bulk_many(mem: Memory, cpu: Cpu) -> int:
-    """More than a sheaf, a spare and the barn take, or more than there are: all or nothing."""
+    """More objects than the sheaves and the barn take, or than exist: all or nothing."""
     count = cache_alloc_bulk(mem, cpu, 0, LISTED_MANY, list_at(mem, cpu))
     return count if count < 0 else cache_free_bulk(mem, cpu, 0, count, list_at(mem, cpu))
 
 
 @kernel
 def reap_absent(mem: Memory, cpu: Cpu) -> int:
-    """Frees what the last slot owns, on which nobody runs."""
+    """Frees all that the last slot owns, on which no process runs."""
     absent = fixed(mem, c.H_CPUS) - 1
     return reap(mem, cpu, absent, fixed(mem, cpu_at(mem, absent) + c.C_EPOCH))
 
 
 @kernel
 def object_pair(mem: Memory, cpu: Cpu) -> int:
-    """Two objects: out of the main sheaf, then out of the spare one."""
+    """Two objects: from the main sheaf, then from the spare one."""
     object_take(mem, cpu, 0)
     object_take(mem, cpu, 1)
     object_put(mem, cpu, 1)
@@ -91,7 +91,7 @@ def object_pair(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def create_with_image(mem: Memory, cpu: Cpu) -> CacheId:
-    """A cache whose objects are copies of an image, one object of it, and its end."""
+    """Creates a cache with an object image, allocates one object, and destroys the cache."""
     made = cache_create(mem, cpu, NEW_BYTES, 0, cs.CF_NO_SHEAVES | cs.CF_DEBUG, list_at(mem, cpu))
     if made < 0:
         return made
@@ -103,7 +103,7 @@ def create_with_image(mem: Memory, cpu: Cpu) -> CacheId:
 
 @kernel
 def create_and_destroy(mem: Memory, cpu: Cpu) -> CacheId:
-    """A second cache with sheaves, one object of it, and its end."""
+    """Creates a second cache with sheaves, allocates one object, and destroys the cache."""
     made = cache_create(
         mem, cpu, NEW_BYTES, 0, 1 << cs.CF_CAPACITY_SHIFT | 1 << cs.CF_BARN_SHIFT, 0
     )
@@ -117,7 +117,7 @@ def destroy_cache(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def create_and_keep(mem: Memory, cpu: Cpu) -> CacheId:
-    """A cache with the number of the one that was destroyed, if it was, and an object of it."""
+    """Creates a cache, with the id of a destroyed one if there is one, and an object in it."""
     made = cache_create(mem, cpu, NEW_BYTES, 0, cs.CF_NO_SHEAVES, 0)
     if made >= 0:
         address = cache_alloc(mem, cpu, made)

@@ -1,9 +1,9 @@
-"""``Operation``: a case of one public operation, and the worlds in which all of them are tried.
+"""``Operation``: a case of one public operation, and the variants in which operations are tried.
 
-CPU 0 makes the operation, mostly once and undoes it; CPU 1 takes and frees a page or an object
-beside it, so that there is somebody who must be able to go on. Both die in turn. A *variant* is the
-same case in another state, or with somebody besides: ``pages-bulk+seat``. With them an operation
-comes to nearly every write that it can reach, on its own way and on that of its callees.
+CPU 0 runs the operation, mostly once, and undoes it; CPU 1 meanwhile takes and frees a page or an
+object, so that a living CPU must be able to continue. Both die in turn. A *variant* is the same
+case in another state, or with one more CPU: ``pages-bulk+waiter``. With its variants an operation
+comes to nearly every write that it can reach, in its own code and in that of its callees.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from shmalloc import constants as c
 from shmalloc.dialect import Kernel
-from stress.crash.actions import sit_a_while, two_types
+from stress.crash.actions import two_types, wait_awake
 from stress.crash.adapt import build, case_of
 from stress.crash.case import CrashCase
 from stress.machine.program import Program
@@ -22,7 +22,7 @@ from stress.programs.initial_state import InitialState, reshaped
 
 
 def mark_for_poison(state: InitialState) -> InitialState:
-    """Have every single page that is in use leave service when it is freed (poison.py)."""
+    """Mark every single page in use to leave service when it is freed (poison.py)."""
     for pfn in range(state.layout.geometry.pages):
         at = state.layout.descriptor(pfn)
         word = state.ram[at]
@@ -34,9 +34,9 @@ def mark_for_poison(state: InitialState) -> InitialState:
 
 @dataclass(frozen=True)
 class Variant:
-    """The same operations in another state: fields of the geometry, and who is there besides.
+    """Another state for the same operations: fields of the geometry, and additional CPUs.
 
-    ``prepare``: changes the state that was made. ``may_leave``: pages that may end poisoned.
+    ``prepare``: changes the finished state. ``may_leave``: pages that may end poisoned.
     """
 
     story: str
@@ -52,10 +52,10 @@ VARIANTS = {
         {"link_store": "descriptor", "pcp_form": "list"},
     ),
     "fill": Variant("free pages are poisoned", {"poison": True}),
-    "spins": Variant("some looks at a held lock before the sleep", {"spins": 2}),
-    "seat": Variant("somebody waits for memory", {}, (sit_a_while,)),
+    "spins": Variant("spins on a held lock before the sleep", {"spins": 2}),
+    "waiter": Variant("one more CPU waits for memory", {}, (wait_awake,)),
     "types": Variant(
-        "small pageblocks, and somebody who wants another migratetype",
+        "small pageblocks, and one more CPU that allocates another migratetype",
         {"pageblock_order": 1, "max_order": 2},
         (two_types,),
     ),
@@ -67,7 +67,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Operation:
-    """A case to be built: its state, what the CPUs do, how many pages may end poisoned."""
+    """A case to build: its state, what the CPUs do, how many pages may end poisoned."""
 
     name: str
     state: Callable[[], InitialState]

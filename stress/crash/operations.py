@@ -1,10 +1,10 @@
-"""One case for each public operation that the explorer's programs lack, in the shapes it has.
+"""Cases for each public operation that the explorer's programs lack, one for each form of it.
 
-A case is an ``Operation`` in a state of worlds.py; some stand here in other worlds as well, where
-they come to writes that nothing else does.
+A case is an ``Operation`` in a state of initial_states.py. Some have variants as well, in which
+they come to writes that no other case reaches.
 
-Public is what the Python faces call (pages.py, caches.py, arrays.py) and what recovery itself is
-made of.
+Public operations are those that the Python faces call (pages.py, caches.py, arrays.py) and those of
+which recovery consists.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from shmalloc.layout import ZoneSpec
 from stress.crash.actions import (
     adopt_page,
     bulk_take_put,
-    drain_everybody,
+    drain_every_list,
     drain_other,
     free_of_zero,
     grow_table,
@@ -81,7 +81,7 @@ from stress.programs.held import OBJECTS
 from stress.programs.initial_state import InitialState, reshaped
 from stress.programs.slab import idle, shrink, take_and_put
 
-# In which other worlds (operation.py) an operation comes to writes that it does not reach else.
+# The variants (operation.py) that let an operation reach writes that it does not reach otherwise.
 VARIED = {
     "list": (
         "pages-bulk-zones", "pages-decay", "pages-drain-all", "pages-drain-list", "pages-wait",
@@ -89,7 +89,7 @@ VARIED = {
         "objects-exact", "objects-bulk-hardened", "kmalloc-slabs", "kmalloc-boot-sheaves",
         "cache-shrink-slabs", "cache-destroy", "reap-of-pages",
     ),
-    "seat": (
+    "waiter": (
         "pages-order-0-list", "pages-bulk", "pages-remote", "pages-wait", "pages-drain-all",
         "pages-drain-list", "range-isolate", "range-contig", "range-offline", "range-poison-used",
         "hotplug", "hotplug-slabs", "objects-slabs", "objects-bulk-slabs", "objects-many-short",
@@ -119,12 +119,12 @@ VARIED = {
 def _pages() -> list[Operation]:
     small = (
         ("pages-order-0", pages, order_0, "refill, split, drain above the high mark, merge"),
-        ("pages-order-0-list", lambda: pages(pcp_form="list"), order_0, "per-CPU lists linked"),
+        ("pages-order-0-list", lambda: pages(pcp_form="list"), order_0, "linked per-CPU lists"),
         ("pages-order-0-descriptor", lambda: pages(link_store="descriptor", pcp_form="list"),
          order_0, "list links in the descriptors"),
-        ("pages-order-0-table", lambda: pages(link_store="table"), order_0, "... in a table"),
+        ("pages-order-0-table", lambda: pages(link_store="table"), order_0, "links in a table"),
         ("pages-order-0-zero", lambda: pages(4, zero=True), order_0, "free pages are zeroed"),
-        ("pages-order-0-poison", lambda: pages(4, poison=True), order_0, "... are poisoned"),
+        ("pages-order-0-poison", lambda: pages(4, poison=True), order_0, "free pages are poisoned"),
         ("pages-order-1", many_orders, order_1, "a block of order 1, through its own list"),
         ("pages-order-2", many_orders, order_2, "a block of order 2"),
         ("pages-order-3", many_orders, order_3, "a block of order 3"),
@@ -132,22 +132,22 @@ def _pages() -> list[Operation]:
         ("pages-large", lambda: many_orders(pageblock_order=3), order_4,
          "a block above the pageblock order: past the per-CPU lists"),
         ("pages-pageblocks", lambda: pages(8, pageblock_order=2), whole_pageblocks,
-         "pageblocks: a list keeps one"),
+         "whole pageblocks: a per-CPU list keeps one"),
         ("pages-types", lambda: pages(8, pageblock_order=2), two_types,
          "a pageblock is claimed for another migratetype"),
         ("pages-steal", lambda: pages(4, pageblock_order=2).take(0, 0, 1), two_types,
          "a page is stolen from another migratetype"),
         ("pages-zones", lambda: pages(3, max_order=0, zones=(ZoneSpec(1), ZoneSpec(2))), order_0,
-         "the home zone is empty: the next one"),
-        ("pages-last", lambda: pages(2, max_order=1), order_0, "nothing is left: drain and again"),
+         "the home zone is empty: the next one serves"),
+        ("pages-last", lambda: pages(2, max_order=1), order_0, "nothing is left: drain and retry"),
         ("pages-bulk", pages, bulk_take_put, "three pages under one hold of the lock, and back"),
         ("pages-bulk-zones", lambda: pages(3, max_order=0, zones=(ZoneSpec(1), ZoneSpec(2))),
          bulk_take_put, "lists that cross zones"),
-        ("pages-drain-all", lambda: pages().keep(0, 2).keep(1), drain_everybody, "all lists"),
+        ("pages-drain-all", lambda: pages().keep(0, 2).keep(1), drain_every_list, "all lists"),
         ("pages-drain-cpu", lambda: pages().keep(1, 2), drain_other, "another CPU's lists"),
         ("pages-drain-list", lambda: pages(pcp_form="list").keep(1, 2), drain_other,
          "another CPU's linked lists"),
-        ("pages-spins", lambda: pages(spins=3), order_0, "some looks at a held lock, then a sleep"),
+        ("pages-spins", lambda: pages(spins=3), order_0, "a held lock: spins, then sleeps"),
         ("pages-decay", lambda: pages(8, pcp_high=4), take_put_decay, "the high mark sinks"),
     )  # fmt: skip
     found = [Operation(name, state, (run, page_churn), text) for name, state, run, text in small]
@@ -155,26 +155,26 @@ def _pages() -> list[Operation]:
         "pages-wait",
         lambda: InitialState.booted(1).take(1),
         (wait_take_put, put_held),
-        "sleeps until the only page is freed",
+        "a CPU sleeps until the only page is freed",
         reaping=True,
     )
     remote = Operation(
         "pages-remote",
         lambda: pages().take(0),
         (page_churn, free_of_zero),
-        "freed on another CPU than it was allocated on",
+        "a page is freed on another CPU than the one that allocated it",
     )
     rounds = Operation(
         "zone-rounds",
         many_orders,
         (zone_rounds, zone_rounds),
-        "the lock of the zone is asked to be kept for a sleeper, who dies",
+        "a sleeper asks that the zone lock be kept for it, and dies",
     )
     grow = Operation(
         "arrays-grow",
         pages,
         (grow_table, page_churn),
-        "the array table takes a page for good",
+        "the array table takes a page permanently",
         check=table_grew,
     )
     return [*found, wait, remote, rounds, grow]
@@ -185,27 +185,27 @@ def _ranges() -> list[Operation]:
         return pages(4, pageblock_order=1)
 
     small = (
-        ("range-isolate", blocks, isolate_and_back, "isolated, and back", 0),
-        ("range-offline", blocks, offline_and_back, "offline, and online again", 0),
+        ("range-isolate", blocks, isolate_and_back, "a range is isolated, and back", 0),
+        ("range-offline", blocks, offline_and_back, "a range goes offline, and online again", 0),
         ("range-contig", blocks, range_and_back, "a range across pageblocks, and back", 0),
         (
             "range-contig-full",
             lambda: pages(4, pageblock_order=1, pcp_batch=1, pcp_high=1),
             range_and_back,
-            "... past a per-CPU list that is full",
+            "a range is freed past a full per-CPU list",
             0,
         ),
         ("range-poison-free", pages, poison_free, "one page is cut out of a free block", 1),
-        ("range-poison-used", lambda: pages().take(0), poison_used, "poisoned when it is freed", 1),
+        ("range-poison-used", lambda: pages().take(0), poison_used, "poisoned as it is freed", 1),
         ("hotplug", lambda: pages().keep(1), unplug_and_plug_other, "a slot is unplugged", 0),
         ("hotplug-sheaves", sheaves, unplug_and_plug_other, "... with sheaves", 0),
-        ("hotplug-slabs", two_slabs, unplug_and_plug_other, "... whose slabs are empty then", 0),
+        ("hotplug-slabs", two_slabs, unplug_and_plug_other, "... and its slabs become empty", 0),
     )
     caches = Operation(
         "hotplug-caches",
         room_for_another,
         (unplug_and_plug_other, create_and_destroy),
-        "... while a cache is made and destroyed",
+        "a slot is unplugged while a cache is created and destroyed",
     )
     return [
         *(
@@ -217,7 +217,7 @@ def _ranges() -> list[Operation]:
 
 
 def _objects() -> list[Operation]:
-    """Allocated and freed: one by one, by lists, by kmalloc, and for somebody who is gone."""
+    """Objects one by one, by lists, by kmalloc, and those of a CPU that is gone."""
     found = []
     for name, (state, text) in OBJECT_STATES.items():
         found += [
@@ -229,18 +229,18 @@ def _objects() -> list[Operation]:
             Operation(f"kmalloc-{name}", partial(of_kmalloc, state), (kmalloc_round, kmalloc_round),
                       f"kmalloc and kfree; {text}"),
             Operation(f"reap-of-{name}", partial(of_absent, state), (reap_absent, object_churn),
-                      f"somebody else's are freed; {text}"),
+                      f"objects of an absent CPU are freed; {text}"),
         ]  # fmt: skip
     return found
 
 
 def of_kmalloc(state: Callable[[], InitialState]) -> InitialState:
-    """The cache is the one from which small requests are served."""
+    """The cache serves small requests of kmalloc."""
     return state().as_kmalloc(SMALL_BYTES)
 
 
 def of_absent(state: Callable[[], InitialState]) -> InitialState:
-    """Pages and objects of a CPU slot on which nobody runs."""
+    """A CPU slot on which no process runs owns objects."""
     with reshaped(more_cpus=1):
         made = state()
     for slot in range(OBJECTS):
@@ -265,7 +265,7 @@ def _caches() -> list[Operation]:
             "cache-create",
             room_for_another,
             create_and_destroy,
-            "a cache with sheaves is made and destroyed",
+            "a cache with sheaves is created and destroyed",
         ),
         ("cache-destroy", two_slabs, destroy_cache, "with sheaves that hold all of two slabs"),
     )
@@ -279,7 +279,7 @@ def _caches() -> list[Operation]:
         "cache-reborn",
         lambda: objects(cs.CF_NO_SHEAVES, caches=1),
         (destroy_cache, create_and_keep),
-        "a cache is made where another one was destroyed",
+        "a cache is created in the place of a destroyed one",
     )
     found = [
         Operation(name, state, (run, idle if name == "cache-destroy" else object_churn), text)
@@ -294,15 +294,15 @@ def _kmalloc() -> list[Operation]:
 
     return [
         Operation("kmalloc-boot", without_kmalloc, (boot_kmalloc, kmalloc_big),
-                  "size classes are made"),
+                  "size classes are created"),
         Operation("kmalloc-boot-sheaves", room_for_classes, (boot_with_sheaves, kmalloc_big),
-                  "... with sheaves"),
+                  "size classes with sheaves are created"),
         Operation("kmalloc-boot-debug", room_for_classes, (boot_checked, kmalloc_big),
-                  "... with checks"),
+                  "size classes with checks are created"),
         Operation("kmalloc-boot-beside", without_kmalloc, (boot_kmalloc, create_and_destroy),
-                  "... while somebody else makes a cache"),
+                  "size classes are created beside a cache"),
         Operation("kmalloc-small", with_kmalloc, (kmalloc_small, kmalloc_small), "by a class"),
-        Operation("kmalloc-large", with_kmalloc, (kmalloc_big, kmalloc_big), "whole pages"),
+        Operation("kmalloc-large", with_kmalloc, (kmalloc_big, kmalloc_big), "from whole pages"),
     ]  # fmt: skip
 
 
@@ -328,17 +328,17 @@ def _owners() -> list[Operation]:
 
     return [
         Operation("reap-pages", with_pages, (page_churn_1, page_churn_1),
-                  "the dead owns pages", reaping=True),
+                  "the dead CPU owns pages", reaping=True),
         Operation("reap-objects", with_objects, (take_and_put, take_and_put),
-                  "the dead owns objects", reaping=True),
+                  "the dead CPU owns objects", reaping=True),
         Operation("reap-sheaves", in_sheaves, (take_and_put, take_and_put),
-                  "the dead owns objects, freed through sheaves", reaping=True),
+                  "the dead CPU owns objects, freed through sheaves", reaping=True),
         Operation("reap-of-pages", pages_of_absent, (reap_absent, page_churn),
-                  "somebody else's pages are freed"),
+                  "pages of an absent CPU are freed"),
         Operation("recover-beside", pages, (page_churn, recover_too),
-                  "two recover at once: one waits for the other"),
+                  "two CPUs recover at once: one waits for the other"),
         Operation("recover-recover", pages, (recover_too, recover_too),
-                  "... and sleeps for it, when it dies"),
+                  "... and sleeps when the other one dies"),
         Operation("adopt-page", lambda: pages().take(0), (page_churn_1, adopt_page),
                   "a page is passed on", reaping=True),
         Operation("adopt-object", lambda: objects(cs.CF_NO_SHEAVES).take_object(0),

@@ -28,9 +28,9 @@ BETWEEN = "(between operations)"
 def by_operation(
     result: CrashResult, named: bool = False
 ) -> dict[str, tuple[set[Site], Counts, Counts]]:
-    """Sites, crashes, and crashes again, of each operation.
+    """Write sites, crashes, and crashes inside recovery, of each operation.
 
-    ``named``: deaths outside of a public operation, in a program's own lines, are one row.
+    ``named``: deaths outside a public operation, in a program's own lines, share one row.
     """
     rows: dict[str, tuple[set[Site], Counts, Counts]] = {}
 
@@ -51,7 +51,7 @@ def by_operation(
 
 
 def table(result: CrashResult, known: Sequence[Coverage] = (), markdown: bool = False) -> str:
-    """The table; with ``known`` it says how many write sites each operation has."""
+    """The table; with ``known`` it has the number of write sites of each operation."""
     totals = {one.name: one for one in known}
     rows = []
     for name, (sites, once, again) in sorted(by_operation(result, bool(known)).items()):
@@ -88,7 +88,7 @@ def covered(result: CrashResult) -> list[Coverage]:
 
 
 def missing(known: Sequence[Coverage], by_operation: bool = False) -> str:
-    """The write sites at which no crash was tried; ``by_operation``: also those of each."""
+    """The write sites without a crash; ``by_operation``: also those of each operation."""
     *operations, every = known
     lines = [f"write sites of public operations with a crash: {every}"]
     lines += [f"  not tried: {path_at(site)} in {site.function}" for site in every.missing]

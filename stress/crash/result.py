@@ -1,4 +1,4 @@
-"""What crash runs came to: counts by operation and write site, and failures worth a look."""
+"""The result of crash runs: counts by operation and write site, and one failure of each kind."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from stress.machine.site import Site
 
 PASSED = "passed"
 FAILED = "failed"
-CUT = "cut"  # runs at the step limit: never a pass
+CUT = "cut"  # runs that reached the step limit: never a pass
 RETURNED = "(returned)"
 AT_END = Site("", 0, "")  # the place of a CPU that has returned
 
 
 class Key(NamedTuple):
-    """Where a CPU died: the operation it was in, and the step it did not make."""
+    """Where a CPU died: the operation that it was in and the step that it did not make."""
 
     operation: str
     site: Site
@@ -65,7 +65,7 @@ class CrashFailure:
 
     @property
     def signature(self) -> tuple[str, int, Key, bool]:
-        """Failures that are alike: the same end after a death at the same place."""
+        """Equal for similar failures: the same ending after a death at the same place."""
         return self.kind, self.code, self.key, self.then > 0
 
     @property
@@ -74,7 +74,7 @@ class CrashFailure:
 
     @property
     def again_title(self) -> str:
-        """What stands above the line of ``again``."""
+        """The heading of the line of ``again``."""
         if self.case.address is None:
             return (
                 "to see it again, in Python, with case = CrashCase(program, recover, died, check):"
@@ -116,7 +116,7 @@ def place(site: Site) -> str:
 
 @dataclass
 class CrashResult:
-    """Counts of one case or, added up, of many. ``again``: crashes inside of recovery as well."""
+    """Counts of one case, or the sum of several. ``again``: crashes inside recovery as well."""
 
     cases: int = 1
     schedules: int = 0
@@ -127,7 +127,7 @@ class CrashResult:
     stacks: Counter[tuple[Key, tuple[Site, ...]]] = field(default_factory=Counter)
     recovery_sites: Counter[Site] = field(default_factory=Counter)
     failures: list[CrashFailure] = field(default_factory=list)  # one of each signature
-    complete: bool = True  # False: the time was over before everything was tried
+    complete: bool = True  # False: the time ran out first
 
     def count(self, key: Key, run: Run, second: bool = False) -> None:
         table = self.again if second else self.once
@@ -139,7 +139,7 @@ class CrashResult:
             self.failures.append(failure)
 
     def add(self, other: CrashResult) -> None:
-        """Take in what another case came to."""
+        """Add the counts of another case."""
         self.cases += other.cases
         self.schedules += other.schedules
         self.steps += other.steps
@@ -175,7 +175,7 @@ class CrashResult:
 
 
 def key_of(point: Point | None, operations: frozenset[str]) -> Key:
-    """Where a CPU is that does not make ``point``; None: it has returned.
+    """Where a CPU is when it dies before ``point``; None: it has returned.
 
     The operation is the outermost frame among ``operations``; if there is none, the thread.
     """

@@ -1,4 +1,4 @@
-"""``Runner``: a case laid out for one engine, and the runs over it. One run costs microseconds."""
+"""``Runner``: a case laid out for one engine, and its runs. One run takes microseconds."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ plans.register_drivers(DRIVERS)
 
 
 class Run(NamedTuple):
-    """What came of one run.
+    """How one run ended.
 
-    ``kind``: as of explore, "passed" included. ``deaths``: how many of those asked for happened.
-    ``at_end``: the last of them was behind the last step of that CPU.
+    ``kind``: as in ``explore``, "passed" included. ``deaths``: how many requested deaths happened.
+    ``at_end``: the last of them came after the last step of that CPU.
     """
 
     kind: str
@@ -57,7 +57,7 @@ def _decoded(word: int, death: int) -> Run:
 
 
 class Runner:
-    """Runs ``case`` on ``engine``. ``trace``: interpreted, and every step knows its source."""
+    """Runs ``case`` on ``engine``. ``trace``: interpreted, and each step records its source."""
 
     def __init__(
         self, case: CrashCase, engine: str = "native", races: bool = False, trace: bool = False
@@ -113,7 +113,7 @@ class Runner:
         return self._classes
 
     def adopt_classes(self, other: Runner) -> None:
-        """Take the traces that another engine's runner of this case has found."""
+        """Use the traces that the runner of another engine has found for this case."""
         self._classes = other._classes
 
     @cached_property
@@ -143,7 +143,7 @@ class Runner:
     def sweep(self, schedule: Schedule, victim: int) -> Iterator[Run]:
         """The victim dies before its first point, its second, ..., and at its end.
 
-        Ends early if the victim cannot end without others.
+        Stops early if the victim cannot end without the others.
         """
         self.place(schedule)
         self.block[crash_strategy.VICTIM] = victim
@@ -163,7 +163,7 @@ class Runner:
     def sweep_again(
         self, schedule: Schedule, victim: int, point: int, first: int = 1, stride: int = 1
     ) -> Iterator[tuple[int, Run]]:
-        """The same for the first supervisor, with the victim dead: its point, and what came of it.
+        """The same for the first supervisor, with the victim dead: its points, and how each ended.
 
         Every ``stride``-th of its points from ``first`` on, and its end.
         """
@@ -194,7 +194,7 @@ class Runner:
 
     # --- where in the source ---
     def points(self) -> list[list[Point]]:
-        """The points of each CPU in the last run, made or stopped at (``trace=True``)."""
+        """The points of each CPU in the last run, and where it died (``trace=True``)."""
         machine = self.machine
         assert isinstance(machine, InterpretedMachine)
         found: list[list[Point]] = [[] for _ in machine.program.threads]

@@ -2,11 +2,11 @@
 
 ::
 
-    order-1.0@at-once    CPU 1 runs as long as it can, then CPU 0; recovery before everybody else
-    random-17@beside     CPUs drawn with seed 17; odd seeds switch rarely; recovery in between
-    class-4@after        the 4th class that DPOR finds; recovery when nobody else can go on
+    order-1.0@at-once    CPU 1 runs as long as it can, then CPU 0; recovery runs before all others
+    random-17@beside     CPUs drawn with seed 17; odd seeds switch rarely; recovery runs among them
+    class-4@after        the 4th class that DPOR finds; recovery runs when no other CPU can continue
 
-Up to its first death a schedule is the same whoever dies and where.
+Up to the first death a schedule does not depend on the victim or the place of its death.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ STARTS = {
     "after": crash_strategy.AFTER,
 }
 _NAME = re.compile(r"(order)-([0-9.]+)@([a-z-]+)|(random|class)-([0-9]{1,12})@([a-z-]+)")
-MAX_ORDERED = 3  # CPUs of which all orders are tried; of more, only the rotations
+MAX_ORDERED = 3  # up to this number of CPUs all orders are tried; above it, only rotations
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """``order``: of the CPUs (way "order"); ``number``: seed or class of the others."""
+    """``order``: of the CPUs (way "order"); ``number``: seed or class of the other ways."""
 
     way: str
     start: str
@@ -47,7 +47,7 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str, cpus: int) -> Schedule:
-        """Raises ``MisuseError`` for what is no schedule of that many CPUs."""
+        """Raises ``MisuseError`` if the text is no schedule of ``cpus`` CPUs."""
         match = _NAME.fullmatch(text)
         if match is None:
             raise MisuseError(
@@ -66,7 +66,7 @@ class Schedule:
 
 
 def orders(cpus: int) -> list[tuple[int, ...]]:
-    """Orders without preemption: all of a few CPUs, the rotations of more."""
+    """Orders without preemption: all orders of a few CPUs, only the rotations of more."""
     every = tuple(range(cpus))
     if cpus <= MAX_ORDERED:
         return list(itertools.permutations(every))
@@ -74,7 +74,7 @@ def orders(cpus: int) -> list[tuple[int, ...]]:
 
 
 def schedules_of(cpus: int, seeds: int = 0, classes: int = 0, seed: int = 1) -> list[Schedule]:
-    """From the simplest on: orders, then ``seeds`` random ones, then ``classes`` of DPOR."""
+    """Simplest first: orders, then ``seeds`` random schedules, then ``classes`` of DPOR."""
     starts = list(STARTS)
     found = [
         Schedule("order", start, order=order)

@@ -1,12 +1,12 @@
-"""``crash``: kill each CPU before each of its writes, in many schedules, and see it recovered.
+"""``crash``: kill each CPU before each of its writes, in many schedules, and check the recovery.
 
-For each schedule and victim one run is made for each point of the victim and one for its end: it
-stops there for ever, a supervisor recovers, the others go on, the check looks at what is left.
-With ``depth`` 2 the supervisor dies as well, at each of its points in turn, and a second one has
-to recover both.
+For each schedule and victim there is one run for each point of the victim and one for its end: the
+victim stops there for ever, a supervisor recovers, the others continue, and the check inspects what
+is left. With ``depth`` 2 the supervisor dies as well, at each of its points in turn, and a second
+one has to recover both.
 
-Which line a point is comes from one more run of the schedule without a death, interpreted: up to
-the first death both engines take the same steps.
+One more run of the schedule, interpreted and without a death, tells the source line of each point:
+up to the first death both engines take the same steps.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ DEPTHS = (1, 2)
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is tried.
+    """How much to try.
 
     ``seeds``, ``classes``: random schedules and classes of DPOR besides all orders of the CPUs.
-    ``depth`` 2: crashes inside of recovery too, for ``again`` of the schedules, at every
+    ``depth`` 2: crashes inside recovery too, for ``again`` of the schedules, at every
     ``stride``-th point. ``races``: look for data races as well (half the speed).
     """
 
@@ -54,7 +54,7 @@ class Effort:
 
     def __post_init__(self) -> None:
         if self.depth not in DEPTHS:
-            raise MisuseError(f"depth: {self.depth}; use 1, or 2 for crashes inside of recovery")
+            raise MisuseError(f"depth: {self.depth}; use 1, or 2 for crashes inside recovery")
         for name in ("seeds", "classes", "again"):
             if getattr(self, name) < 0:
                 raise MisuseError(f"{name}: {getattr(self, name)}; use at least 0")
@@ -74,7 +74,7 @@ def crash(
 ) -> CrashResult:
     """Kill CPUs of ``program`` before each of their writes; see ``CrashCase`` for the arguments.
 
-    ``check``: what must hold afterwards; None: the program's own check.
+    ``check``: what must hold afterwards; None: the check of the program.
 
     Raises ``MisuseError`` for arguments that make no sense.
     """
@@ -87,7 +87,7 @@ def crash(
 
 
 def spread(count: int, chosen: int) -> set[int]:
-    """At most ``chosen`` of the first ``count`` numbers, evenly: plain and random schedules."""
+    """At most ``chosen`` of the first ``count`` numbers, evenly spread over all schedules."""
     most = min(chosen, count)
     return {number * count // most for number in range(most)}
 
@@ -95,9 +95,9 @@ def spread(count: int, chosen: int) -> set[int]:
 class Hunt:
     """All runs of one case.
 
-    ``operations``: kernels after which the rows of the table are named. ``followed``: deaths of a
-    supervisor whose recovery was looked at, interpreted; shared by hunts it saves much time.
-    ``report`` hears how far it is; by default the logger "stress" says so every ten seconds.
+    ``operations``: the kernels that name the rows of the table. ``followed``: deaths after which
+    the recovery was already traced, interpreted; hunts that share the set save much time.
+    ``report`` receives the progress; by default the logger "stress" logs it every ten seconds.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Hunt:
         return schedules_of(self.case.living, effort.seeds, classes, effort.seed)
 
     def _try(self, schedule: Schedule, again: bool) -> None:
-        """Everything about one schedule."""
+        """All runs of one schedule."""
         if schedule.way == "class":
             self.reader.adopt_classes(self.runner)
         unharmed = self.reader.run(schedule)
@@ -184,7 +184,7 @@ class Hunt:
             self._kill_again(schedule, victim, number, point)
 
     def _read_recovery(self, schedule: Schedule, victim: int, number: int) -> None:
-        """Which lines the supervisors come to after this death: the first, and one after it."""
+        """The lines that supervisors reach after this death: the first one, and one after it."""
         first = self.case.living
         self.reader.run(schedule, victim, number)
         points = self.reader.points()[first]

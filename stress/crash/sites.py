@@ -1,8 +1,8 @@
-"""Write sites of the allocator: which there are, from the source, and which a crash was tried at.
+"""Write sites of the allocator: those in the source, and those at which a crash was tried.
 
-A write site is a line of a kernel that changes memory or wakes somebody, in a kernel that a public
-operation reaches. Kernels entered only after a misuse or a damage are left out, with the reason:
-what they protect is broken already, and nothing is promised about it.
+A write site is a line that changes memory or wakes a waiter, in a kernel that a public operation
+reaches. Kernels that run only after misuse or damage are left out, each with the reason: what they
+protect is already broken, and the allocator promises nothing about it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ PUBLIC: tuple[Kernel, ...] = (
     array_table.add_reference, array_table.drop_reference, array_table.close_entry,
     array_table.grow_entries, recover.recover,
 )  # fmt: skip
-# Halves of operations that the explorer's programs call alone (held.py).
+# Halves of operations that the explorer's programs call on their own (held.py).
 HALVES = {
     "zone_take": "alloc_pages",
     "zone_put": "free_pages_of",
@@ -65,17 +65,17 @@ HALVES = {
     "cache_free_at": "cache_free",
 }
 OPERATION_NAMES = frozenset(function.__name__ for function in PUBLIC) | HALVES.keys()
-# Kernels behind a misuse or a damage, and why no crash has to be recovered inside of them.
+# Kernels that run after misuse or damage, and why a crash inside them needs no recovery.
 LEFT_OUT: dict[Kernel, str] = {
     reporting.report: "a violation was found: what follows is evidence, not operation",
-    reporting.append_history: "history is for people; no kernel reads it",
-    fault_injection.should_fail: "only tests make allocations fail; its words are the test's",
-    sheaf.in_two_places: "an object in two places was found",
+    reporting.append_history: "only people read the history, no kernel does",
+    fault_injection.should_fail: "only tests make allocations fail; the words belong to the test",
+    sheaf.in_two_places: "an object was found in two places",
     slab.freeze: "a slab failed a check",
 }
 
 
-# Calls that are made only then.
+# Calls that happen only then.
 ONLY_THEN: dict[tuple[Kernel, Kernel], str] = {
     (pages.alloc_slow, poison.retire_block): "a free block was written to: a violation",
     (pages_bulk.alloc_bulk, poison.retire_block): "a free block was written to: a violation",
@@ -84,7 +84,7 @@ ONLY_THEN: dict[tuple[Kernel, Kernel], str] = {
 
 @dataclass(frozen=True)
 class Coverage:
-    """Write sites of one operation, or of all: those there are, and those of them hit."""
+    """Write sites of one operation, or of all: the known ones, and those hit."""
 
     name: str
     known: frozenset[Site]
@@ -119,7 +119,7 @@ def reachable(entry: Kernel) -> list[Kernel]:
 
 
 def know_all_sites() -> None:
-    """Read the sources now: what an editor does to them during a long run must not matter."""
+    """Read the sources now, so that an edit during a long run does not matter."""
     for function in PUBLIC:
         write_sites(function)
 
@@ -143,7 +143,7 @@ def _writing_lines(tree: ast.AST) -> Iterator[int]:
 
 
 def coverage(hit: Iterable[tuple[str, Site]]) -> list[Coverage]:
-    """By operation, and of all together at the end, from the (operation, site) pairs hit."""
+    """By operation, with the total at the end, from the (operation, site) pairs hit."""
     by_name: dict[str, set[Site]] = {}
     every: set[Site] = set()
     for name, site in hit:

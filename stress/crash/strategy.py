@@ -1,18 +1,18 @@
-"""Crash: one CPU stops for ever before one of its writes, and others put its work in order.
+"""Crash: one CPU stops for ever before one of its writes, and the others recover.
 
-The death of a process keeps the segment, and its stores drain; so a crash is a schedule and the
+The segment survives the death of a process, and its stores drain; so a crash is a schedule and the
 point at which one CPU makes no further step. Points are the steps that others can see: writes,
-sleeps and wake-ups. Two deaths between the same two points leave the same state, so the points of
-a CPU and its end are all there is to try.
+sleeps and wake-ups. Two deaths between the same two points leave the same state, so it suffices to
+try the points of a CPU and its end.
 
-The first LIVING CPUs run the program; the others are *supervisors*, absent until a CPU dies.
-The death of a CPU is announced in word DIED_AT + cpu of the memory and lets the next supervisor
-begin: at once and before all others, beside them, or when no other CPU can go on. A
-supervisor may die as well; then the next one begins.
+The first LIVING CPUs run the program; the others are *supervisors*, absent until a CPU dies. A
+death sets word DIED_AT + cpu of the memory and lets the next supervisor begin: at once and before
+all others, beside them, or when no other CPU can continue. If a supervisor dies as well, the next
+one begins.
 
-``sweep`` runs one schedule again and again, with the victim stopped before its first point, its
-second and so on; ``sweep_again`` keeps that point and does the same to the first supervisor. What
-came of each run goes to the area (TREE)::
+``sweep`` repeats one schedule, with the victim stopped before its first point, its second and so
+on; ``sweep_again`` keeps that point and does the same to the first supervisor. The outcome of each
+run goes to the area (TREE)::
 
     points made by each CPU | one word a run: outcome, deaths, code
 """
@@ -43,15 +43,15 @@ START = 95  # when a supervisor begins: AT_ONCE, BESIDE, AFTER
 SEED = 96
 PREFIX = 97  # BY_TRACE: how many steps of REPEAT to take
 VICTIM = 98
-POINT = 99  # that the victim does not reach; 0: it lives
+POINT = 99  # before which the victim dies; 0: it lives
 THEN = 100  # the same for the first supervisor
 DEATHS = 101
-WAITING = 102  # the supervisor that was told of a death and has not begun; -1: none
+WAITING = 102  # the supervisor that knows of a death and has not begun; -1: none
 LAST_CPU = 103  # the CPU that ran last
 CURSOR = 104
 DIED_STEP = 105  # steps before the first death and, behind it, before the second
 ENDED = 107  # bit k: the k-th death was at the end of that CPU
-CHANGES_SEEN = 108  # CHANGES, and the step at which it was that for the first time
+CHANGES_SEEN = 108  # CHANGES, and the step that first saw this value
 QUIET_SINCE = 109
 
 IN_ORDER = 0
@@ -61,7 +61,7 @@ AT_ONCE = 0
 BESIDE = 1
 AFTER = 2
 
-QUIET_STEPS = 100  # without a change: all spin, and wait for a recovery
+QUIET_STEPS = 100  # steps without a change: all CPUs spin and wait for recovery
 
 RESULTS = cb.MAX_CPUS  # behind the counts
 RESULTS_KEPT = 4096
@@ -73,13 +73,13 @@ CODE_SHIFT = 16
 
 @scheduler
 def is_point(op: int) -> int:
-    """1 if others can tell whether ``op`` was made: a write, a sleep, a wake-up."""
+    """1 if other CPUs can see ``op``: a write, a sleep, a wake-up."""
     return 1 if ops.FIRST_WRITE <= op <= ops.OP_WAKE else 0
 
 
 @scheduler
 def doom_of(ctl: Control, cpu: int) -> int:
-    """The point that ``cpu`` does not reach; 0: it lives."""
+    """The point before which ``cpu`` dies; 0: it lives."""
     if cpu == ctl[VICTIM]:
         return ctl[POINT]
     return ctl[THEN] if cpu == ctl[LIVING] else 0
@@ -87,7 +87,7 @@ def doom_of(ctl: Control, cpu: int) -> int:
 
 @scheduler
 def die(ctl: Control, cpu: int) -> None:
-    """``cpu`` makes no further step; the next supervisor is told, and told what the dead knew."""
+    """Stop ``cpu``; the next supervisor learns of it, and its clock joins that of the dead."""
     death = ctl[DEATHS]
     supervisor = ctl[LIVING] + death
     if ctl[cb.STATE + cpu] == cb.FINISHED:
@@ -106,15 +106,15 @@ def die(ctl: Control, cpu: int) -> None:
 
 @scheduler
 def start_waiting(ctl: Control) -> None:
-    """The supervisor that was told begins."""
-    if ctl[cb.STATE + ctl[WAITING]] == cb.DEAD:  # else its kernel returned without an access
+    """Let the waiting supervisor begin."""
+    if ctl[cb.STATE + ctl[WAITING]] == cb.DEAD:  # otherwise its kernel returned without an access
         ctl[cb.STATE + ctl[WAITING]] = cb.READY
     ctl[WAITING] = -1
 
 
 @scheduler
 def die_at_end(ctl: Control, cpu: int) -> None:
-    """Death behind the last point, where the kernel has returned and that is what was asked for."""
+    """Let ``cpu`` die after its last point, if its kernel has returned and the run asks for it."""
     doom = doom_of(ctl, cpu)
     if doom > 0 and ctl[cb.STATE + cpu] == cb.FINISHED and ctl[ctl[cb.TREE_AT] + cpu] == doom - 1:
         die(ctl, cpu)
@@ -122,7 +122,7 @@ def die_at_end(ctl: Control, cpu: int) -> None:
 
 @scheduler
 def step_or_die(ctl: Control, cpu: int) -> None:
-    """The step of ``cpu``, unless it is the one before which it dies."""
+    """Make the step of ``cpu``, unless it dies before it."""
     if is_point(ctl[cb.OP + cpu]) == 1:
         made = ctl[cb.TREE_AT] + cpu
         if ctl[made] + 1 == doom_of(ctl, cpu):
@@ -139,7 +139,7 @@ def step_or_die(ctl: Control, cpu: int) -> None:
 
 @scheduler
 def first_in_order(ctl: Control, living: int) -> int:
-    """The CPU that ran last if it can go on, else the first of the order that can."""
+    """The CPU that ran last if it can continue, else the first in the order that can."""
     if ctl[LAST_CPU] >= 0 and enabled(ctl, ctl[LAST_CPU], living) == 1:
         return ctl[LAST_CPU]
     best = ctl[cb.CHOICES]
@@ -151,7 +151,7 @@ def first_in_order(ctl: Control, living: int) -> int:
 
 @scheduler
 def next_of_trace(ctl: Control, living: int) -> int:
-    """The next CPU of the trace that can make a step; behind its end in order."""
+    """The next CPU of the trace that can make a step; after the trace, as ``in_order``."""
     while ctl[CURSOR] < ctl[PREFIX]:
         actor = ctl[ctl[cb.REPEAT_AT] + ctl[CURSOR]]
         ctl[CURSOR] += 1
@@ -162,7 +162,7 @@ def next_of_trace(ctl: Control, living: int) -> int:
 
 @scheduler
 def among_living(ctl: Control, living: int) -> int:
-    """Who makes a step among the first ``living`` choices."""
+    """The CPU that makes the next step, among the first ``living`` choices."""
     if ctl[WAY] == BY_TRACE:
         return next_of_trace(ctl, living)
     if ctl[WAY] == IN_ORDER:
@@ -175,9 +175,9 @@ def among_living(ctl: Control, living: int) -> int:
 
 @scheduler
 def choose(ctl: Control, choices: int) -> int:
-    """Who makes the next step. Before the first death this does not depend on who will die.
+    """The CPU that makes the next step. Before the first death it does not depend on the victim.
 
-    A supervisor that waited for all others goes first once it has begun: they only spin.
+    A supervisor that waited for all others goes first once it has begun, since they only spin.
     """
     last = ctl[cb.CHOICES + choices - 1]
     if last < ctl[LIVING]:
@@ -194,7 +194,7 @@ def choose(ctl: Control, choices: int) -> int:
 
 @scheduler
 def start_crash(ctl: Control) -> None:
-    """Everything at its beginning: the living at their first access, the supervisors absent."""
+    """Reset: the living are at their first access, the supervisors are absent."""
     ctl[cb.RANDOM] = mix(ctl[SEED])
     begin(ctl)
     ctl[DEATHS] = 0
@@ -211,7 +211,7 @@ def start_crash(ctl: Control) -> None:
 
 @scheduler
 def is_quiet(ctl: Control) -> int:
-    """1 if nothing has changed for a while: two that spin never leave us without a choice."""
+    """1 if memory has not changed for a while: two spinning CPUs always leave a choice."""
     if ctl[CHANGES_SEEN] != ctl[cb.CHANGES]:
         ctl[CHANGES_SEEN] = ctl[cb.CHANGES]
         ctl[QUIET_SINCE] = ctl[cb.STEPS]
@@ -220,7 +220,7 @@ def is_quiet(ctl: Control) -> int:
 
 @scheduler
 def crash_once(ctl: Control) -> int:
-    """One run as the header says; its outcome."""
+    """Make one run as the header says; return its outcome."""
     start_crash(ctl)
     while ctl[cb.OUTCOME] == cb.RUNNING:
         choices = gather(ctl)
@@ -245,9 +245,9 @@ def keep_result(ctl: Control, run: int) -> None:
 
 @scheduler
 def sweep(ctl: Control, first: int, count: int) -> int:
-    """The victim dies before point ``first``, ``first`` + 1, ...; how many of these runs were made.
+    """Kill the victim before point ``first``, ``first`` + 1, ...; return the number of runs.
 
-    The last one is that in which it dies at its end, or in which it did not come so far.
+    In the last run it dies at its end, or does not get that far.
     """
     ctl[THEN] = 0
     for i in range(count):

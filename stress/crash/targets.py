@@ -18,9 +18,9 @@ CASE = Kind(CrashCase, "case", case_names, allocator_case)
 def load_cases(
     targets: Iterable[str], folders: Sequence[Path] | None = None
 ) -> dict[str, CrashCase]:
-    """The cases that ``targets`` mean, looked for in ``folders``: the working directory.
+    """The cases that ``targets`` name, searched in ``folders``: the working directory.
 
-    Raises ``MisuseError`` naming the nearest one there is.
+    Raises ``MisuseError``, which names the nearest one.
     """
     targets = list(targets)
     for target in targets:

@@ -1,14 +1,14 @@
 """Explorer programs over the allocator's own kernels: a few pages, two or three virtual CPUs.
 
-``PROGRAMS[name]()`` builds one. Building boots a segment in plain Python, some milliseconds, so it
-is done when it is asked for and kept. Names read part, then the operations that meet:
-``buddy-merge-take`` is a merge beside somebody who takes the buddy. Each program's ``story`` says
-which line it sets against which, and what would happen if they met badly.
+``PROGRAMS[name]()`` builds one. Building boots a segment in plain Python, which takes some
+milliseconds, so a program is built on first use and cached. A name is the part and the operations
+that meet: in ``buddy-merge-take`` one CPU merges a page while another allocates its buddy. Each
+program's ``story`` names the lines that race and what would go wrong.
 
-Every program is as small as its race allows (two operations, two pages where they do), so that
-the systematic strategies can get to the end of it; names ending in ``-3`` have a third CPU.
-What all checks have in common is in checks.py: the code of a failure is the number of the first
-violation (docs/invariants.md).
+Every program is as small as its race allows (two operations, two pages if they suffice), so that
+the systematic strategies can exhaust it; names ending in ``-3`` have a third CPU. checks.py has
+what all checks share: the code of a failure is the number of the first violation
+(docs/invariants.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Programs about the array table (kernels/array_table.py): a stack of entries, counted references.
 
-One page of two entries, which nobody owns but the table. An entry that a CPU opened is noted in a
-slot of its own, as objects are (held.py).
+One page of two entries, which only the table owns. A CPU notes each entry that it opens in one of
+its slots, as it does for objects (held.py).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def first_entry(mem: Memory) -> WordIndex:
 
 @kernel
 def open_by_handle(mem: Memory, cpu: Cpu) -> int:
-    """A handle of the first array of the first entry, which may not be there yet."""
+    """Open the first array of the first entry by its handle; it may not exist yet."""
     references = add_reference(mem, cpu, first_entry(mem), FIRST_GENERATION)
     if references > 0:
         data = load_relaxed(mem, first_entry(mem) + c.AR_DATA)
@@ -79,7 +79,7 @@ def drop_by_handle(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def held_entries(mem: Memory, entry: WordIndex) -> int:
-    """How many slots hold ``entry``; 0: how many hold any."""
+    """Number of slots that hold ``entry``; for ``entry`` 0, that hold any entry."""
     held = 0
     for slot in range(fixed(mem, c.H_CPUS) * OBJECTS):
         noted = mem[slot_at(mem, slot // OBJECTS, FIRST_OBJECT + slot % OBJECTS)]
@@ -90,7 +90,7 @@ def held_entries(mem: Memory, entry: WordIndex) -> int:
 
 @kernel
 def take_all_free(mem: Memory) -> int:
-    """Take every entry off the stack; how many there were. One that is held as well is reported."""
+    """Pop every entry off the stack; returns their number. Reports an entry that is also held."""
     free = 0
     for _ in range(ENTRIES + 1):
         entry = open_entry(mem, 0, 0, 0, 0)
@@ -103,7 +103,7 @@ def take_all_free(mem: Memory) -> int:
 
 @kernel
 def pages_stay_sound(mem: Memory) -> int:
-    """Stages 1 and 3 of all checks (checks.py): nothing was reported, the pages recount."""
+    """Stages 1 and 3 of all checks (checks.py): nothing is reported and the pages recount."""
     if mem[c.H_REPORT_COUNT] == 0 and page_locks_held(mem) == 0:
         audit(mem, 0)
     return first_violation(mem)
@@ -122,7 +122,7 @@ def entries_are_sound(mem: Memory) -> int:
 
 @kernel
 def all_dropped(mem: Memory) -> int:
-    """Nobody has a reference to the first entry any more."""
+    """The first entry has no references left."""
     if pages_stay_sound(mem) != 0:
         return first_violation(mem)
     return 0 if mem[first_entry(mem) + c.AR_COUNT] & c.AR_REFS_MASK == 0 else c.X_PAYLOAD
@@ -141,8 +141,9 @@ def take_return(name: str) -> Program:
         name,
         (open_one, open_two_close_one),
         check=entries_are_sound,
-        story="load2 and the swap of open_entry around two takes and one return of the other: the"
-        " head is the same again and what was behind it is in use; the version must differ",
+        story="between load2 and the swap of open_entry, the other CPU takes two entries and"
+        " returns one: the head is the same again, but the entry behind it is in use; only the"
+        " version tells them apart (ABA)",
     )
 
 
@@ -151,7 +152,7 @@ def take_take(name: str) -> Program:
         name,
         (open_one, open_one),
         check=entries_are_sound,
-        story="two open an array at once: two swaps on the head of the stack, from one reading",
+        story="two CPUs open an array at once: both swap the head of the stack from one reading",
     )
 
 
@@ -160,8 +161,8 @@ def open_read(name: str) -> Program:
         name,
         (open_one, open_by_handle),
         check=entries_are_sound,
-        story="an array is opened by its handle while it is made: store of AR_COUNT publishes the"
-        " data word, and add_reference reads it only behind its own swap of the count",
+        story="one CPU opens an array by its handle while the other creates it: the store of"
+        " AR_COUNT publishes the data word; add_reference reads it only after swapping the count",
     )
 
 
@@ -173,8 +174,8 @@ def drop_drop(name: str) -> Program:
         name,
         (drop_by_handle, drop_by_handle),
         check=all_dropped,
-        story="two drop the last two references: exactly one is told that nobody is left, and a"
-        " reference that is lost on the way keeps the array for ever",
+        story="two CPUs drop the last two references: exactly one learns that its reference was"
+        " the last; a lost decrement would keep the array for ever",
     )
 
 

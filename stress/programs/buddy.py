@@ -1,11 +1,12 @@
-"""Programs about the buddy of one zone: split, merge, and who looks on without the lock.
+"""Programs about the buddy allocator of one zone: splits, merges, and readers without the lock.
 
-They call the zone's half of an allocation and of a free (held.py), so that nothing is between two
-operations but the zone lock. What runs outside of it are the two swaps that change the owner
+They call the zone's half of an allocation and of a free (held.py), so that only the zone lock
+separates two operations. What runs outside the lock: the two swaps that change the owner
 (``hand_out``, ``claim_for_free``), the wake-up check, and readers of descriptors.
 
-An invariant makes the order of all writes matter, which costs the systematic strategies what they
-are good at. So it has programs of its own ("-legal"), and those where only one CPU writes.
+An invariant is checked after every write, so the order of all writes matters and the systematic
+strategies can skip little. Therefore only the "-legal" programs, and those in which a single CPU
+writes, have one.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def take_and_put(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def free_page_one(mem: Memory, cpu: Cpu) -> int:
-    """Frees page 1, whoever owns it: of two, one must be refused."""
+    """Frees page 1 whatever its owner: one of two such frees must be refused."""
     return zone_free(mem, cpu, 1, 0, 0)
 
 
@@ -62,7 +63,7 @@ def take_from_upper_zone(mem: Memory, cpu: Cpu) -> Pfn:
 
 @kernel
 def watch_version(mem: Memory, cpu: Cpu) -> int:
-    """Reads one descriptor twice: the same version means the same state."""
+    """Reads one descriptor twice: the same version implies the same state."""
     check_version(mem, cpu, 0)
     return 0
 
@@ -75,7 +76,7 @@ def walk_zone(mem: Memory, cpu: Cpu) -> Pfn:
 
 @kernel
 def look_up_last(mem: Memory, cpu: Cpu) -> Pfn:
-    """Who covers page 3? It is a page of its own, or of the block at 2, or of the one at 0."""
+    """Looks up the head of page 3: it is page 3 itself, or page 2, or page 0."""
     head = head_of(mem, 3)
     if head != 0 and head != 2 and head != 3 and head != c.E_AGAIN:
         report(mem, cpu, c.X_WALKER, 3, c.E_AGAIN, head)
@@ -86,8 +87,9 @@ def alloc_alloc(name: str) -> Program:
     return InitialState.booted(2, max_order=1).program(
         name,
         (take_page, take_page),
-        story="take_block of one against find_smallest of the other: both want the one free block,"
-        " and the split of the first (unlink_free ... put_piece) is half done as the second looks",
+        story="take_block of one CPU against find_smallest of the other: both want the one free"
+        " block, and the second looks while the split of the first (unlink_free ... put_piece) is"
+        " half done",
     )
 
 
@@ -95,8 +97,8 @@ def alloc_alloc_3(name: str) -> Program:
     return InitialState.booted(2, max_order=1, cpus=3).program(
         name,
         (take_page, take_page, take_page),
-        story="three takers, two pages: two unlock exchanges against two sleepers in lock_slow;"
-        " exactly one goes away empty, and no page goes out twice",
+        story="three CPUs allocate from two pages: two unlock exchanges against two sleepers in"
+        " lock_slow; exactly one allocation fails, and no page is allocated twice",
     )
 
 
@@ -105,8 +107,9 @@ def alloc_free(name: str) -> Program:
     return state.program(
         name,
         (take_page, put_block),
-        story="the last page: may_take and first_free of a taker against link_free and account of"
-        " the owner who gives it back, and claim_for_free against the hand_out of its next life",
+        story="the last page: may_take and first_free of an allocation against link_free and"
+        " account of the free that returns it, and claim_for_free against the hand_out of the"
+        " page's next allocation",
     )
 
 
@@ -115,9 +118,9 @@ def merge_merge(name: str) -> Program:
     return state.program(
         name,
         (put_block, put_block),
-        story="two buddies freed at once: mergeable of one reads the other's descriptor between"
-        " its claim_for_free (PCP) and its make_free; if both saw 'not free' they would stay"
-        " apart",
+        story="two buddies are freed at once: mergeable of one reads the other's descriptor between"
+        " its claim_for_free (PCP) and its make_free; if both saw 'not free' the buddies would"
+        " never merge",
     )
 
 
@@ -126,8 +129,8 @@ def merge_merge_3(name: str) -> Program:
     return state.program(
         name,
         (put_block, put_block, put_block),
-        story="merges on two levels: absorb of the last must find what absorb of the others has"
-        " just folded, at whatever order it is by then",
+        story="merges on two levels: absorb of the last free must find the block that the other"
+        " frees have just merged, at the order it has by then",
     )
 
 
@@ -136,8 +139,8 @@ def merge_take(name: str) -> Program:
     return state.program(
         name,
         (take_page, put_block),
-        story="the buddy of a page that is being freed is taken: unlink_free in absorb against"
-        " unlink_free in take_block, of the same block",
+        story="one CPU allocates the buddy of the page that the other frees: unlink_free in absorb"
+        " against unlink_free in take_block, of the same block",
     )
 
 
@@ -146,8 +149,9 @@ def merge_take_3(name: str) -> Program:
     return state.program(
         name,
         (take_pair, put_block, put_block),
-        story="a pair is wanted while two singles are freed: rmqueue against two merges, one of"
-        " which makes it and one of which may swallow it into a larger block first",
+        story="one CPU wants a block of order 1 while two single pages are freed: rmqueue against"
+        " two merges, one of which creates the block, while the other may first merge it into a"
+        " larger one",
     )
 
 
@@ -157,9 +161,9 @@ def free_free_same(name: str) -> Program:
         name,
         (free_page_one, free_page_one),
         check=page_refused_once,
-        story="one page freed by two at once: load and load_relaxed in claim_for_free against the"
-        " transition2 of the other, and its next life: FREE, then a tail of page 0; exactly one"
-        " M_DOUBLE_FREE, and the page is free once",
+        story="two CPUs free one page at once: load and load_relaxed in claim_for_free against the"
+        " transition2 of the other, and the next states of the page: FREE, then a tail of page 0;"
+        " exactly one M_DOUBLE_FREE, and the page is free once",
     )
 
 

@@ -1,16 +1,16 @@
-"""What must hold when all CPUs are done: nothing reported, everything recounts, nobody owns twice.
+"""What must hold when all CPUs are done: no reports, all counts agree, no page has two owners.
 
-A check returns the number of the *first* violation (docs/invariants.md), 0 where there is none. It
-finds violations in this order, and stops at the first stage that has one:
+A check returns the number of the *first* violation (docs/invariants.md), or 0. It looks for
+violations in this order and stops at the first stage that finds one:
 
-1. the threads reported nothing, and no lock is held any more (else what follows would wait) or
-   open where its CPU is unplugged (I_PROGRESS);
-2. ownership, by what the threads were given (held.py) and not by what the allocator believes:
-   the owner map refuses a page that two of them hold (X_DOUBLE_ALLOC);
-3. the audits: every descriptor, list, counter, sheaf and slab is recounted; a free page that
-   somebody holds is X_LOST_OWNER;
-4. the end of it: everything held is freed and drained, caches are destroyed, and all pages are
-   free and merged (I_TEARDOWN): nothing was lost on the way either.
+1. the threads reported nothing, no lock is still held (the later stages would wait for it), and
+   no lock of an unplugged CPU is open (I_PROGRESS);
+2. ownership, by what the threads received (held.py), not by what the allocator believes: the
+   owner map refuses a page that two of them hold (X_DOUBLE_ALLOC);
+3. the audits: they recount every descriptor, list, counter, sheaf and slab; a free page that a
+   CPU holds is X_LOST_OWNER;
+4. the teardown: everything held is freed and drained, caches are destroyed, and all pages are
+   free and merged (I_TEARDOWN), so nothing was lost on the way.
 
 ``partition_is_legal`` is for ``invariant=``: what descriptor.py promises after every single write.
 """
@@ -58,7 +58,7 @@ def first_violation(mem: Memory) -> int:
 
 @kernel
 def is_held(mem: Memory, at: WordIndex) -> int:
-    """1, and reported, where the lock at ``at`` still has an owner."""
+    """1, with a report, if the lock at ``at`` still has an owner; else 0."""
     owner = mem[at] & LOCK_OWNER_MASK
     if owner == 0:
         return 0
@@ -68,7 +68,7 @@ def is_held(mem: Memory, at: WordIndex) -> int:
 
 @kernel
 def is_ajar(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
-    """1, and reported, where a per-CPU lock and its CPU disagree on whether it is unplugged."""
+    """1, with a report, if a per-CPU lock and its CPU disagree on whether it is unplugged."""
     offline = mem[cpu_at(mem, cpu) + c.C_STATE] == c.CPU_OFFLINE
     if offline == (mem[at] == c.LOCK_OFFLINE):
         return 0
@@ -108,7 +108,7 @@ def object_locks_held(mem: Memory) -> int:
 
 @kernel
 def enter_owners(mem: Memory) -> None:
-    """Enter what every CPU says it holds into the owner map, which refuses a page twice."""
+    """Enter what every CPU holds into the owner map, which refuses a page that it has already."""
     for cpu in range(fixed(mem, c.H_CPUS)):
         for slot in range(BLOCKS):
             block = mem[slot_at(mem, cpu, slot)]
@@ -145,7 +145,7 @@ def pages_are_sound(mem: Memory) -> int:
 
 @kernel
 def refused_once(mem: Memory, code: int) -> bool:
-    """Whether ``code`` was reported, and nothing else and nothing twice; forgotten then."""
+    """Whether the only report is one of ``code``; if so, forget it."""
     if mem[c.H_REPORT_COUNT] != 1 or first_violation(mem) != code:
         report(mem, 0, code, 0, 1, mem[c.H_REPORT_COUNT])
         return False
@@ -155,7 +155,7 @@ def refused_once(mem: Memory, code: int) -> bool:
 
 @kernel
 def page_refused_once(mem: Memory) -> int:
-    """``pages_are_sound`` where two freed one page: one was refused, exactly once."""
+    """``pages_are_sound`` after two CPUs freed one page: exactly one free was refused."""
     if not refused_once(mem, c.M_DOUBLE_FREE):
         return first_violation(mem)
     return pages_are_sound(mem)
@@ -163,7 +163,7 @@ def page_refused_once(mem: Memory) -> int:
 
 @kernel
 def objects_held_twice(mem: Memory) -> int:
-    """Report every object that two slots hold, of one CPU or of two."""
+    """Report every object that two slots hold, whether of one CPU or of two."""
     twice = 0
     for one in range(fixed(mem, c.H_CPUS) * OBJECTS):
         mine = mem[slot_at(mem, one // OBJECTS, FIRST_OBJECT + one % OBJECTS)]
@@ -177,7 +177,7 @@ def objects_held_twice(mem: Memory) -> int:
 
 @kernel
 def give_objects_up(mem: Memory) -> None:
-    """Free all objects, and destroy the cache where it is still there: it must be empty now."""
+    """Free all objects, and destroy the cache if it still exists: it must be empty now."""
     for cpu in range(fixed(mem, c.H_CPUS)):
         for slot in range(OBJECTS):
             if mem[slot_at(mem, cpu, FIRST_OBJECT + slot)] != 0:
@@ -207,7 +207,7 @@ def objects_are_sound(mem: Memory) -> int:
 
 @kernel
 def object_refused_once(mem: Memory) -> int:
-    """``objects_are_sound`` where two freed one object: one was refused, exactly once."""
+    """``objects_are_sound`` after two CPUs freed one object: exactly one free was refused."""
     if not refused_once(mem, c.M_OBJECT_FREE):
         return first_violation(mem)
     return objects_are_sound(mem)
@@ -215,7 +215,7 @@ def object_refused_once(mem: Memory) -> int:
 
 @kernel
 def first_but_leaks(mem: Memory) -> int:
-    """``first_violation`` that passes over live objects of a cache that was destroyed."""
+    """``first_violation``, but ignoring live objects of a destroyed cache."""
     for i in range(min(mem[c.H_REPORT_COUNT], c.REPORTS)):
         code = mem[fixed(mem, c.H_AT_REPORTS) + i * c.R_STRIDE + c.R_CODE]
         if code != c.M_LEAKED_OBJECTS:
@@ -225,10 +225,10 @@ def first_but_leaks(mem: Memory) -> int:
 
 @kernel
 def destroyed_or_busy(mem: Memory) -> int:
-    """``objects_are_sound`` where one CPU destroyed the cache while another still freed.
+    """``objects_are_sound`` after one CPU destroyed the cache while another still freed.
 
-    E_BUSY is right for as long as an object or a sheaf was not back, and its reports with it; then
-    a second destroy, when all is quiet, must succeed. A destroy that says 0 has found everything.
+    E_BUSY, with its reports, is right while an object or a sheaf is not back; a second destroy,
+    when all CPUs are done, must then succeed. A destroy that returns 0 has found everything.
     """
     if first_but_leaks(mem) != 0:
         return first_but_leaks(mem)
@@ -246,7 +246,7 @@ def destroyed_or_busy(mem: Memory) -> int:
 
 @kernel
 def partition_is_legal(mem: Memory) -> int:
-    """Every page is covered by exactly one legal head: true after every single write."""
+    """Exactly one legal head covers every page: this holds after every single write."""
     pfn = 0
     for _ in range(fixed(mem, c.H_PAGES)):
         if pfn < fixed(mem, c.H_PAGES):

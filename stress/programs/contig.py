@@ -1,7 +1,7 @@
 """Programs about ranges: isolation against merges and frees, neighbours, offline, contiguous pages.
 
-A pageblock is one page where it can be (``pageblock_order`` 0 below ``max_order`` 1), so that the
-border between two types lies between two buddies.
+Most programs have pageblocks of one page (``pageblock_order`` 0 below ``max_order`` 1), so that
+the border between two types lies between two buddies.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def put_to_zone(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def take_from_zone_twice(mem: Memory, cpu: Cpu) -> Pfn:
-    """Both pages, one after the other: what is not there stays with somebody else."""
+    """Takes both pages, one after the other; a page that is not there has another owner."""
     zone_take(mem, cpu, 0, 0)
     return zone_take(mem, cpu, 1, 0)
 
@@ -66,7 +66,7 @@ def mark_isolated(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
 
 @kernel
 def mark_restored(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> None:
-    """``unisolate_range`` without waking anybody."""
+    """``unisolate_range`` without waking the waiters."""
     zone = zone_at(mem, ONLY_ZONE)
     lock(mem, zone + c.Z_LOCK, cpu)
     restore_types(mem, zone, cpu, start, end)
@@ -75,13 +75,13 @@ def mark_restored(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> None:
 
 @kernel
 def isolate_second(mem: Memory, cpu: Cpu) -> int:
-    """The second of two pageblocks, for good."""
+    """Isolates the second of two pageblocks and leaves it so."""
     return mark_isolated(mem, cpu, 2, 4)
 
 
 @kernel
 def require_isolated(mem: Memory, cpu: Cpu, pfn: Pfn) -> None:
-    """Report where the pageblock of ``pfn`` lost the type that an isolation gave it."""
+    """Report if the pageblock of ``pfn`` lost the type that an isolation gave it."""
     if block_mt(mem, pfn) != c.MT_ISOLATE:
         report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_MT | c.MT_ISOLATE, c.IS_MT | block_mt(mem, pfn))
 
@@ -114,7 +114,7 @@ def restore_lower(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def isolate_page_for_a_while(mem: Memory, cpu: Cpu, pfn: Pfn) -> int:
-    """Who is told that the page is his may count on it."""
+    """After a successful isolation no other CPU may change the type of the page."""
     result = mark_isolated(mem, cpu, pfn, pfn + 1)
     if result == 0:
         require_isolated(mem, cpu, pfn)
@@ -130,13 +130,13 @@ def pass_isolation(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def pass_one_isolation(mem: Memory, cpu: Cpu) -> int:
-    """All isolate page 0 and give it back."""
+    """All CPUs isolate page 0 and give it back."""
     return isolate_page_for_a_while(mem, cpu, 0)
 
 
 @kernel
 def offline_for_a_while(mem: Memory, cpu: Cpu) -> int:
-    """Page 1, which is offline when the answer says so, whatever its neighbour does."""
+    """Page 1: after a successful call it is offline, whatever its neighbour does."""
     result = offline_range(mem, cpu, 1, 2)
     if result == 0:
         if type_of(page_state(mem, 1)) != c.T_OFFLINE:
@@ -175,7 +175,7 @@ def offline_and_online(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def take_range(mem: Memory, cpu: Cpu) -> int:
-    """Pages 0 and 1 as single pages of this CPU."""
+    """Takes pages 0 and 1 as single pages of this CPU."""
     result = alloc_contig_range(mem, cpu, 0, BLOCKS, cpu + 1)
     if result == 0:
         hold(mem, cpu, 0, 0, 0)
@@ -193,7 +193,7 @@ def type_is_back(mem: Memory) -> int:
 
 @kernel
 def take_own_page(mem: Memory, cpu: Cpu) -> int:
-    """The page of the CPU's own number, as a range."""
+    """Takes the page with the CPU's own number, as a range."""
     result = alloc_contig_range(mem, cpu, +cpu, cpu + 1, cpu + 1)
     if result == 0:
         hold(mem, cpu, 0, +cpu, 0)
@@ -216,14 +216,14 @@ def lower_isolated(mem: Memory) -> int:
 
 @kernel
 def second_isolated(mem: Memory) -> int:
-    """The same for the second of two pageblocks."""
+    """``pages_are_sound``, and the second of two pageblocks is still isolated."""
     require_isolated(mem, 0, 2)
     return pages_are_sound(mem)
 
 
 @kernel
 def nothing_hidden(mem: Memory) -> int:
-    """``pages_are_sound``, and no per-CPU list has a page: all of them were isolated."""
+    """``pages_are_sound``, and no per-CPU list has a page, since all pages are isolated."""
     require_isolated(mem, 0, 0)
     require_isolated(mem, 0, 1)
     for cpu in range(fixed(mem, c.H_CPUS)):
@@ -240,8 +240,8 @@ def isolate_merge(name: str) -> Program:
         (isolate_upper, put_to_zone),
         check=upper_isolated,
         story="page 1 is isolated while its buddy 0 is freed: set_block_mt and rehome_range"
-        " against mergeable and retype_range in free_block; merged first it must be carved,"
-        " isolated first it must not merge",
+        " against mergeable and retype_range in free_block; if they merge first, the block must be"
+        " carved; if page 1 is isolated first, they must not merge",
     )
 
 
@@ -251,8 +251,8 @@ def isolate_large(name: str) -> Program:
         name,
         (isolate_second, put_to_zone),
         check=second_isolated,
-        story="a block of two pageblocks is freed while the second one is being isolated: freed"
-        " as one, retype_range would end the isolation (docs/bugs.md 16)",
+        story="a block of two pageblocks is freed while the second one is being isolated: if it"
+        " were freed as one block, retype_range would end the isolation (docs/bugs.md 16)",
     )
 
 
@@ -263,8 +263,8 @@ def isolate_legal(name: str) -> Program:
         (isolate_upper, put_to_zone),
         check=upper_isolated,
         invariant=partition_is_legal,
-        story="contig-isolate-merge with a look after every single write: carve writes all"
-        " heads inside the block while its old head still covers them",
+        story="contig-isolate-merge, checked after every single write: carve writes all heads"
+        " inside the block while its old head still covers them",
     )
 
 
@@ -273,8 +273,8 @@ def isolate_take(name: str) -> Program:
         name,
         (isolate_upper, take_from_zone_twice),
         check=upper_isolated,
-        story="carve and move_free_block of an isolation against find_smallest and claim of a"
-        " taker, who must not be given a page of the range, nor change its type back",
+        story="carve and move_free_block of an isolation against find_smallest and claim of an"
+        " allocation, which must neither get a page of the range nor change its type back",
     )
 
 
@@ -285,8 +285,9 @@ def isolate_restore(name: str) -> Program:
         name,
         (restore_lower, isolate_upper),
         check=upper_isolated,
-        story="one neighbour returns as the other isolates: first isolated, their free pages merge"
-        " across the border and restore_types must carve its half off; first returned, they do not",
+        story="one CPU ends an isolation while its neighbour begins one: if the isolation comes"
+        " first, their free pages merge across the border and restore_types must carve its half"
+        " off; otherwise they do not merge",
     )
 
 
@@ -297,8 +298,8 @@ def isolate_return(name: str) -> Program:
         name,
         (restore_upper, isolate_lower),
         check=lower_isolated,
-        story="contig-isolate-restore the other way round: the half that returns is the tail of the"
-        " merged block, which rehome_range steps over unless it was carved off",
+        story="contig-isolate-restore the other way round: the half whose isolation ends is the"
+        " tail of the merged block, which rehome_range skips unless it is carved off",
     )
 
 
@@ -306,8 +307,9 @@ def isolate_isolate(name: str) -> Program:
     return InitialState.booted(2, max_order=1, pageblock_order=0).program(
         name,
         (pass_isolation, pass_isolation),
-        story="two neighbours isolate and return: their free pages merge across the border while"
-        " both are ISOLATE, and restore_types of one must carve the other's half off",
+        story="two CPUs isolate neighbouring pages and end it again: the free pages merge across"
+        " the border while both are ISOLATE, and restore_types of one must carve the other's half"
+        " off",
     )
 
 
@@ -316,8 +318,8 @@ def isolate_same(name: str) -> Program:
         name,
         (pass_one_isolation, pass_one_isolation),
         check=type_is_back,
-        story="two isolate the same page: set_isolated refuses the second (E_BUSY), which else"
-        " would save ISOLATE as the type to return to and end the isolation of the first",
+        story="two CPUs isolate the same page: set_isolated refuses the second (E_BUSY), which"
+        " would otherwise save ISOLATE as the type to restore and end the isolation of the first",
     )
 
 
@@ -326,8 +328,8 @@ def isolate_isolate_free_3(name: str) -> Program:
     return state.program(
         name,
         (pass_isolation, pass_isolation, put_to_zone),
-        story="as contig-isolate-isolate, with page 0 freed into a range that is isolated, merged"
-        " across its border, or neither",
+        story="as contig-isolate-isolate, while page 0 is freed into a range that is isolated,"
+        " merged across its border, or neither",
     )
 
 
@@ -337,8 +339,8 @@ def isolate_free(name: str) -> Program:
         name,
         (isolate_both, put_page),
         check=nothing_hidden,
-        story="give_back reads the type under P_LOCK, isolate_range writes it and drains that"
-        " list afterwards: a page pushed after the drain would hide from the isolation",
+        story="give_back reads the type under P_LOCK; isolate_range writes the type, then drains"
+        " that list: a page pushed after the drain would escape the isolation",
     )
 
 
@@ -356,7 +358,7 @@ def offline_alloc(name: str) -> Program:
         name,
         (offline_and_online, take_page),
         story="all_free and take_free_at under the lock against a page of the range on a per-CPU"
-        " list or in flight (PCP): E_BUSY or offline, and Z_MANAGED right both times",
+        " list or in flight (PCP): E_BUSY or offline, with a correct Z_MANAGED in both cases",
     )
 
 
@@ -367,8 +369,8 @@ def offline_merged(name: str) -> Program:
         name,
         (restore_lower, offline_for_a_while),
         story="the page that goes offline merges with its neighbour, which is isolated, too:"
-        " take_offline finds a tail and must carve (docs/bugs.md 1), unless the other one's"
-        " restore_types has carved before",
+        " take_offline finds a tail and must carve (docs/bugs.md 1), unless restore_types of the"
+        " neighbour has carved first",
     )
 
 
@@ -377,7 +379,7 @@ def range_legal(name: str) -> Program:
         name,
         (take_range, walk_range),
         invariant=partition_is_legal,
-        story="a block of two becomes two owned pages under a walker's feet, with a look after"
+        story="a block of two pages becomes two owned pages while a walker reads it, checked after"
         " every single write: give_single_pages writes right to left, the old head last",
     )
 
@@ -386,8 +388,8 @@ def range_alloc(name: str) -> Program:
     return InitialState.booted(2).program(
         name,
         (take_range, take_page),
-        story="two want page 0: alloc_contig_range between its isolation and its take against an"
-        " allocation that had the page before; one of them gets it",
+        story="two CPUs want page 0: alloc_contig_range between its isolation and its take against"
+        " an allocation that took the page before; one of them gets it",
     )
 
 
@@ -395,8 +397,8 @@ def range_range(name: str) -> Program:
     return InitialState.booted(2, max_order=1, pageblock_order=0).program(
         name,
         (take_own_page, take_own_page),
-        story="two ranges side by side: isolated at the same time their pages are one block on one"
-        " list, and each take_free_at must carve its own out of it under the zone lock",
+        story="two neighbouring ranges: while both are isolated their pages are one block on one"
+        " list, and each take_free_at must carve its own page out of it under the zone lock",
     )
 
 

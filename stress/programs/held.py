@@ -1,13 +1,13 @@
-"""What the CPUs of a program hold, and how they take and free: the thread side of the oracle.
+"""What the CPUs of a program hold, and how they allocate and free: the thread side of the oracle.
 
-Each CPU writes what it was given into words of its own in the work area, which nobody else touches
-while the program runs; the check reads them when all are done (checks.py)::
+Each CPU writes what it received into its own words of the work area, which no other CPU touches
+while the program runs; the check reads them when all CPUs are done (checks.py)::
 
     [ block x 2 | object x 4 | result | shared ]     block: (pfn << 4 | order) + 1, 0: none
                                                      object: its word address, 0: none
 
-The page operations here are ``alloc_pages`` and ``free_pages`` without the per-CPU lists: the
-zone's half alone, for programs that are about the buddy.
+The zone operations here are ``alloc_pages`` and ``free_pages`` without the per-CPU lists, for
+programs about the buddy allocator.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from shmalloc.kernels.pages import (
 from shmalloc.units import Cpu, Memory, ObjectAddress, Order, Owner, Pfn
 from shmalloc.words import fixed
 
-BLOCKS = 2  # slots of blocks a CPU has
+BLOCKS = 2  # block slots of a CPU
 FIRST_OBJECT = 2
 OBJECTS = 4
-RESULT = 6  # what the CPU's one other operation returned
-SHARED = 7  # of CPU 0: an object that several free; written before the first CPU starts
+RESULT = 6  # what one other operation of the CPU returned
+SHARED = 7  # of CPU 0: an object that several CPUs free; written before they start
 WORK_WORDS = 16
 BLOCK_ORDER_BITS = 4
 BLOCK_ORDER_MASK = 15
@@ -65,7 +65,7 @@ def hold(mem: Memory, cpu: Cpu, slot: int, pfn: Pfn, order: Order) -> Pfn:
 
 @kernel
 def let_go(mem: Memory, cpu: Cpu, slot: int) -> int:
-    """The block, or object, of a slot, which is empty afterwards: before the free, not after."""
+    """Empty a slot and return its block or object. Call this before the free, not after it."""
     at = slot_at(mem, cpu, slot)
     held = mem[at]
     mem[at] = 0
@@ -83,7 +83,7 @@ def zone_take(mem: Memory, cpu: Cpu, slot: int, order: Order) -> Pfn:
 
 @kernel
 def zone_free(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
-    """Free straight to the zone; ``owner`` 0: anybody's."""
+    """Free straight to the zone; ``owner`` 0: whatever the owner."""
     w0 = claim_for_free(mem, pfn, order, cpu, owner)
     if w0 < 0:
         return refuse_free(mem, cpu, -w0, pfn, order)
@@ -102,13 +102,13 @@ def zone_put(mem: Memory, cpu: Cpu, slot: int) -> int:
 
 @kernel
 def page_take(mem: Memory, cpu: Cpu, slot: int, order: Order) -> Pfn:
-    """Allocate as users do."""
+    """Allocate by the public operation."""
     return hold(mem, cpu, slot, alloc_pages(mem, cpu, order, c.MT_MOVABLE, cpu + 1), order)
 
 
 @kernel
 def page_put(mem: Memory, cpu: Cpu, slot: int) -> int:
-    """Free the block of a slot as users do."""
+    """Free the block of a slot by the public operation."""
     block = let_go(mem, cpu, slot)
     if block == 0:
         return c.E_STATE
@@ -135,12 +135,12 @@ def object_put(mem: Memory, cpu: Cpu, slot: int) -> int:
 
 @kernel
 def free_shared(mem: Memory, cpu: Cpu) -> int:
-    """Free the object that others free, too."""
+    """Free the object that other CPUs free, too."""
     return cache_free(mem, cpu, ONLY_CACHE, fixed(mem, slot_at(mem, 0, SHARED)))
 
 
 @kernel
 def note_result(mem: Memory, cpu: Cpu, value: int) -> int:
-    """Keep the result of an operation for the check, apart from 0 = not there; returns it."""
+    """Store the result of an operation for the check (0 means none); returns it."""
     mem[slot_at(mem, cpu, RESULT)] = value * 2 + 1
     return value

@@ -1,4 +1,4 @@
-"""``InitialState``: a booted segment of some pages, prepared in plain Python, made a Program.
+"""``InitialState``: a booted segment of a few pages, prepared in plain Python, made a Program.
 
 The geometry is the smallest that still has the race: one zone, 64-byte pages, per-CPU lists of one
 page, no spinning before a sleep. Preparation runs the same kernels, interpreted, before the first
@@ -30,8 +30,8 @@ from stress.machine.program import Observed, Program
 from stress.programs import checks, held
 from stress.programs.naming import SegmentNaming, code_name
 
-FIRST_EPOCH = 3  # of slot 0 where there are spare slots; any number but 0 would do
-SHEAF_PAGE_BYTES = 256  # of the states whose caches have sheaves (slab.py)
+FIRST_EPOCH = 3  # of slot 0 if there are spare slots; any number but 0 would do
+SHEAF_PAGE_BYTES = 256  # in states with sheaves (slab.py)
 
 _spare_cpus: ContextVar[int] = ContextVar("spare_cpus", default=0)
 _reshaped: ContextVar[Mapping[str, Any]] = ContextVar("reshaped", default=MappingProxyType({}))
@@ -41,7 +41,7 @@ _reshaped: ContextVar[Mapping[str, Any]] = ContextVar("reshaped", default=Mappin
 def spare_cpus(count: int) -> Iterator[None]:
     """States that are booted meanwhile have ``count`` CPU slots more than their program asks for.
 
-    Every slot has an epoch of its own then, so that a label of one is told from another's.
+    Every slot then has a different epoch, so that the labels of two slots differ.
     """
     token = _spare_cpus.set(count)
     try:
@@ -53,7 +53,7 @@ def spare_cpus(count: int) -> Iterator[None]:
 @contextmanager
 def reshaped(more_cpus: int = 0, **changes: Any) -> Iterator[None]:
     """States that are booted meanwhile have these fields of the geometry, whatever their program
-    asks for, and ``more_cpus`` besides those of its threads.
+    asks for, and ``more_cpus`` CPUs besides those of its threads.
     """
     token = _reshaped.set({"cpus": more_cpus, **changes})
     try:
@@ -70,11 +70,11 @@ def catalogue(part: str, *builders: Callable[[str], Program]) -> dict[str, Calla
 
 @dataclass(frozen=True, eq=False)
 class InitialState:
-    """A segment that is being prepared: change it with the methods, then ask for ``program``."""
+    """A segment that is being prepared: change it with the methods, then call ``program``."""
 
     layout: Layout
     ram: Ram
-    scale: int = 1  # its pages are so many times what was asked for (``booted``)
+    scale: int = 1  # factor between its page size and the requested one (``booted``)
 
     @classmethod
     def booted(cls, pages: int, max_order: int = 0, cpus: int = 2, **changes: Any) -> InitialState:
@@ -122,7 +122,7 @@ class InitialState:
         return self
 
     def forget(self, cpu: int, slot: int = 0) -> InitialState:
-        """Let nobody count on the block of a slot: the threads dispose of it."""
+        """Forget the block of a slot: the threads dispose of it."""
         held.let_go(self.ram, cpu, slot)
         return self
 
@@ -135,7 +135,7 @@ class InitialState:
         return self
 
     def with_cache(self, object_bytes: int, flags: int = cs.CF_NO_SHEAVES) -> InitialState:
-        """Make the only cache. In pages that are larger than asked for as many objects fit."""
+        """Make the only cache; larger pages than requested get larger objects, as many a page."""
         if self.scale > 1:
             object_bytes = self.scale * object_bytes + 16
         made = cache_create(self.ram, 0, object_bytes, 0, flags, 0)
@@ -148,7 +148,7 @@ class InitialState:
         return self
 
     def may_take_object(self, cpu: int, slot: int = 0) -> bool:
-        """Let ``cpu`` begin with an object, where there is one."""
+        """Let ``cpu`` begin with an object, if there is one."""
         return bool(held.object_take(self.ram, cpu, slot) >= 0)
 
     def put_object(self, cpu: int, slot: int = 0) -> InitialState:
@@ -157,18 +157,18 @@ class InitialState:
         return self
 
     def give_away(self, cpu: int, slot: int = 0) -> InitialState:
-        """Let nobody count on an object that ``cpu`` began with: the threads dispose of it."""
+        """Forget an object that ``cpu`` began with: the threads dispose of it."""
         held.let_go(self.ram, cpu, held.FIRST_OBJECT + slot)
         return self
 
     def as_kmalloc(self, size_bytes: int) -> InitialState:
-        """Let the only cache be the class of kmalloc for that size."""
+        """Make the only cache the kmalloc class for that size."""
         self.ram[cs.H_KMALLOC + class_of(size_bytes)] = held.ONLY_CACHE + 1
         return self
 
     @property
     def absent(self) -> int:
-        """The last CPU slot: of nobody who runs, where there is one more than is needed."""
+        """The last CPU slot, on which no process runs if there is a spare one."""
         return self.layout.geometry.cpus - 1
 
     def shrink(self, cpu: int) -> InitialState:
@@ -177,13 +177,13 @@ class InitialState:
         return self
 
     def share_object(self, cpu: int, slot: int = 0) -> InitialState:
-        """Make an object of ``cpu`` one that several will free; nobody counts on it any more."""
+        """Let several CPUs free an object of ``cpu``, which no longer holds it."""
         shared = held.slot_at(self.ram, 0, held.SHARED)
         self.ram[shared] = held.let_go(self.ram, cpu, held.FIRST_OBJECT + slot)
         return self
 
     def _require(self, done: bool, problem: str) -> None:
-        """Preparation runs kernels one after the other: where one fails, it is the kernel."""
+        """Preparation runs kernels one after the other: a failure is a bug of the kernel."""
         if done:
             return
         found = SegmentNaming(self.layout).findings(self.ram)
@@ -202,9 +202,9 @@ class InitialState:
         invariant: Kernel | None = None,
         locks: bool = True,
     ) -> Program:
-        """What was prepared, as a program; outcomes are what the threads returned.
+        """The prepared state as a program; outcomes are what the threads returned.
 
-        ``locks`` False: where several CPUs run on one slot, a lock does not tell which holds it.
+        ``locks`` False: several CPUs run on one slot, so a lock does not tell which one holds it.
         """
         observe: list[Observed] = [("r", cpu) for cpu in range(len(threads))]
         naming = SegmentNaming(self.layout)

@@ -4,8 +4,8 @@
 
     header, CPU slots | lock | counter, plain | what each CPU did
 
-Each CPU counts in the plain word under the lock: a lock that lets two in loses an update (and is a
-data race); one that loses a wake-up is a deadlock.
+Each CPU increments the plain word under the lock: a lock that admits two CPUs loses an update (and
+is a data race); a lock that loses a wake-up is a deadlock.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from stress.programs.naming import code_name
 
 MAX_CPUS_HERE = 3
 LOCK = c.CPUS_AT + MAX_CPUS_HERE * c.C_STRIDE
-COUNTER = LOCK + 16  # lines of their own, for nothing but order
-DONE = COUNTER + 16  # one word a CPU: how often it was in
+COUNTER = LOCK + 16  # on separate lines, only for order
+DONE = COUNTER + 16  # one word a CPU: how often it held the lock
 WORDS = DONE + 16
 
 
 @kernel
 def count(mem: Memory, cpu: Cpu) -> None:
-    """The critical section: one plain update, and a note of it that nobody else writes."""
+    """The critical section: one plain update, and a count of it that only this CPU writes."""
     mem[COUNTER] = mem[COUNTER] + 1
     mem[DONE + cpu] = mem[DONE + cpu] + 1
 
@@ -55,7 +55,7 @@ def sleep_count_thrice(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def try_count(mem: Memory, cpu: Cpu) -> int:
-    """What an owner does: in, or elsewhere."""
+    """What an owner does: enters, or goes elsewhere."""
     if not try_spin(mem, LOCK, cpu):
         return 0
     count(mem, cpu)
@@ -73,7 +73,7 @@ def spin_count(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def drain_count(mem: Memory, cpu: Cpu) -> int:
-    """What a drainer does: waits for the owner, or leaves where the CPU is unplugged."""
+    """What a drainer does: waits for the owner, or leaves if the CPU is unplugged."""
     if not spin_for_drain(mem, LOCK, cpu):
         return 0
     count(mem, cpu)
@@ -83,7 +83,7 @@ def drain_count(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def unplug(mem: Memory, cpu: Cpu) -> int:
-    """In once, and nobody after us."""
+    """Enters once and locks out every later CPU."""
     if spin_for_drain(mem, LOCK, cpu):
         count(mem, cpu)
         store(mem, LOCK, c.LOCK_OFFLINE)
@@ -92,7 +92,7 @@ def unplug(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def all_counted(mem: Memory) -> int:
-    """Nobody holds the lock, and the counter is the sum of what each CPU counted alone."""
+    """The lock is free, and the counter is the sum of what each CPU counted for itself."""
     if mem[LOCK] & 0xFFFF != 0:
         return c.I_PROGRESS
     total = 0
@@ -116,7 +116,7 @@ def value_name(index: int, value: int) -> str:
 def locked(
     name: str, threads: tuple[Kernel, ...], story: str, spins: int = 0, sleeping: bool = True
 ) -> Program:
-    """``sleeping``: tell the explorer who holds the lock; spinners need no cycle to be found."""
+    """``sleeping``: tell the explorer which CPU holds the lock; for spinners it needs no owner."""
     return Program(
         name=name,
         words=WORDS,
@@ -138,7 +138,7 @@ def sleep_2(name: str) -> Program:
         name,
         (sleep_count, sleep_count),
         "cas of LOCK_CONTENDED, then wait, against exchange and wake of unlock: the flag is set"
-        " after the owner let go, or the sleeper goes to bed after the only wake",
+        " after the owner released the lock, or the waiter sleeps after the only wake",
     )
 
 
@@ -147,7 +147,7 @@ def sleep_spin_2(name: str) -> Program:
         name,
         (sleep_count, sleep_count),
         spins=1,
-        story="as lock-sleep-2, with one look before the sleep: load_relaxed says free, cas fails",
+        story="as lock-sleep-2, with one spin before the sleep: load_relaxed says free, cas fails",
     )
 
 
@@ -155,8 +155,8 @@ def sleep_twice_2(name: str) -> Program:
     return locked(
         name,
         (sleep_count_twice, sleep_count_twice),
-        "twice each: the owner that took the lock without the flag lets go while the other is on"
-        " its way to sleep on the flag of an older hold",
+        "each CPU locks twice: the owner that took the lock without the flag releases it while the"
+        " other is about to sleep on the flag of an earlier hold",
     )
 
 
@@ -164,8 +164,8 @@ def sleep_3(name: str) -> Program:
     return locked(
         name,
         (sleep_count, sleep_count, sleep_count),
-        "two sleepers, one wake: whoever is woken takes the lock with the flag set, or the other"
-        " one sleeps for ever",
+        "two sleepers, one wake: the CPU that is woken takes the lock with the flag set, or the"
+        " other one sleeps for ever",
     )
 
 
@@ -173,8 +173,9 @@ def sleep_kept_2(name: str) -> Program:
     return locked(
         name,
         (sleep_count_thrice, sleep_count),
-        "one comes again and again, the other sleeps in vain and asks that the lock be kept: cas of"
-        " LOCK_KEPT behind the exchange, against whoever takes the lock in between",
+        "one CPU reacquires the lock again and again, so the other sleeps without getting it and"
+        " asks that the lock be kept: cas of LOCK_KEPT after the exchange, against a CPU that takes"
+        " the lock in between",
     )
 
 
@@ -182,8 +183,8 @@ def sleep_kept_3(name: str) -> Program:
     return locked(
         name,
         (sleep_count_twice, sleep_count, sleep_count),
-        "a lock that is kept for one sleeper while another one, or somebody new, comes: it must be"
-        " taken by one of those who slept, and by one only",
+        "a lock is kept for one sleeper while another sleeper or a new CPU arrives: one of the CPUs"
+        " that slept, and only one, must take it",
     )
 
 
@@ -192,7 +193,7 @@ def try_try(name: str) -> Program:
         name,
         (try_count, try_count),
         sleeping=False,
-        story="cas against cas of two processes on one slot: one is in, the other goes elsewhere",
+        story="cas against cas of two processes on one slot: one enters, the other goes elsewhere",
     )
 
 
@@ -212,7 +213,7 @@ def spin_spin(name: str) -> Program:
         (spin_count, spin_count),
         spins=1,
         sleeping=False,
-        story="two drainers wait for each other: relax, then give_way, and both get in",
+        story="two drainers wait for each other: relax, then give_way, and both enter in turn",
     )
 
 
@@ -221,8 +222,8 @@ def drain_unplug_3(name: str) -> Program:
         name,
         (try_count, drain_count, unplug),
         sleeping=False,
-        story="the third value of the word: store of LOCK_OFFLINE against the cas of who tries and"
-        " of who waits; nobody gets in after it, nobody waits for ever",
+        story="the third value of the word: store of LOCK_OFFLINE against the cas of a CPU that"
+        " tries and of one that waits; no CPU enters after it, and none waits for ever",
     )
 
 

@@ -1,7 +1,7 @@
 """What the words of a program's world are called, and what its failures say.
 
-The names of a segment (word_names.py, word_values.py), and besides: what the CPUs of a program hold
-(held.py), the codes of invariants, and the reports that a failed check left in memory.
+The names of a segment (word_names.py, word_values.py), the blocks and objects that the CPUs of a
+program hold (held.py), the codes of invariants, and the reports that a failed check left in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHOWN = 5  # findings
 
 
 def code_name(code: int) -> str:
-    """``I_TAIL: every page is covered by exactly one head``; "" for a number that is none."""
+    """``I_TAIL: every page is covered by exactly one head``; "" for an unknown number."""
     return phrase_of(code) if code in TABLE else ""
 
 
@@ -75,7 +75,7 @@ class SegmentNaming:
         return self._values.pair(index, low, high)
 
     def findings(self, memory: Memory) -> list[Finding]:
-        """The reports in the table of a segment, the first ones first."""
+        """The reports in the table of a segment, oldest first."""
         count = min(int(memory[c.H_REPORT_COUNT]), c.REPORTS)
         return [self._finding(memory, n) for n in range(min(count, SHOWN))]
 

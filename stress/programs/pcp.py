@@ -1,9 +1,9 @@
-"""Programs about the per-CPU lists: refill, drain, remote drain, hotplug, a slot that two share.
+"""Programs about the per-CPU lists: refill, drain, remote drain, hotplug, a shared slot.
 
-The zone has single pages only (max_order 0), so that what is explored is the lists and their two
-locks, P_LOCK then the zone's, and not splits. Whoever allocates here must get a page: for each
-there is one, on a list, in flight, or in the zone, and an allocation that fails drains and looks
-again before it says so.
+The zone has single pages only (max_order 0), so that the explorer spends its steps on the lists
+and their two locks (P_LOCK, then the zone lock) and not on splits. Every allocation here must
+succeed: there is a page for each, on a list, in flight, or in the zone, and an allocation drains
+all lists and looks again before it fails.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from stress.machine.program import Program
 from stress.programs.held import block_order, block_pfn, hold, let_go, page_put, page_take
 from stress.programs.initial_state import InitialState, catalogue
 
-VICTIM = 0  # whose list is drained, unplugged, shared
+VICTIM = 0  # the CPU with the list that is drained, unplugged or shared
 FIRST_TAKEN = 1  # the page that the first allocation of a state of two pages gets
 
 
 @kernel
 def must_take(mem: Memory, cpu: Cpu) -> Pfn:
-    """Allocate; there is a page for us, so that nothing found is a violation."""
+    """Allocate; there is a page for this CPU, so a failure is a violation."""
     pfn = page_take(mem, cpu, 0, 0)
     if pfn == c.E_NOMEM:
         report(mem, cpu, c.I_PROGRESS, c.AT_CPU | cpu, 0, pfn)
@@ -35,7 +35,7 @@ def must_take(mem: Memory, cpu: Cpu) -> Pfn:
 
 @kernel
 def may_take(mem: Memory, cpu: Cpu) -> Pfn:
-    """Allocate, or not: a refill behind our drain may have hidden the last pages again."""
+    """Allocate, or fail: a refill after this CPU's drain may have hidden the last pages again."""
     return page_take(mem, cpu, 0, 0)
 
 
@@ -96,7 +96,7 @@ def refill_drain(name: str) -> Program:
         name,
         (must_take, drain_victim),
         story="refill pushes under P_LOCK and counts, drain_everything pops what it finds: a drain"
-        " that came between push and count would miss a page (spin_for_drain says why it waits)",
+        " between push and count would miss a page (spin_for_drain says why it waits)",
     )
 
 
@@ -126,7 +126,7 @@ def drain_alloc_3(name: str) -> Program:
         name,
         (may_take, drain_victim, may_take),
         story="two pages on a list, its CPU and another want one each while a third drains it:"
-        " no page is lost or given twice. Either may go away empty: when it has drained the"
+        " no page is lost or allocated twice. Either allocation may fail: after it has drained the"
         " lists, a refill can fetch both pages before it looks at the zone (docs/bugs.md 4)",
     )
 
@@ -167,7 +167,7 @@ def unplug_free(name: str) -> Program:
         name,
         (put_page, unplug_victim),
         story="keep_on_pcp against unplug_cpu: a page pushed after the drain, before"
-        " LOCK_OFFLINE, would be lost behind a lock that nobody may take",
+        " LOCK_OFFLINE, would be lost behind a lock that no CPU may take",
     )
 
 
@@ -186,8 +186,8 @@ def unplug_unplug(name: str) -> Program:
     return state.program(
         name,
         (drain_victim, unplug_and_plug, unplug_and_plug),
-        story="two want to unplug one slot and plug it in again, while it drains itself: the"
-        " swap on C_STATE lets one of them; a plug's store of 0 must not open a lock that is"
+        story="two CPUs unplug one slot and plug it in again while it drains itself: the swap on"
+        " C_STATE lets one of them proceed; plug_cpu's store of 0 must not open a lock that is"
         " held",
     )
 
@@ -198,8 +198,8 @@ def unplug_plug(name: str) -> Program:
         name,
         (plug_victim, unplug_victim),
         story="a slot is plugged in while it is being unplugged: the swap of plug_cpu on"
-        " C_STATE says E_BUSY until it is offline, or it would open lists behind the one who"
-        " locks them",
+        " C_STATE returns E_BUSY until the slot is offline; otherwise it would open the lists that"
+        " unplug_cpu is locking",
     )
 
 
@@ -209,8 +209,9 @@ def plug_plug(name: str) -> Program:
     return state.program(
         name,
         (put_page, plug_victim, plug_and_drain),
-        story="two plug one CPU in at once: the swap on C_STATE lets one of them, or the store of 0"
-        " of the second would open the P_LOCK that the owner has just taken, before a drainer",
+        story="two CPUs plug one slot in at once: the swap on C_STATE lets one of them proceed, or"
+        " the second store of 0 would open the P_LOCK that the owner has just taken, in front of a"
+        " drainer",
     )
 
 
@@ -231,7 +232,7 @@ def shared_slot(name: str) -> Program:
         (take_on_shared, take_on_shared),
         locks=False,
         story="two processes on one slot write the same owner word into P_LOCK: try_spin of one"
-        " against pcp_pop and unspin of the other, who must not release what it does not hold",
+        " against pcp_pop and unspin of the other, which must not release what it does not hold",
     )
 
 

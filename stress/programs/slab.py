@@ -1,8 +1,8 @@
-"""Programs about objects: slabs that fill and empty, free lists, sheaves and the barn, the end.
+"""Programs about objects: slabs that fill and empty, free lists, sheaves and the barn, destruction.
 
-Slabs are one page. Where there are no sheaves an allocation and a free go to the slabs directly,
-which is where the two-word swaps are; the programs with sheaves hold one object in each, so that
-every second operation swaps.
+A slab is one page. Without sheaves every allocation and free goes directly to the slabs and their
+two-word swaps; in the programs with sheaves each sheaf holds one object, so that every second
+operation exchanges a sheaf.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def put_on_shared(mem: Memory, cpu: Cpu) -> int:
 
 
 def full_sheaves(cpus: int = 2, poison: bool = False, flags: int = ONE_EACH) -> InitialState:
-    """CPU 1 holds an object and has full sheaves, the others empty ones; the barn has one, full.
+    """CPU 1 holds an object and has full sheaves, the others empty ones; the barn has a full one.
 
-    A third CPU holds an object of a second slab, whose others are free.
+    A third CPU holds an object of a second slab; the other objects of that slab are free.
     """
     state = InitialState.booted(4, cpus=cpus, caches=1, page_bytes=256, poison=poison)
     state.with_cache(FOUR_IN_A_SLAB, flags)
@@ -123,8 +123,8 @@ def free_free(name: str) -> Program:
         name,
         (put_object, put_object),
         check=objects_are_sound,
-        story="two put_quickly on one slab: set_free_link writes the head that load2 saw, the cas2"
-        " of the other makes it stale; a swap of one word would lose an object or a count",
+        story="two put_quickly on one slab: set_free_link writes the head that load2 saw, and the"
+        " cas2 of the other CPU makes it stale; a swap of one word would lose an object or a count",
     )
 
 
@@ -135,8 +135,8 @@ def free_free_alloc_3(name: str) -> Program:
         name,
         (take_and_put, put_object, put_object),
         check=objects_are_sound,
-        story="a taker takes the first free object and puts it back while two puts hold heads that"
-        " they read before: the head may be the same again, its link and the count may not",
+        story="one CPU takes the first free object and puts it back while two puts hold heads that"
+        " they read before: the head may be the same again, while its link and the count differ",
     )
 
 
@@ -149,7 +149,7 @@ def free_free_same(name: str) -> Program:
         name,
         (free_shared, free_shared),
         check=object_refused_once,
-        story="one object freed by two at once with CF_EXACT: load_relaxed then exchange of"
+        story="two CPUs free one object at once with CF_EXACT: load_relaxed then exchange of"
         " clear_owner_exactly against each other; exactly one M_OBJECT_FREE",
     )
 
@@ -161,8 +161,8 @@ def free_free_sheaf(name: str) -> Program:
         name,
         (free_shared, free_shared),
         check=object_refused_once,
-        story="one object freed by two at once with CF_EXACT, each into its own sheaf: the cas of"
-        " push_freed names the winner before the loser could count the object as his",
+        story="two CPUs free one object at once with CF_EXACT, each into its own sheaf: the cas of"
+        " push_freed decides the winner before the loser can count the object as its own",
     )
 
 
@@ -172,8 +172,8 @@ def free_free_flush(name: str) -> Program:
         name,
         (free_shared, free_shared),
         check=object_refused_once,
-        story="slab-free-free-sheaf where the sheaves of one of the two are full: it flushes its"
-        " spare, and frees into the sheaf in its hands",
+        story="slab-free-free-sheaf while the sheaves of one of the two CPUs are full: it flushes"
+        " its spare sheaf, and frees into the sheaf that it is flushing",
     )
 
 
@@ -195,8 +195,8 @@ def full_empty(name: str) -> Program:
         name,
         (put_object, put_object),
         check=objects_are_sound,
-        story="a full slab gets both objects back at once: put_quickly says 'full' or 'would be"
-        " empty' to each from a pair that the other changes; put_locked must look again",
+        story="two CPUs free both objects of a full slab at once: put_quickly returns 'full' or"
+        " 'would be empty' to each from a pair that the other changes; put_locked must look again",
     )
 
 
@@ -209,7 +209,7 @@ def last_take(name: str) -> Program:
         (take_object, put_object),
         check=objects_are_sound,
         story="the last object of a slab comes back and its pages go (unmake, release) while"
-        " pop_chain takes from that slab: of the two cas2 one must fail and look again",
+        " pop_chain takes from that slab: one of the two cas2 must fail and retry",
     )
 
 
@@ -220,8 +220,9 @@ def new_new(name: str) -> Program:
         name,
         (take_object, take_object),
         check=objects_are_sound,
-        story="two find no slab and make one each (take_new): adopt of one against take_partial of"
-        " the other, which may take the object it was made for, were it not one hold of the lock",
+        story="two CPUs find no slab and make one each (take_new): adopt of one against"
+        " take_partial of the other; one hold of the lock keeps it from the object that the slab"
+        " was made for",
     )
 
 
@@ -231,8 +232,9 @@ def barn_swap(name: str) -> Program:
         name,
         (take_object, put_object),
         check=objects_are_sound,
-        story="an empty sheaf for a full one against a full one for an empty one: trade reads the"
-        " counts without the barn lock; both sheaves end in one place each, or one is flushed",
+        story="one CPU trades an empty sheaf for a full one, the other a full one for an empty one:"
+        " trade reads the counts without the barn lock; each sheaf ends in exactly one place, or is"
+        " flushed",
     )
 
 
@@ -241,8 +243,8 @@ def barn_take_take(name: str) -> Program:
         name,
         (take_object, idle, take_object),
         check=objects_are_sound,
-        story="two want the one full sheaf of the barn: barn_pop of one against the count that the"
-        " other read; the loser refills from the slabs with its spare taken out",
+        story="two CPUs want the only full sheaf of the barn: barn_pop of one against the count"
+        " that the other read; the loser refills from the slabs with its spare taken out",
     )
 
 
@@ -272,8 +274,8 @@ def shared_flush(name: str) -> Program:
         (put_on_shared, put_on_shared),
         check=objects_are_sound,
         locks=False,
-        story="two processes on one slot find main and spare full: flush of the spare outside of"
-        " the lock against a put_one past it, then bring_back",
+        story="two processes on one slot find main and spare full: flush of the spare outside the"
+        " lock against a put_one past it, then bring_back",
     )
 
 
@@ -284,8 +286,8 @@ def shrink_alloc(name: str) -> Program:
         name,
         (take_object, shrink),
         check=objects_are_sound,
-        story="release_empty unmakes the empty slab that take_partial has just counted: the taker"
-        " finds no slab under the lock and must make a new one of the same pages",
+        story="release_empty unmakes the empty slab that take_partial has just counted: the"
+        " allocation finds no slab under the lock and must make a new one of the same pages",
     )
 
 
@@ -295,8 +297,8 @@ def shrink_free(name: str) -> Program:
         name,
         (put_object, shrink),
         check=objects_are_sound,
-        story="the last object comes back while release_empty reads the slab's counters: kept, or"
-        " given back, but never both, and never a node left on the list of pages that are gone",
+        story="the last object comes back while release_empty reads the slab's counters: the slab"
+        " is kept or given back, never both, and no list keeps a node of pages that are gone",
     )
 
 
@@ -332,7 +334,7 @@ def destroy_free(name: str) -> Program:
         (put_object, destroy),
         check=destroyed_or_busy,
         story="the last live object is freed while its cache is destroyed: clear_owner, then"
-        " put_chain, against release_empty and the count of slabs; 0 only if all came back",
+        " put_chain, against release_empty and the count of slabs; 0 only if all objects are back",
     )
 
 
@@ -341,9 +343,9 @@ def destroy_flush(name: str) -> Program:
         name,
         (destroy, put_object),
         check=destroyed_or_busy,
-        story="a free has its spare sheaf in its hands (flush, bring_back) while retire_sheaves"
-        " collects them: what is missing makes the destroyer say E_BUSY, and a sheaf that comes"
-        " after its last look must come empty",
+        story="a free has taken its spare sheaf out (flush, bring_back) while retire_sheaves"
+        " collects the sheaves: a missing sheaf makes the destroyer return E_BUSY, and one that"
+        " comes back after its last look must be empty",
     )
 
 
@@ -352,8 +354,8 @@ def destroy_sheaf(name: str) -> Program:
         name,
         (destroy, put_object),
         check=destroyed_or_busy,
-        story="slab-destroy-flush where free pages are poisoned: whoever still has a sheaf in his"
-        " hands when its page is given back writes to a free page, which then is seen",
+        story="slab-destroy-flush with poisoned free pages: a CPU that still has a sheaf out when"
+        " the page of the sheaf is given back writes to a free page, and the poison shows it",
     )
 
 

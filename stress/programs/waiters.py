@@ -1,7 +1,7 @@
-"""Programs about waiting for memory: nobody sleeps while there is a page for it.
+"""Programs about waiting for memory: no CPU sleeps while there is a page for it.
 
-The waker comes first in ``threads``, so that the CPUs run one after the other end well, too. A
-lost wake-up is a deadlock; PATIENCE is out of reach, so that no timeout hides one.
+The waker comes first in ``threads``, so that a run of one CPU after the other ends, too. A lost
+wake-up is a deadlock; no run reaches PATIENCE, so that no timeout hides one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def put_page(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def wait_at_zone(mem: Memory, cpu: Cpu) -> Pfn:
-    """The loop of ``alloc_pages_wait`` with nothing in it but the zone, for a single page."""
+    """The loop of ``alloc_pages_wait`` for a single page, with nothing in it but the zone."""
     fetch_or(mem, c.H_WAITERS, 1 << cpu)
     pfn: Pfn = c.E_NOMEM
     for _ in range(PATIENCE):
@@ -48,7 +48,7 @@ def wait_at_zone(mem: Memory, cpu: Cpu) -> Pfn:
 
 @kernel
 def wait_at_list(mem: Memory, cpu: Cpu) -> Pfn:
-    """The same with a look at the per-CPU list of CPU 0: that is where a freed page may hide."""
+    """The same with a drain of the per-CPU list of CPU 0, where a freed page may hide."""
     fetch_or(mem, c.H_WAITERS, 1 << cpu)
     pfn: Pfn = c.E_NOMEM
     for _ in range(PATIENCE):
@@ -74,7 +74,7 @@ def wait_for_pair(mem: Memory, cpu: Cpu) -> Pfn:
 
 @kernel
 def wait_and_put(mem: Memory, cpu: Cpu) -> int:
-    """What it waited for goes on to the next who waits."""
+    """Waits for a page, then frees it for the next waiter."""
     pfn = wait_at_zone(mem, cpu)
     if pfn < 0:
         report(mem, cpu, c.I_PROGRESS, c.AT_CPU | cpu, 0, pfn)
@@ -83,8 +83,8 @@ def wait_and_put(mem: Memory, cpu: Cpu) -> int:
 
 
 @kernel
-def nobody_waits(mem: Memory) -> int:
-    """``pages_are_sound``, and the count of waiters is back at nothing."""
+def no_waiters(mem: Memory) -> int:
+    """``pages_are_sound``, and no CPU is registered as a waiter."""
     if mem[c.H_WAITERS] != 0:
         report(mem, 0, c.I_PROGRESS, c.AT_WORD | c.H_WAITERS, 0, mem[c.H_WAITERS])
     return pages_are_sound(mem)
@@ -95,10 +95,9 @@ def zone_wake(name: str) -> Program:
     return state.program(
         name,
         (put_to_zone, wait_at_zone),
-        check=nobody_waits,
-        story="load H_WAITERS, load H_WAKE of wake_waiters, after unlock, against fetch_add,"
-        " arm_wake, then the look under the lock: a store buffer between them would lose the"
-        " wake",
+        check=no_waiters,
+        story="load H_WAITERS, load H_WAKE of wake_waiters, after unlock, against fetch_or,"
+        " arm_wake, then the look under the lock: a store buffer between them would lose the wake",
     )
 
 
@@ -107,7 +106,7 @@ def zone_wake_3(name: str) -> Program:
     return state.program(
         name,
         (put_to_zone, put_to_zone, wait_at_zone),
-        check=nobody_waits,
+        check=no_waiters,
         story="two wakers, one ticket: the cas that disarms H_WAKE lets one of them wake, while"
         " the waiter arms it again for a second sleep",
     )
@@ -118,9 +117,9 @@ def zone_relay_3(name: str) -> Program:
     return state.program(
         name,
         (put_to_zone, wait_and_put, wait_and_put),
-        check=nobody_waits,
-        story="one page, two waiters: the wake of the first free wakes both, one of them finds"
-        " nothing and must be armed again before the other frees",
+        check=no_waiters,
+        story="one page, two waiters: the wake of the first free wakes both; one of them finds"
+        " nothing and must arm H_WAKE again before the other frees",
     )
 
 
@@ -129,9 +128,9 @@ def two_pages_3(name: str) -> Program:
     return state.program(
         name,
         (put_to_zone, wait_at_zone, wait_at_zone),
-        check=nobody_waits,
-        story="one free has a page for each of two sleepers: it disarms H_WAKE once, so that"
-        " one wake must reach both of them",
+        check=no_waiters,
+        story="one free has a page for each of two sleepers: it disarms H_WAKE once, so one wake"
+        " must reach both of them",
     )
 
 
@@ -140,9 +139,9 @@ def list_wake(name: str) -> Program:
     return state.program(
         name,
         (put_page, wait_at_list),
-        check=nobody_waits,
-        story="give_back looks at H_WAITERS under P_LOCK, a waiter counts itself first and"
-        " drains that list afterwards: else the page hides on a list while its waiter sleeps",
+        check=no_waiters,
+        story="give_back looks at H_WAITERS under P_LOCK; a waiter registers first and drains that"
+        " list afterwards: otherwise the page hides on a list while its waiter sleeps",
     )
 
 
@@ -151,9 +150,9 @@ def page_wake(name: str) -> Program:
     return state.program(
         name,
         (put_page, wait_for_page),
-        check=nobody_waits,
+        check=no_waiters,
         story="wait-list-wake with the whole of alloc_pages_wait: two looks at everything"
-        " before the first sleep, each through refill, zone, drain_all and zone",
+        " before the first sleep, each by refill, zone, drain_all and zone",
     )
 
 
@@ -162,7 +161,7 @@ def pair_wake_3(name: str) -> Program:
     return state.program(
         name,
         (put_page, put_page, wait_for_pair),
-        check=nobody_waits,
+        check=no_waiters,
         story="a pair is wanted, two singles are freed on two CPUs: each may go on its list"
         " before the waiter is seen, and only the drains of both let them merge",
     )

@@ -62,7 +62,7 @@ def replays(found: Found) -> bool:
         return again.reproduced and not again.changed
     with tempfile.TemporaryDirectory() as root:
         code, output = _crash(Path(root), found.mutant, shlex.split(found.text)[2:])
-    return code == (1 if found.mutant else 0) and "came about" not in output
+    return code == (1 if found.mutant else 0) and "requested deaths" not in output
 
 
 def made_anew(found: Found) -> str:

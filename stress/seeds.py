@@ -1,8 +1,8 @@
 """All randomness of a run, derived by name from one seed.
 
-Two halves. Python derives a start value for every purpose with ``derive(seed, name)``: adding a
-worker or a workload changes nobody else's numbers. Kernels draw from one word of memory with
-``next_random`` (shmalloc/kernels/random.py), the same numbers compiled and in plain Python.
+Python derives a start value for every purpose with ``derive(seed, name)``: a new worker or workload
+changes no other's numbers. Kernels draw from one word of memory with ``next_random``
+(shmalloc/kernels/random.py), the same numbers compiled and in plain Python.
 """
 
 from __future__ import annotations
@@ -33,5 +33,5 @@ def derive(seed: int, name: str) -> int:
 
 
 def fresh_seed() -> int:
-    """A seed that no run had before: short enough to be typed from a log."""
+    """A new seed, short enough to type from a log."""
     return random.SystemRandom().randrange(1, 1 << 32)

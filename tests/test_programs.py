@@ -13,6 +13,7 @@ import pytest
 from shmalloc import constants as c
 from shmalloc.compiler.check import violations
 from shmalloc.dialect import closure_of
+from shmalloc.errors import CorruptionError
 from shmalloc.kernels.pcp import pcp_at
 from shmalloc.memory import Ram
 from stress.programs import PROGRAMS, checks, held, pcp, waiters
@@ -222,7 +223,7 @@ def test_an_allocation_that_must_succeed_reports_when_it_does_not():
 
 
 def test_a_world_that_cannot_be_prepared_says_so():
-    with pytest.raises(AssertionError, match="no block of that order"):
+    with pytest.raises(CorruptionError, match="no block of that order"):
         InitialState.booted(1).take(0).take(1)
 
 

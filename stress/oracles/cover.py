@@ -1,12 +1,12 @@
 """The oracle of cover: at every moment every page lies in a block whose head says so (I_TAIL).
 
-A page has few possible heads: its own number with the low bits cleared, one for each order. They
-are read twice. If no word has changed in between, they all stood like this at one moment, between
-the two readings, since a word carries a version; and if none of them reaches over the page then,
-it belonged to nobody. A head inside of a block that is being merged or carved does no harm: the
-page has another one.
+A page has few possible heads: its own number with the low bits cleared, one for each order. The
+oracle reads them twice. If no word has changed in between, all had these values at one moment
+between the two readings, since a word carries a version; and if none of these blocks covers the
+page, no block did. A head inside a block that is being merged or carved does no harm: the page has
+another head.
 
-Takes no lock and needs no stop. The words of the first reading lie where the caller says.
+Takes no lock and needs no stop. The caller says where to keep the words of the first reading.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shmalloc.units import Cpu, Memory, Order, Pfn, WordIndex
 from shmalloc.words import fixed, now
 
 COVER_WORDS = c.ORDERS
-COVER_READ_CYCLES = 100_000  # a sleeper between the readings may miss 8192 versions
+COVER_READ_CYCLES = 100_000  # a CPU preempted between the readings may miss 8192 versions
 
 
 @kernel
@@ -31,7 +31,7 @@ def head_at(pfn: Pfn, level: Order) -> Pfn:
 
 @kernel
 def check_covered(mem: Memory, cpu: Cpu, at: WordIndex, pfn: Pfn) -> bool:
-    """Whether page ``pfn`` lies in a block; reported where it does not. Writes to ``at``."""
+    """Whether page ``pfn`` lies in a block; reports it if not. Writes to ``at``."""
     start = now(mem)
     levels = fixed(mem, c.H_MAX_ORDER) + 1
     for level in range(levels):

@@ -1,23 +1,23 @@
-"""Histories: what each CPU called and was told, stamped from one counter, in words of memory.
+"""Histories: the calls and results of each CPU, stamped from one counter, in words of memory.
 
-For the linearizability checker, which reads them when all is over (stress/linearize/recorded.py).
-The area begins at an even word ``at``, is zero at the start but for CAPACITY, and has a log for
-each CPU behind its header::
+For the linearizability checker, which reads them after the run (stress/linearize/recorded.py). The
+area begins at an even word ``at``, is zero at the start except for CAPACITY, and has a log for each
+CPU behind its header::
 
     header   [ CLOCK | CAPACITY | - | - ]         LOG_HEADER words
     log      [ COUNT | LOST | entry x capacity ]  of one CPU
     entry    [ CALL | RETURN | WHAT | A | B | RESULT ]
 
 CLOCK is advanced by ``fetch_add`` for each stamp, so stamps are 1, 2, 3, ... and no two are equal.
-CALL is stored before the operation begins, behind WHAT, A and B; RETURN after it ended, behind
-RESULT. A CPU that dies leaves CALL 0 (it had not begun), or RETURN 0 (pending), never half an
-entry. COUNT entries were begun. A full log counts LOST instead: such a history proves nothing and
-is refused when it is read.
+CALL is stored before the operation begins, after WHAT, A and B; RETURN after it ended, after
+RESULT. A CPU that dies leaves CALL 0 (not begun) or RETURN 0 (pending), never half an entry. COUNT
+is the number of entries begun. A full log counts LOST instead: such a history proves nothing, and
+the reader refuses it.
 
-Rules for callers: one process on a CPU slot; WHAT is not 0; ``log_return`` with what ``log_call``
-gave. What a log costs: two contended swaps an operation, which order all CPUs with each other. So a
-program that is recorded shows no data race that the clock happens to order, and no delayed store
-(the swap empties the buffer). It is for wrong results; look for races without it.
+Rules for callers: one process on a CPU slot; WHAT is not 0; pass to ``log_return`` what
+``log_call`` returned. A log costs two contended swaps per operation, which order all CPUs with each
+other. A recorded program therefore hides data races that the clock happens to order, and delayed
+stores (the swap empties the buffer). Use it to find wrong results; look for races without it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def log_at(mem: Memory, at: WordIndex, cpu: Cpu) -> WordIndex:
 
 @kernel
 def log_call(mem: Memory, at: WordIndex, cpu: Cpu, what: int, a: int, b: int) -> WordIndex:
-    """Begin an operation: its entry, for ``log_return``; NO_ENTRY where the log is full."""
+    """Begin an operation: its entry, for ``log_return``; NO_ENTRY if the log is full."""
     log = log_at(mem, at, cpu)
     count = mem[log + LOG_COUNT]
     if count >= fixed(mem, at + LOG_CAPACITY):

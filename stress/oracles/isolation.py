@@ -1,10 +1,10 @@
-"""The oracle of isolation: no page of a range that we hold isolated is on a per-CPU list.
+"""The oracle of isolation: no page of a range that this CPU holds isolated is on a per-CPU list.
 
-Whoever isolates a range announces that first and drains every per-CPU list afterwards; whoever
-frees looks for the announcement under the lock of his list. So from then on until the range is
-given back no list may hold a page of it, at any moment at which its lock is free. We take these
-locks one after the other: no stop is needed, and other ranges, whose isolation may be under way,
-are not looked at.
+An isolation first sets the migratetype of the range and then drains every per-CPU list; a free
+reads the migratetype under the lock of its list. From the drain until the range is given back, no
+list may therefore hold a page of it while the lock of the list is free. The oracle takes these
+locks one after the other: it needs no stop, and it ignores other ranges, which may be in the middle
+of an isolation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shmalloc.words import fixed
 
 @kernel
 def check_unlisted(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
-    """Report every page of ``[start, end)``, isolated by us, that is on a list; how many."""
+    """Report every page of the isolated ``[start, end)`` that is on a list; returns the number."""
     found = 0
     for owner in range(fixed(mem, c.H_CPUS)):
         pcp = pcp_at(mem, owner, zone_of(mem, start))

@@ -2,7 +2,7 @@
 
 Owner map, one word for each page, present where the geometry says ``owner_map``::
 
-    0                          nobody owns the page
+    0                          the page has no owner
     sequence << 10 | cpu + 1   the block was given to this allocation
 
 An allocation swaps each of its pages from 0 to its id. If a swap fails, two owners hold one page
@@ -10,7 +10,7 @@ at the same time, whatever the allocator believes (X_DOUBLE_ALLOC, with both ids
 them back (X_LOST_OWNER).
 
 Stamp: the owner writes its id into the first and the last word of its block and reads them back
-before it frees. A changed stamp means that somebody else wrote to memory that we own (X_PAYLOAD).
+before it frees. A changed stamp means that another process wrote to this memory (X_PAYLOAD).
 
 Rules for callers: ``own`` directly after an allocation, ``disown`` directly before the free, with
 the same id. Ids are never zero and never used twice.
@@ -36,7 +36,7 @@ def make_id(mem: Memory, cpu: Cpu, sequence: int) -> Owner:
 
 @kernel
 def own(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
-    """Enter ``owner`` for every page of the block; 0, or E_STATE where a page has one already."""
+    """Enter ``owner`` for every page of the block; 0, or E_STATE if a page has an owner already."""
     pages = 1 << order
     if pfn < 0 or pfn + pages > fixed(mem, c.H_PAGES):
         report(mem, cpu, c.X_DOUBLE_ALLOC, pfn, fixed(mem, c.H_PAGES), pfn + pages)
@@ -53,7 +53,7 @@ def own(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
 
 @kernel
 def disown(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
-    """Take ``owner`` off every page of the block; 0, or E_STATE where another one stands there."""
+    """Remove ``owner`` from every page of the block; 0, or E_STATE if a page has another owner."""
     if fixed(mem, c.H_OWNER_MAP) == 0:
         return 0
     at = fixed(mem, c.H_AT_OWNERS) + pfn
@@ -71,7 +71,7 @@ def block_words(mem: Memory, order: Order) -> int:
 
 @kernel
 def stamp(mem: Memory, pfn: Pfn, order: Order, owner: Owner) -> None:
-    """Sign the block at both ends. Plain writes: the memory is ours, a race here is the bug."""
+    """Sign the block at both ends. Plain writes: the caller owns the memory, so a race is a bug."""
     first = fixed(mem, c.H_AT_FRAMES) + (pfn << fixed(mem, c.H_PAGE_SHIFT))
     mem[first] = owner
     mem[first + block_words(mem, order) - 1] = owner
@@ -79,7 +79,7 @@ def stamp(mem: Memory, pfn: Pfn, order: Order, owner: Owner) -> None:
 
 @kernel
 def check_stamp(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
-    """0 where both signatures still stand, E_STATE (and a report) where one was overwritten."""
+    """0 if both signatures are intact, E_STATE with a report if one was overwritten."""
     first = fixed(mem, c.H_AT_FRAMES) + (pfn << fixed(mem, c.H_PAGE_SHIFT))
     last = first + block_words(mem, order) - 1
     found = mem[first]

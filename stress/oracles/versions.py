@@ -1,13 +1,13 @@
 """The oracle of versions: a page that changed its state has another version.
 
-Without the bump a compare-exchange that was prepared against an older life of a page could succeed
-in a later one (ABA). Nothing in a healthy run ever hits that, so it is looked for directly: one
-descriptor is read twice, and two different states must not carry the same version. Links of a
-list that is kept in descriptors change without a transition and are masked out; a page may be
-marked for poison in place.
+Without the new version, a compare-exchange prepared against an earlier state of a page could
+succeed in a later one (ABA). A healthy run never hits this, so the oracle looks for it directly: it
+reads one descriptor twice, and two different states must not carry the same version. It masks out
+the links of lists that are kept in descriptors, which change without a transition, and the mark for
+poison, which is set in place.
 
-A version repeats after 8192 transitions. Between two reads a few hundred cycles apart that cannot
-happen, but a preempted reader may sleep through them: such a pair of reads is thrown away.
+A version repeats after 8192 transitions. That cannot happen between two reads a few hundred cycles
+apart, but a reader may be preempted for that long: the oracle discards such a pair of reads.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ VERSION_READ_CYCLES = 4000
 
 @kernel
 def check_version(mem: Memory, cpu: Cpu, pfn: Pfn) -> bool:
-    """Read the descriptor of ``pfn`` twice; False (and reported) if it changed in secret."""
+    """Read the descriptor of ``pfn`` twice; False, with a report, if only its state changed."""
     at = descriptor_at(mem, pfn)
     start = now(mem)
     first0, first1 = load2(mem, at)
@@ -40,7 +40,7 @@ def check_version(mem: Memory, cpu: Cpu, pfn: Pfn) -> bool:
 
 @kernel
 def same_state(mem: Memory, first0: int, first1: int, second0: int, second1: int) -> bool:
-    """Whether two readings show one state of a page."""
+    """Whether two readings show the same state of a page."""
     changed = (first0 ^ second0) & ~c.POISON_BIT
     kind = type_of(first0)
     if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR and kind != c.T_ALLOCATED and kind != c.T_PCP:

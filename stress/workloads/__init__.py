@@ -1,4 +1,4 @@
-"""The workloads by name. One file each; its docstring is its story (``shmstress list``)."""
+"""The workloads by name. Each is one file; its docstring is its story (``shmstress list``)."""
 
 from __future__ import annotations
 

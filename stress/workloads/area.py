@@ -7,10 +7,10 @@
      8 .. 15   parameters of the workload
     16 ..      its own data
 
-The area is private to the worker on the slot, except where a workload says otherwise (handoff).
-The controller clears it and writes words 0, 2, 3 and the parameters while everybody is parked, so
-that they need no order. It is memory of the segment, not of the process: what a dead worker held
-can be read there.
+The area is private to the worker on the slot, unless a workload says otherwise (handoff). The
+controller clears it and writes words 0, 2, 3 and the parameters while all workers are parked, so
+these writes need no ordering. The area is memory of the segment, not of the process: it still
+shows what a dead worker held.
 
 A held block is two words: ``pfn << 4 | order`` and its owner id; an id of 0 is an empty slot.
 """
@@ -48,7 +48,7 @@ def work_at(mem: Memory, cpu: Cpu) -> WordIndex:
 
 @kernel
 def stopping(mem: Memory) -> bool:
-    """Whether loops are to be left: a stutter point or the end."""
+    """Whether loops must end now: at a stutter point or at the end of the run."""
     return load_relaxed(mem, c.H_STOP) != 0
 
 
@@ -80,9 +80,9 @@ def enter_block(
 
 @kernel
 def leave_block(mem: Memory, cpu: Cpu, entry: WordIndex) -> int:
-    """Check a held block and take it out of the table and the owner map: pfn, or E_STATE.
+    """Check a held block and remove it from the table and the owner map: pfn, or E_STATE.
 
-    The caller frees it next. After E_STATE the block is left alone: it may be somebody else's.
+    The caller frees it next. After E_STATE leave the block alone: it may have another owner.
     """
     pfn = mem[entry] >> BLOCK_ORDER_BITS
     order = mem[entry] & BLOCK_ORDER_MASK
@@ -119,7 +119,7 @@ def give_from(mem: Memory, cpu: Cpu, entry: WordIndex) -> int:
 
 @kernel
 def give_all(mem: Memory, cpu: Cpu, table: WordIndex, slots: int) -> int:
-    """Free every block of a table; how many there were."""
+    """Free every block of a table; returns their number."""
     given = 0
     for i in range(slots):
         entry = table + i * BLOCK_WORDS

@@ -1,18 +1,18 @@
-"""arrays: arrays are opened by handles that other processes keep, and dropped by whoever is last.
+"""arrays: arrays opened by handles that other processes keep; the last user frees the block.
 
 Imitates numpy arrays that processes share (shmalloc/arrays.py). Every worker keeps a shelf of
-arrays, a block of pages each, and borrows from its peer's: by a handle as it stands there, even
-after its array is gone, or by the handle that the entry will have in its next life, which nobody
-has published yet. The last to drop an array frees its block, wherever that came from::
+arrays, a block of pages each, and borrows from its peer's shelf: by a handle that it finds there,
+even after the array is gone, or by the handle that the entry will have in its next life, which is
+not yet published. The worker that drops the last reference frees the block::
 
     work area: W_DATA [0: entries made | 2, 3: a block on its way]
                | +8 shelf | +24 borrowed: 4 x [entry | generation | held by us | 0]
                | +40 entries of the array table
 
 Entries lie here because pages of entries are never given back, and a run ends with all pages free.
-Hunts: ABA on the stack of entries, an array that is published before its data, a reference that is
-lost between two that count: the block is freed under somebody's hands, or never.
-Must reach: alloc, free, remote free (a borrower was the last).
+Hunts: ABA on the stack of entries, an array that is published before its data, a reference count
+that loses an update: the block is freed while a worker uses it, or never.
+Must reach: alloc, free, remote free (a borrower dropped the last reference).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from stress.workloads.area import (
 )
 
 STOCKED = W_DATA
-STAGE = W_DATA + 2  # a block between its allocation and its array, or its array and its free
+STAGE = W_DATA + 2  # a block on its way from the allocator to an array, or back
 SHELF = W_DATA + 8
 BORROWED = W_DATA + 24
 PLACES = 4  # on a shelf, and to borrow to
@@ -58,7 +58,7 @@ GUESS_ODDS = 4
 
 @kernel
 def arrays(mem: Memory, cpu: Cpu, steps: int) -> int:
-    """Change the own shelf or what is borrowed ``steps`` times; returns the operations done."""
+    """Change the worker's shelf or borrowed arrays ``steps`` times; returns the operations done."""
     at = work_at(mem, cpu)
     peer = work_at(mem, mem[at + W_PEER])
     if mem[at + STOCKED] == 0:
@@ -90,7 +90,7 @@ def stock(mem: Memory, at: WordIndex) -> None:
 
 @kernel
 def change_shelf(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex) -> None:
-    """Put a new array on an empty place of the own shelf, or drop the one that stands there."""
+    """Put a new array on a free place of the worker's shelf, or drop the array there."""
     if mem[place + PLACE_HELD] != 0:
         drop(mem, cpu, at, place)
         return
@@ -107,9 +107,9 @@ def change_shelf(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex) -> None
 
 @kernel
 def change_loan(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex, shelf: WordIndex) -> None:
-    """Borrow from a place of the peer's shelf, or drop what was borrowed before.
+    """Borrow from a place of the peer's shelf, or drop what this worker borrowed before.
 
-    The two words of a handle may be of two arrays: whatever has that generation is borrowed then.
+    The two words of a handle may come from two arrays: then the entry must have that generation.
     """
     if mem[place + PLACE_HELD] != 0:
         drop(mem, cpu, at, place)
@@ -127,7 +127,7 @@ def change_loan(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex, shelf: W
 
 @kernel
 def check_data(mem: Memory, cpu: Cpu, entry: WordIndex) -> bool:
-    """Whether the array of a reference that we hold has a block with its owner's signature."""
+    """Whether the array of a held reference has a block with its owner's signature."""
     data = load_relaxed(mem, entry + c.AR_DATA)
     order = data & BLOCK_ORDER_MASK
     pfn = data >> BLOCK_ORDER_BITS
@@ -139,9 +139,9 @@ def check_data(mem: Memory, cpu: Cpu, entry: WordIndex) -> bool:
 
 @kernel
 def drop(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex) -> None:
-    """Drop the reference that we hold by a place; the last one frees block and entry.
+    """Drop the reference of a place; the last one frees block and entry.
 
-    The handle stays. What is broken is left alone: it may be somebody else's.
+    The handle stays. A damaged block is left alone: it may have another owner.
     """
     entry = load_relaxed(mem, place)
     generation = load_relaxed(mem, place + 1)
@@ -161,9 +161,9 @@ def drop(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex) -> None:
 
 @kernel
 def arrays_finish(mem: Memory, cpu: Cpu) -> int:
-    """Drop everything, and take entries off the stack: nobody may use one of an area that is over.
+    """Drop everything, and pop entries off the stack: no worker may use entries of a finished area.
 
-    All do, and each after its own last drop, so the last one leaves none.
+    Every worker does so after its last drop, so the last one leaves no entries.
     """
     at = work_at(mem, cpu)
     given = 0

@@ -1,7 +1,7 @@
 """bulk: lists of blocks taken and given back under one lock hold.
 
-Imitates readahead and network receive rings (alloc_pages_bulk): up to 64 blocks of one order are
-asked for at once, and go back at once or one by one.
+Imitates readahead and network receive rings (alloc_pages_bulk): requests up to 64 blocks of one
+order at once, and frees them at once or one by one.
 Hunts: a bulk path that forgets what the single path does (counters, owner, wake-ups), partial
 success, lists that cross zones.
 Must reach: alloc, free, bulk, split, merge.
@@ -50,7 +50,7 @@ def bulk(mem: Memory, cpu: Cpu, steps: int) -> int:
 
 @kernel
 def bulk_fill(mem: Memory, cpu: Cpu, at: WordIndex, batch: WordIndex) -> int:
-    """Ask for a random number of blocks; returns how many came."""
+    """Request a random number of blocks; returns the number received."""
     order = draw(mem, at, BULK_ORDERS)
     mt = draw(mem, at, c.MT_PCP_TYPES)
     owner = fresh_id(mem, cpu, at)
@@ -71,7 +71,7 @@ def bulk_fill(mem: Memory, cpu: Cpu, at: WordIndex, batch: WordIndex) -> int:
 
 @kernel
 def bulk_empty(mem: Memory, cpu: Cpu, batch: WordIndex, singly: int) -> int:
-    """Check every block of the batch, then free all at once, or one by one; how many there were."""
+    """Check every block of the batch, then free all at once or one by one; returns the number."""
     count = mem[batch + BULK_COUNT]
     order = mem[batch + BULK_ORDER]
     owner = mem[batch + BULK_OWNER]

@@ -1,10 +1,10 @@
 """churn: single pages come and go at random, in waves.
 
-Imitates page faults and exits: order-0 pages of all migratetypes, a few thousand held, the number
-held swinging far enough that the per-CPU lists overflow and run dry.
-Hunts: lost and doubled pages on the way between per-CPU list and zone; a batch spliced wrongly; a
-counter that forgets a refill or a drain.
-Must reach: alloc, free, refill, drain, split, merge; a contended lock where two share a node.
+Imitates page faults and exits: holds up to a few thousand order-0 pages of all migratetypes; their
+number swings far enough that the per-CPU lists overflow and run dry.
+Hunts: pages lost or duplicated between per-CPU list and zone; a batch spliced wrongly; a counter
+that forgets a refill or a drain.
+Must reach: alloc, free, refill, drain, split, merge; a contended lock if two workers share a node.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def churn(mem: Memory, cpu: Cpu, steps: int) -> int:
 
 @kernel
 def churn_step(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
-    """Look at one random slot: fill it while the tide is high, empty it while it is low."""
+    """Pick a random slot: fill it while the tide is high, empty it while it is low."""
     mem[at + W_CURSOR] = mem[at + W_CURSOR] + 1
     fill_eighths = CHURN_EIGHTHS_HIGH
     if (mem[at + W_CURSOR] >> CHURN_WAVE_SHIFT) & 1 != 0:

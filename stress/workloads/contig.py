@@ -1,13 +1,13 @@
-"""contig: takes ranges of pages by their address: contiguous allocation, isolation, offlining.
+"""contig: takes ranges of pages by address: contiguous allocation, isolation, offlining.
 
-Imitates CMA, memory hotplug and device reservations. A range is picked at random and held for a
+Imitates CMA, memory hotplug and device reservations. Picks a range at random and holds it for a
 while, in one of three ways::
 
     work area: W_DATA, one record a range: [kind][first pfn][end pfn][owner id]
 
 Hunts: pages that leave the lists twice, isolated free pages counted as free, pages freed onto a
 per-CPU list while their pageblock is being isolated, merges across an isolated border, ranges that
-are in service again while somebody holds them.
+return to service while another worker holds them.
 Must reach: isolate, contig, offline.
 """
 
@@ -40,7 +40,7 @@ CONTIG_START = 1
 CONTIG_END = 2
 CONTIG_OWNER = 3
 CONTIG_WORDS = W_DATA + CONTIG_SLOTS * CONTIG_STRIDE
-CONTIG_BLOCKS = 2  # a range has at most so many pageblocks
+CONTIG_BLOCKS = 2  # most pageblocks of a range
 CONTIG_PAGES = CONTIG_BLOCKS << 9
 KIND_NONE = 0
 KIND_TAKEN = 1
@@ -68,7 +68,7 @@ def contig(mem: Memory, cpu: Cpu, steps: int) -> int:
 
 @kernel
 def contig_take(mem: Memory, cpu: Cpu, at: WordIndex, slot: WordIndex, kind: int) -> None:
-    """Try to get a random range of one or two pageblocks in the given way."""
+    """Try to take a random range of one or two pageblocks in the given way."""
     block_pages = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
     blocks = fixed(mem, c.H_PAGES) >> fixed(mem, c.H_PAGEBLOCK_ORDER)
     if blocks == 0:
@@ -97,7 +97,7 @@ def contig_take(mem: Memory, cpu: Cpu, at: WordIndex, slot: WordIndex, kind: int
 
 @kernel
 def contig_give(mem: Memory, cpu: Cpu, slot: WordIndex) -> None:
-    """Give the range of the slot back in the way it was got."""
+    """Give the range of the slot back, in the way in which it was taken."""
     kind = mem[slot + CONTIG_KIND]
     start = mem[slot + CONTIG_START]
     end = mem[slot + CONTIG_END]
@@ -114,7 +114,7 @@ def contig_give(mem: Memory, cpu: Cpu, slot: WordIndex) -> None:
 
 @kernel
 def contig_check(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, kind: int) -> None:
-    """A range that we isolated, or took offline, still is, and hides on nobody's list."""
+    """A range that this worker isolated or took offline is still so, and on no per-CPU list."""
     check_unlisted(mem, cpu, start, end)
     for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
         if block_mt(mem, at) != c.MT_ISOLATE:
@@ -127,7 +127,7 @@ def contig_check(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, kind: int) -> None
 
 @kernel
 def contig_disown(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, owner: Owner) -> int:
-    """Check every page of the range and take it out of the owner map; 0 where all were ours."""
+    """Check every page of the range and remove it from the owner map; 0 if all were owned."""
     wrong = 0
     for pfn in range(start, end):
         wrong += check_stamp(mem, cpu, pfn, 0, owner)

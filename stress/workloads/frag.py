@@ -1,6 +1,6 @@
 """frag: shatters memory into single pages, then lets it all merge again.
 
-Imitates a page cache that fills, loses every other page, and goes. Three tides follow each other:
+Imitates a page cache that fills, loses every other page, and is dropped. Three tides alternate:
 fill the table with single pages; free those at odd pfns, so that nothing can merge, and ask for a
 block of the largest order; free the rest, so that everything merges.
 Hunts: missed merges, merges with a buddy that is being allocated, chains broken in the middle of a
@@ -34,7 +34,7 @@ FRAG_TIDES = 3
 
 @kernel
 def frag(mem: Memory, cpu: Cpu, steps: int) -> int:
-    """Go on through the tides for ``steps`` slots; returns the operations done."""
+    """Continue through the tides for ``steps`` slots; returns the operations done."""
     at = work_at(mem, cpu)
     done = 0
     for _ in range(steps):
@@ -55,7 +55,7 @@ def frag(mem: Memory, cpu: Cpu, steps: int) -> int:
 
 @kernel
 def frag_fill(mem: Memory, cpu: Cpu, at: WordIndex, entry: WordIndex) -> int:
-    """Allocate a page into the slot if it is empty; gives the large block back first."""
+    """Free the large block, then allocate a page into the slot if it is empty."""
     large = at + W_DATA
     if mem[large + 1] != 0:
         give_from(mem, cpu, large)
@@ -67,7 +67,7 @@ def frag_fill(mem: Memory, cpu: Cpu, at: WordIndex, entry: WordIndex) -> int:
 
 @kernel
 def frag_free(mem: Memory, cpu: Cpu, entry: WordIndex, tide: int) -> int:
-    """Free the slot's page: in tide 1 only odd pfns, in tide 2 what is left."""
+    """Free the slot's page: in tide 1 only at odd pfns, in tide 2 at all."""
     odd = (mem[entry] >> BLOCK_ORDER_BITS) & 1 != 0
     if mem[entry + 1] != 0 and (tide == 2 or odd):
         give_from(mem, cpu, entry)

@@ -1,7 +1,7 @@
 """handoff: one CPU allocates, its neighbour checks and frees.
 
-Imitates network receive and pipes: memory is freed where it was not allocated. Each worker pushes
-blocks into the ring of its peer and empties its own::
+Imitates network receive and pipes: one CPU frees what another allocated. Each worker pushes blocks
+into the ring of its peer and empties its own ring::
 
     work area: W_DATA [head: producer writes] | +16 [tail: consumer writes] | +32 ring
 
@@ -31,7 +31,7 @@ RING_HEAD = W_DATA
 RING_TAIL = W_DATA + 16
 RING_ENTRIES = W_DATA + 32
 RING_SLOTS = 1024
-RING_STAGE = RING_ENTRIES + RING_SLOTS * BLOCK_WORDS  # where a block is entered before the push
+RING_STAGE = RING_ENTRIES + RING_SLOTS * BLOCK_WORDS  # holds a block before the push
 HANDOFF_WORDS = RING_STAGE + BLOCK_WORDS
 HANDOFF_ORDERS = 4
 HANDOFF_BURST = 8
@@ -55,7 +55,7 @@ def handoff(mem: Memory, cpu: Cpu, steps: int) -> int:
 
 @kernel
 def ring_push(mem: Memory, cpu: Cpu, at: WordIndex, peer: WordIndex) -> int:
-    """Allocate a block and hand it to the peer, unless its ring is full; operations done."""
+    """Allocate a block and hand it to the peer unless its ring is full; returns operations done."""
     head = load_relaxed(mem, peer + RING_HEAD)
     if head - load(mem, peer + RING_TAIL) >= RING_SLOTS:
         return 0
@@ -73,7 +73,7 @@ def ring_push(mem: Memory, cpu: Cpu, at: WordIndex, peer: WordIndex) -> int:
 
 @kernel
 def ring_pop(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
-    """Check and free the oldest block of the own ring; operations done."""
+    """Check and free the oldest block of this CPU's ring; returns the operations done."""
     tail = load_relaxed(mem, at + RING_TAIL)
     if load(mem, at + RING_HEAD) == tail:
         return 0
@@ -84,7 +84,7 @@ def ring_pop(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
 
 @kernel
 def handoff_finish(mem: Memory, cpu: Cpu) -> int:
-    """Empty the own ring; every producer is parked by now."""
+    """Empty this CPU's ring; every producer is parked by now."""
     at = work_at(mem, cpu)
     given = 0
     for _ in range(RING_SLOTS):

@@ -1,7 +1,7 @@
 """hotplug: unplugs and plugs CPU slots while their workers run, and allocates meanwhile.
 
-Imitates CPU hotplug. Each worker unplugs random slots, its own as well, and later plugs in again
-those that it unplugged (the word ``W_DATA + slot`` is then 1); now and then one that another did.
+Imitates CPU hotplug. Each worker unplugs random slots, its own included, and later plugs in those
+that it unplugged (the word ``W_DATA + slot`` is then 1); sometimes one that another worker did.
 Hunts: pages left on the lists of a CPU that is gone, a drain that races with the owner, an owner
 that goes on using lists that are locked away.
 Must reach: hotplug, remote drain, trylock misses.
@@ -28,8 +28,8 @@ from stress.workloads.area import (
 HOTPLUG_TABLE = W_DATA + c.MAX_CPUS
 HOTPLUG_SLOTS = 256
 HOTPLUG_WORDS = HOTPLUG_TABLE + HOTPLUG_SLOTS * BLOCK_WORDS
-HOTPLUG_ODDS = 64  # one step in so many changes a CPU
-HOTPLUG_THEFT_ODDS = 8  # and one change in so many plugs in what may be another's
+HOTPLUG_ODDS = 64  # one step in this number changes a CPU
+HOTPLUG_THEFT_ODDS = 8  # one change in this number plugs in any slot
 HOTPLUG_ORDERS = 4
 
 
@@ -51,9 +51,9 @@ def hotplug(mem: Memory, cpu: Cpu, steps: int) -> int:
 
 @kernel
 def hotplug_change(mem: Memory, cpu: Cpu, at: WordIndex, victim: Cpu) -> None:
-    """Plug the slot in if we unplugged it, else unplug it if it is online."""
+    """Plug the slot in if this worker unplugged it; otherwise unplug it if it is online."""
     if draw(mem, at, HOTPLUG_THEFT_ODDS) == 0:
-        plug_cpu(mem, cpu, victim)  # E_BUSY where it is not unplugged, or for who comes later
+        plug_cpu(mem, cpu, victim)  # E_BUSY if it is not unplugged, or another is first
     elif mem[at + W_DATA + victim] != 0:
         plug_cpu(mem, cpu, victim)
         mem[at + W_DATA + victim] = 0
@@ -74,7 +74,7 @@ def hotplug_traffic(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
 
 @kernel
 def hotplug_finish(mem: Memory, cpu: Cpu) -> int:
-    """Plug in what we unplugged and free everything that the CPU holds."""
+    """Plug in what this worker unplugged and free everything that the CPU holds."""
     at = work_at(mem, cpu)
     for victim in range(fixed(mem, c.H_CPUS)):
         if mem[at + W_DATA + victim] != 0:

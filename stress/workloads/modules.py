@@ -1,14 +1,14 @@
-"""modules: caches that are made, used a little and destroyed, all the time.
+"""modules: caches that are created, used briefly and destroyed, all the time.
 
-Imitates modules that are loaded and unloaded. Each step makes a cache of a random kind: with
-sheaves or without, exact, or a debug cache; takes some objects, frees them one by one or all at
-once, and destroys it: nothing may be left of it. Everybody makes and destroys beside the others::
+Imitates loading and unloading modules. Each step creates a cache of a random kind (with sheaves or
+without, exact, or a debug cache), takes some objects, frees them one by one or all at once, and
+destroys the cache, of which nothing may be left. All workers do so at the same time::
 
     work area: W_DATA [cache of the step, id + 1; 0: none] | +16 objects of the step
 
-Hunts: descriptors of caches that are taken twice, a destroyer that counts wrongly, sheaves of a
-cache that is gone, pages of sheaves and slabs that never come back, an unfinished destruction that
-ends another cache.
+Hunts: cache descriptors that are taken twice, a destroyer that counts wrongly, sheaves of a cache
+that is gone, pages of sheaves and slabs that never come back, an unfinished destruction that
+destroys another cache.
 Must reach: object alloc and free, new and gone slabs and caches.
 """
 
@@ -28,14 +28,14 @@ MODULE_CACHE = W_DATA
 MODULE_OBJECTS = W_DATA + 16
 MODULE_MOST_OBJECTS = 48  # more than a sheaf holds
 MODULES_WORDS = MODULE_OBJECTS + MODULE_MOST_OBJECTS
-MODULE_LEAST_BYTES = 8  # a word, which is written
+MODULE_LEAST_BYTES = 8  # one word, which the step writes
 MODULE_MOST_BYTES = 512
 MODULE_KINDS = 4
 
 
 @kernel
 def modules(mem: Memory, cpu: Cpu, steps: int) -> int:
-    """Make, use and destroy ``steps`` caches; returns how many."""
+    """Create, use and destroy ``steps`` caches; returns their number."""
     at = work_at(mem, cpu)
     done = 0
     for _ in range(steps):
@@ -58,7 +58,7 @@ def module_kind(which: int) -> int:
 
 @kernel
 def module_life(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
-    """One cache from its first to its last moment. One that cannot be made is nothing lost."""
+    """Create, use and destroy one cache; a failed creation is no error."""
     size = MODULE_LEAST_BYTES + draw(mem, at, MODULE_MOST_BYTES)
     made = cache_create(mem, cpu, size, 0, module_kind(draw(mem, at, MODULE_KINDS)), 0)
     if made < 0:
@@ -84,7 +84,7 @@ def module_end(mem: Memory, cpu: Cpu, at: WordIndex, cache_id: CacheId, count: i
         for i in range(count):
             cache_free(mem, cpu, cache_id, mem[at + MODULE_OBJECTS + i])
     code = cache_destroy(mem, cpu, cache_id)
-    if code != 0:  # nobody else knows this cache
+    if code != 0:  # no other worker knows this cache
         report(mem, cpu, c.M_LEAKED_OBJECTS, c.AT_CACHE | cache_id, 0, code)
     mem[at + MODULE_CACHE] = 0
 

@@ -1,14 +1,14 @@
 """oom-edge: takes all memory, waits for more, gives it back.
 
 Imitates a machine at its limit. The worker allocates ever smaller blocks until not even a page is
-left, waits for memory with a bound, and then frees a random share. What it holds is a stack chained
-through the blocks themselves, so that any size of memory can be eaten::
+left, waits for memory up to a bound, and then frees a random share. It keeps its blocks on a stack
+that is chained through the blocks themselves, so that it can exhaust memory of any size::
 
     block: [stamp][next block, 0: none][owner id] ... [stamp]      a block is pfn << 4 | order
 
-Hunts: lost wake-ups of waiters, an allocation that fails with memory free, counters at zero and at
-the watermarks, failure paths that leak what they had already taken.
-Must reach: a failed allocation, a wait; a wake-up where two workers share a node.
+Hunts: lost wake-ups of waiters, an allocation that fails although memory is free, counters at zero
+and at the watermarks, failure paths that leak what they had already taken.
+Must reach: a failed allocation, a wait; a wake-up if two workers share a node.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from stress.workloads.area import (
 
 OOM_TOP = W_DATA  # the top block of the stack as a table entry: block, id
 OOM_ENTRY = W_DATA + BLOCK_WORDS  # a block between allocator and stack
-OOM_ORDER = W_DATA + 2 * BLOCK_WORDS  # order that is tried next; -1 while giving back
+OOM_ORDER = W_DATA + 2 * BLOCK_WORDS  # the next order to try; -1 while giving back
 OOM_LEFT = OOM_ORDER + 1  # blocks to give back before the next attack
 OOM_WORDS = OOM_LEFT + 1
 OOM_NEXT = 1
@@ -45,7 +45,7 @@ OOM_WAIT_ROUNDS = 1
 
 @kernel
 def oom_edge(mem: Memory, cpu: Cpu, steps: int) -> int:
-    """Take or give ``steps`` blocks; returns the operations done."""
+    """Allocate or free ``steps`` blocks; returns the operations done."""
     at = work_at(mem, cpu)
     done = 0
     if mem[at + W_CURSOR] == 0:
@@ -67,7 +67,7 @@ def oom_edge(mem: Memory, cpu: Cpu, steps: int) -> int:
 
 @kernel
 def oom_take(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
-    """Push one block of the current order; where there is none, go on with the next smaller."""
+    """Push one block of the current order; if there is none, continue with the next smaller."""
     order = mem[at + OOM_ORDER]
     mt = draw(mem, at, c.MT_PCP_TYPES)
     if take_into(mem, cpu, at, at + OOM_ENTRY, order, mt) == 0:
@@ -81,7 +81,7 @@ def oom_take(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
 
 @kernel
 def oom_wait(mem: Memory, cpu: Cpu, at: WordIndex, mt: Migratetype) -> None:
-    """With nothing left, sleep for a page once: somebody else may free one, or nobody does."""
+    """With nothing left, wait for a page once: another worker may free one, or none does."""
     owner = fresh_id(mem, cpu, at)
     pfn = alloc_pages_wait(mem, cpu, 0, mt, owner, OOM_WAIT_ROUNDS)
     if pfn >= 0 and enter_block(mem, cpu, at + OOM_ENTRY, pfn, 0, owner) == 0:

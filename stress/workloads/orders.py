@@ -1,4 +1,4 @@
-"""orders: blocks of every order at once, small ones most.
+"""orders: blocks of every order at once, mostly small ones.
 
 Imitates mixed kernel traffic: stacks, ring buffers, huge pages, of all migratetypes.
 Hunts: a split that loses a half; a merge across a zone or pageblock border; an order read twice;

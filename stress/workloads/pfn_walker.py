@@ -1,10 +1,10 @@
-"""pfn-walker: reads descriptors without any lock while blocks split and merge under its feet.
+"""pfn-walker: reads descriptors without any lock while blocks split and merge concurrently.
 
 Imitates compaction, page_owner and crash dumpers. It walks from random pfns, jumping from head to
-head, and now and then moves a block of a random order itself, so that something always changes.
+head, and sometimes allocates or frees a block of a random order, so that memory always changes.
 Hunts: torn two-word reads, descriptors that are illegal for a moment, an order that is read twice
 and has changed in between, a state that changed without its version, a page that is in no block.
-Must reach: walk, split, merge; tails met on the way where two workers share a node.
+Must reach: walk, split, merge; tails met on the way if two workers share a node.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WALKER_MOVE_ODDS = 8
 
 @kernel
 def pfn_walker(mem: Memory, cpu: Cpu, steps: int) -> int:
-    """Walk ``steps`` stretches; returns how many were walked."""
+    """Walk ``steps`` stretches; returns the number walked."""
     at = work_at(mem, cpu)
     done = 0
     for _ in range(steps):

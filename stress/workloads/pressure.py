@@ -1,13 +1,13 @@
-"""Pressure: somebody else takes a share of the memory, holds it, and gives it back, in waves.
+"""Pressure: the controller takes a share of the memory, holds it, and gives it back, in waves.
 
-Imitates a neighbour that grows. Run by the controller on its own CPU slot, in bites of a bounded
-number of blocks, while the workers go on. What it holds is a stack chained through the blocks::
+Imitates a neighbour that grows. The controller runs it on its own CPU slot, a bounded number of
+blocks at a time, while the workers continue. A stack chained through the blocks holds them::
 
     block: [next block, 0: none][owner id] ...        a block is (pfn << 4 | order) + 1, so never 0
     work area of the controller: [ random | sequence | ... | top of the stack | pages held ]
 
-It hunts nothing itself: the workers come to their failure paths, and the blocks that it takes are
-in the owner map as everybody's are.
+It hunts nothing itself: it drives the workers into their failure paths. The owner map has its
+blocks, like those of every worker.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PRESSURE_ID = 1
 def pressure_take(mem: Memory, cpu: Cpu, blocks: int, most_pages: int) -> int:
     """Take up to ``blocks`` blocks, ``most_pages`` in all; the pages held now, -1: none was left.
 
-    Orders are drawn; where there is no block of that order, the next smaller one is tried.
+    Orders are random; if there is no block of an order, try the next smaller one.
     """
     at = work_at(mem, cpu)
     order = fixed(mem, c.H_MAX_ORDER)
@@ -54,12 +54,12 @@ def pressure_take(mem: Memory, cpu: Cpu, blocks: int, most_pages: int) -> int:
 
 @kernel
 def pressure_push(mem: Memory, cpu: Cpu, at: WordIndex, order: Order) -> bool:
-    """Take one block onto the stack; whether there was one."""
+    """Push one block onto the stack; returns whether there was one."""
     owner = fresh_id(mem, cpu, at)
     pfn = alloc_pages(mem, cpu, order, draw(mem, at, c.MT_PCP_TYPES), owner)
     if pfn < 0:
         return False
-    if own(mem, cpu, pfn, order, owner) == 0:  # else it is reported, and left to its owner
+    if own(mem, cpu, pfn, order, owner) == 0:  # else reported, and left to its owner
         frame = pressure_frame(mem, pfn)
         mem[frame] = mem[at + PRESSURE_TOP]
         mem[frame + PRESSURE_ID] = owner
@@ -70,7 +70,7 @@ def pressure_push(mem: Memory, cpu: Cpu, at: WordIndex, order: Order) -> bool:
 
 @kernel
 def pressure_give(mem: Memory, cpu: Cpu, blocks: int) -> int:
-    """Free up to ``blocks`` blocks of the stack; the pages held now."""
+    """Free up to ``blocks`` blocks of the stack; returns the pages still held."""
     at = work_at(mem, cpu)
     for _ in range(blocks):
         if mem[at + PRESSURE_TOP] == 0:

@@ -1,4 +1,4 @@
-"""What the harness knows about a workload: its kernels, the marks it must reach, its memory.
+"""What the harness knows about a workload: its kernels, the marks it must reach, its file.
 
 A workload is a pair of kernels over the segment and knows no engine and no process:
 
@@ -6,7 +6,7 @@ A workload is a pair of kernels over the segment and knows no engine and no proc
   returns the operations done (negative: it cannot go on, an E_* code);
 - ``finish(mem, cpu)`` gives back everything it holds; it may be called twice.
 
-What it remembers between two calls lies in its work area (area.py).
+Its work area holds what it remembers between two calls (area.py).
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Workload:
     finish: Kernel
     marks: tuple[int, ...]
     work_words: int
-    shared_marks: tuple[int, ...] = ()  # required as well where two workers share a node
+    shared_marks: tuple[int, ...] = ()  # required as well if two workers share a node
     parameters: tuple[int, ...] = ()
     file: str | None = None  # a recording that ``prepare`` of its own module puts into the segment
-    in_flight: int = 1  # blocks that it may have allocated and not entered into the owner map yet
+    in_flight: int = 1  # most blocks allocated but not yet in the owner map
     unfit: Mapping[str, str] = field(default_factory=dict)  # fault -> why it cannot run under it
 
     @property

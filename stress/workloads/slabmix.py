@@ -1,17 +1,17 @@
-"""slabmix: objects freed here, objects freed by the neighbour, caches that come and go.
+"""slabmix: objects freed locally, objects freed by the neighbour, caches that come and go.
 
-Imitates dentries, network buffers and module loading. Every worker makes caches, one of them
+Imitates dentries, network buffers and module loading. Every worker creates caches, one of them
 without sheaves and one with exact frees, and allocates from its own and its neighbours' (peer,
-peer's peer, ...), so that some are in each other's way; now and then it shrinks one. An object
-may be swapped into a mailbox of the peer, which then frees it: a remote free. Each object is signed
-at both ends, so that the next holder sees who wrote over it::
+peer's peer, ...), so that workers contend; sometimes it shrinks a cache. A worker may swap an
+object into a mailbox of its peer, which then frees it: a remote free. Each object is signed at both
+ends, so that its next holder detects an overwrite::
 
     object:    [own address][cache << 16 | words][...][own address]
     work area: W_DATA [done] | caches, id + 1 | mailboxes, written by peer and owner | table
 
 Hunts: an object given out twice or lost between sheaf, barn and slab; free lists that cross; a slab
-released while an object of it lives; sheaves drained under their user; a cache destroyed under a
-sheaf.
+released while an object of it lives; sheaves drained while their CPU uses them; a cache destroyed
+while a sheaf of it exists.
 Must reach: object alloc and free, new and gone slabs and caches, sheaf swaps.
 """
 
@@ -33,7 +33,7 @@ MIX_CACHES = W_DATA + 16
 MIX_CACHE_COUNT = 3
 MIX_SHEAFLESS = 1  # of these
 MIX_EXACT = 2
-MIX_NEIGHBOURS = 4  # whose caches a worker uses, its own among them
+MIX_NEIGHBOURS = 4  # a worker uses the caches of these, itself included
 MIX_MAIL = W_DATA + 32
 MIX_MAILS = 64
 MIX_BULK = MIX_MAIL + MIX_MAILS
@@ -58,7 +58,7 @@ def slabmix(mem: Memory, cpu: Cpu, steps: int) -> int:
     at = work_at(mem, cpu)
     done = 0
     if mem[at + W_CURSOR] == 0:
-        mem[at + W_CURSOR] = 1  # even if we are to stop at once: these caches are made once
+        mem[at + W_CURSOR] = 1  # even if it must stop at once: it makes its caches once
         mix_create(mem, cpu, at)
     for _ in range(steps):
         if stopping(mem):
@@ -78,7 +78,7 @@ def slabmix(mem: Memory, cpu: Cpu, steps: int) -> int:
 
 @kernel
 def mix_create(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
-    """Make the worker's caches. One that cannot be made stays 0 and is not used."""
+    """Create the worker's caches. The word of a failed one stays 0, and it is not used."""
     for i in range(MIX_CACHE_COUNT):
         words = MIX_FIRST_WORDS << (i * MIX_GROWTH_SHIFT)
         flags = cs.CF_NO_SHEAVES * (i == MIX_SHEAFLESS) + cs.CF_EXACT * (i == MIX_EXACT)
@@ -89,7 +89,7 @@ def mix_create(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
 
 @kernel
 def mix_cache(mem: Memory, at: WordIndex, which: int) -> CacheId:
-    """Cache ``which`` of the worker or a neighbour; -1: not made yet, or it could not be."""
+    """Cache ``which`` of the worker or a neighbour; -1: not created yet, or creation failed."""
     area = at
     for _ in range(draw(mem, at, MIX_NEIGHBOURS)):
         area = work_at(mem, mem[area + W_PEER])
@@ -134,7 +134,7 @@ def mix_sign(mem: Memory, address: ObjectAddress, cache_id: CacheId, words: int)
 
 @kernel
 def mix_check(mem: Memory, cpu: Cpu, address: ObjectAddress) -> int:
-    """0 where both signatures stand, else E_STATE (and a report): the object is left alone."""
+    """0 if both signatures are intact, else E_STATE with a report: leave the object alone."""
     found = mem[address]
     if found == address:
         found = mem[address + (mem[address + 1] & MIX_WORDS_MASK) - 1]
@@ -146,14 +146,14 @@ def mix_check(mem: Memory, cpu: Cpu, address: ObjectAddress) -> int:
 
 @kernel
 def mix_free(mem: Memory, cpu: Cpu, address: ObjectAddress) -> None:
-    """Check and free one object, whoever made it."""
+    """Check and free one object, whichever worker allocated it."""
     if mix_check(mem, cpu, address) == 0:
         cache_free(mem, cpu, mem[address + 1] >> MIX_CACHE_SHIFT, address)
 
 
 @kernel
 def mix_bulk(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
-    """A list of objects at once, signed, checked and given back at once."""
+    """Allocate a list of objects at once, sign and check them, and free them at once."""
     which = draw(mem, at, MIX_CACHE_COUNT)
     cache_id = mix_cache(mem, at, which)
     if cache_id < 0:
@@ -175,7 +175,7 @@ def mix_bulk(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
 
 @kernel
 def mix_storm(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
-    """A cache that lives for a few objects."""
+    """Create a cache, use it for a few objects, and destroy it."""
     cache_id = cache_create(mem, cpu, 40, 0, 0, 0)
     if cache_id < 0:
         return
@@ -187,14 +187,14 @@ def mix_storm(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
 
 @kernel
 def slabmix_finish(mem: Memory, cpu: Cpu) -> int:
-    """Free all objects; the last worker of the circle destroys everybody's caches.
+    """Free all objects; the last worker of the circle destroys the caches of all workers.
 
-    Not each its own: a peer may still hold objects of our caches.
+    A worker cannot destroy its own caches: a peer may still hold objects of them.
     """
     at = work_at(mem, cpu)
     given = mix_give_all(mem, cpu, at)
     store(mem, at + MIX_DONE, 1)
-    fence(mem)  # of two that finish at once, at least one sees the other's word
+    fence(mem)  # if two workers finish at once, at least one sees the other's word
     if mix_all_done(mem, cpu):
         other = cpu
         while True:
@@ -207,7 +207,7 @@ def slabmix_finish(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def mix_give_all(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
-    """Free what is in the table and in the own mailboxes; how many objects there were."""
+    """Free the objects in the worker's table and mailboxes; returns their number."""
     given = 0
     for i in range(MIX_SLOTS):
         if mem[at + MIX_TABLE + i] != 0:
@@ -235,7 +235,7 @@ def mix_all_done(mem: Memory, cpu: Cpu) -> bool:
 
 @kernel
 def mix_destroy(mem: Memory, cpu: Cpu, area: WordIndex) -> None:
-    """Destroy the caches of one worker; the swap lets only one of two finishers do it."""
+    """Destroy the caches of one worker; the swap admits only one of two finishers."""
     for i in range(MIX_CACHE_COUNT):
         cache_id = exchange(mem, area + MIX_CACHES + i, 0) - 1
         if cache_id >= 0:

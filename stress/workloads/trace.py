@@ -1,9 +1,9 @@
 """trace: page and slab traffic that was recorded from a Linux kernel, replayed.
 
-Each CPU of the recording is one worker. Order inside a CPU is kept, and a block or object that is
-freed elsewhere is freed after it was allocated: the free waits for the handle. At sync points all
-workers meet, so that they never drift far apart, and slot 0 takes a sample of the free memory; what
-is live at such a point is exactly what was live in the recording.
+Each CPU of the recording is one worker. The replay keeps the order of events on a CPU, and a free
+of a block or object that another CPU allocates waits for its handle. At sync points all workers
+meet, so that they never drift far apart, and slot 0 takes a sample of the free memory; the
+allocations that are live at such a point are exactly those of the recording.
 Hunts: everything, with the sizes, lifetimes and remote frees of real programs.
 Must reach: alloc, free; the counts of the recording, or the run fails.
 
@@ -18,9 +18,9 @@ Must reach: alloc, free; the counts of the recording, or the run fails.
                   (slot and position: where the stream of that slot allocates what is freed here)
     handle        0 not there (any more) | where << 8 | cpu + 1 | HANDLE_FAILED
 
-The handle of an allocation is written by its CPU, then by whoever frees it, then by nobody until
-all have met at the end of the round. Everything else in an area is its worker's own, except the
-sync words, and what slot 0 wrote before it released a sync point.
+The allocating CPU writes the handle of an allocation, then the freeing CPU does, then none until
+all have met at the end of the round. Everything else in an area is private to its worker, except
+the sync words and what slot 0 wrote before it released a sync point.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ T_SYNC = 15  # sync points passed
 T_ARRIVED = 16  # the sync point that the worker stands at; read by slot 0, alone on its line
 T_RELEASED = 32  # slot 0: the last sync point that is over
 T_DONE = 33  # 1: the stream is at its end
-T_FINISHED = 34  # slot 0: workers that gave everything back
+T_FINISHED = 34  # slot 0: workers that have freed everything
 T_GIVEN_BACK = 35
 T_COUNTS = 48
 T_DATA = 64
@@ -58,9 +58,9 @@ N_PAGE_ALLOC = 0  # the first four are indexed by kind
 N_PAGE_FREE = 1
 N_OBJECT_ALLOC = 2
 N_OBJECT_FREE = 3
-N_MISSED = 4  # + kind: failed allocations, and the frees that are skipped for it
+N_MISSED = 4  # + kind: failed allocations, and the frees skipped because of them
 N_REMOTE = 8  # frees, skipped ones too, on another CPU than the allocation's
-N_WAITS = 9  # looks at a handle that was not there yet
+N_WAITS = 9  # polls of a handle that was not there yet
 N_LEFT_PAGES = 10  # blocks and objects that the recording never freed
 N_LEFT_OBJECTS = 11
 N_LIVE_PAGES = 12  # allocated less freed on this CPU: may be negative
@@ -93,7 +93,7 @@ SAMPLE_FREE = 1  # pages free in the zones
 SAMPLE_PCP = 2  # pages on per-CPU lists
 SAMPLE_ORDERS = 4  # free blocks by order
 SAMPLE_WORDS = 16
-PATIENCE = 500  # looks at somebody else's word in one batch
+PATIENCE = 500  # polls of another worker's word in one batch
 TRACE_BATCH = (
     4096  # events in one batch at most: a wait that ends early says nothing about the next
 )
@@ -101,7 +101,7 @@ TRACE_BATCH = (
 
 @kernel
 def trace_step(mem: Memory, cpu: Cpu, steps: int) -> int:
-    """Replay up to ``steps`` events; how many were. E_STOPPED with all of them replayed."""
+    """Replay up to ``steps`` events; returns their number, or E_STOPPED at the end."""
     at = work_at(mem, cpu)
     done = 0
     for _ in range(min(steps, TRACE_BATCH)):
@@ -118,7 +118,7 @@ def trace_step(mem: Memory, cpu: Cpu, steps: int) -> int:
 
 @kernel
 def trace_next(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
-    """The next event: 1 done, 0 a sync point passed, E_AGAIN not possible yet, E_STOPPED none."""
+    """Replay one event: 1 done, 0 sync point passed, E_AGAIN not possible yet, E_STOPPED none."""
     position = mem[at + W_CURSOR]
     if position >= mem[at + TP_EVENTS]:
         return trace_end(mem, cpu, at)
@@ -153,7 +153,7 @@ def what_of(word: int) -> int:
 
 @kernel
 def trace_owner(mem: Memory, slot: Cpu, at: WordIndex, position: int) -> Owner:
-    """The owner id of an allocation: never used twice, and known to whoever frees it."""
+    """The owner id of an allocation: never used twice, and known to the freeing CPU."""
     return make_id(mem, slot, mem[at + T_ROUND] * mem[at + TP_EVENTS] + position + 1)
 
 
@@ -207,7 +207,7 @@ def cache_entry(mem: Memory, cache_id: CacheId) -> WordIndex:
 
 @kernel
 def trace_free(mem: Memory, cpu: Cpu, at: WordIndex, word: int) -> int:
-    """Free what the event names, once it is there: 1, 0 for one that was left, or E_AGAIN."""
+    """Free what the event names, once it is there: 1, 0 if it must stay, or E_AGAIN."""
     slot = (word >> TRACE_SLOT_SHIFT) & TRACE_SLOT_MASK
     from_area = work_at(mem, slot)
     position = word >> TRACE_POSITION_SHIFT
@@ -219,7 +219,7 @@ def trace_free(mem: Memory, cpu: Cpu, at: WordIndex, word: int) -> int:
     left = kind & TRACE_LEFT != 0
     if handle & HANDLE_CPU_MASK != cpu + 1 and slot != cpu:
         tally(mem, at, N_REMOTE)
-    # Rounds are the same everywhere between two sync points, so the own one gives the owner id.
+    # All CPUs are in the same round between two sync points, so this round gives the owner id.
     owner = make_id(mem, slot, mem[at + T_ROUND] * mem[from_area + TP_EVENTS] + position + 1)
     if handle == HANDLE_FAILED or give_handle(mem, cpu, at, word, handle, owner) != 0:
         if not left:
@@ -236,7 +236,7 @@ def trace_free(mem: Memory, cpu: Cpu, at: WordIndex, word: int) -> int:
 
 @kernel
 def await_handle(mem: Memory, at: WordIndex, target: WordIndex) -> int:
-    """The handle in word ``target``, 0 where it does not come within PATIENCE looks."""
+    """The handle in word ``target``, or 0 if it does not appear within PATIENCE polls."""
     for _ in range(PATIENCE):
         handle = load(mem, target)
         if handle != 0 or stopping(mem):
@@ -282,10 +282,10 @@ def give_object(
 
 @kernel
 def trace_sync(mem: Memory, cpu: Cpu, at: WordIndex, index: int) -> int:
-    """Meet all others: 0 when everybody was here, else E_AGAIN. May be tried again at any time.
+    """Meet all others: 0 when all workers have arrived, else E_AGAIN. Retry at any time.
 
     The arrival publishes everything that this worker did; the release of slot 0 follows its
-    acquire of every arrival, so behind a sync point everybody sees all that was done before it.
+    acquire of every arrival, so after a sync point every worker sees all that was done before it.
     """
     number = mem[at + T_SYNC] + 1
     leader = work_at(mem, 0)
@@ -304,7 +304,7 @@ def trace_sync(mem: Memory, cpu: Cpu, at: WordIndex, index: int) -> int:
 
 @kernel
 def await_number(mem: Memory, word: WordIndex, number: int) -> bool:
-    """Whether ``word`` reaches ``number`` within PATIENCE looks."""
+    """Whether ``word`` reaches ``number`` within PATIENCE polls."""
     for _ in range(PATIENCE):
         if load(mem, word) >= number:
             return True
@@ -316,7 +316,7 @@ def await_number(mem: Memory, word: WordIndex, number: int) -> bool:
 
 @kernel
 def lead(mem: Memory, cpu: Cpu, at: WordIndex, index: int) -> None:
-    """What slot 0 does while all others stand still: make the caches, or take a sample."""
+    """What slot 0 does while all others wait: create the caches, or take a sample."""
     if index > 0:
         take_sample(mem, at + mem[at + TP_SAMPLES] + (index - 1) * SAMPLE_WORDS)
     elif mem[at + T_SYNC] == 0:
@@ -327,7 +327,7 @@ def lead(mem: Memory, cpu: Cpu, at: WordIndex, index: int) -> None:
 
 @kernel
 def take_sample(mem: Memory, sample: WordIndex) -> None:
-    """Live pages of the replay, and where the free ones are; exact, since all stand still."""
+    """Sample the live and the free pages; exact, since all other workers wait."""
     live = 0
     for slot in range(mem[work_at(mem, 0) + W_WORKERS]):
         live += mem[work_at(mem, slot) + T_COUNTS + N_LIVE_PAGES]
@@ -350,10 +350,10 @@ def take_sample(mem: Memory, sample: WordIndex) -> None:
 
 @kernel
 def trace_end(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
-    """Behind the last event: E_STOPPED, or with TP_LOOP start again.
+    """After the last event: E_STOPPED, or with TP_LOOP start again.
 
-    The last event is a sync point: nobody starts again before all handles are cleared, else a
-    free could find the handle of an earlier round.
+    The last event is a sync point: no worker starts again before all handles are cleared,
+    otherwise a free could find the handle of an earlier round.
     """
     if mem[at + TP_LOOP] == 0:
         store(mem, at + T_DONE, 1)
@@ -365,7 +365,7 @@ def trace_end(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
 
 @kernel
 def give_leftover(mem: Memory, cpu: Cpu, at: WordIndex, position: int) -> int:
-    """Free what the event allocated and nobody freed, clear its handle; 1 if there was anything."""
+    """Free what the event allocated, if it is still there; clear its handle; 1 if it was."""
     event = event_at(mem, at, position)
     handle = load_relaxed(mem, event + 1)
     store(mem, event + 1, 0)
@@ -379,10 +379,10 @@ def give_leftover(mem: Memory, cpu: Cpu, at: WordIndex, position: int) -> int:
 
 @kernel
 def trace_finish(mem: Memory, cpu: Cpu) -> int:
-    """Give back what this CPU allocated and nobody freed; the last one destroys the caches.
+    """Free what this CPU allocated and no CPU freed; the last worker destroys the caches.
 
-    There is something only where the replay was stopped. Everybody is parked, so no free of the
-    stream is under way; calls on several CPUs at once are.
+    Something is left only if the replay was stopped. All workers are parked, so no free of the
+    stream is in progress, but several CPUs may make this call at once.
     """
     at = work_at(mem, cpu)
     if mem[at + T_GIVEN_BACK] != 0:
@@ -392,7 +392,7 @@ def trace_finish(mem: Memory, cpu: Cpu) -> int:
     for position in range(mem[at + W_CURSOR]):
         given += give_leftover(mem, cpu, at, position)
     finished = fetch_add(mem, work_at(mem, 0) + T_FINISHED, 1) + 1
-    if finished == mem[at + W_WORKERS]:  # saw the release of all others: every object is free
+    if finished == mem[at + W_WORKERS]:  # all others have finished: every object is free
         for cache_id in range(mem[work_at(mem, 0) + TP_CACHE_COUNT]):
             made = mem[cache_entry(mem, cache_id) + 1]
             if made >= 0:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from shmalloc.dialect import kernel
 
 if TYPE_CHECKING:
-    from shmalloc.arena import Arena
+    from shmalloc.arena import Arena, open_array
     from shmalloc.arrays import SharedArray
     from shmalloc.errors import (
         ArithmeticFault,

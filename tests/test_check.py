@@ -9,19 +9,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 
 import pytest
 
+from crash_programs import case_of, recover_nothing
 from shmalloc.errors import MisuseError
 from stress import cli
 from stress.check import changes as changing
 from stress.check import select as selecting
 from stress.check.changes import changes_since
-from stress.check.loop import INTERPRETED, Job, Loop, Turn
+from stress.check.loop import CRASH, INTERPRETED, Job, Loop, Turn
 from stress.check.select import candidates, select
 from stress.check.source import nodes_of
-from stress.check.verdict import verdict_of
+from stress.check.verdict import failure_text, page_of, shortest, verdict_of
 from stress.mutants import MUTANTS
 from stress.programs import PROGRAMS
 from stress.verdict import Verdict
@@ -347,6 +349,15 @@ def test_a_job_that_never_ran_makes_it_vacuous():
 def test_a_job_that_was_cut_each_time_makes_it_vacuous():
     loop = Loop([job("lock-sleep-2")], [Turn("random", INTERPRETED, 1.0, 3)], 30, step_limit=4)
     assert verdict_of(loop.run()) is Verdict.VACUOUS
+
+
+def test_a_crash_that_is_not_recovered_has_its_text_and_a_page():
+    jobs = [Job("mortal", CRASH, case_of(recover_nothing))]
+    found = shortest(Loop(jobs, [Turn("dpor", INTERPRETED, 60.0)], 300).run())
+    headline = failure_text(found, None).splitlines()[0].partition(" (")[0]
+    assert "cpu 0 died before its write" in headline or "cpu 1 died before its write" in headline
+    page = page_of(found)
+    assert page.startswith("<!DOCTYPE html>") and escape(headline) in page
 
 
 def test_a_program_that_passes_exits_0_and_says_what_was_not_checked(capsys):

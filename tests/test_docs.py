@@ -1,6 +1,7 @@
 """What the documents promise: their language, their links, their place in the site."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,18 @@ def test_the_glossary_defines_thirty_words():
     text = (ROOT / "docs" / "glossary.md").read_text()
     terms = re.findall(r"^(\w[\w ]*)\n: ", text, re.MULTILINE)
     assert len(terms) >= 30 and len(terms) == len(set(terms))
+
+
+def test_every_dependency_has_its_range_and_its_reason():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    decision = (ROOT / "docs" / "decisions" / "0001-dependencies.md").read_text()
+    rows = dict(re.findall(r"^\| ([\w-]+) \| (>\S+) \| .+ \|$", decision, re.MULTILINE))
+    wanted = [re.match(r"([\w-]+)(.*)", text) for text in project["dependencies"]]
+    assert {one[1]: one[2] for one in wanted} == rows
+
+
+def test_every_dependency_has_a_lower_and_an_upper_bound():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [text for group in project["optional-dependencies"].values() for text in group]
+    bounds = re.compile(r"[\w-]+>=[\d.]+,<[\d.]+")
+    assert [t for t in (*project["dependencies"], *extras) if not bounds.fullmatch(t)] == []

@@ -118,7 +118,7 @@ def test_annotations_do_not_change_a_token(pair):
 CALLS = """
 from __future__ import annotations
 import numpy as np
-from shmalloc import Arena, SharedArray, kernel
+from shmalloc import Arena, SharedArray, kernel, open_array
 from shmalloc.units import Memory
 from stress import Program, explore
 
@@ -130,6 +130,7 @@ def total(a: SharedArray) -> float:
 with Arena.create(size="64MiB") as arena:
     reveal_type(arena)
     reveal_type(arena.array(np.arange(5)))
+    reveal_type(open_array)
 
 @kernel
 def increment(mem: Memory, cpu: int) -> int:
@@ -144,6 +145,7 @@ REVEALED = (
     "numpy.ndarray[tuple[Any, ...], numpy.dtype[Any]]",
     "shmalloc.arena.Arena",
     "shmalloc.arrays.SharedArray",
+    "def (handle: bytes) -> shmalloc.arrays.SharedArray",
     "def (mem: shmalloc.units.Memory, cpu: int) -> int",
     "stress.explorer.report.failure.Failure | None",
 )

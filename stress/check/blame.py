@@ -8,7 +8,6 @@ reach are shown. Which of them is wrong only their author can tell, so each is s
 from __future__ import annotations
 
 import ast
-import linecache
 import os
 import re
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stress.check.changes import Changes, git
-from stress.explorer.loading import here
 from stress.explorer.report.failure import Failure, Step
+from stress.explorer.report.places import path_at, source_at
 from stress.machine.site import Site
 
 MOST_SHOWN = 6
@@ -98,18 +97,14 @@ def _is_at(site: Site, path: Path) -> bool:
 
 
 def _told(line: Line, function: str, steps: list[Step]) -> str:
-    path = line.path
-    for folder in here():
-        if path.is_relative_to(folder):
-            path = path.relative_to(folder)
+    site = Site(str(line.path), line.number, function)
     exact = [
         s
         for s in steps
         if any(_is_at(site, line.path) and site.line == line.number for site in s.stack)
     ]
-    text = linecache.getline(str(line.path), line.number).strip()
-    what = "lines below it were deleted" if line.gone else text
-    place = f"{path}:{line.number}" + (f" in {function}" if function else "")
+    what = "lines below it were deleted" if line.gone else source_at(site)
+    place = path_at(site) + (f" in {function}" if function else "")
     if not steps:
         return f"{place}: {what}"
     last = (exact or steps)[-1]

@@ -10,7 +10,7 @@ from stress.check.blame import blamed
 from stress.check.changes import Changes
 from stress.check.loop import CRASH, INTERPRETED, Loop, Outcome
 from stress.check.select import Selection
-from stress.crash.account import tell
+from stress.crash.account import account_of, tell
 from stress.crash.result import CrashFailure
 from stress.explorer.report.failure import Failure
 from stress.explorer.result import ABANDONED, ERROR, EXHAUSTED
@@ -89,6 +89,16 @@ def failure_text(outcome: Outcome, changes: Changes | None) -> str:
         return "\n".join([*lines, *[""] * bool(lines), outcome.failure.report()])
     assert isinstance(outcome.failure, CrashFailure)
     return tell(outcome.failure)
+
+
+def page_of(outcome: Outcome) -> str:
+    """The failure as one self-contained page."""
+    if isinstance(outcome.failure, Failure):
+        return outcome.failure.html()
+    from stress.explorer.report import html  # jinja2: only where a page is wanted
+
+    assert isinstance(outcome.failure, CrashFailure)
+    return html.render(account_of(outcome.failure))
 
 
 def last_words(loop: Loop, selection: Selection, seconds: float) -> Iterator[str]:

@@ -159,7 +159,6 @@ def _show(
     interrupted: bool,
 ) -> int:
     from stress.check import verdict
-    from stress.explorer.report.failure import Failure
     from stress.report.places import write_to
 
     first = verdict.shortest(loop)
@@ -169,8 +168,8 @@ def _show(
     aside = json == "-"
     if first is not None:
         click.echo(verdict.failure_text(first, changes), err=aside)
-        if html is not None and isinstance(first.failure, Failure):  # a crash has no page
-            Path(html).write_text(first.failure.html())
+        if html is not None:
+            Path(html).write_text(verdict.page_of(first))
     for text in verdict.last_words(loop, selection, seconds):
         click.echo(text, err=aside)
     if interrupted and first is None:

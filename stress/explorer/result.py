@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from html import escape
 
 from stress.explorer.report.failure import Failure
-from stress.explorer.report.wording import count_of
 from stress.machine.program import Program
+from stress.quantities import counted
 
 FAILED = "failed"
 EXHAUSTED = "passed-exhausted"
@@ -64,8 +64,8 @@ class Exploration:
     def world(self) -> str:
         """``2 CPUs, 2 pages, order <= 1``: all that a verdict speaks of."""
         program = self.program
-        cpus = count_of(len(program.threads), "CPU")
-        return f"{cpus}, {program.world or count_of(program.words, 'word')}"
+        cpus = counted(len(program.threads), "CPU")
+        return f"{cpus}, {program.world or counted(program.words, 'word')}"
 
     def __str__(self) -> str:
         """One line."""
@@ -77,12 +77,12 @@ class Exploration:
             if self.failure is not None:
                 parts.append(self.failure.headline.partition(": ")[2])
             parts.append(self._amount)
-        return ", ".join([*parts, f"{count_of(self.steps, 'step')} in {self.seconds:.2f} s"])
+        return ", ".join([*parts, f"{counted(self.steps, 'step')} in {self.seconds:.2f} s"])
 
     @property
     def _amount(self) -> str:
         if self.classes is None:
-            return count_of(self.schedules, "schedule")
+            return counted(self.schedules, "schedule")
         known = f" of about {self.estimate:,.0f}" if self.estimate is not None else ""
         whole = "" if self.verdict == EXHAUSTED else known
         return f"{self.classes:,} class{'' if self.classes == 1 else 'es'}{whole}"

@@ -14,6 +14,7 @@ from shmalloc.word_names import WordNames
 from shmalloc.word_values import WordValues
 from stress.machine.names import Finding, Memory
 from stress.programs import held
+from stress.quantities import counted
 
 SHOWN = 5  # findings
 
@@ -35,11 +36,11 @@ class SegmentNaming:
     def world(self) -> str:
         """``2 pages, order <= 1``."""
         g = self._layout.geometry
-        parts = [f"{g.pages} page{'' if g.pages == 1 else 's'}", f"order <= {g.max_order}"]
+        parts = [counted(g.pages, "page"), f"order <= {g.max_order}"]
         if len(g.zones) > 1:
             parts.append(f"{len(g.zones)} zones")
         if g.caches:
-            parts.append(f"{g.caches} cache{'' if g.caches == 1 else 's'}")
+            parts.append(counted(g.caches, "cache"))
         return ", ".join(parts)
 
     def word_name(self, index: int) -> str:

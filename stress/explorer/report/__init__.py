@@ -7,7 +7,7 @@ Lower files know nothing of higher ones::
     places    file and line as text                        origin    the line that returned a code
     frames    accessors, and what a read decides           cause     sentences on what went wrong
     account   all that a printer takes
-    wording   a step, a wait, a count in words             folding   which steps are shown
+    wording   a step, a wait in words                      folding   which steps are shown
     history   what happened to the words at stake
     text, html, document                                   printers of an account
     failure   the account of what the explorer found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from stress.explorer.address import again, again_title
 from stress.explorer.report.account import Account
 from stress.explorer.report.trace import KINDS, Blocked, Step, Trace
-from stress.explorer.report.wording import count_of
+from stress.quantities import counted
 
 __all__ = ["KINDS", "Blocked", "Failure", "Step", "Trace"]
 
@@ -46,17 +46,17 @@ class Failure(Account):
     @property
     def facts(self) -> list[str]:
         """How it was found and shrunk, how many preemptions it needs; a replay just ran it."""
-        preemptions = count_of(self.preemptions, "preemption")
+        preemptions = counted(self.preemptions, "preemption")
         if self.found_after == 0:
             return [preemptions]
-        replays = f"{count_of(self.replays, 'replay')} ({self.shrink_seconds:.2f} s)"
+        replays = f"{counted(self.replays, 'replay')} ({self.shrink_seconds:.2f} s)"
         if self.shrunk:
             shrunk = f"shrunk in {replays}"
         elif self.replays:
             shrunk = f"shrinking not finished after {replays}"
         else:
             shrunk = "not shrunk"
-        return [f"found after {count_of(self.found_after, 'schedule')}", shrunk, preemptions]
+        return [f"found after {counted(self.found_after, 'schedule')}", shrunk, preemptions]
 
     @property
     def again_title(self) -> str:
@@ -67,7 +67,7 @@ class Failure(Account):
         return [again(self.program, self.schedule)]
 
     def __repr__(self) -> str:
-        return f"<Failure {self.headline}, {count_of(len(self.trace.steps), 'step')}>"
+        return f"<Failure {self.headline}, {counted(len(self.trace.steps), 'step')}>"
 
     def _repr_html_(self) -> str:
         """The page, in a frame of its own: what a notebook shows."""

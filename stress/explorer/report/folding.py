@@ -15,6 +15,7 @@ from typing import NamedTuple
 from shmalloc.engine import ops
 from stress.explorer.report.trace import Step, Trace, addresses_of
 from stress.machine.site import Site
+from stress.quantities import counted
 
 LAST_STEPS = 2  # of each CPU, never left out
 MOST_AT_STAKE = 200
@@ -32,7 +33,7 @@ class Gap(NamedTuple):
         return self.last - self.first + 1
 
     def __str__(self) -> str:
-        return f"... {self.steps:,} step{'' if self.steps == 1 else 's'}"
+        return f"... {counted(self.steps, 'step')}"
 
 
 def folded(trace: Trace, margin: int, shortest: int) -> list[Step | Gap]:

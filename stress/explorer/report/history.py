@@ -16,6 +16,7 @@ from stress.explorer.report.frames import caller_of, decided_by, shown_site
 from stress.explorer.report.places import path_at, place_in_file, source_at
 from stress.explorer.report.trace import Step, may_change
 from stress.machine.site import Site
+from stress.quantities import counted
 
 MOST_LINES = 24
 MOST_NAMES = 4
@@ -40,7 +41,7 @@ def history(account: Account) -> Iterator[str]:
             break
         kept = [*lines, *kept]
         left_out -= 1
-    earlier = f" (and {wording.count_of(left_out, 'earlier step')})" if left_out else ""
+    earlier = f" (and {counted(left_out, 'earlier step')})" if left_out else ""
     yield f"What happened to {_title(account)}{earlier}:"
     yield from kept
     yield ""
@@ -50,7 +51,7 @@ def _title(account: Account) -> str:
     """The words at stake; the second word of a pair goes without saying."""
     naming = account.naming
     words = [w for w in account.trace.at_stake if not (w % 2 and w - 1 in account.trace.at_stake)]
-    more = f" and {wording.count_of(len(words) - MOST_NAMES, 'more word')}"
+    more = f" and {counted(len(words) - MOST_NAMES, 'more word')}"
     return ", ".join(map(naming.in_prose, words[:MOST_NAMES])) + more * (len(words) > MOST_NAMES)
 
 

@@ -29,6 +29,7 @@ from stress.explorer.report.frames import decided_by, shown_site
 from stress.explorer.report.places import path_at, place_in_file, source_at
 from stress.explorer.report.trace import Blocked, Marker, Step, addresses_of
 from stress.machine.site import Site
+from stress.quantities import counted
 
 MOST_ROWS = 2000
 FOLD_MARGINS = (400, 100, 25, 5)  # the first one that meets MOST_ROWS is taken
@@ -119,7 +120,7 @@ class Layout:
 
 def render(account: Account) -> str:
     """``account`` as the text of a page."""
-    template = resources.files("stress.explorer").joinpath("page.html.j2").read_text("utf-8")
+    template = resources.files("stress.explorer.report").joinpath("page.html.j2").read_text("utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -134,7 +135,7 @@ def render(account: Account) -> str:
         row_px=ROW_PX,
         hues=LANE_HUES,
         lane_characters=_lane_characters(layout.rows),
-        steps=wording.count_of(len(trace.steps), "step"),
+        steps=counted(len(trace.steps), "step"),
         waiting=wording.waiting_lines(trace.blocked, naming),
         cycle=_cycle_nodes(account, wording.cycle_of(trace.blocked)),
         cycle_px=CYCLE_PX,

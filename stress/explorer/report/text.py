@@ -29,6 +29,7 @@ from stress.explorer.report.history import history
 from stress.explorer.report.places import path_at, place_in_file, source_at
 from stress.explorer.report.trace import Marker, Step, addresses_of
 from stress.machine.site import Site
+from stress.quantities import counted
 
 MARGIN_STEPS = 3
 MANY_LINES = 24  # of steps: more of them come with a history of what is at stake
@@ -306,5 +307,5 @@ def _end(account: Account) -> Iterator[str]:
         most = SHOWN_NAMES if named else SHOWN_WORDS
         words = [f"{place} = {value}" for place, value in left[:most]]
         hidden = len(left) - len(words)
-        more = f" and {wording.count_of(hidden, 'more word')}" if hidden else ""
+        more = f" and {counted(hidden, 'more word')}" if hidden else ""
         yield f"memory at the end: {', '.join(words)}{more}"

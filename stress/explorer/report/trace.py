@@ -5,7 +5,7 @@ made it. Steps are numbered from 0; ``local`` counts the steps of one actor from
 store buffer is a step of its CPU with the op ``OP_FLUSH``.
 
 ``explain.steps_of`` makes the steps of any interpreted machine that traces; what runs one (the
-explorer, crash mode) adds what only he knows: markers, a conflict, words at stake.
+explorer, crash mode) adds what only it knows: markers, a conflict, words at stake.
 """
 
 from __future__ import annotations

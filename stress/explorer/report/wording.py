@@ -1,7 +1,7 @@
 """How an account is put into words: shared by the text, the page and the JSON.
 
-Here is what a step, a wait and a count are called. Nothing here knows about columns, colours or
-markup; what it returns is text as it is, to be escaped by whoever puts it on a page.
+Here is what a step and a wait are called. Nothing here knows about columns, colours or
+markup; what it returns is text as it is, and a page escapes it.
 
 Rules:
 - the words are those of kernels: ``load [4] = 1`` read 1, ``store [4] <- 1`` wrote 1, ``cas [4]
@@ -193,7 +193,7 @@ def returned(trace: Trace) -> list[str]:
     return [f"cpu {cpu} = {number(value)}" for cpu, value in enumerate(trace.returns)]
 
 
-# --- waiting, counts and how to see it again -----------------------------------------------------
+# --- waiting -------------------------------------------------------------------------------------
 def cycle_of(blocked: tuple[Blocked, ...]) -> tuple[Blocked, ...]:
     """The CPUs at the beginning of ``blocked`` that wait for each other in a circle, or none."""
     for length, last in enumerate(blocked, start=1):
@@ -237,7 +237,3 @@ def waiting_lines(blocked: tuple[Blocked, ...], naming: Naming = NO_NAMES) -> li
         lines.append(f"cpu {cycle[0].cpu} {chain}")
     lines += [f"cpu {waiting.cpu} {wait_of(waiting, naming)}" for waiting in blocked[len(cycle) :]]
     return lines
-
-
-def count_of(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -23,7 +23,7 @@ from stress.check.changes import changes_since
 from stress.check.loop import CRASH, INTERPRETED, Job, Loop, Turn
 from stress.check.select import candidates, select
 from stress.check.source import nodes_of
-from stress.check.verdict import failure_text, page_of, shortest, verdict_of
+from stress.check.verdict import failure_text, page_of, row, shortest, verdict_of
 from stress.mutants import MUTANTS
 from stress.programs import PROGRAMS
 from stress.verdict import Verdict
@@ -356,6 +356,7 @@ def test_a_crash_that_is_not_recovered_has_its_text_and_a_page():
     found = shortest(Loop(jobs, [Turn("dpor", INTERPRETED, 60.0)], 300).run())
     headline = failure_text(found, None).splitlines()[0].partition(" (")[0]
     assert "cpu 0 died before its write" in headline or "cpu 1 died before its write" in headline
+    assert row(found)[3] == headline.partition(": ")[2].partition(";")[0].partition(" I_")[0]
     page = page_of(found)
     assert page.startswith("<!DOCTYPE html>") and escape(headline) in page
 

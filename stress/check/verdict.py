@@ -13,6 +13,7 @@ from stress.check.select import Selection
 from stress.crash.account import account_of, tell
 from stress.crash.result import CrashFailure
 from stress.explorer.report.failure import Failure
+from stress.explorer.report.trace import kind_of
 from stress.explorer.result import ABANDONED, ERROR, EXHAUSTED
 from stress.verdict import Verdict, worst
 
@@ -44,7 +45,7 @@ def row(outcome: Outcome) -> tuple[str, ...]:
     name = outcome.job.name.removeprefix("crash:")
     said = outcome.verdict
     if outcome.failure is not None:
-        said = f"{outcome.failure.kind} {outcome.failure.code or ''}".rstrip()
+        said = f"{kind_of(outcome.failure.kind)} {outcome.failure.code or ''}".rstrip()
     return (
         name,
         outcome.job.memory,

@@ -20,7 +20,7 @@ from stress.explorer.report.cause import cause_of
 from stress.explorer.report.explain import trace_of
 from stress.explorer.report.naming import Naming
 from stress.explorer.report.places import path_at, source_at
-from stress.explorer.report.trace import Marker, Step, Trace
+from stress.explorer.report.trace import Marker, Step, Trace, kind_of
 from stress.explorer.report.wording import words_of
 from stress.machine import block as cb
 from stress.machine.interpreted import InterpretedMachine
@@ -79,7 +79,7 @@ def account_of(failure: CrashFailure) -> CrashAccount:
     deaths = _deaths(failure, machine)
     trace = _without_idle(trace_of(machine), failure.case.living)
     trace = replace(trace, markers=tuple(marker for marker, _ in deaths))
-    kind = "check" if run.kind == "failed" else run.kind
+    kind = kind_of(run.kind)
     told = [line for _, lines in deaths for line in lines]
     told.append(_cause(machine.program, kind, run.code, trace))
     return CrashAccount(

@@ -14,6 +14,7 @@ from stress.crash.report import by_operation
 from stress.crash.result import Counts, CrashFailure, CrashResult, place
 from stress.explorer.report.document import described
 from stress.explorer.report.naming import Naming
+from stress.explorer.report.trace import kind_of
 
 SCHEMA = 1
 
@@ -53,7 +54,7 @@ def _failure(failure: CrashFailure) -> dict[str, Any]:
     return {
         "text": str(failure),
         "program": failure.case.name,
-        "kind": "check" if failure.kind == "failed" else failure.kind,
+        "kind": kind_of(failure.kind),
         "code": failure.code,
         "code_name": Naming(failure.case.program).code(failure.code),
         "operation": failure.key.operation,

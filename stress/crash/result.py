@@ -11,6 +11,7 @@ from stress.crash.case import CrashCase
 from stress.crash.runner import Point, Run
 from stress.crash.schedules import Schedule
 from stress.explorer.report.naming import Naming
+from stress.explorer.report.trace import kind_of
 from stress.machine.site import Site
 
 PASSED = "passed"
@@ -102,9 +103,8 @@ class CrashFailure:
     @property
     def ending(self) -> str:
         """``check 6 I_TAIL``, ``deadlock``: how it ended, with the name of the code."""
-        kind = "check" if self.kind == "failed" else self.kind
         name = Naming(self.case.program).short_code(self.code)
-        return " ".join(part for part in (kind, str(self.code or ""), name) if part)
+        return " ".join(part for part in (kind_of(self.kind), str(self.code or ""), name) if part)
 
 
 def place(site: Site) -> str:

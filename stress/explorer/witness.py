@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from stress.explorer.report.trace import kind_of
 from stress.explorer.strategies.steer import extract, flag_at, steer, steer_words
 from stress.explorer.token import Directive
 from stress.machine import block as cb
@@ -22,7 +23,6 @@ from stress.machine.machine import VERDICTS, Machine
 from stress.machine.program import Program
 
 SHRINK_SECONDS = 1.0
-KIND_OF = {"failed": "check"}
 Signature = tuple[str, int, int]
 
 
@@ -60,7 +60,7 @@ def signature_of(machine: Machine) -> Signature | None:
         return None
     verdict = VERDICTS[outcome]
     at = int(block[cb.FAULT_AT]) if outcome in (cb.RACE, cb.TORN) else 0
-    return KIND_OF.get(verdict, verdict), int(block[cb.CODE]), at
+    return kind_of(verdict), int(block[cb.CODE]), at
 
 
 def run_directives(machine: Machine, directives: Sequence[Directive]) -> Signature | None:

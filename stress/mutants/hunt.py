@@ -22,6 +22,7 @@ from stress.crash.account import account_of
 from stress.crash.allocator import allocator_case
 from stress.crash.result import CrashFailure
 from stress.explorer.report.failure import Failure
+from stress.explorer.report.trace import kind_of
 from stress.explorer.result import ERROR
 from stress.mutants.mutant import is_crash
 from stress.programs import PROGRAMS
@@ -82,7 +83,7 @@ def _finding(outcome: Outcome) -> dict[str, object]:
         }
     assert isinstance(failure, CrashFailure)
     return found | {
-        "kind": "check" if failure.code else failure.kind,
+        "kind": kind_of(failure.kind),
         "token": failure.command,
         "cause": account_of(failure).cause,
         "preemptions": None,

@@ -19,14 +19,13 @@ Sources are read as they are now. What cannot be read is no accessor and decides
 from __future__ import annotations
 
 import ast
-import inspect
-import linecache
-import textwrap
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from types import FunctionType
 
+from shmalloc.compiler import source
 from shmalloc.dialect import KERNELS, is_kernel
+from shmalloc.errors import DialectError
 from stress.machine.site import Site
 
 ACCESSES = frozenset(
@@ -175,13 +174,10 @@ def _functions_of(file: str, known: int) -> dict[str, FunctionType]:
 @cache
 def _tree_of(function: FunctionType) -> ast.FunctionDef | None:
     """The syntax of ``function``, with the lines of its file."""
-    linecache.checkcache(function.__code__.co_filename)
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-    except (OSError, SyntaxError, IndexError):  # no source, or one that has changed
+        return source.tree_of(function)
+    except DialectError:  # no source, or one that has changed
         return None
-    ast.increment_lineno(tree, function.__code__.co_firstlineno - 1)
-    return tree if isinstance(tree, ast.FunctionDef) else None
 
 
 def _block_of(body: Sequence[ast.stmt], line: int) -> tuple[Sequence[ast.stmt], int] | None:

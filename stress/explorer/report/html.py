@@ -262,13 +262,11 @@ def _fault_row(account: Account, fault: Step) -> Row:
 
 
 def _blocked_row(account: Account, blocked: Blocked) -> Row:
-    verb = "spins on" if blocked.spinning else "waits for"
-    holder = "" if blocked.holder is None else f"of cpu {blocked.holder}"
     stack = wording.waiting_stack(account.trace, blocked)
     return Row(
         key=f"stuck-{blocked.cpu}",
         cpu=blocked.cpu,
-        words=wording.Words(verb, account.naming.place(blocked.address), holder),
+        words=wording.wait_words(blocked, account.naming),
         addresses=(blocked.address,),
         state="stuck",
         place=place_in_file(blocked.site),

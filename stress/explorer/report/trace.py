@@ -31,6 +31,11 @@ KINDS = (
 )
 
 
+def kind_of(ending: str) -> str:
+    """The kind of a failure, by the machine's name of its outcome: a check is what "failed"."""
+    return "check" if ending == "failed" else ending
+
+
 @dataclass(frozen=True)
 class Step:
     """One access: see ops.py for ``op`` and for what ``value`` is. ``stack``: innermost first.

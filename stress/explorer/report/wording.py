@@ -211,11 +211,16 @@ def wait_of(blocked: Blocked, naming: Naming = NO_NAMES) -> str:
     return f"{verb} {naming.in_prose(blocked.address)}{held}"
 
 
+def wait_words(blocked: Blocked, naming: Naming = NO_NAMES) -> Words:
+    """``spins on``, ``[4]``, ``of cpu 1``."""
+    verb = "spins on" if blocked.spinning else "waits for"
+    holder = "" if blocked.holder is None else f"of cpu {blocked.holder}"
+    return Words(verb, naming.place(blocked.address), holder)
+
+
 def wait_in_short(blocked: Blocked, naming: Naming = NO_NAMES) -> str:
     """``spins on [4] of cpu 1``."""
-    verb = "spins on" if blocked.spinning else "waits for"
-    holder = "" if blocked.holder is None else f" of cpu {blocked.holder}"
-    return f"{verb} {naming.place(blocked.address)}{holder}"
+    return " ".join(part for part in wait_words(blocked, naming) if part)
 
 
 def waiting_stack(trace: Trace, blocked: Blocked) -> tuple[Site, ...]:

@@ -57,7 +57,7 @@ def shown(wanted: str = "auto", ticking: bool = False) -> Iterator[Report]:
 
     console = Console(stderr=True, force_terminal=True if wanted == "always" else None)
     columns = (
-        SpinnerColumn(),
+        SpinnerColumn("dots" if console.encoding.startswith("utf") else "line"),
         TextColumn("{task.description}", markup=False),
         BarColumn(24),
         TextColumn("{task.fields[note]}", markup=False),

@@ -27,6 +27,9 @@ from stress.settings import Duration, Seed, quantity, read_fields, texts_of
 
 WORKERS_PER_CORE = 3
 ODD_PAGES = 5
+# What a settings file or the environment of another place could turn on: a line says that it is off
+OFF = {"prealloc": "--no-prealloc", "jitter": "--jitter off", "flight": "--flight 0"}
+OFF["faults"] = "--faults off"
 PAGE_BYTES = 4096
 
 
@@ -117,11 +120,13 @@ class RunSpec(Struct, frozen=True):
         return options
 
     def command_line(self) -> str:
-        """The one line that runs this spec again."""
+        """The one line that runs this spec again, whatever settings there are at that place."""
         words = ["shmstress", "run"]
-        for name, value in self.options().items():
+        options = self.options()
+        for name, value in options.items():
             words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-        return shlex.join(words)
+        off = [text for name, text in OFF.items() if name not in options]
+        return " ".join([shlex.join(words), *off])
 
     def toml(self) -> str:
         """A file that ``shmstress run FILE`` reads as this spec."""
@@ -246,7 +251,7 @@ def _workers(raw: RawSpec, cores: int) -> int:
         )
     if raw.engine == "interpreted":
         return 1
-    limit = c.MAX_CPUS - int(raw.faults is not None)
+    limit = c.MAX_CPUS - int(raw.faults not in (None, "off"))
     return parse_workers(raw.workers, cores, WORKERS_PER_CORE, limit)
 
 
@@ -268,7 +273,7 @@ def option_text(name: str, value: Any) -> str | bool:
     """An option of a file as its text on the command line."""
     match name, value:
         case "faults", _:
-            return _listed(parse_faults(value))
+            return _listed(parse_faults(value)) or "off"
         case "jitter", _:
             return str(parse_jitter(value))
         case _, bool() | str():

@@ -81,7 +81,7 @@ def _without_reader(stream: TextIO) -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         stream.encoding,
-        stream.errors,
+        "backslashreplace",  # of a name that this terminal has no letters for, the rest is read
         line_buffering=getattr(stream, "line_buffering", False) or stream is sys.stderr,
     )
 

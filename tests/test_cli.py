@@ -109,6 +109,15 @@ def test_the_command_line_of_a_dry_run_gives_the_same_spec(call):
     assert dry_run(call, *words) == output
 
 
+def test_the_command_line_says_off_where_a_settings_file_says_on(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = dry_run(call).splitlines()[0].removeprefix("# shmstress run ")
+    settings = 'faults = "kill"\njitter = "on"\nflight = 64\nprealloc = true\n'
+    (tmp_path / "shmstress.toml").write_text(f"[run]\n{settings}")
+    assert words not in dry_run(call)
+    assert words in dry_run(call, *words.split())
+
+
 def test_equal_zones_share_the_memory_to_the_page(call):
     settings = tomllib.loads(dry_run(call, "--ram", "10MiB", "--zones", "3"))
     assert sum(parse_bytes(z.partition("@")[0]) for z in settings["zones"]) == 10 << 20

@@ -126,6 +126,24 @@ def test_a_file_that_is_named_may_leave_out_the_table(tmp_path, table):
     assert called("--config", "mine.toml").items() >= MEANT.items()
 
 
+def test_next_to_a_file_that_is_named_no_other_is_read(tmp_path, capsys):
+    (tmp_path / "shmstress.toml").write_text('[run]\nduration = "3s"\nfaults = "kill"\n')
+    (tmp_path / "saved.toml").write_text('workload = ["churn"]\nduration = "7s"\n')
+    assert cli.run(["run", "saved.toml", "--dry-run"]) == 0
+    output = capsys.readouterr().out
+    assert "--duration 7s" in output and "kill" not in output
+
+
+def test_a_settings_file_is_utf_8_in_every_locale(tmp_path):
+    (tmp_path / "shmstress.toml").write_text("# für uns\n[run]\nseed = 7\n", "utf-8")
+    variables = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-m", "stress", "run", "--dry-run"],
+        capture_output=True, text=True, check=False, env=variables,
+    )  # fmt: skip
+    assert "--seed 0x7" in found.stdout, found.stderr
+
+
 def test_the_command_line_beats_the_environment_and_that_beats_the_file(tmp_path, monkeypatch):
     (tmp_path / "shmstress.toml").write_text('[probe]\nseed = 3\nduration = "3s"\nnames = "ada"\n')
     monkeypatch.setenv("SHMSTRESS_SEED", "2")

@@ -79,6 +79,20 @@ def test_a_reader_that_goes_away_leaves_the_exit_code_of_a_failure(lost):
     assert ran.stderr.splitlines()[-1] == "code 1" and "BrokenPipe" not in ran.stderr
 
 
+def test_a_letter_that_the_output_cannot_carry_is_written_as_its_number():
+    code = "from stress.surroundings import prepare_streams; prepare_streams(); print('l\\u00f6st')"
+    variables = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=variables)
+    assert done.stdout == b"l\\xf6st\n", done.stderr
+
+
+def test_a_page_is_utf_8_in_every_locale(tmp_path):
+    code = "from stress.report.places import write_to; write_to('page', 'l\\u00f6st')"
+    variables = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-X", "utf8=0", "-c", code], cwd=tmp_path, env=variables)
+    assert (tmp_path / "page").read_bytes() == "löst".encode()
+
+
 def test_a_working_directory_that_is_gone(tmp_path):
     place = tmp_path / "gone"
     place.mkdir()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +53,23 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_a_file_alone_means_its_only_program(place):
     (place / "mine.py").write_text(HEAD + MADE)
     assert list(load_programs(["mine.py"])) == ["mine.py:first"]
+
+
+def test_a_file_called_like_a_library_does_not_stand_for_it(place):
+    (place / "rich.py").write_text(HEAD + MADE)
+    (place / "below.py").write_text("THERE = 1\n")
+    load_program("rich.py")
+    assert Path(str(importlib.util.find_spec("rich").origin)).parent.name == "rich"
+    assert importlib.util.find_spec("below") is not None
+
+
+def test_a_file_whose_name_is_no_text_is_explored_and_shown_again(place, capfdbinary):
+    file = os.fsdecode(b"lost\xff.py")
+    (place / file).write_text(HEAD + MADE.replace("[one]", "[one, one]"))
+    assert cli.run(["explore", file, "--html", "page.html"]) == 1
+    token = re.search(rb"shm1/\S+", capfdbinary.readouterr().out)[0].decode()
+    assert "lost%FF.py" in token and cli.run(["replay", token]) == 1
+    assert "lost\\udcff.py" in (place / "page.html").read_text("utf-8")
 
 
 def test_a_program_that_a_file_imports_is_not_one_of_its_own(place):

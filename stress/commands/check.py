@@ -169,7 +169,7 @@ def _show(
     if first is not None:
         click.echo(verdict.failure_text(first, changes), err=aside)
         if html is not None:
-            Path(html).write_text(verdict.page_of(first))
+            write_to(html, verdict.page_of(first))
     for text in verdict.last_words(loop, selection, seconds):
         click.echo(text, err=aside)
     if interrupted and first is None:

@@ -6,7 +6,6 @@ import json as json_module
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -225,7 +224,7 @@ def _show(total: CrashResult, complete: bool, sites: bool, markdown: str | None)
     if complete:
         click.echo(missing(known, by_operation=sites))
     if markdown is not None:
-        Path(markdown).write_text(table(total, known if complete else (), markdown=True))
+        write_to(markdown, table(total, known if complete else (), markdown=True))
     rate = total.runs / total.seconds if total.seconds else 0
     click.echo(
         f"{counted(total.cases, 'program')}, {counted(total.schedules, 'schedule')},"
@@ -247,7 +246,7 @@ def _write(total: CrashResult, json: str | None, html: str | None) -> None:
     if json is not None:
         write_to(json, json_module.dumps(document(total), indent=2) + "\n")
     if html is not None and total.failures:
-        Path(html).write_text(page.render(account_of(total.failures[0])))
+        write_to(html, page.render(account_of(total.failures[0])))
 
 
 def _one_run(

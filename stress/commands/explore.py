@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-from pathlib import Path
 from typing import Any
 
 import click
@@ -171,7 +170,7 @@ def _write(results: list[Exploration], json: str | None, html: str | None) -> No
         write_to(json, json_module.dumps(whole, indent=2) + "\n")
     failures = [result.failure for result in results if result.failure is not None]
     if html is not None and failures:
-        Path(html).write_text(failures[0].html())
+        write_to(html, failures[0].html())
 
 
 def summary(result: Exploration, paths: bool = False) -> list[str]:

@@ -158,4 +158,4 @@ def _show(
         write_to(json, report.document(results, names, seconds))
     report.print_tables(results, to_stderr=json == "-")
     if markdown is not None:
-        Path(markdown).write_text(report.markdown(results))
+        write_to(markdown, report.markdown(results))

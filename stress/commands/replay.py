@@ -19,7 +19,7 @@ from stress.options import command as as_command
 from stress.options import engine as engine_option
 from stress.options import html_file, option
 from stress.programs import PROGRAMS
-from stress.report.places import require_place
+from stress.report.places import require_place, write_to
 from stress.verdict import Verdict
 
 
@@ -30,7 +30,9 @@ def find_token(text: str) -> str:
     path = Path(text)
     if not path.is_file():
         raise MisuseError(f"token: {text!r} is neither a token ({VERSION}/...) nor a file with one")
-    found = re.search(rf"\b{VERSION}/[\w%:,./~-]+", path.read_text(errors="replace"), re.ASCII)
+    found = re.search(
+        rf"\b{VERSION}/[\w%:,./~-]+", path.read_text("utf-8", errors="replace"), re.ASCII
+    )
     if found is None:
         raise MisuseError(f"token: no line of {text} holds one; it starts with {VERSION}/")
     return found[0]
@@ -90,7 +92,7 @@ def command(
     again = replay(_program(parsed.target, root, program), str(parsed), engine)
     click.echo(again.report(paths=paths))
     if again.failure is not None and html is not None:
-        Path(html).write_text(again.failure.html())
+        write_to(html, again.failure.html())
     if again.failure is not None:
         return Verdict.FAILED.exit_code
     return (Verdict.PASSED if again.changed else Verdict.ERROR).exit_code

@@ -105,18 +105,23 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
     group=MEMORY,
     help="Where free pages keep the links of their list.",
 )
-@option("--prealloc", is_flag=True, group=MEMORY, help="Reserve all memory before the start.")
+@option(
+    "--prealloc/--no-prealloc",
+    default=False,
+    group=MEMORY,
+    help="Reserve all memory before the start.",
+)
 @option(
     "--faults",
     metavar="SPEC",
     group=CHECKS,
-    help="Faults to inject, such as kill:every=100ms; see docs/faults.md.",
+    help="Faults to inject, such as kill:every=100ms, or off; see docs/faults.md.",
 )
 @option(
     "--jitter",
     metavar="SPEC",
     group=CHECKS,
-    help="Delay accesses at random: on, or settings; see docs/jitter.md.",
+    help="Delay accesses at random: on, off, or settings; see docs/jitter.md.",
 )
 @option(
     "--flight",
@@ -251,7 +256,7 @@ def _write(result: RunResult, outputs: Outputs, artifacts: Artifacts | None) -> 
     if outputs.json is not None:
         write_to(outputs.json, document)
     if outputs.junit is not None:
-        Path(outputs.junit).write_text(junit_document(result))
+        write_to(outputs.junit, junit_document(result))
     if artifacts is not None:
         artifacts.save_result(result, document)
         click.echo(f"results in {artifacts.directory}", err=True)

@@ -14,7 +14,8 @@ import importlib.util
 import os
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
@@ -68,10 +69,13 @@ def module_of(place: str, folders: Sequence[Path], name: str = "") -> ModuleType
     top = place.partition(".")[0]
     for folder in folders:
         if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
-            _look_in(folder, first=True)
+            first = folder
             break
+    else:
+        first = None
     try:
-        return importlib.import_module(place)
+        with _looked_in_first(first):
+            return importlib.import_module(place)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{place}.".startswith(f"{error.name}."):
             raise MisuseError(
@@ -99,14 +103,30 @@ def _find(place: str, folders: Sequence[Path]) -> Path:
     raise MisuseError(f"file: {place} does not exist in {tried[0].parent}; name a Python file")
 
 
-def _look_in(folder: Path, first: bool) -> None:
+def _look_in(folder: Path) -> None:
     if str(folder) not in sys.path:
-        sys.path.insert(0 if first else len(sys.path), str(folder))
+        sys.path.append(str(folder))
+
+
+@contextmanager
+def _looked_in_first(folder: Path | None) -> Iterator[None]:
+    """While a module is loaded its folder comes first, as in a script; afterwards it comes last.
+
+    A ``jinja2.py`` beside a program is not what we mean when we import jinja2 for a page.
+    """
+    if folder is None:
+        yield
+        return
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        _look_in(folder)
 
 
 def _file_module(path: Path, name: str) -> ModuleType:
-    _look_in(path.resolve().parent, first=True)
-    _look_in(root_of(path), first=False)
+    _look_in(root_of(path))
     spec = importlib.util.spec_from_file_location(_free_name(path), path)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
@@ -117,7 +137,8 @@ def _file_module(path: Path, name: str) -> ModuleType:
         # Not through the loader: its bytecode does not notice an edit within the same second.
         code = compile(path.read_bytes(), str(path), "exec")
         token = _loading.set((scope, {name} if name else names_made(path, MAKERS)))
-        exec(code, scope)
+        with _looked_in_first(path.resolve().parent):
+            exec(code, scope)
     except _Reached:
         pass
     except (Exception, SystemExit) as error:
@@ -131,7 +152,7 @@ def _file_module(path: Path, name: str) -> ModuleType:
 
 def _free_name(path: Path) -> str:
     """A name that no module of another file has."""
-    name = f"explored_{path.stem}"
+    name = f"explored_{path.stem}".encode(errors="backslashreplace").decode()  # may be no text
     taken = sys.modules.get(name)
     if taken is None or getattr(taken, "__file__", None) == str(path):
         return name

@@ -10,9 +10,10 @@
     pressure:pages=50%          takes half of the memory and gives it back in waves (every=2s)
     hotplug:every=200ms         unplugs CPU slots and plugs them in again
 
-A part without a colon continues the fault before it. A fault may stand several times; every
-setting except those of ``fail`` has a default. In a file, faults are a line, a list of lines, or
-tables: ``[faults.kill]``, ``[[faults.kill]]``, or ``[[faults]]`` with ``fault = "kill"``.
+``off`` is no fault, where a settings file has some. A part without a colon continues the fault
+before it. A fault may stand several times; every setting except those of ``fail`` has a default. In
+a file, faults are a line, a list of lines, or tables: ``[faults.kill]``, ``[[faults.kill]]``, or
+``[[faults]]`` with ``fault = "kill"``.
 """
 
 from __future__ import annotations
@@ -124,6 +125,8 @@ def _fault(name: str, settings: object) -> Fault:
 
 def _groups(given: object) -> Iterator[tuple[str, object]]:
     """Name and settings of each fault."""
+    if given == "off":
+        return
     if isinstance(given, str):
         for part in re.split(r",(?=[^,=]*(?::|,|$))", given):  # commas before a name of a fault
             name, _, settings = part.strip().partition(":")

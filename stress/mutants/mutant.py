@@ -73,7 +73,7 @@ class Mutant:
     def plant(self, root: Path) -> None:
         """Patch the file below ``root``, where the packages are."""
         path = root / self.file
-        path.write_text(self.patched(path.read_text()))
+        path.write_text(self.patched(path.read_text("utf-8")), "utf-8")
 
 
 def is_crash(program: str) -> bool:

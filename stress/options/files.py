@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 OWN_FILE = "shmstress.toml"
 PROJECT_FILE = "pyproject.toml"
+NAMED = f"{__name__}.named"  # of ctx.meta: a file was named, so none is looked for
 Tables = Mapping[str, Any]
 
 
@@ -36,6 +37,7 @@ def read(ctx: click.Context, parameter: click.Parameter, value: str | None) -> N
         return
     if value is not None:
         use_file(ctx, Path(value))
+    if value is not None or ctx.meta.get(NAMED):
         return
     try:
         here = Path.cwd()
@@ -60,6 +62,7 @@ def found(start: Path) -> list[tuple[Path, Tables]]:
 def use_file(ctx: click.Context, path: Path) -> None:
     """Defaults from a file that was named: its table of this command, or its keys without one."""
     whole = _tables(path)
+    ctx.meta[NAMED] = True
     command = cast("Command", ctx.command)
     known = command.settable()
     plain = {k: v for k, v in whole.items() if not isinstance(v, dict) or k in known}
@@ -114,7 +117,7 @@ def _plain(option: Option, value: Any, where: str) -> Any:
 def _tables(path: Path) -> Tables:
     """What the file says for us: all of it, or ``[tool.shmstress]`` of a pyproject.toml."""
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8")
         whole = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise MisuseError(f"settings file: {path}: {error}") from error

@@ -29,8 +29,10 @@ class Artifacts:
     def __init__(self, parent: str, spec: RunSpec) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         self.directory = _fresh(Path(parent), f"{stamp}-{spec.seed:#x}")
-        (self.directory / "spec.toml").write_text(spec.toml())
-        (self.directory / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+        (self.directory / "spec.toml").write_text(spec.toml(), "utf-8")
+        (self.directory / "environment.json").write_text(
+            json.dumps(environment(), indent=2) + "\n", "utf-8"
+        )
 
     def worker_log(self, cpu: int) -> Path:
         return self.directory / f"worker-{cpu}.log"
@@ -40,9 +42,9 @@ class Artifacts:
         copy_sparse(path_of(name), self.directory / "segment.bin")
 
     def save_result(self, result: RunResult, document: str) -> None:
-        (self.directory / "run.json").write_text(document)
+        (self.directory / "run.json").write_text(document, "utf-8")
         lines = (json.dumps(violation.as_dict()) + "\n" for violation in result.violations)
-        (self.directory / "violations.jsonl").write_text("".join(lines))
+        (self.directory / "violations.jsonl").write_text("".join(lines), "utf-8")
 
 
 def _fresh(parent: Path, name: str) -> Path:

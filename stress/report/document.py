@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 
 from shmalloc import __version__
@@ -11,6 +12,8 @@ from stress.report.text import HONEST, last_line
 from stress.report.violations import grouped, violation_lines
 from stress.run.result import SCHEMA, RunResult
 from stress.verdict import Verdict
+
+_NOT_IN_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def json_document(result: RunResult) -> str:
@@ -79,7 +82,8 @@ def _add_case(suite: ElementTree.Element, name: str, seconds: float, result: Run
         child.set("type", result.verdict.name)
         child.text = "\n".join(_clean(line) for line in _details(result))
     output = ElementTree.SubElement(case, "system-out")
-    output.text = f"{last_line(result)}\nto try again, run: {result.spec.command_line()}"
+    again = f"to try again, run: {result.spec.command_line()}"
+    output.text = _clean(f"{last_line(result)}\n{again}")
 
 
 def _message(result: RunResult) -> str:
@@ -95,5 +99,5 @@ def _details(result: RunResult) -> list[str]:
 
 
 def _clean(text: str) -> str:
-    """Without the control characters that XML 1.0 cannot carry."""
-    return "".join(ch for ch in text if ch >= " " or ch in "\n\t")
+    """Without the characters that XML 1.0 cannot carry: control characters, lone surrogates."""
+    return _NOT_IN_XML.sub("", text)

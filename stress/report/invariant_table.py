@@ -88,7 +88,7 @@ def refreshed(page: str) -> str:
 def main(paths: list[str]) -> None:
     """Bring the generated part of each page up to date."""
     for path in map(Path, paths):
-        path.write_text(refreshed(path.read_text()))
+        path.write_text(refreshed(path.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

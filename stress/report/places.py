@@ -32,4 +32,5 @@ def write_to(path: str, text: str) -> None:
     if path == "-":
         print(text, end="", flush=True)
     else:
-        Path(path).write_text(text)
+        # A name of a file may hold bytes that are no text; they are shown, like on standard output.
+        Path(path).write_text(text, "utf-8", "backslashreplace")

@@ -244,7 +244,7 @@ def test_without_known_holders_there_is_no_cycle():
 # --- what was not performed ----------------------------------------------------------------------
 def test_an_access_outside_of_memory_is_shown_with_the_size_of_memory():
     text = "\n".join(section(failures.out_of_range().report(), "Not performed, cpu 0:"))
-    assert "write [99] (outside of memory, 0..15)" in text
+    assert "write [99] (outside memory, 0..15)" in text
     assert "mem[99] = 5" in text
 
 
@@ -252,7 +252,7 @@ def test_an_access_outside_of_memory_is_shown_with_the_size_of_memory():
     ("kind", "op", "address", "reason"),
     [
         ("memory", ops.OP_LOAD2, 3, "odd address of a pair"),
-        ("memory", ops.OP_LOAD2, 17, "outside of memory, 0..15"),
+        ("memory", ops.OP_LOAD2, 17, "outside memory, 0..15"),
         ("undefined", ops.OP_READ, 3, "never written"),
         ("stack", ops.OP_READ, 3, "stack overflow"),
     ],

@@ -1,10 +1,10 @@
-"""``Account``: a run that went wrong, as the printers of this folder take it.
+"""``Account``: a failed run, in the form that the printers of this folder take.
 
 text.py, html.py and document.py print any account; failure.py makes one of what the explorer found.
-Another user (crash mode: CPUs that stop for ever) makes a subclass, or one by hand, of its program,
-a trace (``explain.steps_of``; markers for what is no step) and a cause. It overrides what it calls
-differently: ``headline``, ``lanes``, ``facts``, and ``again``, the lines that show the run again.
-Nothing in this folder imports whoever makes an account.
+Another caller (crash mode: CPUs that stop for ever) makes a subclass, or builds one from its
+program, a trace (``explain.steps_of``; markers for events that are no steps) and a cause. It
+overrides what it words differently: ``headline``, ``lanes``, ``facts``, and ``again``, the lines
+that repeat the run. Nothing in this folder imports the makers of accounts.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ class Account:
 
     @property
     def facts(self) -> list[str]:
-        """How it was found, in a few words each."""
+        """How the failure was found: a few words for each fact."""
         return []
 
     @property
     def again_title(self) -> str:
-        """What stands above ``again``."""
+        """The heading of ``again``."""
         return "to see it again:"
 
     @property
     def again(self) -> list[str]:
-        """Lines that show the run again, each to be copied in one piece; empty where none does."""
+        """Lines that repeat the run, each to be copied in one piece; empty if there is none."""
         return []
 
     @cached_property

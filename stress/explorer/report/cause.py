@@ -1,4 +1,4 @@
-"""What went wrong, as sentences: the lines between the headline and the steps."""
+"""What went wrong, in sentences: the lines between the headline and the steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stress.machine.program import Program
 _NO_MEANING = {
     "division": "a division by zero",
     "shift": "a shift by less than 0 or more than 63 bits",
-    "step": "a range with step 0",
+    "step": "a range with a step of 0",
 }
 
 
@@ -28,23 +28,23 @@ def cause_of(program: Program, kind: str, code: int, trace: Trace) -> str:
     if kind in ("check", "invariant"):
         return _refusal(program, kind, code, trace) + (f"\n{pair[1:]}" if pair else "")
     texts = {
-        "race": f"Nothing orders two accesses to one word, and one of them is plain.{pair}",
-        "torn": "A CPU read the halves of a pair one by one; both were swapped in between, so it"
-        f" holds a pair that never existed, and used it.{pair}",
-        "deadlock": f"CPUs sleep, and no CPU is left to wake them.{ring}",
-        "livelock": f"All CPUs that are not done spin on words that no CPU changes.{ring}",
-        "memory": "An access is outside of memory, or to a pair at an odd word."
+        "race": f"No synchronization orders two accesses to one word, and one is plain.{pair}",
+        "torn": "A CPU read the two words of a pair one by one, and both were swapped in between:"
+        f" it used a pair that never existed.{pair}",
+        "deadlock": f"Every CPU that has not finished sleeps, and none is left to wake it.{ring}",
+        "livelock": f"Every CPU that has not finished spins on a word that none changes.{ring}",
+        "memory": "An access is outside memory, or is to a pair at an odd word."
         + _refused(trace, naming),
         "undefined": f"A word was read before it was written.{_refused(trace, naming)}",
         "arithmetic": _arithmetic(code, trace),
-        "stack": "A kernel used up its stack: its calls nest too deeply."
+        "stack": "A kernel overflowed its stack: its calls nest too deeply."
         + (_refused(trace, naming) if trace.fault else ""),
     }
     return texts[kind]
 
 
 def _refusal(program: Program, kind: str, code: int, trace: Trace) -> str:
-    """What the check says: its findings, else the name of its code, else its line."""
+    """What the check says: its findings, or the name of its code, or its line."""
     when = "when all CPUs were done" if kind == "check" else "after the last step shown"
     findings = findings_of(program, trace.memory)
     if findings:
@@ -55,7 +55,7 @@ def _refusal(program: Program, kind: str, code: int, trace: Trace) -> str:
 
 
 def grouped(findings: Sequence[Finding]) -> list[str]:
-    """A line for each invariant that is violated, with every place; the first one first."""
+    """One line for each violated invariant, with every place, in the order of the findings."""
     places: dict[str, list[str]] = {}
     for finding in findings:
         seen = places.setdefault(finding.name, [])
@@ -104,6 +104,6 @@ def _ring(trace: Trace, naming: Naming) -> str:
 
 def _refused(trace: Trace, naming: Naming) -> str:
     if trace.fault is None:
-        return " It happened in the check or invariant."
+        return " The check or the invariant made it."
     name = _name_of(trace.fault, naming)
     return f" {name[:1].upper()}{name[1:]}."

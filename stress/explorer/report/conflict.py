@@ -1,8 +1,8 @@
 """The two steps that a failure is about: those that race or tear, or whose order decides.
 
-A race has its pair by happens-before (machine/races.py), a torn read by the two halves. For all
-other kinds it is what the last preemption made: an access of the CPU that was stopped, and what
-came between it and that CPU's next step.
+Happens-before gives the pair of a race (machine/races.py), the two halves that of a torn read. For
+all other kinds the last preemption gives it: an access of the CPU that was stopped, and a step
+between that access and the CPU's next step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Pair = tuple[int, int]
 def conflict_of(
     machine: InterpretedMachine, steps: Sequence[Step], stake: Collection[int]
 ) -> Pair | None:
-    """The two steps of a failure, the earlier first; on words at stake if there are such."""
+    """The two steps of a failure, the earlier first; on words at stake if possible."""
     outcome = int(machine.block[cb.OUTCOME])
     if not steps:
         return None
@@ -33,7 +33,7 @@ def conflict_of(
 
 
 def _racing_pair(steps: Sequence[Step], other: int, word: int) -> Pair | None:
-    """The access that found the race, and the last of the other CPU that it conflicts with."""
+    """The access that found the race, and the last conflicting access of the other CPU."""
     last = steps[-1]
     for step in reversed(steps[:-1]):
         meet = step.cpu == other and word in addresses_of(step) and step.op != ops.OP_FLUSH
@@ -56,9 +56,9 @@ def _torn_pair(steps: Sequence[Step], cpu: int, pair: int) -> Pair | None:
 
 
 def deciding_pair(steps: Sequence[Step], stake: Collection[int] = ()) -> Pair | None:
-    """An access of a preempted CPU, and what came between it and the CPU's next step.
+    """An access of a preempted CPU, and a step between it and the CPU's next step.
 
-    The last such pair on one word of which one writes: its order is what the preemption made.
+    The last such pair on one word of which one writes: the preemption made its order.
     ``stake``: only pairs on these words.
     """
     for start in reversed([step for step in steps if step.preempted]):

@@ -1,8 +1,8 @@
 """An exploration as data: what ``--json`` writes.
 
-A step has its word as a number and, where it has one, its ``name``; its value as a number, what it
-``found`` and ``left`` in memory, and ``means``, the same in words. A field of words is left out
-where there is nothing to say.
+A step has its word as a number and, if there is one, its ``name``; its value as a number, what it
+``found`` and ``left`` in memory, and ``means``, the same in words. Text fields that would be empty
+are left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FORMAT = 1
 
 
 def document(result: Exploration) -> dict[str, Any]:
-    """Everything in ``result``, in JSON's types."""
+    """All of ``result`` in JSON's types."""
     return {
         "format": FORMAT,
         "program": result.program.name,
@@ -65,7 +65,7 @@ def _failure(failure: Failure) -> dict[str, Any]:
 
 
 def described(account: Account) -> dict[str, Any]:
-    """Everything that printers know of an account, in JSON's types."""
+    """All that printers know of an account, in JSON's types."""
     trace, naming = account.trace, account.naming
     memory = account.trace.memory
     stacks = wording.stacks_of(trace)

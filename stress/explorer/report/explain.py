@@ -1,7 +1,7 @@
 """From a run to a trace: its steps with their source, what they changed, and what is at stake.
 
-``trace_of`` is for a machine that the explorer has steered; ``steps_of`` takes any interpreted
-machine that traces and has just run, with or without the scheduler's notes on preemptions.
+``trace_of`` takes a machine that the explorer has steered; ``steps_of`` takes any interpreted
+machine that traces and has just run, with or without the scheduler's record of preemptions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Values = tuple[int, ...]
 def trace_of(machine: InterpretedMachine, preempted: Sequence[bool] = ()) -> Trace:
     """The last schedule of an interpreted machine that traces.
 
-    ``preempted``: which of its steps preempted a CPU (``witness.preempted_steps``).
+    ``preempted``: the steps that preempted a CPU (``witness.preempted_steps``).
     """
     block = machine.block
     steps = steps_of(machine, preempted)
@@ -90,7 +90,7 @@ def steps_of(machine: InterpretedMachine, preempted: Sequence[bool] = ()) -> tup
 
 
 class _Effects:
-    """The memory of a run, step by step: what each one found and what it left."""
+    """The memory of a run, step by step: what each step found and left."""
 
     def __init__(self, machine: InterpretedMachine) -> None:
         ram = Ram.of_words(machine.program.words)
@@ -99,7 +99,7 @@ class _Effects:
         self._buffered = machine.settings.model != "sc"
 
     def of(self, event: Event, operands: Values) -> tuple[Values, Values]:
-        """The words of ``event`` before and after it; empty where it has none."""
+        """The words of ``event`` before and after it; empty if it has none."""
         op, at = event.op, event.address
         count = len(addresses_of(event))
         if not count:
@@ -142,7 +142,7 @@ def fault_step(machine: InterpretedMachine, steps: Sequence[Step]) -> Step | Non
     own = [step for step in steps if step.cpu == event.cpu]
     posted = machine.block.posted[event.cpu]
     done = sum(step.op != ops.OP_FLUSH for step in own)
-    if done == len(posted):  # its stack ran over between two accesses
+    if done == len(posted):  # its stack overflowed between two accesses
         return None
     return Step(
         len(steps),
@@ -159,7 +159,7 @@ def fault_step(machine: InterpretedMachine, steps: Sequence[Step]) -> Step | Non
 
 
 def _origin(machine: InterpretedMachine) -> Origin:
-    """Where the check or the invariant came to its code."""
+    """The line at which the check or the invariant returned its code."""
     block = machine.block
     watcher = {cb.FAILED: machine.program.check, cb.INVARIANT: machine.program.invariant}.get(
         int(block[cb.OUTCOME])
@@ -175,7 +175,7 @@ def _blocked(machine: InterpretedMachine, steps: Sequence[Step]) -> tuple[Blocke
     found: dict[int, Blocked] = {}
     for cpu in range(int(block[cb.CPUS])):
         asleep = block[cb.STATE + cpu] == cb.ASLEEP
-        others_run = block[cb.OUTCOME] == cb.DEADLOCK  # a cycle closes while others could go on
+        others_run = block[cb.OUTCOME] == cb.DEADLOCK  # a cycle closes while others can continue
         if block[cb.STATE + cpu] == cb.FINISHED or (others_run and not asleep):
             continue
         own = [t for t in steps if t.cpu == cpu and addresses_of(t)]
@@ -187,7 +187,7 @@ def _blocked(machine: InterpretedMachine, steps: Sequence[Step]) -> tuple[Blocke
 
 
 def _holder(machine: InterpretedMachine, steps: Sequence[Step], cpu: int, word: int) -> int | None:
-    """Who holds the lock at ``word``; where it is none, who changed it last."""
+    """The CPU that holds the lock at ``word``; for other words, the last CPU that changed it."""
     if word in machine.program.locks:
         holder = int(machine.ram.array[word]) & cb.HOLDER_MASK
         return holder - 1 if 0 < holder <= len(machine.program.threads) else None
@@ -198,7 +198,7 @@ def _holder(machine: InterpretedMachine, steps: Sequence[Step], cpu: int, word: 
 
 
 def _cycle_first(found: dict[int, Blocked]) -> tuple[Blocked, ...]:
-    """The CPUs of a ring in its order, then the others."""
+    """The CPUs of a ring in ring order, then the others."""
     for start in found:
         ring: list[int] = []
         cpu: int | None = start

@@ -17,8 +17,8 @@ class Failure(Account):
     """What went wrong, and the one line that shows it again.
 
     ``kind``: one of KINDS. ``code``: what the check or invariant returned, else 0. ``schedule``:
-    the token for ``replay``. ``shrunk``: no directive of it can be left out. ``preemptions``: how
-    often a CPU was stopped that could have gone on. ``cause``: one or two sentences.
+    the token for ``replay``. ``shrunk``: every directive of it is needed. ``preemptions``: how
+    often a CPU was stopped that could have continued. ``cause``: one or two sentences.
     """
 
     schedule: str
@@ -45,7 +45,7 @@ class Failure(Account):
 
     @property
     def facts(self) -> list[str]:
-        """How it was found and shrunk, how many preemptions it needs; a replay just ran it."""
+        """How it was found and shrunk, and its preemptions; or that a replay ran it."""
         preemptions = counted(self.preemptions, "preemption")
         if self.found_after == 0:
             return [preemptions]

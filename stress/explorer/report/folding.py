@@ -1,9 +1,9 @@
 """Which steps of a long trace are shown.
 
 Never left out: the two steps of the conflict, the steps on both sides of a switch or a marker, the
-last steps of each CPU, and the steps that touch a word at stake: all of them, but for the looks
-inside a spin (the same line of the same CPU finds what it found before and will find again), and
-for the oldest ones where there are more than ``MOST_AT_STAKE``, which no reader would read.
+last steps of each CPU, and the steps that touch a word at stake. Exceptions among the latter: the
+reads inside a spin (the same line of the same CPU finds what it found before and will find again),
+and the oldest ones if there are more than ``MOST_AT_STAKE``.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Gap(NamedTuple):
 
 
 def folded(trace: Trace, margin: int, shortest: int) -> list[Step | Gap]:
-    """The steps, with every run of ``shortest`` or more that can be left out made a ``Gap``.
+    """The steps, with a ``Gap`` for every run of ``shortest`` or more steps that can be left out.
 
-    ``margin``: this many steps before and after an important one are shown as well. A run of
+    ``margin``: show this number of steps before and after an important one as well. A run of
     steps never reaches over a switch, so it is of one CPU.
     """
     steps = trace.steps
@@ -63,8 +63,8 @@ def folded(trace: Trace, margin: int, shortest: int) -> list[Step | Gap]:
 
 
 def at_stake(trace: Trace) -> list[Step]:
-    """The steps that touch a word at stake, of a spin the first and the last look; the last ones
-    of very many.
+    """The steps that touch a word at stake: of a spin the first and the last read, of very many
+    steps the last ones.
     """
     stake = set(trace.at_stake)
     steps = [step for step in trace.steps if stake.intersection(addresses_of(step))]
@@ -75,7 +75,7 @@ def at_stake(trace: Trace) -> list[Step]:
 
 
 def _repeats(steps: Sequence[Step]) -> set[int]:
-    """The reads that find what the line of their CPU found when it read that word the last time."""
+    """The reads that find what the same line of their CPU found in that word the last time."""
     found: dict[tuple[int, tuple[Site, ...], int], tuple[int, int]] = {}
     repeated = set()
     for step in steps:
@@ -88,7 +88,7 @@ def _repeats(steps: Sequence[Step]) -> set[int]:
 
 
 def _important(trace: Trace, margin: int) -> list[tuple[int, int]]:
-    """Positions of the steps that are always shown, and how many around each are shown, too."""
+    """Positions of the steps that are always shown, and the margin shown around each."""
     important = {}
     of_cpu: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=LAST_STEPS))
     stake = {step.index for step in at_stake(trace)}

@@ -1,19 +1,19 @@
 """Which line of a call stack a reader wants to see, and which line a value decides.
 
 A kernel reaches memory through small helpers: ``return load(mem, descriptor_at(mem, pfn))``. Their
-lines say nothing about what is going on, so a step shows the innermost frame *outside* of them.
+lines do not explain a step, so a step shows the innermost frame *outside* them.
 
-Rule: a kernel is an *accessor* if it has no loop, decides nothing by what it reads, and makes no
-more than one access to memory whichever way it goes, those of the kernels that it calls included.
-``fixed``, ``mark``, ``notice`` and ``now`` are no steps and do not count. A relaxed write with a
-relaxed read of memory in its own arguments is one access: it updates a word under a lock that its
-caller holds. The outermost frame is the program's own and never an accessor.
+Rule: a kernel is an *accessor* if it has no loop, does not branch on what it reads, and makes at
+most one access to memory on every path, counting the kernels that it calls. ``fixed``, ``mark``,
+``notice`` and ``now`` are no steps and do not count. A relaxed write with a relaxed read of memory
+in its own arguments is one access: it updates a word under a lock that its caller holds. The
+outermost frame belongs to the program and is never an accessor.
 
 A read decides the first ``if`` or ``while``, or ``return`` of a comparison, that follows in the
-same block and depends on it, also through other names. A wrong decision stands on that line and
-makes no access itself, so reports show it beside the read.
+same block and depends on it, also through other names. A wrong decision is on that line and makes
+no access itself, so reports show it beside the read.
 
-Sources are read as they are now. What cannot be read is no accessor and decides nothing.
+Sources are read when needed. A source that cannot be read has no accessors and decides nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _COMPARES = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)
 
 
 def shown_site(stack: Sequence[Site]) -> Site | None:
-    """The innermost frame outside of accessors."""
+    """The innermost frame outside accessors."""
     for site in stack[:-1]:
         if not is_accessor(site):
             return site
@@ -47,20 +47,20 @@ def shown_site(stack: Sequence[Site]) -> Site | None:
 
 
 def caller_of(stack: Sequence[Site]) -> Site | None:
-    """The frame that called the shown one; None where that is the outermost."""
+    """The frame that called the shown one; None if that is the outermost."""
     shown = shown_site(stack)
     following = stack.index(shown) + 1 if shown else len(stack)
     return stack[following] if following < len(stack) else None
 
 
 def is_accessor(site: Site) -> bool:
-    """Whether the frame at ``site`` is of a kernel that only makes one access."""
+    """Whether the frame at ``site`` belongs to an accessor."""
     function = _function_at(site)
     return function is not None and accesses_of(function) < MANY
 
 
 def decided_by(site: Site | None) -> Site | None:
-    """The line that the value read at ``site`` decides, where it is another one."""
+    """The line that the value read at ``site`` decides, if it is another line."""
     function = None if site is None else _function_at(site)
     if site is None or function is None:
         return None
@@ -88,8 +88,8 @@ def _decides(statement: ast.stmt) -> bool:
 # --- accessors -----------------------------------------------------------------------------------
 @cache
 def accesses_of(function: FunctionType) -> int:
-    """How many accesses a call of ``function`` makes at most; ``MANY`` for more, or if it decides
-    by what it reads.
+    """The most accesses that a call of ``function`` makes; ``MANY`` for more, or if it branches on
+    what it reads.
     """
     tree = _tree_of(function)
     if tree is None or any(isinstance(node, _LOOPS) for node in ast.walk(tree)):
@@ -98,7 +98,7 @@ def accesses_of(function: FunctionType) -> int:
 
 
 def _in_block(body: Sequence[ast.stmt], function: FunctionType, read: frozenset[str]) -> int:
-    """Accesses of the longest way through ``body``. ``read``: names that depend on a read."""
+    """Accesses of the longest path through ``body``. ``read``: names that depend on a read."""
     if not body:
         return 0
     statement, rest = body[0], body[1:]
@@ -163,7 +163,7 @@ def _function_at(site: Site) -> FunctionType | None:
 
 @lru_cache(maxsize=256)
 def _functions_of(file: str, known: int) -> dict[str, FunctionType]:
-    """The kernels of one file by name. ``known``: how many there are, so that new ones are seen."""
+    """The kernels of one file by name. ``known``: their number, so that new ones are noticed."""
     return {
         kernel.__name__: kernel
         for kernel in KERNELS.values()
@@ -181,7 +181,7 @@ def _tree_of(function: FunctionType) -> ast.FunctionDef | None:
 
 
 def _block_of(body: Sequence[ast.stmt], line: int) -> tuple[Sequence[ast.stmt], int] | None:
-    """The innermost block with a statement on ``line``, and which of its statements that is."""
+    """The innermost block with a statement on ``line``, and the index of that statement."""
     for at, statement in enumerate(body):
         if not statement.lineno <= line <= (statement.end_lineno or statement.lineno):
             continue
@@ -211,7 +211,7 @@ def _targets(statement: ast.stmt) -> Iterator[str]:
 
 
 def _head_of(statement: ast.stmt) -> ast.AST | None:
-    """What of a statement is evaluated first: its condition, or all of it."""
+    """The part of a statement that is evaluated first: its condition, or all of it."""
     if isinstance(statement, ast.If | ast.While):
         return statement.test
     return statement

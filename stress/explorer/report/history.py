@@ -1,8 +1,7 @@
-"""What happened to the words that a failure is about: the short story before the long one.
+"""What happened to the words that a failure is about: a summary before all steps.
 
-Of the steps that touch a word at stake the last ones, each with the line that made it and, for a
-read, the line that its value decides (frames.py). A reader who knows the allocator often needs no
-more than this.
+It has the last steps that touch a word at stake, each with the line that made it and, for a read,
+the line that its value decides (frames.py). A reader who knows the allocator often needs no more.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ MOST_NAMES = 4
 
 
 def history(account: Account) -> Iterator[str]:
-    """Lines on the words at stake; none where nothing touched them."""
+    """Lines on the words at stake; none if no step touched them."""
     steps = at_stake(account.trace)
     if not steps:
         return
@@ -48,7 +47,7 @@ def history(account: Account) -> Iterator[str]:
 
 
 def _title(account: Account) -> str:
-    """The words at stake; the second word of a pair goes without saying."""
+    """The words at stake; the second word of a pair is implied."""
     naming = account.naming
     words = [w for w in account.trace.at_stake if not (w % 2 and w - 1 in account.trace.at_stake)]
     more = f" and {counted(len(words) - MOST_NAMES, 'more word')}"

@@ -1,14 +1,14 @@
-"""An account as one page that needs nothing else: no server, no network, no other file.
+"""An account as one self-contained page: no server, no network, no other file.
 
-Here the trace is laid out in rows and lanes; page.html.j2 says how that looks. Rows have one
-height, so that every arrow is known here and drawn without a script; the script of the page adds
-keys, the filter by word and copying. What the page says is in its text: it can be read without.
+This module lays the trace out in rows and lanes; page.html.j2 has their look. All rows have one
+height, so arrows are computed here and drawn without a script; the script of the page adds keys,
+the filter by word and copying. The page can be read without its script.
 
 Rules:
-- everything that comes from outside (names, source text, cause, token) is escaped by the template
-  engine; nothing is put into the script
-- a trace of more than ``MOST_ROWS`` steps is folded and the page says how many are left out; the
-  steps that ``folded`` never leaves out are shown, however many they are
+- the template engine escapes all input (names, source text, cause, token); none of it goes into
+  the script
+- a trace of more than ``MOST_ROWS`` steps is folded, and the page says how many are left out; it
+  always shows the steps that ``folded`` never leaves out
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from stress.machine.site import Site
 from stress.quantities import counted
 
 MOST_ROWS = 2000
-FOLD_MARGINS = (400, 100, 25, 5)  # the first one that meets MOST_ROWS is taken
+FOLD_MARGINS = (400, 100, 25, 5)  # the first one that meets MOST_ROWS applies
 SHORTEST_GAP = 4
 ROW_PX = 34
 CONTEXT_LINES = 3
 MOST_WORDS = 24
-WORDS_AT_END = 6  # others only when asked for
-LANE_CHARACTERS = (22, 60)  # at least and at most, besides the source
+WORDS_AT_END = 6  # more only on request
+LANE_CHARACTERS = (22, 60)  # least and most, besides the source
 LANE_HUES = (210, 150, 275, 48, 185, 310, 95, 240)  # no red: red is what went wrong
-# The drawing of a cycle: its circle, a CPU on it, how far from it a word is written.
+# The drawing of a cycle: its circle, a CPU on it, the distance of a word from it.
 CYCLE_PX = 320
 CYCLE_RADIUS = 92
 NODE_RADIUS = 26
@@ -54,7 +54,7 @@ class SourceLine(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """One call: where it is, what the line says, and the lines around the one that is shown."""
+    """One call: its place, the text of its line, and the lines around that."""
 
     place: str
     function: str
@@ -77,7 +77,7 @@ class Row:
     source: str = ""
     frames: tuple[Frame, ...] = ()
     at_stake: bool = False
-    decides: str = ""  # the line that what was read decides
+    decides: str = ""  # the line that the value read decides
 
     @property
     def grave(self) -> bool:
@@ -152,7 +152,7 @@ def render(account: Account) -> str:
 
 
 def framed(account: Account) -> str:
-    """The page in a frame, for a notebook: its style and its script stay in there."""
+    """The page in a frame, for a notebook: its style and its script stay inside."""
     page = render(account).replace("&", "&amp;").replace('"', "&quot;")
     style = "width: 100%; height: 40em; border: 0"
     return f'<iframe srcdoc="{page}" style="{style}" title="{escape(account.headline)}"></iframe>'
@@ -216,7 +216,7 @@ def _marker_row(marker: Marker) -> Row:
 
 
 def _lane_characters(rows: tuple[Row, ...]) -> int:
-    """How wide a lane must be for what its steps say, in characters."""
+    """The width that a lane needs for its steps, in characters."""
     least, most = LANE_CHARACTERS
     longest = max((len(f"{row.words} {' '.join(row.notes)}") for row in rows), default=0)
     return max(least, min(most, longest))
@@ -286,7 +286,7 @@ def _frames(stack: tuple[Site, ...]) -> tuple[Frame, ...]:
 
 
 def _context(site: Site) -> tuple[SourceLine, ...]:
-    """The line and those around it, without the indentation that they share."""
+    """The line and those around it, without their common indentation."""
     lines = linecache.getlines(site.file)
     first = max(1, site.line - CONTEXT_LINES)
     last = min(len(lines), site.line + CONTEXT_LINES)
@@ -346,7 +346,7 @@ def _cycle_nodes(account: Account, cycle: tuple[Blocked, ...]) -> list[Node]:
 
 
 def _anchor(rightward: float) -> str:
-    """Which end of a text touches the circle, so that long words grow away from it."""
+    """The end of a text that touches the circle, so that long words extend away from it."""
     if abs(rightward) < 0.1:
         return "middle"
     return "start" if rightward > 0 else "end"

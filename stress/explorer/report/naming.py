@@ -1,11 +1,11 @@
-"""``Naming``: how a program's words, values and codes are called in what is printed.
+"""``Naming``: the names of a program's words, values and codes in reports.
 
-Without names a word is ``[4]``, a value a number (hexadecimal where it is large), a code nothing.
+Without names a word is ``[4]``, a value a number (hexadecimal if it is large), a code nothing.
 Names come from the program (machine/names.py); this file adds what all printers share: places,
 and transitions such as ``FREE order 1 zone 0 MOVABLE v3 -> ALLOCATED order 0 v4 owner 7``.
 
-In a transition, fields that stay as they were are not said twice. A field is a word with the number
-behind it (``order 1``) or a word alone (``MOVABLE``); the first field is always said.
+A transition does not repeat unchanged fields. A field is a word followed by a number (``order 1``)
+or a word alone (``MOVABLE``); the first field is always printed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 from stress.machine.names import named
 from stress.machine.program import Program
 
-LARGEST_DECIMAL = 10**9  # tagged and packed words are read in hexadecimal
+LARGEST_DECIMAL = 10**9  # tagged and packed words are legible in hexadecimal
 _FIELD = re.compile(r"[A-Za-z-]+ \d+(?!\S)|\S+")
 
 
@@ -24,7 +24,7 @@ def number(value: int) -> str:
 
 
 def transition(before: str, after: str) -> str:
-    """``before -> after`` without the fields that stay."""
+    """``before -> after`` without the unchanged fields."""
     if before == after:
         return f"{before}, unchanged"
     known = set(_FIELD.findall(before))
@@ -39,11 +39,11 @@ class Naming:
         self._program = program
 
     def inside(self, index: int) -> bool:
-        """Whether there is such a word: only those have names."""
+        """Whether the word exists: only those have names."""
         return self._program is None or 0 <= index < self._program.words
 
     def word(self, index: int) -> str:
-        """The name of a word; "" where it has none."""
+        """The name of a word; "" if it has none."""
         program = self._program
         if program is None or not self.inside(index):
             return ""
@@ -86,7 +86,7 @@ class Naming:
         return "" if self._program is None else named("code_name", self._program.code_name, code)
 
     def short_code(self, code: int) -> str:
-        """What stands before the colon: ``I_TAIL``."""
+        """The part before the colon: ``I_TAIL``."""
         return self.code(code).partition(":")[0]
 
 

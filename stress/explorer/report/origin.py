@@ -1,9 +1,9 @@
-"""Where a check came to its code: the line that returned it, and the words that it read last.
+"""Where the code of a check comes from: the line that returned it, and the words that it read last.
 
-A check runs at once and leaves no steps. When it has failed it runs once more over a copy of the
-memory that it refused, watched: which frame returned the code, and, where that frame only passed
-on what another kernel returned on the same line, which one, down to the line that made it. What a
-check read last is what it was not content with.
+A check runs in one piece and leaves no steps. After a failure it runs once more, traced, over a
+copy of the memory that it refused. The trace shows which frame returned the code and, if that frame
+only passed on the result of another kernel on the same line, that kernel, down to the line that
+made the code. The words that the check read last are those that it objects to.
 
 ``breakpoint()`` in a check stops in its first run, not here.
 """
@@ -27,14 +27,14 @@ LAST_READS = 2
 
 
 class Origin(NamedTuple):
-    """``sites``: innermost first. ``words``: those of the last reads, in order of address."""
+    """``sites``: innermost first. ``words``: those read last, in order of address."""
 
     sites: tuple[Site, ...] = ()
     words: tuple[int, ...] = ()
 
 
 class _Watched(Ram):
-    """Words that remember which of them were read last."""
+    """Memory that remembers which words were read last."""
 
     def __init__(self, words: np.ndarray) -> None:
         copy = Ram.of_words(len(words))
@@ -55,7 +55,7 @@ class _Watched(Ram):
 
 @dataclass
 class _Call:
-    """A frame that runs, or has returned."""
+    """A frame that is running or has returned."""
 
     site: Site | None = None
     value: int | None = None

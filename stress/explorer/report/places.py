@@ -1,4 +1,4 @@
-"""Places in the source, as text: ``file.py:12``, and what the line says."""
+"""Places in the source, as text: ``file.py:12``, and the line itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stress.machine.site import Site
 
 
 def source_at(site: Site | None) -> str:
-    """The line of text at ``site``; empty where there is no such file or line."""
+    """The line of text at ``site``; empty if there is no such file or line."""
     return linecache.getline(site.file, site.line).strip() if site else ""
 
 

@@ -1,13 +1,14 @@
-"""An account as text for a terminal, a mail or a log: no colours, nothing but characters.
+"""An account as text for a terminal, a mail or a log: plain characters, no colours.
 
-From top to bottom: what failed and why; where there are many steps, those that touched what is at
-stake (history.py); the steps with one column for each CPU; who waits for whom; the conflicting pair
-with its call stacks; what the CPUs returned; and the line that shows it again. Where columns would
-be too narrow for most of their steps the source goes below its step, or the CPUs share one column.
-Only source lines are ever cut; below its step, a line is not said again for the next step of a CPU.
+From top to bottom: what failed and why; for a long trace, the steps that touched the words at stake
+(history.py); the steps with one column for each CPU; which CPU waits for which; the conflicting
+pair with its call stacks; what the CPUs returned; and the line that repeats the run. If columns
+would be too narrow for most of their steps, the source goes below its step, or the CPUs share one
+column. Only source lines are ever cut; a source line below a step is not repeated for the CPU's
+next step on the same line.
 
-Every line fits the width (40 at least) but one: the line to repeat it stays in one piece, so that
-it can be copied.
+Every line fits the width (at least 40) but one: the line that repeats the run stays in one piece,
+so that it can be copied.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from stress.machine.site import Site
 from stress.quantities import counted
 
 MARGIN_STEPS = 3
-MANY_LINES = 24  # of steps: more of them come with a history of what is at stake
-MOST_BROKEN = 4  # CPUs keep their columns where at most one step in four is broken into two lines
+MANY_LINES = 24  # of steps: a longer trace comes with a history of the words at stake
+MOST_BROKEN = 4  # CPUs keep their columns if at most one step in four takes two lines
 SHORTEST_GAP = 8
 SHOWN_WORDS = 16
-SHOWN_NAMES = 6  # words at the end, where they have names
+SHOWN_NAMES = 6  # words at the end, if they have names
 # Widths in characters.
 NUMBER_WIDTH = len("failed")
 SWITCH_WIDTH = len("preempt")
@@ -45,13 +46,13 @@ LEFT_COLUMNS = NUMBER_WIDTH + SEPARATOR + SWITCH_WIDTH
 NARROWEST_CPU = 22
 NARROWEST_SOURCE = 32
 NARROWEST = 40
-LEGEND = "preempt: the CPU before could have gone on; switch: it had ended, slept or given way"
+LEGEND = "preempt: the CPU before could have continued; switch: it had ended, slept or yielded"
 STACK_INDENT = " " * 6
 
 
 @dataclass(frozen=True)
 class Line:
-    """What one step says, before it is known into which column it goes."""
+    """The text of one step, before its column is known."""
 
     number: str
     switch: str
@@ -68,10 +69,10 @@ class Line:
 def render(account: Account, width: int = 120, paths: bool = False, full: bool = False) -> str:
     """``account`` as text, ``width`` characters wide.
 
-    ``paths``: with the calls of each step. ``full``: no step is left out.
+    ``paths``: with the calls of each step. ``full``: with every step.
     """
     out = StringIO()
-    # Whatever this process writes to: the text is the same everywhere.
+    # The same text whatever this process writes to.
     console = Console(
         file=out,
         width=max(NARROWEST, width),
@@ -107,7 +108,7 @@ def render(account: Account, width: int = 120, paths: bool = False, full: bool =
 
 # --- the steps -----------------------------------------------------------------------------------
 def _lines(account: Account, paths: bool, full: bool) -> list[Line]:
-    """What happened, then what did not: the access that failed, and the CPUs that wait."""
+    """The steps, then what did not happen: the access that failed, and the CPUs that wait."""
     trace, naming = account.trace, account.naming
     notes = wording.buffer_notes(account)
     stacks = wording.stacks_of(trace)
@@ -158,7 +159,7 @@ def _step_line(
 
 
 def _sources(stack: tuple[Site, ...], paths: bool) -> tuple[str, ...]:
-    """The line that a reader wants to see; with ``paths`` those of all calls."""
+    """The line of the step; with ``paths`` those of all calls."""
     if paths:
         return tuple(_source(site) for site in stack)
     site = shown_site(stack)
@@ -170,7 +171,7 @@ def _source(site: Site | None) -> str:
 
 
 def _without_repeats(lines: list[Line]) -> list[Line]:
-    """A step that is made on the same lines as the one before it says nothing of them."""
+    """Drop the source of a step on the same lines as the one before it."""
     kept = []
     for before, line in zip([None, *lines], lines, strict=False):
         same = before is not None and before.cpu == line.cpu and not line.switch
@@ -180,7 +181,7 @@ def _without_repeats(lines: list[Line]) -> list[Line]:
 
 
 def _table(account: Account, lines: list[Line], width: int) -> Table:
-    """The steps in the first form that ``width`` has room for; the last one takes any."""
+    """The steps in the first form that fits ``width``; the last form always does."""
     cpus = account.trace.cpus
     titles = account.lanes
     if _source_width(lines, cpus, width) >= NARROWEST_SOURCE:
@@ -200,7 +201,7 @@ def _longest(lines: list[Line]) -> int:
 
 
 def _source_width(lines: list[Line], lanes: int, width: int) -> int:
-    """What remains for a column of source when no step is to be broken."""
+    """The width that remains for a column of source if no step is broken."""
     return width - LEFT_COLUMNS - lanes * (SEPARATOR + _longest(lines)) - SEPARATOR
 
 
@@ -237,7 +238,7 @@ def _below(lines: list[Line], titles: list[str], width: int) -> Table:
 
 
 def _table_of(titles: list[str], lane_width: int) -> Table:
-    """All widths are given: a table that shrinks by itself drops the step numbers first."""
+    """All widths are fixed: a table that shrinks by itself drops the step numbers first."""
     table = Table(box=ASCII, show_edge=False, pad_edge=False, header_style="", padding=(0, 1))
     table.add_column("step", justify="right", width=NUMBER_WIDTH)
     table.add_column("switch", width=SWITCH_WIDTH)
@@ -254,7 +255,7 @@ def _cells(line: Line, lanes: int, said: Text) -> list[Text]:
 
 # --- what follows the steps ----------------------------------------------------------------------
 def _waiting(account: Account) -> Iterator[str]:
-    """Who waits for whom, and where."""
+    """Which CPU waits for which, and where."""
     blocked_cpus = account.trace.blocked
     if not blocked_cpus:
         return
@@ -266,7 +267,7 @@ def _waiting(account: Account) -> Iterator[str]:
 
 
 def _conflict(account: Account) -> Iterator[str]:
-    """The pair again, or the access that failed, each with how its CPU came there."""
+    """The pair again, or the access that failed, each with its call stack."""
     fault = account.trace.fault
     pair = wording.conflicting(account.trace)
     if pair:
@@ -296,7 +297,7 @@ def _stack(stack: tuple[Site, ...]) -> Iterator[str]:
 
 
 def _end(account: Account) -> Iterator[str]:
-    """What is left behind. A failure before the end has no results: not all CPUs returned."""
+    """The final state. A failure before the end has no results: not all CPUs returned."""
     trace = account.trace
     yield ""
     if account.kind == "check" and trace.returns:

@@ -4,8 +4,8 @@ A trace is a schedule, run on the interpreted engine: every step with the place 
 made it. Steps are numbered from 0; ``local`` counts the steps of one actor from 1. The flush of a
 store buffer is a step of its CPU with the op ``OP_FLUSH``.
 
-``explain.steps_of`` makes the steps of any interpreted machine that traces; what runs one (the
-explorer, crash mode) adds what only it knows: markers, a conflict, words at stake.
+``explain.steps_of`` makes the steps of any interpreted machine that traces; the caller that runs it
+(the explorer, crash mode) adds what only it knows: markers, a conflict, words at stake.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def kind_of(ending: str) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """One access: see ops.py for ``op`` and for what ``value`` is. ``stack``: innermost first.
+    """One access: see ops.py for ``op`` and ``value``. ``stack``: innermost first.
 
-    ``before``, ``after``: what the words of the step held in memory, where that is known.
+    ``before``, ``after``: the contents of the step's words in memory, if known.
     """
 
     index: int
@@ -52,7 +52,7 @@ class Step:
     second: int  # the other word of load2; 0 elsewhere
     stack: tuple[Site, ...]
     switched: bool  # another CPU made the step before this one
-    preempted: bool  # ... although it could have gone on
+    preempted: bool  # ... although it could have continued
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
 
@@ -81,7 +81,7 @@ def may_change(step: Step) -> bool:
 
 
 class Blocked(NamedTuple):
-    """A CPU that cannot go on: what it waits for and, where that is known, for whom."""
+    """A CPU that cannot continue: the word it waits for and, if known, the CPU."""
 
     cpu: int
     address: int
@@ -91,7 +91,7 @@ class Blocked(NamedTuple):
 
 
 class Marker(NamedTuple):
-    """Something that is no step and happens before step ``before``: ``cpu 1 stops for ever``."""
+    """An event that is no step, before step ``before``: ``cpu 1 stops for ever``."""
 
     before: int
     cpu: int
@@ -104,10 +104,10 @@ class Trace:
 
     ``conflict``: indices of the two steps that race or tear, or whose order decides (earlier
     first). ``fault``: the access that was not performed ("memory", "undefined", "stack").
-    ``blocked``: the CPUs of a deadlock or livelock, a cycle first, in its order. ``faulted``: where
-    a kernel did what has no meaning ("arithmetic"). ``origin``: the line of the check or invariant
-    that returned the code, innermost first. ``at_stake``: the words that the failure is about;
-    their steps are never left out. ``markers``: in order.
+    ``blocked``: the CPUs of a deadlock or livelock, a cycle first, in its order. ``faulted``: the
+    line of an operation without a meaning ("arithmetic"). ``origin``: the line of the check or
+    invariant that returned the code, innermost first. ``at_stake``: the words that the failure is
+    about; their steps are never left out. ``markers``: in order.
     """
 
     cpus: int

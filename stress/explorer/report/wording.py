@@ -1,12 +1,12 @@
 """How an account is put into words: shared by the text, the page and the JSON.
 
-Here is what a step and a wait are called. Nothing here knows about columns, colours or
-markup; what it returns is text as it is, and a page escapes it.
+This module words steps and waits. It knows nothing of columns, colours or markup; it
+returns plain text, which the page escapes.
 
 Rules:
 - the words are those of kernels: ``load [4] = 1`` read 1, ``store [4] <- 1`` wrote 1, ``cas [4]
-  0 -> 1`` changed it, ``fetch_add [4] found 1`` read 1 and wrote something that is not known
-- names of words and values are the program's (naming.py)
+  0 -> 1`` changed the word, ``fetch_add [4] found 1`` read 1 and wrote an unknown value
+- names of words and values come from the program (naming.py)
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Words(NamedTuple):
 
     @property
     def colon(self) -> str:
-        """Between a name and what happened to it: ``cas zone 0 lock: free -> held by cpu 1``."""
+        """What separates a name from its change: ``cas zone 0 lock: free -> held by cpu 1``."""
         plain = self.place.startswith("[") or self.rest.startswith(("= ", "<- "))
         return ":" if self.place and self.rest and not plain else ""
 
@@ -78,7 +78,7 @@ def _rest_of(step: Step, naming: Naming) -> str:
 
 
 def _stored(step: Step, naming: Naming) -> str:
-    """What was written; from what to what where the values have a meaning."""
+    """The value written; if values have a meaning, the old and the new one."""
     if step.before and naming.meaning(step.address, step.value):
         return naming.change(step.address, step.before, step.after)
     return f"<- {naming.value(step.address, step.value)}"
@@ -96,7 +96,7 @@ def _changed(step: Step, naming: Naming) -> str:
 
 
 def fault_words(fault: Step, naming: Naming = NO_NAMES) -> Words:
-    """An access that was not performed: it has no value."""
+    """An access that was not performed has no value."""
     return words_of(fault, naming)._replace(rest="")
 
 
@@ -107,17 +107,17 @@ def fault_reason(account: Account, fault: Step) -> str:
     words = account.program.words
     if is_pair(fault) and fault.address % 2 and 0 <= fault.address < words:
         return "odd address of a pair"
-    return f"outside of memory, 0..{words - 1}"
+    return f"outside memory, 0..{words - 1}"
 
 
 def buffer_notes(account: Account) -> dict[int, str]:
-    """What the store buffers did to a step, by its index; nothing under ``sc``."""
+    """What the store buffers did to each step, by its index; empty under ``sc``."""
     if account.memory_model == "sc":
         return {}
     trace = account.trace
     notes: dict[int, str] = {}
     flushes = {stored.index: flush for flush, stored in flushed_stores(trace).items()}
-    # the words that lie in the buffer of a CPU at this point
+    # the words in the buffer of a CPU at this point
     buffered: defaultdict[int, list[int]] = defaultdict(list)
     for step in trace.steps:
         own = buffered[step.cpu]
@@ -135,14 +135,14 @@ def buffer_notes(account: Account) -> dict[int, str]:
 
 
 def is_store(step: Step) -> bool:
-    """True for what goes through a store buffer."""
+    """Whether the step goes through a store buffer."""
     return ops.FIRST_WRITE <= step.op <= ops.LAST_STORE
 
 
 def flushed_stores(trace: Trace) -> dict[int, Step]:
     """The store that each flush made visible, by the index of the flush.
 
-    Under tso and pso alike it is the oldest one of that CPU to that word.
+    Under both tso and pso it is the CPU's oldest store to that word.
     """
     waiting: defaultdict[tuple[int, int], deque[Step]] = defaultdict(deque)
     stores: dict[int, Step] = {}
@@ -157,7 +157,7 @@ def flushed_stores(trace: Trace) -> dict[int, Step]:
 
 # --- all steps -----------------------------------------------------------------------------------
 def stacks_of(trace: Trace) -> dict[int, tuple[Site, ...]]:
-    """The calls that led to each step, by its index. No line makes a flush: its store stands in."""
+    """The calls that led to each step, by its index. A flush has those of its store."""
     stores = flushed_stores(trace)
     return {step.index: stores.get(step.index, step).stack for step in trace.steps}
 
@@ -195,7 +195,7 @@ def returned(trace: Trace) -> list[str]:
 
 # --- waiting -------------------------------------------------------------------------------------
 def cycle_of(blocked: tuple[Blocked, ...]) -> tuple[Blocked, ...]:
-    """The CPUs at the beginning of ``blocked`` that wait for each other in a circle, or none."""
+    """The CPUs at the beginning of ``blocked`` that wait for each other in a cycle, or none."""
     for length, last in enumerate(blocked, start=1):
         if last.holder == blocked[0].cpu:
             return blocked[:length]
@@ -224,7 +224,7 @@ def wait_in_short(blocked: Blocked, naming: Naming = NO_NAMES) -> str:
 
 
 def waiting_stack(trace: Trace, blocked: Blocked) -> tuple[Site, ...]:
-    """How ``blocked`` came to wait: the calls of its last look at the word, where that is known."""
+    """How ``blocked`` came to wait: the calls of its last read of the word, if known."""
     for step in reversed(trace.steps):
         if step.cpu == blocked.cpu and step.op not in (ops.OP_RELAX, ops.OP_FLUSH):
             if blocked.address in addresses_of(step):
@@ -234,7 +234,7 @@ def waiting_stack(trace: Trace, blocked: Blocked) -> tuple[Site, ...]:
 
 
 def waiting_lines(blocked: tuple[Blocked, ...], naming: Naming = NO_NAMES) -> list[str]:
-    """Who waits for whom: the cycle as one sentence, every other CPU in one of its own."""
+    """Which CPU waits for which: the cycle as one sentence, every other CPU as its own."""
     cycle = cycle_of(blocked)
     lines = []
     if cycle:

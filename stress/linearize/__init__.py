@@ -1,13 +1,12 @@
 """Linearizability: is there an order of these overlapping calls that a sequential model allows?
 
-``from stress.linearize import Operation, Model, check``; docs/linearizability.md. Which file is
-what::
+``from stress.linearize import Operation, Model, check``; docs/linearizability.md. The files::
 
     history    Operation, and Recorder, which stamps the calls of Python threads
     model      Model: a specification as pure functions; OneOf, by_key, keyed
     models     register, queue, stack, set, lock
     allocator  the model of a page allocator
-    orders     who may go next: by real time, or by each client's program only
+    orders     which operation may come next: by real time, or by program order only
     checker    check: the search
     result     verdicts
     report     a result in words, with a timeline

@@ -1,32 +1,32 @@
-"""The model of a page allocator: the state is the set of live extents, which addresses is free.
+"""The model of a page allocator: its state is the set of live extents; it may choose any address.
 
 Operations: ``alloc(order) -> pfn``, or None for a failure; ``free((pfn, order)) -> True``, or False
-for a free that was refused. What is legal:
+for a refused free. The rules:
 
-- alloc -> pfn: aligned to its order, inside of the memory, and no page of it is live
-- alloc -> None: anywhere (``failures="allowed"``: spurious, counted by the check) or never. That it
-  fails only where nothing is free is no promise of an allocator with per-CPU lists
+- alloc -> pfn: aligned to its order, inside the memory, and no page of it is live
+- alloc -> None: legal anywhere (``failures="allowed"``: spurious, counted by the check) or never.
+  An allocator with per-CPU lists does not promise to fail only if nothing is free
 - free -> True: exactly this extent is live. free -> False: it is not
 - a pending free takes effect or not. A pending alloc: below
 
 Why parts are sound. An extent of order <= max_order is aligned, so it lies in one block of
-2**max_order pages, and what is legal for it depends on the live extents of that block alone: the
+2**max_order pages, and the rules for it depend on the live extents of that block alone: the
 allocator is a product of objects, one for each block, and linearizability is local to each (Herlihy
-and Wing 1990). A failure concerns no block: "allowed", it changes nothing and is legal in any
-state, so that any moment of its interval will do and it is left out; "never", it is illegal
-whatever the others did, so it is a part by itself. A contract between the two would look at all
-blocks at once and could not be split.
+and Wing 1990). A failure concerns no block. If failures are "allowed", it changes nothing and is
+legal in any state, hence at any moment of its interval, and is left out. If they are "never", it is
+illegal whatever the other operations did, and is a part by itself. A contract between the two would
+concern all blocks at once and could not be split.
 
-A pending alloc of unknown pfn could be in any block. It needs no guess. A client that died with it
-kept its pfn to itself, so only a free can show that it took place (of a reaper, say); moved to the
-moment just before that free, the order of all others stays legal, because there are fewer live
-extents in between. So its effect here is a *credit*: one free of that order may be of an extent
-that no client was given. Credits do not factor, but a block that has an order without them may as
-well get none. So blocks are checked without the pending allocs; only those that fail, and that free
-a block of such an order, are checked again, together and with all pending allocs (``rejoin``).
+A pending alloc of unknown pfn could be in any block. No guess is necessary. A client that died in
+it never passed its pfn on, so only a free (of a reaper, say) can show that it took place. If it is
+moved to the moment just before that free, the order of all others stays legal, because fewer
+extents are live in between. So its effect here is a *credit*: one free of that order may name an
+extent that no client received. Credits do not factor, but a block that has an order without them
+needs none. So blocks are checked without the pending allocs; only those that fail, and that free a
+block of such an order, are checked again, together and with all pending allocs (``rejoin``).
 
 The live extents of a block are bits of one integer, numbered as a heap: 1 is the whole block, the
-halves of node n are 2n and 2n + 1. What overlaps an extent is its ancestors and its subtree.
+halves of node n are 2n and 2n + 1. An extent overlaps its ancestors and its subtree.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class _Rules:
     def rejoin(
         self, history: Sequence[Operation], failed: Sequence[Hashable]
     ) -> list[Operation] | None:
-        """The failed blocks with the pending allocs; None if one of them has no use for any."""
+        """The failed blocks with the pending allocs; None if one of the blocks cannot use any."""
         lost = [one for one in history if one.name == "alloc" and one.pending]
         orders = {operation.argument for operation in lost}
         parts = self.partition(history)
@@ -186,7 +186,7 @@ class _Rules:
         return lost + [operation for label in failed for operation in parts[label]]
 
     def describe_state(self, state: State) -> str:
-        """The live extents, and what pending allocs may have taken."""
+        """The live extents, and what pending allocs may hold."""
         credits, live = state
         extents = []
         for block, bits in live:
@@ -208,7 +208,7 @@ def _bits(live: Live, block: int) -> int:
 
 
 def _with(live: Live, block: int, bits: int) -> Live:
-    """``live`` with other extents in ``block``; a block without any is not in it."""
+    """``live`` with other extents in ``block``; a block without extents has no entry."""
     if len(live) == 1 and live[0][0] == block:
         return ((block, bits),) if bits else ()
     others = [pair for pair in live if pair[0] != block]

@@ -1,17 +1,18 @@
 """``check``: the search of Wing and Gong (1993) with Lowe's memo (2017), part by part.
 
-Depth first: take an operation that may go next (orders.py) and whose result the model allows, until
-no completed one waits; where nothing fits, put the last one back and try the next. A configuration
-is (what is taken, state); one that was reached before leads nowhere new. Beyond the textbook:
+Depth first: take an operation that may come next (orders.py) and has a result that the model
+allows, until no completed one waits; if none fits, put the last one back and try the next. A
+configuration is (operations taken, state); one that was reached before leads nowhere new. Beyond
+the textbook:
 
-- what leaves every state as it is (``Model.observes``) goes first wherever it may, with no
-  alternative: any order that continues from here stays legal when it is moved to the front
-- a pending operation that would leave the state as it is, is not tried: it may as well not happen
-- pending operations are tried last, and of those that are alike only the earliest
+- an operation that leaves every state unchanged (``Model.observes``) goes first wherever it may,
+  without alternatives: any order that continues from here stays legal with it at the front
+- a pending operation that would leave the state unchanged is not tried: it need not happen
+- pending operations are tried last, and of equal ones only the earliest
 
-The operation at whose return the search stuck furthest is the one that broke the history: every
-order of what had returned before it ends in a state where it cannot be placed before it returned.
-Linearizability is closed under prefixes, so what came later has no part in the blame.
+The history is broken by the operation at the return of which the search got stuck furthest: every
+order of the operations that returned before it ends in a state in which it cannot be placed before
+its return. Linearizability is closed under prefixes, so later operations have no part in it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from stress.linearize.result import Check
 DEFAULT_SECONDS = 60.0
 DEFAULT_VISITED = 1_000_000  # some hundred bytes each
 STATES_KEPT = 8
-CLOCK_ROUNDS = 64  # steps between two looks at the clock
+CLOCK_ROUNDS = 64  # steps between two readings of the clock
 CONSISTENCIES = ("linearizable", "sequential")
 
 
@@ -53,12 +54,12 @@ def check(
     """Whether ``history`` has an order that ``model`` allows.
 
     ``seconds``, ``visited``: the budget in time and in configurations, for all parts together;
-    each gets an equal share of what is left, so that one hard part hides no failure of another.
+    each gets an equal share of the rest, so that a hard part does not hide the failure of another.
     ``visited`` alone makes "unknown" repeatable. ``consistency``: "sequential" keeps only the order
-    of each client's own operations, not that of time. It is no local property, so nothing is
+    of each client's operations, not that of time. It is not a local property, so the history is not
     partitioned. ``partition`` False: check the whole history in one, as a test of a partition.
 
-    Raises ``MisuseError`` for a history whose stamps make no sense.
+    Raises ``MisuseError`` for a history with inconsistent stamps.
     """
     if consistency not in CONSISTENCIES:
         raise MisuseError(f"consistency: {consistency!r}; use {' or '.join(CONSISTENCIES)}")
@@ -88,7 +89,7 @@ def check(
 def _check_parts(
     model: Model, history: Sequence[Operation], split: Parts, spending: _Spending
 ) -> list[Part]:
-    """Small parts first, for fast answers; then those that failed as one, if that may save them."""
+    """Small parts first, for fast answers; then failed ones together, if that may help them."""
     parts: list[Part] = []
     waiting = sorted(split.items(), key=lambda item: len(item[1]))
     for number, (key, operations) in enumerate(waiting):
@@ -123,7 +124,7 @@ def _require_stamps(history: Sequence[Operation]) -> None:
 
 @dataclass(frozen=True)
 class _Budget:
-    """What one part may spend."""
+    """The budget of one part."""
 
     deadline: float | None
     visited: int | None
@@ -131,7 +132,7 @@ class _Budget:
 
 @dataclass
 class _Spending:
-    """What all parts may spend, and have spent."""
+    """The budget of all parts, and what they have spent."""
 
     seconds: float | None
     visited: int | None
@@ -139,7 +140,7 @@ class _Spending:
     spent: int = 0
 
     def share(self, parts: int) -> _Budget:
-        """What one of ``parts`` parts that are left may spend."""
+        """The budget of one of the ``parts`` remaining parts."""
         deadline = visited = None
         if self.seconds is not None:
             now = time.perf_counter()
@@ -150,21 +151,21 @@ class _Spending:
 
 
 def _verdict(parts: Sequence[Part], sequential: bool) -> str:
-    """One part without an order is enough; an unknown one only spoils a pass."""
+    """One part without an order decides; an unknown part only prevents a pass."""
     passed, failed = _outcomes(sequential)
     verdicts = {part.verdict for part in parts}
     return next((verdict for verdict in (failed, UNKNOWN) if verdict in verdicts), passed)
 
 
 def _outcomes(sequential: bool) -> tuple[str, str]:
-    """The verdicts on what has an order, and on what has none."""
+    """The verdicts for a history with an order, and for one without."""
     if sequential:
         return SEQUENTIAL, NOT_SEQUENTIAL
     return LINEARIZABLE, NOT_LINEARIZABLE
 
 
 class _Taken(NamedTuple):
-    """An operation that was taken, the state before, and whether there are others to try."""
+    """An operation taken, the state before it, and whether there are others to try."""
 
     operation: int
     before: State
@@ -232,7 +233,7 @@ class _Search:
         return self._order.first() if self._order.waiting else NONE
 
     def _try(self, candidate: int) -> int:
-        """Take ``candidate`` if that leads to a new configuration; who is to be tried next."""
+        """Take ``candidate`` if that leads to a new configuration; returns the next candidate."""
         order, before, operation = self._order, self._state, self._operations[candidate]
         observes = self._model.observes
         after = advance(self._model.step, before, operation)
@@ -252,7 +253,7 @@ class _Search:
         return self._first()
 
     def _go_back(self) -> int | None:
-        """Put back the last operation that has alternatives, and all above it; which one it was."""
+        """Put back the last operation that has alternatives, and all above it; returns it."""
         while self._stack:
             taken = self._stack.pop()
             self._order.put_back(taken.operation)
@@ -262,7 +263,7 @@ class _Search:
         return None
 
     def _note(self) -> None:
-        """Remember the order that came furthest, and the states in which such orders end."""
+        """Keep the order that came furthest, and the states in which such orders end."""
         blocked = self._order.blocking()
         depth = self._completed - self._order.waiting
         returned = depth if blocked == NONE else self._operations[blocked].returned
@@ -271,13 +272,13 @@ class _Search:
             self._states.clear()
         if returned >= self._furthest[0] and len(self._states) < STATES_KEPT:
             self._states[self._state] = None
-        reached = (returned, depth, -len(self._stack))  # the fewer pending ones, the plainer
+        reached = (returned, depth, -len(self._stack))  # the fewer pending ones, the simpler
         if reached > self._furthest:
             self._furthest, self._blocked = reached, blocked
             self._longest = [taken.operation for taken in self._stack]
 
     def _unplaced(self) -> tuple[Operation, ...]:
-        """Completed operations that could have gone behind the longest order."""
+        """Completed operations that could have followed the longest order."""
         while self._stack:
             self._order.put_back(self._stack.pop().operation)
         for i in self._longest:
@@ -290,7 +291,7 @@ class _Search:
         return tuple(found)
 
     def _clock(self) -> Callable[[], bool]:
-        """Says when the budget is spent; looks at the clock now and then only."""
+        """Whether the budget is spent; reads the clock only every ``CLOCK_ROUNDS`` steps."""
         budget, seen, rounds = self._budget, self._seen, 0
 
         def exhausted() -> bool:

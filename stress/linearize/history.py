@@ -2,14 +2,14 @@
 
 A history is a sequence of operations, in any order. Stamps come from one clock that all clients
 share. An operation took effect at some moment of the *closed* interval [call, returned]: two
-operations are ordered only if one returned at a smaller stamp than the other was called at. Equal
-stamps order nothing. Why closed: a clock that is too coarse gives A, which returned, and B, which
-was called just after, the same stamp, and it gives it to B before A as well. To call them
-concurrent forgets an order, so a wrong history may pass; to guess an order would condemn right
-ones. A counter that is advanced with every stamp has no equal ones.
+operations are ordered only if the stamp of one return is smaller than that of the other call. Equal
+stamps order nothing. Why closed: with a coarse clock, a call just after a return may get the same
+stamp as the return, and so may a call just before it. Treating the two as concurrent forgets an
+order, so a wrong history may pass; guessing an order would condemn right histories. A counter that
+advances with every stamp has no equal ones.
 
-What must be true of the stamps: the call's is taken before the operation has any effect, the
-return's after its last one.
+Rule for stamps: take that of the call before the operation has any effect, and that of the return
+after its last effect.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 
 class _Any:
-    """Equals everything: the result of an operation that has none yet."""
+    """Equals everything: the result of an operation without a result yet."""
 
     def __eq__(self, other: object) -> bool:
         return True
@@ -42,12 +42,12 @@ ANY: Any = _Any()
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a client called, what it was told, and the stamps of both.
+    """What a client called, what it got, and the stamps of both.
 
-    ``returned`` None: pending. The client died, or the history ended, so that the operation may
-    have taken effect at any moment after its call, or never. Its ``result`` is ``ANY``, which
-    equals everything, so that a model that compares results with ``==`` is right for it as it is.
-    ``key``: which of several independent objects it was called on (``by_key``, ``keyed``).
+    ``returned`` None: pending. The client died, or the history ended, so the operation may have
+    taken effect at any moment after its call, or never. Its ``result`` is ``ANY``, which equals
+    everything, so a model that compares results with ``==`` needs no change for it. ``key``: the
+    object that it was called on, of several independent ones (``by_key``, ``keyed``).
     """
 
     client: Hashable
@@ -75,7 +75,7 @@ class Operation:
 
 @dataclass
 class Ticket:
-    """An operation under way: set ``result`` before the block ends."""
+    """An operation in progress: set ``result`` before the block ends."""
 
     result: Any = None
 
@@ -87,7 +87,7 @@ class Recorder:
         with recorder.operation(client, "put", 3) as ticket:
             ticket.result = queue.put(3)
 
-    An operation that raises stays pending: how far it came is unknown. Threads share one
+    An operation that raises stays pending: its effect is unknown. Threads share one
     recorder; its counter is advanced by one bytecode of C, and appending to a list is atomic.
     """
 
@@ -111,7 +111,7 @@ class Recorder:
         del self._under_way[call]
 
     def history(self) -> list[Operation]:
-        """What was recorded so far; what has not returned is pending."""
+        """The operations so far; those that have not returned are pending."""
         pending = dict(self._under_way)
         known = {operation.call: operation for operation in list(self._returned)}
         return sorted((pending | known).values(), key=lambda operation: operation.call)

@@ -1,13 +1,12 @@
-"""``Model``: what an object does when it is used by one client at a time, as pure functions.
+"""``Model``: what an object does for one client at a time, as pure functions.
 
 Rules for a step function:
 
 - it changes nothing: states are hashable values, and it returns new ones
 - it returns None if the operation's result is impossible in that state; so None is no state
-- a pending operation has no result. Comparing ``operation.result == value`` is always true then;
-  a step that does more with results (indexes, orders, tests for truth) looks at
-  ``operation.pending`` first
-- it answers the same for the same arguments, always
+- a pending operation has no result. ``operation.result == value`` is always true for it; a step
+  that does more with results (indexes, orders, tests for truth) tests ``operation.pending`` first
+- it always returns the same for the same arguments
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ Parts = Mapping[Hashable, Sequence[Operation]]
 
 
 class OneOf(frozenset[Any]):
-    """Several states, one of which is the true one: what a step returns that has a choice.
+    """Several states, one of which is the true one: returned by a step that has a choice.
 
-    The search carries the whole set along, so a choice is not made before a later result makes it.
+    The search keeps the whole set until a later result decides.
     """
 
 
@@ -40,14 +39,14 @@ class Model:
 
     ``init``: the first state. ``step(state, operation)``: the state afterwards, a ``OneOf``, or
     None if the operation cannot have that result. ``partition``: splits a history into parts
-    that the model allows or forbids independently of each other; an operation that it leaves out
-    is one that the model allows anywhere (it is counted). Only for speed, and much of it: the
-    search is exponential in what overlaps within a part. ``rejoin(history, keys of parts that
-    failed)``: where a partition left out pending operations that could explain such a failure, all
-    operations of those parts with them, to be checked as one part instead; None: nothing could.
+    that the model allows or forbids independently of each other; it may leave out an operation that
+    the model allows anywhere (these are counted). It matters only for speed, but much: the search
+    is exponential in the overlap within a part. ``rejoin(history, keys of failed parts)``: if the
+    partition left out pending operations that could explain such a failure, all operations of those
+    parts with them, to check as one part instead; None: no operation could.
 
-    ``observes(operation)``: whether it, with this result, leaves *every* state that allows it as it
-    is (a read does; a write of the value that is there already does not, it would change others).
+    ``observes(operation)``: whether it, with this result, leaves *every* state that allows it
+    unchanged (a read does; a write of the present value does not, it would change other states).
     Only for speed. ``by_client``: whether ``step`` looks at ``operation.client``. ``describe``,
     ``describe_state``: for reports.
     """
@@ -103,7 +102,7 @@ def by_key(history: Sequence[Operation]) -> Parts:
 
 
 def keyed(model: Model) -> Model:
-    """Many objects like ``model``'s, one for each key, checked one by one.
+    """Many objects of ``model``, one for each key, checked one by one.
 
     Linearizability is local (Herlihy and Wing 1990): a history is linearizable exactly if that of
     each object is. The state here, a set of (key, state), serves the check of a whole.

@@ -1,6 +1,6 @@
-"""Models of the usual objects. An operation's names and results are in each docstring.
+"""Models of the usual objects. Each docstring has the names and results of the operations.
 
-Each is a function that makes the model, so that the first state can be chosen; ``keyed`` of
+Each is a function that makes the model, so that the caller can choose the first state; ``keyed`` of
 model.py makes many objects of one.
 """
 
@@ -13,7 +13,7 @@ from shmalloc.errors import MisuseError
 from stress.linearize.history import Operation
 from stress.linearize.model import Model, Parts
 
-EMPTY = "empty"  # what a dequeue or a pop returns that finds nothing
+EMPTY = "empty"  # what a dequeue or a pop returns if it finds nothing
 
 
 def unknown(operation: Operation, known: str) -> MisuseError:
@@ -77,7 +77,7 @@ def stack(items: Iterable[Any] = ()) -> Model:
 def hash_set(items: Iterable[Hashable] = ()) -> Model:
     """``add(x) -> was new``, ``remove(x) -> was there``, ``contains(x) -> bool``.
 
-    Every operation names one element and no other matters to it: each element is a part.
+    Every operation concerns only the element that it names, so each element is a part.
     """
 
     def step(state: frozenset[Any], operation: Operation) -> frozenset[Any] | None:
@@ -103,7 +103,7 @@ def hash_set(items: Iterable[Hashable] = ()) -> Model:
 
 
 def lock() -> Model:
-    """``acquire()``, ``try_acquire() -> bool``, ``release()``; the state is who holds it.
+    """``acquire()``, ``try_acquire() -> bool``, ``release()``; the state is the holder.
 
     A try may fail only while a client holds the lock. Only the holder may release.
     """
@@ -126,7 +126,7 @@ def lock() -> Model:
     return Model((), step, describe_state=describe, observes=_fails, name="lock")
 
 
-# What leaves every state as it is. A pending operation never counts: its result is open.
+# Operations that leave every state unchanged. A pending one never counts: its result is open.
 def _reads(operation: Operation) -> bool:
     if operation.name == "cas":
         return not operation.result

@@ -1,16 +1,17 @@
-"""Who may go next: the order that a search must respect, as lists that shrink and grow again.
+"""Which operation may come next: the order that a search must respect, as lists that shrink and
+grow again.
 
 Operations are numbers: the completed ones 0 to n - 1 by call, then the pending ones by call. Both
-orders have the same face::
+orders have the same interface::
 
     waiting       completed operations that are not taken yet
-    first()       the first candidate: an operation before which none of the others must come
-    after(i)      the candidate behind candidate i; NONE: there are no more
+    first()       the first candidate: an operation that need not come after any other
+    after(i)      the candidate after candidate i; NONE: there are no more
     take(i), put_back(i)      strictly nested
     key()         equal exactly if the same operations are taken
 
-Pending ones come last among candidates: they are needed rarely, so they are tried when nothing
-else works.
+Pending operations come last among candidates: they are rarely needed, so they are tried when
+nothing else works.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ def completed_first(history: Sequence[Operation]) -> list[Operation]:
 
 
 class RealTime:
-    """Linearizability: what returned before another was called comes before it.
+    """Linearizability: an operation comes before those called after its return.
 
-    A doubly linked list of events by stamp, calls before returns where stamps are equal (intervals
+    A doubly linked list of events by stamp, calls before returns if stamps are equal (intervals
     are closed); node 2i is the call of i, 2i + 1 its return. An operation is a candidate exactly
-    if its call stands before every return in the list. Taking one unlinks both its nodes; that is
-    undone in reverse order, so the nodes still know their neighbours (Knuth's dancing links).
+    if its call is before every return in the list. Taking it unlinks both its nodes; undoing this
+    in reverse order works because the nodes still know their neighbours (Knuth's dancing links).
 
     ``kinds``: of each pending operation; of one kind only the earliest that is not taken is a
     candidate, because it can do whatever the others can.
@@ -60,7 +61,7 @@ class RealTime:
         return [node for _, _, node in sorted(stamped)]
 
     def _link(self, events: list[int]) -> None:
-        """A ring through ``_end``, which is before the first event and behind the last."""
+        """A ring through ``_end``, which is before the first event and after the last."""
         ring = [self._end, *events]
         self._next, self._previous = [0] * len(ring), [0] * len(ring)
         for node, following in zip(ring, ring[1:] + ring[:1], strict=True):
@@ -91,7 +92,7 @@ class RealTime:
         return NONE
 
     def blocking(self) -> int:
-        """The waiting operation that returned first: none that was called later may precede it."""
+        """The waiting operation that returned first: no operation called later may precede it."""
         node = self._next[self._end]
         while not node & 1:
             node = self._next[node]
@@ -119,7 +120,7 @@ class RealTime:
         self.waiting += 1
 
     def key(self) -> Hashable:
-        """All below the first waiting one are taken, so that the rest is a small number."""
+        """All below the first waiting one are taken, so the rest is a small number."""
         low = self._next[self._end] >> 1
         return low, self._taken >> low, self._pending_taken
 
@@ -158,7 +159,7 @@ class ProgramOrder:
         return self._from(self._lane_of[i] + 1, self.operations[i].pending)
 
     def _from(self, lane: int, pending: bool) -> int:
-        """The next client's operation; those who wait for a completed one come first."""
+        """The operation of the next client; clients with a waiting completed one come first."""
         for number in range(lane, len(self._lanes)):
             at = self._at[number]
             if at < len(self._lanes[number]):
@@ -168,7 +169,7 @@ class ProgramOrder:
         return NONE if pending else self._from(0, True)
 
     def blocking(self) -> int:
-        """There is no time here: no operation blocks another."""
+        """Program order has no time: no operation blocks another."""
         return NONE
 
     def take(self, i: int) -> None:
@@ -184,7 +185,7 @@ class ProgramOrder:
 
 
 def kinds_of_pending(operations: Sequence[Operation], by_client: bool) -> list[int]:
-    """For each pending operation the number of its kind: no model tells those of one kind apart."""
+    """The kind of each pending operation: no model distinguishes operations of one kind."""
     kinds: list[tuple[object, ...]] = []
     found = []
     for operation in operations:

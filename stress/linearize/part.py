@@ -1,4 +1,4 @@
-"""One part of a history after its search. Verdicts are three: a search cut short proves nothing."""
+"""One part of a history after its search. A search that was cut short proves nothing."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ UNKNOWN = "unknown"
 class Part:
     """One part of a history, searched by itself.
 
-    ``order``: where it passed, an order that the model allows (pending operations that are not in
-    it did not happen); else the order that came furthest, which no other operation can follow.
-    ``blocked``: the operation at whose return no order was left; until then there was one. None
-    in program order, where time plays no role. ``unplaced``: those that could go next by the order
-    of time, and that the model refused, or that led no further. ``states``: what the orders that
-    came as far ended in, some of them.
+    ``order``: if it passed, an order that the model allows (pending operations that are not in it
+    did not happen); else the order that came furthest, which no other operation can follow.
+    ``blocked``: no order was left at the return of this operation; before it there was one. None
+    in program order, which ignores time. ``unplaced``: the operations that could come next by time,
+    but that the model refused or that led no further. ``states``: some of the states in which
+    orders of that length end.
     """
 
     key: Hashable

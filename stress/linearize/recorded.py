@@ -1,7 +1,7 @@
-"""Histories that kernels wrote, from memory of any engine: live, or left behind by the dead.
+"""Histories that kernels wrote, from the memory of any engine: live, or left by dead processes.
 
 ``prepare_log`` sets the area up, ``read_log`` turns it into operations, ``schedules`` runs a
-program under the scheduler of the explorer and gives the history of each schedule. The layout of
+program under the scheduler of the explorer and returns the history of each schedule. The layout of
 the words and the rules of recording are in stress/oracles/histories.py.
 """
 
@@ -25,7 +25,7 @@ FREE = 2  # a: pfn, b: order; result: 0, or a negative code
 
 
 class Entry(NamedTuple):
-    """What a kernel wrote of one operation; ``result`` None: it did not return."""
+    """What a kernel recorded of one operation; ``result`` None: it did not return."""
 
     what: int
     a: int
@@ -85,7 +85,7 @@ def prepare_log(memory: MutableSequence[int], area: LogArea) -> None:
 def read_log(
     memory: Sequence[int], area: LogArea, meaning: Callable[[Entry], Meaning] = allocator_meaning
 ) -> list[Operation]:
-    """The operations of all CPUs by call; pending where a CPU did not come back.
+    """The operations of all CPUs by call; pending if the call did not return.
 
     Raises ``MisuseError`` if a log was too short: an incomplete history proves nothing.
     """
@@ -135,7 +135,7 @@ def schedules(
 ) -> Iterator[tuple[str, list[Operation]]]:
     """The history of each of ``count`` random schedules, with the schedule's verdict.
 
-    ``step_limit`` cuts a schedule: what is under way then is pending, as if all CPUs had died.
+    ``step_limit`` cuts a schedule: operations in progress are pending, as if all CPUs had died.
     """
     plan = Plan("random", Settings(step_limit=step_limit), engine, seed, stop_on_failure=False)
     search = Search(program, plan, Budget(None, None))

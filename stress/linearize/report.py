@@ -1,6 +1,6 @@
-"""A check in words: what broke, after which order, and a timeline of what overlapped.
+"""A check in words: what broke, after which order, and a timeline of the overlapping operations.
 
-Bounded, whatever the history: a few parts, the end of an order, the operations around the failure.
+Its length is bounded: a few parts, the end of an order, the operations around the failure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEGEND = "(number: place in the order above; ! and ?: as above; [--> did not ret
 
 
 def body(model: Model, parts: Sequence[Part], left_out: Sequence[Operation]) -> Iterator[str]:
-    """The lines below the verdict: what contradicts what."""
+    """The lines below the verdict: which operations contradict each other."""
     if left_out:
         counts = Counter(
             operation.name + (" pending" if operation.pending else "") for operation in left_out
@@ -40,7 +40,7 @@ def body(model: Model, parts: Sequence[Part], left_out: Sequence[Operation]) -> 
             yield (
                 f"part {part.key}: the budget ended after {part.visited:,} configurations and"
                 f" {part.seconds:.1f} s, {len(part.order)} of {len(part.operations)} operations"
-                " placed at most"
+                " placed at the furthest point"
             )
 
 
@@ -60,7 +60,7 @@ def _failed(model: Model, part: Part) -> Iterator[str]:
     hidden = len(part.states) - STATES_SHOWN
     if hidden > 0:
         yield f"  or in {hidden} more states, or others"
-    yield "  where none of these can be next, or leads on:"
+    yield "  after which none of these can come next, or leads further:"
     for operation in part.unplaced:
         mark = "!" if operation is part.blocked else "?"
         yield f"       {mark}  client {operation.client}: {model.describe(operation)}"
@@ -97,7 +97,7 @@ def timeline(model: Model, part: Part) -> list[str]:
 
 
 def _around(part: Part) -> list[Operation]:
-    """What could not be placed, what overlaps it, and the end of the order, if there is room."""
+    """The unplaced operations, those that overlap them, and the end of the order if it fits."""
     rows = {id(operation): operation for operation in part.unplaced}
     begin = min((operation.call for operation in part.unplaced), default=0)
     end = max((_end_of(operation) for operation in part.unplaced), default=0)
@@ -117,7 +117,7 @@ def _end_of(operation: Operation) -> float:
 
 
 class _Scale:
-    """Columns of a timeline: events in their order, as far apart as there is room."""
+    """Columns of a timeline: events in their order, spread over the width."""
 
     def __init__(self, rows: Sequence[Operation]) -> None:
         stamps = {operation.call for operation in rows}

@@ -15,10 +15,10 @@ from stress.linearize.report import body
 class Check:
     """The result of ``check``.
 
-    ``verdict``: "linearizable", "not-linearizable", or "unknown" where the budget ended first (in
+    ``verdict``: "linearizable", "not-linearizable", or "unknown" if the budget ended first (in
     program order "sequentially-consistent", "not-sequentially-consistent"). ``left_out``:
     operations that the model's partition put into no part, because it allows them anywhere.
-    ``visited``: configurations, that is sets of operations done with the state they ended in.
+    ``visited``: configurations, that is, sets of operations done with the resulting state.
     """
 
     model: Model
@@ -39,17 +39,17 @@ class Check:
 
     @property
     def partial(self) -> dict[Hashable, tuple[Operation, ...]]:
-        """The longest partial order of each part that was not passed."""
+        """The longest partial order of each part that did not pass."""
         passed = (LINEARIZABLE, SEQUENTIAL)
         return {part.key: part.order for part in self.parts if part.verdict not in passed}
 
     @property
     def unplaced(self) -> tuple[Operation, ...]:
-        """Of the parts that failed, the operations that could not be placed."""
+        """The operations of failed parts that could not be placed."""
         return tuple(operation for part in self.failed for operation in part.unplaced)
 
     def report(self) -> str:
-        """Some lines for people: what contradicts what."""
+        """Some lines for people: which operations contradict each other."""
         return "\n".join([str(self), *body(self.model, self.parts, self.left_out)])
 
     def __str__(self) -> str:

@@ -1,8 +1,8 @@
-"""Histories made up: clients that overlap at random on an object that is atomic by construction.
+"""Simulated histories: clients overlap at random on an object that is atomic by construction.
 
 For tests of models and for benchmarks: every history of ``simulate`` is linearizable, because each
-operation takes effect in one piece between its call and its return. ``hand_out_twice`` breaks one
-of the allocator so that it is not, by as little as one address.
+operation takes effect in one piece between its call and its return. ``hand_out_twice`` breaks a
+history of the allocator by changing a single address.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stress.linearize.history import ANY, Operation
 
 
 class Intent(NamedTuple):
-    """What a client is about to do; ``perform`` does it, at once, and gives the result."""
+    """What a client is about to do; ``perform`` does it at once and returns the result."""
 
     name: str
     argument: Any
@@ -44,8 +44,8 @@ def simulate(
 ) -> list[Operation]:
     """A history of ``operations`` operations, the last ones of which may be pending.
 
-    ``begin(client)``: what that client does next. ``death``: chance that a client dies at a step of
-    its operation, before or after the effect; another one takes its place.
+    ``begin(client)``: the next action of that client. ``death``: chance that it dies at a step of
+    its operation, before or after the effect; another client takes its place.
     """
     names = itertools.count()
     crew = [_Client(next(names)) for _ in range(clients)]
@@ -81,8 +81,8 @@ def _operation(client: _Client, returned: int | None) -> Operation:
 class Pages:
     """An atomic page allocator that places blocks at random, and clients that use it.
 
-    ``hold``: about how many blocks each client keeps. Blocks of the dead are freed by others, who
-    know by magic what they are.
+    ``hold``: about how many blocks each client keeps. Other clients free the blocks of the dead;
+    the simulation tells them which these are.
     """
 
     pages: int
@@ -125,10 +125,10 @@ def overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def hand_out_twice(history: Sequence[Operation], rng: random.Random) -> list[Operation]:
-    """``history`` with one alloc that gives a block that another client holds all the while.
+    """``history`` with one alloc changed to return a block that another client holds meanwhile.
 
-    The free of what it really gave is changed with it, so that each client's story is plausible.
-    Raises ``MisuseError`` if no block is held while another of its order is given.
+    The free of the original block is changed as well, so that each client's view is plausible.
+    Raises ``MisuseError`` if no block is held while another of its order is allocated.
     """
     victim, twice = _double(history, rng)
     given = (victim.result, victim.argument)
@@ -162,7 +162,7 @@ def _succeeded(operation: Operation) -> bool:
 def _holds_throughout(one: Operation, victim: Operation, history: Sequence[Operation]) -> bool:
     """Whether alloc ``one``, of the same order, holds its block all through ``victim``.
 
-    A free that overlaps ``one`` may be of that very block: nothing says whose block a free is of.
+    A free that overlaps ``one`` may be of that very block: a free does not name its allocation.
     """
     assert victim.returned is not None
     assert one.returned is not None

@@ -6,13 +6,13 @@
     slot 0              S 0   2     S 5 ... S L L S    its events in order, and sync points
     slot 1              S   1   3 4 S   6 ... S L S    at the same places in time
 
-An event is one word (workloads/trace.py draws it). A free names the slot and the position where
-its block was allocated: there it finds the handle, so ids need no table.
+An event is one word (see the diagram in workloads/trace.py). A free names the slot and the position
+where its block was allocated, and finds the handle there, so ids need no table.
 
-Sync points lie at the start, at equal distances of events, directly behind the row where most
-pages are live, and at the end. Behind it each slot frees what the recording never did (L), and a
-last sync point ends the round. All waiting is for rows that lie earlier in time, so it cannot go
-around in a circle.
+Sync points lie at the start, at equal distances of events, directly after the row with the most
+live pages, and at the end. After the end each slot frees what the recording never freed (L), and a
+last sync point ends the round. A wait is always for a row that is earlier in time, so waits cannot
+form a cycle.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from stress.workloads import trace as trace_kernels
 SYNC_POINTS = 64
 SYNC, LEFT = -1, -2  # in the rows of a stream
 PAGE_BYTES = 4096
-_SLACK_CACHES = 16  # those that are not the trace's
+_SLACK_CACHES = 16  # for caches that are not in the trace
 _PAGES_OF_A_CACHE = 24  # sheaves, and a slab or two that are partly used on each CPU
 
 
@@ -40,7 +40,7 @@ class Plan:
     trace: Trace
     streams: tuple[np.ndarray, ...]
     rows: tuple[np.ndarray, ...]  # of each stream: the trace's row of each event, SYNC, or LEFT
-    sample_rows: np.ndarray  # after how many rows each sample is taken
+    sample_rows: np.ndarray  # number of rows before each sample
     cache_bytes: np.ndarray
 
     @classmethod
@@ -93,7 +93,7 @@ class Plan:
 
     @property
     def needed_pages(self) -> int:
-        """An estimate of the RAM that a replay without failures takes: pages and slabs."""
+        """An estimate of the RAM that a replay without failures needs: pages and slabs."""
         pages = self.trace.peak_pages() + self._peak_slab_pages()
         return int(pages * 1.1) + _PAGES_OF_A_CACHE * self.slots * len(self.cache_bytes) + 512
 
@@ -136,7 +136,7 @@ class Plan:
 
 
 def _sample_rows(trace: Trace) -> np.ndarray:
-    """How many rows lie in front of each sample: equal distances, the peak, the end."""
+    """The number of rows before each sample: equal distances, the peak, the end."""
     even = np.linspace(0, len(trace), SYNC_POINTS + 1)[1:].astype(np.int64)
     peak = int(np.cumsum(trace.page_delta()).argmax()) + 1
     return np.unique(np.append(even[even > 0], peak))
@@ -192,7 +192,7 @@ def _stream(words: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _cache_bytes(trace: Trace) -> np.ndarray:
-    """Object size of each cache: the largest that was asked of it (a kmalloc cache has many)."""
+    """Object size of each cache: the largest one requested (a kmalloc cache has many)."""
     sizes = np.ones(len(trace.caches), dtype=np.int64)
     allocs = trace.kind == OBJECT_ALLOC
     np.maximum.at(sizes, trace.flag[allocs], trace.arg[allocs].astype(np.int64))

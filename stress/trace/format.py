@@ -8,11 +8,11 @@ One row an event, in time order::
     kind    uint8   0, 1 page alloc, free          caches  names of the slab caches
                     2, 3 object alloc, free
 
-Each id is allocated once and freed at most once, after its allocation and by the same kind of
+Each id is allocated once and freed at most once, after its allocation and by the matching kind of
 free. ``load`` accepts nothing else: every error names the file, the array, the row and the cure.
 Nothing in a file is ever executed: arrays of Python objects are refused unread.
 
-What it does not do: interpret a trace (compile.py), make one (record.py).
+compile.py interprets traces, and record.py makes them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _TYPES = {
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """One recording: arrays of equal length, except ``caches``. ``validate`` judges it."""
+    """One recording: arrays of equal length, except ``caches``. ``validate`` checks it."""
 
     time_ns: np.ndarray
     cpu: np.ndarray
@@ -67,7 +67,7 @@ class Trace:
 
     @property
     def cpus(self) -> tuple[int, ...]:
-        """The CPUs on which anything happened, ascending: the k-th is replayed on slot k."""
+        """The CPUs with events, ascending: the k-th is replayed on slot k."""
         return tuple(int(cpu) for cpu in np.unique(self.cpu))
 
     @property
@@ -75,20 +75,20 @@ class Trace:
         return np.asarray((self.kind & 1) == 0)
 
     def alloc_row(self) -> np.ndarray:
-        """For every id up to the largest the row of its allocation, -1 where there is none."""
+        """For every id up to the largest, the row of its allocation, or -1."""
         rows = np.full(int(self.id.max(initial=0)) + 1, -1, dtype=np.int64)
         allocs = np.flatnonzero(self.is_alloc)
         rows[self.id[allocs]] = allocs
         return rows
 
     def page_delta(self) -> np.ndarray:
-        """By how many pages each event changes what is allocated as pages."""
+        """The change of the number of allocated pages by each event."""
         is_page = self.kind <= PAGE_FREE
         pages = np.left_shift(1, np.where(is_page, self.arg, 0).astype(np.int64))
         return np.where(is_page, np.where(self.is_alloc, pages, -pages), 0)
 
     def remote(self) -> np.ndarray:
-        """Which events free on another CPU than the allocation's."""
+        """Whether each event is a free on another CPU than that of the allocation."""
         alloc_cpu = self.cpu[self.alloc_row()[self.id]]
         return np.asarray(~self.is_alloc & (alloc_cpu != self.cpu))
 
@@ -107,7 +107,7 @@ class Trace:
 def load(path: str | Path) -> Trace:
     """The trace in a file, or the package's own for the name ``sample``.
 
-    Raises ``MisuseError`` for a file that is missing, no trace, or unsound.
+    Raises ``MisuseError`` for a file that is missing, is no trace, or is unsound.
     """
     source = str(path)
     try:
@@ -144,7 +144,7 @@ def _read(file: IO[bytes], source: str) -> dict[str, np.ndarray]:
 
 
 def save(trace: Trace, path: str | Path) -> None:
-    """Write a trace, compressed; it is validated first, so that no unsound file is ever made."""
+    """Write a trace, compressed, after validating it, so that no unsound file ever exists."""
     validate(trace)
     arrays = {name: getattr(trace, name) for name in (*_TYPES, "caches")}
     with Path(path).open("wb") as file:
@@ -166,7 +166,7 @@ Problem = tuple[str, str]
 
 
 def _shapes(trace: Trace) -> Iterator[Problem]:
-    """Types and lengths: everything else relies on them."""
+    """Types and lengths; all other checks rely on them."""
     for name, wanted in _TYPES.items():
         array = getattr(trace, name)
         if array.dtype != wanted:
@@ -182,7 +182,7 @@ def _shapes(trace: Trace) -> Iterator[Problem]:
 
 
 def _ranges(trace: Trace) -> Iterator[Problem]:
-    """What can be seen in one row alone, or in two neighbours."""
+    """Problems that show in one row, or in two neighbouring rows."""
     is_page, kind = trace.kind <= PAGE_FREE, trace.kind
     page_alloc, is_object = kind == PAGE_ALLOC, ~is_page
     bytes_bad = (trace.arg < 1) | (trace.arg > LARGEST_OBJECT_BYTES)
@@ -210,7 +210,7 @@ def _ranges(trace: Trace) -> Iterator[Problem]:
 
 
 def _pairs(trace: Trace) -> Iterator[Problem]:
-    """Every id: allocated once, freed at most once, later, as what it was allocated as."""
+    """Problems of ids: each is allocated once and freed at most once, later, by the same kind."""
     allocs, frees = np.flatnonzero(trace.is_alloc), np.flatnonzero(~trace.is_alloc)
     for rows, what in ((allocs, "allocated"), (frees, "freed")):
         times = np.bincount(trace.id[rows], minlength=1)

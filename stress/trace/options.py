@@ -1,7 +1,7 @@
 """What ``shmstress run --workload trace`` takes from the recording: its workers and its memory.
 
-A recording decides the number of workers, one for each of its CPUs, and how much memory is
-enough. It is replayed once; with ``--duration`` it is repeated until that time is over.
+A recording determines the number of workers, one for each of its CPUs, and the memory that it
+needs. It is replayed once; with ``--duration`` it is repeated for that time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _RAM_STEP = 64 << 20
 
 
 def with_trace(raw: RawSpec) -> RawSpec:
-    """``raw`` with what the recording decides; unchanged if no recording is replayed.
+    """``raw`` with the values that the recording determines; unchanged without a recording.
 
     Raises ``MisuseError`` for a damaged trace, and for options that contradict the recording.
     """

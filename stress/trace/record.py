@@ -1,19 +1,19 @@
 """From the text of the kernel's ``kmem`` trace events to a ``Trace``.
 
-A line looks like this, the fields behind the name depend on the event::
+A line looks like this; the fields after the name depend on the event::
 
     bash-8722    [001] .....  3041.274826: mm_page_alloc: page=0xffff... pfn=0x140040 order=1 ...
 
-What becomes of it: pages are known by their pfn, objects by their address, each from an allocation
-to the next event that frees it; both are replaced by dense ids. Left out and counted are
+A pfn identifies pages, an address objects, each from its allocation to the next event that frees
+it; dense ids replace both. The recorder counts and leaves out
 
-- frees of what was allocated before the recording began, and of blocks given back in other pieces
-- failed allocations, and kmalloc of whole pages: the page events tell of those already
+- frees of memory allocated before the recording began, and of blocks given back in other pieces
+- failed allocations, and kmalloc of whole pages, which have page events already
 
-An address that is allocated again without a free in between was freed by a path without an event
-(a bulk free, RCU): the recording does not know when, so its first life has no free.
+An address that is allocated again without a free in between was freed on a path without an event
+(a bulk free, RCU): the time of that free is unknown, so the first allocation has none.
 
-mm_page_free_batched is not wanted: every page of a batch has its mm_page_free as well.
+mm_page_free_batched is not recorded: every page of a batch has its mm_page_free as well.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ Row = tuple[int, int, int, int, int, int, int]  # time_ns, cpu, pid, kind, id, a
 
 @dataclass
 class Recorder:
-    """Turns lines into rows. ``skipped`` says what was left out, and ``lost`` what is missing."""
+    """Turns lines into rows. ``skipped`` counts what was left out, ``lost`` what is missing."""
 
     rows: list[Row] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -68,7 +68,7 @@ class Recorder:
     _ids: int = 0
 
     def feed(self, lines: Iterable[str]) -> None:
-        """Take in lines in time order; those that are no event are passed over."""
+        """Add lines in time order; lines that are no event are ignored."""
         for line in lines:
             match = _LINE.match(line)
             if match is not None:
@@ -79,7 +79,7 @@ class Recorder:
     def cut(self, full_cpus: Iterable[int]) -> None:
         """Drop what was recorded after the buffer of one of these CPUs was full.
 
-        From that moment on its events are missing, so those of the others lost their order to it.
+        From that moment its events are missing, so events of other CPUs have no order to them.
         """
         ends = [max((r[0] for r in self.rows if r[1] == cpu), default=0) for cpu in full_cpus]
         if ends:
@@ -114,7 +114,7 @@ class Recorder:
         return self._ids - 1
 
     def _skip(self, why: str) -> Tail:
-        """Count an event that is left out, and leave it out."""
+        """Leave an event out, and count it."""
         self.skipped[why] += 1
         return None
 

@@ -1,6 +1,6 @@
-"""The replay of a trace as a run sees it: prepares the work areas, and reads what came of it.
+"""The replay of a trace as a run sees it: prepares the work areas, and reads the results.
 
-Everybody is parked whenever something is written here. Reading is exact then, too.
+It writes only while all workers are parked. What it reads then is exact, too.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _MISSED = {
 
 @dataclass(frozen=True)
 class Sample:
-    """Free memory at one sync point, while everybody stood still."""
+    """Free memory at one sync point, while all workers waited."""
 
-    events: int  # of the trace in front of it
+    events: int  # events of the trace before it
     trace_ns: int
     live_pages: int
     trace_live_pages: int
@@ -59,7 +59,7 @@ class Sample:
 
 @dataclass
 class ReplayReport:
-    """What a replay did, beside what the trace says."""
+    """What a replay did, compared with the trace."""
 
     source: str
     cpus: int
@@ -84,7 +84,7 @@ class ReplayReport:
 
     @property
     def events_per_second(self) -> float:
-        """All workers together; they start and end at the same moments."""
+        """Events per second of all workers; they start and end together."""
         return self.events * self.cpus / self.worker_seconds if self.worker_seconds else 0.0
 
     @property
@@ -155,17 +155,17 @@ class Replay:
         self._loop = loop
 
     def install(self, slot: int) -> None:
-        """Put the slot's stream into its work area, beside what stands there for any workload."""
+        """Put the slot's stream into its work area, besides what every workload gets."""
         at = self._layout.work(slot)
         self._ram.array[at : at + self.plan.work_words] += self.plan.area(slot, self._loop)
 
     def at_end(self) -> bool:
-        """Whether every worker has replayed everything. May be asked while they work."""
+        """Whether every worker has replayed its whole stream. May be called while they work."""
         areas = (self._layout.work(slot) for slot in range(self.plan.slots))
         return all(self._ram.load(at + trace_kernels.T_DONE) for at in areas)
 
     def report(self, worker_seconds: float) -> ReplayReport:
-        """What was done up to now; ``violations`` where it is not what the trace says."""
+        """The result so far; ``violations`` if it differs from the trace."""
         plan = self.plan
         rounds = min(self._word(slot, trace_kernels.T_ROUND) for slot in range(plan.slots))
         report = ReplayReport(
@@ -208,7 +208,7 @@ class Replay:
         return total
 
     def _samples(self) -> list[Sample]:
-        """Those of the round that slot 0 is in; where it has not come yet, of the one before."""
+        """The samples of slot 0's current round; those it has not taken yet, of the one before."""
         passed = self.plan.rows[0][: self._word(0, W_CURSOR)]
         taken = max(0, int((passed == SYNC).sum()) - 1)
         if self._word(0, trace_kernels.T_ROUND):
@@ -235,7 +235,7 @@ class Replay:
 
 
 def _wrong_counts(report: ReplayReport) -> list[Violation]:
-    """Every event of the trace was done, or failed and was counted as failed."""
+    """Every event of the trace was replayed, or failed and was counted as failed."""
     done = dict(report.counts)
     for name, missed in zip(_COUNTS, report.missed.values(), strict=True):
         done[name] += missed
@@ -247,7 +247,7 @@ def _wrong_counts(report: ReplayReport) -> list[Violation]:
 
 
 def _wrong_samples(report: ReplayReport) -> list[Violation]:
-    """Without a failure as many pages are live at each sync point as were in the recording."""
+    """Without a failure, each sync point has as many live pages as the recording."""
     if sum(report.missed.values()):
         return []
     return [

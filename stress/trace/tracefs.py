@@ -1,15 +1,15 @@
-"""An instance of the kernel's tracing: its own buffers and switches, nothing global changes.
+"""An instance of the kernel's tracing: it has its own buffers and changes nothing global.
 
     with Instance(EVENTS, buffer_bytes) as instance:
         with instance.on(): ...                    records, on all CPUs
         lines, lost = instance.lines(), instance.full_cpus()
 
-An instance is a directory below ``instances/`` of tracefs. It is removed when the ``with`` block is
-left, however; one that a killed recorder left behind is removed by the next (the name carries pid
-and start time of its owner). Buffers keep the oldest events: a full one drops what comes later, so
+An instance is a directory below ``instances/`` of tracefs. It is removed when the ``with`` block
+ends, in whatever way; the next recorder removes the instance of a killed one (the name carries pid
+and start time of its owner). Buffers keep the oldest events: a full buffer drops later ones, so
 that what was recorded before has no holes.
 
-Needs root. Whatever is missing is an ``EnvironmentUnfitError`` that says what to do.
+Needs root. If something is missing, an ``EnvironmentUnfitError`` says what to do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DROPPED = re.compile(r"^(?:dropped events|overrun|commit overrun): (\d+)$", re.
 
 
 def find_tracefs(roots: Sequence[Path] = ROOTS) -> Path:
-    """Where tracefs is mounted and may be written by us."""
+    """The folder where tracefs is mounted and writable."""
     if sys.platform != "linux":
         raise EnvironmentUnfitError(f"record: needs Linux's tracefs, this is {sys.platform}")
     for root in roots:
@@ -51,7 +51,7 @@ def find_tracefs(roots: Sequence[Path] = ROOTS) -> Path:
 
 
 def sweep(root: Path) -> list[str]:
-    """Remove the instances of recorders that are dead; their names."""
+    """Remove the instances of dead recorders; returns their names."""
     swept = []
     for path in (root / "instances").iterdir():
         match = _NAME.fullmatch(path.name)
@@ -62,7 +62,7 @@ def sweep(root: Path) -> list[str]:
 
 
 class Instance:
-    """One tracing instance, for as long as it is entered."""
+    """One tracing instance; it exists inside the ``with`` block."""
 
     def __init__(
         self, events: Sequence[str], buffer_bytes: int, roots: Sequence[Path] = ROOTS
@@ -137,7 +137,7 @@ class Instance:
             yield from file
 
     def full_cpus(self) -> dict[int, int]:
-        """CPU -> events that its buffer had no room for; those without a loss left out."""
+        """CPU -> number of events that its buffer dropped; only CPUs with a loss."""
         lost = {}
         for path in self.path.glob("per_cpu/cpu*/stats"):
             count = sum(int(number) for number in _DROPPED.findall(path.read_text()))

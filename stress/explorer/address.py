@@ -1,12 +1,12 @@
-"""Where a program or a crash case is found again, and the line that shows its failure again.
+"""Where a new process finds a program or a crash case, and the line that repeats its failure.
 
-A printed line is a promise, so an address is given only to what a new process can find: a program
-of the allocator by its name; a name at the top level of a file, by the file's path from its root;
-a module of a package, by the folder that the package is in. The root of a file is the nearest
-folder above it with a ``pyproject.toml`` or ``.git``, else the file's own folder.
+A printed line is a promise, so only what a new process can find has an address: a program of the
+allocator by its name; a name at the top level of a file, by the file's path from its root; a module
+of a package, by the folder of the package. The root of a file is the nearest folder above it with a
+``pyproject.toml`` or ``.git``, else the file's own folder.
 
-What a function or a test builds, or a loop, or what stands below ``if __name__ == "__main__"``, has
-no address: its failure is shown again by a call in Python.
+A program built in a function, a test, a loop, or below ``if __name__ == "__main__"`` has no
+address: a call in Python repeats its failure.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ INSTALLED = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib
 
 
 class Address(NamedTuple):
-    """``target``: what a token carries. ``root``: what ``--from`` names; None: nothing."""
+    """``target``: what a token carries. ``root``: what ``--from`` names; None: no ``--from``."""
 
     target: str
     root: Path | None = None
 
     @property
     def option(self) -> str:
-        """``--from ROOT``, quoted for a shell, and a blank; empty if it is not needed."""
+        """``--from ROOT `` quoted for a shell, with a space after it; empty if it is not needed."""
         return "" if self.root is None else f"--from {shlex.quote(str(self.root))} "
 
 
@@ -46,18 +46,18 @@ _known: weakref.WeakKeyDictionary[Any, Address] = weakref.WeakKeyDictionary()
 
 
 def remember(thing: object, address: Address | None) -> None:
-    """``thing`` was loaded from there."""
+    """Record that ``thing`` was loaded from there."""
     if address is not None:
         _known[thing] = address
 
 
 def address_of(program: Program) -> Address | None:
-    """The address of ``program``; None if a new process could not find it."""
+    """The address of ``program``; None if a new process cannot find it."""
     return found_address(program, program.threads) or _built_in(program)
 
 
 def found_address(thing: object, kernels: Sequence[Kernel]) -> Address | None:
-    """The address at which ``thing`` was loaded, or stands in a module; its kernels' come first."""
+    """The address that ``thing`` was loaded from, or has in a module: its kernels' come first."""
     if thing in _known:
         return _known[thing]
     for scope in _scopes(kernels):
@@ -75,7 +75,7 @@ def _built_in(program: Program) -> Address | None:
 
 
 def _scopes(kernels: Sequence[Kernel]) -> Iterator[dict[str, Any]]:
-    """The modules in which it may stand: of its kernels, the script, then all others."""
+    """The modules that may contain it: those of its kernels, the script, then all others."""
     seen: set[int] = set()
     others = [vars(module) for module in list(sys.modules.values()) if hasattr(module, "__dict__")]
     main = [vars(sys.modules[MAIN])] if MAIN in sys.modules else []
@@ -86,7 +86,7 @@ def _scopes(kernels: Sequence[Kernel]) -> Iterator[dict[str, Any]]:
 
 
 def address_in(scope: Mapping[str, Any], name: str, checked: bool = False) -> Address | None:
-    """The address of ``name`` in a module. ``checked``: only where loading it again binds it."""
+    """The address of ``name`` in a module. ``checked``: only if loading the file again binds it."""
     file = scope.get("__file__")
     if not isinstance(file, str) or not Path(file).is_absolute() or not Path(file).is_file():
         return None
@@ -103,14 +103,14 @@ def address_in(scope: Mapping[str, Any], name: str, checked: bool = False) -> Ad
 
 
 def _module_name(scope: Mapping[str, Any]) -> str:
-    """By which name the module can be imported; empty if it is a script."""
+    """The name by which the module can be imported; empty for a script."""
     spec = scope.get("__spec__")
     name = str(getattr(spec, "name", None) or scope.get("__name__", ""))
     return "" if name in (MAIN, "__mp_main__") else name
 
 
 def _is_in_package(scope: Mapping[str, Any], path: Path) -> bool:
-    """Whether it has to be imported as a part of its package: ``python -m`` said so, or a file."""
+    """Whether it must be imported as a part of its package, because of ``python -m`` or a file."""
     names = _module_name(scope).split(".")
     if len(names) == 1 or path.with_suffix("").parts[-len(names) :] != tuple(names):
         return False
@@ -118,7 +118,7 @@ def _is_in_package(scope: Mapping[str, Any], path: Path) -> bool:
 
 
 def root_of(path: Path) -> Path:
-    """The root from which the address of a file counts."""
+    """The root of a file: the folder to which its address is relative."""
     for folder in path.parents:
         if any(os.path.exists(folder / mark) for mark in MARKS):  # noqa: PTH110 (never raises)
             return folder
@@ -133,14 +133,14 @@ def target_of(program: Program) -> str:
 
 
 def again_title(program: Program) -> str:
-    """What stands above the line of ``again``."""
+    """The heading of the line of ``again``."""
     if address_of(program) is None:
         return "to see it again, in Python, where this program is built:"
     return "to see it again:"
 
 
 def again(program: Program, token: str) -> str:
-    """The line that shows a failure again: for a shell, or for Python if nothing else finds it."""
+    """The line that repeats a failure: for a shell, or for Python if the program has no address."""
     address = address_of(program)
     if address is None:
         return f"print(stress.replay(program, {token!r}).report())"

@@ -1,6 +1,6 @@
 """Which names a file binds at its top level, read from its source without running it.
 
-A name is bound again by the next process only if the file binds it once, outside of loops and of
+The next process binds a name again only if the file binds it once, outside loops and outside
 ``if __name__ == "__main__"``.
 """
 
@@ -25,7 +25,7 @@ _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
 def bound_once(path: Path, name: str) -> bool:
-    """Whether importing the file binds ``name``, and only once. A file that cannot be read: yes."""
+    """Whether importing the file binds ``name``, exactly once. An unreadable file: yes."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
@@ -35,7 +35,7 @@ def bound_once(path: Path, name: str) -> bool:
 
 
 def names_made(path: Path, makers: frozenset[str]) -> set[str]:
-    """The names at the top level that are assigned a call of one of ``makers``."""
+    """The names at the top level to which a call of one of ``makers`` is assigned."""
     tree = ast.parse(path.read_bytes())
     found: set[str] = set()
     for node in tree.body:
@@ -48,7 +48,7 @@ def names_made(path: Path, makers: frozenset[str]) -> set[str]:
 
 
 def names_imported(path: Path) -> set[str]:
-    """The names at the top level that come from elsewhere."""
+    """The names at the top level that the file imports."""
     tree = ast.parse(path.read_bytes())
     aliases = [
         alias

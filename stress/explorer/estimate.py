@@ -1,13 +1,13 @@
-"""How many classes there may be, from the part of the tree that DPOR has seen.
+"""The estimated number of classes, from the part of the tree that DPOR has seen.
 
 At every step of the current path some branches are done, one is open and some are planned. If all
-subtrees below one step were alike, the share of the tree that lies behind us would be::
+subtrees below a step were equal, the explored share of the tree would be::
 
     sum over the path of   branches done / branches known * product above of 1 / branches known
 
 and classes / share estimates the total (Knuth 1975, with the path of the search as the probe). It
-is exact at the end. Before, it is low where branches are still to be discovered: an indication of
-size, not a bound.
+is exact at the end. Before, it is too low while branches are still to be discovered: an indication
+of size, not a bound.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stress.machine import block as cb
 
 
 def estimate_classes(block: Any) -> float:
-    """Estimated number of classes of the whole search; the count itself when it is done."""
+    """Estimated number of classes of the whole search; the exact count when it is done."""
     classes = float(block[cb.SCHEDULES])
     if block[DONE]:
         return classes

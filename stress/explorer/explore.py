@@ -1,7 +1,7 @@
 """``explore``: try the schedules of a program; ``auto`` decides how.
 
-``auto`` begins with DPOR. If the estimated number of classes fits into the budget it goes on to
-the end, and a pass is a proof for the program as it stands; else the rest of the budget goes to a
+``auto`` begins with DPOR. If the estimated number of classes fits into the budget, DPOR continues
+to the end, and a pass is a proof for this program; otherwise the rest of the budget goes to a
 portfolio of random strategies in turns, because no single one finds most bugs.
 """
 
@@ -67,19 +67,19 @@ def explore(
     vain_spins: int | None = None,
     progress: Report | None = None,
 ) -> Exploration:
-    """Try schedules of ``program`` until one fails, all are tried, or the budget ends.
+    """Try schedules of ``program`` until one fails, all are done, or the budget ends.
 
     ``strategy``: random, pct, pos, surw, dfs, dpor or auto. ``memory``: sc, tso or pso.
     ``schedules``, ``seconds``: the budget, whichever ends first; None: no limit.
     ``preemptions``, ``delays``: with dfs, try bounds 0, 1, ... up to this one. ``depth``: of pct.
     ``step_limit``: longer schedules are cut and count as abandoned. ``races``: look for data races
-    and torn pairs. ``workers``: threads that explore at once; exhaustive strategies use one, the
-    others help with random ones under auto. ``free_spins``: with dfs and dpor, how often a
-    CPU repeats a spin before it waits for a change (parking.py); ``vain_spins`` is its old name.
-    ``progress``: hears how far it is; by default the logger "stress" says so every ten seconds.
+    and torn pairs. ``workers``: threads that explore at once; exhaustive strategies use one, and
+    under auto the others run random ones. ``free_spins``: with dfs and dpor, how often a CPU
+    repeats a spin before it waits for a change (parking.py); ``vain_spins`` is its old name.
+    ``progress``: receives the progress; by default the logger "stress" logs it every ten seconds.
 
-    Raises ``MisuseError`` for arguments that make no sense, ``EngineError`` for kernels that do not
-    compile, ``EnvironmentUnfitError`` if this machine cannot run the native engine.
+    Raises ``MisuseError`` for invalid arguments, ``EngineError`` for kernels that do not compile,
+    ``EnvironmentUnfitError`` if this machine cannot run the native engine.
     """
     stop_loading()
     _require(strategy, memory, engine, schedules, seconds, workers, depth, seed)
@@ -139,7 +139,7 @@ def _require_bounds(strategy: str, preemptions: int | None, delays: int | None) 
 
 
 def _run_workers(program: Program, plan: Plan, budget: Budget, workers: int) -> Found:
-    """The first worker follows the plan; others sample with seeds of their own."""
+    """The first worker follows the plan; the others sample with different seeds."""
     exhaustive = plan.strategy in SYSTEMATIC
     if workers == 1 or exhaustive:
         found = _run(program, plan, budget)
@@ -154,8 +154,8 @@ def _run_workers(program: Program, plan: Plan, budget: Budget, workers: int) -> 
         None if total is None else total // workers + (k < total % workers) for k in range(workers)
     ]
     budgets = [Budget(budget.seconds, share, budget.stop) for share in shares]
-    budgets[0].ran = budget.ran  # one thread is enough to say how far all are
-    # threads will do: compiled searches run without the interpreter's lock
+    budgets[0].ran = budget.ran  # the progress of one thread stands for all
+    # threads suffice: compiled searches run without the interpreter's lock
     with ThreadPoolExecutor(workers) as pool:
         runs = [pool.submit(_run, program, p, b) for p, b in zip(plans, budgets, strict=True)]
         try:
@@ -170,7 +170,7 @@ def _run_workers(program: Program, plan: Plan, budget: Budget, workers: int) -> 
 
 
 def _worker_seed(seed: int, worker: int) -> int:
-    """Seeds of a worker are consecutive; those of two workers never meet."""
+    """Seeds of a worker are consecutive; those of two workers are disjoint."""
     return seed if worker == 0 else derive(seed, f"worker {worker}") >> 2
 
 
@@ -188,7 +188,7 @@ def _run(program: Program, plan: Plan, budget: Budget) -> Found:
 
 
 def _run_auto(program: Program, plan: Plan, budget: Budget) -> Found:
-    """DPOR while it may come to its end, then the portfolio."""
+    """DPOR while it can finish, then the portfolio."""
     total = Found()
     if not refuses_dpor(program, plan.settings):
         search = Search(program, replace(plan, strategy="dpor"), budget)
@@ -208,7 +208,7 @@ def _run_auto(program: Program, plan: Plan, budget: Budget) -> Found:
 
 
 def _fits(search: Search, budget: Budget) -> bool:
-    """Whether the classes that are left will be done before the budget ends, as it looks now."""
+    """Whether the remaining classes are likely to be done before the budget ends."""
     found = search.found()
     assert found.classes is not None
     left = (found.estimate or 0) - found.classes
@@ -272,7 +272,7 @@ def _verdict(found: Found) -> str:
 
 
 def _failure(program: Program, plan: Plan, found: Found) -> Failure | None:
-    """The failing schedule, shrunk and run again in Python; None if it does not fail again."""
+    """The failing schedule, shrunk and repeated in Python; None if it does not fail again."""
     assert found.failing is not None
     settings, trace, before = found.failing
     model = program
@@ -292,7 +292,7 @@ def _failure(program: Program, plan: Plan, found: Found) -> Failure | None:
         witness.directives,
     )
     machine, again = traced_machine(model, settings, witness.directives)
-    # Python's own stack is deeper than a fiber's: there the kernel may come to its end
+    # Python's own stack is deeper than a fiber's: the kernel may finish there
     if again != witness.signature and kind != "stack":
         return None
     shown = trace_of(machine, preempted_steps(machine))

@@ -1,10 +1,10 @@
-"""Modules of users: found, imported, and what is said when that fails.
+"""Modules of users: how they are found and imported, and the messages when that fails.
 
-A file is run as Python runs a script: its folder is where its imports are looked for, then its root
-(address.py). Its top level runs once; where it calls ``explore`` itself, after what is wanted is
-made, it stops there, so that a script explores nothing while it is loaded.
+A file runs as Python runs a script: its imports are searched in its folder, then in its root
+(address.py). Its top level runs once; if it calls ``explore`` itself after it has made the wanted
+program, it stops there, so that a script explores nothing while it is loaded.
 
-A mistake in the file is told in one line with its place (stress/broken.py).
+A mistake in the file is reported in one line with its place (stress/broken.py).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ MAKERS = frozenset({"Program", "CrashCase"})
 
 
 class _Reached(BaseException):
-    """The file that is loaded explores: what it makes is made."""
+    """The file being loaded begins to explore: it has made its programs."""
 
 
 _loading: ContextVar[tuple[dict[str, Any], set[str]] | None] = ContextVar("loading", default=None)
 
 
 def stop_loading() -> None:
-    """``explore`` and its like begin with it: a file that is being loaded goes no further."""
+    """``explore`` and its like call this first: a file that is being loaded stops here."""
     loading = _loading.get()
     if loading is not None:
         scope, wanted = loading
@@ -46,7 +46,7 @@ def stop_loading() -> None:
 
 
 def here() -> list[Path]:
-    """The working directory, where what a user types is looked for; nothing where it is gone."""
+    """The working directory, in which targets are searched; empty if it no longer exists."""
     try:
         return [Path.cwd()]
     except FileNotFoundError:
@@ -54,15 +54,15 @@ def here() -> list[Path]:
 
 
 def around() -> list[Path]:
-    """Where the address in a token is looked for: from the root, from here, from further up."""
+    """Where to search the address in a token: the root, this folder, the folders above."""
     places = [place for cwd in here() for place in (root_of(cwd / "-"), cwd, *cwd.parents)]
     return list(dict.fromkeys(places))
 
 
 def module_of(place: str, folders: Sequence[Path], name: str = "") -> ModuleType:
-    """The module that ``place`` means, a file or a module's name, looked for in ``folders``.
+    """The module that ``place`` names, a file or a module's name, searched in ``folders``.
 
-    ``name``: what is wanted of it. Raises ``MisuseError`` if there is none, or it fails.
+    ``name``: the wanted name in it. Raises ``MisuseError`` if there is none, or it fails.
     """
     if place.endswith(".py"):
         return _file_module(_find(place, folders), name)
@@ -79,7 +79,7 @@ def module_of(place: str, folders: Sequence[Path], name: str = "") -> ModuleType
     except ModuleNotFoundError as error:
         if error.name is not None and f"{place}.".startswith(f"{error.name}."):
             raise MisuseError(
-                f"module: {place!r} is not found; name a module that can be imported from here,"
+                f"module: {place!r} was not found; name a module that can be imported from here,"
                 " or a file"
             ) from error
         raise told(place, error) from error
@@ -91,7 +91,7 @@ def _find(place: str, folders: Sequence[Path]) -> Path:
     """The file ``place`` in the first of the folders that has it."""
     if not folders and not Path(place).is_absolute():
         raise MisuseError(
-            f"file: {place}: the working directory is gone; change to one that exists,"
+            f"file: {place}: the working directory no longer exists; change to one that does,"
             " or name the file by its whole path"
         )
     tried = [Path(os.path.normpath(folder / place)) for folder in folders] or [Path(place)]
@@ -134,7 +134,7 @@ def _file_module(path: Path, name: str) -> ModuleType:
     scope = vars(module)
     token = None
     try:
-        # Not through the loader: its bytecode does not notice an edit within the same second.
+        # Not by the loader: its bytecode does not notice an edit within the same second.
         code = compile(path.read_bytes(), str(path), "exec")
         token = _loading.set((scope, {name} if name else names_made(path, MAKERS)))
         with _looked_in_first(path.resolve().parent):

@@ -1,4 +1,4 @@
-"""``replay``: the failure of a token again, on either engine."""
+"""``replay``: repeat the failure of a token, on either engine."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ CLOCKED_KINDS = ("race", "torn")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Replay:
-    """What a token's schedule does today.
+    """What a token's schedule does now.
 
     ``reproduced``: it fails in the way that the token says. ``changed``: the kernels or the initial
-    memory are not those that the token was made from, so the schedule may mean something else.
+    memory have changed since the token was made, so the schedule may mean something else.
     ``kind``, ``code``: how it fails now; kind "passed" if it does not.
     """
 
@@ -38,7 +38,7 @@ class Replay:
     failure: Failure | None
 
     def report(self, width: int = 120, paths: bool = False) -> str:
-        """The failure line by line, where it fails, and what happened in one sentence."""
+        """The failure line by line, if there is one, and the outcome in one sentence."""
         shown = "" if self.failure is None else f"{self.failure.report(width, paths)}\n"
         return f"{shown}{self}"
 
@@ -50,7 +50,7 @@ class Replay:
         if self.reproduced and self.changed:
             return (
                 f"the kernels have changed since this token was made; the schedule still ends in"
-                f" {wanted}, but its steps may not be the ones that were meant"
+                f" {wanted}, but its steps may not be the original ones"
             )
         if self.reproduced:
             return f"reproduced: {wanted}"
@@ -73,7 +73,7 @@ class Replay:
 def replay(program: Program, token: str, engine: str = "interpreted") -> Replay:
     """Run the schedule of ``token`` again: interpreted by default, so breakpoints work.
 
-    Raises ``MisuseError`` for a token that is none, or one of another program.
+    Raises ``MisuseError`` for an invalid token, or one of another program.
     """
     stop_loading()
     parsed = Token.parse(token)
@@ -117,11 +117,11 @@ def replay(program: Program, token: str, engine: str = "interpreted") -> Replay:
 
 
 def _require_same_program(program: Program, token: Token) -> None:
-    """A target with a colon says where a program is, not how it is called."""
+    """A target with a colon is the place of a program, not its name."""
     if ":" not in token.target and token.target != program.name:
         raise MisuseError(
-            f"token: it is one of another program, {token.target}, and not of {program.name};"
-            " replay it with its own"
+            f"token: it belongs to another program, {token.target}, not to {program.name};"
+            " replay it with that one"
         )
     actors = [d.actor for d in token.directives if d.actor is not None]
     actors += [d.following for d in token.directives]

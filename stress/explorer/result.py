@@ -1,6 +1,6 @@
 """What an exploration found, and what it can promise when it found nothing.
 
-A pass is one of a world under a memory model, and the verdict line says of which.
+A pass concerns one world under one memory model, and the verdict line names both.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Exploration:
     ``verdict``: "failed"; "passed-exhausted": every schedule (or one of each class) was run;
     "passed-budget": none failed before the budget ended, which proves nothing but ``guarantee``;
     "abandoned": none failed, but some were cut at the step limit and nothing was exhausted;
-    "error": a schedule did not repeat, so nothing of this can be trusted.
+    "error": a schedule did not repeat, so the result cannot be trusted.
 
-    ``classes``: distinct classes of equivalent schedules, where they were counted (dpor).
+    ``classes``: distinct classes of equivalent schedules, if they were counted (dpor).
     ``estimate``: of all classes. ``redundant``: schedules that DPOR dropped. ``failures``:
     schedules that failed; ``failure`` is the first. ``outcomes``: how often each tuple of observed
     values was seen.
@@ -62,7 +62,7 @@ class Exploration:
 
     @property
     def world(self) -> str:
-        """``2 CPUs, 2 pages, order <= 1``: all that a verdict speaks of."""
+        """``2 CPUs, 2 pages, order <= 1``: the scope of the verdict."""
         program = self.program
         cpus = counted(len(program.threads), "CPU")
         return f"{cpus}, {program.world or counted(program.words, 'word')}"

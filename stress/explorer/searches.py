@@ -1,6 +1,6 @@
-"""One search: a machine, a strategy's driver, a budget, and what came of it.
+"""One search: a machine, a strategy's driver, a budget, and the result.
 
-Each strategy is set up here: which driver, what the machine must be like, what it may promise.
+This module sets each strategy up: its driver, the machine that it needs, and its guarantee.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SYSTEMATIC = {"dfs": dfs_search.dfs, "dpor": dpor_search.dpor}
 plans.register_drivers(
     (*(one.driver() for one in RANDOM.values()), *SYSTEMATIC.values(), steer.steer, steer.extract)
 )
-BATCH_S = 0.05  # of one call of a driver: so soon Ctrl-C is heard
+BATCH_S = 0.05  # of one call of a driver: the delay of Ctrl-C
 POOL_WORDS = {"native": 1 << 23, "interpreted": 1 << 18}
 
 
@@ -41,7 +41,7 @@ POOL_WORDS = {"native": 1 << 23, "interpreted": 1 << 18}
 class Budget:
     """When to stop: a time, a number of schedules, or because another search failed.
 
-    ``ran`` hears how many schedules each batch ran.
+    ``ran`` receives the number of schedules of each batch.
     """
 
     seconds: float | None
@@ -58,7 +58,7 @@ class Budget:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time that does not count: compiling."""
+        """Exclude time from the budget: that of compiling."""
         before = time.perf_counter()
         yield
         self.start += time.perf_counter() - before
@@ -68,7 +68,7 @@ class Budget:
         return float("inf") if self.seconds is None else self.seconds - self.elapsed
 
     def slice(self, seconds: float | None, schedules: int | None = None) -> Budget:
-        """A part of what is left, stopped with the whole."""
+        """A part of the remaining budget, stopped with the whole."""
         left = self.seconds_left
         seconds = left if seconds is None else min(seconds, left)
         limit = None if seconds == float("inf") else seconds
@@ -90,7 +90,7 @@ class Plan:
 
 
 class PctRun(NamedTuple):
-    """What the bound of PCT depends on."""
+    """The values that the bound of PCT depends on."""
 
     cpus: int
     steps: int
@@ -99,7 +99,7 @@ class PctRun(NamedTuple):
 
     @property
     def chance(self) -> float:
-        """Of one schedule to show a bug of that depth, at least."""
+        """The least probability that one schedule shows a bug of that depth."""
         return 1 / float(self.cpus * self.steps ** (self.depth - 1))
 
 
@@ -116,7 +116,7 @@ def pct_guarantee(runs: Sequence[PctRun]) -> str:
 
 @dataclass
 class Found:
-    """What a search found so far; searches add up."""
+    """What a search has found so far; results of several searches add up."""
 
     schedules: int = 0
     steps: int = 0
@@ -136,7 +136,7 @@ class Found:
     guarantees: list[str] = field(default_factory=list)
 
     def add(self, other: Found) -> None:
-        """Take in what another search found."""
+        """Add the results of another search."""
         for name in ("steps", "abandoned", "failures", "redundant", "repeats"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if self.failing is None and other.failing is not None:
@@ -195,7 +195,7 @@ class Search:
         return int(self.block[cb.SCHEDULES])
 
     def run(self, budget: Budget | None = None, goes_on: Continue = lambda search: True) -> None:
-        """Run in batches until the budget, a failure, the end, or until ``goes_on`` says no."""
+        """Run in batches until a failure, the end, the budget, or until ``goes_on`` says no."""
         budget = budget or self.budget
         batch = 1
         seed = self.plan.seed
@@ -216,7 +216,7 @@ class Search:
             budget.stop.set()
 
     def _over(self) -> bool:
-        """Whether a driver that stopped early did so for a reason that the loop sees."""
+        """Whether a driver that stopped early had a reason that the loop can see."""
         return self.done or self.failed or self.diverged
 
     def found(self) -> Found:
@@ -235,7 +235,7 @@ class Search:
         if block[cb.KEPT_OUTCOME]:
             found.failing = self.settings, self._kept_trace(), int(block[cb.KEPT_SCHEDULE])
         if block[cb.TABLE_FULL]:
-            found.notes.append(f"{block[cb.TABLE_FULL]} outcomes found no room and are not counted")
+            found.notes.append(f"{block[cb.TABLE_FULL]} outcomes did not fit and are not counted")
         if self.plan.strategy == "dpor":
             self._add_classes(found)
         elif self.plan.strategy == "dfs":
@@ -281,7 +281,7 @@ def driver_of(strategy: str) -> Kernel:
 
 
 def next_batch(batch: int, seconds: float) -> int:
-    """How many schedules to run at once, after ``batch`` of them took ``seconds``."""
+    """The size of the next batch, after ``batch`` schedules took ``seconds``."""
     if seconds < BATCH_S / 2:
         return batch * 2
     return max(1, batch // 2) if seconds > BATCH_S else batch
@@ -297,7 +297,7 @@ def refuses_dpor(model: Program, settings: Settings) -> str:
 
 
 def _settings(model: Program, plan: Plan) -> Settings:
-    """The machine that the strategy needs, with room for what it keeps."""
+    """The machine that the strategy needs, with room for its data."""
     cpus = len(model.threads)
     actors = actors_of(cpus, plan.settings.model)
     settings = replace(plan.settings, parking=plan.strategy in SYSTEMATIC)

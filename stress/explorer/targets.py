@@ -1,11 +1,11 @@
-"""Programs by what a user types or a token carries, several by a glob, or all of one file.
+"""Programs by the target that a user types or a token carries; globs name several.
 
     NAME or GLOB                   of the allocator's programs: buddy-merge-take, 'buddy-*'
     MODULE:NAME, MODULE:GLOB       of an importable module
     FILE.py:NAME, FILE.py:GLOB     of a file
     FILE.py                        the only one that the file makes
 
-``Kind`` says what is looked for, so that crash cases (crash/targets.py) are found alike.
+``Kind`` says what to search, so that crash cases (crash/targets.py) are found in the same way.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GLOB_SIGNS = frozenset("*?[")
 
 @dataclass(frozen=True)
 class Kind(Generic[T]):
-    """What is looked for: its type, how it is called, and the allocator's own by name."""
+    """What to search: its type, its title, and those of the allocator by name."""
 
     type: type[T]
     title: str
@@ -43,15 +43,15 @@ PROGRAM = Kind(Program, "program", lambda: list(PROGRAMS), lambda name: PROGRAMS
 
 
 def load_programs(targets: Iterable[str]) -> dict[str, Program]:
-    """The programs that ``targets`` mean, by what finds each of them alone.
+    """The programs that ``targets`` name, by the target of each single one.
 
-    Raises ``MisuseError`` naming the nearest one there is.
+    Raises ``MisuseError``, which names the nearest one.
     """
     return load(PROGRAM, targets, here())
 
 
 def load_program(target: str, folders: Sequence[Path] | None = None) -> Program:
-    """The one program that ``target`` means, looked for in ``folders``: the working directory."""
+    """The one program that ``target`` names, searched in ``folders``: the working directory."""
     found = load(PROGRAM, [target], here() if folders is None else folders)
     if len(found) > 1:
         raise MisuseError(f"program: {target!r} means {', '.join(found)}; name one")
@@ -59,7 +59,7 @@ def load_program(target: str, folders: Sequence[Path] | None = None) -> Program:
 
 
 def load(kind: Kind[T], targets: Iterable[str], folders: Sequence[Path]) -> dict[str, T]:
-    """What ``targets`` mean, each once, in their order."""
+    """What ``targets`` name, each once, in their order."""
     found: dict[str, T] = {}
     for target in targets:
         for name, thing in _meant(kind, target, folders).items():
@@ -117,7 +117,7 @@ def _names(kind: Kind[T], module: ModuleType) -> list[str]:
 
 
 def _only(kind: Kind[T], module: ModuleType, names: list[str], place: str) -> list[str]:
-    """The only one that the module makes itself, or else the only one it has."""
+    """The only one that the module makes itself, or else the only one in it."""
     made = [name for name in names if name not in _imported(module)] or names
     distinct: dict[int, str] = {}
     for name in made:

@@ -11,9 +11,9 @@
                                          |  fairness: y (yield), or p and the free spins
                                          memory model
 
-The digest is taken from the kernels' syntax: comments, docstrings, lines and other functions of the
-file do not matter, nor does the version of Python's bytecode; nor a ``breakpoint()``, which is what
-one puts in before a replay.
+The digest covers the syntax of the kernels: comments, docstrings, line numbers and other functions
+of the file do not change it, nor does the version of Python's bytecode, nor a ``breakpoint()``,
+which users add before a replay.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Directive:
 
 @dataclass(frozen=True)
 class Token:
-    """A schedule and everything needed to run it again, but for the program itself."""
+    """A schedule and everything needed to repeat it, except the program itself."""
 
     target: str
     memory: str
@@ -96,7 +96,7 @@ class Token:
 
     @classmethod
     def parse(cls, text: str) -> Token:
-        """Raises ``MisuseError`` for what is no token."""
+        """Raises ``MisuseError`` for an invalid token."""
         match = _TOKEN.fullmatch(text.strip())
         if match is None:
             raise MisuseError(f"token: {text!r}; {CURE}")
@@ -129,7 +129,7 @@ def _directives(text: str) -> tuple[Directive, ...]:
 
 
 def digest_of(program: Program) -> str:
-    """What decides how the program behaves: the syntax of its kernels and its initial memory."""
+    """The digest of what determines behaviour: the syntax of kernels and the initial memory."""
     state = hashlib.sha256()
     model = program
     kernels = [*model.threads, *(kernel for _, kernel in model.watchers())]
@@ -153,7 +153,7 @@ def _sources(kernels: Iterable[Kernel]) -> Iterable[str]:
 
 
 def _syntax(function: Kernel) -> str:
-    """The function without comments, docstring and places, with the values of constants."""
+    """The function without comments, docstring and line numbers, with the values of constants."""
     try:
         source = textwrap.dedent(inspect.getsource(function))
     except OSError:  # typed at a prompt
@@ -172,7 +172,7 @@ def _syntax(function: Kernel) -> str:
 class _Meaning(ast.NodeTransformer):
     """Puts values in place of constants, ``NAME`` and ``module.NAME`` alike.
 
-    Leaves out what changes nothing: annotations, and ``breakpoint()``, which stops a replay.
+    Leaves out annotations and ``breakpoint()``, which do not change the behaviour.
     """
 
     def __init__(self, function: Kernel) -> None:

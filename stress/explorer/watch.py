@@ -1,7 +1,7 @@
-"""How far an exploration is, for those who wait: in time or in schedules, whichever ends first.
+"""The progress of an exploration: in time or in schedules, whichever ends first.
 
-A ``Budget`` hears of every batch; here that becomes a ``Step``. Code that calls ``explore`` and
-names no report gets a line of the logger "stress" every ten seconds.
+A ``Budget`` reports every batch; this module makes a ``Step`` of it. Code that calls ``explore``
+without a report gets a line of the logger "stress" every ten seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from stress.progress import Report, Step, logged
 
 
 def watched(name: str, budget: Budget, report: Report | None) -> Callable[[int], None]:
-    """What ``budget.ran`` is to be, so that ``report`` hears how far the program ``name`` is."""
+    """A function for ``budget.ran`` that tells ``report`` the progress of program ``name``."""
     told = logged(logging.getLogger("stress")) if report is None else report
     total = 0
 

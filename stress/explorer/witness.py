@@ -1,9 +1,9 @@
-"""From a failing trace to a ``Failure``: directives, shrunk to the last one, run again in Python.
+"""From a failing trace to a ``Failure``: shrunk to the needed directives and repeated in Python.
 
 Shrinking is delta debugging (Zeller and Hildebrandt, TSE 2002) over the directives of the schedule
-(steer.py), each attempt a replay on the engine that found the failure: natively some microseconds.
-The result is 1-minimal: without any one of its directives the failure is another one or none. The
-same failure: same kind, same code, for races and torn reads the same word.
+(steer.py); each attempt is a replay on the engine that found the failure, natively in microseconds.
+The result is 1-minimal: without any one of its directives the failure is another one or none. Two
+failures are the same if they have the same kind and code, and races and torn reads the same word.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def run_directives(machine: Machine, directives: Sequence[Directive]) -> Signatu
 
 
 def directives_of(machine: Machine, trace: Sequence[int]) -> tuple[Directive, ...]:
-    """Where ``trace`` leaves the default schedule."""
+    """The directives at which ``trace`` leaves the default schedule."""
     block = machine.block
     first = int(block[cb.REPEAT_AT])
     for k, actor in enumerate(trace):
@@ -96,7 +96,7 @@ def directives_of(machine: Machine, trace: Sequence[int]) -> tuple[Directive, ..
 def find_witness(
     model: Program, settings: Settings, engine: str, trace: Sequence[int]
 ) -> Witness | None:
-    """The failure of ``trace`` as few directives; None if it does not fail again."""
+    """The failure of ``trace`` with few directives; None if it does not fail again."""
     start = time.perf_counter()
     machine = make_machine(engine, model, steering(settings, len(model.threads)))
     directives = directives_of(machine, trace)
@@ -110,7 +110,7 @@ def find_witness(
 
 
 class Attempts:
-    """The test of delta debugging, with a count and a limit in time."""
+    """The test of delta debugging, with a count and a time limit."""
 
     def __init__(self, fails: Callable[[Sequence[Directive]], bool], seconds: float) -> None:
         self._fails = fails
@@ -129,7 +129,7 @@ class Attempts:
 def shrink(
     directives: tuple[Directive, ...], attempts: Attempts
 ) -> tuple[tuple[Directive, ...], bool]:
-    """Leave out all that can be left out; False with it where time ran out before."""
+    """Drop all directives that are not needed; False with them if time ran out first."""
     kept = list(directives)
     parts = 2
     while kept:
@@ -152,7 +152,7 @@ def shrink(
 def traced_machine(
     model: Program, settings: Settings, directives: Sequence[Directive]
 ) -> tuple[InterpretedMachine, Signature | None]:
-    """The schedule once more, interpreted, with the source of every step."""
+    """Run the schedule again, interpreted, with the source of every step."""
     chosen = steering(settings, len(model.threads))
     machine = make_machine("interpreted", model, chosen, trace=True)
     assert isinstance(machine, InterpretedMachine)
@@ -160,6 +160,6 @@ def traced_machine(
 
 
 def preempted_steps(machine: Machine) -> list[bool]:
-    """Which steps of the last steered schedule preempted a CPU."""
+    """The steps of the last steered schedule that preempted a CPU."""
     block = machine.block
     return [block[flag_at(block, step)] == 1 for step in range(int(block[cb.STEPS]))]

@@ -1,18 +1,17 @@
-"""Happens-before of the running schedule, and the races whose reversal has to be tried.
+"""Happens-before of the running schedule, and the races that have to be tried the other way round.
 
-The clock of an event says, for each actor, how many events there were up to the latest one of that
-actor that is ordered before it (index + 1). Each object remembers, for the schedule whose epoch it
-carries::
+The clock of an event has, for each actor, index + 1 of that actor's latest event that is ordered
+before it. Each object records, for the schedule of its epoch::
 
     epoch | last write | mask of readers since | last read of each CPU, last write of each buffer
     | last read of each CPU that its own buffer served                         (all index + 1)
 
 A *race* is a pair of events of different actors that depend on each other, with nothing ordered in
-between, of which the later one could have been made first. Races are collected here, in a list,
-and turned into branches when the schedule has ended (search.py).
+between, of which the later one could have come first. This module collects races in a list;
+search.py turns them into branches when the schedule has ended.
 
-Not reversible, hence edges but no races: who woke or released a CPU; a store and its flush; a flush
-and the drained step of its CPU; everything before all stopped (BARRIER).
+Edges that cannot be reversed, and are no races: the event that woke or released a CPU; a store and
+its flush; a flush and the drained step of its CPU; everything before all CPUs stopped (BARRIER).
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ PREDECESSORS_AT = 107
 PREDECESSORS = 108  # how many
 RACES_AT = 109
 RACE_COUNT = 110
-RACES_LOST = 111  # races that found no room: the exploration is not exhaustive
+RACES_LOST = 111  # races that did not fit: the exploration is not exhaustive
 LAST_CHANGE = 112  # index + 1 of the last event with CHANGES
 BARRIER_SEEN = 113
 AREA_END = 114
@@ -83,7 +82,7 @@ def lay_out(ctl: Control) -> None:
 
 @scheduler
 def start_order(ctl: Control) -> None:
-    """No event has been made."""
+    """Reset: no event has happened."""
     for actor in range(ctl[cb.ACTORS]):
         ctl[ctl[LAST_EVENT_AT] + actor] = 0
         ctl[ctl[BARRIER_AT] + actor] = 0
@@ -116,7 +115,7 @@ def precede(ctl: Control, index_and_one: int, candidate: int) -> None:
 
 @scheduler
 def order_event(ctl: Control, index: int, event: int, fresh: int) -> None:
-    """The event of step ``index`` was made: its predecessors, its clock (if ``fresh``), races."""
+    """Analyse the event of step ``index``: its predecessors, clock (if ``fresh``) and races."""
     ctl[PREDECESSORS] = 0
     actor = ctl[event + ACTOR]
     precede(ctl, ctl[ctl[LAST_EVENT_AT] + actor], 0)
@@ -138,7 +137,7 @@ def order_event(ctl: Control, index: int, event: int, fresh: int) -> None:
 
 @scheduler
 def note_barrier(ctl: Control) -> None:
-    """All CPUs had stopped: all events so far come before all that follow."""
+    """All CPUs have stopped: all events so far come before all later ones."""
     if ctl[cb.BARRIER] != ctl[BARRIER_SEEN]:
         ctl[BARRIER_SEEN] = ctl[cb.BARRIER]
         for actor in range(ctl[cb.ACTORS]):
@@ -174,7 +173,7 @@ def order_object(ctl: Control, event: int, k: int, actor: int, index: int) -> No
 
 @scheduler
 def order_buffers(ctl: Control, index: int, event: int, actor: int) -> None:
-    """Stores and flushes of one CPU are two queues that keep pace; drained steps follow both."""
+    """Order the two queues of a CPU, stores and flushes; drained steps follow both."""
     cpus = ctl[cb.CPUS]
     if actor >= cpus:
         cpu = actor - cpus
@@ -215,7 +214,7 @@ def set_clock(ctl: Control, index: int, event: int, actor: int) -> None:
 
 @scheduler
 def find_races(ctl: Control, index: int, actor: int) -> None:
-    """Which predecessors could have come after the new event: to the list of races."""
+    """Add the predecessors that could have come after the new event to the list of races."""
     for k in range(ctl[PREDECESSORS]):
         entry = ctl[ctl[PREDECESSORS_AT] + k]
         if entry >= CANDIDATE and races(ctl, entry - CANDIDATE, actor) == 1:
@@ -247,7 +246,7 @@ def races(ctl: Control, earlier: int, actor: int) -> int:
 
 @scheduler
 def enabler_of(ctl: Control, actor: int) -> int:
-    """1 + the step that woke or released the CPU since its last step."""
+    """1 + the step that woke or released the CPU since its last step; 0: none."""
     if actor >= ctl[cb.CPUS] or ctl[cb.ENABLED_BY + actor] == 0:
         return 0
     enabler = ctl[cb.ENABLED_BY + actor]

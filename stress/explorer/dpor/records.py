@@ -1,27 +1,28 @@
-"""What a step touched, as DPOR sees it; when the order of two steps matters.
+"""What a step touched, as DPOR sees it, and when the order of two steps matters.
 
-An access record, wherever it is stored (event, sleeping actor, branch of a wakeup tree)::
+The format of an access record (of an event, a sleeping actor, a branch of a wakeup tree)::
 
     actor | object 0, kind 0 | object 1, kind 1 | flags
 
-Objects are the words of memory and, behind them, the sleepers of each word: ``wake`` changes them,
-``wait`` only looks (coming first wakes no CPU). A failed ``cas`` only reads. Kinds: 0
-nothing, READ, WRITE, and OWN: a read that the CPU's own store buffer served, which only the flush
-of that buffer can disturb.
+Objects are the words of memory and, after them, the sleepers of each word: ``wake`` changes them,
+``wait`` only reads them (a ``wait`` that comes first wakes no CPU). A failed ``cas`` only reads.
+Kinds: 0 nothing, READ, WRITE, and OWN: a read from the CPU's own store buffer, which only the flush
+of that buffer can affect.
 
-The kind of an access may depend on the value of its own object, never on that of another one: what
+The kind of an access may depend on the value of its own object, never on that of another: whatever
 turned a READ into a WRITE must be a race of every step that depends on the WRITE alone, or the
-search would not know that there is something to try. So a ``wait`` looks at the sleepers even if it
-goes on at once, and ``cas2`` is a WRITE of each half that it found as expected, even if it failed.
+search would not know that there is something to try. So a ``wait`` reads the sleepers even if it
+continues at once, and ``cas2`` is a WRITE of each half that it found as expected, even if it
+failed.
 
-Flags: DRAINS (needs an empty buffer, so it cannot pass the flushes of its CPU) and, where the
-program has an invariant, CHANGES: an invariant sees the order of all changes, so all of them depend
-on each other.
+Flags: DRAINS (needs an empty buffer, so it cannot pass the flushes of its CPU) and, if the program
+has an invariant, CHANGES: an invariant sees the order of all changes, so they all depend on each
+other.
 
-An event is a record with what the analysis needs besides; a depth is an event and the state of the
+An event is a record with more data for the analysis; a depth is an event and the state of the
 search before it::
 
-    record | op, operands | values found, values left | who enabled it | clock: ACTORS words
+    record | op, operands | values found, values left | its enabler | clock: ACTORS words
     | sleeping actors: mask, then a record for each actor | first branch | branches done
 """
 
@@ -89,7 +90,7 @@ def copy_record(ctl: Control, to: int, record: int) -> None:
 
 @scheduler
 def prepare_event(ctl: Control, event: int, actor: int) -> None:
-    """Before the step of ``actor``: what it is about to do, and what its words hold."""
+    """Before the step of ``actor``: record its pending access and the contents of its words."""
     ctl[event + ACTOR] = actor
     op = ops.OP_FLUSH
     at = 0
@@ -117,7 +118,7 @@ def prepare_event(ctl: Control, event: int, actor: int) -> None:
 
 @scheduler
 def describe_event(ctl: Control, event: int) -> None:
-    """After the step: what it touched. A step outside of memory was refused: nothing."""
+    """After the step: record what it touched; nothing if it was refused (outside memory)."""
     op = ctl[event + EVENT_OP]
     if outside(ctl, op, ctl[event + OBJECT0]) == 1:
         return

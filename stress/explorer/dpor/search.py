@@ -1,15 +1,15 @@
 """Optimal DPOR: source sets with wakeup trees and sleep sets (Abdulla et al., JACM 2017, alg. 2).
 
-Two schedules are equivalent if one becomes the other by swapping neighbouring steps whose order
-does not matter; checks, races and deadlocks see no difference. The search runs one schedule of each
-class and no other. After each schedule, every race (clocks.py) whose later side lies behind the
-branch point is turned round: what does not depend on its earlier side, then the later side, goes
-into the wakeup tree before the earlier one (tree.py), unless an actor that was tried there, and
-sleeps since, could begin it.
+Two schedules are equivalent if one becomes the other by swapping adjacent steps that do not depend
+on each other; checks, races and deadlocks see no difference. The search runs exactly one schedule
+of each class. After each schedule it reverses every race (clocks.py) that has its later side after
+the branch point: the steps that do not depend on the earlier side, then the later side, go into the
+wakeup tree before the earlier one (tree.py), unless an actor that was tried there, and has slept
+since, could begin them.
 
-The search re-runs each schedule from the start; nothing is kept but the path and its trees. A
-sleep-blocked run (REDUNDANT) would be one that need not have been started: there are none, and the
-tests say so. ``dpor`` continues where the last call ended.
+The search re-runs each schedule from the start and keeps only the path and its trees. A
+sleep-blocked run (REDUNDANT) would be an unnecessary one: there are none, and tests ensure it.
+``dpor`` continues where the last call ended.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ READY_TO_RUN = 94  # the area is laid out
 REDUNDANT = 95
 EVENTS = 96  # of the last schedule
 TOO_SMALL = 97  # the area does not hold the program
-BLOCKED = cb.FIRST_OWN  # OUTCOME: all that could go on sleep
+BLOCKED = cb.FIRST_OWN  # OUTCOME: all actors that could continue are in the sleep set
 MIN_POOL = 4096
 
 
@@ -96,7 +96,7 @@ def prepare(ctl: Control) -> None:
 # --- one schedule --------------------------------------------------------------------------------
 @scheduler
 def pick(ctl: Control, depth: int, below: int, choices: int) -> int:
-    """The actor of a new step: the first branch, else the last CPU, else any that is awake; -1."""
+    """The actor of a new step: the first branch, else the last CPU, else any awake one; or -1."""
     if ctl[depth + ROOT] != 0:
         return take_first(ctl, depth, below)
     ctl[below + ROOT] = 0
@@ -112,7 +112,7 @@ def pick(ctl: Control, depth: int, below: int, choices: int) -> int:
 
 @scheduler
 def pass_sleep(ctl: Control, depth: int, below: int, event: int) -> None:
-    """Who sleeps before the event and does not depend on it sleeps on."""
+    """Actors that sleep before the event and do not depend on it stay asleep."""
     ctl[below + BRANCHES_DONE] = 0
     mask = 0
     for actor in range(ctl[cb.ACTORS]):
@@ -169,7 +169,7 @@ def run_schedule(ctl: Control) -> None:
 # --- what to try next ----------------------------------------------------------------------------
 @scheduler
 def reverse_race(ctl: Control, earlier: int, later: int) -> None:
-    """Plan what leads to the ``later`` side of a race without the ``earlier`` one."""
+    """Plan a sequence to the ``later`` side of a race without the ``earlier`` one."""
     depth = depth_at(ctl, earlier)
     first = depth_at(ctl, later)
     count = 0
@@ -213,7 +213,7 @@ def backtrack(ctl: Control) -> None:
 
 @scheduler
 def dpor(ctl: Control, seed: int, count: int) -> int:
-    """Run ``count`` more classes (``seed`` is not used); how many before the end or a stop."""
+    """Run ``count`` more classes (``seed`` is unused); returns their number."""
     if ctl[READY_TO_RUN] == 0:
         prepare(ctl)
     for k in range(count):

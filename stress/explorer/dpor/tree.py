@@ -1,9 +1,9 @@
-"""Wakeup trees: which sequences have to be tried before an event, as ordered trees of branches.
+"""Wakeup trees: the sequences to try before an event, as ordered trees of branches.
 
 Abdulla, Aronis, Jonsson, Sagonas: Source sets (JACM 2017). A branch is an access record, its first
-child and its next sibling; branches come from a pool behind the depths (search.py). Inserting a
-sequence v into a tree walks down branches that v may begin with; if it ends at a leaf, that leaf
-already covers v; if no branch fits, the rest of v becomes a new chain at the end.
+child and its next sibling; branches come from a pool after the depths (search.py). Inserting a
+sequence v into a tree descends along branches that v may begin with; if it ends at a leaf, that
+leaf already covers v; if no branch fits, the rest of v becomes a new chain at the end.
 
 A sequence is a list of pointers to access records: events of the running schedule and, as its last
 one, the later side of a race as it would be without the earlier side (scratch record).
@@ -29,13 +29,13 @@ from stress.machine import block as cb
 
 POOL_AT = 115
 POOL_FREE = 116  # first branch of the list of free ones
-POOL_NEXT = 117  # the pool behind here was never used
+POOL_NEXT = 117  # the pool from here on was never used
 POOL_END = 118
 POOL_EMPTY = 119  # 1: a branch was needed and there was none
 SEQUENCE_AT = 120  # pointers
-SEQUENCE = 121  # how many
+SEQUENCE = 121  # its length
 SCRATCH = 122  # the record of the last one
-LAST_INDEX = 123  # event that the scratch record was made from
+LAST_INDEX = 123  # the event of the scratch record
 
 CHILD = RECORD
 SIBLING = RECORD + 1
@@ -89,7 +89,7 @@ def take_first(ctl: Control, depth: int, below: int) -> int:
 
 @scheduler
 def free_tree(ctl: Control, root: int) -> None:
-    """Give a whole tree back to the pool; no recursion: children are moved up into the list."""
+    """Give a whole tree back to the pool, without recursion: children move up into the list."""
     branch = root
     while branch != 0:
         child = ctl[branch + CHILD]
@@ -179,7 +179,7 @@ def covered_by_sleepers(ctl: Control, depth: int) -> int:
 def matching_branch(ctl: Control, first: int) -> int:
     """The first of ``first`` and its siblings that the sequence may begin with; 0: none.
 
-    A branch whose actor is in the sequence is taken out of it.
+    If the sequence contains the actor of the branch, remove its step from the sequence.
     """
     branch = first
     while branch != 0:
@@ -213,7 +213,7 @@ def insert(ctl: Control, depth: int) -> int:
 
 @scheduler
 def append_chain(ctl: Control, depth: int, parent: int) -> None:
-    """What is left of the sequence, as the last child of ``parent`` (0: of the tree)."""
+    """Append the rest of the sequence as the last child of ``parent`` (0: of the tree)."""
     for k in range(ctl[SEQUENCE]):
         branch = new_branch(ctl, entry(ctl, k))
         if branch == 0:

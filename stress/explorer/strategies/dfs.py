@@ -1,13 +1,13 @@
 """DFS: every schedule, or every one within a bound on preemptions or on delays.
 
 Iterative context bounding (Musuvathi and Qadeer, PLDI 2007): few preemptions find most bugs, and
-"clean up to 2" is a statement. A preemption is a switch away from a CPU that could go on. Delay
-bounding (Emmi, Qadeer, Rakamaric, POPL 2011) counts how many actors are passed over in round-robin
-order. The flush of a store buffer is no preemption.
+"clean up to 2" is a statement. A preemption is a switch away from a CPU that could continue. Delay
+bounding (Emmi, Qadeer, Rakamaric, POPL 2011) counts the actors skipped in round-robin order. The
+flush of a store buffer is no preemption.
 
-The stack, FRAME words a step: which option was taken, how many there were, how many were free of
-cost, and what had been spent before. ``dfs`` continues where the last call ended; only the options
-are stored, their order is found again by running the schedule.
+The stack has FRAME words a step: the option taken, the number of options, the number of those
+without cost, and the cost so far. ``dfs`` continues where the last call ended; it stores only the
+options and finds their order again by running the schedule.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def dfs_words(step_limit: int) -> int:
 
 @scheduler
 def order_options(ctl: Control, choices: int) -> int:
-    """Reorder CHOICES: the CPU that ran last, then flushes, then other CPUs; how many are free."""
+    """Reorder CHOICES: the last CPU, flushes, other CPUs; returns the number of free options."""
     cpus = ctl[cb.CPUS]
     last = ctl[LAST_CPU]
     goes_on = enabled(ctl, last, choices)
@@ -65,7 +65,7 @@ def order_options(ctl: Control, choices: int) -> int:
 
 @scheduler
 def cost(ctl: Control, option: int, free: int) -> int:
-    """What it costs to take ``option``."""
+    """The cost of ``option``."""
     if ctl[BOUND_KIND] == DELAYS_BOUND:
         return option
     return 1 if option >= free else 0
@@ -73,7 +73,7 @@ def cost(ctl: Control, option: int, free: int) -> int:
 
 @scheduler
 def take_option(ctl: Control, choices: int) -> int:
-    """The actor of this step, from the stack or as its first option; the frame is written."""
+    """The actor of this step, from the stack or as its first option; writes the frame."""
     step = ctl[cb.STEPS]
     frame = ctl[cb.TREE_AT] + step * FRAME
     free = order_options(ctl, choices)
@@ -99,7 +99,7 @@ def affordable(ctl: Control, frame: int, option: int) -> int:
 
 @scheduler
 def backtrack(ctl: Control) -> None:
-    """Find the deepest step with an option left: it is the last one of the next prefix."""
+    """Find the deepest step with an option left: the next prefix ends with it."""
     for back in range(ctl[FRAMES]):
         step = ctl[FRAMES] - 1 - back
         frame = ctl[cb.TREE_AT] + step * FRAME
@@ -115,7 +115,7 @@ def backtrack(ctl: Control) -> None:
 
 @scheduler
 def dfs(ctl: Control, seed: int, count: int) -> int:
-    """Run ``count`` more schedules (``seed`` is not used); how many before the end or a stop."""
+    """Run ``count`` more schedules (``seed`` is unused); returns their number."""
     for k in range(count):
         if ctl[DONE] == 1:
             return k

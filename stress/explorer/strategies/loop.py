@@ -1,8 +1,8 @@
-"""What every strategy's loop shares: following a given trace, keeping a failure, the self-check.
+"""What the loops of all strategies share: repeating a trace, keeping a failure, the self-check.
 
-One schedule in SELF_CHECK_EVERY is run a second time by the trace of the first. Kernels have
-nothing to be random with, so both must make the same events; if they do not, the explorer (or a
-kernel that left the dialect) is broken and every verdict worthless: OUTCOME becomes ERROR.
+The loop runs one schedule in SELF_CHECK_EVERY a second time by the trace of the first. Kernels are
+deterministic, so both must make the same events; if they do not, the explorer (or a kernel outside
+the dialect) is broken and every verdict is worthless: OUTCOME becomes ERROR.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def enabled(ctl: Control, actor: int, choices: int) -> int:
 
 @scheduler
 def follow(ctl: Control, steps: int) -> None:
-    """Run the schedule whose actors are in REPEAT; ERROR if one of them cannot make its step."""
+    """Run the schedule of the actors in REPEAT; ERROR if one of them cannot make its step."""
     begin(ctl)
     while ctl[cb.OUTCOME] == cb.RUNNING:
         choices = gather(ctl)
@@ -45,7 +45,7 @@ def follow(ctl: Control, steps: int) -> None:
 
 @scheduler
 def traced(ctl: Control) -> int:
-    """Steps in the trace: those that were made, and one that may not be."""
+    """Steps in the trace: those made, and the one that was refused, if any."""
     refused = ctl[cb.OUTCOME] == cb.MEMORY or ctl[cb.OUTCOME] == cb.UNDEFINED
     return min(ctl[cb.STEPS] + 1, ctl[cb.STEP_LIMIT]) if refused else ctl[cb.STEPS]
 

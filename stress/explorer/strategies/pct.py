@@ -1,12 +1,12 @@
-"""PCT: priorities and a few moments at which the highest one is lowered.
+"""PCT: random priorities, and a few moments that lower the highest one.
 
 Burckhardt, Kothari, Musuvathi, Nagarakatte: A randomized scheduler with probabilistic guarantees of
 finding bugs (ASPLOS 2010). With n CPUs, at most k steps at which there was a choice, and depth d, a
 schedule shows a bug of depth d with probability at least 1 / (n * k**(d - 1)).
 
-Where we depart: steps without a choice do not count (their section 4.1); a CPU that relaxes gets
-the lowest priority, or a spinning CPU would starve the one it waits for; after half of the step
-limit the walk is a fair random one; k is the most steps counted in any schedule so far.
+Differences: steps without a choice do not count (their section 4.1); a CPU that relaxes gets the
+lowest priority, otherwise a spinning CPU would starve the one that it waits for; after half of the
+step limit the walk is a fair random one; k is the most steps counted in any schedule so far.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ MAX_DEPTH = 16
 
 
 def room(words: int, cpus: int) -> int:
-    """Words of TREE: the moments of change."""
+    """Words of TREE: the change points."""
     return MAX_DEPTH
 
 
 @scheduler
 def start(ctl: Control) -> None:
-    """Shuffled priorities DEPTH.. for all actors; DEPTH - 1 moments of change in 1..k."""
+    """Shuffled priorities DEPTH.. for all actors; DEPTH - 1 change points in 1..k."""
     actors = ctl[cb.ACTORS]
     for k in range(actors):
         ctl[cb.PRIORITIES + k] = ctl[DEPTH] + k

@@ -21,7 +21,7 @@ def pending_at(ctl: Control, actor: int) -> int:
 
 @scheduler
 def touches(op: int) -> int:
-    """How many words an op touches."""
+    """The number of words that an op touches."""
     if op == ops.OP_CAS2 or op == ops.OP_LOAD2:
         return 2
     return (
@@ -33,7 +33,7 @@ def touches(op: int) -> int:
 
 @scheduler
 def may_write(op: int) -> int:
-    """1 if an op may change its word, or the sleep of a CPU that waits at it."""
+    """1 if an op may change its word, or wake a CPU that waits at it."""
     return 0 if op <= ops.LAST_READ else 1
 
 

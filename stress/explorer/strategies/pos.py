@@ -1,9 +1,9 @@
-"""POS: a random priority for every pending step, drawn anew if the order just mattered.
+"""POS: a random priority for every pending step, drawn again after a conflict.
 
 Yuan, Yang, Gu: Partial order aware concurrency sampling (CAV 2018). The step with the highest
 priority runs; every pending step that conflicts with it draws a new priority, and so does the next
-step of the CPU that ran. Steps that conflict with nothing do not disturb the order of those that
-do, so partial orders are sampled more evenly than by a random walk.
+step of the CPU that ran. Steps without conflicts do not affect the order of the others, so POS
+samples partial orders more evenly than a random walk.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from stress.machine.schedule import draw
 
 @inlined
 def start(ctl: Control) -> None:
-    """A schedule begins; RANDOM holds its seed."""
+    """Begin a schedule; RANDOM holds its seed."""
 
 
 @inlined
@@ -21,4 +21,4 @@ def choose(ctl: Control, choices: int) -> int:
 
 @inlined
 def after(ctl: Control, actor: int, op: int, at: int, choices: int) -> None:
-    """``actor`` made the step ``op`` at word ``at``; it was chosen from ``choices`` actors."""
+    """``actor`` has made the step ``op`` at word ``at``, chosen from ``choices`` actors."""

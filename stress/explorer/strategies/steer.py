@@ -1,10 +1,10 @@
-"""Steering by directives: a schedule as the few places where it leaves the default.
+"""Steering by directives: a schedule as the few places at which it leaves the default.
 
-Default: the CPU that ran goes on, its stores become visible at once, and if it cannot go on, the
-lowest that can does. A directive ``(actor, count, next)`` says: when ``actor`` has made ``count``
-steps, ``next`` makes the next one; (ACTORS, 0, next) says who starts. A directive whose actor
-cannot make a step at that moment is passed over. Steps are counted per actor, never globally, so
-directives keep their meaning when others are left out.
+Default: the CPU that ran continues, its stores become visible at once, and if it cannot continue,
+the lowest one that can does. A directive ``(actor, count, next)`` says: when ``actor`` has made
+``count`` steps, ``next`` makes the next one; (ACTORS, 0, next) names the first CPU. A directive is
+ignored if its ``next`` cannot make a step at that moment. Steps are counted per actor, never
+globally, so directives keep their meaning when others are left out.
 
 Area (TREE)::
 
@@ -50,7 +50,7 @@ def flag_at(ctl: Control, step: int) -> int:
 
 @scheduler
 def rewind(ctl: Control) -> None:
-    """Every cursor to the first directive of its actor."""
+    """Set every cursor to the first directive of its actor."""
     ctl[LAST_CPU] = -1
     ctl[cb.PREEMPTIONS] = 0
     for actor in range(ctl[cb.ACTORS] + 1):
@@ -95,7 +95,7 @@ def directed(ctl: Control) -> int:
 
 @scheduler
 def make_step(ctl: Control, actor: int, choices: int) -> None:
-    """The step of ``actor``, noting whether it preempts the CPU that ran."""
+    """Make the step of ``actor``, and record whether it preempts the CPU that ran."""
     if ctl[cb.STEPS] < ctl[cb.STEP_LIMIT]:
         ctl[flag_at(ctl, ctl[cb.STEPS])] = 0
         last_cpu = ctl[LAST_CPU]
@@ -126,7 +126,7 @@ def steer(ctl: Control) -> int:
 
 @scheduler
 def extract(ctl: Control, steps: int) -> int:
-    """Run the trace in REPEAT and write down where it leaves the default; how many directives.
+    """Run the trace in REPEAT and write its directives to the area; returns their number.
 
     They are in the order of the trace; ERROR if the trace cannot be run.
     """

@@ -1,13 +1,13 @@
-"""SURW: uniform over the interleavings of what happens to one word, chosen anew each schedule.
+"""SURW: uniform over the interleavings of the accesses to one word, which changes each schedule.
 
 Zhao, Wolff, Mathur, Roychoudhury: Selectively uniform concurrency testing (ASPLOS 2025). A first
 schedule counts how often each CPU touches each word. Then every schedule picks one word that
-several CPUs touch; its accesses are interleaved uniformly, by drawing the next CPU with the weight
-of its remaining accesses; everything between them goes by random priorities.
+several CPUs touch, and interleaves its accesses uniformly: it draws the next CPU with the weight of
+its remaining accesses. Random priorities order all other steps.
 
 Area (TREE)::
 
-    64  remaining accesses of each CPU | 128  is set aside, each actor
+    64  remaining accesses of each CPU | 128  whether each actor is set aside
     ... number of shared words, then the words | counts: CPUS words a word of memory
 """
 
@@ -37,7 +37,7 @@ def room(words: int, cpus: int) -> int:
 
 @scheduler
 def count_of(ctl: Control, word: int, cpu: int) -> int:
-    """Where the accesses of ``cpu`` to ``word`` are counted."""
+    """The word that counts the accesses of ``cpu`` to ``word``."""
     return ctl[cb.TREE_AT] + SHARED + ctl[cb.WORDS] + word * ctl[cb.CPUS] + cpu
 
 
@@ -120,7 +120,7 @@ def best_left(ctl: Control, choices: int) -> int:
 
 @scheduler
 def take(ctl: Control, cpu: int) -> int:
-    """``cpu`` makes the next access to the word of interest."""
+    """Let ``cpu`` make the next access to the word of interest."""
     weight = ctl[cb.TREE_AT] + WEIGHTS + cpu
     ctl[weight] = max(ctl[weight] - 1, 1)
     ctl[INTENDED] = -1

@@ -1,7 +1,7 @@
 """The random strategies by name. A new one is a module like random_walk.py and a line here.
 
-What is in ``RANDOM`` when searches.py is imported is compiled in one piece; a strategy that comes
-later is compiled alone.
+The strategies in ``RANDOM`` when searches.py is imported are compiled together; a later one is
+compiled alone.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def _no_room(words: int, cpus: int) -> int:
 class RandomStrategy:
     """A module of three functions, and what they need.
 
-    ``about``: one phrase, for help. ``room(words, cpus)``: how many words of TREE it wants for a
-    program of that size. ``header``: which words of the block hold which arguments of ``explore``.
+    ``about``: one phrase, for help. ``room(words, cpus)``: the words of TREE that it needs for a
+    program of that size. ``header``: the words of the block that hold arguments of ``explore``.
     """
 
     module: ModuleType

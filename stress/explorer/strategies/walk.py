@@ -8,7 +8,7 @@ STRATEGY_OWN on, in PRIORITIES and in the area TREE (table.py).
 
 The loop takes its strategy from its globals, as every kernel does: ``driver_of`` makes the same
 function with the three functions of another module in them. So the compiler inlines them, and no
-step asks which strategy it is.
+step has to look the strategy up.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PARTS = ("start", "choose", "after")
 
 @scheduler
 def walk(ctl: Control, seed: int, count: int) -> int:
-    """Run ``count`` schedules from ``seed`` on; how many before the exploration has to stop."""
+    """Run ``count`` schedules from ``seed`` on; returns the number before a stop."""
     for k in range(count):
         ctl[cb.RANDOM] = mix(seed + k)
         begin(ctl)

@@ -1,7 +1,7 @@
-"""Allocation faults from the Python side: who fails, when, and how many did.
+"""Allocation faults from the Python side: which allocations fail, and how many did.
 
-The words belong to a CPU slot (shmalloc/kernels/fault_injection.py); they are written while no
-kernel runs on it. Faults stay armed when the slot's process dies, for the next one.
+The words belong to a CPU slot (shmalloc/kernels/fault_injection.py); write them only while no
+kernel runs on it. Faults stay armed for the next process when the slot's process dies.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from shmalloc.memory import Ram
 
 KINDS = {"page": c.FAULT_PAGE, "object": c.FAULT_OBJECT}
 ALL_KINDS = c.FAULT_PAGE | c.FAULT_OBJECT
-CHANCE_ONE = 1 << 31  # the generator's half that is compared has 31 bits
+CHANCE_ONE = 1 << 31  # the compared half of the random number has 31 bits
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,6 @@ class AllocationFaults:
 
 
 def disarm(ram: Ram, slot: int) -> int:
-    """No more faults on the slot; how many there were since they were armed."""
+    """Disarm the faults of the slot; returns how many occurred since they were armed."""
     ram.store(slot + c.C_FAULTS, 0)
     return ram[slot + c.C_FAULT_COUNT]

@@ -1,4 +1,4 @@
-"""``--faults SPEC[,SPEC...]``: the faults of a run, as one line, as tables, and as data.
+"""``--faults SPEC[,SPEC...]``: the faults of a run as one line, as tables, and as data.
 
 ::
 
@@ -10,10 +10,9 @@
     pressure:pages=50%          takes half of the memory and gives it back in waves (every=2s)
     hotplug:every=200ms         unplugs CPU slots and plugs them in again
 
-``off`` is no fault, where a settings file has some. A part without a colon continues the fault
-before it. A fault may stand several times; every setting except those of ``fail`` has a default. In
-a file, faults are a line, a list of lines, or tables: ``[faults.kill]``, ``[[faults.kill]]``, or
-``[[faults]]`` with ``fault = "kill"``.
+A part without a colon continues the fault before it. A fault may occur several times; every
+setting except those of ``fail`` has a default. In a file, faults are a line, a list of lines, or
+tables: ``[faults.kill]``, ``[[faults.kill]]``, or ``[[faults]]`` with ``fault = "kill"``.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ class Stop(Fault, frozen=True):
 
 
 class Fail(Fault, frozen=True):
-    """Allocations that fail in every worker: by chance, each n-th, or once the n-th."""
+    """Allocations that fail in every worker: by chance, every n-th, or the n-th once."""
 
     name = "fail"
     p: Chance | None = None
@@ -95,7 +94,7 @@ class Fail(Fault, frozen=True):
 
 
 class Pressure(Fault, frozen=True):
-    """A share of the memory that the controller takes and gives back, one wave each ``every_s``."""
+    """A share of memory that the controller takes and gives back, one wave per ``every_s``."""
 
     name = "pressure"
     pages: Annotated[float, share("1%")] = 0.5
@@ -103,7 +102,7 @@ class Pressure(Fault, frozen=True):
 
 
 class Hotplug(Fault, frozen=True):
-    """Unplugs a random slot, on average each ``every_s``, and plugs it in at the next time."""
+    """Unplugs a random slot, on average each ``every_s``, and plugs it in the next time."""
 
     name = "hotplug"
     every_s: Duration = field(default=0.2, name="every")
@@ -113,7 +112,7 @@ FAULTS: dict[str, type[Fault]] = {kind.name: kind for kind in (Kill, Stop, Fail,
 
 
 def parse_faults(given: object) -> tuple[Fault, ...]:
-    """The faults of a line, of a list, or of tables. A misuse is one line with place and cure."""
+    """The faults of a line, a list, or tables. A misuse raises one line with place and cure."""
     return tuple(_fault(name, settings) for name, settings in _groups(given))
 
 

@@ -1,7 +1,7 @@
 """The callers that a sweep goes through: every way to get memory from an arena.
 
-An operation prepares an arena, acts on it (this is swept) and undoes what the act gave. An act that
-cannot have its memory says so: by a negative code (``refusals``) or by ``OutOfMemoryError``.
+An operation prepares an arena, acts on it (this part is swept) and undoes the act. An act that
+cannot get its memory returns a negative code (``refusals``) or raises ``OutOfMemoryError``.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def _nothing(arena: Arena) -> None:
 
 @dataclass(frozen=True)
 class Operation:
-    """``act(arena, prepared)`` gives what ``undo(arena, prepared, given)`` takes.
+    """``act(arena, prepared)`` returns what ``undo(arena, prepared, given)`` takes.
 
-    ``wanted``: how many the act asks for, where it may give fewer; ``given`` is a list or count.
+    ``wanted``: how many the act requests, if it may get fewer; ``given`` is a list or count.
     """
 
     name: str
@@ -105,7 +105,7 @@ def _boot_kmalloc(arena: Arena) -> int:
 
 
 def _free_caches(arena: Arena, _: Any, made: Any) -> None:
-    """Nothing: the classes of kmalloc live as long as the segment."""
+    """Do nothing: the classes of kmalloc live as long as the segment."""
 
 
 def _single_pages(arena: Arena) -> list[int]:
@@ -117,13 +117,13 @@ _PAGES = (
     _block("block", 3),
     Operation(
         "page-wait",
-        "alloc_pages_wait: tries again before it sleeps",
+        "alloc_pages_wait: retries before it sleeps",
         lambda arena, _: arena.run(alloc_pages_wait, 0, c.MT_MOVABLE, OWNER, 2),
         lambda arena, _, pfn: arena.run(free_pages, pfn, 0),
     ),
     Operation(
         "bulk",
-        f"alloc_bulk of {BULK_BLOCKS} pages: comes back short",
+        f"alloc_bulk of {BULK_BLOCKS} pages: returns fewer",
         lambda arena, _: arena.run(
             alloc_bulk, 0, c.MT_MOVABLE, OWNER, BULK_BLOCKS, _scratch(arena)
         ),
@@ -132,14 +132,14 @@ _PAGES = (
     ),
     Operation(
         "arena-bulk",
-        f"Arena.alloc_pages_bulk of {BULK_BLOCKS} pages and the page they pass in",
+        f"Arena.alloc_pages_bulk of {BULK_BLOCKS} pages and the page for their list",
         lambda arena, _: arena.alloc_pages_bulk(BULK_BLOCKS),
         lambda arena, _, pfns: arena.free_pages_bulk(pfns),
         wanted=BULK_BLOCKS,
     ),
     Operation(
         "arena-free",
-        "Arena.free_pages_bulk: without a page to pass the list in, one by one",
+        "Arena.free_pages_bulk: without a page for the list, one by one",
         lambda arena, pfns: arena.free_pages_bulk(pfns),
         lambda arena, pfns, _: pfns.__setitem__(slice(None), _single_pages(arena)),
         prepare=_single_pages,
@@ -171,14 +171,14 @@ _OBJECTS = (
     _objects("objects-debug", " of a debug cache", _debug_cache),
     Operation(
         "arena-objects",
-        f"Cache.alloc_bulk of {BULK_OBJECTS} objects and the page they pass in",
+        f"Cache.alloc_bulk of {BULK_OBJECTS} objects and the page for their list",
         lambda arena, cache: cache.alloc_bulk(BULK_OBJECTS),
         lambda arena, cache, addresses: cache.free_bulk(addresses),
         prepare=_cache,
     ),
     Operation(
         "arena-free-objects",
-        "Cache.free_bulk: without a page to pass the list in, one by one",
+        "Cache.free_bulk: without a page for the list, one by one",
         lambda arena, held: held[0].free_bulk(held[1]),
         lambda arena, held, _: held[1].__setitem__(slice(None), _objects_of(held[0])),
         prepare=_cache_with_objects,

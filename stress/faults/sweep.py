@@ -1,14 +1,14 @@
-"""The sweep: the N-th allocation fails, for N = 1, 2, ... until a run passes untouched.
+"""The sweep: the N-th allocation fails, for N = 1, 2, ... until a run has no failure.
 
-For each N a fresh arena, and on it one operation (operations.py) whose N-th allocation, of pages or
-of objects, fails: first it alone, so that what follows may fall back on something else, then it and
-all that follow, as when memory has run out. Afterwards
+For each N there is a fresh arena and on it one operation (operations.py), the N-th allocation of
+which, of pages or of objects, fails: first only that one, so that the operation may fall back, then
+that one and all later ones, as if memory had run out. Afterwards
 
-- the operation has answered properly: it fell back and succeeded, came back short where it may, or
+- the operation has answered properly: it fell back and succeeded, returned fewer if it may, or
   refused with the code or exception that its documentation names; nothing else;
-- done again without a fault, it succeeds;
+- repeated without a fault, it succeeds;
 - with everything given back, the audit is clean and the arena holds exactly the pages and caches
-  that it holds after an untouched run: nothing was lost on the way out of the failure.
+  that it holds after a run without faults: the failure path lost nothing.
 
 Deterministic: the same rows every time, on either engine.
 """
@@ -30,7 +30,7 @@ from stress.faults.operations import OPERATIONS, Operation
 from stress.quantities import nearest
 from stress.verdict import Verdict, worst
 
-MOST_RUNS = 200  # an operation with more allocations than this is not one that a sweep is for
+MOST_RUNS = 200  # a sweep is not meant for operations with more allocations
 CODE_NAMES = {value: name for name, value in vars(c).items() if name.startswith("E_")}
 _KIND_NAMES = {bit: name for name, bit in KINDS.items()}
 _WORLD: dict[str, Any] = {
@@ -47,21 +47,21 @@ _WORLD: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one run: allocation ``nth``, of which kind, what the caller answered.
+    """The result of one run: allocation ``nth``, its kind, the answer of the operation.
 
-    ``lasting``: all allocations behind the ``nth`` failed as well.
+    ``lasting``: all allocations after the ``nth`` failed as well.
     """
 
     nth: int
     lasting: bool
-    kind: str  # "page", "object", or "-" where no allocation failed
+    kind: str  # "page", "object", or "-" if no allocation failed
     answer: str
     problems: tuple[str, ...] = ()
 
 
 @dataclass
 class Sweep:
-    """All runs of one operation, in two series, each up to a run that is untouched."""
+    """All runs of one operation, in two series, each up to a run without a failure."""
 
     name: str
     story: str
@@ -76,12 +76,12 @@ class Sweep:
         if any(row.problems for row in self.rows):
             return Verdict.FAILED
         if sum(row.kind == "-" for row in self.rows) != 2:
-            return Verdict.ERROR  # a series went on and on
+            return Verdict.ERROR  # a series did not end
         return Verdict.PASSED if self.faults else Verdict.VACUOUS
 
 
 def sweep(operation: Operation, engine: str = "interpreted", most_runs: int = MOST_RUNS) -> Sweep:
-    """Run ``operation`` on a fresh arena for each N until nothing fails any more."""
+    """Run ``operation`` on a fresh arena for each N until nothing fails."""
     result = Sweep(operation.name, operation.story)
     expected = _Run(operation, engine, AllocationFaults()).untouched()
     for lasting in (False, True):
@@ -122,7 +122,7 @@ class _Run:
     def untouched(self) -> Kept:
         """What an arena holds after the operation was done and undone twice, without faults.
 
-        Twice, because that is what a run with a fallback does.
+        Twice, because a run with a fallback does so.
         """
         with Arena.create(engine=self._engine, **_WORLD) as arena:
             prepared = self._operation.prepare(arena)
@@ -147,7 +147,7 @@ class _Run:
             return Row(nth, lasting, kind, answer, tuple(self._problems))
 
     def _act(self, arena: Arena, prepared: Any) -> tuple[str, _Given | None]:
-        """The answer in words, and what was given; nothing where it was refused."""
+        """The answer in words, and what the act returned; nothing if it was refused."""
         operation = self._operation
         try:
             given = operation.act(arena, prepared)
@@ -159,7 +159,7 @@ class _Run:
         if isinstance(given, int) and given < 0:
             name = CODE_NAMES.get(given, str(given))
             if given not in operation.refusals:
-                self._problems.append(f"answered {name}, which is none of its refusals")
+                self._problems.append(f"returned {name}, which is not one of its refusals")
             return name, None
         count = len(given) if isinstance(given, list) else given
         if operation.wanted and count < operation.wanted:
@@ -167,7 +167,7 @@ class _Run:
         return "succeeded", _Given(given)
 
     def _again(self, arena: Arena, prepared: Any) -> None:
-        """Without faults it has to succeed, whatever happened before."""
+        """Without faults the operation must succeed, whatever happened before."""
         answer, given = self._act(arena, prepared)
         if given is None or answer != "succeeded":
             self._problems.append(f"again, without a fault: {answer}")
@@ -187,7 +187,7 @@ class _Given:
 
 
 def _kept(arena: Arena) -> Kept:
-    """Everything that is not free, with all lists and sheaves drained: pages by owner, caches."""
+    """All that is not free, with all lists and sheaves drained: pages by owner, caches."""
     arena._free_buffer()
     ram, layout = arena.segment.ram, arena.segment.layout
     kept: Kept = Counter()

@@ -1,8 +1,8 @@
-"""Which outcomes a memory model allows: every schedule of the test, explored.
+"""Which outcomes a memory model allows: the explorer runs every schedule of the test.
 
-The explorer runs the very kernels that the processes run, over one cell, with store buffers (tso)
-and without (sc). It runs them in plain Python: a litmus test has a handful of classes, and
-compiling the model for them would take a minute.
+It runs the very kernels that the processes run, over one cell, with store buffers (tso) and without
+(sc). It runs them in plain Python: a litmus test has a handful of classes, and compiling the model
+for them would take a minute.
 """
 
 from __future__ import annotations

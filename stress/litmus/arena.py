@@ -1,9 +1,9 @@
 """``Arena``: the memory that the processes of a litmus run share, as cells.py lays it out.
 
 It is a file without a name (memfd): nothing of it is in /dev/shm, so nothing can be left there; it
-goes with the last process that has it, however that one ends.
+disappears with the last process that has it open, however that process ends.
 
-Only the controller calls methods, and only while no process plays; processes take ``ram``.
+Only the controller calls methods, and only while no process plays; processes use ``ram``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stress.litmus.catalogue import Litmus, Outcome
 
 MAX_STRIDE_LINES = 3
 MAX_GAP_LINES = 63
-# what no process ever wrote: not a possible outcome of any test
+# a value that no process ever wrote: not a possible outcome of any test
 NOT_WRITTEN: Outcome = (-1, -1, -1, -1)
 _AREA_WORDS = litmus_cells.MAX_CELLS * MAX_STRIDE_LINES * litmus_cells.LINE_WORDS
 _WORDS = litmus_cells.CELLS + 2 * _AREA_WORDS + MAX_GAP_LINES * litmus_cells.LINE_WORDS
@@ -28,11 +28,11 @@ _ARENA_BYTES = -(-_WORDS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
 
 @dataclass(frozen=True)
 class Setting:
-    """How the cells of a turn lie and how the processes meet.
+    """How the cells of a turn are laid out and how the processes meet.
 
-    ``gap_lines``: what x and y of a cell are further apart than their areas; it decides whether
-    the two share the low bits of their addresses. ``delays``: a process begins a batch fewer
-    pauses late. ``spins``: before a waiting process gives its core away.
+    ``gap_lines``: extra distance between x and y of a cell; it decides whether the two share the
+    low bits of their addresses. ``delays``: a process begins a batch fewer pauses late than this.
+    ``spins``: polls before a waiting process yields its core.
     """
 
     cells: int
@@ -56,7 +56,7 @@ class Arena:
         return file
 
     def begin(self, test: Litmus, randoms: list[int]) -> None:
-        """Get ready for another test: no arrivals, no counts; one random state a process."""
+        """Prepare for another test: no arrivals, no counts, one random state for each process."""
         assert len(randoms) == test.processes
         self.ram.array[:] = 0
         self.ram[litmus_cells.P_SHAPE] = test.shape
@@ -67,7 +67,7 @@ class Arena:
             )
 
     def set_up(self, test: Litmus, setting: Setting) -> None:
-        """Lay out the cells of the next turn; their words are zero, as every turn leaves them."""
+        """Lay out the cells of the next turn; every turn leaves their words zero."""
         stride = setting.stride_lines * litmus_cells.LINE_WORDS
         far = setting.cells * stride + setting.gap_lines * litmus_cells.LINE_WORDS
         for parameter, value in (

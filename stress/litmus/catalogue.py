@@ -1,8 +1,8 @@
 """The litmus tests by name, and each as a program for the explorer.
 
-An outcome is ``(result of process 0, result of process 1, final x, final y)``; what a test shows of
-it are ``columns``, pairs of a label and a part (``R0_FIRST`` ...). ``asks`` are the outcomes that
-the test is about. Whether they are allowed is not said here: the explorer answers that.
+An outcome is ``(result of process 0, result of process 1, final x, final y)``; ``columns`` are the
+parts of it that a test shows, pairs of a label and a part (``R0_FIRST`` ...). ``asks`` are the
+outcomes that the test is about. The explorer says whether they are allowed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MODEL_WORDS = 8
 
 @dataclass(frozen=True)
 class Litmus:
-    """One test. ``pair``: x and y are the halves of an aligned pair, else on lines of their own."""
+    """One test. ``pair``: x and y are the halves of an aligned pair, else on separate lines."""
 
     name: str
     shape: int
@@ -98,11 +98,11 @@ TESTS = (
         ("x = 1; y = 2", "y = 1; x = 2"), (("x", X), ("y", Y)), ((0, 0, 1, 1),),
     ),
     Litmus(
-        "r", shapes.R, "the later store wins, and its process still reads too early",
+        "r", shapes.R, "the later store wins, although its process reads the old value",
         ("x = 1; y = 1", "y = 2; r1 = x"), (("r1", R1_FIRST), ("y", Y)), ((0, 0, 1, 2),),
     ),
     Litmus(
-        "s", shapes.S, "a store that comes after what was read is overwritten by what came before",
+        "s", shapes.S, "a store after a read is overwritten by a store before the value read",
         ("x = 2; y = 1", "r1 = y; x = 1"), (("r1", R1_FIRST), ("x", X)), ((0, 1, 2, 1),),
     ),
     Litmus(
@@ -128,7 +128,7 @@ CATALOGUE = {test.name: test for test in TESTS}
 
 
 def chosen(names: tuple[str, ...]) -> list[Litmus]:
-    """The tests of those names, each once; all where there are none. Raises ``MisuseError``."""
+    """The tests of those names, each once; all if no name is given. Raises ``MisuseError``."""
     for name in names:
         if name not in CATALOGUE:
             raise nearest(name, CATALOGUE, "litmus test")

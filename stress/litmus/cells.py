@@ -9,12 +9,12 @@ Words of the shared file that the processes play in::
     results    what a process returned for each cell of the batch; only it writes
     counts     how often it counted each outcome; only it writes
 
-One round: all meet, each plays all cells in the same order, all meet, each counts its share of the
-cells and sets them back to zero. Plain accesses are ordered by the meetings (arrive is a release,
-seeing another's arrival an acquire), and by the pipe before and after.
+One round: all processes meet, each plays all cells in the same order, all meet, each counts its
+share of the cells and sets them back to zero. The meetings order plain accesses (an arrival is a
+release, reading another's arrival an acquire), and so does the pipe before and after a turn.
 
-Between two meetings nothing is ordered but by the shape itself: that is the experiment. Each
-process begins a batch some pauses late, by chance, so that all ways to overlap come up.
+Between two meetings only the shape itself orders accesses: that is the experiment. Each process
+begins a batch a random number of pauses late, so that all overlaps occur.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ P_CELLS = 2
 P_STRIDE = 3  # from one cell to the next
 P_X = 4  # of the first cell
 P_Y = 5
-P_SPINS = 6  # looks at another's arrival before the processor is given away
-P_DELAYS = 7  # a batch begins fewer pauses late than this
+P_SPINS = 6  # polls of another's arrival before the process yields the processor
+P_DELAYS = 7  # a process begins a batch fewer pauses late than this
 SLOT_WORDS = 2 * LINE_WORDS  # processors prefetch the neighbour of a line
 SLOTS = SLOT_WORDS
 S_ARRIVED = 0
-S_RANDOM = 8  # a line of its own: no other process reads it
+S_RANDOM = 8  # on a separate line: no other process reads it
 RESULTS = SLOTS + MAX_PROCESSES * SLOT_WORDS
 RESULT_BITS = 4
 RESULT_MASK = (1 << RESULT_BITS) - 1
@@ -51,13 +51,13 @@ STRANGE = 1 << (Y_SHIFT + FINAL_BITS)  # an outcome with a value that no process
 COUNTS_WORDS = STRANGE + SLOT_WORDS
 COUNTS = RESULTS + MAX_PROCESSES * MAX_CELLS
 CELLS = COUNTS + MAX_PROCESSES * COUNTS_WORDS
-PATIENCE = 1 << 24  # give_ways until a partner counts as lost: some seconds
+PATIENCE = 1 << 24  # give_ways until a partner counts as lost: a few seconds
 LOST = -1
 
 
 @kernel
 def arrive(mem: Memory, cpu: Cpu) -> int:
-    """Say that ``cpu`` has come to its next meeting; which one that is."""
+    """Announce that ``cpu`` has come to its next meeting; returns its number."""
     at = SLOTS + cpu * SLOT_WORDS + S_ARRIVED
     meeting = load(mem, at) + 1
     store(mem, at, meeting)
@@ -66,7 +66,7 @@ def arrive(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def await_arrival(mem: Memory, at: WordIndex, meeting: int) -> int:
-    """Wait until the process whose arrivals are counted in word ``at`` has come; else LOST."""
+    """Wait until the process that counts its arrivals in word ``at`` has come; else LOST."""
     spins = mem[P_SPINS]
     for _ in range(spins):
         if load(mem, at) >= meeting:
@@ -81,7 +81,7 @@ def await_arrival(mem: Memory, at: WordIndex, meeting: int) -> int:
 
 @kernel
 def meet(mem: Memory, cpu: Cpu) -> int:
-    """Wait until all have come here. LOST if one does not."""
+    """Wait until all processes have come. LOST if one does not."""
     meeting = arrive(mem, cpu)
     for other in range(mem[P_PROCESSES]):
         if await_arrival(mem, SLOTS + other * SLOT_WORDS + S_ARRIVED, meeting) == LOST:
@@ -91,7 +91,7 @@ def meet(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def dawdle(mem: Memory, cpu: Cpu) -> None:
-    """Some pauses, by chance."""
+    """Pause a random number of times."""
     bits = next_random(mem, SLOTS + cpu * SLOT_WORDS + S_RANDOM)
     for _ in range(below(mem, bits, mem[P_DELAYS])):
         relax(mem)
@@ -115,7 +115,7 @@ def play_batch(mem: Memory, cpu: Cpu) -> None:
 
 @kernel
 def outcome_of(mem: Memory, first: int, second: int, x: WordIndex, y: WordIndex) -> int:
-    """Both results and both final values as one number, STRANGE where one is out of range."""
+    """Both results and both final values as one number; STRANGE if one is out of range."""
     if first & RESULT_MASK != first or second & RESULT_MASK != second:
         return STRANGE
     if x & FINAL_MASK != x or y & FINAL_MASK != y:
@@ -125,7 +125,7 @@ def outcome_of(mem: Memory, first: int, second: int, x: WordIndex, y: WordIndex)
 
 @kernel
 def count_share(mem: Memory, cpu: Cpu) -> None:
-    """Count the outcomes of one share of the cells, and make these ready for the next round."""
+    """Count the outcomes of one share of the cells, and reset these for the next round."""
     processes = mem[P_PROCESSES]
     cells = mem[P_CELLS]
     begin = cells * cpu // processes
@@ -147,7 +147,7 @@ def count_share(mem: Memory, cpu: Cpu) -> None:
 
 @kernel
 def play_rounds(mem: Memory, cpu: Cpu, rounds: int) -> int:
-    """``rounds`` rounds with the others, who must call this at the same time; or LOST."""
+    """Play ``rounds`` rounds; all processes call this at the same time. 0, or LOST."""
     for _ in range(rounds):
         if meet(mem, cpu) == LOST:
             return LOST

@@ -1,4 +1,4 @@
-"""Outcomes that were counted, graded by what the memory models allow."""
+"""Counted outcomes, graded by what the memory models allow."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def grade_of(outcome: Outcome, answer: Answer) -> Grade:
 
 
 def rows_of(test: Litmus, counts: Mapping[Outcome, int], answer: Answer) -> list[Row]:
-    """Every outcome that was seen, is allowed, or is asked for; in the order of its values.
+    """Every outcome that was seen, is allowed, or is in ``asks``; ordered by its values.
 
-    One that should be seen is weak, or what the test is about and allowed.
+    An outcome that should be seen is weak, or is allowed and in ``asks``.
     """
     total = sum(counts.values())
     outcomes = {*counts, *answer.tso, *test.asks}
@@ -70,6 +70,6 @@ def _row(test: Litmus, outcome: Outcome, samples: int, total: int, answer: Answe
 
 
 def missed(rows: list[Row]) -> bool:
-    """Whether there are outcomes that should be seen, and none of them was."""
+    """Whether some outcomes should be seen, but none of them was."""
     wanted = [row for row in rows if row.expected is Expected.SHOULD]
     return bool(wanted) and not any(row.samples for row in wanted)

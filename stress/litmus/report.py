@@ -59,7 +59,7 @@ def _percent(row: Row) -> str:
 
 
 def label(result: LitmusResult, row: Row) -> str:
-    """What the test shows of an outcome; all of it where it should not exist."""
+    """What the test shows of an outcome; all of it if it should not exist."""
     if row.outcome == NOT_WRITTEN:
         return "a value that was never written"
     shown = " ".join(f"{k}={v}" for k, v in result.test.values(row.outcome).items())

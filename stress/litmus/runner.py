@@ -1,7 +1,7 @@
-"""A litmus run: every test for some seconds in turns, each turn with cells that lie differently.
+"""A litmus run: every test for some seconds in turns, each turn with another layout of the cells.
 
 A turn is a number of rounds that takes about ``TURN_S``; between turns the controller draws the
-next setting and looks for Ctrl-C. Settings and delays repeat with the seed; interleavings never do.
+next setting and checks for Ctrl-C. Settings and delays repeat with the seed; interleavings do not.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class LitmusResult:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader has to know about the table."""
+        """What a reader of the table has to know."""
         used = len(set(self.cores))
         notes = []
         if used == 1:
@@ -68,13 +68,13 @@ class LitmusResult:
                 f" weak effects need {self.test.processes} cores"
             )
         if used > 1 and self.samples and missed(self.rows):
-            notes.append("what should be seen never was; run it longer, on a quieter machine")
+            notes.append("no outcome that should be seen was; run it longer, on a quieter machine")
         return notes
 
 
 @dataclass
 class LitmusRun:
-    """The tests of one command, filled while it goes on."""
+    """The tests of one command, filled while it runs."""
 
     tests: Sequence[Litmus]
     seconds: float
@@ -91,9 +91,9 @@ Told = Callable[[LitmusResult], None]
 
 
 def run_litmus(run: LitmusRun, interrupts: Interrupts, told: Told, report: Report = silent) -> None:
-    """Run the tests of ``run`` and fill it; ``told`` gets each result when it is there.
+    """Run the tests of ``run`` and fill it; ``told`` gets each result as it becomes available.
 
-    ``report`` hears in each turn how many seconds of all have been played.
+    ``report`` receives in each turn the seconds played so far, of all tests.
 
     Raises ``EnvironmentUnfitError`` if this machine cannot run compiled kernels.
     """
@@ -112,7 +112,7 @@ def run_litmus(run: LitmusRun, interrupts: Interrupts, told: Told, report: Repor
     except TeamError as error:
         run.troubles.append((Verdict.ERROR, str(error)))
     except ImmediateEnd:
-        pass  # the first request is on record, and told below
+        pass  # the first request is recorded, and reported below
     finally:
         os.close(file)
     if interrupts.requested:

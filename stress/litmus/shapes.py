@@ -1,15 +1,15 @@
 """The code of the litmus tests: what each process does to one cell, natively and in the model.
 
-A cell is two words, ``x`` and ``y``, zero at first: on lines of their own, or (pair tests) the two
-halves of one aligned pair. A shape is a kernel ``(mem, cpu, x, y)`` that says what process ``cpu``
-does; it returns the values that it read, two bits each, the first one lowest (``both``). Written
-values are 1 to 3. Only processes 0 and 1 may return something: those two results and the final
-``x`` and ``y`` are the outcome.
+A cell is two words, ``x`` and ``y``, zero at first: on separate lines, or (pair tests) the two
+halves of one aligned pair. A shape is a kernel ``(mem, cpu, x, y)``: what process ``cpu`` does. It
+returns the values that it read, two bits each, the first one lowest (``both``). Written values are
+1 to 3. Only processes 0 and 1 may return something: those two results and the final ``x`` and ``y``
+are the outcome.
 
 ``play`` chooses the shape by its number. That is the one source of both sides: compiled, the loop
-of arena.py plays it over thousands of cells in real processes; under the explorer ``in_model``
+of cells.py plays it over thousands of cells in real processes; under the explorer ``in_model``
 plays it once, over one cell (catalogue.py). Loads are acquire and stores are release, which on
-x86-64 are plain moves: what is reordered is reordered by the processor.
+x86-64 are plain moves, so any reordering is the processor's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TWO_WORD_TORN = 10
 RMW = 11
 IRIW = 12
 VALUE_BITS = 2
-MODEL_SHAPE = 0  # the memory of a model's program: which shape, where x and y are, then the cell
+MODEL_SHAPE = 0  # the memory of a model's program: shape, places of x and y, the cell
 MODEL_X = 1
 MODEL_Y = 2
 MODEL_CELL = 4
@@ -40,7 +40,7 @@ MODEL_CELL = 4
 
 @kernel
 def both(mem: Memory, first: int, second: int) -> int:
-    """Two values that were read, as one result."""
+    """Two values read, as one result."""
     return first | second << VALUE_BITS
 
 
@@ -110,7 +110,7 @@ def corr(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
 
 @kernel
 def two_plus_two_w(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
-    """Each stores to both words, in opposite orders."""
+    """Both store to both words, in opposite orders."""
     if cpu == 0:
         store(mem, x, 1)
         store(mem, y, 2)
@@ -122,7 +122,7 @@ def two_plus_two_w(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
 
 @kernel
 def r(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
-    """A store against a store that is followed by a read."""
+    """A store, against a store followed by a read."""
     if cpu == 0:
         store(mem, x, 1)
         store(mem, y, 1)
@@ -223,6 +223,6 @@ def play(mem: Memory, shape: int, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
 
 @kernel
 def in_model(mem: Memory, cpu: Cpu) -> int:
-    """One cell under the explorer; which test it is and where its words are stands in memory."""
+    """One cell under the explorer; memory says which test it is and where its words are."""
     shape = fixed(mem, MODEL_SHAPE)
     return play(mem, shape, cpu, fixed(mem, MODEL_X), fixed(mem, MODEL_Y))

@@ -1,11 +1,11 @@
 """``Team``: the processes of a litmus run, one for each role, pinned to cores.
 
 They are forks of the forkserver, which has the kernel loaded, and live for the whole run; between
-two turns they sleep in their pipes. Messages: the controller sends a number of rounds, the process
-answers what ``play_rounds`` returned; an answer before the first message means ready.
+two turns they wait for their pipes. The controller sends a number of rounds, and the process
+answers with the result of ``play_rounds``; an answer before the first message means ready.
 
-A process that loses its controller reads the end of its pipe and leaves. One that loses a partner
-in the middle of a turn gives up after some seconds of waiting and says LOST.
+A process that loses its controller reads the end of its pipe and exits. One that loses a partner in
+the middle of a turn gives up after some seconds and answers LOST.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ READY = 0
 
 
 class TeamError(Exception):
-    """A process of the team died or lost its partners: the turn counts for nothing."""
+    """A process of the team died or lost its partners: the turn does not count."""
 
 
 class Team:
@@ -58,10 +58,10 @@ class Team:
         self.members.append((process, ours))
 
     def play(self, processes: int, rounds: int) -> float:
-        """Let the first ``processes`` play ``rounds`` rounds; the seconds that took."""
+        """Let the first ``processes`` play ``rounds`` rounds; returns the seconds."""
         begin = time.perf_counter()
         for _, pipe in self.members[:processes]:
-            with suppress(BrokenPipeError, ConnectionResetError):  # gather says how it ended
+            with suppress(BrokenPipeError, ConnectionResetError):  # gather reports the end
                 pipe.send(rounds)
         self._gather(processes)
         return time.perf_counter() - begin
@@ -78,16 +78,16 @@ class Team:
                 except (EOFError, ConnectionResetError):
                     raise TeamError(f"process {cpu} {self._end_of(cpu)}") from None
                 if answer == LOST:
-                    raise TeamError(f"process {cpu} lost its partner, which fell silent")
+                    raise TeamError(f"process {cpu} lost its partner, which does not answer")
 
     def _end_of(self, cpu: int) -> str:
         process, _ = self.members[cpu]
         process.join(KILL_JOIN_S)
         code = process.exitcode
-        return "closed its pipe and lives on" if code is None else describe_exit(code)
+        return "closed its pipe but still runs" if code is None else describe_exit(code)
 
     def close(self) -> None:
-        """End all processes, also stopped ones, and give back every descriptor."""
+        """End all processes, stopped ones included, and close every descriptor."""
         for process, _ in self.members:
             process.kill()
         for process, pipe in self.members:
@@ -107,7 +107,7 @@ class Team:
 
 
 class _SharedFile:
-    """A descriptor on its way to a process that is being started."""
+    """A descriptor for a process that is being started."""
 
     def __init__(self, file: int) -> None:
         self._file: Any = file
@@ -119,7 +119,7 @@ class _SharedFile:
         self._file = sent.detach()
 
     def arena(self) -> Arena:
-        """The memory in the file; the descriptor is not needed any more."""
+        """The memory in the file; the descriptor is no longer needed."""
         try:
             return Arena(self._file)
         finally:

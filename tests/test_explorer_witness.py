@@ -281,7 +281,7 @@ def test_a_token_that_names_a_cpu_which_the_program_has_not_is_refused(directive
 
 
 def test_a_token_that_names_another_program_is_refused():
-    with pytest.raises(MisuseError, match=r"another program, slab-alloc-free, and not of lost-upd"):
+    with pytest.raises(MisuseError, match=r"another program, slab-alloc-free, not to lost-upd"):
         replay(LOST_UPDATE, GOOD.replace("lost-update", "slab-alloc-free"))
 
 

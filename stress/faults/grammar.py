@@ -10,9 +10,10 @@
     pressure:pages=50%          takes half of the memory and gives it back in waves (every=2s)
     hotplug:every=200ms         unplugs CPU slots and plugs them in again
 
-A part without a colon continues the fault before it. A fault may occur several times; every
-setting except those of ``fail`` has a default. In a file, faults are a line, a list of lines, or
-tables: ``[faults.kill]``, ``[[faults.kill]]``, or ``[[faults]]`` with ``fault = "kill"``.
+``off`` means no faults, to override a settings file. A part without a colon continues the fault
+before it. A fault may occur several times; every setting except those of ``fail`` has a default. In
+a file, faults are a line, a list of lines, or tables: ``[faults.kill]``, ``[[faults.kill]]``, or
+``[[faults]]`` with ``fault = "kill"``.
 """
 
 from __future__ import annotations

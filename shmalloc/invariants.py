@@ -221,11 +221,6 @@ def name_of(code: int) -> str:
     return TABLE[code].name if code in TABLE else f"code {code}"
 
 
-def sentence_of(code: int) -> str:
-    """What must hold; empty for a number without a row."""
-    return TABLE[code].sentence if code in TABLE else ""
-
-
 def phrase_of(code: int) -> str:
     """``I_TAIL: every page is covered by exactly one head``; ``code 7`` without a row."""
     return str(TABLE[code]) if code in TABLE else f"code {code}"

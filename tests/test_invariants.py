@@ -43,7 +43,6 @@ def test_a_row_says_what_checks_it_in_a_sentence_that_can_follow_a_colon():
 
 def test_a_number_without_a_row_is_shown_as_it_is():
     assert (invariants.name_of(7777), invariants.phrase_of(7777)) == ("code 7777", "code 7777")
-    assert invariants.sentence_of(7777) == ""
 
 
 def test_the_page_repeats_the_table():

@@ -12,7 +12,7 @@ import pytest
 from shmalloc.errors import MisuseError
 from shmalloc.sizes import parse_duration
 from stress import cli
-from stress.commands import doctor, litmus, mutants, run
+from stress.commands import completion, doctor, litmus, mutants, run
 from stress.options import Command, Names, Seed, Time, command, duration, engine, option
 from stress.options import seed as seed_option
 from stress.options.files import found
@@ -376,3 +376,22 @@ def test_the_script_for_bash_runs(tmp_path):
         ["bash", str(script)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert "-F _shmstress_completion shmstress" in ran.stdout
+
+
+def test_the_help_of_completion_ends_with_the_lines_that_it_announces(capsys):
+    assert cli.run(["completion", "--help"]) == 0
+    announced, lines = capsys.readouterr().out.split("Put the line of your shell where it is read:")
+    assert "-h, --help" in announced
+    assert [line.strip() for line in lines.strip().splitlines()] == list(completion.HOW.values())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_loads_neither_a_compiler_nor_what_makes_pages(name):
+    code = (
+        f"import sys; from stress import cli; cli.run([{name!r}, '--help']);"
+        "sys.exit(str([m for m in ('llvmlite', 'jinja2') if m in sys.modules]))"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert child.stderr == "[]\n"

@@ -10,7 +10,7 @@ from stress.check.blame import blamed
 from stress.check.changes import Changes
 from stress.check.loop import CRASH, INTERPRETED, Loop, Outcome
 from stress.check.select import Selection
-from stress.crash.account import account_of, tell
+from stress.crash.account import page, tell
 from stress.crash.result import CrashFailure
 from stress.explorer.report.failure import Failure
 from stress.explorer.report.trace import kind_of
@@ -96,10 +96,8 @@ def page_of(outcome: Outcome) -> str:
     """The failure as one self-contained page."""
     if isinstance(outcome.failure, Failure):
         return outcome.failure.html()
-    from stress.explorer.report import html  # jinja2: only where a page is wanted
-
     assert isinstance(outcome.failure, CrashFailure)
-    return html.render(account_of(outcome.failure))
+    return page(outcome.failure)
 
 
 def last_words(loop: Loop, selection: Selection, seconds: float) -> Iterator[str]:

@@ -16,14 +16,16 @@ HOW = {
     "fish": "shmstress completion fish > ~/.config/fish/completions/shmstress.fish",
 }
 
+EPILOG = "Put the line of your shell where it is read:\n\n\b\n" + "\n".join(HOW.values())
 
-@as_command("completion", epilog="\b\n" + "\n".join(HOW.values()))
+
+@as_command("completion", epilog=EPILOG)
 @click.argument("shell", type=Names("shell", SHELLS))
 def command(shell: str) -> int:
     """Print the script that completes shmstress in SHELL.
 
     The shell then completes commands, options and values: programs, workloads, mutants, litmus
-    tests, operations, engines. Put one of these lines where the shell reads it:
+    tests, operations, engines.
     """
     completer = get_completion_class(shell)
     assert completer is not None

@@ -13,7 +13,7 @@ import click
 from shmalloc.errors import MisuseError
 from stress import progress as watching
 from stress.commands.replay import folders_of
-from stress.crash.account import account_of, tell
+from stress.crash.account import page, tell
 from stress.crash.again import rerun
 from stress.crash.allocator import allocator_case, case_names
 from stress.crash.case import CrashCase
@@ -23,7 +23,6 @@ from stress.crash.result import CrashResult
 from stress.crash.search import SEEDS, Effort, Hunt
 from stress.crash.sites import OPERATION_NAMES, know_all_sites
 from stress.crash.targets import load_cases
-from stress.explorer.report import html as page
 from stress.machine.engines import ENGINES
 from stress.machine.site import Site
 from stress.options import CASES, duration, html_file, json_file, markdown_file, option
@@ -246,7 +245,7 @@ def _write(total: CrashResult, json: str | None, html: str | None) -> None:
     if json is not None:
         write_to(json, json_module.dumps(document(total), indent=2) + "\n")
     if html is not None and total.failures:
-        write_to(html, page.render(account_of(total.failures[0])))
+        write_to(html, page(total.failures[0]))
 
 
 def _one_run(

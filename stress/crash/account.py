@@ -98,6 +98,13 @@ def tell(failure: CrashFailure, full: bool = False, width: int = WIDTH) -> str:
     return text.render(account_of(failure), width, full=full)
 
 
+def page(failure: CrashFailure) -> str:
+    """The run of ``failure`` as one self-contained page."""
+    from stress.explorer.report import html  # jinja2: only where a page is wanted
+
+    return html.render(account_of(failure))
+
+
 def _without_idle(trace: Trace, living: int) -> Trace:
     """``trace`` without the supervisors that never began."""
     active = {step.cpu for step in trace.steps} | {blocked.cpu for blocked in trace.blocked}

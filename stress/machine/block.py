@@ -147,7 +147,7 @@ READY = 0
 YIELDED = 1
 ASLEEP = 2
 FINISHED = 3
-DEAD = 4  # makes no step any more, and never returned (strategies/crash.py)
+DEAD = 4  # makes no step any more, and never returned (stress/crash/strategy.py)
 
 RUNNING = 0
 PASSED = 1

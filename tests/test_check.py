@@ -19,6 +19,7 @@ from shmalloc.errors import MisuseError
 from stress import cli
 from stress.check import changes as changing
 from stress.check import select as selecting
+from stress.check.blame import changed_lines
 from stress.check.changes import changes_since
 from stress.check.loop import CRASH, INTERPRETED, Job, Loop, Turn
 from stress.check.select import candidates, select
@@ -216,6 +217,37 @@ def test_docstrings_and_annotations_are_no_change():
     plain = nodes_of("def f(mem, cpu):\n    return X\n", "m")
     dressed = nodes_of('def f(mem: M, cpu: "C") -> int:\n    """Say."""\n    return X\n', "m")
     assert plain["f"].text == dressed["f"].text
+
+
+def test_the_annotation_of_a_name_is_no_change_but_that_of_a_field_is():
+    plain = nodes_of("X = 1\ndef f():\n    n = 1\nclass C:\n    n = 1\n", "m")
+    dressed = nodes_of("X: A = 1\ndef f():\n    n: A = 1\nclass C:\n    n: A = 1\n", "m")
+    assert {name: plain[name].text == dressed[name].text for name in plain} == {
+        "X": True,
+        "f": True,
+        "C": False,
+    }
+
+
+def test_the_variables_of_a_git_hook_do_not_name_another_checkout(inside, edit, monkeypatch):
+    edit(BUDDY, "def mergeable(", "def mergeable_(")
+    with monkeypatch.context() as hook:
+        for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+            hook.setenv(name, "/nowhere")
+        names = {str(name) for name in changes_since(None).names}
+    assert "shmalloc.kernels.buddy.mergeable_" in names
+
+
+def test_a_users_settings_of_git_change_no_changed_line(inside, edit, monkeypatch):
+    number = edit(BUDDY, "def mergeable(", "def mergeable_(")
+    edit(BUDDY, "def absorb(", "def absorb_(")
+    settings = {"diff.external": "echo", "diff.interHunkContext": "99", "color.ui": "always"}
+    monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(settings)))
+    for at, (name, value) in enumerate(settings.items()):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{at}", name)
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{at}", value)
+    lines = changed_lines(inside / BUDDY, "HEAD")
+    assert len(lines) == 2 and lines[0].number == number
 
 
 def test_changes_are_counted_from_the_commit_that_is_named(inside, edit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from shmalloc import constants as c
@@ -54,6 +55,11 @@ def failed(kernels=(toggle, toggle), **names):
         ({"names": {-1: "head"}}, "names: word -1 is 'head'; use words 0 to 7"),
         ({"names": {0: "head", "first": 0}}, "word 0 is both 'head' and 'first'; use one name"),
         ({"names": {0: "two\nlines"}}, "names: word 0 is called .*; use one line of text"),
+        ({"names": {0: "\x1b[31mred"}}, "names: word 0 is called .*; use one line of text without"),
+        ({"names": {0: "nul\0"}}, "names: word 0 is called .*; use one line of text without"),
+        ({"names": {0: "half \ud800"}}, "names: word 0 is called .*; use one line of text without"),
+        ({"names": {0: "\u202etfel"}}, "names: word 0 is called .*; use one line of text without"),
+        ({"names": {0.0: "head"}}, "names: 0.0: 'head'; use a word's index and its name"),
         ({"names": {0: " "}}, "names: word 0 is called ' '; use one line of text"),
         ({"word_name": "head"}, r"word_name: 'head'; use a function \(index\) -> str"),
         ({"word_name": lambda i: i}, r"word_name\(0\) returned 0; return a str, '' for no name"),
@@ -78,6 +84,24 @@ def test_a_function_that_fails_later_is_named_when_it_does():
 def test_a_dictionary_names_words_in_either_direction():
     naming = Naming(Program("toggles", 8, [toggle], names={0: "head", "tail": 2}))
     assert [naming.place(index) for index in (0, 1, 2)] == ["head", "[1]", "tail"]
+
+
+def test_an_index_may_be_a_number_of_numpy():
+    naming = Naming(Program("toggles", 8, [toggle], names={np.int64(0): "a", "b": np.uint8(2)}))
+    assert [naming.place(index) for index in (0, 1, 2)] == ["a", "[1]", "b"]
+
+
+@pytest.mark.parametrize(
+    ("findings", "words"),
+    [
+        (lambda memory: 1 // 0, "findings: ZeroDivisionError: .*; return a list, empty if"),
+        (lambda memory: None, "findings returned None; return a list of Finding"),
+        (lambda memory: [3], r"findings returned \[3\]; return a list of Finding"),
+    ],
+)
+def test_findings_that_fail_are_named_when_they_do(findings, words):
+    with pytest.raises(MisuseError, match=words):
+        failed(findings=findings)
 
 
 def test_a_function_names_the_words_that_the_dictionary_leaves_out():

@@ -127,6 +127,15 @@ def by_module(root: Path) -> str:
     return python(root / "deep", "-m", "pkg.lost")
 
 
+def by_main_of_a_folder_without_init(root: Path) -> str:
+    package = root / "deep" / "bare"
+    package.mkdir()
+    (package / "kernels.py").write_text(KERNELS)
+    (package / "lost.py").write_text(f"from .kernels import *\n{MADE}")
+    (package / "__main__.py").write_text(f"from .lost import *\n{EXPLORED}")
+    return python(root / "deep", "-m", "bare")
+
+
 def by_module_without_package(root: Path) -> str:
     (root / "deep" / "lost.py").write_text(SCRIPT)
     return python(root, "-m", "deep.lost")
@@ -185,6 +194,7 @@ WAYS = (
     by_script,
     by_guarded_script,
     by_module,
+    by_main_of_a_folder_without_init,
     by_module_without_package,
     by_pytest,
     by_file_and_name,
@@ -246,6 +256,12 @@ def test_a_program_without_an_address_says_what_to_call(text, project):
     again += f"program = Program('lost', {2 if text == BUILT else 4}, [increment, increment],"
     (project / "again.py").write_text(f"{again} check=counted)\n{line}\n")
     assert python(project, "again.py").endswith("reproduced: check 1\n")
+
+
+@pytest.mark.parametrize("name", ["lost", "lost.PY"])
+def test_a_script_that_is_no_python_file_by_its_name_says_what_to_call(name, project):
+    (project / name).write_text(SCRIPT)
+    assert last_line(python(project, name)).startswith("print(stress.replay(program, ")
 
 
 def test_replay_of_a_token_without_an_address_names_the_cure(project):

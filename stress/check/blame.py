@@ -20,6 +20,8 @@ from stress.explorer.report.places import path_at, source_at
 from stress.machine.site import Site
 
 MOST_SHOWN = 6
+# Whatever the user's settings say: git's own format, and changed lines alone.
+PLAIN = ("-U0", "--inter-hunk-context=0", "--no-color", "--no-ext-diff", "--no-textconv")
 _HUNK = re.compile(rb"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
 
 
@@ -64,7 +66,7 @@ def _names_one(line: Line, function: str, changes: Changes) -> bool:
 
 def changed_lines(path: Path, revision: str) -> list[Line]:
     """The lines of a file that are not what they were, as they are numbered now."""
-    differences = git(path.parent, "diff", "-U0", "--no-color", revision, "--", path.name)
+    differences = git(path.parent, "diff", *PLAIN, revision, "--", path.name)
     found: list[Line] = []
     for match in _HUNK.finditer(differences or b""):
         first, count = int(match[1]), int(match[2] or 1)

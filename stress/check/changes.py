@@ -19,6 +19,7 @@ from stress.check.source import Name, Nodes, nodes_of
 
 PACKAGES = {package.__name__: Path(str(package.__file__)).parent for package in (shmalloc, stress)}
 HEAD = "HEAD"
+OTHER_CHECKOUT = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR"}
 
 
 @dataclass
@@ -139,9 +140,15 @@ def _nodes(text: bytes | None, module: str, path: Path) -> Nodes:
 
 
 def git(folder: Path, *arguments: str) -> bytes | None:
-    """What git says; None where it refuses."""
+    """What git says about the checkout that ``folder`` is in; None where it refuses.
+
+    A hook, and a user with several repositories, set variables that name another one.
+    """
+    plain = {name: value for name, value in os.environ.items() if name not in OTHER_CHECKOUT}
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False)
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, env=plain, capture_output=True, check=False
+        )
     except FileNotFoundError as error:
         raise MisuseError(f"changed: {error.strerror}: git; install git, or name parts") from error
     return done.stdout if done.returncode == 0 else None

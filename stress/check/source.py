@@ -108,18 +108,32 @@ def _uses(tree: ast.AST) -> Iterator[str | tuple[str, str]]:
 class _Plain(ast.NodeTransformer):
     """Leaves out docstrings and annotations."""
 
+    _in_class = False
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = None
         self._without_docstring(node)
-        return self.generic_visit(node)
+        return self._inside(node, in_class=False)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         self._without_docstring(node)
-        return self.generic_visit(node)
+        return self._inside(node, in_class=True)
+
+    def _inside(self, node: ast.AST, in_class: bool) -> ast.AST:
+        before, self._in_class = self._in_class, in_class
+        visited = self.generic_visit(node)
+        self._in_class = before
+        return visited
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
         node.annotation = None
         return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value is None or self._in_class:  # a field of a dataclass needs its annotation
+            return self.generic_visit(node)
+        assign = ast.Assign([node.target], node.value)
+        return self.generic_visit(ast.copy_location(assign, node))
 
     @staticmethod
     def _without_docstring(node: ast.FunctionDef | ast.ClassDef) -> None:

@@ -5,8 +5,8 @@ allocator by its name; a name at the top level of a file, by the file's path fro
 of a package, by the folder of the package. The root of a file is the nearest folder above it with a
 ``pyproject.toml`` or ``.git``, else the file's own folder.
 
-A program built in a function, a test, a loop, or below ``if __name__ == "__main__"`` has no
-address: a call in Python repeats its failure.
+A program built in a function, a test, a loop, below ``if __name__ == "__main__"``, or in a script
+that is not called ``*.py``, has no address: a call in Python repeats its failure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shmalloc.dialect import Kernel
-from stress.explorer.bindings import bound_once
+from stress.explorer.bindings import bound_once, imports_relatively
 from stress.machine.program import Program
 from stress.programs import PROGRAMS
 
@@ -91,7 +91,7 @@ def address_in(scope: Mapping[str, Any], name: str, checked: bool = False) -> Ad
     if not isinstance(file, str) or not Path(file).is_absolute() or not Path(file).is_file():
         return None
     path = Path(os.path.normpath(file))
-    if checked and not bound_once(path, name):
+    if path.suffix != ".py" or (checked and not bound_once(path, name)):
         return None
     module = _module_name(scope)
     if module and any(path.is_relative_to(place) for place in INSTALLED):
@@ -114,7 +114,8 @@ def _is_in_package(scope: Mapping[str, Any], path: Path) -> bool:
     names = _module_name(scope).split(".")
     if len(names) == 1 or path.with_suffix("").parts[-len(names) :] != tuple(names):
         return False
-    return scope.get("__name__") == MAIN or (path.parent / "__init__.py").is_file()
+    in_package = (path.parent / "__init__.py").is_file() or imports_relatively(path)
+    return scope.get("__name__") == MAIN or in_package
 
 
 def root_of(path: Path) -> Path:

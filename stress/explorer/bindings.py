@@ -59,6 +59,15 @@ def names_imported(path: Path) -> set[str]:
     return {(alias.asname or alias.name).partition(".")[0] for alias in aliases}
 
 
+def imports_relatively(path: Path) -> bool:
+    """Whether the file says ``from . import``, so that it is of use in its package alone."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return any(isinstance(node, ast.ImportFrom) and node.level > 0 for node in ast.walk(tree))
+
+
 def _bound(node: ast.AST, looping: bool) -> Iterator[str]:
     """The names that ``node`` binds in the module's scope; in a loop each counts twice."""
     if isinstance(node, ast.Import | ast.ImportFrom):

@@ -5,15 +5,18 @@ them by functions. Nothing here changes what a program does: names are in no dig
 
 Rules:
 - a word without a name is called by its index, ``[4]``; a value without one is a number
-- a name is one line of text; "" means: no name
+- a name is one line of text without control characters, which a terminal would obey and XML
+  refuses; "" means: no name
 - every mistake is a ``MisuseError`` that names the argument and the cure: when the program is made
   where it shows at the first or the last word, else when the name is asked for
 """
 
 from __future__ import annotations
 
+import operator
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, SupportsIndex
 
 from shmalloc.errors import MisuseError
 
@@ -54,8 +57,9 @@ def by_index(names: Names | None, words: int) -> dict[int, str]:
         raise MisuseError(f"names: {names!r}; use a dict such as {{0: 'head', 'tail': 2}}")
     found: dict[int, str] = {}
     for key, value in names.items():
-        index, name = (value, key) if isinstance(key, str) else (key, value)
-        if isinstance(index, bool) or not isinstance(index, int) or not isinstance(name, str):
+        given, name = (value, key) if isinstance(key, str) else (key, value)
+        index = _whole(given)
+        if index is None or not isinstance(name, str):
             raise MisuseError(f"names: {key!r}: {value!r}; use a word's index and its name")
         if not 0 <= index < words:
             raise MisuseError(f"names: word {index} is {name!r}; use words 0 to {words - 1}")
@@ -65,6 +69,13 @@ def by_index(names: Names | None, words: int) -> dict[int, str]:
             )
         found[index] = _one_line("names", name, f"word {index}")
     return found
+
+
+def _whole(given: object) -> int | None:
+    """``given`` as an int if it is a whole number, NumPy's too; True and 1.0 are none."""
+    if isinstance(given, bool) or not isinstance(given, SupportsIndex):
+        return None
+    return operator.index(given)
 
 
 class Named(Protocol):
@@ -114,7 +125,8 @@ def named(argument: str, function: Callable[..., str] | None, *values: int) -> s
     try:
         name = function(*values)
     except Exception as error:
-        text = f"{argument}({place}): {type(error).__name__}: {error}"
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        text = f"{argument}({place}): {said}"
         raise MisuseError(f"{text}; return '' if there is no name") from error
     if name is None or name == "":
         return ""
@@ -124,6 +136,30 @@ def named(argument: str, function: Callable[..., str] | None, *values: int) -> s
 
 
 def _one_line(argument: str, name: str, what: str) -> str:
-    if not name.strip() or len(name.splitlines()) != 1:
-        raise MisuseError(f"{argument}: {what} is called {name!r}; use one line of text")
+    if not name.strip() or any(is_unprintable(sign) for sign in name):
+        raise MisuseError(
+            f"{argument}: {what} is called {name!r}; use one line of text without control"
+            " characters"
+        )
     return name
+
+
+def found_in(function: Findings | None, memory: Memory) -> tuple[Finding, ...]:
+    """What ``function``, the program's ``findings``, finds in ``memory``."""
+    if function is None:
+        return ()
+    try:
+        found = function(memory)
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise MisuseError(f"findings: {said}; return a list, empty if nothing is found") from error
+    if not isinstance(found, Sequence) or not all(isinstance(one, Finding) for one in found):
+        raise MisuseError(f"findings returned {found!r}; return a list of Finding")
+    return tuple(found)
+
+
+def is_unprintable(sign: str) -> bool:
+    """Whether it controls a terminal, ends a line, turns the order of the text, or is half a
+    character."""
+    bidirectional = "\u202a" <= sign <= "\u202e" or "\u2066" <= sign <= "\u2069"
+    return bidirectional or unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp")

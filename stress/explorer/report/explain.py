@@ -18,7 +18,7 @@ from stress.explorer.report.trace import Blocked, Step, Trace, addresses_of, may
 from stress.machine import block as cb
 from stress.machine.interpreted import InterpretedMachine
 from stress.machine.machine import Event, events_of, fault_of
-from stress.machine.names import Finding
+from stress.machine.names import Finding, found_in
 from stress.machine.program import Program
 from stress.machine.site import Site
 
@@ -60,7 +60,7 @@ def trace_of(machine: InterpretedMachine, preempted: Sequence[bool] = ()) -> Tra
 
 def findings_of(program: Program, memory: Sequence[int]) -> tuple[Finding, ...]:
     """The violations that a run of ``program`` left in ``memory``."""
-    return tuple(program.findings(memory)) if program.findings and memory else ()
+    return found_in(program.findings, memory) if memory else ()
 
 
 def steps_of(machine: InterpretedMachine, preempted: Sequence[bool] = ()) -> tuple[Step, ...]:

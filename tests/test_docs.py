@@ -8,11 +8,29 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("benchmarks/*.md")])
+SOURCES = sorted(
+    p
+    for folder in ("shmalloc", "stress", "tests", "examples", "benchmarks")
+    for p in (ROOT / folder).rglob("*.py")
+)
+# Words that turn a process, a kernel or a limit into a person or a riddle.
+PRIVATE_ENGLISH = re.compile(
+    r"\b(somebody|nobody|anybody|everybody|whoever|in vain|the own)\b", re.IGNORECASE
+)
+QUOTES_THEM = {"tests/test_docs.py", "tests/test_options.py"}  # they look for these words
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
 
 
 def name_of(path):
     return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in DOCS + SOURCES if name_of(p) not in QUOTES_THEM], ids=name_of
+)
+def test_no_file_uses_a_private_word(path):
+    lines = enumerate(path.read_text().splitlines(), 1)
+    assert [(n, line) for n, line in lines if PRIVATE_ENGLISH.search(line)] == []
 
 
 @pytest.mark.parametrize("path", DOCS, ids=name_of)

@@ -33,19 +33,25 @@ def grid(*columns: str, right: Iterable[str] = (), heading: bool = True) -> Tabl
     return table
 
 
-def text_of(table: Table, width: int = PLAIN_WIDTH) -> str:
-    """The lines of ``table`` as plain text, without blanks at their ends."""
-    out = StringIO()
-    console = Console(
+def plain_console(out: StringIO, width: int) -> Console:
+    """Writes the same text into ``out`` in a terminal, a pipe and a notebook."""
+    return Console(
         file=out,
         width=width,
         color_system=None,
         force_terminal=False,
+        force_jupyter=False,
         markup=False,
         emoji=False,
         highlight=False,
+        legacy_windows=False,
     )
-    console.print(table)
+
+
+def text_of(table: Table, width: int = PLAIN_WIDTH) -> str:
+    """The lines of ``table`` as plain text, without blanks at their ends."""
+    out = StringIO()
+    plain_console(out, width).print(table)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 

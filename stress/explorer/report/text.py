@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from io import StringIO
 
 from rich.box import ASCII
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -31,6 +30,7 @@ from stress.explorer.report.places import path_at, place_in_file, source_at
 from stress.explorer.report.trace import Marker, Step, addresses_of
 from stress.machine.site import Site
 from stress.quantities import counted
+from stress.tables import plain_console
 
 MARGIN_STEPS = 3
 MANY_LINES = 24  # of steps: a longer trace comes with a history of the words at stake
@@ -72,18 +72,7 @@ def render(account: Account, width: int = 120, paths: bool = False, full: bool =
     ``paths``: with the calls of each step. ``full``: with every step.
     """
     out = StringIO()
-    # The same text whatever this process writes to.
-    console = Console(
-        file=out,
-        width=max(NARROWEST, width),
-        color_system=None,
-        force_terminal=False,
-        force_jupyter=False,
-        markup=False,
-        emoji=False,
-        highlight=False,
-        legacy_windows=False,
-    )
+    console = plain_console(out, max(NARROWEST, width))
     console.print(f"{account.headline} (memory model {account.memory_model})")
     console.print(account.cause)
     console.print()

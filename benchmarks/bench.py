@@ -206,7 +206,7 @@ def bench_audit(rounds: int) -> list[Row]:
 
 
 def bench_answer(rounds: int) -> list[Row]:
-    """What the mail's question costs: hazards on top of link stores, order-0 pairs and bulk."""
+    """The cost of each hazard and link store: order-0 pairs and bulk."""
     variants: dict[str, dict[str, object]] = {
         "plain, links in page": {},
         "plain, links in descriptor": {"link_store": "descriptor"},

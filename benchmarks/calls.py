@@ -1,4 +1,4 @@
-"""What a call from Python costs, and what a process pays before its first one.
+"""The cost of a call from Python, and of a process before its first call.
 
 ``python benchmarks/calls.py``: pairs of calls through ``Arena``, each beside a yardstick of Python
 itself (two calls of a method that does nothing) and beside what Python offers for shared memory.
@@ -31,7 +31,7 @@ from rich.table import Table
 from shmalloc import Arena
 
 SLICE = 500
-FEW = 50  # of what costs microseconds
+FEW = 50  # of calls that take microseconds
 STARTS = 5
 GOALS_NS = {"pages": 800, "object, 64 B": 1000, "kmalloc, 64 B": 1000, "array": 3000}
 START_GOAL_MS = 400.0
@@ -47,7 +47,7 @@ console = Console()
 
 
 class Nothing:
-    """The yardstick: what two calls of methods cost that do nothing."""
+    """The yardstick: two calls of methods that do nothing."""
 
     def give(self, order: int = 0) -> int:
         return order
@@ -122,7 +122,7 @@ def serve() -> None:
 def start_ms(name: str) -> float:
     """CPU ms of a fresh process up to the end of its first pair of calls."""
     command = [sys.executable, "-c", FIRST_CALLS, name]
-    # Not here, where -c would find the sources of this directory.
+    # Not in this directory, because -c would import its sources.
     ended = subprocess.run(command, check=True, capture_output=True, text=True, cwd="/")
     return float(ended.stdout)
 
@@ -130,7 +130,7 @@ def start_ms(name: str) -> float:
 @contextmanager
 def other(python: str) -> Iterator[Sampler]:
     """Slices measured by another installation."""
-    hidden = {"PYTHONPATH"}  # which may name this installation
+    hidden = {"PYTHONPATH"}  # it may name this installation
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     command = [python, str(Path(__file__).resolve()), "--serve"]
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""How long from a broken kernel to the failing schedule in words, with nothing compiled.
+"""The time from a broken kernel to the failing schedule in words, with nothing compiled.
 
 ``python benchmarks/check.py``: for each break a git checkout of the packages with the break in it,
 an empty compile cache, and ``shmstress check --changed`` in a new process: wall and CPU seconds,
@@ -69,10 +69,10 @@ def git(root: Path, *arguments: str) -> None:
 
 
 def broken(root: Path, file: str, old: str, new: str) -> Took:
-    """Break, check, mend."""
+    """Break, check, repair."""
     path = root / file
     text = path.read_text()
-    assert text.count(old) == 1, f"{file}: bring the break up to date"
+    assert text.count(old) == 1, f"{file}: the code has changed; update the break"
     path.write_text(text.replace(old, new))
     first = text[: text.index(old)].count("\n")  # the line above, if it is a deletion
     lines = [f"{file}:{number} in " for number in range(first, first + old.count("\n") + 2)]

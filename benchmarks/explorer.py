@@ -51,7 +51,7 @@ BUDDY_2 = "contig-isolate-alloc"
 
 
 def best(program: Program, **how: object) -> Exploration:
-    """The fastest of some runs: other work on the machine only slows down."""
+    """The fastest of some runs: other work on the machine only slows runs down."""
     results = [explore(program, **how) for _ in range(ROUNDS)]  # type: ignore[arg-type]
     return max(results, key=lambda result: result.schedules / result.seconds)
 

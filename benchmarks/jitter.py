@@ -1,4 +1,4 @@
-"""What hooks cost, and what delays buy: ``python benchmarks/jitter.py``.
+"""The cost of hooks, and the gain from delays: ``python benchmarks/jitter.py``.
 
 Cost: allocating and freeing a page, over ``Ram`` and over ``JitterRam`` with nothing, the recorder,
 a fuse or delays armed. Hunt: a stack with the ABA bug (a compare-exchange on the top alone) in two
@@ -78,7 +78,7 @@ def show_cost(rounds: int) -> None:
 # --- what it buys --------------------------------------------------------------------------------
 @kernel
 def pop(mem):
-    """Node at the top; 0: none. Wrong: the top may be the same although the stack is another."""
+    """Pop the top node; 0: none. Wrong: the top may be the same although the stack has changed."""
     for _ in range(1 << 20):
         top = load(mem, TOP)
         if top == 0:
@@ -100,7 +100,7 @@ def push(mem, node):
 
 @kernel
 def take(mem, me):
-    """A node of our own; -1 where another process owns it already."""
+    """Claim the node for this process; -1 if another process owns it already."""
     node = pop(mem)
     if node != 0 and exchange(mem, node + 1, me) != 0:
         return -1
@@ -115,7 +115,7 @@ def give(mem, node):
 
 @kernel
 def take_two(mem, me, rounds):
-    """Take two nodes and give them back, the first first; -1 once something has two owners."""
+    """Take two nodes and give them back, the first one first; -1 once a node has two owners."""
     for _ in range(rounds):
         first = take(mem, me)
         second = take(mem, me)

@@ -1,4 +1,4 @@
-"""Loops that are timed: each is one call from Python and thousands of operations inside.
+"""The timed loops: each is one call from Python with thousands of operations inside.
 
 Definitions follow the allocators' own benches so that figures compare: ``pair`` is LLFree's
 *repeat* and NBBS' *cached allocation*; ``mixed`` frees a random slot's block and allocates a new

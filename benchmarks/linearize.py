@@ -24,8 +24,8 @@ OPERATIONS = 1_000
 GOAL_S = 40.0
 PAGES, MAX_ORDER = 4_096, 10
 FEW_PAGES, FEW_ORDER = 256, 3
-VISITED = 50_000  # a check that needs more says unknown
-DEATH = 0.004  # about ten of the dead in a history
+VISITED = 50_000  # a check that needs more answers "unknown"
+DEATH = 0.004  # about ten deaths in a history
 Make = Callable[[int, random.Random], list[Operation]]
 
 
@@ -38,7 +38,7 @@ def few_pages(clients: int, rng: random.Random) -> list[Operation]:
 
 
 def pages_of_the_dead(clients: int, rng: random.Random) -> list[Operation]:
-    """Clients die, others free what they held, that of pending allocs, too."""
+    """Clients die; others free what they held, including blocks of pending allocs."""
     world = Pages(FEW_PAGES, FEW_ORDER, rng)
     living: set[int] = set()
 
@@ -70,7 +70,7 @@ def register(clients: int, rng: random.Random) -> list[Operation]:
 
 
 def queue(clients: int, rng: random.Random) -> list[Operation]:
-    """Short ones: the order of overlapping enqueues stays open until a CPU dequeues."""
+    """Short histories: the order of overlapping enqueues stays open until a CPU dequeues."""
     items: deque[int] = deque()
     numbers = iter(range(OPERATIONS + clients))
 

@@ -1,4 +1,4 @@
-"""Other allocators in the very same loops: what one alloc+free pair costs with them, here and now.
+"""Other allocators in the same loops: the cost of one alloc+free pair on this machine.
 
 Native ones are called from a compiled loop through their C entry points, so the loop's own cost is
 the same as ours. A library that is not installed is skipped and named. Python's own shared-memory

@@ -1,4 +1,4 @@
-"""Explore every program of the allocator: to the end where it can be reached, else a million times.
+"""Explore every program of the allocator: to the end if possible, else a million schedules.
 
 ``python benchmarks/programs.py [NAME...] > table``: a row for each program and memory model, in
 Markdown (docs/explored.md). Takes some ten minutes; exit code 1 if anything failed.
@@ -17,7 +17,7 @@ from stress.programs import PROGRAMS
 
 TURNS = (
     Turn("dpor", NATIVE, 10.0),  # all classes
-    Turn("auto", NATIVE, 300.0, schedules=1_100_000),  # a sample, where the classes are too many
+    Turn("auto", NATIVE, 300.0, schedules=1_100_000),  # a sample, if there are too many classes
 )
 FOR_EVER_S = 1e9
 MEMORIES = ("sc", "tso")

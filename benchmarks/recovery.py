@@ -1,9 +1,9 @@
 """How long others may wait when a process dies: ``python benchmarks/recovery.py``.
 
-A segment is filled as slot 1, whose locks are then left held, as if it had been killed in all of
-them at once: the worst case of phase 1. Slot 0 recovers. Both phases are timed apart, and what they
-cost when the dead held nothing. Times are of this machine at this moment; what to read is how they
-grow: with the descriptors of a zone, not with its bytes or the number of processes.
+Slot 1 fills a segment and leaves all its locks held, as if it had been killed in all of them at
+once: the worst case of phase 1. Slot 0 recovers. The two phases are timed separately, and once more
+with a dead process that held nothing. Times are of this machine at this moment; what matters is
+their growth: with the descriptors of a zone, not with its bytes or the number of processes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def fresh(made: Segment) -> None:
 
 
 def single_pages(made: Segment) -> None:
-    """Nine of ten pages are blocks of their own: as many heads as there can be."""
+    """Nine of ten pages are single blocks: nearly the most heads that are possible."""
     alloc = get_engine("native").bind(alloc_pages)
     for _ in range(made.geometry.pages * 9 // 10):
         alloc(made.ram, DEAD, 0, c.MT_MOVABLE, 7)
@@ -57,7 +57,7 @@ def objects(made: Segment) -> None:
 
 
 def hold_everything(made: Segment) -> None:
-    """Leave every lock with the dead."""
+    """Let the dead slot hold every lock."""
     ram, layout = made.ram, made.layout
     word = ram[layout.cpu(DEAD) + c.C_EPOCH] << 32 | (DEAD + 1)
     ram[layout.zone(0) + c.Z_LOCK] = word

@@ -1,4 +1,4 @@
-"""Segments to measure on: real ones for what touches memory, with one worker's state in them."""
+"""Segments to measure on, with the state of one worker in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lost update, found and shown: two virtual CPUs increment one word without an atomic.
+"""A lost update, found and shown: two virtual CPUs increment one word without an atomic operation.
 
 Run: python examples/lost_update.py   or: shmstress explore examples/lost_update.py:program
 """
@@ -10,7 +10,7 @@ from stress import Program, explore
 
 @kernel
 def increment(mem, cpu):
-    mem[0] = mem[0] + 1  # plain accesses: nothing orders them
+    mem[0] = mem[0] + 1  # plain accesses, which nothing orders
 
 
 @kernel

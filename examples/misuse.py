@@ -1,4 +1,4 @@
-"""What a double free looks like: refused at the call, named, with the page's history.
+"""A double free: the allocator refuses the call, names it, and shows the page's history.
 
 Run: python examples/misuse.py
 """

@@ -1,4 +1,4 @@
-"""Peterson's lock: right under sc, broken by a store buffer (tso), mended by one fence."""
+"""Peterson's lock: correct under sc, broken by store buffers (tso), repaired by one fence."""
 
 from shmalloc import kernel
 from shmalloc.words import fence, fixed, load, relax, store
@@ -13,10 +13,10 @@ def enter_and_count(mem, cpu):
     store(mem, WANTS + cpu, 1)
     store(mem, TURN, other)
     if fixed(mem, FENCED) != 0:
-        fence(mem)  # else both may read WANTS while the other's 1 is still in its store buffer
+        fence(mem)  # else both may read WANTS while the other's 1 is in its store buffer
     while load(mem, WANTS + other) == 1 and load(mem, TURN) == other:
         relax(mem)
-    mem[COUNT] = mem[COUNT] + 1  # plain: only one of them is here
+    mem[COUNT] = mem[COUNT] + 1  # plain: only one CPU is here
     store(mem, WANTS + cpu, 0)
 
 

@@ -1,4 +1,4 @@
-"""A seqlock over two words: who reads both without looking at the version twice sees halves."""
+"""A seqlock over two words: a reader that does not check the version twice sees torn values."""
 
 from shmalloc import kernel
 from shmalloc.words import fence, fixed, load, load_relaxed, relax, store, store_relaxed
@@ -10,7 +10,7 @@ VERSION, LEFT, RIGHT, TORN, CARELESS = 0, 2, 3, 4, 5  # odd version: being writt
 @kernel
 def write(mem, cpu):
     store(mem, VERSION, 1)
-    fence(mem)  # the odd version is out before either word
+    fence(mem)  # the odd version is visible before either word
     store_relaxed(mem, LEFT, 7)
     store_relaxed(mem, RIGHT, 7)
     store(mem, VERSION, 2)

@@ -1,10 +1,10 @@
-"""A ring of two places between one producer and one consumer: no lock, no swap, only order."""
+"""A ring of two places between a producer and a consumer: no lock, no swap, only ordering."""
 
 from shmalloc import kernel
 from shmalloc.words import load, relax, store
 from stress import Program, explore
 
-TAIL, HEAD, RING, CAME = 0, 2, 4, 6  # each word outside of the ring is written by one CPU
+TAIL, HEAD, RING, CAME = 0, 2, 4, 6  # one CPU writes each word outside the ring
 PLACES, ITEMS = 2, 3
 
 

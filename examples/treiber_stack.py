@@ -1,4 +1,4 @@
-"""A stack whose top is swapped: without a tag the ABA problem is found, with one it is gone."""
+"""A Treiber stack: without a tag it has the ABA problem, which explore finds; a tag cures it."""
 
 from shmalloc import kernel
 from shmalloc.words import cas2, fixed, load, load2, store
@@ -23,7 +23,7 @@ def pop_two_push_one(mem, cpu):
     pop(mem, cpu)
     top, tag = load2(mem, TOP)
     store(mem, node, top)
-    cas2(mem, TOP, top, tag, node, tag + fixed(mem, STEP))  # where this fails, the node leaks
+    cas2(mem, TOP, top, tag, node, tag + fixed(mem, STEP))  # if this fails, the node leaks
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""``shmstress crash``: kill a CPU before each of its writes, and see whether it is recovered."""
+"""``shmstress crash``: kill a CPU before each of its writes, and check the recovery."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def _show(total: CrashResult, complete: bool, sites: bool, markdown: str | None)
         f" ({rate:,.0f}/s), {total.steps:,} steps"
     )
     if not total.complete:
-        click.echo("the time was over before everything was tried: raise --duration")
+        click.echo("the time ran out before everything was tried: raise --duration")
     for failure in total.failures[:SHOWN_FAILURES]:
         click.echo(f"{failure}\n  {failure.command}")
     if len(total.failures) > SHOWN_FAILURES:

@@ -17,7 +17,7 @@ KINDS = ("workloads", "marks", "invariants", "programs")
 @as_command("list")
 @click.argument("kind", default="workloads", type=Names("kind", KINDS))
 @option("--programs", is_flag=True, setting=False, help="List the programs of shmstress explore.")
-@option("--invariants", is_flag=True, setting=False, help="List what must hold, and who checks it.")
+@option("--invariants", is_flag=True, setting=False, help="List what must hold, and the checker.")
 @option("--markdown", is_flag=True, setting=False, help="Print the invariants as Markdown.")
 @option(
     "-v",

@@ -23,7 +23,7 @@ ACTIONS = "Instead of a hunt"
 
 @as_command("mutants")
 @click.argument("names", nargs=-1, metavar="[MUTANT|PART]...", type=MUTANTS)
-@engine("explorer", CHOICES, help="Who hunts: the explorer, a native run, or both.")
+@engine("explorer", CHOICES, help="The hunter: the explorer, a native run, or both.")
 @duration("Time for each hunt", unset="the mutant's own, mostly 1m")
 @option("--original", is_flag=True, help="Hunt the kernels as they are; nothing may be found.")
 @json_file()
@@ -55,7 +55,7 @@ def command(
     listing: bool,
     plant: str | None,
 ) -> int:
-    """Plant each MUTANT in a copy of the packages and see who finds it.
+    """Plant each MUTANT in a copy of the packages and see which hunter finds it.
 
     By default all mutants are hunted; a PART, such as buddy or slab, stands for all of its mutants.
 

@@ -58,7 +58,7 @@ def command(out: str, buffer: int, cmd: tuple[str, ...]) -> int:
 
 
 def _check_out(path: Path) -> None:
-    """Find out before the work that its result could not be written."""
+    """Check before the work that its result can be written."""
     if not path.parent.is_dir():
         raise MisuseError(f"out: {str(path)!r}; there is no directory {str(path.parent)!r}")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
@@ -94,7 +94,7 @@ def _run(instance: Instance, cmd: tuple[str, ...]) -> int:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """On the way out of an interruption: the command ends before we do."""
+    """On an interruption, end the command first."""
     if process.poll() is None:
         process.terminate()
         try:

@@ -1,4 +1,4 @@
-"""``shmstress replay``: a failing schedule again, line by line."""
+"""``shmstress replay``: repeat a failing schedule, line by line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def find_token(text: str) -> str:
 
 
 def folders_of(root: str | None) -> list[Path]:
-    """Where the path of a token is looked for: in ``root`` if it is named, else around here."""
+    """Where to search the path of a token: in ``root`` if it is named, else near this folder."""
     if root is None:
         return around()
     if not Path(root).is_dir():

@@ -1,4 +1,4 @@
-"""How far something is: the one interface between long work and those who wait for it.
+"""Progress: the one interface between long work and its observers.
 
 Work calls ``report(Step(...))`` as often as it likes, from one thread at a time. ``shown(wanted)``
 gives a report that draws one line on standard error by rich, or nothing where that is no terminal;

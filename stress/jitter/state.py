@@ -191,7 +191,7 @@ def record(jitter: Any, op: int, i: int, value: int, frozen: int) -> None:
     """An access that is more than a word and a value: the time, once in a while, and its operands.
 
     Each CPU comes here within a few accesses, so this is where it notices that a violation was
-    reported, and leaves its ring as it is for those who want to know how it came about.
+    reported, and then leaves its ring as it is, as evidence of how it came about.
     """
     if frozen != 0:
         jitter[ACTIVE] = jitter[ACTIVE] & ~FLIGHT

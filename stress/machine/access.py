@@ -1,8 +1,8 @@
 """What a posted access does to memory: the meaning of the words, once, for both model engines.
 
-The access is performed by the scheduler; its value is left in VALUE (and VALUE1 for the second
-word of load2), where the CPU finds it when it runs on. Which words a CPU may see or change at once
-is the memory model's matter (buffers.py), what its accesses are ordered by is races.py's.
+The scheduler performs the access and leaves its value in VALUE (and VALUE1 for the second word of
+load2), where the CPU finds it when it continues. The memory model decides which words a CPU sees or
+changes at once (buffers.py); races.py knows what orders its accesses.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def do_read(ctl: Control, cpu: int, op: int, at: int) -> None:
 
 @scheduler
 def watched(ctl: Control, at: int, half: int) -> int:
-    """What has to change for the last read to find something else: memory, or its own buffer."""
+    """What must change for the last read to find another value: memory, or the CPU's own buffer."""
     served = ctl[cb.MODEL] != cb.SC and ctl[cb.FORWARDED] >> half & 1 == 1
     return OWN + at if served else at
 
@@ -158,7 +158,7 @@ def note_update(ctl: Control, cpu: int, at: int, found: int) -> None:
 
 @scheduler
 def do_wait(ctl: Control, cpu: int, at: int) -> None:
-    """Compare and sleep in one step; the lost wake-up is the caller's to lose, not ours."""
+    """Compare and sleep in one step, so that a lost wake-up is always the caller's bug."""
     if (read_word(ctl, at) ^ ctl[cb.ARG + cpu]) & cb.LOW_HALF == 0:
         ctl[cb.STATE + cpu] = cb.ASLEEP
         ctl[cb.VALUE + cpu] = 1
@@ -170,7 +170,7 @@ def do_wait(ctl: Control, cpu: int, at: int) -> None:
 
 @scheduler
 def sleepers(ctl: Control, cpu: int, at: int) -> int:
-    """How many a wake of ARG CPUs at word ``at`` will wake."""
+    """The number of CPUs that a wake of ARG CPUs at word ``at`` will wake."""
     count = 0
     for other in range(ctl[cb.CPUS]):
         if ctl[cb.STATE + other] == cb.ASLEEP and ctl[cb.AT + other] == at:

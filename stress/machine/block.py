@@ -9,7 +9,7 @@ one (behind them): under tso one actor for each CPU, under pso one for each entr
 
 Layout::
 
-    0     header                    what a schedule is, where the areas begin, what came of it
+    0     header                    the schedule, the places of the areas, the result
     128   CPU arrays, 64 words each what a CPU posted, its state, its stack
     2048  actor arrays, 576 each    choices, local step numbers, priorities
     4096  areas                     trace, log, stamps, undo, buffers, shadow, clocks, tree, ...
@@ -49,7 +49,7 @@ RANDOM = 23
 YIELDED_COUNT = 24
 CHANGES = 25  # steps that changed a word
 HASH = 26  # of all events
-LAST_ACTOR = 27  # who made the last step, -1 at the start
+LAST_ACTOR = 27  # the actor of the last step, -1 at the start
 FAULT_CPU = 28
 FAULT_AT = 29
 OTHER_CPU = 30  # the other side of a race; -1
@@ -64,8 +64,8 @@ ABANDONED_COUNT = 42
 FAILURES = 43
 EPOCH = 44
 UNDO_COUNT = 45
-OBSERVED = 46  # how many values make an outcome
-TABLE_FULL = 47  # outcomes that found no room
+OBSERVED = 46  # number of values in an outcome
+TABLE_FULL = 47  # outcomes that did not fit the table
 LONGEST = 48  # most steps of a schedule
 REPEATS = 49  # schedules run twice to see whether they repeat
 # --- header: areas -------------------------------------------------------------------------------

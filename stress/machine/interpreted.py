@@ -4,7 +4,7 @@ The same decisions as the native model, from the same source (schedule.py), some
 slower; breakpoints work in kernels, which run rewritten to the arithmetic of compiled code. With
 ``trace=True`` each step knows the file, the line and the function that made it: ``sites``. The
 words of kernels are methods here; each posts its access in the control block, switches to the
-scheduler and goes on when it has performed the access.
+scheduler and continues when it has performed the access.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class InterpretedMemory:
         self._view[i] = wrap(count + 1)
 
     def notice(self, i: int) -> None:
-        """Who died is for a supervisor to say (stress/crash)."""
+        """Only a supervisor announces a death (stress/crash)."""
 
     def now(self) -> int:
         return self.block[cb.STEPS]

@@ -322,7 +322,7 @@ def _mark(code: Code, memory: Registers, arguments: list[str]) -> None:
 
 
 def _nothing(code: Code, memory: Registers, arguments: list[str]) -> None:
-    """``notice`` of a thread: who died is for a supervisor to say (stress/crash)."""
+    """``notice`` of a thread: only a supervisor announces a death (stress/crash)."""
 
 
 def _now(code: Code, memory: Registers, arguments: list[str]) -> str:

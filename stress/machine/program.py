@@ -54,9 +54,9 @@ class Program:
     ``code_name(code)``: the same as functions, for words that ``names`` leaves out, for what a
     value or a pair of them means, and for what check and invariant return (names.py).
     ``findings(memory)``: violations that a failed run left in memory, in words.
-    ``world``: what is in it, for a verdict: "2 pages, order <= 1". ``story``: what it hunts.
+    ``world``: its size, for a verdict: "2 pages, order <= 1". ``story``: the race it looks for.
 
-    Raises ``MisuseError`` for what cannot be run.
+    Raises ``MisuseError`` for a program that cannot run.
     """
 
     name: str

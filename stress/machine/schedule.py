@@ -18,7 +18,7 @@ Rules:
 - when every CPU that is awake relaxed IDLE_LIMIT times and no word changed meanwhile: livelock
 - wait compares and sleeps in one step and never wakes early; wake moves the lowest CPUs first;
   no CPU awake and at least one asleep: deadlock; at once if sleepers wait for locks in a cycle
-- a step outside of memory is never performed; the schedule ends with the verdict "memory"
+- a step outside memory is never performed; the schedule ends with the verdict "memory"
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def all_idle(ctl: Control) -> int:
 
 @inlined
 def run_on(ctl: Control, cpu: int, op: int, at: int) -> None:
-    """The access of ``cpu`` is done: let it, and whom it woke, come to the next one."""
+    """The access of ``cpu`` is done: let it, and the CPUs it woke, come to the next one."""
     if op == ops.OP_RELAX:
         advance(ctl, cpu)
         step_back(ctl, cpu)

@@ -1,8 +1,8 @@
-"""Which kernels are called from Python, by whom: what a first run compiles and a later one loads.
+"""Which kernels Python calls, and where: what a first run compiles and a later one loads.
 
 All of a run are one plan, so they are one image: the controller has it made before anything else,
-and tells the forkserver the plan by names, whose workers are forks with the image in place. Where
-the image of all kernels of all runs is kept on disk, that one is taken, and nothing is compiled.
+and names the plan to the forkserver; its workers are forks with the image in place. If
+the image of all kernels of all runs is on disk, the run uses that and compiles nothing.
 """
 
 from __future__ import annotations

@@ -302,7 +302,7 @@ class LiveFaults:
             self._workers.tell(member, Go(member.workload))
 
     def _note_identity(self, member: Member) -> None:
-        """Note who a worker is, from the words of its claim."""
+        """Record pid, slot and epoch of a worker, from the words of its claim."""
         slot = self._memory.layout.cpu(member.cpu)
         pid, start, epoch = (
             self._memory.ram.load(slot + word) for word in (c.C_PID, c.C_START, c.C_EPOCH)

@@ -1,4 +1,4 @@
-"""What a run tells while it runs: ``Moment`` is what there is to see, ``Progress`` who is told.
+"""What a run reports while it runs: ``Moment`` is its state, ``Progress`` the receiver.
 
 The views are in stress/report; a run knows only this interface. Progress goes to standard error,
 results to standard output, so that a pipe gets only results.

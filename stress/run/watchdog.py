@@ -1,4 +1,4 @@
-"""Who has fallen silent: a worker must raise its beat every ``timeout_s``.
+"""Which workers have fallen silent: a worker must raise its beat every ``timeout_s``.
 
 The clock that counts is the controller's. If the controller itself was not run for a while (the
 machine slept, a debugger held it), the workers are not to blame: every deadline moves by that gap.

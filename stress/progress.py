@@ -1,7 +1,7 @@
 """Progress: the one interface between long work and its observers.
 
 Work calls ``report(Step(...))`` as often as it likes, from one thread at a time. ``shown(wanted)``
-gives a report that draws one line on standard error by rich, or nothing where that is no terminal;
+gives a report that draws one line on standard error by rich, or nothing if that is no terminal;
 ``logged(logger)`` one that writes a line every ten seconds, for Python code that calls us. A report
 costs next to nothing when it draws nothing.
 """
@@ -52,7 +52,7 @@ def shown(wanted: str = "auto", ticking: bool = False) -> Iterator[Report]:
     if wanted == "never" or (wanted == "auto" and not sys.stderr.isatty()):
         yield silent
         return
-    from rich.console import Console  # rich costs 80 ms: only where it is seen
+    from rich.console import Console  # rich costs 80 ms: only for a terminal
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True, force_terminal=True if wanted == "always" else None)

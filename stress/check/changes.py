@@ -73,7 +73,7 @@ def changes_since(revision: str | None, files: Sequence[Path] = ()) -> Changes:
 
 
 def checkout_of(path: Path) -> Path | None:
-    """The top of the git checkout that tracks a file or folder; None where there is none."""
+    """The top of the git checkout that tracks a file or folder; None if there is none."""
     folder = path if path.is_dir() else path.parent
     top = git(folder, "rev-parse", "--show-toplevel")
     return None if top is None else Path(os.fsdecode(top.rstrip(b"\n")))
@@ -140,11 +140,7 @@ def _nodes(text: bytes | None, module: str, path: Path) -> Nodes:
 
 
 def git(folder: Path, *arguments: str) -> bytes | None:
-    """What git says about the checkout that ``folder`` is in; None where it refuses.
-
-    A hook, and a user with several repositories, set variables that name another one.
-    """
-    plain = {name: value for name, value in os.environ.items() if name not in OTHER_CHECKOUT}
+    """The output of git; None if git refuses."""
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=folder, env=plain, capture_output=True, check=False

@@ -46,7 +46,7 @@ class Job(NamedTuple):
 class Turn(NamedTuple):
     """What each open job is given. ``seconds`` None: its share of what is left.
 
-    ``engine`` QUICKEST: native where the program's image is on disk, else interpreted.
+    ``engine`` QUICKEST: native if the program's image is on disk, else interpreted.
     ``schedules``: at most that many interpreted ones. ``fair``: no more than a job's share of what
     is left, so that each of them has its turn.
     """

@@ -127,7 +127,7 @@ def _builder(name: str) -> Name:
 
 # --- the order -----------------------------------------------------------------------------------
 def select(found: Mapping[str, Thing], changes: Changes | None) -> Selection:
-    """Of ``found``, what the changes reach; all of it where no change is asked about."""
+    """Of ``found``, what the changes reach; all of it if no changes are given."""
     chosen = Selection(known=len(found))
     if changes is None:
         chosen.chosen = _in_turns(found)

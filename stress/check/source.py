@@ -194,7 +194,7 @@ class Sources:
                 yield Name(home, use[1])
 
     def _module_named(self, module: str, name: str) -> str:
-        """The module that ``name`` stands for in another; empty where it is none of ours."""
+        """The module that ``name`` stands for in another; empty if it is none of ours."""
         node = self.nodes(module).get(name)
         if node is None or node.stands_for is None:
             return ""

@@ -132,7 +132,7 @@ class JitterRam(Ram):
     def record_into(self, at: int, entries: int, freeze_at: int) -> None:
         """Record every access from now on into the ring of ``entries`` items at word ``at``.
 
-        Goes on where an earlier owner of the ring stopped. Ends once word ``freeze_at`` is not
+        Continues where an earlier owner of the ring stopped. Ends once word ``freeze_at`` is not
         zero: after that, what led to it would be written over.
         """
         words = recorder.FIRST + entries * c.FLIGHT_ITEM_WORDS

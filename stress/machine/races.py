@@ -15,7 +15,7 @@ of C11. Each CPU has a clock C; each word a shadow, valid in the schedule whose 
 - the clock of a CPU ticks when it publishes
 
 Torn: a CPU read the halves of an even pair one by one while another CPU swapped both with one
-``cas2``. It is an error only where the CPU uses them: when it changes another word atomically, or
+``cas2``. It is an error only if the CPU uses them: when it changes another word atomically, or
 ends, before it swapped or read the pair again (what a seqlock or a retry loop does).
 """
 

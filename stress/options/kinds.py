@@ -67,7 +67,7 @@ class Size(Kind):
 class Names(Kind):
     """One of the ``known`` names; with ``several``, a list of them separated by commas.
 
-    ``known`` is a tuple, or a function where an import is needed to know them. ``open``: other
+    ``known`` is a tuple, or a function if an import is needed to know them. ``open``: other
     values are good as well (a file, MODULE:NAME), the command itself looks at them.
     """
 

@@ -45,7 +45,7 @@ def duration(
 def seed(
     help: str = "Seed of all random choices", default: int | None = None, group: str | None = None
 ) -> Decorator:
-    """``--seed``, an int; None where it is not given and has no default."""
+    """``--seed``, an int; None if it is not given and has no default."""
     shown = True if default is not None else "a fresh one"
     return option(
         "--seed",

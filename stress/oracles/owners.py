@@ -1,6 +1,6 @@
 """The owner map and the stamps: two oracles that know nothing of descriptors, lists or counters.
 
-Owner map, one word for each page, present where the geometry says ``owner_map``::
+Owner map, one word for each page, present if the geometry says ``owner_map``::
 
     0                          the page has no owner
     sequence << 10 | cpu + 1   the block was given to this allocation

@@ -45,7 +45,7 @@ class Artifacts(Protocol):
 class Controller:
     """Runs one spec once. ``result`` is valid at any time.
 
-    ``abandon`` ends the process. It is called where the controller is stuck in a kernel.
+    ``abandon`` ends the process. It is called if the controller is stuck in a kernel.
     """
 
     def __init__(

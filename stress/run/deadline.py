@@ -18,7 +18,7 @@ FACTOR = (
 
 
 class Deadline:
-    """``overdue(what)`` is called, once, where a guarded piece of work takes too long."""
+    """``overdue(what)`` is called, once, if a guarded piece of work takes too long."""
 
     def __init__(self, limit_s: float, overdue: Callable[[str], None]) -> None:
         self.limit_s = limit_s

@@ -53,7 +53,7 @@ def whole_plan() -> Plan:
 
 
 def plan_at_hand(plan: Plan) -> Plan:
-    """``plan``, or the whole plan where that has all of it and is compiled already."""
+    """``plan``, or the whole plan if that has all of it and is compiled already."""
     whole = whole_plan()
     return whole if set(plan) <= set(whole) and is_kept(whole) else plan
 
@@ -70,7 +70,7 @@ def plan_from(text: str) -> Plan:
 
 
 def controller_kernels(spec: RunSpec) -> list[Kernel]:
-    """What the controller itself calls; more, where it does something while the workers run."""
+    """What the controller itself calls; more if it acts while the workers run."""
     entries = list(_ALWAYS)
     if spec.live_faults:
         entries += [claim_slot, share_slot]

@@ -1,7 +1,7 @@
 """What a worker's process says as a signal ends it: in which kernel that was.
 
 The line is written to descriptor 2 by the signal handler of the image (compiler/symbols.py), as are
-complaints of the C library. That descriptor is the worker's log where it has one, else a file
+complaints of the C library. That descriptor is the worker's log if it has one, else a file
 without a name that only worker and controller know. What Python writes to ``sys.stderr`` is still
 seen at once.
 """

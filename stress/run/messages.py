@@ -9,7 +9,7 @@ A spare worker has no slot yet: it has loaded everything, says Idle, and waits f
 that died::
 
     controller -> spare    Take(cpu, core, log) | Leave
-    spare -> controller    Idle, then Ready, or Refused where the slot is unplugged
+    spare -> controller    Idle, then Ready, or Refused if the slot is unplugged
 
 A worker that reads the end of the pipe has lost its controller and leaves. The pipe is outside of
 the segment on purpose: an allocator that scribbles over its own memory cannot forge a message.
@@ -81,7 +81,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Parked:
-    """What was done since ``Go``. ``code`` is negative where the workload could not go on."""
+    """What was done since ``Go``. ``code`` is negative if the workload could not continue."""
 
     workload: str
     ops: int

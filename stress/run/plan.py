@@ -30,7 +30,7 @@ class Slice:
     assignment: Mapping[int, str]
 
     def peer_of(self, cpu: int) -> int:
-        """The next slot with the same workload, around in a circle; itself where it is alone."""
+        """The next slot with the same workload, around in a circle; itself if it is alone."""
         slots = list(self.assignment)
         ring = slots[cpu + 1 :] + slots[: cpu + 1]
         return next(other for other in ring if self.assignment[other] == self.assignment[cpu])

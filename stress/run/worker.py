@@ -71,7 +71,7 @@ class Task:
 
 
 def main(task: Task, pipe: Connection, last_words: str) -> None:
-    """The whole life of a worker process; tells the controller why, where it ends early.
+    """The whole life of a worker process; tells the controller why if it ends early.
 
     ``last_words``: where descriptor 2 leads while there is no log (last_words.py).
     """
@@ -218,7 +218,7 @@ class Worker:
         return 0.0 if self._noise is None else min(self._noise.pause_s(), BATCH_LIMIT_S)
 
     def _told_to_park(self) -> bool:
-        """Whether the work is over; lights the fuse where that was asked for."""
+        """Whether the work is over; lights the fuse if that was requested."""
         while self.pipe.poll():
             match self.pipe.recv():
                 case Park():
@@ -233,7 +233,7 @@ class Worker:
         return False
 
     def _adapt(self, name: str, seconds: float) -> None:
-        """Towards the target: halve at once where a batch was long, grow by half else."""
+        """Towards the target: halve at once if a batch was long, otherwise grow by half."""
         steps = self._steps[name]
         if seconds > BATCH_TARGET_S:
             steps = steps // 2

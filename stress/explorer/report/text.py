@@ -195,7 +195,7 @@ def _source_width(lines: list[Line], lanes: int, width: int) -> int:
 
 
 def _lane_width(lanes: int, width: int) -> int:
-    """The width of a lane where there is no column of source."""
+    """The width of a lane if there is no column of source."""
     return (width - LEFT_COLUMNS) // lanes - SEPARATOR
 
 

@@ -140,7 +140,11 @@ def _nodes(text: bytes | None, module: str, path: Path) -> Nodes:
 
 
 def git(folder: Path, *arguments: str) -> bytes | None:
-    """The output of git; None if git refuses."""
+    """What git says about the checkout that ``folder`` is in; None if it refuses.
+
+    A hook, and a user with several repositories, set variables that name another one.
+    """
+    plain = {name: value for name, value in os.environ.items() if name not in OTHER_CHECKOUT}
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=folder, env=plain, capture_output=True, check=False

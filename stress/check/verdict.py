@@ -96,8 +96,6 @@ def page_of(outcome: Outcome) -> str:
     """The failure as one self-contained page."""
     if isinstance(outcome.failure, Failure):
         return outcome.failure.html()
-    from stress.explorer.report import html  # jinja2: only if a page is wanted
-
     assert isinstance(outcome.failure, CrashFailure)
     return page(outcome.failure)
 

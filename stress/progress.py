@@ -55,7 +55,9 @@ def shown(wanted: str = "auto", ticking: bool = False) -> Iterator[Report]:
     from rich.console import Console  # rich costs 80 ms: only for a terminal
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True, force_terminal=True if wanted == "always" else None)
+    console = Console(
+        stderr=True, force_terminal=True if wanted == "always" else None, force_jupyter=False
+    )
     columns = (
         SpinnerColumn("dots" if console.encoding.startswith("utf") else "line"),
         TextColumn("{task.description}", markup=False),

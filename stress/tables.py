@@ -63,7 +63,8 @@ def show(table: Table, to_stderr: bool = False) -> None:
     if not stream.isatty():
         stream.write(text_of(table))
         return
-    Console(file=stream, markup=False, emoji=False, highlight=False).print(table)
+    console = Console(file=stream, force_jupyter=False, markup=False, emoji=False, highlight=False)
+    console.print(table)
 
 
 def markdown_of(

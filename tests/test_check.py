@@ -279,6 +279,43 @@ def test_a_constant_made_of_a_changed_one_is_reached(tmp_path):
     assert Name("low", "A") in seen
 
 
+@pytest.fixture
+def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A checkout of a user: a program, and the modules that its kernel uses, one through one."""
+    (tmp_path / "deep.py").write_text("STEP = 1\n")
+    (tmp_path / "helper.py").write_text(
+        "import deep\nfrom shmalloc import kernel\n\n\n@kernel\ndef add(mem):\n"
+        "    mem[0] = mem[0] + deep.STEP\n"
+    )
+    (tmp_path / "mine.py").write_text(
+        "from helper import add\nfrom shmalloc import kernel\nfrom stress import Program\n\n\n"
+        "@kernel\ndef one(mem, cpu):\n    add(mem)\n\n\n"
+        "program = Program('mine', 2, [one, one])\n"
+    )
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "as it is")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    for name in ("deep", "helper", "mine", "explored_mine"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("part", ["mine.py", "mine.py:program", "mine:program"])
+def test_what_a_users_program_imports_is_a_change_of_it(part, users, capsys):
+    (users / "deep.py").write_text("STEP = 2\n")
+    assert cli.run(["check", "--changed", part, "--duration", "5"]) == 1
+    captured = capsys.readouterr()
+    assert "deep.STEP" in captured.err and "deep.py: run pytest" not in captured.out
+
+
+def test_a_file_of_kernels_is_a_module_of_the_packages(inside, edit):
+    edit(*BREAKS["mergeable forgets the order"][:3])
+    names = changes_since(None, [inside / BUDDY]).names
+    assert [str(name) for name in names] == ["shmalloc.kernels.buddy.mergeable"]
+
+
 # --- where nothing can be said -------------------------------------------------------------------
 def test_outside_of_a_checkout_changed_is_a_usage_error(tmp_path):
     for package in ("shmalloc", "stress"):

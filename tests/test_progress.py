@@ -14,6 +14,7 @@ from stress.crash.search import Effort, Hunt
 from stress.machine.program import Program
 from stress.programs import PROGRAMS
 from stress.progress import Step, logged, shown
+from stress.tables import grid, text_of
 from support.runs import ROOT, environment
 
 
@@ -34,6 +35,16 @@ def test_always_draws_what_is_done_and_of_what(capsys):
         report(Step("counting", 2, 2, "78 beans"))
     output, errors = capsys.readouterr()
     assert output == "" and "counting" in errors and "78 beans" in errors
+
+
+def test_a_notebook_gets_tables_as_text(monkeypatch, capsys):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    table = grid("program", "result")
+    table.add_row("mine", "passed")
+    assert "mine" in text_of(table)
+    with shown("always") as report:
+        report(Step("counting", 1, 2, "77 beans"))
+    assert "77 beans" in capsys.readouterr().err
 
 
 def test_a_step_says_its_share_and_its_note():

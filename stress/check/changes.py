@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,23 +32,18 @@ class Changes:
     names: dict[Name, int] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)  # by module
     others: list[str] = field(default_factory=list)
-
-    def files_outside(self) -> dict[str, Path]:
-        """The changed files that are not in the packages, by the names of their modules."""
-        return {
-            module: path
-            for module, path in self.files.items()
-            if module.partition(".")[0] not in PACKAGES
-        }
+    users: dict[str, Path] = field(default_factory=dict)  # by module; changed or not
 
 
 def changes_since(revision: str | None, files: Sequence[Path] = ()) -> Changes:
     """What changed in the packages, and in ``files`` besides, since a revision (HEAD).
 
+    With files, what this process has loaded from their checkouts counts as well: load them first.
     Raises ``MisuseError`` outside of a git checkout, or for a revision that is none.
     """
     found = Changes(revision or HEAD)
     tops = {top for top in (checkout_of(path) for path in files) if top is not None}
+    found.users = {path.stem: path for path in files} | _loaded_from(tops)
     packages = _packages_checkout()
     if packages is not None:
         tops.add(packages)
@@ -57,13 +53,11 @@ def changes_since(revision: str | None, files: Sequence[Path] = ()) -> Changes:
             " check, such as buddy"
         )
     _require_these(packages)
-    chosen = {path.resolve() for path in files}
+    users = {path.resolve(): module for module, path in found.users.items()}
     for top in sorted(tops):
         for name in _changed_files(top, found.since):
             path = top / name
-            module = _module_of(path)
-            if path.resolve() in chosen:
-                module = path.stem
+            module = _module_of(path) or users.get(path.resolve())
             if module is None:
                 found.others.append(name)
             else:
@@ -77,6 +71,19 @@ def checkout_of(path: Path) -> Path | None:
     folder = path if path.is_dir() else path.parent
     top = git(folder, "rev-parse", "--show-toplevel")
     return None if top is None else Path(os.fsdecode(top.rstrip(b"\n")))
+
+
+def _loaded_from(tops: Collection[Path]) -> dict[str, Path]:
+    """The modules that users' programs import from these checkouts, by the names in kernels."""
+    found: dict[str, Path] = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or name == "__main__" or not file.endswith(".py"):
+            continue
+        path = Path(file)
+        if _module_of(path) is None and any(path.is_relative_to(top) for top in tops):
+            found[name.removeprefix("explored_")] = path
+    return found
 
 
 def _packages_checkout() -> Path | None:

@@ -169,7 +169,7 @@ class Reach:
 
     def __init__(self, changes: Changes) -> None:
         self.changes = changes
-        self.sources = Sources({**PACKAGES, **changes.files_outside()})
+        self.sources = Sources({**PACKAGES, **changes.users})
         self.met: set[Name] = set()  # changed names that some program reaches
         self._bare = {name.module for name in changes.names if name.name == BARE}
 

@@ -150,12 +150,14 @@ class Sources:
 
     def path_of(self, module: str) -> Path | None:
         """The file of a module of ours."""
+        if module in self._roots and self._roots[module].suffix == ".py":
+            return self._roots[module]
         top, _, rest = module.partition(".")
         if top not in self._roots:
             return None
         place = self._roots[top]
         if place.suffix == ".py":
-            return None if rest else place
+            return None
         place = place.joinpath(*rest.split(".")) if rest else place
         for path in (place.with_suffix(".py"), place / "__init__.py"):
             if path.is_file():

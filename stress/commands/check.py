@@ -85,11 +85,9 @@ def command(
     from stress.check.changes import changes_since
     from stress.check.select import candidates, select
 
-    changes = None
-    if changed or since:
-        files = [Path(part) for part in parts if part.endswith(".py") and Path(part).is_file()]
-        changes = changes_since(since, files)
-    selection = select(candidates(parts, crash), changes)
+    found = candidates(parts, crash)
+    changes = changes_since(since, _files_of(parts)) if changed or since else None
+    selection = select(found, changes)
     click.echo(verdict.headline(selection, changes), err=True)
     loop = _loop(selection, seconds)
     interrupted = False
@@ -99,6 +97,17 @@ def command(
     except KeyboardInterrupt:  # nothing of what was found is lost
         interrupted = True
     return _show(loop, selection, changes, seconds, json, html, interrupted)
+
+
+def _files_of(parts: tuple[str, ...]) -> list[Path]:
+    """The files among ``parts``: FILE.py, FILE.py:NAME and, as they are loaded, MODULE:NAME."""
+    files = []
+    for part in parts:
+        place = part if part.endswith(".py") else part.rpartition(":")[0]
+        file = place if place.endswith(".py") else getattr(sys.modules.get(place), "__file__", None)
+        if isinstance(file, str) and Path(file).is_file():
+            files.append(Path(file).resolve())
+    return files
 
 
 def _load() -> None:
@@ -138,7 +147,7 @@ def _teller() -> Callable[[Outcome], None]:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, force_jupyter=False, highlight=False)
     console.print(Text(verdict.line(verdict.COLUMNS), style="bold"))
     styles = {"failed": "bold red", "passed-exhausted": "green", "error": "red"}
 

@@ -27,6 +27,7 @@ from stress.options import (
     seed,
 )
 from stress.options import command as as_command
+from stress.quantities import counted
 from stress.report.places import require_place, write_to
 from stress.verdict import Verdict, worst
 
@@ -181,7 +182,8 @@ def summary(result: Exploration, paths: bool = False) -> list[str]:
     if result.note:
         lines.append(f"note: {result.note}")
     if result.abandoned:
-        lines.append(f"{result.abandoned:,} schedules were cut: raise --step-limit")
+        cut = counted(result.abandoned, "schedule")
+        lines.append(f"{cut} cut at the step limit: raise --step-limit")
     for outcome, count in result.outcomes.most_common(OUTCOMES_SHOWN):
         lines.append(f"  {count:>12,}  {outcome}")
     if len(result.outcomes) > OUTCOMES_SHOWN:

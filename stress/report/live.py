@@ -53,7 +53,7 @@ class LiveProgress(Progress):
     """
 
     def __init__(self, always: bool = False) -> None:
-        screen = Console(stderr=True, force_terminal=True if always else None)
+        screen = Console(stderr=True, force_terminal=True if always else None, force_jupyter=False)
         self._screen = screen
         self._live = Live(console=screen, auto_refresh=False, transient=True)
         self._next_s = 0.0

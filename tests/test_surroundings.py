@@ -214,18 +214,20 @@ def test_a_defect_is_told_in_full(monkeypatch, capsys, error):
     assert type(error).__name__ in shown and "please report it" in shown.splitlines()[-1]
 
 
-def test_ctrl_c_is_exit_code_2(tmp_path):
-    ready = tmp_path / "ready"
+def test_ctrl_c_is_exit_code_2():
     program = (
-        "import pathlib, signal, sys, stress.commands.doctor as d; from stress import cli\n"
-        f"def wait(): pathlib.Path({str(ready)!r}).touch(); signal.pause()\n"
+        "import signal, stress.commands.doctor as d; from stress import cli\n"
+        "def wait(): print('ready', flush=True); signal.pause()\n"
         "d.environment = wait; cli.main(['doctor'])"
     )
-    child = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
-    while not ready.exists() and child.poll() is None:
-        os.sched_yield()
-    child.send_signal(signal.SIGINT)
-    _, errors = child.communicate()
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate()
     assert child.returncode == 2 and errors.split() == ["shmstress:", "interrupted"]

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import click
 
-from shmalloc.errors import EnvironmentUnfitError, MisuseError
+from shmalloc.errors import CorruptionError, EnvironmentUnfitError, MisuseError
 from stress import __version__, commands
 from stress.options.command import WIDTH
 from stress.quantities import nearest
@@ -138,6 +138,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except EnvironmentUnfitError as error:
         _say(f"shmstress: {error}")
         return Verdict.UNFIT.exit_code
+    except CorruptionError as error:
+        _say(f"shmstress: {error}")
+        return Verdict.FAILED.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):  # click takes that for a Ctrl-D
             return _unexpected(error.__cause__)

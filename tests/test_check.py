@@ -108,6 +108,12 @@ BREAKS = {
         "I_TAIL",
     ),
     "a put to a full slab": (SLAB, *MUTANTS["put-to-a-full-slab"].edits[0], "I_SLAB"),
+    "two CPUs are told that no reference is left": (
+        "shmalloc/kernels/array_table.py",
+        "            return references - 1",
+        "            return load(mem, entry + c.AR_COUNT) & c.AR_REFS_MASK",
+        "X_PAYLOAD",
+    ),
     "a version that is not bumped": (
         MUTANTS["version-not-bumped"].file,
         *MUTANTS["version-not-bumped"].edits[0],
@@ -129,6 +135,34 @@ def test_a_broken_kernel_is_named_with_its_line_in_the_first_40_lines(
     assert code == 1, error
     assert invariant in head and f"{name}:{number} in " in head
     assert "compiling" not in error and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "invariant"),
+    [
+        (
+            "    account(mem, zone, mt, -(1 << order))\n    w0 = page_state",
+            "    account(mem, zone, mt, -(1 << high))\n    w0 = page_state",
+            "I_CONSERVATION",
+        ),
+        (
+            "    count = area_count(zone, order, mt)\n    mem[count] = mem[count] - 1",
+            "    count = area_count(zone, order, mt)\n    mem[count] = mem[count] // (order >> 9)",
+            "ZeroDivisionError",
+        ),
+    ],
+    ids=["refused", "fault"],
+)
+def test_a_kernel_that_fails_alone_is_named_before_any_schedule(
+    old, new, invariant, checkout, edit
+):
+    number = edit(BUDDY, old, new) + new.count("\n") * (invariant == "ZeroDivisionError")
+    code, output, error = check(checkout, "--changed")
+    assert (code, "Traceback" in error) == (1, False)
+    assert f"{BUDDY}:{number} in " in output and invariant in output
+    code, output, _ = check(checkout, "--changed", "--json", "-")
+    assert (code, json.loads(output)["verdict"]) == (1, "FAILED")
+    assert f"{BUDDY}:{number}" in json.loads(output)["failure"]["text"]
 
 
 def test_the_changed_line_and_the_token_are_in_the_document(checkout, edit):

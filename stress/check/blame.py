@@ -33,23 +33,29 @@ class Line(NamedTuple):
     gone: bool
 
 
-def blamed(changes: Changes, failure: Failure) -> Iterator[str]:
-    """The changed lines that the schedule ran, each with its text and who ran it."""
+def blamed(changes: Changes, failure: Failure | None) -> Iterator[str]:
+    """The changed lines that the schedule ran, each with its text and who ran it.
+
+    All that have changed if a kernel failed before any schedule (None).
+    """
+    made = () if failure is None else failure.trace.steps
     ran: list[str] = []
     reached: list[str] = []
     for path in changes.files.values():
         functions = _functions(path)
         for line in changed_lines(path, changes.since):
             function = functions.get(line.number, "")
-            steps = [step for step in failure.trace.steps if _is_in(step, path, function)]
+            steps = [step for step in made if _is_in(step, path, function)]
             if function and steps:
                 ran.append(f"  {_told(line, function, steps)}")
             elif _names_one(line, function, changes):
                 reached.append(f"  {_told(line, function, [])}")
     shown = ran or reached
     if shown:
-        how = "run by this schedule" if ran else "reached by this program, which made no step there"
-        yield f"Changed since {changes.since}, and {how}:"
+        how = ", and reached by this program, which made no step there"
+        if ran or failure is None:
+            how = ", and run by this schedule" if ran else ""
+        yield f"Changed since {changes.since}{how}:"
         yield from shown[:MOST_SHOWN]
         if len(shown) > MOST_SHOWN:
             yield f"  and {len(shown) - MOST_SHOWN} more changed lines"

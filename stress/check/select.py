@@ -20,6 +20,7 @@ from pathlib import Path
 from shmalloc.dialect import Kernel, closure_of
 from stress.check.changes import PACKAGES, Changes
 from stress.check.source import BARE, Name, Sources
+from stress.check.unprepared import prepared
 from stress.crash.case import CrashCase
 from stress.explorer.loading import here
 from stress.explorer.targets import GLOB_SIGNS, PROGRAM, load
@@ -55,11 +56,12 @@ def candidates(parts: Sequence[str], crash: bool) -> dict[str, Thing]:
     A part is a program, a glob, the beginning of programs' names before a dash, a module of
     kernels, MODULE:NAME, or a file of kernels or programs. Raises ``MisuseError`` for none of them.
     """
-    known: dict[str, Thing] = {name: build() for name, build in PROGRAMS.items()}
+    known: dict[str, Thing] = {name: prepared(name, build) for name, build in PROGRAMS.items()}
     if crash:
         from stress.crash.allocator import allocator_case, case_names
 
-        known |= {f"crash:{name}": allocator_case(name) for name in case_names()}
+        for name in case_names():
+            known[f"crash:{name}"] = prepared(name, functools.partial(allocator_case, name))
     if not parts:
         return known
     found: dict[str, Thing] = {}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stress.check.changes import Changes
     from stress.check.loop import Loop, Outcome
     from stress.check.select import Selection
+    from stress.check.unprepared import UnpreparedError
 
 SECONDS = "60"
 # Interpreted, nothing is compiled: a few schedules of everything, then a second each.
@@ -84,9 +85,15 @@ def command(
     from stress.check import verdict
     from stress.check.changes import changes_since
     from stress.check.select import candidates, select
+    from stress.check.unprepared import UnpreparedError
 
-    found = candidates(parts, crash)
-    changes = changes_since(since, _files_of(parts)) if changed or since else None
+    wanted = changed or bool(since)
+    try:
+        found = candidates(parts, crash)
+    except UnpreparedError as error:
+        changes = changes_since(since, _files_of(parts)) if wanted else None
+        return _show_unprepared(error, changes, json)
+    changes = changes_since(since, _files_of(parts)) if wanted else None
     selection = select(found, changes)
     click.echo(verdict.headline(selection, changes), err=True)
     loop = _loop(selection, seconds)
@@ -108,6 +115,19 @@ def _files_of(parts: tuple[str, ...]) -> list[Path]:
         if isinstance(file, str) and Path(file).is_file():
             files.append(Path(file).resolve())
     return files
+
+
+def _show_unprepared(error: UnpreparedError, changes: Changes | None, json: str | None) -> int:
+    from stress.check import unprepared
+    from stress.report.places import write_to
+
+    if json is not None:
+        whole = unprepared.document_of(error, changes)
+        write_to(json, json_module.dumps(whole, indent=2) + "\n")
+    aside = json == "-"
+    click.echo(unprepared.text_of(error, changes), err=aside)
+    click.echo(f"not checked: {unprepared.LEFT}\n{Verdict.FAILED.name}", err=aside)
+    return Verdict.FAILED.exit_code
 
 
 def _load() -> None:

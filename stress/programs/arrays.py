@@ -22,12 +22,13 @@ from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import fixed, load_relaxed
 from stress.machine.program import Program
 from stress.programs.checks import first_violation, objects_held_twice, page_locks_held
-from stress.programs.held import FIRST_OBJECT, OBJECTS, let_go, slot_at
+from stress.programs.held import FIRST_OBJECT, OBJECTS, RESULT, let_go, note_result, slot_at
 from stress.programs.initial_state import InitialState, catalogue
 
 ENTRIES = 2  # in a page of 64 bytes
 DATA = 77  # what every array here points to
 FIRST_GENERATION = 1
+NONE_LEFT = 1  # what ``note_result`` keeps of 0 references
 
 
 @kernel
@@ -74,7 +75,7 @@ def open_by_handle(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def drop_by_handle(mem: Memory, cpu: Cpu) -> int:
-    return drop_reference(mem, cpu, first_entry(mem), FIRST_GENERATION)
+    return note_result(mem, cpu, drop_reference(mem, cpu, first_entry(mem), FIRST_GENERATION))
 
 
 @kernel
@@ -122,10 +123,16 @@ def entries_are_sound(mem: Memory) -> int:
 
 @kernel
 def all_dropped(mem: Memory) -> int:
-    """The first entry has no references left."""
+    """The first entry has no references left, and exactly one CPU was told that none is left."""
     if pages_stay_sound(mem) != 0:
         return first_violation(mem)
-    return 0 if mem[first_entry(mem) + c.AR_COUNT] & c.AR_REFS_MASK == 0 else c.X_PAYLOAD
+    if mem[first_entry(mem) + c.AR_COUNT] & c.AR_REFS_MASK != 0:
+        return c.X_PAYLOAD
+    told = 0
+    for cpu in range(fixed(mem, c.H_CPUS)):
+        if mem[slot_at(mem, cpu, RESULT)] == NONE_LEFT:
+            told += 1
+    return 0 if told == 1 else c.X_PAYLOAD
 
 
 def with_entries() -> InitialState:

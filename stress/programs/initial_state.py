@@ -20,6 +20,7 @@ from shmalloc import constants_slab as cs
 from shmalloc.dialect import Kernel
 from shmalloc.errors import CorruptionError
 from shmalloc.image import write_image
+from shmalloc.kernels.audit import audit
 from shmalloc.kernels.boot import boot
 from shmalloc.kernels.cache_set import cache_create, cache_shrink
 from shmalloc.kernels.kmalloc import class_of
@@ -186,6 +187,8 @@ class InitialState:
         """Preparation runs kernels one after the other: a failure is a bug of the kernel."""
         if done:
             return
+        if self.ram[c.H_REPORT_COUNT] == 0:
+            audit(self.ram, 0)  # it reports what is wrong in the segment
         found = SegmentNaming(self.layout).findings(self.ram)
         reported = "".join(f"; {finding.name}: {finding.text}" for finding in found)
         raise CorruptionError(

@@ -1,0 +1,62 @@
+"""A program whose initial state a broken kernel spoils: found before any schedule.
+
+Programs run kernels, one after the other, to prepare their memory. If one of them fails there, no
+schedule is needed to show it, and the changed lines that stand above it are all that have changed.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from shmalloc.errors import CorruptionError, MisuseError, ShmallocError
+from stress.check.blame import blamed
+from stress.check.changes import Changes
+from stress.verdict import Verdict
+
+T = TypeVar("T")
+LEFT = "everything else: a kernel that fails alone fails in every schedule"
+
+
+class UnpreparedError(ShmallocError):
+    """``name``: the program. The message says what a kernel did."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+
+
+def prepared(name: str, build: Callable[[], T]) -> T:
+    """What ``build`` makes. Raises ``UnpreparedError`` if a kernel fails in it."""
+    try:
+        return build()
+    except MisuseError:
+        raise
+    except CorruptionError as error:
+        raise UnpreparedError(name, str(error)) from error
+    except Exception as error:  # whatever plain Python says of a kernel that is wrong
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"cannot be prepared: {type(error).__name__}: {error}"
+        place = f"  at {at.filename}:{at.lineno} in {at.name}: {at.line}"
+        raise UnpreparedError(name, f"{reason}\n{place}") from error
+
+
+def text_of(error: UnpreparedError, changes: Changes | None) -> str:
+    """The failure in words, below the changed lines."""
+    lines = [] if changes is None else list(blamed(changes, None))
+    return "\n".join([*lines, *[""] * bool(lines), str(error)])
+
+
+def document_of(error: UnpreparedError, changes: Changes | None) -> dict[str, Any]:
+    """As verdict.document: nothing was explored."""
+    return {
+        "verdict": Verdict.FAILED.name,
+        "exit_code": Verdict.FAILED.exit_code,
+        "since": None if changes is None else changes.since,
+        "changed": [] if changes is None else sorted(map(str, changes.names)),
+        "programs": [],
+        "outcomes": [],
+        "not_checked": [LEFT],
+        "failure": {"program": error.name, "text": text_of(error, changes)},
+    }

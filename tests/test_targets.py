@@ -15,6 +15,7 @@ from shmalloc.errors import MisuseError
 from stress import cli
 from stress.crash.targets import load_cases
 from stress.explorer.targets import load_program, load_programs
+from stress.machine.program import Program
 from stress.programs import PROGRAMS
 from support.runs import shmstress
 
@@ -70,6 +71,25 @@ def test_a_file_whose_name_is_no_text_is_explored_and_shown_again(place, capfdbi
     token = re.search(rb"shm1/\S+", capfdbinary.readouterr().out)[0].decode()
     assert "lost%FF.py" in token and cli.run(["replay", token]) == 1
     assert "lost\\udcff.py" in (place / "page.html").read_text("utf-8")
+
+
+def test_a_log_is_replayed_from_the_root_that_its_line_names(place, capsys, monkeypatch):
+    (place / "a root").mkdir()
+    (place / "a root" / "mine.py").write_text(HEAD + MADE.replace("[one]", "[one, one]"))
+    assert cli.run(["explore", "a root/mine.py"]) == 1
+    output = capsys.readouterr().out
+    assert "--from '" in output
+    (place / "elsewhere").mkdir()
+    (place / "elsewhere" / "log").write_text(output)
+    monkeypatch.chdir(place / "elsewhere")
+    assert cli.run(["replay", "log"]) == 1
+    assert "reproduced: race" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "", None, 7])
+def test_the_name_of_a_program_is_one_line_of_text(name):
+    with pytest.raises(MisuseError, match="^name: .*use one line of text"):
+        Program(name, 2, [])
 
 
 def test_a_program_that_a_file_imports_is_not_one_of_its_own(place):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -21,6 +23,19 @@ from stress.options import html_file, option
 from stress.programs import PROGRAMS
 from stress.report.places import require_place, write_to
 from stress.verdict import Verdict
+
+
+def root_beside(text: str, token: str) -> str | None:
+    """The root that the line with ``token`` in the file ``text`` names, if it is a directory here."""
+    if text.startswith(f"{VERSION}/"):
+        return None
+    for line in Path(text).read_text("utf-8", errors="replace").splitlines():
+        before, found, _ = line.partition(token)
+        _, option, root = before.partition(" --from ")
+        if found and option:
+            with suppress(ValueError):  # a quotation that does not end: not our line
+                return next((one for one in shlex.split(root) if Path(one).is_dir()), None)
+    return None
 
 
 def find_token(text: str) -> str:
@@ -88,8 +103,11 @@ def command(
     fail, although nothing has changed; 4 usage.
     """
     require_place("html", html)
-    parsed = Token.parse(find_token(token))
-    again = replay(_program(parsed.target, root, program), str(parsed), engine)
+    found = find_token(token)
+    parsed = Token.parse(found)
+    again = replay(
+        _program(parsed.target, root or root_beside(token, found), program), str(parsed), engine
+    )
     click.echo(again.report(paths=paths))
     if again.failure is not None and html is not None:
         write_to(html, again.failure.html())

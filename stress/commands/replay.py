@@ -26,7 +26,7 @@ from stress.verdict import Verdict
 
 
 def root_beside(text: str, token: str) -> str | None:
-    """The root that the line with ``token`` in the file ``text`` names, if it is a directory here."""
+    """The root that the line with ``token`` in the file ``text`` names, if it is here."""
     if text.startswith(f"{VERSION}/"):
         return None
     for line in Path(text).read_text("utf-8", errors="replace").splitlines():

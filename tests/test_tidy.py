@@ -35,7 +35,8 @@ MAX_FUNCTION_LINES = 70
 MAX_PARAMETERS = 6
 # Options by name, with defaults: what a user may say in one call.
 MANY_OPTIONS = {"Arena.create", "ObjectOperations.cache", "explore", "rerun"}
-# Kernels whose hot path has more values in registers than that; none may join them.
+# Kernels that still take more: mostly hot paths that would have to read the rest again, and three
+# (alloc_bulk, bulk_from_zone, bad_rest) that wait for a measurement. None may join them.
 MANY_VALUES = {
     "alloc_bulk", "bad_rest", "bulk_from_zone", "expand", "free_object", "keep_on_pcp",
     "push_freed", "record", "take_block", "take_from_pcp",

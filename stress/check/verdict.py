@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from stress import __version__
 from stress.check.blame import blamed
 from stress.check.changes import Changes
 from stress.check.loop import CRASH, INTERPRETED, Loop, Outcome
@@ -17,7 +18,7 @@ from stress.explorer.report.trace import kind_of
 from stress.explorer.result import ABANDONED, ERROR, EXHAUSTED
 from stress.verdict import Verdict, worst
 
-FORMAT = 1
+SCHEMA = 1
 MOST_NAMED = 12
 COLUMNS = ("program", "memory", "engine", "result", "schedules", "seconds")
 WIDTHS = (32, 7, 12, 18, 10, 8)
@@ -146,7 +147,8 @@ def document(
     first = shortest(loop)
     verdict = verdict_of(loop)
     return {
-        "format": FORMAT,
+        "schema": SCHEMA,
+        "tool": {"name": "shmstress", "version": __version__, "command": "check"},
         "verdict": verdict.name,
         "exit_code": verdict.exit_code,
         "since": None if changes is None else changes.since,

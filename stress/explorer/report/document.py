@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from shmalloc.engine import ops
+from stress import __version__
 from stress.explorer.report import wording
 from stress.explorer.report.account import Account
 from stress.explorer.report.explain import findings_of
@@ -26,7 +27,9 @@ FORMAT = 1
 def document(result: Exploration) -> dict[str, Any]:
     """All of ``result`` in JSON's types."""
     return {
-        "format": FORMAT,
+        "format": FORMAT,  # its name before version 0.1; the same as schema
+        "schema": FORMAT,
+        "tool": {"name": "shmstress", "version": __version__, "command": "explore"},
         "program": result.program.name,
         "world": result.world,
         "verdict": result.verdict,

@@ -177,6 +177,20 @@ def test_the_changed_line_and_the_token_are_in_the_document(checkout, edit):
     assert "shm1/buddy-merge-merge-3/" in text
 
 
+def test_a_changed_line_names_every_cpu_that_ran_it(checkout, edit):
+    name, old, new, _ = BREAKS["mergeable forgets the order"]
+    number = edit(name, old, new)
+    document = json.loads(check(checkout, "buddy-merge-merge-3", "--changed", "--json", "-")[1])
+    text = document["failure"]["text"]
+    line = next(line for line in text.splitlines() if f"{BUDDY}:{number} in " in line)
+    cpus = re.findall(r"cpu (\d), steps? \d+", line)
+    assert {"1", "2"} <= set(cpus)  # 2 took the smaller block, 1 ran the line last
+
+
+def test_the_time_to_choose_the_programs_counts():
+    assert Loop([], (), 5.0, spent_s=3.0).left_s <= 2.0
+
+
 # --- what has changed ----------------------------------------------------------------------------
 def test_a_changed_kernel_is_reached_by_programs_of_its_part_first(inside, edit):
     name, old, new, _ = BREAKS["mergeable forgets the order"]
@@ -371,6 +385,19 @@ def test_packages_of_another_checkout_are_not_taken_for_those_here(checkout, mon
         changes_since(None)
 
 
+def test_installed_packages_are_not_taken_for_those_of_the_checkout_here(
+    checkout, monkeypatch, tmp_path
+):
+    for package in ("shmalloc", "stress"):
+        (tmp_path / package).mkdir()
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(checkout)
+    place = {name: tmp_path / name for name in ("shmalloc", "stress")}
+    monkeypatch.setattr(changing, "PACKAGES", place)
+    with pytest.raises(MisuseError, match=r"not those of .*pip install -e"):
+        changes_since(None)
+
+
 def test_a_revision_that_is_none_is_a_usage_error(inside):
     with pytest.raises(MisuseError, match="since: 'no-such' is no commit"):
         changes_since("no-such")
@@ -387,6 +414,7 @@ def test_nothing_changed_is_nothing_run(checkout):
     code, output, error = check(checkout, "--changed")
     assert code == 5 and "VACUOUS" in output
     assert "nothing that a program runs has changed since HEAD" in error
+    assert "schedules" not in error  # no table without rows
 
 
 # --- parts ---------------------------------------------------------------------------------------

@@ -257,6 +257,23 @@ def test_outcomes_are_shown_most_frequent_first(call, place):
     _, output, _ = explore(call, "lost", "--all-failures", "--strategy", "dfs", "--no-races")
     lines = [line.split() for line in output.splitlines()]
     assert lines.index(["4", "(1,)"]) < lines.index(["2", "(2,)"])
+    assert "outcomes, by (word 0):" in output
+
+
+def test_the_title_of_outcomes_names_words_and_returned_values(call, place):
+    text = (
+        (place / "counting.py")
+        .read_text()
+        .replace("observe=[0])", "observe=[('r', 1), 0], names={0: 'head'})")
+    )
+    (place / "counting.py").write_text(text)
+    _, output, _ = explore(call, "fixed")
+    assert "outcomes, by (what cpu 1 returned, head):" in output
+
+
+def test_a_bound_of_pct_is_not_claimed_where_schedules_were_cut(call, place):
+    code, output, _ = explore(call, "endless", "--strategy", "pct", "--step-limit", "10")
+    assert code == 5 and "guarantee" not in output
 
 
 def test_all_failures_are_counted_on_request(call, place):

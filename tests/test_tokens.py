@@ -334,6 +334,30 @@ def test_the_program_named_by_hand_wins(project):
     assert output.endswith("reproduced: check 1\n")
 
 
+@pytest.mark.parametrize("name", ["lost.py", "it's lost.py"])
+def test_a_file_with_the_printed_line_replays_from_elsewhere(name, project, elsewhere):
+    (project / "deep" / name).write_text(GUARDED)
+    (elsewhere / "saved.txt").write_text(explored(project, f"deep/{name}"))
+    output = python(elsewhere, "-m", "stress", "replay", "saved.txt")
+    assert output.endswith("reproduced: check 1\n")
+
+
+def test_a_saved_root_of_another_machine_is_not_needed_below_ours(project):
+    (project / "lost.py").write_text(GUARDED)
+    token = last_line(explored(project, "lost.py")).split()[-1]
+    (project / "saved.txt").write_text(f"shmstress replay --from /no/such/root {token}\n")
+    output = python(project, "-m", "stress", "replay", "saved.txt")
+    assert output.endswith("reproduced: check 1\n")
+
+
+def test_a_token_away_from_its_root_names_the_option(project, elsewhere):
+    (project / "lost.py").write_text(GUARDED)
+    token = last_line(explored(project, "lost.py")).split()[-1]
+    said = python(elsewhere, "-m", "stress", "replay", token, check=False)
+    assert said.startswith("4 ") and "token: lost.py is not in the working directory" in said
+    assert "--from ROOT" in said
+
+
 def test_from_that_is_no_directory_is_a_usage_error(project):
     said = python(
         project,

@@ -22,6 +22,7 @@ from stress.machine.site import Site
 MOST_SHOWN = 6
 # Whatever the user's settings say: git's own format, and changed lines alone.
 PLAIN = ("-U0", "--inter-hunk-context=0", "--no-color", "--no-ext-diff", "--no-textconv")
+MOST_RUNS = 5  # of a changed line
 _HUNK = re.compile(rb"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
 
 
@@ -107,13 +108,29 @@ def _is_at(site: Site, path: Path) -> bool:
 def _told(line: Line, function: str, steps: list[Step]) -> str:
     site = Site(str(line.path), line.number, function)
     exact = [
-        s
-        for s in steps
-        if any(_is_at(site, line.path) and site.line == line.number for site in s.stack)
+        step
+        for step in steps
+        if any(_is_at(site, line.path) and site.line == line.number for site in step.stack)
     ]
     what = "lines below it were deleted" if line.gone else source_at(site)
     place = path_at(site) + (f" in {function}" if function else "")
     if not steps:
         return f"{place}: {what}"
-    last = (exact or steps)[-1]
-    return f"{place}: {what} (cpu {last.cpu}, step {last.index})"
+    return f"{place}: {what} ({_who(exact or steps)})"
+
+
+def _who(steps: list[Step]) -> str:
+    """``cpu 2, steps 37 to 39; cpu 1, step 67``: every time, for the first may be the culprit."""
+    runs: list[list[Step]] = []
+    for step in steps:
+        if runs and (runs[-1][-1].cpu, runs[-1][-1].index + 1) == (step.cpu, step.index):
+            runs[-1].append(step)
+        else:
+            runs.append([step])
+    told: list[str] = []
+    for run in runs[:MOST_RUNS]:
+        first, last = run[0].index, run[-1].index
+        those = f"step {first}" if first == last else f"steps {first} to {last}"
+        told.append(f"cpu {run[0].cpu}, {those}")
+    more = len(runs) - MOST_RUNS
+    return "; ".join(told) + (f"; and {more} more times" if more > 0 else "")

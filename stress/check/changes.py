@@ -47,12 +47,12 @@ def changes_since(revision: str | None, files: Sequence[Path] = ()) -> Changes:
     packages = _packages_checkout()
     if packages is not None:
         tops.add(packages)
+    _require_these(packages)
     if not tops:
         raise MisuseError(
             f"changed: {PACKAGES['shmalloc'].parent} is in no git checkout; name the parts to"
             " check, such as buddy"
         )
-    _require_these(packages)
     users = {path.resolve(): module for module, path in found.users.items()}
     for top in sorted(tops):
         for name in _changed_files(top, found.since):

@@ -92,6 +92,7 @@ class Loop:
     """One budget over some jobs. ``tell`` hears each outcome, ``report`` how far all of them are.
 
     ``linger_s``: how long it goes on after the first failure for a shorter one, in the same turn.
+    ``spent_s``: how much of ``seconds`` was used before, to choose the jobs.
     """
 
     jobs: Sequence[Job]
@@ -102,10 +103,11 @@ class Loop:
     linger_s: float = 0.0
     outcomes: list[Outcome] = field(default_factory=list)
     report: Report = silent
+    spent_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.open = list(self.jobs)
-        self._start = time.monotonic()
+        self._start = time.monotonic() - self.spent_s
         self._end = self._start + self.seconds
 
     @property

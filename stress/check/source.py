@@ -147,6 +147,7 @@ class Sources:
     def __init__(self, roots: Mapping[str, Path]) -> None:
         self._roots = dict(roots)  # the first part of a module's name -> where it is
         self._known: dict[str, Nodes] = {}
+        self._used: dict[Name, tuple[Name, ...]] = {}  # programs share most of what they reach
 
     def path_of(self, module: str) -> Path | None:
         """The file of a module of ours."""
@@ -179,8 +180,13 @@ class Sources:
     def node(self, name: Name) -> Node | None:
         return self.nodes(name.module).get(name.name)
 
-    def used_by(self, name: Name) -> Iterator[Name]:
+    def used_by(self, name: Name) -> tuple[Name, ...]:
         """The names of ours that a node uses."""
+        if name not in self._used:
+            self._used[name] = tuple(dict.fromkeys(self._uses_of(name)))
+        return self._used[name]
+
+    def _uses_of(self, name: Name) -> Iterator[Name]:
         node = self.node(name)
         if node is None:
             return

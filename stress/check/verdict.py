@@ -15,6 +15,7 @@ from stress.crash.account import page, tell
 from stress.crash.result import CrashFailure
 from stress.explorer.report.failure import Failure
 from stress.explorer.report.trace import kind_of
+from stress.explorer.report.wording import count_of
 from stress.explorer.result import ABANDONED, ERROR, EXHAUSTED
 from stress.verdict import Verdict, worst
 
@@ -70,7 +71,7 @@ def headline(selection: Selection, changes: Changes | None) -> str:
     """What is going to be checked, and why."""
     some = f"{len(selection.chosen)} of {selection.known} programs"
     if changes is None:
-        return f"checking {len(selection.chosen)} programs"
+        return f"checking {count_of(len(selection.chosen), 'program')}"
     names = selection.reached
     if not names:
         return f"nothing that a program runs has changed since {changes.since}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +78,7 @@ def command(
     """
     from stress.report.places import require_place
 
+    started = time.monotonic()
     require_place("json", json)
     require_place("html", html)
     if not (parts or changed or since):
@@ -96,7 +98,7 @@ def command(
     changes = changes_since(since, _files_of(parts)) if wanted else None
     selection = select(found, changes)
     click.echo(verdict.headline(selection, changes), err=True)
-    loop = _loop(selection, seconds)
+    loop = _loop(selection, seconds, time.monotonic() - started)
     interrupted = False
     try:
         with watching.shown(progress) as loop.report:
@@ -140,7 +142,7 @@ def _load() -> None:
         raise told("the packages", error, ours=True) from error
 
 
-def _loop(selection: Selection, seconds: float) -> Loop:
+def _loop(selection: Selection, seconds: float, spent_s: float) -> Loop:
     from stress.check.loop import INTERPRETED, NATIVE, QUICKEST, Loop, Turn, jobs_of
 
     jobs = [
@@ -154,7 +156,8 @@ def _loop(selection: Selection, seconds: float) -> Loop:
         Turn("auto", INTERPRETED, LOOK_S, fair=True),
         Turn("auto", NATIVE),
     )
-    return Loop(list(dict.fromkeys(jobs)), turns, seconds, _teller(), linger_s=LINGER_S)
+    tell = _teller() if jobs else lambda outcome: None
+    return Loop(list(dict.fromkeys(jobs)), turns, seconds, tell, linger_s=LINGER_S, spent_s=spent_s)
 
 
 def _teller() -> Callable[[Outcome], None]:

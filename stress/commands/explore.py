@@ -10,6 +10,7 @@ import click
 from stress import progress as watching
 from stress.explorer.explore import AUTO, DEFAULT_SECONDS, explore
 from stress.explorer.report.document import document
+from stress.explorer.report.naming import Naming
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
 from stress.explorer.searches import strategies
 from stress.explorer.targets import load_programs
@@ -174,6 +175,16 @@ def _write(results: list[Exploration], json: str | None, html: str | None) -> No
         write_to(html, failures[0].html())
 
 
+def _outcomes_title(result: Exploration) -> str:
+    """What the tuples below it hold: ``outcomes, by (head, what cpu 1 returned):``."""
+    naming = Naming(result.program)
+    parts = [
+        naming.in_prose(one) if isinstance(one, int) else f"what cpu {one[1]} returned"
+        for one in result.program.observe
+    ]
+    return f"outcomes, by ({', '.join(parts)}):"
+
+
 def summary(result: Exploration, paths: bool = False) -> list[str]:
     """What people read."""
     lines = [str(result)]
@@ -184,6 +195,8 @@ def summary(result: Exploration, paths: bool = False) -> list[str]:
     if result.abandoned:
         cut = counted(result.abandoned, "schedule")
         lines.append(f"{cut} cut at the step limit: raise --step-limit")
+    if result.outcomes:
+        lines.append(_outcomes_title(result))
     for outcome, count in result.outcomes.most_common(OUTCOMES_SHOWN):
         lines.append(f"  {count:>12,}  {outcome}")
     if len(result.outcomes) > OUTCOMES_SHOWN:

@@ -70,7 +70,14 @@ def _program(target: str, root: str | None, named: str | None) -> Program:
             f"program (or MODULE:PROGRAM): {target!r} was built where no command finds it; name it"
             " with --program, or call stress.replay(program, TOKEN) where it is built"
         )
-    return load_program(target, folders_of(root))
+    folders = folders_of(root)
+    file = target.rpartition(":")[0]
+    if file.endswith(".py") and not any((folder / file).is_file() for folder in folders):
+        where = root or "the working directory or a folder above it"
+        raise MisuseError(
+            f"token: {file} is not in {where}; name the folder that holds it: --from ROOT"
+        )
+    return load_program(target, folders)
 
 
 @as_command("replay")

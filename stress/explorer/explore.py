@@ -248,7 +248,7 @@ def _conclude(program: Program, plan: Plan, budget: Budget, found: Found) -> Exp
             found.notes.append("the failing schedule did not fail when it was run again")
     elif found.diverged:
         found.notes.append("a schedule that was run twice did not repeat")
-    if found.pct and failure is None:
+    if found.pct and failure is None and not found.abandoned:  # its bound is for whole schedules
         found.guarantees.append(pct_guarantee(found.pct))
     return Exploration(
         program=program, verdict=_verdict(found), strategy=plan.strategy,

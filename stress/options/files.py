@@ -119,7 +119,10 @@ def _tables(path: Path) -> Tables:
     try:
         text = path.read_text("utf-8")
         whole = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        said = f"{error.strerror}; name a file that can be read"
+        raise MisuseError(f"settings file: {path}: {said}") from error
+    except ValueError as error:
         raise MisuseError(f"settings file: {path}: {error}") from error
     if path.name == PROJECT_FILE:
         tables: Tables = whole.get("tool", {}).get("shmstress", {})

@@ -15,8 +15,8 @@ from stress.crash.account import page, tell
 from stress.crash.result import CrashFailure
 from stress.explorer.report.failure import Failure
 from stress.explorer.report.trace import kind_of
-from stress.explorer.report.wording import count_of
 from stress.explorer.result import ABANDONED, ERROR, EXHAUSTED
+from stress.explorer.strategies.surw import count_of
 from stress.verdict import Verdict, worst
 
 SCHEMA = 1

@@ -16,7 +16,7 @@ from stress.crash.result import CrashFailure
 from stress.explorer.report.failure import Failure
 from stress.explorer.report.trace import kind_of
 from stress.explorer.result import ABANDONED, ERROR, EXHAUSTED
-from stress.explorer.strategies.surw import count_of
+from stress.quantities import counted
 from stress.verdict import Verdict, worst
 
 SCHEMA = 1
@@ -71,7 +71,7 @@ def headline(selection: Selection, changes: Changes | None) -> str:
     """What is going to be checked, and why."""
     some = f"{len(selection.chosen)} of {selection.known} programs"
     if changes is None:
-        return f"checking {count_of(len(selection.chosen), 'program')}"
+        return f"checking {counted(len(selection.chosen), 'program')}"
     names = selection.reached
     if not names:
         return f"nothing that a program runs has changed since {changes.since}"

@@ -80,7 +80,7 @@ class Program:
     def __post_init__(self) -> None:
         for name in ("threads", "observe", "undefined", "locks"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not isinstance(self.name, str) or len(self.name.splitlines()) != 1:
+        if not isinstance(self.name, str) or len(self.name.splitlines()) > 1:
             raise MisuseError(f"name: {self.name!r}; use one line of text")
         if self.words < 2 or self.words % 2:
             raise MisuseError(f"words: {self.words}; use a positive even number")

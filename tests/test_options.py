@@ -173,6 +173,30 @@ def test_a_mistake_in_a_file_is_one_line_with_its_place(tmp_path, text, told):
     assert told in str(raised.value) and "\n" not in str(raised.value).strip()
 
 
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [("explore", 'memory = "tsoo"'), ("run", 'ram = "5q"'), ("run", 'faults = "kill:every=3q"')],
+)
+def test_a_bad_value_of_a_file_is_told_with_the_file(tmp_path, capsys, command, text):
+    (tmp_path / "shmstress.toml").write_text(f"[{command}]\n{text}\n")
+    assert cli.run([command, "buddy-merge-take" if command == "explore" else "--dry-run"]) == 4
+    error = capsys.readouterr().err
+    assert f"(set in {tmp_path / 'shmstress.toml'}, [{command}])" in error
+
+
+@pytest.mark.parametrize("variable", ["SHMSTRESS_DURATION", "SHMSTRESS_RUN_DURATION"])
+def test_a_bad_value_of_the_environment_is_told_with_the_variable(monkeypatch, capsys, variable):
+    monkeypatch.setenv(variable, "5q")
+    assert cli.run(["run", "--dry-run"]) == 4
+    assert f"(set by {variable})" in capsys.readouterr().err
+
+
+def test_a_bad_value_that_was_typed_has_no_place(monkeypatch, capsys):
+    monkeypatch.setenv("SHMSTRESS_DURATION", "5s")
+    assert cli.run(["run", "--dry-run", "--duration", "5q"]) == 4
+    assert "(set" not in capsys.readouterr().err
+
+
 def test_the_search_for_a_file_ends_at_the_repository(tmp_path):
     (tmp_path / "shmstress.toml").write_text("[probe]\n")
     inside = tmp_path / "repository"

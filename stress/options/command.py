@@ -8,12 +8,15 @@ rather than how, such as ``--list``; they are taken from the command line only.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from shmalloc.errors import MisuseError
 from stress.options import files
 
 TextOf = Callable[[str, Any], str | bool]
@@ -90,6 +93,33 @@ class Command(click.Command):
             if isinstance(param, Option) and param.setting and param.name != "config"
             for key in param.keys
         }
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except MisuseError as error:
+            raise self._placed(ctx, error) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MisuseError as error:
+            raise self._placed(ctx, error) from error
+
+    def _placed(self, ctx: click.Context, error: MisuseError) -> MisuseError:
+        """The error with the variable or the file that its value is from; typed ones are seen."""
+        key = str(error).partition(":")[0].partition(".")[0]  # of faults.kill.every: faults
+        option = self.settable().get(key)
+        if option is None or option.name is None or type(error) is not MisuseError:
+            return error
+        source = ctx.get_parameter_source(option.name)
+        if source is ParameterSource.ENVIRONMENT:
+            variables = option.envvar if isinstance(option.envvar, list) else []
+            place = next((one for one in variables if os.environ.get(one)), "the environment")
+            return MisuseError(f"{error} (set by {place})")
+        if source is ParameterSource.DEFAULT_MAP and files.PLACE in ctx.meta:
+            return MisuseError(f"{error} (set in {ctx.meta[files.PLACE]})")
+        return error
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}

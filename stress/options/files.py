@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 OWN_FILE = "shmstress.toml"
 PROJECT_FILE = "pyproject.toml"
 NAMED = f"{__name__}.named"  # of ctx.meta: a file was named, so none is looked for
+PLACE = f"{__name__}.place"  # of ctx.meta: the file and the table that values are from
 Tables = Mapping[str, Any]
 
 
@@ -99,6 +100,8 @@ def _use(ctx: click.Context, where: str, values: Tables) -> None:
             raise MisuseError(f"{where}: {key} is given twice, under two names; keep one")
         value = value if command.text_of is None else command.text_of(option.key, value)
         defaults[option.name] = _plain(option, value, f"{where}, {key}")
+    if defaults:
+        ctx.meta[PLACE] = where
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 

@@ -419,3 +419,32 @@ def test_help_loads_neither_a_compiler_nor_what_makes_pages(name):
         [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False
     )
     assert child.stderr == "[]\n"
+
+
+@pytest.mark.parametrize("text", ["tool = 3\n", "[tool]\nshmstress = 3\n"])
+def test_a_project_whose_table_is_a_number_is_no_traceback(tmp_path, text):
+    (tmp_path / "pyproject.toml").write_text(text)
+    if text.startswith("tool"):
+        assert found(tmp_path) == []
+    else:
+        with pytest.raises(MisuseError, match=r"settings file: .*: 3; use names with values"):
+            found(tmp_path)
+
+
+def test_a_byte_order_mark_before_the_settings_is_no_mistake(tmp_path):
+    (tmp_path / "shmstress.toml").write_text("[probe]\nseed = 7\n", "utf-8-sig")
+    assert [tables for _, tables in found(tmp_path)] == [{"probe": {"seed": 7}}]
+
+
+def test_half_a_schedule_is_refused_in_a_file_as_on_the_command_line(tmp_path, capsys):
+    (tmp_path / "half.toml").write_text("[explore]\nschedules = 1.5\n")
+    command = ["explore", "lock-try-try", "--config", str(tmp_path / "half.toml")]
+    assert cli.run(command) == 4
+    assert "[explore], schedules: 1.5; use a whole number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pair", [("out", "out"), ("out", "./out"), ("-", "-")])
+def test_two_results_do_not_go_to_one_file(tmp_path, monkeypatch, pair, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["explore", "lock-try-try", "--json", pair[0], "--html", pair[1]]) == 4
+    assert "is the file of json, too; name another" in capsys.readouterr().err

@@ -76,11 +76,10 @@ def command(
     Exit codes: 0 passed, 1 a program failed, 2 interrupted, 3 a schedule did not repeat, 4 usage,
     5 nothing to run or no time for all, 7 this machine cannot run it.
     """
-    from stress.report.places import require_place
+    from stress.report.places import require_places
 
     started = time.monotonic()
-    require_place("json", json)
-    require_place("html", html)
+    require_places(json=json, html=html)
     if not (parts or changed or since):
         raise MisuseError("check: nothing is named; name a part such as buddy, or use --changed")
     _load()

@@ -31,7 +31,7 @@ from stress.options import engine as engine_option
 from stress.options import progress as progress_option
 from stress.options import seed as seed_option
 from stress.quantities import counted
-from stress.report.places import require_place, write_to
+from stress.report.places import require_places, write_to
 from stress.tables import grid, show
 from stress.verdict import Verdict
 
@@ -169,8 +169,7 @@ def command(
 
     Exit codes: 0 every death was recovered, 1 one was not, 2 interrupted, 4 usage, 5 runs were cut.
     """
-    for name, path in (("markdown", markdown), ("json", json), ("html", html)):
-        require_place(name, path)
+    require_places(markdown=markdown, json=json, html=html)
     if listing:
         table = grid("case", "story", heading=False)
         for name in case_names():

@@ -29,7 +29,7 @@ from stress.options import (
 )
 from stress.options import command as as_command
 from stress.quantities import counted
-from stress.report.places import require_place, write_to
+from stress.report.places import require_places, write_to
 from stress.verdict import Verdict, worst
 
 VERDICT_OF = {
@@ -152,8 +152,7 @@ def command(
     Exit codes: 0 passed, 1 a schedule failed, 2 interrupted, 3 a schedule did not repeat, 4 usage,
     5 all schedules were cut at the step limit, 7 this machine cannot run it.
     """
-    for name, path in (("json", json), ("html", html)):
-        require_place(name, path)
+    require_places(json=json, html=html)
     results = []
     for program in load_programs(targets).values():
         with watching.shown(progress) as report:

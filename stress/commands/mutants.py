@@ -62,11 +62,10 @@ def command(
     Exit codes: 0 all that must be found were found, 1 one survived, or a hunt failed on the
     original kernels, 2 interrupted, 3 a hunt did not come to an end, 4 usage.
     """
-    from stress.report.places import require_place
+    from stress.report.places import require_places
 
     mutants = chosen(names)
-    require_place("json", json)
-    require_place("markdown", markdown)
+    require_places(json=json, markdown=markdown)
     if listing:
         _list(mutants)
         return 0

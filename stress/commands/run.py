@@ -29,7 +29,7 @@ from stress.options.files import use_file
 from stress.quantities import exact_duration
 from stress.report.artifacts import Artifacts
 from stress.report.document import json_document, junit_document
-from stress.report.places import require_place, write_to
+from stress.report.places import require_places, write_to
 from stress.report.progress import PlainProgress
 from stress.report.text import first_line, result_lines
 from stress.run.controller import Controller
@@ -183,8 +183,7 @@ def command(
         **texts,
     )
     spec = fit_for_faults(resolve(with_trace(raw), WORKLOADS_BY_NAME, len(cores())))
-    for name, path in (("json", json), ("junit", junit), ("out", out)):
-        require_place(name, path)
+    require_places(json=json, junit=junit, out=out)
     if dry_run:
         click.echo(f"# {spec.command_line()}\n{spec.toml()}", nl=False)
         return 0

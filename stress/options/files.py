@@ -110,6 +110,8 @@ def _plain(option: Option, value: Any, where: str) -> Any:
     if option.is_flag != isinstance(value, bool):
         wanted = "true or false" if option.is_flag else "a text, a number or a list"
         raise MisuseError(f"{where}: {value!r}; use {wanted}")
+    if isinstance(value, float) and isinstance(option.type, click.types.IntParamType):
+        raise MisuseError(f"{where}: {value!r}; use a whole number")
     if isinstance(value, list) and all(isinstance(one, str | int | float) for one in value):
         return ",".join(map(str, value))
     if isinstance(value, str | int | float):
@@ -120,7 +122,7 @@ def _plain(option: Option, value: Any, where: str) -> Any:
 def _tables(path: Path) -> Tables:
     """What the file says for us: all of it, or ``[tool.shmstress]`` of a pyproject.toml."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # some editors write a mark before the text
         whole = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         said = f"{error.strerror}; name a file that can be read"
@@ -128,8 +130,8 @@ def _tables(path: Path) -> Tables:
     except ValueError as error:
         raise MisuseError(f"settings file: {path}: {error}") from error
     if path.name == PROJECT_FILE:
-        tables: Tables = whole.get("tool", {}).get("shmstress", {})
-        return tables
+        tool = whole.get("tool", {})
+        whole = tool.get("shmstress", {}) if isinstance(tool, dict) else {}
     if not isinstance(whole, dict):
         raise MisuseError(f"settings file: {path}: {whole!r}; use names with values")
     return whole

@@ -27,6 +27,22 @@ def require_place(option: str, path: str | None) -> None:
         raise MisuseError(f"{option}: {path} cannot be written; name an existing, writable place")
 
 
+def require_places(**paths: str | None) -> None:
+    """``require_place`` for several options; two that name one file would overwrite each other."""
+    for option, path in paths.items():
+        require_place(option, path)
+    given = [(option, path) for option, path in paths.items() if path is not None]
+    for at, (option, path) in enumerate(given):
+        for other, same in given[:at]:
+            if path == same or (path != "-" and _is_file_of(path, same)):
+                raise MisuseError(f"{option}: {path} is the file of {other}, too; name another")
+
+
+def _is_file_of(path: str, other: str) -> bool:
+    ours, theirs = Path(path).resolve(), Path(other).resolve()
+    return ours == theirs and (ours.is_file() or not ours.exists())
+
+
 def write_to(path: str, text: str) -> None:
     """``text`` into the file ``path``; ``-`` is standard output."""
     if path == "-":

@@ -98,7 +98,10 @@ def _use(ctx: click.Context, where: str, values: Tables) -> None:
         assert option.name is not None
         if option.name in defaults:
             raise MisuseError(f"{where}: {key} is given twice, under two names; keep one")
-        value = value if command.text_of is None else command.text_of(option.key, value)
+        try:
+            value = value if command.text_of is None else command.text_of(option.key, value)
+        except MisuseError as error:
+            raise MisuseError(f"{error} (set in {where})") from error
         defaults[option.name] = _plain(option, value, f"{where}, {key}")
     if defaults:
         ctx.meta[PLACE] = where

@@ -20,6 +20,7 @@ from typing import TextIO
 
 from shmalloc.errors import EnvironmentUnfitError
 
+STANDARD_ERROR = 2  # its descriptor
 LOW_PROCESS_LIMIT = 4096  # under a higher one, counting is not worth its time
 SHARED_MEMORY = "/dev/shm"
 _OF_NO_FILE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)  # whatever file it names
@@ -38,12 +39,18 @@ _CURES = {
 
 
 class _Pipe(io.FileIO):
-    """A standard stream that goes on without its reader."""
+    """A standard stream that goes on without its reader; standard error also without room.
+
+    Results go to standard output, so a disk that is full there is told. Nothing could tell that
+    standard error is full, and it changes no verdict.
+    """
 
     def write(self, data: object) -> int:
         try:
             return super().write(data)  # type: ignore[arg-type]
-        except BrokenPipeError:
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError) and self.fileno() != STANDARD_ERROR:
+                raise
             _discard(self.fileno())
             return len(data)  # type: ignore[arg-type]
 

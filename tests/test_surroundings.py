@@ -50,6 +50,11 @@ def test_a_full_disk():
     told(ran, "No space left on device; make room there")
 
 
+def test_a_standard_error_without_room_changes_no_exit_code():
+    assert shell('"$@" 2>/dev/full', *LISTING).returncode == 0
+    assert shell('"$@" 2>/dev/full', "nonsense").returncode == 4
+
+
 @pytest.mark.parametrize("redirection", ["", "2>&1"])
 def test_a_reader_that_goes_away_leaves_the_exit_code(redirection):
     ran = shell(f'{{ "$@" {redirection}; echo "code $?" >&3; }} 3>&2 | true', *LISTING)

@@ -28,7 +28,7 @@ from stress.check.verdict import failure_text, page_of, row, shortest, verdict_o
 from stress.mutants import MUTANTS
 from stress.programs import PROGRAMS
 from stress.verdict import Verdict
-from support.runs import ROOT, environment
+from support.runs import ROOT, environment, hear_ctrl_c
 
 BUDDY, SLAB, HOTPLUG = (f"shmalloc/kernels/{name}.py" for name in ("buddy", "slab_put", "hotplug"))
 Edit = Callable[[str, str, str], int]
@@ -512,6 +512,7 @@ def test_an_interrupt_shows_what_ran_and_exits_2():
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_ctrl_c,
     ) as child:
         assert child.stderr is not None
         while not child.stderr.readline().startswith("lock-sleep-kept-3"):

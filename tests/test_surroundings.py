@@ -13,7 +13,7 @@ import pytest
 from shmalloc.errors import EnvironmentUnfitError
 from stress import cli, surroundings
 from stress.commands import doctor
-from support.runs import ROOT
+from support.runs import ROOT, hear_ctrl_c
 
 RUN = ("run", "--duration", "1s", "--ram", "16MiB", "--workload", "churn", "--progress", "never")
 LISTING = ("list", "invariants")
@@ -222,7 +222,9 @@ def test_a_defect_is_told_in_full(monkeypatch, capsys, error):
 def test_ctrl_c_is_exit_code_2():
     program = (
         "import signal, stress.commands.doctor as d; from stress import cli\n"
-        "def wait(): print('ready', flush=True); signal.pause()\n"
+        "def wait():\n"
+        "    print('ready', flush=True)\n"
+        "    while True: signal.sigtimedwait([], 0.05)\n"  # also if it came before the wait
         "d.environment = wait; cli.main(['doctor'])"
     )
     with subprocess.Popen(
@@ -231,6 +233,7 @@ def test_ctrl_c_is_exit_code_2():
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_ctrl_c,
     ) as child:
         assert child.stdout.readline() == "ready\n"
         child.send_signal(signal.SIGINT)

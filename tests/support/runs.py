@@ -120,5 +120,5 @@ def alive(pid: int) -> bool:
 
 
 def hear_ctrl_c() -> None:
-    """For ``preexec_fn``: a shell's background job ignores SIGINT, and its children inherit that."""
+    """For ``preexec_fn``: a background job of a shell ignores SIGINT, and so do its children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

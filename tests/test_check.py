@@ -500,6 +500,17 @@ def test_a_program_that_passes_exits_0_and_says_what_was_not_checked(capsys):
     assert output.splitlines()[-1].startswith("PASSED in ")
 
 
+def test_a_checkout_that_is_not_the_one_that_runs_is_named_as_not_checked(
+    checkout, monkeypatch, capsys
+):
+    monkeypatch.chdir(checkout)
+    assert cli.run(["check", "lock-try-try", "--duration", "20s"]) in (0, 5)
+    said = f"not those of {checkout}; install that checkout"
+    assert (
+        f"not checked: this process runs the packages in {ROOT}, {said}" in capsys.readouterr().out
+    )
+
+
 def test_nothing_named_is_a_usage_error(capsys):
     assert cli.run(["check"]) == 4
     assert "name a part such as buddy, or use --changed" in capsys.readouterr().err

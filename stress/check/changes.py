@@ -44,7 +44,7 @@ def changes_since(revision: str | None, files: Sequence[Path] = ()) -> Changes:
     found = Changes(revision or HEAD)
     tops = {top for top in (checkout_of(path) for path in files) if top is not None}
     found.users = {path.stem: path for path in files} | _loaded_from(tops)
-    packages = _packages_checkout()
+    packages = packages_checkout()
     if packages is not None:
         tops.add(packages)
     _require_these(packages)
@@ -86,7 +86,7 @@ def _loaded_from(tops: Collection[Path]) -> dict[str, Path]:
     return found
 
 
-def _packages_checkout() -> Path | None:
+def packages_checkout() -> Path | None:
     """That of the packages: not one that only lies around the place they are installed in."""
     place = PACKAGES["shmalloc"]
     tracked = git(place, "ls-files", "--error-unmatch", "__init__.py")
@@ -95,15 +95,23 @@ def _packages_checkout() -> Path | None:
 
 def _require_these(packages: Path | None) -> None:
     """Raises ``MisuseError`` where we stand in another checkout of the allocator."""
+    said = other_packages(packages)
+    if said:
+        raise MisuseError(f"changed: {said}")
+
+
+def other_packages(packages: Path | None) -> str:
+    """What to say in a checkout of the allocator that is not the one that runs; else empty."""
     try:
         here = checkout_of(Path.cwd())
     except FileNotFoundError:
-        return
-    if here is not None and here != packages and (here / "shmalloc" / "kernels").is_dir():
-        raise MisuseError(
-            f"changed: this process runs the packages in {PACKAGES['shmalloc'].parent}, not those"
-            f" of {here}; install that checkout (pip install -e {here}) or set PYTHONPATH={here}"
-        )
+        return ""
+    if here is None or here == packages or not (here / "shmalloc" / "kernels").is_dir():
+        return ""
+    return (
+        f"this process runs the packages in {PACKAGES['shmalloc'].parent}, not those"
+        f" of {here}; install that checkout (pip install -e {here}) or set PYTHONPATH={here}"
+    )
 
 
 def _module_of(path: Path) -> str | None:

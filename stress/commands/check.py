@@ -84,7 +84,7 @@ def command(
         raise MisuseError("check: nothing is named; name a part such as buddy, or use --changed")
     _load()
     from stress.check import verdict
-    from stress.check.changes import changes_since
+    from stress.check.changes import changes_since, other_packages, packages_checkout
     from stress.check.select import candidates, select
     from stress.check.unprepared import UnpreparedError
 
@@ -96,6 +96,9 @@ def command(
         return _show_unprepared(error, changes, json)
     changes = changes_since(since, _files_of(parts)) if wanted else None
     selection = select(found, changes)
+    other = "" if wanted else other_packages(packages_checkout())
+    if other:  # an edit here would pass unseen
+        selection.left.append(other)
     click.echo(verdict.headline(selection, changes), err=True)
     loop = _loop(selection, seconds, time.monotonic() - started)
     interrupted = False

@@ -150,16 +150,22 @@ def test_a_broken_kernel_is_named_with_its_line_in_the_first_40_lines(
             "    count = area_count(zone, order, mt)\n    mem[count] = mem[count] // (order >> 9)",
             "ZeroDivisionError",
         ),
+        (
+            "    count = area_count(zone, order, mt)\n    mem[count] = mem[count] - 1",
+            "    count = area_count(zone, order, mt)\n    mem[count] = mem[count + (1 << 40)]",
+            "outside the segment",
+        ),
     ],
-    ids=["refused", "fault"],
+    ids=["refused", "fault", "outside"],
 )
 def test_a_kernel_that_fails_alone_is_named_before_any_schedule(
     old, new, invariant, checkout, edit
 ):
-    number = edit(BUDDY, old, new) + new.count("\n") * (invariant == "ZeroDivisionError")
+    number = edit(BUDDY, old, new) + new.count("\n") * (invariant != "I_CONSERVATION")
     code, output, error = check(checkout, "--changed")
     assert (code, "Traceback" in error) == (1, False)
     assert f"{BUDDY}:{number} in " in output and invariant in output
+    assert invariant == "I_CONSERVATION" or f"{BUDDY}:{number} in " in output.partition("  at ")[2]
     code, output, _ = check(checkout, "--changed", "--json", "-")
     assert (code, json.loads(output)["verdict"]) == (1, "FAILED")
     assert f"{BUDDY}:{number}" in json.loads(output)["failure"]["text"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from shmalloc.errors import CorruptionError, MisuseError, ShmallocError
@@ -36,7 +37,9 @@ def prepared(name: str, build: Callable[[], T]) -> T:
     except CorruptionError as error:
         raise UnpreparedError(name, str(error)) from error
     except Exception as error:  # whatever plain Python says of a kernel that is wrong
-        at = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        kernels = [one for one in frames if Path(one.filename).parent.name == "kernels"]
+        at = (kernels or frames)[-1]  # not in the memory that a kernel reads
         reason = f"cannot be prepared: {type(error).__name__}: {error}"
         place = f"  at {at.filename}:{at.lineno} in {at.name}: {at.line}"
         raise UnpreparedError(name, f"{reason}\n{place}") from error

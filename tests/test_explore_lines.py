@@ -203,6 +203,14 @@ def test_a_long_history_tells_the_last_steps_and_counts_the_others():
     assert len(lines) <= MOST_LINES and first.endswith(f"(and {40 - told} earlier steps):")
 
 
+def test_a_long_history_tells_the_suspects_before_the_last_steps():
+    failure = with_stake(failures.long_run(40), 8)
+    suspect = failure.trace.steps[3].index
+    failure = replace(failure, trace=replace(failure.trace, suspects=frozenset({suspect})))
+    first, step, *_ = history(failure)
+    assert first.endswith("more steps):") and step.startswith(f"  step {suspect}, ")
+
+
 def test_of_a_spin_only_the_first_and_the_last_look_are_at_stake():
     failure = failures.race()
     stack = (failures.site_of(failures.increment, failures.READ_WRITE),)

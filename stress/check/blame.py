@@ -11,17 +11,21 @@ import ast
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from stress.check.changes import Changes, git
-from stress.explorer.report.failure import Failure, Step
+from stress.explorer.report.failure import Failure
+from stress.explorer.report.frames import decided_by, shown_site
 from stress.explorer.report.places import path_at, source_at
+from stress.explorer.report.trace import Step, may_change
 from stress.machine.site import Site
 
 MOST_SHOWN = 6
 # Whatever the user's settings say: git's own format, and changed lines alone.
 PLAIN = ("-U0", "--inter-hunk-context=0", "--no-color", "--no-ext-diff", "--no-textconv")
+MOST_SUSPECTS = 40  # steps
 MOST_RUNS = 5  # of a changed line
 _HUNK = re.compile(rb"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
 
@@ -60,6 +64,26 @@ def blamed(changes: Changes, failure: Failure | None) -> Iterator[str]:
         yield from shown[:MOST_SHOWN]
         if len(shown) > MOST_SHOWN:
             yield f"  and {len(shown) - MOST_SHOWN} more changed lines"
+
+
+def with_suspects(changes: Changes, failure: Failure) -> Failure:
+    """``failure`` with the steps that changed lines made marked, so that its report shows them."""
+    found: list[int] = []
+    for path in changes.files.values():
+        for line in changed_lines(path, changes.since):
+            for step in failure.trace.steps:
+                if any(
+                    _is_at(site, path) and site.line == line.number for site in step.stack
+                ) or _decides_at(step, line):
+                    found.append(step.index)
+    suspects = frozenset(sorted(set(found))[:MOST_SUSPECTS])
+    return replace(failure, trace=replace(failure.trace, suspects=suspects))
+
+
+def _decides_at(step: Step, line: Line) -> bool:
+    """Whether the value that the step read is what the changed line decides by."""
+    site = None if may_change(step) else decided_by(shown_site(step.stack))
+    return site is not None and site.line == line.number and _is_at(site, line.path)
 
 
 def _names_one(line: Line, function: str, changes: Changes) -> bool:

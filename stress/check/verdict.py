@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stress import __version__
-from stress.check.blame import blamed
+from stress.check.blame import blamed, with_suspects
 from stress.check.changes import Changes
 from stress.check.loop import CRASH, INTERPRETED, Loop, Outcome
 from stress.check.select import Selection
@@ -88,8 +88,11 @@ def shortest(loop: Loop) -> Outcome | None:
 def failure_text(outcome: Outcome, changes: Changes | None) -> str:
     """The failure in words, below the changed lines that it ran."""
     if isinstance(outcome.failure, Failure):
-        lines = [] if changes is None else list(blamed(changes, outcome.failure))
-        return "\n".join([*lines, *[""] * bool(lines), outcome.failure.report()])
+        if changes is None:
+            return outcome.failure.report()
+        lines = list(blamed(changes, outcome.failure))
+        report = with_suspects(changes, outcome.failure).report()
+        return "\n".join([*lines, *[""] * bool(lines), report])
     assert isinstance(outcome.failure, CrashFailure)
     return tell(outcome.failure)
 

@@ -1,9 +1,9 @@
 """Which steps of a long trace are shown.
 
 Never left out: the two steps of the conflict, the steps on both sides of a switch or a marker, the
-last steps of each CPU, and the steps that touch a word at stake. Exceptions among the latter: the
-reads inside a spin (the same line of the same CPU finds what it found before and will find again),
-and the oldest ones if there are more than ``MOST_AT_STAKE``.
+last steps of each CPU, the suspects, and the steps that touch a word at stake. Exceptions among the
+latter: the reads inside a spin (the same line of the same CPU finds what it found before and will
+find again), and the oldest ones if there are more than ``MOST_AT_STAKE``.
 """
 
 from __future__ import annotations
@@ -64,14 +64,16 @@ def folded(trace: Trace, margin: int, shortest: int) -> list[Step | Gap]:
 
 def at_stake(trace: Trace) -> list[Step]:
     """The steps that touch a word at stake: of a spin the first and the last read, of very many
-    steps the last ones.
+    steps the last ones. Suspects are among them, whatever they touch.
     """
     stake = set(trace.at_stake)
     steps = [step for step in trace.steps if stake.intersection(addresses_of(step))]
     repeats_earlier = _repeats(steps)
     repeats_later = _repeats(steps[::-1])
     inside = repeats_earlier & repeats_later
-    return [step for step in steps if step.index not in inside][-MOST_AT_STAKE:]
+    shown = {step.index for step in steps if step.index not in inside}
+    shown = set(sorted(shown)[-MOST_AT_STAKE:]) | trace.suspects
+    return [step for step in trace.steps if step.index in shown]
 
 
 def _repeats(steps: Sequence[Step]) -> set[int]:

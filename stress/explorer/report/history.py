@@ -1,7 +1,8 @@
 """What happened to the words that a failure is about: a summary before all steps.
 
-It has the last steps that touch a word at stake, each with the line that made it and, for a read,
-the line that its value decides (frames.py). A reader who knows the allocator often needs no more.
+It has the suspects (steps that a changed line made) and the last steps that touch a word at stake,
+each with the line that made it and, for a read, the line that its value decides (frames.py). A
+reader who knows the allocator often needs no more.
 """
 
 from __future__ import annotations
@@ -27,23 +28,37 @@ def history(account: Account) -> Iterator[str]:
     if not steps:
         return
     stacks = wording.stacks_of(account.trace)
-    told: list[list[str]] = []
+    told: dict[int, list[str]] = {}
     previous: Site | None = None
     for step in steps:
         stack = stacks[step.index]
-        told.append(list(_told(account, step, stack, shown_site(stack) == previous)))
+        again = shown_site(stack) == previous and step.index not in account.trace.suspects
+        told[step.index] = list(_told(account, step, stack, again))
         previous = shown_site(stack)
-    kept: list[str] = []
-    left_out = len(told)
-    for lines in reversed(told):
-        if len(kept) + len(lines) > MOST_LINES:
-            break
-        kept = [*lines, *kept]
-        left_out -= 1
-    earlier = f" (and {counted(left_out, 'earlier step')})" if left_out else ""
-    yield f"What happened to {_title(account)}{earlier}:"
-    yield from kept
+    kept = _kept(told, account.trace.suspects)
+    left_out = len(told) - len(kept)
+    more = "more step" if account.trace.suspects else "earlier step"
+    others = f" (and {counted(left_out, more)})" if left_out else ""
+    yield f"What happened to {_title(account)}{others}:"
+    for index in sorted(kept):
+        yield from told[index]
     yield ""
+
+
+def _kept(told: dict[int, list[str]], suspects: frozenset[int]) -> set[int]:
+    """The steps that fit: the suspects in at most half of the lines, then the newest."""
+    kept: set[int] = set()
+    lines = 0
+    for index in sorted(suspects & told.keys()):
+        if lines + len(told[index]) <= MOST_LINES // 2:
+            kept.add(index)
+            lines += len(told[index])
+    for index in sorted(told.keys() - suspects, reverse=True):
+        lines += len(told[index])
+        if lines > MOST_LINES:
+            break
+        kept.add(index)
+    return kept
 
 
 def _title(account: Account) -> str:

@@ -107,7 +107,8 @@ class Trace:
     ``blocked``: the CPUs of a deadlock or livelock, a cycle first, in its order. ``faulted``: the
     line of an operation without a meaning ("arithmetic"). ``origin``: the line of the check or
     invariant that returned the code, innermost first. ``at_stake``: the words that the failure is
-    about; their steps are never left out. ``markers``: in order.
+    about; their steps are never left out. ``markers``: in order. ``suspects``: indices of
+    steps that changed lines made or decide by; never left out.
     """
 
     cpus: int
@@ -121,3 +122,4 @@ class Trace:
     origin: tuple[Site, ...] = ()
     at_stake: tuple[int, ...] = ()
     markers: tuple[Marker, ...] = ()
+    suspects: frozenset[int] = frozenset()

@@ -295,7 +295,9 @@ def test_a_signal_handler_may_fetch_what_its_thread_builds(env):
 
 
 def test_interrupted_while_it_waits_it_holds_nothing(env, builder):
-    code = "try:\n    store.fetch(KEY, build, tell)\nexcept KeyboardInterrupt:\n"
+    # A background job of a shell ignores SIGINT, and its children inherit that.
+    code = "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "try:\n    store.fetch(KEY, build, tell)\nexcept KeyboardInterrupt:\n"
     waiter = Child(code + "    say(f'interrupted {claims._held}')\n", **env)
     with children(waiter):
         waiter.expect("told: waiting")

@@ -16,6 +16,7 @@ import pytest
 
 from crash_programs import case_of, recover_nothing
 from shmalloc.errors import MisuseError
+from shmalloc.kernels import hotplug
 from stress import cli
 from stress.check import changes as changing
 from stress.check import select as selecting
@@ -26,7 +27,7 @@ from stress.check.select import candidates, select
 from stress.check.source import nodes_of
 from stress.check.verdict import failure_text, page_of, row, shortest, verdict_of
 from stress.mutants import MUTANTS
-from stress.programs import PROGRAMS
+from stress.programs import PROGRAMS, locks
 from stress.verdict import Verdict
 from support.runs import ROOT, environment, hear_ctrl_c
 
@@ -430,7 +431,7 @@ def test_nothing_changed_is_nothing_run(checkout):
         ("buddy", {n for n in PROGRAMS if n.startswith("buddy-")}),
         ("lock-try-try", {"lock-try-try"}),
         ("*-walk", {"buddy-split-walk", "buddy-merge-walk"}),
-        ("stress/programs/locks.py", {n for n in PROGRAMS if n.startswith("lock-")}),
+        (locks.__file__, {n for n in PROGRAMS if n.startswith("lock-")}),
     ],
 )
 def test_a_part_means_these_programs(part, some, monkeypatch):
@@ -438,7 +439,7 @@ def test_a_part_means_these_programs(part, some, monkeypatch):
     assert set(candidates((part,), False)) == some
 
 
-@pytest.mark.parametrize("part", ["hotplug", "shmalloc/kernels/hotplug.py"])
+@pytest.mark.parametrize("part", ["hotplug", hotplug.__file__])
 def test_a_module_of_kernels_means_the_programs_that_reach_it(part, monkeypatch):
     monkeypatch.chdir(ROOT)
     names = set(candidates((part,), False))

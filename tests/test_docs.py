@@ -62,5 +62,5 @@ def test_every_dependency_has_its_range_and_its_reason():
 def test_every_dependency_has_a_lower_and_an_upper_bound():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [text for group in project["optional-dependencies"].values() for text in group]
-    bounds = re.compile(r"[\w-]+>=[\d.]+,<[\d.]+")
+    bounds = re.compile(r"[\w-]+>=[\d.]+(,!=[\d.]+)*,<[\d.]+")
     assert [t for t in (*project["dependencies"], *extras) if not bounds.fullmatch(t)] == []

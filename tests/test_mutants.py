@@ -348,7 +348,7 @@ def test_the_list_tells_every_story():
     [
         (("merge-onec",), "mutant: 'merge-onec' is unknown; did you mean 'merge-once'?"),
         (("--engine", "natvie"), "engine: 'natvie' is unknown; did you mean 'native'?"),
-        (("--seconds", "0"), "duration: '0'; use a finite time above 0"),
+        (("--seconds", "0"), "duration: '0'; use a time of more than 0 that ends"),
         (("--seconds", "soon"), "duration: 'soon'; use a form like"),
         (("--json", "missing/x.json"), "json: missing/x.json cannot be written"),
         (("--plant", "tree"), f"plant: {len(ALL)} mutants; name one"),

@@ -40,6 +40,8 @@ class FlightLog:
         """Whether a kernel wrote about itself: its history."""
         region = self._names.region(access.at)
         of_slot = (access.at - self._layout.at["cpus"]) % c.C_STRIDE
+        if access.at == c.H_HISTORY_STOPS:
+            return True
         return region == "history" or (region == "cpus" and of_slot == c.C_HISTORY_NEXT)
 
     def lines(self, dead: Iterable[int] = ()) -> list[str]:

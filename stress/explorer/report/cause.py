@@ -26,11 +26,12 @@ def cause_of(program: Program, kind: str, code: int, trace: Trace) -> str:
     pair = _in_words(trace, naming)
     ring = _ring(trace, naming)
     if kind in ("check", "invariant"):
-        return _refusal(program, kind, code, trace) + (f"\n{pair[1:]}" if pair else "")
+        return _refusal(program, kind, code, trace) + (f"\n{_sentence(pair)}" if pair else "")
     texts = {
-        "race": f"No synchronization orders two accesses to one word, and one is plain.{pair}",
+        "race": "Two accesses to one word, one of them plain, could come in either order."
+        + (f" Here{pair.removesuffix('.')}, but no synchronization orders them." if pair else ""),
         "torn": "A CPU read the two words of a pair one by one, and both were swapped in between:"
-        f" it used a pair that never existed.{pair}",
+        f" it used a pair that never existed. {_sentence(pair)}".rstrip(),
         "deadlock": f"Every CPU that has not finished sleeps, and none is left to wake it.{ring}",
         "livelock": f"Every CPU that has not finished spins on a word that none changes.{ring}",
         "memory": "An access is outside memory, or is to a pair at an odd word."
@@ -88,8 +89,12 @@ def _in_words(trace: Trace, naming: Naming) -> str:
     if trace.conflict is None:
         return ""
     earlier, later = (trace.steps[index] for index in trace.conflict)
-    after = _name_of(later, naming)
-    return f" {after[:1].upper()}{after[1:]} came after {_name_of(earlier, naming)}."
+    return f" {_name_of(later, naming)} came after {_name_of(earlier, naming)}."
+
+
+def _sentence(text: str) -> str:
+    text = text.lstrip()
+    return text[:1].upper() + text[1:]
 
 
 def _ring(trace: Trace, naming: Naming) -> str:
@@ -98,12 +103,10 @@ def _ring(trace: Trace, naming: Naming) -> str:
         how = "spins on" if one.spinning else "sleeps at"
         held = f", held by cpu {one.holder}" if one.holder is not None else ""
         parts.append(f"cpu {one.cpu} {how} {naming.in_prose(one.address)}{held}")
-    text = "; ".join(parts)
-    return f" {text[:1].upper()}{text[1:]}." if text else ""
+    return f" {_sentence('; '.join(parts))}." if parts else ""
 
 
 def _refused(trace: Trace, naming: Naming) -> str:
     if trace.fault is None:
         return " The check or the invariant made it."
-    name = _name_of(trace.fault, naming)
-    return f" {name[:1].upper()}{name[1:]}."
+    return f" The access was {_name_of(trace.fault, naming)}."

@@ -85,7 +85,7 @@ MUTANTS = (
 """,
           """\
     if pfn != head:
-        make_free(mem, head, z, order, mt)
+        make_free(mem, head, fixed(mem, zone + c.Z_INDEX), order, mt)
     left = head
     own = order  # what stays at the old head
 """),),

@@ -7,23 +7,28 @@ everything here is the copy's, mutant and all.
 In turns (check/loop.py): every program is interpreted for a moment, under sc and then under tso,
 which needs no compiler and finds most; then for longer, at random, too; then natively with what is
 left. In a crash case CPUs die instead: at first in the schedules without preemption, then at
-random, and inside of recovery, too.
+random, and inside of recovery, too. A kernel that already fails while it prepares the memory of a
+program is found before any schedule.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import shmalloc
 from stress.check.loop import CRASH, INTERPRETED, NATIVE, Job, Loop, Outcome, Turn, jobs_of
+from stress.check.unprepared import UnpreparedError, prepared
 from stress.crash.account import account_of
 from stress.crash.allocator import allocator_case
+from stress.crash.case import CrashCase
 from stress.crash.result import CrashFailure
 from stress.explorer.report.failure import Failure
 from stress.explorer.report.trace import kind_of
 from stress.explorer.result import ERROR
+from stress.machine.program import Program
 from stress.mutants.mutant import is_crash
 from stress.programs import PROGRAMS
 
@@ -40,9 +45,13 @@ def hunted(programs: list[str], seconds: float) -> Loop:
     jobs: list[Job] = []
     for name in programs:
         bare = name.removeprefix(f"{CRASH}:")
-        thing = allocator_case(bare) if is_crash(name) else PROGRAMS[name]()
+        thing = prepared(name, partial(_thing, name, bare))
         jobs += jobs_of(bare, thing, MEMORIES)
     return Loop(jobs, TURNS, seconds).run()
+
+
+def _thing(name: str, bare: str) -> Program | CrashCase:
+    return allocator_case(bare) if is_crash(name) else PROGRAMS[name]()
 
 
 def document(loop: Loop) -> dict[str, object]:
@@ -91,11 +100,39 @@ def _finding(outcome: Outcome) -> dict[str, object]:
     }
 
 
+def _unprepared(error: UnpreparedError) -> dict[str, object]:
+    """As ``document``: the first program whose memory a kernel spoils shows the mutant."""
+    found = {
+        "program": error.name,
+        "memory": "sc",
+        "code": 0,
+        "engine": INTERPRETED,
+        "kind": "preparation",
+        "token": "",
+        "cause": str(error),
+        "preemptions": 0,
+        "seconds": 0.0,
+    }
+    return {
+        "schedules": 0,
+        "seconds": 0.0,
+        "exhausted": False,
+        "cut": 0,
+        "problems": [],
+        "left": [],
+        "found": found,
+    }
+
+
 def main(root: str, seconds: str, *programs: str) -> None:
     assert shmalloc.__file__ is not None
     if not Path(shmalloc.__file__).is_relative_to(Path(root).resolve()):
         sys.exit(f"the packages of {root} are not those that were imported: {shmalloc.__file__}")
-    print(json.dumps(document(hunted(list(programs), float(seconds)))))
+    try:
+        told = document(hunted(list(programs), float(seconds)))
+    except UnpreparedError as error:
+        told = _unprepared(error)
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ MUTANTS = (
     Mutant(
         "unplug-opens-a-gap", HOTPLUG,
         (("            store(mem, pcp + c.P_LOCK, c.LOCK_OFFLINE)\n",
-          "            store(mem, p + c.P_LOCK, 0)\n"
+          "            store(mem, pcp + c.P_LOCK, 0)\n"
           "            store(mem, pcp + c.P_LOCK, c.LOCK_OFFLINE)\n"),),
         "unplugging releases the list it has drained, then locks it for good: a page freed in"
         " between is lost behind a lock that no process may take",

@@ -84,8 +84,8 @@ MUTANTS = (
     Mutant(
         "recovery-leaves-it-kept", "shmalloc/kernels/lock.py",
         (("    while old & c.LOCK_HANDOFF != 0 and not", "    while old == c.LOCK_KEPT and not"),),
-        "docs/bugs.md 19, our own: who asked that the lock be kept for him is dead, and it is let"
-        " it a moment later: it stays reserved for a dead sleeper",
+        "docs/bugs.md 19, our own: the sleeper that asked for the lock died, and its owner lets"
+        " go a moment later: the lock stays reserved for the dead sleeper",
         "I_PROGRESS", ("crash:zone-rounds",), unseen=LOOKS_AGAIN,
     ),
     Mutant(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import dataclasses
 import io
 import json
 import re
+import symtable
 import sys
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -51,6 +53,24 @@ def test_names_are_unique():
 def test_a_patch_fits_exactly_once(mutant):
     source = (ROOT / mutant.file).read_text()
     assert mutant.patched(source) != source
+
+
+def unknown_names(text: str) -> set[str]:
+    """Names that functions of a module read, and that neither they nor the module bind."""
+    module = symtable.symtable(text, "mutant", "exec")
+    known = set(module.get_identifiers()) | set(dir(builtins))
+    todo, unknown = list(module.get_children()), set()
+    while todo:
+        table = todo.pop()
+        todo += table.get_children()
+        unknown |= {s.get_name() for s in table.get_symbols() if s.is_global()} - known
+    return unknown
+
+
+@pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS)
+def test_a_mutant_names_nothing_that_is_not_there(mutant):
+    source = (ROOT / mutant.file).read_text()
+    assert unknown_names(mutant.patched(source)) == set()
 
 
 @by_name

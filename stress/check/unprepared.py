@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from shmalloc.errors import CorruptionError, MisuseError, ShmallocError
 from stress.check.blame import blamed
 from stress.check.changes import Changes
+from stress.check.head import document_head
 from stress.verdict import Verdict
 
 T = TypeVar("T")
@@ -54,9 +55,7 @@ def text_of(error: UnpreparedError, changes: Changes | None) -> str:
 def document_of(error: UnpreparedError, changes: Changes | None) -> dict[str, Any]:
     """As verdict.document: nothing was explored."""
     return {
-        "verdict": Verdict.FAILED.name,
-        "exit_code": Verdict.FAILED.exit_code,
-        "since": None if changes is None else changes.since,
+        **document_head(Verdict.FAILED, changes),
         "changed": [] if changes is None else sorted(map(str, changes.names)),
         "programs": [],
         "outcomes": [],

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from stress import __version__
 from stress.check.blame import blamed, with_suspects
 from stress.check.changes import Changes
+from stress.check.head import document_head
 from stress.check.loop import CRASH, INTERPRETED, Loop, Outcome
 from stress.check.select import Selection
 from stress.crash.account import page, tell
@@ -19,7 +19,6 @@ from stress.explorer.result import ABANDONED, ERROR, EXHAUSTED
 from stress.quantities import counted
 from stress.verdict import Verdict, worst
 
-SCHEMA = 1
 MOST_NAMED = 12
 COLUMNS = ("program", "memory", "engine", "result", "schedules", "seconds")
 WIDTHS = (32, 7, 12, 18, 10, 8)
@@ -151,11 +150,7 @@ def document(
     first = shortest(loop)
     verdict = verdict_of(loop)
     return {
-        "schema": SCHEMA,
-        "tool": {"name": "shmstress", "version": __version__, "command": "check"},
-        "verdict": verdict.name,
-        "exit_code": verdict.exit_code,
-        "since": None if changes is None else changes.since,
+        **document_head(verdict, changes),
         "changed": selection.reached,
         "programs": list(selection.chosen),
         "outcomes": [_outcome(outcome) for outcome in loop.outcomes],

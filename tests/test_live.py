@@ -18,7 +18,7 @@ from stress.report.progress import PlainProgress
 from stress.report.text import result_lines
 from stress.run.accounts import Account, Accounts
 from stress.run.memory import RunMemory, Snapshot
-from stress.run.progress import Moment
+from stress.run.progress import Moment, Progress, Several, unusable_share
 from stress.run.result import RunResult, WorkloadResult
 from stress.spec import RunSpec, Zone
 from stress.workloads.area import W_LONGEST_NS, W_OPERATIONS
@@ -187,3 +187,42 @@ def test_the_final_table_names_refusals_and_fits_a_terminal():
     assert heading.split()[-3:] == ["longest", "ms", "refused*"] and len(heading) < 80
     assert line.split() == ["oom-edge", "60.5", "1,000", "17", "250.0", "77"]
     assert note == "* refused (out of memory, expected)"
+
+
+class Asking(Progress):
+    """Takes a moment whenever it may."""
+
+    def __init__(self):
+        self.seen = []
+
+    def moment(self, take):
+        self.seen.append(take())
+
+
+def test_several_receivers_get_one_and_the_same_moment():
+    receivers, taken = [Asking(), Progress(), Asking()], []
+
+    def take():
+        taken.append(moment(1.0, 1))
+        return taken[-1]
+
+    Several(receivers).moment(take)
+    assert [id(one) for asking in receivers[::2] for one in asking.seen] == [id(taken[0])] * 2
+    assert len(taken) == 1
+
+
+def test_no_moment_is_taken_that_nobody_asked_for():
+    Several([Progress(), Progress()]).moment(lambda: pytest.fail("was taken"))
+
+
+@pytest.mark.parametrize(
+    "free_by_order, share",
+    [
+        ((0,) * 11, 1.0),  # nothing is free
+        ((512, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0), 0.5),
+        ((0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3), 0.0),  # a larger block does
+        ((10, 5), 0.5),  # the largest order is below that of a huge page
+    ],
+)
+def test_fragmentation_is_the_share_of_free_pages_in_blocks_too_small(free_by_order, share):
+    assert unusable_share(free_by_order) == share

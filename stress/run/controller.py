@@ -76,6 +76,7 @@ class Controller:
             text = f"stopped at once by a second {self._interrupts.signal_name}"
             self.result.troubles.append((Verdict.INTERRUPTED, text))
         finally:
+            self.result.wall_seconds = time.monotonic() - started_s
             self._progress.end()
         return self.result
 

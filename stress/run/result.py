@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from dataclasses import dataclass, field
 
 from shmalloc import constants as c
 from shmalloc.errors import Violation
 from stress.faults.grammar import Fail
 from stress.run.fault_tally import FaultTally
+from stress.run.histogram import Histogram
+from stress.run.process_use import ProcessUse
 from stress.spec import RunSpec
 from stress.verdict import Verdict, worst
 from stress.workloads import EVENT_NAMES, WORKLOADS
@@ -45,6 +49,11 @@ class RunResult:
     tally: FaultTally = field(default_factory=FaultTally)  # of the faults
     flight: list[str] = field(default_factory=list)  # the last accesses before it went wrong
     notes: list[str] = field(default_factory=list)  # of the text report, below its table
+    started: float = field(default_factory=time.time)  # unix seconds
+    hostname: str = field(default_factory=socket.gethostname)
+    wall_seconds: float = 0.0  # from ``started`` to the end, with everything in between
+    latencies: dict[str, Histogram] = field(default_factory=dict)  # by operation
+    processes: tuple[ProcessUse, ...] = ()  # what they used when they were last looked at
 
     @property
     def ops(self) -> int:
@@ -83,6 +92,9 @@ class RunResult:
         return {
             "name": "run",
             "verdict": self.verdict.name,
+            "started": round(self.started, 3),
+            "hostname": self.hostname,
+            "wall_seconds": round(self.wall_seconds, 3),
             "seconds": round(self.seconds, 3),
             "startup_seconds": round(self.startup_s, 3),
             "ops": self.ops,
@@ -92,6 +104,8 @@ class RunResult:
             "marks": self.marks(),
             "missed_marks": self.missed_marks(),
             "workloads": [vars(workload) for workload in self.workloads.values()],
+            "latencies": {name: h.as_dict() for name, h in self.latencies.items()},
+            "processes": [vars(process) for process in self.processes],
             "violations": [violation.as_dict() for violation in self.violations],
             "violations_total": max(self.violations_total, len(self.violations)),
             "troubles": [{"verdict": v.name, "text": text} for v, text in self.troubles],

@@ -7,10 +7,12 @@ two cases the workers still park. What happens goes into the result as it happen
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from shmalloc import constants as c
+from shmalloc.page_states import map_of
 from stress.run.accounts import Accounts
 from stress.run.interrupts import Interrupts
 from stress.run.live_faults import LiveFaults
@@ -18,16 +20,18 @@ from stress.run.memory import RunMemory
 from stress.run.messages import Command, Finish, Go, Leave, Park, Parked
 from stress.run.noise import Noise
 from stress.run.plan import Slice, slices_of
+from stress.run.process_use import Usage
 from stress.run.progress import Moment, Progress
 from stress.run.result import RunResult, WorkloadResult
 from stress.run.wait import Trouble, WorkerWait
 from stress.run.watchdog import Watchdog
 from stress.run.worker import Task
-from stress.run.workers import Member, Workers, cores
+from stress.run.workers import SPARE, Member, Workers, cores, helper_processes
 from stress.verdict import Verdict
 
 START_TIMEOUT_S = 60.0
 LEAVE_TIMEOUT_S = 5.0
+MAP_EVERY_S = 5.0
 
 
 class SliceRunner:
@@ -53,6 +57,8 @@ class SliceRunner:
         self._wait = WorkerWait(workers, memory, interrupts, self._faults)
         self._managed_pages = memory.snapshot().managed_pages
         self._accounts = Accounts(memory, result)
+        self._usage = Usage(self._roles)
+        self._map, self._map_due_s = b"", float("-inf")
         self._worked_s = 0.0
 
     def start_workers(self) -> None:
@@ -164,8 +170,27 @@ class SliceRunner:
                 self.result.audits,
                 self._memory.snapshot(),
                 self._accounts.now(),
+                time_s=time.time(),
+                processes=self._usage.now(),
+                ram_map=self._ram_map(),
             )
         )
+
+    def _ram_map(self) -> bytes:
+        """The map of the RAM, a new one every few seconds."""
+        now_s = time.monotonic()
+        if now_s >= self._map_due_s:
+            self._map_due_s = now_s + MAP_EVERY_S
+            self._map = map_of(self._memory.ram, self._memory.layout)
+        return self._map
+
+    def _roles(self) -> Iterator[tuple[int, str]]:
+        """Pid and role of every process of the run."""
+        yield os.getpid(), "controller"
+        for member in self._workers.all:
+            if member.process.is_alive():
+                yield member.pid, "spare" if member.cpu == SPARE else f"worker {member.cpu}"
+        yield from helper_processes()
 
     def _add_up(self, parked: Parked) -> None:
         total = self.result.workloads.setdefault(parked.workload, WorkloadResult(parked.workload))

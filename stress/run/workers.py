@@ -12,8 +12,9 @@ import multiprocessing.connection
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -76,6 +77,15 @@ def start_forkserver(plan: Plan) -> None:
         forkserver.ensure_running()
     finally:
         del os.environ[ENV_PRELOAD]
+
+
+def helper_processes() -> Iterator[tuple[int, str]]:
+    """Pid and role of what multiprocessing runs for us: no interface of it says so."""
+    found = {
+        "forkserver": forkserver._forkserver._forkserver_pid,  # type: ignore[attr-defined]
+        "resource tracker": resource_tracker._resource_tracker._pid,  # type: ignore[attr-defined]
+    }
+    yield from ((pid, role) for role, pid in found.items() if pid is not None)
 
 
 class Workers:

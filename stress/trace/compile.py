@@ -138,7 +138,7 @@ class Plan:
 def _sample_rows(trace: Trace) -> np.ndarray:
     """The number of rows before each sample: equal distances, the peak, the end."""
     even = np.linspace(0, len(trace), SYNC_POINTS + 1)[1:].astype(np.int64)
-    peak = int(np.cumsum(trace.page_delta()).argmax()) + 1
+    peak = int(np.argmax(np.cumsum(trace.page_delta()))) + 1
     return np.unique(np.append(even[even > 0], peak))
 
 

@@ -201,7 +201,7 @@ def _ranges(trace: Trace) -> Iterator[Problem]:
     )  # fmt: skip
     for name, bad, problem, rule in rules:
         if bad.any():
-            row = int(bad.argmax())
+            row = int(np.argmax(bad))
             yield name, f"{problem} row {row} ({getattr(trace, name)[row]}): {rule}"
     if len(trace.cpus) > c.MAX_CPUS:
         yield "cpu", f"names {len(trace.cpus)} CPUs, at most {c.MAX_CPUS} are supported"
@@ -214,8 +214,8 @@ def _pairs(trace: Trace) -> Iterator[Problem]:
     allocs, frees = np.flatnonzero(trace.is_alloc), np.flatnonzero(~trace.is_alloc)
     for rows, what in ((allocs, "allocated"), (frees, "freed")):
         times = np.bincount(trace.id[rows], minlength=1)
-        if times.max() > 1:
-            twice = int(times.argmax())
+        if np.max(times) > 1:
+            twice = int(np.argmax(times))
             row = int(rows[np.flatnonzero(trace.id[rows] == twice)[1]])
             yield "id", f"{twice} is {what} twice, again at row {row}"
     alloc_row = trace.alloc_row()[trace.id[frees]]

@@ -85,7 +85,7 @@ class Geometry:
 
     @classmethod
     def from_json(cls, text: str) -> Geometry:
-        values: dict[str, Any] = json.loads(text)
+        values: dict[str, Any] = json.loads(text, parse_float=_refuse_float)
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise MisuseError(f"geometry: unknown fields {sorted(unknown)}; of a newer build")
@@ -94,6 +94,10 @@ class Geometry:
             for z in values["zones"]
         )
         return cls(**values)
+
+
+def _refuse_float(text: str) -> int:
+    raise MisuseError(f"geometry: {text} is no whole number")
 
 
 def _power_of_two(value: int) -> bool:

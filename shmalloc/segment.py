@@ -15,19 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
-import re
 import secrets
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from types import TracebackType
 
 from shmalloc import constants as c
-from shmalloc import leftovers, physical
+from shmalloc import leftovers, physical, segment_file
 from shmalloc.engine import get_engine
-from shmalloc.errors import MisuseError, SegmentError
+from shmalloc.errors import SegmentError
 from shmalloc.image import write_image
 from shmalloc.kernels.boot import boot
 from shmalloc.kernels.slots import publish
@@ -36,9 +32,7 @@ from shmalloc.memory import Ram
 from shmalloc.processes import own_identity, pid_namespace
 from shmalloc.sizes import format_bytes
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
-_DIGEST_BITS = 62
-_SHARED_SOURCES = ("words.py", "constants.py", "constants_slab.py", "layout.py", "image.py")
+_ID_BITS = 62
 
 
 class Segment:
@@ -77,9 +71,10 @@ class Segment:
         ``prealloc``: reserved page by page), ``SegmentError`` if ``name`` is taken.
         """
         run = get_engine(engine)
-        segment_id = secrets.randbits(_DIGEST_BITS) | 1
+        segment_id = secrets.randbits(_ID_BITS) | 1
         layout = Layout.of(geometry)
-        chosen = _checked_name(name) or leftovers.generated_name(*own_identity(), segment_id)
+        chosen = segment_file.checked_name(name)
+        chosen = chosen or leftovers.generated_name(*own_identity(), segment_id)
         leftovers.sweep()
         physical.require_capacity(layout.bytes)
         mapping = _make(chosen, layout.bytes)
@@ -89,7 +84,7 @@ class Segment:
             _write_owner(segment.ram, segment_id)
             if prealloc:
                 physical.reserve(chosen, layout.bytes)
-            write_image(segment.ram, layout, build_digest(geometry))
+            write_image(segment.ram, layout, segment_file.build_digest(geometry))
             run.call(boot, segment.ram)
             run.call(publish, segment.ram, c.H_MAGIC, c.MAGIC)
         except BaseException:
@@ -105,12 +100,13 @@ class Segment:
         Raises ``SegmentError`` for a segment that is missing, not ready, foreign, truncated, of
         another layout or of another build; each says which and what to do.
         """
-        geometry = _checked_file(_checked_name(name) or "")
+        handle, layout = segment_file.opened(name)
+        os.close(handle)
         try:
             mapping = physical.Mapping(name)
         except FileNotFoundError as error:
-            raise _missing(name) from error
-        return cls(mapping, Layout.of(geometry), owner=False)
+            raise segment_file.missing(name) from error
+        return cls(mapping, layout, owner=False)
 
     def view(self, word: int, size: int) -> memoryview:
         """``size`` bytes from ``word`` on, writable."""
@@ -177,32 +173,6 @@ def find_name(segment_id: int) -> str:
     raise SegmentError(f"segment id {segment_id:#x}: no such segment; its owner has ended")
 
 
-def build_digest(geometry: Geometry) -> int:
-    """62-bit digest of everything that decides what a word of the segment means."""
-    state = _sources_state().copy()
-    state.update(geometry.to_json().encode())
-    return int.from_bytes(state.digest()[:8]) >> (64 - _DIGEST_BITS)
-
-
-@cache
-def _sources_state() -> hashlib._Hash:
-    here = Path(__file__).parent
-    state = hashlib.sha256()
-    paths = [here / name for name in _SHARED_SOURCES] + sorted((here / "kernel").glob("*.py"))
-    for path in paths:
-        text = path.read_bytes()
-        state.update(f"{path.name} {len(text)}\n".encode() + text)
-    return state
-
-
-def _checked_name(name: str | None) -> str | None:
-    if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
-        raise MisuseError(
-            f"name: {name!r}; use 1 to 200 letters, digits, '_', '-' or '.', or None for a new name"
-        )
-    return name
-
-
 def _make(name: str, size: int) -> physical.Mapping:
     try:
         return physical.Mapping(name, create=True, size=size)
@@ -218,61 +188,3 @@ def _write_owner(ram: Ram, segment_id: int) -> None:
     ram[c.H_OWNER_NAMESPACE] = pid_namespace()
     ram[c.H_OWNER_PID], ram[c.H_OWNER_START] = own_identity()
     ram[c.H_SEGMENT_ID] = segment_id
-
-
-def _missing(name: str) -> SegmentError:
-    return SegmentError(
-        f"name: no segment {name!r}; its owner ended or never made it: check the name, or create it"
-    )
-
-
-def _checked_file(name: str) -> Geometry:
-    """Check everything about a segment before it is mapped; its geometry."""
-    try:
-        handle = os.open(physical.path_of(name), os.O_RDONLY | os.O_NOFOLLOW)
-    except FileNotFoundError as error:
-        raise _missing(name) from error
-    except OSError as error:
-        reason = f"cannot be opened ({error.strerror}); it is another user's, or no file"
-        raise SegmentError(f"name: {name!r} {reason}") from error
-    with contextlib.closing(os.fdopen(handle, "rb")) as file:
-        header, size = leftovers.read_header(handle), os.fstat(handle).st_size
-        _check_header(name, header, size)
-        geometry = _read_geometry(name, file.fileno(), header[c.H_GEOMETRY] * 8)
-    if header[c.H_DIGEST] != build_digest(geometry):
-        raise SegmentError(
-            f"name: {name!r} was made by another build (digest {header[c.H_DIGEST]:#x}, here"
-            f" {build_digest(geometry):#x}); use the same sources of shmalloc in all processes"
-        )
-    return geometry
-
-
-def _check_header(name: str, header: tuple[int, ...], size: int) -> None:
-    if header[c.H_MAGIC] == 0 and leftovers.GENERATED.fullmatch(name):
-        raise SegmentError(f"name: {name!r} is not ready: its owner is still making it; try again")
-    if header[c.H_MAGIC] != c.MAGIC:
-        raise SegmentError(
-            f"name: {name!r} is foreign (no magic word, found {header[c.H_MAGIC]:#x}): another"
-            " program made it, or its owner is still making it; check the name"
-        )
-    if header[c.H_VERSION] != c.LAYOUT_VERSION:
-        raise SegmentError(
-            f"name: {name!r} has layout version {header[c.H_VERSION]}, this build reads"
-            f" {c.LAYOUT_VERSION}; use the same version of shmalloc in all processes"
-        )
-    if size < header[c.H_WORDS] * 8:
-        raise SegmentError(
-            f"name: {name!r} is truncated: {size} bytes of {header[c.H_WORDS] * 8};"
-            " its owner must create it again"
-        )
-
-
-def _read_geometry(name: str, handle: int, at: int) -> Geometry:
-    length = int.from_bytes(os.pread(handle, 8, at), "little")
-    try:
-        return Geometry.from_json(os.pread(handle, length, at + 8).decode())
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise SegmentError(
-            f"name: {name!r} has an unreadable geometry ({error}): it was made by another build,"
-            " or overwritten; its owner must create it again"
-        ) from error

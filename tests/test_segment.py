@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+import shmalloc
 from shmalloc import constants as c
 from shmalloc import leftovers, physical
 from shmalloc.engine import Engine
 from shmalloc.errors import EnvironmentUnfitError, MisuseError, SegmentError
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.processes import own_identity, owner_alive, start_ticks
-from shmalloc.segment import Segment, build_digest
+from shmalloc.segment import Segment
+from shmalloc.segment_file import build_digest, shared_sources
 
 SMALL = Geometry(zones=(ZoneSpec(pages=64),), page_bytes=64, cpus=2, max_order=3, pageblock_order=2)
 SHM = Path("/dev/shm")
@@ -235,6 +240,69 @@ def test_an_overwritten_geometry_is_refused(segment: Segment) -> None:
     write_word(segment.name, segment.layout.at["geometry"] + 1, 0x7B7B7B7B)
     with pytest.raises(SegmentError, match="unreadable geometry"):
         Segment.attach(segment.name)
+
+
+def test_a_pipe_and_a_directory_are_refused_without_waiting(
+    planted: Callable[[str, dict[int, int]], str],
+) -> None:
+    name = planted(f"shmalloc-test-{os.getpid()}-pipe", {})
+    (SHM / name).unlink()
+    os.mkfifo(SHM / name)
+    with pytest.raises(SegmentError, match="is foreign"):
+        Segment.attach(name)
+    with pytest.raises(SegmentError, match="is foreign"):
+        Segment.attach(".")
+
+
+def write_geometry(segment: Segment, text: bytes) -> None:
+    """Another geometry, of the right digest where it is one."""
+    at = segment.layout.at["geometry"]
+    write_word(segment.name, at, len(text))
+    for i, word in enumerate(struct.iter_unpack("<q", text.ljust(-(-len(text) // 8) * 8))):
+        write_word(segment.name, at + 1 + i, word[0])
+    with suppress(ValueError, TypeError):
+        write_word(segment.name, c.H_DIGEST, build_digest(Geometry.from_json(text.decode())))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scratch_words": -4096},
+        {"scratch_words": "many"},
+        {"caches": None},
+        {"cpus": 2.0},
+        {"work_words": 1 << 40},
+        {"zones": []},
+        {"zones": [{"pages": 4, "node": 0, "holes": [7]}]},
+        {"link_store": []},
+    ],
+)
+def test_a_geometry_that_is_none_is_refused(segment: Segment, change: dict[str, object]) -> None:
+    values = json.loads(SMALL.to_json())
+    write_geometry(segment, json.dumps({**values, **change}).encode())
+    with pytest.raises(SegmentError, match="unreadable geometry"):
+        Segment.attach(segment.name)
+
+
+@pytest.mark.parametrize("length", [-1, 1 << 40, (1 << 63) - 1])
+def test_the_length_of_a_geometry_is_bounded(segment: Segment, length: int) -> None:
+    write_word(segment.name, segment.layout.at["geometry"], length)
+    with pytest.raises(SegmentError, match="unreadable geometry"):
+        Segment.attach(segment.name)
+
+
+def test_a_geometry_of_brackets_is_refused(segment: Segment) -> None:
+    with (SHM / segment.name).open("ab") as file:
+        file.write(b"[" * 100_000)
+    write_word(segment.name, c.H_GEOMETRY, segment.layout.words - 1)
+    write_word(segment.name, segment.layout.words - 1, 100_000)
+    with pytest.raises(SegmentError, match="unreadable geometry"):
+        Segment.attach(segment.name)
+
+
+def test_the_digest_is_of_every_kernel() -> None:
+    names = {path.name for path in shared_sources(Path(shmalloc.__file__).parent)}
+    assert {"buddy.py", "sheaf.py", "constants.py"} <= names
 
 
 def test_the_digest_depends_on_the_geometry() -> None:

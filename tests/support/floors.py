@@ -42,6 +42,7 @@ FLOORS = (
     ("stress.crash", "stress.linearize"),
     ("stress.check",),
     ("stress.run",),
+    ("stress.records",),
     ("stress.report",),
     ("stress.litmus", "stress.mutants"),
     ("stress.options",),

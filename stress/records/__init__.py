@@ -1,0 +1,17 @@
+"""The database of runs: what was run, what was measured, what was found; SQLite, one file.
+
+::
+
+    schema        the tables, in SQL
+    database      a file opened: a new one made, a foreign or damaged one refused in one line
+    writers       which run has a living writer: a lock that the system frees with the process
+    transactions  the one connection of a writer, and when it waits for the disk
+    writer        Records: what a command writes, as it happens
+    reader        Reader: what people and reports read, also while a writer writes
+    rows          the rows that a reader gives
+    receiver      samples of a run, one a second
+    finding       a defect that was seen, whichever command saw it
+    fingerprint   one short text for one defect, whatever the seed, process or address
+
+``Records`` and ``Reader`` are all that other packages need. Nothing here prints.
+"""

@@ -1,0 +1,226 @@
+"""``Reader``: reads one database, also while processes write to it, and never changes it.
+
+::
+
+    with Reader("soak.db") as reader:
+        for run in reader.runs():
+            for sample in reader.samples(run_id=run.id): ...
+
+A run that is "running" although its writer has died is given as "lost". ``snapshot`` makes all
+reads within it see one state of the file; a report that is read in pieces needs that.
+
+A file that is missing, foreign or damaged raises ``MisuseError`` of one line, at any call.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, TypeVar
+
+from shmalloc.errors import MisuseError
+from stress.records.database import errors_told, open_for_reading, real_path, remove_copy, told
+from stress.records.rows import (
+    ArtifactRow,
+    FindingRow,
+    ProcessRow,
+    RoundRow,
+    Row,
+    RunRow,
+    SampleRow,
+    ViolationRow,
+)
+from stress.records.writers import Writers
+
+Kind = TypeVar("Kind", bound=Row)
+_OF_ROUND = "round_id = ?"
+_OF_RUN = "round_id IN (SELECT id FROM rounds WHERE run_id = ?)"
+
+
+class Reader:
+    """The database at ``path``, read-only. Belongs to one process."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = real_path(path)
+        self._connection, self._copy = open_for_reading(self.path)
+        self._writers = Writers(self.path, writing=False)
+
+    # --- what was run ---
+    def runs(self) -> list[RunRow]:
+        """All runs, oldest first."""
+        return [self._settled(run) for run in self._rows(RunRow, "runs")]
+
+    def run(self, run_id: int) -> RunRow:
+        """Raises ``MisuseError`` if there is none with this id."""
+        for run in self._rows(RunRow, "runs", "id = ?", (run_id,)):
+            return self._settled(run)
+        raise MisuseError(f"run: {run_id} is not in {self.path}; see shmstress history")
+
+    def rounds(self, run_id: int | None = None) -> list[RoundRow]:
+        """The rounds of one run, or all, in the order in which they began."""
+        where, values = ("", ()) if run_id is None else ("run_id = ?", (run_id,))
+        lost = {run.id for run in self.runs() if run.state == "lost"}
+        rounds = self._rows(RoundRow, "rounds", where, values)
+        return [
+            replace(one, state="lost") if one.run_id in lost and one.state == "running" else one
+            for one in rounds
+        ]
+
+    def samples(
+        self, run_id: int | None = None, round_id: int | None = None, after: int = 0
+    ) -> list[SampleRow]:
+        """The samples of a run or of a round, oldest first; ``after``: only those of larger ids."""
+        where, values = _part(run_id, round_id)
+        return list(self._rows(SampleRow, "samples", f"{where} AND id > ?", (*values, after)))
+
+    def processes(
+        self, run_id: int | None = None, round_id: int | None = None, after: int = 0
+    ) -> list[ProcessRow]:
+        """What the processes used, as ``samples``."""
+        where, values = _part(run_id, round_id)
+        return list(self._rows(ProcessRow, "processes", f"{where} AND id > ?", (*values, after)))
+
+    def latencies(self, round_id: int) -> dict[str, dict[str, Any]]:
+        """The histogram of each operation, as ``Histogram.from_dict`` reads it."""
+        rows = self._query("SELECT * FROM latencies WHERE round_id = ?", (round_id,))
+        return {row["operation"]: self._data(row["histogram"]) for row in rows}
+
+    # --- what was found ---
+    def findings(self, status: str | None = None) -> list[FindingRow]:
+        """All findings, or those of one status, the first that was seen first."""
+        where, values = ("", ()) if status is None else ("status = ?", (status,))
+        return list(self._rows(FindingRow, "findings", where, values, "first_seen_s, fingerprint"))
+
+    def finding(self, letters: str) -> FindingRow:
+        """The finding whose fingerprint begins so.
+
+        Raises ``MisuseError`` if there is none, or several: they are listed.
+        """
+        wanted = letters.strip().lower()
+        found = [one for one in self.findings() if wanted and one.fingerprint.startswith(wanted)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise MisuseError(
+                f"fingerprint: {letters!r} is not in {self.path}; see shmstress history"
+            )
+        names = ", ".join(one.fingerprint for one in found)
+        raise MisuseError(f"fingerprint: {letters!r} may be {names}; type more of it")
+
+    def violations(
+        self, fingerprint: str | None = None, round_id: int | None = None
+    ) -> list[ViolationRow]:
+        """Sightings of a finding, or all of a round, in the order of their reports."""
+        parts = {"finding = ?": fingerprint, "round_id = ?": round_id}
+        given = {part: value for part, value in parts.items() if value is not None}
+        where, values = " AND ".join(given), tuple(given.values())
+        return list(self._rows(ViolationRow, "violations", where, values))
+
+    def rounds_of(self, fingerprint: str) -> list[int]:
+        """Ids of the rounds that are known to have seen a finding, in order."""
+        rows = self._query(
+            "SELECT round_id FROM violations WHERE finding = :name"
+            " UNION SELECT round_id FROM artifacts WHERE fingerprint = :name AND round_id NOT NULL"
+            " UNION SELECT first_round_id FROM findings WHERE fingerprint = :name"
+            " UNION SELECT last_round_id FROM findings WHERE fingerprint = :name ORDER BY 1",
+            {"name": fingerprint},
+        )
+        return [int(row[0]) for row in rows if row[0] is not None]
+
+    def artifacts(
+        self,
+        run_id: int | None = None,
+        round_id: int | None = None,
+        fingerprint: str | None = None,
+    ) -> list[ArtifactRow]:
+        """Files of a run, a round or a finding, without their contents."""
+        parts = {"run_id = ?": run_id, "round_id = ?": round_id, "fingerprint = ?": fingerprint}
+        given = {part: value for part, value in parts.items() if value is not None}
+        where, values = " AND ".join(given), tuple(given.values())
+        return list(self._rows(ArtifactRow, "artifacts", where, values))
+
+    def content(self, artifact_id: int) -> bytes:
+        """The content of a file. Raises ``MisuseError`` if it is not there any more."""
+        for row in self._query("SELECT content FROM artifacts WHERE id = ?", (artifact_id,)):
+            return bytes(row[0])
+        raise MisuseError(f"artifact: {artifact_id} is not in {self.path}")
+
+    # --- one state of the file ---
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Reads inside see one state of the file. Meanwhile its WAL only grows: keep it short."""
+        with errors_told(self.path):
+            self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        self._connection.close()
+        self._writers.close()
+        remove_copy(self._copy)
+        self._copy = None
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- parts ---
+    def _settled(self, run: RunRow) -> RunRow:
+        gone = run.state == "running" and not self._writers.alive(run.id)
+        return replace(run, state="lost") if gone else run
+
+    def _rows(
+        self,
+        kind: type[Kind],
+        table: str,
+        where: str = "",
+        values: Sequence[object] = (),
+        order: str = "id",
+    ) -> Iterator[Kind]:
+        condition = f" WHERE {where}" if where else ""
+        query = f"SELECT {', '.join(kind.columns())} FROM {table}{condition} ORDER BY {order}"
+        for row in self._query(query, values):
+            yield self._made(kind, row)
+
+    def _query(self, query: str, values: Any = ()) -> list[sqlite3.Row]:
+        with errors_told(self.path):
+            return self._connection.execute(query, values).fetchall()
+
+    def _made(self, kind: type[Kind], row: sqlite3.Row) -> Kind:
+        try:
+            return kind.of(row)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise told(self.path, sqlite3.DatabaseError(f"{kind.__name__}: {error}")) from error
+
+    def _data(self, text: str) -> dict[str, Any]:
+        try:
+            return dict(_parsed(text))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise told(self.path, sqlite3.DatabaseError(str(error))) from error
+
+
+def _parsed(text: str) -> Any:
+    import json
+
+    return json.loads(text)
+
+
+def _part(run_id: int | None, round_id: int | None) -> tuple[str, tuple[int, ...]]:
+    if round_id is not None:
+        return _OF_ROUND, (round_id,)
+    if run_id is not None:
+        return _OF_RUN, (run_id,)
+    return "1", ()

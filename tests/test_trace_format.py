@@ -30,7 +30,7 @@ GOOD: list[Row] = [
     (PAGE_FREE, 1, 0, 1, 0),
     (OBJECT_FREE, 1, 1, 0, 0),
 ]
-ARRAYS = [field.name for field in fields(Trace) if field.name != "source"]
+ARRAYS = [field.name for field in fields(Trace) if field.name not in ("source", "notes")]
 
 
 def refused(trace: Trace) -> str:
@@ -141,11 +141,25 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load(tmp_path / "none.npz")
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 and then nothing"])
-def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "the file is empty"),
+        (b"\x7fELF\0\0\0", "not an .npz file"),
+        (b"PK\x03\x04 and then nothing", "an .npz file that is cut off"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes, what: str) -> None:
     (tmp_path / "t.npz").write_bytes(content)
-    with pytest.raises(MisuseError, match="not a trace file"):
+    with pytest.raises(MisuseError, match=f"t.npz: {what}; record it again"):
         load(tmp_path / "t.npz")
+
+
+@pytest.mark.parametrize("content", [b"make-1 [000] 1.000000: kfree: ptr=1\n", b"\x1f\x8b\x08\0"])
+def test_the_text_of_a_recorder_is_to_be_imported_first(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "t.txt").write_bytes(content)
+    with pytest.raises(MisuseError, match=r"shmstress trace import .*/t.txt --out t.npz$"):
+        load(tmp_path / "t.txt")
 
 
 def test_a_single_array_is_refused(tmp_path: Path) -> None:
@@ -161,5 +175,5 @@ def test_pickled_objects_are_refused_unread(tmp_path: Path) -> None:
     arrays = {name: getattr(trace, name) for name in ARRAYS}
     arrays["caches"] = np.array([object()], dtype=object)
     np.savez(tmp_path / "t.npz", **arrays)
-    with pytest.raises(MisuseError, match="allow_pickle=False"):
+    with pytest.raises(MisuseError, match="'caches' holds Python objects, never read"):
         load(tmp_path / "t.npz")

@@ -1,4 +1,4 @@
-"""``Trace``: recorded page and slab traffic of a Linux kernel, and the ``.npz`` file that holds it.
+"""``Trace``: recorded page and object traffic, and what a sound trace is.
 
 One row an event, in time order::
 
@@ -6,36 +6,39 @@ One row an event, in time order::
     cpu     uint8                                  arg   uint32  the order; bytes of an object; 0
     task    uint16  dense                          flag  uint16  migratetype; index into caches
     kind    uint8   0, 1 page alloc, free          caches  names of the slab caches
-                    2, 3 object alloc, free
+                    2, 3 object alloc, free        notes   what is approximated, in sentences
 
 Each id is allocated once and freed at most once, after its allocation and by the matching kind of
 free. ``load`` accepts nothing else: every error names the file, the array, the row and the cure.
-Nothing in a file is ever executed: arrays of Python objects are refused unread.
+Files without ``notes`` are accepted; docs/traces.md has the limits.
 
-compile.py interprets traces, and record.py makes them.
+archive.py reads and writes the file, compile.py interprets traces, importing.py makes them.
 """
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from shmalloc import constants as c
 from shmalloc.errors import MisuseError
+from stress.trace.archive import NotAnArchive, Wanted, read_arrays, write_arrays
 
 PAGE_ALLOC, PAGE_FREE, OBJECT_ALLOC, OBJECT_FREE = range(4)
 KINDS = 4
 LARGEST_ORDER = 10  # Linux: MAX_PAGE_ORDER
 LARGEST_OBJECT_BYTES = 1 << 22  # Linux: KMALLOC_MAX_SIZE
+MAX_EVENTS = 1 << 24
 MAX_CACHES = 4096
+MAX_NAME_CHARS = 128
+MAX_NOTES = 64
+MAX_NOTE_CHARS = 400
 SAMPLE = "sample"  # the name of the recording that is part of the package
-RECORD_AGAIN = "record it again with shmstress record, or convert it"
+RECORD_AGAIN = "record it again with shmstress record, or import it with shmstress trace import"
 
 _TYPES = {
     "time_ns": np.int64,
@@ -45,6 +48,11 @@ _TYPES = {
     "id": np.uint32,
     "arg": np.uint32,
     "flag": np.uint16,
+}
+_WANTED = {
+    **{name: Wanted(np.dtype(type_), MAX_EVENTS) for name, type_ in _TYPES.items()},
+    "caches": Wanted(None, MAX_CACHES, MAX_NAME_CHARS),
+    "notes": Wanted(None, MAX_NOTES, MAX_NOTE_CHARS, optional=True),
 }
 
 
@@ -60,6 +68,7 @@ class Trace:
     arg: np.ndarray
     flag: np.ndarray
     caches: np.ndarray
+    notes: tuple[str, ...] = ()
     source: str = "trace"
 
     def __len__(self) -> int:
@@ -111,14 +120,29 @@ def load(path: str | Path) -> Trace:
     """
     source = str(path)
     try:
-        with (sample_file() if source == SAMPLE else Path(path)).open("rb") as file:
-            arrays = _read(file, source)
-    except OSError as error:
-        cure = "give a recording made by shmstress record"
-        raise MisuseError(f"trace: {source}: {error.strerror}; {cure}") from error
-    trace = Trace(**arrays, source=source)
+        arrays = read_arrays(sample_file() if source == SAMPLE else path, _WANTED, RECORD_AGAIN)
+    except NotAnArchive as error:
+        if not error.is_text:
+            raise
+        new = Path(source).name.partition(".")[0] or "t"
+        cure = f"import it first: shmstress trace import {source} --out {new}.npz"
+        raise MisuseError(f"trace: {source}: text, not an .npz file; {cure}") from error
+    notes = arrays.pop("notes", np.array([], dtype=np.str_))
+    for name, texts in (("caches", arrays["caches"]), ("notes", notes)):
+        if not _printable(texts):
+            raise _unsound(source, name, "has characters that cannot be printed")
+    trace = Trace(**arrays, notes=tuple(notes.tolist()), source=source)
     validate(trace)
     return trace
+
+
+def _printable(texts: np.ndarray) -> bool:
+    """Whether every text is of letters, digits, signs and blanks; looked at as numbers first."""
+    points = (
+        texts.view(np.uint32) if texts.dtype.itemsize and len(texts) else np.zeros(0, np.uint32)
+    )
+    no_letters = (points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))
+    return not no_letters.any() and all(text.isprintable() for text in texts.tolist())
 
 
 def sample_file() -> Path:
@@ -126,29 +150,12 @@ def sample_file() -> Path:
     return Path(str(files("stress") / "data" / "sample.npz"))
 
 
-def _read(file: IO[bytes], source: str) -> dict[str, np.ndarray]:
-    try:
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise MisuseError(f"trace: {source}: one array; a trace is an .npz of several")
-        with archive:
-            wanted = [field.name for field in fields(Trace) if field.name != "source"]
-            for name in wanted:
-                if name not in archive.files:
-                    raise _unsound(source, name, f"is missing, found {', '.join(archive.files)}")
-            return {name: archive[name] for name in wanted}
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        if isinstance(error, MisuseError):
-            raise
-        raise MisuseError(f"trace: {source}: not a trace file ({error}); {RECORD_AGAIN}") from error
-
-
 def save(trace: Trace, path: str | Path) -> None:
     """Write a trace, compressed, after validating it, so that no unsound file ever exists."""
     validate(trace)
     arrays = {name: getattr(trace, name) for name in (*_TYPES, "caches")}
-    with Path(path).open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    notes = [note[:MAX_NOTE_CHARS] for note in trace.notes[:MAX_NOTES]]
+    write_arrays(path, {**arrays, "notes": np.array(notes, dtype=np.str_)})
 
 
 def validate(trace: Trace) -> None:

@@ -2,7 +2,8 @@
 
 ``python -m stress run`` starts worker processes on one segment and checks them with oracles that
 do not trust the allocator. ``explore`` tries the schedules of a small program one by one. Importing
-this package imports no compiler and no terminal library; what it offers is loaded at first use.
+this package imports nothing else: what it offers is loaded at first use. The pytest plugin relies
+on that, because pytest imports it in projects that have nothing to do with us.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from shmalloc import __version__
-
 if TYPE_CHECKING:
+    from shmalloc import __version__
     from stress.explorer.explore import explore
     from stress.explorer.replay import Replay, replay
     from stress.explorer.report.failure import Failure
@@ -24,6 +24,7 @@ _HOMES = {
     "Failure": "stress.explorer.report.failure",
     "Program": "stress.machine.program",
     "Replay": "stress.explorer.replay",
+    "__version__": "shmalloc",
     "explore": "stress.explorer.explore",
     "replay": "stress.explorer.replay",
 }

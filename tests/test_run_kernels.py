@@ -1,12 +1,14 @@
 """Which kernels a run compiles, and how the forkserver learns of them."""
 
+import json
+
 import pytest
 
 from shmalloc.kernels.recover import recover
 from stress.faults.grammar import parse_faults
 from stress.jitter.spec import Jitter
 from stress.run import kernels
-from stress.run.kernels import plan_at_hand, plan_from, plan_of, text_of, whole_plan
+from stress.run.kernels import plan_at_hand, plan_from, plan_of, rows_of, whole_plan
 from stress.spec import RunSpec, Zone
 from stress.workloads import DEFAULT_WORKLOADS
 
@@ -19,7 +21,7 @@ def spec(workloads=DEFAULT_WORKLOADS, **more):
 
 def test_a_plan_survives_its_way_to_another_process():
     plan = plan_of(spec(jitter=Jitter()))
-    assert plan_from(text_of(plan)) == plan
+    assert plan_from(json.loads(json.dumps(rows_of(plan)))) == plan
 
 
 def test_only_workloads_run_on_the_hooked_memory():

@@ -23,7 +23,7 @@ VERDICTS = (FAILED, EXHAUSTED, BUDGET, ABANDONED, ERROR)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Exploration:
-    """The result of ``explore``.
+    """The result of ``explore``. It is true if it passed, so that ``assert explore(...)`` works.
 
     ``verdict``: "failed"; "passed-exhausted": every schedule (or one of each class) was run;
     "passed-budget": none failed before the budget ended, which proves nothing but ``guarantee``;
@@ -59,6 +59,9 @@ class Exploration:
     @property
     def passed(self) -> bool:
         return self.verdict in (EXHAUSTED, BUDGET)
+
+    def __bool__(self) -> bool:
+        return self.passed
 
     @property
     def world(self) -> str:

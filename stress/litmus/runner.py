@@ -20,8 +20,9 @@ from stress.litmus.cells import play_rounds
 from stress.litmus.grading import Row, missed, rows_of
 from stress.litmus.team import Team, TeamError
 from stress.progress import Report, Step, silent
+from stress.run.fork_server import start_forkserver
 from stress.run.interrupts import ImmediateEnd, Interrupts
-from stress.run.workers import cores, start_forkserver
+from stress.run.workers import cores
 from stress.seeds import derive
 from stress.verdict import Verdict, worst
 
@@ -99,7 +100,7 @@ def run_litmus(run: LitmusRun, interrupts: Interrupts, told: Told, report: Repor
     """
     plan = (("native", play_rounds),)
     warm_together(plan)  # compiled once, here; the processes are forks of one that loads it
-    start_forkserver(plan)
+    start_forkserver([plan])
     file = Arena.make_file()
     try:
         arena = Arena(file)

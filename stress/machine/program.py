@@ -29,11 +29,12 @@ from stress.machine.names import (
     by_index,
     require_functions,
 )
+from stress.quantities import counted
 
 Observed = int | tuple[str, int]  # a word, or ("r", cpu): what the kernel of a CPU returned
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Program:
     """Initial memory, one kernel for each virtual CPU, and what must hold.
 
@@ -104,6 +105,10 @@ class Program:
                     raise MisuseError(f"{name}: word {at}; use 0 to {self.words - 1}")
         object.__setattr__(self, "names", by_index(self.names, self.words))
         require_functions(self)
+
+    def __repr__(self) -> str:
+        size = self.world or counted(self.words, "word")
+        return f"<Program {self.name}: {counted(len(self.threads), 'CPU')}, {size}>"
 
     def _require_observable(self, what: int | tuple[str, int]) -> None:
         cpus = len(self.threads)

@@ -22,14 +22,15 @@ from shmalloc.errors import EnvironmentUnfitError, Violation
 from shmalloc.invariants import name_of
 from stress.run.deadline import FACTOR, Deadline
 from stress.run.flight import FlightLog
+from stress.run.fork_server import start_forkserver
 from stress.run.interrupts import ImmediateEnd, Interrupts
-from stress.run.kernels import plan_at_hand, plan_of
+from stress.run.kernels import images_of
 from stress.run.memory import RunMemory
 from stress.run.progress import Progress
 from stress.run.result import RunResult
 from stress.run.slices import SliceRunner
 from stress.run.wait import Trouble
-from stress.run.workers import Workers, start_forkserver
+from stress.run.workers import Workers
 from stress.spec import RunSpec
 from stress.verdict import Verdict
 
@@ -85,9 +86,10 @@ class Controller:
         problem = native_problem() if self.spec.engine == "native" else None
         if problem is not None:
             raise EnvironmentUnfitError(problem)
-        plan = plan_at_hand(plan_of(self.spec))
-        warm_together(plan, self._progress.tell)
-        start_forkserver(plan)
+        plans = images_of(self.spec)
+        for plan in plans:
+            warm_together(plan, self._progress.tell)
+        start_forkserver(plans, self.spec.workloads)
 
     def _run_in(self, memory: RunMemory, started_s: float) -> None:
         workers = Workers()

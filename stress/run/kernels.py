@@ -1,14 +1,15 @@
 """Which kernels Python calls, and where: what a first run compiles and a later one loads.
 
-All of a run are one plan, so they are one image: the controller has it made before anything else,
-and names the plan to the forkserver; its workers are forks with the image in place. If
-the image of all kernels of all runs is on disk, the run uses that and compiles nothing.
+All of ours that a run calls are one plan, so they are one image; those of a user's workloads are
+another. The controller has them made before anything else, and names the plans to the forkserver;
+its workers are forks with the images in place. If the image of all our kernels of all runs is on
+disk, the run uses that and compiles nothing of ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import import_module
+from typing import Any
 
 from shmalloc.dialect import Kernel
 from shmalloc.engine.native import is_kept
@@ -23,8 +24,9 @@ from shmalloc.kernels.recover import recover, unblock
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.kernels.slots import claim_slot, mark_dead, publish, share_slot
 from stress.faults.grammar import Fault, Hotplug, Kill, Pressure
+from stress.run.user_code import kernel_at, place_of
 from stress.spec import RunSpec
-from stress.workloads import WORKLOADS
+from stress.workloads import OWN, WORKLOADS
 from stress.workloads.pressure import pressure_give, pressure_take
 
 Plan = tuple[tuple[str, Kernel], ...]  # engine, kernel
@@ -47,7 +49,7 @@ def plan_of(spec: RunSpec) -> Plan:
 
 def whole_plan() -> Plan:
     """Every kernel of every native run without hooks."""
-    entries = [*_ALWAYS, *worker_kernels(), *workload_kernels(WORKLOADS, kills=True)]
+    entries = [*_ALWAYS, *worker_kernels(), *workload_kernels(OWN, kills=True)]
     entries += [kernel for kernels in _OF_FAULTS.values() for kernel in kernels]
     return tuple(("native", kernel) for kernel in dict.fromkeys(entries))
 
@@ -58,15 +60,22 @@ def plan_at_hand(plan: Plan) -> Plan:
     return whole if set(plan) <= set(whole) and is_kept(whole) else plan
 
 
-def text_of(plan: Plan) -> str:
-    """A plan by names, for another process."""
-    return " ".join(f"{engine}:{k.__module__}:{k.__qualname__}" for engine, k in plan)
+def images_of(spec: RunSpec) -> list[Plan]:
+    """The plans that a run loads, each an image: ours, and that of its users' workloads if any."""
+    users = workload_kernels([name for name in spec.workloads if name not in OWN], kills=False)
+    theirs = tuple((spec.work_engine, kernel) for kernel in dict.fromkeys(users))
+    ours = tuple(entry for entry in plan_of(spec) if entry not in theirs)
+    return [plan_at_hand(ours), *([theirs] if theirs else [])]
 
 
-def plan_from(text: str) -> Plan:
-    """The plan with that text, of the kernels as this process imports them."""
-    rows = (row.split(":") for row in text.split())
-    return tuple((engine, getattr(import_module(home), name)) for engine, home, name in rows)
+def rows_of(plan: Plan) -> list[list[Any]]:
+    """A plan by names, for another process, as JSON takes it."""
+    return [[engine, place_of(kernel)] for engine, kernel in plan]
+
+
+def plan_from(rows: Iterable[tuple[str, list[str]]]) -> Plan:
+    """The plan with those rows, of the kernels as this process imports them."""
+    return tuple((engine, kernel_at(place)) for engine, place in rows)
 
 
 def controller_kernels(spec: RunSpec) -> list[Kernel]:

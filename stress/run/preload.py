@@ -1,23 +1,31 @@
 """Imported by the forkserver only, before it forks the first worker.
 
-Loads the run's image once for all workers, from the disk, where the controller has just put it.
-Its plan stands in an environment variable, because a preloaded module takes no argument.
+Loads the run's images once for all workers, from the disk, where the controller has just put them.
+An environment variable names the file with the plans, because a preloaded module takes no argument.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from pathlib import Path
 
 import stress.run.worker  # noqa: F401 - what a worker imports is not imported again in each fork
 from shmalloc.engine.native import warm_together
 from shmalloc.segment_file import sources_state
+from stress.run import user_code
 from stress.run.kernels import ENV_PRELOAD, plan_from
 
 
 def _load() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: no worker ever sees a Ctrl-C
-    warm_together(plan_from(os.environ[ENV_PRELOAD]))
+    document = json.loads(Path(os.environ[ENV_PRELOAD]).read_bytes())
+    if document["users"] is not None:
+        user_code.receive(document["users"])
+    if user_code.problem is None:
+        for rows in document["plans"]:
+            warm_together(plan_from(rows))
     sources_state()  # of these kernels: a worker that starts after an edit belongs to this run
 
 

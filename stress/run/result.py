@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from shmalloc import constants as c
 from shmalloc.errors import Violation
 from stress.faults.grammar import Fail
+from stress.quantities import counted
 from stress.run.fault_tally import FaultTally
 from stress.run.histogram import Histogram
 from stress.run.process_use import ProcessUse
@@ -31,9 +32,12 @@ class WorkloadResult:
     refused: int = 0  # allocations that found no memory, as workloads expect
 
 
-@dataclass
+@dataclass(repr=False)
 class RunResult:
-    """Filled while the run goes on, so that it is complete however the run ends."""
+    """Filled while the run goes on, so that it is complete however the run ends.
+
+    It is true if the run passed, so that ``assert result`` says what it means.
+    """
 
     spec: RunSpec
     startup_s: float = 0.0
@@ -54,6 +58,20 @@ class RunResult:
     wall_seconds: float = 0.0  # from ``started`` to the end, with everything in between
     latencies: dict[str, Histogram] = field(default_factory=dict)  # by operation
     processes: tuple[ProcessUse, ...] = ()  # what they used when they were last looked at
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict is Verdict.PASSED
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __repr__(self) -> str:
+        found = counted(max(self.violations_total, len(self.violations)), "violation")
+        names = ",".join(self.spec.workloads)
+        return (
+            f"<RunResult {names}: {self.verdict.name}, {counted(self.ops, 'operation')}, {found}>"
+        )
 
     @property
     def ops(self) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from shmalloc import constants as c
 from shmalloc.page_states import map_of
 from stress.run.accounts import Accounts
+from stress.run.fork_server import helper_processes
 from stress.run.interrupts import Interrupts
 from stress.run.live_faults import LiveFaults
 from stress.run.memory import RunMemory
@@ -26,7 +27,7 @@ from stress.run.result import RunResult, WorkloadResult
 from stress.run.wait import Trouble, WorkerWait
 from stress.run.watchdog import Watchdog
 from stress.run.worker import Task
-from stress.run.workers import SPARE, Member, Workers, cores, helper_processes
+from stress.run.workers import SPARE, Member, Workers, cores
 from stress.verdict import Verdict
 
 START_TIMEOUT_S = 60.0

@@ -30,6 +30,7 @@ from shmalloc.engine import get_engine, when_waiting_long
 from shmalloc.errors import KernelFault, MisuseError
 from shmalloc.recovery import Rescuer
 from shmalloc.segment import Segment
+from stress.run import user_code
 from stress.run.kernels import worker_kernels
 from stress.run.last_words import redirect, speak_into
 from stress.run.messages import (
@@ -81,6 +82,9 @@ def main(task: Task, pipe: Connection, last_words: str) -> None:
     _move_in(task.core, task.log)
     # The controller may be gone before a message reaches it: then no process is left to tell.
     with suppress(BrokenPipeError, ConnectionResetError, EOFError):
+        if user_code.problem is not None:
+            pipe.send(Broken(None, user_code.problem))
+            return
         try:
             with Segment.attach(task.segment) as segment:
                 _replace_dead(task, pipe, segment).serve()

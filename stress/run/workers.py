@@ -1,8 +1,8 @@
 """The worker processes of a run: what each is doing, and how each one ended.
 
-Started through the forkserver: it loads the image of the run once, and every worker is a fork of
-it. ``Workers`` knows which are alive and carries messages; it does not decide what a death means.
-Spares are workers without a slot, ready to take that of a dead worker.
+Started through the forkserver (fork_server.py). ``Workers`` knows which are alive and carries
+messages; it does not decide what a death means. Spares are workers without a slot, ready to take
+that of a dead worker.
 """
 
 from __future__ import annotations
@@ -11,15 +11,11 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from stress.run import worker
-from stress.run.kernels import ENV_PRELOAD, Plan, text_of
 from stress.run.last_words import LastWords
 from stress.run.messages import Answer, Command, Take
 
@@ -64,28 +60,6 @@ class Member:
 def cores() -> list[int]:
     """The cores that this process may use."""
     return sorted(os.sched_getaffinity(0))
-
-
-def start_forkserver(plan: Plan) -> None:
-    """Let the forkserver begin to load the kernels, while the controller does something else."""
-    preload = ["stress.run.preload"]
-    if sys.modules["__main__"].__spec__ is None:
-        preload.append("stress.cli")  # we are the script, which each worker will import again
-    multiprocessing.get_context("forkserver").set_forkserver_preload(preload)
-    os.environ[ENV_PRELOAD] = text_of(plan)
-    try:
-        forkserver.ensure_running()
-    finally:
-        del os.environ[ENV_PRELOAD]
-
-
-def helper_processes() -> Iterator[tuple[int, str]]:
-    """Pid and role of what multiprocessing runs for us: no interface of it says so."""
-    found = {
-        "forkserver": forkserver._forkserver._forkserver_pid,  # type: ignore[attr-defined]
-        "resource tracker": resource_tracker._resource_tracker._pid,  # type: ignore[attr-defined]
-    }
-    yield from ((pid, role) for role, pid in found.items() if pid is not None)
 
 
 class Workers:

@@ -1,4 +1,8 @@
-"""The workloads by name. Each is one file; its docstring is its story (``shmstress list``)."""
+"""The workloads by name. Each is one file; its docstring is its story (``shmstress list``).
+
+``WORKLOADS`` is the table in which a run looks its workloads up. ``OWN`` names those of this
+package; ``add`` puts in one of a user's file, for as long as the process lives.
+"""
 
 from __future__ import annotations
 
@@ -93,6 +97,19 @@ _ALL = (
 WORKLOADS = {workload.name: workload for workload in _ALL}
 # A dead worker's arrays cannot be taken over, and a trace wants a file.
 BY_NAME_ONLY = ("arrays", "trace")
-DEFAULT_WORKLOADS = tuple(name for name in WORKLOADS if name not in BY_NAME_ONLY)
+OWN = tuple(WORKLOADS)
+DEFAULT_WORKLOADS = tuple(name for name in OWN if name not in BY_NAME_ONLY)
 
-__all__ = ["DEFAULT_WORKLOADS", "EVENT_NAMES", "WORKLOADS", "Workload"]
+__all__ = ["DEFAULT_WORKLOADS", "EVENT_NAMES", "OWN", "WORKLOADS", "Workload", "add"]
+
+
+def add(workload: Workload) -> str:
+    """Put a user's workload into the table; the name that it has there.
+
+    That is its own name, with a number if another workload has it.
+    """
+    name, number = workload.name, 1
+    while WORKLOADS.setdefault(name, workload) != workload:
+        number += 1
+        name = f"{workload.name}-{number}"
+    return name

@@ -47,7 +47,6 @@ class Outputs(Struct, frozen=True):
     """Where the results of a run go: files, or ``-`` for standard output."""
 
     json: str | None = None
-    junit: str | None = None
     out: str | None = None
     progress: str = "auto"
 

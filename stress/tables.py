@@ -1,4 +1,4 @@
-"""Tables in print: one look for all commands, on a terminal, in a pipe and as Markdown.
+"""Tables in print: one look for all commands, on a terminal and in a pipe.
 
 rich lays them out. A terminal's width is respected; elsewhere no cell is broken, because a token or
 a path in two lines is no longer one. Only commands that print a table import this module.
@@ -7,7 +7,7 @@ a path in two lines is no longer one. Only commands that print a table import th
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from io import StringIO
 
 from rich import box
@@ -65,20 +65,3 @@ def show(table: Table, to_stderr: bool = False) -> None:
         return
     console = Console(file=stream, force_jupyter=False, markup=False, emoji=False, highlight=False)
     console.print(table)
-
-
-def markdown_of(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = ()
-) -> str:
-    """The same as a table of Markdown."""
-    table = Table(box=box.MARKDOWN)
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
-    for cells in rows:
-        table.add_row(*(cell.replace("|", "\\|") for cell in cells))
-    heading, rule, *body = text_of(table).strip("\n").splitlines()  # rich adds an empty edge
-    cells = rule.split("|")
-    for number, name in enumerate(columns, 1):
-        if name in right:
-            cells[number] = f"{cells[number][:-1]}:"
-    return "".join(f"{line}\n" for line in (heading, "|".join(cells), *body))

@@ -1,29 +1,13 @@
-"""Violations of a run as text, JUnit and JSON: in groups, with one history for each thing."""
+"""Violations of a run as text and JSON: in groups, with one history for each thing."""
 
 import json
-from xml.etree import ElementTree
-
-from msgspec.structs import replace
 
 from shmalloc.errors import Violation
-from stress.report.document import json_document, junit_document
+from stress.report.document import json_document
 from stress.report.violations import grouped, violation_lines
-from stress.run.result import RunResult
-from stress.spec import RawSpec, resolve
-from stress.verdict import Verdict
-from stress.workloads import WORKLOADS
+from support.suites import result_with, tail
 
 PAST = ("cpu 1: allocated pfn 5, order 0, for owner 7", "cpu 2: freed pfn 5, order 0")
-
-
-def tail(pfn, history=(), found="TAIL v3"):
-    return Violation("I_TAIL", f"pfn {pfn}", "one head", found, history, cpu=0)
-
-
-def result_with(*violations):
-    result = RunResult(resolve(RawSpec(seed="1", workload="churn"), WORKLOADS, 2))
-    result.violations += violations
-    return result
 
 
 def test_violations_that_differ_in_numbers_alone_are_one_group():
@@ -63,23 +47,6 @@ def test_only_the_first_groups_are_shown_and_the_rest_is_counted():
         "!!! and 2 more of other kinds",
         "!!! and 8 more that were counted, not kept",
     ]
-
-
-def test_junit_tells_a_group_once_with_its_sentence_and_its_history():
-    xml = ElementTree.fromstring(junit_document(result_with(tail(5, PAST), tail(6), tail(7))))
-    failure = xml.find(".//failure")
-    assert failure.get("message").startswith("I_TAIL: every page is covered by exactly one head")
-    assert failure.text.count("I_TAIL") == 1 and "and 2 more like it" in failure.text
-    assert PAST[0] in failure.text
-
-
-def test_junit_leaves_out_what_xml_cannot_carry():
-    result = result_with()
-    result.spec = replace(result.spec, trace="a\x1b\ud800\ufffeb\U0001f40dc")
-    result.troubles.append((Verdict.ERROR, "d\x08\udcffe"))
-    xml = ElementTree.fromstring(junit_document(result).encode("utf-8"))
-    text = "".join(xml.itertext())
-    assert "ab\U0001f40dc" in text and "de" in text
 
 
 def test_json_has_every_violation_with_its_number_and_sentence_and_the_groups():

@@ -1,9 +1,9 @@
-"""Tables in print: the same text in a pipe and in a notebook, and as Markdown."""
+"""Tables in print: the same text in a pipe and in a notebook."""
 
 import pytest
 from rich import console
 
-from stress.tables import grid, markdown_of, text_of
+from stress.tables import grid, text_of
 
 
 @pytest.fixture(params=["elsewhere", "notebook"])
@@ -21,10 +21,3 @@ def test_a_table_is_text_and_breaks_no_cell(place, capsys):
     heading, _, row = text_of(sample()).splitlines()
     assert heading.split() == ["name", "count"] and row.split() == ["shm1/" + "x" * 200, "7"]
     assert capsys.readouterr() == ("", "")
-
-
-def test_markdown_has_a_rule_that_puts_numbers_to_the_right(place):
-    heading, rule, row = markdown_of(["name", "n"], [["a|b", "7"]], right=["n"]).splitlines()
-    assert [cell.strip() for cell in heading.strip("|").split("|")] == ["name", "n"]
-    assert rule.strip("|").split("|")[1].endswith(":")
-    assert "a\\|b" in row

@@ -50,6 +50,7 @@ ONLY_IN = {
     "greenlet": ("stress.machine.interpreted",),
     "click": ("stress.cli", "stress.commands", "stress.options"),
     "jinja2": ("stress.explorer.report.html",),
+    "junitparser": ("stress.report.junit",),
 }
 
 

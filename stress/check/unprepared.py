@@ -15,6 +15,7 @@ from shmalloc.errors import CorruptionError, MisuseError, ShmallocError
 from stress.check.blame import blamed
 from stress.check.changes import Changes
 from stress.check.head import document_head
+from stress.machine.site import Site
 from stress.verdict import Verdict
 
 T = TypeVar("T")
@@ -22,11 +23,14 @@ LEFT = "everything else: a kernel that fails alone fails in every schedule"
 
 
 class UnpreparedError(ShmallocError):
-    """``name``: the program. The message says what a kernel did."""
+    """``name``: the program. ``place``: the line that failed, if there is one.
 
-    def __init__(self, name: str, reason: str) -> None:
+    The message says what a kernel did.
+    """
+
+    def __init__(self, name: str, reason: str, place: Site | None = None) -> None:
         super().__init__(f"{name}: {reason}")
-        self.name = name
+        self.name, self.place = name, place
 
 
 def prepared(name: str, build: Callable[[], T]) -> T:
@@ -42,8 +46,8 @@ def prepared(name: str, build: Callable[[], T]) -> T:
         kernels = [one for one in frames if Path(one.filename).parent.name == "kernels"]
         at = (kernels or frames)[-1]  # not in the memory that a kernel reads
         reason = f"cannot be prepared: {type(error).__name__}: {error}"
-        place = f"  at {at.filename}:{at.lineno} in {at.name}: {at.line}"
-        raise UnpreparedError(name, f"{reason}\n{place}") from error
+        site = Site(at.filename, at.lineno or 1, at.name)
+        raise UnpreparedError(name, f"{reason}\n  at {site}: {at.line}", site) from error
 
 
 def text_of(error: UnpreparedError, changes: Changes | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +12,9 @@ import click
 
 from shmalloc.errors import MisuseError
 from stress import progress as watching
-from stress.options import PROGRAMS, duration, html_file, json_file, option, progress
+from stress.options import PROGRAMS, duration, exports, html_file, json_file, option, progress
 from stress.options import command as as_command
+from stress.options.again import command_line
 from stress.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from stress.check.loop import Loop, Outcome
     from stress.check.select import Selection
     from stress.check.unprepared import UnpreparedError
+    from stress.report.exports import Exports
+    from stress.report.suite import Start
+    from stress.report.suites.check import Checked
 
 SECONDS = "60"
 # Interpreted, nothing is compiled: a few schedules of everything, then a second each.
@@ -52,6 +55,7 @@ LINGER_S = 1.5  # for a shorter schedule, after the first failure
 @duration("Time for everything, compiling included", default=SECONDS)
 @json_file("Write the result to FILE as JSON; - is standard output.")
 @html_file("Write the failure to FILE as a page.")
+@exports("junit", "ktap", "markdown")
 @progress()
 def command(
     parts: tuple[str, ...],
@@ -61,6 +65,7 @@ def command(
     seconds: float,
     json: str | None,
     html: str | None,
+    exports: dict[str, str | None],
     progress: str,
 ) -> int:
     """Find out what a change broke: explore programs until one fails.
@@ -76,10 +81,10 @@ def command(
     Exit codes: 0 passed, 1 a program failed, 2 interrupted, 3 a schedule did not repeat, 4 usage,
     5 nothing to run or no time for all, 7 this machine cannot run it.
     """
-    from stress.report.places import require_places
+    from stress.report.exports import Exports
+    from stress.report.suite import Start
 
-    started = time.monotonic()
-    require_places(json=json, html=html)
+    start, files = Start.now(), Exports(exports, json=json, html=html)
     if not (parts or changed or since):
         raise MisuseError("check: nothing is named; name a part such as buddy, or use --changed")
     _load()
@@ -87,27 +92,30 @@ def command(
     from stress.check.changes import changes_since, other_packages, packages_checkout
     from stress.check.select import candidates, select
     from stress.check.unprepared import UnpreparedError
+    from stress.report.suites.check import Checked, suite_of
 
     wanted = changed or bool(since)
     try:
         found = candidates(parts, crash)
     except UnpreparedError as error:
         changes = changes_since(since, _files_of(parts)) if wanted else None
-        return _show_unprepared(error, changes, json)
+        return _show_unprepared(error, changes, json, files, start)
     changes = changes_since(since, _files_of(parts)) if wanted else None
     selection = select(found, changes)
     other = "" if wanted else other_packages(packages_checkout())
     if other:  # an edit here would pass unseen
         selection.left.append(other)
     click.echo(verdict.headline(selection, changes), err=True)
-    loop = _loop(selection, seconds, time.monotonic() - started)
+    loop = _loop(selection, seconds, start.elapsed_s)
     interrupted = False
     try:
         with watching.shown(progress) as loop.report:
             loop.run()
     except KeyboardInterrupt:  # nothing of what was found is lost
         interrupted = True
-    return _show(loop, selection, changes, seconds, json, html, interrupted)
+    checked = Checked(loop, selection, changes, seconds, interrupted)
+    files.write(lambda: suite_of(checked, start, command_line()))
+    return _show(checked, json, html, files.aside)
 
 
 def _files_of(parts: tuple[str, ...]) -> list[Path]:
@@ -121,14 +129,18 @@ def _files_of(parts: tuple[str, ...]) -> list[Path]:
     return files
 
 
-def _show_unprepared(error: UnpreparedError, changes: Changes | None, json: str | None) -> int:
+def _show_unprepared(
+    error: UnpreparedError, changes: Changes | None, json: str | None, files: Exports, start: Start
+) -> int:
     from stress.check import unprepared
     from stress.report.places import write_to
+    from stress.report.suites.check import suite_of_unprepared
 
     if json is not None:
         whole = unprepared.document_of(error, changes)
         write_to(json, json_module.dumps(whole, indent=2) + "\n")
-    aside = json == "-"
+    files.write(lambda: suite_of_unprepared(error, changes, start, command_line()))
+    aside = files.aside
     click.echo(unprepared.text_of(error, changes), err=aside)
     click.echo(f"not checked: {unprepared.LEFT}\n{Verdict.FAILED.name}", err=aside)
     return Verdict.FAILED.exit_code
@@ -183,30 +195,23 @@ def _teller() -> Callable[[Outcome], None]:
     return tell
 
 
-def _show(
-    loop: Loop,
-    selection: Selection,
-    changes: Changes | None,
-    seconds: float,
-    json: str | None,
-    html: str | None,
-    interrupted: bool,
-) -> int:
+def _show(checked: Checked, json: str | None, html: str | None, aside: bool) -> int:
     from stress.check import verdict
     from stress.report.places import write_to
 
+    loop, selection, changes = checked.loop, checked.selection, checked.changes
+    seconds = checked.seconds
     first = verdict.shortest(loop)
     if json is not None:
         whole = verdict.document(loop, selection, changes, seconds)
         write_to(json, json_module.dumps(whole, indent=2) + "\n")
-    aside = json == "-"
     if first is not None:
         click.echo(verdict.failure_text(first, changes), err=aside)
         if html is not None:
             write_to(html, verdict.page_of(first))
     for text in verdict.last_words(loop, selection, seconds):
         click.echo(text, err=aside)
-    if interrupted and first is None:
+    if checked.interrupted and first is None:
         raise KeyboardInterrupt
     code: Verdict = verdict.verdict_of(loop)
     return code.exit_code

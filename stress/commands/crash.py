@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import Any
@@ -21,24 +22,25 @@ from stress.crash.document import document
 from stress.crash.report import covered, missing, site_table, table
 from stress.crash.result import CrashResult
 from stress.crash.search import SEEDS, Effort, Hunt
-from stress.crash.sites import OPERATION_NAMES, know_all_sites
+from stress.crash.sites import OPERATION_NAMES, Coverage, know_all_sites
 from stress.crash.targets import load_cases
 from stress.machine.engines import ENGINES
 from stress.machine.site import Site
-from stress.options import CASES, duration, html_file, json_file, markdown_file, option
+from stress.options import CASES, duration, exports, html_file, json_file, option
 from stress.options import command as as_command
 from stress.options import engine as engine_option
 from stress.options import progress as progress_option
 from stress.options import seed as seed_option
+from stress.options.again import command_line
 from stress.quantities import counted
-from stress.report.places import require_places, write_to
+from stress.report.exports import Exports
+from stress.report.places import write_to
+from stress.report.suite import Start
+from stress.report.suites.crash import VERDICT_OF, Crashed, suite_of
 from stress.tables import grid, show
 from stress.verdict import Verdict
 
 SHOWN_FAILURES = 10
-VERDICTS = {"passed": Verdict.PASSED, "failed": Verdict.FAILED, "cut": Verdict.VACUOUS}
-
-
 EFFORT = "Effort"
 ONE_RUN = "One run, as a failure prints it"
 SECOND = "Deaths in recovery"
@@ -135,7 +137,7 @@ SECOND = "Deaths in recovery"
 @option("--sites", is_flag=True, group="Results", help="Print one line for each write site.")
 @json_file()
 @html_file("Write the first failure to FILE as a page.")
-@markdown_file("Write the table to FILE as Markdown.")
+@exports("junit", "ktap", "markdown")
 @progress_option()
 @option(
     "--list",
@@ -155,7 +157,7 @@ def command(
     then: int,
     full: bool,
     sites: bool,
-    markdown: str | None,
+    exports: dict[str, str | None],
     json: str | None,
     html: str | None,
     engine: str,
@@ -169,7 +171,7 @@ def command(
 
     Exit codes: 0 every death was recovered, 1 one was not, 2 interrupted, 4 usage, 5 runs were cut.
     """
-    require_places(markdown=markdown, json=json, html=html)
+    start, files = Start.now(), Exports(exports, json=json, html=html)
     if listing:
         table = grid("case", "story", heading=False)
         for name in case_names():
@@ -184,17 +186,23 @@ def command(
         return _one_run(case, schedule, victim, write, then, full, engine)
     effort = Effort(engine=engine, **more)
     total = CrashResult(cases=0)
+    by_name: dict[str, CrashResult] = {}
     followed: set[tuple[Site, ...]] = set()
     know_all_sites()
     try:
-        for number, case in enumerate(cases.values()):
-            total.add(_hunt(case, effort, followed, progress, f"{number + 1} of {len(cases)}, "))
+        for number, (name, case) in enumerate(cases.items()):
+            place = f"{number + 1} of {len(cases)}, "
+            by_name[name] = _hunt(case, effort, followed, progress, place)
+            total.add(by_name[name])
     finally:  # an interrupt loses nothing of what was found
         if total.cases:
+            known = covered(total) if not targets else ()
+            crashed = Crashed(total, by_name, known, interrupted=len(by_name) < len(cases))
             _write(total, json, html)
-            with redirect_stdout(sys.stderr if json == "-" else sys.stdout):
-                _show(total, complete=not targets, sites=sites, markdown=markdown)
-    return VERDICTS[total.verdict].exit_code
+            files.write(lambda: suite_of(crashed, start, command_line()))
+            with redirect_stdout(sys.stderr if files.aside else sys.stdout):
+                _show(total, known, sites)
+    return VERDICT_OF[total.verdict].exit_code
 
 
 def _hunt(
@@ -214,15 +222,13 @@ def _hunt(
     return result
 
 
-def _show(total: CrashResult, complete: bool, sites: bool, markdown: str | None) -> None:
-    known = covered(total)
-    click.echo(table(total, known if complete else ()))
+def _show(total: CrashResult, known: Sequence[Coverage], sites: bool) -> None:
+    """``known``: the write sites of the allocator, if all of its cases ran."""
+    click.echo(table(total, known))
     if sites:
         click.echo(site_table(total))
-    if complete:
+    if known:
         click.echo(missing(known, by_operation=sites))
-    if markdown is not None:
-        write_to(markdown, table(total, known if complete else (), markdown=True))
     rate = total.runs / total.seconds if total.seconds else 0
     click.echo(
         f"{counted(total.cases, 'program')}, {counted(total.schedules, 'schedule')},"

@@ -11,7 +11,7 @@ from stress import progress as watching
 from stress.explorer.explore import AUTO, DEFAULT_SECONDS, explore
 from stress.explorer.report.document import document
 from stress.explorer.report.naming import Naming
-from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
+from stress.explorer.result import Exploration
 from stress.explorer.searches import strategies
 from stress.explorer.targets import load_programs
 from stress.machine.engines import ENGINES
@@ -21,6 +21,7 @@ from stress.options import (
     Names,
     duration,
     engine,
+    exports,
     html_file,
     json_file,
     option,
@@ -28,17 +29,14 @@ from stress.options import (
     seed,
 )
 from stress.options import command as as_command
+from stress.options.again import command_line
 from stress.quantities import counted
-from stress.report.places import require_places, write_to
-from stress.verdict import Verdict, worst
+from stress.report.exports import Exports
+from stress.report.places import write_to
+from stress.report.suite import Start
+from stress.report.suites.explore import VERDICT_OF, suite_of
+from stress.verdict import worst
 
-VERDICT_OF = {
-    FAILED: Verdict.FAILED,
-    EXHAUSTED: Verdict.PASSED,
-    BUDGET: Verdict.PASSED,
-    ABANDONED: Verdict.VACUOUS,
-    ERROR: Verdict.ERROR,
-}
 OUTCOMES_SHOWN = 20
 STRATEGIES = (*strategies(), AUTO)
 SEARCH = "Search"
@@ -134,11 +132,13 @@ BOUNDS = "For single strategies"
 @option("--paths", is_flag=True, group="Results", help="Show the calls that led to each step.")
 @json_file()
 @html_file()
+@exports("junit", "ktap", "markdown")
 @progress()
 def command(
     targets: tuple[str, ...],
     json: str | None,
     html: str | None,
+    exports: dict[str, str | None],
     all_failures: bool,
     paths: bool,
     progress: str,
@@ -152,14 +152,15 @@ def command(
     Exit codes: 0 passed, 1 a schedule failed, 2 interrupted, 3 a schedule did not repeat, 4 usage,
     5 all schedules were cut at the step limit, 7 this machine cannot run it.
     """
-    require_places(json=json, html=html)
+    start, files = Start.now(), Exports(exports, json=json, html=html)
     results = []
     for program in load_programs(targets).values():
         with watching.shown(progress) as report:
             found = explore(program, stop_on_failure=not all_failures, progress=report, **how)
         results.append(found)
-        click.echo("\n".join(summary(found, paths)), err=json == "-")
+        click.echo("\n".join(summary(found, paths)), err=files.aside)
     _write(results, json, html)
+    files.write(lambda: suite_of(results, start, command_line()))
     return worst(VERDICT_OF[result.verdict] for result in results).exit_code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,14 @@ import click
 
 from shmalloc.errors import MisuseError
 from stress import progress as watching
-from stress.options import MUTANTS, duration, engine, json_file, markdown_file, option, progress
+from stress.options import MUTANTS, duration, engine, exports, json_file, option, progress
 from stress.options import command as as_command
 
 if TYPE_CHECKING:
     from stress.mutants import Mutant
     from stress.mutants.runner import Hunted
+    from stress.report.exports import Exports
+    from stress.report.suite import Start
 
 ENGINES = ("explorer", "native")
 CHOICES = (*ENGINES, "both")
@@ -27,7 +30,7 @@ ACTIONS = "Instead of a hunt"
 @duration("Time for each hunt", unset="the mutant's own, mostly 1m")
 @option("--original", is_flag=True, help="Hunt the kernels as they are; nothing may be found.")
 @json_file()
-@markdown_file()
+@exports("junit", "ktap", "markdown")
 @progress()
 @option(
     "--list",
@@ -50,7 +53,7 @@ def command(
     seconds: float | None,
     original: bool,
     json: str | None,
-    markdown: str | None,
+    exports: dict[str, str | None],
     progress: str,
     listing: bool,
     plant: str | None,
@@ -62,10 +65,11 @@ def command(
     Exit codes: 0 all that must be found were found, 1 one survived, or a hunt failed on the
     original kernels, 2 interrupted, 3 a hunt did not come to an end, 4 usage.
     """
-    from stress.report.places import require_places
+    from stress.report.exports import Exports
+    from stress.report.suite import Start
 
     mutants = chosen(names)
-    require_places(json=json, markdown=markdown)
+    start, files = Start.now(), Exports(exports, json=json)
     if listing:
         _list(mutants)
         return 0
@@ -77,7 +81,8 @@ def command(
         _hunt(mutants, engines, seconds, original, results, progress)
     finally:
         if results:  # an interrupt loses nothing of what was found
-            _show(results, [mutant.name for mutant in mutants], seconds, json, markdown)
+            _show(results, [mutant.name for mutant in mutants], seconds, json, files.aside)
+            _export(results, files, start)
     from stress.mutants.report import verdict_of
 
     return verdict_of(results).exit_code
@@ -148,13 +153,19 @@ def _show(
     names: list[str],
     seconds: float | None,
     json: str | None,
-    markdown: str | None,
+    aside: bool,
 ) -> None:
     from stress.mutants import report
     from stress.report.places import write_to
 
     if json is not None:
         write_to(json, report.document(results, names, seconds))
-    report.print_tables(results, to_stderr=json == "-")
-    if markdown is not None:
-        write_to(markdown, report.markdown(results))
+    report.print_tables(results, to_stderr=aside)
+
+
+def _export(results: list[Hunted], files: Exports, start: Start) -> None:
+    from stress.mutants.suite import suite_of
+    from stress.options.again import command_line
+
+    interrupted = sys.exc_info()[0] is not None
+    files.write(lambda: suite_of(results, start, command_line(), interrupted))

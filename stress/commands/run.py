@@ -18,8 +18,8 @@ from stress.options import (
     Time,
     duration,
     engine,
+    exports,
     json_file,
-    junit_file,
     option,
     progress,
 )
@@ -28,9 +28,12 @@ from stress.options import seed as seed_option
 from stress.options.files import use_file
 from stress.quantities import exact_duration
 from stress.report.artifacts import Artifacts
-from stress.report.document import json_document, junit_document
-from stress.report.places import require_places, write_to
+from stress.report.document import json_document
+from stress.report.exports import Exports
+from stress.report.places import write_to
 from stress.report.progress import PlainProgress
+from stress.report.suite import Start
+from stress.report.suites.run import suite_of
 from stress.report.text import first_line, result_lines
 from stress.run.controller import Controller
 from stress.run.interrupts import Interrupts
@@ -146,7 +149,7 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
     help="Time after which a silent worker counts as hung.",
 )
 @json_file()
-@junit_file()
+@exports("junit", "ktap", "markdown")
 @option("--out", metavar="DIR", group="Results", help="Write everything about the run to DIR.")
 @progress("Show progress; auto: live on a terminal, one line every ten seconds elsewhere.")
 @option(
@@ -158,7 +161,7 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
 )
 def command(
     json: str | None,
-    junit: str | None,
+    exports: dict[str, str | None],
     out: str | None,
     progress: str,
     dry_run: bool,
@@ -183,11 +186,11 @@ def command(
         **texts,
     )
     spec = fit_for_faults(resolve(with_trace(raw), WORKLOADS_BY_NAME, len(cores())))
-    require_places(json=json, junit=junit, out=out)
+    files = Exports(exports, json=json, out=out)
     if dry_run:
         click.echo(f"# {spec.command_line()}\n{spec.toml()}", nl=False)
         return 0
-    return run_spec(spec, Outputs(json, junit, out, progress))
+    return run_spec(spec, Outputs(json, out, progress), files)
 
 
 def fit_for_faults(spec: RunSpec) -> RunSpec:
@@ -215,16 +218,18 @@ def require_limits(spec: RunSpec) -> None:
     require_processes(spec.workers + PROCESSES + int(faults), what)
 
 
-def run_spec(spec: RunSpec, outputs: Outputs) -> int:
+def run_spec(spec: RunSpec, outputs: Outputs, files: Exports) -> int:
     """Run ``spec``, write all results where they are wanted, and return the exit code."""
     require_limits(spec)
-    lines_to_stderr = outputs.json == "-"  # standard output is the document then
+    start = Start.now()
+    lines_to_stderr = files.aside
     click.echo(first_line(spec), err=lines_to_stderr)
     sys.stdout.flush()
     artifacts = None if outputs.out is None else Artifacts(outputs.out, spec)
 
     def finish(result: RunResult) -> int:
         _write(result, outputs, artifacts)
+        files.write(lambda: suite_of(result, start))
         for line in result_lines(result):
             click.echo(line, err=lines_to_stderr)
         return result.verdict.exit_code
@@ -254,8 +259,6 @@ def _write(result: RunResult, outputs: Outputs, artifacts: Artifacts | None) -> 
     document = json_document(result)
     if outputs.json is not None:
         write_to(outputs.json, document)
-    if outputs.junit is not None:
-        write_to(outputs.junit, junit_document(result))
     if artifacts is not None:
         artifacts.save_result(result, document)
         click.echo(f"results in {artifacts.directory}", err=True)

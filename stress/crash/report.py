@@ -8,7 +8,7 @@ from stress.crash.result import AT_END, RETURNED, Counts, CrashResult, Key, plac
 from stress.crash.sites import HALVES, Coverage, coverage
 from stress.explorer.report.wording import path_at
 from stress.machine.site import Site
-from stress.tables import grid, markdown_of, text_of
+from stress.tables import grid, text_of
 
 COLUMNS = (
     "operation",
@@ -50,8 +50,8 @@ def by_operation(
     return rows
 
 
-def table(result: CrashResult, known: Sequence[Coverage] = (), markdown: bool = False) -> str:
-    """The table; with ``known`` it has the number of write sites of each operation."""
+def table_rows(result: CrashResult, known: Sequence[Coverage] = ()) -> list[list[str]]:
+    """Its rows, by ``COLUMNS``; with ``known`` they have the write sites of each operation."""
     totals = {one.name: one for one in known}
     rows = []
     for name, (sites, once, again) in sorted(by_operation(result, bool(known)).items()):
@@ -59,10 +59,13 @@ def table(result: CrashResult, known: Sequence[Coverage] = (), markdown: bool = 
         rows.append([name, str(one) if one else str(len(sites)), *_cells(once), *_cells(again)])
     every = str(totals["all"]) if "all" in totals else ""
     rows.append(["all", every, *_cells(result.total()), *_cells(result.total(second=True))])
-    if markdown:
-        return markdown_of(COLUMNS, rows, right=COLUMNS[1:])
+    return rows
+
+
+def table(result: CrashResult, known: Sequence[Coverage] = ()) -> str:
+    """The table as text."""
     shown = grid(*COLUMNS, right=COLUMNS[1:])
-    for row in rows:
+    for row in table_rows(result, known):
         shown.add_row(*row)
     return text_of(shown)
 

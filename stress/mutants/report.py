@@ -14,7 +14,7 @@ from shmalloc.invariants import BY_NAME
 from stress.mutants import MUTANTS
 from stress.mutants.runner import ENGINES, EXPECTED, FOUND, NATIVE, ORIGINAL, SURVIVED, Hunted
 from stress.report.environment import environment
-from stress.tables import grid, markdown_of, show
+from stress.tables import grid, show
 from stress.verdict import Verdict, worst
 
 SCHEMA = 1
@@ -68,25 +68,17 @@ def print_tables(results: Sequence[Hunted], to_stderr: bool = False) -> None:
         print(line, file=stream)
 
 
-def markdown(results: Sequence[Hunted]) -> str:
-    """The tables for a page of the documentation, without tokens: those go with the kernels."""
-    lines = []
-    for engine in ENGINES:
-        some = [result for result in results if result.engine == engine]
-        if some:
-            lines += [_markdown_table(some, engine), *sums(some, engine), ""]
-    return "\n".join(lines)
-
-
-def _markdown_table(results: Sequence[Hunted], engine: str) -> str:
+def plain_rows(results: Sequence[Hunted], engine: str) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of one engine without tokens: those go with the kernels."""
     columns = NATIVE_COLUMNS if engine == NATIVE else range(len(COLUMNS))
     rows = []
     for result in results:
-        cells = list(row(result))
-        if result.outcome != FOUND:
-            cells[1] = f"{result.outcome}: {result.note}"
-        rows.append([cells[i] for i in columns])
-    return markdown_of([COLUMNS[i] for i in columns], rows, right=NUMBERS)
+        if result.engine == engine:
+            cells = list(row(result))
+            if result.outcome != FOUND:
+                cells[1] = f"{result.outcome}: {result.note}"
+            rows.append([cells[i] for i in columns])
+    return [COLUMNS[i] for i in columns], rows
 
 
 def last_lines(results: Sequence[Hunted]) -> list[str]:

@@ -6,6 +6,7 @@
     command   a command whose options stand in groups, and come from the environment and from files
     files     those files: shmstress.toml, pyproject.toml, --config FILE
     shared    the options that several commands have: --duration, --seed, --json, --engine, ...
+    again     the line that repeats the command that runs now
 
 A command is written with ``@command(name)``, ``@option(...)`` and the options of ``shared``.
 Importing this package imports click and nothing heavier: ``shmstress --help`` and the completion
@@ -28,16 +29,7 @@ from stress.options.kinds import (
     Size,
     Time,
 )
-from stress.options.shared import (
-    duration,
-    engine,
-    html_file,
-    json_file,
-    junit_file,
-    markdown_file,
-    progress,
-    seed,
-)
+from stress.options.shared import duration, engine, exports, html_file, json_file, progress, seed
 
 __all__ = [
     "CASES",
@@ -56,10 +48,9 @@ __all__ = [
     "command",
     "duration",
     "engine",
+    "exports",
     "html_file",
     "json_file",
-    "junit_file",
-    "markdown_file",
     "option",
     "progress",
     "seed",

@@ -6,6 +6,7 @@ Every command that takes a time calls it ``--duration``; ``--seconds`` means the
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from stress.options.command import option
@@ -15,6 +16,13 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 ENGINES = ("native", "interpreted")
 PROGRESS = ("auto", "always", "never")
 RESULTS = "Results"
+EXPORTS = {  # see docs/exports.md
+    "junit": "Write the results to FILE as JUnit XML.",
+    "ktap": "Write the results to FILE as KTAP, as tests of the Linux kernel do.",
+    "markdown": "Write a comment for a pull request to FILE, as Markdown.",
+    "sarif": "Write the findings to FILE as SARIF, for code scanning.",
+    "perfetto": "Write the failing schedule to FILE, for ui.perfetto.dev.",
+}
 
 
 def duration(
@@ -83,19 +91,28 @@ def json_file(help: str = "Write the results to FILE as JSON; - is standard outp
     return _file("json", help)
 
 
-def junit_file(help: str = "Write the results to FILE as JUnit XML.") -> Decorator:
-    """``--junit FILE``."""
-    return _file("junit", help)
-
-
 def html_file(help: str = "Write the failure to FILE as a page.") -> Decorator:
     """``--html FILE``."""
     return _file("html", help)
 
 
-def markdown_file(help: str = "Write the tables to FILE as Markdown.") -> Decorator:
-    """``--markdown FILE``."""
-    return _file("markdown", help)
+def exports(*formats: str) -> Decorator:
+    """An option for each of these formats; the parameter ``exports`` gets their paths by name.
+
+    Hand it to ``stress.report.exports.Exports``.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def packed(**values: Any) -> Any:
+            paths = {name: values.pop(name) for name in formats}
+            return function(exports=paths, **values)
+
+        for name in reversed(formats):
+            _file(name, EXPORTS[name])(packed)
+        return packed
+
+    return decorate
 
 
 def progress(

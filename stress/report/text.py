@@ -17,6 +17,7 @@ from stress.spec import RunSpec
 from stress.verdict import Verdict
 
 REFUSED = "refused (out of memory, expected)"
+WORKLOAD_COLUMNS = ("workload", "worker s", "operations", "per second", "longest ms", "refused*")
 HONEST = "native runs repeat their inputs, not their interleavings; run it longer or more often"
 
 
@@ -66,17 +67,11 @@ def _flight_lines(result: RunResult) -> Iterator[str]:
         yield f"  {line}"
 
 
-def _table(result: RunResult) -> Iterator[str]:
-    """How long each workload ran, in worker seconds, and what it did."""
-    if not result.workloads:
-        return
-    from stress.tables import grid, text_of
-
-    numbers = ("worker s", "operations", "per second", "longest ms", "refused*")
-    table = grid("workload", *numbers, right=numbers)
+def workload_rows(result: RunResult) -> Iterator[tuple[str, ...]]:
+    """A row for each workload, by ``WORKLOAD_COLUMNS``: numbers for people."""
     for workload in result.workloads.values():
         rate = workload.ops / workload.seconds if workload.seconds else 0.0
-        table.add_row(
+        yield (
             workload.name,
             f"{workload.seconds:,.1f}",
             f"{workload.ops:,}",
@@ -84,6 +79,17 @@ def _table(result: RunResult) -> Iterator[str]:
             f"{workload.longest_batch_s * 1e3:,.1f}",
             f"{workload.refused:,}",
         )
+
+
+def _table(result: RunResult) -> Iterator[str]:
+    """How long each workload ran, in worker seconds, and what it did."""
+    if not result.workloads:
+        return
+    from stress.tables import grid, text_of
+
+    table = grid(*WORKLOAD_COLUMNS, right=WORKLOAD_COLUMNS[1:])
+    for row in workload_rows(result):
+        table.add_row(*row)
     yield from text_of(table).splitlines()
     yield f"* {REFUSED}"
     yield ", ".join(f"{name} {count:,}" for name, count in _counters(result))

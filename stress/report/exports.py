@@ -1,0 +1,75 @@
+"""Where a command writes its ``Suite``: one file for each format that was asked for.
+
+``-`` is standard output; then what people read goes to standard error. The file that
+``$GITHUB_STEP_SUMMARY`` names belongs to all steps of a job, so Markdown is added to its end; any
+other file is replaced. Each writer is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from stress.report.places import require_places, write_to
+from stress.report.suite import Suite
+
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
+STDOUT = "-"
+
+
+class Exports:
+    """The paths of one command by format, such as ``junit``.
+
+    ``others``: paths that the command writes by itself, such as ``json``. Raises ``MisuseError``
+    where one of them cannot be written, or two are the same.
+    """
+
+    def __init__(self, paths: Mapping[str, str | None], **others: str | None) -> None:
+        self._paths = {name: path for name, path in paths.items() if path is not None}
+        self._others = others
+        require_places(**others, **self._paths)
+
+    @property
+    def aside(self) -> bool:
+        """Whether standard output is a document, so that text belongs on standard error."""
+        return STDOUT in self._paths.values() or STDOUT in self._others.values()
+
+    def write(self, make: Callable[[], Suite]) -> None:
+        """Write the suite in each format but ``perfetto``; ``make`` is called if there is one."""
+        wanted = {name: path for name, path in self._paths.items() if name != "perfetto"}
+        suite = make() if wanted else None
+        for name, path in wanted.items():
+            assert suite is not None
+            text = written(name, suite)
+            if name == "markdown" and _is_summary(path):
+                _add(path, text)
+            else:
+                write_to(path, text)
+
+
+def written(name: str, suite: Suite) -> str:
+    """``suite`` in the format of this name."""
+    if name == "junit":
+        from stress.report.junit import junit
+
+        return junit(suite)
+    if name == "ktap":
+        from stress.report.ktap import ktap
+
+        return ktap(suite)
+    if name == "markdown":
+        from stress.report.markdown import markdown
+
+        return markdown(suite)
+    raise ValueError(f"format: {name!r}; use junit, ktap or markdown")
+
+
+def _is_summary(path: str) -> bool:
+    given = os.environ.get(STEP_SUMMARY)
+    return bool(given) and path != STDOUT and Path(path).resolve() == Path(str(given)).resolve()
+
+
+def _add(path: str, text: str) -> None:
+    with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(f"{text}\n")

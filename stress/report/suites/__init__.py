@@ -1,0 +1,1 @@
+"""What each command found, as a ``Suite``: one file for each command, named like it."""

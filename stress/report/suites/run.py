@@ -1,0 +1,201 @@
+"""A run as a ``Suite``: one case for the processes, one for each workload, one for each invariant.
+
+- ``run``: fails if a worker died or fell silent; skipped if a fault that was asked for never came.
+- a workload: no violation belongs to one workload, so it passes if it worked and reached its marks,
+  and is skipped otherwise. Its seconds are its share of the wall seconds.
+- an invariant: fails if it was violated, and passes only if something that checks it took part in
+  this run (``CHECKED_WHEN``); else it is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from shmalloc import constants as c
+from shmalloc.errors import Violation
+from shmalloc.invariants import TABLE, Invariant
+from stress.report.rules import of_ending, of_invariant
+from stress.report.suite import Case, Finding, Start, Suite, Table
+from stress.report.text import REFUSED, WORKLOAD_COLUMNS, last_line, workload_rows
+from stress.report.violations import Group, grouped, violation_lines
+from stress.run.result import RunResult, WorkloadResult
+from stress.verdict import Verdict, worst
+from stress.workloads import EVENT_NAMES, WORKLOADS
+
+Took = Callable[[RunResult], bool]
+
+
+def _audited(result: RunResult) -> bool:
+    return result.audits > 0
+
+
+def _worked(result: RunResult) -> bool:
+    return result.ops > 0
+
+
+def _with_objects(result: RunResult) -> bool:
+    return result.event(c.EV_OBJ_ALLOC) > 0
+
+
+def _never(result: RunResult) -> bool:
+    return False
+
+
+def _ran(workload: str) -> Took:
+    return lambda result: workload in result.workloads
+
+
+# What the table of invariants names as a checker -> whether it took part in a run.
+CHECKED_WHEN: dict[str, Took] = {
+    "audit": _audited,
+    "audit at the end of a run": _audited,
+    "slab audit": lambda result: _audited(result) and _with_objects(result),
+    "slab audit of a debug cache": lambda result: (
+        _audited(result) and "modules" in result.workloads
+    ),
+    "buddy": _worked,
+    "alloc_pages": _worked,
+    "free_pages": _worked,
+    "every addition to and removal from a list": _worked,
+    "every compiled access": lambda result: _worked(result) and result.spec.engine == "native",
+    "cache_alloc": _with_objects,
+    "cache_free": _with_objects,
+    "cache_alloc and cache_free of a debug cache": _ran("modules"),
+    "cache_destroy": lambda result: result.event(c.EV_CACHE_GONE) > 0,
+    "plug_cpu": lambda result: result.event(c.EV_HOTPLUG) > 0,
+    "contig workload": _ran("contig"),
+    "pfn-walker workload": _ran("pfn-walker"),
+    "owner map": _worked,
+    "workloads": _worked,
+    "watchdog": _worked,
+    "recovery": lambda result: result.spec.kills,
+    "oracle of cover": _never,
+    "checks of the explorer's programs": _never,
+    "no kernel: workloads report X_PAYLOAD": _never,
+    "no kernel: the Python face raises MisuseError": _never,
+}
+
+
+def suite_of(result: RunResult, start: Start) -> Suite:
+    """Everything about one run that other tools show."""
+    spec = result.spec
+    properties = {
+        "verdict": result.verdict.name,
+        "exit code": str(result.verdict.exit_code),
+        "seed": hex(spec.seed),
+        "engine": spec.engine,
+        "spec": spec.command_line(),
+    }
+    for line in result.tally.lines(spec.faults):
+        name, _, value = line.partition(": ")
+        properties[name] = value
+    return Suite(
+        command="run",
+        verdict=result.verdict,
+        start=start,
+        seconds=start.elapsed_s,
+        headline=last_line(result),
+        cases=[_run_case(result), *_workload_cases(result), *_invariant_cases(result)],
+        findings=findings_of(result),
+        tables=[
+            Table("Workloads", WORKLOAD_COLUMNS, [*workload_rows(result)], WORKLOAD_COLUMNS[1:])
+        ],
+        properties=properties,
+        again=[spec.command_line()],
+        notes=[*result.notes, f"* {REFUSED}"],
+    )
+
+
+# --- cases ---------------------------------------------------------------------------------------
+def _run_case(result: RunResult) -> Case:
+    """The processes and the faults: what no invariant and no workload stands for."""
+    troubles = [text for _, text in result.troubles]
+    faults = _missed(result, set(result.tally.marks(result.spec.faults)))
+    verdict = worst([Verdict.PASSED, *(verdict for verdict, _ in result.troubles)])
+    if not troubles and (faults or result.ops == 0):
+        verdict = Verdict.VACUOUS
+        said = f"marks never reached: {', '.join(faults)}"
+        troubles = [said if faults else "no workload did anything"]
+    shown = [*troubles, *(["the last accesses of all CPUs:", *result.flight] if troubles else [])]
+    return Case(
+        "run",
+        "processes",
+        verdict,
+        result.startup_s,
+        troubles[0].splitlines()[0] if troubles else "",
+        "\n".join(shown),
+        result.spec.command_line(),
+    )
+
+
+def _missed(result: RunResult, names: set[str]) -> list[str]:
+    return [name for name in result.missed_marks() if name in names]
+
+
+def _workload_cases(result: RunResult) -> Iterator[Case]:
+    nodes = 1 + max(zone.node for zone in result.spec.zones)
+    for name in result.spec.workloads:
+        done = result.workloads.get(name, WorkloadResult(name))
+        marks = WORKLOADS[name].required_marks(result.spec.workers, nodes)
+        missed = _missed(result, {EVENT_NAMES[mark] for mark in marks})
+        why = f"marks never reached: {', '.join(missed)}" if missed else ""
+        if done.ops == 0:
+            why = "it did nothing"
+        yield Case(
+            "workload",
+            name,
+            Verdict.VACUOUS if why else Verdict.PASSED,
+            done.seconds / result.spec.workers,
+            why,
+        )
+
+
+def _invariant_cases(result: RunResult) -> Iterator[Case]:
+    """All of the table, then those of violations that are in no table."""
+    broken: dict[str, list[Violation]] = {}
+    for violation in result.violations:
+        broken.setdefault(violation.invariant, []).append(violation)
+    again = result.spec.command_line()
+    for row in TABLE.values():
+        if row.name not in broken:
+            yield _unbroken(row, result)
+    for name, violations in broken.items():
+        lines = list(violation_lines(violations, len(violations)))
+        message = lines[0].removeprefix("!!! ")
+        yield Case("invariant", name, Verdict.FAILED, 0.0, message, "\n".join(lines), again)
+
+
+def _unbroken(row: Invariant, result: RunResult) -> Case:
+    if any(CHECKED_WHEN[name](result) for name in row.checkers):
+        return Case("invariant", row.name, Verdict.PASSED)
+    why = f"nothing in this run checks it ({', '.join(row.checkers)})"
+    return Case("invariant", row.name, Verdict.VACUOUS, message=why)
+
+
+# --- findings ------------------------------------------------------------------------------------
+def findings_of(result: RunResult) -> list[Finding]:
+    """A finding for each group of violations, and for each trouble that is one."""
+    again = result.spec.command_line()
+    found = [_finding(group, again) for group in grouped(result.violations)]
+    for verdict, text in result.troubles:
+        if verdict is Verdict.FAILED:
+            flight = ["", "the last accesses of all CPUs:", *result.flight] if result.flight else []
+            headline = text.splitlines()[0] if text else "a worker failed"
+            rule = of_ending("worker")
+            found.append(Finding(rule, headline, "\n".join([text, *flight]), again))
+    return found
+
+
+def _finding(group: Group, again: str) -> Finding:
+    first = group.first
+    history = () if group.told is None else group.told.history
+    lines = [str(first), *([group.more()] if group.count > 1 else [])]
+    if history and group.told is not None:
+        lines += [f"history of {group.told.where}:", *(f"  {line}" for line in history)]
+    return Finding(
+        rule=of_invariant(first.invariant),
+        headline=str(first),
+        text="\n".join(lines),
+        again=again,
+        count=group.count,
+    )

@@ -305,6 +305,7 @@ R_FOUND = 3
 R_CPU = 4
 R_CLOCK = 5
 R_READY = 6  # sequence number + 1 once the record is complete
+R_CALLER = 7  # number of the kernel that reported it (compiler/caller.py)
 R_STRIDE = 8
 REPORTS = 256
 

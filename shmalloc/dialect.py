@@ -7,6 +7,7 @@ docs/decisions/0016-a-compiler-of-our-own.md what it means.
     @kernel      a kernel: takes the memory first if it touches memory
     @hot         a kernel on a path that is counted in nanoseconds: always inlined
     @unit        a kernel that is never inlined: the slow half of an operation
+    @told_its_caller   its last argument is filled in: the number of the kernel that calls it
     @primitive   not a kernel: a function to which each engine gives its own meaning
 """
 
@@ -48,6 +49,15 @@ def unit(function: F) -> F:
     return function
 
 
+def told_its_caller(function: F) -> F:
+    """Mark a kernel whose last parameter, 0 by default, is the number of the kernel that calls it.
+
+    No call in a kernel gives it: compiler/caller.py has the numbers. In plain Python it stays 0.
+    """
+    kernel(function).__told__ = True  # type: ignore[attr-defined]
+    return function
+
+
 def primitive(gives: str) -> Callable[[F], F]:
     """Mark a function that compiled code replaces as its kind of memory defines (kinds.py).
 
@@ -72,6 +82,10 @@ def is_unit(function: Kernel) -> bool:
 
 def is_hot(function: Kernel) -> bool:
     return getattr(function, "__hot__", False)
+
+
+def is_told(function: Kernel) -> bool:
+    return getattr(function, "__told__", False)
 
 
 def is_primitive(value: object) -> bool:

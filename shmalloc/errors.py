@@ -106,6 +106,7 @@ class Violation:
 
     ``invariant``: its name in docs/invariants.md, ``I_TAIL``. ``where``: the page, object, cache or
     word. ``history``: the last operations on it. ``cpu``: the CPU slot that reported it, if any.
+    ``kernel``: the kernel that reported it, ``audit.check_head``, if one did.
     """
 
     invariant: str
@@ -114,6 +115,7 @@ class Violation:
     found: str
     history: tuple[str, ...] = ()
     cpu: int | None = None
+    kernel: str = ""
 
     @property
     def number(self) -> int:

@@ -8,6 +8,7 @@ able to say what dead processes did.
 from __future__ import annotations
 
 from shmalloc import constants as c
+from shmalloc.compiler.caller import name_of as name_of_kernel
 from shmalloc.descriptor_text import block_text, order_of, owner_text
 from shmalloc.errors import Violation
 from shmalloc.history import LINES, History
@@ -68,6 +69,7 @@ class Reports:
             found=self._text.found(code, found),
             history=history.of(self._text.stake(code, where)),
             cpu=cpu,
+            kernel=name_of_kernel(int(self._words[at + c.R_CALLER])),
         )
 
 

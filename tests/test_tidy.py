@@ -39,7 +39,7 @@ MANY_OPTIONS = {"Arena.create", "ObjectOperations.cache", "explore", "rerun"}
 # (alloc_bulk, bulk_from_zone, bad_rest) that wait for a measurement. None may join them.
 MANY_VALUES = {
     "alloc_bulk", "bad_rest", "bulk_from_zone", "expand", "free_object", "keep_on_pcp",
-    "push_freed", "record", "take_block", "take_from_pcp",
+    "push_freed", "record", "report", "take_block", "take_from_pcp",
 }  # fmt: skip
 CALLED_BY_CLICK = "stress/commands/"
 # A table of numbers may be long; everything else is one concept a file.

@@ -25,7 +25,7 @@ from types import FunctionType
 from typing import Any
 
 from shmalloc import words as words_module
-from shmalloc.compiler import flow, refusals, refused_names, source
+from shmalloc.compiler import caller, flow, refusals, refused_names, source
 from shmalloc.compiler.integers import INT_MAX, INT_MIN
 from shmalloc.compiler.outline import Outline
 from shmalloc.compiler.refusals import (
@@ -38,7 +38,7 @@ from shmalloc.compiler.refusals import (
 )
 from shmalloc.compiler.refused_names import ABSENT
 from shmalloc.compiler.scope import scope_of
-from shmalloc.dialect import Kernel, is_kernel, is_primitive
+from shmalloc.dialect import Kernel, is_kernel, is_primitive, is_told
 from shmalloc.errors import DialectError
 
 WORDS: frozenset[object] = frozenset(words_module.WORDS)
@@ -104,7 +104,8 @@ class _Reader(ast.NodeTransformer):
 
     def _check_signature(self, tree: ast.FunctionDef) -> None:
         arguments = tree.args
-        if arguments.defaults or arguments.kwonlyargs or arguments.vararg or arguments.kwarg:
+        defaults = len(arguments.defaults) - is_told(self.outline.function)
+        if defaults or arguments.kwonlyargs or arguments.vararg or arguments.kwarg:
             self._refuse(tree, refusals.ARGUMENTS)
         if self.outline.function.__closure__:
             self._refuse(tree, refusals.CLOSURE)
@@ -361,12 +362,15 @@ class _Reader(ast.NodeTransformer):
             least, most = BUILTINS[callee]
             name = callee
         else:
-            least = most = callee.__code__.co_argcount
+            least = most = callee.__code__.co_argcount - is_told(callee)
             name = callee.__name__
         if not least <= len(node.args) <= most:
             takes = str(least) if least == most else f"{least} to {most}"
             given = len(node.args)
             self._refuse(node, f"{name} takes {takes} arguments, {given} are given; pass {takes}")
+        elif not isinstance(callee, str) and is_told(callee):
+            number = ast.Constant(caller.number_of(self.outline.function))
+            node.args.append(ast.copy_location(number, node))
 
 
 def _require_def(function: Kernel) -> None:

@@ -10,14 +10,15 @@ Three structures; no kernel reads them to make a decision:
 
 - the report table: the *first* ``REPORTS`` violations, since the first ones explain the rest::
 
-      [ code | where | expected | found | cpu | clock | ready ]   ready: slot + 1, written last
+      [ code | where | expected | found | cpu | clock | ready | caller ]
+                                                     ready: slot + 1, written last
 """
 
 from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
-from shmalloc.dialect import hot, kernel, unit
+from shmalloc.dialect import hot, kernel, told_its_caller, unit
 from shmalloc.units import CacheWords, Cpu, CpuWords, Int, Memory, ObjectAddress, Order
 from shmalloc.words import fetch_add, fixed, load_relaxed, mark, now, store, store_relaxed
 
@@ -67,7 +68,10 @@ def append_history(mem: Memory, cpu: Cpu, operation: int, where: Int, detail: In
 
 
 @unit
-def report(mem: Memory, cpu: Cpu, code: int, where: Int, expected: Int, found: Int) -> int:
+@told_its_caller
+def report(
+    mem: Memory, cpu: Cpu, code: int, where: Int, expected: Int, found: Int, caller: int = 0
+) -> int:
     """Record one violation. A full table still counts, so that silence never passes for health."""
     event(mem, cpu, c.EV_MISUSE)
     record(mem, cpu, c.OP_MISUSE, 0, where, code)
@@ -82,5 +86,6 @@ def report(mem: Memory, cpu: Cpu, code: int, where: Int, expected: Int, found: I
         store_relaxed(mem, at + c.R_FOUND, found)
         store_relaxed(mem, at + c.R_CPU, cpu)
         store_relaxed(mem, at + c.R_CLOCK, now(mem))
+        store_relaxed(mem, at + c.R_CALLER, caller)
         store(mem, at + c.R_READY, slot + 1)  # publishes the record
     return slot

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shmalloc.errors import Violation
-from stress.records.fingerprint import fingerprint, fingerprint_of, without_numbers
+from stress.records.fingerprint import fingerprint, without_numbers
 from stress.records.transactions import as_json, as_text
 
 VIOLATION, SCHEDULE, CRASH, MUTANT = "violation", "schedule", "crash", "mutant"
@@ -58,15 +58,20 @@ class Finding:
 
 def site_of(violation: Violation) -> str:
     """The kernel that reported it, else its place without numbers."""
-    return without_numbers(violation.where)
+    return violation.kernel or without_numbers(violation.where)
+
+
+def fingerprint_of(violation: Violation) -> str:
+    """The fingerprint of a violation of a native run."""
+    return fingerprint(violation.invariant, site_of(violation))
 
 
 def finding_of(violation: Violation, command: str) -> Finding:
     """A violation of a native run; ``command`` repeats the run."""
-    lines = [str(violation)]
+    lines = [str(violation), *([f"in kernel {violation.kernel}"] if violation.kernel else [])]
     if violation.history:
         lines += [f"history of {violation.where}:", *(f"  {line}" for line in violation.history)]
-    found = Finding(
+    return Finding(
         kind=VIOLATION,
         invariant=violation.invariant,
         site=site_of(violation),
@@ -74,8 +79,6 @@ def finding_of(violation: Violation, command: str) -> Finding:
         report="\n".join(lines),
         command=command,
     )
-    assert found.fingerprint == fingerprint_of(violation)
-    return found
 
 
 def row_of(found: Finding, count: int, status: str, round_id: int) -> dict[str, object]:

@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from shmalloc.errors import MisuseError, Violation
+from shmalloc.errors import MisuseError
 
 LETTERS = 12  # 48 bits: a thousand findings share one with a chance of one in 10**8
 FEWEST = 6  # letters that name one
@@ -34,11 +34,6 @@ def fingerprint(invariant: str, site: str, shape: str = "") -> str:
     """The fingerprint of what is broken where; ``shape`` only where that says too little."""
     whole = _SEPARATOR.join((_MADE_BY, invariant, site, shape))
     return hashlib.sha256(whole.encode()).hexdigest()[:LETTERS]
-
-
-def fingerprint_of(violation: Violation) -> str:
-    """The fingerprint of a violation of a native run."""
-    return fingerprint(violation.invariant, without_numbers(violation.where))
 
 
 class Ignored:

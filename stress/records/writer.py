@@ -35,8 +35,8 @@ from typing import TYPE_CHECKING
 from shmalloc import __version__
 from shmalloc.errors import MisuseError, Violation
 from stress.records.database import real_path
-from stress.records.finding import Attachment, Finding, finding_of, row_of, sighting
-from stress.records.fingerprint import Ignored, fingerprint_of
+from stress.records.finding import Attachment, Finding, finding_of, fingerprint_of, row_of, sighting
+from stress.records.fingerprint import Ignored
 from stress.records.transactions import Transactions, as_json, as_text
 from stress.records.writers import Writers
 

@@ -36,7 +36,7 @@ from support.explorations import (
     searching,
     small_program,
 )
-from support.litmus_programs import COUNTED, LITMUS, adders, load, store
+from support.litmus_programs import COUNTED, LITMUS, adders, load, store, straight
 from support.reference import Instruction, Straight
 from support.trace_classes import trace_key
 
@@ -44,6 +44,8 @@ EXHAUSTED = "passed-exhausted"
 PARTS = range(10)
 PROGRAMS = 15  # of a part
 CLASSES = 500
+WIDE = 12  # programs of a part
+MOST_WIDE = 1000  # classes of one of them
 MOST = 20_000
 
 every_engine = pytest.mark.parametrize("engine", ENGINES)
@@ -132,6 +134,44 @@ def test_dpor_runs_each_class_of_random_programs_once(part, rng):
     for program in random_programs(rng, limit=2000):
         for memory in ("sc", "tso"):
             assert_each_class_once(program, memory)
+
+
+def test_a_sleeper_does_not_cover_what_later_steps_of_the_schedule_contradict():
+    """The class in which p3 writes z between the reads of p1, and x was written before all."""
+    x, y, z = 0, 1, 2
+    p0, p1, p2, p3 = (
+        [load(y)],
+        [load(z), load(z)],
+        [store(x, 1), store(y, 1)],
+        [store(z, 2), load(x)],
+    )
+    assert_each_class_once(straight("missed", p0, p1, p2, p3), "sc")
+
+
+@pytest.mark.parametrize("memory", ["sc", "tso"])
+@pytest.mark.parametrize("part", PARTS)
+def test_dpor_runs_each_class_of_programs_of_many_cpus_once(part, memory, rng):
+    """Programs of up to three CPUs never showed a class that dpor lost: docs/bugs.md 24."""
+    compared = 0
+    while compared < WIDE:
+        program = reference.random_wide_program(rng)
+        small = as_program(program)
+        result = explore(small, "dpor", memory, MOST_WIDE, seconds=None, races=False)
+        if result.verdict != EXHAUSTED:
+            continue
+        classes = reference.classes_by_prefixes(program, memory)
+        if classes is not None:
+            assert (result.classes, result.redundant) == (classes, 0), program
+            assert set(result.outcomes) == reference.outcomes(program, memory), program
+            compared += 1
+
+
+def test_both_enumerators_count_alike(rng):
+    for program in random_programs(rng, limit=500):
+        for memory in reference.MEMORY_MODELS:
+            assert reference.classes_by_prefixes(program, memory) == reference.classes(
+                program, memory
+            )
 
 
 @pytest.mark.parametrize("part", PARTS)

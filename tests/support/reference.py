@@ -296,6 +296,30 @@ def classes(program: Straight, model: str = "sc") -> int:
     return len({class_key(execution) for execution in executions(program, model)})
 
 
+def classes_by_prefixes(program: Straight, model: str = "sc", most: int = 10_000) -> int | None:
+    """The same number, by growing all prefixes of traces by one event at a time.
+
+    Two prefixes of schedules with the same events and ordered pairs are one, so programs of many
+    CPUs take seconds instead of days. None if there are more than ``most`` prefixes.
+    """
+    layer = {(start(program), frozenset[tuple[Name, Name]](), frozenset[Event]())}
+    ended = seen = 0
+    while layer:
+        longer = set()
+        for state, pairs, events in layer:
+            names = enabled(program, model, state)
+            ended += not names
+            for name in names:
+                after, event = step(program, model, state, name)
+                ordered = {(one.name, event.name) for one in events if dependent(one, event)}
+                longer.add((after, pairs | ordered, events | {event}))
+        layer = longer
+        seen += len(layer)
+        if seen > most:
+            return None
+    return ended
+
+
 def classes_tso(program: Straight) -> int:
     return classes(program, "tso")
 
@@ -336,6 +360,18 @@ def random_straight_program(seed: int, limit: int = SCHEDULES_LIMIT) -> Straight
         program = Straight(f"random-{seed}", init, cpus)
         if schedules(program, "pso") <= limit:
             return program
+
+
+def random_wide_program(rng: random.Random) -> Straight:
+    """3 to 6 CPUs with 1 to 4 instructions, most of them with one."""
+    words = rng.choice((2, 3, 3, 4))
+    ops = rng.choice((tuple(WHAT), READS + STORES, READS + STORES))
+    lengths = [1] * rng.randint(3, 6)
+    for _ in range(rng.randint(0, 5)):
+        cpu = rng.randrange(len(lengths))
+        lengths[cpu] = min(4, lengths[cpu] + 1)
+    cpus = tuple(tuple(random_instruction(rng, ops, words) for _ in range(k)) for k in lengths)
+    return Straight("random-wide", tuple(rng.randint(0, 1) for _ in range(words)), cpus)
 
 
 def random_instruction(rng: random.Random, ops: Sequence[str], words: int) -> Instruction:

@@ -37,6 +37,7 @@ from stress.explorer.dpor.records import (
 from stress.machine import block as cb
 
 # --- where things lie in the area, behind the depths ---------------------------------------------
+EVENTS = 96  # of the last schedule
 LAST_EVENT_AT = 100  # by actor, index + 1 (header words of this strategy: 100..127)
 BARRIER_AT = 101  # clock of everything before the last barrier
 OBJECTS_AT = 102
@@ -53,7 +54,14 @@ LAST_CHANGE = 112  # index + 1 of the last event with CHANGES
 BARRIER_SEEN = 113
 AREA_END = 114
 
-MAX_RACES = 4096
+RACES_KEPT = 124  # the first of the list: older ones, which may have to be looked at again
+
+MAX_RACES = 16_384
+EARLIER = 0  # of a race: the steps of its two sides
+LATER = 1
+RELIED_ON = 2  # what must not be touched for its answer to stay right (tree.py)
+RELIED_INDEX = 3  # and the last step behind the later side that it used; -1: none
+RACE = 4
 CANDIDATE = 1 << 40  # a predecessor that may be the earlier side of a race
 INDEX_MASK = CANDIDATE - 1
 
@@ -76,7 +84,7 @@ def lay_out(ctl: Control) -> None:
     ctl[FLUSHED_COUNT_AT] = ctl[STORED_AT] + ctl[cb.CPUS]
     ctl[PREDECESSORS_AT] = ctl[FLUSHED_COUNT_AT] + ctl[cb.CPUS]
     ctl[RACES_AT] = ctl[PREDECESSORS_AT] + 4 * actors + 8
-    ctl[OBJECTS_AT] = ctl[RACES_AT] + 2 * MAX_RACES
+    ctl[OBJECTS_AT] = ctl[RACES_AT] + RACE * MAX_RACES
     ctl[AREA_END] = ctl[OBJECTS_AT] + 2 * ctl[cb.WORDS] * object_words(ctl)
 
 
@@ -221,9 +229,9 @@ def find_races(ctl: Control, index: int, actor: int) -> None:
             if ctl[RACE_COUNT] == MAX_RACES:
                 ctl[RACES_LOST] += 1
                 return
-            at = ctl[RACES_AT] + 2 * ctl[RACE_COUNT]
-            ctl[at] = entry - CANDIDATE
-            ctl[at + 1] = index
+            at = ctl[RACES_AT] + RACE * ctl[RACE_COUNT]
+            ctl[at + EARLIER] = entry - CANDIDATE
+            ctl[at + LATER] = index
             ctl[RACE_COUNT] += 1
 
 

@@ -61,6 +61,11 @@ BRANCHES_DONE = 13
 SLEEPING = 14  # mask of actors
 CLOCK = 15  # ACTORS words, then ACTORS records
 
+OBJECT_BITS = 59  # of a mask of objects
+CHANGE_BIT = 59
+FLUSH_BIT = 60
+DRAIN_BIT = 61
+
 MAX_ACTORS = 62  # a mask is one word
 
 
@@ -210,6 +215,40 @@ def dependent(ctl: Control, record: int, other: int) -> int:
                 if clash(ctl, kind, actor, ctl[other + KIND0 + 2 * j], second) == 1:
                     return 1
     return 0
+
+
+@scheduler
+def touches(ctl: Control, event: int) -> int:
+    """What ``event`` touches, as a mask: if it has no bit of ``breaks(record)``, the two do not
+    depend on each other. Objects share bits, so the reverse does not hold."""
+    mask = objects_of(ctl, event)
+    if ctl[event + ACTOR] >= ctl[cb.CPUS]:
+        mask |= 1 << FLUSH_BIT
+    if ctl[event + FLAGS] & DRAINS != 0:
+        mask |= 1 << DRAIN_BIT
+    return mask
+
+
+@scheduler
+def breaks(ctl: Control, record: int) -> int:
+    """What an event must not touch if it is to be independent of ``record``."""
+    mask = objects_of(ctl, record)
+    if ctl[record + ACTOR] >= ctl[cb.CPUS]:
+        mask |= 1 << DRAIN_BIT
+    if ctl[record + FLAGS] & DRAINS != 0:
+        mask |= 1 << FLUSH_BIT
+    return mask
+
+
+@scheduler
+def objects_of(ctl: Control, record: int) -> int:
+    mask = 0
+    for k in range(2):
+        if ctl[record + KIND0 + 2 * k] != 0:
+            mask |= 1 << ctl[record + OBJECT0 + 2 * k] % OBJECT_BITS
+    if ctl[record + FLAGS] & CHANGES != 0:
+        mask |= 1 << CHANGE_BIT
+    return mask
 
 
 @scheduler

@@ -2,10 +2,17 @@
 
 Two schedules are equivalent if one becomes the other by swapping adjacent steps that do not depend
 on each other; checks, races and deadlocks see no difference. The search runs exactly one schedule
-of each class. After each schedule it reverses every race (clocks.py) that has its later side after
-the branch point: the steps that do not depend on the earlier side, then the later side, go into the
-wakeup tree before the earlier one (tree.py), unless an actor that was tried there, and has slept
-since, could begin them.
+of each class. After each schedule it reverses every race (clocks.py): the steps of the whole
+schedule that the earlier side does not precede, and the later side, go into the wakeup tree before
+the earlier one (tree.py), unless an actor that was tried there, and has slept since, could begin
+them.
+
+The steps behind the later side only matter where they speak against such an actor, so they join the
+sequence one by one and only as long as that is open. A race whose answer relied on the absence of a
+step that speaks against it, or on a step behind the later side, stays in the list (RELIED_ON,
+RELIED_INDEX), and is looked at again when a later schedule with the same two sides has such a step.
+All other answers hold for every schedule with the same two sides. docs/bugs.md 24 has the program
+of four CPUs that showed that the steps between the two sides are not enough.
 
 The search re-runs each schedule from the start and keeps only the path and its trees. A
 sleep-blocked run (REDUNDANT) would be an unnecessary one: there are none, and tests ensure it.
@@ -17,9 +24,16 @@ from __future__ import annotations
 from shmalloc.engine.control import scheduler
 from shmalloc.units import Control
 from stress.explorer.dpor.clocks import (
+    EARLIER,
+    EVENTS,
+    LATER,
     MAX_RACES,
+    RACE,
     RACE_COUNT,
     RACES_AT,
+    RACES_KEPT,
+    RELIED_INDEX,
+    RELIED_ON,
     before,
     enabler_of,
     lay_out,
@@ -40,20 +54,22 @@ from stress.explorer.dpor.records import (
     describe_event,
     prepare_event,
     sleeper_at,
+    touches,
     without,
 )
 from stress.explorer.dpor.tree import (
-    LAST_INDEX,
+    LATEST_RELIED,
     POOL_AT,
     POOL_EMPTY,
     POOL_END,
+    RELIED,
     SCRATCH,
-    SEQUENCE,
-    SEQUENCE_AT,
+    add_to_sequence,
     covered_by_sleepers,
     free_tree,
     insert,
     lay_out_tree,
+    start_sequence,
     take_first,
 )
 from stress.explorer.strategies.loop import enabled, finish
@@ -64,7 +80,6 @@ PREFIX = 92  # steps that the next schedule takes from the path; the last of the
 DONE = 93
 READY_TO_RUN = 94  # the area is laid out
 REDUNDANT = 95
-EVENTS = 96  # of the last schedule
 TOO_SMALL = 97  # the area does not hold the program
 BLOCKED = cb.FIRST_OWN  # OUTCOME: all actors that could continue are in the sleep set
 MIN_POOL = 4096
@@ -74,7 +89,7 @@ def dpor_words(words: int, actors: int, cpus: int, step_limit: int, pool_words: 
     """Room in the block."""
     depths = (step_limit + 2) * (CLOCK + actors * (1 + RECORD))
     objects = 2 * words * (3 + actors + cpus)
-    small = 6 * actors + 8 + cpus * 18 + 2 * MAX_RACES + RECORD
+    small = 6 * actors + 8 + cpus * 18 + RACE * MAX_RACES + RECORD
     return depths + objects + small + step_limit + 2 + max(pool_words, MIN_POOL)
 
 
@@ -154,7 +169,7 @@ def make_step(ctl: Control, index: int, choices: int) -> None:
 def run_schedule(ctl: Control) -> None:
     begin(ctl)
     start_order(ctl)
-    ctl[RACE_COUNT] = 0
+    keep_races(ctl)
     ctl[EVENTS] = 0
     while ctl[cb.OUTCOME] == cb.RUNNING:
         choices = gather(ctl)
@@ -168,30 +183,61 @@ def run_schedule(ctl: Control) -> None:
 
 # --- what to try next ----------------------------------------------------------------------------
 @scheduler
-def reverse_race(ctl: Control, earlier: int, later: int) -> None:
-    """Plan a sequence to the ``later`` side of a race without the ``earlier`` one."""
+def reverse_race(ctl: Control, race: int) -> None:
+    """Plan a sequence to the later side of a race without the earlier one."""
+    earlier = ctl[race + EARLIER]
+    later = ctl[race + LATER]
     depth = depth_at(ctl, earlier)
-    first = depth_at(ctl, later)
-    count = 0
+    start_sequence(ctl, earlier, later)
     for k in range(earlier + 1, later):
-        event = depth_at(ctl, k)
-        if before(ctl, earlier, event) == 0:
-            ctl[ctl[SEQUENCE_AT] + count] = event
-            count += 1
-    without(ctl, ctl[SCRATCH], first, depth)
-    ctl[LAST_INDEX] = later
-    ctl[ctl[SEQUENCE_AT] + count] = ctl[SCRATCH]
-    ctl[SEQUENCE] = count + 1
+        if before(ctl, earlier, depth_at(ctl, k)) == 0:
+            add_to_sequence(ctl, depth_at(ctl, k))
+    without(ctl, ctl[SCRATCH], depth_at(ctl, later), depth)
+    add_to_sequence(ctl, ctl[SCRATCH])
     if covered_by_sleepers(ctl, depth) == 0:
         insert(ctl, depth)
+    ctl[race + RELIED_ON] = ctl[RELIED]
+    ctl[race + RELIED_INDEX] = ctl[LATEST_RELIED]
 
 
 @scheduler
 def plan(ctl: Control) -> None:
-    """Every race of the last schedule, in the order in which it was met."""
+    """Every new race of the last schedule, in the order in which it was met, and every older one
+    of which the answer relied on steps that have changed. Those that may have to be looked at
+    again stay in the list."""
+    changed = ctl[PREFIX] - 1
+    touched = 0
+    for index in range(changed if ctl[RACES_KEPT] > 0 else ctl[EVENTS], ctl[EVENTS]):
+        touched |= touches(ctl, depth_at(ctl, index))
+    kept = 0
     for k in range(ctl[RACE_COUNT]):
-        at = ctl[RACES_AT] + 2 * k
-        reverse_race(ctl, ctl[at], ctl[at + 1])
+        race = ctl[RACES_AT] + RACE * k
+        again = ctl[race + RELIED_ON] & touched != 0 or ctl[race + RELIED_INDEX] >= changed
+        if k >= ctl[RACES_KEPT] or again:
+            reverse_race(ctl, race)
+        if ctl[race + RELIED_ON] != 0 or ctl[race + RELIED_INDEX] >= 0:
+            copy_race(ctl, ctl[RACES_AT] + RACE * kept, race)
+            kept += 1
+    ctl[RACE_COUNT] = kept
+
+
+@scheduler
+def copy_race(ctl: Control, to: int, race: int) -> None:
+    for k in range(RACE):
+        ctl[to + k] = ctl[race + k]
+
+
+@scheduler
+def keep_races(ctl: Control) -> None:
+    """Of the races in the list, keep those whose later side is on the path of the next schedule."""
+    kept = 0
+    for k in range(ctl[RACE_COUNT]):
+        race = ctl[RACES_AT] + RACE * k
+        if ctl[race + LATER] < ctl[PREFIX] - 1:
+            copy_race(ctl, ctl[RACES_AT] + RACE * kept, race)
+            kept += 1
+    ctl[RACE_COUNT] = kept
+    ctl[RACES_KEPT] = kept
 
 
 @scheduler

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from shmalloc.engine.control import scheduler
 from shmalloc.units import Control
-from stress.explorer.dpor.clocks import AREA_END, before
+from stress.explorer.dpor.clocks import AREA_END, EVENTS, before
 from stress.explorer.dpor.records import (
     ACTOR,
     BRANCHES_DONE,
     RECORD,
     ROOT,
     SLEEPING,
+    breaks,
     copy_record,
     dependent,
     depth_at,
@@ -36,6 +37,10 @@ SEQUENCE_AT = 120  # pointers
 SEQUENCE = 121  # its length
 SCRATCH = 122  # the record of the last one
 LAST_INDEX = 123  # the event of the scratch record
+NEXT = 125  # the next step behind the later side that may join the sequence
+RACE_START = 126  # the earlier side
+RELIED = 127  # mask: what the last answer relied on not being touched
+LATEST_RELIED = 98  # the last step behind the later side that it used; -1: none
 
 CHILD = RECORD
 SIBLING = RECORD + 1
@@ -106,6 +111,36 @@ def free_tree(ctl: Control, root: int) -> None:
 
 # --- sequences -----------------------------------------------------------------------------------
 @scheduler
+def start_sequence(ctl: Control, earlier: int, later: int) -> None:
+    """An empty sequence for the race of two steps."""
+    ctl[SEQUENCE] = 0
+    ctl[RACE_START] = earlier
+    ctl[LAST_INDEX] = later
+    ctl[NEXT] = later + 1
+    ctl[RELIED] = 0
+    ctl[LATEST_RELIED] = -1
+
+
+@scheduler
+def add_to_sequence(ctl: Control, record: int) -> None:
+    ctl[ctl[SEQUENCE_AT] + ctl[SEQUENCE]] = record
+    ctl[SEQUENCE] += 1
+
+
+@scheduler
+def grow(ctl: Control) -> int:
+    """Add the next step behind the later side that the earlier one does not precede: 0 if there is
+    none."""
+    while ctl[NEXT] < ctl[EVENTS]:
+        event = depth_at(ctl, ctl[NEXT])
+        ctl[NEXT] += 1
+        if before(ctl, ctl[RACE_START], event) == 0:
+            add_to_sequence(ctl, event)
+            return 1
+    return 0
+
+
+@scheduler
 def entry(ctl: Control, k: int) -> int:
     return ctl[ctl[SEQUENCE_AT] + k]
 
@@ -161,17 +196,40 @@ def drop(ctl: Control, position: int) -> None:
 
 
 @scheduler
+def may_begin(ctl: Control, record: int) -> int:
+    """Whether the actor of ``record`` may begin the sequence: 0 no, 1 with its own step of the
+    sequence, 2 with ``record``, which no step of the sequence depends on.
+
+    That needs the whole schedule: as long as nothing in the sequence speaks against it, the
+    sequence grows by what comes behind the later side of the race.
+    """
+    position = position_of(ctl, ctl[record + ACTOR])
+    if position < 0 and independent_of_all(ctl, record) == 0:
+        return 0
+    while position < 0:
+        if grow(ctl) == 0:
+            ctl[RELIED] |= breaks(ctl, record)
+            return 2
+        added = entry(ctl, ctl[SEQUENCE] - 1)
+        if ctl[added + ACTOR] == ctl[record + ACTOR]:
+            position = ctl[SEQUENCE] - 1
+        elif dependent(ctl, record, added) == 1:
+            return 0
+    if begins(ctl, position) == 0:
+        return 0
+    index = index_of(ctl, entry(ctl, position))
+    if index > ctl[LAST_INDEX]:
+        ctl[LATEST_RELIED] = max(ctl[LATEST_RELIED], index)
+    return 1
+
+
+@scheduler
 def covered_by_sleepers(ctl: Control, depth: int) -> int:
     """1 if an actor that was tried before could begin the sequence: it has been explored."""
     mask = ctl[depth + SLEEPING]
     for actor in range(ctl[cb.ACTORS]):
-        if mask >> actor & 1 == 1:
-            position = position_of(ctl, actor)
-            if position >= 0:
-                if begins(ctl, position) == 1:
-                    return 1
-            elif independent_of_all(ctl, sleeper_at(ctl, depth, actor)) == 1:
-                return 1
+        if mask >> actor & 1 == 1 and may_begin(ctl, sleeper_at(ctl, depth, actor)) != 0:
+            return 1
     return 0
 
 
@@ -183,12 +241,10 @@ def matching_branch(ctl: Control, first: int) -> int:
     """
     branch = first
     while branch != 0:
-        position = position_of(ctl, ctl[branch + ACTOR])
-        if position < 0:
-            if independent_of_all(ctl, branch) == 1:
-                return branch
-        elif begins(ctl, position) == 1:
-            drop(ctl, position)
+        how = may_begin(ctl, branch)
+        if how == 1:
+            drop(ctl, position_of(ctl, ctl[branch + ACTOR]))
+        if how != 0:
             return branch
         branch = ctl[branch + SIBLING]
     return 0

@@ -36,6 +36,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "run": "Run workloads in many processes and check them with oracles and audits.",
         "sweep": "Let the N-th allocation of each operation fail, for every N.",
     },
+    "Look at results": {
+        "report": "Write a page about a recorded run, soak or hunt, or compare two.",
+    },
     "Test shmstress and the machine": {
         "mutants": "Plant known bugs in the kernels and see whether they are found.",
         "litmus": "Compare the memory order of this machine with the model.",

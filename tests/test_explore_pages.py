@@ -1,17 +1,10 @@
-"""The page of a failure: what it says without a browser, and what its script does in one.
-
-The tests with a browser load the page from a file in headless Chromium and read the document as it
-is after the script. Keys and clicks are sent by a second script, put at the end of the page.
-"""
+"""The page of a failure: what it says without a browser, and what its script does in one."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html import escape
-from html.parser import HTMLParser
 
 import pytest
 
@@ -19,70 +12,11 @@ from stress.explorer.report import wording
 from stress.explorer.report.failure import Blocked
 from stress.explorer.report.html import MOST_ROWS
 from support import failures
+from support.browser import Browser, Document, body_of, needs_browser
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-LOAD_TIMEOUT_S = 120
-VOID = {"meta", "link", "br", "img", "input", "hr", "base", "source", "embed"}
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 scenarios = pytest.mark.parametrize(
     "scenario", failures.ALL, ids=lambda scenario: scenario.__name__
 )
-
-
-class Element:
-    def __init__(self, tag, attributes, parent):
-        self.tag, self.attributes, self.parent = tag, attributes, parent
-        self.children, self.texts = [], []
-        if parent is not None:
-            parent.children.append(self)
-
-    def all(self, tag=None, **wanted):
-        """Every element below with this tag and these attributes; a class is one of its classes."""
-        found = []
-        for child in self.children:
-            if tag in (None, child.tag) and all(child.has(k, v) for k, v in wanted.items()):
-                found.append(child)
-            found += child.all(tag, **wanted)
-        return found
-
-    def has(self, name, value):
-        own = self.attributes.get(name.rstrip("_").replace("_", "-"))
-        return own is not None and (value in own.split() if name == "class_" else own == value)
-
-    def text(self):
-        parts = [part if isinstance(part, str) else part.text() for part in self.texts]
-        return re.sub(r"\s+", " ", "".join(parts)).strip()
-
-
-class Document(HTMLParser):
-    """A page as a tree. Raises if an element is closed that is not open."""
-
-    def __init__(self, page):
-        super().__init__(convert_charrefs=True)
-        self.root = self.open = Element("", {}, None)
-        self.feed(page)
-        self.close()
-        assert self.open is self.root
-
-    def handle_starttag(self, tag, attrs):
-        element = Element(tag, {name: value or "" for name, value in attrs}, self.open)
-        self.open.texts.append(element)
-        if tag not in VOID:
-            self.open = element
-
-    def handle_startendtag(self, tag, attrs):
-        self.open.texts.append(
-            Element(tag, {name: value or "" for name, value in attrs}, self.open)
-        )
-
-    def handle_endtag(self, tag):
-        assert tag == self.open.tag
-        self.open = self.open.parent
-
-    def handle_data(self, data):
-        self.open.texts.append(data)
 
 
 def parsed(failure):
@@ -252,34 +186,9 @@ def test_a_trace_that_fits_is_shown_whole():
 
 
 # --- in a browser --------------------------------------------------------------------------------
-class Browser:
-    """Headless Chromium that loads a page once and reports the result."""
-
-    def __init__(self, place):
-        self.place = place
-
-    def load(self, page, fragment="", script="", width=1400):
-        """The document after the scripts, and what was written to the console."""
-        path = self.place / "page.html"
-        path.write_text(page.replace("</body>", f"<script>{script}</script></body>"))
-        done = subprocess.run(
-            [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-             "--no-first-run", f"--user-data-dir={self.place / 'profile'}",
-             f"--window-size={width},900", "--enable-logging=stderr", "--dump-dom",
-             f"{path.as_uri()}{fragment}"],
-            capture_output=True, text=True, timeout=LOAD_TIMEOUT_S, check=True,
-        )  # fmt: skip
-        console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-        return Document(done.stdout).root, console
-
-
 @pytest.fixture
 def browser(tmp_path):
     return Browser(tmp_path)
-
-
-def body_of(root):
-    return root.all("body")[0].attributes
 
 
 def shown(root):
@@ -437,7 +346,8 @@ document.body.append(frame);
 def test_a_narrow_page_has_one_column_that_names_the_lane_of_each_step(browser, scenario):
     failure = scenario()
     outer = f'<html><body data-inner="{escape(failure.html())}"></body></html>'
-    root, _ = browser.load(outer, script=MEASURE)
+    root, console = browser.load(outer, script=MEASURE)
+    assert console == []  # a page in a frame has no address to write a step into
     data = body_of(root)
     assert int(data["data-width"]) == NARROW
     assert int(data["data-content"]) <= NARROW  # nothing to scroll sideways

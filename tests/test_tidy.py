@@ -49,8 +49,9 @@ ONLY_IN = {
     "llvmlite": ("shmalloc.compiler.codegen",),
     "greenlet": ("stress.machine.interpreted",),
     "click": ("stress.cli", "stress.commands", "stress.options"),
-    "jinja2": ("stress.explorer.report.html",),
     "junitparser": ("stress.report.junit",),
+    "jinja2": ("stress.explorer.report.html", "stress.report.page.render"),
+    "matplotlib": ("stress.report.page",),
 }
 
 

@@ -71,18 +71,29 @@ class Reader:
         ]
 
     def samples(
-        self, run_id: int | None = None, round_id: int | None = None, after: int = 0
+        self,
+        run_id: int | None = None,
+        round_id: int | None = None,
+        after: int = 0,
+        limit: int = -1,
     ) -> list[SampleRow]:
-        """The samples of a run or of a round, oldest first; ``after``: only those of larger ids."""
-        where, values = _part(run_id, round_id)
-        return list(self._rows(SampleRow, "samples", f"{where} AND id > ?", (*values, after)))
+        """The samples of a run or of a round, oldest first.
+
+        ``after``: only those of larger ids; ``limit``: the first of them, so many at most.
+        """
+        where, values = _part(run_id, round_id, after)
+        return list(self._rows(SampleRow, "samples", where, (*values, limit), "id LIMIT ?"))
 
     def processes(
-        self, run_id: int | None = None, round_id: int | None = None, after: int = 0
+        self,
+        run_id: int | None = None,
+        round_id: int | None = None,
+        after: int = 0,
+        limit: int = -1,
     ) -> list[ProcessRow]:
         """What the processes used, as ``samples``."""
-        where, values = _part(run_id, round_id)
-        return list(self._rows(ProcessRow, "processes", f"{where} AND id > ?", (*values, after)))
+        where, values = _part(run_id, round_id, after)
+        return list(self._rows(ProcessRow, "processes", where, (*values, limit), "id LIMIT ?"))
 
     def latencies(self, round_id: int) -> dict[str, dict[str, Any]]:
         """The histogram of each operation, as ``Histogram.from_dict`` reads it."""
@@ -218,9 +229,10 @@ def _parsed(text: str) -> Any:
     return json.loads(text)
 
 
-def _part(run_id: int | None, round_id: int | None) -> tuple[str, tuple[int, ...]]:
+def _part(run_id: int | None, round_id: int | None, after: int) -> tuple[str, tuple[int, ...]]:
+    """The condition for rows of a run or a round with ids above ``after``, and its values."""
     if round_id is not None:
-        return _OF_ROUND, (round_id,)
+        return f"{_OF_ROUND} AND id > ?", (round_id, after)
     if run_id is not None:
-        return _OF_RUN, (run_id,)
-    return "1", ()
+        return f"{_OF_RUN} AND id > ?", (run_id, after)
+    return "id > ?", (after,)

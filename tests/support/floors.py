@@ -43,7 +43,7 @@ FLOORS = (
     ("stress.check",),
     ("stress.run",),
     ("stress.records",),
-    ("stress.report", "stress.report.suites"),
+    ("stress.report", "stress.report.page", "stress.report.suites"),
     ("stress.litmus", "stress.mutants"),
     ("stress.options",),
     ("stress.commands",),

@@ -1,0 +1,81 @@
+"""``shmstress report``: what a database or a directory of ``run --out`` says, for people."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+import click
+
+from shmalloc.errors import EnvironmentUnfitError, MisuseError
+from stress.options import command as as_command
+from stress.options import html_file, option
+from stress.records.reader import Reader
+from stress.report.places import require_places, write_to
+from stress.report.sources import database_of, run_of
+
+COMPARISON = "Comparison"
+
+
+@as_command("report")
+@click.argument("source", metavar="DB|DIR", type=click.Path())
+@option(
+    "--run",
+    "run_id",
+    type=click.IntRange(1),
+    metavar="ID",
+    setting=False,
+    show_default="the last one",
+    help="Which run of the database; shmstress history lists them.",
+)
+@option(
+    "--compare",
+    metavar="OTHER",
+    setting=False,
+    group=COMPARISON,
+    help="Compare with another database or directory, or with the run of that ID.",
+)
+@option(
+    "--by",
+    metavar="NAME[=A,B]",
+    setting=False,
+    group=COMPARISON,
+    help="Compare rounds that differ in a setting, such as link-store.",
+)
+@html_file("Write one self-contained page to FILE; - is standard output.")
+def command(
+    source: str, run_id: int | None, compare: str | None, by: str | None, html: str | None
+) -> int:
+    """Write a report of a run, a soak or a hunt that was recorded with --db or --out.
+
+    Exit codes: 0 written, 4 usage, 7 a library is missing.
+    """
+    require_places(html=html)
+    if html is None:
+        raise MisuseError("report: say what to write: --html FILE")
+    if compare is not None and by is not None:
+        raise MisuseError("by: not together with --compare; leave one of the two out")
+    with Reader(database_of(source)) as reader, reader.snapshot():
+        write_to(html, page_of(reader, source, run_id, compare, by))
+    return 0
+
+
+def page_of(
+    reader: Reader, source: str, run_id: int | None, compare: str | None, by: str | None
+) -> str:
+    """The page of one run; ``source`` is what it calls the database."""
+    if find_spec("matplotlib") is None:
+        raise EnvironmentUnfitError(
+            "html: the page needs matplotlib for its pictures; pip install 'shmalloc[report]'"
+        )
+    from stress.report.page import gather, sides
+    from stress.report.page.render import render
+
+    run = run_of(reader, run_id)
+    report = gather.report_of(reader, run, source)
+    if compare is not None:
+        both = sides.with_other(reader, source, run_id, run.id, compare)
+        report = replace(report, comparison=both)
+    if by is not None:
+        report = replace(report, comparison=sides.by_setting(reader, source, run_id, by))
+    return render(report)

@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from dataclasses import replace
 from html import escape
 
 import pytest
 
 from stress.cli import run as run_command
 from stress.records.reader import Reader
+from stress.records.rows import RoundRow
 from stress.records.writer import Records, Work
 from stress.report.page.comparing import conclusion, cut_of
+from stress.report.page.facts import settings_of, spec_words
 from stress.report.page.gather import report_of
 from stress.report.page.sides import by_setting, with_other
 from stress.report.sources import run_of
@@ -128,6 +131,21 @@ def test_the_last_run_is_shown_unless_another_is_asked_for(tmp_path):
     with Reader(path) as reader:
         assert run_of(reader, None).seed == "0xbbb"
         assert run_of(reader, 1).seed == "0xaaa"
+
+
+def test_the_settings_of_a_round_are_those_of_its_command_where_its_spec_has_none():
+    line = (
+        "shmstress run --workload churn,frag --workers 3 --prealloc --link-store table --seed 0x1"
+    )
+    row = RoundRow(
+        1, 1, 1, "run", line, {"at_s": 3.0}, [], None, 0, 0, 0, "ended", None, 0, {}, {}, {}, 0
+    )
+    settings = settings_of(row)
+    assert settings == {"workload": "churn,frag", "workers": "3", "prealloc": True,
+                        "link-store": "table", "seed": "0x1"}  # fmt: skip
+    assert spec_words(settings) == "churn, frag by 3 workers; link store table, seed 0x1; prealloc"
+    row = replace(row, command="shmstress explore buddy-merge --memory tso")
+    assert spec_words(settings_of(row)) == "buddy-merge: memory tso"
 
 
 # --- comparison ----------------------------------------------------------------------------------

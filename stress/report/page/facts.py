@@ -6,6 +6,7 @@ be there: what is known is said in words, what is not is listed as it is.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from stress.report.page import words
 from stress.report.page.model import Fact, Number
 from stress.verdict import Verdict
 
+PROGRAM = "program"  # what a command line names without an option
 _SAID = {"workload", "workers", "ram", "zones", "link-store", "duration", "seed"}
 _SILENT = {"audit-every", "hang-timeout", "engine"}  # said only if they are not the default
 _DEFAULTS = {"engine": "native", "audit-every": "5s", "hang-timeout": "10s"}
@@ -25,10 +27,27 @@ def verdict_of(name: str | None) -> Verdict | None:
     return Verdict.__members__.get(name or "")
 
 
+def settings_of(one: RoundRow) -> dict[str, Any]:
+    """The settings of a round by the names of their options: of its command line and its spec."""
+    try:
+        words_ = shlex.split(one.command)[2:]
+    except ValueError:  # a quote that does not end: the text of another program
+        words_ = []
+    found: dict[str, Any] = {}
+    for at, word in enumerate(words_):
+        following = words_[at + 1] if at + 1 < len(words_) else "--"
+        if word.startswith("--"):
+            found[word[2:]] = True if following.startswith("--") else following
+        elif not at or not words_[at - 1].startswith("--"):
+            found[PROGRAM] = " ".join(filter(None, [found.get(PROGRAM), word]))
+    return found | {name: value for name, value in one.spec.items() if name != "at_s"}
+
+
 def spec_words(spec: Mapping[str, Any]) -> str:
     """``churn, frag by 6 workers on 256MiB in 2 zones, link store page; seed 0x2a``."""
     if "workload" not in spec:
-        return _listed(spec)
+        rest = _listed({name: value for name, value in spec.items() if name != PROGRAM})
+        return ": ".join(filter(None, [str(spec.get(PROGRAM, "")), rest]))
     parts = [str(spec["workload"]).replace(",", ", ")]
     if "workers" in spec:
         parts.append(f"by {_workers(str(spec['workers']))}")

@@ -143,11 +143,13 @@ def _pages_of(rounds: Sequence[RoundRow]) -> int | None:
     from shmalloc.sizes import parse_bytes
     from stress.spec import PAGE_BYTES
 
-    sizes = {str(one.spec.get("ram", "")) for one in rounds if one.kind == "run"}
-    if len(sizes) != 1 or not (text := sizes.pop()):
+    settings = [facts.settings_of(one) for one in rounds if one.kind == "run"]
+    sizes = {str(one.get("ram") or one.get("zones", "")) for one in settings}
+    if len(sizes) != 1:
         return None
     try:
-        return parse_bytes(text) // PAGE_BYTES
+        zones = [part.partition("@")[0] for part in sizes.pop().split(",")]
+        return sum(parse_bytes(size) for size in zones) // PAGE_BYTES
     except MisuseError:
         return None
 
@@ -281,13 +283,19 @@ def _verdict(one: RoundRow) -> str:
     return one.verdict or one.state.upper()
 
 
+def _shown_settings(one: RoundRow) -> dict[str, object]:
+    """Without those that have a column of their own."""
+    settings = facts.settings_of(one)
+    return {name: value for name, value in settings.items() if name not in ("seed", "duration")}
+
+
 def _round(one: RoundRow) -> ShownRound:
     key = f"rounds/{one.id}"
     seconds, operations = one.seconds or 0.0, one.operations or 0
     return ShownRound(
         number=one.number,
         kind=one.kind,
-        what=facts.spec_words({k: v for k, v in one.spec.items() if k not in ("seed", "duration")}),
+        what=facts.spec_words(_shown_settings(one)),
         seed=one.seed or "",
         verdict=_verdict(one),
         seconds=Number(f"{key}/seconds", seconds, f"{seconds:,.1f}"),

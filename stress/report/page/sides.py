@@ -22,6 +22,7 @@ from stress.quantities import counted
 from stress.records.reader import Reader
 from stress.records.rows import RoundRow
 from stress.report.page.comparing import compared
+from stress.report.page.facts import settings_of
 from stress.report.page.figures import figures_of
 from stress.report.page.model import Comparison
 from stress.report.sources import database_of
@@ -51,8 +52,9 @@ def by_setting(reader: Reader, source: str, run_id: int | None, by: str) -> Comp
     name, _, wanted = by.partition("=")
     groups: dict[str, list[RoundRow]] = {}
     for one in reader.rounds(run_id):
-        if name in one.spec:
-            groups.setdefault(_text(one.spec[name]), []).append(one)
+        settings = settings_of(one)
+        if name in settings:
+            groups.setdefault(_text(settings[name]), []).append(one)
     chosen = wanted.split(",") if wanted else sorted(groups)
     if len(chosen) != 2 or not set(chosen) <= set(groups):
         there = ", ".join(sorted(groups)[:MOST_LISTED]) or "none"

@@ -164,6 +164,7 @@ H_CACHE_STRIDE = 47
 H_SCRATCH_WORDS = 48
 H_WORK_WORDS = 49
 H_OWNER_MAP = 50  # 1: the oracle's owner map is present
+H_AT_LATENCY = 51  # 0: calls are not timed
 H_STOP = 64  # not fixed from here on: 1 = leave your loops
 H_SEQUENCE = 65  # global operation counter
 H_CACHES_LOCK = 66

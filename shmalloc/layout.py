@@ -4,7 +4,7 @@
 
     header | cpu slots | geometry | zones | zonelists | pageblocks | pcp | caches | reports
            | history | scratch | work | memmap: 16 bytes a page | [table] | [owner map]
-           | [flight] | frames
+           | [flight] | [latency] | frames
 
 The page size is a parameter: 4096 bytes to run, 8 words to explore, so that the same kernels run
 in a world small enough to exhaust. Every region starts on a 128-byte line, the frames on a page.
@@ -62,6 +62,7 @@ class Geometry:
     owner_map: bool = False
     start_pfn: int = 0
     flight: int = 0
+    latency_words: int = 0
 
     def __post_init__(self) -> None:
         for problem in _problems(self):
@@ -210,6 +211,10 @@ class Layout:
         """The ring of the flight recorder of ``cpu``."""
         return self.at["flight"] + cpu * flight_stride(self.geometry)
 
+    def latency(self, cpu: int) -> int:
+        """Where the worker on ``cpu`` counts how long its calls take."""
+        return self.at["latency"] + cpu * self.geometry.latency_words
+
     def work(self, cpu: int) -> int:
         return self.at["work"] + cpu * self.geometry.work_words
 
@@ -235,6 +240,7 @@ class Layout:
             c.H_HARDEN: g.harden, c.H_PCP_STRIDE: pcp_stride(g), c.H_CACHE_STRIDE: cache_stride(g),
             c.H_SCRATCH_WORDS: g.scratch_words, c.H_WORK_WORDS: g.work_words,
             c.H_OWNER_MAP: int(g.owner_map),
+            c.H_AT_LATENCY: self.at["latency"] if g.latency_words else 0,
         }  # fmt: skip
         for name, word in _REGION_WORDS.items():
             values[word] = self.at[name]
@@ -292,6 +298,7 @@ def _regions(g: Geometry) -> dict[str, int]:
         "table": g.pages * c.D_WORDS if g.link_store == "table" else 0,
         "owners": g.pages if g.owner_map else 0,
         "flight": g.cpus * flight_stride(g),
+        "latency": g.cpus * g.latency_words,
         "frames": g.pages * g.page_words,
     }
 

@@ -40,6 +40,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def brief_ns(ns: int) -> str:
+    """``950ns``, ``1.25us``, ``40ms``, ``3s``: at most three digits."""
+    value, unit = float(ns), "ns"
+    for larger in ("us", "ms", "s"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.3g}{unit}" if value < 999.5 else f"{value:.0f}{unit}"
+
+
 def parse_workers(text: str, cores: int, per_core: int, limit: int) -> int:
     """Workers of ``auto`` (``per_core`` on each core), ``50%`` (of the cores) or a number."""
     wanted = text.strip().lower()

@@ -12,11 +12,12 @@ from rich.console import Console
 
 from shmalloc import constants as c
 from stress.faults.grammar import Kill
-from stress.quantities import counted
+from stress.quantities import brief_ns, counted
 from stress.report.live import LiveProgress, View, short, spec_line
 from stress.report.progress import PlainProgress
 from stress.report.text import result_lines
 from stress.run.accounts import Account, Accounts
+from stress.run.histogram import Histogram
 from stress.run.memory import RunMemory, Snapshot
 from stress.run.progress import Moment, Progress, Several, unusable_share
 from stress.run.result import RunResult, WorkloadResult
@@ -226,3 +227,21 @@ def test_no_moment_is_taken_that_nobody_asked_for():
 )
 def test_fragmentation_is_the_share_of_free_pages_in_blocks_too_small(free_by_order, share):
     assert unusable_share(free_by_order) == share
+
+
+@pytest.mark.parametrize(
+    "ns, text",
+    [(0, "0ns"), (950, "950ns"), (1250, "1.25us"), (999_600, "1ms"), (40_000_000, "40ms"),
+     (1_500_000_000, "1.5s"), (10**13, "10000s")],
+)  # fmt: skip
+def test_a_brief_duration_has_three_digits_and_the_unit_that_suits_it(ns, text):
+    assert brief_ns(ns) == text
+
+
+def test_the_text_of_a_run_has_a_line_for_each_operation_that_was_timed():
+    result, calls = RunResult(SPEC), Histogram()
+    for ns in (100, 100, 100, 7_000_000):
+        calls.add(ns)
+    result.latencies["alloc_pages"] = calls
+    (line,) = [line.split() for line in result_lines(result) if line.startswith("alloc_pages")]
+    assert line == ["alloc_pages", "4", "101ns", "7ms", "7ms", "7ms", "7ms"]

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from shmalloc import constants as c
+from stress.workloads.latency import SAMPLE_EVERY
 from support.runs import RunningRun, alive, shmstress, wait_until
 
 CHURN = ("--workload", "churn", "--workers", "2", "--ram", "32MiB", "--zones", "1")
@@ -44,6 +45,29 @@ def test_the_json_document_tells_marks_and_counts(passed):
     result = document["results"][0]
     assert document["schema"] == 1 and document["verdict"] == "PASSED"
     assert result["ops"] > 1000 and result["audits"] >= 3 and not result["missed_marks"]
+
+
+def test_the_json_document_tells_where_and_when_it_ran(passed):
+    result = json.loads((passed[1] / "run.json").read_text())["results"][0]
+    assert abs(result["started"] - time.time()) < 3600 and result["hostname"]
+    assert result["wall_seconds"] >= result["seconds"] + result["startup_seconds"]
+
+
+def test_the_json_document_tells_how_long_calls_took(passed):
+    result = json.loads((passed[1] / "run.json").read_text())["results"][0]
+    calls = result["latencies"]["alloc_pages"]
+    assert calls["p50_ns"] <= calls["p99_ns"] <= calls["max_ns"]
+    share = sum(count for _, count in calls["buckets"]) / result["events"]["alloc"]
+    assert 0.8 < share * SAMPLE_EVERY < 1.2
+
+
+def test_the_json_document_tells_what_each_process_used(passed):
+    result = json.loads((passed[1] / "run.json").read_text())["results"][0]
+    uses = {use["role"]: use for use in result["processes"]}
+    assert set(uses) == {"controller", "worker 0", "worker 1", "forkserver", "resource tracker"}
+    assert all(use["fds"] > 2 and use["threads"] >= 1 for use in uses.values())
+    worker = uses["worker 0"]  # has touched most of the segment, which is not its own
+    assert worker["shared_bytes"] > 16 << 20 > worker["private_bytes"] // 4 > 0
 
 
 def test_the_junit_document_has_a_case_for_the_processes_and_each_workload(passed):

@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from shmalloc import __version__
 from shmalloc import constants as c
 from stress.faults.grammar import Fail
+from stress.quantities import brief_ns
 from stress.report.violations import violation_lines
+from stress.run.histogram import PERCENTILES
 from stress.run.result import RunResult
 from stress.spec import RunSpec
 from stress.verdict import Verdict
+from stress.workloads.latency import SAMPLE_EVERY
 
 REFUSED = "refused (out of memory, expected)"
 WORKLOAD_COLUMNS = ("workload", "worker s", "operations", "per second", "longest ms", "refused*")
@@ -31,6 +34,7 @@ def result_lines(result: RunResult) -> Iterator[str]:
     yield from _trouble_lines(result)
     yield from _flight_lines(result)
     yield from _table(result)
+    yield from _latency_lines(result)
     yield from _fault_lines(result)
     yield from result.notes
     missed = result.missed_marks()
@@ -95,6 +99,21 @@ def _table(result: RunResult) -> Iterator[str]:
     yield ", ".join(f"{name} {count:,}" for name, count in _counters(result))
     marks = (f"{name} {count:,}" for name, count in result.marks().items())
     yield f"marks: {', '.join(marks)}"
+
+
+def _latency_lines(result: RunResult) -> Iterator[str]:
+    """How long calls of the allocator took, in the unit that suits each."""
+    if not result.latencies:
+        return
+    from stress.tables import grid, text_of
+
+    names = ("timed calls", *(f"p{q:g}" for q in PERCENTILES), "max")
+    table = grid("operation*", *names, right=names)
+    for name, histogram in result.latencies.items():
+        durations = [histogram.percentile(q) for q in PERCENTILES] + [histogram.max_ns]
+        table.add_row(name, f"{histogram.count:,}", *map(brief_ns, durations))
+    yield from text_of(table).splitlines()
+    yield f"* of frequent operations one call in {SAMPLE_EVERY} is timed"
 
 
 def _fault_lines(result: RunResult) -> Iterator[str]:

@@ -146,6 +146,8 @@ class Controller:
         """Read the memory once more, after all workers are gone."""
         result = self.result
         result.events = memory.snapshot().events
+        result.latencies = memory.latencies.total()
+        result.notes += memory.latencies.doubts()
         reported = memory.reports.violations()
         result.violations_total = len(result.violations) + memory.reports.count()
         result.violations += reported

@@ -27,12 +27,15 @@ from stress.faults.grammar import Fault, Hotplug, Kill, Pressure
 from stress.run.user_code import kernel_at, place_of
 from stress.spec import RunSpec
 from stress.workloads import OWN, WORKLOADS
+from stress.workloads.latency import clock
 from stress.workloads.pressure import pressure_give, pressure_take
 
 Plan = tuple[tuple[str, Kernel], ...]  # engine, kernel
 
 ENV_PRELOAD = "SHMSTRESS_PRELOAD"
-_ALWAYS: tuple[Kernel, ...] = (boot, publish, audit, drain_all, audit_teardown, audit_slabs)
+_ALWAYS: tuple[Kernel, ...] = (
+    boot, publish, audit, drain_all, audit_teardown, audit_slabs, clock,
+)  # fmt: skip
 _OF_FAULTS: dict[type[Fault], tuple[Kernel, ...]] = {
     Kill: (mark_dead, recover, unblock, reap, cache_destroy, online_range, plug_cpu),
     Pressure: (pressure_take, pressure_give),

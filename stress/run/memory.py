@@ -28,6 +28,7 @@ from shmalloc.recovery import Rescuer
 from shmalloc.reports import Reports
 from shmalloc.segment import Segment
 from stress.run.deadline import Deadline
+from stress.run.latencies import Latencies
 from stress.seeds import derive
 from stress.spec import PAGE_BYTES, RunSpec
 from stress.trace.compile import Plan
@@ -35,6 +36,7 @@ from stress.trace.format import load
 from stress.trace.replay import Replay
 from stress.workloads import WORKLOADS
 from stress.workloads.area import W_PARAMETERS, W_PEER, W_RANDOM, W_SEQUENCE, W_WORKERS
+from stress.workloads.latency import LATENCY_WORDS
 from stress.workloads.pressure import PRESSURE_WORDS
 
 HISTORY_ENTRIES = 256
@@ -74,6 +76,7 @@ def geometry_of(spec: RunSpec, plan: Plan | None = None) -> Geometry:
         flight=spec.flight,
         work_words=max(PRESSURE_WORDS, *words, plan.work_words if plan else 0),
         caches=max(DEFAULT_CACHES, caches, plan.caches if plan else 0),
+        latency_words=LATENCY_WORDS,
     )
 
 
@@ -86,6 +89,7 @@ class RunMemory:
         plan = None if spec.trace is None else Plan.of(load(spec.trace))
         self.segment = Segment.create(geometry_of(spec, plan), None, spec.prealloc, spec.engine)
         self.ram, self.layout = self.segment.ram, self.segment.layout
+        self.latencies = Latencies(self.ram, self.layout, spec.engine, spec.workers)
         self.reports = Reports(self.ram, self.layout)
         self.ram[c.H_HISTORY_STOPS] = 1  # the workers go on for a while after a violation
         self._types_at_start = self._pageblock_types()

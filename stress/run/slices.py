@@ -21,7 +21,7 @@ from stress.run.memory import RunMemory
 from stress.run.messages import Command, Finish, Go, Leave, Park, Parked
 from stress.run.noise import Noise
 from stress.run.plan import Slice, slices_of
-from stress.run.process_use import Usage
+from stress.run.process_use import ProcessUse, Usage
 from stress.run.progress import Moment, Progress
 from stress.run.result import RunResult, WorkloadResult
 from stress.run.wait import Trouble, WorkerWait
@@ -76,6 +76,7 @@ class SliceRunner:
         )
         self._wait.gather(self._workers.members, Watchdog(START_TIMEOUT_S))
         self._faults.admit()
+        self._memory.latencies.start()
 
     def work(self) -> None:
         """All slices; then everything is given back, audited once more, and the workers leave."""
@@ -164,6 +165,7 @@ class SliceRunner:
             self._show(self._worked_s + elapsed_s)
 
     def _show(self, elapsed_s: float) -> None:
+        processes = self._processes()  # they are watched, with or without a view
         self._progress.moment(
             lambda: Moment(
                 elapsed_s,
@@ -172,8 +174,9 @@ class SliceRunner:
                 self._memory.snapshot(),
                 self._accounts.now(),
                 time_s=time.time(),
-                processes=self._usage.now(),
+                processes=processes,
                 ram_map=self._ram_map(),
+                latencies=self._memory.latencies.now(),
             )
         )
 
@@ -184,6 +187,10 @@ class SliceRunner:
             self._map_due_s = now_s + MAP_EVERY_S
             self._map = map_of(self._memory.ram, self._memory.layout)
         return self._map
+
+    def _processes(self) -> tuple[ProcessUse, ...]:
+        self.result.processes = self._usage.now()
+        return self.result.processes
 
     def _roles(self) -> Iterator[tuple[int, str]]:
         """Pid and role of every process of the run."""

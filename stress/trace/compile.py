@@ -25,6 +25,7 @@ import numpy as np
 from shmalloc import constants as c
 from stress.trace.format import OBJECT_ALLOC, PAGE_ALLOC, PAGE_FREE, Trace
 from stress.workloads import trace as trace_kernels
+from stress.workloads.trace_sample import SAMPLE_WORDS
 
 SYNC_POINTS = 64
 SYNC, LEFT = -1, -2  # in the rows of a stream
@@ -72,7 +73,7 @@ class Plan:
 
     @property
     def stream_at(self) -> int:
-        end = self.samples_at + trace_kernels.SAMPLE_WORDS * len(self.sample_rows)
+        end = self.samples_at + SAMPLE_WORDS * len(self.sample_rows)
         return -(-end // c.LINE) * c.LINE
 
     @property

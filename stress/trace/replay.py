@@ -15,6 +15,13 @@ from shmalloc.memory import Ram
 from stress.trace.compile import SYNC, Plan
 from stress.workloads import trace as trace_kernels
 from stress.workloads.area import W_CURSOR
+from stress.workloads.trace_sample import (
+    SAMPLE_FREE,
+    SAMPLE_LIVE,
+    SAMPLE_ORDERS,
+    SAMPLE_PCP,
+    SAMPLE_WORDS,
+)
 
 PAGEBLOCK_ORDER = 9
 _BARS = "▁▂▃▄▅▆▇█"
@@ -214,22 +221,22 @@ class Replay:
         if self._word(0, trace_kernels.T_ROUND):
             taken = len(self.plan.sample_rows)
         at = self._layout.work(0) + self.plan.samples_at
-        records = self._ram.array[at : at + trace_kernels.SAMPLE_WORDS * len(self.plan.sample_rows)]
+        records = self._ram.array[at : at + SAMPLE_WORDS * len(self.plan.sample_rows)]
         return [
             self._sample(index, record)
-            for index, record in enumerate(records.reshape(-1, trace_kernels.SAMPLE_WORDS)[:taken])
+            for index, record in enumerate(records.reshape(-1, SAMPLE_WORDS)[:taken])
         ]
 
     def _sample(self, index: int, record: np.ndarray) -> Sample:
         events = int(self.plan.sample_rows[index])
-        orders = record[trace_kernels.SAMPLE_ORDERS :][: self._layout.geometry.max_order + 1]
+        orders = record[SAMPLE_ORDERS:][: self._layout.geometry.max_order + 1]
         return Sample(
             events=events,
             trace_ns=int(self.plan.trace.time_ns[events - 1]),
-            live_pages=int(record[trace_kernels.SAMPLE_LIVE]),
+            live_pages=int(record[SAMPLE_LIVE]),
             trace_live_pages=int(self.plan.live_pages[index]),
-            free_pages=int(record[trace_kernels.SAMPLE_FREE]),
-            pcp_pages=int(record[trace_kernels.SAMPLE_PCP]),
+            free_pages=int(record[SAMPLE_FREE]),
+            pcp_pages=int(record[SAMPLE_PCP]),
             free_by_order=tuple(map(int, orders)),
         )
 

@@ -22,8 +22,9 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.units import Cpu, Memory, Migratetype, Order, Owner, Pfn, WordIndex
 from shmalloc.words import fixed, load_relaxed
-from stress.oracles.owners import check_stamp, disown, make_id, own, stamp
+from stress.oracles.owners import ID_CPU_BITS, check_stamp, disown, make_id, own, stamp
 from stress.seeds import below, next_random
+from stress.workloads.latency import L_ALLOC_PAGES, L_FREE_PAGES, clock_of_some, note
 
 W_RANDOM = 0
 W_SEQUENCE = 1
@@ -101,7 +102,9 @@ def take_into(
 ) -> Pfn:
     """Allocate into the empty slot ``entry``: 0, or the allocator's negative code."""
     owner = fresh_id(mem, cpu, at)
+    began = clock_of_some(mem, mem[at + W_SEQUENCE])
     pfn = alloc_pages(mem, cpu, order, mt, owner)
+    note(mem, cpu, L_ALLOC_PAGES, began, pfn)
     if pfn < 0:
         return pfn
     return enter_block(mem, cpu, entry, pfn, order, owner)
@@ -111,10 +114,14 @@ def take_into(
 def give_from(mem: Memory, cpu: Cpu, entry: WordIndex) -> int:
     """Free the block held in slot ``entry``: 0, or the allocator's negative code."""
     order = mem[entry] & BLOCK_ORDER_MASK
+    number = mem[entry + 1] >> ID_CPU_BITS
     pfn = leave_block(mem, cpu, entry)
     if pfn < 0:
         return pfn
-    return free_pages(mem, cpu, pfn, order)
+    began = clock_of_some(mem, number)
+    code = free_pages(mem, cpu, pfn, order)
+    note(mem, cpu, L_FREE_PAGES, began, code)
+    return code
 
 
 @kernel

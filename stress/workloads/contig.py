@@ -32,6 +32,16 @@ from shmalloc.words import fixed
 from stress.oracles.isolation import check_unlisted
 from stress.oracles.owners import check_stamp, disown, own, stamp
 from stress.workloads.area import W_DATA, draw, fresh_id, stopping, work_at
+from stress.workloads.latency import (
+    L_ALLOC_CONTIG_RANGE,
+    L_FREE_CONTIG_RANGE,
+    L_ISOLATE_RANGE,
+    L_OFFLINE_RANGE,
+    L_ONLINE_RANGE,
+    L_UNISOLATE_RANGE,
+    clock_of,
+    note,
+)
 
 CONTIG_SLOTS = 8
 CONTIG_STRIDE = 4
@@ -78,12 +88,7 @@ def contig_take(mem: Memory, cpu: Cpu, at: WordIndex, slot: WordIndex, kind: int
     owner = fresh_id(mem, cpu, at)
     if kind == KIND_TAKEN:
         start += draw(mem, at, block_pages)
-        code = alloc_contig_range(mem, cpu, start, end, owner)
-    elif kind == KIND_ISOLATED:
-        code = isolate_range(mem, cpu, start, end)
-    else:
-        code = offline_range(mem, cpu, start, end)
-    if code != 0:
+    if contig_change(mem, cpu, start, end, kind, owner) != 0:
         return
     mem[slot + CONTIG_KIND] = kind
     mem[slot + CONTIG_START] = start
@@ -96,6 +101,22 @@ def contig_take(mem: Memory, cpu: Cpu, at: WordIndex, slot: WordIndex, kind: int
 
 
 @kernel
+def contig_change(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, kind: int, owner: Owner) -> int:
+    """Take the range in the given way: 0, or the allocator's negative code."""
+    began = clock_of(mem)
+    if kind == KIND_TAKEN:
+        code = alloc_contig_range(mem, cpu, start, end, owner)
+        note(mem, cpu, L_ALLOC_CONTIG_RANGE, began, code)
+    elif kind == KIND_ISOLATED:
+        code = isolate_range(mem, cpu, start, end)
+        note(mem, cpu, L_ISOLATE_RANGE, began, code)
+    else:
+        code = offline_range(mem, cpu, start, end)
+        note(mem, cpu, L_OFFLINE_RANGE, began, code)
+    return code
+
+
+@kernel
 def contig_give(mem: Memory, cpu: Cpu, slot: WordIndex) -> None:
     """Give the range of the slot back, in the way in which it was taken."""
     kind = mem[slot + CONTIG_KIND]
@@ -104,12 +125,18 @@ def contig_give(mem: Memory, cpu: Cpu, slot: WordIndex) -> None:
     mem[slot + CONTIG_KIND] = KIND_NONE
     if kind == KIND_ISOLATED:
         contig_check(mem, cpu, start, end, kind)
+        began = clock_of(mem)
         unisolate_range(mem, cpu, start, end)
+        note(mem, cpu, L_UNISOLATE_RANGE, began, 0)
     elif kind == KIND_OFFLINE:
         contig_check(mem, cpu, start, end, kind)
-        online_range(mem, cpu, start, end)
+        began = clock_of(mem)
+        code = online_range(mem, cpu, start, end)
+        note(mem, cpu, L_ONLINE_RANGE, began, code)
     elif contig_disown(mem, cpu, start, end, mem[slot + CONTIG_OWNER]) == 0:
-        free_contig_range(mem, cpu, start, end)
+        began = clock_of(mem)
+        code = free_contig_range(mem, cpu, start, end)
+        note(mem, cpu, L_FREE_CONTIG_RANGE, began, code)
 
 
 @kernel

@@ -24,6 +24,7 @@ from stress.workloads.area import (
     take_into,
     work_at,
 )
+from stress.workloads.latency import L_PLUG_CPU, L_UNPLUG_CPU, clock_of, note
 
 HOTPLUG_TABLE = W_DATA + c.MAX_CPUS
 HOTPLUG_SLOTS = 256
@@ -53,12 +54,23 @@ def hotplug(mem: Memory, cpu: Cpu, steps: int) -> int:
 def hotplug_change(mem: Memory, cpu: Cpu, at: WordIndex, victim: Cpu) -> None:
     """Plug the slot in if this worker unplugged it; otherwise unplug it if it is online."""
     if draw(mem, at, HOTPLUG_THEFT_ODDS) == 0:
-        plug_cpu(mem, cpu, victim)  # E_BUSY if it is not unplugged, or another is first
+        hotplug_plug(mem, cpu, victim)  # E_BUSY if it is not unplugged, or another is first
     elif mem[at + W_DATA + victim] != 0:
-        plug_cpu(mem, cpu, victim)
+        hotplug_plug(mem, cpu, victim)
         mem[at + W_DATA + victim] = 0
-    elif unplug_cpu(mem, cpu, victim) >= 0:
-        mem[at + W_DATA + victim] = 1
+    else:
+        began = clock_of(mem)
+        code = unplug_cpu(mem, cpu, victim)
+        note(mem, cpu, L_UNPLUG_CPU, began, code)
+        if code >= 0:
+            mem[at + W_DATA + victim] = 1
+
+
+@kernel
+def hotplug_plug(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
+    began = clock_of(mem)
+    code = plug_cpu(mem, cpu, victim)
+    note(mem, cpu, L_PLUG_CPU, began, code)
 
 
 @kernel

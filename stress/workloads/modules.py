@@ -23,6 +23,7 @@ from shmalloc.kernels.cache_set import cache_create, cache_destroy
 from shmalloc.kernels.reporting import report
 from shmalloc.units import CacheId, Cpu, Memory, WordIndex
 from stress.workloads.area import W_DATA, draw, stopping, work_at
+from stress.workloads.latency import L_CACHE_CREATE, L_CACHE_DESTROY, clock_of, note
 
 MODULE_CACHE = W_DATA
 MODULE_OBJECTS = W_DATA + 16
@@ -60,7 +61,10 @@ def module_kind(which: int) -> int:
 def module_life(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     """Create, use and destroy one cache; a failed creation is no error."""
     size = MODULE_LEAST_BYTES + draw(mem, at, MODULE_MOST_BYTES)
-    made = cache_create(mem, cpu, size, 0, module_kind(draw(mem, at, MODULE_KINDS)), 0)
+    kind = module_kind(draw(mem, at, MODULE_KINDS))
+    began = clock_of(mem)
+    made = cache_create(mem, cpu, size, 0, kind, 0)
+    note(mem, cpu, L_CACHE_CREATE, began, made)
     if made < 0:
         return
     mem[at + MODULE_CACHE] = made + 1
@@ -83,7 +87,9 @@ def module_end(mem: Memory, cpu: Cpu, at: WordIndex, cache_id: CacheId, count: i
     else:
         for i in range(count):
             cache_free(mem, cpu, cache_id, mem[at + MODULE_OBJECTS + i])
+    began = clock_of(mem)
     code = cache_destroy(mem, cpu, cache_id)
+    note(mem, cpu, L_CACHE_DESTROY, began, code)
     if code != 0:  # no other worker knows this cache
         report(mem, cpu, c.M_LEAKED_OBJECTS, c.AT_CACHE | cache_id, 0, code)
     mem[at + MODULE_CACHE] = 0

@@ -32,6 +32,7 @@ from stress.workloads.area import (
     take_into,
     work_at,
 )
+from stress.workloads.latency import L_ALLOC_PAGES_WAIT, clock_of, note
 
 OOM_TOP = W_DATA  # the top block of the stack as a table entry: block, id
 OOM_ENTRY = W_DATA + BLOCK_WORDS  # a block between allocator and stack
@@ -83,7 +84,9 @@ def oom_take(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
 def oom_wait(mem: Memory, cpu: Cpu, at: WordIndex, mt: Migratetype) -> None:
     """With nothing left, wait for a page once: another worker may free one, or none does."""
     owner = fresh_id(mem, cpu, at)
+    began = clock_of(mem)
     pfn = alloc_pages_wait(mem, cpu, 0, mt, owner, OOM_WAIT_ROUNDS)
+    note(mem, cpu, L_ALLOC_PAGES_WAIT, began, pfn)
     if pfn >= 0 and enter_block(mem, cpu, at + OOM_ENTRY, pfn, 0, owner) == 0:
         oom_push(mem, at)
 

@@ -28,6 +28,7 @@ from stress.workloads.area import (
     take_into,
     work_at,
 )
+from stress.workloads.latency import L_WALK, clock_of, note
 
 WALKER_SLOTS = 32
 WALKER_COVER = W_DATA + WALKER_SLOTS * BLOCK_WORDS
@@ -52,7 +53,9 @@ def pfn_walker(mem: Memory, cpu: Cpu, steps: int) -> int:
         for page in range(WALKER_COVER_PAGES):
             pfn = (mem[at + W_CURSOR] + page) % fixed(mem, c.H_PAGES)
             check_covered(mem, cpu, at + WALKER_COVER, pfn)
+        began = clock_of(mem)
         mem[at + W_CURSOR] = walk(mem, cpu, mem[at + W_CURSOR], WALKER_LIMIT)
+        note(mem, cpu, L_WALK, began, 0)
         event(mem, cpu, c.EV_WALK)
         done += 1
     return done

@@ -27,6 +27,16 @@ from shmalloc.kernels.reporting import report
 from shmalloc.units import CacheId, Cpu, Memory, ObjectAddress, WordIndex
 from shmalloc.words import exchange, fence, load, store
 from stress.workloads.area import W_CURSOR, W_DATA, W_PEER, draw, stopping, work_at
+from stress.workloads.latency import (
+    L_CACHE_ALLOC,
+    L_CACHE_ALLOC_BULK,
+    L_CACHE_FREE,
+    L_CACHE_FREE_BULK,
+    L_CACHE_SHRINK,
+    clock_of,
+    clock_of_some,
+    note,
+)
 
 MIX_DONE = W_DATA
 MIX_CACHES = W_DATA + 16
@@ -67,7 +77,7 @@ def slabmix(mem: Memory, cpu: Cpu, steps: int) -> int:
         if draw(mem, at, MIX_STORM_ODDS) == 0:
             mix_storm(mem, cpu, at)
         elif draw(mem, at, MIX_SHRINK_ODDS) == 0:
-            cache_shrink(mem, cpu, mix_cache(mem, at, draw(mem, at, MIX_CACHE_COUNT)))
+            mix_shrink(mem, cpu, mix_cache(mem, at, draw(mem, at, MIX_CACHE_COUNT)))
         elif draw(mem, at, MIX_BULK_ODDS) == 0:
             mix_bulk(mem, cpu, at)
         else:
@@ -108,7 +118,7 @@ def mix_one(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
         box = work_at(mem, mem[at + W_PEER]) + MIX_MAIL + draw(mem, at, MIX_MAILS)
         mem[slot] = exchange(mem, box, mem[slot])  # hands the object and its bytes over
     else:
-        mix_free(mem, cpu, mem[slot])
+        mix_free(mem, cpu, mem[slot], mem[at + W_CURSOR])
         mem[slot] = 0
 
 
@@ -118,7 +128,9 @@ def mix_alloc(mem: Memory, cpu: Cpu, at: WordIndex, which: int) -> ObjectAddress
     cache_id = mix_cache(mem, at, which)
     if cache_id < 0:
         return 0
+    began = clock_of_some(mem, mem[at + W_CURSOR])
     address = cache_alloc(mem, cpu, cache_id)
+    note(mem, cpu, L_CACHE_ALLOC, began, address)
     if address < 0:
         return 0
     mix_sign(mem, address, cache_id, MIX_FIRST_WORDS << (which * MIX_GROWTH_SHIFT))
@@ -145,10 +157,13 @@ def mix_check(mem: Memory, cpu: Cpu, address: ObjectAddress) -> int:
 
 
 @kernel
-def mix_free(mem: Memory, cpu: Cpu, address: ObjectAddress) -> None:
-    """Check and free one object, whichever worker allocated it."""
+def mix_free(mem: Memory, cpu: Cpu, address: ObjectAddress, number: int) -> None:
+    """Check and free one object, whichever worker allocated it. ``number``: of the step."""
     if mix_check(mem, cpu, address) == 0:
-        cache_free(mem, cpu, mem[address + 1] >> MIX_CACHE_SHIFT, address)
+        cache_id = mem[address + 1] >> MIX_CACHE_SHIFT
+        began = clock_of_some(mem, number)
+        code = cache_free(mem, cpu, cache_id, address)
+        note(mem, cpu, L_CACHE_FREE, began, code)
 
 
 @kernel
@@ -158,7 +173,9 @@ def mix_bulk(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     cache_id = mix_cache(mem, at, which)
     if cache_id < 0:
         return
+    began = clock_of(mem)
     got = cache_alloc_bulk(mem, cpu, cache_id, MIX_BULK_OBJECTS, at + MIX_BULK)
+    note(mem, cpu, L_CACHE_ALLOC_BULK, began, got)
     if got < 0:
         return
     for i in range(got):
@@ -170,7 +187,16 @@ def mix_bulk(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
         if mix_check(mem, cpu, address) == 0:
             mem[at + MIX_BULK + kept] = address
             kept += 1
+    began = clock_of(mem)
     cache_free_bulk(mem, cpu, cache_id, kept, at + MIX_BULK)
+    note(mem, cpu, L_CACHE_FREE_BULK, began, 0)
+
+
+@kernel
+def mix_shrink(mem: Memory, cpu: Cpu, cache_id: CacheId) -> None:
+    began = clock_of(mem)
+    code = cache_shrink(mem, cpu, cache_id)
+    note(mem, cpu, L_CACHE_SHRINK, began, code)
 
 
 @kernel
@@ -211,13 +237,13 @@ def mix_give_all(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
     given = 0
     for i in range(MIX_SLOTS):
         if mem[at + MIX_TABLE + i] != 0:
-            mix_free(mem, cpu, mem[at + MIX_TABLE + i])
+            mix_free(mem, cpu, mem[at + MIX_TABLE + i], i)
             mem[at + MIX_TABLE + i] = 0
             given += 1
     for i in range(MIX_MAILS):
         address = exchange(mem, at + MIX_MAIL + i, 0)
         if address != 0:
-            mix_free(mem, cpu, address)
+            mix_free(mem, cpu, address, i)
             given += 1
     return given
 

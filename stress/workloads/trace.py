@@ -30,13 +30,20 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_set import cache_create, cache_destroy
 from shmalloc.kernels.pages import alloc_pages, free_pages
-from shmalloc.kernels.pcp import pcp_at
 from shmalloc.kernels.reporting import report
-from shmalloc.kernels.zone import zone_at
 from shmalloc.units import CacheId, Cpu, Memory, ObjectAddress, Owner, WordIndex
-from shmalloc.words import fetch_add, fixed, give_way, load, load_relaxed, store
+from shmalloc.words import fetch_add, give_way, load, load_relaxed, store
 from stress.oracles.owners import check_stamp, disown, make_id, own, stamp
 from stress.workloads.area import W_CURSOR, W_WORKERS, stopping, work_at
+from stress.workloads.latency import (
+    L_ALLOC_PAGES,
+    L_CACHE_ALLOC,
+    L_CACHE_FREE,
+    L_FREE_PAGES,
+    clock_of_some,
+    note,
+)
+from stress.workloads.trace_sample import SAMPLE_WORDS, take_sample
 
 TP_EVENTS = 8  # of this slot's stream, sync points included
 TP_STREAM = 9  # offsets from the area
@@ -88,15 +95,8 @@ HANDLE_FAILED = 0xFF
 HANDLE_CPU_MASK = 0xFF
 HANDLE_SHIFT = 8
 
-SAMPLE_LIVE = 0  # pages that the replay holds
-SAMPLE_FREE = 1  # pages free in the zones
-SAMPLE_PCP = 2  # pages on per-CPU lists
-SAMPLE_ORDERS = 4  # free blocks by order
-SAMPLE_WORDS = 16
 PATIENCE = 500  # polls of another worker's word in one batch
-TRACE_BATCH = (
-    4096  # events in one batch at most: a wait that ends early says nothing about the next
-)
+TRACE_BATCH = 4096  # most events of one batch: a wait that ends early says nothing about the next
 
 
 @kernel
@@ -168,7 +168,9 @@ def trace_take_pages(mem: Memory, cpu: Cpu, at: WordIndex, event: WordIndex, pos
     word = mem[event]
     order = what_of(word)
     owner = trace_owner(mem, cpu, at, position)
+    began = clock_of_some(mem, position)
     pfn = alloc_pages(mem, cpu, order, (word >> TRACE_MT_SHIFT) & TRACE_MT_MASK, owner)
+    note(mem, cpu, L_ALLOC_PAGES, began, pfn)
     if pfn < 0 or own(mem, cpu, pfn, order, owner) != 0:
         tally(mem, at, N_MISSED + TRACE_PAGE_ALLOC)
         store(mem, event + 1, HANDLE_FAILED)
@@ -186,7 +188,9 @@ def trace_take_object(
 ) -> None:
     """Allocate an object, sign it at both ends and publish its handle, or the failure."""
     entry = cache_entry(mem, what_of(mem[event]))
+    began = clock_of_some(mem, position)
     address = cache_alloc(mem, cpu, mem[entry + 1])
+    note(mem, cpu, L_CACHE_ALLOC, began, address)
     if address < 0:
         tally(mem, at, N_MISSED + TRACE_OBJECT_ALLOC)
         store(mem, event + 1, HANDLE_FAILED)
@@ -259,7 +263,10 @@ def give_handle(mem: Memory, cpu: Cpu, at: WordIndex, word: int, handle: int, ow
         return c.E_STATE
     live = at + T_COUNTS + N_LIVE_PAGES
     mem[live] = mem[live] - (1 << order)
-    return free_pages(mem, cpu, where, order)
+    began = clock_of_some(mem, where)
+    code = free_pages(mem, cpu, where, order)
+    note(mem, cpu, L_FREE_PAGES, began, code)
+    return code
 
 
 @kernel
@@ -274,7 +281,10 @@ def give_object(
     if found != owner:
         report(mem, cpu, c.X_PAYLOAD, address, owner, found)
         return c.E_STATE
-    return cache_free(mem, cpu, mem[entry + 1], address)
+    began = clock_of_some(mem, address)
+    code = cache_free(mem, cpu, mem[entry + 1], address)
+    note(mem, cpu, L_CACHE_FREE, began, code)
+    return code
 
 
 # --- sync points --------------------------------------------------------------------------------
@@ -315,34 +325,24 @@ def await_number(mem: Memory, word: WordIndex, number: int) -> bool:
 
 
 @kernel
+def live_pages(mem: Memory) -> int:
+    """Pages that the replay holds; exact while all other workers wait."""
+    live = 0
+    for slot in range(mem[work_at(mem, 0) + W_WORKERS]):
+        live += mem[work_at(mem, slot) + T_COUNTS + N_LIVE_PAGES]
+    return live
+
+
+@kernel
 def lead(mem: Memory, cpu: Cpu, at: WordIndex, index: int) -> None:
     """What slot 0 does while all others wait: create the caches, or take a sample."""
     if index > 0:
-        take_sample(mem, at + mem[at + TP_SAMPLES] + (index - 1) * SAMPLE_WORDS)
+        sample = at + mem[at + TP_SAMPLES] + (index - 1) * SAMPLE_WORDS
+        take_sample(mem, sample, live_pages(mem))
     elif mem[at + T_SYNC] == 0:
         for cache_id in range(mem[at + TP_CACHE_COUNT]):
             entry = cache_entry(mem, cache_id)
             mem[entry + 1] = cache_create(mem, cpu, mem[entry], 0, 0, 0)
-
-
-@kernel
-def take_sample(mem: Memory, sample: WordIndex) -> None:
-    """Sample the live and the free pages; exact, since all other workers wait."""
-    live = 0
-    for slot in range(mem[work_at(mem, 0) + W_WORKERS]):
-        live += mem[work_at(mem, slot) + T_COUNTS + N_LIVE_PAGES]
-    for i in range(SAMPLE_WORDS):
-        mem[sample + i] = 0
-    mem[sample + SAMPLE_LIVE] = live
-    for zone_id in range(fixed(mem, c.H_ZONES)):
-        zone = zone_at(mem, zone_id)
-        mem[sample + SAMPLE_FREE] = mem[sample + SAMPLE_FREE] + load_relaxed(mem, zone + c.Z_FREE)
-        for slot in range(fixed(mem, c.H_CPUS)):
-            kept = load_relaxed(mem, pcp_at(mem, slot, zone_id) + c.P_COUNT)
-            mem[sample + SAMPLE_PCP] = mem[sample + SAMPLE_PCP] + kept
-        for i in range(c.ORDERS * c.MT_COUNT):
-            blocks = sample + SAMPLE_ORDERS + i // c.MT_COUNT
-            mem[blocks] = mem[blocks] + load_relaxed(mem, zone + c.Z_COUNTS + i)
 
 
 # --- the end ------------------------------------------------------------------------------------

@@ -47,6 +47,11 @@ def test_what_neither_passed_nor_failed_is_an_error(groups):
     assert {children[name].directive for name in ("I_SLAB", "I_SHEAF")} == {"ERROR"}
 
 
+def test_a_case_does_not_have_the_name_of_its_group():
+    (group,), _ = ktap_grammar.parse(ktap(suite(Case("sc", "sc", Verdict.PASSED))))
+    assert (group.name, group.children[0].name) == ("sc (group)", "sc")
+
+
 def test_how_to_repeat_it_comes_last():
     _, behind = ktap_grammar.parse(ktap(one_of_each()))
     assert behind[-1].endswith("shmstress run --workload churn --seed 0x2a")
@@ -64,7 +69,7 @@ def test_a_suite_without_cases_has_an_empty_plan():
 
 def test_a_name_that_is_empty_or_a_sign_still_has_words():
     (group,), _ = ktap_grammar.parse(ktap(suite(Case("#", "", Verdict.PASSED))))
-    assert (group.name, group.children[0].name) == ("unnamed", "unnamed")
+    assert (group.name, group.children[0].name) == ("unnamed (group)", "unnamed")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ from stress.check.changes import Changes
 from stress.check.head import document_head
 from stress.check.loop import CRASH, INTERPRETED, Loop, Outcome
 from stress.check.select import Selection
+from stress.crash.account import account_of as crash_account
 from stress.crash.account import page, tell
 from stress.crash.result import CrashFailure
+from stress.explorer.report.account import Account
 from stress.explorer.report.failure import Failure
 from stress.explorer.report.trace import kind_of
 from stress.explorer.result import ABANDONED, ERROR, EXHAUSTED
@@ -94,6 +96,14 @@ def failure_text(outcome: Outcome, changes: Changes | None) -> str:
         return "\n".join([*lines, *[""] * bool(lines), report])
     assert isinstance(outcome.failure, CrashFailure)
     return tell(outcome.failure)
+
+
+def account_of(outcome: Outcome) -> Account:
+    """The failure, step by step."""
+    if isinstance(outcome.failure, Failure):
+        return outcome.failure
+    assert isinstance(outcome.failure, CrashFailure)
+    return crash_account(outcome.failure)
 
 
 def page_of(outcome: Outcome) -> str:

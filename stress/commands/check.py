@@ -55,7 +55,7 @@ LINGER_S = 1.5  # for a shorter schedule, after the first failure
 @duration("Time for everything, compiling included", default=SECONDS)
 @json_file("Write the result to FILE as JSON; - is standard output.")
 @html_file("Write the failure to FILE as a page.")
-@exports("junit", "ktap", "markdown")
+@exports("junit", "ktap", "markdown", "perfetto")
 @progress()
 def command(
     parts: tuple[str, ...],
@@ -114,7 +114,7 @@ def command(
     except KeyboardInterrupt:  # nothing of what was found is lost
         interrupted = True
     checked = Checked(loop, selection, changes, seconds, interrupted)
-    files.write(lambda: suite_of(checked, start, command_line()))
+    files.write(lambda: suite_of(checked, start, command_line()), _trace(checked))
     return _show(checked, json, html, files.aside)
 
 
@@ -193,6 +193,15 @@ def _teller() -> Callable[[Outcome], None]:
         console.print(Text(text, style=styles.get(outcome.verdict, "")), soft_wrap=True)
 
     return tell
+
+
+def _trace(checked: Checked) -> Callable[[], str] | None:
+    """What makes a trace of the failure that is shown, if there is one."""
+    from stress.check import verdict
+    from stress.report.perfetto import perfetto
+
+    first = verdict.shortest(checked.loop)
+    return None if first is None else lambda: perfetto(verdict.account_of(first))
 
 
 def _show(checked: Checked, json: str | None, html: str | None, aside: bool) -> int:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
@@ -14,13 +15,13 @@ import click
 from shmalloc.errors import MisuseError
 from stress import progress as watching
 from stress.commands.replay import folders_of
-from stress.crash.account import page, tell
+from stress.crash.account import account_of, page, tell
 from stress.crash.again import rerun
 from stress.crash.allocator import allocator_case, case_names
 from stress.crash.case import CrashCase
 from stress.crash.document import document
 from stress.crash.report import covered, missing, site_table, table
-from stress.crash.result import CrashResult
+from stress.crash.result import CrashFailure, CrashResult
 from stress.crash.search import SEEDS, Effort, Hunt
 from stress.crash.sites import OPERATION_NAMES, Coverage, know_all_sites
 from stress.crash.targets import load_cases
@@ -137,7 +138,7 @@ SECOND = "Deaths in recovery"
 @option("--sites", is_flag=True, group="Results", help="Print one line for each write site.")
 @json_file()
 @html_file("Write the first failure to FILE as a page.")
-@exports("junit", "ktap", "markdown")
+@exports("junit", "ktap", "markdown", "perfetto")
 @progress_option()
 @option(
     "--list",
@@ -199,10 +200,17 @@ def command(
             known = covered(total) if not targets else ()
             crashed = Crashed(total, by_name, known, interrupted=len(by_name) < len(cases))
             _write(total, json, html)
-            files.write(lambda: suite_of(crashed, start, command_line()))
+            trace = partial(_trace, total.failures[0]) if total.failures else None
+            files.write(lambda: suite_of(crashed, start, command_line()), trace)
             with redirect_stdout(sys.stderr if files.aside else sys.stdout):
                 _show(total, known, sites)
     return VERDICT_OF[total.verdict].exit_code
+
+
+def _trace(failure: CrashFailure) -> str:
+    from stress.report.perfetto import perfetto
+
+    return perfetto(account_of(failure))
 
 
 def _hunt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from functools import partial
 from typing import Any
 
 import click
@@ -32,6 +33,7 @@ from stress.options import command as as_command
 from stress.options.again import command_line
 from stress.quantities import counted
 from stress.report.exports import Exports
+from stress.report.perfetto import perfetto
 from stress.report.places import write_to
 from stress.report.suite import Start
 from stress.report.suites.explore import VERDICT_OF, suite_of
@@ -132,7 +134,7 @@ BOUNDS = "For single strategies"
 @option("--paths", is_flag=True, group="Results", help="Show the calls that led to each step.")
 @json_file()
 @html_file()
-@exports("junit", "ktap", "markdown")
+@exports("junit", "ktap", "markdown", "perfetto")
 @progress()
 def command(
     targets: tuple[str, ...],
@@ -160,7 +162,9 @@ def command(
         results.append(found)
         click.echo("\n".join(summary(found, paths)), err=files.aside)
     _write(results, json, html)
-    files.write(lambda: suite_of(results, start, command_line()))
+    failures = [result.failure for result in results if result.failure is not None]
+    trace = partial(perfetto, failures[0]) if failures else None
+    files.write(lambda: suite_of(results, start, command_line()), trace)
     return worst(VERDICT_OF[result.verdict] for result in results).exit_code
 
 

@@ -19,9 +19,10 @@ from stress.machine.program import Program
 from stress.options import PROGRAMS as PROGRAM_NAMES
 from stress.options import command as as_command
 from stress.options import engine as engine_option
-from stress.options import html_file, option
+from stress.options import exports, html_file, option
 from stress.programs import PROGRAMS
-from stress.report.places import require_place, write_to
+from stress.report.perfetto import perfetto
+from stress.report.places import require_places, write_to
 from stress.verdict import Verdict
 
 
@@ -99,8 +100,15 @@ def _program(target: str, root: str | None, named: str | None) -> Program:
 @engine_option("interpreted", ENGINES)
 @option("--paths", is_flag=True, help="Show the calls that led to each step.")
 @html_file()
+@exports("perfetto")
 def command(
-    token: str, root: str | None, program: str | None, engine: str, paths: bool, html: str | None
+    token: str,
+    root: str | None,
+    program: str | None,
+    engine: str,
+    paths: bool,
+    html: str | None,
+    exports: dict[str, str | None],
 ) -> int:
     """Run the schedule of TOKEN, or of the first token in FILE, once more and show each step.
 
@@ -109,15 +117,18 @@ def command(
     Exit codes: 1 it fails again; 0 it does not fail, and the kernels have changed; 3 it does not
     fail, although nothing has changed; 4 usage.
     """
-    require_place("html", html)
+    require_places(html=html, **exports)
+    aside = "-" in (html, exports["perfetto"])
     found = find_token(token)
     parsed = Token.parse(found)
     again = replay(
         _program(parsed.target, root or root_beside(token, found), program), str(parsed), engine
     )
-    click.echo(again.report(paths=paths))
+    click.echo(again.report(paths=paths), err=aside)
     if again.failure is not None and html is not None:
         write_to(html, again.failure.html())
+    if again.failure is not None and exports["perfetto"] is not None:
+        write_to(exports["perfetto"], perfetto(again.failure))
     if again.failure is not None:
         return Verdict.FAILED.exit_code
     return (Verdict.PASSED if again.changed else Verdict.ERROR).exit_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
     help="Time after which a silent worker counts as hung.",
 )
 @json_file()
-@exports("junit", "ktap", "markdown")
+@exports("junit", "ktap", "markdown", "perfetto")
 @option("--out", metavar="DIR", group="Results", help="Write everything about the run to DIR.")
 @progress("Show progress; auto: live on a terminal, one line every ten seconds elsewhere.")
 @option(
@@ -229,7 +230,7 @@ def run_spec(spec: RunSpec, outputs: Outputs, files: Exports) -> int:
 
     def finish(result: RunResult) -> int:
         _write(result, outputs, artifacts)
-        files.write(lambda: suite_of(result, start))
+        files.write(lambda: suite_of(result, start), _flight(result))
         for line in result_lines(result):
             click.echo(line, err=lines_to_stderr)
         return result.verdict.exit_code
@@ -243,6 +244,16 @@ def run_spec(spec: RunSpec, outputs: Outputs, files: Exports) -> int:
         controller = Controller(spec, _progress(outputs.progress), interrupts, artifacts, abandon)
         result = controller.run()
     return finish(result)
+
+
+def _flight(result: RunResult) -> Callable[[], str] | None:
+    """What makes a trace of the flight recording, if there is one."""
+    if not result.flight:
+        return None
+    from stress.report.perfetto_flight import perfetto
+
+    again = result.spec.command_line()
+    return lambda: perfetto(result.flight, f"shmstress run, seed {result.spec.seed:#x}", again)
 
 
 def _progress(wanted: str) -> Progress:

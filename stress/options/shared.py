@@ -21,7 +21,7 @@ EXPORTS = {  # see docs/exports.md
     "ktap": "Write the results to FILE as KTAP, as tests of the Linux kernel do.",
     "markdown": "Write a comment for a pull request to FILE, as Markdown.",
     "sarif": "Write the findings to FILE as SARIF, for code scanning.",
-    "perfetto": "Write the failing schedule to FILE, for ui.perfetto.dev.",
+    "perfetto": "Write the failing schedule, or the flight recording, to FILE for ui.perfetto.dev.",
 }
 
 

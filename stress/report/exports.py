@@ -8,6 +8,7 @@ other file is replaced. Each writer is imported when it is needed.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from stress.report.suite import Suite
 
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 STDOUT = "-"
+PERFETTO = "perfetto"
 
 
 class Exports:
@@ -35,9 +37,12 @@ class Exports:
         """Whether standard output is a document, so that text belongs on standard error."""
         return STDOUT in self._paths.values() or STDOUT in self._others.values()
 
-    def write(self, make: Callable[[], Suite]) -> None:
-        """Write the suite in each format but ``perfetto``; ``make`` is called if there is one."""
-        wanted = {name: path for name, path in self._paths.items() if name != "perfetto"}
+    def write(self, make: Callable[[], Suite], trace: Callable[[], str] | None = None) -> None:
+        """Write what was asked for; ``make`` and ``trace`` are called only if they are needed.
+
+        ``trace`` gives the text of ``perfetto``; None: nothing failed, so there is no schedule.
+        """
+        wanted = {name: path for name, path in self._paths.items() if name != PERFETTO}
         suite = make() if wanted else None
         for name, path in wanted.items():
             assert suite is not None
@@ -46,6 +51,11 @@ class Exports:
                 _add(path, text)
             else:
                 write_to(path, text)
+        place = self._paths.get(PERFETTO)
+        if place is not None and trace is not None:
+            write_to(place, trace())
+        elif place is not None:
+            print(f"perfetto: nothing failed; {place} is not written", file=sys.stderr)
 
 
 def written(name: str, suite: Suite) -> str:

@@ -29,6 +29,7 @@ def _lines(suite: Suite) -> Iterator[str]:
     for name, value in suite.properties.items():
         yield from _said(f"{name}: {value}")
     for number, (group, cases) in enumerate(groups.items(), 1):
+        group = _group_name(group, cases)
         yield from (f"{INDENT}{line}" for line in _group_lines(group, cases))
         yield _result(number, group, _is_ok(cases), _group_directive(cases))
     yield from _said(suite.headline)
@@ -46,6 +47,12 @@ def _group_lines(group: str, cases: Sequence[Case]) -> Iterator[str]:
             if case.again:
                 yield from _said(f"to try again, run: {case.again}")
         yield _result(number, case.name, _is_ok([case]), _directive(case))
+
+
+def _group_name(group: str, cases: Sequence[Case]) -> str:
+    """A name that none of its cases has: kunit.py takes such a case for the end of the group."""
+    names = {_name(case.name) for case in cases}
+    return f"{_name(group)} (group)" if _name(group) in names else group
 
 
 def _is_ok(cases: Iterable[Case]) -> bool:

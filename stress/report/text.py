@@ -13,6 +13,7 @@ from shmalloc import constants as c
 from stress.faults.grammar import Fail
 from stress.quantities import brief_ns
 from stress.report.violations import violation_lines
+from stress.run.flight import lines_of
 from stress.run.histogram import PERCENTILES
 from stress.run.result import RunResult
 from stress.spec import RunSpec
@@ -67,7 +68,7 @@ def _trouble_lines(result: RunResult) -> Iterator[str]:
 def _flight_lines(result: RunResult) -> Iterator[str]:
     if result.flight:
         yield "the last accesses of all CPUs, in ticks of the time stamp counter:"
-    for line in result.flight:
+    for line in lines_of(result.flight):
         yield f"  {line}"
 
 

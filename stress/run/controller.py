@@ -152,6 +152,6 @@ class Controller:
         result.violations_total = len(result.violations) + memory.reports.count()
         result.violations += reported
         if result.verdict in (Verdict.FAILED, Verdict.ERROR):
-            result.flight = FlightLog(memory.ram, memory.layout).lines(dead)
+            result.flight = FlightLog(memory.ram, memory.layout).entries(dead)
         if self._artifacts is not None and result.verdict is Verdict.FAILED:
             self._artifacts.save_segment(memory.segment.name)

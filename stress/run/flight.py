@@ -7,7 +7,8 @@ that theirs may begin after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from shmalloc import constants as c
 from shmalloc.descriptor_text import TYPES
@@ -20,6 +21,25 @@ from stress.jitter.recorder import Access, accesses, merged
 
 BEFORE_LINES = 56
 AFTER_LINES = 8
+MOST_ENTRIES = 20_000  # that are put into words, around the moment
+
+
+class Entry(NamedTuple):
+    """One access in words. ``ticks``: it was not made before that; 0 is the moment it went wrong.
+
+    ``died``: the process was killed before it did this.
+    """
+
+    ticks: int
+    cpu: int
+    op: str
+    word: str
+    did: str
+    died: bool
+
+    def __str__(self) -> str:
+        died = "  <- killed before this" if self.died else ""
+        return f"{self.ticks:>14,}  cpu {self.cpu}  {self.op:<13} {self.word:<36} {self.did}{died}"
 
 
 class FlightLog:
@@ -44,15 +64,19 @@ class FlightLog:
             return True
         return region == "history" or (region == "cpus" and of_slot == c.C_HISTORY_NEXT)
 
-    def lines(self, dead: Iterable[int] = ()) -> list[str]:
-        """The accesses around the first violation, else the first death, else up to the end."""
+    def entries(self, dead: Iterable[int] = ()) -> tuple[Entry, ...]:
+        """What the rings hold, from the first violation on and back, else from the first death."""
         found = self.all()
         if not found:
-            return []
+            return ()
         moment = self._moment(found, set(dead))
         before = sum(access.clock <= moment for access in found)
-        window = found[max(0, before - BEFORE_LINES) : before + AFTER_LINES]
-        return list(self._texts(window, moment))
+        first = max(0, before - MOST_ENTRIES * BEFORE_LINES // (BEFORE_LINES + AFTER_LINES))
+        return tuple(self._texts(found[first : first + MOST_ENTRIES], moment))
+
+    def lines(self, dead: Iterable[int] = ()) -> list[str]:
+        """The few around the moment, as text."""
+        return lines_of(self.entries(dead))
 
     def _moment(self, found: list[Access], dead: set[int]) -> int:
         if self._ram.load(c.H_REPORT_COUNT) > 0:
@@ -60,13 +84,12 @@ class FlightLog:
         last = {access.cpu: access.clock for access in found}
         return min((last[cpu] for cpu in dead & last.keys()), default=found[-1].clock)
 
-    def _texts(self, window: list[Access], moment: int) -> Iterator[str]:
+    def _texts(self, window: list[Access], moment: int) -> Iterator[Entry]:
         for access in window:
             name = "" if access.op in _NO_WORD else self._names.name(access.at)
-            what = ops.NAMES[access.op]
-            died = "  <- killed before this" if access.died else ""
-            ticks = f"{access.clock - moment:,}"
-            yield f"{ticks:>14}  cpu {access.cpu}  {what:<13} {name:<36} {self._did(access)}{died}"
+            ticks = access.clock - moment
+            did = self._did(access)
+            yield Entry(ticks, access.cpu, ops.NAMES[access.op], name, did, access.died)
 
     def _did(self, access: Access) -> str:
         """What the access did: values as its operation means them."""
@@ -97,3 +120,9 @@ class FlightLog:
 
 _NO_WORD = (ops.OP_FENCE, ops.OP_RELAX)
 _OUTCOMES = ("lost", "won")
+
+
+def lines_of(entries: Sequence[Entry]) -> list[str]:
+    """The few around the moment, as text."""
+    before = sum(entry.ticks <= 0 for entry in entries)
+    return [str(entry) for entry in entries[max(0, before - BEFORE_LINES) : before + AFTER_LINES]]

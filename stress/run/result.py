@@ -11,6 +11,7 @@ from shmalloc.errors import Violation
 from stress.faults.grammar import Fail
 from stress.quantities import counted
 from stress.run.fault_tally import FaultTally
+from stress.run.flight import Entry, lines_of
 from stress.run.histogram import Histogram
 from stress.run.process_use import ProcessUse
 from stress.spec import RunSpec
@@ -51,7 +52,7 @@ class RunResult:
     troubles: list[tuple[Verdict, str]] = field(default_factory=list)
     details: dict[str, object] = field(default_factory=dict)
     tally: FaultTally = field(default_factory=FaultTally)  # of the faults
-    flight: list[str] = field(default_factory=list)  # the last accesses before it went wrong
+    flight: tuple[Entry, ...] = ()  # the last accesses before it went wrong
     notes: list[str] = field(default_factory=list)  # of the text report, below its table
     started: float = field(default_factory=time.time)  # unix seconds
     hostname: str = field(default_factory=socket.gethostname)
@@ -128,6 +129,6 @@ class RunResult:
             "violations_total": max(self.violations_total, len(self.violations)),
             "troubles": [{"verdict": v.name, "text": text} for v, text in self.troubles],
             **({"faults": self.tally.as_dict()} if self.spec.faults else {}),
-            **({"flight": self.flight} if self.spec.flight else {}),
+            **({"flight": lines_of(self.flight)} if self.spec.flight else {}),
             **self.details,
         }

@@ -18,6 +18,7 @@ from stress.report.rules import of_ending, of_invariant
 from stress.report.suite import Case, Finding, Start, Suite, Table
 from stress.report.text import REFUSED, WORKLOAD_COLUMNS, last_line, workload_rows
 from stress.report.violations import Group, grouped, violation_lines
+from stress.run.flight import lines_of
 from stress.run.result import RunResult, WorkloadResult
 from stress.verdict import Verdict, worst
 from stress.workloads import EVENT_NAMES, WORKLOADS
@@ -116,7 +117,7 @@ def _run_case(result: RunResult) -> Case:
         verdict = Verdict.VACUOUS
         said = f"marks never reached: {', '.join(faults)}"
         troubles = [said if faults else "no workload did anything"]
-    shown = [*troubles, *(["the last accesses of all CPUs:", *result.flight] if troubles else [])]
+    shown = [*troubles, *(_flight_lines(result) if troubles else ())]
     return Case(
         "run",
         "processes",
@@ -126,6 +127,11 @@ def _run_case(result: RunResult) -> Case:
         "\n".join(shown),
         result.spec.command_line(),
     )
+
+
+def _flight_lines(result: RunResult) -> list[str]:
+    lines = lines_of(result.flight)
+    return ["", "the last accesses of all CPUs:", *lines] if lines else []
 
 
 def _missed(result: RunResult, names: set[str]) -> list[str]:
@@ -179,10 +185,9 @@ def findings_of(result: RunResult) -> list[Finding]:
     found = [_finding(group, again) for group in grouped(result.violations)]
     for verdict, text in result.troubles:
         if verdict is Verdict.FAILED:
-            flight = ["", "the last accesses of all CPUs:", *result.flight] if result.flight else []
             headline = text.splitlines()[0] if text else "a worker failed"
             rule = of_ending("worker")
-            found.append(Finding(rule, headline, "\n".join([text, *flight]), again))
+            found.append(Finding(rule, headline, "\n".join([text, *_flight_lines(result)]), again))
     return found
 
 

@@ -1,6 +1,6 @@
 """Free blocks by order and the map of the RAM, as grids over time.
 
-A grid has at most ``COLUMNS`` columns. A column shows the last state in its time, and where there
+A grid has ``COLUMNS`` columns. A column shows the last state in its time, and where there
 is none, that of the column before, for half a minute at most. A map of many stretches shows some of
 them: page states have no average.
 """
@@ -114,10 +114,9 @@ def _columns(
     times_s: NDArray[np.float64], end_s: float
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Borders of the columns, and which state each of them shows: -1 for none."""
-    columns = min(COLUMNS, max(1, len(times_s)))
-    edges = np.linspace(0.0, max(end_s, 1e-3), columns + 1)
-    chosen = np.full(columns, -1, dtype=np.intp)
-    chosen[column_numbers(times_s, 0.0, float(edges[-1]), columns)] = np.arange(len(times_s))
+    edges = np.linspace(0.0, max(end_s, 1e-3), COLUMNS + 1)
+    chosen = np.full(COLUMNS, -1, dtype=np.intp)
+    chosen[column_numbers(times_s, 0.0, float(edges[-1]), COLUMNS)] = np.arange(len(times_s))
     last = np.maximum.accumulate(chosen)
     held = (last >= 0) & (edges[:-1] - times_s[last] < HOLD_S)
     return edges, np.where(held, last, -1)

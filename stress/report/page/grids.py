@@ -77,6 +77,11 @@ def _scale(cells: NDArray[np.float64] | NDArray[np.uint8]) -> FuncNorm:
     return FuncNorm((np.log1p, np.expm1), vmin=0.0, vmax=max(most, 1.0))
 
 
+def has_gaps(grid: Grid) -> bool:
+    """Whether there are cells without a value."""
+    return bool((grid.cells == c.T_COUNT).any() if grid.names else np.isnan(grid.cells).any())
+
+
 def scale_of(grid: Grid) -> list[tuple[str, str]]:
     """Some steps of the colours of amounts, as colour and text."""
     colours, norm = _amounts(), _scale(grid.cells)

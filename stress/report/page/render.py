@@ -27,7 +27,7 @@ from shmalloc import __version__
 from stress.report.page import words
 from stress.report.page.charts import Drawn, draw_chart, draw_latencies
 from stress.report.page.comparing import bars, bounds_text, conclusion
-from stress.report.page.grids import STATE_COLOURS, draw_grid, scale_of
+from stress.report.page.grids import NO_VALUE, STATE_COLOURS, draw_grid, has_gaps, scale_of
 from stress.report.page.model import Report
 from stress.verdict import Verdict
 
@@ -54,6 +54,8 @@ def render(report: Report) -> str:
         markup=Markup,
         ratio=words.ratio,
         scale_of=scale_of,
+        has_gaps=has_gaps,
+        no_value=NO_VALUE,
         bounds=bounds_text,
         conclusion=conclusion,
     )

@@ -40,17 +40,25 @@ class RecordingProgress(Progress):
 
     def moment(self, take: Callable[[], Moment]) -> None:
         now_s = self._clock()
-        if now_s < self._due_s or self.trouble is not None:
-            return
+        if now_s >= self._due_s and self._recorded(take):
+            # after a delay the next sample is a second later, not two at once
+            self._due_s = max(self._due_s + SAMPLE_EVERY_S, now_s)
+
+    def last(self, take: Callable[[], Moment]) -> None:
+        self._recorded(take)
+
+    def _recorded(self, take: Callable[[], Moment]) -> bool:
+        """Whether a moment was written."""
+        if self.trouble is not None:
+            return False
         moment = take()
         new_map = moment.ram_map != self._map
         try:
             self._records.sample(self._round_id, moment, new_map)
         except Busy:
-            return  # another process writes: the next moment is tried
+            return False  # another process writes: the next moment is tried
         except ShmallocError as error:
             self.trouble = str(error)
-            return
+            return False
         self._map = moment.ram_map
-        # after a delay the next sample is a second later, not two at once
-        self._due_s = max(self._due_s + SAMPLE_EVERY_S, now_s)
+        return True

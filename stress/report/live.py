@@ -71,9 +71,12 @@ class LiveProgress(Progress):
         now = time.monotonic()
         if now >= self._next_s:
             self._next_s = now + DRAW_EVERY_S
-            moment = take()
-            self._live.update(View(moment, self._before, self._spec_line), refresh=True)
-            self._before = moment
+            self.last(take)
+
+    def last(self, take: Callable[[], Moment]) -> None:
+        moment = take()
+        self._live.update(View(moment, self._before, self._spec_line), refresh=True)
+        self._before = moment
 
     def end(self) -> None:
         self._live.stop()

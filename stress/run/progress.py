@@ -99,6 +99,12 @@ class Progress:
     def moment(self, take: Callable[[], Moment]) -> None:
         """Called several times a second during work; ``take`` reads the counters."""
 
+    def last(self, take: Callable[[], Moment]) -> None:
+        """Work has ended, and memory is as it was then: the last moment of every view and record.
+
+        Not called for a run that never began to work.
+        """
+
     def end(self) -> None:
         """Work has ended, or never began."""
 
@@ -121,6 +127,11 @@ class Several(Progress):
         once = functools.cache(take)
         for receiver in self._receivers:
             receiver.moment(once)
+
+    def last(self, take: Callable[[], Moment]) -> None:
+        once = functools.cache(take)
+        for receiver in self._receivers:
+            receiver.last(once)
 
     def end(self) -> None:
         for receiver in self._receivers:

@@ -88,15 +88,18 @@ class SliceRunner:
 
     def _work(self) -> None:
         slices = slices_of(self.spec)
-        for current in slices:
-            self._assign(current)
-            self._run_slice(current)
-            self._audit()
-            if self._over():
-                break
-            following = slices[current.index + 1 : current.index + 2]
-            if any(part.assignment != current.assignment for part in following):
-                self._finish()
+        try:
+            for current in slices:
+                self._assign(current)
+                self._run_slice(current)
+                self._audit()
+                if self._over():
+                    break
+                following = slices[current.index + 1 : current.index + 2]
+                if any(part.assignment != current.assignment for part in following):
+                    self._finish()
+        finally:
+            self._progress.last(lambda: self._moment(self._worked_s))
         if not self.result_is_bad():
             self._tear_down()
 
@@ -165,19 +168,20 @@ class SliceRunner:
             self._show(self._worked_s + elapsed_s)
 
     def _show(self, elapsed_s: float) -> None:
-        processes = self._processes()  # they are watched, with or without a view
-        self._progress.moment(
-            lambda: Moment(
-                elapsed_s,
-                self.spec.duration_s,
-                self.result.audits,
-                self._memory.snapshot(),
-                self._accounts.now(),
-                time_s=time.time(),
-                processes=processes,
-                ram_map=self._ram_map(),
-                latencies=self._memory.latencies.now(),
-            )
+        self._processes()  # they are watched, with or without a view
+        self._progress.moment(lambda: self._moment(elapsed_s))
+
+    def _moment(self, elapsed_s: float) -> Moment:
+        return Moment(
+            elapsed_s,
+            self.spec.duration_s,
+            self.result.audits,
+            self._memory.snapshot(),
+            self._accounts.now(),
+            time_s=time.time(),
+            processes=self._processes(),
+            ram_map=self._ram_map(),
+            latencies=self._memory.latencies.now(),
         )
 
     def _ram_map(self) -> bytes:

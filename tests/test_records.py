@@ -12,7 +12,8 @@ from shmalloc.errors import MisuseError, Violation
 from stress.records.finding import Attachment, Finding
 from stress.records.fingerprint import Ignored
 from stress.records.reader import Reader
-from stress.records.writer import Records, Work
+from stress.records.work import Work
+from stress.records.writer import Records
 
 WORK = Work("run", "shmstress run --seed 0x5", {"workers": 2}, seed=5)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -21,23 +21,28 @@ from stress.crash.allocator import allocator_case, case_names
 from stress.crash.case import CrashCase
 from stress.crash.document import document
 from stress.crash.report import covered, missing, site_table, table
-from stress.crash.result import CrashFailure, CrashResult
+from stress.crash.result import VERDICT_OF, CrashFailure, CrashResult
 from stress.crash.search import SEEDS, Effort, Hunt
 from stress.crash.sites import OPERATION_NAMES, Coverage, know_all_sites
 from stress.crash.targets import load_cases
 from stress.machine.engines import ENGINES
 from stress.machine.site import Site
-from stress.options import CASES, duration, exports, html_file, json_file, option
+from stress.options import CASES, database, duration, exports, html_file, ignore, json_file, option
 from stress.options import command as as_command
 from stress.options import engine as engine_option
 from stress.options import progress as progress_option
 from stress.options import seed as seed_option
 from stress.options.again import command_line
 from stress.quantities import counted
+from stress.records.failures import identity_of_crash
+from stress.records.fingerprint import Ignored
+from stress.records.outcomes import record_crash
+from stress.records.work import Work
 from stress.report.exports import Exports
 from stress.report.places import write_to
+from stress.report.recording import Recording, recorded
 from stress.report.suite import Start
-from stress.report.suites.crash import VERDICT_OF, Crashed, suite_of
+from stress.report.suites.crash import Crashed, suite_of
 from stress.tables import grid, show
 from stress.verdict import Verdict
 
@@ -136,6 +141,8 @@ SECOND = "Deaths in recovery"
 )
 @option("--full", is_flag=True, setting=False, group=ONE_RUN, help="Show every step.")
 @option("--sites", is_flag=True, group="Results", help="Print one line for each write site.")
+@ignore("failures", group=EFFORT)
+@database()
 @json_file()
 @html_file("Write the first failure to FILE as a page.")
 @exports("junit", "ktap", "markdown", "perfetto")
@@ -159,6 +166,8 @@ def command(
     full: bool,
     sites: bool,
     exports: dict[str, str | None],
+    ignore: tuple[str, ...],
+    db: str | None,
     json: str | None,
     html: str | None,
     engine: str,
@@ -188,13 +197,11 @@ def command(
     effort = Effort(engine=engine, **more)
     total = CrashResult(cases=0)
     by_name: dict[str, CrashResult] = {}
-    followed: set[tuple[Site, ...]] = set()
-    know_all_sites()
+    work = Work("crash", command_line(), asdict(effort), effort.seed)
     try:
-        for number, (name, case) in enumerate(cases.items()):
-            place = f"{number + 1} of {len(cases)}, "
-            by_name[name] = _hunt(case, effort, followed, progress, place)
-            total.add(by_name[name])
+        with recorded(db, Ignored(ignore), work) as recording:
+            _hunt_all(cases, effort, progress, recording, by_name, total)
+            recording.verdict = VERDICT_OF[total.verdict]
     finally:  # an interrupt loses nothing of what was found
         if total.cases:
             known = covered(total) if not targets else ()
@@ -211,6 +218,29 @@ def _trace(failure: CrashFailure) -> str:
     from stress.report.perfetto import perfetto
 
     return perfetto(account_of(failure))
+
+
+def _hunt_all(
+    cases: Mapping[str, CrashCase],
+    effort: Effort,
+    progress: str,
+    recording: Recording,
+    by_name: dict[str, CrashResult],
+    total: CrashResult,
+) -> None:
+    """Every case in turn; ``by_name`` and ``total`` grow meanwhile."""
+    followed: set[tuple[Site, ...]] = set()
+    know_all_sites()
+    for number, (name, case) in enumerate(cases.items()):
+        spec = {"program": name, **asdict(effort)}
+        round_id = recording.round(Work("crash", command_line(name), spec, effort.seed))
+        place = f"{number + 1} of {len(cases)}, "
+        result = _hunt(case, effort, followed, progress, place)
+        if recording.ignores:
+            result.ignore(lambda one: recording.is_ignored(identity_of_crash(one).fingerprint))
+        recording.record(round_id, partial(record_crash, result=result))
+        by_name[name] = result
+        total.add(result)
 
 
 def _hunt(
@@ -249,6 +279,8 @@ def _show(total: CrashResult, known: Sequence[Coverage], sites: bool) -> None:
         click.echo(f"{failure}\n  {failure.command}")
     if len(total.failures) > SHOWN_FAILURES:
         click.echo(f"... and {len(total.failures) - SHOWN_FAILURES} more places")
+    if total.ignored:
+        click.echo(f"{counted(len(total.ignored), 'place')} more where only ignored failures were")
     if total.failures:
         first = total.failures[0]
         click.echo("\n" + tell(first))

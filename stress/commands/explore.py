@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,9 @@ import click
 from stress import progress as watching
 from stress.explorer.explore import AUTO, DEFAULT_SECONDS, explore
 from stress.explorer.report.document import document
+from stress.explorer.report.failure import Failure
 from stress.explorer.report.naming import Naming
-from stress.explorer.result import Exploration
+from stress.explorer.result import VERDICT_OF, Exploration
 from stress.explorer.searches import strategies
 from stress.explorer.targets import load_programs
 from stress.machine.engines import ENGINES
@@ -20,10 +22,12 @@ from stress.options import (
     MEMORIES,
     PROGRAMS,
     Names,
+    database,
     duration,
     engine,
     exports,
     html_file,
+    ignore,
     json_file,
     option,
     progress,
@@ -32,11 +36,15 @@ from stress.options import (
 from stress.options import command as as_command
 from stress.options.again import command_line
 from stress.quantities import counted
+from stress.records.fingerprint import Ignored
+from stress.records.outcomes import record_exploration
+from stress.records.work import Work
 from stress.report.exports import Exports
 from stress.report.perfetto import perfetto
 from stress.report.places import write_to
+from stress.report.recording import Recording, recorded
 from stress.report.suite import Start
-from stress.report.suites.explore import VERDICT_OF, suite_of
+from stress.report.suites.explore import suite_of
 from stress.verdict import worst
 
 OUTCOMES_SHOWN = 20
@@ -132,12 +140,16 @@ BOUNDS = "For single strategies"
     help="dfs, dpor: rounds of a loop without progress before its CPU waits for a change.",
 )
 @option("--paths", is_flag=True, group="Results", help="Show the calls that led to each step.")
+@ignore("failures", group=SEARCH)
+@database()
 @json_file()
 @html_file()
 @exports("junit", "ktap", "markdown", "perfetto")
 @progress()
 def command(
     targets: tuple[str, ...],
+    ignore: tuple[str, ...],
+    db: str | None,
     json: str | None,
     html: str | None,
     exports: dict[str, str | None],
@@ -155,17 +167,38 @@ def command(
     5 all schedules were cut at the step limit, 7 this machine cannot run it.
     """
     start, files = Start.now(), Exports(exports, json=json, html=html)
-    results = []
-    for program in load_programs(targets).values():
-        with watching.shown(progress) as report:
-            found = explore(program, stop_on_failure=not all_failures, progress=report, **how)
-        results.append(found)
-        click.echo("\n".join(summary(found, paths)), err=files.aside)
+    ignored, results = Ignored(ignore), []
+    programs = load_programs(targets)
+    with recorded(db, ignored, Work("explore", command_line(), how, how["seed"])) as recording:
+        for name, program in programs.items():
+            spec = {"program": name, **how}
+            round_id = recording.round(Work("explore", command_line(name), spec, how["seed"]))
+            with watching.shown(progress) as report:
+                found = explore(
+                    program,
+                    stop_on_failure=not all_failures,
+                    progress=report,
+                    known=_known(recording),
+                    **how,
+                )
+            results.append(found)
+            recording.record(round_id, partial(record_exploration, result=found))
+            click.echo("\n".join(summary(found, paths)), err=files.aside)
+        recording.verdict = worst(VERDICT_OF[result.verdict] for result in results)
     _write(results, json, html)
     failures = [result.failure for result in results if result.failure is not None]
     trace = partial(perfetto, failures[0]) if failures else None
     files.write(lambda: suite_of(results, start, command_line()), trace)
-    return worst(VERDICT_OF[result.verdict] for result in results).exit_code
+    return recording.verdict.exit_code
+
+
+def _known(recording: Recording) -> Callable[[Failure], bool] | None:
+    """What says that the search goes past a failure; None where nothing is ignored."""
+    if not recording.ignores:
+        return None
+    from stress.records.failures import identity_of
+
+    return lambda failure: recording.is_ignored(identity_of(failure).fingerprint)
 
 
 def _write(results: list[Exploration], json: str | None, html: str | None) -> None:

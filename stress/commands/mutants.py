@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +12,15 @@ import click
 
 from shmalloc.errors import MisuseError
 from stress import progress as watching
-from stress.options import MUTANTS, duration, engine, exports, json_file, option, progress
+from stress.options import MUTANTS, database, duration, engine, exports, json_file, option, progress
 from stress.options import command as as_command
+from stress.options.again import command_line
 
 if TYPE_CHECKING:
     from stress.mutants import Mutant
     from stress.mutants.runner import Hunted
     from stress.report.exports import Exports
+    from stress.report.recording import Recording
     from stress.report.suite import Start
 
 ENGINES = ("explorer", "native")
@@ -29,6 +33,7 @@ ACTIONS = "Instead of a hunt"
 @engine("explorer", CHOICES, help="The hunter: the explorer, a native run, or both.")
 @duration("Time for each hunt", unset="the mutant's own, mostly 1m")
 @option("--original", is_flag=True, help="Hunt the kernels as they are; nothing may be found.")
+@database()
 @json_file()
 @exports("junit", "ktap", "markdown")
 @progress()
@@ -52,6 +57,7 @@ def command(
     engine: str,
     seconds: float | None,
     original: bool,
+    db: str | None,
     json: str | None,
     exports: dict[str, str | None],
     progress: str,
@@ -65,7 +71,12 @@ def command(
     Exit codes: 0 all that must be found were found, 1 one survived, or a hunt failed on the
     original kernels, 2 interrupted, 3 a hunt did not come to an end, 4 usage.
     """
+    from stress.mutants.report import verdict_of
+    from stress.mutants.runner import hunt_all
+    from stress.records.fingerprint import Ignored
+    from stress.records.work import Work
     from stress.report.exports import Exports
+    from stress.report.recording import recorded
     from stress.report.suite import Start
 
     mutants = chosen(names)
@@ -77,14 +88,22 @@ def command(
         return _plant(mutants, plant)
     engines = ENGINES if engine == "both" else (engine,)
     results: list[Hunted] = []
+    spec = {"mutants": [mutant.name for mutant in mutants], "seconds": seconds}
     try:
-        _hunt(mutants, engines, seconds, original, results, progress)
+        with recorded(db, Ignored(), Work("mutants", command_line(), spec)) as recording:
+            hunted = [mutant.name for mutant in mutants for _ in engines]
+            _hunt(
+                [] if original else hunted,
+                lambda root: hunt_all(mutants, root, engines, seconds, original),
+                results,
+                recording,
+                progress,
+            )
+            recording.verdict = verdict_of(results)
     finally:
         if results:  # an interrupt loses nothing of what was found
             _show(results, [mutant.name for mutant in mutants], seconds, json, files.aside)
             _export(results, files, start)
-    from stress.mutants.report import verdict_of
-
     return verdict_of(results).exit_code
 
 
@@ -120,30 +139,29 @@ def _plant(mutants: list[Mutant], place: str) -> int:
 
 
 def _hunt(
-    mutants: list[Mutant],
-    engines: tuple[str, ...],
-    seconds: float | None,
-    original: bool,
+    names: list[str],
+    hunts: Callable[[Path], Iterator[Hunted]],
     results: list[Hunted],
+    recording: Recording,
     progress: str,
 ) -> None:
-    from stress.mutants.runner import hunt_all
+    """All ``hunts``, one at a time. ``names``: of the mutants in turn; empty for the original."""
+    from stress.mutants.record import record_hunt, work_of
     from stress.mutants.tree import place
-
-    total = None if original else len(mutants) * len(engines)
 
     with watching.shown(progress, ticking=True) as report, place() as root:
 
         def now() -> watching.Step:
             done = len(results)
-            hunted = mutants[min(done // len(engines), len(mutants) - 1)]
-            name = "the original" if original else hunted.name
+            name = names[min(done, len(names) - 1)] if names else "the original"
             found = sum(result.outcome == "found" for result in results)
-            return watching.Step(f"hunting {name}", done, total, f"{found} of {done} found")
+            note = f"{found} of {done} found"
+            return watching.Step(f"hunting {name}", done, len(names) or None, note)
 
         report(now())
-        for hunted in hunt_all(mutants, root, engines, seconds, original):
+        for hunted in hunts(root):
             results.append(hunted)  # at once, so an interrupt loses nothing
+            recording.record(recording.round(work_of(hunted)), partial(record_hunt, hunted=hunted))
             click.echo(str(hunted), err=True)
             report(now())
 
@@ -165,7 +183,6 @@ def _show(
 
 def _export(results: list[Hunted], files: Exports, start: Start) -> None:
     from stress.mutants.suite import suite_of
-    from stress.options.again import command_line
 
     interrupted = sys.exc_info()[0] is not None
     files.write(lambda: suite_of(results, start, command_line(), interrupted))

@@ -41,7 +41,7 @@ def document(total: CrashResult) -> dict[str, Any]:
             }
             for name, (sites, once, again) in sorted(by_operation(total).items())
         ],
-        "failures": [_failure(failure) for failure in total.failures],
+        "failures": [failure_document(failure) for failure in total.failures],
         "first_failure": described(account_of(total.failures[0])) if total.failures else None,
     }
 
@@ -50,7 +50,8 @@ def _counts(counts: Counts) -> dict[str, int]:
     return dict(vars(counts))
 
 
-def _failure(failure: CrashFailure) -> dict[str, Any]:
+def failure_document(failure: CrashFailure) -> dict[str, Any]:
+    """One place of a death that was not recovered."""
     return {
         "text": str(failure),
         "program": failure.case.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,10 +14,12 @@ from stress.crash.schedules import Schedule
 from stress.explorer.report.naming import Naming
 from stress.explorer.report.trace import kind_of
 from stress.machine.site import Site
+from stress.verdict import Verdict
 
 PASSED = "passed"
 FAILED = "failed"
 CUT = "cut"  # runs that reached the step limit: never a pass
+VERDICT_OF = {PASSED: Verdict.PASSED, FAILED: Verdict.FAILED, CUT: Verdict.VACUOUS}
 RETURNED = "(returned)"
 AT_END = Site("", 0, "")  # the place of a CPU that has returned
 
@@ -127,6 +130,7 @@ class CrashResult:
     stacks: Counter[tuple[Key, tuple[Site, ...]]] = field(default_factory=Counter)
     recovery_sites: Counter[Site] = field(default_factory=Counter)
     failures: list[CrashFailure] = field(default_factory=list)  # one of each signature
+    ignored: list[CrashFailure] = field(default_factory=list)  # likewise; they fail nothing
     complete: bool = True  # False: the time ran out first
 
     def count(self, key: Key, run: Run, second: bool = False) -> None:
@@ -137,6 +141,11 @@ class CrashResult:
         """Keep the first failure of its kind."""
         if failure.signature not in {known.signature for known in self.failures}:
             self.failures.append(failure)
+
+    def ignore(self, is_known: Callable[[CrashFailure], bool]) -> None:
+        """Set aside the failures that are known."""
+        self.ignored += [failure for failure in self.failures if is_known(failure)]
+        self.failures = [failure for failure in self.failures if not is_known(failure)]
 
     def add(self, other: CrashResult) -> None:
         """Add the counts of another case."""
@@ -152,6 +161,7 @@ class CrashResult:
         self.recovery_sites.update(other.recovery_sites)
         for failure in other.failures:
             self.keep(failure)
+        self.ignored += other.ignored
 
     def total(self, second: bool = False) -> Counts:
         total = Counts()

@@ -7,11 +7,13 @@ portfolio of random strategies in turns, because no single one finds most bugs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from shmalloc.errors import MisuseError
 from stress.explorer.address import target_of
+from stress.explorer.known import Failing, Known
 from stress.explorer.loading import stop_loading
 from stress.explorer.report.cause import cause_of
 from stress.explorer.report.explain import trace_of
@@ -66,6 +68,7 @@ def explore(
     free_spins: int = 1,
     vain_spins: int | None = None,
     progress: Report | None = None,
+    known: Callable[[Failure], bool] | None = None,
 ) -> Exploration:
     """Try schedules of ``program`` until one fails, all are done, or the budget ends.
 
@@ -77,6 +80,7 @@ def explore(
     under auto the others run random ones. ``free_spins``: with dfs and dpor, how often a CPU
     repeats a spin before it waits for a change (parking.py); ``vain_spins`` is its old name.
     ``progress``: receives the progress; by default the logger "stress" logs it every ten seconds.
+    ``known``: says of a failure that it is known; such ones are counted, and the search goes on.
 
     Raises ``MisuseError`` for invalid arguments, ``EngineError`` for kernels that do not compile,
     ``EnvironmentUnfitError`` if this machine cannot run the native engine.
@@ -93,8 +97,22 @@ def explore(
     plan = Plan(strategy, settings, engine, seed, stop_on_failure, preemptions, delays, depth)
     budget = Budget(seconds, schedules)
     budget.ran = watched(program.name, budget, progress)
+    if known is not None:
+        budget.known = _known(program, plan, known)
     found = _run_workers(program, plan, budget, workers)
     return _conclude(program, plan, budget, found)
+
+
+def _known(program: Program, plan: Plan, is_known: Callable[[Failure], bool]) -> Known:
+    """What the searches ask about each failure."""
+    if not plan.stop_on_failure:
+        raise MisuseError("ignore: not together with --all-failures; leave one of the two out")
+
+    def look(failing: Failing) -> Failure | None:
+        failure = _failure(program, plan, failing)
+        return failure if failure is not None and is_known(failure) else None
+
+    return Known(look)
 
 
 def _require(
@@ -153,7 +171,7 @@ def _run_workers(program: Program, plan: Plan, budget: Budget, workers: int) -> 
     shares = [
         None if total is None else total // workers + (k < total % workers) for k in range(workers)
     ]
-    budgets = [Budget(budget.seconds, share, budget.stop) for share in shares]
+    budgets = [Budget(budget.seconds, share, budget.stop, known=budget.known) for share in shares]
     budgets[0].ran = budget.ran  # the progress of one thread stands for all
     # threads suffice: compiled searches run without the interpreter's lock
     with ThreadPoolExecutor(workers) as pool:
@@ -242,14 +260,18 @@ def _conclude(program: Program, plan: Plan, budget: Budget, found: Found) -> Exp
     seconds = budget.elapsed
     failure = None
     if found.failing is not None and not found.diverged:
-        failure = _failure(program, plan, found)
+        failure = _failure(program, plan, found.failing)
         if failure is None:
             found.diverged = True
             found.notes.append("the failing schedule did not fail when it was run again")
     elif found.diverged:
         found.notes.append("a schedule that was run twice did not repeat")
-    if found.pct and failure is None and not found.abandoned:  # its bound is for whole schedules
+    passed = budget.known.failures if budget.known is not None else ()
+    cut = found.abandoned or passed  # the bound of PCT is for whole schedules
+    if found.pct and failure is None and not cut:
         found.guarantees.append(pct_guarantee(found.pct))
+    if budget.known is not None and passed:
+        found.notes.append(budget.known.note())
     return Exploration(
         program=program, verdict=_verdict(found), strategy=plan.strategy,
         memory=plan.settings.model, engine=plan.engine, seed=plan.seed,
@@ -258,6 +280,7 @@ def _conclude(program: Program, plan: Plan, budget: Budget, found: Found) -> Exp
         outcomes=found.outcomes, failure=failure, failures=found.failures, seconds=seconds,
         longest=found.longest, guarantee="" if failure else "; ".join(found.guarantees),
         note="; ".join(dict.fromkeys(found.notes)),
+        known=passed,
     )  # fmt: skip
 
 
@@ -271,10 +294,9 @@ def _verdict(found: Found) -> str:
     return ABANDONED if found.abandoned else BUDGET
 
 
-def _failure(program: Program, plan: Plan, found: Found) -> Failure | None:
+def _failure(program: Program, plan: Plan, failing: Failing) -> Failure | None:
     """The failing schedule, shrunk and repeated in Python; None if it does not fail again."""
-    assert found.failing is not None
-    settings, trace, before = found.failing
+    settings, trace, before = failing
     model = program
     witness = find_witness(model, settings, plan.engine, trace)
     if witness is None:

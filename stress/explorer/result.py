@@ -12,6 +12,7 @@ from html import escape
 from stress.explorer.report.failure import Failure
 from stress.machine.program import Program
 from stress.quantities import counted
+from stress.verdict import Verdict
 
 FAILED = "failed"
 EXHAUSTED = "passed-exhausted"
@@ -19,6 +20,13 @@ BUDGET = "passed-budget"
 ABANDONED = "abandoned"
 ERROR = "error"
 VERDICTS = (FAILED, EXHAUSTED, BUDGET, ABANDONED, ERROR)
+VERDICT_OF = {
+    FAILED: Verdict.FAILED,
+    EXHAUSTED: Verdict.PASSED,
+    BUDGET: Verdict.PASSED,
+    ABANDONED: Verdict.VACUOUS,
+    ERROR: Verdict.ERROR,
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,8 +40,9 @@ class Exploration:
 
     ``classes``: distinct classes of equivalent schedules, if they were counted (dpor).
     ``estimate``: of all classes. ``redundant``: schedules that DPOR dropped. ``failures``:
-    schedules that failed; ``failure`` is the first. ``outcomes``: how often each tuple of observed
-    values was seen.
+    schedules that failed; ``failure`` is the first. ``known``: failures that were passed, one of
+    each that ends alike, with their numbers. ``outcomes``: how often each tuple of observed values
+    was seen.
     """
 
     program: Program
@@ -55,6 +64,7 @@ class Exploration:
     longest: int = 0
     guarantee: str = ""
     note: str = ""
+    known: tuple[tuple[Failure, int], ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -20,9 +20,11 @@ from shmalloc.errors import MisuseError
 from stress.explorer.dpor import clocks, records, tree
 from stress.explorer.dpor import search as dpor_search
 from stress.explorer.estimate import estimate_classes
+from stress.explorer.known import Failing, Known
 from stress.explorer.strategies import dfs as dfs_search
 from stress.explorer.strategies import loop, pct, steer
 from stress.explorer.strategies.table import RANDOM
+from stress.explorer.witness import signature_of
 from stress.machine import block as cb
 from stress.machine.block_layout import Settings, actors_of
 from stress.machine.engines import make_machine
@@ -41,13 +43,15 @@ POOL_WORDS = {"native": 1 << 23, "interpreted": 1 << 18}
 class Budget:
     """When to stop: a time, a number of schedules, or because another search failed.
 
-    ``ran`` receives the number of schedules of each batch.
+    ``ran`` receives the number of schedules of each batch. ``known``: the failures past which the
+    searches go.
     """
 
     seconds: float | None
     schedules: int | None
     stop: threading.Event = field(default_factory=threading.Event)
     ran: Callable[[int], object] = lambda schedules: None
+    known: Known | None = None
 
     def __post_init__(self) -> None:
         self.start = time.perf_counter()
@@ -72,7 +76,7 @@ class Budget:
         left = self.seconds_left
         seconds = left if seconds is None else min(seconds, left)
         limit = None if seconds == float("inf") else seconds
-        return Budget(limit, schedules, self.stop, self.ran)
+        return Budget(limit, schedules, self.stop, self.ran, self.known)
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ class Found:
     estimate: float | None = None
     exhausted: bool = False
     diverged: bool = False
-    failing: tuple[Settings, list[int], int] | None = None  # settings, trace, schedules before
+    failing: Failing | None = None
     pct: list[PctRun] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     guarantees: list[str] = field(default_factory=list)
@@ -211,9 +215,21 @@ class Search:
             budget.ran(ran)
             if ran < size and not self._over():
                 return
-            batch = next_batch(batch, time.perf_counter() - before)
+            if ran == size:
+                batch = next_batch(batch, time.perf_counter() - before)
+            self._go_past_known(budget)
         if self.failed or self.diverged:
             budget.stop.set()
+
+    def _go_past_known(self, budget: Budget) -> None:
+        """Forget the failure that stopped us if it is a known one."""
+        known = budget.known
+        if known is None or not self.failed:
+            return
+        signature = signature_of(self.machine)
+        if signature is not None and known.passes(signature, self.failing):
+            self.block[cb.KEPT_OUTCOME] = 0
+            self.block[cb.FAILURES] -= 1
 
     def _over(self) -> bool:
         """Whether a driver that stopped early had a reason that the loop can see."""
@@ -233,7 +249,7 @@ class Search:
             diverged=self.diverged,
         )
         if block[cb.KEPT_OUTCOME]:
-            found.failing = self.settings, self._kept_trace(), int(block[cb.KEPT_SCHEDULE])
+            found.failing = self.failing()
         if block[cb.TABLE_FULL]:
             found.notes.append(f"{block[cb.TABLE_FULL]} outcomes did not fit and are not counted")
         if self.plan.strategy == "dpor":
@@ -243,6 +259,10 @@ class Search:
         elif self.plan.strategy == "pct":
             found.pct.append(self._pct_run())
         return found
+
+    def failing(self) -> Failing:
+        """The failing schedule that is kept."""
+        return self.settings, self._kept_trace(), int(self.block[cb.KEPT_SCHEDULE])
 
     def _kept_trace(self) -> list[int]:
         first = int(self.block[cb.KEPT_AT])

@@ -31,13 +31,15 @@ class Finding(NamedTuple):
     """One violation that a run left in memory.
 
     ``name``: what is violated, ``I_TAIL: every page is covered by exactly one head``. ``text``:
-    what was seen, ``at pfn 2, expected 1, found 2``. ``words``: those at stake.
+    what was seen, ``at pfn 2, expected 1, found 2``. ``words``: those at stake. ``kernel``: the one
+    that reported it, if it is known.
     """
 
     code: int
     name: str
     text: str
     words: tuple[int, ...] = ()
+    kernel: str = ""
 
 
 class Memory(Protocol):

@@ -29,7 +29,17 @@ from stress.options.kinds import (
     Size,
     Time,
 )
-from stress.options.shared import duration, engine, exports, html_file, json_file, progress, seed
+from stress.options.shared import (
+    database,
+    duration,
+    engine,
+    exports,
+    html_file,
+    ignore,
+    json_file,
+    progress,
+    seed,
+)
 
 __all__ = [
     "CASES",
@@ -46,10 +56,12 @@ __all__ = [
     "Size",
     "Time",
     "command",
+    "database",
     "duration",
     "engine",
     "exports",
     "html_file",
+    "ignore",
     "json_file",
     "option",
     "progress",

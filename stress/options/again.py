@@ -19,8 +19,11 @@ from stress.quantities import exact_duration
 _NOT_SAID = (ParameterSource.DEFAULT, None)
 
 
-def command_line() -> str:
-    """``shmstress explore lost-update --memory tso``: of the command that runs now."""
+def command_line(*only: str) -> str:
+    """``shmstress explore lost-update --memory tso``: of the command that runs now.
+
+    ``only``: arguments in place of those that were given, for a part of the command.
+    """
     ctx = click.get_current_context()
     words = ["shmstress", str(ctx.command.name)]
     arguments: list[str] = []
@@ -31,7 +34,7 @@ def command_line() -> str:
         elif isinstance(param, Option) and param.group not in (RESULTS, GENERAL):
             if ctx.get_parameter_source(str(param.name)) not in _NOT_SAID:
                 words += _option(param, value)
-    return shlex.join([*words, *arguments])
+    return shlex.join([*words, *(only or arguments)])
 
 
 def _option(param: Option, value: Any) -> list[str]:
@@ -39,6 +42,8 @@ def _option(param: Option, value: Any) -> list[str]:
     if param.is_flag:
         off = param.secondary_opts
         return [param.shown[0]] if value else [off[0]] if off else []
+    if param.multiple:
+        return [word for one in value for word in (param.shown[0], str(one))]
     if isinstance(param.type, Time):
         return [param.shown[0], "0" if value is None else exact_duration(value)]
     return [] if value is None else [param.shown[0], str(value)]

@@ -116,9 +116,9 @@ def _plain(option: Option, value: Any, where: str) -> Any:
     if isinstance(value, float) and isinstance(option.type, click.types.IntParamType):
         raise MisuseError(f"{where}: {value!r}; use a whole number")
     if isinstance(value, list) and all(isinstance(one, str | int | float) for one in value):
-        return ",".join(map(str, value))
+        return [*map(str, value)] if option.multiple else ",".join(map(str, value))
     if isinstance(value, str | int | float):
-        return value
+        return [str(value)] if option.multiple else value
     raise MisuseError(f"{where}: {value!r}; use a text, a number or a list of them")
 
 

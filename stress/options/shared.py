@@ -115,6 +115,30 @@ def exports(*formats: str) -> Decorator:
     return decorate
 
 
+def database(
+    help: str = "Record the run in the database FILE as it happens; see docs/database.md.",
+) -> Decorator:
+    """``--db FILE``; the parameter is called ``db``. Hand it to ``stress.report.recording``."""
+    return _file("db", help)
+
+
+def ignore(what: str = "findings", group: str | None = None) -> Decorator:
+    """``--ignore FINGERPRINT``, several times or with commas; a tuple of texts.
+
+    Make ``stress.records.fingerprint.Ignored`` of it.
+    """
+    return option(
+        "--ignore",
+        multiple=True,
+        metavar="FINGERPRINT",
+        callback=lambda ctx, param, given: tuple(
+            name for text in given for name in text.replace(",", " ").split()
+        ),
+        group=group,
+        help=f"Go past {what} with this fingerprint, which shmstress history shows; repeatable.",
+    )
+
+
 def progress(
     help: str = "Show progress on standard error; auto: if that is a terminal.",
 ) -> Decorator:

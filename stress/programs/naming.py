@@ -7,6 +7,7 @@ program hold (held.py), the codes of invariants, and the reports that a failed c
 from __future__ import annotations
 
 from shmalloc import constants as c
+from shmalloc.compiler.caller import name_of
 from shmalloc.invariants import TABLE, phrase_of
 from shmalloc.layout import Layout
 from shmalloc.report_text import ReportText, untagged
@@ -89,7 +90,8 @@ class SegmentNaming:
         seen = f"expected {text.expected(code, expected)}, found {text.found(code, found)}"
         place = text.place(code, where)
         words = [*self._stake(text, code, where), *self._list(expected), *self._list(found)]
-        return Finding(code, phrase_of(code), f"at {place}, {seen}", tuple(words))
+        kernel = name_of(int(memory[at + c.R_CALLER]))
+        return Finding(code, phrase_of(code), f"at {place}, {seen}", tuple(words), kernel)
 
     def _stake(self, text: ReportText, code: int, where: int) -> list[int]:
         """The words that a report is about: a word, a descriptor, an object with its descriptor."""

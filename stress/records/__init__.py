@@ -11,6 +11,9 @@
     rows          the rows that a reader gives
     receiver      samples of a run, one a second
     finding       a defect that was seen, whichever command saw it
+    work          what is run
+    failures      findings of the explorer and of crash mode
+    outcomes      what came of a round, with its findings in one transaction
     fingerprint   one short text for one defect, whatever the seed, process or address
 
 ``Records`` and ``Reader`` are all that other packages need. Nothing here prints.

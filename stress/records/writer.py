@@ -28,7 +28,6 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -38,35 +37,19 @@ from stress.records.database import real_path
 from stress.records.finding import Attachment, Finding, finding_of, fingerprint_of, row_of, sighting
 from stress.records.fingerprint import Ignored
 from stress.records.transactions import Transactions, as_json, as_text
+from stress.records.work import Work
 from stress.records.writers import Writers
 
 if TYPE_CHECKING:
     from stress.run.histogram import Histogram
     from stress.run.progress import Moment
 
+__all__ = ["Records", "Work"]
+
 RUNNING, ENDED, LOST = "running", "ended", "lost"
 STATUSES = ("open", "ignored", "fixed")
 SAMPLE_BUSY_S = 0.2  # a sample does not wait long: a run must not stand still for it
 SIGHTINGS = 8  # rows of violations of one fingerprint and round
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is run. ``kind``: as in schema.py. ``command``: the line that repeats it."""
-
-    kind: str
-    command: str
-    spec: Mapping[str, object] = field(default_factory=dict)
-    seed: int | None = None
-
-    def columns(self) -> dict[str, object]:
-        return {
-            "kind": self.kind,
-            "command": as_text(self.command),
-            "spec": as_json(self.spec),
-            "seed": None if self.seed is None else hex(self.seed),
-            "started_s": time.time(),
-        }
 
 
 class Records:
@@ -99,7 +82,7 @@ class Records:
     ) -> int:
         """A run begins, with this process as its writer. Returns its id."""
         row = {
-            **work.columns(),
+            **_columns(work),
             "version": __version__,
             "kernels": kernels,
             "hostname": as_text(socket.gethostname()),
@@ -153,7 +136,7 @@ class Records:
         with self.together():
             number = self.next_number(run_id) if number is None else number
             row = {
-                **work.columns(),
+                **_columns(work),
                 "run_id": run_id,
                 "number": number,
                 "features": as_json(list(features)),
@@ -184,6 +167,11 @@ class Records:
             for operation, histogram in (latencies or {}).items():
                 row = (round_id, operation, as_json(histogram.as_dict()))
                 self._file.execute("INSERT OR REPLACE INTO latencies VALUES (?, ?, ?)", row)
+
+    def run_of(self, round_id: int) -> int:
+        """The run that a round is a part of."""
+        row = self._file.execute("SELECT run_id FROM rounds WHERE id = ?", (round_id,)).fetchone()
+        return int(row[0])
 
     # --- while it runs ---
     def sample(self, round_id: int, moment: Moment, new_map: bool = True) -> None:
@@ -224,24 +212,31 @@ class Records:
     def finding(self, round_id: int, found: Finding, count: int = 1) -> str:
         """A defect was seen ``count`` times. Returns its fingerprint.
 
-        A known one is counted; one that was fixed is open again. What its first sighting left
-        (report, command, attachments) stays, until ``reproduced`` has something smaller.
+        A known one is counted (``seen``). What its first sighting left (report, command,
+        attachments) stays, until ``reproduced`` has something smaller.
         """
         name = found.fingerprint
         with self.together():
-            run_id = self._run_of(round_id)
+            if not self.seen(round_id, name, count):
+                status = "ignored" if name in self._ignored else "open"
+                self._file.insert("findings", row_of(found, count, status, round_id))
+                for one in found.attachments:
+                    self.artifact(self.run_of(round_id), one, round_id, name)
+        return name
+
+    def seen(self, round_id: int, fingerprint: str, count: int = 1) -> bool:
+        """Count a finding that was seen again; False if it is not known yet.
+
+        One that was fixed is open again.
+        """
+        with self.together():
             known = self._file.execute(
                 "UPDATE findings SET last_seen_s = ?, last_round_id = ?, count = count + ?,"
                 " status = CASE status WHEN 'fixed' THEN 'open' ELSE status END"
                 " WHERE fingerprint = ?",
-                (time.time(), round_id, count, name),
+                (time.time(), round_id, count, fingerprint),
             )
-            if known.rowcount == 0:
-                status = "ignored" if name in self._ignored else "open"
-                self._file.insert("findings", row_of(found, count, status, round_id))
-                for one in found.attachments:
-                    self.artifact(run_id, one, round_id=round_id, fingerprint=name)
-        return name
+        return known.rowcount == 1
 
     def reproduced(
         self,
@@ -288,6 +283,12 @@ class Records:
         row = self._file.execute(query, (fingerprint,)).fetchone()
         return row is not None and row[0] == "ignored"
 
+    @property
+    def ignores(self) -> bool:
+        """Whether there is anything to go past."""
+        query = "SELECT 1 FROM findings WHERE status = 'ignored' LIMIT 1"
+        return bool(self._ignored) or self._file.execute(query).fetchone() is not None
+
     def set_status(self, fingerprint: str, status: str) -> None:
         """Set a finding "open", "ignored" or "fixed". Raises ``MisuseError`` if there is none."""
         if status not in STATUSES:
@@ -327,10 +328,6 @@ class Records:
         if not self._writers.hold(run_id):
             raise MisuseError(f"run: {run_id} of {self.path} has a living writer; wait, or end it")
 
-    def _run_of(self, round_id: int) -> int:
-        row = self._file.execute("SELECT run_id FROM rounds WHERE id = ?", (round_id,)).fetchone()
-        return int(row[0])
-
     def _mark_lost(self) -> None:
         """Runs and rounds that have no writer any more."""
         with self.together():
@@ -350,3 +347,14 @@ class Records:
         for name in known:
             if name in self._ignored:
                 self.ignore(name)
+
+
+def _columns(work: Work) -> dict[str, object]:
+    """What runs and rounds have in common."""
+    return {
+        "kind": work.kind,
+        "command": as_text(work.command),
+        "spec": as_json(work.spec),
+        "seed": None if work.seed is None else hex(work.seed),
+        "started_s": time.time(),
+    }

@@ -44,6 +44,7 @@ def document(result: Exploration) -> dict[str, Any]:
         "abandoned": result.abandoned,
         "redundant": result.redundant,
         "failures": result.failures,
+        "ignored": sum(count for _, count in result.known),
         "seconds": round(result.seconds, 6),
         "guarantee": result.guarantee,
         "note": result.note,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from stress.crash.account import account_of, tell
 from stress.crash.report import COLUMNS, table_rows
-from stress.crash.result import AT_END, CrashFailure, CrashResult
+from stress.crash.result import AT_END, VERDICT_OF, CrashFailure, CrashResult
 from stress.crash.sites import Coverage
 from stress.explorer.report.naming import Naming
 from stress.explorer.report.trace import kind_of
@@ -21,7 +21,6 @@ from stress.report.suite import Case, Finding, Start, Stop, Suite, Table
 from stress.report.suites.account import finding_of
 from stress.verdict import Verdict
 
-VERDICT_OF = {"passed": Verdict.PASSED, "failed": Verdict.FAILED, "cut": Verdict.VACUOUS}
 TOLD = 10
 
 

@@ -8,18 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
+from stress.explorer.result import FAILED, VERDICT_OF, Exploration
 from stress.report.suite import Case, Start, Suite, Table
 from stress.report.suites.account import finding_of
 from stress.verdict import Verdict, worst
 
-VERDICT_OF = {
-    FAILED: Verdict.FAILED,
-    EXHAUSTED: Verdict.PASSED,
-    BUDGET: Verdict.PASSED,
-    ABANDONED: Verdict.VACUOUS,
-    ERROR: Verdict.ERROR,
-}
 COLUMNS = ("program", "memory", "strategy", "verdict", "schedules", "classes", "seconds")
 
 

@@ -6,14 +6,19 @@ The numbers of the page are compared with what SQLite says (support/recorded_num
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import sqlite3
+from contextlib import closing, suppress
 from dataclasses import replace
 from html import escape
 
 import pytest
 
+from shmalloc.errors import MisuseError
 from stress.cli import run as run_command
+from stress.commands.report import strange_rows_told
 from stress.records.reader import Reader
 from stress.records.rows import RoundRow
 from stress.records.writer import Records, Work
@@ -240,6 +245,93 @@ def test_what_is_no_database_is_refused_in_one_line(tmp_path, capsys):
     assert str(text) in refusal(capsys, text, "--html", "-")
     assert "no records.db" in refusal(capsys, tmp_path, "--html", "-")
     assert "gone.db" in refusal(capsys, tmp_path / "gone.db", "--html", "-")
+
+
+def test_the_page_does_not_overwrite_the_database(database, tmp_path, capsys):
+    (link := tmp_path / "same.html").symlink_to(database)
+    before = database.read_bytes()
+    assert "is the database" in refusal(capsys, database, "--html", link)
+    assert database.read_bytes() == before
+
+
+def test_a_named_pipe_is_refused_without_waiting(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    assert "pipe" in refusal(capsys, tmp_path / "pipe", "--html", "-")
+
+
+STRANGE = {
+    "samples.accounts": ["[]", "[1]", "5", '[{"name": 1}]', '[{"name": "x", "operations": "y"}]'],
+    "samples.free_by_order": ["{}", '["x"]', "[[1]]", "[]"],
+    "samples.time_s": [None, 9e999, -1e300, "x"],
+    "samples.fragmentation": ["x", 9e999],
+    "samples.ram_map": [b"", b"\xff" * 4000],
+    "processes.role": ["", None, 7, "worker 9" * 50],
+    "processes.private_bytes": ["x", -1, 9e999],
+    "rounds.marks": ["[]", '{"a": "b"}', "null"],
+    "rounds.result": ["[]", '{"workloads": [{}]}'],
+    "rounds.features": ["5", "[[]]"],
+    "rounds.spec": ['{"ram": []}', "[]"],
+    "rounds.command": ["'", "\0"],
+    "latencies.histogram": ["{}", '{"max_ns": -1, "buckets": [[-5, -5]]}', '{"max_ns": 1}'],
+    "findings.report": [7, "x" * 100_000],
+    "runs.machine": ["[]", '{"cores": "x"}', '{"memory_bytes": {}}'],
+    "runs.started_s": [None, 1e300, "x"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    path = tmp_path_factory.mktemp("small") / "small.db"
+    make(path, Made(rounds=1, samples=4))
+    return path
+
+
+def with_strange(small, path, column, value):
+    """A copy of the database at ``path`` with ``value`` in every row of the column."""
+    shutil.copy(small, path)
+    table, _, name = column.partition(".")
+    with closing(sqlite3.connect(path)) as connection:
+        with suppress(sqlite3.IntegrityError):  # NOT NULL
+            connection.execute(f"UPDATE {table} SET {name} = ?", (value,))
+        connection.commit()
+    return path
+
+
+@pytest.mark.parametrize("column", STRANGE)
+def test_a_strange_value_is_read_or_told_in_one_line(small, tmp_path, column):
+    for value in STRANGE[column]:
+        path = with_strange(small, tmp_path / "strange.db", column, value)
+        with Reader(path) as reader:
+            try:
+                with strange_rows_told(path.name):
+                    report_of(reader, run_of(reader, None), path.name)
+                    by_setting(reader, path.name, None, "link-store=page,page")
+            except MisuseError as error:
+                assert len(str(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "code"),
+    [
+        ("samples.time_s", -1e300, 0),
+        ("samples.time_s", 9e999, 4),
+        ("samples.ram_map", b"\xff" * 4000, 0),
+        ("samples.free_by_order", "[]", 0),
+        ("processes.private_bytes", -1, 0),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_strange_value_makes_no_picture_fail(small, tmp_path, capsys, column, value, code):
+    path = with_strange(small, tmp_path / "strange.db", column, value)
+    assert run_command(["report", str(path), "--html", "-"]) == code
+    assert len(capsys.readouterr().err.splitlines()) == (code != 0)
+
+
+def test_without_matplotlib_it_says_what_to_install(small, capsys, monkeypatch):
+    monkeypatch.setattr("stress.commands.report.find_spec", lambda name: None)
+    assert run_command(["report", str(small), "--html", "-"]) == 7
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "pip install 'shmalloc[report]'" in line
 
 
 def test_a_report_is_told_what_to_write(database, capsys):

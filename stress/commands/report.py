@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import click
 
-from shmalloc.errors import EnvironmentUnfitError, MisuseError
+from shmalloc.errors import EnvironmentUnfitError, MisuseError, ShmallocError
 from stress.options import command as as_command
 from stress.options import html_file, option
 from stress.records.reader import Reader
@@ -55,9 +59,18 @@ def command(
         raise MisuseError("report: say what to write: --html FILE")
     if compare is not None and by is not None:
         raise MisuseError("by: not together with --compare; leave one of the two out")
-    with Reader(database_of(source)) as reader, reader.snapshot():
+    database = database_of(source)
+    require_other_file(html, database)
+    with Reader(database) as reader, reader.snapshot():
         write_to(html, page_of(reader, source, run_id, compare, by))
     return 0
+
+
+def require_other_file(page: str, database: Path) -> None:
+    """Raises ``MisuseError`` if the page would overwrite the database."""
+    if page != "-" and database.exists() and Path(page).exists():
+        if Path(page).samefile(database):
+            raise MisuseError(f"html: {page} is the database; name another file")
 
 
 def page_of(
@@ -72,10 +85,27 @@ def page_of(
     from stress.report.page.render import render
 
     run = run_of(reader, run_id)
-    report = gather.report_of(reader, run, source)
-    if compare is not None:
-        both = sides.with_other(reader, source, run_id, run.id, compare)
-        report = replace(report, comparison=both)
-    if by is not None:
-        report = replace(report, comparison=sides.by_setting(reader, source, run_id, by))
-    return render(report)
+    with strange_rows_told(source):
+        report = gather.report_of(reader, run, source)
+        if compare is not None:
+            both = sides.with_other(reader, source, run_id, run.id, compare)
+            report = replace(report, comparison=both)
+        if by is not None:
+            report = replace(report, comparison=sides.by_setting(reader, source, run_id, by))
+        return render(report)
+
+
+@contextmanager
+def strange_rows_told(source: str) -> Iterator[None]:
+    """A row with another shape than shmstress writes is an error of the file, told in one line."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        if isinstance(error, ShmallocError):
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise MisuseError(
+            f"report: {source} has a row that shmstress does not write"
+            f" ({type(error).__name__}: {str(error)[:80]!r}, met in {Path(place.filename).name}:"
+            f"{place.lineno}); if it did write it, that is a bug"
+        ) from error

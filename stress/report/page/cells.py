@@ -27,9 +27,9 @@ HOLD_S = 30.0  # for so long a state stands where no other was measured
 
 def free_blocks(found: Sequence[tuple[float, Sequence[int]]], end_s: float) -> Grid | None:
     """How many free blocks of each order there were."""
-    if not found:
+    orders = max((len(blocks) for _, blocks in found), default=0)
+    if not orders:
         return None
-    orders = max(len(blocks) for _, blocks in found)
     table = np.full((orders, len(found)), np.nan)
     for at, (_, blocks) in enumerate(found):
         table[: len(blocks), at] = blocks

@@ -32,6 +32,8 @@ from stress.report.page.model import RoundRow as ShownRound
 from stress.report.page.thin import Line
 from stress.run.histogram import PERCENTILES, Histogram, bounds_of
 
+MOST_FINDINGS = 100
+MOST_REPORT = 20_000  # characters of a failure in words
 MOST_ROUNDS = 500  # rows of the table of rounds
 PAGES_BYTES = 3 << 20  # of all explorer pages that stand in this one
 MOST_CURVE = 80  # points of a percentile curve
@@ -68,15 +70,19 @@ def report_of(reader: Reader, run: RunRow, source: str) -> Report:
         environment=facts.environment(run),
         source=source,
         rounds_note=rounds_note,
-        notes=_notes(reader, run),
+        notes=_notes(reader, run, len(findings)),
     )
 
 
-def _notes(reader: Reader, run: RunRow) -> tuple[str, ...]:
+def _notes(reader: Reader, run: RunRow, findings: int) -> tuple[str, ...]:
+    notes = []
     others = len(reader.runs()) - 1
-    if not others:
-        return ()
-    return (f"Run {run.id} of this database, which has {others} more: --run ID shows another one.",)
+    if others:
+        said = f"Run {run.id} of this database, which has {others:,} more"
+        notes.append(f"{said}: --run ID shows another one.")
+    if findings > MOST_FINDINGS:
+        notes.append(f"{MOST_FINDINGS} of {findings:,} findings are shown: see shmstress history.")
+    return tuple(notes)
 
 
 # --- over time -----------------------------------------------------------------------------------
@@ -205,7 +211,7 @@ def _findings_of(reader: Reader, rounds: Sequence[RoundRow]) -> list[FindingRow]
 def _findings(reader: Reader, rows: Sequence[FindingRow]) -> tuple[Finding, ...]:
     budget = PAGES_BYTES
     shown = []
-    for row in rows:
+    for row in rows[:MOST_FINDINGS]:
         pages, more = _pages(reader, row, budget)
         budget -= sum(len(page.text) for page in pages)
         times = "once" if row.count == 1 else f"{row.count:,} times"
@@ -221,12 +227,17 @@ def _findings(reader: Reader, rows: Sequence[FindingRow]) -> tuple[Finding, ...]
                 count=Number(f"findings/{row.fingerprint}/count", row.count, times),
                 repeats=_REPEATS.get(row.repeatable, ""),
                 command=row.command,
-                report=row.report,
+                report=_cut(row.report),
                 pages=pages,
                 more_pages=more,
             )
         )
     return tuple(shown)
+
+
+def _cut(text: str) -> str:
+    left_out = len(text) - MOST_REPORT
+    return text if left_out <= 0 else f"{text[:MOST_REPORT]}\n... {left_out:,} characters more"
 
 
 def _pages(reader: Reader, row: FindingRow, budget: int) -> tuple[tuple[InlinePage, ...], str]:
@@ -239,8 +250,9 @@ def _pages(reader: Reader, row: FindingRow, budget: int) -> tuple[tuple[InlinePa
         if file.bytes > budget:
             left_out += 1
             continue
-        budget -= file.bytes
-        kept.append(InlinePage(file.name, reader.content(file.id).decode("utf-8", "replace")))
+        text = reader.content(file.id).decode("utf-8", "replace")
+        budget -= len(text)
+        kept.append(InlinePage(file.name, text))
     if not left_out:
         return tuple(kept), ""
     return tuple(kept), f"{counted(left_out, 'page')} more: shmstress show {row.fingerprint}"

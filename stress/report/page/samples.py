@@ -9,6 +9,7 @@ Reads page after page, so that a run of a week does not have to fit into memory 
 
 from __future__ import annotations
 
+import math
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,13 +35,17 @@ class Growing:
         self.times, self.values = array("d"), array("d")
 
     def add(self, time_s: float, value: float) -> None:
+        """Raises ``ValueError`` for what no clock and no counter says."""
+        if not (math.isfinite(time_s) and math.isfinite(value)):
+            raise ValueError(f"{value} at {time_s} s is no sample")
         self.times.append(time_s)
         self.values.append(value)
 
     def gap(self) -> None:
         """What follows is not joined to what came before."""
         if self.values and not np.isnan(self.values[-1]):
-            self.add(self.times[-1] + GAP_S, np.nan)
+            self.times.append(self.times[-1] + GAP_S)
+            self.values.append(math.nan)
 
     def line(self, name: str) -> Line:
         times, values = np.array(self.times), np.array(self.values)
@@ -96,6 +101,8 @@ def uses_of(reader: Reader, round_id: int) -> Iterator[ProcessRow]:
 
 
 def _add_sample(found: Sampled, row: SampleRow, before: SampleRow | None, at_s: float) -> None:
+    if not math.isfinite(at_s):
+        raise ValueError(f"a sample at {at_s} s")
     found.samples += 1
     found.last_s = max(found.last_s, at_s)
     if row.fragmentation is not None:

@@ -64,7 +64,7 @@ def columns_of(line: Line, start_s: float, end_s: float, columns: int) -> Column
 def column_numbers(times_s: Floats, start_s: float, end_s: float, columns: int) -> NDArray[np.intp]:
     """The column of each time, 0 to ``columns`` - 1."""
     share = (times_s - start_s) / max(end_s - start_s, 1e-9)
-    return np.clip((share * columns).astype(np.intp), 0, columns - 1)
+    return np.clip(share * columns, 0, columns - 1).astype(np.intp)
 
 
 def _slices(line: Line, start_s: float, end_s: float, columns: int) -> list[tuple[int, int]]:

@@ -162,7 +162,7 @@ def test_what_came_after_a_violation_is_not_recorded():
     ram, (first, second) = world()
     for face in (first, second):
         face.fetch_add(c.H_SEQUENCE, 1)
-    get_engine("interpreted").call(report, first, 0, c.I_TAIL, 4, 1, 2)
+    get_engine("interpreted").call(report, first, 0, c.I_TAIL, 4, 1, 2, 0)
     for _ in range(100):
         second.fetch_add(c.H_SEQUENCE, 1)
     told = [access for access in FlightLog(ram, LAYOUT).all() if access.cpu == 1]
@@ -172,7 +172,7 @@ def test_what_came_after_a_violation_is_not_recorded():
 def test_kernels_notes_about_themselves_are_left_out():
     ram, (first, _) = world()
     first.fetch_add(c.H_SEQUENCE, 1)  # starts the clock: what was recorded before it is not told
-    get_engine("interpreted").call(report, first, 0, c.I_TAIL, 4, 1, 2)
+    get_engine("interpreted").call(report, first, 0, c.I_TAIL, 4, 1, 2, 0)
     lines = FlightLog(ram, LAYOUT).lines()
     assert lines and not any("history" in line for line in lines)
 

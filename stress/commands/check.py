@@ -55,7 +55,7 @@ LINGER_S = 1.5  # for a shorter schedule, after the first failure
 @duration("Time for everything, compiling included", default=SECONDS)
 @json_file("Write the result to FILE as JSON; - is standard output.")
 @html_file("Write the failure to FILE as a page.")
-@exports("junit", "ktap", "markdown", "perfetto")
+@exports("junit", "ktap", "markdown", "sarif", "perfetto")
 @progress()
 def command(
     parts: tuple[str, ...],

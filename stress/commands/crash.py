@@ -145,7 +145,7 @@ SECOND = "Deaths in recovery"
 @database()
 @json_file()
 @html_file("Write the first failure to FILE as a page.")
-@exports("junit", "ktap", "markdown", "perfetto")
+@exports("junit", "ktap", "markdown", "sarif", "perfetto")
 @progress_option()
 @option(
     "--list",

@@ -144,7 +144,7 @@ BOUNDS = "For single strategies"
 @database()
 @json_file()
 @html_file()
-@exports("junit", "ktap", "markdown", "perfetto")
+@exports("junit", "ktap", "markdown", "sarif", "perfetto")
 @progress()
 def command(
     targets: tuple[str, ...],

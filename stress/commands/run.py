@@ -150,7 +150,7 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
     help="Time after which a silent worker counts as hung.",
 )
 @json_file()
-@exports("junit", "ktap", "markdown", "perfetto")
+@exports("junit", "ktap", "markdown", "sarif", "perfetto")
 @option("--out", metavar="DIR", group="Results", help="Write everything about the run to DIR.")
 @progress("Show progress; auto: live on a terminal, one line every ten seconds elsewhere.")
 @option(

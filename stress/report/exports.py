@@ -72,7 +72,11 @@ def written(name: str, suite: Suite) -> str:
         from stress.report.markdown import markdown
 
         return markdown(suite)
-    raise ValueError(f"format: {name!r}; use junit, ktap or markdown")
+    if name == "sarif":
+        from stress.report.sarif import sarif
+
+        return sarif(suite)
+    raise ValueError(f"format: {name!r}; use junit, ktap, markdown or sarif")
 
 
 def _is_summary(path: str) -> bool:

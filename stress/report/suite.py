@@ -107,7 +107,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Finding:
-    """One defect. ``headline``: one line; ``text``: all that is known, in words.
+    """One defect. ``headline``: one line; ``cause``: sentences; ``text``: all that is known.
 
     ``place``: the line to look at first; None if no line is known. ``related``: others, with what
     they are. ``path``: the failing schedule, step by step. ``again``: the line that shows it again.
@@ -123,6 +123,7 @@ class Finding:
     path: tuple[Stop, ...] = ()
     fingerprint: str = ""
     count: int = 1
+    cause: str = ""
 
 
 @dataclass(frozen=True)

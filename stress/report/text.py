@@ -22,6 +22,8 @@ from stress.workloads.latency import SAMPLE_EVERY
 
 REFUSED = "refused (out of memory, expected)"
 WORKLOAD_COLUMNS = ("workload", "worker s", "operations", "per second", "longest ms", "refused*")
+LATENCY_COLUMNS = ("operation*", "timed calls", *(f"p{q:g}" for q in PERCENTILES), "max")
+TIMED = f"of frequent operations one call in {SAMPLE_EVERY} is timed"
 HONEST = "native runs repeat their inputs, not their interleavings; run it longer or more often"
 
 
@@ -102,19 +104,23 @@ def _table(result: RunResult) -> Iterator[str]:
     yield f"marks: {', '.join(marks)}"
 
 
+def latency_rows(result: RunResult) -> Iterator[tuple[str, ...]]:
+    """How long calls of the allocator took, by ``LATENCY_COLUMNS``, in the unit that suits each."""
+    for name, histogram in result.latencies.items():
+        durations = [histogram.percentile(q) for q in PERCENTILES] + [histogram.max_ns]
+        yield name, f"{histogram.count:,}", *map(brief_ns, durations)
+
+
 def _latency_lines(result: RunResult) -> Iterator[str]:
-    """How long calls of the allocator took, in the unit that suits each."""
     if not result.latencies:
         return
     from stress.tables import grid, text_of
 
-    names = ("timed calls", *(f"p{q:g}" for q in PERCENTILES), "max")
-    table = grid("operation*", *names, right=names)
-    for name, histogram in result.latencies.items():
-        durations = [histogram.percentile(q) for q in PERCENTILES] + [histogram.max_ns]
-        table.add_row(name, f"{histogram.count:,}", *map(brief_ns, durations))
+    table = grid(*LATENCY_COLUMNS, right=LATENCY_COLUMNS[1:])
+    for row in latency_rows(result):
+        table.add_row(*row)
     yield from text_of(table).splitlines()
-    yield f"* of frequent operations one call in {SAMPLE_EVERY} is timed"
+    yield f"* {TIMED}"
 
 
 def _fault_lines(result: RunResult) -> Iterator[str]:

@@ -32,6 +32,7 @@ def finding_of(account: Account, text: str = "") -> Finding:
         place=place_of(account),
         related=tuple(_related(account)),
         path=tuple(_path(account)),
+        cause=account.cause,
     )
 
 

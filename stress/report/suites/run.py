@@ -14,9 +14,19 @@ from collections.abc import Callable, Iterator
 from shmalloc import constants as c
 from shmalloc.errors import Violation
 from shmalloc.invariants import TABLE, Invariant
+from stress.records.finding import fingerprint_of
+from stress.report.reporters import place_of
 from stress.report.rules import of_ending, of_invariant
 from stress.report.suite import Case, Finding, Start, Suite, Table
-from stress.report.text import REFUSED, WORKLOAD_COLUMNS, last_line, workload_rows
+from stress.report.text import (
+    LATENCY_COLUMNS,
+    REFUSED,
+    TIMED,
+    WORKLOAD_COLUMNS,
+    last_line,
+    latency_rows,
+    workload_rows,
+)
 from stress.report.violations import Group, grouped, violation_lines
 from stress.run.flight import lines_of
 from stress.run.result import RunResult, WorkloadResult
@@ -99,11 +109,12 @@ def suite_of(result: RunResult, start: Start) -> Suite:
         cases=[_run_case(result), *_workload_cases(result), *_invariant_cases(result)],
         findings=findings_of(result),
         tables=[
-            Table("Workloads", WORKLOAD_COLUMNS, [*workload_rows(result)], WORKLOAD_COLUMNS[1:])
+            Table("Workloads", WORKLOAD_COLUMNS, [*workload_rows(result)], WORKLOAD_COLUMNS[1:]),
+            Table("Latencies", LATENCY_COLUMNS, [*latency_rows(result)], LATENCY_COLUMNS[1:]),
         ],
         properties=properties,
         again=[spec.command_line()],
-        notes=[*result.notes, f"* {REFUSED}"],
+        notes=[*result.notes, f"refused: {REFUSED}", f"operations: {TIMED}"],
     )
 
 
@@ -202,5 +213,7 @@ def _finding(group: Group, again: str) -> Finding:
         headline=str(first),
         text="\n".join(lines),
         again=again,
+        place=place_of(first),
+        fingerprint=fingerprint_of(first),
         count=group.count,
     )

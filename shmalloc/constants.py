@@ -145,6 +145,7 @@ H_CACHES = 23
 H_HARDEN = 24  # secret for slab free pointers, 0: off
 H_OWNER_NAMESPACE = 26  # inode of the pid namespace in which H_OWNER_PID means something
 H_SEGMENT_ID = 27  # random, in every array handle
+H_MADE_S = 28  # when the segment was made, unix time
 H_AT_CPUS = 32  # offsets of the regions, in words
 H_AT_ZONES = 33
 H_AT_ZONELISTS = 34

@@ -17,7 +17,9 @@ from shmalloc.engine import get_engine
 from shmalloc.errors import MisuseError
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernels.slots import claim_slot, release_slot, share_slot
+from shmalloc.layout import Layout
 from shmalloc.processes import own_identity, owner_alive
+from shmalloc.report_text import Words
 from shmalloc.segment import Segment
 
 _STATES = {
@@ -56,20 +58,25 @@ class Slot:
 def slot(segment: Segment, cpu: int) -> Slot:
     """The slot as it is now; the words are read one by one, so it may already have changed."""
     check_cpu(segment, cpu)
-    at, ram = segment.layout.cpu(cpu), segment.ram
+    return slot_of(segment.ram, segment.layout, cpu)
+
+
+def slot_of(words: Words, layout: Layout, cpu: int) -> Slot:
+    """Slot ``cpu`` of a segment that may be of any contents."""
+    at = layout.cpu(cpu)
     # The epoch first: a process seen dead afterwards died in this life or an earlier one. In the
     # other order a new life could begin in between and be marked for the death of the old one.
-    epoch, dead = ram[at + c.C_EPOCH], ram[at + c.C_DEAD]
-    pid, start = ram[at + c.C_PID], ram[at + c.C_START]
+    epoch, dead = words[at + c.C_EPOCH], words[at + c.C_DEAD]
+    pid, start = words[at + c.C_PID], words[at + c.C_START]
     return Slot(
         cpu=cpu,
-        state=_STATES[ram[at + c.C_STATE] & c.CPU_STATE_MASK],
+        state=_STATES.get(words[at + c.C_STATE] & c.CPU_STATE_MASK, "corrupt"),
         pid=pid,
         start=start,
         alive=owner_alive(pid, start),
-        users=ram[at + c.C_USERS],
+        users=words[at + c.C_USERS],
         epoch=epoch,
-        node=ram[at + c.C_NODE],
+        node=words[at + c.C_NODE],
         recovering=dead == epoch + 1,
     )
 

@@ -52,6 +52,12 @@ class History:
             return ()
         return tuple(self.line(entry) for entry in self._rings[cpu][-lines:])
 
+    def last(self, cpu: int) -> str:
+        """What a CPU slot did last, without its number; "" if nothing is known."""
+        following = int(self._words[self._layout.cpu(cpu) + c.C_HISTORY_NEXT])
+        entry = self._entry(cpu, following - 1) if self.entries and following > 0 else None
+        return "" if entry is None else self._did(entry)
+
     def of(self, stake: Stake, lines: int = LINES) -> tuple[str, ...]:
         """The last operations of all CPUs on what is at stake, oldest first."""
         if stake == Stake():
@@ -70,12 +76,19 @@ class History:
             return
         following = int(self._words[self._layout.cpu(cpu) + c.C_HISTORY_NEXT])
         for number in range(max(0, following - self.entries), following):
-            index = cpu * self.entries + number % self.entries
-            at = self._layout.at["history"] + index * c.HI_STRIDE
-            fields = (c.HI_CLOCK, c.HI_OP, c.HI_WHERE, c.HI_DETAIL)
-            clock, operation, where, detail = (int(self._words[at + field]) for field in fields)
-            if operation:
-                yield Entry(clock, cpu, operation >> 8, operation & 0xFF, where, detail)
+            entry = self._entry(cpu, number)
+            if entry is not None:
+                yield entry
+
+    def _entry(self, cpu: int, number: int) -> Entry | None:
+        """Entry ``number`` since the segment was made; None if it was not written."""
+        index = cpu * self.entries + number % self.entries
+        at = self._layout.at["history"] + index * c.HI_STRIDE
+        fields = (c.HI_CLOCK, c.HI_OP, c.HI_WHERE, c.HI_DETAIL)
+        clock, operation, where, detail = (int(self._words[at + field]) for field in fields)
+        if not operation:
+            return None
+        return Entry(clock, cpu, operation >> 8, operation & 0xFF, where, detail)
 
     def _touches(self, entry: Entry, stake: Stake) -> bool:
         if stake.cache is not None:

@@ -120,10 +120,15 @@ def read_header(handle: int) -> tuple[int, ...]:
 def header_of(path: Path) -> tuple[int, ...]:
     """The header's words of the file at ``path``; zeros if there is none that we may read."""
     try:
-        with path.open("rb") as file:
-            return read_header(file.fileno())
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # never waits: a pipe
     except OSError:  # gone meanwhile, or another user's
         return (0,) * c.HEADER_WORDS
+    try:
+        return read_header(handle)
+    except OSError:  # a pipe, a directory
+        return (0,) * c.HEADER_WORDS
+    finally:
+        os.close(handle)
 
 
 def _is_leftover(file_name: str, handle: int, status: os.stat_result) -> bool:

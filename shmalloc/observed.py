@@ -21,6 +21,17 @@ from shmalloc import segment_file
 from shmalloc.errors import SegmentError
 
 
+class _Slices:
+    """What numpy code takes for an array of all words, and reads a slice of."""
+
+    def __init__(self, seen: ObservedSegment) -> None:
+        self._seen = seen
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        first, end, step = part.indices(self._seen.layout.words)
+        return self._seen.words(first, max(0, end - first))[::step]
+
+
 class ObservedSegment:
     """The file of segment ``name``, open for reading. Use in a ``with`` block, or ``close`` it.
 
@@ -55,6 +66,16 @@ class ObservedSegment:
         return int(self.words(index, 1)[0])
 
     @property
+    def array(self) -> _Slices:
+        """The words for ``array[first:end:step]``, which copies them at that moment."""
+        return _Slices(self)
+
+    @property
+    def inode(self) -> int:
+        """The number of the file, by which other processes' mappings of it are recognized."""
+        return os.fstat(self._handle).st_ino
+
+    @property
     def removed(self) -> bool:
         """Whether the name is gone: its owner has ended, or removed it."""
         return os.fstat(self._handle).st_nlink == 0
@@ -63,11 +84,6 @@ class ObservedSegment:
     def touched_bytes(self) -> int:
         """Memory that the system has given to the segment so far."""
         return os.fstat(self._handle).st_blocks * 512
-
-    @property
-    def made_s(self) -> float:
-        """When the file got its size, in seconds of unix time."""
-        return os.fstat(self._handle).st_mtime
 
     def close(self) -> None:
         """Close the file. Closing twice is harmless."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 _STATE, _START = 0, 19  # fields 3 and 22 of stat, counted from behind the ")" of the name
 _DEAD_STATES = frozenset("ZXx")
+_STATES = {"R": "running", "S": "sleeping", "D": "in the system", "T": "stopped", "t": "traced"}
 
 
 def _stat_fields(pid: int) -> list[str] | None:
@@ -49,6 +50,29 @@ def owner_alive(pid: int, start: int) -> bool:
     if fields is None:
         return False
     return int(fields[_START]) == start and fields[_STATE] not in _DEAD_STATES
+
+
+def state_of(pid: int, start: int) -> str:
+    """What the process that was ``pid`` at ``start`` does: ``running``, ``stopped``, ``dead``."""
+    fields = _stat_fields(pid) if pid > 0 else None
+    if fields is None or int(fields[_START]) != start or fields[_STATE] in _DEAD_STATES:
+        return "dead"
+    return _STATES.get(fields[_STATE], f"state {fields[_STATE]}")
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process, "" if it has none that we may read; no control characters."""
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes() or Path(f"/proc/{pid}/comm").read_bytes()
+    except (OSError, ProcessLookupError):
+        return ""
+    words = raw.decode("utf-8", "replace").replace("\0", " ").split()
+    return printable(" ".join(words))
+
+
+def printable(text: str) -> str:
+    """``text`` without what could steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def pid_namespace() -> int:

@@ -190,16 +190,21 @@ class ReportText:
 
     def cache(self, number: int) -> str:
         """``cache 3 'inode'``; ``cache 3`` without a name."""
-        geometry = self._layout.geometry
-        if not 0 <= number < geometry.caches:
+        if not 0 <= number < self._layout.geometry.caches:
             return f"cache {number}, which does not exist"
+        name = self.cache_name(number)
+        return f"cache {number} {name!r}" if name else f"cache {number}"
+
+    def cache_name(self, number: int) -> str:
+        """The name of a cache, "" if it has none."""
+        geometry = self._layout.geometry
         at = self._layout.at["caches"] + number * cache_stride(geometry) + cs.K_NAME
         length = int(self._words[at])
         if not 0 < length <= cs.NAME_WORDS * 8 - 8:
-            return f"cache {number}"
+            return ""
         raw = (int(self._words[at + 1 + i]) for i in range(cs.NAME_WORDS - 1))
         text = b"".join(word.to_bytes(8, "little", signed=True) for word in raw)
-        return f"cache {number} {text[:length].decode('utf-8', 'replace')!r}"
+        return text[:length].decode("utf-8", "replace")
 
     # --- expected and found ----------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from types import TracebackType
 
@@ -188,3 +189,4 @@ def _write_owner(ram: Ram, segment_id: int) -> None:
     ram[c.H_OWNER_NAMESPACE] = pid_namespace()
     ram[c.H_OWNER_PID], ram[c.H_OWNER_START] = own_identity()
     ram[c.H_SEGMENT_ID] = segment_id
+    ram[c.H_MADE_S] = int(time.time())

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shmalloc import constants as c
+from shmalloc.layout import Layout
+from shmalloc.report_text import Words
 from shmalloc.segment import Segment
 
 EVENTS: dict[str, int] = {
@@ -64,43 +66,48 @@ class Statistics:
 
 def statistics(segment: Segment) -> Statistics:
     """Read all counters of ``segment``."""
-    geometry, ram, layout = segment.geometry, segment.ram, segment.layout
+    return statistics_of(segment.ram, segment.layout)
+
+
+def statistics_of(words: Words, layout: Layout) -> Statistics:
+    """The counters of a segment of which only the words up to its page descriptors are at hand."""
+    geometry = layout.geometry
     zones = range(len(geometry.zones))
     cpus = range(geometry.cpus)
     return Statistics(
         page_bytes=geometry.page_bytes,
-        zones=tuple(_zone(segment, z) for z in zones),
-        pcp_pages=sum(ram[layout.pcp(cpu, z) + c.P_COUNT] for cpu in cpus for z in zones)
-        + sum(_whole_pageblocks(segment, cpu, z) for cpu in cpus for z in zones),
+        zones=tuple(_zone(words, layout, z) for z in zones),
+        pcp_pages=sum(listed_pages(words, layout, cpu, z) for cpu in cpus for z in zones),
         events={
-            name: sum(ram[layout.cpu(cpu) + c.C_EVENTS + which] for cpu in cpus)
+            name: sum(words[layout.cpu(cpu) + c.C_EVENTS + which] for cpu in cpus)
             for name, which in EVENTS.items()
         },
-        violations=ram[c.H_REPORT_COUNT],
+        violations=words[c.H_REPORT_COUNT],
     )
 
 
-def _whole_pageblocks(segment: Segment, cpu: int, z: int) -> int:
-    """Pages of the per-CPU lists of whole pageblocks, which P_COUNT leaves out."""
-    at = segment.layout.pcp(cpu, z) + c.P_LENGTH + c.PCP_ORDERS * c.MT_PCP_TYPES
-    blocks = sum(segment.ram[at + mt] for mt in range(c.MT_PCP_TYPES))
-    return blocks << segment.geometry.pageblock_order
+def listed_pages(words: Words, layout: Layout, cpu: int, z: int) -> int:
+    """Pages on the lists of one CPU slot and zone; P_COUNT leaves out those of whole pageblocks."""
+    at = layout.pcp(cpu, z)
+    whole = at + c.P_LENGTH + c.PCP_ORDERS * c.MT_PCP_TYPES
+    blocks = sum(words[whole + mt] for mt in range(c.MT_PCP_TYPES))
+    return words[at + c.P_COUNT] + (blocks << layout.geometry.pageblock_order)
 
 
-def _zone(segment: Segment, z: int) -> ZoneStatistics:
-    at, ram = segment.layout.zone(z), segment.ram
+def _zone(words: Words, layout: Layout, z: int) -> ZoneStatistics:
+    at = layout.zone(z)
     blocks = tuple(
-        sum(ram[at + c.Z_COUNTS + order * c.MT_COUNT + mt] for mt in range(c.MT_COUNT))
-        for order in range(segment.geometry.max_order + 1)
+        sum(words[at + c.Z_COUNTS + order * c.MT_COUNT + mt] for mt in range(c.MT_COUNT))
+        for order in range(layout.geometry.max_order + 1)
     )
     return ZoneStatistics(
         zone=z,
-        node=ram[at + c.Z_NODE],
-        start_pfn=ram[at + c.Z_START],
-        end_pfn=ram[at + c.Z_END],
-        managed_pages=ram[at + c.Z_MANAGED],
-        free_pages=ram[at + c.Z_FREE],
-        isolated_pages=ram[at + c.Z_FREE_ISOLATED],
+        node=words[at + c.Z_NODE],
+        start_pfn=words[at + c.Z_START],
+        end_pfn=words[at + c.Z_END],
+        managed_pages=words[at + c.Z_MANAGED],
+        free_pages=words[at + c.Z_FREE],
+        isolated_pages=words[at + c.Z_FREE_ISOLATED],
         free_blocks=blocks,
-        watermarks=(ram[at + c.Z_MIN], ram[at + c.Z_LOW], ram[at + c.Z_HIGH]),
+        watermarks=(words[at + c.Z_MIN], words[at + c.Z_LOW], words[at + c.Z_HIGH]),
     )

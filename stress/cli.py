@@ -38,6 +38,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Look at results": {
         "report": "Write a page about a recorded run, soak or hunt, or compare two.",
+        "top": "Watch a segment that others work on, or a soak.",
     },
     "Test shmstress and the machine": {
         "mutants": "Plant known bugs in the kernels and see whether they are found.",

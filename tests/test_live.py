@@ -13,7 +13,8 @@ from rich.console import Console
 from shmalloc import constants as c
 from stress.faults.grammar import Kill
 from stress.quantities import brief_ns, counted
-from stress.report.live import LiveProgress, View, short, spec_line
+from stress.report.cells import bar, levels, short
+from stress.report.live import LiveProgress, View, spec_line
 from stress.report.progress import PlainProgress
 from stress.report.text import result_lines
 from stress.run.accounts import Account, Accounts
@@ -139,6 +140,13 @@ def test_what_a_dead_worker_did_counts_when_its_slot_gets_another_life():
 )
 def test_short_numbers_have_three_digits_and_a_unit(number, text):
     assert short(number) == text
+
+
+def test_bars_and_levels_keep_their_length_whatever_they_show():
+    assert [bar(share, 4) for share in (-1, 0.5, 7)] == ["░░░░", "██░░", "████"]
+    assert bar(0.5, 4, ascii=True) == "##.."
+    assert levels([0, 5, 10]) == "▁▄█" and levels([]) == "" and levels([0, 0]) == "▁▁"
+    assert levels([1], most=8, ascii=True) == "_"
 
 
 def test_one_is_singular():

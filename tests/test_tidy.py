@@ -49,6 +49,7 @@ ONLY_IN = {
     "llvmlite": ("shmalloc.compiler.codegen",),
     "greenlet": ("stress.machine.interpreted",),
     "click": ("stress.cli", "stress.commands", "stress.options"),
+    "textual": ("stress.top.app",),
     "junitparser": ("stress.report.junit",),
     "jinja2": ("stress.explorer.report.html", "stress.report.page.render"),
     "matplotlib": ("stress.report.page",),

@@ -146,6 +146,12 @@ def _operations() -> Iterable[str]:
     return OPERATIONS
 
 
+def _segments() -> Iterable[str]:
+    from stress.top.segments import segments
+
+    return [one.name for one in segments()]
+
+
 PROGRAMS = Names("program", _programs, open=True)
 CASES = Names("program", _cases, open=True)
 WORKLOADS = Names("workload", _workloads, several=True)
@@ -153,3 +159,4 @@ MUTANTS = Names("mutant", _mutants)
 LITMUS_TESTS = Names("litmus test", _litmus_tests)
 OPERATIONS = Names("operation", _operations)
 MEMORIES = Names("memory", ("sc", "tso", "pso"))
+SEGMENTS = Names("segment", _segments, open=True)

@@ -60,9 +60,12 @@ class Reader:
             return self._settled(run)
         raise MisuseError(f"run: {run_id} is not in {self.path}; see shmstress history")
 
-    def rounds(self, run_id: int | None = None) -> list[RoundRow]:
-        """The rounds of one run, or all, in the order in which they began."""
-        where, values = ("", ()) if run_id is None else ("run_id = ?", (run_id,))
+    def rounds(self, run_id: int | None = None, after: int = 0) -> list[RoundRow]:
+        """The rounds of one run, or all, in the order in which they began.
+
+        ``after``: only those of larger ids.
+        """
+        where, values = ("1", ()) if run_id is None else ("run_id = ?", (run_id,))
         lost = {run.id for run in self.runs() if run.state == "lost"}
         rounds = self._rows(RoundRow, "rounds", where, values)
         return [

@@ -25,6 +25,7 @@ from rich.text import Text
 
 from shmalloc import constants as c
 from stress.quantities import counted, exact_bytes
+from stress.report.cells import bar, levels, one_line, short
 from stress.report.text import REFUSED
 from stress.run.accounts import Account
 from stress.run.progress import Moment, Progress
@@ -35,7 +36,6 @@ BAR_CELLS = 24
 NARROW_CELLS = 5
 NARROW = 64  # columns; below, numbers are short
 WIDE = 90  # columns; below, what "refused" means is a line of its own
-_LEVELS = "▁▂▃▄▅▆▇█"
 _COUNTERS = (
     ("splits", c.EV_SPLIT),
     ("merges", c.EV_MERGE),
@@ -127,20 +127,20 @@ class View:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         look = Look.of(options.max_width)
         yield Group(
-            _line(self._headline(look)),
-            _line(Text(self._spec_line, style="dim")),
-            _line(self._memory(look)),
+            one_line(self._headline(look)),
+            one_line(Text(self._spec_line, style="dim")),
+            one_line(self._memory(look)),
             self._table(look),
-            *([_line(Text(f"* {REFUSED}", style="dim"))] if look.footnote else []),
-            self._counters() if look.cells else _line(self._counters()),
-            _line(self._lists(look)),
-            _line(self._orders(look)),
+            *([one_line(Text(f"* {REFUSED}", style="dim"))] if look.footnote else []),
+            self._counters() if look.cells else one_line(self._counters()),
+            one_line(self._lists(look)),
+            one_line(self._orders(look)),
         )
 
     def _headline(self, look: Look) -> Text:
         now, found = self._now, self._now.snapshot.reports
         text = Text(f"{now.elapsed_s:6.1f}s of {now.duration_s:g}s ")
-        text.append(_bar(now.elapsed_s / now.duration_s, look.cells))
+        text.append(bar(now.elapsed_s / now.duration_s, look.cells))
         violations = counted(found, "violation") if found else "no violations"
         text.append(f" {violations}", "bold red" if found else "green")
         return text.append(f", {counted(now.audits, 'audit')}")
@@ -148,8 +148,8 @@ class View:
     def _memory(self, look: Look) -> Text:
         """The share of all managed pages that is allocated."""
         used, managed = self._now.used_pages, self._now.snapshot.managed_pages
-        bar = _bar(used / max(1, managed), look.cells or NARROW_CELLS)
-        return Text(f"memory {bar} {look.number(used)} of {look.number(managed)} pages in use")
+        share = bar(used / max(1, managed), look.cells or NARROW_CELLS)
+        return Text(f"memory {share} {look.number(used)} of {look.number(managed)} pages in use")
 
     def _table(self, look: Look) -> Table:
         """One row for each workload; those that run now are bright."""
@@ -186,10 +186,8 @@ class View:
     def _lists(self, look: Look) -> Text:
         """Pages on the lists of each CPU, as a row of bars."""
         pages = self._now.snapshot.pcp_pages
-        most = max(*pages, 1)
-        bars = "".join(_LEVELS[min(7, n * 8 // (most + 1))] for n in pages)
         listed, longest = look.number(sum(pages)), look.number(max(pages))
-        return Text(f"per-CPU lists {bars} {listed} pages, {longest} on the longest")
+        return Text(f"per-CPU lists {levels(pages)} {listed} pages, {longest} on the longest")
 
     def _orders(self, look: Look) -> Text:
         """Free blocks by order."""
@@ -198,26 +196,6 @@ class View:
         return Text(f"free blocks by order  {orders}")
 
 
-def _line(text: Text) -> Text:
-    """``text`` on one line, cropped at the edge of the terminal."""
-    text.no_wrap, text.overflow = True, "ellipsis"
-    return text
-
-
-def _bar(share: float, cells: int) -> str:
-    full = round(min(1.0, share) * cells)
-    return "█" * full + "░" * (cells - full)
-
-
 def _account(moment: Moment | None, name: str) -> Account:
     accounts = () if moment is None else moment.accounts
     return next((account for account in accounts if account.name == name), Account(name))
-
-
-def short(number: float) -> str:
-    """``999``, ``12.3k``, ``4.5M``: three digits and a unit."""
-    units = iter("kMGT")
-    unit = ""
-    while number >= 999.5:
-        number, unit = number / 1000, next(units)
-    return f"{number:.3g}{unit}"

@@ -44,6 +44,7 @@ FLOORS = (
     ("stress.run",),
     ("stress.records",),
     ("stress.report", "stress.report.page", "stress.report.suites"),
+    ("stress.top",),
     ("stress.litmus", "stress.mutants"),
     ("stress.options",),
     ("stress.commands",),

@@ -1,0 +1,85 @@
+"""The pages of a segment by state, and its slabs: what takes a walk over all page descriptors.
+
+That is 16 bytes a page, so a walk of a large segment takes longer than everything else in a
+picture. ``MapTaker`` therefore takes a new one only as often as its share of the time allows;
+between, the last one stands, and says when it was taken.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from shmalloc import constants as c
+from shmalloc.observed import ObservedSegment
+from shmalloc.page_states import CHUNK_PAGES, counts_of, dominating
+from stress.top.slabs import SlabCount, count_slabs
+
+CELLS = 1024
+SHARE = 0.1  # a walk of one second is followed by nine seconds without
+
+
+@dataclass(frozen=True)
+class MemoryMap:
+    """Pages by stretch of pfns and by state, and the slabs and waiting objects of each cache.
+
+    ``counts``: int64, at most ``CELLS`` x states; a state is a code ``T_*`` (page_states.py).
+    ``time_s``: when it was taken, unix time.
+    """
+
+    counts: np.ndarray
+    slabs: dict[int, SlabCount]
+    in_sheaves: dict[int, int]
+    time_s: float
+
+    @property
+    def pages(self) -> tuple[int, ...]:
+        """Pages by state."""
+        return tuple(int(pages) for pages in self.counts.sum(axis=0))
+
+    def cells(self, most: int = CELLS) -> bytes:
+        """The state of most pages of each of at most ``most`` stretches, a power of two of them."""
+        count = len(self.counts)
+        joined = 1
+        while count // joined > most and count % (joined * 2) == 0:
+            joined *= 2
+        return dominating(self.counts.reshape(count // joined, joined, -1).sum(axis=1))
+
+
+class _Kept(NamedTuple):
+    map: MemoryMap
+    due_s: float
+
+
+class MapTaker:
+    """Takes maps of one segment. ``share``: of the time that it may take for that, at most 1."""
+
+    def __init__(self, seen: ObservedSegment, share: float = SHARE) -> None:
+        self._seen = seen
+        self._share = share
+        self._kept: _Kept | None = None
+
+    def take(self, in_sheaves: dict[int, int]) -> MemoryMap:
+        """The map as it is now, or the last one. ``in_sheaves``: objects that wait, by cache."""
+        started_s = time.monotonic()
+        if self._kept is not None and started_s < self._kept.due_s:
+            return self._kept.map
+        counts = counts_of(self._seen, self._seen.layout, CELLS)
+        taken = MemoryMap(counts, self._slabs(), in_sheaves, time.time())
+        ended_s = time.monotonic()
+        rest = 1 / self._share - 1
+        self._kept = _Kept(taken, ended_s + rest * (ended_s - started_s))
+        return taken
+
+    def _slabs(self) -> dict[int, SlabCount]:
+        total: dict[int, SlabCount] = {}
+        pages, at = self._seen.geometry.pages, self._seen.layout.at["memmap"]
+        for start in range(0, pages, CHUNK_PAGES):
+            count = min(CHUNK_PAGES, pages - start)
+            words: np.ndarray = self._seen.words(at + start * c.D_WORDS, count * c.D_WORDS)
+            for cache, found in count_slabs(words.reshape(count, c.D_WORDS)).items():
+                total[cache] = total.get(cache, SlabCount()) + found
+        return total

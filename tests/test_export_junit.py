@@ -9,9 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from shmalloc.invariants import TABLE
+from stress.report.checked import CHECKED_WHEN
 from stress.report.junit import junit
 from stress.report.suite import Case, Start
-from stress.report.suites.run import CHECKED_WHEN, suite_of
+from stress.report.suites.run import suite_of
 from stress.verdict import Verdict
 from support.suites import AGAIN, START, hostile, one_of_each, result_with, suite, tail
 

@@ -13,10 +13,12 @@ import click
 
 from shmalloc.errors import EnvironmentUnfitError, MisuseError, ShmallocError
 from stress.options import command as as_command
-from stress.options import html_file, option
+from stress.options import exports, html_file, option
 from stress.records.reader import Reader
-from stress.report.places import require_places, write_to
+from stress.report.exports import Exports
+from stress.report.places import write_to
 from stress.report.sources import database_of, run_of
+from stress.report.suites.recorded import suite_of
 
 COMPARISON = "Comparison"
 
@@ -47,30 +49,40 @@ COMPARISON = "Comparison"
     help="Compare rounds that differ in a setting, such as link-store.",
 )
 @html_file("Write one self-contained page to FILE; - is standard output.")
+@exports("junit", "ktap", "markdown", "sarif")
 def command(
-    source: str, run_id: int | None, compare: str | None, by: str | None, html: str | None
+    source: str,
+    run_id: int | None,
+    compare: str | None,
+    by: str | None,
+    html: str | None,
+    exports: dict[str, str | None],
 ) -> int:
     """Write a report of a run, a soak or a hunt that was recorded with --db or --out.
 
     Exit codes: 0 written, 4 usage, 7 a library is missing.
     """
-    require_places(html=html)
-    if html is None:
-        raise MisuseError("report: say what to write: --html FILE")
+    files = Exports(exports, html=html)
+    if html is None and not files:
+        raise MisuseError("report: say what to write: --html FILE, or another of the formats")
     if compare is not None and by is not None:
         raise MisuseError("by: not together with --compare; leave one of the two out")
     database = database_of(source)
-    require_other_file(html, database)
+    for name, file in {"html": html, **exports}.items():
+        require_other_file(name, file, database)
     with Reader(database) as reader, reader.snapshot():
-        write_to(html, page_of(reader, source, run_id, compare, by))
+        if html is not None:
+            write_to(html, page_of(reader, source, run_id, compare, by))
+        with strange_rows_told(source):
+            files.write(lambda: suite_of(reader, run_of(reader, run_id)))
     return 0
 
 
-def require_other_file(page: str, database: Path) -> None:
-    """Raises ``MisuseError`` if the page would overwrite the database."""
-    if page != "-" and database.exists() and Path(page).exists():
-        if Path(page).samefile(database):
-            raise MisuseError(f"html: {page} is the database; name another file")
+def require_other_file(option: str, file: str | None, database: Path) -> None:
+    """Raises ``MisuseError`` if a file would overwrite the database."""
+    if file is not None and file != "-" and database.exists() and Path(file).exists():
+        if Path(file).samefile(database):
+            raise MisuseError(f"{option}: {file} is the database; name another file")
 
 
 def page_of(

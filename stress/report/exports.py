@@ -37,6 +37,10 @@ class Exports:
         """Whether standard output is a document, so that text belongs on standard error."""
         return STDOUT in self._paths.values() or STDOUT in self._others.values()
 
+    def __bool__(self) -> bool:
+        """Whether a format is wanted."""
+        return bool(self._paths)
+
     def write(self, make: Callable[[], Suite], trace: Callable[[], str] | None = None) -> None:
         """Write what was asked for; ``make`` and ``trace`` are called only if they are needed.
 

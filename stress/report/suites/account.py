@@ -13,11 +13,13 @@ from shmalloc.engine import ops
 from stress.explorer.report import wording
 from stress.explorer.report.account import Account
 from stress.explorer.report.explain import findings_of
+from stress.explorer.report.failure import Failure
 from stress.explorer.report.folding import Gap, folded
 from stress.explorer.report.frames import caller_of, shown_site
 from stress.explorer.report.text import MARGIN_STEPS, SHORTEST_GAP, render
 from stress.explorer.report.trace import Step, Trace
 from stress.machine.site import Site
+from stress.records.failures import identity_of
 from stress.report.rules import of_ending
 from stress.report.suite import Finding, Rule, Stop
 
@@ -33,6 +35,7 @@ def finding_of(account: Account, text: str = "") -> Finding:
         related=tuple(_related(account)),
         path=tuple(_path(account)),
         cause=account.cause,
+        fingerprint=identity_of(account).fingerprint if isinstance(account, Failure) else "",
     )
 
 

@@ -16,6 +16,7 @@ from stress.crash.sites import Coverage
 from stress.explorer.report.naming import Naming
 from stress.explorer.report.trace import kind_of
 from stress.quantities import counted
+from stress.records.failures import identity_of_crash
 from stress.report.rules import of_ending
 from stress.report.suite import Case, Finding, Start, Stop, Suite, Table
 from stress.report.suites.account import finding_of
@@ -45,6 +46,9 @@ def suite_of(crashed: Crashed, start: Start, command: str) -> Suite:
     total, verdict = crashed.total, crashed.verdict
     failures = total.failures
     left = [] if total.complete else ["the time ran out before everything was tried"]
+    if total.ignored:
+        places = counted(len(total.ignored), "place")
+        left.append(f"{places} where only ignored failures were")
     return Suite(
         command="crash",
         verdict=verdict,
@@ -87,12 +91,15 @@ def _case(name: str, result: CrashResult) -> Case:
 def finding_of_crash(failure: CrashFailure, told: bool = True) -> Finding:
     """``told``: repeat the run and tell its steps."""
     place = None if failure.key.site == AT_END else failure.key.site
+    fingerprint = identity_of_crash(failure).fingerprint
     if not told:
         naming = Naming(failure.case.program)
         rule = of_ending(kind_of(failure.kind), naming.code(failure.code))
-        return Finding(rule, str(failure), str(failure), failure.command, place)
+        words = str(failure)
+        return Finding(rule, words, words, failure.command, place, fingerprint=fingerprint)
     found = finding_of(account_of(failure))
+    found = replace(found, headline=str(failure), fingerprint=fingerprint)
     if place is None:
-        return replace(found, headline=str(failure))
+        return found
     died = Stop(place, f"cpu {failure.victim} dies before this write", failure.victim)
-    return replace(found, headline=str(failure), place=place, related=(died, *found.related))
+    return replace(found, place=place, related=(died, *found.related))

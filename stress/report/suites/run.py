@@ -4,17 +4,17 @@
 - a workload: no violation belongs to one workload, so it passes if it worked and reached its marks,
   and is skipped otherwise. Its seconds are its share of the wall seconds.
 - an invariant: fails if it was violated, and passes only if something that checks it took part in
-  this run (``CHECKED_WHEN``); else it is skipped.
+  this run (checked.py); else it is skipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from shmalloc import constants as c
 from shmalloc.errors import Violation
 from shmalloc.invariants import TABLE, Invariant
 from stress.records.finding import fingerprint_of
+from stress.report.checked import Acted, is_checked, why_not
 from stress.report.reporters import place_of
 from stress.report.rules import of_ending, of_invariant
 from stress.report.suite import Case, Finding, Start, Suite, Table
@@ -32,59 +32,6 @@ from stress.run.flight import lines_of
 from stress.run.result import RunResult, WorkloadResult
 from stress.verdict import Verdict, worst
 from stress.workloads import EVENT_NAMES, WORKLOADS
-
-Took = Callable[[RunResult], bool]
-
-
-def _audited(result: RunResult) -> bool:
-    return result.audits > 0
-
-
-def _worked(result: RunResult) -> bool:
-    return result.ops > 0
-
-
-def _with_objects(result: RunResult) -> bool:
-    return result.event(c.EV_OBJ_ALLOC) > 0
-
-
-def _never(result: RunResult) -> bool:
-    return False
-
-
-def _ran(workload: str) -> Took:
-    return lambda result: workload in result.workloads
-
-
-# What the table of invariants names as a checker -> whether it took part in a run.
-CHECKED_WHEN: dict[str, Took] = {
-    "audit": _audited,
-    "audit at the end of a run": _audited,
-    "slab audit": lambda result: _audited(result) and _with_objects(result),
-    "slab audit of a debug cache": lambda result: (
-        _audited(result) and "modules" in result.workloads
-    ),
-    "buddy": _worked,
-    "alloc_pages": _worked,
-    "free_pages": _worked,
-    "every addition to and removal from a list": _worked,
-    "every compiled access": lambda result: _worked(result) and result.spec.engine == "native",
-    "cache_alloc": _with_objects,
-    "cache_free": _with_objects,
-    "cache_alloc and cache_free of a debug cache": _ran("modules"),
-    "cache_destroy": lambda result: result.event(c.EV_CACHE_GONE) > 0,
-    "plug_cpu": lambda result: result.event(c.EV_HOTPLUG) > 0,
-    "contig workload": _ran("contig"),
-    "pfn-walker workload": _ran("pfn-walker"),
-    "owner map": _worked,
-    "workloads": _worked,
-    "watchdog": _worked,
-    "recovery": lambda result: result.spec.kills,
-    "oracle of cover": _never,
-    "checks of the explorer's programs": _never,
-    "no kernel: workloads report X_PAYLOAD": _never,
-    "no kernel: the Python face raises MisuseError": _never,
-}
 
 
 def suite_of(result: RunResult, start: Start) -> Suite:
@@ -172,21 +119,21 @@ def _invariant_cases(result: RunResult) -> Iterator[Case]:
     broken: dict[str, list[Violation]] = {}
     for violation in result.violations:
         broken.setdefault(violation.invariant, []).append(violation)
-    again = result.spec.command_line()
+    again, acted = result.spec.command_line(), Acted.of_run(result)
     for row in TABLE.values():
         if row.name not in broken:
-            yield _unbroken(row, result)
+            yield unbroken(row, is_checked(row, acted))
     for name, violations in broken.items():
         lines = list(violation_lines(violations, len(violations)))
         message = lines[0].removeprefix("!!! ")
         yield Case("invariant", name, Verdict.FAILED, 0.0, message, "\n".join(lines), again)
 
 
-def _unbroken(row: Invariant, result: RunResult) -> Case:
-    if any(CHECKED_WHEN[name](result) for name in row.checkers):
+def unbroken(row: Invariant, checked: bool) -> Case:
+    """The case of an invariant that was not violated: passed only if something checked it."""
+    if checked:
         return Case("invariant", row.name, Verdict.PASSED)
-    why = f"nothing in this run checks it ({', '.join(row.checkers)})"
-    return Case("invariant", row.name, Verdict.VACUOUS, message=why)
+    return Case("invariant", row.name, Verdict.VACUOUS, message=why_not(row))
 
 
 # --- findings ------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class Numbers:
         return self._of_process("fds", role, which)
 
     def _of_process(self, column: str, role: str, which: str) -> float:
-        query = f"SELECT role, {column} FROM processes WHERE round_id = ? ORDER BY id"
+        query = f"SELECT role, {column} FROM processes WHERE round_id = ? AND rss_bytes ORDER BY id"
         return WHICH[which]([value for own, value in self._of_rounds(query) if own == role])
 
     def _fragmentation(self, name: str, which: str) -> float:

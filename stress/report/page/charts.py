@@ -20,6 +20,7 @@ from stress.report.page.drawing import DASHES, NARROW, SERIES, SERIES_COLOURS, S
 from stress.report.page.model import Chart, Latency, Unit
 from stress.report.page.thin import columns_of, thinned
 
+FAILED = " failed"  # behind the name of an operation: its calls that were refused
 STEPS = (1, 2, 5, 10)  # of an axis
 NINES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 
@@ -153,10 +154,18 @@ def _told(least: float, greatest: float, unit: Unit) -> str:
 
 
 # --- percentiles ---------------------------------------------------------------------------------
-def draw_latencies(latencies: Sequence[Latency]) -> Drawn:
+def draw_latencies(all_of_them: Sequence[Latency]) -> Drawn:
     """Duration against the share of calls that took no longer; each step right is a nine more."""
+    latencies = most_called(all_of_them)
     wide, narrow = (_curves(latencies, size) for size in SIZES)
     return Drawn(wide, narrow, legend_of([latency.operation for latency in latencies]))
+
+
+def most_called(latencies: Sequence[Latency]) -> list[Latency]:
+    """Those that a picture has room for: not the failed calls, and of the others the most."""
+    done = [one for one in latencies if not one.operation.endswith(FAILED)] or list(latencies)
+    kept = sorted(done, key=lambda one: -one.table[0].value)[:SERIES]
+    return [one for one in latencies if one in kept]
 
 
 def _curves(latencies: Sequence[Latency], size: Size) -> str:

@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 from shmalloc import __version__
 from stress.report.page import words
-from stress.report.page.charts import Drawn, draw_chart, draw_latencies
+from stress.report.page.charts import Drawn, draw_chart, draw_latencies, most_called
 from stress.report.page.comparing import bars, bounds_text, conclusion
 from stress.report.page.grids import NO_VALUE, STATE_COLOURS, draw_grid, has_gaps, scale_of
 from stress.report.page.model import Report
@@ -65,6 +65,7 @@ def render(report: Report) -> str:
         verdict_class=report.verdict.name.lower() if report.verdict else "",
         sections=sections_of(report),
         drawn=pictures_of(report),
+        latencies_left_out=len(report.latencies) - len(most_called(report.latencies)),
         compared_rows=list(zip(both.pairs, bars(both), strict=True)) if both else [],
         style=Markup(_file("page.css")),
         script=Markup(script),

@@ -125,6 +125,8 @@ def _add_sample(found: Sampled, row: SampleRow, before: SampleRow | None, at_s: 
 
 def _add_use(found: Sampled, use: ProcessRow, at_s: float) -> None:
     found.last_s = max(found.last_s, at_s)
+    if not use.rss_bytes:
+        return  # it was dying, and has no memory any more
     if use.private_bytes is not None:
         found.private.setdefault(use.role, Growing()).add(at_s, use.private_bytes)
     if use.fds is not None:

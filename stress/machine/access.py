@@ -12,7 +12,7 @@ from shmalloc.engine.control import inlined, scheduler
 from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.buffers import push, seen
-from stress.machine.parking import OWN, watch
+from stress.machine.parking import OWN, begin_spin, watch
 from stress.machine.primitives import added, put, read_word
 from stress.machine.races import check_access, check_store, swapped_both
 
@@ -187,6 +187,8 @@ def access(ctl: Control, cpu: int, op: int, at: int) -> None:
     if ctl[cb.UNDEFINED_AT] != 0 and op <= ops.OP_WAIT and undefined(ctl, cpu, op, at) == 1:
         fault(ctl, cpu, cb.UNDEFINED, at)
         return
+    if ctl[cb.PARKING] == 1 and ctl[cb.RESUMING + cpu] == 1:
+        begin_spin(ctl, cpu)
     if op <= ops.LAST_READ:
         do_read(ctl, cpu, op, at)
     elif op <= ops.LAST_STORE:

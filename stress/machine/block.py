@@ -57,6 +57,7 @@ BARRIER = 31  # steps before this one were made before all CPUs had stopped to w
 FORWARDED = 32  # bit 0, 1: the last read took its word (second word) from its own buffer
 FLUSHED_AT = 33  # word that the last flush wrote
 PREEMPTIONS = 34
+DISTURBED = 35  # mask of CPUs: the last step changed what their spin read (a strategy clears it)
 # --- header: all schedules -----------------------------------------------------------------------
 SCHEDULES = 40
 TOTAL_STEPS = 41
@@ -115,7 +116,7 @@ LIMIT = 832
 ENTRY = 896
 RELAXES = 960
 RELAXED_AT = 1024  # CHANGES at the last relax
-ENABLED_BY = 1088  # 1 + the step that woke or released this CPU; 0: it never waited
+ENABLED_BY = 1088  # 1 + the step that woke this CPU; 0: it never slept
 BUFFERED = 1152  # entries in its store buffer
 TORN_AT = 1216  # 1 + the pair of which it holds two halves of different writes
 READ_HASH = 1280  # of what it read since its last relax
@@ -124,6 +125,8 @@ REPEATED_SPINS = 1408
 DIRTY = 1472  # it changed a word since its last relax
 WATCHED = 1536  # words it read since its last relax; -1: more than fit
 READ_NEXT = 1600
+OVERTAKEN = 1664  # another actor changed what it read since its last relax
+RESUMING = 1728  # it relaxed after enough equal spins: its next step needs such a change
 # --- one word for each actor ---------------------------------------------------------------------
 CHOICES = 2048
 LOCALS = CHOICES + MAX_ACTORS  # steps made

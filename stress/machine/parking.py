@@ -5,16 +5,21 @@ one of those words changes, and an exhaustive search would do so for ever. With 
 last FREE_SPINS + 1 spins read the same values and changed nothing is parked at ``relax``: it
 continues when another CPU changes a word that its last spin read.
 
-Why this keeps a search exhaustive: whether and when a CPU parks depends on nothing but what it
-read, and whatever could end its wait conflicts with those reads; so the search that reverses every
-conflict also tries the change before the spin. A value that the CPU's own store buffer served only
-changes for it when that is flushed: it is watched as a word of its own (OWN + word), and writes of
-others to the word do not count. A CPU that read more words than can be watched does not park.
+Why this keeps a search exhaustive: whether a CPU parks depends on nothing but what it read, and
+whatever could end its wait conflicts with those reads; so the search that reverses every
+conflict also tries the change before the spin. A change may come between the read and the relax as
+well: then the CPU goes on at once, as if it had been parked and released. Either way its next step
+needs one of the changes since its reads, whichever (RESUMING; DISTURBED tells a strategy of each).
+
+A value that the CPU's own store buffer served only changes for it when that is flushed: it is
+watched as a word of its own (OWN + word), and writes of others to the word do not count. A CPU that
+read more words than can be watched does not park.
 
 FREE_SPINS must be at least the number of spins after which a kernel gives up, or its giving up is
 tried only when all other CPUs have stopped.
 
-Own words: READ_HASH, LAST_HASH, REPEATED_SPINS, DIRTY, WATCHED and the area WATCH.
+Own words: READ_HASH, LAST_HASH, REPEATED_SPINS, DIRTY, OVERTAKEN, RESUMING, WATCHED, DISTURBED and
+the area WATCH.
 """
 
 from __future__ import annotations
@@ -32,7 +37,15 @@ def start_watching(ctl: Control, cpu: int) -> None:
     ctl[cb.LAST_HASH + cpu] = -1
     ctl[cb.REPEATED_SPINS + cpu] = 0
     ctl[cb.DIRTY + cpu] = 0
+    begin_spin(ctl, cpu)
+
+
+@scheduler
+def begin_spin(ctl: Control, cpu: int) -> None:
+    """``cpu`` has read nothing since its relax."""
     ctl[cb.WATCHED + cpu] = 0
+    ctl[cb.OVERTAKEN + cpu] = 0
+    ctl[cb.RESUMING + cpu] = 0
 
 
 @scheduler
@@ -64,14 +77,15 @@ def park(ctl: Control, cpu: int) -> int:
     ctl[cb.READ_HASH + cpu] = 0
     dirty = ctl[cb.DIRTY + cpu]
     ctl[cb.DIRTY + cpu] = 0
-    if (
-        dirty == 0
-        and ctl[cb.REPEATED_SPINS + cpu] >= ctl[cb.FREE_SPINS]
-        and ctl[cb.WATCHED + cpu] >= 0
-    ):
-        return 1
-    ctl[cb.WATCHED + cpu] = 0
-    return 0
+    enough = ctl[cb.REPEATED_SPINS + cpu] >= ctl[cb.FREE_SPINS]
+    if dirty == 1 or not enough or ctl[cb.WATCHED + cpu] < 0:
+        begin_spin(ctl, cpu)
+        return 0
+    ctl[cb.RESUMING + cpu] = 1
+    if ctl[cb.OVERTAKEN + cpu] == 1:
+        ctl[cb.REPEATED_SPINS + cpu] = 0
+        return 0
+    return 1
 
 
 @scheduler
@@ -89,14 +103,12 @@ def disturb(ctl: Control, cpu: int, at: int) -> None:
     """
     if watches(ctl, cpu, at) == 0:
         return
+    ctl[cb.DISTURBED] |= 1 << cpu
+    ctl[cb.OVERTAKEN + cpu] = 1
     if ctl[cb.STATE + cpu] == cb.YIELDED:
         ctl[cb.STATE + cpu] = cb.READY
-        ctl[cb.ENABLED_BY + cpu] = ctl[cb.STEPS] + 1
         ctl[cb.YIELDED_COUNT] -= 1
-        ctl[cb.WATCHED + cpu] = 0
         ctl[cb.REPEATED_SPINS + cpu] = 0
-    else:
-        ctl[cb.DIRTY + cpu] = 1
 
 
 @scheduler

@@ -29,7 +29,7 @@ from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.access import access, fault
 from stress.machine.buffers import flushed_entry, gather_buffered, make_visible, owner_of
-from stress.machine.parking import park, start_watching
+from stress.machine.parking import begin_spin, park, start_watching
 from stress.machine.primitives import launch, read_word, restore, resume, run_kernel
 from stress.machine.races import check_flush, order_woken, require_untorn, start_clocks, tick
 
@@ -105,7 +105,7 @@ def release(ctl: Control) -> None:
     for cpu in range(ctl[cb.CPUS]):
         if ctl[cb.STATE + cpu] == cb.YIELDED:
             ctl[cb.STATE + cpu] = cb.READY
-            ctl[cb.WATCHED + cpu] = 0
+            begin_spin(ctl, cpu)
     ctl[cb.YIELDED_COUNT] = 0
 
 

@@ -23,6 +23,7 @@ from stress.explorer.dpor.records import (
     ACTOR,
     CHANGES,
     CLOCK,
+    DISTURBS,
     DRAINS,
     ENABLER,
     EVENT_OP,
@@ -31,6 +32,8 @@ from stress.explorer.dpor.records import (
     OBJECT0,
     OWN,
     READ,
+    RESUMED,
+    RESUMED_ALONE,
     depth_at,
     depth_words,
 )
@@ -38,6 +41,7 @@ from stress.machine import block as cb
 
 # --- where things lie in the area, behind the depths ---------------------------------------------
 EVENTS = 96  # of the last schedule
+FIRST_ALONE = 99  # the first step with RESUMED_ALONE; before it the two clocks are one
 LAST_EVENT_AT = 100  # by actor, index + 1 (header words of this strategy: 100..127)
 BARRIER_AT = 101  # clock of everything before the last barrier
 OBJECTS_AT = 102
@@ -62,6 +66,7 @@ LATER = 1
 RELIED_ON = 2  # what must not be touched for its answer to stay right (tree.py)
 RELIED_INDEX = 3  # and the last step behind the later side that it used; -1: none
 RACE = 4
+NEVER = 1 << 40  # more than any step
 CANDIDATE = 1 << 40  # a predecessor that may be the earlier side of a race
 INDEX_MASK = CANDIDATE - 1
 
@@ -84,21 +89,31 @@ def lay_out(ctl: Control) -> None:
     ctl[FLUSHED_COUNT_AT] = ctl[STORED_AT] + ctl[cb.CPUS]
     ctl[PREDECESSORS_AT] = ctl[FLUSHED_COUNT_AT] + ctl[cb.CPUS]
     ctl[RACES_AT] = ctl[PREDECESSORS_AT] + 4 * actors + 8
-    ctl[OBJECTS_AT] = ctl[RACES_AT] + RACE * MAX_RACES
+    ctl[OBJECTS_AT] = meet_at(ctl, ctl[cb.CPUS])
     ctl[AREA_END] = ctl[OBJECTS_AT] + 2 * ctl[cb.WORDS] * object_words(ctl)
 
 
 @scheduler
-def start_order(ctl: Control) -> None:
-    """Reset: no event has happened."""
+def start_order(ctl: Control, first_new: int) -> None:
+    """Reset: no event has happened. Those before ``first_new`` are those of the last schedule."""
     for actor in range(ctl[cb.ACTORS]):
         ctl[ctl[LAST_EVENT_AT] + actor] = 0
         ctl[ctl[BARRIER_AT] + actor] = 0
     for cpu in range(ctl[cb.CPUS]):
         ctl[ctl[STORED_AT] + cpu] = 0
         ctl[ctl[FLUSHED_COUNT_AT] + cpu] = 0
+        ctl[meet_at(ctl, cpu)] = 0
     ctl[LAST_CHANGE] = 0
     ctl[BARRIER_SEEN] = 0
+    if ctl[FIRST_ALONE] >= first_new:
+        ctl[FIRST_ALONE] = NEVER
+
+
+@scheduler
+def meet_at(ctl: Control, cpu: int) -> int:
+    """Behind the races, for each CPU: is there a clock; what all changes that its spin waits for
+    have behind them."""
+    return ctl[RACES_AT] + RACE * MAX_RACES + cpu * (1 + ctl[cb.ACTORS])
 
 
 @scheduler
@@ -122,10 +137,14 @@ def precede(ctl: Control, index_and_one: int, candidate: int) -> None:
 
 
 @scheduler
-def order_event(ctl: Control, index: int, event: int, fresh: int) -> None:
-    """Analyse the event of step ``index``: its predecessors, clock (if ``fresh``) and races."""
+def order_event(ctl: Control, index: int, event: int, fresh: int, resumed: int) -> None:
+    """Analyse the event of step ``index``: its predecessors, clock (if ``fresh``) and races.
+
+    ``resumed``: it is the first step after a relax that needed a change of what was read.
+    """
     ctl[PREDECESSORS] = 0
     actor = ctl[event + ACTOR]
+    meet = meet_at(ctl, actor) if resumed == 1 and ctl[meet_at(ctl, actor)] == 1 else 0
     precede(ctl, ctl[ctl[LAST_EVENT_AT] + actor], 0)
     precede(ctl, ctl[event + ENABLER], 0)
     note_barrier(ctl)
@@ -139,8 +158,40 @@ def order_event(ctl: Control, index: int, event: int, fresh: int) -> None:
         ctl[LAST_CHANGE] = index + 1
     if fresh == 1:
         set_clock(ctl, index, event, actor)
+        ctl[event + DISTURBS] = ctl[cb.DISTURBED]
+        ctl[event + RESUMED] = 0
+        if meet != 0:
+            add_meet(ctl, index, event, meet)
+        if index >= ctl[FIRST_ALONE]:
+            set_data_clock(ctl, index, actor)
         find_races(ctl, index, actor)
     ctl[ctl[LAST_EVENT_AT] + actor] = index + 1
+    if meet != 0 or (actor < ctl[cb.CPUS] and begins_spin(ctl, event, actor) == 1):
+        ctl[meet_at(ctl, actor)] = 0
+    if ctl[cb.DISTURBED] != 0:
+        meet_clocks(ctl, event)
+
+
+@scheduler
+def begins_spin(ctl: Control, event: int, cpu: int) -> int:
+    """1 if the event is a relax behind which the CPU goes on whatever others change."""
+    return 1 if ctl[event + EVENT_OP] == ops.OP_RELAX and ctl[cb.RESUMING + cpu] == 0 else 0
+
+
+@scheduler
+def meet_clocks(ctl: Control, event: int) -> None:
+    """The event changed what some CPUs' spins had read.
+
+    Each of these changes lets the CPU go on, so only what comes before all of them has to come
+    before its next step: with one alone the change itself, with two that are not ordered neither.
+    """
+    for cpu in range(ctl[cb.CPUS]):
+        if ctl[cb.DISTURBED] >> cpu & 1 == 1:
+            meet = meet_at(ctl, cpu)
+            for u in range(ctl[cb.ACTORS]):
+                clock = ctl[event + CLOCK + u]
+                ctl[meet + 1 + u] = clock if ctl[meet] == 0 else min(clock, ctl[meet + 1 + u])
+            ctl[meet] = 1
 
 
 @scheduler
@@ -150,6 +201,8 @@ def note_barrier(ctl: Control) -> None:
         ctl[BARRIER_SEEN] = ctl[cb.BARRIER]
         for actor in range(ctl[cb.ACTORS]):
             ctl[ctl[BARRIER_AT] + actor] = ctl[ctl[LAST_EVENT_AT] + actor]
+        for cpu in range(ctl[cb.CPUS]):
+            ctl[meet_at(ctl, cpu)] = 0
 
 
 @scheduler
@@ -209,6 +262,20 @@ def before(ctl: Control, index: int, event: int) -> int:
 
 
 @scheduler
+def data_clock(ctl: Control, index: int) -> int:
+    """The clock of step ``index`` that has the order of accesses only."""
+    clock = depth_at(ctl, index) + CLOCK
+    return clock if index < ctl[FIRST_ALONE] else clock + ctl[cb.ACTORS]
+
+
+@scheduler
+def data_before(ctl: Control, index: int, later: int) -> int:
+    """1 if the order of accesses has step ``index`` before step ``later``."""
+    actor = ctl[depth_at(ctl, index) + ACTOR]
+    return 1 if ctl[data_clock(ctl, later) + actor] >= index + 1 else 0
+
+
+@scheduler
 def set_clock(ctl: Control, index: int, event: int, actor: int) -> None:
     clock = event + CLOCK
     for u in range(ctl[cb.ACTORS]):
@@ -218,6 +285,30 @@ def set_clock(ctl: Control, index: int, event: int, actor: int) -> None:
         for u in range(ctl[cb.ACTORS]):
             ctl[clock + u] = max(ctl[clock + u], ctl[other + u])
     ctl[clock + actor] = index + 1
+
+
+@scheduler
+def set_data_clock(ctl: Control, index: int, actor: int) -> None:
+    clock = data_clock(ctl, index)
+    for u in range(ctl[cb.ACTORS]):
+        ctl[clock + u] = ctl[ctl[BARRIER_AT] + u]
+    for k in range(ctl[PREDECESSORS]):
+        other = data_clock(ctl, ctl[ctl[PREDECESSORS_AT] + k] & INDEX_MASK)
+        for u in range(ctl[cb.ACTORS]):
+            ctl[clock + u] = max(ctl[clock + u], ctl[other + u])
+    ctl[clock + actor] = index + 1
+
+
+@scheduler
+def add_meet(ctl: Control, index: int, event: int, meet: int) -> None:
+    """Order the resumed ``event`` behind what all changes have behind them."""
+    ctl[event + RESUMED] = 1
+    for u in range(ctl[cb.ACTORS]):
+        if ctl[meet + 1 + u] > ctl[event + CLOCK + u]:
+            ctl[event + CLOCK + u] = ctl[meet + 1 + u]
+            ctl[event + RESUMED] = RESUMED_ALONE
+    if ctl[event + RESUMED] == RESUMED_ALONE:
+        ctl[FIRST_ALONE] = min(ctl[FIRST_ALONE], index)
 
 
 @scheduler
@@ -247,14 +338,14 @@ def races(ctl: Control, earlier: int, actor: int) -> int:
         if between == earlier:
             if entry < CANDIDATE:
                 return 0
-        elif ctl[depth_at(ctl, between) + CLOCK + other] >= earlier + 1:
+        elif data_before(ctl, earlier, between) == 1:
             return 0
     return 1
 
 
 @scheduler
 def enabler_of(ctl: Control, actor: int) -> int:
-    """1 + the step that woke or released the CPU since its last step; 0: none."""
+    """1 + the step that woke the CPU since its last step; 0: none."""
     if actor >= ctl[cb.CPUS] or ctl[cb.ENABLED_BY + actor] == 0:
         return 0
     enabler = ctl[cb.ENABLED_BY + actor]

@@ -22,7 +22,7 @@ other.
 An event is a record with more data for the analysis; a depth is an event and the state of the
 search before it::
 
-    record | op, operands | values found, values left | its enabler | clock: ACTORS words
+    record | op, operands | values found, values left | its enabler | two clocks of ACTORS words
     | sleeping actors: mask, then a record for each actor | first branch | branches done
 """
 
@@ -59,7 +59,12 @@ ENABLER = 11  # 1 + the event that woke or released the actor
 ROOT = 12  # the first branch of the wakeup tree before this event; 0: none
 BRANCHES_DONE = 13
 SLEEPING = 14  # mask of actors
-CLOCK = 15  # ACTORS words, then ACTORS records
+RESUMED = 15  # the first step after a spin that needed a change of what it had read (spins.py)
+DISTURBS = 16  # mask of CPUs: it changed what their spins had read
+TAKEN = 17  # a mark of spins.py
+CLOCK = 18  # ACTORS words, then DATA, ACTORS words, then ACTORS records
+
+RESUMED_ALONE = 2  # as RESUMED: the order of accesses demands none of the changes
 
 OBJECT_BITS = 59  # of a mask of objects
 CHANGE_BIT = 59
@@ -72,7 +77,7 @@ MAX_ACTORS = 62  # a mask is one word
 @scheduler
 def depth_words(ctl: Control) -> int:
     """Size of one depth."""
-    return CLOCK + ctl[cb.ACTORS] * (1 + RECORD)
+    return CLOCK + ctl[cb.ACTORS] * (2 + RECORD)
 
 
 @scheduler
@@ -84,7 +89,7 @@ def depth_at(ctl: Control, index: int) -> int:
 @scheduler
 def sleeper_at(ctl: Control, depth: int, actor: int) -> int:
     """The record of the sleeping ``actor`` before the event at ``depth``."""
-    return depth + CLOCK + ctl[cb.ACTORS] + actor * RECORD
+    return depth + CLOCK + 2 * ctl[cb.ACTORS] + actor * RECORD
 
 
 @scheduler

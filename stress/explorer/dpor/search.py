@@ -57,6 +57,7 @@ from stress.explorer.dpor.records import (
     touches,
     without,
 )
+from stress.explorer.dpor.spins import collect, needs_search
 from stress.explorer.dpor.tree import (
     LATEST_RELIED,
     POOL_AT,
@@ -87,9 +88,9 @@ MIN_POOL = 4096
 
 def dpor_words(words: int, actors: int, cpus: int, step_limit: int, pool_words: int) -> int:
     """Room in the block."""
-    depths = (step_limit + 2) * (CLOCK + actors * (1 + RECORD))
+    depths = (step_limit + 2) * (CLOCK + actors * (2 + RECORD))
     objects = 2 * words * (3 + actors + cpus)
-    small = 6 * actors + 8 + cpus * 18 + RACE * MAX_RACES + RECORD
+    small = 6 * actors + 8 + cpus * (19 + actors) + RACE * MAX_RACES + RECORD
     return depths + objects + small + step_limit + 2 + max(pool_words, MIN_POOL)
 
 
@@ -113,7 +114,10 @@ def prepare(ctl: Control) -> None:
 def pick(ctl: Control, depth: int, below: int, choices: int) -> int:
     """The actor of a new step: the first branch, else the last CPU, else any awake one; or -1."""
     if ctl[depth + ROOT] != 0:
-        return take_first(ctl, depth, below)
+        actor = take_first(ctl, depth, below)
+        if enabled(ctl, actor, choices) == 1:
+            return actor
+        free_tree(ctl, ctl[below + ROOT])
     ctl[below + ROOT] = 0
     asleep = ctl[depth + SLEEPING]
     last = ctl[cb.LAST_ACTOR]
@@ -156,10 +160,12 @@ def make_step(ctl: Control, index: int, choices: int) -> None:
         return
     prepare_event(ctl, event, actor)
     ctl[event + ENABLER] = enabler_of(ctl, actor)
+    resumed = ctl[cb.RESUMING + actor] if actor < ctl[cb.CPUS] else 0
+    ctl[cb.DISTURBED] = 0
     perform_shared(ctl, actor)
     describe_event(ctl, event)
     fresh = 1 if index + 1 >= ctl[PREFIX] else 0
-    order_event(ctl, index, event, fresh)
+    order_event(ctl, index, event, fresh, resumed)
     if fresh == 1:
         pass_sleep(ctl, event, below, event)
     ctl[EVENTS] = index + 1
@@ -168,7 +174,7 @@ def make_step(ctl: Control, index: int, choices: int) -> None:
 @scheduler
 def run_schedule(ctl: Control) -> None:
     begin(ctl)
-    start_order(ctl)
+    start_order(ctl, ctl[PREFIX] - 1)
     keep_races(ctl)
     ctl[EVENTS] = 0
     while ctl[cb.OUTCOME] == cb.RUNNING:
@@ -189,12 +195,16 @@ def reverse_race(ctl: Control, race: int) -> None:
     later = ctl[race + LATER]
     depth = depth_at(ctl, earlier)
     start_sequence(ctl, earlier, later)
-    for k in range(earlier + 1, later):
-        if before(ctl, earlier, depth_at(ctl, k)) == 0:
-            add_to_sequence(ctl, depth_at(ctl, k))
     without(ctl, ctl[SCRATCH], depth_at(ctl, later), depth)
-    add_to_sequence(ctl, ctl[SCRATCH])
-    if covered_by_sleepers(ctl, depth) == 0:
+    possible = 1
+    if needs_search(ctl, earlier, later) == 1:
+        possible = collect(ctl, earlier, later)
+    else:
+        for k in range(earlier + 1, later):
+            if before(ctl, earlier, depth_at(ctl, k)) == 0:
+                add_to_sequence(ctl, depth_at(ctl, k))
+        add_to_sequence(ctl, ctl[SCRATCH])
+    if possible == 1 and covered_by_sleepers(ctl, depth) == 0:
         insert(ctl, depth)
     ctl[race + RELIED_ON] = ctl[RELIED]
     ctl[race + RELIED_INDEX] = ctl[LATEST_RELIED]

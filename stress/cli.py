@@ -49,6 +49,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "More": {
         "list": "List workloads, marks, invariants and programs by name.",
         "record": "Record the allocations of Linux while a command runs.",
+        "trace": "Import recorded allocations of other tools, and show what a trace has.",
         "completion": "Print the script that completes shmstress in a shell.",
     },
 }

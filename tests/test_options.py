@@ -226,6 +226,12 @@ def loaded(name):
     return cli.shmstress.get_command(click.Context(cli.shmstress), name)
 
 
+def leaves(name):
+    """The command, or those of a group."""
+    one = loaded(name)
+    return list(one.commands.values()) if isinstance(one, click.Group) else [one]
+
+
 @pytest.mark.parametrize("module", [doctor, litmus, mutants, run])
 def test_every_setting_of_a_command_has_its_two_variables(module):
     assert isinstance(module.command, Command)
@@ -244,16 +250,16 @@ def test_every_command_stands_in_a_group_with_a_sentence(name):
 def options_named(name):
     """Every option of that name, with the command that has it."""
     for one in COMMANDS:
-        for param in loaded(one).params:
+        for param in (param for leaf in leaves(one) for param in leaf.params):
             if isinstance(param, click.Option) and f"--{name}" in param.opts:
                 yield one, param
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_takes_its_settings_from_three_places(name):
-    assert isinstance(loaded(name), Command)
-    settable = loaded(name).settable()
-    assert not settable or any("--config" in param.opts for param in loaded(name).params)
+    for one in leaves(name):
+        assert isinstance(one, Command)
+        assert not one.settable() or any("--config" in param.opts for param in one.params)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +290,7 @@ PRIVATE = re.compile(
 def test_the_help_is_in_plain_sentences(capsys, name):
     text = help_of(capsys, name)
     assert not PRIVATE.search(text)
-    for param in loaded(name).params:
+    for param in (param for one in leaves(name) for param in one.params):
         if isinstance(param, click.Option) and not param.hidden:
             assert param.help and param.help[0].isupper() | (param.help.split()[0][-1] in ":,"), (
                 f"{name} {param.opts}: {param.help!r}"

@@ -1,13 +1,15 @@
-"""Recording: lines of the kernel's trace become rows, and tracefs is left as it was found."""
+"""Recording: text first, then the trace; nothing is lost, and tracefs is left as it was found."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -16,123 +18,154 @@ import pytest
 from shmalloc.errors import EnvironmentUnfitError
 from stress import cli
 from stress.trace.format import load, validate
-from stress.trace.record import EVENTS, Recorder
+from stress.trace.importing import import_text
+from stress.trace.record import EVENTS, RawText
 from stress.trace.tracefs import Instance, find_tracefs, sweep
 from stress.verdict import Verdict
 
-HEADER = ["# tracer: nop\n", "#           TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION\n"]
 PAGE = "mm_page_alloc: page=0xffffea0004 pfn=0x140040 order=1 migratetype=2 gfp_flags=GFP_KERNEL"
 PAGE_BACK = "mm_page_free: page=0xffffea0004 pfn=0x140040 order=1"
-OBJECT = (
-    "kmem_cache_alloc: call_site=alloc_file+0x3c/0x110 ptr=0xffff8881 name=filp bytes_req=184"
-    " bytes_alloc=192 gfp_flags=GFP_KERNEL node=-1 accounted=true"
-)
-OBJECT_BACK = "kmem_cache_free: call_site=__fput+0x141/0x2a0 ptr=0xffff8881 name=filp"
-KMALLOC = (
-    "kmalloc: call_site=f+0x1/0x2 ptr=0xffff8882 bytes_req=60 bytes_alloc=64 gfp_flags=GFP_NOFS"
-    " node=-1 accounted=false"
-)
-KFREE = "kfree: call_site=g+0x1/0x2 ptr=0xffff8882"
 
 
-def line(event: str, cpu: int = 0, micros: int = 0, task: str = "bash-8722") -> str:
-    return f"{task:>16}    [{cpu:03}] ...2.  3041.{micros:06}: {event}\n"
+def line(event: str, cpu: int = 0, micros: int = 0) -> bytes:
+    return f"       bash\r-8722    [{cpu:03}] ...2.  3041.{micros:06}: {event}\n".encode()
 
 
-def record(*lines: str) -> Recorder:
-    recorder = Recorder()
-    recorder.feed(lines)
-    return recorder
+class FakeInstance:
+    """An instance that has recorded these lines, and dropped events of some CPUs."""
+
+    def __init__(self, *lines: bytes, full: dict[int, int] | None = None) -> None:
+        self._lines, self._full = lines, full or {}
+
+    def __enter__(self) -> FakeInstance:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        yield
+
+    def lines(self) -> Iterator[bytes]:
+        yield from self._lines
+
+    def full_cpus(self) -> dict[int, int]:
+        return self._full
 
 
-def rows(*lines: str) -> list[tuple[int, ...]]:
-    """kind, id, arg, flag of what is recorded."""
-    return [row[3:] for row in record(*lines).rows]
+RECORDED = (line(PAGE, 0, 1), line(PAGE_BACK, 1, 2))
 
 
-def test_pages_are_known_by_their_pfn() -> None:
-    assert rows(line(PAGE), line(PAGE_BACK)) == [(0, 0, 1, 2), (1, 0, 1, 0)]
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeInstance], None]:
+    """Lets ``shmstress record`` find an instance of ours instead of the kernel's."""
+
+    def use(instance: FakeInstance) -> None:
+        monkeypatch.setattr("stress.commands.record.Instance", lambda events, buffer: instance)
+
+    return use
 
 
-def test_objects_are_known_by_their_address() -> None:
-    assert rows(line(OBJECT), line(OBJECT_BACK)) == [(2, 0, 192, 0), (3, 0, 0, 0)]
+Recorded = Callable[[FakeInstance], None]
 
 
-def test_kmalloc_has_a_cache_for_each_size() -> None:
-    recorder = record(line(OBJECT), line(KMALLOC), line(KFREE))
-    assert recorder.trace("t").caches.tolist() == ["filp", "kmalloc-64"]
+def run(out: Path, *more: str) -> int:
+    return cli.run(["record", "--out", str(out), *more, "--", "true"])
 
 
-def test_kfree_frees_what_came_from_a_named_cache() -> None:
-    assert rows(line(OBJECT), line(KFREE.replace("8882", "8881")))[1] == (3, 0, 0, 0)
+# --- text first, then the trace -----------------------------------------------------------------
 
 
-def test_a_pfn_that_is_used_again_is_another_id() -> None:
-    assert [row[1] for row in rows(line(PAGE), line(PAGE_BACK), line(PAGE))] == [0, 0, 1]
+def test_the_text_is_gone_when_the_trace_is_written(recorded: Recorded, tmp_path: Path) -> None:
+    recorded(FakeInstance(*RECORDED))
+    assert run(tmp_path / "t.npz") == 0
+    assert load(tmp_path / "t.npz").counts()["remote frees"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["t.npz"]
 
 
-def test_frees_of_earlier_allocations_are_left_out_and_counted() -> None:
-    recorder = record(line(PAGE_BACK), line(KFREE))
-    assert (recorder.rows, recorder.skipped["frees of earlier allocations"]) == ([], 2)
+def test_the_text_is_kept_if_that_is_wanted(recorded: Recorded, tmp_path: Path) -> None:
+    recorded(FakeInstance(*RECORDED))
+    assert run(tmp_path / "t.npz", "--keep-raw") == 0
+    assert (tmp_path / "t.npz.txt").read_bytes() == b"".join(RECORDED)
+    assert (tmp_path / "t.npz.txt").stat().st_mode & 0o077 == 0  # it has addresses and names
 
 
-def test_a_free_in_other_pieces_is_left_out_and_counted() -> None:
-    recorder = record(line(PAGE), line(PAGE_BACK.replace("order=1", "order=0")))
-    assert (len(recorder.rows), recorder.skipped["frees in other pieces"]) == (1, 1)
+def test_no_other_text_is_written_over(recorded: Recorded, tmp_path: Path) -> None:
+    (tmp_path / "t.npz.txt").write_text("mine")
+    recorded(FakeInstance(*RECORDED))
+    assert run(tmp_path / "t.npz", "--keep-raw") == 0
+    assert (tmp_path / "t.npz.txt").read_text() == "mine"
+    assert (tmp_path / "t.npz.2.txt").exists()
 
 
-def test_kmalloc_of_whole_pages_is_left_to_the_page_events() -> None:
-    assert rows(line(KMALLOC.replace("bytes_alloc=64", "bytes_alloc=16384"))) == []
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, MemoryError])
+def test_a_conversion_that_fails_loses_nothing(
+    recorded: Recorded,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: type[BaseException],
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    recorded(FakeInstance(*RECORDED))
+    with monkeypatch.context() as patch:
+        patch.setattr("stress.commands.record.convert", fail)
+        assert run(tmp_path / "t.npz") != 0
+    told = capsys.readouterr().err
+    command = told[told.index("shmstress trace import") :].splitlines()[0].split()
+    assert cli.run(command[1:]) == 0
+    assert len(load(tmp_path / "t.npz")) == 2
 
 
-def test_a_failed_allocation_is_no_allocation() -> None:
-    failed = PAGE.replace("page=0xffffea0004 pfn=0x140040", "page=0000000000000000 pfn=0x0")
-    assert rows(line(failed), line(KMALLOC.replace("0xffff8882", "(null)"))) == []
+def test_an_interrupted_command_loses_nothing_that_was_recorded(
+    recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    recorded(FakeInstance(*RECORDED))
+    monkeypatch.setattr("stress.commands.record._run", interrupt)
+    assert run(tmp_path / "t.npz") == Verdict.INTERRUPTED.exit_code
+    assert (tmp_path / "t.npz.txt").read_bytes() == b"".join(RECORDED)
 
 
-def test_a_migratetype_without_lists_of_its_own_is_unmovable() -> None:
-    assert rows(line(PAGE.replace("migratetype=2", "migratetype=3")))[0][3] == 0
+def test_a_disk_without_room_for_the_text_gives_a_trace_all_the_same(
+    recorded: Recorded,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(raw: RawText, instance: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    recorded(FakeInstance(*RECORDED))
+    monkeypatch.setattr(RawText, "write", full)
+    assert run(tmp_path / "t.npz") == 0
+    assert "its text cannot be kept: No space left on device" in capsys.readouterr().err
+    assert len(load(tmp_path / "t.npz")) == 2
 
 
-def test_comments_and_other_events_are_passed_over() -> None:
-    recorder = record(*HEADER, "\n", line("sched_switch: prev_comm=a"), line(PAGE))
-    assert len(recorder.rows) == 1
+def test_a_full_buffer_ends_the_recording_of_all_cpus(
+    recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (line(PAGE, 0, 1), line(PAGE.replace("140040", "140050"), 1, 2), line(PAGE_BACK, 0, 9))
+    recorded(FakeInstance(*lines, full={1: 17}))
+    assert run(tmp_path / "t.npz", "--keep-raw") == 0
+    assert len(load(tmp_path / "t.npz")) == 2
+    assert "LOST: 17 events of CPU 1, whose buffer was full" in capsys.readouterr().out
+    again = import_text(tmp_path / "t.npz.txt")
+    assert (len(again.trace), again.full) == (2, {1: 17})
 
 
-@pytest.mark.parametrize("task", ["<idle>-0", "a b-c-17", "kworker/0:1-events-9"])
-def test_task_names_may_hold_anything(task: str) -> None:
-    recorder = record(line(PAGE, task=task))
-    assert recorder.rows[0][2] == int(task.rpartition("-")[2])
-
-
-def test_times_count_from_the_first_event() -> None:
-    trace = record(line(PAGE, micros=500), line(PAGE_BACK, micros=502)).trace("t")
-    assert trace.time_ns.tolist() == [0, 2000]
-
-
-def test_a_recording_is_a_sound_trace() -> None:
-    recorder = record(
-        *HEADER,
-        line(PAGE, 0, 1),
-        line(OBJECT, 1, 2, "a-5"),
-        line(OBJECT_BACK, 0, 3),
-        line(KMALLOC, 1, 4),
-        line(PAGE_BACK, 1, 5),
-    )
-    trace = recorder.trace("t")
-    validate(trace)
-    assert trace.counts()["remote frees"] == 2
-
-
-def test_a_full_buffer_ends_the_recording_of_all_cpus() -> None:
-    recorder = record(line(PAGE, 0, 1), line(OBJECT, 1, 2), line(KMALLOC, 0, 9))
-    recorder.cut([1])
-    assert [row[1] for row in recorder.rows] == [0, 1]
-
-
-def test_lost_events_are_counted() -> None:
-    recorder = record("CPU:3 [LOST 17 EVENTS]\n", line(PAGE))
-    assert dict(recorder.lost) == {3: 17}
+def test_a_recording_without_an_event_is_the_fault_of_the_machine(
+    recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded(FakeInstance(b"# tracer: nop\n"))
+    assert run(tmp_path / "t.npz") == Verdict.UNFIT.exit_code
+    assert "no event was recorded while 'true' ran" in capsys.readouterr().err
 
 
 # --- what is missing is said --------------------------------------------------------------------
@@ -252,7 +285,9 @@ def test_an_unknown_command_leaves_no_instance(
 @live
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
-def test_an_interrupted_recording_leaves_nothing_behind(tmp_path: Path, signal_name: str) -> None:
+def test_an_interrupted_recording_leaves_its_text_and_nothing_else(
+    tmp_path: Path, signal_name: str
+) -> None:
     before, out = _instances(), tmp_path / "t.npz"
     cmd = ["record", "--out", str(out), "--", "sh", "-c", "echo ready; exec sleep 60"]
     with subprocess.Popen(
@@ -264,3 +299,4 @@ def test_an_interrupted_recording_leaves_nothing_behind(tmp_path: Path, signal_n
         assert process.wait(20) == Verdict.INTERRUPTED.exit_code
     assert _instances() <= before
     assert not out.exists()
+    assert import_text(tmp_path / "t.npz.txt").trace.counts()["page allocs"] > 0

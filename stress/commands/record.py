@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -15,11 +15,14 @@ import click
 from shmalloc.errors import EnvironmentUnfitError, MisuseError
 from stress.options import Size, option
 from stress.options import command as as_command
-from stress.quantities import counted
+from stress.report.places import require_file
 from stress.run.workers import describe_exit
-from stress.trace.format import Trace, save
-from stress.trace.record import EVENTS, Recorder
+from stress.surroundings import sentence
+from stress.trace.importing import Imported, NothingUsable
+from stress.trace.record import EVENTS, RawText, convert, convert_at_once
+from stress.trace.summary import brief
 from stress.trace.tracefs import Instance
+from stress.verdict import Verdict
 
 KILL_AFTER_S = 5.0
 
@@ -33,36 +36,46 @@ KILL_AFTER_S = 5.0
     show_default=True,
     help="Size of the event buffer of each CPU.",
 )
+@option("--keep-raw", is_flag=True, help="Keep the kernel's text, too, in FILE.txt.")
 @click.argument("cmd", nargs=-1, required=True, type=click.UNPROCESSED)
-def command(out: str, buffer: int, cmd: tuple[str, ...]) -> int:
+def command(out: str, buffer: int, keep_raw: bool, cmd: tuple[str, ...]) -> int:
     """Record the page and slab allocations of the whole system while CMD runs.
 
-    Needs root and tracefs. Nothing is kept but numbers and the names of slab caches: no addresses,
-    no process names. Replay it with shmstress run --workload trace --trace FILE.
+    Needs root and tracefs. The text of the kernel is written to FILE.txt first and converted after;
+    it stays there if that fails or is interrupted. The trace has nothing but numbers and the names
+    of slab caches: no addresses, no process names. Replay it with shmstress run --workload trace
+    --trace FILE.
     """
-    _check_out(Path(out))
-    recorder = Recorder()
-    with _signals_raise(), Instance(EVENTS, buffer) as instance:
-        status = _run(instance, cmd)
-        recorder.feed(instance.lines())
-        full = instance.full_cpus()
-    recorder.cut([*full, *recorder.lost])
-    trace = recorder.trace(out)
-    if not len(trace):
-        raise EnvironmentUnfitError(f"record: no event was recorded while {cmd[0]!r} ran")
-    save(trace, out)
-    for line in _summary(trace, recorder, full):
+    place = Path(out)
+    require_file("out", out)
+    raw = RawText(place)
+    try:
+        with _signals_raise():
+            status, imported = _record(cmd, buffer, raw, place)
+            if status is not None and imported is None:
+                imported = convert(raw, place)
+    except NothingUsable as error:
+        text = f"record: no event was recorded while {cmd[0]!r} ran{_kept(raw)}"
+        raise EnvironmentUnfitError(text) from error
+    except BaseException:
+        click.echo(f"record: not converted{_kept(raw)}", err=True)
+        raise
+    if status is None or imported is None:
+        click.echo(f"record: interrupted{_kept(raw)}", err=True)
+        return Verdict.INTERRUPTED.exit_code
+    for line in (*imported.report(), *brief(replace(imported.trace, source=out))):
         click.echo(line)
+    if keep_raw:
+        click.echo(f"text: {raw.path}")
+    else:
+        raw.remove()
     click.echo(f"{cmd[0]} {describe_exit(status)}")
     return 0
 
 
-def _check_out(path: Path) -> None:
-    """Check before the work that its result can be written."""
-    if not path.parent.is_dir():
-        raise MisuseError(f"out: {str(path)!r}; there is no directory {str(path.parent)!r}")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise MisuseError(f"out: {str(path)!r} may not be written; use another file")
+def _kept(raw: RawText) -> str:
+    """Where the text of the recording is, and how it becomes a trace."""
+    return f"; its text is kept, convert it: {raw.import_command}" if raw.lines else ""
 
 
 @contextmanager
@@ -78,6 +91,26 @@ def _signals_raise() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _record(
+    cmd: tuple[str, ...], buffer: int, raw: RawText, out: Path
+) -> tuple[int | None, Imported | None]:
+    """Run ``cmd`` and keep the text: its exit status, None if it was interrupted.
+
+    Where there is no room for the text, the trace is made before the instance is gone.
+    """
+    with Instance(EVENTS, buffer) as instance:
+        status: int | None = None
+        with suppress(KeyboardInterrupt):  # what was recorded until now is not lost
+            status = _run(instance, cmd)
+        try:
+            raw.write(instance)
+        except OSError as error:
+            raw.remove()
+            click.echo(f"record: its text cannot be kept: {sentence(error)}", err=True)
+            return status, convert_at_once(instance, out)
+    return status, None
 
 
 def _run(instance: Instance, cmd: tuple[str, ...]) -> int:
@@ -102,18 +135,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _summary(trace: Trace, recorder: Recorder, full: dict[int, int]) -> Iterator[str]:
-    counts = ", ".join(f"{count:,} {name}" for name, count in trace.counts().items())
-    seconds = int(trace.time_ns[-1]) / 1e9
-    cpus, caches = counted(len(trace.cpus), "CPU"), counted(len(trace.caches), "cache")
-    yield f"{trace.source}: {counted(len(trace), 'event')} in {seconds:.3f} s on {cpus}"
-    yield f"{counts}; peak {counted(trace.peak_pages(), 'page')}, {caches}"
-    if recorder.skipped:
-        skipped = ", ".join(f"{count:,} {why}" for why, count in sorted(recorder.skipped.items()))
-        yield f"left out: {skipped}"
-    lost = {**recorder.lost, **full}
-    if lost:
-        cpus = ", ".join(f"{count:,} on CPU {cpu}" for cpu, count in sorted(lost.items()))
-        yield f"LOST: {cpus}; the trace ends where the first buffer was full, use a larger --buffer"

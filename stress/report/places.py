@@ -43,6 +43,15 @@ def _is_file_of(path: str, other: str) -> bool:
     return ours == theirs and (ours.is_file() or not ours.exists())
 
 
+def require_file(option: str, path: str) -> None:
+    """Raises ``MisuseError`` where no file can be written under the name ``path``."""
+    place = Path(path)
+    if not place.parent.is_dir():
+        raise MisuseError(f"{option}: {path!r}; there is no directory {str(place.parent)!r}")
+    if place.is_dir() or not os.access(place if place.exists() else place.parent, os.W_OK):
+        raise MisuseError(f"{option}: {path!r} may not be written; use another file")
+
+
 def write_to(path: str, text: str) -> None:
     """``text`` into the file ``path``; ``-`` is standard output."""
     if path == "-":

@@ -17,6 +17,7 @@ numbers mean is format.py's affair.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -100,9 +101,9 @@ def read_arrays(path: str | Path, wanted: Mapping[str, Wanted], cure: str) -> di
                 return _Reader(archive, name, cure).read(wanted)
         except MisuseError:
             raise
-        except OSError as error:
-            raise refusal(name, error, cure) from error
         except Exception as error:  # of zipfile, zlib and the parser of headers: a dozen kinds
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a bad place
+                raise refusal(name, error, cure) from error
             what = str(error).partition("\n")[0] or type(error).__name__
             raise MisuseError(f"trace: {name}: not a sound .npz file ({what}); {cure}") from error
 

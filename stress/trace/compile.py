@@ -94,16 +94,7 @@ class Plan:
 
     @property
     def needed_pages(self) -> int:
-        """An estimate of the RAM that a replay without failures needs: pages and slabs."""
-        pages = self.trace.peak_pages() + self._peak_slab_pages()
-        return int(pages * 1.1) + _PAGES_OF_A_CACHE * self.slots * len(self.cache_bytes) + 512
-
-    def _peak_slab_pages(self) -> int:
-        trace = self.trace
-        is_object = trace.kind >= OBJECT_ALLOC
-        sizes = self.cache_bytes[np.where(is_object, trace.flag, 0)] if is_object.any() else 0
-        delta = np.where(is_object, np.where(trace.is_alloc, sizes, -sizes), 0)
-        return int(np.cumsum(delta).max(initial=0)) // PAGE_BYTES
+        return needed_pages(self.trace)
 
     def area(self, slot: int, loop: bool) -> np.ndarray:
         """The image of a work area, to be added to what every workload gets."""
@@ -134,6 +125,16 @@ class Plan:
             ):
                 total[name] = total.get(name, 0) + int(count) * times
         return total
+
+
+def needed_pages(trace: Trace) -> int:
+    """An estimate of the RAM that a replay without failures needs: pages and slabs."""
+    sizes, is_object = _cache_bytes(trace), trace.kind >= OBJECT_ALLOC
+    own = sizes[np.where(is_object, trace.flag, 0)] if is_object.any() else 0
+    delta = np.where(is_object, np.where(trace.is_alloc, own, -own), 0)
+    slabs = int(np.cumsum(delta).max(initial=0)) // PAGE_BYTES
+    pages = trace.peak_pages() + slabs
+    return int(pages * 1.1) + _PAGES_OF_A_CACHE * len(trace.cpus) * len(sizes) + 512
 
 
 def _sample_rows(trace: Trace) -> np.ndarray:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from shmalloc import constants as c
 from shmalloc.errors import MisuseError
 from stress.quantities import counted, exact_bytes
 from stress.spec import DEFAULT_RAM_BYTES, PAGE_BYTES, RawSpec
-from stress.trace.compile import Plan
-from stress.trace.format import SAMPLE, load
+from stress.trace.compile import needed_pages
+from stress.trace.format import SAMPLE, Trace, load
 
 WORKLOAD = "trace"
 _RAM_STEP = 64 << 20
@@ -30,20 +31,37 @@ def with_trace(raw: RawSpec) -> RawSpec:
             f"workload: {raw.workload!r}; a trace takes one CPU slot for each of its CPUs:"
             " use --workload trace alone"
         )
-    plan = Plan.of(load(raw.trace or SAMPLE))
-    if raw.workers not in ("auto", str(plan.slots)):
+    trace = load(raw.trace or SAMPLE)
+    slots = len(trace.cpus)
+    if raw.workers not in ("auto", str(slots)):
         raise MisuseError(
-            f"workers: {raw.workers!r}; {plan.trace.source} was recorded on"
-            f" {counted(plan.slots, 'CPU')}, one for each worker: use --workers {plan.slots},"
+            f"workers: {raw.workers!r}; {trace.source} was recorded on"
+            f" {counted(slots, 'CPU')}, one for each worker: use --workers {slots},"
             " or leave it out"
         )
-    if raw.engine == "interpreted" and plan.slots > 1:
+    if raw.engine == "interpreted" and slots > 1:
         raise MisuseError(
-            f"engine: 'interpreted' runs one worker, but {plan.trace.source} needs {plan.slots}:"
+            f"engine: 'interpreted' runs one worker, but {trace.source} needs {slots}:"
             " use --engine native"
         )
     ram = raw.ram
     if ram is None and raw.zones.strip().isdigit():
-        steps = -(-plan.needed_pages * PAGE_BYTES // _RAM_STEP)
-        ram = exact_bytes(max(DEFAULT_RAM_BYTES, steps * _RAM_STEP))
-    return replace(raw, trace=plan.trace.source, workers=str(plan.slots), ram=ram)
+        ram = exact_bytes(_ram_of(trace))
+    return replace(raw, trace=trace.source, workers=str(slots), ram=ram)
+
+
+def _ram_of(trace: Trace) -> int:
+    """``ram_for``; raises ``MisuseError`` if no segment is that large."""
+    wanted, most = ram_for(trace), 1 << (c.LINK_BITS + c.LINK_SHIFT)
+    if wanted >= most:
+        raise MisuseError(
+            f"ram: a replay of {trace.source} without refusals needs {exact_bytes(wanted)}, and"
+            f" {exact_bytes(most)} is the end: give less with --ram, what does not fit is counted"
+        )
+    return wanted
+
+
+def ram_for(trace: Trace) -> int:
+    """Bytes of RAM that a replay gets if none are given."""
+    steps = -(-needed_pages(trace) * PAGE_BYTES // _RAM_STEP)
+    return max(DEFAULT_RAM_BYTES, steps * _RAM_STEP)

@@ -131,9 +131,9 @@ class Instance:
         finally:
             self._write("tracing_on", "0")
 
-    def lines(self) -> Iterator[str]:
-        """What was recorded, as text in time order."""
-        with (self.path / "trace").open(errors="replace") as file:
+    def lines(self) -> Iterator[bytes]:
+        """What was recorded, as text in time order. The buffers keep it."""
+        with (self.path / "trace").open("rb") as file:
             yield from file
 
     def full_cpus(self) -> dict[int, int]:

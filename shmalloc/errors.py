@@ -72,6 +72,11 @@ class KernelFault(ShmallocError):
         self.cpu, self.index, self.words = cpu, index, words
         super().__init__(f"{self._what()} in {kernel}, {file}:{line}{self._where()}")
 
+    @property
+    def short_kernel(self) -> str:
+        """The module and the kernel, ``buddy.take_block``."""
+        return ".".join(self.kernel.split(".")[-2:])
+
     def _where(self) -> str:
         return "" if self.cpu is None else f", on cpu {self.cpu}"
 

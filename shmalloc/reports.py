@@ -40,6 +40,16 @@ class Reports:
         history = History(self._words, self._layout)
         return [self._violation(n, history) for n in range(first, min(self.count(), c.REPORTS))]
 
+    def complete(self, first: int = 0) -> list[Violation]:
+        """As ``violations``, up to the first report that its CPU has not finished yet."""
+        history = History(self._words, self._layout)
+        found: list[Violation] = []
+        for n in range(first, min(self.count(), c.REPORTS)):
+            if self._words[self._at(n) + c.R_READY] != n + 1:
+                break
+            found.append(self._violation(n, history))
+        return found
+
     def last_of(self, cpu: int) -> Violation | None:
         """The newest complete report of ``cpu``, for the error of the operation that caused it."""
         for n in reversed(range(min(self.count(), c.REPORTS))):

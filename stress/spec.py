@@ -44,11 +44,16 @@ class Zone(Struct, frozen=True):
 
 
 class Outputs(Struct, frozen=True):
-    """Where the results of a run go: files, or ``-`` for standard output."""
+    """Where the results of a run go: files, or ``-`` for standard output.
+
+    ``ignored``: fingerprints of violations that do not count.
+    """
 
     json: str | None = None
     out: str | None = None
     progress: str = "auto"
+    db: str | None = None
+    ignored: tuple[str, ...] = ()
 
 
 def _listed(values: Iterable[object]) -> str:

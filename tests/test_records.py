@@ -111,10 +111,10 @@ def test_a_finding_seen_a_hundred_times_is_one_row(path: Path, records: Records)
 def test_the_first_violation_stands_for_those_that_follow(path: Path, records: Records) -> None:
     _, round_id = begun(records)
     later = Violation("X_PAYLOAD", "pfn 9", "a", "b")
-    (name,) = records.violations(round_id, [tail(1), later], "c", total=7)
+    (name,) = records.violations(round_id, [tail(1), later], "c")
     with Reader(path) as reader:
         assert reader.finding(name).invariant == "I_TAIL"
-        assert reader.finding(name).count == 7
+        assert reader.finding(name).count == 1
         assert [one.invariant for one in reader.violations(name)] == ["I_TAIL", "X_PAYLOAD"]
 
 
@@ -123,7 +123,6 @@ def test_few_sightings_of_a_round_are_kept(path: Path, records: Records) -> None
     (name,) = records.violations(round_id, [tail(pfn) for pfn in range(200)], "c")
     with Reader(path) as reader:
         assert len(reader.violations(name)) == 8
-        assert reader.finding(name).count == 200
 
 
 def test_the_first_that_is_not_ignored_is_the_finding(path: Path) -> None:

@@ -181,7 +181,7 @@ def command(
 
     Exit codes: 0 every death was recovered, 1 one was not, 2 interrupted, 4 usage, 5 runs were cut.
     """
-    start, files = Start.now(), Exports(exports, json=json, html=html)
+    start, files = Start.now(), Exports(exports, json=json, html=html, db=db)
     if listing:
         table = grid("case", "story", heading=False)
         for name in case_names():

@@ -166,7 +166,7 @@ def command(
     Exit codes: 0 passed, 1 a schedule failed, 2 interrupted, 3 a schedule did not repeat, 4 usage,
     5 all schedules were cut at the step limit, 7 this machine cannot run it.
     """
-    start, files = Start.now(), Exports(exports, json=json, html=html)
+    start, files = Start.now(), Exports(exports, json=json, html=html, db=db)
     ignored, results = Ignored(ignore), []
     programs = load_programs(targets)
     with recorded(db, ignored, Work("explore", command_line(), how, how["seed"])) as recording:
@@ -182,8 +182,8 @@ def command(
                     **how,
                 )
             results.append(found)
-            recording.record(round_id, partial(record_exploration, result=found))
             click.echo("\n".join(summary(found, paths)), err=files.aside)
+            recording.record(round_id, partial(record_exploration, result=found))
         recording.verdict = worst(VERDICT_OF[result.verdict] for result in results)
     _write(results, json, html)
     failures = [result.failure for result in results if result.failure is not None]

@@ -80,7 +80,7 @@ def command(
     from stress.report.suite import Start
 
     mutants = chosen(names)
-    start, files = Start.now(), Exports(exports, json=json)
+    start, files = Start.now(), Exports(exports, json=json, db=db)
     if listing:
         _list(mutants)
         return 0

@@ -17,9 +17,11 @@ from stress.options import (
     WORKLOADS,
     Names,
     Time,
+    database,
     duration,
     engine,
     exports,
+    ignore,
     json_file,
     option,
     progress,
@@ -33,6 +35,8 @@ from stress.report.document import json_document
 from stress.report.exports import Exports
 from stress.report.places import write_to
 from stress.report.progress import PlainProgress
+from stress.report.recorded_run import RecordedRun, recorded_run
+from stress.report.sources import DATABASE
 from stress.report.suite import Start
 from stress.report.suites.run import suite_of
 from stress.report.text import first_line, result_lines
@@ -49,7 +53,7 @@ from stress.workloads import DEFAULT_WORKLOADS
 from stress.workloads import WORKLOADS as WORKLOADS_BY_NAME
 
 # Open files of the controller, as measured, with some to spare.
-FILES, FILES_A_WORKER, FILES_OF_FAULTS = 16, 4, 24
+FILES, FILES_A_WORKER, FILES_OF_FAULTS = 24, 4, 24
 PROCESSES = 2  # besides the workers: the one that forks them, and the one that removes memory
 MEMORY = "Memory"
 CHECKS = "Faults and checks"
@@ -149,6 +153,8 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
     group=CHECKS,
     help="Time after which a silent worker counts as hung.",
 )
+@ignore("violations", group=CHECKS)
+@database()
 @json_file()
 @exports("junit", "ktap", "markdown", "sarif", "perfetto")
 @option("--out", metavar="DIR", group="Results", help="Write everything about the run to DIR.")
@@ -161,6 +167,8 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
     help="Print the resolved settings as a command line and as TOML, and stop.",
 )
 def command(
+    ignore: tuple[str, ...],
+    db: str | None,
     json: str | None,
     exports: dict[str, str | None],
     out: str | None,
@@ -187,11 +195,11 @@ def command(
         **texts,
     )
     spec = fit_for_faults(resolve(with_trace(raw), WORKLOADS_BY_NAME, len(cores())))
-    files = Exports(exports, json=json, out=out)
+    files = Exports(exports, json=json, out=out, db=db)
     if dry_run:
         click.echo(f"# {spec.command_line()}\n{spec.toml()}", nl=False)
         return 0
-    return run_spec(spec, Outputs(json, out, progress), files)
+    return run_spec(spec, Outputs(json, out, progress, db, ignore), files)
 
 
 def fit_for_faults(spec: RunSpec) -> RunSpec:
@@ -222,13 +230,27 @@ def require_limits(spec: RunSpec) -> None:
 def run_spec(spec: RunSpec, outputs: Outputs, files: Exports) -> int:
     """Run ``spec``, write all results where they are wanted, and return the exit code."""
     require_limits(spec)
+    artifacts = None if outputs.out is None else Artifacts(outputs.out, spec)
+    databases = [] if outputs.db is None else [outputs.db]
+    databases += [] if artifacts is None else [str(artifacts.directory / DATABASE)]
+    with recorded_run(spec, databases, outputs.ignored) as record:
+        return _run(spec, outputs, files, artifacts, record)
+
+
+def _run(
+    spec: RunSpec,
+    outputs: Outputs,
+    files: Exports,
+    artifacts: Artifacts | None,
+    record: RecordedRun,
+) -> int:
     start = Start.now()
     lines_to_stderr = files.aside
     click.echo(first_line(spec), err=lines_to_stderr)
     sys.stdout.flush()
-    artifacts = None if outputs.out is None else Artifacts(outputs.out, spec)
 
     def finish(result: RunResult) -> int:
+        record.finish(result, None if artifacts is None else artifacts.directory)
         _write(result, outputs, artifacts)
         files.write(lambda: suite_of(result, start), _flight(result))
         for line in result_lines(result):
@@ -241,7 +263,10 @@ def run_spec(spec: RunSpec, outputs: Outputs, files: Exports) -> int:
         os._exit(code)  # the main thread is in a kernel that never ends
 
     with Interrupts() as interrupts:
-        controller = Controller(spec, _progress(outputs.progress), interrupts, artifacts, abandon)
+        progress = record.progress(_progress(outputs.progress))
+        controller = Controller(
+            spec, progress, interrupts, artifacts, abandon, is_known=record.is_known
+        )
         result = controller.run()
     return finish(result)
 

@@ -81,7 +81,7 @@ def finding_of(violation: Violation, command: str) -> Finding:
     )
 
 
-def row_of(found: Finding, count: int, status: str, round_id: int) -> dict[str, object]:
+def row_of(found: Finding, status: str, round_id: int) -> dict[str, object]:
     """The row of a finding that is seen for the first time."""
     now_s = time.time()
     return {
@@ -92,7 +92,7 @@ def row_of(found: Finding, count: int, status: str, round_id: int) -> dict[str, 
         "sentence": found.sentence,
         "first_seen_s": now_s,
         "last_seen_s": now_s,
-        "count": count,
+        "count": 1,
         "status": status,
         "first_round_id": round_id,
         "last_round_id": round_id,

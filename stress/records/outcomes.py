@@ -29,8 +29,8 @@ def record_run(
     command = result.spec.command_line()
     with records.together():
         run_id = records.run_of(round_id)
-        total = max(result.violations_total, len(result.violations))
-        found = records.violations(round_id, by_cause(result.violations), command, total)
+        found = records.violations(round_id, by_cause(result.violations), command)
+        records.violations(round_id, by_cause(result.ignored), command)
         if not result.violations and result.verdict is Verdict.FAILED:
             found = [records.finding(round_id, _of_trouble(result, command))]
         for file in files:
@@ -65,12 +65,12 @@ def record_exploration(records: Records, round_id: int, result: Exploration) -> 
     from stress.records.failures import finding_of_failure, identity_of
 
     verdict = VERDICT_OF[result.verdict]
-    failing = [] if result.failure is None else [(result.failure, 1)]
+    failing = [] if result.failure is None else [result.failure]
     with records.together():
-        for failure, count in (*failing, *result.known):
-            if not records.seen(round_id, identity_of(failure).fingerprint, count):
-                records.finding(round_id, finding_of_failure(failure), count)
-        found = [identity_of(failure).fingerprint for failure, _ in failing]
+        for failure in (*failing, *(known for known, _ in result.known)):
+            if not records.seen(round_id, identity_of(failure).fingerprint):
+                records.finding(round_id, finding_of_failure(failure))
+        found = [identity_of(failure).fingerprint for failure in failing]
         whole = _without_failure(document(result))
         records.end_round(round_id, verdict.name, result.seconds, result.schedules, whole)
     return found

@@ -114,7 +114,7 @@ CREATE TABLE findings (
     sentence TEXT NOT NULL,             -- what must hold
     first_seen_s REAL NOT NULL,
     last_seen_s REAL NOT NULL,
-    count INTEGER NOT NULL,             -- sightings, those without a row in violations too
+    count INTEGER NOT NULL,             -- rounds that saw it
     status TEXT NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'ignored', 'fixed')),
     first_round_id INTEGER REFERENCES rounds (id) ON DELETE SET NULL,
     last_round_id INTEGER REFERENCES rounds (id) ON DELETE SET NULL,

@@ -21,6 +21,8 @@ from typing import Any
 
 from stress.records.database import BUSY_S, errors_told, open_for_writing
 
+Values = Sequence[object] | Mapping[str, object]
+
 
 class Transactions:
     """The one connection of a writer. Belongs to one process; its threads may share it."""
@@ -60,7 +62,7 @@ class Transactions:
         self.connection.execute(f"PRAGMA busy_timeout = {int(busy_s * 1000)}")
         self.connection.execute("BEGIN IMMEDIATE")
 
-    def execute(self, query: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+    def execute(self, query: str, values: Values = ()) -> sqlite3.Cursor:
         with self._lock, errors_told(self.path):
             return self.connection.execute(query, values)
 

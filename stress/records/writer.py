@@ -119,12 +119,6 @@ class Records:
             )
         self._writers.let_go(run_id)
 
-    def note_summary(self, run_id: int, summary: Mapping[str, object]) -> None:
-        """What a run has come to so far, for the process that resumes it."""
-        with self.together():
-            query = "UPDATE runs SET summary = ? WHERE id = ?"
-            self._file.execute(query, (as_json(summary), run_id))
-
     def next_number(self, run_id: int) -> int:
         """The number of the next round: those of lost rounds are not used again."""
         row = self._file.execute(
@@ -194,19 +188,17 @@ class Records:
                 self._file.insert("processes", row)
 
     # --- findings ---
-    def violations(
-        self, round_id: int, found: Sequence[Violation], command: str, total: int | None = None
-    ) -> list[str]:
+    def violations(self, round_id: int, found: Sequence[Violation], command: str) -> list[str]:
         """What a native round found. Returns the fingerprints of its findings.
 
         The first violation explains the others, so all are sightings of one finding: the first that
-        is not ignored, else the first. ``total``: how many there were, kept or not.
+        is not ignored, else the first.
         """
         if not found:
             return []
         first = next((one for one in found if not self.is_ignored(fingerprint_of(one))), found[0])
         with self.together():
-            name = self.finding(round_id, finding_of(first, command), max(total or 0, len(found)))
+            name = self.finding(round_id, finding_of(first, command))
             kept: dict[str, int] = {}
             for violation in found:
                 own = fingerprint_of(violation)
@@ -215,32 +207,33 @@ class Records:
                     self._file.insert("violations", sighting(round_id, name, own, violation))
         return [name]
 
-    def finding(self, round_id: int, found: Finding, count: int = 1) -> str:
-        """A defect was seen ``count`` times. Returns its fingerprint.
+    def finding(self, round_id: int, found: Finding) -> str:
+        """A round saw a defect. Returns its fingerprint.
 
         A known one is counted (``seen``). What its first sighting left (report, command,
         attachments) stays, until ``reproduced`` has something smaller.
         """
         name = found.fingerprint
         with self.together():
-            if not self.seen(round_id, name, count):
+            if not self.seen(round_id, name):
                 status = "ignored" if name in self._ignored else "open"
-                self._file.insert("findings", row_of(found, count, status, round_id))
+                self._file.insert("findings", row_of(found, status, round_id))
                 for one in found.attachments:
                     self.artifact(self.run_of(round_id), one, round_id, name)
         return name
 
-    def seen(self, round_id: int, fingerprint: str, count: int = 1) -> bool:
-        """Count a finding that was seen again; False if it is not known yet.
+    def seen(self, round_id: int, fingerprint: str) -> bool:
+        """Count a round that saw a known finding, once; False if it is not known yet.
 
         One that was fixed is open again.
         """
         with self.together():
             known = self._file.execute(
-                "UPDATE findings SET last_seen_s = ?, last_round_id = ?, count = count + ?,"
+                "UPDATE findings SET last_seen_s = :now,"
+                " count = count + (last_round_id IS NOT :round), last_round_id = :round,"
                 " status = CASE status WHEN 'fixed' THEN 'open' ELSE status END"
-                " WHERE fingerprint = ?",
-                (time.time(), round_id, count, fingerprint),
+                " WHERE fingerprint = :name",
+                {"now": time.time(), "round": round_id, "name": fingerprint},
             )
         return known.rowcount == 1
 
@@ -290,15 +283,10 @@ class Records:
         return row is not None and row[0] == "ignored"
 
     @property
-    def ignored(self) -> tuple[str, ...]:
-        """What to go past: the names of ``--ignore``, and the findings that are ignored."""
-        rows = self._file.execute("SELECT fingerprint FROM findings WHERE status = 'ignored'")
-        return (*self._ignored.names, *(str(row[0]) for row in rows))
-
-    @property
     def ignores(self) -> bool:
         """Whether there is anything to go past."""
-        return bool(self.ignored)
+        query = "SELECT 1 FROM findings WHERE status = 'ignored' LIMIT 1"
+        return bool(self._ignored) or self._file.execute(query).fetchone() is not None
 
     def set_status(self, fingerprint: str, status: str) -> None:
         """Set a finding "open", "ignored" or "fixed". Raises ``MisuseError`` if there is none."""

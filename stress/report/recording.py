@@ -39,6 +39,7 @@ class Recording:
         self.run_id = run_id
         self.verdict = Verdict.ERROR
         self._ignored = ignored
+        self._ended = False
 
     def round(self, work: Work) -> int | None:
         """A round begins; None if nothing is recorded."""
@@ -55,6 +56,12 @@ class Recording:
         if self.records is not None:
             return self.records.is_ignored(fingerprint)
         return fingerprint in self._ignored
+
+    def end(self) -> None:
+        """The run has ended with ``verdict``; the second call does nothing."""
+        if self.records is not None and not self._ended:
+            self._ended = True
+            self.records.end_run(self.run_id, self.verdict.name)
 
     @property
     def ignores(self) -> bool:
@@ -78,7 +85,7 @@ def recorded(db: str | None, ignored: Ignored, work: Work) -> Iterator[Recording
             recording.verdict = Verdict.INTERRUPTED
             raise
         finally:
-            records.end_run(recording.run_id, recording.verdict.name)
+            recording.end()
 
 
 def begin_run(records: Records, work: Work) -> int:

@@ -12,7 +12,7 @@ from shmalloc import __version__
 from shmalloc import constants as c
 from stress.faults.grammar import Fail
 from stress.quantities import brief_ns
-from stress.report.violations import violation_lines
+from stress.report.violations import grouped, violation_lines
 from stress.run.flight import lines_of
 from stress.run.histogram import PERCENTILES
 from stress.run.result import RunResult
@@ -34,6 +34,7 @@ def first_line(spec: RunSpec) -> str:
 def result_lines(result: RunResult) -> Iterator[str]:
     """Everything after the first line; the very last one is the verdict."""
     yield from violation_lines(result.violations, result.violations_total)
+    yield from _ignored_lines(result)
     yield from _trouble_lines(result)
     yield from _flight_lines(result)
     yield from _table(result)
@@ -53,13 +54,25 @@ def last_line(result: RunResult) -> str:
     marks = result.marks()
     reached = sum(1 for count in marks.values() if count)
     violations = max(result.violations_total, len(result.violations))
+    ignored = f" ignored={result.ignored_total}" if result.ignored_total else ""
     return (
         f"{result.verdict.name} seed={result.spec.seed:#x} ops={result.ops}"
         f" allocs={result.event(c.EV_ALLOC)} frees={result.event(c.EV_FREE)}"
         f" refused={result.event(c.EV_FAIL)} objects={result.event(c.EV_OBJ_ALLOC)}"
-        f" violations={violations} audits={result.audits} marks={reached}/{len(marks)}"
+        f" violations={violations}{ignored} audits={result.audits} marks={reached}/{len(marks)}"
         f" seconds={result.seconds:.1f} spec: {result.spec.command_line()}"
     )
+
+
+def _ignored_lines(result: RunResult) -> Iterator[str]:
+    """What the run went past, by ``--ignore`` or because its database says so."""
+    for group in grouped(result.ignored):
+        yield f"ignored: {group.first}"
+        if group.count > 1:
+            yield f"      {group.more()}"
+    more = result.ignored_total - len(result.ignored)
+    if more:
+        yield f"ignored: and {more:,} more"
 
 
 def _trouble_lines(result: RunResult) -> Iterator[str]:

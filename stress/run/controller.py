@@ -27,6 +27,7 @@ from stress.run.interrupts import ImmediateEnd, Interrupts
 from stress.run.kernels import images_of
 from stress.run.memory import RunMemory
 from stress.run.progress import Progress
+from stress.run.reported import IsKnown, Reported
 from stress.run.result import RunResult
 from stress.run.slices import SliceRunner
 from stress.run.wait import Trouble
@@ -46,7 +47,8 @@ class Artifacts(Protocol):
 class Controller:
     """Runs one spec once. ``result`` is valid at any time.
 
-    ``abandon`` ends the process. It is called if the controller is stuck in a kernel.
+    ``abandon`` ends the process. It is called if the controller is stuck in a kernel. ``is_known``
+    says of a violation that the run goes on past it.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Controller:
         interrupts: Interrupts,
         artifacts: Artifacts | None,
         abandon: Callable[[RunResult], None],
+        is_known: IsKnown | None = None,
     ) -> None:
         self.spec = spec
         self.result = RunResult(spec)
@@ -63,6 +66,7 @@ class Controller:
         self._interrupts = interrupts
         self._artifacts = artifacts
         self._abandon = abandon
+        self._is_known = is_known
 
     def run(self) -> RunResult:
         """The whole run. Does not raise for what workers, signals or the machine do to it."""
@@ -92,15 +96,21 @@ class Controller:
         start_forkserver(plans, self.spec.workloads)
 
     def _run_in(self, memory: RunMemory, started_s: float) -> None:
-        workers = Workers()
+        workers, reported = Workers(), Reported(memory, self.result, self._is_known)
         dead: list[int] = []
         limit_s = FACTOR * self.spec.hang_timeout_s
         memory.deadline = Deadline(
-            limit_s, lambda what: self._give_up(memory, workers, what, limit_s)
+            limit_s, lambda what: self._give_up(memory, workers, reported, what)
         )
         try:
             runner = SliceRunner(
-                self.result, memory, workers, self._interrupts, self._progress, self._log_of
+                self.result,
+                memory,
+                workers,
+                self._interrupts,
+                self._progress,
+                reported,
+                self._log_of,
             )
             runner.start_workers()
             self.result.startup_s = time.monotonic() - started_s
@@ -109,22 +119,26 @@ class Controller:
             self._compare_with_trace(memory)
         except Trouble as trouble:
             dead = [member.cpu for member, _ in workers.dead()]
-            self.result.troubles.append((trouble.verdict, trouble.text))
+            if reported.is_known(trouble.violation):
+                self.result.notes.append(f"ended early: {trouble.text} (ignored)")
+            else:
+                self.result.troubles.append((trouble.verdict, trouble.text))
             if trouble.violation is not None:
                 self.result.violations.append(trouble.violation)
         finally:
             memory.set_stop(True)
             workers.close()
-            self._collect(memory, dead)
+            self._collect(memory, reported, dead)
 
-    def _give_up(self, memory: RunMemory, workers: Workers, what: str, limit_s: float) -> None:
+    def _give_up(self, memory: RunMemory, workers: Workers, reported: Reported, what: str) -> None:
         """We are stuck in a kernel; this is another thread, and the end of the process."""
         memory.deadline = None
+        limit_s = FACTOR * self.spec.hang_timeout_s
         expected, found = f"an end within {limit_s:g} s", "none: the controller waits in it"
         self.result.violations.append(Violation(name_of(c.I_PROGRESS), what, expected, found))
         try:
             workers.kill()
-            self._collect(memory, [])
+            self._collect(memory, reported, [])
             self._progress.end()
             memory.segment.unlink()
         finally:
@@ -142,15 +156,13 @@ class Controller:
     def _log_of(self, cpu: int) -> str | None:
         return None if self._artifacts is None else str(self._artifacts.worker_log(cpu))
 
-    def _collect(self, memory: RunMemory, dead: list[int]) -> None:
+    def _collect(self, memory: RunMemory, reported: Reported, dead: list[int]) -> None:
         """Read the memory once more, after all workers are gone."""
         result = self.result
         result.events = memory.snapshot().events
         result.latencies = memory.latencies.total()
         result.notes += memory.latencies.doubts()
-        reported = memory.reports.violations()
-        result.violations_total = len(result.violations) + memory.reports.count()
-        result.violations += reported
+        reported.collect()
         if result.verdict in (Verdict.FAILED, Verdict.ERROR):
             result.flight = FlightLog(memory.ram, memory.layout).entries(dead)
         if self._artifacts is not None and result.verdict is Verdict.FAILED:

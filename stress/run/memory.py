@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import numpy as np
@@ -153,6 +153,13 @@ class RunMemory:
         """Name the slot that ``cpu`` hands memory to; all workers are parked."""
         self.ram[self.layout.work(cpu) + W_PEER] = peer
 
+    def clear_reports(self) -> None:
+        """Forget all reports, and keep histories again; every worker is parked."""
+        for n in range(min(self.reports.count(), c.REPORTS)):
+            self.ram[self.layout.at["reports"] + n * c.R_STRIDE + c.R_READY] = 0
+        self.ram[c.H_REPORT_COUNT] = 0
+        self.ram[c.H_HISTORY_STOPS] = 1
+
     def at_end(self) -> bool:
         """Whether there is nothing left to do before the time is over: a trace was replayed."""
         return self.replay is not None and self.replay.at_end()
@@ -203,9 +210,9 @@ class RunMemory:
         try:
             self.call(kernel)
         except OutsideFault as fault:
-            return [_violation(c.M_OUT_OF_RANGE, name, "accesses inside", str(fault))]
+            return [_fault(c.M_OUT_OF_RANGE, name, "accesses inside", fault)]
         except KernelFault as fault:
-            return [_violation(c.I_PROGRESS, name, "a kernel that ends", str(fault))]
+            return [_fault(c.I_PROGRESS, name, "a kernel that ends", fault)]
         return []
 
     def snapshot(self) -> Snapshot:
@@ -233,6 +240,10 @@ class RunMemory:
 
 def _rows(words: np.ndarray, at: int, count: int, stride: int) -> np.ndarray:
     return words[at : at + count * stride].reshape(count, stride)
+
+
+def _fault(code: int, where: str, expected: str, fault: KernelFault) -> Violation:
+    return replace(_violation(code, where, expected, str(fault)), kernel=fault.short_kernel)
 
 
 def _violation(code: int, where: str, expected: str, found: str) -> Violation:

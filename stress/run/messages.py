@@ -103,6 +103,7 @@ class Broken:
 
     fault: str | None
     text: str
+    kernel: str = ""  # that made the fault
 
 
 Command = Go | Light | Park | Finish | Leave | Take

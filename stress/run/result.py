@@ -49,6 +49,8 @@ class RunResult:
     workloads: dict[str, WorkloadResult] = field(default_factory=dict)
     violations: list[Violation] = field(default_factory=list)
     violations_total: int = 0
+    ignored: list[Violation] = field(default_factory=list)  # the first of them; they fail nothing
+    ignored_total: int = 0
     troubles: list[tuple[Verdict, str]] = field(default_factory=list)
     details: dict[str, object] = field(default_factory=dict)
     tally: FaultTally = field(default_factory=FaultTally)  # of the faults
@@ -127,6 +129,8 @@ class RunResult:
             "processes": [vars(process) for process in self.processes],
             "violations": [violation.as_dict() for violation in self.violations],
             "violations_total": max(self.violations_total, len(self.violations)),
+            "ignored": [violation.as_dict() for violation in self.ignored],
+            "ignored_total": self.ignored_total,
             "troubles": [{"verdict": v.name, "text": text} for v, text in self.troubles],
             **({"faults": self.tally.as_dict()} if self.spec.faults else {}),
             **({"flight": lines_of(self.flight)} if self.spec.flight else {}),

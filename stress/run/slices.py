@@ -23,6 +23,7 @@ from stress.run.noise import Noise
 from stress.run.plan import Slice, slices_of
 from stress.run.process_use import ProcessUse, Usage
 from stress.run.progress import Moment, Progress
+from stress.run.reported import Reported
 from stress.run.result import RunResult, WorkloadResult
 from stress.run.wait import Trouble, WorkerWait
 from stress.run.watchdog import Watchdog
@@ -45,6 +46,7 @@ class SliceRunner:
         workers: Workers,
         interrupts: Interrupts,
         progress: Progress,
+        reported: Reported,
         log_of: Callable[[int], str | None],
     ) -> None:
         self.spec = result.spec
@@ -53,6 +55,7 @@ class SliceRunner:
         self._workers = workers
         self._interrupts = interrupts
         self._progress = progress
+        self._reported = reported
         self._log_of = log_of
         self._faults = LiveFaults(memory, workers, result.tally, result.violations, log_of)
         self._wait = WorkerWait(workers, memory, interrupts, self._faults)
@@ -61,6 +64,7 @@ class SliceRunner:
         self._usage = Usage(self._roles)
         self._map, self._map_due_s = b"", float("-inf")
         self._worked_s = 0.0
+        self._stuck = False  # after a violation that is ignored
 
     def start_workers(self) -> None:
         """Start the workers, each on its slot and core, and wait until all are ready."""
@@ -100,14 +104,15 @@ class SliceRunner:
                     self._finish()
         finally:
             self._progress.last(lambda: self._moment(self._worked_s))
-        if not self.result_is_bad():
+        if not (self.result_is_bad() or self._stuck):
             self._tear_down()
 
     def result_is_bad(self) -> bool:
-        return bool(self._memory.reports.count() or self.result.violations)
+        return self._reported.ends_run()
 
     def _over(self) -> bool:
-        return self._interrupts.requested or self.result_is_bad() or self._memory.at_end()
+        ended = self._interrupts.requested or self._memory.at_end() or self._stuck
+        return ended or self.result_is_bad()
 
     def _tell(self, member: Member, command: Command) -> None:
         """Send, and expect an answer. A worker that is gone is found by the next check."""
@@ -217,7 +222,10 @@ class SliceRunner:
             assert isinstance(parked, Parked)
             if parked.code < 0 and parked.code != c.E_STOPPED and not self.result_is_bad():
                 text = f"workload {parked.workload} gave up with code {parked.code}"
-                raise Trouble(Verdict.ERROR, text)
+                if not self._reported.passed:
+                    raise Trouble(Verdict.ERROR, text)
+                self._stuck = True
+                self.result.notes.append(f"ended early: {text} after an ignored violation")
 
     def _finish(self) -> None:
         """All workers give back what they hold at once: that is a load of its own.
@@ -237,6 +245,7 @@ class SliceRunner:
         started_s = time.monotonic()
         self.result.violations += self._memory.audit()
         self._faults.free_orphaned()
+        self._reported.make_room()
         self.result.audits += 1
         self.result.audit_seconds += time.monotonic() - started_s
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from shmalloc import constants as c
@@ -97,8 +98,10 @@ class WorkerWait:
             raise Trouble(Verdict.ERROR, f"{member} broke:\n{answer.text}")
         if answer.fault in ("outside", "odd pair"):
             violation = self._violation(member, c.M_OUT_OF_RANGE, "accesses inside", answer.text)
+            violation = replace(violation, kernel=answer.kernel)
             raise Trouble(Verdict.FAILED, f"{member} left the segment: {answer.text}", violation)
         violation = self._violation(member, c.I_PROGRESS, "a kernel that ends", answer.text)
+        violation = replace(violation, kernel=answer.kernel)
         raise Trouble(Verdict.FAILED, f"{member} could not go on: {answer.text}", violation)
 
     def check(self, watchdog: Watchdog) -> None:

@@ -97,7 +97,7 @@ def main(task: Task, pipe: Connection, last_words: str) -> None:
 def _broken(error: Exception) -> Broken:
     """A kernel's fault says where it was; anything else is an error of ours."""
     if isinstance(error, KernelFault):
-        return Broken(error.kind, str(error))
+        return Broken(error.kind, str(error), error.short_kernel)
     return Broken(None, traceback.format_exc())
 
 

@@ -46,7 +46,6 @@ FLOORS = (
     ("stress.report", "stress.report.page", "stress.report.suites"),
     ("stress.top",),
     ("stress.litmus", "stress.mutants"),
-    ("stress.soak",),
     ("stress.options",),
     ("stress.commands",),
     ("stress",),

@@ -23,6 +23,7 @@ from stress.run.process_use import ProcessUse
 from stress.run.progress import Moment
 
 HOSTILE = "</script><script>document.title='gone'</script><img src=x onerror=document.title='gone'>"
+TAIL = Violation("I_TAIL", "pfn 3128", "1", "2", (f"cpu 0: {HOSTILE}",), cpu=0)
 STARTED_S = 1_700_000_000.0
 PAUSE_S = 2.0  # between two rounds
 ORDERS = 11
@@ -96,6 +97,8 @@ def _round(records: Records, run: int, made: Made, number: int, clock: Clock) ->
         moment = moment_of(draw, second, clock.now_s, done, made.workers)
         records.sample(round_id, moment, moment.ram_map != map_before)
         map_before = moment.ram_map
+    if number < 2:
+        records.violations(round_id, [TAIL], "shmstress run --seed 0x2a")
     if number == 0:
         _find(records, round_id)
     _end(records, round_id, made, number, done, speed)
@@ -143,8 +146,6 @@ def moment_of(
 def _find(records: Records, round_id: int) -> None:
     from support import failures
 
-    tail = Violation("I_TAIL", "pfn 3128", "1", "2", (f"cpu 0: {HOSTILE}",), cpu=0)
-    records.violations(round_id, [tail], "shmstress run --seed 0x2a", total=132)
     failure = failures.race()
     race = Finding(
         kind="schedule",

@@ -34,6 +34,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "replay": "Run a failing schedule again, line by line.",
         "crash": "Kill a process before each of its writes and check that others recover.",
         "run": "Run workloads in many processes and check them with oracles and audits.",
+        "soak": "Run rounds of all of these for hours, and record what is found.",
         "sweep": "Let the N-th allocation of each operation fail, for every N.",
     },
     "Look at results": {

@@ -119,6 +119,12 @@ class Records:
             )
         self._writers.let_go(run_id)
 
+    def note_summary(self, run_id: int, summary: Mapping[str, object]) -> None:
+        """What a run has come to so far, for the process that resumes it."""
+        with self.together():
+            query = "UPDATE runs SET summary = ? WHERE id = ?"
+            self._file.execute(query, (as_json(summary), run_id))
+
     def next_number(self, run_id: int) -> int:
         """The number of the next round: those of lost rounds are not used again."""
         row = self._file.execute(
@@ -283,10 +289,15 @@ class Records:
         return row is not None and row[0] == "ignored"
 
     @property
+    def ignored(self) -> tuple[str, ...]:
+        """What to go past: the names of ``--ignore``, and the findings that are ignored."""
+        rows = self._file.execute("SELECT fingerprint FROM findings WHERE status = 'ignored'")
+        return (*self._ignored.names, *(str(row[0]) for row in rows))
+
+    @property
     def ignores(self) -> bool:
         """Whether there is anything to go past."""
-        query = "SELECT 1 FROM findings WHERE status = 'ignored' LIMIT 1"
-        return bool(self._ignored) or self._file.execute(query).fetchone() is not None
+        return bool(self.ignored)
 
     def set_status(self, fingerprint: str, status: str) -> None:
         """Set a finding "open", "ignored" or "fixed". Raises ``MisuseError`` if there is none."""

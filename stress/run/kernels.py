@@ -8,11 +8,11 @@ disk, the run uses that and compiles nothing of ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from shmalloc.dialect import Kernel
-from shmalloc.engine.native import is_kept
+from shmalloc.engine.native import is_kept, warm_together
 from shmalloc.kernels.audit import audit, audit_teardown
 from shmalloc.kernels.boot import boot
 from shmalloc.kernels.cache_set import cache_destroy
@@ -33,6 +33,7 @@ from stress.workloads.pressure import pressure_give, pressure_take
 Plan = tuple[tuple[str, Kernel], ...]  # engine, kernel
 
 ENV_PRELOAD = "SHMSTRESS_PRELOAD"
+HOOKED = "jitter"  # the engine of workloads over a memory with hooks
 _ALWAYS: tuple[Kernel, ...] = (
     boot, publish, audit, drain_all, audit_teardown, audit_slabs, clock,
 )  # fmt: skip
@@ -50,17 +51,28 @@ def plan_of(spec: RunSpec) -> Plan:
     return tuple(dict.fromkeys(plan))
 
 
-def whole_plan() -> Plan:
-    """Every kernel of every native run without hooks."""
-    entries = [*_ALWAYS, *worker_kernels(), *workload_kernels(OWN, kills=True)]
+def whole_plan(hooked: bool = False) -> Plan:
+    """Every kernel of every native run of our workloads; ``hooked``: of those with hooks."""
+    entries = [*_ALWAYS, *worker_kernels()]
     entries += [kernel for kernels in _OF_FAULTS.values() for kernel in kernels]
-    return tuple(("native", kernel) for kernel in dict.fromkeys(entries))
+    work_engine = HOOKED if hooked else "native"
+    plan = [("native", kernel) for kernel in entries]
+    plan += [(work_engine, kernel) for kernel in workload_kernels(OWN, kills=True)]
+    return tuple(dict.fromkeys(plan))
 
 
 def plan_at_hand(plan: Plan) -> Plan:
     """``plan``, or the whole plan if that has all of it and is compiled already."""
-    whole = whole_plan()
+    whole = whole_plan(hooked=any(engine == HOOKED for engine, _ in plan))
     return whole if set(plan) <= set(whole) and is_kept(whole) else plan
+
+
+def keep_whole_plan(spec: RunSpec, tell: Callable[[str], None]) -> None:
+    """Compile all that a run like this could want, for many runs that want different parts."""
+    if spec.engine == "native":
+        whole = whole_plan(spec.hooked)
+        if not is_kept(whole):
+            warm_together(whole, tell)
 
 
 def images_of(spec: RunSpec) -> list[Plan]:

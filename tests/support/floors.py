@@ -46,6 +46,7 @@ FLOORS = (
     ("stress.report", "stress.report.page", "stress.report.suites"),
     ("stress.top",),
     ("stress.litmus", "stress.mutants"),
+    ("stress.soak",),
     ("stress.options",),
     ("stress.commands",),
     ("stress",),

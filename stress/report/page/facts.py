@@ -7,7 +7,7 @@ be there: what is known is said in words, what is not is listed as it is.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from stress.quantities import counted
@@ -17,6 +17,8 @@ from stress.report.page.model import Fact, Number
 from stress.verdict import Verdict
 
 PROGRAM = "program"  # what a command line names without an option
+# What a kind of run counts, where it is not operations.
+OPERATIONS = {"explore": "schedules", "crash": "runs", "mutants": "schedules"}
 _SAID = {"workload", "workers", "ram", "zones", "link-store", "duration", "seed"}
 _SILENT = {"audit-every", "hang-timeout", "engine"}  # said only if they are not the default
 _DEFAULTS = {"engine": "native", "audit-every": "5s", "hang-timeout": "10s"}
@@ -27,10 +29,22 @@ def verdict_of(name: str | None) -> Verdict | None:
     return Verdict.__members__.get(name or "")
 
 
-def settings_of(one: RoundRow) -> dict[str, Any]:
-    """The settings of a round by the names of their options: of its command line and its spec."""
+def settings_of(one: RunRow | RoundRow) -> dict[str, Any]:
+    """Its settings by the names of their options: of its command line and of its spec."""
+    spec = {name: value for name, value in one.spec.items() if name != "at_s"}
+    return _options_of(one.command) | spec
+
+
+def what_it_is(one: RunRow | RoundRow, without: Collection[str] = ()) -> str:
+    """A run or a round in words; a spec of a run says more than its command line, others less."""
+    settings = dict(one.spec) if "workload" in one.spec else _options_of(one.command)
+    return spec_words({n: v for n, v in settings.items() if n not in without and v is not None})
+
+
+def _options_of(command: str) -> dict[str, Any]:
+    """What ``shmstress COMMAND --name value PROGRAM`` sets."""
     try:
-        words_ = shlex.split(one.command)[2:]
+        words_ = shlex.split(command)[2:]
     except ValueError:  # a quote that does not end: the text of another program
         words_ = []
     found: dict[str, Any] = {}
@@ -40,7 +54,7 @@ def settings_of(one: RoundRow) -> dict[str, Any]:
             found[word[2:]] = True if following.startswith("--") else following
         elif not at or not words_[at - 1].startswith("--"):
             found[PROGRAM] = " ".join(filter(None, [found.get(PROGRAM), word]))
-    return found | {name: value for name, value in one.spec.items() if name != "at_s"}
+    return found
 
 
 def spec_words(spec: Mapping[str, Any]) -> str:
@@ -111,7 +125,7 @@ def _amount(run: RunRow, rounds: Sequence[RoundRow], wall_s: float) -> str:
         parts.append(counted(len(rounds) + run.dropped_rounds, "round"))
     operations = sum(one.operations or 0 for one in rounds)
     if operations:
-        parts.append(f"{words.amount(operations)} operations")
+        parts.append(f"{words.amount(operations)} {OPERATIONS.get(run.kind, 'operations')}")
     return ", ".join(parts[:-1]) + f" and {parts[-1]}" if len(parts) > 1 else parts[0]
 
 
@@ -139,9 +153,13 @@ def what_ran(
         Fact("shmstress", run.version),
         Fact("Seed", run.seed or "none"),
         Fact("Rounds", Number(f"{key}/rounds", len(rounds), f"{len(rounds):,}")),
-        Fact("Operations", Number(f"{key}/operations", operations, words.plain(operations))),
-        Fact("Samples", Number(f"{key}/samples", samples, f"{samples:,}")),
+        Fact(
+            OPERATIONS.get(run.kind, "operations").capitalize(),
+            Number(f"{key}/operations", operations, words.plain(operations)),
+        ),
     ]
+    if samples:
+        facts.append(Fact("Samples", Number(f"{key}/samples", samples, f"{samples:,}")))
     if run.dropped_rounds:
         text = f"{run.dropped_rounds:,} passed ones"
         facts.append(Fact("Not kept", Number(f"{key}/dropped_rounds", run.dropped_rounds, text)))

@@ -54,7 +54,7 @@ def report_of(reader: Reader, run: RunRow, source: str) -> Report:
         verdict=facts.verdict_of(run.verdict) if run.state == "ended" else None,
         sentence=facts.sentence(run, rounds, findings, wall_s),
         facts=facts.what_ran(run, rounds, found.samples, wall_s),
-        spec=facts.spec_words(run.spec),
+        spec=facts.what_it_is(run),
         command=run.command,
         findings=_findings(reader, findings),
         rate=_rate(found, end_s),
@@ -295,19 +295,13 @@ def _verdict(one: RoundRow) -> str:
     return one.verdict or one.state.upper()
 
 
-def _shown_settings(one: RoundRow) -> dict[str, object]:
-    """Without those that have a column of their own."""
-    settings = facts.settings_of(one)
-    return {name: value for name, value in settings.items() if name not in ("seed", "duration")}
-
-
 def _round(one: RoundRow) -> ShownRound:
     key = f"rounds/{one.id}"
     seconds, operations = one.seconds or 0.0, one.operations or 0
     return ShownRound(
         number=one.number,
         kind=one.kind,
-        what=facts.spec_words(_shown_settings(one)),
+        what=facts.what_it_is(one, without=("seed", "duration", "at_s")),
         seed=one.seed or "",
         verdict=_verdict(one),
         seconds=Number(f"{key}/seconds", seconds, f"{seconds:,.1f}"),

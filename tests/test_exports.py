@@ -5,6 +5,7 @@ import json
 import junitparser
 import pytest
 
+import stress.commands.explore
 from stress import cli
 from stress.report.exports import Exports
 from support import ktap_grammar
@@ -81,6 +82,25 @@ def test_places_are_refused_before_the_work_begins(program, capsys, command, opt
     named = {"explore": ["mine.py"], "check": ["mine.py"]}.get(command, [])
     assert cli.run([command, *named, *options]) == 4
     assert told in capsys.readouterr().err
+
+
+def test_an_interrupt_loses_nothing_of_what_was_found(program, capsys, monkeypatch):
+    explore_one = stress.commands.explore.explore
+
+    def explore_the_first(found, **how):
+        if found.name != "lost update":
+            raise KeyboardInterrupt
+        return explore_one(found, **how)
+
+    monkeypatch.setattr("stress.commands.explore.explore", explore_the_first)
+    targets = ("mine.py:lost", "buddy-alloc-alloc", "--engine", "interpreted", "--no-races")
+    assert cli.run(["explore", *targets, "--ktap", "a.ktap", "--json", "a.json"]) == 2
+    ((group,), _) = ktap_grammar.parse((program / "a.ktap").read_text())
+    assert [(one.name, one.directive) for one in group.children] == [
+        ("lost update", ""),
+        ("buddy-alloc-alloc", "ERROR"),
+    ]
+    assert json.loads((program / "a.json").read_text())["exit_code"] == 1
 
 
 def test_a_suite_is_made_only_if_a_format_is_wanted():

@@ -169,26 +169,30 @@ def command(
     start, files = Start.now(), Exports(exports, json=json, html=html, db=db)
     ignored, results = Ignored(ignore), []
     programs = load_programs(targets)
-    with recorded(db, ignored, Work("explore", command_line(), how, how["seed"])) as recording:
-        for name, program in programs.items():
-            spec = {"program": name, **how}
-            round_id = recording.round(Work("explore", command_line(name), spec, how["seed"]))
-            with watching.shown(progress) as report:
-                found = explore(
-                    program,
-                    stop_on_failure=not all_failures,
-                    progress=report,
-                    known=_known(recording),
-                    **how,
-                )
-            results.append(found)
-            click.echo("\n".join(summary(found, paths)), err=files.aside)
-            recording.record(round_id, partial(record_exploration, result=found))
-        recording.verdict = worst(VERDICT_OF[result.verdict] for result in results)
-    _write(results, json, html)
-    failures = [result.failure for result in results if result.failure is not None]
-    trace = partial(perfetto, failures[0]) if failures else None
-    files.write(lambda: suite_of(results, start, command_line()), trace)
+    try:
+        with recorded(db, ignored, Work("explore", command_line(), how, how["seed"])) as recording:
+            for name, program in programs.items():
+                spec = {"program": name, **how}
+                round_id = recording.round(Work("explore", command_line(name), spec, how["seed"]))
+                with watching.shown(progress) as report:
+                    found = explore(
+                        program,
+                        stop_on_failure=not all_failures,
+                        progress=report,
+                        known=_known(recording),
+                        **how,
+                    )
+                results.append(found)
+                click.echo("\n".join(summary(found, paths)), err=files.aside)
+                recording.record(round_id, partial(record_exploration, result=found))
+            recording.verdict = worst(VERDICT_OF[result.verdict] for result in results)
+    finally:  # an interrupt loses nothing of what was found
+        if results:
+            _write(results, json, html)
+            failures = [result.failure for result in results if result.failure is not None]
+            trace = partial(perfetto, failures[0]) if failures else None
+            left = [*programs][len(results) :]
+            files.write(lambda: suite_of(results, start, command_line(), left), trace)
     return recording.verdict.exit_code
 
 

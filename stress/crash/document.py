@@ -11,7 +11,7 @@ from typing import Any
 from shmalloc import __version__
 from stress.crash.account import account_of
 from stress.crash.report import by_operation
-from stress.crash.result import Counts, CrashFailure, CrashResult, place
+from stress.crash.result import VERDICT_OF, Counts, CrashFailure, CrashResult, place
 from stress.explorer.report.document import described
 from stress.explorer.report.naming import Naming
 from stress.explorer.report.trace import kind_of
@@ -25,6 +25,7 @@ def document(total: CrashResult) -> dict[str, Any]:
         "schema": SCHEMA,
         "tool": {"name": "shmstress", "version": __version__, "command": "crash"},
         "verdict": total.verdict,
+        "exit_code": VERDICT_OF[total.verdict].exit_code,
         "complete": total.complete,
         "programs": total.cases,
         "schedules": total.schedules,

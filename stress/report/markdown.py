@@ -12,7 +12,7 @@ import html
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stress.quantities import counted
 from stress.report.suite import Finding, Suite, Table, printable
@@ -34,7 +34,7 @@ def markdown(suite: Suite, limit: int = LIMIT_BYTES) -> str:
     left_out: Counter[str] = Counter()
     for table in suite.tables:
         parts.append(_table(table, room, tables_end, left_out))
-    parts += _findings(suite.findings, room, left_out)
+    parts += _findings(suite, room, left_out)
     parts += [_notes(suite, room), again]
     if left_out:
         said = ", ".join(counted(count, noun) for noun, count in left_out.items())
@@ -114,7 +114,8 @@ def _again(suite: Suite, most: int) -> str:
 def _table(table: Table, room: _Room, end: int, left_out: Counter[str]) -> str:
     """The rows that fit while ``end`` bytes remain."""
     rule = ["---:" if name in table.right else "---" for name in table.columns]
-    head = [f"#### {table.title}\n", _row([cell(one) for one in table.columns]), _row(rule)]
+    names = [cell(name.rstrip("*")) for name in table.columns]  # a star leads to a note
+    head = [f"#### {table.title}\n", _row(names), _row(rule)]
     if not table.rows or room.left - sum(map(_size, head)) < end:
         return ""
     lines = [room.take(line) for line in head]
@@ -131,9 +132,11 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _findings(findings: Sequence[Finding], room: _Room, left_out: Counter[str]) -> list[str]:
+def _findings(suite: Suite, room: _Room, left_out: Counter[str]) -> list[str]:
     parts = []
+    findings, said = suite.findings, set(suite.again)
     for number, finding in enumerate(findings):
+        finding = replace(finding, again="") if finding.again in said else finding
         if room.left < _LEAST_BYTES:
             left_out["finding"] += len(findings) - number
             break

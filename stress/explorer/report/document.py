@@ -18,7 +18,7 @@ from stress.explorer.report.failure import Failure
 from stress.explorer.report.frames import shown_site
 from stress.explorer.report.naming import Naming
 from stress.explorer.report.trace import Step, addresses_of
-from stress.explorer.result import Exploration
+from stress.explorer.result import VERDICT_OF, Exploration
 from stress.machine.site import Site
 
 FORMAT = 1
@@ -33,6 +33,7 @@ def document(result: Exploration) -> dict[str, Any]:
         "program": result.program.name,
         "world": result.world,
         "verdict": result.verdict,
+        "exit_code": VERDICT_OF[result.verdict].exit_code,
         "strategy": result.strategy,
         "memory": result.memory,
         "engine": result.engine,

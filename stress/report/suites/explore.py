@@ -16,9 +16,15 @@ from stress.verdict import Verdict, worst
 COLUMNS = ("program", "memory", "strategy", "verdict", "schedules", "classes", "seconds")
 
 
-def suite_of(results: Sequence[Exploration], start: Start, command: str) -> Suite:
-    """``command``: the line that explores them again."""
+def suite_of(
+    results: Sequence[Exploration], start: Start, command: str, left: Sequence[str] = ()
+) -> Suite:
+    """``command``: the line that explores them again. ``left``: programs that were not explored.
+
+    There are some if it was interrupted.
+    """
     verdict = worst(VERDICT_OF[result.verdict] for result in results)
+    verdict = worst([verdict, *[Verdict.INTERRUPTED] * bool(left)])
     failures = [result.failure for result in results if result.failure is not None]
     properties = {"verdict": verdict.name, "exit code": str(verdict.exit_code), "spec": command}
     if results:
@@ -31,7 +37,7 @@ def suite_of(results: Sequence[Exploration], start: Start, command: str) -> Suit
         start=start,
         seconds=start.elapsed_s,
         headline=_headline(results, verdict),
-        cases=[_case(result) for result in results],
+        cases=[*map(_case, results), *(_left(name, results[0].memory) for name in left)],
         findings=[finding_of(failure) for failure in failures],
         tables=[Table("Programs", COLUMNS, [_row(one) for one in results], COLUMNS[4:])],
         properties=properties,
@@ -63,6 +69,11 @@ def _case(result: Exploration) -> Case:
         "" if verdict is Verdict.PASSED else text,
         "" if failure is None else "\n".join(failure.again),
     )
+
+
+def _left(name: str, memory: str) -> Case:
+    said = "interrupted before it was explored"
+    return Case(memory, name, Verdict.INTERRUPTED, message=said, text=said)
 
 
 def _row(result: Exploration) -> tuple[str, ...]:

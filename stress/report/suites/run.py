@@ -61,8 +61,17 @@ def suite_of(result: RunResult, start: Start) -> Suite:
         ],
         properties=properties,
         again=[spec.command_line()],
-        notes=[*result.notes, f"refused: {REFUSED}", f"operations: {TIMED}"],
+        notes=[*result.notes, *_notes(result)],
     )
+
+
+def _notes(result: RunResult) -> Iterator[str]:
+    lost = result.violations_total - len(result.violations)
+    if lost > 0:
+        yield f"{lost:,} more violations were counted, not kept"
+    yield f"refused: {REFUSED.removeprefix('refused ')}"
+    if result.latencies:
+        yield f"timed calls: {TIMED}"
 
 
 # --- cases ---------------------------------------------------------------------------------------

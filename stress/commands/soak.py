@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -200,7 +201,7 @@ def command(
     from stress.report.places import require_places
     from stress.soak.session import begin_soak, resume_soak
 
-    require_places(json=json)
+    require_places(json=json, db=db)
     given = [p.name for p in ctx.command.params if _is_typed(ctx, p.name or "")]
     if resume:
         _refuse_settings(ctx, [name for name in given if name not in OF_A_SESSION])
@@ -251,14 +252,14 @@ def _spec(
     weights = parse_weights(texts["weights"])
     given = {
         "workload": ",".join(_workloads()) if workload is None else workload,
-        "program": program,
+        "program": ",".join(map(_absolute, program.split(","))),
         "workers": str(workers_of(workers, len(cores()))),
         "duration": exact_duration(seconds),
         "round-time": exact_duration(texts["round_time"]),
         "rounds": "off" if texts["rounds"] is None else str(texts["rounds"]),
         "seed": hex(fresh_seed() if seed is None else seed),
         "weights": str(weights if only is None else weights.only(only.split(","))),
-        "trace": trace,
+        "trace": ",".join(map(_absolute, trace.split(","))),
         "ram": exact_bytes(ram),
         "without": texts["without"],
         "repeat": str(texts["repeat"]),
@@ -267,6 +268,13 @@ def _spec(
     spec = SoakSpec(**read_fields(SoakSpec, given))
     require_spec(spec, _workloads())
     return spec
+
+
+def _absolute(target: str) -> str:
+    """The path of a file from the root, so that a soak goes on in any directory."""
+    path, colon, name = target.strip().partition(".py:")
+    file = Path(f"{path}.py" if colon else path)
+    return f"{file.absolute()}{colon and ':'}{name}" if file.is_file() else target
 
 
 def _drawer(spec: SoakSpec) -> Drawer:
@@ -289,8 +297,8 @@ def _soak(
     """One session, from the first line to the last; the exit code."""
     from shmalloc.leftovers import sweep
     from stress.report.places import write_to
-    from stress.run.interrupts import Interrupts
     from stress.soak.hunt import Soak
+    from stress.soak.stops import Stops
     from stress.soak.summary import Summary, first_line
 
     to_stderr = json == "-"
@@ -298,8 +306,8 @@ def _soak(
     click.echo(first_line(session), err=to_stderr)
     sys.stdout.flush()
     sweep()  # of a soak that was killed
-    with Interrupts() as interrupts:
-        soak = Soak(drawer, records, session, _view(progress), interrupts)
+    with Stops() as stops:
+        soak = Soak(drawer, records, session, _view(progress), stops)
         verdict = soak.run()
     summary = Summary.of(session, verdict, drawer, records.path)
     if json is not None:

@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import sys
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 PR_SET_PDEATHSIG = 1
@@ -31,11 +32,13 @@ def main(pipe: str, parent: str, ignored: str, command: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the soak was started by &
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from stress.records.fingerprint import Ignored
+    from stress.report.recording import kernels_digest
     from stress.soak.perform import perform  # numpy and all kernels: after the lines above
 
     names = Ignored(name for name in ignored.split(",") if name)
     told = Connection(int(pipe), readable=False)
-    told.send(perform(command, names, told.send))
+    outcome = perform(command, names, told.send)
+    told.send(replace(outcome, kernels=kernels_digest()))
     told.close()
 
 

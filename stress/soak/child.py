@@ -23,9 +23,10 @@ from shmalloc import constants as c
 from shmalloc.errors import Violation
 from shmalloc.invariants import name_of
 from shmalloc.leftovers import sweep
-from stress.run.interrupts import Interrupts
+from stress.run.interrupts import ImmediateEnd
 from stress.run.workers import describe_exit
 from stress.soak.messages import Begun, Message, Outcome
+from stress.soak.stops import Stops
 from stress.verdict import Verdict
 
 TICK_S = 0.2
@@ -79,16 +80,19 @@ class RoundProcess:
         if killed or self.process.returncode < 0:
             sweep()
 
-    def listen(self, receive: Receive, tick: Callable[[], None], interrupts: Interrupts) -> Outcome:
+    def listen(self, receive: Receive, tick: Callable[[], None], stops: Stops) -> Outcome:
         """All messages to ``receive``, until the last one, which is returned.
 
         ``tick`` is called several times a second. A first signal is passed on, and the round ends
-        early and in order. A process that dies or does not end has an outcome, too.
+        early and in order. A process that dies or does not end has an outcome, too. Raises
+        ``ImmediateEnd`` for a second signal.
         """
         told = False
         while True:
             tick()
-            if interrupts.requested and not told:
+            if stops.at_once:
+                raise ImmediateEnd
+            if stops.requested and not told:
                 told = True
                 self.process.send_signal(signal.SIGINT)
             if time.monotonic() > self._deadline_s:
@@ -98,7 +102,7 @@ class RoundProcess:
             try:
                 message = self._pipe.recv()
             except EOFError:
-                return self._died(interrupts.requested)
+                return self._died(stops.requested)
             if isinstance(message, Outcome):
                 self._see_off()
                 return message

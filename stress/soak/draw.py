@@ -21,6 +21,7 @@ from stress.soak.run_draw import draw_run, draw_trace, pool_of, trace_pool_of
 from stress.soak.run_features import WORKLOAD
 from stress.soak.spec import SoakSpec, matching
 from stress.spec import RunSpec
+from stress.trace.format import load
 
 STRATEGIES = ("auto", "dpor", "surw", "pct", "pos", "random")
 MEMORIES = ("sc", "tso")
@@ -51,7 +52,8 @@ class Round:
 class Drawer:
     """Draws the rounds of one soak on a machine with ``cores`` usable cores.
 
-    Raises ``MisuseError`` if a program is unknown, or nothing is left to draw.
+    Raises ``MisuseError`` if a program is unknown, a recording cannot be read, or nothing is left
+    to draw.
     """
 
     def __init__(self, spec: SoakSpec, cores: int) -> None:
@@ -66,6 +68,9 @@ class Drawer:
             *(["run"] if not spec.workloads else []),
             *(["trace"] if not spec.traces else []),
         }
+        if spec.weights.of("trace"):
+            for file in spec.traces:
+                load(file)  # now rather than in the night
         self._weights = {k: w for k, w in spec.weights.by_kind.items() if k not in empty}
         if not self._weights:
             raise MisuseError(

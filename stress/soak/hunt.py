@@ -17,17 +17,22 @@ from stress.records.finding import VIOLATION, Finding
 from stress.records.fingerprint import without_numbers
 from stress.records.outcomes import by_cause
 from stress.records.writer import Records, Work
-from stress.run.interrupts import ImmediateEnd, Interrupts
+from stress.run.interrupts import ImmediateEnd
 from stress.soak.draw import Drawer, Round
 from stress.soak.inquiry import Inquiry
 from stress.soak.line import Line
 from stress.soak.messages import Outcome
 from stress.soak.performing import Performer
 from stress.soak.session import Session
+from stress.soak.stops import Stops
 from stress.soak.view import View
 from stress.verdict import Verdict
 
 GIVE_UP_AFTER = 5  # rounds in a row that could not run
+CHANGED = (
+    "round {number} ran other kernels than those that the soak began with, because their files have"
+    " changed; begin another soak"
+)
 REPLAY_S = 60.0  # of a command that names no duration
 
 
@@ -40,17 +45,18 @@ class Soak:
         records: Records,
         session: Session,
         view: View,
-        interrupts: Interrupts,
+        stops: Stops,
     ) -> None:
         self.spec = session.spec
         self.standing = session.standing
         self._drawer = drawer
         self._records = records
+        self._session = session
         self._run_id = session.run_id
         self._view = view
-        self._interrupts = interrupts
-        self._performer = Performer(records, view, interrupts)
-        self._inquiry = Inquiry(session, records, self._again, view, lambda: interrupts.requested)
+        self._stops = stops
+        self._performer = Performer(records, view, stops)
+        self._inquiry = Inquiry(session, records, self._again, view, lambda: stops.requested)
         self._open: int | None = None  # the round that is running
         self._spent_s = self.standing.clock_s
         self._begun_s = time.monotonic()
@@ -83,8 +89,8 @@ class Soak:
             return False
         left_s = self.spec.duration_s - self.clock_s()
         enough = self.standing.total == 0 or left_s > self.spec.round_time_s / 2
-        given_up = self.standing.bad_in_a_row >= GIVE_UP_AFTER
-        return enough and not given_up and not self._interrupts.requested
+        given_up = self.standing.bad_in_a_row >= GIVE_UP_AFTER or self.standing.changed
+        return enough and not given_up and not self._stops.requested
 
     def _round(self, drawn: Round) -> None:
         work = Work(drawn.kind, drawn.command, drawn.spec, drawn.seed)
@@ -116,6 +122,8 @@ class Soak:
             seen = [name for name in names if name not in self.standing.found]
             self.standing.add(done, outcome, names)
             self.standing.clock_s = self.clock_s()
+            if outcome.kernels not in ("", self._session.kernels):
+                self.standing.changed = CHANGED.format(number=done.number)
             self._records.note_summary(self._run_id, self.standing.as_dict())
         for name in seen:
             self._view.finding(name, f"round {done.number}: {_headline(outcome)}")
@@ -130,7 +138,7 @@ class Soak:
         self.standing.clock_s = self.clock_s()
         seen = {*self.standing.found, *self.standing.again}
         ignored = [name for name in seen if self._records.is_ignored(name)]
-        verdict = self.standing.verdict(ignored, at_once or self._interrupts.requested)
+        verdict = self.standing.verdict(ignored, at_once or self._stops.requested)
         with self._records.together():
             if self._open is not None:
                 self._records.end_round(self._open, Verdict.INTERRUPTED.name)

@@ -116,15 +116,16 @@ class Frame:
         self._fragmentation.append(moment.fragmentation)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = [self._headline(), *self._counts(), self._doing(), *self._sample()]
+        ascii = options.ascii_only
+        lines = [self._headline(ascii), *self._counts(), self._doing(), *self._sample(ascii)]
         lines += self._found()
         yield Group(*map(one_line, lines))
 
-    def _headline(self) -> Text:
+    def _headline(self, ascii: bool) -> Text:
         spent_s = self._clock()
         share = min(1.0, spent_s / self._duration_s)
         end = time.localtime(time.time() + max(0.0, self._duration_s - spent_s))
-        text = Text(f"soak {bar(share, BAR_CELLS)} {share:4.0%}")
+        text = Text(f"soak {bar(share, BAR_CELLS, ascii)} {share:4.0%}")
         text.append(f" {rough(spent_s)} of {rough(self._duration_s)}, until {_clock(end)}")
         text.append(f"  {counted(self._standing.total, 'round')}, ")
         found = len({*self._standing.found, *self._standing.again})
@@ -152,7 +153,7 @@ class Frame:
             text.append(f"  {self.going}", "dim")
         return text
 
-    def _sample(self) -> Iterator[Text]:
+    def _sample(self, ascii: bool) -> Iterator[Text]:
         now = self._now
         if now is None:
             return
@@ -161,7 +162,7 @@ class Frame:
         used, managed = now.used_pages, now.snapshot.managed_pages
         audits = counted(now.audits, "audit")
         yield Text(f"  {per_second}{used:,} of {managed:,} pages in use, {audits}")
-        sparks = levels(self._fragmentation, most=1.0)
+        sparks = levels(self._fragmentation, most=1.0, ascii=ascii)
         yield Text(f"  fragmentation {sparks} {now.fragmentation:.2f}")
         if now.processes:
             yield Text(f"  private memory: {', '.join(memory_by_role(now.processes))}")

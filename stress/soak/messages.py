@@ -49,7 +49,8 @@ class Outcome:
 
     ``operations``: of the allocator, or schedules, or deaths. ``result``: the entry of ``results``
     in the JSON document of that command. ``violations``: of real processes; ``found``: what an
-    exploration found. ``troubles``: what else went wrong, in words.
+    exploration found. ``troubles``: what else went wrong, in words. ``kernels``: the digest of
+    those that ran; empty where the process did not say.
     """
 
     verdict: Verdict
@@ -61,6 +62,7 @@ class Outcome:
     violations_total: int = 0
     found: tuple[Finding, ...] = ()
     troubles: tuple[str, ...] = ()
+    kernels: str = ""
 
     @property
     def fingerprints(self) -> frozenset[str]:

@@ -13,11 +13,11 @@ from dataclasses import replace
 from stress.progress import Step
 from stress.records.database import Busy
 from stress.records.writer import Records
-from stress.run.interrupts import Interrupts
 from stress.run.process_use import ProcessUse, use_of
 from stress.run.progress import Moment
 from stress.soak.child import RoundProcess
 from stress.soak.messages import Begun, Going, Message, Outcome, Sampled, Told
+from stress.soak.stops import Stops
 from stress.soak.view import View
 
 OWN_ROLE = "soak"
@@ -29,10 +29,10 @@ class Performer:
     ``ignored``: fingerprints that explorations go past.
     """
 
-    def __init__(self, records: Records, view: View, interrupts: Interrupts) -> None:
+    def __init__(self, records: Records, view: View, stops: Stops) -> None:
         self._records = records
         self._view = view
-        self._interrupts = interrupts
+        self._stops = stops
         self._ram_map: bytes | None = None
         self.missed = 0
         self.ignored: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Performer:
                     self._view.step(Step("begun"))
 
         with RoundProcess(command, seconds, self.ignored) as process:
-            return process.listen(receive, self._view.tick, self._interrupts)
+            return process.listen(receive, self._view.tick, self._stops)
 
     def _sample(self, moment: Moment, round_id: int | None) -> None:
         whole = replace(moment, processes=(*own_use(), *moment.processes))

@@ -39,7 +39,7 @@ def spec_of(line: Line) -> RunSpec:
 
 
 class Samples(Progress):
-    """Sends a moment each second."""
+    """Sends a moment each second, and the last one."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
@@ -56,6 +56,9 @@ class Samples(Progress):
         if now_s >= self._due_s:
             self._due_s = now_s + SAMPLE_EVERY_S
             self._tell(Sampled(take()))
+
+    def last(self, take: Callable[[], Moment]) -> None:
+        self._tell(Sampled(take()))
 
 
 def run(line: Line, ignored: Ignored, tell: Tell) -> Outcome:

@@ -28,7 +28,8 @@ class Standing:
     ``marks``: how often each required mark was reached. ``found``: how many rounds saw each
     finding, by fingerprint. ``again``: open findings of earlier soaks that came again when they
     were repeated at the start. ``fixed``: those that did not, with other kernels. ``troubles``: of
-    rounds that ended in ERROR or UNFIT. ``growth``: of the soak's own process.
+    rounds that ended in ERROR or UNFIT. ``growth``: of the soak's own process. ``changed``: why the
+    soak ended when the kernels had changed.
     """
 
     clock_s: float = 0.0
@@ -44,6 +45,7 @@ class Standing:
     troubles: list[str] = field(default_factory=list)
     growth: list[str] = field(default_factory=list)
     bad_in_a_row: int = 0
+    changed: str = ""
 
     def add(self, done: Round, outcome: Outcome, fingerprints: Iterable[str]) -> None:
         """Count a round that has ended."""
@@ -79,6 +81,8 @@ class Standing:
     def verdict(self, ignored: Iterable[str], interrupted: bool) -> Verdict:
         """What the whole soak comes to. A finding that is ignored does not count."""
         verdicts = [verdict for verdict in BAD if self.of_verdict(verdict)]
+        if self.changed:
+            verdicts.append(Verdict.ERROR)
         if {*self.found, *self.again} - set(ignored) or self.growth:
             verdicts.append(Verdict.FAILED)
         if interrupted:

@@ -66,6 +66,8 @@ class Summary:
     def lines(self) -> Iterator[str]:
         yield from self._findings()
         yield from self.standing.troubles
+        if self.standing.changed:
+            yield self.standing.changed
         for text in self.standing.growth:
             yield f"!!! {text}"
         yield from _table(self.standing)

@@ -18,24 +18,29 @@ from stress.machine.site import Site
 
 
 def place_of(violation: Violation) -> Site | None:
-    """The line of its kernel that names the invariant, else the first line of the kernel.
+    """Where a violation was reported; None if no kernel reported it."""
+    return place_in_kernel(violation.kernel, violation.invariant)
 
-    None if no kernel reported it, or its source cannot be read.
+
+def place_in_kernel(name: str, invariant: str) -> Site | None:
+    """The line of the kernel of this short name that names the invariant, else its first line.
+
+    None if there is no such kernel, or its source cannot be read.
     """
-    kernel = _kernels(len(KERNELS)).get(violation.kernel)
+    kernel = _kernels(len(KERNELS)).get(name)
     if kernel is None:
         return None
     try:
         tree = source.tree_of(kernel)
     except DialectError:  # no source, or one that has changed
         return None
-    file, name = kernel.__code__.co_filename, kernel.__qualname__
     lines = [
         node.lineno
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr == violation.invariant
+        if isinstance(node, ast.Attribute) and node.attr == invariant
     ]
-    return Site(file, min(lines, default=tree.lineno), name)
+    first = min(lines, default=tree.lineno)
+    return Site(kernel.__code__.co_filename, first, kernel.__qualname__)
 
 
 @cache

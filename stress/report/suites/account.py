@@ -2,7 +2,8 @@
 
 The line to look at first is, in this order: the changed line that it ran, if a check knows one; the
 access that was refused, or the operation without a meaning; the plain access of a race, the first
-read of a torn pair, the access that was overtaken; where a CPU waits; the line of the check.
+read of a torn pair, the access that was overtaken; where a CPU waits; the last change of a word
+at stake; the line that reported it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from stress.explorer.report.failure import Failure
 from stress.explorer.report.folding import Gap, folded
 from stress.explorer.report.frames import caller_of, shown_site
 from stress.explorer.report.text import MARGIN_STEPS, SHORTEST_GAP, render
-from stress.explorer.report.trace import Step, Trace
+from stress.explorer.report.trace import Step, Trace, addresses_of, may_change
 from stress.machine.site import Site
 from stress.records.failures import identity_of
+from stress.report.reporters import place_in_kernel
 from stress.report.rules import of_ending
 from stress.report.suite import Finding, Rule, Stop
 
@@ -54,7 +56,8 @@ def place_of(account: Account) -> Site | None:
         _refused(trace),
         _accused(account),
         _waiting(trace),
-        _checked(trace),
+        _changed(trace),
+        _judged(account),
     ]
     return next((place for place in places if place is not None), _last(trace))
 
@@ -83,8 +86,22 @@ def _waiting(trace: Trace) -> Site | None:
     return next((shown_site(stack) for stack in stacks if stack), None)
 
 
-def _checked(trace: Trace) -> Site | None:
-    return trace.origin[0] if trace.origin else None
+def _changed(trace: Trace) -> Site | None:
+    """The last line that changed a word at stake."""
+    stake = set(trace.at_stake)
+    for step in reversed(trace.steps):
+        if may_change(step) and stake & set(addresses_of(step)):
+            return shown_site(wording.stacks_of(trace)[step.index])
+    return None
+
+
+def _judged(account: Account) -> Site | None:
+    """The line of the kernel that reported it, else the line of the check."""
+    for finding in findings_of(account.program, account.trace.memory)[:1]:
+        place = place_in_kernel(finding.kernel, finding.name.partition(":")[0])
+        if place is not None:
+            return place
+    return account.trace.origin[0] if account.trace.origin else None
 
 
 def _last(trace: Trace) -> Site | None:
@@ -111,8 +128,9 @@ def _related(account: Account) -> Iterator[Stop]:
         if site is not None:
             said = f"cpu {blocked.cpu} {wording.wait_of(blocked, naming)}"
             yield Stop(site, said, blocked.cpu, len(trace.steps))
-    for site in trace.origin[:1]:
-        yield Stop(site, f"the {account.kind} that refused the memory", 0, len(trace.steps))
+    judged = _judged(account)
+    if judged is not None:
+        yield Stop(judged, "here it was noticed", 0, len(trace.steps))
 
 
 def _path(account: Account) -> Iterator[Stop]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stress.report.page.cells import free_blocks
 from stress.report.page.thin import Line, columns_of, thinned
 
 END_S = 1000.0
@@ -77,3 +78,12 @@ def test_a_gap_wider_than_a_column_stays_a_gap(gap):
     less = thinned(Line("x", np.arange(28_800.0), values), 0.0, 28_800.0, 400)
     inside = (less.times_s >= gap) & (less.times_s < gap + 300)
     assert np.isnan(less.values[inside]).all() and inside.any()
+
+
+def test_a_state_stands_until_the_next_one_or_the_end_of_its_round():
+    found = [(0.0, (1,)), (100.0, (2,)), (200.0, ()), (300.0, (3,)), (301.0, ())]
+    grid = free_blocks(found, 400.0)
+    shown = {at: grid.cells[0, at] for at in (0, 99, 100, 199, 250, 300, 302, 399)}
+    nothing = [at for at, value in shown.items() if np.isnan(value)]
+    assert nothing == [250, 302, 399]
+    assert [shown[at] for at in (0, 99, 100, 199, 300)] == [1, 1, 2, 2, 3]

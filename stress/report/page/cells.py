@@ -1,8 +1,8 @@
 """Free blocks by order and the map of the RAM, as grids over time.
 
-A grid has ``COLUMNS`` columns. A column shows the last state in its time, and where there
-is none, that of the column before, for half a minute at most. A map of many stretches shows some of
-them: page states have no average.
+A grid has ``COLUMNS`` columns. A column shows the last state in its time, and where there is none,
+that of the column before while the same round runs. A map of many stretches shows some of them:
+page states have no average.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from stress.report.page.thin import column_numbers
 COLUMNS = WIDE.columns
 MAP_ROWS = 256
 NONE = c.T_COUNT  # no map there
-HOLD_S = 30.0  # for so long a state stands where no other was measured
 
 
 def free_blocks(found: Sequence[tuple[float, Sequence[int]]], end_s: float) -> Grid | None:
@@ -33,7 +32,7 @@ def free_blocks(found: Sequence[tuple[float, Sequence[int]]], end_s: float) -> G
     table = np.full((orders, len(found)), np.nan)
     for at, (_, blocks) in enumerate(found):
         table[: len(blocks), at] = blocks
-    edges, chosen = _columns(np.array([at_s for at_s, _ in found]), end_s)
+    edges, chosen = _columns(found, end_s)
     cells = np.full((orders, len(chosen)), np.nan)
     cells[:, chosen >= 0] = table[:, chosen[chosen >= 0]]
     return Grid(
@@ -43,7 +42,7 @@ def free_blocks(found: Sequence[tuple[float, Sequence[int]]], end_s: float) -> G
         edges_s=edges,
         rows=tuple((order + 0.5, str(order)) for order in range(orders)),
         row_title="order",
-        note=_told(len(found)),
+        note=_told(found),
         table=tuple(_order_row(order, table[order]) for order in range(orders)),
         table_of="Order",
     )
@@ -65,10 +64,11 @@ def _order_row(order: int, blocks: NDArray[np.float64]) -> LineRow:
 
 def ram_map(found: Sequence[tuple[float, bytes]], end_s: float, pages: int | None) -> Grid | None:
     """The state of most pages in each stretch of the RAM. ``pages``: None if it changed size."""
-    if not found:
+    maps = [cells for _, cells in found if cells]
+    if not maps:
         return None
-    edges, chosen = _columns(np.array([at_s for at_s, _ in found]), end_s)
-    rows = min(MAP_ROWS, max(len(cells) for _, cells in found))
+    edges, chosen = _columns(found, end_s)
+    rows = min(MAP_ROWS, max(map(len, maps)))
     cells = np.full((rows, len(chosen)), NONE, dtype=np.uint8)
     for column, at in enumerate(chosen.tolist()):
         if at >= 0:
@@ -83,8 +83,8 @@ def ram_map(found: Sequence[tuple[float, bytes]], end_s: float, pages: int | Non
         rows=_places(rows, pages),
         row_title="share of the RAM" if pages is None else "pfn",
         names=tuple(names),
-        note=_told(len(found)),
-        table=_shares([cells for _, cells in found], names),
+        note=_told(found),
+        table=_shares(maps, names),
         table_of="State",
     )
 
@@ -111,18 +111,23 @@ def _places(rows: int, pages: int | None) -> tuple[tuple[float, str], ...]:
 
 
 def _columns(
-    times_s: NDArray[np.float64], end_s: float
+    found: Sequence[tuple[float, Sequence[int]]], end_s: float
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Borders of the columns, and which state each of them shows: -1 for none."""
+    times_s = np.array([at_s for at_s, _ in found])
+    real = np.array([len(state) > 0 for _, state in found])
     edges = np.linspace(0.0, max(end_s, 1e-3), COLUMNS + 1)
-    chosen = np.full(COLUMNS, -1, dtype=np.intp)
-    chosen[column_numbers(times_s, 0.0, float(edges[-1]), COLUMNS)] = np.arange(len(times_s))
-    last = np.maximum.accumulate(chosen)
-    held = (last >= 0) & (edges[:-1] - times_s[last] < HOLD_S)
-    return edges, np.where(held, last, -1)
+    numbers = column_numbers(times_s, 0.0, float(edges[-1]), COLUMNS)
+    own, last = np.full(COLUMNS, -1, dtype=np.intp), np.full(COLUMNS, -1, dtype=np.intp)
+    own[numbers[real]] = np.flatnonzero(real)
+    last[numbers] = np.arange(len(found))
+    before = np.maximum.accumulate(last)  # a state stands until the next one, or the round's end
+    held = np.where((before >= 0) & real[before], before, -1)
+    return edges, np.where(own >= 0, own, held)
 
 
-def _told(states: int) -> str:
+def _told(found: Sequence[tuple[float, Sequence[int]]]) -> str:
+    states = sum(1 for _, state in found if len(state))
     if states <= COLUMNS:
         return ""
     return f"Of {counted(states, 'state')}, the last in each of {COLUMNS} columns is shown."

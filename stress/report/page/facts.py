@@ -66,8 +66,8 @@ def spec_words(spec: Mapping[str, Any]) -> str:
     if "workers" in spec:
         parts.append(f"by {_workers(str(spec['workers']))}")
     if "ram" in spec:
-        zones = str(spec.get("zones", "")).split(",")
-        parts.append(f"on {spec['ram']} in {counted(len(zones), 'zone')}")
+        zones = str(spec["zones"]).split(",") if "zones" in spec else []
+        parts.append(f"on {spec['ram']}" + (f" in {counted(len(zones), 'zone')}" if zones else ""))
     if "duration" in spec:
         parts.append(f"for {spec['duration']}")
     more = [f"link store {spec['link-store']}"] if "link-store" in spec else []

@@ -55,7 +55,10 @@ class Growing:
 
 @dataclass
 class Sampled:
-    """Everything that the samples of a run say. ``maps`` and ``free``: time and cells."""
+    """Everything that the samples of a run say.
+
+    ``maps`` and ``free``: time and cells; no cells where a round has ended.
+    """
 
     rates: dict[str, Growing] = field(default_factory=dict)
     private: dict[str, Growing] = field(default_factory=dict)
@@ -77,9 +80,18 @@ def sampled(reader: Reader, run: RunRow, rounds: Iterable[RoundRow]) -> Sampled:
             before = row
         for use in uses_of(reader, one.id):
             _add_use(found, use, use.time_s - run.started_s)
-        for series in _all(found):
-            series.gap()
+        _end_round(found)
     return found
+
+
+def _end_round(found: Sampled) -> None:
+    """What follows belongs to another round."""
+    for series in _all(found):
+        series.gap()
+    if found.free:
+        found.free.append((found.last_s + GAP_S, ()))
+    if found.maps:
+        found.maps.append((found.last_s + GAP_S, b""))
 
 
 def samples_of(reader: Reader, round_id: int) -> Iterator[SampleRow]:

@@ -17,7 +17,7 @@ from stress.run.interrupts import Interrupts
 from stress.run.progress import Progress, Several
 from stress.spec import RunSpec, Zone
 from support.browser import Document
-from support.runs import compile_once
+from support.runs import compile_once, shmstress
 
 SPEC = RunSpec(("churn", "orders"), 2, (Zone(16 << 20),), duration_s=2.5, seed=0xD1)
 
@@ -120,3 +120,18 @@ def test_the_page_ends_with_the_last_moment_shown(recorded, tmp_path):
         assert numbers[f"latency/{name}/calls"] == histogram.count
         assert numbers[f"latency/{name}/p99"] == histogram.percentile(99)
     assert root.all("h1")[0].text().startswith(result.verdict.name)
+
+
+def test_a_run_with_out_can_be_made_a_page(tmp_path):
+    """``shmstress run --out DIR``, then ``shmstress report DIR --html FILE``."""
+    runs, page = tmp_path / "runs", tmp_path / "run.html"
+    line = "run --duration 2s --workload churn,orders --workers 2 --ram 32MiB --progress never"
+    done = shmstress(*line.split(), "--out", str(runs))
+    verdict = done.stdout.splitlines()[-1].partition(" ")[0]
+    assert shmstress("report", str(runs), "--html", str(page)).returncode == 0
+    root = Document(page.read_text("utf-8")).root
+    assert root.all("h1")[0].text().startswith(verdict)
+    (told,) = runs.glob("*/run.json")
+    operations = json.loads(told.read_text())["results"][0]["ops"]
+    (shown,) = root.all("data", data_key="runs/1/operations")
+    assert int(shown.attributes["value"]) == operations > 0

@@ -4,6 +4,7 @@ The directory and the spec are written before the first worker starts, so that a
 harness itself leaves them::
 
     DIR/<utc>-<seed>/  spec.toml  environment.json  worker-N.log
+                       records.db                            as it happens (stress/records)
                        run.json  violations.jsonl            at the end
                        segment.bin                           after a failure, sparse
 """

@@ -188,6 +188,18 @@ def test_lost_events_are_counted_for_each_cpu() -> None:
     assert "LOST: 19 events of CPU 3; pairs across the gap may be wrong" in list(found.report())
 
 
+def test_a_line_without_a_time_is_no_event_among_others() -> None:
+    found = imported(
+        f"{HEAD.format(1)}{PAGE}\nkfree: call_site=f ptr=1a\n{HEAD.format(2)}{PAGE_BACK}"
+    )
+    assert (len(found.trace), found.tally.count(UNKNOWN)) == (2, 1)
+
+
+def test_a_full_buffer_of_a_cpu_without_events_ends_nothing() -> None:
+    mark = "# shmstress: the buffer of CPU 9 was full, 3 events were dropped"
+    assert len(imported(f"{HEAD.format(1)}{PAGE}\n{mark}").trace) == 1
+
+
 def test_stacks_and_functions_between_the_events_are_passed_over() -> None:
     found = imported(f"""\
 {HEAD.format(1)}{PAGE}

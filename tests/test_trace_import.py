@@ -148,6 +148,12 @@ def test_lines_may_end_as_windows_ends_them_and_hold_any_bytes(call: Call, tmp_p
     assert "not understood: 1 line, first in line 11" in output
 
 
+def test_a_mark_of_utf_8_belongs_to_no_line(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "t.rep").write_bytes(b"\xef\xbb\xbfa 0 64\nf 0\n")
+    call("trace", "import", tmp_path / "t.rep", "--out", tmp_path / "t.npz")
+    assert len(load(tmp_path / "t.npz")) == 2
+
+
 def test_a_last_line_without_an_end_is_read(call: Call, tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("a 0 64\nf 0")
     call("trace", "import", tmp_path / "t.txt", "--out", tmp_path / "t.npz")
@@ -234,6 +240,7 @@ def test_a_file_of_something_else_is_one_line(
         (("import", "t.txt"), "Missing option '--out'"),
         (("import", "none.txt", "--out", "t.npz"), "none.txt: No such file"),
         (("import", "t.txt", "--out", "no/t.npz"), "there is no directory 'no'"),
+        (("import", "t.txt", "--out", "./t.txt"), "is the text itself"),
         (("import", "t.txt", "--out", "t.npz", "--format", "ftrac"), "did you mean 'ftrace'"),
         (("import", "t.txt", "--out", "t.npz", "--format", "perf"), "read as perf"),
         (("shwo", "t.npz"), "did you mean 'show'"),

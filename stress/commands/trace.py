@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
+from shmalloc.errors import MisuseError
 from stress import progress as watching
 from stress.options import Names, option
 from stress.options import command as as_command
@@ -75,6 +77,8 @@ def import_command(file: str, out: str, format: str, progress: str) -> int:
     from stress.trace.summary import brief
 
     require_file("out", out)
+    if Path(file).exists() and Path(out).exists() and Path(file).samefile(out):
+        raise MisuseError(f"out: {out} is the text itself; name another file")
     with watching.shown(progress) as report:
         imported = import_text(file, format, report)
     trace = replace(imported.trace, source=out)

@@ -4,7 +4,7 @@ A grammar reads one line at a time (``take``): it adds rows, or says in the tall
 ``knows(line)`` is the guess whether a line is of this format; the format that knows most of the
 first lines of a text reads all of it. A grammar may remember what the lines before said.
 
-A pointer or a count is taken as it stands: whether it means anything is for pairing.py.
+It decides about one line alone; what a free belongs to is for pairing.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from typing import ClassVar
 
-from stress.trace.rows import Caches, OutOfRange, Rows
+from stress.trace.rows import Caches, Rows
 from stress.trace.tally import LEFT_OUT, OTHER, Tally
 
 COMMENT = "comments and headers"
@@ -64,6 +64,3 @@ def nanoseconds(seconds: str, fraction: str | None) -> int:
     if len(fraction) == 6:
         return int(seconds + fraction) * 1000
     return int(seconds + fraction.ljust(9, "0")[:9])
-
-
-__all__ = ["COMMENT", "EMPTY", "LINE_NS", "Grammar", "OutOfRange", "nanoseconds"]

@@ -25,8 +25,8 @@ from abc import abstractmethod
 from collections import Counter
 
 from stress.trace.format import LARGEST_ORDER, OBJECT_ALLOC, PAGE_ALLOC
-from stress.trace.grammar import COMMENT, EMPTY, LINE_NS, Grammar, OutOfRange
-from stress.trace.rows import FREE_ANY
+from stress.trace.grammar import COMMENT, EMPTY, LINE_NS, Grammar
+from stress.trace.rows import FREE_ANY, OutOfRange
 
 CLASSES = (8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192)  # those of kmalloc
 PAGE_BYTES = 4096

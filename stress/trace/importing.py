@@ -30,6 +30,7 @@ from stress.trace.tally import GROUPS, Tally
 from stress.trace.text import CURE, MAX_LINE_CHARS, Text
 
 AUTO = "auto"
+BEYOND = f"events behind the first {MAX_EVENTS:,}"
 ORIGIN = "imported from: "  # the beginning of the first note
 # Of two formats that know equally many lines, the first is taken.
 FORMATS: dict[str, type[Grammar]] = {
@@ -170,6 +171,7 @@ class _Importing:
         if not len(grammar.rows):
             raise self._nothing()
         table = grammar.rows.table(MAX_EVENTS)
+        pairing.counts[BEYOND] += len(grammar.rows) - len(table)
         trace = pairing.trace(table, grammar.caches, grammar.full_cpus)
         left_out = +pairing.counts
         if not len(trace):

@@ -94,10 +94,13 @@ class KernelText(Grammar):
             self.leave_out(why, number, line)
 
     def _other_form(self, line: str) -> re.Match[str] | None:
-        """The line in another form than the one before; the forms of a file are few."""
+        """The line in another form than the one before; the forms of a file are few.
+
+        A file with times has no events without.
+        """
         for pattern in self.patterns:
             match = pattern.match(line)
-            if match is not None:
+            if match is not None and (pattern is not _BARE or not len(self.rows)):
                 self._pattern = pattern
                 return match
         return None

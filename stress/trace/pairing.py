@@ -95,10 +95,8 @@ class Pairing:
 
         From that moment its events are missing, so events of other CPUs have no order to them.
         """
-        ends = [
-            int(table["time"][table["cpu"] == cpu].max(initial=np.iinfo(np.int64).min))
-            for cpu in full_cpus
-        ]
+        times = [table["time"][table["cpu"] == cpu] for cpu in full_cpus]
+        ends = [int(own.max()) for own in times if len(own)]
         if not ends:
             return table
         kept = table[table["time"] <= min(ends)]

@@ -26,9 +26,9 @@ from hashlib import blake2b
 
 from shmalloc import constants as c
 from stress.trace.format import LARGEST_OBJECT_BYTES, LARGEST_ORDER, OBJECT_ALLOC, PAGE_ALLOC
-from stress.trace.grammar import COMMENT, EMPTY, LINE_NS, Grammar, OutOfRange
+from stress.trace.grammar import COMMENT, EMPTY, LINE_NS, Grammar
 from stress.trace.heap_text import CLASSES, PAGE_BYTES
-from stress.trace.rows import FREE_ANY
+from stress.trace.rows import FREE_ANY, OutOfRange
 
 COLUMNS = {
     "op": ("op", "operation", "event", "kind", "type", "action"),
@@ -197,10 +197,9 @@ class TableText(Grammar):
 
 def _heading(line: str) -> tuple[str, list[str]]:
     """The separator of a line, and its cells as names of columns."""
-    text = line.removeprefix("\ufeff")
-    separator = max(_SEPARATORS, key=text.count)
+    separator = max(_SEPARATORS, key=line.count)
     try:
-        cells = next(csv.reader([text], delimiter=separator), [])
+        cells = next(csv.reader([line], delimiter=separator), [])
     except csv.Error:
         cells = []
     return separator, [cell.strip().lower() for cell in cells]

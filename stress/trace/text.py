@@ -13,6 +13,7 @@ Raises ``MisuseError`` for what is no text.
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -95,8 +96,9 @@ class Text:
 
     def chunks(self) -> Iterator[list[str]]:
         """All lines, some thousands at a time; the last one may have had no end."""
-        rest = b""
+        rest, mark = b"", codecs.BOM_UTF8
         while part := self._read():
+            part, mark = part.removeprefix(mark), b""  # only at the very beginning
             whole, end, tail = (rest + part).rpartition(b"\n")
             if end:
                 yield self._lines(whole)

@@ -50,6 +50,7 @@ ONLY_IN = {
     "greenlet": ("stress.machine.interpreted",),
     "click": ("stress.cli", "stress.commands", "stress.options"),
     "textual": ("stress.top.app",),
+    "prometheus_client": ("stress.metrics",),
     "junitparser": ("stress.report.junit",),
     "jinja2": ("stress.explorer.report.html", "stress.report.page.render"),
     "matplotlib": ("stress.report.page",),

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec.structs import replace
 
 from shmalloc.errors import MisuseError
 from shmalloc.layout import LINK_STORES
+from stress.metrics.attach import attached, end_of
+from stress.metrics.places import Places
 from stress.options import (
     WORKLOADS,
     Names,
@@ -23,6 +26,7 @@ from stress.options import (
     exports,
     ignore,
     json_file,
+    metrics,
     option,
     progress,
 )
@@ -42,7 +46,7 @@ from stress.report.suites.run import suite_of
 from stress.report.text import first_line, result_lines
 from stress.run.controller import Controller
 from stress.run.interrupts import Interrupts
-from stress.run.progress import Progress
+from stress.run.progress import Progress, Several
 from stress.run.result import RunResult
 from stress.run.workers import cores
 from stress.seeds import fresh_seed
@@ -51,6 +55,9 @@ from stress.surroundings import require_files, require_processes
 from stress.trace.options import with_trace
 from stress.workloads import DEFAULT_WORKLOADS
 from stress.workloads import WORKLOADS as WORKLOADS_BY_NAME
+
+if TYPE_CHECKING:
+    from stress.metrics.exporter import Exporter
 
 # Open files of the controller, as measured, with some to spare.
 FILES, FILES_A_WORKER, FILES_OF_FAULTS = 24, 4, 24
@@ -158,6 +165,7 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
 @json_file()
 @exports("junit", "ktap", "markdown", "sarif", "perfetto")
 @option("--out", metavar="DIR", group="Results", help="Write everything about the run to DIR.")
+@metrics()
 @progress("Show progress; auto: live on a terminal, one line every ten seconds elsewhere.")
 @option(
     "--dry-run",
@@ -172,6 +180,7 @@ def command(
     json: str | None,
     exports: dict[str, str | None],
     out: str | None,
+    metrics: Places,
     progress: str,
     dry_run: bool,
     seed: int | None,
@@ -199,7 +208,9 @@ def command(
     if dry_run:
         click.echo(f"# {spec.command_line()}\n{spec.toml()}", nl=False)
         return 0
-    return run_spec(spec, Outputs(json, out, progress, db, ignore), files)
+    outputs = Outputs(json, out, progress, db, ignore)
+    with attached(metrics, "run", partial(click.echo, err=True)) as exporter:
+        return run_spec(spec, outputs, files, exporter)
 
 
 def fit_for_faults(spec: RunSpec) -> RunSpec:
@@ -227,14 +238,16 @@ def require_limits(spec: RunSpec) -> None:
     require_processes(spec.workers + PROCESSES + int(faults), what)
 
 
-def run_spec(spec: RunSpec, outputs: Outputs, files: Exports) -> int:
+def run_spec(
+    spec: RunSpec, outputs: Outputs, files: Exports, exporter: Exporter | None = None
+) -> int:
     """Run ``spec``, write all results where they are wanted, and return the exit code."""
     require_limits(spec)
     artifacts = None if outputs.out is None else Artifacts(outputs.out, spec)
     databases = [] if outputs.db is None else [outputs.db]
     databases += [] if artifacts is None else [str(artifacts.directory / DATABASE)]
     with recorded_run(spec, databases, outputs.ignored) as record:
-        return _run(spec, outputs, files, artifacts, record)
+        return _run(spec, outputs, files, artifacts, record, exporter)
 
 
 def _run(
@@ -243,6 +256,7 @@ def _run(
     files: Exports,
     artifacts: Artifacts | None,
     record: RecordedRun,
+    exporter: Exporter | None,
 ) -> int:
     start = Start.now()
     lines_to_stderr = files.aside
@@ -253,6 +267,8 @@ def _run(
         record.finish(result, None if artifacts is None else artifacts.directory)
         _write(result, outputs, artifacts)
         files.write(lambda: suite_of(result, start), _flight(result))
+        if exporter is not None:
+            end_of(exporter, result)
         for line in result_lines(result):
             click.echo(line, err=lines_to_stderr)
         return result.verdict.exit_code
@@ -262,8 +278,9 @@ def _run(
         sys.stdout.flush()
         os._exit(code)  # the main thread is in a kernel that never ends
 
+    view = _progress(outputs.progress)
     with Interrupts() as interrupts:
-        progress = record.progress(_progress(outputs.progress))
+        progress = record.progress(view if exporter is None else Several([view, exporter]))
         controller = Controller(
             spec, progress, interrupts, artifacts, abandon, is_known=record.is_known
         )

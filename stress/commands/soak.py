@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import click
 from click.core import ParameterSource
 
 from shmalloc.errors import MisuseError
+from stress.metrics.attach import attached
+from stress.metrics.places import Places
 from stress.options import (
     PROGRAMS,
     WORKLOADS,
@@ -19,11 +22,13 @@ from stress.options import (
     duration,
     ignore,
     json_file,
+    metrics,
     option,
     progress,
 )
 from stress.options import command as as_command
 from stress.options import seed as seed_option
+from stress.verdict import Verdict
 
 if TYPE_CHECKING:
     from stress.records.writer import Records
@@ -37,7 +42,16 @@ ROUNDS, FINDINGS, DATABASE = "Rounds", "Findings", "Database"
 DEFAULT_DURATION = "1h"
 SHOWN_ROUNDS = 10
 # What may be said anew when a soak goes on.
-OF_A_SESSION = {"db", "resume", "seconds", "keep", "ignore", "json", "progress"}
+OF_METRICS = {"metrics_port", "metrics_address", "metrics_file"}
+OF_A_SESSION = OF_METRICS | {
+    "db",
+    "resume",
+    "seconds",
+    "keep",
+    "ignore",
+    "json",
+    "progress",
+}
 
 
 def _workloads() -> list[str]:
@@ -166,6 +180,7 @@ def _workloads() -> list[str]:
     help="Time to repeat a failing round, and again to cut it down.",
 )
 @json_file()
+@metrics()
 @progress("Show progress; auto: live on a terminal, a line for each round elsewhere.")
 @option(
     "--dry-run",
@@ -183,6 +198,7 @@ def command(
     keep: int | None,
     ignore: tuple[str, ...],
     json: str | None,
+    metrics: Places,
     progress: str,
     dry_run: bool,
     **settings: Any,
@@ -209,13 +225,23 @@ def command(
     drawer = _drawer(spec)
     if dry_run:
         return _show_rounds(drawer)
-    with Records(db, create=not resume, ignored=Ignored(ignore)) as records:
+    with (
+        attached(metrics, "soak", partial(click.echo, err=True)) as exporter,
+        Records(db, create=not resume, ignored=Ignored(ignore)) as records,
+    ):
         if resume:
             seconds = settings["seconds"] if "seconds" in given else None
             session = resume_soak(records, seconds)
         else:
             session = begin_soak(records, spec)
-        return _soak(records, session, json, progress, keep)
+        view = _view(progress)
+        if exporter is None:
+            return _soak(records, session, json, view, keep).exit_code
+        from stress.soak.measured import MeasuredView
+
+        verdict = _soak(records, session, json, MeasuredView(view, exporter), keep)
+        exporter.finish(verdict)
+        return verdict.exit_code
 
 
 def _is_typed(ctx: click.Context, name: str) -> bool:
@@ -292,9 +318,9 @@ def _show_rounds(drawer: Drawer) -> int:
 
 
 def _soak(
-    records: Records, session: Session, json: str | None, progress: str, keep: int | None
-) -> int:
-    """One session, from the first line to the last; the exit code."""
+    records: Records, session: Session, json: str | None, view: View, keep: int | None
+) -> Verdict:
+    """One session, from the first line to the last."""
     from shmalloc.leftovers import sweep
     from stress.report.places import write_to
     from stress.soak.hunt import Soak
@@ -307,14 +333,14 @@ def _soak(
     sys.stdout.flush()
     sweep()  # of a soak that was killed
     with Stops() as stops:
-        soak = Soak(drawer, records, session, _view(progress), stops)
+        soak = Soak(drawer, records, session, view, stops)
         verdict = soak.run()
     summary = Summary.of(session, verdict, drawer, records.path)
     if json is not None:
         write_to(json, summary.document())
     for line in summary.lines():
         click.echo(line, err=to_stderr)
-    return verdict.exit_code
+    return verdict
 
 
 def _view(wanted: str) -> View:

@@ -38,6 +38,7 @@ from stress.options.shared import (
     html_file,
     ignore,
     json_file,
+    metrics,
     progress,
     seed,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "html_file",
     "ignore",
     "json_file",
+    "metrics",
     "option",
     "progress",
     "seed",

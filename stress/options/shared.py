@@ -9,6 +9,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import click
+
+from stress.metrics.places import LOOPBACK, Places
 from stress.options.command import option
 from stress.options.kinds import Names, Seed, Time
 
@@ -137,6 +140,50 @@ def ignore(what: str = "findings", group: str | None = None) -> Decorator:
         group=group,
         help=f"Go past {what} with this fingerprint, which shmstress history shows; repeatable.",
     )
+
+
+def metrics(group: str = "Metrics") -> Decorator:
+    """``--metrics-port`` and its like; the parameter ``metrics`` gets a ``Places``.
+
+    Hand it to ``stress.metrics.attach.attached``.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def packed(
+            metrics_port: int | None, metrics_address: str, metrics_file: str | None, **values: Any
+        ) -> Any:
+            places = Places(metrics_port, metrics_address, metrics_file)
+            return function(metrics=places, **values)
+
+        made: Callable[..., Any] = packed
+        for one in (
+            option(
+                "--metrics-file",
+                metavar="FILE.prom",
+                group=group,
+                help="Write metrics to FILE once a second, for the textfile collector.",
+            ),
+            option(
+                "--metrics-address",
+                metavar="ADDRESS",
+                default=LOOPBACK,
+                show_default=True,
+                group=group,
+                help="Address of this machine that --metrics-port listens on.",
+            ),
+            option(
+                "--metrics-port",
+                type=click.IntRange(0, 65535),
+                metavar="PORT",
+                group=group,
+                help="Serve metrics for Prometheus on PORT; 0 takes a free one and says which.",
+            ),
+        ):
+            made = one(made)
+        return made
+
+    return decorate
 
 
 def progress(

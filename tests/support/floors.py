@@ -44,7 +44,7 @@ FLOORS = (
     ("stress.run",),
     ("stress.records",),
     ("stress.report", "stress.report.page", "stress.report.suites"),
-    ("stress.top",),
+    ("stress.top", "stress.metrics"),
     ("stress.litmus", "stress.mutants"),
     ("stress.soak",),
     ("stress.options",),

@@ -170,7 +170,7 @@ def test_link_stores_of_one_database_are_compared_round_by_round(tmp_path):
     path = tmp_path / "both.db"
     make(path, Made(rounds=10, link_stores=("page", "table"), slower=1.5))
     pairs = by_link_store(path)
-    rate = pairs["churn, operations by worker"]
+    rate = pairs["churn, rate of a worker"]
     assert rate.low < 1 / 1.5 < rate.high and rate.low < rate.ratio < rate.high < 0.8
     assert conclusion(rate) == "B is smaller"
     assert conclusion(pairs["alloc_pages, p50"]) == "B is larger"
@@ -179,7 +179,7 @@ def test_link_stores_of_one_database_are_compared_round_by_round(tmp_path):
 def test_the_medians_of_a_comparison_are_those_of_the_rounds(tmp_path):
     path = tmp_path / "both.db"
     make(path, Made(rounds=6, samples=5, link_stores=("page", "table")))
-    pair = by_link_store(path)["frag, operations by worker"]
+    pair = by_link_store(path)["frag, rate of a worker"]
     query = "SELECT result FROM rounds WHERE json_extract(spec, '$.link-store') = ?"
     for store, side in (("page", pair.left), ("table", pair.right)):
         rates = sorted(
@@ -438,4 +438,12 @@ def test_a_page_of_a_finding_runs_in_its_frame_and_a_hostile_one_cannot_leave_it
     open_all = "for (const one of inner.querySelectorAll('details')) one.open = true;"
     found, console = measured(browser, written(path), (800,), open_all)
     assert found["800"]["title"].startswith("shmstress soak")
-    assert all("Content Security Policy" in line for line in console)
+    assert console and all("Content Security Policy" in line for line in console)
+
+
+@needs_browser
+def test_the_page_of_a_finding_works_in_its_frame(browser, page):
+    open_all = "for (const one of inner.querySelectorAll('details')) one.open = true;"
+    show = "inner.querySelector('iframe').scrollIntoView();"
+    found, console = measured(browser, page, (800,), open_all + show)
+    assert console == [] and found["800"]["content"] <= 800

@@ -170,7 +170,7 @@ class SliceRunner:
             if elapsed_s >= current.seconds:
                 return
             self._wait.watch(watchdog, min(current.seconds - elapsed_s, self._faults.act()))
-            self._show(self._worked_s + elapsed_s)
+            self._show(self._worked_s + time.monotonic() - started_s)
 
     def _show(self, elapsed_s: float) -> None:
         self._processes()  # they are watched, with or without a view

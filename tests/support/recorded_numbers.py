@@ -66,6 +66,8 @@ class Numbers:
                 "SELECT at_s, accounts FROM samples WHERE round_id = ? ORDER BY id", one
             ):
                 done = next(a["operations"] for a in json.loads(accounts) if a["name"] == name)
+                if before is not None and at_s - before[0] < 0.5:
+                    continue
                 if before is not None:
                     rates.append((done - before[1]) / (at_s - before[0]))
                 before = (at_s, done)

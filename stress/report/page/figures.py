@@ -6,6 +6,7 @@ different lengths and numbers of workers can be compared; percentiles are of the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -19,6 +20,8 @@ from stress.run.histogram import Histogram
 FEWEST_CALLS = 1000  # of an operation in a round; fewer have no p99.9
 SHORTEST_S = 0.5  # worker seconds of a workload in a round
 QUANTILES = (50.0, 99.0, 99.9)
+
+_NUMBER = re.compile(r" \d+$")  # of a worker
 
 Figures = dict[tuple[str, Unit], list[float]]
 
@@ -43,7 +46,7 @@ Value = tuple[str, Unit, float]
 def _rates(one: RoundRow) -> list[Value]:
     workloads = one.result.get("workloads", ())
     return [
-        (f"{entry['name']}, operations by worker", Unit.RATE, entry["ops"] / entry["seconds"])
+        (f"{entry['name']}, rate of a worker", Unit.RATE, entry["ops"] / entry["seconds"])
         for entry in _entries(workloads)
         if entry["seconds"] >= SHORTEST_S
     ]
@@ -68,7 +71,7 @@ def _uses(reader: Reader, one: RoundRow) -> list[Value]:
     """The largest private memory of a process of each kind, and the median fragmentation."""
     peaks: dict[str, float] = {}
     for use in uses_of(reader, one.id):
-        kind = use.role.split()[0]
+        kind = _NUMBER.sub("", use.role)
         peaks[kind] = max(peaks.get(kind, 0.0), float(use.private_bytes or 0))
     shares = [row.fragmentation for row in samples_of(reader, one.id)]
     measured = [share for share in shares if share is not None]

@@ -1,8 +1,9 @@
 """Series of a run, read from its samples: rates, memory, descriptors, fragmentation, free memory.
 
 The samples are those that the live view showed. A rate is what a counter rose between two samples
-of one round, divided by the time between them. Between rounds there is a gap, and where a workload
-did not run, too. Times count from the start of the run.
+of one round, divided by the seconds of work between them; half a second at least, so that the last
+moments of a round, in which its workers stop one by one, give no rate. Between rounds there is a
+gap, and where a workload did not run, too. Times count from the start of the run.
 
 Reads page after page, so that a run of a week does not have to fit into memory as rows.
 """
@@ -22,7 +23,7 @@ from stress.records.rows import ProcessRow, RoundRow, RunRow, SampleRow
 from stress.report.page.thin import Line
 
 PAGE_ROWS = 2000
-SHORTEST_S = 0.05  # between two samples; a rate over less says nothing
+SHORTEST_S = 0.5  # between two samples; a rate over less says nothing
 GAP_S = 1e-3  # behind the last sample of a round, where its lines end
 MOST_ROLES = 10
 _WORKER = re.compile(r"worker \d+")
@@ -76,8 +77,10 @@ def sampled(reader: Reader, run: RunRow, rounds: Iterable[RoundRow]) -> Sampled:
     for one in rounds:
         before: SampleRow | None = None
         for row in samples_of(reader, one.id):
-            _add_sample(found, row, before, row.time_s - run.started_s)
-            before = row
+            _add_sample(found, row, row.time_s - run.started_s)
+            if before is None or row.at_s - before.at_s >= SHORTEST_S:
+                _add_rates(found, row, before, row.time_s - run.started_s)
+                before = row
         for use in uses_of(reader, one.id):
             _add_use(found, use, use.time_s - run.started_s)
         _end_round(found)
@@ -112,7 +115,7 @@ def uses_of(reader: Reader, round_id: int) -> Iterator[ProcessRow]:
         after = rows[-1].id if rows else None
 
 
-def _add_sample(found: Sampled, row: SampleRow, before: SampleRow | None, at_s: float) -> None:
+def _add_sample(found: Sampled, row: SampleRow, at_s: float) -> None:
     if not math.isfinite(at_s):
         raise ValueError(f"a sample at {at_s} s")
     found.samples += 1
@@ -122,7 +125,10 @@ def _add_sample(found: Sampled, row: SampleRow, before: SampleRow | None, at_s: 
     found.free.append((at_s, row.free_by_order))
     if row.ram_map:
         found.maps.append((at_s, row.ram_map))
-    if before is None or row.at_s - before.at_s < SHORTEST_S:
+
+
+def _add_rates(found: Sampled, row: SampleRow, before: SampleRow | None, at_s: float) -> None:
+    if before is None:
         return
     earlier = {account["name"]: account for account in before.accounts}
     for account in row.accounts:

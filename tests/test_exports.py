@@ -103,6 +103,12 @@ def test_an_interrupt_loses_nothing_of_what_was_found(program, capsys, monkeypat
     assert json.loads((program / "a.json").read_text())["exit_code"] == 1
 
 
+def test_a_full_disk_hides_no_verdict(program, capsys):
+    assert cli.run(["check", "mine.py", "--duration", "5s", "--ktap", "/dev/full"]) == 7
+    captured = capsys.readouterr()
+    assert "FAILED in " in captured.out and "No space left on device" in captured.err
+
+
 def test_a_suite_is_made_only_if_a_format_is_wanted():
     Exports({"junit": None, "markdown": None}).write(lambda: pytest.fail("it was made"))
 

@@ -114,8 +114,12 @@ def command(
     except KeyboardInterrupt:  # nothing of what was found is lost
         interrupted = True
     checked = Checked(loop, selection, changes, seconds, interrupted)
+    _show(checked, files.aside)  # before the files: a disk may be full
+    _write(checked, json, html)
     files.write(lambda: suite_of(checked, start, command_line()), _trace(checked))
-    return _show(checked, json, html, files.aside)
+    if interrupted and not loop.failures:
+        raise KeyboardInterrupt
+    return verdict.verdict_of(loop).exit_code
 
 
 def _files_of(parts: tuple[str, ...]) -> list[Path]:
@@ -136,13 +140,13 @@ def _show_unprepared(
     from stress.report.places import write_to
     from stress.report.suites.check import suite_of_unprepared
 
+    aside = files.aside
+    click.echo(unprepared.text_of(error, changes), err=aside)
+    click.echo(f"not checked: {unprepared.LEFT}\n{Verdict.FAILED.name}", err=aside)
     if json is not None:
         whole = unprepared.document_of(error, changes)
         write_to(json, json_module.dumps(whole, indent=2) + "\n")
     files.write(lambda: suite_of_unprepared(error, changes, start, command_line()))
-    aside = files.aside
-    click.echo(unprepared.text_of(error, changes), err=aside)
-    click.echo(f"not checked: {unprepared.LEFT}\n{Verdict.FAILED.name}", err=aside)
     return Verdict.FAILED.exit_code
 
 
@@ -204,23 +208,23 @@ def _trace(checked: Checked) -> Callable[[], str] | None:
     return None if first is None else lambda: perfetto(verdict.account_of(first))
 
 
-def _show(checked: Checked, json: str | None, html: str | None, aside: bool) -> int:
+def _show(checked: Checked, aside: bool) -> None:
+    from stress.check import verdict
+
+    first = verdict.shortest(checked.loop)
+    if first is not None:
+        click.echo(verdict.failure_text(first, checked.changes), err=aside)
+    for text in verdict.last_words(checked.loop, checked.selection, checked.seconds):
+        click.echo(text, err=aside)
+
+
+def _write(checked: Checked, json: str | None, html: str | None) -> None:
     from stress.check import verdict
     from stress.report.places import write_to
 
-    loop, selection, changes = checked.loop, checked.selection, checked.changes
-    seconds = checked.seconds
-    first = verdict.shortest(loop)
+    first = verdict.shortest(checked.loop)
     if json is not None:
-        whole = verdict.document(loop, selection, changes, seconds)
-        write_to(json, json_module.dumps(whole, indent=2) + "\n")
-    if first is not None:
-        click.echo(verdict.failure_text(first, changes), err=aside)
-        if html is not None:
-            write_to(html, verdict.page_of(first))
-    for text in verdict.last_words(loop, selection, seconds):
-        click.echo(text, err=aside)
-    if checked.interrupted and first is None:
-        raise KeyboardInterrupt
-    code: Verdict = verdict.verdict_of(loop)
-    return code.exit_code
+        found = checked.loop, checked.selection, checked.changes, checked.seconds
+        write_to(json, json_module.dumps(verdict.document(*found), indent=2) + "\n")
+    if html is not None and first is not None:
+        write_to(html, verdict.page_of(first))

@@ -206,11 +206,11 @@ def command(
         if total.cases:
             known = covered(total) if not targets else ()
             crashed = Crashed(total, by_name, known, interrupted=len(by_name) < len(cases))
+            with redirect_stdout(sys.stderr if files.aside else sys.stdout):
+                _show(total, known, sites)
             _write(total, json, html)
             trace = partial(_trace, total.failures[0]) if total.failures else None
             files.write(lambda: suite_of(crashed, start, command_line()), trace)
-            with redirect_stdout(sys.stderr if files.aside else sys.stdout):
-                _show(total, known, sites)
     return VERDICT_OF[total.verdict].exit_code
 
 

@@ -176,9 +176,9 @@ def _show(
     from stress.mutants import report
     from stress.report.places import write_to
 
+    report.print_tables(results, to_stderr=aside)
     if json is not None:
         write_to(json, report.document(results, names, seconds))
-    report.print_tables(results, to_stderr=aside)
 
 
 def _export(results: list[Hunted], files: Exports, start: Start) -> None:

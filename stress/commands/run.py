@@ -265,12 +265,12 @@ def _run(
 
     def finish(result: RunResult) -> int:
         record.finish(result, None if artifacts is None else artifacts.directory)
+        for line in result_lines(result):  # before the files: a disk may be full
+            click.echo(line, err=lines_to_stderr)
         _write(result, outputs, artifacts)
         files.write(lambda: suite_of(result, start), _flight(result))
         if exporter is not None:
             end_of(exporter, result)
-        for line in result_lines(result):
-            click.echo(line, err=lines_to_stderr)
         return result.verdict.exit_code
 
     def abandon(result: RunResult) -> None:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from stress.report.page.model import Comparison, Pair, Side, Unit
 
+MOST_NAMED = 6
 LEVEL = 0.05  # the share of equal figures that look different
 EXACT = 40  # rounds of a side; with more, the normal distribution is as good
 
@@ -33,10 +34,8 @@ def compared(left: tuple[str, Measured], right: tuple[str, Measured]) -> Compari
     """``left`` and ``right``: what each side is, and its figures."""
     both = [figure for figure in left[1] if figure in right[1]]
     pairs = [_pair(name, unit, left[1][name, unit], right[1][name, unit]) for name, unit in both]
-    only = [name for name, unit in (*left[1], *right[1]) if (name, unit) not in both]
-    notes = (
-        [f"Only on one side, so not compared: {', '.join(dict.fromkeys(only))}."] if only else []
-    )
+    only = dict.fromkeys(name for name, unit in (*left[1], *right[1]) if (name, unit) not in both)
+    notes = [f"Only on one side, so not compared: {_some(list(only))}."] if only else []
     if not both:
         notes.append("The two have no figure in common.")
     bounds = (
@@ -44,6 +43,11 @@ def compared(left: tuple[str, Measured], right: tuple[str, Measured]) -> Compari
         " times of 100, so of twenty equal figures one is expected to look different."
     )
     return Comparison(left[0], right[0], tuple(pairs), tuple(notes), bounds)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return "; ".join(names[:MOST_NAMED]) + (f"; and {more:,} more" if more > 0 else "")
 
 
 def _pair(name: str, unit: Unit, left: Sequence[float], right: Sequence[float]) -> Pair:

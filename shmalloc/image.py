@@ -18,7 +18,8 @@ Extent = tuple[int, int, int]  # zone, first pfn, end pfn
 
 
 def write_image(ram: Ram, layout: Layout, digest: int = 0) -> None:
-    """Write header, geometry text, zones, zonelists, CPU slots, per-CPU marks and holes.
+    """Write header, geometry text, zones, zonelists, CPU slots, per-CPU marks, holes, and what is
+    in front of the first zone, which is reserved like a hole.
 
     ``ram`` must be zero. Everything but the magic word is written; call ``boot`` next.
     """
@@ -27,6 +28,8 @@ def write_image(ram: Ram, layout: Layout, digest: int = 0) -> None:
             ram[word] = value
     _write_geometry_text(ram, layout)
     first = layout.geometry.start_pfn
+    for pfn in range(first):
+        ram[layout.descriptor(pfn)] = c.T_RESERVED
     for index, zone in enumerate(layout.geometry.zones):
         _write_zone(ram, layout, index, first)
         first += zone.pages

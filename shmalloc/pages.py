@@ -17,6 +17,7 @@ from shmalloc import cpus
 from shmalloc.bound import OWNER_LIMIT, THIS_PROCESS, Bound
 from shmalloc.descriptor_text import MIGRATETYPES
 from shmalloc.errors import MisuseError, OutOfMemoryError
+from shmalloc.free_reporting import pageblocks, report_pageblock
 from shmalloc.kernels.contig import (
     alloc_contig_range,
     free_contig_range,
@@ -216,44 +217,18 @@ class PageOperations(Bound):
         return self.run(drain_all)
 
     def report_free(self) -> int:
-        """Give the memory of free blocks back to the system (MADV_REMOVE); the bytes given.
+        """Give the memory of free blocks back to the system (free_reporting.py); the bytes given.
 
-        Pageblock by pageblock: each is isolated, so that its free pages cannot be allocated
-        meanwhile. Needs a geometry with ``reporting=True``, in which no list runs through the pages
+        Needs a geometry with ``reporting=True``, in which no list runs through the pages
         themselves.
         """
-        geometry = self.segment.geometry
-        if not geometry.reporting:
+        if not self.segment.geometry.reporting:
             raise MisuseError(
                 "report_free: this arena keeps its lists in free pages; create it with"
                 " reporting=True and link_store='descriptor' or 'table'"
             )
-        step = 1 << geometry.pageblock_order
-        given = 0
-        for start in range(0, geometry.pages - step + 1, step):
-            if self.run(isolate_range, start, start + step) == 0:
-                try:
-                    given += sum(self._discard(*block) for block in self._free_blocks(start, step))
-                finally:
-                    self.run(unisolate_range, start, start + step)
-        return given
-
-    def _free_blocks(self, start: int, pages: int) -> list[tuple[int, int]]:
-        """(pfn, pages) of the free blocks of an isolated range: they can only grow meanwhile."""
-        words = self.segment.ram.array
-        found, pfn = [], start
-        while pfn < start + pages:
-            word0 = int(words[self.segment.layout.descriptor(pfn)])
-            order = (word0 >> c.ORDER_SHIFT) & c.ORDER_MASK
-            if word0 & c.TYPE_MASK == c.T_FREE:
-                found.append((pfn, 1 << order))
-            pfn += 1 << order
-        return found
-
-    def _discard(self, pfn: int, pages: int) -> int:
-        size = pages * self.segment.geometry.page_bytes
-        self.segment.discard(self.segment.layout.frame(pfn), size)
-        return size
+        blocks = pageblocks(self.segment)
+        return sum(report_pageblock(self.segment, self.run, start) for start in blocks)
 
     def describe(self, pfn: int) -> str:
         """A sentence about a page: its state, block, zone, owner."""

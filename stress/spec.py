@@ -18,29 +18,21 @@ from msgspec import Struct, field, json
 
 from shmalloc import constants as c
 from shmalloc.errors import MisuseError
-from shmalloc.layout import LINK_STORES
+from shmalloc.layout import LINK_STORES, Geometry
 from shmalloc.sizes import parse_bytes
-from stress.faults.grammar import Fail, Fault, Kill, Stop, parse_faults
+from stress.faults.grammar import Fail, Fault, Kill, Report, Stop, parse_faults
+from stress.geometry import PAGE_BYTES, GeometrySpec, parse_geometry
 from stress.jitter.spec import Jitter, parse_jitter
 from stress.quantities import exact_bytes, exact_duration, nearest, parse_entries, parse_workers
 from stress.settings import Duration, Seed, quantity, read_fields, texts_of
+from stress.zones import Zone, parse_zones, zone_text
 
+__all__ = ["PAGE_BYTES", "Outputs", "RawSpec", "RunSpec", "Zone", "parse_zones", "resolve"]
 WORKERS_PER_CORE = 3
-ODD_PAGES = 5
 # What a settings file or the environment of another place could turn on: a line says that it is off
 OFF = {"prealloc": "--no-prealloc", "jitter": "--jitter off", "flight": "--flight 0"}
 OFF["faults"] = "--faults off"
-PAGE_BYTES = 4096
-
-
-class Zone(Struct, frozen=True):
-    """One zone of the run's memory: its size and its node."""
-
-    bytes: int
-    node: int = 0
-
-    def __str__(self) -> str:
-        return exact_bytes(self.bytes) + (f"@{self.node}" if self.node else "")
+OFF["geometry"] = "--geometry off"
 
 
 class Outputs(Struct, frozen=True):
@@ -69,6 +61,7 @@ class RunSpec(Struct, frozen=True):
     link_store: Annotated[str, quantity(choices=LINK_STORES)] = field(
         default="page", name="link-store"
     )
+    geometry: Annotated[GeometrySpec, quantity(read=parse_geometry)] = GeometrySpec()
     duration_s: Duration = field(default=20.0, name="duration")
     seed: Seed = 1
     engine: Annotated[str, quantity(choices=("native", "interpreted"))] = "native"
@@ -110,6 +103,16 @@ class RunSpec(Struct, frozen=True):
         """The engine that runs the workloads' kernels; all others run on ``engine``."""
         return "jitter" if self.hooked and self.engine == "native" else self.engine
 
+    def shape(self, **more: Any) -> Geometry:
+        """The geometry of the segment; ``more``: what is not set by the spec."""
+        zones = tuple(zone.spec() for zone in self.zones)
+        fields = self.geometry.fields(self.seed)
+        return Geometry(zones=zones, link_store=self.link_store, **(fields | more))
+
+    @property
+    def nodes(self) -> int:
+        return 1 + max(zone.node for zone in self.zones)
+
     @property
     def ram_bytes(self) -> int:
         return sum(zone.bytes for zone in self.zones)
@@ -121,6 +124,8 @@ class RunSpec(Struct, frozen=True):
             del options["once"], options["duration"]
         if self.prealloc:
             options["prealloc"] = True
+        if self.geometry == GeometrySpec():
+            del options["geometry"]
         return options
 
     def command_line(self) -> str:
@@ -143,47 +148,6 @@ class RunSpec(Struct, frozen=True):
         return {**self.options(), "ram": exact_bytes(self.ram_bytes)}
 
 
-def parse_zones(text: str, ram_bytes: int | None, default_ram_bytes: int) -> tuple[Zone, ...]:
-    """Zones of a count (shares of the RAM, a node each) or of ``SIZE[@NODE],...``."""
-    if text.strip().isdigit():
-        return _shared_zones(int(text), ram_bytes or default_ram_bytes)
-    zones = tuple(_parse_zone(part) for part in text.split(","))
-    total = sum(zone.bytes for zone in zones)
-    if ram_bytes is not None and total != ram_bytes:
-        raise MisuseError(
-            f"zones: {text!r} are {exact_bytes(total)}, but ram is {exact_bytes(ram_bytes)};"
-            " give one of the two, or make them agree"
-        )
-    if len(zones) > c.MAX_ZONES:
-        raise MisuseError(f"zones: {len(zones)}; use 1 to {c.MAX_ZONES}")
-    return zones
-
-
-def _shared_zones(count: int, ram_bytes: int) -> tuple[Zone, ...]:
-    if not 1 <= count <= c.MAX_ZONES:
-        raise MisuseError(f"zones: {count}; use 1 to {c.MAX_ZONES}")
-    pages = ram_bytes // PAGE_BYTES
-    if ram_bytes % PAGE_BYTES or pages < count:
-        raise MisuseError(
-            f"ram: {exact_bytes(ram_bytes)}; use whole {PAGE_BYTES}-byte pages, at least one a zone"
-        )
-    # Odd borders on purpose: only there can a merge without a zone check do its damage.
-    share = pages // count - (ODD_PAGES if pages > 1024 * count else 0)
-    sizes = [share] * (count - 1) + [pages - share * (count - 1)]
-    return tuple(Zone(size * PAGE_BYTES, i % c.MAX_NODES) for i, size in enumerate(sizes))
-
-
-def _parse_zone(text: str) -> Zone:
-    size_text, _, node_text = text.strip().partition("@")
-    size = parse_bytes(size_text, "zones")
-    if size % PAGE_BYTES:
-        raise MisuseError(f"zones: {size_text!r}; use whole pages of {PAGE_BYTES} bytes")
-    node = int(node_text) if node_text.isdigit() else 0 if not node_text else -1
-    if not 0 <= node < c.MAX_NODES:
-        raise MisuseError(f"zones: node {node_text!r} of {text!r}; use 0 to {c.MAX_NODES - 1}")
-    return Zone(size, node)
-
-
 def parse_workloads(text: str, known: Iterable[str]) -> tuple[str, ...]:
     """The workload names of a comma-separated list, in order, each once and known."""
     choices = list(known)
@@ -204,6 +168,7 @@ class RawSpec(Struct, frozen=True, rename=lambda name: name.replace("_", "-")):
     ram: str | None = None
     zones: str = "2"
     link_store: str = "page"
+    geometry: str | None = None
     duration: str | None = None  # by default 20 s, or as long as the trace lasts
     seed: str = "1"
     engine: str = "native"
@@ -244,7 +209,23 @@ def resolve(raw: RawSpec, known: Iterable[str], cores: int) -> RunSpec:
     )
     for fault in spec.faults:
         _refuse(fault, spec)
+    _require_geometry(spec)
     return spec
+
+
+def _require_geometry(spec: RunSpec) -> None:
+    """Raises ``MisuseError`` for settings that exclude each other, or leave nothing to allocate."""
+    try:
+        spec.shape(cpus=spec.slots)
+    except MisuseError as error:
+        text = str(error).replace("_", "-")  # as the settings are spelled
+        raise MisuseError(f"geometry: {text}") from error
+    smallest = min(zone.managed_bytes for zone in spec.zones)
+    if spec.geometry.min_free_pages * PAGE_BYTES >= smallest:
+        raise MisuseError(
+            f"geometry: min-free={exact_bytes(spec.geometry.min_free_bytes or 0)} with a zone of"
+            f" {exact_bytes(smallest)}; use less, or nothing can be allocated"
+        )
 
 
 def _workers(raw: RawSpec, cores: int) -> int:
@@ -266,6 +247,11 @@ def _refuse(fault: Fault, spec: RunSpec) -> None:
             f"faults: {fault} with engine interpreted; its accesses are not atomic between"
             " worker and controller: use engine native, or fail alone"
         )
+    if isinstance(fault, Report) and not spec.geometry.reporting:
+        raise MisuseError(
+            f"faults: {fault} without reporting; use --geometry reporting=on with it,"
+            " and --link-store descriptor or table"
+        )
     if isinstance(fault, Stop) and 2 * fault.for_s > spec.hang_timeout_s:
         raise MisuseError(
             f"faults: {fault} with hang-timeout {exact_duration(spec.hang_timeout_s)}: a stopped"
@@ -280,10 +266,12 @@ def option_text(name: str, value: Any) -> str | bool:
             return _listed(parse_faults(value)) or "off"
         case "jitter", _:
             return str(parse_jitter(value))
+        case "geometry", _:
+            return str(parse_geometry(value))
         case _, bool() | str():
             return value
-        case "zones", {"size": size, **rest}:
-            return f"{size}@{rest.get('node', 0)}"
+        case "zones", {}:
+            return zone_text(value)
         case _, int() | float():
             return str(value)
         case _, list():

@@ -173,6 +173,15 @@ def test_a_signal_ends_the_run_in_order(number):
     assert not any(map(alive, workers)) and not run.segment_names
 
 
+def test_a_signal_to_all_processes_at_once_is_an_interruption():
+    """As a service manager or ``timeout`` sends it: workers and forkserver die of it, too."""
+    with RunningRun(*ENDLESS, group=True) as run:
+        os.killpg(run.process.pid, signal.SIGTERM)
+        code, output = run.end()
+    assert code == 2 and output.splitlines()[-1].startswith("INTERRUPTED ")
+    assert not run.segment_names
+
+
 def test_a_second_signal_ends_the_run_at_once_even_if_a_worker_does_not_answer():
     with RunningRun(*ENDLESS, "--hang-timeout", "2m") as run:
         os.kill(run.workers()[0], signal.SIGSTOP)

@@ -133,6 +133,14 @@ PAIRS = [
     ),
     ('jitter = "stutter=500ms/5s"', '[jitter]\nstutter = {pause = "500ms", work = 5}'),
     ('flight = "64"', "flight = 64"),
+    (
+        'geometry = "fill=zero,min-free=1MiB,spins=0"',
+        '[geometry]\nfill = "zero"\nmin-free = "1MiB"\nspins = 0',
+    ),
+    (
+        'zones = "1MiB@1:4KiB+8KiB,2MiB"',
+        '[[zones]]\nsize = "1MiB"\nnode = 1\nholes = ["4KiB+8KiB"]\n[[zones]]\nsize = "2MiB"',
+    ),
 ]
 
 
@@ -173,6 +181,8 @@ def test_a_file_in_json_gives_the_same_spec(spec_of):
         ("[jitter.stutter]\npause = 1", "jitter.stutter: work is missing; add work=..."),
         ("jitter = false", "jitter: False; use on"),
         ("[workload]", "workload: {}; use"),
+        ("[geometry]\nfil = 'zero'", "geometry: 'fil' is unknown; did you mean 'fill'?"),
+        ("[[zones]]\nsiz = '1MiB'", "zones: 'siz' is unknown; known are size, node, holes"),
         ("workload = ['chrun']", "workload: 'chrun' is unknown; did you mean 'churn'?"),
         ("wrkload = 1", "key: 'wrkload' is unknown; did you mean 'workload'?"),
         ("workers = ", "settings file: "),

@@ -53,6 +53,20 @@ def test_all_sheaves_are_made_with_the_cache_and_are_empty(
     assert world.audit() == 0
 
 
+@pytest.mark.parametrize("cpus, fits", [(8, True), (62, False)])
+def test_where_blocks_are_small_sheaves_are_small_or_there_are_none(
+    engine: Engine, cpus: int, fits: bool
+) -> None:
+    world = ObjectSegment(engine, max_order=0, pageblock_order=0, page_bytes=4096, cpus=cpus)
+    cache = world.create(64)
+    address = world.alloc(cache)
+    world.free(cache, address)
+    assert address > 0 and world.audit() == 0
+    at = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE]
+    assert (world.mem[at + cs.K_CAPACITY] > 0) is fits
+    assert world.destroy(cache) == 0
+
+
 def test_the_object_freed_last_comes_out_first(world: ObjectSegment, cache: int) -> None:
     one, two = world.alloc(cache), world.alloc(cache)
     world.free(cache, one)

@@ -125,7 +125,10 @@ def sheaf_words(mem: Memory, cache: CacheWords) -> int:
 
 @kernel
 def lay_out_sheaves(mem: Memory, cache: CacheWords) -> int:
-    """Choose capacity and number of sheaves; returns the words they need, 0: no sheaves."""
+    """Choose capacity and number of sheaves; returns the words they need, 0: no sheaves.
+
+    All sheaves of a cache lie in one block.
+    """
     flags = mem[cache + cs.K_FLAGS]
     mem[cache + cs.K_CAPACITY] = 0
     mem[cache + cs.K_SHEAF_COUNT] = 0
@@ -139,9 +142,12 @@ def lay_out_sheaves(mem: Memory, cache: CacheWords) -> int:
     capacity = (flags >> cs.CF_CAPACITY_SHIFT) & cs.CF_FIELD
     if capacity == 0:
         words = sheaf_words(mem, cache)
-        limit = fixed(mem, c.H_PAGES) << fixed(mem, c.H_PAGE_SHIFT) >> 6
+        largest = slab_words(mem, fixed(mem, c.H_MAX_ORDER))
+        limit = min(fixed(mem, c.H_PAGES) << fixed(mem, c.H_PAGE_SHIFT) >> 6, largest)
         while words > 8 and words * count > limit:
             words >>= 1
+        if words * count > largest:
+            return 0
         capacity = words - cs.SF_OBJECTS
     mem[cache + cs.K_CAPACITY] = capacity
     mem[cache + cs.K_SHEAF_COUNT] = count

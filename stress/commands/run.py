@@ -110,7 +110,7 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
     default="2",
     show_default=True,
     group=MEMORY,
-    help="Number of equal zones, or their sizes as SIZE[@NODE],...",
+    help="Number of equal zones, or SIZE[@NODE][:OFFSET+SIZE...],...: size, node, holes.",
 )
 @option(
     "--link-store",
@@ -119,6 +119,14 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
     show_default=True,
     group=MEMORY,
     help="Where free pages keep the links of their list.",
+)
+@option(
+    "--geometry",
+    metavar="SPEC",
+    group=MEMORY,
+    help="What the segment is made of, such as fill=poison,harden=on,pcp=list,max-order=6; off is"
+    " the default. Also min-free, pcp-batch, pcp-high, pageblock-order, reporting, spins, history,"
+    " start-pfn; see docs/geometry.md.",
 )
 @option(
     "--prealloc/--no-prealloc",

@@ -9,6 +9,8 @@
                                 (once); kind=page or kind=object restricts it to one kind
     pressure:pages=50%          takes half of the memory and gives it back in waves (every=2s)
     hotplug:every=200ms         unplugs CPU slots and plugs them in again
+    report:every=50ms           gives the free memory of a pageblock back to the system; needs
+                                --geometry reporting=on
 
 ``off`` means no faults, to override a settings file. A part without a colon continues the fault
 before it. A fault may occur several times; every setting except those of ``fail`` has a default. In
@@ -109,7 +111,15 @@ class Hotplug(Fault, frozen=True):
     every_s: Duration = field(default=0.2, name="every")
 
 
-FAULTS: dict[str, type[Fault]] = {kind.name: kind for kind in (Kill, Stop, Fail, Pressure, Hotplug)}
+class Report(Fault, frozen=True):
+    """Free page reporting of a random pageblock, on average each ``every_s``."""
+
+    name = "report"
+    every_s: Duration = field(default=0.05, name="every")
+
+
+_KINDS = (Kill, Stop, Fail, Pressure, Hotplug, Report)
+FAULTS: dict[str, type[Fault]] = {kind.name: kind for kind in _KINDS}
 
 
 def parse_faults(given: object) -> tuple[Fault, ...]:

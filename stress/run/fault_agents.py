@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from shmalloc.free_reporting import pageblocks, report_pageblock
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
-from stress.faults.grammar import Hotplug, Kill, Pressure, Stop
+from stress.faults.grammar import Hotplug, Kill, Pressure, Report, Stop
 from stress.run.fault_tally import FaultTally
 from stress.run.holdings import HoldingsReader
 from stress.run.memory import RunMemory
@@ -181,6 +182,29 @@ class HotplugAgent(_PeriodicAgent):
         self._tally.hotplug_changes += self._memory.call(plug_cpu, cpu) >= 0
 
 
+class ReportAgent(_PeriodicAgent):
+    """Gives the free memory of a random pageblock back, while workers allocate around it."""
+
+    def __init__(
+        self, fault: Report, rng: random.Random, memory: RunMemory, tally: FaultTally
+    ) -> None:
+        super().__init__(rng, fault.every_s)
+        self._memory = memory
+        self._tally = tally
+        self._starts = pageblocks(memory.segment)
+
+    def act(self) -> None:
+        given = report_pageblock(
+            self._memory.segment, self._memory.call, self.rng.choice(self._starts)
+        )
+        self._tally.reports += given > 0
+        self._tally.reported_bytes += given
+        self.again()
+
+    def rest(self) -> None:
+        """Nothing of it lasts."""
+
+
 def pick_worker(rng: random.Random, workers: Workers) -> Member | None:
     """A worker that works and is not about to be killed; None if there is none."""
     able = [
@@ -209,4 +233,6 @@ def agents_of(
                 agents.append(PressureAgent(fault, memory, tally))
             case Hotplug():
                 agents.append(HotplugAgent(fault, rng, workers, memory, tally))
+            case Report():
+                agents.append(ReportAgent(fault, rng, memory, tally))
     return agents

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from statistics import median
 
-from stress.faults.grammar import Fault, Hotplug, Kill, Pressure, Stop
+from shmalloc.sizes import format_bytes
+from stress.faults.grammar import Fault, Hotplug, Kill, Pressure, Report, Stop
 from stress.quantities import counted
 
 
@@ -26,6 +27,8 @@ class FaultTally:
     pressure_waves: int = 0
     pressure_peak_pages: int = 0
     hotplug_changes: int = 0
+    reports: int = 0  # pageblocks of which something was given back to the system
+    reported_bytes: int = 0
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -44,6 +47,7 @@ class FaultTally:
             "stops_inside": self.stops_inside,
             "pressure": {"waves": self.pressure_waves, "peak_pages": self.pressure_peak_pages},
             "hotplug_changes": self.hotplug_changes,
+            "reported": {"pageblocks": self.reports, "bytes": self.reported_bytes},
         }
 
     def marks(self, faults: tuple[Fault, ...]) -> dict[str, int]:
@@ -61,6 +65,8 @@ class FaultTally:
                     wanted["pressure"] = self.pressure_waves
                 case Hotplug():
                     wanted["unplugged"] = self.hotplug_changes
+                case Report():
+                    wanted["reported"] = self.reports
         return wanted
 
     def lines(self, faults: tuple[Fault, ...]) -> list[str]:
@@ -76,6 +82,10 @@ class FaultTally:
             found.append(f"pressure: {counted(self.pressure_waves, 'wave')}, {peak}")
         if Hotplug in kinds:
             found.append(f"hotplug: {self.hotplug_changes:,} slots unplugged or plugged in")
+        if Report in kinds:
+            given = format_bytes(self.reported_bytes)
+            blocks = counted(self.reports, "pageblock")
+            found.append(f"reporting: {given} of {blocks} given back to the system")
         return found
 
     def _kill_lines(self) -> list[str]:

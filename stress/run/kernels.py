@@ -16,14 +16,14 @@ from shmalloc.engine.native import is_kept, warm_together
 from shmalloc.kernels.audit import audit, audit_teardown
 from shmalloc.kernels.boot import boot
 from shmalloc.kernels.cache_set import cache_destroy
-from shmalloc.kernels.contig import online_range
+from shmalloc.kernels.contig import isolate_range, online_range, unisolate_range
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.reap import reap
 from shmalloc.kernels.recover import recover, unblock
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.kernels.slots import claim_slot, mark_dead, publish, share_slot
-from stress.faults.grammar import Fault, Hotplug, Kill, Pressure
+from stress.faults.grammar import Fault, Hotplug, Kill, Pressure, Report
 from stress.run.user_code import kernel_at, place_of
 from stress.spec import RunSpec
 from stress.workloads import OWN, WORKLOADS
@@ -34,13 +34,13 @@ Plan = tuple[tuple[str, Kernel], ...]  # engine, kernel
 
 ENV_PRELOAD = "SHMSTRESS_PRELOAD"
 HOOKED = "jitter"  # the engine of workloads over a memory with hooks
-_ALWAYS: tuple[Kernel, ...] = (
-    boot, publish, audit, drain_all, audit_teardown, audit_slabs, clock,
-)  # fmt: skip
+_AUDITS: tuple[Kernel, ...] = (audit, drain_all, audit_teardown, audit_slabs)
+_ALWAYS: tuple[Kernel, ...] = (boot, publish, clock, *_AUDITS)
 _OF_FAULTS: dict[type[Fault], tuple[Kernel, ...]] = {
     Kill: (mark_dead, recover, unblock, reap, cache_destroy, online_range, plug_cpu),
     Pressure: (pressure_take, pressure_give),
     Hotplug: (unplug_cpu, plug_cpu),
+    Report: (isolate_range, unisolate_range),
 }
 
 
@@ -98,8 +98,9 @@ def controller_kernels(spec: RunSpec) -> list[Kernel]:
     entries = list(_ALWAYS)
     if spec.live_faults:
         entries += [claim_slot, share_slot]
-    for fault in spec.faults:
-        entries += _OF_FAULTS.get(type(fault), ())
+    kinds = [type(fault) for fault in spec.faults] + [Report] * spec.geometry.reporting
+    for kind in kinds:
+        entries += _OF_FAULTS.get(kind, ())
     return list(dict.fromkeys(entries))
 
 

@@ -218,7 +218,7 @@ class LiveFaults:
             found = f"{len(held.lost)} of them are not labelled so: pfn {shown}"
             self._report(member, f"{len(held.mapped)} pages of the dead", found)
         assert member.workload is not None
-        in_flight = WORKLOADS[member.workload].in_flight
+        in_flight = WORKLOADS[member.workload].most_in_flight(self.spec)
         if held.unknown_blocks > in_flight:
             expected = f"at most {in_flight} blocks between allocator and owner map"
             self._report(member, expected, f"{held.unknown_blocks} without an owner")

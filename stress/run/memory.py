@@ -19,18 +19,20 @@ from shmalloc.cpus import claim
 from shmalloc.dialect import Kernel
 from shmalloc.engine import get_engine, when_waiting_long
 from shmalloc.errors import KernelFault, OutsideFault, Violation
+from shmalloc.free_reporting import pageblocks, report_pageblock
 from shmalloc.invariants import name_of
 from shmalloc.kernels.audit import audit, audit_teardown
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.slab_audit import audit_slabs
-from shmalloc.layout import Geometry, ZoneSpec
+from shmalloc.layout import Geometry
 from shmalloc.recovery import Rescuer
 from shmalloc.reports import Reports
 from shmalloc.segment import Segment
+from stress.geometry import PAGE_BYTES
 from stress.run.deadline import Deadline
 from stress.run.latencies import Latencies
 from stress.seeds import derive
-from stress.spec import PAGE_BYTES, RunSpec
+from stress.spec import RunSpec
 from stress.trace.compile import Plan
 from stress.trace.format import load
 from stress.trace.replay import Replay
@@ -39,10 +41,10 @@ from stress.workloads.area import W_PARAMETERS, W_PEER, W_RANDOM, W_SEQUENCE, W_
 from stress.workloads.latency import LATENCY_WORDS
 from stress.workloads.pressure import PRESSURE_WORDS
 
-HISTORY_ENTRIES = 256
 DEFAULT_CACHES = 32
 CACHES_PER_WORKER = 4  # slabmix: three that stay and one that comes and goes
 CACHES_OF_THE_DEAD = 256  # they are destroyed at the next stutter point only
+REPORTED_AT_ONCE = 1024  # pageblocks
 SEQUENCE_SHIFT = 32  # lives of a slot have owner ids of their own
 
 
@@ -66,12 +68,9 @@ def geometry_of(spec: RunSpec, plan: Plan | None = None) -> Geometry:
     """
     words = [WORKLOADS[name].work_words for name in spec.workloads]
     caches = CACHES_PER_WORKER * spec.workers + CACHES_OF_THE_DEAD * int(spec.kills)
-    return Geometry(
-        zones=tuple(ZoneSpec(zone.bytes // PAGE_BYTES, zone.node) for zone in spec.zones),
+    return spec.shape(
         page_bytes=PAGE_BYTES,
         cpus=spec.slots,
-        link_store=spec.link_store,
-        history=HISTORY_ENTRIES,
         owner_map=True,
         flight=spec.flight,
         work_words=max(PRESSURE_WORDS, *words, plan.work_words if plan else 0),
@@ -163,6 +162,22 @@ class RunMemory:
     def at_end(self) -> bool:
         """Whether there is nothing left to do before the time is over: a trace was replayed."""
         return self.replay is not None and self.replay.at_end()
+
+    def report_free(self) -> None:
+        """Give all free memory back to the system if the geometry says so; all workers are parked.
+
+        What they left in it has to be gone without harm.
+        """
+        if not self.spec.geometry.reporting:
+            return
+        call = self._engine.call
+        blocks = pageblocks(self.segment)
+        for first in range(0, len(blocks), REPORTED_AT_ONCE):
+            with self.in_time("free page reporting"):  # a guard for each call would take longer
+                for start in blocks[first : first + REPORTED_AT_ONCE]:
+                    report_pageblock(
+                        self.segment, lambda kernel, *a: call(kernel, self.ram, self.cpu, *a), start
+                    )
 
     def audit(self) -> list[Violation]:
         """Walk and recount everything; all workers are parked.

@@ -86,9 +86,8 @@ class RunResult:
     def marks(self) -> dict[str, int]:
         """Required mark -> how often it was reached, for the workloads that were chosen."""
         required: dict[int, None] = {}
-        nodes = 1 + max(zone.node for zone in self.spec.zones)
         for name in self.spec.workloads:
-            marks = WORKLOADS[name].required_marks(self.spec.workers, nodes)
+            marks = WORKLOADS[name].required_marks(self.spec)
             required.update(dict.fromkeys(marks))
         if any(isinstance(fault, Fail) for fault in self.spec.faults):
             required[c.EV_FAULT] = None

@@ -243,6 +243,7 @@ class SliceRunner:
     def _audit(self) -> None:
         """Stutter point: all workers are parked."""
         started_s = time.monotonic()
+        self._memory.report_free()
         self.result.violations += self._memory.audit()
         self._faults.free_orphaned()
         self._reported.make_room()

@@ -115,11 +115,11 @@ class WorkerWait:
 
     def _died(self, member: Member, code: int) -> Trouble:
         how, said = describe_exit(code) + member.last_words.of_crash(), member.last_words.others()
-        if code >= 0:
-            return Trouble(Verdict.ERROR, f"{member} {how}, saying {said or 'nothing'}")
-        if self._interrupts.requested:
+        if self._interrupts.requested:  # a signal to the whole group ends the forkserver, too
             name = self._interrupts.signal_name
             return Trouble(Verdict.INTERRUPTED, f"{member} {how} as the run got {name}")
+        if code >= 0:
+            return Trouble(Verdict.ERROR, f"{member} {how}, saying {said or 'nothing'}")
         if code == -signal.SIGBUS:
             text = (
                 f"{member} {how}: the system could not back a page of the segment; free memory or"

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from shmalloc import constants as c
 from shmalloc.errors import MisuseError
+from stress.geometry import PAGE_BYTES
 from stress.quantities import counted, exact_bytes
-from stress.spec import DEFAULT_RAM_BYTES, PAGE_BYTES, RawSpec
+from stress.spec import DEFAULT_RAM_BYTES, RawSpec
 from stress.trace.compile import needed_pages
 from stress.trace.format import SAMPLE, Trace, load
 

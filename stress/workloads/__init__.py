@@ -79,7 +79,8 @@ _ALL = (
     ),
     Workload(
         "contig", contig.contig, contig.contig_finish, work_words=contig.CONTIG_WORDS,
-        marks=(c.EV_ISOLATE, c.EV_CONTIG, c.EV_OFFLINE), in_flight=contig.CONTIG_PAGES,
+        marks=(c.EV_ISOLATE, c.EV_CONTIG, c.EV_OFFLINE), in_flight=0,
+        in_flight_pageblocks=contig.CONTIG_BLOCKS,
     ),
     Workload(
         "arrays", arrays.arrays, arrays.arrays_finish, work_words=arrays.ARRAYS_WORDS,

@@ -94,7 +94,8 @@ def change_shelf(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex) -> None
     if mem[place + PLACE_HELD] != 0:
         drop(mem, cpu, at, place)
         return
-    if take_into(mem, cpu, at, at + STAGE, draw(mem, at, ARRAY_ORDERS), draw(mem, at, 2)) != 0:
+    order = min(draw(mem, at, ARRAY_ORDERS), fixed(mem, c.H_MAX_ORDER))
+    if take_into(mem, cpu, at, at + STAGE, order, draw(mem, at, 2)) != 0:
         return
     entry = open_entry(mem, cpu, mem[at + STAGE], mem[at + STAGE + 1], +cpu)
     if entry == c.E_NOMEM:

@@ -18,6 +18,7 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import free_pages
 from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
 from shmalloc.units import Cpu, Memory, WordIndex
+from shmalloc.words import fixed
 from stress.oracles.owners import check_stamp, disown, own, stamp
 from stress.workloads.area import W_DATA, draw, fresh_id, stopping, work_at
 from stress.workloads.latency import L_ALLOC_BULK, L_FREE_BULK, clock_of, note
@@ -52,7 +53,7 @@ def bulk(mem: Memory, cpu: Cpu, steps: int) -> int:
 @kernel
 def bulk_fill(mem: Memory, cpu: Cpu, at: WordIndex, batch: WordIndex) -> int:
     """Request a random number of blocks; returns the number received."""
-    order = draw(mem, at, BULK_ORDERS)
+    order = min(draw(mem, at, BULK_ORDERS), fixed(mem, c.H_MAX_ORDER))
     mt = draw(mem, at, c.MT_PCP_TYPES)
     owner = fresh_id(mem, cpu, at)
     wanted = 1 + draw(mem, at, BULK_PAGES)

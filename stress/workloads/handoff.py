@@ -13,9 +13,10 @@ Must reach: remote free, drain, refill. Needs two workers.
 
 from __future__ import annotations
 
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.units import Cpu, Memory, WordIndex
-from shmalloc.words import load, load_relaxed, store
+from shmalloc.words import fixed, load, load_relaxed, store
 from stress.workloads.area import (
     BLOCK_WORDS,
     W_DATA,
@@ -60,7 +61,7 @@ def ring_push(mem: Memory, cpu: Cpu, at: WordIndex, peer: WordIndex) -> int:
     if head - load(mem, peer + RING_TAIL) >= RING_SLOTS:
         return 0
     stage = at + RING_STAGE
-    order = draw(mem, at, HANDOFF_ORDERS) * draw(mem, at, 2)
+    order = min(draw(mem, at, HANDOFF_ORDERS) * draw(mem, at, 2), fixed(mem, c.H_MAX_ORDER))
     if take_into(mem, cpu, at, stage, order, draw(mem, at, 2)) != 0:
         return 1
     entry = peer + RING_ENTRIES + (head % RING_SLOTS) * BLOCK_WORDS

@@ -80,7 +80,7 @@ def hotplug_traffic(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     if mem[entry + 1] != 0:
         give_from(mem, cpu, entry)
     else:
-        order = draw(mem, at, HOTPLUG_ORDERS)
+        order = min(draw(mem, at, HOTPLUG_ORDERS), fixed(mem, c.H_MAX_ORDER))
         take_into(mem, cpu, at, entry, order, draw(mem, at, c.MT_PCP_TYPES))
 
 

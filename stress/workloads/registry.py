@@ -14,15 +14,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from shmalloc import constants as c
 from shmalloc.dialect import Kernel
+
+if TYPE_CHECKING:
+    from stress.spec import RunSpec
 
 EVENT_NAMES = {
     value: name.removeprefix("EV_").lower().replace("_", "-")
     for name, value in vars(c).items()
     if name.startswith("EV_") and name != "EV_COUNT"
 }
+
+# What cannot happen if every block is a page: a tail is what a walker retries at.
+_OF_LARGER_BLOCKS = (c.EV_SPLIT, c.EV_MERGE, c.EV_WALK_RETRY)
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,8 @@ class Workload:
     shared_marks: tuple[int, ...] = ()  # required as well if two workers share a node
     parameters: tuple[int, ...] = ()
     file: str | None = None  # a recording that ``prepare`` of its own module puts into the segment
-    in_flight: int = 1  # most blocks allocated but not yet in the owner map
+    in_flight: int = 1  # most blocks allocated but not yet in the owner map, besides
+    in_flight_pageblocks: int = 0  # every page of as many pageblocks
     unfit: Mapping[str, str] = field(default_factory=dict)  # fault -> why it cannot run under it
 
     @property
@@ -50,6 +58,12 @@ class Workload:
         """The first line of the story, without the name."""
         return self.story.partition("\n")[0].partition(": ")[2]
 
-    def required_marks(self, workers: int, nodes: int) -> tuple[int, ...]:
-        """The marks without which a run with that many workers and nodes is vacuous."""
-        return self.marks + (self.shared_marks if workers > nodes else ())
+    def most_in_flight(self, spec: RunSpec) -> int:
+        """Blocks that a worker of ``spec`` may have allocated and not yet in the owner map."""
+        return self.in_flight + (self.in_flight_pageblocks << spec.geometry.pageblocks)
+
+    def required_marks(self, spec: RunSpec) -> tuple[int, ...]:
+        """The marks without which a run of ``spec`` is vacuous."""
+        marks = self.marks + (self.shared_marks if spec.workers > spec.nodes else ())
+        single = spec.geometry.max_order == 0
+        return tuple(mark for mark in marks if not (single and mark in _OF_LARGER_BLOCKS))

@@ -58,7 +58,8 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 class RunningRun:
     """A run in the background. Use in a ``with`` block: leaving it kills what is left."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, group: bool = False) -> None:
+        """``group``: its processes are a process group of their own."""
         compile_once()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "stress", "run", "--progress", "never", *arguments],
@@ -66,6 +67,7 @@ class RunningRun:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=group,
         )
 
     def __enter__(self) -> RunningRun:

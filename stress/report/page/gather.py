@@ -147,7 +147,7 @@ def _fragmentation(found: samples.Sampled, end_s: float) -> Chart | None:
 def _pages_of(rounds: Sequence[RoundRow]) -> int | None:
     """Pages of the RAM; None if rounds differ in them or do not say."""
     from shmalloc.sizes import parse_bytes
-    from stress.spec import PAGE_BYTES
+    from stress.geometry import PAGE_BYTES
 
     settings = [facts.settings_of(one) for one in rounds if one.kind == "run"]
     sizes = {str(one.get("ram") or one.get("zones", "")) for one in settings}

@@ -106,10 +106,9 @@ def _missed(result: RunResult, names: set[str]) -> list[str]:
 
 
 def _workload_cases(result: RunResult) -> Iterator[Case]:
-    nodes = 1 + max(zone.node for zone in result.spec.zones)
     for name in result.spec.workloads:
         done = result.workloads.get(name, WorkloadResult(name))
-        marks = WORKLOADS[name].required_marks(result.spec.workers, nodes)
+        marks = WORKLOADS[name].required_marks(result.spec)
         missed = _missed(result, {EVENT_NAMES[mark] for mark in marks})
         why = f"marks never reached: {', '.join(missed)}" if missed else ""
         if done.ops == 0:

@@ -1,0 +1,108 @@
+"""``--geometry SPEC``: what the segment of a run is made of, as text and as data.
+
+Settings separated by commas, each with its default::
+
+    fill=none           poison: a freed page is filled with 0xaa, which its next allocation checks;
+                        zero: with zeroes
+    harden=off          on: the free pointers of slabs are xored with a secret (from the seed), and
+                        objects are handed out in a shuffled order
+    min-free=off        or a size, which stays free in each zone: its minimum watermark
+    pcp=array           list: the per-CPU lists run through the link store
+    pcp-batch=63        pages that a per-CPU list gets or gives back at once
+    pcp-high=378        pages at which it gives back
+    max-order=10        the largest block has 2**10 pages
+    pageblock-order=9   pages of a block that shares a migratetype: 2**9, or 2**max-order
+    reporting=off       on: free memory goes back to the system at each audit; not with --link-store
+                        page, which keeps its lists there, and not with fill=poison
+    spins=40            how often a held lock is tried before sleeping
+    history=256         operations that the history of each CPU keeps; off
+    start-pfn=0         the first page
+
+Zones, their nodes and their holes are ``--zones``; where links lie is ``--link-store``. In a file
+the same names stand in a table ``[geometry]``. ``str`` of a ``GeometrySpec`` parses to it again.
+``Geometry`` (shmalloc/layout.py) has the meaning of each, and says which exclude each other.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Struct, field
+
+from shmalloc import constants as c
+from shmalloc.layout import PCP_FORMS
+from shmalloc.sizes import parse_bytes
+from stress.quantities import exact_bytes, parse_entries
+from stress.seeds import derive
+from stress.settings import Switch, line_of, quantity, read
+
+FILLS = ("none", "poison", "zero")
+PAGE_BYTES = 4096
+MOST_LISTED = 1 << 16  # pages on a per-CPU list
+
+
+def _entries(text: str) -> int:
+    return 0 if text == "off" else parse_entries(text, "geometry.history")
+
+
+def _whole(most: int, least: int = 0) -> Any:
+    return quantity(f"a whole number from {least} to {most}", ge=least, le=most)
+
+
+Order = Annotated[int, _whole(c.ORDERS - 1)]
+
+
+class GeometrySpec(Struct, frozen=True):
+    """What a run sets of its ``Geometry``. ``pageblock_order`` None: 9, or ``max_order``."""
+
+    fill: Annotated[str, quantity(choices=FILLS)] = "none"
+    harden: Switch = False
+    min_free_bytes: (
+        Annotated[int, quantity("a size such as 1MiB, or off", parse_bytes, exact_bytes)] | None
+    ) = field(default=None, name="min-free")
+    pcp: Annotated[str, quantity(choices=tuple(PCP_FORMS))] = "array"
+    pcp_batch: Annotated[int, _whole(MOST_LISTED, 1)] = field(default=63, name="pcp-batch")
+    pcp_high: Annotated[int, _whole(MOST_LISTED, 1)] = field(default=378, name="pcp-high")
+    max_order: Order = field(default=10, name="max-order")
+    pageblock_order: Order | None = field(default=None, name="pageblock-order")
+    reporting: Switch = False
+    spins: Annotated[int, _whole(1 << 20)] = 40
+    history: Annotated[
+        int, quantity(read=_entries, show=lambda entries: str(entries) if entries else "off")
+    ] = 256
+    start_pfn: Annotated[int, _whole(1 << 20)] = field(default=0, name="start-pfn")
+
+    @property
+    def pageblocks(self) -> int:
+        """The order of a pageblock."""
+        return min(9, self.max_order) if self.pageblock_order is None else self.pageblock_order
+
+    @property
+    def min_free_pages(self) -> int:
+        return -(-(self.min_free_bytes or 0) // PAGE_BYTES)
+
+    def fields(self, seed: int) -> dict[str, Any]:
+        """Arguments of ``Geometry``; ``seed`` decides the secret of ``harden``."""
+        return {
+            "poison": self.fill == "poison",
+            "zero": self.fill == "zero",
+            "harden": derive(seed, "secret of free pointers") if self.harden else 0,
+            "min_free_pages": self.min_free_pages,
+            "pcp_form": self.pcp,
+            "pcp_batch": self.pcp_batch,
+            "pcp_high": self.pcp_high,
+            "max_order": self.max_order,
+            "pageblock_order": self.pageblocks,
+            "reporting": self.reporting,
+            "spins": self.spins,
+            "history": self.history,
+            "start_pfn": self.start_pfn,
+        }
+
+    def __str__(self) -> str:
+        return line_of(self, brief=True) or "off"
+
+
+def parse_geometry(given: object) -> GeometrySpec:
+    """The settings of a line or of a table; ``off`` changes none. A misuse is one line."""
+    return GeometrySpec() if given == "off" else read(GeometrySpec, given, "geometry")

@@ -21,6 +21,7 @@ from stress.run.progress import Moment
 from stress.top.app import TopApp
 from stress.top.fitting import Column, Fitting
 from stress.top.frame import frame
+from stress.top.memory_map import fewer
 from stress.top.panel import Panel
 from stress.top.soak import DatabaseSource
 from stress.top.source import SegmentSource, Source
@@ -302,6 +303,12 @@ def test_the_newest_samples_of_a_soak_are_shown(soak):
     assert re.search(r"memory +60%", text)  # 1000 pages, 400 free, 3 listed: 597
     assert re.search(r"worker 3 +77 +2MiB +9MiB", text) and "features: table, poison" in text
     assert "·#" in text
+
+
+def test_a_map_of_fewer_cells_has_the_states_of_most():
+    free, used = bytes([c.T_FREE]), bytes([c.T_ALLOCATED])
+    assert fewer(free * 3 + used * 5, 2) == free + used
+    assert fewer(free * 3, 2) == free * 3 and fewer(b"", 2) == b""  # an odd number stays
 
 
 def test_what_was_found_is_shown_once_with_its_count(soak):

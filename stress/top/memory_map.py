@@ -41,12 +41,22 @@ class MemoryMap:
         return tuple(int(pages) for pages in self.counts.sum(axis=0))
 
     def cells(self, most: int = CELLS) -> bytes:
-        """The state of most pages of each of at most ``most`` stretches, a power of two of them."""
-        count = len(self.counts)
-        joined = 1
-        while count // joined > most and count % (joined * 2) == 0:
-            joined *= 2
-        return dominating(self.counts.reshape(count // joined, joined, -1).sum(axis=1))
+        """The state of most pages of each of at most ``most`` stretches; neighbours are joined."""
+        return dominating(joined(self.counts, most))
+
+
+def joined(counts: np.ndarray, most: int) -> np.ndarray:
+    """``counts`` with rows added up in twos, until they are at most ``most`` or an odd number."""
+    while len(counts) > most and len(counts) % 2 == 0:
+        counts = counts[0::2] + counts[1::2]
+    return counts
+
+
+def fewer(cells: bytes, most: int) -> bytes:
+    """A map of which only the cells are known, of fewer ones: each has the state of most of its."""
+    states = np.frombuffer(cells, dtype=np.uint8)
+    counts = (states[:, None] == np.arange(c.T_COUNT)).astype(np.int64)
+    return dominating(joined(counts, most)) if cells else b""
 
 
 class _Kept(NamedTuple):

@@ -89,14 +89,14 @@ def map_title(now: Picture) -> str:
 def memory_map(view: View, look: Look) -> Iterable[RenderableType]:
     """A letter for each stretch of pfns: the state of most of its pages; then the legend."""
     pages = view.now.geometry.pages
-    cells = view.now.map.cells(_map_width(look) * ROWS)
+    cells = view.now.map.cells(map_width(look) * ROWS)
     yield from map_rows(cells, pages, look)
     yield _legend(view, look, -(-pages // max(1, len(cells))))
 
 
 def map_rows(cells: bytes, pages: int, look: Look) -> Iterable[RenderableType]:
     """Rows of letters, each with its first pfn of ``pages``."""
-    width = _map_width(look)
+    width = map_width(look)
     for first in range(0, len(cells), width):
         row = Text(f"{first * pages // len(cells):>{MARGIN - 1}} ", "dim")
         for state in cells[first : first + width]:
@@ -105,7 +105,7 @@ def map_rows(cells: bytes, pages: int, look: Look) -> Iterable[RenderableType]:
         yield one_line(row)
 
 
-def _map_width(look: Look) -> int:
+def map_width(look: Look) -> int:
     """The largest power of two that fits, so that all rows are full."""
     return 1 << (max(16, look.width - MARGIN).bit_length() - 1)
 

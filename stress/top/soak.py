@@ -24,7 +24,8 @@ from stress.records.reader import Reader
 from stress.records.rows import FindingRow, ProcessRow, RoundRow, RunRow, SampleRow
 from stress.report.cells import bar, levels, one_line, short
 from stress.top.fitting import Column, Fitting, Look, Rows, time_text
-from stress.top.memory_panels import map_rows
+from stress.top.memory_map import fewer
+from stress.top.memory_panels import ROWS, map_rows, map_width
 from stress.top.panel import Panel
 
 KEPT_SAMPLES = 600
@@ -171,7 +172,8 @@ def run_lines(now: Reading, look: Look) -> Iterable[RenderableType]:
     text = Text(run.state, "bold red" if run.state == "lost" else "")
     if run.verdict:
         text.append(f": {run.verdict}", "bold red" if run.verdict in BAD else "green")
-    text.append(f", {time_text(end_s - run.started_s)}")
+    planned = run.spec.get("duration")
+    text.append(f", {time_text(end_s - run.started_s)}" + (f" of {planned}" if planned else ""))
     text.append(f", seed {run.seed}" if run.seed else "")
     yield one_line(text)
     yield one_line(Text(printable(run.command), "dim"))
@@ -301,5 +303,6 @@ def findings(now: Reading, look: Look) -> Iterable[RenderableType]:
 
 
 def ram_map(now: Reading, look: Look) -> Iterable[RenderableType]:
-    """The state of most pages of each stretch of the RAM; the numbers are of the stretches."""
-    yield from map_rows(now.ram_map, len(now.ram_map), look)
+    """The state of most pages of each stretch of the RAM; the numbers are those of stretches."""
+    cells = fewer(now.ram_map, map_width(look) * ROWS)
+    yield from map_rows(cells, len(now.ram_map), look)

@@ -17,11 +17,13 @@ from pathlib import Path
 import pytest
 
 from shmalloc import constants as c
+from shmalloc import leftovers
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.segment import Segment
 from stress import cli
 from stress.commands import top
 from stress.records.writer import Records, Work
+from stress.top.segments import segments
 from support.runs import PATIENCE_S, RunningRun, environment, shmstress, wait_until
 
 SHM = Path("/dev/shm")
@@ -97,12 +99,27 @@ def test_without_a_name_the_segments_are_listed(running, capsys):
     assert cli.run(("top", "--json", "-")) == 0
     listed = json.loads(capsys.readouterr().out)["segments"]
     (entry,) = [one for one in listed if one["name"] == of(running)]
-    assert (entry["owner"]["pid"], entry["ready"]) == (running.process.pid, True)
+    assert (entry["owner"]["pid"], entry["note"]) == (running.process.pid, "")
     assert entry["age_s"] >= 0
 
 
+def test_a_segment_that_cannot_be_read_is_listed_with_the_reason(monkeypatch):
+    with Segment.create(SMALL, engine="interpreted") as made:
+        made.ram[c.H_MAGIC] = 0
+        monkeypatch.setattr(leftovers, "header_of", lambda path: (0,) * c.HEADER_WORDS)
+        for may_read, note in ((True, "still being made"), (False, "another user's")):
+            monkeypatch.setattr(os, "access", lambda path, mode, may_read=may_read: may_read)
+            (one,) = [one for one in segments() if one.name == made.name]
+            assert (one.note, one.owner.pid, one.bytes) == (note, os.getpid(), made.layout.bytes)
+
+
+def test_a_pipe_among_the_segments_is_passed_over(foreign):
+    os.mkfifo(foreign)
+    assert foreign.name not in {one.name for one in segments()}
+
+
 class OnTerminal:
-    """``shmstress top`` on a pseudo-terminal."""
+    """``shmstress top`` on a pseudo-terminal; leaving its ``with`` block kills what still runs."""
 
     def __init__(self, *arguments: str, **variables: str) -> None:
         self.side, inside = pty.openpty()
@@ -115,6 +132,15 @@ class OnTerminal:
             stderr=inside,
         )
         os.close(inside)
+
+    def __enter__(self) -> OnTerminal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.side)
 
     def wait_for(self, text: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -135,26 +161,38 @@ class OnTerminal:
     def end(self) -> int:
         while self.process.poll() is None:
             self._read()
-        os.close(self.side)
         return self.process.returncode
 
 
 def test_on_a_terminal_it_runs_until_q(running):
-    terminal = OnTerminal(of(running))
-    terminal.wait_for("CPU slots, by number")
-    terminal.press("s")
-    terminal.wait_for("by what is on their lists")
-    terminal.press("q")
-    assert terminal.end() == 0
-
-
-def test_the_end_of_a_run_is_told_and_q_still_ends_with_0():
-    with Segment.create(SMALL, engine="interpreted") as made:
-        terminal = OnTerminal(made.name, "--interval", "100ms")
+    with OnTerminal(of(running)) as terminal:
         terminal.wait_for("CPU slots, by number")
-    terminal.wait_for("ENDED: the segment was removed")
-    terminal.press("q")
-    assert terminal.end() == 0
+        terminal.press("s")
+        terminal.wait_for("by what is on their lists")
+        terminal.press("q")
+        assert terminal.end() == 0
+
+
+@pytest.mark.parametrize(("how", "code"), [("\x03", 0), (signal.SIGTERM, 2)])
+def test_ctrl_c_and_sigterm_end_it_and_leave_the_terminal_as_it_was(how, code):
+    with Segment.create(SMALL, engine="interpreted") as made, OnTerminal(made.name) as terminal:
+        terminal.wait_for("CPU slots, by number")
+        if isinstance(how, str):
+            terminal.press(how)
+        else:
+            terminal.process.send_signal(how)
+        assert terminal.end() == code
+    assert "\x1b[?1049l" in terminal.seen and "\x1b[?25h" in terminal.seen
+
+
+def test_the_end_of_a_segment_is_told_and_q_still_ends_with_0():
+    made = Segment.create(SMALL, engine="interpreted")
+    with OnTerminal(made.name, "--interval", "100ms") as terminal:
+        with made:
+            terminal.wait_for("CPU slots, by number")
+        terminal.wait_for("ENDED: the segment was removed")
+        terminal.press("q")
+        assert terminal.end() == 0
 
 
 def test_a_segment_that_is_removed_between_two_readings_is_shown_as_it_was():

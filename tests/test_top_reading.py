@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from shmalloc import Arena
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.errors import CorruptionError, SegmentError
+from shmalloc.layout import cache_stride
 from stress.top.frame import frame
 from stress.top.locks import Locks
 from stress.top.processes import Process, Sleepers
@@ -166,6 +168,7 @@ def test_a_stopped_holder_is_named_with_its_pid_its_command_and_who_waits(arena,
     )
     now = observer.look()
     assert now.cpus[VICTIM].holds == ("zone 0",)
+    assert re.search(rf"^zone 0 +1 +{child.pid} +stopped .* 1 ", frame(SourceOf(arena.name)), re.M)
     child.send_signal(signal.SIGCONT)
     assert child.wait() == 0
     waiter.join(60)
@@ -180,6 +183,18 @@ def test_a_lock_that_stays_held_says_for_how_long(arena, observer):
     assert lock.held_s == pytest.approx(first.locks[0].held_s + now.clock_s - first.clock_s)
     child.kill()
     child.wait()
+
+
+def test_a_lock_whose_holder_goes_on_working_is_not_one_that_stays_held(arena, observer):
+    ram, layout = arena.segment.ram, arena.segment.layout
+    word = layout.at["caches"] + 5 * cache_stride(arena.segment.geometry) + cs.K_NODES
+    ram[word] = ram[layout.cpu(arena.cpu) + c.C_EPOCH] << c.LIFE_EPOCH_SHIFT | (arena.cpu + 1)
+    observer.look()
+    assert observer.look().locks[0].held_s > 0
+    arena.alloc_pages()
+    (lock,) = observer.look().locks
+    ram[word] = 0
+    assert (lock.name, lock.held_s) == ("cache 5 node 0", 0)
 
 
 def test_a_dead_holder_is_called_dead(arena, observer):

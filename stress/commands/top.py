@@ -17,6 +17,7 @@ from shmalloc.physical import SHM_DIRECTORY, path_of
 from stress.options import SEGMENTS, Names, Time, json_file, option
 from stress.options import command as as_command
 from stress.report.places import require_place, write_to
+from stress.verdict import Verdict
 
 if TYPE_CHECKING:
     from stress.top.source import Source
@@ -44,8 +45,8 @@ def command(name: str | None, once: bool, interval: float, sort: str, json: str 
     Reads only: nothing is written to the segment, no CPU slot is taken, no process is stopped.
     Without NAME it lists the segments of this machine.
 
-    Exit codes: 0 shown, also if the segment was removed meanwhile, 4 usage, or no segment of this
-    build, 7 this machine cannot show it.
+    Exit codes: 0 shown, also if the segment was removed meanwhile, 2 ended by SIGTERM or SIGHUP, 3
+    the view failed, 4 usage, or nothing that can be watched, 7 this machine cannot show it.
     """
     require_place("json", json)
     if name is None:
@@ -54,12 +55,11 @@ def command(name: str | None, once: bool, interval: float, sort: str, json: str 
     try:
         source = _source(name)
         try:
-            _watch(source, once, interval, sort, json)
+            return _watch(source, once, interval, sort, json)
         finally:
             source.close()
     except SegmentError as error:
         raise MisuseError(str(error)) from error
-    return 0
 
 
 def _source(name: str) -> Source:
@@ -76,17 +76,21 @@ def _source(name: str) -> Source:
     return SegmentSource(name)
 
 
-def _watch(source: Source, once: bool, interval_s: float, sort: str, json: str | None) -> None:
+def _watch(source: Source, once: bool, interval_s: float, sort: str, json: str | None) -> int:
     if once or json is not None or not sys.stdout.isatty():
         _show_once(source, interval_s, sort, json)
-        return
+        return 0
     if find_spec("textual") is None:
         raise EnvironmentUnfitError(
             "top: the live view needs textual; pip install 'shmalloc[top]', or use --once"
         )
     from stress.top.app import TopApp
 
-    TopApp(source, interval_s, sort).run()
+    app = TopApp(source, interval_s, sort)
+    app.run()
+    if app.return_code in (None, 0, Verdict.INTERRUPTED.exit_code):
+        return app.return_code or 0
+    return Verdict.ERROR.exit_code  # textual has shown why
 
 
 def _show_once(source: Source, interval_s: float, sort: str, json: str | None) -> None:

@@ -7,6 +7,8 @@ stay, and the first line says so.
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from typing import ClassVar
 
 from textual.app import App, ComposeResult
@@ -18,6 +20,7 @@ from textual.widgets import Footer, Static
 from shmalloc.errors import ShmallocError
 from stress.top.source import Source
 from stress.top.view import SORTS
+from stress.verdict import Verdict
 
 WIDE = 180  # columns from which on there are two columns of panels
 INTERVALS_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -38,6 +41,7 @@ class TopApp(App[None]):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
         Binding("p,space", "pause", "pause"),
         Binding("s", "sort", "sort"),
         Binding("minus", "interval(-1)", "faster"),
@@ -63,12 +67,17 @@ class TopApp(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGHUP):  # the terminal is to be as it was before
+            asyncio.get_running_loop().add_signal_handler(number, self._stop)
         self._show_line()
         self._restart_timer()
         self.action_read()
 
     async def on_unmount(self) -> None:
         await self.workers.wait_for_complete()  # a thread may be reading
+
+    def _stop(self) -> None:
+        self.exit(return_code=Verdict.INTERRUPTED.exit_code)
 
     # --- keys ------------------------------------------------------------------------------------
 

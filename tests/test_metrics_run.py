@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import socket
 import urllib.request
 from dataclasses import dataclass
@@ -85,6 +87,21 @@ def test_the_last_page_says_how_it_ended(scraped):
     assert page.value("shmalloc_verdict", verdict="PASSED") == 1
     assert page.value("shmalloc_rounds_total", verdict="PASSED") == 1
     assert page.value("shmalloc_audits_total") == result["audits"]
+
+
+def test_a_run_that_fails_leaves_its_verdict_and_what_was_broken(tmp_path):
+    file = tmp_path / "failed.prom"
+    arguments = ("--workload", "churn", "--workers", "2", "--ram", "16MiB", "--duration", "1h")
+    with RunningRun(*arguments, "--metrics-port", "0", "--metrics-file", str(file)) as run:
+        url = run.process.stderr.readline().split()[1]
+        os.kill(run.workers()[0], signal.SIGKILL)
+        code, output = run.end()
+    page = exposition.read(file.read_text())
+    assert code == 1 and "a living worker" in output
+    assert page.value("shmalloc_verdict", verdict="FAILED") == page.value("shmalloc_finished") == 1
+    assert page.value("shmalloc_violations_total", invariant="I_PROGRESS") == 1
+    with pytest.raises(OSError):
+        urllib.request.urlopen(url, timeout=60)
 
 
 def test_a_port_in_use_ends_the_command_before_the_run_begins():

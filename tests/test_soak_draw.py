@@ -9,9 +9,12 @@ from stress.commands.run import command as run_command
 from stress.soak.draw import Drawer
 from stress.soak.features import Feature, switched_on
 from stress.soak.line import Line
+from stress.soak.run_features import HOLES, SEVERAL_NODES
 from stress.soak.run_round import spec_of
 from stress.soak.spec import SoakSpec, parse_weights, require_spec, spec_from
+from stress.soak.zone_draw import draw_zones
 from stress.workloads import WORKLOADS
+from stress.zones import parse_zones
 
 ALL = tuple(name for name in WORKLOADS if name != "trace")
 MANY = 150
@@ -96,7 +99,7 @@ def test_a_new_feature_changes_no_other():
 
 
 def test_features_that_exclude_each_other_are_never_on_together():
-    features = [Feature("a", dict, frozenset({"b"}), 1.0), Feature("b", dict, chance=1.0)]
+    features = [Feature("a", dict, frozenset({"b"}), chance=1.0), Feature("b", dict, chance=1.0)]
     found = {tuple(f.name for f in switched_on(features, seed)) for seed in range(1, 40)}
     assert found == {("a",), ("b",)}
 
@@ -176,3 +179,24 @@ def test_weights_that_mean_nothing_are_refused(text, said):
 def test_a_soak_that_could_not_run_is_refused(settings, said):
     with pytest.raises(MisuseError, match=said):
         require_spec(soak_spec(**settings), ALL)
+
+
+# --- memory --------------------------------------------------------------------------------------
+def test_a_feature_is_off_without_what_it_needs():
+    needy = Feature("b", dict, needs=frozenset({"a"}), chance=1.0)
+    on = [[f.name for f in switched_on([Feature("a", dict), needy], seed)] for seed in range(1, 40)]
+    assert sorted({tuple(names) for names in on}) == [(), ("a", "b")]
+
+
+def test_holes_lie_apart_inside_their_zone_and_leave_most_of_it():
+    for seed in range(1, 200):
+        for zone in draw_zones(seed, "3", 16 << 20, {HOLES}):
+            assert parse_zones(str(zone), None, 0) == (zone,)  # which refuses what overlaps
+            assert 1 <= len(zone.holes) <= 3 and zone.managed_bytes > zone.bytes * 7 // 8
+
+
+def test_zones_are_on_one_node_unless_the_feature_is_on():
+    nodes = [
+        {zone.node for zone in draw_zones(7, "3", 16 << 20, on)} for on in ((), {SEVERAL_NODES})
+    ]
+    assert nodes == [{0}, {0, 1, 2}]

@@ -5,13 +5,15 @@ from msgspec.structs import replace
 
 from shmalloc.errors import MisuseError, Violation
 from stress.faults.grammar import parse_faults
+from stress.geometry import parse_geometry
 from stress.jitter.spec import parse_jitter
 from stress.records.finding import fingerprint_of
 from stress.soak.again import MOST_TRIES, Repetition, Until, repeat
 from stress.soak.messages import Outcome
 from stress.soak.reduce import Reducer
-from stress.spec import RunSpec, Zone
+from stress.spec import RunSpec
 from stress.verdict import Verdict
+from stress.zones import Hole, Zone
 
 TAIL = Violation("I_TAIL", "pfn 5", "a tail", "a head")
 OTHER = Violation("I_FREE_HEAD", "pfn 5", "a head", "a tail")
@@ -19,8 +21,9 @@ NAME = fingerprint_of(TAIL)
 LARGE = RunSpec(
     workloads=("churn", "bulk", "frag", "orders", "contig", "modules", "slabmix"),
     workers=6,
-    zones=(Zone(64 << 20), Zone(64 << 20, 1)),
+    zones=(Zone(64 << 20, holes=(Hole(4096, 8192),)), Zone(64 << 20, 1)),
     link_store="table",
+    geometry=parse_geometry("fill=poison,harden=on,max-order=6"),
     duration_s=20.0,
     audit_every_s=0.5,
     prealloc=True,
@@ -128,6 +131,12 @@ def test_what_it_needs_stays():
     assert spec.workloads == ("bulk", "modules") and spec.link_store == "table"
     assert [fault.name for fault in spec.faults] == ["fail"] and spec.jitter == LARGE.jitter
     assert (spec.workers, len(spec.zones), spec.flight, spec.prealloc) == (3, 2, 0, False)
+
+
+def test_a_part_of_the_geometry_stays_if_it_is_needed():
+    found = reduced(lambda spec: spec.geometry.harden and any(z.holes for z in spec.zones)).spec
+    assert str(found.geometry) == "harden=on"
+    assert [zone.holes for zone in found.zones] == [(Hole(4096, 8192),), ()]
 
 
 @pytest.mark.parametrize("needed", [("churn", "slabmix"), ("bulk",), LARGE.workloads])

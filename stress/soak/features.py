@@ -54,11 +54,15 @@ Setter = Callable[[Draw, SoakSpec], Options]
 
 @dataclass(frozen=True)
 class Feature:
-    """``options``: what it sets when it is on, of ``shmstress run``; ``excludes``: by name."""
+    """``options``: what it sets when it is on, of ``shmstress run``.
+
+    ``excludes``, ``needs``: names of features that it cannot be on with, or without.
+    """
 
     name: str
     options: Setter
     excludes: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset()
     chance: float = EVEN
 
 
@@ -69,7 +73,7 @@ def switched_on(features: Sequence[Feature], seed: int) -> list[Feature]:
         wanted = Draw(seed, f"feature {feature.name}").chance(feature.chance)
         if wanted and not feature.excludes & on.keys() and not _excluded(feature.name, on):
             on[feature.name] = feature
-    return [feature for feature in features if feature.name in on]
+    return [one for one in features if one.name in on and one.needs <= on.keys()]
 
 
 def _excluded(name: str, on: Mapping[str, Feature]) -> bool:

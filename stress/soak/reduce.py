@@ -18,7 +18,9 @@ from typing import Any, TypeVar
 from msgspec import structs
 
 from shmalloc.errors import MisuseError
-from stress.spec import PAGE_BYTES, RunSpec, Zone
+from stress.geometry import PAGE_BYTES, GeometrySpec
+from stress.spec import RunSpec
+from stress.zones import Zone
 
 LEAST_S = 1.0
 ROOM = 4.0  # times the work until the finding
@@ -58,9 +60,8 @@ class Reducer:
             before = self.result.spec
             for step in (self._faults, self._delays, self._workloads, self._options):
                 step()
-            self._zones()
-            self._memory()
-            self._workers()
+            for step in (self._geometry, self._zones, self._memory, self._workers):
+                step()
             changed = self.result.spec != before
         self.result.complete = not changed
         return self.result
@@ -119,25 +120,35 @@ class Reducer:
             if field.name not in KEPT and not field.required:
                 self._try(**{field.name: field.default})
 
+    def _geometry(self) -> None:
+        """Each setting of the geometry that ``_options`` could not take back with all others."""
+        for field in structs.fields(GeometrySpec):
+            geometry = self.result.spec.geometry
+            self._try(geometry=structs.replace(geometry, **{field.name: field.default}))
+
     def _zones(self) -> None:
-        """One zone of the whole memory, or at least one node."""
-        zones = self.result.spec.zones
-        if len(zones) > 1 and not self._try(zones=(Zone(self.result.spec.ram_bytes),)):
-            self._try(zones=tuple(structs.replace(zone, node=0) for zone in zones))
+        """One zone of the whole memory, or at least one node, and no holes."""
+        self._try(zones=(Zone(self.result.spec.ram_bytes),))
+        for plain in ({"node": 0}, {"holes": ()}):
+            zones = self.result.spec.zones
+            self._try(zones=tuple(structs.replace(zone, **plain) for zone in zones))
 
     def _memory(self) -> None:
         while self.result.spec.ram_bytes // 2 >= LEAST_BYTES and self._goes_on():
-            halves = tuple(
-                structs.replace(zone, bytes=zone.bytes // 2 // PAGE_BYTES * PAGE_BYTES)
-                for zone in self.result.spec.zones
-            )
-            if not self._try(zones=halves):
+            if not self._try(zones=tuple(map(_half_of, self.result.spec.zones))):
                 return
 
     def _workers(self) -> None:
         for fewer in (1, 2, self.result.spec.workers // 2):
             if 0 < fewer < self.result.spec.workers and self._try(workers=fewer):
                 return
+
+
+def _half_of(zone: Zone) -> Zone:
+    """Half of a zone, with those of its holes that fit."""
+    size = zone.bytes // 2 // PAGE_BYTES * PAGE_BYTES
+    holes = tuple(hole for hole in zone.holes if hole.at + hole.bytes < size)
+    return Zone(size, zone.node, holes)
 
 
 def _complements(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec import structs
 
 from shmalloc.sizes import parse_bytes
+from stress.geometry import PAGE_BYTES
 from stress.quantities import exact_bytes, exact_duration
 from stress.seeds import derive
 from stress.soak.features import Draw, Feature, switched_on
 from stress.soak.run_features import (
     FEATURES,
+    FEW_ORDERS,
+    HOLES,
     INTERPRETED,
     INTERPRETED_BYTES,
-    SEVERAL_NODES,
     SMALL_RAM,
+    WATERMARK,
     WORKLOAD,
     workload_features,
 )
 from stress.soak.spec import SoakSpec, matching
-from stress.spec import PAGE_BYTES, RawSpec, RunSpec, parse_zones, resolve
+from stress.soak.zone_draw import draw_watermark, draw_zones
+from stress.spec import RawSpec, RunSpec, resolve
 from stress.trace.compile import Plan
 from stress.trace.format import load
 from stress.trace.options import WORKLOAD as TRACE
 from stress.trace.options import with_trace
 from stress.workloads import WORKLOADS
 
+GEOMETRY = "geometry."
 SEED_BITS = 32  # of a round's command: short enough to type
 
 
@@ -38,8 +43,8 @@ def pool_of(spec: SoakSpec, workloads: Sequence[str]) -> list[Feature]:
 
 
 def trace_pool_of(spec: SoakSpec) -> list[Feature]:
-    """The features that rounds of a recording may have."""
-    never = {f"{WORKLOAD}{TRACE}", INTERPRETED, SMALL_RAM}
+    """The features that rounds of a recording may have: its allocations have to succeed."""
+    never = {f"{WORKLOAD}{TRACE}", INTERPRETED, SMALL_RAM, FEW_ORDERS, HOLES, WATERMARK}
     return [
         feature
         for feature in pool_of(spec, ())
@@ -79,7 +84,7 @@ def _some_workload(pool: Sequence[Feature], on: Sequence[Feature], seed: int) ->
 
 def _raw(spec: SoakSpec, seed: int, on: Sequence[Feature], workloads: Sequence[str]) -> RawSpec:
     """The texts of a run: what every round draws, and what its features set."""
-    texts: dict[str, str] = {
+    texts = {
         "workload": ",".join(workloads),
         "workers": str(Draw(seed, "workers").between(min(2, spec.workers), spec.workers)),
         "ram": exact_bytes(spec.ram_bytes),
@@ -94,16 +99,25 @@ def _raw(spec: SoakSpec, seed: int, on: Sequence[Feature], workloads: Sequence[s
         texts |= options
     if faults:
         texts["faults"] = ",".join(faults)
-    names = {feature.name for feature in on}
-    if INTERPRETED in names:
-        texts["ram"] = exact_bytes(min(spec.ram_bytes, INTERPRETED_BYTES))
-    texts["zones"] = _zones(texts.pop("ram"), texts["zones"], SEVERAL_NODES in names)
+    _draw_memory(texts, seed, {feature.name for feature in on})
     fields = {field.encode_name: field.name for field in structs.fields(RawSpec)}
     given = {fields[name]: value for name, value in texts.items() if name != "prealloc"}
     return structs.replace(RawSpec(workload=""), **given, prealloc="prealloc" in texts)
 
 
-def _zones(ram: str, count: str, several_nodes: bool) -> str:
-    """Zones with odd borders, on nodes of their own or on one."""
-    zones = parse_zones(count, parse_bytes(ram, "ram"), 0)
-    return ",".join(str(zone if several_nodes else structs.replace(zone, node=0)) for zone in zones)
+def _draw_memory(texts: dict[str, str], seed: int, on: Collection[str]) -> None:
+    """Put zones and geometry in the place of what the features say of them."""
+    ram_bytes = parse_bytes(texts.pop("ram"), "ram")
+    if INTERPRETED in on:
+        ram_bytes = min(ram_bytes, INTERPRETED_BYTES)
+    zones = draw_zones(seed, texts["zones"], ram_bytes, on)
+    texts["zones"] = ",".join(map(str, zones))
+    names = [name for name in texts if name.startswith(GEOMETRY)]
+    settings = {name.removeprefix(GEOMETRY): texts.pop(name) for name in names}
+    if WATERMARK in on:
+        settings["min-free"] = draw_watermark(seed, zones)
+    if "pageblock-order" in settings and "max-order" in settings:
+        orders = settings["pageblock-order"], settings["max-order"]
+        settings["pageblock-order"] = min(orders, key=int)
+    if settings:
+        texts["geometry"] = ",".join(f"{name}={text}" for name, text in settings.items())

@@ -17,9 +17,10 @@ from msgspec import Struct, field
 from shmalloc import constants as c
 from shmalloc.errors import MisuseError
 from shmalloc.sizes import parse_bytes
+from stress.geometry import PAGE_BYTES
 from stress.quantities import exact_bytes, nearest, parse_workers
 from stress.settings import Duration, Seed, quantity, read_fields, texts_of
-from stress.spec import PAGE_BYTES, WORKERS_PER_CORE
+from stress.spec import WORKERS_PER_CORE
 from stress.trace.format import SAMPLE
 
 KINDS = ("run", "explore", "crash", "trace")

@@ -394,6 +394,14 @@ def test_a_schedule_longer_than_the_step_limit_is_abandoned_not_passed(engine, s
     assert result.abandoned == result.schedules > 0
 
 
+@pytest.mark.parametrize("strategy", ["dfs", "random", "dpor"])
+def test_a_schedule_that_is_cut_after_a_cpu_is_done_repeats(engine, strategy):
+    """Its trace has no step for the one that comes after the limit."""
+    program = script([store_(DATA)] * 3, [store_(OTHER)] * 3)
+    result = explore(program, strategy, step_limit=5, schedules=5, engine=engine)
+    assert (result.verdict, result.note) == ("abandoned", "")
+
+
 def test_a_schedule_as_long_as_the_step_limit_is_complete(engine):
     assert passes(script([store_(DATA)] * 3, []), engine, step_limit=3)
 

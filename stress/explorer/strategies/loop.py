@@ -33,6 +33,8 @@ def follow(ctl: Control, steps: int) -> None:
         choices = gather(ctl)
         if choices == 0:
             settle(ctl)
+        elif ctl[cb.STEPS] >= ctl[cb.STEP_LIMIT]:
+            ctl[cb.OUTCOME] = cb.ABANDONED  # as the first time: the trace has no next step
         elif ctl[cb.STEPS] >= steps:
             ctl[cb.OUTCOME] = cb.ERROR
         else:

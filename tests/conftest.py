@@ -1,4 +1,8 @@
-"""What every test shares: the two engines, the printed seed, and the watch over /dev/shm."""
+"""What every test shares: the two engines, its seed, and the watch over /dev/shm.
+
+Seeds are those of our own plugin. An installed package brings it by its entry point; from a
+checkout (PYTHONPATH) it is loaded here.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import os
 import random
 import secrets
 import struct
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,31 +25,26 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("ours")
 
-ENV_SEED = "SHMALLOC_SEED"
+PLUGIN = "stress.pytest_plugin"
 ENV_SESSION = "SHMALLOC_TEST_SESSION"
 _ours_at_start = pytest.StashKey[frozenset[str]]()
 _left_behind = pytest.StashKey[list[str]]()
-_seed_key = pytest.StashKey[int]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--seed", type=int, default=None, help=f"seed of all randomness (default: ${ENV_SEED})"
-    )
+pytest_plugins = ["pytester"]  # which our own plugin is tested with
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    loaded = {getattr(plugin, "__name__", "") for plugin in pluginmanager.get_plugins()}
+    if PLUGIN not in loaded:
+        pluginmanager.import_plugin(PLUGIN)
+    parser.addoption("--seed", dest="shm_seed", help="the same as --shm-seed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.option.seed is None:
-        config.option.seed = int(os.environ.get(ENV_SEED, 0)) or secrets.randbits(32)
-    os.environ[ENV_SEED] = str(config.option.seed)  # workers of xdist inherit it
     os.environ.setdefault(ENV_SESSION, secrets.token_hex(8))
-    config.stash[_seed_key] = config.option.seed
     if _is_controller(config):
         config.stash[_ours_at_start] = frozenset(_our_segments())
-
-
-def pytest_report_header(config: pytest.Config) -> str:
-    return f"shmalloc seed: {config.stash[_seed_key]} (repeat with --seed or {ENV_SEED})"
 
 
 def _is_controller(config: pytest.Config) -> bool:
@@ -105,11 +103,9 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 @pytest.fixture
-def rng(request: pytest.FixtureRequest) -> random.Random:
-    """Randomness of one test, derived by its name from the session's seed."""
-    seed = request.config.stash[_seed_key]
-    print(f"repeat with --seed {seed}")  # shown with a failure, also where the header is not
-    return random.Random(seed ^ zlib.crc32(request.node.nodeid.encode()))
+def rng(shm_seed: int) -> random.Random:
+    """Randomness of one test, by its name from the session's seed."""
+    return random.Random(shm_seed)
 
 
 @pytest.fixture

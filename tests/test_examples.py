@@ -11,11 +11,13 @@ import pytest
 
 import shmalloc
 import stress
-from stress import Program, explore
+from stress import Program
+from support.sessions import Project
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+TEST_FILE = ROOT / "examples" / "test_counter.py"
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path != TEST_FILE)
 MAX_LINES = 40
 # What each script prints somewhere in its output.
 SAYS = {
@@ -77,22 +79,41 @@ def test_every_program_of_an_example_has_a_verdict_here():
     assert named == {key[:2] for key in VERDICTS}
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*EXAMPLES, TEST_FILE], ids=lambda path: path.stem)
 def test_an_example_fits_on_a_page(path):
     assert len(path.read_text().splitlines()) <= MAX_LINES
 
 
 @pytest.mark.parametrize("key", VERDICTS, ids="-".join)
-def test_an_example_explores_to_its_verdict(key):
+def test_an_example_explores_to_its_verdict(explorer, key):
     example, name, memory = key
     program = programs_of(ROOT / "examples" / f"{example}.py")[name]
-    result = explore(program, memory=memory, seconds=60)
+    result = explorer(program, memory=memory, seconds=60)
     assert (result.verdict, result.failure and result.failure.kind) == VERDICTS[key]
 
 
 @pytest.mark.parametrize("name", SAYS)
 def test_an_example_prints_what_the_readme_says(name):
     assert SAYS[name] in run(ROOT / "examples" / f"{name}.py")
+
+
+def test_the_test_file_of_the_examples_passes_where_it_is_copied_to(tmp_path):
+    project = Project(tmp_path, {"test_mine.py": TEST_FILE.read_text()})
+    session = project.run("--shm-budget=0.3x")
+    assert set(session.outcomes().values()) == {"passed"} and len(session.cases) == 2
+
+
+def test_the_page_about_pytest_shows_what_a_failing_test_prints(tmp_path):
+    text = TEST_FILE.read_text().replace("fetch_add(mem, 0, 1)", "mem[0] = mem[0] + 1")
+    project = Project(tmp_path, {"test_counter.py": text})
+    session = project.run("-k", "update", COLUMNS="100")
+    page = (ROOT / "docs" / "pytest.md").read_text()
+    (shown,) = re.findall(r"```\n(___.*?)```", page, re.DOTALL)
+    printed = session.out.replace("python -m pytest", "pytest").replace(
+        "-p stress.pytest_plugin ", ""
+    )
+    lines = [line for line in shown.splitlines() if line != "..." and "found after" not in line]
+    assert len(lines) > 10 and [line for line in lines if line not in printed] == []
 
 
 def test_the_lost_update_of_the_readme_prints_what_the_readme_shows(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stress import explore
+from stress import Program
 from stress.programs import PROGRAMS
 
 EXHAUSTED = (
@@ -19,9 +19,18 @@ EXHAUSTED = (
 )
 
 
+SAMPLED = tuple(name for name in PROGRAMS if name.endswith("-3"))  # with three CPUs
+
+
 @pytest.mark.parametrize("memory", ["sc", "tso"])
 @pytest.mark.parametrize("name", EXHAUSTED)
-def test_a_program_of_the_allocator_passes_in_every_class(name, memory):
-    result = explore(PROGRAMS[name](), strategy="dpor", memory=memory, seconds=120)
-    print(result if result.failure is None else result.failure.report())
+def test_a_program_of_the_allocator_passes_in_every_class(explorer, name, memory):
+    result = explorer(PROGRAMS[name](), strategy="dpor", memory=memory, seconds=120)
+    assert result.passed
     assert (result.verdict, result.redundant) == ("passed-exhausted", 0)
+
+
+@pytest.mark.explore(strategy="random", engine="interpreted", schedules=20, seconds=None)
+@pytest.mark.parametrize("name", SAMPLED)
+def test_no_schedule_of_a_small_sample_fails(name) -> Program:
+    return PROGRAMS[name]()

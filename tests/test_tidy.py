@@ -54,6 +54,7 @@ ONLY_IN = {
     "junitparser": ("stress.report.junit",),
     "jinja2": ("stress.explorer.report.html", "stress.report.page.render"),
     "matplotlib": ("stress.report.page",),
+    "pytest": ("stress.pytest_plugin",),
 }
 
 

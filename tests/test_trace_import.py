@@ -259,8 +259,8 @@ def test_a_wrong_command_line_is_one_line(
 
 
 def test_damaged_traces_and_texts_are_read_or_refused_in_one_line(
-    request: pytest.FixtureRequest, tmp_path: Path
+    shm_seed: int, tmp_path: Path
 ) -> None:
-    """A share of ``tox -e fuzz-traces``, from the session's seed."""
-    outcome = fuzz(request.config.option.seed, tmp_path, lambda number: number == 100)
+    """A share of ``tox -e fuzz-traces``, from the test's seed."""
+    outcome = fuzz(shm_seed, tmp_path, lambda number: number == 100)
     assert outcome.findings == []

@@ -120,7 +120,7 @@ def test_a_second_workload_of_a_name_gets_a_number(hidden, table):
     assert set(OWN) < set(WORKLOADS)
 
 
-def test_a_result_is_true_if_it_passed_and_shows_itself_in_a_line():
-    result = run("bulk")
+def test_a_result_is_true_if_it_passed_and_shows_itself_in_a_line(stress_run):
+    result = stress_run("bulk", workers=2, ram="8MiB", seconds=0.3)
     assert result and result.passed
     assert repr(result).startswith("<RunResult bulk: PASSED, ") and "\n" not in repr(result)

@@ -32,11 +32,22 @@ from stress.machine.machine import Machine
 from stress.machine.program import Program
 
 SYSTEMATIC = {"dfs": dfs_search.dfs, "dpor": dpor_search.dpor}
-plans.register_drivers(
-    (*(one.driver() for one in RANDOM.values()), *SYSTEMATIC.values(), steer.steer, steer.extract)
+DRIVERS: tuple[Kernel, ...] = (
+    *(one.driver() for one in RANDOM.values()),
+    *SYSTEMATIC.values(),
+    steer.steer,
+    steer.extract,
 )
+plans.register_drivers(DRIVERS)
 BATCH_S = 0.05  # of one call of a driver: the delay of Ctrl-C
 POOL_WORDS = {"native": 1 << 23, "interpreted": 1 << 18}
+
+
+def warm(tell: Callable[[str], None]) -> None:
+    """Compile all strategies now, or load them; ``tell`` hears of it if it takes long."""
+    from stress.machine.native import compile_drivers
+
+    compile_drivers(DRIVERS, tell)
 
 
 @dataclass

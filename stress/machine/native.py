@@ -8,7 +8,7 @@ Given-up fibers are dropped: their stacks are written anew at the next ``launch`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,11 @@ class NativeMachine:
                     " results of this process cannot be trusted. Cure: shallower calls"
                 )
         return value
+
+
+def compile_drivers(drivers: Iterable[Kernel], tell: Callable[[str], None]) -> None:
+    """Compile a group of drivers now, or load it: the image that ``warm`` would ask for."""
+    obtain.obtain([Instance(driver, CONTROL, True) for driver in drivers], tell)
 
 
 def _address(entry: Instance, along: list[Instance]) -> int:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, util
 from typing import Any
 
 from stress.run.kernels import ENV_PRELOAD, Plan, rows_of
@@ -39,10 +40,21 @@ def start_forkserver(plans: Iterable[Plan], workloads: Iterable[str] = ()) -> No
     _serves = wanted
     multiprocessing.get_context("forkserver").set_forkserver_preload(_preloaded())
     os.environ[ENV_PRELOAD] = _written(wanted[1])
+    resource_tracker.ensure_running()  # which would unblock the signal
+    # A Ctrl-C for the whole group would end it as it begins, before it can ignore that: blocked
+    # here, the signal stays blocked there until preload.py ignores it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     try:
         forkserver.ensure_running()
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         del os.environ[ENV_PRELOAD]
+
+
+def clean_up() -> None:
+    """Do now what multiprocessing does at the exit of a process: for one that ends without it."""
+    _give_up()
+    util._run_finalizers()  # type: ignore[attr-defined]
 
 
 def _written(document: bytes) -> str:

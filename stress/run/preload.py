@@ -20,6 +20,7 @@ from stress.run.kernels import ENV_PRELOAD, plan_from
 
 def _load() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: no worker ever sees a Ctrl-C
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))  # fork_server.py blocked it
     document = json.loads(Path(os.environ[ENV_PRELOAD]).read_bytes())
     if document["users"] is not None:
         user_code.receive(document["users"])

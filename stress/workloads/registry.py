@@ -34,13 +34,16 @@ _OF_LARGER_BLOCKS = (c.EV_SPLIT, c.EV_MERGE, c.EV_WALK_RETRY)
 
 @dataclass(frozen=True)
 class Workload:
-    """One workload. ``marks`` are events ``EV_*`` without which its run tested nothing."""
+    """One workload. ``marks`` are events ``EV_*`` without which its run tested nothing.
+
+    ``work_words``: the size of its work area, with the words that every workload has (area.py).
+    """
 
     name: str
     step: Kernel
     finish: Kernel
-    marks: tuple[int, ...]
-    work_words: int
+    marks: tuple[int, ...] = ()
+    work_words: int = 16
     shared_marks: tuple[int, ...] = ()  # required as well if two workers share a node
     parameters: tuple[int, ...] = ()
     file: str | None = None  # a recording that ``prepare`` of its own module puts into the segment

@@ -50,6 +50,7 @@ FLOORS = (
     ("stress.soak",),
     ("stress.options",),
     ("stress.commands",),
+    ("stress.pytest_plugin",),
     ("stress",),
 )  # fmt: skip
 

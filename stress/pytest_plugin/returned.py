@@ -1,0 +1,82 @@
+"""What a marked test returns is explored, or run: the function of the test is wrapped for that.
+
+The wrapper calls the test, takes what it returns, and returns nothing, so that pytest and plugins
+that call the function themselves (pytest-run-parallel, in many threads) see a test like any other.
+A test that turns out not to be ours keeps its value.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from types import FunctionType
+from typing import Any
+
+import pytest
+
+from stress.pytest_plugin.marks import Asked, asked_of, speaks_by_its_value
+from stress.pytest_plugin.outcomes import failed
+from stress.pytest_plugin.record import record_of
+from stress.pytest_plugin.state import State
+
+WRAPPED = "__shmalloc_test__"
+
+
+def wrap(state: State, item: pytest.Function) -> None:
+    """Let the function of a marked test give us what it returns; once for each function."""
+    function = item.obj
+    if getattr(function, WRAPPED, False):
+        return
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        item.obj = _refusing(item)
+        return
+
+    ask, take = _asked, _take  # the function below has no globals of ours
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        asked = ask(state, item)
+        value = function(*args, **kwargs)
+        return value if asked is None else take(state, item, asked, value)
+
+    # Plugins look into the globals of a test for what it uses.
+    made = FunctionType(call.__code__, function.__globals__, closure=call.__closure__)
+    item.obj = functools.update_wrapper(made, function)
+    setattr(made, WRAPPED, True)
+
+
+def _refusing(item: pytest.Function) -> Any:
+    def test(**kwargs: Any) -> None:
+        failed(f"{item.name} is async; return the Program from a plain function")
+
+    setattr(test, WRAPPED, True)
+    return test
+
+
+def _asked(state: State, item: pytest.Function) -> Asked | None:
+    """What the marks ask for; an argument that is unknown fails the test before it runs."""
+    try:
+        return asked_of(item, state.settings.marks)
+    except ValueError as error:  # MisuseError is one, and need not be imported for other projects
+        text = str(error)
+    return failed(text)
+
+
+def _take(state: State, item: pytest.Function, asked: Asked, value: object) -> object:
+    if not asked.surely and not speaks_by_its_value(asked.kind, value):
+        return value
+    from shmalloc.errors import ShmallocError
+
+    record = record_of(item, state.settings.seed)
+    try:
+        if asked.kind == "explore":
+            from stress.pytest_plugin.exploring import Explorer, explore_all
+
+            explore_all(Explorer(state, record), value, asked.arguments)
+        else:
+            from stress.pytest_plugin.running import StressRun, run_returned
+
+            run_returned(StressRun(state, record), value, asked.arguments)
+        return None
+    except ShmallocError as error:  # of what the test asked for: no traceback of ours helps
+        text = f"@pytest.mark.{asked.kind}: {error}"
+    return failed(text)

@@ -140,6 +140,22 @@ def test_a_compressed_text_that_is_cut_off_gives_what_is_there(
         assert 0 < len(load(tmp_path / "t.npz")) < 30_000
 
 
+def test_streams_of_xz_one_after_the_other_are_read(call: Call, tmp_path: Path) -> None:
+    text = TEXT.encode()
+    first, second = lzma.compress(text[:300]), lzma.compress(text[300:])
+    (tmp_path / "t.xz").write_bytes(first + b"\0" * 8 + second)  # padded by a multiple of four
+    call("trace", "import", tmp_path / "t.xz", "--out", tmp_path / "t.npz")
+    assert len(load(tmp_path / "t.npz")) == 4
+
+
+def test_an_xz_file_that_takes_much_memory_to_read_is_refused(call: Call, tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 256 << 20}]
+    (tmp_path / "t.xz").write_bytes(lzma.compress(TEXT.encode(), filters=filters))
+    code, _, error = call("trace", "import", tmp_path / "t.xz", "--out", tmp_path / "t.npz")
+    assert (code, error.count("\n")) == (4, 1)
+    assert "reading this xz file takes more than 96 MiB; unpack it first" in error
+
+
 def test_lines_may_end_as_windows_ends_them_and_hold_any_bytes(call: Call, tmp_path: Path) -> None:
     data = TEXT.replace("make", "m\udce4k\r", 3).encode("utf-8", "surrogateescape")
     (tmp_path / "t.txt").write_bytes(data.replace(b"\n", b"\r\n"))

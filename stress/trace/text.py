@@ -2,10 +2,11 @@
 
 ``Text(path)`` is used in a ``with`` block; ``chunks()`` gives lists of lines without their ends.
 Memory is bounded by a few chunks: a line of more than MAX_LINE_CHARS is cut, and counted in
-``cut_lines``. gzip, bzip2 and xz are known by their first bytes. Bytes that are no UTF-8 become the
-replacement character. Lines end with a line feed, a carriage return before it is dropped; the name
-of a task may hold one, so it ends none. What follows a damaged place of a compressed file cannot be
-read: ``damaged`` says so, and what came before is given.
+``cut_lines``. gzip, bzip2 and xz are known by their first bytes; an xz file says how much memory
+reading it takes, and one that says more than MAX_XZ_BYTES is refused. Bytes that are no UTF-8
+become the replacement character. Lines end with a line feed, a carriage return before it is
+dropped; the name of a task may hold one, so it ends none. What follows a damaged place of a
+compressed file cannot be read: ``damaged`` says so, and what came before is given.
 
 Raises ``MisuseError`` for what is no text.
 """
@@ -22,19 +23,73 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from shmalloc.errors import MisuseError
 from stress.trace.opening import open_file, refusal
 
 CURE = "give the text of a recorder"
 MAX_LINE_CHARS = 1 << 13
+MAX_XZ_BYTES = 96 << 20  # the largest preset, xz -9, needs 65 MiB
 _CHUNK_BYTES = 1 << 20
 _HEAD_BYTES = 4096
+
+
+class _TooMuchMemory(lzma.LZMAError):
+    """Reading this xz file takes more than MAX_XZ_BYTES."""
+
+
+class _XzFile(io.RawIOBase):
+    """What an xz file holds, in bounded memory: ``lzma.LZMAFile`` takes what the file asks for."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._decoder: lzma.LZMADecompressor | None = None  # of the stream that is being read
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        """Raises ``EOFError`` if the file is cut off, ``LZMAError`` if it is damaged."""
+        room = memoryview(into).cast("B")
+        found = b""
+        while not found and (decoder := self._stream()) is not None:
+            data, self._rest = self._rest, b""
+            if not data and decoder.needs_input and not (data := self._file.read(_CHUNK_BYTES)):
+                raise EOFError("it ends before the end of its stream")
+            found = self._decoded(decoder, data, len(room))
+        room[: len(found)] = found
+        return len(found)
+
+    def _stream(self) -> lzma.LZMADecompressor | None:
+        """The decoder of the stream that goes on or begins; None at the end of the file."""
+        if self._decoder is None:
+            rest = self._rest.lstrip(b"\0")  # streams may be padded
+            while not rest and (part := self._file.read(_CHUNK_BYTES)):
+                rest = part.lstrip(b"\0")
+            self._rest = rest
+            if not rest:
+                return None
+            self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_XZ_BYTES)
+        return self._decoder
+
+    def _decoded(self, decoder: lzma.LZMADecompressor, data: bytes, most: int) -> bytes:
+        try:
+            found = decoder.decompress(data, most)
+        except lzma.LZMAError as error:
+            if "limit" in str(error):
+                raise _TooMuchMemory(str(error)) from error
+            raise
+        if decoder.eof:
+            self._decoder, self._rest = None, decoder.unused_data
+        return found
+
+
 _COMPRESSIONS: dict[bytes, tuple[str, Callable[[IO[bytes]], IO[bytes]]]] = {
     b"\x1f\x8b": ("gzip", lambda file: cast(IO[bytes], gzip.GzipFile(fileobj=file))),
     b"BZh": ("bzip2", bz2.BZ2File),
-    b"\xfd7zXZ\0": ("xz", lzma.LZMAFile),
+    b"\xfd7zXZ\0": ("xz", lambda file: cast(IO[bytes], _XzFile(file))),
 }
 _BINARY = {
     b"\x17\x08Dtracing": "a trace.dat; make text of it: trace-cmd report FILE > t.txt",
@@ -112,6 +167,12 @@ class Text:
     def _read(self) -> bytes:
         try:
             return self._file.read(_CHUNK_BYTES)
+        except _TooMuchMemory as error:
+            most = f"{MAX_XZ_BYTES >> 20} MiB"
+            raise MisuseError(
+                f"trace: {self.name}: reading this xz file takes more than {most};"
+                " unpack it first: xz -dk FILE"
+            ) from error
         except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
             self.damaged = f"the {self.compression} file is damaged or cut off ({error})"
         except OSError as error:

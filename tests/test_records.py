@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from shmalloc.errors import MisuseError, Violation
 from stress.records.finding import Attachment, Finding
 from stress.records.fingerprint import Ignored
 from stress.records.reader import Reader
+from stress.records.receiver import RecordingProgress
 from stress.records.work import Work
 from stress.records.writer import Records
 
@@ -89,6 +91,25 @@ def test_a_resumed_run_goes_on_behind_its_lost_round(path: Path) -> None:
         with Reader(path) as reader:
             states = [(one.number, one.state) for one in reader.rounds(run)]
             assert states == [(1, "lost"), (2, "running")]
+
+
+def test_rounds_behind_one_that_is_known(path: Path, records: Records) -> None:
+    run, first = begun(records)
+    records.begin_run(WORK)
+    second = records.begin_round(run, WORK)
+    with Reader(path) as reader:
+        assert [one.id for one in reader.rounds(run, after=first)] == [second]
+        assert [one.id for one in reader.rounds(after=second)] == []
+
+
+def test_a_sample_that_comes_late_is_followed_by_one_a_second_later() -> None:
+    times_s, taken = [0.0], []
+    records = SimpleNamespace(sample=lambda *_: taken.append(times_s[-1]))
+    progress = RecordingProgress(records, 1, lambda: times_s[-1])
+    for time_s in (0.0, 0.5, 1.25, 2.0, 7.0, 7.25, 8.0, 8.5, 9.0):
+        times_s.append(time_s)
+        progress.moment(lambda: SimpleNamespace(ram_map=None))
+    assert taken == [0.0, 1.25, 2.0, 7.0, 8.0, 9.0]
 
 
 def test_a_number_is_recorded_once(records: Records) -> None:

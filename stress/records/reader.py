@@ -65,9 +65,9 @@ class Reader:
 
         ``after``: only those of larger ids.
         """
-        where, values = ("1", ()) if run_id is None else ("run_id = ?", (run_id,))
+        of_run, values = ("1", ()) if run_id is None else ("run_id = ?", (run_id,))
         lost = {run.id for run in self.runs() if run.state == "lost"}
-        rounds = self._rows(RoundRow, "rounds", where, values)
+        rounds = self._rows(RoundRow, "rounds", f"{of_run} AND id > ?", (*values, after))
         return [
             replace(one, state="lost") if one.run_id in lost and one.state == "running" else one
             for one in rounds

@@ -41,8 +41,9 @@ class RecordingProgress(Progress):
     def moment(self, take: Callable[[], Moment]) -> None:
         now_s = self._clock()
         if now_s >= self._due_s and self._recorded(take):
-            # after a delay the next sample is a second later, not two at once
-            self._due_s = max(self._due_s + SAMPLE_EVERY_S, now_s)
+            self._due_s += SAMPLE_EVERY_S
+            if self._due_s <= now_s:  # after a delay the next one is a second later, not at once
+                self._due_s = now_s + SAMPLE_EVERY_S
 
     def last(self, take: Callable[[], Moment]) -> None:
         self._recorded(take)

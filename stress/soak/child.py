@@ -101,7 +101,7 @@ class RoundProcess:
                 continue
             try:
                 message = self._pipe.recv()
-            except EOFError:
+            except (EOFError, OSError):  # OSError: it was killed in the middle of a message
                 return self._died(stops.requested)
             if isinstance(message, Outcome):
                 self._see_off()

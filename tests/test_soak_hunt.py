@@ -6,9 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from shmalloc.errors import Violation
-from stress.records.finding import CRASH, Finding, fingerprint_of
+from stress.records.finding import CRASH, MUTANT, SCHEDULE, Finding, fingerprint_of
 from stress.records.fingerprint import Ignored
 from stress.records.reader import Reader
+from stress.records.work import Work
 from stress.records.writer import Records
 from stress.run.interrupts import ImmediateEnd
 from stress.soak import hunt
@@ -182,6 +183,12 @@ def test_rounds_are_told_what_is_ignored(soaked):
     assert NAME in done.ignored
 
 
+def test_a_repetition_that_could_not_run_says_nothing_of_the_finding(soaked, tmp_path):
+    soaked(lambda _, number: FAILED if number else UNFIT, rounds=1)
+    _, (found,), _ = rows(tmp_path)
+    assert found.repeatable is None and "Repeated" not in found.report
+
+
 # --- findings of earlier soaks -------------------------------------------------------------------
 @pytest.fixture
 def known(soaked, tmp_path):
@@ -215,6 +222,20 @@ def test_a_fixed_finding_that_is_seen_again_is_open_again(soaked, known, tmp_pat
     soaked(lambda *_: PASSED)
     done = soaked(lambda *_: FAILED, rounds=1)
     assert rows(tmp_path)[1][0].status == "open" and done.verdict is Verdict.FAILED
+
+
+@pytest.mark.parametrize(
+    "kind, command",
+    [(MUTANT, "shmstress mutants x"), (SCHEDULE, "print(stress.explorer.replay(program, 'x'))")],
+)
+def test_what_a_soak_cannot_perform_stays_as_it_is(soaked, tmp_path, kind, command):
+    with Records(tmp_path / "soak.db") as records:
+        run_id = records.begin_run(Work(kind, command))
+        round_id = records.begin_round(run_id, Work(kind, command))
+        records.finding(round_id, Finding(kind, "race", "push", "two writes", command))
+    done = soaked(lambda *_: PASSED)
+    assert (done.again, done.verdict) == ([], Verdict.PASSED)
+    assert rows(tmp_path)[1][0].repeatable is None
 
 
 def test_another_failure_in_its_place_is_no_fix(soaked, known, tmp_path, monkeypatch):

@@ -51,6 +51,13 @@ class Repetition:
         return self.failed > 0
 
     @property
+    def conclusive(self) -> bool:
+        """Whether a try could run at all: one without memory, say, tells nothing of the finding."""
+        return self.repeatable or any(
+            verdict not in (Verdict.ERROR, Verdict.UNFIT) for verdict in self.verdicts
+        )
+
+    @property
     def tries_needed(self) -> int:
         """So many tries show a round that fails like this one, but for a chance of ``MISS``."""
         share = self.failed / self.tries if self.tries else 0.0

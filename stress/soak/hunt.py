@@ -98,10 +98,10 @@ class Soak:
         self._open = round_id
         self._view.round(drawn)
         outcome = self._performer.perform(drawn.command, drawn.seconds, round_id)
-        new = self._record(drawn, round_id, outcome)
+        names = self._record(drawn, round_id, outcome)
         self._open = None
         self._view.ended(drawn, outcome)
-        for name in new:
+        for name in names:
             self._inquiry.look_into(name)
 
     def _record(self, done: Round, round_id: int, outcome: Outcome) -> list[str]:
@@ -119,13 +119,13 @@ class Soak:
                 outcome.result or {"troubles": list(outcome.troubles)},
                 outcome.latencies,
             )
-            seen = [name for name in names if name not in self.standing.found]
+            new = [name for name in names if name not in self.standing.found]
             self.standing.add(done, outcome, names)
             self.standing.clock_s = self.clock_s()
             if outcome.kernels not in ("", self._session.kernels):
                 self.standing.changed = CHANGED.format(number=done.number)
             self._records.note_summary(self._run_id, self.standing.as_dict())
-        for name in seen:
+        for name in new:
             self._view.finding(name, f"round {done.number}: {_headline(outcome)}")
         return names
 

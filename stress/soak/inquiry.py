@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stress.quantities import counted
-from stress.records.finding import Attachment
+from stress.records.finding import MUTANT, Attachment
 from stress.records.reader import Reader
 from stress.records.rows import FindingRow
 from stress.records.writer import Records
 from stress.soak.again import Perform, Repetition, Until, is_native, repeat
-from stress.soak.line import Line
+from stress.soak.line import PROGRAM, Line
 from stress.soak.reduce import Reducer, Reduction
 from stress.soak.run_round import spec_of
 from stress.soak.session import Session
@@ -52,11 +52,13 @@ class Inquiry:
         finding = self._finding(name)
         if finding.repeatable is not None or self._records.is_ignored(name):
             return
+        if not can_be_repeated(finding):
+            return
         self._view.doing(f"repeating {name}: {finding.command}")
         repetition = repeat(
             finding.command, name, self._spec.repeat, self._perform, self._goes_on()
         )
-        if not repetition.tries:  # it is made up for when the soak goes on
+        if not repetition.conclusive:  # it is made up for when the soak goes on
             return
         said, command = str(repetition), finding.command
         self._view.tell(f"  {name} {said}")
@@ -83,7 +85,7 @@ class Inquiry:
                 return
             name = finding.fingerprint
             changed = kernels_of.get(finding.last_round_id) != self._session.kernels
-            if self._records.is_ignored(name):
+            if self._records.is_ignored(name) or not can_be_repeated(finding):
                 continue
             if finding.repeatable is None:
                 self.look_into(name)
@@ -124,6 +126,12 @@ class Inquiry:
 
         self._view.doing(f"cutting {name} down")
         return Reducer(spec_of(Line.parse(command)), fails, goes_on).run(repetition.longest_s)
+
+
+def can_be_repeated(finding: FindingRow) -> bool:
+    """Whether a soak can perform its command. It plants no mutants, and a program that was built
+    in Python has no command line."""
+    return finding.kind != MUTANT and finding.command.startswith(f"{PROGRAM} ")
 
 
 def _account(reduction: Reduction) -> str:

@@ -58,6 +58,8 @@ def resume_soak(records: Records, duration_s: float | None) -> Session:
             " to begin another"
         )
     records.resume_run(last.id)
+    with Reader(records.path) as reader:  # its last writer may have ended a round meanwhile
+        standing = _standing_of(reader.run(last.id))
     return Session(spec, last.id, standing, kernels_digest())
 
 

@@ -38,6 +38,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "sweep": "Let the N-th allocation of each operation fail, for every N.",
     },
     "Look at results": {
+        "history": "List the runs and the findings of a database (--db).",
+        "show": "Show one finding of a database, or set its status.",
         "report": "Write a page about a recorded run, soak or hunt, or compare two.",
         "top": "Watch a segment that others work on, or a soak.",
     },

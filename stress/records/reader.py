@@ -73,6 +73,12 @@ class Reader:
             for one in rounds
         ]
 
+    def round(self, round_id: int) -> RoundRow:
+        """Raises ``MisuseError`` if there is none with this id."""
+        for one in self._rows(RoundRow, "rounds", "id = ?", (round_id,)):
+            return one
+        raise MisuseError(f"round: {round_id} is not in {self.path}")
+
     def samples(
         self,
         run_id: int | None = None,

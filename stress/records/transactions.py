@@ -14,7 +14,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Transactions:
         self.connection = open_for_writing(path, create)
         self._lock = threading.RLock()
         self._depth = 0
+        self._idle: Callable[[], None] | None = None
         self._pid = os.getpid()
 
     @contextmanager
@@ -56,6 +57,27 @@ class Transactions:
                 raise
             finally:
                 self._depth -= 1
+            if self._depth == 0 and self._idle is not None:
+                self._in_idle_time(self._idle)
+
+    def _in_idle_time(self, do: Callable[[], None]) -> None:
+        self._idle = None  # its own transactions do not call it again
+        try:
+            do()
+        finally:
+            self._idle = do
+
+    def when_idle(self, do: Callable[[], None]) -> None:
+        """Call ``do`` after each commit, outside of any transaction."""
+        self._idle = do
+
+    def shrink(self) -> None:
+        """Cut free pages off the end of the file, and empty the WAL; a reader may put it off."""
+        with self._lock, errors_told(self.path):
+            self.connection.execute("PRAGMA synchronous = NORMAL")
+            self.connection.execute("PRAGMA busy_timeout = 0")
+            self.connection.execute("PRAGMA incremental_vacuum").fetchall()
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _begin(self, durable: bool, busy_s: float) -> None:
         self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")

@@ -36,6 +36,7 @@ from shmalloc.errors import MisuseError, Violation
 from stress.records.database import real_path
 from stress.records.finding import Attachment, Finding, finding_of, fingerprint_of, row_of, sighting
 from stress.records.fingerprint import Ignored
+from stress.records.keep import Keeper
 from stress.records.transactions import Transactions, as_json, as_text
 from stress.records.work import Work
 from stress.records.writers import Writers
@@ -56,6 +57,7 @@ class Records:
     """The writer of one database file; made if it does not exist, unless ``create`` is False.
 
     ``ignored``: fingerprints that the hunt goes past, besides those that the file says are ignored.
+    ``keep_bytes``: old rounds are thinned out so that the file stays below it (keep.py).
     """
 
     def __init__(
@@ -64,14 +66,18 @@ class Records:
         *,
         create: bool = True,
         ignored: Ignored | None = None,
+        keep_bytes: int | None = None,
     ) -> None:
         self.path = real_path(path)
         self._file = Transactions(self.path, create)
         self._ignored = ignored or Ignored()
         try:
+            self._keeper = None if keep_bytes is None else Keeper(self._file, keep_bytes)
             self._writers = Writers(self.path, writing=True)
             self._mark_lost()
             self._keep_ignored()
+            if self._keeper is not None:
+                self._file.when_idle(self._keeper.idle)
         except BaseException:
             self._file.close()
             raise
@@ -173,6 +179,8 @@ class Records:
             for operation, histogram in (latencies or {}).items():
                 row = (round_id, operation, as_json(histogram.as_dict()))
                 self._file.execute("INSERT OR REPLACE INTO latencies VALUES (?, ?, ?)", row)
+            if self._keeper is not None:
+                self._keeper.ended()
 
     def run_of(self, round_id: int) -> int:
         """The run that a round is a part of."""
@@ -192,6 +200,8 @@ class Records:
             self._file.insert("samples", samples.row_of(round_id, moment, new_map))
             for row in samples.process_rows(round_id, moment):
                 self._file.insert("processes", row)
+            if self._keeper is not None:
+                self._keeper.sampled()
 
     # --- findings ---
     def violations(self, round_id: int, found: Sequence[Violation], command: str) -> list[str]:
@@ -316,6 +326,11 @@ class Records:
     def together(self, durable: bool = True) -> AbstractContextManager[None]:
         """One transaction: all that is written in it, or nothing; inside of another, a part."""
         return self._file.together(durable)
+
+    @property
+    def over_limit(self) -> bool:
+        """Whether the file is larger than ``keep_bytes``, although only findings are left in it."""
+        return self._keeper is not None and self._keeper.over
 
     def close(self) -> None:
         """Close the file. A run that has not ended counts as lost from now on."""

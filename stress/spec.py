@@ -46,6 +46,7 @@ class Outputs(Struct, frozen=True):
     progress: str = "auto"
     db: str | None = None
     ignored: tuple[str, ...] = ()
+    keep_bytes: int | None = None  # of the database
 
 
 def _listed(values: Iterable[object]) -> str:

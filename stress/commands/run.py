@@ -26,6 +26,7 @@ from stress.options import (
     exports,
     ignore,
     json_file,
+    keep,
     metrics,
     option,
     progress,
@@ -170,6 +171,7 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
 )
 @ignore("violations", group=CHECKS)
 @database()
+@keep()
 @json_file()
 @exports("junit", "ktap", "markdown", "sarif", "perfetto")
 @option("--out", metavar="DIR", group="Results", help="Write everything about the run to DIR.")
@@ -185,6 +187,7 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
 def command(
     ignore: tuple[str, ...],
     db: str | None,
+    keep: int | None,
     json: str | None,
     exports: dict[str, str | None],
     out: str | None,
@@ -216,7 +219,7 @@ def command(
     if dry_run:
         click.echo(f"# {spec.command_line()}\n{spec.toml()}", nl=False)
         return 0
-    outputs = Outputs(json, out, progress, db, ignore)
+    outputs = Outputs(json, out, progress, db, ignore, keep)
     with attached(metrics, "run", partial(click.echo, err=True)) as exporter:
         return run_spec(spec, outputs, files, exporter)
 
@@ -254,7 +257,7 @@ def run_spec(
     artifacts = None if outputs.out is None else Artifacts(outputs.out, spec)
     databases = [] if outputs.db is None else [outputs.db]
     databases += [] if artifacts is None else [str(artifacts.directory / DATABASE)]
-    with recorded_run(spec, databases, outputs.ignored) as record:
+    with recorded_run(spec, databases, outputs.ignored, outputs.keep_bytes) as record:
         return _run(spec, outputs, files, artifacts, record, exporter)
 
 

@@ -70,7 +70,7 @@ def command(
     from stress.report.places import require_places
     from stress.report.sources import database_of
 
-    require_places(json=json, output=output)
+    require_places(json=json, **({} if artifact is None else {"output": output}))
     path = database_of(named(None, db), "show")
     chosen = [name for name, on in _statuses(ignore, reopen, fixed) if on]
     if len(chosen) > 1:

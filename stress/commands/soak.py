@@ -22,6 +22,7 @@ from stress.options import (
     duration,
     ignore,
     json_file,
+    keep,
     metrics,
     option,
     progress,
@@ -77,13 +78,7 @@ def _workloads() -> list[str]:
     group=DATABASE,
     help="Go on with the last soak of the database: its settings, the next round, the time left.",
 )
-@option(
-    "--keep",
-    type=Size(),
-    metavar="SIZE",
-    group=DATABASE,
-    help="Thin out old rounds so that the database stays below SIZE, such as 2GiB.",
-)
+@keep(group=DATABASE)
 @seed_option(group=ROUNDS)
 @option(
     "--rounds",
@@ -227,7 +222,7 @@ def command(
         return _show_rounds(drawer)
     with (
         attached(metrics, "soak", partial(click.echo, err=True)) as exporter,
-        Records(db, create=not resume, ignored=Ignored(ignore)) as records,
+        Records(db, create=not resume, ignored=Ignored(ignore), keep_bytes=keep) as records,
     ):
         if resume:
             seconds = settings["seconds"] if "seconds" in given else None
@@ -236,10 +231,10 @@ def command(
             session = begin_soak(records, spec)
         view = _view(progress)
         if exporter is None:
-            return _soak(records, session, json, view, keep).exit_code
+            return _soak(records, session, json, view).exit_code
         from stress.soak.measured import MeasuredView
 
-        verdict = _soak(records, session, json, MeasuredView(view, exporter), keep)
+        verdict = _soak(records, session, json, MeasuredView(view, exporter))
         exporter.finish(verdict)
         return verdict.exit_code
 
@@ -317,9 +312,7 @@ def _show_rounds(drawer: Drawer) -> int:
     return 0
 
 
-def _soak(
-    records: Records, session: Session, json: str | None, view: View, keep: int | None
-) -> Verdict:
+def _soak(records: Records, session: Session, json: str | None, view: View) -> Verdict:
     """One session, from the first line to the last."""
     from shmalloc.leftovers import sweep
     from stress.report.places import write_to

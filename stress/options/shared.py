@@ -13,7 +13,7 @@ import click
 
 from stress.metrics.places import LOOPBACK, Places
 from stress.options.command import option
-from stress.options.kinds import Names, Seed, Time
+from stress.options.kinds import Names, Seed, Size, Time
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 ENGINES = ("native", "interpreted")
@@ -123,6 +123,17 @@ def database(
 ) -> Decorator:
     """``--db FILE``; the parameter is called ``db``. Hand it to ``stress.report.recording``."""
     return _file("db", help)
+
+
+def keep(group: str | None = RESULTS) -> Decorator:
+    """``--keep SIZE``, bytes; hand it to ``stress.records.writer.Records``."""
+    return option(
+        "--keep",
+        type=Size(),
+        metavar="SIZE",
+        group=group,
+        help="Thin out old rounds so that the database stays below SIZE, such as 2GiB.",
+    )
 
 
 def ignore(what: str = "findings", group: str | None = None) -> Decorator:

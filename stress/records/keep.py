@@ -28,10 +28,11 @@ from stress.records.database import Busy, size_of
 from stress.records.transactions import Transactions
 
 LEAST_BYTES = 1 << 20
-FULL, TARGET = 0.85, 0.7  # of the limit: above the first, rounds are thinned down to the second
+FULL, TARGET = 0.8, 0.65  # of the limit: above the first, rounds are thinned down to the second
 WAL_SHARE = 0.1  # of the limit, for the WAL
 PAGE_BYTES = 4096
-SAMPLES = 64  # between two looks at the size, within a round
+SAMPLES = 8  # between two looks at the size, within a round
+BATCH = 16  # rounds of one transaction
 EVERY = 8  # a round that is thinned out keeps one sample of so many, and the last
 BUSY_S = 1.0
 FRESH = 4  # rounds that keep all they have for as long as others can be thinned out
@@ -102,16 +103,15 @@ class Keeper:
 
     # --- steps: each is one transaction, and says whether there was something to do ---
     def _next(self, which: str, thinned: int, do: Callable[[int], None]) -> bool:
-        """The oldest round of those that are thinned so far and no further."""
-        query = f"SELECT id FROM rounds WHERE {which} AND thinned = ? ORDER BY id LIMIT 1"
-        row = self._file.execute(query, (thinned,)).fetchone()
-        if row is None:
-            return False
+        """The oldest rounds of those that are thinned so far and no further."""
+        query = f"SELECT id FROM rounds WHERE {which} AND thinned = ? ORDER BY id LIMIT {BATCH}"
+        rows = self._file.execute(query, (thinned,)).fetchall()
         with self._file.together(durable=False, busy_s=BUSY_S):
-            do(int(row[0]))
-            again = (thinned + 1, row[0])
-            self._file.execute("UPDATE rounds SET thinned = ? WHERE id = ?", again)
-        return True
+            for (round_id,) in rows:
+                do(round_id)
+                again = (thinned + 1, round_id)
+                self._file.execute("UPDATE rounds SET thinned = ? WHERE id = ?", again)
+        return bool(rows)
 
     def _thin_samples(self, round_id: int, every: int = EVERY) -> None:
         """One sample of ``every`` stays, and the last; each with its map of the RAM."""
@@ -147,7 +147,9 @@ class Keeper:
 
     def _drop_round(self) -> bool:
         """The oldest round that passed and that no finding names."""
-        query = f"SELECT id, run_id FROM rounds WHERE {PASSED} AND {UNUSED} ORDER BY id LIMIT 64"
+        query = (
+            f"SELECT id, run_id FROM rounds WHERE {PASSED} AND {UNUSED} ORDER BY id LIMIT {BATCH}"
+        )
         rows = self._file.execute(query).fetchall()
         with self._file.together(durable=False, busy_s=BUSY_S):
             for round_id, run_id in rows:

@@ -8,6 +8,7 @@ of its own, whatever else was found.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shmalloc.errors import Violation
@@ -25,16 +26,17 @@ if TYPE_CHECKING:
 def record_run(
     records: Records, round_id: int, result: RunResult, files: Sequence[Attachment] = ()
 ) -> list[str]:
-    """The end of a native round. Returns the fingerprints of what it found."""
+    """The end of a native round. Returns the fingerprints of what it found.
+
+    ``files`` are kept with a finding that was not known.
+    """
     command = result.spec.command_line()
     with records.together():
-        run_id = records.run_of(round_id)
-        found = records.violations(round_id, by_cause(result.violations), command)
+        found = records.violations(round_id, by_cause(result.violations), command, files)
         records.violations(round_id, by_cause(result.ignored), command)
         if not result.violations and result.verdict is Verdict.FAILED:
-            found = [records.finding(round_id, _of_trouble(result, command))]
-        for file in files:
-            records.artifact(run_id, file, round_id, found[0] if found else None)
+            trouble = replace(_of_trouble(result, command), attachments=files)
+            found = [records.finding(round_id, trouble)]
         records.end_round(
             round_id,
             result.verdict.name,

@@ -28,6 +28,7 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -204,17 +205,24 @@ class Records:
                 self._keeper.sampled()
 
     # --- findings ---
-    def violations(self, round_id: int, found: Sequence[Violation], command: str) -> list[str]:
+    def violations(
+        self,
+        round_id: int,
+        found: Sequence[Violation],
+        command: str,
+        attachments: Sequence[Attachment] = (),
+    ) -> list[str]:
         """What a native round found. Returns the fingerprints of its findings.
 
         The first violation explains the others, so all are sightings of one finding: the first that
-        is not ignored, else the first.
+        is not ignored, else the first. ``attachments``: kept if this is its first sighting.
         """
         if not found:
             return []
         first = next((one for one in found if not self.is_ignored(fingerprint_of(one))), found[0])
         with self.together():
-            name = self.finding(round_id, finding_of(first, command))
+            finding = replace(finding_of(first, command), attachments=attachments)
+            name = self.finding(round_id, finding)
             kept: dict[str, int] = {}
             for violation in found:
                 own = fingerprint_of(violation)

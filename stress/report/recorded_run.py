@@ -65,6 +65,7 @@ class RecordedRun:
                 self._record(one, result, logs)
             except ShmallocError as error:
                 one.receiver.trouble = one.receiver.trouble or str(error)
+                one.recording.give_up()
         for one in self._kept:
             if one.receiver.trouble is not None:
                 result.troubles.append((Verdict.ERROR, one.receiver.trouble))
@@ -72,9 +73,7 @@ class RecordedRun:
     def _record(self, one: _Kept, result: RunResult, logs: Path | None) -> None:
         records = one.recording.records
         assert records is not None
-        files = [Attachment.of_text("spec.toml", self._spec.toml())]
-        if result.verdict in (Verdict.FAILED, Verdict.ERROR):
-            files += _logs(logs)
+        files = [Attachment.of_text("spec.toml", self._spec.toml()), *_logs(logs)]
         found = record_run(records, one.round_id, result, files)
         one.recording.verdict = result.verdict
         one.recording.end()
@@ -104,14 +103,14 @@ def work_of(spec: RunSpec) -> Work:
 
 @contextmanager
 def recorded_run(
-    spec: RunSpec, paths: Sequence[str], ignored: Sequence[str]
+    spec: RunSpec, paths: Sequence[str], ignored: Sequence[str], keep_bytes: int | None = None
 ) -> Iterator[RecordedRun]:
     """Record the run of ``spec`` in each database; it goes past the fingerprints ``ignored``."""
     names = Ignored(ignored)
     places: list[str | None] = [*paths] or [None]
     with ExitStack() as stack:
         recordings = [
-            (path or "", stack.enter_context(recorded(path, names, work_of(spec))))
+            (path or "", stack.enter_context(recorded(path, names, work_of(spec), keep_bytes)))
             for path in places
         ]
         yield RecordedRun(spec, recordings)

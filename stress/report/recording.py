@@ -63,6 +63,10 @@ class Recording:
             self._ended = True
             self.records.end_run(self.run_id, self.verdict.name)
 
+    def give_up(self) -> None:
+        """The database cannot be written: the run counts as lost."""
+        self._ended = True
+
     @property
     def ignores(self) -> bool:
         """Whether there may be something to go past."""
@@ -70,14 +74,16 @@ class Recording:
 
 
 @contextmanager
-def recorded(db: str | None, ignored: Ignored, work: Work) -> Iterator[Recording]:
+def recorded(
+    db: str | None, ignored: Ignored, work: Work, keep_bytes: int | None = None
+) -> Iterator[Recording]:
     """Record in the database ``db`` what happens in this block; None: in none."""
     if db is None:
         yield Recording(None, 0, ignored)
         return
     from stress.records.writer import Records  # SQLite: only where something is recorded
 
-    with Records(db, ignored=ignored) as records:
+    with Records(db, ignored=ignored, keep_bytes=keep_bytes) as records:
         recording = Recording(records, begin_run(records, work), ignored)
         try:
             yield recording

@@ -143,6 +143,11 @@ def moment_of(
     )
 
 
+def a_moment(second: int = 1) -> Moment:
+    """A sample that is like any other."""
+    return moment_of(random.Random(second), second, float(second), {"churn": second}, 2)
+
+
 def _find(records: Records, round_id: int) -> None:
     from support import failures
 

@@ -24,7 +24,7 @@ from stress.run.progress import Progress
 from stress.verdict import EXIT_USAGE, Verdict
 from support.recorded import a_moment
 
-NOBODY = 65534  # a user without rights
+STRANGER = 65534  # a user without rights
 REACHED = stat.S_IXOTH | stat.S_IXGRP  # of a folder: what is in it can be named
 WORK = Work("run", "shmstress run")
 RACE = Finding("schedule", "race", "push", "two writes", "shmstress replay x")
@@ -172,7 +172,7 @@ def without_rights() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(NOBODY)
+    os.seteuid(STRANGER)
     try:
         yield
     finally:

@@ -33,8 +33,6 @@ from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reap import adopt_pages
 from shmalloc.reports import describe_page
 
-DISCARD_BYTES = 4096  # the system's page: what MADV_REMOVE takes back
-
 
 class PageOperations(Bound):
     """Pages, ranges of pages, and what can happen to them."""

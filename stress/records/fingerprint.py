@@ -48,9 +48,6 @@ class Ignored:
     def __bool__(self) -> bool:
         return bool(self.names)
 
-    def and_also(self, names: Iterable[str]) -> Ignored:
-        return Ignored((*self.names, *names))
-
 
 def _checked(name: str) -> str:
     text = name.strip().lower()

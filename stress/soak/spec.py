@@ -62,17 +62,6 @@ def parse_weights(text: str) -> Weights:
     return Weights({kind: weight for kind, weight in found.items() if weight})
 
 
-def parse_kinds(text: str) -> list[str]:
-    """The kinds of ``--only``."""
-    names = _names(text)
-    for name in names:
-        if name not in KINDS:
-            raise nearest(name, KINDS, "only")
-    if not names:
-        raise MisuseError(f"only: {text!r} names no kind; known are {', '.join(KINDS)}")
-    return list(names)
-
-
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
 

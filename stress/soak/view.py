@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from stress.progress import Step
     from stress.run.progress import Moment
 
-DOING = "at work"
-
 
 class View:
     """Says nothing (``--progress never``)."""

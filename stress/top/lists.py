@@ -99,8 +99,3 @@ def intent_text(stretch: Stretch, layout: Layout, cpu: int) -> str:
     number = (stretch[at + c.C_INTENT_CACHE] - layout.at["caches"]) // cache_stride(layout.geometry)
     cache = ReportText(stretch, layout).cache(number)
     return f"{_INTENTS[kind]} {objects} of {cache} {way} {slab}"
-
-
-def listed_shares(cpus: tuple[CpuUse, ...]) -> list[float]:
-    """How full the page lists of each slot are, 1: as full as they get before they give back."""
-    return [cpu.pages / cpu.high if cpu.high > 0 else 0.0 for cpu in cpus]

@@ -20,7 +20,7 @@ PROGRAM = "program"  # what a command line names without an option
 # What a kind of run counts, where it is not operations.
 OPERATIONS = {"explore": "schedules", "crash": "runs", "mutants": "schedules"}
 _SAID = {"workload", "workers", "ram", "zones", "link-store", "duration", "seed"}
-_SILENT = {"audit-every", "hang-timeout", "engine"}  # said only if they are not the default
+# Said only if they are others.
 _DEFAULTS = {"engine": "native", "audit-every": "5s", "hang-timeout": "10s"}
 
 

@@ -381,6 +381,8 @@ X_LOST_OWNER = 66  # the owner map did not hold the freeing owner
 X_WALKER = 67  # a lock-free walker read an illegal descriptor
 X_PAYLOAD = 68  # a stamp in a page or object changed while it was owned
 X_VERSION = 69  # a descriptor changed its state and kept its version
+X_MEMORY_GROWTH = 70  # a process of a run needs more and more private memory
+X_DESCRIPTOR_GROWTH = 71
 
 LOCK_HOLDER_MASK = 0xFFFF  # CPU slot + 1
 LIFE_EPOCH_SHIFT = 32  # a life of a slot as one word: what it writes into locks and objects

@@ -35,6 +35,19 @@ def exact_duration(seconds: float) -> str:
     return f"{Decimal(repr(seconds)).normalize():f}s"
 
 
+def rough_duration(seconds: float) -> str:
+    """``8s``, ``1m40s``, ``2h05m``, ``3d04h``: its two largest units."""
+    whole = round(seconds)
+    for size, unit, smaller, small_unit in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "m"),
+        (60, "m", 1, "s"),
+    ):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // smaller:02d}{small_unit}"
+    return f"{whole}s"
+
+
 def counted(count: int, noun: str) -> str:
     """``1 audit``, ``2 audits``, ``1,234 audits``: for regular nouns."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

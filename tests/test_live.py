@@ -6,20 +6,22 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from shmalloc import constants as c
 from stress.faults.grammar import Kill
-from stress.quantities import brief_ns, counted
+from stress.quantities import brief_ns, counted, rough_duration
 from stress.report.cells import bar, levels, short
 from stress.report.live import LiveProgress, View, spec_line
-from stress.report.progress import PlainProgress
+from stress.report.progress import PlainProgress, plain_line
 from stress.report.text import result_lines
 from stress.run.accounts import Account, Accounts
 from stress.run.histogram import Histogram
 from stress.run.memory import RunMemory, Snapshot
+from stress.run.process_use import ProcessUse
 from stress.run.progress import Moment, Progress, Several, unusable_share
 from stress.run.result import RunResult, WorkloadResult
 from stress.spec import RunSpec, Zone
@@ -253,3 +255,42 @@ def test_the_text_of_a_run_has_a_line_for_each_operation_that_was_timed():
     result.latencies["alloc_pages"] = calls
     (line,) = [line.split() for line in result_lines(result) if line.startswith("alloc_pages")]
     assert line == ["alloc_pages", "4", "101ns", "7ms", "7ms", "7ms", "7ms"]
+
+
+def process(role, mib, fds=10):
+    return ProcessUse(1, role, mib << 21, mib << 20, mib << 20, fds, 1, 0.5)
+
+
+def test_a_frame_shows_the_private_memory_of_processes_by_role():
+    uses = (process("controller", 26), process("worker 0", 20), process("worker 1", 25))
+    now = replace(moment(1.0, 1), processes=uses)
+    (line,) = [line for line in frame(now, width=120) if line.startswith("processes")]
+    assert line.startswith("processes 71MiB private, 30 descriptors: controller 26MiB, ")
+    assert line.endswith("workers 45MiB (2, at most 25MiB)")
+
+
+def test_a_frame_says_how_long_the_run_still_takes():
+    assert "17s left, no violations" in frame(moment(3.0, 1))[0]
+
+
+def test_a_trace_that_is_replayed_once_has_its_own_share_and_pace():
+    now = replace(moment(30.0, 1), share=0.25, duration_s=86400.0)
+    line = frame(now, width=100)[0]
+    assert "of once through the trace" in line and "1m30s left" in line
+    assert line.count("█") == 6  # a quarter of 24
+    assert plain_line(now, None).startswith("30s, 25% of the trace: ")
+
+
+def test_fragmentation_is_drawn_over_time():
+    console = Console(record=True, width=100, file=io.StringIO(), color_system=None)
+    console.print(View(moment(3.0, 1), None, past=(0.0, 0.5, 1.0)))
+    (line,) = [x for x in console.export_text().splitlines() if x.startswith("fragmentation")]
+    assert line.startswith("fragmentation ▁▄█ ")
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [(0, "0s"), (59.4, "59s"), (100, "1m40s"), (7500, "2h05m"), (273600, "3d04h")],
+)
+def test_a_rough_duration_has_its_two_largest_units(seconds, text):
+    assert rough_duration(seconds) == text

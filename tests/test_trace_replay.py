@@ -72,6 +72,13 @@ def test_what_the_trace_never_freed_is_given_back_at_the_end(engine: Engine) -> 
     assert small.world.teardown() == 0
 
 
+def test_a_replay_says_how_much_of_it_is_done(engine: Engine) -> None:
+    small = SmallReplay(engine, trace_of(LEFT))
+    before = small.replay.share
+    small.run()
+    assert (before, small.replay.share) == (0.0, 1.0)
+
+
 def test_what_a_stopped_replay_holds_is_given_back(engine: Engine) -> None:
     small = SmallReplay(engine, trace_of(LEFT))
     small.step_until_allocated(1, row=1)

@@ -2,9 +2,11 @@
 
 ::
 
-  12.3s of 20s ██████████████░░░░░░░░░░ no violations, 4 audits
+  12.3s of 20s ██████████████░░░░░░░░░░ 8s left, no violations, 4 audits
     6 workers, 256MiB in 2 zones, seed 0x1b48c44c
     memory ████░░░░░░░░░░░░░░░░░░░░ 12,345 of 65,536 pages in use
+    fragmentation ▁▁▂▃▃▅▆ 68% of free pages in blocks below a huge page
+    processes 212.2MiB private, 104 descriptors: controller 26.1MiB, workers 156.4MiB (6, ...
     workload  operations  per second  refused*  longest ms
     ...
 
@@ -15,7 +17,8 @@ than its terminal: lines are cropped, and narrow terminals get short numbers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -24,7 +27,8 @@ from rich.table import Table
 from rich.text import Text
 
 from shmalloc import constants as c
-from stress.quantities import counted, exact_bytes
+from shmalloc.sizes import format_bytes
+from stress.quantities import counted, exact_bytes, rough_duration
 from stress.report.cells import bar, levels, one_line, short
 from stress.report.text import REFUSED
 from stress.run.accounts import Account
@@ -59,6 +63,8 @@ class LiveProgress(Progress):
         self._next_s = 0.0
         self._before: Moment | None = None
         self._spec_line = ""
+        self._past: deque[float] = deque(maxlen=BAR_CELLS)
+        self._past_due_s = 0.0
 
     def tell(self, text: str) -> None:
         self._screen.print(Text(text))
@@ -75,7 +81,11 @@ class LiveProgress(Progress):
 
     def last(self, take: Callable[[], Moment]) -> None:
         moment = take()
-        self._live.update(View(moment, self._before, self._spec_line), refresh=True)
+        if moment.elapsed_s >= self._past_due_s:
+            self._past_due_s = moment.elapsed_s + 1.0
+            self._past.append(moment.fragmentation)
+        frame = View(moment, self._before, self._spec_line, tuple(self._past))
+        self._live.update(frame, refresh=True)
         self._before = moment
 
     def end(self) -> None:
@@ -117,11 +127,18 @@ class Look:
 
 
 class View:
-    """One frame: the moment ``now``; ``before`` gives the rates."""
+    """One frame: the moment ``now``; ``before`` gives the rates, ``past`` the fragmentation."""
 
-    def __init__(self, now: Moment, before: Moment | None, spec_line: str = "") -> None:
+    def __init__(
+        self,
+        now: Moment,
+        before: Moment | None,
+        spec_line: str = "",
+        past: Sequence[float] = (),
+    ) -> None:
         self._now = now
         self._before = before
+        self._past = past
         self._spec_line = spec_line
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -130,6 +147,8 @@ class View:
             one_line(self._headline(look)),
             one_line(Text(self._spec_line, style="dim")),
             one_line(self._memory(look)),
+            one_line(self._fragmentation()),
+            one_line(self._processes()),
             self._table(look),
             *([one_line(Text(f"* {REFUSED}", style="dim"))] if look.footnote else []),
             self._counters() if look.cells else one_line(self._counters()),
@@ -139,8 +158,11 @@ class View:
 
     def _headline(self, look: Look) -> Text:
         now, found = self._now, self._now.snapshot.reports
-        text = Text(f"{now.elapsed_s:6.1f}s of {now.duration_s:g}s ")
-        text.append(bar(now.elapsed_s / now.duration_s, look.cells))
+        whole = f"of {now.duration_s:g}s" if now.share is None else "of once through the trace"
+        text = Text(f"{now.elapsed_s:6.1f}s {whole} ")
+        text.append(bar(now.done, look.cells))
+        if look.cells and now.left_s is not None:
+            text.append(f" {rough_duration(now.left_s)} left,")
         violations = counted(found, "violation") if found else "no violations"
         text.append(f" {violations}", "bold red" if found else "green")
         return text.append(f", {counted(now.audits, 'audit')}")
@@ -150,6 +172,26 @@ class View:
         used, managed = self._now.used_pages, self._now.snapshot.managed_pages
         share = bar(used / max(1, managed), look.cells or NARROW_CELLS)
         return Text(f"memory {share} {look.number(used)} of {look.number(managed)} pages in use")
+
+    def _fragmentation(self) -> Text:
+        """How the share of the free pages that are in small blocks went, and what it is now."""
+        now = self._now.fragmentation
+        past = levels(self._past or (now,), most=1.0)
+        return Text(f"fragmentation {past} {now:.0%} of free pages in blocks below a huge page")
+
+    def _processes(self) -> Text:
+        """Private memory by role; the segment is not in it."""
+        uses = self._now.processes
+        if not uses:
+            return Text("processes not measured yet")
+        sizes: dict[str, list[int]] = {}
+        for use in uses:
+            role = "workers" if use.role.startswith("worker ") else use.role
+            sizes.setdefault(role, []).append(use.private_bytes)
+        parts = ", ".join(f"{role} {_sum(each)}" for role, each in sizes.items())
+        files = counted(sum(use.fds for use in uses), "descriptor")
+        own = format_bytes(sum(use.private_bytes for use in uses))
+        return Text(f"processes {own} private, {files}: {parts}")
 
     def _table(self, look: Look) -> Table:
         """One row for each workload; those that run now are bright."""
@@ -194,6 +236,14 @@ class View:
         counts = self._now.snapshot.free_by_order
         orders = "  ".join(f"{order}:{look.number(n)}" for order, n in enumerate(counts))
         return Text(f"free blocks by order  {orders}")
+
+
+def _sum(sizes: list[int]) -> str:
+    """``26.1MiB``; for several ``104.4MiB (4, at most 26.2MiB)``."""
+    whole = format_bytes(sum(sizes))
+    if len(sizes) == 1:
+        return whole
+    return f"{whole} ({len(sizes)}, at most {format_bytes(max(sizes))})"
 
 
 def _account(moment: Moment | None, name: str) -> Account:

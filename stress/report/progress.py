@@ -48,9 +48,15 @@ def plain_line(moment: Moment, before: Moment | None) -> str:
     done, since_s = (before.operations, before.elapsed_s) if before else (0, 0.0)
     rate = (moment.operations - done) / max(moment.elapsed_s - since_s, 1e-9)
     return (
-        f"{moment.elapsed_s:.0f}s of {moment.duration_s:g}s: {moment.operations:,} operations,"
+        f"{moment.elapsed_s:.0f}s{_of_what(moment)}: {moment.operations:,} operations,"
         f" {rate:,.0f} per second, {moment.refused:,} refused (out of memory, expected),"
         f" {moment.used_pages:,} of {moment.snapshot.managed_pages:,} pages in use,"
         f" {counted(moment.audits, 'audit')}, {counted(moment.snapshot.reports, 'violation')};"
         f" running {', '.join(moment.running) or 'nothing'}"
     )
+
+
+def _of_what(moment: Moment) -> str:
+    if moment.share is not None:
+        return f", {moment.share:.0%} of the trace"
+    return f" of {moment.duration_s:g}s"

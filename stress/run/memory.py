@@ -159,6 +159,11 @@ class RunMemory:
         self.ram[c.H_REPORT_COUNT] = 0
         self.ram[c.H_HISTORY_STOPS] = 1
 
+    @property
+    def share(self) -> float | None:
+        """How much of the work is done, where time does not say it: of a trace replayed once."""
+        return self.replay.share if self.replay is not None and self.spec.once else None
+
     def at_end(self) -> bool:
         """Whether there is nothing left to do before the time is over: a trace was replayed."""
         return self.replay is not None and self.replay.at_end()

@@ -27,7 +27,8 @@ class Moment:
     ``time_s`` is the time in unix seconds, ``elapsed_s`` the seconds of work so far.
     ``processes`` is measured once a second, ``ram_map`` every five seconds; between, the last ones
     stand. ``ram_map``: a byte for each stretch of the RAM (shmalloc/page_states.py), None before
-    the first. ``latencies``: of each operation, since the run began.
+    the first. ``latencies``: of each operation, since the run began. ``share``: how much of the
+    work is done, where time does not say it: of a trace that is replayed once.
     """
 
     elapsed_s: float
@@ -39,9 +40,22 @@ class Moment:
     processes: tuple[ProcessUse, ...] = ()
     ram_map: bytes | None = None
     latencies: Mapping[str, Histogram] = field(default_factory=dict)
+    share: float | None = None
 
     def event(self, which: int) -> int:
         return self.snapshot.events[which]
+
+    @property
+    def done(self) -> float:
+        """How much of the work is done, from 0 to 1."""
+        return min(1.0, self.elapsed_s / self.duration_s) if self.share is None else self.share
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds of work that are left, at the pace so far; None before there is one."""
+        if self.share is None:
+            return max(0.0, self.duration_s - self.elapsed_s)
+        return self.elapsed_s * (1 - self.share) / self.share if self.share > 0 else None
 
     @property
     def operations(self) -> int:

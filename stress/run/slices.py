@@ -15,6 +15,7 @@ from shmalloc import constants as c
 from shmalloc.page_states import map_of
 from stress.run.accounts import Accounts
 from stress.run.fork_server import helper_processes
+from stress.run.growth import GrowthWatch
 from stress.run.interrupts import Interrupts
 from stress.run.live_faults import LiveFaults
 from stress.run.memory import RunMemory
@@ -62,6 +63,7 @@ class SliceRunner:
         self._managed_pages = memory.snapshot().managed_pages
         self._accounts = Accounts(memory, result)
         self._usage = Usage(self._roles)
+        self._growth = GrowthWatch()
         self._map, self._map_due_s = b"", float("-inf")
         self._worked_s = 0.0
         self._stuck = False  # after a violation that is ignored
@@ -187,6 +189,7 @@ class SliceRunner:
             processes=self._processes(),
             ram_map=self._ram_map(),
             latencies=self._memory.latencies.now(),
+            share=self._memory.share,
         )
 
     def _ram_map(self) -> bytes:
@@ -199,6 +202,7 @@ class SliceRunner:
 
     def _processes(self) -> tuple[ProcessUse, ...]:
         self.result.processes = self._usage.now()
+        self._growth.see(time.monotonic(), self.result.processes)
         return self.result.processes
 
     def _roles(self) -> Iterator[tuple[int, str]]:
@@ -244,7 +248,7 @@ class SliceRunner:
         """Stutter point: all workers are parked."""
         started_s = time.monotonic()
         self._memory.report_free()
-        self.result.violations += self._memory.audit()
+        self.result.violations += self._memory.audit() + self._growth.violations()
         self._faults.free_orphaned()
         self._reported.make_room()
         self.result.audits += 1

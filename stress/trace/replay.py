@@ -171,6 +171,14 @@ class Replay:
         areas = (self._layout.work(slot) for slot in range(self.plan.slots))
         return all(self._ram.load(at + trace_kernels.T_DONE) for at in areas)
 
+    @property
+    def share(self) -> float:
+        """How much of the streams has been replayed, from 0 to 1. May be read during work."""
+        areas = [self._layout.work(slot) for slot in range(self.plan.slots)]
+        events = [self._ram.load(at + trace_kernels.TP_EVENTS) for at in areas]
+        done = [self._ram.load(at + W_CURSOR) for at in areas]
+        return sum(map(min, done, events)) / max(1, sum(events))
+
     def report(self, worker_seconds: float) -> ReplayReport:
         """The result so far; ``violations`` if it differs from the trace."""
         plan = self.plan

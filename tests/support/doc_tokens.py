@@ -25,7 +25,8 @@ from stress.mutants.tree import build, run_python
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-TOKEN = re.compile(r"\bshm1/[\w%:,./~-]+/[\d.,s-]+")
+# That of ``pytest --shm-replay`` is of a test file: tests/test_examples.py runs it.
+TOKEN = re.compile(r"(?<!--shm-replay )\bshm1/[\w%:,./~-]+/[\d.,s-]+")
 CRASH = re.compile(r"shmstress crash [\w-]+ --schedule [\w.@-]+(?: --(?:victim|write|then) \d+)+")
 MUTANT = re.compile(r"[Mm]utant:?\s+`([\w-]+)`")
 TIMEOUT_S = 300.0

@@ -12,6 +12,7 @@ from stress.records.reader import Reader
 from stress.records.work import Work
 from stress.records.writer import Records
 from stress.run.interrupts import ImmediateEnd
+from stress.run.process_use import ProcessUse
 from stress.soak import hunt
 from stress.soak.draw import Drawer
 from stress.soak.line import Line
@@ -256,3 +257,35 @@ def test_a_finding_whose_soak_died_before_it_was_repeated_is_repeated_then(soake
     assert rows(tmp_path)[1][0].repeatable is None
     soaked(lambda _, number: PASSED if number else FAILED, resume=True)
     assert rows(tmp_path)[1][0].repeatable == 1
+
+
+# --- the soak's own process ----------------------------------------------------------------------
+def leaking(monkeypatch, bytes_a_round):
+    """Let the process of the soak seem to grow by so much with each round."""
+    used = iter(range(40 << 20, 1 << 40, bytes_a_round or 1))
+    now = iter(range(0, 10_000_000, 20))
+    monkeypatch.setattr(hunt.Soak, "clock_s", lambda soak: float(next(now)))
+    monkeypatch.setattr(
+        hunt, "own_use", lambda: (ProcessUse(1, "soak", 0, next(used), 0, 13, 1, 1.0),)
+    )
+
+
+def test_a_soak_that_grows_with_its_rounds_fails(soaked, tmp_path, monkeypatch):
+    leaking(monkeypatch, 1 << 20)
+    done = soaked(lambda *_: PASSED, rounds=30)
+    _, (found,), _ = rows(tmp_path)
+    assert done.verdict is Verdict.FAILED and found.invariant == "X_MEMORY_GROWTH"
+    assert (found.site, found.repeatable, done.again) == ("soak (pid #)", None, [])
+
+
+def test_a_soak_that_does_not_grow_passes(soaked, monkeypatch):
+    leaking(monkeypatch, 0)
+    assert soaked(lambda *_: PASSED, rounds=30).verdict is Verdict.PASSED
+
+
+def test_growth_of_an_earlier_soak_is_not_repeated(soaked, monkeypatch):
+    with monkeypatch.context() as patch:
+        leaking(patch, 1 << 20)
+        soaked(lambda *_: PASSED, rounds=30)
+    done = soaked(lambda *_: PASSED)
+    assert done.again == [] and done.verdict is Verdict.PASSED

@@ -13,16 +13,17 @@ from __future__ import annotations
 import time
 
 from shmalloc.sizes import parse_duration
-from stress.records.finding import VIOLATION, Finding
+from stress.records.finding import VIOLATION, Finding, finding_of
 from stress.records.fingerprint import without_numbers
 from stress.records.outcomes import by_cause
 from stress.records.writer import Records, Work
+from stress.run.growth import GrowthWatch
 from stress.run.interrupts import ImmediateEnd
 from stress.soak.draw import Drawer, Round
 from stress.soak.inquiry import Inquiry
 from stress.soak.line import Line
 from stress.soak.messages import Outcome
-from stress.soak.performing import Performer
+from stress.soak.performing import Performer, own_use
 from stress.soak.session import Session
 from stress.soak.stops import Stops
 from stress.soak.view import View
@@ -56,6 +57,7 @@ class Soak:
         self._view = view
         self._stops = stops
         self._performer = Performer(records, view, stops)
+        self._growth = GrowthWatch()
         self._inquiry = Inquiry(session, records, self._again, view, lambda: stops.requested)
         self._open: int | None = None  # the round that is running
         self._spent_s = self.standing.clock_s
@@ -72,6 +74,7 @@ class Soak:
         self._view.begin(self.spec.duration_s, self.standing, self.clock_s)
         self._performer.ignored = self._records.ignored
         try:
+            self._records.note_summary(self._run_id, self.standing.as_dict())  # one session more
             self._inquiry.try_known(self.standing)
             number = self._records.next_number(self._run_id)
             while self._goes_on(number):
@@ -101,6 +104,7 @@ class Soak:
         names = self._record(drawn, round_id, outcome)
         self._open = None
         self._view.ended(drawn, outcome)
+        self._watch_growth(round_id)
         for name in names:
             self._inquiry.look_into(name)
 
@@ -128,6 +132,17 @@ class Soak:
         for name in new:
             self._view.finding(name, f"round {done.number}: {_headline(outcome)}")
         return names
+
+    def _watch_growth(self, round_id: int) -> None:
+        """A round leaves nothing in this process, so what grows from round to round is a leak."""
+        self._growth.see(self.clock_s(), own_use())
+        for violation in self._growth.violations():
+            found = finding_of(violation, self.spec.command_line())
+            with self._records.together():
+                name = self._records.finding(round_id, found)
+                self.standing.growth.append(str(violation))
+                self._records.note_summary(self._run_id, self.standing.as_dict())
+            self._view.finding(name, str(violation))
 
     def _again(self, command: str) -> Outcome:
         """A repetition: nothing of it is recorded as a round."""

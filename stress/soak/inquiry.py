@@ -16,7 +16,7 @@ from stress.records.reader import Reader
 from stress.records.rows import FindingRow
 from stress.records.writer import Records
 from stress.soak.again import Perform, Repetition, Until, is_native, repeat
-from stress.soak.line import PROGRAM, Line
+from stress.soak.line import COMMANDS, PROGRAM, Line
 from stress.soak.reduce import Reducer, Reduction
 from stress.soak.run_round import spec_of
 from stress.soak.session import Session
@@ -129,9 +129,11 @@ class Inquiry:
 
 
 def can_be_repeated(finding: FindingRow) -> bool:
-    """Whether a soak can perform its command. It plants no mutants, and a program that was built
-    in Python has no command line."""
-    return finding.kind != MUTANT and finding.command.startswith(f"{PROGRAM} ")
+    """Whether a round can perform its command. It plants no mutants, and a program that was built
+    in Python has no command line; growth of a soak shows in none of its rounds."""
+    if finding.kind == MUTANT or not finding.command.startswith(f"{PROGRAM} "):
+        return False
+    return Line.parse(finding.command).command in COMMANDS
 
 
 def _account(reduction: Reduction) -> str:

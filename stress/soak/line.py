@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from shmalloc.errors import MisuseError
 
 PROGRAM = "shmstress"
+COMMANDS = ("run", "explore", "replay", "crash")  # what the process of a round performs
 Value = str | bool
 
 

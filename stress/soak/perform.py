@@ -12,7 +12,7 @@ from shmalloc.errors import EnvironmentUnfitError, MisuseError
 from stress.quantities import nearest
 from stress.records.fingerprint import Ignored
 from stress.soak import run_round, search_round
-from stress.soak.line import Line
+from stress.soak.line import COMMANDS, Line
 from stress.soak.messages import Message, Outcome
 from stress.verdict import Verdict
 
@@ -23,6 +23,7 @@ PERFORMERS: dict[str, Callable[[Line, Ignored, Tell], Outcome]] = {
     "replay": search_round.replayed,
     "crash": search_round.crashed,
 }
+assert tuple(PERFORMERS) == COMMANDS
 
 
 def perform(command: str, ignored: Ignored, tell: Tell) -> Outcome:

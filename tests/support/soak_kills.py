@@ -27,7 +27,7 @@ from support.runs import environment, wait_until
 from support.soaks import command_of, is_alive, rounds_of, runs_of
 
 ROUND_S = 2.0
-SHARE_OF_ROUNDS = (0.1, 4.0)  # how long each life of the soak lasts, in rounds
+SHARE_OF_ROUNDS = (0.1, 10.0)  # how long each life of the soak lasts, in rounds
 SETTINGS = (
     *("--round-time", f"{ROUND_S:g}s", "--ram", "32MiB", "--workers", "4", "--duration", "1d"),
     *("--without", "prealloc", "--repeat", "1", "--minimize-time", "10s"),
@@ -38,7 +38,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="a soak that is killed and goes on")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1, 1 << 32))
+    parser.add_argument(
+        "--seed",
+        type=lambda text: int(text, 0),
+        default=random.SystemRandom().randrange(1, 1 << 32),
+    )
     parser.add_argument("--db", type=Path)
     given = parser.parse_args()
     print(f"seed {given.seed:#x}", flush=True)

@@ -222,6 +222,8 @@ def test_a_second_ctrl_c_ends_it_at_once_and_nothing_is_left(tmp_path):
         (("--program", "buddy-merge-tak"), "did you mean 'buddy-merge-take'?"),
         (("--ram", "1MiB"), "ram: 1MiB; use at least 4MiB"),
         (("--round-time", "2h"), "round-time: longer than --duration"),
+        (("--without", "fault:kil"), "did you mean 'fault:kill'?"),
+        (("--trace", "no.npz"), "no.npz"),
         (("--resume",), "does not exist"),
         (("--resume", "--ram", "1GiB"), "resume: --ram is a setting of the soak"),
         (("--ignore", "xyz"), "fingerprint: 'xyz'"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 from msgspec.structs import replace
 
@@ -289,3 +292,12 @@ def test_growth_of_an_earlier_soak_is_not_repeated(soaked, monkeypatch):
         soaked(lambda *_: PASSED, rounds=30)
     done = soaked(lambda *_: PASSED)
     assert done.again == [] and done.verdict is Verdict.PASSED
+
+
+def test_a_number_is_used_once_although_its_round_was_dropped(soaked, tmp_path):
+    soaked(lambda *_: PASSED, rounds=3)
+    with closing(sqlite3.connect(tmp_path / "soak.db")) as file, file:
+        file.execute("DELETE FROM rounds")
+        file.execute("UPDATE runs SET spec = json_set(spec, '$.rounds', '5')")
+    soaked(lambda *_: PASSED, resume=True)
+    assert [one.number for one in rows(tmp_path)[0]] == [4, 5]

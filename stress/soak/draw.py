@@ -17,7 +17,7 @@ from stress.quantities import counted, exact_bytes, exact_duration, nearest
 from stress.seeds import derive
 from stress.soak.features import EVEN, SELDOM, Draw, Feature
 from stress.soak.line import Line, Value
-from stress.soak.run_draw import draw_run, draw_trace, pool_of, trace_pool_of
+from stress.soak.run_draw import draw_run, draw_trace, known_features, pool_of, trace_pool_of
 from stress.soak.run_features import WORKLOAD
 from stress.soak.spec import SoakSpec, matching
 from stress.spec import RunSpec
@@ -52,8 +52,8 @@ class Round:
 class Drawer:
     """Draws the rounds of one soak on a machine with ``cores`` usable cores.
 
-    Raises ``MisuseError`` if a program is unknown, a recording cannot be read, or nothing is left
-    to draw.
+    Raises ``MisuseError`` if a program or a feature is unknown, a recording cannot be read, or
+    nothing is left to draw.
     """
 
     def __init__(self, spec: SoakSpec, cores: int) -> None:
@@ -62,6 +62,10 @@ class Drawer:
         self._programs = _meant(spec.programs, PROGRAMS) + _files(spec.programs)
         self._cases = _meant(spec.programs, case_names())
         _require_known(spec.programs, {*self._programs, *self._cases})
+        known = [feature.name for feature in known_features(spec.workloads)]
+        for pattern in spec.without:
+            if not matching(known, [pattern]):
+                raise nearest(pattern, known, "without")
         empty = {
             *(["explore"] if not self._programs else []),
             *(["crash"] if not self._cases else []),

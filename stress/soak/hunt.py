@@ -76,7 +76,8 @@ class Soak:
         try:
             self._records.note_summary(self._run_id, self.standing.as_dict())  # one session more
             self._inquiry.try_known(self.standing)
-            number = self._records.next_number(self._run_id)
+            recorded = self._records.next_number(self._run_id)
+            number = max(recorded, self.standing.last_number + 1)
             while self._goes_on(number):
                 self._round(self._drawer.round(number))
                 number += 1

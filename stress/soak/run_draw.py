@@ -35,9 +35,14 @@ GEOMETRY = "geometry."
 SEED_BITS = 32  # of a round's command: short enough to type
 
 
+def known_features(workloads: Sequence[str]) -> list[Feature]:
+    """All features, with those of these workloads."""
+    return [*workload_features(tuple(workloads)), *FEATURES]
+
+
 def pool_of(spec: SoakSpec, workloads: Sequence[str]) -> list[Feature]:
     """The features that rounds over these workloads may have."""
-    known = [*workload_features(tuple(workloads)), *FEATURES]
+    known = known_features(workloads)
     left_out = matching([feature.name for feature in known], spec.without)
     return [feature for feature in known if feature.name not in left_out]
 

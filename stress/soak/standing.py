@@ -23,17 +23,18 @@ BAD = (Verdict.ERROR, Verdict.UNFIT)
 class Standing:
     """Counts over all rounds that ended.
 
-    ``clock_s``: how long the soak has run, over all of its sessions. ``rounds``: by kind and
-    verdict. ``operations``, ``seconds``: of work, by kind. ``on``: rounds with a feature.
-    ``marks``: how often each required mark was reached. ``found``: how many rounds saw each
-    finding, by fingerprint. ``again``: open findings of earlier soaks that came again when they
-    were repeated at the start. ``fixed``: those that did not, with other kernels. ``troubles``: of
-    rounds that ended in ERROR or UNFIT. ``growth``: of the soak's own process. ``changed``: why the
-    soak ended when the kernels had changed.
+    ``clock_s``: how long the soak has run, over all of its sessions. ``last_number``: of a round
+    that ended; its row may be gone (``--keep``). ``rounds``: by kind and verdict. ``operations``,
+    ``seconds``: of work, by kind. ``on``: rounds with a feature. ``marks``: how often each required
+    mark was reached. ``found``: how many rounds saw each finding, by fingerprint. ``again``: open
+    findings of earlier soaks that came again when they were repeated at the start. ``fixed``: those
+    that did not, with other kernels. ``troubles``: of rounds that ended in ERROR or UNFIT.
+    ``growth``: of the soak's own process. ``changed``: why it ended when the kernels had changed.
     """
 
     clock_s: float = 0.0
     sessions: int = 0
+    last_number: int = 0
     rounds: Counter[tuple[str, str]] = field(default_factory=Counter)
     operations: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class Standing:
     def add(self, done: Round, outcome: Outcome, fingerprints: Iterable[str]) -> None:
         """Count a round that has ended."""
         kind, verdict = done.kind, outcome.verdict
+        self.last_number = max(self.last_number, done.number)
         self.rounds[kind, verdict.name] += 1
         self.operations[kind] += outcome.operations
         self.seconds[kind] = self.seconds.get(kind, 0.0) + outcome.seconds

@@ -14,6 +14,8 @@ from stress import explore
 from stress.machine.program import Program
 from stress.run import histogram
 from stress.run.latencies import Latencies, Reading, ns_per_tick, read_clocks, row_name
+from stress.run.memory import RunMemory
+from stress.spec import RunSpec, Zone
 from stress.workloads import latency
 from stress.workloads.latency import (
     BUCKETS,
@@ -56,7 +58,7 @@ def sampled(mem, numbers: int) -> int:
     """How many of the numbers below ``numbers`` are timed."""
     timed = 0
     for number in range(numbers):
-        if clock_of_some(mem, number) != 0:
+        if clock_of_some(mem, number, SAMPLE_EVERY) != 0:
             timed += 1
     return timed
 
@@ -177,3 +179,13 @@ def test_a_clock_gives_the_explorer_no_more_classes_of_schedules():
 def test_a_schedule_has_the_same_clock_whenever_it_runs():
     first, again = explored(timed_write), explored(timed_write)
     assert first.outcomes == again.outcomes and len(first.outcomes) == 2
+
+
+def test_what_a_dead_worker_counted_is_there_in_the_next_life_of_its_slot():
+    spec = RunSpec(("churn",), 2, (Zone(8 << 20),), engine="interpreted")
+    with RunMemory(spec) as memory:
+        memory.latencies.start()
+        count(memory.ram, 1, 0, 100)
+        memory.prepare_area(1, "churn", 0, life=1)
+        count(memory.ram, 1, 0, 100)
+        assert memory.latencies.total()["alloc_pages"].count == 2

@@ -24,7 +24,7 @@ from shmalloc.units import Cpu, Memory, Migratetype, Order, Owner, Pfn, WordInde
 from shmalloc.words import fixed, load_relaxed
 from stress.oracles.owners import ID_CPU_BITS, check_stamp, disown, make_id, own, stamp
 from stress.seeds import below, next_random
-from stress.workloads.latency import L_ALLOC_PAGES, L_FREE_PAGES, clock_of_some, note
+from stress.workloads.latency import L_ALLOC_PAGES, L_FREE_PAGES, SAMPLE_EVERY, clock_of_some, note
 
 W_RANDOM = 0
 W_SEQUENCE = 1
@@ -102,7 +102,7 @@ def take_into(
 ) -> Pfn:
     """Allocate into the empty slot ``entry``: 0, or the allocator's negative code."""
     owner = fresh_id(mem, cpu, at)
-    began = clock_of_some(mem, mem[at + W_SEQUENCE])
+    began = clock_of_some(mem, mem[at + W_SEQUENCE], SAMPLE_EVERY)
     pfn = alloc_pages(mem, cpu, order, mt, owner)
     note(mem, cpu, L_ALLOC_PAGES, began, pfn)
     if pfn < 0:
@@ -118,7 +118,7 @@ def give_from(mem: Memory, cpu: Cpu, entry: WordIndex) -> int:
     pfn = leave_block(mem, cpu, entry)
     if pfn < 0:
         return pfn
-    began = clock_of_some(mem, number)
+    began = clock_of_some(mem, number, SAMPLE_EVERY)
     code = free_pages(mem, cpu, pfn, order)
     note(mem, cpu, L_FREE_PAGES, began, code)
     return code

@@ -3,7 +3,7 @@
 A workload reads the clock before and after a call of the allocator, and counts the duration in a
 bucket of a histogram (stress/run/histogram.py has the same buckets)::
 
-    began = clock_of_some(mem, number)      one call in SAMPLE_EVERY is timed
+    began = clock_of_some(mem, number, SAMPLE_EVERY)      one call in so many is timed
     pfn = alloc_pages(mem, ...)
     note(mem, cpu, L_ALLOC_PAGES, began, pfn)
 
@@ -71,10 +71,10 @@ STEPS = 1 << STEP_BITS
 BUCKETS = 1152
 LATENCY_WORDS = LT_BUCKETS + ROWS * BUCKETS
 SCALE_SHIFT = 20
-SAMPLE_EVERY = 128
+SAMPLE_EVERY = 128  # powers of two
+SAMPLE_EVERY_OF_TRACE = 8  # its events take longer, and there are fewer of them
 HASH_FACTOR = 0x1E3779B97F4A7C15  # odd, near 2**64 divided by the golden ratio, below 2**63
 HASH_SHIFT = 40
-SAMPLE_MASK = SAMPLE_EVERY - 1
 assert LT_MAX + ROWS <= LT_BUCKETS
 
 
@@ -85,9 +85,9 @@ def clock(mem: Memory) -> int:
 
 
 @hot
-def clock_of_some(mem: Memory, number: Int) -> int:
-    """The clock if call ``number`` is one that is timed, else 0."""
-    if (number * HASH_FACTOR >> HASH_SHIFT) & SAMPLE_MASK != 0:
+def clock_of_some(mem: Memory, number: Int, every: int) -> int:
+    """The clock if call ``number`` is one that is timed, one in ``every``, else 0."""
+    if (number * HASH_FACTOR >> HASH_SHIFT) & (every - 1) != 0:
         return 0
     return clock_of(mem)
 

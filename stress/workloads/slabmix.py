@@ -33,6 +33,7 @@ from stress.workloads.latency import (
     L_CACHE_FREE,
     L_CACHE_FREE_BULK,
     L_CACHE_SHRINK,
+    SAMPLE_EVERY,
     clock_of,
     clock_of_some,
     note,
@@ -128,7 +129,7 @@ def mix_alloc(mem: Memory, cpu: Cpu, at: WordIndex, which: int) -> ObjectAddress
     cache_id = mix_cache(mem, at, which)
     if cache_id < 0:
         return 0
-    began = clock_of_some(mem, mem[at + W_CURSOR])
+    began = clock_of_some(mem, mem[at + W_CURSOR], SAMPLE_EVERY)
     address = cache_alloc(mem, cpu, cache_id)
     note(mem, cpu, L_CACHE_ALLOC, began, address)
     if address < 0:
@@ -161,7 +162,7 @@ def mix_free(mem: Memory, cpu: Cpu, address: ObjectAddress, number: int) -> None
     """Check and free one object, whichever worker allocated it. ``number``: of the step."""
     if mix_check(mem, cpu, address) == 0:
         cache_id = mem[address + 1] >> MIX_CACHE_SHIFT
-        began = clock_of_some(mem, number)
+        began = clock_of_some(mem, number, SAMPLE_EVERY)
         code = cache_free(mem, cpu, cache_id, address)
         note(mem, cpu, L_CACHE_FREE, began, code)
 

@@ -40,6 +40,7 @@ from stress.workloads.latency import (
     L_CACHE_ALLOC,
     L_CACHE_FREE,
     L_FREE_PAGES,
+    SAMPLE_EVERY_OF_TRACE,
     clock_of_some,
     note,
 )
@@ -168,7 +169,7 @@ def trace_take_pages(mem: Memory, cpu: Cpu, at: WordIndex, event: WordIndex, pos
     word = mem[event]
     order = what_of(word)
     owner = trace_owner(mem, cpu, at, position)
-    began = clock_of_some(mem, position)
+    began = clock_of_some(mem, position, SAMPLE_EVERY_OF_TRACE)
     pfn = alloc_pages(mem, cpu, order, (word >> TRACE_MT_SHIFT) & TRACE_MT_MASK, owner)
     note(mem, cpu, L_ALLOC_PAGES, began, pfn)
     if pfn < 0 or own(mem, cpu, pfn, order, owner) != 0:
@@ -188,7 +189,7 @@ def trace_take_object(
 ) -> None:
     """Allocate an object, sign it at both ends and publish its handle, or the failure."""
     entry = cache_entry(mem, what_of(mem[event]))
-    began = clock_of_some(mem, position)
+    began = clock_of_some(mem, position, SAMPLE_EVERY_OF_TRACE)
     address = cache_alloc(mem, cpu, mem[entry + 1])
     note(mem, cpu, L_CACHE_ALLOC, began, address)
     if address < 0:
@@ -233,9 +234,7 @@ def trace_free(mem: Memory, cpu: Cpu, at: WordIndex, word: int) -> int:
     else:
         tally(mem, at, kind)
     store(mem, target, 0)
-    if left:
-        return 0
-    return 1
+    return 0 if left else 1
 
 
 @kernel
@@ -263,7 +262,7 @@ def give_handle(mem: Memory, cpu: Cpu, at: WordIndex, word: int, handle: int, ow
         return c.E_STATE
     live = at + T_COUNTS + N_LIVE_PAGES
     mem[live] = mem[live] - (1 << order)
-    began = clock_of_some(mem, where)
+    began = clock_of_some(mem, where, SAMPLE_EVERY_OF_TRACE)
     code = free_pages(mem, cpu, where, order)
     note(mem, cpu, L_FREE_PAGES, began, code)
     return code
@@ -281,7 +280,7 @@ def give_object(
     if found != owner:
         report(mem, cpu, c.X_PAYLOAD, address, owner, found)
         return c.E_STATE
-    began = clock_of_some(mem, address)
+    began = clock_of_some(mem, address, SAMPLE_EVERY_OF_TRACE)
     code = cache_free(mem, cpu, mem[entry + 1], address)
     note(mem, cpu, L_CACHE_FREE, began, code)
     return code

@@ -40,7 +40,7 @@ from stress.records.outcomes import record_crash
 from stress.records.work import Work
 from stress.report.exports import Exports
 from stress.report.places import write_to
-from stress.report.recording import Recording, recorded
+from stress.report.recording import Recording, recorded, told
 from stress.report.suite import Start
 from stress.report.suites.crash import Crashed, suite_of
 from stress.tables import grid, show
@@ -238,7 +238,9 @@ def _hunt_all(
         result = _hunt(case, effort, followed, progress, place)
         if recording.ignores:
             result.ignore(lambda one: recording.is_ignored(identity_of_crash(one).fingerprint))
-        recording.record(round_id, partial(record_crash, result=result))
+        found = recording.record(round_id, partial(record_crash, result=result))
+        for line in told(found or (), recording.path):
+            click.echo(line, err=True)
         by_name[name] = result
         total.add(result)
 

@@ -42,7 +42,7 @@ from stress.records.work import Work
 from stress.report.exports import Exports
 from stress.report.perfetto import perfetto
 from stress.report.places import write_to
-from stress.report.recording import Recording, recorded
+from stress.report.recording import Recording, recorded, told
 from stress.report.suite import Start
 from stress.report.suites.explore import suite_of
 from stress.verdict import worst
@@ -184,7 +184,9 @@ def command(
                     )
                 results.append(found)
                 click.echo("\n".join(summary(found, paths)), err=files.aside)
-                recording.record(round_id, partial(record_exploration, result=found))
+                names = recording.record(round_id, partial(record_exploration, result=found))
+            for line in told(names or (), recording.path):
+                click.echo(line, err=files.aside)
             recording.verdict = worst(VERDICT_OF[result.verdict] for result in results)
     finally:  # an interrupt loses nothing of what was found
         if results:

@@ -84,13 +84,11 @@ def record_crash(records: Records, round_id: int, result: CrashResult) -> list[s
     from stress.crash.result import VERDICT_OF
     from stress.records.failures import finding_of_crash, identity_of_crash
 
-    failures = [*result.failures, *result.ignored]
-
     with records.together():
-        found = [identity_of_crash(failure).fingerprint for failure in failures]
-        for name, failure in zip(found, failures, strict=True):
-            if not records.seen(round_id, name):
+        for failure in (*result.failures, *result.ignored):
+            if not records.seen(round_id, identity_of_crash(failure).fingerprint):
                 records.finding(round_id, finding_of_crash(failure))
+        found = [identity_of_crash(failure).fingerprint for failure in result.failures]
         whole = {**document(result), "first_failure": None}
         verdict = VERDICT_OF[result.verdict].name
         records.end_round(round_id, verdict, result.seconds, result.runs, whole)

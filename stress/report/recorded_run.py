@@ -17,7 +17,7 @@ from stress.records.finding import Attachment, fingerprint_of
 from stress.records.fingerprint import Ignored
 from stress.records.outcomes import record_run
 from stress.records.work import Work
-from stress.report.recording import Recording, recorded
+from stress.report.recording import Recording, recorded, told
 from stress.run.progress import Progress, Several
 from stress.run.result import RunResult
 from stress.spec import RunSpec
@@ -77,9 +77,7 @@ class RecordedRun:
         found = record_run(records, one.round_id, result, files)
         one.recording.verdict = result.verdict
         one.recording.end()
-        result.notes += [
-            f"recorded as finding {name}: shmstress show {name} --db {one.path}" for name in found
-        ]
+        result.notes += told(found, one.path)
 
 
 def _begun(spec: RunSpec, path: str, recording: Recording) -> _Kept:

@@ -14,7 +14,8 @@ Without a database all of this does nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,11 @@ class Recording:
         self.verdict = Verdict.ERROR
         self._ignored = ignored
         self._ended = False
+
+    @property
+    def path(self) -> str:
+        """The database; empty if there is none."""
+        return "" if self.records is None else str(self.records.path)
 
     def round(self, work: Work) -> int | None:
         """A round begins; None if nothing is recorded."""
@@ -71,6 +77,14 @@ class Recording:
     def ignores(self) -> bool:
         """Whether there may be something to go past."""
         return bool(self._ignored) or (self.records is not None and self.records.ignores)
+
+
+def told(found: Iterable[str], database: str) -> list[str]:
+    """A line for each finding: how to see what the database knows of it."""
+    return [
+        f"recorded as finding {name}: shmstress show {name} --db {shlex.quote(database)}"
+        for name in found
+    ]
 
 
 @contextmanager

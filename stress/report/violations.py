@@ -7,17 +7,14 @@ migratetypes. The text report, JUnit and the JSON document of a run take their v
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from shmalloc.errors import Violation
+from stress.records.fingerprint import without_numbers
 
 SHOWN_GROUPS = 10
 SHOWN_PLACES = 8
-_NUMBER = re.compile(
-    r"-?\b(0x[0-9a-f]+|\d[\d,]*)\b|(?<=\bv)\d+|\b(UNMOVABLE|MOVABLE|RECLAIMABLE|ISOLATE)\b"
-)
 
 
 @dataclass
@@ -69,7 +66,7 @@ def grouped(violations: Iterable[Violation]) -> list[Group]:
 def _shape(violation: Violation) -> tuple[str, ...]:
     """What is the same in all violations of a group."""
     texts = violation.where, violation.expected, violation.found
-    return violation.invariant, *(_NUMBER.sub("#", text) for text in texts)
+    return violation.invariant, *map(without_numbers, texts)
 
 
 def violation_lines(violations: Sequence[Violation], total: int) -> Iterator[str]:

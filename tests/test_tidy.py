@@ -51,6 +51,7 @@ ONLY_IN = {
     "click": ("stress.cli", "stress.commands", "stress.options"),
     "textual": ("stress.top.app",),
     "prometheus_client": ("stress.metrics",),
+    "hypothesis": ("stress.hypothesis",),
     "junitparser": ("stress.report.junit",),
     "jinja2": ("stress.explorer.report.html", "stress.report.page.render"),
     "matplotlib": ("stress.report.page",),

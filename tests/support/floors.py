@@ -40,7 +40,7 @@ FLOORS = (
     ("stress.explorer.dpor",),
     ("stress.explorer", "stress.explorer.report"),
     ("stress.explorer.explore", "stress.explorer.replay"),
-    ("stress.crash", "stress.linearize"),
+    ("stress.crash", "stress.linearize", "stress.hypothesis"),
     ("stress.check",),
     ("stress.run",),
     ("stress.records",),

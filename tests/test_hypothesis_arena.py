@@ -1,0 +1,99 @@
+"""The state machine over an arena: it passes on ours, and finds and reduces what we break."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from shmalloc import constants as c
+from shmalloc import recovery
+from shmalloc.dialect import kernel
+from shmalloc.engine import get_engine
+from shmalloc.kernels import buddy, reap
+from shmalloc.kernels.buddy import is_free_head
+from shmalloc.kernels.descriptor import page_state
+from shmalloc.layout import ZoneSpec
+from stress.hypothesis import ArenaMachine
+
+FEW = settings(
+    max_examples=12, stateful_step_count=30, database=None, deadline=None,
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+
+
+def perform(machine: type[ArenaMachine], rng: random.Random, limits: settings = FEW) -> None:
+    """Run it on examples that depend on the session's seed and nothing else."""
+    run_state_machine_as_test(seed(rng.randrange(1 << 32))(machine), settings=limits)
+
+
+NO_RULES = {
+    "create", "teardown",
+    "audit_finds_nothing", "arena_has_the_blocks_of_the_model", "everything_keeps_its_bytes",
+}  # fmt: skip
+
+
+def steps(failure: BaseException) -> list[str]:
+    """The rules of the falsifying example, without arguments."""
+    told = "\n".join(failure.__notes__)
+    lines = [line.partition("state.")[2] for line in told.splitlines() if "state." in line]
+    calls = [line.partition("(")[0] for line in lines]
+    return [call for call in calls if call not in NO_RULES]
+
+
+def test_processes_share_an_arena_in_every_drawn_way(rng):
+    perform(ArenaMachine, rng)
+
+
+# without Phase.explain, which traces every line of interpreted kernels
+HUNT = settings(FEW, max_examples=200, stateful_step_count=8, phases=[Phase.generate, Phase.shrink])
+
+MANY = settings(FEW, max_examples=300, phases=[Phase.generate])
+
+
+class Alone(ArenaMachine):
+    """One process, two zones, kernels that a test has patched: interpreted."""
+
+    geometry: ClassVar[dict[str, Any]] = {
+        "zones": (ZoneSpec(8), ZoneSpec(24)), "page_bytes": 512, "max_order": 4, "caches": 16,
+        "pageblock_order": 2,
+    }  # fmt: skip
+    engine = "interpreted"
+    max_children = 0
+
+
+@kernel
+def mergeable_without_zone(mem, zone, buddy, order, mt):
+    """``mergeable`` that looks at type and order only."""
+    w0 = page_state(mem, buddy)
+    return w0 if is_free_head(w0, (w0 >> c.ZONE_SHIFT) & c.ZONE_MASK, order) else 0
+
+
+@kernel
+def reap_no_pages(mem, cpu, holder):
+    return 0
+
+
+def interpreted_reap(segment, by, recovered, engine):
+    """``recovery.reap`` by the patched kernel, while everything else runs natively."""
+    return get_engine("interpreted").call(
+        reap.reap, segment.ram, by, recovered.cpu, recovered.epoch
+    )
+
+
+def test_a_merge_over_the_border_of_a_zone_is_reduced_to_few_steps(rng, patch_kernels):
+    patch_kernels(buddy, "mergeable", mergeable_without_zone)
+    with pytest.raises(AssertionError) as failure:
+        perform(Alone, rng, HUNT)
+    assert len(steps(failure.value)) <= 5, failure.value.__notes__
+
+
+def test_a_recovery_that_forgets_pages_is_found_at_the_kill(rng, patch_kernels, monkeypatch):
+    patch_kernels(reap, "reap_pages", reap_no_pages)
+    monkeypatch.setattr(recovery, "reap", interpreted_reap)
+    with pytest.raises(AssertionError, match="blocks and objects were freed; it owned") as failure:
+        perform(ArenaMachine, rng, MANY)
+    assert steps(failure.value)[-1] == "kill"

@@ -7,9 +7,10 @@ import sys
 import pytest
 
 from support.runs import PATIENCE_S
-from support.sessions import Project
+from support.sessions import Project, need
 
 TESTS = """
+import unittest
 import pytest
 from shmalloc import kernel
 from shmalloc.words import fetch_add
@@ -53,6 +54,11 @@ class TestClass:
     @pytest.mark.explore(memory="tso")
     def test_method(self):
         return {"by name": counter(atomic)}
+
+class TestCase(unittest.TestCase):
+    @pytest.mark.explore(races=False)
+    def test_of_unittest(self):
+        return counter(plain)
 
 def test_asserted(explorer):
     assert explorer(counter(plain), races=False).passed
@@ -103,7 +109,7 @@ def test_skipped_by_the_fixture(explorer):
     explorer(counter(atomic), step_limit=1, schedules=50)
     raise AssertionError("not reached")
 """
-COUNTER = "test_counter"
+RERUN = "pytest_rerunfailures"
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +128,7 @@ def test_a_program_that_fails_fails_its_test_in_words(session):
     assert session.cases["test_lost"].outcome == "failure"
     assert "counter: check 1 (memory model sc)" in text
     assert "Cpu 1's write of count came after cpu 0's read of count." in text
-    assert "test_counter.py:9 mem[0] = mem[0] + 1" in text
+    assert "test_counter.py:10 mem[0] = mem[0] + 1" in text
 
 
 def test_programs_that_pass_pass(session):
@@ -148,6 +154,13 @@ def test_an_assertion_shows_the_report_and_no_dataclass(session, name):
     assert "<Program counter: 2 CPUs, 2 words>" in text
     assert "write count <- 1 << order" in text
     assert "threads=(" not in text
+
+
+def test_a_test_of_a_class_that_runs_again_is_explored_again(project):
+    need(RERUN)
+    again = project.run("--reruns=1", "-k", "of_unittest", plugins=(RERUN,))
+    assert again.outcomes() == {"test_of_unittest": "failure"} and "1 rerun" in again.out
+    assert "ran a kept failure first" in again.section
 
 
 def test_a_failure_that_a_test_expects_is_a_pass_or_an_expected_failure(session):

@@ -56,22 +56,23 @@ class Part:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         forget(item)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> None:
-        """pytest-rerunfailures gives a test of a class a new function for each run."""
-        marks = self._state.settings.marks
-        if NEEDS in pyfuncitem.stash and any(pyfuncitem.get_closest_marker(m) for m in marks):
-            from stress.pytest_plugin.returned import wrap
-
-            wrap(self._state, pyfuncitem)
-
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
         """A test that explored nothing because of ``--shm-replay`` has not passed."""
+        self._wrap_again(item)
         yield
         record, wanted = known_record(item), self._state.settings.replay
         if record is not None and wanted is not None and not _has(record, REPLAYED):
             skipped("--shm-replay is for a program of another test")
+
+    def _wrap_again(self, item: pytest.Item) -> None:
+        """pytest-rerunfailures gives a test of a class a new function for each run."""
+        marks = self._state.settings.marks
+        ours = NEEDS in item.stash and any(item.get_closest_marker(mark) for mark in marks)
+        if ours and isinstance(item, pytest.Function):
+            from stress.pytest_plugin.returned import wrap
+
+            wrap(self._state, item)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shmalloc.errors import EnvironmentUnfitError, MisuseError
+from shmalloc.errors import CorruptionError, EnvironmentUnfitError, KernelFault, MisuseError
 from stress.quantities import nearest
-from stress.records.fingerprint import Ignored
+from stress.records.finding import VIOLATION, Finding
+from stress.records.fingerprint import Ignored, without_numbers
 from stress.soak import run_round, search_round
 from stress.soak.line import COMMANDS, Line
 from stress.soak.messages import Message, Outcome
+from stress.soak.search_round import ALONE, PREPARATION
 from stress.verdict import Verdict
 
 Tell = Callable[[Message], None]
@@ -40,5 +42,13 @@ def perform(command: str, ignored: Ignored, tell: Tell) -> Outcome:
         return Outcome(Verdict.INTERRUPTED)
     except EnvironmentUnfitError as error:
         return Outcome(Verdict.UNFIT, troubles=(str(error),))
+    except (CorruptionError, KernelFault) as error:  # before any worker or schedule
+        return Outcome(Verdict.FAILED, found=(unprepared(error, command),))
     except MisuseError as error:
         return Outcome(Verdict.ERROR, troubles=(f"{command}: {error}",))
+
+
+def unprepared(error: CorruptionError | KernelFault, command: str) -> Finding:
+    """A kernel fails although it is alone: memory could not be prepared."""
+    site = error.kernel if isinstance(error, KernelFault) else without_numbers(str(error))
+    return Finding(VIOLATION, PREPARATION, site, report=str(error), command=command, sentence=ALONE)

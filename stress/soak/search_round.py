@@ -42,6 +42,8 @@ from stress.soak.messages import Begun, Going, Message, Outcome
 from stress.verdict import Verdict
 
 TELL_EVERY_S = 0.5
+PREPARATION = "preparation"
+ALONE = "a kernel that runs alone prepares memory without a fault"
 Tell = Callable[[Message], None]
 Readers = dict[str, tuple[str, Callable[[str], object]]]  # option -> parameter, its text read
 
@@ -219,10 +221,10 @@ def _unprepared(error: UnpreparedError, command: str) -> Outcome:
     """A kernel fails although it is alone: found before any schedule."""
     found = Finding(
         kind=SCHEDULE,
-        invariant="preparation",
+        invariant=PREPARATION,
         site=error.name,
         report=str(error),
         command=command,
-        sentence="a kernel that runs alone prepares the memory of a program",
+        sentence=ALONE,
     )
     return Outcome(Verdict.FAILED, found=(found,))

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from shmalloc import Arena, recovery
 from shmalloc import constants as c
-from shmalloc import recovery
 from shmalloc.dialect import kernel
 from shmalloc.engine import get_engine
 from shmalloc.kernels import buddy, reap
 from shmalloc.kernels.buddy import is_free_head
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.layout import ZoneSpec
+from shmalloc.processes import start_ticks
 from stress.hypothesis import ArenaMachine
+from stress.hypothesis.arena_machine import SMALL
+from stress.hypothesis.child import Child, ChildError, end_nursery, nursery
 
 FEW = settings(
     max_examples=12, stateful_step_count=30, database=None, deadline=None,
@@ -97,3 +103,59 @@ def test_a_recovery_that_forgets_pages_is_found_at_the_kill(rng, patch_kernels, 
     with pytest.raises(AssertionError, match="blocks and objects were freed; it owned") as failure:
         perform(ArenaMachine, rng, MANY)
     assert steps(failure.value)[-1] == "kill"
+
+
+# --- the processes of a machine -------------------------------------------------------------------
+@pytest.fixture
+def arena():
+    with Arena.create(size="256KiB", cpus=3, **SMALL) as made:
+        yield made
+
+
+def test_a_child_that_raises_is_quoted(arena):
+    child = Child(arena.name)
+    with pytest.raises(ChildError, match=r"raised in free_pages\(3, 0\)[\s\S]*M_DOUBLE_FREE"):
+        child.tell("free_pages", 3, 0)
+    child.end()
+
+
+def test_a_child_that_died_is_named_with_what_it_was_asked(arena):
+    child = Child(arena.name)
+    os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(ChildError, match=rf"<Child {child.pid}> died in drain\(\)"):
+        child.tell("drain")
+
+
+def test_a_child_that_does_not_answer_is_named_with_what_it_was_asked(arena, monkeypatch):
+    child = Child(arena.name)
+    monkeypatch.setattr("stress.hypothesis.child.PATIENCE_S", 0.2)
+    os.kill(child.pid, signal.SIGSTOP)
+    with pytest.raises(ChildError, match=rf"<Child {child.pid}> did not answer drain\(\) within"):
+        child.tell("drain")
+    monkeypatch.undo()
+    child.kill()
+
+
+def test_a_machine_leaves_no_process_and_no_segment_when_its_steps_end():
+    machine = ArenaMachine()
+    machine.create()
+    pids = [machine.open().child.pid for _ in range(2)]
+    path = Path("/dev/shm", machine.arena.name)
+    assert path.exists() and all(start_ticks(pid) for pid in pids)
+    machine.teardown()
+    assert not path.exists() and [start_ticks(pid) for pid in pids] == [None, None]
+
+
+def test_the_nursery_ends_when_it_is_told_and_another_one_forks_the_next_child(arena):
+    first = nursery().process
+    end_nursery()
+    assert first.returncode == 0
+    Child(arena.name).end()
+    assert nursery().process.pid != first.pid
+
+
+def test_a_nursery_that_was_killed_is_replaced(arena):
+    first = nursery().process
+    first.kill()
+    first.wait(60)
+    Child(arena.name).end()

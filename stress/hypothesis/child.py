@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class Nursery:
 
     def __init__(self) -> None:
         self.owner_pid = os.getpid()
+        self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair()
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         with theirs:
@@ -68,18 +70,29 @@ class Nursery:
     def fork(self) -> tuple[int, Connection]:
         """The pid of a new child, and the connection to it."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(self._socket, [b"f"], [theirs.fileno()])
-        self._await(self._socket.fileno(), "the pid of a new child")
-        answer = self._socket.recv(_PID_BYTES, socket.MSG_WAITALL)
-        if len(answer) < _PID_BYTES:
-            raise ChildError(f"the nursery (pid {self.process.pid}) ended; see its traceback")
-        return int.from_bytes(answer, "little"), Connection(ours.detach())
+        with ours, theirs, self._lock:
+            answer = self._ask(theirs.fileno())
+            if len(answer) < _PID_BYTES:
+                raise ChildError(f"the nursery (pid {self.process.pid}) ended; see its traceback")
+            return int.from_bytes(answer, "little"), Connection(ours.detach())
+
+    def _ask(self, descriptor: int) -> bytes:
+        """The pid of a child that has ``descriptor``; nothing if the nursery has ended."""
+        try:
+            socket.send_fds(self._socket, [b"f"], [descriptor])
+            self._await(self._socket.fileno(), "the pid of a new child")
+            return self._socket.recv(_PID_BYTES, socket.MSG_WAITALL)
+        except ConnectionError:
+            return b""
 
     def _await(self, descriptor: int, what: str) -> None:
         if not select.select([descriptor], [], [], PATIENCE_S)[0]:
             told = f"the nursery (pid {self.process.pid}) did not send {what}"
             raise ChildError(f"{told} within {PATIENCE_S:.0f} s")
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
 
     def end(self) -> None:
         """End it. Children that it forked stay."""
@@ -94,7 +107,7 @@ _nursery: Nursery | None = None
 def nursery() -> Nursery:
     """The nursery of this process, started at its first child."""
     global _nursery
-    if _nursery is None or _nursery.owner_pid != os.getpid():
+    if _nursery is None or _nursery.owner_pid != os.getpid() or _nursery.ended:
         _nursery = Nursery()
     return _nursery
 

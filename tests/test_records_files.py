@@ -165,6 +165,50 @@ def test_any_name_names_a_file(tmp_path: Path, name: str) -> None:
     assert {one.name for one in tmp_path.iterdir()} == {name, f"{name}-writers"}
 
 
+# --- rows that no writer of ours makes ---
+STRANGE = {
+    "a text for a time": "UPDATE findings SET first_seen_s = 'yesterday'",
+    "nothing for a count": "UPDATE findings SET count = 'many'",
+    "no JSON": "UPDATE runs SET spec = '{'",
+    "JSON of another kind": "UPDATE rounds SET features = '7'",
+    "deep JSON": "UPDATE rounds SET result = replace(hex(zeroblob(100000)), '0', '[')",
+    "bytes for a text": "UPDATE findings SET site = x'fffe'",
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+@pytest.mark.parametrize("command", ["history", "show"])
+def test_a_strange_row_is_told_in_one_line(
+    tmp_path: Path, name: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = made(tmp_path / "runs.db")
+    with closing(sqlite3.connect(path)) as plain:
+        plain.execute(STRANGE[name])
+        plain.commit()
+    arguments = {"history": [str(path)], "show": [RACE.fingerprint, "--db", str(path)]}
+    code = cli.run([command, *arguments[command]])
+    said = capsys.readouterr()
+    in_what_show_reads = "findings" in STRANGE[name] or "rounds" in STRANGE[name]
+    if command == "show" and not in_what_show_reads:
+        assert code == 0
+    else:
+        assert (code, said.err.count("\n")) == (EXIT_USAGE, 1), said.err
+
+
+def test_what_a_terminal_would_obey_is_not_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = made(tmp_path / "runs.db")
+    with closing(sqlite3.connect(path)) as plain:
+        plain.execute("UPDATE findings SET report = char(27) || '[2J', site = char(27) || '[1m'")
+        plain.execute("UPDATE runs SET command = char(27) || ']0;title' || char(7)")
+        plain.commit()
+    cli.run(["history", str(path)])
+    cli.run(["show", RACE.fingerprint, "--db", str(path)])
+    said = capsys.readouterr().out
+    assert "[2J" in said and "\x1b" not in said and "\x07" not in said
+
+
 # --- no right to write ---
 @contextmanager
 def without_rights() -> Iterator[None]:

@@ -102,6 +102,7 @@ def _set_status(path: Path, letters: str, status: str) -> None:
 
 def _show(reader: Reader, finding: FindingRow, database: str, json: str | None) -> None:
     from stress.report import shown_finding
+    from stress.report.history import printable
     from stress.report.places import write_to
 
     if json is not None:
@@ -109,7 +110,7 @@ def _show(reader: Reader, finding: FindingRow, database: str, json: str | None) 
         write_to(json, json_module.dumps(whole, indent=2) + "\n")
         return
     for line in shown_finding.finding_lines(reader, finding, database):
-        click.echo(line)
+        click.echo(printable(line))
 
 
 def _write_out(reader: Reader, finding: FindingRow, name: str, output: str) -> None:

@@ -1,6 +1,7 @@
 """The rows that a ``Reader`` gives: frozen, with the names of the tables' columns.
 
-What the database keeps as JSON text is data here. ``of`` turns a row of SQLite into one of these.
+What the database keeps as JSON text is data here. ``of`` turns a row of SQLite into one of these,
+checked: SQLite itself would keep a text in a column of numbers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
+
+import msgspec
 
 Kind = TypeVar("Kind", bound="Row")
 
@@ -26,10 +29,11 @@ class Row:
 
     @classmethod
     def of(cls: type[Kind], row: sqlite3.Row) -> Kind:
-        """Raises ``ValueError`` for a text that is no JSON."""
-        return cls(**{
+        """Raises ``ValueError`` for a value that no writer of ours puts there."""
+        values = {
             name: json.loads(row[name]) if name in cls.JSON else row[name] for name in cls.columns()
-        })  # fmt: skip
+        }
+        return msgspec.convert(values, cls, builtin_types=(bytes,))
 
     def as_dict(self) -> dict[str, Any]:
         """For a JSON document."""

@@ -25,12 +25,12 @@ def runs_table(runs: Sequence[RunRow], rounds: Sequence[RoundRow]) -> Table:
     for run in runs:
         table.add_row(
             str(run.id),
-            run.kind,
+            shortened(run.kind),
             date(run.started_s),
             verdict_of(run),
             rounds_of(run, [one for one in rounds if one.run_id == run.id]),
             "" if run.ended_s is None else seconds(run.ended_s - run.started_s),
-            run.seed or "",
+            shortened(run.seed or ""),
             shortened(run.command),
         )
     return table
@@ -38,7 +38,7 @@ def runs_table(runs: Sequence[RunRow], rounds: Sequence[RoundRow]) -> Table:
 
 def verdict_of(row: RunRow | RoundRow) -> str:
     """``PASSED``; in small letters the state of what has no verdict, ``running`` or ``lost``."""
-    return row.verdict or row.state
+    return shortened(row.verdict or row.state)
 
 
 def rounds_of(run: RunRow, rounds: Sequence[RoundRow]) -> str:
@@ -59,12 +59,12 @@ def rounds_table(rounds: Sequence[RoundRow]) -> Table:
     for one in rounds:
         table.add_row(
             str(one.number),
-            one.kind,
+            shortened(one.kind),
             date(one.started_s),
             verdict_of(one),
             "" if one.seconds is None else plain(one.seconds),
             "" if one.operations is None else f"{one.operations:,}",
-            one.seed or "",
+            shortened(one.seed or ""),
             shortened(one.command),
         )
     return table
@@ -78,9 +78,9 @@ def findings_table(findings: Sequence[FindingRow]) -> Table:
     )  # fmt: skip
     for one in findings:
         table.add_row(
-            one.fingerprint,
-            one.status,
-            one.invariant,
+            shortened(one.fingerprint),
+            shortened(one.status),
+            shortened(one.invariant),
             shortened(one.site),
             f"{one.count:,}",
             date(one.first_seen_s),
@@ -91,11 +91,16 @@ def findings_table(findings: Sequence[FindingRow]) -> Table:
 
 
 def repeatable(finding: FindingRow) -> str:
-    return {None: "not tried", 0: "no", 1: "yes"}[finding.repeatable]
+    return {None: "not tried", 0: "no"}.get(finding.repeatable, "yes")
+
+
+def printable(text: str) -> str:
+    """``text`` without what a terminal would obey: a database may come from a stranger."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in text)
 
 
 def shortened(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(printable(text).split())
     return line if len(line) <= SHORT_COMMAND else f"{line[: SHORT_COMMAND - 1]}…"
 
 

@@ -67,21 +67,21 @@ class Controller:
         self._artifacts = artifacts
         self._abandon = abandon
         self._is_known = is_known
+        self._began_s = time.monotonic()
 
     def run(self) -> RunResult:
         """The whole run. Does not raise for what workers, signals or the machine do to it."""
-        started_s = time.monotonic()
         try:
             self._load_kernels()
             with RunMemory(self.spec) as memory:
-                self._run_in(memory, started_s)
+                self._run_in(memory)
         except EnvironmentUnfitError as error:
             self.result.troubles.append((Verdict.UNFIT, str(error)))
         except ImmediateEnd:
             text = f"stopped at once by a second {self._interrupts.signal_name}"
             self.result.troubles.append((Verdict.INTERRUPTED, text))
         finally:
-            self.result.wall_seconds = time.monotonic() - started_s
+            self.result.wall_seconds = time.monotonic() - self._began_s
             self._progress.end()
         return self.result
 
@@ -95,7 +95,7 @@ class Controller:
             warm_together(plan, self._progress.tell)
         start_forkserver(plans, self.spec.workloads)
 
-    def _run_in(self, memory: RunMemory, started_s: float) -> None:
+    def _run_in(self, memory: RunMemory) -> None:
         workers, reported = Workers(), Reported(memory, self.result, self._is_known)
         dead: list[int] = []
         limit_s = FACTOR * self.spec.hang_timeout_s
@@ -113,7 +113,7 @@ class Controller:
                 self._log_of,
             )
             runner.start_workers()
-            self.result.startup_s = time.monotonic() - started_s
+            self.result.startup_s = time.monotonic() - self._began_s
             self._progress.begin(self.spec)
             runner.work()
             self._compare_with_trace(memory)
@@ -159,6 +159,9 @@ class Controller:
     def _collect(self, memory: RunMemory, reported: Reported, dead: list[int]) -> None:
         """Read the memory once more, after all workers are gone."""
         result = self.result
+        result.wall_seconds = (
+            time.monotonic() - self._began_s
+        )  # for a process that ends in a kernel
         result.events = memory.snapshot().events
         result.latencies = memory.latencies.total()
         result.notes += memory.latencies.doubts()

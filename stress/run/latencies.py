@@ -106,19 +106,27 @@ class Latencies:
         return self._last
 
     def total(self) -> dict[str, Histogram]:
-        """Operation -> histogram over all slots, for those with a call; failed calls by themselves.
+        """The histograms now."""
+        return histograms_in(self._ram, self._layout)
 
-        Exact while the workers are parked or gone.
-        """
-        at, end = self._layout.latency(0), self._layout.latency(self._workers)
-        parts = self._ram.array[at:end].reshape(self._workers, LATENCY_WORDS)
-        longest = parts[:, LT_MAX : LT_MAX + ROWS].max(axis=0)
-        counts = parts[:, LT_BUCKETS:].reshape(self._workers, ROWS, BUCKETS).sum(axis=0)
-        return {
-            row_name(row): Histogram(counts[row], int(longest[row]))
-            for row in range(ROWS)
-            if counts[row].any()
-        }
+
+def histograms_in(ram: Ram, layout: Layout) -> dict[str, Histogram]:
+    """Operation -> histogram over all slots, for those with a call; failed calls by themselves.
+
+    Any process that is attached may call it; exact while the workers are parked or gone. Empty for
+    a segment in which nothing is timed.
+    """
+    slots = layout.geometry.cpus
+    if layout.geometry.latency_words != LATENCY_WORDS:
+        return {}
+    parts = ram.array[layout.latency(0) : layout.latency(slots)].reshape(slots, LATENCY_WORDS)
+    longest = parts[:, LT_MAX : LT_MAX + ROWS].max(axis=0)
+    counts = parts[:, LT_BUCKETS:].reshape(slots, ROWS, BUCKETS).sum(axis=0)
+    return {
+        row_name(row): Histogram(counts[row], int(longest[row]))
+        for row in range(ROWS)
+        if counts[row].any()
+    }
 
 
 def row_name(row: int) -> str:

@@ -75,6 +75,37 @@ def test_the_numbers_are_those_of_the_database(soak, capsys):
     assert f"| {tail.count:,} | open |" in text
 
 
+@pytest.fixture
+def three_runs(tmp_path, monkeypatch):
+    """Three runs of one database that saw one race; the rounds of the second have nothing else."""
+    monkeypatch.chdir(tmp_path)
+    work = Work("explore", "shmstress explore lost-update")
+    with Records(tmp_path / "soak.db") as records:
+        for _ in range(3):
+            run = records.begin_run(work)
+            round_id = records.begin_round(run, work)
+            name = records.finding(round_id, finding_of_failure(failures.race()))
+            records.end_round(round_id, "FAILED", 1.0, 3)
+            records.end_run(run, "FAILED")
+    return name
+
+
+@pytest.mark.parametrize("run", ["1", "2", "3"])
+def test_each_run_that_saw_a_finding_reports_it(three_runs, capsys, run):
+    text = report(capsys, "--run", run, "--markdown", "-")
+    assert "1 open finding" in text and three_runs in text
+    log = sarif_rules.check(json.loads(report(capsys, "--run", run, "--sarif", "-")))
+    assert [one["partialFingerprints"]["shmstress/v1"] for one in log["results"]] == [three_runs]
+
+
+@pytest.mark.parametrize("run", ["1", "2", "3"])
+def test_the_round_of_each_run_says_what_it_saw(three_runs, capsys, run):
+    report(capsys, "--run", run, "--junit", "a.xml")
+    (suite,) = junitparser.JUnitXml.fromfile("a.xml")
+    (case,) = (one for one in suite if one.name == "1 explore")
+    assert three_runs in case.result[0].message
+
+
 def test_a_run_that_never_ended_is_an_error_of_its_last_round(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with Records(tmp_path / "soak.db") as records:

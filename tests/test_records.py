@@ -129,6 +129,34 @@ def test_a_finding_seen_a_hundred_times_is_one_row(path: Path, records: Records)
         assert row.first_round_id != row.last_round_id
 
 
+def test_every_round_that_saw_a_finding_is_known(path: Path, records: Records) -> None:
+    run, first = begun(records)
+    rounds = [first, *(records.begin_round(run, WORK) for _ in range(4))]
+    for round_id in rounds[:3]:
+        name = records.finding(round_id, race())
+    records.seen(rounds[1], name, 5)
+    with Reader(path) as reader:
+        seen = [(one.round_id, one.count) for one in reader.sightings(run, name)]
+        assert seen == [(rounds[0], 1), (rounds[1], 6), (rounds[2], 1)]
+
+
+def test_a_run_has_no_sightings_of_another_run(path: Path, records: Records) -> None:
+    _, round_id = begun(records)
+    records.finding(round_id, race())
+    other, _ = begun(records)
+    with Reader(path) as reader:
+        assert reader.sightings(other) == [] and len(reader.sightings()) == 1
+
+
+def test_violations_and_what_follows_from_them_are_reports_of_one_sighting(
+    path: Path, records: Records
+) -> None:
+    _, round_id = begun(records)
+    records.violations(round_id, [tail(1), Violation("X_PAYLOAD", "pfn 9", "a", "b")], "c")
+    with Reader(path) as reader:
+        assert [one.count for one in reader.sightings()] == [2]
+
+
 def test_the_first_violation_stands_for_those_that_follow(path: Path, records: Records) -> None:
     _, round_id = begun(records)
     later = Violation("X_PAYLOAD", "pfn 9", "a", "b")
@@ -139,7 +167,7 @@ def test_the_first_violation_stands_for_those_that_follow(path: Path, records: R
         assert [one.invariant for one in reader.violations(name)] == ["I_TAIL", "X_PAYLOAD"]
 
 
-def test_few_sightings_of_a_round_are_kept(path: Path, records: Records) -> None:
+def test_few_violations_of_a_round_are_kept(path: Path, records: Records) -> None:
     _, round_id = begun(records)
     (name,) = records.violations(round_id, [tail(pfn) for pfn in range(200)], "c")
     with Reader(path) as reader:

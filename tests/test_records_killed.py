@@ -68,6 +68,7 @@ def test_a_round_and_what_it_found_are_there_together_or_not_at_all(deaths: dict
     for death in (*deaths["statements"], deaths["random"]):
         rounds = len(ended(death))
         assert death["findings"] == ([[rounds]] if rounds else []), death
+        assert death["sightings"] == [[rounds]], death
         assert death["violations"] == [[2 * rounds]], death
 
 

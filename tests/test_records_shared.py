@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shmalloc.errors import EnvironmentUnfitError
+from stress.records.finding import Finding
 from stress.records.reader import Reader
 from stress.records.work import Work
 from stress.records.writer import Records
@@ -53,6 +54,21 @@ def test_two_writers_lose_nothing(shared: tuple[Path, list[tuple[int, int]]]) ->
 def test_two_writers_count_one_finding(shared: tuple[Path, list[tuple[int, int]]]) -> None:
     with Reader(shared[0]) as reader:
         assert [one.count for one in reader.findings()] == [WRITERS * ROUNDS]
+
+
+def test_a_round_is_counted_once_when_two_writers_see_a_finding_in_turns(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    found = Finding("schedule", "race", "push", "two writes", "shmstress replay x")
+    with Records(path) as one, Records(path) as other:
+        rounds = [(writer, begun(writer)) for writer in (one, other)]
+        for writer, round_id in 3 * rounds:
+            writer.finding(round_id, found)
+        with Reader(path) as reader:
+            assert [row.count for row in reader.findings()] == [2]
+
+
+def begun(records: Records) -> int:
+    return records.begin_round(records.begin_run(Work("run", "c")), Work("run", "c"))
 
 
 def test_a_reader_sees_a_round_together_with_what_it_found(

@@ -138,6 +138,15 @@ def test_the_last_run_is_shown_unless_another_is_asked_for(tmp_path):
         assert run_of(reader, 1).seed == "0xaaa"
 
 
+def test_each_run_of_three_shows_the_findings_that_it_saw(tmp_path):
+    path = tmp_path / "three.db"
+    for seed in range(3):
+        make(path, Made(rounds=1, samples=2, seed=seed))
+    with Reader(path) as reader:
+        shown = [report_of(reader, run, "x").findings for run in reader.runs()]
+    assert [sorted(one.invariant for one in found) for found in shown] == [["I_TAIL", "race"]] * 3
+
+
 def test_the_settings_of_a_round_are_those_of_its_command_where_its_spec_has_none():
     line = (
         "shmstress run --workload churn,frag --workers 3 --prealloc --link-store table --seed 0x1"

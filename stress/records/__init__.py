@@ -11,6 +11,7 @@
     rows          the rows that a reader gives
     receiver      samples of a run, one a second
     finding       a defect that was seen, whichever command saw it
+    sightings     which rounds saw a finding
     work          what is run
     failures      findings of the explorer and of crash mode
     outcomes      what came of a round, with its findings in one transaction

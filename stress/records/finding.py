@@ -82,7 +82,7 @@ def finding_of(violation: Violation, command: str) -> Finding:
 
 
 def row_of(found: Finding, status: str, round_id: int) -> dict[str, object]:
-    """The row of a finding that is seen for the first time."""
+    """The row of a finding that is new; ``Records`` counts its first sighting, too."""
     now_s = time.time()
     return {
         "fingerprint": found.fingerprint,
@@ -92,7 +92,7 @@ def row_of(found: Finding, status: str, round_id: int) -> dict[str, object]:
         "sentence": found.sentence,
         "first_seen_s": now_s,
         "last_seen_s": now_s,
-        "count": 1,
+        "count": 0,
         "status": status,
         "first_round_id": round_id,
         "last_round_id": round_id,
@@ -104,7 +104,7 @@ def row_of(found: Finding, status: str, round_id: int) -> dict[str, object]:
     }
 
 
-def sighting(round_id: int, finding: str, own: str, violation: Violation) -> dict[str, object]:
+def violation_row(round_id: int, finding: str, own: str, violation: Violation) -> dict[str, object]:
     """The row of a violation; ``own``: its fingerprint, ``finding``: that of what explains it."""
     return {
         "round_id": round_id,

@@ -92,7 +92,7 @@ class Keeper:
             partial(self._next, OVER, 0, self._thin_samples),
             partial(self._next, OVER, 1, self._empty),
             self._drop_round,
-            self._drop_sightings,
+            self._drop_violations,
             self._halve_running,
         ]
         for step in steps:
@@ -159,7 +159,7 @@ class Keeper:
                 )
         return bool(rows)
 
-    def _drop_sightings(self) -> bool:
+    def _drop_violations(self) -> bool:
         """Violations of later rounds."""
         with self._file.together(durable=False, busy_s=BUSY_S):
             gone = self._file.execute(

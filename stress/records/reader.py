@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -32,6 +32,7 @@ from stress.records.rows import (
     Row,
     RunRow,
     SampleRow,
+    SightingRow,
     ViolationRow,
 )
 from stress.records.writers import Writers
@@ -134,22 +135,20 @@ class Reader:
     def violations(
         self, fingerprint: str | None = None, round_id: int | None = None
     ) -> list[ViolationRow]:
-        """Sightings of a finding, or all of a round, in the order of their reports."""
-        parts = {"finding = ?": fingerprint, "round_id = ?": round_id}
-        given = {part: value for part, value in parts.items() if value is not None}
-        where, values = " AND ".join(given), tuple(given.values())
+        """What native rounds reported of a finding, or in a round, in the order of the reports."""
+        where, values = _given({"finding = ?": fingerprint, "round_id = ?": round_id})
         return list(self._rows(ViolationRow, "violations", where, values))
 
-    def rounds_of(self, fingerprint: str) -> list[int]:
-        """Ids of the rounds that are known to have seen a finding, in order."""
-        rows = self._query(
-            "SELECT round_id FROM violations WHERE finding = :name"
-            " UNION SELECT round_id FROM artifacts WHERE fingerprint = :name AND round_id NOT NULL"
-            " UNION SELECT first_round_id FROM findings WHERE fingerprint = :name"
-            " UNION SELECT last_round_id FROM findings WHERE fingerprint = :name ORDER BY 1",
-            {"name": fingerprint},
-        )
-        return [int(row[0]) for row in rows if row[0] is not None]
+    def sightings(
+        self, run_id: int | None = None, fingerprint: str | None = None
+    ) -> list[SightingRow]:
+        """Which rounds of a run saw which findings, or a finding; in the order of the rounds.
+
+        Rounds that ``--keep`` removed are not among them; ``FindingRow.count`` counts those, too.
+        """
+        where, values = _given({_OF_RUN: run_id, "fingerprint = ?": fingerprint})
+        order = "round_id, fingerprint"
+        return list(self._rows(SightingRow, "sightings", where, values, order))
 
     def artifacts(
         self,
@@ -158,9 +157,9 @@ class Reader:
         fingerprint: str | None = None,
     ) -> list[ArtifactRow]:
         """Files of a run, a round or a finding, without their contents."""
-        parts = {"run_id = ?": run_id, "round_id = ?": round_id, "fingerprint = ?": fingerprint}
-        given = {part: value for part, value in parts.items() if value is not None}
-        where, values = " AND ".join(given), tuple(given.values())
+        where, values = _given(
+            {"run_id = ?": run_id, "round_id = ?": round_id, "fingerprint = ?": fingerprint}
+        )
         return list(self._rows(ArtifactRow, "artifacts", where, values))
 
     def content(self, artifact_id: int) -> bytes:
@@ -236,6 +235,12 @@ def _parsed(text: str) -> Any:
     import json
 
     return json.loads(text)
+
+
+def _given(parts: Mapping[str, object]) -> tuple[str, tuple[object, ...]]:
+    """The condition of those parts that have a value, and these values."""
+    given = {part: value for part, value in parts.items() if value is not None}
+    return " AND ".join(given), tuple(given.values())
 
 
 def _part(run_id: int | None, round_id: int | None, after: int) -> tuple[str, tuple[int, ...]]:

@@ -159,8 +159,17 @@ class FindingRow(Row):
 
 
 @dataclass(frozen=True)
+class SightingRow(Row):
+    """A round that saw a finding. ``count``: how often it was reported there."""
+
+    round_id: int
+    fingerprint: str
+    count: int
+
+
+@dataclass(frozen=True)
 class ViolationRow(Row):
-    """One sighting. ``finding``: the fingerprint of what explains it, often its own."""
+    """A report of a native round. ``finding``: the fingerprint of what explains it."""
 
     JSON = frozenset({"history"})
 

@@ -8,15 +8,15 @@ Rules of the tables:
 - a row of ``runs`` or ``rounds`` is "running" from its begin to its end; the next writer of
   the file makes it "lost" if its own has died
 - ids are never used twice (AUTOINCREMENT): a lock of ``writers`` names a run by its id
-- ``findings`` are one row a fingerprint; ``violations`` are single sightings, the first few of
-  a round
+- ``findings`` are one row a fingerprint; ``sightings`` say which rounds saw it, whatever kind it
+  is; ``violations`` are what a native round reported, the first few of a round
 - what belongs to a round goes with it (ON DELETE CASCADE); findings stay
 """
 
 from __future__ import annotations
 
 APPLICATION_ID = 0x73686D73  # "shms", for file(1) and for us
-VERSION = 1  # in user_version; raised when a table changes
+VERSION = 2  # in user_version; raised when a table changes
 
 RUNS = """
 CREATE TABLE runs (
@@ -114,7 +114,7 @@ CREATE TABLE findings (
     sentence TEXT NOT NULL,             -- what must hold
     first_seen_s REAL NOT NULL,
     last_seen_s REAL NOT NULL,
-    count INTEGER NOT NULL,             -- rounds that saw it
+    count INTEGER NOT NULL,             -- rounds that saw it, also those that --keep removed
     status TEXT NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'ignored', 'fixed')),
     first_round_id INTEGER REFERENCES rounds (id) ON DELETE SET NULL,
     last_round_id INTEGER REFERENCES rounds (id) ON DELETE SET NULL,
@@ -126,6 +126,13 @@ CREATE TABLE findings (
 ) WITHOUT ROWID;
 CREATE INDEX findings_by_first_round ON findings (first_round_id);
 CREATE INDEX findings_by_last_round ON findings (last_round_id);
+CREATE TABLE sightings (
+    round_id INTEGER NOT NULL REFERENCES rounds (id) ON DELETE CASCADE,
+    fingerprint TEXT NOT NULL REFERENCES findings (fingerprint) ON DELETE CASCADE,
+    count INTEGER NOT NULL,             -- reports of it in that round
+    PRIMARY KEY (round_id, fingerprint)
+) WITHOUT ROWID;
+CREATE INDEX sightings_of_finding ON sightings (fingerprint);
 CREATE TABLE violations (
     id INTEGER PRIMARY KEY,
     round_id INTEGER NOT NULL REFERENCES rounds (id) ON DELETE CASCADE,

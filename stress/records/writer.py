@@ -34,8 +34,16 @@ from typing import TYPE_CHECKING
 
 from shmalloc import __version__
 from shmalloc.errors import MisuseError, Violation
+from stress.records import sightings
 from stress.records.database import real_path
-from stress.records.finding import Attachment, Finding, finding_of, fingerprint_of, row_of, sighting
+from stress.records.finding import (
+    Attachment,
+    Finding,
+    finding_of,
+    fingerprint_of,
+    row_of,
+    violation_row,
+)
 from stress.records.fingerprint import Ignored
 from stress.records.keep import Keeper
 from stress.records.transactions import Transactions, as_json, as_text
@@ -51,7 +59,7 @@ __all__ = ["Records", "Work"]
 RUNNING, ENDED, LOST = "running", "ended", "lost"
 STATUSES = ("open", "ignored", "fixed")
 SAMPLE_BUSY_S = 0.2  # a sample does not wait long: a run must not stand still for it
-SIGHTINGS = 8  # rows of violations of one fingerprint and round
+VIOLATIONS = 8  # rows of one fingerprint and round
 
 
 class Records:
@@ -214,7 +222,7 @@ class Records:
     ) -> list[str]:
         """What a native round found. Returns the fingerprints of its findings.
 
-        The first violation explains the others, so all are sightings of one finding: the first that
+        The first violation explains the others, so all are reports of one finding: the first that
         is not ignored, else the first. ``attachments``: kept if this is its first sighting.
         """
         if not found:
@@ -222,44 +230,38 @@ class Records:
         first = next((one for one in found if not self.is_ignored(fingerprint_of(one))), found[0])
         with self.together():
             finding = replace(finding_of(first, command), attachments=attachments)
-            name = self.finding(round_id, finding)
+            name = self.finding(round_id, finding, len(found))
             kept: dict[str, int] = {}
             for violation in found:
                 own = fingerprint_of(violation)
                 kept[own] = kept.get(own, 0) + 1
-                if kept[own] <= SIGHTINGS:
-                    self._file.insert("violations", sighting(round_id, name, own, violation))
+                if kept[own] <= VIOLATIONS:
+                    self._file.insert("violations", violation_row(round_id, name, own, violation))
         return [name]
 
-    def finding(self, round_id: int, found: Finding) -> str:
-        """A round saw a defect. Returns its fingerprint.
+    def finding(self, round_id: int, found: Finding, times: int = 1) -> str:
+        """A round saw a defect, and reported it so often. Returns its fingerprint.
 
         A known one is counted (``seen``). What its first sighting left (report, command,
         attachments) stays, until ``reproduced`` has something smaller.
         """
         name = found.fingerprint
         with self.together():
-            if not self.seen(round_id, name):
+            if not self.seen(round_id, name, times):
                 status = "ignored" if name in self._ignored else "open"
                 self._file.insert("findings", row_of(found, status, round_id))
+                sightings.count(self._file, round_id, name, times)
                 for one in found.attachments:
                     self.artifact(self.run_of(round_id), one, round_id, name)
         return name
 
-    def seen(self, round_id: int, fingerprint: str) -> bool:
+    def seen(self, round_id: int, fingerprint: str, times: int = 1) -> bool:
         """Count a round that saw a known finding, once; False if it is not known yet.
 
         One that was fixed is open again.
         """
         with self.together():
-            known = self._file.execute(
-                "UPDATE findings SET last_seen_s = :now,"
-                " count = count + (last_round_id IS NOT :round), last_round_id = :round,"
-                " status = CASE status WHEN 'fixed' THEN 'open' ELSE status END"
-                " WHERE fingerprint = :name",
-                {"now": time.time(), "round": round_id, "name": fingerprint},
-            )
-        return known.rowcount == 1
+            return sightings.see(self._file, round_id, fingerprint, times)
 
     def reproduced(
         self,

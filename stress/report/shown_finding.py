@@ -76,13 +76,14 @@ def _artifacts(reader: Reader, finding: FindingRow, database: str) -> Iterator[s
 
 
 def document(reader: Reader, finding: FindingRow) -> dict[str, Any]:
-    """The finding with its sightings and the list of its files, in JSON's types."""
+    """The finding with the rounds that saw it, its violations and files, in JSON's types."""
     name = finding.fingerprint
+    sightings = reader.sightings(fingerprint=name)
     return {
         "schema": SCHEMA,
         "database": str(reader.path),
         "finding": finding.as_dict(),
-        "rounds": reader.rounds_of(name),
+        "rounds": [one.round_id for one in sightings],
         "violations": [one.as_dict() for one in reader.violations(name)],
         "artifacts": [one.as_dict() for one in reader.artifacts(fingerprint=name)],
     }

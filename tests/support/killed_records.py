@@ -129,6 +129,7 @@ def left_behind(path: Path) -> dict[str, Any]:
             "runs": rows("SELECT state FROM runs"),
             "rounds": rows("SELECT number, state, operations FROM rounds ORDER BY id"),
             "findings": rows("SELECT count FROM findings"),
+            "sightings": rows("SELECT count(*) FROM sightings"),
             "violations": rows("SELECT count(*) FROM violations"),
         }
 

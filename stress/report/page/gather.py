@@ -47,7 +47,7 @@ def report_of(reader: Reader, run: RunRow, source: str) -> Report:
     found = samples.sampled(reader, run, rounds)
     wall_s = facts.wall_of(run, rounds, found.last_s)
     end_s = max(wall_s, found.last_s, 1e-3)
-    findings = _findings_of(reader, rounds)
+    findings = _findings_of(reader, run)
     shown_rounds, rounds_note = _rounds(rounds)
     return Report(
         title=f"shmstress {run.kind}, {words.date(run.started_s)}",
@@ -199,12 +199,10 @@ def _curve(histogram: Histogram) -> tuple[tuple[float, int], ...]:
 
 
 # --- findings ------------------------------------------------------------------------------------
-def _findings_of(reader: Reader, rounds: Sequence[RoundRow]) -> list[FindingRow]:
+def _findings_of(reader: Reader, run: RunRow) -> list[FindingRow]:
     """What the rounds of this run have seen: open ones first, then by count."""
-    ours = {one.id for one in rounds}
-    seen = [
-        one for one in reader.findings() if ours.intersection(reader.rounds_of(one.fingerprint))
-    ]
+    names = {one.fingerprint for one in reader.sightings(run.id)}
+    seen = [one for one in reader.findings() if one.fingerprint in names]
     return sorted(seen, key=lambda one: (one.status != "open", -one.count, one.fingerprint))
 
 

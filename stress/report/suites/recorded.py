@@ -18,7 +18,7 @@ from stress.machine.site import Site
 from stress.quantities import counted
 from stress.records.finding import VIOLATION
 from stress.records.reader import Reader
-from stress.records.rows import FindingRow, RoundRow, RunRow
+from stress.records.rows import FindingRow, RoundRow, RunRow, SightingRow
 from stress.report.checked import Acted, is_checked
 from stress.report.reporters import place_of
 from stress.report.rules import of_ending, of_invariant
@@ -34,8 +34,9 @@ JSON_TYPE = "application/json"
 def suite_of(reader: Reader, run: RunRow) -> Suite:
     """The run, as far as it got."""
     rounds = reader.rounds(run.id)
-    ids = {one.id for one in rounds}
-    seen = [one for one in reader.findings() if ids & set(reader.rounds_of(one.fingerprint))]
+    sightings = reader.sightings(run.id)
+    names = {one.fingerprint for one in sightings}
+    seen = [one for one in reader.findings() if one.fingerprint in names]
     opened = [one for one in seen if one.status == "open"]
     verdict = _verdict(run)
     tokens = {f"token of {one.fingerprint}": one.token for one in opened if one.token}
@@ -46,7 +47,11 @@ def suite_of(reader: Reader, run: RunRow) -> Suite:
         seconds=_seconds(run, rounds),
         headline=f"{verdict.name} {counted(len(rounds), 'round')},"
         f" {counted(len(opened), 'open finding')}",
-        cases=[*_rounds(rounds, opened), *_workloads(rounds), *_invariants(rounds, opened)],
+        cases=[
+            *_rounds(rounds, sightings, opened),
+            *_workloads(rounds),
+            *_invariants(rounds, opened),
+        ],
         findings=[_finding(reader, one) for one in opened],
         tables=[
             Table("Rounds", ROUNDS, [*map(_round_row, rounds)], ROUNDS[3:]),
@@ -86,12 +91,18 @@ def _notes(run: RunRow, seen: Sequence[FindingRow]) -> Iterator[str]:
 
 
 # --- cases ---------------------------------------------------------------------------------------
-def _rounds(rounds: Sequence[RoundRow], opened: Sequence[FindingRow]) -> Iterator[Case]:
-    first = {one.first_round_id: one for one in reversed(opened)}
+def _rounds(
+    rounds: Sequence[RoundRow], sightings: Sequence[SightingRow], opened: Sequence[FindingRow]
+) -> Iterator[Case]:
+    """A round that failed tells the first of the open findings that it saw."""
+    saw: dict[int, set[str]] = {}
+    for sighting in sightings:
+        saw.setdefault(sighting.round_id, set()).add(sighting.fingerprint)
     for one in rounds:
         known = one.verdict in Verdict.__members__
         verdict = Verdict[str(one.verdict)] if known else Verdict.ERROR
-        found = first.get(one.id)
+        names = saw.get(one.id, set())
+        found = next((other for other in opened if other.fingerprint in names), None)
         message = "" if found is None else f"{found.fingerprint}: {_headline(found)}"
         if not known:
             message = f"the round is {one.state}"

@@ -118,6 +118,17 @@ def test_a_number_is_recorded_once(records: Records) -> None:
         records.begin_round(run, WORK, number=1)
 
 
+def test_a_round_of_a_run_that_is_not_there(records: Records) -> None:
+    with pytest.raises(MisuseError, match="run: 7 is not in"):
+        records.begin_round(7, WORK)
+
+
+def test_a_broken_rule_of_the_tables_is_told_as_it_is(records: Records) -> None:
+    run = records.begin_run(WORK)
+    with pytest.raises(sqlite3.IntegrityError, match="NOT NULL"):
+        records.begin_round(run, Work(None, "c"))
+
+
 def test_a_finding_seen_a_hundred_times_is_one_row(path: Path, records: Records) -> None:
     run, _ = begun(records)
     for number in range(100):

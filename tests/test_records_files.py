@@ -128,6 +128,19 @@ def test_a_command_refuses_it_in_one_line(
     assert (code, said.count("\n")) == (EXIT_USAGE, 1), said
 
 
+def test_a_writer_that_cannot_begin_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Records) -> None:
+        raise EnvironmentUnfitError("the disk is full")
+
+    monkeypatch.setattr(Records, "_mark_lost", fail)
+    with pytest.raises(EnvironmentUnfitError):
+        Records(tmp_path / "runs.db")
+    opened = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    assert [name for name in opened if name.startswith(str(tmp_path))] == []
+
+
 def test_a_file_that_is_missing_is_not_made_by_a_reader(tmp_path: Path) -> None:
     with pytest.raises(MisuseError, match="does not exist"):
         Reader(tmp_path / "runs.db")

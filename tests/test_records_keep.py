@@ -120,6 +120,24 @@ def test_rows_of_passed_rounds_go_when_nothing_else_is_left(tmp_path: Path) -> N
         assert dropped > 0 and dropped + len(reader.rounds(run)) == 120
 
 
+def test_the_numbers_of_rounds_go_on_when_their_rows_are_gone(tmp_path: Path) -> None:
+    page = Attachment("page.html", os.urandom(2 * LIMIT_BYTES), "text/html")
+    finding = Finding("schedule", "race", "push", "two writes", "c", attachments=[page])
+    with Records(tmp_path / "runs.db", keep_bytes=LIMIT_BYTES) as records:
+        runs = [records.begin_run(WORK) for _ in range(2)]
+        for _ in range(5):
+            for run in runs:
+                records.end_round(records.begin_round(run, WORK), "PASSED")
+        other = records.begin_run(WORK)
+        round_id = records.begin_round(other, WORK)
+        records.finding(round_id, finding)
+        records.end_round(round_id, "FAILED")
+        with Reader(records.path) as reader:
+            dropped = [row.dropped_rounds for row in reader.runs()]
+        assert dropped == [4, 4, 0]
+        assert [records.next_number(run) for run in runs] == [6, 6]
+
+
 def test_findings_may_be_more_than_the_limit(tmp_path: Path) -> None:
     page = Attachment("page.html", os.urandom(2 * LIMIT_BYTES), "text/html")
     finding = Finding("schedule", "race", "push", "two writes", "c", attachments=[page])

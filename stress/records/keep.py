@@ -9,8 +9,9 @@ What goes first is what is missed least; each step begins with the oldest round:
     5  violations that a finding already has from its first round
     6  of the round that runs: every second sample
 
-Findings and the files of their first sighting never go. If they alone are larger than the limit,
-the database grows past it.
+Findings and the files of their first sighting never go, nor does the last row of a run: the next
+round of a run that is resumed takes its number, and so its seed, from there. If they alone are
+larger than the limit, the database grows past it.
 
 The size is that of the file with its WAL, and the file itself shrinks: pages that become free are
 cut off (``incremental_vacuum``), and the WAL is emptied after each step. A reader that holds a
@@ -44,6 +45,7 @@ UNUSED = (
     " UNION SELECT last_round_id FROM findings WHERE last_round_id NOT NULL"
     " UNION SELECT round_id FROM artifacts WHERE round_id NOT NULL)"
 )
+NOT_LAST = "number < (SELECT max(number) FROM rounds AS own WHERE own.run_id = rounds.run_id)"
 
 
 class Keeper:
@@ -146,9 +148,10 @@ class Keeper:
         self._file.execute("UPDATE rounds SET result = '{}' WHERE id = ?", (round_id,))
 
     def _drop_round(self) -> bool:
-        """The oldest round that passed and that no finding names."""
+        """The oldest round that passed and that no finding names, but for the last of a run."""
         query = (
-            f"SELECT id, run_id FROM rounds WHERE {PASSED} AND {UNUSED} ORDER BY id LIMIT {BATCH}"
+            f"SELECT id, run_id FROM rounds WHERE {PASSED} AND {UNUSED} AND {NOT_LAST}"
+            f" ORDER BY id LIMIT {BATCH}"
         )
         rows = self._file.execute(query).fetchall()
         with self._file.together(durable=False, busy_s=BUSY_S):

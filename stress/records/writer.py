@@ -27,7 +27,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -78,18 +78,18 @@ class Records:
         keep_bytes: int | None = None,
     ) -> None:
         self.path = real_path(path)
-        self._file = Transactions(self.path, create)
         self._ignored = ignored or Ignored()
-        try:
+        with ExitStack() as opened:
+            self._file = Transactions(self.path, create)
+            opened.callback(self._file.close)
             self._keeper = None if keep_bytes is None else Keeper(self._file, keep_bytes)
             self._writers = Writers(self.path, writing=True)
+            opened.callback(self._writers.close)
             self._mark_lost()
             self._keep_ignored()
             if self._keeper is not None:
                 self._file.when_idle(self._keeper.idle)
-        except BaseException:
-            self._file.close()
-            raise
+            opened.pop_all()  # all is well: they stay open
 
     # --- runs and rounds ---
     def begin_run(
@@ -97,7 +97,7 @@ class Records:
     ) -> int:
         """A run begins, with this process as its writer. Returns its id."""
         row = {
-            **_columns(work),
+            **work.columns(),
             "version": __version__,
             "kernels": kernels,
             "hostname": as_text(socket.gethostname()),
@@ -152,12 +152,12 @@ class Records:
     ) -> int:
         """A round begins. Returns its id. ``number``: by default the next one.
 
-        Raises ``MisuseError`` for a number that the run has already.
+        Raises ``MisuseError`` for a number that the run has already, or a run that is not there.
         """
         with self.together():
             number = self.next_number(run_id) if number is None else number
             row = {
-                **_columns(work),
+                **work.columns(),
                 "run_id": run_id,
                 "number": number,
                 "features": as_json(list(features)),
@@ -165,7 +165,14 @@ class Records:
             try:
                 return self._file.insert("rounds", row)
             except sqlite3.IntegrityError as error:
-                raise MisuseError(f"round: {number} of run {run_id} is recorded already") from error
+                known = {
+                    "SQLITE_CONSTRAINT_UNIQUE": f"round: {number} of run {run_id} is recorded"
+                    " already",
+                    "SQLITE_CONSTRAINT_FOREIGNKEY": f"run: {run_id} is not in {self.path}",
+                }
+                if error.sqlite_errorname not in known:
+                    raise
+                raise MisuseError(known[error.sqlite_errorname]) from error
 
     def end_round(
         self,
@@ -382,14 +389,3 @@ class Records:
         for name in known:
             if name in self._ignored:
                 self.ignore(name)
-
-
-def _columns(work: Work) -> dict[str, object]:
-    """What runs and rounds have in common."""
-    return {
-        "kind": work.kind,
-        "command": as_text(work.command),
-        "spec": as_json(work.spec),
-        "seed": None if work.seed is None else hex(work.seed),
-        "started_s": time.time(),
-    }

@@ -13,7 +13,7 @@ import pytest
 
 from shmalloc.errors import EnvironmentUnfitError, MisuseError
 from stress import cli
-from stress.records import schema
+from stress.records import database, schema
 from stress.records.database import size_of
 from stress.records.finding import Finding
 from stress.records.reader import Reader
@@ -139,6 +139,19 @@ def test_a_writer_that_cannot_begin_leaves_nothing_open(
         Records(tmp_path / "runs.db")
     opened = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
     assert [name for name in opened if name.startswith(str(tmp_path))] == []
+
+
+def test_a_large_file_is_read_through_only_after_an_unclean_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, checked = made(tmp_path / "runs.db"), []
+    monkeypatch.setattr(database, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(database, "_require_whole", lambda *_: checked.append(path))
+    Records(path).close()
+    assert checked == []
+    (tmp_path / "runs.db-wal").write_bytes(b"left by a killed writer")
+    Records(path).close()
+    assert checked == [path]
 
 
 def test_a_file_that_is_missing_is_not_made_by_a_reader(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from pathlib import Path
 from shmalloc.errors import EnvironmentUnfitError, MisuseError, ShmallocError
 from stress.records import schema
 
+WHOLE_BYTES = 64 << 20  # a larger file is read through only after an unclean end: 5 s for 500 MiB
 BUSY_S = 60.0  # a writer waits so long for another one; the longest writes thin a file out
 SETTINGS = ("trusted_schema = OFF", "cell_size_check = ON", "foreign_keys = ON")
 _PRIMARY = 0xFF  # of an extended result code
@@ -102,8 +103,9 @@ def open_for_writing(path: Path, create: bool = True) -> sqlite3.Connection:
     """A connection that writes; a file that is new or empty gets the tables.
 
     Raises ``MisuseError`` for what is not ours, damaged or not writable, ``EnvironmentUnfitError``
-    for a full disk.
+    for a full disk. What ended well is whole: a large file is checked if a writer left its WAL.
     """
+    unclean = _leftover(path)
     if not path.exists() and not create:
         raise MisuseError(f"db: {path} does not exist; name a database")
     if not path.parent.is_dir():
@@ -114,7 +116,8 @@ def open_for_writing(path: Path, create: bool = True) -> sqlite3.Connection:
             if _is_new(connection):
                 _make(connection)
             require_ours(connection, path)
-            _require_whole(connection, path)
+            if unclean or path.stat().st_size <= WHOLE_BYTES:
+                _require_whole(connection, path)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA journal_size_limit = 0")  # a WAL shrinks when it begins anew
         except BaseException:
@@ -213,6 +216,12 @@ def _make(connection: sqlite3.Connection) -> None:
         raise
 
 
+def _leftover(path: Path) -> bool:
+    """Whether a WAL stands beside it: of a writer that was killed, or is at work."""
+    wal = path.with_name(f"{path.name}-wal")
+    return wal.exists() and wal.stat().st_size > 0
+
+
 def _require_whole(connection: sqlite3.Connection, path: Path) -> None:
     """Raises ``MisuseError`` unless every page, row and index entry is where it belongs."""
     said = [row[0] for row in connection.execute("PRAGMA integrity_check(1)")]
@@ -230,12 +239,11 @@ def _readable(path: Path) -> tuple[sqlite3.Connection, Path | None]:
         code = error.sqlite_errorcode & _PRIMARY
         if code not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
-    wal = path.with_name(f"{path.name}-wal")
-    if not wal.exists() or wal.stat().st_size == 0:
+    if not _leftover(path):
         return _connect(path, "ro", "&immutable=1"), None
     folder = Path(tempfile.mkdtemp(prefix="shmstress-"))
     try:
-        for file in (path, wal):
+        for file in (path, path.with_name(f"{path.name}-wal")):
             shutil.copyfile(file, folder / file.name)
         return _connect(folder / path.name, "rw"), folder
     except OSError as error:

@@ -98,6 +98,7 @@ CHECKED_WHEN: dict[str, Took] = {
     "owner map": _worked,
     "workloads": _worked,
     "watchdog": _worked,
+    "a run's watch of its processes": _worked,
     "recovery": lambda acted: acted.kills,
     "oracle of cover": _never,
     "checks of the explorer's programs": _never,

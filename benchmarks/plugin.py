@@ -25,7 +25,7 @@ from pathlib import Path
 GOAL_MS = 30.0
 ROUNDS = 30
 TESTS = 500
-FORBIDDEN = ("numpy", "llvmlite", "greenlet", "shmalloc")
+FORBIDDEN = ("numpy", "llvmlite", "greenlet", "stress")
 # Collects in this process, then says what is loaded.
 COLLECT = """
 import sys, pytest
@@ -72,7 +72,7 @@ def main() -> int:
         base = ("-p", "no:shmalloc")
         loaded = set(collect(folder)[2]) - set(collect(folder, *base)[2])  # warms up, too
         pairs = [(collect(folder), collect(folder, *base)) for _ in range(rounds)]
-    if "stress" not in loaded:
+    if "shmalloc" not in loaded:
         print("the plugin is not installed here: pip install shmalloc", file=sys.stderr)
         return 1
     for number, what in enumerate(("wall", "CPU")):

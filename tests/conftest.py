@@ -25,7 +25,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("ours")
 
-PLUGIN = "stress.pytest_plugin"
+PLUGIN = "shmalloc.pytest_plugin"
 ENV_SESSION = "SHMALLOC_TEST_SESSION"
 _ours_at_start = pytest.StashKey[frozenset[str]]()
 _left_behind = pytest.StashKey[list[str]]()

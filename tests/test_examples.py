@@ -110,7 +110,7 @@ def test_the_page_about_pytest_shows_what_a_failing_test_prints(tmp_path):
     page = (ROOT / "docs" / "pytest.md").read_text()
     (shown,) = re.findall(r"```\n(___.*?)```", page, re.DOTALL)
     printed = session.out.replace("python -m pytest", "pytest").replace(
-        "-p stress.pytest_plugin ", ""
+        "-p shmalloc.pytest_plugin ", ""
     )
     lines = [line for line in shown.splitlines() if line != "..." and "found after" not in line]
     assert len(lines) > 10 and [line for line in lines if line not in printed] == []

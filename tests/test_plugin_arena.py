@@ -96,3 +96,23 @@ def test_a_broken_descriptor_is_found_by_the_audit(small):
     pfn = small.alloc_pages(1)
     small.segment.ram[small.segment.layout.descriptor(pfn)] ^= c.TYPE_MASK
     assert any("expected" in text for text in findings(small, leaks=False))
+
+
+UNFIT = """
+import pytest
+from shmalloc import Arena, EnvironmentUnfitError
+
+@pytest.fixture(autouse=True)
+def full_machine(monkeypatch):
+    def create(**arguments):
+        raise EnvironmentUnfitError("no room for the segment")
+    monkeypatch.setattr(Arena, "create", create)
+
+def test_pages(arena):
+    pass
+"""
+
+
+def test_an_arena_that_the_machine_cannot_hold_skips_the_test(tmp_path):
+    case = Project(tmp_path, {"test_arena.py": UNFIT}).run().cases["test_pages"]
+    assert case.outcome == "skipped" and "UNFIT: no room for the segment" in case.text

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from shmalloc.pytest_plugin import marks, options
 from stress.explorer.explore import explore
-from stress.pytest_plugin import marks, options
 from stress.pytest_plugin.specs import option_names
 from support.sessions import PLUGIN, Project
 
@@ -38,7 +38,7 @@ class TestCave:
 
 def test_nothing_of_ours_is_loaded():
     loaded = {name.partition(".")[0] for name in sys.modules}
-    assert not loaded & {"shmalloc", "numpy", "llvmlite", "greenlet", "msgspec"}
+    assert not loaded & {"stress", "numpy", "llvmlite", "greenlet", "msgspec"}
 """
 CONFTEST = """
 def pytest_addoption(parser):
@@ -147,3 +147,49 @@ def test_a_budget_that_cannot_be_read_is_a_usage_error(text):
 def test_a_seed_that_cannot_be_read_is_a_usage_error(text):
     with pytest.raises(pytest.UsageError, match="--shm-seed: "):
         options._seed(text)
+
+
+@pytest.mark.parametrize("folder", ["tests/stress", "stress"])
+def test_a_project_has_a_package_that_is_called_stress(tmp_path, folder):
+    """Ours is imported only for a test that uses it."""
+    test = "from stress.tools import answer\n\ndef test_answer():\n    assert answer() == 42\n"
+    tools = "def answer():\n    return 42\n"
+    files = {"__init__.py": "", "tools.py": tools, "test_answer.py": test}
+    project = Project(tmp_path, {f"{folder}/{name}": text for name, text in files.items()})
+    assert project.run().outcomes() == {"test_answer": "passed"}
+
+
+ASYNC = """
+import asyncio
+import pytest
+
+@pytest.mark.stress
+async def test_of_another_project():
+    await asyncio.sleep(0)
+"""
+RUNS_ASYNC = """
+import asyncio
+import inspect
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        asyncio.run(pyfuncitem.obj())
+        return True
+"""
+
+
+def test_an_async_test_with_a_bare_mark_is_another_projects(tmp_path):
+    project = Project(tmp_path, {"test_async.py": ASYNC, "conftest.py": RUNS_ASYNC})
+    assert project.run().outcomes() == {"test_of_another_project": "passed"}
+
+
+def test_a_session_without_setupplan_runs(tmp_path):
+    project = Project(tmp_path, {"test_seed.py": "def test_seed(shm_seed):\n    pass\n"})
+    assert project.run("-p", "no:setupplan").outcomes() == {"test_seed": "passed"}
+
+
+def test_an_empty_name_of_the_folder_is_refused(tmp_path):
+    session = Project(tmp_path, {}).run("--shm-db=")
+    assert session.code == pytest.ExitCode.USAGE_ERROR and "--shm-db: ''" in session.out

@@ -55,7 +55,7 @@ ONLY_IN = {
     "junitparser": ("stress.report.junit",),
     "jinja2": ("stress.explorer.report.html", "stress.report.page.render"),
     "matplotlib": ("stress.report.page",),
-    "pytest": ("stress.pytest_plugin",),
+    "pytest": ("shmalloc.pytest_plugin", "stress.pytest_plugin"),
 }
 
 

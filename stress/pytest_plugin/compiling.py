@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from shmalloc.engine.doctor import native_problem
 from shmalloc.errors import ShmallocError
-from stress.pytest_plugin.options import Settings
+from shmalloc.pytest_plugin.options import Settings
 
 WAITING = "waiting for "
 

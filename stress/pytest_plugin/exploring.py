@@ -16,17 +16,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from shmalloc.errors import EnvironmentUnfitError, MisuseError
-from shmalloc.sizes import parse_duration
-from stress.explorer.address import target_of
-from stress.explorer.explore import DEFAULT_SECONDS, explore
-from stress.explorer.replay import CLOCKED_KINDS, Replay, replay
-from stress.explorer.report.failure import Failure
-from stress.explorer.result import ABANDONED, BUDGET, ERROR, FAILED, Exploration
-from stress.explorer.token import Token, digest_of
-from stress.machine.program import Program
-from stress.pytest_plugin.options import Settings
-from stress.pytest_plugin.outcomes import failed, unfit, vacuous
-from stress.pytest_plugin.record import (
+from shmalloc.pytest_plugin.options import Settings
+from shmalloc.pytest_plugin.outcomes import failed, unfit, vacuous
+from shmalloc.pytest_plugin.record import (
     FAILS,
     KEPT,
     PASSES,
@@ -37,7 +29,15 @@ from stress.pytest_plugin.record import (
     Found,
     Record,
 )
-from stress.pytest_plugin.state import State
+from shmalloc.pytest_plugin.state import State
+from shmalloc.sizes import parse_duration
+from stress.explorer.address import target_of
+from stress.explorer.explore import DEFAULT_SECONDS, explore
+from stress.explorer.replay import CLOCKED_KINDS, Replay, replay
+from stress.explorer.report.failure import Failure
+from stress.explorer.result import ABANDONED, BUDGET, ERROR, FAILED, Exploration
+from stress.explorer.token import Token, digest_of
+from stress.machine.program import Program
 from stress.pytest_plugin.wording import command_for
 from stress.quantities import counted
 

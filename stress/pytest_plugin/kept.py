@@ -29,6 +29,8 @@ from pathlib import Path
 
 from msgspec import DecodeError, Struct, ValidationError, json
 
+from shmalloc.pytest_plugin.record import printable
+
 FORMAT = 1
 LONGEST_NAME = 80
 MOST_BYTES = 1 << 20  # of a file; a longer one is not ours
@@ -173,11 +175,6 @@ class Kept:
 
     def _tell(self, path: Path, error: OSError) -> None:
         self._problem(f"{path}: {error.strerror or error}: kept failures are not complete")
-
-
-def printable(node: str) -> str:
-    """A node id as JSON takes it: the name of a file may hold bytes that are no text."""
-    return node.encode("utf-8", "backslashreplace").decode()
 
 
 def file_name(node: str) -> str:

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from stress.pytest_plugin.outcomes import failed, unfit, vacuous
-from stress.pytest_plugin.record import VERDICT, Record
+from shmalloc.pytest_plugin.outcomes import failed, unfit, vacuous
+from shmalloc.pytest_plugin.record import VERDICT, Record
+from shmalloc.pytest_plugin.state import State
 from stress.pytest_plugin.specs import spec_of
-from stress.pytest_plugin.state import State
 from stress.pytest_plugin.turn import Turn
 from stress.pytest_plugin.wording import command_for
 from stress.report.text import last_line, result_lines

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from shmalloc.dialect import is_kernel
 from shmalloc.errors import MisuseError
-from stress.pytest_plugin.options import Budget, Settings
+from shmalloc.pytest_plugin.options import Budget, Settings
 from stress.quantities import exact_duration, nearest
 from stress.spec import RawSpec, RunSpec, option_text, resolve
 from stress.workloads import WORKLOADS, Workload, add

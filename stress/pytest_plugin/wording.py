@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 import pytest
 
-PLUGIN = "stress.pytest_plugin"
+PLUGIN = "shmalloc.pytest_plugin"
 
 
 def command_for(config: pytest.Config, node: str, *options: str) -> str:

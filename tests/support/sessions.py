@@ -26,7 +26,7 @@ import pytest
 import stress
 from support.runs import PATIENCE_S, hear_ctrl_c, wait_until
 
-PLUGIN = "stress.pytest_plugin"
+PLUGIN = "shmalloc.pytest_plugin"
 XDIST = "xdist.plugin"
 ROOT = Path(stress.__file__).parent.parent
 

@@ -130,12 +130,12 @@ def _is_ours(value: object) -> bool:
 
 def _checked(kind: str, arguments: dict[str, Any], positional: list[object]) -> dict[str, Any]:
     from shmalloc.errors import MisuseError
-    from stress.quantities import nearest
+    from shmalloc.pytest_plugin.loading import of_stress
 
     where = f"@pytest.mark.{kind}"
     if positional:
         raise MisuseError(f"{where}: {positional[0]!r} has no name; write NAME={positional[0]!r}")
     for name in arguments:
         if name not in KNOWN[kind]:
-            raise nearest(name, KNOWN[kind], where)
+            raise of_stress("quantities").nearest(name, KNOWN[kind], where)
     return arguments

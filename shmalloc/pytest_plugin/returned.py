@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from stress.pytest_plugin.marks import Asked, asked_of, speaks_by_its_value
-from stress.pytest_plugin.outcomes import failed
-from stress.pytest_plugin.record import record_of
-from stress.pytest_plugin.state import State
+from shmalloc.pytest_plugin.loading import of_plugin
+from shmalloc.pytest_plugin.marks import Asked, asked_of, speaks_by_its_value
+from shmalloc.pytest_plugin.outcomes import failed
+from shmalloc.pytest_plugin.record import record_of
+from shmalloc.pytest_plugin.state import State
 
 WRAPPED = "__shmalloc_test__"
 
@@ -28,7 +29,8 @@ def wrap(state: State, item: pytest.Function) -> None:
     if getattr(function, WRAPPED, False):
         return
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        item.obj = _refusing(item)
+        if _is_surely_ours(state, item):
+            item.obj = _refusing(item)
         return
 
     ask, take = _asked, _take  # the function below has no globals of ours
@@ -42,6 +44,15 @@ def wrap(state: State, item: pytest.Function) -> None:
     made = FunctionType(call.__code__, function.__globals__, closure=call.__closure__)
     item.obj = functools.update_wrapper(made, function)
     setattr(made, WRAPPED, True)
+
+
+def _is_surely_ours(state: State, item: pytest.Function) -> bool:
+    """Whether the marks alone say so: what an async test returns never speaks to us."""
+    try:
+        asked = asked_of(item, state.settings.marks)
+    except ValueError:  # an argument of ours that is wrong
+        return True
+    return asked is not None and asked.surely
 
 
 def _refusing(item: pytest.Function) -> Any:
@@ -69,13 +80,11 @@ def _take(state: State, item: pytest.Function, asked: Asked, value: object) -> o
     record = record_of(item, state.settings.seed)
     try:
         if asked.kind == "explore":
-            from stress.pytest_plugin.exploring import Explorer, explore_all
-
-            explore_all(Explorer(state, record), value, asked.arguments)
+            ours = of_plugin("exploring")
+            ours.explore_all(ours.Explorer(state, record), value, asked.arguments)
         else:
-            from stress.pytest_plugin.running import StressRun, run_returned
-
-            run_returned(StressRun(state, record), value, asked.arguments)
+            ours = of_plugin("running")
+            ours.run_returned(ours.StressRun(state, record), value, asked.arguments)
         return None
     except ShmallocError as error:  # of what the test asked for: no traceback of ours helps
         text = f"@pytest.mark.{asked.kind}: {error}"

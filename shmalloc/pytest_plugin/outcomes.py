@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from stress.pytest_plugin.record import UNFIT, VACUOUS, Record
+from shmalloc.pytest_plugin.record import UNFIT, VACUOUS, Record
 
 
 def vacuous(record: Record, reason: str, strict: bool) -> NoReturn:

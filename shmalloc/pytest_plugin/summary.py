@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from stress.pytest_plugin.record import FIXED, KEPT, PROBLEM, REPLAYED, SEED, UNFIT, VACUOUS
-from stress.pytest_plugin.state import State
+from shmalloc.pytest_plugin.record import FIXED, KEPT, PROBLEM, REPLAYED, SEED, UNFIT, VACUOUS
+from shmalloc.pytest_plugin.state import State
 
 TITLE = "shmalloc"
 SEGMENT = re.compile(r"shm-(\d+)-\d+-[0-9a-f]{16}")  # generated names (shmalloc/leftovers.py)

@@ -140,6 +140,8 @@ def _folder(config: pytest.Config, text: str) -> Path | None:
     if text == NO_FOLDER:
         return None
     if config.getoption("shm_db") is not None:
+        if not text:
+            raise pytest.UsageError(f"--shm-db: ''; use a folder, or {NO_FOLDER}")
         return config.invocation_params.dir / text
     return config.rootpath / (text or FOLDER)
 
@@ -191,9 +193,9 @@ def _token(text: str | None) -> str | None:
     if text is None:
         return None
     from shmalloc.errors import MisuseError
-    from stress.explorer.token import Token
+    from shmalloc.pytest_plugin.loading import of_stress
 
     try:
-        return str(Token.parse(text))
+        return str(of_stress("explorer.token").Token.parse(text))
     except MisuseError as error:
         raise pytest.UsageError(f"--shm-replay: {error}") from error

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stress.pytest_plugin.options import Settings, settings_of
+from shmalloc.pytest_plugin.loading import of_plugin
+from shmalloc.pytest_plugin.options import Settings, settings_of
 
 if TYPE_CHECKING:
     from stress.pytest_plugin.kept import Kept
@@ -45,9 +46,8 @@ class State:
     @cached_property
     def kept(self) -> Kept:
         """The kept failures of this rootdir."""
-        from stress.pytest_plugin.kept import Kept
-
-        return Kept(self.settings.folder, self.problems.append)
+        kept: Kept = of_plugin("kept").Kept(self.settings.folder, self.problems.append)
+        return kept
 
     @property
     def kept_nodes(self) -> list[str]:

@@ -18,8 +18,9 @@ from contextlib import suppress
 
 import pytest
 
-from stress.pytest_plugin.outcomes import skipped
-from stress.pytest_plugin.record import (
+from shmalloc.pytest_plugin.loading import of_plugin
+from shmalloc.pytest_plugin.outcomes import skipped
+from shmalloc.pytest_plugin.record import (
     FIXED,
     NEEDS,
     PASSES,
@@ -30,7 +31,7 @@ from stress.pytest_plugin.record import (
     forget,
     known_record,
 )
-from stress.pytest_plugin.state import State
+from shmalloc.pytest_plugin.state import State
 
 SECTION = "shmalloc"
 
@@ -46,11 +47,10 @@ class Part:
         """Compile what the tests that were chosen call, unless none is going to run."""
         option = session.config.option
         needs = {need for item in session.items for need in item.stash.get(NEEDS, ()) if need}
-        if needs and not (option.collectonly or option.setupplan):
-            from stress.pytest_plugin.compiling import compile_for, of_one_process
-
-            say = of_one_process(self._state.say, self._state.worker)
-            compile_for(sorted(needs), self._state.settings, say)
+        if needs and not (option.collectonly or getattr(option, "setupplan", False)):
+            compiling = of_plugin("compiling")
+            say = compiling.of_one_process(self._state.say, self._state.worker)
+            compiling.compile_for(sorted(needs), self._state.settings, say)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -70,7 +70,7 @@ class Part:
         marks = self._state.settings.marks
         ours = NEEDS in item.stash and any(item.get_closest_marker(mark) for mark in marks)
         if ours and isinstance(item, pytest.Function):
-            from stress.pytest_plugin.returned import wrap
+            from shmalloc.pytest_plugin.returned import wrap
 
             wrap(self._state, item)
 
@@ -95,8 +95,7 @@ def _settle(state: State, record: Record, call: pytest.CallInfo[None]) -> None:
     """Bring the kept failures of the test up to date with what it did."""
     skip = call.excinfo is not None and isinstance(call.excinfo.value, pytest.skip.Exception)
     if state.settings.replay is None and not skip:
-        from stress.pytest_plugin.kept import Failure
-
+        failure_of = of_plugin("kept").Failure
         before = {failure.token: failure for failure in state.kept.of(record.node)}
         now, moment_s = {}, time.time()
         if call.excinfo is not None:  # those that were not run again stay
@@ -108,7 +107,7 @@ def _settle(state: State, record: Record, call: pytest.CallInfo[None]) -> None:
                 first = [now.pop(t) for t in same]
                 first_s = min((f.first_s for f in first), default=moment_s)
                 times = sum(f.times for f in first) + 1
-                now[token] = Failure(*names, token, found.headline, first_s, moment_s, times)
+                now[token] = failure_of(*names, token, found.headline, first_s, moment_s, times)
         if set(now) != set(before) or record.failures:
             state.kept.keep(record.node, now.values())
         for token in set(before) - set(now) if call.excinfo is None else ():

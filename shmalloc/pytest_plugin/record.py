@@ -108,10 +108,15 @@ def record_of(item: pytest.Item, session_seed: int) -> Record:
 
 def seed_of(session_seed: int, item: pytest.Item) -> int:
     """The seed of a test: it depends on the session's seed and the node id alone."""
-    from stress.pytest_plugin.kept import printable
-    from stress.seeds import derive
+    from shmalloc.pytest_plugin.loading import of_stress
 
-    return derive(session_seed, printable(node_of(item))) >> _TEST_SEED_SHIFT
+    seed: int = of_stress("seeds").derive(session_seed, printable(node_of(item)))
+    return seed >> _TEST_SEED_SHIFT
+
+
+def printable(node: str) -> str:
+    """A node id as JSON takes it: the name of a file may hold bytes that are no text."""
+    return node.encode("utf-8", "backslashreplace").decode()
 
 
 _making = threading.Lock()

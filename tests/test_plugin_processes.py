@@ -156,6 +156,18 @@ def test_who_waits_says_for_whom_once_and_gets_the_turn_afterwards(holder):
     assert said == ["me waits for process 7 (holder), which has the cores"]
 
 
+def test_a_file_that_is_cleaned_away_while_another_waits_gives_two_no_turn_at_once(turns, holder):
+    """The holder keeps a file that is gone; who comes next locks the one that all others find."""
+    (turns / "turn").unlink()
+    with Turn("8\nme", pytest.fail):
+        waiting = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True)
+        try:
+            assert waiting.stdout.readline().startswith("holder waits for process 8 (me)")
+        finally:
+            waiting.kill()
+            waiting.communicate()
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork")
 def test_a_child_of_the_holder_does_not_keep_the_turn(turns):
     with Turn("1\nparent", pytest.fail):

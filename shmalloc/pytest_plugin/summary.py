@@ -32,6 +32,9 @@ class Part:
         self._state = state
         self._found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self._used = False
+        self._disturbed = (
+            False  # a worker was lost, or Ctrl-C: one that used us may have said nothing
+        )
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         for name, value in report.user_properties:
@@ -60,8 +63,16 @@ class Part:
             for line in lines:
                 terminalreporter.line(line)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, error: object) -> None:
+        """A worker of xdist has ended."""
+        self._disturbed |= error is not None
+
+    def pytest_keyboard_interrupt(self) -> None:
+        self._disturbed = True
+
     def pytest_unconfigure(self) -> None:
-        if _orphans():
+        if (self._used or self._disturbed) and _orphans():
             from shmalloc.leftovers import sweep
 
             sweep()

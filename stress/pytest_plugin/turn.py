@@ -21,6 +21,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 
 from shmalloc.compiler.directory import UntrustedError, shown, trusted
@@ -42,14 +43,13 @@ class Turn:
     def __init__(self, me: str, say: Callable[[str], None]) -> None:
         self._me = me
         self._say = say
+        self._path = ""
         self._descriptor = -1
 
     def __enter__(self) -> Turn:
         try:
-            folder = trusted(folder_of_turns(), make=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-            self._descriptor = os.open(f"{folder}/turn", flags, 0o600)
-            _held.add(self._descriptor)
+            self._path = f"{trusted(folder_of_turns(), make=True)}/turn"
+            self._open()
             self._wait()
         except (UntrustedError, OSError) as error:
             self._end()
@@ -83,12 +83,25 @@ class Turn:
                 told = holder
             time.sleep(NAP_S)
 
+    def _open(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._descriptor = os.open(self._path, flags, 0o600)
+        _held.add(self._descriptor)
+
     def _try(self) -> bool:
+        """Whether the lock is ours now, on the file that others find at the path."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        return True
+        try:
+            if os.path.samestat(os.fstat(self._descriptor), Path(self._path).stat()):
+                return True
+        except FileNotFoundError:
+            pass  # it was cleaned away: the next one to come makes another
+        self._end()
+        self._open()
+        return False
 
     def _holder(self) -> str:
         """``process 123 (tests/test_a.py::test_b)``; empty while the file says nothing yet."""

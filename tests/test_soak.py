@@ -10,6 +10,7 @@ import shlex
 import sqlite3
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from contextlib import closing
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from stress.soak.spec import spec_from
 from support.runs import PATIENCE_S, ROOT, compile_once, environment
 from support.soaks import TINY, RunningSoak, rounds_of, runs_of, soak
 
+ROUND_CASES = "shmstress.soak.round"
 MUTANT = "merge-once"  # two free buddies that stay apart: the audit sees them
 
 
@@ -43,7 +45,8 @@ def passed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("soak")
     db, document = folder / "soak.db", folder / "soak.json"
     what = ("--weights", "run=2,crash=1", "--program", "pages-order-0,buddy-merge-take")
-    done = soak(db, *TINY, "--rounds", "3", *what, "--json", str(document))
+    files = ("--json", str(document), "--junit", str(folder / "soak.xml"))
+    done = soak(db, *TINY, "--rounds", "3", *what, *files)
     assert done.returncode == 0, done.stderr
     return db, json.loads(document.read_text()), done.stdout
 
@@ -83,6 +86,13 @@ def test_operations_of_the_table_are_those_of_the_rounds(passed):
     db, document, _ = passed
     rounds = [one for one in rounds_of(db) if one.kind == "run"]
     assert document["operations"]["run"] == sum(one.operations for one in rounds) > 0
+
+
+def test_junit_has_a_case_for_each_round(passed):
+    db, _, _ = passed
+    cases = ElementTree.parse(db.with_name("soak.xml")).getroot().iter("testcase")
+    names = [str(case.get("name")) for case in cases if case.get("classname") == ROUND_CASES]
+    assert names == [f"{one.number} {one.kind}" for one in rounds_of(db)]
 
 
 def test_a_round_is_repeated_by_its_command_alone(passed):

@@ -20,6 +20,7 @@ from stress.options import (
     Size,
     Time,
     duration,
+    exports,
     ignore,
     json_file,
     keep,
@@ -33,6 +34,7 @@ from stress.verdict import Verdict
 
 if TYPE_CHECKING:
     from stress.records.writer import Records
+    from stress.report.exports import Exports
     from stress.soak.draw import Drawer
     from stress.soak.session import Session
     from stress.soak.spec import SoakSpec
@@ -51,6 +53,10 @@ OF_A_SESSION = OF_METRICS | {
     "keep",
     "ignore",
     "json",
+    "junit",
+    "ktap",
+    "markdown",
+    "sarif",
     "progress",
 }
 
@@ -175,6 +181,7 @@ def _workloads() -> list[str]:
     help="Time to repeat a failing round, and again to cut it down.",
 )
 @json_file()
+@exports("junit", "ktap", "markdown", "sarif")
 @metrics()
 @progress("Show progress; auto: live on a terminal, a line for each round elsewhere.")
 @option(
@@ -184,15 +191,13 @@ def _workloads() -> list[str]:
     group="Results",
     help=f"Print the settings and the first {SHOWN_ROUNDS} rounds, and stop.",
 )
-@click.pass_context
 def command(
-    ctx: click.Context,
-    /,
     db: str,
     resume: bool,
     keep: int | None,
     ignore: tuple[str, ...],
     json: str | None,
+    exports: dict[str, str | None],
     metrics: Places,
     progress: str,
     dry_run: bool,
@@ -209,10 +214,11 @@ def command(
     """
     from stress.records.fingerprint import Ignored
     from stress.records.writer import Records
-    from stress.report.places import require_places
+    from stress.report.exports import Exports
     from stress.soak.session import begin_soak, resume_soak
 
-    require_places(json=json, db=db)
+    files = Exports(exports, json=json, db=db)
+    ctx = click.get_current_context()
     given = [p.name for p in ctx.command.params if _is_typed(ctx, p.name or "")]
     if resume:
         _refuse_settings(ctx, [name for name in given if name not in OF_A_SESSION])
@@ -231,10 +237,10 @@ def command(
             session = begin_soak(records, spec)
         view = _view(progress)
         if exporter is None:
-            return _soak(records, session, json, view).exit_code
+            return _soak(records, session, view, files, json).exit_code
         from stress.soak.measured import MeasuredView
 
-        verdict = _soak(records, session, json, MeasuredView(view, exporter))
+        verdict = _soak(records, session, MeasuredView(view, exporter), files, json)
         exporter.finish(verdict)
         return verdict.exit_code
 
@@ -312,27 +318,33 @@ def _show_rounds(drawer: Drawer) -> int:
     return 0
 
 
-def _soak(records: Records, session: Session, json: str | None, view: View) -> Verdict:
+def _soak(
+    records: Records, session: Session, view: View, files: Exports, json: str | None
+) -> Verdict:
     """One session, from the first line to the last."""
     from shmalloc.leftovers import sweep
+    from stress.records.reader import Reader
     from stress.report.places import write_to
+    from stress.report.suites.recorded import suite_of
     from stress.soak.hunt import Soak
     from stress.soak.stops import Stops
     from stress.soak.summary import Summary, first_line
 
-    to_stderr = json == "-"
     drawer = _drawer(session.spec)  # a soak that goes on has other settings than this command
-    click.echo(first_line(session), err=to_stderr)
+    click.echo(first_line(session), err=files.aside)
     sys.stdout.flush()
     sweep()  # of a soak that was killed
     with Stops() as stops:
         soak = Soak(drawer, records, session, view, stops)
         verdict = soak.run()
     summary = Summary.of(session, verdict, drawer, records.path)
+    for line in summary.lines():
+        click.echo(line, err=files.aside)
+    sys.stdout.flush()
     if json is not None:
         write_to(json, summary.document())
-    for line in summary.lines():
-        click.echo(line, err=to_stderr)
+    with Reader(records.path) as reader:
+        files.write(lambda: suite_of(reader, reader.run(session.run_id)))
     return verdict
 
 

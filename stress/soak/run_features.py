@@ -118,7 +118,9 @@ MEMORY_FEATURES = (
 )
 ENGINE_FEATURES = (
     Feature(INTERPRETED, _interpreted, LIVE, chance=SELDOM),
-    Feature("frequent-audits", _one_of("audit-every", "500ms", "1s")),
+    Feature(  # with reporting, an audit gives all free memory back, which takes longer than that
+        "frequent-audits", _one_of("audit-every", "500ms", "1s"), frozenset({REPORTING})
+    ),
 )
 FEATURES = (*FAULT_FEATURES, *DELAY_FEATURES, *MEMORY_FEATURES, *ENGINE_FEATURES)
 

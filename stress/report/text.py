@@ -18,14 +18,14 @@ from stress.run.histogram import PERCENTILES
 from stress.run.result import RunResult
 from stress.spec import RunSpec
 from stress.verdict import Verdict
-from stress.workloads.latency import SAMPLE_EVERY, SAMPLE_EVERY_OF_TRACE
+from stress.workloads.latency import SAMPLE_EVERY, SAMPLE_EVERY_SLOWER
 
 REFUSED = "refused (out of memory, expected)"
 WORKLOAD_COLUMNS = ("workload", "worker s", "operations", "per second", "longest ms", "refused*")
 LATENCY_COLUMNS = ("operation*", "timed calls", *(f"p{q:g}" for q in PERCENTILES), "max")
 TIMED = (
-    f"of frequent operations one call in {SAMPLE_EVERY} is timed,"
-    f" of those of a trace one in {SAMPLE_EVERY_OF_TRACE}"
+    f"of single pages and objects one call in {SAMPLE_EVERY} is timed,"
+    f" of lists of them and in a trace one in {SAMPLE_EVERY_SLOWER}, of others all"
 )
 HONEST = "native runs repeat their inputs, not their interleavings; run it longer or more often"
 

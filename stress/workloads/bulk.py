@@ -19,9 +19,15 @@ from shmalloc.kernels.pages import free_pages
 from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
 from shmalloc.units import Cpu, Memory, WordIndex
 from shmalloc.words import fixed
-from stress.oracles.owners import check_stamp, disown, own, stamp
-from stress.workloads.area import W_DATA, draw, fresh_id, stopping, work_at
-from stress.workloads.latency import L_ALLOC_BULK, L_FREE_BULK, clock_of, note
+from stress.oracles.owners import ID_CPU_BITS, check_stamp, disown, own, stamp
+from stress.workloads.area import W_DATA, W_SEQUENCE, draw, fresh_id, stopping, work_at
+from stress.workloads.latency import (
+    L_ALLOC_BULK,
+    L_FREE_BULK,
+    SAMPLE_EVERY_SLOWER,
+    clock_of_some,
+    note,
+)
 
 BULK_BATCHES = 16
 BULK_PAGES = 64
@@ -57,7 +63,7 @@ def bulk_fill(mem: Memory, cpu: Cpu, at: WordIndex, batch: WordIndex) -> int:
     mt = draw(mem, at, c.MT_PCP_TYPES)
     owner = fresh_id(mem, cpu, at)
     wanted = 1 + draw(mem, at, BULK_PAGES)
-    began = clock_of(mem)
+    began = clock_of_some(mem, mem[at + W_SEQUENCE], SAMPLE_EVERY_SLOWER)
     got = alloc_bulk(mem, cpu, order, mt, owner, wanted, batch + BULK_PFNS)
     note(mem, cpu, L_ALLOC_BULK, began, got)
     mem[batch + BULK_ORDER] = order
@@ -91,7 +97,7 @@ def bulk_empty(mem: Memory, cpu: Cpu, batch: WordIndex, singly: int) -> int:
         for i in range(kept):
             free_pages(mem, cpu, mem[batch + BULK_PFNS + i], order)
     else:
-        began = clock_of(mem)
+        began = clock_of_some(mem, owner >> ID_CPU_BITS, SAMPLE_EVERY_SLOWER)
         free_bulk(mem, cpu, order, kept, batch + BULK_PFNS)
         note(mem, cpu, L_FREE_BULK, began, 0)
     return count

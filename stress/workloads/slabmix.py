@@ -34,6 +34,7 @@ from stress.workloads.latency import (
     L_CACHE_FREE_BULK,
     L_CACHE_SHRINK,
     SAMPLE_EVERY,
+    SAMPLE_EVERY_SLOWER,
     clock_of,
     clock_of_some,
     note,
@@ -174,7 +175,7 @@ def mix_bulk(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     cache_id = mix_cache(mem, at, which)
     if cache_id < 0:
         return
-    began = clock_of(mem)
+    began = clock_of_some(mem, mem[at + W_CURSOR], SAMPLE_EVERY_SLOWER)
     got = cache_alloc_bulk(mem, cpu, cache_id, MIX_BULK_OBJECTS, at + MIX_BULK)
     note(mem, cpu, L_CACHE_ALLOC_BULK, began, got)
     if got < 0:
@@ -188,7 +189,7 @@ def mix_bulk(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
         if mix_check(mem, cpu, address) == 0:
             mem[at + MIX_BULK + kept] = address
             kept += 1
-    began = clock_of(mem)
+    began = clock_of_some(mem, mem[at + W_CURSOR], SAMPLE_EVERY_SLOWER)
     cache_free_bulk(mem, cpu, cache_id, kept, at + MIX_BULK)
     note(mem, cpu, L_CACHE_FREE_BULK, began, 0)
 

@@ -40,7 +40,7 @@ from stress.workloads.latency import (
     L_CACHE_ALLOC,
     L_CACHE_FREE,
     L_FREE_PAGES,
-    SAMPLE_EVERY_OF_TRACE,
+    SAMPLE_EVERY_SLOWER,
     clock_of_some,
     note,
 )
@@ -169,7 +169,7 @@ def trace_take_pages(mem: Memory, cpu: Cpu, at: WordIndex, event: WordIndex, pos
     word = mem[event]
     order = what_of(word)
     owner = trace_owner(mem, cpu, at, position)
-    began = clock_of_some(mem, position, SAMPLE_EVERY_OF_TRACE)
+    began = clock_of_some(mem, position, SAMPLE_EVERY_SLOWER)
     pfn = alloc_pages(mem, cpu, order, (word >> TRACE_MT_SHIFT) & TRACE_MT_MASK, owner)
     note(mem, cpu, L_ALLOC_PAGES, began, pfn)
     if pfn < 0 or own(mem, cpu, pfn, order, owner) != 0:
@@ -189,7 +189,7 @@ def trace_take_object(
 ) -> None:
     """Allocate an object, sign it at both ends and publish its handle, or the failure."""
     entry = cache_entry(mem, what_of(mem[event]))
-    began = clock_of_some(mem, position, SAMPLE_EVERY_OF_TRACE)
+    began = clock_of_some(mem, position, SAMPLE_EVERY_SLOWER)
     address = cache_alloc(mem, cpu, mem[entry + 1])
     note(mem, cpu, L_CACHE_ALLOC, began, address)
     if address < 0:
@@ -262,7 +262,7 @@ def give_handle(mem: Memory, cpu: Cpu, at: WordIndex, word: int, handle: int, ow
         return c.E_STATE
     live = at + T_COUNTS + N_LIVE_PAGES
     mem[live] = mem[live] - (1 << order)
-    began = clock_of_some(mem, where, SAMPLE_EVERY_OF_TRACE)
+    began = clock_of_some(mem, where, SAMPLE_EVERY_SLOWER)
     code = free_pages(mem, cpu, where, order)
     note(mem, cpu, L_FREE_PAGES, began, code)
     return code
@@ -280,7 +280,7 @@ def give_object(
     if found != owner:
         report(mem, cpu, c.X_PAYLOAD, address, owner, found)
         return c.E_STATE
-    began = clock_of_some(mem, address, SAMPLE_EVERY_OF_TRACE)
+    began = clock_of_some(mem, address, SAMPLE_EVERY_SLOWER)
     code = cache_free(mem, cpu, mem[entry + 1], address)
     note(mem, cpu, L_CACHE_FREE, began, code)
     return code

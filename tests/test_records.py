@@ -178,6 +178,18 @@ def test_the_first_violation_stands_for_those_that_follow(path: Path, records: R
         assert [one.invariant for one in reader.violations(name)] == ["I_TAIL", "X_PAYLOAD"]
 
 
+def test_memory_that_grows_is_a_finding_of_its_own(path: Path, records: Records) -> None:
+    _, round_id = begun(records)
+    grows = [
+        Violation("X_MEMORY_GROWTH", f"worker {n} (pid {n})", "less", f"{n} MiB") for n in (7, 8)
+    ]
+    names = records.violations(round_id, [tail(1), *grows], "c")
+    with Reader(path) as reader:
+        found = [reader.finding(name).invariant for name in names]
+        assert found == ["I_TAIL", "X_MEMORY_GROWTH"]
+        assert len(reader.violations(names[1])) == 2
+
+
 def test_few_violations_of_a_round_are_kept(path: Path, records: Records) -> None:
     _, round_id = begun(records)
     (name,) = records.violations(round_id, [tail(pfn) for pfn in range(200)], "c")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -25,7 +25,6 @@ from stress.verdict import EXIT_USAGE, Verdict
 from support.recorded import a_moment
 
 STRANGER = 65534  # a user without rights
-REACHED = stat.S_IXOTH | stat.S_IXGRP  # of a folder: what is in it can be named
 WORK = Work("run", "shmstress run")
 RACE = Finding("schedule", "race", "push", "two writes", "shmstress replay x")
 
@@ -250,20 +249,19 @@ def without_rights() -> Iterator[None]:
 
 
 @pytest.fixture
-def read_only(tmp_path: Path) -> Iterator[Path]:
-    """A database in a folder that only its owner may write to, and reach by its name."""
-    folder = tmp_path / "read-only"
-    folder.mkdir()
-    made(folder / "runs.db").chmod(0o444)
-    modes = {one: stat.S_IMODE(one.stat().st_mode) for one in folder.parents}
-    closed = {one: mode for one, mode in modes.items() if mode & REACHED != REACHED}
-    for one, mode in closed.items():
-        one.chmod(mode | REACHED)
-    folder.chmod(0o555)
-    yield folder / "runs.db"
-    folder.chmod(0o755)
-    for one, mode in closed.items():
-        one.chmod(mode)
+def read_only() -> Iterator[Path]:
+    """A database in a folder that only its owner may write to, and that all may look into.
+
+    Not below tmp_path: pytest lets only its own user into that.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home) / "read-only"
+        folder.mkdir()
+        made(folder / "runs.db").chmod(0o444)
+        Path(home).chmod(0o755)
+        folder.chmod(0o555)
+        yield folder / "runs.db"
+        folder.chmod(0o755)
 
 
 def test_a_database_that_cannot_be_written_is_read(read_only: Path) -> None:

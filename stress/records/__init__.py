@@ -7,6 +7,7 @@
     writers       which run has a living writer: a lock that the system frees with the process
     transactions  the one connection of a writer, and when it waits for the disk
     writer        Records: what a command writes, as it happens
+    findings      the part of a writer that records what was found
     reader        Reader: what people and reports read, also while a writer writes
     rows          the rows that a reader gives
     receiver      samples of a run, one a second
@@ -15,6 +16,7 @@
     work          what is run
     failures      findings of the explorer and of crash mode
     outcomes      what came of a round, with its findings in one transaction
+    keep          old rounds thinned out, so that the file stays below a size
     fingerprint   one short text for one defect, whatever the seed, process or address
 
 ``Records`` and ``Reader`` are all that other packages need. Nothing here prints.

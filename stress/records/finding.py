@@ -13,6 +13,7 @@ from shmalloc.errors import Violation
 from stress.records.fingerprint import fingerprint, without_numbers
 from stress.records.transactions import as_json, as_text
 
+ALONE = frozenset({"X_MEMORY_GROWTH", "X_DESCRIPTOR_GROWTH"})  # they follow from nothing else
 VIOLATION, SCHEDULE, CRASH, MUTANT = "violation", "schedule", "crash", "mutant"
 
 

@@ -27,23 +27,14 @@ import socket
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from shmalloc import __version__
-from shmalloc.errors import MisuseError, Violation
-from stress.records import sightings
+from shmalloc.errors import MisuseError
 from stress.records.database import real_path
-from stress.records.finding import (
-    Attachment,
-    Finding,
-    finding_of,
-    fingerprint_of,
-    row_of,
-    violation_row,
-)
+from stress.records.findings import Findings
 from stress.records.fingerprint import Ignored
 from stress.records.keep import Keeper
 from stress.records.transactions import Transactions, as_json, as_text
@@ -57,12 +48,10 @@ if TYPE_CHECKING:
 __all__ = ["Records", "Work"]
 
 RUNNING, ENDED, LOST = "running", "ended", "lost"
-STATUSES = ("open", "ignored", "fixed")
 SAMPLE_BUSY_S = 0.2  # a sample does not wait long: a run must not stand still for it
-VIOLATIONS = 8  # rows of one fingerprint and round
 
 
-class Records:
+class Records(Findings):
     """The writer of one database file; made if it does not exist, unless ``create`` is False.
 
     ``ignored``: fingerprints that the hunt goes past, besides those that the file says are ignored.
@@ -78,9 +67,8 @@ class Records:
         keep_bytes: int | None = None,
     ) -> None:
         self.path = real_path(path)
-        self._ignored = ignored or Ignored()
         with ExitStack() as opened:
-            self._file = Transactions(self.path, create)
+            super().__init__(Transactions(self.path, create), ignored or Ignored())
             opened.callback(self._file.close)
             self._keeper = None if keep_bytes is None else Keeper(self._file, keep_bytes)
             self._writers = Writers(self.path, writing=True)
@@ -198,11 +186,6 @@ class Records:
             if self._keeper is not None:
                 self._keeper.ended()
 
-    def run_of(self, round_id: int) -> int:
-        """The run that a round is a part of."""
-        row = self._file.execute("SELECT run_id FROM rounds WHERE id = ?", (round_id,)).fetchone()
-        return int(row[0])
-
     # --- while it runs ---
     def sample(self, round_id: int, moment: Moment, new_map: bool = True) -> None:
         """One state of a run. Does not wait for the disk, and hardly for another writer.
@@ -219,131 +202,7 @@ class Records:
             if self._keeper is not None:
                 self._keeper.sampled()
 
-    # --- findings ---
-    def violations(
-        self,
-        round_id: int,
-        found: Sequence[Violation],
-        command: str,
-        attachments: Sequence[Attachment] = (),
-    ) -> list[str]:
-        """What a native round found. Returns the fingerprints of its findings.
-
-        The first violation explains the others, so all are reports of one finding: the first that
-        is not ignored, else the first. ``attachments``: kept if this is its first sighting.
-        """
-        if not found:
-            return []
-        first = next((one for one in found if not self.is_ignored(fingerprint_of(one))), found[0])
-        with self.together():
-            finding = replace(finding_of(first, command), attachments=attachments)
-            name = self.finding(round_id, finding, len(found))
-            kept: dict[str, int] = {}
-            for violation in found:
-                own = fingerprint_of(violation)
-                kept[own] = kept.get(own, 0) + 1
-                if kept[own] <= VIOLATIONS:
-                    self._file.insert("violations", violation_row(round_id, name, own, violation))
-        return [name]
-
-    def finding(self, round_id: int, found: Finding, times: int = 1) -> str:
-        """A round saw a defect, and reported it so often. Returns its fingerprint.
-
-        A known one is counted (``seen``). What its first sighting left (report, command,
-        attachments) stays, until ``reproduced`` has something smaller.
-        """
-        name = found.fingerprint
-        with self.together():
-            if not self.seen(round_id, name, times):
-                status = "ignored" if name in self._ignored else "open"
-                self._file.insert("findings", row_of(found, status, round_id))
-                sightings.count(self._file, round_id, name, times)
-                for one in found.attachments:
-                    self.artifact(self.run_of(round_id), one, round_id, name)
-        return name
-
-    def seen(self, round_id: int, fingerprint: str, times: int = 1) -> bool:
-        """Count a round that saw a known finding, once; False if it is not known yet.
-
-        One that was fixed is open again.
-        """
-        with self.together():
-            return sightings.see(self._file, round_id, fingerprint, times)
-
-    def reproduced(
-        self,
-        fingerprint: str,
-        repeatable: bool,
-        command: str | None = None,
-        token: str | None = None,
-        report: str | None = None,
-    ) -> None:
-        """Whether a finding came again when it was repeated, and what is now its smallest form."""
-        with self.together():
-            self._file.execute(
-                "UPDATE findings SET repeatable = ?, command = coalesce(?, command),"
-                " token = coalesce(?, token), report = coalesce(?, report) WHERE fingerprint = ?",
-                (int(repeatable), command and as_text(command), token, report and as_text(report),
-                 fingerprint),
-            )  # fmt: skip
-
-    def artifact(
-        self,
-        run_id: int,
-        file: Attachment,
-        round_id: int | None = None,
-        fingerprint: str | None = None,
-    ) -> int:
-        """A file that belongs to a run, a round or a finding. Returns its id."""
-        row = {
-            "run_id": run_id,
-            "round_id": round_id,
-            "fingerprint": fingerprint,
-            "name": as_text(file.name),
-            "media_type": file.media_type,
-            "bytes": len(file.content),
-            "content": file.content,
-        }
-        with self.together():
-            return self._file.insert("artifacts", row)
-
-    def is_ignored(self, fingerprint: str) -> bool:
-        """Whether a hunt is to go past it: by ``--ignore``, or because the database says so."""
-        if fingerprint in self._ignored:
-            return True
-        query = "SELECT status FROM findings WHERE fingerprint = ?"
-        row = self._file.execute(query, (fingerprint,)).fetchone()
-        return row is not None and row[0] == "ignored"
-
-    @property
-    def ignored(self) -> tuple[str, ...]:
-        """What to go past: the names of ``--ignore``, and the findings that are ignored."""
-        rows = self._file.execute("SELECT fingerprint FROM findings WHERE status = 'ignored'")
-        return (*self._ignored.names, *(str(row[0]) for row in rows))
-
-    @property
-    def ignores(self) -> bool:
-        """Whether there is anything to go past."""
-        return bool(self.ignored)
-
-    def set_status(self, fingerprint: str, status: str) -> None:
-        """Set a finding "open", "ignored" or "fixed". Raises ``MisuseError`` if there is none."""
-        if status not in STATUSES:
-            raise MisuseError(f"status: {status!r}; use {', '.join(STATUSES)}")
-        with self.together():
-            query = "UPDATE findings SET status = ? WHERE fingerprint = ?"
-            if self._file.execute(query, (status, fingerprint)).rowcount != 1:
-                raise MisuseError(f"fingerprint: {fingerprint!r} is not in {self.path}")
-
-    def ignore(self, fingerprint: str) -> None:
-        """Go past this finding from now on, in this hunt and in later ones."""
-        self.set_status(fingerprint, "ignored")
-
     # --- the file ---
-    def together(self, durable: bool = True) -> AbstractContextManager[None]:
-        """One transaction: all that is written in it, or nothing; inside of another, a part."""
-        return self._file.together(durable)
-
     @property
     def over_limit(self) -> bool:
         """Whether the file is larger than ``keep_bytes``, although only findings are left in it."""

@@ -188,13 +188,14 @@ def test_without_a_failure_there_is_no_trace_and_that_is_said(tmp_path, capsys, 
     assert not (tmp_path / "a.json").exists()
 
 
-def test_a_run_that_fails_shows_the_last_accesses_of_all_cpus(tmp_path):
+def test_a_run_that_fails_shows_the_last_accesses_of_its_cpus(tmp_path):
+    """Of those that made any: on a busy machine one worker may die before the other begins."""
     path = tmp_path / "a.json"
     spec = ("--workload", "churn", "--workers", "2", "--ram", "32MiB", "--duration", "10m")
     with RunningRun(*spec, "--flight", "64", "--perfetto", str(path)) as run:
         os.kill(run.workers()[1], signal.SIGKILL)
         code, output = run.end()
     found = Trace(path.read_text())
-    assert code == 1 and [*found.tracks] == ["cpu 0", "cpu 1"]
-    assert all(len(track.instants) > 10 for track in found.tracks.values())
+    assert code == 1 and set(found.tracks) <= {"cpu 0", "cpu 1"}
+    assert found.tracks and all(len(track.instants) > 10 for track in found.tracks.values())
     assert f"seed {output.split('seed=')[1].split()[0]}" in found.process

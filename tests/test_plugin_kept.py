@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from stress.pytest_plugin.kept import Failure, Kept, file_name
+from stress.pytest_plugin.kept import Kept, file_name
+from support.kept_writer import failure, write_often
 from support.sessions import XDIST, Project
 
 TESTS = """
@@ -94,10 +95,6 @@ def test_the_folder_says_what_to_commit(tmp_path):
     assert "fixed/" in (tmp_path / ".gitignore").read_text()
 
 
-def failure(token="shm1/counter/sc/p1/100/check/1/0123456789ab/-"):
-    return Failure("counter", "sc", token, "counter: check 1", 1.0, 2.0)
-
-
 NODES = [
     "a.py::test[x]", "a.py::test[x] ", "../a.py::t", "a/b.py::t", "a.py::test[\u2603]",
     "a.py::test[" + "y" * 999 + "]", "a.py::test[y/../../z]", "\udcff.py::t", ".", "",
@@ -152,14 +149,6 @@ def test_a_failure_that_comes_back_is_no_longer_fixed(tmp_path):
     for now in ([failure()], [], [failure()]):
         kept.keep("node", now)
     assert kept.fixed() == [] and kept.nodes() == ["node"]
-
-
-def write_often(folder, token):
-    kept = Kept(folder, print)
-    for _ in range(200):
-        kept.keep("node", [failure(token)])
-        assert [one.token[:5] for one in kept.of("node")] in ([], ["shm1/"]), "half of a file"
-        kept.keep("node", [])
 
 
 def test_two_sessions_that_write_at_once_leave_a_whole_file_or_none(tmp_path, capfd):

@@ -113,7 +113,7 @@ def test_a_command_that_needs_no_working_directory_works_without(tmp_path, argum
 
 
 def test_too_few_open_files():
-    told(shell('ulimit -n 16; "$@"', *RUN, "--workers", "6"), "6 workers need 40 open files")
+    told(shell('ulimit -n 16; "$@"', *RUN, "--workers", "6"), "6 workers need 48 open files")
 
 
 def test_files_that_may_not_grow():

@@ -192,3 +192,12 @@ def test_nothing_is_kept_where_nothing_shall_be(tmp_path):
     project = Project(tmp_path, {"test_counter.py": with_body(BROKEN)})
     assert project.run("--shm-db=none", "-k", "counter").code == 1
     assert not (tmp_path / ".shmalloc").exists()
+
+
+@pytest.mark.parametrize("moment", ["1e300", "-1", "1e12"])
+def test_a_time_out_of_range_is_a_damaged_file(tmp_path, moment):
+    kept = Kept(tmp_path, (problems := []).append)
+    kept.keep("a", [Failure("p", "sc", "t", "headline", 7.0, 7.0)])
+    path = tmp_path / "failures" / file_name("a")
+    path.write_text(path.read_text().replace('"first_s": 7.0', f'"first_s": {moment}'))
+    assert kept.of("a") == () and "is damaged" in problems[0]

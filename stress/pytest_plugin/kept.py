@@ -26,8 +26,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Annotated
 
-from msgspec import DecodeError, Struct, ValidationError, json
+from msgspec import DecodeError, Meta, Struct, ValidationError, json
 
 from shmalloc.pytest_plugin.record import printable
 
@@ -35,6 +36,7 @@ FORMAT = 1
 LONGEST_NAME = 80
 MOST_BYTES = 1 << 20  # of a file; a longer one is not ours
 MOST_FIXED = 200  # files of tests that turned green; older ones are removed
+LATEST_S = 1 << 36  # about the year 4147: what a date can be made of
 ATTEMPTS = 3  # another session may remove the folder as we write
 IGNORED = """\
 # Commit failures/ to share them: each test runs its kept schedules first. The rest stays here.
@@ -42,6 +44,7 @@ fixed/
 *.new
 """
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+Moment = Annotated[float, Meta(ge=0, le=LATEST_S)]  # unix seconds
 
 
 class Failure(Struct, frozen=True):
@@ -51,8 +54,8 @@ class Failure(Struct, frozen=True):
     memory: str
     token: str
     headline: str
-    first_s: float
-    last_s: float
+    first_s: Moment
+    last_s: Moment
     times: int = 1
 
 
@@ -62,7 +65,7 @@ class _File(Struct, frozen=True):
     format: int
     node: str
     failures: tuple[Failure, ...]
-    fixed_s: float | None = None  # when the test turned green
+    fixed_s: Moment | None = None  # when the test turned green
 
 
 class Kept:

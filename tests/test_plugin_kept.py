@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from stress.pytest_plugin.kept import Kept, file_name
+from stress.pytest_plugin.kept import Failure, Kept, file_name
 from support.kept_writer import failure, write_often
 from support.sessions import XDIST, Project
 

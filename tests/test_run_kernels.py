@@ -48,10 +48,15 @@ def test_the_whole_plan_serves_a_run_where_it_is_compiled_already(monkeypatch, k
     assert plan_at_hand(plan) == (whole_plan() if kept else plan)
 
 
-def test_a_hooked_run_has_an_image_of_its_own(monkeypatch):
-    monkeypatch.setattr(kernels, "is_kept", lambda plan: True)
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_hooked_run_is_served_by_the_whole_plan_with_hooks(monkeypatch, kept):
+    monkeypatch.setattr(kernels, "is_kept", lambda plan: kept)
     plan = plan_of(spec(flight=64))
-    assert plan_at_hand(plan) == plan
+    assert plan_at_hand(plan) == (whole_plan(hooked=True) if kept else plan)
+
+
+def test_the_whole_plan_has_no_hooks_unless_they_are_asked_for():
+    assert "jitter" not in {engine for engine, _ in whole_plan()}
 
 
 def test_recovery_is_compiled_only_for_runs_with_kills():

@@ -215,13 +215,13 @@ _WITNESSED = (
         c.X_MEMORY_GROWTH, "X_MEMORY_GROWTH",
         "a process of a run needs no more private memory after an hour than after a minute",
         ("a run's watch of its processes",), example="a worker that keeps a list of all its blocks",
-        unless="it is warming up, or it grows by less than the bound (stress/run/growth.py)",
+        unless="it is warming up, or it grows by less than the bound (docs/soak.md)",
     ),
     Invariant(
         c.X_DESCRIPTOR_GROWTH, "X_DESCRIPTOR_GROWTH",
         "a process of a run keeps no more files open after an hour than after a minute",
         ("a run's watch of its processes",), example="a pipe that stays open for each dead worker",
-        unless="it is warming up, or it grows by less than the bound (stress/run/growth.py)",
+        unless="it is warming up, or it grows by less than the bound (docs/soak.md)",
     ),
 )  # fmt: skip
 TABLE = {row.number: row for row in (*_RECOUNTED, *_REFUSED, *_WITNESSED)}

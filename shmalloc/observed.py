@@ -54,7 +54,7 @@ class ObservedSegment:
         if not 0 <= first <= first + count <= self.layout.words:
             raise IndexError(f"words {first} to {first + count}: outside of the segment")
         found = np.empty(count, dtype=np.int64)
-        view, got = memoryview(found).cast("B"), 0
+        view, got = found.data.cast("B"), 0
         while got < found.nbytes:
             read = os.preadv(self._handle, [view[got:]], first * 8 + got)
             if read == 0:

@@ -77,7 +77,7 @@ def map_of(ram: Readable, layout: Layout, cells: int = CELLS) -> bytes:
 
 def dominating(counts: np.ndarray) -> bytes:
     """The map of these ``counts_of``."""
-    return counts.argmax(axis=1).astype(np.uint8).tobytes()
+    return bytes(counts.argmax(axis=1).astype(np.uint8).data)
 
 
 def counts_of(ram: Readable, layout: Layout, cells: int = CELLS) -> np.ndarray:

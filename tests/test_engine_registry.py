@@ -55,9 +55,11 @@ def test_an_engine_is_made_once_and_only_when_it_is_asked_for(monkeypatch):
 
 
 def test_shmalloc_names_no_place_in_stress():
+    """Save the entry point of pytest: what it is for is to load our plugin from there."""
     named = {
         f"{path.relative_to(ROOT)}: {found}"
         for path in (ROOT / "shmalloc").rglob("*.py")
+        if "pytest_plugin" not in path.parts
         for found in re.findall(r"\bstress[./]\w+", path.read_text())
     }
     assert named == set()

@@ -76,7 +76,8 @@ class Transactions:
         with self._lock, errors_told(self.path):
             self.connection.execute("PRAGMA synchronous = NORMAL")
             self.connection.execute("PRAGMA busy_timeout = 0")
-            self.connection.execute("PRAGMA incremental_vacuum").fetchall()
+            # a statement without columns, a step for each page: execute() takes the first step only
+            self.connection.executescript("PRAGMA incremental_vacuum")
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _begin(self, durable: bool, busy_s: float) -> None:

@@ -21,7 +21,7 @@ class Stretch:
     def __init__(self, seen: ObservedSegment) -> None:
         self.layout: Layout = seen.layout
         self.array: np.ndarray = seen.words(0, seen.layout.at[END])
-        self._view = memoryview(self.array).cast("B").cast("q")
+        self._view = self.array.data.cast("B").cast("q")
 
     def __getitem__(self, index: int) -> int:
         return self._view[index]

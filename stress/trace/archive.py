@@ -216,7 +216,7 @@ class _Reader:
 
     def _fill(self, name: str, file: IO[bytes], into: np.ndarray) -> None:
         """Read exactly ``into``, and the end after it, where the checksum is compared."""
-        view, at = memoryview(into).cast("B") if into.size else memoryview(b""), 0
+        view, at = into.data.cast("B") if into.size else memoryview(b""), 0
         while at < len(view):
             part = file.read(min(_CHUNK_BYTES, len(view) - at))
             if not part:

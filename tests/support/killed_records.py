@@ -15,6 +15,7 @@ import select
 import signal
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -82,8 +83,8 @@ def forked(
     told = bytearray()
     poll = select.poll()
     poll.register(reader, select.POLLIN)
-    end_s = kill_after_s
-    while poll.poll(end_s * 1000):
+    end_s = time.monotonic() + kill_after_s  # of its whole life, however much it has to tell
+    while poll.poll(max(0.0, end_s - time.monotonic()) * 1000) and time.monotonic() < end_s:
         data = os.read(reader, 64)
         if not data:
             break

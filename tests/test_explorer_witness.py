@@ -21,10 +21,11 @@ from shmalloc.dialect import kernel, primitive
 from shmalloc.errors import EngineError, MisuseError
 from shmalloc.words import load
 from stress import Program, explore, replay
+from stress.explorer.digest import digest_of
 from stress.explorer.report.failure import KINDS, Failure
 from stress.explorer.searches import Budget, Plan, Search
 from stress.explorer.targets import load_program
-from stress.explorer.token import Directive, Token, digest_of
+from stress.explorer.token import Directive, Token
 from stress.explorer.witness import Attempts, run_directives, shrink, steering
 from stress.machine.block_layout import MODELS, Settings
 from stress.machine.engines import ENGINES, make_machine

@@ -13,7 +13,7 @@ from shmalloc.compiler.digest import key_of
 from shmalloc.compiler.instances import Instance
 from shmalloc.engine.native import RAM
 from stress import Program
-from stress.explorer.token import digest_of
+from stress.explorer.digest import digest_of
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """\

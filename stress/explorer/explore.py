@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from shmalloc.errors import MisuseError
 from stress.explorer.address import target_of
+from stress.explorer.digest import digest_of
 from stress.explorer.known import Failing, Known
 from stress.explorer.loading import stop_loading
 from stress.explorer.report.cause import cause_of
@@ -31,7 +32,7 @@ from stress.explorer.searches import (
     strategies,
 )
 from stress.explorer.strategies.pct import MAX_DEPTH
-from stress.explorer.token import Token, digest_of
+from stress.explorer.token import Token
 from stress.explorer.watch import watched
 from stress.explorer.witness import find_witness, preempted_steps, traced_machine
 from stress.machine import block as cb

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from html import escape
 
 from shmalloc.errors import MisuseError
+from stress.explorer.digest import digest_of
 from stress.explorer.loading import stop_loading
 from stress.explorer.report.cause import cause_of
 from stress.explorer.report.explain import trace_of
 from stress.explorer.report.failure import Failure
-from stress.explorer.token import Token, digest_of
+from stress.explorer.token import Token
 from stress.explorer.witness import preempted_steps, run_directives, steering, traced_machine
 from stress.machine import block as cb
 from stress.machine.block_layout import Settings

@@ -32,11 +32,12 @@ from shmalloc.pytest_plugin.record import (
 from shmalloc.pytest_plugin.state import State
 from shmalloc.sizes import parse_duration
 from stress.explorer.address import target_of
+from stress.explorer.digest import digest_of
 from stress.explorer.explore import DEFAULT_SECONDS, explore
 from stress.explorer.replay import CLOCKED_KINDS, Replay, replay
 from stress.explorer.report.failure import Failure
 from stress.explorer.result import ABANDONED, BUDGET, ERROR, FAILED, Exploration
-from stress.explorer.token import Token, digest_of
+from stress.explorer.token import Token
 from stress.machine.program import Program
 from stress.pytest_plugin.wording import command_for
 from stress.quantities import counted

@@ -14,9 +14,9 @@ round of a run that is resumed takes its number, and so its seed, from there. If
 larger than the limit, the database grows past it.
 
 The size is that of the file with its WAL, and the file itself shrinks: pages that become free are
-cut off (``incremental_vacuum``), and the WAL is emptied after each step. During a step the WAL holds
-the pages that it changes, at most as much as the file; a reader that holds a snapshot for long
-delays the end of that.
+cut off (``incremental_vacuum``), and the WAL is emptied after each step. During a step the WAL
+holds the pages that it changes, at most as much as the file; a reader that holds a snapshot for
+long delays the end of that.
 """
 
 from __future__ import annotations

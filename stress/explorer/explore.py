@@ -36,6 +36,7 @@ from stress.explorer.token import Token
 from stress.explorer.watch import watched
 from stress.explorer.witness import find_witness, preempted_steps, traced_machine
 from stress.machine import block as cb
+from stress.machine.arguments import whole, whole_of
 from stress.machine.block_layout import MODELS, Settings
 from stress.machine.engines import ENGINES
 from stress.machine.program import Program
@@ -49,6 +50,7 @@ AUTO_DPOR_SHARE = 0.25  # of the budget, before the estimate decides
 TURN_SECONDS = 0.5  # of one strategy of the portfolio
 TURN_SCHEDULES = 2_000
 DEFAULT_SECONDS = 10.0
+MAX_SEED = (1 << 40) - 1
 
 
 def explore(
@@ -133,16 +135,13 @@ def _require(
     ):
         if value not in known:
             raise nearest(value, known, name)
-    if schedules is not None and schedules < 1:
-        raise MisuseError(f"schedules: {schedules}; use at least 1, or None")
-    if seconds is not None and not seconds > 0:
-        raise MisuseError(f"seconds: {seconds}; use more than 0, or None")
-    if workers < 1:
-        raise MisuseError(f"workers: {workers}; use at least 1")
-    if not 1 <= depth <= MAX_DEPTH:
-        raise MisuseError(f"depth: {depth}; use 1 to {MAX_DEPTH}")
-    if not 0 <= seed < 1 << 40:
-        raise MisuseError(f"seed: {seed}; use 0 to 2**40 - 1")
+    if schedules is not None and (whole(schedules) or 0) < 1:
+        raise MisuseError(f"schedules: {schedules!r}; use at least 1, or None")
+    if seconds is not None and (not isinstance(seconds, int | float) or not seconds > 0):
+        raise MisuseError(f"seconds: {seconds!r}; use more than 0, or None")
+    whole_of("workers", workers, 1)
+    whole_of("depth", depth, 1, MAX_DEPTH)
+    whole_of("seed", seed, 0, MAX_SEED)
 
 
 def _require_bounds(strategy: str, preemptions: int | None, delays: int | None) -> None:
@@ -153,8 +152,7 @@ def _require_bounds(strategy: str, preemptions: int | None, delays: int | None) 
     if len(given) == 2:
         raise MisuseError("preemptions, delays: two bounds at once; use one of them")
     for name, bound in given.items():
-        if bound < 0:
-            raise MisuseError(f"{name}: {bound}; use at least 0")
+        whole_of(name, bound, 0)
 
 
 def _run_workers(program: Program, plan: Plan, budget: Budget, workers: int) -> Found:

@@ -12,6 +12,7 @@ import numpy as np
 
 from shmalloc.errors import MisuseError
 from stress.machine import block as cb
+from stress.machine.arguments import whole_of
 from stress.machine.races import RELEASED
 
 MODELS = {"sc": cb.SC, "tso": cb.TSO, "pso": cb.PSO}
@@ -39,10 +40,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.model not in MODELS:
             raise MisuseError(f"memory: {self.model!r}; use {', '.join(MODELS)}")
-        if not 1 <= self.step_limit <= MAX_STEPS:
-            raise MisuseError(f"step_limit: {self.step_limit}; use 1 to {MAX_STEPS:,}")
-        if self.free_spins < 0:
-            raise MisuseError(f"free_spins: {self.free_spins}; use at least 0")
+        whole_of("step_limit", self.step_limit, 1, MAX_STEPS)
+        whole_of("free_spins", self.free_spins, 0)
 
 
 def actors_of(cpus: int, model: str) -> int:

@@ -13,12 +13,12 @@ Rules:
 
 from __future__ import annotations
 
-import operator
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, SupportsIndex
+from typing import Any, NamedTuple, Protocol
 
 from shmalloc.errors import MisuseError
+from stress.machine.arguments import whole
 
 Names = Mapping[Any, Any]  # {index: name} or {name: index}
 WordName = Callable[[int], str]
@@ -60,7 +60,7 @@ def by_index(names: Names | None, words: int) -> dict[int, str]:
     found: dict[int, str] = {}
     for key, value in names.items():
         given, name = (value, key) if isinstance(key, str) else (key, value)
-        index = _whole(given)
+        index = whole(given)
         if index is None or not isinstance(name, str):
             raise MisuseError(f"names: {key!r}: {value!r}; use a word's index and its name")
         if not 0 <= index < words:
@@ -71,13 +71,6 @@ def by_index(names: Names | None, words: int) -> dict[int, str]:
             )
         found[index] = _one_line("names", name, f"word {index}")
     return found
-
-
-def _whole(given: object) -> int | None:
-    """``given`` as an int if it is a whole number, NumPy's too; True and 1.0 are none."""
-    if isinstance(given, bool) or not isinstance(given, SupportsIndex):
-        return None
-    return operator.index(given)
 
 
 class Named(Protocol):

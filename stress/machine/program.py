@@ -15,9 +15,10 @@ from shmalloc.compiler.kinds import ANY
 from shmalloc.compiler.rewrite import entry, runnable
 from shmalloc.compiler.types import analyse
 from shmalloc.dialect import Kernel, is_kernel
-from shmalloc.errors import MisuseError
-from shmalloc.memory import Ram
+from shmalloc.errors import KernelFault, MisuseError
+from shmalloc.memory import Ram, WordError
 from stress.machine import block as cb
+from stress.machine.arguments import image_of, observed_of, range_of, size_of, tuple_of, word_of
 from stress.machine.block_layout import BlockPlan, Settings, plan_block
 from stress.machine.names import (
     CodeName,
@@ -79,30 +80,21 @@ class Program:
     world: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("threads", "observe", "undefined", "locks"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
         if not isinstance(self.name, str) or len(self.name.splitlines()) > 1:
             raise MisuseError(f"name: {self.name!r}; use one line of text")
-        if self.words < 2 or self.words % 2:
-            raise MisuseError(f"words: {self.words}; use a positive even number")
-        if not 1 <= len(self.threads) <= cb.MAX_CPUS:
-            raise MisuseError(f"threads: {len(self.threads)}; use 1 to {cb.MAX_CPUS} kernels")
-        for thread in self.threads:
+        words = self._set("words", size_of(self.words))
+        threads = self._set("threads", tuple_of("threads", self.threads))
+        if not 1 <= len(threads) <= cb.MAX_CPUS:
+            raise MisuseError(f"threads: {len(threads)}; use 1 to {cb.MAX_CPUS} kernels")
+        for thread in threads:
             _require_kernel("threads", thread, 2, "(mem, cpu)")
         for name, watcher in (("check", self.check), ("invariant", self.invariant)):
             if watcher is not None:
                 _require_kernel(name, watcher, 1, "(mem)")
-        if isinstance(self.init, np.ndarray) and self.init.shape != (self.words,):
-            raise MisuseError(f"init: an image of shape {self.init.shape}; use ({self.words},)")
-        for what in self.observe:
-            self._require_observable(what)
-        for name, places in (
-            ("locks", self.locks),
-            ("undefined", [at for ends in self.undefined for at in ends]),
-        ):
-            for at in places:
-                if not 0 <= at < self.words + (name == "undefined"):
-                    raise MisuseError(f"{name}: word {at}; use 0 to {self.words - 1}")
+        self._set("init", image_of(self.init, words))
+        self._set_each("observe", lambda what: observed_of(what, words, len(threads)))
+        self._set_each("locks", lambda at: word_of("locks", at, words))
+        self._set_each("undefined", lambda ends: range_of("undefined", ends, words))
         object.__setattr__(self, "names", by_index(self.names, self.words))
         require_functions(self)
 
@@ -110,13 +102,13 @@ class Program:
         size = self.world or counted(self.words, "word")
         return f"<Program {self.name}: {counted(len(self.threads), 'CPU')}, {size}>"
 
-    def _require_observable(self, what: int | tuple[str, int]) -> None:
-        cpus = len(self.threads)
-        if isinstance(what, tuple):
-            if len(what) != 2 or what[0] != "r" or not 0 <= what[1] < cpus:
-                raise MisuseError(f"observe: {what!r}; use ('r', cpu) with cpu 0 to {cpus - 1}")
-        elif not 0 <= what < self.words:
-            raise MisuseError(f"observe: word {what}; use 0 to {self.words - 1}")
+    def _set(self, name: str, value: Any) -> Any:
+        """Keep an argument in the form in which it was examined."""
+        object.__setattr__(self, name, value)
+        return value
+
+    def _set_each(self, name: str, examined: Callable[[Any], Any]) -> None:
+        self._set(name, tuple(examined(one) for one in tuple_of(name, getattr(self, name))))
 
     def watchers(self) -> Iterator[tuple[int, Kernel]]:
         """The kernels that watch, each with its slot in the block."""
@@ -126,13 +118,17 @@ class Program:
             yield cb.INVARIANT_ENTRY, self.invariant
 
     def initialize(self, ram: Ram) -> None:
-        """Write the initial memory; a kernel runs interpreted, whatever the engine."""
+        """Write the initial memory; a kernel runs interpreted, whatever the engine.
+
+        Raises ``MisuseError`` if that is not possible.
+        """
         if isinstance(self.init, np.ndarray):
             ram.array[:] = self.init
-        elif is_kernel(self.init):
-            entry(runnable(self.init))(ram)
         elif callable(self.init):
-            self.init(ram)
+            try:
+                (entry(runnable(self.init)) if is_kernel(self.init) else self.init)(ram)
+            except (KernelFault, WordError) as error:
+                raise MisuseError(f"init: {error}; prepare memory without a fault") from error
         else:
             for index, value in self.init or ():
                 ram[index] = value

@@ -1,12 +1,7 @@
 """The mark ``explore`` and the fixture ``explorer``: what a session of pytest says of them."""
 
-import shlex
-import subprocess
-import sys
-
 import pytest
 
-from support.runs import PATIENCE_S
 from support.sessions import Project, need
 
 TESTS = """
@@ -213,13 +208,8 @@ def test_junit_has_the_seeds_and_the_token(session):
 def test_the_line_that_repeats_a_failure_works_when_it_is_pasted(project, session, name):
     text = session.cases[name].text
     (line,) = {line.strip() for line in text.splitlines() if "--shm-replay" in line}
-    python = shlex.quote(sys.executable)
-    pasted = line.replace("python -m pytest", f"{python} -m pytest -p no:cacheprovider")
-    again = subprocess.run(
-        pasted, shell=True, cwd=project.folder, env=project.environment(), capture_output=True,
-        text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
-    assert again.returncode == 1, again.stdout + again.stderr
+    again = project.paste(line)
+    assert again.returncode == 1
     assert "reproduced: check 1" in again.stdout and "1 failed" in again.stdout
     assert "write count <- 1 << order" in again.stdout
 

@@ -181,11 +181,11 @@ def _runs_in_threads(state: State) -> bool:
 
 def _deselect(state: State, config: pytest.Config, items: list[pytest.Item]) -> None:
     """``--shm-fixed``: only tests with a kept failure run."""
-    from shmalloc.pytest_plugin.record import node_of, printable
+    from shmalloc.pytest_plugin.record import encodable, node_of
 
     wanted = set(state.kept_nodes)
-    chosen = [item for item in items if printable(node_of(item)) in wanted]
-    others = [item for item in items if printable(node_of(item)) not in wanted]
+    chosen = [item for item in items if encodable(node_of(item)) in wanted]
+    others = [item for item in items if encodable(node_of(item)) not in wanted]
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = chosen

@@ -11,6 +11,7 @@ the session's seed and the node id.
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,12 +77,19 @@ class Record:
 
 def remember_node(item: pytest.Item) -> None:
     """Remember the node id before xdist appends the group of the test to it."""
-    item.stash[_node] = item.nodeid
+    item.stash[_node] = _whole_id(item)
 
 
 def node_of(item: pytest.Item) -> str:
     """The node id that seeds and kept failures go by: the same with any number of workers."""
-    return item.stash.get(_node, item.nodeid)
+    return item.stash.get(_node, None) or _whole_id(item)
+
+
+def _whole_id(item: pytest.Item) -> str:
+    """pytest leaves the folder of a file outside of the rootdir out of its node id."""
+    if item.path.is_relative_to(item.config.rootpath):
+        return item.nodeid
+    return f"{os.path.relpath(item.path, item.config.rootpath)}::{item.nodeid.partition('::')[2]}"
 
 
 def forget(item: pytest.Item) -> None:
@@ -110,11 +118,11 @@ def seed_of(session_seed: int, item: pytest.Item) -> int:
     """The seed of a test: it depends on the session's seed and the node id alone."""
     from shmalloc.pytest_plugin.loading import of_stress
 
-    seed: int = of_stress("seeds").derive(session_seed, printable(node_of(item)))
+    seed: int = of_stress("seeds").derive(session_seed, encodable(node_of(item)))
     return seed >> _TEST_SEED_SHIFT
 
 
-def printable(node: str) -> str:
+def encodable(node: str) -> str:
     """A node id as JSON takes it: the name of a file may hold bytes that are no text."""
     return node.encode("utf-8", "backslashreplace").decode()
 

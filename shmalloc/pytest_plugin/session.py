@@ -111,7 +111,7 @@ def _settle(state: State, record: Record, call: pytest.CallInfo[None]) -> None:
         if set(now) != set(before) or record.failures:
             state.kept.keep(record.node, now.values())
         for token in set(before) - set(now) if call.excinfo is None else ():
-            record.tell(FIXED, before[token].headline)
+            record.tell(FIXED, before[token].title)
     _warn(state, record)
 
 

@@ -17,12 +17,14 @@ from typing import Any
 
 import pytest
 
+from shmalloc.processes import printable
 from shmalloc.pytest_plugin.record import FIXED, KEPT, PROBLEM, REPLAYED, SEED, UNFIT, VACUOUS
 from shmalloc.pytest_plugin.state import State
 
 TITLE = "shmalloc"
 SEGMENT = re.compile(r"shm-(\d+)-\d+-[0-9a-f]{16}")  # generated names (shmalloc/leftovers.py)
 SHARED_MEMORY = "/dev/shm"
+MINUTE = "%Y-%m-%d %H:%M"
 
 
 class Part:
@@ -102,15 +104,15 @@ class Part:
             return []
         count = "1 test" if len(found) == 1 else f"{len(found)} tests"
         rows = [f"  {node}: {value}" for node, values in found.items() for value in values]
-        return [f"{count} {what}:", *rows]
+        return [f"{count} {what}:", *map(printable, rows)]
 
     def _fixed(self) -> list[str]:
         """What ``--shm-fixed`` lists: all that turned green in this rootdir, the latest last."""
         rows = [
-            f"  {time.strftime('%Y-%m-%d %H:%M', time.localtime(when))}  {node}: {failure.headline}"
+            f"  {time.strftime(MINUTE, time.localtime(when))}  {node}: {failure.headline}"
             for node, failure, when in self._state.kept.fixed()
         ]
-        return ["turned green:", *rows] if rows else ["turned green: nothing"]
+        return ["turned green:", *map(printable, rows)] if rows else ["turned green: nothing"]
 
 
 def _add_to_junit(config: pytest.Config, name: str, value: str) -> None:

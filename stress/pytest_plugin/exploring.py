@@ -138,7 +138,7 @@ class Explorer:
             again = _replayed(program, failure.token, arguments.get("races", True))
             became = UNFIT_NOW if again is None else PASSES if again.failure is None else FAILS
             self._record.kept[failure.token] = became
-            text = f"the schedule kept since {since} {became}: {failure.headline}"
+            text = f"the schedule kept since {since} {became}: {failure.title}"
             self._record.note(text)
             self._record.tell(KEPT, text)
             if again is not None and again.failure is not None:

@@ -30,7 +30,8 @@ from typing import Annotated
 
 from msgspec import DecodeError, Meta, Struct, ValidationError, json
 
-from shmalloc.pytest_plugin.record import printable
+from shmalloc.processes import printable
+from shmalloc.pytest_plugin.record import encodable
 
 FORMAT = 1
 LONGEST_NAME = 80
@@ -58,6 +59,11 @@ class Failure(Struct, frozen=True):
     last_s: Moment
     times: int = 1
 
+    @property
+    def title(self) -> str:
+        """The headline for a terminal: the file may come from anyone."""
+        return printable(self.headline)
+
 
 class _File(Struct, frozen=True):
     """The content of a file."""
@@ -73,7 +79,7 @@ class Kept:
 
     def __init__(self, folder: Path | None, problem: Callable[[str], None]) -> None:
         self._folder = folder
-        self._problem = problem
+        self._problem = lambda text: problem(printable(text))
 
     def of(self, node: str) -> tuple[Failure, ...]:
         """The kept failures of a test."""
@@ -84,10 +90,10 @@ class Kept:
         """Let these be the failures of a test; none: it turned green."""
         before, now = self._read("failures", node), tuple(failures)
         if now:
-            self._write("failures", _File(FORMAT, printable(node), now))
+            self._write("failures", _File(FORMAT, encodable(node), now))
             self._forget_fixed(node, {failure.token for failure in now})
         elif before is not None:
-            gone = _File(FORMAT, printable(node), before.failures, time.time())
+            gone = _File(FORMAT, encodable(node), before.failures, time.time())
             self._write("fixed", gone)
             self._remove("failures", node)
             self._prune()
@@ -120,7 +126,7 @@ class Kept:
         if self._folder is None:
             return None
         found = self._load(self._path(part, node))
-        if found is not None and found.node != printable(node):
+        if found is not None and found.node != encodable(node):
             self._problem(f"{self._path(part, node)} belongs to another test: it is not used")
             return None
         return found
@@ -182,7 +188,7 @@ class Kept:
 
 def file_name(node: str) -> str:
     """A file name for any node id."""
-    text = printable(node)
+    text = encodable(node)
     readable = _UNSAFE.sub("-", text).strip("-.")[-LONGEST_NAME:].lstrip("-.")
     return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 

@@ -9,6 +9,7 @@ at native runs of its own.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -111,6 +112,17 @@ class Project:
         )  # fmt: skip
         print(done.stdout)
         return Session(done.returncode, done.stdout, junit)
+
+    def paste(self, line: str, folder: str = ".") -> subprocess.CompletedProcess[str]:
+        """Run a line that pytest printed in a shell of ``folder``."""
+        python = f"{shlex.quote(sys.executable)} -m pytest -p no:cacheprovider"
+        done = subprocess.run(
+            line.replace("python -m pytest", python), shell=True, cwd=self.folder / folder,
+            env=self.environment(), check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, timeout=PATIENCE_S,
+        )  # fmt: skip
+        print(done.stdout)
+        return done
 
     @contextmanager
     def running(

@@ -2,6 +2,9 @@
 
 Importing this package imports no compiler: the native engine is loaded at its first use, and the
 names below when they are first asked for (PEP 562).
+
+PYTEST_DONT_REWRITE: this file has no assertion, and pytest.main() warns of a package of a plugin
+that a script has imported before.
 """
 
 from __future__ import annotations

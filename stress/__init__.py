@@ -4,6 +4,8 @@
 do not trust the allocator. ``explore`` tries the schedules of a small program one by one. Importing
 this package imports nothing else: what it offers is loaded at first use. The pytest plugin relies
 on that, because pytest imports it in projects that have nothing to do with us.
+
+PYTEST_DONT_REWRITE: as in shmalloc.
 """
 
 from __future__ import annotations

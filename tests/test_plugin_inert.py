@@ -159,6 +159,20 @@ def test_a_project_has_a_package_that_is_called_stress(tmp_path, folder):
     assert project.run().outcomes() == {"test_answer": "passed"}
 
 
+IMPORTS_US = """
+import shmalloc, stress
+import pytest
+
+pytest.register_assert_rewrite("shmalloc", "stress")  # what pytest does for an installed plugin
+"""
+
+
+def test_no_warning_for_a_script_that_imports_us_before_pytest(tmp_path):
+    project = Project(tmp_path, {"conftest.py": IMPORTS_US, "test_it.py": "def test_it(): pass"})
+    session = project.run("-Werror")
+    assert session.outcomes() == {"test_it": "passed"} and "rewrit" not in session.out
+
+
 ASYNC = """
 import asyncio
 import pytest

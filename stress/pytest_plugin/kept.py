@@ -79,7 +79,7 @@ class Kept:
 
     def __init__(self, folder: Path | None, problem: Callable[[str], None]) -> None:
         self._folder = folder
-        self._problem = lambda text: problem(printable(text))
+        self._tell_problem = problem
 
     def of(self, node: str) -> tuple[Failure, ...]:
         """The kept failures of a test."""
@@ -181,6 +181,9 @@ class Kept:
         files = sorted(self._all("fixed"), key=lambda file: file.fixed_s or 0.0)
         for file in files[:-MOST_FIXED]:
             self._remove("fixed", file.node)
+
+    def _problem(self, text: str) -> None:
+        self._tell_problem(printable(text))
 
     def _tell(self, path: Path, error: OSError) -> None:
         self._problem(f"{path}: {error.strerror or error}: kept failures are not complete")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stress.explorer.report.failure import Failure
     from stress.explorer.result import Exploration
     from stress.machine.program import Program
+    from stress.machine.vocabulary import returned
 
 _HOMES = {
     "Exploration": "stress.explorer.result",
@@ -29,8 +30,18 @@ _HOMES = {
     "__version__": "shmalloc",
     "explore": "stress.explorer.explore",
     "replay": "stress.explorer.replay",
+    "returned": "stress.machine.vocabulary",
 }
-__all__ = ["Exploration", "Failure", "Program", "Replay", "__version__", "explore", "replay"]
+__all__ = [
+    "Exploration",
+    "Failure",
+    "Program",
+    "Replay",
+    "__version__",
+    "explore",
+    "replay",
+    "returned",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -194,6 +195,18 @@ def test_compiler_and_processor_are_in_the_key(
     before = key(publish)
     monkeypatch.setattr(home, name, lambda: "another")
     assert key(publish) != before
+
+
+def test_the_sources_of_a_kind_of_memory_are_in_the_key(tmp_path: Path):
+    """Else a new version of the explorer would run the images of the old one."""
+    source = tmp_path / "kind.py"
+    kind = replace(RAM, files=(str(source),))
+    keys = set()
+    for text in ("one", "another"):
+        source.write_text(text)
+        digest.forget()
+        keys.add(digest.key_of([Instance(publish, kind, True)]))
+    assert len(keys) == 2
 
 
 # --- images --------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """The key of an image: a digest of everything that determines its machine code.
 
 Bytecode, constants and lines of every kernel in the closure of its entries; the values of the
-constants that they name; the compiler's own sources and version; the processor. It is computed from
-what this process imported, not from files, so an edited file is never taken for the kernel that
-runs, and an edit of a kernel changes the keys of the images that hold it and of no others.
+constants that they name; the sources of the compiler and of the kinds of memory, and its version;
+the processor. What concerns kernels is computed from what this process imported, not from files, so
+an edited file is never taken for the kernel that runs, and an edit of a kernel changes the keys of
+the images that hold it and of no others.
 
 Annotations and columns change nothing: bytecode does not hold them, and the code does not need
 them. Nor does the folder that a package is installed in: a copy of it finds the images of the
@@ -13,7 +14,7 @@ original.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,7 +36,7 @@ _callees: dict[Kernel, list[Kernel]] = {}
 _digests: dict[Kernel, bytes] = {}
 
 
-def key_of(entries: Iterable[Instance], made_for: str | None = None) -> str:
+def key_of(entries: Collection[Instance], made_for: str | None = None) -> str:
     """The key of the image with these entries, as 40 hex digits.
 
     ``made_for``: the class of processors of a prebuilt image (prebuilt.py).
@@ -46,6 +47,9 @@ def key_of(entries: Iterable[Instance], made_for: str | None = None) -> str:
     for entry in sorted(entries, key=order_of):
         state.update(f"|{entry.kind.name}:{_identity(entry.function)}".encode())
         roots.append(entry.function)
+    files = {path for entry in entries for path in entry.kind.files}
+    for digest in sorted(_content(path) for path in files):
+        state.update(digest)
     for digest in sorted(_digest_of(function) for function in _reached(roots)):
         state.update(digest)
     return state.hexdigest()[:40]
@@ -71,6 +75,7 @@ def _reached(roots: list[Kernel]) -> set[Kernel]:
 def forget() -> None:
     """Forget what is known of kernels, for tests that change them."""
     _callees.clear()
+    _content.cache_clear()
     _digests.clear()
 
 
@@ -136,6 +141,12 @@ def sources() -> str:
         for path in sorted((here / folder).glob("*.py")):
             state.update(path.name.encode() + path.read_bytes())
     return state.hexdigest()
+
+
+@cache
+def _content(path: str) -> bytes:
+    """Digest of a source of a kind of memory."""
+    return hashlib.sha256(Path(path).read_bytes()).digest()
 
 
 @cache

@@ -28,13 +28,18 @@ Meaning = Emitter | Kernel
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """A kind of memory. ``fault(code, memory, what, index)`` writes the end of a faulty access."""
+    """A kind of memory. ``fault(code, memory, what, index)`` writes the end of a faulty access.
+
+    ``files``: sources outside of the compiler that its code depends on; the key of an image covers
+    them (digest.py).
+    """
 
     name: str
     fields: tuple[str, ...]
     meanings: dict[str, Meaning]
     fault: Callable[[Code, Registers, int, str], None]
     memories: dict[str, Kind] = field(default_factory=dict)  # primitives that give a memory
+    files: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Kind({self.name})"

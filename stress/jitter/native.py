@@ -74,10 +74,11 @@ def pauses(jitter: Any, count: int) -> None:
         relax(jitter)
 
 
+FILES = (__file__, jitter_state.__file__)
 STATE = Kind("jitter_state", ("base",), {
     "getitem": _get, "setitem": _set, "relax": words.pause, "die": _die, "spin": pauses,
     "yield_core": _yield_core, "nap": _nap, "clock": words.clock, "ring_of": _ring_of,
-}, _no_fault)  # fmt: skip
+}, _no_fault, files=FILES)  # fmt: skip
 STATE.memories["ring_of"] = STATE
 
 
@@ -133,9 +134,8 @@ def _load2(code: Code, memory: Registers, arguments: list[str]) -> list[str]:
 
 def _jitter() -> Kind:
     """The segment with hooks, as compiled kernels see it."""
-    kind = Kind(
-        "jitter", ("base", "words", "call", "jitter"), {}, runtime.fault, {"state_of": STATE}
-    )
+    fields = ("base", "words", "call", "jitter")
+    kind = Kind("jitter", fields, {}, runtime.fault, {"state_of": STATE}, FILES)
     swaps = {
         name: _noting(name, slice(2, None), jitter_state.OPERANDS + 1) for name in ("cas", "cas2")
     }

@@ -15,6 +15,7 @@ import numpy as np
 from shmalloc.compiler.integers import INT_MAX, INT_MIN
 from shmalloc.dialect import is_kernel
 from shmalloc.errors import MisuseError
+from stress.machine import block as cb
 
 MAX_WORDS = 1 << 20  # the control block has some 20 words for each of them
 _INIT = "use a list of (index, value), an array of all words, or a kernel (mem)"
@@ -52,6 +53,32 @@ def tuple_of(argument: str, given: object) -> tuple[Any, ...]:
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise MisuseError(f"{argument}: {given!r}; use a list")
     return tuple(given)
+
+
+def threads_of(threads: object, arguments: object) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Kernels, and of each what it is called with behind the memory and the CPU.
+
+    An element of ``threads`` is a kernel or ``(kernel, 3, 5)``. ``arguments``: of a copy of a
+    program, whose threads are kernels alone.
+    """
+    given = [
+        (one[0], one[1:]) if isinstance(one, tuple) and one else (one, ())
+        for one in tuple_of("threads", threads)
+    ]
+    known = tuple_of("arguments", arguments)
+    if any(numbers for _, numbers in given) or not known:
+        known = tuple(numbers for _, numbers in given)
+    if len(known) != len(given):
+        counts = f"{len(known)} for {len(given)} threads"
+        raise MisuseError(f"arguments: {counts}; use threads=[(kernel, 3, 5), ...]")
+    return tuple(kernel for kernel, _ in given), tuple(_numbers(one) for one in known)
+
+
+def _numbers(given: Sequence[object]) -> tuple[int, ...]:
+    if len(given) > cb.MAX_ARGUMENTS:
+        text = f"{len(given)} arguments; use at most {cb.MAX_ARGUMENTS}, or words of memory"
+        raise MisuseError(f"threads: {text}")
+    return tuple(whole_of("threads", value, INT_MIN, INT_MAX) for value in given)
 
 
 def image_of(init: Any, words: int) -> Any:

@@ -21,6 +21,7 @@ so a reset costs what was written.
 MAX_CPUS = 64
 BUFFER_DEPTH = 8
 MAX_ACTORS = MAX_CPUS * (1 + BUFFER_DEPTH)
+MAX_ARGUMENTS = 6  # of a thread, behind the memory and the CPU
 
 # --- header: the machine -------------------------------------------------------------------------
 HUB_SP = 0  # stack pointer of the scheduler itself
@@ -96,6 +97,7 @@ KEPT_STEPS = 83
 KEPT_OUTCOME = 84
 KEPT_CODE = 85
 KEPT_SCHEDULE = 86
+ARGUMENTS_AT = 87  # 1 + MAX_ARGUMENTS words a CPU: how many, and the arguments of its kernel
 # --- header: strategies (stress/explorer) ---------------------------------------------------------
 STRATEGY_LOOP = 90  # two words that all strategies share (loop.py)
 STRATEGY_OWN = 92  # up to 127: of the one strategy that drives this machine

@@ -84,6 +84,7 @@ def plan_block(
     observe: Sequence[int | tuple[str, int]] = (),
     undefined: Sequence[tuple[int, int]] = (),
     locks: Sequence[int] = (),
+    arguments: Sequence[Sequence[int]] = (),
 ) -> BlockPlan:
     """A control block for a memory of ``words`` words and ``cpus`` CPUs."""
     areas = BlockPlan(cb.VARIABLE, {})
@@ -113,6 +114,7 @@ def plan_block(
     head[cb.LOCK_COUNT] = len(locks)
     areas.add(cb.LOCKS_AT, len(locks), locks)
     _add_outcomes(areas, observe)
+    _add_arguments(areas, cpus, arguments)
     areas.add(cb.TREE_AT, settings.tree_words)
     head[cb.TREE_WORDS] = settings.tree_words
     return areas
@@ -124,6 +126,14 @@ def _add_clocks(areas: BlockPlan, words: int, cpus: int) -> None:
     for slot in (cb.CLOCKS_AT, cb.PENDING_AT, cb.FENCED_AT):
         areas.add(slot, cpus * cpus)
     areas.add(cb.READS_AT, cpus * cb.READS_KEPT * 2)
+
+
+def _add_arguments(areas: BlockPlan, cpus: int, arguments: Sequence[Sequence[int]]) -> None:
+    row = 1 + cb.MAX_ARGUMENTS
+    content = [0] * (cpus * row)
+    for cpu, given in enumerate(arguments):
+        content[cpu * row : cpu * row + 1 + len(given)] = [len(given), *given]
+    areas.add(cb.ARGUMENTS_AT, len(content), content)
 
 
 def _undefined_flags(words: int, ranges: Sequence[tuple[int, int]]) -> list[int]:

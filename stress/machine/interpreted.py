@@ -31,6 +31,7 @@ from stress.machine.block_layout import Settings
 from stress.machine.machine import events_of
 from stress.machine.program import Program, plan_of, require_single_results
 from stress.machine.site import Site
+from stress.machine.vocabulary import CheckedRam
 
 _OWN_FILES = frozenset({__file__, words_module.__file__})
 
@@ -150,6 +151,7 @@ class InterpretedControl(list[int]):
         self.program, self.ram = program, ram
         self.memory = InterpretedMemory(ram, self, trace)
         self.view = memoryview(ram.array.data)
+        self.seen = CheckedRam(ram.array.data, self.returned)
         self.threads = [runnable(thread) for thread in program.threads]
         self.watchers = {slot: runnable(kernel) for slot, kernel in program.watchers()}
         for entry in self.watchers:
@@ -168,7 +170,7 @@ class InterpretedControl(list[int]):
 
     def _main(self, cpu: int) -> None:
         try:
-            value = self.threads[cpu](self.memory, cpu)
+            value = self.threads[cpu](self.memory, cpu, *self.program.arguments[cpu])
         except ArithmeticError as error:  # what a rewritten kernel raises for what has no meaning
             self[cb.OUTCOME], self[cb.FAULT_CPU] = cb.ARITHMETIC, cpu
             self._note_fault(error)
@@ -200,7 +202,7 @@ class InterpretedControl(list[int]):
         before = self.ram.array.copy()
         code = 0
         try:
-            code = int(self.watchers[entry](self.ram) or 0)
+            code = int(self.watchers[entry](self.seen) or 0)
         except IndexError:
             self[cb.OUTCOME] = cb.MEMORY
         except ArithmeticError as error:
@@ -212,6 +214,10 @@ class InterpretedControl(list[int]):
         for i in np.flatnonzero(self.ram.array != before):
             primitives.remember(self, int(i), int(before[i]))
         return code
+
+    def returned(self) -> list[int]:
+        """What the kernel of each CPU returned."""
+        return self[cb.RETURN : cb.RETURN + self[cb.CPUS]]
 
     def read_word(self, i: int) -> int:
         return self.view[i]

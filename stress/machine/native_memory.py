@@ -26,6 +26,7 @@ from stress.machine import fibers
 from stress.machine.primitives import remember
 
 STACK_BYTES = fibers.STACK_WORDS * 8
+FILES = (__file__, cb.__file__, fibers.__file__)
 STACK_STAGGER_BYTES = 24 * 8  # else the tops of all stacks fall into one set of the cache
 
 
@@ -109,12 +110,34 @@ def _main_text() -> str:
   %words.at = getelementptr i64, ptr %ctl, i64 {cb.WORDS}
   %words = load i64, ptr %words.at, align 8
 {_slot("entry", cb.ENTRY)}  %kernel = load ptr, ptr %entry, align 8
-  %result = call i64 %kernel(ptr %base, i64 %words, ptr %ctl, i64 %cpu)
-{_slot("return", cb.RETURN)}  store i64 %result, ptr %return, align 8
+{_called()}{_slot("return", cb.RETURN)}  store i64 %result, ptr %return, align 8
 {_slot("op", cb.OP)}  store i64 {ops.OP_FINISH}, ptr %op, align 8
 {_slot("state", cb.STATE)}  store i64 {cb.FINISHED}, ptr %state, align 8
 {_parked()}}}
 """
+
+
+def _called() -> str:
+    """IR that calls ``%kernel`` with as many arguments as the program gives to ``%cpu``."""
+    row = 1 + cb.MAX_ARGUMENTS
+    text = f"""  %rows.at = getelementptr i64, ptr %ctl, i64 {cb.ARGUMENTS_AT}
+  %rows = load i64, ptr %rows.at, align 8
+  %before = mul i64 %cpu, {row}
+  %first = add i64 %rows, %before
+  %row = getelementptr i64, ptr %ctl, i64 %first
+  %count = load i64, ptr %row, align 8
+  switch i64 %count, label %with.0 [{" ".join(f"i64 {k}, label %with.{k}" for k in range(1, row))}]
+"""
+    given = "ptr %base, i64 %words, ptr %ctl, i64 %cpu"
+    for count in range(row):
+        text += f"with.{count}:\n"
+        for k in range(count):
+            text += f"  %a.{count}.{k}.at = getelementptr i64, ptr %row, i64 {k + 1}\n"
+            text += f"  %a.{count}.{k} = load i64, ptr %a.{count}.{k}.at, align 8\n"
+        more = "".join(f", i64 %a.{count}.{k}" for k in range(count))
+        text += f"  %r.{count} = call i64 %kernel({given}{more})\n  br label %called\n"
+    found = ", ".join(f"[ %r.{count}, %with.{count} ]" for count in range(row))
+    return f"{text}called:\n  %result = phi i64 {found}\n"
 
 
 def _slot(name: str, array: int) -> str:
@@ -195,6 +218,7 @@ CONTROL = Kind(
         "added": _added,
     },
     _no_fault,
+    files=FILES,
 )
 
 
@@ -368,6 +392,7 @@ MODEL = Kind(
         "notice": _nothing,
     },
     _thread_fault,
+    files=FILES,
 )
 
 
@@ -387,6 +412,18 @@ def _tracked(emit: Callable[[Code, str, list[str]], object], pair: bool = False)
     return write
 
 
+def _returned(code: Code, memory: Registers, arguments: list[str]) -> str:
+    """What a CPU returned; there is no such CPU: the fault of an access outside."""
+    cpus = code.load(code.word(memory["ctl"], str(cb.CPUS)))
+    outside = code.op(f"icmp uge i64 {arguments[0]}, {cpus}")
+    bad, good = code.fresh("bad"), code.fresh("good")
+    code.branch(outside, bad, good, RARELY)
+    code.label(bad)
+    runtime.fault(code, memory, runtime.OUTSIDE, arguments[0])
+    code.label(good)
+    return code.load(_of_cpu(code, memory["ctl"], cb.RETURN, arguments[0]))
+
+
 TRACKED = Kind(
     "tracked",
     ("base", "words", "ctl", "call"),
@@ -403,7 +440,9 @@ TRACKED = Kind(
         "fetch_and": _tracked(words.update("and")),
         "mark": _tracked(words.mark),
         "now": _now,
+        "returned": _returned,
         **dict.fromkeys(("relax", "give_way", "wait", "wake", "notice"), _nothing),
     },
     runtime.fault,
+    files=FILES,
 )

@@ -18,7 +18,15 @@ from shmalloc.dialect import Kernel, is_kernel
 from shmalloc.errors import KernelFault, MisuseError
 from shmalloc.memory import Ram, WordError
 from stress.machine import block as cb
-from stress.machine.arguments import image_of, observed_of, range_of, size_of, tuple_of, word_of
+from stress.machine.arguments import (
+    image_of,
+    observed_of,
+    range_of,
+    size_of,
+    threads_of,
+    tuple_of,
+    word_of,
+)
 from stress.machine.block_layout import BlockPlan, Settings, plan_block
 from stress.machine.names import (
     CodeName,
@@ -30,6 +38,7 @@ from stress.machine.names import (
     by_index,
     require_functions,
 )
+from stress.machine.vocabulary import require_vocabulary
 from stress.quantities import counted
 
 Observed = int | tuple[str, int]  # a word, or ("r", cpu): what the kernel of a CPU returned
@@ -40,11 +49,13 @@ class Program:
     """Initial memory, one kernel for each virtual CPU, and what must hold.
 
     ``words``: size of the memory in int64 words, even.
-    ``threads``: kernels ``(mem, cpu)``; what one returns is its result.
+    ``threads``: kernels ``(mem, cpu)``; what one returns is its result. ``(kernel, 3, 5)`` is a
+    kernel with more arguments: it is called as ``kernel(mem, cpu, 3, 5)``.
     ``init``: a kernel ``(mem)`` run before, a list of ``(index, value)``, or the whole memory as
     an array. Everything else is zero.
     ``invariant``: kernel ``(mem)`` -> 0 or an error code, after every step; it is no access.
-    ``check``: kernel ``(mem)`` -> 0 or an error code, when all CPUs are done.
+    ``check``: kernel ``(mem)`` -> 0 or an error code, when all CPUs are done. It may ask what a
+    CPU returned: ``returned(mem, cpu)`` (vocabulary.py).
     ``observe``: words whose final values are counted as one outcome, in this order; ``("r", cpu)``
     observes what the kernel of ``cpu`` returned.
     ``undefined``: ranges ``(first, end)`` of words that hold nothing yet: reading one before it is
@@ -63,7 +74,7 @@ class Program:
 
     name: str
     words: int
-    threads: Sequence[Kernel]
+    threads: Sequence[Any]  # afterwards kernels alone: ``arguments`` has the rest
     init: Sequence[tuple[int, int]] | np.ndarray | Callable[..., Any] | None = None
     invariant: Callable[..., Any] | None = None
     check: Callable[..., Any] | None = None
@@ -78,19 +89,23 @@ class Program:
     code_name: CodeName | None = None
     findings: Findings | None = None
     world: str = ""
+    arguments: Sequence[Sequence[int]] = ()  # of each thread; from ``threads`` if they say them
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or len(self.name.splitlines()) > 1:
             raise MisuseError(f"name: {self.name!r}; use one line of text")
         words = self._set("words", size_of(self.words))
-        threads = self._set("threads", tuple_of("threads", self.threads))
+        threads, arguments = threads_of(self.threads, self.arguments)
+        self._set("threads", threads)
         if not 1 <= len(threads) <= cb.MAX_CPUS:
             raise MisuseError(f"threads: {len(threads)}; use 1 to {cb.MAX_CPUS} kernels")
-        for thread in threads:
-            _require_kernel("threads", thread, 2, "(mem, cpu)")
+        for thread, given in zip(threads, self._set("arguments", arguments), strict=True):
+            shape = ", ".join(("mem", "cpu", *map(str, given)))
+            _require_kernel("threads", thread, 2 + len(given), f"({shape})")
         for name, watcher in (("check", self.check), ("invariant", self.invariant)):
             if watcher is not None:
                 _require_kernel(name, watcher, 1, "(mem)")
+        require_vocabulary(threads, self.check, self.invariant)
         self._set("init", image_of(self.init, words))
         self._set_each("observe", lambda what: observed_of(what, words, len(threads)))
         self._set_each("locks", lambda at: word_of("locks", at, words))
@@ -134,6 +149,13 @@ class Program:
                 ram[index] = value
 
 
+def title_of(program: Program, cpu: int) -> str:
+    """What ``cpu`` runs: ``add``, or ``add(3, 5)``."""
+    given = ", ".join(map(str, program.arguments[cpu]))
+    name: str = program.threads[cpu].__name__
+    return f"{name}({given})" if given else name
+
+
 def _require_kernel(argument: str, value: Any, count: int, shape: str) -> None:
     if not is_kernel(value) or value.__code__.co_argcount != count:
         name = getattr(value, "__qualname__", repr(value))
@@ -158,4 +180,5 @@ def plan_of(program: Program, settings: Settings) -> BlockPlan:
         program.observe,
         program.undefined,
         program.locks,
+        program.arguments,
     )

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from stress.explorer.report.naming import Naming
 from stress.explorer.report.trace import Trace
-from stress.machine.program import Program
+from stress.machine.program import Program, title_of
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -40,7 +40,7 @@ class Account:
     @property
     def lanes(self) -> list[str]:
         """A title for the lane of each CPU."""
-        return [f"cpu {cpu} {thread.__name__}" for cpu, thread in enumerate(self.program.threads)]
+        return [f"cpu {cpu} {title_of(self.program, cpu)}" for cpu in range(self.trace.cpus)]
 
     @property
     def facts(self) -> list[str]:

@@ -166,7 +166,7 @@ def _origin(machine: InterpretedMachine) -> Origin:
     )
     if block.judged is None or not is_kernel(watcher):
         return Origin()
-    return origin_of(watcher, block.judged, int(block[cb.CODE]))
+    return origin_of(watcher, block.judged, int(block[cb.CODE]), block.returned())
 
 
 # --- who waits for whom --------------------------------------------------------------------------

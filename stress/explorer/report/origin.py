@@ -11,7 +11,7 @@ made the code. The words that the check read last are those that it objects to.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType, FunctionType
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from shmalloc.compiler.rewrite import runnable
 from shmalloc.dialect import closure_of
 from shmalloc.memory import Ram
 from stress.machine.site import Site
+from stress.machine.vocabulary import CheckedRam
 
 LAST_READS = 2
 
@@ -33,13 +34,13 @@ class Origin(NamedTuple):
     words: tuple[int, ...] = ()
 
 
-class _Watched(Ram):
+class _Watched(CheckedRam):
     """Memory that remembers which words were read last."""
 
-    def __init__(self, words: np.ndarray) -> None:
+    def __init__(self, words: np.ndarray, returns: Sequence[int]) -> None:
         copy = Ram.of_words(len(words))
         copy.array[:] = words
-        super().__init__(copy.array.data)
+        super().__init__(copy.array.data, lambda: returns)
         self.reads: list[tuple[int, ...]] = []
 
     def __getitem__(self, i: int) -> int:
@@ -89,9 +90,11 @@ class _Tracer:
         return self._leave
 
 
-def origin_of(check: FunctionType, memory: np.ndarray, code: int) -> Origin:
+def origin_of(
+    check: FunctionType, memory: np.ndarray, code: int, returns: Sequence[int] = ()
+) -> Origin:
     """The line of ``check`` that returned ``code`` for ``memory``."""
-    ram = _Watched(memory)
+    ram = _Watched(memory, returns)
     tracer = _Tracer(frozenset(kernel.__code__.co_filename for kernel in closure_of(check)))
     run = runnable(check)
     tracing, stopping = sys.gettrace(), sys.breakpointhook

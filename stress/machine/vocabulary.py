@@ -1,0 +1,59 @@
+"""Words of kernels that only a scheduler gives a meaning: what the other memories refuse.
+
+    returned(mem, cpu)    in a check: what the kernel of ``cpu`` returned
+
+Rules: a check alone may ask what was returned, because an invariant sees CPUs that still run. The
+kernels of a program are looked through, with all that they call, when the program is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from shmalloc.dialect import Kernel, closure_of, is_kernel, named, primitive
+from shmalloc.errors import MisuseError
+from shmalloc.memory import Ram, WordError
+
+
+@primitive("int")
+def returned(mem: Any, cpu: int) -> Any:
+    """What the kernel of ``cpu`` returned; in a check only."""
+    return _explored(mem, "returned")(cpu)
+
+
+def _explored(mem: Any, word: str) -> Callable[..., Any]:
+    meaning: Callable[..., Any] | None = getattr(mem, word, None)
+    if meaning is None:
+        raise MisuseError(f"{word}: it has a meaning under the explorer alone; use explore()")
+    return meaning
+
+
+class CheckedRam(Ram):
+    """The memory of a check, interpreted: it knows what the CPUs returned."""
+
+    def __init__(self, buffer: Any, returns: Callable[[], Sequence[int]]) -> None:
+        super().__init__(buffer)
+        self._returns = returns
+
+    def returned(self, cpu: int) -> int:
+        values = self._returns()
+        if not 0 <= cpu < len(values):
+            raise WordError("outside", cpu, len(values))
+        return values[cpu]
+
+
+def require_vocabulary(threads: Sequence[Kernel], check: Any, invariant: Any) -> None:
+    """Refuse a word where it has no meaning."""
+    for argument, kernels in (("threads", threads), ("invariant", [invariant])):
+        for kernel in kernels:
+            if says(kernel, returned):
+                name = kernel.__qualname__
+                raise MisuseError(f"{argument}: {name} calls returned(); a check alone may call it")
+
+
+def says(kernel: Any, word: Callable[..., Any]) -> bool:
+    """Whether ``kernel``, or what it calls, names ``word``."""
+    if not is_kernel(kernel):
+        return False
+    return any(word in named(one) for one in closure_of(kernel))

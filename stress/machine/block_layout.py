@@ -84,7 +84,6 @@ def plan_block(
     observe: Sequence[int | tuple[str, int]] = (),
     undefined: Sequence[tuple[int, int]] = (),
     locks: Sequence[int] = (),
-    arguments: Sequence[Sequence[int]] = (),
 ) -> BlockPlan:
     """A control block for a memory of ``words`` words and ``cpus`` CPUs."""
     areas = BlockPlan(cb.VARIABLE, {})
@@ -114,7 +113,6 @@ def plan_block(
     head[cb.LOCK_COUNT] = len(locks)
     areas.add(cb.LOCKS_AT, len(locks), locks)
     _add_outcomes(areas, observe)
-    _add_arguments(areas, cpus, arguments)
     areas.add(cb.TREE_AT, settings.tree_words)
     head[cb.TREE_WORDS] = settings.tree_words
     return areas
@@ -128,9 +126,10 @@ def _add_clocks(areas: BlockPlan, words: int, cpus: int) -> None:
     areas.add(cb.READS_AT, cpus * cb.READS_KEPT * 2)
 
 
-def _add_arguments(areas: BlockPlan, cpus: int, arguments: Sequence[Sequence[int]]) -> None:
+def add_arguments(areas: BlockPlan, arguments: Sequence[Sequence[int]]) -> None:
+    """What the kernel of each CPU is called with, behind the memory and the CPU."""
     row = 1 + cb.MAX_ARGUMENTS
-    content = [0] * (cpus * row)
+    content = [0] * (len(arguments) * row)
     for cpu, given in enumerate(arguments):
         content[cpu * row : cpu * row + 1 + len(given)] = [len(given), *given]
     areas.add(cb.ARGUMENTS_AT, len(content), content)

@@ -23,7 +23,8 @@ from shmalloc.memory import Ram, aligned_words
 from stress.machine import block as cb
 from stress.machine import fibers
 from stress.machine.block_layout import Settings
-from stress.machine.native_memory import CONTROL, MODEL, STACK_BYTES, TRACKED
+from stress.machine.native_checks import TRACKED
+from stress.machine.native_memory import CONTROL, MODEL, STACK_BYTES
 from stress.machine.program import Program, plan_of, require_single_results
 
 

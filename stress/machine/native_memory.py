@@ -1,10 +1,9 @@
-"""The kinds of memory of the native model: what a word means to threads, checks and the scheduler.
+"""The kinds of memory of the native model: what a word means to threads and to the scheduler.
 
 ``MODEL`` is the memory of threads: each word posts its access in the control block (block.py),
-switches to the scheduler, which performs it, and returns the value that it left there. ``TRACKED``
-is the memory of check and invariant kernels: bare and unscheduled, but what they change is
-remembered and put back. ``CONTROL`` is the scheduler's own block, unchecked; its primitives
-(primitives.py) are here, too.
+switches to the scheduler, which performs it, and returns the value that it left there.
+``CONTROL`` is the scheduler's own block, unchecked; its primitives (primitives.py) are here, too.
+The memory of check and invariant kernels is in native_checks.py.
 
 A fault of a thread (a division by zero) ends the schedule; its fiber is never continued.
 
@@ -14,9 +13,6 @@ stopped: the dialect asks for bounded loops or ``relax``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from shmalloc.compiler import runtime, words
 from shmalloc.compiler.code import RARELY, Code
 from shmalloc.compiler.kinds import Emitter, Kind, Registers
 from shmalloc.compiler.runtime import CODE, FAULT, FRAME_WORDS, ODD_PAIR, PLACE
@@ -49,7 +45,7 @@ def _fiber_text(code: Code) -> None:
     code.module.need("fiber.swap", lambda: fibers.swap_text(code.target))
 
 
-def _of_cpu(code: Code, block: str, array: int, cpu: str) -> str:
+def of_cpu(code: Code, block: str, array: int, cpu: str) -> str:
     """Address of the word of ``cpu`` in one of the block's arrays."""
     return code.word(block, code.op(f"add i64 {cpu}, {array}"))
 
@@ -73,7 +69,7 @@ def _added(code: Code, memory: Registers, arguments: list[str]) -> str:
 def _resume(code: Code, memory: Registers, arguments: list[str]) -> None:
     _fiber_text(code)
     block = memory["base"]
-    stack = code.load(_of_cpu(code, block, cb.SP, arguments[0]))
+    stack = code.load(of_cpu(code, block, cb.SP, arguments[0]))
     code.call("@fiber.swap", [f"ptr {code.word(block, str(cb.HUB_SP))}", stack], "void")
 
 
@@ -97,7 +93,7 @@ def _launch(code: Code, memory: Registers, arguments: list[str]) -> None:
     )
     for offset, value in values:
         code.do(f"store {value}, ptr {code.word(at, str(offset))}, align 8")
-    code.store(start, _of_cpu(code, block, cb.SP, cpu))
+    code.store(start, of_cpu(code, block, cb.SP, cpu))
 
 
 def _main_text() -> str:
@@ -310,7 +306,7 @@ def _cas2(code: Code, memory: Registers, arguments: list[str]) -> str:
 def _load2(code: Code, memory: Registers, arguments: list[str]) -> list[str]:
     low = _posted(code, memory, ops.OP_LOAD2, arguments[0], "0")
     cpu = code.load(code.word(memory["ctl"], str(cb.CURRENT)))
-    return [low, code.load(_of_cpu(code, memory["ctl"], cb.VALUE1, cpu))]
+    return [low, code.load(of_cpu(code, memory["ctl"], cb.VALUE1, cpu))]
 
 
 def _required(code: Code, memory: Registers, op: int, index: str) -> str:
@@ -332,7 +328,7 @@ def _fixed(code: Code, memory: Registers, arguments: list[str]) -> str:
     return code.load(_required(code, memory, ops.OP_FIXED, arguments[0]))
 
 
-def _remembered(code: Code, memory: Registers, index: str, old: str) -> None:
+def remembered(code: Code, memory: Registers, index: str, old: str) -> None:
     """Word ``index`` held ``old`` and is about to change."""
     call = code.module.instance(remember, CONTROL, True)
     code.module.call(code, call, {"base": memory["ctl"]}, [index, old])
@@ -341,15 +337,15 @@ def _remembered(code: Code, memory: Registers, index: str, old: str) -> None:
 def _mark(code: Code, memory: Registers, arguments: list[str]) -> None:
     address = _required(code, memory, ops.OP_MARK, arguments[0])
     count = code.load(address)
-    _remembered(code, memory, arguments[0], count)
+    remembered(code, memory, arguments[0], count)
     code.store(code.op(f"add i64 {count}, 1"), address)
 
 
-def _nothing(code: Code, memory: Registers, arguments: list[str]) -> None:
+def nothing(code: Code, memory: Registers, arguments: list[str]) -> None:
     """``notice`` of a thread: only a supervisor announces a death (stress/crash)."""
 
 
-def _now(code: Code, memory: Registers, arguments: list[str]) -> str:
+def now_of(code: Code, memory: Registers, arguments: list[str]) -> str:
     return code.load(code.word(memory["ctl"], str(cb.STEPS)))
 
 
@@ -388,61 +384,9 @@ MODEL = Kind(
         "load2": _load2,
         "fixed": _fixed,
         "mark": _mark,
-        "now": _now,
-        "notice": _nothing,
+        "now": now_of,
+        "notice": nothing,
     },
     _thread_fault,
-    files=FILES,
-)
-
-
-# --- the memory of checks ------------------------------------------------------------------------
-def _tracked(emit: Callable[[Code, str, list[str]], object], pair: bool = False) -> Emitter:
-    """A word that writes: what it is about to change is remembered first."""
-
-    def write(code: Code, memory: Registers, arguments: list[str]) -> object:
-        index = arguments[0]
-        address = words.checked_address(code, memory, runtime.fault, index, pair)
-        _remembered(code, memory, index, code.load(address))
-        if pair:
-            following = code.op(f"add i64 {index}, 1")
-            _remembered(code, memory, following, code.load(code.word(address, "1")))
-        return emit(code, address, arguments[1:])
-
-    return write
-
-
-def _returned(code: Code, memory: Registers, arguments: list[str]) -> str:
-    """What a CPU returned; there is no such CPU: the fault of an access outside."""
-    cpus = code.load(code.word(memory["ctl"], str(cb.CPUS)))
-    outside = code.op(f"icmp uge i64 {arguments[0]}, {cpus}")
-    bad, good = code.fresh("bad"), code.fresh("good")
-    code.branch(outside, bad, good, RARELY)
-    code.label(bad)
-    runtime.fault(code, memory, runtime.OUTSIDE, arguments[0])
-    code.label(good)
-    return code.load(_of_cpu(code, memory["ctl"], cb.RETURN, arguments[0]))
-
-
-TRACKED = Kind(
-    "tracked",
-    ("base", "words", "ctl", "call"),
-    {
-        **{name: words.BARE[name] for name in (*ops.READS, "load2", "fixed", "fence")},
-        "setitem": _tracked(words.write),
-        "store": _tracked(words.store("release")),
-        "store_relaxed": _tracked(words.store("monotonic")),
-        "cas": _tracked(words.cas),
-        "cas2": _tracked(words.cas2, pair=True),
-        "exchange": _tracked(words.update("xchg")),
-        "fetch_add": _tracked(words.update("add")),
-        "fetch_or": _tracked(words.update("or")),
-        "fetch_and": _tracked(words.update("and")),
-        "mark": _tracked(words.mark),
-        "now": _now,
-        "returned": _returned,
-        **dict.fromkeys(("relax", "give_way", "wait", "wake", "notice"), _nothing),
-    },
-    runtime.fault,
     files=FILES,
 )

@@ -27,7 +27,7 @@ from stress.machine.arguments import (
     tuple_of,
     word_of,
 )
-from stress.machine.block_layout import BlockPlan, Settings, plan_block
+from stress.machine.block_layout import BlockPlan, Settings, add_arguments, plan_block
 from stress.machine.names import (
     CodeName,
     Findings,
@@ -173,12 +173,13 @@ def require_single_results(program: Program) -> None:
 
 def plan_of(program: Program, settings: Settings) -> BlockPlan:
     """A control block for ``program``, but for the parts that only one engine has."""
-    return plan_block(
+    plan = plan_block(
         program.words,
         len(program.threads),
         settings,
         program.observe,
         program.undefined,
         program.locks,
-        program.arguments,
     )
+    add_arguments(plan, program.arguments)
+    return plan

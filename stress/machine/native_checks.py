@@ -1,0 +1,67 @@
+"""The memory of check and invariant kernels of the native model: bare and unscheduled.
+
+What they change is remembered, and put back before the next schedule (primitives.py). A fault ends
+the kernel and is the outcome of the schedule (``model.check`` in native_memory.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shmalloc.compiler import runtime, words
+from shmalloc.compiler.code import RARELY, Code
+from shmalloc.compiler.kinds import Emitter, Kind, Registers
+from shmalloc.engine import ops
+from stress.machine import block as cb
+from stress.machine.native_memory import FILES, nothing, now_of, of_cpu, remembered
+
+
+def _tracked(emit: Callable[[Code, str, list[str]], object], pair: bool = False) -> Emitter:
+    """A word that writes: what it is about to change is remembered first."""
+
+    def write(code: Code, memory: Registers, arguments: list[str]) -> object:
+        index = arguments[0]
+        address = words.checked_address(code, memory, runtime.fault, index, pair)
+        remembered(code, memory, index, code.load(address))
+        if pair:
+            following = code.op(f"add i64 {index}, 1")
+            remembered(code, memory, following, code.load(code.word(address, "1")))
+        return emit(code, address, arguments[1:])
+
+    return write
+
+
+def _returned(code: Code, memory: Registers, arguments: list[str]) -> str:
+    """What a CPU returned; there is no such CPU: the fault of an access outside."""
+    cpus = code.load(code.word(memory["ctl"], str(cb.CPUS)))
+    outside = code.op(f"icmp uge i64 {arguments[0]}, {cpus}")
+    bad, good = code.fresh("bad"), code.fresh("good")
+    code.branch(outside, bad, good, RARELY)
+    code.label(bad)
+    runtime.fault(code, memory, runtime.OUTSIDE, arguments[0])
+    code.label(good)
+    return code.load(of_cpu(code, memory["ctl"], cb.RETURN, arguments[0]))
+
+
+TRACKED = Kind(
+    "tracked",
+    ("base", "words", "ctl", "call"),
+    {
+        **{name: words.BARE[name] for name in (*ops.READS, "load2", "fixed", "fence")},
+        "setitem": _tracked(words.write),
+        "store": _tracked(words.store("release")),
+        "store_relaxed": _tracked(words.store("monotonic")),
+        "cas": _tracked(words.cas),
+        "cas2": _tracked(words.cas2, pair=True),
+        "exchange": _tracked(words.update("xchg")),
+        "fetch_add": _tracked(words.update("add")),
+        "fetch_or": _tracked(words.update("or")),
+        "fetch_and": _tracked(words.update("and")),
+        "mark": _tracked(words.mark),
+        "now": now_of,
+        "returned": _returned,
+        **dict.fromkeys(("relax", "give_way", "wait", "wake", "notice"), nothing),
+    },
+    runtime.fault,
+    files=(*FILES, __file__),
+)

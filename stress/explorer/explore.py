@@ -14,6 +14,7 @@ from dataclasses import replace
 from shmalloc.errors import MisuseError
 from stress.explorer.address import target_of
 from stress.explorer.digest import digest_of
+from stress.explorer.guarantee import pct_guarantee, pct_note
 from stress.explorer.known import Failing, Known
 from stress.explorer.loading import stop_loading
 from stress.explorer.report.cause import cause_of
@@ -26,7 +27,6 @@ from stress.explorer.searches import (
     Found,
     Plan,
     Search,
-    pct_guarantee,
     refuses_dpor,
     run_bounded,
     strategies,
@@ -266,9 +266,8 @@ def _conclude(program: Program, plan: Plan, budget: Budget, found: Found) -> Exp
     elif found.diverged:
         found.notes.append("a schedule that was run twice did not repeat")
     passed = budget.known.failures if budget.known is not None else ()
-    cut = found.abandoned or passed  # the bound of PCT is for whole schedules
-    if found.pct and failure is None and not cut:
-        found.guarantees.append(pct_guarantee(found.pct))
+    if found.pct and failure is None and not passed:
+        _add_bound(found, plan)
     if budget.known is not None and passed:
         found.notes.append(budget.known.note())
     return Exploration(
@@ -281,6 +280,15 @@ def _conclude(program: Program, plan: Plan, budget: Budget, found: Found) -> Exp
         note="; ".join(dict.fromkeys(found.notes)),
         known=passed,
     )  # fmt: skip
+
+
+def _add_bound(found: Found, plan: Plan) -> None:
+    """Add the bound of PCT; if there is none, and only PCT was asked for, why."""
+    bound = pct_guarantee(found.pct)
+    if bound:
+        found.guarantees.append(bound)
+    elif plan.strategy == "pct":
+        found.notes.append(pct_note(found.pct))
 
 
 def _verdict(found: Found) -> str:

@@ -5,14 +5,12 @@ This module sets each strategy up: its driver, the machine that it needs, and it
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from shmalloc.dialect import Kernel
 from shmalloc.engine import plans
@@ -20,9 +18,10 @@ from shmalloc.errors import MisuseError
 from stress.explorer.dpor import clocks, records, tree
 from stress.explorer.dpor import search as dpor_search
 from stress.explorer.estimate import estimate_classes
+from stress.explorer.guarantee import PctRun, pct_run
 from stress.explorer.known import Failing, Known
 from stress.explorer.strategies import dfs as dfs_search
-from stress.explorer.strategies import loop, pct, steer
+from stress.explorer.strategies import loop, steer
 from stress.explorer.strategies.table import RANDOM
 from stress.explorer.witness import signature_of
 from stress.machine import block as cb
@@ -102,31 +101,6 @@ class Plan:
     preemptions: int | None = None
     delays: int | None = None
     depth: int = 3
-
-
-class PctRun(NamedTuple):
-    """The values that the bound of PCT depends on."""
-
-    cpus: int
-    steps: int
-    depth: int
-    schedules: int
-
-    @property
-    def chance(self) -> float:
-        """The least probability that one schedule shows a bug of that depth."""
-        return 1 / float(self.cpus * self.steps ** (self.depth - 1))
-
-
-def pct_guarantee(runs: Sequence[PctRun]) -> str:
-    """The bound of all schedules together."""
-    missed = math.prod((1 - run.chance) ** run.schedules for run in runs)
-    cpus, steps, depth = runs[0].cpus, max(run.steps for run in runs), runs[0].depth
-    return (
-        f"a bug of depth <= {depth} is missed with a probability of at most {missed:.3g} (PCT: n ="
-        f" {cpus}, k = {steps}, {sum(run.schedules for run in runs):,} schedules, 1 in"
-        f" {cpus * steps ** (depth - 1):,} shows it)"
-    )
 
 
 @dataclass
@@ -268,7 +242,7 @@ class Search:
         elif self.plan.strategy == "dfs":
             self._add_bounds(found)
         elif self.plan.strategy == "pct":
-            found.pct.append(self._pct_run())
+            found.pct.append(pct_run(block))
         return found
 
     def failing(self) -> Failing:
@@ -295,10 +269,6 @@ class Search:
         if self.done and found.abandoned == 0 and not self.block[dfs_search.CUT]:
             found.exhausted = True
             found.guarantees.append("every schedule was run")
-
-    def _pct_run(self) -> PctRun:
-        steps = max(int(self.block[pct.LONGEST_COUNT]), int(self.block[pct.COUNTED]), 1)
-        return PctRun(len(self.model.threads), steps, self.plan.depth, self.schedules)
 
 
 def strategies() -> tuple[str, ...]:

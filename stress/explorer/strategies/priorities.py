@@ -5,8 +5,16 @@ from __future__ import annotations
 from shmalloc.engine.control import scheduler
 from shmalloc.units import Control
 from stress.machine import block as cb
+from stress.machine.schedule import draw
 
 PRIORITY_RANGE = 1 << 30
+
+
+@scheduler
+def draw_all(ctl: Control) -> None:
+    """A random priority for every actor."""
+    for actor in range(ctl[cb.ACTORS]):
+        ctl[cb.PRIORITIES + actor] = draw(ctl, PRIORITY_RANGE)
 
 
 @scheduler

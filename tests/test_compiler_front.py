@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from shmalloc import constants as c
+from shmalloc.compiler.check import outline
 from shmalloc.engine import get_engine
 from support.sources import PREAMBLE, agreed, module, refusal, result
 
@@ -36,6 +37,12 @@ FLOWS = {
     "n = 0 | while i: |.i -= 1 |.if i == 1: |..continue |.n += i | return n": 2,
     "n = 0 | while True: |.while True: |..n += 1 |..if n % 3 == 0: |...break |.if n > 5: |..break |"
     " return n": 6,
+    "while True: |.i += 1 |.x = i |.if i < 6: |..continue |.break | return x": 6,
+    "while True: |.while True: |..x = i |..if x: |...break |.break | return x": 3,
+    "while True: |.for a in range(3): |..if a == i: |...break |.x = i |.if i: |..break |"
+    " return x": 3,
+    "while i: |.while True: |..x = i |..break |.i = x - 1 | return i": 0,
+    "while True: |.if i > 5: |..return i |.x = i + 1 |.i = x": 6,
     "for a in range(3): |.for b in range(3): |..if a * b == 2: |...return a * 10 + b |"
     " return 0": 12,
     "for a in range(10, 0, -3): |.i = a | return i": 1,
@@ -57,6 +64,11 @@ UNASSIGNED = (
     "if i: |.x = 1 | return x",
     "while i: |.x = 1 |.break | return x",
     "while True: |.if i: |..break |.x = 1 | return x",
+    "while True: |.if i: |..x = 1 |..continue |.break | return x",
+    "while True: |.while True: |..x = 1 |..break |.if i: |..break | if i: |.y = x | return y",
+    "while True: |.if i: |..while True: |...x = 1 |...break |.break | return x",
+    "while True: |.for a in range(i): |..x = 1 |..break |.break | return x",
+    "while i == 3: |.x = i |.break | return x",
     "for a in range(i): |.pass | return a",
     "for a in range(i): |.x = 1 | return x",
     "x += 1 | return x",
@@ -71,6 +83,37 @@ UNASSIGNED = (
 @pytest.mark.parametrize("text", UNASSIGNED)
 def test_what_is_not_assigned_on_every_path_is_refused(tmp_path: Path, text: str) -> None:
     assert "may be read before it is assigned" in refusal(body(tmp_path, text), 3)
+
+
+STUCK = (
+    "while True: |.pass",
+    "while 1: |.i = 2",
+    "while i: |.pass | return 0",
+    "while i == 3 and y < 5: |.x = i | return x",
+    "while True: |.for a in range(3): |..break",
+    "while True: |.i = min(i, y)",
+    "while True: |.while i: |..i -= 1 |..break",
+)
+LEAVING = (
+    "while i: |.i -= 1 | return i",
+    "while True: |.for a in range(3): |..return 0",
+    "while True: |.if i: |..break | return 0",
+    "while load(mem, 0) > 9: |.pass | return 0",
+    "while mem[0] > 9: |.pass | return 0",
+    "while 0: |.pass | return 0",
+)
+
+
+@pytest.mark.parametrize("text", STUCK)
+def test_a_loop_without_an_end_or_an_access_is_refused(tmp_path: Path, text: str) -> None:
+    assert "this loop never ends and accesses no memory" in refusal(
+        body(tmp_path, text, "mem, i, y"), 3
+    )
+
+
+@pytest.mark.parametrize("text", LEAVING)
+def test_a_loop_that_can_end_or_lets_others_run_is_accepted(tmp_path: Path, text: str) -> None:
+    assert outline(body(tmp_path, text)).findings == []
 
 
 # --- types ---------------------------------------------------------------------------------------

@@ -131,12 +131,12 @@ def test_a_forbidden_outcome_that_was_asked_for_and_not_seen_is_listed():
 
 
 def test_a_weak_outcome_that_was_never_seen_is_a_note_and_no_failure():
-    result = graded({(0, 1, 1, 1): 7})
+    result = graded({(0, 1, 1, 1): 7, (1, 0, 1, 1): 1})
     assert result.verdict is Verdict.PASSED and "no outcome that should be seen" in result.notes[0]
 
 
 def test_a_weak_outcome_that_was_seen_leaves_nothing_to_note():
-    assert graded({BOTH_STALE: 1}).notes == []
+    assert graded({BOTH_STALE: 1, (0, 1, 1, 1): 1}).notes == []
 
 
 def test_a_test_without_weak_outcomes_misses_nothing():
@@ -153,8 +153,22 @@ def test_a_forbidden_outcome_on_one_core_still_fails():
 
 
 def test_fewer_cores_than_processes_are_noted():
-    result = result_of(CATALOGUE["iriw"], (0, 1, 0, 1), 1.0, Counter({(0, 0, 1, 1): 1}))
+    result = result_of(
+        CATALOGUE["iriw"], (0, 1, 0, 1), 1.0, Counter({(0, 0, 1, 1): 1, (4, 4, 1, 1): 1})
+    )
     assert result.verdict is Verdict.PASSED and "need 4 cores" in result.notes[0]
+
+
+@pytest.mark.parametrize("name", sorted(CATALOGUE))
+def test_samples_that_all_ended_alike_tested_nothing(name):
+    """Several outcomes of every test are allowed, so a test in which CPUs met shows two."""
+    only = min(answer_of(name).sc)
+    result = result_of(CATALOGUE[name], (0, 1, 2, 3), 1.0, Counter({only: 1_000_000}))
+    assert result.verdict is Verdict.VACUOUS and "the same outcome" in result.notes[0]
+
+
+def test_a_forbidden_outcome_that_every_sample_shows_fails():
+    assert graded({(1, 1, 1, 1): 9}).verdict is Verdict.FAILED
 
 
 def test_a_test_without_samples_tested_nothing():

@@ -191,7 +191,7 @@ class _Reader(ast.NodeTransformer):
             self._refuse(node, "else of a loop is not allowed; use a variable")
         node.test = self._value(node.test)
         node.body = self._block(node.body)
-        if isinstance(node.test, ast.Constant) and node.test.value and _is_stuck(node):
+        if flow.is_stuck(node):
             self._refuse(node, refusals.STUCK)
 
     def _do_For(self, node: ast.For) -> None:
@@ -387,12 +387,6 @@ def _require_def(function: Kernel) -> None:
 
 def _is_word(value: object) -> bool:
     return isinstance(value, FunctionType) and (value in WORDS or is_primitive(value))
-
-
-def _is_stuck(loop: ast.While) -> bool:
-    """Whether a loop has no way out, and no access at which another CPU could run."""
-    ways = ast.Call | ast.Subscript | ast.Return | ast.Break
-    return not any(isinstance(node, ways) for node in ast.walk(loop))
 
 
 def _is_docstring(node: ast.stmt) -> bool:

@@ -1,4 +1,4 @@
-"""Which locals are assigned on every path, and whether a kernel can fall off its end.
+"""Which locals are assigned on every path, and what control never leaves or falls off.
 
 The state after a statement is the set of names that are assigned on every path to it, or None if
 control does not get there. A loop adds nothing to what held before it, since it may not run at all;
@@ -123,3 +123,33 @@ class _Flow:
 def _assigned(targets: Iterable[ast.expr]) -> frozenset[str]:
     names = (name for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
     return frozenset(name.id for name in names if isinstance(name.ctx, ast.Store))
+
+
+# --- loops without an end ------------------------------------------------------------------------
+def is_stuck(loop: ast.While) -> bool:
+    """Whether ``loop``, once entered, has no way out and no access at which another CPU could run.
+
+    Its calls are resolved: those of builtin functions access nothing.
+    """
+    if isinstance(loop.test, ast.Constant) and not loop.test.value:
+        return False
+    nodes = list(ast.walk(loop))
+    tested = {node.id for node in ast.walk(loop.test) if isinstance(node, ast.Name)}
+    accesses = any(isinstance(node, ast.Subscript) or _may_access(node) for node in nodes)
+    returns = any(isinstance(node, ast.Return) for node in nodes)
+    ends = bool(tested & _assigned(nodes)) or returns or _breaks(loop.body)
+    return not (accesses or ends)
+
+
+def _may_access(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and not isinstance(getattr(node, "callee", None), str)
+
+
+def _breaks(body: list[ast.stmt]) -> bool:
+    """Whether one of the statements breaks the loop that they are the body of."""
+    for node in body:
+        if isinstance(node, ast.Break):
+            return True
+        if isinstance(node, ast.If) and (_breaks(node.body) or _breaks(node.orelse)):
+            return True
+    return False

@@ -268,6 +268,8 @@ def _conclude(program: Program, plan: Plan, budget: Budget, found: Found) -> Exp
     passed = budget.known.failures if budget.known is not None else ()
     if found.pct and failure is None and not passed:
         _add_bound(found, plan)
+    if not found.schedules:
+        found.notes.append("no schedule was run before the budget ended; give it more")
     if budget.known is not None and passed:
         found.notes.append(budget.known.note())
     return Exploration(
@@ -298,7 +300,7 @@ def _verdict(found: Found) -> str:
         return FAILED
     if found.exhausted:
         return EXHAUSTED
-    return ABANDONED if found.abandoned else BUDGET
+    return ABANDONED if found.abandoned or not found.schedules else BUDGET
 
 
 def _failure(program: Program, plan: Plan, failing: Failing) -> Failure | None:

@@ -35,7 +35,8 @@ class Exploration:
 
     ``verdict``: "failed"; "passed-exhausted": every schedule (or one of each class) was run;
     "passed-budget": none failed before the budget ended, which proves nothing but ``guarantee``;
-    "abandoned": none failed, but some were cut at the step limit and nothing was exhausted;
+    "abandoned": none failed, but some were cut at the step limit and nothing was exhausted, or the
+    budget ended before the first;
     "error": a schedule did not repeat, so the result cannot be trusted.
 
     ``classes``: distinct classes of equivalent schedules, if they were counted (dpor).

@@ -17,7 +17,7 @@ from stress.litmus.answers import answer_of
 from stress.litmus.arena import MAX_GAP_LINES, MAX_STRIDE_LINES, Arena, Setting
 from stress.litmus.catalogue import Litmus, Outcome
 from stress.litmus.cells import play_rounds
-from stress.litmus.grading import Row, missed, rows_of
+from stress.litmus.grading import Grade, Row, missed, rows_of
 from stress.litmus.team import Team, TeamError
 from stress.progress import Report, Step, silent
 from stress.run.fork_server import start_forkserver
@@ -53,8 +53,14 @@ class LitmusResult:
     def verdict(self) -> Verdict:
         if any(row.violation for row in self.rows):
             return Verdict.FAILED
-        tested = self.samples and len(set(self.cores)) > 1
+        tested = self.samples and len(set(self.cores)) > 1 and not self.one_outcome
         return Verdict.PASSED if tested else Verdict.VACUOUS
+
+    @property
+    def one_outcome(self) -> bool:
+        """Whether all samples ended alike although others are allowed: no accesses ever met."""
+        allowed = [row for row in self.rows if row.grade is not Grade.FORBIDDEN]
+        return len(allowed) > 1 and sum(row.samples > 0 for row in self.rows) == 1
 
     @property
     def notes(self) -> list[str]:
@@ -68,7 +74,12 @@ class LitmusResult:
                 f"{self.test.processes} processes on {used} cores never run all at once:"
                 f" weak effects need {self.test.processes} cores"
             )
-        if used > 1 and self.samples and missed(self.rows):
+        if used > 1 and self.one_outcome:
+            notes.append(
+                "inconclusive: every sample showed the same outcome, so the accesses never met;"
+                " run it longer, on a quieter machine"
+            )
+        elif used > 1 and self.samples and missed(self.rows):
             notes.append("no outcome that should be seen was; run it longer, on a quieter machine")
         return notes
 

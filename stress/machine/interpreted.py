@@ -29,7 +29,7 @@ from stress.machine import block as cb
 from stress.machine import primitives
 from stress.machine.block_layout import Settings
 from stress.machine.machine import events_of
-from stress.machine.program import Program, plan_of, require_single_results
+from stress.machine.program import Program, plan_of, require_results
 from stress.machine.site import Site
 from stress.machine.vocabulary import CheckedRam
 
@@ -239,7 +239,7 @@ class InterpretedMachine:
     name = "interpreted"
 
     def __init__(self, program: Program, trace: bool = False, **settings: Any) -> None:
-        require_single_results(program)
+        require_results(program)
         self.program = program
         self.settings = Settings(**settings)
         if trace:

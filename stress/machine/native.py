@@ -25,7 +25,7 @@ from stress.machine import fibers
 from stress.machine.block_layout import Settings
 from stress.machine.native_checks import TRACKED
 from stress.machine.native_memory import CONTROL, MODEL, STACK_BYTES
-from stress.machine.program import Program, plan_of, require_single_results
+from stress.machine.program import Program, plan_of, require_results
 
 
 class NativeControl:
@@ -51,7 +51,7 @@ class NativeMachine:
 
     def __init__(self, program: Program, **settings: Any) -> None:
         require_native()
-        require_single_results(program)
+        require_results(program)
         self.program = program
         self.settings = Settings(**settings)
         self.ram = Ram.of_words(program.words)

@@ -13,6 +13,7 @@ import numpy as np
 
 from shmalloc.compiler.kinds import ANY
 from shmalloc.compiler.rewrite import entry, runnable
+from shmalloc.compiler.source import place_of
 from shmalloc.compiler.types import analyse
 from shmalloc.dialect import Kernel, is_kernel
 from shmalloc.errors import KernelFault, MisuseError
@@ -162,13 +163,25 @@ def _require_kernel(argument: str, value: Any, count: int, shape: str) -> None:
         raise MisuseError(f"{argument}: {name}; use a function {shape} decorated with @kernel")
 
 
-def require_single_results(program: Program) -> None:
-    """A thread, a check or an invariant returns one number, or nothing: else ``MisuseError``."""
-    named = [("threads", thread) for thread in program.threads]
-    for name, kernel in (*named, ("check", program.check), ("invariant", program.invariant)):
-        if is_kernel(kernel) and isinstance(analyse(kernel, ANY).result, int):
+def require_results(program: Program) -> None:
+    """A thread returns one number or nothing, a check or an invariant one: else ``MisuseError``.
+
+    A check that forgets its ``return`` would pass everything.
+    """
+    watchers = [("check", program.check), ("invariant", program.invariant)]
+    for name, kernel in (*(("threads", thread) for thread in program.threads), *watchers):
+        if not is_kernel(kernel):
+            continue
+        result = analyse(kernel, ANY).result
+        if isinstance(result, int):
             text = f"{name}: {kernel.__qualname__} returns several results; return one number"
             raise MisuseError(text)
+        if result == "none" and name != "threads":
+            place = place_of(kernel, kernel.__code__.co_firstlineno)
+            raise MisuseError(
+                f"{name}: {kernel.__qualname__}, {place}, returns nothing, so it would pass"
+                " everything; return 0 if all is well, else an error code"
+            )
 
 
 def plan_of(program: Program, settings: Settings) -> BlockPlan:

@@ -120,7 +120,7 @@ class _Flow:
             self.found.append((name.lineno, text))
 
 
-def _assigned(targets: Iterable[ast.expr]) -> frozenset[str]:
+def _assigned(targets: Iterable[ast.AST]) -> frozenset[str]:
     names = (name for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
     return frozenset(name.id for name in names if isinstance(name.ctx, ast.Store))
 

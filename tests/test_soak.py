@@ -179,6 +179,8 @@ def test_a_finding_that_is_ignored_fails_no_soak(failed, tmp_path):
     done = soak(db, *TINY, *how, root=failed[2])
     assert done.returncode != 1 and finding_of(db).status == "ignored"
     assert finding_of(db).count > found.count
+    last = rounds_of(db)[-1]
+    assert last.verdict in ("PASSED", "VACUOUS") and last.result["ignored_total"] > 0
 
 
 # --- the end of a soak, wanted or not -------------------------------------------------------------

@@ -49,12 +49,22 @@ class Performed:
 
     def __init__(self, outcome_of):
         self.outcome_of = outcome_of
-        self.rounds, self.again = [], []
+        self.rounds, self.again, self.shown = [], [], []
         self.ignored = ()
 
     def perform(self, command, seconds, round_id=None):
         (self.again if round_id is None else self.rounds).append(command)
         return self.outcome_of(command, None if round_id is None else len(self.rounds))
+
+
+class Listening(View):
+    """Keeps the fingerprints that are shown."""
+
+    def __init__(self, shown):
+        self.shown = shown
+
+    def finding(self, fingerprint, text):
+        self.shown.append(fingerprint)
 
 
 @pytest.fixture
@@ -67,7 +77,8 @@ def soaked(tmp_path, monkeypatch):
         with Records(tmp_path / "soak.db", ignored=Ignored(ignored)) as records, Stops() as stops:
             spec = replace(SPEC, rounds=rounds)
             session = resume_soak(records, None) if resume else begin_soak(records, spec)
-            soak = hunt.Soak(Drawer(session.spec, 2), records, session, View(), stops)
+            view = Listening(performed.shown)
+            soak = hunt.Soak(Drawer(session.spec, 2), records, session, view, stops)
             performed.soak = soak
             performed.stops = stops
             performed.verdict = soak.run()
@@ -179,6 +190,24 @@ def test_an_ignored_finding_costs_no_repetition_and_fails_no_soak(soaked, tmp_pa
     _, (found,), _ = rows(tmp_path)
     assert done.verdict is Verdict.PASSED and done.again == []
     assert (found.status, found.count) == ("ignored", 1)
+
+
+def test_what_a_round_went_past_is_counted_and_fails_no_soak(soaked, tmp_path):
+    past = Outcome(Verdict.PASSED, 100, 1.0, ignored=(TAIL,))
+    done = soaked(lambda *_: past, ignored=(NAME,))
+    _, (found,), _ = rows(tmp_path)
+    assert (done.verdict, done.again, done.shown) == (Verdict.PASSED, [], [])
+    assert (found.status, found.count) == ("ignored", 3)
+
+
+def test_a_new_finding_beside_an_ignored_one_fails_the_soak(soaked, tmp_path):
+    both = Outcome(Verdict.FAILED, violations=(OTHER,), violations_total=1, ignored=(TAIL,))
+    done = soaked(lambda *_: both, rounds=1, ignored=(NAME,))
+    _, found, _ = rows(tmp_path)
+    assert done.verdict is Verdict.FAILED and done.shown == [fingerprint_of(OTHER)]
+    assert {one.invariant: one.status for one in found} == {
+        "I_TAIL": "ignored", "I_FREE_HEAD": "open",
+    }  # fmt: skip
 
 
 def test_rounds_are_told_what_is_ignored(soaked):

@@ -96,7 +96,7 @@ def test_a_kernel_that_fails_before_any_schedule_is_a_finding(monkeypatch):
 
 
 def test_a_kernel_that_fails_before_the_first_worker_is_a_finding(monkeypatch):
-    def broken(*_):
+    def broken(*_, **__):
         raise OutsideFault("outside", "boot", "boot.py", 12, index=9, words=8)
 
     monkeypatch.setattr(run_round, "Controller", broken)

@@ -43,7 +43,7 @@ class RoundProcess:
     def __init__(self, command: str, seconds: float, ignored: Iterable[str] = ()) -> None:
         """``seconds``: how long the work lasts; much longer is a trouble of its own.
 
-        ``ignored``: fingerprints that an exploration goes past.
+        ``ignored``: fingerprints that the round goes past.
         """
         self.command = command
         self._limit_s = 2 * seconds + GRACE_S

@@ -116,6 +116,7 @@ class Soak:
             names += [self._records.finding(round_id, one) for one in outcome.found]
             if outcome.verdict is Verdict.FAILED and not names:
                 names.append(self._records.finding(round_id, _of_trouble(done, outcome)))
+            names += self._records.violations(round_id, by_cause(outcome.ignored), done.command)
             self._records.end_round(
                 round_id,
                 outcome.verdict.name,
@@ -131,6 +132,8 @@ class Soak:
                 self.standing.changed = CHANGED.format(number=done.number)
             self._records.note_summary(self._run_id, self.standing.as_dict())
         for name in new:
+            if self._records.is_ignored(name):
+                continue
             self._view.finding(name, f"round {done.number}: {_headline(outcome)}")
         return names
 

@@ -48,8 +48,8 @@ class Outcome:
     """How a round ended.
 
     ``operations``: of the allocator, or schedules, or deaths. ``result``: the entry of ``results``
-    in the JSON document of that command. ``violations``: of real processes; ``found``: what an
-    exploration found. ``troubles``: what else went wrong, in words. ``kernels``: the digest of
+    in the JSON document of that command. ``violations``: of real processes; ``ignored``: those that
+    they went past; ``found``: what an exploration found. ``troubles``: what else went wrong, in words. ``kernels``: the digest of
     those that ran; empty where the process did not say.
     """
 
@@ -60,14 +60,16 @@ class Outcome:
     latencies: Mapping[str, Histogram] = field(default_factory=dict)
     violations: tuple[Violation, ...] = ()
     violations_total: int = 0
+    ignored: tuple[Violation, ...] = ()
     found: tuple[Finding, ...] = ()
     troubles: tuple[str, ...] = ()
     kernels: str = ""
 
     @property
     def fingerprints(self) -> frozenset[str]:
-        """Of everything that was found."""
-        violations = {fingerprint_of(violation) for violation in self.violations}
+        """Of everything that was found, also of what is ignored."""
+        reported = (*self.violations, *self.ignored)
+        violations = {fingerprint_of(violation) for violation in reported}
         return frozenset(violations | {one.fingerprint for one in self.found})
 
 

@@ -31,7 +31,7 @@ assert tuple(PERFORMERS) == COMMANDS
 def perform(command: str, ignored: Ignored, tell: Tell) -> Outcome:
     """The outcome of a command line. A limit of the machine and a wrong line are outcomes, too.
 
-    ``ignored``: findings that an exploration goes past.
+    ``ignored``: findings that the round goes past.
     """
     try:
         line = Line.parse(command)

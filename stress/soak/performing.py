@@ -26,7 +26,7 @@ OWN_ROLE = "soak"
 class Performer:
     """``missed``: samples that another writer of the database kept from being recorded.
 
-    ``ignored``: fingerprints that explorations go past.
+    ``ignored``: fingerprints that rounds go past.
     """
 
     def __init__(self, records: Records, view: View, stops: Stops) -> None:

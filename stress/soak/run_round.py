@@ -9,11 +9,13 @@ from collections.abc import Callable
 from msgspec import structs
 
 from stress.quantities import nearest
+from stress.records.finding import fingerprint_of
 from stress.records.fingerprint import Ignored
 from stress.run.controller import Controller
 from stress.run.interrupts import Interrupts
 from stress.run.kernels import keep_whole_plan
 from stress.run.progress import Moment, Progress
+from stress.run.reported import IsKnown
 from stress.run.result import RunResult
 from stress.run.workers import cores
 from stress.soak.line import Line, Value
@@ -64,7 +66,7 @@ class Samples(Progress):
 def run(line: Line, ignored: Ignored, tell: Tell) -> Outcome:
     """Run it to its end; a controller that is stuck in a kernel tells that and ends the process.
 
-    A violation ends a run, also one that is ignored: behind it nothing can be trusted.
+    It goes past violations that are ``ignored``, as ``shmstress run --ignore`` does.
     """
 
     def abandon(result: RunResult) -> None:
@@ -74,8 +76,15 @@ def run(line: Line, ignored: Ignored, tell: Tell) -> Outcome:
     spec = spec_of(line)
     keep_whole_plan(spec, lambda text: tell(Told(text)))  # the next round wants another part of it
     with Interrupts() as interrupts:
-        controller = Controller(spec, Samples(tell), interrupts, None, abandon)
+        controller = Controller(
+            spec, Samples(tell), interrupts, None, abandon, is_known=known_by(ignored)
+        )
         return outcome_of(controller.run())
+
+
+def known_by(ignored: Ignored) -> IsKnown | None:
+    """Whether a run goes past a violation; None if it goes past none."""
+    return (lambda violation: fingerprint_of(violation) in ignored) if ignored else None
 
 
 def outcome_of(result: RunResult) -> Outcome:
@@ -87,5 +96,6 @@ def outcome_of(result: RunResult) -> Outcome:
         latencies=result.latencies,
         violations=tuple(result.violations),
         violations_total=max(result.violations_total, len(result.violations)),
+        ignored=tuple(result.ignored),
         troubles=tuple(text for _, text in result.troubles),
     )

@@ -18,7 +18,6 @@ import pytest
 
 from shmalloc.errors import MisuseError
 from stress.cli import run as run_command
-from stress.commands.report import strange_rows_told
 from stress.records.reader import Reader
 from stress.records.rows import RoundRow
 from stress.records.writer import Records, Work
@@ -27,6 +26,8 @@ from stress.report.page.facts import settings_of, spec_words, what_it_is
 from stress.report.page.gather import report_of
 from stress.report.page.sides import by_setting, with_other
 from stress.report.sources import run_of
+from stress.report.suites.recorded import suite_of
+from stress.verdict import Verdict
 from support.browser import Browser, Document, body_of, needs_browser
 from support.recorded import HOSTILE, Made, make
 from support.recorded_numbers import Numbers
@@ -271,19 +272,32 @@ def test_a_named_pipe_is_refused_without_waiting(tmp_path, capsys):
 STRANGE = {
     "samples.accounts": ["[]", "[1]", "5", '[{"name": 1}]', '[{"name": "x", "operations": "y"}]'],
     "samples.free_by_order": ["{}", '["x"]', "[[1]]", "[]"],
+    "samples.events": ["[]", '{"a": 1.5}', '{"a": 18446744073709551616}'],
     "samples.time_s": [None, 9e999, -1e300, "x"],
+    "samples.at_s": [9e999, -1e300, b"1"],
     "samples.fragmentation": ["x", 9e999],
     "samples.ram_map": [b"", b"\xff" * 4000],
     "processes.role": ["", None, 7, "worker 9" * 50],
     "processes.private_bytes": ["x", -1, 9e999],
     "rounds.marks": ["[]", '{"a": "b"}', "null"],
-    "rounds.result": ["[]", '{"workloads": [{}]}'],
+    "rounds.result": [
+        "[]", '{"workloads": [{}]}', '{"workloads": 7}', '{"workloads": [{"name": "a"}]}',
+        '{"audits": "x"}', '{"events": [1]}', '{"workloads": [{"name": "a", "seconds": 1e999}]}',
+    ],
     "rounds.features": ["5", "[[]]"],
-    "rounds.spec": ['{"ram": []}', "[]"],
+    "rounds.spec": ['{"ram": []}', "[]", '{"workload": 7, "workers": "²", "zones": {}}'],
     "rounds.command": ["'", "\0"],
-    "latencies.histogram": ["{}", '{"max_ns": -1, "buckets": [[-5, -5]]}', '{"max_ns": 1}'],
+    "latencies.operation": [b"\xff", 7],
+    "latencies.histogram": [
+        "{}", '{"max_ns": -1, "buckets": [[-5, -5]]}', '{"max_ns": 1}',
+        '{"max_ns": 1, "buckets": 1}',
+        '{"max_ns": 1, "buckets": [[9223372036854775807, 9223372036854775807]]}',
+    ],
+    "artifacts.content": [7, "text", b"[]", b"\xff", b'{"steps": [1]}', b'{"conflict": [99, -1]}'],
+    "artifacts.media_type": ["application/json", b"x"],
     "findings.report": [7, "x" * 100_000],
     "runs.machine": ["[]", '{"cores": "x"}', '{"memory_bytes": {}}'],
+    "runs.summary": ["[]", '{"clock_s": "x"}', '{"clock_s": -1}', '{"clock_s": 1e999}'],
     "runs.started_s": [None, 1e300, "x"],
 }  # fmt: skip
 
@@ -312,9 +326,9 @@ def test_a_strange_value_is_read_or_told_in_one_line(small, tmp_path, column):
         path = with_strange(small, tmp_path / "strange.db", column, value)
         with Reader(path) as reader:
             try:
-                with strange_rows_told(path.name):
-                    report_of(reader, run_of(reader, None), path.name)
-                    by_setting(reader, path.name, None, "link-store=page,page")
+                report_of(reader, run_of(reader, None), path.name)
+                suite_of(reader, run_of(reader, None))
+                by_setting(reader, path.name, None, "link-store=page,page")
             except MisuseError as error:
                 assert len(str(error).splitlines()) == 1
 
@@ -334,6 +348,15 @@ def test_a_strange_value_makes_no_picture_fail(small, tmp_path, capsys, column, 
     path = with_strange(small, tmp_path / "strange.db", column, value)
     assert run_command(["report", str(path), "--html", "-"]) == code
     assert len(capsys.readouterr().err.splitlines()) == (code != 0)
+
+
+def test_an_error_of_the_page_itself_is_told_as_a_defect(small, monkeypatch, capsys):
+    def broken(*_):
+        raise KeyError("a name that no row has to have")
+
+    monkeypatch.setattr("stress.report.page.gather._marks", broken)
+    assert run_command(["report", str(small), "--html", "-"]) == Verdict.ERROR.exit_code
+    assert "this is a defect of the tool" in capsys.readouterr().err
 
 
 def test_without_matplotlib_it_says_what_to_install(small, capsys, monkeypatch):

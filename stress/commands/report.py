@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from shmalloc.errors import EnvironmentUnfitError, MisuseError, ShmallocError
+from shmalloc.errors import EnvironmentUnfitError, MisuseError
 from stress.options import command as as_command
 from stress.options import exports, html_file, option
 from stress.records.reader import Reader
@@ -73,8 +70,7 @@ def command(
     with Reader(database) as reader, reader.snapshot():
         if html is not None:
             write_to(html, page_of(reader, source, run_id, compare, by))
-        with strange_rows_told(source):
-            files.write(lambda: suite_of(reader, run_of(reader, run_id)))
+        files.write(lambda: suite_of(reader, run_of(reader, run_id)))
     return 0
 
 
@@ -97,27 +93,10 @@ def page_of(
     from stress.report.page.render import render
 
     run = run_of(reader, run_id)
-    with strange_rows_told(source):
-        report = gather.report_of(reader, run, source)
-        if compare is not None:
-            both = sides.with_other(reader, source, run_id, run.id, compare)
-            report = replace(report, comparison=both)
-        if by is not None:
-            report = replace(report, comparison=sides.by_setting(reader, source, run_id, by))
-        return render(report)
-
-
-@contextmanager
-def strange_rows_told(source: str) -> Iterator[None]:
-    """A row with another shape than shmstress writes is an error of the file, told in one line."""
-    try:
-        yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        if isinstance(error, ShmallocError):
-            raise
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise MisuseError(
-            f"report: {source} has a row that shmstress does not write"
-            f" ({type(error).__name__}: {str(error)[:80]!r}, met in {Path(place.filename).name}:"
-            f"{place.lineno}); if it did write it, that is a bug"
-        ) from error
+    report = gather.report_of(reader, run, source)
+    if compare is not None:
+        both = sides.with_other(reader, source, run_id, run.id, compare)
+        report = replace(report, comparison=both)
+    if by is not None:
+        report = replace(report, comparison=sides.by_setting(reader, source, run_id, by))
+    return render(report)

@@ -22,7 +22,10 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
+import msgspec
+
 from shmalloc.errors import MisuseError
+from stress.records import shapes
 from stress.records.database import errors_told, open_for_reading, real_path, remove_copy, told
 from stress.records.rows import (
     ArtifactRow,
@@ -38,8 +41,10 @@ from stress.records.rows import (
 from stress.records.writers import Writers
 
 Kind = TypeVar("Kind", bound=Row)
+Value = TypeVar("Value")
 _OF_ROUND = "round_id = ?"
 _OF_RUN = "round_id IN (SELECT id FROM rounds WHERE run_id = ?)"
+_SEEN_IN_RUN = f"fingerprint IN (SELECT fingerprint FROM sightings WHERE {_OF_RUN})"
 
 
 class Reader:
@@ -108,12 +113,20 @@ class Reader:
     def latencies(self, round_id: int) -> dict[str, dict[str, Any]]:
         """The histogram of each operation, as ``Histogram.from_dict`` reads it."""
         rows = self._query("SELECT * FROM latencies WHERE round_id = ?", (round_id,))
-        return {row["operation"]: self._data(row["histogram"]) for row in rows}
+        return {
+            self._checked(row["operation"], str, "an operation"): self._data(
+                row["histogram"], shapes.Latency, "a histogram"
+            )
+            for row in rows
+        }
 
     # --- what was found ---
-    def findings(self, status: str | None = None) -> list[FindingRow]:
-        """All findings, or those of one status, the first that was seen first."""
-        where, values = ("", ()) if status is None else ("status = ?", (status,))
+    def findings(self, status: str | None = None, run_id: int | None = None) -> list[FindingRow]:
+        """All findings, those of one status, or those that rounds of a run have seen.
+
+        The first that was seen comes first.
+        """
+        where, values = _given({"status = ?": status, _SEEN_IN_RUN: run_id})
         return list(self._rows(FindingRow, "findings", where, values, "first_seen_s, fingerprint"))
 
     def finding(self, letters: str) -> FindingRow:
@@ -165,8 +178,12 @@ class Reader:
     def content(self, artifact_id: int) -> bytes:
         """The content of a file. Raises ``MisuseError`` if it is not there any more."""
         for row in self._query("SELECT content FROM artifacts WHERE id = ?", (artifact_id,)):
-            return bytes(row[0])
+            return self._checked(row[0], bytes, "a file")
         raise MisuseError(f"artifact: {artifact_id} is not in {self.path}")
+
+    def schedule(self, artifact_id: int) -> Mapping[str, Any]:
+        """The failing schedule that a file holds, as ``shapes.Schedule`` has it."""
+        return self._data(self.content(artifact_id), shapes.Schedule, "a schedule")
 
     # --- one state of the file ---
     @contextmanager
@@ -224,17 +241,20 @@ class Reader:
         except (ValueError, TypeError, RecursionError) as error:
             raise told(self.path, sqlite3.DatabaseError(f"{kind.__name__}: {error}")) from error
 
-    def _data(self, text: str) -> dict[str, Any]:
+    def _data(self, text: str | bytes, shape: Any, what: str) -> dict[str, Any]:
+        """JSON of this shape, and all else that is in it."""
         try:
-            return dict(_parsed(text))
+            data = shapes.parsed(text)
         except (ValueError, TypeError, RecursionError) as error:
-            raise told(self.path, sqlite3.DatabaseError(str(error))) from error
+            raise told(self.path, sqlite3.DatabaseError(f"{what}: {error}")) from error
+        self._checked(data, shape, what)
+        return dict(data)
 
-
-def _parsed(text: str) -> Any:
-    import json
-
-    return json.loads(text)
+    def _checked(self, value: Any, shape: type[Value], what: str) -> Value:
+        try:
+            return msgspec.convert(value, shape, builtin_types=(bytes,))
+        except msgspec.ValidationError as error:
+            raise told(self.path, sqlite3.DatabaseError(f"{what}: {error}")) from error
 
 
 def _given(parts: Mapping[str, object]) -> tuple[str, tuple[object, ...]]:

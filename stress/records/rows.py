@@ -1,27 +1,31 @@
 """The rows that a ``Reader`` gives: frozen, with the names of the tables' columns.
 
 What the database keeps as JSON text is data here. ``of`` turns a row of SQLite into one of these,
-checked: SQLite itself would keep a text in a column of numbers.
+checked: SQLite itself would keep a text in a column of numbers. shapes.py says what is checked of
+the data.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
+
+from stress.records import shapes
 
 Kind = TypeVar("Kind", bound="Row")
 
 
 @dataclass(frozen=True)
 class Row:
-    """``JSON``: the columns that hold JSON text."""
+    """``JSON``: the columns that hold JSON text. ``SHAPES``: what is relied on within some."""
 
     JSON: ClassVar[frozenset[str]] = frozenset()
+    SHAPES: ClassVar[Mapping[str, Any]] = {}
 
     @classmethod
     def columns(cls) -> list[str]:
@@ -31,8 +35,12 @@ class Row:
     def of(cls: type[Kind], row: sqlite3.Row) -> Kind:
         """Raises ``ValueError`` for a value that no writer of ours puts there."""
         values = {
-            name: json.loads(row[name]) if name in cls.JSON else row[name] for name in cls.columns()
+            name: shapes.parsed(row[name]) if name in cls.JSON else row[name]
+            for name in cls.columns()
         }
+        shapes.require_numbers(values)
+        for name, shape in cls.SHAPES.items():
+            msgspec.convert(values[name], shape)
         return msgspec.convert(values, cls, builtin_types=(bytes,))
 
     def as_dict(self) -> dict[str, Any]:
@@ -45,6 +53,7 @@ class RunRow(Row):
     """One command. ``state``: "running", "ended" or "lost"."""
 
     JSON = frozenset({"spec", "machine", "summary"})
+    SHAPES = MappingProxyType({"machine": shapes.Machine, "summary": shapes.Summary})
 
     id: int
     kind: str
@@ -69,6 +78,7 @@ class RoundRow(Row):
     """One part of a run; a run of ``shmstress run`` has one."""
 
     JSON = frozenset({"spec", "features", "marks", "events", "result"})
+    SHAPES = MappingProxyType({"result": shapes.Result})
 
     id: int
     run_id: int
@@ -95,6 +105,7 @@ class SampleRow(Row):
     """One moment of a round. ``ram_map``: None where it is the one of the sample before."""
 
     JSON = frozenset({"free_by_order", "pcp_pages", "events", "accounts"})
+    SHAPES = MappingProxyType({"free_by_order": shapes.Orders, "accounts": list[shapes.Account]})
 
     id: int
     round_id: int

@@ -49,8 +49,8 @@ class Outcome:
 
     ``operations``: of the allocator, or schedules, or deaths. ``result``: the entry of ``results``
     in the JSON document of that command. ``violations``: of real processes; ``ignored``: those that
-    they went past; ``found``: what an exploration found. ``troubles``: what else went wrong, in words. ``kernels``: the digest of
-    those that ran; empty where the process did not say.
+    they went past; ``found``: what an exploration found. ``troubles``: what else went wrong, in
+    words. ``kernels``: the digest of those that ran; empty where the process did not say.
     """
 
     verdict: Verdict

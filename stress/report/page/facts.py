@@ -6,6 +6,7 @@ be there: what is known is said in words, what is not is listed as it is.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from stress.verdict import Verdict
 PROGRAM = "program"  # what a command line names without an option
 # What a kind of run counts, where it is not operations.
 OPERATIONS = {"explore": "schedules", "crash": "runs", "mutants": "schedules"}
+_COUNT = re.compile("[0-9]{1,9}")
 _SAID = {"workload", "workers", "ram", "zones", "link-store", "duration", "seed"}
 # Said only if they are others.
 _DEFAULTS = {"engine": "native", "audit-every": "5s", "hang-timeout": "10s"}
@@ -81,7 +83,7 @@ def spec_words(spec: Mapping[str, Any]) -> str:
 
 
 def _workers(text: str) -> str:
-    return counted(int(text), "worker") if text.isdigit() else f"{text} workers"
+    return counted(int(text), "worker") if _COUNT.fullmatch(text) else f"{text} workers"
 
 
 def _listed(values: Mapping[str, Any]) -> str:
@@ -170,9 +172,9 @@ def _machine(run: RunRow) -> str:
     machine = run.machine
     parts = [run.hostname or "unknown"]
     if "cores" in machine:
-        parts.append(counted(int(machine["cores"]), "core"))
+        parts.append(counted(machine["cores"], "core"))
     if "memory_bytes" in machine:
-        parts.append(words.size(float(machine["memory_bytes"])))
+        parts.append(words.size(machine["memory_bytes"]))
     return ", ".join(parts)
 
 

@@ -7,7 +7,7 @@ different lengths and numbers of workers can be compared; percentiles are of the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -44,16 +44,11 @@ Value = tuple[str, Unit, float]
 
 
 def _rates(one: RoundRow) -> list[Value]:
-    workloads = one.result.get("workloads", ())
     return [
-        (f"{entry['name']}, rate of a worker", Unit.RATE, entry["ops"] / entry["seconds"])
-        for entry in _entries(workloads)
-        if entry["seconds"] >= SHORTEST_S
+        (f"{entry['name']}, rate of a worker", Unit.RATE, entry.get("ops", 0) / entry["seconds"])
+        for entry in one.result.get("workloads", ())
+        if entry.get("seconds", 0.0) >= SHORTEST_S
     ]
-
-
-def _entries(workloads: object) -> Sequence[Mapping[str, float]]:
-    return workloads if isinstance(workloads, list) else ()
 
 
 def _latencies(reader: Reader, one: RoundRow) -> list[Value]:

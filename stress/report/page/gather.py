@@ -201,8 +201,7 @@ def _curve(histogram: Histogram) -> tuple[tuple[float, int], ...]:
 # --- findings ------------------------------------------------------------------------------------
 def _findings_of(reader: Reader, run: RunRow) -> list[FindingRow]:
     """What the rounds of this run have seen: open ones first, then by count."""
-    names = {one.fingerprint for one in reader.sightings(run.id)}
-    seen = [one for one in reader.findings() if one.fingerprint in names]
+    seen = reader.findings(run_id=run.id)
     return sorted(seen, key=lambda one: (one.status != "open", -one.count, one.fingerprint))
 
 

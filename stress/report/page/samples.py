@@ -36,9 +36,6 @@ class Growing:
         self.times, self.values = array("d"), array("d")
 
     def add(self, time_s: float, value: float) -> None:
-        """Raises ``ValueError`` for what no clock and no counter says."""
-        if not (math.isfinite(time_s) and math.isfinite(value)):
-            raise ValueError(f"{value} at {time_s} s is no sample")
         self.times.append(time_s)
         self.values.append(value)
 
@@ -116,8 +113,6 @@ def uses_of(reader: Reader, round_id: int) -> Iterator[ProcessRow]:
 
 
 def _add_sample(found: Sampled, row: SampleRow, at_s: float) -> None:
-    if not math.isfinite(at_s):
-        raise ValueError(f"a sample at {at_s} s")
     found.samples += 1
     found.last_s = max(found.last_s, at_s)
     if row.fragmentation is not None:

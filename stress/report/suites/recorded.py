@@ -8,7 +8,7 @@ lack what is looked for, and then it is not shown.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,14 +29,14 @@ from stress.verdict import Verdict
 ROUNDS = ("round", "kind", "verdict", "seconds", "operations")
 FINDINGS = ("finding", "what is broken", "where", "seen", "status")
 JSON_TYPE = "application/json"
+_LINE = re.compile("[0-9]{1,9}")
 
 
 def suite_of(reader: Reader, run: RunRow) -> Suite:
     """The run, as far as it got."""
     rounds = reader.rounds(run.id)
     sightings = reader.sightings(run.id)
-    names = {one.fingerprint for one in sightings}
-    seen = [one for one in reader.findings() if one.fingerprint in names]
+    seen = reader.findings(run_id=run.id)
     opened = [one for one in seen if one.status == "open"]
     verdict = _verdict(run)
     tokens = {f"token of {one.fingerprint}": one.token for one in opened if one.token}
@@ -123,8 +123,8 @@ def _workloads(rounds: Sequence[RoundRow]) -> Iterator[Case]:
     operations: dict[str, int] = {}
     for one in rounds:
         for workload in one.result.get("workloads", ()):
-            name = str(workload["name"])
-            operations[name] = operations.get(name, 0) + int(workload.get("ops", 0))
+            name = workload["name"]
+            operations[name] = operations.get(name, 0) + workload.get("ops", 0)
     for name, count in operations.items():
         if count:
             yield Case("workload", name, Verdict.PASSED)
@@ -177,8 +177,7 @@ def _document(reader: Reader, row: FindingRow) -> Mapping[str, Any]:
     """The failing schedule as it was kept with its first sighting; empty if there is none."""
     for file in reader.artifacts(fingerprint=row.fingerprint):
         if file.media_type == JSON_TYPE:
-            found = json.loads(reader.content(file.id))
-            return found if isinstance(found, dict) else {}
+            return reader.schedule(file.id)
     return {}
 
 
@@ -186,11 +185,11 @@ def _conflict(document: Mapping[str, Any]) -> Iterator[Stop]:
     """The two steps that the failure is about."""
     steps = document.get("steps") or []
     for index in document.get("conflict") or ():
-        step = steps[index]
-        site = _site(step.get("shown_at"))
+        step = steps[index] if 0 <= index < len(steps) else {}
+        site, cpu = _site(step.get("shown_at")), step.get("cpu", 0)
         if site is not None:
-            said = f"step {index}, cpu {step['cpu']}: {step['text']}"
-            yield Stop(site, said, step["cpu"], index, decides=True)
+            said = f"step {index}, cpu {cpu}: {step.get('text', '')}"
+            yield Stop(site, said, cpu, index, decides=True)
 
 
 def _place(row: FindingRow, document: Mapping[str, Any], related: Sequence[Stop]) -> Site | None:
@@ -207,7 +206,7 @@ def _site(text: object) -> Site | None:
     """``dir/file.py:12 in function`` as it was printed."""
     place, _, function = str(text or "").rpartition(" in ")
     file, _, line = place.rpartition(":")
-    return Site(file, int(line), function) if file and line.isdigit() else None
+    return Site(file, int(line), function) if file and _LINE.fullmatch(line) else None
 
 
 # --- tables --------------------------------------------------------------------------------------

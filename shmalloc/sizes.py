@@ -71,11 +71,3 @@ def _seconds_of(text: str, argument: str) -> float:
         raise MisuseError(
             f"{argument}: {text!r}; use a form like '90', '90s', '5m' or '1h30m'"
         ) from None
-
-
-def format_duration(seconds: float) -> str:
-    """``seconds`` in the largest unit that divides it, as ``parse_duration`` reads it: ``"5m"``."""
-    for name, unit in (("h", 3600), ("m", 60)):
-        if seconds >= unit and seconds % unit == 0:
-            return f"{seconds // unit:.0f}{name}"
-    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"

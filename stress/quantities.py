@@ -36,21 +36,35 @@ def exact_duration(seconds: float) -> str:
 
 
 def rough_duration(seconds: float) -> str:
-    """``8s``, ``1m40s``, ``2h05m``, ``3d04h``: its two largest units."""
-    whole = round(seconds)
-    for size, unit, smaller, small_unit in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "m"),
-        (60, "m", 1, "s"),
-    ):
-        if whole >= size:
-            return f"{whole // size}{unit}{whole % size // smaller:02d}{small_unit}"
-    return f"{whole}s"
+    """``0.52 s``, ``42 s``, ``12 min 5 s``, ``8 h 1 min``, ``3 d 4 h``: for people to read.
+
+    Less than a minute has three digits, more its two largest units. A negative time is none.
+    """
+    if seconds < 59.95:
+        return f"{max(0.0, seconds):.3g} s"
+    parts: list[str] = []
+    rest = round(seconds)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, rest = divmod(rest, size)
+        shown = short(count) if count >= 10_000 else f"{count:,}"
+        parts.append(f"{shown} {unit}" if count else "")
+    first = next(at for at, part in enumerate(parts) if part)
+    return " ".join(filter(None, parts[first : first + 2]))
 
 
 def counted(count: int, noun: str) -> str:
     """``1 audit``, ``2 audits``, ``1,234 audits``: for regular nouns."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def short(number: float) -> str:
+    """``999``, ``12.3k``, ``-4.5M``, ``9.22E``: three digits and a unit, beyond those ``1e+30``."""
+    shown = number
+    for unit in ("", "k", "M", "G", "T", "P", "E"):
+        if abs(shown) < 999.5:
+            return f"{shown:.3g}{unit}"
+        shown /= 1000
+    return f"{number:.3g}"
 
 
 def brief_ns(ns: int) -> str:

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from shmalloc import constants as c
 from stress.faults.grammar import Kill
-from stress.quantities import brief_ns, counted, rough_duration
-from stress.report.cells import bar, levels, short
+from stress.quantities import brief_ns, counted, rough_duration, short
+from stress.report.cells import bar, levels
 from stress.report.live import LiveProgress, View, spec_line
 from stress.report.progress import PlainProgress, plain_line
 from stress.report.text import result_lines
@@ -138,7 +138,18 @@ def test_what_a_dead_worker_did_counts_when_its_slot_gets_another_life():
 
 
 @pytest.mark.parametrize(
-    "number, text", [(0, "0"), (7.4, "7.4"), (999, "999"), (12345, "12.3k"), (4.56e9, "4.56G")]
+    "number, text",
+    [
+        (0, "0"),
+        (7.4, "7.4"),
+        (999, "999"),
+        (999.6, "1k"),
+        (-12345, "-12.3k"),
+        (4.56e9, "4.56G"),
+        (1.5e15, "1.5P"),
+        (1e30, "1e+30"),
+        (float("inf"), "inf"),
+    ],
 )
 def test_short_numbers_have_three_digits_and_a_unit(number, text):
     assert short(number) == text
@@ -270,13 +281,13 @@ def test_a_frame_shows_the_private_memory_of_processes_by_role():
 
 
 def test_a_frame_says_how_long_the_run_still_takes():
-    assert "17s left, no violations" in frame(moment(3.0, 1))[0]
+    assert "17 s left, no violations" in frame(moment(3.0, 1))[0]
 
 
 def test_a_trace_that_is_replayed_once_has_its_own_share_and_pace():
     now = replace(moment(30.0, 1), share=0.25, duration_s=86400.0)
     line = frame(now, width=100)[0]
-    assert "of once through the trace" in line and "1m30s left" in line
+    assert "of once through the trace" in line and "1 min 30 s left" in line
     assert line.count("█") == 6  # a quarter of 24
     assert plain_line(now, None).startswith("30s, 25% of the trace: ")
 
@@ -290,7 +301,18 @@ def test_fragmentation_is_drawn_over_time():
 
 @pytest.mark.parametrize(
     "seconds, text",
-    [(0, "0s"), (59.4, "59s"), (100, "1m40s"), (7500, "2h05m"), (273600, "3d04h")],
+    [
+        (-1, "0 s"),
+        (0, "0 s"),
+        (0.523, "0.523 s"),
+        (59.4, "59.4 s"),
+        (59.96, "1 min"),
+        (100, "1 min 40 s"),
+        (3605, "1 h"),
+        (7500, "2 h 5 min"),
+        (273600, "3 d 4 h"),
+        (1e12, "11.6M d 1 h"),
+    ],
 )
 def test_a_rough_duration_has_its_two_largest_units(seconds, text):
     assert rough_duration(seconds) == text

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shmalloc.errors import MisuseError
-from shmalloc.sizes import format_bytes, format_duration, parse_bytes, parse_duration
+from shmalloc.sizes import format_bytes, parse_bytes, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,3 @@ def test_a_duration_is_read_in_seconds(text: str | float, seconds: float) -> Non
 def test_a_bad_duration_is_refused_and_names_the_argument(bad: object) -> None:
     with pytest.raises(MisuseError, match="timeout: "):
         parse_duration(bad, "timeout")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("text", ["20s", "5m", "2h", "0.25s"])
-def test_a_duration_is_formatted_as_it_is_read(text: str) -> None:
-    assert format_duration(parse_duration(text)) == text

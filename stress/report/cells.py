@@ -1,4 +1,4 @@
-"""Pictures made of characters: bars, rows of small bars, and numbers that fit beside them.
+"""Pictures made of characters: bars and rows of small bars.
 
 A terminal without Unicode gets ASCII (``ascii``). Nothing here knows what is shown.
 """
@@ -32,12 +32,3 @@ def one_line(text: Text) -> Text:
     """``text`` on one line, cropped at the edge of the terminal."""
     text.no_wrap, text.overflow = True, "ellipsis"
     return text
-
-
-def short(number: float) -> str:
-    """``999``, ``12.3k``, ``4.5M``: three digits and a unit."""
-    units = iter("kMGT")
-    unit = ""
-    while number >= 999.5:
-        number, unit = number / 1000, next(units, "T")
-    return f"{number:.3g}{unit}"

@@ -8,10 +8,11 @@ from typing import Any
 
 from rich.table import Table
 
-from stress.quantities import counted
+from stress.quantities import counted, rough_duration
 from stress.records.reader import Reader
 from stress.records.rows import FindingRow, RoundRow, RunRow
-from stress.report.page.words import date, plain, seconds
+from stress.report.page.words import date, plain
+from stress.report.run_time import worked_s
 from stress.tables import grid
 
 SCHEMA = 1
@@ -23,13 +24,14 @@ def runs_table(runs: Sequence[RunRow], rounds: Sequence[RoundRow]) -> Table:
     """A row for each run."""
     table = grid("run", "kind", "began", "verdict", "rounds", "took", "seed", "command")
     for run in runs:
+        own = [one for one in rounds if one.run_id == run.id]
         table.add_row(
             str(run.id),
             shortened(run.kind),
             date(run.started_s),
             verdict_of(run),
-            rounds_of(run, [one for one in rounds if one.run_id == run.id]),
-            "" if run.ended_s is None else seconds(run.ended_s - run.started_s),
+            rounds_of(run, own),
+            "" if run.ended_s is None else rough_duration(worked_s(run, own)),
             shortened(run.seed or ""),
             shortened(run.command),
         )

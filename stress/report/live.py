@@ -28,8 +28,8 @@ from rich.text import Text
 
 from shmalloc import constants as c
 from shmalloc.sizes import format_bytes
-from stress.quantities import counted, exact_bytes, rough_duration
-from stress.report.cells import bar, levels, one_line, short
+from stress.quantities import counted, exact_bytes, rough_duration, short
+from stress.report.cells import bar, levels, one_line
 from stress.report.text import REFUSED
 from stress.run.accounts import Account
 from stress.run.progress import Moment, Progress
@@ -162,7 +162,7 @@ class View:
         text = Text(f"{now.elapsed_s:6.1f}s {whole} ")
         text.append(bar(now.done, look.cells))
         if look.cells and now.left_s is not None:
-            text.append(f" {rough_duration(now.left_s)} left,")
+            text.append(f" {rough_duration(round(now.left_s))} left,")
         violations = counted(found, "violation") if found else "no violations"
         text.append(f" {violations}", "bold red" if found else "green")
         return text.append(f", {counted(now.audits, 'audit')}")

@@ -25,8 +25,8 @@ from rich.live import Live
 from rich.text import Text
 
 from stress.progress import Step
-from stress.quantities import counted, exact_bytes
-from stress.report.cells import bar, levels, one_line, short
+from stress.quantities import counted, exact_bytes, short
+from stress.report.cells import bar, levels, one_line
 from stress.run.process_use import ProcessUse
 from stress.run.progress import Moment
 from stress.soak.draw import Round

@@ -8,7 +8,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from stress.report.cells import bar, one_line, short
+from stress.quantities import short
+from stress.report.cells import bar, one_line
 from stress.top.fitting import Column, Fitting, Look
 from stress.top.lists import CpuUse
 from stress.top.locks import HeldLock

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from stress.report.cells import short
+from shmalloc.processes import printable
+from stress.quantities import short
 from stress.tables import grid
 
 PADDING = 3  # cells between two columns
@@ -66,8 +67,8 @@ class Fitting:
         self._rows: list[tuple[Sequence[str], str]] = []
 
     def add(self, *cells: str, style: str = "") -> None:
-        """A row: a cell for every column, shown or not."""
-        self._rows.append((cells, style))
+        """A row: a cell for every column, shown or not. What steers a terminal is left out."""
+        self._rows.append(([printable(cell) for cell in cells], style))
 
     def fits(self, width: int) -> bool:
         """Whether what is never left out has room."""
@@ -113,11 +114,3 @@ class Fitting:
     def _width(self, number: int) -> int:
         cells = (Text(row[number]).cell_len for row, _ in self._rows)
         return max(Text(self._columns[number].heading).cell_len, *cells, 1)
-
-
-def time_text(seconds: float) -> str:
-    """``3 s``, ``5 min``, ``2.5 h``, ``3.1 d``."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{max(0.0, seconds):.0f} s"

@@ -13,10 +13,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from shmalloc.sizes import format_bytes
-from stress.quantities import counted
+from stress.quantities import counted, rough_duration
 from stress.report.cells import bar, one_line
 from stress.top.activity_panels import counters, cpu_slots, locks
-from stress.top.fitting import Look, Rows, time_text
+from stress.top.fitting import Look, Rows
 from stress.top.memory_panels import caches, map_title, memory_map, zones
 from stress.top.panel import Panel
 from stress.top.view import View
@@ -72,7 +72,7 @@ def _state_line(view: View) -> Text:
     text = Text(found, "bold red" if now.reported else "green")
     if now.stopping:
         text.append("; all were told to stop", "yellow")
-    age = "" if now.age_s is None else f"{time_text(now.age_s)} old, "
+    age = "" if now.age_s is None else f"{rough_duration(round(now.age_s))} old, "
     text.append(f"; {age}of pid {now.owner.pid}, ")
     text.append(now.owner.state, "bold red" if now.owner.odd else "")
     return text.append(f" ({now.owner.command})" if now.owner.command else "")

@@ -16,9 +16,9 @@ from shmalloc import leftovers, physical
 from shmalloc.processes import pid_namespace
 from shmalloc.segment_file import checked_name
 from shmalloc.sizes import format_bytes
+from stress.quantities import rough_duration
 from stress.tables import grid
 from stress.top.document import HEAD
-from stress.top.fitting import time_text
 from stress.top.processes import Process, process_of
 
 COMMAND_CELLS = 48
@@ -85,7 +85,7 @@ def table_of(found: list[Listed]) -> Table:
     """The list for people."""
     table = grid("segment", "size", "age", "owner", "state", "command", right=("size", "owner"))
     for one in found:
-        age = "-" if one.age_s is None else time_text(one.age_s)
+        age = "-" if one.age_s is None else rough_duration(round(one.age_s))
         state = ", ".join(filter(None, (one.owner.state, one.note)))
         command = one.owner.command[:COMMAND_CELLS]
         table.add_row(one.name, format_bytes(one.bytes), age, str(one.owner.pid), state, command)

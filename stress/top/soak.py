@@ -19,16 +19,18 @@ from rich.text import Text
 from shmalloc.errors import MisuseError
 from shmalloc.processes import printable
 from shmalloc.sizes import format_bytes
-from stress.quantities import counted
+from stress.quantities import counted, rough_duration, short
 from stress.records.reader import Reader
 from stress.records.rows import FindingRow, ProcessRow, RoundRow, RunRow, SampleRow
-from stress.report.cells import bar, levels, one_line, short
-from stress.top.fitting import Column, Fitting, Look, Rows, time_text
+from stress.report.cells import bar, levels, one_line
+from stress.report.run_time import worked_s
+from stress.top.fitting import Column, Fitting, Look, Rows
 from stress.top.memory_map import fewer
 from stress.top.memory_panels import ROWS, map_rows, map_width
 from stress.top.panel import Panel
 
 KEPT_SAMPLES = 600
+SHORTEST_S = 1e-3  # between two samples; a rate over less says nothing
 SHOWN_ROUNDS = 8
 MOST_WIDTH = 120  # samples in a row of small bars
 BAD = ("FAILED", "ERROR", "UNFIT")
@@ -47,13 +49,20 @@ class Reading:
 
     @property
     def rates(self) -> list[float]:
-        """Operations a second between each two samples."""
+        """Operations a second between each two samples, and no number that is infinite."""
         pairs = zip(self.samples, self.samples[1:], strict=False)
         return [
             max(0, new.operations - old.operations) / (new.at_s - old.at_s)
             for old, new in pairs
-            if new.at_s > old.at_s
+            if new.at_s - old.at_s >= SHORTEST_S
         ]
+
+    @property
+    def worked_s(self) -> float:
+        """How long the run has worked; of one that is lost, until the last that is known of it."""
+        last_s = self.time_s if self.run.state == "running" else 0.0
+        last_s = max([last_s, *(one.time_s for one in self.samples)])
+        return worked_s(self.run, self.rounds, last_s - self.run.started_s)
 
     @property
     def ram_map(self) -> bytes:
@@ -77,7 +86,8 @@ class DatabaseSource:
         if self._now is None or self._now.run.state == "running":
             return ""
         run = self._now.run
-        return f"the {run.kind} is {run.state}" + (f": {run.verdict}" if run.verdict else "")
+        ending = f": {run.verdict}" if run.verdict else ""
+        return printable(f"the {run.kind} is {run.state}{ending}")
 
     def read(self) -> None:
         """The newest run; of its rounds and samples, those that are new or were not over."""
@@ -121,7 +131,7 @@ class DatabaseSource:
     def panels(self, sort: str) -> list[Panel]:
         now = self._reading()
         found: list[tuple[str, str, Callable[[Reading, Look], Iterable[RenderableType]]]] = [
-            ("run", f"{now.run.kind} in {printable(self._path)}", run_lines),
+            ("run", printable(f"{now.run.kind} in {self._path}"), run_lines),
             ("findings", f"findings: {len(now.findings)}", findings),
             ("round", "the newest round", round_lines),
             ("processes", "its processes", partial(processes, sort=sort)),
@@ -168,18 +178,17 @@ def verdicts(rounds: Iterable[RoundRow]) -> dict[str, int]:
 def run_lines(now: Reading, look: Look) -> Iterable[RenderableType]:
     """Whether it runs, for how long, and how its rounds ended."""
     run = now.run
-    end_s = run.ended_s or now.time_s
     text = Text(run.state, "bold red" if run.state == "lost" else "")
     if run.verdict:
-        text.append(f": {run.verdict}", "bold red" if run.verdict in BAD else "green")
-    planned = run.spec.get("duration")
-    text.append(f", {time_text(end_s - run.started_s)}" + (f" of {planned}" if planned else ""))
-    text.append(f", seed {run.seed}" if run.seed else "")
+        text.append(printable(f": {run.verdict}"), "bold red" if run.verdict in BAD else "green")
+    planned = printable(str(run.spec.get("duration", "")))
+    text.append(f", {rough_duration(round(now.worked_s))}" + (f" of {planned}" if planned else ""))
+    text.append(printable(f", seed {run.seed}") if run.seed else "")
     yield one_line(text)
     yield one_line(Text(printable(run.command), "dim"))
     line = Text("rounds: ")
     for name, count in verdicts(now.rounds).items():
-        line.append(f"{count:,} {name}  ", "bold red" if name in BAD else "")
+        line.append(printable(f"{count:,} {name}  "), "bold red" if name in BAD else "")
     yield line
 
 
@@ -273,7 +282,7 @@ def rounds(now: Reading, look: Look) -> Iterable[RenderableType]:
             verdict,
             "-" if one.seconds is None else f"{one.seconds:.1f}",
             "-" if one.operations is None else short(one.operations),
-            printable(one.command),
+            one.command,
             style="bold red" if verdict in (*BAD, "lost") else "",
         )
     yield table.drawn(look.width)
@@ -294,9 +303,9 @@ def findings(now: Reading, look: Look) -> Iterable[RenderableType]:
             one.fingerprint,
             one.invariant,
             f"{one.count:,}",
-            f"{time_text(now.time_s - one.last_seen_s)} ago",
+            f"{rough_duration(round(now.time_s - one.last_seen_s))} ago",
             one.status,
-            printable(one.site),
+            one.site,
             style="bold red" if one.status == "open" else "dim",
         )
     yield table.drawn(look.width)

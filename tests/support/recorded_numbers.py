@@ -44,6 +44,7 @@ class Numbers:
         return self._one(
             {
                 "wall_s": "SELECT ended_s - started_s FROM runs WHERE id = ?",
+                "worked_s": "SELECT json_extract(summary, '$.clock_s') FROM runs WHERE id = ?",
                 "rounds": "SELECT count(*) FROM rounds WHERE run_id = ?",
                 "operations": "SELECT sum(operations) FROM rounds WHERE run_id = ?",
                 "samples": "SELECT count(*) FROM samples JOIN rounds ON rounds.id = round_id"

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from stress.quantities import short
 from stress.report.page import drawing, words
 from stress.report.page.drawing import DASHES, NARROW, SERIES, SERIES_COLOURS, SIZES, WIDE, Size
 from stress.report.page.model import Chart, Latency, Unit
@@ -96,7 +97,7 @@ def _value_axis(axes: Axes, chart: Chart) -> None:
 
 
 def _tick(value: float, unit: Unit) -> str:
-    return words.share(value) if unit is Unit.SHARE else words.short(value)
+    return words.share(value) if unit is Unit.SHARE else short(value)
 
 
 def value_unit(chart: Chart) -> tuple[float, str]:

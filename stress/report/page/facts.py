@@ -11,10 +11,11 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from stress.quantities import counted
+from stress.quantities import counted, rough_duration
 from stress.records.rows import FindingRow, RoundRow, RunRow
 from stress.report.page import words
 from stress.report.page.model import Fact, Number
+from stress.report.run_time import elapsed_s, sessions_of, worked_s
 from stress.verdict import Verdict
 
 PROGRAM = "program"  # what a command line names without an option
@@ -102,7 +103,7 @@ def _flat(value: Any) -> str:
 
 # --- the verdict ---------------------------------------------------------------------------------
 def sentence(
-    run: RunRow, rounds: Sequence[RoundRow], findings: Sequence[FindingRow], wall_s: float
+    run: RunRow, rounds: Sequence[RoundRow], findings: Sequence[FindingRow], work_s: float
 ) -> str:
     """The verdict as one sentence, without its name."""
     still_open = [one for one in findings if one.status == "open"]
@@ -110,7 +111,7 @@ def sentence(
     found = counted(len(still_open), "open finding") if still_open else "No open finding"
     if others:
         found += f" ({others} more ignored or fixed)"
-    amount = _amount(run, rounds, wall_s)
+    amount = _amount(run, rounds, work_s)
     if run.state == "lost":
         return f"Its process died before the end. {found} in {amount}."
     if run.state == "running":
@@ -121,8 +122,8 @@ def sentence(
     return f"{found} in {amount}: {verdict.meaning}."
 
 
-def _amount(run: RunRow, rounds: Sequence[RoundRow], wall_s: float) -> str:
-    parts = [words.seconds(wall_s)]
+def _amount(run: RunRow, rounds: Sequence[RoundRow], work_s: float) -> str:
+    parts = [rough_duration(work_s)]
     if len(rounds) + run.dropped_rounds != 1:
         parts.append(counted(len(rounds) + run.dropped_rounds, "round"))
     operations = sum(one.operations or 0 for one in rounds)
@@ -131,26 +132,17 @@ def _amount(run: RunRow, rounds: Sequence[RoundRow], wall_s: float) -> str:
     return ", ".join(parts[:-1]) + f" and {parts[-1]}" if len(parts) > 1 else parts[0]
 
 
-def wall_of(run: RunRow, rounds: Sequence[RoundRow], last_s: float) -> float:
-    """Seconds from the start of the run to its end, or to the last that is known of it.
-
-    ``last_s``: of its last sample, since the start.
-    """
-    if run.ended_s is not None:
-        return max(0.0, run.ended_s - run.started_s)
-    ends = [one.ended_s for one in rounds if one.ended_s] + [one.started_s for one in rounds]
-    return max(last_s, max(ends, default=run.started_s) - run.started_s)
-
-
 # --- facts ---------------------------------------------------------------------------------------
 def what_ran(
-    run: RunRow, rounds: Sequence[RoundRow], samples: int, wall_s: float
+    run: RunRow, rounds: Sequence[RoundRow], samples: int, last_s: float
 ) -> tuple[Fact, ...]:
     key = f"runs/{run.id}"
     operations = sum(one.operations or 0 for one in rounds)
+    wall_s = elapsed_s(run, rounds, last_s)
     facts = [
         Fact("Started", Number(f"{key}/started_s", run.started_s, words.date(run.started_s))),
-        Fact("Wall time", Number(f"{key}/wall_s", wall_s, words.seconds(wall_s))),
+        Fact("Wall time", Number(f"{key}/wall_s", wall_s, rough_duration(wall_s))),
+        *_sessions(run, rounds, last_s),
         Fact("Machine", _machine(run)),
         Fact("shmstress", run.version),
         Fact("Seed", run.seed or "none"),
@@ -166,6 +158,15 @@ def what_ran(
         text = f"{run.dropped_rounds:,} passed ones"
         facts.append(Fact("Not kept", Number(f"{key}/dropped_rounds", run.dropped_rounds, text)))
     return tuple(facts)
+
+
+def _sessions(run: RunRow, rounds: Sequence[RoundRow], last_s: float) -> Iterator[Fact]:
+    """What a soak that went on later worked, without its pauses."""
+    count = sessions_of(run)
+    if count > 1:
+        work_s = worked_s(run, rounds, last_s)
+        text = f"{rough_duration(work_s)} in {counted(count, 'session')}"
+        yield Fact("Worked", Number(f"runs/{run.id}/worked_s", work_s, text))
 
 
 def _machine(run: RunRow) -> str:

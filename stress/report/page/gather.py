@@ -30,6 +30,7 @@ from stress.report.page.model import (
 )
 from stress.report.page.model import RoundRow as ShownRound
 from stress.report.page.thin import Line
+from stress.report.run_time import elapsed_s, sessions_of, worked_s
 from stress.run.histogram import PERCENTILES, Histogram, bounds_of
 
 MOST_FINDINGS = 100
@@ -45,15 +46,14 @@ def report_of(reader: Reader, run: RunRow, source: str) -> Report:
     """Everything that the page says of ``run``, but a comparison. ``source``: what to call it."""
     rounds = reader.rounds(run.id)
     found = samples.sampled(reader, run, rounds)
-    wall_s = facts.wall_of(run, rounds, found.last_s)
-    end_s = max(wall_s, found.last_s, 1e-3)
+    end_s = max(elapsed_s(run, rounds, found.last_s), found.last_s, 1e-3)
     findings = _findings_of(reader, run)
     shown_rounds, rounds_note = _rounds(rounds)
     return Report(
         title=f"shmstress {run.kind}, {words.date(run.started_s)}",
         verdict=facts.verdict_of(run.verdict) if run.state == "ended" else None,
-        sentence=facts.sentence(run, rounds, findings, wall_s),
-        facts=facts.what_ran(run, rounds, found.samples, wall_s),
+        sentence=facts.sentence(run, rounds, findings, worked_s(run, rounds, found.last_s)),
+        facts=facts.what_ran(run, rounds, found.samples, found.last_s),
         spec=facts.what_it_is(run),
         command=run.command,
         findings=_findings(reader, findings),
@@ -80,6 +80,8 @@ def _notes(reader: Reader, run: RunRow, findings: int) -> tuple[str, ...]:
     if others:
         said = f"Run {run.id} of this database, which has {others:,} more"
         notes.append(f"{said}: --run ID shows another one.")
+    if sessions_of(run) > 1:
+        notes.append("The soak went on after pauses, which are gaps in the pictures.")
     if findings > MOST_FINDINGS:
         notes.append(f"{MOST_FINDINGS} of {findings:,} findings are shown: see shmstress history.")
     return tuple(notes)

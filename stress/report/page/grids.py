@@ -14,7 +14,8 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNL
 from numpy.typing import NDArray
 
 from shmalloc import constants as c
-from stress.report.page import drawing, words
+from stress.quantities import short
+from stress.report.page import drawing
 from stress.report.page.charts import STEPS, Drawn, time_unit
 from stress.report.page.drawing import SIZES, Size
 from stress.report.page.model import Grid
@@ -87,4 +88,4 @@ def scale_of(grid: Grid) -> list[tuple[str, str]]:
     colours, norm = _amounts(), _scale(grid.cells)
     most = float(norm.vmax or 1)
     steps = sorted({0.0, *(round(most ** (n / 4)) for n in range(5)), most})
-    return [(drawing.hex_of(colours(norm(step))), words.short(step)) for step in steps]
+    return [(drawing.hex_of(colours(norm(step))), short(step)) for step in steps]

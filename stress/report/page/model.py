@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stress.quantities import short
 from stress.report.page import words
 from stress.report.page.thin import Line
 from stress.verdict import Verdict
@@ -44,7 +45,7 @@ class Unit(Enum):
 _TEXT_OF = {
     Unit.RATE: words.rate,
     Unit.BYTES: words.size,
-    Unit.COUNT: words.short,
+    Unit.COUNT: short,
     Unit.SHARE: words.share,
     Unit.NS: words.nanoseconds,
 }

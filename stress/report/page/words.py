@@ -9,8 +9,8 @@ import math
 from datetime import UTC, datetime
 
 from shmalloc.sizes import format_bytes
+from stress.quantities import short
 
-_SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _NS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1, "ns"))
 
 
@@ -19,14 +19,6 @@ def plain(value: float) -> str:
     if value == int(value):
         return f"{value:,.0f}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def short(value: float) -> str:
-    """``950``, ``12.5k``, ``3.4M``: for axes and tables of rates."""
-    for size, letter in _SI:
-        if abs(value) >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
 
 
 def amount(value: float) -> str:
@@ -56,18 +48,6 @@ def nanoseconds(value: float) -> str:
             shown = value / length
             return f"{shown:,.0f} {unit}" if shown >= 100 else f"{shown:.3g} {unit}"
     return "0 ns"
-
-
-def seconds(value: float) -> str:
-    """``0.52 s``, ``42 s``, ``12 min 5 s``, ``8 h 1 min``."""
-    if value < 60:
-        return f"{value:.3g} s"
-    whole = round(value)
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
 
 
 def date(unix_s: float) -> str:

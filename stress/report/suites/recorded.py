@@ -22,6 +22,7 @@ from stress.records.rows import FindingRow, RoundRow, RunRow, SightingRow
 from stress.report.checked import Acted, is_checked
 from stress.report.reporters import place_of
 from stress.report.rules import of_ending, of_invariant
+from stress.report.run_time import worked_s
 from stress.report.suite import Case, Finding, Rule, Start, Stop, Suite, Table
 from stress.report.suites.run import unbroken
 from stress.verdict import Verdict
@@ -44,7 +45,7 @@ def suite_of(reader: Reader, run: RunRow) -> Suite:
         command=run.kind,
         verdict=verdict,
         start=Start(run.started_s, 0.0, run.hostname),
-        seconds=_seconds(run, rounds),
+        seconds=worked_s(run, rounds),
         headline=f"{verdict.name} {counted(len(rounds), 'round')},"
         f" {counted(len(opened), 'open finding')}",
         cases=[
@@ -72,12 +73,6 @@ def _verdict(run: RunRow) -> Verdict:
     if run.verdict in Verdict.__members__:
         return Verdict[str(run.verdict)]
     return Verdict.INTERRUPTED if run.state == "running" else Verdict.ERROR
-
-
-def _seconds(run: RunRow, rounds: Sequence[RoundRow]) -> float:
-    """From its start to its end, or to the last that is known of it."""
-    ends = [run.ended_s, *(one.ended_s for one in rounds), *(one.started_s for one in rounds)]
-    return max([0.0, *(end - run.started_s for end in ends if end is not None)])
 
 
 def _notes(run: RunRow, seen: Sequence[FindingRow]) -> Iterator[str]:

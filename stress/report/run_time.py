@@ -35,4 +35,4 @@ def worked_s(run: RunRow, rounds: Sequence[RoundRow], last_s: float = 0.0) -> fl
 
 def sessions_of(run: RunRow) -> int:
     """How often a soak began or went on; 1 for every other run."""
-    return max(1, run.summary.get("sessions", 1))
+    return max(1, int(run.summary.get("sessions", 1)))

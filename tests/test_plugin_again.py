@@ -18,6 +18,13 @@ def both_counted(mem):
 
 PROGRAM = Program("counter", 2, [increment, increment], check=both_counted)
 """
+MARKED = """
+import pytest
+
+@pytest.mark.explore(races=False)
+def test_marked():
+    return PROGRAM
+"""
 TEST = """
 def test_counter(explorer):
     assert explorer(PROGRAM, races=False)
@@ -93,6 +100,17 @@ def test_plugins_and_settings_that_were_given_are_given_again(tmp_path):
     words = " -p xdist -o shm_engine=interpreted --import-mode=append --shm-replay "
     assert words in line and "--durations" not in line
     assert runs_again(project.paste(line))
+
+
+@pytest.mark.parametrize(
+    ("test", "line"), [(TEST, "assert explorer("), (MARKED, "@pytest.mark.explore")]
+)
+def test_the_debugger_stops_in_the_test(tmp_path, test, line):
+    text = KERNELS + test
+    session = Project(tmp_path, {"test_it.py": text, "pytest.ini": INI}).run("--pdb")
+    number = text[: text.index(line)].count("\n") + 1
+    assert f"> {tmp_path}/test_it.py({number})test_" in session.out
+    assert f"-> {line}" in session.out
 
 
 # --- what a stranger wrote -----------------------------------------------------------------------

@@ -159,6 +159,47 @@ def test_a_project_has_a_package_that_is_called_stress(tmp_path, folder):
     assert project.run().outcomes() == {"test_answer": "passed"}
 
 
+HIDDEN = """
+import pytest
+import stress
+
+@pytest.mark.stress
+def test_of_another_project():
+    assert stress.answer == 42
+
+@pytest.mark.stress(workers=2)
+def test_mark():
+    pass
+
+def test_fixture(shm_seed):
+    pass
+"""
+
+
+@pytest.fixture(scope="module")
+def hiding(tmp_path_factory):
+    files = {"stress.py": "answer = 42\n", "test_hidden.py": HIDDEN}
+    return Project(tmp_path_factory.mktemp("hiding"), files)
+
+
+def test_a_module_that_hides_ours_is_named_where_ours_is_needed(hiding):
+    session = hiding.run()
+    assert session.outcomes() == {
+        "test_of_another_project": "passed", "test_mark": "failure", "test_fixture": "error"
+    }  # fmt: skip
+    for name in ("test_mark", "test_fixture"):
+        text = session.cases[name].text
+        assert f"{hiding.folder / 'stress.py'} hides the package stress that comes with" in text
+        assert "Traceback" not in text and "import_module" not in text
+
+
+@pytest.mark.parametrize("option", [("--shm-fixed",), ("--shm-replay", "shm1/x/sc/p1/9/-")])
+def test_an_option_that_needs_the_hidden_package_is_a_usage_error(hiding, option):
+    session = hiding.run(*option)
+    assert session.code == pytest.ExitCode.USAGE_ERROR
+    assert f"ERROR: {option[0]}: {hiding.folder / 'stress.py'} hides the package" in session.out
+
+
 IMPORTS_US = """
 import shmalloc, stress
 import pytest

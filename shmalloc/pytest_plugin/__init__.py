@@ -72,6 +72,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _deselect(state, config, items)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    state_of(item.config).item = item
+
+
 # --- fixtures ------------------------------------------------------------------------------------
 @pytest.fixture
 def shm_seed(request: pytest.FixtureRequest) -> int:
@@ -79,10 +84,15 @@ def shm_seed(request: pytest.FixtureRequest) -> int:
     return _record(request).seed
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def explorer(request: pytest.FixtureRequest) -> Any:
-    """``explorer(program, **options)``: stress.explore with the seed of this test."""
-    return of_plugin("exploring").Explorer(state_of(request.config), _record(request))
+    """``explorer(program, **options)``: stress.explore with the seed of this test.
+
+    It keeps nothing from one test to the next. Its scope lets Hypothesis use it for many examples.
+    """
+    state = state_of(request.config)
+    _ensure_session(state)
+    return of_plugin("exploring").Explorer(state)
 
 
 @pytest.fixture

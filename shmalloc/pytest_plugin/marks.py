@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from shmalloc.pytest_plugin.loading import what_hides_stress
+
 # The parameters of ``explore`` that a test may set.
 OF_EXPLORE = (
     "strategy",
@@ -125,7 +127,8 @@ def _is_ours(value: object) -> bool:
         home = "shmalloc" if "__kernel__" in vars(value) else str(value.__module__)
     else:
         home = str((value if issubclass(kind, type) else kind).__module__)
-    return home.partition(".")[0] in ("shmalloc", "stress")
+    package = home.partition(".")[0]
+    return package == "shmalloc" or (package == "stress" and what_hides_stress() is None)
 
 
 def _checked(kind: str, arguments: dict[str, Any], positional: list[object]) -> dict[str, Any]:

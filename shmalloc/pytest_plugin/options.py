@@ -119,7 +119,7 @@ def settings_of(config: pytest.Config, seed: int | None = None) -> Settings:
         engine=config.getoption("shm_engine"),
         usual_engine=engine or "native",
         folder=_folder(config, _text(config, "db")),
-        fixed=config.getoption("shm_fixed"),
+        fixed=_fixed(config.getoption("shm_fixed")),
         strict=_switch(config, "strict"),
         oversubscribe=_switch(config, "oversubscribe"),
         marks=_marks(config.getini("shm_marks")),
@@ -195,7 +195,24 @@ def _token(text: str | None) -> str | None:
     from shmalloc.errors import MisuseError
     from shmalloc.pytest_plugin.loading import of_stress
 
+    _require_stress("--shm-replay")
     try:
         return str(of_stress("explorer.token").Token.parse(text))
     except MisuseError as error:
         raise pytest.UsageError(f"--shm-replay: {error}") from error
+
+
+def _fixed(given: bool) -> bool:
+    if given:
+        _require_stress("--shm-fixed")
+    return given
+
+
+def _require_stress(option: str) -> None:
+    """Import ours before a test file can bring another one: this option is for us."""
+    from shmalloc.pytest_plugin.loading import of_stress, what_hides_stress
+
+    problem = what_hides_stress()
+    if problem is not None:
+        raise pytest.UsageError(f"{option}: {problem}")
+    of_stress("seeds")

@@ -6,15 +6,20 @@ it. The reason also goes to the section at the end of the session.
 
 from __future__ import annotations
 
+from operator import methodcaller
 from typing import NoReturn
 
 import pytest
 
 from shmalloc.pytest_plugin.record import UNFIT, VACUOUS, Record
 
+# Of a frame of ours, as its __tracebackhide__: pytest and its debugger go past it to the test.
+FOR_OUTCOMES = methodcaller("errisinstance", (pytest.fail.Exception, pytest.skip.Exception))
+
 
 def vacuous(record: Record, reason: str, strict: bool) -> NoReturn:
     """End the test: it tested nothing."""
+    __tracebackhide__ = True
     record.tell(VACUOUS, reason)
     if strict:
         failed(f"VACUOUS: {reason} (--shm-strict)")
@@ -23,6 +28,7 @@ def vacuous(record: Record, reason: str, strict: bool) -> NoReturn:
 
 def unfit(record: Record, reason: str) -> NoReturn:
     """End the test: this machine cannot run it."""
+    __tracebackhide__ = True
     record.tell(UNFIT, reason)
     skipped(f"UNFIT: {reason}")
 

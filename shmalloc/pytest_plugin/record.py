@@ -34,6 +34,7 @@ FAILS, PASSES, UNFIT_NOW = "fails again", "passes now", "cannot be run any more"
 NEEDS = pytest.StashKey[frozenset[str]]()  # what a test calls: see compiling.py
 _node = pytest.StashKey[str]()
 _record = pytest.StashKey["Record"]()
+MOST_LINES = 200  # of the section of a test
 _TEST_SEED_SHIFT = 22  # a seed of 40 bits: what ``explore`` takes
 
 
@@ -71,8 +72,22 @@ class Record:
     def note(self, line: str) -> None:
         """Add a line to the section of the test."""
         with self.lock:
-            if line not in self.lines:
-                self.lines.append(line)
+            if line not in self.lines and len(self.lines) <= MOST_LINES:
+                full = len(self.lines) == MOST_LINES
+                self.lines.append("more results are left out" if full else line)
+
+    def fail(self, found: Found) -> None:
+        """Note a failure in the place of an earlier one of the same program: when Hypothesis
+        reduces what failed, it fails many times, and the last is the smallest."""
+        with self.lock:
+            for earlier in list(self.failures.values()):
+                if (earlier.program, earlier.memory) == (found.program, found.memory):
+                    del self.failures[earlier.token]
+                    self.reports.remove(earlier.report)
+                    self.item.user_properties.remove((TOKEN, earlier.token))
+            self.failures[found.token] = found
+            self.reports.append(found.report)
+            self.item.user_properties.append((TOKEN, found.token))
 
 
 def remember_node(item: pytest.Item) -> None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 
 import pytest
 
-from shmalloc.pytest_plugin.loading import of_plugin
+from shmalloc.pytest_plugin.loading import of_plugin, what_hides_stress
 from shmalloc.pytest_plugin.outcomes import skipped
 from shmalloc.pytest_plugin.record import (
     FIXED,
@@ -46,8 +46,9 @@ class Part:
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Compile what the tests that were chosen call, unless none is going to run."""
         option = session.config.option
+        idle = option.collectonly or getattr(option, "setupplan", False)
         needs = {need for item in session.items for need in item.stash.get(NEEDS, ()) if need}
-        if needs and not (option.collectonly or getattr(option, "setupplan", False)):
+        if needs and not idle and what_hides_stress() is None:  # else the test says so
             compiling = of_plugin("compiling")
             say = compiling.of_one_process(self._state.say, self._state.worker)
             compiling.compile_for(sorted(needs), self._state.settings, say)
@@ -84,6 +85,7 @@ class Part:
             _settle(self._state, record, call)
             report.user_properties = list(item.user_properties)
             _show(record, report, failed=call.excinfo is not None)
+            _show_notes(report, call)
         return report
 
 
@@ -136,3 +138,12 @@ def _show(record: Record, report: pytest.TestReport, failed: bool) -> None:
         add(SECTION, text)  # a part of the error, so that it is in JUnit files, too
     else:
         report.sections.append((SECTION, text))
+
+
+def _show_notes(report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
+    """What Hypothesis noted, the example that failed, where pytest shows the text of ours alone."""
+    error = None if call.excinfo is None else call.excinfo.value
+    notes: list[str] = getattr(error, "__notes__", [])
+    add = getattr(report.longrepr, "addsection", None)
+    if notes and add is not None and isinstance(error, pytest.fail.Exception) and not error.pytrace:
+        add("notes", "\n".join(notes))

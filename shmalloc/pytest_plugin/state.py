@@ -37,6 +37,7 @@ class State:
         self.pid = os.getpid()
         self._nodes: list[str] | None = given.get("nodes")
         self.problems: list[str] = []
+        self.item: pytest.Item | None = None  # the test that runs: one at a time, in any threads
 
     def worker_input(self) -> dict[str, Any]:
         """What a worker of xdist has to know from its controller."""

@@ -17,17 +17,17 @@ from typing import Any
 
 from shmalloc.errors import EnvironmentUnfitError, MisuseError
 from shmalloc.pytest_plugin.options import Settings
-from shmalloc.pytest_plugin.outcomes import failed, unfit, vacuous
+from shmalloc.pytest_plugin.outcomes import FOR_OUTCOMES, failed, unfit, vacuous
 from shmalloc.pytest_plugin.record import (
     FAILS,
     KEPT,
     PASSES,
     REPLAYED,
-    TOKEN,
     UNFIT_NOW,
     VERDICT,
     Found,
     Record,
+    record_of,
 )
 from shmalloc.pytest_plugin.state import State
 from shmalloc.sizes import parse_duration
@@ -74,14 +74,20 @@ class Explorer:
     of which nothing was tested ends the test: it is skipped, or fails with ``--shm-strict``.
     """
 
-    def __init__(self, state: State, record: Record) -> None:
+    def __init__(self, state: State) -> None:
         self._state = state
-        self._record = record
 
     def __repr__(self) -> str:
         return "explorer"
 
+    @property
+    def _record(self) -> Record:
+        """That of the test that runs."""
+        assert self._state.item is not None
+        return record_of(self._state.item, self._state.settings.seed)
+
     def __call__(self, program: Program, **options: Any) -> Exploration:
+        __tracebackhide__ = FOR_OUTCOMES
         found = self.explored(program, options)
         reason = why_vacuous(found)
         if reason is not None:
@@ -102,6 +108,7 @@ class Explorer:
             return self._noted(self._found(program, arguments))
         except EnvironmentUnfitError as error:
             reason = str(error)
+        __tracebackhide__ = FOR_OUTCOMES
         return unfit(self._record, reason)
 
     def _found(self, program: Program, arguments: dict[str, Any]) -> Exploration:
@@ -190,10 +197,10 @@ class Explorer:
             record.tell(VERDICT, found.verdict)
             if failure is not None:
                 text = failure.report(self._state.width)
-                record.tell(TOKEN, failure.schedule)
-                record.reports.append(text)
-                record.failures[failure.schedule] = Found(
-                    found.program.name, found.memory, failure.schedule, failure.headline, text
+                record.fail(
+                    Found(
+                        found.program.name, found.memory, failure.schedule, failure.headline, text
+                    )
                 )
         return found
 
@@ -263,6 +270,7 @@ def explore_all(explorer: Explorer, value: object, options: Mapping[str, Any]) -
     The seconds are for all programs together; a program leaves to the next what it did not need.
     Raises ``MisuseError`` if the test returned no program.
     """
+    __tracebackhide__ = FOR_OUTCOMES
     record, settings = explorer._record, explorer._state.settings
     programs = programs_of(value)
     if not programs:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from shmalloc.pytest_plugin.outcomes import failed, unfit, vacuous
+from shmalloc.pytest_plugin.outcomes import FOR_OUTCOMES, failed, unfit, vacuous
 from shmalloc.pytest_plugin.record import VERDICT, Record
 from shmalloc.pytest_plugin.state import State
 from stress.pytest_plugin.specs import spec_of
@@ -51,6 +51,7 @@ class StressRun:
         return "stress_run"
 
     def __call__(self, spec: object = None, **options: Any) -> RunResult:
+        __tracebackhide__ = FOR_OUTCOMES
         from stress.commands.run import require_limits
 
         settings, record = self._state.settings, self._record
@@ -78,6 +79,7 @@ class StressRun:
         return result
 
     def _noted(self, result: RunResult) -> RunResult:
+        __tracebackhide__ = FOR_OUTCOMES
         record = self._record
         record.tell(VERDICT, result.verdict.name)
         record.note(_told([last_line(result)], result)[0])
@@ -138,6 +140,7 @@ def _why_vacuous(result: RunResult) -> str:
 # --- what a test returns -------------------------------------------------------------------------
 def run_returned(stress_run: StressRun, value: object, options: Mapping[str, Any]) -> None:
     """Run what a marked test returned, and end the test as the result says."""
+    __tracebackhide__ = FOR_OUTCOMES
     result = stress_run(value, **options)
     if not result.passed:
         stress_run._record.shown = True

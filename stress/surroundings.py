@@ -15,15 +15,17 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from shmalloc.errors import EnvironmentUnfitError
+from shmalloc.errors import EnvironmentUnfitError, MisuseError
 
 STANDARD_ERROR = 2  # its descriptor
 LOW_PROCESS_LIMIT = 4096  # under a higher one, counting is not worth its time
 SHARED_MEMORY = "/dev/shm"
 _OF_NO_FILE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)  # whatever file it names
+_OF_THE_MACHINE = (*_OF_NO_FILE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # not of a name
 _CURES = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "close files of other processes, or raise fs.file-max",
@@ -102,6 +104,30 @@ def flush_streams() -> None:
             _discard(stream.fileno())  # the interpreter flushes once more when it ends
             stream.flush()
             raise EnvironmentUnfitError(f"standard output: {sentence(error)}") from error
+
+
+def unwritable(option: str, path: str, error: OSError) -> Exception:
+    """The error for a file that cannot be written: of the machine, or of who named the file."""
+    if error.errno in _OF_THE_MACHINE:
+        return OSError(error.errno, error.strerror, path)
+    reason = error.strerror or str(error)
+    return MisuseError(
+        f"{option}: {path} cannot be written ({reason}); name an existing, writable place"
+    )
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """While the file ``path`` is written: an error is told with its name, which a full disk lacks.
+
+    Raises ``OSError`` for a limit of the machine, ``MisuseError`` for any other one.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or error.errno is None:
+            raise  # a reader that has seen enough; a defect of ours
+        raise unwritable("output", str(path), error) from error
 
 
 def require_files(wanted: int, what: str) -> None:

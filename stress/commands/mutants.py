@@ -132,7 +132,7 @@ def _plant(mutants: list[Mutant], place: str) -> int:
 
     if len(mutants) != 1:
         raise MisuseError(f"plant: {len(mutants)} mutants; name one")
-    require_place("out", place)
+    require_place("plant", place)
     build(Path(place), mutants[0])
     click.echo(f"PYTHONPATH={place} python -m stress replay TOKEN  # in that directory")
     return 0

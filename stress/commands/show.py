@@ -114,6 +114,8 @@ def _show(reader: Reader, finding: FindingRow, database: str, json: str | None) 
 
 
 def _write_out(reader: Reader, finding: FindingRow, name: str, output: str) -> None:
+    from stress.surroundings import writing
+
     files = reader.artifacts(fingerprint=finding.fingerprint)
     for file in files:
         if file.name == name:
@@ -127,4 +129,5 @@ def _write_out(reader: Reader, finding: FindingRow, name: str, output: str) -> N
         sys.stdout.buffer.write(content)
         sys.stdout.flush()
     else:
-        Path(output).write_bytes(content)
+        with writing(output):
+            Path(output).write_bytes(content)

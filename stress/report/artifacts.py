@@ -20,6 +20,7 @@ from shmalloc.physical import path_of
 from stress.report.environment import environment
 from stress.run.result import RunResult
 from stress.spec import RunSpec
+from stress.surroundings import writing
 
 _CHUNK_BYTES = 1 << 20
 
@@ -40,12 +41,14 @@ class Artifacts:
 
     def save_segment(self, name: str) -> None:
         """A post-mortem image of the segment; holes stay holes."""
-        copy_sparse(path_of(name), self.directory / "segment.bin")
+        with writing(self.directory):
+            copy_sparse(path_of(name), self.directory / "segment.bin")
 
     def save_result(self, result: RunResult, document: str) -> None:
-        (self.directory / "run.json").write_text(document, "utf-8")
         lines = (json.dumps(violation.as_dict()) + "\n" for violation in result.violations)
-        (self.directory / "violations.jsonl").write_text("".join(lines), "utf-8")
+        with writing(self.directory):
+            (self.directory / "run.json").write_text(document, "utf-8")
+            (self.directory / "violations.jsonl").write_text("".join(lines), "utf-8")
 
 
 def _fresh(parent: Path, name: str) -> Path:

@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from stress.report.places import require_places, write_to
+from stress.report.places import STDOUT, require_places, write_to
 from stress.report.suite import Suite
+from stress.surroundings import writing
 
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
-STDOUT = "-"
 PERFETTO = "perfetto"
 
 
@@ -89,5 +89,5 @@ def _is_summary(path: str) -> bool:
 
 
 def _add(path: str, text: str) -> None:
-    with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
+    with writing(path), Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"{text}\n")

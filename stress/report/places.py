@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from shmalloc.errors import MisuseError
+from stress.surroundings import unwritable, writing
+
+STDOUT = "-"
+DIRECTORIES = ("out", "plant")
 
 
 def require_place(option: str, path: str | None) -> None:
     """Raises ``MisuseError`` where ``path`` cannot be written; ``-`` and None always can.
 
-    The option ``out`` names a directory, which need not exist; any other names a file.
+    The options DIRECTORIES name a directory, which need not exist; any other names a file.
     """
-    if path is None or path == "-":
+    if path is None or path == STDOUT:
         return
-    place = Path(path).absolute()
-    if option == "out":
-        while not place.exists():
-            place = place.parent
-    elif place.is_dir():
-        raise MisuseError(f"{option}: {path} is a directory; name a file in it")
+    if option in DIRECTORIES:
+        _require(option, path, directory=True)
     else:
-        place = place if place.exists() else place.parent
-    if not os.access(place, os.W_OK):
-        raise MisuseError(f"{option}: {path} cannot be written; name an existing, writable place")
+        require_file(option, path)
 
 
 def require_places(**paths: str | None) -> None:
@@ -34,7 +34,7 @@ def require_places(**paths: str | None) -> None:
     given = [(option, path) for option, path in paths.items() if path is not None]
     for at, (option, path) in enumerate(given):
         for other, same in given[:at]:
-            if path == same or (path != "-" and _is_file_of(path, same)):
+            if path == same or (path != STDOUT and _is_file_of(path, same)):
                 raise MisuseError(f"{option}: {path} is the file of {other}, too; name another")
 
 
@@ -45,17 +45,41 @@ def _is_file_of(path: str, other: str) -> bool:
 
 def require_file(option: str, path: str) -> None:
     """Raises ``MisuseError`` where no file can be written under the name ``path``."""
-    place = Path(path)
-    if not place.parent.is_dir():
-        raise MisuseError(f"{option}: {path!r}; there is no directory {str(place.parent)!r}")
-    if place.is_dir() or not os.access(place if place.exists() else place.parent, os.W_OK):
-        raise MisuseError(f"{option}: {path!r} may not be written; use another file")
+    if path == STDOUT:
+        raise MisuseError(f"{option}: - is standard output, and this is no text; name a file")
+    _require(option, path, directory=False)
+
+
+def _require(option: str, path: str, directory: bool) -> None:
+    place = Path(path).absolute()
+    try:
+        if not directory and place.is_dir():
+            raise MisuseError(f"{option}: {path} is a directory; name a file in it")
+        while directory and not place.exists():
+            place = place.parent
+        if directory or not place.exists():
+            _try_folder(place if directory else Path(path).parent)
+        elif not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise unwritable(option, path, error) from error
+
+
+def _try_folder(folder: Path) -> None:
+    """Make a file in ``folder``, which its permissions need not allow (/proc), and remove it."""
+    if not folder.exists():
+        raise FileNotFoundError(0, f"there is no directory {str(folder)!r}")
+    if not os.access(folder, os.W_OK):  # before a name is made
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    with TemporaryFile(dir=folder):
+        pass
 
 
 def write_to(path: str, text: str) -> None:
     """``text`` into the file ``path``; ``-`` is standard output."""
-    if path == "-":
+    if path == STDOUT:
         print(text, end="", flush=True)
-    else:
+        return
+    with writing(path):
         # A name of a file may hold bytes that are no text; they are shown, like on standard output.
         Path(path).write_text(text, "utf-8", "backslashreplace")

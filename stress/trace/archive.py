@@ -33,6 +33,7 @@ from typing import IO
 import numpy as np
 
 from shmalloc.errors import MisuseError
+from stress.surroundings import writing
 from stress.trace.opening import open_file, refusal
 
 MAX_FILE_BYTES = 512 << 20
@@ -246,9 +247,13 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write ``arrays``, compressed. The file appears whole, or keeps what was in it.
 
     Only where a new file may not be made (``/dev/null``, or a directory that may not be written) it
-    is written to directly.
+    is written to directly. Raises what ``writing`` raises.
     """
-    target = Path(os.path.realpath(path))
+    with writing(path):
+        _write(Path(os.path.realpath(path)), arrays)
+
+
+def _write(target: Path, arrays: Mapping[str, np.ndarray]) -> None:
     there = target.exists()
     if there and not (target.is_file() and os.access(target.parent, os.W_OK)):
         with target.open("wb") as file:

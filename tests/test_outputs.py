@@ -1,0 +1,146 @@
+"""A file that cannot be written: every command that writes one says so in one line.
+
+The options are found by asking each command, so a new one is tried here, too, or named as an input.
+"""
+
+import io
+from pathlib import Path
+
+import click
+import pytest
+
+from stress import cli
+from stress.cli import COMMANDS, shmstress
+from stress.surroundings import writing
+
+INPUTS = {"config", "trace", "from", "db of history", "db of show"}
+# What else a command must be given so that it looks at its outputs.
+ARGUMENTS = {
+    "check": ["mine.py"],
+    "crash": ["pages-order-0"],
+    "explore": ["mine.py:lost"],
+    "history": ["some.db"],
+    "mutants": ["merge-any-order"],
+    "record": ["true"],
+    "replay": ["shm1/mine.py:lost/sc/p1/10000/check/3/000000000000/-"],
+    "report": ["some.db"],
+    "show": ["0123", "--db", "some.db"],
+    "soak": ["--duration", "10m"],
+    "trace import": ["t.rep"],
+}
+SOURCE = """from shmalloc import kernel
+from stress import Program
+
+@kernel
+def count(mem, cpu):
+    mem[0] = mem[0] + 1
+
+@kernel
+def counted(mem):
+    return 0 if mem[0] == 2 else 3
+
+lost = Program("lost", 2, [count, count], check=counted)
+"""
+
+
+def outputs():
+    """(command, option) for each option that names a file or a directory to be written."""
+    context = click.Context(shmstress)
+    found = []
+    for name in shmstress.list_commands(context):
+        command = shmstress.get_command(context, name)
+        group = isinstance(command, click.Group)
+        for one in command.commands.values() if group else [command]:
+            words = f"{name} {one.name}" if group else name
+            found += [
+                (words, option.opts[0])
+                for option in one.params
+                if isinstance(option, click.Option)
+                and str(option.metavar).startswith(("FILE", "DIR", "[FILE"))
+                and not {option.name, f"{option.name} of {words}"} & INPUTS
+            ]
+    return found
+
+
+def name(word):
+    return word.replace(" ", "-")
+
+
+OUTPUTS = outputs()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(SOURCE)
+    (tmp_path / "t.rep").write_text("a 0 64\nf 0\n")
+    (tmp_path / "a_file.prom").write_text("kept")
+    return tmp_path
+
+
+def refused(command, option, path, capsys):
+    """What a command says of an output that it refuses, before it does anything else."""
+    extra = ["--artifact", "any"] if option == "--output" else []
+    words = [*command.split(), *extra, option, path, *ARGUMENTS.get(command, [])]
+    code = cli.run(words)
+    told = capsys.readouterr()
+    assert (code, told.out, told.err.count("\n")) == (4, "", 1), told.err
+    return told.err
+
+
+def test_the_commands_that_write_files_are_found():
+    assert len(OUTPUTS) > 40 and {command for command, _ in OUTPUTS} >= {
+        "run", "soak", "check", "crash", "explore", "mutants", "replay", "report", "litmus", "top",
+        "doctor", "history", "show", "record", "trace import",
+    }  # fmt: skip
+    assert len(COMMANDS) > 15
+
+
+@pytest.mark.parametrize(("command", "option"), OUTPUTS, ids=name)
+@pytest.mark.parametrize("path", ["/proc/x.prom", "a_file.prom/x.prom"], ids=["proc", "below-file"])
+def test_a_place_where_no_file_can_be_made_is_one_line(command, option, path, place, capsys):
+    told = refused(command, option, path, capsys)
+    assert f"{option[2:]}: {path} cannot be written" in told
+    assert (place / "a_file.prom").read_text() == "kept"
+
+
+FILES = [(command, option) for command, option in OUTPUTS if option not in ("--out", "--plant")]
+
+
+@pytest.mark.parametrize(("command", "option"), FILES, ids=name)
+def test_a_directory_is_one_line(command, option, place, capsys):
+    (place / "a.prom").mkdir()
+    assert f"{option[2:]}: a.prom is a directory" in refused(command, option, "a.prom", capsys)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("explore", "mine.py:lost", "--engine", "interpreted", "--json"),
+        ("explore", "mine.py:lost", "--engine", "interpreted", "--html"),
+        ("explore", "mine.py:lost", "--engine", "interpreted", "--perfetto"),
+        ("doctor", "--json"),
+        ("trace", "import", "t.rep", "--out"),
+    ],
+    ids=lambda words: f"{words[0]} {words[-1]}",
+)
+def test_a_full_disk_is_a_limit_of_the_machine_and_names_the_file(words, place, capsys):
+    assert cli.run([*words, "/dev/full"]) == 7
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == "shmstress: /dev/full: No space left on device; make room there"
+
+
+@pytest.mark.parametrize("command", ["trace import", "record"])
+def test_a_trace_is_not_written_to_standard_output(command, place, capsys):
+    assert "out: - is standard output" in refused(command, "--out", "-", capsys)
+    assert not Path("-").exists()
+
+
+def test_a_reader_that_went_away_is_no_fault_of_the_file():
+    with pytest.raises(BrokenPipeError), writing("x"):
+        raise BrokenPipeError
+
+
+def test_an_error_that_is_none_of_a_file_stays_what_it_is():
+    with pytest.raises(io.UnsupportedOperation), writing("x"):
+        io.BytesIO().fileno()

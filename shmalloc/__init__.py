@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         DialectError,
         EngineError,
         EnvironmentUnfitError,
+        ExpectationFault,
         KernelFault,
         MisuseError,
         OutOfMemoryError,
@@ -41,14 +42,14 @@ _HOMES = {
     "Arena": "arena", "SharedArray": "arrays", "open_array": "arena", "Geometry": "layout",
     "ZoneSpec": "layout", "Ram": "memory", "Segment": "segment", "sweep": "leftovers",
     "ArithmeticFault": "errors", "DialectError": "errors", "KernelFault": "errors",
-    "OutsideFault": "errors",
+    "OutsideFault": "errors", "ExpectationFault": "errors",
     "CorruptionError": "errors", "EngineError": "errors", "EnvironmentUnfitError": "errors",
     "MisuseError": "errors", "OutOfMemoryError": "errors", "SegmentError": "errors",
     "ShmallocError": "errors", "Violation": "errors",
 }  # fmt: skip
 __all__ = [
     "Arena", "ArithmeticFault", "CorruptionError", "DialectError", "EngineError",
-    "EnvironmentUnfitError", "Geometry", "KernelFault", "MisuseError", "OutOfMemoryError",
+    "EnvironmentUnfitError", "ExpectationFault", "Geometry", "KernelFault", "MisuseError", "OutOfMemoryError",
     "OutsideFault", "Ram", "Segment", "SegmentError", "SharedArray", "ShmallocError", "Violation",
     "ZoneSpec", "__version__", "kernel", "open_array", "sweep",
 ]  # fmt: skip

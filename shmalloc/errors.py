@@ -53,9 +53,9 @@ class DialectError(MisuseError, EngineError):
 class KernelFault(ShmallocError):
     """A kernel did something undefined, and its call ended there; earlier writes stay.
 
-    ``kind``: "outside", "odd pair", "division", "shift" or "step". ``kernel``, ``file`` and
-    ``line`` say where, ``cpu`` on which CPU slot (None if the kernel has none), ``index`` at which
-    word.
+    ``kind``: "outside", "odd pair", "division", "shift", "step" or "expectation". ``kernel``,
+    ``file`` and ``line`` say where, ``cpu`` on which CPU slot (None if the kernel has none),
+    ``index`` at which word; of an expectation it is the code.
     """
 
     def __init__(
@@ -86,6 +86,8 @@ class KernelFault(ShmallocError):
         if self.kind == "outside":
             size = "" if self.words is None else f" of {self.words} words"
             return f"word {self.index} is outside the segment{size}"
+        if self.kind == "expectation":
+            return f"expectation {self.index} was not met"
         return {
             "division": "division by zero",
             "shift": "a shift by less than 0 or more than 63 bits",
@@ -103,6 +105,14 @@ class OutsideFault(KernelFault, IndexError):
 
 class ArithmeticFault(KernelFault, ArithmeticError):
     """A division by zero, a shift by a count outside 0..63, a range with step 0."""
+
+
+class ExpectationFault(KernelFault, AssertionError):
+    """``expect`` found its condition false; ``code`` is what it said."""
+
+    @property
+    def code(self) -> int | None:
+        return self.index
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,14 @@ class WordError(IndexError):
         )
 
 
+class Unexpected(AssertionError):
+    """``expect`` found its condition false; the engine turns it into an ``ExpectationFault``."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(f"expectation {code} was not met")
+
+
 def aligned_words(count: int) -> np.ndarray:
     """``count`` zeroed int64 words whose first one is 16-byte aligned."""
     raw = np.zeros(count + 1, dtype=np.int64)
@@ -191,6 +199,10 @@ class Ram:
 
     def mark(self, i: int) -> None:
         self._view[i] = wrap(self._view[self._at(i)] + 1)
+
+    def expect(self, condition: int, code: int) -> None:
+        if not condition:
+            raise Unexpected(code)
 
     def now(self) -> int:
         return time.perf_counter_ns()

@@ -136,7 +136,16 @@ def now(mem: Memory) -> int:
     return mem.now()
 
 
+def expect(mem: Memory, condition: int, code: int) -> None:
+    """End the kernel here, as a failure with ``code``, unless ``condition`` is true.
+
+    No access and no scheduling point. In a worker process and in plain calls it raises an
+    ``ExpectationFault``; under the explorer the schedule fails at this step.
+    """
+    mem.expect(condition, code)
+
+
 WORDS = (
     load, load_relaxed, store, store_relaxed, cas, exchange, fetch_add, fetch_or, fetch_and,
-    cas2, load2, fence, relax, give_way, wait, wake, notice, fixed, mark, now,
+    cas2, load2, fence, relax, give_way, wait, wake, notice, fixed, mark, now, expect,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from shmalloc import Arena, kernel
 from shmalloc.errors import DialectError, MisuseError
 from shmalloc.words import cas, load
 from stress import Program, explore, replay, returned
-from stress.explorer.token import digest_of
+from stress.explorer.digest import digest_of
 
 every_engine = pytest.mark.parametrize("engine", ["native", "interpreted"])
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from shmalloc import constants as c
-from shmalloc.errors import ArithmeticFault, KernelFault, OutsideFault
+from shmalloc.errors import ArithmeticFault, ExpectationFault, KernelFault, OutsideFault
 from stress.run import worker
 from stress.run.last_words import LastWords
 from stress.run.messages import Broken
@@ -105,6 +105,7 @@ def test_what_the_c_library_says_at_the_end_is_kept():
 FAULTS = [
     (OutsideFault("outside", "a.kernel", "a.py", 7, 3, 99, 64), Verdict.FAILED, "M_OUT_OF_RANGE"),
     (ArithmeticFault("division", "a.kernel", "a.py", 7, 3), Verdict.FAILED, "I_PROGRESS"),
+    (ExpectationFault("expectation", "a.kernel", "a.py", 7, 3, 5), Verdict.FAILED, "I_PROGRESS"),
     (RuntimeError("ours"), Verdict.ERROR, None),
 ]
 

@@ -41,6 +41,7 @@ from shmalloc.errors import (
     ArithmeticFault,
     DialectError,
     EngineError,
+    ExpectationFault,
     KernelFault,
     MisuseError,
     OutsideFault,
@@ -293,4 +294,6 @@ def _fault(record: Record, what: int, frame: Any, words: int) -> Exception:
     index = None
     if kind in ("outside", "odd pair"):
         made, index = OutsideFault, frame[INDEX]
+    elif kind == "expectation":
+        made, index = ExpectationFault, frame[INDEX]
     return made(kind, kernel, file, line, cpu, index, words)

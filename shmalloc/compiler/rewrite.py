@@ -44,13 +44,23 @@ from shmalloc.compiler.rewrite_expressions import (
 )
 from shmalloc.compiler.types import Form, Type, analyse
 from shmalloc.dialect import Kernel, is_kernel
-from shmalloc.errors import ArithmeticFault, KernelFault, MisuseError, OutsideFault
+from shmalloc.errors import (
+    ArithmeticFault,
+    ExpectationFault,
+    KernelFault,
+    MisuseError,
+    OutsideFault,
+)
 
 # What a callee is bound to, from the kernel or primitive and whether it is given a memory.
 Resolve = Callable[[Kernel, bool], Callable[..., Any]]
 
 _MARK = ".kernel"  # in the globals of each rewritten kernel: its full name
-FAULTS = (IndexError, ArithmeticError)  # what a rewritten kernel and its memory raise for a fault
+FAULTS = (
+    IndexError,
+    ArithmeticError,
+    AssertionError,
+)  # what a rewritten kernel and its memory raise for a fault
 
 
 def runnable(function: Kernel, takes_memory: bool = True) -> Kernel:
@@ -267,6 +277,10 @@ def placed(error: Exception, cpu: int | None) -> Exception:
     if isinstance(error, IndexError):
         kind, index = getattr(error, "kind", "outside"), getattr(error, "index", None)
         return OutsideFault(kind, kernel, file, line, cpu, index, getattr(error, "words", None))
+    if isinstance(error, AssertionError):
+        code = getattr(error, "code", None)  # none: an assertion of ours
+        made = ExpectationFault("expectation", kernel, file, line, cpu, code)
+        return error if code is None else made
     return ArithmeticFault(getattr(error, "kind", "division"), kernel, file, line, cpu)
 
 

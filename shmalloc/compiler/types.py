@@ -32,6 +32,7 @@ WORD_TYPES: dict[str, Type] = {
     "exchange": "int", "fetch_add": "int", "fetch_or": "int", "fetch_and": "int", "cas2": "bool",
     "load2": 2, "fence": "none", "relax": "none", "give_way": "none", "wait": "none",
     "wake": "none", "notice": "none", "fixed": "int", "mark": "none", "now": "int",
+    "expect": "none",
 }  # fmt: skip
 NUMBERS = ("int", "bool")
 

@@ -134,6 +134,21 @@ def pause(code: Code, memory: Registers, arguments: list[str]) -> None:
     code.do(f"call void {PAUSE[code.target]}")
 
 
+def expectation(fault: Fault) -> Emitter:
+    """``expect``: a compare, and a branch that is taken once, if at all."""
+
+    def emit(code: Code, memory: Registers, arguments: list[str]) -> None:
+        condition, number = arguments
+        met = code.truth(condition)
+        bad, good = code.fresh("bad"), code.fresh("good")
+        code.branch(code.op(f"xor i1 {met}, true"), bad, good, RARELY)
+        code.label(bad)
+        fault(code, memory, runtime.EXPECTATION, number)
+        code.label(good)
+
+    return emit
+
+
 PAUSE = {"x86_64": "@llvm.x86.sse2.pause()", "aarch64": "@llvm.aarch64.hint(i32 1)"}
 
 
@@ -166,6 +181,7 @@ BARE: dict[str, Emitter] = {
     "fetch_or": access(update("or")), "fetch_and": access(update("and")),
     "mark": access(mark), "fence": fence, "relax": pause, "give_way": give_way,
     "wait": _asleep("wait"), "wake": _asleep("wake"), "notice": _asleep("notice"), "now": clock,
+    "expect": expectation(runtime.fault),
 }  # fmt: skip
 
 RAM = Kind("ram", ("base", "words", "call"), dict(BARE), runtime.fault)

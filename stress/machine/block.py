@@ -168,7 +168,8 @@ RACE = 10
 TORN = 11
 UNDEFINED = 12
 ARITHMETIC = 13
-FIRST_OWN = 14  # outcomes from here on are a strategy's own, and do not leave it
+EXPECTATION = 14  # CODE is what expect said
+FIRST_OWN = 15  # outcomes from here on are a strategy's own, and do not leave it
 
 LOW_HALF = 0xFFFFFFFF
 HOLDER_MASK = 0xFFFF

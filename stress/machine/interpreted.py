@@ -24,7 +24,7 @@ from shmalloc.compiler.runtime import FAULT_NUMBERS
 from shmalloc.dialect import Kernel
 from shmalloc.engine import ops
 from shmalloc.errors import KernelFault
-from shmalloc.memory import Ram
+from shmalloc.memory import Ram, Unexpected
 from stress.machine import block as cb
 from stress.machine import primitives
 from stress.machine.block_layout import Settings
@@ -33,6 +33,7 @@ from stress.machine.program import Program, plan_of, require_results
 from stress.machine.site import Site
 from stress.machine.vocabulary import CheckedRam
 
+_FAULTS = (ArithmeticError, Unexpected)  # what a rewritten kernel raises, but for its accesses
 _OWN_FILES = frozenset({__file__, words_module.__file__})
 
 
@@ -126,6 +127,10 @@ class InterpretedMemory:
     def notice(self, i: int) -> None:
         """Only a supervisor announces a death (stress/crash)."""
 
+    def expect(self, condition: int, code: int) -> None:
+        if not condition:
+            raise Unexpected(code)
+
     def now(self) -> int:
         return self.block[cb.STEPS]
 
@@ -171,8 +176,8 @@ class InterpretedControl(list[int]):
     def _main(self, cpu: int) -> None:
         try:
             value = self.threads[cpu](self.memory, cpu, *self.program.arguments[cpu])
-        except ArithmeticError as error:  # what a rewritten kernel raises for what has no meaning
-            self[cb.OUTCOME], self[cb.FAULT_CPU] = cb.ARITHMETIC, cpu
+        except _FAULTS as error:
+            self[cb.FAULT_CPU] = cpu
             self._note_fault(error)
             return
         except RecursionError:
@@ -182,11 +187,14 @@ class InterpretedControl(list[int]):
         self[cb.OP + cpu] = ops.OP_FINISH
         self[cb.STATE + cpu] = cb.FINISHED
 
-    def _note_fault(self, error: ArithmeticError) -> None:
+    def _note_fault(self, error: ArithmeticError | Unexpected) -> None:
         """CODE says what the fault is, as compiled code does; ``faulted`` says where."""
         fault = placed(error, None)
         assert isinstance(fault, KernelFault)
-        self[cb.CODE] = FAULT_NUMBERS[fault.kind]
+        if isinstance(error, Unexpected):
+            self[cb.OUTCOME], self[cb.CODE] = cb.EXPECTATION, error.code
+        else:
+            self[cb.OUTCOME], self[cb.CODE] = cb.ARITHMETIC, FAULT_NUMBERS[fault.kind]
         self.faulted = Site(fault.file, fault.line, fault.kernel.rpartition(".")[2])
 
     def resume(self, cpu: int) -> None:
@@ -205,8 +213,7 @@ class InterpretedControl(list[int]):
             code = int(self.watchers[entry](self.seen) or 0)
         except IndexError:
             self[cb.OUTCOME] = cb.MEMORY
-        except ArithmeticError as error:
-            self[cb.OUTCOME] = cb.ARITHMETIC
+        except _FAULTS as error:
             self._note_fault(error)
             code = self[cb.CODE]
         if code:

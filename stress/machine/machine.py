@@ -23,7 +23,7 @@ VERDICTS = {
     cb.PASSED: "passed", cb.FAILED: "failed", cb.DEADLOCK: "deadlock", cb.LIVELOCK: "livelock",
     cb.MEMORY: "memory", cb.STACK: "stack", cb.ABANDONED: "abandoned", cb.ERROR: "error",
     cb.INVARIANT: "invariant", cb.RACE: "race", cb.TORN: "torn", cb.UNDEFINED: "undefined",
-    cb.ARITHMETIC: "arithmetic",
+    cb.ARITHMETIC: "arithmetic", cb.EXPECTATION: "expectation",
 }  # fmt: skip
 
 

@@ -60,6 +60,7 @@ TRACKED = Kind(
         "mark": _tracked(words.mark),
         "now": now_of,
         "returned": _returned,
+        "expect": words.BARE["expect"],
         **dict.fromkeys(("relax", "give_way", "wait", "wake", "notice"), nothing),
     },
     runtime.fault,

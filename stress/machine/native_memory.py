@@ -13,9 +13,18 @@ stopped: the dialect asks for bounded loops or ``relax``.
 
 from __future__ import annotations
 
+from shmalloc.compiler import words
 from shmalloc.compiler.code import RARELY, Code
 from shmalloc.compiler.kinds import Emitter, Kind, Registers
-from shmalloc.compiler.runtime import CODE, FAULT, FRAME_WORDS, ODD_PAIR, PLACE
+from shmalloc.compiler.runtime import (
+    CODE,
+    EXPECTATION,
+    FAULT,
+    FRAME_WORDS,
+    INDEX,
+    ODD_PAIR,
+    PLACE,
+)
 from shmalloc.engine import ops
 from stress.machine import block as cb
 from stress.machine import fibers
@@ -187,10 +196,15 @@ define internal i64 @model.check(ptr %ctl, ptr %entry) noinline nounwind {{
   br i1 %bad, label %faulty, label %done, !prof !0
 faulty:
   %access = icmp ule i64 %what, {ODD_PAIR}
-  %outcome = select i1 %access, i64 {cb.MEMORY}, i64 {cb.ARITHMETIC}
+  %expected = icmp eq i64 %what, {EXPECTATION}
+  %other = select i1 %expected, i64 {cb.EXPECTATION}, i64 {cb.ARITHMETIC}
+  %outcome = select i1 %access, i64 {cb.MEMORY}, i64 %other
   %outcome.at = getelementptr i64, ptr %ctl, i64 {cb.OUTCOME}
   store i64 %outcome, ptr %outcome.at, align 8
-  %told = select i1 %access, i64 0, i64 %what
+  %said.at = getelementptr i64, ptr %call, i64 {INDEX}
+  %said = load i64, ptr %said.at, align 8
+  %number = select i1 %expected, i64 %said, i64 %what
+  %told = select i1 %access, i64 0, i64 %number
   %told.at = getelementptr i64, ptr %ctl, i64 {cb.CODE}
   store i64 %told, ptr %told.at, align 8
   ret i64 %told
@@ -275,18 +289,21 @@ def _post4_text() -> str:
 def _thread_fault(code: Code, memory: Registers, what: int, index: str) -> None:
     _fiber_text(code)
     code.module.need("model.fault", _fault_text)
-    code.do(f"call void @model.fault(ptr {memory['ctl']}, i64 {what})")
+    outcome, said = cb.ARITHMETIC, str(what)
+    if what == EXPECTATION:
+        outcome, said = cb.EXPECTATION, index
+    code.do(f"call void @model.fault(ptr {memory['ctl']}, i64 {outcome}, i64 {said})")
     code.end("unreachable")
 
 
 def _fault_text() -> str:
-    """The schedule ends here: CODE says what the fault is."""
-    head = "define internal void @model.fault(ptr %ctl, i64 %what) cold noreturn"
+    """The schedule ends here: CODE says what the fault is, or what ``expect`` said."""
+    head = "define internal void @model.fault(ptr %ctl, i64 %how, i64 %what) cold noreturn"
     return f"""{head} noinline nounwind {{
   %cpu.at = getelementptr i64, ptr %ctl, i64 {cb.CURRENT}
   %cpu = load i64, ptr %cpu.at, align 8
   %outcome = getelementptr i64, ptr %ctl, i64 {cb.OUTCOME}
-  store i64 {cb.ARITHMETIC}, ptr %outcome, align 8
+  store i64 %how, ptr %outcome, align 8
   %code = getelementptr i64, ptr %ctl, i64 {cb.CODE}
   store i64 %what, ptr %code, align 8
   %whose = getelementptr i64, ptr %ctl, i64 {cb.FAULT_CPU}
@@ -386,6 +403,7 @@ MODEL = Kind(
         "mark": _mark,
         "now": now_of,
         "notice": nothing,
+        "expect": words.expectation(_thread_fault),
     },
     _thread_fault,
     files=FILES,

@@ -39,7 +39,8 @@ from stress.records.finding import CRASH, SCHEDULE, Attachment, Finding
 from stress.records.fingerprint import fingerprint
 
 WIDTH = 120
-PAIRS, WAITS, CODES = ("race", "torn"), ("deadlock", "livelock"), ("check", "invariant")
+PAIRS, WAITS, CHECKS = ("race", "torn"), ("deadlock", "livelock"), ("check", "invariant")
+CODES = (*CHECKS, "expectation")
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,14 @@ def identity_of(failure: Failure) -> Identity:
         return Identity(kind, _functions(shown_site(stack) for stack in stacks))
     if kind in WAITS:
         return Identity(kind, _functions(one.site for one in trace.blocked), program.name)
-    if kind in CODES:
+    if kind in CHECKS:
         site = _reporter(failure) or _line(trace.origin[0] if trace.origin else None)
         return Identity(_named(failure.naming, kind, failure.code), site, program.name)
-    return Identity(kind, _line(trace.faulted or _place_of_fault(failure)), program.name)
+    return Identity(
+        _named(failure.naming, kind, failure.code),
+        _line(trace.faulted or _place_of_fault(failure)),
+        program.name,
+    )
 
 
 def finding_of_failure(failure: Failure) -> Finding:

@@ -35,6 +35,7 @@ _KINDS = {
         "a kernel divides by no zero and shifts by 0 to 63 bits",
         "The operand may come from a stale or a torn read.",
     ),
+    "expectation": ("what expect() demands in a kernel holds there", ""),
     "check": ("what the check of a program demands holds when all CPUs are done", ""),
     "invariant": ("what the invariant of a program demands holds after every step", ""),
     "preparation": ("kernels prepare the memory of a program without a failure", ""),

@@ -16,6 +16,8 @@ from stress.explorer.report.naming import Naming
 from stress.explorer.report.trace import Trace
 from stress.machine.program import Program, title_of
 
+CODED = ("check", "invariant", "expectation")  # kinds with a code of the user
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Account:
@@ -33,7 +35,7 @@ class Account:
     @property
     def headline(self) -> str:
         """``buddy-churn-3: check 6 I_TAIL``."""
-        name = self.naming.short_code(self.code) if self.kind in ("check", "invariant") else ""
+        name = self.naming.short_code(self.code) if self.kind in CODED else ""
         code = f" {self.code}" if self.code and self.kind != "arithmetic" else ""
         return f"{self.program.name}: {self.kind}{code}{f' {name}' if name else ''}"
 

@@ -38,6 +38,7 @@ def cause_of(program: Program, kind: str, code: int, trace: Trace) -> str:
         + _refused(trace, naming),
         "undefined": f"A word was read before it was written.{_refused(trace, naming)}",
         "arithmetic": _arithmetic(code, trace),
+        "expectation": _expectation(code, trace, naming),
         "stack": "A kernel overflowed its stack: its calls nest too deeply."
         + (_refused(trace, naming) if trace.fault else ""),
     }
@@ -72,12 +73,20 @@ def _origin(trace: Trace) -> str:
 
 def _arithmetic(code: int, trace: Trace) -> str:
     what = _NO_MEANING.get(FAULTS.get(code, ""), "an operation without a meaning")
+    return f"A kernel made {what}{_at_fault(trace)}."
+
+
+def _at_fault(trace: Trace) -> str:
     site = trace.faulted
     if site is None:
-        return f"A kernel made {what}."
+        return ""
     text = source_at(site)
-    where = f"in {site.function}, {place_in_file(site)}" + (f": `{text}`" if text else "")
-    return f"A kernel made {what} {where}."
+    return f" in {site.function}, {place_in_file(site)}" + (f": `{text}`" if text else "")
+
+
+def _expectation(code: int, trace: Trace, naming: Naming) -> str:
+    name = naming.code(code)
+    return f"Expectation {code}{f' ({name})' if name else ''} was not met{_at_fault(trace)}."
 
 
 def _name_of(step: Step, naming: Naming) -> str:

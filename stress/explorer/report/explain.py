@@ -52,7 +52,7 @@ def trace_of(machine: InterpretedMachine, preempted: Sequence[bool] = ()) -> Tra
         blocked=blocked,
         memory=memory,
         origin=origin.sites,
-        faulted=block.faulted if outcome == cb.ARITHMETIC else None,
+        faulted=block.faulted if outcome in (cb.ARITHMETIC, cb.EXPECTATION) else None,
         returns=tuple(int(block[cb.RETURN + cpu]) for cpu in range(int(block[cb.CPUS]))),
         at_stake=tuple(stake),
     )

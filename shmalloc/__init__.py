@@ -49,9 +49,9 @@ _HOMES = {
 }  # fmt: skip
 __all__ = [
     "Arena", "ArithmeticFault", "CorruptionError", "DialectError", "EngineError",
-    "EnvironmentUnfitError", "ExpectationFault", "Geometry", "KernelFault", "MisuseError", "OutOfMemoryError",
-    "OutsideFault", "Ram", "Segment", "SegmentError", "SharedArray", "ShmallocError", "Violation",
-    "ZoneSpec", "__version__", "kernel", "open_array", "sweep",
+    "EnvironmentUnfitError", "ExpectationFault", "Geometry", "KernelFault", "MisuseError",
+    "OutOfMemoryError", "OutsideFault", "Ram", "Segment", "SegmentError", "SharedArray",
+    "ShmallocError", "Violation", "ZoneSpec", "__version__", "kernel", "open_array", "sweep",
 ]  # fmt: skip
 
 

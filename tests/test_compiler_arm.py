@@ -18,7 +18,8 @@ from shmalloc.engine import plans
 from shmalloc.errors import EngineError
 from stress.jitter.native import JITTER
 from stress.machine import fibers
-from stress.machine.native_memory import MODEL, TRACKED
+from stress.machine.native_checks import TRACKED
+from stress.machine.native_memory import MODEL
 from support import arm_code
 from support.machine_code import LSE, V1, code_of
 

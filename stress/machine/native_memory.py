@@ -16,15 +16,7 @@ from __future__ import annotations
 from shmalloc.compiler import words
 from shmalloc.compiler.code import RARELY, Code
 from shmalloc.compiler.kinds import Emitter, Kind, Registers
-from shmalloc.compiler.runtime import (
-    CODE,
-    EXPECTATION,
-    FAULT,
-    FRAME_WORDS,
-    INDEX,
-    ODD_PAIR,
-    PLACE,
-)
+from shmalloc.compiler.runtime import CODE, EXPECTATION, FAULT, FRAME_WORDS, INDEX, ODD_PAIR, PLACE
 from shmalloc.engine import ops
 from stress.machine import block as cb
 from stress.machine import fibers
@@ -327,10 +319,8 @@ def _load2(code: Code, memory: Registers, arguments: list[str]) -> list[str]:
 
 
 def _required(code: Code, memory: Registers, op: int, index: str) -> str:
-    """Address of a word that is accessed without a step; outside of memory it is posted.
-
-    The scheduler ends the schedule at such an access, so the post does not return.
-    """
+    """Address of a word that is accessed without a step. Outside of memory it is posted: the
+    scheduler ends the schedule there."""
     outside = code.op(f"icmp uge i64 {index}, {memory['words']}")
     bad, good = code.fresh("bad"), code.fresh("good")
     code.branch(outside, bad, good, RARELY)

@@ -5,6 +5,7 @@ from shmalloc.words import (
     cas,
     cas2,
     exchange,
+    expect,
     fence,
     fetch_add,
     fetch_and,
@@ -133,6 +134,11 @@ def k_notice(mem, i):
 @kernel
 def k_now(mem):
     return now(mem)
+
+
+@kernel
+def k_expect(mem, condition, code):
+    expect(mem, condition, code)
 
 
 # --- what the tests must be able to tell from the words -------------------------------------------

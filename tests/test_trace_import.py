@@ -134,10 +134,8 @@ def test_a_compressed_text_that_is_cut_off_gives_what_is_there(
     data = compress(long.encode())
     (tmp_path / "t.txt.z").write_bytes(data[: len(data) * 3 // 4])
     code, output, _ = call("trace", "import", tmp_path / "t.txt.z", "--out", tmp_path / "t.npz")
-    assert code in (0, 4)  # xz of this size is one block, of which nothing can be told
-    if code == 0:
-        assert "is damaged or cut off" in output
-        assert 0 < len(load(tmp_path / "t.npz")) < 30_000
+    assert code == 0 and "is damaged or cut off" in output
+    assert 0 < len(load(tmp_path / "t.npz")) < 30_000
 
 
 def test_streams_of_xz_one_after_the_other_are_read(call: Call, tmp_path: Path) -> None:
@@ -237,7 +235,7 @@ def test_a_fifo_that_has_no_writer_is_refused(call: Call, tmp_path: Path) -> Non
         (b"\x17\x08Dtracing6\0", "make text of it: trace-cmd report"),
         (b"PERFILE2\0\0", "make text of it: perf script"),
         (b"PK\x03\x04", "which needs no import"),
-        (b"\x1f\x8b\x08\0\0\0", "no format is known"),
+        (b"\x1f\x8b\x08\0\0\0", "the gzip file is damaged"),
         (b"hello\n", "(1 line, first in line 1: hello)"),
     ],
 )

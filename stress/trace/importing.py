@@ -26,7 +26,7 @@ from stress.trace.kernel_text import TRACE_CMD, KernelText
 from stress.trace.pairing import Pairing
 from stress.trace.perf_text import PerfText
 from stress.trace.table_text import TableText
-from stress.trace.tally import GROUPS, Tally
+from stress.trace.tally import LEFT_OUT, OTHER, UNKNOWN, Tally
 from stress.trace.text import CURE, MAX_LINE_CHARS, Text
 
 AUTO = "auto"
@@ -91,6 +91,10 @@ def import_text(
     with Text(path) as text:
         chunks = text.chunks()
         first = list(_first_lines(chunks))
+        if text.damaged and not first:
+            raise MisuseError(
+                f"trace: {text.name}: {text.damaged}, and no line of it can be read; copy it again"
+            )
         grammar = (FORMATS[format] if format != AUTO else _guess(first, text.name))()
         importing = _Importing(grammar, text.name)
         for lines in chain(first, chunks):
@@ -195,9 +199,12 @@ class _Importing:
         """The error for a text without a usable event, with what was seen instead."""
         tally = self.grammar.tally
         seen = [f"{count:,} {why}" for why, count in (left_out or {}).items()]
-        for group in GROUPS:
-            for kind, one in list(tally.seen[group].items())[:3]:
-                seen.append(f"{one.count:,} {kind if group != GROUPS[-1] else 'not understood'}")
+        for group in (LEFT_OUT, OTHER):
+            seen += [f"{one.count:,} {kind}" for kind, one in list(tally.seen[group].items())[:3]]
+        if unknown := tally.seen[UNKNOWN]:
+            first = min(unknown.values(), key=lambda one: one.line)
+            count = tally.count(UNKNOWN)
+            seen.append(f"{count:,} not understood, first in line {first.line:,}: {first.text}")
         what = ", ".join(seen) or "no line at all"
         return NothingUsable(
             f"trace: {self.name}: no usable event in {counted(self.lines, 'line')} read as"

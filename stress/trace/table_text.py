@@ -21,6 +21,7 @@ Other names that mean the same are in COLUMNS. Other columns are ignored, and na
 from __future__ import annotations
 
 import csv
+import re
 from decimal import Decimal
 from hashlib import blake2b
 
@@ -54,6 +55,7 @@ _UNITS_NS = {"time_ns": 1, "time_us": 1000, "time_ms": 10**6, "time_s": 10**9}
 _SEPARATORS = ",;\t|"
 _TEXT_KEYS = 1 << 63  # a bit of ids that are no numbers
 _FAR_EXPONENT = 24
+_WHOLE = re.compile("[-+]?[0-9]{1,40}")
 
 
 class TableText(Grammar):
@@ -117,7 +119,7 @@ class TableText(Grammar):
             return cells[at].strip() if at < len(cells) else ""
 
         op = cell("op").lower().rpartition(":")[2]
-        where = self._time(cell("time")), int(cell("cpu") or 0), int(cell("task") or 0)
+        where = self._time(cell("time")), _whole(cell("cpu") or "0"), _whole(cell("task") or "0")
         if op in FREES:
             if not cell("id"):
                 return "frees without an id"
@@ -127,15 +129,17 @@ class TableText(Grammar):
             return f"operations called {op[:24]!r}"
         size, order = cell("bytes"), cell("order")
         if order and not size:
-            return self._pages(where, cell("id"), int(order), cell("migratetype"))
+            return self._pages(where, cell("id"), _whole(order), cell("migratetype"))
         if not size:
             return "allocations without bytes or an order"
-        return self._object(where, cell("id"), int(size), cell("cache"))
+        return self._object(where, cell("id"), _whole(size), cell("cache"))
 
     def _time(self, text: str) -> int:
         """A time in ns; without times, lines are 1 us apart."""
         if not self._timed:
             return (len(self.rows) + 1) * LINE_NS
+        if "_" in text:  # which Python's numbers may have
+            raise ValueError(text)
         time = Decimal(text)
         if not abs(time.adjusted()) <= _FAR_EXPONENT:
             raise OutOfRange(text)
@@ -149,7 +153,8 @@ class TableText(Grammar):
             self._anonymous += 1
             return _TEXT_KEYS + self._anonymous
         try:
-            number = int(text, 16 if text.startswith(("0x", "0X")) else 10)
+            hexadecimal = text.startswith(("0x", "0X")) and "_" not in text
+            number = int(text, 16) if hexadecimal else _whole(text)
         except ValueError:
             number = -1
         if 0 <= number < _TEXT_KEYS:
@@ -160,20 +165,22 @@ class TableText(Grammar):
         if not 0 <= order <= LARGEST_ORDER:
             return f"blocks of other orders than 0 to {LARGEST_ORDER}"
         named = MIGRATETYPES.get(migratetype.lower())
-        mt = int(migratetype or 0) if named is None else named
+        mt = _whole(migratetype or "0") if named is None else named
         if not 0 <= mt < c.MT_PCP_TYPES:
             mt = c.MT_UNMOVABLE
         self.rows.add(where, PAGE_ALLOC, self._key(name), order, mt)
         return ""
 
     def _object(self, where: tuple[int, int, int], name: str, size: int, cache: str) -> str:
-        if size > LARGEST_OBJECT_BYTES or (size < 1 and size != 0):
+        if size < 1:
+            return "objects of less than one byte"
+        if size > LARGEST_OBJECT_BYTES:
             return f"objects of more than {LARGEST_OBJECT_BYTES} bytes"
         if size > CLASSES[-1] and not cache:
             order = (-(-size // PAGE_BYTES) - 1).bit_length()
             self.rows.add(where, PAGE_ALLOC, self._key(name), order)
             return ""
-        room = max(size, 1) if cache else next(room for room in CLASSES if room >= size)
+        room = size if cache else next(room for room in CLASSES if room >= size)
         number = self.caches.number(cache or f"kmalloc-{room}")
         if number < 0:
             return "objects of too many caches"
@@ -193,6 +200,13 @@ class TableText(Grammar):
         if self._anonymous:
             found.append(f"allocations without an id, never freed: {self._anonymous:,}")
         return found
+
+
+def _whole(text: str) -> int:
+    """A whole number in ASCII digits. Raises ``ValueError``; ``int`` would take 1_000, too."""
+    if _WHOLE.fullmatch(text) is None:
+        raise ValueError(text)
+    return int(text)
 
 
 def _heading(line: str) -> tuple[str, list[str]]:

@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, cast
+from typing import IO, Any, Protocol, cast
 
 from shmalloc.errors import MisuseError
 from stress.trace.opening import open_file, refusal
@@ -49,6 +49,9 @@ class _XzFile(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def read1(self, size: int) -> bytes:
+        return self.read(size)
 
     def readinto(self, into: Any) -> int:
         """Raises ``EOFError`` if the file is cut off, ``LZMAError`` if it is damaged."""
@@ -86,10 +89,18 @@ class _XzFile(io.RawIOBase):
         return found
 
 
-_COMPRESSIONS: dict[bytes, tuple[str, Callable[[IO[bytes]], IO[bytes]]]] = {
-    b"\x1f\x8b": ("gzip", lambda file: cast(IO[bytes], gzip.GzipFile(fileobj=file))),
+class _Bytes(Protocol):
+    """A file of bytes; ``read1`` reads once, so that an error loses nothing of what came before."""
+
+    def read1(self, size: int, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+_COMPRESSIONS: dict[bytes, tuple[str, Callable[[IO[bytes]], _Bytes]]] = {
+    b"\x1f\x8b": ("gzip", lambda file: cast(_Bytes, gzip.GzipFile(fileobj=file))),
     b"BZh": ("bzip2", bz2.BZ2File),
-    b"\xfd7zXZ\0": ("xz", lambda file: cast(IO[bytes], _XzFile(file))),
+    b"\xfd7zXZ\0": ("xz", lambda file: cast(_Bytes, _XzFile(file))),
 }
 _BINARY = {
     b"\x17\x08Dtracing": "a trace.dat; make text of it: trace-cmd report FILE > t.txt",
@@ -135,7 +146,7 @@ class Text:
         except (OSError, ValueError):  # a pipe has no place
             return None
 
-    def _opened(self) -> IO[bytes]:
+    def _opened(self) -> _Bytes:
         file = io.BufferedReader(self._raw, _CHUNK_BYTES)
         head = file.peek(_HEAD_BYTES)[:_HEAD_BYTES]
         for start, what in _BINARY.items():
@@ -166,7 +177,7 @@ class Text:
 
     def _read(self) -> bytes:
         try:
-            return self._file.read(_CHUNK_BYTES)
+            return self._file.read1(_CHUNK_BYTES)  # ``read`` loses what is before a damaged place
         except _TooMuchMemory as error:
             most = f"{MAX_XZ_BYTES >> 20} MiB"
             raise MisuseError(

@@ -1,4 +1,5 @@
-"""Explorer programs over the allocator's own kernels: a few pages, two or three virtual CPUs.
+"""Explorer programs over the allocator's own kernels and over stress.sync: a few pages or words, two
+or three virtual CPUs.
 
 ``PROGRAMS[name]()`` builds one. Building boots a segment in plain Python, which takes some
 milliseconds, so a program is built on first use and cached. A name is the part and the operations
@@ -16,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stress.machine.program import Program
-from stress.programs import arrays, buddy, contig, locks, pcp, slab, waiters
+from stress.programs import arrays, buddy, contig, locks, pcp, slab, sync, waiters
 
 PROGRAMS: dict[str, Callable[[], Program]] = {
     name: build
-    for part in (buddy, pcp, slab, locks, waiters, contig, arrays)
+    for part in (buddy, pcp, slab, locks, waiters, contig, arrays, sync)
     for name, build in part.PROGRAMS.items()
 }
 

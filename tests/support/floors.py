@@ -39,7 +39,7 @@ FLOORS = (
      "stress.surroundings", "stress.tables", "stress.broken"),
     ("stress.settings",),
     ("stress.machine", "stress.jitter", "stress.faults", "stress.oracles", "stress.geometry",
-     "stress.zones"),
+     "stress.sync", "stress.zones"),
     ("stress.workloads", "stress.programs", "stress.spec"),
     ("stress.trace", "stress.explorer.strategies"),
     ("stress.explorer.dpor",),

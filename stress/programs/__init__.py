@@ -1,4 +1,4 @@
-"""Explorer programs over the allocator's own kernels and over stress.sync: a few pages or words, two
+"""Explorer programs over the kernels of the allocator and of stress.sync: a few pages or words, two
 or three virtual CPUs.
 
 ``PROGRAMS[name]()`` builds one. Building boots a segment in plain Python, which takes some

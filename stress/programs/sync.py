@@ -169,8 +169,8 @@ Row = tuple[Sequence[Any], Callable[..., Any], str]
 ROWS: dict[str, Row] = {
     "sync-mutex": (
         [under_mutex] * 2, two_counted,
-        "the exchange of mutex_unlock against the cas that sets WAITED before the sleep: a wake that"
-        " comes between them must find a word that has changed",
+        "the exchange of mutex_unlock against the cas that sets WAITED before the sleep: a wake"
+        " that comes between them must find a word that has changed",
     ),
     "sync-mutex-3": (
         [under_mutex] * 3, three_counted,
@@ -184,8 +184,8 @@ ROWS: dict[str, Row] = {
     ),
     "sync-broadcast": (
         [produce_two, consume], all_counted,
-        "a broadcast under the mutex: the CPU that wakes finds the mutex taken and sleeps again, for"
-        " it this time",
+        "a broadcast under the mutex: the CPU that wakes finds the mutex taken and sleeps again,"
+        " for it this time",
     ),
     "sync-broadcast-3": (
         [produce_two, consume, consume], all_consumed,

@@ -158,5 +158,5 @@ def test_a_compile_is_told_once_and_only_when_it_happens(tmp_path):
 
 
 def test_a_check_on_a_terminal_shows_the_program_it_is_at():
-    code, _, drawn = on_a_terminal("check", "lock-try-try", "--duration", "5s")
+    code, _, drawn = on_a_terminal("check", "lock-try-try", "--duration", "1h")  # it ends
     assert code == 0 and "lock-try-try (sc)" in drawn

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from shmalloc.errors import CorruptionError, OutsideFault
+from stress.crash.allocator import allocator_case
 from stress.programs import PROGRAMS
 from stress.records.fingerprint import Ignored
 from stress.run.interrupts import ImmediateEnd
@@ -86,6 +87,7 @@ def test_a_kernel_that_fails_before_any_schedule_is_a_finding(monkeypatch):
         raise CorruptionError("free_pages spoils the memory")
 
     broken.__wrapped__ = broken
+    allocator_case("buddy-merge-take")  # the sound one is kept, and must not be taken instead
     monkeypatch.setitem(PROGRAMS, "buddy-merge-take", broken)
     for command in ("explore", "crash"):
         outcome = performed(f"shmstress {command} buddy-merge-take")

@@ -23,10 +23,11 @@ POISONING = {"pcp-free-poison": 1}  # programs, and the number of pages they ret
 
 
 @cache
-def _case(name: str) -> CrashCase:
-    if name in OPERATIONS:
+def _case(name: str, kept: Callable[[], Program] | None) -> CrashCase:
+    """``kept``: what builds the program of that name, which is kept as well."""
+    if kept is None:
         return OPERATIONS[name].case()
-    make: Callable[[], Program] = PROGRAMS[name].__wrapped__  # type: ignore[attr-defined]
+    make: Callable[[], Program] = kept.__wrapped__  # type: ignore[attr-defined]
     hopeful = c.I_PROGRESS if name.startswith(HOPEFUL) else 0
     leave = POISONING.get(name, 0)
     return case_of(build(make), leave, name.startswith(WAITING), hopeful)
@@ -43,6 +44,6 @@ def allocator_case(name: str) -> CrashCase:
         raise MisuseError(f"program: {name} has no crashes: {left_out(name)}")
     if name not in case_names():
         raise nearest(name, case_names(), "program")
-    case = _case(name)
+    case = _case(name, PROGRAMS.get(name))
     remember(case, Address(name))
     return case

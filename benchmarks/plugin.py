@@ -4,7 +4,7 @@
 processes, in turn with the plugin and with ``-p no:shmalloc``. Shown are the median of the
 differences of neighbours and the difference of the fastest ones, in wall and CPU time, and what the
 plugin imported. Exit code 1 if the median of the CPU time exceeds its goal, or if numpy, llvmlite,
-greenlet or shmalloc was imported.
+greenlet or stress was imported.
 
 The plugin must be installed (its entry point), as ``tox -e bench-plugin`` does. Bytecode is written
 into a folder of the benchmark's own, as an installed package has it.

@@ -46,7 +46,7 @@ def test_a_test_that_gives_everything_back_passes(session, name):
 
 def test_a_leak_fails_the_test_and_names_the_block(session):
     assert session.cases["test_keeps"].outcome == "error"
-    assert "leaked: pfn " in session.cases["test_keeps"].text
+    assert "arena: leaked: pfn " in session.cases["test_keeps"].text
     assert "order 3 (pfns " in session.cases["test_keeps"].text
 
 

@@ -159,6 +159,23 @@ def test_a_project_has_a_package_that_is_called_stress(tmp_path, folder):
     assert project.run().outcomes() == {"test_answer": "passed"}
 
 
+SETTINGS = """
+def test_settings(request):
+    from shmalloc.pytest_plugin.state import state_of
+    settings = state_of(request.config).settings
+    assert (settings.strict, settings.marks, settings.budget.factor) == (True, ("explore",), 0.5)
+"""
+
+
+@pytest.mark.skipif(pytest.version_tuple < (9,), reason="pytest 8 has no table of its own")
+def test_the_settings_of_the_document_are_read(tmp_path):
+    text = (ROOT / "docs" / "pytest.md").read_text()
+    table = text.partition("```toml\n")[2].partition("```")[0]
+    project = Project(tmp_path, {"pyproject.toml": table, "test_settings.py": SETTINGS})
+    (tmp_path / "pytest.ini").unlink()
+    assert project.run().outcomes() == {"test_settings": "passed"}
+
+
 HIDDEN = """
 import pytest
 import stress

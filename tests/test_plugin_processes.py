@@ -118,6 +118,22 @@ def test_kernels_are_compiled_by_one_worker_with_a_line_that_says_so(tmp_path):
     assert len(list(store.rglob("*.image"))) == 2  # the strategies, and the program
 
 
+SAYS = """
+from shmalloc.pytest_plugin.state import state_of
+
+def test_before():
+    pass
+
+def test_says(request):
+    state_of(request.config).say("a line")
+"""
+
+
+def test_a_line_for_people_has_a_line_of_its_own_among_dots(tmp_path):
+    session = Project(tmp_path, {"test_says.py": SAYS}).run("-q")
+    assert "\nshmalloc: a line\n" in session.out
+
+
 # --- the turn itself ------------------------------------------------------------------------------
 HOLD = """
 import sys

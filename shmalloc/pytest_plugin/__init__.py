@@ -123,7 +123,7 @@ def arena(request: pytest.FixtureRequest) -> Iterator[Arena]:
         yield made
         found = ours.findings(made, leaks=request.session.testsfailed == failed_before)
     if found:
-        pytest.fail("\n".join(["arena:", *found]), pytrace=False)
+        pytest.fail("arena: " + "\n".join(found), pytrace=False)
 
 
 # --- what they stand on --------------------------------------------------------------------------

@@ -68,6 +68,8 @@ class State:
         with capture.global_and_fixture_disabled() if capture else nullcontext():
             if reporter is not None:
                 reporter.ensure_newline()
+                if getattr(getattr(reporter, "_tw", None), "width_of_current_line", 0):
+                    reporter.write("\n")  # with -q there are dots in this line
                 reporter.write_line(f"shmalloc: {text}")
                 reporter.flush()
             else:

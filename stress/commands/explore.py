@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from stress import progress as watching
-from stress.explorer.explore import AUTO, DEFAULT_SECONDS, explore
+from stress.explorer.auto import AUTO
+from stress.explorer.explore import DEFAULT_SECONDS, explore
 from stress.explorer.report.document import document
 from stress.explorer.report.failure import Failure
 from stress.explorer.report.naming import Naming

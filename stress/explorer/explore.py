@@ -1,8 +1,7 @@
 """``explore``: try the schedules of a program; ``auto`` decides how.
 
-``auto`` begins with DPOR. If the estimated number of classes fits into the budget, DPOR continues
-to the end, and a pass is a proof for this program; otherwise the rest of the budget goes to a
-portfolio of random strategies in turns, because no single one finds most bugs.
+The budget is spent by one search, by several in threads, or by ``auto`` (auto.py); what they found
+becomes a verdict here, and a failing schedule a failure with its cause.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from dataclasses import replace
 
 from shmalloc.errors import MisuseError
 from stress.explorer.address import target_of
+from stress.explorer.auto import AUTO, ONLY_RANDOM, run_auto, run_portfolio
 from stress.explorer.digest import digest_of
 from stress.explorer.guarantee import pct_guarantee, pct_note
 from stress.explorer.known import Failing, Known
@@ -27,7 +27,6 @@ from stress.explorer.searches import (
     Found,
     Plan,
     Search,
-    refuses_dpor,
     run_bounded,
     strategies,
 )
@@ -44,11 +43,6 @@ from stress.progress import Report
 from stress.quantities import nearest
 from stress.seeds import derive
 
-AUTO = "auto"
-PORTFOLIO = ("surw", "pct", "pos", "random")
-AUTO_DPOR_SHARE = 0.25  # of the budget, before the estimate decides
-TURN_SECONDS = 0.5  # of one strategy of the portfolio
-TURN_SCHEDULES = 2_000
 DEFAULT_SECONDS = 10.0
 MAX_SEED = (1 << 40) - 1
 
@@ -164,8 +158,8 @@ def _run_workers(program: Program, plan: Plan, budget: Budget, workers: int) -> 
             found.notes.append(f"{plan.strategy} is one search: it ran in one worker")
         return found
     plans = [replace(plan, seed=_worker_seed(plan.seed, k)) for k in range(workers)]
-    if plan.strategy == "auto":
-        plans[1:] = [replace(one, strategy="portfolio") for one in plans[1:]]
+    if plan.strategy == AUTO:
+        plans[1:] = [replace(one, strategy=ONLY_RANDOM) for one in plans[1:]]
     total = budget.schedules
     shares = [
         None if total is None else total // workers + (k < total % workers) for k in range(workers)
@@ -192,66 +186,17 @@ def _worker_seed(seed: int, worker: int) -> int:
 
 
 def _run(program: Program, plan: Plan, budget: Budget) -> Found:
-    model = program
-    if plan.strategy == "auto":
-        return _run_auto(program, plan, budget)
-    if plan.strategy == "portfolio":
-        return _run_portfolio(program, plan, budget, Found())
+    if plan.strategy == AUTO:
+        return run_auto(program, plan, budget)
+    if plan.strategy == ONLY_RANDOM:
+        return run_portfolio(program, plan, budget)
     if plan.strategy == "dfs":
-        return run_bounded(model, plan, budget)
-    search = Search(model, plan, budget)
+        return run_bounded(program, plan, budget)
+    search = Search(program, plan, budget)
     search.run()
+    if search.diverged:
+        budget.stop.set()  # what other threads find cannot be trusted, either
     return search.found()
-
-
-def _run_auto(program: Program, plan: Plan, budget: Budget) -> Found:
-    """DPOR while it can finish, then the portfolio."""
-    total = Found()
-    if not refuses_dpor(program, plan.settings):
-        search = Search(program, replace(plan, strategy="dpor"), budget)
-        trial = budget.elapsed + AUTO_DPOR_SHARE * max(budget.seconds_left, 0)
-
-        def worthwhile(search: Search) -> bool:
-            on_trial = budget.elapsed < trial
-            if budget.schedules is not None:
-                on_trial &= search.schedules < AUTO_DPOR_SHARE * budget.schedules
-            return on_trial or _fits(search, budget)
-
-        search.run(goes_on=worthwhile)
-        total = search.found()
-        if total.exhausted or search.failed or total.diverged:
-            return total
-    return _run_portfolio(program, plan, budget, total)
-
-
-def _fits(search: Search, budget: Budget) -> bool:
-    """Whether the remaining classes are likely to be done before the budget ends."""
-    found = search.found()
-    assert found.classes is not None
-    left = (found.estimate or 0) - found.classes
-    in_time = left / max(found.classes, 1) * budget.elapsed < budget.seconds_left
-    return in_time and (budget.schedules is None or left < budget.schedules - found.classes)
-
-
-def _run_portfolio(program: Program, plan: Plan, budget: Budget, total: Found) -> Found:
-    """Random strategies in turns until the budget ends."""
-    model = program
-    searches = [Search(model, replace(plan, strategy=name), budget) for name in PORTFOLIO]
-    limit = budget.schedules
-    turn = 0
-    while budget.seconds_left > 0 and not budget.stop.is_set():
-        search = searches[turn % len(searches)]
-        turn += 1
-        done = total.schedules + sum(one.schedules for one in searches)
-        share = TURN_SCHEDULES if turn <= len(searches) else None
-        if limit is not None:
-            share = min(share or limit, limit - done, max(limit // (2 * len(searches)), 1))
-            if share <= 0:
-                break
-        search.run(budget.slice(TURN_SECONDS, share))
-    for search in searches:
-        total.add(search.found())
-    return total
 
 
 # --- the result ----------------------------------------------------------------------------------

@@ -172,6 +172,21 @@ class Search:
         return self.plan.strategy == "dfs" and bool(self.block[dfs_search.DONE])
 
     @property
+    def exhausted(self) -> bool:
+        """Whether every schedule (or one of each class) was run to its end."""
+        block = self.block
+        if not self.done or self.diverged or block[cb.ABANDONED_COUNT]:
+            return False
+        return not (block[dfs_search.CUT] if self.plan.strategy == "dfs" else self.outgrew)
+
+    @property
+    def outgrew(self) -> bool:
+        """Whether the tree of DPOR found no room any more, so that a part of it is missing."""
+        block = self.block
+        words = (clocks.RACES_LOST, tree.POOL_EMPTY, dpor_search.TOO_SMALL)
+        return any(block[word] for word in words)
+
+    @property
     def failed(self) -> bool:
         return bool(self.block[cb.KEPT_OUTCOME]) and self.plan.stop_on_failure
 
@@ -203,7 +218,7 @@ class Search:
             if ran == size:
                 batch = next_batch(batch, time.perf_counter() - before)
             self._go_past_known(budget)
-        if self.failed or self.diverged:
+        if self.failed:
             budget.stop.set()
 
     def _go_past_known(self, budget: Budget) -> None:
@@ -258,15 +273,15 @@ class Search:
         found.classes = self.schedules
         found.redundant = int(block[dpor_search.REDUNDANT])
         found.estimate = estimate_classes(block) if found.classes else None
-        if block[clocks.RACES_LOST] or block[tree.POOL_EMPTY] or block[dpor_search.TOO_SMALL]:
+        if self.outgrew:
             found.notes.append("the search tree outgrew its memory: the rest was not tried")
-        elif self.done and found.abandoned == 0:
+        elif self.exhausted:
             found.exhausted = True
             found.estimate = float(found.classes)
             found.guarantees.append("one schedule of every class of equivalent ones was run")
 
     def _add_bounds(self, found: Found) -> None:
-        if self.done and found.abandoned == 0 and not self.block[dfs_search.CUT]:
+        if self.exhausted:
             found.exhausted = True
             found.guarantees.append("every schedule was run")
 

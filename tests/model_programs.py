@@ -64,7 +64,7 @@ def atomic_access(mem, what, i, a, acc):
     if what == 4:
         store(mem, i, a)
     elif what == 5:
-        store_relaxed(mem, i, acc & 7)
+        store_relaxed(mem, i, a)
     elif what == 6:
         return acc + exchange(mem, i, a)
     elif what == 7:

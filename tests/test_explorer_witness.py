@@ -27,9 +27,10 @@ from stress.explorer.searches import Budget, Plan, Search
 from stress.explorer.targets import load_program
 from stress.explorer.token import Directive, Token
 from stress.explorer.witness import Attempts, run_directives, shrink, steering
-from stress.machine.block_layout import MODELS, Settings
+from stress.machine.block_layout import Settings
 from stress.machine.engines import ENGINES, make_machine
 from stress.machine.machine import events_of
+from stress.machine.models import MODELS
 from support.explorer_kernels import (
     DATA,
     FLAG,

@@ -47,7 +47,7 @@ class Flat:
         self.words[i] = value
 
     fixed = __getitem__ = load
-    __setitem__ = store
+    __setitem__ = store_relaxed = store
 
     def load2(self, i: int) -> tuple[int, int]:
         return self.words[i], self.words[i + 1]
@@ -163,7 +163,7 @@ def stored(
     model: str, *words: int, code: tuple[Instruction, ...] = ()
 ) -> tuple[Straight, reference.State]:
     """CPU 0 has stored 1, 2, ... to ``words`` and flushed nothing; ``code`` comes next."""
-    stores = tuple(Instruction("store", word, k + 1) for k, word in enumerate(words))
+    stores = tuple(Instruction("relaxed", word, k + 1) for k, word in enumerate(words))
     program = Straight("stored", (0, 0), ((*stores, *code),))
     state = reference.start(program)
     for k in range(len(stores)):

@@ -26,15 +26,8 @@ from stress.explorer.strategies.loop import enabled
 from stress.machine import block as cb
 from stress.machine.primitives import put
 from stress.machine.races import order_woken, tick
-from stress.machine.schedule import (
-    begin,
-    conclude,
-    draw,
-    gather,
-    mix,
-    settle,
-    shared_step_or_settle,
-)
+from stress.machine.schedule import begin, conclude, draw, mix, settle, shared_step_or_settle
+from stress.machine.visibility import gather
 
 LIVING = 92
 DIED_AT = 93

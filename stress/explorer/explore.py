@@ -36,8 +36,9 @@ from stress.explorer.watch import watched
 from stress.explorer.witness import find_witness, preempted_steps, traced_machine
 from stress.machine import block as cb
 from stress.machine.arguments import whole, whole_of
-from stress.machine.block_layout import MODELS, Settings
+from stress.machine.block_layout import Settings
 from stress.machine.engines import ENGINES
+from stress.machine.models import MODELS
 from stress.machine.program import Program
 from stress.progress import Report
 from stress.quantities import nearest

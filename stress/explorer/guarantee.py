@@ -54,7 +54,7 @@ def pct_run(block: Any) -> PctRun:
 
 
 def _refusal(block: Any) -> str:
-    if int(block[cb.MODEL]) == cb.PSO:
+    if block[cb.ACTORS] > 2 * block[cb.CPUS]:  # pso: an actor is a place in a buffer, not a store
         return "under pso a waiting store has no priority of its own"
     if block[cb.ABANDONED_COUNT]:
         return f"{block[cb.ABANDONED_COUNT]:,} schedules were cut at the step limit"

@@ -16,6 +16,7 @@ from stress.explorer.witness import preempted_steps, run_directives, steering, t
 from stress.machine import block as cb
 from stress.machine.block_layout import Settings
 from stress.machine.engines import make_machine
+from stress.machine.models import MODELS
 from stress.machine.program import Program
 
 CLOCKED_KINDS = ("race", "torn")
@@ -127,8 +128,7 @@ def _require_same_program(program: Program, token: Token) -> None:
     actors = [d.actor for d in token.directives if d.actor is not None]
     actors += [d.following for d in token.directives]
     cpus = len(program.threads)
-    buffers = {"sc": 1, "tso": 2, "pso": 9}[token.memory]
-    if actors and max(actors) >= cpus * buffers:
+    if actors and max(actors) >= MODELS[token.memory].actors(cpus):
         raise MisuseError(
             f"token: names actor {max(actors)}, but {program.name} has {cpus} CPUs; it is a token"
             f" of another program ({token.target})"

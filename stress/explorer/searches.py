@@ -25,9 +25,10 @@ from stress.explorer.strategies import loop, steer
 from stress.explorer.strategies.table import RANDOM
 from stress.explorer.witness import signature_of
 from stress.machine import block as cb
-from stress.machine.block_layout import Settings, actors_of
+from stress.machine.block_layout import Settings
 from stress.machine.engines import make_machine
 from stress.machine.machine import Machine
+from stress.machine.models import MODELS
 from stress.machine.program import Program
 
 SYSTEMATIC = {"dfs": dfs_search.dfs, "dpor": dpor_search.dpor}
@@ -305,9 +306,9 @@ def next_batch(batch: int, seconds: float) -> int:
 
 def refuses_dpor(model: Program, settings: Settings) -> str:
     """Why DPOR cannot explore the program; empty if it can."""
-    if settings.model == "pso":
-        return "under pso"
-    actors = actors_of(len(model.threads), settings.model)
+    if not MODELS[settings.model].dpor:
+        return f"under {settings.model}"
+    actors = MODELS[settings.model].actors(len(model.threads))
     limit = records.MAX_ACTORS
     return f"with {actors} actors of at most {limit}" if actors > limit else ""
 
@@ -315,7 +316,7 @@ def refuses_dpor(model: Program, settings: Settings) -> str:
 def _settings(model: Program, plan: Plan) -> Settings:
     """The machine that the strategy needs, with room for its data."""
     cpus = len(model.threads)
-    actors = actors_of(cpus, plan.settings.model)
+    actors = MODELS[plan.settings.model].actors(cpus)
     settings = replace(plan.settings, parking=plan.strategy in SYSTEMATIC)
     limit = settings.step_limit
     if plan.strategy == "dfs":

@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote
 from shmalloc.errors import MisuseError
 from stress.explorer.digest import DIGEST_DIGITS
 from stress.explorer.report.trace import KINDS
-from stress.machine.block_layout import MODELS
+from stress.machine.models import MODELS
 
 VERSION = "shm1"
 START = "s"

@@ -16,10 +16,11 @@ from stress.explorer.report.trace import kind_of
 from stress.explorer.strategies.steer import extract, flag_at, steer, steer_words
 from stress.explorer.token import Directive
 from stress.machine import block as cb
-from stress.machine.block_layout import Settings, actors_of
+from stress.machine.block_layout import Settings
 from stress.machine.engines import make_machine
 from stress.machine.interpreted import InterpretedMachine
 from stress.machine.machine import VERDICTS, Machine
+from stress.machine.models import MODELS
 from stress.machine.program import Program
 
 SHRINK_SECONDS = 1.0
@@ -39,7 +40,7 @@ class Witness:
 
 def steering(settings: Settings, cpus: int) -> Settings:
     """The same machine, with room for directives."""
-    words = steer_words(settings.step_limit, actors_of(cpus, settings.model))
+    words = steer_words(settings.step_limit, MODELS[settings.model].actors(cpus))
     return Settings(
         step_limit=settings.step_limit,
         idle_limit=settings.idle_limit,

@@ -11,10 +11,10 @@ from shmalloc.engine import ops
 from shmalloc.engine.control import inlined, scheduler
 from shmalloc.units import Control
 from stress.machine import block as cb
-from stress.machine.buffers import push, seen
 from stress.machine.parking import OWN, begin_spin, watch
 from stress.machine.primitives import added, put, read_word
 from stress.machine.races import check_access, check_store, swapped_both
+from stress.machine.visibility import at_once, value_seen, write
 
 
 @inlined
@@ -43,8 +43,8 @@ def never_written(ctl: Control, cpu: int, at: int) -> int:
     if ctl[table] == 0 or ctl[table + 1] == ctl[cb.EPOCH]:
         return 0
     ctl[cb.FORWARDED] = 0
-    if ctl[cb.MODEL] != cb.SC:
-        seen(ctl, cpu, at, 0)  # its own store may still be in its buffer
+    if at_once(ctl) == 0:
+        value_seen(ctl, cpu, at, 0)  # its own store may still be in its buffer
     return 1 - ctl[cb.FORWARDED]
 
 
@@ -60,15 +60,15 @@ def undefined(ctl: Control, cpu: int, op: int, at: int) -> int:
 
 @inlined
 def do_read(ctl: Control, cpu: int, op: int, at: int) -> None:
-    if ctl[cb.MODEL] == cb.SC:
+    if at_once(ctl) == 1:
         ctl[cb.VALUE + cpu] = read_word(ctl, at)
         if op == ops.OP_LOAD2:
             ctl[cb.VALUE1 + cpu] = read_word(ctl, at + 1)
     else:
         ctl[cb.FORWARDED] = 0
-        ctl[cb.VALUE + cpu] = seen(ctl, cpu, at, 0)
+        ctl[cb.VALUE + cpu] = value_seen(ctl, cpu, at, 0)
         if op == ops.OP_LOAD2:
-            ctl[cb.VALUE1 + cpu] = seen(ctl, cpu, at + 1, 1)
+            ctl[cb.VALUE1 + cpu] = value_seen(ctl, cpu, at + 1, 1)
     if ctl[cb.PARKING] == 1:
         watch(ctl, cpu, watched(ctl, at, 0), ctl[cb.VALUE + cpu])
         if op == ops.OP_LOAD2:
@@ -78,7 +78,7 @@ def do_read(ctl: Control, cpu: int, op: int, at: int) -> None:
 @scheduler
 def watched(ctl: Control, at: int, half: int) -> int:
     """What must change for the last read to find another value: memory, or the CPU's own buffer."""
-    served = ctl[cb.MODEL] != cb.SC and ctl[cb.FORWARDED] >> half & 1 == 1
+    served = at_once(ctl) == 0 and ctl[cb.FORWARDED] >> half & 1 == 1
     return OWN + at if served else at
 
 
@@ -87,11 +87,7 @@ def do_store(ctl: Control, cpu: int, op: int, at: int) -> None:
     value = ctl[cb.ARG + cpu]
     ctl[cb.VALUE + cpu] = value
     ctl[cb.DIRTY + cpu] = 1
-    entry = 0
-    if ctl[cb.MODEL] == cb.SC:
-        put(ctl, at, value)
-    else:
-        entry = push(ctl, cpu, at, value)
+    entry = write(ctl, cpu, op, at, value)
     if ctl[cb.CLOCKED] == 1:
         check_store(ctl, cpu, op, at, entry)
 

@@ -141,7 +141,7 @@ WATCH_WORDS = 2 * WATCH_LIMIT
 READS_KEPT = 8
 ENTRY_AT = 0  # words of a buffer entry; a clock of CPUS words behind them
 ENTRY_VALUE = 1
-ENTRY_RELEASES = 2
+ENTRY_OP = 2  # what stored it: OP_WRITE, OP_STORE or OP_STORE_RELAXED
 ENTRY_CLOCK = 3
 
 SC = 0

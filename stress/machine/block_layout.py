@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shmalloc.errors import MisuseError
 from stress.machine import block as cb
 from stress.machine.arguments import whole_of
+from stress.machine.models import MODELS, model_named
 from stress.machine.races import RELEASED
 
-MODELS = {"sc": cb.SC, "tso": cb.TSO, "pso": cb.PSO}
 TABLE_SLOTS = 1024
 IDLE_LIMIT = 200
 MAX_STEPS = 10_000_000  # of a schedule: its trace is kept
@@ -38,15 +37,9 @@ class Settings:
     tree_words: int = 0
 
     def __post_init__(self) -> None:
-        if self.model not in MODELS:
-            raise MisuseError(f"memory: {self.model!r}; use {', '.join(MODELS)}")
+        model_named(self.model)
         whole_of("step_limit", self.step_limit, 1, MAX_STEPS)
         whole_of("free_spins", self.free_spins, 0)
-
-
-def actors_of(cpus: int, model: str) -> int:
-    """CPUs and, behind them, what flushes their buffers."""
-    return {"sc": cpus, "tso": 2 * cpus, "pso": cpus * (1 + cb.BUFFER_DEPTH)}[model]
 
 
 @dataclass
@@ -89,8 +82,8 @@ def plan_block(
     areas = BlockPlan(cb.VARIABLE, {})
     head = areas.content
     head[cb.CPUS], head[cb.WORDS], head[cb.EPOCH] = cpus, words, 1
-    head[cb.ACTORS] = actors_of(cpus, settings.model)
-    head[cb.MODEL] = MODELS[settings.model]
+    head[cb.ACTORS] = MODELS[settings.model].actors(cpus)
+    head[cb.MODEL] = MODELS[settings.model].number
     head[cb.STEP_LIMIT], head[cb.IDLE_LIMIT] = settings.step_limit, settings.idle_limit
     head[cb.LOGGING], head[cb.CLOCKED] = int(settings.log), int(settings.races)
     head[cb.PARKING], head[cb.FREE_SPINS] = int(settings.parking), settings.free_spins
@@ -102,7 +95,7 @@ def plan_block(
         areas.add(cb.LOG_AT, cb.EVENT_WORDS * limit)
     areas.add(cb.STAMPS_AT, words)
     areas.add(cb.UNDO_AT, 2 * words)
-    if settings.model != "sc":
+    if MODELS[settings.model].delays_stores:
         areas.add(cb.BUFFERS_AT, cpus * cb.BUFFER_DEPTH * (cb.ENTRY_CLOCK + cpus))
     if settings.parking:
         areas.add(cb.WATCH_AT, cpus * cb.WATCH_WORDS)

@@ -2,15 +2,19 @@
 
 Each CPU has a queue of BUFFER_DEPTH entries, oldest first::
 
-    word | value | releases | clock of CPUS words
+    word | value | op | clock of CPUS words
 
 ``store`` and plain writes enter it; a read takes the youngest own entry of its word, else memory.
 A *flush* makes one entry visible and is a step of its own, by an actor behind the CPUs: under tso
 the oldest entry (one actor for each CPU), under pso any entry that is the oldest of its word (one
-actor for each place in the queue). Locked operations, fences and system calls (wait, wake) need an
-empty buffer: their CPU cannot make the step before. A CPU whose buffer is full cannot store.
+actor for each place in the queue), a release store (``store``) only when it is the oldest of all:
+it publishes what was written before it. Locked operations, fences and system calls (wait, wake)
+need an empty buffer: their CPU cannot make the step before. A CPU whose buffer is full cannot
+store.
 
-Agrees with the axiomatic x86-TSO of Sewell et al. (CACM 2010); pso is SPARC's.
+Agrees with the axiomatic x86-TSO of Sewell et al. (CACM 2010). pso is SPARC's, where a release
+store is what C11 makes of one: a membar #StoreStore before it, that holds for it alone. Later
+relaxed stores may overtake it, and later loads may, as under tso.
 """
 
 from __future__ import annotations
@@ -42,11 +46,12 @@ def seen(ctl: Control, cpu: int, i: int, half: int) -> int:
 
 
 @scheduler
-def push(ctl: Control, cpu: int, i: int, value: int) -> int:
+def push(ctl: Control, cpu: int, op: int, i: int, value: int) -> int:
     """``cpu`` wrote ``value`` to word ``i``; the entry."""
     entry = entry_of(ctl, cpu, ctl[cb.BUFFERED + cpu])
     ctl[entry + cb.ENTRY_AT] = i
     ctl[entry + cb.ENTRY_VALUE] = value
+    ctl[entry + cb.ENTRY_OP] = op
     ctl[cb.BUFFERED + cpu] += 1
     return entry
 
@@ -72,7 +77,10 @@ def hindered(ctl: Control, cpu: int) -> int:
 
 
 @scheduler
-def oldest_of_its_word(ctl: Control, cpu: int, place: int) -> int:
+def may_overtake(ctl: Control, cpu: int, place: int) -> int:
+    """1 if the entry may be flushed before those in front of it (pso)."""
+    if place > 0 and ctl[entry_of(ctl, cpu, place) + cb.ENTRY_OP] == ops.OP_STORE:
+        return 0
     at = ctl[entry_of(ctl, cpu, place) + cb.ENTRY_AT]
     for earlier in range(place):
         if ctl[entry_of(ctl, cpu, earlier) + cb.ENTRY_AT] == at:
@@ -102,7 +110,7 @@ def gather_buffered(ctl: Control) -> int:
 @scheduler
 def gather_entries(ctl: Control, cpu: int, count: int) -> int:
     for place in range(ctl[cb.BUFFERED + cpu]):
-        if oldest_of_its_word(ctl, cpu, place) == 1:
+        if may_overtake(ctl, cpu, place) == 1:
             ctl[cb.CHOICES + count] = ctl[cb.CPUS] + cpu * cb.BUFFER_DEPTH + place
             count += 1
     return count

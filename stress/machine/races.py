@@ -232,14 +232,11 @@ def check_store(ctl: Control, cpu: int, op: int, i: int, entry: int) -> None:
     """A store: to memory (``entry`` 0), or into a buffer, which publishes at its flush."""
     if op == ops.OP_WRITE:
         plain_write(ctl, cpu, i)
-        if entry != 0:
-            ctl[entry + cb.ENTRY_RELEASES] = 0
         return
     require_untorn(ctl, cpu, i)
     shadow = atomic_write(ctl, cpu, i)
     clock = published(ctl, cpu, 1 if op == ops.OP_STORE else 0)
     if entry != 0:
-        ctl[entry + cb.ENTRY_RELEASES] = 1
         copy(ctl, entry + cb.ENTRY_CLOCK, clock)
     else:
         copy(ctl, released_of(ctl, shadow), clock)
@@ -248,7 +245,7 @@ def check_store(ctl: Control, cpu: int, op: int, i: int, entry: int) -> None:
 
 @scheduler
 def check_flush(ctl: Control, entry: int, i: int) -> None:
-    if ctl[entry + cb.ENTRY_RELEASES] == 1:
+    if ctl[entry + cb.ENTRY_OP] != ops.OP_WRITE:
         copy(ctl, released_of(ctl, shadow_of(ctl, i)), entry + cb.ENTRY_CLOCK)
 
 

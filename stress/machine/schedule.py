@@ -28,7 +28,7 @@ from shmalloc.engine.control import inlined, scheduler, shared
 from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.access import access, fault
-from stress.machine.buffers import flushed_entry, gather_buffered, make_visible, owner_of
+from stress.machine.buffers import flushed_entry, make_visible, owner_of
 from stress.machine.parking import begin_spin, park, start_watching
 from stress.machine.primitives import launch, read_word, restore, resume, run_kernel
 from stress.machine.races import check_flush, order_woken, require_untorn, start_clocks, tick
@@ -59,19 +59,6 @@ def draw(ctl: Control, count: int) -> int:
 
 
 # --- a step --------------------------------------------------------------------------------------
-@inlined
-def gather(ctl: Control) -> int:
-    """The actors that can make a step, in order, to CHOICES; how many."""
-    if ctl[cb.MODEL] != cb.SC:
-        return gather_buffered(ctl)
-    count = 0
-    for cpu in range(ctl[cb.CPUS]):
-        if ctl[cb.STATE + cpu] == cb.READY:
-            ctl[cb.CHOICES + count] = cpu
-            count += 1
-    return count
-
-
 @inlined
 def advance(ctl: Control, cpu: int) -> None:
     """Resume ``cpu`` up to its next posted access, and see whether its stack still holds."""

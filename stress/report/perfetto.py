@@ -20,6 +20,7 @@ from stress.explorer.report import wording
 from stress.explorer.report.account import Account
 from stress.explorer.report.places import path_at, place_in_file, source_at
 from stress.explorer.report.trace import Marker, Step, addresses_of, may_change
+from stress.machine.models import MODELS
 from stress.machine.site import Site
 from stress.report.perfetto_events import Trace, Track
 
@@ -59,7 +60,7 @@ class _Schedule:
         self._writers: dict[int, Step] = {}  # of each word, as all CPUs see it
         tracks = [self._trace.track(name) for name in account.lanes[: account.trace.cpus]]
         self._cpus = [_Cpu(track) for track in tracks]
-        if account.memory_model != "sc":
+        if MODELS[account.memory_model].delays_stores:
             for number, cpu in enumerate(self._cpus):
                 cpu.buffer = self._trace.track(f"cpu {number} store buffer")
 
@@ -90,7 +91,7 @@ class _Schedule:
 
     def _visible(self, step: Step) -> bool:
         """Whether other CPUs see now what the step wrote."""
-        delayed = self._account.memory_model != "sc" and wording.is_store(step)
+        delayed = MODELS[self._account.memory_model].delays_stores and wording.is_store(step)
         return may_change(step) and not delayed
 
     def _enter(self, cpu: _Cpu, at: int, stack: Sequence[Site]) -> None:

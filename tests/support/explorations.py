@@ -26,7 +26,7 @@ STEP_LIMIT = 400
 Code = tuple[int, int, int, int]
 UNWRITTEN = ((3, 4), (10, 12))
 # Instructions of ``interpret``.
-PLAIN_READ, PLAIN_WRITE, LOAD, STORE = 0, 1, 2, 4
+PLAIN_READ, PLAIN_WRITE, LOAD, STORE, STORE_RELAXED = 0, 1, 2, 4, 5
 EXCHANGE, FETCH_ADD, FETCH_OR, FETCH_AND, CAS, CAS2, LOAD2 = 6, 7, 8, 9, 10, 11, 12
 WAIT, WAKE, SPIN_UNTIL, SPIN_THRICE, SPIN_LOCK, FENCE = 13, 14, 15, 16, 17, 18
 PLACELESS = (FENCE, 19, 21, 22)  # fence, mark, fixed, nothing

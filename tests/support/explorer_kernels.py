@@ -54,9 +54,8 @@ def store_(i: int, value: int = 1) -> Instruction:
     return Instruction(4, i, value)
 
 
-def store_relaxed_(i: int) -> Instruction:
-    """Some value that depends on what the CPU read."""
-    return Instruction(5, i)
+def store_relaxed_(i: int, value: int = 1) -> Instruction:
+    return Instruction(5, i, value)
 
 
 def exchange_(i: int, value: int) -> Instruction:

@@ -58,6 +58,10 @@ def store(word: int, value: int) -> Instruction:
     return Instruction("store", word, value)
 
 
+def relaxed(word: int, value: int) -> Instruction:
+    return Instruction("relaxed", word, value)
+
+
 def load(word: int) -> Instruction:
     return Instruction("load", word)
 
@@ -104,11 +108,19 @@ LITMUS = (
         BUFFERED, accs=((0, 1), (1, 3)),
     ),
     Litmus(
-        straight("MP", [store(X, 1), store(Y, 2)], [load(Y), load(X)]),
+        straight("MP", [relaxed(X, 1), relaxed(Y, 2)], [load(Y), load(X)]),
         PSO_ONLY, accs=((1, 1 + 2),), executions=4,
     ),
     Litmus(
-        straight("MP+fence", [store(X, 1), FENCE, store(Y, 2)], [load(Y), load(X)]),
+        straight("MP+release", [relaxed(X, 1), store(Y, 2)], [load(Y), load(X)]),
+        NOWHERE, accs=((1, 1 + 2),), executions=4,
+    ),
+    Litmus(  # a release orders what is before it, not what comes later
+        straight("MP+release first", [store(X, 1), relaxed(Y, 2)], [load(Y), load(X)]),
+        PSO_ONLY, accs=((1, 1 + 2),), executions=4,
+    ),
+    Litmus(
+        straight("MP+fence", [relaxed(X, 1), FENCE, relaxed(Y, 2)], [load(Y), load(X)]),
         NOWHERE, accs=((1, 1 + 2),), executions=4,
     ),
     Litmus(
@@ -116,11 +128,15 @@ LITMUS = (
         NOWHERE, accs=((0, 1), (1, 1 + 1)), executions=4,
     ),
     Litmus(
-        straight("2+2W", [store(X, 1), store(Y, 2)], [store(Y, 1), store(X, 2)]),
+        straight("2+2W", [relaxed(X, 1), relaxed(Y, 2)], [relaxed(Y, 1), relaxed(X, 2)]),
         PSO_ONLY, words=((X, 1), (Y, 1)), executions=4,
     ),
     Litmus(
-        straight("S", [store(X, 2), store(Y, 1)], [load(Y), store(X, 1)]),
+        straight("2+2W+releases", [relaxed(X, 1), store(Y, 2)], [relaxed(Y, 1), store(X, 2)]),
+        NOWHERE, words=((X, 1), (Y, 1)), executions=4,
+    ),
+    Litmus(
+        straight("S", [relaxed(X, 2), relaxed(Y, 1)], [load(Y), relaxed(X, 1)]),
         PSO_ONLY, words=((X, 2),), accs=((1, 1 + 1),), executions=4,
     ),
     Litmus(
@@ -141,9 +157,16 @@ LITMUS = (
     ),
     Litmus(
         straight(
-            "ISA2", [store(X, 1), store(Y, 1)], [load(Y), store(Z, 2)], [load(Z), load(X)]
+            "ISA2", [relaxed(X, 1), relaxed(Y, 1)], [load(Y), relaxed(Z, 2)], [load(Z), load(X)]
         ),
         PSO_ONLY, accs=((1, 1 + 1), (2, 2 + 2)), executions=8,
+    ),
+    Litmus(
+        straight(
+            "ISA2+releases",
+            [relaxed(X, 1), store(Y, 1)], [load(Y), store(Z, 2)], [load(Z), load(X)],
+        ),
+        NOWHERE, accs=((1, 1 + 1), (2, 2 + 2)), executions=8,
     ),
     Litmus(
         straight("CoRR", [load(X), SAVE_ACC, load(X)], [store(X, 1)]),

@@ -9,7 +9,8 @@ The machine:
 
 - an instruction of a CPU is one event; so is each *flush*, which makes one stored value visible
 - sc: stores write the memory. tso: plain and atomic stores go to the buffer of their CPU and are
-  flushed oldest first. pso: oldest first among those to the same word only
+  flushed oldest first. pso: oldest first among those to the same word only, and a ``store`` (it
+  releases) after all that is older
 - a read of a word takes the youngest value in the CPU's own buffer, else memory; load2 does so for
   each half. Read-modify-writes and fences happen only when that buffer is empty, a store only when
   fewer than DEPTH values are in it
@@ -19,7 +20,7 @@ The machine:
 Instructions ``(op, word, a, b)``::
 
     read load   acc += [word]                     load2   acc += 3 * [word] + [word + 1]
-    write       [word] = a + (acc & 3)            store   [word] = a
+    write       [word] = a + (acc & 3)            store relaxed   [word] = a
     exchange    acc += [word]; [word] = a         fetch_add  acc += [word]; [word] += a
     cas         [word] = b, acc += 1 if [word] == a
     cas2        [word], [word + 1] = b, acc & 3; acc += 2 if both are a
@@ -47,6 +48,7 @@ WHAT = {
     "write": 1,
     "load": 2,
     "store": 4,
+    "relaxed": 5,
     "exchange": 6,
     "fetch_add": 7,
     "cas": 10,
@@ -55,7 +57,7 @@ WHAT = {
     "fence": 18,
 }
 READS = ("read", "load", "load2")
-STORES = ("write", "store")
+STORES = ("write", "store", "relaxed")
 PAIRS = ("load2", "cas2")
 
 
@@ -105,6 +107,7 @@ class Entry(NamedTuple):
     k: int
     word: int
     value: int
+    releases: bool
 
 
 class State(NamedTuple):
@@ -129,7 +132,8 @@ def enabled(program: Straight, model: str, state: State) -> list[Name]:
             names.append(Name(cpu, k, flush=False))
         older_words: set[int] = set()
         for entry in buffer:
-            if not older_words or (model == "pso" and entry.word not in older_words):
+            overtakes = model == "pso" and entry.word not in older_words and not entry.releases
+            if not older_words or overtakes:
                 names.append(Name(cpu, entry.k, flush=True))
             older_words.add(entry.word)
     return names
@@ -197,7 +201,7 @@ def run_store(
     if model == "sc":
         after = state._replace(memory=replaced(state.memory, word, value))
         return after, Event(name, op, word, frozenset(), frozenset({word}))
-    buffer = (*state.buffers[name.cpu], Entry(name.k, word, value))
+    buffer = (*state.buffers[name.cpu], Entry(name.k, word, value, op == "store"))
     after = state._replace(buffers=replaced(state.buffers, name.cpu, buffer))
     return after, Event(name, op, word, frozenset(), frozenset())
 

@@ -38,6 +38,7 @@ from stress.explorer.dpor.records import (
     depth_words,
 )
 from stress.machine import block as cb
+from stress.machine.visibility import at_once
 
 # --- where things lie in the area, behind the depths ---------------------------------------------
 EVENTS = 96  # of the last schedule
@@ -148,7 +149,7 @@ def order_event(ctl: Control, index: int, event: int, fresh: int, resumed: int) 
     precede(ctl, ctl[ctl[LAST_EVENT_AT] + actor], 0)
     precede(ctl, ctl[event + ENABLER], 0)
     note_barrier(ctl)
-    if ctl[cb.MODEL] != cb.SC:
+    if at_once(ctl) == 0:
         order_buffers(ctl, index, event, actor)
     for k in range(2):
         if ctl[event + KIND0 + 2 * k] != 0:

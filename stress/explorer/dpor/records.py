@@ -35,6 +35,7 @@ from stress.machine import block as cb
 from stress.machine.access import outside
 from stress.machine.buffers import drains, flushed_entry
 from stress.machine.primitives import read_word
+from stress.machine.visibility import at_once
 
 READ = 1
 WRITE = 2
@@ -137,7 +138,7 @@ def describe_event(ctl: Control, event: int) -> None:
     elif op <= ops.LAST_READ:
         describe_read(ctl, event, op)
     elif op <= ops.LAST_STORE:
-        ctl[event + KIND0] = WRITE if ctl[cb.MODEL] == cb.SC else 0
+        ctl[event + KIND0] = WRITE if at_once(ctl) == 1 else 0
     elif op <= ops.LAST_WRITE:
         describe_update(ctl, event, event, ctl[event + FOUND0], ctl[event + FOUND1])
     elif op == ops.OP_WAIT:
@@ -160,7 +161,7 @@ def writes_memory(ctl: Control, record: int) -> int:
 
 @scheduler
 def describe_read(ctl: Control, event: int, op: int) -> None:
-    forwarded = 0 if ctl[cb.MODEL] == cb.SC else ctl[cb.FORWARDED]
+    forwarded = 0 if at_once(ctl) == 1 else ctl[cb.FORWARDED]
     ctl[event + KIND0] = OWN if forwarded & 1 != 0 else READ
     if op == ops.OP_LOAD2:
         ctl[event + KIND1] = OWN if forwarded & 2 != 0 else READ

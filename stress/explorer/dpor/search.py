@@ -75,7 +75,8 @@ from stress.explorer.dpor.tree import (
 )
 from stress.explorer.strategies.loop import enabled, finish
 from stress.machine import block as cb
-from stress.machine.schedule import begin, gather, perform_shared, settle
+from stress.machine.schedule import begin, perform_shared, settle
+from stress.machine.visibility import gather
 
 PREFIX = 92  # steps that the next schedule takes from the path; the last of them is new
 DONE = 93

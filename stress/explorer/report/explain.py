@@ -18,6 +18,7 @@ from stress.explorer.report.trace import Blocked, Step, Trace, addresses_of, may
 from stress.machine import block as cb
 from stress.machine.interpreted import InterpretedMachine
 from stress.machine.machine import Event, events_of, fault_of
+from stress.machine.models import MODELS
 from stress.machine.names import Finding, found_in
 from stress.machine.program import Program
 from stress.machine.site import Site
@@ -96,7 +97,7 @@ class _Effects:
         ram = Ram.of_words(machine.program.words)
         machine.program.initialize(ram)
         self._memory = ram.array.tolist()
-        self._buffered = machine.settings.model != "sc"
+        self._buffered = MODELS[machine.settings.model].delays_stores
 
     def of(self, event: Event, operands: Values) -> tuple[Values, Values]:
         """The words of ``event`` before and after it; empty if it has none."""

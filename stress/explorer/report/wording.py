@@ -22,6 +22,7 @@ from stress.explorer.report.places import path_at as path_at
 from stress.explorer.report.places import place_in_file as place_in_file
 from stress.explorer.report.places import source_at as source_at
 from stress.explorer.report.trace import Blocked, Step, Trace, addresses_of, is_pair
+from stress.machine.models import MODELS
 from stress.machine.site import Site
 
 CONFLICT_MARKS = {"race": "race", "torn": "torn"}
@@ -112,7 +113,7 @@ def fault_reason(account: Account, fault: Step) -> str:
 
 def buffer_notes(account: Account) -> dict[int, str]:
     """What the store buffers did to each step, by its index; empty under ``sc``."""
-    if account.memory_model == "sc":
+    if not MODELS[account.memory_model].delays_stores:
         return {}
     trace = account.trace
     notes: dict[int, str] = {}

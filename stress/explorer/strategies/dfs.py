@@ -16,7 +16,8 @@ from shmalloc.engine.control import scheduler
 from shmalloc.units import Control
 from stress.explorer.strategies.loop import enabled, finish
 from stress.machine import block as cb
-from stress.machine.schedule import begin, gather, settle, shared_step_or_settle
+from stress.machine.schedule import begin, settle, shared_step_or_settle
+from stress.machine.visibility import gather
 
 BOUND_KIND = 92  # NO_BOUND, PREEMPTIONS_BOUND or DELAYS_BOUND
 BOUND = 93

@@ -10,7 +10,8 @@ from __future__ import annotations
 from shmalloc.engine.control import scheduler
 from shmalloc.units import Control
 from stress.machine import block as cb
-from stress.machine.schedule import begin, conclude, gather, settle, shared_step_or_settle
+from stress.machine.schedule import begin, conclude, settle, shared_step_or_settle
+from stress.machine.visibility import gather
 
 SELF_CHECK_EVERY = 100
 STOP_ON_FAILURE = 90

@@ -21,7 +21,8 @@ from shmalloc.units import Control
 from stress.explorer.strategies.loop import enabled
 from stress.machine import block as cb
 from stress.machine.buffers import flusher_of
-from stress.machine.schedule import begin, gather, settle, shared_step_or_settle
+from stress.machine.schedule import begin, settle, shared_step_or_settle
+from stress.machine.visibility import gather, waits
 
 LAST_CPU = 92  # the CPU that ran last
 DIRECTIVE = 3
@@ -64,7 +65,7 @@ def rewind(ctl: Control) -> None:
 def default_choice(ctl: Control, choices: int) -> int:
     last_cpu = ctl[LAST_CPU]
     if last_cpu >= 0:
-        if ctl[cb.MODEL] != cb.SC and ctl[cb.BUFFERED + last_cpu] > 0:
+        if waits(ctl, last_cpu) == 1:
             return flusher_of(ctl, last_cpu)
         if enabled(ctl, last_cpu, choices) == 1:
             return last_cpu

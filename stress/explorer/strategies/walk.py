@@ -22,7 +22,8 @@ from stress.explorer.strategies.loop import finish
 from stress.explorer.strategies.pending import pending_at, pending_op
 from stress.explorer.strategies.random_walk import after, choose, start
 from stress.machine import block as cb
-from stress.machine.schedule import begin, gather, mix, settle, step_or_settle
+from stress.machine.schedule import begin, mix, settle, step_or_settle
+from stress.machine.visibility import gather
 
 PARTS = ("start", "choose", "after")
 

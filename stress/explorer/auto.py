@@ -53,7 +53,7 @@ class Members:
 
     @property
     def over(self) -> bool:
-        """Whether nobody has another turn."""
+        """Whether no member has another turn."""
         budget, searches = self.budget, self._searches.values()
         spent = budget.schedules is not None and self.schedules >= budget.schedules
         ended = any(search.failed or search.exhausted for search in searches)
@@ -156,7 +156,7 @@ def _fits(search: Search, members: Members, seconds_a_class: float) -> bool:
 
 
 def _take_turns(members: Members, strategies: tuple[str, ...]) -> None:
-    """Until the budget ends, or somebody comes to an end."""
+    """Until the budget ends, or a member comes to an end."""
     limit, turn = members.budget.schedules, 0
     while not (members.over or all(members.member(name).diverged for name in strategies)):
         first = turn < len(strategies)

@@ -36,7 +36,7 @@ def told(place: str, error: BaseException, ours: bool = False) -> MisuseError:
             where = f"{frames[-1].filename}:{frames[-1].lineno}"
     said = error.msg if isinstance(error, SyntaxError) else str(error)
     text = " ".join(f"{type(error).__name__}: {said}".rstrip(": ").split())
-    return MisuseError(f"{where}: {text}; {_cure(error)}")
+    return MisuseError(f"{where}: {text}; {_cure(place, error)}")
 
 
 def _frames(error: BaseException, ours: bool) -> list[traceback.FrameSummary]:
@@ -53,11 +53,20 @@ def _is_in(frame: traceback.FrameSummary, places: list[Path]) -> bool:
     return any(Path(frame.filename).is_relative_to(place) for place in places)
 
 
-def _cure(error: BaseException) -> str:
+def _cure(place: str, error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return 'the file ended Python; put that below if __name__ == "__main__"'
     if isinstance(error, ImportError) and "relative import" in str(error):
-        return "name the module instead of its file: PACKAGE.MODULE:NAME"
+        folder, module = _as_module(Path(place).absolute())
+        return f"name the module instead of its file, in {folder}: {module}:NAME"
     if isinstance(error, ImportError):
         return "install what it imports, or put it beside the file"
     return f"mend the file ({TRACEBACK}=1 shows the whole traceback)"
+
+
+def _as_module(file: Path) -> tuple[Path, str]:
+    """Where the outermost package of a file lies, and the file's name as a module of it."""
+    folder, names = file.parent.parent, [file.parent.name, file.stem]
+    while (folder / "__init__.py").is_file():
+        folder, names = folder.parent, [folder.name, *names]
+    return folder, ".".join(names)

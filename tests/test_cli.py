@@ -1,5 +1,7 @@
 """The command line: exit codes, usage errors with their cure, options, environment, files."""
 
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -14,7 +16,7 @@ from stress.commands import doctor
 from stress.quantities import exact_bytes, exact_duration, parse_workers
 from stress.spec import RunSpec, Zone
 from stress.workloads import DEFAULT_WORKLOADS, WORKLOADS
-from support.runs import shmstress
+from support.runs import environment, shmstress
 
 
 @pytest.fixture
@@ -181,3 +183,23 @@ def test_a_share_that_is_no_number_is_refused():
 
 def test_a_spec_says_how_much_memory_it_takes():
     assert RunSpec(("churn",), 1, (Zone(3 << 20), Zone(5 << 20, 1))).as_dict()["ram"] == "8MiB"
+
+
+# These three ask the parts that they work with for their options and defaults.
+HEAVY = {"crash", "explore", "run"}
+HELP = """
+import sys
+from stress import cli
+words = sys.argv[1:]
+assert cli.run([*words, "--help"]) == 0
+print(sorted({"numpy", "llvmlite", "greenlet", "rich", "msgspec"} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [*sorted({name.removesuffix("_") for name in cli.COMMANDS} - HEAVY), "trace import"]
+)
+def test_help_imports_nothing_heavy(words):
+    command = [sys.executable, "-c", HELP, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr

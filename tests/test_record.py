@@ -112,7 +112,7 @@ def test_a_conversion_that_fails_loses_nothing(
 
     recorded(FakeInstance(*RECORDED))
     with monkeypatch.context() as patch:
-        patch.setattr("stress.commands.record.convert", fail)
+        patch.setattr("stress.trace.record.convert", fail)
         assert run(tmp_path / "t.npz") != 0
     told = capsys.readouterr().err
     command = told[told.index("shmstress trace import") :].splitlines()[0].split()

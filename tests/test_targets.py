@@ -111,6 +111,16 @@ def test_a_file_with_several_programs_lists_them(place, capsys):
     assert "has 2; name one of mine.py:first, mine.py:second, or all: 'mine.py:*'" in said
 
 
+def test_a_file_of_a_package_that_imports_relatively_is_told_by_its_name_as_a_module(place, capsys):
+    inner = place / "pkg" / "inner"
+    inner.mkdir(parents=True)
+    for folder in (place / "pkg", inner):
+        (folder / "__init__.py").write_text("")
+    (inner / "mine.py").write_text("from . import other\n")
+    told = f"name the module instead of its file, in {place}: pkg.inner.mine:NAME"
+    assert told in refused(capsys, "explore", "pkg/inner/mine.py")
+
+
 def test_a_folder_is_no_file(place, capsys):
     (place / "mine.py").mkdir()
     assert "mine.py is a directory; name a Python file in it" in refused(

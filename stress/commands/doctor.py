@@ -7,7 +7,6 @@ import os
 
 import click
 
-from shmalloc.engine.doctor import native_problem
 from shmalloc.sizes import format_bytes
 from stress.options import command as as_command
 from stress.options import option
@@ -52,6 +51,8 @@ def command(json: str | None) -> int:
 
 def find_problems(facts: dict[str, object]) -> list[str]:
     """Why a default run cannot work here, each with its cure; empty if it can."""
+    from shmalloc.engine.doctor import native_problem
+
     problems = [native_problem()]
     if not os.access("/dev/shm", os.W_OK):
         problems.append("/dev/shm is not writable; remount it, or change its permissions")

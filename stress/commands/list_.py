@@ -8,7 +8,6 @@ import click
 
 from stress.options import Names, option
 from stress.options import command as as_command
-from stress.programs import PROGRAMS
 from stress.workloads import EVENT_NAMES, WORKLOADS
 
 KINDS = ("workloads", "marks", "invariants", "programs")
@@ -32,6 +31,8 @@ def command(kind: str, programs: bool, invariants: bool, markdown: bool, verbose
     if kind == "workloads":
         _list_workloads(verbose)
     elif kind == "programs":
+        from stress.programs import PROGRAMS  # numpy: not for --help
+
         for name, build in PROGRAMS.items():
             click.echo(f"{name}\n    {build().story}\n" if verbose else name)
     elif kind == "marks":

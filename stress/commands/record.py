@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,13 +17,13 @@ from shmalloc.errors import EnvironmentUnfitError, MisuseError
 from stress.options import Size, option
 from stress.options import command as as_command
 from stress.report.places import require_file
-from stress.run.workers import describe_exit
 from stress.surroundings import sentence
-from stress.trace.importing import Imported, NothingUsable
-from stress.trace.record import EVENTS, RawText, convert, convert_at_once
-from stress.trace.summary import brief
 from stress.trace.tracefs import Instance
 from stress.verdict import Verdict
+
+if TYPE_CHECKING:
+    from stress.trace.importing import Imported
+    from stress.trace.record import RawText
 
 KILL_AFTER_S = 5.0
 
@@ -46,14 +47,19 @@ def command(out: str, buffer: int, keep_raw: bool, cmd: tuple[str, ...]) -> int:
     of slab caches: no addresses, no process names. Replay it with shmstress run --workload trace
     --trace FILE.
     """
+    from stress.run.workers import describe_exit
+    from stress.trace import record
+    from stress.trace.importing import NothingUsable
+    from stress.trace.summary import brief
+
     place = Path(out)
     require_file("out", out)
-    raw = RawText(place)
+    raw = record.RawText(place)
     try:
         with _signals_raise():
             status, imported = _record(cmd, buffer, raw, place)
             if status is not None and imported is None:
-                imported = convert(raw, place)
+                imported = record.convert(raw, place)
     except NothingUsable as error:
         text = f"record: no event was recorded while {cmd[0]!r} ran{_kept(raw)}"
         raise EnvironmentUnfitError(text) from error
@@ -100,6 +106,8 @@ def _record(
 
     Where there is no room for the text, the trace is made before the instance is gone.
     """
+    from stress.trace.record import EVENTS, convert_at_once
+
     with Instance(EVENTS, buffer) as instance:
         status: int | None = None
         with suppress(KeyboardInterrupt):  # what was recorded until now is not lost

@@ -6,28 +6,26 @@ import re
 import shlex
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from shmalloc.errors import MisuseError
-from stress.explorer.loading import around
-from stress.explorer.replay import replay
-from stress.explorer.targets import load_program
-from stress.explorer.token import VERSION, Token
-from stress.machine.engines import ENGINES
-from stress.machine.program import Program
 from stress.options import PROGRAMS as PROGRAM_NAMES
 from stress.options import command as as_command
 from stress.options import engine as engine_option
 from stress.options import exports, html_file, option
-from stress.programs import PROGRAMS
-from stress.report.perfetto import perfetto
 from stress.report.places import require_places, write_to
 from stress.verdict import Verdict
+
+if TYPE_CHECKING:
+    from stress.machine.program import Program
 
 
 def root_beside(text: str, token: str) -> str | None:
     """The root that the line with ``token`` in the file ``text`` names, if it is here."""
+    from stress.explorer.token import VERSION  # numpy: not for --help
+
     if text.startswith(f"{VERSION}/"):
         return None
     for line in Path(text).read_text("utf-8", errors="replace").splitlines():
@@ -41,6 +39,8 @@ def root_beside(text: str, token: str) -> str | None:
 
 def find_token(text: str) -> str:
     """``text`` itself if it is a token, else the first one in the file of that name."""
+    from stress.explorer.token import VERSION  # numpy: not for --help
+
     if text.startswith(f"{VERSION}/"):
         return text
     path = Path(text)
@@ -56,6 +56,8 @@ def find_token(text: str) -> str:
 
 def folders_of(root: str | None) -> list[Path]:
     """Where to search the path of a token: in ``root`` if it is named, else near this folder."""
+    from stress.explorer.loading import around
+
     if root is None:
         return around()
     if not Path(root).is_dir():
@@ -64,6 +66,9 @@ def folders_of(root: str | None) -> list[Path]:
 
 
 def _program(target: str, root: str | None, named: str | None) -> Program:
+    from stress.explorer.targets import load_program
+    from stress.programs import PROGRAMS
+
     if named is not None:
         return load_program(named)
     if ":" not in target and target not in PROGRAMS:
@@ -97,7 +102,7 @@ def _program(target: str, root: str | None, named: str | None) -> Program:
     setting=False,
     help="The program, if the token does not say where it is.",
 )
-@engine_option("interpreted", ENGINES)
+@engine_option("interpreted")
 @option("--paths", is_flag=True, help="Show the calls that led to each step.")
 @html_file()
 @exports("perfetto")
@@ -117,6 +122,10 @@ def command(
     Exit codes: 1 it fails again; 0 it does not fail, and the kernels have changed; 3 it does not
     fail, although nothing has changed; 4 usage.
     """
+    from stress.explorer.replay import replay
+    from stress.explorer.token import Token
+    from stress.report.perfetto import perfetto
+
     require_places(html=html, **exports)
     aside = "-" in (html, exports["perfetto"])
     found = find_token(token)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from shmalloc.errors import EnvironmentUnfitError, MisuseError
 from stress.options import command as as_command
 from stress.options import exports, html_file, option
-from stress.records.reader import Reader
 from stress.report.exports import Exports
 from stress.report.places import write_to
-from stress.report.sources import database_of, run_of
-from stress.report.suites.recorded import suite_of
+
+if TYPE_CHECKING:
+    from stress.records.reader import Reader
 
 COMPARISON = "Comparison"
 
@@ -59,6 +60,10 @@ def command(
 
     Exit codes: 0 written, 4 usage, 7 a library is missing.
     """
+    from stress.records.reader import Reader
+    from stress.report.sources import database_of, run_of
+    from stress.report.suites.recorded import suite_of
+
     files = Exports(exports, html=html)
     if html is None and not files:
         raise MisuseError("report: say what to write: --html FILE, or another of the formats")
@@ -91,6 +96,7 @@ def page_of(
         )
     from stress.report.page import gather, sides
     from stress.report.page.render import render
+    from stress.report.sources import run_of
 
     run = run_of(reader, run_id)
     report = gather.report_of(reader, run, source)

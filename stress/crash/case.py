@@ -79,8 +79,15 @@ class CrashCase:
     def model(self) -> Program:
         """The program with its supervisors, as the engines take it."""
         model = self.program
-        threads = (*model.threads, *self._supervisors())
-        return replace(model, threads=threads, check=self.check, invariant=None, observe=())
+        supervisors = self._supervisors()
+        return replace(
+            model,
+            threads=(*model.threads, *supervisors),
+            arguments=(*model.arguments, *[() for _ in supervisors]),
+            check=self.check,
+            invariant=None,
+            observe=(),
+        )
 
     def model_alone(self) -> Program:
         """The program without supervisors and without a check: for its schedules."""

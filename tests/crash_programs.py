@@ -103,6 +103,20 @@ def never(mem):
     return 3
 
 
+@kernel
+def mends(mem):
+    """A check that makes what it demands."""
+    mem[A] = TOTAL - mem[B]
+    return 0
+
+
+@kernel
+def transfers(mem, cpu, times):
+    """A thread with an argument."""
+    for _ in range(times):
+        transfer(mem, cpu)
+
+
 PROGRAM = Program(
     name="transfer", words=WORDS, threads=[transfer, transfer], check=balanced, init=[(A, TOTAL)]
 )

@@ -173,7 +173,8 @@ def random_program(seed: int) -> Program:
             code = (what, i, rng.randint(0, 3), rng.randint(0, 3))
             image += [(at + offset, value) for offset, value in enumerate(code)]
     words = CODE + cpus * CPU_CODE
-    return Program("test", words, (interpret,) * cpus, init=image, check=even_total)
+    threads = (interpret,) * cpus
+    return Program("test", words, threads, init=image, check=even_total, check_writes=True)
 
 
 # --- classics ------------------------------------------------------------------------------------

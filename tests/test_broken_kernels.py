@@ -91,7 +91,12 @@ def program(watcher, check):
     write_image(ram, LAYOUT)
     boot(ram)
     return Program(
-        "test", LAYOUT.words, (watcher, allocate_and_free), init=ram.array.copy(), check=check
+        "test",
+        LAYOUT.words,
+        (watcher, allocate_and_free),
+        init=ram.array.copy(),
+        check=check,
+        check_writes=True,
     )
 
 

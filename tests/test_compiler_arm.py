@@ -18,7 +18,7 @@ from shmalloc.engine import plans
 from shmalloc.errors import EngineError
 from stress.jitter.native import JITTER
 from stress.machine import fibers
-from stress.machine.native_checks import TRACKED
+from stress.machine.native_checks import TRACKED, WATCHED
 from stress.machine.native_memory import MODEL
 from support import arm_code
 from support.machine_code import LSE, V1, code_of
@@ -160,7 +160,7 @@ def test_an_image_has_calls_and_addresses_in_two_halves(buddy: bytes):
     assert set(kinds_of(buddy)) <= set(relocate.BY_MACHINE[elf.EM_AARCH64].kinds)
 
 
-@pytest.mark.parametrize("kind", [MODEL, TRACKED, JITTER], ids=repr)
+@pytest.mark.parametrize("kind", [MODEL, TRACKED, WATCHED, JITTER], ids=repr)
 def test_every_kind_of_memory_links(kind: Kind):
     found = arm_code.functions(link([objects_of(kind, "lock", V1)], "test.so"))
     assert sum(name.startswith(f"{kind.name}/") for name in found) > 5

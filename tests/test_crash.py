@@ -12,12 +12,14 @@ from crash_programs import (
     PROGRAM,
     balanced,
     case_of,
+    mends,
     never,
     recover_in_haste,
     recover_lock_only,
     recover_nothing,
     recover_well,
     transfer,
+    transfers,
 )
 from shmalloc import constants as c
 from shmalloc.errors import MisuseError
@@ -56,6 +58,18 @@ def test_a_right_recovery_is_never_at_fault(engine):
     assert (result.verdict, result.failures) == ("passed", [])
     assert result.total().recovered == result.total().crashes > 100
     assert result.total(second=True).recovered == result.total(second=True).crashes > 400
+
+
+def test_a_check_that_writes_is_refused_with_its_line(engine):
+    effort = Effort(engine=engine, again=0, seeds=1)
+    with pytest.raises(MisuseError, match=r"check wrote word \d+ at .*crash_programs.py:\d+ in"):
+        crash(PROGRAM, recover_well, DIED, mends, effort=effort)
+
+
+def test_threads_of_a_case_keep_their_arguments(engine):
+    program = replace(PROGRAM, threads=[(transfers, 1), (transfers, 0)], arguments=())
+    result = crash(program, recover_well, DIED, effort=Effort(engine=engine, again=0, seeds=1))
+    assert (result.verdict, result.failures) == ("passed", [])
 
 
 def test_a_recovery_that_does_nothing_leaves_the_others_spinning(engine):

@@ -67,7 +67,7 @@ def booted(pages: int, page_bytes: int, link_store: str) -> tuple[Layout, np.nda
 
 def explore(threads, check, pages=16, page_bytes=64, link_store="page"):
     layout, image = booted(pages, page_bytes, link_store)
-    program = Program("test", layout.words, threads, init=image, check=check)
+    program = Program("test", layout.words, threads, init=image, check=check, check_writes=True)
     return RandomSchedules("native", program, step_limit=60_000).run(1, SCHEDULES)
 
 

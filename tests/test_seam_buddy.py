@@ -51,7 +51,7 @@ def image(cpus: int) -> np.ndarray:
 
 def buddy_program(*threads: FunctionType, check: FunctionType) -> Program:
     first = image(len(threads))
-    return Program("test", len(first), threads, init=first, check=check)
+    return Program("test", len(first), threads, init=first, check=check, check_writes=True)
 
 
 @kernel

@@ -14,7 +14,19 @@ import pytest
 
 from shmalloc import kernel
 from shmalloc.errors import DialectError, MisuseError
-from shmalloc.words import fetch_add, load, relax, store
+from shmalloc.words import (
+    cas,
+    cas2,
+    exchange,
+    fetch_add,
+    fetch_and,
+    fetch_or,
+    load,
+    mark,
+    relax,
+    store,
+    store_relaxed,
+)
 from stress import Program, explore
 from stress.explorer.result import VERDICT_OF, Exploration
 from stress.verdict import Verdict
@@ -99,10 +111,18 @@ def returns_two(mem):
 @pytest.mark.parametrize("role", ["check", "invariant"])
 @pytest.mark.parametrize(
     "watcher",
-    [forgets_to_return, returns_nothing, only_returns, passes, returns_on_one_branch,
-     returns_nothing_on_one_branch, returns_in_a_loop, returns_what_a_helper_does_not_give,
-     returns_two],
-)  # fmt: skip
+    [
+        forgets_to_return,
+        returns_nothing,
+        only_returns,
+        passes,
+        returns_on_one_branch,
+        returns_nothing_on_one_branch,
+        returns_in_a_loop,
+        returns_what_a_helper_does_not_give,
+        returns_two,
+    ],
+)
 def test_a_check_without_a_result_on_every_path_is_refused_with_its_line(engine, role, watcher):
     with pytest.raises(MisuseError, match=rf"{watcher.__name__}\b.*; .*return") as refused:
         explored(engine, **{role: watcher})
@@ -127,6 +147,157 @@ def through_a_helper(mem):
 def test_a_result_that_comes_through_a_helper_is_one(engine):
     failure = explored(engine, check=through_a_helper).failure
     assert failure is not None and (failure.kind, failure.code) == ("check", 1)
+
+
+# --- checks that write ---------------------------------------------------------------------------
+@kernel
+def writes(mem):
+    mem[COUNT] = 2
+    return 0
+
+
+@kernel
+def writes_in_place(mem):
+    mem[COUNT] |= 2
+    return 0
+
+
+@kernel
+def writes_what_is_there(mem):
+    mem[COUNT] = mem[COUNT]
+    return 0
+
+
+@kernel
+def stores(mem):
+    store(mem, COUNT, 2)
+    return 0
+
+
+@kernel
+def stores_relaxed(mem):
+    store_relaxed(mem, COUNT, 2)
+    return 0
+
+
+@kernel
+def swaps(mem):
+    return int(cas(mem, COUNT, 2, 2)) * 0
+
+
+@kernel
+def swaps_nothing(mem):
+    return int(cas(mem, COUNT, 77, 2))
+
+
+@kernel
+def swaps_two(mem):
+    return int(cas2(mem, COUNT - 1, INT_MIN, 2, INT_MIN, 2)) * 0
+
+
+@kernel
+def exchanges(mem):
+    return exchange(mem, COUNT, 2) * 0
+
+
+@kernel
+def adds(mem):
+    return fetch_add(mem, COUNT, 0) * 0
+
+
+@kernel
+def sets_bits(mem):
+    return fetch_or(mem, COUNT, 2) * 0
+
+
+@kernel
+def clears_bits(mem):
+    return fetch_and(mem, COUNT, 2) * 0
+
+
+@kernel
+def counts(mem):
+    mark(mem, COUNT)
+    return 0
+
+
+@kernel
+def has_it_written(mem):
+    return writes(mem)
+
+
+WRITERS: dict[Any, int] = {
+    **dict.fromkeys((writes, writes_in_place, writes_what_is_there, stores, stores_relaxed), COUNT),
+    **dict.fromkeys((swaps, swaps_nothing, exchanges, adds, sets_bits, clears_bits), COUNT),
+    **dict.fromkeys((counts, has_it_written), COUNT),
+    swaps_two: COUNT - 1,
+}
+
+
+@pytest.mark.parametrize("role", ["check", "invariant"])
+@pytest.mark.parametrize("watcher", WRITERS, ids=lambda watcher: watcher.__name__)
+def test_a_check_that_writes_is_an_error_with_word_and_line(role, watcher):
+    where = writes if watcher is has_it_written else watcher
+    line = inspect.getsourcelines(where)[1] + 2
+    for engine in ("native", "interpreted"):
+        result = explored(engine, **{role: watcher})
+        assert (result.verdict, result.failure) == ("error", None)
+        said = f"the {role} wrote word {WRITERS[watcher]} at "
+        assert result.note.startswith(said), result.note
+        assert f"test_vacuous_checks.py:{line} in {where.__name__}; return" in result.note
+
+
+@kernel
+def writes_if_lost(mem):
+    if mem[COUNT] == 1:
+        mem[COUNT] = 2
+    return 0
+
+
+@pytest.mark.parametrize("strategy", ["auto", "dfs", "random", "pct"])
+def test_a_write_of_a_check_in_some_schedule_is_an_error_by_any_strategy(engine, strategy):
+    options = {"strategy": strategy, "schedules": 500}
+    assert explored(engine, check=writes_if_lost, options=options).verdict == "error"
+
+
+def test_no_failure_is_known_that_a_check_wrote_itself(engine):
+    result = explored(engine, check=writes, options={"known": lambda failure: True})
+    assert (result.verdict, result.known) == ("error", ())
+
+
+@kernel
+def reads_and_writes_behind_the_end(mem):
+    mem[8] = 1
+    return 0
+
+
+@kernel
+def swaps_an_odd_pair(mem):
+    return 1 if cas2(mem, 1, 0, 0, 0, 0) else 0
+
+
+@pytest.mark.parametrize("watcher", [reads_and_writes_behind_the_end, swaps_an_odd_pair])
+def test_a_write_of_a_check_to_what_is_no_word_is_a_failure_of_memory(engine, watcher):
+    failure = explored(engine, check=watcher).failure
+    assert failure is not None and failure.kind == "memory"
+
+
+@kernel
+def takes_it_apart(mem):
+    found = mem[COUNT]
+    mem[COUNT] = 77
+    return 0 if found == 2 else found
+
+
+def test_a_check_that_says_so_may_write_and_the_next_schedule_sees_nothing_of_it(engine):
+    options = {"strategy": "dfs", "stop_on_failure": False}
+    result = explored(engine, check=takes_it_apart, check_writes=True, options=options)
+    assert result.failure is not None and (result.failure.kind, result.failure.code) == ("check", 1)
+    assert 0 < result.failures < result.schedules
+
+
+def test_an_invariant_never_may(engine):
+    assert explored(engine, invariant=writes, check_writes=True).verdict == "error"
 
 
 # --- budgets -------------------------------------------------------------------------------------

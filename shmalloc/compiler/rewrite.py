@@ -271,7 +271,7 @@ def placed(error: Exception, cpu: int | None) -> Exception:
 
     The place is the innermost kernel of the traceback. An error that no kernel made stays.
     """
-    kernel, file, line = _place(error.__traceback__)
+    kernel, file, line = place_in(error.__traceback__)
     if not kernel or (isinstance(error, KernelFault) and error.kernel):
         return error
     if isinstance(error, IndexError):
@@ -284,7 +284,8 @@ def placed(error: Exception, cpu: int | None) -> Exception:
     return ArithmeticFault(getattr(error, "kind", "division"), kernel, file, line, cpu)
 
 
-def _place(trace: TracebackType | None) -> tuple[str, str, int]:
+def place_in(trace: TracebackType | None) -> tuple[str, str, int]:
+    """Name, file, line of the innermost rewritten kernel in ``trace``; empty without one."""
     found = "", "", 0
     while trace is not None:
         kernel = trace.tb_frame.f_globals.get(_MARK)

@@ -18,6 +18,7 @@ from stress.machine.block_layout import Settings
 from stress.machine.engines import make_machine
 from stress.machine.interpreted import InterpretedMachine
 from stress.machine.machine import VERDICTS, Machine, events_of
+from stress.machine.read_only import WROTE, told
 from stress.machine.site import Site
 
 STEP_LIMIT = 50_000
@@ -138,7 +139,8 @@ class Runner:
         self.machine.call(crash_strategy.crash_once)
         deaths = int(block[crash_strategy.DEATHS])
         ended = bool(int(block[crash_strategy.ENDED]) >> (deaths - 1) & 1) if deaths else False
-        return Run(VERDICTS[int(block[cb.OUTCOME])], int(block[cb.CODE]), deaths, ended)
+        kind, code = VERDICTS[int(block[cb.OUTCOME])], int(block[cb.CODE])
+        return self._judged(Run(kind, code, deaths, ended))
 
     def sweep(self, schedule: Schedule, victim: int) -> Iterator[Run]:
         """The victim dies before its first point, its second, ..., and at its end.
@@ -190,7 +192,17 @@ class Runner:
 
     def _results(self, count: int, death: int) -> list[Run]:
         first = int(self.block[cb.TREE_AT]) + crash_strategy.RESULTS
-        return [_decoded(int(word), death) for word in self.block[first : first + count]]
+        words = self.block[first : first + count]
+        return [self._judged(_decoded(int(word), death)) for word in words]
+
+    def _judged(self, run: Run) -> Run:
+        """``run``. Raises ``MisuseError`` if its check is no check, because it wrote."""
+        if run.kind == WROTE:
+            check = self.case.check
+            code = check.__code__
+            site = Site(code.co_filename, code.co_firstlineno, check.__qualname__)
+            raise MisuseError(told("check", run.code, site))
+        return run
 
     # --- where in the source ---
     def points(self) -> list[list[Point]]:

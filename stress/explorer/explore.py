@@ -40,6 +40,7 @@ from stress.machine.block_layout import Settings
 from stress.machine.engines import ENGINES
 from stress.machine.models import MODELS
 from stress.machine.program import Program
+from stress.machine.read_only import WROTE
 from stress.progress import Report
 from stress.quantities import nearest
 from stress.seeds import derive
@@ -108,7 +109,9 @@ def _known(program: Program, plan: Plan, is_known: Callable[[Failure], bool]) ->
 
     def look(failing: Failing) -> Failure | None:
         failure = _failure(program, plan, failing)
-        return failure if failure is not None and is_known(failure) else None
+        if failure is None or failure.kind == WROTE:
+            return None
+        return failure if is_known(failure) else None
 
     return Known(look)
 
@@ -209,6 +212,9 @@ def _conclude(program: Program, plan: Plan, budget: Budget, found: Found) -> Exp
         if failure is None:
             found.diverged = True
             found.notes.append("the failing schedule did not fail when it was run again")
+        elif failure.kind == WROTE:
+            found.notes.append(failure.trace.written)
+            found.diverged, failure = True, None
     elif found.diverged:
         found.notes.append("a schedule that was run twice did not repeat")
     passed = budget.known.failures if budget.known is not None else ()

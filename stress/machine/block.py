@@ -169,7 +169,8 @@ TORN = 11
 UNDEFINED = 12
 ARITHMETIC = 13
 EXPECTATION = 14  # CODE is what expect said
-FIRST_OWN = 15  # outcomes from here on are a strategy's own, and do not leave it
+WROTE = 15  # check or invariant wrote word CODE
+FIRST_OWN = 16  # outcomes from here on are a strategy's own, and do not leave it
 
 LOW_HALF = 0xFFFFFFFF
 HOLDER_MASK = 0xFFFF

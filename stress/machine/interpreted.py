@@ -30,6 +30,7 @@ from stress.machine import primitives
 from stress.machine.block_layout import Settings
 from stress.machine.machine import events_of
 from stress.machine.program import Program, plan_of, require_results
+from stress.machine.read_only import ReadOnlyRam, WroteError, told
 from stress.machine.site import Site
 from stress.machine.vocabulary import CheckedRam
 
@@ -148,6 +149,11 @@ def _stack(frame: FrameType | None) -> tuple[Site, ...]:
     return tuple(found)
 
 
+def _looked_at(writable: bool) -> type[CheckedRam]:
+    """The kind of memory that a check sees."""
+    return CheckedRam if writable else ReadOnlyRam
+
+
 class InterpretedControl(list[int]):
     """The control block, with the scheduler's primitives as methods."""
 
@@ -156,12 +162,16 @@ class InterpretedControl(list[int]):
         self.program, self.ram = program, ram
         self.memory = InterpretedMemory(ram, self, trace)
         self.view = memoryview(ram.array.data)
-        self.seen = CheckedRam(ram.array.data, self.returned)
+        self.seen = {
+            cb.CHECK_ENTRY: _looked_at(program.check_writes)(ram.array.data, self.returned),
+            cb.INVARIANT_ENTRY: ReadOnlyRam(ram.array.data, self.returned),
+        }
         self.threads = [runnable(thread) for thread in program.threads]
         self.watchers = {slot: runnable(kernel) for slot, kernel in program.watchers()}
         for entry in self.watchers:
             self[entry] = 1
         self.faulted: Site | None = None  # where the last schedule did what has no meaning
+        self.written = ""  # what a check or invariant wrote
         self.hub = getcurrent()
         self.fibers: list[greenlet | None] = [None] * len(program.threads)
         self.posted: list[list[tuple[Site, ...]]] = [[] for _ in program.threads]
@@ -210,12 +220,17 @@ class InterpretedControl(list[int]):
         before = self.ram.array.copy()
         code = 0
         try:
-            code = int(self.watchers[entry](self.seen) or 0)
+            code = int(self.watchers[entry](self.seen[entry]) or 0)
         except IndexError:
             self[cb.OUTCOME] = cb.MEMORY
         except _FAULTS as error:
             self._note_fault(error)
             code = self[cb.CODE]
+        except WroteError as error:
+            self[cb.OUTCOME], self[cb.CODE] = cb.WROTE, error.index
+            role = "check" if entry == cb.CHECK_ENTRY else "invariant"
+            self.written = told(role, error.index, error.site)
+            return error.index
         if code:
             self.judged = before
         for i in np.flatnonzero(self.ram.array != before):

@@ -18,12 +18,13 @@ from shmalloc.memory import Ram
 from stress.machine import block as cb
 from stress.machine.block_layout import Settings
 from stress.machine.program import Program
+from stress.machine.read_only import WROTE
 
 VERDICTS = {
     cb.PASSED: "passed", cb.FAILED: "failed", cb.DEADLOCK: "deadlock", cb.LIVELOCK: "livelock",
     cb.MEMORY: "memory", cb.STACK: "stack", cb.ABANDONED: "abandoned", cb.ERROR: "error",
     cb.INVARIANT: "invariant", cb.RACE: "race", cb.TORN: "torn", cb.UNDEFINED: "undefined",
-    cb.ARITHMETIC: "arithmetic", cb.EXPECTATION: "expectation",
+    cb.ARITHMETIC: "arithmetic", cb.EXPECTATION: "expectation", cb.WROTE: WROTE,
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from shmalloc.memory import Ram, aligned_words
 from stress.machine import block as cb
 from stress.machine import fibers
 from stress.machine.block_layout import Settings
-from stress.machine.native_checks import TRACKED
+from stress.machine.native_checks import memory_of
 from stress.machine.native_memory import CONTROL, MODEL, STACK_BYTES
 from stress.machine.program import Program, plan_of, require_results
 
@@ -66,12 +66,12 @@ class NativeMachine:
         block = self.block
         block[cb.BASE] = self.ram.base
         entries = [Instance(thread, MODEL, True) for thread in self.program.threads]
-        watchers = dict(self.program.watchers())
-        entries += [Instance(kernel, TRACKED, True) for kernel in watchers.values()]
+        watchers = _watchers_of(self.program)
+        entries += watchers.values()
         for cpu, thread in enumerate(self.program.threads):
             block[cb.ENTRY + cpu] = _address(Instance(thread, MODEL, True), entries)
-        for slot, kernel in watchers.items():
-            block[slot] = _address(Instance(kernel, TRACKED, True), entries)
+        for slot, watcher in watchers.items():
+            block[slot] = _address(watcher, entries)
         self._place_stacks(len(self.program.threads))
 
     def _place_stacks(self, cpus: int) -> None:
@@ -119,10 +119,18 @@ def _address(entry: Instance, along: list[Instance]) -> int:
     return obtain.require(entry, obtain.warn, along).address(symbol_of(*entry))
 
 
+def _watchers_of(program: Program) -> dict[int, Instance]:
+    """The check and the invariant, each over its kind of memory, by slot of the block."""
+    return {
+        slot: Instance(kernel, memory_of(program, slot), True)
+        for slot, kernel in program.watchers()
+    }
+
+
 def kernels_of(programs: Iterator[Program]) -> list[Instance]:
     """What is compiled for some programs, to be compiled as one image."""
     found: dict[Instance, None] = {}
     for program in programs:
         found.update((Instance(thread, MODEL, True), None) for thread in program.threads)
-        found.update((Instance(k, TRACKED, True), None) for _, k in program.watchers())
+        found.update((watcher, None) for watcher in _watchers_of(program).values())
     return list(found)

@@ -1,7 +1,8 @@
-"""The memory of check and invariant kernels of the native model: bare and unscheduled.
+"""The memories of check and invariant kernels of the native model: bare and unscheduled.
 
-What they change is remembered, and put back before the next schedule (primitives.py). A fault ends
-the kernel and is the outcome of the schedule (``model.check`` in native_memory.py).
+``WATCHED`` can only be read: a word that writes is a fault. ``TRACKED`` is that of a check that may
+write: what it changes is remembered, and put back before the next schedule (primitives.py). A fault
+ends the kernel and is the outcome of the schedule (``model.check`` in native_memory.py).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from shmalloc.compiler.code import RARELY, Code
 from shmalloc.compiler.kinds import Emitter, Kind, Registers
 from shmalloc.engine import ops
 from stress.machine import block as cb
-from stress.machine.native_memory import FILES, nothing, now_of, of_cpu, remembered
+from stress.machine.native_memory import FILES, WROTE, nothing, now_of, of_cpu, remembered
+from stress.machine.program import Program
 
 
 def _tracked(emit: Callable[[Code, str, list[str]], object], pair: bool = False) -> Emitter:
@@ -31,6 +33,18 @@ def _tracked(emit: Callable[[Code, str, list[str]], object], pair: bool = False)
     return write
 
 
+def _refused(pair: bool = False) -> Emitter:
+    """A word that writes, of a memory that is only looked at: it ends the schedule."""
+
+    def refuse(code: Code, memory: Registers, arguments: list[str]) -> object:
+        words.checked_address(code, memory, runtime.fault, arguments[0], pair)
+        runtime.fault(code, memory, WROTE, arguments[0])
+        code.label(code.fresh("never"))
+        return "0"
+
+    return refuse
+
+
 def _returned(code: Code, memory: Registers, arguments: list[str]) -> str:
     """What a CPU returned; there is no such CPU: the fault of an access outside."""
     cpus = code.load(code.word(memory["ctl"], str(cb.CPUS)))
@@ -43,11 +57,28 @@ def _returned(code: Code, memory: Registers, arguments: list[str]) -> str:
     return code.load(of_cpu(code, memory["ctl"], cb.RETURN, arguments[0]))
 
 
+_FIELDS = ("base", "words", "ctl", "call")
+_READING: dict[str, Emitter] = {
+    **{name: words.BARE[name] for name in (*ops.READS, "load2", "fixed", "fence")},
+    "now": now_of,
+    "returned": _returned,
+    "expect": words.BARE["expect"],
+    **dict.fromkeys(("relax", "give_way", "wait", "wake", "notice"), nothing),
+}
+_WRITES = (*ops.WRITES, *ops.UPDATES, "cas", "mark")
+
+WATCHED = Kind(
+    "watched",
+    _FIELDS,
+    {**_READING, **dict.fromkeys(_WRITES, _refused()), "cas2": _refused(pair=True)},
+    runtime.fault,
+    files=(*FILES, __file__),
+)
 TRACKED = Kind(
     "tracked",
-    ("base", "words", "ctl", "call"),
+    _FIELDS,
     {
-        **{name: words.BARE[name] for name in (*ops.READS, "load2", "fixed", "fence")},
+        **_READING,
         "setitem": _tracked(words.write),
         "store": _tracked(words.store("release")),
         "store_relaxed": _tracked(words.store("monotonic")),
@@ -58,11 +89,12 @@ TRACKED = Kind(
         "fetch_or": _tracked(words.update("or")),
         "fetch_and": _tracked(words.update("and")),
         "mark": _tracked(words.mark),
-        "now": now_of,
-        "returned": _returned,
-        "expect": words.BARE["expect"],
-        **dict.fromkeys(("relax", "give_way", "wait", "wake", "notice"), nothing),
     },
     runtime.fault,
     files=(*FILES, __file__),
 )
+
+
+def memory_of(program: Program, slot: int) -> Kind:
+    """The kind of memory that the watcher in that slot of the block sees."""
+    return TRACKED if slot == cb.CHECK_ENTRY and program.check_writes else WATCHED

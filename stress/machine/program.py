@@ -57,6 +57,7 @@ class Program:
     ``invariant``: kernel ``(mem)`` -> 0 or an error code, after every step; it is no access.
     ``check``: kernel ``(mem)`` -> 0 or an error code, when all CPUs are done. It may ask what a
     CPU returned: ``returned(mem, cpu)`` (vocabulary.py).
+    ``check_writes``: the check may write, which is undone; an invariant never may (read_only.py).
     ``observe``: words whose final values are counted as one outcome, in this order; ``("r", cpu)``
     observes what the kernel of ``cpu`` returned.
     ``undefined``: ranges ``(first, end)`` of words that hold nothing yet: reading one before it is
@@ -90,6 +91,7 @@ class Program:
     code_name: CodeName | None = None
     findings: Findings | None = None
     world: str = ""
+    check_writes: bool = False
     arguments: Sequence[Sequence[int]] = ()  # of each thread; from ``threads`` if they say them
 
     def __post_init__(self) -> None:

@@ -216,7 +216,7 @@ class InitialState:
             init=self.ram.array.copy(), invariant=invariant, observe=observe, story=story,
             locks=self._sleeping_locks() if locks else (), word_name=naming.word_name,
             value_name=naming.value_name, pair_name=naming.pair_name, code_name=code_name,
-            findings=naming.findings, world=naming.world,
+            findings=naming.findings, world=naming.world, check_writes=True,
         )  # fmt: skip
 
     def _sleeping_locks(self) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from stress.explorer.report.places import place_in_file, source_at
 from stress.explorer.report.trace import Step, Trace
 from stress.machine.names import Finding
 from stress.machine.program import Program
+from stress.machine.read_only import WROTE
 
 _NO_MEANING = {
     "division": "a division by zero",
@@ -39,6 +40,7 @@ def cause_of(program: Program, kind: str, code: int, trace: Trace) -> str:
         "undefined": f"A word was read before it was written.{_refused(trace, naming)}",
         "arithmetic": _arithmetic(code, trace),
         "expectation": _expectation(code, trace, naming),
+        WROTE: f"{_sentence(trace.written)}.",
         "stack": "A kernel overflowed its stack: its calls nest too deeply."
         + (_refused(trace, naming) if trace.fault else ""),
     }

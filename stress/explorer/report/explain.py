@@ -54,6 +54,7 @@ def trace_of(machine: InterpretedMachine, preempted: Sequence[bool] = ()) -> Tra
         memory=memory,
         origin=origin.sites,
         faulted=block.faulted if outcome in (cb.ARITHMETIC, cb.EXPECTATION) else None,
+        written=block.written if outcome == cb.WROTE else "",
         returns=tuple(int(block[cb.RETURN + cpu]) for cpu in range(int(block[cb.CPUS]))),
         at_stake=tuple(stake),
     )

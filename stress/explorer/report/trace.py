@@ -106,10 +106,11 @@ class Trace:
     ``conflict``: indices of the two steps that race or tear, or whose order decides (earlier
     first). ``fault``: the access that was not performed ("memory", "undefined", "stack").
     ``blocked``: the CPUs of a deadlock or livelock, a cycle first, in its order. ``faulted``: the
-    line of an operation without a meaning, or of what was expected. ``origin``: the line of the
-    check or invariant that returned the code, innermost first. ``at_stake``: the words that
-    the failure is about; their steps are never left out. ``markers``: in order. ``suspects``:
-    indices of steps that changed lines made or decide by; never left out.
+    line of an operation without a meaning, or of what was expected. ``written``: what a check or
+    invariant wrote, where none may. ``origin``: the line of the check or invariant that returned
+    the code, innermost first. ``at_stake``: the words that the failure is about; their steps are
+    never left out. ``markers``: in order. ``suspects``: indices of steps that changed lines made or
+    decide by; never left out.
     """
 
     cpus: int
@@ -120,6 +121,7 @@ class Trace:
     memory: tuple[int, ...] = ()
     returns: tuple[int, ...] = ()
     faulted: Site | None = None
+    written: str = ""
     origin: tuple[Site, ...] = ()
     at_stake: tuple[int, ...] = ()
     markers: tuple[Marker, ...] = ()

@@ -57,6 +57,14 @@ def newer(path: Path) -> None:
         plain.commit()
 
 
+def older(path: Path) -> None:
+    """Format 1 knew no sightings."""
+    with closing(sqlite3.connect(made(path))) as plain:
+        plain.execute("DROP TABLE sightings")
+        plain.execute("PRAGMA user_version = 1")
+        plain.commit()
+
+
 def hollow(path: Path) -> None:
     """Our mark on a file that has not our tables."""
     with closing(sqlite3.connect(made(path))) as plain:
@@ -84,6 +92,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "another program's": (foreign, "is a database of another program"),
     "another program's, empty": (marked, "is a database of another program"),
     "of a newer version": (newer, f"has format {schema.VERSION + 1}"),
+    "of format 1": (older, f"has format 1, and this shmstress knows {schema.VERSION};"),
     "without our tables": (hollow, "is damaged"),
     "cut off": (cut, "is damaged|is no SQLite database"),
     "scribbled over": (scribbled, "is damaged"),

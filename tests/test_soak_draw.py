@@ -1,14 +1,16 @@
 """The rounds of a soak: a function of its seed, with features that come and go."""
 
 from functools import cache
+from importlib import import_module
 
+import click
 import pytest
 
 from shmalloc.errors import MisuseError
 from stress.commands.run import command as run_command
+from stress.line import SWITCHES, Line
 from stress.soak.draw import Drawer
 from stress.soak.features import Feature, switched_on
-from stress.soak.line import Line
 from stress.soak.run_features import HOLES, SEVERAL_NODES
 from stress.soak.run_round import spec_of
 from stress.soak.spec import SoakSpec, parse_weights, require_spec, spec_from
@@ -52,6 +54,21 @@ def test_a_switch_without_a_value_is_on_or_off():
     assert Line.parse("shmstress run --prealloc --no-poison --ram 4MiB").options == {
         "prealloc": True, "poison": False, "ram": "4MiB",
     }  # fmt: skip
+
+
+def test_a_switch_before_a_target_has_no_value():
+    line = Line.parse("shmstress explore --no-races --paths lost_update.py:program --memory tso")
+    assert line.targets == ("lost_update.py:program",)
+    assert line.options == {"races": False, "paths": True, "memory": "tso"}
+
+
+@pytest.mark.parametrize("name", ["run", "soak", "explore", "replay", "crash", "mutants"])
+def test_the_switches_of_recorded_commands_are_known(name):
+    command = import_module(f"stress.commands.{name}").command
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    on = {one.opts[0].removeprefix("--") for one in options if one.is_flag}
+    with_value = {one.opts[0].removeprefix("--") for one in options if not one.is_flag}
+    assert on <= SWITCHES and not with_value & SWITCHES
 
 
 @pytest.mark.parametrize("text", ["", "shmstress", "make -j4", "shmstress --help", "'"])

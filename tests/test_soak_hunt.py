@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from shmalloc.errors import Violation
+from stress.line import Line
 from stress.records.finding import CRASH, MUTANT, SCHEDULE, Finding, fingerprint_of
 from stress.records.fingerprint import Ignored
 from stress.records.reader import Reader
@@ -18,7 +19,6 @@ from stress.run.interrupts import ImmediateEnd
 from stress.run.process_use import ProcessUse
 from stress.soak import hunt
 from stress.soak.draw import Drawer
-from stress.soak.line import Line
 from stress.soak.messages import Outcome
 from stress.soak.session import begin_soak, resume_soak
 from stress.soak.spec import SoakSpec, parse_weights

@@ -179,3 +179,9 @@ def test_seed_engine_and_trace_stay():
     spec = replace(LARGE, seed=99, trace="sample", workloads=("trace",))
     found = reduced(lambda one: True, spec).spec
     assert (found.seed, found.trace, found.workloads) == (99, "sample", ("trace",))
+
+
+def test_a_pass_that_the_time_cut_short_does_not_say_that_nothing_smaller_fails():
+    left = iter([True] * 3)
+    found = Reducer(LARGE, lambda spec: False, lambda: next(left, False)).run(19.0)
+    assert (found.taken, found.complete) == (0, False)

@@ -8,7 +8,6 @@ lock of the C library: then one process makes both halves.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -24,9 +23,9 @@ from shmalloc.compiler.instances import Instance, order_of, symbol_of
 from shmalloc.compiler.module import Known, Module, weight_of
 from shmalloc.compiler.reach import reached
 from shmalloc.compiler.wrappers import Shape, wrappers
+from shmalloc.parent import end_with_parent
 
 WORTH_A_CHILD = 12_000  # nodes of syntax trees: about a second of compiling
-_PR_SET_PDEATHSIG = 1
 _COMPLETE = b"\n"  # ends what a child sends: its exit status may be lost
 _Part = tuple[bytes, dict[int, Known]]  # object code, table of kernels
 
@@ -164,7 +163,7 @@ def _answer(work: Callable[[], _Part], reader: int, writer: int) -> None:
     """What the child does; never returns. The parent detects its errors and tries again."""
     status = 1
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))  # end with the parent
+        end_with_parent()
         os.close(reader)
         data, rows = work()
         with os.fdopen(writer, "wb") as pipe:

@@ -197,7 +197,8 @@ def _compiled(entries: Sequence[Instance], tell: Tell) -> bytes:
     known = reached(entries)
     expected_s = sum(weight_of(instance) for instance in known) / NODES_A_SECOND
     if expected_s >= 1:
-        tell(f"compiling {len(known)} kernels, on their first use only: about {expected_s:.0f} s")
+        work = f"about {expected_s:.0f} s of one idle core"
+        tell(f"compiling {len(known)} kernels, on their first use only: {work}")
     started = time.monotonic()
     made = build.compile_image(entries)
     _log.debug("compiled %d kernels in %.1f s", len(known), time.monotonic() - started)

@@ -151,7 +151,7 @@ def remove_copy(folder: Path | None) -> None:
 
 
 def require_ours(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises ``MisuseError`` for the database of another program or of a newer version."""
+    """Raises ``MisuseError`` for the database of another program or of another format."""
     if _pragma(connection, "application_id") != schema.APPLICATION_ID:
         what = "is empty" if _is_new(connection) else "is a database of another program"
         raise MisuseError(f"db: {path} {what}; name another file")

@@ -11,7 +11,6 @@ it is stuck inside a kernel, the kernel of the system ends it with its parent.
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
 import signal
@@ -28,6 +27,7 @@ from shmalloc.compiler import obtain
 from shmalloc.cpus import claim
 from shmalloc.engine import get_engine, when_waiting_long
 from shmalloc.errors import KernelFault, MisuseError
+from shmalloc.parent import end_with_parent
 from shmalloc.recovery import Rescuer
 from shmalloc.segment import Segment
 from stress.run import user_code
@@ -56,7 +56,6 @@ BATCH_LIMIT_S = 0.050
 FIRST_STEPS = 8
 MAX_STEPS = 1 << 20
 FUSE_OUT = -1
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -128,9 +127,7 @@ def _die_with_parent() -> None:
     that end: unless a worker closes its own, a stuck or stopped worker keeps it alive, and itself.
     """
     os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    end_with_parent()
 
 
 def _move_in(core: int | None, path: str | None) -> None:

@@ -6,7 +6,6 @@
     features    what a round of real processes may switch on (run_features has the list)
     draw        the rounds of a soak: kind and command line of each, from the seed of the soak
                 (run_draw: those of real processes)
-    line        a command line of shmstress as data
     perform     what a round does, inside of a process of its own (__main__): run_round has
                 real processes, search_round explorations
     child       that process, as the soak sees it; performing passes on what it tells

@@ -7,27 +7,17 @@ separated by commas.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
-PR_SET_PDEATHSIG = 1
-
-
-def die_with(parent: int) -> None:
-    """Be killed by the system when the process ``parent`` ends."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if os.getppid() != parent:  # it ended before we asked
-        os._exit(1)
+from shmalloc.parent import end_with_parent
 
 
 def main(pipe: str, parent: str, ignored: str, command: str) -> None:
-    die_with(int(parent))
+    end_with_parent(int(parent))
     os.set_inheritable(int(pipe), False)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the soak was started by &
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from stress.line import Line
 from stress.quantities import counted
-from stress.soak.line import Line
 from stress.soak.messages import Outcome
 from stress.verdict import Verdict
 

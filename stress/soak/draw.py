@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from shmalloc.errors import MisuseError
 from stress.crash.allocator import case_names
 from stress.explorer.targets import GLOB_SIGNS
+from stress.line import Line, Value
 from stress.programs import PROGRAMS
 from stress.quantities import counted, exact_bytes, exact_duration, nearest
 from stress.seeds import derive
 from stress.soak.features import EVEN, SELDOM, Draw, Feature
-from stress.soak.line import Line, Value
 from stress.soak.run_draw import draw_run, draw_trace, known_features, pool_of, trace_pool_of
 from stress.soak.run_features import WORKLOAD
 from stress.soak.spec import SoakSpec, matching

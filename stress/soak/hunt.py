@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 
 from shmalloc.sizes import parse_duration
+from stress.line import Line
 from stress.records.finding import VIOLATION, Finding, finding_of
 from stress.records.fingerprint import without_numbers
 from stress.records.outcomes import by_cause
@@ -21,7 +22,6 @@ from stress.run.growth import GrowthWatch
 from stress.run.interrupts import ImmediateEnd
 from stress.soak.draw import Drawer, Round
 from stress.soak.inquiry import Inquiry
-from stress.soak.line import Line
 from stress.soak.messages import Outcome
 from stress.soak.performing import Performer, own_use
 from stress.soak.session import Session

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from stress.line import COMMANDS, PROGRAM, Line
 from stress.quantities import counted
 from stress.records.finding import MUTANT, Attachment
 from stress.records.reader import Reader
 from stress.records.rows import FindingRow
 from stress.records.writer import Records
 from stress.soak.again import Perform, Repetition, Until, is_native, repeat
-from stress.soak.line import COMMANDS, PROGRAM, Line
 from stress.soak.reduce import Reducer, Reduction
 from stress.soak.run_round import spec_of
 from stress.soak.session import Session

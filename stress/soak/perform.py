@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shmalloc.errors import CorruptionError, EnvironmentUnfitError, KernelFault, MisuseError
+from stress.line import COMMANDS, Line
 from stress.quantities import nearest
 from stress.records.finding import VIOLATION, Finding
 from stress.records.fingerprint import Ignored, without_numbers
 from stress.soak import run_round, search_round
-from stress.soak.line import COMMANDS, Line
 from stress.soak.messages import Message, Outcome
 from stress.soak.search_round import ALONE, PREPARATION
 from stress.verdict import Verdict

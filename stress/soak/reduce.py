@@ -63,7 +63,7 @@ class Reducer:
             for step in (self._geometry, self._zones, self._memory, self._workers):
                 step()
             changed = self.result.spec != before
-        self.result.complete = not changed
+        self.result.complete = not changed and self._goes_on()  # else a pass was cut short
         return self.result
 
     def _try(self, **changes: Any) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
+from stress.line import Line, Value
 from stress.quantities import nearest
 from stress.records.finding import fingerprint_of
 from stress.records.fingerprint import Ignored
@@ -18,7 +19,6 @@ from stress.run.progress import Moment, Progress
 from stress.run.reported import IsKnown
 from stress.run.result import RunResult
 from stress.run.workers import cores
-from stress.soak.line import Line, Value
 from stress.soak.messages import Begun, Message, Outcome, Sampled, Told
 from stress.spec import RawSpec, RunSpec, resolve
 from stress.trace.options import with_trace

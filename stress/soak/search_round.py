@@ -27,6 +27,7 @@ from stress.explorer.report.document import document as explorer_document
 from stress.explorer.result import ERROR, VERDICT_OF
 from stress.explorer.targets import load_program
 from stress.explorer.token import Token
+from stress.line import Line
 from stress.progress import Report, Step
 from stress.quantities import nearest, parse_seed
 from stress.records.failures import (
@@ -37,7 +38,6 @@ from stress.records.failures import (
 )
 from stress.records.finding import SCHEDULE, Finding
 from stress.records.fingerprint import Ignored
-from stress.soak.line import Line
 from stress.soak.messages import Begun, Going, Message, Outcome
 from stress.verdict import Verdict
 

@@ -21,7 +21,7 @@ PACKAGES = ("shmalloc", "stress")
 # Low to high; a module imports only from its own floor and below. The longest name counts.
 FLOORS = (
     ("shmalloc.constants", "shmalloc.constants_slab", "shmalloc.invariants", "shmalloc.errors",
-     "shmalloc.units"),
+     "shmalloc.units", "shmalloc.parent"),
     ("shmalloc.layout",),
     ("shmalloc.words", "shmalloc.dialect", "shmalloc.compiler.integers"),
     ("shmalloc.compiler",),
@@ -35,7 +35,7 @@ FLOORS = (
     ("shmalloc.segment", "shmalloc.cpus"),
     ("shmalloc",),
     ("shmalloc.pytest_plugin",),
-    ("stress.quantities", "stress.seeds", "stress.verdict", "stress.progress",
+    ("stress.quantities", "stress.line", "stress.seeds", "stress.verdict", "stress.progress",
      "stress.surroundings", "stress.tables", "stress.broken"),
     ("stress.settings",),
     ("stress.machine", "stress.jitter", "stress.faults", "stress.oracles", "stress.geometry",

@@ -7,10 +7,11 @@ be there: what is known is said in words, what is not is listed as it is.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from shmalloc.errors import MisuseError
+from stress.line import Line
 from stress.quantities import counted, rough_duration
 from stress.records.rows import FindingRow, RoundRow, RunRow
 from stress.report.page import words
@@ -45,19 +46,13 @@ def what_it_is(one: RunRow | RoundRow, without: Collection[str] = ()) -> str:
 
 
 def _options_of(command: str) -> dict[str, Any]:
-    """What ``shmstress COMMAND --name value PROGRAM`` sets."""
+    """What a command line sets, and its targets; nothing for the text of another program."""
     try:
-        words_ = shlex.split(command)[2:]
-    except ValueError:  # a quote that does not end: the text of another program
-        words_ = []
-    found: dict[str, Any] = {}
-    for at, word in enumerate(words_):
-        following = words_[at + 1] if at + 1 < len(words_) else "--"
-        if word.startswith("--"):
-            found[word[2:]] = True if following.startswith("--") else following
-        elif not at or not words_[at - 1].startswith("--"):
-            found[PROGRAM] = " ".join(filter(None, [found.get(PROGRAM), word]))
-    return found
+        line = Line.parse(command)
+    except MisuseError:
+        return {}
+    targets = {PROGRAM: " ".join(line.targets)} if line.targets else {}
+    return {**line.options, **targets}
 
 
 def spec_words(spec: Mapping[str, Any]) -> str:
@@ -89,8 +84,13 @@ def _workers(text: str) -> str:
 
 def _listed(values: Mapping[str, Any]) -> str:
     return ", ".join(
-        name if value is True else f"{name} {_flat(value)}" for name, value in values.items()
+        _switch(name, value) if isinstance(value, bool) else f"{name} {_flat(value)}"
+        for name, value in values.items()
     )
+
+
+def _switch(name: str, on: bool) -> str:
+    return name if on else f"no-{name}"
 
 
 def _flat(value: Any) -> str:

@@ -31,7 +31,7 @@ STATE_COLOURS = {
     c.T_ISOLATED: "#cc79a7",
     c.T_OFFLINE: "#7f7f7f",
     c.T_POISONED: "#b00020",
-    c.T_RESERVED: "#4a4a4a",
+    c.T_RESERVED: "#3d2a70",  # no grey: in a dark page that is NO_VALUE
 }
 
 

@@ -1,8 +1,8 @@
 """A command line of ``shmstress`` as data: command, targets, options in their order.
 
-Only lines that shmstress itself prints are read: an option is followed by its value, or by the next
-option if it is a switch; ``--no-NAME`` is the switch NAME turned off. What the values mean is not
-known here.
+Only lines that shmstress itself prints are read: an option is followed by its value, unless it is
+one of ``SWITCHES``; ``--no-NAME`` is the switch NAME turned off. What the values mean is not known
+here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from shmalloc.errors import MisuseError
 
 PROGRAM = "shmstress"
 COMMANDS = ("run", "explore", "replay", "crash")  # what the process of a round performs
+SWITCHES = frozenset({
+    "all-failures", "dry-run", "full", "list", "original", "paths", "prealloc", "races", "resume",
+    "sites",
+})  # fmt: skip
 Value = str | bool
 
 
@@ -51,10 +55,10 @@ class Line:
             word = rest.pop()
             if not word.startswith("--"):
                 targets.append(word)
-            elif rest and not rest[-1].startswith("--"):
-                options[word[2:]] = rest.pop()
+            elif word.startswith("--no-"):
+                options[word.removeprefix("--no-")] = False
+            elif word[2:] in SWITCHES or not rest or rest[-1].startswith("--"):
+                options[word[2:]] = True
             else:
-                options[word.removeprefix("--no-").removeprefix("--")] = not word.startswith(
-                    "--no-"
-                )
+                options[word[2:]] = rest.pop()
         return cls(words[1], tuple(targets), options)

@@ -15,10 +15,9 @@ from shmalloc.errors import MisuseError
 
 PROGRAM = "shmstress"
 COMMANDS = ("run", "explore", "replay", "crash")  # what the process of a round performs
-SWITCHES = frozenset({
-    "all-failures", "dry-run", "full", "list", "original", "paths", "prealloc", "races", "resume",
-    "sites",
-})  # fmt: skip
+SWITCHES = frozenset(
+    "all-failures dry-run full list original paths prealloc races resume sites".split()
+)
 Value = str | bool
 
 

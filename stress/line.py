@@ -15,9 +15,8 @@ from shmalloc.errors import MisuseError
 
 PROGRAM = "shmstress"
 COMMANDS = ("run", "explore", "replay", "crash")  # what the process of a round performs
-SWITCHES = frozenset(
-    "all-failures dry-run full list original paths prealloc races resume sites".split()
-)
+SWITCHES = frozenset(("paths", "prealloc", "races", "resume", "full", "sites", "list"))
+SWITCHES |= frozenset(("all-failures", "dry-run", "original"))
 Value = str | bool
 
 

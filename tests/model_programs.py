@@ -39,7 +39,7 @@ MARKS = 20
 CODE = 64
 INSTRUCTIONS = 12
 CPU_CODE = INSTRUCTIONS * 4
-WHATS = 23
+WHATS = 23  # those that random programs have; behind them more ways to spin
 FLAG = 0
 TURN = 1
 HEAD = 0
@@ -124,6 +124,31 @@ def other_access(mem, what, i, acc):
 
 
 @kernel
+def spinning_access(mem, what, i, a, b, acc):
+    if what == 23:
+        while not cas(mem, i, a, b):
+            relax(mem)
+    elif what == 24:
+        first = load(mem, i)
+        second = load(mem, a)
+        while first + second == 0:
+            relax(mem)
+            first = load(mem, i)
+            second = load(mem, a)
+        return acc + 2 * first + second
+    elif what == 25:
+        seen = 0
+        while load(mem, i) == 0:
+            if load(mem, a) != 0:
+                seen = 1
+            relax(mem)
+        return acc + seen
+    elif what == 26:
+        relax(mem)
+    return acc
+
+
+@kernel
 def interpret(mem, cpu):
     acc = cpu
     for k in range(INSTRUCTIONS):
@@ -142,6 +167,8 @@ def interpret(mem, cpu):
             acc = waiting_access(mem, what, i, a, acc)
         elif what < 22:
             acc = other_access(mem, what, i, acc)
+        elif what > 22:
+            acc = spinning_access(mem, what, i, a, b, acc)
         acc = acc & 1023
     return acc
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import model_programs as m
@@ -44,22 +44,27 @@ def first_word_small(mem):
     return 7 if mem[0] > 4 else 0
 
 
-def as_program(program: reference.Straight) -> Program:
+def as_program(program: reference.Straight, what: Mapping[str, int] = reference.WHAT) -> Program:
     """A straight-line program, run as data by ``interpret``; its outcomes are the reference's."""
     return Program(
         name=program.name,
         words=reference.image_words(program),
         threads=[m.interpret] * len(program.cpus),
-        init=reference.as_image(program),
+        init=reference.as_image(program, what),
         observe=reference.observed(program),
     )
 
 
 def searching(
-    program: Program, strategy: str, memory: str, engine: str, races: bool = False
+    program: Program,
+    strategy: str,
+    memory: str,
+    engine: str,
+    races: bool = False,
+    free_spins: int = 1,
 ) -> Search:
     """A search that keeps a log of its last schedule and does not stop at a failure."""
-    settings = Settings(step_limit=STEP_LIMIT, idle_limit=20, log=True, model=memory, races=races)
+    settings = Settings(STEP_LIMIT, 20, True, memory, races, free_spins=free_spins)
     return Search(program, Plan(strategy, settings, engine, 1, False), Budget(None, None))
 
 

@@ -30,7 +30,7 @@ Instructions ``(op, word, a, b)``::
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -130,13 +130,18 @@ def enabled(program: Straight, model: str, state: State) -> list[Name]:
         k, buffer = state.done[cpu], state.buffers[cpu]
         if k < len(code) and can_run(code[k].op, buffer):
             names.append(Name(cpu, k, flush=False))
-        older_words: set[int] = set()
-        for entry in buffer:
-            overtakes = model == "pso" and entry.word not in older_words and not entry.releases
-            if not older_words or overtakes:
-                names.append(Name(cpu, entry.k, flush=True))
-            older_words.add(entry.word)
+        names += flushes(model, cpu, buffer)
     return names
+
+
+def flushes(model: str, cpu: int, buffer: Sequence[Entry]) -> Iterator[Name]:
+    """Those that can happen next."""
+    older_words: set[int] = set()
+    for entry in buffer:
+        overtakes = model == "pso" and entry.word not in older_words and not entry.releases
+        if not older_words or overtakes:
+            yield Name(cpu, entry.k, flush=True)
+        older_words.add(entry.word)
 
 
 def can_run(op: str, buffer: Sequence[Entry]) -> bool:
@@ -384,12 +389,12 @@ def random_instruction(rng: random.Random, ops: Sequence[str], words: int) -> In
     return Instruction(op, word, rng.randint(0, 2) + (op in STORES), rng.randint(0, 2))
 
 
-def as_image(program: Straight) -> list[tuple[int, int]]:
+def as_image(program: Straight, what: Mapping[str, int] = WHAT) -> list[tuple[int, int]]:
     """The program as ``interpret`` reads it: (index, value) pairs of the initial memory."""
     image = list(enumerate(program.init))
     for cpu, code in enumerate(program.cpus):
         assert len(code) <= INSTRUCTIONS, f"{program.name}: {len(code)} instructions"
-        rows = [(WHAT[op], word, a, b) for op, word, a, b in code]
+        rows = [(what[op], word, a, b) for op, word, a, b in code]
         rows += [(NO_OPERATION, 0, 0, 0)] * (INSTRUCTIONS - len(rows))
         at = CODE + cpu * INSTRUCTIONS * INSTRUCTION_WORDS
         image += enumerate((value for row in rows for value in row), start=at)

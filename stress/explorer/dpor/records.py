@@ -63,7 +63,8 @@ SLEEPING = 14  # mask of actors
 RESUMED = 15  # the first step after a spin that needed a change of what it had read (spins.py)
 DISTURBS = 16  # mask of CPUs: it changed what their spins had read
 TAKEN = 17  # a mark of spins.py
-CLOCK = 18  # ACTORS words, then DATA, ACTORS words, then ACTORS records
+CHANGED = 18  # bit k: the word of object k has another value since
+CLOCK = 19  # ACTORS words, then DATA, ACTORS words, then ACTORS records
 
 RESUMED_ALONE = 2  # as RESUMED: the order of accesses demands none of the changes
 
@@ -131,8 +132,11 @@ def prepare_event(ctl: Control, event: int, actor: int) -> None:
 def describe_event(ctl: Control, event: int) -> None:
     """After the step: record what it touched; nothing if it was refused (outside memory)."""
     op = ctl[event + EVENT_OP]
+    ctl[event + CHANGED] = 0
     if outside(ctl, op, ctl[event + OBJECT0]) == 1:
         return
+    if op <= ops.LAST_WRITE or op == ops.OP_FLUSH:
+        note_change(ctl, event)
     if op == ops.OP_FLUSH:
         ctl[event + KIND0] = WRITE
     elif op <= ops.LAST_READ:
@@ -150,6 +154,16 @@ def describe_event(ctl: Control, event: int) -> None:
         ctl[event + FLAGS] |= DRAINS
     if ctl[cb.INVARIANT_ENTRY] != 0 and writes_memory(ctl, event) == 1:
         ctl[event + FLAGS] |= CHANGES
+
+
+@scheduler
+def note_change(ctl: Control, event: int) -> None:
+    """Whether the words of the event have other values than it found."""
+    at = ctl[event + OBJECT0]
+    if read_word(ctl, at) != ctl[event + FOUND0]:
+        ctl[event + CHANGED] = 1
+    if at + 1 < ctl[cb.WORDS] and read_word(ctl, at + 1) != ctl[event + FOUND1]:
+        ctl[event + CHANGED] |= 2
 
 
 @scheduler

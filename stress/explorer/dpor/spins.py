@@ -20,20 +20,20 @@ from shmalloc.units import Control
 from stress.explorer.dpor.clocks import EVENTS, FIRST_ALONE, before, data_before
 from stress.explorer.dpor.records import (
     ACTOR,
+    CHANGED,
     DISTURBS,
     EVENT_OP,
     KIND0,
-    KIND1,
+    OBJECT0,
     OWN,
-    READ,
     RESUMED,
     RESUMED_ALONE,
     TAKEN,
     breaks,
-    dependent,
     depth_at,
 )
 from stress.explorer.dpor.tree import LATEST_RELIED, RELIED, SCRATCH, add_to_sequence
+from stress.machine import block as cb
 
 ANYTHING = (1 << 62) - 1  # as a mask of what was touched
 
@@ -113,9 +113,9 @@ def spin_start(ctl: Control, index: int) -> int:
 
 @scheduler
 def reads(ctl: Control, event: int) -> int:
-    first = ctl[event + KIND0]
-    second = ctl[event + KIND1]
-    return 1 if first == READ or first == OWN or second == READ or second == OWN else 0
+    """1 if the event found a value, which an atomic update does, too."""
+    op = ctl[event + EVENT_OP]
+    return 1 if op <= ops.LAST_READ or ops.LAST_STORE < op <= ops.LAST_WRITE else 0
 
 
 @scheduler
@@ -136,9 +136,29 @@ def overtaken(ctl: Control, earlier: int, index: int) -> int:
 @scheduler
 def changes_for(ctl: Control, change: int, other: int, read: int, index: int, actor: int) -> int:
     """1 if the event ``change`` of step ``other`` changes what ``read`` of ``actor`` has read."""
-    if ctl[change + ACTOR] == actor or dependent(ctl, read, change) == 0:
+    if ctl[change + ACTOR] == actor or gives_new_value(ctl, change, read, actor) == 0:
         return 0
     return 1 if other > index or ctl[change + DISTURBS] >> actor & 1 == 1 else 0
+
+
+@scheduler
+def gives_new_value(ctl: Control, change: int, read: int, actor: int) -> int:
+    """1 if a word that ``read`` of ``actor`` found has another value since the event ``change``.
+
+    A store of the value that the word has already changes nothing, and ends no wait.
+    """
+    for k in range(2):
+        kind = ctl[read + KIND0 + 2 * k]
+        word = ctl[read + OBJECT0 + 2 * k]
+        if kind == OWN:
+            flusher = ctl[cb.CPUS] + actor
+            if ctl[change + ACTOR] == flusher and ctl[change + OBJECT0] == word:
+                return 1
+        elif kind != 0:
+            for j in range(2):
+                if ctl[change + CHANGED] >> j & 1 == 1 and ctl[change + OBJECT0 + 2 * j] == word:
+                    return 1
+    return 0
 
 
 @scheduler

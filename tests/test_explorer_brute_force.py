@@ -1,0 +1,45 @@
+"""Programs that spin, sleep and wake: exhaustive searches against brute force.
+
+The judge is spinning_classes.py, which shares nothing with the explorer. The session's seed makes
+the programs. ``tox -e fuzz-explorer`` compares 20,000.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from support.fuzz_explorer import numbered
+from support.reference import Instruction, Straight
+from support.spinning_agreement import differences
+
+PARTS = range(10)
+PROGRAMS = 36  # of a part
+
+memories = pytest.mark.parametrize("memory", ["sc", "tso"])
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_explorer_agrees_with_brute_force_about_random_programs(part, rng):
+    seed = rng.randrange(1 << 30)
+    for number in range(PROGRAMS):
+        assert numbered(seed, number).differences == []
+
+
+@memories
+def test_a_spin_by_exchange_ends_by_any_change(memory):
+    """A lock that is taken, given another value and added to: an exchange finds all three."""
+    program = Straight("exchange", (0, 0), (
+        (Instruction("cas", 1, 0, 1), Instruction("store", 1, 2), Instruction("fetch_add", 1, 1)),
+        (Instruction("spin_lock", 1),),
+    ))  # fmt: skip
+    assert differences(program, memory, free_spins=1) == []
+
+
+@memories
+def test_a_store_of_the_value_that_a_word_has_ends_no_spin(memory):
+    program = Straight("same value", (0, 0), (
+        (Instruction("cas", 0, 0, 2), Instruction("fetch_add", 1, 1)),
+        (Instruction("spin_seen", 1, 0),),
+        (Instruction("exchange", 0, 2),),
+    ))  # fmt: skip
+    assert differences(program, memory, free_spins=1) == []

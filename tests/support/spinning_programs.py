@@ -31,7 +31,7 @@ class Drawn(NamedTuple):
 
 
 def draw(rng: random.Random, memory: str, most: int) -> Drawn:
-    """A program, and how many spins in vain its searches allow.
+    """A program, and how many repeated spins its searches allow.
 
     It has at most ``most`` schedules under ``memory``, often far less, as far as can be told from
     its length.
@@ -109,7 +109,7 @@ def end_waiting(
 
 
 def patience(program: Straight) -> int:
-    """How many spins in vain a CPU can make before it goes on to something else."""
+    """How many spins a CPU can repeat before it goes on to something else."""
     worth = {"relax": 1, "spin_thrice": 3}
     return max(sum(worth.get(one.op, 0) for one in code) for code in program.cpus)
 

@@ -16,9 +16,9 @@ adds, with ``acc`` as there:
 
 Each access of them is one event, and so is a relax; wait and wake are calls of the system, which
 need an empty store buffer. Under a search that tries everything, spinning follows one rule. A
-*spin* is what a CPU does from one relax to the next. It was in vain if it read what the spin before
+*spin* is what a CPU does from one relax to the next. It repeats the last one if it read what that
 had read, word by word and wherever the values came from, and changed nothing: no store, no new
-value, no wait. A CPU that relaxes after ``free_spins`` spins in vain in a row (0: after any that
+value, no wait. A CPU that relaxes after ``free_spins`` repeated spins in a row (0: after any that
 changed nothing) stands still, until another CPU gives a word that the last one read a new value; if
 that has happened since it read the word, it goes on at once. A value that came from its own store
 buffer is new when a store of that word is flushed from there, and only then. When no event can
@@ -83,7 +83,7 @@ class Spin(NamedTuple):
 
     found: tuple[Found, ...] = ()
     last: tuple[Found, ...] | None = None
-    vain: int = 0  # spins in a row
+    repeated: int = 0  # spins in a row
     changed: bool = False
     overtaken: bool = False  # what it found is out of date
     stands: bool = False
@@ -215,11 +215,13 @@ class Machine:
 
     def relaxed(self, state: State, cpu: int) -> State:
         spin = state.spins[cpu]
-        vain = spin.vain + 1 if not spin.changed and same_values(spin.found, spin.last) else 0
-        stands = not spin.changed and vain >= self.free_spins
+        repeated = (
+            spin.repeated + 1 if not spin.changed and same_values(spin.found, spin.last) else 0
+        )
+        stands = not spin.changed and repeated >= self.free_spins
         if stands and spin.overtaken:
-            vain, stands = 0, False
-        next_spin = Spin((), spin.found, min(vain, self.free_spins), stands=stands)
+            repeated, stands = 0, False
+        next_spin = Spin((), spin.found, min(repeated, self.free_spins), stands=stands)
         if self.finished(state, cpu):
             next_spin = Spin()
         return state._replace(spins=replaced(state.spins, cpu, next_spin))
@@ -276,7 +278,7 @@ def disturbed(spin: Spin, word: int, own: bool) -> Spin:
     """What the spin may have read has a new value."""
     for one in (spin.last if spin.stands else spin.found) or ():
         if one.word == word and one.own == own:
-            again = spin._replace(stands=False, vain=0)
+            again = spin._replace(stands=False, repeated=0)
             return again if spin.stands else spin._replace(overtaken=True)
     return spin
 

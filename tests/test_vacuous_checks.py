@@ -541,3 +541,118 @@ def reads_until_it_is_stable(mem, cpu):
 def test_what_a_loop_assigns_before_its_only_break_is_used_behind_it(engine):
     result = explored(engine, reads_until_it_is_stable, count=1, observe=[("r", 0)])
     assert (result.verdict, dict(result.outcomes)) == ("passed-exhausted", {(7,): 1})
+
+
+# --- CPUs that wait without saying so, or never meet ---------------------------------------------
+@kernel
+def spins(mem, cpu):
+    while load(mem, COUNT) == 0:
+        pass
+
+
+@kernel
+def spins_through_a_helper(mem, cpu):
+    while is_zero(mem):
+        pass
+
+
+@kernel
+def is_zero(mem):
+    return load(mem, COUNT) == 0
+
+
+@kernel
+def spins_by_swapping(mem, cpu):
+    while not cas(mem, COUNT, 1, 2):
+        pass
+
+
+@kernel
+def spins_by_exchanging(mem, cpu):
+    while exchange(mem, LOWEST, INT_MIN) == INT_MIN:
+        if load(mem, COUNT) == 1:
+            break
+
+
+@kernel
+def spins_in_two_loops(mem, cpu):
+    while True:
+        seen = load(mem, COUNT)
+        while seen == 0:
+            seen = load(mem, COUNT)
+            if seen == 0:
+                break
+        if seen == 1:
+            return seen
+
+
+@kernel
+def opens(mem, cpu):
+    store(mem, COUNT, 1)
+
+
+SPINNERS: dict[Any, Callable[..., Any]] = {
+    **{one: one for one in (spins, spins_by_swapping, spins_by_exchanging, spins_in_two_loops)},
+    spins_through_a_helper: is_zero,
+}
+
+
+@pytest.mark.parametrize("memory", ["sc", "tso"])
+@pytest.mark.parametrize("spinner", SPINNERS, ids=lambda spinner: spinner.__name__)
+def test_a_loop_that_waits_without_relax_is_named(spinner, memory):
+    program = Program("waits", 8, [spinner, opens], init=INIT)
+    with pytest.raises(MisuseError) as refused:
+        explore(program, "dpor", memory, step_limit=200)
+    where = SPINNERS[spinner].__name__
+    said = rf"cpu 0 spins without relax at .*test_vacuous_checks.py:\d+ in {where}; call relax"
+    assert re.search(said, str(refused.value))
+
+
+def test_the_engines_name_the_same_loop(engine):
+    program = Program("waits", 8, [spins, opens], init=INIT)
+    line = inspect.getsourcelines(spins)[1] + 2
+    with pytest.raises(MisuseError, match=rf"checks.py:{line} in spins; call relax"):
+        explore(program, "dpor", step_limit=200, engine=engine)
+
+
+@kernel
+def reads_often(mem, cpu):
+    total = 0
+    for _ in range(300):
+        total += load(mem, COUNT) + 1
+    return total
+
+
+@kernel
+def changes_often(mem, cpu):
+    while load(mem, COUNT) < 300:
+        fetch_add(mem, COUNT, 1)
+
+
+@pytest.mark.parametrize("thread", [reads_often, changes_often])
+def test_a_long_loop_that_ends_is_cut_and_no_spin(engine, thread):
+    options = {"step_limit": 200, "schedules": 5}
+    assert explored(engine, thread, options=options).verdict == "abandoned"
+
+
+@kernel
+def counts_alone(mem, cpu):
+    mem[cpu] = mem[cpu] + 1
+
+
+@kernel
+def looks_at_both(mem, cpu):
+    return load(mem, 0) + load(mem, 1)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "dfs", "random"])
+def test_cpus_that_never_meet_are_told(engine, strategy):
+    options = {"strategy": strategy, "schedules": 20}
+    note = explored(engine, counts_alone, options=options).note
+    assert "no two CPUs touch a common word" in note
+
+
+@pytest.mark.parametrize("thread, count", [(looks_at_both, 2), (counts_alone, 1), (increments, 2)])
+def test_cpus_that_meet_or_are_alone_are_not(engine, thread, count):
+    options = {"strategy": "random", "schedules": 20}
+    assert explored(engine, thread, count=count, options=options).note == ""

@@ -17,6 +17,7 @@ from stress.explorer.digest import digest_of
 from stress.explorer.guarantee import pct_guarantee, pct_note
 from stress.explorer.known import Failing, Known
 from stress.explorer.loading import stop_loading
+from stress.explorer.meeting import APART, never_meet
 from stress.explorer.report.cause import cause_of
 from stress.explorer.report.explain import trace_of
 from stress.explorer.report.failure import Failure
@@ -220,6 +221,8 @@ def _conclude(program: Program, plan: Plan, budget: Budget, found: Found) -> Exp
     passed = budget.known.failures if budget.known is not None else ()
     if found.pct and failure is None and not passed:
         _add_bound(found, plan)
+    if _may_be_apart(program, found) and never_meet(program, plan.settings):
+        found.notes.append(APART)
     if not found.schedules:
         found.notes.append("no schedule was run before the budget ended; give it more")
     if budget.known is not None and passed:
@@ -243,6 +246,12 @@ def _add_bound(found: Found, plan: Plan) -> None:
         found.guarantees.append(bound)
     elif plan.strategy == "pct":
         found.notes.append(pct_note(found.pct))
+
+
+def _may_be_apart(program: Program, found: Found) -> bool:
+    """Whether nothing was found that needs CPUs to meet; several classes do."""
+    clean = not (found.failing or found.diverged or found.abandoned) and found.schedules > 0
+    return clean and len(program.threads) > 1 and (found.classes or 1) == 1
 
 
 def _verdict(found: Found) -> str:

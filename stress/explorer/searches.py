@@ -20,6 +20,7 @@ from stress.explorer.dpor import search as dpor_search
 from stress.explorer.estimate import estimate_classes
 from stress.explorer.guarantee import PctRun, pct_run
 from stress.explorer.known import Failing, Known
+from stress.explorer.spinning import require_relax
 from stress.explorer.strategies import dfs as dfs_search
 from stress.explorer.strategies import loop, steer
 from stress.explorer.strategies.table import RANDOM
@@ -158,6 +159,7 @@ class Search:
         with budget.paused():
             self.machine: Machine = make_machine(plan.engine, model, self.settings)
             self.machine.warm(driver_of(plan.strategy))
+        self._cut_seen = False
         self.block = self.machine.block
         self.block[loop.STOP_ON_FAILURE] = int(plan.stop_on_failure)
         self.driver = driver_of(plan.strategy)
@@ -214,6 +216,7 @@ class Search:
             first = self.schedules
             ran = self.machine.call(self.driver, seed + first, size)
             budget.ran(ran)
+            self._require_relax()
             if ran < size and not self._over():
                 return
             if ran == size:
@@ -221,6 +224,17 @@ class Search:
             self._go_past_known(budget)
         if self.failed:
             budget.stop.set()
+
+    def _require_relax(self) -> None:
+        """If the last schedule was cut, see once whether a CPU spins without ``relax``."""
+        cut = int(self.block[cb.OUTCOME]) == cb.ABANDONED
+        if cut and not self._cut_seen:
+            self._cut_seen = True
+            first = int(self.block[cb.TRACE_AT])
+            steps = first + int(self.block[cb.STEPS])
+            with self.budget.paused():
+                trace = [int(actor) for actor in self.block[first:steps]]
+                require_relax(self.model, self.settings, trace)
 
     def _go_past_known(self, budget: Budget) -> None:
         """Forget the failure that stopped us if it is a known one."""

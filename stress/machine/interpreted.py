@@ -35,6 +35,7 @@ from stress.machine.site import Site
 from stress.machine.vocabulary import CheckedRam
 
 _FAULTS = (ArithmeticError, Unexpected)  # what a rewritten kernel raises, but for its accesses
+State = tuple[tuple[object, ...], ...]
 _OWN_FILES = frozenset({__file__, words_module.__file__})
 
 
@@ -55,6 +56,8 @@ class InterpretedMemory:
         if self.trace:
             block.posted[cpu].append(_stack(sys._getframe(2)))
             block.operands[cpu].append((a, b, c, d))
+            if block.states:
+                block.states[cpu].append(_state(sys._getframe(2)))
         block.hub.switch()
         return block[cb.VALUE + cpu]
 
@@ -154,6 +157,17 @@ def _looked_at(writable: bool) -> type[CheckedRam]:
     return CheckedRam if writable else ReadOnlyRam
 
 
+def _state(frame: FrameType | None) -> State:
+    """Where a CPU is in its kernels, and the locals of each."""
+    found: list[tuple[object, ...]] = []
+    while frame is not None and not (frame.f_code.co_filename == __file__ and found):
+        if frame.f_code.co_filename not in _OWN_FILES:
+            numbers = tuple(v for v in frame.f_locals.items() if isinstance(v[1], int))
+            found.append((frame.f_code, frame.f_lasti, numbers))
+        frame = frame.f_back
+    return tuple(found)
+
+
 class InterpretedControl(list[int]):
     """The control block, with the scheduler's primitives as methods."""
 
@@ -171,6 +185,7 @@ class InterpretedControl(list[int]):
         for entry in self.watchers:
             self[entry] = 1
         self.faulted: Site | None = None  # where the last schedule did what has no meaning
+        self.states: list[list[State]] = []  # of each post of each CPU, where they are wanted
         self.written = ""  # what a check or invariant wrote
         self.hub = getcurrent()
         self.fibers: list[greenlet | None] = [None] * len(program.threads)

@@ -11,6 +11,7 @@ import pytest
 from shmalloc.errors import MisuseError
 from stress.linearize import ANY, Model, OneOf, Operation, Recorder, check, keyed, models
 from stress.linearize.allocator import allocator
+from stress.linearize.search import Search, Spending
 from stress.linearize.simulate import Intent, simulate
 from support.linearize_brute import (
     has_order,
@@ -329,6 +330,41 @@ def test_a_hard_part_does_not_hide_that_another_one_failed():
         "hard": "unknown",
         "wrong": "not-linearizable",
     }
+
+
+def broken_registers(parts: int) -> list[Operation]:
+    """Each key was read as 9, which was never written."""
+    return [O("W", "read", None, 9, 1, 2, key) for key in range(parts)]
+
+
+def test_the_first_part_that_fails_ends_the_check():
+    found = check(broken_registers(4), keyed(models.register()))
+    assert found.verdict == "not-linearizable"
+    assert [part.verdict for part in found.parts].count("not-linearizable") == 1
+    assert "3 other parts were not searched to their end" in found.report()
+
+
+def test_what_easy_parts_leave_of_the_budget_is_for_the_hard_one():
+    """The hard part alone takes almost all of the budget, and an equal share would not do."""
+    hard = [replace(one, key="hard") for one in hard_history()[:6] + hard_history()[12:]]
+    easy = [O("E", "enqueue", 1, None, 1, 2, key) for key in range(20)]
+    alone = check(hard, models.queue(), visited=10_000)
+    assert alone.verdict == "not-linearizable"
+    together = check([*hard, *easy], keyed(models.queue()), visited=alone.visited + 21)
+    assert together.verdict == "not-linearizable"
+
+
+@EACH_MODEL
+def test_a_search_in_turns_visits_what_one_in_a_single_turn_visits(name, rng):
+    model, kinds = KINDS[name]
+    for _ in range(20):
+        history = random_history(rng, kinds, 4)
+        once, turns = (Search("x", model, history) for _ in range(2))
+        budget = Spending(None, None, 0.0)
+        once.run(budget)
+        while turns.found is None:
+            turns.run(budget, 1)
+        assert (once.found, once.part().visited) == (turns.found, turns.part().visited)
 
 
 # --- reports -------------------------------------------------------------------------------------

@@ -35,13 +35,19 @@ def body(model: Model, parts: Sequence[Part], left_out: Sequence[Operation]) -> 
     hidden = len(failed) - PARTS_SHOWN
     if hidden > 0:
         yield f"and {hidden} more parts without an order"
-    for part in parts:
-        if part.verdict == UNKNOWN:
-            yield (
-                f"part {part.key}: the budget ended after {part.visited:,} configurations and"
-                f" {part.seconds:.1f} s, {len(part.order)} of {len(part.operations)} operations"
-                " placed at the furthest point"
-            )
+    unknown = [part for part in parts if part.verdict == UNKNOWN]
+    if failed and unknown:
+        yield f"{len(unknown)} other parts were not searched to their end: one failure decides"
+    else:
+        yield from map(_unknown, unknown)
+
+
+def _unknown(part: Part) -> str:
+    return (
+        f"part {part.key}: the budget ended after {part.visited:,} configurations and"
+        f" {part.seconds:.1f} s, {len(part.order)} of {len(part.operations)} operations"
+        " placed at the furthest point"
+    )
 
 
 def _failed(model: Model, part: Part) -> Iterator[str]:

@@ -14,6 +14,7 @@ import pytest
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
+from shmalloc.compiler import obtain
 from shmalloc.dialect import kernel
 from shmalloc.image import write_image
 from shmalloc.kernels.audit import audit, audit_teardown
@@ -36,6 +37,7 @@ from shmalloc.kernels.walk import walk
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
 from shmalloc.words import exchange
+from stress.machine.native import kernels_of
 from stress.machine.program import Program
 from stress.oracles.versions import check_version
 from support.model_kernels import churn
@@ -146,19 +148,6 @@ PAGE_PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("link_store", ["page", "descriptor", "table"])
-@pytest.mark.parametrize("name", PAGE_PROGRAMS)
-def test_every_explored_interleaving_of_pages_audits_clean(name, link_store):
-    result = explore(PAGE_PROGRAMS[name], pages_are_clean, link_store=link_store)
-    assert (result.verdict, result.schedules, result.abandoned) == ("passed", SCHEDULES, 0)
-
-
-@pytest.mark.parametrize("second", [wait_for_all, wait_for_little])
-def test_no_wake_up_is_lost(second):
-    result = explore((wait_for_all, second, wait_for_all), pages_are_clean, pages=8)
-    assert (result.verdict, result.schedules) == ("passed", SCHEDULES)
-
-
 # --- objects -------------------------------------------------------------------------------------
 
 
@@ -217,6 +206,32 @@ OBJECT_PROGRAMS = {
     "shrink": ((use_objects, shrink, hand_over), objects_are_clean),
     "destroy": ((use_objects, destroy, use_objects), only_recounted),
 }
+
+
+# --- every program -------------------------------------------------------------------------------
+WAITERS = (wait_for_all, wait_for_little)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    """One image for all programs: most of what they call is the same."""
+    pages = [*PAGE_PROGRAMS.values(), WAITERS]
+    checked = [*((threads, pages_are_clean) for threads in pages), *OBJECT_PROGRAMS.values()]
+    programs = (Program("test", 2, threads, check=check) for threads, check in checked)
+    obtain.obtain(kernels_of(programs))
+
+
+@pytest.mark.parametrize("link_store", ["page", "descriptor", "table"])
+@pytest.mark.parametrize("name", PAGE_PROGRAMS)
+def test_every_explored_interleaving_of_pages_audits_clean(name, link_store):
+    result = explore(PAGE_PROGRAMS[name], pages_are_clean, link_store=link_store)
+    assert (result.verdict, result.schedules, result.abandoned) == ("passed", SCHEDULES, 0)
+
+
+@pytest.mark.parametrize("second", WAITERS)
+def test_no_wake_up_is_lost(second):
+    result = explore((wait_for_all, second, wait_for_all), pages_are_clean, pages=8)
+    assert (result.verdict, result.schedules) == ("passed", SCHEDULES)
 
 
 @pytest.mark.parametrize("name", OBJECT_PROGRAMS)

@@ -1,6 +1,7 @@
 """Names of modules: one alias per module, the same in every file; constants through their table."""
 
 import ast
+import functools
 import importlib
 import importlib.util
 import sys
@@ -55,8 +56,13 @@ EVERY_FILE = sorted(
 )
 
 
-def modules_bound(tree):
+@functools.cache
+def modules_bound(path):
     """What a file's imports bind: (module, name it has there, whether the file chose the name)."""
+    return list(imports_of(ast.parse(path.read_text())))
+
+
+def imports_of(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             home = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
@@ -69,6 +75,7 @@ def is_a_table(path):
     return ".".join(path.relative_to(ROOT).with_suffix("").parts) in CONSTANTS
 
 
+@functools.cache
 def is_a_module(name):
     home, _, last = name.rpartition(".")
     if name in ALIASES or not home:
@@ -82,14 +89,14 @@ def is_a_module(name):
 def test_a_module_has_one_alias_and_an_alias_one_module():
     assert len(set(ALIASES.values())) == len(ALIASES)
     for path in EVERY_FILE:
-        for module, name, chosen in modules_bound(ast.parse(path.read_text())):
+        for module, name, chosen in modules_bound(path):
             if (chosen and is_a_module(module)) or module in CONSTANTS:
                 assert name == ALIASES.get(module), f"{path.relative_to(ROOT)}: {module} as {name}"
 
 
 def test_constants_are_named_through_the_alias_of_their_table():
     for path in EVERY_FILE:
-        for module, name, _ in modules_bound(ast.parse(path.read_text())):
+        for module, name, _ in modules_bound(path):
             home = module.rpartition(".")[0]
             assert home not in CONSTANTS or is_a_table(path), f"{path}: {name}"
 

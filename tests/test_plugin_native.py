@@ -164,7 +164,7 @@ def test_a_mistake_is_told_in_a_line(session, name, says):
 def test_kernels_of_a_conftest_file_are_found_too(project):
     flat = TESTS.replace("from .kernels import", "from conftest import")
     project.write({"flat/conftest.py": KERNELS, "flat/test_flat.py": flat})
-    session = project.run("flat", "-k", "test_pair")
+    session = project.run("--shm-engine=interpreted", "flat", "-k", "test_pair")
     assert session.outcomes() == {"test_pair": "passed"}, session.out
 
 

@@ -39,7 +39,7 @@ from stress import Program
 def write(mem, cpu):
     store(mem, cpu, 1)
 
-@pytest.mark.explore
+@pytest.mark.explore(strategy="random", schedules=10)
 @pytest.mark.parametrize("n", range(4))
 def test_program(n):
     return Program("program", 2, [write, write])

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from crash_programs import case_of, recover_well
 from stress import cli, explore, progress
-from stress.crash.allocator import allocator_case
 from stress.crash.search import Effort, Hunt
 from stress.machine.program import Program
 from stress.programs import PROGRAMS
@@ -87,8 +87,7 @@ def test_python_code_is_told_by_the_logger(monkeypatch, caplog):
 
 def test_a_crash_hunt_says_which_schedule_it_is_at():
     steps: list[Step] = []
-    case = allocator_case("pages-order-0")
-    Hunt(case, Effort(seeds=2, engine="interpreted"), report=steps.append).run()
+    Hunt(case_of(recover_well), Effort(seeds=2, engine="interpreted"), report=steps.append).run()
     assert len(steps) == steps[0].total and [s.done for s in steps] == list(range(len(steps)))
 
 
@@ -144,7 +143,8 @@ def test_an_exploration_in_a_pipe_says_nothing_of_compiling_what_is_not_compiled
 def test_a_compile_is_told_once_and_only_when_it_happens(tmp_path):
     def errors() -> str:
         child = subprocess.run(
-            [sys.executable, "-m", "stress", "explore", "buddy-merge-merge", "--duration", "1s"],
+            [sys.executable, "-m", "stress", "explore", "lock-try-try", "--schedules", "10"]
+            + ["--strategy", "random"],
             cwd=ROOT,
             env=environment(SHMALLOC_CACHE_DIR=str(tmp_path)),
             capture_output=True,

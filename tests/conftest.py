@@ -1,4 +1,4 @@
-"""What every test shares: the two engines, its seed, and the watch over /dev/shm.
+"""What every test shares: the two engines, its seed, the order of files, the watch over /dev/shm.
 
 Seeds are those of our own plugin. An installed package brings it by its entry point; from a
 checkout (PYTHONPATH) it is loaded here.
@@ -33,6 +33,18 @@ _left_behind = pytest.StashKey[list[str]]()
 
 pytest_plugins = ["pytester"]  # which our own plugin is tested with
 
+# Files that take long come first. pytest-xdist would begin with those of many tests, and one worker
+# would be idle while another is still at a file of few long tests.
+LONG = (
+    "soak", "tokens", "plugin_native", "check", "plugin_processes", "faults_run",
+    "plugin_seeds", "explorer_engines", "progress", "run", "units", "recover",
+    "explorer_classes", "model_allocator", "report_live", "explore_names", "metrics_run",
+    "compiler_agreement", "broken_kernels", "explorer_programs", "hypothesis_arena",
+    "user_workloads", "seam_buddy", "explorer_spins", "litmus", "reference", "export_recorded",
+    "explorer_new_strategy", "workloads", "refusals", "surroundings", "linearize_allocator",
+    "handover", "compiling", "plugin_arena",
+)  # fmt: skip
+
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     loaded = {getattr(plugin, "__name__", "") for plugin in pluginmanager.get_plugins()}
@@ -43,8 +55,14 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault(ENV_SESSION, secrets.token_hex(8))
+    config.option.loadscopereorder = False
     if _is_controller(config):
         config.stash[_ours_at_start] = frozenset(_our_segments())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {f"test_{name}": rank for rank, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONG)))
 
 
 def _is_controller(config: pytest.Config) -> bool:

@@ -1,7 +1,7 @@
 """Three kernels broken by hand: each must be reported, and the unbroken ones must not.
 
-Where the break is a patched global, the kernels are interpreted: the same source, the same scheduler
-decisions. (``docs/bugs.md`` tells how the first fares natively.)
+Where the break is a patched global, the kernels are interpreted: the same source, the same
+scheduler decisions. (``docs/bugs.md`` tells how the first fares natively.)
 """
 
 from shmalloc import constants as c

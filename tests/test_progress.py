@@ -141,10 +141,11 @@ def test_an_exploration_in_a_pipe_says_nothing_of_compiling_what_is_not_compiled
 
 
 def test_a_compile_is_told_once_and_only_when_it_happens(tmp_path):
+    few = ("explore", "lock-try-try", "--strategy", "random", "--schedules", "10")
+
     def errors() -> str:
         child = subprocess.run(
-            [sys.executable, "-m", "stress", "explore", "lock-try-try", "--schedules", "10"]
-            + ["--strategy", "random"],
+            [sys.executable, "-m", "stress", *few],
             cwd=ROOT,
             env=environment(SHMALLOC_CACHE_DIR=str(tmp_path)),
             capture_output=True,

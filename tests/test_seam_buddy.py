@@ -1,6 +1,6 @@
 """The allocator's kernels on both engines: equal events, clean audits, planted bugs.
 
-Thirty schedules are compared step by step; tests of the explorer compare thousands of small programs.
+Thirty schedules are compared step by step; tests of the explorer compare thousands of programs.
 """
 
 from __future__ import annotations

@@ -82,26 +82,38 @@ def pair(tmp_path: Path):
     return [module_of(tmp_path, n, t).thread for n, t in (("bare", BARE), ("typed", ANNOTATED))]
 
 
-def lines_with_errors(path: Path, *options: str) -> dict[int, str]:
-    """Line -> error, as mypy says for the file."""
-    command = [sys.executable, "-m", "mypy", "--no-error-summary", "--hide-error-context",
-               "--config-file", str(ROOT / "pyproject.toml"), *options, str(path)]  # fmt: skip
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory):
+    """Name of a file -> what mypy says for it: (line, text). One run, which takes long."""
+    folder = tmp_path_factory.mktemp("typed")
+    texts = {
+        "swapped.py": SWAPPED + "".join(f"    {call}\n" for call in (*RIGHT, *WRONG)),
+        "calls.py": CALLS,
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    options = ("--strict", "--no-error-summary", "--hide-error-context")
+    config = ("--config-file", str(ROOT / "pyproject.toml"))
+    files = (str(folder / name) for name in texts)
+    command = [sys.executable, "-m", "mypy", *options, *config, *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr
-    split = (line.split(":", 2) for line in done.stdout.splitlines() if ": error: " in line)
-    return {int(number): text for name, number, text in split if Path(name).name == path.name}
+    split = [line.split(":", 2) for line in done.stdout.splitlines()]
+    return {
+        file: [(int(number), text) for path, number, text in split if Path(path).name == file]
+        for file in texts
+    }
 
 
 def test_a_unit_is_int_at_run_time():
     assert units.Pfn is units.ZoneId is units.WordIndex is int
 
 
-def test_the_checker_finds_every_swapped_unit_and_no_right_one(tmp_path: Path):
-    path = tmp_path / "swapped.py"
-    path.write_text(SWAPPED + "".join(f"    {call}\n" for call in (*RIGHT, *WRONG)))
-    lines = path.read_text().splitlines()
-    found = {lines[at - 1].strip() for at in lines_with_errors(path)}
-    assert found == set(WRONG)
+def test_the_checker_finds_every_swapped_unit_and_no_right_one(said):
+    calls = (*RIGHT, *WRONG)
+    first = SWAPPED.count("\n") + 1
+    errors = {number for number, text in said["swapped.py"] if " error: " in text}
+    assert {calls[number - first] for number in errors} == set(WRONG)
 
 
 def test_annotations_do_not_change_the_key_of_an_image(pair):
@@ -151,15 +163,11 @@ REVEALED = (
 )
 
 
-def test_a_users_script_is_typed_strictly(tmp_path: Path):
-    path = tmp_path / "calls.py"
-    path.write_text(CALLS)
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    revealed = [line.split('"')[1] for line in done.stdout.splitlines() if "Revealed" in line]
+def test_a_users_script_is_typed_strictly(said):
+    revealed = [text.split('"')[1] for _, text in said["calls.py"] if "Revealed" in text]
     assert tuple(revealed) == REVEALED
-    errors = [line for line in done.stdout.splitlines() if ": error: " in line]
-    assert len(errors) == 2 and all(f"{path.name}:{CALLS.count(chr(10))}:" in e for e in errors)
+    errors = [number for number, text in said["calls.py"] if " error: " in text]
+    assert errors == [CALLS.count("\n")] * 2
 
 
 @pytest.mark.parametrize("package", ["shmalloc", "stress"])

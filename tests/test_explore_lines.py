@@ -259,7 +259,7 @@ def test_a_step_of_an_interpreted_run_knows_what_it_found_and_left():
 def test_a_pass_names_its_memory_model_and_its_world():
     result = explore(PROGRAMS["buddy-merge-merge"](), engine="interpreted", memory="tso")
     assert str(result).startswith(
-        "buddy-merge-merge (auto): passed-exhausted under tso: 2 CPUs, 2 pages, order <= 1; "
+        "buddy-merge-merge (auto): passed-exhausted under tso (x86): 2 CPUs, 2 pages, order <= 1; "
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from stress.explorer.report.failure import Failure
+from stress.machine.models import MODELS
 from stress.machine.program import Program
 from stress.quantities import counted
 from stress.verdict import Verdict
@@ -85,7 +86,7 @@ class Exploration:
         """One line."""
         if self.passed:
             parts = [f"{self.program.name} ({self.strategy}): {self.verdict}"]
-            parts[0] += f" under {self.memory}: {self.world}; {self._amount}"
+            parts[0] += f" under {MODELS[self.memory].told}: {self.world}; {self._amount}"
         else:
             parts = [f"{self.program.name} ({self.memory}, {self.strategy}): {self.verdict}"]
             if self.failure is not None:

@@ -16,12 +16,14 @@ from stress.machine import block as cb
 @dataclass(frozen=True)
 class MemoryModel:
     """``behind``: how many actors stand behind each CPU to make its stores visible.
-    ``dpor``: whether DPOR knows which steps are dependent under it.
+    ``dpor``: whether DPOR knows which steps are dependent under it. ``told``: the model in
+    a line of text, with the machines that it is the model of.
     """
 
     number: int
     behind: int
     dpor: bool
+    told: str
 
     @property
     def delays_stores(self) -> bool:
@@ -34,9 +36,9 @@ class MemoryModel:
 
 
 MODELS = {
-    "sc": MemoryModel(cb.SC, 0, True),
-    "tso": MemoryModel(cb.TSO, 1, True),
-    "pso": MemoryModel(cb.PSO, cb.BUFFER_DEPTH, False),
+    "sc": MemoryModel(cb.SC, 0, True, "sc"),
+    "tso": MemoryModel(cb.TSO, 1, True, "tso (x86)"),
+    "pso": MemoryModel(cb.PSO, cb.BUFFER_DEPTH, False, "pso (SPARC)"),
 }
 
 

@@ -350,7 +350,8 @@ def test_a_damaged_image_is_made_again_with_one_line(edited: Path):
     assert started(edited).communicate(timeout=120) == ("6 False\n", "")
 
 
-def test_a_fork_while_another_thread_compiles_inherits_no_lock(tmp_path: Path):
+def test_a_fork_while_another_thread_compiles_inherits_no_lock(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(obtain, "_FORK_WAIT_S", 0.01)
     held, done = threading.Event(), threading.Event()
 
     def compile_for_long() -> None:

@@ -41,7 +41,7 @@ from support.reference import Instruction, Straight
 from support.trace_classes import trace_key
 
 EXHAUSTED = "passed-exhausted"
-PARTS = range(10)
+PARTS = range(5)
 PROGRAMS = 15  # of a part
 CLASSES = 500
 WIDE = 12  # programs of a part

@@ -272,7 +272,8 @@ def test_the_title_of_outcomes_names_words_and_returned_values(call, place):
 
 
 def test_a_bound_of_pct_is_not_claimed_where_schedules_were_cut(call, place):
-    code, output, _ = explore(call, "endless", "--strategy", "pct", "--step-limit", "10")
+    limits = ("--step-limit", "10", "--schedules", "100")
+    code, output, _ = explore(call, "endless", "--strategy", "pct", *limits)
     assert code == 5 and "guarantee" not in output
 
 

@@ -2,7 +2,9 @@
 
 import pytest
 
+from shmalloc.compiler import obtain
 from stress import Program
+from stress.machine.native import kernels_of
 from stress.programs import PROGRAMS
 
 EXHAUSTED = (
@@ -22,6 +24,13 @@ EXHAUSTED = (
 SAMPLED = tuple(name for name in PROGRAMS if name.endswith("-3"))  # with three CPUs
 
 
+@pytest.fixture(scope="module")
+def compiled():
+    """One image for the programs that run natively: most of what they call is the same."""
+    obtain.obtain(kernels_of(PROGRAMS[name]() for name in EXHAUSTED))
+
+
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("memory", ["sc", "tso"])
 @pytest.mark.parametrize("name", EXHAUSTED)
 def test_a_program_of_the_allocator_passes_in_every_class(explorer, name, memory):

@@ -21,7 +21,7 @@ from support.trace_classes import trace_key
 EXHAUSTED = "passed-exhausted"
 FLAG, TURN, COUNT = 8, 10, 12  # of Dekker's algorithm
 MOST = 2000  # schedules of a program that is compared
-COMPARED = 12
+COMPARED = 8
 
 
 @kernel

@@ -40,7 +40,7 @@ def made_up(rng: random.Random, operations: int, death: float = 0.0) -> list[Ope
 
 @pytest.mark.parametrize("death", [0.0, 0.01])
 def test_an_atomic_allocator_passes_and_one_wrong_address_is_caught(rng, death):
-    for _ in range(10):
+    for _ in range(5):
         history = made_up(rng, 1000, death)
         found = check(history, MODEL)
         assert found.ok, found.report()

@@ -34,6 +34,8 @@ def explored(name: str) -> list[tuple[str, Exploration]]:
         text = f"{last.classes:,} classes" if last.classes is not None else ""
         if last.verdict == BUDGET:
             text = f"{last.schedules:,} schedules of about {first.estimate:,.0f} classes"
+            if first.interval is not None:
+                text += " ({:,.0f} to {:,.0f})".format(*first.interval)
         found.append((f"| {name} | {job.memory} | {last.verdict} | {text} |", last))
     return found
 

@@ -148,6 +148,7 @@ def _worthwhile(members: Members) -> Callable[[Search], bool]:
 
 def _fits(search: Search, members: Members, seconds_a_class: float) -> bool:
     """Whether the remaining classes are likely to be done before the budget ends."""
+    search.sample_classes()
     found, rest = search.found(), _rest(members)
     assert found.classes is not None
     left = (found.estimate or 0) - found.classes

@@ -7,7 +7,7 @@ subtrees below a step were equal, the explored share of the tree would be::
 
 and classes / share estimates the total (Knuth 1975, with the path of the search as the probe). It
 is exact at the end. Before, it is too low while branches are still to be discovered: an indication
-of size, not a bound.
+of size, not a bound. It costs nothing, and is used until sampling.py has an estimate without bias.
 """
 
 from __future__ import annotations

@@ -201,6 +201,7 @@ def _run(program: Program, plan: Plan, budget: Budget) -> Found:
     search.run()
     if search.diverged:
         budget.stop.set()  # what other threads find cannot be trusted, either
+    search.sample_classes()
     return search.found()
 
 
@@ -231,7 +232,8 @@ def _conclude(program: Program, plan: Plan, budget: Budget, found: Found) -> Exp
         program=program, verdict=_verdict(found), strategy=plan.strategy,
         memory=plan.settings.model, engine=plan.engine, seed=plan.seed,
         schedules=found.schedules, steps=found.steps, classes=found.classes,
-        estimate=found.estimate, abandoned=found.abandoned, redundant=found.redundant,
+        estimate=found.estimate, interval=found.interval,
+        abandoned=found.abandoned, redundant=found.redundant,
         outcomes=found.outcomes, failure=failure, failures=found.failures, seconds=seconds,
         longest=found.longest, guarantee="" if failure else "; ".join(found.guarantees),
         note="; ".join(dict.fromkeys(found.notes)),

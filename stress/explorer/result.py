@@ -41,10 +41,10 @@ class Exploration:
     "error": a schedule did not repeat, so the result cannot be trusted.
 
     ``classes``: distinct classes of equivalent schedules, if they were counted (dpor).
-    ``estimate``: of all classes. ``redundant``: schedules that DPOR dropped. ``failures``:
-    schedules that failed; ``failure`` is the first. ``known``: failures that were passed, one of
-    each that ends alike, with their numbers. ``outcomes``: how often each tuple of observed values
-    was seen.
+    ``estimate``: of all classes; ``interval``: of 95 % (sampling.py), if there was time for one.
+    ``redundant``: schedules that DPOR dropped. ``failures``: schedules that failed; ``failure`` is
+    the first. ``known``: failures that were passed, one of each that ends alike, with their
+    numbers. ``outcomes``: how often each tuple of observed values was seen.
     """
 
     program: Program
@@ -67,6 +67,7 @@ class Exploration:
     guarantee: str = ""
     note: str = ""
     known: tuple[tuple[Failure, int], ...] = ()
+    interval: tuple[float, float] | None = None
 
     @property
     def passed(self) -> bool:
@@ -99,6 +100,9 @@ class Exploration:
         if self.classes is None:
             return counted(self.schedules, "schedule")
         known = f" of about {self.estimate:,.0f}" if self.estimate is not None else ""
+        if self.interval is not None:
+            low, high = self.interval
+            known += f" ({low:,.0f} to {high:,.0f})" if low < high else ""
         whole = "" if self.verdict == EXHAUSTED else known
         return f"{self.classes:,} class{'' if self.classes == 1 else 'es'}{whole}"
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from shmalloc.dialect import Kernel
 from shmalloc.engine import plans
 from shmalloc.errors import MisuseError
+from stress.explorer import sampling
 from stress.explorer.dpor import clocks, records, tree
 from stress.explorer.dpor import search as dpor_search
 from stress.explorer.estimate import estimate_classes
@@ -28,7 +29,7 @@ from stress.explorer.witness import signature_of
 from stress.machine import block as cb
 from stress.machine.block_layout import Settings
 from stress.machine.engines import make_machine
-from stress.machine.machine import Machine
+from stress.machine.machine import Machine, outcomes_of
 from stress.machine.models import MODELS
 from stress.machine.program import Program
 
@@ -38,6 +39,7 @@ DRIVERS: tuple[Kernel, ...] = (
     *SYSTEMATIC.values(),
     steer.steer,
     steer.extract,
+    *sampling.DRIVERS,
 )
 plans.register_drivers(DRIVERS)
 BATCH_S = 0.05  # of one call of a driver: the delay of Ctrl-C
@@ -119,6 +121,7 @@ class Found:
     outcomes: Counter[tuple[int, ...]] = field(default_factory=Counter)
     classes: int | None = None
     estimate: float | None = None
+    interval: tuple[float, float] | None = None
     exhausted: bool = False
     diverged: bool = False
     failing: Failing | None = None
@@ -139,6 +142,7 @@ class Found:
         self.diverged |= other.diverged
         if other.classes is not None:
             self.classes, self.estimate = other.classes, other.estimate
+            self.interval = other.interval
             self.exhausted |= other.exhausted
         self.pct += other.pct
         self.notes += other.notes
@@ -163,6 +167,10 @@ class Search:
         self.block = self.machine.block
         self.block[loop.STOP_ON_FAILURE] = int(plan.stop_on_failure)
         self.driver = driver_of(plan.strategy)
+        self.sampled: sampling.Estimate | None = None
+        # plain Python is too slow for it
+        self._may_sample = plan.strategy == "dpor" and plan.engine == "native"
+        self._sampling_s = sampling.time_of(budget.seconds)
         if plan.strategy in RANDOM:
             for word, argument in RANDOM[plan.strategy].header.items():
                 self.block[word] = getattr(plan, argument)
@@ -209,6 +217,8 @@ class Search:
         limit = None if budget.schedules is None else self.schedules + budget.schedules
         while not (self.done or self.failed or self.diverged or budget.stop.is_set()):
             size = batch if limit is None else min(batch, limit - self.schedules)
+            if self.schedules > 0 and self.budget.seconds_left <= self._sampling_s:
+                self.sample_classes()
             ran_out = budget.seconds_left <= 0 and self.schedules > 0  # one is run in any case
             if size <= 0 or ran_out or not goes_on(self):
                 return
@@ -236,6 +246,16 @@ class Search:
                 trace = [int(actor) for actor in self.block[first:steps]]
                 require_relax(self.model, self.settings, trace)
 
+    def sample_classes(self) -> None:
+        """Estimate the number of classes, once, if DPOR has not come to its end."""
+        if not self._may_sample or self._over() or self.budget.stop.is_set():
+            return
+        self._may_sample = False
+        plan = self.plan
+        with self.budget.paused():
+            sampler = sampling.Sampler(self.model, plan.settings, plan.engine, plan.seed)
+        self.sampled = sampler.estimate(self._sampling_s)
+
     def _go_past_known(self, budget: Budget) -> None:
         """Forget the failure that stopped us if it is a known one."""
         known = budget.known
@@ -260,7 +280,7 @@ class Search:
             failures=int(block[cb.FAILURES]),
             longest=int(block[cb.LONGEST]),
             repeats=int(block[cb.REPEATS]),
-            outcomes=_outcomes(block),
+            outcomes=outcomes_of(block),
             diverged=self.diverged,
         )
         if block[cb.KEPT_OUTCOME]:
@@ -288,11 +308,16 @@ class Search:
         found.classes = self.schedules
         found.redundant = int(block[dpor_search.REDUNDANT])
         found.estimate = estimate_classes(block) if found.classes else None
+        if self.sampled is not None:
+            least = float(found.classes)
+            found.estimate, *ends = (max(value, least) for value in self.sampled[:3])
+            found.interval = ends[0], ends[1]
         if self.outgrew:
             found.notes.append("the search tree outgrew its memory: the rest was not tried")
         elif self.exhausted:
             found.exhausted = True
             found.estimate = float(found.classes)
+            found.interval = None
             found.guarantees.append("one schedule of every class of equivalent ones was run")
 
     def _add_bounds(self, found: Found) -> None:
@@ -343,17 +368,6 @@ def _settings(model: Program, plan: Plan) -> Settings:
         room = dpor_search.dpor_words(model.words, actors, cpus, limit, pool)
         return replace(settings, tree_words=room)
     return replace(settings, tree_words=RANDOM[plan.strategy].room(model.words, cpus))
-
-
-def _outcomes(block: object) -> Counter[tuple[int, ...]]:
-    counts: Counter[tuple[int, ...]] = Counter()
-    size = int(block[cb.OBSERVED])  # type: ignore[index]
-    for slot in range(int(block[cb.TABLE_SLOTS])):  # type: ignore[index]
-        row = int(block[cb.TABLE_AT]) + slot * (size + 1)  # type: ignore[index]
-        if block[row]:  # type: ignore[index]
-            values = block[row + 1 : row + 1 + size]  # type: ignore[index]
-            counts[tuple(int(value) for value in values)] += int(block[row])  # type: ignore[index]
-    return counts
 
 
 def run_bounded(model: Program, plan: Plan, budget: Budget) -> Found:

@@ -7,6 +7,7 @@ the block says afterwards what came of it: ``VERDICTS``, ``events_of``, ``fault_
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import MutableSequence
 from typing import NamedTuple, Protocol
 
@@ -65,6 +66,18 @@ class Machine(Protocol):
     def warm(self, driver: Kernel) -> None: ...
 
     def call(self, driver: Kernel, *arguments: int) -> int: ...
+
+
+def outcomes_of(block: Block) -> Counter[tuple[int, ...]]:
+    """How often each tuple of observed values was seen."""
+    counts: Counter[tuple[int, ...]] = Counter()
+    size = int(block[cb.OBSERVED])
+    for slot in range(int(block[cb.TABLE_SLOTS])):
+        row = int(block[cb.TABLE_AT]) + slot * (size + 1)
+        if block[row]:
+            values = block[row + 1 : row + 1 + size]
+            counts[tuple(int(value) for value in values)] += int(block[row])
+    return counts
 
 
 def fault_of(block: Block) -> Event | None:

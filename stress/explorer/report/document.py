@@ -42,6 +42,7 @@ def document(result: Exploration) -> dict[str, Any]:
         "steps": result.steps,
         "classes": result.classes,
         "estimate": result.estimate,
+        "interval": result.interval,
         "abandoned": result.abandoned,
         "redundant": result.redundant,
         "failures": result.failures,

@@ -22,6 +22,7 @@ from shmalloc.errors import CorruptionError, EnvironmentUnfitError, MisuseError
 from stress import __version__, commands
 from stress.options.command import WIDTH
 from stress.quantities import nearest
+from stress.signals import Interrupted, obeyed
 from stress.surroundings import flush_streams, prepare_streams, unfit
 from stress.verdict import EXIT_USAGE, Verdict
 
@@ -123,8 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     code = 0
     try:
-        prepare_streams()
-        code = run(arguments)
+        with obeyed():
+            prepare_streams()
+            code = run(arguments)
         flush_streams()
     except EnvironmentUnfitError as error:
         if code != Verdict.UNFIT.exit_code:  # else that is told already
@@ -152,7 +154,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):  # click takes that for a Ctrl-D
             return _unexpected(error.__cause__)
-        _say("shmstress: interrupted")
+        cause = error.__cause__ or error  # click makes an Abort of it
+        by = f" by {cause.signal_name}" if isinstance(cause, Interrupted) else ""
+        _say(f"shmstress: interrupted{by}")
         return Verdict.INTERRUPTED.exit_code
     except Exception as error:
         return _unexpected(error)

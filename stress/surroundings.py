@@ -43,15 +43,24 @@ _CURES = {
 class _Pipe(io.FileIO):
     """A standard stream that goes on without its reader; standard error also without room.
 
+    A terminal that was closed is a reader that went away.
+
     Results go to standard output, so a disk that is full there is told. Nothing could tell that
     standard error is full, and it changes no verdict.
     """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "wb", closefd=False)
+        self._terminal = self.isatty()
 
     def write(self, data: object) -> int:
         try:
             return super().write(data)  # type: ignore[arg-type]
         except OSError as error:
-            if not isinstance(error, BrokenPipeError) and self.fileno() != STANDARD_ERROR:
+            gone = isinstance(error, BrokenPipeError) or (
+                self._terminal and error.errno == errno.EIO
+            )
+            if not gone and self.fileno() != STANDARD_ERROR:
                 raise
             _discard(self.fileno())
             return len(data)  # type: ignore[arg-type]
@@ -86,7 +95,7 @@ def prepare_streams() -> None:
 
 def _without_reader(stream: TextIO) -> TextIO:
     stream.flush()
-    raw = _Pipe(stream.fileno(), "wb", closefd=False)
+    raw = _Pipe(stream.fileno())
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         stream.encoding,

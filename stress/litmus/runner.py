@@ -110,10 +110,11 @@ def run_litmus(run: LitmusRun, interrupts: Interrupts, told: Told, report: Repor
     Raises ``EnvironmentUnfitError`` if this machine cannot run compiled kernels.
     """
     plan = (("native", play_rounds),)
-    warm_together(plan)  # compiled once, here; the processes are forks of one that loads it
-    start_forkserver([plan])
     file = Arena.make_file()
     try:
+        with interrupts.first_at_once():
+            warm_together(plan)  # compiled once, here; the processes are forks of one that loads it
+            start_forkserver([plan])
         arena = Arena(file)
         with Team(file, max(test.processes for test in run.tests), cores()) as team:
             for test in run.tests:
@@ -124,7 +125,7 @@ def run_litmus(run: LitmusRun, interrupts: Interrupts, told: Told, report: Repor
     except TeamError as error:
         run.troubles.append((Verdict.ERROR, str(error)))
     except ImmediateEnd:
-        pass  # the first request is recorded, and reported below
+        pass  # the request is recorded, and reported below
     finally:
         os.close(file)
     if interrupts.requested:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
-import signal
 import time
 from contextlib import suppress
 from multiprocessing import reduction
@@ -23,6 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from shmalloc.engine import get_engine
+from stress import signals
 from stress.litmus.arena import Arena
 from stress.litmus.cells import LOST, play_rounds
 from stress.run.workers import KILL_JOIN_S, describe_exit
@@ -128,7 +128,7 @@ class _SharedFile:
 
 def _main(cpu: int, core: int, file: _SharedFile, pipe: Connection) -> None:
     """The whole life of one process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: one decides
+    signals.ignore()  # they reach the whole group: one decides
     os.sched_setaffinity(0, [core])
     arena = file.arena()
     play = get_engine("native").bind(play_rounds)

@@ -72,14 +72,17 @@ class Controller:
     def run(self) -> RunResult:
         """The whole run. Does not raise for what workers, signals or the machine do to it."""
         try:
-            self._load_kernels()
+            with self._interrupts.first_at_once():
+                self._load_kernels()
             with RunMemory(self.spec) as memory:
                 self._run_in(memory)
         except EnvironmentUnfitError as error:
             self.result.troubles.append((Verdict.UNFIT, str(error)))
         except ImmediateEnd:
-            text = f"stopped at once by a second {self._interrupts.signal_name}"
-            self.result.troubles.append((Verdict.INTERRUPTED, text))
+            name = self._interrupts.signal_name
+            at_work = self.result.startup_s > 0
+            how = f"at once by a second {name}" if at_work else f"by {name} at its start"
+            self.result.troubles.append((Verdict.INTERRUPTED, f"stopped {how}"))
         finally:
             self.result.wall_seconds = time.monotonic() - self._began_s
             self._progress.end()
@@ -112,7 +115,8 @@ class Controller:
                 reported,
                 self._log_of,
             )
-            runner.start_workers()
+            with self._interrupts.first_at_once():
+                runner.start_workers()
             self.result.startup_s = time.monotonic() - self._began_s
             self._progress.begin(self.spec)
             runner.work()
@@ -127,6 +131,7 @@ class Controller:
                 self.result.violations.append(trouble.violation)
         finally:
             memory.set_stop(True)
+            memory.deadline.close()
             workers.close()
             self._collect(memory, reported, dead)
 

@@ -23,6 +23,7 @@ class Deadline:
     def __init__(self, limit_s: float, overdue: Callable[[str], None]) -> None:
         self.limit_s = limit_s
         self._overdue = overdue
+        self._closed = False
 
     @contextmanager
     def guard(self, what: str) -> Iterator[None]:
@@ -39,6 +40,10 @@ class Deadline:
             else:
                 threading.Event().wait()  # too late: the timer's thread is ending the process
 
+    def close(self) -> None:
+        """No work is overdue from now on: a second Ctrl-C can leave a timer behind."""
+        self._closed = True
+
     def _expire(self, what: str, over: threading.Lock) -> None:
-        if over.acquire(blocking=False):
+        if not self._closed and over.acquire(blocking=False):
             self._overdue(what)

@@ -21,6 +21,7 @@ from typing import Any
 
 from stress.run.kernels import ENV_PRELOAD, Plan, rows_of
 from stress.run.user_code import description_of
+from stress.signals import ENDING
 
 _serves: tuple[int, bytes] | None = None  # our pid, and what the forkserver was started for
 _document = -1  # descriptor of the file without a name that tells the forkserver what to load
@@ -40,11 +41,13 @@ def start_forkserver(plans: Iterable[Plan], workloads: Iterable[str] = ()) -> No
     _serves = wanted
     multiprocessing.get_context("forkserver").set_forkserver_preload(_preloaded())
     os.environ[ENV_PRELOAD] = _written(wanted[1])
-    resource_tracker.ensure_running()  # which would unblock the signal
-    # A Ctrl-C for the whole group would end it as it begins, before it can ignore that: blocked
-    # here, the signal stays blocked there until preload.py ignores it.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    # A signal for the whole group would end them as they begin, before they can ignore it: blocked
+    # here, it stays blocked there until preload.py ignores it. The tracker of resources unblocks
+    # and ignores SIGINT and SIGTERM, here, too; SIGHUP it knows nothing of.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -14,13 +14,14 @@ from pathlib import Path
 import stress.run.worker  # noqa: F401 - what a worker imports is not imported again in each fork
 from shmalloc.engine.native import warm_together
 from shmalloc.segment_file import sources_state
+from stress import signals
 from stress.run import user_code
 from stress.run.kernels import ENV_PRELOAD, plan_from
 
 
 def _load() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: no worker ever sees a Ctrl-C
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))  # fork_server.py blocked it
+    signals.ignore()  # inherited: the controller alone decides when a worker ends
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ENDING)  # fork_server.py blocked them
     document = json.loads(Path(os.environ[ENV_PRELOAD]).read_bytes())
     if document["users"] is not None:
         user_code.receive(document["users"])

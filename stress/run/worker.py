@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import signal
 import sys
 import time
 import traceback
@@ -30,6 +29,7 @@ from shmalloc.errors import KernelFault, MisuseError
 from shmalloc.parent import end_with_parent
 from shmalloc.recovery import Rescuer
 from shmalloc.segment import Segment
+from stress import signals
 from stress.run import user_code
 from stress.run.kernels import worker_kernels
 from stress.run.last_words import redirect, speak_into
@@ -75,7 +75,7 @@ def main(task: Task, pipe: Connection, last_words: str) -> None:
 
     ``last_words``: where descriptor 2 leads while there is no log (last_words.py).
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: one decides
+    signals.ignore()  # they reach the whole group: one decides
     _die_with_parent()
     speak_into(last_words)
     _move_in(task.core, task.log)

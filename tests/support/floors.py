@@ -36,7 +36,7 @@ FLOORS = (
     ("shmalloc",),
     ("shmalloc.pytest_plugin",),
     ("stress.quantities", "stress.line", "stress.seeds", "stress.verdict", "stress.progress",
-     "stress.surroundings", "stress.tables", "stress.broken"),
+     "stress.surroundings", "stress.signals", "stress.tables", "stress.broken"),
     ("stress.settings",),
     ("stress.machine", "stress.jitter", "stress.faults", "stress.oracles", "stress.geometry",
      "stress.sync", "stress.zones"),

@@ -1,0 +1,142 @@
+"""Ctrl-C, SIGTERM and SIGHUP: what each command keeps, says and leaves behind.
+
+Random moments of all commands are ``tox -e signals``; here is one of each kind, met by a condition.
+"""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stress import cli, signals
+from support.runs import ROOT, RunningRun, environment, hear_ctrl_c, wait_until
+
+ENDLESS = ("--workers", "2", "--ram", "16MiB", "--duration", "1h")
+
+
+@pytest.fixture
+def as_before():
+    """The handlers of this process, put back."""
+    before = {number: signal.getsignal(number) for number in signals.ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def session_of(pid):
+    """The processes that are alive in the session that ``pid`` leads."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+@pytest.mark.parametrize("number", signals.ENDING, ids=lambda number: number.name)
+def test_each_signal_is_exit_code_2_and_named(number, as_before, monkeypatch, capsys):
+    from stress.commands import doctor
+
+    monkeypatch.setattr(doctor, "environment", lambda: signal.raise_signal(number))
+    with signals.obeyed():
+        assert cli.run(["doctor"]) == 2
+    assert capsys.readouterr().err.strip() == f"shmstress: interrupted by {number.name}"
+
+
+def test_what_is_left_to_do_after_the_command_ignores_them(as_before):
+    with signals.obeyed():
+        pass
+    assert [signal.getsignal(number) for number in signals.ENDING] == [signal.SIG_IGN] * 3
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored(as_before):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with signals.obeyed():
+        signal.raise_signal(signal.SIGHUP)
+    from stress.run.interrupts import Interrupts
+
+    with Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGHUP)
+        assert not interrupts.requested
+
+
+def deaf(process):
+    """Whether a process ignores or blocks all of them."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigIgn", "SigBlk"))]
+    return all(any(mask >> (number - 1) & 1 for mask in masks) for number in signals.ENDING)
+
+
+def test_a_signal_to_all_processes_ends_the_slice_in_order(tmp_path):
+    """As a closed terminal, a service manager or CI sends it: no worker dies of it."""
+    with RunningRun(*ENDLESS, "--json", str(tmp_path / "r.json"), group=True) as run:
+        family = psutil.Process(run.process.pid).children(recursive=True)
+        assert len(family) >= 4 and all(map(deaf, family))
+        os.killpg(run.process.pid, signal.SIGHUP)
+        code, output = run.end()
+        said = next(line for line in output.splitlines() if line.startswith("interrupted: "))
+        assert code == 2 and "stopped by SIGHUP after " in said
+        wait_until(lambda: not session_of(run.process.pid), "the end of its processes")
+        assert not run.segment_names and "INTERRUPTED" in (tmp_path / "r.json").read_text()
+
+
+def test_a_run_that_compiles_is_ended_and_its_compiler_with_it(tmp_path):
+    """The kernels of a fresh folder are compiled; the signal comes when that is told."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "stress", "run", *ENDLESS],
+        env=environment(SHMALLOC_CACHE_DIR=str(tmp_path / "cache")),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_ctrl_c,
+        start_new_session=True,
+    ) as run:
+        assert run.stderr is not None
+        while "compiling" not in run.stderr.readline():
+            assert run.poll() is None
+        run.send_signal(signal.SIGTERM)
+        output, _ = run.communicate(timeout=120)
+    assert run.returncode == 2 and "stopped by SIGTERM at its start" in output
+    wait_until(lambda: not session_of(run.pid), "the end of its processes")
+    assert not list((tmp_path / "cache").glob("*.image")), "it was compiled to its end"
+
+
+def test_a_closed_terminal_takes_no_results_away(tmp_path):
+    """What is printed goes nowhere; what is written is there."""
+    ours, theirs = pty.openpty()
+    kept = tmp_path / "facts.json"
+    later = (  # the streams are looked at while the terminal is there
+        "import sys; from stress import cli, surroundings; surroundings.prepare_streams();"
+        " input('R'); sys.exit(cli.run())"
+    )
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            later,
+            "explore",
+            "lock-try-try",
+            "--engine",
+            "interpreted",
+            "--json",
+            str(kept),
+        ],
+        env=environment(),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=theirs,
+        stderr=theirs,
+        text=True,
+    ) as command:
+        os.close(theirs)
+        wait_until(lambda: b"R" in os.read(ours, 10), "the streams to be ready")
+        os.close(ours)
+        command.communicate("\n", timeout=120)
+    assert command.returncode == 0 and kept.read_text().startswith("{")

@@ -53,9 +53,9 @@ class DialectError(MisuseError, EngineError):
 class KernelFault(ShmallocError):
     """A kernel did something undefined, and its call ended there; earlier writes stay.
 
-    ``kind``: "outside", "odd pair", "division", "shift", "step" or "expectation". ``kernel``,
-    ``file`` and ``line`` say where, ``cpu`` on which CPU slot (None if the kernel has none),
-    ``index`` at which word; of an expectation it is the code.
+    ``kind``: "outside", "odd pair", "division", "shift", "step", "choice" or "expectation".
+    ``kernel``, ``file`` and ``line`` say where, ``cpu`` on which CPU slot (None if the kernel has
+    none), ``index`` at which word; of an expectation it is the code.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class KernelFault(ShmallocError):
             "division": "division by zero",
             "shift": "a shift by less than 0 or more than 63 bits",
             "step": "a range with step 0",
+            "choice": "a choice of fewer than 1 or more than 60 values",
         }[self.kind]
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stress.explorer.report.failure import Failure
     from stress.explorer.result import Exploration
     from stress.machine.program import Program
-    from stress.machine.vocabulary import returned
+    from stress.machine.vocabulary import choose, returned
 
 _HOMES = {
     "Exploration": "stress.explorer.result",
@@ -28,6 +28,7 @@ _HOMES = {
     "Program": "stress.machine.program",
     "Replay": "stress.explorer.replay",
     "__version__": "shmalloc",
+    "choose": "stress.machine.vocabulary",
     "explore": "stress.explorer.explore",
     "replay": "stress.explorer.replay",
     "returned": "stress.machine.vocabulary",
@@ -38,6 +39,7 @@ __all__ = [
     "Program",
     "Replay",
     "__version__",
+    "choose",
     "explore",
     "replay",
     "returned",

@@ -15,7 +15,7 @@ from shmalloc.compiler.instances import Instance
 from shmalloc.compiler.words import RAM
 from shmalloc.engine import plans
 from stress.explorer.searches import driver_of
-from stress.machine.native_memory import CONTROL
+from stress.machine.native_control import CONTROL
 from stress.run.kernels import whole_plan
 
 

@@ -33,6 +33,7 @@ from shmalloc.words import (
     wake,
 )
 from stress.machine.program import Program
+from stress.machine.vocabulary import choose
 
 DATA_WORDS = 16
 MARKS = 20
@@ -40,6 +41,7 @@ CODE = 64
 INSTRUCTIONS = 12
 CPU_CODE = INSTRUCTIONS * 4
 WHATS = 23  # those that random programs have; behind them more ways to spin
+CHOOSE = 27
 FLAG = 0
 TURN = 1
 HEAD = 0
@@ -167,6 +169,8 @@ def interpret(mem, cpu):
             acc = waiting_access(mem, what, i, a, acc)
         elif what < 22:
             acc = other_access(mem, what, i, acc)
+        elif what == CHOOSE:
+            acc += choose(mem, 2 + (i & 1))
         elif what > 22:
             acc = spinning_access(mem, what, i, a, b, acc)
         acc = acc & 1023
@@ -191,6 +195,8 @@ def random_program(seed: int) -> Program:
     for cpu in range(cpus):
         for k in range(INSTRUCTIONS):
             what = rng.choice((rng.randrange(WHATS), rng.randrange(13)))
+            if rng.random() < 0.04:
+                what = CHOOSE
             i = rng.randrange(4) if rng.random() < 0.7 else rng.randrange(DATA_WORDS)
             if what in (11, 12) and rng.random() < 0.95:
                 i &= ~1

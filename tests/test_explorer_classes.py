@@ -166,6 +166,21 @@ def test_dpor_runs_each_class_of_programs_of_many_cpus_once(part, memory, rng):
             compared += 1
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_dpor_and_dfs_try_each_value_of_a_choice_with_each_order(part, rng):
+    for program in reference.random_choosing_programs(rng, PROGRAMS, limit=2000):
+        for memory in ("sc", "tso"):
+            assert_each_class_once(program, memory)
+        assert_each_schedule_once(program, "pso")
+
+
+def test_the_interpreted_engine_tries_each_value_with_each_order(rng):
+    for program in reference.random_choosing_programs(rng, PROGRAMS, limit=200):
+        for memory in ("sc", "tso"):
+            assert_each_class_once(program, memory, "interpreted")
+            assert_each_schedule_once(program, memory, "interpreted")
+
+
 def test_both_enumerators_count_alike(rng):
     for program in random_programs(rng, limit=500):
         for memory in reference.MEMORY_MODELS:

@@ -52,6 +52,9 @@ class Flat:
     def load2(self, i: int) -> tuple[int, int]:
         return self.words[i], self.words[i + 1]
 
+    def choose(self, n: int) -> int:
+        return n - 1
+
     def exchange(self, i: int, value: int) -> int:
         found, self.words[i] = self.words[i], value
         return found
@@ -97,7 +100,9 @@ def test_a_cpu_alone_does_what_the_interpreter_does(programs, model):
             memory = Flat(reference.as_image(solo), reference.image_words(solo))
             accs = tuple(m.interpret(memory, at) for at in range(len(solo.cpus)))
             expected = tuple(memory.words[: len(solo.init)]) + accs
-            assert reference.outcomes(solo, model) == {expected}, solo
+            possible = reference.outcomes(solo, model)
+            chooses = any(one.op == "choose" for code in solo.cpus for one in code)
+            assert expected in possible and (chooses or len(possible) == 1), solo
 
 
 def test_random_programs_are_the_same_for_the_same_seed_and_differ_otherwise(programs):

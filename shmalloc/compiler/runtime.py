@@ -46,6 +46,7 @@ WRONG_COUNT = -1  # in FAULT: COUNT says how many arguments there were
 LISTENER = -2  # in FAULT: an exception waits to be raised, see notice.py
 OUTSIDE, ODD_PAIR, DIVISION, SHIFT, STEP = 1, 2, 3, 4, 5
 EXPECTATION = 6  # INDEX is its code
+CHOICE = 7
 FAULTS = {
     OUTSIDE: "outside",
     ODD_PAIR: "odd pair",
@@ -53,6 +54,7 @@ FAULTS = {
     SHIFT: "shift",
     STEP: "step",
     EXPECTATION: "expectation",
+    CHOICE: "choice",
 }
 
 FAULT_NUMBERS = {name: number for number, name in FAULTS.items()}

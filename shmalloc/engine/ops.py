@@ -2,7 +2,8 @@
 
 An event is four words: ``(cpu, op, address, value)``. The value is what was read by a load, what
 was written by a store, what a read-modify-write found, 1 or 0 for the success of ``cas`` and
-``cas2``, the first word for ``load2``, 1 for a ``wait`` that slept, the number woken by a ``wake``.
+``cas2``, the first word for ``load2``, 1 for a ``wait`` that slept, RETURNED_EARLY for one that did
+not though its word had not changed, the number woken by a ``wake``, what a ``choose`` gave.
 
 The order matters: ops that name a word come first, and the writes among them are one range.
 """
@@ -28,6 +29,9 @@ OP_FENCE = 17
 OP_RELAX = 18  # relax and give_way
 OP_FINISH = 19  # the kernel returned
 OP_FLUSH = 20  # the oldest entry of a store buffer became visible
+OP_CHOOSE = 21  # a value that the explorer chooses; 1 to ARG of them
+
+RETURNED_EARLY = 2
 
 LAST_READ = OP_LOAD2
 FIRST_WRITE = OP_WRITE

@@ -228,7 +228,7 @@ def is_kept(program: Program, turn: Turn) -> bool:
     from shmalloc.engine import plans
     from stress.explorer.searches import driver_of
     from stress.machine.native import kernels_of
-    from stress.machine.native_memory import CONTROL
+    from stress.machine.native_control import CONTROL
 
     drivers = [Instance(f, CONTROL, True) for f in plans.drivers_with(driver_of("dpor"))]
     return obtain.is_kept(kernels_of(iter([program]))) and obtain.is_kept(drivers)

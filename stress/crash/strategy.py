@@ -24,6 +24,7 @@ from shmalloc.engine.control import scheduler
 from shmalloc.units import Control
 from stress.explorer.strategies.loop import enabled
 from stress.machine import block as cb
+from stress.machine.choices import follow_entry
 from stress.machine.primitives import put
 from stress.machine.races import order_woken, tick
 from stress.machine.schedule import begin, conclude, draw, mix, settle, shared_step_or_settle
@@ -146,7 +147,7 @@ def first_in_order(ctl: Control, living: int) -> int:
 def next_of_trace(ctl: Control, living: int) -> int:
     """The next CPU of the trace that can make a step; after the trace, as ``in_order``."""
     while ctl[CURSOR] < ctl[PREFIX]:
-        actor = ctl[ctl[cb.REPEAT_AT] + ctl[CURSOR]]
+        actor = follow_entry(ctl, ctl[ctl[cb.REPEAT_AT] + ctl[CURSOR]])
         ctl[CURSOR] += 1
         if enabled(ctl, actor, living) == 1:
             return actor

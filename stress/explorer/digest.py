@@ -35,6 +35,8 @@ def digest_of(program: Program) -> str:
     model.initialize(ram)
     state.update(ram.array.tobytes())
     state.update(repr((model.undefined, model.locks)).encode())
+    if model.spurious:
+        state.update(f"spurious {model.spurious}".encode())
     if any(model.arguments):
         state.update(repr(model.arguments).encode())
     return state.hexdigest()[:DIGEST_DIGITS]

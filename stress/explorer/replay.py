@@ -11,7 +11,7 @@ from stress.explorer.loading import stop_loading
 from stress.explorer.report.cause import cause_of
 from stress.explorer.report.explain import trace_of
 from stress.explorer.report.failure import Failure
-from stress.explorer.token import Token
+from stress.explorer.token import Directive, Token
 from stress.explorer.witness import preempted_steps, run_directives, steering, traced_machine
 from stress.machine import block as cb
 from stress.machine.block_layout import Settings
@@ -126,7 +126,7 @@ def _require_same_program(program: Program, token: Token) -> None:
             " replay it with that one"
         )
     actors = [d.actor for d in token.directives if d.actor is not None]
-    actors += [d.following for d in token.directives]
+    actors += [d.following for d in token.directives if isinstance(d, Directive)]
     cpus = len(program.threads)
     if actors and max(actors) >= MODELS[token.memory].actors(cpus):
         raise MisuseError(

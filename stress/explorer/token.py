@@ -3,7 +3,8 @@
 ::
 
     shm1/examples/lost_update.py:program/sc/y/10000/check/1/5f0c2a91d3e4/s.0-1,0.1-1
-    |    |                               |  | |     |     | |            directives (steer.py)
+    |    |                               |  | |     |     | |            directives, and choices
+    |    |                               |  | |     |     | |            such as 0.3=2 (steer.py)
     |    where the program is found      |  | |     |     | digest of kernels and initial memory
     |    (address.py; quoted as in URLs) |  | |     |     code
     version                              |  | |     kind of the failure
@@ -31,8 +32,10 @@ NO_DIRECTIVES = "-"
 CURE = f"use the line that a failure prints, it starts with {VERSION}/"
 _NUMBER = "[0-9]{1,40}"
 _ONE = f"({START}|{_NUMBER})[.]({_NUMBER})-({_NUMBER})"
-_ANY = f"(?:{START}|{_NUMBER})[.]{_NUMBER}-{_NUMBER}"
+_ANY = f"(?:(?:{START}|{_NUMBER})[.]{_NUMBER}-{_NUMBER}|{_NUMBER}[.]{_NUMBER}={_NUMBER})"
+_CHOICE = f"({_NUMBER})[.]({_NUMBER})=({_NUMBER})"
 _DIRECTIVE = re.compile(_ONE)
+_CHOSEN = re.compile(_CHOICE)
 _TOKEN = re.compile(
     f"{VERSION}/(.*)/([^/]+)/(?:y|p({_NUMBER}))/(0*[1-9][0-9]{{,15}})/([^/]+)/(-?{_NUMBER})"
     f"/([0-9a-f]{{{DIGEST_DIGITS}}})/({NO_DIRECTIVES}|{_ANY}(?:,{_ANY})*)"
@@ -53,6 +56,21 @@ class Directive:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """When ``actor`` has made ``count`` steps, its next one has the outcome ``value``."""
+
+    actor: int
+    count: int
+    value: int
+
+    def __str__(self) -> str:
+        return f"{self.actor}.{self.count}={self.value}"
+
+
+Directives = tuple[Directive | Choice, ...]
+
+
+@dataclass(frozen=True)
 class Token:
     """A schedule and everything needed to repeat it, except the program itself."""
 
@@ -64,7 +82,7 @@ class Token:
     kind: str
     code: int
     digest: str
-    directives: tuple[Directive, ...]
+    directives: Directives
 
     def __str__(self) -> str:
         fairness = f"p{self.free_spins}" if self.parking else "y"
@@ -110,8 +128,17 @@ class Token:
         )
 
 
-def _directives(text: str) -> tuple[Directive, ...]:
-    return tuple(
-        Directive(None if actor == START else int(actor), int(count), int(following))
-        for actor, count, following in _DIRECTIVE.findall(text)
-    )
+def _directives(text: str) -> Directives:
+    """Those of a text that has the form of some."""
+    parts = [] if text == NO_DIRECTIVES else text.split(",")
+    found: list[Directive | Choice] = []
+    for part in parts:
+        chosen = _CHOSEN.fullmatch(part)
+        if chosen:
+            found.append(Choice(*map(int, chosen.groups())))
+            continue
+        match = _DIRECTIVE.fullmatch(part)
+        assert match is not None, "the pattern of a token has seen it"
+        actor, count, following = match.groups()
+        found.append(Directive(None if actor == START else int(actor), int(count), int(following)))
+    return tuple(found)

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stress.explorer.report.trace import kind_of
-from stress.explorer.strategies.steer import extract, flag_at, steer, steer_words
-from stress.explorer.token import Directive
+from stress.explorer.strategies.steer import choices_at, extract, flag_at, steer, steer_words
+from stress.explorer.token import Choice, Directive, Directives
 from stress.machine import block as cb
 from stress.machine.block_layout import Settings
 from stress.machine.engines import make_machine
 from stress.machine.interpreted import InterpretedMachine
-from stress.machine.machine import VERDICTS, Machine
+from stress.machine.machine import VERDICTS, Block, Machine
 from stress.machine.models import MODELS
 from stress.machine.program import Program
 
@@ -32,7 +32,7 @@ class Witness:
     """A failing schedule as directives."""
 
     signature: Signature
-    directives: tuple[Directive, ...]
+    directives: Directives
     shrunk: bool
     replays: int
     seconds: float
@@ -64,24 +64,37 @@ def signature_of(machine: Machine) -> Signature | None:
     return kind_of(verdict), int(block[cb.CODE]), at
 
 
-def run_directives(machine: Machine, directives: Sequence[Directive]) -> Signature | None:
+def run_directives(machine: Machine, directives: Sequence[Directive | Choice]) -> Signature | None:
     """Run one schedule by its directives."""
     block = machine.block
     actors = int(block[cb.ACTORS])
     area = int(block[cb.TREE_AT])
     start = (actors,)
     coded = sorted(
-        (*(start if d.actor is None else (d.actor,)), d.count, d.following) for d in directives
+        (*(start if d.actor is None else (d.actor,)), d.count, d.following)
+        for d in directives
+        if isinstance(d, Directive)
     )
-    block[area] = len(coded)
-    for k, triple in enumerate(coded):
-        for offset, value in enumerate(triple):
-            block[area + 1 + 3 * k + offset] = value
+    _write_triples(block, area, coded)
+    chosen = [(d.actor, d.count, d.value) for d in directives if isinstance(d, Choice)]
+    _write_triples(block, choices_at(block), chosen)
     machine.call(steer)
     return signature_of(machine)
 
 
-def directives_of(machine: Machine, trace: Sequence[int]) -> tuple[Directive, ...]:
+def _write_triples(block: Block, at: int, triples: Sequence[tuple[int, ...]]) -> None:
+    """Their number, and they."""
+    block[at] = len(triples)
+    for k, triple in enumerate(triples):
+        for offset, value in enumerate(triple):
+            block[at + 1 + 3 * k + offset] = value
+
+
+def _read_triples(block: Block, at: int, count: int) -> list[list[int]]:
+    return [[int(block[at + 1 + 3 * k + j]) for j in range(3)] for k in range(count)]
+
+
+def directives_of(machine: Machine, trace: Sequence[int]) -> Directives:
     """The directives at which ``trace`` leaves the default schedule."""
     block = machine.block
     first = int(block[cb.REPEAT_AT])
@@ -89,9 +102,13 @@ def directives_of(machine: Machine, trace: Sequence[int]) -> tuple[Directive, ..
         block[first + k] = actor
     count = machine.call(extract, len(trace))
     actors = int(block[cb.ACTORS])
-    area = int(block[cb.TREE_AT]) + 1
-    triples = [[int(block[area + 3 * k + j]) for j in range(3)] for k in range(count)]
-    return tuple(Directive(None if a == actors else a, c, n) for a, c, n in triples)
+    switches = _read_triples(block, int(block[cb.TREE_AT]), count)
+    at = choices_at(block)
+    chosen = _read_triples(block, at, int(block[at]))
+    return (
+        *(Directive(None if a == actors else a, c, n) for a, c, n in switches),
+        *(Choice(*triple) for triple in chosen),
+    )
 
 
 def find_witness(
@@ -113,12 +130,14 @@ def find_witness(
 class Attempts:
     """The test of delta debugging, with a count and a time limit."""
 
-    def __init__(self, fails: Callable[[Sequence[Directive]], bool], seconds: float) -> None:
+    def __init__(
+        self, fails: Callable[[Sequence[Directive | Choice]], bool], seconds: float
+    ) -> None:
         self._fails = fails
         self._deadline = time.perf_counter() + seconds
         self.count = 0
 
-    def still_fails(self, directives: Sequence[Directive]) -> bool:
+    def still_fails(self, directives: Directives) -> bool:
         self.count += 1
         return self._fails(directives)
 
@@ -127,9 +146,7 @@ class Attempts:
         return time.perf_counter() > self._deadline
 
 
-def shrink(
-    directives: tuple[Directive, ...], attempts: Attempts
-) -> tuple[tuple[Directive, ...], bool]:
+def shrink(directives: Directives, attempts: Attempts) -> tuple[Directives, bool]:
     """Drop all directives that are not needed; False with them if time ran out first."""
     kept = list(directives)
     parts = 2
@@ -139,7 +156,7 @@ def shrink(
             if attempts.out_of_time:
                 return tuple(kept), False
             without = kept[:first] + kept[first + size :]
-            if attempts.still_fails(without):
+            if attempts.still_fails(tuple(without)):
                 kept = without
                 parts = max(parts - 1, 2)
                 break
@@ -151,7 +168,7 @@ def shrink(
 
 
 def traced_machine(
-    model: Program, settings: Settings, directives: Sequence[Directive]
+    model: Program, settings: Settings, directives: Sequence[Directive | Choice]
 ) -> tuple[InterpretedMachine, Signature | None]:
     """Run the schedule again, interpreted, with the source of every step."""
     chosen = steering(settings, len(model.threads))

@@ -11,6 +11,7 @@ from shmalloc.engine import ops
 from shmalloc.engine.control import inlined, scheduler
 from shmalloc.units import Control
 from stress.machine import block as cb
+from stress.machine.choices import do_choose, do_wait
 from stress.machine.parking import OWN, begin_spin, watch
 from stress.machine.primitives import added, put, read_word
 from stress.machine.races import check_access, check_store, swapped_both
@@ -153,18 +154,6 @@ def note_update(ctl: Control, cpu: int, at: int, found: int) -> None:
 
 
 @scheduler
-def do_wait(ctl: Control, cpu: int, at: int) -> None:
-    """Compare and sleep in one step, so that a lost wake-up is always the caller's bug."""
-    if (read_word(ctl, at) ^ ctl[cb.ARG + cpu]) & cb.LOW_HALF == 0:
-        ctl[cb.STATE + cpu] = cb.ASLEEP
-        ctl[cb.VALUE + cpu] = 1
-    else:
-        ctl[cb.VALUE + cpu] = 0
-    if ctl[cb.PARKING] == 1:
-        ctl[cb.DIRTY + cpu] = 1
-
-
-@scheduler
 def sleepers(ctl: Control, cpu: int, at: int) -> int:
     """The number of CPUs that a wake of ARG CPUs at word ``at`` will wake."""
     count = 0
@@ -196,6 +185,8 @@ def access(ctl: Control, cpu: int, op: int, at: int) -> None:
         do_wait(ctl, cpu, at)
     elif op == ops.OP_WAKE:
         ctl[cb.VALUE + cpu] = sleepers(ctl, cpu, at)
+    elif op == ops.OP_CHOOSE:
+        do_choose(ctl, cpu)
     else:
         ctl[cb.VALUE + cpu] = 0
     if ctl[cb.CLOCKED] == 1:

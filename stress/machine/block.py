@@ -21,6 +21,8 @@ so a reset costs what was written.
 MAX_CPUS = 64
 BUFFER_DEPTH = 8
 MAX_ACTORS = MAX_CPUS * (1 + BUFFER_DEPTH)
+MAX_VALUES = 60  # of one choice: a set of them is one word
+MAX_SPURIOUS = 1_000
 MAX_ARGUMENTS = 6  # of a thread, behind the memory and the CPU
 
 # --- header: the machine -------------------------------------------------------------------------
@@ -41,6 +43,7 @@ IDLE_LIMIT = 13
 LOGGING = 14
 CLOCKED = 15  # races, torn reads and undefined words are looked for
 PARKING = 16  # a CPU that relaxed waits for a change of what it read, not for any step of others
+SPURIOUS = 18  # how many waits of each CPU may return without a wake, in one schedule
 FREE_SPINS = 17  # parking: repeated spins before a CPU waits
 # --- header: this schedule -----------------------------------------------------------------------
 STEPS = 20  # also the model's clock
@@ -71,7 +74,7 @@ TABLE_FULL = 47  # outcomes that did not fit the table
 LONGEST = 48  # most steps of a schedule
 REPEATS = 49  # schedules run twice to see whether they repeat
 # --- header: areas -------------------------------------------------------------------------------
-TRACE_AT = 60  # the actor of each step
+TRACE_AT = 60  # the actor of each step, with the value of a choice (choices.py)
 REPEAT_AT = 61  # a copy of it, to be followed
 LOG_AT = 62  # EVENT_WORDS a step
 STAMPS_AT = 63  # one word a word of memory
@@ -129,6 +132,8 @@ WATCHED = 1536  # words it read since its last relax; -1: more than fit
 READ_NEXT = 1600
 OVERTAKEN = 1664  # another actor changed what it read since its last relax
 RESUMING = 1728  # it relaxed after enough equal spins: its next step needs such a change
+CHOICE = 1792  # the value that its next step gives, if it has several (choices.py)
+SPURIOUS_LEFT = 1856  # waits that may yet return without a wake
 # --- one word for each actor ---------------------------------------------------------------------
 CHOICES = 2048
 LOCALS = CHOICES + MAX_ACTORS  # steps made

@@ -18,7 +18,7 @@ import numpy as np
 from greenlet import getcurrent, greenlet
 
 from shmalloc import words as words_module
-from shmalloc.compiler.integers import wrap
+from shmalloc.compiler.integers import Trap, wrap
 from shmalloc.compiler.rewrite import placed, runnable
 from shmalloc.compiler.runtime import FAULT_NUMBERS
 from shmalloc.dialect import Kernel
@@ -26,7 +26,7 @@ from shmalloc.engine import ops
 from shmalloc.errors import KernelFault
 from shmalloc.memory import Ram, Unexpected
 from stress.machine import block as cb
-from stress.machine import primitives
+from stress.machine import primitives, vocabulary
 from stress.machine.block_layout import Settings
 from stress.machine.machine import events_of
 from stress.machine.program import Program, plan_of, require_results
@@ -36,7 +36,7 @@ from stress.machine.vocabulary import CheckedRam
 
 _FAULTS = (ArithmeticError, Unexpected)  # what a rewritten kernel raises, but for its accesses
 State = tuple[tuple[object, ...], ...]
-_OWN_FILES = frozenset({__file__, words_module.__file__})
+_OWN_FILES = frozenset({__file__, words_module.__file__, vocabulary.__file__})
 
 
 class InterpretedMemory:
@@ -130,6 +130,11 @@ class InterpretedMemory:
 
     def notice(self, i: int) -> None:
         """Only a supervisor announces a death (stress/crash)."""
+
+    def choose(self, n: int) -> int:
+        if not 1 <= n <= cb.MAX_VALUES:
+            raise Trap("choice")
+        return self._post(ops.OP_CHOOSE, 0, n)
 
     def expect(self, condition: int, code: int) -> None:
         if not condition:

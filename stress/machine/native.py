@@ -24,7 +24,8 @@ from stress.machine import block as cb
 from stress.machine import fibers
 from stress.machine.block_layout import Settings
 from stress.machine.native_checks import memory_of
-from stress.machine.native_memory import CONTROL, MODEL, STACK_BYTES
+from stress.machine.native_control import CONTROL, STACK_BYTES
+from stress.machine.native_memory import MODEL
 from stress.machine.program import Program, plan_of, require_results
 
 

@@ -2,7 +2,7 @@
 
 ``WATCHED`` can only be read: a word that writes is a fault. ``TRACKED`` is that of a check that may
 write: what it changes is remembered, and put back before the next schedule (primitives.py). A fault
-ends the kernel and is the outcome of the schedule (``model.check`` in native_memory.py).
+ends the kernel and is the outcome of the schedule (``model.check`` in native_control.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from shmalloc.compiler.code import RARELY, Code
 from shmalloc.compiler.kinds import Emitter, Kind, Registers
 from shmalloc.engine import ops
 from stress.machine import block as cb
-from stress.machine.native_memory import FILES, WROTE, nothing, now_of, of_cpu, remembered
+from stress.machine.native_control import WROTE, of_cpu
+from stress.machine.native_memory import FILES, nothing, now_of, remembered
 from stress.machine.program import Program
 
 

@@ -1,9 +1,8 @@
-"""The kinds of memory of the native model: what a word means to threads and to the scheduler.
+"""The memory of threads of the native model.
 
-``MODEL`` is the memory of threads: each word posts its access in the control block (block.py),
-switches to the scheduler, which performs it, and returns the value that it left there.
-``CONTROL`` is the scheduler's own block, unchecked; its primitives (primitives.py) are here, too.
-The memory of check and invariant kernels is in native_checks.py.
+Each word posts its access in the control block (block.py), switches to the scheduler, which
+performs it, and returns the value that it left there. native_control.py has the scheduler's own
+block, native_checks.py the memory of check and invariant kernels.
 
 A fault of a thread (a division by zero) ends the schedule; its fiber is never continued.
 
@@ -16,222 +15,19 @@ from __future__ import annotations
 from shmalloc.compiler import words
 from shmalloc.compiler.code import RARELY, Code
 from shmalloc.compiler.kinds import Emitter, Kind, Registers
-from shmalloc.compiler.runtime import CODE, EXPECTATION, FAULT, FRAME_WORDS, INDEX, ODD_PAIR, PLACE
+from shmalloc.compiler.runtime import CHOICE, EXPECTATION
 from shmalloc.engine import ops
 from stress.machine import block as cb
-from stress.machine import fibers
+from stress.machine import native_control
+from stress.machine.native_control import CONTROL, fiber_text, of_cpu, parked, slot
 from stress.machine.primitives import remember
 
-STACK_BYTES = fibers.STACK_WORDS * 8
-WROTE = 16  # behind the faults of runtime.py: a memory that is only looked at was written
-FILES = (__file__, cb.__file__, fibers.__file__)
-STACK_STAGGER_BYTES = 24 * 8  # else the tops of all stacks fall into one set of the cache
+FILES = (*native_control.FILES, __file__)
 
 
-# --- the control block ---------------------------------------------------------------------------
-def _no_fault(code: Code, memory: Registers, what: int, index: str) -> None:
-    """The scheduler does nothing without meaning; if it did, this process could not be trusted."""
-    code.do("call void @llvm.trap()")
-    code.end("unreachable")
-
-
-def _get(code: Code, memory: Registers, arguments: list[str]) -> str:
-    return code.load(code.word(memory["base"], arguments[0]))
-
-
-def _set(code: Code, memory: Registers, arguments: list[str]) -> None:
-    code.store(arguments[1], code.word(memory["base"], arguments[0]))
-
-
-def _fiber_text(code: Code) -> None:
-    code.module.need("fiber.swap", lambda: fibers.swap_text(code.target))
-
-
-def of_cpu(code: Code, block: str, array: int, cpu: str) -> str:
-    """Address of the word of ``cpu`` in one of the block's arrays."""
-    return code.word(block, code.op(f"add i64 {cpu}, {array}"))
-
-
-def _pointer(code: Code, block: str, slot: int) -> str:
-    return code.op(f"load ptr, ptr {code.word(block, str(slot))}, align 8")
-
-
-def _read_word(code: Code, memory: Registers, arguments: list[str]) -> str:
-    return code.load(code.word(_pointer(code, memory["base"], cb.BASE), arguments[0]))
-
-
-def _write_word(code: Code, memory: Registers, arguments: list[str]) -> None:
-    code.store(arguments[1], code.word(_pointer(code, memory["base"], cb.BASE), arguments[0]))
-
-
-def _added(code: Code, memory: Registers, arguments: list[str]) -> str:
-    return code.op(f"add i64 {arguments[0]}, {arguments[1]}")
-
-
-def _resume(code: Code, memory: Registers, arguments: list[str]) -> None:
-    _fiber_text(code)
-    block = memory["base"]
-    stack = code.load(of_cpu(code, block, cb.SP, arguments[0]))
-    code.call("@fiber.swap", [f"ptr {code.word(block, str(cb.HUB_SP))}", stack], "void")
-
-
-def _launch(code: Code, memory: Registers, arguments: list[str]) -> None:
-    """Write the first frame: the first switch to it pops registers and enters the trampoline."""
-    _fiber_text(code)
-    code.module.need("fiber.trampoline", lambda: fibers.trampoline_text(code.target))
-    code.module.need("model.main", _main_text)
-    block, cpu, frame = memory["base"], arguments[0], fibers.FRAMES[code.target]
-    stacks = code.load(code.word(block, str(cb.STACKS)))
-    below = code.op(f"mul i64 {code.op(f'add i64 {cpu}, 1')}, {STACK_BYTES}")
-    stagger = code.op(f"mul i64 {cpu}, {STACK_STAGGER_BYTES}")
-    top = code.op(f"sub i64 {code.op(f'add i64 {stacks}, {below}')}, {stagger}")
-    start = code.op(f"sub i64 {top}, {frame.words * 8}")
-    at = code.op(f"inttoptr i64 {start} to ptr")
-    values = (
-        (frame.argument, f"ptr {block}"),
-        (frame.entry, "ptr @model.main"),
-        (frame.pointer, "i64 0"),
-        (frame.back, "ptr @fiber.trampoline"),
-    )
-    for offset, value in values:
-        code.do(f"store {value}, ptr {code.word(at, str(offset))}, align 8")
-    code.store(start, of_cpu(code, block, cb.SP, cpu))
-
-
-def _main_text() -> str:
-    """Where every fiber starts: run the kernel of the CPU, then never run again."""
-    return f"""define internal void @model.main(ptr %ctl) noinline nounwind {{
-  %cpu.at = getelementptr i64, ptr %ctl, i64 {cb.CURRENT}
-  %cpu = load i64, ptr %cpu.at, align 8
-  %base.at = getelementptr i64, ptr %ctl, i64 {cb.BASE}
-  %base = load ptr, ptr %base.at, align 8
-  %words.at = getelementptr i64, ptr %ctl, i64 {cb.WORDS}
-  %words = load i64, ptr %words.at, align 8
-{_slot("entry", cb.ENTRY)}  %kernel = load ptr, ptr %entry, align 8
-{_called()}{_slot("return", cb.RETURN)}  store i64 %result, ptr %return, align 8
-{_slot("op", cb.OP)}  store i64 {ops.OP_FINISH}, ptr %op, align 8
-{_slot("state", cb.STATE)}  store i64 {cb.FINISHED}, ptr %state, align 8
-{_parked()}}}
-"""
-
-
-def _called() -> str:
-    """IR that calls ``%kernel`` with as many arguments as the program gives to ``%cpu``."""
-    row = 1 + cb.MAX_ARGUMENTS
-    text = f"""  %rows.at = getelementptr i64, ptr %ctl, i64 {cb.ARGUMENTS_AT}
-  %rows = load i64, ptr %rows.at, align 8
-  %before = mul i64 %cpu, {row}
-  %first = add i64 %rows, %before
-  %row = getelementptr i64, ptr %ctl, i64 %first
-  %count = load i64, ptr %row, align 8
-  switch i64 %count, label %with.0 [{" ".join(f"i64 {k}, label %with.{k}" for k in range(1, row))}]
-"""
-    given = "ptr %base, i64 %words, ptr %ctl, i64 %cpu"
-    for count in range(row):
-        text += f"with.{count}:\n"
-        for k in range(count):
-            text += f"  %a.{count}.{k}.at = getelementptr i64, ptr %row, i64 {k + 1}\n"
-            text += f"  %a.{count}.{k} = load i64, ptr %a.{count}.{k}.at, align 8\n"
-        more = "".join(f", i64 %a.{count}.{k}" for k in range(count))
-        text += f"  %r.{count} = call i64 %kernel({given}{more})\n  br label %called\n"
-    found = ", ".join(f"[ %r.{count}, %with.{count} ]" for count in range(row))
-    return f"{text}called:\n  %result = phi i64 {found}\n"
-
-
-def _slot(name: str, array: int) -> str:
-    """IR of the address of the word of ``%cpu`` in an array of ``%ctl``."""
-    return (
-        f"  %{name}.k = add i64 %cpu, {array}\n"
-        f"  %{name} = getelementptr i64, ptr %ctl, i64 %{name}.k\n"
-    )
-
-
-def _parked() -> str:
-    """IR that switches from the fiber of ``%cpu`` to the scheduler, for good."""
-    return (
-        f"{_slot('sp', cb.SP)}  %hub.at = getelementptr i64, ptr %ctl, i64 {cb.HUB_SP}\n"
-        "  %hub = load i64, ptr %hub.at, align 8\n"
-        "  call void @fiber.swap(ptr %sp, i64 %hub)\n  unreachable\n"
-    )
-
-
-def _run_kernel(code: Code, memory: Registers, arguments: list[str]) -> str:
-    code.module.need("model.check", _check_text)
-    entry = code.op(f"load ptr, ptr {code.word(memory['base'], arguments[0])}, align 8")
-    return code.call("@model.check", [f"ptr {memory['base']}", f"ptr {entry}"])
-
-
-def _check_text() -> str:
-    """Run a check or invariant kernel in a frame of its own; a fault of it is the outcome."""
-    return f"""define internal i64 @model.check.thunk(ptr %call) noinline nounwind {{
-  %ctl.at = getelementptr i64, ptr %call, i64 {PLACE}
-  %ctl = load ptr, ptr %ctl.at, align 8
-  %code.at = getelementptr i64, ptr %call, i64 {CODE}
-  %code = load ptr, ptr %code.at, align 8
-  %base.at = getelementptr i64, ptr %ctl, i64 {cb.BASE}
-  %base = load ptr, ptr %base.at, align 8
-  %words.at = getelementptr i64, ptr %ctl, i64 {cb.WORDS}
-  %words = load i64, ptr %words.at, align 8
-  %r = call i64 %code(ptr %base, i64 %words, ptr %ctl, ptr %call)
-  ret i64 %r
-}}
-define internal i64 @model.check(ptr %ctl, ptr %entry) noinline nounwind {{
-  %call = alloca [{FRAME_WORDS} x i64], align 16
-  %ctl.at = getelementptr i64, ptr %call, i64 {PLACE}
-  store ptr %ctl, ptr %ctl.at, align 8
-  %code.at = getelementptr i64, ptr %call, i64 {CODE}
-  store ptr %entry, ptr %code.at, align 8
-  %fault.at = getelementptr i64, ptr %call, i64 {FAULT}
-  store i64 0, ptr %fault.at, align 8
-  %r = call i64 @rt.enter(ptr @model.check.thunk, ptr %call)
-  %what = load i64, ptr %fault.at, align 8
-  %bad = icmp ne i64 %what, 0
-  br i1 %bad, label %faulty, label %done, !prof !0
-faulty:
-  %access = icmp ule i64 %what, {ODD_PAIR}
-  %expected = icmp eq i64 %what, {EXPECTATION}
-  %wrote = icmp eq i64 %what, {WROTE}
-  %other = select i1 %expected, i64 {cb.EXPECTATION}, i64 {cb.ARITHMETIC}
-  %without = select i1 %wrote, i64 {cb.WROTE}, i64 %other
-  %outcome = select i1 %access, i64 {cb.MEMORY}, i64 %without
-  %outcome.at = getelementptr i64, ptr %ctl, i64 {cb.OUTCOME}
-  store i64 %outcome, ptr %outcome.at, align 8
-  %said.at = getelementptr i64, ptr %call, i64 {INDEX}
-  %said = load i64, ptr %said.at, align 8
-  %says = or i1 %expected, %wrote
-  %number = select i1 %says, i64 %said, i64 %what
-  %told = select i1 %access, i64 0, i64 %number
-  %told.at = getelementptr i64, ptr %ctl, i64 {cb.CODE}
-  store i64 %told, ptr %told.at, align 8
-  ret i64 %told
-done:
-  ret i64 %r
-}}
-"""
-
-
-CONTROL = Kind(
-    "control",
-    ("base",),
-    {
-        "getitem": _get,
-        "setitem": _set,
-        "launch": _launch,
-        "resume": _resume,
-        "run_kernel": _run_kernel,
-        "read_word": _read_word,
-        "write_word": _write_word,
-        "added": _added,
-    },
-    _no_fault,
-    files=FILES,
-)
-
-
-# --- the memory of threads -----------------------------------------------------------------------
 def _posted(code: Code, memory: Registers, op: int, index: str, *operands: str) -> str:
     """Post an access, let the scheduler choose, and return the value it left: this CPU's step."""
-    _fiber_text(code)
+    fiber_text(code)
     code.module.need("model.post", _post_text)
     many = len(operands) > 1
     given = [*operands, "0", "0", "0", "0"][: 4 if many else 1]
@@ -250,13 +46,13 @@ def _post_text() -> str:
     return f"""{head} noinline nounwind {{
   %cpu.at = getelementptr i64, ptr %ctl, i64 {cb.CURRENT}
   %cpu = load i64, ptr %cpu.at, align 8
-{_slot("op", cb.OP)}  store i64 %what, ptr %op, align 8
-{_slot("at", cb.AT)}  store i64 %i, ptr %at, align 8
-{_slot("arg", cb.ARG)}  store i64 %a, ptr %arg, align 8
-{_slot("sp", cb.SP)}  %hub.at = getelementptr i64, ptr %ctl, i64 {cb.HUB_SP}
+{slot("op", cb.OP)}  store i64 %what, ptr %op, align 8
+{slot("at", cb.AT)}  store i64 %i, ptr %at, align 8
+{slot("arg", cb.ARG)}  store i64 %a, ptr %arg, align 8
+{slot("sp", cb.SP)}  %hub.at = getelementptr i64, ptr %ctl, i64 {cb.HUB_SP}
   %hub = load i64, ptr %hub.at, align 8
   call void @fiber.swap(ptr %sp, i64 %hub)
-{_slot("value", cb.VALUE)}  %found = load i64, ptr %value, align 8
+{slot("value", cb.VALUE)}  %found = load i64, ptr %value, align 8
   ret i64 %found
 }}
 """
@@ -266,7 +62,7 @@ def _post4_text() -> str:
     """``model.post`` with four operands."""
     given = ", ".join(f"i64 %{name}" for name in ("what", "i", "a", "b", "c", "d"))
     stores = "".join(
-        f"{_slot(name, array)}  store i64 %{value}, ptr %{name}, align 8\n"
+        f"{slot(name, array)}  store i64 %{value}, ptr %{name}, align 8\n"
         for name, array, value in (
             ("arg1", cb.ARG1, "b"),
             ("arg2", cb.ARG2, "c"),
@@ -283,7 +79,7 @@ def _post4_text() -> str:
 
 
 def _thread_fault(code: Code, memory: Registers, what: int, index: str) -> None:
-    _fiber_text(code)
+    fiber_text(code)
     code.module.need("model.fault", _fault_text)
     outcome, said = cb.ARITHMETIC, str(what)
     if what == EXPECTATION:
@@ -304,8 +100,18 @@ def _fault_text() -> str:
   store i64 %what, ptr %code, align 8
   %whose = getelementptr i64, ptr %ctl, i64 {cb.FAULT_CPU}
   store i64 %cpu, ptr %whose, align 8
-{_parked()}}}
+{parked()}}}
 """
+
+
+def _choose(code: Code, memory: Registers, arguments: list[str]) -> str:
+    below = code.op(f"sub i64 {arguments[0]}, 1")
+    bad, good = code.fresh("bad"), code.fresh("good")
+    code.branch(code.op(f"icmp uge i64 {below}, {cb.MAX_VALUES}"), bad, good, RARELY)
+    code.label(bad)
+    _thread_fault(code, memory, CHOICE, "0")
+    code.label(good)
+    return _posted(code, memory, ops.OP_CHOOSE, "0", arguments[0])
 
 
 def _cas(code: Code, memory: Registers, arguments: list[str]) -> str:
@@ -390,6 +196,7 @@ MODEL = Kind(
         **{word: _write(op) for word, op in (ops.WRITES | ops.SLEEPS).items()},
         **{word: _update(op) for word, op in ops.UPDATES.items()},
         **{word: _ordering(op) for word, op in ops.ORDERINGS.items()},
+        "choose": _choose,
         "cas": _cas,
         "cas2": _cas2,
         "load2": _load2,

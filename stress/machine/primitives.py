@@ -1,7 +1,7 @@
 """What changes under a schedule, and how it is put back: the six primitives and the undo log.
 
 The primitives are the only places where the two engines differ: interpreted they are methods
-of the block, compiled they are in the kind of memory CONTROL (native_memory.py).
+of the block, compiled they are in the kind of memory CONTROL (native_control.py).
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from stress.machine.arguments import (
     size_of,
     threads_of,
     tuple_of,
+    whole_of,
     word_of,
 )
 from stress.machine.block_layout import BlockPlan, Settings, add_arguments, plan_block
@@ -64,6 +65,8 @@ class Program:
     written is a failure.
     ``locks``: words whose low 16 bits are 1 + the CPU that holds them, 0 when free: with them a
     deadlock of sleepers is seen at the moment its cycle closes, while other CPUs still run.
+    ``spurious``: how many waits of each CPU may return without a wake, in one schedule: the
+    explorer tries it at every ``wait``, as real futexes and condition variables do.
     ``names``: what words are called, ``{0: "head", "tail": 2}``; either way round.
     ``word_name(index)``, ``value_name(index, value)``, ``pair_name(index, low, high)``,
     ``code_name(code)``: the same as functions, for words that ``names`` leaves out, for what a
@@ -83,6 +86,7 @@ class Program:
     observe: Sequence[Observed] = ()
     undefined: Sequence[tuple[int, int]] = ()
     locks: Sequence[int] = ()
+    spurious: int = 0
     story: str = ""
     names: Names | None = None
     word_name: WordName | None = None
@@ -111,6 +115,7 @@ class Program:
         require_vocabulary(threads, self.check, self.invariant)
         self._set("init", image_of(self.init, words))
         self._set_each("observe", lambda what: observed_of(what, words, len(threads)))
+        self._set("spurious", whole_of("spurious", self.spurious, 0, cb.MAX_SPURIOUS))
         self._set_each("locks", lambda at: word_of("locks", at, words))
         self._set_each("undefined", lambda ends: range_of("undefined", ends, words))
         object.__setattr__(self, "names", by_index(self.names, self.words))
@@ -197,4 +202,5 @@ def plan_of(program: Program, settings: Settings) -> BlockPlan:
         program.locks,
     )
     add_arguments(plan, program.arguments)
+    plan.content[cb.SPURIOUS] = program.spurious
     return plan

@@ -16,8 +16,9 @@ Rules:
   all that are awake have relaxed, all of them are released (a bounded spin may yet give up).
   With PARKING (dfs, dpor; see parking.py) it waits for a change of a word it read instead
 - when every CPU that is awake relaxed IDLE_LIMIT times and no word changed meanwhile: livelock
-- wait compares and sleeps in one step and never wakes early; wake moves the lowest CPUs first;
-  no CPU awake and at least one asleep: deadlock; at once if sleepers wait for locks in a cycle
+- wait compares and sleeps in one step; with SPURIOUS it may return early instead, which stands for
+  a sleeper that wakes without a wake; wake moves the lowest CPUs first; no CPU awake and at least
+  one asleep: deadlock; at once if sleepers wait for locks in a cycle
 - a step outside memory is never performed; the schedule ends with the verdict "memory"
 """
 
@@ -275,6 +276,8 @@ def begin(ctl: Control) -> None:
         ctl[cb.ENABLED_BY + cpu] = 0
         ctl[cb.BUFFERED + cpu] = 0
         ctl[cb.RETURN + cpu] = 0
+        ctl[cb.CHOICE + cpu] = 0
+        ctl[cb.SPURIOUS_LEFT + cpu] = ctl[cb.SPURIOUS]
         if ctl[cb.PARKING] == 1:
             start_watching(ctl, cpu)
     for cpu in range(ctl[cb.CPUS]):

@@ -1,6 +1,7 @@
 """Words of kernels that only a scheduler gives a meaning: what the other memories refuse.
 
     returned(mem, cpu)    in a check: what the kernel of ``cpu`` returned
+    choose(mem, n)        in a thread: any of 0 to n - 1, tried like the orders of steps
 
 Rules: a check alone may ask what was returned, because an invariant sees CPUs that still run. The
 kernels of a program are looked through, with all that they call, when the program is made.
@@ -20,6 +21,15 @@ from shmalloc.memory import Ram, WordError
 def returned(mem: Any, cpu: int) -> Any:
     """What the kernel of ``cpu`` returned; in a check only."""
     return _explored(mem, "returned")(cpu)
+
+
+@primitive("int")
+def choose(mem: Any, n: int) -> Any:
+    """One of ``0 .. n - 1``: exhaustive strategies try each, the others draw. n is 1 to 60.
+
+    A step of its own, which no other CPU can see. In a thread only.
+    """
+    return _explored(mem, "choose")(n)
 
 
 def _explored(mem: Any, word: str) -> Callable[..., Any]:
@@ -43,13 +53,22 @@ class CheckedRam(Ram):
         return values[cpu]
 
 
+_PLACES = {"choose": "a thread", "returned": "a check"}
+
+
 def require_vocabulary(threads: Sequence[Kernel], check: Any, invariant: Any) -> None:
     """Refuse a word where it has no meaning."""
-    for argument, kernels in (("threads", threads), ("invariant", [invariant])):
+    for argument, kernels, foreign in (
+        ("threads", threads, (returned,)),
+        ("check", [check], (choose,)),
+        ("invariant", [invariant], (returned, choose)),
+    ):
         for kernel in kernels:
-            if says(kernel, returned):
-                name = kernel.__qualname__
-                raise MisuseError(f"{argument}: {name} calls returned(); a check alone may call it")
+            for word in foreign:
+                if says(kernel, word):
+                    name, place = word.__name__, _PLACES[word.__name__]
+                    text = f"{argument}: {kernel.__qualname__} calls {name}(); {place} alone"
+                    raise MisuseError(f"{text} may call it")
 
 
 def says(kernel: Any, word: Callable[..., Any]) -> bool:

@@ -18,7 +18,7 @@ from shmalloc.compiler.instances import Instance, symbol_of
 from shmalloc.compiler.link import link
 from shmalloc.compiler.words import RAM
 from shmalloc.engine import plans
-from stress.machine.native_memory import CONTROL
+from stress.machine.native_control import CONTROL
 from support import arm_code, machine_code
 from support.machine_code import LSE
 

@@ -30,6 +30,7 @@ PLAIN_READ, PLAIN_WRITE, LOAD, STORE, STORE_RELAXED = 0, 1, 2, 4, 5
 EXCHANGE, FETCH_ADD, FETCH_OR, FETCH_AND, CAS, CAS2, LOAD2 = 6, 7, 8, 9, 10, 11, 12
 WAIT, WAKE, SPIN_UNTIL, SPIN_THRICE, SPIN_LOCK, FENCE = 13, 14, 15, 16, 17, 18
 PLACELESS = (FENCE, 19, 21, 22)  # fence, mark, fixed, nothing
+CHOOSE = 27
 FREQUENT = (LOAD, STORE, FETCH_ADD, CAS, WAKE)
 NOW = 20  # sees how many steps there were: equivalent schedules differ in it
 
@@ -124,7 +125,7 @@ def small_program(seed: int, pairs: bool = True) -> Program:
     """
     rng = random.Random(seed)
     left_out = {NOW, *PLACELESS} | (set() if pairs else {CAS2})
-    kinds = [what for what in range(m.WHATS) if what not in left_out]
+    kinds = [what for what in (*range(m.WHATS), CHOOSE) if what not in left_out]
     cpus = rng.choice((2, 2, 3))
     longest = 4 if cpus == 2 else 3
     codes = [
@@ -146,7 +147,9 @@ def executed(machine: Machine) -> list[Executed]:
     for event in events_of(machine.block):
         op = ops.NAMES[event.op]
         failed = op in ("cas", "cas2") and event.value == 0
-        found.append(Executed(event.cpu, made[event.cpu], op, event.address, not failed))
+        word = event.value if op == "choose" else event.address  # another value, another event
+        early = (ops.RETURNED_EARLY,) if op == "wait" and event.value == ops.RETURNED_EARLY else ()
+        found.append(Executed(event.cpu, made[event.cpu], op, word, not failed, early))
         made[event.cpu] += op != "flush"
     return found
 

@@ -24,6 +24,7 @@ Instructions ``(op, word, a, b)``::
     exchange    acc += [word]; [word] = a         fetch_add  acc += [word]; [word] += a
     cas         [word] = b, acc += 1 if [word] == a
     cas2        [word], [word + 1] = b, acc & 3; acc += 2 if both are a
+    choose      acc += v for each v from 0 to 1 + word, an event of its own
     fence
 """
 
@@ -55,6 +56,7 @@ WHAT = {
     "cas2": 11,
     "load2": 12,
     "fence": 18,
+    "choose": 27,
 }
 READS = ("read", "load", "load2")
 STORES = ("write", "store", "relaxed")
@@ -78,11 +80,15 @@ class Straight:
 
 
 class Name(NamedTuple):
-    """Which event: the same in every schedule. Instruction ``k`` of ``cpu``, or its flush."""
+    """Which event: the same in every schedule. Instruction ``k`` of ``cpu``, or its flush.
+
+    ``value``: of a choose.
+    """
 
     cpu: int
     k: int
     flush: bool
+    value: int = 0
 
 
 class Event(NamedTuple):
@@ -129,7 +135,8 @@ def enabled(program: Straight, model: str, state: State) -> list[Name]:
     for cpu, code in enumerate(program.cpus):
         k, buffer = state.done[cpu], state.buffers[cpu]
         if k < len(code) and can_run(code[k].op, buffer):
-            names.append(Name(cpu, k, flush=False))
+            values = 2 + code[k].word if code[k].op == "choose" else 1
+            names += [Name(cpu, k, False, value) for value in range(values)]
         names += flushes(model, cpu, buffer)
     return names
 
@@ -145,7 +152,7 @@ def flushes(model: str, cpu: int, buffer: Sequence[Entry]) -> Iterator[Name]:
 
 
 def can_run(op: str, buffer: Sequence[Entry]) -> bool:
-    if op in READS:
+    if op in READS or op == "choose":
         return True
     if op in STORES:
         return len(buffer) < DEPTH
@@ -160,6 +167,9 @@ def step(program: Straight, model: str, state: State, name: Name) -> tuple[State
     state = state._replace(done=replaced(state.done, name.cpu, name.k + 1))
     if instruction.op in READS:
         return run_read(state, name, instruction)
+    if instruction.op == "choose":
+        after = state._replace(accs=accumulated(state, name.cpu, name.value))
+        return after, Event(name, "choose", instruction.word, frozenset(), frozenset())
     if instruction.op in STORES:
         return run_store(model, state, name, instruction)
     return run_atomic(state, name, instruction)
@@ -287,12 +297,14 @@ def own_flush(flushed: Event, reader: Event) -> bool:
 
 
 def class_key(execution: Sequence[Event]) -> frozenset[tuple[Name, Name]]:
-    """The ordered pairs of dependent events: equal for exactly the equivalent schedules.
+    """The ordered pairs of dependent events, and each choice as a pair with itself: equal for
+    exactly the equivalent schedules.
 
     Two schedules with the same pairs are linear extensions of the same partial order, so one
     becomes the other by swaps of neighbours that are independent.
     """
-    return frozenset(
+    chosen = frozenset((one.name, one.name) for one in execution if one.op == "choose")
+    return chosen | frozenset(
         (earlier.name, later.name)
         for at, later in enumerate(execution)
         for earlier in execution[:at]
@@ -371,6 +383,21 @@ def random_straight_program(seed: int, limit: int = SCHEDULES_LIMIT) -> Straight
             return program
 
 
+def random_choosing_programs(rng: random.Random, count: int, limit: int) -> Iterator[Straight]:
+    """2 to 4 CPUs, every second instruction or so a choice; at most ``limit`` schedules under
+    pso."""
+    ops = (*WHAT, *["choose"] * len(WHAT))
+    while count > 0:
+        cpus = tuple(
+            tuple(random_instruction(rng, ops, 2) for _ in range(rng.choice((1, 2, 2, 3))))
+            for _ in range(rng.choice((2, 2, 3, 4)))
+        )
+        program = Straight("random-choosing", (rng.randint(0, 1), rng.randint(0, 1)), cpus)
+        if schedules(program, "pso") <= limit:
+            count -= 1
+            yield program
+
+
 def random_wide_program(rng: random.Random) -> Straight:
     """3 to 6 CPUs with 1 to 4 instructions, most of them with one."""
     words = rng.choice((2, 3, 3, 4))
@@ -385,7 +412,7 @@ def random_wide_program(rng: random.Random) -> Straight:
 
 def random_instruction(rng: random.Random, ops: Sequence[str], words: int) -> Instruction:
     op = rng.choice(ops)
-    word = 0 if op in PAIRS else rng.randrange(words)
+    word = 0 if op in PAIRS else rng.randrange(2 if op == "choose" else words)
     return Instruction(op, word, rng.randint(0, 2) + (op in STORES), rng.randint(0, 2))
 
 

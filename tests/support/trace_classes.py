@@ -25,16 +25,17 @@ from typing import NamedTuple
 LOOKS = frozenset({"read", "load", "load_relaxed", "load2"})
 STORES = frozenset({"write", "store", "store_relaxed"})
 ATOMICS = frozenset({"cas", "cas2", "exchange", "fetch_add", "fetch_or", "fetch_and"})
-PLACELESS = frozenset({"fence", "relax", "finish", "fixed", "mark"})
+PLACELESS = frozenset({"fence", "relax", "finish", "fixed", "mark", "choose"})
 PAIRS = frozenset({"load2", "cas2"})
 
 
 class Executed(NamedTuple):
     """One event. A flush is one of the CPU that stored; its ``local`` is not looked at.
 
-    ``local`` numbers the other events of ``cpu``; ``op`` is a name of ops.py; ``wrote`` says of a
-    read-modify-write whether it changed memory (of the same value is a change, too), ``expected``
-    of a cas2 that did not which of its words it found as expected.
+    ``local`` numbers the other events of ``cpu``; ``op`` is a name of ops.py; the ``word`` of a
+    choose is its value; ``wrote`` says of a read-modify-write whether it changed memory (of the
+    same value is a change, too), ``expected`` of a cas2 that did not which of its words it found as
+    expected, of a wait whether it returned early.
     """
 
     cpu: int

@@ -30,10 +30,12 @@ from stress.explorer.dpor.records import (
     FLAGS,
     KIND0,
     OBJECT0,
+    OUTCOMES,
     OWN,
     READ,
     RESUMED,
     RESUMED_ALONE,
+    VALUES,
     depth_at,
     depth_words,
 )
@@ -66,7 +68,8 @@ EARLIER = 0  # of a race: the steps of its two sides
 LATER = 1
 RELIED_ON = 2  # what must not be touched for its answer to stay right (tree.py)
 RELIED_INDEX = 3  # and the last step behind the later side that it used; -1: none
-RACE = 4
+OTHER = 4  # 1 + the outcome to try in place of a choice, which is both sides; 0: two steps race
+RACE = 5
 NEVER = 1 << 40  # more than any step
 CANDIDATE = 1 << 40  # a predecessor that may be the earlier side of a race
 INDEX_MASK = CANDIDATE - 1
@@ -166,6 +169,8 @@ def order_event(ctl: Control, index: int, event: int, fresh: int, resumed: int) 
         if index >= ctl[FIRST_ALONE]:
             set_data_clock(ctl, index, actor)
         find_races(ctl, index, actor)
+        if ctl[event + OUTCOMES] > 1:
+            find_outcomes(ctl, index, event)
     ctl[ctl[LAST_EVENT_AT] + actor] = index + 1
     if meet != 0 or (actor < ctl[cb.CPUS] and begins_spin(ctl, event, actor) == 1):
         ctl[meet_at(ctl, actor)] = 0
@@ -313,6 +318,26 @@ def add_meet(ctl: Control, index: int, event: int, meet: int) -> None:
 
 
 @scheduler
+def add_race(ctl: Control, earlier: int, later: int, other: int) -> None:
+    at = ctl[RACES_AT] + RACE * ctl[RACE_COUNT]
+    ctl[at + EARLIER] = earlier
+    ctl[at + LATER] = later
+    ctl[at + OTHER] = other
+    ctl[RACE_COUNT] += 1
+
+
+@scheduler
+def find_outcomes(ctl: Control, index: int, event: int) -> None:
+    """Add the outcomes that the step ``index`` does not have: each excludes the one it has."""
+    for value in range(ctl[event + OUTCOMES]):
+        if ctl[event + VALUES] >> value & 1 == 0:
+            if ctl[RACE_COUNT] == MAX_RACES:
+                ctl[RACES_LOST] += 1
+                return
+            add_race(ctl, index, index, 1 + value)
+
+
+@scheduler
 def find_races(ctl: Control, index: int, actor: int) -> None:
     """Add the predecessors that could have come after the new event to the list of races."""
     for k in range(ctl[PREDECESSORS]):
@@ -321,10 +346,7 @@ def find_races(ctl: Control, index: int, actor: int) -> None:
             if ctl[RACE_COUNT] == MAX_RACES:
                 ctl[RACES_LOST] += 1
                 return
-            at = ctl[RACES_AT] + RACE * ctl[RACE_COUNT]
-            ctl[at + EARLIER] = entry - CANDIDATE
-            ctl[at + LATER] = index
-            ctl[RACE_COUNT] += 1
+            add_race(ctl, entry - CANDIDATE, index, 0)
 
 
 @scheduler

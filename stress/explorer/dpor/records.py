@@ -2,7 +2,7 @@
 
 The format of an access record (of an event, a sleeping actor, a branch of a wakeup tree)::
 
-    actor | object 0, kind 0 | object 1, kind 1 | flags
+    actor | object 0, kind 0 | object 1, kind 1 | flags | values
 
 Objects are the words of memory and, after them, the sleepers of each word: ``wake`` changes them,
 ``wait`` only reads them (a ``wait`` that comes first wakes no CPU). A failed ``cas`` only reads.
@@ -15,14 +15,21 @@ search would not know that there is something to try. So a ``wait`` reads the sl
 continues at once, and ``cas2`` is a WRITE of each half that it found as expected, even if it
 failed.
 
-Flags: DRAINS (needs an empty buffer, so it cannot pass the flushes of its CPU) and, if the program
-has an invariant, CHANGES: an invariant sees the order of all changes, so they all depend on each
-other.
+Flags: DRAINS (needs an empty buffer, so it cannot pass the flushes of its CPU); if the program has
+an invariant, CHANGES: an invariant sees the order of all changes, so they all depend on each other;
+and CHOICE: the step has several outcomes (choices.py).
+
+Each outcome of a choice is a step of its own: they exclude each other, as if a process for each
+value had taken a lock that is never released. A ``choose`` touches nothing, so no CPU sees which it
+was; a ``wait`` that may return early touches what it would touch if it slept.
+``values`` is a set of outcomes, as a mask: one of an event or a branch, those that were tried of a
+sleeping actor. A step without a choice has the outcome 0.
 
 An event is a record with more data for the analysis; a depth is an event and the state of the
 search before it::
 
-    record | op, operands | values found, values left | its enabler | two clocks of ACTORS words
+    record | op, operands | values found, values left | number of outcomes | its enabler
+    | two clocks of ACTORS words
     | sleeping actors: mask, then a record for each actor | first branch | branches done
 """
 
@@ -34,6 +41,7 @@ from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.access import outside
 from stress.machine.buffers import drains, flushed_entry
+from stress.machine.choices import values_of
 from stress.machine.primitives import read_word
 from stress.machine.visibility import at_once
 
@@ -42,33 +50,37 @@ WRITE = 2
 OWN = 4
 DRAINS = 1
 CHANGES = 2
+CHOICE = 4
 
-RECORD = 6
+RECORD = 7
 ACTOR = 0
 OBJECT0 = 1
 KIND0 = 2
 OBJECT1 = 3
 KIND1 = 4
 FLAGS = 5
+VALUES = 6
 
-EVENT_OP = 6
-EVENT_ARG = 7
-EVENT_ARG1 = 8
-FOUND0 = 9
-FOUND1 = 10
-ENABLER = 11  # 1 + the event that woke or released the actor
-ROOT = 12  # the first branch of the wakeup tree before this event; 0: none
-BRANCHES_DONE = 13
-SLEEPING = 14  # mask of actors
-RESUMED = 15  # the first step after a spin that needed a change of what it had read (spins.py)
-DISTURBS = 16  # mask of CPUs: it changed what their spins had read
-TAKEN = 17  # a mark of spins.py
-CHANGED = 18  # bit k: the word of object k has another value since
-CLOCK = 19  # ACTORS words, then DATA, ACTORS words, then ACTORS records
+EVENT_OP = 7
+EVENT_ARG = 8
+EVENT_ARG1 = 9
+FOUND0 = 10
+FOUND1 = 11
+OUTCOMES = 12  # how many the step has
+ENABLER = 13  # 1 + the event that woke or released the actor
+ROOT = 14  # the first branch of the wakeup tree before this event; 0: none
+BRANCHES_DONE = 15
+SLEEPING = 16  # mask of actors
+RESUMED = 17  # the first step after a spin that needed a change of what it had read (spins.py)
+DISTURBS = 18  # mask of CPUs: it changed what their spins had read
+TAKEN = 19  # a mark of spins.py
+CHANGED = 20  # bit k: the word of object k has another value since
+CLOCK = 21  # ACTORS words, then DATA, ACTORS words, then ACTORS records
 
 RESUMED_ALONE = 2  # as RESUMED: the order of accesses demands none of the changes
 
-OBJECT_BITS = 59  # of a mask of objects
+OBJECT_BITS = 58  # of a mask of objects
+CHOICE_BIT = 58
 CHANGE_BIT = 59
 FLUSH_BIT = 60
 DRAIN_BIT = 61
@@ -118,7 +130,8 @@ def prepare_event(ctl: Control, event: int, actor: int) -> None:
     ctl[event + OBJECT1] = at + 1
     ctl[event + KIND0] = 0
     ctl[event + KIND1] = 0
-    ctl[event + FLAGS] = 0
+    ctl[event + OUTCOMES] = values_of(ctl, actor)
+    ctl[event + FLAGS] = CHOICE if ctl[event + OUTCOMES] > 1 else 0
     ctl[event + FOUND0] = 0
     ctl[event + FOUND1] = 0
     inside = 0 <= at < ctl[cb.WORDS]
@@ -268,6 +281,8 @@ def objects_of(ctl: Control, record: int) -> int:
             mask |= 1 << ctl[record + OBJECT0 + 2 * k] % OBJECT_BITS
     if ctl[record + FLAGS] & CHANGES != 0:
         mask |= 1 << CHANGE_BIT
+    if ctl[record + FLAGS] & CHOICE != 0:
+        mask |= 1 << CHOICE_BIT
     return mask
 
 
@@ -297,10 +312,24 @@ def without(ctl: Control, to: int, event: int, earlier: int) -> None:
         for k in range(2):
             if ctl[to + KIND0 + 2 * k] == READ and flushes(ctl, earlier, ctl[to + OBJECT0 + 2 * k]):
                 ctl[to + KIND0 + 2 * k] = OWN
+    if op == ops.OP_WAIT and ctl[event + OUTCOMES] > 1:
+        found = found_without(ctl, event, OBJECT0, FOUND0, earlier)
+        if (found ^ ctl[event + EVENT_ARG]) & cb.LOW_HALF != 0:
+            ctl[to + VALUES] = 1  # it would not sleep: there is nothing to choose
+            ctl[to + FLAGS] &= ~CHOICE
     if ctl[cb.INVARIANT_ENTRY] != 0:
         ctl[to + FLAGS] = ctl[to + FLAGS] & ~CHANGES
         if writes_memory(ctl, to) == 1:
             ctl[to + FLAGS] |= CHANGES
+
+
+@scheduler
+def outcome_of(ctl: Control, record: int) -> int:
+    """The outcome of an event or a branch."""
+    value = 0
+    while ctl[record + VALUES] >> value > 1:
+        value += 1
+    return value
 
 
 @scheduler

@@ -28,6 +28,7 @@ from stress.explorer.dpor.clocks import (
     EVENTS,
     LATER,
     MAX_RACES,
+    OTHER,
     RACE,
     RACE_COUNT,
     RACES_AT,
@@ -45,13 +46,16 @@ from stress.explorer.dpor.records import (
     BRANCHES_DONE,
     CLOCK,
     ENABLER,
+    OUTCOMES,
     RECORD,
     ROOT,
     SLEEPING,
+    VALUES,
     copy_record,
     dependent,
     depth_at,
     describe_event,
+    outcome_of,
     prepare_event,
     sleeper_at,
     touches,
@@ -75,6 +79,7 @@ from stress.explorer.dpor.tree import (
 )
 from stress.explorer.strategies.loop import enabled, finish
 from stress.machine import block as cb
+from stress.machine.choices import decide, values_of
 from stress.machine.schedule import begin, perform_shared, settle
 from stress.machine.visibility import gather
 
@@ -120,14 +125,26 @@ def pick(ctl: Control, depth: int, below: int, choices: int) -> int:
             return actor
         free_tree(ctl, ctl[below + ROOT])
     ctl[below + ROOT] = 0
-    asleep = ctl[depth + SLEEPING]
     last = ctl[cb.LAST_ACTOR]
-    if last >= 0 and asleep >> last & 1 == 0 and enabled(ctl, last, choices) == 1:
+    if last >= 0 and enabled(ctl, last, choices) == 1 and awake(ctl, depth, last) == 1:
         return last
     for k in range(choices):
-        if asleep >> ctl[cb.CHOICES + k] & 1 == 0:
+        if awake(ctl, depth, ctl[cb.CHOICES + k]) == 1:
             return ctl[cb.CHOICES + k]
     return -1
+
+
+@scheduler
+def awake(ctl: Control, depth: int, actor: int) -> int:
+    """1 if some outcome of the step of ``actor`` does not sleep: the first one is its event's."""
+    tried = 0
+    if ctl[depth + SLEEPING] >> actor & 1 == 1:
+        tried = ctl[sleeper_at(ctl, depth, actor) + VALUES]
+    for value in range(values_of(ctl, actor)):
+        if tried >> value & 1 == 0:
+            ctl[depth + VALUES] = 1 << value
+            return 1
+    return 0
 
 
 @scheduler
@@ -163,6 +180,8 @@ def make_step(ctl: Control, index: int, choices: int) -> None:
     ctl[event + ENABLER] = enabler_of(ctl, actor)
     resumed = ctl[cb.RESUMING + actor] if actor < ctl[cb.CPUS] else 0
     ctl[cb.DISTURBED] = 0
+    if ctl[event + OUTCOMES] > 1:
+        decide(ctl, actor, outcome_of(ctl, event))
     perform_shared(ctl, actor)
     describe_event(ctl, event)
     fresh = 1 if index + 1 >= ctl[PREFIX] else 0
@@ -197,6 +216,8 @@ def reverse_race(ctl: Control, race: int) -> None:
     depth = depth_at(ctl, earlier)
     start_sequence(ctl, earlier, later)
     without(ctl, ctl[SCRATCH], depth_at(ctl, later), depth)
+    if ctl[race + OTHER] > 0:
+        ctl[ctl[SCRATCH] + VALUES] = 1 << ctl[race + OTHER] - 1
     possible = 1
     if needs_search(ctl, earlier, later) == 1:
         possible = collect(ctl, earlier, later)
@@ -252,14 +273,23 @@ def keep_races(ctl: Control) -> None:
 
 
 @scheduler
+def put_to_sleep(ctl: Control, depth: int, actor: int) -> None:
+    """The step of ``actor`` has been tried with the outcome that it has."""
+    sleeper = sleeper_at(ctl, depth, actor)
+    tried = ctl[sleeper + VALUES] if ctl[depth + SLEEPING] >> actor & 1 == 1 else 0
+    copy_record(ctl, sleeper, depth)
+    ctl[sleeper + VALUES] |= tried
+    ctl[depth + SLEEPING] |= 1 << actor
+
+
+@scheduler
 def backtrack(ctl: Control) -> None:
     """Go back to the deepest step with a branch left, and take it."""
     for back in range(ctl[EVENTS]):
         index = ctl[EVENTS] - 1 - back
         depth = depth_at(ctl, index)
         actor = ctl[depth + ACTOR]
-        copy_record(ctl, sleeper_at(ctl, depth, actor), depth)
-        ctl[depth + SLEEPING] |= 1 << actor
+        put_to_sleep(ctl, depth, actor)
         ctl[depth + BRANCHES_DONE] += 1
         if ctl[depth + ROOT] != 0:
             ctl[depth + ACTOR] = take_first(ctl, depth, depth_at(ctl, index + 1))

@@ -20,6 +20,7 @@ from stress.explorer.dpor.records import (
     RECORD,
     ROOT,
     SLEEPING,
+    VALUES,
     breaks,
     copy_record,
     dependent,
@@ -88,6 +89,7 @@ def take_first(ctl: Control, depth: int, below: int) -> int:
     ctl[depth + ROOT] = ctl[branch + SIBLING]
     ctl[below + ROOT] = ctl[branch + CHILD]
     actor = ctl[branch + ACTOR]
+    ctl[depth + VALUES] = ctl[branch + VALUES]
     free_branch(ctl, branch)
     return actor
 
@@ -215,6 +217,8 @@ def may_begin(ctl: Control, record: int) -> int:
             position = ctl[SEQUENCE] - 1
         elif dependent(ctl, record, added) == 1:
             return 0
+    if ctl[entry(ctl, position) + VALUES] & ctl[record + VALUES] == 0:
+        return 0  # another outcome of the same choice
     if begins(ctl, position) == 0:
         return 0
     index = index_of(ctl, entry(ctl, position))

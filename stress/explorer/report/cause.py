@@ -18,6 +18,7 @@ _NO_MEANING = {
     "division": "a division by zero",
     "shift": "a shift by less than 0 or more than 63 bits",
     "step": "a range with a step of 0",
+    "choice": "a choice of fewer than 1 or more than 60 values",
 }
 
 

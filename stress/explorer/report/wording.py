@@ -56,6 +56,8 @@ class Words(NamedTuple):
 def words_of(step: Step, naming: Naming = NO_NAMES) -> Words:
     """``step`` in the words of kernels."""
     verb = ops.NAMES[step.op]
+    if step.op == ops.OP_CHOOSE:
+        return Words(verb, "", f"= {step.value}")
     if not addresses_of(step):
         return Words(verb, "", "")
     return Words(verb, naming.place(step.address, is_pair(step)), _rest_of(step, naming))
@@ -74,7 +76,8 @@ def _rest_of(step: Step, naming: Naming) -> str:
     if op <= ops.LAST_WRITE:
         return _changed(step, naming) or f"found {naming.value(at, step.value)}"
     if op == ops.OP_WAIT:
-        return "slept" if step.value else "did not sleep"
+        early = step.value == ops.RETURNED_EARLY
+        return "woke by itself" if early else "slept" if step.value else "did not sleep"
     return f"woke {step.value}" if op == ops.OP_WAKE else ""
 
 

@@ -6,7 +6,8 @@ bounding (Emmi, Qadeer, Rakamaric, POPL 2011) counts the actors skipped in round
 flush of a store buffer is no preemption.
 
 The stack has FRAME words a step: the option taken, the number of options, the number of those
-without cost, and the cost so far. ``dfs`` continues where the last call ended; it stores only the
+without cost, the cost so far, and of a step that chooses a value the one it has and how many there
+are; another value costs nothing. ``dfs`` continues where the last call ended; it stores only the
 options and finds their order again by running the schedule.
 """
 
@@ -16,6 +17,7 @@ from shmalloc.engine.control import scheduler
 from shmalloc.units import Control
 from stress.explorer.strategies.loop import enabled, finish
 from stress.machine import block as cb
+from stress.machine.choices import decide, values_of
 from stress.machine.schedule import begin, settle, shared_step_or_settle
 from stress.machine.visibility import gather
 
@@ -29,11 +31,13 @@ FRAMES = 98  # of the last schedule
 NO_BOUND = 0
 PREEMPTIONS_BOUND = 1
 DELAYS_BOUND = 2
-FRAME = 4
+FRAME = 6
 TAKEN = 0
 COUNT = 1
 FREE = 2
 SPENT = 3
+VALUE = 4
+VALUES = 5
 
 
 def dfs_words(step_limit: int) -> int:
@@ -80,6 +84,7 @@ def take_option(ctl: Control, choices: int) -> int:
     free = order_options(ctl, choices)
     if step >= ctl[PREFIX]:
         ctl[frame + TAKEN] = 0
+        ctl[frame + VALUE] = 0
     ctl[FRAMES] = step + 1
     ctl[frame + COUNT] = choices
     ctl[frame + FREE] = free
@@ -88,7 +93,10 @@ def take_option(ctl: Control, choices: int) -> int:
         before = frame - FRAME
         spent = cost(ctl, ctl[before + TAKEN], ctl[before + FREE])
         ctl[frame + SPENT] = ctl[before + SPENT] + spent
-    return ctl[cb.CHOICES + ctl[frame + TAKEN]]
+    actor = ctl[cb.CHOICES + ctl[frame + TAKEN]]
+    ctl[frame + VALUES] = values_of(ctl, actor)
+    decide(ctl, actor, ctl[frame + VALUE])
+    return actor
 
 
 @scheduler
@@ -104,10 +112,15 @@ def backtrack(ctl: Control) -> None:
     for back in range(ctl[FRAMES]):
         step = ctl[FRAMES] - 1 - back
         frame = ctl[cb.TREE_AT] + step * FRAME
+        if ctl[frame + VALUE] + 1 < ctl[frame + VALUES]:
+            ctl[frame + VALUE] += 1
+            ctl[PREFIX] = step + 1
+            return
         following = ctl[frame + TAKEN] + 1
         if following < ctl[frame + COUNT]:
             if affordable(ctl, frame, following) == 1:
                 ctl[frame + TAKEN] = following
+                ctl[frame + VALUE] = 0
                 ctl[PREFIX] = step + 1
                 return
             ctl[CUT] = 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 from shmalloc.engine.control import scheduler
 from shmalloc.units import Control
 from stress.machine import block as cb
+from stress.machine.choices import follow_entry
 from stress.machine.schedule import begin, conclude, settle, shared_step_or_settle
 from stress.machine.visibility import gather
 
@@ -39,7 +40,7 @@ def follow(ctl: Control, steps: int) -> None:
         elif ctl[cb.STEPS] >= steps:
             ctl[cb.OUTCOME] = cb.ERROR
         else:
-            actor = ctl[ctl[cb.REPEAT_AT] + ctl[cb.STEPS]]
+            actor = follow_entry(ctl, ctl[ctl[cb.REPEAT_AT] + ctl[cb.STEPS]])
             if enabled(ctl, actor, choices) == 1:
                 shared_step_or_settle(ctl, actor)
             else:

@@ -6,9 +6,13 @@ the lowest one that can does. A directive ``(actor, count, next)`` says: when ``
 ignored if its ``next`` cannot make a step at that moment. Steps are counted per actor, never
 globally, so directives keep their meaning when others are left out.
 
+A *choice* ``(actor, count, value)`` says: the step that ``actor`` makes after ``count`` steps has
+the outcome ``value``. Default: 0.
+
 Area (TREE)::
 
     number of directives | directives, sorted | cursor of each actor | flags of each step
+    | number of choices | choices
 
 ``steer`` runs the schedule of the directives in the area; ``extract`` turns the trace in REPEAT
 into directives.
@@ -21,6 +25,7 @@ from shmalloc.units import Control
 from stress.explorer.strategies.loop import enabled
 from stress.machine import block as cb
 from stress.machine.buffers import flusher_of
+from stress.machine.choices import ACTOR_MASK, VALUE_SHIFT, decide, values_of
 from stress.machine.schedule import begin, settle, shared_step_or_settle
 from stress.machine.visibility import gather, waits
 
@@ -31,7 +36,8 @@ PREEMPTED = 1
 
 def steer_words(step_limit: int, actors: int) -> int:
     """Room in the block."""
-    return 1 + DIRECTIVE * (step_limit + 2) + actors + 1 + step_limit + 1
+    directives = DIRECTIVE * (step_limit + 2)
+    return 1 + directives + actors + 1 + step_limit + 1 + 1 + directives
 
 
 @scheduler
@@ -47,6 +53,33 @@ def cursor_at(ctl: Control, actor: int) -> int:
 @scheduler
 def flag_at(ctl: Control, step: int) -> int:
     return cursor_at(ctl, ctl[cb.ACTORS] + 1) + step
+
+
+@scheduler
+def choices_at(ctl: Control) -> int:
+    """Where the number of choices lies; the choices are behind it."""
+    return flag_at(ctl, ctl[cb.STEP_LIMIT] + 1)
+
+
+@scheduler
+def chosen(ctl: Control, actor: int) -> int:
+    """The outcome of the step that ``actor`` makes next."""
+    at = choices_at(ctl)
+    for k in range(ctl[at]):
+        choice = at + 1 + DIRECTIVE * k
+        if ctl[choice] == actor and ctl[choice + 1] == ctl[cb.LOCALS + actor]:
+            return ctl[choice + 2]
+    return 0
+
+
+@scheduler
+def add_choice(ctl: Control, actor: int, value: int) -> None:
+    at = choices_at(ctl)
+    choice = at + 1 + DIRECTIVE * ctl[at]
+    ctl[choice] = actor
+    ctl[choice + 1] = ctl[cb.LOCALS + actor]
+    ctl[choice + 2] = value
+    ctl[at] += 1
 
 
 @scheduler
@@ -105,6 +138,8 @@ def make_step(ctl: Control, actor: int, choices: int) -> None:
                 ctl[flag_at(ctl, ctl[cb.STEPS])] = PREEMPTED
                 ctl[cb.PREEMPTIONS] += 1
             ctl[LAST_CPU] = actor
+        if values_of(ctl, actor) > 1:
+            decide(ctl, actor, chosen(ctl, actor))
     shared_step_or_settle(ctl, actor)
 
 
@@ -133,6 +168,7 @@ def extract(ctl: Control, steps: int) -> int:
     """
     begin(ctl)
     ctl[ctl[cb.TREE_AT]] = 0
+    ctl[choices_at(ctl)] = 0
     rewind(ctl)
     found = 0
     while ctl[cb.OUTCOME] == cb.RUNNING:
@@ -142,7 +178,8 @@ def extract(ctl: Control, steps: int) -> int:
         elif ctl[cb.STEPS] >= steps:
             ctl[cb.OUTCOME] = cb.ERROR
         else:
-            actor = ctl[ctl[cb.REPEAT_AT] + ctl[cb.STEPS]]
+            entry = ctl[ctl[cb.REPEAT_AT] + ctl[cb.STEPS]]
+            actor = entry & ACTOR_MASK
             if enabled(ctl, actor, choices) == 0:
                 ctl[cb.OUTCOME] = cb.ERROR
                 return found
@@ -153,5 +190,7 @@ def extract(ctl: Control, steps: int) -> int:
                 ctl[at + 1] = ctl[cb.LOCALS + before] if before >= 0 else 0
                 ctl[at + 2] = actor
                 found += 1
+            if entry >> VALUE_SHIFT > 0:
+                add_choice(ctl, actor, entry >> VALUE_SHIFT)
             make_step(ctl, actor, choices)
     return found

@@ -16,13 +16,15 @@ from __future__ import annotations
 from functools import cache
 from types import FunctionType, ModuleType
 
+from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
 from shmalloc.units import Control
 from stress.explorer.strategies.loop import finish
 from stress.explorer.strategies.pending import pending_at, pending_op
 from stress.explorer.strategies.random_walk import after, choose, start
 from stress.machine import block as cb
-from stress.machine.schedule import begin, mix, settle, step_or_settle
+from stress.machine.choices import decide, values_of
+from stress.machine.schedule import begin, draw, mix, settle, step_or_settle
 from stress.machine.visibility import gather
 
 PARTS = ("start", "choose", "after")
@@ -43,6 +45,10 @@ def walk(ctl: Control, seed: int, count: int) -> int:
                 actor = choose(ctl, choices)
                 op = pending_op(ctl, actor)
                 at = pending_at(ctl, actor)
+                if op == ops.OP_CHOOSE or op == ops.OP_WAIT:
+                    values = values_of(ctl, actor)
+                    if values > 1:
+                        decide(ctl, actor, draw(ctl, values))
                 step_or_settle(ctl, actor)
                 if ctl[cb.OUTCOME] == cb.RUNNING:
                     after(ctl, actor, op, at, choices)

@@ -92,8 +92,8 @@ def do_wait(ctl: Control, cpu: int, at: int) -> None:
 def do_choose(ctl: Control, cpu: int) -> None:
     """Give the value that was decided.
 
-    Whoever chooses makes progress, so it is no livelock, and a spin that chooses is not parked: its
-    next round may end it.
+    A CPU that chooses makes progress, so it is no livelock, and a spin that chooses is not parked:
+    its next round may end it.
     """
     ctl[cb.VALUE + cpu] = take(ctl, cpu)
     ctl[cb.CHANGES] += 1

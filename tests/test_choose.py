@@ -125,6 +125,27 @@ def test_a_loop_that_chooses_is_no_livelock(engine):
     assert result.verdict in ("passed-budget", "abandoned")
 
 
+@kernel
+def looks_and_chooses(mem, cpu):
+    while choose(mem, 2) == 0:
+        expect(mem, load(mem, 0) == 0, 1)
+
+
+@kernel
+def reads_one_of_two(mem, cpu):
+    return load(mem, choose(mem, 2) * (cpu + 1))
+
+
+def test_a_loop_without_relax_that_chooses_does_not_wait_for_others():
+    program = Program("looks", 2, [looks_and_chooses, writes_perhaps])
+    failure = explore(program, "random", seconds=60).failure
+    assert failure is not None and failure.kind == "expectation"
+
+
+def test_one_schedule_does_not_tell_whether_cpus_that_choose_ever_meet():
+    assert explore(Program("meet", 4, [reads_one_of_two] * 2)).verdict == "passed-exhausted"
+
+
 @every_engine
 @pytest.mark.parametrize("count", [0, -1, 61])
 def test_fewer_than_one_or_more_than_sixty_values_are_a_fault(count, engine):

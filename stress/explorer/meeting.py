@@ -1,7 +1,7 @@
 """Whether the CPUs of a program meet at all: a pass of a program in which none do says nothing.
 
 One complete schedule tells it of all. If no two CPUs touch a common word in it, each of them reads
-what it would read alone, so it does the same in every other schedule.
+what it would read alone, so it does the same in every other schedule; unless it chooses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ def never_meet(program: Program, settings: Settings) -> bool:
     machine.call(strategy.driver(), 1, 1)
     if machine.block[cb.OUTCOME] != cb.PASSED:
         return False
-    touched = {(event.cpu, word) for event in events_of(machine.block) for word in _words(event)}
+    events = events_of(machine.block)
+    if program.spurious > 0 or any(event.op == ops.OP_CHOOSE for event in events):
+        return False
+    touched = {(event.cpu, word) for event in events for word in _words(event)}
     return max(Counter(word for _, word in touched).values(), default=0) < 2
 
 

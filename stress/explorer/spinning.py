@@ -105,4 +105,5 @@ def _may_change(event: Event, operands: Operands) -> bool:
         return event.value | given != event.value
     if event.op == ops.OP_FETCH_AND:
         return event.value & given != event.value
-    return ops.FIRST_WRITE <= event.op <= ops.LAST_WRITE or event.op in (ops.OP_FLUSH, ops.OP_WAKE)
+    others = (ops.OP_FLUSH, ops.OP_WAKE, ops.OP_CHOOSE)  # a choice may be another one next time
+    return ops.FIRST_WRITE <= event.op <= ops.LAST_WRITE or event.op in others

@@ -135,8 +135,7 @@ def enabled(program: Straight, model: str, state: State) -> list[Name]:
     for cpu, code in enumerate(program.cpus):
         k, buffer = state.done[cpu], state.buffers[cpu]
         if k < len(code) and can_run(code[k].op, buffer):
-            values = 2 + code[k].word if code[k].op == "choose" else 1
-            names += [Name(cpu, k, False, value) for value in range(values)]
+            names += [Name(cpu, k, False, value) for value in range(values_of(code[k]))]
         names += flushes(model, cpu, buffer)
     return names
 
@@ -149,6 +148,11 @@ def flushes(model: str, cpu: int, buffer: Sequence[Entry]) -> Iterator[Name]:
         if not older_words or overtakes:
             yield Name(cpu, entry.k, flush=True)
         older_words.add(entry.word)
+
+
+def values_of(instruction: Instruction) -> int:
+    """How many outcomes an instruction has."""
+    return 2 + instruction.word if instruction.op == "choose" else 1
 
 
 def can_run(op: str, buffer: Sequence[Entry]) -> bool:

@@ -18,9 +18,9 @@ Each access of them is one event, and so is a relax; wait and wake are calls of 
 need an empty store buffer. Under a search that tries everything, spinning follows one rule. A
 *spin* is what a CPU does from one relax to the next. It repeats the last one if it read what that
 had read, word by word and wherever the values came from, and changed nothing: no store, no new
-value, no wait. A CPU that relaxes after ``free_spins`` repeated spins in a row (0: after any that
-changed nothing) stands still, until another CPU gives a word that the last one read a new value; if
-that has happened since it read the word, it goes on at once. A value that came from its own store
+value, no wait, no choice. A CPU that relaxes after ``free_spins`` repeated spins in a row (0: after
+any that changed nothing) stands still, until another CPU gives a word that the last one read a new
+value; if that has happened since it read the word, it goes on at once. A value that came from its own store
 buffer is new when a store of that word is flushed from there, and only then. When no event can
 happen, all that stand still go on.
 
@@ -179,7 +179,8 @@ class Machine:
             if not stopped and not self.finished(state, cpu):
                 op = self.access(state, cpu).op
                 if op == "relax" or reference.can_run(op, buffer):
-                    yield Name(cpu, state.core.done[cpu], flush=False)
+                    for value in range(reference.values_of(self.access(state, cpu))):
+                        yield Name(cpu, state.core.done[cpu], False, value)
             yield from reference.flushes(self.model, cpu, buffer)
 
     def step(self, state: State, name: Name) -> tuple[State, Event]:
@@ -200,12 +201,19 @@ class Machine:
         event = Event(name, access.op, access.word, NOTHING, NOTHING)
         if access.op == "relax":
             return self.relaxed(self.moved(state, name.cpu, 0), name.cpu), event
+        if access.op == "choose":
+            return self.chosen(state, name), event
         if access.op == "wake":
             return woken(self.moved(state, name.cpu, 0), access), event
         if access.op == "wait":
             waiting = slept(self.moved(state, name.cpu, 0), name.cpu, access)
             return waiting, event._replace(reads=frozenset({access.word}))
         return self.accessed(state, name, access)
+
+    def chosen(self, state: State, name: Name) -> State:
+        spin = state.spins[name.cpu]._replace(changed=True)
+        after = state._replace(spins=replaced(state.spins, name.cpu, spin))
+        return self.moved(after, name.cpu, name.value)
 
     def moved(self, state: State, cpu: int, answer: int) -> State:
         place = state.places[cpu]

@@ -97,7 +97,7 @@ def start(ctl: Control) -> None:
 @scheduler
 def interesting(ctl: Control, actor: int) -> int:
     """1 if ``actor`` is a CPU about to touch the word of interest."""
-    if actor >= ctl[cb.CPUS]:
+    if actor >= ctl[cb.CPUS] or ctl[INTEREST] < 0:
         return 0
     at = pending_at(ctl, actor)
     return 1 if at <= ctl[INTEREST] < at + touches(pending_op(ctl, actor)) else 0

@@ -328,6 +328,8 @@ def test_the_old_name_of_free_spins_is_accepted():
 @pytest.mark.parametrize("engine", ["native", "interpreted"])
 def test_surw_survives_an_access_of_word_minus_one_where_no_cpus_meet(engine):
     program = coded("apart", [(LOAD, 0, 0, 0), (LOAD, -1, 0, 0)], [(LOAD, 1, 0, 0)])
-    found = explore(program, "surw", engine=engine, schedules=20, seconds=None, stop_on_failure=False)
+    found = explore(
+        program, "surw", engine=engine, schedules=20, seconds=None, stop_on_failure=False
+    )
     assert found.failure is not None and found.failure.kind == "memory"
     assert found.failures == 20

@@ -20,9 +20,9 @@ need an empty store buffer. Under a search that tries everything, spinning follo
 had read, word by word and wherever the values came from, and changed nothing: no store, no new
 value, no wait, no choice. A CPU that relaxes after ``free_spins`` repeated spins in a row (0: after
 any that changed nothing) stands still, until another CPU gives a word that the last one read a new
-value; if that has happened since it read the word, it goes on at once. A value that came from its own store
-buffer is new when a store of that word is flushed from there, and only then. When no event can
-happen, all that stand still go on.
+value; if that has happened since it read the word, it goes on at once. A value that came from its
+own store buffer is new when a store of that word is flushed from there, and only then. When no
+event can happen, all that stand still go on.
 
 Two rules for what depends on what, besides those of reference.py: a wait reads its word, and it
 looks at the sleepers of the word, which a wake changes, even if it does not sleep itself. Relaxes

@@ -23,8 +23,8 @@ from stress import __version__, commands
 from stress.options.command import WIDTH
 from stress.quantities import nearest
 from stress.signals import Interrupted, obeyed
-from stress.surroundings import flush_streams, prepare_streams, unfit
-from stress.verdict import EXIT_USAGE, Verdict
+from stress.surroundings import chain, flush_streams, prepare_streams, unfit
+from stress.verdict import EXIT_USAGE, Verdict, code_after_loss
 
 COMMANDS = tuple(module.name for module in pkgutil.iter_modules(commands.__path__))
 # What each is for, in the order of the help. Importing a command to ask it would cost a second.
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EnvironmentUnfitError as error:
         if code != Verdict.UNFIT.exit_code:  # else that is told already
             _say(f"shmstress: {error}")
-        code = Verdict.UNFIT.exit_code
+        code = code_after_loss(code, Verdict.UNFIT.exit_code)
     sys.exit(code)
 
 
@@ -154,8 +154,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):  # click takes that for a Ctrl-D
             return _unexpected(error.__cause__)
-        cause = error.__cause__ or error  # click makes an Abort of it
-        by = f" by {cause.signal_name}" if isinstance(cause, Interrupted) else ""
+        by = next((f" by {e.signal_name}" for e in chain(error) if isinstance(e, Interrupted)), "")
         _say(f"shmstress: interrupted{by}")
         return Verdict.INTERRUPTED.exit_code
     except Exception as error:

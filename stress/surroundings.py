@@ -176,7 +176,7 @@ def _tasks(process: Path) -> int:
 
 def unfit(error: BaseException) -> str | None:
     """The sentence for an error that a limit or the state of this machine caused, else None."""
-    for one in _chain(error):
+    for one in chain(error):
         if isinstance(one, OSError) and one.errno in _CURES:
             return sentence(one)
         if isinstance(one, shutil.Error):  # of many files at once; it has texts, not numbers
@@ -211,7 +211,7 @@ def sentence(error: OSError) -> str:
     return f"{place}{reason}; {_CURES.get(error.errno or 0, 'change that')}"
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
     """``error`` and what led to it."""
     while error is not None:
         yield error

@@ -50,6 +50,14 @@ _MEANINGS = {
 _SEVERITY = list(Verdict)
 
 
+def code_after_loss(code: int, loss: int) -> int:
+    """The exit code of a command that ended with ``code`` and could not write all of its results.
+
+    ``loss`` is the code of that. A violation and a defect are worse, and stay what is said.
+    """
+    return code if code in (Verdict.FAILED.exit_code, Verdict.ERROR.exit_code) else loss
+
+
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The most severe of ``verdicts``; of none at all: VACUOUS, because nothing ran."""
     return max(verdicts, key=_SEVERITY.index, default=Verdict.VACUOUS)

@@ -4,6 +4,8 @@ The options are found by asking each command, so a new one is tried here, too, o
 """
 
 import io
+import os
+import resource
 from pathlib import Path
 
 import click
@@ -11,6 +13,7 @@ import pytest
 
 from stress import cli
 from stress.cli import COMMANDS, shmstress
+from stress.report.places import write_to
 from stress.surroundings import writing
 
 INPUTS = {"config", "trace", "from", "db of history", "db of show"}
@@ -28,6 +31,8 @@ ARGUMENTS = {
     "soak": ["--duration", "10m"],
     "trace import": ["t.rep"],
 }
+FULL = "shmstress: /dev/full: No space left on device; make room there"
+EXPLORE = ("explore", "--engine", "interpreted")
 SOURCE = """from shmalloc import kernel
 from stress import Program
 
@@ -124,10 +129,66 @@ def test_a_directory_is_one_line(command, option, place, capsys):
     ],
     ids=lambda words: f"{words[0]} {words[-1]}",
 )
-def test_a_full_disk_is_a_limit_of_the_machine_and_names_the_file(words, place, capsys):
-    assert cli.run([*words, "/dev/full"]) == 7
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert told == "shmstress: /dev/full: No space left on device; make room there"
+def test_a_full_disk_names_the_file_and_hides_no_violation(words, place, capsys):
+    assert cli.run([*words, "/dev/full"]) == (1 if "mine.py:lost" in words else 7)
+    assert FULL in capsys.readouterr().err.splitlines()
+
+
+def test_a_full_disk_is_a_limit_of_the_machine_where_nothing_failed(place, capsys):
+    assert cli.run([*EXPLORE, "lock-try-try", "--json", "/dev/full"]) == 7
+    told = capsys.readouterr()
+    assert told.err.splitlines() == [FULL] and "passed-exhausted" in told.out
+
+
+def test_a_file_that_cannot_be_written_takes_no_other_with_it(place, capsys):
+    files = ("--json", "/dev/full", "--html", "f.html", "--junit", "f.xml")
+    assert cli.run([*EXPLORE, "mine.py:lost", *files]) == 1
+    told = capsys.readouterr()
+    assert told.err.splitlines() == [FULL] and "lost: race" in told.out
+    assert Path("f.html").stat().st_size and Path("f.xml").stat().st_size
+
+
+def test_a_place_that_is_gone_at_the_end_hides_no_violation(place, monkeypatch, capsys):
+    from stress.commands import explore
+
+    Path("results").mkdir()
+    made = explore.summary
+    monkeypatch.setattr(explore, "summary", lambda *a: [*made(*a), str(Path("results").rmdir())])
+    assert cli.run([*EXPLORE, "mine.py:lost", "--json", "results/a.json"]) == 1
+    assert "results/a.json cannot be written" in capsys.readouterr().err
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(place):
+    """A limit of file sizes stands for a full disk."""
+    Path("kept.json").write_text("the old one")
+    Path("kept.json").chmod(0o640)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        with pytest.raises(OSError, match="File too large"):
+            write_to("kept.json", "x" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert Path("kept.json").read_text() == "the old one" and not list(place.glob(".kept*"))
+    write_to("kept.json", "the new one")
+    assert Path("kept.json").read_text() == "the new one"
+    assert Path("kept.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_link_leads_to_the_same_file_afterwards(place):
+    Path("there").mkdir()
+    Path("link.json").symlink_to("there/a.json")
+    for text in ("made", "made again"):
+        write_to("link.json", text)
+        assert Path("link.json").is_symlink() and Path("there/a.json").read_text() == text
+
+
+def test_a_pipe_is_written_where_it_is(place):
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_to("pipe", "read")
+    assert os.read(reader, 9) == b"read"
+    os.close(reader)
 
 
 @pytest.mark.parametrize("command", ["trace import", "record"])

@@ -3,19 +3,37 @@
 Random moments of all commands are ``tox -e signals``; here is one of each kind, met by a condition.
 """
 
+import json
 import os
 import pty
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import psutil
 import pytest
 
 from stress import cli, signals
+from stress import progress as watching
+from stress.commands import explore
 from support.runs import ROOT, RunningRun, environment, hear_ctrl_c, wait_until
 
+LOST = """from shmalloc import kernel
+from stress import Program
+
+@kernel
+def count(mem, cpu):
+    mem[0] = mem[0] + 1
+
+@kernel
+def counted(mem):
+    return 0 if mem[0] == 2 else 3
+
+lost = Program("lost", 2, [count, count], check=counted)
+"""
+EXPLORE = ("explore", "lock-try-try", "--engine", "interpreted")
 ENDLESS = ("--workers", "2", "--ram", "16MiB", "--duration", "1h")
 
 
@@ -121,10 +139,7 @@ def test_a_closed_terminal_takes_no_results_away(tmp_path):
             sys.executable,
             "-c",
             later,
-            "explore",
-            "lock-try-try",
-            "--engine",
-            "interpreted",
+            *EXPLORE,
             "--json",
             str(kept),
         ],
@@ -140,3 +155,84 @@ def test_a_closed_terminal_takes_no_results_away(tmp_path):
         os.close(ours)
         command.communicate("\n", timeout=120)
     assert command.returncode == 0 and kept.read_text().startswith("{")
+
+
+# --- what was found until then -------------------------------------------------------------------
+@pytest.fixture
+def interrupted(as_before, monkeypatch):
+    """A command that gets SIGTERM when it reports its progress for the third time."""
+
+    def run(*arguments):
+        steps = []
+
+        def report(step):
+            steps.append(step)
+            if len(steps) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(watching, "shown", lambda *wanted, **more: nullcontext(report))
+        with signals.obeyed():
+            return cli.run(list(arguments))
+
+    return run
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_exploration_tells_and_writes_what_it_had_found(workers, interrupted, tmp_path, capsys):
+    kept = tmp_path / "r.json"
+    how = ("--engine", "interpreted", "--workers", workers, "--duration", "1h")
+    assert interrupted("explore", "lock-sleep-kept-3", *how, "--json", str(kept)) == 2
+    told, found = capsys.readouterr(), json.loads(kept.read_text())
+    assert "lock-sleep-kept-3 (sc, auto): interrupted, " in told.out
+    assert told.err.splitlines()[-1] == "shmstress: interrupted by SIGTERM"
+    assert found["verdict"] == "interrupted" and found["schedules"] >= 3
+
+
+def test_a_failure_that_was_found_before_is_exit_code_1(interrupted, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(LOST)
+    programs = (f"{tmp_path / 'mine.py'}:lost", "lock-sleep-kept-3")
+    how = ("--engine", "interpreted", "--strategy", "dfs", "--duration", "1h")
+    assert interrupted("explore", *programs, *how) == 1
+    told = capsys.readouterr().out
+    assert "lost: race" in told and "lock-sleep-kept-3 (sc, dfs): interrupted" in told
+
+
+def test_crash_tells_and_writes_what_it_had_found(interrupted, tmp_path, capsys):
+    kept = tmp_path / "r.json"
+    how = ("--engine", "interpreted", "--junit", str(tmp_path / "r.xml"), "--json", str(kept))
+    source = (ROOT / "tests" / "crash_programs.py").read_text()
+    (tmp_path / "mine.py").write_text(f"{source}\ncase = case_of(recover_well)\n")
+    assert interrupted("crash", f"{tmp_path / 'mine.py'}:case", *how) == 2
+    told = capsys.readouterr()
+    assert "interrupted before everything was tried" in told.out and " crashes" in told.out
+    assert json.loads(kept.read_text())["complete"] is False
+    assert "INTERRUPTED" in (tmp_path / "r.xml").read_text()
+
+
+def test_mutants_tells_and_writes_what_it_had_found(as_before, monkeypatch, tmp_path, capsys):
+    from stress.mutants import runner
+
+    def hunts(*arguments):
+        yield runner.Hunted("merge-any-order", runner.EXPLORER, runner.FOUND, by="some-program")
+        signal.raise_signal(signal.SIGHUP)
+
+    monkeypatch.setattr(runner, "hunt_all", hunts)
+    with signals.obeyed():
+        assert cli.run(["mutants", "buddy", "--json", str(tmp_path / "r.json")]) == 2
+    assert "some-program" in capsys.readouterr().out
+    assert "some-program" in (tmp_path / "r.json").read_text()
+
+
+def test_a_second_signal_leaves_an_old_file_whole(as_before, monkeypatch, tmp_path, capsys):
+    (tmp_path / "r.json").write_text("the old one")
+    made = explore.document
+
+    def document(result):
+        signal.raise_signal(signal.SIGINT)
+        return made(result)
+
+    monkeypatch.setattr(explore, "document", document)
+    with signals.obeyed():
+        assert cli.run([*EXPLORE, "--json", str(tmp_path / "r.json")]) == 2
+    assert (tmp_path / "r.json").read_text() == "the old one"
+    assert capsys.readouterr().err.strip() == "shmstress: interrupted by SIGINT"

@@ -115,11 +115,12 @@ def command(
         interrupted = True
     checked = Checked(loop, selection, changes, seconds, interrupted)
     _show(checked, files.aside)  # before the files: a disk may be full
-    _write(checked, json, html)
+    sys.stdout.flush()
+    _write(checked, json, html, files)
     files.write(lambda: suite_of(checked, start, command_line()), _trace(checked))
     if interrupted and not loop.failures:
         raise KeyboardInterrupt
-    return verdict.verdict_of(loop).exit_code
+    return files.exit_code(verdict.verdict_of(loop))
 
 
 def _files_of(parts: tuple[str, ...]) -> list[Path]:
@@ -137,7 +138,6 @@ def _show_unprepared(
     error: UnpreparedError, changes: Changes | None, json: str | None, files: Exports, start: Start
 ) -> int:
     from stress.check import unprepared
-    from stress.report.places import write_to
     from stress.report.suites.check import suite_of_unprepared
 
     aside = files.aside
@@ -145,9 +145,9 @@ def _show_unprepared(
     click.echo(f"not checked: {unprepared.LEFT}\n{Verdict.FAILED.name}", err=aside)
     if json is not None:
         whole = unprepared.document_of(error, changes)
-        write_to(json, json_module.dumps(whole, indent=2) + "\n")
+        files.put(json, json_module.dumps(whole, indent=2) + "\n")
     files.write(lambda: suite_of_unprepared(error, changes, start, command_line()))
-    return Verdict.FAILED.exit_code
+    return files.exit_code(Verdict.FAILED)
 
 
 def _load() -> None:
@@ -218,13 +218,12 @@ def _show(checked: Checked, aside: bool) -> None:
         click.echo(text, err=aside)
 
 
-def _write(checked: Checked, json: str | None, html: str | None) -> None:
+def _write(checked: Checked, json: str | None, html: str | None, files: Exports) -> None:
     from stress.check import verdict
-    from stress.report.places import write_to
 
     first = verdict.shortest(checked.loop)
     if json is not None:
         found = checked.loop, checked.selection, checked.changes, checked.seconds
-        write_to(json, json_module.dumps(verdict.document(*found), indent=2) + "\n")
+        files.put(json, json_module.dumps(verdict.document(*found), indent=2) + "\n")
     if html is not None and first is not None:
-        write_to(html, verdict.page_of(first))
+        files.put(html, verdict.page_of(first))

@@ -39,7 +39,6 @@ from stress.records.fingerprint import Ignored
 from stress.records.outcomes import record_crash
 from stress.records.work import Work
 from stress.report.exports import Exports
-from stress.report.places import write_to
 from stress.report.recording import Recording, recorded, told
 from stress.report.suite import Start
 from stress.report.suites.crash import Crashed, suite_of
@@ -202,16 +201,21 @@ def command(
         with recorded(db, Ignored(ignore), work) as recording:
             _hunt_all(cases, effort, progress, recording, by_name, total)
             recording.verdict = VERDICT_OF[total.verdict]
+    except KeyboardInterrupt:
+        if not total.failures:
+            raise
     finally:  # an interrupt loses nothing of what was found
         if total.cases:
             known = covered(total) if not targets else ()
-            crashed = Crashed(total, by_name, known, interrupted=len(by_name) < len(cases))
+            cut = total.interrupted or len(by_name) < len(cases)
+            crashed = Crashed(total, by_name, known, interrupted=cut)
             with redirect_stdout(sys.stderr if files.aside else sys.stdout):
                 _show(total, known, sites)
-            _write(total, json, html)
+            sys.stdout.flush()
+            _write(total, json, html, files)
             trace = partial(_trace, total.failures[0]) if total.failures else None
             files.write(lambda: suite_of(crashed, start, command_line()), trace)
-    return VERDICT_OF[total.verdict].exit_code
+    return files.exit_code(VERDICT_OF[total.verdict])
 
 
 def _trace(failure: CrashFailure) -> str:
@@ -235,7 +239,7 @@ def _hunt_all(
         spec = {"program": name, **asdict(effort)}
         round_id = recording.round(Work("crash", command_line(name), spec, effort.seed))
         place = f"{number + 1} of {len(cases)}, "
-        result = _hunt(case, effort, followed, progress, place)
+        result, interrupt = _hunt(case, effort, followed, progress, place)
         if recording.ignores:
             result.ignore(lambda one: recording.is_ignored(identity_of_crash(one).fingerprint))
         found = recording.record(round_id, partial(record_crash, result=result))
@@ -243,23 +247,32 @@ def _hunt_all(
             click.echo(line, err=True)
         by_name[name] = result
         total.add(result)
+        if interrupt is not None:
+            raise interrupt
 
 
 def _hunt(
     case: CrashCase, effort: Effort, followed: set[tuple[Site, ...]], progress: str, place: str
-) -> CrashResult:
+) -> tuple[CrashResult, KeyboardInterrupt | None]:
+    """What was found, and what ended it from outside."""
+    interrupt = None
     with watching.shown(progress) as report:
 
         def tell(step: watching.Step) -> None:
             report(replace(step, label=f"{place}{step.label}"))
 
-        result = Hunt(case, effort, OPERATION_NAMES, followed, tell).run()
+        hunt = Hunt(case, effort, OPERATION_NAMES, followed, tell)
+        try:
+            hunt.run()
+        except KeyboardInterrupt as error:
+            interrupt = error
+    result = hunt.result
     once, again = result.total(), result.total(second=True)
     said = f"{case.name}: {once.crashes:,} crashes"
     said += f", {again.crashes:,} in recovery" if again.crashes else ""
     lost = once.failed + again.failed
     click.echo(f"{said}, {lost:,} not recovered, {result.seconds:.1f} s", err=True)
-    return result
+    return result, interrupt
 
 
 def _show(total: CrashResult, known: Sequence[Coverage], sites: bool) -> None:
@@ -275,7 +288,9 @@ def _show(total: CrashResult, known: Sequence[Coverage], sites: bool) -> None:
         f" {total.runs:,} crashes"
         f" ({rate:,.0f}/s), {total.steps:,} steps"
     )
-    if not total.complete:
+    if total.interrupted:
+        click.echo("interrupted before everything was tried")
+    elif not total.complete:
         click.echo("the time ran out before everything was tried: raise --duration")
     for failure in total.failures[:SHOWN_FAILURES]:
         click.echo(f"{failure}\n  {failure.command}")
@@ -288,11 +303,11 @@ def _show(total: CrashResult, known: Sequence[Coverage], sites: bool) -> None:
         click.echo("\n" + tell(first))
 
 
-def _write(total: CrashResult, json: str | None, html: str | None) -> None:
+def _write(total: CrashResult, json: str | None, html: str | None, files: Exports) -> None:
     if json is not None:
-        write_to(json, json_module.dumps(document(total), indent=2) + "\n")
+        files.put(json, json_module.dumps(document(total), indent=2) + "\n")
     if html is not None and total.failures:
-        write_to(html, page(total.failures[0]))
+        files.put(html, page(total.failures[0]))
 
 
 def _one_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,10 +16,11 @@ from stress.explorer.explore import DEFAULT_SECONDS, explore
 from stress.explorer.report.document import document
 from stress.explorer.report.failure import Failure
 from stress.explorer.report.naming import Naming
-from stress.explorer.result import VERDICT_OF, Exploration
+from stress.explorer.result import VERDICT_OF, Exploration, ExplorationInterrupted
 from stress.explorer.searches import strategies
 from stress.explorer.targets import load_programs
 from stress.machine.engines import ENGINES
+from stress.machine.program import Program
 from stress.options import (
     MEMORIES,
     PROGRAMS,
@@ -42,11 +44,10 @@ from stress.records.outcomes import record_exploration
 from stress.records.work import Work
 from stress.report.exports import Exports
 from stress.report.perfetto import perfetto
-from stress.report.places import write_to
 from stress.report.recording import Recording, recorded, told
 from stress.report.suite import Start
 from stress.report.suites.explore import suite_of
-from stress.verdict import worst
+from stress.verdict import Verdict, worst
 
 OUTCOMES_SHOWN = 20
 STRATEGIES = (*strategies(), AUTO)
@@ -168,35 +169,47 @@ def command(
     5 all schedules were cut at the step limit, 7 this machine cannot run it.
     """
     start, files = Start.now(), Exports(exports, json=json, html=html, db=db)
-    ignored, results = Ignored(ignore), []
+    results: list[Exploration] = []
     programs = load_programs(targets)
+    how["stop_on_failure"] = not all_failures
+    work = Work("explore", command_line(), how, how["seed"])
     try:
-        with recorded(db, ignored, Work("explore", command_line(), how, how["seed"])) as recording:
+        with recorded(db, Ignored(ignore), work) as recording:
             for name, program in programs.items():
                 spec = {"program": name, **how}
                 round_id = recording.round(Work("explore", command_line(name), spec, how["seed"]))
                 with watching.shown(progress) as report:
-                    found = explore(
-                        program,
-                        stop_on_failure=not all_failures,
-                        progress=report,
-                        known=_known(recording),
-                        **how,
-                    )
+                    known = _known(recording)
+                    found, interrupt = _explored(program, progress=report, known=known, **how)
                 results.append(found)
                 click.echo("\n".join(summary(found, paths)), err=files.aside)
                 names = recording.record(round_id, partial(record_exploration, result=found))
-            for line in told(names or (), recording.path):
-                click.echo(line, err=files.aside)
+                for line in told(names or (), recording.path):
+                    click.echo(line, err=files.aside)
+                if interrupt is not None:
+                    raise interrupt
             recording.verdict = worst(VERDICT_OF[result.verdict] for result in results)
+    except KeyboardInterrupt:
+        if all(result.failure is None for result in results):
+            raise
+        recording.verdict = Verdict.FAILED
     finally:  # an interrupt loses nothing of what was found
+        sys.stdout.flush()
         if results:
-            _write(results, json, html)
+            _write(results, json, html, files)
             failures = [result.failure for result in results if result.failure is not None]
             trace = partial(perfetto, failures[0]) if failures else None
             left = [*programs][len(results) :]
             files.write(lambda: suite_of(results, start, command_line(), left), trace)
-    return recording.verdict.exit_code
+    return files.exit_code(recording.verdict)
+
+
+def _explored(program: Program, **how: Any) -> tuple[Exploration, KeyboardInterrupt | None]:
+    """What was found, and what ended it from outside."""
+    try:
+        return explore(program, **how), None
+    except ExplorationInterrupted as error:
+        return error.exploration, error
 
 
 def _known(recording: Recording) -> Callable[[Failure], bool] | None:
@@ -208,15 +221,15 @@ def _known(recording: Recording) -> Callable[[Failure], bool] | None:
     return lambda failure: recording.is_ignored(identity_of(failure).fingerprint)
 
 
-def _write(results: list[Exploration], json: str | None, html: str | None) -> None:
+def _write(results: list[Exploration], json: str | None, html: str | None, files: Exports) -> None:
     """One document, or a list of them; the page of the first failure."""
     if json is not None:
         documents = [document(result) for result in results]
         whole = documents[0] if len(documents) == 1 else documents
-        write_to(json, json_module.dumps(whole, indent=2) + "\n")
+        files.put(json, json_module.dumps(whole, indent=2) + "\n")
     failures = [result.failure for result in results if result.failure is not None]
     if html is not None and failures:
-        write_to(html, failures[0].html())
+        files.put(html, failures[0].html())
 
 
 def _outcomes_title(result: Exploration) -> str:

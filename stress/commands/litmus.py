@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -42,20 +43,20 @@ def command(
     from stress.litmus.catalogue import chosen
     from stress.litmus.report import document, last_lines
     from stress.litmus.runner import LitmusRun
-    from stress.report.places import require_place, write_to
+    from stress.report.exports import Exports
     from stress.seeds import fresh_seed
 
     tests = chosen(names)
-    require_place("json", json)
+    files = Exports({}, json=json)
     if listing:
         return _list(tests)
     run = LitmusRun(tests, seconds, fresh_seed() if seed is None else seed)
-    to_stderr = json == "-"  # standard output is the document then
-    _play(run, progress, to_stderr)
+    _play(run, progress, files.aside)
+    click.echo("\n".join(last_lines(run)), err=files.aside)
+    sys.stdout.flush()
     if json is not None:
-        write_to(json, document(run))
-    click.echo("\n".join(last_lines(run)), err=to_stderr)
-    return run.verdict.exit_code
+        files.put(json, document(run))
+    return files.exit_code(run.verdict)
 
 
 def _list(tests: list[Litmus]) -> int:

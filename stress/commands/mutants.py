@@ -102,9 +102,9 @@ def command(
             recording.verdict = verdict_of(results)
     finally:
         if results:  # an interrupt loses nothing of what was found
-            _show(results, [mutant.name for mutant in mutants], seconds, json, files.aside)
+            _show(results, [mutant.name for mutant in mutants], seconds, json, files)
             _export(results, files, start)
-    return verdict_of(results).exit_code
+    return files.exit_code(verdict_of(results))
 
 
 def chosen(names: tuple[str, ...]) -> list[Mutant]:
@@ -171,14 +171,13 @@ def _show(
     names: list[str],
     seconds: float | None,
     json: str | None,
-    aside: bool,
+    files: Exports,
 ) -> None:
     from stress.mutants import report
-    from stress.report.places import write_to
 
-    report.print_tables(results, to_stderr=aside)
+    report.print_tables(results, to_stderr=files.aside)
     if json is not None:
-        write_to(json, report.document(results, names, seconds))
+        files.put(json, report.document(results, names, seconds))
 
 
 def _export(results: list[Hunted], files: Exports, start: Start) -> None:

@@ -15,7 +15,6 @@ from stress.options import PROGRAMS as PROGRAM_NAMES
 from stress.options import command as as_command
 from stress.options import engine as engine_option
 from stress.options import exports, html_file, option
-from stress.report.places import require_places, write_to
 from stress.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -124,20 +123,20 @@ def command(
     """
     from stress.explorer.replay import replay
     from stress.explorer.token import Token
+    from stress.report.exports import Exports
     from stress.report.perfetto import perfetto
 
-    require_places(html=html, **exports)
-    aside = "-" in (html, exports["perfetto"])
+    files = Exports(exports, html=html)
     found = find_token(token)
     parsed = Token.parse(found)
     again = replay(
         _program(parsed.target, root or root_beside(token, found), program), str(parsed), engine
     )
-    click.echo(again.report(paths=paths), err=aside)
-    if again.failure is not None and html is not None:
-        write_to(html, again.failure.html())
-    if again.failure is not None and exports["perfetto"] is not None:
-        write_to(exports["perfetto"], perfetto(again.failure))
-    if again.failure is not None:
-        return Verdict.FAILED.exit_code
-    return (Verdict.PASSED if again.changed else Verdict.ERROR).exit_code
+    click.echo(again.report(paths=paths), err=files.aside)
+    if again.failure is None:
+        return (Verdict.PASSED if again.changed else Verdict.ERROR).exit_code
+    if html is not None:
+        files.put(html, again.failure.html())
+    if exports["perfetto"] is not None:
+        files.put(exports["perfetto"], perfetto(again.failure))
+    return files.exit_code(Verdict.FAILED)

@@ -38,7 +38,6 @@ from stress.quantities import exact_duration
 from stress.report.artifacts import Artifacts
 from stress.report.document import json_document
 from stress.report.exports import Exports
-from stress.report.places import write_to
 from stress.report.progress import PlainProgress
 from stress.report.recorded_run import RecordedRun, recorded_run
 from stress.report.sources import DATABASE
@@ -278,11 +277,12 @@ def _run(
         record.finish(result, None if artifacts is None else artifacts.directory)
         for line in result_lines(result):  # before the files: a disk may be full
             click.echo(line, err=lines_to_stderr)
-        _write(result, outputs, artifacts)
+        sys.stdout.flush()
+        _write(result, outputs, artifacts, files)
         files.write(lambda: suite_of(result, start), _flight(result))
         if exporter is not None:
             end_of(exporter, result)
-        return result.verdict.exit_code
+        return files.exit_code(result.verdict)
 
     def abandon(result: RunResult) -> None:
         code = finish(result)
@@ -319,10 +319,13 @@ def _progress(wanted: str) -> Progress:
     return PlainProgress()
 
 
-def _write(result: RunResult, outputs: Outputs, artifacts: Artifacts | None) -> None:
+def _write(
+    result: RunResult, outputs: Outputs, artifacts: Artifacts | None, files: Exports
+) -> None:
     document = json_document(result)
     if outputs.json is not None:
-        write_to(outputs.json, document)
+        files.put(outputs.json, document)
     if artifacts is not None:
-        artifacts.save_result(result, document)
-        click.echo(f"results in {artifacts.directory}", err=True)
+        with files.tried():
+            artifacts.save_result(result, document)
+            click.echo(f"results in {artifacts.directory}", err=True)

@@ -237,12 +237,12 @@ def command(
             session = begin_soak(records, spec)
         view = _view(progress)
         if exporter is None:
-            return _soak(records, session, view, files, json).exit_code
+            return files.exit_code(_soak(records, session, view, files, json))
         from stress.soak.measured import MeasuredView
 
         verdict = _soak(records, session, MeasuredView(view, exporter), files, json)
         exporter.finish(verdict)
-        return verdict.exit_code
+        return files.exit_code(verdict)
 
 
 def _is_typed(ctx: click.Context, name: str) -> bool:
@@ -324,7 +324,6 @@ def _soak(
     """One session, from the first line to the last."""
     from shmalloc.leftovers import sweep
     from stress.records.reader import Reader
-    from stress.report.places import write_to
     from stress.report.suites.recorded import suite_of
     from stress.soak.hunt import Soak
     from stress.soak.stops import Stops
@@ -342,7 +341,7 @@ def _soak(
         click.echo(line, err=files.aside)
     sys.stdout.flush()
     if json is not None:
-        write_to(json, summary.document())
+        files.put(json, summary.document())
     with Reader(records.path) as reader:
         files.write(lambda: suite_of(reader, reader.run(session.run_id)))
     return verdict

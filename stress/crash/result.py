@@ -132,6 +132,7 @@ class CrashResult:
     failures: list[CrashFailure] = field(default_factory=list)  # one of each signature
     ignored: list[CrashFailure] = field(default_factory=list)  # likewise; they fail nothing
     complete: bool = True  # False: the time ran out first
+    interrupted: bool = False
 
     def count(self, key: Key, run: Run, second: bool = False) -> None:
         table = self.again if second else self.once
@@ -154,6 +155,7 @@ class CrashResult:
         self.steps += other.steps
         self.seconds += other.seconds
         self.complete &= other.complete
+        self.interrupted |= other.interrupted
         for mine, theirs in ((self.once, other.once), (self.again, other.again)):
             for key, counts in theirs.items():
                 mine.setdefault(key, Counts()).merge(counts)

@@ -120,7 +120,19 @@ class Hunt:
         self._stop = time.perf_counter() + limit_s
 
     def run(self) -> CrashResult:
+        """``result`` has what was found also if this is ended from outside."""
         start = time.perf_counter()
+        try:
+            self._run()
+        except KeyboardInterrupt:
+            self.result.interrupted, self.result.complete = True, False
+            raise
+        finally:
+            self.result.seconds = time.perf_counter() - start
+            self.result.steps = int(self.runner.block[cb.TOTAL_STEPS])
+        return self.result
+
+    def _run(self) -> None:
         schedules = self._schedules()
         twice = spread(len(schedules), self.effort.again) if self.effort.depth == 2 else set()
         for number, schedule in enumerate(schedules):
@@ -129,9 +141,6 @@ class Hunt:
             note = f"{self.result.runs:,} crashes"
             self.report(Step(self.case.name, number, len(schedules), note))
             self._try(schedule, again=number in twice)
-        self.result.seconds = time.perf_counter() - start
-        self.result.steps = int(self.runner.block[cb.TOTAL_STEPS])
-        return self.result
 
     def _out_of_time(self) -> bool:
         over = time.perf_counter() > self._stop

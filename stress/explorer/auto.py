@@ -77,7 +77,7 @@ class Members:
                 out.append(strategy)
             total.add(found)
             total.exhausted |= found.exhausted
-        total.diverged = len(out) == len(self._searches)
+        total.diverged = bool(out) and len(out) == len(self._searches)
         if total.exhausted and not out:
             total.pct = []  # nothing was missed, with whatever probability
         elif out:
@@ -95,12 +95,13 @@ def run_auto(program: Program, plan: Plan, budget: Budget) -> Found:
     """The whole of ``auto``, in one thread."""
     members = Members(program, plan, budget)
     systematic = "dfs" if refuses_dpor(program, plan.settings) else "dpor"
-    members.run(systematic, START_SHARE * budget.seconds_left, _part(budget, START_SCHEDULES))
-    _glance(members)
-    if not members.over:
-        search = members.member(systematic)
-        search.run(budget.slice(None, _rest(members)), _worthwhile(members))
-    _take_turns(members, (*PORTFOLIO, "dfs") if systematic == "dfs" else PORTFOLIO)
+    with budget.until_interrupted():
+        members.run(systematic, START_SHARE * budget.seconds_left, _part(budget, START_SCHEDULES))
+        _glance(members)
+        if not members.over:
+            search = members.member(systematic)
+            search.run(budget.slice(None, _rest(members)), _worthwhile(members))
+        _take_turns(members, (*PORTFOLIO, "dfs") if systematic == "dfs" else PORTFOLIO)
     return members.found()
 
 

@@ -7,7 +7,7 @@ becomes a verdict here, and a failing schedule a failure with its cause.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from shmalloc.errors import MisuseError
@@ -21,7 +21,16 @@ from stress.explorer.meeting import APART, never_meet
 from stress.explorer.report.cause import cause_of
 from stress.explorer.report.explain import trace_of
 from stress.explorer.report.failure import Failure
-from stress.explorer.result import ABANDONED, BUDGET, ERROR, EXHAUSTED, FAILED, Exploration
+from stress.explorer.result import (
+    ABANDONED,
+    BUDGET,
+    ERROR,
+    EXHAUSTED,
+    FAILED,
+    INTERRUPTED,
+    Exploration,
+    ExplorationInterrupted,
+)
 from stress.explorer.searches import (
     SYSTEMATIC,
     Budget,
@@ -83,7 +92,8 @@ def explore(
     ``known``: says of a failure that it is known; such ones are counted, and the search goes on.
 
     Raises ``MisuseError`` for invalid arguments, ``EngineError`` for kernels that do not compile,
-    ``EnvironmentUnfitError`` if this machine cannot run the native engine.
+    ``EnvironmentUnfitError`` if this machine cannot run the native engine, and for a Ctrl-C
+    ``ExplorationInterrupted``, a ``KeyboardInterrupt`` that has what was found until then.
     """
     stop_loading()
     _require(strategy, memory, engine, schedules, seconds, workers, depth, seed)
@@ -100,7 +110,10 @@ def explore(
     if known is not None:
         budget.known = _known(program, plan, known)
     found = _run_workers(program, plan, budget, workers)
-    return _conclude(program, plan, budget, found)
+    result = _conclude(program, plan, budget, found)
+    if budget.interrupt is not None:
+        raise ExplorationInterrupted(result) from budget.interrupt
+    return result
 
 
 def _known(program: Program, plan: Plan, is_known: Callable[[Failure], bool]) -> Known:
@@ -175,6 +188,8 @@ def _run_workers(program: Program, plan: Plan, budget: Budget, workers: int) -> 
     with ThreadPoolExecutor(workers) as pool:
         runs = [pool.submit(_run, program, p, b) for p, b in zip(plans, budgets, strict=True)]
         try:
+            with budget.until_interrupted():
+                wait(runs, return_when=FIRST_EXCEPTION)
             founds = [run.result() for run in runs]
         except BaseException:
             budget.stop.set()
@@ -198,7 +213,8 @@ def _run(program: Program, plan: Plan, budget: Budget) -> Found:
     if plan.strategy == "dfs":
         return run_bounded(program, plan, budget)
     search = Search(program, plan, budget)
-    search.run()
+    with budget.until_interrupted():
+        search.run()
     if search.diverged:
         budget.stop.set()  # what other threads find cannot be trusted, either
     search.sample_classes()
@@ -222,14 +238,15 @@ def _conclude(program: Program, plan: Plan, budget: Budget, found: Found) -> Exp
     passed = budget.known.failures if budget.known is not None else ()
     if found.pct and failure is None and not passed:
         _add_bound(found, plan)
-    if _may_be_apart(program, found) and never_meet(program, plan.settings):
+    ended = budget.interrupt is None
+    if ended and _may_be_apart(program, found) and never_meet(program, plan.settings):
         found.notes.append(APART)
-    if not found.schedules:
+    if ended and not found.schedules:
         found.notes.append("no schedule was run before the budget ended; give it more")
     if budget.known is not None and passed:
         found.notes.append(budget.known.note())
     return Exploration(
-        program=program, verdict=_verdict(found), strategy=plan.strategy,
+        program=program, verdict=_verdict(found, ended), strategy=plan.strategy,
         memory=plan.settings.model, engine=plan.engine, seed=plan.seed,
         schedules=found.schedules, steps=found.steps, classes=found.classes,
         estimate=found.estimate, interval=found.interval,
@@ -256,13 +273,15 @@ def _may_be_apart(program: Program, found: Found) -> bool:
     return clean and len(program.threads) > 1 and (found.classes or 1) == 1
 
 
-def _verdict(found: Found) -> str:
+def _verdict(found: Found, ended: bool) -> str:
     if found.diverged:
         return ERROR
     if found.failing is not None:
         return FAILED
     if found.exhausted:
         return EXHAUSTED
+    if not ended:
+        return INTERRUPTED
     return ABANDONED if found.abandoned or not found.schedules else BUDGET
 
 

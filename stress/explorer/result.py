@@ -20,13 +20,15 @@ EXHAUSTED = "passed-exhausted"
 BUDGET = "passed-budget"
 ABANDONED = "abandoned"
 ERROR = "error"
-VERDICTS = (FAILED, EXHAUSTED, BUDGET, ABANDONED, ERROR)
+INTERRUPTED = "interrupted"
+VERDICTS = (FAILED, EXHAUSTED, BUDGET, ABANDONED, ERROR, INTERRUPTED)
 VERDICT_OF = {
     FAILED: Verdict.FAILED,
     EXHAUSTED: Verdict.PASSED,
     BUDGET: Verdict.PASSED,
     ABANDONED: Verdict.VACUOUS,
     ERROR: Verdict.ERROR,
+    INTERRUPTED: Verdict.INTERRUPTED,
 }
 
 
@@ -38,7 +40,8 @@ class Exploration:
     "passed-budget": none failed before the budget ended, which proves nothing but ``guarantee``;
     "abandoned": none failed, but some were cut at the step limit and nothing was exhausted, or the
     budget ended before the first;
-    "error": a schedule did not repeat, so the result cannot be trusted.
+    "error": a schedule did not repeat, so the result cannot be trusted;
+    "interrupted": stopped from outside before any of these (``ExplorationInterrupted``).
 
     ``classes``: distinct classes of equivalent schedules, if they were counted (dpor).
     ``estimate``: of all classes; ``interval``: of 95 % (sampling.py), if there was time for one.
@@ -114,3 +117,11 @@ class Exploration:
         if self.failure is not None:
             return self.failure._repr_html_()
         return f"<p>{escape(str(self))}</p>"
+
+
+class ExplorationInterrupted(KeyboardInterrupt):
+    """A Ctrl-C ended ``explore``; ``exploration`` is what it had found."""
+
+    def __init__(self, exploration: Exploration) -> None:
+        super().__init__(str(exploration))
+        self.exploration = exploration

@@ -58,7 +58,7 @@ class Budget:
     """When to stop: a time, a number of schedules, or because another search failed.
 
     ``ran`` receives the number of schedules of each batch. ``known``: the failures past which the
-    searches go.
+    searches go. ``interrupt``: what stopped all searches from outside.
     """
 
     seconds: float | None
@@ -66,6 +66,7 @@ class Budget:
     stop: threading.Event = field(default_factory=threading.Event)
     ran: Callable[[int], object] = lambda schedules: None
     known: Known | None = None
+    interrupt: KeyboardInterrupt | None = None
 
     def __post_init__(self) -> None:
         self.start = time.perf_counter()
@@ -80,6 +81,15 @@ class Budget:
         before = time.perf_counter()
         yield
         self.start += time.perf_counter() - before
+
+    @contextmanager
+    def until_interrupted(self) -> Iterator[None]:
+        """A Ctrl-C ends this block and the search, and what it has found stays."""
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            self.interrupt = error
+            self.stop.set()
 
     @property
     def seconds_left(self) -> float:
@@ -382,7 +392,8 @@ def run_bounded(model: Program, plan: Plan, budget: Budget) -> Found:
         search.block[dfs_search.BOUND_KIND] = kind if last is not None else dfs_search.NO_BOUND
         search.block[dfs_search.BOUND] = bound
         left = None if limit is None else limit - total.schedules
-        search.run(budget.slice(None, left))
+        with budget.until_interrupted():
+            search.run(budget.slice(None, left))
         found = search.found()
         total.add(found)
         total.exhausted = found.exhausted

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from shmalloc.physical import path_of
 from stress.report.environment import environment
+from stress.report.places import write_to
 from stress.run.result import RunResult
 from stress.spec import RunSpec
 from stress.surroundings import writing
@@ -47,8 +48,8 @@ class Artifacts:
     def save_result(self, result: RunResult, document: str) -> None:
         lines = (json.dumps(violation.as_dict()) + "\n" for violation in result.violations)
         with writing(self.directory):
-            (self.directory / "run.json").write_text(document, "utf-8")
-            (self.directory / "violations.jsonl").write_text("".join(lines), "utf-8")
+            write_to(str(self.directory / "run.json"), document)
+            write_to(str(self.directory / "violations.jsonl"), "".join(lines))
 
 
 def _fresh(parent: Path, name: str) -> Path:

@@ -3,18 +3,24 @@
 ``-`` is standard output; then what people read goes to standard error. The file that
 ``$GITHUB_STEP_SUMMARY`` names belongs to all steps of a job, so Markdown is added to its end; any
 other file is replaced. Each writer is imported when it is needed.
+
+What cannot be written is told in a line each; the other files are written nevertheless, and a
+violation keeps its exit code.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from shmalloc.errors import MisuseError
 from stress.report.places import STDOUT, require_places, write_to
 from stress.report.suite import Suite
-from stress.surroundings import writing
+from stress.surroundings import unfit, writing
+from stress.verdict import EXIT_USAGE, Verdict, code_after_loss
 
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 PERFETTO = "perfetto"
@@ -30,6 +36,7 @@ class Exports:
     def __init__(self, paths: Mapping[str, str | None], **others: str | None) -> None:
         self._paths = {name: path for name, path in paths.items() if path is not None}
         self._others = others
+        self._loss: int | None = None
         require_places(**others, **self._paths)
 
     @property
@@ -40,6 +47,31 @@ class Exports:
     def __bool__(self) -> bool:
         """Whether a format is wanted."""
         return bool(self._paths)
+
+    def put(self, path: str, text: str) -> None:
+        """``write_to`` that tells its error and goes on: other files may still be written."""
+        with self.tried():
+            write_to(path, text)
+
+    @contextmanager
+    def tried(self) -> Iterator[None]:
+        """Within, something is written; that it cannot be is one line, and a part of the code."""
+        try:
+            yield
+        except MisuseError as error:
+            print(f"shmstress: {error}", file=sys.stderr)
+            self._loss = EXIT_USAGE
+        except OSError as error:
+            reason = unfit(error)
+            if reason is None or isinstance(error, BrokenPipeError):
+                raise
+            print(f"shmstress: {reason}", file=sys.stderr)
+            self._loss = Verdict.UNFIT.exit_code
+
+    def exit_code(self, verdict: Verdict) -> int:
+        """Of a command that has come to ``verdict`` and has written its files."""
+        code = verdict.exit_code
+        return code if self._loss is None else code_after_loss(code, self._loss)
 
     def write(self, make: Callable[[], Suite], trace: Callable[[], str] | None = None) -> None:
         """Write what was asked for; ``make`` and ``trace`` are called only if they are needed.
@@ -52,12 +84,13 @@ class Exports:
             assert suite is not None
             text = written(name, suite)
             if name == "markdown" and _is_summary(path):
-                _add(path, text)
+                with self.tried():
+                    _add(path, text)
             else:
-                write_to(path, text)
+                self.put(path, text)
         place = self._paths.get(PERFETTO)
         if place is not None and trace is not None:
-            write_to(place, trace())
+            self.put(place, trace())
         elif place is not None:
             print(f"perfetto: nothing failed; {place} is not written", file=sys.stderr)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -12,6 +13,7 @@ from stress.surroundings import unwritable, writing
 
 STDOUT = "-"
 DIRECTORIES = ("out", "plant")
+MOST_OF_A_NAME = 50  # characters of 4 bytes, of at most 255
 
 
 def require_place(option: str, path: str | None) -> None:
@@ -76,10 +78,43 @@ def _try_folder(folder: Path) -> None:
 
 
 def write_to(path: str, text: str) -> None:
-    """``text`` into the file ``path``; ``-`` is standard output."""
+    """``text`` into the file ``path``; ``-`` is standard output.
+
+    A file is there as a whole or not at all, and an old one until the new one is whole: it is
+    written under another name first. A device and a pipe are written where they are, and so is a
+    file in a folder that takes no other, or that has another owner or name, which stay its own.
+    """
     if path == STDOUT:
         print(text, end="", flush=True)
         return
+    # A name of a file may hold bytes that are no text; they are shown, like on standard output.
+    data = text.encode("utf-8", "backslashreplace")
     with writing(path):
-        # A name of a file may hold bytes that are no text; they are shown, like on standard output.
-        Path(path).write_text(text, "utf-8", "backslashreplace")
+        place = Path(os.path.realpath(path))  # a symbolic link stays one
+        if _may_be_replaced(Path(path), place):
+            _replace(place, data)
+        else:
+            Path(path).write_bytes(data)
+
+
+def _may_be_replaced(path: Path, place: Path) -> bool:
+    if not os.access(place.parent, os.W_OK):
+        return False
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return True
+    ours = status.st_uid == os.geteuid() and status.st_nlink == 1
+    return stat.S_ISREG(status.st_mode) and ours and place.exists()
+
+
+def _replace(place: Path, data: bytes) -> None:
+    fresh = place.with_name(f".{place.name[:MOST_OF_A_NAME]}-{os.getpid()}.part")
+    try:
+        with fresh.open("xb") as file:
+            if place.exists():
+                os.fchmod(file.fileno(), stat.S_IMODE(place.stat().st_mode))
+            file.write(data)
+        fresh.replace(place)
+    finally:
+        fresh.unlink(missing_ok=True)

@@ -45,7 +45,8 @@ def suite_of(crashed: Crashed, start: Start, command: str) -> Suite:
     """``command``: the line that kills them again."""
     total, verdict = crashed.total, crashed.verdict
     failures = total.failures
-    left = [] if total.complete else ["the time ran out before everything was tried"]
+    cut = "interrupted" if total.interrupted else "the time ran out"
+    left = [] if total.complete else [f"{cut} before everything was tried"]
     if total.ignored:
         places = counted(len(total.ignored), "place")
         left.append(f"{places} where only ignored failures were")

@@ -43,6 +43,9 @@ ALIGN_BYTES = 64
 _FIXED_WORDS = 3
 _LAST_GENERATION = (1 << 63 - c.AR_GENERATION_SHIFT) - 1
 _KNOWN_KINDS = 256  # dtypes and shapes whose headers are kept
+_MOST_HEADER_WORDS = 8192
+# What parsing a text that is no dtype raises; the last two are of one that is nested too deeply.
+_UNREADABLE = (ValueError, SyntaxError, TypeError, LookupError, MemoryError, RecursionError)
 
 Shape = int | Sequence[int]
 
@@ -193,6 +196,7 @@ class ArrayOperations(PageOperations):
         """A new reference to the array that ``SharedArray.handle()`` named."""
         segment_id, entry, generation = unpack_handle(handle)
         self.check_open()
+        self.segment.check_file()
         if segment_id != self.segment.id:
             raise MisuseError(f"handle: of another segment than {self.name!r}; use open_array()")
         known = self._is_entry(entry) and generation <= _LAST_GENERATION
@@ -200,8 +204,11 @@ class ArrayOperations(PageOperations):
             raise MisuseError(
                 "handle: its array was freed; the sender keeps it open until it is opened here"
             )
-        data = self.segment.ram[entry + c.AR_DATA]
-        return SharedArray(self, entry, generation, self._view_of(data))
+        try:
+            return SharedArray(self, entry, generation, self._view_of(entry))
+        except MisuseError:
+            self.run(drop_array, entry, generation)
+            raise
 
     def _is_entry(self, entry: int) -> bool:
         """Whether a word, from an untrusted handle, is an entry of the array table."""
@@ -269,12 +276,36 @@ class ArrayOperations(PageOperations):
                 found.append((k - blocks + 1) * step)
         return found
 
-    def _view_of(self, data: int) -> NDArray[Any]:
-        """The array of the block at word ``data``, as its header describes it."""
-        header = self.segment.view(data, self.segment.ram[data] * 8)
-        kind, shape = _described(header.tobytes())
+    def _view_of(self, entry: int) -> NDArray[Any]:
+        """The array of an entry, as the header in its block describes it.
+
+        A stray write may have changed any of these words, so nothing outside of the block is read.
+        """
+        ram, layout = self.segment.ram, self.segment.layout
+        data, how = ram[entry + c.AR_DATA], ram[entry + c.AR_HOW]
+        pages = how ^ AR_RANGE if how & AR_RANGE else 1 << min(how & c.ORDER_MASK, c.ORDERS)
+        words = pages * self._page_bytes // 8
+        if not layout.at["frames"] <= data <= layout.words - words:
+            raise _overwritten(f"its block would be at word {data}")
+        length = ram[data]
+        if not _FIXED_WORDS <= length <= min(words, _MOST_HEADER_WORDS):
+            raise _overwritten(f"it would have {length} words")
+        header = self.segment.view(data, length * 8).tobytes()
+        kind, shape = _described(header)
         size = math.prod(shape) * kind.itemsize
-        return np.ndarray(shape, kind, self.segment.view(data + len(header) // 8, size))
+        if len(header) + size > words * 8:
+            raise _overwritten(f"{size} bytes would not fit into its block of {words * 8}")
+        try:
+            return np.ndarray(shape, kind, self.segment.view(data + len(header) // 8, size))
+        except ValueError as error:  # more dimensions than numpy has, or empty and yet too long
+            raise _overwritten(str(error)) from error
+
+
+def _overwritten(reason: str) -> MisuseError:
+    return MisuseError(
+        f"handle: the header of its array was overwritten ({reason}); find who writes outside of"
+        " an array, and make it again"
+    )
 
 
 def _dimensions(shape: Shape, dtype: DTypeLike) -> tuple[np.dtype[Any], tuple[int, ...]]:
@@ -300,17 +331,31 @@ def _planned(kind: np.dtype[Any], dimensions: tuple[int, ...]) -> tuple[bytes, i
     if kind.itemsize == 0 or min(dimensions, default=0) < 0:
         raise MisuseError(f"shape, dtype: {dimensions}, {kind}; use lengths >= 0, items >= 1 byte")
     header = _header_words(kind, dimensions).tobytes()
+    if len(header) > _MOST_HEADER_WORDS * 8:
+        raise MisuseError(f"dtype: its text takes {len(header)} bytes; use fewer fields")
     return header, len(header) + math.prod(dimensions) * kind.itemsize
 
 
 @lru_cache(maxsize=_KNOWN_KINDS)
 def _described(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """What ``_header_words`` wrote."""
+    """What ``_header_words`` wrote. Raises ``MisuseError`` for anything that it does not write.
+
+    A dtype with objects would make numpy follow pointers that are none.
+    """
     words = np.frombuffer(header, np.int64)
     dimensions, length = int(words[1]), int(words[2])
+    if not 0 <= dimensions <= len(words) - _FIXED_WORDS:
+        raise _overwritten(f"{dimensions} dimensions")
     shape = tuple(int(word) for word in words[_FIXED_WORDS : _FIXED_WORDS + dimensions])
-    text = words[_FIXED_WORDS + dimensions :].tobytes()[:length].decode()
-    return np.lib.format.descr_to_dtype(ast.literal_eval(text)), shape
+    text = words[_FIXED_WORDS + dimensions :].tobytes()[: max(length, 0)]
+    try:
+        kind = np.lib.format.descr_to_dtype(ast.literal_eval(text.decode()))
+        written, _ = _planned(kind, shape)
+    except _UNREADABLE as error:
+        raise _overwritten(f"{text[:40]!r} is no dtype of an array") from error
+    if written != header:
+        raise _overwritten(f"{text[:40]!r} is not how a dtype is written")
+    return kind, shape
 
 
 def _header_words(kind: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:

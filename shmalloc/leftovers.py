@@ -22,7 +22,6 @@ their mapping, as with every removed file.
 from __future__ import annotations
 
 import atexit
-import fcntl
 import os
 import re
 import signal
@@ -34,7 +33,7 @@ from pathlib import Path
 from types import FrameType
 
 from shmalloc import constants as c
-from shmalloc import physical
+from shmalloc import file_lock, physical
 from shmalloc.processes import owner_alive, pid_namespace
 
 GENERATED = re.compile(r"shm-(\d+)-(\d+)-([0-9a-f]{16})")
@@ -102,11 +101,11 @@ def _sweep_one(path: Path) -> bool:
     except OSError:  # gone meanwhile, a link or a socket, or another user's
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        opened, named = os.fstat(handle), path.lstat()
-        same = (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)
-        return same and _is_leftover(path.name, handle, opened) and physical.remove(path.name)
-    except (BlockingIOError, FileNotFoundError):  # another sweeper has it, or was faster
+        with file_lock.lock_of(handle) as locked:
+            opened, named = os.fstat(handle), path.lstat()
+            same = locked and os.path.samestat(opened, named)
+            return same and _is_leftover(path.name, handle, opened) and physical.remove(path.name)
+    except FileNotFoundError:  # another sweeper was faster
         return False
     finally:
         os.close(handle)
@@ -117,13 +116,18 @@ def read_header(handle: int) -> tuple[int, ...]:
     return _HEADER.unpack(os.pread(handle, _HEADER.size, 0).ljust(_HEADER.size, b"\0"))
 
 
-def header_of(path: Path) -> tuple[int, ...]:
-    """The header's words of the file at ``path``; zeros if there is none that we may read."""
+def header_of(path: Path, own: bool = False) -> tuple[int, ...]:
+    """The header's words of the file at ``path``; zeros if there is none that we may read.
+
+    ``own``: zeros also for another user's file.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # never waits: a pipe
     except OSError:  # gone meanwhile, or another user's
         return (0,) * c.HEADER_WORDS
     try:
+        if own and os.fstat(handle).st_uid != os.geteuid():
+            return (0,) * c.HEADER_WORDS
         return read_header(handle)
     except OSError:  # a pipe, a directory
         return (0,) * c.HEADER_WORDS
@@ -132,7 +136,7 @@ def header_of(path: Path) -> tuple[int, ...]:
 
 
 def _is_leftover(file_name: str, handle: int, status: os.stat_result) -> bool:
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         return False
     header = read_header(handle)
     pid, start = header[c.H_OWNER_PID], header[c.H_OWNER_START]

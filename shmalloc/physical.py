@@ -29,7 +29,7 @@ from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import Any
 
-from shmalloc.errors import EnvironmentUnfitError
+from shmalloc.errors import EnvironmentUnfitError, SegmentError
 from shmalloc.sizes import format_bytes
 
 SHM_DIRECTORY = Path("/dev/shm")
@@ -101,6 +101,40 @@ class Mapping(shared_memory.SharedMemory):
         """Remove the name if this object made it. Called by the base class when mapping fails."""
         if self._created:
             remove(self.name)
+
+
+def mapping_of(name: str, handle: int, size: int) -> Mapping:
+    """Map ``name``, which is open as ``handle`` and was checked there.
+
+    Raises ``FileNotFoundError`` if the name means another file by now, and ``SegmentError`` if the
+    file has become shorter than ``size`` meanwhile.
+    """
+    try:
+        mapping = Mapping(name)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EACCES, errno.ENXIO):  # a link, another user's
+            raise FileNotFoundError(name) from error
+        raise
+    except ValueError as error:  # an empty file
+        raise truncated(name) from error
+    try:
+        if not os.path.samestat(os.fstat(handle), os.fstat(mapping.fileno())):
+            raise FileNotFoundError(name)
+        check_size(mapping, size)
+    except BaseException:
+        mapping.close()
+        raise
+    return mapping
+
+
+def check_size(mapping: Mapping, size: int) -> None:
+    """Raise ``SegmentError`` if the file has lost bytes: what touches those is ended by SIGBUS."""
+    if os.fstat(mapping.fileno()).st_size < size or mapping.size < size:
+        raise truncated(mapping.name)
+
+
+def truncated(name: str) -> SegmentError:
+    return SegmentError(f"name: {name!r} was truncated; its owner must create it again")
 
 
 def path_of(name: str) -> Path:

@@ -14,7 +14,6 @@ removes it. Others attach by name and only unmap. A forked child attaches anew.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import time
@@ -22,7 +21,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from shmalloc import constants as c
-from shmalloc import leftovers, physical, segment_file
+from shmalloc import file_lock, leftovers, physical, segment_file
 from shmalloc.engine import get_engine
 from shmalloc.errors import SegmentError
 from shmalloc.image import write_image
@@ -96,17 +95,19 @@ class Segment:
 
     @classmethod
     def attach(cls, name: str) -> Segment:
-        """Map the segment of that name, made by this or another process.
+        """Map the segment of that name, made by this or another process of this user.
 
-        Raises ``SegmentError`` for a segment that is missing, not ready, foreign, truncated, of
-        another layout or of another build; each says which and what to do.
+        Raises ``SegmentError`` for a segment that is missing, not ready, foreign, another user's,
+        truncated, of another layout or of another build; each says which and what to do.
         """
         handle, layout = segment_file.opened(name)
-        os.close(handle)
         try:
-            mapping = physical.Mapping(name)
+            segment_file.check_owner(name, handle)
+            mapping = physical.mapping_of(name, handle, layout.bytes)
         except FileNotFoundError as error:
             raise segment_file.missing(name) from error
+        finally:
+            os.close(handle)
         return cls(mapping, layout, owner=False)
 
     def view(self, word: int, size: int) -> memoryview:
@@ -123,12 +124,13 @@ class Segment:
 
         For rare work of Python, never for the allocator: a lock of the system on the file.
         """
-        handle = self._mapping.fileno()
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
+        own_file = f"/proc/self/fd/{self._mapping.fileno()}"  # also once its name is removed
+        with file_lock.exclusive(own_file, f"segment {self.name!r}"):
             yield
-        finally:
-            fcntl.flock(handle, fcntl.LOCK_UN)
+
+    def check_file(self) -> None:
+        """Raise ``SegmentError`` if the file was truncated: touching what it lost is fatal."""
+        physical.check_size(self._mapping, self.layout.bytes)
 
     def close(self) -> None:
         """Unmap. Arrays and views that still refer to the memory keep it mapped until they go.
@@ -168,7 +170,7 @@ def find_name(segment_id: int) -> str:
     """Name of the segment with that id. Raises ``SegmentError`` if it is gone."""
     paths = sorted(physical.SHM_DIRECTORY.glob(f"shm-*-*-{segment_id:016x}"))
     for path in paths or sorted(physical.SHM_DIRECTORY.iterdir()):
-        header = leftovers.header_of(path)
+        header = leftovers.header_of(path, own=True)  # another user's may claim any id
         if header[c.H_MAGIC] == c.MAGIC and header[c.H_SEGMENT_ID] == segment_id:
             return path.name
     raise SegmentError(f"segment id {segment_id:#x}: no such segment; its owner has ended")

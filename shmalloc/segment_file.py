@@ -65,6 +65,19 @@ def opened(name: str, any_build: bool = False) -> tuple[int, Layout]:
         raise
 
 
+def check_owner(name: str, handle: int) -> None:
+    """Raise ``SegmentError`` for another user's file, which its owner may change at any time.
+
+    Whoever attaches follows what the words say, and is ended by the system if the file shrinks.
+    """
+    owner = os.fstat(handle).st_uid
+    if owner != os.geteuid():
+        raise SegmentError(
+            f"name: {name!r} belongs to user {owner}, you are {os.geteuid()}: attach only to"
+            " segments of your own processes"
+        )
+
+
 def _layout_of(name: str, handle: int, any_build: bool) -> Layout:
     status = os.fstat(handle)
     if not stat.S_ISREG(status.st_mode):

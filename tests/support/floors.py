@@ -29,7 +29,7 @@ FLOORS = (
     ("shmalloc.kernels",),
     ("shmalloc.engine",),
     ("shmalloc.sizes", "shmalloc.processes", "shmalloc.image", "shmalloc.physical",
-     "shmalloc.leftovers", "shmalloc.segment_file", "shmalloc.observed",
+     "shmalloc.file_lock", "shmalloc.leftovers", "shmalloc.segment_file", "shmalloc.observed",
      "shmalloc.descriptor_text", "shmalloc.word_names", "shmalloc.report_text",
      "shmalloc.history"),
     ("shmalloc.segment", "shmalloc.cpus"),

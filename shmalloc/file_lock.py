@@ -2,7 +2,7 @@
 
 ``flock`` belongs to the open file, not to the process: a child that is forked while another thread
 holds the lock inherits the open file, so the lock would stay with the child when the parent is
-killed, and whoever wants it waits as long as the child lives. So a child closes what it inherits
+killed, and all who want it wait as long as the child lives. So a child closes what it inherits
 (a program that is executed has it closed by the system), and the lock is given back by unlocking,
 which counts for all copies of the open file, not by closing.
 

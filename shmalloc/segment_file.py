@@ -68,7 +68,7 @@ def opened(name: str, any_build: bool = False) -> tuple[int, Layout]:
 def check_owner(name: str, handle: int) -> None:
     """Raise ``SegmentError`` for another user's file, which its owner may change at any time.
 
-    Whoever attaches follows what the words say, and is ended by the system if the file shrinks.
+    A process that attaches follows what the words say, and is ended by the system if it shrinks.
     """
     owner = os.fstat(handle).st_uid
     if owner != os.geteuid():

@@ -1,6 +1,6 @@
 """Files in /dev/shm that another user made, or that shrink: refused, never waited for.
 
-/dev/shm is everybody's. What another user plants there is a copy of a segment of ours, as good as
+/dev/shm is open to all. What another user plants there is a copy of a segment of ours, as good as
 they can make it.
 """
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shmalloc.errors import MisuseError
-from stress.commands.run import fit_for_faults
+from stress.commands.run import with_fit_workloads
 from stress.faults.grammar import Fail, Hotplug, Kill, Pressure, Stop, parse_faults
 from stress.run.fault_tally import FaultTally
 from stress.run.result import RunResult
@@ -88,13 +88,22 @@ def test_faults_that_need_two_processes_are_refused_interpreted():
 
 
 def test_workloads_that_hand_memory_over_are_left_out_of_the_default_list_under_kills():
-    names = fit_for_faults(spec_with("kill")).workloads
+    names = with_fit_workloads(spec_with("kill")).workloads
     assert "handoff" not in names and {"churn", "slabmix", "contig", "hotplug"} <= set(names)
+
+
+def test_workloads_of_several_workers_are_left_out_of_the_default_list_for_one():
+    left_out = set(DEFAULT_WORKLOADS) - set(
+        with_fit_workloads(spec_with("off", workers="1")).workloads
+    )
+    assert left_out == {"handoff", "hotplug"}
+    asked = with_fit_workloads(spec_with("off", workers="1", workload="churn,handoff"))
+    assert asked.workloads == ("churn", "handoff")
 
 
 def test_a_workload_that_was_asked_for_and_cannot_run_under_a_fault_is_refused_with_the_reason():
     with pytest.raises(MisuseError, match="hand memory to each other"):
-        fit_for_faults(spec_with("kill", workload="churn,handoff"))
+        with_fit_workloads(spec_with("kill", workload="churn,handoff"))
 
 
 def test_with_live_faults_the_controller_has_a_slot_of_its_own():

@@ -213,7 +213,7 @@ def command(
         hang_timeout=exact_duration(hang_timeout),
         **texts,
     )
-    spec = fit_for_faults(resolve(with_trace(raw), WORKLOADS_BY_NAME, len(cores())))
+    spec = with_fit_workloads(resolve(with_trace(raw), WORKLOADS_BY_NAME, len(cores())))
     files = Exports(exports, json=json, out=out, db=db)
     if dry_run:
         click.echo(f"# {spec.command_line()}\n{spec.toml()}", nl=False)
@@ -223,10 +223,11 @@ def command(
         return run_spec(spec, outputs, files, exporter)
 
 
-def fit_for_faults(spec: RunSpec) -> RunSpec:
-    """``spec`` with workloads that can run under its faults.
+def with_fit_workloads(spec: RunSpec) -> RunSpec:
+    """``spec`` with workloads that can run under its faults, and between its workers.
 
-    Of the default list, those that cannot are left out; one that was asked for is a misuse.
+    Of the default list, those that cannot are left out. One that was asked for is a misuse if a
+    fault rules it out; with too few workers it runs, and is vacuous.
     """
     unfit = {
         name: f"{fault.name} with workload {name}: {WORKLOADS_BY_NAME[name].unfit[fault.name]}"
@@ -236,6 +237,9 @@ def fit_for_faults(spec: RunSpec) -> RunSpec:
     }
     if unfit and spec.workloads != DEFAULT_WORKLOADS:
         raise MisuseError(f"faults: {next(iter(unfit.values()))}; leave one of the two out")
+    if spec.workloads == DEFAULT_WORKLOADS:
+        few = (n for n in spec.workloads if WORKLOADS_BY_NAME[n].least_workers > spec.workers)
+        unfit.update(dict.fromkeys(few, "too few workers"))
     return replace(spec, workloads=tuple(n for n in spec.workloads if n not in unfit))
 
 

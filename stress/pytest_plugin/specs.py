@@ -126,13 +126,13 @@ def _adjusted(spec: RunSpec, settings: Settings, seed: int) -> RunSpec:
 
 
 def _resolved(options: Mapping[str, Any]) -> RunSpec:
-    from stress.commands.run import fit_for_faults
+    from stress.commands.run import with_fit_workloads
     from stress.run.workers import cores
     from stress.trace.options import with_trace
 
     texts: dict[str, Any] = {name: _text(name, value) for name, value in options.items()}
     raw = RawSpec(**texts)
-    return fit_for_faults(resolve(with_trace(raw), WORKLOADS, len(cores())))
+    return with_fit_workloads(resolve(with_trace(raw), WORKLOADS, len(cores())))
 
 
 def _text(name: str, value: Any) -> str | bool:

@@ -48,7 +48,8 @@ _ALL = (
     ),
     Workload(
         "handoff", handoff.handoff, handoff.handoff_finish, work_words=handoff.HANDOFF_WORDS,
-        marks=(c.EV_REMOTE_FREE, c.EV_DRAIN, c.EV_REFILL), unfit={"kill": _HANDS_OVER},
+        marks=(c.EV_REMOTE_FREE, c.EV_DRAIN, c.EV_REFILL), least_workers=2,
+        unfit={"kill": _HANDS_OVER},
     ),
     Workload(
         "oom-edge", oom_edge.oom_edge, oom_edge.oom_edge_finish, work_words=oom_edge.OOM_WORDS,
@@ -70,7 +71,7 @@ _ALL = (
     ),
     Workload(
         "hotplug", hotplug.hotplug, hotplug.hotplug_finish, work_words=hotplug.HOTPLUG_WORDS,
-        marks=(c.EV_HOTPLUG, c.EV_REMOTE_DRAIN, c.EV_PCP_MISS),
+        marks=(c.EV_HOTPLUG, c.EV_REMOTE_DRAIN, c.EV_PCP_MISS), least_workers=2,
     ),
     Workload(
         "pfn-walker", pfn_walker.pfn_walker, pfn_walker.pfn_walker_finish,
@@ -84,7 +85,8 @@ _ALL = (
     ),
     Workload(
         "arrays", arrays.arrays, arrays.arrays_finish, work_words=arrays.ARRAYS_WORDS,
-        marks=(c.EV_ALLOC, c.EV_FREE, c.EV_REMOTE_FREE), unfit={"kill": _HANDS_OVER},
+        marks=(c.EV_ALLOC, c.EV_FREE, c.EV_REMOTE_FREE), least_workers=2,
+        unfit={"kill": _HANDS_OVER},
     ),
     Workload(  # its work area is as long as the recording: stress/trace/compile.py
         "trace", trace.trace_step, trace.trace_finish, work_words=0,

@@ -49,6 +49,7 @@ class Workload:
     file: str | None = None  # a recording that ``prepare`` of its own module puts into the segment
     in_flight: int = 1  # most blocks allocated but not yet in the owner map, besides
     in_flight_pageblocks: int = 0  # every page of as many pageblocks
+    least_workers: int = 1  # what it tests happens between that many
     unfit: Mapping[str, str] = field(default_factory=dict)  # fault -> why it cannot run under it
 
     @property

@@ -29,11 +29,11 @@ from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import Any
 
+from shmalloc import cgroup
 from shmalloc.errors import EnvironmentUnfitError, SegmentError
 from shmalloc.sizes import format_bytes
 
 SHM_DIRECTORY = Path("/dev/shm")
-_CGROUP = Path("/sys/fs/cgroup")
 _tracker_lock = threading.Lock()
 
 
@@ -154,12 +154,8 @@ def available_memory() -> int:
     import psutil  # costs 10 ms, only to create a segment; most only attach
 
     free = int(psutil.virtual_memory().available)
-    try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        used = int((_CGROUP / "memory.current").read_text())
-    except (OSError, ValueError):  # no control group of version 2 limits us
-        return free
-    return free if limit == "max" else min(free, max(0, int(limit) - used))
+    left = cgroup.memory_left()
+    return free if left is None else min(free, left)
 
 
 def require_capacity(asked: int) -> None:
@@ -170,7 +166,7 @@ def require_capacity(asked: int) -> None:
         raise _too_small("/dev/shm", asked, free, _SHM_CURE)
     memory = available_memory()
     if asked > memory:
-        raise _too_small("this machine's memory", asked, memory, "use a smaller size, or free some")
+        raise _too_small("this machine's memory", asked, memory, _MEMORY_CURE)
 
 
 def reserve(name: str, size: int) -> None:
@@ -191,6 +187,7 @@ def reserve(name: str, size: int) -> None:
         os.close(handle)
 
 
+_MEMORY_CURE = "use a smaller size, free some, or raise the limit of its control group"
 _SHM_CURE = (
     "use a smaller size, remove files from /dev/shm, or enlarge it: "
     "'mount -o remount,size=8G /dev/shm', in a container '--shm-size=8g'"

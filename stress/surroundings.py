@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from shmalloc import cgroup
 from shmalloc.errors import EnvironmentUnfitError, MisuseError
 
 STANDARD_ERROR = 2  # its descriptor
@@ -154,6 +155,12 @@ def require_processes(wanted: int, what: str) -> None:
 
     A process that cannot be forked dies in another process, too late to be told well.
     """
+    left = cgroup.tasks_left()
+    if left is not None and wanted > left:
+        raise EnvironmentUnfitError(
+            f"{what} need {wanted} processes, and their control group has room for {left};"
+            " raise its limit (pids.max), or use fewer"
+        )
     most, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if os.getuid() == 0 or not 0 <= most < LOW_PROCESS_LIMIT:
         return

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 import shmalloc
+from shmalloc import cgroup, leftovers, physical
 from shmalloc import constants as c
-from shmalloc import leftovers, physical
 from shmalloc.engine import Engine
 from shmalloc.errors import EnvironmentUnfitError, MisuseError, SegmentError
 from shmalloc.layout import Geometry, ZoneSpec
@@ -163,12 +163,8 @@ def test_too_little_memory_is_told_before_anything_is_made(monkeypatch: pytest.M
         Segment.create(SMALL, engine="interpreted")
 
 
-def test_the_memory_of_the_control_group_counts(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "memory.max").write_text("5000\n")
-    (tmp_path / "memory.current").write_text("2000\n")
-    monkeypatch.setattr(physical, "_CGROUP", tmp_path)
+def test_the_memory_of_the_control_group_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroup, "memory_left", lambda: 3000)
     assert physical.available_memory() == 3000
 
 

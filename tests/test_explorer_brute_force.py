@@ -43,3 +43,13 @@ def test_a_store_of_the_value_that_a_word_has_ends_no_spin(memory):
         (Instruction("exchange", 0, 2),),
     ))  # fmt: skip
     assert differences(program, memory, free_spins=1) == []
+
+
+@memories
+def test_two_values_do_not_pass_for_a_third_that_a_spin_reads(memory):
+    """The first spin finds 0 and then 2, the next one 3: nothing repeats."""
+    program = Straight("sum", (0, 1, 1), (
+        (Instruction("exchange", 0, 2), Instruction("spin_thrice", 0, 0)),
+        (Instruction("fetch_add", 0, 1), Instruction("cas2", 0, 1)),
+    ))  # fmt: skip
+    assert differences(program, memory, free_spins=1) == []

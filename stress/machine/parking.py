@@ -29,6 +29,7 @@ from shmalloc.units import Control
 from stress.machine import block as cb
 
 OWN = 1 << 40  # more than any word
+PLACE_FACTOR = 0x1E3779B97F4A7C15
 
 
 @scheduler
@@ -51,9 +52,9 @@ def begin_spin(ctl: Control, cpu: int) -> None:
 @scheduler
 def watch(ctl: Control, cpu: int, at: int, value: int) -> None:
     """``cpu`` read ``value`` in word ``at``."""
-    ctl[cb.READ_HASH + cpu] = (
-        (ctl[cb.READ_HASH + cpu] ^ value ^ (at << 40)) * cb.HASH_FACTOR + 1
-    ) & cb.MASK62
+    place = (at & cb.LOW_HALF) * PLACE_FACTOR  # its own buffer is the same place
+    mixed = (ctl[cb.READ_HASH + cpu] + value + place + 1) * cb.HASH_FACTOR & cb.MASK62
+    ctl[cb.READ_HASH + cpu] = mixed ^ mixed >> 31  # or two small values could pass for a third
     count = ctl[cb.WATCHED + cpu]
     if count < 0:
         return

@@ -69,19 +69,20 @@ def disown(name: str) -> None:
             _chained.discard(number)
 
 
-def _remove_owned() -> None:
+def remove_owned() -> None:
+    """Remove what this process owns now, before it ends in a way that skips ``atexit``."""
     for name in list(_owned):
         physical.remove(name)
         _owned.discard(name)
 
 
 def _end_by_signal(number: int, frame: FrameType | None) -> None:
-    _remove_owned()
+    remove_owned()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
-atexit.register(_remove_owned)
+atexit.register(remove_owned)
 os.register_at_fork(after_in_child=_owned.clear)
 
 

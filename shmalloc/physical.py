@@ -120,17 +120,17 @@ def mapping_of(name: str, handle: int, size: int) -> Mapping:
     try:
         if not os.path.samestat(os.fstat(handle), os.fstat(mapping.fileno())):
             raise FileNotFoundError(name)
-        check_size(mapping, size)
+        if min(file_size(mapping), mapping.size) < size:
+            raise truncated(name)
     except BaseException:
         mapping.close()
         raise
     return mapping
 
 
-def check_size(mapping: Mapping, size: int) -> None:
-    """Raise ``SegmentError`` if the file has lost bytes: what touches those is ended by SIGBUS."""
-    if os.fstat(mapping.fileno()).st_size < size or mapping.size < size:
-        raise truncated(mapping.name)
+def file_size(mapping: Mapping) -> int:
+    """Bytes of the file now; what was mapped beyond them ends a process by SIGBUS."""
+    return os.fstat(mapping.fileno()).st_size
 
 
 def truncated(name: str) -> SegmentError:

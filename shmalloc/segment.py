@@ -128,9 +128,14 @@ class Segment:
         with file_lock.exclusive(own_file, f"segment {self.name!r}"):
             yield
 
+    def is_truncated(self) -> bool:
+        """Whether the file lost bytes while it was mapped."""
+        return physical.file_size(self._mapping) < self.layout.bytes
+
     def check_file(self) -> None:
         """Raise ``SegmentError`` if the file was truncated: touching what it lost is fatal."""
-        physical.check_size(self._mapping, self.layout.bytes)
+        if self.is_truncated():
+            raise physical.truncated(self.name)
 
     def close(self) -> None:
         """Unmap. Arrays and views that still refer to the memory keep it mapped until they go.

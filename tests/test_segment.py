@@ -384,7 +384,7 @@ def test_the_default_action_of_sigterm_returns_with_the_last_segment() -> None:
 def test_a_forked_child_does_not_remove_its_parents_segment(segment: Segment) -> None:
     child = os.fork()
     if child == 0:
-        leftovers._remove_owned()
+        leftovers.remove_owned()
         os._exit(0)
     os.waitpid(child, 0)
     assert (SHM / segment.name).exists()

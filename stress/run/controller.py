@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Protocol
 
 from shmalloc import constants as c
+from shmalloc import leftovers
 from shmalloc.engine.doctor import native_problem
 from shmalloc.engine.native import warm_together
 from shmalloc.errors import EnvironmentUnfitError, Violation
 from shmalloc.invariants import name_of
+from stress.run import bus_error
 from stress.run.deadline import FACTOR, Deadline
 from stress.run.flight import FlightLog
 from stress.run.fork_server import start_forkserver
@@ -68,13 +70,15 @@ class Controller:
         self._abandon = abandon
         self._is_known = is_known
         self._began_s = time.monotonic()
+        self._workers = Workers()
+        self._memory: RunMemory | None = None
 
     def run(self) -> RunResult:
         """The whole run. Does not raise for what workers, signals or the machine do to it."""
         try:
             with self._interrupts.first_at_once():
                 self._load_kernels()
-            with RunMemory(self.spec) as memory:
+            with bus_error.handled(self._give_up_unbacked), RunMemory(self.spec) as memory:
                 self._run_in(memory)
         except EnvironmentUnfitError as error:
             self.result.troubles.append((Verdict.UNFIT, str(error)))
@@ -99,7 +103,8 @@ class Controller:
         start_forkserver(plans, self.spec.workloads)
 
     def _run_in(self, memory: RunMemory) -> None:
-        workers, reported = Workers(), Reported(memory, self.result, self._is_known)
+        self._memory, workers = memory, self._workers
+        reported = Reported(memory, self.result, self._is_known)
         dead: list[int] = []
         limit_s = FACTOR * self.spec.hang_timeout_s
         memory.deadline = Deadline(
@@ -148,6 +153,17 @@ class Controller:
             memory.segment.unlink()
         finally:
             self._abandon(self.result)
+
+    def _give_up_unbacked(self) -> None:
+        """A page of the segment is missing: end the process without touching it again."""
+        segment = None if self._memory is None else self._memory.segment
+        text = f"controller died by SIGBUS: {bus_error.cause(segment)}"
+        self.result.troubles.append((Verdict.UNFIT, text))
+        self.result.wall_seconds = time.monotonic() - self._began_s
+        self._workers.kill()
+        leftovers.remove_owned()
+        self._progress.end()
+        self._abandon(self.result)
 
     def _compare_with_trace(self, memory: RunMemory) -> None:
         """What a replay did, beside what the recording says: a difference is a violation."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import stress.run.worker  # noqa: F401 - what a worker imports is not imported again in each fork
@@ -22,7 +23,10 @@ from stress.run.kernels import ENV_PRELOAD, plan_from
 def _load() -> None:
     signals.ignore()  # inherited: the controller alone decides when a worker ends
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ENDING)  # fork_server.py blocked them
-    document = json.loads(Path(os.environ[ENV_PRELOAD]).read_bytes())
+    try:
+        document = json.loads(Path(os.environ[ENV_PRELOAD]).read_bytes())
+    except FileNotFoundError:  # the controller has ended before it needed us: so do we
+        sys.exit(0)
     if document["users"] is not None:
         user_code.receive(document["users"])
     if user_code.problem is None:

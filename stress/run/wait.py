@@ -16,6 +16,7 @@ from typing import Protocol
 from shmalloc import constants as c
 from shmalloc.errors import Violation
 from shmalloc.invariants import name_of
+from stress.run import bus_error
 from stress.run.interrupts import Interrupts
 from stress.run.memory import RunMemory
 from stress.run.messages import Answer, Broken
@@ -121,10 +122,7 @@ class WorkerWait:
         if code >= 0:
             return Trouble(Verdict.ERROR, f"{member} {how}, saying {said or 'nothing'}")
         if code == -signal.SIGBUS:
-            text = (
-                f"{member} {how}: the system could not back a page of the segment; free memory or"
-                " enlarge /dev/shm, use a smaller --ram, and --prealloc to know before the start"
-            )
+            text = f"{member} {how}: {bus_error.cause(self._memory.segment)}"
             return Trouble(Verdict.UNFIT, text)
         if code == -signal.SIGKILL:
             how += ", which the run did not send (the system's out-of-memory killer?)"

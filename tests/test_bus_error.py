@@ -1,4 +1,4 @@
-"""A page of the segment that the system cannot give: a verdict and a sentence, whoever touches it.
+"""A page of the segment that the system cannot give: a verdict and a sentence in any process.
 
 A file that is truncated has the same effect as a /dev/shm that is full, at a certain moment.
 """

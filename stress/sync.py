@@ -10,13 +10,14 @@ start but for a semaphore, whose word is its count::
     rwlock     [ readers | writer + 1 ]   readers from bit 16 on
     barrier    [ rounds | CPUs that have arrived ]
     once       0, RUNNING or DONE
+    thread     0, STARTED or ENDED
 
 A mutex and an rwlock name their owner as ``Program(locks=[...])`` wants it: with that a cycle of
 CPUs that wait for each other is reported the moment it closes.
 
 Rules of the callers: a wait for a condition is in a loop that looks at what it waits for; who
 unlocks holds the lock, which is expected (``NOT_HELD``); a barrier has the same number of parties
-each time. The kernels also run natively, in processes.
+each time; a thread is started once (``NOT_NEW``). The kernels also run natively, in processes.
 """
 
 from __future__ import annotations
@@ -32,11 +33,14 @@ ARRIVED = 0xFFFF
 ROUND = 1 << 16
 RUNNING = 1
 DONE = 2
+STARTED = 1
+ENDED = 2
 ALL = 0xFFFF  # more than there are CPUs
 
 NOT_HELD = -1001  # codes of what is expected of the callers
 NO_READER = -1002
 NOT_RUNNING = -1003
+NOT_NEW = -1004
 
 
 # --- mutex ---------------------------------------------------------------------------------------
@@ -194,3 +198,36 @@ def once_end(mem: Memory, at: WordIndex) -> None:
     old = exchange(mem, at, DONE)
     expect(mem, old == RUNNING, NOT_RUNNING)
     wake(mem, at, ALL)
+
+
+# --- threads that are started and joined ---------------------------------------------------------
+@kernel
+def thread_start(mem: Memory, at: WordIndex) -> None:
+    """Start the thread whose word is ``at``: what was written before is seen by it."""
+    old = exchange(mem, at, STARTED)
+    expect(mem, old == 0, NOT_NEW)
+    wake(mem, at, ALL)
+
+
+@kernel
+def thread_begin(mem: Memory, at: WordIndex) -> None:
+    """The first call of a thread that another one starts: sleep until it does."""
+    while load(mem, at) == 0:
+        wait(mem, at, 0)
+
+
+@kernel
+def thread_end(mem: Memory, at: WordIndex) -> None:
+    """The last call of a thread that others join."""
+    store(mem, at, ENDED)
+    wake(mem, at, ALL)
+
+
+@kernel
+def thread_join(mem: Memory, at: WordIndex) -> None:
+    """Sleep until the thread has ended; what it wrote is seen."""
+    while True:
+        state = load(mem, at)
+        if state == ENDED:
+            return
+        wait(mem, at, state)

@@ -21,6 +21,7 @@ SMALL = [
     "sync-semaphore",
     "sync-barrier",
     "sync-once-3",
+    "sync-threads-3",
 ]
 A, B, VALUE = 0, 1, 2
 
@@ -36,6 +37,44 @@ def test_a_primitive_keeps_its_promise_in_every_class(name, memory):
 def test_the_interpreted_engine_agrees(name):
     counts = {explore(PROGRAMS[name](), "dpor", engine=e, seconds=100).classes for e in ENGINES}
     assert len(counts) == 1
+
+
+# --- threads --------------------------------------------------------------------------------------
+@kernel
+def joins_too_early(mem, cpu):
+    mem[VALUE] = 1
+    sync.thread_join(mem, A)
+    sync.thread_start(mem, A)
+
+
+@kernel
+def starts_twice(mem, cpu):
+    sync.thread_start(mem, A)
+    sync.thread_start(mem, A)
+
+
+@kernel
+def does_not_join(mem, cpu):
+    sync.thread_start(mem, A)
+    mem[VALUE] = mem[VALUE] + 1
+
+
+@kernel
+def child(mem, cpu):
+    sync.thread_begin(mem, A)
+    mem[VALUE] = mem[VALUE] + 1
+    sync.thread_end(mem, A)
+
+
+@every_engine
+@pytest.mark.parametrize(
+    ("starter", "kind"),
+    [(joins_too_early, "deadlock"), (starts_twice, "expectation"), (does_not_join, "race")],
+)
+def test_a_thread_that_is_started_or_joined_wrongly_is_told(starter, kind, engine):
+    failure = explore(Program("threads", 4, [starter, child]), engine=engine).failure
+    assert failure is not None
+    assert failure.kind == kind
 
 
 # --- deadlocks -----------------------------------------------------------------------------------

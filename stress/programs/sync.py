@@ -16,8 +16,17 @@ from shmalloc.words import expect, load
 from stress import sync
 from stress.machine.program import Program
 
-LOCK, CONDITION, INSIDE, VALUE, TAKEN, WORDS = 0, 1, 2, 3, 4, 6
-NAMES = {LOCK: "lock", CONDITION: "condition", INSIDE: "inside", VALUE: "value", TAKEN: "taken"}
+LOCK, CONDITION, INSIDE, VALUE, TAKEN = 0, 1, 2, 3, 4
+THREAD, RESULT, WORDS = 5, 7, 10  # the words of CPU 1, behind them those of CPU 2
+NAMES = {
+    LOCK: "lock",
+    CONDITION: "condition",
+    INSIDE: "inside",
+    VALUE: "value",
+    TAKEN: "taken",
+    THREAD + 1: "thread 1",
+    THREAD + 2: "thread 2",
+}
 ALONE = 1  # codes
 COUNTED = 2
 LEFT = 3
@@ -165,6 +174,30 @@ def left_free(mem: Memory, count: int, lock: int) -> int:
     return COUNTED if mem[VALUE] != count else 0
 
 
+@kernel
+def start_and_join(mem: Memory, cpu: Cpu) -> None:
+    """CPUs 1 and 2 get a plain word by their start, and give one back by their end."""
+    mem[VALUE] = 5
+    sync.thread_start(mem, THREAD + 1)
+    sync.thread_start(mem, THREAD + 2)
+    sync.thread_join(mem, THREAD + 1)
+    sync.thread_join(mem, THREAD + 2)
+    expect(mem, mem[RESULT + 1] + mem[RESULT + 2] == 10, COUNTED)
+
+
+@kernel
+def started(mem: Memory, cpu: Cpu) -> None:
+    sync.thread_begin(mem, THREAD + cpu)
+    mem[RESULT + cpu] = mem[VALUE]
+    sync.thread_end(mem, THREAD + cpu)
+
+
+@kernel
+def joined(mem: Memory) -> int:
+    both_ended = mem[THREAD + 1] == sync.ENDED and mem[THREAD + 2] == sync.ENDED
+    return 0 if both_ended and mem[RESULT + 1] == mem[RESULT + 2] else LEFT
+
+
 Row = tuple[Sequence[Any], Callable[..., Any], str]
 ROWS: dict[str, Row] = {
     "sync-mutex": (
@@ -207,13 +240,19 @@ ROWS: dict[str, Row] = {
         "a CPU that leaves the barrier and arrives again before the other one has woken: rounds are"
         " counted, so that it is not taken for one of the first round",
     ),
+    "sync-threads-3": (
+        [start_and_join, started, started], joined,
+        "a thread that ends before its starter looks for it, and one that is joined while it sleeps"
+        " before its start; plain words are handed over by the start and by the join",
+    ),
     "sync-once-3": (
         [make_once] * 3, made,
         "two CPUs that sleep while a third makes the value, and one that comes when it is made and"
         " must see it without a lock",
     ),
 }  # fmt: skip
-UNOWNED = ("sync-semaphore", "sync-barrier", "sync-once-3")  # their word names no CPU
+# their words name no CPU
+UNOWNED = ("sync-semaphore", "sync-barrier", "sync-threads-3", "sync-once-3")
 
 
 @cache

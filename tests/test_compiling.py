@@ -241,15 +241,14 @@ def test_a_child_that_dies_leaves_its_half_to_the_parent(
     assert build.compile_image(SLOTS, processes=2) == alone
 
 
-def test_a_failure_of_the_parent_leaves_no_child(in_halves: None, monkeypatch: pytest.MonkeyPatch):
-    parent = os.getpid()
-
-    def part(*given: object):
-        if os.getpid() != parent:
-            signal.pause()
+def test_an_interrupt_of_the_parent_leaves_no_child(
+    in_halves: None, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(child: object):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(build, "_part", part)
+    monkeypatch.setattr(build, "_part", lambda *given: signal.pause())
+    monkeypatch.setattr(build._Child, "result", interrupted)
     before = set(psutil.Process().children())
     with pytest.raises(KeyboardInterrupt):
         build.compile_image(SLOTS, processes=2)

@@ -1,9 +1,10 @@
 """Making an image from its entries: one module, or two that are compiled at once on two cores.
 
 A plan of entries is split by Python module, so that what calls each other stays together; each half
-is IR and object code of its own, and link.py joins them. A forked child, which has all kernels
-already, makes the second half. There is no fork while other threads run, since they could hold any
-lock of the C library: then one process makes both halves.
+is IR and object code of its own, and link.py joins them. Forked children, which have all kernels
+already, make the halves: nothing ends a call of LLVM, which takes seconds, but a process that waits
+for a child hears a signal at once. There is no fork while other threads run, since they could hold
+any lock of the C library: then this process makes both halves.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from shmalloc.compiler import codegen, link, symbols
 from shmalloc.compiler.codegen import Target
@@ -85,9 +87,9 @@ def _part(
     return codegen.object_code(text, target), module.table
 
 
-# --- two at once ---------------------------------------------------------------------------------
+# --- two halves ----------------------------------------------------------------------------------
 def _may_fork() -> bool:
-    return threading.active_count() == 1 and len(os.sched_getaffinity(0)) > 1
+    return threading.active_count() == 1
 
 
 def _halves(known: Sequence[Instance]) -> dict[Instance, int] | None:
@@ -115,12 +117,19 @@ def _home_of(instance: Instance) -> str:
 def _both(
     entries: Sequence[Instance], target: Target, homes: dict[Instance, int], processes: int | None
 ) -> list[_Part]:
+    works = [partial(_part, entries, target, homes, part) for part in (0, 1)]
     if processes == 1 or (processes is None and not _may_fork()):
-        return [_part(entries, target, homes, part) for part in (0, 1)]
-    with _Child(lambda: _part(entries, target, homes, 1)) as child:
-        first = _part(entries, target, homes, 0)
-        second = child.result()
-    return [first, second if second is not None else _part(entries, target, homes, 1)]
+        return [work() for work in works]
+    made: list[_Part | None]
+    if len(os.sched_getaffinity(0)) > 1:
+        with _Child(works[0]) as one, _Child(works[1]) as other:
+            made = [one.result(), other.result()]
+    else:  # one after the other: half of the memory
+        made = []
+        for work in works:
+            with _Child(work) as child:
+                made.append(child.result())
+    return [part or work() for part, work in zip(made, works, strict=True)]
 
 
 class _Child:

@@ -20,7 +20,7 @@ import click
 
 from shmalloc.errors import CorruptionError, EnvironmentUnfitError, MisuseError
 from stress import __version__, commands
-from stress.options.command import WIDTH
+from stress.options.command import WIDTH, Group, NothingNamed
 from stress.quantities import nearest
 from stress.signals import Interrupted, obeyed
 from stress.surroundings import chain, flush_streams, prepare_streams, unfit
@@ -59,7 +59,7 @@ GROUPS: dict[str, dict[str, str]] = {
 OTHER = "Other commands"
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """Finds a subcommand in ``stress/commands/<name>.py`` and imports nothing else."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -178,7 +178,9 @@ def _say(text: str) -> None:
 
 
 def _usage(error: click.ClickException) -> str:
-    """One line with the command and where to read more."""
+    """One line with the command and where to read more; the help where no command is named."""
+    if isinstance(error, NothingNamed):
+        return error.format_message()
     ctx = getattr(error, "ctx", None)
     path = ctx.command_path if ctx is not None else "shmstress"
     message = error.format_message().rstrip(".?")

@@ -74,6 +74,12 @@ def test_a_usage_error_exits_4_and_names_the_cure(call, arguments, told):
     assert code == 4 and told in error
 
 
+@pytest.mark.parametrize("words", [(), ("trace",)])
+def test_no_command_is_answered_by_the_help_alone(call, words):
+    code, output, error = call(*words)
+    assert (code, output) == (4, "") and error == call(*words, "--help")[1]
+
+
 def test_an_unknown_key_in_a_file_is_a_usage_error(call, tmp_path):
     (tmp_path / "s.toml").write_text('worklod = "churn"\n')
     code, _, error = call("run", str(tmp_path / "s.toml"), "--dry-run")

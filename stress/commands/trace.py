@@ -11,6 +11,7 @@ from shmalloc.errors import MisuseError
 from stress import progress as watching
 from stress.options import Names, option
 from stress.options import command as as_command
+from stress.options.command import Group
 from stress.options.shared import PROGRESS
 from stress.quantities import nearest
 from stress.report.places import require_file
@@ -24,7 +25,7 @@ def _formats() -> list[str]:
     return [AUTO, *FORMATS]
 
 
-class _Group(click.Group):
+class _Group(Group):
     """Names the nearest command for one that does not exist."""
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:

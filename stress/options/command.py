@@ -63,6 +63,19 @@ class Option(click.Option):
         return [name.removeprefix("--") for name in self.opts if name.startswith("--")]
 
 
+class NothingNamed(click.UsageError):
+    """A group was called without one of its commands; the message is the help."""
+
+
+class Group(click.Group):
+    """A group that says the same with every version of click if no command of it is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            raise NothingNamed(ctx.get_help(), ctx)
+        return super().parse_args(ctx, args)
+
+
 class Command(click.Command):
     """Adds ``--config`` and the variables of the environment; writes its help in groups.
 

@@ -21,6 +21,7 @@ from shmalloc.errors import MisuseError
 STANDARD_INPUT = "-"
 _OPENED_ELSEWHERE = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 _OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_NOT_READ = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES)
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a FIFO",
@@ -49,10 +50,15 @@ def open_file(path: str | Path, cure: str, streams: bool = False) -> io.FileIO:
 
 
 def refusal(name: str, error: Exception, cure: str) -> Exception:
-    """The error for a file that cannot be read; one of the machine's limits is kept as it is."""
+    """The error for a file that cannot be read; one of the machine's limits is kept as it is.
+
+    ``cure`` is of a file with another content; where none was read, its name is what is wrong.
+    """
     if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
         return error
     reason = error.strerror if isinstance(error, OSError) else str(error)
+    if isinstance(error, OSError) and error.errno in _NOT_READ:
+        cure = "name a file that can be read"
     return MisuseError(f"trace: {name}: {reason}; {cure}")
 
 

@@ -28,7 +28,8 @@ def summary(trace: Trace) -> Iterator[str]:
     blocks, objects = trace.kind == PAGE_ALLOC, trace.kind == OBJECT_ALLOC
     if blocks.any():
         orders = np.bincount(trace.arg[blocks])
-        yield f"blocks by order: {_listed({str(o): int(n) for o, n in enumerate(orders) if n})}"
+        sizes = {f"order {order}": int(count) for order, count in enumerate(orders) if count}
+        yield f"blocks by order: {_listed(sizes)}"
         types = np.bincount(trace.flag[blocks], minlength=len(_MIGRATETYPES))
         yield f"blocks by type: {_listed({_MIGRATETYPES[t]: int(types[t]) for t in _MIGRATETYPES})}"
     if objects.any():
@@ -42,7 +43,7 @@ def summary(trace: Trace) -> Iterator[str]:
 def brief(trace: Trace) -> Iterator[str]:
     """Two lines, and one for each thing that is approximated."""
     seconds = int(trace.time_ns[-1]) / 1e9
-    counts = ", ".join(f"{count:,} {name}" for name, count in trace.counts().items())
+    counts = ", ".join(counted(n, name.removesuffix("s")) for name, n in trace.counts().items())
     cpus, tasks = counted(len(trace.cpus), "CPU"), counted(len(np.unique(trace.task)), "task")
     yield f"{trace.source}: {counted(len(trace), 'event')} in {seconds:.6f} s on {cpus}, {tasks}"
     peak, caches = counted(trace.peak_pages(), "page"), counted(len(trace.caches), "cache")
@@ -53,7 +54,7 @@ def brief(trace: Trace) -> Iterator[str]:
 
 def _per_cpu(trace: Trace) -> dict[str, int]:
     events = np.bincount(trace.cpu)
-    return {str(cpu): int(events[cpu]) for cpu in trace.cpus}
+    return {f"CPU {cpu}": int(events[cpu]) for cpu in trace.cpus}
 
 
 def _per_cache(trace: Trace, objects: np.ndarray) -> dict[str, int]:
@@ -63,6 +64,6 @@ def _per_cache(trace: Trace, objects: np.ndarray) -> dict[str, int]:
 
 
 def _listed(counts: dict[str, int]) -> str:
-    shown = [f"{name} {count:,}" for name, count in list(counts.items())[:_SHOWN_CPUS]]
+    shown = [f"{name}: {count:,}" for name, count in list(counts.items())[:_SHOWN_CPUS]]
     more = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

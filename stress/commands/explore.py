@@ -91,6 +91,12 @@ BOUNDS = "For single strategies"
     help="Count all failures; do not stop at the first.",
 )
 @option(
+    "--symmetry",
+    is_flag=True,
+    group=SEARCH,
+    help="Try CPUs that are alike up to permutation only (dfs, dpor, auto).",
+)
+@option(
     "--races/--no-races",
     default=True,
     show_default=True,

@@ -41,6 +41,7 @@ from stress.explorer.searches import (
     strategies,
 )
 from stress.explorer.strategies.pct import MAX_DEPTH
+from stress.explorer.symmetry import alike, follows_of, told
 from stress.explorer.token import Token
 from stress.explorer.watch import watched
 from stress.explorer.witness import find_witness, preempted_steps, traced_machine
@@ -78,6 +79,7 @@ def explore(
     vain_spins: int | None = None,
     progress: Report | None = None,
     known: Callable[[Failure], bool] | None = None,
+    symmetry: bool = False,
 ) -> Exploration:
     """Try schedules of ``program`` until one fails, all are done, or the budget ends.
 
@@ -89,6 +91,8 @@ def explore(
     under auto the others run random ones. ``free_spins``: with dfs and dpor, how often a CPU
     repeats a spin before it waits for a change (parking.py); ``vain_spins`` is its old name.
     ``progress``: receives the progress; by default the logger "stress" logs it every ten seconds.
+    ``symmetry``: dfs and dpor (under auto, too) try CPUs that are alike up to permutation only; the
+    result says which are (symmetry.py).
     ``known``: says of a failure that it is known; such ones are counted, and the search goes on.
 
     Raises ``MisuseError`` for invalid arguments, ``EngineError`` for kernels that do not compile,
@@ -104,13 +108,15 @@ def explore(
         races=races,
         free_spins=free_spins if vain_spins is None else vain_spins,
     )
+    if symmetry:
+        settings = replace(settings, follows=follows_of(alike(program), len(program.threads)))
     plan = Plan(strategy, settings, engine, seed, stop_on_failure, preemptions, delays, depth)
     budget = Budget(seconds, schedules)
     budget.ran = watched(program.name, budget, progress)
     if known is not None:
         budget.known = _known(program, plan, known)
     found = _run_workers(program, plan, budget, workers)
-    result = _conclude(program, plan, budget, found)
+    result = _conclude(program, plan, budget, found, symmetry)
     if budget.interrupt is not None:
         raise ExplorationInterrupted(result) from budget.interrupt
     return result
@@ -222,7 +228,9 @@ def _run(program: Program, plan: Plan, budget: Budget) -> Found:
 
 
 # --- the result ----------------------------------------------------------------------------------
-def _conclude(program: Program, plan: Plan, budget: Budget, found: Found) -> Exploration:
+def _conclude(
+    program: Program, plan: Plan, budget: Budget, found: Found, symmetry: bool
+) -> Exploration:
     seconds = budget.elapsed
     failure = None
     if found.failing is not None and not found.diverged:
@@ -243,6 +251,8 @@ def _conclude(program: Program, plan: Plan, budget: Budget, found: Found) -> Exp
         found.notes.append(APART)
     if ended and not found.schedules:
         found.notes.append("no schedule was run before the budget ended; give it more")
+    if symmetry:
+        found.notes.append(told(program, found.classes if found.exhausted else None))
     if budget.known is not None and passed:
         found.notes.append(budget.known.note())
     return Exploration(
@@ -288,6 +298,7 @@ def _verdict(found: Found, ended: bool) -> str:
 def _failure(program: Program, plan: Plan, failing: Failing) -> Failure | None:
     """The failing schedule, shrunk and repeated in Python; None if it does not fail again."""
     settings, trace, before = failing
+    settings = replace(settings, follows=())  # a token knows no symmetry, and needs none
     model = program
     witness = find_witness(model, settings, plan.engine, trace)
     if witness is None:

@@ -366,7 +366,9 @@ def _settings(model: Program, plan: Plan) -> Settings:
     """The machine that the strategy needs, with room for its data."""
     cpus = len(model.threads)
     actors = MODELS[plan.settings.model].actors(cpus)
-    settings = replace(plan.settings, parking=plan.strategy in SYSTEMATIC)
+    systematic = plan.strategy in SYSTEMATIC
+    follows = plan.settings.follows if systematic else ()  # random schedules need no symmetry
+    settings = replace(plan.settings, parking=systematic, follows=follows)
     limit = settings.step_limit
     if plan.strategy == "dfs":
         return replace(settings, tree_words=dfs_search.dfs_words(limit))

@@ -43,8 +43,9 @@ IDLE_LIMIT = 13
 LOGGING = 14
 CLOCKED = 15  # races, torn reads and undefined words are looked for
 PARKING = 16  # a CPU that relaxed waits for a change of what it read, not for any step of others
-SPURIOUS = 18  # how many waits of each CPU may return without a wake, in one schedule
 FREE_SPINS = 17  # parking: repeated spins before a CPU waits
+SPURIOUS = 18  # how many waits of each CPU may return without a wake, in one schedule
+DORMANT_CPUS = 19  # how many have not been let go yet (symmetry)
 # --- header: this schedule -----------------------------------------------------------------------
 STEPS = 20  # also the model's clock
 OUTCOME = 21
@@ -134,6 +135,7 @@ OVERTAKEN = 1664  # another actor changed what it read since its last relax
 RESUMING = 1728  # it relaxed after enough equal spins: its next step needs such a change
 CHOICE = 1792  # the value that its next step gives, if it has several (choices.py)
 SPURIOUS_LEFT = 1856  # waits that may yet return without a wake
+FOLLOWS = 1920  # 1 + the CPU like this one that makes its first step before; 0: none (symmetry)
 # --- one word for each actor ---------------------------------------------------------------------
 CHOICES = 2048
 LOCALS = CHOICES + MAX_ACTORS  # steps made
@@ -158,6 +160,7 @@ YIELDED = 1
 ASLEEP = 2
 FINISHED = 3
 DEAD = 4  # makes no step any more, and never returned (stress/crash/strategy.py)
+DORMANT = 5  # makes no step before the CPU that it follows has made one
 
 RUNNING = 0
 PASSED = 1

@@ -25,6 +25,7 @@ class Settings:
     """How a program is run: see ``explore``.
 
     ``parking``: see parking.py. ``tree_words``: room that a strategy wants behind the rest.
+    ``follows``: for each CPU 1 + the one like it whose first step comes before its own, or 0.
     """
 
     step_limit: int = 10_000
@@ -35,6 +36,7 @@ class Settings:
     parking: bool = False
     free_spins: int = 1
     tree_words: int = 0
+    follows: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         model_named(self.model)
@@ -87,6 +89,8 @@ def plan_block(
     head[cb.STEP_LIMIT], head[cb.IDLE_LIMIT] = settings.step_limit, settings.idle_limit
     head[cb.LOGGING], head[cb.CLOCKED] = int(settings.log), int(settings.races)
     head[cb.PARKING], head[cb.FREE_SPINS] = int(settings.parking), settings.free_spins
+    for cpu, leader in enumerate(settings.follows):
+        head[cb.FOLLOWS + cpu] = leader
     limit = settings.step_limit
     areas.add(cb.TRACE_AT, limit)
     areas.add(cb.REPEAT_AT, limit)

@@ -19,6 +19,7 @@ Rules:
 - wait compares and sleeps in one step; with SPURIOUS it may return early instead, which stands for
   a sleeper that wakes without a wake; wake moves the lowest CPUs first; no CPU awake and at least
   one asleep: deadlock; at once if sleepers wait for locks in a cycle
+- with ``follows`` (symmetry) a CPU makes its first step after the CPU that it follows
 - a step outside memory is never performed; the schedule ends with the verdict "memory"
 """
 
@@ -182,6 +183,16 @@ def run_on(ctl: Control, cpu: int, op: int, at: int) -> None:
 
 
 @scheduler
+def rouse(ctl: Control, cpu: int) -> None:
+    """The CPU like ``cpu`` that follows it may make its first step now."""
+    for other in range(ctl[cb.CPUS]):
+        if ctl[cb.FOLLOWS + other] == cpu + 1 and ctl[cb.STATE + other] == cb.DORMANT:
+            ctl[cb.STATE + other] = cb.READY
+            ctl[cb.ENABLED_BY + other] = ctl[cb.STEPS] + 1
+            ctl[cb.DORMANT_CPUS] -= 1
+
+
+@scheduler
 def flush(ctl: Control, actor: int) -> None:
     """One entry of a store buffer becomes visible."""
     cpu = owner_of(ctl, actor)
@@ -211,6 +222,8 @@ def perform(ctl: Control, actor: int) -> None:
         second = ctl[cb.VALUE1 + actor] if op == ops.OP_LOAD2 else 0
         record(ctl, actor, actor, op, at, ctl[cb.VALUE + actor], second)
         run_on(ctl, actor, op, at)
+        if ctl[cb.DORMANT_CPUS] > 0:
+            rouse(ctl, actor)
     if ctl[cb.YIELDED_COUNT] > 0 and ctl[cb.PARKING] == 0 and op != ops.OP_RELAX:
         release(ctl)
     ctl[cb.STEPS] += 1
@@ -283,6 +296,11 @@ def begin(ctl: Control) -> None:
     for cpu in range(ctl[cb.CPUS]):
         launch(ctl, cpu)
         advance(ctl, cpu)
+    ctl[cb.DORMANT_CPUS] = 0
+    for cpu in range(ctl[cb.CPUS]):
+        if ctl[cb.FOLLOWS + cpu] != 0 and ctl[cb.STATE + cpu] == cb.READY:
+            ctl[cb.STATE + cpu] = cb.DORMANT
+            ctl[cb.DORMANT_CPUS] += 1
 
 
 @shared

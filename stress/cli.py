@@ -23,7 +23,7 @@ from stress import __version__, commands
 from stress.options.command import WIDTH, Group, NothingNamed
 from stress.quantities import nearest
 from stress.signals import Interrupted, obeyed
-from stress.surroundings import chain, flush_streams, prepare_streams, unfit
+from stress.surroundings import chain, flush_streams, plain, prepare_streams, unfit
 from stress.verdict import EXIT_USAGE, Verdict, code_after_loss
 
 COMMANDS = tuple(module.name for module in pkgutil.iter_modules(commands.__path__))
@@ -174,7 +174,7 @@ def _unexpected(error: Exception) -> int:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(plain(text), err=True)
 
 
 def _usage(error: click.ClickException) -> str:

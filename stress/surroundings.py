@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TextIO
 
 from shmalloc import cgroup
+from shmalloc.compiler.directory import shown
 from shmalloc.errors import EnvironmentUnfitError, MisuseError
 
 STANDARD_ERROR = 2  # its descriptor
@@ -103,6 +104,11 @@ def _without_reader(stream: TextIO) -> TextIO:
         "backslashreplace",  # of a name that this terminal has no letters for, the rest is read
         line_buffering=getattr(stream, "line_buffering", False) or stream is sys.stderr,
     )
+
+
+def plain(text: str) -> str:
+    """``text`` from outside without what a terminal would obey; its lines stay lines."""
+    return "\n".join(shown(line.expandtabs()) for line in text.split("\n"))
 
 
 def flush_streams() -> None:

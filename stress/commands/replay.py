@@ -77,6 +77,11 @@ def _program(target: str, root: str | None, named: str | None) -> Program:
         )
     folders = folders_of(root)
     file = target.rpartition(":")[0]
+    if Path(file).is_absolute() or ".." in Path(file).parts:
+        raise MisuseError(
+            f"token: {target!r} leaves the folder that its path starts at; name the program with"
+            " --program if you trust it"
+        )
     if file.endswith(".py") and not any((folder / file).is_file() for folder in folders):
         where = root or "the working directory or a folder above it"
         raise MisuseError(

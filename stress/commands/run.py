@@ -51,7 +51,7 @@ from stress.run.result import RunResult
 from stress.run.workers import cores
 from stress.seeds import fresh_seed
 from stress.spec import Outputs, RawSpec, RunSpec, option_text, resolve
-from stress.surroundings import require_files, require_processes
+from stress.surroundings import plain, require_files, require_processes
 from stress.trace.options import with_trace
 from stress.workloads import DEFAULT_WORKLOADS
 from stress.workloads import WORKLOADS as WORKLOADS_BY_NAME
@@ -274,13 +274,13 @@ def _run(
 ) -> int:
     start = Start.now()
     lines_to_stderr = files.aside
-    click.echo(first_line(spec), err=lines_to_stderr)
+    click.echo(plain(first_line(spec)), err=lines_to_stderr)
     sys.stdout.flush()
 
     def finish(result: RunResult) -> int:
         record.finish(result, None if artifacts is None else artifacts.directory)
         for line in result_lines(result):  # before the files: a disk may be full
-            click.echo(line, err=lines_to_stderr)
+            click.echo(plain(line), err=lines_to_stderr)
         sys.stdout.flush()
         _write(result, outputs, artifacts, files)
         files.write(lambda: suite_of(result, start), _flight(result))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from shmalloc.compiler.directory import shown
 from stress.crash.case import CrashCase
 from stress.crash.runner import Point, Run
 from stress.crash.schedules import Schedule
@@ -114,7 +115,7 @@ def place(site: Site) -> str:
     """Short: the file's name and the line."""
     if site == AT_END:
         return "at its end"
-    return f"{site.file.rpartition('/')[2]}:{site.line} {site.function}"
+    return f"{shown(site.file.rpartition('/')[2])}:{site.line} {site.function}"
 
 
 @dataclass

@@ -39,7 +39,21 @@ class Address(NamedTuple):
     @property
     def option(self) -> str:
         """``--from ROOT `` quoted for a shell, with a space after it; empty if it is not needed."""
-        return "" if self.root is None else f"--from {shlex.quote(str(self.root))} "
+        return "" if self.root is None else f"--from {_quoted(str(self.root))} "
+
+
+def _quoted(text: str) -> str:
+    """For a shell; control characters are written as escapes, which no terminal obeys."""
+    if text.isprintable():
+        return shlex.quote(text)
+    escapes = {"\\": "\\\\", "'": "\\'"}
+    signs = (
+        escapes.get(sign, sign)
+        if sign.isprintable()
+        else "".join(f"\\x{byte:02x}" for byte in os.fsencode(sign))
+        for sign in text
+    )
+    return f"$'{''.join(signs)}'"
 
 
 _known: weakref.WeakKeyDictionary[Any, Address] = weakref.WeakKeyDictionary()

@@ -38,6 +38,7 @@ from stress.machine.names import (
     ValueName,
     WordName,
     by_index,
+    is_unprintable,
     require_functions,
 )
 from stress.machine.vocabulary import require_vocabulary
@@ -99,8 +100,10 @@ class Program:
     arguments: Sequence[Sequence[int]] = ()  # of each thread; from ``threads`` if they say them
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or len(self.name.splitlines()) > 1:
-            raise MisuseError(f"name: {self.name!r}; use one line of text")
+        if not isinstance(self.name, str) or any(is_unprintable(sign) for sign in self.name):
+            raise MisuseError(
+                f"name: {self.name!r}; use one line of text without control characters"
+            )
         words = self._set("words", size_of(self.words))
         threads, arguments = threads_of(self.threads, self.arguments)
         self._set("threads", threads)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from shmalloc.compiler.directory import shown
+
 
 class Site(NamedTuple):
     """One frame of a kernel's call stack."""
@@ -13,4 +15,4 @@ class Site(NamedTuple):
     function: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} in {self.function}"
+        return f"{shown(self.file)}:{self.line} in {self.function}"

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined
 from markupsafe import escape
 
+from shmalloc.compiler.directory import shown
 from stress.explorer.report import wording
 from stress.explorer.report.account import Account
 from stress.explorer.report.folding import Gap, folded
@@ -290,7 +291,7 @@ def _context(site: Site) -> tuple[SourceLine, ...]:
     lines = linecache.getlines(site.file)
     first = max(1, site.line - CONTEXT_LINES)
     last = min(len(lines), site.line + CONTEXT_LINES)
-    texts = [lines[number - 1].rstrip() for number in range(first, last + 1)]
+    texts = [shown(lines[number - 1].rstrip().expandtabs()) for number in range(first, last + 1)]
     common = min((len(text) - len(text.lstrip()) for text in texts if text), default=0)
     return tuple(
         SourceLine(first + at, text[common:], first + at == site.line)

@@ -32,7 +32,7 @@ _CURES = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "close files of other processes, or raise fs.file-max",
     errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
-    errno.EAGAIN: "raise the limit of processes (ulimit -u)",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u, or pids.max of the control group)",
     errno.ENOMEM: "free memory, or raise its limit (ulimit -v)",
     errno.ENOSPC: "make room there",
     errno.EDQUOT: "make room there, or raise the quota",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from shmalloc import cgroup
 from shmalloc.errors import EnvironmentUnfitError
 from stress import surroundings
+from stress.run.worker import Task
+from stress.run.workers import Workers
 
 UNLIMITED = (1 << 63) - 4096  # as version 1 writes it
 
@@ -87,3 +90,19 @@ def test_too_many_processes_for_a_group_are_told(root: Path, line: str, folder: 
     surroundings.require_processes(4, "4 workers")
     with pytest.raises(EnvironmentUnfitError, match=r"need 5 .* room for 4; raise its limit"):
         surroundings.require_processes(5, "5 workers")
+
+
+def test_a_worker_that_cannot_be_forked_is_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes may use up the limit after it was looked at; the forkserver dies of that."""
+
+    def died(process: object) -> None:
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(multiprocessing.get_context("forkserver").Process, "start", died)
+    task = Task(cpu=0, core=None, segment="none", engine="native", log=None)
+    monkeypatch.setattr(cgroup, "tasks_left", lambda: 0)
+    with pytest.raises(EnvironmentUnfitError, match="room for 0; raise its limit"):
+        Workers().start([task])
+    monkeypatch.setattr(cgroup, "tasks_left", lambda: 1000)
+    with pytest.raises(EOFError):
+        Workers().start([task])

@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from stress.run import worker
 from stress.run.last_words import LastWords
 from stress.run.messages import Answer, Command, Take
+from stress.surroundings import require_processes
 
 KILL_JOIN_S = 5.0
 SPARE = -1  # the slot of a worker that has none yet
@@ -90,7 +91,11 @@ class Workers:
         name = f"shmstress-worker-{'spare' if cpu == SPARE else cpu}"
         given = (task, theirs, words.path)
         process = self._context.Process(target=worker.main, args=given, name=name)
-        process.start()
+        try:
+            process.start()
+        except (EOFError, ConnectionError):  # the forkserver died of a fork that failed
+            require_processes(1, "workers")
+            raise
         theirs.close()  # so that the end of the worker ends the pipe
         return Member(cpu, process, ours, words, task.core, working=True)
 

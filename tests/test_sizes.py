@@ -34,7 +34,8 @@ def test_an_int_is_a_size_in_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "MiB", "-1", "0", "1XiB", "1.1B", "0.3KiB", 0, -5, 1.5, True, None, b"1"]
+    "bad",
+    ["", "MiB", "-1", "0", "1XiB", "1.1B", "0.3KiB", "\u0663MiB", 0, -5, 1.5, True, None, b"1"],
 )
 def test_a_bad_size_is_refused_and_names_argument_and_value(bad: object) -> None:
     with pytest.raises(MisuseError, match="ram: ") as caught:

@@ -9,16 +9,21 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 
 import psutil
 import pytest
 
+from shmalloc.compiler import obtain
 from stress import cli, signals
+from stress import explore as explore_program
 from stress import progress as watching
 from stress.commands import explore
+from stress.explorer.searches import Budget
 from support.runs import ROOT, RunningRun, environment, hear_ctrl_c, wait_until
+from support.sources import module
 
 LOST = """from shmalloc import kernel
 from stress import Program
@@ -195,6 +200,33 @@ def test_a_failure_that_was_found_before_is_exit_code_1(interrupted, tmp_path, c
     assert interrupted("explore", *programs, *how) == 1
     told = capsys.readouterr().out
     assert "lost: race" in told and "lock-sleep-kept-3 (sc, dfs): interrupted" in told
+
+
+def test_an_exploration_in_threads_loads_kernels_in_the_one_that_hears_signals(
+    tmp_path, monkeypatch
+):
+    load, threads = obtain._loaded, []
+
+    def loaded(*given):
+        threads.append(threading.current_thread())
+        return load(*given)
+
+    monkeypatch.setattr(obtain, "_loaded", loaded)
+    program = module(tmp_path, LOST).lost
+    assert explore_program(program, workers=2, schedules=10).failure is not None
+    assert threads and set(threads) == {threading.main_thread()}
+
+
+def test_an_interrupt_that_breaks_a_wait_of_python_is_one():
+    budget, met = Budget(None, None), KeyboardInterrupt()
+    with budget.until_interrupted():
+        try:
+            raise met
+        finally:
+            threading.Lock().release()
+    assert budget.interrupt is met and budget.stop.is_set()
+    with pytest.raises(RuntimeError), budget.until_interrupted():
+        threading.Lock().release()
 
 
 def test_crash_tells_and_writes_what_it_had_found(interrupted, tmp_path, capsys):

@@ -190,6 +190,8 @@ def _run_workers(program: Program, plan: Plan, budget: Budget, workers: int) -> 
     ]
     budgets = [Budget(budget.seconds, share, budget.stop, known=budget.known) for share in shares]
     budgets[0].ran = budget.ran  # the progress of one thread stands for all
+    if plan.engine == "native":  # compile here: only this thread hears a signal
+        Search(program, replace(plan, strategy="random"), budget)
     # threads suffice: compiled searches run without the interpreter's lock
     with ThreadPoolExecutor(workers) as pool:
         runs = [pool.submit(_run, program, p, b) for p, b in zip(plans, budgets, strict=True)]

@@ -87,8 +87,12 @@ class Budget:
         """A Ctrl-C ends this block and the search, and what it has found stays."""
         try:
             yield
-        except KeyboardInterrupt as error:
-            self.interrupt = error
+        except (KeyboardInterrupt, RuntimeError) as error:
+            # One that arrives as Python waits on a condition becomes "release unlocked lock".
+            cause = error if isinstance(error, KeyboardInterrupt) else error.__context__
+            if not isinstance(cause, KeyboardInterrupt):
+                raise
+            self.interrupt = cause
             self.stop.set()
 
     @property

@@ -527,12 +527,13 @@ def test_the_directory_of_images_is_private(
     assert (tmp_path / "images").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("below", ["", "images", "a/b"])
 def test_a_directory_that_others_write_to_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
 ) -> None:
     tmp_path.chmod(0o777)
-    monkeypatch.setenv(load.ENV_DEBUG_IMAGES, str(tmp_path))
-    with pytest.raises(load.LoadError, match="chmod 700"):
+    monkeypatch.setenv(load.ENV_DEBUG_IMAGES, str(tmp_path / below))
+    with pytest.raises(load.LoadError, match="others may write to"):
         loaded_of(FIRST, SECOND)
 
 

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Final
 
 from shmalloc.compiler import elf
+from shmalloc.compiler.directory import UntrustedError, trusted
 from shmalloc.errors import EngineError
 
 ENV_DEBUG_IMAGES: Final = "SHMALLOC_DEBUG_IMAGES"
@@ -160,11 +161,10 @@ def _sealed(image: bytes, name: str) -> Iterator[tuple[int, str]]:
 
 def _in_directory(image: bytes, name: str, directory: Path) -> Iterator[tuple[int, str]]:
     """A descriptor of a file with the image and its path; then of further files."""
-    directory = directory.absolute()
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = directory.stat()
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise LoadError(f"{ENV_DEBUG_IMAGES}={directory}: others can write there; chmod 700 it")
+    try:  # we execute what lies there
+        directory = Path(trusted(str(directory.absolute()), make=True))
+    except UntrustedError as error:
+        raise LoadError(f"{ENV_DEBUG_IMAGES}: {error}; use a directory of your own") from error
     stem = f"{name.replace('/', '_')[:200]}-{hashlib.sha256(image).hexdigest()[:16]}"
     for number in itertools.count():
         path = directory / (f"{stem}-{number}.so" if number else f"{stem}.so")

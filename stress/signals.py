@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -44,6 +44,30 @@ def obeyed() -> Iterator[None]:
     finally:
         for number in heard:
             signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def noted(note: Callable[[KeyboardInterrupt], None]) -> Iterator[None]:
+    """Within, what would raise is given to ``note`` instead.
+
+    For waits for threads: an exception in one can leave a lock of Python's taken for ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    raising = (_interrupt, signal.default_int_handler)
+    before = {n: signal.getsignal(n) for n in ENDING if signal.getsignal(n) in raising}
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        note(Interrupted(signal.Signals(number).name))
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ignore() -> None:

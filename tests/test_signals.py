@@ -21,7 +21,6 @@ from stress import cli, signals
 from stress import explore as explore_program
 from stress import progress as watching
 from stress.commands import explore
-from stress.explorer.searches import Budget
 from support.runs import ROOT, RunningRun, environment, hear_ctrl_c, wait_until
 from support.sources import module
 
@@ -217,16 +216,12 @@ def test_an_exploration_in_threads_loads_kernels_in_the_one_that_hears_signals(
     assert threads and set(threads) == {threading.main_thread()}
 
 
-def test_an_interrupt_that_breaks_a_wait_of_python_is_one():
-    budget, met = Budget(None, None), KeyboardInterrupt()
-    with budget.until_interrupted():
-        try:
-            raise met
-        finally:
-            threading.Lock().release()
-    assert budget.interrupt is met and budget.stop.is_set()
-    with pytest.raises(RuntimeError), budget.until_interrupted():
-        threading.Lock().release()
+def test_a_wait_for_threads_is_told_and_not_broken(as_before):
+    met = []
+    with signals.obeyed(), signals.noted(met.append):
+        for number in signals.ENDING:
+            signal.raise_signal(number)
+    assert [one.signal_name for one in met] == ["SIGINT", "SIGTERM", "SIGHUP"]
 
 
 def test_crash_tells_and_writes_what_it_had_found(interrupted, tmp_path, capsys):

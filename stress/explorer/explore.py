@@ -7,7 +7,7 @@ becomes a verdict here, and a failing schedule a failure with its cause.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from shmalloc.errors import MisuseError
@@ -55,6 +55,7 @@ from stress.machine.read_only import WROTE
 from stress.progress import Report
 from stress.quantities import nearest
 from stress.seeds import derive
+from stress.signals import noted
 
 DEFAULT_SECONDS = 10.0
 MAX_SEED = (1 << 40) - 1
@@ -193,11 +194,9 @@ def _run_workers(program: Program, plan: Plan, budget: Budget, workers: int) -> 
     if plan.engine == "native":  # compile here: only this thread hears a signal
         Search(program, replace(plan, strategy="random"), budget)
     # threads suffice: compiled searches run without the interpreter's lock
-    with ThreadPoolExecutor(workers) as pool:
+    with noted(budget.interrupted), ThreadPoolExecutor(workers) as pool:
         runs = [pool.submit(_run, program, p, b) for p, b in zip(plans, budgets, strict=True)]
         try:
-            with budget.until_interrupted():
-                wait(runs, return_when=FIRST_EXCEPTION)
             founds = [run.result() for run in runs]
         except BaseException:
             budget.stop.set()

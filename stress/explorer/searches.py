@@ -87,13 +87,13 @@ class Budget:
         """A Ctrl-C ends this block and the search, and what it has found stays."""
         try:
             yield
-        except (KeyboardInterrupt, RuntimeError) as error:
-            # One that arrives as Python waits on a condition becomes "release unlocked lock".
-            cause = error if isinstance(error, KeyboardInterrupt) else error.__context__
-            if not isinstance(cause, KeyboardInterrupt):
-                raise
-            self.interrupt = cause
-            self.stop.set()
+        except KeyboardInterrupt as error:
+            self.interrupted(error)
+
+    def interrupted(self, error: KeyboardInterrupt) -> None:
+        """Stop all searches."""
+        self.interrupt = error
+        self.stop.set()
 
     @property
     def seconds_left(self) -> float:

@@ -157,6 +157,7 @@ MISTAKES = {
     "no database": (["history"], "db: none is named"),
     "a missing database": (["history", "nowhere.db"], "does not exist"),
     "a run that is none": (["history", "DB", "--run", "7"], "run: 7 is not in"),
+    "a run past all numbers": (["history", "DB", "--run", "9" * 20], "99 is not in"),
     "a finding that is none": (["show", "abcdef", "--db", "DB"], "fingerprint: 'abcdef' is not in"),
     "a file that is none": (["show", "NAME", "--db", "DB", "--artifact", "x"], "known are lost"),
     "two statuses": (["show", "NAME", "--db", "DB", "--open", "--fixed"], "exclude each other"),

@@ -170,7 +170,7 @@ def test_a_failure_that_a_test_expects_is_a_pass_or_an_expected_failure(session)
         ("test_wrong_value", "@pytest.mark.explore: strategy: 'dpro' is unknown; did you mean"),
         ("test_positional", "@pytest.mark.explore: 'dpor' has no name; write NAME='dpor'"),
         ("test_nothing_returned", "the test returned None; return a Program, or several"),
-        ("test_async", "test_async is async; return the Program from a plain function"),
+        ("test_async", "test_async is async; the mark needs a plain function"),
     ],
 )
 def test_a_mistake_is_told_in_a_line_without_a_traceback(session, name, says):

@@ -81,7 +81,7 @@ def test_its_token_is_renewed_for_the_kernel_as_it_is_now(story):
 
 def test_it_is_dropped_when_it_passes_and_listed_as_fixed(story):
     assert story["mended"].outcomes() == {"test_counter": "passed"}  # the others do not run
-    assert "turned green, its kept failure is dropped" in story["mended"].section
+    assert "turned green, kept failures are dropped" in story["mended"].section
     assert story["mended", "files"] == {f"fixed/{NAME}"}
 
 
@@ -114,6 +114,8 @@ def test_any_node_id_is_a_safe_file_name_of_its_own(tmp_path, node):
 
 def damaged(path):
     yield "no JSON", lambda: path.write_text("{")
+    yield "no UTF-8", lambda: path.write_bytes(path.read_bytes().replace(b"node", b"node\xff"))
+    yield "deep", lambda: path.write_text('{"zz": ' + "[" * 200_000 + "]" * 200_000 + "}")
     yield "another form", lambda: path.write_text('{"format": 1, "node": 3}')
     yield "another format", lambda: path.write_text(path.read_text().replace(": 1,", ": 9,", 1))
     yield "another test", lambda: path.write_text(path.read_text().replace("node", "x", 1))

@@ -142,8 +142,8 @@ def _folder(config: pytest.Config, text: str) -> Path | None:
     if config.getoption("shm_db") is not None:
         if not text:
             raise pytest.UsageError(f"--shm-db: ''; use a folder, or {NO_FOLDER}")
-        return config.invocation_params.dir / text
-    return config.rootpath / (text or FOLDER)
+        return config.invocation_params.dir / Path(text).expanduser()
+    return config.rootpath / Path(text or FOLDER).expanduser()
 
 
 def _seed(text: str) -> int:

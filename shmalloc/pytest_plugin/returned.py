@@ -81,7 +81,7 @@ def _is_surely_ours(state: State, item: pytest.Function) -> bool:
 
 def _refusing(item: pytest.Function) -> Any:
     def test(**kwargs: Any) -> None:
-        failed(f"{item.name} is async; return the Program from a plain function")
+        failed(f"{item.name} is async; the mark needs a plain function")
 
     setattr(test, WRAPPED, True)
     return test

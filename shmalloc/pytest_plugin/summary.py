@@ -89,7 +89,7 @@ class Part:
         lines += self._listed(VACUOUS, f"tested nothing, {skipped}")
         lines += self._listed(UNFIT, "cannot run on this machine, skipped")
         lines += self._listed(KEPT, "ran a kept failure first")
-        lines += self._listed(FIXED, "turned green, its kept failure is dropped")
+        lines += self._listed(FIXED, "turned green, kept failures are dropped")
         lines += self._listed(PROBLEM, "had a problem with kept failures")
         if settings.replay is not None and not self._found[REPLAYED]:
             lines.append("--shm-replay: no test of this session explores the program of the token")

@@ -36,6 +36,8 @@ from shmalloc.pytest_plugin.record import encodable
 FORMAT = 1
 LONGEST_NAME = 80
 MOST_BYTES = 1 << 20  # of a file; a longer one is not ours
+# msgspec has classes of its own for most of it, but no UTF-8 and deep nesting are Python's
+DAMAGED = (DecodeError, ValidationError, UnicodeDecodeError, RecursionError)
 MOST_FIXED = 200  # files of tests that turned green; older ones are removed
 LATEST_S = 1 << 36  # about the year 4147: what a date can be made of
 ATTEMPTS = 3  # another session may remove the folder as we write
@@ -135,7 +137,7 @@ class Kept:
         try:
             text = _content(path)
             found = None if text is None else json.decode(text, type=_File)
-        except (DecodeError, ValidationError) as error:
+        except DAMAGED as error:
             self._problem(f"{path} is damaged ({error}): it is not used")
             return None
         except OSError as error:

@@ -42,6 +42,7 @@ from stress.records.writers import Writers
 
 Kind = TypeVar("Kind", bound=Row)
 Value = TypeVar("Value")
+MAX_ID = (1 << 63) - 1  # the largest integer of SQLite
 _OF_ROUND = "round_id = ?"
 _OF_RUN = "round_id IN (SELECT id FROM rounds WHERE run_id = ?)"
 _SEEN_IN_RUN = f"fingerprint IN (SELECT fingerprint FROM sightings WHERE {_OF_RUN})"
@@ -62,7 +63,7 @@ class Reader:
 
     def run(self, run_id: int) -> RunRow:
         """Raises ``MisuseError`` if there is none with this id."""
-        for run in self._rows(RunRow, "runs", "id = ?", (run_id,)):
+        for run in self._rows(RunRow, "runs", "id = ?", (run_id,)) if run_id <= MAX_ID else ():
             return self._settled(run)
         raise MisuseError(f"run: {run_id} is not in {self.path}; see shmstress history")
 

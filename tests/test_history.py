@@ -27,6 +27,7 @@ def counted(mem):
 
 lost = Program("lost update", 2, [count, count], check=counted)
 """
+SITE = "check 3 in lost.counted: return 0 if mem[0] == 2 else 3"
 PASSED, FAILED = Verdict.PASSED.exit_code, Verdict.FAILED.exit_code
 
 
@@ -45,7 +46,8 @@ class Hunt:
 
     def explore(self, *more: str) -> int:
         search = ("--engine", "interpreted", "--no-races", "--duration", "10s", *more)
-        return self.call("explore", self.program, "--db", self.db, *search)[0]
+        code, self.told = self.call("explore", self.program, "--db", self.db, *search)
+        return code
 
     def finding(self) -> str:
         with Reader(self.db) as reader:
@@ -67,7 +69,9 @@ def test_from_a_failure_to_its_page_to_going_past_it(hunt: Hunt, tmp_path: Path)
     assert code == 0 and name in listed and "1 run, 1 finding: 1 open" in listed
 
     code, told = hunt.call("show", name[:6], "--db", hunt.db)
-    assert told.startswith(f"finding {name} (open): check 3 in lost.counted")
+    assert told.startswith(f"finding {name} (open): {SITE}\n")
+    assert told.count("to see it again:") == 1
+    assert "--artifact 'lost update.html' > 'lost update.html'\n" in told
     assert "lost.py:7 mem[0] = value + 1" in told, "the failure in words"
 
     again = next(line for line in told.splitlines() if line.startswith("  shmstress replay"))
@@ -81,7 +85,9 @@ def test_from_a_failure_to_its_page_to_going_past_it(hunt: Hunt, tmp_path: Path)
     assert hunt.explore("--ignore", name[:8]) == PASSED
     assert hunt.explore() == PASSED, "the database remembers what is ignored"
 
-    assert hunt.call("show", name, "--db", hunt.db, "--open")[0] == 0
+    opened = ("show", name, "--db", hunt.db, "--open")
+    assert f"to open it again: shmstress {shlex.join(opened)}" in hunt.told
+    assert hunt.call(*opened) == (0, f"finding {name} is open now: {SITE}\n")
     assert hunt.explore() == FAILED
 
 
@@ -123,6 +129,22 @@ def test_the_environment_names_the_database_of_every_command(
     search = ("--engine", "interpreted", "--no-races")
     assert hunt.call("explore", hunt.program, *search)[0] == FAILED
     assert hunt.finding() in hunt.call("history")[1]
+
+
+def test_without_a_database_what_was_gone_past_is_named(hunt: Hunt) -> None:
+    hunt.explore()
+    name = hunt.finding()
+    search = ("explore", hunt.program, "--engine", "interpreted", "--no-races", "--ignore")
+    assert f"went past finding {name}, which --ignore names" in hunt.call(*search, name)[1]
+
+
+def test_a_finding_that_is_ignored_is_told_in_one_line(hunt: Hunt) -> None:
+    hunt.explore()
+    code, told = hunt.call("show", hunt.finding(), "--db", hunt.db, "--ignore")
+    assert (code, told.count("\n")) == (0, 1) and "is ignored now: check 3" in told
+    assert told.endswith(
+        f"to open it again: shmstress show {hunt.finding()} --db {hunt.db} --open\n"
+    )
 
 
 def test_several_fingerprints_are_ignored_at_once(

@@ -97,6 +97,11 @@ def test_a_spec_that_was_recorded_draws_the_same_rounds():
 
 
 # --- swarm ---------------------------------------------------------------------------------------
+def test_the_seed_of_a_round_is_the_one_that_its_line_takes():
+    seeds = [Line.parse(one.command).options["seed"] for one in default_rounds()]
+    assert [one.seed for one in default_rounds()] == [int(text, 0) for text in seeds]
+
+
 def test_every_feature_is_on_in_some_round_and_off_in_another():
     drawn = rounds(200, weights=parse_weights("run=1"))
     on, off = ({name for one in drawn for name in getattr(one, part)} for part in ("on", "off"))

@@ -39,7 +39,7 @@ from stress.records.fingerprint import Ignored
 from stress.records.outcomes import record_crash
 from stress.records.work import Work
 from stress.report.exports import Exports
-from stress.report.recording import Recording, recorded, told
+from stress.report.recording import Recording, gone_past, recorded, told
 from stress.report.suite import Start
 from stress.report.suites.crash import Crashed, suite_of
 from stress.tables import grid, show
@@ -243,7 +243,8 @@ def _hunt_all(
         if recording.ignores:
             result.ignore(lambda one: recording.is_ignored(identity_of_crash(one).fingerprint))
         found = recording.record(round_id, partial(record_crash, result=result))
-        for line in told(found or (), recording.path):
+        past = [identity_of_crash(one).fingerprint for one in result.ignored]
+        for line in (*gone_past(past, recording.path), *told(found or (), recording.path)):
             click.echo(line, err=True)
         by_name[name] = result
         total.add(result)

@@ -44,7 +44,7 @@ from stress.records.outcomes import record_exploration
 from stress.records.work import Work
 from stress.report.exports import Exports
 from stress.report.perfetto import perfetto
-from stress.report.recording import Recording, recorded, told
+from stress.report.recording import Recording, gone_past, recorded, told
 from stress.report.suite import Start
 from stress.report.suites.explore import suite_of
 from stress.verdict import Verdict, worst
@@ -190,7 +190,8 @@ def command(
                 results.append(found)
                 click.echo("\n".join(summary(found, paths)), err=files.aside)
                 names = recording.record(round_id, partial(record_exploration, result=found))
-                for line in told(names or (), recording.path):
+                past = gone_past(_met(found), recording.path)
+                for line in (*past, *told(names or (), recording.path)):
                     click.echo(line, err=files.aside)
                 if interrupt is not None:
                     raise interrupt
@@ -225,6 +226,15 @@ def _known(recording: Recording) -> Callable[[Failure], bool] | None:
     from stress.records.failures import identity_of
 
     return lambda failure: recording.is_ignored(identity_of(failure).fingerprint)
+
+
+def _met(found: Exploration) -> list[str]:
+    """The fingerprints of the ignored failures that a search went past."""
+    if not found.known:
+        return []
+    from stress.records.failures import identity_of
+
+    return [identity_of(failure).fingerprint for failure, _ in found.known]
 
 
 def _write(results: list[Exploration], json: str | None, html: str | None, files: Exports) -> None:

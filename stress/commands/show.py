@@ -67,7 +67,9 @@ def command(
     Exit codes: 0 shown or done, 4 usage, 7 the database cannot be written.
     """
     from stress.records.reader import Reader
+    from stress.report.history import printable
     from stress.report.places import require_places
+    from stress.report.shown_finding import status_line
     from stress.report.sources import database_of
 
     require_places(json=json, **({} if artifact is None else {"output": output}))
@@ -81,6 +83,8 @@ def command(
         finding = reader.finding(fingerprint)
         if artifact is not None:
             _write_out(reader, finding, artifact, output)
+        elif chosen and json is None:
+            click.echo(printable(status_line(finding, str(path))))
         else:
             _show(reader, finding, str(path), json)
     return 0

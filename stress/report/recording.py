@@ -87,6 +87,18 @@ def told(found: Iterable[str], database: str) -> list[str]:
     ]
 
 
+def gone_past(names: Iterable[str], database: str) -> list[str]:
+    """A line for each ignored finding that a hunt has met: which one, and how it counts again."""
+    if not database:
+        return [f"went past finding {name}, which --ignore names" for name in dict.fromkeys(names)]
+    where = shlex.quote(database)
+    return [
+        f"went past finding {name}, which is ignored;"
+        f" to open it again: shmstress show {name} --db {where} --open"
+        for name in dict.fromkeys(names)
+    ]
+
+
 @contextmanager
 def recorded(
     db: str | None, ignored: Ignored, work: Work, keep_bytes: int | None = None

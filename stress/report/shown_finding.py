@@ -6,6 +6,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any
 
 from stress.quantities import counted
@@ -30,15 +31,36 @@ def finding_lines(reader: Reader, finding: FindingRow, database: str) -> Iterato
     yield ""
     yield from finding.report.rstrip().splitlines()
     yield from _followers(reader, finding)
-    yield ""
-    yield "to see it again:"
-    yield from (f"  {line}" for line in finding.command.splitlines())
+    yield from _again(finding)
     yield from _artifacts(reader, finding, database)
 
 
 def title(finding: FindingRow) -> str:
     """``I_TAIL in audit.audit_tails``."""
     return f"{finding.invariant} in {finding.site}" if finding.site else finding.invariant
+
+
+def status_line(finding: FindingRow, database: str) -> str:
+    """What became of a finding whose status was set, and what undoes that."""
+    now = f"finding {finding.fingerprint} is {finding.status} now: {title(finding)}"
+    if finding.status == "open":
+        return now
+    return f"{now}; to open it again: {line_of(finding.fingerprint, database, '--open')}"
+
+
+def line_of(fingerprint: str, database: str, *more: str) -> str:
+    """The line that shows a finding, or does something to it."""
+    return shlex.join(["shmstress", "show", fingerprint, "--db", database, *more])
+
+
+def _again(finding: FindingRow) -> Iterator[str]:
+    """The lines that repeat it, unless the report says them: a shorter one may be known since."""
+    told = {line.strip() for line in finding.report.splitlines()}
+    lines = finding.command.splitlines()
+    if not told.issuperset(line.strip() for line in lines):
+        yield ""
+        yield "to see it again:"
+        yield from (f"  {line}" for line in lines)
 
 
 def _round(reader: Reader, round_id: int | None) -> str:
@@ -71,8 +93,9 @@ def _artifacts(reader: Reader, finding: FindingRow, database: str) -> Iterator[s
         yield ""
         yield "kept with it:"
     for file in files:
-        where = f"--db {shlex.quote(database)} --artifact {shlex.quote(file.name)}"
-        yield f"  {file.name} ({size(file.bytes)}): shmstress show {finding.fingerprint} {where}"
+        line = line_of(finding.fingerprint, database, "--artifact", file.name)
+        target = shlex.quote(PurePath(file.name).name)  # the name may be a stranger's
+        yield f"  {file.name} ({size(file.bytes)}): {line} > {target}"
 
 
 def document(reader: Reader, finding: FindingRow) -> dict[str, Any]:

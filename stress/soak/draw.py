@@ -32,7 +32,7 @@ CHOICES = ("strategy", "memory", "engine", "depth")  # of explorations, that cou
 
 @dataclass(frozen=True)
 class Round:
-    """``command`` repeats the round alone; it works for ``seconds`` at most.
+    """``command`` repeats the round alone, from ``seed``; it works for ``seconds`` at most.
 
     ``spec``: its settings, as data. ``words``: what it is, for people. ``on``, ``off``: its
     features, by name.
@@ -89,13 +89,14 @@ class Drawer:
         if kind in ("run", "trace"):
             draw = draw_run if kind == "run" else draw_trace
             run, on = draw(self.spec, seed, self._cores)
-            return self._of_run(number, kind, seed, run, on)
-        line = self._explore(seed) if kind == "explore" else self._crash(seed)
+            return self._of_run(number, kind, run, on)
+        search = hex(derive(seed, "search") & ((1 << SEARCH_SEED_BITS) - 1))
+        line = self._explore(seed, search) if kind == "explore" else self._crash(seed, search)
         on_names = tuple(f"{n}:{value}" for n, value in line.options.items() if n in CHOICES)
         words = f"{line.targets[0]}, {', '.join(on_names) or 'one death'}"
         spec = {"program": line.targets[0], **line.options}
         seconds = self.spec.round_time_s
-        return Round(number, kind, seed, str(line), seconds, words, spec, on_names)
+        return Round(number, kind, int(search, 0), str(line), seconds, words, spec, on_names)
 
     def features(self, kind: str) -> list[str]:
         """The names of all features that rounds of a kind may have."""
@@ -110,9 +111,7 @@ class Drawer:
             case _:
                 return []
 
-    def _of_run(
-        self, number: int, kind: str, seed: int, run: RunSpec, on: Sequence[Feature]
-    ) -> Round:
+    def _of_run(self, number: int, kind: str, run: RunSpec, on: Sequence[Feature]) -> Round:
         names = tuple(feature.name for feature in on)
         off = tuple(name for name in self.features(kind) if name not in names)
         others = ", ".join(name for name in names if not name.startswith(WORKLOAD))
@@ -121,34 +120,30 @@ class Drawer:
             f" {exact_bytes(run.ram_bytes)}: {others or 'no feature'}"
         )
         command, spec = run.command_line(), run.as_dict()
-        return Round(number, kind, seed, command, run.duration_s, words, spec, names, off)
+        return Round(number, kind, run.seed, command, run.duration_s, words, spec, names, off)
 
-    def _explore(self, seed: int) -> Line:
+    def _explore(self, seed: int, search: str) -> Line:
         """A program under a strategy and a memory model; every now and then interpreted."""
         options: dict[str, Value] = {
             "strategy": Draw(seed, "strategy").one(STRATEGIES),
             "memory": Draw(seed, "memory").one(MEMORIES),
             "duration": exact_duration(self.spec.round_time_s),
-            "seed": _search_seed(seed),
+            "seed": search,
         }
         if Draw(seed, "engine").chance(SELDOM):
             options["engine"] = "interpreted"
         return Line("explore", (Draw(seed, "program").one(self._programs),), options)
 
-    def _crash(self, seed: int) -> Line:
+    def _crash(self, seed: int, search: str) -> Line:
         """A case; in every second round the supervisors die, too."""
         options: dict[str, Value] = {
             "duration": exact_duration(self.spec.round_time_s),
             "seeds": str(CRASH_SEEDS),
-            "seed": _search_seed(seed),
+            "seed": search,
         }
         if Draw(seed, "depth").chance(EVEN):
             options |= {"depth": "2", "stride": str(Draw(seed, "stride").between(3, 31))}
         return Line("crash", (Draw(seed, "case").one(self._cases),), options)
-
-
-def _search_seed(seed: int) -> str:
-    return hex(derive(seed, "search") & ((1 << SEARCH_SEED_BITS) - 1))
 
 
 def _meant(patterns: Collection[str], known: Collection[str]) -> list[str]:

@@ -180,12 +180,16 @@ def test_a_schedule_that_is_explored_and_replayed_gives_one_trace(tmp_path, caps
     assert first.arrows == again.arrows != []
 
 
-def test_without_a_failure_there_is_no_trace_and_that_is_said(tmp_path, capsys, monkeypatch):
+def test_without_a_failure_there_is_no_trace_and_no_page_and_that_is_said(
+    tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    options = ("--engine", "interpreted", "--perfetto", "a.json")
+    options = ("--engine", "interpreted", "--perfetto", "a.json", "--html", "a.html")
     assert cli.run(["explore", "buddy-alloc-alloc", *options]) == 0
-    assert "perfetto: nothing failed; a.json is not written" in capsys.readouterr().err
-    assert not (tmp_path / "a.json").exists()
+    told = capsys.readouterr().err
+    assert "perfetto: nothing failed; a.json is not written" in told
+    assert "html: nothing failed; a.html is not written" in told
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_run_that_fails_shows_the_last_accesses_of_its_cpus(tmp_path):

@@ -94,7 +94,7 @@ def test_an_interrupt_loses_nothing_of_what_was_found(program, capsys, monkeypat
 
     monkeypatch.setattr("stress.commands.explore.explore", explore_the_first)
     targets = ("mine.py:lost", "buddy-alloc-alloc", "--engine", "interpreted", "--no-races")
-    assert cli.run(["explore", *targets, "--ktap", "a.ktap", "--json", "a.json"]) == 2
+    assert cli.run(["explore", *targets, "--ktap", "a.ktap", "--json", "a.json"]) == 1
     ((group,), _) = ktap_grammar.parse((program / "a.ktap").read_text())
     assert [(one.name, one.directive) for one in group.children] == [
         ("lost update", ""),
@@ -104,7 +104,7 @@ def test_an_interrupt_loses_nothing_of_what_was_found(program, capsys, monkeypat
 
 
 def test_a_full_disk_hides_no_verdict(program, capsys):
-    assert cli.run(["check", "mine.py", "--duration", "5s", "--ktap", "/dev/full"]) == 7
+    assert cli.run(["check", "mine.py", "--duration", "5s", "--ktap", "/dev/full"]) == 1
     captured = capsys.readouterr()
     assert "FAILED in " in captured.out and "No space left on device" in captured.err
 
@@ -124,6 +124,11 @@ def test_a_run_is_read_by_the_tools_of_others(tmp_path):
     assert [one.name for one in groups] == ["run", "workload", "invariant"]
     assert cases["processes"] and cases["churn"] and cases["I_TAIL"] and not suite.failures
     assert cases["X_WALKER"] is False  # the pfn walker took no part: skipped
+
+
+def test_a_file_that_was_written_is_named(tmp_path, capsys):
+    Exports({"ktap": str(tmp_path / "a.ktap"), "junit": "-"}).write(one_of_each)
+    assert capsys.readouterr().err == f"wrote {tmp_path / 'a.ktap'}\n"
 
 
 def test_the_exports_are_written_where_they_are_wanted(tmp_path):

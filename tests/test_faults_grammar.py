@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shmalloc.errors import MisuseError
+from stress import cli
 from stress.commands.run import with_fit_workloads
 from stress.faults.grammar import Fail, Hotplug, Kill, Pressure, Stop, parse_faults
 from stress.run.fault_tally import FaultTally
@@ -90,6 +91,18 @@ def test_faults_that_need_two_processes_are_refused_interpreted():
 def test_workloads_that_hand_memory_over_are_left_out_of_the_default_list_under_kills():
     names = with_fit_workloads(spec_with("kill")).workloads
     assert "handoff" not in names and {"churn", "slabmix", "contig", "hotplug"} <= set(names)
+
+
+def test_a_run_says_which_workloads_it_leaves_out_and_why(capsys):
+    assert cli.run(["run", "--dry-run", "--faults", "kill", "--workers", "1"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "workload handoff is left out: it needs 2 workers, and there is 1",
+        "workload hotplug is left out: it needs 2 workers, and there is 1",
+    ]
+    assert cli.run(["run", "--dry-run", "--faults", "kill", "--workers", "3"]) == 0
+    told = capsys.readouterr().err
+    assert told.startswith("workload handoff is left out: not with faults kill: its workers hand")
 
 
 def test_workloads_of_several_workers_are_left_out_of_the_default_list_for_one():

@@ -162,6 +162,18 @@ def test_a_large_file_is_read_through_only_after_an_unclean_end(
     assert checked == [path]
 
 
+def test_what_a_reader_leaves_beside_a_file_is_no_unclean_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, checked = made(tmp_path / "runs.db"), []
+    monkeypatch.setattr(database, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(database, "_require_whole", lambda *_: checked.append(path))
+    Reader(path).close()
+    assert (tmp_path / "runs.db-wal").stat().st_size == 0
+    Records(path).close()
+    assert checked == [] and not (tmp_path / "runs.db-wal").exists()
+
+
 def test_a_file_that_is_missing_is_not_made_by_a_reader(tmp_path: Path) -> None:
     with pytest.raises(MisuseError, match="does not exist"):
         Reader(tmp_path / "runs.db")

@@ -23,6 +23,7 @@ from stress.top.fitting import Column, Fitting
 from stress.top.frame import frame
 from stress.top.memory_map import fewer
 from stress.top.panel import Panel
+from stress.top.processes import short_command
 from stress.top.soak import DatabaseSource
 from stress.top.source import SegmentSource, Source
 
@@ -63,6 +64,20 @@ def test_a_narrow_table_loses_columns_and_cuts_no_number():
     assert [name in shown[40] for name in ("cpu", "pages", "beat", "at")] == [True] * 4
     assert "somewhere" not in shown[25] and "77" in shown[25]
     assert "77" not in shown[14] and all("123456" in text for text in shown.values())
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("/v/bin/python3.12 /v/bin/shmstress run --db /a/b", "shmstress run --db /a/b"),
+        ("/v/bin/python -m stress run", "python -m stress run"),
+        ("/usr/bin/shmstress", "shmstress"),
+        ("python", "python"),
+        ("", ""),
+    ],
+)
+def test_a_command_is_shown_without_the_folders_of_its_program(command, shown):
+    assert short_command(command) == shown
 
 
 def text_at(table: Fitting, width: int) -> str:

@@ -225,5 +225,4 @@ def _write(checked: Checked, json: str | None, html: str | None, files: Exports)
     if json is not None:
         found = checked.loop, checked.selection, checked.changes, checked.seconds
         files.put(json, json_module.dumps(verdict.document(*found), indent=2) + "\n")
-    if html is not None and first is not None:
-        files.put(html, verdict.page_of(first))
+    files.page(html, None if first is None else lambda: verdict.page_of(first))

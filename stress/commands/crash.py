@@ -307,8 +307,7 @@ def _show(total: CrashResult, known: Sequence[Coverage], sites: bool) -> None:
 def _write(total: CrashResult, json: str | None, html: str | None, files: Exports) -> None:
     if json is not None:
         files.put(json, json_module.dumps(document(total), indent=2) + "\n")
-    if html is not None and total.failures:
-        files.put(html, page(total.failures[0]))
+    files.page(html, (lambda: page(total.failures[0])) if total.failures else None)
 
 
 def _one_run(

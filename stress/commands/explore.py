@@ -244,8 +244,7 @@ def _write(results: list[Exploration], json: str | None, html: str | None, files
         whole = documents[0] if len(documents) == 1 else documents
         files.put(json, json_module.dumps(whole, indent=2) + "\n")
     failures = [result.failure for result in results if result.failure is not None]
-    if html is not None and failures:
-        files.put(html, failures[0].html())
+    files.page(html, failures[0].html if failures else None)
 
 
 def _outcomes_title(result: Exploration) -> str:

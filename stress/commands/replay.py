@@ -139,9 +139,9 @@ def command(
     )
     click.echo(again.report(paths=paths), err=files.aside)
     if again.failure is None:
+        files.page(html, None)
         return (Verdict.PASSED if again.changed else Verdict.ERROR).exit_code
-    if html is not None:
-        files.put(html, again.failure.html())
+    files.page(html, again.failure.html)
     if exports["perfetto"] is not None:
         files.put(exports["perfetto"], perfetto(again.failure))
     return files.exit_code(Verdict.FAILED)

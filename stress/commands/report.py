@@ -13,7 +13,7 @@ from shmalloc.errors import EnvironmentUnfitError, MisuseError
 from stress.options import command as as_command
 from stress.options import exports, html_file, option
 from stress.report.exports import Exports
-from stress.report.places import write_to
+from stress.verdict import Verdict
 
 if TYPE_CHECKING:
     from stress.records.reader import Reader
@@ -74,9 +74,9 @@ def command(
         require_other_file(name, file, database)
     with Reader(database) as reader, reader.snapshot():
         if html is not None:
-            write_to(html, page_of(reader, source, run_id, compare, by))
+            files.put(html, page_of(reader, source, run_id, compare, by))
         files.write(lambda: suite_of(reader, run_of(reader, run_id)))
-    return 0
+    return files.exit_code(Verdict.PASSED)
 
 
 def require_other_file(option: str, file: str | None, database: Path) -> None:

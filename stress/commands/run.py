@@ -213,7 +213,10 @@ def command(
         hang_timeout=exact_duration(hang_timeout),
         **texts,
     )
-    spec = with_fit_workloads(resolve(with_trace(raw), WORKLOADS_BY_NAME, len(cores())))
+    asked = resolve(with_trace(raw), WORKLOADS_BY_NAME, len(cores()))
+    for name, why in unfit_workloads(asked).items():
+        click.echo(f"workload {name} is left out: {why}", err=True)
+    spec = with_fit_workloads(asked)
     files = Exports(exports, json=json, out=out, db=db)
     if dry_run:
         click.echo(f"# {spec.command_line()}\n{spec.toml()}", nl=False)
@@ -224,23 +227,35 @@ def command(
 
 
 def with_fit_workloads(spec: RunSpec) -> RunSpec:
-    """``spec`` with workloads that can run under its faults, and between its workers.
+    """``spec`` without the workloads of the default list that cannot run in it."""
+    unfit = unfit_workloads(spec)
+    return replace(spec, workloads=tuple(n for n in spec.workloads if n not in unfit))
 
-    Of the default list, those that cannot are left out. One that was asked for is a misuse if a
-    fault rules it out; with too few workers it runs, and is vacuous.
+
+def unfit_workloads(spec: RunSpec) -> dict[str, str]:
+    """The workloads of the default list that cannot run under the faults of ``spec``, and why.
+
+    Nor can those that need more workers. One that was asked for is a misuse if a fault rules it
+    out; with too few workers it runs, and is vacuous.
     """
-    unfit = {
-        name: f"{fault.name} with workload {name}: {WORKLOADS_BY_NAME[name].unfit[fault.name]}"
+    excluded = {
+        name: fault.name
         for fault in spec.faults
         for name in spec.workloads
         if fault.name in WORKLOADS_BY_NAME[name].unfit
     }
-    if unfit and spec.workloads != DEFAULT_WORKLOADS:
-        raise MisuseError(f"faults: {next(iter(unfit.values()))}; leave one of the two out")
+    reasons = {name: WORKLOADS_BY_NAME[name].unfit[fault] for name, fault in excluded.items()}
+    if excluded and spec.workloads != DEFAULT_WORKLOADS:
+        name, fault_name = next(iter(excluded.items()))
+        said = f"{fault_name} with workload {name}: {reasons[name]}"
+        raise MisuseError(f"faults: {said}; leave one of the two out")
+    unfit = {name: f"not with faults {excluded[name]}: {why}" for name, why in reasons.items()}
     if spec.workloads == DEFAULT_WORKLOADS:
-        few = (n for n in spec.workloads if WORKLOADS_BY_NAME[n].least_workers > spec.workers)
-        unfit.update(dict.fromkeys(few, "too few workers"))
-    return replace(spec, workloads=tuple(n for n in spec.workloads if n not in unfit))
+        for name in spec.workloads:
+            least = WORKLOADS_BY_NAME[name].least_workers
+            if least > spec.workers:
+                unfit[name] = f"it needs {least} workers, and there is {spec.workers}"
+    return unfit
 
 
 def require_limits(spec: RunSpec) -> None:

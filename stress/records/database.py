@@ -217,7 +217,10 @@ def _make(connection: sqlite3.Connection) -> None:
 
 
 def _leftover(path: Path) -> bool:
-    """Whether a WAL stands beside it: of a writer that was killed, or is at work."""
+    """Whether a WAL with bytes stands beside it: of a writer that was killed, or is at work.
+
+    An empty one is what a reader leaves: it may not remove what a writer may have opened meanwhile.
+    """
     wal = path.with_name(f"{path.name}-wal")
     return wal.exists() and wal.stat().st_size > 0
 

@@ -49,9 +49,21 @@ class Exports:
         return bool(self._paths)
 
     def put(self, path: str, text: str) -> None:
-        """``write_to`` that tells its error and goes on: other files may still be written."""
+        """``write_to`` that names the file, or its error: other files may still be written."""
         with self.tried():
             write_to(path, text)
+            if path != STDOUT:
+                print(f"wrote {path}", file=sys.stderr)
+
+    def page(self, path: str | None, make: Callable[[], str] | None) -> None:
+        """``put`` what ``make`` gives, the page of a failure; None: nothing failed."""
+        self._put_failure("html", path, make)
+
+    def _put_failure(self, format: str, path: str | None, make: Callable[[], str] | None) -> None:
+        if path is not None and make is not None:
+            self.put(path, make())
+        elif path is not None:
+            print(f"{format}: nothing failed; {path} is not written", file=sys.stderr)
 
     @contextmanager
     def tried(self) -> Iterator[None]:
@@ -88,11 +100,7 @@ class Exports:
                     _add(path, text)
             else:
                 self.put(path, text)
-        place = self._paths.get(PERFETTO)
-        if place is not None and trace is not None:
-            self.put(place, trace())
-        elif place is not None:
-            print(f"perfetto: nothing failed; {place} is not written", file=sys.stderr)
+        self._put_failure(PERFETTO, self._paths.get(PERFETTO), trace)
 
 
 def written(name: str, suite: Suite) -> str:

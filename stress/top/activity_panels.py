@@ -13,6 +13,7 @@ from stress.report.cells import bar, one_line
 from stress.top.fitting import Column, Fitting, Look
 from stress.top.lists import CpuUse
 from stress.top.locks import HeldLock
+from stress.top.processes import short_command
 from stress.top.view import View, is_bad
 
 NARROW = 80  # columns; below, what a slot is doing is a line of its own
@@ -119,7 +120,7 @@ def _lock_row(lock: HeldLock) -> Sequence[str]:
         process.state if process else unknown,
         f"{lock.held_s:.1f} s" if lock.held_s else "-",
         "?" if lock.waiting is None else str(len(lock.waiting)),
-        process.command if process else "",
+        short_command(process.command) if process else "",
     )
 
 

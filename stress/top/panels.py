@@ -19,6 +19,7 @@ from stress.top.activity_panels import counters, cpu_slots, locks
 from stress.top.fitting import Look, Rows
 from stress.top.memory_panels import caches, map_title, memory_map, zones
 from stress.top.panel import Panel
+from stress.top.processes import short_command
 from stress.top.view import View
 
 RIGHT = ("map", "caches", "counters")
@@ -75,7 +76,8 @@ def _state_line(view: View) -> Text:
     age = "" if now.age_s is None else f"{rough_duration(round(now.age_s))} old, "
     text.append(f"; {age}of pid {now.owner.pid}, ")
     text.append(now.owner.state, "bold red" if now.owner.odd else "")
-    return text.append(f" ({now.owner.command})" if now.owner.command else "")
+    command = short_command(now.owner.command)
+    return text.append(f" ({command})" if command else "")
 
 
 def _memory_line(view: View, look: Look) -> Text:

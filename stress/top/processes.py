@@ -14,7 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from shmalloc.processes import command_of, state_of
 
@@ -41,6 +41,15 @@ class Process:
     def odd(self) -> bool:
         """Whether it does not run, and will not by itself."""
         return self.state in (DEAD, "stopped", "traced")
+
+
+def short_command(command: str) -> str:
+    """A command line without the folders of its program, nor the interpreter of a script."""
+    first, _, rest = command.partition(" ")
+    program = PurePath(first).name
+    if program.startswith("python") and rest and not rest.startswith("-"):
+        return short_command(rest)
+    return f"{program} {rest}".rstrip()
 
 
 def process_of(pid: int, start: int, ours: bool) -> Process:

@@ -19,7 +19,7 @@ from shmalloc.sizes import format_bytes
 from stress.quantities import rough_duration
 from stress.tables import grid
 from stress.top.document import HEAD
-from stress.top.processes import Process, process_of
+from stress.top.processes import Process, process_of, short_command
 
 COMMAND_CELLS = 48
 
@@ -87,7 +87,7 @@ def table_of(found: list[Listed]) -> Table:
     for one in found:
         age = "-" if one.age_s is None else rough_duration(round(one.age_s))
         state = ", ".join(filter(None, (one.owner.state, one.note)))
-        command = one.owner.command[:COMMAND_CELLS]
+        command = short_command(one.owner.command)[:COMMAND_CELLS]
         table.add_row(one.name, format_bytes(one.bytes), age, str(one.owner.pid), state, command)
     return table
 

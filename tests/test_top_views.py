@@ -320,6 +320,23 @@ def test_the_newest_samples_of_a_soak_are_shown(soak):
     assert "·#" in text
 
 
+@pytest.mark.parametrize(
+    ("spec", "place", "meaning"),
+    [
+        ({"ram": "8MiB"}, "0 ·#", "1,024 pages a letter, of most:  · free  # allocated"),
+        ({"ram": "8MiB", "geometry": "start-pfn=2048"}, "0 ·#", "2,048 pages a letter, of most:"),
+        ({}, "0% ·#", "a letter is of most pages of its stretch:  · free  # allocated"),
+    ],
+)
+def test_the_map_of_a_soak_has_its_pfns_and_its_legend(tmp_path, spec, place, meaning):
+    path = str(tmp_path / "soak.db")
+    with Records(path) as records:
+        round_id = records.begin_round(records.begin_run(WORK), Work("run", "shmstress run", spec))
+        records.sample(round_id, moment(1.0, 1000))
+        text = shown(DatabaseSource(path))
+    assert f" {place}" in text and meaning in text
+
+
 def test_a_map_of_fewer_cells_has_the_states_of_most():
     free, used = bytes([c.T_FREE]), bytes([c.T_ALLOCATED])
     assert fewer(free * 3 + used * 5, 2) == free + used

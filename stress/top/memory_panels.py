@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -91,14 +91,17 @@ def memory_map(view: View, look: Look) -> Iterable[RenderableType]:
     pages = view.now.geometry.pages
     cells = view.now.map.cells(map_width(look) * ROWS)
     yield from map_rows(cells, pages, look)
-    yield _legend(view, look, -(-pages // max(1, len(cells))))
+    counts = {state: look.number(count) for state, count in enumerate(view.now.map.pages) if count}
+    yield legend(counts, -(-pages // max(1, len(cells))), look)
 
 
-def map_rows(cells: bytes, pages: int, look: Look) -> Iterable[RenderableType]:
-    """Rows of letters, each with its first pfn of ``pages``."""
+def map_rows(cells: bytes, pages: int | None, look: Look) -> Iterable[RenderableType]:
+    """Rows of letters, each with its first pfn of ``pages``; None: with the share before it."""
     width = map_width(look)
     for first in range(0, len(cells), width):
-        row = Text(f"{first * pages // len(cells):>{MARGIN - 1}} ", "dim")
+        share = f"{first / len(cells):.0%}"
+        place = share if pages is None else f"{first * pages // len(cells)}"
+        row = Text(f"{place:>{MARGIN - 1}} ", "dim")
         for state in cells[first : first + width]:
             letter, style = _letter(state, look)
             row.append(letter, style)
@@ -115,14 +118,17 @@ def _letter(state: int, look: Look) -> tuple[str, str]:
     return ("." if look.ascii and letter == "·" else letter), style
 
 
-def _legend(view: View, look: Look, pages: int) -> Text:
-    legend = Text("one page a letter:" if pages == 1 else f"{pages:,} pages a letter, of most:")
-    for state, count in enumerate(view.now.map.pages):
-        if count:
-            letter, style = _letter(state, look)
-            legend.append("  blank" if letter == " " else f"  {letter}", style)
-            legend.append(f" {STATE_NAMES[state]} {look.number(count)}")
-    return legend
+def legend(shown: Mapping[int, str], pages: int | None, look: Look) -> Text:
+    """What the letters of a map mean, each with a text; ``pages`` of a letter, None: unknown."""
+    many = "a letter is of most pages of its stretch:"
+    if pages is not None:
+        many = "one page a letter:" if pages == 1 else f"{pages:,} pages a letter, of most:"
+    text = Text(many)
+    for state, more in shown.items():
+        letter, style = _letter(state, look)
+        text.append("  blank" if letter == " " else f"  {letter}", style)
+        text.append(f" {STATE_NAMES[state]} {more}".rstrip())
+    return text
 
 
 def caches(view: View, look: Look) -> Iterable[RenderableType]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,8 +17,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from shmalloc.errors import MisuseError
+from shmalloc.page_states import STATE_NAMES
 from shmalloc.processes import printable
-from shmalloc.sizes import format_bytes
+from shmalloc.sizes import format_bytes, parse_bytes
+from stress.geometry import PAGE_BYTES, parse_geometry
 from stress.quantities import counted, rough_duration, short
 from stress.records.reader import Reader
 from stress.records.rows import FindingRow, ProcessRow, RoundRow, RunRow, SampleRow
@@ -26,7 +28,7 @@ from stress.report.cells import bar, levels, one_line
 from stress.report.run_time import worked_s
 from stress.top.fitting import Column, Fitting, Look, Rows
 from stress.top.memory_map import fewer
-from stress.top.memory_panels import ROWS, map_rows, map_width
+from stress.top.memory_panels import ROWS, legend, map_rows, map_width
 from stress.top.panel import Panel
 
 KEPT_SAMPLES = 600
@@ -312,6 +314,18 @@ def findings(now: Reading, look: Look) -> Iterable[RenderableType]:
 
 
 def ram_map(now: Reading, look: Look) -> Iterable[RenderableType]:
-    """The state of most pages of each stretch of the RAM; the numbers are those of stretches."""
-    cells = fewer(now.ram_map, map_width(look) * ROWS)
-    yield from map_rows(cells, len(now.ram_map), look)
+    """The state of most pages of each stretch of the RAM, each row with its first pfn."""
+    cells, pages = fewer(now.ram_map, map_width(look) * ROWS), _pages(now.rounds)
+    yield from map_rows(cells, pages, look)
+    known = {state: "" for state in sorted({*cells}) if state in STATE_NAMES}
+    yield legend(known, None if pages is None else -(-pages // len(cells)), look)
+
+
+def _pages(rounds: Sequence[RoundRow]) -> int | None:
+    """The end of the pfns of the newest round; None if its settings do not say."""
+    spec = rounds[-1].spec if rounds else {}
+    try:
+        first = parse_geometry(str(spec["geometry"])).start_pfn if "geometry" in spec else 0
+        return first + parse_bytes(str(spec["ram"])) // PAGE_BYTES
+    except (KeyError, MisuseError):
+        return None

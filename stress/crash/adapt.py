@@ -46,7 +46,7 @@ LEFT_OUT = {
 
 def left_out(name: str) -> str:
     """Why the program has no case; empty if it has one."""
-    return NO_SEGMENT if name.startswith("lock-") else LEFT_OUT.get(name, "")
+    return NO_SEGMENT if name.startswith(("lock-", "sync-")) else LEFT_OUT.get(name, "")
 
 
 def build(make: Callable[[], Program]) -> Program:

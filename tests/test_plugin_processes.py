@@ -138,7 +138,7 @@ def test_a_line_for_people_has_a_line_of_its_own_among_dots(tmp_path):
 HOLD = """
 import sys
 from stress.pytest_plugin.turn import Turn
-with Turn("7\\nholder", print):
+with Turn("7\\nholder", lambda text: print(text, flush=True)):
     print("held", flush=True)
     sys.stdin.read()
 """

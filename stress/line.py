@@ -16,7 +16,7 @@ from shmalloc.errors import MisuseError
 PROGRAM = "shmstress"
 COMMANDS = ("run", "explore", "replay", "crash")  # what the process of a round performs
 SWITCHES = frozenset(("paths", "prealloc", "races", "resume", "full", "sites", "list"))
-SWITCHES |= frozenset(("all-failures", "dry-run", "original"))
+SWITCHES |= frozenset(("all-failures", "dry-run", "original", "symmetry"))
 Value = str | bool
 
 

@@ -48,7 +48,7 @@ def test_the_classes_of_a_litmus_test_are_counted_exactly(litmus, memory, shm_se
 def test_the_classes_of_small_random_programs_are_counted_exactly(memory, rng, shm_seed):
     exact = 0
     for _ in range(30):
-        program = reference.random_straight_program(rng.randrange(1 << 30), 500)
+        program = reference.random_straight_program(rng.randrange(1 << 30), 500, ("choose",))
         found = estimate(as_program(program), memory, shm_seed)
         if found.exact:
             assert isclose(found.classes, reference.classes(program, memory)), program

@@ -512,7 +512,7 @@ def test_a_schedule_that_does_not_repeat_makes_the_verdict_error(strategy):
     program = Program("unsteady", 8, [unsteady, unsteady])
     result = explore(program, strategy, engine="interpreted", schedules=300)
     assert (result.verdict, result.failure) == ("error", None)
-    assert result.note == "a schedule that was run twice did not repeat"
+    assert result.note.startswith("a schedule that was run twice did not repeat")
 
 
 def test_a_failure_that_does_not_repeat_makes_the_verdict_error(monkeypatch):

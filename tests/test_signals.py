@@ -41,6 +41,16 @@ EXPLORE = ("explore", "lock-try-try", "--engine", "interpreted")
 ENDLESS = ("--workers", "2", "--ram", "16MiB", "--duration", "1h")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def heard():
+    """Signals that this session was started with as ignored (nohup) are heard by what it starts."""
+    usual = {signal.SIGINT: signal.default_int_handler}
+    before = {one: signal.signal(one, usual.get(one, signal.SIG_DFL)) for one in signals.ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def as_before():
     """The handlers of this process, put back."""

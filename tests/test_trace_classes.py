@@ -17,7 +17,7 @@ def programs() -> list[reference.Straight]:
     return [
         *(litmus.program for litmus in LITMUS),
         *(counted.program for counted in COUNTED),
-        *(reference.random_straight_program(seed, limit=1000) for seed in range(100, 150)),
+        *(reference.random_straight_program(seed, 1000, ("choose",)) for seed in range(100, 150)),
     ]
 
 

@@ -40,6 +40,7 @@ OF_EXPLORE = (
     "free_spins",
     "vain_spins",
     "known",
+    "symmetry",
 )
 # The options of a run that a test may set: a table, so that another project's mark costs nothing.
 OF_STRESS = (

@@ -183,7 +183,8 @@ class Search:
         self.driver = driver_of(plan.strategy)
         self.sampled: sampling.Estimate | None = None
         # plain Python is too slow for it
-        self._may_sample = plan.strategy == "dpor" and plan.engine == "native"
+        able = plan.engine == "native" and sampling.can_sample(model)
+        self._may_sample = plan.strategy == "dpor" and able
         self._sampling_s = sampling.time_of(budget.seconds)
         if plan.strategy in RANDOM:
             for word, argument in RANDOM[plan.strategy].header.items():

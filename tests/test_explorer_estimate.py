@@ -9,6 +9,7 @@ from math import factorial, isclose, sqrt
 
 import pytest
 
+from model_programs import increment
 from stress import Program, explore
 from stress.explorer.sampling import Estimate, Member, Sampler, interval_of, thin
 from stress.machine.block_layout import Settings
@@ -140,7 +141,8 @@ def test_no_time_is_no_estimate(shm_seed):
 
 
 def test_an_exploration_that_ends_early_prints_the_interval():
-    result = explore(TURNS, "dpor", schedules=100, seconds=None, races=False)
+    program = Program("6 increments", 16, [increment] * 6)  # 6! ** 2 classes
+    result = explore(program, "dpor", schedules=100, seconds=None, races=False)
     assert result.classes == 100
     assert result.interval is not None
     low, high = result.interval

@@ -10,27 +10,14 @@ from stress import cli
 from stress.report.exports import Exports
 from support import ktap_grammar
 from support.runs import shmstress
+from support.sources import LOST_UPDATE
 from support.suites import one_of_each
-
-SOURCE = """from shmalloc import kernel
-from stress import Program
-
-@kernel
-def count(mem, cpu):
-    mem[0] = mem[0] + 1
-
-@kernel
-def counted(mem):
-    return 0 if mem[0] == 2 else 3
-
-lost = Program("lost update", 2, [count, count], check=counted)
-"""
 
 
 @pytest.fixture
 def program(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(SOURCE)
+    (tmp_path / "mine.py").write_text(LOST_UPDATE.replace('"lost"', '"lost update"'))
     return tmp_path
 
 

@@ -15,6 +15,7 @@ from stress import cli
 from stress.cli import COMMANDS, shmstress
 from stress.report.places import write_to
 from stress.surroundings import writing
+from support.sources import LOST_UPDATE
 
 INPUTS = {"config", "trace", "from", "db of history", "db of show"}
 # What else a command must be given so that it looks at its outputs.
@@ -33,19 +34,6 @@ ARGUMENTS = {
 }
 FULL = "shmstress: /dev/full: No space left on device; make room there"
 EXPLORE = ("explore", "--engine", "interpreted")
-SOURCE = """from shmalloc import kernel
-from stress import Program
-
-@kernel
-def count(mem, cpu):
-    mem[0] = mem[0] + 1
-
-@kernel
-def counted(mem):
-    return 0 if mem[0] == 2 else 3
-
-lost = Program("lost", 2, [count, count], check=counted)
-"""
 
 
 def outputs():
@@ -77,7 +65,7 @@ OUTPUTS = outputs()
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(SOURCE)
+    (tmp_path / "mine.py").write_text(LOST_UPDATE)
     (tmp_path / "t.rep").write_text("a 0 64\nf 0\n")
     (tmp_path / "a_file.prom").write_text("kept")
     return tmp_path

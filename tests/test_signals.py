@@ -22,21 +22,8 @@ from stress import explore as explore_program
 from stress import progress as watching
 from stress.commands import explore
 from support.runs import ROOT, RunningRun, environment, hear_ctrl_c, wait_until
-from support.sources import module
+from support.sources import LOST_UPDATE, module
 
-LOST = """from shmalloc import kernel
-from stress import Program
-
-@kernel
-def count(mem, cpu):
-    mem[0] = mem[0] + 1
-
-@kernel
-def counted(mem):
-    return 0 if mem[0] == 2 else 3
-
-lost = Program("lost", 2, [count, count], check=counted)
-"""
 EXPLORE = ("explore", "lock-try-try", "--engine", "interpreted")
 ENDLESS = ("--workers", "2", "--ram", "16MiB", "--duration", "1h")
 
@@ -203,7 +190,7 @@ def test_an_exploration_tells_and_writes_what_it_had_found(workers, interrupted,
 
 
 def test_a_failure_that_was_found_before_is_exit_code_1(interrupted, tmp_path, capsys):
-    (tmp_path / "mine.py").write_text(LOST)
+    (tmp_path / "mine.py").write_text(LOST_UPDATE)
     programs = (f"{tmp_path / 'mine.py'}:lost", "lock-sleep-kept-3")
     how = ("--engine", "interpreted", "--strategy", "dfs", "--duration", "1h")
     assert interrupted("explore", *programs, *how) == 1
@@ -221,7 +208,7 @@ def test_an_exploration_in_threads_loads_kernels_in_the_one_that_hears_signals(
         return load(*given)
 
     monkeypatch.setattr(obtain, "_loaded", loaded)
-    program = module(tmp_path, LOST).lost
+    program = module(tmp_path, LOST_UPDATE).lost
     assert explore_program(program, workers=2, schedules=10).failure is not None
     assert threads and set(threads) == {threading.main_thread()}
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from shmalloc.compiler import arithmetic
 from shmalloc.compiler.emit_expressions import Expressions
+from shmalloc.compiler.flow import breaks
 from shmalloc.compiler.kinds import Kind, Registers
 from shmalloc.compiler.signatures import argument, result_type, width
 
@@ -142,7 +143,7 @@ class Emitter(Expressions):
         self._loops.pop()
         if not code.dead:
             code.go(head)
-        if not for_ever or _breaks(node.body):
+        if not for_ever or breaks(node.body):
             code.label(end)
         else:
             code.dead = True
@@ -189,13 +190,3 @@ class Emitter(Expressions):
 
     def _do_Continue(self, node: ast.Continue) -> None:
         self.code.go(self._loops[-1][0])
-
-
-def _breaks(body: list[ast.stmt]) -> bool:
-    """Whether a loop with that body has a break of its own."""
-    for node in body:
-        if isinstance(node, ast.Break):
-            return True
-        if isinstance(node, ast.If) and (_breaks(node.body) or _breaks(node.orelse)):
-            return True
-    return False

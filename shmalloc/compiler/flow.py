@@ -137,7 +137,7 @@ def is_stuck(loop: ast.While) -> bool:
     tested = {node.id for node in ast.walk(loop.test) if isinstance(node, ast.Name)}
     accesses = any(isinstance(node, ast.Subscript) or _may_access(node) for node in nodes)
     returns = any(isinstance(node, ast.Return) for node in nodes)
-    ends = bool(tested & _assigned(nodes)) or returns or _breaks(loop.body)
+    ends = bool(tested & _assigned(nodes)) or returns or breaks(loop.body)
     return not (accesses or ends)
 
 
@@ -145,11 +145,11 @@ def _may_access(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and not isinstance(getattr(node, "callee", None), str)
 
 
-def _breaks(body: list[ast.stmt]) -> bool:
+def breaks(body: list[ast.stmt]) -> bool:
     """Whether one of the statements breaks the loop that they are the body of."""
     for node in body:
         if isinstance(node, ast.Break):
             return True
-        if isinstance(node, ast.If) and (_breaks(node.body) or _breaks(node.orelse)):
+        if isinstance(node, ast.If) and (breaks(node.body) or breaks(node.orelse)):
             return True
     return False

@@ -82,7 +82,9 @@ def crash_ir(machine: str) -> str:
     return _CRASH_IR.replace("COUNTER_AT", str(_COUNTER_AT[machine]))
 
 
-class _Action(ctypes.Structure):
+class SigAction(ctypes.Structure):
+    """struct sigaction of Linux, as glibc and musl have it."""
+
     _fields_ = (
         ("handler", ctypes.c_void_p),
         ("mask", ctypes.c_ubyte * 128),
@@ -102,7 +104,7 @@ def install(image: Loaded) -> None:
     calls = (libc.writev, libc.sigaction, getattr(libc, "raise"))
     image.fill(CALLS, [ctypes.cast(call, ctypes.c_void_p).value or 0 for call in calls])
     before = image.address(BEFORE)
-    action = _Action(handler=image.address(HANDLER), flags=_SA_SIGINFO | _SA_ONSTACK)
+    action = SigAction(handler=image.address(HANDLER), flags=_SA_SIGINFO | _SA_ONSTACK)
     for signal in SIGNALS:
         old = ctypes.c_void_p(before + _ACTION_BYTES * signal)
         if libc.sigaction(int(signal), ctypes.byref(action), old):

@@ -13,10 +13,9 @@ which, and is no proof then; it is an error if no member is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
-from stress.explorer.searches import Budget, Found, Plan, Search, refuses_dpor
+from stress.explorer.searches import Budget, Continue, Found, Plan, Search, refuses_dpor
 from stress.machine.program import Program
 
 AUTO = "auto"
@@ -59,13 +58,23 @@ class Members:
         ended = any(search.failed or search.exhausted for search in searches)
         return ended or spent or budget.seconds_left <= 0 or budget.stop.is_set()
 
-    def run(self, strategy: str, seconds: float | None, schedules: int | None) -> None:
-        """One turn of a member: at most so long, so many schedules, and what the budget has."""
+    @property
+    def rest(self) -> int | None:
+        """How many schedules the budget still has; None: as many as the time allows."""
         limit = self.budget.schedules
-        if limit is not None:
-            rest = limit - self.schedules
-            schedules = rest if schedules is None else min(schedules, rest)
-        self.member(strategy).run(self.budget.slice(seconds, schedules))
+        return None if limit is None else limit - self.schedules
+
+    def run(
+        self,
+        strategy: str,
+        seconds: float | None,
+        schedules: int | None,
+        goes_on: Continue = lambda search: True,
+    ) -> None:
+        """One turn of a member: at most so long, so many schedules, and what the budget has."""
+        limits = [count for count in (schedules, self.rest) if count is not None]
+        budget = self.budget.slice(seconds, min(limits, default=None))
+        self.member(strategy).run(budget, goes_on)
 
     def found(self) -> Found:
         """What all have found together."""
@@ -99,8 +108,7 @@ def run_auto(program: Program, plan: Plan, budget: Budget) -> Found:
         members.run(systematic, START_SHARE * budget.seconds_left, _part(budget, START_SCHEDULES))
         _glance(members)
         if not members.over:
-            search = members.member(systematic)
-            search.run(budget.slice(None, _rest(members)), _worthwhile(members))
+            members.run(systematic, None, None, _worthwhile(members))
         _take_turns(members, (*PORTFOLIO, "dfs") if systematic == "dfs" else PORTFOLIO)
     return members.found()
 
@@ -118,11 +126,6 @@ def _part(budget: Budget, schedules: int) -> int:
     return schedules if limit is None else max(1, min(schedules, int(TRIAL_SHARE * limit)))
 
 
-def _rest(members: Members) -> int | None:
-    limit = members.budget.schedules
-    return None if limit is None else limit - members.schedules
-
-
 def _glance(members: Members) -> None:
     seconds = GLANCE_SHARE * members.budget.seconds_left
     schedules = _part(members.budget, GLANCE_SCHEDULES)
@@ -131,7 +134,7 @@ def _glance(members: Members) -> None:
             members.run(strategy, seconds / len(GLANCE), max(1, schedules // len(GLANCE)))
 
 
-def _worthwhile(members: Members) -> Callable[[Search], bool]:
+def _worthwhile(members: Members) -> Continue:
     """Whether the systematic search goes on: it is on trial, or what it has left fits."""
     budget = members.budget
     began_s, before = budget.elapsed, members.schedules
@@ -150,7 +153,7 @@ def _worthwhile(members: Members) -> Callable[[Search], bool]:
 def _fits(search: Search, members: Members, seconds_a_class: float) -> bool:
     """Whether the remaining classes are likely to be done before the budget ends."""
     search.sample_classes()
-    found, rest = search.found(), _rest(members)
+    found, rest = search.found(), members.rest
     assert found.classes is not None
     left = (found.estimate or 0) - found.classes
     in_time = left * seconds_a_class < members.budget.seconds_left

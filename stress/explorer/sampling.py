@@ -28,7 +28,7 @@ import time
 from dataclasses import replace
 from typing import NamedTuple
 
-from shmalloc.dialect import Kernel, closure_of, named
+from shmalloc.dialect import Kernel
 from stress.explorer.dpor import probe
 from stress.explorer.dpor import search as dpor_search
 from stress.machine import block as cb
@@ -36,7 +36,7 @@ from stress.machine.block_layout import Settings
 from stress.machine.engines import make_machine
 from stress.machine.models import MODELS
 from stress.machine.program import Program
-from stress.machine.vocabulary import choose
+from stress.machine.vocabulary import choose, says
 
 DRIVERS: tuple[Kernel, ...] = (probe.learn, probe.probe)
 SHARE = 0.2  # of the time of an exploration
@@ -67,8 +67,7 @@ class Estimate(NamedTuple):
 
 def can_sample(program: Program) -> bool:
     """Whether beginnings of the program can be drawn: their steps must have one outcome each."""
-    chooses = any(choose in named(one) for kernel in program.threads for one in closure_of(kernel))
-    return not chooses and program.spurious == 0
+    return program.spurious == 0 and not any(says(one, choose) for one in program.threads)
 
 
 def time_of(budget: float | None) -> float:

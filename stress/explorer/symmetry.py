@@ -20,10 +20,10 @@ from itertools import pairwise
 from math import factorial, prod
 
 from shmalloc.compiler.source import tree_of
-from shmalloc.dialect import Kernel, closure_of, named
+from shmalloc.dialect import Kernel
 from shmalloc.words import wait
 from stress.machine.program import Program
-from stress.machine.vocabulary import returned
+from stress.machine.vocabulary import returned, says
 
 
 def alike(program: Program) -> list[tuple[int, ...]]:
@@ -58,7 +58,7 @@ def told(program: Program, classes: int | None) -> str:
 
 
 def _asks_for_results(program: Program) -> bool:
-    asked = any(_names(one, returned) for one in (program.check, program.invariant) if one)
+    asked = any(says(one, returned) for one in (program.check, program.invariant))
     return asked or any(isinstance(what, tuple) for what in program.observe)
 
 
@@ -67,9 +67,4 @@ def _tells_its_number(kernel: Kernel) -> bool:
     tree = tree_of(kernel)
     own = tree.args.args[1].arg
     used = any(isinstance(node, ast.Name) and node.id == own for node in ast.walk(tree))
-    return used or _names(kernel, wait)
-
-
-def _names(kernel: Kernel, word: object) -> bool:
-    """Whether the kernel, or one that it calls, names a word of the dialect."""
-    return any(word in named(one) for one in closure_of(kernel))
+    return used or says(kernel, wait)

@@ -36,10 +36,9 @@ def check(
     ``seconds``, ``visited``: the budget in time and in configurations, for all parts together.
     Parts are searched in turns that grow, so that a hard part does not hide the failure of another,
     and what easy ones leave is for the hard ones. The first part that fails ends the check.
-    ``visited`` alone makes "unknown" repeatable. ``consistency``: "sequential"
-    keeps only the order of each client's operations, not that of time. It is not a local property,
-    so the history is not partitioned. ``partition`` False: check the whole history
-    in one, as a test of a partition.
+    ``visited`` alone makes "unknown" repeatable. ``consistency``: "sequential" keeps only the order
+    of each client's operations, not that of time. It is not a local property, so the history is not
+    partitioned. ``partition`` False: check the whole history in one, as a test of a partition.
 
     Raises ``MisuseError`` for a history with inconsistent stamps.
     """
@@ -86,7 +85,7 @@ def _check_parts(
 
 
 def _take_turns(searches: Sequence[Search], spending: Spending, every: bool) -> None:
-    """Small parts first, each turn longer than the one before; one failure is enough, or not."""
+    """Small parts first, each turn longer than the one before; ``every``: also after a failure."""
     waiting = sorted(searches, key=lambda search: search.size)
     turn = TURN_VISITED
     if spending.visited is not None:

@@ -15,9 +15,11 @@ from stress.machine import block as cb
 
 @dataclass(frozen=True)
 class MemoryModel:
-    """``behind``: how many actors stand behind each CPU to make its stores visible.
-    ``dpor``: whether DPOR knows which steps are dependent under it. ``told``: the model in
-    a line of text, with the machines that it is the model of.
+    """One memory model.
+
+    ``behind``: how many actors stand behind each CPU to make its stores visible. ``dpor``: whether
+    DPOR knows which steps are dependent under it. ``told``: the model in a line of text, with the
+    machines that it is the model of.
     """
 
     number: int

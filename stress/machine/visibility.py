@@ -54,6 +54,6 @@ def gather(ctl: Control) -> int:
 
 
 @scheduler
-def waits(ctl: Control, cpu: int) -> int:
+def has_unseen_stores(ctl: Control, cpu: int) -> int:
     """1 if ``cpu`` has made stores that others do not see yet."""
     return 1 if at_once(ctl) == 0 and ctl[cb.BUFFERED + cpu] > 0 else 0

@@ -22,23 +22,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from shmalloc.compiler.symbols import SigAction
 from shmalloc.segment import Segment
 from stress.verdict import Verdict
 
 _SA_SIGINFO, _SA_NODEFER = 4, 0x40000000
 _CODE_AT = 8  # of si_code in siginfo_t
 _Handler = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-
-
-class _Action(ctypes.Structure):
-    """struct sigaction of Linux, as glibc and musl have it."""
-
-    _fields_ = (
-        ("handler", ctypes.c_void_p),
-        ("mask", ctypes.c_ubyte * 128),
-        ("flags", ctypes.c_int),
-        ("restorer", ctypes.c_void_p),
-    )
 
 
 def cause(segment: Segment | None) -> str:
@@ -58,7 +48,7 @@ def handled(end: Callable[[], None]) -> Iterator[None]:
     ``end`` should not touch the segment; if it does and gets another SIGBUS, the end is at once.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    before = _Action()
+    before = SigAction()
     entered: list[bool] = []
 
     def on_signal(number: int, info: int, context: int) -> None:
@@ -77,7 +67,7 @@ def handled(end: Callable[[], None]) -> Iterator[None]:
 
     handler = _Handler(on_signal)
     address = ctypes.cast(handler, ctypes.c_void_p).value
-    action = _Action(handler=address, flags=_SA_SIGINFO | _SA_NODEFER)
+    action = SigAction(handler=address, flags=_SA_SIGINFO | _SA_NODEFER)
     if libc.sigaction(signal.SIGBUS, ctypes.byref(action), ctypes.byref(before)):
         raise OSError(ctypes.get_errno(), "sigaction(SIGBUS)")
     try:

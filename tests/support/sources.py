@@ -21,6 +21,20 @@ from shmalloc.dialect import hot, kernel, unit
 from shmalloc.words import cas, load, load2, store
 """
 WORDS = 16
+# a whole file: of two CPUs one may overwrite what the other has counted
+LOST_UPDATE = """from shmalloc import kernel
+from stress import Program
+
+@kernel
+def count(mem, cpu):
+    mem[0] = mem[0] + 1
+
+@kernel
+def counted(mem):
+    return 0 if mem[0] == 2 else 3
+
+lost = Program("lost", 2, [count, count], check=counted)
+"""
 _numbers = itertools.count()
 
 

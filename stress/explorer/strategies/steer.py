@@ -27,7 +27,7 @@ from stress.machine import block as cb
 from stress.machine.buffers import flusher_of
 from stress.machine.choices import ACTOR_MASK, VALUE_SHIFT, decide, values_of
 from stress.machine.schedule import begin, settle, shared_step_or_settle
-from stress.machine.visibility import gather, waits
+from stress.machine.visibility import gather, has_unseen_stores
 
 LAST_CPU = 92  # the CPU that ran last
 DIRECTIVE = 3
@@ -98,7 +98,7 @@ def rewind(ctl: Control) -> None:
 def default_choice(ctl: Control, choices: int) -> int:
     last_cpu = ctl[LAST_CPU]
     if last_cpu >= 0:
-        if waits(ctl, last_cpu) == 1:
+        if has_unseen_stores(ctl, last_cpu) == 1:
             return flusher_of(ctl, last_cpu)
         if enabled(ctl, last_cpu, choices) == 1:
             return last_cpu

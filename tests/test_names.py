@@ -6,10 +6,9 @@ import importlib
 import importlib.util
 import sys
 import types
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("shmalloc", "stress")
+from support.floors import PACKAGES, ROOT, tree_of
+
 SOURCES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
 
 # A module that is imported under another name has that name in every file, and no other module
@@ -59,7 +58,7 @@ EVERY_FILE = sorted(
 @functools.cache
 def modules_bound(path):
     """What a file's imports bind: (module, name it has there, whether the file chose the name)."""
-    return list(imports_of(ast.parse(path.read_text())))
+    return list(imports_of(tree_of(path)))
 
 
 def imports_of(tree):

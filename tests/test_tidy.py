@@ -7,8 +7,6 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-import pytest
-
 import stress.explorer.dpor
 import stress.explorer.strategies
 import stress.jitter
@@ -27,6 +25,7 @@ from support.floors import (
     module_name,
     part_of,
     row_of,
+    tree_of,
 )
 
 SOURCES = sorted(MODULES.values())
@@ -59,11 +58,14 @@ ONLY_IN = {
 }
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_a_module_imports_only_from_its_floor_and_below(path):
-    _, own = row_of(module_name(path))
-    ours = graph()[module_name(path)] - set(PACKAGES)
-    assert {m for m in ours if row_of(m)[1] > own} == set()
+def test_a_module_imports_only_from_its_floor_and_below():
+    floors = {name: row_of(name)[1] for name in MODULES}
+    assert [
+        (name, other)
+        for name, others in graph().items()
+        for other in others - set(PACKAGES)
+        if floors[other] > floors[name]
+    ] == []
 
 
 def test_every_folder_has_a_floor():
@@ -123,12 +125,13 @@ def test_an_import_for_the_checker_is_none(tmp_path):
     assert imports_of(module) == {"stress.seeds"}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_compiler_and_task_switcher_are_imported_only_by_their_engine(path):
-    name = module_name(path)
-    for library, places in ONLY_IN.items():
-        used = {m for m in imports_of(path) if m.split(".")[0] == library}
-        assert not used or any(name.startswith(place) for place in places), f"{name}: {library}"
+def test_compiler_and_task_switcher_are_imported_only_by_their_engine():
+    assert [
+        (name, library)
+        for name, path in MODULES.items()
+        for library in {module.split(".")[0] for module in imports_of(path)} & set(ONLY_IN)
+        if not name.startswith(ONLY_IN[library])
+    ] == []
 
 
 def test_shmalloc_never_imports_stress():
@@ -147,15 +150,23 @@ def lines_of_imports(tree):
     return sum(node.end_lineno - node.lineno + 1 for node in imports)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_files_and_functions_keep_their_size(path):
-    text, name = path.read_text(), str(path.relative_to(ROOT))
-    lines = len(text.splitlines()) - lines_of_imports(ast.parse(text))
-    assert lines <= MAX_FILE_LINES or name in LONG_FILES, f"{name}: {lines} lines"
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            size = node.end_lineno - node.lineno + 1
-            assert size <= MAX_FUNCTION_LINES, f"{name}: {node.name} has {size} lines"
+def test_files_keep_their_size():
+    sizes = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        - lines_of_imports(tree_of(path))
+        for path in SOURCES
+    }
+    assert {f: n for f, n in sizes.items() if n > MAX_FILE_LINES and f not in LONG_FILES} == {}
+
+
+def test_functions_keep_their_size():
+    sizes = {
+        (module_name(path), node.name): node.end_lineno - node.lineno + 1
+        for path in SOURCES
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert {place: n for place, n in sizes.items() if n > MAX_FUNCTION_LINES} == {}
 
 
 def public_functions(tree, home=""):
@@ -173,17 +184,16 @@ def test_public_functions_take_few_parameters():
     crowded = set()
     for path in SOURCES:
         if CALLED_BY_CLICK not in str(path):
-            for name, node in public_functions(ast.parse(path.read_text())):
+            for name, node in public_functions(tree_of(path)):
                 taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
                 if sum(a.arg not in ("self", "cls") for a in taken) > MAX_PARAMETERS:
                     crowded.add(name)
     assert crowded == MANY_OPTIONS | MANY_VALUES
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_every_file_opens_with_what_it_is(path):
-    text = path.read_text()
-    assert not text or ast.get_docstring(ast.parse(text)), f"{path}: no docstring"
+def test_every_file_opens_with_what_it_is():
+    trees = {path: tree_of(path) for path in SOURCES}
+    assert [p for p, tree in trees.items() if tree.body and not ast.get_docstring(tree)] == []
 
 
 def test_every_kernel_keeps_the_dialect():
@@ -226,6 +236,6 @@ def test_no_file_names_a_machine():
     assert named == []
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_no_leftover_notes_in_the_code(path):
-    assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b", path.read_text())
+def test_no_leftover_notes_in_the_code():
+    note = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+    assert [path for path in SOURCES if note.search(path.read_text())] == []

@@ -86,18 +86,29 @@ def row_of(module: str) -> tuple[str, int]:
 
 
 @cache
+def tree_of(path: Path) -> ast.Module:
+    """The file at ``path``, parsed once for all rules that read it."""
+    return ast.parse(path.read_text())
+
+
+def _is_for_the_checker(node: ast.AST) -> bool:
+    test = node.test if isinstance(node, ast.If) else None
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+
+
+@cache
 def imports_of(path: Path) -> frozenset[str]:
     """Modules of ours and others that ``path`` imports, anywhere in its code."""
-    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(tree_of(path)))
     annotations = {
         id(node)
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for block in nodes
+        if _is_for_the_checker(block)
         for statement in block.body
         for node in ast.walk(statement)
     }
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if id(node) in annotations:
             continue
         if isinstance(node, ast.Import):

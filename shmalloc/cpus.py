@@ -1,15 +1,17 @@
 """CPU slots of a segment: claim, share and release one, and decide which processes are alive.
 
-Per-CPU lists belong to a virtual CPU, a slot. A process claims a slot by (pid, start time). A slot
-whose owner is alive (stopped counts as alive) can only be shared, and its users then contend for
-its lists; a slot whose owner is dead is recovered first (recovery.py), by a process with another
-slot. The swaps are kernels (kernels/slots.py); this file decides liveness.
+Per-CPU lists belong to a virtual CPU, a slot. A process claims a slot: it locks the slot's byte of
+the file, by which others know that it lives (liveness.py), and then names itself in the slot's
+record, by pid and start time. A slot whose owner is alive (stopped counts as alive) can only be
+shared, and its users then contend for its lists; a slot whose owner is dead is recovered first
+(recovery.py), by a process with another slot. The swaps are kernels (kernels/slots.py).
 
 ``users`` is an upper bound: a process that dies while it only shares a slot stays counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shmalloc import constants as c
@@ -18,7 +20,7 @@ from shmalloc.errors import MisuseError
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernels.slots import claim_slot, release_slot, share_slot
 from shmalloc.layout import Layout
-from shmalloc.processes import own_identity, owner_alive
+from shmalloc.processes import own_identity
 from shmalloc.report_text import Words
 from shmalloc.segment import Segment
 
@@ -32,7 +34,10 @@ _STATES = {
 
 @dataclass(frozen=True)
 class Slot:
-    """One CPU slot as it was read: its state, and its owner's identity (pid 0: no owner)."""
+    """One CPU slot as it was read: its state, and its owner's identity (pid 0: no owner).
+
+    ``alive``: a living process holds it, or is about to claim or has just released it.
+    """
 
     cpu: int
     state: str
@@ -47,7 +52,8 @@ class Slot:
     @property
     def free(self) -> bool:
         """No process uses it, and it may be claimed."""
-        return self.state != "offline" and not (self.pid or self.users or self.recovering)
+        used = self.pid or self.users or self.recovering or self.alive
+        return self.state != "offline" and not used
 
     @property
     def dead(self) -> bool:
@@ -56,16 +62,24 @@ class Slot:
 
 
 def slot(segment: Segment, cpu: int) -> Slot:
-    """The slot as it is now; the words are read one by one, so it may already have changed."""
+    """The slot as it is now. One that is dead is so for good: it was not just released.
+
+    Who releases a slot clears its record before its lock. So the look at the lock lies between two
+    looks at the record: one that is the same before and after a free lock is that of a dead.
+    """
     check_cpu(segment, cpu)
-    return slot_of(segment.ram, segment.layout, cpu)
+    seen = slot_of(segment.ram, segment.layout, cpu, segment.claim_is_held)
+    while seen.dead:
+        again = slot_of(segment.ram, segment.layout, cpu, segment.claim_is_held)
+        if again == seen:
+            return seen
+        seen = again
+    return seen
 
 
-def slot_of(words: Words, layout: Layout, cpu: int) -> Slot:
-    """Slot ``cpu`` of a segment that may be of any contents."""
+def slot_of(words: Words, layout: Layout, cpu: int, is_held: Callable[[int], bool]) -> Slot:
+    """Slot ``cpu`` of a segment that may be of any contents. ``is_held``: of a claim's number."""
     at = layout.cpu(cpu)
-    # The epoch first: a process seen dead afterwards died in this life or an earlier one. In the
-    # other order a new life could begin in between and be marked for the death of the old one.
     epoch, dead = words[at + c.C_EPOCH], words[at + c.C_DEAD]
     pid, start = words[at + c.C_PID], words[at + c.C_START]
     return Slot(
@@ -73,7 +87,7 @@ def slot_of(words: Words, layout: Layout, cpu: int) -> Slot:
         state=_STATES.get(words[at + c.C_STATE] & c.CPU_STATE_MASK, "corrupt"),
         pid=pid,
         start=start,
-        alive=owner_alive(pid, start),
+        alive=is_held(cpu),
         users=words[at + c.C_USERS],
         epoch=epoch,
         node=words[at + c.C_NODE],
@@ -115,7 +129,9 @@ def claim(segment: Segment, cpu: int | None = None, engine: str = "native") -> i
 def release(segment: Segment, cpu: int, engine: str = "native") -> int:
     """Stop using slot ``cpu``; returns how many processes still use it."""
     check_cpu(segment, cpu)
-    return get_engine(engine).call(release_slot, segment.ram, cpu, *own_identity())
+    left = get_engine(engine).call(release_slot, segment.ram, cpu, *own_identity())
+    segment.drop_claim(cpu)  # after the record: between the two, the slot is not taken for dead
+    return left
 
 
 def unplug(segment: Segment, cpu: int, by: int, engine: str = "native") -> int:
@@ -148,7 +164,12 @@ def _take(segment: Segment, seen: Slot, engine: str) -> int:
         return c.E_STATE  # if plugged in just now, it must be claimed, not shared
     if not seen.free:
         return run.call(share_slot, segment.ram, seen.cpu)
-    return run.call(claim_slot, segment.ram, seen.cpu, *own_identity())
+    if not segment.hold_claim(seen.cpu):
+        return c.E_AGAIN
+    result = run.call(claim_slot, segment.ram, seen.cpu, *own_identity())
+    if result < 0:
+        segment.drop_claim(seen.cpu)
+    return result
 
 
 def _best(candidates: list[Slot]) -> Slot:

@@ -17,7 +17,7 @@ from types import TracebackType
 import numpy as np
 
 from shmalloc import constants as c
-from shmalloc import segment_file
+from shmalloc import liveness, segment_file
 from shmalloc.errors import SegmentError
 
 
@@ -69,6 +69,10 @@ class ObservedSegment:
     def array(self) -> _Slices:
         """The words for ``array[first:end:step]``, which copies them at that moment."""
         return _Slices(self)
+
+    def claim_is_held(self, number: int) -> bool:
+        """Whether a process lives that holds claim ``number`` (liveness.py)."""
+        return liveness.is_held(self._handle, number)
 
     @property
     def inode(self) -> int:

@@ -1,8 +1,8 @@
 """Recovery of CPU slots whose processes died: which are dead, how that is noticed, what is done.
 
 Kernels do the work (kernels/recover.py, kernels/reap.py). This file decides which processes are
-dead, by pid and start time, so a stopped process is never taken for a dead one, nor a new process
-with an old pid for its owner.
+dead, by the locks of their claims (liveness.py), so neither a stopped process nor one of another
+pid namespace is taken for a dead one, nor a new process with an old pid for its owner.
 
     dead_slots   slots whose owner is dead
     recover      recover them all, from a living slot

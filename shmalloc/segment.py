@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from shmalloc import constants as c
-from shmalloc import file_lock, leftovers, physical, segment_file
+from shmalloc import file_lock, leftovers, liveness, physical, segment_file
 from shmalloc.engine import get_engine
 from shmalloc.errors import SegmentError
 from shmalloc.image import write_image
@@ -46,6 +46,7 @@ class Segment:
         self.geometry = layout.geometry
         self.ram = Ram(mapping.part(0, layout.bytes))
         self.closed = False
+        self._claims: dict[int, int] = {}  # number -> descriptor that holds its lock
 
     @property
     def owner(self) -> bool:
@@ -118,6 +119,23 @@ class Segment:
         """Give whole system pages from ``word`` on back to the system; they then read as zero."""
         self._mapping.discard(word * 8, size)
 
+    def hold_claim(self, number: int) -> bool:
+        """Say that this process lives, on claim ``number`` (liveness.py). False: another has it."""
+        descriptor = liveness.take(self._mapping.fileno(), number)
+        if descriptor is not None:
+            self._claims[number] = descriptor
+        return descriptor is not None
+
+    def drop_claim(self, number: int) -> None:
+        """No longer say so; nothing if this process never did."""
+        descriptor = self._claims.pop(number, None)
+        if descriptor is not None:
+            liveness.release(descriptor)
+
+    def claim_is_held(self, number: int) -> bool:
+        """Whether a process lives that holds claim ``number``."""
+        return liveness.is_held(self._mapping.fileno(), number)
+
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keep other processes out of their ``exclusive`` blocks; ends with a process that dies.
@@ -146,6 +164,8 @@ class Segment:
             self.ram.wait_until_idle()
             self.closed = True
             self.ram.release()
+            for number in list(self._claims):
+                self.drop_claim(number)
             self._mapping.close()
 
     def unlink(self) -> None:

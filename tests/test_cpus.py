@@ -34,6 +34,7 @@ def segment(engine: Engine) -> Iterator[Segment]:
 
 
 def occupy(segment: Segment, cpu: int, pid: int, start: int, users: int = 1) -> None:
+    """As a process that is dead: its lock is gone. ``hold_claim`` makes it a living one."""
     at = segment.layout.cpu(cpu)
     words = {c.C_PID: pid, c.C_START: start, c.C_USERS: users, c.C_STATE: c.CPU_ONLINE}
     for word, value in words.items():
@@ -93,18 +94,11 @@ def test_a_dead_owners_slot_is_claimed_when_it_was_recovered(
 
 
 def test_a_living_owners_slot_is_only_shared(segment: Segment, engine: Engine) -> None:
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    try:
-        from shmalloc.processes import start_ticks
-
-        start = start_ticks(process.pid)
-        assert start is not None
-        occupy(segment, 0, process.pid, start)
+    with Segment.attach(segment.name) as other:
+        cpus.claim(other, 0, engine=engine.name)
         cpus.claim(segment, 0, engine=engine.name)
         slot = cpus.slot(segment, 0)
-        assert (slot.pid, slot.users) == (process.pid, 2)
-    finally:
-        process.communicate(b"\n")
+        assert (slot.alive, slot.dead, slot.users) == (True, False, 2)
 
 
 def test_an_empty_slot_is_preferred_to_a_dead_owners(segment: Segment, engine: Engine) -> None:
@@ -115,6 +109,7 @@ def test_an_empty_slot_is_preferred_to_a_dead_owners(segment: Segment, engine: E
 def test_the_least_shared_slot_is_taken_when_none_is_free(segment: Segment, engine: Engine) -> None:
     for cpu, users in ((0, 3), (1, 1), (2, 2)):
         occupy(segment, cpu, *own_identity(), users=users)
+        segment.hold_claim(cpu)
     assert cpus.claim(segment, engine=engine.name) == 1
 
 

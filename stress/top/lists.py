@@ -61,7 +61,7 @@ def cpu_use(
     at, zones = layout.cpu(cpu), range(len(layout.geometry.zones))
     counts = stretch.array[at + c.C_EVENTS : at + c.C_EVENTS + c.EV_COUNT]
     return CpuUse(
-        slot=slot_of(stretch, layout, cpu),
+        slot=slot_of(stretch, layout, cpu, stretch.claim_is_held),
         process=process,
         pages=sum(listed_pages(stretch, layout, cpu, z) for z in zones),
         high=sum(stretch[layout.pcp(cpu, z) + c.P_HIGH] for z in zones),

@@ -20,6 +20,7 @@ class Stretch:
 
     def __init__(self, seen: ObservedSegment) -> None:
         self.layout: Layout = seen.layout
+        self.claim_is_held = seen.claim_is_held
         self.array: np.ndarray = seen.words(0, seen.layout.at[END])
         self._view = self.array.data.cast("B").cast("q")
 

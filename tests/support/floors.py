@@ -30,6 +30,7 @@ FLOORS = (
     ("shmalloc.engine",),
     ("shmalloc.sizes", "shmalloc.processes", "shmalloc.image", "shmalloc.physical",
      "shmalloc.cgroup", "shmalloc.file_lock", "shmalloc.leftovers", "shmalloc.segment_file",
+     "shmalloc.liveness",
      "shmalloc.observed", "shmalloc.descriptor_text", "shmalloc.word_names",
      "shmalloc.report_text", "shmalloc.history"),
     ("shmalloc.segment", "shmalloc.cpus"),

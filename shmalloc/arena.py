@@ -14,7 +14,8 @@ An arena is a segment plus a CPU slot claimed in it. The creating process owns t
 ``close`` in another process does not free what that process allocated; it belongs to the segment.
 
 A process that opens a pickled array without an arena attaches to the segment until it ends.
-Threads of a process may share an arena; a forked child attaches anew.
+Threads of a process may share an arena. A forked child goes on with the arenas of its parent, on a
+claim of its own (forking.py).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 
 from shmalloc import constants as c
 from shmalloc import cpus as slots
-from shmalloc import recovery
+from shmalloc import forking, recovery
 from shmalloc.arrays import ArrayOperations, SharedArray, unpack_handle
 from shmalloc.caches import ObjectOperations
 from shmalloc.engine import when_waiting_long
@@ -106,9 +107,10 @@ class Arena(ArrayOperations, ObjectOperations):
         if _open_arenas.get(self.segment.id) is self:
             del _open_arenas[self.segment.id]
         try:
-            # A fork only unmaps: slot and buffer belong to its parent. Other processes recover a
-            # slot whose kernel ended at a fault.
+            # A fork without Python's hooks only unmaps: slot and buffer belong to its parent. Other
+            # processes recover a slot whose kernel ended at a fault.
             when_waiting_long(self.segment.ram, None)
+            forking.forget(self)
             if self._pid == os.getpid() and not self.segment.ram.ended:
                 self._free_buffer()
                 slots.release(self.segment, self.cpu, self.engine.name)
@@ -252,4 +254,3 @@ def _close_open_arenas() -> None:
 
 
 atexit.register(_close_open_arenas)
-os.register_at_fork(after_in_child=_open_arenas.clear)

@@ -22,10 +22,11 @@ import operator
 import os
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, SupportsIndex
 
 from shmalloc import constants as c
-from shmalloc import cpus, recovery
+from shmalloc import cpus, forking, recovery
 from shmalloc.engine import Engine, get_engine, when_waiting_long
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError, ShmallocError
 from shmalloc.kernels.slots import mark_dead
@@ -35,6 +36,8 @@ from shmalloc.reports import reports_of
 from shmalloc.segment import Segment
 
 OWNER_LIMIT = 1 << 62
+FORK_WAIT_S = 10.0
+FORKED_DEAD = 8  # so many dead claims make a fork recover them
 
 Builtin = Callable[..., Any]  # takes ints; gives an int, or a tuple of them
 
@@ -61,13 +64,21 @@ class Bound:
     def __init__(self, segment: Segment, cpu: int | None = None, engine: str = "native") -> None:
         self.segment = segment
         self.engine: Engine = get_engine(engine)
-        self.cpu = cpus.claim(segment, cpu, engine)
-        self._rescuer = Rescuer(segment, self.cpu, engine)
-        when_waiting_long(segment.ram, self._rescuer)
-        segment.ram.on_fault = self._end_at_fault
-        self._pid = os.getpid()
         self._lock = threading.RLock()
+        self._embryo: int | None = None  # the claim of the child of a fork that is under way
+        self._locked_for_fork = False
+        self._run_as(cpus.claim(segment, cpu, engine))
+        segment.ram.on_fault = self._end_at_fault
         self._bind()
+        forking.follow(self)
+        recovery.recover(segment, self.cpu, engine)  # so that no claim of the dead is lost
+
+    def _run_as(self, cpu: int) -> None:
+        """Call kernels on this claim from now on."""
+        self.cpu = cpu
+        self._pid = os.getpid()
+        self._rescuer = Rescuer(self.segment, cpu, self.engine.name)
+        when_waiting_long(self.segment.ram, self._rescuer)
 
     def _bind(self) -> None:
         """Make the builtins. Each face makes its own and calls the next one's."""
@@ -122,6 +133,54 @@ class Bound:
         seen = cpus.slot(self.segment, self.cpu)
         if seen.users <= 1 and self._pid == os.getpid() and not ram.running:
             self.engine.call(mark_dead, Ram(ram.array), self.cpu, self.cpu, seen.epoch)
+
+    # --- forks: see forking.py ------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Make the claim of the child that is about to be forked, if that is possible."""
+        self._embryo = None
+        self._locked_for_fork = self._lock.acquire(timeout=FORK_WAIT_S)
+        segment = self.segment
+        if not self._locked_for_fork or segment.closed or segment.ram.ended:
+            return
+        seen = cpus.slots(segment)
+        if sum(slot.dead for slot in seen) >= FORKED_DEAD or not any(slot.free for slot in seen):
+            recovery.recover(segment, self.cpu, self.engine.name)
+            seen = cpus.slots(segment)
+        with suppress(OSError):  # out of descriptors: the child is told
+            self._embryo = cpus.claim_free(segment, seen, self.engine.name)
+        if self._embryo is not None:
+            segment.give_claim_to_child(self._embryo)
+            self._copy_for_child(self._embryo)
+
+    def after_fork_in_parent(self) -> None:
+        """Leave the embryo to the child."""
+        if self._embryo is not None:
+            self.segment.leave_claim(self._embryo)
+        if self._locked_for_fork:
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Run as the embryo; without one, refuse every call."""
+        self._lock = threading.RLock()
+        if self.segment.closed:
+            return
+        self.segment.keep_claim(self._embryo)
+        if self._embryo is None:
+            self.segment.ram.end(
+                "no claim was free for this process when it was forked; attach to the segment"
+            )
+            return
+        self.segment.ram.renew()
+        self._run_as(self._embryo)
+        cpus.rename(self.segment, self.cpu)
+        self._become_child()
+
+    def _copy_for_child(self, embryo: int) -> None:
+        """Before a fork: give the claim ``embryo`` what the child inherits."""
+
+    def _become_child(self) -> None:
+        """After a fork, in the child: forget what is the parent's."""
 
     def check_open(self) -> None:
         if self.segment.closed:

@@ -126,12 +126,27 @@ def claim(segment: Segment, cpu: int | None = None, engine: str = "native") -> i
             return result
 
 
+def claim_free(segment: Segment, seen: list[Slot], engine: str = "native") -> int | None:
+    """Claim one of the slots that no process used when they were seen; its number, or None."""
+    for chosen in seen:
+        if chosen.free and _take(segment, chosen, engine) >= 0:
+            return chosen.cpu
+    return None
+
+
 def release(segment: Segment, cpu: int, engine: str = "native") -> int:
     """Stop using slot ``cpu``; returns how many processes still use it."""
     check_cpu(segment, cpu)
     left = get_engine(engine).call(release_slot, segment.ram, cpu, *own_identity())
     segment.drop_claim(cpu)  # after the record: between the two, the slot is not taken for dead
     return left
+
+
+def rename(segment: Segment, cpu: int) -> None:
+    """Show this process as the owner of slot ``cpu``: a forked child, whose parent claimed it."""
+    at = segment.layout.cpu(cpu)
+    # Two plain writes: both words are only shown, and while the slot is held neither becomes 0.
+    segment.ram[at + c.C_PID], segment.ram[at + c.C_START] = own_identity()
 
 
 def unplug(segment: Segment, cpu: int, by: int, engine: str = "native") -> int:

@@ -10,10 +10,11 @@ closed: when the process ends in any way, and not before. So
 - a process that only opens and closes the file, as all do, loses nothing (``lockf`` would)
 - a program that is executed inherits nothing, as descriptors close on exec
 
-Data it owns: ``_held``, the descriptors of this process's claims. A forked child closes those that
-it inherits, except the one of the claim that was made for it (forking.py); otherwise its parent's
-death would stay unnoticed for as long as the child lives. A fork that runs no hooks of Python keeps
-them so long.
+Data it owns: ``_held``, the descriptors of this process's claims, and ``_for_child``, those of them
+that were made for the child of a fork which is about to happen (forking.py). The child keeps these
+and closes the others, or its parent's death would stay unnoticed for as long as the child lives;
+the parent closes these. If there is no child, the system drops their locks, as at a death. A fork
+that runs no hooks of Python keeps all of them in the child.
 
 Rules for callers: lock the byte first, then write the claim into its record; to release it, clear
 the record first. So a record that names a claim, a byte that is free, and the same record again
@@ -37,6 +38,7 @@ FIRST_BYTE = 1 << 62
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid
 _BUSY = (errno.EAGAIN, errno.EACCES)
 _held: set[int] = set()
+_for_child: set[int] = set()
 
 
 def take(file: int, number: int) -> int | None:
@@ -76,12 +78,22 @@ def is_held(file: int, number: int) -> bool:
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
-def keep_only(descriptors: set[int]) -> None:
-    """In a forked child: close every descriptor of a claim but these."""
-    for descriptor in _held - descriptors:
+def give_to_child(descriptor: int) -> None:
+    """The next fork's child shall hold this claim, and this process no longer. Before a fork."""
+    _for_child.add(descriptor)
+
+
+def _in_parent() -> None:
+    while _for_child:
+        release(_for_child.pop())
+
+
+def _in_child() -> None:
+    for descriptor in _held - _for_child:
         with suppress(OSError):  # another thread of the parent was closing it at that moment
             os.close(descriptor)
-    _held.intersection_update(descriptors)
+    _held.intersection_update(_for_child)
+    _for_child.clear()
 
 
 def _byte(kind: int, number: int) -> bytes:
@@ -95,4 +107,4 @@ def _unfit(error: OSError) -> EnvironmentUnfitError:
     )
 
 
-os.register_at_fork(after_in_child=lambda: keep_only(set()))
+os.register_at_fork(after_in_parent=_in_parent, after_in_child=_in_child)

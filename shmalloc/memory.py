@@ -10,9 +10,11 @@ What it does not do: own or map the memory (segment.py), schedule (the model mem
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from shmalloc.errors import MisuseError
 FUTEX_SLEEP_NS = 50_000_000
 CLOSE_WAIT_S = 5.0
 PLACE_WORDS, _RUNNING = 8, 5  # compiler/runtime.py draws a place
+_MADV_WIPEONFORK = 18  # since Linux 4.14; Python has no name for it
 
 
 class WordError(IndexError):
@@ -50,16 +53,27 @@ def aligned_words(count: int) -> np.ndarray:
     return raw[1:] if raw.ctypes.data % 16 else raw[:count]
 
 
+def _wiped_words(count: int) -> np.ndarray:
+    """``count`` zeroed int64 words that are zero again in every forked child."""
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # an older system: then only Python's own forks are noticed
+        page.madvise(_MADV_WIPEONFORK)
+    return np.frombuffer(page, np.int64, count)
+
+
 class Ram:
     """Words over a writable buffer. ``buffer`` must be 16-byte aligned and a multiple of 16 bytes.
 
     Raises ``MisuseError`` on a buffer that cannot hold two-word pairs and ``IndexError`` on an
     interpreted access outside it.
+
+    ``wiped_by_fork``: a forked child may call no compiled kernel here until it calls ``renew``, for
+    it would run as its parent. This holds for forks that run no hooks of Python, too.
     """
 
     kind = "ram"  # of compiled code that runs over it (compiler/kinds.py)
 
-    def __init__(self, buffer: Any) -> None:
+    def __init__(self, buffer: Any, wiped_by_fork: bool = False) -> None:
         view = memoryview(buffer).cast("B")
         if view.nbytes < 16 or view.nbytes % 16:
             raise MisuseError(
@@ -73,14 +87,33 @@ class Ram:
             raise MisuseError("buffer: not 16-byte aligned, two-word swaps would fault; map a page")
         self._view = view.cast("q")
         self.words = len(self._view)
-        self._place = aligned_words(PLACE_WORDS)  # for compiled code: compiler/runtime.py
-        self._pid = os.getpid()
-        self._place[0], self._place[1] = self.base, self.words
-        self._place[3] = FUTEX_SLEEP_NS
+        self._place = (_wiped_words if wiped_by_fork else aligned_words)(PLACE_WORDS)
+        self._ended = ""
+        self.renew()
         self.place_address = int(self._place.ctypes.data)
         self.builtins: dict[Any, Any] = {}  # kernels bound to these words, by the native engine
         self.on_fault: Callable[[], None] | None = None  # called before a KernelFault is raised
-        self.ended = ""  # why compiled kernels may no longer run here
+
+    def renew(self) -> None:
+        """Let this process call kernels: when it is made, and in a forked child.
+
+        Fills the place, by which compiled code finds the words (compiler/runtime.py).
+        """
+        self._pid = os.getpid()
+        self._place[:] = 0
+        self._place[0] = self.base
+        self._place[1] = 0 if self._ended else self.words
+        self._place[3] = FUTEX_SLEEP_NS
+
+    @property
+    def ended(self) -> str:
+        """Why compiled kernels may no longer run here; "": they may."""
+        if self._pid != os.getpid() and not self._ended:
+            return (
+                "this process is a fork without Python's hooks (os.register_at_fork), so it has no"
+                " claim of its own; attach to the segment"
+            )
+        return self._ended
 
     @classmethod
     def of_words(cls, words: int) -> Ram:
@@ -107,7 +140,7 @@ class Ram:
 
     def end(self, reason: str) -> None:
         """Refuse every further call of a compiled kernel, with ``reason``."""
-        self.ended = reason
+        self._ended = reason
         self._place[1] = 0
 
     def release(self) -> None:

@@ -39,6 +39,10 @@ class PageOperations(Bound):
 
     _buffer_pfn: int | None = None
 
+    def _become_child(self) -> None:
+        super()._become_child()
+        self._buffer_pfn = None  # that page is the parent's
+
     def _bind(self) -> None:
         super()._bind()
         self._max_order = self.segment.geometry.max_order

@@ -8,7 +8,7 @@ attach with other kernel sources is refused, because the two builds could disagr
 Nothing of a segment outlives the run that made it (leftovers.py).
 
 Rules for callers: the process that made a segment owns it; leaving its ``with`` block unmaps and
-removes it. Others attach by name and only unmap. A forked child attaches anew.
+removes it. Others attach by name and only unmap.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from types import TracebackType
 from shmalloc import constants as c
 from shmalloc import file_lock, leftovers, liveness, physical, segment_file
 from shmalloc.engine import get_engine
-from shmalloc.errors import SegmentError
+from shmalloc.errors import MisuseError, SegmentError
 from shmalloc.image import write_image
 from shmalloc.kernels.boot import boot
 from shmalloc.kernels.slots import publish
@@ -44,7 +44,7 @@ class Segment:
         self.name = mapping.name
         self.layout = layout
         self.geometry = layout.geometry
-        self.ram = Ram(mapping.part(0, layout.bytes))
+        self.ram = Ram(mapping.part(0, layout.bytes), wiped_by_fork=True)
         self.closed = False
         self._claims: dict[int, int] = {}  # number -> descriptor that holds its lock
 
@@ -132,6 +132,19 @@ class Segment:
         if descriptor is not None:
             liveness.release(descriptor)
 
+    def give_claim_to_child(self, number: int) -> None:
+        """Let the child of the fork that comes hold claim ``number`` in place of this process."""
+        if number in self._claims:
+            liveness.give_to_child(self._claims[number])
+
+    def leave_claim(self, number: int) -> None:
+        """After that fork, in the parent: claim ``number`` is the child's."""
+        self._claims.pop(number, None)
+
+    def keep_claim(self, number: int | None) -> None:
+        """After a fork: this process holds its claim ``number`` and no other one."""
+        self._claims = {n: fd for n, fd in self._claims.items() if n == number}
+
     def claim_is_held(self, number: int) -> bool:
         """Whether a process lives that holds claim ``number``."""
         return liveness.is_held(self._mapping.fileno(), number)
@@ -169,7 +182,15 @@ class Segment:
             self._mapping.close()
 
     def unlink(self) -> None:
-        """Remove the name: no process can attach any more, the memory goes with its last user."""
+        """Remove the name: no process can attach any more, the memory goes with its last user.
+
+        Raises ``MisuseError`` in a forked child of the process that made the segment.
+        """
+        if self._owner_pid not in (None, os.getpid()):
+            raise MisuseError(
+                f"unlink: process {self._owner_pid} made {self.name!r}, and we are a fork of it;"
+                " the segment is removed by that process, or when it ends"
+            )
         physical.remove(self.name)
         leftovers.disown(self.name)
 

@@ -31,7 +31,9 @@ class Place(Protocol):
 
     place_address: int
     on_fault: Callable[[], None] | None
-    ended: str
+
+    @property
+    def ended(self) -> str: ...
 
 
 class _MethodDef(ctypes.Structure):

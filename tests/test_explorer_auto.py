@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 
 from shmalloc import kernel
 from shmalloc.words import fetch_add, load, store
 from stress import Exploration, Program, explore
-from stress.explorer import auto
+from stress.explorer import auto, searches
+from stress.explorer.found import Found
 from stress.explorer.searches import Search
 from stress.machine import block as cb
+from stress.machine.engines import make_machine
 
 GLANCE_AND_START = auto.START_SCHEDULES + auto.GLANCE_SCHEDULES
 
@@ -66,6 +69,31 @@ def test_what_random_schedules_show_at_once_is_found_in_the_glance(setters):
     assert result.schedules <= GLANCE_AND_START
 
 
+def test_the_time_to_compile_is_not_taken_from_the_turn_of_a_strategy(monkeypatch):
+    now = [0.0]
+
+    def slowly(*arguments: object, **given: object) -> object:
+        now[0] += 1_000  # seconds
+        return make_machine(*arguments, **given)
+
+    monkeypatch.setattr(searches, "make_machine", slowly)
+    monkeypatch.setattr(searches.time, "perf_counter", lambda: now[0])
+    result = run(ADDS, engine="interpreted", seconds=10)
+    assert (result.verdict, result.schedules) == ("passed-exhausted", result.classes)
+
+
+def test_a_proof_ends_the_threads_beside_it(monkeypatch):
+    told_to_stop = []
+
+    def waits(program: Program, plan: searches.Plan, budget: searches.Budget) -> Found:
+        told_to_stop.append(budget.stop.wait(timeout=60))
+        return Found()
+
+    monkeypatch.setattr(sys.modules["stress.explorer.explore"], "run_portfolio", waits)
+    assert run(ADDS, workers=2).verdict == "passed-exhausted"
+    assert told_to_stop == [True], "the other thread waited for the proof to stop it"
+
+
 def test_a_small_program_is_proved_without_a_random_schedule():
     result = run(ADDS)
     assert (result.verdict, result.schedules) == ("passed-exhausted", result.classes)
@@ -102,6 +130,16 @@ def test_an_error_of_one_strategy_is_told_and_the_others_go_on(monkeypatch, out)
     result = run(reorder(9), known=lambda failure: True, schedules=5_000)
     assert (result.verdict, result.schedules) == ("passed-budget", 5_000)
     assert f"{out}: a schedule did not repeat; the other strategies went on" in result.note
+
+
+def test_an_error_in_one_thread_takes_the_proof_of_another_away():
+    proof, doubt = Found(classes=3, exhausted=True), Found(out=["surw"])
+    proof.add(doubt)
+    proof.weigh()
+    assert not proof.exhausted
+    assert proof.notes == [
+        "surw: a schedule did not repeat; the other strategies went on, and a pass is no proof"
+    ]
 
 
 def test_a_pass_after_an_error_is_no_proof(monkeypatch):

@@ -14,7 +14,8 @@ import pytest
 
 import model_programs as m
 from stress import Exploration, Program, explore
-from stress.explorer.searches import Budget, Found
+from stress.explorer.found import Found
+from stress.explorer.searches import Budget
 from support import reference
 from support.explorations import (
     CAS,

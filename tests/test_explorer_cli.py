@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -151,6 +152,7 @@ def test_a_module_is_found_in_the_working_directory(call, place, monkeypatch):
     ("arguments", "told"),
     [
         (("counting.py:losst",), "did you mean 'lost'"),
+        (("counting",), "did you mean counting.py?"),
         (("missing.py:lost",), "missing.py does not exist"),
         (("missing_module:lost",), "'missing_module'"),
         (("empty.py:lost",), "empty.py has no Program at its top level"),
@@ -275,6 +277,16 @@ def test_a_bound_of_pct_is_not_claimed_where_schedules_were_cut(call, place):
     limits = ("--step-limit", "10", "--schedules", "100")
     code, output, _ = explore(call, "endless", "--strategy", "pct", *limits)
     assert code == 5 and "guarantee" not in output
+
+
+def test_cut_schedules_are_not_called_classes(call, place):
+    _, output, _ = explore(call, "endless", "--step-limit", "10", "--schedules", "100")
+    assert ": abandoned, 100 schedules, " in output
+
+
+def test_a_look_at_the_current_path_is_called_a_low_estimate(call, place):
+    _, output, _ = explore(call, "fixed", "--schedules", "1", "--engine", "interpreted")
+    assert re.search(r"; 1 class of about \d+ or more, ", output)
 
 
 def test_all_failures_are_counted_on_request(call, place):

@@ -123,6 +123,7 @@ def run_of(schedules: int, counting: int, steps: int = 10, refusal: str = "") ->
 
 def test_only_schedules_drawn_with_the_last_k_count():
     assert "of at most 0.358 (PCT: n = 2, k = 10, 20 of 100" in pct_guarantee([run_of(100, 20)])
+    assert "of less than 1e-300 (PCT" in pct_guarantee([run_of(10**6, 10**6)])
     both = [run_of(100, 100, steps=9), run_of(100, 20)]
     assert "of at most 0.358 (PCT: n = 2, k = 10, 20 of 200" in pct_guarantee(both)
 

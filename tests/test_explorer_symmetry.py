@@ -150,10 +150,16 @@ def test_the_result_says_which_cpus_are_alike_and_how_many_classes_there_may_be(
     program = Program("adds", 2, [(one_access, 2, 0, 1)] * 4)
     result = explore(program, "dpor", symmetry=True)
     assert result.classes == 1
-    assert result.note == (
+    assert result.note.endswith(
         "CPUs 0, 1, 2, 3 are alike and were explored up to permutation: at most 24 classes without"
         " symmetry"
     )
+
+
+def test_a_random_strategy_says_that_it_does_not_use_symmetry():
+    program = Program("adds", 2, [(one_access, 2, 0, 1)] * 4)
+    note = explore(program, "random", symmetry=True, schedules=5, engine="interpreted").note
+    assert "only dfs and dpor use it" in note and "up to permutation" not in note
 
 
 def test_the_count_of_dpor_does_not_change_by_itself():

@@ -76,7 +76,7 @@ MISTAKES: dict[str, tuple[int, str, str]] = {
     "x = Colours(1)": (1, "Colours is a class", "keep values in words of memory"),
     "x = cpu(1)": (1, "cpu is not a kernel but a number", "call a kernel by its name"),
     "x = LIMIT(1)": (1, "LIMIT is not a kernel but a number", "call a kernel by its name"),
-    "return k(mem, cpu)": (0, "recursion is not allowed (k -> k)", "use a loop"),
+    "return k(mem, cpu)": (1, "recursion is not allowed (k -> k)", "use a loop"),
     "while True:\n    pass": (1, "this loop never ends", "read a word in it"),
     "while cpu:\n    break\nelse:\n    pass": (1, "else of a loop", "use a variable"),
     "for i in mem:\n    pass": (1, "a for loop goes over range(..) only", "count"),

@@ -80,13 +80,6 @@ def analyse(function: Kernel, kind: Kind | None) -> Form:
     form = _forms.get((function, kind))
     if form is None:
         under_way = _here.functions
-        if function in under_way:
-            ring = [f.__name__ for f in under_way[under_way.index(function) :]]
-            raise DialectError(
-                f"{source.place_of(function, function.__code__.co_firstlineno)}: kernel"
-                f" {function.__qualname__}: recursion is not allowed"
-                f" ({' -> '.join([*ring, function.__name__])}); use a loop"
-            )
         under_way.append(function)
         try:
             form = _forms[function, kind] = _Typer(function, kind).form()
@@ -290,6 +283,13 @@ class _Typer:
             raise self._refused(node, f"{ast.unparse(node.value)} is no memory; words are mem[i]")
         self._number(node.slice)
 
+    def _require_no_ring(self, callee: Kernel, node: ast.Call) -> None:
+        under_way = _here.functions
+        if callee in under_way:
+            ring = [f.__name__ for f in under_way[under_way.index(callee) :]]
+            told = " -> ".join([*ring, callee.__name__])
+            raise self._refused(node, f"recursion is not allowed ({told}); use a loop")
+
     def _on_Call(self, node: ast.Call) -> Type:
         callee = node.callee  # type: ignore[attr-defined]
         if isinstance(callee, str):
@@ -299,6 +299,7 @@ class _Typer:
         for part in node.args[1:] if home else node.args:
             self._number(part)
         if is_kernel(callee):
+            self._require_no_ring(callee, node)
             form = analyse(callee, home)
             if form.stops:
                 self._stop(node)

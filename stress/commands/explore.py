@@ -171,8 +171,8 @@ def command(
     PROGRAM is a name of shmstress list --programs, FILE.py, FILE.py:NAME or MODULE:NAME. Names may
     be globs, such as 'buddy-*' or 'FILE.py:*'.
 
-    Exit codes: 0 passed, 1 a schedule failed, 2 interrupted, 3 a schedule did not repeat, 4 usage,
-    5 all schedules were cut at the step limit, 7 this machine cannot run it.
+    Exit codes: 0 passed, 1 a schedule failed, 2 interrupted, 3 a schedule did not repeat or a check
+    wrote, 4 usage, 5 schedules were cut at the step limit, 7 this machine cannot run it.
     """
     start, files = Start.now(), Exports(exports, json=json, html=html, db=db)
     results: list[Exploration] = []

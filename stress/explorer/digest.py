@@ -27,18 +27,17 @@ DIGEST_DIGITS = 12
 def digest_of(program: Program) -> str:
     """The digest of what determines behaviour: the syntax of kernels and the initial memory."""
     state = hashlib.sha256()
-    model = program
-    kernels = [*model.threads, *(kernel for _, kernel in model.watchers())]
+    kernels = [*program.threads, *(kernel for _, kernel in program.watchers())]
     for text in _sources(kernels):
         state.update(text.encode() + b"\0")
-    ram = Ram.of_words(model.words)
-    model.initialize(ram)
+    ram = Ram.of_words(program.words)
+    program.initialize(ram)
     state.update(ram.array.tobytes())
-    state.update(repr((model.undefined, model.locks)).encode())
-    if model.spurious:
-        state.update(f"spurious {model.spurious}".encode())
-    if any(model.arguments):
-        state.update(repr(model.arguments).encode())
+    state.update(repr((program.undefined, program.locks)).encode())
+    if program.spurious:
+        state.update(f"spurious {program.spurious}".encode())
+    if any(program.arguments):
+        state.update(repr(program.arguments).encode())
     return state.hexdigest()[:DIGEST_DIGITS]
 
 

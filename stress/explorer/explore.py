@@ -14,10 +14,10 @@ from shmalloc.errors import MisuseError
 from stress.explorer.address import target_of
 from stress.explorer.auto import AUTO, ONLY_RANDOM, run_auto, run_portfolio
 from stress.explorer.digest import digest_of
+from stress.explorer.found import Found
 from stress.explorer.guarantee import pct_guarantee, pct_note
 from stress.explorer.known import Failing, Known
 from stress.explorer.loading import stop_loading
-from stress.explorer.meeting import APART, never_meet
 from stress.explorer.report.cause import cause_of
 from stress.explorer.report.explain import trace_of
 from stress.explorer.report.failure import Failure
@@ -28,21 +28,15 @@ from stress.explorer.result import (
     EXHAUSTED,
     FAILED,
     INTERRUPTED,
+    PASSED,
     Exploration,
     ExplorationInterrupted,
 )
-from stress.explorer.searches import (
-    SYSTEMATIC,
-    Budget,
-    Found,
-    Plan,
-    Search,
-    run_bounded,
-    strategies,
-)
+from stress.explorer.searches import SYSTEMATIC, Budget, Plan, Search, run_bounded, strategies
 from stress.explorer.strategies.pct import MAX_DEPTH
 from stress.explorer.symmetry import alike, follows_of, told
 from stress.explorer.token import Token
+from stress.explorer.vacuous import APART, never_meet, nothing_required, requires_nothing
 from stress.explorer.watch import watched
 from stress.explorer.witness import find_witness, preempted_steps, traced_machine
 from stress.machine import block as cb
@@ -101,6 +95,8 @@ def explore(
     ``ExplorationInterrupted``, a ``KeyboardInterrupt`` that has what was found until then.
     """
     stop_loading()
+    if not isinstance(program, Program):
+        raise MisuseError(f"program: {program!r}; use a Program(name, words, threads, ...)")
     _require(strategy, memory, engine, schedules, seconds, workers, depth, seed)
     _require_bounds(strategy, preemptions, delays)
     settings = Settings(
@@ -214,7 +210,10 @@ def _worker_seed(seed: int, worker: int) -> int:
 
 def _run(program: Program, plan: Plan, budget: Budget) -> Found:
     if plan.strategy == AUTO:
-        return run_auto(program, plan, budget)
+        found = run_auto(program, plan, budget)
+        if found.exhausted:
+            budget.stop.set()  # other threads have nothing to add to a proof
+        return found
     if plan.strategy == ONLY_RANDOM:
         return run_portfolio(program, plan, budget)
     if plan.strategy == "dfs":
@@ -233,6 +232,7 @@ def _conclude(
     program: Program, plan: Plan, budget: Budget, found: Found, symmetry: bool
 ) -> Exploration:
     seconds = budget.elapsed
+    found.weigh()
     failure = None
     if found.failing is not None and not found.diverged:
         failure = _failure(program, plan, found.failing)
@@ -250,14 +250,19 @@ def _conclude(
     ended = budget.interrupt is None
     if ended and _may_be_apart(program, found) and never_meet(program, plan.settings):
         found.notes.append(APART)
+    verdict = _verdict(found, ended)
+    if verdict in PASSED and requires_nothing(program):
+        found.notes.append(nothing_required(plan.settings.races))
     if ended and not found.schedules:
         found.notes.append("no schedule was run before the budget ended; give it more")
     if symmetry:
-        found.notes.append(told(program, found.classes if found.exhausted else None))
+        systematic = plan.strategy == AUTO or plan.strategy in SYSTEMATIC
+        classes = found.classes if found.exhausted else None
+        found.notes.append(told(program, systematic, classes))
     if budget.known is not None and passed:
         found.notes.append(budget.known.note())
     return Exploration(
-        program=program, verdict=_verdict(found, ended), strategy=plan.strategy,
+        program=program, verdict=verdict, strategy=plan.strategy,
         memory=plan.settings.model, engine=plan.engine, seed=plan.seed,
         schedules=found.schedules, steps=found.steps, classes=found.classes,
         estimate=found.estimate, interval=found.interval,
@@ -300,8 +305,7 @@ def _failure(program: Program, plan: Plan, failing: Failing) -> Failure | None:
     """The failing schedule, shrunk and repeated in Python; None if it does not fail again."""
     settings, trace, before = failing
     settings = replace(settings, follows=())  # a token knows no symmetry, and needs none
-    model = program
-    witness = find_witness(model, settings, plan.engine, trace)
+    witness = find_witness(program, settings, plan.engine, trace)
     if witness is None:
         return None
     kind, code, _ = witness.signature
@@ -316,7 +320,7 @@ def _failure(program: Program, plan: Plan, failing: Failing) -> Failure | None:
         digest_of(program),
         witness.directives,
     )
-    machine, again = traced_machine(model, settings, witness.directives)
+    machine, again = traced_machine(program, settings, witness.directives)
     # Python's own stack is deeper than a fiber's: the kernel may finish there
     if again != witness.signature and kind != "stack":
         return None

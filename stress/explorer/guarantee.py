@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 from stress.explorer.strategies import pct
 from stress.machine import block as cb
 
+LEAST_PRINTED = 1e-300  # a smaller one is 0 as a float, which it is not
+
 
 class PctRun(NamedTuple):
     """What the bound of one search depends on."""
@@ -72,8 +74,9 @@ def pct_guarantee(runs: Sequence[PctRun]) -> str:
     missed = math.prod((1 - run.chance) ** run.counting for run in counting)
     actors, depth = runs[0].actors, runs[0].depth
     within = f" within {steps} steps" if depth > 1 else ""
+    most = f"at most {missed:.3g}" if missed > LEAST_PRINTED else f"less than {LEAST_PRINTED:g}"
     return (
-        f"a bug of depth <= {depth}{within} is missed with a probability of at most {missed:.3g}"
+        f"a bug of depth <= {depth}{within} is missed with a probability of {most}"
         f" (PCT: n = {actors}, k = {steps}, {sum(run.counting for run in counting):,} of"
         f" {sum(run.schedules for run in runs):,} schedules, 1 in"
         f" {actors * steps ** (depth - 1):,} shows it)"

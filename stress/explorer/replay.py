@@ -80,7 +80,6 @@ def replay(program: Program, token: str, engine: str = "interpreted") -> Replay:
     stop_loading()
     parsed = Token.parse(token)
     _require_same_program(program, parsed)
-    model = program
     settings = Settings(
         step_limit=parsed.step_limit,
         model=parsed.memory,
@@ -88,9 +87,9 @@ def replay(program: Program, token: str, engine: str = "interpreted") -> Replay:
         free_spins=parsed.free_spins,
         races=parsed.kind in CLOCKED_KINDS,
     )
-    machine, signature = traced_machine(model, settings, parsed.directives)
+    machine, signature = traced_machine(program, settings, parsed.directives)
     if engine != "interpreted":
-        other = make_machine(engine, model, steering(settings, len(model.threads)))
+        other = make_machine(engine, program, steering(settings, len(program.threads)))
         signature = run_directives(other, parsed.directives)
     kind, code, _ = signature or ("passed", 0, 0)
     failure = None

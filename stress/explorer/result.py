@@ -21,6 +21,7 @@ BUDGET = "passed-budget"
 ABANDONED = "abandoned"
 ERROR = "error"
 INTERRUPTED = "interrupted"
+PASSED = (EXHAUSTED, BUDGET)
 VERDICTS = (FAILED, EXHAUSTED, BUDGET, ABANDONED, ERROR, INTERRUPTED)
 VERDICT_OF = {
     FAILED: Verdict.FAILED,
@@ -40,7 +41,7 @@ class Exploration:
     "passed-budget": none failed before the budget ended, which proves nothing but ``guarantee``;
     "abandoned": none failed, but some were cut at the step limit and nothing was exhausted, or the
     budget ended before the first;
-    "error": a schedule did not repeat, so the result cannot be trusted;
+    "error": a schedule did not repeat, or a check wrote, so the result cannot be trusted;
     "interrupted": stopped from outside before any of these (``ExplorationInterrupted``).
 
     ``classes``: distinct classes of equivalent schedules, if they were counted (dpor).
@@ -74,7 +75,7 @@ class Exploration:
 
     @property
     def passed(self) -> bool:
-        return self.verdict in (EXHAUSTED, BUDGET)
+        return self.verdict in PASSED
 
     def __bool__(self) -> bool:
         return self.passed
@@ -100,14 +101,15 @@ class Exploration:
 
     @property
     def _amount(self) -> str:
-        if self.classes is None:
+        if self.classes is None or self.verdict == ABANDONED:  # cut schedules are no classes
             return counted(self.schedules, "schedule")
-        known = f" of about {self.estimate:,.0f}" if self.estimate is not None else ""
-        if self.interval is not None:
-            low, high = self.interval
-            known += f" ({low:,.0f} to {high:,.0f})" if low < high else ""
-        whole = "" if self.verdict == EXHAUSTED else known
-        return f"{self.classes:,} class{'' if self.classes == 1 else 'es'}{whole}"
+        classes = f"{self.classes:,} class{'' if self.classes == 1 else 'es'}"
+        if self.verdict == EXHAUSTED or self.estimate is None or self.estimate <= self.classes:
+            return classes
+        low, high = self.interval or (0, 0)
+        range_of_it = f" ({low:,.0f} to {high:,.0f})" if low < high else ""
+        more = " or more" if self.interval is None else ""
+        return f"{classes} of about {self.estimate:,.0f}{range_of_it}{more}"
 
     def __repr__(self) -> str:
         return f"<Exploration {self}>"

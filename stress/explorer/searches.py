@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,8 @@ from stress.explorer import sampling
 from stress.explorer.dpor import clocks, records, tree
 from stress.explorer.dpor import search as dpor_search
 from stress.explorer.estimate import estimate_classes
-from stress.explorer.guarantee import PctRun, pct_run
+from stress.explorer.found import Found
+from stress.explorer.guarantee import pct_run
 from stress.explorer.known import Failing, Known
 from stress.explorer.spinning import require_relax
 from stress.explorer.strategies import dfs as dfs_search
@@ -32,6 +32,7 @@ from stress.machine.engines import make_machine
 from stress.machine.machine import Machine, outcomes_of
 from stress.machine.models import MODELS
 from stress.machine.program import Program
+from stress.quantities import counted
 
 SYSTEMATIC = {"dfs": dfs_search.dfs, "dpor": dpor_search.dpor}
 DRIVERS: tuple[Kernel, ...] = (
@@ -121,61 +122,19 @@ class Plan:
     depth: int = 3
 
 
-@dataclass
-class Found:
-    """What a search has found so far; results of several searches add up."""
-
-    schedules: int = 0
-    steps: int = 0
-    abandoned: int = 0
-    failures: int = 0
-    longest: int = 0
-    redundant: int = 0
-    repeats: int = 0
-    outcomes: Counter[tuple[int, ...]] = field(default_factory=Counter)
-    classes: int | None = None
-    estimate: float | None = None
-    interval: tuple[float, float] | None = None
-    exhausted: bool = False
-    diverged: bool = False
-    failing: Failing | None = None
-    pct: list[PctRun] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    guarantees: list[str] = field(default_factory=list)
-
-    def add(self, other: Found) -> None:
-        """Add the results of another search."""
-        for name in ("steps", "abandoned", "failures", "redundant", "repeats"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        if self.failing is None and other.failing is not None:
-            settings, trace, before = other.failing
-            self.failing = settings, trace, before + self.schedules
-        self.schedules += other.schedules
-        self.longest = max(self.longest, other.longest)
-        self.outcomes.update(other.outcomes)
-        self.diverged |= other.diverged
-        if other.classes is not None:
-            self.classes, self.estimate = other.classes, other.estimate
-            self.interval = other.interval
-            self.exhausted |= other.exhausted
-        self.pct += other.pct
-        self.notes += other.notes
-        self.guarantees += other.guarantees
-
-
 Continue = Callable[["Search"], bool]
 
 
 class Search:
     """One machine under one strategy."""
 
-    def __init__(self, model: Program, plan: Plan, budget: Budget) -> None:
+    def __init__(self, program: Program, plan: Plan, budget: Budget) -> None:
         self.plan = plan
-        self.model = model
+        self.program = program
         self.budget = budget
-        self.settings = _settings(model, plan)
+        self.settings = _settings(program, plan)
         with budget.paused():
-            self.machine: Machine = make_machine(plan.engine, model, self.settings)
+            self.machine: Machine = make_machine(plan.engine, program, self.settings)
             self.machine.warm(driver_of(plan.strategy))
         self._cut_seen = False
         self.block = self.machine.block
@@ -183,7 +142,7 @@ class Search:
         self.driver = driver_of(plan.strategy)
         self.sampled: sampling.Estimate | None = None
         # plain Python is too slow for it
-        able = plan.engine == "native" and sampling.can_sample(model)
+        able = plan.engine == "native" and sampling.can_sample(program)
         self._may_sample = plan.strategy == "dpor" and able
         self._sampling_s = sampling.time_of(budget.seconds)
         if plan.strategy in RANDOM:
@@ -259,7 +218,7 @@ class Search:
             steps = first + int(self.block[cb.STEPS])
             with self.budget.paused():
                 trace = [int(actor) for actor in self.block[first:steps]]
-                require_relax(self.model, self.settings, trace)
+                require_relax(self.program, self.settings, trace)
 
     def sample_classes(self) -> None:
         """Estimate the number of classes, once, if DPOR has not come to its end."""
@@ -268,7 +227,7 @@ class Search:
         self._may_sample = False
         plan = self.plan
         with self.budget.paused():
-            sampler = sampling.Sampler(self.model, plan.settings, plan.engine, plan.seed)
+            sampler = sampling.Sampler(self.program, plan.settings, plan.engine, plan.seed)
         self.sampled = sampler.estimate(self._sampling_s)
 
     def _go_past_known(self, budget: Budget) -> None:
@@ -358,18 +317,18 @@ def next_batch(batch: int, seconds: float) -> int:
     return max(1, batch // 2) if seconds > BATCH_S else batch
 
 
-def refuses_dpor(model: Program, settings: Settings) -> str:
+def refuses_dpor(program: Program, settings: Settings) -> str:
     """Why DPOR cannot explore the program; empty if it can."""
     if not MODELS[settings.model].dpor:
         return f"under {settings.model}"
-    actors = MODELS[settings.model].actors(len(model.threads))
+    actors = MODELS[settings.model].actors(len(program.threads))
     limit = records.MAX_ACTORS
     return f"with {actors} actors of at most {limit}" if actors > limit else ""
 
 
-def _settings(model: Program, plan: Plan) -> Settings:
+def _settings(program: Program, plan: Plan) -> Settings:
     """The machine that the strategy needs, with room for its data."""
-    cpus = len(model.threads)
+    cpus = len(program.threads)
     actors = MODELS[plan.settings.model].actors(cpus)
     systematic = plan.strategy in SYSTEMATIC
     follows = plan.settings.follows if systematic else ()  # random schedules need no symmetry
@@ -378,16 +337,16 @@ def _settings(model: Program, plan: Plan) -> Settings:
     if plan.strategy == "dfs":
         return replace(settings, tree_words=dfs_search.dfs_words(limit))
     if plan.strategy == "dpor":
-        reason = refuses_dpor(model, settings)
+        reason = refuses_dpor(program, settings)
         if reason:
-            raise MisuseError(f"strategy: dpor {reason}; use another one")
+            raise MisuseError(f"strategy: dpor {reason}; use dfs, auto or a random one")
         pool = POOL_WORDS[plan.engine]
-        room = dpor_search.dpor_words(model.words, actors, cpus, limit, pool)
+        room = dpor_search.dpor_words(program.words, actors, cpus, limit, pool)
         return replace(settings, tree_words=room)
-    return replace(settings, tree_words=RANDOM[plan.strategy].room(model.words, cpus))
+    return replace(settings, tree_words=RANDOM[plan.strategy].room(program.words, cpus))
 
 
-def run_bounded(model: Program, plan: Plan, budget: Budget) -> Found:
+def run_bounded(program: Program, plan: Plan, budget: Budget) -> Found:
     """DFS with iterated bounds: all schedules with 0, 1, ... preemptions (or delays)."""
     by_delays = plan.delays is not None
     last = plan.delays if by_delays else plan.preemptions
@@ -395,7 +354,7 @@ def run_bounded(model: Program, plan: Plan, budget: Budget) -> Found:
     total = Found()
     limit = budget.schedules
     for bound in range(-1 if last is None else 0, 0 if last is None else last + 1):
-        search = Search(model, plan, budget)
+        search = Search(program, plan, budget)
         search.block[dfs_search.BOUND_KIND] = kind if last is not None else dfs_search.NO_BOUND
         search.block[dfs_search.BOUND] = bound
         left = None if limit is None else limit - total.schedules
@@ -408,8 +367,8 @@ def run_bounded(model: Program, plan: Plan, budget: Budget) -> Found:
             total.guarantees = found.guarantees
         clean = search.done and not (found.failures or found.abandoned)
         if last is not None and clean and not found.exhausted:
-            what = "delays" if by_delays else "preemptions"
-            total.guarantees = [f"every schedule with at most {bound} {what} was run"]
+            most = counted(bound, "delay" if by_delays else "preemption")
+            total.guarantees = [f"every schedule with at most {most} was run"]
         if not clean or found.exhausted:
             break
     return total

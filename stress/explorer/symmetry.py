@@ -46,11 +46,13 @@ def follows_of(groups: Sequence[Sequence[int]], cpus: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def told(program: Program, classes: int | None) -> str:
-    """What the result says of it."""
+def told(program: Program, systematic: bool, classes: int | None) -> str:
+    """What the result says of it; ``systematic``: of a search that tries everything."""
     groups = alike(program)
     if not groups:
         return "symmetry: no two CPUs are alike"
+    if not systematic:
+        return "symmetry: only dfs and dpor use it; random schedules were drawn of all CPUs"
     which = "; ".join(", ".join(map(str, group)) for group in groups)
     orders = prod(factorial(len(group)) for group in groups)
     most = "" if classes is None else f": at most {classes * orders:,} classes without symmetry"

@@ -81,6 +81,8 @@ def _meant(kind: Kind[T], target: str, folders: Sequence[Path]) -> dict[str, T]:
         matching = [name for name in names if fnmatchcase(name, target)]
         if matching:
             return _built(kind, matching)
+    if any((folder / f"{target}.py").is_file() for folder in folders):
+        raise MisuseError(f"{kind.title}: {target!r} is unknown; did you mean {target}.py?")
     raise nearest(target, names, f"{kind.title} (or FILE.py, MODULE:NAME, FILE.py:NAME)")
 
 

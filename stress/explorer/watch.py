@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from stress.explorer.searches import Budget
 from stress.progress import Report, Step, logged
+from stress.quantities import counted
 
 
 def watched(name: str, budget: Budget, report: Report | None) -> Callable[[int], None]:
@@ -30,4 +31,4 @@ def _step(name: str, budget: Budget, total: int) -> Step:
     shares = [(budget.elapsed, budget.seconds), (total, budget.schedules)]
     limited = [(min(done, limit), limit) for done, limit in shares if limit]
     done, limit = max(limited, key=lambda share: share[0] / share[1], default=(0, None))
-    return Step(name, done, limit, f"{total:,} schedules")
+    return Step(name, done, limit, counted(total, "schedule"))

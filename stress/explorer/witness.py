@@ -112,11 +112,11 @@ def directives_of(machine: Machine, trace: Sequence[int]) -> Directives:
 
 
 def find_witness(
-    model: Program, settings: Settings, engine: str, trace: Sequence[int]
+    program: Program, settings: Settings, engine: str, trace: Sequence[int]
 ) -> Witness | None:
     """The failure of ``trace`` with few directives; None if it does not fail again."""
     start = time.perf_counter()
-    machine = make_machine(engine, model, steering(settings, len(model.threads)))
+    machine = make_machine(engine, program, steering(settings, len(program.threads)))
     directives = directives_of(machine, trace)
     wanted = run_directives(machine, directives)
     if wanted is None:
@@ -168,11 +168,11 @@ def shrink(directives: Directives, attempts: Attempts) -> tuple[Directives, bool
 
 
 def traced_machine(
-    model: Program, settings: Settings, directives: Sequence[Directive | Choice]
+    program: Program, settings: Settings, directives: Sequence[Directive | Choice]
 ) -> tuple[InterpretedMachine, Signature | None]:
     """Run the schedule again, interpreted, with the source of every step."""
-    chosen = steering(settings, len(model.threads))
-    machine = make_machine("interpreted", model, chosen, trace=True)
+    chosen = steering(settings, len(program.threads))
+    machine = make_machine("interpreted", program, chosen, trace=True)
     assert isinstance(machine, InterpretedMachine)
     return machine, run_directives(machine, directives)
 

@@ -168,9 +168,14 @@ def title_of(program: Program, cpu: int) -> str:
 
 
 def _require_kernel(argument: str, value: Any, count: int, shape: str) -> None:
-    if not is_kernel(value) or value.__code__.co_argcount != count:
-        name = getattr(value, "__qualname__", repr(value))
+    name = getattr(value, "__qualname__", repr(value))
+    if not is_kernel(value):
         raise MisuseError(f"{argument}: {name}; use a function {shape} decorated with @kernel")
+    code = value.__code__
+    if code.co_argcount != count:
+        given = ", ".join(code.co_varnames[: code.co_argcount])
+        cure = "; numbers for the rest are given as (kernel, 3, 5)" if argument == "threads" else ""
+        raise MisuseError(f"{argument}: {name} takes ({given}); it is called with {shape}{cure}")
 
 
 def require_results(program: Program) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from stress.explorer.searches import Budget, Found
+from stress.explorer.found import Found
+from stress.explorer.searches import Budget
 from support.explorations import RANDOM_STRATEGIES, searching
 from support.reference import Straight
 from support.spinning_classes import Enumerator, TooManyError

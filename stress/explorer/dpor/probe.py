@@ -1,6 +1,6 @@
 """Probes: the beginning of one schedule, run to find out what can come next.
 
-``estimate.py`` counts classes without running one schedule of each. It needs the tree of the orders
+``sampling.py`` counts classes without running one schedule of each. It needs the tree of the orders
 that matter, so a probe makes only those choices. A word is *raced for* if two steps at it were a
 race in some schedule. A step at another word is *quiet*: its order follows from that of the steps
 at words that are raced for. All quiet steps that can be made are made at once, lowest actor first,

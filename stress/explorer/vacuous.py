@@ -1,7 +1,8 @@
-"""Whether the CPUs of a program meet at all: a pass of a program in which none do says nothing.
+"""Passes that say little: no two CPUs of the program meet, or it requires nothing.
 
-One complete schedule tells it of all. If no two CPUs touch a common word in it, each of them reads
-what it would read alone, so it does the same in every other schedule; unless it chooses.
+One complete schedule tells the first of all. If no two CPUs touch a common word in it, each of them
+reads what it would read alone, so it does the same in every other schedule; unless it chooses. An
+invariant sees their order all the same.
 """
 
 from __future__ import annotations
@@ -10,18 +11,39 @@ from collections import Counter
 from dataclasses import asdict, replace
 
 from shmalloc.engine import ops
+from shmalloc.words import expect
 from stress.explorer.strategies.table import RANDOM
 from stress.machine import block as cb
 from stress.machine.block_layout import Settings
 from stress.machine.interpreted import InterpretedMachine
 from stress.machine.machine import Event, events_of
 from stress.machine.program import Program
+from stress.machine.vocabulary import says
 
 APART = "no two CPUs touch a common word, so every schedule does the same"
+NOTHING_REQUIRED = (
+    "the program requires nothing (no check, invariant or expect): a pass says only that no"
+    " schedule ends in a {failures}"
+)
+
+
+def requires_nothing(program: Program) -> bool:
+    """Whether ``program`` neither says what must hold nor asks for its outcomes."""
+    if program.check or program.invariant or program.observe:
+        return False
+    return not any(says(thread, expect) for thread in program.threads)
+
+
+def nothing_required(races: bool) -> str:
+    """What the result says of such a program."""
+    failures = ("data race", "deadlock", "fault") if races else ("deadlock", "fault")
+    return NOTHING_REQUIRED.format(failures=" or ".join(failures))
 
 
 def never_meet(program: Program, settings: Settings) -> bool:
-    """Whether no two CPUs of ``program`` touch a common word."""
+    """Whether no two CPUs of ``program`` touch a common word, and nothing sees their order."""
+    if program.invariant is not None:
+        return False
     strategy = RANDOM["random"]
     room = strategy.room(program.words, len(program.threads))
     chosen = replace(settings, log=True, races=False, parking=False, tree_words=room)

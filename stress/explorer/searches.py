@@ -15,12 +15,13 @@ from shmalloc.dialect import Kernel
 from shmalloc.engine import plans
 from shmalloc.errors import MisuseError
 from stress.explorer import sampling
-from stress.explorer.dpor import clocks, records, tree
+from stress.explorer.dpor import records
 from stress.explorer.dpor import search as dpor_search
 from stress.explorer.estimate import estimate_classes
 from stress.explorer.found import Found
 from stress.explorer.guarantee import pct_run
 from stress.explorer.known import Failing, Known
+from stress.explorer.left_out import left_out
 from stress.explorer.spinning import require_relax
 from stress.explorer.strategies import dfs as dfs_search
 from stress.explorer.strategies import loop, steer
@@ -162,14 +163,8 @@ class Search:
         block = self.block
         if not self.done or self.diverged or block[cb.ABANDONED_COUNT]:
             return False
-        return not (block[dfs_search.CUT] if self.plan.strategy == "dfs" else self.outgrew)
-
-    @property
-    def outgrew(self) -> bool:
-        """Whether the tree of DPOR found no room any more, so that a part of it is missing."""
-        block = self.block
-        words = (clocks.RACES_LOST, tree.POOL_EMPTY, dpor_search.TOO_SMALL)
-        return any(block[word] for word in words)
+        bounded = self.plan.strategy == "dfs" and block[dfs_search.CUT]
+        return not (bounded or left_out(block, self.plan.strategy))
 
     @property
     def failed(self) -> bool:
@@ -261,6 +256,9 @@ class Search:
             found.failing = self.failing()
         if block[cb.TABLE_FULL]:
             found.notes.append(f"{block[cb.TABLE_FULL]} outcomes did not fit and are not counted")
+        going_on = not self.plan.stop_on_failure or self.budget.known is not None
+        if self.plan.strategy in SYSTEMATIC and (going_on or not block[cb.KEPT_OUTCOME]):
+            found.notes += left_out(block, self.plan.strategy)
         if self.plan.strategy == "dpor":
             self._add_classes(found)
         elif self.plan.strategy == "dfs":
@@ -281,14 +279,13 @@ class Search:
         block = self.block
         found.classes = self.schedules
         found.redundant = int(block[dpor_search.REDUNDANT])
-        found.estimate = estimate_classes(block) if found.classes else None
+        # a search that is done and has not exhausted its program does not know what it left out
+        found.estimate = estimate_classes(block) if found.classes and not self.done else None
         if self.sampled is not None:
             least = float(found.classes)
             found.estimate, *ends = (max(value, least) for value in self.sampled[:3])
             found.interval = ends[0], ends[1]
-        if self.outgrew:
-            found.notes.append("the search tree outgrew its memory: the rest was not tried")
-        elif self.exhausted:
+        if self.exhausted:
             found.exhausted = True
             found.estimate = float(found.classes)
             found.interval = None

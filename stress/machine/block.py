@@ -19,8 +19,9 @@ so a reset costs what was written.
 """
 
 MAX_CPUS = 64
-BUFFER_DEPTH = 8
-MAX_ACTORS = MAX_CPUS * (1 + BUFFER_DEPTH)
+TSO_DEPTH = 64  # entries of a store buffer; processors have 40 to 80
+PSO_DEPTH = 8
+MAX_ACTORS = MAX_CPUS * (1 + PSO_DEPTH)
 MAX_VALUES = 60  # of one choice: a set of them is one word
 MAX_SPURIOUS = 1_000
 MAX_ARGUMENTS = 6  # of a thread, behind the memory and the CPU
@@ -63,6 +64,7 @@ FORWARDED = 32  # bit 0, 1: the last read took its word (second word) from its o
 FLUSHED_AT = 33  # word that the last flush wrote
 PREEMPTIONS = 34
 DISTURBED = 35  # mask of CPUs: the last step changed what their spin read (a strategy clears it)
+SETTLED = 36  # 1: no actor could make a step any more
 # --- header: all schedules -----------------------------------------------------------------------
 SCHEDULES = 40
 TOTAL_STEPS = 41
@@ -74,6 +76,9 @@ OBSERVED = 46  # number of values in an outcome
 TABLE_FULL = 47  # outcomes that did not fit the table
 LONGEST = 48  # most steps of a schedule
 REPEATS = 49  # schedules run twice to see whether they repeat
+DEPTH = 50  # entries of a store buffer
+BUFFER_FULL = 51  # 1: a CPU had to wait with a store because its buffer was full
+CUT_SHORT = 52  # schedules that a failure ended while some actor could make a step
 # --- header: areas -------------------------------------------------------------------------------
 TRACE_AT = 60  # the actor of each step, with the value of a choice (choices.py)
 REPEAT_AT = 61  # a copy of it, to be followed

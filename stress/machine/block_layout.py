@@ -85,7 +85,7 @@ def plan_block(
     head = areas.content
     head[cb.CPUS], head[cb.WORDS], head[cb.EPOCH] = cpus, words, 1
     head[cb.ACTORS] = MODELS[settings.model].actors(cpus)
-    head[cb.MODEL] = MODELS[settings.model].number
+    head[cb.MODEL], head[cb.DEPTH] = MODELS[settings.model].number, MODELS[settings.model].depth
     head[cb.STEP_LIMIT], head[cb.IDLE_LIMIT] = settings.step_limit, settings.idle_limit
     head[cb.LOGGING], head[cb.CLOCKED] = int(settings.log), int(settings.races)
     head[cb.PARKING], head[cb.FREE_SPINS] = int(settings.parking), settings.free_spins
@@ -100,7 +100,7 @@ def plan_block(
     areas.add(cb.STAMPS_AT, words)
     areas.add(cb.UNDO_AT, 2 * words)
     if MODELS[settings.model].delays_stores:
-        areas.add(cb.BUFFERS_AT, cpus * cb.BUFFER_DEPTH * (cb.ENTRY_CLOCK + cpus))
+        areas.add(cb.BUFFERS_AT, cpus * head[cb.DEPTH] * (cb.ENTRY_CLOCK + cpus))
     if settings.parking:
         areas.add(cb.WATCH_AT, cpus * cb.WATCH_WORDS)
     if settings.races:

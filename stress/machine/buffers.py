@@ -1,6 +1,6 @@
 """Store buffers: what a CPU wrote and others do not see yet (tso, pso).
 
-Each CPU has a queue of BUFFER_DEPTH entries, oldest first::
+Each CPU has a queue of DEPTH entries, oldest first::
 
     word | value | op | clock of CPUS words
 
@@ -10,7 +10,8 @@ the oldest entry (one actor for each CPU), under pso any entry that is the oldes
 actor for each place in the queue), a release store (``store``) only when it is the oldest of all:
 it publishes what was written before it. Locked operations, fences and system calls (wait, wake)
 need an empty buffer: their CPU cannot make the step before. A CPU whose buffer is full cannot
-store.
+store, and BUFFER_FULL says so: the axioms know no end of a buffer, so what a longer one allows was
+not tried.
 
 Agrees with the axiomatic x86-TSO of Sewell et al. (CACM 2010). pso is SPARC's, where a release
 store is what C11 makes of one: a membar #StoreStore before it, that holds for it alone. Later
@@ -31,7 +32,7 @@ from stress.machine.primitives import put, read_word
 def entry_of(ctl: Control, cpu: int, place: int) -> int:
     """Where the entry at ``place`` in the queue of ``cpu`` lies."""
     size = cb.ENTRY_CLOCK + ctl[cb.CPUS]
-    return ctl[cb.BUFFERS_AT] + (cpu * cb.BUFFER_DEPTH + place) * size
+    return ctl[cb.BUFFERS_AT] + (cpu * ctl[cb.DEPTH] + place) * size
 
 
 @scheduler
@@ -73,7 +74,10 @@ def hindered(ctl: Control, cpu: int) -> int:
         return 0
     if drains(op) == 1:
         return 1
-    return 1 if count == cb.BUFFER_DEPTH and ops.FIRST_WRITE <= op <= ops.LAST_STORE else 0
+    if count < ctl[cb.DEPTH] or op < ops.FIRST_WRITE or op > ops.LAST_STORE:
+        return 0
+    ctl[cb.BUFFER_FULL] = 1
+    return 1
 
 
 @scheduler
@@ -111,7 +115,7 @@ def gather_buffered(ctl: Control) -> int:
 def gather_entries(ctl: Control, cpu: int, count: int) -> int:
     for place in range(ctl[cb.BUFFERED + cpu]):
         if may_overtake(ctl, cpu, place) == 1:
-            ctl[cb.CHOICES + count] = ctl[cb.CPUS] + cpu * cb.BUFFER_DEPTH + place
+            ctl[cb.CHOICES + count] = ctl[cb.CPUS] + cpu * cb.PSO_DEPTH + place
             count += 1
     return count
 
@@ -124,20 +128,20 @@ def owner_of(ctl: Control, actor: int) -> int:
         return actor
     if ctl[cb.MODEL] == cb.TSO:
         return actor - cpus
-    return (actor - cpus) // cb.BUFFER_DEPTH
+    return (actor - cpus) // cb.PSO_DEPTH
 
 
 @scheduler
 def flusher_of(ctl: Control, cpu: int) -> int:
     """The actor that flushes the oldest entry of ``cpu``."""
     cpus = ctl[cb.CPUS]
-    return cpus + cpu if ctl[cb.MODEL] == cb.TSO else cpus + cpu * cb.BUFFER_DEPTH
+    return cpus + cpu if ctl[cb.MODEL] == cb.TSO else cpus + cpu * cb.PSO_DEPTH
 
 
 @scheduler
 def flushed_entry(ctl: Control, actor: int) -> int:
     """The entry that a flush by ``actor`` makes visible."""
-    place = 0 if ctl[cb.MODEL] == cb.TSO else (actor - ctl[cb.CPUS]) % cb.BUFFER_DEPTH
+    place = 0 if ctl[cb.MODEL] == cb.TSO else (actor - ctl[cb.CPUS]) % cb.PSO_DEPTH
     return entry_of(ctl, owner_of(ctl, actor), place)
 
 

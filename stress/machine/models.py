@@ -17,13 +17,15 @@ from stress.machine import block as cb
 class MemoryModel:
     """One memory model.
 
-    ``behind``: how many actors stand behind each CPU to make its stores visible. ``dpor``: whether
-    DPOR knows which steps are dependent under it. ``told``: the model in a line of text, with the
-    machines that it is the model of.
+    ``behind``: how many actors stand behind each CPU to make its stores visible. ``depth``: how many
+    stores a CPU can make before the first is visible. ``dpor``: whether DPOR knows which steps are
+    dependent under it. ``told``: the model in a line of text, with the machines that it is the
+    model of.
     """
 
     number: int
     behind: int
+    depth: int
     dpor: bool
     told: str
 
@@ -38,9 +40,9 @@ class MemoryModel:
 
 
 MODELS = {
-    "sc": MemoryModel(cb.SC, 0, True, "sc"),
-    "tso": MemoryModel(cb.TSO, 1, True, "tso (x86)"),
-    "pso": MemoryModel(cb.PSO, cb.BUFFER_DEPTH, False, "pso (SPARC)"),
+    "sc": MemoryModel(cb.SC, 0, 0, True, "sc"),
+    "tso": MemoryModel(cb.TSO, 1, cb.TSO_DEPTH, True, "tso (x86)"),
+    "pso": MemoryModel(cb.PSO, cb.PSO_DEPTH, cb.PSO_DEPTH, False, "pso (SPARC)"),
 }
 
 

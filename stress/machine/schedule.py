@@ -252,6 +252,7 @@ def settle(ctl: Control) -> None:
         release(ctl)
         ctl[cb.BARRIER] = ctl[cb.STEPS] + 1
         return
+    ctl[cb.SETTLED] = 1
     for cpu in range(ctl[cb.CPUS]):
         if ctl[cb.STATE + cpu] == cb.ASLEEP:
             fault(ctl, cpu, cb.DEADLOCK, ctl[cb.AT + cpu])
@@ -278,6 +279,7 @@ def begin(ctl: Control) -> None:
     ctl[cb.OTHER_CPU] = -1
     ctl[cb.LAST_ACTOR] = -1
     ctl[cb.BARRIER] = 0
+    ctl[cb.SETTLED] = 0
     if ctl[cb.CLOCKED] == 1:
         start_clocks(ctl)
     for actor in range(ctl[cb.ACTORS]):
@@ -317,6 +319,7 @@ def conclude(ctl: Control) -> int:
     if ctl[cb.OUTCOME] == cb.PASSED:
         return 0
     ctl[cb.FAILURES] += 1
+    ctl[cb.CUT_SHORT] += 1 - ctl[cb.SETTLED]
     return 1
 
 

@@ -48,7 +48,7 @@ FIRST_ALONE = 99  # the first step with RESUMED_ALONE; before it the two clocks 
 LAST_EVENT_AT = 100  # by actor, index + 1 (header words of this strategy: 100..127)
 BARRIER_AT = 101  # clock of everything before the last barrier
 OBJECTS_AT = 102
-STORES_AT = 103  # BUFFER_DEPTH words a CPU: the events of its last stores
+STORES_AT = 103  # DEPTH words a CPU: the events of its last stores
 FLUSHES_AT = 104  # ... and of its last flushes
 STORED_AT = 105  # how many stores, flushes by CPU
 FLUSHED_COUNT_AT = 106
@@ -88,8 +88,8 @@ def lay_out(ctl: Control) -> None:
     ctl[LAST_EVENT_AT] = at
     ctl[BARRIER_AT] = at + actors
     ctl[STORES_AT] = at + 2 * actors
-    ctl[FLUSHES_AT] = ctl[STORES_AT] + ctl[cb.CPUS] * cb.BUFFER_DEPTH
-    ctl[STORED_AT] = ctl[FLUSHES_AT] + ctl[cb.CPUS] * cb.BUFFER_DEPTH
+    ctl[FLUSHES_AT] = ctl[STORES_AT] + ctl[cb.CPUS] * ctl[cb.DEPTH]
+    ctl[STORED_AT] = ctl[FLUSHES_AT] + ctl[cb.CPUS] * ctl[cb.DEPTH]
     ctl[FLUSHED_COUNT_AT] = ctl[STORED_AT] + ctl[cb.CPUS]
     ctl[PREDECESSORS_AT] = ctl[FLUSHED_COUNT_AT] + ctl[cb.CPUS]
     ctl[RACES_AT] = ctl[PREDECESSORS_AT] + 4 * actors + 8
@@ -245,14 +245,14 @@ def order_buffers(ctl: Control, index: int, event: int, actor: int) -> None:
     if actor >= cpus:
         cpu = actor - cpus
         count = ctl[ctl[FLUSHED_COUNT_AT] + cpu]
-        slot = cpu * cb.BUFFER_DEPTH + count % cb.BUFFER_DEPTH
+        slot = cpu * ctl[cb.DEPTH] + count % ctl[cb.DEPTH]
         precede(ctl, ctl[ctl[STORES_AT] + slot], 0)
         ctl[ctl[FLUSHES_AT] + slot] = index + 1
         ctl[ctl[FLUSHED_COUNT_AT] + cpu] = count + 1
     elif ops.FIRST_WRITE <= ctl[event + EVENT_OP] <= ops.LAST_STORE:
         count = ctl[ctl[STORED_AT] + actor]
-        slot = actor * cb.BUFFER_DEPTH + count % cb.BUFFER_DEPTH
-        if count >= cb.BUFFER_DEPTH:
+        slot = actor * ctl[cb.DEPTH] + count % ctl[cb.DEPTH]
+        if count >= ctl[cb.DEPTH]:
             precede(ctl, ctl[ctl[FLUSHES_AT] + slot], 0)
         ctl[ctl[STORES_AT] + slot] = index + 1
         ctl[ctl[STORED_AT] + actor] = count + 1

@@ -111,7 +111,7 @@ def notice(mem: Memory, i: WordIndex) -> None:
 
 
 def wake(mem: Memory, i: WordIndex, count: int) -> None:
-    """Wake at most ``count`` sleepers on word ``i``."""
+    """Wake at most ``count`` sleepers on word ``i``: any of them, if there are more."""
     mem.wake(i, count)
 
 

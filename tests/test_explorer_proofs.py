@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from shmalloc.dialect import kernel
-from shmalloc.words import expect, fence, load, store, store_relaxed
-from stress import Program, explore, returned
+from shmalloc.words import expect, fence, load, store, store_relaxed, wait, wake
+from stress import Program, explore, replay, returned
+from stress.explorer.left_out import left_out
+from stress.explorer.searches import Budget
 from stress.machine import block as cb
+from support.explorations import searching
 
 
 # --- store buffers --------------------------------------------------------------------------------
@@ -47,6 +50,46 @@ def test_where_a_buffer_was_full_a_pass_is_no_proof():
     result = explore(store_buffering(cb.TSO_DEPTH), "dpor", "tso", seconds=None)
     assert (result.verdict, result.guarantee) == ("passed-budget", "")
     assert f"a CPU made more than {cb.TSO_DEPTH} stores" in result.note
+
+
+# --- sleepers -------------------------------------------------------------------------------------
+@kernel
+def sets_and_wakes_one(mem, cpu):
+    store(mem, 0, 1)
+    wake(mem, 0, 1)
+
+
+@kernel
+def hands_the_wake_on(mem, cpu):
+    wait(mem, 0, 0)
+    wake(mem, 0, 1)
+
+
+@kernel
+def keeps_the_wake(mem, cpu):
+    wait(mem, 0, 0)
+
+
+@pytest.mark.parametrize("strategy", ["dpor", "dfs", "random", "pct", "pos", "surw"])
+def test_a_wake_may_take_any_of_the_sleepers(strategy):
+    """Linux takes the one that slept first: the lowest CPU alone would hand the wake on."""
+    program = Program("hand on", 2, [sets_and_wakes_one, hands_the_wake_on, keeps_the_wake])
+    result = explore(program, strategy, schedules=2_000, seconds=None)
+    assert (result.verdict, result.failure.kind) == ("failed", "deadlock")
+    assert replay(program, result.failure.schedule).reproduced
+
+
+@kernel
+def wakes_half(mem, cpu):
+    wake(mem, 0, 6)
+
+
+def test_where_a_wake_has_more_sets_of_sleepers_than_are_tried_a_pass_is_no_proof():
+    """Of 12 sleepers 6 can be chosen in 924 ways; the first schedule of DPOR puts all to sleep."""
+    program = Program("many", 2, [*[keeps_the_wake] * 12, wakes_half])
+    search = searching(program, "dpor", "sc", "native")
+    search.run(Budget(None, 1))
+    assert any("60 sets of sleepers" in reason for reason in left_out(search.block, "dpor"))
 
 
 # --- failures that are passed ---------------------------------------------------------------------

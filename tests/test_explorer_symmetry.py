@@ -11,7 +11,7 @@ import random
 import pytest
 
 from shmalloc import kernel
-from shmalloc.words import cas, exchange, fetch_add, load, store, wait
+from shmalloc.words import cas, exchange, fetch_add, load, store, wait, wake
 from stress import Program, explore
 from stress.explorer.symmetry import alike
 from stress.machine.vocabulary import returned
@@ -166,15 +166,32 @@ def test_the_count_of_dpor_does_not_change_by_itself():
     assert explore(Program("adds", 2, [(one_access, 2, 0, 1)] * 4), "dpor").classes == 24
 
 
+@kernel
+def sleeps(mem, cpu):
+    wait(mem, 0, 0)
+    fetch_add(mem, 1, 1)
+
+
+@kernel
+def wakes_one(mem, cpu):
+    wake(mem, 0, 1)
+
+
+def test_sleepers_are_alike_for_a_wake_may_take_any_of_them():
+    program = Program("sleepers", 2, [sleeps, sleeps, wakes_one, wakes_one], observe=[1])
+    half, whole = (
+        explore(program, "dfs", symmetry=symmetry, stop_on_failure=False, seconds=None)
+        for symmetry in (True, False)
+    )
+    assert half.schedules < whole.schedules / 2
+    assert 0 < half.failures < whole.failures
+    assert set(half.outcomes) == set(whole.outcomes) == {(2,)}
+
+
 # --- what is not alike ----------------------------------------------------------------------------
 @kernel
 def numbered(mem, cpu):
     store(mem, 0, cpu)
-
-
-@kernel
-def sleeps(mem, cpu):
-    wait(mem, 0, 1)
 
 
 @kernel
@@ -186,12 +203,11 @@ def by_result(mem):
     "options",
     [
         {"threads": [numbered] * 2},
-        {"threads": [sleeps] * 2},
         {"threads": [(one_access, 2, 0, 1), (one_access, 2, 0, 2)]},
         {"threads": [lossy] * 2, "check": by_result},
         {"threads": [lossy] * 2, "observe": [("r", 0)]},
     ],
-    ids=["number", "sleep", "arguments", "result", "observed"],
+    ids=["number", "arguments", "result", "observed"],
 )
 def test_cpus_that_something_tells_apart_are_not_alike(options):
     program = Program("told apart", 2, **options)

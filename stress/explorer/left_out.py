@@ -23,6 +23,11 @@ def left_out(block: Sequence[int], strategy: str) -> list[str]:
             f"a CPU made more than {block[cb.DEPTH]} stores that no other CPU had seen: what longer"
             " store buffers allow was not tried"
         )
+    if block[cb.SETS_LEFT_OUT]:
+        reasons.append(
+            f"a wake could choose among more than {cb.MAX_VALUES} sets of sleepers: the others were"
+            " not tried"
+        )
     if strategy == "dpor":
         words = (clocks.RACES_LOST, tree.POOL_EMPTY, dpor_search.TOO_SMALL)
         if any(block[word] for word in words):

@@ -36,7 +36,6 @@ from stress.machine.block_layout import Settings
 from stress.machine.engines import make_machine
 from stress.machine.models import MODELS
 from stress.machine.program import Program
-from stress.machine.vocabulary import choose, says
 
 DRIVERS: tuple[Kernel, ...] = (probe.learn, probe.probe)
 SHARE = 0.2  # of the time of an exploration
@@ -65,18 +64,13 @@ class Estimate(NamedTuple):
         return self.low == self.high
 
 
-def can_sample(program: Program) -> bool:
-    """Whether beginnings of the program can be drawn: their steps must have one outcome each."""
-    return program.spurious == 0 and not any(says(one, choose) for one in program.threads)
-
-
 def time_of(budget: float | None) -> float:
     """How long an exploration of so many seconds may sample; None: it has no end in time."""
     return UNLIMITED_S if budget is None else min(MOST_S, SHARE * budget)
 
 
 class Member(NamedTuple):
-    """A beginning: its weight, the actors that were taken, those that can come next."""
+    """A beginning: its weight, the entries of actors that were taken, those that can come next."""
 
     weight: float
     taken: tuple[int, ...]

@@ -143,8 +143,7 @@ class Search:
         self.driver = driver_of(plan.strategy)
         self.sampled: sampling.Estimate | None = None
         # plain Python is too slow for it
-        able = plan.engine == "native" and sampling.can_sample(program)
-        self._may_sample = plan.strategy == "dpor" and able
+        self._may_sample = plan.strategy == "dpor" and plan.engine == "native"
         self._sampling_s = sampling.time_of(budget.seconds)
         if plan.strategy in RANDOM:
             for word, argument in RANDOM[plan.strategy].header.items():

@@ -1,12 +1,12 @@
 """Symmetry: CPUs that are alike are explored up to permutation.
 
 Two CPUs are alike if they run the same kernel with the same arguments, and nothing can tell them
-apart by their numbers: the kernel does not use its ``cpu``, and it does not sleep (a wake takes the
-lowest CPUs first); neither check nor outcome asks what one of them returned. Exchanging the two in
-a schedule gives a schedule that ends alike, so it is enough to try those in which alike CPUs make
-their first steps in the order of their numbers: every schedule can be renumbered into one of them.
-The scheduler keeps that order (``Settings.follows``), and for DPOR the first step of a CPU lets the
-next one go, as a wake does.
+apart by their numbers: the kernel does not use its ``cpu``, and neither check nor outcome asks what
+one of them returned. (A wake may take any of the sleepers, so it tells none of them apart.)
+Exchanging the two in a schedule gives a schedule that ends alike, so it is enough to try those in
+which alike CPUs make their first steps in the order of their numbers: every schedule can be
+renumbered into one of them. The scheduler keeps that order (``Settings.follows``), and for DPOR the
+first step of a CPU lets the next one go, as a wake does.
 
 Of each set of classes that are equal up to renumbering at least one is run, and not always one
 alone: where first steps do not depend on each other, several members are in order.
@@ -21,7 +21,6 @@ from math import factorial, prod
 
 from shmalloc.compiler.source import tree_of
 from shmalloc.dialect import Kernel
-from shmalloc.words import wait
 from stress.machine.program import Program
 from stress.machine.vocabulary import returned, says
 
@@ -65,8 +64,7 @@ def _asks_for_results(program: Program) -> bool:
 
 
 def _tells_its_number(kernel: Kernel) -> bool:
-    """Whether the kernel uses its parameter ``cpu``, or sleeps."""
+    """Whether the kernel uses its parameter ``cpu``."""
     tree = tree_of(kernel)
     own = tree.args.args[1].arg
-    used = any(isinstance(node, ast.Name) and node.id == own for node in ast.walk(tree))
-    return used or says(kernel, wait)
+    return any(isinstance(node, ast.Name) and node.id == own for node in ast.walk(tree))

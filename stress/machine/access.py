@@ -11,7 +11,7 @@ from shmalloc.engine import ops
 from shmalloc.engine.control import inlined, scheduler
 from shmalloc.units import Control
 from stress.machine import block as cb
-from stress.machine.choices import do_choose, do_wait
+from stress.machine.choices import do_choose, do_wait, do_wake
 from stress.machine.parking import OWN, begin_spin, watch
 from stress.machine.primitives import added, put, read_word
 from stress.machine.races import check_access, check_store, swapped_both
@@ -153,16 +153,6 @@ def note_update(ctl: Control, cpu: int, at: int, found: int) -> None:
         ctl[cb.DIRTY + cpu] = 1
 
 
-@scheduler
-def sleepers(ctl: Control, cpu: int, at: int) -> int:
-    """The number of CPUs that a wake of ARG CPUs at word ``at`` will wake."""
-    count = 0
-    for other in range(ctl[cb.CPUS]):
-        if ctl[cb.STATE + other] == cb.ASLEEP and ctl[cb.AT + other] == at:
-            count += 1
-    return min(count, ctl[cb.ARG + cpu])
-
-
 @inlined
 def access(ctl: Control, cpu: int, op: int, at: int) -> None:
     """Perform the access that ``cpu`` posted; if it may not be made, OUTCOME says so."""
@@ -184,7 +174,7 @@ def access(ctl: Control, cpu: int, op: int, at: int) -> None:
     elif op == ops.OP_WAIT:
         do_wait(ctl, cpu, at)
     elif op == ops.OP_WAKE:
-        ctl[cb.VALUE + cpu] = sleepers(ctl, cpu, at)
+        do_wake(ctl, cpu, at)
     elif op == ops.OP_CHOOSE:
         do_choose(ctl, cpu)
     else:

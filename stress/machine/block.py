@@ -78,6 +78,7 @@ LONGEST = 48  # most steps of a schedule
 REPEATS = 49  # schedules run twice to see whether they repeat
 DEPTH = 50  # entries of a store buffer
 BUFFER_FULL = 51  # 1: a CPU had to wait with a store because its buffer was full
+SETS_LEFT_OUT = 53  # 1: a wake could choose among more than MAX_VALUES sets of sleepers
 CUT_SHORT = 52  # schedules that a failure ended while some actor could make a step
 # --- header: areas -------------------------------------------------------------------------------
 TRACE_AT = 60  # the actor of each step, with the value of a choice (choices.py)

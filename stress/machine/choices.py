@@ -1,12 +1,14 @@
-"""Steps with several outcomes: the value of a ``choose``, and whether a ``wait`` sleeps or returns
-at once. A driver decides, as it does whose step is next.
+"""Steps with several outcomes: the value of a ``choose``, whether a ``wait`` sleeps or returns at
+once, and which of more sleepers a ``wake`` wakes. A driver decides, as it does whose step is next.
 
 A driver that wants more than the first value says so before the step (``decide``); CHOICE of the
 CPU holds the value until then. The trace has the value with the actor, so that a schedule can be
 followed: an *entry* of a trace is ``actor | value << VALUE_SHIFT``.
 
 ``values_of`` says how many outcomes the pending step of an actor has. That depends on nothing but
-the CPU's own past and, for a wait, the word that it compares, which it reads.
+the CPU's own past and, for a wait, the word that it compares, which it reads, and for a wake the
+CPUs that sleep on its word, which it changes. Its outcomes are the sets of so many sleepers in
+lexical order: the first one is that of the lowest CPUs.
 
 A sleeper that wakes without a wake and runs only later is not told apart, by any CPU, from one that
 never slept and was slow: so an early return of ``wait`` is all that there is to try.
@@ -31,7 +33,41 @@ def values_of(ctl: Control, actor: int) -> int:
         return 1
     if ctl[cb.OP + actor] == ops.OP_CHOOSE:
         return ctl[cb.ARG + actor]
+    if ctl[cb.OP + actor] == ops.OP_WAKE:
+        return sets_of(ctl, sleepers(ctl, ctl[cb.AT + actor]), ctl[cb.ARG + actor])
     return 2 if ctl[cb.OP + actor] == ops.OP_WAIT and may_return(ctl, actor) == 1 else 1
+
+
+@scheduler
+def sleepers(ctl: Control, at: int) -> int:
+    """How many CPUs sleep on word ``at``."""
+    count = 0
+    for cpu in range(ctl[cb.CPUS]):
+        if ctl[cb.STATE + cpu] == cb.ASLEEP and ctl[cb.AT + cpu] == at:
+            count += 1
+    return count
+
+
+@scheduler
+def binomial(n: int, k: int) -> int:
+    """The number of sets of ``k`` of ``n``, at most MAX_VALUES + 1."""
+    if k <= 0 or k >= n:
+        return 1
+    count = 1
+    for taken in range(min(k, n - k)):
+        count = count * (n - taken) // (taken + 1)
+        if count > cb.MAX_VALUES:
+            return cb.MAX_VALUES + 1
+    return count
+
+
+@scheduler
+def sets_of(ctl: Control, n: int, k: int) -> int:
+    """The number of sets of ``k`` of ``n`` sleepers that are tried; SETS_LEFT_OUT: not all are."""
+    count = binomial(n, k)
+    if count > cb.MAX_VALUES:
+        ctl[cb.SETS_LEFT_OUT] = 1
+    return min(count, cb.MAX_VALUES)
 
 
 @scheduler
@@ -84,6 +120,15 @@ def do_wait(ctl: Control, cpu: int, at: int) -> None:
     else:
         ctl[cb.STATE + cpu] = cb.ASLEEP
         ctl[cb.VALUE + cpu] = 1
+    if ctl[cb.PARKING] == 1:
+        ctl[cb.DIRTY + cpu] = 1
+
+
+@scheduler
+def do_wake(ctl: Control, cpu: int, at: int) -> None:
+    """How many CPUs it wakes, and which set of them (VALUE1)."""
+    ctl[cb.VALUE + cpu] = max(0, min(sleepers(ctl, at), ctl[cb.ARG + cpu]))
+    ctl[cb.VALUE1 + cpu] = take(ctl, cpu)
     if ctl[cb.PARKING] == 1:
         ctl[cb.DIRTY + cpu] = 1
 

@@ -17,9 +17,9 @@ from stress.machine import block as cb
 class MemoryModel:
     """One memory model.
 
-    ``behind``: how many actors stand behind each CPU to make its stores visible. ``depth``: how many
-    stores a CPU can make before the first is visible. ``dpor``: whether DPOR knows which steps are
-    dependent under it. ``told``: the model in a line of text, with the machines that it is the
+    ``behind``: how many actors stand behind each CPU to make its stores visible. ``depth``: how
+    many stores a CPU can make before the first is visible. ``dpor``: whether DPOR knows which steps
+    are dependent under it. ``told``: the model in a line of text, with the machines that it is the
     model of.
     """
 

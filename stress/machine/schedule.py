@@ -17,8 +17,8 @@ Rules:
   With PARKING (dfs, dpor; see parking.py) it waits for a change of a word it read instead
 - when every CPU that is awake relaxed IDLE_LIMIT times and no word changed meanwhile: livelock
 - wait compares and sleeps in one step; with SPURIOUS it may return early instead, which stands for
-  a sleeper that wakes without a wake; wake moves the lowest CPUs first; no CPU awake and at least
-  one asleep: deadlock; at once if sleepers wait for locks in a cycle
+  a sleeper that wakes without a wake; a wake of fewer CPUs than sleep wakes any of them; no CPU
+  awake and at least one asleep: deadlock; at once if sleepers wait for locks in a cycle
 - with ``follows`` (symmetry) a CPU makes its first step after the CPU that it follows
 - a step outside memory is never performed; the schedule ends with the verdict "memory"
 """
@@ -31,6 +31,7 @@ from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.access import access, fault
 from stress.machine.buffers import flushed_entry, make_visible, owner_of
+from stress.machine.choices import binomial, sleepers
 from stress.machine.parking import begin_spin, park, start_watching
 from stress.machine.primitives import launch, read_word, restore, resume, run_kernel
 from stress.machine.races import check_flush, order_woken, require_untorn, start_clocks, tick
@@ -100,18 +101,31 @@ def release(ctl: Control) -> None:
 
 @scheduler
 def wake_sleepers(ctl: Control, cpu: int, at: int) -> None:
-    """Wake the lowest sleepers on the word; each runs on to its next access at once."""
+    """Wake the set of sleepers that was chosen (choices.py): VALUE of them."""
     left = ctl[cb.VALUE + cpu]
+    asleep = sleepers(ctl, at)
+    rank = ctl[cb.VALUE1 + cpu]
     for other in range(ctl[cb.CPUS]):
         if left > 0 and ctl[cb.STATE + other] == cb.ASLEEP and ctl[cb.AT + other] == at:
-            ctl[cb.STATE + other] = cb.READY
-            ctl[cb.ENABLED_BY + other] = ctl[cb.STEPS] + 1
-            if ctl[cb.CLOCKED] == 1:
-                order_woken(ctl, cpu, other)
-            advance(ctl, other)
-            left -= 1
+            asleep -= 1
+            with_it = binomial(asleep, left - 1)
+            if rank < with_it:
+                wake_sleeper(ctl, cpu, other)
+                left -= 1
+            else:
+                rank -= with_it
     if ctl[cb.CLOCKED] == 1:
         tick(ctl, cpu)
+
+
+@scheduler
+def wake_sleeper(ctl: Control, cpu: int, other: int) -> None:
+    """``cpu`` wakes ``other``, which runs on to its next access at once."""
+    ctl[cb.STATE + other] = cb.READY
+    ctl[cb.ENABLED_BY + other] = ctl[cb.STEPS] + 1
+    if ctl[cb.CLOCKED] == 1:
+        order_woken(ctl, cpu, other)
+    advance(ctl, other)
 
 
 @scheduler

@@ -5,7 +5,7 @@ adds, with ``acc`` as there:
 
     relax       the end of a spin
     wait        sleep if [word] == a; a wake ends the sleep
-    wake        1 + (a & 1) sleepers of the word go on, those of the lowest CPUs
+    wake        1 + (a & 1) sleepers of the word go on, any of them
     spin_until  while [word] < a: relax
     spin_thrice at most three times: if [word] == a: acc += 5, leave; relax
     spin_lock   while exchange([word], 1) == 1: relax
@@ -18,11 +18,11 @@ Each access of them is one event, and so is a relax; wait and wake are calls of 
 need an empty store buffer. Under a search that tries everything, spinning follows one rule. A
 *spin* is what a CPU does from one relax to the next. It repeats the last one if it read what that
 had read, word by word and wherever the values came from, and changed nothing: no store, no new
-value, no wait, no choice. A CPU that relaxes after ``free_spins`` repeated spins in a row (0: after
-any that changed nothing) stands still, until another CPU gives a word that the last one read a new
-value; if that has happened since it read the word, it goes on at once. A value that came from its
-own store buffer is new when a store of that word is flushed from there, and only then. When no
-event can happen, all that stand still go on.
+value, no wait, no wake, no choice. A CPU that relaxes after ``free_spins`` repeated spins in a row
+(0: after any that changed nothing) stands still, until another CPU gives a word that the last one
+read a new value; if that has happened since it read the word, it goes on at once. A value that came
+from its own store buffer is new when a store of that word is flushed from there, and only then.
+When no event can happen, all that stand still go on.
 
 Two rules for what depends on what, besides those of reference.py: a wait reads its word, and it
 looks at the sleepers of the word, which a wake changes, even if it does not sleep itself. Relaxes
@@ -37,6 +37,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 from typing import NamedTuple
 
 from support import reference
@@ -179,7 +180,7 @@ class Machine:
             if not stopped and not self.finished(state, cpu):
                 op = self.access(state, cpu).op
                 if op == "relax" or reference.can_run(op, buffer):
-                    for value in range(reference.values_of(self.access(state, cpu))):
+                    for value in range(outcomes_of(state, self.access(state, cpu))):
                         yield Name(cpu, state.core.done[cpu], False, value)
             yield from reference.flushes(self.model, cpu, buffer)
 
@@ -204,7 +205,7 @@ class Machine:
         if access.op == "choose":
             return self.chosen(state, name), event
         if access.op == "wake":
-            return woken(self.moved(state, name.cpu, 0), access), event
+            return woken(self.moved(state, name.cpu, 0), name, access), event
         if access.op == "wait":
             waiting = slept(self.moved(state, name.cpu, 0), name.cpu, access)
             return waiting, event._replace(reads=frozenset({access.word}))
@@ -299,11 +300,22 @@ def slept(state: State, cpu: int, access: Instruction) -> State:
     return state._replace(asleep=replaced(state.asleep, cpu, access.word))
 
 
-def woken(state: State, access: Instruction) -> State:
+def outcomes_of(state: State, access: Instruction) -> int:
+    """How many ways an access can end."""
+    return len(wakings(state, access)) if access.op == "wake" else reference.values_of(access)
+
+
+def wakings(state: State, access: Instruction) -> list[tuple[int, ...]]:
+    """The sets of CPUs that a wake can wake."""
     sleepers = [cpu for cpu, word in enumerate(state.asleep) if word == access.word]
-    for cpu in sleepers[: 1 + (access.a & 1)]:
+    return list(combinations(sleepers, min(1 + (access.a & 1), len(sleepers))))
+
+
+def woken(state: State, name: Name, access: Instruction) -> State:
+    for cpu in wakings(state, access)[name.value]:
         state = state._replace(asleep=replaced(state.asleep, cpu, AWAKE))
-    return state
+    spin = state.spins[name.cpu]._replace(changed=True)
+    return state._replace(spins=replaced(state.spins, name.cpu, spin))
 
 
 def gone_on(state: State) -> State:

@@ -4,8 +4,9 @@
 that matter, so a probe makes only those choices. A word is *raced for* if two steps at it were a
 race in some schedule. A step at another word is *quiet*: its order follows from that of the steps
 at words that are raced for. All quiet steps that can be made are made at once, lowest actor first,
-and only then does the probe take its next actor, from the list in REPEAT. What it has run by then
-is a *beginning*, and depends on the order of the other steps alone.
+and only then does the probe take its next actor, from the list in REPEAT, with the outcome of its
+step if that has several (choices.py). What it has run by then is a *beginning*, and depends on the
+order of the other steps alone.
 
 Two beginnings are equivalent if they order the same steps alike: KEY is a sum over their steps, in
 any order, of what comes before each. ENDS is the number of taken steps of a beginning that no other
@@ -45,6 +46,7 @@ from stress.explorer.dpor.records import (
     FOUND1,
     KIND0,
     OBJECT0,
+    VALUES,
     depth_at,
     describe_event,
     prepare_event,
@@ -52,9 +54,11 @@ from stress.explorer.dpor.records import (
 from stress.explorer.strategies.pending import pending_at, pending_op, touches
 from stress.machine import block as cb
 from stress.machine.access import outside
+from stress.machine.choices import VALUE_SHIFT, decide, follow_entry, values_of
 from stress.machine.schedule import begin, draw, mix, perform_shared, settle
 from stress.machine.visibility import gather
 
+KEY_SHIFT = 6  # actors are less than 62
 LEARNED = 92  # words that are raced for
 KEY = 93
 ENDS = 94
@@ -72,7 +76,9 @@ def raced_for(ctl: Control, word: int) -> int:
 
 @scheduler
 def is_quiet(ctl: Control, actor: int) -> int:
-    """1 if the pending step of ``actor`` touches no word that is raced for."""
+    """1 if the pending step of ``actor`` has one outcome, and touches no word that is raced for."""
+    if values_of(ctl, actor) > 1:
+        return 0
     op = pending_op(ctl, actor)
     size = touches(op)
     if size == 0:
@@ -127,6 +133,7 @@ def make_step(ctl: Control, actor: int) -> None:
     ctl[event + ENABLER] = enabler_of(ctl, actor)
     resumed = ctl[cb.RESUMING + actor] if actor < ctl[cb.CPUS] else 0
     ctl[cb.DISTURBED] = 0
+    ctl[event + VALUES] = 1 << ctl[cb.CHOICE + actor] if actor < ctl[cb.CPUS] else 1
     perform_shared(ctl, actor)
     describe_event(ctl, event)
     order_event(ctl, index, event, 1, resumed)
@@ -138,7 +145,7 @@ def make_step(ctl: Control, actor: int) -> None:
 
 @scheduler
 def add_to_key(ctl: Control, event: int, actor: int) -> None:
-    key = actor
+    key = actor ^ ctl[event + VALUES] << KEY_SHIFT
     for u in range(ctl[cb.ACTORS]):
         clock = ctl[event + CLOCK + u]
         number = ctl[depth_at(ctl, clock - 1) + NUMBER] if clock > 0 else 0
@@ -192,6 +199,20 @@ def choices_of(ctl: Control) -> int:
     return choices
 
 
+@scheduler
+def with_outcomes(ctl: Control, choices: int) -> int:
+    """Make entries of the actors in CHOICES, one for each outcome of their steps; how many."""
+    count = choices
+    for k in range(choices):
+        actor = ctl[cb.CHOICES + k]
+        for value in range(1, values_of(ctl, actor)):
+            if count == cb.MAX_ACTORS:
+                return count
+            ctl[cb.CHOICES + count] = actor | value << VALUE_SHIFT
+            count += 1
+    return count
+
+
 # --- the two drivers ------------------------------------------------------------------------------
 @scheduler
 def learn(ctl: Control, seed: int, count: int) -> int:
@@ -202,14 +223,16 @@ def learn(ctl: Control, seed: int, count: int) -> int:
         while ctl[cb.OUTCOME] == cb.RUNNING:
             choices = choices_of(ctl)
             if choices > 0:
-                make_step(ctl, ctl[cb.CHOICES + draw(ctl, choices)])
+                actor = ctl[cb.CHOICES + draw(ctl, choices)]
+                decide(ctl, actor, draw(ctl, values_of(ctl, actor)))
+                make_step(ctl, actor)
         mark_races(ctl)
     return ctl[LEARNED]
 
 
 @scheduler
 def probe(ctl: Control, count: int) -> int:
-    """Run the beginning of the first ``count`` actors in REPEAT; returns the number of those that
+    """Run the beginning of the first ``count`` entries in REPEAT; returns the number of those that
     can come next, which are in CHOICES, and 0 if the schedule has ended."""
     start(ctl)
     taken = 0
@@ -221,9 +244,9 @@ def probe(ctl: Control, count: int) -> int:
                 make_step(ctl, actor)
             elif taken == count:
                 mark_races(ctl)
-                return choices
+                return with_outcomes(ctl, choices)
             else:
-                actor = ctl[ctl[cb.REPEAT_AT] + taken]
+                actor = follow_entry(ctl, ctl[ctl[cb.REPEAT_AT] + taken])
                 taken += 1
                 make_step(ctl, actor)
                 count_ends(ctl, actor)

@@ -21,7 +21,8 @@ and CHOICE: the step has several outcomes (choices.py).
 
 Each outcome of a choice is a step of its own: they exclude each other, as if a process for each
 value had taken a lock that is never released. A ``choose`` touches nothing, so no CPU sees which it
-was; a ``wait`` that may return early touches what it would touch if it slept.
+was; a ``wait`` that may return early touches what it would touch if it slept, and a ``wake``
+touches its sleepers, whichever it wakes.
 ``values`` is a set of outcomes, as a mask: one of an event or a branch, those that were tried of a
 sleeping actor. A step without a choice has the outcome 0.
 
@@ -41,7 +42,7 @@ from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.access import outside
 from stress.machine.buffers import drains, flushed_entry
-from stress.machine.choices import values_of
+from stress.machine.choices import sets_of, sleepers, values_of
 from stress.machine.primitives import read_word
 from stress.machine.visibility import at_once
 
@@ -64,7 +65,7 @@ VALUES = 6
 EVENT_OP = 7
 EVENT_ARG = 8
 EVENT_ARG1 = 9
-FOUND0 = 10
+FOUND0 = 10  # of a wake: how many slept
 FOUND1 = 11
 OUTCOMES = 12  # how many the step has
 ENABLER = 13  # 1 + the event that woke or released the actor
@@ -139,6 +140,8 @@ def prepare_event(ctl: Control, event: int, actor: int) -> None:
         ctl[event + FOUND0] = read_word(ctl, at)
         if at + 1 < ctl[cb.WORDS]:
             ctl[event + FOUND1] = read_word(ctl, at + 1)
+    elif op == ops.OP_WAKE:
+        ctl[event + FOUND0] = sleepers(ctl, at)
 
 
 @scheduler
@@ -317,10 +320,35 @@ def without(ctl: Control, to: int, event: int, earlier: int) -> None:
         if (found ^ ctl[event + EVENT_ARG]) & cb.LOW_HALF != 0:
             ctl[to + VALUES] = 1  # it would not sleep: there is nothing to choose
             ctl[to + FLAGS] &= ~CHOICE
+    if op == ops.OP_WAKE and earlier != event:
+        wake_without(ctl, to, event, earlier)
     if ctl[cb.INVARIANT_ENTRY] != 0:
         ctl[to + FLAGS] = ctl[to + FLAGS] & ~CHANGES
         if writes_memory(ctl, to) == 1:
             ctl[to + FLAGS] |= CHANGES
+
+
+@scheduler
+def wake_without(ctl: Control, to: int, event: int, earlier: int) -> None:
+    """A wake that raced with another step at its sleepers: their number was another one before,
+    and it begins with the first of its outcomes; the others follow when it is made."""
+    asleep = ctl[event + FOUND0]
+    if ctl[earlier + EVENT_OP] == ops.OP_WAKE:
+        asleep += max(0, min(ctl[earlier + FOUND0], ctl[earlier + EVENT_ARG]))
+    elif slept(ctl, earlier) == 1:
+        asleep -= 1
+    ctl[to + VALUES] = 1
+    ctl[to + FLAGS] &= ~CHOICE
+    if sets_of(ctl, asleep, ctl[event + EVENT_ARG]) > 1:
+        ctl[to + FLAGS] |= CHOICE
+
+
+@scheduler
+def slept(ctl: Control, event: int) -> int:
+    """1 if the event is a wait that fell asleep."""
+    if ctl[event + EVENT_OP] != ops.OP_WAIT or ctl[event + VALUES] != 1:
+        return 0
+    return 1 if (ctl[event + FOUND0] ^ ctl[event + EVENT_ARG]) & cb.LOW_HALF == 0 else 0
 
 
 @scheduler

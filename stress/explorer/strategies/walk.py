@@ -45,7 +45,7 @@ def walk(ctl: Control, seed: int, count: int) -> int:
                 actor = choose(ctl, choices)
                 op = pending_op(ctl, actor)
                 at = pending_at(ctl, actor)
-                if op == ops.OP_CHOOSE or op == ops.OP_WAIT:
+                if op == ops.OP_CHOOSE or op == ops.OP_WAIT or op == ops.OP_WAKE:
                     values = values_of(ctl, actor)
                     if values > 1:
                         decide(ctl, actor, draw(ctl, values))

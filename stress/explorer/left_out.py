@@ -7,15 +7,14 @@ nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from stress.explorer.dpor import clocks, tree
 from stress.explorer.dpor import search as dpor_search
 from stress.machine import block as cb
+from stress.machine.machine import Block
 from stress.quantities import counted
 
 
-def left_out(block: Sequence[int], strategy: str) -> list[str]:
+def left_out(block: Block, strategy: str) -> list[str]:
     """What a finished search of ``strategy`` did not try, in words; empty for a proof."""
     reasons = []
     if block[cb.BUFFER_FULL]:

@@ -208,7 +208,7 @@ def test_under_sc_no_store_is_said_to_be_buffered():
 
 # --- waiting -------------------------------------------------------------------------------------
 def test_the_cycle_of_a_deadlock_is_one_sentence_that_ends_where_it_began():
-    sentence = "cpu 0 spins on word 4 held by cpu 1 waits for word 2 held by cpu 0"
+    sentence = "cpu 0 spins on word 4 held by cpu 1, which waits for word 2 held by cpu 0"
     assert sentence in failures.deadlock().report().splitlines()
 
 

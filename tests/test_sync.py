@@ -8,7 +8,7 @@ import pytest
 
 from shmalloc import Ram, kernel
 from shmalloc.engine import get_engine
-from shmalloc.words import cas, exchange, expect, load, store, wait, wake
+from shmalloc.words import cas, exchange, expect, fetch_add, load, store, wait, wake
 from stress import Program, explore, replay, sync
 from stress.programs import PROGRAMS
 
@@ -95,7 +95,7 @@ CROSSED = Program(
 @every_engine
 @pytest.mark.parametrize("strategy", ["auto", "dfs", "dpor", "random", "pct", "pos", "surw"])
 def test_a_deadlock_is_reported_with_its_cycle(engine, strategy):
-    failure = explore(CROSSED, strategy, engine=engine).failure
+    failure = explore(CROSSED, strategy, engine=engine, seconds=100).failure
     assert failure is not None
     assert failure.kind == "deadlock"
     blocked = {one.cpu: (one.address, one.holder) for one in failure.trace.blocked}
@@ -107,6 +107,20 @@ def test_a_deadlock_is_reported_with_its_cycle(engine, strategy):
     for cpu, word, holder in ((0, "second", 1), (1, "first", 0)):
         at = lines.index(f"  cpu {cpu} waits for {word} of cpu {holder}")
         assert lines[at + 4].strip() == "sync.mutex_lock(mem, second, cpu)"
+
+
+@kernel
+def goes_on(mem, cpu):
+    for _ in range(9):
+        fetch_add(mem, 3, 1)
+
+
+def test_a_cycle_of_locks_is_not_told_as_a_sleep_of_all():
+    program = Program("crossed", 4, [(both, A, B), (both, B, A), goes_on], locks=[A, B])
+    failure = explore(program, engine="interpreted").failure
+    assert failure is not None
+    assert [one.cpu for one in failure.trace.blocked] == [0, 1]
+    assert failure.cause.startswith("CPUs wait for locks of each other")
 
 
 @kernel

@@ -10,6 +10,7 @@ from stress.explorer.report.explain import findings_of
 from stress.explorer.report.naming import Naming
 from stress.explorer.report.places import place_in_file, source_at
 from stress.explorer.report.trace import Step, Trace
+from stress.explorer.report.wording import cycle_of
 from stress.machine.names import Finding
 from stress.machine.program import Program
 from stress.machine.read_only import WROTE
@@ -34,7 +35,7 @@ def cause_of(program: Program, kind: str, code: int, trace: Trace) -> str:
         + (f" Here{pair.removesuffix('.')}, but no synchronization orders them." if pair else ""),
         "torn": "A CPU read the two words of a pair one by one, and both were swapped in between:"
         f" it used a pair that never existed. {_sentence(pair)}".rstrip(),
-        "deadlock": f"Every CPU that has not finished sleeps, and none is left to wake it.{ring}",
+        "deadlock": f"{_deadlock(program, trace)}{ring}",
         "livelock": f"Every CPU that has not finished spins on a word that none changes.{ring}",
         "memory": "An access is outside memory, or is to a pair at an odd word."
         + _refused(trace, naming),
@@ -107,6 +108,16 @@ def _in_words(trace: Trace, naming: Naming) -> str:
 def _sentence(text: str) -> str:
     text = text.lstrip()
     return text[:1].upper() + text[1:]
+
+
+def _deadlock(program: Program, trace: Trace) -> str:
+    """A cycle of locks is told when it closes, whatever the other CPUs do."""
+    cycle = cycle_of(trace.blocked)
+    if not cycle or any(one.address not in program.locks for one in cycle):
+        return "Every CPU that has not finished sleeps, and none is left to wake it."
+    if len(cycle) == 1:
+        return "A CPU waits for a lock that it holds itself."
+    return "CPUs wait for locks of each other, and none of them can release its own."
 
 
 def _ring(trace: Trace, naming: Naming) -> str:

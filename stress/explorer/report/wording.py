@@ -242,7 +242,7 @@ def waiting_lines(blocked: tuple[Blocked, ...], naming: Naming = NO_NAMES) -> li
     cycle = cycle_of(blocked)
     lines = []
     if cycle:
-        chain = " ".join(wait_of(waiting, naming) for waiting in cycle)
+        chain = ", which ".join(wait_of(waiting, naming) for waiting in cycle)
         lines.append(f"cpu {cycle[0].cpu} {chain}")
     lines += [f"cpu {waiting.cpu} {wait_of(waiting, naming)}" for waiting in blocked[len(cycle) :]]
     return lines

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from shmalloc.dialect import kernel
 
 if TYPE_CHECKING:
-    from shmalloc.arena import Arena, open_array
+    from shmalloc.arena import Arena, open_array, open_structure
     from shmalloc.arrays import SharedArray
     from shmalloc.errors import (
         ArithmeticFault,
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from shmalloc.leftovers import sweep
     from shmalloc.memory import Ram
     from shmalloc.segment import Segment
+    from shmalloc.structures.atomics import Atomic, AtomicPair
+    from shmalloc.structures.locks import Acquired, Lock, LockUnusableError, OwnerDiedError
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -45,13 +47,17 @@ _HOMES = {
     "OutsideFault": "errors", "ExpectationFault": "errors",
     "CorruptionError": "errors", "EngineError": "errors", "EnvironmentUnfitError": "errors",
     "MisuseError": "errors", "OutOfMemoryError": "errors", "SegmentError": "errors",
-    "ShmallocError": "errors", "Violation": "errors",
+    "ShmallocError": "errors", "Violation": "errors", "open_structure": "arena",
+    "Atomic": "structures.atomics", "AtomicPair": "structures.atomics",
+    "Acquired": "structures.locks", "Lock": "structures.locks",
+    "LockUnusableError": "structures.locks", "OwnerDiedError": "structures.locks",
 }  # fmt: skip
 __all__ = [
-    "Arena", "ArithmeticFault", "CorruptionError", "DialectError", "EngineError",
-    "EnvironmentUnfitError", "ExpectationFault", "Geometry", "KernelFault", "MisuseError",
-    "OutOfMemoryError", "OutsideFault", "Ram", "Segment", "SegmentError", "SharedArray",
-    "ShmallocError", "Violation", "ZoneSpec", "__version__", "kernel", "open_array", "sweep",
+    "Acquired", "Arena", "ArithmeticFault", "Atomic", "AtomicPair", "CorruptionError",
+    "DialectError", "EngineError", "EnvironmentUnfitError", "ExpectationFault", "Geometry",
+    "KernelFault", "Lock", "LockUnusableError", "MisuseError", "OutOfMemoryError", "OutsideFault",
+    "OwnerDiedError", "Ram", "Segment", "SegmentError", "SharedArray", "ShmallocError",
+    "Violation", "ZoneSpec", "__version__", "kernel", "open_array", "open_structure", "sweep",
 ]  # fmt: skip
 
 

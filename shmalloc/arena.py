@@ -30,7 +30,6 @@ from shmalloc import constants as c
 from shmalloc import cpus as slots
 from shmalloc import forking, recovery
 from shmalloc.arrays import ArrayOperations, SharedArray, unpack_handle
-from shmalloc.caches import ObjectOperations
 from shmalloc.engine import when_waiting_long
 from shmalloc.errors import MisuseError, Violation
 from shmalloc.kernels.audit import audit
@@ -41,6 +40,9 @@ from shmalloc.reports import violation_count, violations
 from shmalloc.segment import Segment, find_name
 from shmalloc.sizes import format_bytes, parse_bytes
 from shmalloc.statistics import Statistics, statistics
+from shmalloc.structures.handles import Structure
+from shmalloc.structures.handles import unpack_handle as unpack_structure
+from shmalloc.structures.operations import StructureOperations
 
 DEFAULT_SIZE = "1GiB"
 SLOTS_PER_CORE = 4
@@ -48,8 +50,8 @@ SLOTS_PER_CORE = 4
 _open_arenas: dict[int, Arena] = {}
 
 
-class Arena(ArrayOperations, ObjectOperations):
-    """Pages, objects and arrays in one segment. Made by ``create`` or ``attach``."""
+class Arena(ArrayOperations, StructureOperations):
+    """Pages, objects, arrays and structures in one segment. Made by ``create`` or ``attach``."""
 
     def __init__(self, segment: Segment, cpu: int | None = None, engine: str = "native") -> None:
         super().__init__(segment, cpu, engine)
@@ -246,6 +248,18 @@ def open_array(handle: bytes) -> SharedArray:
 
 
 Arena.open_handle = staticmethod(open_array)
+
+
+def open_structure(handle: bytes) -> Any:
+    """Open the handle of a structure, attaching to its segment if that is not attached yet.
+
+    Raises ``MisuseError`` if it was destroyed, ``SegmentError`` if its segment is gone.
+    """
+    segment_id, _, _ = unpack_structure(handle)
+    return arena_of(segment_id).open_structure(handle)
+
+
+Structure.open_handle = staticmethod(open_structure)
 
 
 def _close_open_arenas() -> None:

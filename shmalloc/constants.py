@@ -166,6 +166,8 @@ H_SCRATCH_WORDS = 48
 H_WORK_WORDS = 49
 H_OWNER_MAP = 50  # 1: the oracle's owner map is present
 H_AT_LATENCY = 51  # 0: calls are not timed
+H_STRUCTURES = 52  # entries for structures (structures/kernels/entries.py)
+H_AT_STRUCTURES = 53
 H_STOP = 64  # not fixed from here on: 1 = leave your loops
 H_SEQUENCE = 65  # global operation counter
 H_CACHES_LOCK = 66
@@ -409,3 +411,7 @@ AR_REFS_MASK = 0xFFFFFF
 AR_GENERATION_SHIFT = 24
 OWNER_ARRAYS = 0x4152524159  # "ARRAY"
 OWNER_SHARED = 0x534841524544  # "SHARED": arrays and templates, which no single process owns
+# --- structures: entries of a region of their own (structures/kernels/entries.py) -----------
+ST_STRIDE = 16  # words of an entry
+OWNER_STRUCTURE_SHIFT = 40
+OWNER_STRUCTURE = 0x5354 << OWNER_STRUCTURE_SHIFT  # + the word index of the entry

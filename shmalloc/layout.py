@@ -4,7 +4,7 @@
 
     header | cpu slots | geometry | zones | zonelists | pageblocks | pcp | caches | reports
            | history | scratch | work | memmap: 16 bytes a page | [table] | [owner map]
-           | [flight] | [latency] | frames
+           | [flight] | [latency] | structures | frames
 
 The page size is a parameter: 4096 bytes to run, 8 words to explore, so that the same kernels run
 in a world small enough to exhaust. Every region starts on a 128-byte line, the frames on a page.
@@ -54,6 +54,7 @@ class Geometry:
     reporting: bool = False
     harden: int = 0
     caches: int = 32
+    structures: int = 128
     spins: int = 40
     min_free_pages: int = 0
     history: int = 0
@@ -121,6 +122,7 @@ def _problems(g: Geometry) -> list[str]:
         (0 < g.pcp_batch, f"pcp_batch: {g.pcp_batch}; use at least 1"),
         (g.pcp_high >= g.pcp_batch,
          f"pcp_high: {g.pcp_high}; use at least pcp_batch ({g.pcp_batch})"),
+        (0 <= g.structures, f"structures: {g.structures}; use at least 0"),
         (g.history == 0 or _power_of_two(g.history),
          f"history: {g.history}; use 0 or a power of two of entries"),
         (g.flight == 0 or (_power_of_two(g.flight) and g.flight >= 64),
@@ -241,6 +243,7 @@ class Layout:
             c.H_SCRATCH_WORDS: g.scratch_words, c.H_WORK_WORDS: g.work_words,
             c.H_OWNER_MAP: int(g.owner_map),
             c.H_AT_LATENCY: self.at["latency"] if g.latency_words else 0,
+            c.H_STRUCTURES: g.structures,
         }  # fmt: skip
         for name, word in _REGION_WORDS.items():
             values[word] = self.at[name]
@@ -252,7 +255,7 @@ _REGION_WORDS = {
     "blocks": c.H_AT_BLOCKS, "pcp": c.H_AT_PCP, "caches": c.H_AT_CACHES,
     "reports": c.H_AT_REPORTS, "history": c.H_AT_HISTORY, "scratch": c.H_AT_SCRATCH,
     "work": c.H_AT_WORK, "memmap": c.H_AT_MEMMAP, "table": c.H_AT_TABLE,
-    "owners": c.H_AT_OWNERS, "frames": c.H_AT_FRAMES,
+    "owners": c.H_AT_OWNERS, "frames": c.H_AT_FRAMES, "structures": c.H_AT_STRUCTURES,
 }  # fmt: skip
 
 
@@ -299,6 +302,7 @@ def _regions(g: Geometry) -> dict[str, int]:
         "owners": g.pages if g.owner_map else 0,
         "flight": g.cpus * flight_stride(g),
         "latency": g.cpus * g.latency_words,
+        "structures": g.structures * c.ST_STRIDE,
         "frames": g.pages * g.page_words,
     }
 

@@ -138,6 +138,13 @@ class Ram:
                 )
             time.sleep(0.001)
 
+    def sleep_at_most(self, seconds: float) -> None:
+        """Let compiled kernels over these words sleep for that time in a ``wait``, 50 ms at most.
+
+        For all threads: one that sleeps less than it wanted sleeps again.
+        """
+        self._place[3] = min(max(int(seconds * 1e9), 1_000), FUTEX_SLEEP_NS)
+
     def end(self, reason: str) -> None:
         """Refuse every further call of a compiled kernel, with ``reason``."""
         self._ended = reason

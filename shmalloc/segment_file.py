@@ -157,4 +157,5 @@ def sources_state() -> hashlib._Hash:
 
 def shared_sources(package: Path) -> list[Path]:
     """The files that two processes must have alike to share a segment."""
-    return [package / name for name in _SHARED_SOURCES] + sorted(package.glob("kernels/*.py"))
+    kernels = [*package.glob("kernels/*.py"), *package.glob("structures/kernels/*.py")]
+    return [package / name for name in _SHARED_SOURCES] + sorted(kernels)

@@ -27,6 +27,7 @@ SAYS = {
     "spsc_queue": "tso passed-exhausted",
     "treiber_stack": "passed-exhausted",
     "shared_array": "[0 2 4 6 8]",
+    "robust_lock": "repaired: 1 and 1",
     "misuse": "nothing changed: M_DOUBLE_FREE: a block may be freed only once",
 }
 PASSED = ("passed-exhausted", None)

@@ -21,7 +21,7 @@ from stress.programs.initial_state import InitialState
 from stress.programs.locks import COUNTER, LOCK
 
 LOCKS = sorted(name for name in PROGRAMS if name.startswith("lock-"))
-BLOCKING = sorted(name for name in PROGRAMS if name.startswith("sync-"))  # CPUs need each other
+BLOCKING = sorted(name for name in PROGRAMS if name.startswith(("sync-", "structure-")))
 ALLOCATOR = [name for name in PROGRAMS if name not in BLOCKING]
 SEGMENTS = sorted(set(ALLOCATOR) - set(LOCKS))
 WATCHED = [

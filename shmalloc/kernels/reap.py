@@ -5,7 +5,7 @@ objects.py). A process that passes memory on names its life, and the receiver re
 its own (``adopt_pages``, ``adopt_object``). What still bears the label of the dead was not handed
 over, and ``reap`` frees it; a receiver that comes later finds another label, whatever happened to
 the memory, and takes nothing. Pages that the allocator itself uses (slabs, sheaves, the array
-table), arrays and templates have no owner.
+table), arrays, structures and templates have no owner.
 
 The walks are lock-free: what bears the label of the dead does not move meanwhile.
 """
@@ -79,6 +79,8 @@ def is_owned_by(w0: Word0, w1: Word1, holder: Label) -> bool:
     if type_of(w0) != c.T_ALLOCATED or detail_of(w0) & c.LABEL_MASK != holder:
         return False
     if w1 == cs.OWNER_SLAB or w1 == cs.OWNER_SHEAVES or w1 == cs.OWNER_FROZEN:
+        return False
+    if w1 >> c.OWNER_STRUCTURE_SHIFT == c.OWNER_STRUCTURE >> c.OWNER_STRUCTURE_SHIFT:
         return False
     return w1 != c.OWNER_ARRAYS and w1 != c.OWNER_SHARED
 

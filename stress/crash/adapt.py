@@ -18,7 +18,7 @@ from stress.crash import kernels as crash_kernels
 from stress.crash.case import SUPERVISORS, CrashCase
 from stress.machine.names import WordName
 from stress.machine.program import Program
-from stress.programs import arrays, checks
+from stress.programs import arrays, checks, structure_entries
 from stress.programs.initial_state import spare_cpus
 
 # The report that a program provokes, by its check.
@@ -27,11 +27,13 @@ TOLERATED: dict[Kernel, int] = {
     checks.object_refused_once: c.M_OBJECT_FREE,
     checks.destroyed_or_busy: c.M_LEAKED_OBJECTS,
 }
-# Checks of the array table, whose entries bear no slot's label, and what a crash may leave.
+# Checks of what bears no slot's label, and what a crash may leave.
 SURVIVES: dict[Kernel, Kernel] = {
     arrays.entries_are_sound: crash_kernels.entries_survive,
     arrays.all_dropped: crash_kernels.references_survive,
     crash_kernels.table_grew: crash_kernels.table_grew,
+    structure_entries.structures_are_sound: crash_kernels.structures_survive,
+    structure_entries.one_end: crash_kernels.structures_survive,
 }
 # Programs without cases, and why.
 SHARED = "two processes on one slot: what one of them holds cannot be told from the other's"

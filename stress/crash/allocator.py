@@ -10,6 +10,7 @@ from shmalloc.errors import MisuseError
 from stress.crash.adapt import build, case_of, left_out
 from stress.crash.case import CrashCase
 from stress.crash.operations import OPERATIONS
+from stress.crash.structures import SURVIVALS, structure_case
 from stress.explorer.address import Address, remember
 from stress.machine.program import Program
 from stress.programs import PROGRAMS
@@ -27,6 +28,8 @@ def _case(name: str, kept: Callable[[], Program] | None) -> CrashCase:
     """``kept``: what builds the program of that name, which is kept as well."""
     if kept is None:
         return OPERATIONS[name].case()
+    if name in SURVIVALS:
+        return structure_case(name, kept)
     make: Callable[[], Program] = kept.__wrapped__  # type: ignore[attr-defined]
     hopeful = c.I_PROGRESS if name.startswith(HOPEFUL) else 0
     leave = POISONING.get(name, 0)

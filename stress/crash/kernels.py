@@ -40,6 +40,7 @@ from stress.programs.checks import (
     page_locks_held,
 )
 from stress.programs.held import BLOCKS, FIRST_OBJECT, OBJECTS, block_order, block_pfn, slot_at
+from stress.programs.structure_entries import end_every_structure
 
 DIED = 0
 EPOCHS = 64
@@ -308,3 +309,11 @@ def references_survive(mem: Memory) -> int:
     if mem[c.H_REPORT_COUNT] != 0 or audit(mem, living_slot(mem)) != 0:
         return first_violation(mem)
     return 0 if mem[first_entry(mem) + c.AR_COUNT] & c.AR_REFS_MASK <= deaths(mem) else c.X_PAYLOAD
+
+
+# --- entries of structures -----------------------------------------------------------------------
+@kernel
+def structures_survive(mem: Memory) -> int:
+    """A living CPU can end every structure, not only its maker, and nothing is lost then."""
+    end_every_structure(mem, living_slot(mem))
+    return nothing_is_lost(mem)

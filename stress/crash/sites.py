@@ -34,6 +34,7 @@ from shmalloc.kernels import (
     slab,
 )
 from shmalloc.kernels import cache as cache_kernels
+from shmalloc.structures.kernels import atomics, entries, robust
 from stress.machine.site import Site
 
 WRITING_WORDS = frozenset({
@@ -50,7 +51,10 @@ PUBLIC: tuple[Kernel, ...] = (
     cache_set.cache_shrink, cache_set.cache_destroy, kmalloc.kmalloc_boot, kmalloc.kmalloc,
     kmalloc.kfree, reap.adopt_pages, reap.adopt_object, reap.reap, array_table.open_entry,
     array_table.add_reference, array_table.drop_reference, array_table.close_entry,
-    array_table.grow_entries, recover.recover,
+    array_table.grow_entries, recover.recover, robust.robust_lock, robust.robust_unlock,
+    robust.robust_abandon, robust.make_consistent, atomics.atomic_exchange, atomics.atomic_cas,
+    atomics.atomic_add, atomics.pair_exchange, atomics.pair_cas, entries.make_structure,
+    entries.add_block, entries.publish_structure, entries.end_structure,
 )  # fmt: skip
 # Halves of operations that the explorer's programs call on their own (held.py).
 HALVES = {

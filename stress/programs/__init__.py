@@ -1,5 +1,5 @@
-"""Explorer programs over the kernels of the allocator and of stress.sync: a few pages or words, two
-or three virtual CPUs.
+"""Explorer programs over the kernels of the allocator, of the structures and of stress.sync: a few
+pages or words, two or three virtual CPUs.
 
 ``PROGRAMS[name]()`` builds one. Building boots a segment in plain Python, which takes some
 milliseconds, so a program is built on first use and cached. A name is the part and the operations
@@ -17,11 +17,45 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stress.machine.program import Program
-from stress.programs import arrays, buddy, contig, locks, pcp, slab, sync, waiters
+from stress.programs import (
+    arrays,
+    buddy,
+    contig,
+    locks,
+    pcp,
+    slab,
+    structure_entries,
+    structure_locks,
+    sync,
+    waiters,
+)
 
+PARTS = (
+    buddy,
+    pcp,
+    slab,
+    locks,
+    waiters,
+    contig,
+    arrays,
+    sync,
+    structure_entries,
+    structure_locks,
+)
 PROGRAMS: dict[str, Callable[[], Program]] = {
     name: build
-    for part in (buddy, pcp, slab, locks, waiters, contig, arrays, sync)
+    for part in (
+        buddy,
+        pcp,
+        slab,
+        locks,
+        waiters,
+        contig,
+        arrays,
+        sync,
+        structure_entries,
+        structure_locks,
+    )
     for name, build in part.PROGRAMS.items()
 }
 

@@ -87,6 +87,7 @@ class InitialState:
             "pcp_high": 1,
             "spins": 0,
             "caches": 0,
+            "structures": 0,
             "scratch_words": 64,
             "work_words": held.WORK_WORDS,
             "owner_map": True,

@@ -1,0 +1,116 @@
+"""The structures of an arena: made, opened by a handle, listed, and given back at the end.
+
+``Arena`` inherits from this. A process that closes its arena gives back what it holds: a lock as if
+it had died (the next owner is told), frames of pools to their pools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from shmalloc.caches import ObjectOperations
+from shmalloc.errors import MisuseError, OutOfMemoryError
+from shmalloc.structures.atomics import Atomic, AtomicPair
+from shmalloc.structures.handles import Structure, is_entry, kind_of, unpack_handle
+from shmalloc.structures.kernels.entries import (
+    ST_BODY,
+    add_block,
+    end_structure,
+    make_structure,
+    publish_structure,
+)
+from shmalloc.structures.locks import Lock
+
+S = TypeVar("S", bound=Structure)
+KINDS: dict[int, type[Structure]] = {kind.kind: kind for kind in (Atomic, AtomicPair, Lock)}
+
+
+class StructureOperations(ObjectOperations):
+    """Atomic values, locks and containers that any process of the arena may use."""
+
+    def _bind(self) -> None:
+        super()._bind()
+        self._structures: dict[tuple[int, int], Structure] = {}
+
+    def atomic(self, value: int = 0) -> Atomic:
+        """An int64 that every process may change. Raises ``OutOfMemoryError``."""
+        word = self.check_int("value", value, -(1 << 63), (1 << 63) - 1)
+        return self._made(Atomic, lambda at: self._write(at + ST_BODY, word))
+
+    def atomic_pair(self, first: int = 0, second: int = 0) -> AtomicPair:
+        """Two int64 that change together. Raises ``OutOfMemoryError``."""
+        least, most = -(1 << 63), (1 << 63) - 1
+        words = [self.check_int("value", value, least, most) for value in (first, second)]
+
+        def fill(at: int) -> None:
+            self._write(at + ST_BODY, words[0])
+            self._write(at + ST_BODY + 1, words[1])
+
+        return self._made(AtomicPair, fill)
+
+    def lock(self) -> Lock:
+        """A lock that outlives its owner. Raises ``OutOfMemoryError``."""
+        return self._made(Lock, lambda at: None)
+
+    def open_structure(self, handle: bytes) -> Structure:
+        """The structure that a handle names; one object for one structure.
+
+        Raises ``MisuseError`` if it was destroyed, or if the handle is of another segment.
+        """
+        self.check_open()
+        segment_id, at, state = unpack_handle(handle)
+        if segment_id != self.segment.id:
+            raise MisuseError(f"handle: it is of segment {segment_id:#x}; attach to that one")
+        kind = KINDS.get(kind_of(state))
+        first, count = self.segment.layout.at["structures"], self.segment.geometry.structures
+        if kind is None or not is_entry(at, first, count):
+            raise MisuseError(f"handle: {handle!r} names no structure: use its ``handle``")
+        if self.segment.ram[at] != state:
+            raise MisuseError(f"handle: that {kind.kind_name} was destroyed; make a new one")
+        with self._lock:
+            known = self._structures.get((at, state))
+            if known is None:
+                known = self._structures[at, state] = kind(self, at, state)
+            return known
+
+    def _made(self, kind: type[S], fill: Callable[[int], None]) -> S:
+        """A structure of that kind whose entry ``fill(its word)`` has completed."""
+        at = self.run(make_structure, kind.kind)
+        if at < 0:
+            count = self.segment.geometry.structures
+            raise OutOfMemoryError(
+                f"{kind.kind_name}: all {count} structures of {self.name!r} are taken; destroy one,"
+                " or create the arena with structures=..."
+            )
+        try:
+            fill(at)
+        except BaseException:
+            self.run(end_structure, at, self.segment.ram[at])
+            raise
+        state = self.run(publish_structure, at)
+        with self._lock:
+            made = kind(self, at, state)
+            self._structures[at, state] = made
+        return made
+
+    def _block(self, at: int, order: int, asked: str) -> int:
+        """A block of 2^order pages for the structure that we make; its first word."""
+        block = self.run(add_block, at, order)
+        if block < 0:
+            raise self.refused(block, asked)
+        return block
+
+    def _write(self, word: int, value: int) -> None:
+        self.segment.ram[word] = value
+
+    def _forget(self, structure: Structure) -> None:
+        with self._lock:
+            self._structures.pop((structure._at, structure._state), None)
+
+    def _free_buffer(self) -> None:
+        """What a process gives back when it closes (arena.py)."""
+        for structure in list(self._structures.values()):
+            structure._close()
+        self._structures.clear()
+        super()._free_buffer()

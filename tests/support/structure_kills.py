@@ -1,0 +1,175 @@
+"""Real SIGKILLs in the middle of structures: ``tox -e structure-kills`` kills 5,000 processes.
+
+Three workers use one structure as fast as they can. One of them is killed as soon as it has made a
+number of operations that is drawn, a new one takes its place, and what docs/structures.md promises
+is looked at: by the workers all the time, and by the parent after each kill and at the end. Nothing
+is timed: a worker is killed at a count, and what waits has a watchdog that says for what.
+
+A scenario is a class with ``make(arena)``, the structures that it is made of in each process,
+``work(number)``, one operation of a worker, ``look()``, what the parent requires after each kill,
+and ``finish()``, what it requires when all workers are gone, and a few words about the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import sys
+import time
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from shmalloc import Acquired, Arena, Atomic, Lock, open_structure
+
+WORKERS = 3
+MOST_OPERATIONS = 60  # of a worker before it is killed
+PATIENCE_S = 60.0
+UNRECOVERED = 4  # dead slots that are left to the waiters before the parent recovers
+
+
+class Broken(AssertionError):
+    """A promise was not kept."""
+
+
+def require(condition: bool, text: str) -> None:
+    if not condition:
+        raise Broken(text)
+
+
+class Locks:
+    """Two values are equal whenever the lock is free and consistent."""
+
+    @staticmethod
+    def make(arena: Arena) -> tuple[Any, ...]:
+        return arena.lock(), arena.atomic(), arena.atomic()
+
+    def __init__(self, lock: Lock, left: Atomic, right: Atomic) -> None:
+        self.lock, self.left, self.right = lock, left, right
+
+    def mend(self) -> None:
+        self.right.store(self.left.load())
+
+    def work(self, number: int) -> None:
+        if self.lock.acquire(PATIENCE_S) is Acquired.OWNER_DIED:
+            self.mend()
+            self.lock.make_consistent()
+        require(self.left.load() == self.right.load(), "the values differ, without a word")
+        self.left.add(1)
+        self.right.add(1)
+        self.lock.release()
+
+    def look(self) -> None:
+        state = self.lock.acquire(PATIENCE_S)
+        require(state is not Acquired.TIMED_OUT, "the lock of a dead process was not taken over")
+        if state is Acquired.OWNER_DIED:
+            self.mend()
+            self.lock.make_consistent()
+        require(self.left.load() == self.right.load(), "the values differ")
+        self.lock.release()
+
+    def finish(self) -> str:
+        return f"{self.left.load():,} changes"
+
+
+SCENARIOS: dict[str, Any] = {"lock": Locks}
+
+
+def worker(name: str, handles: list[bytes], made_by: bytes, number: int) -> None:
+    """A child: operations without end; it says how many. Killed from outside."""
+    try:
+        scenario = SCENARIOS[name](*map(open_structure, handles))
+        made = open_structure(made_by)
+        while True:
+            scenario.work(number)
+            made.add(1)
+    except BaseException as error:
+        print(f"worker {number}: {type(error).__name__}: {error}", file=sys.stderr)
+        os._exit(1)
+
+
+class Crew:
+    """The workers of one scenario, and who kills them."""
+
+    def __init__(self, arena: Arena, name: str, seed: int) -> None:
+        self.arena, self.name = arena, name
+        self.random = random.Random(seed)
+        made = SCENARIOS[name].make(arena)
+        self.handles = [structure.handle for structure in made]
+        self.scenario = SCENARIOS[name](*made)
+        self.context = multiprocessing.get_context("fork")  # its children attach anew
+        self.made = [arena.atomic() for _ in range(WORKERS)]
+        self.started = 0
+        self.workers = [self.start(place) for place in range(WORKERS)]
+
+    def start(self, place: int) -> BaseProcess:
+        self.started += 1
+        given = (self.name, self.handles, self.made[place].handle, self.started)
+        process = self.context.Process(target=worker, args=given, daemon=True)
+        process.start()
+        return process
+
+    def wait_for(self, place: int, count: int) -> None:
+        """Until the worker has made ``count`` operations more."""
+        goal = self.made[place].load() + count
+        end = time.monotonic() + PATIENCE_S
+        while self.made[place].load() < goal:
+            for process in self.workers:
+                require(process.exitcode is None, f"a worker ended with {process.exitcode}")
+            if time.monotonic() > end:
+                raise Broken(f"{self.name}: worker {place} made no operation in {PATIENCE_S:g} s")
+            time.sleep(0.0002)
+
+    def kill_one(self) -> None:
+        place = self.random.randrange(WORKERS)
+        self.wait_for(place, self.random.randint(1, MOST_OPERATIONS))
+        self.workers[place].kill()
+        self.workers[place].join()
+        self.scenario.look()
+        dead = sum(slot.dead for slot in self.arena.slots())
+        if dead > UNRECOVERED or self.random.random() < 0.5:
+            self.arena.recover()
+        self.workers[place] = self.start(place)
+
+    def end(self) -> str:
+        for process in self.workers:
+            process.kill()
+            process.join()
+        self.arena.recover()
+        self.scenario.look()
+        return self.scenario.finish()
+
+
+def kill(name: str, kills: int, seed: int) -> str:
+    """``kills`` SIGKILLs over one structure; a line about it. Raises ``Broken``."""
+    with Arena.create(size="32MiB", cpus=32) as arena:
+        crew = Crew(arena, name, seed)
+        try:
+            for _ in range(kills):
+                crew.kill_one()
+            told = crew.end()
+        finally:
+            for process in crew.workers:
+                process.kill()
+                process.join()
+        found = arena.validate()
+        require(found == [], f"{name}: {found[:1]}")
+    return f"{name}: {kills:,} kills, {crew.started:,} processes, {told}: nothing broken"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=5_000, help="over all structures")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("names", nargs="*", default=list(SCENARIOS))
+    chosen = parser.parse_args()
+    each = -(-chosen.kills // len(chosen.names))
+    for name in chosen.names:
+        start = time.monotonic()
+        print(f"{kill(name, each, chosen.seed)} ({time.monotonic() - start:.0f} s)", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -70,11 +70,13 @@ POISON_BIT = 1 << 49
 VERSION_SHIFT = 50
 VERSION_MASK = 0x1FFF
 
-# detail of PCP, ALLOCATED, ISOLATED: the label of the slot's life that holds it (kernels/slots.py)
-CPU_MASK = 0x3FF
-LABEL_EPOCH_SHIFT = 10
-LABEL_EPOCH_MASK = 0xFFFFFF
-LABEL_MASK = LABEL_EPOCH_MASK << LABEL_EPOCH_SHIFT | CPU_MASK
+# detail of PCP, ALLOCATED, ISOLATED: who holds it (kernels/slots.py), a life of a claim,
+# or the per-CPU lists of the CPU in the low bits
+CLAIM_MASK = 0xFFF
+LABEL_EPOCH_SHIFT = 12
+LABEL_EPOCH_MASK = 0x1FFFFF
+LABEL_ON_LIST = 1 << 33
+LABEL_MASK = LABEL_ON_LIST | LABEL_EPOCH_MASK << LABEL_EPOCH_SHIFT | CLAIM_MASK
 
 # word 0 detail of SLAB: cache id and which list the slab is on
 SLAB_CACHE_MASK = 0xFFFF

@@ -62,6 +62,12 @@ def _detail_of(word0: int) -> int:
     return (word0 & c.LINK_MASK) >> c.LINK_SHIFT
 
 
+def _holder_text(detail: int) -> str:
+    """``cpu 2``; ``list of cpu 2`` for a block on its per-CPU lists."""
+    listed = "list of " if detail & c.LABEL_ON_LIST else ""
+    return f"{listed}cpu {detail & c.CLAIM_MASK}"
+
+
 def type_text(kind: int) -> str:
     """``FREE``: the name of a type."""
     return _STATES.get(kind, f"type {kind}")
@@ -77,7 +83,7 @@ def state_text(word0: int) -> str:
     if kind != c.T_TAIL:
         parts += [f"order {order_of(word0)}", f"zone {zone_of(word0)}", mt]
     if kind in _HELD:
-        parts.append(f"cpu {detail & c.CPU_MASK}")
+        parts.append(_holder_text(detail))
     if kind == c.T_SLAB:
         parts.append(f"cache {detail & c.SLAB_CACHE_MASK}")
     if word0 & c.POISON_BIT:
@@ -106,7 +112,7 @@ def owner_text(word0: int, word1: int) -> str:
     kind, detail = kind_of(word0), _detail_of(word0)
     text = TYPES.get(kind, f"of unknown type {kind}")
     if kind == c.T_ALLOCATED:
-        text = f"allocated to owner {word1} by cpu {detail & c.CPU_MASK}"
+        text = f"allocated to owner {word1} by {_holder_text(detail)}"
     elif kind == c.T_PCP:
         text = "held by the allocator for a CPU"
     elif kind == c.T_SLAB:

@@ -311,7 +311,7 @@ assert c.Z_COUNTS + c.ORDERS * c.MT_COUNT <= c.Z_LISTS
 assert c.Z_LISTS + c.ORDERS * c.MT_COUNT * 2 <= c.Z_STRIDE
 assert c.C_DEAD < c.C_EVENTS and c.C_EVENTS + c.EV_COUNT <= c.C_INTENT
 assert c.C_INTENT_SIZE < c.C_STRIDE
-assert c.LABEL_MASK < 1 << c.LINK_BITS and c.MAX_CPUS <= 62 and c.MAX_CPUS <= c.CPU_MASK
+assert c.LABEL_MASK < 1 << c.LINK_BITS and c.MAX_CPUS <= 62 and c.MAX_CPUS <= c.CLAIM_MASK
 assert c.VERSION_SHIFT + c.VERSION_MASK.bit_length() == 63
 assert c.S_VERSION_SHIFT + c.S_VERSION_MASK.bit_length() == 63
 assert c.ORDER_SHIFT == c.LINK_SHIFT + c.LINK_BITS and c.T_COUNT - 1 <= c.TYPE_MASK

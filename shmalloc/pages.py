@@ -26,8 +26,9 @@ from shmalloc.kernels.contig import (
     online_range,
     unisolate_range,
 )
-from shmalloc.kernels.pages import alloc_pages, alloc_pages_wait, free_pages, free_pages_of
+from shmalloc.kernels.pages import alloc_pages, free_pages, free_pages_of
 from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
+from shmalloc.kernels.pages_wait import alloc_pages_wait
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reap import adopt_pages

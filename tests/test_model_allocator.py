@@ -30,7 +30,8 @@ from shmalloc.kernels.contig import (
     unisolate_range,
 )
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
-from shmalloc.kernels.pages import alloc_pages_wait, free_pages
+from shmalloc.kernels.pages import free_pages
+from shmalloc.kernels.pages_wait import alloc_pages_wait
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.kernels.walk import walk

@@ -37,8 +37,8 @@ MANY_OPTIONS = {"Arena.create", "ObjectOperations.cache", "explore", "rerun"}
 # Kernels that still take more: mostly hot paths that would have to read the rest again, and three
 # (alloc_bulk, bulk_from_zone, bad_rest) that wait for a measurement. None may join them.
 MANY_VALUES = {
-    "alloc_bulk", "bad_rest", "bulk_from_zone", "expand", "free_object", "keep_on_pcp",
-    "push_freed", "record", "report", "take_block", "take_from_pcp",
+    "alloc_bulk", "bad_rest", "bulk_from_zone", "expand", "free_object", "free_to_pcp",
+    "push_freed", "record", "report", "take_block", "alloc_from_pcp",
 }  # fmt: skip
 CALLED_BY_CLICK = "stress/commands/"
 # A table of numbers may be long; everything else is one concept a file.

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernels.bits import mt_of, order_of, type_of, zone_of_word
+from shmalloc.kernels.bits import detail_of, mt_of, order_of, type_of, zone_of_word
 from shmalloc.kernels.buddy import area_count, area_list, mergeable
 from shmalloc.kernels.descriptor import is_free_head, legal_pair, page_state
 from shmalloc.kernels.fill import intact_on_alloc
 from shmalloc.kernels.lists import get_link, next_of, node_of, pfn_of, prev_of
 from shmalloc.kernels.pcp import counted_pages, pcp_at, pcp_order
 from shmalloc.kernels.reporting import report
+from shmalloc.kernels.slots import list_label
 from shmalloc.kernels.zone import block_mt, descriptor_at, zone_at
 from shmalloc.units import Cpu, Memory, Migratetype, Order, Pfn, Word0, WordIndex, ZoneId, ZoneWords
 from shmalloc.words import fixed, load, load2, load_relaxed
@@ -223,7 +224,7 @@ def audit_pcp(mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu) -> int:
 def audit_pcp_list(
     mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu, index: int, length: int
 ) -> None:
-    """Check one list: pages in state PCP, of its order, in no isolated pageblock."""
+    """Check one list: pages in state PCP with its label, of its order, in no isolated pageblock."""
     pcp = pcp_at(mem, victim, zone_id)
     list_tag = c.AT_PCP | victim << 16 | zone_id << 8 | (index + 1)
     node = mem[pcp + c.P_HEAD + index]
@@ -237,8 +238,8 @@ def audit_pcp_list(
             pfn = pfn_of(mem, node)
             node = get_link(mem, node + 1)
         w0 = page_state(mem, pfn)
-        right = type_of(w0) == c.T_PCP and order_of(w0) == pcp_order(mem, index)
-        if not right or zone_of_word(w0) != zone_id:
+        right = type_of(w0) == c.T_PCP and detail_of(w0) == list_label(victim)
+        if not right or order_of(w0) != pcp_order(mem, index) or zone_of_word(w0) != zone_id:
             report(mem, cpu, c.I_PCP_COUNT, pfn, list_tag, w0)
         elif block_mt(mem, pfn) == c.MT_ISOLATE:
             report(mem, cpu, c.I_PCP_COUNT, pfn, list_tag, c.IS_MT | c.MT_ISOLATE)

@@ -25,6 +25,7 @@ from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import account, block_mt, descriptor_at, set_block_mt
 from shmalloc.units import (
     Cpu,
+    Label,
     Memory,
     Migratetype,
     Order,
@@ -118,6 +119,7 @@ def take_block(
     order: Order,
     kind: PageType,
     given_mt: Migratetype,
+    holder: Label,
 ) -> Pfn:
     """Remove the free block at ``pfn``, cut it to ``order`` and turn its head into ``kind``.
 
@@ -137,7 +139,7 @@ def take_block(
         return c.E_STATE
     account(mem, zone, mt, -(1 << order))
     w0 = page_state(mem, pfn)  # unlinking cleaned the link bits of a descriptor-stored node
-    taken = next_word(w0, kind, order, zone_id, given_mt, label(mem, cpu))
+    taken = next_word(w0, kind, order, zone_id, given_mt, holder)
     if not transition2(mem, pfn, w0, load(mem, descriptor_at(mem, pfn) + 1), taken, 0):
         report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | kind, page_state(mem, pfn))
         return c.E_STATE
@@ -223,7 +225,7 @@ def free_by_pageblocks(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: 
     if put_piece(mem, zone, cpu, pfn, order, mt) < 0:
         return c.E_STATE
     for at in range(pfn, pfn + (1 << order), 1 << low):
-        if take_block(mem, zone, cpu, at, low, c.T_ISOLATED, mt) < 0:
+        if take_block(mem, zone, cpu, at, low, c.T_ISOLATED, mt, label(mem, cpu)) < 0:
             return c.E_STATE
     for at in range(pfn, pfn + (1 << order), 1 << low):
         free_whole(mem, zone, cpu, at, low)
@@ -327,7 +329,7 @@ def rehome(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn) -> int:
     """Take a free block and free it again, after its pageblock changed type: it may merge anew."""
     w0 = page_state(mem, pfn)
     order = order_of(w0)
-    if take_block(mem, zone, cpu, pfn, order, c.T_ISOLATED, mt_of(w0)) < 0:
+    if take_block(mem, zone, cpu, pfn, order, c.T_ISOLATED, mt_of(w0), label(mem, cpu)) < 0:
         return c.E_STATE
     return free_block(mem, zone, cpu, pfn, order)
 

@@ -20,11 +20,12 @@ from shmalloc.kernels.buddy import block_span, carve, free_block, rehome, take_b
 from shmalloc.kernels.descriptor import head_of, in_range, page_state, transition2
 from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.lock import lock, unlock
-from shmalloc.kernels.pages import free_pages, wake_waiters
+from shmalloc.kernels.pages import free_pages
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.poison import unmanage
 from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.slots import label
+from shmalloc.kernels.waiters import wake_waiters
 from shmalloc.kernels.zone import (
     block_mt,
     descriptor_at,
@@ -174,7 +175,7 @@ def take_free_at(
     if head != at or order != order_of(page_state(mem, at)):
         if carve(mem, zone, cpu, head, at, order) < 0:
             return c.E_STATE
-    if take_block(mem, zone, cpu, at, order, kind, c.MT_MOVABLE) < 0:
+    if take_block(mem, zone, cpu, at, order, kind, c.MT_MOVABLE, label(mem, cpu)) < 0:
         return c.E_STATE
     return order
 

@@ -22,7 +22,7 @@ from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import legal_head, mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import descriptor_at
-from shmalloc.units import Cpu, Memory, Migratetype, Order, Owner, Pfn, Word0, Word1, ZoneId
+from shmalloc.units import Cpu, Label, Memory, Migratetype, Order, Owner, Pfn, Word0, Word1, ZoneId
 from shmalloc.words import cas, cas2, fixed, load, load_relaxed
 
 
@@ -150,12 +150,28 @@ def in_range(mem: Memory, pfn: Pfn) -> bool:
 
 
 @hot
-def claim_for_free(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, owner: Owner) -> Word0:
-    """Take an allocated block back: ALLOCATED -> PCP, the linearization point of a free.
+def take_back(mem: Memory, pfn: Pfn, order: Order, w0: Word0, w1: Word1, holder: Label) -> Word0:
+    """Take back an allocated block that was seen as (w0, w1), for label ``holder``.
 
-    Returns the old word 0 (>= 0), or minus the code M_* of the misuse. Of two CPUs that free the
-    same page only one wins the swap; the version keeps a late one from freeing the page's next
-    life. Afterwards the block belongs to the allocator, on no list yet, and does not merge.
+    ALLOCATED -> PCP, the linearization point of a free. Returns the old word 0, or -M_DOUBLE_FREE:
+    of two CPUs that free the same page only one wins the swap, and the version keeps a late one
+    from freeing the page's next life. Afterwards the block belongs to the allocator and does not
+    merge.
+    """
+    taken = next_word(w0, c.T_PCP, order, zone_of_word(w0), mt_of(w0), holder)
+    # A poisoned page keeps its mark until it is out of service, even if its freer dies.
+    if transition2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):
+        return w0
+    if w0 & c.POISON_BIT == 0 and transition_marked(mem, pfn, w0, w1, taken, 0):
+        return w0 | c.POISON_BIT
+    return -c.M_DOUBLE_FREE
+
+
+@hot
+def claim_for_free(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, owner: Owner) -> Word0:
+    """Take an allocated block back into our own hands: it is on no list.
+
+    Returns the old word 0 (>= 0), or minus the code M_* of the misuse.
     """
     if not in_range(mem, pfn):
         return -c.M_OUT_OF_RANGE
@@ -165,13 +181,7 @@ def claim_for_free(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, owner: Owner) 
     problem = free_problem(w0, w1, order, owner)
     if problem != 0:
         return -misuse_of(mem, pfn, w0, w1, order, owner)
-    taken = next_word(w0, c.T_PCP, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
-    # A poisoned page keeps its mark until it is out of service, even if its freer dies.
-    if transition2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):
-        return w0
-    if w0 & c.POISON_BIT == 0 and transition_marked(mem, pfn, w0, w1, taken, 0):
-        return w0 | c.POISON_BIT
-    return -c.M_DOUBLE_FREE
+    return take_back(mem, pfn, order, w0, w1, label(mem, cpu))
 
 
 @hot

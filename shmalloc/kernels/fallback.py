@@ -16,7 +16,7 @@ from shmalloc.kernels.buddy import block_span, first_free, move_free_block, rety
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.zone import set_block_mt
-from shmalloc.units import Cpu, Memory, Migratetype, Order, Pfn, ZoneWords
+from shmalloc.units import Cpu, Label, Memory, Migratetype, Order, Pfn, ZoneWords
 from shmalloc.words import fixed
 
 
@@ -41,8 +41,11 @@ def find_smallest(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -
 
 
 @unit
-def rmqueue(mem: Memory, zone: ZoneWords, cpu: Cpu, order: Order, mt: Migratetype) -> Pfn:
-    """Take one block of ``order`` for ``mt`` out of the zone, in state PCP; zone lock held."""
+def rmqueue(
+    mem: Memory, zone: ZoneWords, cpu: Cpu, order: Order, mt: Migratetype, holder: Label
+) -> Pfn:
+    """Take one block of ``order`` for ``mt`` out of the zone, in state PCP with label ``holder``;
+    zone lock held."""
     pfn = find_smallest(mem, zone, order, mt)
     if pfn < 0:
         pfn = claim(mem, zone, cpu, order, mt)
@@ -51,7 +54,7 @@ def rmqueue(mem: Memory, zone: ZoneWords, cpu: Cpu, order: Order, mt: Migratetyp
         if pfn < 0:
             return c.E_NOMEM
         event(mem, cpu, c.EV_STEAL)
-    return take_block(mem, zone, cpu, pfn, order, c.T_PCP, mt)
+    return take_block(mem, zone, cpu, pfn, order, c.T_PCP, mt, holder)
 
 
 @kernel

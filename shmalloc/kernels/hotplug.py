@@ -11,9 +11,9 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.cache_set import plug_sheaves, unplug_sheaves
-from shmalloc.kernels.pages import wake_waiters
 from shmalloc.kernels.pcp import drain_everything, pcp_at, spin_for_drain
 from shmalloc.kernels.reporting import cpu_at, event, report
+from shmalloc.kernels.waiters import wake_waiters
 from shmalloc.kernels.zone import zone_at
 from shmalloc.units import Cpu, Memory
 from shmalloc.words import cas, fixed, load, store
@@ -30,7 +30,7 @@ def unplug_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
         if spin_for_drain(mem, pcp + c.P_LOCK, cpu):
-            given += drain_everything(mem, cpu, zone_id, pcp, victim)
+            given += drain_everything(mem, cpu, zone_id, pcp)
             store(mem, pcp + c.P_LOCK, c.LOCK_OFFLINE)
             wake_waiters(mem, cpu, zone_at(mem, zone_id))
     event(mem, cpu, c.EV_HOTPLUG)

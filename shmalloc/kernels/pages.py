@@ -6,16 +6,25 @@ is a misuse: it is reported with its code, returns E_STATE, and the page stays a
 
 Path of an allocation: the zones in the CPU's fallback order, each first through the per-CPU list
 (trylock), then through the zone; finally every per-CPU list is drained and the zones are tried once
-more. A block passes through state PCP in both directions, so it always has exactly one owner.
+more. A block passes through state PCP in both directions, so it always has exactly one owner. Under
+the lock of the CPU's list it goes straight between the list and its owner; through the zone it is
+in the caller's hands, with the caller's label, for a moment.
 """
 
 from __future__ import annotations
 
 from shmalloc import constants as c
-from shmalloc.dialect import hot, kernel, unit
+from shmalloc.dialect import hot, unit
 from shmalloc.kernels.bits import detail_of, wants_poison, zone_of_word
 from shmalloc.kernels.buddy import free_block
-from shmalloc.kernels.descriptor import claim_for_free, hand_out, in_range, page_state
+from shmalloc.kernels.descriptor import (
+    free_problem,
+    hand_out,
+    in_range,
+    misuse_of,
+    page_state,
+    take_back,
+)
 from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.fill import fill_on_free, intact_on_alloc
@@ -35,7 +44,9 @@ from shmalloc.kernels.pcp import (
 )
 from shmalloc.kernels.poison import retire_block
 from shmalloc.kernels.reporting import cpu_at, event, record, report
-from shmalloc.kernels.zone import block_mt, zone_at, zonelist_length, zonelist_zone
+from shmalloc.kernels.slots import label, list_label
+from shmalloc.kernels.waiters import wake_waiters
+from shmalloc.kernels.zone import block_mt, descriptor_at, zone_at, zonelist_length, zonelist_zone
 from shmalloc.units import (
     Cpu,
     Int,
@@ -45,21 +56,11 @@ from shmalloc.units import (
     Owner,
     PcpWords,
     Pfn,
+    Word0,
+    Word1,
     ZoneId,
-    ZoneWords,
 )
-from shmalloc.words import (
-    cas,
-    fetch_and,
-    fetch_or,
-    fixed,
-    give_way,
-    load,
-    load_relaxed,
-    relax,
-    wait,
-    wake,
-)
+from shmalloc.words import fixed, load, load_relaxed
 
 
 @unit
@@ -69,99 +70,9 @@ def take_from_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, order: Order, mt: Mig
     pfn: Pfn = c.E_NOMEM
     lock(mem, zone + c.Z_LOCK, cpu)
     if may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, cpu, order, mt)
+        pfn = rmqueue(mem, zone, cpu, order, mt, label(mem, cpu))
     unlock(mem, zone + c.Z_LOCK)
     return pfn
-
-
-@hot
-def take_from_pcp(
-    mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, order: Order, mt: Migratetype, index: int
-) -> Pfn:
-    """One block in state PCP from the CPU's own list at ``pcp``, refilled if it is empty."""
-    if not try_spin(mem, pcp + c.P_LOCK, cpu):
-        event(mem, cpu, c.EV_PCP_MISS)
-        return take_from_zone(mem, cpu, zone_id, order, mt)
-    pfn = pcp_pop(mem, pcp, index, order)
-    if pfn < 0 and refill(mem, cpu, zone_id, pcp, index) > 0:
-        pfn = pcp_pop(mem, pcp, index, order)
-    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1
-    unspin(mem, pcp + c.P_LOCK)
-    return pfn
-
-
-@hot
-def take_block_for(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype) -> Pfn:
-    """One block in state PCP from the first zone of the fallback order that has one."""
-    index = pcp_index(mem, order, mt)
-    slot = cpu_at(mem, cpu)
-    zone_id = fixed(mem, slot + c.C_HOME_ZONE)
-    if index >= 0:
-        pfn = take_from_pcp(mem, cpu, zone_id, fixed(mem, slot + c.C_HOME_PCP), order, mt, index)
-    else:
-        pfn = take_from_zone(mem, cpu, zone_id, order, mt)
-    if pfn >= 0:
-        return pfn
-    return take_elsewhere(mem, cpu, order, mt, index)
-
-
-@unit
-def take_elsewhere(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, index: int) -> Pfn:
-    """The rest of the fallback order, behind the home zone."""
-    for i in range(1, zonelist_length(mem, cpu)):
-        zone_id = zonelist_zone(mem, cpu, i)
-        if index >= 0:
-            pfn = take_from_pcp(mem, cpu, zone_id, pcp_at(mem, cpu, zone_id), order, mt, index)
-        else:
-            pfn = take_from_zone(mem, cpu, zone_id, order, mt)
-        if pfn >= 0:
-            event(mem, cpu, c.EV_ZONE_FALLBACK)
-            return pfn
-    return c.E_NOMEM
-
-
-@unit
-def take_after_drain(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype) -> Pfn:
-    """The last resort: drain the per-CPU lists, whose pages may merge into the wanted order."""
-    drain_all(mem, cpu)
-    for i in range(zonelist_length(mem, cpu)):
-        pfn = take_from_zone(mem, cpu, zonelist_zone(mem, cpu, i), order, mt)
-        if pfn >= 0:
-            return pfn
-    return c.E_NOMEM
-
-
-@hot
-def alloc_pages(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
-    """Allocate 2^order pages for ``owner``; returns the first pfn, E_NOMEM or E_INVAL."""
-    if order < 0 or order > fixed(mem, c.H_MAX_ORDER) or mt < 0 or mt >= c.MT_PCP_TYPES:
-        return c.E_INVAL
-    if is_faulty(mem, cpu, c.FAULT_PAGE):
-        return c.E_NOMEM
-    pfn = take_block_for(mem, cpu, order, mt)
-    if pfn >= 0 and intact_on_alloc(mem, cpu, pfn, order):
-        return give(mem, cpu, pfn, order, mt, owner)
-    return alloc_slow(mem, cpu, order, mt, owner, pfn)
-
-
-@unit
-def alloc_slow(
-    mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, damaged: Pfn
-) -> Pfn:
-    """The rest of ``alloc_pages``: found nothing, or (>= 0) a block modified while free."""
-    pfn = damaged
-    while True:
-        if pfn >= 0:
-            retire_block(mem, cpu, pfn, order)  # modified while free: leak it, never reuse it
-        pfn = take_block_for(mem, cpu, order, mt)
-        if pfn < 0:
-            pfn = take_after_drain(mem, cpu, order, mt)
-        if pfn < 0:
-            event(mem, cpu, c.EV_FAIL)
-            record(mem, cpu, c.OP_ALLOC, order, -1, pfn)
-            return pfn
-        if intact_on_alloc(mem, cpu, pfn, order):
-            return give(mem, cpu, pfn, order, mt, owner)
 
 
 @hot
@@ -176,6 +87,132 @@ def give(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype, owner: 
     return pfn
 
 
+@hot
+def give_intact(
+    mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype, owner: Owner
+) -> Pfn:
+    """``give``, unless the block was modified while free: it is leaked, never reused; E_AGAIN."""
+    if intact_on_alloc(mem, cpu, pfn, order):
+        return give(mem, cpu, pfn, order, mt, owner)
+    retire_block(mem, cpu, pfn, order)
+    return c.E_AGAIN
+
+
+# What follows allocates for ``owner``: a pfn, E_NOMEM, E_AGAIN (a block was retired), or E_STATE.
+@unit
+def alloc_from_zone(
+    mem: Memory, cpu: Cpu, zone_id: ZoneId, order: Order, mt: Migratetype, owner: Owner
+) -> Pfn:
+    """A block straight from the zone."""
+    pfn = take_from_zone(mem, cpu, zone_id, order, mt)
+    if pfn < 0:
+        return pfn
+    return give_intact(mem, cpu, pfn, order, mt, owner)
+
+
+@hot
+def alloc_from_pcp(
+    mem: Memory,
+    cpu: Cpu,
+    zone_id: ZoneId,
+    pcp: PcpWords,
+    order: Order,
+    mt: Migratetype,
+    index: int,
+    owner: Owner,
+) -> Pfn:
+    """A block from the CPU's own list at ``pcp``, refilled if it is empty.
+
+    It leaves the list and becomes the owner's under one hold of P_LOCK (pcp.py says why).
+    """
+    if not try_spin(mem, pcp + c.P_LOCK, cpu):
+        event(mem, cpu, c.EV_PCP_MISS)
+        return alloc_from_zone(mem, cpu, zone_id, order, mt, owner)
+    pfn = pcp_pop(mem, pcp, index, order)
+    if pfn < 0 and refill(mem, cpu, zone_id, pcp, index) > 0:
+        pfn = pcp_pop(mem, pcp, index, order)
+    if pfn >= 0:
+        pfn = give_intact(mem, cpu, pfn, order, mt, owner)
+    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1
+    unspin(mem, pcp + c.P_LOCK)
+    return pfn
+
+
+@hot
+def alloc_anywhere(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
+    """A block from the first zone of the fallback order that has one."""
+    index = pcp_index(mem, order, mt)
+    slot = cpu_at(mem, cpu)
+    zone_id = fixed(mem, slot + c.C_HOME_ZONE)
+    if index >= 0:
+        pcp = fixed(mem, slot + c.C_HOME_PCP)
+        pfn = alloc_from_pcp(mem, cpu, zone_id, pcp, order, mt, index, owner)
+    else:
+        pfn = alloc_from_zone(mem, cpu, zone_id, order, mt, owner)
+    if pfn != c.E_NOMEM:
+        return pfn
+    return alloc_elsewhere(mem, cpu, order, mt, index, owner)
+
+
+@unit
+def alloc_elsewhere(
+    mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, index: int, owner: Owner
+) -> Pfn:
+    """The rest of the fallback order, behind the home zone."""
+    for i in range(1, zonelist_length(mem, cpu)):
+        zone_id = zonelist_zone(mem, cpu, i)
+        if index >= 0:
+            pcp = pcp_at(mem, cpu, zone_id)
+            pfn = alloc_from_pcp(mem, cpu, zone_id, pcp, order, mt, index, owner)
+        else:
+            pfn = alloc_from_zone(mem, cpu, zone_id, order, mt, owner)
+        if pfn != c.E_NOMEM:
+            event(mem, cpu, c.EV_ZONE_FALLBACK)
+            return pfn
+    return c.E_NOMEM
+
+
+@unit
+def alloc_after_drain(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
+    """The last resort: drain the per-CPU lists, whose pages may merge into the wanted order."""
+    drain_all(mem, cpu)
+    for i in range(zonelist_length(mem, cpu)):
+        pfn = alloc_from_zone(mem, cpu, zonelist_zone(mem, cpu, i), order, mt, owner)
+        if pfn != c.E_NOMEM:
+            return pfn
+    return c.E_NOMEM
+
+
+@hot
+def alloc_pages(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
+    """Allocate 2^order pages for ``owner``; returns the first pfn, E_NOMEM or E_INVAL."""
+    if order < 0 or order > fixed(mem, c.H_MAX_ORDER) or mt < 0 or mt >= c.MT_PCP_TYPES:
+        return c.E_INVAL
+    if is_faulty(mem, cpu, c.FAULT_PAGE):
+        return c.E_NOMEM
+    pfn = alloc_anywhere(mem, cpu, order, mt, owner)
+    if pfn >= 0:
+        return pfn
+    return alloc_slow(mem, cpu, order, mt, owner, pfn)
+
+
+@unit
+def alloc_slow(
+    mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, found: Pfn
+) -> Pfn:
+    """The rest of ``alloc_pages``, which found no block, or one that was modified while free."""
+    pfn = found
+    while pfn == c.E_NOMEM or pfn == c.E_AGAIN:
+        pfn = alloc_anywhere(mem, cpu, order, mt, owner)
+        if pfn == c.E_NOMEM:
+            pfn = alloc_after_drain(mem, cpu, order, mt, owner)
+            if pfn == c.E_NOMEM:
+                event(mem, cpu, c.EV_FAIL)
+                record(mem, cpu, c.OP_ALLOC, order, -1, pfn)
+                return pfn
+    return pfn
+
+
 @unit
 def give_back_to_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, order: Order) -> None:
     """Return a block in state PCP to its zone, merging."""
@@ -184,24 +221,6 @@ def give_back_to_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, order: O
     free_block(mem, zone, cpu, pfn, order)
     unlock(mem, zone + c.Z_LOCK)
     wake_waiters(mem, cpu, zone)
-
-
-@hot
-def wake_waiters(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
-    """Wake the sleepers for memory; called after the zone gained pages.
-
-    No wake-up is lost: a waiter first sets its bit in H_WAITERS and arms H_WAKE (makes it odd),
-    then looks at the zones under their locks. Either it found our pages, or it looked before our
-    critical section, and then we see both here. Only the CPU that disarms H_WAKE wakes (one system
-    call each time it was armed).
-    """
-    if load(mem, c.H_WAITERS) > 0 and load_relaxed(mem, zone + c.Z_FREE) > fixed(
-        mem, zone + c.Z_MIN
-    ):
-        ticket = load(mem, c.H_WAKE)
-        if ticket & 1 != 0 and cas(mem, c.H_WAKE, ticket, ticket + 1):
-            wake(mem, c.H_WAKE, c.MAX_CPUS)
-            event(mem, cpu, c.EV_WAKE)
 
 
 @hot
@@ -214,45 +233,75 @@ def own_pcp(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> PcpWords:
 
 
 @hot
-def give_back(mem: Memory, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, order: Order) -> None:
-    """Put a block in state PCP on the CPU's list, or in its zone if the list cannot take it."""
-    pcp = own_pcp(mem, cpu, zone_id)
-    if not pcp_keeps(mem, order):
-        give_back_to_zone(mem, cpu, zone_id, pfn, order)
-    elif not try_spin(mem, pcp + c.P_LOCK, cpu):
-        event(mem, cpu, c.EV_PCP_MISS)
-        give_back_to_zone(mem, cpu, zone_id, pfn, order)
-    else:
-        # Both are read under P_LOCK. A CPU that isolates the pageblock, or waits for memory,
-        # announces that first and drains this list afterwards: either it finds our page on the
-        # list, or we see the announcement here and do not hide the page.
-        mt = block_mt(mem, pfn)
-        if mt == c.MT_ISOLATE or load_relaxed(mem, c.H_WAITERS) > 0:
-            unspin(mem, pcp + c.P_LOCK)
-            give_back_to_zone(mem, cpu, zone_id, pfn, order)
-        else:
-            keep_on_pcp(mem, cpu, zone_id, pcp, pcp_index(mem, order, mt), pfn, order)
+def note_free(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, w0: Word0, w1: Word1) -> None:
+    """Count a free of a block that was in state (w0, w1)."""
+    event(mem, cpu, c.EV_FREE)
+    record(mem, cpu, c.OP_FREE, order, pfn, w1)
+    if detail_of(w0) & c.CLAIM_MASK != cpu:
+        event(mem, cpu, c.EV_REMOTE_FREE)
+
+
+@unit
+def free_to_zone(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, w0: Word0, w1: Word1) -> int:
+    """Free a block that was seen as (w0, w1) to its zone. Returns 0 or E_STATE."""
+    seen = take_back(mem, pfn, order, w0, w1, label(mem, cpu))
+    if seen < 0:
+        return refuse_free(mem, cpu, -seen, pfn, order)
+    note_free(mem, cpu, pfn, order, seen, w1)
+    if wants_poison(seen):
+        retire_block(mem, cpu, pfn, order)
+        return 0
+    fill_on_free(mem, pfn, order)
+    give_back_to_zone(mem, cpu, zone_of_word(seen), pfn, order)
+    return 0
 
 
 @hot
-def keep_on_pcp(
-    mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, index: int, pfn: Pfn, order: Order
-) -> None:
-    """Push on the CPU's list under its lock (held, released here), draining above the high mark."""
+def keeps_off_list(mem: Memory, pcp: PcpWords, mt: Migratetype, order: Order) -> bool:
+    """Whether a freed block of a pageblock of type ``mt`` must go to its zone; P_LOCK held.
+
+    Both announcements are read under P_LOCK. A CPU that isolates the pageblock, or waits for
+    memory, announces that first and drains this list afterwards: either it finds our page on the
+    list, or we see the announcement here and do not hide the page.
+    """
+    if mt == c.MT_ISOLATE or load_relaxed(mem, c.H_WAITERS) > 0:
+        return True
+    # One whole pageblock more than the list keeps.
+    return order >= c.PCP_ORDERS and is_full(mem, pcp, pcp_index(mem, order, mt), order)
+
+
+@hot
+def free_to_pcp(
+    mem: Memory, cpu: Cpu, pcp: PcpWords, pfn: Pfn, order: Order, w0: Word0, w1: Word1
+) -> int:
+    """Free a block that was seen as (w0, w1) to the CPU's list, draining above the high mark.
+
+    P_LOCK is held on entry and released here. Returns 0 or E_STATE.
+    """
+    mt = block_mt(mem, pfn)
+    if keeps_off_list(mem, pcp, mt, order):
+        unspin(mem, pcp + c.P_LOCK)
+        return free_to_zone(mem, cpu, pfn, order, w0, w1)
+    index = pcp_index(mem, order, mt)
     drained = 0
     if is_full(mem, pcp, index, order):
-        if order < c.PCP_ORDERS:
-            drained = drain_some(mem, cpu, zone_id, pcp, drain_count(mem, pcp))
-        else:  # one whole pageblock more than the list keeps
-            unspin(mem, pcp + c.P_LOCK)
-            give_back_to_zone(mem, cpu, zone_id, pfn, order)
-            return
-    pcp_push(mem, pcp, index, order, pfn)
+        drained = drain_some(mem, cpu, zone_of_word(w0), pcp, drain_count(mem, pcp))
+    seen = take_back(mem, pfn, order, w0, w1, list_label(cpu))
+    if seen < 0:
+        unspin(mem, pcp + c.P_LOCK)
+        return refuse_free(mem, cpu, -seen, pfn, order)
+    note_free(mem, cpu, pfn, order, seen, w1)
+    if wants_poison(seen):
+        retire_block(mem, cpu, pfn, order)
+    else:
+        fill_on_free(mem, pfn, order)
+        pcp_push(mem, pcp, index, order, pfn)
     mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] + (1 << order)
     mem[pcp + c.P_FACTOR] = mem[pcp + c.P_FACTOR] >> 1
     unspin(mem, pcp + c.P_LOCK)
     if drained > 0:
-        wake_waiters(mem, cpu, zone_at(mem, zone_id))
+        wake_waiters(mem, cpu, zone_at(mem, zone_of_word(w0)))
+    return 0
 
 
 @unit
@@ -268,72 +317,22 @@ def refuse_free(mem: Memory, cpu: Cpu, code: int, pfn: Pfn, order: Order) -> int
 @hot
 def free_pages_of(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
     """Free a block, checking that ``owner`` holds it (0: any owner). Returns 0 or E_STATE."""
-    w0 = claim_for_free(mem, pfn, order, cpu, owner)
-    if w0 < 0:
-        return refuse_free(mem, cpu, -w0, pfn, order)
-    event(mem, cpu, c.EV_FREE)
-    record(mem, cpu, c.OP_FREE, order, pfn, owner)
-    if detail_of(w0) & c.CPU_MASK != cpu:
-        event(mem, cpu, c.EV_REMOTE_FREE)
-    if wants_poison(w0):
-        retire_block(mem, cpu, pfn, order)
-        return 0
-    fill_on_free(mem, pfn, order)
-    give_back(mem, cpu, zone_of_word(w0), pfn, order)
-    return 0
+    if not in_range(mem, pfn):
+        return refuse_free(mem, cpu, c.M_OUT_OF_RANGE, pfn, order)
+    d = descriptor_at(mem, pfn)
+    w0 = load(mem, d)  # two reads may be torn: the swap compares both and fails
+    w1 = load_relaxed(mem, d + 1)
+    if free_problem(w0, w1, order, owner) != 0:
+        return refuse_free(mem, cpu, misuse_of(mem, pfn, w0, w1, order, owner), pfn, order)
+    if pcp_keeps(mem, order):
+        pcp = own_pcp(mem, cpu, zone_of_word(w0))
+        if try_spin(mem, pcp + c.P_LOCK, cpu):
+            return free_to_pcp(mem, cpu, pcp, pfn, order, w0, w1)
+        event(mem, cpu, c.EV_PCP_MISS)
+    return free_to_zone(mem, cpu, pfn, order, w0, w1)
 
 
 @hot
 def free_pages(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> int:
     """Free what ``alloc_pages`` gave. Returns 0, or E_STATE for a misuse (reported, not done)."""
     return free_pages_of(mem, cpu, pfn, order, 0)
-
-
-@kernel
-def arm_wake(mem: Memory) -> int:
-    """Make H_WAKE odd, so that the next free wakes us; returns what to sleep on."""
-    while True:
-        ticket = load(mem, c.H_WAKE)
-        if ticket & 1 != 0 or cas(mem, c.H_WAKE, ticket, ticket + 1):
-            return ticket | 1
-        relax(mem)
-
-
-@unit
-def alloc_pages_wait(
-    mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, rounds: int
-) -> Pfn:
-    """``alloc_pages`` that sleeps for memory, at most ``rounds`` times (50 ms each natively)."""
-    pfn = alloc_pages(mem, cpu, order, mt, owner)
-    if pfn != c.E_NOMEM:
-        return pfn
-    seat = 1 << cpu
-    left = rounds
-    # A slot has one seat: of the processes that share it, one sits and the others wait for it.
-    while left > 0 and fetch_or(mem, c.H_WAITERS, seat) & seat != 0:
-        give_way(mem)
-        left -= 1
-    if left == 0:
-        return pfn
-    pfn = wait_seated(mem, cpu, order, mt, owner, left)
-    fetch_and(mem, c.H_WAITERS, ~seat)
-    return pfn
-
-
-@kernel
-def wait_seated(
-    mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, rounds: int
-) -> Pfn:
-    """Sleep and retry, announced in H_WAITERS."""
-    pfn: Pfn = c.E_NOMEM
-    left = rounds
-    while left > 0 and load(mem, c.H_STOP) == 0:
-        ticket = arm_wake(mem)
-        # Tries again after the announcement, and drains every CPU's list on the way.
-        pfn = alloc_pages(mem, cpu, order, mt, owner)
-        if pfn != c.E_NOMEM:
-            break
-        event(mem, cpu, c.EV_WAIT)
-        wait(mem, c.H_WAKE, ticket)
-        left -= 1
-    return pfn

@@ -16,10 +16,12 @@ from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.fault_injection import faultless
 from shmalloc.kernels.fill import fill_on_free, intact_on_alloc
 from shmalloc.kernels.lock import lock, unlock
-from shmalloc.kernels.pages import give, refuse_free, wake_waiters
+from shmalloc.kernels.pages import give, refuse_free
 from shmalloc.kernels.pcp import may_take
 from shmalloc.kernels.poison import retire_block
 from shmalloc.kernels.reporting import event, record
+from shmalloc.kernels.slots import label
+from shmalloc.kernels.waiters import wake_waiters
 from shmalloc.kernels.zone import zone_at, zonelist_length, zonelist_zone
 from shmalloc.units import Cpu, Memory, Migratetype, Order, Owner, WordIndex, ZoneId
 from shmalloc.words import fixed
@@ -68,7 +70,7 @@ def bulk_from_zone(
     zone = zone_at(mem, zone_id)
     lock(mem, zone + c.Z_LOCK, cpu)
     while got < count and may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, cpu, order, mt)
+        pfn = rmqueue(mem, zone, cpu, order, mt, label(mem, cpu))
         if pfn < 0:
             break
         mem[out + got] = pfn

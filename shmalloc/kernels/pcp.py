@@ -9,9 +9,14 @@ A list for each order 0..3 and migratetype, and one for whole pageblocks. LIFO, 
 last, still in the cache, is allocated next. Blocks on a list are in state PCP, never FREE: no merge
 can take them. Refill and drain move a batch under one hold of the zone lock.
 
-The lock: owners only ``try_spin`` and go to the zone if it is held (by a process that shares the
-slot, or a remote drainer); only a drainer waits. Order of locks: P_LOCK, then the zone's.
-Everything in the structure is plain data under P_LOCK.
+A block bears the label of these lists (``list_label``) if and only if it is on one of them or the
+lock is held: every swap to that label or from it is made under P_LOCK. So the descriptors say what
+is on the lists of a CPU, when any of its users died (recover_pages.py). Under the lock, swap and
+list operation may come in either order.
+
+The lock: users only ``try_spin`` and go to the zone if it is held (by another process on the CPU,
+or a remote drainer); only a drainer waits. Order of locks: P_LOCK, then the zone's. Everything in
+the structure is plain data under P_LOCK.
 
 Auto-tuning follows Linux: refills double (P_FACTOR) while no block is freed and raise P_HIGH
 towards P_HIGH_MAX; ``pcp_decay`` lowers it again.
@@ -21,18 +26,15 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
-from shmalloc.kernels.bits import mt_of, next_word, order_of, zone_of_word
 from shmalloc.kernels.buddy import free_block
-from shmalloc.kernels.descriptor import page_state, transition
 from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.lists import get_link, node_of, pfn_of, set_link
 from shmalloc.kernels.lock import lock, owner_word, unlock, unspin
 from shmalloc.kernels.reporting import event, record
-from shmalloc.kernels.slots import label
+from shmalloc.kernels.slots import list_label
 from shmalloc.kernels.zone import zone_at
 from shmalloc.units import (
     Cpu,
-    Label,
     Memory,
     Migratetype,
     Order,
@@ -115,25 +117,6 @@ def pcp_pop(mem: Memory, pcp: PcpWords, index: int, order: Order) -> Pfn:
 
 
 @kernel
-def pcp_top(mem: Memory, pcp: PcpWords, index: int) -> Pfn:
-    """The block that ``pcp_pop`` would take, or E_NOMEM; P_LOCK held."""
-    length = mem[pcp + c.P_LENGTH + index]
-    if length == 0:
-        return c.E_NOMEM
-    if fixed(mem, c.H_PCP_FORM) == c.PCP_ARRAY:
-        return mem[pcp + c.P_ARRAYS + index * fixed(mem, c.H_PCP_CAPACITY) + length - 1]
-    return pfn_of(mem, mem[pcp + c.P_HEAD + index])
-
-
-@kernel
-def set_holder(mem: Memory, pfn: Pfn, holder: Label) -> bool:
-    """Label a block in state PCP with its new holder."""
-    w0 = page_state(mem, pfn)
-    word = next_word(w0, c.T_PCP, order_of(w0), zone_of_word(w0), mt_of(w0), holder)
-    return transition(mem, pfn, w0, word | (w0 & c.POISON_BIT))
-
-
-@kernel
 def refill_count(mem: Memory, zone: ZoneWords, pcp: PcpWords, index: int) -> int:
     """How many blocks to fetch: a batch, doubled while none is freed, one if memory is short.
 
@@ -173,7 +156,7 @@ def refill(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, index: int) ->
     got = 0
     lock(mem, zone + c.Z_LOCK, cpu)
     while got < want and may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, cpu, order, mt)
+        pfn = rmqueue(mem, zone, cpu, order, mt, list_label(cpu))
         if pfn < 0:
             break
         pcp_push(mem, pcp, index, order, pfn)
@@ -221,26 +204,18 @@ def drain_some(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, pages: int
 
 
 @unit
-def drain_everything(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, victim: Cpu) -> int:
-    """Give every block on ``victim``'s lists back; P_LOCK held. Returns pages given.
-
-    A block is relabelled before it leaves another CPU's list: if we die while holding it, recovery
-    finds it by our label, and cuts a list whose first blocks bear a foreign label. The label of its
-    owner would not tell it from a block that the owner, alive, holds off its list.
-    """
+def drain_everything(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords) -> int:
+    """Give every block on the lists at ``pcp`` back; P_LOCK held. Returns pages given."""
     zone = zone_at(mem, zone_id)
     given = 0
     lock(mem, zone + c.Z_LOCK, cpu)
     for index in range(c.PCP_LISTS):
         order = pcp_order(mem, index)
-        pfn = pcp_top(mem, pcp, index)
+        pfn = pcp_pop(mem, pcp, index, order)
         while pfn >= 0:
-            if victim != cpu:
-                set_holder(mem, pfn, label(mem, cpu))
-            pcp_pop(mem, pcp, index, order)
             free_block(mem, zone, cpu, pfn, order)
             given += 1 << order
-            pfn = pcp_top(mem, pcp, index)
+            pfn = pcp_pop(mem, pcp, index, order)
     unlock(mem, zone + c.Z_LOCK)
     record(mem, cpu, c.OP_DRAIN, 0, zone_id, given)
     return given
@@ -268,7 +243,7 @@ def drain_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
         if spin_for_drain(mem, pcp + c.P_LOCK, cpu):
-            given += drain_everything(mem, cpu, zone_id, pcp, victim)
+            given += drain_everything(mem, cpu, zone_id, pcp)
             unspin(mem, pcp + c.P_LOCK)
     if victim != cpu:
         event(mem, cpu, c.EV_REMOTE_DRAIN)

@@ -86,7 +86,7 @@ def poison_free_page(mem: Memory, zone: ZoneWords, cpu: Cpu, head: Pfn, pfn: Pfn
     if carve(mem, zone, cpu, head, pfn, 0) < 0:
         return c.E_STATE
     mt = mt_of(page_state(mem, pfn))
-    if take_block(mem, zone, cpu, pfn, 0, c.T_POISONED, mt) < 0:
+    if take_block(mem, zone, cpu, pfn, 0, c.T_POISONED, mt, 0) < 0:
         return c.E_STATE
     unmanage(mem, zone, 1)
     return 0

@@ -40,7 +40,7 @@ from shmalloc.kernels.recover_objects import (
     settle_taken,
     sweep_sheaves,
 )
-from shmalloc.kernels.recover_pages import clear_lists, cut_lists, rebuild_zone, sweep_zone
+from shmalloc.kernels.recover_pages import rebuild_lists, rebuild_zone, sweep_zone
 from shmalloc.kernels.reporting import cpu_at, event
 from shmalloc.kernels.slab_format import give_pages_back
 from shmalloc.kernels.slots import is_dead
@@ -125,7 +125,10 @@ def release_locks(mem: Memory, cpu: Cpu) -> None:
     wake_sleepers(mem)  # first: a lock that we wait for may be kept for one of the dead
     for victim in range(fixed(mem, c.H_CPUS)):
         if is_dead(mem, victim):
-            release_pages(mem, cpu, victim)
+            release_zones(mem, cpu, victim)
+    for victim in range(fixed(mem, c.H_CPUS)):
+        if is_dead(mem, victim):
+            release_lists(mem, cpu, victim)
     for victim in range(fixed(mem, c.H_CPUS)):
         if is_dead(mem, victim):
             release_nodes(mem, cpu, victim)
@@ -138,22 +141,24 @@ def release_locks(mem: Memory, cpu: Cpu) -> None:
 
 
 @kernel
-def release_pages(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
-    """Take over the locks of zones and per-CPU lists that the dead held, and release them."""
+def release_zones(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
+    """Take over the locks of zones that the dead held, and release them."""
     for zone_id in range(fixed(mem, c.H_ZONES)):
         zone = zone_at(mem, zone_id)
         if take_over(mem, zone + c.Z_LOCK, cpu, victim):
             rebuild_zone(mem, cpu, zone)
             unlock(mem, zone + c.Z_LOCK)
+
+
+@kernel
+def release_lists(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
+    """The same for the locks of per-CPU page lists; no lock of a zone is left with the dead."""
     for owner in range(fixed(mem, c.H_CPUS)):
         for zone_id in range(fixed(mem, c.H_ZONES)):
-            pcp = pcp_at(mem, owner, zone_id)
-            if take_over(mem, pcp + c.P_LOCK, cpu, victim):
-                if is_dead(mem, owner):
-                    clear_lists(mem, pcp)  # its blocks are found by label
-                else:
-                    cut_lists(mem, pcp, owner)
-                unspin(mem, pcp + c.P_LOCK)
+            at = pcp_at(mem, owner, zone_id) + c.P_LOCK
+            if take_over(mem, at, cpu, victim):
+                rebuild_lists(mem, cpu, owner, zone_id)
+                unspin(mem, at)
 
 
 @kernel

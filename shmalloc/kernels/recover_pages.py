@@ -6,8 +6,7 @@ everything else (lists, counters) is discarded and rebuilt. Labels tell what the
 
     zone        heads inside of a FREE or ISOLATED block: a split, a merge or a range was under
                 way, they become tails; ISOLATED: back to FREE; types: what the pageblock says
-    lists       of the dead: emptied, its blocks are found by label; of a living CPU whose lists the
-                dead was draining: cut behind the blocks that bear another label
+    lists       of a CPU whose lock the dead held: every block with their label (pcp.py)
     sweep       blocks in state PCP, and pages on the way from or to a slab, with the label of the
                 dead; pageblocks that it had isolated
 
@@ -49,15 +48,15 @@ from shmalloc.kernels.descriptor import (
     transition_owned,
 )
 from shmalloc.kernels.fill import fill_on_free
-from shmalloc.kernels.lists import get_link, list_init, node_of, set_link
-from shmalloc.kernels.lock import lock, unlock, unspin
-from shmalloc.kernels.pages import wake_waiters
-from shmalloc.kernels.pcp import counted_pages, pcp_at, pcp_order, pcp_top, spin_for_drain
-from shmalloc.kernels.poison import unmanage
+from shmalloc.kernels.lists import list_init, node_of, set_link
+from shmalloc.kernels.lock import lock, unlock
+from shmalloc.kernels.pcp import pcp_at, pcp_index, pcp_push
+from shmalloc.kernels.poison import retire_block, unmanage
 from shmalloc.kernels.reporting import report
-from shmalloc.kernels.slots import label, label_cpu
+from shmalloc.kernels.slots import label, list_label
+from shmalloc.kernels.waiters import wake_waiters
 from shmalloc.kernels.zone import account, block_mt, descriptor_at, isolator_of, zone_at
-from shmalloc.units import Cpu, Memory, PcpWords, Pfn, Word0, WordIndex, ZoneId, ZoneWords
+from shmalloc.units import Cpu, Memory, PcpWords, Pfn, Word0, ZoneId, ZoneWords
 from shmalloc.words import fixed, load2, store_relaxed
 
 
@@ -185,9 +184,38 @@ def merge_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
         pfn += block_span(w0)
 
 
+@unit
+def rebuild_lists(mem: Memory, cpu: Cpu, owner: Cpu, zone_id: ZoneId) -> None:
+    """Rebuild the lists of CPU ``owner`` in one zone from the labels; P_LOCK taken over.
+
+    The zone's lock is not needed: a block with that label keeps it while we hold P_LOCK, so at no
+    moment does another head cover it.
+    """
+    pcp = pcp_at(mem, owner, zone_id)
+    clear_lists(mem, pcp)
+    zone = zone_at(mem, zone_id)
+    pfn = fixed(mem, zone + c.Z_START)
+    while pfn < fixed(mem, zone + c.Z_END):
+        w0 = page_state(mem, pfn)
+        if type_of(w0) == c.T_PCP and detail_of(w0) == list_label(owner):
+            relist_block(mem, cpu, pcp, pfn, w0)
+        pfn += block_span(w0)
+
+
+@kernel
+def relist_block(mem: Memory, cpu: Cpu, pcp: PcpWords, pfn: Pfn, w0: Word0) -> None:
+    """Put a block back on its list, filled anew; or retire it, if its page is marked for poison."""
+    order = order_of(w0)
+    if wants_poison(w0):
+        retire_block(mem, cpu, pfn, order)
+        return
+    fill_on_free(mem, pfn, order)
+    pcp_push(mem, pcp, pcp_index(mem, order, mt_of(w0)), order, pfn)
+
+
 @kernel
 def clear_lists(mem: Memory, pcp: PcpWords) -> None:
-    """Forget every block on the lists of a dead CPU; its P_LOCK held."""
+    """Empty the lists of a CPU; its P_LOCK held."""
     for index in range(c.PCP_LISTS):
         mem[pcp + c.P_LENGTH + index] = 0
         mem[pcp + c.P_HEAD + index] = 0
@@ -195,57 +223,13 @@ def clear_lists(mem: Memory, pcp: PcpWords) -> None:
 
 
 @unit
-def cut_lists(mem: Memory, pcp: PcpWords, owner: Cpu) -> None:
-    """Recount the lists of ``owner``, alive, without the blocks that its dead drainer had taken.
-
-    P_LOCK taken over. A drainer relabels the first block before it takes it off, so a first block
-    with another label is not on the list any more, wherever the kill came.
-    """
-    counted = 0
-    for index in range(c.PCP_LISTS):
-        order = pcp_order(mem, index)
-        if fixed(mem, c.H_PCP_FORM) == c.PCP_LIST:
-            mem[pcp + c.P_LENGTH + index] = chain_length(mem, mem[pcp + c.P_HEAD + index])
-        pfn = pcp_top(mem, pcp, index)
-        while pfn >= 0 and not is_held_by(page_state(mem, pfn), owner):
-            mem[pcp + c.P_LENGTH + index] = mem[pcp + c.P_LENGTH + index] - 1
-            if fixed(mem, c.H_PCP_FORM) == c.PCP_LIST:
-                mem[pcp + c.P_HEAD + index] = get_link(mem, node_of(mem, pfn) + 1)
-            pfn = pcp_top(mem, pcp, index)
-        counted += mem[pcp + c.P_LENGTH + index] * counted_pages(order)
-    mem[pcp + c.P_COUNT] = counted
-
-
-@kernel
-def chain_length(mem: Memory, node: WordIndex) -> int:
-    """Blocks on a per-CPU list in list form."""
-    length = 0
-    while node != 0:
-        length += 1
-        node = get_link(mem, node + 1)
-    return length
-
-
-@kernel
-def is_held_by(w0: Word0, owner: Cpu) -> bool:
-    """Whether a descriptor says: in state PCP, with slot ``owner``."""
-    return type_of(w0) == c.T_PCP and label_cpu(detail_of(w0)) == owner
-
-
-@unit
 def sweep_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu) -> int:
-    """Give a zone back the blocks that a dead CPU held, on its lists or off; returns pages."""
+    """Give a zone back the blocks that a dead CPU had in its hands; returns pages."""
     zone = zone_at(mem, zone_id)
-    pcp = pcp_at(mem, victim, zone_id)
-    held = spin_for_drain(mem, pcp + c.P_LOCK, cpu)  # not if unplugged: then it is empty
-    if held:
-        clear_lists(mem, pcp)
     lock(mem, zone + c.Z_LOCK, cpu)
     end_isolations(mem, cpu, zone, victim)
     given = sweep_blocks(mem, cpu, zone, victim)
     unlock(mem, zone + c.Z_LOCK)
-    if held:
-        unspin(mem, pcp + c.P_LOCK)
     wake_waiters(mem, cpu, zone)
     return given
 
@@ -271,7 +255,7 @@ def sweep_blocks(mem: Memory, cpu: Cpu, zone: ZoneWords, victim: Cpu) -> int:
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         # Pages on their way from or to a slab are ALLOCATED by OWNER_SLAB, held by one CPU only.
         loose = type_of(w0) == c.T_PCP or (type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB)
-        if loose and label_cpu(detail_of(w0)) == victim:
+        if loose and detail_of(w0) == label(mem, victim):
             given += block_span(w0)
             sweep_block(mem, cpu, zone, pfn)
             pfn = start_of(mem, pfn)

@@ -31,7 +31,7 @@ from shmalloc.words import cas, cas2, fetch_add, fixed, load, store
 
 @kernel
 def label(mem: Memory, cpu: Cpu) -> Label:
-    """The mark of a page that this life of the slot holds: 10 bits of cpu, 24 of the epoch.
+    """The mark of a page that this life of the slot holds: 12 bits of cpu, 21 of the epoch.
 
     The epoch cannot change while a kernel of the slot runs.
     """
@@ -48,8 +48,18 @@ def label_of_life(life: Owner) -> Label:
 
 @kernel
 def label_cpu(detail: Int) -> Cpu:
-    """The slot of a label."""
-    return detail & c.CPU_MASK
+    """The slot of the label of a life."""
+    return detail & c.CLAIM_MASK
+
+
+@kernel
+def list_label(cpu: Cpu) -> Label:
+    """The mark of a block on the per-CPU lists of ``cpu``.
+
+    Written and replaced only under that P_LOCK: a block bears it if and only if it is on a list,
+    or on its way to one or from one under the lock (pcp.py).
+    """
+    return c.LABEL_ON_LIST | cpu
 
 
 @kernel

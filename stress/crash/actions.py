@@ -19,12 +19,14 @@ from shmalloc.kernels.contig import (
 )
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernels.lock import owner_word
-from shmalloc.kernels.pages import alloc_pages, alloc_pages_wait, arm_wake, free_pages
+from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
+from shmalloc.kernels.pages_wait import alloc_pages_wait
 from shmalloc.kernels.pcp import drain_all, drain_cpu, pcp_decay
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reap import adopt_pages
 from shmalloc.kernels.recover import recover
+from shmalloc.kernels.waiters import arm_wake
 from shmalloc.units import Cpu, Memory, Order, Pfn
 from shmalloc.words import fetch_and, fetch_or
 from stress.programs.held import (

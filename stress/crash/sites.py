@@ -25,6 +25,7 @@ from shmalloc.kernels import (
     kmalloc,
     pages,
     pages_bulk,
+    pages_wait,
     pcp,
     poison,
     reap,
@@ -42,7 +43,7 @@ WRITING_WORDS = frozenset({
     "wake", "wait",
 })  # fmt: skip
 PUBLIC: tuple[Kernel, ...] = (
-    pages.alloc_pages, pages.alloc_pages_wait, pages_bulk.alloc_bulk, pages.free_pages,
+    pages.alloc_pages, pages_wait.alloc_pages_wait, pages_bulk.alloc_bulk, pages.free_pages,
     pages.free_pages_of, pages_bulk.free_bulk, pcp.drain_all, pcp.drain_cpu, pcp.pcp_decay,
     poison.poison_page, contig.isolate_range, contig.unisolate_range, contig.alloc_contig_range,
     contig.free_contig_range, contig.offline_range, contig.online_range, hotplug.unplug_cpu,
@@ -81,7 +82,7 @@ LEFT_OUT: dict[Kernel, str] = {
 
 # Calls that happen only then.
 ONLY_THEN: dict[tuple[Kernel, Kernel], str] = {
-    (pages.alloc_slow, poison.retire_block): "a free block was written to: a violation",
+    (pages.give_intact, poison.retire_block): "a free block was written to: a violation",
     (pages_bulk.alloc_bulk, poison.retire_block): "a free block was written to: a violation",
 }
 

@@ -17,8 +17,9 @@ from shmalloc.caches import Cache
 from shmalloc.kernels.cache_bulk import cache_alloc_bulk, cache_free_bulk
 from shmalloc.kernels.contig import alloc_contig_range, free_contig_range
 from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot
-from shmalloc.kernels.pages import alloc_pages, alloc_pages_wait, free_pages
+from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
+from shmalloc.kernels.pages_wait import alloc_pages_wait
 
 OWNER = 7
 BULK_BLOCKS = 12

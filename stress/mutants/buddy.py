@@ -177,7 +177,7 @@ MUTANTS = (
         (("    if transition2(mem, pfn, w0, w1, taken | (w0 & c.POISON_BIT), 0):\n"
           "        return w0\n",
           "    if transition(mem, pfn, w0, taken | (w0 & c.POISON_BIT)):\n"
-          "        cas(mem, d + 1, w1, 0)\n        return w0\n"),),
+          "        cas(mem, descriptor_at(mem, pfn) + 1, w1, 0)\n        return w0\n"),),
         "the two-word swap of a free made two: between them the page has no owner and names its old"
         " owner, which is where a free block's list link may be",
         "X_WALKER", ("buddy-merge-walk", "buddy"), ("pfn-walker",),

@@ -6,17 +6,19 @@ from stress.mutants.mutant import JITTER, LOOKS_AGAIN, OFTEN, Mutant
 
 PCP = "shmalloc/kernels/pcp.py"
 PAGES = "shmalloc/kernels/pages.py"
+WAIT = "shmalloc/kernels/pages_wait.py"
+WAITERS = "shmalloc/kernels/waiters.py"
 HOTPLUG = "shmalloc/kernels/hotplug.py"
 
 MUTANTS = (
     Mutant(
         "drain-looks-at-counts", PCP,
         (("        if spin_for_drain(mem, pcp + c.P_LOCK, cpu):\n"
-          "            given += drain_everything(mem, cpu, zone_id, pcp, victim)\n           "
+          "            given += drain_everything(mem, cpu, zone_id, pcp)\n           "
           " unspin",
           "        if load_relaxed(mem, pcp + c.P_COUNT) > 0"
           " and spin_for_drain(mem, pcp + c.P_LOCK, cpu):\n"
-          "            given += drain_everything(mem, cpu, zone_id, pcp, victim)\n           "
+          "            given += drain_everything(mem, cpu, zone_id, pcp)\n           "
           " unspin"),),
         "a drain passes over lists that look empty without their lock: a refill that has pushed and"
         " not yet counted keeps its pages from a process that needs all of them",
@@ -28,7 +30,7 @@ MUTANTS = (
     Mutant(
         "pcp-lock-not-needed", PAGES,
         (("    if not try_spin(mem, pcp + c.P_LOCK, cpu):\n        event(mem, cpu, c.EV_PCP_MISS)\n"
-          "        return take_from_zone(mem, cpu, zone_id, order, mt)\n",
+          "        return alloc_from_zone(mem, cpu, zone_id, order, mt, owner)\n",
           "    try_spin(mem, pcp + c.P_LOCK, cpu)\n"),),
         "an allocation goes on although it did not get the lock of the list: two processes that"
         " share a slot, or the owner and a drainer, pop the same block",
@@ -38,9 +40,10 @@ MUTANTS = (
     ),
     Mutant(
         "pcp-unlock-early", PAGES,
-        (("    pcp_push(mem, pcp, index, order, pfn)\n"
+        (("        fill_on_free(mem, pfn, order)\n        pcp_push(mem, pcp, index, order, pfn)\n"
           "    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] + (1 << order)\n",
-          "    unspin(mem, pcp + c.P_LOCK)\n    pcp_push(mem, pcp, index, order, pfn)\n"
+          "        unspin(mem, pcp + c.P_LOCK)\n        fill_on_free(mem, pfn, order)\n"
+          "        pcp_push(mem, pcp, index, order, pfn)\n"
           "    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] + (1 << order)\n"),
          ("    mem[pcp + c.P_FACTOR] = mem[pcp + c.P_FACTOR] >> 1\n"
           "    unspin(mem, pcp + c.P_LOCK)\n",
@@ -96,11 +99,16 @@ MUTANTS = (
     ),
     Mutant(
         "type-before-pcp-lock", PAGES,
-        (("    pcp = own_pcp(mem, cpu, zone_id)\n    if not pcp_keeps(mem, order):\n",
-          "    pcp = own_pcp(mem, cpu, zone_id)\n    mt = block_mt(mem, pfn)\n"
-          "    if not pcp_keeps(mem, order):\n"),
-         ("        mt = block_mt(mem, pfn)\n        if mt == c.MT_ISOLATE",
-          "        if mt == c.MT_ISOLATE")),
+        (("        pcp = own_pcp(mem, cpu, zone_of_word(w0))\n",
+          "        pcp = own_pcp(mem, cpu, zone_of_word(w0))\n"
+          "        mt = block_mt(mem, pfn)\n"),
+         ("            return free_to_pcp(mem, cpu, pcp, pfn, order, w0, w1)\n",
+          "            return free_to_pcp(mem, cpu, pcp, pfn, order, w0, w1, mt)\n"),
+         ("order: Order, w0: Word0, w1: Word1\n) -> int:\n    \"\"\"Free a block that was seen as"
+          " (w0, w1) to the CPU",
+          "order: Order, w0: Word0, w1: Word1,\n    mt: Migratetype\n) -> int:\n"
+          "    \"\"\"Free a block that was seen as (w0, w1) to the CPU"),
+         ("    mt = block_mt(mem, pfn)\n    if keeps_off_list", "    if keeps_off_list")),
         "a free reads the type of its pageblock before it has the lock of its list: isolated and"
         " drained in between, the page hides from the isolation",
         "I_PCP_COUNT", ("contig-isolate-free",), ("contig", "slabmix"), (*OFTEN, *JITTER),
@@ -109,23 +117,23 @@ MUTANTS = (
     ),
     Mutant(
         "isolated-page-on-a-list", PAGES,
-        (("        if mt == c.MT_ISOLATE or load_relaxed(mem, c.H_WAITERS) > 0:\n",
-          "        if load_relaxed(mem, c.H_WAITERS) > 0:\n"),),
+        (("    if mt == c.MT_ISOLATE or load_relaxed(mem, c.H_WAITERS) > 0:\n",
+          "    if load_relaxed(mem, c.H_WAITERS) > 0:\n"),),
         "a page of an isolated pageblock is kept on a per-CPU list, for which it has no number",
         "I_PCP_COUNT", ("contig-isolate-free", "contig"), ("contig",),
         precedent="B4 remove pcppage migratetype caching",
     ),
     Mutant(
         "free-hides-from-waiter", PAGES,
-        (("        if mt == c.MT_ISOLATE or load_relaxed(mem, c.H_WAITERS) > 0:\n",
-          "        if mt == c.MT_ISOLATE:\n"),),
+        (("    if mt == c.MT_ISOLATE or load_relaxed(mem, c.H_WAITERS) > 0:\n",
+          "    if mt == c.MT_ISOLATE:\n"),),
         "a free puts its page on a list although a process sleeps for memory, and wakes no one",
         "I_PROGRESS", ("wait-list-wake", "wait"),
         unseen="a sleeper wakes every 50 ms natively and drains all lists",
         precedent="P10 the sleeper is never woken",
     ),
     Mutant(
-        "arm-late", PAGES,
+        "arm-late", WAIT,
         (("        ticket = arm_wake(mem)\n"
           "        # Tries again after the announcement,"
           " and drains every CPU's list on the way.\n"
@@ -140,9 +148,9 @@ MUTANTS = (
         precedent="P10 the sleeper is never woken",
     ),
     Mutant(
-        "counted-after-look", PAGES,
+        "counted-after-look", WAIT,
         (("    while left > 0 and fetch_or(mem, c.H_WAITERS, seat) & seat != 0:\n",
-          "    while left > 0 and load_relaxed(mem, c.H_WAITERS) & seat != 0:\n"),
+          "    while left > 0 and load(mem, c.H_WAITERS) & seat != 0:\n"),
          ("        event(mem, cpu, c.EV_WAIT)\n        wait(mem, c.H_WAKE, ticket)\n",
           "        event(mem, cpu, c.EV_WAIT)\n        fetch_or(mem, c.H_WAITERS, 1 << cpu)\n"
           "        wait(mem, c.H_WAKE, ticket)\n")),
@@ -167,7 +175,7 @@ MUTANTS = (
         precedent="P10 the sleeper is never woken",
     ),
     Mutant(
-        "wake-only-one", PAGES,
+        "wake-only-one", WAITERS,
         (("            wake(mem, c.H_WAKE, c.MAX_CPUS)\n",
           "            wake(mem, c.H_WAKE, 1)\n"),),
         "a free that disarms the word wakes one sleeper; the others sleep on a value that is gone"
@@ -179,9 +187,9 @@ MUTANTS = (
         "zone-taken-unlocked", PAGES,
         (("    pfn: Pfn = c.E_NOMEM\n    lock(mem, zone + c.Z_LOCK, cpu)\n    if may_take",
           "    pfn = c.E_NOMEM\n    if may_take"),
-         ("        pfn = rmqueue(mem, zone, cpu, order, mt)\n"
+         ("        pfn = rmqueue(mem, zone, cpu, order, mt, label(mem, cpu))\n"
           "    unlock(mem, zone + c.Z_LOCK)\n    return pfn\n",
-          "        pfn = rmqueue(mem, zone, cpu, order, mt)\n    return pfn\n")),
+          "        pfn = rmqueue(mem, zone, cpu, order, mt, label(mem, cpu))\n    return pfn\n")),
         "an allocation past the lists takes from the zone without its lock",
         "I_LIST_LINKS", ("buddy-alloc-alloc", "buddy"), ("orders", "churn"),
     ),

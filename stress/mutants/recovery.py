@@ -68,9 +68,9 @@ MUTANTS = (
         workloads=PAGES, run_options=KILLS,
     ),
     Mutant(
-        "recovery-trusts-pcp-count", REBUILD,
-        (("    mem[pcp + c.P_COUNT] = counted\n", ""),),
-        "recovery believes the count of a living CPU's lists, of which the dead was draining one",
+        "recovery-trusts-pcp-lists", RECOVER,
+        (("                rebuild_lists(mem, cpu, owner, zone_id)\n", ""),),
+        "recovery opens the per-CPU lists that the dead had locked, and believes them",
         "I_PCP_COUNT", ("crash:pages-drain-cpu",),
         workloads=("churn", "hotplug"), run_options=DENSE,
     ),
@@ -112,8 +112,8 @@ MUTANTS = (
         "recovery-forgets-hand", REBUILD,
         (("type_of(w0) == c.T_PCP or (type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB)\n",
           "type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB\n"),),
-        "blocks that the dead had in its hands, or on its lists, are on no list for ever",
-        "I_TEARDOWN", ("crash:pages-order-0",), workloads=PAGES, run_options=KILLS,
+        "blocks that the dead had in its hands are on no list for ever",
+        "I_TEARDOWN", ("crash:pages-order-4",), workloads=PAGES, run_options=KILLS,
     ),
     Mutant(
         "recovery-forgets-slab-pages", REBUILD,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.kernels.pages import alloc_pages_wait, arm_wake
+from shmalloc.kernels.pages_wait import alloc_pages_wait
 from shmalloc.kernels.pcp import drain_cpu
 from shmalloc.kernels.reporting import report
+from shmalloc.kernels.waiters import arm_wake
 from shmalloc.units import Cpu, Memory, Pfn
 from shmalloc.words import fetch_and, fetch_or, wait
 from stress.machine.program import Program

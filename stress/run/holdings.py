@@ -106,7 +106,7 @@ class HoldingsReader:
         """Whether a dead slot, not recovered yet, was in the middle of something.
 
         It held a lock, had announced an intent, was changing a CPU or waiting for memory, or had a
-        block in its hands: in state PCP and on none of its lists, or on the way from or to a slab.
+        block in its hands: in state PCP with its label, or on the way from or to a slab.
         A lower bound: others may have taken over its locks already.
         """
         slot = self._layout.cpu(cpu)
@@ -129,11 +129,7 @@ class HoldingsReader:
         label = _label(cpu, epoch)
         if ((kind == c.T_ALLOCATED) & (word1 == cs.OWNER_SLAB) & (detail == label)).any():
             return True
-        kept = int(((kind == c.T_PCP) & (detail & c.CPU_MASK == cpu)).sum())
-        zones = range(len(self._layout.geometry.zones))
-        lists = [self._layout.pcp(cpu, z) + c.P_LENGTH for z in zones]
-        listed = sum(int(self._ram.array[at : at + c.PCP_LISTS].sum()) for at in lists)
-        return kept > listed
+        return bool(((kind == c.T_PCP) & (detail == label)).any())
 
     def holdings(self, cpu: int, epoch: int) -> Holdings:
         """Blocks and pages with the label of this life; pages that the owner map says are its."""

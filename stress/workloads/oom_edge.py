@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.kernels.pages import alloc_pages_wait
+from shmalloc.kernels.pages_wait import alloc_pages_wait
 from shmalloc.units import Cpu, Memory, Migratetype, WordIndex
 from shmalloc.words import fixed
 from stress.workloads.area import (

@@ -14,8 +14,9 @@ from shmalloc.kernels.contig import (
 )
 from shmalloc.kernels.descriptor import head_of
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
-from shmalloc.kernels.pages import alloc_pages, alloc_pages_wait, free_pages_of
+from shmalloc.kernels.pages import alloc_pages, free_pages_of
 from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
+from shmalloc.kernels.pages_wait import alloc_pages_wait
 from shmalloc.kernels.pcp import drain_all, drain_cpu, pcp_decay
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.walk import walk

@@ -21,8 +21,11 @@ claim of its own (forking.py).
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing import util
 from types import TracebackType
 from typing import Any
 
@@ -46,6 +49,7 @@ from shmalloc.structures.operations import StructureOperations
 
 DEFAULT_SIZE = "1GiB"
 SLOTS_PER_CORE = 4
+AFTER_QUEUES = -100  # multiprocessing's own finalizers send what is in queues, at -5
 
 _open_arenas: dict[int, Arena] = {}
 
@@ -103,18 +107,27 @@ class Arena(ArrayOperations, StructureOperations):
         return self.segment.owner
 
     def close(self) -> None:
-        """Give the CPU slot back and unmap; the owner removes the segment too. Repeatable."""
-        if self.segment.closed:
-            return
+        """Give the CPU slot back and unmap; the owner removes the segment too. Repeatable.
+
+        Views of the memory stay readable. Waits for other threads that are in a call; raises
+        ``MisuseError``, and stays open, if one of them does not come back.
+        """
+        with self._lock:
+            if self.segment.closed:
+                return
+            # A fork without Python's hooks only unmaps: slot and buffer belong to its parent. Other
+            # processes recover a slot whose kernel ended at a fault.
+            ours = self._pid == os.getpid() and not self.segment.ram.ended
+            self.segment.ram.wait_until_idle()
+            if ours:
+                self._free_buffer()
+            self.segment.stop()
         if _open_arenas.get(self.segment.id) is self:
             del _open_arenas[self.segment.id]
         try:
-            # A fork without Python's hooks only unmaps: slot and buffer belong to its parent. Other
-            # processes recover a slot whose kernel ended at a fault.
             when_waiting_long(self.segment.ram, None)
             forking.forget(self)
-            if self._pid == os.getpid() and not self.segment.ram.ended:
-                self._free_buffer()
+            if ours:
                 slots.release(self.segment, self.cpu, self.engine.name)
         finally:
             self.segment.close()
@@ -264,7 +277,16 @@ Structure.open_handle = staticmethod(open_structure)
 
 def _close_open_arenas() -> None:
     for arena in list(_open_arenas.values()):
-        arena.close()
+        with suppress(MisuseError):  # a daemon thread stays in a call: it dies with the process
+            arena.close()
+
+
+def _close_in_child(_: object = None) -> None:
+    """The processes of ``multiprocessing`` end by ``os._exit``, after finalizers of its own."""
+    util.Finalize(None, _close_open_arenas, exitpriority=AFTER_QUEUES)
 
 
 atexit.register(_close_open_arenas)
+util.register_after_fork(_close_open_arenas, _close_in_child)
+if multiprocessing.parent_process() is not None:
+    _close_in_child()

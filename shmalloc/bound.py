@@ -84,10 +84,14 @@ class Bound:
         """Make the builtins. Each face makes its own and calls the next one's."""
 
     def builtin(self, kernel: Callable[..., Any]) -> Builtin:
-        """``kernel`` over our segment: a callable that takes the CPU slot and its other ints."""
+        """``kernel`` over our segment: a callable that takes the CPU slot and its other ints.
+
+        What the claim is doing is written down in the segment, for those who recover it. So of all
+        threads only one is in a kernel; the others wait.
+        """
         geometry = self.segment.geometry
         fills = geometry.poison or geometry.zero  # a block may have megabytes
-        return self.engine.builtin(kernel, self.segment.ram, releases=fills)
+        return self.engine.builtin(kernel, self.segment.ram, releases=fills, alone=True)
 
     @property
     def name(self) -> str:
@@ -98,27 +102,36 @@ class Bound:
     def closed(self) -> bool:
         return self.segment.closed
 
-    def run(self, kernel: Callable[..., Any], *arguments: int) -> int:
-        """``kernel(mem, cpu, *arguments)`` on our slot. Raises ``MisuseError`` once closed."""
+    def run(self, kernel: Callable[..., Any], *arguments: int, alone: bool = True) -> int:
+        """``kernel(mem, cpu, *arguments)`` on our slot. Raises ``MisuseError`` once closed.
+
+        ``alone=False``: beside another thread's call, for a kernel that waits for what that does.
+        """
         self.check_open()
-        run = self.engine.call
+        run = self.engine.call_alone if alone else self.engine.call
         result = run(kernel, self.segment.ram, self.cpu, *arguments)
-        if self._rescuer.found:
-            self._finish_rescue()
+        self.finish_rescue()
         return result
 
     def settle(self, result: int, asked: str) -> int:
         """Do what is due after a builtin's call for the request ``asked``; ``result``."""
-        if self._rescuer.found:
-            self._finish_rescue()
+        self.finish_rescue()
         if result < 0:
             raise self.refused(result, asked)
         return result
 
-    def _finish_rescue(self) -> None:
+    def finish_rescue(self) -> None:
         """Finish the recovery that a call began when it waited for a lock of a dead process."""
-        self._rescuer.found = False
-        recovery.recover(self.segment, self.cpu, self.engine.name)
+        if self._rescuer.found:
+            self._rescuer.found = False
+            recovery.recover(self.segment, self.cpu, self.engine.name)
+
+    def recovers_dead(self) -> bool:
+        """Recover the dead, as memory is wanted that may be on their lists; whether there were any.
+
+        What they owned stays allocated: ``reap`` frees it.
+        """
+        return bool(recovery.recover(self.segment, self.cpu, self.engine.name))
 
     def _end_at_fault(self) -> None:
         """A kernel of ours ended in the middle: other processes recover what it has locked.

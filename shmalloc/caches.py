@@ -62,6 +62,8 @@ class Cache:
             raise arena.is_closed()
         address: int = self._do_alloc(arena.cpu, self.number)
         if address < 0 or arena._rescuer.found:
+            if address == c.E_NOMEM and arena.recovers_dead():
+                address = self._do_alloc(arena.cpu, self.number)
             self._settle(address, "alloc")
         return address
 
@@ -187,6 +189,8 @@ class ObjectOperations(PageOperations):
             raise self.is_closed()
         address: int = self._do_kmalloc(self.cpu, size)
         if address < 0 or self._rescuer.found:
+            if address == c.E_NOMEM and self.recovers_dead():
+                address = self._do_kmalloc(self.cpu, size)
             self.settle(address, f"kmalloc({size})")
         return address
 

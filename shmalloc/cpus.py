@@ -20,6 +20,7 @@ from shmalloc.errors import MisuseError
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernels.slots import claim_slot, release_slot, share_slot
 from shmalloc.layout import Layout
+from shmalloc.memory import Ram
 from shmalloc.processes import own_identity
 from shmalloc.report_text import Words
 from shmalloc.segment import Segment
@@ -135,9 +136,13 @@ def claim_free(segment: Segment, seen: list[Slot], engine: str = "native") -> in
 
 
 def release(segment: Segment, cpu: int, engine: str = "native") -> int:
-    """Stop using slot ``cpu``; returns how many processes still use it."""
+    """Stop using slot ``cpu``; returns how many processes still use it.
+
+    Also of a segment that is stopped: the last that is done with it.
+    """
     check_cpu(segment, cpu)
-    left = get_engine(engine).call(release_slot, segment.ram, cpu, *own_identity())
+    ram = Ram(segment.ram.array) if segment.closed else segment.ram
+    left = get_engine(engine).call(release_slot, ram, cpu, *own_identity())
     segment.drop_claim(cpu)  # after the record: between the two, the slot is not taken for dead
     return left
 

@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from threading import get_ident
 from typing import Any
 
 import numpy as np
 
+from shmalloc.compiler import notice
 from shmalloc.compiler.integers import wrap
 from shmalloc.errors import MisuseError
 
 FUTEX_SLEEP_NS = 50_000_000
 CLOSE_WAIT_S = 5.0
-PLACE_WORDS, _RUNNING = 8, 5  # compiler/runtime.py draws a place
+PLACE_WORDS, _RUNNING, _CALLS = 8, 5, (1 << 32) - 1  # compiler/runtime.py draws a place
 _MADV_WIPEONFORK = 18  # since Linux 4.14; Python has no name for it
 
 
@@ -88,7 +91,7 @@ class Ram:
         self._view = view.cast("q")
         self.words = len(self._view)
         self._place = (_wiped_words if wiped_by_fork else aligned_words)(PLACE_WORDS)
-        self._ended = ""
+        self._ended, self._wiped = "", wiped_by_fork
         self.renew()
         self.place_address = int(self._place.ctypes.data)
         self.builtins: dict[Any, Any] = {}  # kernels bound to these words, by the native engine
@@ -100,6 +103,8 @@ class Ram:
         Fills the place, by which compiled code finds the words (compiler/runtime.py).
         """
         self._pid = os.getpid()
+        self.turn = threading.RLock()  # of calls that run alone (compiler/obtain.py)
+        self.interpreting = 0  # the thread whose interpreted call runs alone
         self._place[:] = 0
         self._place[0] = self.base
         self._place[1] = 0 if self._ended else self.words
@@ -108,7 +113,7 @@ class Ram:
     @property
     def ended(self) -> str:
         """Why compiled kernels may no longer run here; "": they may."""
-        if self._pid != os.getpid() and not self._ended:
+        if self._wiped and self._pid != os.getpid() and not self._ended:
             return (
                 "this process is a fork without Python's hooks (os.register_at_fork), so it has no"
                 " claim of its own; attach to the segment"
@@ -122,16 +127,24 @@ class Ram:
 
     @property
     def running(self) -> int:
-        """Calls of other threads that are in a compiled kernel over these words now."""
-        return int(self._place[_RUNNING]) if self._pid == os.getpid() else 0
+        """Calls that are in a kernel over these words now."""
+        if self._pid != os.getpid():
+            return 0
+        return (int(self._place[_RUNNING]) & _CALLS) + (self.interpreting != 0)
 
     def wait_until_idle(self) -> None:
-        """Wait until no thread is in a compiled kernel: its code would miss the memory.
+        """Wait until no thread is in a kernel: its code would miss the memory.
 
-        Raises ``MisuseError`` if one still is after CLOSE_WAIT_S.
+        Raises ``MisuseError`` if one still is after CLOSE_WAIT_S; at once if it is this thread,
+        whose signal handler or finalizer closes the memory.
         """
         end = time.monotonic() + CLOSE_WAIT_S
         while self.running:
+            if notice.is_beneath(self.place_address) or self.interpreting == get_ident():
+                raise MisuseError(
+                    "close: called from a signal handler or a finalizer that interrupted a call of"
+                    " this memory; let the handler set a flag, and close later"
+                )
             if time.monotonic() > end:
                 raise MisuseError(
                     "close: another thread is in a kernel of this memory; let it return first"
@@ -145,18 +158,30 @@ class Ram:
         """
         self._place[3] = min(max(int(seconds * 1e9), 1_000), FUTEX_SLEEP_NS)
 
+    def stop(self) -> None:
+        """Refuse every further call of a compiled kernel, and wait for those that are in one.
+
+        Raises ``MisuseError`` if one is still there after CLOSE_WAIT_S; then nothing has changed.
+        """
+        words = int(self._place[1])
+        self._place[1] = 0  # first: another thread may be about to enter
+        try:
+            self.wait_until_idle()
+        except BaseException:
+            self._place[1] = words
+            raise
+
     def end(self, reason: str) -> None:
         """Refuse every further call of a compiled kernel, with ``reason``."""
         self._ended = reason
         self._place[1] = 0
 
     def release(self) -> None:
-        """Drop the views, so that the buffer can be closed; waits for threads in kernels."""
-        self.wait_until_idle()
+        """Drop the views, so that the buffer can go; waits for threads in kernels."""
+        self.stop()
         self.array = np.empty(0, dtype=np.int64)
         self._view.release()
         self.words = 0
-        self._place[1] = 0
         self.builtins.clear()
 
     def _at(self, i: int) -> int:

@@ -72,6 +72,8 @@ class PageOperations(Bound):
             raise self.is_closed()
         pfn: int = self._do_alloc_pages(self.cpu, order, kind, tag)
         if pfn < 0 or self._rescuer.found:
+            if pfn == c.E_NOMEM and self.recovers_dead():
+                pfn = self._do_alloc_pages(self.cpu, order, kind, tag)
             if pfn == c.E_NOMEM and wait_s is not None:
                 pfn = self._wait_for_pages((order, kind, tag), wait_s)
             self.settle(pfn, f"alloc_pages(order={order})")
@@ -82,7 +84,7 @@ class PageOperations(Bound):
         deadline = time.monotonic() + wait_s
         pfn = c.E_NOMEM
         while pfn == c.E_NOMEM and time.monotonic() < deadline:
-            pfn = self.run(alloc_pages_wait, *arguments, 1)
+            pfn = self.run(alloc_pages_wait, *arguments, 1, alone=not self.engine.compiles)
             os.sched_yield()  # interpreted kernels do not sleep
         return pfn
 
@@ -242,11 +244,13 @@ class PageOperations(Bound):
         """Take CPU slot ``cpu`` out of use: its lists are drained, it may not be claimed."""
         self.check_open()
         cpus.unplug(self.segment, cpu, by=self.cpu, engine=self.engine.name)
+        self.finish_rescue()
 
     def plug(self, cpu: int) -> None:
         """Put an unplugged CPU slot back in use."""
         self.check_open()
         cpus.plug(self.segment, cpu, by=self.cpu, engine=self.engine.name)
+        self.finish_rescue()
 
     def _range(self, kernel: Callable[..., Any], start: int, end: int, *more: int) -> int:
         pages = self.segment.geometry.pages

@@ -8,8 +8,9 @@ segment that many processes use and one owns. This file corrects them:
   Registering and unregistering again is not enough: the tracker keeps a set for all children, so
   two workers that attach at once make it remove a name twice.
 - it does not distinguish an owner from a user when ``mmap`` fails: attaching may remove the file.
-- closing fails while an array still refers to the memory. Here the mapping lives as long as its
-  last view; everything else is released at once.
+- closing fails while a memoryview refers to the memory, and unmaps it beneath a numpy array, which
+  refers to the mapping and not to the buffer: reading such an array afterwards was fatal. Here the
+  mapping is never closed, only forgotten: it lives as long as its last view.
 
 POSIX shared memory of Linux is a file in ``/dev/shm``; its pages exist when first touched. Lack of
 room therefore shows not when a segment is made, but as SIGBUS in the middle of a run:
@@ -74,13 +75,10 @@ class Mapping(shared_memory.SharedMemory):
                 super().__init__(name=name, create=create, size=size)
 
     def close(self) -> None:
-        """Unmap; if an array still refers to the memory, leave the mapping to that view."""
-        try:
-            super().close()
-        except BufferError:
-            own: Any = self  # the views keep the mmap object alive; it unmaps when they are gone
-            own._buf = own._mmap = None
-            super().close()
+        """Forget the mapping, which goes with its last view, and close the file."""
+        own: Any = self
+        own._buf = own._mmap = None
+        super().close()
 
     def part(self, start: int, length: int) -> memoryview:
         """``length`` bytes from byte ``start`` on, writable."""

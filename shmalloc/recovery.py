@@ -66,7 +66,7 @@ def recover(segment: Segment, by: int, engine: str = "native") -> list[Recovered
     started = time.perf_counter()
     for found in dead:
         run.call(mark_dead, segment.ram, by, found.cpu, found.epoch)
-    pages = run.call(recover_kernels.recover, segment.ram, by)
+    pages = run.call_alone(recover_kernels.recover, segment.ram, by)
     seconds = time.perf_counter() - started
     # A process waiting for a lock may have marked others meanwhile: these were recovered, too.
     done = [found for found in before if _is_over(segment, found)]
@@ -82,7 +82,8 @@ def _is_over(segment: Segment, seen: Slot) -> bool:
 def reap(segment: Segment, by: int, recovered: Recovered, engine: str = "native") -> int:
     """Free all blocks of pages and objects that a recovered process owned; returns how many."""
     check_cpu(segment, by)
-    return get_engine(engine).call(reap_kernel, segment.ram, by, recovered.cpu, recovered.epoch)
+    run = get_engine(engine).call_alone
+    return run(reap_kernel, segment.ram, by, recovered.cpu, recovered.epoch)
 
 
 class Rescuer:

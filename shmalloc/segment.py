@@ -168,14 +168,23 @@ class Segment:
         if self.is_truncated():
             raise physical.truncated(self.name)
 
-    def close(self) -> None:
-        """Unmap. Arrays and views that still refer to the memory keep it mapped until they go.
+    def stop(self) -> None:
+        """Refuse all calls from now on, and wait for other threads that are in a kernel.
 
-        Waits for other threads that are in a kernel; raises ``MisuseError`` if one stays there.
+        Raises ``MisuseError`` if one stays there; then the segment is as open as before.
         """
         if not self.closed:
-            self.ram.wait_until_idle()
             self.closed = True
+            try:
+                self.ram.stop()
+            except BaseException:
+                self.closed = False
+                raise
+
+    def close(self) -> None:
+        """Unmap, after ``stop``. Arrays and views of the memory keep it mapped until they go."""
+        self.stop()
+        if self.ram.words:
             self.ram.release()
             for number in list(self._claims):
                 self.drop_claim(number)

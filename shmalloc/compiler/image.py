@@ -15,9 +15,11 @@ import ctypes
 import json
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from shmalloc.compiler import load, symbols
+from shmalloc.compiler.runtime import A_CALL, ALONE
 from shmalloc.dialect import Kernel
 from shmalloc.errors import EngineError
 
@@ -34,6 +36,9 @@ class Place(Protocol):
 
     @property
     def ended(self) -> str: ...
+
+    @property
+    def turn(self) -> AbstractContextManager[Any]: ...  # of threads that want to run alone
 
 
 class _MethodDef(ctypes.Structure):
@@ -58,9 +63,10 @@ class Record:
         memory: Place,
         code: int,
         wrapper: int,
+        adds: int,
     ) -> None:
         self.symbol, self.kind, self.function, self.memory = symbol, kind, function, memory
-        self.words = (ctypes.c_int64 * 2)(memory.place_address, code)
+        self.words = (ctypes.c_int64 * 3)(memory.place_address, code, adds)
         name = symbol.rpartition(":")[2].encode()
         self.method = _MethodDef(name, wrapper, _METH_FASTCALL, None)
 
@@ -107,12 +113,20 @@ class Image:
         """Let a signal that ends the process in this image say in which kernel (symbols.py)."""
         symbols.install(self._loaded)
 
-    def record(self, symbol: str, function: Kernel | None, memory: Place, releases: bool) -> Record:
+    def record(
+        self,
+        symbol: str,
+        function: Kernel | None,
+        memory: Place,
+        releases: bool,
+        alone: bool = False,
+    ) -> Record:
         """What ``builtin`` binds."""
         count, result, kind = self.entries[symbol]
         wrapper = f"py.{kind}.{count}.{result}.{'r' if releases else 'k'}"
         address = self._loaded.address
-        return Record(symbol, kind, function, memory, address(symbol), address(wrapper))
+        adds = ALONE if alone else A_CALL
+        return Record(symbol, kind, function, memory, address(symbol), address(wrapper), adds)
 
     def place_of(self, site: int) -> tuple[str, int]:
         """Kernel and line of the place that a fault names."""

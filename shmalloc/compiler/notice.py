@@ -11,11 +11,18 @@ process that they wait for may just have died, and no other process can help (do
 
 A listener must not raise: what it could not do, the next call may. If it raises all the same, the
 exception is kept, and raised when the waiting kernel has returned.
+
+A listener is Python code, so the interpreter runs handlers of signals and finalizers in it. What
+they call over the same memory would run in the middle of the waiting kernel: ``is_beneath`` tells.
+A child that such a handler forks may end or start a program, but not come back into the kernel,
+which works for its parent: it is ended here.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
+import threading
 from collections.abc import Callable
 
 from shmalloc.compiler.runtime import FAULT, LISTENER, PLACE
@@ -23,18 +30,35 @@ from shmalloc.compiler.runtime import FAULT, LISTENER, PLACE
 Listener = Callable[[int], None]
 
 _listeners: dict[int, Listener] = {}
+_waiting: list[tuple[int, int]] = []  # (place, thread) of kernels that a listener interrupts
+_FORKED_BENEATH = (
+    b"shmalloc: a signal handler forked while its thread was in a kernel; the child cannot go on\n"
+)
 _kept: dict[int, BaseException] = {}  # address of a frame -> what the listener raised beneath it
 
 
 def _notice(frame: int, index: int) -> None:
     """The function that compiled code calls; ``frame`` is that of the waiting call."""
-    listener = _listeners.get(ctypes.c_int64.from_address(frame + 8 * PLACE).value)
+    place = ctypes.c_int64.from_address(frame + 8 * PLACE).value
+    listener, pid = _listeners.get(place), os.getpid()
+    waiting = place, threading.get_ident()
+    _waiting.append(waiting)
     try:
         if listener is not None:
             listener(index)
     except BaseException as error:  # a C caller cannot take an exception; nor may Ctrl-C get lost
         _kept.setdefault(frame, error)
         ctypes.c_int64.from_address(frame + 8 * FAULT).value = LISTENER
+    finally:
+        _waiting.remove(waiting)
+        if os.getpid() != pid:
+            os.write(2, _FORKED_BENEATH)
+            os._exit(1)
+
+
+def is_beneath(place: int) -> bool:
+    """Whether this thread is in a kernel over the memory with that place, which waits."""
+    return (place, threading.get_ident()) in _waiting
 
 
 def listen(place: int, listener: Listener | None) -> None:

@@ -24,8 +24,10 @@ from shmalloc.compiler import digest, notice, prebuilt, store
 from shmalloc.compiler.image import Image, Record, builtin
 from shmalloc.compiler.instances import Instance, symbol_of
 from shmalloc.compiler.runtime import (
+    ALONE,
     ARGUMENTS,
     COUNT,
+    CROWDED,
     FAULT,
     FAULTS,
     FRAME_WORDS,
@@ -33,6 +35,7 @@ from shmalloc.compiler.runtime import (
     INDEX,
     LISTENER,
     PLACE_WORDS,
+    RUNNING,
     SITE,
     WRONG_COUNT,
 )
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from shmalloc.compiler.kinds import Kind
 
 Tell = Callable[[str], None]
+SHORTEST_NAP_S, LONGEST_NAP_S = 20e-6, 1e-3
 NODES_A_SECOND = 9_000  # of syntax trees, compiled by one core
 _log = logging.getLogger("shmalloc")
 _images: list[Image] = []
@@ -219,10 +223,15 @@ def _is_in_the_dialect(entry: Instance) -> bool:
         return False
 
 
-def bound(function: Kernel, kind: Kind, memory: Place, releases: bool) -> Callable[..., Any]:
-    """A builtin that runs an entry of some image over ``memory``; it takes the kernel's ints."""
+def bound(
+    function: Kernel, kind: Kind, memory: Place, releases: bool, alone: bool = False
+) -> Callable[..., Any]:
+    """A builtin that runs an entry of some image over ``memory``; it takes the kernel's ints.
+
+    ``alone``: not while another such call is in a kernel over ``memory``.
+    """
     image = _homes[function, kind.name]
-    record = image.record(symbol_of(function, kind), function, memory, releases)
+    record = image.record(symbol_of(function, kind), function, memory, releases, alone)
     _records[record.address] = record
     return builtin(record)
 
@@ -246,8 +255,8 @@ def _imports() -> tuple[int, ...]:
     return tuple(address(name) for name in IMPORTS)
 
 
-def _handler(record_address: int, frame_address: int) -> None:
-    """Raise the exception of a call. Called by wrappers, beneath the call from Python."""
+def _handler(record_address: int, frame_address: int) -> Any:
+    """Raise the exception of a call, or answer it once it may run. Called by wrappers."""
     record = _records[record_address]
     taken = record.function.__code__.co_argcount if record.function is not None else 0
     words = max(FRAME_WORDS, ARGUMENTS + taken)
@@ -256,12 +265,34 @@ def _handler(record_address: int, frame_address: int) -> None:
     what, kept = frame[FAULT], notice.kept(frame_address)
     if what == WRONG_COUNT:
         raise TypeError(_miscounted(record, frame[COUNT]))
+    if what == CROWDED:
+        return _in_turn(record, frame[ARGUMENTS : ARGUMENTS + taken - 1])
     if what == LISTENER and kept is not None:
         raise kept
     fault = _fault(record, what, frame, place[PLACE_WORDS])
     if isinstance(fault, KernelFault) and record.memory.on_fault is not None:
         record.memory.on_fault()
     raise fault from kept
+
+
+def _in_turn(record: Record, arguments: Sequence[int]) -> Any:
+    """Make a call that runs alone when the one that is in a kernel now has left it.
+
+    Raises ``MisuseError`` if that one is beneath, in this thread: it cannot leave before we do.
+    """
+    address = record.memory.place_address
+    if notice.is_beneath(address):
+        raise MisuseError(
+            f"{record.symbol}: called from a signal handler or a finalizer that interrupted another"
+            " call of this memory, which waits; let the handler set a flag, and call later"
+        )
+    running = ctypes.c_int64.from_address(address + 8 * RUNNING)
+    nap_s = SHORTEST_NAP_S
+    with record.memory.turn:
+        while running.value >= ALONE:
+            time.sleep(nap_s)
+            nap_s = min(2 * nap_s, LONGEST_NAP_S)
+        return builtin(record)(*arguments)
 
 
 def _miscounted(record: Record, given: int) -> str:

@@ -19,7 +19,8 @@ A *place* belongs to one memory of this process, for as long as that lives::
 
     0  BASE      address of word 0       1  WORDS  how many, 0 once it is closed
     2  TIMESPEC  2 words: how long one futex sleep lasts
-    4  TICKS     calls of ``notice``     5  RUNNING  calls that are in a kernel now
+    4  TICKS     calls of ``notice``     5  RUNNING  calls that are in a kernel now; 1 << 32 more
+                                                     if one of them runs alone (wrappers.py)
     6  EXTRA     2 words of the kind of memory
 
 ``rt.enter`` saves the registers that a function must keep and calls; a fault restores them and
@@ -44,6 +45,8 @@ PLACE_SIZE = 8
 
 WRONG_COUNT = -1  # in FAULT: COUNT says how many arguments there were
 LISTENER = -2  # in FAULT: an exception waits to be raised, see notice.py
+CROWDED = -3  # in FAULT: the kernel was not entered, as another call runs alone
+A_CALL, ALONE = 1, (1 << 32) + 1  # what a call adds to RUNNING
 OUTSIDE, ODD_PAIR, DIVISION, SHIFT, STEP = 1, 2, 3, 4, 5
 EXPECTATION = 6  # INDEX is its code
 CHOICE = 7

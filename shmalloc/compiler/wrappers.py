@@ -4,11 +4,16 @@ One wrapper serves all kernels with the same *shape*: a kind of memory, a number
 back. Its ``self`` is an int, the address of a *record*::
 
     0  address of the memory's place        1  address of the kernel's machine code
+    2  what a call adds to RUNNING in that place: A_CALL or ALONE
+
+A call that runs *alone* is not entered while another such call is in a kernel over that memory: in
+another thread, which waits there without the interpreter's lock, or beneath in this one.
 
 It takes exactly the kernel's ints, lays out the frame of the call (runtime.py) and enters the
 kernel through ``rt.enter``. Two variants: ``k`` keeps the interpreter's lock, for calls of at most
 a few microseconds; ``r`` releases it, for batches. A wrong count, a fault and an exception that a
-listener left all go to one Python function, the *handler*, which raises the exception.
+listener left all go to one Python function, the *handler*, which raises the exception. It also
+takes the calls that were not entered, waits, and answers in their place.
 
 Only functions of CPython's stable ABI are called, by address: one image serves every version.
 """
@@ -23,6 +28,7 @@ from shmalloc.compiler.runtime import (
     ARGUMENTS,
     CODE,
     COUNT,
+    CROWDED,
     EXTRA,
     FAULT,
     FRAME_WORDS,
@@ -158,7 +164,13 @@ def _argument(k: int) -> str:
 def _entered(shape: Shape, releases: bool) -> str:
     enter = f'  %r = call i64 @rt.enter(ptr @"thunk.{shape.name}", ptr %call)\n'
     # Counted while the interpreter's lock is held, so plain accesses do.
-    begin = _load("%place", RUNNING, "%running") + _counted("add", "%running", "%in")
+    begin = (
+        _load("%place", RUNNING, "%running")
+        + _load("%record", 2, "%one")
+        + "  %both = and i64 %running, %one\n  %crowd = icmp ugt i64 %both, 4294967295\n"
+        + "  br i1 %crowd, label %crowded, label %entered, !prof !0\nentered:\n"
+        + _counted("add", "%running", "%in")
+    )
     end = "  %still = load i64, ptr %running.at, align 8\n" + _counted("sub", "%still", "%out")
     if releases:
         enter = (
@@ -176,7 +188,9 @@ def _entered(shape: Shape, releases: bool) -> str:
 
 
 def _counted(operation: str, value: str, name: str) -> str:
-    return f"  {name} = {operation} i64 {value}, 1\n  store i64 {name}, ptr %running.at, align 8\n"
+    return (
+        f"  {name} = {operation} i64 {value}, %one\n  store i64 {name}, ptr %running.at, align 8\n"
+    )
 
 
 def _ending(shape: Shape) -> str:
@@ -186,6 +200,8 @@ def _ending(shape: Shape) -> str:
         + _converted(shape.result)
         + "miscounted:\n"
         + f"  store i64 {WRONG_COUNT}, ptr %f.fault.at, align 8\n  br label %trouble\n"
+        + "crowded:\n"
+        + f"  store i64 {CROWDED}, ptr %f.fault.at, align 8\n  br label %trouble\n"
         + "trouble:\n"
         + _function("%from.t", "PyLong_FromLongLong")
         + _function("%invoke", "PyObject_CallFunctionObjArgs")

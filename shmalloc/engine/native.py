@@ -64,16 +64,27 @@ class Native:
         result: int = call(*arguments)
         return result
 
-    def builtin(self, function: Kernel, mem: Ram, releases: bool = True) -> Callable[..., Any]:
+    def call_alone(self, function: Kernel, mem: Ram, *arguments: int) -> int:
+        """As ``call``, when no other call that runs alone is in a kernel over ``mem``."""
+        call = mem.builtins.get((function, "alone"))
+        if call is None:
+            call = mem.builtins[function, "alone"] = self.builtin(function, mem, alone=True)
+        result: int = call(*arguments)
+        return result
+
+    def builtin(
+        self, function: Kernel, mem: Ram, releases: bool = True, alone: bool = False
+    ) -> Callable[..., Any]:
         """A builtin that takes the kernel's ints and runs it over ``mem``.
 
-        ``releases``: other Python threads may run meanwhile, which costs 70 ns a call.
+        ``releases``: other Python threads may run meanwhile, which costs 70 ns a call. ``alone``:
+        no other such call over ``mem`` is in a kernel meanwhile.
         Raises ``MisuseError`` for a memory of another engine.
         """
         if mem.kind != self._kind.name:
             raise MisuseError(f"engine {self.name!r} cannot run over a {type(mem).__name__}")
         self._load(function)
-        return obtain.bound(function, self._kind, mem, releases)
+        return obtain.bound(function, self._kind, mem, releases, alone)
 
     def warm(self, functions: Iterable[Kernel], progress: Progress | None = None) -> None:
         """Compile or load ``functions`` now, as one image; ``progress`` hears of compiling.

@@ -9,6 +9,7 @@ Given-up fibers are dropped: their stacks are written anew at the next ``launch`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class NativeControl:
         self._place[0], self._place[1] = words.ctypes.data, len(words)
         self.place_address = int(self._place.ctypes.data)
         self.on_fault: Callable[[], None] | None = None
+        self.turn = nullcontext()
         self.ended = ""
 
 

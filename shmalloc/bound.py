@@ -83,15 +83,16 @@ class Bound:
     def _bind(self) -> None:
         """Make the builtins. Each face makes its own and calls the next one's."""
 
-    def builtin(self, kernel: Callable[..., Any]) -> Builtin:
+    def builtin(self, kernel: Callable[..., Any], alone: bool = True) -> Builtin:
         """``kernel`` over our segment: a callable that takes the CPU slot and its other ints.
 
         What the claim is doing is written down in the segment, for those who recover it. So of all
-        threads only one is in a kernel; the others wait.
+        threads only one is in a kernel; the others wait. ``alone=False``: not for this kernel, as
+        it writes nothing of the kind, and may wait for what another thread does.
         """
         geometry = self.segment.geometry
         fills = geometry.poison or geometry.zero  # a block may have megabytes
-        return self.engine.builtin(kernel, self.segment.ram, releases=fills, alone=True)
+        return self.engine.builtin(kernel, self.segment.ram, releases=fills, alone=alone)
 
     @property
     def name(self) -> str:
@@ -123,8 +124,11 @@ class Bound:
     def finish_rescue(self) -> None:
         """Finish the recovery that a call began when it waited for a lock of a dead process."""
         if self._rescuer.found:
-            self._rescuer.found = False
-            recovery.recover(self.segment, self.cpu, self.engine.name)
+            self._finish_rescue()
+
+    def _finish_rescue(self) -> None:
+        self._rescuer.found = False
+        recovery.recover(self.segment, self.cpu, self.engine.name)
 
     def recovers_dead(self) -> bool:
         """Recover the dead, as memory is wanted that may be on their lists; whether there were any.

@@ -27,7 +27,7 @@ from shmalloc.errors import MisuseError
 
 FUTEX_SLEEP_NS = 50_000_000
 CLOSE_WAIT_S = 5.0
-PLACE_WORDS, _RUNNING, _CALLS = 8, 5, (1 << 32) - 1  # compiler/runtime.py draws a place
+PLACE_WORDS, _RUNNING, _CALLS = 10, 5, (1 << 32) - 1  # compiler/runtime.py draws a place
 _MADV_WIPEONFORK = 18  # since Linux 4.14; Python has no name for it
 
 

@@ -37,6 +37,7 @@ from shmalloc.compiler.runtime import (
     PLACE_WORDS,
     RUNNING,
     SITE,
+    WANTED,
     WRONG_COUNT,
 )
 from shmalloc.dialect import Kernel, closure_of, is_kernel
@@ -287,11 +288,16 @@ def _in_turn(record: Record, arguments: Sequence[int]) -> Any:
             " call of this memory, which waits; let the handler set a flag, and call later"
         )
     running = ctypes.c_int64.from_address(address + 8 * RUNNING)
+    wanted = ctypes.c_int64.from_address(address + 8 * WANTED)
     nap_s = SHORTEST_NAP_S
     with record.memory.turn:
-        while running.value >= ALONE:
-            time.sleep(nap_s)
-            nap_s = min(2 * nap_s, LONGEST_NAP_S)
+        try:
+            wanted.value = 1
+            while running.value >= ALONE:
+                time.sleep(nap_s)
+                nap_s = min(2 * nap_s, LONGEST_NAP_S)
+        finally:
+            wanted.value = 0
         return builtin(record)(*arguments)
 
 

@@ -21,7 +21,7 @@ A *place* belongs to one memory of this process, for as long as that lives::
     2  TIMESPEC  2 words: how long one futex sleep lasts
     4  TICKS     calls of ``notice``     5  RUNNING  calls that are in a kernel now; 1 << 32 more
                                                      if one of them runs alone (wrappers.py)
-    6  EXTRA     2 words of the kind of memory
+    6  EXTRA     2 words of the kind of memory      8  WANTED  1: a call waits to run alone
 
 ``rt.enter`` saves the registers that a function must keep and calls; a fault restores them and
 returns from ``rt.enter``, as if the call had ended. Nothing in between needs a cleanup: kernels own
@@ -40,8 +40,8 @@ from shmalloc.compiler.kinds import Registers
 
 SP, FAULT, INDEX, SITE, HELD, PLACE, CODE, COUNT, RESULTS, ARGUMENTS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 16
 FRAME_WORDS = 32
-PLACE_BASE, PLACE_WORDS, TIMESPEC, TICKS, RUNNING, EXTRA = 0, 1, 2, 4, 5, 6
-PLACE_SIZE = 8
+PLACE_BASE, PLACE_WORDS, TIMESPEC, TICKS, RUNNING, EXTRA, WANTED = 0, 1, 2, 4, 5, 6, 8
+PLACE_SIZE = 10
 
 WRONG_COUNT = -1  # in FAULT: COUNT says how many arguments there were
 LISTENER = -2  # in FAULT: an exception waits to be raised, see notice.py

@@ -7,7 +7,8 @@ back. Its ``self`` is an int, the address of a *record*::
     2  what a call adds to RUNNING in that place: A_CALL or ALONE
 
 A call that runs *alone* is not entered while another such call is in a kernel over that memory: in
-another thread, which waits there without the interpreter's lock, or beneath in this one.
+another thread, which waits there without the interpreter's lock, or beneath in this one. Nor while
+one waits for that, or a thread that calls all the time would keep the others out.
 
 It takes exactly the kernel's ints, lays out the frame of the call (runtime.py) and enters the
 kernel through ``rt.enter``. Two variants: ``k`` keeps the interpreter's lock, for calls of at most
@@ -38,6 +39,7 @@ from shmalloc.compiler.runtime import (
     PLACE_WORDS,
     RESULTS,
     RUNNING,
+    WANTED,
     WRONG_COUNT,
     imported,
 )
@@ -167,7 +169,10 @@ def _entered(shape: Shape, releases: bool) -> str:
     begin = (
         _load("%place", RUNNING, "%running")
         + _load("%record", 2, "%one")
-        + "  %both = and i64 %running, %one\n  %crowd = icmp ugt i64 %both, 4294967295\n"
+        + _load("%place", WANTED, "%wanted")
+        + "  %busy = lshr i64 %running, 32\n  %taken = or i64 %busy, %wanted\n"
+        + "  %alone = icmp ugt i64 %one, 4294967295\n  %not = icmp ne i64 %taken, 0\n"
+        + "  %crowd = and i1 %alone, %not\n"
         + "  br i1 %crowd, label %crowded, label %entered, !prof !0\nentered:\n"
         + _counted("add", "%running", "%in")
     )

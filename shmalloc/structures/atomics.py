@@ -48,10 +48,10 @@ class Atomic(_Words):
 
     def __init__(self, arena: StructureOperations, at: int, state: int) -> None:
         super().__init__(arena, at, state)
-        self._do_load = arena.builtin(atomic_load)
-        self._do_exchange = arena.builtin(atomic_exchange)
-        self._do_cas = arena.builtin(atomic_cas)
-        self._do_add = arena.builtin(atomic_add)
+        self._do_load = arena.builtin(atomic_load, alone=False)
+        self._do_exchange = arena.builtin(atomic_exchange, alone=False)
+        self._do_cas = arena.builtin(atomic_cas, alone=False)
+        self._do_add = arena.builtin(atomic_add, alone=False)
 
     def load(self) -> int:
         """The value."""
@@ -107,10 +107,10 @@ class AtomicPair(_Words):
 
     def __init__(self, arena: StructureOperations, at: int, state: int) -> None:
         super().__init__(arena, at, state)
-        self._do_load = arena.builtin(pair_load)
-        self._do_exchange = arena.builtin(pair_exchange)
-        self._do_cas = arena.builtin(pair_cas)
-        self._do_is = arena.builtin(structure_is)
+        self._do_load = arena.builtin(pair_load, alone=False)
+        self._do_exchange = arena.builtin(pair_exchange, alone=False)
+        self._do_cas = arena.builtin(pair_cas, alone=False)
+        self._do_is = arena.builtin(structure_is, alone=False)
 
     def load(self) -> tuple[int, int]:
         """Both values, of one moment."""

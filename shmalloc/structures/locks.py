@@ -75,8 +75,8 @@ class Lock(Structure):
     def __init__(self, arena: StructureOperations, at: int, state: int) -> None:
         super().__init__(arena, at, state)
         self.repair: Callable[[], None] | None = None
-        self._do_lock = arena.builtin(robust_lock)
-        self._do_unlock = arena.builtin(robust_unlock)
+        self._do_lock = arena.builtin(robust_lock, alone=False)
+        self._do_unlock = arena.builtin(robust_unlock, alone=False)
         self._renew()
 
     def _renew(self) -> None:

@@ -20,7 +20,7 @@ from shmalloc.dialect import Kernel
 from shmalloc.engine import plans
 from shmalloc.engine.doctor import require_native
 from shmalloc.errors import EngineError
-from shmalloc.memory import Ram, aligned_words
+from shmalloc.memory import PLACE_WORDS, Ram, aligned_words
 from stress.machine import block as cb
 from stress.machine import fibers
 from stress.machine.block_layout import Settings
@@ -35,7 +35,7 @@ class NativeControl:
 
     def __init__(self, words: np.ndarray) -> None:
         self.array = words
-        self._place = aligned_words(8)
+        self._place = aligned_words(PLACE_WORDS)
         self._place[0], self._place[1] = words.ctypes.data, len(words)
         self.place_address = int(self._place.ctypes.data)
         self.on_fault: Callable[[], None] | None = None

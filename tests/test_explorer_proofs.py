@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from shmalloc.dialect import kernel
-from shmalloc.words import expect, fence, load, store, store_relaxed, wait, wake
+from shmalloc.words import expect, fence, load, relax, store, store_relaxed, wait, wake
 from stress import Program, explore, replay, returned
 from stress.explorer.left_out import left_out
 from stress.explorer.searches import Budget
 from stress.machine import block as cb
-from support.explorations import searching
+from stress.machine.patience import can_give_up
+from support.explorations import ENGINES, searching
+
+every_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
 # --- store buffers --------------------------------------------------------------------------------
@@ -90,6 +93,109 @@ def test_where_a_wake_has_more_sets_of_sleepers_than_are_tried_a_pass_is_no_proo
     search = searching(program, "dpor", "sc", "native")
     search.run(Budget(None, 1))
     assert any("60 sets of sleepers" in reason for reason in left_out(search.block, "dpor"))
+
+
+# --- spins that give up ---------------------------------------------------------------------------
+@kernel
+def gives_up(mem, cpu, spins):
+    tries = 0
+    while tries < spins:
+        if load(mem, 0) == 1:
+            return 0
+        relax(mem)
+        tries += 1
+    store(mem, 1, 1)
+    return 1
+
+
+@kernel
+def sees_that_it_gave_up(mem, cpu):
+    store(mem, 2, 1)
+    store(mem, 0, 1)
+    return load(mem, 1)
+
+
+@kernel
+def nobody_saw_it(mem):
+    return returned(mem, 1)
+
+
+@every_engine
+@pytest.mark.parametrize("strategy", ["dpor", "dfs"])
+def test_a_spin_that_gives_up_is_tried_or_the_pass_is_no_proof(strategy, engine):
+    """Under these strategies a CPU spins twice, and then waits for a change."""
+    threads = [(gives_up, 5), sees_that_it_gave_up]
+    program = Program("gives up", 4, threads, check=nobody_saw_it)
+    options = {"strategy": strategy, "engine": engine, "seconds": None}
+    few = explore(program, **options)
+    assert (few.verdict, few.guarantee) == ("passed-budget", "")
+    assert "cpu 0 counts while it spins" in few.note
+    assert explore(program, free_spins=5, **options).verdict == "failed"
+
+
+@every_engine
+def test_spinning_for_long_and_giving_up_is_no_livelock(engine):
+    program = Program("patient", 2, [(gives_up, 300)] * 2)
+    result = explore(program, "random", schedules=2, seconds=None, engine=engine)
+    assert result.verdict == "passed-budget"
+
+
+@kernel
+def counts_for_a_report(mem, cpu):
+    spins = 0
+    while load(mem, 0) == 0:
+        relax(mem)
+        spins += 1
+    return spins
+
+
+@kernel
+def tries_thrice(mem, cpu):
+    for _ in range(3):
+        if load(mem, 0) == 1:
+            return
+        relax(mem)
+
+
+@kernel
+def counts_by_way_of_another_name(mem, cpu):
+    old = new = 0
+    while load(mem, 0) == 0:
+        old = new
+        new = old + 1
+        if old > 9:
+            break
+        relax(mem)
+
+
+@kernel
+def keeps_what_it_read(mem, cpu):
+    before = now = load(mem, 0)
+    while before == now:
+        relax(mem)
+        before = now
+        now = load(mem, 0)
+
+
+@kernel
+def loops_and_never_waits(mem, cpu):
+    for k in range(3):
+        store(mem, 0, k)
+
+
+@pytest.mark.parametrize(
+    ("kernel_", "can"),
+    [
+        (gives_up, True),
+        (tries_thrice, True),
+        (counts_by_way_of_another_name, True),
+        (counts_for_a_report, False),
+        (keeps_what_it_read, False),
+        (loops_and_never_waits, False),
+    ],
+)
+def test_only_a_loop_that_asks_for_what_it_counts_can_give_up(kernel_, can):
+    assert can_give_up(kernel_) == can
 
 
 # --- failures that are passed ---------------------------------------------------------------------

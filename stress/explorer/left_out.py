@@ -22,6 +22,13 @@ def left_out(block: Block, strategy: str) -> list[str]:
             f"a CPU made more than {block[cb.DEPTH]} stores that no other CPU had seen: what longer"
             " store buffers allow was not tried"
         )
+    for cpu in range(int(block[cb.CPUS])):
+        if block[cb.PATIENT] >> cpu & 1:
+            spins = counted(int(block[cb.FREE_SPINS]) + 1, "spin")
+            reasons.append(
+                f"cpu {cpu} counts while it spins: that it gives up after more than {spins} was"
+                " tried only when all others had stopped; raise free_spins"
+            )
     if block[cb.SETS_LEFT_OUT]:
         reasons.append(
             f"a wake could choose among more than {cb.MAX_VALUES} sets of sleepers: the others were"

@@ -11,7 +11,7 @@ Layout::
 
     0     header                    the schedule, the places of the areas, the result
     128   CPU arrays, 64 words each what a CPU posted, its state, its stack
-    2048  actor arrays, 576 each    choices, local step numbers, priorities
+    2240  actor arrays, 576 each    choices, local step numbers, priorities
     4096  areas                     trace, log, stamps, undo, buffers, shadow, clocks, tree, ...
 
 A word changed by a schedule is remembered once (stamp = epoch) and put back before the next one,
@@ -53,7 +53,7 @@ OUTCOME = 21
 CODE = 22  # what check or invariant returned
 RANDOM = 23
 YIELDED_COUNT = 24
-CHANGES = 25  # steps that changed a word
+CHANGES = 25  # steps that changed a word, woke a CPU or chose a value
 HASH = 26  # of all events
 LAST_ACTOR = 27  # the actor of the last step, -1 at the start
 FAULT_CPU = 28
@@ -79,6 +79,7 @@ REPEATS = 49  # schedules run twice to see whether they repeat
 DEPTH = 50  # entries of a store buffer
 BUFFER_FULL = 51  # 1: a CPU had to wait with a store because its buffer was full
 SETS_LEFT_OUT = 53  # 1: a wake could choose among more than MAX_VALUES sets of sleepers
+PATIENT = 54  # mask of CPUs that parked and may have given up after some more spins
 CUT_SHORT = 52  # schedules that a failure ended while some actor could make a step
 # --- header: areas -------------------------------------------------------------------------------
 TRACE_AT = 60  # the actor of each step, with the value of a choice (choices.py)
@@ -142,8 +143,12 @@ RESUMING = 1728  # it relaxed after enough equal spins: its next step needs such
 CHOICE = 1792  # the value that its next step gives, if it has several (choices.py)
 SPURIOUS_LEFT = 1856  # waits that may yet return without a wake
 FOLLOWS = 1920  # 1 + the CPU like this one that makes its first step before; 0: none (symmetry)
+SPIN_STATE = 1984  # what it kept to itself at its last relax (private.py)
+IDLE_STATE = 2048  # ... at some relax since a word last changed
+IDLE_AGAIN = 2112  # 1: ... and again at a later one
+GIVES_UP = 2176  # 1: its kernel can give up a spin (patience.py)
 # --- one word for each actor ---------------------------------------------------------------------
-CHOICES = 2048
+CHOICES = 2240
 LOCALS = CHOICES + MAX_ACTORS  # steps made
 PRIORITIES = LOCALS + MAX_ACTORS
 VARIABLE = 4096

@@ -235,6 +235,14 @@ class InterpretedControl(list[int]):
         else:
             fiber.switch(cpu)
 
+    def private_state(self, cpu: int) -> int:
+        """Where the greenlet stands, and the locals of its kernels."""
+        fiber = self.fibers[cpu]
+        frame = fiber.gr_frame if fiber is not None and not fiber.dead else None
+        while frame is not None and frame.f_code.co_filename == __file__:
+            frame = frame.f_back
+        return hash(_state(frame)) & cb.MASK62
+
     def run_kernel(self, entry: int) -> int:
         """Run the check or the invariant on the bare memory, and remember what it changed."""
         before = self.ram.array.copy()

@@ -145,6 +145,42 @@ def parked() -> str:
     )
 
 
+def _private_state(code: Code, memory: Registers, arguments: list[str]) -> str:
+    code.module.need("model.private", _private_text)
+    return code.call("@model.private", [f"ptr {memory['base']}", arguments[0]])
+
+
+def _private_text() -> str:
+    """A hash of what is on the stack of a stopped fiber, its registers included."""
+    return f"""define internal i64 @model.private(ptr %ctl, i64 %cpu) noinline nounwind {{
+{slot("sp", cb.SP)}  %first = load i64, ptr %sp, align 8
+  %stacks.at = getelementptr i64, ptr %ctl, i64 {cb.STACKS}
+  %stacks = load i64, ptr %stacks.at, align 8
+  %number = add i64 %cpu, 1
+  %below = mul i64 %number, {STACK_BYTES}
+  %stagger = mul i64 %cpu, {STACK_STAGGER_BYTES}
+  %end = add i64 %stacks, %below
+  %top = sub i64 %end, %stagger
+  br label %word
+word:
+  %at = phi i64 [ %first, %0 ], [ %next, %word ]
+  %hash = phi i64 [ 0, %0 ], [ %mixed, %word ]
+  %place = inttoptr i64 %at to ptr
+  %value = load i64, ptr %place, align 8
+  %joined = xor i64 %hash, %value
+  %product = mul i64 %joined, {cb.HASH_FACTOR}
+  %high = lshr i64 %product, 29
+  %mixed = xor i64 %product, %high
+  %next = add i64 %at, 8
+  %more = icmp ult i64 %next, %top
+  br i1 %more, label %word, label %done
+done:
+  %told = and i64 %mixed, {cb.MASK62}
+  ret i64 %told
+}}
+"""
+
+
 def _run_kernel(code: Code, memory: Registers, arguments: list[str]) -> str:
     code.module.need("model.check", _check_text)
     entry = code.op(f"load ptr, ptr {code.word(memory['base'], arguments[0])}, align 8")
@@ -212,6 +248,7 @@ CONTROL = Kind(
         "read_word": _read_word,
         "write_word": _write_word,
         "added": _added,
+        "private_state": _private_state,
     },
     _no_fault,
     files=FILES,

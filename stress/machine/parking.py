@@ -15,11 +15,14 @@ A value that the CPU's own store buffer served only changes for it when that is 
 watched as a word of its own (OWN + word), and writes of others to the word do not count. A CPU that
 read more words than can be watched does not park.
 
-FREE_SPINS must be at least the number of spins after which a kernel gives up, or its giving up is
-tried only when all other CPUs have stopped.
+That holds for a loop that changes nothing of its own. One that counts its spins gives up some time,
+and if that takes more spins than FREE_SPINS + 1, its giving up is tried only when all other CPUs
+have stopped. If a kernel can give up (patience.py) and its CPU is not in the state in which it was
+at its last relax (private.py), PATIENT says so, and the search is no proof. With more FREE_SPINS it
+may be one.
 
-Own words: READ_HASH, LAST_HASH, REPEATED_SPINS, DIRTY, OVERTAKEN, RESUMING, WATCHED, DISTURBED and
-the area WATCH.
+Own words: READ_HASH, LAST_HASH, REPEATED_SPINS, DIRTY, OVERTAKEN, RESUMING, WATCHED, DISTURBED,
+SPIN_STATE, PATIENT and the area WATCH.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from __future__ import annotations
 from shmalloc.engine.control import scheduler
 from shmalloc.units import Control
 from stress.machine import block as cb
+from stress.machine.private import private_state
 
 OWN = 1 << 40  # more than any word
 PLACE_FACTOR = 0x1E3779B97F4A7C15
@@ -72,6 +76,7 @@ def watch(ctl: Control, cpu: int, at: int, value: int) -> None:
 @scheduler
 def park(ctl: Control, cpu: int) -> int:
     """``cpu`` relaxed: 1 if it has to wait for a change, else its next spin begins."""
+    other = differs(ctl, cpu)
     repeated = ctl[cb.DIRTY + cpu] == 0 and ctl[cb.READ_HASH + cpu] == ctl[cb.LAST_HASH + cpu]
     ctl[cb.REPEATED_SPINS + cpu] = ctl[cb.REPEATED_SPINS + cpu] + 1 if repeated else 0
     ctl[cb.LAST_HASH + cpu] = ctl[cb.READ_HASH + cpu]
@@ -82,11 +87,23 @@ def park(ctl: Control, cpu: int) -> int:
     if dirty == 1 or not enough or ctl[cb.WATCHED + cpu] < 0:
         begin_spin(ctl, cpu)
         return 0
+    if repeated and other == 1:
+        ctl[cb.PATIENT] |= 1 << cpu
     ctl[cb.RESUMING + cpu] = 1
     if ctl[cb.OVERTAKEN + cpu] == 1:
         ctl[cb.REPEATED_SPINS + cpu] = 0
         return 0
     return 1
+
+
+@scheduler
+def differs(ctl: Control, cpu: int) -> int:
+    """1 if ``cpu`` can give up a spin, and holds something else than at its last relax."""
+    if ctl[cb.GIVES_UP + cpu] == 0:
+        return 0
+    before = ctl[cb.SPIN_STATE + cpu]
+    ctl[cb.SPIN_STATE + cpu] = private_state(ctl, cpu)
+    return 1 if ctl[cb.SPIN_STATE + cpu] != before else 0
 
 
 @scheduler

@@ -1,4 +1,4 @@
-"""What changes under a schedule, and how it is put back: the six primitives and the undo log.
+"""What changes under a schedule, and how it is put back: the seven primitives and the undo log.
 
 The primitives are the only places where the two engines differ: interpreted they are methods
 of the block, compiled they are in the kind of memory CONTROL (native_control.py).
@@ -13,6 +13,7 @@ from shmalloc.engine.control import inlined, scheduler
 from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.parking import notice
+from stress.machine.private import private_state
 
 
 @primitive("none")
@@ -52,7 +53,7 @@ def added(ctl: Any, a: int, b: int) -> int:
     return ctl.added(a, b)
 
 
-PRIMITIVES = (launch, resume, run_kernel, read_word, write_word, added)
+PRIMITIVES = (launch, resume, run_kernel, read_word, write_word, added, private_state)
 
 
 @scheduler

@@ -41,6 +41,7 @@ from stress.machine.names import (
     is_unprintable,
     require_functions,
 )
+from stress.machine.patience import can_give_up
 from stress.machine.vocabulary import require_vocabulary
 from stress.quantities import counted
 
@@ -211,4 +212,6 @@ def plan_of(program: Program, settings: Settings) -> BlockPlan:
     )
     add_arguments(plan, program.arguments)
     plan.content[cb.SPURIOUS] = program.spurious
+    for cpu, thread in enumerate(program.threads):
+        plan.content[cb.GIVES_UP + cpu] = int(can_give_up(thread))
     return plan

@@ -5,7 +5,7 @@ address, operands. One *step* performs the posted access of one CPU here, in the
 its value in the block and lets the CPU run on to its next access; or it makes one entry of a store
 buffer visible (buffers.py). So the scheduler always sees what every CPU is about to do, and what
 an access means is written once. Both engines take the same decisions by construction; only the
-six primitives of primitives.py differ.
+seven primitives of primitives.py differ.
 
 A driver chooses: ``begin``, then ``gather`` the actors that can make a step, ``perform`` one of
 them, ``settle`` if there is none, until OUTCOME is set, then ``conclude``. The strategies of
@@ -15,7 +15,8 @@ Rules:
 - a CPU that relaxed is not chosen again before another actor made a step that is no relax; when
   all that are awake have relaxed, all of them are released (a bounded spin may yet give up).
   With PARKING (dfs, dpor; see parking.py) it waits for a change of a word it read instead
-- when every CPU that is awake relaxed IDLE_LIMIT times and no word changed meanwhile: livelock
+- when every CPU that is awake relaxed IDLE_LIMIT times, and came back to a state that it had, and
+  no word changed meanwhile: livelock
 - wait compares and sleeps in one step; with SPURIOUS it may return early instead, which stands for
   a sleeper that wakes without a wake; a wake of fewer CPUs than sleep wakes any of them; no CPU
   awake and at least one asleep: deadlock; at once if sleepers wait for locks in a cycle
@@ -32,7 +33,8 @@ from stress.machine import block as cb
 from stress.machine.access import access, fault
 from stress.machine.buffers import flushed_entry, make_visible, owner_of
 from stress.machine.choices import binomial, sleepers
-from stress.machine.parking import begin_spin, park, start_watching
+from stress.machine.idle import step_back
+from stress.machine.parking import begin_spin, start_watching
 from stress.machine.primitives import launch, read_word, restore, resume, run_kernel
 from stress.machine.races import check_flush, order_woken, require_untorn, start_clocks, tick
 
@@ -123,6 +125,7 @@ def wake_sleeper(ctl: Control, cpu: int, other: int) -> None:
     """``cpu`` wakes ``other``, which runs on to its next access at once."""
     ctl[cb.STATE + other] = cb.READY
     ctl[cb.ENABLED_BY + other] = ctl[cb.STEPS] + 1
+    ctl[cb.CHANGES] += 1
     if ctl[cb.CLOCKED] == 1:
         order_woken(ctl, cpu, other)
     advance(ctl, other)
@@ -148,37 +151,6 @@ def find_cycle(ctl: Control, cpu: int) -> None:
         if walker == cpu:
             fault(ctl, cpu, cb.DEADLOCK, ctl[cb.AT + cpu])
             return
-
-
-@scheduler
-def step_back(ctl: Control, cpu: int) -> None:
-    """``cpu`` relaxed and stands at its next access: it waits until others made progress."""
-    if ctl[cb.RELAXED_AT + cpu] != ctl[cb.CHANGES]:
-        ctl[cb.RELAXED_AT + cpu] = ctl[cb.CHANGES]
-        ctl[cb.RELAXES + cpu] = 0
-    ctl[cb.RELAXES + cpu] += 1
-    waits = 1
-    if ctl[cb.PARKING] == 1:
-        waits = park(ctl, cpu)
-    if waits == 1 and ctl[cb.STATE + cpu] == cb.READY:
-        ctl[cb.STATE + cpu] = cb.YIELDED
-        ctl[cb.YIELDED_COUNT] += 1
-    if ctl[cb.RELAXES + cpu] >= ctl[cb.IDLE_LIMIT] and all_idle(ctl) == 1:
-        fault(ctl, cpu, cb.LIVELOCK, 0)
-
-
-@scheduler
-def all_idle(ctl: Control) -> int:
-    """1 if every CPU that is awake has relaxed IDLE_LIMIT times since a word last changed."""
-    for cpu in range(ctl[cb.CPUS]):
-        awake = ctl[cb.STATE + cpu] == cb.READY or ctl[cb.STATE + cpu] == cb.YIELDED
-        fresh = (
-            ctl[cb.RELAXED_AT + cpu] != ctl[cb.CHANGES]
-            or ctl[cb.RELAXES + cpu] < ctl[cb.IDLE_LIMIT]
-        )
-        if (awake and fresh) or ctl[cb.BUFFERED + cpu] > 0:
-            return 0
-    return 1
 
 
 @inlined

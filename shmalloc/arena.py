@@ -23,11 +23,12 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import util
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from shmalloc import constants as c
 from shmalloc import cpus as slots
@@ -41,7 +42,7 @@ from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.recovery import Recovered
 from shmalloc.reports import violation_count, violations
 from shmalloc.segment import Segment, find_name
-from shmalloc.sizes import format_bytes, parse_bytes
+from shmalloc.sizes import as_int, format_bytes, parse_bytes
 from shmalloc.statistics import Statistics, statistics
 from shmalloc.structures.handles import Structure
 from shmalloc.structures.handles import unpack_handle as unpack_structure
@@ -52,6 +53,7 @@ SLOTS_PER_CORE = 4
 AFTER_QUEUES = -100  # multiprocessing's own finalizers send what is in queues, at -5
 
 _open_arenas: dict[int, Arena] = {}
+_attaching = threading.RLock()
 
 
 class Arena(ArrayOperations, StructureOperations):
@@ -189,6 +191,11 @@ class Arena(ArrayOperations, StructureOperations):
         self.check_open()
         return slots.slots(self.segment)
 
+    def __reduce__(self) -> tuple[Any, tuple[int, str]]:
+        """A pickle names the segment: the process that reads it uses its arena, or attaches."""
+        self.check_open()
+        return arena_of, (self.segment.id, self.engine.name)
+
     def __enter__(self) -> Arena:
         return self
 
@@ -218,14 +225,23 @@ def geometry_of(
         known = ", ".join(Geometry.__dataclass_fields__)
         raise MisuseError(f"{unknown[0]}: no such field of the geometry; use one of {known}")
     fields["cpus"] = _default_cpus() if cpus is None else cpus
-    if zones is None or isinstance(zones, int):
+    fields = {name: _plain(value) for name, value in fields.items()}
+    count = as_int(zones)
+    if zones is None or count is not None:
         page_bytes = fields.get("page_bytes", Geometry.__dataclass_fields__["page_bytes"].default)
-        specs = _equal_zones(DEFAULT_SIZE if size is None else size, zones or 1, page_bytes)
+        specs = _equal_zones(DEFAULT_SIZE if size is None else size, count or 1, page_bytes)
     elif size is not None:
         raise MisuseError(f"size: {size!r} together with zones; leave it out, the zones have sizes")
     else:
-        specs = tuple(zones)
+        given = cast(Sequence[ZoneSpec], zones)
+        specs = tuple(ZoneSpec(_plain(z.pages), _plain(z.node), z.holes) for z in given)
     return Geometry(zones=specs, **fields)
+
+
+def _plain(value: Any) -> Any:
+    """An int of numpy as one of Python, which can be written down; anything else as it is."""
+    number = as_int(value)
+    return value if number is None else number
 
 
 def _default_cpus() -> int:
@@ -244,11 +260,14 @@ def _equal_zones(size: int | str, count: int, page_bytes: int) -> tuple[ZoneSpec
     return tuple(ZoneSpec(pages=n, node=node) for node, n in enumerate(sizes))
 
 
-def arena_of(segment_id: int) -> Arena:
-    """This process's arena of a segment, attached now if there is none yet."""
-    if segment_id not in _open_arenas:
-        return Arena.attach(find_name(segment_id))
-    return _open_arenas[segment_id]
+def arena_of(segment_id: int, engine: str = "native") -> Arena:
+    """This process's arena of a segment, attached now if there is none yet.
+
+    Raises ``SegmentError`` if the segment is gone, also if another one has its name by now.
+    """
+    with _attaching:
+        found = _open_arenas.get(segment_id)
+        return Arena.attach(find_name(segment_id), engine=engine) if found is None else found
 
 
 def open_array(handle: bytes) -> SharedArray:
@@ -286,6 +305,13 @@ def _close_in_child(_: object = None) -> None:
     util.Finalize(None, _close_open_arenas, exitpriority=AFTER_QUEUES)
 
 
+def _renew_lock() -> None:
+    """In a forked child, where the thread that may hold it is gone."""
+    global _attaching
+    _attaching = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 atexit.register(_close_open_arenas)
 util.register_after_fork(_close_open_arenas, _close_in_child)
 if multiprocessing.parent_process() is not None:

@@ -18,7 +18,6 @@ a negative answer and when ``_rescuer.found`` is set.
 
 from __future__ import annotations
 
-import operator
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -34,6 +33,7 @@ from shmalloc.memory import Ram
 from shmalloc.recovery import Rescuer
 from shmalloc.reports import reports_of
 from shmalloc.segment import Segment
+from shmalloc.sizes import as_int
 
 OWNER_LIMIT = 1 << 62
 FORK_WAIT_S = 10.0
@@ -230,7 +230,7 @@ class Bound:
         Accepts anything that Python accepts as an index, numpy's ints among them, but no bool: that
         is a mistake more often than a number.
         """
-        number = value if type(value) is int else _index_of(value)
+        number = value if type(value) is int else as_int(value)
         if number is None or not first <= number <= last:
             raise MisuseError(f"{argument}: {value!r}; use an int from {first} to {last}")
         return number
@@ -247,12 +247,3 @@ class Bound:
 
     def check_pfn(self, pfn: SupportsIndex, argument: str = "pfn") -> int:
         return self.check_int(argument, pfn, 0, self.segment.geometry.pages - 1)
-
-
-def _index_of(value: SupportsIndex) -> int | None:
-    if isinstance(value, bool):
-        return None
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 from shmalloc import constants as c
 from shmalloc.engine import get_engine
@@ -24,6 +25,7 @@ from shmalloc.memory import Ram
 from shmalloc.processes import own_identity
 from shmalloc.report_text import Words
 from shmalloc.segment import Segment
+from shmalloc.sizes import as_int
 
 _STATES = {
     c.CPU_EMPTY: "empty",
@@ -101,11 +103,13 @@ def slots(segment: Segment) -> list[Slot]:
     return [slot(segment, cpu) for cpu in range(segment.geometry.cpus)]
 
 
-def check_cpu(segment: Segment, cpu: int) -> None:
-    """Raise ``MisuseError`` unless ``cpu`` is the number of a slot."""
-    if isinstance(cpu, bool) or not isinstance(cpu, int) or not 0 <= cpu < segment.geometry.cpus:
+def check_cpu(segment: Segment, cpu: SupportsIndex) -> int:
+    """``cpu`` as an int. Raises ``MisuseError`` unless it is the number of a slot."""
+    number = as_int(cpu)
+    if number is None or not 0 <= number < segment.geometry.cpus:
         last = segment.geometry.cpus - 1
         raise MisuseError(f"cpu: {cpu!r}; this segment has CPU slots 0 to {last}")
+    return number
 
 
 def claim(segment: Segment, cpu: int | None = None, engine: str = "native") -> int:
@@ -114,6 +118,8 @@ def claim(segment: Segment, cpu: int | None = None, engine: str = "native") -> i
     Returns its number. Raises ``MisuseError`` if the slot, or every slot, is unplugged or belongs
     to a dead process that is not recovered.
     """
+    if cpu is not None:
+        cpu = check_cpu(segment, cpu)
     while True:  # an attempt fails only because another process succeeded
         chosen = slot(segment, cpu) if cpu is not None else _best(slots(segment))
         if chosen.dead:
@@ -168,8 +174,7 @@ def plug(segment: Segment, cpu: int, by: int, engine: str = "native") -> int:
 
 
 def _change(segment: Segment, cpu: int, by: int, engine: str, *, plugged: bool) -> int:
-    check_cpu(segment, cpu)
-    check_cpu(segment, by)
+    cpu, by = check_cpu(segment, cpu), check_cpu(segment, by)
     kernel = plug_cpu if plugged else unplug_cpu
     result = get_engine(engine).call(kernel, segment.ram, by, cpu)
     if result < 0:

@@ -8,7 +8,9 @@ function raises ``MisuseError`` that names the value and the accepted forms.
 from __future__ import annotations
 
 import math
+import operator
 import re
+from typing import Any
 
 from shmalloc.errors import MisuseError
 
@@ -17,6 +19,19 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE |
 _PLAIN_SECONDS = re.compile(r"(\d+(?:\.\d+)?)s?", re.ASCII)
 _MINUTES = re.compile(r"min(?=\d|$)")
 _NOT_OURS = re.compile(r"[wy]|mm")  # weeks, years and months of durationpy: more likely typos
+
+
+def as_int(value: Any) -> int | None:
+    """``value`` as an int if Python accepts it as an index, numpy's ints among them; else None.
+
+    None for a bool, too: that is a mistake more often than a number.
+    """
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def parse_bytes(value: int | str, argument: str = "size") -> int:
@@ -29,11 +44,12 @@ def parse_bytes(value: int | str, argument: str = "size") -> int:
         if not count.is_integer():
             raise MisuseError(f"{argument}: {value!r} is not a whole number of bytes")
         value = int(count)
-    if isinstance(value, bool) or not isinstance(value, int):
+    size = as_int(value)
+    if size is None:
         raise MisuseError(f"{argument}: {value!r}; use an int of bytes or text like '64MiB'")
-    if value <= 0:
+    if size <= 0:
         raise MisuseError(f"{argument}: {value}; use at least 1 byte")
-    return value
+    return size
 
 
 def format_bytes(count: int) -> str:

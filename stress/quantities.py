@@ -57,6 +57,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def rough_count(count: float) -> str:
+    """``914,991``, and ``1.58e+18`` beyond a million millions: an estimate, as people read it."""
+    return f"{count:,.0f}" if count < 1e12 else f"{count:.3g}"
+
+
 def short(number: float) -> str:
     """``999``, ``12.3k``, ``-4.5M``, ``9.22E``: three digits and a unit, beyond those ``1e+30``."""
     shown = number

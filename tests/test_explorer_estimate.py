@@ -14,6 +14,7 @@ from stress import Program, explore
 from stress.explorer.sampling import Estimate, Member, Sampler, interval_of, thin
 from stress.machine.block_layout import Settings
 from stress.programs import PROGRAMS
+from stress.quantities import rough_count
 from support import reference
 from support.explorations import FETCH_ADD, as_program, coded
 from support.litmus_programs import COUNTED, LITMUS, adders
@@ -153,3 +154,7 @@ def test_an_exploration_that_ends_early_prints_the_interval():
 def test_an_exploration_to_the_end_has_no_interval():
     result = explore(as_program(adders(4).program), "dpor", seconds=None, races=False)
     assert (result.estimate, result.interval) == (24, None)
+
+
+def test_a_number_that_nobody_counts_is_printed_with_three_digits():
+    assert (rough_count(914_991.4), rough_count(1.58e18)) == ("914,991", "1.58e+18")

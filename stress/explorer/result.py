@@ -12,7 +12,7 @@ from html import escape
 from stress.explorer.report.failure import Failure
 from stress.machine.models import MODELS
 from stress.machine.program import Program
-from stress.quantities import counted
+from stress.quantities import counted, rough_count
 from stress.verdict import Verdict
 
 FAILED = "failed"
@@ -107,9 +107,9 @@ class Exploration:
         if self.verdict == EXHAUSTED or self.estimate is None or self.estimate <= self.classes:
             return classes
         low, high = self.interval or (0, 0)
-        range_of_it = f" ({low:,.0f} to {high:,.0f})" if low < high else ""
+        range_of_it = f" ({rough_count(low)} to {rough_count(high)})" if low < high else ""
         more = " or more" if self.interval is None else ""
-        return f"{classes} of about {self.estimate:,.0f}{range_of_it}{more}"
+        return f"{classes} of about {rough_count(self.estimate)}{range_of_it}{more}"
 
     def __repr__(self) -> str:
         return f"<Exploration {self}>"

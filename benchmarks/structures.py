@@ -1,17 +1,19 @@
 """What the structures of an arena cost, from Python and from compiled code.
 
-``python benchmarks/structures.py``: the best round of each, in nanoseconds an operation. The table
-of docs/structures.md is its output.
+``python benchmarks/structures.py``: the best round of each, in nanoseconds an operation, and queues
+of two kinds in the same run. The tables of docs/structures.md are its output.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 import timeit
 from collections.abc import Callable
+from typing import Any
 
-from shmalloc import Arena, kernel
+from shmalloc import Arena, kernel, open_structure
 from shmalloc.structures.kernels.entries import ST_BODY
 from shmalloc.structures.kernels.robust import robust_lock, robust_unlock
 from shmalloc.words import cas, fetch_add, load
@@ -19,6 +21,9 @@ from shmalloc.words import cas, fetch_add, load
 ROUNDS = 15
 CALLS = 10_000
 LOOPS = 100_000
+MESSAGES = 500
+LOTS = 100
+QUEUED = 256
 
 
 @kernel
@@ -64,6 +69,50 @@ def with_(lock: object) -> Callable[[], None]:
     return use
 
 
+def consume(get: Callable[[], object], told: Any) -> None:
+    """A child: takes MESSAGES at a time, and says so after each lot."""
+    while True:
+        for _ in range(MESSAGES):
+            get()
+        told.send(1)
+
+
+def consume_ours(handle: bytes, told: Any) -> None:
+    consume(open_structure(handle).get, told)
+
+
+def consume_theirs(queue: Any, told: Any) -> None:
+    consume(queue.get, told)
+
+
+def per_message(target: Callable[..., None], argument: Any, put: Callable[[bytes], None]) -> str:
+    """Microseconds a message of 1 kB from this process to another: best lot, median lot."""
+    mine, theirs = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(
+        target=target, args=(argument, theirs), daemon=True
+    )
+    child.start()
+    lots = []
+    for _ in range(LOTS):
+        start = time.perf_counter()
+        for _ in range(MESSAGES):
+            put(b"x" * 1_000)
+        mine.recv()
+        lots.append((time.perf_counter() - start) / MESSAGES * 1e6)
+    child.kill()
+    child.join()
+    lots.sort()
+    return f"{lots[0]:.1f} us | {lots[LOTS // 2]:.1f} us"
+
+
+def queues(arena: Arena) -> None:
+    print("\n| messages of 1 kB to another process | best of 100 lots | median |\n|---|---|---|")
+    ours = arena.queue(QUEUED, item_bytes=1_024)
+    theirs = multiprocessing.get_context("fork").Queue(QUEUED)
+    print(f"| `arena.queue` | {per_message(consume_ours, ours.handle, ours.put)} |")
+    print(f"| `multiprocessing.Queue` | {per_message(consume_theirs, theirs, theirs.put)} |")
+
+
 def main() -> None:
     with Arena.create(size="16MiB") as arena:
         value, pair, lock = arena.atomic(), arena.atomic_pair(), arena.lock()
@@ -86,6 +135,7 @@ def main() -> None:
         ]
         for name, python, native in rows:
             print(f"| {name} | {python:.0f} ns | {'' if native is None else f'{native:.0f} ns'} |")
+        queues(arena)
 
 
 if __name__ == "__main__":

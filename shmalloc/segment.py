@@ -149,6 +149,13 @@ class Segment:
         """Whether a process lives that holds claim ``number``."""
         return liveness.is_held(self._mapping.fileno(), number)
 
+    def provide(self, word: int, size: int) -> None:
+        """Let the system provide the memory from ``word`` on now. Raises ``OSError`` for a lack.
+
+        Without it memory is provided when it is first touched, and the lack is a SIGBUS.
+        """
+        os.posix_fallocate(self._mapping.fileno(), word * 8, size)
+
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keep other processes out of their ``exclusive`` blocks; ends with a process that dies.

@@ -28,6 +28,7 @@ SAYS = {
     "treiber_stack": "passed-exhausted",
     "shared_array": "[0 2 4 6 8]",
     "robust_lock": "repaired: 1 and 1",
+    "job_queue": "done: [0, 1, 4, 16, 25, 36, 49]",
     "misuse": "nothing changed: M_DOUBLE_FREE: a block may be freed only once",
 }
 PASSED = ("passed-exhausted", None)

@@ -8,16 +8,19 @@ from stress.crash.allocator import allocator_case, case_names
 from stress.crash.result import CrashResult
 from stress.crash.search import Hunt
 from stress.crash.sites import OPERATION_NAMES, PUBLIC, write_sites
-from stress.programs import PROGRAMS, structure_entries, structure_locks
+from stress.programs import PROGRAMS, structure_entries, structure_locks, structure_queues
 from support.structure_kills import SCENARIOS, kill
 
 # With pages: few classes, but an allocator to compile, so they run interpreted here.
 WITH_PAGES = list(structure_entries.PROGRAMS)
 SMALL_WITH_PAGES = ["structure-make-make", "structure-make-end", "structure-end-end"]
-WITHOUT_PAGES = list(structure_locks.PROGRAMS)
+WITHOUT_PAGES = [*structure_locks.PROGRAMS, *structure_queues.PROGRAMS]
 NAMES = [*WITH_PAGES, *WITHOUT_PAGES]
 # more classes than the suite has time for; benchmarks/programs.py explores them
-LARGE = {("structure-lock-3", "sc"), ("structure-lock-3", "tso"), ("structure-lock-twice-2", "tso")}
+LARGE = {
+    ("structure-lock-3", "sc"), ("structure-lock-3", "tso"), ("structure-lock-twice-2", "tso"),
+    ("structure-queue-3", "sc"), ("structure-queue-3", "tso"), ("structure-queue-round", "tso"),
+}  # fmt: skip
 HOME = "/structures/kernels/"
 
 
@@ -42,7 +45,7 @@ def test_every_program_has_a_crash_case():
 def test_a_structure_survives_a_death_before_each_write_and_another_in_the_recovery():
     """And every write of every operation was tried."""
     total, followed = CrashResult(cases=0), set()
-    quick = Effort(depth=2, again=1, stride=5, seeds=3)
+    quick = Effort(depth=2, again=1, stride=11, seeds=8)
     slow = Effort(depth=2, again=1, stride=97, seeds=0, engine="interpreted")
     for name in [*SMALL_WITH_PAGES, *WITHOUT_PAGES]:
         effort = slow if name in WITH_PAGES else quick

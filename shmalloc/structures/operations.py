@@ -14,16 +14,28 @@ from shmalloc.errors import MisuseError, OutOfMemoryError
 from shmalloc.structures.atomics import Atomic, AtomicPair
 from shmalloc.structures.handles import Structure, is_entry, kind_of, unpack_handle
 from shmalloc.structures.kernels.entries import (
+    BLOCK_HEADER,
     ST_BODY,
+    ST_PARAMETERS,
     add_block,
     end_structure,
     make_structure,
     publish_structure,
 )
+from shmalloc.structures.kernels.ring import (
+    BUFFER_WORDS,
+    Q_SLOTS,
+    SLOT_WORDS,
+    TOKEN_MASK,
+    queue_place,
+    queue_prepare,
+)
 from shmalloc.structures.locks import Lock
+from shmalloc.structures.queues import Queue
 
 S = TypeVar("S", bound=Structure)
-KINDS: dict[int, type[Structure]] = {kind.kind: kind for kind in (Atomic, AtomicPair, Lock)}
+PLACE_BYTES = 64
+KINDS: dict[int, type[Structure]] = {kind.kind: kind for kind in (Atomic, AtomicPair, Lock, Queue)}
 
 
 class StructureOperations(ObjectOperations):
@@ -52,6 +64,27 @@ class StructureOperations(ObjectOperations):
     def lock(self) -> Lock:
         """A lock that outlives its owner. Raises ``OutOfMemoryError``."""
         return self._made(Lock, lambda at: None)
+
+    def queue(self, maxsize: int, item_bytes: int = 4096) -> Queue:
+        """A queue of at most ``maxsize`` messages of at most ``item_bytes`` bytes.
+
+        All of its memory is taken now. Raises ``OutOfMemoryError``.
+        """
+        maxsize = self.check_int("maxsize", maxsize, 1, TOKEN_MASK)
+        item_bytes = self.check_int("item_bytes", item_bytes, 1, self._largest_block)
+        mask = (1 << (maxsize - 1).bit_length()) - 1
+        asked = f"queue(maxsize={maxsize}, item_bytes={item_bytes})"
+
+        def fill(at: int) -> None:
+            words = Q_SLOTS + (mask + 1) * SLOT_WORDS + maxsize * BUFFER_WORDS
+            (q,) = self._places(at, 1, words * 8, asked)
+            run = self.engine.call
+            run(queue_prepare, self.segment.ram, q, maxsize, mask, item_bytes)
+            for number, data in enumerate(self._places(at, maxsize, item_bytes, asked)):
+                run(queue_place, self.segment.ram, q, mask, number, data)
+            self._write(at + ST_PARAMETERS, q)
+
+        return self._made(Queue, fill)
 
     def open_structure(self, handle: bytes) -> Structure:
         """The structure that a handle names; one object for one structure.
@@ -94,12 +127,39 @@ class StructureOperations(ObjectOperations):
             self._structures[at, state] = made
         return made
 
-    def _block(self, at: int, order: int, asked: str) -> int:
-        """A block of 2^order pages for the structure that we make; its first word."""
-        block = self.run(add_block, at, order)
-        if block < 0:
-            raise self.refused(block, asked)
-        return block
+    @property
+    def _largest_block(self) -> int:
+        """Bytes of the contents of the largest block."""
+        return self._largest - BLOCK_HEADER * 8
+
+    def _places(self, at: int, count: int, size: int, asked: str) -> list[int]:
+        """The words of ``count`` places of ``size`` bytes each, on lines of 64 bytes, in as many
+        blocks of the structure that we make as they need. Their memory is there."""
+        each = -(-size // PLACE_BYTES) * PLACE_BYTES
+        if each > self._largest_block:
+            raise MisuseError(f"{asked}: {each:,} bytes in one piece; the arena has no such block")
+        page_bytes = self.segment.geometry.page_bytes
+        found: list[int] = []
+        while len(found) < count:
+            here = min(count - len(found), self._largest_block // each)
+            total = BLOCK_HEADER * 8 + here * each
+            order = (-(-total // page_bytes) - 1).bit_length()
+            block = self.run(add_block, at, order)
+            if block < 0:
+                raise self.refused(block, asked)
+            self._commit(block, page_bytes << order, asked)
+            first = block + BLOCK_HEADER
+            found += [first + number * each // 8 for number in range(here)]
+        return found
+
+    def _commit(self, word: int, size: int, asked: str) -> None:
+        """Let the system provide the memory now: later its lack would be SIGBUS."""
+        try:
+            self.segment.provide(word, size)
+        except OSError as error:
+            raise OutOfMemoryError(
+                f"{asked}: /dev/shm has no room ({error.strerror}); enlarge it, or ask for less"
+            ) from error
 
     def _write(self, word: int, value: int) -> None:
         self.segment.ram[word] = value

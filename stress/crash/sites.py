@@ -35,7 +35,7 @@ from shmalloc.kernels import (
     slab,
 )
 from shmalloc.kernels import cache as cache_kernels
-from shmalloc.structures.kernels import atomics, entries, robust
+from shmalloc.structures.kernels import atomics, entries, ring, robust
 from stress.machine.site import Site
 
 WRITING_WORDS = frozenset({
@@ -55,7 +55,10 @@ PUBLIC: tuple[Kernel, ...] = (
     array_table.grow_entries, recover.recover, robust.robust_lock, robust.robust_unlock,
     robust.robust_abandon, robust.make_consistent, atomics.atomic_exchange, atomics.atomic_cas,
     atomics.atomic_add, atomics.pair_exchange, atomics.pair_cas, entries.make_structure,
-    entries.add_block, entries.publish_structure, entries.end_structure,
+    entries.add_block, entries.publish_structure, entries.end_structure, ring.queue_begin,
+    ring.queue_publish, ring.queue_drop, ring.queue_reclaim, ring.queue_begin_wait,
+    ring.queue_take, ring.queue_release, ring.queue_return, ring.queue_adopt,
+    ring.queue_take_wait,
 )  # fmt: skip
 # Halves of operations that the explorer's programs call on their own (held.py).
 HALVES = {

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from shmalloc.dialect import Kernel, kernel
+from shmalloc.structures.kernels.ring import Q_READABLE, Q_WRITABLE
 from shmalloc.structures.kernels.robust import RL_STATUS, UNUSABLE, robust_holder
 from shmalloc.units import Cpu, Memory
 from shmalloc.words import load
 from stress.crash.case import CrashCase
 from stress.machine.program import Program
-from stress.programs import structure_locks
+from stress.programs import structure_locks, structure_queues
 from stress.programs.structure_world import BODY, DIED, STUCK, bury, keep_awake
 
 
@@ -55,6 +56,14 @@ def nothing_to_keep(mem: Memory) -> int:
     return 0
 
 
+@kernel
+def end_queue_lives(mem: Memory, cpu: Cpu) -> int:
+    """The supervisor of a queue."""
+    bury(mem, cpu)
+    keep_awake(mem, cpu, BODY + Q_READABLE, BODY + Q_WRITABLE)
+    return 0
+
+
 Survival = tuple[Kernel, Kernel]  # the supervisor, the check
 SURVIVALS: Mapping[str, Survival] = {
     "structure-lock-2": (end_lives, lock_survives),
@@ -68,6 +77,7 @@ SURVIVALS: Mapping[str, Survival] = {
     "structure-atomic-add-2": (end_lives, nothing_to_keep),
     "structure-atomic-exchange-3": (end_lives, nothing_to_keep),
     "structure-atomic-pair-3": (end_lives, twins_survive),
+    **dict.fromkeys(structure_queues.PROGRAMS, (end_queue_lives, structure_queues.nothing_is_lost)),
 }
 
 

@@ -26,6 +26,7 @@ from stress.programs import (
     slab,
     structure_entries,
     structure_locks,
+    structure_queues,
     sync,
     waiters,
 )
@@ -41,6 +42,7 @@ PARTS = (
     sync,
     structure_entries,
     structure_locks,
+    structure_queues,
 )
 PROGRAMS: dict[str, Callable[[], Program]] = {
     name: build
@@ -55,6 +57,7 @@ PROGRAMS: dict[str, Callable[[], Program]] = {
         sync,
         structure_entries,
         structure_locks,
+        structure_queues,
     )
     for name, build in part.PROGRAMS.items()
 }

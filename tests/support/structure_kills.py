@@ -18,14 +18,17 @@ import os
 import random
 import sys
 import time
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
+from queue import Empty, Full
 from typing import Any
 
-from shmalloc import Acquired, Arena, Atomic, Lock, open_structure
+from shmalloc import Acquired, Arena, Atomic, AtomicPair, Lock, Queue, open_structure
 
 WORKERS = 3
 MOST_OPERATIONS = 60  # of a worker before it is killed
 PATIENCE_S = 60.0
+NAP_S = 0.02
 UNRECOVERED = 4  # dead slots that are left to the waiters before the parent recovers
 
 
@@ -69,11 +72,76 @@ class Locks:
         require(self.left.load() == self.right.load(), "the values differ")
         self.lock.release()
 
-    def finish(self) -> str:
+    def finish(self, deaths: int) -> str:
         return f"{self.left.load():,} changes"
 
 
-SCENARIOS: dict[str, Any] = {"lock": Locks}
+class Queues:
+    """Each worker puts numbers and gets what comes; two tables outlive it.
+
+    A message is a number, in a text that depends on it, so that a damaged one is seen. The first
+    table has a byte for each message whose put has returned, the second counts how often one came.
+    """
+
+    PLACES = 6
+    ORDER = 10
+
+    @staticmethod
+    def make(arena: Arena) -> tuple[Any, ...]:
+        tables = [arena.alloc_pages(Queues.ORDER) for _ in range(2)]
+        for pfn in tables:
+            block = arena.page(pfn, Queues.ORDER)
+            block[:] = bytes(block.nbytes)
+        first, second = map(arena.segment.layout.frame, tables)
+        queue = arena.queue(Queues.PLACES, item_bytes=600)
+        return queue, arena.atomic(), arena.atomic_pair(first, second)
+
+    def __init__(self, queue: Queue, serial: Atomic, tables: AtomicPair) -> None:
+        self.queue, self.serial = queue, serial
+        self.size = queue._arena.segment.geometry.page_bytes << self.ORDER
+        self.was_put, self.came = (
+            queue._arena.segment.view(word, self.size) for word in tables.load()
+        )
+
+    def work(self, number: int) -> None:
+        mine = self.serial.add(1)
+        require(mine < self.size, "more messages than the tables have room for")
+        # A death leaves one message too many or too few: so all may find it full, or empty.
+        with suppress(Full):
+            self.queue.put(mine.to_bytes(4, "little") + self.text(mine), timeout=NAP_S)
+            self.was_put[mine] = 1
+        with suppress(Empty):
+            self.take(NAP_S)
+
+    @staticmethod
+    def text(number: int) -> bytes:
+        return bytes([number & 0xFF]) * (number * 37 % 500)
+
+    def take(self, timeout: float) -> None:
+        data = self.queue.get(timeout)
+        one = int.from_bytes(data[:4], "little")
+        require(data[4:] == self.text(one), f"message {one} is damaged")
+        require(self.came[one] == 0, f"message {one} came twice")
+        self.came[one] = 1
+
+    def look(self) -> None:
+        require(self.queue.qsize() <= self.PLACES, "more messages than places")
+
+    def finish(self, deaths: int) -> str:
+        """No worker is left: what is in the queue is got here, and then every place is free."""
+        with suppress(Empty):
+            while True:
+                self.take(timeout=0.2)
+        for _ in range(self.PLACES):
+            self.queue.put(b"", timeout=PATIENCE_S)
+        made = self.serial.load()
+        both = zip(bytes(self.was_put[:made]), bytes(self.came[:made]), strict=True)
+        lost = sum(put > came for put, came in both)
+        require(lost <= deaths, f"{lost} messages lost by {deaths} deaths")
+        return f"{made:,} messages, {lost} lost with a consumer that had its copy"
+
+
+SCENARIOS: dict[str, Any] = {"lock": Locks, "queue": Queues}
 
 
 def worker(name: str, handles: list[bytes], made_by: bytes, number: int) -> None:
@@ -138,7 +206,7 @@ class Crew:
             process.join()
         self.arena.recover()
         self.scenario.look()
-        return self.scenario.finish()
+        return str(self.scenario.finish(self.started))
 
 
 def kill(name: str, kills: int, seed: int) -> str:

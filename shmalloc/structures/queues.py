@@ -1,0 +1,183 @@
+"""``Queue``: messages from any process to any other, first in, first out, of a bounded number.
+
+::
+
+    queue = arena.queue(maxsize=64, item_bytes=4096)
+    queue.put({"step": 1})                  # pickled; bytes go as they are
+    message = queue.get(timeout=1.0)        # queue.Empty, as of the standard library
+
+All memory is there from the start: ``put`` needs none, and a message that is larger than
+``item_bytes`` is refused. What is larger belongs into an array, and its handle into the queue.
+
+A process that dies in ``put`` leaves the whole message or none. One that dies in ``get`` before it
+has its copy leaves the message to another process, which gets it later than its turn; one that dies
+between its copy and the return of ``get`` takes the message along. No message comes twice.
+
+Bytes are copied between the kernels that take and give a buffer (kernels/ring.py). Threads of a
+process may use one queue at once. An exception out of a signal handler gives the buffer back, but
+for one between two instructions of Python; then it is taken until the process ends.
+"""
+
+from __future__ import annotations
+
+import pickle
+from multiprocessing.reduction import ForkingPickler
+from queue import Empty, Full
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from shmalloc import constants as c
+from shmalloc.errors import MisuseError
+from shmalloc.structures.handles import Structure
+from shmalloc.structures.kernels.entries import ST_PARAMETERS
+from shmalloc.structures.kernels.ring import (
+    Q_BUFFERS,
+    Q_ROOM,
+    TOKEN_MASK,
+    data_of,
+    entry_begin,
+    entry_take,
+    queue_begin_wait,
+    queue_drop,
+    queue_length,
+    queue_publish,
+    queue_release,
+    queue_return,
+    queue_take_wait,
+)
+from shmalloc.structures.waiting import deadline_of, wait_for
+
+if TYPE_CHECKING:
+    from shmalloc.structures.operations import StructureOperations
+
+PICKLED = 1  # in the lowest bit of a message's length
+
+
+class Queue(Structure):
+    """A bounded queue of many producers and consumers. Made by ``Arena.queue``."""
+
+    kind: ClassVar[int] = 4
+    kind_name: ClassVar[str] = "queue"
+
+    __slots__ = (
+        "_do_begin",
+        "_do_publish",
+        "_do_release",
+        "_do_take",
+        "_places",
+        "_q",
+        "item_bytes",
+        "maxsize",
+    )
+
+    def __init__(self, arena: StructureOperations, at: int, state: int) -> None:
+        super().__init__(arena, at, state)
+        ram = self._segment.ram
+        self._q = ram[at + ST_PARAMETERS]
+        self.maxsize = ram[self._q + Q_BUFFERS]
+        self.item_bytes = ram[self._q + Q_ROOM]
+        run = arena.engine.call
+        self._places = [
+            self._segment.view(run(data_of, ram, self._q, number), self.item_bytes)
+            for number in range(self.maxsize)
+        ]
+        self._do_begin = arena.builtin(entry_begin)
+        self._do_publish = arena.builtin(queue_publish)
+        self._do_take = arena.builtin(entry_take)
+        self._do_release = arena.builtin(queue_release)
+
+    def put(self, message: Any, timeout: float | None = None) -> None:
+        """Put ``message``: bytes as they are, anything else pickled; wait for a place.
+
+        Raises ``queue.Full`` after ``timeout`` seconds (None: never), ``MisuseError`` if the
+        message is too large.
+        """
+        if type(message) is bytes:
+            data: Any = message
+            size = len(data)
+            length = size << 1
+        else:
+            data = ForkingPickler.dumps(message, pickle.HIGHEST_PROTOCOL)
+            size = len(data)
+            length = size << 1 | PICKLED
+        if size > self.item_bytes:
+            raise self._too_large(size)
+        if self._segment.closed:
+            self._check()
+        arena, q = self._arena, self._q
+        token = self._do_begin(arena.cpu, self._at, self._state)
+        if token < 0:
+            token = self._wait_for_place(timeout)
+        try:
+            self._places[token & TOKEN_MASK][:size] = data
+            self._do_publish(arena.cpu, q, token, length)
+        except BaseException:
+            if not self._segment.closed:  # refused if it was published
+                arena.run(queue_drop, q, token)
+            raise
+
+    def put_nowait(self, message: Any) -> None:
+        """Put without waiting: ``put(message, timeout=0)``."""
+        self.put(message, 0)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The oldest message; wait for one. Raises ``queue.Empty`` after ``timeout`` seconds."""
+        if self._segment.closed:
+            self._check()
+        arena, q = self._arena, self._q
+        token, length = self._do_take(arena.cpu, self._at, self._state)
+        if token < 0:
+            token, length = self._wait_for_message(timeout)
+        try:
+            data = self._places[token & TOKEN_MASK][: length >> 1].tobytes()
+            self._do_release(arena.cpu, q, token)
+        except BaseException:
+            if not self._segment.closed:  # refused if it was released
+                arena.run(queue_return, q, token)
+            raise
+        return pickle.loads(data) if length & PICKLED else data
+
+    def get_nowait(self) -> Any:
+        """Get without waiting: ``get(timeout=0)``."""
+        return self.get(0)
+
+    def qsize(self) -> int:
+        """How many messages it had a moment ago; those of dead consumers are not counted."""
+        self._check()
+        return self._arena.engine.call(queue_length, self._segment.ram, self._q)
+
+    def empty(self) -> bool:
+        """Whether it had no message a moment ago."""
+        return self.qsize() == 0
+
+    def full(self) -> bool:
+        """Whether every place had a message a moment ago."""
+        return self.qsize() >= self.maxsize
+
+    def _wait_for_place(self, timeout: float | None) -> int:
+        self._check()
+        arena, q = self._arena, self._q
+        attempt = arena.builtin(queue_begin_wait)
+        token = wait_for(arena, lambda _: attempt(arena.cpu, q), deadline_of(timeout))
+        if token < 0:
+            raise Full
+        return token
+
+    def _wait_for_message(self, timeout: float | None) -> tuple[int, int]:
+        self._check()
+        arena, q = self._arena, self._q
+        attempt = arena.builtin(queue_take_wait)
+        found = [c.E_AGAIN, 0]
+
+        def take(_: int) -> int:
+            found[:] = attempt(arena.cpu, q)
+            return found[0]
+
+        if wait_for(arena, take, deadline_of(timeout)) < 0:
+            raise Empty
+        return found[0], found[1]
+
+    def _too_large(self, size: int) -> MisuseError:
+        return MisuseError(
+            f"message: {size:,} bytes; this queue takes {self.item_bytes:,}: make it with"
+            f" item_bytes={size}, or put the handle of an array"
+        )

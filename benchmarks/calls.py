@@ -75,7 +75,7 @@ def figures(arena: Any) -> list[Figure]:
         "object, 64 B": (SLICE, lambda: cache.free(cache.alloc())),
         "kmalloc, 64 B": (SLICE, lambda: arena.kfree(arena.kmalloc(64))),
         "kmalloc, 64 KiB": (SLICE, lambda: arena.kfree(arena.kmalloc(1 << 16))),
-        "array": (FEW, lambda: arena.empty(8).close()),
+        "array": (FEW, lambda: arena.empty(8)),
         "array, opened by its handle": (FEW, opened(arena)),
         "64 pages in bulk": (FEW, lambda: arena.free_pages_bulk(arena.alloc_pages_bulk(64))),
         "multiprocessing.heap": (FEW, private_block),
@@ -86,7 +86,7 @@ def figures(arena: Any) -> list[Figure]:
 
 def opened(arena: Any) -> Callable[[], object]:
     handle_of = arena.empty(8)
-    return lambda: arena.open_array(handle_of.handle()).close()
+    return lambda: arena.open_array(handle_of.handle())
 
 
 def private_block() -> None:

@@ -4,7 +4,7 @@
 
     with Arena.create(size="256MiB") as arena:
         pfn = arena.alloc_pages(order=3)
-        table = arena.zeros((1000, 1000))       # pickles to 24 bytes, opens in any process
+        table = arena.zeros((1000, 1000))       # a numpy array, sent by a ticket
         address = arena.kmalloc(100)
 
     with Arena.attach(name) as arena:           # in another process
@@ -13,7 +13,7 @@ An arena is a segment plus a CPU slot claimed in it. The creating process owns t
 ``with`` block (or the process) ends, the name is gone and the memory goes with its last user.
 ``close`` in another process does not free what that process allocated; it belongs to the segment.
 
-A process that opens a pickled array without an arena attaches to the segment until it ends.
+A process that receives an array without an arena attaches to the segment until it ends.
 Threads of a process may share an arena. A forked child goes on with the arenas of its parent, on a
 claim of its own (forking.py).
 """
@@ -30,15 +30,20 @@ from multiprocessing import util
 from types import TracebackType
 from typing import Any, cast
 
+import numpy as np
+
 from shmalloc import constants as c
 from shmalloc import cpus as slots
 from shmalloc import forking, recovery
-from shmalloc.arrays import ArrayOperations, SharedArray, unpack_handle
+from shmalloc.array_header import Order, planned
+from shmalloc.arrays import SharedArray, unpack_handle
 from shmalloc.engine import when_waiting_long
 from shmalloc.errors import MisuseError, Violation
+from shmalloc.kernels.array_recovery import recover_arrays
 from shmalloc.kernels.audit import audit
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.layout import Geometry, ZoneSpec
+from shmalloc.memory import Ram
 from shmalloc.recovery import Recovered
 from shmalloc.reports import violation_count, violations
 from shmalloc.segment import Segment, find_name
@@ -47,6 +52,7 @@ from shmalloc.statistics import Statistics, statistics
 from shmalloc.structures.handles import Structure
 from shmalloc.structures.handles import unpack_handle as unpack_structure
 from shmalloc.structures.operations import StructureOperations
+from shmalloc.transit import TransitOperations, segment_of
 
 DEFAULT_SIZE = "1GiB"
 SLOTS_PER_CORE = 4
@@ -56,7 +62,7 @@ _open_arenas: dict[int, Arena] = {}
 _attaching = threading.RLock()
 
 
-class Arena(ArrayOperations, StructureOperations):
+class Arena(TransitOperations, StructureOperations):
     """Pages, objects, arrays and structures in one segment. Made by ``create`` or ``attach``."""
 
     def __init__(self, segment: Segment, cpu: int | None = None, engine: str = "native") -> None:
@@ -109,32 +115,53 @@ class Arena(ArrayOperations, StructureOperations):
         return self.segment.owner
 
     def close(self) -> None:
-        """Give the CPU slot back and unmap; the owner removes the segment too. Repeatable.
+        """Refuse new requests; the owner removes the segment's name. Repeatable.
 
-        Views of the memory stay readable. Waits for other threads that are in a call; raises
-        ``MisuseError``, and stays open, if one of them does not come back.
+        The CPU slot is given back and the memory unmapped when the last array of this process is
+        gone, which may be now: arrays and views stay readable. Waits for other threads that are in
+        a call; raises ``MisuseError``, and stays open, if one of them does not come back.
         """
         with self._lock:
             if self.segment.closed:
                 return
-            # A fork without Python's hooks only unmaps: slot and buffer belong to its parent. Other
-            # processes recover a slot whose kernel ended at a fault.
-            ours = self._pid == os.getpid() and not self.segment.ram.ended
             self.segment.ram.wait_until_idle()
-            if ours:
+            if self._is_ours():
                 self._free_buffer()
-            self.segment.stop()
+                self._references.drain(self)
+            if self._references.live and self._is_ours():
+                self.segment.refuse()
+            else:
+                self.segment.stop()
         if _open_arenas.get(self.segment.id) is self:
             del _open_arenas[self.segment.id]
+        try:
+            if self.segment.owner:
+                self.segment.unlink()
+        finally:
+            if self._references.live and self._is_ours():
+                self.collect()
+            else:
+                self._end()
+
+    def _is_ours(self) -> bool:
+        """Whether we may call kernels: no fault ended this life of the slot, and no fork without
+        Python's hooks began this process. The slot is then another one's to recover, or to keep."""
+        return self._pid == os.getpid() and not self.segment.ram.ended
+
+    def _end(self) -> None:
+        if self.segment.released:
+            return
+        ours = self._is_ours()
+        self.segment.stop()
+        super()._end()
         try:
             when_waiting_long(self.segment.ram, None)
             forking.forget(self)
             if ours:
+                self.engine.call(recover_arrays, Ram(self.segment.ram.array), self.cpu, self.cpu)
                 slots.release(self.segment, self.cpu, self.engine.name)
         finally:
             self.segment.close()
-            if self.segment.owner:
-                self.segment.unlink()
 
     def unlink(self) -> None:
         """Remove the name now: no process can attach any more; current users are not affected."""
@@ -171,14 +198,23 @@ class Arena(ArrayOperations, StructureOperations):
         epoch = self.segment.ram.load(self.segment.layout.cpu(self.cpu) + c.C_EPOCH)
         return epoch << c.LIFE_EPOCH_SHIFT | self.cpu + 1
 
-    def recover(self) -> list[Recovered]:
+    def recover(self, transit_older_than: float | None = None) -> list[Recovered]:
         """Recover the CPU slots of processes that died; which ones (see docs/recovery.md).
 
-        Repairs their locks, lists and unfinished operations while other processes run. They still
-        own their memory: ``reap`` frees it.
+        Repairs their locks, lists and unfinished operations while other processes run. What they
+        held of arrays is given back. They still own their pages and objects: ``reap`` frees these.
+
+        Arrays that the dead sent and no process loaded are given back after ``ticket_grace_s``.
+        ``transit_older_than``: so are all that are in transit for that many seconds, also those of
+        living senders; who loads them later is told that they are gone (see ``leaks``).
         """
         self.check_open()
-        return recovery.recover(self.segment, self.cpu, self.engine.name)
+        done = recovery.recover(self.segment, self.cpu, self.engine.name)
+        self.collect()
+        self._reap_orphans()
+        if transit_older_than is not None:
+            self._reap_older(transit_older_than)
+        return done
 
     def reap(self, recovered: Recovered) -> int:
         """Free every block and object that a recovered process owned, and had not handed over
@@ -279,7 +315,25 @@ def open_array(handle: bytes) -> SharedArray:
     return arena_of(segment_id).open_array(handle)
 
 
-Arena.open_handle = staticmethod(open_array)
+def load_ticket(
+    ticket: bytes,
+    dtype: Any,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...] | None,
+    order: Order,
+    writeable: bool,
+) -> SharedArray:
+    """What the pickle of a sent array calls in the process that reads it (transit.py).
+
+    Raises ``MisuseError`` if the array is gone, ``SegmentError`` if its segment is.
+    """
+    arena = arena_of(segment_of(ticket))
+    array = arena._load(ticket, planned(np.dtype(dtype), tuple(shape), order), strides)
+    array.flags.writeable = writeable
+    return array
+
+
+TransitOperations.load_ticket = staticmethod(load_ticket)
 
 
 def open_structure(handle: bytes) -> Any:

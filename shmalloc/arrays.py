@@ -1,138 +1,55 @@
-"""numpy arrays in a segment: made in one process, opened in any by a handle of 24 bytes.
+"""The array face of an arena: numpy arrays in its pages, which every process can use.
 
-``SharedArray`` is a counted reference to one array. It pickles to 24 bytes, three little-endian
-uint64 (plus what pickle adds to name the function that opens them)::
+Every method gives a ``SharedArray``, a ``numpy.ndarray`` (shared_array.py). Its memory is a block
+of pages, or a range of single pages if no block is large enough; it begins with a header
+(array_header.py). It is given back when the last array or view in the last process is gone: nothing
+has to be closed (references.py). Arrays travel to other processes by tickets (transit.py), or by
+``handle()``, 24 bytes that hold no reference::
 
     [ segment id | word index of the array's entry | generation of the entry ]
 
-The entry (kernels/array_table.py) holds the reference count and the place of the block; the block
-starts with a header, then come the data on a 64-byte boundary of the segment::
-
-    [ words to the data | dimensions | length of dtype text | shape ... | dtype text ... ][ data ]
-
-Rules for callers. A pickled handle holds no reference: the sender keeps its array open until the
-receiver has opened it; later, opening raises ``MisuseError`` (never other memory). A process that
-opens an array closes it: ``close()`` or ``with``. The last close frees the block. No finalizer
-frees anything, because a garbage collector that runs inside an allocation would reenter the
-allocator. A numpy view kept after close reads memory that may have another owner.
+Rules for callers. A handle that outlives its array is refused, never another array's. Before
+``OutOfMemoryError`` is raised, memory is looked for: dropped arrays, recovery, orphaned tickets,
+the garbage collector, and other processes' next tick.
 """
 
 from __future__ import annotations
 
-import ast
-import math
+import gc
 import struct
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from types import TracebackType
-from typing import Any, ClassVar, cast
+import time
+from collections.abc import Callable
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from shmalloc import array_header, recovery
 from shmalloc import constants as c
-from shmalloc.bound import THIS_PROCESS
+from shmalloc.array_header import (
+    FIXED_WORDS,
+    MOST_HEADER_WORDS,
+    Order,
+    Plan,
+    Shape,
+    overwritten,
+    plan_of,
+    plan_of_length,
+)
+from shmalloc.array_words import entry_word, fits, may_be_array, pages_of
 from shmalloc.errors import MisuseError, OutOfMemoryError
-from shmalloc.kernels.array_table import add_reference
-from shmalloc.kernels.shared_arrays import AR_RANGE, drop_array, enter_array, make_array
+from shmalloc.kernels.array_recovery import copy_references
+from shmalloc.kernels.shared_arrays import drop_array, make_array, make_range, open_array
 from shmalloc.pages import PageOperations
+from shmalloc.references import TICK_S, Ref, References
+from shmalloc.shared_array import SharedArray, holder_of
 from shmalloc.sizes import format_bytes
+from shmalloc.statistics import statistics
 
 HANDLE = struct.Struct("<QQQ")
-ALIGN_BYTES = 64
-_FIXED_WORDS = 3
-_LAST_GENERATION = (1 << 63 - c.AR_GENERATION_SHIFT) - 1
-_KNOWN_KINDS = 256  # dtypes and shapes whose headers are kept
-_MOST_HEADER_WORDS = 8192
-# What parsing a text that is no dtype raises; the last two are of one that is nested too deeply.
-_UNREADABLE = (ValueError, SyntaxError, TypeError, LookupError, MemoryError, RecursionError)
-
-Shape = int | Sequence[int]
-
-
-class SharedArray:
-    """A counted reference to an array in a segment; ``array`` is its numpy view."""
-
-    __slots__ = ("__weakref__", "_arena", "_array", "_entry", "_generation")
-
-    def __init__(
-        self, arena: ArrayOperations, entry: int, generation: int, array: NDArray[Any]
-    ) -> None:
-        self._arena = arena
-        self._entry = entry
-        self._generation = generation
-        self._array: NDArray[Any] | None = array
-
-    @property
-    def array(self) -> NDArray[Any]:
-        """The numpy view. Raises ``MisuseError`` after ``close``."""
-        if self._array is None or self._arena.closed:
-            raise MisuseError("array: this handle is closed; keep it open while you use the array")
-        return self._array
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.array.dtype
-
-    @property
-    def nbytes(self) -> int:
-        return self.array.nbytes
-
-    @property
-    def references(self) -> int:
-        """Open handles to this array in all processes."""
-        self.array  # noqa: B018 - refuses a closed handle
-        return self._arena.segment.ram[self._entry + c.AR_COUNT] & c.AR_REFS_MASK
-
-    def handle(self) -> bytes:
-        """The 24 bytes that any process can open; they hold no reference themselves."""
-        self.array  # noqa: B018 - refuses a closed handle
-        return HANDLE.pack(self._arena.segment.id, self._entry, self._generation)
-
-    def close(self) -> int:
-        """Drop the reference, once; how many are left. At 0 the memory is free."""
-        array, self._array = self._array, None
-        if array is None or self._arena.segment.closed:
-            return 0
-        return self._arena._drop(self._entry, self._generation, array.nbytes)
-
-    def __enter__(self) -> NDArray[Any]:
-        return self.array
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        wanted = self.array.dtype if dtype is None else np.dtype(dtype)
-        if copy is False and wanted != self.array.dtype:
-            raise ValueError(f"dtype: {wanted} needs a copy of this {self.array.dtype} array")
-        return self.array.astype(wanted, copy=bool(copy))
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.array[key]
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.array[key] = value
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
-        return type(self._arena).open_handle, (self.handle(),)
-
-    def __repr__(self) -> str:
-        if self._array is None or self._arena.closed:
-            return "<SharedArray closed>"
-        return f"<SharedArray {self.dtype} {self.shape} in {self._arena.name}>"
+_new = np.ndarray.__new__
+# A plan, the byte of the segment where its data begin, and their strides (None: its own).
+View = tuple[Plan, int, tuple[int, ...] | None]
 
 
 def unpack_handle(handle: bytes) -> tuple[int, int, int]:
@@ -144,12 +61,9 @@ def unpack_handle(handle: bytes) -> tuple[int, int, int]:
 
 
 class ArrayOperations(PageOperations):
-    """Arrays in the pages of an arena.
+    """Arrays in the pages of an arena."""
 
-    ``open_handle``: the function that a pickled array calls in the process that reads it.
-    """
-
-    open_handle: ClassVar[Callable[[bytes], SharedArray]]
+    _copied = 0  # what the last copy for a child gave
 
     def _bind(self) -> None:
         super()._bind()
@@ -158,102 +72,179 @@ class ArrayOperations(PageOperations):
         self._block_bytes = geometry.page_bytes << geometry.max_order
         self._do_make_array = self.builtin(make_array)
         self._do_drop_array = self.builtin(drop_array)
-        self._do_add_reference = self.builtin(add_reference)
+        self._do_open_array = self.builtin(open_array)
+        self._references = References(self)
+        self._mapped = self.segment.mapped
+        self._bytes = memoryview(self._mapped).cast("B")
 
-    def empty(self, shape: Shape, dtype: DTypeLike = float) -> SharedArray:
-        """A new array with unspecified contents. Raises ``OutOfMemoryError``."""
-        kind, dimensions = _dimensions(shape, dtype)
-        header, size = _planned(kind, dimensions)
+    # --- making -----------------------------------------------------------------------------------
+
+    def empty(self, shape: Shape, dtype: DTypeLike = float, order: Order = "C") -> SharedArray:
+        """A new array with unspecified contents. Raises ``OutOfMemoryError``, ``MisuseError``."""
+        # All in one function, because a program does this all the time.
+        if type(shape) is int and (
+            dtype is float or (type(dtype) is np.dtype and dtype.names is None)
+        ):
+            known: Any = dtype
+            plan = plan_of_length(shape, known, order)
+        else:
+            plan = plan_of(shape, dtype, order)
+        kind, dimensions, order, header, size = plan
         if self.segment.closed:
             raise self.is_closed()
-        if size > self._block_bytes:
-            entry, generation, data = self._make_range(size)
-        else:
-            order = ((size - 1) // self._page_bytes).bit_length()
-            entry, generation, data = self._do_make_array(self.cpu, order, THIS_PROCESS.pid)
-            if entry < 0 or self._rescuer.found:
-                self.settle(entry, f"empty: {format_bytes(size)}")
-        block = self.segment.view(data, size)
-        block[: len(header)] = header
-        return SharedArray(
-            self, entry, generation, np.ndarray(dimensions, kind, block, len(header))
+        lock, references = self._lock, self._references
+        nested = lock._is_owned()  # type: ignore[attr-defined]  # in a signal handler, say
+        with lock:
+            if references.dropped and not nested:
+                references.give_back(self)
+            if size > self._block_bytes:
+                return self._empty_slowly(plan, nested)
+            block = ((size - 1) // self._page_bytes).bit_length()
+            slot, number, data, held = self._do_make_array(self.cpu, block)
+            if slot < 0 or self._rescuer.found:
+                return self._settle_made(plan, nested, (slot, number, data))
+            first = (data << 3) + len(header)
+            self._bytes[data << 3 : first] = header
+            array = _new(SharedArray, dimensions, kind, self._mapped, first, None, order)
+            array._ref = ref = Ref(array, references.gone)
+            ref.slot, ref.number, ref.arena, ref.data = slot, number, self, data
+            references.live[number] = ref
+            if held != len(references.live) and not nested:
+                references.sweep(self)
+            if not references.ticking:
+                references.tick()
+        return array
+
+    def _settle_made(self, plan: Plan, nested: bool, made: tuple[int, int, int]) -> SharedArray:
+        """The array that a kernel made or refused, when something else is due."""
+        array = None if made[0] < 0 else self._hold_new(plan, made)
+        if not nested:
+            self.finish_rescue()
+        if array is None and made[0] != c.E_NOMEM:
+            raise self.refused(made[0], f"empty: {format_bytes(plan.size)}")
+        return self._empty_slowly(plan, nested) if array is None else array
+
+    def _hold_new(self, plan: Plan, made: tuple[int, int, int]) -> SharedArray:
+        """The array of a new reference, with its header."""
+        data = made[2]
+        first = (data << 3) + len(plan.header)
+        self._bytes[data << 3 : first] = plan.header
+        return self._hold(plan, first, None, made)
+
+    def _hold(
+        self, plan: Plan, first: int, strides: tuple[int, ...] | None, answer: tuple[int, int, int]
+    ) -> SharedArray:
+        """The array of a reference (slot, number, word of its pages), data from byte ``first``."""
+        array = _new(SharedArray, plan.shape, plan.kind, self._mapped, first, strides, plan.order)
+        references = self._references
+        array._ref = ref = Ref(array, references.gone)
+        ref.slot, ref.number, ref.data = answer
+        ref.arena = self
+        references.live[ref.number] = ref
+        references.tick()
+        return array
+
+    def _empty_slowly(self, plan: Plan, nested: bool) -> SharedArray:
+        """Find memory, and try again after each measure. Under the lock."""
+        made = self._try(plan)
+        for find in (None, self._recover_for_memory, gc.collect, self._await_ticks):
+            if made is not None:
+                return made
+            if find is not None:
+                find()
+            if not nested:
+                self._references.drain(self)
+            made = self._try(plan)
+        if made is None:
+            raise self._out_of_memory(plan)
+        return made
+
+    def _try(self, plan: Plan) -> SharedArray | None:
+        """The array, or None: no memory."""
+        if plan.size > self._block_bytes:
+            return self._try_range(plan)
+        block = ((plan.size - 1) // self._page_bytes).bit_length()
+        slot, number, data, _ = self._do_make_array(self.cpu, block)
+        if slot < 0 and slot != c.E_NOMEM:
+            raise self.refused(slot, f"empty: {format_bytes(plan.size)}")
+        return None if slot < 0 else self._hold_new(plan, (slot, number, data))
+
+    def _recover_for_memory(self) -> None:
+        """Give back what the dead held."""
+        recovery.recover(self.segment, self.cpu, self.engine.name)
+
+    def _await_ticks(self) -> None:
+        """Let other processes notice what they dropped."""
+        time.sleep(2 * TICK_S)
+
+    def _out_of_memory(self, plan: Plan) -> OutOfMemoryError:
+        now = statistics(self.segment)
+        largest = max(
+            (order for zone in now.zones for order, n in enumerate(zone.free_blocks) if n),
+            default=-1,
+        )
+        block = 0 if largest < 0 else now.page_bytes << largest
+        return OutOfMemoryError(
+            f"empty: {format_bytes(plan.size)} asked, {format_bytes(now.free_bytes)} free, the"
+            f" largest block has {format_bytes(block)}; drop arrays, or create a larger arena"
         )
 
-    def zeros(self, shape: Shape, dtype: DTypeLike = float) -> SharedArray:
+    def zeros(self, shape: Shape, dtype: DTypeLike = float, order: Order = "C") -> SharedArray:
         """A new array of zeros."""
-        made = self.empty(shape, dtype)
-        made.array.fill(np.zeros((), made.dtype))
+        made = self.empty(shape, dtype, order)
+        np.asarray(made)[...] = np.zeros((), made.dtype)
         return made
 
-    def array(self, source: ArrayLike, dtype: DTypeLike | None = None) -> SharedArray:
-        """A copy of ``source`` in the arena."""
-        values = np.asarray(source, dtype)
-        made = self.empty(values.shape, values.dtype)
-        made.array[...] = values
+    def ones(self, shape: Shape, dtype: DTypeLike = float, order: Order = "C") -> SharedArray:
+        """A new array of ones."""
+        return self.full(shape, 1, float if dtype is None else dtype, order)
+
+    def full(
+        self, shape: Shape, value: ArrayLike, dtype: DTypeLike | None = None, order: Order = "C"
+    ) -> SharedArray:
+        """A new array filled with ``value``, of its dtype unless another one is given."""
+        made = self.empty(shape, np.asarray(value).dtype if dtype is None else dtype, order)
+        np.copyto(np.asarray(made), value, casting="unsafe")
         return made
 
-    def open_array(self, handle: bytes) -> SharedArray:
-        """A new reference to the array that ``SharedArray.handle()`` named."""
-        segment_id, entry, generation = unpack_handle(handle)
-        self.check_open()
-        self.segment.check_file()
-        if segment_id != self.segment.id:
-            raise MisuseError(f"handle: of another segment than {self.name!r}; use open_array()")
-        known = self._is_entry(entry) and generation <= _LAST_GENERATION
-        if not known or self._do_add_reference(self.cpu, entry, generation) < 0:
-            raise MisuseError(
-                "handle: its array was freed; the sender keeps it open until it is opened here"
-            )
+    def array(
+        self,
+        source: ArrayLike,
+        dtype: DTypeLike | None = None,
+        order: Literal["C", "F", "A", "K"] = "K",
+    ) -> SharedArray:
+        """A copy of ``source`` in the arena, in its order unless another one is asked for.
+
+        Raises ``MisuseError`` for what cannot be kept: Python objects, masks, matrices.
+        """
+        _check_class(source)
         try:
-            return SharedArray(self, entry, generation, self._view_of(entry))
-        except MisuseError:
-            self.run(drop_array, entry, generation)
-            raise
+            values = np.asarray(source, dtype)
+        except (TypeError, ValueError) as error:
+            raise MisuseError(f"source: {error}") from error
+        made = self.empty(values.shape, values.dtype, _order_of(values, order))
+        np.asarray(made)[...] = values
+        return made
 
-    def _is_entry(self, entry: int) -> bool:
-        """Whether a word, from an untrusted handle, is an entry of the array table."""
-        layout, geometry = self.segment.layout, self.segment.geometry
-        pfn, inside = divmod(entry - layout.at["frames"], geometry.page_words)
-        if not 0 <= pfn < geometry.pages or inside % c.AR_STRIDE:
-            return False
-        at = layout.descriptor(pfn)
-        is_allocated = self.segment.ram[at] & c.TYPE_MASK == c.T_ALLOCATED
-        return is_allocated and self.segment.ram[at + 1] == c.OWNER_ARRAYS
+    def asarray(self, source: ArrayLike, dtype: DTypeLike | None = None) -> SharedArray:
+        """``source`` itself if it lies in this arena and has that dtype, else a copy in it."""
+        if isinstance(source, SharedArray) and (dtype is None or source.dtype == np.dtype(dtype)):
+            ref = holder_of(source)
+            if ref is not None and ref.arena is self:
+                return source
+        return self.array(source, dtype)
 
-    def _drop(self, entry: int, generation: int, nbytes: int) -> int:
-        if nbytes > self._block_bytes:
-            left = self.run(drop_array, entry, generation)  # frees many pages, one by one
-        else:
-            left = self._do_drop_array(self.cpu, entry, generation)
-        if left < 0 or self._rescuer.found:
-            self.settle(left, "close of an array")
-        return left
-
-    def _make_range(self, size: int) -> tuple[int, int, int]:
-        """(entry, generation, word) of an array that is a range of single pages."""
-        pages = -(-size // self._page_bytes)
-        pfn = self._alloc_range(pages, size)
-        data = self.segment.layout.frame(pfn)
-        how, pid = AR_RANGE | pages, THIS_PROCESS.pid
-        made = self.engine.call(enter_array, self.segment.ram, self.cpu, data, how, pid)
-        entry, generation = cast(tuple[int, int], made)
-        if entry < 0:
-            self.free_contig_range(pfn, pfn + pages)
-        self.settle(entry, f"empty: {format_bytes(size)}")
-        return entry, generation, data
-
-    def _alloc_range(self, pages: int, size: int) -> int:
-        """First pfn of ``pages`` contiguous single pages, more than one block can have."""
+    def _try_range(self, plan: Plan) -> SharedArray | None:
+        """An array of contiguous single pages, more than one block can have."""
+        pages = -(-plan.size // self._page_bytes)
         for pfn in self._free_runs(pages):
-            try:
-                self.alloc_contig_range(pfn, pfn + pages, owner=c.OWNER_SHARED)
-            except MisuseError:  # another CPU took pages of this run, or it crosses a hole
-                continue
-            return pfn
-        raise OutOfMemoryError(
-            f"empty: {format_bytes(size)} needs {pages} contiguous free pages, none are left;"
-            " free something, or create a larger arena"
-        )
+            made = self.engine.call_alone(make_range, self.segment.ram, self.cpu, pfn, pfn + pages)
+            slot, number, data, _ = cast(tuple[int, int, int, int], made)
+            if slot >= 0:
+                return self._hold_new(plan, (slot, number, data))
+            if slot not in (c.E_BUSY, c.E_INVAL):  # another CPU took pages, or it crosses a hole
+                break
+        return None
 
     def _free_runs(self, pages: int) -> list[int]:
         """First pfns of runs of whole free blocks of the highest order that hold ``pages``."""
@@ -276,94 +267,128 @@ class ArrayOperations(PageOperations):
                 found.append((k - blocks + 1) * step)
         return found
 
-    def _view_of(self, entry: int) -> NDArray[Any]:
-        """The array of an entry, as the header in its block describes it.
+    # --- opening ----------------------------------------------------------------------------------
 
-        A stray write may have changed any of these words, so nothing outside of the block is read.
-        """
-        ram, layout = self.segment.ram, self.segment.layout
-        data, how = ram[entry + c.AR_DATA], ram[entry + c.AR_HOW]
-        pages = how ^ AR_RANGE if how & AR_RANGE else 1 << min(how & c.ORDER_MASK, c.ORDERS)
-        words = pages * self._page_bytes // 8
-        if not layout.at["frames"] <= data <= layout.words - words:
-            raise _overwritten(f"its block would be at word {data}")
-        length = ram[data]
-        if not _FIXED_WORDS <= length <= min(words, _MOST_HEADER_WORDS):
-            raise _overwritten(f"it would have {length} words")
-        header = self.segment.view(data, length * 8).tobytes()
-        kind, shape = _described(header)
-        size = math.prod(shape) * kind.itemsize
-        if len(header) + size > words * 8:
-            raise _overwritten(f"{size} bytes would not fit into its block of {words * 8}")
-        try:
-            return np.ndarray(shape, kind, self.segment.view(data + len(header) // 8, size))
-        except ValueError as error:  # more dimensions than numpy has, or empty and yet too long
-            raise _overwritten(str(error)) from error
+    def open_array(self, handle: bytes) -> SharedArray:
+        """A new reference to the array that ``SharedArray.handle()`` named."""
+        segment_id, entry, generation = unpack_handle(handle)
+        self.check_open()
+        self.segment.check_file()
+        if segment_id != self.segment.id:
+            raise MisuseError(f"handle: of another segment than {self.name!r}; use open_array()")
+        pfn, odd = divmod(entry - self.segment.layout.at["arrays"], c.AR_STRIDE)
+        if odd or not may_be_array(self.segment, pfn, generation):
+            raise _freed()
+        return self._open(lambda: self._do_open_array(self.cpu, pfn, generation), pfn, None)
+
+    def _open(
+        self, take: Callable[[], tuple[int, int, int]], pfn: int, view: View | None
+    ) -> SharedArray:
+        """The array at ``pfn``, or a view of it, once ``take`` gave the reference."""
+        nested = self._lock._is_owned()  # type: ignore[attr-defined]
+        with self._lock:
+            if not nested and self._references.is_due(self):
+                self._references.drain(self)
+            slot, number, _ = take()
+            if slot == c.E_STATE:
+                raise _freed()
+            if slot < 0:
+                raise self.refused(slot, "open of an array")
+            try:
+                data = self.segment.layout.frame(pfn)
+                plan, first, strides = self._view_at(pfn, data) if view is None else view
+                if not fits(self.segment, pfn, first, plan, strides):
+                    raise overwritten(f"{plan.size} bytes would not fit into its pages")
+                return self._hold(plan, first, strides, (slot, number, data))
+            except (MisuseError, ValueError) as error:  # ValueError: numpy's, of an odd shape
+                self._drop(slot, number)
+                raise (
+                    error if isinstance(error, MisuseError) else overwritten(str(error))
+                ) from error
+
+    def _view_at(self, pfn: int, data: int) -> View:
+        """What the header says."""
+        length = self.segment.ram[data]
+        most = min(MOST_HEADER_WORDS, pages_of(self.segment, pfn) * self._page_bytes // 8)
+        if not FIXED_WORDS <= length <= most:
+            raise overwritten(f"it would have {length} words")
+        plan = array_header.described(bytes(self._bytes[data << 3 : data + length << 3]))
+        return plan, data + length << 3, None
+
+    # --- references -------------------------------------------------------------------------------
+
+    def _drop(self, slot: int, number: int) -> None:
+        """Give a reference back; nothing if it was given back before."""
+        if not self.segment.ram.ended:
+            self._do_drop_array(self.cpu, slot, number)
+            self.finish_rescue()
+
+    def collect(self) -> None:
+        """Give back now the memory of arrays that were dropped in this process."""
+        if not self._lock._is_owned():  # type: ignore[attr-defined]
+            with self._lock:
+                self._drain_arrays()
+
+    def _drain_arrays(self) -> None:
+        """The same under the lock; and what waits for the last array's end."""
+        if not self.segment.released:
+            self._references.drain(self)
+            if self.segment.closed and not self._references.live:
+                self._end()
+
+    def _end(self) -> None:
+        """The arena is closed and has no array any more: leave the segment."""
+        self._references.ended = True
+        self._bytes.release()
+        del self._mapped
+
+    def _entry_of(self, ref: Ref) -> int:
+        layout = self.segment.layout
+        pfn = (ref.data - layout.at["frames"]) // self.segment.geometry.page_words
+        return entry_word(layout, pfn)
+
+    def _references_of(self, ref: Ref) -> int:
+        return self.segment.ram[self._entry_of(ref)] & c.AR_REFS_MASK
+
+    def _handle_of(self, ref: Ref) -> bytes:
+        entry = self._entry_of(ref)
+        generation = self.segment.ram[entry] >> c.AR_GENERATION_SHIFT
+        return HANDLE.pack(self.segment.id, entry, generation)
+
+    def _copy_for_child(self, embryo: int) -> None:
+        super()._copy_for_child(embryo)
+        self._copied = self.engine.call_alone(copy_references, self.segment.ram, self.cpu, embryo)
+
+    def before_fork(self) -> None:
+        super().before_fork()
+        self._references.stop_ticking()
+
+    def _become_child(self) -> None:
+        super()._become_child()
+        if self._copied < 0:
+            self.segment.ram.end("no memory was free for the references of this child process")
 
 
-def _overwritten(reason: str) -> MisuseError:
+def _freed() -> MisuseError:
     return MisuseError(
-        f"handle: the header of its array was overwritten ({reason}); find who writes outside of"
-        " an array, and make it again"
+        "handle: its array was freed; the sender keeps it until it is opened here, or sends a"
+        " ticket: arena.send(array)"
     )
 
 
-def _dimensions(shape: Shape, dtype: DTypeLike) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    try:
-        kind = np.dtype(dtype)
-        if isinstance(shape, int):
-            return kind, (shape,)
-        return kind, tuple(int(n) for n in shape)
-    except (TypeError, ValueError) as error:
-        raise MisuseError(f"shape, dtype: {shape!r}, {dtype!r}: {error}") from error
+def _check_class(source: Any) -> None:
+    """Refuse what would lose its meaning in a plain array."""
+    if isinstance(source, np.ma.MaskedArray):
+        raise MisuseError("source: its mask would be lost; send data and mask, or filled()")
+    if isinstance(source, np.matrix):
+        raise MisuseError("source: a matrix would become an array; use np.asarray(it)")
 
 
-@lru_cache(maxsize=_KNOWN_KINDS)
-def _planned(kind: np.dtype[Any], dimensions: tuple[int, ...]) -> tuple[bytes, int]:
-    """Header of an array, and the bytes of the array with its header.
-
-    Raises ``MisuseError`` for an impossible array.
-    """
-    if kind.hasobject:
-        raise MisuseError(
-            f"dtype: {kind}: Python objects live in one process; use numbers, bytes or structures"
-        )
-    if kind.itemsize == 0 or min(dimensions, default=0) < 0:
-        raise MisuseError(f"shape, dtype: {dimensions}, {kind}; use lengths >= 0, items >= 1 byte")
-    header = _header_words(kind, dimensions).tobytes()
-    if len(header) > _MOST_HEADER_WORDS * 8:
-        raise MisuseError(f"dtype: its text takes {len(header)} bytes; use fewer fields")
-    return header, len(header) + math.prod(dimensions) * kind.itemsize
+def _order_of(values: NDArray[Any], order: Literal["C", "F", "A", "K"]) -> Order:
+    """C or F: what ``order``, as numpy means it, is for these values."""
+    if order == "K" or order == "A":
+        return "F" if values.flags.fnc else "C"
+    return order
 
 
-@lru_cache(maxsize=_KNOWN_KINDS)
-def _described(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """What ``_header_words`` wrote. Raises ``MisuseError`` for anything that it does not write.
-
-    A dtype with objects would make numpy follow pointers that are none.
-    """
-    words = np.frombuffer(header, np.int64)
-    dimensions, length = int(words[1]), int(words[2])
-    if not 0 <= dimensions <= len(words) - _FIXED_WORDS:
-        raise _overwritten(f"{dimensions} dimensions")
-    shape = tuple(int(word) for word in words[_FIXED_WORDS : _FIXED_WORDS + dimensions])
-    text = words[_FIXED_WORDS + dimensions :].tobytes()[: max(length, 0)]
-    try:
-        kind = np.lib.format.descr_to_dtype(ast.literal_eval(text.decode()))
-        written, _ = _planned(kind, shape)
-    except _UNREADABLE as error:
-        raise _overwritten(f"{text[:40]!r} is no dtype of an array") from error
-    if written != header:
-        raise _overwritten(f"{text[:40]!r} is not how a dtype is written")
-    return kind, shape
-
-
-def _header_words(kind: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    text = repr(np.lib.format.dtype_to_descr(kind)).encode()
-    used = _FIXED_WORDS + len(shape) + -(-len(text) // 8)
-    words = np.zeros(-(-used * 8 // ALIGN_BYTES) * ALIGN_BYTES // 8, dtype=np.int64)
-    words[:_FIXED_WORDS] = len(words), len(shape), len(text)
-    words[_FIXED_WORDS : _FIXED_WORDS + len(shape)] = shape
-    packed = text + b"\0" * (-len(text) % 8)
-    words[_FIXED_WORDS + len(shape) : used] = np.frombuffer(packed, np.int64)
-    return words
+__all__ = ["HANDLE", "ArrayOperations", "SharedArray", "unpack_handle"]

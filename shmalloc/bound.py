@@ -158,7 +158,7 @@ class Bound:
         self._embryo = None
         self._locked_for_fork = self._lock.acquire(timeout=FORK_WAIT_S)
         segment = self.segment
-        if not self._locked_for_fork or segment.closed or segment.ram.ended:
+        if not self._locked_for_fork or segment.released or segment.ram.ended:
             return
         seen = cpus.slots(segment)
         if sum(slot.dead for slot in seen) >= FORKED_DEAD or not any(slot.free for slot in seen):
@@ -180,7 +180,7 @@ class Bound:
     def after_fork_in_child(self) -> None:
         """Run as the embryo; without one, refuse every call."""
         self._lock = threading.RLock()
-        if self.segment.closed:
+        if self.segment.released:
             return
         self.segment.keep_claim(self._embryo)
         if self._embryo is None:

@@ -4,7 +4,7 @@
 
     header | cpu slots | geometry | zones | zonelists | pageblocks | pcp | caches | reports
            | history | scratch | work | memmap: 16 bytes a page | [table] | [owner map]
-           | [flight] | [latency] | structures | frames
+           | [flight] | [latency] | structures | arrays | references | frames
 
 The page size is a parameter: 4096 bytes to run, 8 words to explore, so that the same kernels run
 in a world small enough to exhaust. Every region starts on a 128-byte line, the frames on a page.
@@ -256,6 +256,7 @@ _REGION_WORDS = {
     "reports": c.H_AT_REPORTS, "history": c.H_AT_HISTORY, "scratch": c.H_AT_SCRATCH,
     "work": c.H_AT_WORK, "memmap": c.H_AT_MEMMAP, "table": c.H_AT_TABLE,
     "owners": c.H_AT_OWNERS, "frames": c.H_AT_FRAMES, "structures": c.H_AT_STRUCTURES,
+    "arrays": c.H_AT_ARRAYS, "references": c.H_AT_REFERENCES,
 }  # fmt: skip
 
 
@@ -303,6 +304,8 @@ def _regions(g: Geometry) -> dict[str, int]:
         "flight": g.cpus * flight_stride(g),
         "latency": g.cpus * g.latency_words,
         "structures": g.structures * c.ST_STRIDE,
+        "arrays": g.pages * c.AR_STRIDE,
+        "references": g.cpus,
         "frames": g.pages * g.page_words,
     }
 

@@ -75,10 +75,20 @@ class Mapping(shared_memory.SharedMemory):
                 super().__init__(name=name, create=create, size=size)
 
     def close(self) -> None:
-        """Forget the mapping, which goes with its last view, and close the file."""
+        """Unmap with the last array or view that refers to the memory, which may be now.
+
+        Not by ``mmap.close``: an array over the mapping does not keep it from being closed.
+        """
         own: Any = self
         own._buf = own._mmap = None
         super().close()
+
+    @property
+    def mapped(self) -> mmap.mmap:
+        """The mapping itself: the base of arrays in it."""
+        own: Any = self
+        found: mmap.mmap = own._mmap
+        return found
 
     def part(self, start: int, length: int) -> memoryview:
         """``length`` bytes from byte ``start`` on, writable."""

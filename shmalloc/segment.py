@@ -14,6 +14,7 @@ removes it. Others attach by name and only unmap.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import secrets
 import time
@@ -36,7 +37,10 @@ _ID_BITS = 62
 
 
 class Segment:
-    """A mapped segment: ``ram``, ``layout``, ``geometry``, ``name``, and whether we own it."""
+    """A mapped segment: ``ram``, ``layout``, ``geometry``, ``name``, and whether we own it.
+
+    ``closed``: no new requests; ``released``: and it is unmapped, but for arrays and views.
+    """
 
     def __init__(self, mapping: physical.Mapping, layout: Layout, *, owner: bool) -> None:
         self._mapping = mapping
@@ -46,6 +50,7 @@ class Segment:
         self.geometry = layout.geometry
         self.ram = Ram(mapping.part(0, layout.bytes), wiped_by_fork=True)
         self.closed = False
+        self.released = self._stopped = False
         self._claims: dict[int, int] = {}  # number -> descriptor that holds its lock
 
     @property
@@ -110,6 +115,15 @@ class Segment:
         finally:
             os.close(handle)
         return cls(mapping, layout, owner=False)
+
+    @property
+    def mapped(self) -> mmap.mmap:
+        """The mapping: the base of arrays in it. They keep it mapped after ``close``."""
+        return self._mapping.mapped
+
+    def refuse(self) -> None:
+        """Refuse new requests from now on (``closed``), and stay mapped until ``close``."""
+        self.closed = True
 
     def view(self, word: int, size: int) -> memoryview:
         """``size`` bytes from ``word`` on, writable."""
@@ -180,18 +194,20 @@ class Segment:
 
         Raises ``MisuseError`` if one stays there; then the segment is as open as before.
         """
-        if not self.closed:
-            self.closed = True
+        if not self._stopped:
+            before, self.closed = self.closed, True
             try:
                 self.ram.stop()
             except BaseException:
-                self.closed = False
+                self.closed = before
                 raise
+            self._stopped = True
 
     def close(self) -> None:
         """Unmap, after ``stop``. Arrays and views of the memory keep it mapped until they go."""
         self.stop()
-        if self.ram.words:
+        if not self.released:
+            self.released = True
             self.ram.release()
             for number in list(self._claims):
                 self.drop_claim(number)

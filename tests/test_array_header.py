@@ -11,9 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from shmalloc import constants as c
 from shmalloc.arena import Arena
-from shmalloc.arrays import HANDLE, SharedArray
+from shmalloc.arrays import SharedArray
 from shmalloc.errors import MisuseError
 
 SMALL = {"page_bytes": 4096, "cpus": 2, "max_order": 3, "pageblock_order": 2}
@@ -26,19 +25,16 @@ def arena() -> Iterator[Arena]:
 
 
 @pytest.fixture
-def array(arena: Arena) -> Iterator[SharedArray]:
-    made = arena.array(np.arange(1000))
-    yield made
-    made.close()
+def array(arena: Arena) -> SharedArray:
+    return arena.array(np.arange(1000))
 
 
 def block_of(array: SharedArray) -> int:
-    entry = HANDLE.unpack(array.handle())[1]
-    return array._arena.segment.ram[entry + c.AR_DATA]
+    return array._ref.data
 
 
 def overwrite(array: SharedArray, words: list[int], at: int = 0) -> None:
-    ram, data = array._arena.segment.ram, block_of(array)
+    ram, data = array._ref.arena.segment.ram, block_of(array)
     for i, word in enumerate(words):
         ram[data + at + i] = word
 
@@ -47,9 +43,9 @@ def header(text: str, shape: tuple[int, ...]) -> list[int]:
     """The words of a header with that text of a dtype, whether or not it is one."""
     packed = text.encode() + b"\0" * (-len(text.encode()) % 8)
     words = [word for (word,) in struct.iter_unpack("<q", packed)]
-    used = 3 + len(shape) + len(words)
+    used = 4 + len(shape) + len(words)
     length = -(-used // 8) * 8
-    return [length, len(shape), len(text.encode()), *shape, *words] + [0] * (length - used)
+    return [length, len(shape), len(text.encode()), 0, *shape, *words] + [0] * (length - used)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +85,6 @@ def test_a_header_that_is_none_is_refused(
     with pytest.raises(MisuseError, match="was overwritten"):
         arena.open_array(small.handle())
     assert small.references == 1
-    if small is not array:
-        small.close()
 
 
 @pytest.mark.parametrize("word", [0, 1, 2])
@@ -101,22 +95,6 @@ def test_any_length_in_a_header_is_bounded(
     overwrite(array, [value], word)
     with pytest.raises(MisuseError, match="was overwritten"):
         arena.open_array(array.handle())
-
-
-@pytest.mark.parametrize("value", [-1, 0, 1, 1 << 40, (1 << 63) - 1])
-def test_a_block_outside_of_the_frames_is_refused(
-    arena: Arena, array: SharedArray, value: int
-) -> None:
-    entry, ram = HANDLE.unpack(array.handle())[1], arena.segment.ram
-    data = ram[entry + c.AR_DATA]
-    ram[entry + c.AR_COUNT] += 1  # a refused open drops its reference only
-    ram[entry + c.AR_DATA] = value
-    try:
-        with pytest.raises(MisuseError, match="was overwritten"):
-            arena.open_array(array.handle())
-    finally:
-        ram[entry + c.AR_DATA] = data
-        ram[entry + c.AR_COUNT] -= 1
 
 
 @pytest.mark.parametrize(
@@ -138,8 +116,6 @@ def test_what_is_written_is_read(arena: Arena, kind: object, shape: tuple[int, .
     opened = arena.open_array(made.handle())
     assert opened.shape == made.shape and opened.dtype.itemsize == made.dtype.itemsize
     assert opened.array.tobytes() == made.array.tobytes()
-    opened.close()
-    made.close()
 
 
 def test_a_dtype_of_too_many_fields_is_refused(arena: Arena) -> None:

@@ -210,7 +210,7 @@ def word_of(program, name):
         ("buddy-churn-3", "block 0 held by cpu 2"),
         ("lock-sleep-2", "counter"),
         ("slab-destroy-free", "cache 0 node 0 lock"),
-        ("arrays-take-take", "owner map of pfn 0"),
+        ("arrays-drop-drop", "owner map of pfn 0"),
     ],
 )
 def test_programs_of_the_allocator_name_their_words(program, name):

@@ -154,10 +154,10 @@ reveal_type(explore(Program("x", 2, [increment, increment]), seconds=1).failure)
 increment(arena)
 """
 REVEALED = (
-    "numpy.ndarray[tuple[Any, ...], numpy.dtype[Any]]",
+    "shmalloc.shared_array.SharedArray",
     "shmalloc.arena.Arena",
-    "shmalloc.arrays.SharedArray",
-    "def (handle: bytes) -> shmalloc.arrays.SharedArray",
+    "shmalloc.shared_array.SharedArray",
+    "def (handle: bytes) -> shmalloc.shared_array.SharedArray",
     "def (mem: shmalloc.units.Memory, cpu: int) -> int",
     "stress.explorer.report.failure.Failure | None",
 )

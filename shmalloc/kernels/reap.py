@@ -82,7 +82,9 @@ def is_owned_by(w0: Word0, w1: Word1, holder: Label) -> bool:
         return False
     if w1 >> c.OWNER_STRUCTURE_SHIFT == c.OWNER_STRUCTURE >> c.OWNER_STRUCTURE_SHIFT:
         return False
-    return w1 != c.OWNER_ARRAYS and w1 != c.OWNER_SHARED
+    if w1 & c.OWNER_ARRAY != 0 or w1 >> c.OWNER_CLAIM_BITS == c.OWNER_ARRAYS >> c.OWNER_CLAIM_BITS:
+        return False
+    return w1 != c.OWNER_SHARED
 
 
 @unit

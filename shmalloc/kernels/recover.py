@@ -26,6 +26,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.array_recovery import recover_arrays
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.cache_set import destroy
 from shmalloc.kernels.hotplug import finish_plug
@@ -279,6 +280,7 @@ def sweep(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
         given += sweep_zone(mem, cpu, zone_id, victim)
     fetch_and(mem, c.H_WAITERS, ~(1 << victim))
     finish_plugs(mem, cpu, victim)
+    recover_arrays(mem, cpu, victim)
     event(mem, cpu, c.EV_RECOVER)
     release_dead(mem, victim)
     return given

@@ -1,85 +1,216 @@
-"""Make and drop an array in one call each: its pages and its entry of the array table.
+"""Whole operations on arrays: make, open, drop, send, load; each one call from Python.
 
-Built from ``pages`` and ``array_table``, in the order that both require: the block exists before an
-entry names it, and an entry is closed after its block is freed. A process that dies in between
-leaves an unused block or entry behind, and nothing else (docs/recovery.md).
+Built from ``pages`` and ``array_table``. The pages of an array belong to an owner word of their own
+(``array_owner``), so that no reap frees what others still read, and so that recovery can tell the
+pages of a half-made or half-freed array from those of any other. An array made by ``make_array`` is
+one block; one made by ``make_range`` is single pages in a row, for more than a block can have.
 
-The entry's AR_HOW says how the block was allocated: its order, or AR_RANGE | a number of single
-pages in a row. Blocks belong to OWNER_SHARED, so that no reap frees what others still read.
+A *ticket* is a reference in transit: a record in the sender's table that the bytes of a pickle
+name. Who loads it first takes a reference and drops the ticket, in this order; so a ticket is never
+the last reference of an array that another process drops.
 
 Nothing here reads or writes the data or its header: no process sees them until the maker passes on
-the handle.
+the array.
 """
 
 from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernels.array_table import close_entry, drop_reference, grow_entries, open_entry
-from shmalloc.kernels.contig import free_contig_range
+from shmalloc.kernels.array_table import (
+    add_reference,
+    announce_record,
+    count_held,
+    drop_reference,
+    entry_at,
+    is_record,
+    next_sequence,
+    record_at,
+    root_of,
+    settle,
+    slots_of,
+    tag_of,
+    take_slot,
+)
+from shmalloc.kernels.bits import order_of, type_of
+from shmalloc.kernels.contig import alloc_contig_range
 from shmalloc.kernels.slab_format import give_pages_back, slab_pages
-from shmalloc.kernels.zone import frame_at, pfn_of_word
-from shmalloc.units import Cpu, Int, Memory, Order, Pfn, WordIndex
-from shmalloc.words import load_relaxed
+from shmalloc.kernels.zone import descriptor_at, frame_at
+from shmalloc.units import Cpu, Memory, Order, Owner, Pfn, WordIndex
+from shmalloc.words import cas2, fixed, load, load2, load_relaxed, store, store_relaxed
 
-AR_RANGE = 1 << 32
+
+@kernel
+def array_owner(sequence: int) -> Owner:
+    """Owner word of the pages of the array that the reference with this number made."""
+    return c.OWNER_ARRAY | sequence
 
 
 @unit
-def make_array(mem: Memory, cpu: Cpu, order: Order, pid: int) -> tuple[WordIndex, int, WordIndex]:
-    """A block of 2^order pages with one reference: (entry, its generation, word of the block).
+def make_array(mem: Memory, cpu: Cpu, order: Order) -> tuple[int, int, WordIndex, int]:
+    """An array of 2^order pages with one reference: (slot, sequence, word of the pages, held).
 
-    The first is negative, a code of ``alloc_pages``, if a page is missing: nothing is made.
+    The slot is negative, a code of ``alloc_pages``, if a page is missing: nothing is made.
+    ``held``: how many references the claim has now.
     """
-    pfn = slab_pages(mem, cpu, order, c.OWNER_SHARED)
+    slot = take_slot(mem, cpu)
+    if slot < 0:
+        return slot, 0, 0, 0
+    root = root_of(mem, cpu)
+    record = record_at(mem, root, slot)
+    sequence = next_sequence(mem, root)
+    announce_record(mem, record, sequence, 0, c.RE_MAKING)
+    pfn = slab_pages(mem, cpu, order, array_owner(sequence))
     if pfn < 0:
-        return +pfn, 0, 0
-    data = frame_at(mem, pfn)
-    entry, generation = enter_array(mem, cpu, data, order, pid)
-    if entry < 0:
-        give_pages_back(mem, cpu, pfn, order, c.OWNER_SHARED)
-    return entry, generation, data
+        store(mem, record, 0)
+        return +pfn, 0, 0, 0
+    enter_array(mem, record, sequence, pfn)
+    count_held(mem, root, 1)
+    return slot, sequence, frame_at(mem, pfn), load_relaxed(mem, root + c.RT_HELD)
 
 
 @unit
-def enter_array(
-    mem: Memory, cpu: Cpu, data: WordIndex, how: Int, pid: int
-) -> tuple[WordIndex, int]:
-    """An entry with one reference to the block at ``data``: (entry, its generation).
+def make_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> tuple[int, int, WordIndex, int]:
+    """The same of exactly the pages [start, end), all in one zone; E_BUSY if one is in use."""
+    slot = take_slot(mem, cpu)
+    if slot < 0:
+        return slot, 0, 0, 0
+    root = root_of(mem, cpu)
+    record = record_at(mem, root, slot)
+    sequence = next_sequence(mem, root)
+    announce_record(mem, record, sequence, 0, c.RE_MAKING)
+    result = alloc_contig_range(mem, cpu, start, end, array_owner(sequence))
+    if result < 0:
+        store(mem, record, 0)
+        return result, 0, 0, 0
+    enter_array(mem, record, sequence, start)
+    count_held(mem, root, 1)
+    return slot, sequence, frame_at(mem, start), load_relaxed(mem, root + c.RT_HELD)
 
-    The table grows by a page when it is full; the entry is negative if there is no page for it.
-    """
-    entry = open_entry(mem, cpu, data, how, pid)
-    while entry < 0:
-        pfn = slab_pages(mem, cpu, 0, c.OWNER_ARRAYS)
-        if pfn < 0:
-            return +pfn, 0
-        grow_entries(mem, cpu, pfn)
-        entry = open_entry(mem, cpu, data, how, pid)  # other CPUs may have been faster again
-    return entry, load_relaxed(mem, entry + c.AR_COUNT) >> c.AR_GENERATION_SHIFT
+
+@kernel
+def enter_array(mem: Memory, record: WordIndex, sequence: int, pfn: Pfn) -> None:
+    """Publish the array that begins at ``pfn``, whose pages are allocated, with one reference."""
+    entry = entry_at(mem, pfn)
+    generation = (load_relaxed(mem, entry + c.AR_COUNT) >> c.AR_GENERATION_SHIFT) + 1
+    store_relaxed(mem, record + c.RE_GENERATION, generation)
+    store_relaxed(mem, record + c.RE_NAME, array_owner(sequence))
+    store(mem, record, pfn << c.RE_PFN_SHIFT | c.RE_ENTERING)
+    store(mem, entry + c.AR_TAG, tag_of(record, sequence, c.TAG_ADDED))
+    store(mem, entry + c.AR_COUNT, generation << c.AR_GENERATION_SHIFT | 1)  # publishes the array
+    store(mem, record, pfn << c.RE_PFN_SHIFT | c.RE_HELD)
 
 
 @unit
-def drop_array(mem: Memory, cpu: Cpu, entry: WordIndex, generation: int) -> int:
-    """Drop a reference; how many are left. With the last one, the block and the entry are free.
+def open_array(mem: Memory, cpu: Cpu, pfn: Pfn, generation: int) -> tuple[int, int, int]:
+    """A reference to a live array: (slot, sequence, held). E_STATE: it is gone; E_BUSY; E_NOMEM."""
+    slot = take_slot(mem, cpu)
+    if slot < 0:
+        return slot, 0, 0
+    root = root_of(mem, cpu)
+    record = record_at(mem, root, slot)
+    sequence = next_sequence(mem, root)
+    announce_record(mem, record, sequence, generation, pfn << c.RE_PFN_SHIFT | c.RE_OPENING)
+    result = add_reference(mem, record, sequence, pfn, generation, 1)
+    if result < 0:
+        return result, 0, 0
+    store(mem, record, pfn << c.RE_PFN_SHIFT | c.RE_HELD)
+    count_held(mem, root, 1)
+    return slot, sequence, load_relaxed(mem, root + c.RT_HELD)
 
-    E_STATE: there is no such reference, or its block was not allocated any more (reported); the
-    entry of such a block is never used again.
+
+@unit
+def drop_array(mem: Memory, cpu: Cpu, slot: int, sequence: int) -> int:
+    """Drop the reference of a slot; how many the array has left. With the last, its pages are free.
+
+    E_STATE: the slot has no such reference (dropped before).
     """
-    data = load_relaxed(mem, entry + c.AR_DATA)  # once our reference is gone, another array's
-    how = load_relaxed(mem, entry + c.AR_HOW)
-    left = drop_reference(mem, cpu, entry, generation)
-    if left == 0:
-        if not free_array(mem, cpu, pfn_of_word(mem, data), how):
-            return c.E_STATE
-        close_entry(mem, cpu, entry)
+    root = root_of(mem, cpu)
+    if slot < 0 or slot >= slots_of(mem, root):
+        return c.E_STATE
+    record = record_at(mem, root, slot)
+    word, found = load2(mem, record)
+    if found != sequence or word & c.RE_STATE_MASK != c.RE_HELD:
+        return c.E_STATE
+    left = drop_held(mem, cpu, record, word >> c.RE_PFN_SHIFT, sequence)
+    count_held(mem, root, -1)
     return left
 
 
 @kernel
-def free_array(mem: Memory, cpu: Cpu, pfn: Pfn, how: Int) -> bool:
-    """Free the block of an array; False if some of it was not allocated."""
-    if how & AR_RANGE == 0:
-        return give_pages_back(mem, cpu, pfn, +how, c.OWNER_SHARED) == 0
-    pages: int = how ^ AR_RANGE
-    return free_contig_range(mem, cpu, pfn, pfn + pages) == pages
+def drop_held(mem: Memory, cpu: Cpu, record: WordIndex, pfn: Pfn, sequence: int) -> int:
+    """Drop the reference of a record that says HELD, and free what no other claim has."""
+    generation = load_relaxed(mem, record + c.RE_GENERATION)
+    name = load_relaxed(mem, record + c.RE_NAME)
+    left = drop_reference(mem, record, sequence, pfn, generation, 1)
+    if left == 0:
+        free_array(mem, cpu, pfn, name)
+    store(mem, record, 0)
+    return left
+
+
+@kernel
+def free_array(mem: Memory, cpu: Cpu, pfn: Pfn, name: Owner) -> None:
+    """Free the pages of an array, one block or single pages in a row, which belong to ``name``.
+
+    A first page that does not is reported, and nothing is freed: it was freed before.
+    """
+    at = pfn
+    w0, w1 = load2(mem, descriptor_at(mem, at))
+    while give_pages_back(mem, cpu, at, order_of(w0), name) == 0:
+        at += 1 << order_of(w0)
+        if at >= fixed(mem, c.H_PAGES):
+            return
+        w0, w1 = load2(mem, descriptor_at(mem, at))
+        if type_of(w0) != c.T_ALLOCATED or w1 != name:
+            return
+
+
+@unit
+def send_array(mem: Memory, cpu: Cpu, slot: int, when: int) -> tuple[int, int]:
+    """A ticket for the array of one of our references: (its record, its sequence), or negative.
+
+    ``when`` dates it.
+    """
+    root = root_of(mem, cpu)
+    held = record_at(mem, root, slot)
+    pfn: Pfn = load(mem, held) >> c.RE_PFN_SHIFT
+    generation = load_relaxed(mem, held + c.RE_GENERATION)
+    ticket = take_slot(mem, cpu)
+    if ticket < 0:
+        return ticket, 0
+    record = record_at(mem, root, ticket)
+    sequence = next_sequence(mem, root)
+    store_relaxed(mem, record + c.RE_NAME, when)
+    announce_record(mem, record, sequence, generation, pfn << c.RE_PFN_SHIFT | c.RE_SENDING)
+    result = add_reference(mem, record, sequence, pfn, generation, 0)
+    if result < 0:
+        return result, 0
+    before = pfn << c.RE_PFN_SHIFT
+    # Not a store: a process that guesses the number may load the ticket from now on.
+    cas2(mem, record, before | c.RE_SENDING, sequence, before | c.RE_TRANSIT, sequence)
+    return +record, sequence
+
+
+@unit
+def load_array(
+    mem: Memory, cpu: Cpu, ticket: WordIndex, number: int, pfn: Pfn, generation: int
+) -> tuple[int, int, int]:
+    """``open_array`` with a ticket: the sender's reference ends if this is its first load.
+
+    ``ticket`` is its record, ``number`` its sequence. None of the arguments need be true: a ticket
+    that does not exist, or not for this array, is left alone, and a dead array is not opened.
+    """
+    slot, sequence, held = open_array(mem, cpu, pfn, generation)
+    if slot >= 0 and is_record(mem, ticket):
+        drop_ticket(mem, ticket, number, pfn, generation)
+    return slot, sequence, held
+
+
+@kernel
+def drop_ticket(mem: Memory, record: WordIndex, number: int, pfn: Pfn, generation: int) -> int:
+    """Drop a ticket, if it still is one, by a CPU that holds the array; what is left, or E_STATE"""
+    left = drop_reference(mem, record, number, pfn, generation, 0)
+    if left >= 0:
+        settle(mem, pfn, tag_of(record, number, c.TAG_DROPPED))
+    return left

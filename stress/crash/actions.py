@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.kernels.array_table import grow_entries
 from shmalloc.kernels.contig import (
     alloc_contig_range,
     free_contig_range,
@@ -238,10 +237,3 @@ def adopt_page(mem: Memory, cpu: Cpu) -> int:
     if result == 0:
         hold(mem, cpu, 0, pfn, 0)
     return result
-
-
-@kernel
-def grow_table(mem: Memory, cpu: Cpu) -> Pfn:
-    """A page becomes two entries of the array table."""
-    pfn = alloc_pages(mem, cpu, 0, c.MT_UNMOVABLE, c.OWNER_ARRAYS)
-    return pfn if pfn < 0 else grow_entries(mem, cpu, pfn)

@@ -15,6 +15,7 @@ import numpy as np
 from shmalloc import constants as c
 from shmalloc.dialect import Kernel
 from stress.crash import kernels as crash_kernels
+from stress.crash.array_actions import arrays_survive
 from stress.crash.case import SUPERVISORS, CrashCase
 from stress.machine.names import WordName
 from stress.machine.program import Program
@@ -27,11 +28,11 @@ TOLERATED: dict[Kernel, int] = {
     checks.object_refused_once: c.M_OBJECT_FREE,
     checks.destroyed_or_busy: c.M_LEAKED_OBJECTS,
 }
-# Checks of what bears no slot's label, and what a crash may leave.
+# Checks of what bears no slot's label: of arrays the dead's records must be gone.
 SURVIVES: dict[Kernel, Kernel] = {
-    arrays.entries_are_sound: crash_kernels.entries_survive,
-    arrays.all_dropped: crash_kernels.references_survive,
-    crash_kernels.table_grew: crash_kernels.table_grew,
+    arrays.arrays_are_sound: arrays_survive,
+    arrays.one_was_last: arrays_survive,
+    arrays_survive: arrays_survive,
     structure_entries.structures_are_sound: crash_kernels.structures_survive,
     structure_entries.one_end: crash_kernels.structures_survive,
 }

@@ -31,7 +31,6 @@ from shmalloc.kernels.slots import label_cpu, mark_dead
 from shmalloc.kernels.zone import block_mt, block_word, isolator_of, zone_at
 from shmalloc.units import Cpu, Memory, ObjectAddress, Order, Pfn
 from shmalloc.words import fixed, load
-from stress.programs.arrays import ENTRIES, first_entry, held_entries, take_all_free
 from stress.programs.checks import (
     cache_locks_held,
     enter_owners,
@@ -270,45 +269,6 @@ def nothing_is_lost(mem: Memory) -> int:
     audit_teardown(mem, by)
     all_managed(mem, by)
     return first_violation(mem)
-
-
-# --- the array table -----------------------------------------------------------------------------
-@kernel
-def deaths(mem: Memory) -> int:
-    count = 0
-    for cpu in range(fixed(mem, c.H_CPUS)):
-        if has_died(mem, cpu):
-            count += 1
-    return count
-
-
-@kernel
-def entries_survive(mem: Memory) -> int:
-    """No entry is held twice, or held and free; each death loses at most one (docs)."""
-    if mem[c.H_REPORT_COUNT] != 0 or page_locks_held(mem) != 0 or objects_held_twice(mem) != 0:
-        return first_violation(mem)
-    audit(mem, living_slot(mem))
-    lost = ENTRIES - take_all_free(mem) - held_entries(mem, 0)
-    if lost < 0 or lost > deaths(mem):
-        report(mem, 0, c.I_CONSERVATION, 0, ENTRIES, ENTRIES - lost)
-    return first_violation(mem)
-
-
-@kernel
-def table_grew(mem: Memory) -> int:
-    """The array table has all entries of a page, or none: a half-made page is lost (docs)."""
-    if mem[c.H_REPORT_COUNT] != 0 or audit(mem, living_slot(mem)) != 0:
-        return first_violation(mem)
-    free = take_all_free(mem)
-    return 0 if free == 0 or free == ENTRIES else c.X_PAYLOAD
-
-
-@kernel
-def references_survive(mem: Memory) -> int:
-    """Each death leaves at most one reference to the first entry; nothing else is damaged."""
-    if mem[c.H_REPORT_COUNT] != 0 or audit(mem, living_slot(mem)) != 0:
-        return first_violation(mem)
-    return 0 if mem[first_entry(mem) + c.AR_COUNT] & c.AR_REFS_MASK <= deaths(mem) else c.X_PAYLOAD
 
 
 # --- entries of structures -----------------------------------------------------------------------

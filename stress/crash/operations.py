@@ -20,7 +20,6 @@ from stress.crash.actions import (
     drain_every_list,
     drain_other,
     free_of_zero,
-    grow_table,
     isolate_and_back,
     offline_and_back,
     order_0,
@@ -42,6 +41,7 @@ from stress.crash.actions import (
     whole_pageblocks,
     zone_rounds,
 )
+from stress.crash.array_operations import array_operations
 from stress.crash.initial_states import (
     OBJECT_STATES,
     many_orders,
@@ -55,7 +55,6 @@ from stress.crash.initial_states import (
     with_kmalloc,
     without_kmalloc,
 )
-from stress.crash.kernels import table_grew
 from stress.crash.object_actions import (
     SMALL_BYTES,
     adopt_one,
@@ -170,14 +169,7 @@ def _pages() -> list[Operation]:
         (zone_rounds, zone_rounds),
         "a sleeper asks that the zone lock be kept for it, and dies",
     )
-    grow = Operation(
-        "arrays-grow",
-        pages,
-        (grow_table, page_churn),
-        "the array table takes a page permanently",
-        check=table_grew,
-    )
-    return [*found, wait, remote, rounds, grow]
+    return [*found, wait, remote, rounds]
 
 
 def _ranges() -> list[Operation]:
@@ -353,6 +345,15 @@ def _varied(plain: Mapping[str, Operation]) -> Iterator[Operation]:
 
 
 _PLAIN = {
-    op.name: op for op in (*_pages(), *_ranges(), *_objects(), *_caches(), *_kmalloc(), *_owners())
+    op.name: op
+    for op in (
+        *_pages(),
+        *_ranges(),
+        *_objects(),
+        *_caches(),
+        *_kmalloc(),
+        *_owners(),
+        *array_operations(),
+    )
 }
 OPERATIONS = _PLAIN | {op.name: op for op in _varied(_PLAIN)}

@@ -16,7 +16,7 @@ from functools import cache
 
 from shmalloc.dialect import Kernel, callees
 from shmalloc.kernels import (
-    array_table,
+    array_recovery,
     cache_bulk,
     cache_set,
     contig,
@@ -31,6 +31,7 @@ from shmalloc.kernels import (
     reap,
     recover,
     reporting,
+    shared_arrays,
     sheaf,
     slab,
 )
@@ -50,9 +51,10 @@ PUBLIC: tuple[Kernel, ...] = (
     hotplug.plug_cpu, cache_kernels.cache_alloc, cache_bulk.cache_alloc_bulk,
     cache_kernels.cache_free, cache_bulk.cache_free_bulk, cache_set.cache_create,
     cache_set.cache_shrink, cache_set.cache_destroy, kmalloc.kmalloc_boot, kmalloc.kmalloc,
-    kmalloc.kfree, reap.adopt_pages, reap.adopt_object, reap.reap, array_table.open_entry,
-    array_table.add_reference, array_table.drop_reference, array_table.close_entry,
-    array_table.grow_entries, recover.recover, robust.robust_lock, robust.robust_unlock,
+    kmalloc.kfree, reap.adopt_pages, reap.adopt_object, reap.reap, shared_arrays.make_array,
+    shared_arrays.make_range, shared_arrays.open_array, shared_arrays.drop_array,
+    shared_arrays.send_array, shared_arrays.load_array, array_recovery.copy_references,
+    array_recovery.reap_tickets, recover.recover, robust.robust_lock, robust.robust_unlock,
     robust.robust_abandon, robust.make_consistent, atomics.atomic_exchange, atomics.atomic_cas,
     atomics.atomic_add, atomics.pair_exchange, atomics.pair_cas, entries.make_structure,
     entries.add_block, entries.publish_structure, entries.end_structure, ring.queue_begin,

@@ -10,6 +10,7 @@ What it does not do: know what should happen (model.py), or how it is told (chil
 from __future__ import annotations
 
 import pickle
+from multiprocessing.reduction import ForkingPickler
 
 from shmalloc import Arena, OutOfMemoryError
 from shmalloc.arrays import SharedArray
@@ -64,7 +65,7 @@ class Hands:
 
     def pickled_array(self, number: int) -> bytes:
         """What travels to another process."""
-        return pickle.dumps(self._arrays[number])
+        return bytes(ForkingPickler.dumps(self._arrays[number]))
 
     def open_array(self, number: int, pickled: bytes) -> None:
         self._arrays[number] = pickle.loads(pickled)
@@ -76,11 +77,11 @@ class Hands:
 
     def close_array(self, number: int) -> int:
         """How many references are left."""
-        return self._arrays.pop(number).close()
+        left = self._arrays.pop(number).close()
+        self.arena.collect()
+        return left
 
     def close(self) -> None:
-        for array in self._arrays.values():
-            array.close()
         self._arrays.clear()
         self.arena.close()
 

@@ -49,16 +49,15 @@ class Thing:
 
 @dataclass(eq=False)
 class Array:
-    """An array. ``open_in``: processes that have it open; ``lost``: references of the dead."""
+    """An array. ``open_in``: processes that have it open."""
 
     number: int
     values: list[int]
     open_in: set[int]
-    lost: int = 0
 
     @property
     def references(self) -> int:
-        return len(self.open_in) + self.lost
+        return len(self.open_in)
 
 
 @dataclass
@@ -107,9 +106,7 @@ class Model:
         for thing in things:
             self.remove_thing(thing)
         for array in self.arrays:
-            if holder in array.open_in:
-                array.open_in.remove(holder)
-                array.lost += 1
+            array.open_in.discard(holder)
         return len(blocks) + len(things)
 
     def left(self, holder: int) -> None:

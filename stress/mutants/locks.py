@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from stress.mutants.mutant import JITTER, Mutant
+from stress.mutants.mutant import Mutant
 
 LOCK = "shmalloc/kernels/lock.py"
 EVERY = ("lock", "buddy-alloc-alloc")
 X86 = "x86 keeps stores in order, and the compiler moves none across: the machine code is the same"
+ONLY_BY_A_DEATH = "who lives writes the record itself; only a death in between shows it"
 NEVER_ASKED = "no process of a run on two cores sleeps often enough to ask for the lock"
 
 MUTANTS = (
@@ -128,35 +129,36 @@ MUTANTS = (
         precedent="S16 double free",
     ),
     Mutant(
-        "array-stack-without-version", "shmalloc/kernels/array_table.py",
-        (("        if cas2(mem, c.H_ARRAYS, head, version, following, version + 1):\n",
-          "        if cas2(mem, c.H_ARRAYS, head, version, following, version):\n"),
-         ("        if cas2(mem, c.H_ARRAYS, head, version, first, version + 1):\n",
-          "        if cas2(mem, c.H_ARRAYS, head, version, first, version):\n")),
-        "the stack of free entries without its version: entry A taken, B taken, A put back between"
-        " our read and our swap, and B is on the stack again while it is in use",
-        "X_DOUBLE_ALLOC", ("arrays-take-return",), ("arrays",),
-        precedent="S1 ABA on the freelist without a new transaction id", commit="fd4d9c7d0c71",
+        "array-tag-not-settled", "shmalloc/kernels/array_table.py",
+        (("            settle(mem, pfn, tag)\n            if held", "            if held"),),
+        "a reference is added without writing into its record what the last change was: if that"
+        " one's process dies before it does so itself, no process knows that it was counted",
+        "I_CONSERVATION", ("crash:arrays-load", "crash:arrays-open"), unseen=ONLY_BY_A_DEATH,
     ),
     Mutant(
-        "array-published-early", "shmalloc/kernels/array_table.py",
-        (("    store(mem, entry + c.AR_COUNT, (generation << c.AR_GENERATION_SHIFT) | 1)"
-          "  # publishes the array\n",
-          "    store(mem, entry + c.AR_COUNT, (generation << c.AR_GENERATION_SHIFT) | 1)\n"
-          "    store_relaxed(mem, entry + c.AR_DATA, data)\n"),
-         ("    store_relaxed(mem, entry + c.AR_DATA, data)\n"
-          "    store_relaxed(mem, entry + c.AR_HOW, how)\n",
-          "    store_relaxed(mem, entry + c.AR_HOW, how)\n")),
-        "the count of an array is published before its data word: who opens it finds the data of"
-        " the entry's last life, or its link on the stack",
-        "X_PAYLOAD", ("arrays-open-read",), ("arrays",), JITTER,
-        precedent="B11 published before it is initialised", commit="b9e20f0da1f5",
+        "array-named-late", "shmalloc/kernels/array_table.py",
+        (("            if held != 0:  # before the swap: then others may settle the record\n"
+          "                store_relaxed(mem, record + c.RE_NAME,"
+          " load(mem, descriptor_at(mem, pfn) + 1))\n", ""),
+         ("            if cas2(mem, entry, old, tag, old + 1,"
+          " tag_of(record, sequence, c.TAG_ADDED)):\n",
+          "            if cas2(mem, entry, old, tag, old + 1,"
+          " tag_of(record, sequence, c.TAG_ADDED)):\n"
+          "                if held != 0:\n"
+          "                    store_relaxed(mem, record + c.RE_NAME,"
+          " load(mem, descriptor_at(mem, pfn) + 1))\n")),
+        "the record of an open learns the owner of the pages after it is counted: another process"
+        " settles it, the opener dies, and recovery frees the pages of no one",
+        "X_LOST_OWNER", ("crash:arrays-open", "crash:arrays-load"), unseen=ONLY_BY_A_DEATH,
     ),
     Mutant(
         "array-dropped-in-two-steps", "shmalloc/kernels/array_table.py",
-        (("        if cas(mem, entry + c.AR_COUNT, old, old - 1):"
-          "  # at 0 it cannot be opened any more\n            return references - 1\n",
-          "        store(mem, entry + c.AR_COUNT, old - 1)\n        return references - 1\n"),),
+        (("        if cas2(mem, entry, old, tag, old - 1, "
+          "tag_of(record, sequence, c.TAG_DROPPED)):\n"
+          "            return references - 1\n",
+          "        store(mem, entry + c.AR_TAG, tag_of(record, sequence, c.TAG_DROPPED))\n"
+          "        store(mem, entry, old - 1)\n"
+          "        return references - 1\n"),),
         "a reference is dropped by load and store: of two that are dropped at once one is lost,"
         " and the array with it",
         "X_PAYLOAD", ("arrays-drop-drop",), ("arrays",),

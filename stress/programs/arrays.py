@@ -1,189 +1,326 @@
-"""Programs about the array table (kernels/array_table.py): a stack of entries, counted references.
+"""Programs about references to arrays (array_table.py, shared_arrays.py): counts and records.
 
-One page of two entries, which only the table owns. A CPU notes each entry that it opens in one of
-its slots, as it does for objects (held.py).
+CPU 0 and CPU 1 have tables from the start. A CPU notes the slot and the sequence number of a
+reference that it holds in its work area; the check counts the records of all tables itself, ends
+every reference, and then all pages must be free.
 """
 
 from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.kernels.array_table import (
-    add_reference,
-    close_entry,
-    drop_reference,
-    grow_entries,
-    open_entry,
-)
-from shmalloc.kernels.audit import audit
+from shmalloc.kernels.array_recovery import give_table_back, reap_tickets, recover_arrays
+from shmalloc.kernels.array_table import grow
+from shmalloc.kernels.audit import audit, audit_teardown
+from shmalloc.kernels.bits import order_of, type_of
+from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.reporting import report
-from shmalloc.kernels.zone import frame_at
-from shmalloc.units import Cpu, Memory, WordIndex
-from shmalloc.words import fixed, load_relaxed
+from shmalloc.kernels.shared_arrays import (
+    drop_array,
+    load_array,
+    make_array,
+    open_array,
+    send_array,
+)
+from shmalloc.kernels.zone import descriptor_at, pfn_of_word
+from shmalloc.units import Cpu, Memory, Order, Pfn, WordIndex
+from shmalloc.words import fixed, load2
 from stress.machine.program import Program
-from stress.programs.checks import first_violation, objects_held_twice, page_locks_held
-from stress.programs.held import FIRST_OBJECT, OBJECTS, RESULT, let_go, note_result, slot_at
+from stress.programs.checks import first_violation, page_locks_held
+from stress.programs.held import slot_at
 from stress.programs.initial_state import InitialState, catalogue
 
-ENTRIES = 2  # in a page of 64 bytes
-DATA = 77  # what every array here points to
+PAGES = 8  # two tables of two pages, and arrays of up to two
 FIRST_GENERATION = 1
-NONE_LEFT = 1  # what ``note_result`` keeps of 0 references
+# Words of a CPU's work area, besides those of held.py.
+OPENED = 6  # the result of an open: 1 + slot, or negative
+HELD_SLOT = 8  # 1 + slot of the reference that the CPU holds
+HELD_NUMBER = 9
+TICKET = 10  # record of the ticket that the CPU sent
+TICKET_NUMBER = 11
+ARRAY = 12  # of CPU 0: pfn of the array that all CPUs know
+
+
+# --- what a CPU does -----------------------------------------------------------------------------
+@kernel
+def note_reference(mem: Memory, cpu: Cpu, slot: int, sequence: int) -> int:
+    """Note a reference, or the code that none was given."""
+    mem[slot_at(mem, cpu, OPENED)] = slot + 1 if slot >= 0 else slot
+    if slot >= 0:
+        mem[slot_at(mem, cpu, HELD_NUMBER)] = sequence
+        mem[slot_at(mem, cpu, HELD_SLOT)] = slot + 1
+    return slot
 
 
 @kernel
-def open_to(mem: Memory, cpu: Cpu, slot: int) -> int:
-    """Open an array and note its entry."""
-    entry = open_entry(mem, cpu, DATA, 0, 0)
-    if entry >= 0:
-        mem[slot_at(mem, cpu, FIRST_OBJECT + slot)] = entry
-    return entry
+def make_noted(mem: Memory, cpu: Cpu, order: Order) -> Pfn:
+    slot, sequence, data, _ = make_array(mem, cpu, order)
+    note_reference(mem, cpu, slot, sequence)
+    return +slot if slot < 0 else pfn_of_word(mem, data)
 
 
 @kernel
-def open_one(mem: Memory, cpu: Cpu) -> int:
-    return open_to(mem, cpu, 0)
+def make_one(mem: Memory, cpu: Cpu) -> Pfn:
+    return make_noted(mem, cpu, 0)
 
 
 @kernel
-def open_two_close_one(mem: Memory, cpu: Cpu) -> int:
-    """The other half of an ABA: the first entry is back on the stack, the second is not."""
-    first = open_to(mem, cpu, 0)
-    open_to(mem, cpu, 1)
-    if first >= 0:
-        entry = let_go(mem, cpu, FIRST_OBJECT)
-        drop_reference(mem, cpu, entry, FIRST_GENERATION)
-        close_entry(mem, cpu, entry)
-    return first
+def drop_noted(mem: Memory, cpu: Cpu) -> int:
+    """Drop the noted reference; what is left, which the array program ``drop_drop`` checks."""
+    slot = mem[slot_at(mem, cpu, HELD_SLOT)] - 1
+    mem[slot_at(mem, cpu, HELD_SLOT)] = 0
+    left = drop_array(mem, cpu, slot, mem[slot_at(mem, cpu, HELD_NUMBER)])
+    if left < 0:
+        report(mem, cpu, c.X_LOST_OWNER, slot, 0, left)
+    return left
 
 
 @kernel
-def first_entry(mem: Memory) -> WordIndex:
-    return frame_at(mem, 0)
+def known_array(mem: Memory) -> Pfn:
+    return mem[slot_at(mem, 0, ARRAY)]
 
 
 @kernel
-def open_by_handle(mem: Memory, cpu: Cpu) -> int:
-    """Open the first array of the first entry by its handle; it may not exist yet."""
-    references = add_reference(mem, cpu, first_entry(mem), FIRST_GENERATION)
-    if references > 0:
-        data = load_relaxed(mem, first_entry(mem) + c.AR_DATA)
-        if data != DATA:
-            report(mem, cpu, c.X_PAYLOAD, first_entry(mem), DATA, data)
-    return references
+def check_opened(mem: Memory, cpu: Cpu, slot: int, pfn: Pfn) -> int:
+    """An opened array has pages, which belong to it."""
+    if slot >= 0:
+        w0, w1 = load2(mem, descriptor_at(mem, pfn))
+        if type_of(w0) != c.T_ALLOCATED or w1 & c.OWNER_ARRAY == 0:
+            report(mem, cpu, c.X_PAYLOAD, pfn, c.T_ALLOCATED, w0)
+    return slot
 
 
 @kernel
-def drop_by_handle(mem: Memory, cpu: Cpu) -> int:
-    return note_result(mem, cpu, drop_reference(mem, cpu, first_entry(mem), FIRST_GENERATION))
+def open_known(mem: Memory, cpu: Cpu) -> int:
+    """Open the first array of the known page by its handle; it may not exist yet, or any more."""
+    pfn = known_array(mem)
+    slot, sequence, _ = open_array(mem, cpu, pfn, FIRST_GENERATION)
+    check_opened(mem, cpu, slot, pfn)
+    return note_reference(mem, cpu, slot, sequence)
 
 
 @kernel
-def held_entries(mem: Memory, entry: WordIndex) -> int:
-    """Number of slots that hold ``entry``; for ``entry`` 0, that hold any entry."""
-    held = 0
-    for slot in range(fixed(mem, c.H_CPUS) * OBJECTS):
-        noted = mem[slot_at(mem, slot // OBJECTS, FIRST_OBJECT + slot % OBJECTS)]
-        if noted != 0 and (entry == 0 or noted == entry):
-            held += 1
-    return held
+def load_ticket(mem: Memory, cpu: Cpu) -> int:
+    """Load the bytes that CPU 0 sent; then drop what was held before."""
+    pfn = known_array(mem)
+    ticket = mem[slot_at(mem, 0, TICKET)]
+    number = mem[slot_at(mem, 0, TICKET_NUMBER)]
+    slot, sequence, _ = load_array(mem, cpu, ticket, number, pfn, FIRST_GENERATION)
+    check_opened(mem, cpu, slot, pfn)
+    return note_reference(mem, cpu, slot, sequence)
 
 
 @kernel
-def take_all_free(mem: Memory) -> int:
-    """Pop every entry off the stack; returns their number. Reports an entry that is also held."""
-    free = 0
-    for _ in range(ENTRIES + 1):
-        entry = open_entry(mem, 0, 0, 0, 0)
-        if entry != c.E_NOMEM:
-            free += 1
-            if held_entries(mem, entry) != 0:
-                report(mem, 0, c.X_DOUBLE_ALLOC, entry, 0, 1)
-    return free
+def send_noted(mem: Memory, cpu: Cpu) -> int:
+    """Send the held array."""
+    ticket, number = send_array(mem, cpu, mem[slot_at(mem, cpu, HELD_SLOT)] - 1, 1)
+    mem[slot_at(mem, cpu, TICKET_NUMBER)] = number
+    mem[slot_at(mem, cpu, TICKET)] = ticket
+    return ticket
 
 
 @kernel
-def pages_stay_sound(mem: Memory) -> int:
-    """Stages 1 and 3 of all checks (checks.py): nothing is reported and the pages recount."""
-    if mem[c.H_REPORT_COUNT] == 0 and page_locks_held(mem) == 0:
-        audit(mem, 0)
+def load_and_drop(mem: Memory, cpu: Cpu) -> int:
+    slot = load_ticket(mem, cpu)
+    if slot < 0:
+        report(mem, cpu, c.X_PAYLOAD, known_array(mem), 0, slot)
+        return slot
+    return drop_noted(mem, cpu)
+
+
+@kernel
+def reap_of_zero(mem: Memory, cpu: Cpu) -> int:
+    """CPU 0 has ended, and its tickets have waited long enough."""
+    return reap_tickets(mem, cpu, 0, 1, 0)
+
+
+@kernel
+def drop_and_make(mem: Memory, cpu: Cpu) -> Pfn:
+    drop_noted(mem, cpu)
+    return make_noted(mem, cpu, 0)
+
+
+# --- what must hold ------------------------------------------------------------------------------
+@kernel
+def record_of(mem: Memory, cpu: Cpu, slot: int) -> WordIndex:
+    """The record of a slot in a table of two pages, without the allocator's own walk; 0: none."""
+    root = mem[fixed(mem, c.H_AT_REFERENCES) + cpu] & ~c.TABLE_GROWS
+    words = 1 << fixed(mem, c.H_PAGE_SHIFT)
+    if root == 0 or slot >= words // c.RE_STRIDE or mem[root + c.RT_FIRST] == 0:
+        return 0
+    return mem[root + c.RT_FIRST] + slot * c.RE_STRIDE
+
+
+@kernel
+def is_reference(mem: Memory, record: WordIndex, pfn: Pfn) -> bool:
+    """Whether a record counts as a reference to the array at ``pfn``, by the entry's last word."""
+    word = mem[record]
+    tag = mem[fixed(mem, c.H_AT_ARRAYS) + pfn * c.AR_STRIDE + c.AR_TAG]
+    if word == 0 or word >> c.RE_PFN_SHIFT != pfn or word & c.RE_STATE_MASK == c.RE_MAKING:
+        return False
+    low = (mem[record + c.RE_SEQUENCE] & c.TAG_SEQUENCE_MASK) << 1
+    said = tag >> 1 << 1 == record << c.TAG_RECORD_SHIFT - 1 | low
+    state = word & c.RE_STATE_MASK
+    if state == c.RE_HELD or state == c.RE_TRANSIT or state == c.RE_ORPHAN:
+        return not (said and tag & 1 == c.TAG_DROPPED)
+    return said and tag & 1 == c.TAG_ADDED
+
+
+@kernel
+def counts_agree(mem: Memory) -> int:
+    """Each entry counts the records of its page, and has pages exactly if it has a reference."""
+    for pfn in range(fixed(mem, c.H_PAGES)):
+        entry = fixed(mem, c.H_AT_ARRAYS) + pfn * c.AR_STRIDE
+        found = 0
+        for cpu in range(fixed(mem, c.H_CPUS)):
+            for slot in range((1 << fixed(mem, c.H_PAGE_SHIFT)) // c.RE_STRIDE):
+                record = record_of(mem, cpu, slot)
+                if record != 0 and is_reference(mem, record, pfn):
+                    found += 1
+        references = mem[entry + c.AR_COUNT] & c.AR_REFS_MASK
+        if references != found:
+            report(mem, 0, c.I_CONSERVATION, pfn, found, references)
+        w0, w1 = load2(mem, descriptor_at(mem, pfn))
+        has_pages = type_of(w0) == c.T_ALLOCATED and w1 & c.OWNER_ARRAY != 0
+        if references != 0 and not has_pages:
+            report(mem, 0, c.X_PAYLOAD, pfn, c.T_ALLOCATED, w0)
+        if has_pages and references == 0 and not continues(mem, pfn):
+            report(mem, 0, c.X_LOST_OWNER, pfn, 1, order_of(w0))
     return first_violation(mem)
 
 
 @kernel
-def entries_are_sound(mem: Memory) -> int:
-    """No entry is held twice, or held and free; held and free entries together are all of them."""
-    if pages_stay_sound(mem) != 0 or objects_held_twice(mem) != 0:
+def continues(mem: Memory, pfn: Pfn) -> bool:
+    """Whether the page before belongs to the same array: a later page of a range."""
+    return pfn > 0 and mem[descriptor_at(mem, pfn) + 1] == mem[descriptor_at(mem, pfn - 1) + 1]
+
+
+@kernel
+def end_all(mem: Memory, by: Cpu) -> None:
+    """End every reference and free every table."""
+    for claim in range(fixed(mem, c.H_CPUS)):
+        if claim != by:
+            recover_arrays(mem, by, claim)
+            reap_tickets(mem, by, claim, 1, 0)
+    recover_arrays(mem, by, by)
+    reap_tickets(mem, by, by, 1, 0)
+    for claim in range(fixed(mem, c.H_CPUS)):
+        if give_table_back(mem, by, claim) != 0:
+            report(mem, by, c.I_TEARDOWN, c.AT_WORD | claim, 0, c.E_BUSY)
+
+
+@kernel
+def arrays_are_sound(mem: Memory) -> int:
+    """Nothing is reported, all counts agree, and everything can be freed."""
+    if mem[c.H_REPORT_COUNT] != 0 or page_locks_held(mem) != 0 or counts_agree(mem) != 0:
         return first_violation(mem)
-    free = take_all_free(mem)
-    if free + held_entries(mem, 0) != ENTRIES:
-        report(mem, 0, c.I_CONSERVATION, 0, ENTRIES, free + held_entries(mem, 0))
+    if audit(mem, 0) != 0:
+        return first_violation(mem)
+    end_all(mem, 0)
+    drain_all(mem, 0)
+    audit_teardown(mem, 0)
     return first_violation(mem)
 
 
 @kernel
-def all_dropped(mem: Memory) -> int:
-    """The first entry has no references left, and exactly one CPU was told that none is left."""
-    if pages_stay_sound(mem) != 0:
-        return first_violation(mem)
-    if mem[first_entry(mem) + c.AR_COUNT] & c.AR_REFS_MASK != 0:
+def one_was_last(mem: Memory) -> int:
+    """Both references are gone, and with them the pages."""
+    if mem[fixed(mem, c.H_AT_ARRAYS) + known_array(mem) * c.AR_STRIDE] & c.AR_REFS_MASK != 0:
         return c.X_PAYLOAD
-    told = 0
-    for cpu in range(fixed(mem, c.H_CPUS)):
-        if mem[slot_at(mem, cpu, RESULT)] == NONE_LEFT:
-            told += 1
-    return 0 if told == 1 else c.X_PAYLOAD
+    return arrays_are_sound(mem)
 
 
-def with_entries() -> InitialState:
-    """The two entries on the stack, the first one of the page on top; no CPU holds the page."""
-    state = InitialState.booted(1).take(0).forget(0)
-    made = grow_entries(state.ram, 0, 0)
-    assert made == ENTRIES, f"{made} entries in a page"
+# --- states and programs -------------------------------------------------------------------------
+def with_tables(pages: int = PAGES, **changes: int) -> InitialState:
+    """Both CPUs have a table, and nothing else is allocated; the known page is the next one."""
+    state = InitialState.booted(pages, **changes)
+    for cpu in (0, 1):
+        assert grow(state.ram, cpu, cpu) == 0, "no pages for a table"
+    state.ram[slot_at(state.ram, 0, ARRAY)] = next_page(state)
     return state
 
 
-def take_return(name: str) -> Program:
-    return with_entries().program(
-        name,
-        (open_one, open_two_close_one),
-        check=entries_are_sound,
-        story="between load2 and the swap of open_entry, the other CPU takes two entries and"
-        " returns one: the head is the same again, but the entry behind it is in use; only the"
-        " version tells them apart (ABA)",
-    )
+def next_page(state: InitialState) -> int:
+    """The page that CPU 0 would be given next."""
+    copy = state.ram.array.copy()
+    pfn = int(make_one(state.ram, 0))
+    state.ram.array[:] = copy
+    assert pfn >= 0, "no page is left"
+    return pfn
 
 
-def take_take(name: str) -> Program:
-    return with_entries().program(
-        name,
-        (open_one, open_one),
-        check=entries_are_sound,
-        story="two CPUs open an array at once: both swap the head of the stack from one reading",
-    )
+def with_array(sent: bool = False, **changes: int) -> InitialState:
+    """The same, and CPU 0 holds an array; ``sent``: and a ticket of it."""
+    state = with_tables(**changes)
+    assert make_one(state.ram, 0) == known_array(state.ram)
+    if sent:
+        assert send_noted(state.ram, 0) >= 0
+    return state
 
 
 def open_read(name: str) -> Program:
-    return with_entries().program(
+    return with_tables().program(
         name,
-        (open_one, open_by_handle),
-        check=entries_are_sound,
-        story="one CPU opens an array by its handle while the other creates it: the store of"
-        " AR_COUNT publishes the data word; add_reference reads it only after swapping the count",
+        (make_one, open_known),
+        check=arrays_are_sound,
+        story="one CPU opens an array by a handle that it guessed, while the other makes it: the"
+        " store of AR_COUNT publishes what the entry and the record say",
+    )
+
+
+def open_drop(name: str) -> Program:
+    return with_array().program(
+        name,
+        (drop_noted, open_known),
+        check=arrays_are_sound,
+        story="the last reference is dropped while another CPU opens the array: either it has the"
+        " array, or it is told that it is gone",
     )
 
 
 def drop_drop(name: str) -> Program:
-    state = with_entries()
-    entry = open_entry(state.ram, 0, DATA, 0, 0)
-    add_reference(state.ram, 1, entry, FIRST_GENERATION)
+    state = with_array()
+    assert open_known(state.ram, 1) >= 0
     return state.program(
         name,
-        (drop_by_handle, drop_by_handle),
-        check=all_dropped,
-        story="two CPUs drop the last two references: exactly one learns that its reference was"
-        " the last; a lost decrement would keep the array for ever",
+        (drop_noted, drop_noted),
+        check=one_was_last,
+        story="two CPUs drop the last two references: exactly one frees the pages; a lost"
+        " decrement would keep the array for ever",
     )
 
 
-PROGRAMS = catalogue("arrays", take_return, take_take, open_read, drop_drop)
+def drop_reuse(name: str) -> Program:
+    return with_array().program(
+        name,
+        (drop_and_make, open_known),
+        check=arrays_are_sound,
+        story="a page is freed and becomes another array while a CPU opens it by the first one's"
+        " handle: the generation refuses it",
+    )
+
+
+def load_load(name: str) -> Program:
+    state = with_array(sent=True)
+    drop_noted(state.ram, 0)
+    return state.program(
+        name,
+        (load_ticket, load_ticket),
+        check=arrays_are_sound,
+        story="two CPUs load the same bytes at once: each has a reference, the ticket ends once",
+    )
+
+
+def load_reap(name: str) -> Program:
+    state = with_array(sent=True)
+    recover_arrays(state.ram, 1, 0)
+    return state.program(
+        name,
+        (load_ticket, reap_of_zero),
+        check=arrays_are_sound,
+        story="an orphaned ticket is reaped while another CPU loads it: it has the array, or is"
+        " told that it is gone",
+    )
+
+
+PROGRAMS = catalogue("arrays", open_read, open_drop, drop_drop, drop_reuse, load_load, load_reap)

@@ -21,9 +21,9 @@ from stress.quantities import counted
 
 SIZE = "16MiB"
 MOST_SHOWN = 8
-# Owners that are parts of the allocator: what they hold belongs to caches and to the array table.
-INTERNAL = (cs.OWNER_SLAB, cs.OWNER_SHEAVES, cs.OWNER_FROZEN, c.OWNER_ARRAYS)
-HOLDERS = {c.OWNER_SHARED: "a shared array: ", cs.OWNER_LARGE: "kmalloc of whole pages: "}
+# Owners that are parts of the allocator: what they hold belongs to caches.
+INTERNAL = (cs.OWNER_SLAB, cs.OWNER_SHEAVES, cs.OWNER_FROZEN)
+HOLDERS = {c.OWNER_SHARED: "an image of objects: ", cs.OWNER_LARGE: "kmalloc of whole pages: "}
 
 
 def arguments_of(given: Mapping[str, Any], engine: str | None, usual_engine: str) -> dict[str, Any]:
@@ -52,6 +52,7 @@ def findings(arena: Arena, leaks: bool) -> list[str]:
 def left_allocated(arena: Arena) -> list[str]:
     """Blocks, objects and arrays that are still allocated, in words; at most a few of each."""
     geometry, ram = arena.geometry, arena.segment.ram
+    arena.collect()
     arena._free_buffer()
     numbers = range(geometry.caches)
     live = [n for n in numbers if ram[descriptor_of(arena.segment, n)] == cs.CACHE_LIVE]
@@ -84,13 +85,19 @@ def _blocks(arena: Arena, caches: list[int]) -> Iterator[str]:
     pairs = _pairs(arena)
     heads = np.flatnonzero((pairs[:, 0] & c.TYPE_MASK) == c.T_ALLOCATED)
     own = _templates(arena, caches)
-    left = [int(pfn) for pfn in heads if pairs[pfn, 1] not in INTERNAL and int(pfn) not in own]
+    left = [int(pfn) for pfn in heads if not _is_internal(pairs[pfn, 1]) and int(pfn) not in own]
     for pfn in left[:MOST_SHOWN]:
-        what = HOLDERS.get(int(pairs[pfn, 1]), "")
+        owner = int(pairs[pfn, 1])
+        what = "a shared array: " if owner & c.OWNER_ARRAY else HOLDERS.get(owner, "")
         yield what + arena.describe(pfn)
     if len(left) > MOST_SHOWN:
         pages = sum(1 << order_of(int(pairs[pfn, 0])) for pfn in left)
         yield f"and {counted(len(left) - MOST_SHOWN, 'more block')}: {pages:,} pages in all"
+
+
+def _is_internal(owner: int) -> bool:
+    of_table = owner >> c.OWNER_CLAIM_BITS == c.OWNER_ARRAYS >> c.OWNER_CLAIM_BITS
+    return owner in INTERNAL or of_table
 
 
 def _templates(arena: Arena, caches: list[int]) -> set[int]:

@@ -1,0 +1,127 @@
+"""The references that a process holds: which arrays live, which were dropped, what is due.
+
+An array that is dropped is noticed by a weak reference whose callback is ``deque.append``: no line
+of Python runs in a finalizer, where an exception from a signal handler would be lost, and the
+reference with it. The reference itself is given back later:
+
+    drain    at the next call of the arena: what the deque names
+    sweep    when the claim holds another number of references than are registered: an exception
+             came between the answer of a kernel and its registration
+    tick     50 ms after it, if no call comes: a quiet thread, begun with the first array
+
+Each step may be cut off between any two lines and is repeated. References are registered by their
+number, which is never used twice, so that what a signal handler makes in between cannot be taken
+for what it interrupted. All of it runs under the arena's lock, but not nested in a call that holds
+it (a signal handler): such a call makes arrays and gives none back.
+
+Data it owns: ``live``, the reference of each living array by number; ``dropped``, those whose array
+is gone. ``arena`` is their arena.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from shmalloc.array_words import held_of, held_records
+
+if TYPE_CHECKING:
+    from shmalloc.arrays import ArrayOperations
+
+TICK_S = 0.05
+
+
+class Ref(weakref.ref[Any]):
+    """One reference: the record ``slot`` of our claim's table, and its sequence ``number``.
+
+    ``data``: word of the segment where the array's pages begin.
+    """
+
+    __slots__ = ("arena", "data", "number", "slot")
+
+    arena: ArrayOperations
+    data: int
+    number: int
+    slot: int
+
+
+class References:
+    """What this process holds in one arena."""
+
+    def __init__(self, arena: ArrayOperations) -> None:
+        self.live: dict[int, Ref] = {}
+        self.dropped: deque[Ref] = deque()
+        self.gone = self.dropped.append
+        self.ended = False  # after the arena's end: nothing is given back any more
+        self._arena = weakref.ref(arena)
+        self.ticking = False
+
+    def is_due(self, arena: ArrayOperations) -> bool:
+        return bool(self.dropped) or held_of(arena.segment, arena.cpu) != len(self.live)
+
+    def drain(self, arena: ArrayOperations) -> None:
+        """Give back what was dropped, and what no array names. Under the arena's lock."""
+        self.give_back(arena)
+        if held_of(arena.segment, arena.cpu) != len(self.live):
+            self.sweep(arena)
+
+    def give_back(self, arena: ArrayOperations) -> None:
+        """Give back what was dropped."""
+        dropped, live = self.dropped, self.live
+        while dropped:
+            ref = dropped[0]
+            try:
+                number = ref.number
+            except AttributeError:  # its making was cut off
+                number = -1
+            if number in live:
+                arena._drop(ref.slot, number)
+                live.pop(number, None)
+            dropped.popleft()
+
+    def sweep(self, arena: ArrayOperations) -> None:
+        """Give back the references that the table has and the registry has not."""
+        for slot, number in held_records(arena.segment, arena.cpu):
+            if number not in self.live:
+                arena._drop(slot, number)
+
+    def tick(self) -> None:
+        """Begin the thread that gives back what a quiet process dropped, if it does not run."""
+        if not self.ticking:
+            self.ticking = True
+            self._stop = threading.Event()
+            self._ticker = threading.Thread(
+                target=_tick,
+                args=(weakref.ref(self), self._stop),
+                name="shmalloc-tick",
+                daemon=True,
+            )
+            self._ticker.start()
+
+    def stop_ticking(self) -> None:
+        """End that thread, before a fork: Python warns of forks of processes with threads.
+
+        The next array begins it again, in parent and child.
+        """
+        if self.ticking and self._ticker is not threading.current_thread():
+            self._stop.set()
+            self._ticker.join(TICK_S)
+            self.ticking = False
+
+
+def _tick(of: weakref.ref[References], stop: threading.Event) -> None:
+    """Until the arena has ended. It never waits for the lock: who holds it drains."""
+    while not stop.wait(TICK_S):
+        references = of()
+        arena = None if references is None else references._arena()
+        if references is None or arena is None or references.ended:
+            return
+        if arena._lock.acquire(blocking=False):
+            try:
+                if not references.ended and references.is_due(arena):
+                    arena._drain_arrays()
+            finally:
+                arena._lock.release()
+        del references, arena

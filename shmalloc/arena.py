@@ -41,6 +41,8 @@ from shmalloc.engine import when_waiting_long
 from shmalloc.errors import MisuseError, Violation
 from shmalloc.kernels.array_recovery import recover_arrays
 from shmalloc.kernels.audit import audit
+from shmalloc.kernels.audit_owners import audit_owners
+from shmalloc.kernels.audit_quiet import audit_quiet
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.memory import Ram
@@ -178,9 +180,14 @@ class Arena(TransitOperations, StructureOperations):
         Exact only while no other process works on the arena; meant for tests and for stops.
         """
         self.check_open()
+        changed = self.segment.changed_words()
+        if changed:  # kernels would follow them
+            return changed
         before = violation_count(self.segment)
         self.run(audit)
         self.run(audit_slabs)
+        self.run(audit_quiet)
+        self.run(audit_owners, 0)
         return violations(self.segment, before)
 
     def violations(self) -> list[Violation]:

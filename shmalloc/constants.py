@@ -368,6 +368,7 @@ I_BYTES = 9  # poison and red zones intact
 I_STAMP = 10  # the owner's stamp is in its memory
 I_TEARDOWN = 11  # with everything freed, all blocks have merged
 I_PROGRESS = 12
+I_FIXED = 13  # what was written when the segment or a cache was made is still there
 M_DOUBLE_FREE = 33
 M_WRONG_ORDER = 34
 M_TAIL_FREE = 35
@@ -403,6 +404,9 @@ BLOCK_ISOLATOR_SHIFT = 16  # label + 1 of the isolator, 0: isolated until online
 
 # --- the auditor's work words, in its CPU's scratch area ----------------------------------------
 A_TYPES = 0  # pages by type
+A_PCP_PFNS = 12  # sum of the pfns in state PCP, as descriptors say
+A_LISTED_PFNS = 13  # the same, as the per-CPU lists say
+A_ON_LISTS = 14  # pages on these lists
 A_HEADS = 16  # free heads by order and migratetype
 
 # --- arrays: an entry a page, records in pages of OWNER_ARRAYS (kernels/array_table.py) ------

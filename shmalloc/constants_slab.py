@@ -32,10 +32,15 @@ K_SHEAF_PFN = 18
 K_SHEAF_ORDER = 19
 K_RED = 20  # offset of the right red zone from its object (debug)
 K_TRACK = 21  # offset of the first track (debug)
-K_DESTROYER = 22  # owner word of the slot that is destroying it
+K_DESTROYER = 22  # owner word of the slot that is destroying it, DESTROYED: it is gone
+K_SEAL = 23  # of the words that cache_create wrote (object_layout.py), never 0 while it exists
 K_NAME = 24  # for the Python face; no kernel reads them
 NAME_WORDS = 8
 K_NODES = 64  # the node parts start here
+DESTROYED = 0x60E << 40  # no owner word: these name a CPU in their low bits
+SEALED = 1 << 61
+SEAL_MASK = SEALED - 1
+SEAL_FACTOR = 0x5851F42D  # any odd number: a difference in one word stays one
 
 CACHE_NONE = 0
 CACHE_LIVE = 1
@@ -52,6 +57,8 @@ CF_NO_SHEAVES = 32
 CF_EXACT = 64  # of two concurrent frees of one object one always loses
 CF_CAPACITY_SHIFT = 8  # 8 bits: objects in a sheaf, 0: chosen by size
 CF_BARN_SHIFT = 16  # 8 bits: sheaves in each node's barn, 0: BARN_SHEAVES
+CF_CLASS_SHIFT = 24  # 4 bits: size class of kmalloc + 1, 0: an ordinary cache
+CF_CLASS_MASK = 0xF
 CF_FIELD = 0xFF
 
 # --- node part ----------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ when everything else is in place.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from shmalloc import constants as c
@@ -23,18 +25,9 @@ def write_image(ram: Ram, layout: Layout, digest: int = 0) -> None:
 
     ``ram`` must be zero. Everything but the magic word is written; call ``boot`` next.
     """
-    for word, value in layout.header(digest).items():
-        if word != c.H_MAGIC:
-            ram[word] = value
-    _write_geometry_text(ram, layout)
-    first = layout.geometry.start_pfn
-    for pfn in range(first):
-        ram[layout.descriptor(pfn)] = c.T_RESERVED
-    for index, zone in enumerate(layout.geometry.zones):
-        _write_zone(ram, layout, index, first)
-        first += zone.pages
-    _write_zonelists(ram, layout)
-    _write_cpus(ram, layout)
+    write_fixed(ram, layout)
+    ram[c.H_DIGEST] = digest
+    _write_first_values(ram, layout)
     blocks = layout.at["blocks"]
     ram.array[blocks : blocks + (layout.geometry.pages >> layout.geometry.pageblock_order) + 1] = (
         c.MT_MOVABLE
@@ -44,12 +37,54 @@ def write_image(ram: Ram, layout: Layout, digest: int = 0) -> None:
     _write_extents(ram, layout)
 
 
-def _write_geometry_text(ram: Ram, layout: Layout) -> None:
+class Writable(Protocol):
+    """What words are written to: a ``Ram``, or a table of words."""
+
+    def __setitem__(self, word: int, value: int, /) -> None: ...
+
+
+def write_fixed(ram: Writable, layout: Layout) -> None:
+    """Write every word that follows from the geometry and never changes, but the magic word."""
+    for word, value in layout.header(digest=0).items():
+        if word not in (c.H_MAGIC, c.H_DIGEST):
+            ram[word] = value
+    _write_geometry_text(ram, layout)
+    first = layout.geometry.start_pfn
+    for pfn in range(first):
+        _write_reserved(ram, layout, pfn, 0)
+    for index, zone in enumerate(layout.geometry.zones):
+        _write_zone(ram, layout, index, first)
+        first += zone.pages
+    _write_zonelists(ram, layout)
+    _write_cpus(ram, layout)
+
+
+def _write_reserved(ram: Writable, layout: Layout, pfn: int, zone: int) -> None:
+    ram[layout.descriptor(pfn)] = c.T_RESERVED | zone << c.ZONE_SHIFT
+    ram[layout.descriptor(pfn) + 1] = 0
+
+
+def _write_first_values(ram: Ram, layout: Layout) -> None:
+    """Write the words that change later, where they are not zero at first."""
+    for index in range(len(layout.geometry.zones)):
+        ram[layout.zone(index) + c.Z_MANAGED] = managed_pages(layout, index)
+    for cpu in range(layout.geometry.cpus):
+        for zone in range(len(layout.geometry.zones)):
+            ram[layout.pcp(cpu, zone) + c.P_HIGH] = ram[layout.pcp(cpu, zone) + c.P_HIGH_MIN]
+
+
+def _write_geometry_text(ram: Writable, layout: Layout) -> None:
     text = layout.geometry.to_json().encode()
     at = layout.at["geometry"]
     ram[at] = len(text)
     padded = text + b"\0" * (-len(text) % 8)
-    ram.array[at + 1 : at + 1 + len(padded) // 8] = np.frombuffer(padded, dtype=np.int64)
+    for i, word in enumerate(np.frombuffer(padded, dtype=np.int64)):
+        ram[at + 1 + i] = int(word)
+
+
+def managed_pages(layout: Layout, zone: int) -> int:
+    """Pages of a zone that the allocator manages at first."""
+    return sum(end - start for z, start, end in managed_extents(layout) if z == zone)
 
 
 def managed_extents(layout: Layout) -> list[Extent]:
@@ -68,17 +103,16 @@ def managed_extents(layout: Layout) -> list[Extent]:
     return extents
 
 
-def _write_zone(ram: Ram, layout: Layout, index: int, first: int) -> None:
+def _write_zone(ram: Writable, layout: Layout, index: int, first: int) -> None:
     spec = layout.geometry.zones[index]
     zone = layout.zone(index)
-    managed = sum(end - start for z, start, end in managed_extents(layout) if z == index)
+    managed = managed_pages(layout, index)
     reserve = layout.geometry.min_free_pages
     values = {
         c.Z_START: first,
         c.Z_END: first + spec.pages,
         c.Z_NODE: spec.node,
         c.Z_INDEX: index,
-        c.Z_MANAGED: managed,
         c.Z_MIN: reserve,
         c.Z_LOW: reserve + managed // 64,
         c.Z_HIGH: reserve + managed // 32,
@@ -87,7 +121,7 @@ def _write_zone(ram: Ram, layout: Layout, index: int, first: int) -> None:
         ram[zone + word] = value
     for hole_first, hole_pages in spec.holes:
         for pfn in range(first + hole_first, first + hole_first + hole_pages):
-            ram[layout.descriptor(pfn)] = c.T_RESERVED | index << c.ZONE_SHIFT
+            _write_reserved(ram, layout, pfn, index)
 
 
 def fallback_order(layout: Layout, node: int) -> list[int]:
@@ -96,7 +130,7 @@ def fallback_order(layout: Layout, node: int) -> list[int]:
     return [i for i, _ in sorted(zones, key=lambda z: (abs(z[1].node - node), z[0]))]
 
 
-def _write_zonelists(ram: Ram, layout: Layout) -> None:
+def _write_zonelists(ram: Writable, layout: Layout) -> None:
     for node in range(layout.geometry.nodes):
         at = layout.at["zonelists"] + node * (c.MAX_ZONES + 1)
         order = fallback_order(layout, node)
@@ -105,7 +139,7 @@ def _write_zonelists(ram: Ram, layout: Layout) -> None:
             ram[at + 1 + k] = zone
 
 
-def _write_cpus(ram: Ram, layout: Layout) -> None:
+def _write_cpus(ram: Writable, layout: Layout) -> None:
     geometry = layout.geometry
     for cpu in range(geometry.cpus):
         ram[layout.cpu(cpu) + c.C_NODE] = cpu % geometry.nodes
@@ -115,7 +149,7 @@ def _write_cpus(ram: Ram, layout: Layout) -> None:
         for zone in range(len(geometry.zones)):
             p = layout.pcp(cpu, zone)
             low = max(geometry.pcp_batch, geometry.pcp_high // 4)
-            ram[p + c.P_HIGH] = ram[p + c.P_HIGH_MIN] = low
+            ram[p + c.P_HIGH_MIN] = low
             ram[p + c.P_HIGH_MAX] = geometry.pcp_high
             ram[p + c.P_BATCH] = geometry.pcp_batch
 

@@ -122,6 +122,13 @@ _RECOUNTED = (
         ("watchdog", "checks of the explorer's programs"), ("wake-only-one", "flag-stored"),
         unless="a process is stopped",
     ),
+    Invariant(
+        c.I_FIXED, "I_FIXED",
+        "what was written when the segment or a cache was made is still there, and each counter is"
+        " one that can be",
+        ("audit", "slab audit"), example="a write from outside to the header",
+        unless="never",
+    ),
 )  # fmt: skip
 _REFUSED = (
     Invariant(

@@ -24,7 +24,8 @@ from types import TracebackType
 from shmalloc import constants as c
 from shmalloc import file_lock, leftovers, liveness, physical, segment_file
 from shmalloc.engine import get_engine
-from shmalloc.errors import MisuseError, SegmentError
+from shmalloc.errors import MisuseError, SegmentError, Violation
+from shmalloc.fixed_words import FixedWords, identity_of
 from shmalloc.image import write_image
 from shmalloc.kernels.boot import boot
 from shmalloc.kernels.slots import publish
@@ -52,6 +53,8 @@ class Segment:
         self.closed = False
         self.released = self._stopped = False
         self._claims: dict[int, int] = {}  # number -> descriptor that holds its lock
+        self._identity = identity_of(self.ram)
+        self._fixed: FixedWords | None = None
 
     @property
     def owner(self) -> bool:
@@ -93,6 +96,7 @@ class Segment:
             write_image(segment.ram, layout, segment_file.build_digest(geometry))
             run.call(boot, segment.ram)
             run.call(publish, segment.ram, c.H_MAGIC, c.MAGIC)
+            segment._identity = identity_of(segment.ram)
         except BaseException:
             segment.close()
             segment.unlink()
@@ -179,6 +183,13 @@ class Segment:
         own_file = f"/proc/self/fd/{self._mapping.fileno()}"  # also once its name is removed
         with file_lock.exclusive(own_file, f"segment {self.name!r}"):
             yield
+
+    def changed_words(self) -> list[Violation]:
+        """One violation for each word that was overwritten and never changes while the segment
+        lives. If there is one, kernels may be led anywhere; call none."""
+        if self._fixed is None:
+            self._fixed = FixedWords.of(self.layout, self._identity)
+        return self._fixed.violations(self.ram)
 
     def is_truncated(self) -> bool:
         """Whether the file lost bytes while it was mapped."""

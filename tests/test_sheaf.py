@@ -166,6 +166,7 @@ def test_a_sheaf_that_comes_back_replaces_none(world: ObjectSegment, cache: int)
     in_hands, world.mem[at] = world.mem[at], 0
     come_between = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + cs.K_NODES
     world.mem[at] = world.mem[come_between + cs.KN_BARN_EMPTY]
+    world.mem[world.mem[at] + cs.SF_WHERE] = world.mem[in_hands + cs.SF_WHERE]
     world.mem[come_between + cs.KN_BARN_EMPTY] = 0
     world.mem[come_between + cs.KN_NR_BARN_EMPTY] = 0
     world.do(slab_driver.BRING_BACK, cache, in_hands)

@@ -26,6 +26,8 @@ from shmalloc.dialect import Kernel, is_kernel
 ALLOCATOR = "shmalloc.kernels"
 ARENA: dict[str, tuple[str, ...]] = {
     "audit": ("audit",),
+    "audit_owners": ("audit_owners",),
+    "audit_quiet": ("audit_quiet",),
     "boot": ("boot",),
     "cache": ("cache_alloc", "cache_free"),
     "cache_bulk": ("cache_alloc_bulk", "cache_free_bulk"),

@@ -98,6 +98,13 @@ def wants_poison(w0: Word0) -> bool:
 
 
 @kernel
+def out_of_service(kind: PageType) -> int:
+    """Detail of OFFLINE and POISONED: the type once more, or one flipped bit would turn one into
+    the other."""
+    return (1 << c.LINK_BITS) - 1 - kind
+
+
+@kernel
 def legal_head(w0: Word0, pfn: Pfn, max_order: Order, zones: int) -> bool:
     """Whether ``w0`` can describe a block that starts at ``pfn`` (any type but TAIL)."""
     kind = w0 & c.TYPE_MASK

@@ -20,7 +20,13 @@ from shmalloc.kernels.cache import usable_cache
 from shmalloc.kernels.descriptor import head_of, page_state, transition2
 from shmalloc.kernels.lists import list_init, next_of
 from shmalloc.kernels.lock import lock, owner_word, unlock
-from shmalloc.kernels.object_layout import lay_out_object, lay_out_sheaves, lay_out_slab, order_for
+from shmalloc.kernels.object_layout import (
+    lay_out_object,
+    lay_out_sheaves,
+    lay_out_slab,
+    order_for,
+    seal_of,
+)
 from shmalloc.kernels.objects import (
     cache_at,
     cpu_part,
@@ -81,6 +87,7 @@ def cache_create(
 def set_up(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> CacheId:
     """Lists, barns and sheaves of a new cache; H_CACHES_LOCK held. Its id, or E_NOMEM."""
     mem[cache + cs.K_ID] = cache_id
+    mem[cache + cs.K_SEAL] = 0
     # A process may have died after it destroyed the previous cache of this id and before it said
     # so: its recovery must not take this cache for that one (docs/bugs.md 13).
     store(mem, cache + cs.K_DESTROYER, 0)
@@ -107,6 +114,7 @@ def set_up(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> Cache
         mem[cache + cs.K_SHEAF_PFN] = pfn
         mem[cache + cs.K_SHEAVES] = frame_at(mem, pfn)
         hand_out_sheaves(mem, cpu, cache)
+    mem[cache + cs.K_SEAL] = seal_of(mem, cache)
     store(mem, cache + cs.K_STATE, cs.CACHE_LIVE)  # publishes the descriptor
     return cache_id
 
@@ -222,7 +230,7 @@ def destroy(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> int:
     """Do what ``cache_destroy`` does under H_CACHES_LOCK; if we die, recovery finishes it."""
     store(mem, cache + cs.K_DESTROYER, owner_word(mem, cpu))
     result = empty_and_unmake(mem, cpu, cache, cache_id)
-    store(mem, cache + cs.K_DESTROYER, 0)
+    store(mem, cache + cs.K_DESTROYER, cs.DESTROYED if result == 0 else 0)
     return result
 
 

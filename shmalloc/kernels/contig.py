@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernels.bits import next_word, order_of, type_of, zone_of_word
+from shmalloc.kernels.bits import next_word, order_of, out_of_service, type_of, zone_of_word
 from shmalloc.kernels.buddy import block_span, carve, free_block, rehome, take_block
 from shmalloc.kernels.descriptor import head_of, in_range, page_state, transition2
 from shmalloc.kernels.fault_injection import is_faulty
@@ -175,7 +175,10 @@ def take_free_at(
     if head != at or order != order_of(page_state(mem, at)):
         if carve(mem, zone, cpu, head, at, order) < 0:
             return c.E_STATE
-    if take_block(mem, zone, cpu, at, order, kind, c.MT_MOVABLE, label(mem, cpu)) < 0:
+    holder = label(mem, cpu)
+    if kind == c.T_OFFLINE:
+        holder = out_of_service(kind)
+    if take_block(mem, zone, cpu, at, order, kind, c.MT_MOVABLE, holder) < 0:
         return c.E_STATE
     return order
 

@@ -68,7 +68,8 @@ def kmalloc_boot(mem: Memory, cpu: Cpu, flags: int) -> CacheId:
         size = class_bytes(size_class)
         if size <= largest and load(mem, cs.H_KMALLOC + size_class) == 0:
             align = min(size & -size, largest >> 1)
-            cache_id = cache_create(mem, cpu, size, align, flags, 0)
+            named = flags | (size_class + 1) << cs.CF_CLASS_SHIFT
+            cache_id = cache_create(mem, cpu, size, align, named, 0)
             if cache_id < 0:
                 return cache_id
             store(mem, cs.H_KMALLOC + size_class, cache_id + 1)

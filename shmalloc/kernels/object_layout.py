@@ -103,11 +103,32 @@ def lay_out_slab(mem: Memory, cache: CacheWords) -> Order:
     order = best_order(mem, cache, smallest)
     mem[cache + cs.K_MIN_ORDER] = smallest
     mem[cache + cs.K_ORDER] = order
-    # Linux keeps 5 to 10 slabs; in a small segment that would be most of the memory.
-    keep = min(max(bit_length(mem[cache + cs.K_OBJECT_BYTES]) // 2, 5), 10)
-    room = fixed(mem, c.H_PAGES) >> (order + 6)
-    store_relaxed(mem, cache + cs.K_MIN_PARTIAL, max(min(keep, room), 1))
+    store_relaxed(mem, cache + cs.K_MIN_PARTIAL, slabs_to_keep(mem, cache))
     return 0
+
+
+@kernel
+def slabs_to_keep(mem: Memory, cache: CacheWords) -> int:
+    """K_MIN_PARTIAL of a cache that is not being destroyed.
+
+    Linux keeps 5 to 10 slabs; in a small segment that would be most of the memory.
+    """
+    keep = min(max(bit_length(mem[cache + cs.K_OBJECT_BYTES]) // 2, 5), 10)
+    room = fixed(mem, c.H_PAGES) >> (mem[cache + cs.K_ORDER] + 6)
+    return max(min(keep, room), 1)
+
+
+@kernel
+def seal_of(mem: Memory, cache: CacheWords) -> int:
+    """A number that follows from all words that cache_create wrote once, never 0.
+
+    Two descriptors that differ in one word, none of which has bits above SEAL_MASK, differ in it.
+    """
+    seal = 0
+    for i in range(cs.K_ID, cs.K_TRACK + 1):
+        if i != cs.K_MIN_PARTIAL:
+            seal = (seal ^ mem[cache + i]) * cs.SEAL_FACTOR & cs.SEAL_MASK
+    return seal | cs.SEALED
 
 
 @kernel

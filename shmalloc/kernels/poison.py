@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of, zone_of_word
+from shmalloc.kernels.bits import mt_of, next_word, order_of, out_of_service, type_of, zone_of_word
 from shmalloc.kernels.buddy import carve, take_block
 from shmalloc.kernels.descriptor import head_of, in_range, page_state, transition, transition2
 from shmalloc.kernels.lock import lock, unlock
@@ -26,7 +26,12 @@ def retire_block(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> None:
     zone_id = zone_of_word(w0)
     zone = zone_at(mem, zone_id)
     lock(mem, zone + c.Z_LOCK, cpu)
-    if transition(mem, pfn, w0, next_word(w0, c.T_POISONED, order, zone_id, mt_of(w0), 0)):
+    if transition(
+        mem,
+        pfn,
+        w0,
+        next_word(w0, c.T_POISONED, order, zone_id, mt_of(w0), out_of_service(c.T_POISONED)),
+    ):
         unmanage(mem, zone, 1 << order)
     else:
         report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_PCP, page_state(mem, pfn))
@@ -86,7 +91,7 @@ def poison_free_page(mem: Memory, zone: ZoneWords, cpu: Cpu, head: Pfn, pfn: Pfn
     if carve(mem, zone, cpu, head, pfn, 0) < 0:
         return c.E_STATE
     mt = mt_of(page_state(mem, pfn))
-    if take_block(mem, zone, cpu, pfn, 0, c.T_POISONED, mt, 0) < 0:
+    if take_block(mem, zone, cpu, pfn, 0, c.T_POISONED, mt, out_of_service(c.T_POISONED)) < 0:
         return c.E_STATE
     unmanage(mem, zone, 1)
     return 0

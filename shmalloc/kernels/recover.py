@@ -198,6 +198,7 @@ def release_parts(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     if take_over(mem, c.H_CACHES_LOCK, cpu, victim):
         rebuild_unplugged(mem)
         free_lost_sheaves(mem, cpu)
+        break_lost_seals(mem)
         unlock(mem, c.H_CACHES_LOCK)
 
 
@@ -228,6 +229,14 @@ def free_lost_sheaves(mem: Memory, cpu: Cpu) -> None:
             pfn += 1
         else:
             pfn += 1 << order_of(w0)
+
+
+@kernel
+def break_lost_seals(mem: Memory) -> None:
+    """A cache that was sealed and not published yet: it was never made. H_CACHES_LOCK held."""
+    for cache_id in range(fixed(mem, c.H_CACHES)):
+        if not cache_exists(mem, cache_id):
+            mem[cache_at(mem, cache_id) + cs.K_SEAL] = 0
 
 
 @kernel

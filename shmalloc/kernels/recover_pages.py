@@ -24,6 +24,7 @@ from shmalloc.kernels.bits import (
     mt_of,
     next_word,
     order_of,
+    out_of_service,
     type_of,
     wants_poison,
     zone_of_word,
@@ -276,7 +277,12 @@ def sweep_block(mem: Memory, cpu: Cpu, zone: ZoneWords, pfn: Pfn) -> None:
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if wants_poison(w0):
         if transition2(
-            mem, pfn, w0, w1, next_word(w0, c.T_POISONED, order, zone_id, mt_of(w0), 0), 0
+            mem,
+            pfn,
+            w0,
+            w1,
+            next_word(w0, c.T_POISONED, order, zone_id, mt_of(w0), out_of_service(c.T_POISONED)),
+            0,
         ):
             unmanage(mem, zone, 1 << order)
         return

@@ -78,7 +78,7 @@ def report(
     if fixed(mem, c.H_HISTORY) != 0 and load_relaxed(mem, c.H_HISTORY_STOPS) == 1:
         store_relaxed(mem, c.H_HISTORY_STOPS, 2)
     slot = fetch_add(mem, c.H_REPORT_COUNT, 1)
-    if slot < c.REPORTS:
+    if 0 <= slot < c.REPORTS:
         at = fixed(mem, c.H_AT_REPORTS) + slot * c.R_STRIDE
         store_relaxed(mem, at + c.R_CODE, code)
         store_relaxed(mem, at + c.R_WHERE, where)

@@ -14,6 +14,8 @@ from typing import Any
 from shmalloc.dialect import Kernel
 from shmalloc.engine.native import is_kept, warm_together
 from shmalloc.kernels.audit import audit, audit_teardown
+from shmalloc.kernels.audit_owners import audit_owners
+from shmalloc.kernels.audit_quiet import audit_quiet
 from shmalloc.kernels.boot import boot
 from shmalloc.kernels.cache_set import cache_destroy
 from shmalloc.kernels.contig import isolate_range, online_range, unisolate_range
@@ -34,7 +36,14 @@ Plan = tuple[tuple[str, Kernel], ...]  # engine, kernel
 
 ENV_PRELOAD = "SHMSTRESS_PRELOAD"
 HOOKED = "jitter"  # the engine of workloads over a memory with hooks
-_AUDITS: tuple[Kernel, ...] = (audit, drain_all, audit_teardown, audit_slabs)
+_AUDITS: tuple[Kernel, ...] = (
+    audit,
+    audit_owners,
+    audit_quiet,
+    audit_slabs,
+    audit_teardown,
+    drain_all,
+)
 _ALWAYS: tuple[Kernel, ...] = (boot, publish, clock, *_AUDITS)
 _OF_FAULTS: dict[type[Fault], tuple[Kernel, ...]] = {
     Kill: (mark_dead, recover, unblock, reap, cache_destroy, online_range, plug_cpu),

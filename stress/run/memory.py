@@ -22,6 +22,8 @@ from shmalloc.errors import KernelFault, OutsideFault, Violation
 from shmalloc.free_reporting import pageblocks, report_pageblock
 from shmalloc.invariants import name_of
 from shmalloc.kernels.audit import audit, audit_teardown
+from shmalloc.kernels.audit_owners import audit_owners
+from shmalloc.kernels.audit_quiet import audit_quiet
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.layout import Geometry
@@ -36,7 +38,7 @@ from stress.spec import RunSpec
 from stress.trace.compile import Plan
 from stress.trace.format import load
 from stress.trace.replay import Replay
-from stress.workloads import WORKLOADS
+from stress.workloads import OWN, WORKLOADS
 from stress.workloads.area import W_PARAMETERS, W_PEER, W_RANDOM, W_SEQUENCE, W_WORKERS
 from stress.workloads.latency import LATENCY_WORDS
 from stress.workloads.pressure import PRESSURE_WORDS
@@ -189,14 +191,18 @@ class RunMemory:
 
         Returns only what the audit could not report inside the segment.
         """
-        return self._check(audit) or self._check(audit_slabs) or self._nobody_waits()
+        return (
+            self.segment.changed_words()
+            or self._check(audit)
+            or self._check(audit_slabs)
+            or self._check(audit_quiet)
+            or self._check(audit_owners, int(self._map_is_complete()))
+        )
 
-    def _nobody_waits(self) -> list[Violation]:
-        """No parked or dead worker waits for memory."""
-        waiters = self.ram.load(c.H_WAITERS)
-        if waiters == 0:
-            return []
-        return [_violation(c.I_PROGRESS, "H_WAITERS", "no CPU waits for memory", f"{waiters:#b}")]
+    def _map_is_complete(self) -> bool:
+        """Whether every page that a worker holds is in the owner map: the dead may have left some,
+        and workloads of users need not enter any."""
+        return not self.spec.kills and all(name in OWN for name in self.spec.workloads)
 
     def tear_down(self, managed_pages: int) -> list[Violation]:
         """With everything given back, drained and recounted, all pages are free, merged, in service
@@ -224,11 +230,11 @@ class RunMemory:
         count = -(-geometry.pages >> geometry.pageblock_order)
         return self.ram.array[at : at + count] & c.MT_MASK
 
-    def _check(self, kernel: Kernel) -> list[Violation]:
+    def _check(self, kernel: Kernel, *arguments: int) -> list[Violation]:
         """Run a kernel over a memory that may be broken: a fault of it is a finding."""
         name = kernel.__name__
         try:
-            self.call(kernel)
+            self.call(kernel, *arguments)
         except OutsideFault as fault:
             return [_fault(c.M_OUT_OF_RANGE, name, "accesses inside", fault)]
         except KernelFault as fault:

@@ -206,22 +206,26 @@ class Arena(TransitOperations, StructureOperations):
         return epoch << c.LIFE_EPOCH_SHIFT | self.cpu + 1
 
     def recover(self, transit_older_than: float | None = None) -> list[Recovered]:
-        """Recover the CPU slots of processes that died; which ones (see docs/recovery.md).
+        """The processes that died since the last call of any process (see docs/recovery.md).
 
-        Repairs their locks, lists and unfinished operations while other processes run. What they
-        held of arrays is given back. They still own their pages and objects: ``reap`` frees these.
+        Who attaches, waits or needs memory recovers the dead: repairs their locks, lists and
+        unfinished operations while others run, and gives back what they held of arrays. This does
+        it for those that are left, and tells of all. They still own their pages and objects:
+        ``reap`` frees these.
 
         Arrays that the dead sent and no process loaded are given back after ``ticket_grace_s``.
         ``transit_older_than``: so are all that are in transit for that many seconds, also those of
         living senders; who loads them later is told that they are gone (see ``leaks``).
         """
         self.check_open()
-        done = recovery.recover(self.segment, self.cpu, self.engine.name)
+        now = recovery.recover(self.segment, self.cpu, self.engine.name)
+        known = {(dead.cpu, dead.epoch) for dead in now}
+        told = recovery.untold(self.segment)
         self.collect()
         self._reap_orphans()
         if transit_older_than is not None:
             self._reap_older(transit_older_than)
-        return done
+        return now + [dead for dead in told if (dead.cpu, dead.epoch) not in known]
 
     def reap(self, recovered: Recovered) -> int:
         """Free every block and object that a recovered process owned, and had not handed over

@@ -28,7 +28,6 @@ from shmalloc import constants as c
 from shmalloc import cpus, forking, recovery
 from shmalloc.engine import Engine, get_engine, when_waiting_long
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError, ShmallocError
-from shmalloc.kernels.slots import mark_dead
 from shmalloc.memory import Ram
 from shmalloc.recovery import Rescuer
 from shmalloc.reports import reports_of
@@ -149,7 +148,8 @@ class Bound:
         ram.end("an earlier call ended in a fault; close this arena and attach again")
         seen = cpus.slot(self.segment, self.cpu)
         if seen.users <= 1 and self._pid == os.getpid() and not ram.running:
-            self.engine.call(mark_dead, Ram(ram.array), self.cpu, self.cpu, seen.epoch)
+            layout = self.segment.layout
+            recovery.mark(Ram(ram.array), layout, self.cpu, seen, self.engine.name)
 
     # --- forks: see forking.py ------------------------------------------------------------------
 

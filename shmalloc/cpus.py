@@ -51,6 +51,7 @@ class Slot:
     epoch: int
     node: int
     recovering: bool  # marked dead, and its recovery is not complete
+    untold: bool  # a life of it ended in death, and no supervisor was given it (recovery.py)
 
     @property
     def free(self) -> bool:
@@ -95,6 +96,7 @@ def slot_of(words: Words, layout: Layout, cpu: int, is_held: Callable[[int], boo
         epoch=epoch,
         node=words[at + c.C_NODE],
         recovering=dead == epoch + 1,
+        untold=dead != words[at + c.C_TOLD],
     )
 
 
@@ -135,7 +137,7 @@ def claim(segment: Segment, cpu: int | None = None, engine: str = "native") -> i
 
 def claim_free(segment: Segment, seen: list[Slot], engine: str = "native") -> int | None:
     """Claim one of the slots that no process used when they were seen; its number, or None."""
-    for chosen in seen:
+    for chosen in sorted(seen, key=_preference):
         if chosen.free and _take(segment, chosen, engine) >= 0:
             return chosen.cpu
     return None
@@ -201,4 +203,9 @@ def _best(candidates: list[Slot]) -> Slot:
     plugged = [slot for slot in candidates if slot.state != "offline"]
     if not plugged:
         raise MisuseError("cpu: every CPU slot of this segment is unplugged; plug one in")
-    return min(plugged, key=lambda slot: (not slot.free, slot.dead, slot.users, slot.cpu))
+    return min(plugged, key=_preference)
+
+
+def _preference(slot: Slot) -> tuple[int, ...]:
+    """The smaller, the better. A new life in a slot may hide a death that has to be told."""
+    return not slot.free, slot.dead, slot.users, slot.untold, slot.cpu

@@ -6,6 +6,7 @@ pid namespace is taken for a dead one, nor a new process with an old pid for its
 
     dead_slots   slots whose owner is dead
     recover      recover them all, from a living slot
+    untold       who died, was recovered by any process, and was not given to a supervisor yet
     reap         free what one of them owned and had not handed over
     Rescuer      a waiter's check of the owner of the lock that it waits for
 
@@ -24,6 +25,7 @@ from shmalloc.errors import MisuseError
 from shmalloc.kernels import recover as recover_kernels
 from shmalloc.kernels.reap import reap as reap_kernel
 from shmalloc.kernels.slots import mark_dead
+from shmalloc.layout import Layout
 from shmalloc.memory import Ram
 from shmalloc.segment import Segment
 
@@ -65,12 +67,36 @@ def recover(segment: Segment, by: int, engine: str = "native") -> list[Recovered
     run = get_engine(engine)
     started = time.perf_counter()
     for found in dead:
-        run.call(mark_dead, segment.ram, by, found.cpu, found.epoch)
+        mark(segment.ram, segment.layout, by, found, engine)
     pages = run.call_alone(recover_kernels.recover, segment.ram, by)
     seconds = time.perf_counter() - started
     # A process waiting for a lock may have marked others meanwhile: these were recovered, too.
     done = [found for found in before if _is_over(segment, found)]
     return [Recovered(f.cpu, f.pid, f.start, f.epoch, pages, seconds) for f in done]
+
+
+def mark(ram: Ram, layout: Layout, by: int, dead: Slot, engine: str) -> None:
+    """Mark the life that was seen dead, and keep who it was. A late mark means nothing."""
+    if dead.pid:
+        at = layout.cpu(dead.cpu)
+        ram[at + c.C_DEAD_PID], ram[at + c.C_DEAD_START] = dead.pid, dead.start
+    get_engine(engine).call(mark_dead, ram, by, dead.cpu, dead.epoch)
+
+
+def untold(segment: Segment) -> list[Recovered]:
+    """The deaths that were recovered, by any process, since the last call in any process.
+
+    The last one of each slot: a slot with a death to tell is claimed again only if all have one.
+    """
+    found = []
+    for cpu in range(segment.geometry.cpus):
+        at = segment.layout.cpu(cpu)
+        dead, epoch = segment.ram[at + c.C_DEAD], segment.ram[at + c.C_EPOCH]
+        if dead not in (segment.ram[at + c.C_TOLD], epoch + 1):
+            segment.ram[at + c.C_TOLD] = dead
+            pid, start = segment.ram[at + c.C_DEAD_PID], segment.ram[at + c.C_DEAD_START]
+            found.append(Recovered(cpu, pid, start, dead - 1, 0, 0.0))
+    return found
 
 
 def _is_over(segment: Segment, seen: Slot) -> bool:
@@ -119,8 +145,7 @@ class Rescuer:
             self._unblock()
 
     def _mark(self, dead: Slot) -> None:
-        run = get_engine(self._engine)
-        run.call(mark_dead, self._ram, self._cpu, dead.cpu, dead.epoch)
+        mark(self._ram, self._segment.layout, self._cpu, dead, self._engine)
 
     def _unblock(self) -> None:
         """Repair after all slots marked dead, once for each death.
@@ -146,4 +171,4 @@ class Rescuer:
         return (self._ram.load(index) & c.LOCK_HOLDER_MASK) - 1
 
 
-__all__ = ["Recovered", "Rescuer", "dead_slots", "reap", "recover"]
+__all__ = ["Recovered", "Rescuer", "dead_slots", "mark", "reap", "recover", "untold"]

@@ -87,6 +87,19 @@ def test_what_the_dead_owned_is_reaped(arena: Arena) -> None:
     assert arena.reap(recovered) == 2 + 3  # of three blocks and four objects one each was freed
 
 
+def test_a_death_that_a_newcomer_recovered_is_told_to_the_next_supervisor(arena: Arena) -> None:
+    arena.cache("small", 40)
+    child = dying.start(arena.segment, VICTIM, "own_and_free", -1, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    with Arena.attach(arena.name) as newcomer:
+        assert (newcomer.cpu, arena.slots()[VICTIM].free) == (2, True)
+    with Arena.attach(arena.name) as newcomer:
+        assert newcomer.cpu == 2  # a new life of slot 1 could hide the death
+    (told,) = arena.recover()
+    assert (told.cpu, told.pid, arena.reap(told)) == (VICTIM, child.pid, 2 + 3)
+    assert arena.recover() == []
+
+
 def test_a_slot_of_the_dead_cannot_recover(arena: Arena) -> None:
     killed_in_the_lock(arena)
     with pytest.raises(MisuseError, match=f"slot {VICTIM} is one of those"):

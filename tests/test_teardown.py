@@ -16,6 +16,7 @@ from shmalloc import Arena, MisuseError
 from shmalloc import constants as c
 from shmalloc.compiler import notice
 from shmalloc.engine import Engine
+from shmalloc.engine.doctor import native_problem
 from support import calling
 from support.runs import wait_until
 
@@ -191,6 +192,20 @@ def _raise_in(frame: object) -> None:
     if frame.f_code.co_name == "lock" and sys.gettrace() is not None:  # type: ignore[attr-defined]
         sys.settrace(None)
         signal.raise_signal(signal.SIGUSR1)
+
+
+def test_a_python_without_the_gil_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    assert "PYTHON_GIL=1" in str(native_problem())
+
+
+STORM = [sys.executable, "-W", "ignore", "-m", "support.thread_storm", "--rounds", "30"]
+
+
+def test_eight_threads_use_one_arena_in_every_way_at_once() -> None:
+    """A short one of ``tox -e threads``, which forks among threads."""
+    done = subprocess.run(STORM, capture_output=True, text=True, timeout=2 * WATCHDOG_S)
+    assert done.stdout.endswith("wrong: []\n"), done.stdout + done.stderr
 
 
 # --- cold ----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ found: __atomic_compare_exchange_16"), so this reports a clear error first.
 from __future__ import annotations
 
 import platform
+import sys
 
 from shmalloc.compiler import processor
 from shmalloc.errors import EnvironmentUnfitError
@@ -21,6 +22,9 @@ def native_problem() -> str | None:
         return f"processor {machine}: no two-word swap known; use engine='interpreted'"
     if platform.system() != "Linux":
         return f"system {platform.system()}: needs Linux futexes; use engine='interpreted'"
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        # Wrappers count calls by plain accesses, under the interpreter's lock.
+        return "this Python runs without the GIL, which calls of kernels rely on; set PYTHON_GIL=1"
     features = processor.features()
     if machine != "aarch64" and "cx16" not in features:
         return "this x86 processor lacks cmpxchg16b (cx16); use engine='interpreted'"

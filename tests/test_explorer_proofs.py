@@ -8,8 +8,10 @@ from shmalloc.dialect import kernel
 from shmalloc.words import expect, fence, load, relax, store, store_relaxed, wait, wake
 from stress import Program, explore, replay, returned
 from stress.explorer.left_out import left_out
+from stress.explorer.sampling import Member, Sampler
 from stress.explorer.searches import Budget
 from stress.machine import block as cb
+from stress.machine.block_layout import Settings
 from stress.machine.patience import can_give_up
 from support.explorations import ENGINES, searching
 
@@ -226,3 +228,13 @@ def test_dpor_proves_nothing_where_a_schedule_ended_at_an_ignored_failure():
     result = explore(program, "dpor", known=lambda failure: True)
     assert (result.verdict, result.guarantee) == ("passed-budget", "")
     assert "1 schedule ended at a failure" in result.note
+
+
+# --- the estimate of classes ----------------------------------------------------------------------
+def test_a_beginning_that_cannot_be_made_ends_no_process():
+    """CPU 0 has one step. A word that is found to be raced for changes what a beginning means."""
+    program = Program("two stores", 2, [makes_the_store] * 2)
+    sampler = Sampler(program, Settings(100), "native", seed=1)
+    sampler.learn()
+    sampler._probe(Member(1.0, (0, 0), ()), {})
+    assert sampler.block[cb.OUTCOME] == cb.ERROR

@@ -150,8 +150,8 @@ class Sampler:
                 for actor in member.choices:
                     taken = (*member.taken, actor)
                     whole += self._probe(Member(member.weight, taken, ()), following)
-                if int(self.block[probe.LEARNED]) != known:
-                    raise _Restart
+                    if int(self.block[probe.LEARNED]) != known:
+                        raise _Restart  # at once: what was taken has another meaning now
                 self._keep_time()
             members = thin(following, size, self.random)
             self.cut |= len(members) < len(following)

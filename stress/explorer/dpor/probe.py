@@ -51,6 +51,7 @@ from stress.explorer.dpor.records import (
     describe_event,
     prepare_event,
 )
+from stress.explorer.strategies.loop import enabled
 from stress.explorer.strategies.pending import pending_at, pending_op, touches
 from stress.machine import block as cb
 from stress.machine.access import outside
@@ -248,6 +249,9 @@ def probe(ctl: Control, count: int) -> int:
             else:
                 actor = follow_entry(ctl, ctl[ctl[cb.REPEAT_AT] + taken])
                 taken += 1
+                if enabled(ctl, actor, choices) == 0:
+                    ctl[cb.OUTCOME] = cb.ERROR  # never: a step that cannot be made ends the process
+                    return 0
                 make_step(ctl, actor)
                 count_ends(ctl, actor)
     mark_races(ctl)

@@ -118,6 +118,10 @@ def audit_pages_regions(mem: Memory, cpu: Cpu, memmap_end: int) -> int:
         end = lined(end) + pages
     bad += outside(mem, cpu, c.H_AT_STRUCTURES, lined(end), MAX_WORDS)
     end = fixed(mem, c.H_AT_STRUCTURES) + fixed(mem, c.H_STRUCTURES) * c.ST_STRIDE
+    bad = region(mem, cpu, c.H_AT_ARRAYS, end, bad)
+    end = lined(end) + pages * c.AR_STRIDE
+    bad = region(mem, cpu, c.H_AT_REFERENCES, end, bad)
+    end = lined(end) + fixed(mem, c.H_CPUS)
     frames = round_up(end, max(1 << fixed(mem, c.H_PAGE_SHIFT), c.LINE))
     bad += wrong_word(mem, cpu, c.I_FIXED, c.H_AT_FRAMES, frames)
     size = pages << fixed(mem, c.H_PAGE_SHIFT)

@@ -24,6 +24,7 @@ import atexit
 import multiprocessing
 import os
 import threading
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import util
@@ -61,6 +62,7 @@ SLOTS_PER_CORE = 4
 AFTER_QUEUES = -100  # multiprocessing's own finalizers send what is in queues, at -5
 
 _open_arenas: dict[int, Arena] = {}
+_ending: weakref.WeakSet[Arena] = weakref.WeakSet()  # closed ones that still have arrays
 _attaching = threading.RLock()
 
 
@@ -101,6 +103,8 @@ class Arena(TransitOperations, StructureOperations):
 
     @classmethod
     def _of(cls, segment: Segment, engine: str, cpu: int | None = None) -> Arena:
+        for arena in list(_ending):
+            arena.collect()  # their slots may be free now
         try:
             return cls(segment, cpu, engine)
         except BaseException:
@@ -141,6 +145,7 @@ class Arena(TransitOperations, StructureOperations):
                 self.segment.unlink()
         finally:
             if self._references.live and self._is_ours():
+                _ending.add(self)
                 self.collect()
             else:
                 self._end()

@@ -125,3 +125,21 @@ def fits(
         return low >= start
     last = pfn + needed - 1
     return last < segment.geometry.pages and _same(segment, pfn, last)
+
+
+def free_runs(segment: Segment, pages: int) -> list[int]:
+    """First pfns of runs of whole free blocks of the highest order that hold ``pages``."""
+    geometry, first = segment.geometry, segment.layout.at["memmap"]
+    step = 1 << geometry.max_order
+    heads = segment.ram.array[first : first + geometry.pages * c.D_WORDS : step * c.D_WORDS]
+    wanted = c.T_FREE | geometry.max_order << c.ORDER_SHIFT
+    free = (heads & (c.TYPE_MASK | c.ORDER_MASK << c.ORDER_SHIFT)) == wanted
+    zones = (heads >> c.ZONE_SHIFT) & c.ZONE_MASK
+    blocks = -(-pages // step)
+    found, length = [], 0
+    for k in range(len(free)):
+        same_zone = length > 0 and zones[k] == zones[k - 1]
+        length = (length + 1 if same_zone else 1) if free[k] else 0
+        if length >= blocks:
+            found.append((k - blocks + 1) * step)
+    return found

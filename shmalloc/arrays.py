@@ -36,7 +36,7 @@ from shmalloc.array_header import (
     plan_of,
     plan_of_length,
 )
-from shmalloc.array_words import entry_word, fits, may_be_array, pages_of
+from shmalloc.array_words import entry_word, fits, free_runs, may_be_array, pages_of
 from shmalloc.errors import MisuseError, OutOfMemoryError
 from shmalloc.kernels.array_recovery import copy_references
 from shmalloc.kernels.shared_arrays import drop_array, make_array, make_range, open_array
@@ -73,9 +73,18 @@ class ArrayOperations(PageOperations):
         self._do_make_array = self.builtin(make_array)
         self._do_drop_array = self.builtin(drop_array)
         self._do_open_array = self.builtin(open_array)
+        if not self.segment.owns_claim(self.cpu):
+            self._do_make_array = self._do_open_array = self._do_drop_array = self._has_no_table
         self._references = References(self)
         self._mapped = self.segment.mapped
         self._bytes = memoryview(self._mapped).cast("B")
+
+    def _has_no_table(self, *_: int) -> Any:
+        """Two processes on one claim would take each other's references for lost ones."""
+        raise MisuseError(
+            f"arrays: every CPU slot of {self.name!r} is taken, and this process shares slot"
+            f" {self.cpu}; create the arena with more (cpus=)"
+        )
 
     # --- making -----------------------------------------------------------------------------------
 
@@ -237,7 +246,8 @@ class ArrayOperations(PageOperations):
     def _try_range(self, plan: Plan) -> SharedArray | None:
         """An array of contiguous single pages, more than one block can have."""
         pages = -(-plan.size // self._page_bytes)
-        for pfn in self._free_runs(pages):
+        self.drain()
+        for pfn in free_runs(self.segment, pages):
             made = self.engine.call_alone(make_range, self.segment.ram, self.cpu, pfn, pfn + pages)
             slot, number, data, _ = cast(tuple[int, int, int, int], made)
             if slot >= 0:
@@ -245,27 +255,6 @@ class ArrayOperations(PageOperations):
             if slot not in (c.E_BUSY, c.E_INVAL):  # another CPU took pages, or it crosses a hole
                 break
         return None
-
-    def _free_runs(self, pages: int) -> list[int]:
-        """First pfns of runs of whole free blocks of the highest order that hold ``pages``."""
-        geometry, layout = self.segment.geometry, self.segment.layout
-        self.drain()
-        step = 1 << geometry.max_order
-        first = layout.at["memmap"]
-        heads = self.segment.ram.array[
-            first : first + geometry.pages * c.D_WORDS : step * c.D_WORDS
-        ]
-        wanted = c.T_FREE | geometry.max_order << c.ORDER_SHIFT
-        free = (heads & (c.TYPE_MASK | c.ORDER_MASK << c.ORDER_SHIFT)) == wanted
-        zones = (heads >> c.ZONE_SHIFT) & c.ZONE_MASK
-        blocks = -(-pages // step)
-        found, length = [], 0
-        for k in range(len(free)):
-            same_zone = length > 0 and zones[k] == zones[k - 1]
-            length = (length + 1 if same_zone else 1) if free[k] else 0
-            if length >= blocks:
-                found.append((k - blocks + 1) * step)
-        return found
 
     # --- opening ----------------------------------------------------------------------------------
 
@@ -348,7 +337,12 @@ class ArrayOperations(PageOperations):
         return entry_word(layout, pfn)
 
     def _references_of(self, ref: Ref) -> int:
-        return self.segment.ram[self._entry_of(ref)] & c.AR_REFS_MASK
+        """References of the living, and in transit."""
+        word = self._entry_of(ref)
+        nested = self._lock._is_owned()  # type: ignore[attr-defined]
+        if self.segment.ram[word] & c.AR_REFS_MASK > 1 and not nested and not self.closed:
+            recovery.recover(self.segment, self.cpu, self.engine.name)
+        return self.segment.ram[word] & c.AR_REFS_MASK
 
     def _handle_of(self, ref: Ref) -> bytes:
         entry = self._entry_of(ref)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, SupportsIndex
@@ -57,6 +58,17 @@ class ThisProcess:
 THIS_PROCESS = ThisProcess()
 
 
+def _call(method: Callable[[], None] | None) -> None:
+    if method is not None:
+        method()
+
+
+def _forgotten(segment: Segment) -> None:
+    """An arena is gone that was not closed: for other processes it is dead, and they recover it."""
+    when_waiting_long(segment.ram, None)
+    segment.drop_claims()
+
+
 class Bound:
     """A segment, the CPU slot claimed in it, and the engine that runs kernels over it."""
 
@@ -67,7 +79,9 @@ class Bound:
         self._embryo: int | None = None  # the claim of the child of a fork that is under way
         self._locked_for_fork = False
         self._run_as(cpus.claim(segment, cpu, engine))
-        segment.ram.on_fault = self._end_at_fault
+        end = weakref.WeakMethod(self._end_at_fault)
+        segment.ram.on_fault = lambda: _call(end())
+        weakref.finalize(self, _forgotten, segment).atexit = False
         self._bind()
         forking.follow(self)
         recovery.recover(segment, self.cpu, engine)  # so that no claim of the dead is lost

@@ -144,6 +144,15 @@ class Segment:
             self._claims[number] = descriptor
         return descriptor is not None
 
+    def owns_claim(self, number: int) -> bool:
+        """Whether claim ``number`` is this process's own; false if it shares a slot."""
+        return number in self._claims
+
+    def drop_claims(self) -> None:
+        """No longer say so for any claim: the others take them for dead, and recover them."""
+        for number in list(self._claims):
+            self.drop_claim(number)
+
     def drop_claim(self, number: int) -> None:
         """No longer say so; nothing if this process never did."""
         descriptor = self._claims.pop(number, None)
@@ -220,8 +229,7 @@ class Segment:
         if not self.released:
             self.released = True
             self.ram.release()
-            for number in list(self._claims):
-                self.drop_claim(number)
+            self.drop_claims()
             self._mapping.close()
 
     def unlink(self) -> None:

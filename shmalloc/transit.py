@@ -206,7 +206,7 @@ def segment_of(ticket: bytes) -> int:
 def reduce_by_ticket(array: SharedArray) -> Any:
     """For picklers between processes. A private copy goes by value."""
     ref = holder_of(array)
-    if ref is None or ref.arena.segment.closed or not isinstance(ref.arena, TransitOperations):
+    if ref is None or ref.arena.segment.released or not isinstance(ref.arena, TransitOperations):
         return np.asarray(array).__reduce__()
     order = "F" if array.flags.fnc else "C"
     kind = array.dtype

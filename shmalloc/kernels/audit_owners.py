@@ -45,7 +45,11 @@ def is_own(owner: Owner) -> bool:
     """Whether an owner word is the allocator's own: the map has no entries for such pages."""
     if owner >> c.OWNER_STRUCTURE_SHIFT == c.OWNER_STRUCTURE >> c.OWNER_STRUCTURE_SHIFT:
         return True
-    if owner == c.OWNER_ARRAYS or owner == c.OWNER_SHARED or owner == cs.OWNER_LARGE:
+    if owner & c.OWNER_ARRAY != 0:
+        return True
+    if owner >> c.OWNER_CLAIM_BITS == c.OWNER_ARRAYS >> c.OWNER_CLAIM_BITS:
+        return True
+    if owner == c.OWNER_SHARED or owner == cs.OWNER_LARGE:
         return True
     return owner == cs.OWNER_SLAB or owner == cs.OWNER_SHEAVES or owner == cs.OWNER_FROZEN
 

@@ -55,7 +55,7 @@ RULES = {
     "report-count": _rule("header", "count of reports", "now", "as many as the table has"),
     "kmalloc": _rule("header", "size classes", "now", "the cache was made for the class"),
     "switches": _rule("header", "stop, wake-up, sequence", "later", "each value is possible"),
-    "arrays": _rule("header", "stack of free array entries", "later", "read at the next array"),
+    "arrays": _rule("header", "tables of references made", "later", "read for the next table"),
     "header-rest": _rule("header", "the rest", "never", "no name"),
     "text": _rule("geometry", "length, text", "now", "follows from the geometry"),
     # CPU slots
@@ -139,6 +139,8 @@ RULES = {
     "object-data": _rule("frames", "slab: objects, tracks, rests", "never", "the owners' data"),
     # for people
     "records": _rule("records", "reports, history, latency, flight", "later", "for people"),
+    "array-entry": _rule("arrays", "counts, last changes", "later", "read at the next open"),
+    "reference-table": _rule("references", "tables of claims", "later", "read at the next array"),
     "structures": _rule("structures", "all", "later", "a handle checks its state, users the rest"),
     "work": _rule("work areas", "of workloads and audits", "never", "not the allocator's"),
     "gap": _rule("gaps", "between two regions", "never", "no name"),
@@ -206,6 +208,8 @@ class Words:
             "table": g.pages * c.D_WORDS if g.link_store == "table" else 0,
             "owners": g.pages if g.owner_map else 0,
             "structures": g.structures * c.ST_STRIDE,
+            "arrays": g.pages * c.AR_STRIDE,
+            "references": g.cpus,
             "frames": g.pages * g.page_words,
         }
         return sizes
@@ -232,7 +236,7 @@ class Words:
             return "kmalloc", exact
         if word in (c.H_HISTORY_STOPS, c.H_STOP, c.H_SEQUENCE, c.H_WAKE):
             return "switches", exact
-        return ("arrays" if word - c.H_ARRAYS in (0, 1) else "header-rest"), exact
+        return ("arrays" if word == c.H_ARRAYS else "header-rest"), exact
 
     def _geometry(self, offset: int) -> tuple[str, Meaning]:
         return "text", exact
@@ -443,6 +447,12 @@ class Words:
 
     def _table(self, offset: int) -> tuple[str, Meaning]:
         return ("table-link" if self._is_listed(*divmod(offset, 2)) else "table-rest"), exact
+
+    def _arrays(self, offset: int) -> tuple[str, Meaning]:
+        return "array-entry", exact
+
+    def _references(self, offset: int) -> tuple[str, Meaning]:
+        return "reference-table", exact
 
     def _owners(self, offset: int) -> tuple[str, Meaning]:
         block = self.blocks[offset]

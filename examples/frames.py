@@ -14,9 +14,9 @@ SHAPE = (240, 320, 3)
 
 
 def produce(name: str, frames: Any) -> None:
-    with Arena.attach(name) as arena:
-        for number in range(FRAMES):
-            frames.put((number, arena.full(SHAPE, number, "u1")))  # dropped here at once
+    arena = Arena.attach(name)
+    for number in range(FRAMES):
+        frames.put((number, arena.full(SHAPE, number, "u1")))  # dropped here at once
 
 
 def consume(frames: Any, sums: Any) -> None:
@@ -35,10 +35,9 @@ def main(method: str = "spawn") -> None:
         means = dict(sums.get(timeout=60) for _ in range(FRAMES))
         for _ in consumers:
             frames.put(None)
+        print("right" if all(means[n] == n for n in range(FRAMES)) else means, arena.leaks())
         for process in (*consumers, producer):
             process.join()
-        arena.recover()
-        print("right" if all(means[n] == n for n in range(FRAMES)) else means, arena.leaks())
 
 
 if __name__ == "__main__":

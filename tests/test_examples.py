@@ -27,6 +27,8 @@ SAYS = {
     "spsc_queue": "tso passed-exhausted",
     "treiber_stack": "passed-exhausted",
     "shared_array": "[0 2 4 6 8]",
+    "pool_map": "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9] written through a view: 40",
+    "frames": "right []",
     "robust_lock": "repaired: 1 and 1",
     "job_queue": "done: [0, 1, 4, 16, 25, 36, 49]",
     "misuse": "nothing changed: M_DOUBLE_FREE: a block may be freed only once",
@@ -52,10 +54,10 @@ VERDICTS = {
 }
 
 
-def run(script):
+def run(script, *arguments):
     """Output of a script that imports the very package that is tested here."""
     place = str(Path(shmalloc.__file__).parent.parent)
-    command = [sys.executable, str(script)]
+    command = [sys.executable, str(script), *arguments]
     environment = {**os.environ, "PYTHONPATH": place}
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=300, check=True
@@ -97,6 +99,12 @@ def test_an_example_explores_to_its_verdict(explorer, key):
 @pytest.mark.parametrize("name", SAYS)
 def test_an_example_prints_what_the_readme_says(name):
     assert SAYS[name] in run(ROOT / "examples" / f"{name}.py")
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+@pytest.mark.parametrize("name", ["pool_map", "frames"])
+def test_an_example_of_arrays_runs_under_each_start_method(name, method):
+    assert SAYS[name] in run(ROOT / "examples" / f"{name}.py", method)
 
 
 def test_the_test_file_of_the_examples_passes_where_it_is_copied_to(tmp_path):

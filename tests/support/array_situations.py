@@ -12,6 +12,7 @@ import gc
 import os
 import pickle
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -26,6 +27,7 @@ from shmalloc.errors import MisuseError
 
 PATIENCE_S = 60
 WORDS = 64
+TICKS_S = 20  # at most, until a hand's tick has given back what it dropped
 
 
 def value_of(array: Any) -> float:
@@ -141,7 +143,13 @@ class Stage:
             del kept
 
     def left(self) -> int:
-        """Arrays that have references."""
+        """Arrays that have references when the hands have noticed what they dropped."""
+        end = time.monotonic() + TICKS_S
+        while self.referenced() and time.monotonic() < end:
+            time.sleep(0.01)
+        return self.referenced()
+
+    def referenced(self) -> int:
         gc.collect()
         self.arena.recover()
         layout, ram = self.arena.segment.layout, self.arena.segment.ram
@@ -239,6 +247,7 @@ def one_array_to_many(stage: Stage) -> str:
 
 
 def same_bytes_first_kept(stage: Stage) -> str:
+    """The same bytes twice, the first array kept."""
     sent = bytes(ForkingPickler.dumps(stage.made(5)))
     stage.churn()
     first = pickle.loads(sent)
@@ -290,6 +299,7 @@ def sender_ends(stage: Stage) -> str:
 
 
 def sender_is_killed(stage: Stage) -> str:
+    """The sender is killed; the rest as before."""
     return _after_the_sender(stage, lambda hand: hand.kill())
 
 
@@ -316,6 +326,7 @@ def _after_the_sender(stage: Stage, end: Callable[[Remote], object]) -> str:
 
 
 def receiver_is_killed_with_it(stage: Stage) -> str:
+    """The receiver is killed when it has the array."""
     hand, x = stage.another(), stage.made(5)
     hand.tell("keep", "x", x)
     hand.kill()
@@ -349,7 +360,7 @@ def _remade(task: tuple[str, int]) -> Any:
 
 
 def pool_maps(stage: Stage) -> str:
-    """Pool.map over (shared, i) in chunks, over temporaries, and arrays that workers return."""
+    """Pool.map over (shared, i) in chunks, and over temporaries."""
     shared = stage.arena.array(np.arange(32.0))
     with stage.context.Pool(2) as pool:
         got = pool.map(_item, [(shared, k) for k in range(32)])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from shmalloc import Arena, MisuseError, forking, liveness
+from shmalloc import constants as c
 from support.runs import wait_until
 
 WATCHDOG_S = 60
@@ -153,3 +154,29 @@ def test_a_fork_that_runs_no_hooks_is_refused_by_every_kernel() -> None:
     refusal, rest = done.stdout.splitlines()
     assert "this process is a fork without Python's hooks" in refusal
     assert (rest, done.stderr) == ("0 0 0 []", "")
+
+
+def test_a_parent_works_on_while_its_children_are_killed_in_the_allocator() -> None:
+    """No process calls ``recover``: who waits or needs memory does it, and who forks."""
+    with Arena.create(size="32MiB", cpus=4) as arena:
+        ram, layout = arena.segment.ram, arena.segment.layout
+        counts = [layout.cpu(cpu) + c.C_EVENTS + c.EV_ALLOC for cpu in range(1, 4)]
+
+        def churn() -> None:
+            while True:
+                arena.free_pages_bulk(arena.alloc_pages_bulk(8, order=2), order=2)
+                arena.free_pages(arena.alloc_pages(order=5), order=5)
+
+        def allocated() -> int:
+            return sum(ram.load(word) for word in counts)
+
+        for _ in range(12):
+            before = allocated()
+            child = forked(churn)
+            wait_until(lambda: allocated() > before, "the child to allocate")  # noqa: B023
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            arena.free_pages_bulk(arena.alloc_pages_bulk(8, order=2), order=2)
+        for dead in arena.recover():
+            arena.reap(dead)
+        assert arena.validate() == []

@@ -136,6 +136,13 @@ def header_of(path: Path, own: bool = False) -> tuple[int, ...]:
         os.close(handle)
 
 
+def maker_is_dead(file_name: str, header: tuple[int, ...]) -> bool:
+    """Whether the owner that a generated name tells of, in our pid namespace, is dead."""
+    name = GENERATED.fullmatch(file_name)
+    ours = header[c.H_OWNER_NAMESPACE] in (0, pid_namespace())  # 0: it is not written yet
+    return name is not None and ours and not owner_alive(int(name[1]), int(name[2]))
+
+
 def _is_leftover(file_name: str, handle: int, status: os.stat_result) -> bool:
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         return False

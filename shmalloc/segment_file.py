@@ -102,6 +102,11 @@ def _layout_of(name: str, handle: int, any_build: bool) -> Layout:
 
 def _check_header(name: str, header: tuple[int, ...], size: int) -> None:
     if header[c.H_MAGIC] == 0 and leftovers.GENERATED.fullmatch(name):
+        if leftovers.maker_is_dead(name, header):
+            raise SegmentError(
+                f"name: {name!r} will never be ready: its owner died while making it; create it"
+                " anew, the next creation of any segment or sweep() removes this file"
+            )
         raise SegmentError(f"name: {name!r} is not ready: its owner is still making it; try again")
     if header[c.H_MAGIC] != c.MAGIC:
         raise SegmentError(

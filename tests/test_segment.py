@@ -214,6 +214,16 @@ def test_a_half_made_segment_is_refused(segment: Segment) -> None:
         Segment.attach(segment.name)
 
 
+def test_a_segment_whose_owner_died_while_making_it_is_told_so() -> None:
+    name = "shm-4000000-1-00000000deadbeef"  # a pid that no system gives
+    try:
+        (SHM / name).write_bytes(b"\0" * 4096)
+        with pytest.raises(SegmentError, match="will never be ready: its owner died"):
+            Segment.attach(name)
+    finally:
+        (SHM / name).unlink()
+
+
 def test_another_layout_version_is_refused(segment: Segment) -> None:
     write_word(segment.name, c.H_VERSION, c.LAYOUT_VERSION + 1)
     with pytest.raises(SegmentError, match="layout version"):

@@ -22,6 +22,7 @@ from support.litmus_programs import COUNTED, LITMUS, adders
 MEMORIES = pytest.mark.parametrize("memory", ["sc", "tso"])
 LONG_S = 1e9
 SIZE = 8  # of a population, so that most members are dropped
+POPULATIONS = 40
 TURNS = coded("turns", *[[(FETCH_ADD, 0, 1, 0)] * 6] * 3)
 TURNS_CLASSES = factorial(18) // factorial(6) ** 3
 
@@ -88,12 +89,12 @@ def populations(program: Program, memory: str, seed: int, count: int) -> list[fl
 @pytest.mark.parametrize("counted", SOME, ids=lambda counted: counted.program.name)
 def test_the_mean_of_many_populations_is_the_number_of_classes(counted, memory, shm_seed):
     classes = reference.classes_by_prefixes(counted.program, memory)
-    found = populations(as_program(counted.program), memory, shm_seed, 100)
+    found = populations(as_program(counted.program), memory, shm_seed, POPULATIONS)
     assert_unbiased(found, classes, shm_seed)
 
 
 def test_the_mean_is_right_for_seventeen_million_classes(shm_seed):
-    assert_unbiased(populations(TURNS, "sc", shm_seed, 100), TURNS_CLASSES, shm_seed)
+    assert_unbiased(populations(TURNS, "sc", shm_seed, POPULATIONS), TURNS_CLASSES, shm_seed)
 
 
 @pytest.mark.parametrize("name", ["lock-sleep-2", "lock-sleep-spin-2", "lock-drain-unplug-3"])
@@ -103,7 +104,7 @@ def test_programs_that_sleep_and_spin_have_as_many_classes_as_dpor_runs(name, sh
     found = estimate(program, "sc", shm_seed)
     if found.exact:
         assert isclose(found.classes, classes), shm_seed
-    assert_unbiased(populations(program, "sc", shm_seed, 100), classes, shm_seed)
+    assert_unbiased(populations(program, "sc", shm_seed, POPULATIONS), classes, shm_seed)
 
 
 # --- thinning -------------------------------------------------------------------------------------

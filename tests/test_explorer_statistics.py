@@ -16,7 +16,7 @@ from shmalloc.words import cas, exchange, fetch_add, fixed, load, relax, store
 from stress import Program, explore
 from stress.explorer.guarantee import PctRun, pct_guarantee
 
-SCHEDULES = 40_000
+SCHEDULES = 10_000
 MARGIN = 6
 SEEN, NOISE, FAR = 4, 2, 6
 ROUNDS = 8  # words that say how long a CPU works

@@ -34,7 +34,6 @@ ACTORS = 3
 MODEL = 4  # SC, TSO, PSO
 BASE = 5  # address of the memory (native engine)
 WORDS = 6
-SIDE = 7
 STACKS = 8  # native engine: address of all stacks, where fibers start
 FIBER_MAIN = 9
 CHECK_ENTRY = 10  # 0: none

@@ -13,7 +13,6 @@ from shmalloc.engine.control import inlined, scheduler
 from shmalloc.units import Control
 from stress.machine import block as cb
 from stress.machine.parking import notice
-from stress.machine.private import private_state
 
 
 @primitive("none")
@@ -51,9 +50,6 @@ def write_word(ctl: Any, i: int, value: int) -> None:
 def added(ctl: Any, a: int, b: int) -> int:
     """``a + b`` in 64 bits: interpreted, the scheduler's own arithmetic does not wrap."""
     return ctl.added(a, b)
-
-
-PRIMITIVES = (launch, resume, run_kernel, read_word, write_word, added, private_state)
 
 
 @scheduler

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from shmalloc.segment import Segment
     from shmalloc.structures.atomics import Atomic, AtomicPair
     from shmalloc.structures.locks import Acquired, Lock, LockUnusableError, OwnerDiedError
+    from shmalloc.structures.pools import Frame, Pool
     from shmalloc.structures.queues import Queue
 
 __version__ = "0.1.0"
@@ -52,14 +53,15 @@ _HOMES = {
     "Atomic": "structures.atomics", "AtomicPair": "structures.atomics",
     "Acquired": "structures.locks", "Lock": "structures.locks",
     "LockUnusableError": "structures.locks", "OwnerDiedError": "structures.locks",
-    "Queue": "structures.queues",
+    "Queue": "structures.queues", "Frame": "structures.pools", "Pool": "structures.pools",
 }  # fmt: skip
 __all__ = [
     "Acquired", "Arena", "ArithmeticFault", "Atomic", "AtomicPair", "CorruptionError",
-    "DialectError", "EngineError", "EnvironmentUnfitError", "ExpectationFault", "Geometry",
+    "DialectError", "EngineError", "EnvironmentUnfitError", "ExpectationFault", "Frame", "Geometry",
     "KernelFault", "Lock", "LockUnusableError", "MisuseError", "OutOfMemoryError", "OutsideFault",
-    "OwnerDiedError", "Queue", "Ram", "Segment", "SegmentError", "SharedArray", "ShmallocError",
-    "Violation", "ZoneSpec", "__version__", "kernel", "open_array", "open_structure", "sweep",
+    "OwnerDiedError", "Pool", "Queue", "Ram", "Segment", "SegmentError", "SharedArray",
+    "ShmallocError", "Violation", "ZoneSpec", "__version__", "kernel", "open_array",
+    "open_structure", "sweep",
 ]  # fmt: skip
 
 

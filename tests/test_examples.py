@@ -30,6 +30,7 @@ SAYS = {
     "pool_map": "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9] written through a view: 40",
     "frames": "right []",
     "robust_lock": "repaired: 1 and 1",
+    "data_loader": "means [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]",
     "job_queue": "done: [0, 1, 4, 16, 25, 36, 49]",
     "misuse": "nothing changed: M_DOUBLE_FREE: a block may be freed only once",
 }

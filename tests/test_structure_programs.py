@@ -8,18 +8,27 @@ from stress.crash.allocator import allocator_case, case_names
 from stress.crash.result import CrashResult
 from stress.crash.search import Hunt
 from stress.crash.sites import OPERATION_NAMES, PUBLIC, write_sites
-from stress.programs import PROGRAMS, structure_entries, structure_locks, structure_queues
+from stress.programs import (
+    PROGRAMS,
+    structure_entries,
+    structure_locks,
+    structure_pools,
+    structure_queues,
+)
 from support.structure_kills import SCENARIOS, kill
 
 # With pages: few classes, but an allocator to compile, so they run interpreted here.
 WITH_PAGES = list(structure_entries.PROGRAMS)
 SMALL_WITH_PAGES = ["structure-make-make", "structure-make-end", "structure-end-end"]
-WITHOUT_PAGES = [*structure_locks.PROGRAMS, *structure_queues.PROGRAMS]
+WITHOUT_PAGES = [
+    name for part in (structure_locks, structure_queues, structure_pools) for name in part.PROGRAMS
+]
 NAMES = [*WITH_PAGES, *WITHOUT_PAGES]
 # more classes than the suite has time for; benchmarks/programs.py explores them
 LARGE = {
     ("structure-lock-3", "sc"), ("structure-lock-3", "tso"), ("structure-lock-twice-2", "tso"),
     ("structure-queue-3", "sc"), ("structure-queue-3", "tso"), ("structure-queue-round", "tso"),
+    ("structure-pool-3", "sc"), ("structure-pool-3", "tso"),
 }  # fmt: skip
 HOME = "/structures/kernels/"
 

@@ -6,8 +6,11 @@ it had died (the next owner is told), frames of pools to their pools.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike
 
 from shmalloc.caches import ObjectOperations
 from shmalloc.errors import MisuseError, OutOfMemoryError
@@ -22,6 +25,7 @@ from shmalloc.structures.kernels.entries import (
     make_structure,
     publish_structure,
 )
+from shmalloc.structures.kernels.frames import F_FRAMES, FRAME_WORDS, frame_place, frames_prepare
 from shmalloc.structures.kernels.ring import (
     BUFFER_WORDS,
     Q_SLOTS,
@@ -31,11 +35,14 @@ from shmalloc.structures.kernels.ring import (
     queue_prepare,
 )
 from shmalloc.structures.locks import Lock
+from shmalloc.structures.pools import Pool, description
 from shmalloc.structures.queues import Queue
 
 S = TypeVar("S", bound=Structure)
 PLACE_BYTES = 64
-KINDS: dict[int, type[Structure]] = {kind.kind: kind for kind in (Atomic, AtomicPair, Lock, Queue)}
+KINDS: dict[int, type[Structure]] = {
+    kind.kind: kind for kind in (Atomic, AtomicPair, Lock, Queue, Pool)
+}
 
 
 class StructureOperations(ObjectOperations):
@@ -85,6 +92,28 @@ class StructureOperations(ObjectOperations):
             self._write(at + ST_PARAMETERS, q)
 
         return self._made(Queue, fill)
+
+    def pool(self, n: int, shape: int | Sequence[int], dtype: DTypeLike = float) -> Pool:
+        """``n`` frames, arrays of that shape and dtype, for processes to take and give back.
+
+        All of their memory is taken now. Raises ``OutOfMemoryError``.
+        """
+        count = self.check_int("n", n, 1, TOKEN_MASK)
+        text, size = description(shape, dtype)
+        asked = f"pool({count}, {shape}, {np.dtype(dtype)})"
+
+        def fill(at: int) -> None:
+            words = F_FRAMES + count * FRAME_WORDS
+            p, kind = self._places(at, 2, max(words * 8, len(text)), asked)
+            run = self.engine.call
+            run(frames_prepare, self.segment.ram, p, count, size)
+            for number, data in enumerate(self._places(at, count, size, asked)):
+                run(frame_place, self.segment.ram, p, number, data)
+            self.segment.view(kind, len(text))[:] = text
+            self._write(at + ST_PARAMETERS, p)
+            self._write(at + ST_PARAMETERS + 1, kind)
+
+        return self._made(Pool, fill)
 
     def open_structure(self, handle: bytes) -> Structure:
         """The structure that a handle names; one object for one structure.

@@ -36,7 +36,7 @@ from shmalloc.kernels import (
     slab,
 )
 from shmalloc.kernels import cache as cache_kernels
-from shmalloc.structures.kernels import atomics, entries, ring, robust
+from shmalloc.structures.kernels import atomics, entries, frames, ring, robust
 from stress.machine.site import Site
 
 WRITING_WORDS = frozenset({
@@ -60,7 +60,8 @@ PUBLIC: tuple[Kernel, ...] = (
     entries.add_block, entries.publish_structure, entries.end_structure, ring.queue_begin,
     ring.queue_publish, ring.queue_drop, ring.queue_reclaim, ring.queue_begin_wait,
     ring.queue_take, ring.queue_release, ring.queue_return, ring.queue_adopt,
-    ring.queue_take_wait,
+    ring.queue_take_wait, frames.frame_take, frames.frame_take_wait, frames.frame_take_over,
+    frames.frame_give, frames.frame_adopt,
 )  # fmt: skip
 # Halves of operations that the explorer's programs call on their own (held.py).
 HALVES = {

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from shmalloc.dialect import Kernel, kernel
+from shmalloc.structures.kernels.frames import F_RETURNED
 from shmalloc.structures.kernels.ring import Q_READABLE, Q_WRITABLE
 from shmalloc.structures.kernels.robust import RL_STATUS, UNUSABLE, robust_holder
 from shmalloc.units import Cpu, Memory
 from shmalloc.words import load
 from stress.crash.case import CrashCase
 from stress.machine.program import Program
-from stress.programs import structure_locks, structure_queues
+from stress.programs import structure_locks, structure_pools, structure_queues
 from stress.programs.structure_world import BODY, DIED, STUCK, bury, keep_awake
 
 
@@ -64,6 +65,14 @@ def end_queue_lives(mem: Memory, cpu: Cpu) -> int:
     return 0
 
 
+@kernel
+def end_pool_lives(mem: Memory, cpu: Cpu) -> int:
+    """The supervisor of a pool."""
+    bury(mem, cpu)
+    keep_awake(mem, cpu, BODY + F_RETURNED, BODY + F_RETURNED)
+    return 0
+
+
 Survival = tuple[Kernel, Kernel]  # the supervisor, the check
 SURVIVALS: Mapping[str, Survival] = {
     "structure-lock-2": (end_lives, lock_survives),
@@ -77,6 +86,7 @@ SURVIVALS: Mapping[str, Survival] = {
     "structure-atomic-add-2": (end_lives, nothing_to_keep),
     "structure-atomic-exchange-3": (end_lives, nothing_to_keep),
     "structure-atomic-pair-3": (end_lives, twins_survive),
+    **dict.fromkeys(structure_pools.PROGRAMS, (end_pool_lives, structure_pools.all_come_back)),
     **dict.fromkeys(structure_queues.PROGRAMS, (end_queue_lives, structure_queues.nothing_is_lost)),
 }
 

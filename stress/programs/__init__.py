@@ -26,6 +26,7 @@ from stress.programs import (
     slab,
     structure_entries,
     structure_locks,
+    structure_pools,
     structure_queues,
     sync,
     waiters,
@@ -42,24 +43,11 @@ PARTS = (
     sync,
     structure_entries,
     structure_locks,
+    structure_pools,
     structure_queues,
 )
 PROGRAMS: dict[str, Callable[[], Program]] = {
-    name: build
-    for part in (
-        buddy,
-        pcp,
-        slab,
-        locks,
-        waiters,
-        contig,
-        arrays,
-        sync,
-        structure_entries,
-        structure_locks,
-        structure_queues,
-    )
-    for name, build in part.PROGRAMS.items()
+    name: build for part in PARTS for name, build in part.PROGRAMS.items()
 }
 
 __all__ = ["PROGRAMS", "Program"]

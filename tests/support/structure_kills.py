@@ -23,7 +23,18 @@ from multiprocessing.process import BaseProcess
 from queue import Empty, Full
 from typing import Any
 
-from shmalloc import Acquired, Arena, Atomic, AtomicPair, Lock, Queue, open_structure
+from shmalloc import (
+    Acquired,
+    Arena,
+    Atomic,
+    AtomicPair,
+    Frame,
+    Lock,
+    MisuseError,
+    Pool,
+    Queue,
+    open_structure,
+)
 
 WORKERS = 3
 MOST_OPERATIONS = 60  # of a worker before it is killed
@@ -141,7 +152,71 @@ class Queues:
         return f"{made:,} messages, {lost} lost with a consumer that had its copy"
 
 
-SCENARIOS: dict[str, Any] = {"lock": Locks, "queue": Queues}
+class Pools:
+    """A holder fills its frame and finds it so; half of the frames are passed on by a queue.
+
+    A frame in transit belongs to its sender: if that dies, its receiver gets it, or is refused
+    because the pool needed it first. Nothing else may happen to it.
+    """
+
+    FRAMES = 4
+    WORDS = 200
+
+    @staticmethod
+    def make(arena: Arena) -> tuple[Any, ...]:
+        pool = arena.pool(Pools.FRAMES, Pools.WORDS, "i8")
+        counters = [arena.atomic(1), arena.atomic(), arena.atomic()]
+        return pool, arena.queue(8, item_bytes=1_000), *counters
+
+    def __init__(
+        self, pool: Pool, queue: Queue, serial: Atomic, came: Atomic, refused: Atomic
+    ) -> None:
+        self.pool, self.queue, self.serial = pool, queue, serial
+        self.came, self.refused = came, refused
+
+    def work(self, number: int) -> None:
+        with suppress(TimeoutError):
+            frame = self.pool.take(NAP_S)
+            mine = self.serial.add(1)
+            frame.array[:] = mine
+            require(bool((frame.array == mine).all()), "two processes hold one frame")
+            if mine % 2:
+                frame.give()
+            else:
+                self.pass_on(frame)
+        with suppress(Empty):
+            self.receive()
+
+    def pass_on(self, frame: Frame) -> None:
+        try:
+            self.queue.put(frame, timeout=0)
+        except Full:
+            frame.give()
+
+    def receive(self) -> None:
+        try:
+            frame = self.queue.get(timeout=0)
+        except MisuseError:
+            self.refused.add(1)
+            return
+        require(bool((frame.array == frame.array[0]).all()), "a frame changed on its way")
+        frame.give()
+        self.came.add(1)
+
+    def look(self) -> None:
+        self.pool.take(PATIENCE_S).give()
+
+    def finish(self, deaths: int) -> str:
+        with suppress(Empty):
+            while True:
+                self.receive()
+        for frame in [self.pool.take(PATIENCE_S) for _ in range(self.FRAMES)]:
+            frame.give()
+        passed = f"{self.came.load():,} passed on, {self.refused.load()} refused"
+        return f"{self.serial.load():,} frames, {passed}"
+
+
+SCENARIOS: dict[str, Any] = {"lock": Locks, "queue": Queues, "pool": Pools}
 
 
 def worker(name: str, handles: list[bytes], made_by: bytes, number: int) -> None:

@@ -172,7 +172,7 @@ class Bound:
         self._embryo = None
         self._locked_for_fork = self._lock.acquire(timeout=FORK_WAIT_S)
         segment = self.segment
-        if not self._locked_for_fork or segment.released or segment.ram.ended:
+        if not self._locked_for_fork or segment.stopped or segment.ram.ended:
             return
         seen = cpus.slots(segment)
         if sum(slot.dead for slot in seen) >= FORKED_DEAD or not any(slot.free for slot in seen):

@@ -209,6 +209,11 @@ class Segment:
         if self.is_truncated():
             raise physical.truncated(self.name)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it is past ``stop``: no kernel runs here any more."""
+        return self._stopped
+
     def stop(self) -> None:
         """Refuse all calls from now on, and wait for other threads that are in a kernel.
 

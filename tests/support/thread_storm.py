@@ -115,6 +115,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=sys.maxsize)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    unraisable: list[str] = []  # what hooks of forks, finalizers and callbacks raised
+    sys.unraisablehook = lambda raised: unraisable.append(f"{raised.err_msg}: {raised.exc_value}")
     faulthandler.dump_traceback_later(options.seconds + SLACK_S, exit=True)
     with Arena.create(size="64MiB", cpus=48) as arena:
         storms = [Storm(arena, number, options.seed) for number in range(THREADS)]
@@ -127,7 +129,7 @@ def main() -> int:
         for thread in threads:
             thread.join()
         arena.recover()
-        wrong = [text for storm in storms for text in storm.wrong]
+        wrong = unraisable + [text for storm in storms for text in storm.wrong]
         wrong += [str(violation) for violation in arena.validate() + arena.violations()]
     done = sum((storm.done for storm in storms), Counter())
     print(f"{sys.version.split()[0]}: {dict(sorted(done.items()))}, wrong: {wrong[:5]}")

@@ -10,13 +10,11 @@ from typing import Any
 from shmalloc import Arena
 
 FRAMES = 30
-SHAPE = (240, 320, 3)
 
 
-def produce(name: str, frames: Any) -> None:
-    arena = Arena.attach(name)
+def produce(arena: Arena, frames: Any) -> None:
     for number in range(FRAMES):
-        frames.put((number, arena.full(SHAPE, number, "u1")))  # dropped here at once
+        frames.put((number, arena.full((240, 320, 3), number, "u1")))  # dropped here at once
 
 
 def consume(frames: Any, sums: Any) -> None:
@@ -26,18 +24,16 @@ def consume(frames: Any, sums: Any) -> None:
 
 def main(method: str = "spawn") -> None:
     context = multiprocessing.get_context(method)
+    frames, sums = context.Queue(), context.Queue()
     with Arena.create(size="64MiB") as arena:
-        frames, sums = context.Queue(), context.Queue()
-        consumers = [context.Process(target=consume, args=(frames, sums)) for _ in range(2)]
-        producer = context.Process(target=produce, args=(arena.name, frames))
-        for process in (*consumers, producer):
+        work = [(consume, (frames, sums)), (consume, (frames, sums)), (produce, (arena, frames))]
+        processes = [context.Process(target=do, args=arguments) for do, arguments in work]
+        for process in processes:
             process.start()
         means = dict(sums.get(timeout=60) for _ in range(FRAMES))
-        for _ in consumers:
-            frames.put(None)
         print("right" if all(means[n] == n for n in range(FRAMES)) else means, arena.leaks())
-        for process in (*consumers, producer):
-            process.join()
+        frames.put(None)
+        frames.put(None)
 
 
 if __name__ == "__main__":

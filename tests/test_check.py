@@ -114,7 +114,7 @@ BREAKS = {
         "shmalloc/kernels/array_table.py",
         "            return references - 1",
         "            return load(mem, entry + c.AR_COUNT) & c.AR_REFS_MASK",
-        "X_PAYLOAD",
+        "M_DOUBLE_FREE",
     ),
     "a version that is not bumped": (
         MUTANTS["version-not-bumped"].file,

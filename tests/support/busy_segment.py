@@ -102,6 +102,7 @@ class BusySegment:
         assert self.call(unplug_cpu, 0, UNPLUGGED) >= 0
         self.arrays = [self.arena.array([k] * 50) for k in range(3)]
         self.arrays.pop().close()
+        self.arena._references.stop_ticking()  # its thread would follow a corrupt header
 
     def _offline_and_poison(self) -> None:
         assert self.call(offline_range, 0, 640 + BLOCK, 640 + 3 * BLOCK) == 0

@@ -194,11 +194,11 @@ def refreshed(text: str, made: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Corrupt words one at a time, and audit.")
     parser.add_argument("page", nargs="?", type=Path, help="file whose table is made anew")
-    parser.add_argument("--each", type=int, default=60, help="words of each kind; 0: all of them")
-    parser.add_argument("--others", type=int, default=30, help="words of each kind without meaning")
+    parser.add_argument("--each", type=int, default=20, help="words of each kind; 0: all of them")
+    parser.add_argument("--others", type=int, default=8, help="words of each kind without meaning")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine", default="native")
-    parser.add_argument("--no-run", action="store_true", help="leave out the run of workers")
+    parser.add_argument("--run", action="store_true", help="also while a run's workers are parked")
     options = parser.parse_args()
     total, watch = Tally(), Watch()
     for name, changes in SEGMENTS.items():
@@ -209,7 +209,7 @@ def main() -> int:
             f"{name}: {tally.tried.total():,} corruptions, {len(tally.silent)} silent", flush=True
         )
         total.add(tally)
-    if not options.no_run:
+    if options.run:
         from support.stutter_point import of_a_run  # it needs this module
 
         tally = of_a_run(options.each // 2, options.others // 3, options.seed)

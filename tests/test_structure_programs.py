@@ -29,6 +29,7 @@ LARGE = {
     ("structure-lock-3", "sc"), ("structure-lock-3", "tso"), ("structure-lock-twice-2", "tso"),
     ("structure-queue-3", "sc"), ("structure-queue-3", "tso"), ("structure-queue-round", "tso"),
     ("structure-pool-3", "sc"), ("structure-pool-3", "tso"),
+    ("structure-queue-stale-3", "sc"), ("structure-queue-stale-3", "tso"),
 }  # fmt: skip
 HOME = "/structures/kernels/"
 

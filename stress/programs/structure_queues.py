@@ -398,6 +398,16 @@ def queue_3(name: str) -> Program:
     )
 
 
+def queue_stale_3(name: str) -> Program:
+    return queue_world(
+        name,
+        (try_get, get_one, put_one),
+        "a consumer reads a slot and is late: its buffer goes round, and is written again when the"
+        " consumer swaps it; the version makes the swap fail",
+        Words(1, messages=1),
+    )
+
+
 def queue_round(name: str) -> Program:
     return queue_world(
         name,
@@ -421,5 +431,6 @@ PROGRAMS = catalogue(
     queue_unpublished,
     queue_published,
     queue_round,
+    queue_stale_3,
     queue_3,
 )

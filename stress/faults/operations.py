@@ -20,6 +20,7 @@ from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot
 from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
 from shmalloc.kernels.pages_wait import alloc_pages_wait
+from shmalloc.shared_array import SharedArray
 
 OWNER = 7
 BULK_BLOCKS = 12
@@ -206,18 +207,25 @@ _SIZES = (
         _free_caches,
     ),
 )
+
+
+def _drop_arrays(arena: Arena, _: object, arrays: list[SharedArray]) -> None:
+    arrays.clear()
+    arena.collect()
+
+
 _ARRAYS = (
     Operation(
         "array",
-        "Arena.zeros in one block: its block, then a page of the array table",
-        lambda arena, _: arena.zeros(10),
-        lambda arena, _, array: array.close(),
+        "Arena.zeros in one block: two pages of a table of references, then its block",
+        lambda arena, _: [arena.zeros(10)],
+        _drop_arrays,
     ),
     Operation(
         "array-large",
-        "Arena.zeros in a range of pages, then a page of the array table",
-        lambda arena, _: arena.zeros(LARGE_BYTES // 8),
-        lambda arena, _, array: array.close(),
+        "Arena.zeros in a range of pages, after two pages of a table of references",
+        lambda arena, _: [arena.zeros(LARGE_BYTES // 8)],
+        _drop_arrays,
     ),
 )
 

@@ -66,7 +66,7 @@ def held_records(segment: Segment, claim: int) -> Iterator[tuple[int, int]]:
 def tickets(segment: Segment) -> list[tuple[int, int, int]]:
     """(claim, word of the record, number) of all that is in transit."""
     ram, found = segment.ram, []
-    for claim in range(segment.geometry.cpus):
+    for claim in range(segment.ram.load(c.H_CLAIMS_USED)):
         for at, _ in records_of(segment, claim):
             word, number = ram[at], ram[at + c.RE_SEQUENCE]
             if word & c.RE_STATE_MASK in (c.RE_TRANSIT, c.RE_ORPHAN) and _is_sent(segment, at):

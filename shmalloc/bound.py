@@ -154,14 +154,14 @@ class Bound:
         """A kernel of ours ended in the middle: other processes recover what it has locked.
 
         So this life of the CPU slot ends as if the process had been killed there, and we may not
-        continue in it. Not while other threads are in kernels in the same life, nor if other
-        processes share the slot, nor for a parent that owns the slot: then the locks stay.
+        continue in it. Not while other threads are in kernels in the same life, nor for a parent
+        that owns the claim: then the locks stay.
         """
         ram = self.segment.ram
         ram.on_fault = None  # once is enough
         ram.end("an earlier call ended in a fault; close this arena and attach again")
         seen = cpus.slot(self.segment, self.cpu)
-        if seen.users <= 1 and self._pid == os.getpid() and not ram.running:
+        if self._pid == os.getpid() and not ram.running:
             layout = self.segment.layout
             recovery.mark(Ram(ram.array), layout, self.cpu, seen, self.engine.name)
 
@@ -174,12 +174,10 @@ class Bound:
         segment = self.segment
         if not self._locked_for_fork or segment.stopped or segment.ram.ended:
             return
-        seen = cpus.slots(segment)
-        if sum(slot.dead for slot in seen) >= FORKED_DEAD or not any(slot.free for slot in seen):
+        if len(recovery.dead_slots(segment)) >= FORKED_DEAD:
             recovery.recover(segment, self.cpu, self.engine.name)
-            seen = cpus.slots(segment)
         with suppress(OSError):  # out of descriptors: the child is told
-            self._embryo = cpus.claim_free(segment, seen, self.engine.name)
+            self._embryo = cpus.claim_free(segment, self.engine.name)
         if self._embryo is not None:
             segment.give_claim_to_child(self._embryo)
             self._copy_for_child(self._embryo)

@@ -109,7 +109,10 @@ MT_COUNT = 4
 ORDERS = 12  # lists in a free area; max_order <= 11
 MAX_ZONES = 8
 MAX_NODES = 4
-MAX_CPUS = 62  # one bit each in H_WAITERS
+MAX_CPUS = 1024
+MAX_CLAIMS = 4096
+MAX_WORKERS = 62  # processes of a run, CPUs of a recorded trace
+SEATS = 62  # sleepers for memory that are announced at once: one bit each in H_WAITERS
 LINE = 16  # words: two cache lines, the prefetcher's unit
 
 # --- link stores and per-CPU list forms ------------------------------------------------------
@@ -145,6 +148,7 @@ H_SPINS = 21  # tries on a held lock before sleeping
 H_HISTORY = 22  # entries of each CPU's operation ring, power of two; 0: off
 H_CACHES = 23
 H_HARDEN = 24  # secret for slab free pointers, 0: off
+H_CLAIMS = 25  # records of claims
 H_OWNER_NAMESPACE = 26  # inode of the pid namespace in which H_OWNER_PID means something
 H_SEGMENT_ID = 27  # random, in every array handle
 H_MADE_S = 28  # when the segment was made, unix time
@@ -172,13 +176,15 @@ H_STRUCTURES = 52  # entries for structures (structures/kernels/entries.py)
 H_AT_STRUCTURES = 53
 H_AT_ARRAYS = 54  # an entry a page: who uses the array that begins there
 H_AT_REFERENCES = 55  # a word a claim: where its table of references begins
+H_AT_SEATS = 56
 H_STOP = 64  # not fixed from here on: 1 = leave your loops
 H_SEQUENCE = 65  # global operation counter
 H_CACHES_LOCK = 66
 H_REPORT_COUNT = 67
 H_ARRAYS = 68  # tables of references made so far
 H_RECOVERY = 72  # lock: one recovery at a time
-H_WAITERS = 80  # bit per slot that sleeps for memory; read by every free, so alone on its line
+H_CLAIMS_USED = 73  # records that were ever claimed lie below; only grows
+H_WAITERS = 80  # bit per seat of a sleeper for memory; read by every free, so alone on its line
 H_WAKE = 96  # futex word: odd while a process waits for memory, incremented at each wake-up
 HEADER_WORDS = 128
 FILL_NONE = 0
@@ -188,16 +194,15 @@ FILL_ZERO = 2
 MAGIC = 0x53484D414C4C4F43 >> 1  # "SHMALLOC", bit 63 clear
 LAYOUT_VERSION = 1
 
-# --- CPU slots --------------------------------------------------------------------------------
-C_STATE = 0
-C_EPOCH = 1  # counts the claims of this slot
-C_PID = 2  # its owner: pid and start time, one aligned pair, changed by one cas2
-C_START = 3
-C_NODE = 4  # home node: where its fallback order starts
+# --- claims and CPUs: record n has the words of claim n and, for n < H_CPUS, those of CPU n -------
+C_STATE = 0  # of the CPU
+C_CPU = 1  # of the claim: whose per-CPU lists and sheaves it uses
+C_EPOCH = 2  # begins and ends of lives of the claim: odd while it is claimed; a pair with C_DEAD
+C_DEAD = 3  # 1 + epoch of the last life that ended in death; that epoch: not recovered yet
+C_NODE = 4  # of the CPU: home node, where its fallback order starts
 C_BEAT = 5  # progress counter of the worker that runs here
-C_HISTORY_NEXT = 6
-C_USERS = 7  # processes that share the slot
-C_HOME_ZONE = 8  # fixed: first zone of the fallback order, and the slot's per-CPU lists of it
+C_HISTORY_NEXT = 6  # of the CPU
+C_HOME_ZONE = 8  # fixed: first zone of the fallback order, and the CPU's lists of it
 C_HOME_PCP = 9
 C_FAULTS = 10  # kinds of allocation that are made to fail, and when (kernels/fault_injection.py)
 C_FAULT_LEFT = 11
@@ -205,18 +210,19 @@ C_FAULT_EVERY = 12
 C_FAULT_CHANCE = 13
 C_FAULT_RANDOM = 14
 C_FAULT_COUNT = 15
-C_DEAD = 16  # 1 + epoch of the last life that ended in death; that epoch: not recovered yet
-C_TOLD = 17  # the last value of C_DEAD that Arena.recover gave to a supervisor
-C_DEAD_PID = 18  # of the process of that life, only to be shown
-C_DEAD_START = 19
+C_PID = 16  # for people: the process that claimed it, its start time
+C_START = 17
+C_TOLD = 18  # the last value of C_DEAD that Arena.recover gave to a supervisor
+C_DEAD_PID = 19  # of the process of that life, only to be shown
+C_DEAD_START = 20
 C_EVENTS = 32
-C_INTENT = 96  # what the slot is doing with a chain of objects (kernels/slot_intent.py)
+C_INTENT = 96  # what the claim is doing with a chain of objects (kernels/slot_intent.py)
 C_INTENT_CACHE = 97
 C_INTENT_CHAIN = 98
 C_INTENT_FROM = 99
 C_INTENT_SIZE = 100
 C_STRIDE = 128
-CPUS_AT = HEADER_WORDS  # the slots follow the header, so that reaching one costs no load
+CPUS_AT = HEADER_WORDS  # the records follow the header, so that reaching one costs no load
 
 FAULT_PAGE = 1
 FAULT_OBJECT = 2
@@ -394,7 +400,7 @@ X_VERSION = 69  # a descriptor changed its state and kept its version
 X_MEMORY_GROWTH = 70  # a process of a run needs more and more private memory
 X_DESCRIPTOR_GROWTH = 71
 
-LOCK_HOLDER_MASK = 0xFFFF  # CPU slot + 1
+LOCK_HOLDER_MASK = 0xFFFF  # claim + 1
 LIFE_EPOCH_SHIFT = 32  # a life of a slot as one word: what it writes into locks and objects
 LOCK_CONTENDED = 1 << 30
 LOCK_HANDOFF = 1 << 28  # a sleeper has repeatedly failed to get the lock

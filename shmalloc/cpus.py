@@ -1,12 +1,12 @@
-"""CPU slots of a segment: claim, share and release one, and decide which processes are alive.
+"""Claims and CPUs of a segment: take a claim, give it back, and decide which processes are alive.
 
-Per-CPU lists belong to a virtual CPU, a slot. A process claims a slot: it locks the slot's byte of
-the file, by which others know that it lives (liveness.py), and then names itself in the slot's
-record, by pid and start time. A slot whose owner is alive (stopped counts as alive) can only be
-shared, and its users then contend for its lists; a slot whose owner is dead is recovered first
-(recovery.py), by a process with another slot. The swaps are kernels (kernels/slots.py).
+A process takes a claim, its identity in the segment (kernels/slots.py): it locks the claim's byte
+of the file, by which others know that it lives (liveness.py), and then takes the claim's record. It
+works on a CPU, whose per-CPU lists and sheaves it uses: one that no claim is on, or the least used
+one. The claim has the number of its CPU, unless that one is taken. A claim whose process is dead
+(stopped is not dead) is recovered (recovery.py), whatever else is on its CPU, and is free then.
 
-``users`` is an upper bound: a process that dies while it only shares a slot stays counted.
+The swaps are kernels (kernels/slots.py); this file decides liveness.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import SupportsIndex
 
+import numpy as np
+
 from shmalloc import constants as c
 from shmalloc.engine import get_engine
 from shmalloc.errors import MisuseError
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
-from shmalloc.kernels.slots import claim_slot, release_slot, share_slot
+from shmalloc.kernels.slots import claim_slot, release_slot
 from shmalloc.layout import Layout
 from shmalloc.memory import Ram
 from shmalloc.processes import own_identity
@@ -37,11 +39,13 @@ _STATES = {
 
 @dataclass(frozen=True)
 class Slot:
-    """One CPU slot as it was read: its state, and its owner's identity (pid 0: no owner).
+    """One claim as it was read, and the CPU that it is or was on; pid 0: no process has it.
 
-    ``alive``: a living process holds it, or is about to claim or has just released it.
+    ``claim`` is the number that kernels take. ``alive``: a living process holds it, or is about to
+    claim or has just released it. ``state``, ``node``: of the CPU. ``users``: 1 while it is taken.
     """
 
+    claim: int
     cpu: int
     state: str
     pid: int
@@ -55,58 +59,67 @@ class Slot:
 
     @property
     def free(self) -> bool:
-        """No process uses it, and it may be claimed."""
-        used = self.pid or self.users or self.recovering or self.alive
-        return self.state != "offline" and not used
+        """No process has it, and it may be claimed."""
+        return self.state != "offline" and not (self.users or self.recovering or self.alive)
 
     @property
     def dead(self) -> bool:
-        """Its only user is dead, or its recovery was interrupted. A shared slot never is."""
-        return self.recovering or (self.pid != 0 and not self.alive and self.users <= 1)
+        """Its process is dead, or its recovery was interrupted."""
+        return self.recovering or (self.users != 0 and not self.alive)
 
 
-def slot(segment: Segment, cpu: int) -> Slot:
-    """The slot as it is now. One that is dead is so for good: it was not just released.
+def slot(segment: Segment, number: int) -> Slot:
+    """Claim ``number`` as it is now. One that is dead is so for good: it was not just released.
 
-    Who releases a slot clears its record before its lock. So the look at the lock lies between two
+    Who releases a claim clears its record before its lock. So the look at the lock lies between two
     looks at the record: one that is the same before and after a free lock is that of a dead.
     """
-    check_cpu(segment, cpu)
-    seen = slot_of(segment.ram, segment.layout, cpu, segment.claim_is_held)
+    check_claim(segment, number)
+    seen = slot_of(segment.ram, segment.layout, number, segment.claim_is_held)
     while seen.dead:
-        again = slot_of(segment.ram, segment.layout, cpu, segment.claim_is_held)
+        again = slot_of(segment.ram, segment.layout, number, segment.claim_is_held)
         if again == seen:
             return seen
         seen = again
     return seen
 
 
-def slot_of(words: Words, layout: Layout, cpu: int, is_held: Callable[[int], bool]) -> Slot:
-    """Slot ``cpu`` of a segment that may be of any contents. ``is_held``: of a claim's number."""
-    at = layout.cpu(cpu)
+def slot_of(words: Words, layout: Layout, number: int, is_held: Callable[[int], bool]) -> Slot:
+    """Claim ``number`` of a segment that may be of any contents. ``is_held``: of its number."""
+    at = layout.cpu(number)
     epoch, dead = words[at + c.C_EPOCH], words[at + c.C_DEAD]
-    pid, start = words[at + c.C_PID], words[at + c.C_START]
+    pid, start = (words[at + c.C_PID], words[at + c.C_START]) if epoch & 1 else (0, 0)
+    cpu = words[at + c.C_CPU] if number >= layout.geometry.cpus or epoch & 1 else number
+    known = 0 <= cpu < layout.geometry.cpus
+    cpu = cpu if known else min(number, layout.geometry.cpus - 1)
+    on = layout.cpu(cpu)
+    state = words[on + c.C_STATE] & c.CPU_STATE_MASK
     return Slot(
+        claim=number,
         cpu=cpu,
-        state=_STATES.get(words[at + c.C_STATE] & c.CPU_STATE_MASK, "corrupt"),
+        state=_STATES.get(state, "corrupt") if known else "corrupt",
         pid=pid,
         start=start,
-        alive=is_held(cpu),
-        users=words[at + c.C_USERS],
+        alive=is_held(number),
+        users=epoch & 1,
         epoch=epoch,
-        node=words[at + c.C_NODE],
+        node=words[on + c.C_NODE],
         recovering=dead == epoch + 1,
         untold=dead != words[at + c.C_TOLD],
     )
 
 
 def slots(segment: Segment) -> list[Slot]:
-    """All slots, by number."""
-    return [slot(segment, cpu) for cpu in range(segment.geometry.cpus)]
+    """By number, the claims that were ever taken, and all that have the number of a CPU."""
+    return [slot(segment, number) for number in range(_used(segment))]
+
+
+def _used(segment: Segment) -> int:
+    return min(segment.ram.load(c.H_CLAIMS_USED), segment.geometry.claims)
 
 
 def check_cpu(segment: Segment, cpu: SupportsIndex) -> int:
-    """``cpu`` as an int. Raises ``MisuseError`` unless it is the number of a slot."""
+    """``cpu`` as an int. Raises ``MisuseError`` unless it is the number of a CPU."""
     number = as_int(cpu)
     if number is None or not 0 <= number < segment.geometry.cpus:
         last = segment.geometry.cpus - 1
@@ -114,51 +127,56 @@ def check_cpu(segment: Segment, cpu: SupportsIndex) -> int:
     return number
 
 
-def claim(segment: Segment, cpu: int | None = None, engine: str = "native") -> int:
-    """Use slot ``cpu``, or the best one: a free one, else the least shared.
+def check_claim(segment: Segment, number: SupportsIndex) -> int:
+    """``number`` as an int. Raises ``MisuseError`` unless it is that of a claim."""
+    claim = as_int(number)
+    if claim is None or not 0 <= claim < segment.geometry.claims:
+        last = segment.geometry.claims - 1
+        raise MisuseError(f"claim: {number!r}; this segment has claims 0 to {last}")
+    return claim
 
-    Returns its number. Raises ``MisuseError`` if the slot, or every slot, is unplugged or belongs
-    to a dead process that is not recovered.
+
+def claim(segment: Segment, cpu: int | None = None, engine: str = "native") -> int:
+    """Take a claim on CPU ``cpu``, or on the least used one; its number, that of the CPU if free.
+
+    Raises ``MisuseError`` if the CPU, or every CPU, is unplugged, or no claim is left.
     """
     if cpu is not None:
         cpu = check_cpu(segment, cpu)
-    while True:  # an attempt fails only because another process succeeded
-        chosen = slot(segment, cpu) if cpu is not None else _best(slots(segment))
-        if chosen.dead:
-            raise MisuseError(
-                f"cpu: the owner of slot {chosen.cpu} is dead; recover() it from another slot first"
-            )
-        result = _take(segment, chosen, engine)
-        if result == c.E_STATE and cpu is not None:
-            raise MisuseError(f"cpu: slot {cpu} is unplugged; plug it in, or leave cpu out")
-        if result >= 0:
-            return result
+    number = _claim_on(segment, cpu, engine)
+    if number == c.E_STATE:
+        raise MisuseError(f"cpu: slot {cpu} is unplugged; plug it in, or leave cpu out")
+    if number < 0:
+        raise MisuseError(
+            f"claims: all {segment.geometry.claims} of this segment are taken; recover() those of"
+            " dead processes, or create it with more (claims=)"
+        )
+    return number
 
 
-def claim_free(segment: Segment, seen: list[Slot], engine: str = "native") -> int | None:
-    """Claim one of the slots that no process used when they were seen; its number, or None."""
-    for chosen in sorted(seen, key=_preference):
-        if chosen.free and _take(segment, chosen, engine) >= 0:
-            return chosen.cpu
-    return None
+def claim_free(segment: Segment, engine: str = "native") -> int | None:
+    """``claim`` on the least used CPU; None if no claim is left."""
+    number = _claim_on(segment, None, engine)
+    return number if number >= 0 else None
 
 
-def release(segment: Segment, cpu: int, engine: str = "native") -> int:
-    """Stop using slot ``cpu``; returns how many processes still use it.
+def release(segment: Segment, number: int, engine: str = "native") -> int:
+    """Give claim ``number`` back; 0, or E_AGAIN if it was marked dead: it is recovered then.
 
     Also of a segment that is stopped: the last that is done with it.
     """
-    check_cpu(segment, cpu)
+    number = check_claim(segment, number)
     ram = Ram(segment.ram.array) if segment.closed else segment.ram
-    left = get_engine(engine).call(release_slot, ram, cpu, *own_identity())
-    segment.drop_claim(cpu)  # after the record: between the two, the slot is not taken for dead
-    return left
+    epoch = int(ram.array[segment.layout.cpu(number) + c.C_EPOCH])
+    result = get_engine(engine).call(release_slot, ram, number, epoch)
+    segment.drop_claim(number)  # after the record: between the two, it is not taken for dead
+    return result
 
 
-def rename(segment: Segment, cpu: int) -> None:
-    """Show this process as the owner of slot ``cpu``: a forked child, whose parent claimed it."""
-    at = segment.layout.cpu(cpu)
-    # Two plain writes: both words are only shown, and while the slot is held neither becomes 0.
+def rename(segment: Segment, number: int) -> None:
+    """Show this process as the owner of a claim: a forked child, whose parent claimed it."""
+    at = segment.layout.cpu(number)
+    # Two plain writes: both words are only shown.
     segment.ram[at + c.C_PID], segment.ram[at + c.C_START] = own_identity()
 
 
@@ -176,36 +194,74 @@ def plug(segment: Segment, cpu: int, by: int, engine: str = "native") -> int:
 
 
 def _change(segment: Segment, cpu: int, by: int, engine: str, *, plugged: bool) -> int:
-    cpu, by = check_cpu(segment, cpu), check_cpu(segment, by)
+    cpu, by = check_cpu(segment, cpu), check_claim(segment, by)
     kernel = plug_cpu if plugged else unplug_cpu
     result = get_engine(engine).call(kernel, segment.ram, by, cpu)
     if result < 0:
-        state, needed = slot(segment, cpu).state, "offline" if plugged else "online"
+        word = segment.ram.load(segment.layout.cpu(cpu) + c.C_STATE)
+        state, needed = _STATES[word & c.CPU_STATE_MASK], "offline" if plugged else "online"
         raise MisuseError(f"cpu: slot {cpu} is {state}; use an {needed} slot")
     return result
 
 
-def _take(segment: Segment, seen: Slot, engine: str) -> int:
+def _records(segment: Segment) -> np.ndarray:
+    """The records of the claims that were ever taken, one a row."""
+    at, used = segment.layout.cpu(0), _used(segment)
+    return segment.ram.array[at : at + used * c.C_STRIDE].reshape(used, c.C_STRIDE)
+
+
+def _claim_on(segment: Segment, cpu: int | None, engine: str) -> int:
+    """Take some claim: its number, E_AGAIN if none is left, E_STATE if CPU ``cpu`` is unplugged."""
+    while True:
+        on, unused = _least_used(segment) if cpu is None else (cpu, False)
+        for number in _free_numbers(segment, on, cpu is not None):
+            result = _take(segment, number, on, engine)
+            if result >= 0 or (result == c.E_STATE and cpu is not None):
+                return result
+            if result == c.E_STATE or (result == c.E_BUSY and unused):
+                break  # it was unplugged, or another process comes to it: look for another one
+        else:
+            return c.E_AGAIN
+
+
+def _take(segment: Segment, number: int, cpu: int, engine: str) -> int:
+    """Take claim ``number`` on a CPU: ``number``, E_BUSY, E_AGAIN or E_STATE."""
+    if not segment.hold_claim(number):
+        return c.E_BUSY
     run = get_engine(engine)
-    if seen.state == "offline":
-        return c.E_STATE  # if plugged in just now, it must be claimed, not shared
-    if not seen.free:
-        return run.call(share_slot, segment.ram, seen.cpu)
-    if not segment.hold_claim(seen.cpu):
-        return c.E_AGAIN
-    result = run.call(claim_slot, segment.ram, seen.cpu, *own_identity())
+    result = run.call(claim_slot, segment.ram, number, cpu, *own_identity())
     if result < 0:
-        segment.drop_claim(seen.cpu)
+        segment.drop_claim(number)
     return result
 
 
-def _best(candidates: list[Slot]) -> Slot:
-    plugged = [slot for slot in candidates if slot.state != "offline"]
+def _free_numbers(segment: Segment, cpu: int, asked: bool) -> list[int]:
+    """Claims that no process has, the best one first.
+
+    The number of the CPU, if it was ``asked`` for; those without a death that is still to be told,
+    since a new life hides it: the number of the CPU, those of no CPU, new ones; then the rest.
+    """
+    records, geometry = _records(segment), segment.geometry
+    epochs, dead = records[:, c.C_EPOCH], records[:, c.C_DEAD]
+    free = np.flatnonzero((epochs & 1 == 0) & (dead != epochs + 1)).tolist()
+    told = dead == records[:, c.C_TOLD]
+    own = [cpu] if cpu in free and (asked or told[cpu]) else []
+    used = [number for number in free if number >= geometry.cpus and told[number]]
+    first = [*own, *used, *range(len(records), geometry.claims)]
+    rest = sorted(set(free) - set(first), key=lambda number: (not told[number], number))
+    return [*first, *rest]
+
+
+def _least_used(segment: Segment) -> tuple[int, bool]:
+    """A CPU that no claim is on, and True; or the one with the fewest; of equal ones the first."""
+    records, cpus = _records(segment), segment.geometry.cpus
+    taken = records[records[:, c.C_EPOCH] & 1 != 0, c.C_CPU]
+    claims = np.bincount(taken[(taken >= 0) & (taken < cpus)], minlength=cpus)
+    plugged = np.flatnonzero(records[:cpus, c.C_STATE] != c.CPU_OFFLINE).tolist()
     if not plugged:
         raise MisuseError("cpu: every CPU slot of this segment is unplugged; plug one in")
-    return min(plugged, key=_preference)
-
-
-def _preference(slot: Slot) -> tuple[int, ...]:
-    """The smaller, the better. A new life in a slot may hide a death that has to be told."""
-    return not slot.free, slot.dead, slot.users, slot.untold, slot.cpu
+    told = records[:cpus, c.C_DEAD] == records[:cpus, c.C_TOLD]
+    for cpu in sorted(plugged, key=lambda cpu: not told[cpu]):
+        if not claims[cpu] and not segment.claim_is_held(cpu):
+            return cpu, True
+    return min(plugged, key=lambda cpu: int(claims[cpu])), False

@@ -17,7 +17,7 @@ import numpy as np
 
 from shmalloc import constants as c
 from shmalloc.errors import Violation
-from shmalloc.image import write_fixed
+from shmalloc.image import placed_on, write_fixed
 from shmalloc.invariants import name_of
 from shmalloc.layout import Layout
 from shmalloc.memory import Ram
@@ -62,6 +62,8 @@ class FixedWords:
         found = ram.array[self.places]
         wrong = np.flatnonzero(found != self.values)
         names = WordNames(self.layout)
+        if not wrong.size:
+            return misplaced_claims(ram, self.layout) + unheard(ram, self.layout, False)
         return [
             Violation(
                 name_of(c.I_FIXED),
@@ -71,6 +73,29 @@ class FixedWords:
             )
             for i in wrong[:NAMED_AT_MOST]
         ] + unheard(ram, self.layout, bool(wrong.size))
+
+
+def misplaced_claims(ram: Ram, layout: Layout) -> list[Violation]:
+    """Claims whose records lead to lists that are not their CPU's; kernels follow these words."""
+    geometry, used, names = layout.geometry, int(ram[c.H_CLAIMS_USED]), WordNames(layout)
+    if not geometry.cpus <= used <= geometry.claims:
+        expected = f"{geometry.cpus} to {geometry.claims}"
+        return [Violation(name_of(c.I_FIXED), names.name(c.H_CLAIMS_USED), expected, f"{used}")]
+    wrong = []
+    for number in range(used):
+        at = layout.cpu(number)
+        if number < geometry.cpus or ram[at + c.C_EPOCH] & 1:
+            cpu = int(ram[at + c.C_CPU])
+            known = cpu if 0 <= cpu < geometry.cpus else 0
+            wrong += [
+                (at + word, value)
+                for word, value in placed_on(layout, known).items()
+                if ram[at + word] != value
+            ]
+    return [
+        Violation(name_of(c.I_FIXED), names.name(word), f"{value:#x}", f"{int(ram[word]):#x}")
+        for word, value in wrong[:NAMED_AT_MOST]
+    ]
 
 
 def unheard(ram: Ram, layout: Layout, misplaced: bool) -> list[Violation]:

@@ -68,7 +68,10 @@ def _write_first_values(ram: Ram, layout: Layout) -> None:
     """Write the words that change later, where they are not zero at first."""
     for index in range(len(layout.geometry.zones)):
         ram[layout.zone(index) + c.Z_MANAGED] = managed_pages(layout, index)
+    ram[c.H_CLAIMS_USED] = layout.geometry.cpus
     for cpu in range(layout.geometry.cpus):
+        for word, value in placed_on(layout, cpu).items():
+            ram[layout.cpu(cpu) + word] = value
         for zone in range(len(layout.geometry.zones)):
             ram[layout.pcp(cpu, zone) + c.P_HIGH] = ram[layout.pcp(cpu, zone) + c.P_HIGH_MIN]
 
@@ -143,15 +146,18 @@ def _write_cpus(ram: Writable, layout: Layout) -> None:
     geometry = layout.geometry
     for cpu in range(geometry.cpus):
         ram[layout.cpu(cpu) + c.C_NODE] = cpu % geometry.nodes
-        home = fallback_order(layout, cpu % geometry.nodes)[0]
-        ram[layout.cpu(cpu) + c.C_HOME_ZONE] = home
-        ram[layout.cpu(cpu) + c.C_HOME_PCP] = layout.pcp(cpu, home)
         for zone in range(len(geometry.zones)):
             p = layout.pcp(cpu, zone)
             low = max(geometry.pcp_batch, geometry.pcp_high // 4)
             ram[p + c.P_HIGH_MIN] = low
             ram[p + c.P_HIGH_MAX] = geometry.pcp_high
             ram[p + c.P_BATCH] = geometry.pcp_batch
+
+
+def placed_on(layout: Layout, cpu: int) -> dict[int, int]:
+    """What the record of a claim on CPU ``cpu`` says of it (``settle_on`` in kernels/slots.py)."""
+    home = fallback_order(layout, cpu % layout.geometry.nodes)[0]
+    return {c.C_CPU: cpu, c.C_HOME_ZONE: home, c.C_HOME_PCP: layout.pcp(cpu, home)}
 
 
 def _write_extents(ram: Ram, layout: Layout) -> None:

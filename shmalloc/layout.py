@@ -2,9 +2,10 @@
 
 ::
 
-    header | cpu slots | geometry | zones | zonelists | pageblocks | pcp | caches | reports
-           | history | scratch | work | memmap: 16 bytes a page | [table] | [owner map]
-           | [flight] | [latency] | structures | arrays | references | frames
+    header | claims and CPUs | geometry | zones | zonelists | pageblocks | pcp | caches | seats
+           | reports | history | scratch | work | memmap: 16 bytes a page | [table] | [owner map]
+           | [flight] | [latency] | structures | arrays | references
+           | frames
 
 The page size is a parameter: 4096 bytes to run, 8 words to explore, so that the same kernels run
 in a world small enough to exhaust. Every region starts on a 128-byte line, the frames on a page.
@@ -43,6 +44,7 @@ class Geometry:
     zones: tuple[ZoneSpec, ...]
     page_bytes: int = 4096
     cpus: int = 4
+    claims: int = 0
     max_order: int = 10
     pageblock_order: int = 9
     link_store: str = "page"
@@ -68,6 +70,9 @@ class Geometry:
     def __post_init__(self) -> None:
         for problem in _problems(self):
             raise MisuseError(problem)
+        # One for each 4 KiB of pages if none were asked for, and at least one for each CPU.
+        wanted = self.claims or min(c.MAX_CLAIMS, self.pages * self.page_bytes >> 12)
+        object.__setattr__(self, "claims", max(wanted, self.cpus))
 
     @property
     def pages(self) -> int:
@@ -113,6 +118,8 @@ def _problems(g: Geometry) -> list[str]:
          f"page_bytes: {g.page_bytes}; use a power of two of at least 64"),
         (0 < len(g.zones) <= c.MAX_ZONES, f"zones: {len(g.zones)}; use 1 to {c.MAX_ZONES}"),
         (0 < g.cpus <= c.MAX_CPUS, f"cpus: {g.cpus}; use 1 to {c.MAX_CPUS}"),
+        (0 <= g.claims <= c.MAX_CLAIMS,
+         f"claims: {g.claims}; use 1 to {c.MAX_CLAIMS}, or 0: chosen by the size"),
         (0 <= g.max_order < c.ORDERS, f"max_order: {g.max_order}; use 0 to {c.ORDERS - 1}"),
         (0 <= g.pageblock_order <= g.max_order,
          f"pageblock_order: {g.pageblock_order}; use 0 to max_order ({g.max_order})"),
@@ -192,6 +199,7 @@ class Layout:
         return self.words * 8
 
     def cpu(self, cpu: int) -> int:
+        """The record of claim ``cpu``, and of CPU ``cpu`` if there is one."""
         return self.at["cpus"] + cpu * c.C_STRIDE
 
     def zone(self, zone: int) -> int:
@@ -235,7 +243,8 @@ class Layout:
             c.H_WORDS: self.words, c.H_GEOMETRY: self.at["geometry"],
             c.H_PAGE_SHIFT: g.page_words.bit_length() - 1, c.H_MAX_ORDER: g.max_order,
             c.H_PAGEBLOCK_ORDER: g.pageblock_order, c.H_PAGES: g.pages, c.H_ZONES: len(g.zones),
-            c.H_NODES: g.nodes, c.H_CPUS: g.cpus, c.H_LINKS: LINK_STORES[g.link_store],
+            c.H_NODES: g.nodes, c.H_CPUS: g.cpus, c.H_CLAIMS: g.claims,
+            c.H_LINKS: LINK_STORES[g.link_store],
             c.H_LINK_BASE: base, c.H_LINK_STRIDE: stride, c.H_PCP_FORM: PCP_FORMS[g.pcp_form],
             c.H_PCP_CAPACITY: pcp_capacity(g), c.H_FILL: _fill(g),
             c.H_SPINS: g.spins, c.H_HISTORY: g.history, c.H_CACHES: g.caches,
@@ -253,10 +262,11 @@ class Layout:
 _REGION_WORDS = {
     "cpus": c.H_AT_CPUS, "zones": c.H_AT_ZONES, "zonelists": c.H_AT_ZONELISTS,
     "blocks": c.H_AT_BLOCKS, "pcp": c.H_AT_PCP, "caches": c.H_AT_CACHES,
-    "reports": c.H_AT_REPORTS, "history": c.H_AT_HISTORY, "scratch": c.H_AT_SCRATCH,
-    "work": c.H_AT_WORK, "memmap": c.H_AT_MEMMAP, "table": c.H_AT_TABLE,
-    "owners": c.H_AT_OWNERS, "frames": c.H_AT_FRAMES, "structures": c.H_AT_STRUCTURES,
-    "arrays": c.H_AT_ARRAYS, "references": c.H_AT_REFERENCES,
+    "reports": c.H_AT_REPORTS, "seats": c.H_AT_SEATS, "history": c.H_AT_HISTORY,
+    "scratch": c.H_AT_SCRATCH, "work": c.H_AT_WORK, "memmap": c.H_AT_MEMMAP,
+    "table": c.H_AT_TABLE, "owners": c.H_AT_OWNERS, "frames": c.H_AT_FRAMES,
+    "structures": c.H_AT_STRUCTURES, "arrays": c.H_AT_ARRAYS,
+    "references": c.H_AT_REFERENCES,
 }  # fmt: skip
 
 
@@ -287,13 +297,14 @@ def cache_stride(g: Geometry) -> int:
 def _regions(g: Geometry) -> dict[str, int]:
     """Region -> size in words, in segment order."""
     return {
-        "cpus": g.cpus * c.C_STRIDE,
+        "cpus": g.claims * c.C_STRIDE,
         "geometry": 1 + -(-len(g.to_json()) // 8),
         "zones": len(g.zones) * c.Z_STRIDE,
         "zonelists": g.nodes * (c.MAX_ZONES + 1),
         "blocks": (g.pages >> g.pageblock_order) + 1,
         "pcp": g.cpus * len(g.zones) * pcp_stride(g),
         "caches": g.caches * cache_stride(g),
+        "seats": c.SEATS,
         "reports": c.REPORTS * c.R_STRIDE,
         "history": g.cpus * g.history * c.HI_STRIDE,
         "scratch": g.cpus * g.scratch_words,
@@ -305,16 +316,18 @@ def _regions(g: Geometry) -> dict[str, int]:
         "latency": g.cpus * g.latency_words,
         "structures": g.structures * c.ST_STRIDE,
         "arrays": g.pages * c.AR_STRIDE,
-        "references": g.cpus,
+        "references": g.claims,
         "frames": g.pages * g.page_words,
     }
 
 
 assert c.Z_COUNTS + c.ORDERS * c.MT_COUNT <= c.Z_LISTS
 assert c.Z_LISTS + c.ORDERS * c.MT_COUNT * 2 <= c.Z_STRIDE
-assert c.C_DEAD < c.C_EVENTS and c.C_EVENTS + c.EV_COUNT <= c.C_INTENT
+assert c.C_START < c.C_EVENTS and c.C_EVENTS + c.EV_COUNT <= c.C_INTENT
+assert c.C_EPOCH % 2 == 0 and c.C_DEAD == c.C_EPOCH + 1  # a pair
 assert c.C_INTENT_SIZE < c.C_STRIDE
-assert c.LABEL_MASK < 1 << c.LINK_BITS and c.MAX_CPUS <= 62 and c.MAX_CPUS <= c.CLAIM_MASK
+assert c.LABEL_MASK < 1 << c.LINK_BITS and c.SEATS <= 62
+assert c.MAX_CPUS <= c.MAX_CLAIMS <= c.CLAIM_MASK + 1 <= c.LOCK_HOLDER_MASK
 assert c.VERSION_SHIFT + c.VERSION_MASK.bit_length() == 63
 assert c.S_VERSION_SHIFT + c.S_VERSION_MASK.bit_length() == 63
 assert c.ORDER_SHIFT == c.LINK_SHIFT + c.LINK_BITS and c.T_COUNT - 1 <= c.TYPE_MASK

@@ -1,16 +1,14 @@
-"""Recovery of CPU slots whose processes died: which are dead, how that is noticed, what is done.
+"""Recovery of claims whose processes died: which are dead, how that is noticed, what is done.
 
 Kernels do the work (kernels/recover.py, kernels/reap.py). This file decides which processes are
 dead, by the locks of their claims (liveness.py), so neither a stopped process nor one of another
 pid namespace is taken for a dead one, nor a new process with an old pid for its owner.
 
-    dead_slots   slots whose owner is dead
-    recover      recover them all, from a living slot
+    dead_slots   claims whose process is dead
+    recover      recover them all, from a living claim
     untold       who died, was recovered by any process, and was not given to a supervisor yet
     reap         free what one of them owned and had not handed over
     Rescuer      a waiter's check of the owner of the lock that it waits for
-
-A slot that several processes share is never recovered: its labels name the slot, not the process.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import time
 from dataclasses import dataclass
 
 from shmalloc import constants as c
-from shmalloc.cpus import Slot, check_cpu, slot, slots
+from shmalloc.cpus import Slot, check_claim, slot, slots
 from shmalloc.engine import get_engine
 from shmalloc.errors import MisuseError
 from shmalloc.kernels import recover as recover_kernels
@@ -32,9 +30,9 @@ from shmalloc.segment import Segment
 
 @dataclass(frozen=True)
 class Recovered:
-    """A recovered slot: its former owner, and how many pages returned to the zones.
+    """A recovered claim (``cpu``): its former owner, and how many pages returned to the zones.
 
-    ``pages`` and ``seconds`` are those of the whole recovery, which may have covered several slots.
+    ``pages`` and ``seconds`` are those of the whole recovery, which may have covered several.
     """
 
     cpu: int
@@ -46,21 +44,20 @@ class Recovered:
 
 
 def dead_slots(segment: Segment) -> list[Slot]:
-    """Slots that need recovery: their only user is dead, or their recovery was interrupted."""
+    """Claims that need recovery: their process is dead, or their recovery was interrupted."""
     return [found for found in slots(segment) if found.dead]
 
 
 def recover(segment: Segment, by: int, engine: str = "native") -> list[Recovered]:
-    """Recover every dead slot, as slot ``by`` of this process; what was recovered.
+    """Recover every dead claim, as claim ``by`` of this process; what was recovered.
 
     May be called at any time, in any process that is not inside the allocator; concurrent
-    recoveries wait for each other. Raises ``MisuseError`` if ``by`` is itself the slot of a dead
-    process.
+    recoveries wait for each other. Raises ``MisuseError`` if ``by`` is itself a dead one.
     """
-    check_cpu(segment, by)
+    check_claim(segment, by)
+    if slot(segment, by).dead:
+        raise MisuseError(f"by: claim {by} is one of those to recover; use one of this process")
     before = slots(segment)
-    if before[by].dead:
-        raise MisuseError(f"by: slot {by} is one of those to recover; use a slot of this process")
     dead = [found for found in before if found.dead]
     if not dead:
         return []
@@ -72,42 +69,42 @@ def recover(segment: Segment, by: int, engine: str = "native") -> list[Recovered
     seconds = time.perf_counter() - started
     # A process waiting for a lock may have marked others meanwhile: these were recovered, too.
     done = [found for found in before if _is_over(segment, found)]
-    return [Recovered(f.cpu, f.pid, f.start, f.epoch, pages, seconds) for f in done]
+    return [Recovered(f.claim, f.pid, f.start, f.epoch, pages, seconds) for f in done]
 
 
 def mark(ram: Ram, layout: Layout, by: int, dead: Slot, engine: str) -> None:
     """Mark the life that was seen dead, and keep who it was. A late mark means nothing."""
     if dead.pid:
-        at = layout.cpu(dead.cpu)
+        at = layout.cpu(dead.claim)
         ram[at + c.C_DEAD_PID], ram[at + c.C_DEAD_START] = dead.pid, dead.start
-    get_engine(engine).call(mark_dead, ram, by, dead.cpu, dead.epoch)
+    get_engine(engine).call(mark_dead, ram, by, dead.claim, dead.epoch)
 
 
 def untold(segment: Segment) -> list[Recovered]:
     """The deaths that were recovered, by any process, since the last call in any process.
 
-    The last one of each slot: a slot with a death to tell is claimed again only if all have one.
+    The last one of each claim: one with a death to tell is taken again only if all have one.
     """
     found = []
-    for cpu in range(segment.geometry.cpus):
-        at = segment.layout.cpu(cpu)
+    for number in range(min(segment.ram.load(c.H_CLAIMS_USED), segment.geometry.claims)):
+        at = segment.layout.cpu(number)
         dead, epoch = segment.ram[at + c.C_DEAD], segment.ram[at + c.C_EPOCH]
         if dead not in (segment.ram[at + c.C_TOLD], epoch + 1):
             segment.ram[at + c.C_TOLD] = dead
             pid, start = segment.ram[at + c.C_DEAD_PID], segment.ram[at + c.C_DEAD_START]
-            found.append(Recovered(cpu, pid, start, dead - 1, 0, 0.0))
+            found.append(Recovered(number, pid, start, dead - 1, 0, 0.0))
     return found
 
 
 def _is_over(segment: Segment, seen: Slot) -> bool:
     """Whether the life that was seen ended in death and was recovered."""
-    at = segment.layout.cpu(seen.cpu)
+    at = segment.layout.cpu(seen.claim)
     return segment.ram[at + c.C_DEAD] == seen.epoch + 1 != segment.ram[at + c.C_EPOCH] + 1
 
 
 def reap(segment: Segment, by: int, recovered: Recovered, engine: str = "native") -> int:
     """Free all blocks of pages and objects that a recovered process owned; returns how many."""
-    check_cpu(segment, by)
+    check_claim(segment, by)
     run = get_engine(engine).call_alone
     return run(reap_kernel, segment.ram, by, recovered.cpu, recovered.epoch)
 
@@ -122,16 +119,14 @@ class Rescuer:
 
     def __init__(self, segment: Segment, cpu: int, engine: str, ram: Ram | None = None) -> None:
         self.found = False
-        self._at_work: set[tuple[int, int]] = set()  # lives, by slot and epoch
+        self._at_work: set[tuple[int, int]] = set()  # lives, by claim and epoch
         self._helped: set[tuple[int, int]] = set()
         self._segment, self._cpu, self._engine = segment, cpu, engine
         self._ram = segment.ram if ram is None else ram
 
     def __call__(self, index: int) -> None:
         holder = self._holder(index)
-        if holder == self._cpu:
-            return  # a shared slot: the other process holds the lock
-        if 0 <= holder < self._segment.geometry.cpus:
+        if 0 <= holder < self._segment.geometry.claims and holder != self._cpu:
             owner = slot(self._segment, holder)
             if owner.dead:
                 self.found = True
@@ -154,7 +149,7 @@ class Rescuer:
         that it has slept long (docs/bugs.md 12). And not recursively, while it waits for live
         processes: the calls would pile up while one of them is stopped.
         """
-        marked = {(found.cpu, found.epoch) for found in slots(self._segment) if found.recovering}
+        marked = {(found.claim, found.epoch) for found in slots(self._segment) if found.recovering}
         self._helped &= marked
         fresh = marked - self._helped - self._at_work
         if not fresh:
@@ -167,7 +162,7 @@ class Rescuer:
             self._at_work -= fresh
 
     def _holder(self, index: int) -> int:
-        """The slot that holds the lock at a word; -1 or beyond the slots: none, or not a lock."""
+        """The claim that holds the lock at a word; -1 or beyond: none, or not a lock."""
         return (self._ram.load(index) & c.LOCK_HOLDER_MASK) - 1
 
 

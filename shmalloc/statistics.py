@@ -1,6 +1,6 @@
 """``Statistics``: a snapshot of a segment's counters, which change while they are read.
 
-Zone counters are exact at each moment, event counters approximate if a CPU slot is shared; sums
+Zone counters are exact at each moment, event counters those of each claim; sums
 over several of them are consistent only while no process works.
 """
 
@@ -74,12 +74,13 @@ def statistics_of(words: Words, layout: Layout) -> Statistics:
     geometry = layout.geometry
     zones = range(len(geometry.zones))
     cpus = range(geometry.cpus)
+    claims = range(min(words[c.H_CLAIMS_USED], geometry.claims))
     return Statistics(
         page_bytes=geometry.page_bytes,
         zones=tuple(_zone(words, layout, z) for z in zones),
         pcp_pages=sum(listed_pages(words, layout, cpu, z) for cpu in cpus for z in zones),
         events={
-            name: sum(words[layout.cpu(cpu) + c.C_EVENTS + which] for cpu in cpus)
+            name: sum(words[layout.cpu(claim) + c.C_EVENTS + which] for claim in claims)
             for name, which in EVENTS.items()
         },
         violations=words[c.H_REPORT_COUNT],

@@ -67,6 +67,7 @@ class WordNames:
             "pcp": self._pcp,
             "caches": self._cache,
             "reports": lambda at: f"report {at // c.R_STRIDE}",
+            "seats": lambda at: f"seat {at} of a sleeper for memory",
             "memmap": lambda at: f"descriptor of pfn {at // c.D_WORDS}" + " word 1" * (at % 2),
             "table": lambda at: f"link of pfn {at // c.NODE_WORDS}",
             "owners": lambda at: f"owner map of pfn {at}",

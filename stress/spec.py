@@ -237,7 +237,7 @@ def _workers(raw: RawSpec, cores: int) -> int:
         )
     if raw.engine == "interpreted":
         return 1
-    limit = c.MAX_CPUS - int(raw.faults not in (None, "off"))
+    limit = c.MAX_WORKERS - int(raw.faults not in (None, "off"))
     return parse_workers(raw.workers, cores, WORKERS_PER_CORE, limit)
 
 

@@ -1,4 +1,4 @@
-"""CPU slots: claimed by living processes, taken over from dead ones, shared, unplugged."""
+"""Claims of living and dead processes on CPUs that they have alone, share, or unplug."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ GEOMETRY = Geometry(
     zones=(ZoneSpec(pages=64, node=0), ZoneSpec(pages=64, node=1)),
     page_bytes=64,
     cpus=3,
+    claims=8,
     max_order=3,
     pageblock_order=2,
 )
@@ -33,10 +34,10 @@ def segment(engine: Engine) -> Iterator[Segment]:
         yield made
 
 
-def occupy(segment: Segment, cpu: int, pid: int, start: int, users: int = 1) -> None:
-    """As a process that is dead: its lock is gone. ``hold_claim`` makes it a living one."""
+def occupy(segment: Segment, cpu: int, pid: int, start: int) -> None:
+    """As a process that is dead: its lock is gone."""
     at = segment.layout.cpu(cpu)
-    words = {c.C_PID: pid, c.C_START: start, c.C_USERS: users, c.C_STATE: c.CPU_ONLINE}
+    words = {c.C_PID: pid, c.C_START: start, c.C_EPOCH: 1, c.C_STATE: c.CPU_ONLINE}
     for word, value in words.items():
         segment.ram[at + word] = value
 
@@ -57,16 +58,22 @@ def test_a_claim_takes_the_first_free_slot_and_names_its_owner(
 
 
 def test_each_claim_starts_a_new_epoch(segment: Segment, engine: Engine) -> None:
-    for epoch in (1, 2):
+    for epoch in (1, 3):
         cpus.claim(segment, 1, engine=engine.name)
         assert cpus.slot(segment, 1).epoch == epoch
         cpus.release(segment, 1, engine=engine.name)
 
 
-def test_sharing_starts_no_epoch(segment: Segment, engine: Engine) -> None:
-    for _ in range(2):
-        cpus.claim(segment, 1, engine=engine.name)
-    assert (cpus.slot(segment, 1).epoch, cpus.slot(segment, 1).users) == (1, 2)
+def test_claims_on_one_cpu_have_numbers_of_their_own(segment: Segment, engine: Engine) -> None:
+    numbers = [cpus.claim(segment, 1, engine=engine.name) for _ in range(3)]
+    assert numbers == [1, 3, 4]
+    assert [cpus.slot(segment, number).cpu for number in numbers] == [1, 1, 1]
+
+
+def test_an_arena_has_as_many_claims_as_it_was_made_with(segment: Segment, engine: Engine) -> None:
+    assert {cpus.claim(segment, engine=engine.name) for _ in range(8)} == set(range(8))
+    with pytest.raises(MisuseError, match="all 8 of this segment are taken"):
+        cpus.claim(segment, engine=engine.name)
 
 
 def test_a_released_slot_is_free(segment: Segment, engine: Engine) -> None:
@@ -75,11 +82,10 @@ def test_a_released_slot_is_free(segment: Segment, engine: Engine) -> None:
     assert cpus.slot(segment, cpu).free
 
 
-def test_a_dead_owners_slot_is_not_claimed(segment: Segment, engine: Engine) -> None:
+def test_a_claim_of_the_dead_is_not_taken(segment: Segment, engine: Engine) -> None:
     occupy(segment, 2, *DEAD)
-    assert cpus.slot(segment, 2).dead
-    with pytest.raises(MisuseError, match=r"slot 2 is dead; recover\(\)"):
-        cpus.claim(segment, 2, engine=engine.name)
+    number = cpus.claim(segment, 2, engine=engine.name)
+    assert (number, cpus.slot(segment, number).cpu, cpus.slot(segment, 2).dead) == (3, 2, True)
 
 
 def test_a_dead_owners_slot_is_claimed_when_it_was_recovered(
@@ -93,12 +99,13 @@ def test_a_dead_owners_slot_is_claimed_when_it_was_recovered(
     assert ((slot.pid, slot.start), slot.users) == (own_identity(), 1)
 
 
-def test_a_living_owners_slot_is_only_shared(segment: Segment, engine: Engine) -> None:
+def test_a_dead_neighbour_on_a_cpu_is_recovered(segment: Segment, engine: Engine) -> None:
     with Segment.attach(segment.name) as other:
-        cpus.claim(other, 0, engine=engine.name)
-        cpus.claim(segment, 0, engine=engine.name)
-        slot = cpus.slot(segment, 0)
-        assert (slot.alive, slot.dead, slot.users) == (True, False, 2)
+        dead = cpus.claim(other, 0, engine=engine.name)
+        lives = cpus.claim(segment, 0, engine=engine.name)
+    recovered = recover(segment, by=lives, engine=engine.name)
+    assert [found.cpu for found in recovered] == [dead]
+    assert (cpus.slot(segment, dead).free, cpus.slot(segment, lives).alive) == (True, True)
 
 
 def test_an_empty_slot_is_preferred_to_a_dead_owners(segment: Segment, engine: Engine) -> None:
@@ -106,17 +113,16 @@ def test_an_empty_slot_is_preferred_to_a_dead_owners(segment: Segment, engine: E
     assert cpus.claim(segment, engine=engine.name) == 1
 
 
-def test_the_least_shared_slot_is_taken_when_none_is_free(segment: Segment, engine: Engine) -> None:
-    for cpu, users in ((0, 3), (1, 1), (2, 2)):
-        occupy(segment, cpu, *own_identity(), users=users)
-        segment.hold_claim(cpu)
-    assert cpus.claim(segment, engine=engine.name) == 1
+def test_the_least_used_cpu_is_chosen_when_none_is_free(segment: Segment, engine: Engine) -> None:
+    for cpu in (0, 0, 0, 1, 2, 2):
+        cpus.claim(segment, cpu, engine=engine.name)
+    assert cpus.slot(segment, cpus.claim(segment, engine=engine.name)).cpu == 1
 
 
 def test_a_claim_of_a_slot_that_has_an_owner_fails(segment: Segment, engine: Engine) -> None:
     occupy(segment, 0, *own_identity())
     at = segment.layout.cpu(0)
-    assert engine.call(cpus.claim_slot, segment.ram, 0, *DEAD) == c.E_AGAIN
+    assert engine.call(cpus.claim_slot, segment.ram, 0, 0, *DEAD) == c.E_AGAIN
     assert segment.ram[at + c.C_PID] == own_identity()[0]
 
 
@@ -130,32 +136,11 @@ def test_an_unplugged_slot_is_not_claimed(segment: Segment, engine: Engine) -> N
     assert cpus.claim(segment, engine=engine.name) == 2
 
 
-def test_a_slot_that_is_plugged_in_after_the_look_is_not_shared(
-    segment: Segment, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for cpu in (0, 1):
-        cpus.claim(segment, cpu, engine=engine.name)
-    cpus.release(segment, 0, engine=engine.name)
-    cpus.unplug(segment, 0, by=1, engine=engine.name)
-    looked = cpus.slot
-
-    def look_then_plug(segment: Segment, cpu: int) -> cpus.Slot:
-        seen = looked(segment, cpu)
-        if seen.state == "offline":
-            segment.ram[segment.layout.cpu(cpu) + c.C_STATE] = c.CPU_ONLINE
-        return seen
-
-    monkeypatch.setattr(cpus, "slot", look_then_plug)
-    with pytest.raises(MisuseError, match="slot 0 is unplugged"):
-        cpus.claim(segment, 0, engine=engine.name)
-    assert looked(segment, 0).users == 0
-
-
 def test_a_plugged_slot_can_be_claimed_again(segment: Segment, engine: Engine) -> None:
     cpus.claim(segment, 0, engine=engine.name)
     cpus.unplug(segment, 0, by=0, engine=engine.name)
     cpus.plug(segment, 0, by=0, engine=engine.name)
-    assert cpus.claim(segment, 0, engine=engine.name) == 0
+    assert cpus.slot(segment, cpus.claim(segment, 0, engine=engine.name)).cpu == 0
 
 
 def test_only_an_online_slot_can_be_unplugged(segment: Segment, engine: Engine) -> None:

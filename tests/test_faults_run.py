@@ -184,7 +184,7 @@ def test_an_intent_a_seat_and_a_change_are_the_middle_of_something(estate):
     assert not reader.is_inside(arena.cpu, epoch)
     for word, value in (
         (slot + c.C_INTENT, 1),
-        (c.H_WAITERS, 1 << arena.cpu),
+        (arena.segment.layout.at["seats"], epoch << c.LIFE_EPOCH_SHIFT | (arena.cpu + 1)),
         (other + c.C_STATE, changing),
     ):
         before, ram[word] = ram[word], value

@@ -93,8 +93,8 @@ def test_every_setting_reaches_the_segment():
 def test_a_run_can_set_every_field_of_a_geometry_that_is_no_size_of_a_region():
     """A new field of ``Geometry`` is a setting, or follows from other settings of a run."""
     follows = {
-        "page_bytes", "cpus", "caches", "scratch_words", "work_words", "owner_map", "flight",
-        "latency_words", "structures",
+        "page_bytes", "cpus", "claims", "caches", "scratch_words", "work_words", "owner_map",
+        "flight", "latency_words", "structures",
     }  # fmt: skip
     settings = {*GeometrySpec().fields(1), "zones", "link_store"}
     assert settings | follows == set(Geometry.__dataclass_fields__)

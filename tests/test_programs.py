@@ -14,7 +14,7 @@ from shmalloc import constants as c
 from shmalloc.compiler.check import violations
 from shmalloc.dialect import closure_of
 from shmalloc.errors import CorruptionError
-from shmalloc.kernels.pcp import pcp_at
+from shmalloc.kernels.zone import pcp_at
 from shmalloc.memory import Ram
 from stress.programs import PROGRAMS, checks, held, pcp, waiters
 from stress.programs.initial_state import InitialState

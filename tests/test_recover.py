@@ -214,7 +214,7 @@ def test_an_earlier_life_of_the_slot_is_not_reaped() -> None:
 def test_a_late_mark_of_an_earlier_life_means_nothing() -> None:
     world = RecoverySegment()
     recovered(world.ram, DOCTOR)
-    assert slots.claim_slot(world.ram, VICTIM, 4711, 1) == VICTIM
+    assert slots.claim_slot(world.ram, VICTIM, VICTIM, 4711, 1) == VICTIM
     assert slots.mark_dead(world.ram, DOCTOR, VICTIM, FIRST_EPOCH + VICTIM) == 0
     recover.recover(world.ram, DOCTOR)
     assert world.ram[world.layout.cpu(VICTIM) + c.C_PID] == 4711
@@ -223,4 +223,4 @@ def test_a_late_mark_of_an_earlier_life_means_nothing() -> None:
 def test_a_slot_that_is_marked_cannot_be_claimed() -> None:
     world = RecoverySegment()
     slots.mark_dead(world.ram, DOCTOR, VICTIM, FIRST_EPOCH + VICTIM)
-    assert slots.claim_slot(world.ram, VICTIM, 4711, 1) == c.E_AGAIN
+    assert slots.claim_slot(world.ram, VICTIM, VICTIM, 4711, 1) == c.E_AGAIN

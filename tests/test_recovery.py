@@ -102,7 +102,7 @@ def test_a_death_that_a_newcomer_recovered_is_told_to_the_next_supervisor(arena:
 
 def test_a_slot_of_the_dead_cannot_recover(arena: Arena) -> None:
     killed_in_the_lock(arena)
-    with pytest.raises(MisuseError, match=f"slot {VICTIM} is one of those"):
+    with pytest.raises(MisuseError, match=f"claim {VICTIM} is one of those"):
         recover(arena.segment, by=VICTIM, engine="interpreted")
 
 

@@ -243,9 +243,10 @@ def test_every_lock_of_the_layout_is_looked_at(arena, observer):
 
 
 def test_who_waits_for_memory_is_told(arena, observer):
-    arena.segment.ram[c.H_WAITERS] = 0b100
+    seat = arena.segment.layout.at["seats"] + 5
+    arena.segment.ram[seat] = 2 + 1
     now = observer.look()
-    arena.segment.ram[c.H_WAITERS] = 0
+    arena.segment.ram[seat] = 0
     assert now.waiters == (2,) and now.cpus[2].waits_for == "memory"
 
 

@@ -59,7 +59,7 @@ ARENA: dict[str, tuple[str, ...]] = {
         "send_array",
     ),
     "slab_audit": ("audit_slabs",),
-    "slots": ("claim_slot", "mark_dead", "publish", "release_slot", "share_slot"),
+    "slots": ("claim_slot", "mark_dead", "publish", "release_slot"),
 }
 
 

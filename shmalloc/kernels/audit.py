@@ -23,7 +23,7 @@ from shmalloc.kernels.buddy import area_count, area_list, mergeable
 from shmalloc.kernels.descriptor import is_free_head, legal_pair, page_state
 from shmalloc.kernels.fill import intact_on_alloc
 from shmalloc.kernels.lists import next_of, node_of, pfn_of, prev_of
-from shmalloc.kernels.reporting import report
+from shmalloc.kernels.reporting import cpu_of, report
 from shmalloc.kernels.zone import block_mt, descriptor_at, zone_at
 from shmalloc.units import Cpu, Memory, Migratetype, Order, Pfn, Word0, WordIndex, ZoneId, ZoneWords
 from shmalloc.words import fixed, load, load2, load_relaxed
@@ -66,7 +66,7 @@ def audit_teardown(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def tally_at(mem: Memory, cpu: Cpu) -> WordIndex:
-    return fixed(mem, c.H_AT_SCRATCH) + cpu * fixed(mem, c.H_SCRATCH_WORDS)
+    return fixed(mem, c.H_AT_SCRATCH) + cpu_of(mem, cpu) * fixed(mem, c.H_SCRATCH_WORDS)
 
 
 @unit

@@ -46,6 +46,8 @@ def audit_counts(mem: Memory, cpu: Cpu) -> int:
     if fixed(mem, c.H_AT_HISTORY) - reports != c.REPORTS * c.R_STRIDE:
         return 1
     bad = outside(mem, cpu, c.H_CPUS, 1, c.MAX_CPUS)
+    bad += outside(mem, cpu, c.H_CLAIMS, fixed(mem, c.H_CPUS), c.MAX_CLAIMS)
+    bad += outside(mem, cpu, c.H_CLAIMS_USED, fixed(mem, c.H_CPUS), fixed(mem, c.H_CLAIMS))
     bad += outside(mem, cpu, c.H_ZONES, 1, c.MAX_ZONES)
     bad += outside(mem, cpu, c.H_NODES, 1, c.MAX_NODES)
     bad += outside(mem, cpu, c.H_MAX_ORDER, 0, c.ORDERS - 1)
@@ -77,7 +79,7 @@ def audit_regions(mem: Memory, cpu: Cpu) -> int:
     zones = fixed(mem, c.H_ZONES)
     pages = fixed(mem, c.H_PAGES)
     bad = wrong_word(mem, cpu, c.I_FIXED, c.H_AT_CPUS, c.CPUS_AT)
-    end = c.CPUS_AT + cpus * c.C_STRIDE
+    end = c.CPUS_AT + fixed(mem, c.H_CLAIMS) * c.C_STRIDE
     bad = region(mem, cpu, c.H_GEOMETRY, end, bad)
     bad += outside(mem, cpu, lined(end), 1, MAX_TEXT_BYTES)
     if bad != 0:
@@ -93,6 +95,8 @@ def audit_regions(mem: Memory, cpu: Cpu) -> int:
     end = lined(end) + cpus * zones * fixed(mem, c.H_PCP_STRIDE)
     bad = region(mem, cpu, c.H_AT_CACHES, end, bad)
     end = lined(end) + fixed(mem, c.H_CACHES) * fixed(mem, c.H_CACHE_STRIDE)
+    bad = region(mem, cpu, c.H_AT_SEATS, end, bad)
+    end = lined(end) + c.SEATS
     bad = region(mem, cpu, c.H_AT_REPORTS, end, bad)
     end = lined(end) + c.REPORTS * c.R_STRIDE
     bad = region(mem, cpu, c.H_AT_HISTORY, end, bad)
@@ -121,7 +125,7 @@ def audit_pages_regions(mem: Memory, cpu: Cpu, memmap_end: int) -> int:
     bad = region(mem, cpu, c.H_AT_ARRAYS, end, bad)
     end = lined(end) + pages * c.AR_STRIDE
     bad = region(mem, cpu, c.H_AT_REFERENCES, end, bad)
-    end = lined(end) + fixed(mem, c.H_CPUS)
+    end = lined(end) + fixed(mem, c.H_CLAIMS)
     frames = round_up(end, max(1 << fixed(mem, c.H_PAGE_SHIFT), c.LINE))
     bad += wrong_word(mem, cpu, c.I_FIXED, c.H_AT_FRAMES, frames)
     size = pages << fixed(mem, c.H_PAGE_SHIFT)

@@ -24,7 +24,7 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import detail_of, mt_of, order_of, out_of_service, type_of, wants_poison
 from shmalloc.kernels.slots import label_cpu, list_label
 from shmalloc.units import Memory, Word0, Word1
-from shmalloc.words import fixed
+from shmalloc.words import fixed, load_relaxed
 
 VERSION_FIELD = c.VERSION_MASK << c.VERSION_SHIFT
 
@@ -87,5 +87,5 @@ def legal_used(mem: Memory, w0: Word0) -> bool:
 
 @kernel
 def names_a_slot(mem: Memory, holder: int) -> bool:
-    """Whether a label is that of a life of a slot that exists."""
-    return 0 <= holder < c.LABEL_ON_LIST and label_cpu(holder) < fixed(mem, c.H_CPUS)
+    """Whether a label is that of a life of a claim that was ever taken."""
+    return 0 <= holder < c.LABEL_ON_LIST and label_cpu(holder) < load_relaxed(mem, c.H_CLAIMS_USED)

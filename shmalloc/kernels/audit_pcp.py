@@ -14,10 +14,10 @@ from shmalloc.kernels.audit_report import complain, is_link, outside
 from shmalloc.kernels.bits import detail_of, order_of, type_of, zone_of_word
 from shmalloc.kernels.descriptor import in_range, page_state
 from shmalloc.kernels.lists import get_link, node_of, pfn_of
-from shmalloc.kernels.pcp import counted_pages, pcp_at, pcp_order
+from shmalloc.kernels.pcp import counted_pages, pcp_order
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.slots import list_label
-from shmalloc.kernels.zone import block_mt, zone_at
+from shmalloc.kernels.zone import block_mt, pcp_at, zone_at
 from shmalloc.units import Cpu, Memory, Pfn, WordIndex, ZoneId
 from shmalloc.words import fixed
 

@@ -17,9 +17,8 @@ from shmalloc.kernels.audit_cache import stands
 from shmalloc.kernels.audit_header import audit_header
 from shmalloc.kernels.audit_report import complain, outside, wrong_word
 from shmalloc.kernels.objects import cache_at, cpu_part, node_part
-from shmalloc.kernels.pcp import pcp_at
 from shmalloc.kernels.reporting import cpu_at, report
-from shmalloc.kernels.zone import zone_at
+from shmalloc.kernels.zone import pcp_at, zone_at
 from shmalloc.units import CacheId, Cpu, Memory, WordIndex
 from shmalloc.words import fixed, load_relaxed
 
@@ -37,6 +36,10 @@ def audit_quiet(mem: Memory, cpu: Cpu) -> int:
         bad += free_lock(mem, cpu, zone_at(mem, zone_id) + c.Z_LOCK)
     for victim in range(fixed(mem, c.H_CPUS)):
         bad += quiet_cpu(mem, cpu, victim)
+    for claim in range(load_relaxed(mem, c.H_CLAIMS_USED)):
+        bad += quiet_claim(mem, cpu, claim)
+    for seat in range(c.SEATS):
+        bad += free_lock(mem, cpu, fixed(mem, c.H_AT_SEATS) + seat)
     for cache_id in range(fixed(mem, c.H_CACHES)):
         if stands(mem, cache_id):
             bad += quiet_cache(mem, cpu, cache_id)
@@ -56,11 +59,9 @@ def is_unplugged(mem: Memory, victim: Cpu) -> bool:
 
 @kernel
 def quiet_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
-    """Check a slot: its state, its intent, and the locks of its page lists."""
+    """Check a CPU: its state, and the locks of its page lists."""
     slot = cpu_at(mem, victim)
     bad = outside(mem, cpu, slot + c.C_STATE, c.CPU_EMPTY, c.CPU_OFFLINE)
-    bad += outside(mem, cpu, slot + c.C_FAULTS, 0, c.FAULT_PAGE | c.FAULT_OBJECT)
-    bad += wrong_word(mem, cpu, c.I_PROGRESS, slot + c.C_INTENT, cs.INTENT_NONE)
     locked = c.LOCK_OFFLINE if is_unplugged(mem, victim) else 0
     for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
@@ -68,6 +69,14 @@ def quiet_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
         if locked != 0:
             bad += wrong_word(mem, cpu, c.I_PCP_COUNT, pcp + c.P_COUNT, 0)
     return bad
+
+
+@kernel
+def quiet_claim(mem: Memory, cpu: Cpu, claim: Cpu) -> int:
+    """Check a claim: its intent, and the faults that it injects."""
+    at = cpu_at(mem, claim)
+    bad = outside(mem, cpu, at + c.C_FAULTS, 0, c.FAULT_PAGE | c.FAULT_OBJECT)
+    return bad + wrong_word(mem, cpu, c.I_PROGRESS, at + c.C_INTENT, cs.INTENT_NONE)
 
 
 @kernel

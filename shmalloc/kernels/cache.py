@@ -31,7 +31,6 @@ from shmalloc.kernels.objects import (
     chain_first,
     chain_pfn,
     clear_owner,
-    cpu_part,
     entry_address,
     entry_of,
     has_owner_word,
@@ -46,6 +45,7 @@ from shmalloc.kernels.objects import (
     node_part,
     object_at,
     objects_of,
+    own_part,
     owner_at,
 )
 from shmalloc.kernels.reporting import event, record_object, report
@@ -103,7 +103,7 @@ def cache_alloc_at(mem: Memory, cpu: Cpu, cache_id: CacheId, site: int) -> Objec
     if is_faulty(mem, cpu, c.FAULT_OBJECT):
         return c.E_NOMEM
     cache = cache_at(mem, cache_id)
-    part = cpu_part(mem, cache, cpu)
+    part = own_part(mem, cache, cpu)
     if not try_spin(mem, part + cs.KC_LOCK, cpu):
         return alloc_slowly(mem, cpu, cache, part, site)
     # A cache without sheaves, a debug cache, a dying cache and a free id have no main sheaf, so

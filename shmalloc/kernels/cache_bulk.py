@@ -24,7 +24,6 @@ from shmalloc.kernels.objects import (
     chain_count,
     chain_first,
     chain_pfn,
-    cpu_part,
     entry_address,
     entry_in_slab,
     free_link,
@@ -32,6 +31,7 @@ from shmalloc.kernels.objects import (
     is_debug,
     list_state,
     node_of_slab,
+    own_part,
     owner_of_entry,
     set_owner,
 )
@@ -110,7 +110,7 @@ def alloc_bulk_checked(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at:
 @kernel
 def pop_many(mem: Memory, cpu: Cpu, cache: CacheWords, count: int, at: WordIndex) -> int:
     """Up to ``count`` objects out of the CPU's main sheaf under one hold of its lock."""
-    part = cpu_part(mem, cache, cpu)
+    part = own_part(mem, cache, cpu)
     got = 0
     if try_spin(mem, part + cs.KC_LOCK, cpu):
         main = mem[part + cs.KC_MAIN]
@@ -153,7 +153,7 @@ def push_run(
     mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, count: int, at: WordIndex
 ) -> int:
     """Free objects into the CPU's main sheaf, up to the first that cannot go there; the count."""
-    part = cpu_part(mem, cache, cpu)
+    part = own_part(mem, cache, cpu)
     done = 0
     if not try_spin(mem, part + cs.KC_LOCK, cpu):
         return 0

@@ -11,10 +11,10 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.cache_set import plug_sheaves, unplug_sheaves
-from shmalloc.kernels.pcp import drain_everything, pcp_at, spin_for_drain
+from shmalloc.kernels.pcp import drain_everything, spin_for_drain
 from shmalloc.kernels.reporting import cpu_at, event, report
 from shmalloc.kernels.waiters import wake_waiters
-from shmalloc.kernels.zone import zone_at
+from shmalloc.kernels.zone import pcp_at, zone_at
 from shmalloc.units import Cpu, Memory
 from shmalloc.words import cas, fixed, load, store
 

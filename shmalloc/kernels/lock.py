@@ -110,7 +110,7 @@ def wake_all(mem: Memory, at: WordIndex) -> None:
     old = load(mem, at)
     while old & c.LOCK_HANDOFF != 0 and not cas(mem, at, old, without_handoff(old)):
         old = load(mem, at)
-    wake(mem, at, c.MAX_CPUS)
+    wake(mem, at, c.MAX_CLAIMS)
 
 
 @kernel

@@ -31,7 +31,7 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import hot, kernel
 from shmalloc.kernels.bits import order_of, zone_of_word
-from shmalloc.kernels.reporting import cpu_at
+from shmalloc.kernels.reporting import cpu_at, cpu_of
 from shmalloc.kernels.zone import frame_at, zone_at
 from shmalloc.units import (
     CacheId,
@@ -74,13 +74,26 @@ def node_part(cache: CacheWords, node_id: NodeId) -> NodePart:
 
 @hot
 def cpu_part(mem: Memory, cache: CacheWords, cpu: Cpu) -> CpuPart:
-    """Word index of the part of cache ``cache`` that belongs to a CPU slot."""
+    """Word index of the part of cache ``cache`` that belongs to CPU ``cpu``."""
     return +(cache + cs.K_CPUS + cpu * cs.KC_STRIDE)
 
 
 @hot
-def home_node(mem: Memory, cpu: Cpu) -> NodeId:
+def own_part(mem: Memory, cache: CacheWords, cpu: Cpu) -> CpuPart:
+    """The part of the CPU that claim ``cpu`` is on."""
+    return cpu_part(mem, cache, cpu_of(mem, cpu))
+
+
+@hot
+def cpu_node(mem: Memory, cpu: Cpu) -> NodeId:
+    """The home node of CPU ``cpu``."""
     return fixed(mem, cpu_at(mem, cpu) + c.C_NODE)
+
+
+@hot
+def home_node(mem: Memory, cpu: Cpu) -> NodeId:
+    """The home node of the CPU that claim ``cpu`` is on."""
+    return cpu_node(mem, cpu_of(mem, cpu))
 
 
 @hot

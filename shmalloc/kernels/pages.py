@@ -1,4 +1,4 @@
-"""The public page operations. ``cpu`` is the caller's CPU slot, ``owner`` any word it likes.
+"""The public page operations. ``cpu`` is the caller's claim (slots.py), ``owner`` any word.
 
 ``alloc_pages`` returns the first pfn of a block of 2^order pages, or E_NOMEM. ``free_pages`` takes
 exactly what was given: another order, an inner page, a second free, a slab page or an invalid pfn
@@ -35,7 +35,6 @@ from shmalloc.kernels.pcp import (
     drain_some,
     is_full,
     may_take,
-    pcp_at,
     pcp_index,
     pcp_keeps,
     pcp_pop,
@@ -43,10 +42,17 @@ from shmalloc.kernels.pcp import (
     refill,
 )
 from shmalloc.kernels.poison import retire_block
-from shmalloc.kernels.reporting import cpu_at, event, record, report
+from shmalloc.kernels.reporting import cpu_at, cpu_of, event, record, report
 from shmalloc.kernels.slots import label, list_label
 from shmalloc.kernels.waiters import wake_waiters
-from shmalloc.kernels.zone import block_mt, descriptor_at, zone_at, zonelist_length, zonelist_zone
+from shmalloc.kernels.zone import (
+    block_mt,
+    descriptor_at,
+    pcp_at,
+    zone_at,
+    zonelist_length,
+    zonelist_zone,
+)
 from shmalloc.units import (
     Cpu,
     Int,
@@ -162,7 +168,7 @@ def alloc_elsewhere(
     for i in range(1, zonelist_length(mem, cpu)):
         zone_id = zonelist_zone(mem, cpu, i)
         if index >= 0:
-            pcp = pcp_at(mem, cpu, zone_id)
+            pcp = pcp_at(mem, cpu_of(mem, cpu), zone_id)
             pfn = alloc_from_pcp(mem, cpu, zone_id, pcp, order, mt, index, owner)
         else:
             pfn = alloc_from_zone(mem, cpu, zone_id, order, mt, owner)
@@ -229,7 +235,7 @@ def own_pcp(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> PcpWords:
     slot = cpu_at(mem, cpu)
     if zone_id == fixed(mem, slot + c.C_HOME_ZONE):
         return fixed(mem, slot + c.C_HOME_PCP)
-    return pcp_at(mem, cpu, zone_id)
+    return pcp_at(mem, cpu_of(mem, cpu), zone_id)
 
 
 @hot
@@ -286,7 +292,7 @@ def free_to_pcp(
     drained = 0
     if is_full(mem, pcp, index, order):
         drained = drain_some(mem, cpu, zone_of_word(w0), pcp, drain_count(mem, pcp))
-    seen = take_back(mem, pfn, order, w0, w1, list_label(cpu))
+    seen = take_back(mem, pfn, order, w0, w1, list_label(cpu_of(mem, cpu)))
     if seen < 0:
         unspin(mem, pcp + c.P_LOCK)
         return refuse_free(mem, cpu, -seen, pfn, order)

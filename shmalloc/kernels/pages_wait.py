@@ -6,9 +6,9 @@ from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.pages import alloc_pages
 from shmalloc.kernels.reporting import event
-from shmalloc.kernels.waiters import arm_wake
+from shmalloc.kernels.waiters import arm_wake, leave_seat, take_seat
 from shmalloc.units import Cpu, Memory, Migratetype, Order, Owner, Pfn
-from shmalloc.words import fetch_and, fetch_or, give_way, load, wait
+from shmalloc.words import load, wait
 
 
 @unit
@@ -19,16 +19,16 @@ def alloc_pages_wait(
     pfn = alloc_pages(mem, cpu, order, mt, owner)
     if pfn != c.E_NOMEM:
         return pfn
-    seat = 1 << cpu
     left = rounds
-    # A slot has one seat: of the processes that share it, one sits and the others wait for it.
-    while left > 0 and fetch_or(mem, c.H_WAITERS, seat) & seat != 0:
-        give_way(mem)
+    seat = take_seat(mem, cpu)
+    while seat < 0 and left > 0:
+        wait(mem, c.H_WAKE, load(mem, c.H_WAKE))  # those who sit are woken, and we with them
         left -= 1
-    if left == 0:
+        seat = take_seat(mem, cpu)
+    if seat < 0:
         return pfn
     pfn = wait_seated(mem, cpu, order, mt, owner, left)
-    fetch_and(mem, c.H_WAITERS, ~seat)
+    leave_seat(mem, seat)
     return pfn
 
 

@@ -1,4 +1,4 @@
-"""Per-CPU page lists: the fast path of pages, one structure for each (CPU slot, zone).
+"""Per-CPU page lists: the fast path of pages, one structure for each (CPU, zone).
 
 ::
 
@@ -30,9 +30,9 @@ from shmalloc.kernels.buddy import free_block
 from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.lists import get_link, node_of, pfn_of, set_link
 from shmalloc.kernels.lock import lock, owner_word, unlock, unspin
-from shmalloc.kernels.reporting import event, record
+from shmalloc.kernels.reporting import cpu_of, event, record
 from shmalloc.kernels.slots import list_label
-from shmalloc.kernels.zone import zone_at
+from shmalloc.kernels.zone import pcp_at, zone_at
 from shmalloc.units import (
     Cpu,
     Memory,
@@ -45,13 +45,6 @@ from shmalloc.units import (
     ZoneWords,
 )
 from shmalloc.words import cas, fixed, give_way, load_relaxed, notice
-
-
-@kernel
-def pcp_at(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> PcpWords:
-    """Word index of the structure of (cpu, zone)."""
-    stride = fixed(mem, c.H_PCP_STRIDE)
-    return fixed(mem, c.H_AT_PCP) + (cpu * fixed(mem, c.H_ZONES) + zone_id) * stride
 
 
 @hot
@@ -156,7 +149,7 @@ def refill(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, index: int) ->
     got = 0
     lock(mem, zone + c.Z_LOCK, cpu)
     while got < want and may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, cpu, order, mt, list_label(cpu))
+        pfn = rmqueue(mem, zone, cpu, order, mt, list_label(cpu_of(mem, cpu)))
         if pfn < 0:
             break
         pcp_push(mem, pcp, index, order, pfn)
@@ -238,21 +231,21 @@ def spin_for_drain(mem: Memory, at: WordIndex, cpu: Cpu) -> bool:
 
 @unit
 def drain_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
-    """Drain all lists of CPU slot ``victim`` from ``cpu``; returns pages given back."""
+    """Drain all lists of CPU ``victim``; returns pages given back."""
     given = 0
     for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
         if spin_for_drain(mem, pcp + c.P_LOCK, cpu):
             given += drain_everything(mem, cpu, zone_id, pcp)
             unspin(mem, pcp + c.P_LOCK)
-    if victim != cpu:
+    if victim != cpu_of(mem, cpu):
         event(mem, cpu, c.EV_REMOTE_DRAIN)
     return given
 
 
 @unit
 def drain_all(mem: Memory, cpu: Cpu) -> int:
-    """Drain every CPU slot: afterwards no free page hides on a per-CPU list."""
+    """Drain every CPU: afterwards no free page hides on a per-CPU list."""
     given = 0
     for victim in range(fixed(mem, c.H_CPUS)):
         given += drain_cpu(mem, cpu, victim)
@@ -266,7 +259,7 @@ def pcp_decay(mem: Memory, cpu: Cpu) -> int:
     A process on the slot calls this from time to time; it skips a structure that is in use.
     """
     for zone_id in range(fixed(mem, c.H_ZONES)):
-        pcp = pcp_at(mem, cpu, zone_id)
+        pcp = pcp_at(mem, cpu_of(mem, cpu), zone_id)
         if load_relaxed(mem, pcp + c.P_LOCK) == 0 and cas(
             mem, pcp + c.P_LOCK, 0, owner_word(mem, cpu)
         ):

@@ -32,7 +32,6 @@ from shmalloc.kernels.cache_set import destroy
 from shmalloc.kernels.hotplug import finish_plug
 from shmalloc.kernels.lock import lock, owner_word, take_over, unlock, unspin, wake_all
 from shmalloc.kernels.objects import cache_at, cpu_part, node_part
-from shmalloc.kernels.pcp import pcp_at
 from shmalloc.kernels.recover_objects import (
     rebuild_barn,
     rebuild_node,
@@ -44,22 +43,11 @@ from shmalloc.kernels.recover_objects import (
 from shmalloc.kernels.recover_pages import rebuild_lists, rebuild_zone, sweep_zone
 from shmalloc.kernels.reporting import cpu_at, event
 from shmalloc.kernels.slab_format import give_pages_back
-from shmalloc.kernels.slots import is_dead
-from shmalloc.kernels.zone import descriptor_at, zone_at
+from shmalloc.kernels.slots import end_life, is_dead
+from shmalloc.kernels.waiters import empty_seats
+from shmalloc.kernels.zone import descriptor_at, pcp_at, zone_at
 from shmalloc.units import CacheId, Cpu, Memory, Pfn
-from shmalloc.words import (
-    cas,
-    cas2,
-    exchange,
-    fetch_add,
-    fetch_and,
-    fixed,
-    load,
-    load2,
-    store,
-    wait,
-    wake,
-)
+from shmalloc.words import cas, exchange, fixed, load, load2, wait, wake
 
 
 @unit
@@ -69,7 +57,7 @@ def recover(mem: Memory, cpu: Cpu) -> int:
         await_recovery(mem)  # another CPU recovers, perhaps our slots as well; or it died
     given = 0
     release_locks(mem, cpu)
-    for slot in range(fixed(mem, c.H_CPUS)):
+    for slot in range(load(mem, c.H_CLAIMS_USED)):
         if is_dead(mem, slot):
             release_locks(mem, cpu)  # it may have been marked just now
             given += sweep(mem, cpu, slot)
@@ -117,26 +105,27 @@ def await_recovery(mem: Memory) -> None:
 def leave(mem: Memory) -> None:
     """Let the next recoverer in."""
     if exchange(mem, c.H_RECOVERY, 0) & c.LOCK_CONTENDED != 0:
-        wake(mem, c.H_RECOVERY, c.MAX_CPUS)
+        wake(mem, c.H_RECOVERY, c.MAX_CLAIMS)
 
 
 @unit
 def release_locks(mem: Memory, cpu: Cpu) -> None:
     """Phase 1 for all slots that are marked dead."""
     wake_sleepers(mem)  # first: a lock that we wait for may be kept for one of the dead
-    for victim in range(fixed(mem, c.H_CPUS)):
+    used = load(mem, c.H_CLAIMS_USED)
+    for victim in range(used):
         if is_dead(mem, victim):
             release_zones(mem, cpu, victim)
-    for victim in range(fixed(mem, c.H_CPUS)):
+    for victim in range(used):
         if is_dead(mem, victim):
             release_lists(mem, cpu, victim)
-    for victim in range(fixed(mem, c.H_CPUS)):
+    for victim in range(used):
         if is_dead(mem, victim):
             release_nodes(mem, cpu, victim)
-    for victim in range(fixed(mem, c.H_CPUS)):
+    for victim in range(used):
         if is_dead(mem, victim):
             settle_put(mem, cpu, victim)
-    for victim in range(fixed(mem, c.H_CPUS)):
+    for victim in range(used):
         if is_dead(mem, victim):
             release_parts(mem, cpu, victim)
 
@@ -261,8 +250,8 @@ def wake_sleepers(mem: Memory) -> None:
     already disarmed H_WAKE, or left H_RECOVERY, so that no other process would (docs/bugs.md 7,
     17).
     """
-    wake(mem, c.H_WAKE, c.MAX_CPUS)
-    wake(mem, c.H_RECOVERY, c.MAX_CPUS)
+    wake(mem, c.H_WAKE, c.MAX_CLAIMS)
+    wake(mem, c.H_RECOVERY, c.MAX_CLAIMS)
     wake_all(mem, c.H_CACHES_LOCK)
     for zone_id in range(fixed(mem, c.H_ZONES)):
         wake_all(mem, zone_at(mem, zone_id) + c.Z_LOCK)
@@ -287,11 +276,11 @@ def sweep(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
     given = 0
     for zone_id in range(fixed(mem, c.H_ZONES)):
         given += sweep_zone(mem, cpu, zone_id, victim)
-    fetch_and(mem, c.H_WAITERS, ~(1 << victim))
+    empty_seats(mem, victim)
     finish_plugs(mem, cpu, victim)
     recover_arrays(mem, cpu, victim)
     event(mem, cpu, c.EV_RECOVER)
-    release_dead(mem, victim)
+    end_life(mem, victim)
     return given
 
 
@@ -316,13 +305,3 @@ def finish_plugs(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
     for slot in range(fixed(mem, c.H_CPUS)):
         if load(mem, cpu_at(mem, slot) + c.C_STATE) == mark:
             finish_plug(mem, cpu, slot)
-
-
-@kernel
-def release_dead(mem: Memory, victim: Cpu) -> None:
-    """End the life of the slot: it may be claimed, and late marks of that life are void."""
-    slot = cpu_at(mem, victim)
-    store(mem, slot + c.C_USERS, 0)
-    pid, start = load2(mem, slot + c.C_PID)
-    cas2(mem, slot + c.C_PID, pid, start, 0, 0)
-    fetch_add(mem, slot + c.C_EPOCH, 1)

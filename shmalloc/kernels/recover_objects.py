@@ -40,6 +40,7 @@ from shmalloc.kernels.objects import (
     node_of_slab,
     node_part,
     object_at,
+    own_part,
     owner_at,
     owner_of_entry,
     slab_node,
@@ -92,7 +93,7 @@ def rebuild_node(mem: Memory, cache: CacheWords, node_id: NodeId) -> None:
         if node_of_slab(mem, w0) == node_id:
             count_slab(mem, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0))
         pfn = next_slab(mem, pfn + (1 << order_of(w0)), mem[cache + cs.K_ID])
-    for slot in range(fixed(mem, c.H_CPUS)):
+    for slot in range(load(mem, c.H_CLAIMS_USED)):
         settle_take(mem, cache, node_id, cpu_at(mem, slot))
 
 
@@ -264,7 +265,7 @@ def settle_put(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
 @kernel
 def is_slot(mem: Memory, origin: Int) -> bool:
     """Whether an intent's C_INTENT_FROM is a CPU slot, not a sheaf."""
-    return c.CPUS_AT <= origin < c.CPUS_AT + fixed(mem, c.H_CPUS) * c.C_STRIDE
+    return c.CPUS_AT <= origin < c.CPUS_AT + fixed(mem, c.H_CLAIMS) * c.C_STRIDE
 
 
 @kernel
@@ -332,14 +333,10 @@ def give_chain(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, origin: I
 
 @unit
 def sweep_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu) -> None:
-    """Flush the sheaves of a dead CPU, and put those it held back in a place."""
-    part = cpu_part(mem, cache, victim)
-    if spin_for_drain(mem, part + cs.KC_LOCK, cpu):
-        if mem[part + cs.KC_MAIN] != 0:
-            flush(mem, cpu, cache, mem[part + cs.KC_MAIN])
-        if mem[part + cs.KC_SPARE] != 0:
-            flush(mem, cpu, cache, mem[part + cs.KC_SPARE])
-        unspin(mem, part + cs.KC_LOCK)
+    """Flush the sheaves that a dead process had in its hands, and put them back in a place.
+
+    Those of its CPU stay for the others on it.
+    """
     for i in range(mem[cache + cs.K_SHEAF_COUNT]):
         sheaf = sheaf_at(mem, cache, i)
         if load(mem, sheaf + cs.SF_WHERE) == in_hand(mem, victim):
@@ -350,8 +347,8 @@ def sweep_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu) -> None
 
 @kernel
 def place_sheaf(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu, sheaf: SheafWords) -> None:
-    """Give an empty sheaf to the dead slot if it lacks one, else to its barn."""
-    part = cpu_part(mem, cache, victim)
+    """Give an empty sheaf to the CPU of the dead if it lacks one, else to its barn."""
+    part = own_part(mem, cache, victim)
     if load(mem, cache + cs.K_STATE) == cs.CACHE_LIVE and spin_for_drain(
         mem, part + cs.KC_LOCK, cpu
     ):

@@ -51,12 +51,12 @@ from shmalloc.kernels.descriptor import (
 from shmalloc.kernels.fill import fill_on_free
 from shmalloc.kernels.lists import list_init, node_of, set_link
 from shmalloc.kernels.lock import lock, unlock
-from shmalloc.kernels.pcp import pcp_at, pcp_index, pcp_push
+from shmalloc.kernels.pcp import pcp_index, pcp_push
 from shmalloc.kernels.poison import retire_block, unmanage
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.slots import label, list_label
 from shmalloc.kernels.waiters import wake_waiters
-from shmalloc.kernels.zone import account, block_mt, descriptor_at, isolator_of, zone_at
+from shmalloc.kernels.zone import account, block_mt, descriptor_at, isolator_of, pcp_at, zone_at
 from shmalloc.units import Cpu, Memory, PcpWords, Pfn, Word0, ZoneId, ZoneWords
 from shmalloc.words import fixed, load2, store_relaxed
 

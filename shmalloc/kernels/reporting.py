@@ -2,7 +2,7 @@
 
 Three structures; no kernel reads them to make a decision:
 
-- event counters, one set for each CPU slot, on its own cache lines (``event``)
+- event counters, one set for each claim, on its own cache lines (``event``)
 - the history: a ring of the last operations of each CPU, off unless the geometry asks for it; with
   H_HISTORY_STOPS the first report freezes the rings::
 
@@ -25,8 +25,14 @@ from shmalloc.words import fetch_add, fixed, load_relaxed, mark, now, store, sto
 
 @kernel
 def cpu_at(mem: Memory, cpu: Cpu) -> CpuWords:
-    """Word index of a CPU slot."""
+    """Word index of a record: of a claim, or of a CPU."""
     return c.CPUS_AT + cpu * c.C_STRIDE
+
+
+@kernel
+def cpu_of(mem: Memory, cpu: Cpu) -> Cpu:
+    """The CPU that claim ``cpu`` is on; it cannot change while a kernel of the claim runs."""
+    return fixed(mem, cpu_at(mem, cpu) + c.C_CPU)
 
 
 @kernel
@@ -53,14 +59,15 @@ def record_object(
 
 @unit
 def append_history(mem: Memory, cpu: Cpu, operation: int, where: Int, detail: Int) -> None:
-    """Two processes that share a slot may lose or mix an entry; only people read the ring."""
+    """Two processes on one CPU may lose or mix an entry; only people read the ring."""
     if load_relaxed(mem, c.H_HISTORY_STOPS) == 2:
         return
     entries = fixed(mem, c.H_HISTORY)
-    slot = cpu_at(mem, cpu) + c.C_HISTORY_NEXT
+    on = cpu_of(mem, cpu)
+    slot = cpu_at(mem, on) + c.C_HISTORY_NEXT
     index = load_relaxed(mem, slot)
     store_relaxed(mem, slot, index + 1)
-    at = fixed(mem, c.H_AT_HISTORY) + (cpu * entries + (index & (entries - 1))) * c.HI_STRIDE
+    at = fixed(mem, c.H_AT_HISTORY) + (on * entries + (index & (entries - 1))) * c.HI_STRIDE
     store_relaxed(mem, at + c.HI_CLOCK, now(mem))
     store_relaxed(mem, at + c.HI_OP, operation)
     store_relaxed(mem, at + c.HI_WHERE, where)

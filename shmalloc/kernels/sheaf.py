@@ -42,7 +42,6 @@ from shmalloc.kernels.objects import (
     chain_first,
     chain_pfn,
     clear_owner,
-    cpu_part,
     entry_address,
     entry_base,
     entry_index,
@@ -55,6 +54,7 @@ from shmalloc.kernels.objects import (
     make_chain,
     node_part,
     object_at,
+    own_part,
     owner_at,
     owner_of_entry,
     set_free_link,
@@ -260,7 +260,7 @@ def take_one(mem: Memory, cpu: Cpu, cache: CacheWords) -> Entry:
 def bring_back(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> None:
     """Return a sheaf that was refilled or flushed outside the lock: to the spare slot if that is
     still empty, else to the barn."""
-    part = cpu_part(mem, cache, cpu)
+    part = own_part(mem, cache, cpu)
     if try_spin(mem, part + cs.KC_LOCK, cpu):
         if mem[part + cs.KC_MAIN] != 0 and mem[part + cs.KC_SPARE] == 0:
             move_sheaf(mem, sheaf, part)
@@ -378,7 +378,7 @@ def take_slowly(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> Entr
 @hot
 def keep_freed(mem: Memory, cpu: Cpu, cache: CacheWords, entry: Entry, at: WordIndex) -> bool:
     """End an object's life on the slab's own node: the hot path of a free. False: not live."""
-    part = cpu_part(mem, cache, cpu)
+    part = own_part(mem, cache, cpu)
     if not try_spin(mem, part + cs.KC_LOCK, cpu):
         return put_freed(mem, cpu, cache, entry, at)
     main = mem[part + cs.KC_MAIN]

@@ -12,7 +12,7 @@ from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.barn import barn_pop, barn_put, in_hand, move_sheaf
 from shmalloc.kernels.lock import lock, unlock, unspin
-from shmalloc.kernels.objects import cpu_part, home_node, node_part
+from shmalloc.kernels.objects import cpu_node, cpu_part, node_part
 from shmalloc.kernels.pcp import spin_for_drain
 from shmalloc.kernels.sheaf import flush, take_spare
 from shmalloc.units import CacheWords, Cpu, Memory, NodeId
@@ -66,7 +66,7 @@ def drain_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords) -> None:
 def retire_part(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu) -> None:
     """Take the sheaves of one slot away, into the barn."""
     part = cpu_part(mem, cache, victim)
-    lists = node_part(cache, home_node(mem, victim))
+    lists = node_part(cache, cpu_node(mem, victim))
     held = spin_for_drain(mem, part + cs.KC_LOCK, cpu)
     main = mem[part + cs.KC_MAIN]
     if main != 0:

@@ -1,39 +1,49 @@
-"""CPU slots: which process runs as which virtual CPU.
+"""Claims: who acts on a segment, and on which CPU.
 
-::
+A *claim* is an identity: a process names it in the locks it takes, in the pages and objects it
+holds and in its intents, so that each of these can be recovered when it dies. The *CPU* is whose
+per-CPU lists and sheaves it uses; several claims may use one. Kernels take the number of the
+claim, and call it ``cpu`` where it is the caller's: claim n is on CPU n unless CPUs are short::
 
-    C_STATE | C_EPOCH | [C_PID C_START] | ... | C_USERS
+    C_CPU | [C_EPOCH C_DEAD] | ... | C_HOME_ZONE C_HOME_PCP | ... | C_PID C_START
 
-The pair [pid, start time] is the slot's owner, (0, 0): none. It changes by one two-word swap, which
-is the linearization point of every claim: with two separate words a claimer that saw a dead owner
-could evict a live one that came in between and has the same pid. C_USERS counts the processes that
-use the slot; those that only share it are not named. C_EPOCH counts the claims, so that a lock
-taken in an earlier life of the slot can be recognized; sharing does not change it.
+C_EPOCH counts how often the claim was taken and given back: it is odd while a process has it. All
+changes of a life are one two-word swap of [C_EPOCH, C_DEAD], so each excludes the others:
 
-What a life of a slot holds is labelled with it: pages in their descriptors (``label``), objects in
-their owner words and locks in their words (lock.py). C_DEAD names the last life that ended in
-death, not just that there was one: a process that saw another dead may report it late, when the
-slot was already recovered and claimed again. While the epoch is that life's, the slot is not
-recovered (recover.py) and may not be claimed; recovery ends with the next epoch. A shared slot
-cannot be recovered, since its labels do not tell one process from the other.
+    claim      (e, d)     -> (e + 1, d)   e even, not marked
+    release    (e, d)     -> (e + 1, d)   not marked
+    mark       (e, d)     -> (e, e + 1)   void if the epoch is not the one that was seen
+    recovered  (e, e + 1) -> an even epoch
 
-Kernels do not decide liveness; cpus.py does, and passes the pair that it saw.
+So a mark that comes late, behind a release or the next claim, is void; a process that gives its
+claim back is never recovered; and a marked claim is neither given back nor taken before it is
+recovered.
+
+Labels of pages have 21 bits of the epoch, owner words of objects and locks 29 (docs/decisions/).
+No label repeats: when the 21 bits are used up, the claim is not taken while a page bears its
+number (``is_laundered``); when the 29 bits are used up, never again.
+
+C_PID and C_START are for people, and mean something only while the claim is taken. Kernels do not
+decide liveness; cpus.py does, and passes the epoch that it saw.
 """
 
 from __future__ import annotations
 
 from shmalloc import constants as c
-from shmalloc.dialect import kernel
+from shmalloc import constants_slab as cs
+from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.bits import detail_of, order_of, type_of
 from shmalloc.kernels.reporting import cpu_at
+from shmalloc.kernels.zone import descriptor_at, isolator_of, pcp_at, zonelist_of_cpu
 from shmalloc.units import Cpu, Int, Label, Memory, Owner, WordIndex
-from shmalloc.words import cas, cas2, fetch_add, fixed, load, store
+from shmalloc.words import cas, cas2, fixed, load, load2, store, store_relaxed
 
 
 @kernel
 def label(mem: Memory, cpu: Cpu) -> Label:
-    """The mark of a page that this life of the slot holds: 12 bits of cpu, 21 of the epoch.
+    """The mark of a page that this life of the claim holds: 12 bits of number, 21 of the epoch.
 
-    The epoch cannot change while a kernel of the slot runs.
+    The epoch cannot change while a kernel of the claim runs.
     """
     epoch = fixed(mem, cpu_at(mem, cpu) + c.C_EPOCH) & c.LABEL_EPOCH_MASK
     return epoch << c.LABEL_EPOCH_SHIFT | cpu
@@ -48,13 +58,13 @@ def label_of_life(life: Owner) -> Label:
 
 @kernel
 def label_cpu(detail: Int) -> Cpu:
-    """The slot of the label of a life."""
+    """The claim of the label of a life."""
     return detail & c.CLAIM_MASK
 
 
 @kernel
 def list_label(cpu: Cpu) -> Label:
-    """The mark of a block on the per-CPU lists of ``cpu``.
+    """The mark of a block on the per-CPU lists of CPU ``cpu``, which is no claim.
 
     Written and replaced only under that P_LOCK: a block bears it if and only if it is on a list,
     or on its way to one or from one under the lock (pcp.py).
@@ -64,24 +74,24 @@ def list_label(cpu: Cpu) -> Label:
 
 @kernel
 def is_dead(mem: Memory, cpu: Cpu) -> bool:
-    """Whether the slot's current life ended in death and is not recovered yet."""
+    """Whether the claim's current life ended in death and is not recovered yet."""
     slot = cpu_at(mem, cpu)
     return load(mem, slot + c.C_DEAD) == load(mem, slot + c.C_EPOCH) + 1
 
 
 @kernel
 def mark_dead(mem: Memory, cpu: Cpu, victim: Cpu, epoch: int) -> int:
-    """Mark the process of life ``epoch`` of slot ``victim`` dead. A late mark means nothing.
+    """Mark the process of life ``epoch`` of claim ``victim`` dead. A late mark means nothing.
 
-    Mark all dead slots, then recover (recover.py). Returns 1, or 0 if that life was over already.
+    Mark all dead claims, then recover (recover.py). Returns 1, or 0 if that life was over already.
     """
-    at = cpu_at(mem, victim) + c.C_DEAD
-    old = load(mem, at)
-    while old < epoch + 1:
-        if cas(mem, at, old, epoch + 1):
-            break
-        old = load(mem, at)
-    return int(is_dead(mem, victim))
+    pair = cpu_at(mem, victim) + c.C_EPOCH
+    while True:
+        seen, dead = load2(mem, pair)
+        if seen != epoch:
+            return 0
+        if dead == epoch + 1 or cas2(mem, pair, epoch, dead, epoch, epoch + 1):
+            return 1
 
 
 @kernel
@@ -92,36 +102,92 @@ def publish(mem: Memory, at: WordIndex, value: int) -> int:
 
 
 @kernel
-def claim_slot(mem: Memory, cpu: Cpu, pid: int, start: int) -> Cpu:
-    """Take a slot. E_AGAIN: it has an owner, or is being recovered; E_STATE: unplugged."""
-    slot = cpu_at(mem, cpu)
-    if load(mem, slot + c.C_STATE) == c.CPU_OFFLINE:
+def claim_slot(mem: Memory, cpu: Cpu, on: Cpu, pid: int, start: int) -> Cpu:
+    """Take claim ``cpu`` for a process that will work on CPU ``on``; returns ``cpu``.
+
+    E_AGAIN: it is taken, or being recovered, or used up; E_STATE: the CPU is unplugged.
+    """
+    if load(mem, cpu_at(mem, on) + c.C_STATE) == c.CPU_OFFLINE:
         return c.E_STATE
-    if is_dead(mem, cpu):
-        return c.E_AGAIN  # it is being recovered
-    if not cas2(mem, slot + c.C_PID, 0, 0, pid, start):
+    pair = cpu_at(mem, cpu) + c.C_EPOCH
+    epoch, dead = load2(mem, pair)
+    if epoch & 1 != 0 or dead == epoch + 1 or not has_labels(mem, cpu, epoch):
         return c.E_AGAIN
-    fetch_add(mem, slot + c.C_USERS, 1)
-    fetch_add(mem, slot + c.C_EPOCH, 1)
-    cas(mem, slot + c.C_STATE, c.CPU_EMPTY, c.CPU_ONLINE)  # fails if the slot was used before
+    raise_mark(mem, cpu + 1)
+    if not cas2(mem, pair, epoch, dead, epoch + 1, dead):
+        return c.E_AGAIN
+    settle_on(mem, cpu, on)
+    store_relaxed(mem, cpu_at(mem, cpu) + c.C_START, start)
+    store_relaxed(mem, cpu_at(mem, cpu) + c.C_PID, pid)
+    cas(mem, cpu_at(mem, on) + c.C_STATE, c.CPU_EMPTY, c.CPU_ONLINE)  # fails if it was used before
     return cpu
 
 
 @kernel
-def share_slot(mem: Memory, cpu: Cpu) -> Cpu:
-    """Use a slot that another process owns."""
+def settle_on(mem: Memory, cpu: Cpu, on: Cpu) -> None:
+    """Write what the claim's kernels take as fixed: its CPU and the lists of it."""
     slot = cpu_at(mem, cpu)
-    if load(mem, slot + c.C_STATE) == c.CPU_OFFLINE:
-        return c.E_STATE
-    fetch_add(mem, slot + c.C_USERS, 1)
-    return cpu
+    store_relaxed(mem, slot + c.C_CPU, on)
+    zone_id = fixed(mem, zonelist_of_cpu(mem, on) + 1)
+    store_relaxed(mem, slot + c.C_HOME_ZONE, zone_id)
+    store_relaxed(mem, slot + c.C_HOME_PCP, pcp_at(mem, on, zone_id))
 
 
 @kernel
-def release_slot(mem: Memory, cpu: Cpu, pid: int, start: int) -> int:
-    """Stop using the slot; returns how many still do. Its lists stay for the next user."""
-    slot = cpu_at(mem, cpu)
-    # First the count: with the owner gone and the count left, the slot would never be found dead.
-    left = fetch_add(mem, slot + c.C_USERS, -1) - 1
-    cas2(mem, slot + c.C_PID, pid, start, 0, 0)  # fails if we only shared it
-    return left
+def raise_mark(mem: Memory, used: int) -> None:
+    """Make H_CLAIMS_USED at least ``used``, before a claim below it is taken."""
+    old = load(mem, c.H_CLAIMS_USED)
+    while old < used and not cas(mem, c.H_CLAIMS_USED, old, used):
+        old = load(mem, c.H_CLAIMS_USED)
+
+
+@kernel
+def has_labels(mem: Memory, cpu: Cpu, epoch: int) -> bool:
+    """Whether the life behind ``epoch``, which is even, gets marks that no memory bears."""
+    if epoch + 1 >= cs.GIVEN >> c.LIFE_EPOCH_SHIFT:
+        return False
+    return epoch & c.LABEL_EPOCH_MASK != 0 or epoch == 0 or is_laundered(mem, cpu)
+
+
+@unit
+def is_laundered(mem: Memory, cpu: Cpu) -> bool:
+    """Whether no page and no pageblock bears the number of a claim that no process has.
+
+    Only its owner writes its labels, so one that was not seen does not come later.
+    """
+    pfn = 0
+    while pfn < fixed(mem, c.H_PAGES):
+        w0, _ = load2(mem, descriptor_at(mem, pfn))
+        kind = type_of(w0)
+        holds = kind == c.T_PCP or kind == c.T_ALLOCATED or kind == c.T_ISOLATED
+        detail = detail_of(w0)
+        if holds and detail & c.LABEL_ON_LIST == 0 and label_cpu(detail) == cpu:
+            return False
+        pfn += 1 if kind == c.T_TAIL else 1 << order_of(w0)
+    for at in range(0, fixed(mem, c.H_PAGES), 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
+        holder = isolator_of(mem, at)
+        if holder >= 0 and label_cpu(holder) == cpu:
+            return False
+    return True
+
+
+@kernel
+def release_slot(mem: Memory, cpu: Cpu, epoch: int) -> int:
+    """Give the claim back, of which life ``epoch`` is ours.
+
+    Returns 0, or E_AGAIN: it was marked dead, and recovery ends its life or has done so.
+    """
+    pair = cpu_at(mem, cpu) + c.C_EPOCH
+    seen, dead = load2(mem, pair)
+    if seen != epoch or epoch & 1 == 0 or dead == epoch + 1:
+        return c.E_AGAIN
+    return 0 if cas2(mem, pair, epoch, dead, epoch + 1, dead) else c.E_AGAIN
+
+
+@kernel
+def end_life(mem: Memory, cpu: Cpu) -> None:
+    """End the life of a claim that was recovered: it may be taken, and late marks are void."""
+    pair = cpu_at(mem, cpu) + c.C_EPOCH
+    epoch, dead = load2(mem, pair)
+    if dead == epoch + 1:
+        cas2(mem, pair, epoch, dead, (epoch | 1) + 1, dead)

@@ -1,17 +1,23 @@
 """Sleepers for memory: how they announce themselves, and who wakes them.
 
-H_WAITERS names them, one bit for each slot, and H_WAKE is what they sleep on: odd while one of them
-has found no memory. Each free reads H_WAITERS; only the one that makes H_WAKE even wakes.
-The loop that sleeps is in pages_wait.py.
+::
+
+    H_WAITERS   one bit for each seat that is taken        H_WAKE   odd while a sleeper has looked
+    seats       who sits there: an owner word, or 0                 and found nothing
+
+Each free reads H_WAITERS; only the one that makes H_WAKE even wakes. A sleeper takes a seat first,
+and only who sits in it changes its bit: so recovery can tell what a dead sleeper left, wherever it
+died. With all seats taken, others sleep behind them, and are woken with them (pages_wait.py).
 """
 
 from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel
+from shmalloc.kernels.lock import owner_word
 from shmalloc.kernels.reporting import event
-from shmalloc.units import Cpu, Memory, ZoneWords
-from shmalloc.words import cas, fixed, load, load_relaxed, relax, wake
+from shmalloc.units import Cpu, Memory, WordIndex, ZoneWords
+from shmalloc.words import cas, fetch_and, fetch_or, fixed, load, load_relaxed, relax, store, wake
 
 
 @hot
@@ -28,7 +34,7 @@ def wake_waiters(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
     ):
         ticket = load(mem, c.H_WAKE)
         if ticket & 1 != 0 and cas(mem, c.H_WAKE, ticket, ticket + 1):
-            wake(mem, c.H_WAKE, c.MAX_CPUS)
+            wake(mem, c.H_WAKE, c.MAX_CLAIMS)
             event(mem, cpu, c.EV_WAKE)
 
 
@@ -40,3 +46,35 @@ def arm_wake(mem: Memory) -> int:
         if ticket & 1 != 0 or cas(mem, c.H_WAKE, ticket, ticket + 1):
             return ticket | 1
         relax(mem)
+
+
+@kernel
+def seat_at(mem: Memory, seat: int) -> WordIndex:
+    return fixed(mem, c.H_AT_SEATS) + seat
+
+
+@kernel
+def take_seat(mem: Memory, cpu: Cpu) -> int:
+    """Sit down and announce it in H_WAITERS; the number of the seat, or E_AGAIN if none is free."""
+    for i in range(c.SEATS):
+        seat = (cpu + i) % c.SEATS
+        at = seat_at(mem, seat)
+        if load_relaxed(mem, at) == 0 and cas(mem, at, 0, owner_word(mem, cpu)):
+            fetch_or(mem, c.H_WAITERS, 1 << seat)
+            return seat
+    return c.E_AGAIN
+
+
+@kernel
+def leave_seat(mem: Memory, seat: int) -> None:
+    """Get up: the bit first, for it is the sitter's."""
+    fetch_and(mem, c.H_WAITERS, ~(1 << seat))
+    store(mem, seat_at(mem, seat), 0)
+
+
+@kernel
+def empty_seats(mem: Memory, victim: Cpu) -> None:
+    """Get up for a claim that is dead."""
+    for seat in range(c.SEATS):
+        if load(mem, seat_at(mem, seat)) & c.LOCK_HOLDER_MASK == victim + 1:
+            leave_seat(mem, seat)

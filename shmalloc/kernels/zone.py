@@ -16,8 +16,18 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.kernels.reporting import cpu_at
-from shmalloc.units import Cpu, Label, Memory, Migratetype, Pfn, WordIndex, ZoneId, ZoneWords
+from shmalloc.kernels.reporting import cpu_at, cpu_of
+from shmalloc.units import (
+    Cpu,
+    Label,
+    Memory,
+    Migratetype,
+    PcpWords,
+    Pfn,
+    WordIndex,
+    ZoneId,
+    ZoneWords,
+)
 from shmalloc.words import fixed, load_relaxed, store_relaxed
 
 
@@ -45,8 +55,22 @@ def zonelist_length(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def zonelist_at(mem: Memory, cpu: Cpu) -> WordIndex:
+    """The fallback order of the CPU that claim ``cpu`` is on."""
+    return zonelist_of_cpu(mem, cpu_of(mem, cpu))
+
+
+@kernel
+def zonelist_of_cpu(mem: Memory, cpu: Cpu) -> WordIndex:
+    """The fallback order of CPU ``cpu``: its length, then the zones."""
     node = fixed(mem, cpu_at(mem, cpu) + c.C_NODE)
     return fixed(mem, c.H_AT_ZONELISTS) + node * (c.MAX_ZONES + 1)
+
+
+@kernel
+def pcp_at(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> PcpWords:
+    """Word index of the per-CPU page lists of (CPU, zone) (pcp.py)."""
+    stride = fixed(mem, c.H_PCP_STRIDE)
+    return fixed(mem, c.H_AT_PCP) + (cpu * fixed(mem, c.H_ZONES) + zone_id) * stride
 
 
 @kernel

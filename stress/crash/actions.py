@@ -25,9 +25,8 @@ from shmalloc.kernels.pcp import drain_all, drain_cpu, pcp_decay
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reap import adopt_pages
 from shmalloc.kernels.recover import recover
-from shmalloc.kernels.waiters import arm_wake
+from shmalloc.kernels.waiters import arm_wake, leave_seat, take_seat
 from shmalloc.units import Cpu, Memory, Order, Pfn
-from shmalloc.words import fetch_and, fetch_or
 from stress.programs.held import (
     block_order,
     block_pfn,
@@ -154,10 +153,10 @@ def put_held(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def wait_awake(mem: Memory, cpu: Cpu) -> int:
     """Registers as a waiter for memory but does not sleep; every free wakes it."""
-    fetch_or(mem, c.H_WAITERS, 1 << cpu)
+    seat = take_seat(mem, cpu)
     for _ in range(SITTING):
         arm_wake(mem)
-    fetch_and(mem, c.H_WAITERS, ~(1 << cpu))
+    leave_seat(mem, seat)
     return 0
 
 

@@ -19,7 +19,7 @@ from stress.crash.array_actions import arrays_survive
 from stress.crash.case import SUPERVISORS, CrashCase
 from stress.machine.names import WordName
 from stress.machine.program import Program
-from stress.programs import arrays, checks, structure_entries
+from stress.programs import arrays, checks, claims, structure_entries
 from stress.programs.initial_state import spare_cpus
 
 # The report that a program provokes, by its check.
@@ -35,21 +35,14 @@ SURVIVES: dict[Kernel, Kernel] = {
     arrays_survive: arrays_survive,
     structure_entries.structures_are_sound: crash_kernels.structures_survive,
     structure_entries.one_end: crash_kernels.structures_survive,
+    claims.one_life: crash_kernels.claim_survives,
 }
-# Programs without cases, and why.
-SHARED = "two processes on one slot: what one of them holds cannot be told from the other's"
 NO_SEGMENT = "a lock word alone: there is nothing to recover"
-LEFT_OUT = {
-    "pcp-shared-slot": SHARED,
-    "pcp-shared-free": SHARED,
-    "slab-shared-refill": SHARED,
-    "slab-shared-flush": SHARED,
-}
 
 
 def left_out(name: str) -> str:
     """Why the program has no case; empty if it has one."""
-    return NO_SEGMENT if name.startswith(("lock-", "sync-")) else LEFT_OUT.get(name, "")
+    return NO_SEGMENT if name.startswith(("lock-", "sync-")) else ""
 
 
 def build(make: Callable[[], Program]) -> Program:

@@ -25,12 +25,13 @@ from shmalloc.kernels.objects import cache_at, cache_of_word, index_at, owner_at
 from shmalloc.kernels.pcp import drain_all, drain_cpu
 from shmalloc.kernels.reap import reap
 from shmalloc.kernels.recover import recover
-from shmalloc.kernels.reporting import report
+from shmalloc.kernels.reporting import cpu_at, report
 from shmalloc.kernels.slab_audit import audit_slabs
-from shmalloc.kernels.slots import label_cpu, mark_dead
+from shmalloc.kernels.slots import claim_slot, label_cpu, mark_dead
 from shmalloc.kernels.zone import block_mt, block_word, isolator_of, zone_at
 from shmalloc.units import Cpu, Memory, ObjectAddress, Order, Pfn
 from shmalloc.words import fixed, load
+from stress.programs import claims
 from stress.programs.checks import (
     cache_locks_held,
     enter_owners,
@@ -269,6 +270,20 @@ def nothing_is_lost(mem: Memory) -> int:
     audit_teardown(mem, by)
     all_managed(mem, by)
     return first_violation(mem)
+
+
+# --- claims ---------------------------------------------------------------------------------------
+@kernel
+def claim_survives(mem: Memory) -> int:
+    """The claim can be recovered, whatever its last owner was doing, and taken; nothing is lost."""
+    by = living_slot(mem)
+    at = cpu_at(mem, claims.CLAIM)
+    if mem[at + c.C_EPOCH] & 1 != 0:
+        mark_dead(mem, by, claims.CLAIM, mem[at + c.C_EPOCH])
+    recover(mem, by)
+    if claim_slot(mem, claims.CLAIM, by, claims.PID, 1) != claims.CLAIM:
+        report(mem, by, c.I_PROGRESS, c.AT_CPU | claims.CLAIM, claims.CLAIM, mem[at + c.C_EPOCH])
+    return nothing_is_lost(mem)
 
 
 # --- entries of structures -----------------------------------------------------------------------

@@ -149,10 +149,10 @@ MUTANTS = (
     ),
     Mutant(
         "counted-after-look", WAIT,
-        (("    while left > 0 and fetch_or(mem, c.H_WAITERS, seat) & seat != 0:\n",
-          "    while left > 0 and load(mem, c.H_WAITERS) & seat != 0:\n"),
+        (("    seat = take_seat(mem, cpu)\n    while seat < 0 and",
+          "    seat = 0\n    while seat < 0 and"),
          ("        event(mem, cpu, c.EV_WAIT)\n        wait(mem, c.H_WAKE, ticket)\n",
-          "        event(mem, cpu, c.EV_WAIT)\n        fetch_or(mem, c.H_WAITERS, 1 << cpu)\n"
+          "        event(mem, cpu, c.EV_WAIT)\n        take_seat(mem, cpu)\n"
           "        wait(mem, c.H_WAKE, ticket)\n")),
         "a waiter counts itself after its look: a free in between sees no waiter and keeps its page"
         " on a list, or wakes no one",
@@ -176,7 +176,7 @@ MUTANTS = (
     ),
     Mutant(
         "wake-only-one", WAITERS,
-        (("            wake(mem, c.H_WAKE, c.MAX_CPUS)\n",
+        (("            wake(mem, c.H_WAKE, c.MAX_CLAIMS)\n",
           "            wake(mem, c.H_WAKE, 1)\n"),),
         "a free that disarms the word wakes one sleeper; the others sleep on a value that is gone"
         " and armed for no one",

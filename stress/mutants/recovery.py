@@ -21,10 +21,10 @@ MUTANTS = (
         "recovery-asks-too-early", RECOVER,
         (("            release_nodes(mem, cpu, victim)\n    for",
           "            settle_put(mem, cpu, victim)\n    for"),
-         ("            settle_put(mem, cpu, victim)\n    for victim in range(fixed(mem,"
-          " c.H_CPUS)):\n        if is_dead(mem, victim):\n            release_parts",
-          "            release_nodes(mem, cpu, victim)\n    for victim in range(fixed(mem,"
-          " c.H_CPUS)):\n        if is_dead(mem, victim):\n            release_parts")),
+         ("            settle_put(mem, cpu, victim)\n    for victim in range(used):\n"
+          "        if is_dead(mem, victim):\n            release_parts",
+          "            release_nodes(mem, cpu, victim)\n    for victim in range(used):\n"
+          "        if is_dead(mem, victim):\n            release_parts")),
         "recovery asks a free list whether a put was made before it has taken over the lock of its"
         " node: it waits for the dead",
         "I_PROGRESS", ("crash:slab-full-partial", "crash:objects-slabs"),
@@ -97,23 +97,57 @@ MUTANTS = (
     ),
     Mutant(
         "recovery-keeps-its-turn", RECOVER,
-        (("    wake(mem, c.H_RECOVERY, c.MAX_CPUS)\n    wake_all", "    wake_all"),),
+        (("    wake(mem, c.H_RECOVERY, c.MAX_CLAIMS)\n    wake_all", "    wake_all"),),
         "a process that left the recovery and died before it woke the next leaves it asleep",
         "I_PROGRESS", ("crash:recover-recover",), unseen=LOOKS_AGAIN,
         precedent="docs/bugs.md 17",
     ),
     Mutant(
         "recovery-forgets-waiter", RECOVER,
-        (("    fetch_and(mem, c.H_WAITERS, ~(1 << victim))\n", ""),),
+        (("    empty_seats(mem, victim)\n", ""),),
         "a dead waiter counts as one for ever: every free goes past the per-CPU lists",
         "I_PROGRESS", ("crash:pages-wait",), workloads=("oom-edge",), run_options=KILLS,
+    ),
+    Mutant(
+        "release-beside-a-mark", "shmalloc/kernels/slots.py",
+        (("    return 0 if cas2(mem, pair, epoch, dead, epoch + 1, dead) else c.E_AGAIN\n",
+          "    return 0 if cas(mem, pair, epoch, epoch + 1) else c.E_AGAIN\n"),),
+        "docs/bugs.md 39, our own: a process gives its claim back and does not see that it was"
+        " marked dead a moment before: its life counts as recovered, and what it left is reaped",
+        "X_LOST_OWNER", ("claims-release-mark",),
+        unseen="no process is marked that lives, unless its lock is lost",
+    ),
+    Mutant(
+        "mark-of-any-life", "shmalloc/kernels/slots.py",
+        (("        if seen != epoch:\n            return 0\n"
+          "        if dead == epoch + 1 or cas2(mem, pair, epoch, dead, epoch, epoch + 1):\n",
+          "        if dead == seen + 1 or cas2(mem, pair, seen, dead, seen, seen + 1):\n"),),
+        "docs/bugs.md 39, our own: a mark counts for the life that it meets, not for the one that"
+        " was seen dead: recovery wipes a process that has just taken the claim",
+        "I_PROGRESS", ("claims-claim-mark",),
+        unseen="no process is marked that lives, unless its lock is lost",
+    ),
+    Mutant(
+        "list-left-before-handed-out", "shmalloc/kernels/pages.py",
+        (("        pfn = pcp_pop(mem, pcp, index, order)\n    if pfn >= 0:\n"
+          "        pfn = give_intact(mem, cpu, pfn, order, mt, owner)\n"
+          "    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1\n"
+          "    unspin(mem, pcp + c.P_LOCK)\n    return pfn\n",
+          "        pfn = pcp_pop(mem, pcp, index, order)\n"
+          "    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1\n"
+          "    unspin(mem, pcp + c.P_LOCK)\n    if pfn >= 0:\n"
+          "        pfn = give_intact(mem, cpu, pfn, order, mt, owner)\n    return pfn\n"),),
+        "a block leaves its list under the lock and gets its owner behind it: the other user of the"
+        " CPU dies in between, and recovery puts the block, labelled as the list's, back on it",
+        "I_PCP_COUNT", ("crash:pcp-shared-slot",),
+        unseen="workers of a run have a CPU each",
     ),
     Mutant(
         "recovery-forgets-hand", REBUILD,
         (("type_of(w0) == c.T_PCP or (type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB)\n",
           "type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB\n"),),
         "blocks that the dead had in its hands are on no list for ever",
-        "I_TEARDOWN", ("crash:pages-order-4",), workloads=PAGES, run_options=KILLS,
+        "I_TEARDOWN", ("crash:pages-bulk",), workloads=PAGES, run_options=KILLS,
     ),
     Mutant(
         "recovery-forgets-slab-pages", REBUILD,

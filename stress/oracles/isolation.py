@@ -13,9 +13,9 @@ from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.lists import get_link, pfn_of
 from shmalloc.kernels.lock import unspin
-from shmalloc.kernels.pcp import pcp_at, spin_for_drain
+from shmalloc.kernels.pcp import spin_for_drain
 from shmalloc.kernels.reporting import report
-from shmalloc.kernels.zone import zone_of
+from shmalloc.kernels.zone import pcp_at, zone_of
 from shmalloc.units import Cpu, Memory, PcpWords, Pfn
 from shmalloc.words import fixed
 

@@ -20,6 +20,7 @@ from stress.machine.program import Program
 from stress.programs import (
     arrays,
     buddy,
+    claims,
     contig,
     locks,
     pcp,
@@ -40,6 +41,7 @@ PARTS = (
     waiters,
     contig,
     arrays,
+    claims,
     sync,
     structure_entries,
     structure_locks,

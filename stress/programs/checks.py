@@ -25,10 +25,10 @@ from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.cache_set import cache_destroy
 from shmalloc.kernels.descriptor import legal_pair
 from shmalloc.kernels.objects import cache_at, cpu_part, node_part
-from shmalloc.kernels.pcp import drain_all, drain_cpu, pcp_at
+from shmalloc.kernels.pcp import drain_all, drain_cpu
 from shmalloc.kernels.reporting import cpu_at, report
 from shmalloc.kernels.slab_audit import audit_slabs
-from shmalloc.kernels.zone import descriptor_at, zone_at
+from shmalloc.kernels.zone import descriptor_at, pcp_at, zone_at
 from shmalloc.units import CacheWords, Cpu, Memory, WordIndex
 from shmalloc.words import fixed, load2
 from stress.oracles.owners import disown, own

@@ -20,10 +20,9 @@ from shmalloc.kernels.contig import (
 )
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.lock import lock, unlock
-from shmalloc.kernels.pcp import pcp_at
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.walk import walk
-from shmalloc.kernels.zone import block_mt, zone_at
+from shmalloc.kernels.zone import block_mt, pcp_at, zone_at
 from shmalloc.units import Cpu, Memory, Pfn
 from shmalloc.words import fixed
 from stress.machine.program import Program

@@ -25,6 +25,7 @@ from shmalloc.kernels.boot import boot
 from shmalloc.kernels.cache_set import cache_create, cache_shrink
 from shmalloc.kernels.kmalloc import class_of
 from shmalloc.kernels.objects import cache_at, node_part
+from shmalloc.kernels.slots import settle_on
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
 from stress.machine.program import Observed, Program
@@ -136,6 +137,11 @@ class InitialState:
             self._require(held.page_put(self.ram, cpu, slot) == 0, "the list took no page")
         return self
 
+    def settle(self, claim: int, cpu: int) -> InitialState:
+        """Let a claim work on CPU ``cpu``, whose lists and sheaves it uses from now on."""
+        settle_on(self.ram, claim, cpu)
+        return self
+
     def with_cache(self, object_bytes: int, flags: int = cs.CF_NO_SHEAVES) -> InitialState:
         """Make the only cache; larger pages than requested get larger objects, as many a page."""
         if self.scale > 1:
@@ -204,18 +210,14 @@ class InitialState:
         story: str,
         check: Kernel = checks.pages_are_sound,
         invariant: Kernel | None = None,
-        locks: bool = True,
     ) -> Program:
-        """The prepared state as a program; outcomes are what the threads returned.
-
-        ``locks`` False: several CPUs run on one slot, so a lock does not tell which one holds it.
-        """
+        """The prepared state as a program; outcomes are what the threads returned."""
         observe: list[Observed] = [("r", cpu) for cpu in range(len(threads))]
         naming = SegmentNaming(self.layout)
         return Program(
             name=name, words=self.layout.words, threads=tuple(threads), check=check,
             init=self.ram.array.copy(), invariant=invariant, observe=observe, story=story,
-            locks=self._sleeping_locks() if locks else (), word_name=naming.word_name,
+            locks=self._sleeping_locks(), word_name=naming.word_name,
             value_name=naming.value_name, pair_name=naming.pair_name, code_name=code_name,
             findings=naming.findings, world=naming.world, check_writes=True,
         )  # fmt: skip

@@ -11,13 +11,12 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
-from shmalloc.kernels.pages import alloc_pages, free_pages_of
 from shmalloc.kernels.pcp import drain_cpu
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reporting import report
 from shmalloc.units import Cpu, Memory, Pfn
 from stress.machine.program import Program
-from stress.programs.held import block_order, block_pfn, hold, let_go, page_put, page_take
+from stress.programs.held import page_put, page_take
 from stress.programs.initial_state import InitialState, catalogue
 
 VICTIM = 0  # the CPU with the list that is drained, unplugged or shared
@@ -76,19 +75,6 @@ def plug_and_drain(mem: Memory, cpu: Cpu) -> int:
 def poison_other(mem: Memory, cpu: Cpu) -> int:
     """Takes the page that CPU 0 began with out of service, now or when it is freed."""
     return poison_page(mem, cpu, FIRST_TAKEN)
-
-
-@kernel
-def take_on_shared(mem: Memory, cpu: Cpu) -> Pfn:
-    """Allocates on the victim's slot, as one of two processes that share it."""
-    return hold(mem, cpu, 0, alloc_pages(mem, VICTIM, 0, c.MT_MOVABLE, cpu + 1), 0)
-
-
-@kernel
-def put_on_shared(mem: Memory, cpu: Cpu) -> int:
-    """Frees what this CPU holds on the victim's slot."""
-    block = let_go(mem, cpu, 0)
-    return free_pages_of(mem, VICTIM, block_pfn(block), block_order(block), cpu + 1)
 
 
 def refill_drain(name: str) -> Program:
@@ -226,23 +212,21 @@ def hotplug_3(name: str) -> Program:
 
 
 def shared_slot(name: str) -> Program:
-    state = InitialState.booted(2).keep(VICTIM)
+    state = InitialState.booted(2).keep(VICTIM).settle(1, VICTIM)
     return state.program(
         name,
-        (take_on_shared, take_on_shared),
-        locks=False,
-        story="two processes on one slot write the same owner word into P_LOCK: try_spin of one"
-        " against pcp_pop and unspin of the other, which must not release what it does not hold",
+        (may_take, may_take),
+        story="two claims on one CPU: try_spin of one against pcp_pop and hand_out of the other,"
+        " under the P_LOCK that names it alone",
     )
 
 
 def shared_free(name: str) -> Program:
-    state = InitialState.booted(2).take(0).take(1)
+    state = InitialState.booted(2).take(0).take(1).settle(1, VICTIM)
     return state.program(
         name,
-        (put_on_shared, put_on_shared),
-        locks=False,
-        story="two processes free on one slot: keep_on_pcp of one against the failed try_spin"
+        (put_page, put_page),
+        story="two claims free on one CPU: free_to_pcp of one against the failed try_spin"
         " of the other, which gives its page to the zone while the first drains the list into"
         " it",
     )

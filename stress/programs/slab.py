@@ -9,21 +9,11 @@ from __future__ import annotations
 
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
-from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_set import cache_destroy, cache_shrink
 from shmalloc.units import CacheWords, Cpu, Memory, ObjectAddress
 from stress.machine.program import Program
 from stress.programs.checks import destroyed_or_busy, object_refused_once, objects_are_sound
-from stress.programs.held import (
-    FIRST_OBJECT,
-    ONLY_CACHE,
-    free_shared,
-    let_go,
-    note_result,
-    object_put,
-    object_take,
-    slot_at,
-)
+from stress.programs.held import ONLY_CACHE, free_shared, note_result, object_put, object_take
 from stress.programs.initial_state import InitialState, catalogue
 
 SEVEN_IN_A_SLAB = 8  # bytes of an object, in a page of 128 bytes
@@ -36,7 +26,6 @@ ONE_EACH = (
 )  # a sheaf holds one, the barn one sheaf
 EXACT_EACH = ONE_EACH | cs.CF_EXACT
 TWO_EACH = 2 << cs.CF_CAPACITY_SHIFT | 1 << cs.CF_BARN_SHIFT
-SHARED_SLOT = 0
 
 
 @kernel
@@ -69,21 +58,6 @@ def shrink(mem: Memory, cpu: Cpu) -> CacheWords:
 @kernel
 def destroy(mem: Memory, cpu: Cpu) -> int:
     return note_result(mem, cpu, cache_destroy(mem, cpu, ONLY_CACHE))
-
-
-@kernel
-def take_on_shared(mem: Memory, cpu: Cpu) -> ObjectAddress:
-    """Allocates on slot 0, as one of two processes that share it."""
-    address = cache_alloc(mem, SHARED_SLOT, ONLY_CACHE)
-    if address >= 0:
-        mem[slot_at(mem, cpu, FIRST_OBJECT)] = address
-    return address
-
-
-@kernel
-def put_on_shared(mem: Memory, cpu: Cpu) -> int:
-    """Frees what this CPU holds on slot 0."""
-    return cache_free(mem, SHARED_SLOT, ONLY_CACHE, let_go(mem, cpu, FIRST_OBJECT))
 
 
 def full_sheaves(cpus: int = 2, poison: bool = False, flags: int = ONE_EACH) -> InitialState:
@@ -250,13 +224,12 @@ def barn_take_take(name: str) -> Program:
 
 def shared_refill(name: str) -> Program:
     state = InitialState.booted(4, caches=1, page_bytes=256).with_cache(FOUR_IN_A_SLAB, ONE_EACH)
-    state = state.take_object(1, 1).take_object(1, 2)
+    state = state.take_object(1, 2).take_object(1, 3).settle(1, 0)
     return state.program(
         name,
-        (take_on_shared, take_on_shared),
+        (take_object, take_object),
         check=objects_are_sound,
-        locks=False,
-        story="two processes on one slot find main empty: one takes the spare out to refill it"
+        story="two claims on one CPU find main empty: one takes the spare out to refill it"
         " (KC_SPARE 0), the other must go past it, and bring_back must not lose a sheaf (bug"
         " S21)",
     )
@@ -269,12 +242,11 @@ def shared_flush(name: str) -> Program:
     state.take_object(1)
     for slot in (3, 2, 1):
         state.put_object(0, slot)
-    return state.program(
+    return state.settle(1, 0).program(
         name,
-        (put_on_shared, put_on_shared),
+        (put_object, put_object),
         check=objects_are_sound,
-        locks=False,
-        story="two processes on one slot find main and spare full: flush of the spare outside the"
+        story="two claims on one CPU find main and spare full: flush of the spare outside the"
         " lock against a put_one past it, then bring_back",
     )
 

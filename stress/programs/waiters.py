@@ -11,9 +11,9 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.pages_wait import alloc_pages_wait
 from shmalloc.kernels.pcp import drain_cpu
 from shmalloc.kernels.reporting import report
-from shmalloc.kernels.waiters import arm_wake
+from shmalloc.kernels.waiters import arm_wake, leave_seat, take_seat
 from shmalloc.units import Cpu, Memory, Pfn
-from shmalloc.words import fetch_and, fetch_or, wait
+from shmalloc.words import wait
 from stress.machine.program import Program
 from stress.programs.checks import pages_are_sound
 from stress.programs.held import hold, page_put, zone_put, zone_take
@@ -35,7 +35,7 @@ def put_page(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def wait_at_zone(mem: Memory, cpu: Cpu) -> Pfn:
     """The loop of ``alloc_pages_wait`` for a single page, with nothing in it but the zone."""
-    fetch_or(mem, c.H_WAITERS, 1 << cpu)
+    seat = take_seat(mem, cpu)
     pfn: Pfn = c.E_NOMEM
     for _ in range(PATIENCE):
         ticket = arm_wake(mem)
@@ -43,14 +43,14 @@ def wait_at_zone(mem: Memory, cpu: Cpu) -> Pfn:
         if pfn != c.E_NOMEM:
             break
         wait(mem, c.H_WAKE, ticket)
-    fetch_and(mem, c.H_WAITERS, ~(1 << cpu))
+    leave_seat(mem, seat)
     return pfn
 
 
 @kernel
 def wait_at_list(mem: Memory, cpu: Cpu) -> Pfn:
     """The same with a drain of the per-CPU list of CPU 0, where a freed page may hide."""
-    fetch_or(mem, c.H_WAITERS, 1 << cpu)
+    seat = take_seat(mem, cpu)
     pfn: Pfn = c.E_NOMEM
     for _ in range(PATIENCE):
         ticket = arm_wake(mem)
@@ -59,7 +59,7 @@ def wait_at_list(mem: Memory, cpu: Cpu) -> Pfn:
         if pfn != c.E_NOMEM:
             break
         wait(mem, c.H_WAKE, ticket)
-    fetch_and(mem, c.H_WAITERS, ~(1 << cpu))
+    leave_seat(mem, seat)
     return pfn
 
 

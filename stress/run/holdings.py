@@ -113,11 +113,13 @@ class HoldingsReader:
         states = self._ram.array[
             [self._layout.cpu(other) + c.C_STATE for other in range(self._layout.geometry.cpus)]
         ]
+        first = self._layout.at["seats"]
+        seats = self._ram.array[first : first + c.SEATS]
         changing = c.CPU_CHANGING | (cpu + 1) << c.CPU_CHANGER_SHIFT
         return (
             self.holds_lock(cpu, epoch)
             or self._ram.load(slot + c.C_INTENT) != 0
-            or self._ram.load(c.H_WAITERS) >> cpu & 1 != 0
+            or bool((seats & c.LOCK_HOLDER_MASK == cpu + 1).any())
             or bool((states == changing).any())
             or self._in_hand(cpu, epoch)
         )

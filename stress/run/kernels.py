@@ -24,7 +24,7 @@ from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.reap import reap
 from shmalloc.kernels.recover import recover, unblock
 from shmalloc.kernels.slab_audit import audit_slabs
-from shmalloc.kernels.slots import claim_slot, mark_dead, publish, share_slot
+from shmalloc.kernels.slots import claim_slot, mark_dead, publish
 from stress.faults.grammar import Fault, Hotplug, Kill, Pressure, Report
 from stress.run.user_code import kernel_at, place_of
 from stress.spec import RunSpec
@@ -106,7 +106,7 @@ def controller_kernels(spec: RunSpec) -> list[Kernel]:
     """What the controller itself calls; more if it acts while the workers run."""
     entries = list(_ALWAYS)
     if spec.live_faults:
-        entries += [claim_slot, share_slot]
+        entries += [claim_slot]
     kinds = [type(fault) for fault in spec.faults] + [Report] * spec.geometry.reporting
     for kind in kinds:
         entries += _OF_FAULTS.get(kind, ())
@@ -115,7 +115,7 @@ def controller_kernels(spec: RunSpec) -> list[Kernel]:
 
 def worker_kernels() -> list[Kernel]:
     """What a worker calls to come into its slot."""
-    return [claim_slot, share_slot]
+    return [claim_slot]
 
 
 def workload_kernels(workloads: Iterable[str], kills: bool) -> list[Kernel]:

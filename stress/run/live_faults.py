@@ -310,9 +310,9 @@ class LiveFaults:
         self._identities[member.pid] = (pid, start)
         member.epoch = epoch
         if pid != member.pid:
-            dead, users = (self._memory.ram.load(slot + word) for word in (c.C_DEAD, c.C_USERS))
+            dead = self._memory.ram.load(slot + c.C_DEAD)
             alive = "alive" if member.process.is_alive() else "dead"
-            found = f"pid {pid}, epoch {epoch}, dead {dead}, users {users}; it is {alive}"
+            found = f"pid {pid}, epoch {epoch}, dead {dead}; it is {alive}"
             self._report(member, f"a slot claimed by pid {member.pid}", found)
 
     # --- stutter points --------------------------------------------------------------------------

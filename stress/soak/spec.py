@@ -130,7 +130,7 @@ def require_spec(spec: SoakSpec, known_workloads: Collection[str]) -> None:
 
 def workers_of(text: str, cores: int) -> int:
     """The most workers of a round, from ``auto``, a share of the cores or a number."""
-    return parse_workers(text, cores, WORKERS_PER_CORE, c.MAX_CPUS - LIVE_FAULT_SLOTS)
+    return parse_workers(text, cores, WORKERS_PER_CORE, c.MAX_WORKERS - LIVE_FAULT_SLOTS)
 
 
 def matching(names: Collection[str], patterns: Collection[str]) -> list[str]:

@@ -38,14 +38,14 @@ def cpu_slots(view: View, look: Look) -> Iterable[RenderableType]:
     if look.width < NARROW:
         for cpu in view.cpus:
             if doing(cpu):
-                yield one_line(Text(f"cpu {cpu.slot.cpu} {doing(cpu)}"))
+                yield one_line(Text(f"cpu {cpu.slot.claim} {doing(cpu)}"))
 
 
 def _cpu_row(view: View, cpu: CpuUse, look: Look) -> Sequence[str]:
     share = bar(cpu.pages / cpu.high if cpu.high > 0 else 0.0, look.bar, look.ascii)
     rate = view.rate_of(cpu)
     return (
-        str(cpu.slot.cpu),
+        str(cpu.slot.claim),
         str(cpu.slot.pid) if cpu.slot.pid else "-",
         slot_state(cpu),
         f"{share} {short(cpu.pages)}/{short(cpu.high)}",
@@ -63,8 +63,6 @@ def slot_state(cpu: CpuUse) -> str:
         return "dead, being recovered"
     parts = [slot.state] if slot.state not in ("online", "empty") else []
     parts.append("unused" if process is None else process.state)
-    if slot.users > 1:
-        parts.append(f"{slot.users} users")
     return ", ".join(parts)
 
 

@@ -80,7 +80,7 @@ class Locks:
     def _lock(self, stretch: Stretch, word: int, processes: Mapping[int, Process]) -> HeldLock:
         value = stretch[word]
         cpu, epoch = (value & c.LOCK_HOLDER_MASK) - 1, value >> c.LIFE_EPOCH_SHIFT
-        known = cpu < self._layout.geometry.cpus
+        known = cpu < self._layout.geometry.claims
         current = known and stretch[self._layout.cpu(cpu) + c.C_EPOCH] == epoch
         return HeldLock(
             word=word,

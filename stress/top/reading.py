@@ -137,7 +137,7 @@ class Observer:
             cpus=cpus,
             caches=cache_uses(stretch, memory_map.slabs, memory_map.in_sheaves),
             locks=self._locks.held(stretch, processes),
-            waiters=tuple(cpu for cpu in range(len(cpus)) if stretch.bit(c.H_WAITERS, cpu)),
+            waiters=_waiters(stretch),
             map=memory_map,
             reported=stretch[c.H_REPORT_COUNT],
             violations=self._told(stretch[c.H_REPORT_COUNT]),
@@ -156,7 +156,7 @@ class Observer:
         if before is None:
             return picture
         pairs = zip(picture.cpus, before.cpus, strict=True)
-        idle = {new.slot.cpu: new.events == old.events for new, old in pairs}
+        idle = {new.slot.claim: new.events == old.events for new, old in pairs}
         seconds = picture.clock_s - before.clock_s
         return replace(picture, locks=with_times(picture.locks, before.locks, seconds, idle))
 
@@ -175,8 +175,8 @@ class Observer:
         cpus = tuple(
             replace(
                 cpu,
-                last=history.last(cpu.slot.cpu),
-                holds=holds.get(cpu.slot.cpu, ()),
+                last=history.last(cpu.slot.claim),
+                holds=holds.get(cpu.slot.claim, ()),
                 waits_for=_waits_for(cpu, picture.waiters, names),
             )
             for cpu in picture.cpus
@@ -198,7 +198,7 @@ def _processes(stretch: Stretch, ours: bool) -> dict[int, Process]:
     found = {}
     for cpu in range(stretch.layout.geometry.cpus):
         at = stretch.layout.cpu(cpu)
-        if stretch[at + c.C_PID]:
+        if stretch[at + c.C_EPOCH] & 1:
             found[cpu] = process_of(stretch[at + c.C_PID], stretch[at + c.C_START], ours)
     return found
 
@@ -208,6 +208,13 @@ def _held_by(locks: tuple[HeldLock, ...], cpu: int) -> list[str]:
 
 
 def _waits_for(cpu: CpuUse, waiters: tuple[int, ...], names: Mapping[int, str]) -> str:
-    if cpu.slot.cpu in waiters:
+    if cpu.slot.claim in waiters:
         return "memory"
     return names.get(cpu.process.pid, "") if cpu.process else ""
+
+
+def _waiters(stretch: Stretch) -> tuple[int, ...]:
+    """Who sits in a seat for memory, by number of the claim."""
+    first = stretch.layout.at["seats"]
+    taken = (stretch[first + seat] & c.LOCK_HOLDER_MASK for seat in range(c.SEATS))
+    return tuple(sorted(holder - 1 for holder in taken if holder))

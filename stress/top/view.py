@@ -72,7 +72,7 @@ class View:
 
     def rate_of(self, cpu: CpuUse) -> float | None:
         """Blocks and objects that a slot allocates and frees in a second."""
-        return None if self.rates is None else self.rates.cpus[cpu.slot.cpu]
+        return None if self.rates is None else self.rates.cpus[cpu.slot.claim]
 
 
 def is_bad(lock: HeldLock) -> bool:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.kernels.pcp import pcp_at
-from shmalloc.kernels.zone import zone_at
+from shmalloc.kernels.zone import pcp_at, zone_at
 from shmalloc.units import Memory, WordIndex
 from shmalloc.words import fixed, load_relaxed
 

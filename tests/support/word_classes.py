@@ -67,7 +67,7 @@ RULES = {
     ),
     "intent": _rule("cpu slots", "intent", "now", "none at a quiet moment"),
     "faults": _rule("cpu slots", "kinds of allocation that fail", "now", "a kind that exists"),
-    "claim": _rule("cpu slots", "owner, epoch, users, death", "later", "only liveness asks"),
+    "claim": _rule("cpu slots", "owner, epoch, death", "later", "only liveness asks"),
     "counters": _rule("cpu slots", "beat, events, settings of faults", "later", "for people"),
     "void-intent": _rule("cpu slots", "chain of an intent", "never", "void without an intent"),
     "cpu-rest": _rule("cpu slots", "the rest", "never", "no name"),
@@ -197,7 +197,7 @@ class Words:
     def _sizes(self) -> dict[str, int]:
         g, at = self.g, self.layout.at
         sizes = {
-            "cpus": g.cpus * c.C_STRIDE,
+            "cpus": g.claims * c.C_STRIDE,
             "geometry": 1 + -(-self.words[at["geometry"]] // 8),
             "zones": len(g.zones) * c.Z_STRIDE,
             "zonelists": g.nodes * (c.MAX_ZONES + 1),
@@ -209,7 +209,8 @@ class Words:
             "owners": g.pages if g.owner_map else 0,
             "structures": g.structures * c.ST_STRIDE,
             "arrays": g.pages * c.AR_STRIDE,
-            "references": g.cpus,
+            "references": g.claims,
+            "seats": c.SEATS,
             "frames": g.pages * g.page_words,
         }
         return sizes
@@ -230,6 +231,8 @@ class Words:
             return "fixed", exact
         if word in (c.H_CACHES_LOCK, c.H_RECOVERY, c.H_WAITERS):
             return "locks", exact
+        if word == c.H_CLAIMS_USED:
+            return "fixed", _one_of(range(self.g.cpus, self.g.claims + 1))
         if word == c.H_REPORT_COUNT:
             return "report-count", exact
         if cs.H_KMALLOC <= word < cs.H_KMALLOC + cs.KMALLOC_CLASSES:
@@ -238,12 +241,17 @@ class Words:
             return "switches", exact
         return ("arrays" if word == c.H_ARRAYS else "header-rest"), exact
 
+    def _seats(self, offset: int) -> tuple[str, Meaning]:
+        return "locks", exact
+
     def _geometry(self, offset: int) -> tuple[str, Meaning]:
         return "text", exact
 
     def _cpus(self, offset: int) -> tuple[str, Meaning]:
-        field = offset % c.C_STRIDE
-        if field in (c.C_NODE, c.C_HOME_ZONE, c.C_HOME_PCP):
+        number, field = divmod(offset, c.C_STRIDE)
+        if number >= self.g.cpus:
+            return "cpu-rest", exact
+        if field in (c.C_NODE, c.C_CPU, c.C_HOME_ZONE, c.C_HOME_PCP):
             return "cpu-fixed", exact
         if field == c.C_STATE:
             return "cpu-state", _one_of(frozenset((c.CPU_EMPTY, c.CPU_ONLINE)))
@@ -253,7 +261,7 @@ class Words:
             return "intent", exact
         if c.C_INTENT < field <= c.C_INTENT_SIZE:
             return "void-intent", exact
-        if field in (c.C_EPOCH, c.C_PID, c.C_START, c.C_USERS, c.C_DEAD):
+        if field in (c.C_EPOCH, c.C_PID, c.C_START, c.C_DEAD):
             return "claim", exact
         counted = c.C_EVENTS <= field < c.C_EVENTS + c.EV_COUNT
         if counted or field <= c.C_FAULT_COUNT:

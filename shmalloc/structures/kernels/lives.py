@@ -5,8 +5,8 @@ dead, and for ever after that: the recovery ends with another epoch. A kernel fi
 reads and may take over from the dead at once; it need not wait for the recovery. Kernels do not
 find out that a process died: waiters do, and mark it (recovery.py).
 
-A process that closes its arena lives on by these words until another claims its slot. So it first
-gives back what it has (structures/operations.py).
+A process that closes its arena ends its life as well, so it first gives back what it has
+(structures/operations.py).
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@ Run: python examples/data_loader.py
 
 import multiprocessing
 
-import numpy as np
-
 from shmalloc import Arena, Pool, Queue
 
 BATCHES = 6
@@ -23,7 +21,7 @@ def load(pool: Pool, ready: Queue, number: int) -> None:
 def main() -> None:
     context = multiprocessing.get_context("spawn")
     with Arena.create(size="16MiB") as arena:
-        pool = arena.pool(3, (64, 64), np.float32)
+        pool = arena.pool(3, (64, 64), "float32")
         ready = arena.queue(3)
         loaders = [context.Process(target=load, args=(pool, ready, n)) for n in range(2)]
         for loader in loaders:

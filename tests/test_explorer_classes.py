@@ -42,10 +42,10 @@ from support.reference import Instruction, Straight
 from support.trace_classes import trace_key
 
 EXHAUSTED = "passed-exhausted"
-PARTS = range(5)
+PARTS = range(3)
 PROGRAMS = 15  # of a part
 CLASSES = 500
-WIDE = 12  # programs of a part
+WIDE = 8  # programs of a part
 MOST_WIDE = 1000  # classes of one of them
 MOST = 20_000
 

@@ -28,7 +28,7 @@ COMBINATIONS = [
     for strategy, memory, races in product(STRATEGIES, MEMORY_MODELS, (False, True))
     if (strategy, memory) != ("dpor", "pso")
 ]
-PARTS = 10
+PARTS = 5
 PROGRAMS = 4 * len(COMBINATIONS)  # of a part: each combination meets each variety of program
 SCHEDULES = 4
 

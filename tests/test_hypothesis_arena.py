@@ -26,7 +26,7 @@ from stress.hypothesis.arena_machine import SMALL
 from stress.hypothesis.child import Child, ChildError, end_nursery, nursery
 
 FEW = settings(
-    max_examples=12, stateful_step_count=30, database=None, deadline=None,
+    max_examples=6, stateful_step_count=30, database=None, deadline=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 

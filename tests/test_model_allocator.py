@@ -44,7 +44,7 @@ from stress.oracles.versions import check_version
 from support.model_kernels import churn
 from support.schedules import RandomSchedules
 
-SCHEDULES = 3000
+SCHEDULES = 1000
 CPUS = 3
 PATIENCE = 1_000_000  # rounds of waiting: a lost wake-up is a deadlock, not a timeout
 HANDED = 70  # word of CPU 0's scratch area through which objects are handed over

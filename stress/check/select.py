@@ -12,7 +12,7 @@ a large one shows what a small one has no room for.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -56,29 +56,41 @@ def candidates(parts: Sequence[str], crash: bool) -> dict[str, Thing]:
     A part is a program, a glob, the beginning of programs' names before a dash, a module of
     kernels, MODULE:NAME, or a file of kernels or programs. Raises ``MisuseError`` for none of them.
     """
-    known: dict[str, Thing] = {name: prepared(name, build) for name, build in PROGRAMS.items()}
+    builders = _builders(crash)
+    if not parts:
+        return _built(builders)
+    found: dict[str, Thing] = {}
+    for part in parts:
+        found |= _meant(part, builders)
+    return found
+
+
+def _builders(crash: bool) -> dict[str, Callable[[], Thing]]:
+    """What builds each of the allocator's programs, and of its crash cases if they are asked for."""
+    builders: dict[str, Callable[[], Thing]] = dict(PROGRAMS)
     if crash:
         from stress.crash.allocator import allocator_case, case_names
 
         for name in case_names():
-            known[f"crash:{name}"] = prepared(name, functools.partial(allocator_case, name))
-    if not parts:
-        return known
-    found: dict[str, Thing] = {}
-    for part in parts:
-        found |= _meant(part, known)
-    return found
+            builders[f"crash:{name}"] = functools.partial(allocator_case, name)
+    return builders
 
 
-def _meant(part: str, known: Mapping[str, Thing]) -> dict[str, Thing]:
-    plain = {name: name.removeprefix("crash:") for name in known}
-    alike = {n: known[n] for n, p in plain.items() if p == part or p.startswith(f"{part}-")}
+def _built(builders: Mapping[str, Callable[[], Thing]]) -> dict[str, Thing]:
+    return {name: prepared(name, build) for name, build in builders.items()}
+
+
+def _meant(part: str, builders: Mapping[str, Callable[[], Thing]]) -> dict[str, Thing]:
+    """What one part names. Only that is built: to build all takes seconds."""
+    plain = {name: name.removeprefix("crash:") for name in builders}
+    alike = {n: builders[n] for n, p in plain.items() if p == part or p.startswith(f"{part}-")}
     if not alike and GLOB_SIGNS & set(part) and ":" not in part:
-        alike = {n: known[n] for n, p in plain.items() if fnmatchcase(p, part)}
+        alike = {n: builders[n] for n, p in plain.items() if fnmatchcase(p, part)}
     if alike:
-        return alike
+        return _built(alike)
     module = _module_named(part)
     if module is not None:
+        known = _built(builders)
         return {n: t for n, t in known.items() if module in _modules(t) or _is_built_in(n, module)}
     if ":" in part or part.endswith(".py"):
         programs = load(PROGRAM, [part if ":" in part else f"{part}:*"], here())

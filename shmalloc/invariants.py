@@ -197,12 +197,12 @@ _REFUSED = (
 _WITNESSED = (
     Invariant(
         c.X_DOUBLE_ALLOC, "X_DOUBLE_ALLOC", "a page or an object has one owner at a time",
-        ("owner map", "checks of the explorer's programs"), ("array-stack-without-version",),
+        ("owner map", "checks of the explorer's programs"), example="a block handed out twice",
     ),
     Invariant(
         c.X_LOST_OWNER, "X_LOST_OWNER",
         "what is freed is still its owner's, and free memory has no owner",
-        ("owner map", "audit"), example="a page freed by another process in between",
+        ("owner map", "audit"), ("array-named-late",),
     ),
     Invariant(
         c.X_WALKER, "X_WALKER",
@@ -211,7 +211,7 @@ _WITNESSED = (
     ),
     Invariant(
         c.X_PAYLOAD, "X_PAYLOAD", "what an owner wrote into its memory is there until it frees it",
-        ("workloads",), ("lock-looks-then-stores", "array-published-early"),
+        ("workloads",), ("lock-looks-then-stores", "array-dropped-in-two-steps"),
     ),
     Invariant(
         c.X_VERSION, "X_VERSION",

@@ -147,7 +147,7 @@ def test_a_crash_in_a_kernel_names_the_kernel():
 def test_a_kernel_that_leaves_the_segment_is_named_with_its_line():
     with RunningRun(*ENDLESS) as run:
         with run.attach() as segment:
-            segment.ram[c.H_ZONES] = 1 << 40
+            segment.ram[segment.layout.cpu(0) + c.C_HOME_PCP] = 1 << 40
         code, output = run.end()
     report = next(line for line in output.splitlines() if line.startswith("!!!"))
     assert code == 1 and "M_OUT_OF_RANGE" in report and "is outside the segment of" in report

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,12 +200,19 @@ def test_a_python_without_the_gil_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     assert "PYTHON_GIL=1" in str(native_problem())
 
 
+TESTS = str(Path(__file__).parent)
 STORM = [sys.executable, "-W", "ignore", "-m", "support.thread_storm", "--rounds", "30"]
 
 
 def test_eight_threads_use_one_arena_in_every_way_at_once() -> None:
     """A short one of ``tox -e threads``, which forks among threads."""
-    done = subprocess.run(STORM, capture_output=True, text=True, timeout=2 * WATCHDOG_S)
+    done = subprocess.run(
+        STORM,
+        capture_output=True,
+        text=True,
+        timeout=2 * WATCHDOG_S,
+        env={**os.environ, "PYTHONPATH": TESTS},
+    )
     assert done.stdout.endswith("wrong: []\n"), done.stdout + done.stderr
 
 
@@ -233,6 +241,6 @@ def test_the_first_use_by_eight_threads_at_once_compiles_and_ends(tmp_path: obje
         capture_output=True,
         text=True,
         timeout=WATCHDOG_S,
-        env={**os.environ, "SHMALLOC_CACHE_DIR": f"{tmp_path}"},
+        env={**os.environ, "PYTHONPATH": TESTS, "SHMALLOC_CACHE_DIR": f"{tmp_path}"},
     )
     assert (done.stdout, done.stderr) == ("[50, 50, 50, 50, 50, 50, 50, 50] 400\n", "")

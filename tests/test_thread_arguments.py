@@ -111,7 +111,7 @@ def test_a_copy_of_a_program_keeps_its_arguments():
 @pytest.mark.parametrize(
     ("threads", "said"),
     [
-        ([(add, 0)], r"threads: add; use a function \(mem, cpu, 0\)"),
+        ([(add, 0)], r"add takes \(mem, cpu, word, amount\); it is called with \(mem, cpu, 0\)"),
         ([(add, 0, 1.5)], "threads: 1.5; use a whole number"),
         ([(add, 0, 1 << 63)], "threads: 9223372036854775808; use -"),
         ([(six, 1, 2, 3, 4, 5, 6, 7)], "7 arguments; use at most 6"),

@@ -66,7 +66,7 @@ def candidates(parts: Sequence[str], crash: bool) -> dict[str, Thing]:
 
 
 def _builders(crash: bool) -> dict[str, Callable[[], Thing]]:
-    """What builds each of the allocator's programs, and of its crash cases if they are asked for."""
+    """What builds each of the allocator's programs and, if asked for, of its crash cases."""
     builders: dict[str, Callable[[], Thing]] = dict(PROGRAMS)
     if crash:
         from stress.crash.allocator import allocator_case, case_names

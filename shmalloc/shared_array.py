@@ -39,11 +39,9 @@ class SharedArray(np.ndarray[Any, Any]):
             return array[()]
         return array.view(np.ndarray)
 
-    def __reduce__(self) -> Any:
-        return np.asarray(self).__reduce__()
-
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return np.asarray(self).__reduce_ex__(protocol)
+        """A copy of the data with our methods; protocol 5 may keep the data out of band."""
+        return private_copy, (np.asarray(self),)
 
     def __copy__(self) -> Any:
         return np.array(self, copy=True, subok=False)
@@ -93,6 +91,14 @@ class SharedArray(np.ndarray[Any, Any]):
         if ref is None:
             raise MisuseError("array: it is a private copy; put it into an arena: arena.array(it)")
         return ref
+
+
+def private_copy(array: NDArray[Any]) -> SharedArray:
+    """What a pickle opens to: the data in private memory, with the methods of shared arrays.
+
+    A program that closes what it is given, or uses it in ``with``, need not know which it got.
+    """
+    return array.view(SharedArray)
 
 
 def holder_of(array: Any) -> Ref | None:

@@ -68,7 +68,7 @@ def compare(drawn: Drawn, memory: str) -> Compared | None:
         dfs = explored(drawn, "dfs", memory, MOST + 1)
         expected |= {
             "classes of dpor": (dpor.classes, traces.classes),
-            "dpor exhausted": (dpor.exhausted or may_give_up(drawn), True),
+            "dpor exhausted": (dpor.exhausted or may_give_up(drawn) or refuses(dpor), True),
             "schedules of dfs": (dfs.schedules, schedules),
             "outcomes of dfs": (set(dfs.outcomes), traces.outcomes),
         }
@@ -83,6 +83,11 @@ def compare(drawn: Drawn, memory: str) -> Compared | None:
 def may_give_up(drawn: Drawn) -> bool:
     """Whether a CPU may stand still that would go on after some more spins: dpor says so."""
     return patience(drawn.program) > drawn.free_spins
+
+
+def refuses(dpor: Found) -> bool:
+    """Whether dpor says that it gives no proof because of spins: careful, and not wrong."""
+    return any("free_spins" in note for note in dpor.notes)
 
 
 def sampled(

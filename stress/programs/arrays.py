@@ -120,15 +120,6 @@ def send_noted(mem: Memory, cpu: Cpu) -> int:
 
 
 @kernel
-def load_and_drop(mem: Memory, cpu: Cpu) -> int:
-    slot = load_ticket(mem, cpu)
-    if slot < 0:
-        report(mem, cpu, c.X_PAYLOAD, known_array(mem), 0, slot)
-        return slot
-    return drop_noted(mem, cpu)
-
-
-@kernel
 def reap_of_zero(mem: Memory, cpu: Cpu) -> int:
     """CPU 0 has ended, and its tickets have waited long enough."""
     return reap_tickets(mem, cpu, 0, 1, 0)

@@ -68,9 +68,9 @@ def repair(mem: Memory, cpu: Cpu) -> None:
 
 
 @kernel
-def hold(mem: Memory, cpu: Cpu) -> int:
-    """Take, repair if told to, change, release; what the lock told."""
-    told = robust_lock(mem, cpu, BODY, 0, PATIENCE)
+def hold(mem: Memory, cpu: Cpu, sleeps: int) -> int:
+    """Take, with so many sleeps at most, repair if told to, change, release; what the lock told."""
+    told = robust_lock(mem, cpu, BODY, 0, sleeps)
     if told < 0:
         return told
     if told == OWNER_DIED:
@@ -82,7 +82,7 @@ def hold(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def hold_once(mem: Memory, cpu: Cpu) -> int:
-    return done(mem, cpu, hold(mem, cpu))
+    return done(mem, cpu, hold(mem, cpu, PATIENCE))
 
 
 @kernel
@@ -99,7 +99,7 @@ def hold_and_ask_again(mem: Memory, cpu: Cpu) -> int:
 
 @kernel
 def hold_twice(mem: Memory, cpu: Cpu) -> int:
-    return done(mem, cpu, hold(mem, cpu) + hold(mem, cpu))
+    return done(mem, cpu, hold(mem, cpu, PATIENCE) + hold(mem, cpu, PATIENCE))
 
 
 @kernel
@@ -139,13 +139,7 @@ def close_under_lock(mem: Memory, cpu: Cpu) -> int:
 @kernel
 def try_once(mem: Memory, cpu: Cpu) -> int:
     """Takes the lock only if that needs no sleep."""
-    told = robust_lock(mem, cpu, BODY, 0, 0)
-    if told >= 0:
-        if told == OWNER_DIED:
-            repair(mem, cpu)
-        change(mem, cpu)
-        robust_unlock(mem, cpu, BODY, 0)
-    return done(mem, cpu, told)
+    return done(mem, cpu, hold(mem, cpu, 0))
 
 
 @kernel

@@ -53,3 +53,15 @@ def test_two_values_do_not_pass_for_a_third_that_a_spin_reads(memory):
         (Instruction("fetch_add", 0, 1), Instruction("cas2", 0, 1)),
     ))  # fmt: skip
     assert differences(program, memory, free_spins=1) == []
+
+
+def test_steps_behind_the_resumed_side_of_a_race_are_taken_once():
+    """The load of the spin may be resumed by the fetch_add, which comes behind it: that one is in
+    the sequence to insert already, when the sequence asks what else lies behind."""
+    program = Straight("resumed", (0, 1), (
+        (Instruction("store", 1, 2), Instruction("cas", 0, 1, 1)),
+        (Instruction("cas", 0, 1, 0), Instruction("spin_until", 1, 2)),
+        (Instruction("load", 0),),
+        (Instruction("fetch_add", 0, 1), Instruction("cas", 0, 0, 1)),
+    ))  # fmt: skip
+    assert differences(program, "sc", free_spins=0) == []

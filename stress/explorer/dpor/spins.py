@@ -32,7 +32,7 @@ from stress.explorer.dpor.records import (
     breaks,
     depth_at,
 )
-from stress.explorer.dpor.tree import LATEST_RELIED, RELIED, SCRATCH, add_to_sequence
+from stress.explorer.dpor.tree import LATEST_RELIED, NEXT, RELIED, SCRATCH, add_to_sequence
 from stress.machine import block as cb
 
 ANYTHING = (1 << 62) - 1  # as a mask of what was touched
@@ -59,7 +59,11 @@ def hidden_need(ctl: Control, earlier: int) -> int:
 
 @scheduler
 def collect(ctl: Control, earlier: int, later: int) -> int:
-    """Add all that can happen without the earlier side, then the later one; 0 if it cannot."""
+    """Add all that can happen without the earlier side, then the later one; 0 if it cannot.
+
+    That has the steps behind the later side, too: nothing is left by which the sequence could grow.
+    """
+    ctl[NEXT] = ctl[EVENTS]
     for index in range(earlier, ctl[EVENTS]):
         ctl[depth_at(ctl, index) + TAKEN] = 0
     found = 1

@@ -8,12 +8,17 @@ separated by commas.
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 from shmalloc.parent import end_with_parent
+
+if TYPE_CHECKING:
+    from stress.soak.messages import Message
 
 
 def main(pipe: str, parent: str, ignored: str, command: str) -> None:
@@ -27,8 +32,14 @@ def main(pipe: str, parent: str, ignored: str, command: str) -> None:
 
     names = Ignored(name for name in ignored.split(",") if name)
     told = Connection(int(pipe), readable=False)
-    outcome = perform(command, names, told.send)
-    told.send(replace(outcome, kernels=kernels_digest()))
+
+    def tell(message: Message) -> None:
+        # Not Connection.send: a Ctrl-C inside it leaves a view of its BytesIO in a traceback, and
+        # the collection at the end of CPython 3.12.1 crashes on that.
+        told.send_bytes(pickle.dumps(message))
+
+    outcome = perform(command, names, tell)
+    tell(replace(outcome, kernels=kernels_digest()))
     told.close()
 
 

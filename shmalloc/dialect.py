@@ -13,7 +13,7 @@ docs/decisions/0016-a-compiler-of-our-own.md what it means.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FunctionType, ModuleType
 from typing import Any, TypeGuard, TypeVar
 
@@ -99,6 +99,11 @@ def named(function: Kernel) -> list[object]:
     modules = [value for value in values if isinstance(value, ModuleType)]
     members = [getattr(home, name) for home in modules for name in names if hasattr(home, name)]
     return values + members
+
+
+def caller_index(names: Sequence[str]) -> int | None:
+    """Which of a kernel's parameters says who calls it: the first ``claim`` or ``cpu``; or None."""
+    return next((i for i, name in enumerate(names) if name in ("claim", "cpu")), None)
 
 
 def callees(function: Kernel) -> list[Kernel]:

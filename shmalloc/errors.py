@@ -54,8 +54,8 @@ class KernelFault(ShmallocError):
     """A kernel did something undefined, and its call ended there; earlier writes stay.
 
     ``kind``: "outside", "odd pair", "division", "shift", "step", "choice" or "expectation".
-    ``kernel``, ``file`` and ``line`` say where, ``cpu`` on which CPU slot (None if the kernel has
-    none), ``index`` at which word; of an expectation it is the code.
+    ``kernel``, ``file`` and ``line`` say where, ``cpu`` who called it (its argument ``claim`` or
+    ``cpu``; None if it has neither), ``index`` at which word; of an expectation it is the code.
     """
 
     def __init__(

@@ -129,6 +129,8 @@ if TYPE_CHECKING:
 
     class _CacheIdTag: ...
 
+    class _ClaimTag: ...
+
     class _CpuTag: ...
 
     class _LabelTag: ...
@@ -199,8 +201,14 @@ if TYPE_CHECKING:
         @property
         def imag(self) -> int | _CacheIdTag: ...
 
+    class Claim(_Number, Protocol):
+        """The number of a claim: who acts, or whose locks and pages are meant (slots.py)."""
+
+        @property
+        def imag(self) -> int | _ClaimTag: ...
+
     class Cpu(_Number, Protocol):
-        """A CPU slot."""
+        """The number of a CPU: whose page lists, sheaves and history are used."""
 
         @property
         def imag(self) -> int | _CpuTag: ...
@@ -212,7 +220,7 @@ if TYPE_CHECKING:
         def imag(self) -> int | _OwnerTag: ...
 
     class Label(_Number, Protocol):
-        """Which slot holds a page, and in which of its lives (slots.py)."""
+        """Which claim holds a page, and in which of its lives (slots.py); or a CPU's lists."""
 
         @property
         def imag(self) -> int | _LabelTag: ...
@@ -276,13 +284,13 @@ if TYPE_CHECKING:
         def imag(self) -> int | _ZoneWordsTag: ...
 
     class PcpWords(WordIndex, Protocol):
-        """The first word of the page lists of a CPU slot and a zone, P_*."""
+        """The first word of the page lists of a CPU and a zone, P_*."""
 
         @property
         def imag(self) -> int | _PcpWordsTag: ...
 
     class CpuWords(WordIndex, Protocol):
-        """The first word of a CPU slot, C_*."""
+        """The first word of the record of a claim or of a CPU, C_*."""
 
         @property
         def imag(self) -> int | _CpuWordsTag: ...
@@ -300,7 +308,7 @@ if TYPE_CHECKING:
         def imag(self) -> int | _NodePartTag: ...
 
     class CpuPart(WordIndex, Protocol):
-        """The first word of a cache's part for a CPU slot, KC_*."""
+        """The first word of a cache's part for a CPU, KC_*."""
 
         @property
         def imag(self) -> int | _CpuPartTag: ...
@@ -318,6 +326,6 @@ if TYPE_CHECKING:
         def imag(self) -> int | _ObjectAddressTag: ...
 
 else:
-    Int = Order = Migratetype = PageType = ZoneId = NodeId = CacheId = Cpu = Owner = int
-    Label = Chain = Entry = Word0 = Word1 = Pfn = WordIndex = ObjectAddress = int
+    Int = Order = Migratetype = PageType = ZoneId = NodeId = CacheId = Claim = Cpu = int
+    Owner = Label = Chain = Entry = Word0 = Word1 = Pfn = WordIndex = ObjectAddress = int
     ZoneWords = PcpWords = CpuWords = CacheWords = NodePart = CpuPart = SheafWords = int

@@ -215,10 +215,12 @@ def test_a_kernel_gives_as_many_results_as_you_like(tmp_path: Path, count: int) 
     assert result(function, 3) == tuple(range(3, 3 + count))
 
 
-def test_the_cpu_of_a_fault_is_found_behind_many_arguments(tmp_path: Path) -> None:
-    names = ", ".join(["mem", *(f"a{k}" for k in range(40)), "cpu"])
+@pytest.mark.parametrize("caller", ["cpu", "claim"])
+def test_the_caller_of_a_fault_is_found_behind_many_arguments(tmp_path: Path, caller: str) -> None:
+    names = ", ".join(["mem", *(f"a{k}" for k in range(40)), caller])
     function = body(tmp_path, "return mem[100]", names)
-    assert agreed(function, *range(41))[0] == "fault"
+    outcome = agreed(function, *range(41))
+    assert outcome[0] == "fault" and 40 in outcome, outcome
 
 
 # --- names ---------------------------------------------------------------------------------------

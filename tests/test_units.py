@@ -41,27 +41,31 @@ from __future__ import annotations
 from shmalloc.kernels.buddy import free_block, link_free
 from shmalloc.kernels.lock import lock
 from shmalloc.kernels.objects import cache_at, object_at
-from shmalloc.kernels.zone import zone_at
-from shmalloc.units import CacheId, Cpu, Memory, Migratetype, Order, Pfn, ZoneId, ZoneWords
+from shmalloc.kernels.reporting import cpu_of
+from shmalloc.kernels.zone import pcp_at, zone_at
+from shmalloc.units import CacheId, Claim, Cpu, Memory, Migratetype, Order, Pfn, ZoneId, ZoneWords
 
 def swapped(
-    mem: Memory, zone: ZoneWords, zone_id: ZoneId, cpu: Cpu, pfn: Pfn, order: Order,
+    mem: Memory, zone: ZoneWords, zone_id: ZoneId, claim: Claim, cpu: Cpu, pfn: Pfn, order: Order,
     mt: Migratetype, cache_id: CacheId,
 ) -> None:
 """
 RIGHT = (
-    "free_block(mem, zone, cpu, pfn, order)",
-    "free_block(mem, zone_at(mem, zone_id), cpu, pfn + (1 << order), 0)",
-    "lock(mem, zone + 4, cpu)",
+    "free_block(mem, zone, claim, pfn, order)",
+    "free_block(mem, zone_at(mem, zone_id), claim, pfn + (1 << order), 0)",
+    "lock(mem, zone + 4, claim)",
+    "pcp_at(mem, cpu_of(mem, claim), zone_id)",
     "object_at(mem, cache_at(mem, cache_id), pfn, 3)",
-    "link_free(mem, zone, cpu, pfn ^ (1 << order), order - 1, mt)",
+    "link_free(mem, zone, claim, pfn ^ (1 << order), order - 1, mt)",
 )
 WRONG = (
-    "free_block(mem, zone_id, cpu, pfn, order)",
-    "free_block(mem, zone, cpu, order, pfn)",
-    "lock(mem, cpu, zone)",
+    "free_block(mem, zone_id, claim, pfn, order)",
+    "free_block(mem, zone, claim, order, pfn)",
+    "lock(mem, claim, zone)",
+    "lock(mem, zone, cpu)",
+    "pcp_at(mem, claim, zone_id)",
     "object_at(mem, cache_id, pfn, 3)",
-    "link_free(mem, zone, cpu, pfn, mt, order)",
+    "link_free(mem, zone, claim, pfn, mt, order)",
 )
 
 

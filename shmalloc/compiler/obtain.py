@@ -40,7 +40,7 @@ from shmalloc.compiler.runtime import (
     WANTED,
     WRONG_COUNT,
 )
-from shmalloc.dialect import Kernel, closure_of, is_kernel
+from shmalloc.dialect import Kernel, caller_index, closure_of, is_kernel
 from shmalloc.errors import (
     ArithmeticFault,
     DialectError,
@@ -326,7 +326,8 @@ def _fault(record: Record, what: int, frame: Any, words: int) -> Exception:
     kernel, line = image.place_of(frame[SITE])
     file = _file_of(function, kernel)
     varnames = function.__code__.co_varnames[1 : function.__code__.co_argcount]
-    cpu = frame[ARGUMENTS + varnames.index("cpu")] if "cpu" in varnames else None
+    caller = caller_index(varnames)
+    cpu = None if caller is None else frame[ARGUMENTS + caller]
     kind = FAULTS[what]
     made: type[KernelFault] = ArithmeticFault
     index = None

@@ -43,7 +43,7 @@ from shmalloc.compiler.rewrite_expressions import (
     wrapped,
 )
 from shmalloc.compiler.types import Form, Type, analyse
-from shmalloc.dialect import Kernel, is_kernel
+from shmalloc.dialect import Kernel, caller_index, is_kernel
 from shmalloc.errors import (
     ArithmeticFault,
     ExpectationFault,
@@ -234,7 +234,7 @@ def entry(kernel: Kernel, takes_memory: bool = True) -> Callable[..., Any]:
     for what does not fit into 64 bits.
     """
     names = kernel.__code__.co_varnames[: kernel.__code__.co_argcount]
-    cpu_at = names.index("cpu") if "cpu" in names else None
+    caller = caller_index(names)
     first = 1 if takes_memory else 0
     low, high = INT_MIN, INT_MAX  # locals of the closure are found faster than globals
 
@@ -250,8 +250,7 @@ def entry(kernel: Kernel, takes_memory: bool = True) -> Callable[..., Any]:
         try:
             return kernel(*arguments)
         except FAULTS as error:
-            cpu = None if cpu_at is None else arguments[cpu_at]
-            fault = placed(error, cpu)
+            fault = placed(error, None if caller is None else arguments[caller])
             if isinstance(fault, KernelFault) and getattr(memory, "on_fault", None) is not None:
                 memory.on_fault()
             raise fault.with_traceback(error.__traceback__) from None

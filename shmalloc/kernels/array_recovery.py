@@ -40,24 +40,24 @@ from shmalloc.kernels.shared_arrays import (
 )
 from shmalloc.kernels.slab_format import give_pages_back
 from shmalloc.kernels.zone import descriptor_at
-from shmalloc.units import Cpu, Memory, Owner, Pfn, WordIndex
+from shmalloc.units import Claim, Memory, Owner, Pfn, WordIndex
 from shmalloc.words import cas2, fixed, load, load2, load_relaxed, store, store_relaxed
 
 
 @unit
-def recover_arrays(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
+def recover_arrays(mem: Memory, claim: Claim, victim: Claim) -> int:
     """End every reference of claim ``victim``, whose process makes none any more; how many."""
     if load(mem, table_word(mem, victim)) == 0:
         return 0
     if load(mem, table_word(mem, victim)) & c.TABLE_GROWS != 0:
-        free_loose_pages(mem, cpu, victim)
+        free_loose_pages(mem, claim, victim)
         store(mem, table_word(mem, victim), root_of(mem, victim))
     root = root_of(mem, victim)
     ended = 0
     for slot in range(slots_of(mem, root)):
         record = record_at(mem, root, slot)
         if load(mem, record) != 0:
-            end_record(mem, cpu, record)
+            end_record(mem, claim, record)
             ended += 1
     if root != 0:
         store(mem, root + c.RT_HELD, 0)
@@ -65,13 +65,13 @@ def recover_arrays(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
 
 
 @unit
-def end_record(mem: Memory, cpu: Cpu, record: WordIndex) -> None:
+def end_record(mem: Memory, claim: Claim, record: WordIndex) -> None:
     """End one reference of a claim that ended. See array_table.py for what the states mean."""
     word, sequence = load2(mem, record)
     state = word & c.RE_STATE_MASK
     pfn: Pfn = word >> c.RE_PFN_SHIFT
     if state == c.RE_MAKING:
-        end_making(mem, cpu, record, sequence)
+        end_making(mem, claim, record, sequence)
     elif state == c.RE_TRANSIT or state == c.RE_SENDING:
         orphan(mem, record, pfn, sequence)
     elif state != c.RE_ORPHAN and state != c.RE_FREE:
@@ -81,28 +81,28 @@ def end_record(mem: Memory, cpu: Cpu, record: WordIndex) -> None:
         named = is_live and tag == tag_of(record, sequence, c.TAG_ADDED)
         dropped = is_live and tag == tag_of(record, sequence, c.TAG_DROPPED)
         if state == c.RE_HELD and not is_live:
-            free_named(mem, cpu, load_relaxed(mem, record + c.RE_NAME))  # it died freeing them
+            free_named(mem, claim, load_relaxed(mem, record + c.RE_NAME))  # it died freeing them
             store(mem, record, 0)
         elif state == c.RE_HELD and not dropped:
-            drop_held(mem, cpu, record, pfn, sequence)
+            drop_held(mem, claim, record, pfn, sequence)
         elif state != c.RE_HELD and named:
             store(mem, record, pfn << c.RE_PFN_SHIFT | c.RE_HELD)
-            drop_held(mem, cpu, record, pfn, sequence)
+            drop_held(mem, claim, record, pfn, sequence)
         elif state == c.RE_ENTERING:
-            end_making(mem, cpu, record, sequence)
+            end_making(mem, claim, record, sequence)
         else:
             store(mem, record, 0)
 
 
 @kernel
-def end_making(mem: Memory, cpu: Cpu, record: WordIndex, sequence: int) -> None:
+def end_making(mem: Memory, claim: Claim, record: WordIndex, sequence: int) -> None:
     """Free the pages of an array that was not published."""
-    free_named(mem, cpu, array_owner(sequence))
+    free_named(mem, claim, array_owner(sequence))
     store(mem, record, 0)
 
 
 @unit
-def free_named(mem: Memory, cpu: Cpu, name: Owner) -> None:
+def free_named(mem: Memory, claim: Claim, name: Owner) -> None:
     """Free all pages of one owner, which no other CPU can reach."""
     pfn = 0
     while pfn < fixed(mem, c.H_PAGES):
@@ -111,18 +111,18 @@ def free_named(mem: Memory, cpu: Cpu, name: Owner) -> None:
             pfn += 1
         else:
             if type_of(w0) == c.T_ALLOCATED and w1 == name:
-                give_pages_back(mem, cpu, pfn, order_of(w0), name)
+                give_pages_back(mem, claim, pfn, order_of(w0), name)
             pfn += 1 << order_of(w0)
 
 
 @unit
-def free_loose_pages(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
+def free_loose_pages(mem: Memory, claim: Claim, victim: Claim) -> None:
     """Free a page of the victim's table that no root names yet."""
     for pfn in range(fixed(mem, c.H_PAGES)):
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         if type_of(w0) == c.T_ALLOCATED and w1 == table_owner(victim):
             if not is_of_table(mem, victim, pfn):
-                give_pages_back(mem, cpu, pfn, 0, table_owner(victim))
+                give_pages_back(mem, claim, pfn, 0, table_owner(victim))
 
 
 @kernel
@@ -151,20 +151,20 @@ def orphan(mem: Memory, record: WordIndex, pfn: Pfn, sequence: int) -> None:
 
 
 @unit
-def copy_references(mem: Memory, cpu: Cpu, child: Cpu) -> int:
+def copy_references(mem: Memory, claim: Claim, child: Claim) -> int:
     """Give claim ``child``, which has no references yet, all that we hold, slot for slot.
 
     Called before a fork, by the process that forks; ours have the same slots and numbers. Returns
     how many, or E_NOMEM: then recover ``child``.
     """
-    ours = root_of(mem, cpu)
+    ours = root_of(mem, claim)
     copied = 0
     for slot in range(slots_of(mem, ours)):
         from_record = record_at(mem, ours, slot)
         word, sequence = load2(mem, from_record)
         if word & c.RE_STATE_MASK == c.RE_HELD:
             while slot >= slots_of(mem, root_of(mem, child)):
-                if grow(mem, cpu, child) < 0:
+                if grow(mem, claim, child) < 0:
                     return c.E_NOMEM
             record = record_at(mem, root_of(mem, child), slot)
             pfn: Pfn = word >> c.RE_PFN_SHIFT
@@ -182,12 +182,12 @@ def copy_references(mem: Memory, cpu: Cpu, child: Cpu) -> int:
 
 
 @unit
-def reap_tickets(mem: Memory, cpu: Cpu, claim: Cpu, now: int, grace: int) -> int:
-    """Drop the orphans of ``claim`` that were noticed ``grace`` ago; how many.
+def reap_tickets(mem: Memory, claim: Claim, holder: Claim, now: int, grace: int) -> int:
+    """Drop the orphans of ``holder`` that were noticed ``grace`` ago; how many.
 
     An orphan that is seen for the first time is dated ``now``, in the same unit.
     """
-    root = root_of(mem, claim)
+    root = root_of(mem, holder)
     reaped = 0
     for slot in range(slots_of(mem, root)):
         record = record_at(mem, root, slot)
@@ -198,37 +198,37 @@ def reap_tickets(mem: Memory, cpu: Cpu, claim: Cpu, now: int, grace: int) -> int
                 store(mem, record + c.RE_NAME, now)
                 since = now
             if now - since >= grace:
-                reaped += reap_ticket(mem, cpu, record, word >> c.RE_PFN_SHIFT, sequence)
+                reaped += reap_ticket(mem, claim, record, word >> c.RE_PFN_SHIFT, sequence)
     return reaped
 
 
 @unit
-def reap_ticket(mem: Memory, cpu: Cpu, record: WordIndex, pfn: Pfn, sequence: int) -> int:
+def reap_ticket(mem: Memory, claim: Claim, record: WordIndex, pfn: Pfn, sequence: int) -> int:
     """Drop one ticket, of a living sender or not; 1, or 0 if it was loaded meanwhile.
 
     By a reference of our own, so that the last reference is one of our records (our recovery would
     finish what we began).
     """
     generation = load_relaxed(mem, record + c.RE_GENERATION)
-    slot, number, _ = open_array(mem, cpu, pfn, generation)
+    slot, number, _ = open_array(mem, claim, pfn, generation)
     if slot < 0:
         return 0
     left = drop_ticket(mem, record, sequence, pfn, generation)
-    drop_array(mem, cpu, slot, number)
+    drop_array(mem, claim, slot, number)
     return int(left >= 0)
 
 
 @unit
-def give_table_back(mem: Memory, cpu: Cpu, claim: Cpu) -> int:
+def give_table_back(mem: Memory, claim: Claim, holder: Claim) -> int:
     """Free the pages of a table of which no record is in use and no ticket is awaited.
 
     E_BUSY: it has one. For the end of a segment's use; a table otherwise stays with its claim.
     """
-    root = root_of(mem, claim)
+    root = root_of(mem, holder)
     for slot in range(slots_of(mem, root)):
         if load(mem, record_at(mem, root, slot)) != 0:
             return c.E_BUSY
-    store(mem, table_word(mem, claim), c.TABLE_GROWS)
-    free_loose_pages(mem, cpu, claim)
-    store(mem, table_word(mem, claim), 0)
+    store(mem, table_word(mem, holder), c.TABLE_GROWS)
+    free_loose_pages(mem, claim, holder)
+    store(mem, table_word(mem, holder), 0)
     return 0

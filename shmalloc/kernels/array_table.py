@@ -31,7 +31,7 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import type_of
 from shmalloc.kernels.slab_format import slab_pages
 from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
-from shmalloc.units import Cpu, Int, Memory, Owner, Pfn, WordIndex
+from shmalloc.units import Claim, Int, Memory, Owner, Pfn, WordIndex
 from shmalloc.words import cas2, fetch_add, fixed, load, load2, load_relaxed, store, store_relaxed
 
 TABLES = c.OWNER_ARRAYS >> c.OWNER_CLAIM_BITS
@@ -99,13 +99,13 @@ def settled(state: int, change: int) -> int:
 
 # --- the table of a claim ------------------------------------------------------------------------
 @kernel
-def table_word(mem: Memory, claim: Cpu) -> WordIndex:
+def table_word(mem: Memory, claim: Claim) -> WordIndex:
     """The word that says where a claim's table begins; 0: it has none. TABLE_GROWS: see ``grow``"""
     return fixed(mem, c.H_AT_REFERENCES) + claim
 
 
 @kernel
-def root_of(mem: Memory, claim: Cpu) -> WordIndex:
+def root_of(mem: Memory, claim: Claim) -> WordIndex:
     """The first page of a claim's table, or 0::
 
     [ next root ][ held ][ pages << 32 | where to look for a free record ][ next sequence number ]
@@ -157,9 +157,9 @@ def count_held(mem: Memory, root: WordIndex, more: int) -> None:
 
 
 @unit
-def take_slot(mem: Memory, cpu: Cpu) -> int:
+def take_slot(mem: Memory, claim: Claim) -> int:
     """A free slot of the claim's table, which grows by a page if none is found soon; or E_NOMEM."""
-    root = root_of(mem, cpu)
+    root = root_of(mem, claim)
     slots = slots_of(mem, root)
     if root != 0:
         at = load_relaxed(mem, root + c.RT_PAGES) & c.RT_CURSOR_MASK
@@ -170,9 +170,9 @@ def take_slot(mem: Memory, cpu: Cpu) -> int:
                 point_at(mem, root, at + 1)
                 return +at
             at += 1
-    if grow(mem, cpu, cpu) < 0:
+    if grow(mem, claim, claim) < 0:
         return c.E_NOMEM
-    point_at(mem, root_of(mem, cpu), slots + 1)
+    point_at(mem, root_of(mem, claim), slots + 1)
     return slots
 
 
@@ -184,33 +184,33 @@ def point_at(mem: Memory, root: WordIndex, slot: int) -> None:
 
 
 @unit
-def grow(mem: Memory, cpu: Cpu, claim: Cpu) -> int:
-    """Add a page of free records to the table of ``claim``: 0 or E_NOMEM.
+def grow(mem: Memory, claim: Claim, holder: Claim) -> int:
+    """Add a page of free records to the table of ``holder``: 0 or E_NOMEM.
 
     TABLE_GROWS is set meanwhile: recovery then looks for a page of this table that no root names.
     """
-    at = table_word(mem, claim)
-    root = root_of(mem, claim)
+    at = table_word(mem, holder)
+    root = root_of(mem, holder)
     store(mem, at, root | c.TABLE_GROWS)
     if root == 0:
-        root = table_page(mem, cpu, claim)
+        root = table_page(mem, claim, holder)
         if root > 0:
             store_relaxed(mem, root + c.RT_SEQUENCE, first_sequence(mem))
             store(mem, at, root | c.TABLE_GROWS)
     result = c.E_NOMEM
     if root > 0:
-        result = add_page(mem, cpu, claim, root)
+        result = add_page(mem, claim, holder, root)
     store(mem, at, load_relaxed(mem, at) & ~c.TABLE_GROWS)
     return result
 
 
 @kernel
-def add_page(mem: Memory, cpu: Cpu, claim: Cpu, root: WordIndex) -> int:
+def add_page(mem: Memory, claim: Claim, holder: Claim, root: WordIndex) -> int:
     """Make a page of records, and a further root if the last one is full."""
     pages = load_relaxed(mem, root + c.RT_PAGES) >> 32
     at = page_word(mem, root, pages)
     if at == 0:
-        further = table_page(mem, cpu, claim)
+        further = table_page(mem, claim, holder)
         if further < 0:
             return c.E_NOMEM
         last = root
@@ -220,7 +220,7 @@ def add_page(mem: Memory, cpu: Cpu, claim: Cpu, root: WordIndex) -> int:
         at = further + c.RT_FIRST
     page = load_relaxed(mem, at)  # not 0: a process died here, the page is empty
     if page == 0:
-        page = table_page(mem, cpu, claim)
+        page = table_page(mem, claim, holder)
         if page < 0:
             return c.E_NOMEM
         store(mem, at, page)
@@ -236,15 +236,15 @@ def first_sequence(mem: Memory) -> int:
 
 
 @kernel
-def table_owner(claim: Cpu) -> Owner:
+def table_owner(claim: Claim) -> Owner:
     """Owner word of the pages of a claim's table."""
     return c.OWNER_ARRAYS | claim
 
 
 @kernel
-def table_page(mem: Memory, cpu: Cpu, claim: Cpu) -> WordIndex:
+def table_page(mem: Memory, claim: Claim, holder: Claim) -> WordIndex:
     """Word index of a new page of zeros that belongs to a claim's table; or negative."""
-    pfn = slab_pages(mem, cpu, 0, table_owner(claim))
+    pfn = slab_pages(mem, claim, 0, table_owner(holder))
     if pfn < 0:
         return c.E_NOMEM
     first = frame_at(mem, pfn)
@@ -266,7 +266,7 @@ def is_record(mem: Memory, at: WordIndex) -> bool:
 
 
 @kernel
-def is_of_table(mem: Memory, claim: Cpu, pfn: Pfn) -> bool:
+def is_of_table(mem: Memory, claim: Claim, pfn: Pfn) -> bool:
     """Whether a claim's table reaches the page: it is a root, or a root names it."""
     root = root_of(mem, claim)
     at = root

@@ -16,14 +16,14 @@ from shmalloc.kernels.audit_header import audit_header
 from shmalloc.kernels.bits import legal_head, order_of, type_of
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import descriptor_at
-from shmalloc.units import Cpu, Memory, Owner, Pfn
+from shmalloc.units import Claim, Memory, Owner, Pfn
 from shmalloc.words import fixed, load2, load_relaxed
 
 
 @unit
-def audit_owners(mem: Memory, cpu: Cpu, complete: int) -> int:
+def audit_owners(mem: Memory, claim: Claim, complete: int) -> int:
     """Check the owner of every allocated page; ``complete`` is 1 if the map has all of them."""
-    bad = audit_header(mem, cpu)
+    bad = audit_header(mem, claim)
     if bad != 0 or fixed(mem, c.H_OWNER_MAP) == 0:
         return bad
     pages = fixed(mem, c.H_PAGES)
@@ -35,7 +35,7 @@ def audit_owners(mem: Memory, cpu: Cpu, complete: int) -> int:
             span = min(1 << order_of(w0), pages - pfn)
             if type_of(w0) == c.T_ALLOCATED:
                 needed = int(complete != 0 and not is_own(w1))
-                bad += audit_block_owner(mem, cpu, pfn, span, w1, needed)
+                bad += audit_block_owner(mem, claim, pfn, span, w1, needed)
         pfn += span
     return bad
 
@@ -55,13 +55,15 @@ def is_own(owner: Owner) -> bool:
 
 
 @kernel
-def audit_block_owner(mem: Memory, cpu: Cpu, pfn: Pfn, span: int, owner: Owner, needed: int) -> int:
+def audit_block_owner(
+    mem: Memory, claim: Claim, pfn: Pfn, span: int, owner: Owner, needed: int
+) -> int:
     """Check the map's words of one block; 1 if one of them has another owner, or ``needed`` and
     none."""
     at = fixed(mem, c.H_AT_OWNERS) + pfn
     for i in range(span):
         entered = load_relaxed(mem, at + i)
         if entered != owner and (entered != 0 or needed != 0):
-            report(mem, cpu, c.X_LOST_OWNER, pfn + i, entered, owner)
+            report(mem, claim, c.X_LOST_OWNER, pfn + i, entered, owner)
             return 1
     return 0

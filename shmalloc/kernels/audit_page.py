@@ -14,7 +14,7 @@
 
 "checked" is what audit.py does with the block as a whole. The version, and the migratetype of a
 page that is not free, may be anything: no kernel believes them. Links are of the link store
-"descriptor". An allocated page's label names a CPU; which life of it only its recovery asks.
+"descriptor". An allocated page's label names a claim; which life of it only its recovery asks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import detail_of, mt_of, order_of, out_of_service, type_of, wants_poison
-from shmalloc.kernels.slots import label_cpu, list_label
+from shmalloc.kernels.slots import label_claim, list_label
 from shmalloc.units import Memory, Word0, Word1
 from shmalloc.words import fixed, load_relaxed
 
@@ -67,8 +67,8 @@ def legal_words(mem: Memory, w0: Word0, w1: Word1) -> bool:
         return (detail_of(w0) == 0 or links_in_descriptor(mem)) and is_link_or_none(mem, w1, 1)
     if kind == c.T_PCP:
         listed = int(fixed(mem, c.H_PCP_FORM) == c.PCP_LIST)
-        holder = label_cpu(detail_of(w0))
-        known = holder < fixed(mem, c.H_CPUS) and detail_of(w0) == list_label(holder)
+        cpu = detail_of(w0) & c.CLAIM_MASK
+        known = cpu < fixed(mem, c.H_CPUS) and detail_of(w0) == list_label(cpu)
         return known and is_link_or_none(mem, w1, listed)
     if kind == c.T_OFFLINE or kind == c.T_POISONED:
         return detail_of(w0) == out_of_service(kind) and w1 == 0
@@ -82,10 +82,12 @@ def legal_used(mem: Memory, w0: Word0) -> bool:
         return False
     if type_of(w0) == c.T_SLAB:
         return detail_of(w0) >> (c.SLAB_LIST_SHIFT + 2) == 0
-    return names_a_slot(mem, detail_of(w0))
+    return names_a_claim(mem, detail_of(w0))
 
 
 @kernel
-def names_a_slot(mem: Memory, holder: int) -> bool:
+def names_a_claim(mem: Memory, holder: int) -> bool:
     """Whether a label is that of a life of a claim that was ever taken."""
-    return 0 <= holder < c.LABEL_ON_LIST and label_cpu(holder) < load_relaxed(mem, c.H_CLAIMS_USED)
+    return 0 <= holder < c.LABEL_ON_LIST and label_claim(holder) < load_relaxed(
+        mem, c.H_CLAIMS_USED
+    )

@@ -15,17 +15,17 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernels.audit_page import names_a_slot
+from shmalloc.kernels.audit_page import names_a_claim
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.descriptor import head_of, page_state
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import block_mt, block_word, isolator_of, zone_at
-from shmalloc.units import Cpu, Memory, Pfn, ZoneId
+from shmalloc.units import Claim, Memory, Pfn, ZoneId
 from shmalloc.words import fixed, load_relaxed
 
 
 @unit
-def audit_pageblocks(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> None:
+def audit_pageblocks(mem: Memory, claim: Claim, zone_id: ZoneId) -> None:
     """Check every pageblock of a zone, and that offline pages are in offline pageblocks."""
     zone = zone_at(mem, zone_id)
     step = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
@@ -35,9 +35,9 @@ def audit_pageblocks(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> None:
         border = (pfn & -step) + step
         if not legal_block(mem, load_relaxed(mem, block_word(mem, pfn))):
             word = block_word(mem, pfn)
-            report(mem, cpu, c.I_FREE_HEAD, pfn, c.AT_WORD | word, load_relaxed(mem, word))
+            report(mem, claim, c.I_FREE_HEAD, pfn, c.AT_WORD | word, load_relaxed(mem, word))
         else:
-            audit_offline(mem, cpu, pfn, min(border, end))
+            audit_offline(mem, claim, pfn, min(border, end))
         pfn = border
 
 
@@ -53,11 +53,11 @@ def legal_block(mem: Memory, word: int) -> bool:
         return False
     if holder == 0:
         return True
-    return names_a_slot(mem, holder - 1)
+    return names_a_claim(mem, holder - 1)
 
 
 @kernel
-def audit_offline(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> None:
+def audit_offline(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> None:
     """Check that [start, end), in one pageblock, is offline as a whole or not at all."""
     offline = block_mt(mem, start) == c.MT_ISOLATE and isolator_of(mem, start) < 0
     pfn = max(head_of(mem, start), 0)  # it may begin inside a larger block
@@ -69,6 +69,6 @@ def audit_offline(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> None:
             span = 1 << order_of(w0)
             wrong = offline and kind != c.T_OFFLINE and kind != c.T_POISONED
             if wrong or (not offline and kind == c.T_OFFLINE):
-                report(mem, cpu, c.I_FREE_HEAD, pfn, c.AT_WORD | block_word(mem, pfn), w0)
+                report(mem, claim, c.I_FREE_HEAD, pfn, c.AT_WORD | block_word(mem, pfn), w0)
                 return
         pfn += span

@@ -18,28 +18,33 @@ from shmalloc.kernels.pcp import counted_pages, pcp_order
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.slots import list_label
 from shmalloc.kernels.zone import block_mt, pcp_at, zone_at
-from shmalloc.units import Cpu, Memory, Pfn, WordIndex, ZoneId
+from shmalloc.units import Claim, Cpu, Memory, Pfn, WordIndex, ZoneId
 from shmalloc.words import fixed
 
 
 @unit
-def audit_pcps(mem: Memory, cpu: Cpu, zone_id: ZoneId, tally: WordIndex) -> None:
+def audit_pcps(mem: Memory, claim: Claim, zone_id: ZoneId, tally: WordIndex) -> None:
     """Check the lists of every CPU against the pages that the walk over the zone has seen."""
     mem[tally + c.A_ON_LISTS] = 0
     mem[tally + c.A_LISTED_PFNS] = 0
     for victim in range(fixed(mem, c.H_CPUS)):
-        audit_pcp(mem, cpu, zone_id, victim, tally)
+        audit_pcp(mem, claim, zone_id, victim, tally)
     where = c.AT_ZONE | zone_id
     seen = mem[tally + c.A_TYPES + c.T_PCP]
-    bad = complain(mem, cpu, c.I_PCP_COUNT, where, mem[tally + c.A_ON_LISTS], seen)
+    bad = complain(mem, claim, c.I_PCP_COUNT, where, mem[tally + c.A_ON_LISTS], seen)
     if bad == 0:
         complain(
-            mem, cpu, c.I_PCP_COUNT, where, mem[tally + c.A_PCP_PFNS], mem[tally + c.A_LISTED_PFNS]
+            mem,
+            claim,
+            c.I_PCP_COUNT,
+            where,
+            mem[tally + c.A_PCP_PFNS],
+            mem[tally + c.A_LISTED_PFNS],
         )
 
 
 @kernel
-def audit_pcp(mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu, tally: WordIndex) -> None:
+def audit_pcp(mem: Memory, claim: Claim, zone_id: ZoneId, victim: Cpu, tally: WordIndex) -> None:
     """Check one structure; its blocks are added to the tally."""
     pcp = pcp_at(mem, victim, zone_id)
     counted = 0
@@ -48,18 +53,18 @@ def audit_pcp(mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu, tally: WordIn
         order = pcp_order(mem, index)
         counted += length * counted_pages(order)
         most = list_capacity(mem, zone_id)
-        if outside(mem, cpu, pcp + c.P_LENGTH + index, 0, most) == 0:
-            audit_pcp_list(mem, cpu, zone_id, victim, index, tally)
+        if outside(mem, claim, pcp + c.P_LENGTH + index, 0, most) == 0:
+            audit_pcp_list(mem, claim, zone_id, victim, index, tally)
     complain(
         mem,
-        cpu,
+        claim,
         c.I_PCP_COUNT,
         c.AT_PCP | victim << 16 | zone_id << 8,
         counted,
         mem[pcp + c.P_COUNT],
     )
-    outside(mem, cpu, pcp + c.P_HIGH, mem[pcp + c.P_HIGH_MIN], mem[pcp + c.P_HIGH_MAX])
-    outside(mem, cpu, pcp + c.P_FACTOR, 0, c.PCP_FACTOR_MAX)
+    outside(mem, claim, pcp + c.P_HIGH, mem[pcp + c.P_HIGH_MIN], mem[pcp + c.P_HIGH_MAX])
+    outside(mem, claim, pcp + c.P_FACTOR, 0, c.PCP_FACTOR_MAX)
 
 
 @kernel
@@ -73,7 +78,7 @@ def list_capacity(mem: Memory, zone_id: ZoneId) -> int:
 
 @kernel
 def audit_pcp_list(
-    mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu, index: int, tally: WordIndex
+    mem: Memory, claim: Claim, zone_id: ZoneId, victim: Cpu, index: int, tally: WordIndex
 ) -> None:
     """Check one list block by block; its length is in range."""
     pcp = pcp_at(mem, victim, zone_id)
@@ -85,38 +90,38 @@ def audit_pcp_list(
         if linked:
             pfn = pfn_of(mem, node)
             if node <= 0 or not in_range(mem, pfn) or node != node_of(mem, pfn):
-                report(mem, cpu, c.I_PCP_COUNT, list_tag, length, i)
+                report(mem, claim, c.I_PCP_COUNT, list_tag, length, i)
                 return
-            node = next_on_list(mem, cpu, node, list_tag)
+            node = next_on_list(mem, claim, node, list_tag)
         else:
             pfn = mem[pcp + c.P_ARRAYS + index * fixed(mem, c.H_PCP_CAPACITY) + i]
             if not in_range(mem, pfn):
-                report(mem, cpu, c.I_PCP_COUNT, list_tag, length, pfn)
+                report(mem, claim, c.I_PCP_COUNT, list_tag, length, pfn)
                 return
-        audit_pcp_block(mem, cpu, zone_id, pfn, list_tag)
+        audit_pcp_block(mem, claim, zone_id, pfn, list_tag)
         mem[tally + c.A_ON_LISTS] = mem[tally + c.A_ON_LISTS] + (1 << pcp_order(mem, index))
         mem[tally + c.A_LISTED_PFNS] = mem[tally + c.A_LISTED_PFNS] + pfn
     if linked:
-        complain(mem, cpu, c.I_PCP_COUNT, list_tag, 0, node)
+        complain(mem, claim, c.I_PCP_COUNT, list_tag, 0, node)
 
 
 @kernel
-def next_on_list(mem: Memory, cpu: Cpu, node: WordIndex, list_tag: int) -> WordIndex:
+def next_on_list(mem: Memory, claim: Claim, node: WordIndex, list_tag: int) -> WordIndex:
     """The node behind ``node`` on a per-CPU list in list form; -1, reported, for a bad link."""
     if fixed(mem, c.H_LINKS) != c.LINKS_DESCRIPTOR and not is_link(mem[node + 1]):
-        report(mem, cpu, c.I_PCP_COUNT, c.AT_WORD | (node + 1), list_tag, 0)
+        report(mem, claim, c.I_PCP_COUNT, c.AT_WORD | (node + 1), list_tag, 0)
         return -1
     return get_link(mem, node + 1)
 
 
 @kernel
-def audit_pcp_block(mem: Memory, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, list_tag: int) -> None:
+def audit_pcp_block(mem: Memory, claim: Claim, zone_id: ZoneId, pfn: Pfn, list_tag: int) -> None:
     """Check one block of a list."""
     w0 = page_state(mem, pfn)
     index = (list_tag & 0xFF) - 1
     victim = (list_tag >> 16) & 0xFFFF
     right = type_of(w0) == c.T_PCP and order_of(w0) == pcp_order(mem, index)
     if not right or zone_of_word(w0) != zone_id or detail_of(w0) != list_label(victim):
-        report(mem, cpu, c.I_PCP_COUNT, pfn, list_tag, w0)
+        report(mem, claim, c.I_PCP_COUNT, pfn, list_tag, w0)
     elif block_mt(mem, pfn) == c.MT_ISOLATE:
-        report(mem, cpu, c.I_PCP_COUNT, pfn, list_tag, c.IS_MT | c.MT_ISOLATE)
+        report(mem, claim, c.I_PCP_COUNT, pfn, list_tag, c.IS_MT | c.MT_ISOLATE)

@@ -17,39 +17,39 @@ from shmalloc.kernels.audit_cache import stands
 from shmalloc.kernels.audit_header import audit_header
 from shmalloc.kernels.audit_report import complain, outside, wrong_word
 from shmalloc.kernels.objects import cache_at, cpu_part, node_part
-from shmalloc.kernels.reporting import cpu_at, report
+from shmalloc.kernels.reporting import claim_at, cpu_at, report
 from shmalloc.kernels.zone import pcp_at, zone_at
-from shmalloc.units import CacheId, Cpu, Memory, WordIndex
+from shmalloc.units import CacheId, Claim, Cpu, Memory, WordIndex
 from shmalloc.words import fixed, load_relaxed
 
 
 @unit
-def audit_quiet(mem: Memory, cpu: Cpu) -> int:
+def audit_quiet(mem: Memory, claim: Claim) -> int:
     """Check everything of the above; the number of violations, each of them reported."""
-    bad = audit_header(mem, cpu)
+    bad = audit_header(mem, claim)
     if bad != 0:  # it leads everywhere else
         return bad
-    bad += free_lock(mem, cpu, c.H_CACHES_LOCK)
-    bad += free_lock(mem, cpu, c.H_RECOVERY)
-    bad += wrong_word(mem, cpu, c.I_PROGRESS, c.H_WAITERS, 0)
+    bad += free_lock(mem, claim, c.H_CACHES_LOCK)
+    bad += free_lock(mem, claim, c.H_RECOVERY)
+    bad += wrong_word(mem, claim, c.I_PROGRESS, c.H_WAITERS, 0)
     for zone_id in range(fixed(mem, c.H_ZONES)):
-        bad += free_lock(mem, cpu, zone_at(mem, zone_id) + c.Z_LOCK)
+        bad += free_lock(mem, claim, zone_at(mem, zone_id) + c.Z_LOCK)
     for victim in range(fixed(mem, c.H_CPUS)):
-        bad += quiet_cpu(mem, cpu, victim)
-    for claim in range(load_relaxed(mem, c.H_CLAIMS_USED)):
-        bad += quiet_claim(mem, cpu, claim)
+        bad += quiet_cpu(mem, claim, victim)
+    for victim in range(load_relaxed(mem, c.H_CLAIMS_USED)):
+        bad += quiet_claim(mem, claim, victim)
     for seat in range(c.SEATS):
-        bad += free_lock(mem, cpu, fixed(mem, c.H_AT_SEATS) + seat)
+        bad += free_lock(mem, claim, fixed(mem, c.H_AT_SEATS) + seat)
     for cache_id in range(fixed(mem, c.H_CACHES)):
         if stands(mem, cache_id):
-            bad += quiet_cache(mem, cpu, cache_id)
-    return bad + audit_classes(mem, cpu)
+            bad += quiet_cache(mem, claim, cache_id)
+    return bad + audit_classes(mem, claim)
 
 
 @kernel
-def free_lock(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
+def free_lock(mem: Memory, claim: Claim, at: WordIndex) -> int:
     """1 and one report if a lock is not free, else 0."""
-    return wrong_word(mem, cpu, c.I_PROGRESS, at, 0)
+    return wrong_word(mem, claim, c.I_PROGRESS, at, 0)
 
 
 @kernel
@@ -58,39 +58,39 @@ def is_unplugged(mem: Memory, victim: Cpu) -> bool:
 
 
 @kernel
-def quiet_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
+def quiet_cpu(mem: Memory, claim: Claim, victim: Cpu) -> int:
     """Check a CPU: its state, and the locks of its page lists."""
     slot = cpu_at(mem, victim)
-    bad = outside(mem, cpu, slot + c.C_STATE, c.CPU_EMPTY, c.CPU_OFFLINE)
+    bad = outside(mem, claim, slot + c.C_STATE, c.CPU_EMPTY, c.CPU_OFFLINE)
     locked = c.LOCK_OFFLINE if is_unplugged(mem, victim) else 0
     for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
-        bad += wrong_word(mem, cpu, c.I_PROGRESS, pcp + c.P_LOCK, locked)
+        bad += wrong_word(mem, claim, c.I_PROGRESS, pcp + c.P_LOCK, locked)
         if locked != 0:
-            bad += wrong_word(mem, cpu, c.I_PCP_COUNT, pcp + c.P_COUNT, 0)
+            bad += wrong_word(mem, claim, c.I_PCP_COUNT, pcp + c.P_COUNT, 0)
     return bad
 
 
 @kernel
-def quiet_claim(mem: Memory, cpu: Cpu, claim: Cpu) -> int:
+def quiet_claim(mem: Memory, claim: Claim, victim: Claim) -> int:
     """Check a claim: its intent, and the faults that it injects."""
-    at = cpu_at(mem, claim)
-    bad = outside(mem, cpu, at + c.C_FAULTS, 0, c.FAULT_PAGE | c.FAULT_OBJECT)
-    return bad + wrong_word(mem, cpu, c.I_PROGRESS, at + c.C_INTENT, cs.INTENT_NONE)
+    at = claim_at(mem, victim)
+    bad = outside(mem, claim, at + c.C_FAULTS, 0, c.FAULT_PAGE | c.FAULT_OBJECT)
+    return bad + wrong_word(mem, claim, c.I_PROGRESS, at + c.C_INTENT, cs.INTENT_NONE)
 
 
 @kernel
-def quiet_cache(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
+def quiet_cache(mem: Memory, claim: Claim, cache_id: CacheId) -> int:
     """Check that no lock of a cache is held. A new cache does not lock an unplugged CPU's part."""
     cache = cache_at(mem, cache_id)
     bad = 0
     for node_id in range(fixed(mem, c.H_NODES)):
-        bad += free_lock(mem, cpu, node_part(cache, node_id) + cs.KN_LOCK)
-        bad += free_lock(mem, cpu, node_part(cache, node_id) + cs.KN_BARN_LOCK)
+        bad += free_lock(mem, claim, node_part(cache, node_id) + cs.KN_LOCK)
+        bad += free_lock(mem, claim, node_part(cache, node_id) + cs.KN_BARN_LOCK)
     for victim in range(fixed(mem, c.H_CPUS)):
         at = cpu_part(mem, cache, victim) + cs.KC_LOCK
         if not is_unplugged(mem, victim) or load_relaxed(mem, at) != c.LOCK_OFFLINE:
-            bad += free_lock(mem, cpu, at)
+            bad += free_lock(mem, claim, at)
     return bad
 
 
@@ -102,25 +102,25 @@ def class_of_cache(mem: Memory, cache_id: CacheId) -> int:
 
 
 @kernel
-def audit_classes(mem: Memory, cpu: Cpu) -> int:
+def audit_classes(mem: Memory, claim: Claim) -> int:
     """Check that each size class names the cache that was made for it, and each such cache is
     named."""
     bad = 0
     for size_class in range(cs.KMALLOC_CLASSES):
         at = cs.H_KMALLOC + size_class
         cache_id = load_relaxed(mem, at) - 1
-        if outside(mem, cpu, at, 0, fixed(mem, c.H_CACHES)) != 0:
+        if outside(mem, claim, at, 0, fixed(mem, c.H_CACHES)) != 0:
             bad += 1
         elif cache_id >= 0:
             made_for = 0
             if stands(mem, cache_id):
                 made_for = class_of_cache(mem, cache_id)
-            bad += complain(mem, cpu, c.I_FIXED, c.AT_WORD | at, size_class + 1, made_for)
+            bad += complain(mem, claim, c.I_FIXED, c.AT_WORD | at, size_class + 1, made_for)
     for cache_id in range(fixed(mem, c.H_CACHES)):
         made_for = class_of_cache(mem, cache_id)
         if stands(mem, cache_id) and 0 < made_for <= cs.KMALLOC_CLASSES:
             at = cs.H_KMALLOC + made_for - 1
             if load_relaxed(mem, at) != cache_id + 1:
-                report(mem, cpu, c.I_FIXED, c.AT_WORD | at, cache_id + 1, load_relaxed(mem, at))
+                report(mem, claim, c.I_FIXED, c.AT_WORD | at, cache_id + 1, load_relaxed(mem, at))
                 bad += 1
     return bad

@@ -9,32 +9,32 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import report
-from shmalloc.units import Cpu, Int, Memory, WordIndex
+from shmalloc.units import Claim, Int, Memory, WordIndex
 from shmalloc.words import load_relaxed
 
 
 @kernel
-def complain(mem: Memory, cpu: Cpu, code: int, where: Int, expected: Int, found: Int) -> int:
+def complain(mem: Memory, claim: Claim, code: int, where: Int, expected: Int, found: Int) -> int:
     """1 and one report if the two numbers differ, else 0."""
     if expected == found:
         return 0
-    report(mem, cpu, code, where, expected, found)
+    report(mem, claim, code, where, expected, found)
     return 1
 
 
 @kernel
-def wrong_word(mem: Memory, cpu: Cpu, code: int, at: WordIndex, expected: Int) -> int:
+def wrong_word(mem: Memory, claim: Claim, code: int, at: WordIndex, expected: Int) -> int:
     """1 and one report if the word at ``at`` does not hold ``expected``, else 0."""
-    return complain(mem, cpu, code, c.AT_WORD | at, expected, load_relaxed(mem, at))
+    return complain(mem, claim, code, c.AT_WORD | at, expected, load_relaxed(mem, at))
 
 
 @kernel
-def outside(mem: Memory, cpu: Cpu, at: WordIndex, least: int, most: int) -> int:
+def outside(mem: Memory, claim: Claim, at: WordIndex, least: int, most: int) -> int:
     """1 and one report (I_FIXED) unless the word at ``at`` is from ``least`` to ``most``."""
     found = load_relaxed(mem, at)
     if least <= found <= most:
         return 0
-    report(mem, cpu, c.I_FIXED, c.AT_WORD | at, most, found)
+    report(mem, claim, c.I_FIXED, c.AT_WORD | at, most, found)
     return 1
 
 

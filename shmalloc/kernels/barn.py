@@ -10,7 +10,7 @@ everything else, including the sizes of the sheaves inside, is plain data under 
 
 Every sheaf says where it is (SF_WHERE), and that word is the authority: it changes under the lock
 of the place, before the lists and pointers that lead to the sheaf. Recovery rebuilds those from
-these words (recover_objects.py). A sheaf that a slot holds names the slot.
+these words (recover_objects.py). A sheaf that a claim holds names the claim.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.lock import lock, owner_word, unlock
 from shmalloc.kernels.objects import add
 from shmalloc.kernels.reporting import event
-from shmalloc.units import Cpu, Int, Memory, NodePart, Owner, SheafWords
+from shmalloc.units import Claim, Int, Memory, NodePart, Owner, SheafWords
 from shmalloc.words import load_relaxed, store
 
 
 @kernel
-def in_hand(mem: Memory, cpu: Cpu) -> Owner:
-    """SF_WHERE of a sheaf that this life of the slot holds."""
-    return cs.GIVEN | owner_word(mem, cpu)
+def in_hand(mem: Memory, claim: Claim) -> Owner:
+    """SF_WHERE of a sheaf that this life of the claim holds."""
+    return cs.GIVEN | owner_word(mem, claim)
 
 
 @kernel
@@ -58,7 +58,7 @@ def barn_pop(mem: Memory, lists: NodePart, which: int, where: Int) -> SheafWords
 
 
 @kernel
-def trade(mem: Memory, cpu: Cpu, lists: NodePart, wanted: int, mine: SheafWords) -> SheafWords:
+def trade(mem: Memory, claim: Claim, lists: NodePart, wanted: int, mine: SheafWords) -> SheafWords:
     """Exchange ``mine`` for a sheaf off list ``wanted``, or 0. ``mine`` goes on the other list.
 
     A list is named by the word of its head in the node part; its count is the next word. ``mine``
@@ -69,33 +69,33 @@ def trade(mem: Memory, cpu: Cpu, lists: NodePart, wanted: int, mine: SheafWords)
         return 0
     given = cs.KN_BARN_EMPTY if wanted == cs.KN_BARN_FULL else cs.KN_BARN_FULL
     place = mem[mine + cs.SF_WHERE]
-    lock(mem, lists + cs.KN_BARN_LOCK, cpu)
+    lock(mem, lists + cs.KN_BARN_LOCK, claim)
     found = mem[lists + wanted]
     if found != 0:
         barn_push(mem, lists, given, mine)
         barn_pop(mem, lists, wanted, place)
     unlock(mem, lists + cs.KN_BARN_LOCK)
     if found != 0:
-        event(mem, cpu, c.EV_BARN_GET if wanted == cs.KN_BARN_FULL else c.EV_BARN_PUT)
+        event(mem, claim, c.EV_BARN_GET if wanted == cs.KN_BARN_FULL else c.EV_BARN_PUT)
     return found
 
 
 @kernel
-def barn_full_for(mem: Memory, cpu: Cpu, lists: NodePart, empty: SheafWords) -> SheafWords:
+def barn_full_for(mem: Memory, claim: Claim, lists: NodePart, empty: SheafWords) -> SheafWords:
     """Exchange an empty sheaf for one with objects; 0 if the barn has none."""
-    return trade(mem, cpu, lists, cs.KN_BARN_FULL, empty)
+    return trade(mem, claim, lists, cs.KN_BARN_FULL, empty)
 
 
 @kernel
-def barn_empty_for(mem: Memory, cpu: Cpu, lists: NodePart, full: SheafWords) -> SheafWords:
+def barn_empty_for(mem: Memory, claim: Claim, lists: NodePart, full: SheafWords) -> SheafWords:
     """Exchange a full sheaf for an empty one; 0 if the barn has none."""
-    return trade(mem, cpu, lists, cs.KN_BARN_EMPTY, full)
+    return trade(mem, claim, lists, cs.KN_BARN_EMPTY, full)
 
 
 @unit
-def barn_put(mem: Memory, cpu: Cpu, lists: NodePart, sheaf: SheafWords) -> None:
+def barn_put(mem: Memory, claim: Claim, lists: NodePart, sheaf: SheafWords) -> None:
     """Give a sheaf that the caller holds to the barn."""
-    lock(mem, lists + cs.KN_BARN_LOCK, cpu)
+    lock(mem, lists + cs.KN_BARN_LOCK, claim)
     if mem[sheaf + cs.SF_SIZE] > 0:
         barn_push(mem, lists, cs.KN_BARN_FULL, sheaf)
     else:

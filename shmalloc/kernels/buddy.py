@@ -24,7 +24,7 @@ from shmalloc.kernels.reporting import event, report
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import account, block_mt, descriptor_at, set_block_mt
 from shmalloc.units import (
-    Cpu,
+    Claim,
     Label,
     Memory,
     Migratetype,
@@ -52,20 +52,20 @@ def area_count(zone: ZoneWords, order: Order, mt: Migratetype) -> WordIndex:
 
 @unit
 def bad_links(
-    mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
+    mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype
 ) -> None:
     """Report a block whose neighbours on the list of ``order`` and ``mt`` do not point back."""
     expected = c.AT_LIST | fixed(mem, zone + c.Z_INDEX) << 16 | order << 8 | mt
-    report(mem, cpu, c.I_LIST_LINKS, pfn, expected, page_state(mem, pfn))
+    report(mem, claim, c.I_LIST_LINKS, pfn, expected, page_state(mem, pfn))
 
 
 @hot
 def link_free(
-    mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
+    mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype
 ) -> int:
     """Put a block whose head already says FREE on its list."""
     if list_add(mem, area_list(zone, order, mt), node_of(mem, pfn)) < 0:
-        bad_links(mem, zone, cpu, pfn, order, mt)
+        bad_links(mem, zone, claim, pfn, order, mt)
         return c.E_STATE
     count = area_count(zone, order, mt)
     mem[count] = mem[count] + 1
@@ -74,11 +74,11 @@ def link_free(
 
 @hot
 def unlink_free(
-    mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
+    mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype
 ) -> int:
     """Take a free block off its list, from any position."""
     if list_remove(mem, node_of(mem, pfn)) < 0:
-        bad_links(mem, zone, cpu, pfn, order, mt)
+        bad_links(mem, zone, claim, pfn, order, mt)
         return c.E_STATE
     count = area_count(zone, order, mt)
     mem[count] = mem[count] - 1
@@ -95,7 +95,7 @@ def first_free(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -> P
 
 @hot
 def expand(
-    mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, high: Order, low: Order, mt: Migratetype
+    mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, high: Order, low: Order, mt: Migratetype
 ) -> int:
     """Free the upper halves of a detached block, from ``high`` down to ``low``.
 
@@ -105,7 +105,7 @@ def expand(
     order = high
     while order > low:
         order -= 1
-        if put_piece(mem, zone, cpu, pfn + (1 << order), order, mt) < 0:
+        if put_piece(mem, zone, claim, pfn + (1 << order), order, mt) < 0:
             return c.E_STATE
     return 0
 
@@ -114,7 +114,7 @@ def expand(
 def take_block(
     mem: Memory,
     zone: ZoneWords,
-    cpu: Cpu,
+    claim: Claim,
     pfn: Pfn,
     order: Order,
     kind: PageType,
@@ -131,17 +131,17 @@ def take_block(
     mt = mt_of(w0)
     zone_id = fixed(mem, zone + c.Z_INDEX)
     if not is_free_head(w0, zone_id, high) or high < order:
-        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_FREE | zone_id << 8 | order, w0)
+        report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_FREE | zone_id << 8 | order, w0)
         return c.E_STATE
-    if unlink_free(mem, zone, cpu, pfn, high, mt) < 0:
+    if unlink_free(mem, zone, claim, pfn, high, mt) < 0:
         return c.E_STATE
-    if expand(mem, zone, cpu, pfn, high, order, mt) < 0:
+    if expand(mem, zone, claim, pfn, high, order, mt) < 0:
         return c.E_STATE
     account(mem, zone, mt, -(1 << order))
     w0 = page_state(mem, pfn)  # unlinking cleaned the link bits of a descriptor-stored node
     taken = next_word(w0, kind, order, zone_id, given_mt, holder)
     if not transition2(mem, pfn, w0, load(mem, descriptor_at(mem, pfn) + 1), taken, 0):
-        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | kind, page_state(mem, pfn))
+        report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_TYPE | kind, page_state(mem, pfn))
         return c.E_STATE
     return pfn
 
@@ -166,7 +166,7 @@ def mergeable(mem: Memory, zone: ZoneWords, buddy: Pfn, order: Order, mt: Migrat
 
 @hot
 def absorb(
-    mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
+    mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype
 ) -> Order:
     """Detach the free buddies that ``pfn`` can merge with; returns the merged order."""
     merged = order
@@ -174,32 +174,32 @@ def absorb(
     while merged < fixed(mem, c.H_MAX_ORDER):
         buddy = start ^ (1 << merged)
         w0 = mergeable(mem, zone, buddy, merged, mt)
-        if w0 == 0 or unlink_free(mem, zone, cpu, buddy, merged, mt_of(w0)) < 0:
+        if w0 == 0 or unlink_free(mem, zone, claim, buddy, merged, mt_of(w0)) < 0:
             return merged
-        event(mem, cpu, c.EV_MERGE)
+        event(mem, claim, c.EV_MERGE)
         start = start & buddy
         merged += 1
     return merged
 
 
 @hot
-def fold(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, merged: Order) -> None:
+def fold(mem: Memory, claim: Claim, pfn: Pfn, order: Order, merged: Order) -> None:
     """Turn every head inside the merged block, except its first page, into a tail."""
     whole = pfn & ~((1 << merged) - 1)
     if pfn != whole and not make_tail(mem, pfn):
-        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_TAIL, page_state(mem, pfn))
+        report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_TAIL, page_state(mem, pfn))
     for level in range(order, merged):
         buddy = (pfn & ~((1 << level) - 1)) ^ (1 << level)
         if buddy != whole and not make_tail(mem, buddy):
-            report(mem, cpu, c.I_FREE_HEAD, buddy, c.IS_TYPE | c.T_TAIL, page_state(mem, buddy))
+            report(mem, claim, c.I_FREE_HEAD, buddy, c.IS_TYPE | c.T_TAIL, page_state(mem, buddy))
 
 
 @unit
-def free_block(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order) -> int:
+def free_block(mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Order) -> int:
     """Return a block that the caller owns (head not FREE) to the zone, merged as far as it goes."""
     if order > fixed(mem, c.H_PAGEBLOCK_ORDER) and is_half_isolated(mem, pfn, order):
-        return free_by_pageblocks(mem, zone, cpu, pfn, order)
-    return free_whole(mem, zone, cpu, pfn, order)
+        return free_by_pageblocks(mem, zone, claim, pfn, order)
+    return free_whole(mem, zone, claim, pfn, order)
 
 
 @kernel
@@ -213,7 +213,7 @@ def is_half_isolated(mem: Memory, pfn: Pfn, order: Order) -> bool:
 
 
 @unit
-def free_by_pageblocks(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order) -> int:
+def free_by_pageblocks(mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Order) -> int:
     """Free a block pageblock by pageblock: freed whole, it would end another CPU's isolation.
 
     Linux's split_large_buddy. All are cut before the first one may merge: until then a piece has
@@ -222,35 +222,35 @@ def free_by_pageblocks(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: 
     low = fixed(mem, c.H_PAGEBLOCK_ORDER)
     mt = block_mt(mem, pfn)
     account(mem, zone, mt, 1 << order)
-    if put_piece(mem, zone, cpu, pfn, order, mt) < 0:
+    if put_piece(mem, zone, claim, pfn, order, mt) < 0:
         return c.E_STATE
     for at in range(pfn, pfn + (1 << order), 1 << low):
-        if take_block(mem, zone, cpu, at, low, c.T_ISOLATED, mt, label(mem, cpu)) < 0:
+        if take_block(mem, zone, claim, at, low, c.T_ISOLATED, mt, label(mem, claim)) < 0:
             return c.E_STATE
     for at in range(pfn, pfn + (1 << order), 1 << low):
-        free_whole(mem, zone, cpu, at, low)
+        free_whole(mem, zone, claim, at, low)
     return 0
 
 
 @kernel
-def free_whole(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order) -> int:
+def free_whole(mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Order) -> int:
     """Free a block of which all pageblocks are isolated, or none.
 
     Linux's __free_one_page. The type is looked up here, under the lock: a type remembered from
     before (when the page went on a per-CPU list, say) may be stale by now.
     """
     mt = block_mt(mem, pfn)
-    merged = absorb(mem, zone, cpu, pfn, order, mt)
+    merged = absorb(mem, zone, claim, pfn, order, mt)
     whole = pfn & ~((1 << merged) - 1)
     if merged > fixed(mem, c.H_PAGEBLOCK_ORDER):
         retype_range(mem, whole, merged, mt)
     # The leftmost head grows over all of it first, then the others may become tails.
     if not make_free(mem, whole, fixed(mem, zone + c.Z_INDEX), merged, mt):
-        report(mem, cpu, c.I_FREE_HEAD, whole, c.IS_TYPE | c.T_FREE, page_state(mem, whole))
+        report(mem, claim, c.I_FREE_HEAD, whole, c.IS_TYPE | c.T_FREE, page_state(mem, whole))
         return c.E_STATE
-    fold(mem, cpu, pfn, order, merged)
+    fold(mem, claim, pfn, order, merged)
     account(mem, zone, mt, 1 << order)
-    return link_free(mem, zone, cpu, whole, merged, mt)
+    return link_free(mem, zone, claim, whole, merged, mt)
 
 
 @kernel
@@ -265,25 +265,27 @@ def retype_range(mem: Memory, pfn: Pfn, order: Order, mt: Migratetype) -> None:
 
 
 @kernel
-def move_free_block(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, new_mt: Migratetype) -> int:
+def move_free_block(
+    mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, new_mt: Migratetype
+) -> int:
     """Move one free block to the list of another migratetype (Linux: move_to_free_list)."""
     w0 = page_state(mem, pfn)
     order = order_of(w0)
     old_mt = mt_of(w0)
     if old_mt == new_mt:
         return 0
-    if unlink_free(mem, zone, cpu, pfn, order, old_mt) < 0:
+    if unlink_free(mem, zone, claim, pfn, order, old_mt) < 0:
         return c.E_STATE
     if not make_free(mem, pfn, fixed(mem, zone + c.Z_INDEX), order, new_mt):
-        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_MT | new_mt, page_state(mem, pfn))
+        report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_MT | new_mt, page_state(mem, pfn))
         return c.E_STATE
     account(mem, zone, old_mt, -(1 << order))
     account(mem, zone, new_mt, 1 << order)
-    return link_free(mem, zone, cpu, pfn, order, new_mt)
+    return link_free(mem, zone, claim, pfn, order, new_mt)
 
 
 @kernel
-def carve(mem: Memory, zone: ZoneWords, cpu: Cpu, head: Pfn, pfn: Pfn, order: Order) -> int:
+def carve(mem: Memory, zone: ZoneWords, claim: Claim, head: Pfn, pfn: Pfn, order: Order) -> int:
     """Cut the free block at ``head`` so that [pfn, pfn + 2^order) is a free block of its own.
 
     All heads inside the block are written while the old head still covers them; the last write
@@ -291,7 +293,7 @@ def carve(mem: Memory, zone: ZoneWords, cpu: Cpu, head: Pfn, pfn: Pfn, order: Or
     """
     w0 = page_state(mem, head)
     mt = mt_of(w0)
-    if unlink_free(mem, zone, cpu, head, order_of(w0), mt) < 0:
+    if unlink_free(mem, zone, claim, head, order_of(w0), mt) < 0:
         return c.E_STATE
     left = head
     own = order  # what stays at the old head
@@ -300,38 +302,38 @@ def carve(mem: Memory, zone: ZoneWords, cpu: Cpu, head: Pfn, pfn: Pfn, order: Or
         level -= 1
         middle = left + (1 << level)
         if pfn < middle:
-            put_piece(mem, zone, cpu, middle, level, mt)
+            put_piece(mem, zone, claim, middle, level, mt)
         else:
             if left == head:
                 own = level
             else:
-                put_piece(mem, zone, cpu, left, level, mt)
+                put_piece(mem, zone, claim, left, level, mt)
             left = middle
     if pfn != head:
-        put_piece(mem, zone, cpu, pfn, order, mt)
-    return put_piece(mem, zone, cpu, head, own, mt)
+        put_piece(mem, zone, claim, pfn, order, mt)
+    return put_piece(mem, zone, claim, head, own, mt)
 
 
 @hot
 def put_piece(
-    mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
+    mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype
 ) -> int:
     """One piece of a block that is being cut: its head is written, then it goes on its list."""
-    event(mem, cpu, c.EV_SPLIT)
+    event(mem, claim, c.EV_SPLIT)
     if not make_free(mem, pfn, fixed(mem, zone + c.Z_INDEX), order, mt):
-        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_FREE, page_state(mem, pfn))
+        report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_FREE, page_state(mem, pfn))
         return c.E_STATE
-    return link_free(mem, zone, cpu, pfn, order, mt)
+    return link_free(mem, zone, claim, pfn, order, mt)
 
 
 @kernel
-def rehome(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn) -> int:
+def rehome(mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn) -> int:
     """Take a free block and free it again, after its pageblock changed type: it may merge anew."""
     w0 = page_state(mem, pfn)
     order = order_of(w0)
-    if take_block(mem, zone, cpu, pfn, order, c.T_ISOLATED, mt_of(w0), label(mem, cpu)) < 0:
+    if take_block(mem, zone, claim, pfn, order, c.T_ISOLATED, mt_of(w0), label(mem, claim)) < 0:
         return c.E_STATE
-    return free_block(mem, zone, cpu, pfn, order)
+    return free_block(mem, zone, claim, pfn, order)
 
 
 @kernel

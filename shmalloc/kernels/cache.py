@@ -66,7 +66,7 @@ from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
 from shmalloc.units import (
     CacheId,
     CacheWords,
-    Cpu,
+    Claim,
     CpuPart,
     Entry,
     Memory,
@@ -90,22 +90,22 @@ def usable_cache(mem: Memory, cache_id: CacheId) -> CacheWords:
 
 
 @hot
-def cache_alloc(mem: Memory, cpu: Cpu, cache_id: CacheId) -> ObjectAddress:
+def cache_alloc(mem: Memory, claim: Claim, cache_id: CacheId) -> ObjectAddress:
     """Word address of a new object, E_NOMEM, or E_INVAL if there is no such cache."""
-    return cache_alloc_at(mem, cpu, cache_id, 0)
+    return cache_alloc_at(mem, claim, cache_id, 0)
 
 
 @hot
-def cache_alloc_at(mem: Memory, cpu: Cpu, cache_id: CacheId, site: int) -> ObjectAddress:
+def cache_alloc_at(mem: Memory, claim: Claim, cache_id: CacheId, site: int) -> ObjectAddress:
     """``cache_alloc`` that names its call site, for caches with CF_TRACK."""
     if cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES):
         return c.E_INVAL
-    if is_faulty(mem, cpu, c.FAULT_OBJECT):
+    if is_faulty(mem, claim, c.FAULT_OBJECT):
         return c.E_NOMEM
     cache = cache_at(mem, cache_id)
-    part = own_part(mem, cache, cpu)
-    if not try_spin(mem, part + cs.KC_LOCK, cpu):
-        return alloc_slowly(mem, cpu, cache, part, site)
+    part = own_part(mem, cache, claim)
+    if not try_spin(mem, part + cs.KC_LOCK, claim):
+        return alloc_slowly(mem, claim, cache, part, site)
     # A cache without sheaves, a debug cache, a dying cache and a free id have no main sheaf, so
     # this one check covers them.
     main = mem[part + cs.KC_MAIN]
@@ -114,53 +114,53 @@ def cache_alloc_at(mem: Memory, cpu: Cpu, cache_id: CacheId, site: int) -> Objec
         size = mem[main + cs.SF_SIZE]
     if size == 0:
         unspin(mem, part + cs.KC_LOCK)
-        return alloc_slowly(mem, cpu, cache, part, site)
-    entry = pop_live(mem, cpu, main, size)
+        return alloc_slowly(mem, claim, cache, part, site)
+    entry = pop_live(mem, claim, main, size)
     unspin(mem, part + cs.KC_LOCK)
     if entry < 0:
-        return in_two_places(mem, cpu, -entry)
-    return hand_over(mem, cpu, cache, entry)
+        return in_two_places(mem, claim, -entry)
+    return hand_over(mem, claim, cache, entry)
 
 
 @unit
 def alloc_slowly(
-    mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart, site: int
+    mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart, site: int
 ) -> ObjectAddress:
     """Every path but the one that takes from the main sheaf."""
     if load_relaxed(mem, cache + cs.K_STATE) != cs.CACHE_LIVE:
         return c.E_INVAL
     if is_debug(mem, cache):
-        return alloc_checked(mem, cpu, cache, site)
-    entry = take_slowly(mem, cpu, cache, part)
+        return alloc_checked(mem, claim, cache, site)
+    entry = take_slowly(mem, claim, cache, part)
     if entry == c.E_NOMEM:
         # The last resort: free objects may hide in the sheaves of other CPUs.
-        drain_sheaves(mem, cpu, cache)
-        entry = take_one(mem, cpu, cache)
+        drain_sheaves(mem, claim, cache)
+        entry = take_one(mem, claim, cache)
     if entry < 0:
-        event(mem, cpu, c.EV_OBJ_FAIL)
+        event(mem, claim, c.EV_OBJ_FAIL)
         return +entry
-    return hand_over(mem, cpu, cache, entry)
+    return hand_over(mem, claim, cache, entry)
 
 
 @hot
-def hand_over(mem: Memory, cpu: Cpu, cache: CacheWords, entry: Entry) -> ObjectAddress:
+def hand_over(mem: Memory, claim: Claim, cache: CacheWords, entry: Entry) -> ObjectAddress:
     """Count and record an allocation; the object's address."""
-    event(mem, cpu, c.EV_OBJ_ALLOC)
-    record_object(mem, cpu, c.OP_OBJ_ALLOC, entry_address(entry), cache)
+    event(mem, claim, c.EV_OBJ_ALLOC)
+    record_object(mem, claim, c.OP_OBJ_ALLOC, entry_address(entry), cache)
     return entry_address(entry)
 
 
 @unit
-def alloc_checked(mem: Memory, cpu: Cpu, cache: CacheWords, site: int) -> ObjectAddress:
+def alloc_checked(mem: Memory, claim: Claim, cache: CacheWords, site: int) -> ObjectAddress:
     """Allocate from a debug cache; slabs that fail a check are frozen on the way."""
-    chain = take_chain(mem, cpu, cache, 1)
+    chain = take_chain(mem, claim, cache, 1)
     if chain < 0:
-        event(mem, cpu, c.EV_OBJ_FAIL)
+        event(mem, claim, c.EV_OBJ_FAIL)
         return +chain
     address = object_at(mem, cache, chain_pfn(chain), chain_first(chain) - 1)
-    track(mem, cpu, cache, address, 0, site)
-    event(mem, cpu, c.EV_OBJ_ALLOC)
-    record_object(mem, cpu, c.OP_OBJ_ALLOC, address, cache)
+    track(mem, claim, cache, address, 0, site)
+    event(mem, claim, c.EV_OBJ_ALLOC)
+    record_object(mem, claim, c.OP_OBJ_ALLOC, address, cache)
     return address
 
 
@@ -176,48 +176,54 @@ def slab_of_address(mem: Memory, address: ObjectAddress) -> Pfn:
 
 
 @hot
-def cache_free(mem: Memory, cpu: Cpu, cache_id: CacheId, address: ObjectAddress) -> int:
+def cache_free(mem: Memory, claim: Claim, cache_id: CacheId, address: ObjectAddress) -> int:
     """Free an object of ``cache_id``. Returns 0, or E_STATE for a misuse (reported, not done)."""
-    return cache_free_at(mem, cpu, cache_id, address, 0)
+    return cache_free_at(mem, claim, cache_id, address, 0)
 
 
 @hot
 def cache_free_at(
-    mem: Memory, cpu: Cpu, cache_id: CacheId, address: ObjectAddress, site: int
+    mem: Memory, claim: Claim, cache_id: CacheId, address: ObjectAddress, site: int
 ) -> int:
     """``cache_free`` that names its call site, for caches with CF_TRACK."""
     pfn = slab_of_address(mem, address)
     if pfn < 0 or cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES):
-        return refuse(mem, cpu, cache_id, address)
+        return refuse(mem, claim, cache_id, address)
     w0 = page_state(mem, pfn)
     if not is_slab_of(w0, cache_id):
-        return refuse(mem, cpu, cache_id, address)
-    return free_object(mem, cpu, cache_id, pfn, w0, address, site)
+        return refuse(mem, claim, cache_id, address)
+    return free_object(mem, claim, cache_id, pfn, w0, address, site)
 
 
 @hot
 def free_object(
-    mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, w0: Word0, address: ObjectAddress, site: int
+    mem: Memory,
+    claim: Claim,
+    cache_id: CacheId,
+    pfn: Pfn,
+    w0: Word0,
+    address: ObjectAddress,
+    site: int,
 ) -> int:
     """Free what must be a live object of the slab at ``pfn``, whose descriptor says ``w0``."""
     cache = cache_at(mem, cache_id)
     if is_debug(mem, cache):
-        return free_checked(mem, cpu, cache, pfn, address, site)
+        return free_checked(mem, claim, cache, pfn, address, site)
     base = frame_at(mem, pfn)
     index = index_at(mem, cache, base, address)
     at = owner_at(mem, base, order_of(w0), index)
     if index < 0 or not has_owner_word(mem, cache, address, at):
-        return refuse(mem, cpu, cache_id, address)
-    if not end_life(mem, cpu, cache, w0, entry_of(address, index, order_of(w0)), at):
-        return refuse(mem, cpu, cache_id, address)
-    event(mem, cpu, c.EV_OBJ_FREE)
-    record_object(mem, cpu, c.OP_OBJ_FREE, address, cache)
+        return refuse(mem, claim, cache_id, address)
+    if not end_life(mem, claim, cache, w0, entry_of(address, index, order_of(w0)), at):
+        return refuse(mem, claim, cache_id, address)
+    event(mem, claim, c.EV_OBJ_FREE)
+    record_object(mem, claim, c.OP_OBJ_FREE, address, cache)
     return 0
 
 
 @hot
 def end_life(
-    mem: Memory, cpu: Cpu, cache: CacheWords, w0: Word0, entry: Entry, at: WordIndex
+    mem: Memory, claim: Claim, cache: CacheWords, w0: Word0, entry: Entry, at: WordIndex
 ) -> bool:
     """Clear the object's owner word, the linearization point of its free, and keep it. False: it
     was not live.
@@ -226,13 +232,13 @@ def end_life(
     """
     if list_state(w0) == cs.SLAB_FROZEN:  # leaked: its slab failed a check
         return clear_owner(mem, at, 0, is_exact(mem, cache))
-    if fixed(mem, c.H_NODES) > 1 and node_of_slab(mem, w0) != home_node(mem, cpu):
-        return put_freed(mem, cpu, cache, entry, at)
-    return keep_freed(mem, cpu, cache, entry, at)
+    if fixed(mem, c.H_NODES) > 1 and node_of_slab(mem, w0) != home_node(mem, claim):
+        return put_freed(mem, claim, cache, entry, at)
+    return keep_freed(mem, claim, cache, entry, at)
 
 
 @unit
-def refuse(mem: Memory, cpu: Cpu, cache_id: CacheId, address: ObjectAddress) -> int:
+def refuse(mem: Memory, claim: Claim, cache_id: CacheId, address: ObjectAddress) -> int:
     """Report why ``address`` cannot be freed into ``cache_id``; returns E_STATE."""
     pfn = slab_of_address(mem, address)
     code = c.M_OBJECT_POINTER
@@ -248,18 +254,18 @@ def refuse(mem: Memory, cpu: Cpu, cache_id: CacheId, address: ObjectAddress) -> 
                 code = c.M_OBJECT_CACHE
                 if holder == cache_id:
                     code = c.M_OBJECT_FREE
-    report(mem, cpu, code, address, c.AT_CACHE | cache_id, found)
+    report(mem, claim, code, address, c.AT_CACHE | cache_id, found)
     return c.E_STATE
 
 
 @unit
 def free_checked(
-    mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, address: ObjectAddress, site: int
+    mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, address: ObjectAddress, site: int
 ) -> int:
     """Free into a debug cache: every check and every change under one hold of the node lock."""
     lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))
     gone = 0
-    lock(mem, lists + cs.KN_LOCK, cpu)
+    lock(mem, lists + cs.KN_LOCK, claim)
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     result = 0
     base = frame_at(mem, pfn)
@@ -273,24 +279,24 @@ def free_checked(
     )
     chain = make_chain(pfn, index + 1, 1)
     if known:
-        intend_put(mem, cpu, cache, chain, 0)
-    if not known or not clear_owner(mem, at, cs.GIVEN | owner_word(mem, cpu), False):
-        result = refuse(mem, cpu, mem[cache + cs.K_ID], address)
+        intend_put(mem, claim, cache, chain, 0)
+    if not known or not clear_owner(mem, at, cs.GIVEN | owner_word(mem, claim), False):
+        result = refuse(mem, claim, mem[cache + cs.K_ID], address)
     elif list_state(w0) != cs.SLAB_FROZEN:
-        bad = slab_problem(mem, cpu, cache, pfn, w0, w1)
-        bad += bad_bytes(mem, cpu, cache, address, 1, c.M_OBJECT_BYTES)
+        bad = slab_problem(mem, claim, cache, pfn, w0, w1)
+        bad += bad_bytes(mem, claim, cache, address, 1, c.M_OBJECT_BYTES)
         if bad != 0:
-            freeze(mem, cpu, cache, lists, pfn)
+            freeze(mem, claim, cache, lists, pfn)
             result = c.E_STATE
         else:
-            track(mem, cpu, cache, address, 1, site)
+            track(mem, claim, cache, address, 1, site)
             paint(mem, cache, address, 0)
-            gone = put_locked(mem, cpu, cache, lists, chain, address)
-    intent_done(mem, cpu)
+            gone = put_locked(mem, claim, cache, lists, chain, address)
+    intent_done(mem, claim)
     unlock(mem, lists + cs.KN_LOCK)
     if gone != 0:
-        release(mem, cpu, pfn)
+        release(mem, claim, pfn)
     if result == 0:
-        event(mem, cpu, c.EV_OBJ_FREE)
-        record_object(mem, cpu, c.OP_OBJ_FREE, address, cache)
+        event(mem, claim, c.EV_OBJ_FREE)
+        record_object(mem, claim, c.OP_OBJ_FREE, address, cache)
     return result

@@ -40,12 +40,23 @@ from shmalloc.kernels.sheaf import entry_of_index, in_two_places, pop_or_report,
 from shmalloc.kernels.sheaf_drain import drain_sheaves
 from shmalloc.kernels.slab import take_chain
 from shmalloc.kernels.slot_intent import intent_done
-from shmalloc.units import CacheId, CacheWords, Chain, Cpu, Entry, Memory, ObjectAddress, WordIndex
+from shmalloc.units import (
+    CacheId,
+    CacheWords,
+    Chain,
+    Claim,
+    Entry,
+    Memory,
+    ObjectAddress,
+    WordIndex,
+)
 from shmalloc.words import fixed
 
 
 @unit
-def cache_alloc_bulk(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: WordIndex) -> int:
+def cache_alloc_bulk(
+    mem: Memory, claim: Claim, cache_id: CacheId, count: int, at: WordIndex
+) -> int:
     """Allocate ``count`` objects into the words at ``at``, all or nothing: ``count``, or E_NOMEM.
 
     Takes the CPU's lock once and each slab once.
@@ -54,28 +65,28 @@ def cache_alloc_bulk(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: W
     if cache < 0 or count < 0:
         return c.E_INVAL
     if is_debug(mem, cache):
-        return alloc_bulk_checked(mem, cpu, cache_id, count, at)
-    if is_faulty(mem, cpu, c.FAULT_OBJECT):
+        return alloc_bulk_checked(mem, claim, cache_id, count, at)
+    if is_faulty(mem, claim, c.FAULT_OBJECT):
         return c.E_NOMEM
-    got = pop_many(mem, cpu, cache, count, at)
+    got = pop_many(mem, claim, cache, count, at)
     while got < count:
-        chain = take_chain(mem, cpu, cache, count - got)
+        chain = take_chain(mem, claim, cache, count - got)
         if chain == c.E_NOMEM:
-            drain_sheaves(mem, cpu, cache)
-            chain = take_chain(mem, cpu, cache, count - got)
+            drain_sheaves(mem, claim, cache)
+            chain = take_chain(mem, claim, cache, count - got)
         if chain < 0:
             break
-        got = unchain_live(mem, cpu, cache, chain, at, got)
+        got = unchain_live(mem, claim, cache, chain, at, got)
     if got < count:
-        cache_free_bulk(mem, cpu, cache_id, got, at)
-        event(mem, cpu, c.EV_OBJ_FAIL)
+        cache_free_bulk(mem, claim, cache_id, got, at)
+        event(mem, claim, c.EV_OBJ_FAIL)
         return c.E_NOMEM
     return count
 
 
 @kernel
 def unchain_live(
-    mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, at: WordIndex, got: int
+    mem: Memory, claim: Claim, cache: CacheWords, chain: Chain, at: WordIndex, got: int
 ) -> int:
     """Make the objects of our chain live and write their addresses to ``at[got:]``; the new count.
 
@@ -86,46 +97,48 @@ def unchain_live(
     for _ in range(chain_count(chain)):
         entry = entry_of_index(mem, cache, pfn, following - 1)
         following = free_link(mem, cache, entry_address(entry))
-        if set_owner(mem, owner_of_entry(mem, entry), owner_word(mem, cpu)):
-            mem[at + got] = hand_over(mem, cpu, cache, entry)
+        if set_owner(mem, owner_of_entry(mem, entry), owner_word(mem, claim)):
+            mem[at + got] = hand_over(mem, claim, cache, entry)
             got += 1
         else:
-            in_two_places(mem, cpu, entry)
-    intent_done(mem, cpu)
+            in_two_places(mem, claim, entry)
+    intent_done(mem, claim)
     return got
 
 
 @unit
-def alloc_bulk_checked(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: WordIndex) -> int:
+def alloc_bulk_checked(
+    mem: Memory, claim: Claim, cache_id: CacheId, count: int, at: WordIndex
+) -> int:
     for i in range(count):
-        address = cache_alloc_at(mem, cpu, cache_id, 0)
+        address = cache_alloc_at(mem, claim, cache_id, 0)
         if address < 0:
             for j in range(i):
-                cache_free_at(mem, cpu, cache_id, mem[at + j], 0)
+                cache_free_at(mem, claim, cache_id, mem[at + j], 0)
             return +address
         mem[at + i] = address
     return count
 
 
 @kernel
-def pop_many(mem: Memory, cpu: Cpu, cache: CacheWords, count: int, at: WordIndex) -> int:
+def pop_many(mem: Memory, claim: Claim, cache: CacheWords, count: int, at: WordIndex) -> int:
     """Up to ``count`` objects out of the CPU's main sheaf under one hold of its lock."""
-    part = own_part(mem, cache, cpu)
+    part = own_part(mem, cache, claim)
     got = 0
-    if try_spin(mem, part + cs.KC_LOCK, cpu):
+    if try_spin(mem, part + cs.KC_LOCK, claim):
         main = mem[part + cs.KC_MAIN]
         if main != 0:
             while got < count and mem[main + cs.SF_SIZE] > 0:
-                entry = pop_or_report(mem, cpu, main, mem[main + cs.SF_SIZE])
+                entry = pop_or_report(mem, claim, main, mem[main + cs.SF_SIZE])
                 if entry > 0:
-                    mem[at + got] = hand_over(mem, cpu, cache, entry)
+                    mem[at + got] = hand_over(mem, claim, cache, entry)
                     got += 1
         unspin(mem, part + cs.KC_LOCK)
     return got
 
 
 @unit
-def cache_free_bulk(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: WordIndex) -> int:
+def cache_free_bulk(mem: Memory, claim: Claim, cache_id: CacheId, count: int, at: WordIndex) -> int:
     """Free the objects listed in the words at ``at``; returns how many were freed (the rest is
     reported).
 
@@ -138,11 +151,11 @@ def cache_free_bulk(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: Wo
     done = 0
     while done < count:
         if not is_debug(mem, cache):
-            run = push_run(mem, cpu, cache, cache_id, count - done, at + done)
+            run = push_run(mem, claim, cache, cache_id, count - done, at + done)
             freed += run
             done += run
         if done < count:  # no room, a remote slab, or a misuse: one by one
-            if cache_free_at(mem, cpu, cache_id, mem[at + done], 0) == 0:
+            if cache_free_at(mem, claim, cache_id, mem[at + done], 0) == 0:
                 freed += 1
             done += 1
     return freed
@@ -150,24 +163,24 @@ def cache_free_bulk(mem: Memory, cpu: Cpu, cache_id: CacheId, count: int, at: Wo
 
 @kernel
 def push_run(
-    mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, count: int, at: WordIndex
+    mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheId, count: int, at: WordIndex
 ) -> int:
     """Free objects into the CPU's main sheaf, up to the first that cannot go there; the count."""
-    part = own_part(mem, cache, cpu)
+    part = own_part(mem, cache, claim)
     done = 0
-    if not try_spin(mem, part + cs.KC_LOCK, cpu):
+    if not try_spin(mem, part + cs.KC_LOCK, claim):
         return 0
     main = mem[part + cs.KC_MAIN]
     if main != 0:
         while done < count and mem[main + cs.SF_SIZE] < mem[cache + cs.K_CAPACITY]:
-            entry = near_entry(mem, cpu, cache, cache_id, mem[at + done])
+            entry = near_entry(mem, claim, cache, cache_id, mem[at + done])
             if entry < 0:
                 break
             owner = owner_of_entry(mem, entry)
-            if not push_freed(mem, cpu, cache, main, mem[main + cs.SF_SIZE], entry, owner):
+            if not push_freed(mem, claim, cache, main, mem[main + cs.SF_SIZE], entry, owner):
                 break
-            event(mem, cpu, c.EV_OBJ_FREE)
-            record_object(mem, cpu, c.OP_OBJ_FREE, mem[at + done], cache)
+            event(mem, claim, c.EV_OBJ_FREE)
+            record_object(mem, claim, c.OP_OBJ_FREE, mem[at + done], cache)
             done += 1
     unspin(mem, part + cs.KC_LOCK)
     return done
@@ -175,7 +188,7 @@ def push_run(
 
 @kernel
 def near_entry(
-    mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, address: ObjectAddress
+    mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheId, address: ObjectAddress
 ) -> Entry:
     """Entry of an object that may go in a sheaf of this CPU, or E_STATE; reports nothing."""
     pfn = slab_of_address(mem, address)
@@ -185,6 +198,6 @@ def near_entry(
     entry = entry_in_slab(mem, cache, cache_id, pfn, w0, address)
     if entry < 0 or list_state(w0) == cs.SLAB_FROZEN:
         return c.E_STATE
-    if fixed(mem, c.H_NODES) > 1 and node_of_slab(mem, w0) != home_node(mem, cpu):
+    if fixed(mem, c.H_NODES) > 1 and node_of_slab(mem, w0) != home_node(mem, claim):
         return c.E_STATE
     return entry

@@ -44,7 +44,18 @@ from shmalloc.kernels.slab_format import give_pages_back, slab_pages
 from shmalloc.kernels.slab_put import release, unmake
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
-from shmalloc.units import CacheId, CacheWords, Cpu, Memory, NodeId, Pfn, Word0, Word1, WordIndex
+from shmalloc.units import (
+    CacheId,
+    CacheWords,
+    Claim,
+    Cpu,
+    Memory,
+    NodeId,
+    Pfn,
+    Word0,
+    Word1,
+    WordIndex,
+)
 from shmalloc.words import cas, fixed, load, load2, load_relaxed, store, store_relaxed
 
 
@@ -58,7 +69,7 @@ def legal_request(mem: Memory, object_bytes: int, align_bytes: int) -> bool:
 
 @unit
 def cache_create(
-    mem: Memory, cpu: Cpu, object_bytes: int, align_bytes: int, flags: int, template: int
+    mem: Memory, claim: Claim, object_bytes: int, align_bytes: int, flags: int, template: int
 ) -> CacheId:
     """Make a cache of objects; its id, E_INVAL, or E_NOMEM (also: all ids are taken).
 
@@ -67,7 +78,7 @@ def cache_create(
     """
     if not legal_request(mem, object_bytes, align_bytes):
         return c.E_INVAL
-    lock(mem, c.H_CACHES_LOCK, cpu)
+    lock(mem, c.H_CACHES_LOCK, claim)
     result: CacheId = c.E_NOMEM
     for cache_id in range(fixed(mem, c.H_CACHES)):
         if load(mem, cache_at(mem, cache_id) + cs.K_STATE) == cs.CACHE_NONE:
@@ -75,16 +86,16 @@ def cache_create(
             lay_out_object(mem, cache, object_bytes, align_bytes, flags, template)
             result = +lay_out_slab(mem, cache)
             if result == 0:
-                result = set_up(mem, cpu, cache, cache_id)
+                result = set_up(mem, claim, cache, cache_id)
             break
     unlock(mem, c.H_CACHES_LOCK)
     if result >= 0:
-        event(mem, cpu, c.EV_CACHE_NEW)
+        event(mem, claim, c.EV_CACHE_NEW)
     return result
 
 
 @kernel
-def set_up(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> CacheId:
+def set_up(mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheId) -> CacheId:
     """Lists, barns and sheaves of a new cache; H_CACHES_LOCK held. Its id, or E_NOMEM."""
     mem[cache + cs.K_ID] = cache_id
     mem[cache + cs.K_SEAL] = 0
@@ -107,20 +118,20 @@ def set_up(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> Cache
         order = order_for(mem, words)
         if order < 0:
             return c.E_NOMEM
-        pfn = slab_pages(mem, cpu, order, cs.OWNER_SHEAVES)
+        pfn = slab_pages(mem, claim, order, cs.OWNER_SHEAVES)
         if pfn < 0:
             return +pfn
         mem[cache + cs.K_SHEAF_ORDER] = order
         mem[cache + cs.K_SHEAF_PFN] = pfn
         mem[cache + cs.K_SHEAVES] = frame_at(mem, pfn)
-        hand_out_sheaves(mem, cpu, cache)
+        hand_out_sheaves(mem, claim, cache)
     mem[cache + cs.K_SEAL] = seal_of(mem, cache)
     store(mem, cache + cs.K_STATE, cs.CACHE_LIVE)  # publishes the descriptor
     return cache_id
 
 
 @kernel
-def hand_out_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords) -> None:
+def hand_out_sheaves(mem: Memory, claim: Claim, cache: CacheWords) -> None:
     """Two sheaves to each CPU, the rest to the barns in turn, all empty."""
     cpus = fixed(mem, c.H_CPUS)
     for i in range(mem[cache + cs.K_SHEAF_COUNT]):
@@ -134,15 +145,15 @@ def hand_out_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords) -> None:
             move_sheaf(mem, sheaf, cpu_part(mem, cache, i - cpus))
             mem[cpu_part(mem, cache, i - cpus) + cs.KC_SPARE] = sheaf
         else:
-            barn_put(mem, cpu, node_part(cache, i % fixed(mem, c.H_NODES)), sheaf)
+            barn_put(mem, claim, node_part(cache, i % fixed(mem, c.H_NODES)), sheaf)
 
 
 @unit
-def release_empty(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId) -> int:
+def release_empty(mem: Memory, claim: Claim, cache: CacheWords, node_id: NodeId) -> int:
     """Free the pages of the empty slabs of a node; returns how many slabs."""
     lists = node_part(cache, node_id)
     gone: Pfn = 0  # and 1
-    lock(mem, lists + cs.KN_LOCK, cpu)
+    lock(mem, lists + cs.KN_LOCK, claim)
     at = next_of(mem, lists + cs.KN_PARTIAL)
     while at != lists + cs.KN_PARTIAL and at != 0:
         following = next_of(mem, at)
@@ -150,57 +161,57 @@ def release_empty(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId) -> 
         if pfn < 0:
             break
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
-        if inuse_of(w1) == 0 and unmake(mem, cpu, lists, pfn, w0, w1):
+        if inuse_of(w1) == 0 and unmake(mem, claim, lists, pfn, w0, w1):
             mem[at] = gone  # a private chain through the slabs, which are ours now
             gone = pfn + 1
         at = following
     unlock(mem, lists + cs.KN_LOCK)
-    return release_chain(mem, cpu, gone)
+    return release_chain(mem, claim, gone)
 
 
 @kernel
-def release_chain(mem: Memory, cpu: Cpu, gone: Pfn) -> int:
+def release_chain(mem: Memory, claim: Claim, gone: Pfn) -> int:
     """Release the slabs that ``release_empty`` chained, outside the lock."""
     count = 0
     while gone != 0:
         pfn = gone - 1
         order = order_of(page_state(mem, pfn))
         gone = mem[frame_at(mem, pfn + (1 << order)) - 2]
-        release(mem, cpu, pfn)
+        release(mem, claim, pfn)
         count += 1
     return count
 
 
 @unit
-def cache_shrink(mem: Memory, cpu: Cpu, cache_id: CacheId) -> CacheWords:
+def cache_shrink(mem: Memory, claim: Claim, cache_id: CacheId) -> CacheWords:
     """Flush all sheaves and release every empty slab; returns how many, or E_INVAL."""
     cache = usable_cache(mem, cache_id)
     if cache < 0:
         return cache
-    drain_sheaves(mem, cpu, cache)
+    drain_sheaves(mem, claim, cache)
     gone = 0
     for node_id in range(fixed(mem, c.H_NODES)):
-        gone += release_empty(mem, cpu, cache, node_id)
-    event(mem, cpu, c.EV_SHRINK)
+        gone += release_empty(mem, claim, cache, node_id)
+    event(mem, claim, c.EV_SHRINK)
     return gone
 
 
 @unit
-def unplug_sheaves(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
+def unplug_sheaves(mem: Memory, claim: Claim, victim: Cpu) -> int:
     """Empty the sheaves of an unplugged CPU and lock them; a process still there uses slabs."""
-    lock(mem, c.H_CACHES_LOCK, cpu)
+    lock(mem, c.H_CACHES_LOCK, claim)
     for cache_id in range(fixed(mem, c.H_CACHES)):
         cache = cache_at(mem, cache_id)
         if load(mem, cache + cs.K_STATE) == cs.CACHE_LIVE:
-            drain_part(mem, cpu, cache, victim, c.LOCK_OFFLINE)
+            drain_part(mem, claim, cache, victim, c.LOCK_OFFLINE)
     unlock(mem, c.H_CACHES_LOCK)
     return 0
 
 
 @unit
-def plug_sheaves(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
+def plug_sheaves(mem: Memory, claim: Claim, victim: Cpu) -> int:
     """Unlock the sheaves of a CPU that is plugged in again."""
-    lock(mem, c.H_CACHES_LOCK, cpu)
+    lock(mem, c.H_CACHES_LOCK, claim)
     for cache_id in range(fixed(mem, c.H_CACHES)):
         part = cpu_part(mem, cache_at(mem, cache_id), victim)
         cas(mem, part + cs.KC_LOCK, c.LOCK_OFFLINE, 0)  # fails if it was never unplugged
@@ -209,7 +220,7 @@ def plug_sheaves(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
 
 
 @unit
-def cache_destroy(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
+def cache_destroy(mem: Memory, claim: Claim, cache_id: CacheId) -> int:
     """Destroy a cache: 0, E_INVAL, or E_BUSY with its live objects reported.
 
     After E_BUSY nothing can be allocated from it, frees still work, and it may be destroyed again.
@@ -217,19 +228,19 @@ def cache_destroy(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
     if cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES) or is_kmalloc(mem, cache_id):
         return c.E_INVAL
     cache = cache_at(mem, cache_id)
-    lock(mem, c.H_CACHES_LOCK, cpu)
+    lock(mem, c.H_CACHES_LOCK, claim)
     result = c.E_INVAL
     if load(mem, cache + cs.K_STATE) != cs.CACHE_NONE:
-        result = destroy(mem, cpu, cache, cache_id)
+        result = destroy(mem, claim, cache, cache_id)
     unlock(mem, c.H_CACHES_LOCK)
     return result
 
 
 @unit
-def destroy(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> int:
+def destroy(mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheId) -> int:
     """Do what ``cache_destroy`` does under H_CACHES_LOCK; if we die, recovery finishes it."""
-    store(mem, cache + cs.K_DESTROYER, owner_word(mem, cpu))
-    result = empty_and_unmake(mem, cpu, cache, cache_id)
+    store(mem, cache + cs.K_DESTROYER, owner_word(mem, claim))
+    result = empty_and_unmake(mem, claim, cache, cache_id)
     store(mem, cache + cs.K_DESTROYER, cs.DESTROYED if result == 0 else 0)
     return result
 
@@ -244,33 +255,33 @@ def is_kmalloc(mem: Memory, cache_id: CacheId) -> bool:
 
 
 @kernel
-def empty_and_unmake(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> int:
+def empty_and_unmake(mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheId) -> int:
     """Take the cache's sheaves and slabs away, then its id; 0 or E_BUSY."""
     store(mem, cache + cs.K_STATE, cs.CACHE_DYING)
     store_relaxed(
         mem, cache + cs.K_MIN_PARTIAL, 0
     )  # from now on the last free of a slab releases it
-    sheaves = retire_sheaves(mem, cpu, cache)
+    sheaves = retire_sheaves(mem, claim, cache)
     slabs = 0
     for node_id in range(fixed(mem, c.H_NODES)):
-        release_empty(mem, cpu, cache, node_id)
+        release_empty(mem, claim, cache, node_id)
         slabs += load_relaxed(mem, node_part(cache, node_id) + cs.KN_NR_SLABS)
     if slabs > 0:
-        live = count_live(mem, cpu, cache_id)
-        report_live(mem, cpu, cache_id, live)
+        live = count_live(mem, claim, cache_id)
+        report_live(mem, claim, cache_id, live)
         if live > 0 or slabs > frozen_slabs(mem, cache):
             return c.E_BUSY
     if sheaves != mem[cache + cs.K_SHEAF_COUNT]:
         return c.E_BUSY  # a CPU that still frees holds one
-    leak_frozen(mem, cpu, cache_id)
+    leak_frozen(mem, claim, cache_id)
     # First the state: after a kill, sheaf pages that no cache names can be freed, while a live
     # cache that names pages of another owner would be believed.
     store(mem, cache + cs.K_STATE, cs.CACHE_NONE)
     if mem[cache + cs.K_SHEAF_COUNT] > 0:
         give_pages_back(
-            mem, cpu, mem[cache + cs.K_SHEAF_PFN], mem[cache + cs.K_SHEAF_ORDER], cs.OWNER_SHEAVES
+            mem, claim, mem[cache + cs.K_SHEAF_PFN], mem[cache + cs.K_SHEAF_ORDER], cs.OWNER_SHEAVES
         )
-    event(mem, cpu, c.EV_CACHE_GONE)
+    event(mem, claim, c.EV_CACHE_GONE)
     return 0
 
 
@@ -301,7 +312,7 @@ def next_slab(mem: Memory, pfn: Pfn, cache_id: CacheId) -> Pfn:
 
 
 @kernel
-def hold_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn) -> WordIndex:
+def hold_slab(mem: Memory, claim: Claim, cache_id: CacheId, pfn: Pfn) -> WordIndex:
     """Lock the node of the slab at ``pfn``; the lock, or 0 if it is no longer our slab.
 
     A free may unmake the slab between ``next_slab`` and here, and its pages may be anything then:
@@ -312,7 +323,7 @@ def hold_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn) -> WordIndex:
     if not is_slab_of(w0, cache_id):
         return 0
     at = node_part(cache_at(mem, cache_id), node_of_slab(mem, w0)) + cs.KN_LOCK
-    lock(mem, at, cpu)
+    lock(mem, at, claim)
     if is_slab_of(page_state(mem, pfn), cache_id):
         return at
     unlock(mem, at)
@@ -330,12 +341,12 @@ def live_in_slab(mem: Memory, pfn: Pfn, w0: Word0, w1: Word1) -> int:
 
 
 @kernel
-def count_live(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
+def count_live(mem: Memory, claim: Claim, cache_id: CacheId) -> int:
     """Live objects of a cache."""
     live = 0
     pfn = next_slab(mem, 0, cache_id)
     while pfn >= 0:
-        held = hold_slab(mem, cpu, cache_id, pfn)
+        held = hold_slab(mem, claim, cache_id, pfn)
         if held != 0:
             w0, w1 = load2(mem, descriptor_at(mem, pfn))
             live += live_in_slab(mem, pfn, w0, w1)
@@ -345,7 +356,9 @@ def count_live(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
 
 
 @kernel
-def report_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, left: int, live: int) -> int:
+def report_slab(
+    mem: Memory, claim: Claim, cache_id: CacheId, pfn: Pfn, left: int, live: int
+) -> int:
     """Report at most ``left`` live objects of one slab; how many. Node lock held."""
     cache = cache_at(mem, cache_id)
     found = 0
@@ -353,31 +366,31 @@ def report_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, left: int, l
     for index in range(objects_of(w1)):
         if found < left and owner_of(mem, pfn, order_of(w0), index) != 0:
             address = object_at(mem, cache, pfn, index)
-            report(mem, cpu, c.M_LEAKED_OBJECTS, address, c.AT_CACHE | cache_id, live)
+            report(mem, claim, c.M_LEAKED_OBJECTS, address, c.AT_CACHE | cache_id, live)
             found += 1
     return found
 
 
 @unit
-def report_live(mem: Memory, cpu: Cpu, cache_id: CacheId, live: int) -> None:
+def report_live(mem: Memory, claim: Claim, cache_id: CacheId, live: int) -> None:
     """Report the first live objects one by one ("Objects remaining"), each with the exact count."""
     left = min(live, cs.LEAK_REPORTS)
     pfn = next_slab(mem, 0, cache_id)
     while pfn >= 0 and left > 0:
-        held = hold_slab(mem, cpu, cache_id, pfn)
+        held = hold_slab(mem, claim, cache_id, pfn)
         if held != 0:
-            left -= report_slab(mem, cpu, cache_id, pfn, left, live)
+            left -= report_slab(mem, claim, cache_id, pfn, left, live)
             unlock(mem, held)
         pfn = next_slab(mem, pfn + 1, cache_id)
 
 
 @kernel
-def leak_frozen(mem: Memory, cpu: Cpu, cache_id: CacheId) -> None:
+def leak_frozen(mem: Memory, claim: Claim, cache_id: CacheId) -> None:
     """Leak the pages of frozen slabs, so that no cache owns them."""
     pfn = next_slab(mem, 0, cache_id)
     while pfn >= 0:
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         order = order_of(w0)
-        kept = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
+        kept = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, claim))
         transition2(mem, pfn, w0, w1, kept, cs.OWNER_FROZEN)
         pfn = next_slab(mem, pfn + (1 << order), cache_id)

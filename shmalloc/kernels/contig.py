@@ -5,7 +5,7 @@ is allocated. A free block that crosses the range's edge is carved first, so tha
 two types. Then the per-CPU lists are drained; if every page of the range is free then, the range
 can be taken. Nothing is moved: a page in use means E_BUSY (Linux would migrate it).
 
-A pageblock names the slot that isolated it, so that recovery can end the isolation if the slot's
+A pageblock names the claim that isolated it, so that recovery can end the isolation if the claim's
 process died (recover_pages.py); an offline pageblock names none.
 
 The range lies in one zone and its pageblocks are not shared with another (E_INVAL).
@@ -35,7 +35,7 @@ from shmalloc.kernels.zone import (
     zone_at,
     zone_of,
 )
-from shmalloc.units import Cpu, Memory, Order, Owner, PageType, Pfn, ZoneId, ZoneWords
+from shmalloc.units import Claim, Memory, Order, Owner, PageType, Pfn, ZoneId, ZoneWords
 from shmalloc.words import fixed, load2
 
 
@@ -54,21 +54,21 @@ def range_zone(mem: Memory, start: Pfn, end: Pfn) -> ZoneId:
 
 
 @unit
-def set_isolated(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> int:
+def set_isolated(mem: Memory, zone: ZoneWords, claim: Claim, start: Pfn, end: Pfn) -> int:
     """Type every pageblock of the range ISOLATE and rehome its free blocks; zone lock held."""
     step = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
     for at in range(start, end, step):
         if block_mt(mem, at) == c.MT_ISOLATE:
             return c.E_BUSY
-    carve_pageblocks(mem, zone, cpu, start, end)
+    carve_pageblocks(mem, zone, claim, start, end)
     for at in range(start, end, step):
-        isolate_block(mem, at, label(mem, cpu))
-    rehome_range(mem, zone, cpu, start, end)
+        isolate_block(mem, at, label(mem, claim))
+    rehome_range(mem, zone, claim, start, end)
     return 0
 
 
 @kernel
-def carve_pageblocks(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> None:
+def carve_pageblocks(mem: Memory, zone: ZoneWords, claim: Claim, start: Pfn, end: Pfn) -> None:
     """Cut larger free blocks so that each pageblock of the range can change its type alone.
 
     A block may cross the edges of the range: the parts below and above lie in other CPUs'
@@ -80,59 +80,59 @@ def carve_pageblocks(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pf
         if head >= 0:
             w0 = page_state(mem, head)
             if type_of(w0) == c.T_FREE and order_of(w0) > order:
-                carve(mem, zone, cpu, head, at, order)
+                carve(mem, zone, claim, head, at, order)
 
 
 @kernel
-def rehome_range(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> None:
+def rehome_range(mem: Memory, zone: ZoneWords, claim: Claim, start: Pfn, end: Pfn) -> None:
     """Move every free block of the range to the list of its pageblock's new type, merging anew."""
     at = start
     while at < end:
         w0 = page_state(mem, at)
         if type_of(w0) == c.T_FREE:
-            rehome(mem, zone, cpu, at)
+            rehome(mem, zone, claim, at)
         at += block_span(w0)
 
 
 @unit
-def restore_types(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> None:
+def restore_types(mem: Memory, zone: ZoneWords, claim: Claim, start: Pfn, end: Pfn) -> None:
     """End the isolation of a range: old types, free blocks on their lists; zone lock held."""
-    carve_pageblocks(mem, zone, cpu, start, end)
+    carve_pageblocks(mem, zone, claim, start, end)
     for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
         if block_mt(mem, at) == c.MT_ISOLATE:
             restore_block(mem, at)
-    rehome_range(mem, zone, cpu, start, end)
+    rehome_range(mem, zone, claim, start, end)
 
 
 @unit
-def isolate_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
+def isolate_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
     """Isolate the pageblocks of [start, end). Returns 0, E_INVAL, or E_BUSY if one already is."""
     zone_id = range_zone(mem, start, end)
     if zone_id < 0:
         return c.E_INVAL
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + c.Z_LOCK, cpu)
-    result = set_isolated(mem, zone, cpu, start, end)
+    lock(mem, zone + c.Z_LOCK, claim)
+    result = set_isolated(mem, zone, claim, start, end)
     unlock(mem, zone + c.Z_LOCK)
     if result == 0:
         # Pages of the range may sit on per-CPU lists; their type is looked up when they drain.
-        drain_all(mem, cpu)
-        event(mem, cpu, c.EV_ISOLATE)
-        record(mem, cpu, c.OP_ISOLATE, 0, start, end)
+        drain_all(mem, claim)
+        event(mem, claim, c.EV_ISOLATE)
+        record(mem, claim, c.OP_ISOLATE, 0, start, end)
     return result
 
 
 @unit
-def unisolate_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
+def unisolate_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
     """Restore the old types of the pageblocks of [start, end). Returns 0 or E_INVAL."""
     zone_id = range_zone(mem, start, end)
     if zone_id < 0:
         return c.E_INVAL
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + c.Z_LOCK, cpu)
-    restore_types(mem, zone, cpu, start, end)
+    lock(mem, zone + c.Z_LOCK, claim)
+    restore_types(mem, zone, claim, start, end)
     unlock(mem, zone + c.Z_LOCK)
-    wake_waiters(mem, cpu, zone)
+    wake_waiters(mem, claim, zone)
     return 0
 
 
@@ -162,7 +162,7 @@ def largest_fit(at: Pfn, end: Pfn, limit: Order) -> Order:
 
 @kernel
 def take_free_at(
-    mem: Memory, zone: ZoneWords, cpu: Cpu, at: Pfn, end: Pfn, kind: PageType
+    mem: Memory, zone: ZoneWords, claim: Claim, at: Pfn, end: Pfn, kind: PageType
 ) -> Order:
     """Take the largest block at ``at`` that fits before ``end`` out of the free block over it.
 
@@ -173,32 +173,32 @@ def take_free_at(
         return c.E_STATE
     order = largest_fit(at, end, order_of(page_state(mem, head)))
     if head != at or order != order_of(page_state(mem, at)):
-        if carve(mem, zone, cpu, head, at, order) < 0:
+        if carve(mem, zone, claim, head, at, order) < 0:
             return c.E_STATE
-    holder = label(mem, cpu)
+    holder = label(mem, claim)
     if kind == c.T_OFFLINE:
         holder = out_of_service(kind)
-    if take_block(mem, zone, cpu, at, order, kind, c.MT_MOVABLE, holder) < 0:
+    if take_block(mem, zone, claim, at, order, kind, c.MT_MOVABLE, holder) < 0:
         return c.E_STATE
     return order
 
 
 @kernel
-def give_single_pages(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> None:
+def give_single_pages(mem: Memory, claim: Claim, pfn: Pfn, order: Order, owner: Owner) -> None:
     """Turn an ISOLATED block into single ALLOCATED pages, right to left under the old head."""
     zone_id = zone_of_word(page_state(mem, pfn))
     at = pfn + (1 << order) - 1
     while at >= pfn:
         w0, w1 = load2(mem, descriptor_at(mem, at))
-        given = next_word(w0, c.T_ALLOCATED, 0, zone_id, c.MT_MOVABLE, label(mem, cpu))
+        given = next_word(w0, c.T_ALLOCATED, 0, zone_id, c.MT_MOVABLE, label(mem, claim))
         if not transition2(mem, at, w0, w1, given, owner):
-            report(mem, cpu, c.I_FREE_HEAD, at, c.IS_TYPE | c.T_ALLOCATED, w0)
-        event(mem, cpu, c.EV_ALLOC)
+            report(mem, claim, c.I_FREE_HEAD, at, c.IS_TYPE | c.T_ALLOCATED, w0)
+        event(mem, claim, c.EV_ALLOC)
         at -= 1
 
 
 @unit
-def alloc_contig_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, owner: Owner) -> int:
+def alloc_contig_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn, owner: Owner) -> int:
     """Allocate exactly the pages [start, end) as single pages of ``owner``.
 
     Returns 0, E_BUSY if one of them is in use, or E_INVAL. Free them one by one, or with
@@ -206,76 +206,78 @@ def alloc_contig_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, owner: Owner
     """
     if start < 0 or start >= end:
         return c.E_INVAL
-    if is_faulty(mem, cpu, c.FAULT_PAGE):
+    if is_faulty(mem, claim, c.FAULT_PAGE):
         return c.E_BUSY
     step = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
     first = start & ~(step - 1)
     last = (end + step - 1) & ~(step - 1)
-    result = isolate_range(mem, cpu, first, last)
+    result = isolate_range(mem, claim, first, last)
     if result < 0:
         return result
     zone = zone_at(mem, zone_of(mem, start))
-    lock(mem, zone + c.Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, claim)
     result = c.E_BUSY
     if all_free(mem, start, end, 0):
-        result = take_range(mem, zone, cpu, start, end, owner)
+        result = take_range(mem, zone, claim, start, end, owner)
     unlock(mem, zone + c.Z_LOCK)
-    unisolate_range(mem, cpu, first, last)
+    unisolate_range(mem, claim, first, last)
     if result == 0:
-        event(mem, cpu, c.EV_CONTIG)
+        event(mem, claim, c.EV_CONTIG)
     return result
 
 
 @kernel
-def take_range(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn, owner: Owner) -> int:
+def take_range(
+    mem: Memory, zone: ZoneWords, claim: Claim, start: Pfn, end: Pfn, owner: Owner
+) -> int:
     at = start
     while at < end:
-        order = take_free_at(mem, zone, cpu, at, end, c.T_ISOLATED)
+        order = take_free_at(mem, zone, claim, at, end, c.T_ISOLATED)
         if order < 0:
             return +order
-        give_single_pages(mem, cpu, at, order, owner)
+        give_single_pages(mem, claim, at, order, owner)
         at += 1 << order
     return 0
 
 
 @unit
-def free_contig_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
+def free_contig_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
     """Free the single pages [start, end); returns how many were freed."""
     freed = 0
     for pfn in range(start, end):
-        if free_pages(mem, cpu, pfn, 0) == 0:
+        if free_pages(mem, claim, pfn, 0) == 0:
             freed += 1
     return freed
 
 
 @unit
-def offline_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
+def offline_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
     """Take the pageblocks [start, end) out of service. Returns 0, E_BUSY (in use) or E_INVAL.
 
     Poisoned pages may be among them. The pageblocks stay isolated until ``online_range``.
     """
-    result: int = isolate_range(mem, cpu, start, end)
+    result: int = isolate_range(mem, claim, start, end)
     if result < 0:
         return result
     zone = zone_at(mem, zone_of(mem, start))
-    lock(mem, zone + c.Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, claim)
     result = c.E_BUSY
     if all_free(mem, start, end, 1):
-        result = take_offline(mem, zone, cpu, start, end)
+        result = take_offline(mem, zone, claim, start, end)
     if result == 0:
         for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
             keep_isolated(mem, at)  # it names no isolator now: recovery leaves it alone
     unlock(mem, zone + c.Z_LOCK)
     if result < 0:
-        unisolate_range(mem, cpu, start, end)
+        unisolate_range(mem, claim, start, end)
         return result
-    event(mem, cpu, c.EV_OFFLINE)
-    record(mem, cpu, c.OP_OFFLINE, 0, start, end)
+    event(mem, claim, c.EV_OFFLINE)
+    record(mem, claim, c.OP_OFFLINE, 0, start, end)
     return 0
 
 
 @kernel
-def take_offline(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> int:
+def take_offline(mem: Memory, zone: ZoneWords, claim: Claim, start: Pfn, end: Pfn) -> int:
     """Turn the free pages of an isolated range OFFLINE; zone lock held. Returns 0 or a code.
 
     By pageblock, so that each can go online alone. The first page may lie inside a block that
@@ -286,7 +288,7 @@ def take_offline(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -
         head = head_of(mem, at)
         if head >= 0 and type_of(page_state(mem, head)) == c.T_FREE:
             border = (at | ((1 << fixed(mem, c.H_PAGEBLOCK_ORDER)) - 1)) + 1
-            order = take_free_at(mem, zone, cpu, at, border, c.T_OFFLINE)
+            order = take_free_at(mem, zone, claim, at, border, c.T_OFFLINE)
             if order < 0:
                 return +order
             unmanage(mem, zone, 1 << order)
@@ -297,22 +299,22 @@ def take_offline(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -
 
 
 @unit
-def online_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
+def online_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
     """Put the pageblocks [start, end) back in service; returns the pages gained, or E_INVAL."""
     zone_id = range_zone(mem, start, end)
     if zone_id < 0:
         return c.E_INVAL
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + c.Z_LOCK, cpu)
-    restore_types(mem, zone, cpu, start, end)
-    pages = bring_online(mem, zone, cpu, start, end)
+    lock(mem, zone + c.Z_LOCK, claim)
+    restore_types(mem, zone, claim, start, end)
+    pages = bring_online(mem, zone, claim, start, end)
     unlock(mem, zone + c.Z_LOCK)
-    wake_waiters(mem, cpu, zone)
+    wake_waiters(mem, claim, zone)
     return pages
 
 
 @kernel
-def bring_online(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -> int:
+def bring_online(mem: Memory, zone: ZoneWords, claim: Claim, start: Pfn, end: Pfn) -> int:
     """Free the OFFLINE blocks of [start, end), whose pageblocks have their types back; pages."""
     pages = 0
     at = start
@@ -320,7 +322,7 @@ def bring_online(mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn) -
         w0 = page_state(mem, at)
         if type_of(w0) == c.T_OFFLINE:
             unmanage(mem, zone, -(1 << order_of(w0)))
-            free_block(mem, zone, cpu, at, order_of(w0))
+            free_block(mem, zone, claim, at, order_of(w0))
             pages += 1 << order_of(w0)
         at += block_span(w0)
     return pages

@@ -22,7 +22,18 @@ from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import legal_head, mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import descriptor_at
-from shmalloc.units import Cpu, Label, Memory, Migratetype, Order, Owner, Pfn, Word0, Word1, ZoneId
+from shmalloc.units import (
+    Claim,
+    Label,
+    Memory,
+    Migratetype,
+    Order,
+    Owner,
+    Pfn,
+    Word0,
+    Word1,
+    ZoneId,
+)
 from shmalloc.words import cas, cas2, fixed, load, load_relaxed
 
 
@@ -168,7 +179,7 @@ def take_back(mem: Memory, pfn: Pfn, order: Order, w0: Word0, w1: Word1, holder:
 
 
 @hot
-def claim_for_free(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, owner: Owner) -> Word0:
+def claim_for_free(mem: Memory, pfn: Pfn, order: Order, claim: Claim, owner: Owner) -> Word0:
     """Take an allocated block back into our own hands: it is on no list.
 
     Returns the old word 0 (>= 0), or minus the code M_* of the misuse.
@@ -181,16 +192,18 @@ def claim_for_free(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, owner: Owner) 
     problem = free_problem(w0, w1, order, owner)
     if problem != 0:
         return -misuse_of(mem, pfn, w0, w1, order, owner)
-    return take_back(mem, pfn, order, w0, w1, label(mem, cpu))
+    return take_back(mem, pfn, order, w0, w1, label(mem, claim))
 
 
 @hot
-def hand_out(mem: Memory, pfn: Pfn, order: Order, cpu: Cpu, mt: Migratetype, owner: Owner) -> Pfn:
+def hand_out(
+    mem: Memory, pfn: Pfn, order: Order, claim: Claim, mt: Migratetype, owner: Owner
+) -> Pfn:
     """Give a block that we hold as PCP to ``owner``: PCP -> ALLOCATED, linearization point."""
     d = descriptor_at(mem, pfn)
     w0 = load(mem, d)  # no other CPU changes a page that we hold; the swap checks it
     w1 = load_relaxed(mem, d + 1)
-    given = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt, label(mem, cpu))
+    given = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt, label(mem, claim))
     if type_of(w0) != c.T_PCP or not transition2(mem, pfn, w0, w1, given, owner):
         return c.E_STATE
     return pfn

@@ -16,7 +16,7 @@ from shmalloc.kernels.buddy import block_span, first_free, move_free_block, rety
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.zone import set_block_mt
-from shmalloc.units import Cpu, Label, Memory, Migratetype, Order, Pfn, ZoneWords
+from shmalloc.units import Claim, Label, Memory, Migratetype, Order, Pfn, ZoneWords
 from shmalloc.words import fixed
 
 
@@ -42,19 +42,19 @@ def find_smallest(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -
 
 @unit
 def rmqueue(
-    mem: Memory, zone: ZoneWords, cpu: Cpu, order: Order, mt: Migratetype, holder: Label
+    mem: Memory, zone: ZoneWords, claim: Claim, order: Order, mt: Migratetype, holder: Label
 ) -> Pfn:
     """Take one block of ``order`` for ``mt`` out of the zone, in state PCP with label ``holder``;
     zone lock held."""
     pfn = find_smallest(mem, zone, order, mt)
     if pfn < 0:
-        pfn = claim(mem, zone, cpu, order, mt)
+        pfn = rmqueue_claim(mem, zone, claim, order, mt)
     if pfn < 0:
         pfn = find_steal(mem, zone, order, mt)
         if pfn < 0:
             return c.E_NOMEM
-        event(mem, cpu, c.EV_STEAL)
-    return take_block(mem, zone, cpu, pfn, order, c.T_PCP, mt, holder)
+        event(mem, claim, c.EV_STEAL)
+    return take_block(mem, zone, claim, pfn, order, c.T_PCP, mt, holder)
 
 
 @kernel
@@ -75,14 +75,14 @@ def may_claim(mem: Memory, order: Order, mt: Migratetype) -> bool:
 
 
 @unit
-def claim(mem: Memory, zone: ZoneWords, cpu: Cpu, order: Order, mt: Migratetype) -> Pfn:
+def rmqueue_claim(mem: Memory, zone: ZoneWords, claim: Claim, order: Order, mt: Migratetype) -> Pfn:
     """Retype a pageblock for ``mt``; returns a block of it that fits, or E_NOMEM."""
     at = fixed(mem, c.H_MAX_ORDER)
     while at >= order:
         for attempt in range(2):
             pfn = first_free(mem, zone, at, fallback_type(mt, attempt))
-            if pfn >= 0 and may_claim(mem, at, mt) and claim_block(mem, zone, cpu, pfn, at, mt):
-                event(mem, cpu, c.EV_CLAIM)
+            if pfn >= 0 and may_claim(mem, at, mt) and claim_block(mem, zone, claim, pfn, at, mt):
+                event(mem, claim, c.EV_CLAIM)
                 return find_smallest(mem, zone, order, mt)
         at -= 1
     return c.E_NOMEM
@@ -90,12 +90,12 @@ def claim(mem: Memory, zone: ZoneWords, cpu: Cpu, order: Order, mt: Migratetype)
 
 @kernel
 def claim_block(
-    mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype
+    mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype
 ) -> bool:
     """Move the free block at ``pfn`` and, if worthwhile, its whole pageblock to ``mt``."""
     if order >= fixed(mem, c.H_PAGEBLOCK_ORDER):
         retype_range(mem, pfn, order, mt)
-        return move_free_block(mem, zone, cpu, pfn, mt) == 0
+        return move_free_block(mem, zone, claim, pfn, mt) == 0
     pages = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
     start = pfn & ~(pages - 1)
     if start < fixed(mem, zone + c.Z_START) or start + pages > fixed(mem, zone + c.Z_END):
@@ -103,7 +103,7 @@ def claim_block(
     if free_or_alike(mem, start, start + pages, mt) * 2 < pages:
         return False
     set_block_mt(mem, pfn, mt)
-    move_free_pages(mem, zone, cpu, start, start + pages, mt)
+    move_free_pages(mem, zone, claim, start, start + pages, mt)
     return True
 
 
@@ -126,14 +126,14 @@ def free_or_alike(mem: Memory, start: Pfn, end: Pfn, mt: Migratetype) -> int:
 
 @kernel
 def move_free_pages(
-    mem: Memory, zone: ZoneWords, cpu: Cpu, start: Pfn, end: Pfn, mt: Migratetype
+    mem: Memory, zone: ZoneWords, claim: Claim, start: Pfn, end: Pfn, mt: Migratetype
 ) -> int:
     """Move every free block inside [start, end) to the lists of ``mt``; returns pages moved."""
     moved = 0
     at = start
     while at < end:
         w0 = page_state(mem, at)
-        if type_of(w0) == c.T_FREE and move_free_block(mem, zone, cpu, at, mt) == 0:
+        if type_of(w0) == c.T_FREE and move_free_block(mem, zone, claim, at, mt) == 0:
             moved += 1 << order_of(w0)
         at += block_span(w0)
     return moved

@@ -1,7 +1,7 @@
 """Fault injection: allocations that fail although there is memory (Linux: fail_page_alloc,
 failslab; lib/fault-inject.c).
 
-Six words of a CPU slot, on a cache line that every allocation reads anyway::
+Six words of a claim's record, on a cache line that every allocation reads anyway::
 
     C_FAULTS        kinds of allocation that may fail: FAULT_PAGE | FAULT_OBJECT; 0: no faults
     C_FAULT_LEFT    the allocation, counted from now, that fails; 0: none
@@ -14,9 +14,9 @@ A fault is decided at the start of an allocation, before anything is taken: the 
 as if memory had run out. Its caller must fall back or return E_NOMEM, and lose nothing. A request
 for many blocks counts as that many allocations: it returns fewer blocks.
 
-Rules for callers. One process per slot. The words are written while no kernel runs on the slot
-(``C_FAULTS`` last), so a kernel may read C_FAULTS as a fixed word: without faults this costs one
-load and one branch. The other words belong to the kernels of the slot until C_FAULTS is 0 again.
+Rules for callers. The words are written while no kernel of the claim runs (``C_FAULTS`` last), so a
+kernel may read C_FAULTS as a fixed word: without faults this costs one load and one branch. The
+other words belong to the kernels of the claim until C_FAULTS is 0 again.
 """
 
 from __future__ import annotations
@@ -24,45 +24,45 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.random import next_random
-from shmalloc.kernels.reporting import cpu_at, event, record
-from shmalloc.units import Cpu, CpuWords, Memory
+from shmalloc.kernels.reporting import claim_at, event, record
+from shmalloc.units import Claim, CpuWords, Memory
 from shmalloc.words import fixed
 
 
 @hot
-def is_faulty(mem: Memory, cpu: Cpu, kind: int) -> bool:
+def is_faulty(mem: Memory, claim: Claim, kind: int) -> bool:
     """Whether this allocation of ``kind`` (FAULT_*) is to fail."""
-    if fixed(mem, cpu_at(mem, cpu) + c.C_FAULTS) & kind == 0:
+    if fixed(mem, claim_at(mem, claim) + c.C_FAULTS) & kind == 0:
         return False
-    return should_fail(mem, cpu, kind) != 0
+    return should_fail(mem, claim, kind) != 0
 
 
 @hot
-def faultless(mem: Memory, cpu: Cpu, kind: int, count: int) -> int:
+def faultless(mem: Memory, claim: Claim, kind: int, count: int) -> int:
     """How many of ``count`` allocations of ``kind`` pass before one is to fail."""
-    if fixed(mem, cpu_at(mem, cpu) + c.C_FAULTS) & kind == 0:
+    if fixed(mem, claim_at(mem, claim) + c.C_FAULTS) & kind == 0:
         return count
-    return count_faultless(mem, cpu, kind, count)
+    return count_faultless(mem, claim, kind, count)
 
 
 @unit
-def count_faultless(mem: Memory, cpu: Cpu, kind: int, count: int) -> int:
-    """``faultless`` on a slot with faults."""
+def count_faultless(mem: Memory, claim: Claim, kind: int, count: int) -> int:
+    """``faultless`` for a claim with faults."""
     for passed in range(count):
-        if should_fail(mem, cpu, kind) != 0:
+        if should_fail(mem, claim, kind) != 0:
             return passed
     return count
 
 
 @unit
-def should_fail(mem: Memory, cpu: Cpu, kind: int) -> int:
-    """Count one allocation of ``kind`` on a slot with faults: 1 if it is to fail, else 0."""
-    slot = cpu_at(mem, cpu)
+def should_fail(mem: Memory, claim: Claim, kind: int) -> int:
+    """Count one allocation of ``kind`` of a claim with faults: 1 if it is to fail, else 0."""
+    slot = claim_at(mem, claim)
     if not due(mem, slot) and not struck(mem, slot):
         return 0
     mem[slot + c.C_FAULT_COUNT] = mem[slot + c.C_FAULT_COUNT] + 1
-    event(mem, cpu, c.EV_FAULT)
-    record(mem, cpu, c.OP_FAULT, 0, -1, kind)
+    event(mem, claim, c.EV_FAULT)
+    record(mem, claim, c.OP_FAULT, 0, -1, kind)
     return 1
 
 

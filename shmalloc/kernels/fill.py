@@ -13,7 +13,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import frame_at
-from shmalloc.units import Cpu, Memory, Order, Pfn
+from shmalloc.units import Claim, Memory, Order, Pfn
 from shmalloc.words import fixed
 
 
@@ -39,13 +39,13 @@ def fill(mem: Memory, pfn: Pfn, order: Order) -> None:
 
 
 @hot
-def intact_on_alloc(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> bool:
+def intact_on_alloc(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> bool:
     """Whether the block is as it was freed; reports the first word that changed."""
-    return fixed(mem, c.H_FILL) == c.FILL_NONE or unchanged(mem, cpu, pfn, order)
+    return fixed(mem, c.H_FILL) == c.FILL_NONE or unchanged(mem, claim, pfn, order)
 
 
 @unit
-def unchanged(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> bool:
+def unchanged(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> bool:
     value = filling(mem)
     page_words = 1 << fixed(mem, c.H_PAGE_SHIFT)
     skip = 0
@@ -55,6 +55,6 @@ def unchanged(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> bool:
         start = frame_at(mem, page)
         for i in range(start + skip, start + page_words):
             if mem[i] != value:
-                report(mem, cpu, c.I_BYTES, i, value, mem[i])
+                report(mem, claim, c.I_BYTES, i, value, mem[i])
                 return False
     return True

@@ -24,7 +24,7 @@ from shmalloc.kernels.objects import cache_at, cache_of_word, slab_words
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.slab_format import give_pages_back, slab_pages
 from shmalloc.kernels.zone import descriptor_at, frame_at
-from shmalloc.units import CacheId, Cpu, Memory, ObjectAddress, Pfn
+from shmalloc.units import CacheId, Claim, Memory, ObjectAddress, Pfn
 from shmalloc.words import fixed, load, load2, load_relaxed, store
 
 
@@ -60,7 +60,7 @@ def class_of(size_bytes: int) -> int:
 
 
 @unit
-def kmalloc_boot(mem: Memory, cpu: Cpu, flags: int) -> CacheId:
+def kmalloc_boot(mem: Memory, claim: Claim, flags: int) -> CacheId:
     """Make the caches of all classes that fit (``flags``: CF_*). Returns how many, or E_NOMEM."""
     largest = 2 << (fixed(mem, c.H_PAGE_SHIFT) + 3)
     made = 0
@@ -69,7 +69,7 @@ def kmalloc_boot(mem: Memory, cpu: Cpu, flags: int) -> CacheId:
         if size <= largest and load(mem, cs.H_KMALLOC + size_class) == 0:
             align = min(size & -size, largest >> 1)
             named = flags | (size_class + 1) << cs.CF_CLASS_SHIFT
-            cache_id = cache_create(mem, cpu, size, align, named, 0)
+            cache_id = cache_create(mem, claim, size, align, named, 0)
             if cache_id < 0:
                 return cache_id
             store(mem, cs.H_KMALLOC + size_class, cache_id + 1)
@@ -78,7 +78,7 @@ def kmalloc_boot(mem: Memory, cpu: Cpu, flags: int) -> CacheId:
 
 
 @hot
-def kmalloc(mem: Memory, cpu: Cpu, size_bytes: int) -> ObjectAddress:
+def kmalloc(mem: Memory, claim: Claim, size_bytes: int) -> ObjectAddress:
     """Word address of at least ``size_bytes`` bytes, E_NOMEM, or E_INVAL for a size below 1."""
     if size_bytes < 1:
         return c.E_INVAL
@@ -86,42 +86,42 @@ def kmalloc(mem: Memory, cpu: Cpu, size_bytes: int) -> ObjectAddress:
     if size_class < cs.KMALLOC_CLASSES:
         cache_id = load_relaxed(mem, cs.H_KMALLOC + size_class) - 1
         if cache_id >= 0:
-            return cache_alloc(mem, cpu, cache_id)
-    return kmalloc_large(mem, cpu, size_bytes)
+            return cache_alloc(mem, claim, cache_id)
+    return kmalloc_large(mem, claim, size_bytes)
 
 
 @unit
-def kmalloc_large(mem: Memory, cpu: Cpu, size_bytes: int) -> ObjectAddress:
+def kmalloc_large(mem: Memory, claim: Claim, size_bytes: int) -> ObjectAddress:
     """Whole pages, owned by OWNER_LARGE."""
     order = order_for(mem, (size_bytes + 7) >> 3)
     if order < 0:
         return +order
-    pfn = slab_pages(mem, cpu, order, cs.OWNER_LARGE)
+    pfn = slab_pages(mem, claim, order, cs.OWNER_LARGE)
     if pfn < 0:
         return +pfn
-    event(mem, cpu, c.EV_PAGE_LARGE)
+    event(mem, claim, c.EV_PAGE_LARGE)
     return +frame_at(mem, pfn)
 
 
 @hot
-def kfree(mem: Memory, cpu: Cpu, address: ObjectAddress) -> int:
+def kfree(mem: Memory, claim: Claim, address: ObjectAddress) -> int:
     """Free what ``kmalloc`` (or any cache) gave. Returns 0, or E_STATE for a misuse (reported)."""
     pfn = slab_of_address(mem, address)
     if pfn < 0:
-        return refuse(mem, cpu, -1, address)
+        return refuse(mem, claim, -1, address)
     w0 = page_state(mem, pfn)
     if type_of(w0) == c.T_SLAB:
-        return free_object(mem, cpu, cache_of_word(w0), pfn, w0, address, 0)
-    return kfree_large(mem, cpu, pfn, address)
+        return free_object(mem, claim, cache_of_word(w0), pfn, w0, address, 0)
+    return kfree_large(mem, claim, pfn, address)
 
 
 @unit
-def kfree_large(mem: Memory, cpu: Cpu, pfn: Pfn, address: ObjectAddress) -> int:
+def kfree_large(mem: Memory, claim: Claim, pfn: Pfn, address: ObjectAddress) -> int:
     """Free the pages of a large ``kmalloc``, and no others."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_LARGE and address == frame_at(mem, pfn):
-        return give_pages_back(mem, cpu, pfn, order_of(w0), cs.OWNER_LARGE)
-    return refuse(mem, cpu, -1, address)
+        return give_pages_back(mem, claim, pfn, order_of(w0), cs.OWNER_LARGE)
+    return refuse(mem, claim, -1, address)
 
 
 @kernel

@@ -2,8 +2,8 @@
 
 ::
 
-    62          32 31 30 29 28 27 16 15        0
-    [ owner epoch ][0][C][0][H][  0  ][ cpu + 1 ]     0: free.  C: a thread sleeps
+    62          32 31 30 29 28 27 16 15          0
+    [ owner epoch ][0][C][0][H][  0  ][ claim + 1 ]     0: free.  C: a thread sleeps
 
 ``lock``/``unlock`` protects zones and node lists: it spins a little, then sleeps on a futex (3 in
 the style of Drepper's "Futexes are tricky", mutex 2: the flag says that a sleeper may exist). A
@@ -15,7 +15,7 @@ it. Linux: MUTEX_FLAG_HANDOFF.
 ``try_spin``/``spin``/``unspin`` protects per-CPU structures: hot paths only ever try, and go
 elsewhere when it fails; only a remote drainer waits. Its release is a plain store, half the price.
 
-The epoch is the number of the slot's claim, so a lock whose owner died can be told from one held
+The epoch is the number of the claim's life, so a lock whose owner died can be told from one held
 by the slot's next process. Locks nest in one order: per-CPU, then zone or node.
 """
 
@@ -23,8 +23,8 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernels.reporting import cpu_at, event
-from shmalloc.units import Cpu, Memory, Owner, WordIndex
+from shmalloc.kernels.reporting import claim_at, event
+from shmalloc.units import Claim, Memory, Owner, WordIndex
 from shmalloc.words import (
     cas,
     fixed,
@@ -40,22 +40,22 @@ from shmalloc.words import (
 
 
 @kernel
-def owner_word(mem: Memory, cpu: Cpu) -> Owner:
-    """What ``cpu`` writes into a lock. Its epoch cannot change while one of its kernels runs."""
-    return (fixed(mem, cpu_at(mem, cpu) + c.C_EPOCH) << c.LIFE_EPOCH_SHIFT) | (cpu + 1)
+def owner_word(mem: Memory, claim: Claim) -> Owner:
+    """What ``claim`` writes into a lock. Its epoch cannot change while one of its kernels runs."""
+    return (fixed(mem, claim_at(mem, claim) + c.C_EPOCH) << c.LIFE_EPOCH_SHIFT) | (claim + 1)
 
 
 @kernel
-def lock(mem: Memory, at: WordIndex, cpu: Cpu) -> None:
+def lock(mem: Memory, at: WordIndex, claim: Claim) -> None:
     """Take the sleeping lock at word ``at``."""
-    me = owner_word(mem, cpu)
+    me = owner_word(mem, claim)
     if not cas(mem, at, 0, me):
-        lock_slow(mem, at, cpu, me)
+        lock_slow(mem, at, claim, me)
 
 
 @unit
-def lock_slow(mem: Memory, at: WordIndex, cpu: Cpu, me: Owner) -> None:
-    event(mem, cpu, c.EV_LOCK_SLOW)
+def lock_slow(mem: Memory, at: WordIndex, claim: Claim, me: Owner) -> None:
+    event(mem, claim, c.EV_LOCK_SLOW)
     tries = fixed(mem, c.H_SPINS)
     while tries > 0:
         if load_relaxed(mem, at) == 0 and cas(mem, at, 0, me):
@@ -73,7 +73,7 @@ def lock_slow(mem: Memory, at: WordIndex, cpu: Cpu, me: Owner) -> None:
         else:
             flags = c.LOCK_KEPT if sleeps > fixed(mem, c.H_SPINS) else c.LOCK_CONTENDED
             if old & flags == flags or cas(mem, at, old, old | flags):
-                event(mem, cpu, c.EV_LOCK_SLEEP)
+                event(mem, claim, c.EV_LOCK_SLEEP)
                 wait(mem, at, old | flags)
                 sleeps += 1
 
@@ -114,7 +114,7 @@ def wake_all(mem: Memory, at: WordIndex) -> None:
 
 
 @kernel
-def take_over(mem: Memory, at: WordIndex, cpu: Cpu, victim: Cpu) -> bool:
+def take_over(mem: Memory, at: WordIndex, claim: Claim, victim: Claim) -> bool:
     """Become the owner of a lock that ``victim``, whose process is dead, holds; False: it does not.
 
     What the lock protects is as the dead process left it: repair it, then release the lock.
@@ -123,22 +123,22 @@ def take_over(mem: Memory, at: WordIndex, cpu: Cpu, victim: Cpu) -> bool:
         old = load(mem, at)
         if old & c.LOCK_HOLDER_MASK != victim + 1:
             return False
-        if cas(mem, at, old, owner_word(mem, cpu) | (old & c.LOCK_KEPT)):
-            event(mem, cpu, c.EV_TAKEOVER)
+        if cas(mem, at, old, owner_word(mem, claim) | (old & c.LOCK_KEPT)):
+            event(mem, claim, c.EV_TAKEOVER)
             return True
         relax(mem)  # another CPU set a flag: it sleeps, and our release wakes it
 
 
 @kernel
-def try_spin(mem: Memory, at: WordIndex, cpu: Cpu) -> bool:
+def try_spin(mem: Memory, at: WordIndex, claim: Claim) -> bool:
     """Take the per-CPU lock at word ``at`` if it is free; never waits."""
-    return cas(mem, at, 0, owner_word(mem, cpu))
+    return cas(mem, at, 0, owner_word(mem, claim))
 
 
 @kernel
-def spin(mem: Memory, at: WordIndex, cpu: Cpu) -> None:
+def spin(mem: Memory, at: WordIndex, claim: Claim) -> None:
     """Take the per-CPU lock, waiting for its owner: for remote drains, never on a hot path."""
-    me = owner_word(mem, cpu)
+    me = owner_word(mem, claim)
     tries = fixed(mem, c.H_SPINS)
     while not cas(mem, at, 0, me):
         if tries > 0:

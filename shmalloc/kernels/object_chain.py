@@ -1,6 +1,6 @@
 """Chains: free objects of one slab, linked by their free pointers, on its free list or private.
 
-A private chain is one word (objects.py: slab, first, length) and belongs to the slot that took it,
+A private chain is one word (objects.py: slab, first, length) and belongs to the claim that took it,
 as its intent says. A free list is also a chain; word 1 of the slab's descriptor holds its first
 object. It is walked under the node lock: no CPU takes objects then, and one that puts objects back
 only adds in front of what the walker has seen.
@@ -62,7 +62,7 @@ def clear_marks(mem: Memory, cache: CacheWords, pfn: Pfn, w0: Word0, chain: Chai
 
 @kernel
 def last_of(mem: Memory, cache: CacheWords, chain: Chain) -> ObjectAddress:
-    """Address of the last object of a private chain that its slot has not used yet."""
+    """Address of the last object of a private chain that its claim has not used yet."""
     pfn = chain_pfn(chain)
     address = object_at(mem, cache, pfn, chain_first(chain) - 1)
     for _ in range(chain_count(chain) - 1):

@@ -1,4 +1,4 @@
-"""Where the objects of a slab lie, and which slot owns each.
+"""Where the objects of a slab lie, and which claim owns each.
 
 A slab is one block of pages, cut into objects; its bookkeeping is at its end::
 
@@ -6,9 +6,9 @@ A slab is one block of pages, cut into objects; its bookkeeping is at its end::
               |<- K_STRIDE ->|                  ... of 1 | of 0        |
 
 One owner word for each object: 0 while it is free (in its slab or in a sheaf), else the lock word
-of the CPU slot that allocated it, its number and epoch (lock.py). With GIVEN the object is also
-free: that slot put it back in its slab, and no CPU has taken it since (slot_intent.py); with KEPT,
-that slot is putting it into a sheaf (sheaf.py). The word tells a live object from a free one, names
+of the claim that allocated it, its number and epoch (lock.py). With GIVEN the object is also free:
+that claim put it back in its slab, and no CPU has taken it since (slot_intent.py); with KEPT, that
+claim is putting it into a sheaf (sheaf.py). The word tells a live object from a free one, names
 what a dead process held, and costs one plain store each way: a bit map would need an atomic
 operation, since neighbours in one word belong to different CPUs, and a sheaf pair would cost twice
 as much (docs/decisions/, "owner words").
@@ -37,6 +37,7 @@ from shmalloc.units import (
     CacheId,
     CacheWords,
     Chain,
+    Claim,
     Cpu,
     CpuPart,
     Entry,
@@ -79,9 +80,9 @@ def cpu_part(mem: Memory, cache: CacheWords, cpu: Cpu) -> CpuPart:
 
 
 @hot
-def own_part(mem: Memory, cache: CacheWords, cpu: Cpu) -> CpuPart:
-    """The part of the CPU that claim ``cpu`` is on."""
-    return cpu_part(mem, cache, cpu_of(mem, cpu))
+def own_part(mem: Memory, cache: CacheWords, claim: Claim) -> CpuPart:
+    """The part of the CPU that claim ``claim`` is on."""
+    return cpu_part(mem, cache, cpu_of(mem, claim))
 
 
 @hot
@@ -91,9 +92,9 @@ def cpu_node(mem: Memory, cpu: Cpu) -> NodeId:
 
 
 @hot
-def home_node(mem: Memory, cpu: Cpu) -> NodeId:
-    """The home node of the CPU that claim ``cpu`` is on."""
-    return cpu_node(mem, cpu_of(mem, cpu))
+def home_node(mem: Memory, claim: Claim) -> NodeId:
+    """The home node of the CPU that claim ``claim`` is on."""
+    return cpu_node(mem, cpu_of(mem, claim))
 
 
 @hot

@@ -1,4 +1,4 @@
-"""The public page operations. ``cpu`` is the caller's claim (slots.py), ``owner`` any word.
+"""The public page operations. ``claim`` is the caller's (slots.py), ``owner`` any word.
 
 ``alloc_pages`` returns the first pfn of a block of 2^order pages, or E_NOMEM. ``free_pages`` takes
 exactly what was given: another order, an inner page, a second free, a slab page or an invalid pfn
@@ -42,7 +42,7 @@ from shmalloc.kernels.pcp import (
     refill,
 )
 from shmalloc.kernels.poison import retire_block
-from shmalloc.kernels.reporting import cpu_at, cpu_of, event, record, report
+from shmalloc.kernels.reporting import claim_at, cpu_of, event, record, report
 from shmalloc.kernels.slots import label, list_label
 from shmalloc.kernels.waiters import wake_waiters
 from shmalloc.kernels.zone import (
@@ -54,7 +54,7 @@ from shmalloc.kernels.zone import (
     zonelist_zone,
 )
 from shmalloc.units import (
-    Cpu,
+    Claim,
     Int,
     Memory,
     Migratetype,
@@ -70,56 +70,58 @@ from shmalloc.words import fixed, load, load_relaxed
 
 
 @unit
-def take_from_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, order: Order, mt: Migratetype) -> Pfn:
+def take_from_zone(
+    mem: Memory, claim: Claim, zone_id: ZoneId, order: Order, mt: Migratetype
+) -> Pfn:
     """One block in state PCP straight from the zone, or E_NOMEM."""
     zone = zone_at(mem, zone_id)
     pfn: Pfn = c.E_NOMEM
-    lock(mem, zone + c.Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, claim)
     if may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, cpu, order, mt, label(mem, cpu))
+        pfn = rmqueue(mem, zone, claim, order, mt, label(mem, claim))
     unlock(mem, zone + c.Z_LOCK)
     return pfn
 
 
 @hot
-def give(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
+def give(mem: Memory, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
     """Hand a block in state PCP over to its owner."""
-    given = hand_out(mem, pfn, order, cpu, mt, owner)
+    given = hand_out(mem, pfn, order, claim, mt, owner)
     if given < 0:
-        report(mem, cpu, c.M_WRONG_STATE, pfn, c.IS_TYPE | c.T_PCP, page_state(mem, pfn))
+        report(mem, claim, c.M_WRONG_STATE, pfn, c.IS_TYPE | c.T_PCP, page_state(mem, pfn))
         return c.E_STATE
-    event(mem, cpu, c.EV_ALLOC)
-    record(mem, cpu, c.OP_ALLOC, order, pfn, owner)
+    event(mem, claim, c.EV_ALLOC)
+    record(mem, claim, c.OP_ALLOC, order, pfn, owner)
     return pfn
 
 
 @hot
 def give_intact(
-    mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, mt: Migratetype, owner: Owner
+    mem: Memory, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype, owner: Owner
 ) -> Pfn:
     """``give``, unless the block was modified while free: it is leaked, never reused; E_AGAIN."""
-    if intact_on_alloc(mem, cpu, pfn, order):
-        return give(mem, cpu, pfn, order, mt, owner)
-    retire_block(mem, cpu, pfn, order)
+    if intact_on_alloc(mem, claim, pfn, order):
+        return give(mem, claim, pfn, order, mt, owner)
+    retire_block(mem, claim, pfn, order)
     return c.E_AGAIN
 
 
 # What follows allocates for ``owner``: a pfn, E_NOMEM, E_AGAIN (a block was retired), or E_STATE.
 @unit
 def alloc_from_zone(
-    mem: Memory, cpu: Cpu, zone_id: ZoneId, order: Order, mt: Migratetype, owner: Owner
+    mem: Memory, claim: Claim, zone_id: ZoneId, order: Order, mt: Migratetype, owner: Owner
 ) -> Pfn:
     """A block straight from the zone."""
-    pfn = take_from_zone(mem, cpu, zone_id, order, mt)
+    pfn = take_from_zone(mem, claim, zone_id, order, mt)
     if pfn < 0:
         return pfn
-    return give_intact(mem, cpu, pfn, order, mt, owner)
+    return give_intact(mem, claim, pfn, order, mt, owner)
 
 
 @hot
 def alloc_from_pcp(
     mem: Memory,
-    cpu: Cpu,
+    claim: Claim,
     zone_id: ZoneId,
     pcp: PcpWords,
     order: Order,
@@ -131,134 +133,136 @@ def alloc_from_pcp(
 
     It leaves the list and becomes the owner's under one hold of P_LOCK (pcp.py says why).
     """
-    if not try_spin(mem, pcp + c.P_LOCK, cpu):
-        event(mem, cpu, c.EV_PCP_MISS)
-        return alloc_from_zone(mem, cpu, zone_id, order, mt, owner)
+    if not try_spin(mem, pcp + c.P_LOCK, claim):
+        event(mem, claim, c.EV_PCP_MISS)
+        return alloc_from_zone(mem, claim, zone_id, order, mt, owner)
     pfn = pcp_pop(mem, pcp, index, order)
-    if pfn < 0 and refill(mem, cpu, zone_id, pcp, index) > 0:
+    if pfn < 0 and refill(mem, claim, zone_id, pcp, index) > 0:
         pfn = pcp_pop(mem, pcp, index, order)
     if pfn >= 0:
-        pfn = give_intact(mem, cpu, pfn, order, mt, owner)
+        pfn = give_intact(mem, claim, pfn, order, mt, owner)
     mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1
     unspin(mem, pcp + c.P_LOCK)
     return pfn
 
 
 @hot
-def alloc_anywhere(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
+def alloc_anywhere(mem: Memory, claim: Claim, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
     """A block from the first zone of the fallback order that has one."""
     index = pcp_index(mem, order, mt)
-    slot = cpu_at(mem, cpu)
+    slot = claim_at(mem, claim)
     zone_id = fixed(mem, slot + c.C_HOME_ZONE)
     if index >= 0:
         pcp = fixed(mem, slot + c.C_HOME_PCP)
-        pfn = alloc_from_pcp(mem, cpu, zone_id, pcp, order, mt, index, owner)
+        pfn = alloc_from_pcp(mem, claim, zone_id, pcp, order, mt, index, owner)
     else:
-        pfn = alloc_from_zone(mem, cpu, zone_id, order, mt, owner)
+        pfn = alloc_from_zone(mem, claim, zone_id, order, mt, owner)
     if pfn != c.E_NOMEM:
         return pfn
-    return alloc_elsewhere(mem, cpu, order, mt, index, owner)
+    return alloc_elsewhere(mem, claim, order, mt, index, owner)
 
 
 @unit
 def alloc_elsewhere(
-    mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, index: int, owner: Owner
+    mem: Memory, claim: Claim, order: Order, mt: Migratetype, index: int, owner: Owner
 ) -> Pfn:
     """The rest of the fallback order, behind the home zone."""
-    for i in range(1, zonelist_length(mem, cpu)):
-        zone_id = zonelist_zone(mem, cpu, i)
+    for i in range(1, zonelist_length(mem, claim)):
+        zone_id = zonelist_zone(mem, claim, i)
         if index >= 0:
-            pcp = pcp_at(mem, cpu_of(mem, cpu), zone_id)
-            pfn = alloc_from_pcp(mem, cpu, zone_id, pcp, order, mt, index, owner)
+            pcp = pcp_at(mem, cpu_of(mem, claim), zone_id)
+            pfn = alloc_from_pcp(mem, claim, zone_id, pcp, order, mt, index, owner)
         else:
-            pfn = alloc_from_zone(mem, cpu, zone_id, order, mt, owner)
+            pfn = alloc_from_zone(mem, claim, zone_id, order, mt, owner)
         if pfn != c.E_NOMEM:
-            event(mem, cpu, c.EV_ZONE_FALLBACK)
+            event(mem, claim, c.EV_ZONE_FALLBACK)
             return pfn
     return c.E_NOMEM
 
 
 @unit
-def alloc_after_drain(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
+def alloc_after_drain(
+    mem: Memory, claim: Claim, order: Order, mt: Migratetype, owner: Owner
+) -> Pfn:
     """The last resort: drain the per-CPU lists, whose pages may merge into the wanted order."""
-    drain_all(mem, cpu)
-    for i in range(zonelist_length(mem, cpu)):
-        pfn = alloc_from_zone(mem, cpu, zonelist_zone(mem, cpu, i), order, mt, owner)
+    drain_all(mem, claim)
+    for i in range(zonelist_length(mem, claim)):
+        pfn = alloc_from_zone(mem, claim, zonelist_zone(mem, claim, i), order, mt, owner)
         if pfn != c.E_NOMEM:
             return pfn
     return c.E_NOMEM
 
 
 @hot
-def alloc_pages(mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
+def alloc_pages(mem: Memory, claim: Claim, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
     """Allocate 2^order pages for ``owner``; returns the first pfn, E_NOMEM or E_INVAL."""
     if order < 0 or order > fixed(mem, c.H_MAX_ORDER) or mt < 0 or mt >= c.MT_PCP_TYPES:
         return c.E_INVAL
-    if is_faulty(mem, cpu, c.FAULT_PAGE):
+    if is_faulty(mem, claim, c.FAULT_PAGE):
         return c.E_NOMEM
-    pfn = alloc_anywhere(mem, cpu, order, mt, owner)
+    pfn = alloc_anywhere(mem, claim, order, mt, owner)
     if pfn >= 0:
         return pfn
-    return alloc_slow(mem, cpu, order, mt, owner, pfn)
+    return alloc_slow(mem, claim, order, mt, owner, pfn)
 
 
 @unit
 def alloc_slow(
-    mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, found: Pfn
+    mem: Memory, claim: Claim, order: Order, mt: Migratetype, owner: Owner, found: Pfn
 ) -> Pfn:
     """The rest of ``alloc_pages``, which found no block, or one that was modified while free."""
     pfn = found
     while pfn == c.E_NOMEM or pfn == c.E_AGAIN:
-        pfn = alloc_anywhere(mem, cpu, order, mt, owner)
+        pfn = alloc_anywhere(mem, claim, order, mt, owner)
         if pfn == c.E_NOMEM:
-            pfn = alloc_after_drain(mem, cpu, order, mt, owner)
+            pfn = alloc_after_drain(mem, claim, order, mt, owner)
             if pfn == c.E_NOMEM:
-                event(mem, cpu, c.EV_FAIL)
-                record(mem, cpu, c.OP_ALLOC, order, -1, pfn)
+                event(mem, claim, c.EV_FAIL)
+                record(mem, claim, c.OP_ALLOC, order, -1, pfn)
                 return pfn
     return pfn
 
 
 @unit
-def give_back_to_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, pfn: Pfn, order: Order) -> None:
+def give_back_to_zone(mem: Memory, claim: Claim, zone_id: ZoneId, pfn: Pfn, order: Order) -> None:
     """Return a block in state PCP to its zone, merging."""
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + c.Z_LOCK, cpu)
-    free_block(mem, zone, cpu, pfn, order)
+    lock(mem, zone + c.Z_LOCK, claim)
+    free_block(mem, zone, claim, pfn, order)
     unlock(mem, zone + c.Z_LOCK)
-    wake_waiters(mem, cpu, zone)
+    wake_waiters(mem, claim, zone)
 
 
 @hot
-def own_pcp(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> PcpWords:
+def own_pcp(mem: Memory, claim: Claim, zone_id: ZoneId) -> PcpWords:
     """The CPU's per-CPU structure of zone ``zone_id``: one load for the home zone."""
-    slot = cpu_at(mem, cpu)
+    slot = claim_at(mem, claim)
     if zone_id == fixed(mem, slot + c.C_HOME_ZONE):
         return fixed(mem, slot + c.C_HOME_PCP)
-    return pcp_at(mem, cpu_of(mem, cpu), zone_id)
+    return pcp_at(mem, cpu_of(mem, claim), zone_id)
 
 
 @hot
-def note_free(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, w0: Word0, w1: Word1) -> None:
+def note_free(mem: Memory, claim: Claim, pfn: Pfn, order: Order, w0: Word0, w1: Word1) -> None:
     """Count a free of a block that was in state (w0, w1)."""
-    event(mem, cpu, c.EV_FREE)
-    record(mem, cpu, c.OP_FREE, order, pfn, w1)
-    if detail_of(w0) & c.CLAIM_MASK != cpu:
-        event(mem, cpu, c.EV_REMOTE_FREE)
+    event(mem, claim, c.EV_FREE)
+    record(mem, claim, c.OP_FREE, order, pfn, w1)
+    if detail_of(w0) & c.CLAIM_MASK != claim:
+        event(mem, claim, c.EV_REMOTE_FREE)
 
 
 @unit
-def free_to_zone(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, w0: Word0, w1: Word1) -> int:
+def free_to_zone(mem: Memory, claim: Claim, pfn: Pfn, order: Order, w0: Word0, w1: Word1) -> int:
     """Free a block that was seen as (w0, w1) to its zone. Returns 0 or E_STATE."""
-    seen = take_back(mem, pfn, order, w0, w1, label(mem, cpu))
+    seen = take_back(mem, pfn, order, w0, w1, label(mem, claim))
     if seen < 0:
-        return refuse_free(mem, cpu, -seen, pfn, order)
-    note_free(mem, cpu, pfn, order, seen, w1)
+        return refuse_free(mem, claim, -seen, pfn, order)
+    note_free(mem, claim, pfn, order, seen, w1)
     if wants_poison(seen):
-        retire_block(mem, cpu, pfn, order)
+        retire_block(mem, claim, pfn, order)
         return 0
     fill_on_free(mem, pfn, order)
-    give_back_to_zone(mem, cpu, zone_of_word(seen), pfn, order)
+    give_back_to_zone(mem, claim, zone_of_word(seen), pfn, order)
     return 0
 
 
@@ -278,7 +282,7 @@ def keeps_off_list(mem: Memory, pcp: PcpWords, mt: Migratetype, order: Order) ->
 
 @hot
 def free_to_pcp(
-    mem: Memory, cpu: Cpu, pcp: PcpWords, pfn: Pfn, order: Order, w0: Word0, w1: Word1
+    mem: Memory, claim: Claim, pcp: PcpWords, pfn: Pfn, order: Order, w0: Word0, w1: Word1
 ) -> int:
     """Free a block that was seen as (w0, w1) to the CPU's list, draining above the high mark.
 
@@ -287,18 +291,18 @@ def free_to_pcp(
     mt = block_mt(mem, pfn)
     if keeps_off_list(mem, pcp, mt, order):
         unspin(mem, pcp + c.P_LOCK)
-        return free_to_zone(mem, cpu, pfn, order, w0, w1)
+        return free_to_zone(mem, claim, pfn, order, w0, w1)
     index = pcp_index(mem, order, mt)
     drained = 0
     if is_full(mem, pcp, index, order):
-        drained = drain_some(mem, cpu, zone_of_word(w0), pcp, drain_count(mem, pcp))
-    seen = take_back(mem, pfn, order, w0, w1, list_label(cpu_of(mem, cpu)))
+        drained = drain_some(mem, claim, zone_of_word(w0), pcp, drain_count(mem, pcp))
+    seen = take_back(mem, pfn, order, w0, w1, list_label(cpu_of(mem, claim)))
     if seen < 0:
         unspin(mem, pcp + c.P_LOCK)
-        return refuse_free(mem, cpu, -seen, pfn, order)
-    note_free(mem, cpu, pfn, order, seen, w1)
+        return refuse_free(mem, claim, -seen, pfn, order)
+    note_free(mem, claim, pfn, order, seen, w1)
     if wants_poison(seen):
-        retire_block(mem, cpu, pfn, order)
+        retire_block(mem, claim, pfn, order)
     else:
         fill_on_free(mem, pfn, order)
         pcp_push(mem, pcp, index, order, pfn)
@@ -306,39 +310,39 @@ def free_to_pcp(
     mem[pcp + c.P_FACTOR] = mem[pcp + c.P_FACTOR] >> 1
     unspin(mem, pcp + c.P_LOCK)
     if drained > 0:
-        wake_waiters(mem, cpu, zone_at(mem, zone_of_word(w0)))
+        wake_waiters(mem, claim, zone_at(mem, zone_of_word(w0)))
     return 0
 
 
 @unit
-def refuse_free(mem: Memory, cpu: Cpu, code: int, pfn: Pfn, order: Order) -> int:
+def refuse_free(mem: Memory, claim: Claim, code: int, pfn: Pfn, order: Order) -> int:
     """Report a misuse with the state the page was found in (-1: there is no such page)."""
     found: Int = -1
     if in_range(mem, pfn):
         found = page_state(mem, pfn)
-    report(mem, cpu, code, pfn, order, found)
+    report(mem, claim, code, pfn, order, found)
     return c.E_STATE
 
 
 @hot
-def free_pages_of(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
+def free_pages_of(mem: Memory, claim: Claim, pfn: Pfn, order: Order, owner: Owner) -> int:
     """Free a block, checking that ``owner`` holds it (0: any owner). Returns 0 or E_STATE."""
     if not in_range(mem, pfn):
-        return refuse_free(mem, cpu, c.M_OUT_OF_RANGE, pfn, order)
+        return refuse_free(mem, claim, c.M_OUT_OF_RANGE, pfn, order)
     d = descriptor_at(mem, pfn)
     w0 = load(mem, d)  # two reads may be torn: the swap compares both and fails
     w1 = load_relaxed(mem, d + 1)
     if free_problem(w0, w1, order, owner) != 0:
-        return refuse_free(mem, cpu, misuse_of(mem, pfn, w0, w1, order, owner), pfn, order)
+        return refuse_free(mem, claim, misuse_of(mem, pfn, w0, w1, order, owner), pfn, order)
     if pcp_keeps(mem, order):
-        pcp = own_pcp(mem, cpu, zone_of_word(w0))
-        if try_spin(mem, pcp + c.P_LOCK, cpu):
-            return free_to_pcp(mem, cpu, pcp, pfn, order, w0, w1)
-        event(mem, cpu, c.EV_PCP_MISS)
-    return free_to_zone(mem, cpu, pfn, order, w0, w1)
+        pcp = own_pcp(mem, claim, zone_of_word(w0))
+        if try_spin(mem, pcp + c.P_LOCK, claim):
+            return free_to_pcp(mem, claim, pcp, pfn, order, w0, w1)
+        event(mem, claim, c.EV_PCP_MISS)
+    return free_to_zone(mem, claim, pfn, order, w0, w1)
 
 
 @hot
-def free_pages(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> int:
+def free_pages(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> int:
     """Free what ``alloc_pages`` gave. Returns 0, or E_STATE for a misuse (reported, not done)."""
-    return free_pages_of(mem, cpu, pfn, order, 0)
+    return free_pages_of(mem, claim, pfn, order, 0)

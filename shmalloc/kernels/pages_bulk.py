@@ -23,13 +23,19 @@ from shmalloc.kernels.reporting import event, record
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.waiters import wake_waiters
 from shmalloc.kernels.zone import zone_at, zonelist_length, zonelist_zone
-from shmalloc.units import Cpu, Memory, Migratetype, Order, Owner, WordIndex, ZoneId
+from shmalloc.units import Claim, Memory, Migratetype, Order, Owner, WordIndex, ZoneId
 from shmalloc.words import fixed
 
 
 @unit
 def alloc_bulk(
-    mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, count: int, out: WordIndex
+    mem: Memory,
+    claim: Claim,
+    order: Order,
+    mt: Migratetype,
+    owner: Owner,
+    count: int,
+    out: WordIndex,
 ) -> int:
     """Allocate up to ``count`` blocks into the words at ``out``; returns how many.
 
@@ -37,28 +43,28 @@ def alloc_bulk(
     """
     if order < 0 or order > fixed(mem, c.H_MAX_ORDER) or mt < 0 or mt >= c.MT_PCP_TYPES:
         return c.E_INVAL
-    wanted = faultless(mem, cpu, c.FAULT_PAGE, count)
+    wanted = faultless(mem, claim, c.FAULT_PAGE, count)
     got = 0
-    for i in range(zonelist_length(mem, cpu)):
+    for i in range(zonelist_length(mem, claim)):
         if got < wanted:
-            zone_id = zonelist_zone(mem, cpu, i)
-            got = bulk_from_zone(mem, cpu, zone_id, order, mt, wanted, out, got)
+            zone_id = zonelist_zone(mem, claim, i)
+            got = bulk_from_zone(mem, claim, zone_id, order, mt, wanted, out, got)
     given = 0
     for i in range(got):
         pfn = mem[out + i]
-        if not intact_on_alloc(mem, cpu, pfn, order):
-            retire_block(mem, cpu, pfn, order)
-        elif give(mem, cpu, pfn, order, mt, owner) >= 0:
+        if not intact_on_alloc(mem, claim, pfn, order):
+            retire_block(mem, claim, pfn, order)
+        elif give(mem, claim, pfn, order, mt, owner) >= 0:
             mem[out + given] = pfn
             given += 1
-    event(mem, cpu, c.EV_BULK)
+    event(mem, claim, c.EV_BULK)
     return given
 
 
 @kernel
 def bulk_from_zone(
     mem: Memory,
-    cpu: Cpu,
+    claim: Claim,
     zone_id: ZoneId,
     order: Order,
     mt: Migratetype,
@@ -68,9 +74,9 @@ def bulk_from_zone(
 ) -> int:
     """Fill ``out[got:count]`` with blocks in state PCP from one zone; returns the new ``got``."""
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + c.Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, claim)
     while got < count and may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, cpu, order, mt, label(mem, cpu))
+        pfn = rmqueue(mem, zone, claim, order, mt, label(mem, claim))
         if pfn < 0:
             break
         mem[out + got] = pfn
@@ -80,7 +86,7 @@ def bulk_from_zone(
 
 
 @unit
-def free_bulk(mem: Memory, cpu: Cpu, order: Order, count: int, at: WordIndex) -> int:
+def free_bulk(mem: Memory, claim: Claim, order: Order, count: int, at: WordIndex) -> int:
     """Free ``count`` blocks of ``order`` listed in the words at ``at``; returns how many were
     freed.
 
@@ -90,40 +96,40 @@ def free_bulk(mem: Memory, cpu: Cpu, order: Order, count: int, at: WordIndex) ->
     claimed = 0
     for i in range(count):
         pfn = mem[at + i]
-        w0 = claim_for_free(mem, pfn, order, cpu, 0)
+        w0 = claim_for_free(mem, pfn, order, claim, 0)
         if w0 < 0:
-            refuse_free(mem, cpu, -w0, pfn, order)
+            refuse_free(mem, claim, -w0, pfn, order)
         elif wants_poison(w0):
-            retire_block(mem, cpu, pfn, order)
+            retire_block(mem, claim, pfn, order)
         else:
             fill_on_free(mem, pfn, order)
-            event(mem, cpu, c.EV_FREE)
-            record(mem, cpu, c.OP_FREE, order, pfn, 0)
+            event(mem, claim, c.EV_FREE)
+            record(mem, claim, c.OP_FREE, order, pfn, 0)
             mem[at + claimed] = pfn
             claimed += 1
-    bulk_to_zones(mem, cpu, order, claimed, at)
-    event(mem, cpu, c.EV_BULK)
+    bulk_to_zones(mem, claim, order, claimed, at)
+    event(mem, claim, c.EV_BULK)
     return claimed
 
 
 @kernel
-def bulk_to_zones(mem: Memory, cpu: Cpu, order: Order, count: int, at: WordIndex) -> None:
+def bulk_to_zones(mem: Memory, claim: Claim, order: Order, count: int, at: WordIndex) -> None:
     """Return blocks in state PCP to their zones, changing the lock only between zones."""
     held: ZoneId = -1
     for i in range(count):
         pfn = mem[at + i]
-        held = hold_zone(mem, cpu, held, zone_of_word(page_state(mem, pfn)))
-        free_block(mem, zone_at(mem, held), cpu, pfn, order)
-    hold_zone(mem, cpu, held, -1)
+        held = hold_zone(mem, claim, held, zone_of_word(page_state(mem, pfn)))
+        free_block(mem, zone_at(mem, held), claim, pfn, order)
+    hold_zone(mem, claim, held, -1)
 
 
 @kernel
-def hold_zone(mem: Memory, cpu: Cpu, held: ZoneId, wanted: ZoneId) -> ZoneId:
+def hold_zone(mem: Memory, claim: Claim, held: ZoneId, wanted: ZoneId) -> ZoneId:
     """Hold the lock of zone ``wanted`` instead of ``held`` (-1: none); returns ``wanted``."""
     if held != wanted:
         if held >= 0:
             unlock(mem, zone_at(mem, held) + c.Z_LOCK)
-            wake_waiters(mem, cpu, zone_at(mem, held))
+            wake_waiters(mem, claim, zone_at(mem, held))
         if wanted >= 0:
-            lock(mem, zone_at(mem, wanted) + c.Z_LOCK, cpu)
+            lock(mem, zone_at(mem, wanted) + c.Z_LOCK, claim)
     return wanted

@@ -7,34 +7,34 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.pages import alloc_pages
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.waiters import arm_wake, leave_seat, take_seat
-from shmalloc.units import Cpu, Memory, Migratetype, Order, Owner, Pfn
+from shmalloc.units import Claim, Memory, Migratetype, Order, Owner, Pfn
 from shmalloc.words import load, wait
 
 
 @unit
 def alloc_pages_wait(
-    mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, rounds: int
+    mem: Memory, claim: Claim, order: Order, mt: Migratetype, owner: Owner, rounds: int
 ) -> Pfn:
     """``alloc_pages`` that sleeps for memory, at most ``rounds`` times (50 ms each natively)."""
-    pfn = alloc_pages(mem, cpu, order, mt, owner)
+    pfn = alloc_pages(mem, claim, order, mt, owner)
     if pfn != c.E_NOMEM:
         return pfn
     left = rounds
-    seat = take_seat(mem, cpu)
+    seat = take_seat(mem, claim)
     while seat < 0 and left > 0:
         wait(mem, c.H_WAKE, load(mem, c.H_WAKE))  # those who sit are woken, and we with them
         left -= 1
-        seat = take_seat(mem, cpu)
+        seat = take_seat(mem, claim)
     if seat < 0:
         return pfn
-    pfn = wait_seated(mem, cpu, order, mt, owner, left)
+    pfn = wait_seated(mem, claim, order, mt, owner, left)
     leave_seat(mem, seat)
     return pfn
 
 
 @kernel
 def wait_seated(
-    mem: Memory, cpu: Cpu, order: Order, mt: Migratetype, owner: Owner, rounds: int
+    mem: Memory, claim: Claim, order: Order, mt: Migratetype, owner: Owner, rounds: int
 ) -> Pfn:
     """Sleep and retry, announced in H_WAITERS."""
     pfn: Pfn = c.E_NOMEM
@@ -42,10 +42,10 @@ def wait_seated(
     while left > 0 and load(mem, c.H_STOP) == 0:
         ticket = arm_wake(mem)
         # Tries again after the announcement, and drains every CPU's list on the way.
-        pfn = alloc_pages(mem, cpu, order, mt, owner)
+        pfn = alloc_pages(mem, claim, order, mt, owner)
         if pfn != c.E_NOMEM:
             break
-        event(mem, cpu, c.EV_WAIT)
+        event(mem, claim, c.EV_WAIT)
         wait(mem, c.H_WAKE, ticket)
         left -= 1
     return pfn

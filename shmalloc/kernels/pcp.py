@@ -34,6 +34,7 @@ from shmalloc.kernels.reporting import cpu_of, event, record
 from shmalloc.kernels.slots import list_label
 from shmalloc.kernels.zone import pcp_at, zone_at
 from shmalloc.units import (
+    Claim,
     Cpu,
     Memory,
     Migratetype,
@@ -140,23 +141,23 @@ def may_take(mem: Memory, zone: ZoneWords, pages: int) -> bool:
 
 
 @unit
-def refill(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, index: int) -> int:
+def refill(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords, index: int) -> int:
     """Fetch blocks for one list from the zone under one hold of its lock; returns how many."""
     zone = zone_at(mem, zone_id)
     order = pcp_order(mem, index)
     mt: Migratetype = index % c.MT_PCP_TYPES
     want = refill_count(mem, zone, pcp, index)
     got = 0
-    lock(mem, zone + c.Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, claim)
     while got < want and may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, cpu, order, mt, list_label(cpu_of(mem, cpu)))
+        pfn = rmqueue(mem, zone, claim, order, mt, list_label(cpu_of(mem, claim)))
         if pfn < 0:
             break
         pcp_push(mem, pcp, index, order, pfn)
         got += 1
     unlock(mem, zone + c.Z_LOCK)
-    event(mem, cpu, c.EV_REFILL)
-    record(mem, cpu, c.OP_REFILL, order, zone_id, got)
+    event(mem, claim, c.EV_REFILL)
+    record(mem, claim, c.OP_REFILL, order, zone_id, got)
     return got
 
 
@@ -176,52 +177,52 @@ def drain_count(mem: Memory, pcp: PcpWords) -> int:
 
 
 @unit
-def drain_some(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords, pages: int) -> int:
+def drain_some(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords, pages: int) -> int:
     """Give at least ``pages`` pages of the small orders back, lists in turn; P_LOCK held."""
     zone = zone_at(mem, zone_id)
     given = 0
     index = 0
-    lock(mem, zone + c.Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, claim)
     while given < pages and mem[pcp + c.P_COUNT] > 0:
         order = index // c.MT_PCP_TYPES
         pfn = pcp_pop(mem, pcp, index, order)
         if pfn >= 0:
-            free_block(mem, zone, cpu, pfn, order)
+            free_block(mem, zone, claim, pfn, order)
             given += 1 << order
         else:
             index = (index + 1) % (c.PCP_ORDERS * c.MT_PCP_TYPES)
     unlock(mem, zone + c.Z_LOCK)
-    event(mem, cpu, c.EV_DRAIN)
-    record(mem, cpu, c.OP_DRAIN, 0, zone_id, given)
+    event(mem, claim, c.EV_DRAIN)
+    record(mem, claim, c.OP_DRAIN, 0, zone_id, given)
     return given
 
 
 @unit
-def drain_everything(mem: Memory, cpu: Cpu, zone_id: ZoneId, pcp: PcpWords) -> int:
+def drain_everything(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords) -> int:
     """Give every block on the lists at ``pcp`` back; P_LOCK held. Returns pages given."""
     zone = zone_at(mem, zone_id)
     given = 0
-    lock(mem, zone + c.Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, claim)
     for index in range(c.PCP_LISTS):
         order = pcp_order(mem, index)
         pfn = pcp_pop(mem, pcp, index, order)
         while pfn >= 0:
-            free_block(mem, zone, cpu, pfn, order)
+            free_block(mem, zone, claim, pfn, order)
             given += 1 << order
             pfn = pcp_pop(mem, pcp, index, order)
     unlock(mem, zone + c.Z_LOCK)
-    record(mem, cpu, c.OP_DRAIN, 0, zone_id, given)
+    record(mem, claim, c.OP_DRAIN, 0, zone_id, given)
     return given
 
 
 @kernel
-def spin_for_drain(mem: Memory, at: WordIndex, cpu: Cpu) -> bool:
+def spin_for_drain(mem: Memory, at: WordIndex, claim: Claim) -> bool:
     """Take another CPU's P_LOCK, waiting for its owner; False if the CPU is unplugged.
 
     Does not check counts first: a count read without the lock can miss blocks that a refill has
     pushed but not yet counted, and the drain would leave pages behind (Linux 66eca1021a42).
     """
-    while not cas(mem, at, 0, owner_word(mem, cpu)):
+    while not cas(mem, at, 0, owner_word(mem, claim)):
         if load_relaxed(mem, at) == c.LOCK_OFFLINE:
             return False
         notice(mem, at)
@@ -230,44 +231,44 @@ def spin_for_drain(mem: Memory, at: WordIndex, cpu: Cpu) -> bool:
 
 
 @unit
-def drain_cpu(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
+def drain_cpu(mem: Memory, claim: Claim, victim: Cpu) -> int:
     """Drain all lists of CPU ``victim``; returns pages given back."""
     given = 0
     for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
-        if spin_for_drain(mem, pcp + c.P_LOCK, cpu):
-            given += drain_everything(mem, cpu, zone_id, pcp)
+        if spin_for_drain(mem, pcp + c.P_LOCK, claim):
+            given += drain_everything(mem, claim, zone_id, pcp)
             unspin(mem, pcp + c.P_LOCK)
-    if victim != cpu_of(mem, cpu):
-        event(mem, cpu, c.EV_REMOTE_DRAIN)
+    if victim != cpu_of(mem, claim):
+        event(mem, claim, c.EV_REMOTE_DRAIN)
     return given
 
 
 @unit
-def drain_all(mem: Memory, cpu: Cpu) -> int:
+def drain_all(mem: Memory, claim: Claim) -> int:
     """Drain every CPU: afterwards no free page hides on a per-CPU list."""
     given = 0
     for victim in range(fixed(mem, c.H_CPUS)):
-        given += drain_cpu(mem, cpu, victim)
+        given += drain_cpu(mem, claim, victim)
     return given
 
 
 @unit
-def pcp_decay(mem: Memory, cpu: Cpu) -> int:
+def pcp_decay(mem: Memory, claim: Claim) -> int:
     """Lower the CPU's high marks towards their minimum (Linux: decay_pcp_high).
 
-    A process on the slot calls this from time to time; it skips a structure that is in use.
+    A process on the CPU calls this from time to time; it skips a structure that is in use.
     """
     for zone_id in range(fixed(mem, c.H_ZONES)):
-        pcp = pcp_at(mem, cpu_of(mem, cpu), zone_id)
+        pcp = pcp_at(mem, cpu_of(mem, claim), zone_id)
         if load_relaxed(mem, pcp + c.P_LOCK) == 0 and cas(
-            mem, pcp + c.P_LOCK, 0, owner_word(mem, cpu)
+            mem, pcp + c.P_LOCK, 0, owner_word(mem, claim)
         ):
             high = mem[pcp + c.P_HIGH] - max(mem[pcp + c.P_HIGH] >> 3, 1)
             mem[pcp + c.P_HIGH] = max(high, mem[pcp + c.P_HIGH_MIN])
             mem[pcp + c.P_FREE_RUN] = 0
             excess = mem[pcp + c.P_COUNT] - mem[pcp + c.P_HIGH]
             if excess > 0:
-                drain_some(mem, cpu, zone_id, pcp, excess)
+                drain_some(mem, claim, zone_id, pcp, excess)
             unspin(mem, pcp + c.P_LOCK)
     return 0

@@ -15,17 +15,17 @@ from shmalloc.kernels.lock import lock, unlock
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.zone import descriptor_at, zone_at, zone_of
-from shmalloc.units import Cpu, Memory, Order, Pfn, ZoneWords
+from shmalloc.units import Claim, Memory, Order, Pfn, ZoneWords
 from shmalloc.words import load2, load_relaxed, store_relaxed
 
 
 @unit
-def retire_block(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> None:
+def retire_block(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> None:
     """Take a block in state PCP out of service for ever."""
     w0 = page_state(mem, pfn)
     zone_id = zone_of_word(w0)
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + c.Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, claim)
     if transition(
         mem,
         pfn,
@@ -34,10 +34,10 @@ def retire_block(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> None:
     ):
         unmanage(mem, zone, 1 << order)
     else:
-        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_PCP, page_state(mem, pfn))
+        report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_PCP, page_state(mem, pfn))
     unlock(mem, zone + c.Z_LOCK)
-    event(mem, cpu, c.EV_POISONED)
-    record(mem, cpu, c.OP_POISON, order, pfn, 0)
+    event(mem, claim, c.EV_POISONED)
+    record(mem, claim, c.OP_POISON, order, pfn, 0)
 
 
 @kernel
@@ -48,7 +48,7 @@ def unmanage(mem: Memory, zone: ZoneWords, pages: int) -> None:
 
 
 @unit
-def poison_page(mem: Memory, cpu: Cpu, pfn: Pfn) -> int:
+def poison_page(mem: Memory, claim: Claim, pfn: Pfn) -> int:
     """Take one page out of service: now if it is free, at its free if it is in use alone.
 
     Returns 0, E_BUSY if it is part of a larger allocation or a slab, or E_INVAL if there is no such
@@ -59,18 +59,18 @@ def poison_page(mem: Memory, cpu: Cpu, pfn: Pfn) -> int:
     zone_id = zone_of(mem, pfn)
     if zone_id < 0:
         return c.E_INVAL
-    drain_all(mem, cpu)
+    drain_all(mem, claim)
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + c.Z_LOCK, cpu)
+    lock(mem, zone + c.Z_LOCK, claim)
     head = head_of(mem, pfn)
     result = c.E_BUSY
     if head >= 0 and type_of(page_state(mem, head)) == c.T_FREE:
-        result = poison_free_page(mem, zone, cpu, head, pfn)
+        result = poison_free_page(mem, zone, claim, head, pfn)
     unlock(mem, zone + c.Z_LOCK)
     if result == c.E_BUSY:
         return mark_for_poison(mem, pfn)
-    event(mem, cpu, c.EV_POISONED)
-    record(mem, cpu, c.OP_POISON, 0, pfn, head)
+    event(mem, claim, c.EV_POISONED)
+    record(mem, claim, c.OP_POISON, 0, pfn, head)
     return result
 
 
@@ -86,12 +86,12 @@ def mark_for_poison(mem: Memory, pfn: Pfn) -> int:
 
 
 @kernel
-def poison_free_page(mem: Memory, zone: ZoneWords, cpu: Cpu, head: Pfn, pfn: Pfn) -> int:
+def poison_free_page(mem: Memory, zone: ZoneWords, claim: Claim, head: Pfn, pfn: Pfn) -> int:
     """Cut ``pfn`` out of the free block at ``head`` and poison it; zone lock held."""
-    if carve(mem, zone, cpu, head, pfn, 0) < 0:
+    if carve(mem, zone, claim, head, pfn, 0) < 0:
         return c.E_STATE
     mt = mt_of(page_state(mem, pfn))
-    if take_block(mem, zone, cpu, pfn, 0, c.T_POISONED, mt, out_of_service(c.T_POISONED)) < 0:
+    if take_block(mem, zone, claim, pfn, 0, c.T_POISONED, mt, out_of_service(c.T_POISONED)) < 0:
         return c.E_STATE
     unmanage(mem, zone, 1)
     return 0

@@ -1,6 +1,6 @@
 """Owners by label: free what a dead process owned, or adopt what it handed over.
 
-A label names the owner of a page or an object: the life of the slot that allocated it (slots.py,
+A label names the owner of a page or an object: the life of the claim that allocated it (slots.py,
 objects.py). A process that passes memory on names its life, and the receiver replaces that label by
 its own (``adopt_pages``, ``adopt_object``). What still bears the label of the dead was not handed
 over, and ``reap`` frees it; a receiver that comes later finds another label, whatever happened to
@@ -37,7 +37,7 @@ from shmalloc.kernels.slots import label, label_of_life
 from shmalloc.kernels.zone import descriptor_at, frame_at
 from shmalloc.units import (
     CacheId,
-    Cpu,
+    Claim,
     Label,
     Memory,
     ObjectAddress,
@@ -51,14 +51,14 @@ from shmalloc.words import cas, fixed, load, load2
 
 
 @unit
-def reap(mem: Memory, cpu: Cpu, victim: Cpu, epoch: int) -> int:
-    """Free all that life ``epoch`` of slot ``victim`` owns. Returns how many blocks and objects."""
+def reap(mem: Memory, claim: Claim, victim: Claim, epoch: int) -> int:
+    """Free all that life ``epoch`` of claim ``victim`` owns; how many blocks and objects."""
     life = epoch << c.LIFE_EPOCH_SHIFT | (victim + 1)
-    return reap_objects(mem, cpu, life) + reap_pages(mem, cpu, label_of_life(life))
+    return reap_objects(mem, claim, life) + reap_pages(mem, claim, label_of_life(life))
 
 
 @unit
-def reap_pages(mem: Memory, cpu: Cpu, holder: Label) -> int:
+def reap_pages(mem: Memory, claim: Claim, holder: Label) -> int:
     """Free the blocks of pages with label ``holder``; how many."""
     freed = 0
     pfn = 0
@@ -67,7 +67,10 @@ def reap_pages(mem: Memory, cpu: Cpu, holder: Label) -> int:
         if type_of(w0) == c.T_TAIL:
             pfn += 1
         else:
-            if is_owned_by(w0, w1, holder) and free_pages_of(mem, cpu, pfn, order_of(w0), w1) == 0:
+            if (
+                is_owned_by(w0, w1, holder)
+                and free_pages_of(mem, claim, pfn, order_of(w0), w1) == 0
+            ):
                 freed += 1
             pfn += 1 << order_of(w0)
     return freed
@@ -88,33 +91,35 @@ def is_owned_by(w0: Word0, w1: Word1, holder: Label) -> bool:
 
 
 @unit
-def reap_objects(mem: Memory, cpu: Cpu, owner: Owner) -> int:
+def reap_objects(mem: Memory, claim: Claim, owner: Owner) -> int:
     """Free the objects of the life with owner word ``owner`` in every cache; how many."""
     freed = 0
     for cache_id in range(fixed(mem, c.H_CACHES)):
         if load(mem, cache_at(mem, cache_id) + cs.K_STATE) != cs.CACHE_NONE:
             pfn = next_slab(mem, 0, cache_id)
             while pfn >= 0:
-                freed += reap_slab(mem, cpu, cache_id, pfn, owner)
+                freed += reap_slab(mem, claim, cache_id, pfn, owner)
                 pfn = next_slab(mem, pfn + 1, cache_id)
     return freed
 
 
 @kernel
-def reap_slab(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, owner: Owner) -> int:
+def reap_slab(mem: Memory, claim: Claim, cache_id: CacheId, pfn: Pfn, owner: Owner) -> int:
     """Free the objects of ``owner`` in one slab, which the last one may release; how many."""
     freed = 0
-    address = find_owned(mem, cpu, cache_id, pfn, owner)
-    while address > 0 and cache_free(mem, cpu, cache_id, address) == 0:
+    address = find_owned(mem, claim, cache_id, pfn, owner)
+    while address > 0 and cache_free(mem, claim, cache_id, address) == 0:
         freed += 1
-        address = find_owned(mem, cpu, cache_id, pfn, owner)
+        address = find_owned(mem, claim, cache_id, pfn, owner)
     return freed
 
 
 @kernel
-def find_owned(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, owner: Owner) -> ObjectAddress:
+def find_owned(
+    mem: Memory, claim: Claim, cache_id: CacheId, pfn: Pfn, owner: Owner
+) -> ObjectAddress:
     """Address of an object of ``owner`` in the slab at ``pfn``, or 0; looks under the node lock."""
-    held = hold_slab(mem, cpu, cache_id, pfn)
+    held = hold_slab(mem, claim, cache_id, pfn)
     if held == 0:
         return 0
     found: ObjectAddress = 0
@@ -129,7 +134,7 @@ def find_owned(mem: Memory, cpu: Cpu, cache_id: CacheId, pfn: Pfn, owner: Owner)
 
 @unit
 def adopt_pages(
-    mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, giver: Owner, new_owner: Owner
+    mem: Memory, claim: Claim, pfn: Pfn, order: Order, giver: Owner, new_owner: Owner
 ) -> int:
     """Take over a block of ``giver``, a life (its owner word): our label and ``new_owner``.
 
@@ -140,7 +145,7 @@ def adopt_pages(
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if not is_owned_by(w0, w1, label_of_life(giver)) or order_of(w0) != order:
         return c.E_STATE
-    mine = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, cpu))
+    mine = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, claim))
     if transition_owned(mem, pfn, w0, w1, mine, new_owner):
         return 0
     return c.E_STATE
@@ -148,7 +153,7 @@ def adopt_pages(
 
 @unit
 def adopt_object(
-    mem: Memory, cpu: Cpu, cache_id: CacheId, address: ObjectAddress, giver: Owner
+    mem: Memory, claim: Claim, cache_id: CacheId, address: ObjectAddress, giver: Owner
 ) -> int:
     """Take over an object of ``cache_id`` from ``giver``, a life. Returns 0 or E_STATE."""
     pfn = slab_of_address(mem, address)
@@ -161,6 +166,6 @@ def adopt_object(
     at = owner_at(mem, frame_at(mem, pfn), order_of(w0), index)
     if index < 0 or not has_owner_word(mem, cache_at(mem, cache_id), address, at):
         return c.E_STATE
-    if is_live(giver) and cas(mem, at, giver, owner_word(mem, cpu)):
+    if is_live(giver) and cas(mem, at, giver, owner_word(mem, claim)):
         return 0
     return c.E_STATE

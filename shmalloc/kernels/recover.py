@@ -1,12 +1,12 @@
-"""Recovery: clean up after a CPU slot whose process died, at whatever instruction.
+"""Recovery: clean up after a claim whose process died, at whatever instruction.
 
     mark_dead    (slots.py) kernels do not decide liveness; cpus.py does
     unblock      phase 1: take over every lock of the dead, repair what it protects, release it
     recover      phase 1, then phase 2: give back chains, sheaves, pages; finish what can only be
-                 finished (destroying a cache, plugging a CPU); release the slot
+                 finished (destroying a cache, plugging a CPU); end the life
     reap         free what the dead owned by label and had not handed over; only they used it
 
-All marked slots are recovered together, because a recovery may itself be killed, and then the dead
+All marked claims are recovered together, because a recovery may itself be killed, and then the dead
 recoverer's locks and intents come before those of the first dead process. Everything is repeatable:
 what descriptors, owner words and SF_WHERE say can be derived again, and each intent ends in one
 write.
@@ -46,49 +46,49 @@ from shmalloc.kernels.slab_format import give_pages_back
 from shmalloc.kernels.slots import end_life, is_dead
 from shmalloc.kernels.waiters import empty_seats
 from shmalloc.kernels.zone import descriptor_at, pcp_at, zone_at
-from shmalloc.units import CacheId, Cpu, Memory, Pfn
+from shmalloc.units import CacheId, Claim, Memory, Pfn
 from shmalloc.words import cas, exchange, fixed, load, load2, wait, wake
 
 
 @unit
-def recover(mem: Memory, cpu: Cpu) -> int:
-    """Recover all slots that are marked dead, also those that are marked meanwhile; pages."""
-    while not enter(mem, cpu):
-        await_recovery(mem)  # another CPU recovers, perhaps our slots as well; or it died
+def recover(mem: Memory, claim: Claim) -> int:
+    """Recover all claims that are marked dead, also those that are marked meanwhile; pages."""
+    while not enter(mem, claim):
+        await_recovery(mem)  # another CPU recovers, perhaps our claims as well; or it died
     given = 0
-    release_locks(mem, cpu)
-    for slot in range(load(mem, c.H_CLAIMS_USED)):
-        if is_dead(mem, slot):
-            release_locks(mem, cpu)  # it may have been marked just now
-            given += sweep(mem, cpu, slot)
+    release_locks(mem, claim)
+    for victim in range(load(mem, c.H_CLAIMS_USED)):
+        if is_dead(mem, victim):
+            release_locks(mem, claim)  # it may have been marked just now
+            given += sweep(mem, claim, victim)
     leave(mem)
     return given
 
 
 @unit
-def unblock(mem: Memory, cpu: Cpu) -> int:
+def unblock(mem: Memory, claim: Claim) -> int:
     """Phase 1 alone, for a CPU that waits for a dead owner's lock; 0 if another CPU runs it.
 
     Also called within a recovery of the same CPU: it may wait for a live process that itself waits
     for a lock whose owner died after phase 1, and no other CPU can help these two (docs/bugs.md 8).
     """
-    if load(mem, c.H_RECOVERY) & c.LOCK_HOLDER_MASK == cpu + 1:
-        release_locks(mem, cpu)
+    if load(mem, c.H_RECOVERY) & c.LOCK_HOLDER_MASK == claim + 1:
+        release_locks(mem, claim)
         return 1
-    if not enter(mem, cpu):
+    if not enter(mem, claim):
         return 0
-    release_locks(mem, cpu)
+    release_locks(mem, claim)
     leave(mem)
     return 1
 
 
 @kernel
-def enter(mem: Memory, cpu: Cpu) -> bool:
+def enter(mem: Memory, claim: Claim) -> bool:
     """Become the recoverer, if H_RECOVERY is free or names a recoverer that is marked dead."""
     holder = load(mem, c.H_RECOVERY) & c.LOCK_HOLDER_MASK
     if holder == 0:
-        return cas(mem, c.H_RECOVERY, 0, owner_word(mem, cpu))
-    return is_dead(mem, holder - 1) and take_over(mem, c.H_RECOVERY, cpu, holder - 1)
+        return cas(mem, c.H_RECOVERY, 0, owner_word(mem, claim))
+    return is_dead(mem, holder - 1) and take_over(mem, c.H_RECOVERY, claim, holder - 1)
 
 
 @kernel
@@ -109,45 +109,45 @@ def leave(mem: Memory) -> None:
 
 
 @unit
-def release_locks(mem: Memory, cpu: Cpu) -> None:
-    """Phase 1 for all slots that are marked dead."""
+def release_locks(mem: Memory, claim: Claim) -> None:
+    """Phase 1 for all claims that are marked dead."""
     wake_sleepers(mem)  # first: a lock that we wait for may be kept for one of the dead
     used = load(mem, c.H_CLAIMS_USED)
     for victim in range(used):
         if is_dead(mem, victim):
-            release_zones(mem, cpu, victim)
+            release_zones(mem, claim, victim)
     for victim in range(used):
         if is_dead(mem, victim):
-            release_lists(mem, cpu, victim)
+            release_lists(mem, claim, victim)
     for victim in range(used):
         if is_dead(mem, victim):
-            release_nodes(mem, cpu, victim)
+            release_nodes(mem, claim, victim)
     for victim in range(used):
         if is_dead(mem, victim):
-            settle_put(mem, cpu, victim)
+            settle_put(mem, claim, victim)
     for victim in range(used):
         if is_dead(mem, victim):
-            release_parts(mem, cpu, victim)
+            release_parts(mem, claim, victim)
 
 
 @kernel
-def release_zones(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
+def release_zones(mem: Memory, claim: Claim, victim: Claim) -> None:
     """Take over the locks of zones that the dead held, and release them."""
     for zone_id in range(fixed(mem, c.H_ZONES)):
         zone = zone_at(mem, zone_id)
-        if take_over(mem, zone + c.Z_LOCK, cpu, victim):
-            rebuild_zone(mem, cpu, zone)
+        if take_over(mem, zone + c.Z_LOCK, claim, victim):
+            rebuild_zone(mem, claim, zone)
             unlock(mem, zone + c.Z_LOCK)
 
 
 @kernel
-def release_lists(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
+def release_lists(mem: Memory, claim: Claim, victim: Claim) -> None:
     """The same for the locks of per-CPU page lists; no lock of a zone is left with the dead."""
     for owner in range(fixed(mem, c.H_CPUS)):
         for zone_id in range(fixed(mem, c.H_ZONES)):
             at = pcp_at(mem, owner, zone_id) + c.P_LOCK
-            if take_over(mem, at, cpu, victim):
-                rebuild_lists(mem, cpu, owner, zone_id)
+            if take_over(mem, at, claim, victim):
+                rebuild_lists(mem, claim, owner, zone_id)
                 unspin(mem, at)
 
 
@@ -158,35 +158,35 @@ def cache_exists(mem: Memory, cache_id: CacheId) -> bool:
 
 
 @kernel
-def release_nodes(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
+def release_nodes(mem: Memory, claim: Claim, victim: Claim) -> None:
     """The same for the locks of node lists and barns."""
     for cache_id in range(fixed(mem, c.H_CACHES)):
         if cache_exists(mem, cache_id):
             cache = cache_at(mem, cache_id)
             for node_id in range(fixed(mem, c.H_NODES)):
                 lists = node_part(cache, node_id)
-                if take_over(mem, lists + cs.KN_LOCK, cpu, victim):
+                if take_over(mem, lists + cs.KN_LOCK, claim, victim):
                     rebuild_node(mem, cache, node_id)
                     unlock(mem, lists + cs.KN_LOCK)
-                if take_over(mem, lists + cs.KN_BARN_LOCK, cpu, victim):
+                if take_over(mem, lists + cs.KN_BARN_LOCK, claim, victim):
                     rebuild_barn(mem, cache, node_id)
                     unlock(mem, lists + cs.KN_BARN_LOCK)
 
 
 @kernel
-def release_parts(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
+def release_parts(mem: Memory, claim: Claim, victim: Claim) -> None:
     """The same for the locks of sheaves and of the set of caches."""
     for cache_id in range(fixed(mem, c.H_CACHES)):
         if cache_exists(mem, cache_id):
             cache = cache_at(mem, cache_id)
             for owner in range(fixed(mem, c.H_CPUS)):
                 at = cpu_part(mem, cache, owner) + cs.KC_LOCK
-                if take_over(mem, at, cpu, victim):
+                if take_over(mem, at, claim, victim):
                     rebuild_part(mem, cache, owner)
                     unspin(mem, at)
-    if take_over(mem, c.H_CACHES_LOCK, cpu, victim):
+    if take_over(mem, c.H_CACHES_LOCK, claim, victim):
         rebuild_unplugged(mem)
-        free_lost_sheaves(mem, cpu)
+        free_lost_sheaves(mem, claim)
         break_lost_seals(mem)
         unlock(mem, c.H_CACHES_LOCK)
 
@@ -207,13 +207,13 @@ def rebuild_unplugged(mem: Memory) -> None:
 
 
 @unit
-def free_lost_sheaves(mem: Memory, cpu: Cpu) -> None:
+def free_lost_sheaves(mem: Memory, claim: Claim) -> None:
     """Free the sheaf pages of a cache that was being made or unmade; H_CACHES_LOCK held."""
     pfn = 0
     while pfn < fixed(mem, c.H_PAGES):
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         if type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SHEAVES and not has_sheaves(mem, pfn):
-            give_pages_back(mem, cpu, pfn, order_of(w0), cs.OWNER_SHEAVES)
+            give_pages_back(mem, claim, pfn, order_of(w0), cs.OWNER_SHEAVES)
         if type_of(w0) == c.T_TAIL:
             pfn += 1
         else:
@@ -264,28 +264,28 @@ def wake_sleepers(mem: Memory) -> None:
 
 
 @unit
-def sweep(mem: Memory, cpu: Cpu, victim: Cpu) -> int:
-    """Phase 2 for one slot, whose locks are all released; H_RECOVERY held. Returns pages."""
-    lock(mem, c.H_CACHES_LOCK, cpu)
-    settle_taken(mem, cpu, victim)
+def sweep(mem: Memory, claim: Claim, victim: Claim) -> int:
+    """Phase 2 for one claim, whose locks are all released; H_RECOVERY held. Returns pages."""
+    lock(mem, c.H_CACHES_LOCK, claim)
+    settle_taken(mem, claim, victim)
     for cache_id in range(fixed(mem, c.H_CACHES)):
         if cache_exists(mem, cache_id):
-            sweep_sheaves(mem, cpu, cache_at(mem, cache_id), victim)
-    finish_destroy(mem, cpu, victim)
+            sweep_sheaves(mem, claim, cache_at(mem, cache_id), victim)
+    finish_destroy(mem, claim, victim)
     unlock(mem, c.H_CACHES_LOCK)
     given = 0
     for zone_id in range(fixed(mem, c.H_ZONES)):
-        given += sweep_zone(mem, cpu, zone_id, victim)
+        given += sweep_zone(mem, claim, zone_id, victim)
     empty_seats(mem, victim)
-    finish_plugs(mem, cpu, victim)
-    recover_arrays(mem, cpu, victim)
-    event(mem, cpu, c.EV_RECOVER)
+    finish_plugs(mem, claim, victim)
+    recover_arrays(mem, claim, victim)
+    event(mem, claim, c.EV_RECOVER)
     end_life(mem, victim)
     return given
 
 
 @kernel
-def finish_destroy(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
+def finish_destroy(mem: Memory, claim: Claim, victim: Claim) -> None:
     """Finish the destruction that the dead process began: the cache is gone, or stays with E_BUSY.
 
     H_CACHES_LOCK is held, so the id still means that cache.
@@ -295,13 +295,13 @@ def finish_destroy(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
         if cache_exists(mem, cache_id) and load(mem, cache + cs.K_DESTROYER) == owner_word(
             mem, victim
         ):
-            destroy(mem, cpu, cache, cache_id)
+            destroy(mem, claim, cache, cache_id)
 
 
 @kernel
-def finish_plugs(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
+def finish_plugs(mem: Memory, claim: Claim, victim: Claim) -> None:
     """Put a CPU online that the dead process was plugging in or unplugging."""
     mark = c.CPU_CHANGING | (victim + 1) << c.CPU_CHANGER_SHIFT
-    for slot in range(fixed(mem, c.H_CPUS)):
-        if load(mem, cpu_at(mem, slot) + c.C_STATE) == mark:
-            finish_plug(mem, cpu, slot)
+    for cpu in range(fixed(mem, c.H_CPUS)):
+        if load(mem, cpu_at(mem, cpu) + c.C_STATE) == mark:
+            finish_plug(mem, claim, cpu)

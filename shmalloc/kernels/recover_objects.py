@@ -1,7 +1,7 @@
 """Objects after a kill: rebuild node lists, barns and sheaves, and find out what became of a chain.
 
 Authorities: a slab's descriptor says which list it is on, a sheaf's SF_WHERE says where it is, an
-owner word which slot uses an object, and a slot's intent which chain it holds (slot_intent.py).
+owner word which claim uses an object, and a claim's intent which chain it holds (slot_intent.py).
 Lists, counters and pointers are derived from these.
 
 recover.py decides the order: node lists before anything that reads a free list, intents before
@@ -46,7 +46,7 @@ from shmalloc.kernels.objects import (
     slab_node,
 )
 from shmalloc.kernels.pcp import spin_for_drain
-from shmalloc.kernels.reporting import cpu_at
+from shmalloc.kernels.reporting import claim_at
 from shmalloc.kernels.sheaf import drop_slab, flush
 from shmalloc.kernels.slab_debug import paint
 from shmalloc.kernels.slab_put import put_chain
@@ -56,6 +56,7 @@ from shmalloc.kernels.zone import descriptor_at, frame_at
 from shmalloc.units import (
     CacheWords,
     Chain,
+    Claim,
     Cpu,
     CpuWords,
     Entry,
@@ -93,8 +94,8 @@ def rebuild_node(mem: Memory, cache: CacheWords, node_id: NodeId) -> None:
         if node_of_slab(mem, w0) == node_id:
             count_slab(mem, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0))
         pfn = next_slab(mem, pfn + (1 << order_of(w0)), mem[cache + cs.K_ID])
-    for slot in range(load(mem, c.H_CLAIMS_USED)):
-        settle_take(mem, cache, node_id, cpu_at(mem, slot))
+    for holder in range(load(mem, c.H_CLAIMS_USED)):
+        settle_take(mem, cache, node_id, claim_at(mem, holder))
 
 
 @kernel
@@ -116,7 +117,7 @@ def settle_take(mem: Memory, cache: CacheWords, node_id: NodeId, slot: CpuWords)
     """Decide whether the dead holder of KN_LOCK made the swap that takes a chain; note it in its
     intent.
 
-    No live slot is mistaken for it: an intent to take exists only under this lock, which is ours
+    No live claim is mistaken for it: an intent to take exists only under this lock, which is ours
     now.
     """
     if (
@@ -153,7 +154,7 @@ def rebuild_barn(mem: Memory, cache: CacheWords, node_id: NodeId) -> None:
 
 @unit
 def rebuild_part(mem: Memory, cache: CacheWords, cpu: Cpu) -> None:
-    """Rebuild the main and the spare sheaf of a CPU slot; KC_LOCK taken over."""
+    """Rebuild the main and the spare sheaf of a CPU; KC_LOCK taken over."""
     part = cpu_part(mem, cache, cpu)
     old = mem[part + cs.KC_MAIN]
     main: SheafWords = 0
@@ -212,7 +213,7 @@ def count_kept(mem: Memory, cache: CacheWords, sheaf: SheafWords) -> None:
 @kernel
 def is_kept_by_dead(mem: Memory, cache: CacheWords, entry: Entry) -> bool:
     """Whether ``entry``, which lies past the end of a sheaf and may never have been written, names
-    an object that a dead slot freed into a sheaf. As long as it does, the object's slab cannot go
+    an object that a dead claim freed into a sheaf. As long as it does, the object's slab cannot go
     away.
     """
     pfn = slab_of_address(mem, entry_address(entry))
@@ -224,8 +225,8 @@ def is_kept_by_dead(mem: Memory, cache: CacheWords, entry: Entry) -> bool:
     if found != entry:
         return False
     owner = load_relaxed(mem, owner_of_entry(mem, entry))
-    slot = (owner & c.LOCK_HOLDER_MASK) - 1
-    return owner >= cs.KEPT and is_dead(mem, slot) and owner == cs.KEPT | owner_word(mem, slot)
+    holder = (owner & c.LOCK_HOLDER_MASK) - 1
+    return owner >= cs.KEPT and is_dead(mem, holder) and owner == cs.KEPT | owner_word(mem, holder)
 
 
 @kernel
@@ -238,25 +239,25 @@ def has_entry(mem: Memory, sheaf: SheafWords, size: int, entry: Entry) -> bool:
 
 
 @unit
-def settle_put(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
-    """Decide whether the dead slot made the swap that gives a chain back: finish it, else TAKEN.
+def settle_put(mem: Memory, claim: Claim, victim: Claim) -> None:
+    """Decide whether the dead claim made the swap that gives a chain back: finish it, else TAKEN.
 
     No lock of the dead is left. Ends with no intent, or with TAKEN: a chain to be given back.
     """
-    slot = cpu_at(mem, victim)
+    slot = claim_at(mem, victim)
     if load(mem, slot + c.C_INTENT) != cs.INTENT_PUT:
         return
     origin = load_relaxed(mem, slot + c.C_INTENT_FROM)
     chain = load_relaxed(mem, slot + c.C_INTENT_CHAIN)
     made = was_put(
-        mem, cpu, load_relaxed(mem, slot + c.C_INTENT_CACHE), chain, in_hand(mem, victim)
+        mem, claim, load_relaxed(mem, slot + c.C_INTENT_CACHE), chain, in_hand(mem, victim)
     )
     if origin == 0 and not made:
         store(mem, slot + c.C_INTENT, cs.INTENT_TAKEN)
         return
     if is_slot(mem, origin):
         if made:
-            store(mem, origin + c.C_INTENT, cs.INTENT_NONE)  # its chain is back; its slot is dead
+            store(mem, origin + c.C_INTENT, cs.INTENT_NONE)  # its chain is back; it is dead
     elif origin != 0 and made:
         drop_slab(mem, origin, mem[origin + cs.SF_SIZE], frame_at(mem, chain_pfn(chain)))
     intent_done(mem, victim)
@@ -264,15 +265,15 @@ def settle_put(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
 
 @kernel
 def is_slot(mem: Memory, origin: Int) -> bool:
-    """Whether an intent's C_INTENT_FROM is a CPU slot, not a sheaf."""
+    """Whether an intent's C_INTENT_FROM is a claim's record, not a sheaf."""
     return c.CPUS_AT <= origin < c.CPUS_AT + fixed(mem, c.H_CLAIMS) * c.C_STRIDE
 
 
 @kernel
-def was_put(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, mark: Owner) -> bool:
+def was_put(mem: Memory, claim: Claim, cache: CacheWords, chain: Chain, mark: Owner) -> bool:
     """Whether a chain whose first object was marked is back in its slab (slot_intent.py)."""
     pfn = chain_pfn(chain)
-    held = hold_slab(mem, cpu, mem[cache + cs.K_ID], pfn)
+    held = hold_slab(mem, claim, mem[cache + cs.K_ID], pfn)
     if held == 0:
         return True  # the chain emptied the slab, which is gone
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
@@ -284,12 +285,12 @@ def was_put(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, mark: Owner)
 
 
 @unit
-def settle_taken(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
-    """Give the chain of a dead slot back to its slab, except what is live or in a sheaf.
+def settle_taken(mem: Memory, claim: Claim, victim: Claim) -> None:
+    """Give the chain of a dead claim back to its slab, except what is live or in a sheaf.
 
     Objects become live in the order of the chain, so the rest is its end.
     """
-    slot = cpu_at(mem, victim)
+    slot = claim_at(mem, victim)
     if load(mem, slot + c.C_INTENT) != cs.INTENT_TAKEN:
         return
     cache = load_relaxed(mem, slot + c.C_INTENT_CACHE)
@@ -307,7 +308,7 @@ def settle_taken(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
         # Written before live objects may change again: the walk above must not run a second time
         # over their links.
         store(mem, slot + c.C_INTENT_CHAIN, make_chain(pfn, first, left))
-        give_chain(mem, cpu, cache, make_chain(pfn, first, left), slot)
+        give_chain(mem, claim, cache, make_chain(pfn, first, left), slot)
     intent_done(mem, victim)
 
 
@@ -318,21 +319,21 @@ def mark_of(mem: Memory, pfn: Pfn, first: int) -> WordIndex:
 
 
 @kernel
-def give_chain(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, origin: Int) -> None:
-    """Put the chain that the intent of ``origin``, a slot, names back in its slab."""
+def give_chain(mem: Memory, claim: Claim, cache: CacheWords, chain: Chain, origin: Int) -> None:
+    """Put the chain that the intent of ``origin``, a claim's record, names back in its slab."""
     pfn = chain_pfn(chain)
     last = last_of(mem, cache, chain)
     if is_debug(mem, cache):
         paint(mem, cache, last, 0)  # one object, perhaps painted only in part
-    store(mem, mark_of(mem, pfn, chain_first(chain)), cs.GIVEN | owner_word(mem, cpu))
-    intend_put(mem, cpu, cache, chain, origin)
-    put_chain(mem, cpu, cache, chain, last)
+    store(mem, mark_of(mem, pfn, chain_first(chain)), cs.GIVEN | owner_word(mem, claim))
+    intend_put(mem, claim, cache, chain, origin)
+    put_chain(mem, claim, cache, chain, last)
     store(mem, origin + c.C_INTENT, cs.INTENT_NONE)
-    intent_done(mem, cpu)
+    intent_done(mem, claim)
 
 
 @unit
-def sweep_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu) -> None:
+def sweep_sheaves(mem: Memory, claim: Claim, cache: CacheWords, victim: Claim) -> None:
     """Flush the sheaves that a dead process had in its hands, and put them back in a place.
 
     Those of its CPU stay for the others on it.
@@ -341,16 +342,18 @@ def sweep_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu) -> None
         sheaf = sheaf_at(mem, cache, i)
         if load(mem, sheaf + cs.SF_WHERE) == in_hand(mem, victim):
             mend_sheaf(mem, cache, sheaf)
-            flush(mem, cpu, cache, sheaf)
-            place_sheaf(mem, cpu, cache, victim, sheaf)
+            flush(mem, claim, cache, sheaf)
+            place_sheaf(mem, claim, cache, victim, sheaf)
 
 
 @kernel
-def place_sheaf(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu, sheaf: SheafWords) -> None:
+def place_sheaf(
+    mem: Memory, claim: Claim, cache: CacheWords, victim: Claim, sheaf: SheafWords
+) -> None:
     """Give an empty sheaf to the CPU of the dead if it lacks one, else to its barn."""
     part = own_part(mem, cache, victim)
     if load(mem, cache + cs.K_STATE) == cs.CACHE_LIVE and spin_for_drain(
-        mem, part + cs.KC_LOCK, cpu
+        mem, part + cs.KC_LOCK, claim
     ):
         empty: WordIndex = 0
         if mem[part + cs.KC_MAIN] == 0:
@@ -363,4 +366,4 @@ def place_sheaf(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu, sheaf: Sh
         unspin(mem, part + cs.KC_LOCK)
         if empty != 0:
             return
-    barn_put(mem, cpu, node_part(cache, home_node(mem, victim)), sheaf)
+    barn_put(mem, claim, node_part(cache, home_node(mem, victim)), sheaf)

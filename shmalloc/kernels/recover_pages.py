@@ -57,17 +57,17 @@ from shmalloc.kernels.reporting import report
 from shmalloc.kernels.slots import label, list_label
 from shmalloc.kernels.waiters import wake_waiters
 from shmalloc.kernels.zone import account, block_mt, descriptor_at, isolator_of, pcp_at, zone_at
-from shmalloc.units import Cpu, Memory, PcpWords, Pfn, Word0, ZoneId, ZoneWords
+from shmalloc.units import Claim, Cpu, Memory, PcpWords, Pfn, Word0, ZoneId, ZoneWords
 from shmalloc.words import fixed, load2, store_relaxed
 
 
 @unit
-def rebuild_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
+def rebuild_zone(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
     """Rebuild a zone's lists and counters, all free blocks merged; lock held."""
     fold_zone(mem, zone)
     empty_zone(mem, zone)
-    relink_zone(mem, cpu, zone)
-    merge_zone(mem, cpu, zone)
+    relink_zone(mem, claim, zone)
+    merge_zone(mem, claim, zone)
 
 
 @kernel
@@ -111,7 +111,7 @@ def empty_zone(mem: Memory, zone: ZoneWords) -> None:
 
 
 @kernel
-def relink_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
+def relink_zone(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
     """Put every free block on the list of its pageblock's type; count what is managed."""
     managed = 0
     pfn = fixed(mem, zone + c.Z_START)
@@ -124,7 +124,7 @@ def relink_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
             kind = c.T_FREE
         if kind == c.T_FREE:
             w0 = cut_half_isolated(mem, zone, pfn, w0)
-            relink_block(mem, zone, cpu, pfn)
+            relink_block(mem, zone, claim, pfn)
         if kind != c.T_OFFLINE and kind != c.T_POISONED and kind != c.T_RESERVED:
             managed += block_span(w0)
         pfn += block_span(w0)
@@ -146,7 +146,7 @@ def cut_half_isolated(mem: Memory, zone: ZoneWords, pfn: Pfn, w0: Word0) -> Word
 
 
 @kernel
-def relink_block(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn) -> int:
+def relink_block(mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn) -> int:
     """Make a block without links FREE with its pageblock's type, and put it on its list."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     order = order_of(w0)
@@ -155,10 +155,10 @@ def relink_block(mem: Memory, zone: ZoneWords, cpu: Cpu, pfn: Pfn) -> int:
         retype_range(mem, pfn, order, mt)
     free = next_word(w0, c.T_FREE, order, fixed(mem, zone + c.Z_INDEX), mt, 0)
     if not transition2(mem, pfn, w0, w1, free, 0):
-        report(mem, cpu, c.I_TAIL, pfn, c.IS_TYPE | c.T_FREE, w0)
+        report(mem, claim, c.I_TAIL, pfn, c.IS_TYPE | c.T_FREE, w0)
         return c.E_STATE
     account(mem, zone, mt, 1 << order)
-    return link_free(mem, zone, cpu, pfn, order, mt)
+    return link_free(mem, zone, claim, pfn, order, mt)
 
 
 @kernel
@@ -171,22 +171,22 @@ def start_of(mem: Memory, pfn: Pfn) -> Pfn:
 
 
 @kernel
-def merge_zone(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
-    """Merge what the dead CPU had cut or not yet merged. From below, so one pass is enough."""
+def merge_zone(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
+    """Merge what the dead had cut or not yet merged. From below, so one pass is enough."""
     pfn = fixed(mem, zone + c.Z_START)
     while pfn < fixed(mem, zone + c.Z_END):
         w0 = page_state(mem, pfn)
         order = order_of(w0)
         if type_of(w0) == c.T_FREE and order < fixed(mem, c.H_MAX_ORDER):
             if mergeable(mem, zone, pfn ^ (1 << order), order, mt_of(w0)) != 0:
-                rehome(mem, zone, cpu, pfn)
+                rehome(mem, zone, claim, pfn)
                 pfn = start_of(mem, pfn)
                 w0 = page_state(mem, pfn)
         pfn += block_span(w0)
 
 
 @unit
-def rebuild_lists(mem: Memory, cpu: Cpu, owner: Cpu, zone_id: ZoneId) -> None:
+def rebuild_lists(mem: Memory, claim: Claim, owner: Cpu, zone_id: ZoneId) -> None:
     """Rebuild the lists of CPU ``owner`` in one zone from the labels; P_LOCK taken over.
 
     The zone's lock is not needed: a block with that label keeps it while we hold P_LOCK, so at no
@@ -199,16 +199,16 @@ def rebuild_lists(mem: Memory, cpu: Cpu, owner: Cpu, zone_id: ZoneId) -> None:
     while pfn < fixed(mem, zone + c.Z_END):
         w0 = page_state(mem, pfn)
         if type_of(w0) == c.T_PCP and detail_of(w0) == list_label(owner):
-            relist_block(mem, cpu, pcp, pfn, w0)
+            relist_block(mem, claim, pcp, pfn, w0)
         pfn += block_span(w0)
 
 
 @kernel
-def relist_block(mem: Memory, cpu: Cpu, pcp: PcpWords, pfn: Pfn, w0: Word0) -> None:
+def relist_block(mem: Memory, claim: Claim, pcp: PcpWords, pfn: Pfn, w0: Word0) -> None:
     """Put a block back on its list, filled anew; or retire it, if its page is marked for poison."""
     order = order_of(w0)
     if wants_poison(w0):
-        retire_block(mem, cpu, pfn, order)
+        retire_block(mem, claim, pfn, order)
         return
     fill_on_free(mem, pfn, order)
     pcp_push(mem, pcp, pcp_index(mem, order, mt_of(w0)), order, pfn)
@@ -224,41 +224,41 @@ def clear_lists(mem: Memory, pcp: PcpWords) -> None:
 
 
 @unit
-def sweep_zone(mem: Memory, cpu: Cpu, zone_id: ZoneId, victim: Cpu) -> int:
-    """Give a zone back the blocks that a dead CPU had in its hands; returns pages."""
+def sweep_zone(mem: Memory, claim: Claim, zone_id: ZoneId, victim: Claim) -> int:
+    """Give a zone back the blocks that a dead claim had in its hands; returns pages."""
     zone = zone_at(mem, zone_id)
-    lock(mem, zone + c.Z_LOCK, cpu)
-    end_isolations(mem, cpu, zone, victim)
-    given = sweep_blocks(mem, cpu, zone, victim)
+    lock(mem, zone + c.Z_LOCK, claim)
+    end_isolations(mem, claim, zone, victim)
+    given = sweep_blocks(mem, claim, zone, victim)
     unlock(mem, zone + c.Z_LOCK)
-    wake_waiters(mem, cpu, zone)
+    wake_waiters(mem, claim, zone)
     return given
 
 
 @kernel
-def end_isolations(mem: Memory, cpu: Cpu, zone: ZoneWords, victim: Cpu) -> None:
-    """End the isolation of pageblocks that the dead CPU had isolated or was putting offline."""
+def end_isolations(mem: Memory, claim: Claim, zone: ZoneWords, victim: Claim) -> None:
+    """End the isolation of pageblocks that the dead had isolated or was putting offline."""
     step = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
     at = (fixed(mem, zone + c.Z_START) + step - 1) & -step
     while at + step <= fixed(mem, zone + c.Z_END):
         if block_mt(mem, at) == c.MT_ISOLATE and isolator_of(mem, at) == label(mem, victim):
-            restore_types(mem, zone, cpu, at, at + step)
-            bring_online(mem, zone, cpu, at, at + step)
+            restore_types(mem, zone, claim, at, at + step)
+            bring_online(mem, zone, claim, at, at + step)
         at += step
 
 
 @kernel
-def sweep_blocks(mem: Memory, cpu: Cpu, zone: ZoneWords, victim: Cpu) -> int:
+def sweep_blocks(mem: Memory, claim: Claim, zone: ZoneWords, victim: Claim) -> int:
     """Free every block that only the dead knew of; zone lock held. Returns pages."""
     given = 0
     pfn = fixed(mem, zone + c.Z_START)
     while pfn < fixed(mem, zone + c.Z_END):
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
-        # Pages on their way from or to a slab are ALLOCATED by OWNER_SLAB, held by one CPU only.
+        # Pages on their way from or to a slab are ALLOCATED by OWNER_SLAB, held by one claim only.
         loose = type_of(w0) == c.T_PCP or (type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB)
         if loose and detail_of(w0) == label(mem, victim):
             given += block_span(w0)
-            sweep_block(mem, cpu, zone, pfn)
+            sweep_block(mem, claim, zone, pfn)
             pfn = start_of(mem, pfn)
             w0 = page_state(mem, pfn)
         pfn += block_span(w0)
@@ -266,7 +266,7 @@ def sweep_blocks(mem: Memory, cpu: Cpu, zone: ZoneWords, victim: Cpu) -> int:
 
 
 @kernel
-def sweep_block(mem: Memory, cpu: Cpu, zone: ZoneWords, pfn: Pfn) -> None:
+def sweep_block(mem: Memory, claim: Claim, zone: ZoneWords, pfn: Pfn) -> None:
     """Free one orphaned block; or retire it, if its page is marked for poison."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     order = order_of(w0)
@@ -286,8 +286,8 @@ def sweep_block(mem: Memory, cpu: Cpu, zone: ZoneWords, pfn: Pfn) -> None:
         ):
             unmanage(mem, zone, 1 << order)
         return
-    taken = next_word(w0, c.T_PCP, order, zone_id, mt_of(w0), label(mem, cpu))
+    taken = next_word(w0, c.T_PCP, order, zone_id, mt_of(w0), label(mem, claim))
     if transition2(mem, pfn, w0, w1, taken, 0):
         set_link(mem, node_of(mem, pfn) + 1, 0)
         fill_on_free(mem, pfn, order)
-        free_block(mem, zone, cpu, pfn, order)
+        free_block(mem, zone, claim, pfn, order)

@@ -10,7 +10,7 @@ Three structures; no kernel reads them to make a decision:
 
 - the report table: the *first* ``REPORTS`` violations, since the first ones explain the rest::
 
-      [ code | where | expected | found | cpu | clock | ready | caller ]
+      [ code | where | expected | found | claim | clock | ready | caller ]
                                                      ready: slot + 1, written last
 """
 
@@ -19,51 +19,59 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import hot, kernel, told_its_caller, unit
-from shmalloc.units import CacheWords, Cpu, CpuWords, Int, Memory, ObjectAddress, Order
+from shmalloc.units import CacheWords, Claim, Cpu, CpuWords, Int, Memory, ObjectAddress, Order
 from shmalloc.words import fetch_add, fixed, load_relaxed, mark, now, store, store_relaxed
 
 
 @kernel
 def cpu_at(mem: Memory, cpu: Cpu) -> CpuWords:
-    """Word index of a record: of a claim, or of a CPU."""
+    """Word index of the record of a CPU, which is also that of the claim of its number."""
     return c.CPUS_AT + cpu * c.C_STRIDE
 
 
 @kernel
-def cpu_of(mem: Memory, cpu: Cpu) -> Cpu:
-    """The CPU that claim ``cpu`` is on; it cannot change while a kernel of the claim runs."""
-    return fixed(mem, cpu_at(mem, cpu) + c.C_CPU)
+def claim_at(mem: Memory, claim: Claim) -> CpuWords:
+    """Word index of the record of a claim."""
+    return c.CPUS_AT + claim * c.C_STRIDE
 
 
 @kernel
-def event(mem: Memory, cpu: Cpu, which: int) -> None:
-    """Count one event ``EV_*`` on ``cpu``."""
-    mark(mem, cpu_at(mem, cpu) + c.C_EVENTS + which)
+def cpu_of(mem: Memory, claim: Claim) -> Cpu:
+    """The CPU that claim ``claim`` is on; it cannot change while a kernel of the claim runs."""
+    return fixed(mem, claim_at(mem, claim) + c.C_CPU)
+
+
+@kernel
+def event(mem: Memory, claim: Claim, which: int) -> None:
+    """Count one event ``EV_*`` of ``claim``."""
+    mark(mem, claim_at(mem, claim) + c.C_EVENTS + which)
 
 
 @hot
-def record(mem: Memory, cpu: Cpu, operation: int, order: Order, where: Int, detail: Int) -> None:
+def record(
+    mem: Memory, claim: Claim, operation: int, order: Order, where: Int, detail: Int
+) -> None:
     """Append to the CPU's history ring, if there is one."""
     if fixed(mem, c.H_HISTORY) != 0:
-        append_history(mem, cpu, operation << 8 | order, where, detail)
+        append_history(mem, claim, operation << 8 | order, where, detail)
 
 
 @hot
 def record_object(
-    mem: Memory, cpu: Cpu, operation: int, address: ObjectAddress, cache: CacheWords
+    mem: Memory, claim: Claim, operation: int, address: ObjectAddress, cache: CacheWords
 ) -> None:
     """Append an operation on an object of ``cache``; the ring names the cache's id."""
     if fixed(mem, c.H_HISTORY) != 0:
-        append_history(mem, cpu, operation << 8, address, load_relaxed(mem, cache + cs.K_ID))
+        append_history(mem, claim, operation << 8, address, load_relaxed(mem, cache + cs.K_ID))
 
 
 @unit
-def append_history(mem: Memory, cpu: Cpu, operation: int, where: Int, detail: Int) -> None:
+def append_history(mem: Memory, claim: Claim, operation: int, where: Int, detail: Int) -> None:
     """Two processes on one CPU may lose or mix an entry; only people read the ring."""
     if load_relaxed(mem, c.H_HISTORY_STOPS) == 2:
         return
     entries = fixed(mem, c.H_HISTORY)
-    on = cpu_of(mem, cpu)
+    on = cpu_of(mem, claim)
     slot = cpu_at(mem, on) + c.C_HISTORY_NEXT
     index = load_relaxed(mem, slot)
     store_relaxed(mem, slot, index + 1)
@@ -77,11 +85,11 @@ def append_history(mem: Memory, cpu: Cpu, operation: int, where: Int, detail: In
 @unit
 @told_its_caller
 def report(
-    mem: Memory, cpu: Cpu, code: int, where: Int, expected: Int, found: Int, caller: int = 0
+    mem: Memory, claim: Claim, code: int, where: Int, expected: Int, found: Int, caller: int = 0
 ) -> int:
     """Record one violation. A full table still counts, so that silence never passes for health."""
-    event(mem, cpu, c.EV_MISUSE)
-    record(mem, cpu, c.OP_MISUSE, 0, where, code)
+    event(mem, claim, c.EV_MISUSE)
+    record(mem, claim, c.OP_MISUSE, 0, where, code)
     if fixed(mem, c.H_HISTORY) != 0 and load_relaxed(mem, c.H_HISTORY_STOPS) == 1:
         store_relaxed(mem, c.H_HISTORY_STOPS, 2)
     slot = fetch_add(mem, c.H_REPORT_COUNT, 1)
@@ -91,7 +99,7 @@ def report(
         store_relaxed(mem, at + c.R_WHERE, where)
         store_relaxed(mem, at + c.R_EXPECTED, expected)
         store_relaxed(mem, at + c.R_FOUND, found)
-        store_relaxed(mem, at + c.R_CPU, cpu)
+        store_relaxed(mem, at + c.R_CPU, claim)
         store_relaxed(mem, at + c.R_CLOCK, now(mem))
         store_relaxed(mem, at + c.R_CALLER, caller)
         store(mem, at + c.R_READY, slot + 1)  # publishes the record

@@ -36,7 +36,7 @@ from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.contig import alloc_contig_range
 from shmalloc.kernels.slab_format import give_pages_back, slab_pages
 from shmalloc.kernels.zone import descriptor_at, frame_at
-from shmalloc.units import Cpu, Memory, Order, Owner, Pfn, WordIndex
+from shmalloc.units import Claim, Memory, Order, Owner, Pfn, WordIndex
 from shmalloc.words import cas2, fixed, load, load2, load_relaxed, store, store_relaxed
 
 
@@ -47,20 +47,20 @@ def array_owner(sequence: int) -> Owner:
 
 
 @unit
-def make_array(mem: Memory, cpu: Cpu, order: Order) -> tuple[int, int, WordIndex, int]:
+def make_array(mem: Memory, claim: Claim, order: Order) -> tuple[int, int, WordIndex, int]:
     """An array of 2^order pages with one reference: (slot, sequence, word of the pages, held).
 
     The slot is negative, a code of ``alloc_pages``, if a page is missing: nothing is made.
     ``held``: how many references the claim has now.
     """
-    slot = take_slot(mem, cpu)
+    slot = take_slot(mem, claim)
     if slot < 0:
         return slot, 0, 0, 0
-    root = root_of(mem, cpu)
+    root = root_of(mem, claim)
     record = record_at(mem, root, slot)
     sequence = next_sequence(mem, root)
     announce_record(mem, record, sequence, 0, c.RE_MAKING)
-    pfn = slab_pages(mem, cpu, order, array_owner(sequence))
+    pfn = slab_pages(mem, claim, order, array_owner(sequence))
     if pfn < 0:
         store(mem, record, 0)
         return +pfn, 0, 0, 0
@@ -70,16 +70,16 @@ def make_array(mem: Memory, cpu: Cpu, order: Order) -> tuple[int, int, WordIndex
 
 
 @unit
-def make_range(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> tuple[int, int, WordIndex, int]:
+def make_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> tuple[int, int, WordIndex, int]:
     """The same of exactly the pages [start, end), all in one zone; E_BUSY if one is in use."""
-    slot = take_slot(mem, cpu)
+    slot = take_slot(mem, claim)
     if slot < 0:
         return slot, 0, 0, 0
-    root = root_of(mem, cpu)
+    root = root_of(mem, claim)
     record = record_at(mem, root, slot)
     sequence = next_sequence(mem, root)
     announce_record(mem, record, sequence, 0, c.RE_MAKING)
-    result = alloc_contig_range(mem, cpu, start, end, array_owner(sequence))
+    result = alloc_contig_range(mem, claim, start, end, array_owner(sequence))
     if result < 0:
         store(mem, record, 0)
         return result, 0, 0, 0
@@ -102,12 +102,12 @@ def enter_array(mem: Memory, record: WordIndex, sequence: int, pfn: Pfn) -> None
 
 
 @unit
-def open_array(mem: Memory, cpu: Cpu, pfn: Pfn, generation: int) -> tuple[int, int, int]:
+def open_array(mem: Memory, claim: Claim, pfn: Pfn, generation: int) -> tuple[int, int, int]:
     """A reference to a live array: (slot, sequence, held). E_STATE: it is gone; E_BUSY; E_NOMEM."""
-    slot = take_slot(mem, cpu)
+    slot = take_slot(mem, claim)
     if slot < 0:
         return slot, 0, 0
-    root = root_of(mem, cpu)
+    root = root_of(mem, claim)
     record = record_at(mem, root, slot)
     sequence = next_sequence(mem, root)
     announce_record(mem, record, sequence, generation, pfn << c.RE_PFN_SHIFT | c.RE_OPENING)
@@ -120,44 +120,44 @@ def open_array(mem: Memory, cpu: Cpu, pfn: Pfn, generation: int) -> tuple[int, i
 
 
 @unit
-def drop_array(mem: Memory, cpu: Cpu, slot: int, sequence: int) -> int:
+def drop_array(mem: Memory, claim: Claim, slot: int, sequence: int) -> int:
     """Drop the reference of a slot; how many the array has left. With the last, its pages are free.
 
     E_STATE: the slot has no such reference (dropped before).
     """
-    root = root_of(mem, cpu)
+    root = root_of(mem, claim)
     if slot < 0 or slot >= slots_of(mem, root):
         return c.E_STATE
     record = record_at(mem, root, slot)
     word, found = load2(mem, record)
     if found != sequence or word & c.RE_STATE_MASK != c.RE_HELD:
         return c.E_STATE
-    left = drop_held(mem, cpu, record, word >> c.RE_PFN_SHIFT, sequence)
+    left = drop_held(mem, claim, record, word >> c.RE_PFN_SHIFT, sequence)
     count_held(mem, root, -1)
     return left
 
 
 @kernel
-def drop_held(mem: Memory, cpu: Cpu, record: WordIndex, pfn: Pfn, sequence: int) -> int:
+def drop_held(mem: Memory, claim: Claim, record: WordIndex, pfn: Pfn, sequence: int) -> int:
     """Drop the reference of a record that says HELD, and free what no other claim has."""
     generation = load_relaxed(mem, record + c.RE_GENERATION)
     name = load_relaxed(mem, record + c.RE_NAME)
     left = drop_reference(mem, record, sequence, pfn, generation, 1)
     if left == 0:
-        free_array(mem, cpu, pfn, name)
+        free_array(mem, claim, pfn, name)
     store(mem, record, 0)
     return left
 
 
 @kernel
-def free_array(mem: Memory, cpu: Cpu, pfn: Pfn, name: Owner) -> None:
+def free_array(mem: Memory, claim: Claim, pfn: Pfn, name: Owner) -> None:
     """Free the pages of an array, one block or single pages in a row, which belong to ``name``.
 
     A first page that does not is reported, and nothing is freed: it was freed before.
     """
     at = pfn
     w0, w1 = load2(mem, descriptor_at(mem, at))
-    while give_pages_back(mem, cpu, at, order_of(w0), name) == 0:
+    while give_pages_back(mem, claim, at, order_of(w0), name) == 0:
         at += 1 << order_of(w0)
         if at >= fixed(mem, c.H_PAGES):
             return
@@ -167,16 +167,16 @@ def free_array(mem: Memory, cpu: Cpu, pfn: Pfn, name: Owner) -> None:
 
 
 @unit
-def send_array(mem: Memory, cpu: Cpu, slot: int, when: int) -> tuple[int, int]:
+def send_array(mem: Memory, claim: Claim, slot: int, when: int) -> tuple[int, int]:
     """A ticket for the array of one of our references: (its record, its sequence), or negative.
 
     ``when`` dates it.
     """
-    root = root_of(mem, cpu)
+    root = root_of(mem, claim)
     held = record_at(mem, root, slot)
     pfn: Pfn = load(mem, held) >> c.RE_PFN_SHIFT
     generation = load_relaxed(mem, held + c.RE_GENERATION)
-    ticket = take_slot(mem, cpu)
+    ticket = take_slot(mem, claim)
     if ticket < 0:
         return ticket, 0
     record = record_at(mem, root, ticket)
@@ -194,14 +194,14 @@ def send_array(mem: Memory, cpu: Cpu, slot: int, when: int) -> tuple[int, int]:
 
 @unit
 def load_array(
-    mem: Memory, cpu: Cpu, ticket: WordIndex, number: int, pfn: Pfn, generation: int
+    mem: Memory, claim: Claim, ticket: WordIndex, number: int, pfn: Pfn, generation: int
 ) -> tuple[int, int, int]:
     """``open_array`` with a ticket: the sender's reference ends if this is its first load.
 
     ``ticket`` is its record, ``number`` its sequence. None of the arguments need be true: a ticket
     that does not exist, or not for this array, is left alone, and a dead array is not opened.
     """
-    slot, sequence, held = open_array(mem, cpu, pfn, generation)
+    slot, sequence, held = open_array(mem, claim, pfn, generation)
     if slot >= 0 and is_record(mem, ticket):
         drop_ticket(mem, ticket, number, pfn, generation)
     return slot, sequence, held

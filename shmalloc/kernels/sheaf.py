@@ -1,4 +1,4 @@
-"""Sheaves: arrays of free objects for each CPU slot, and the barn of each node.
+"""Sheaves: arrays of free objects for each CPU, and the barn of each node.
 
 ::
 
@@ -7,12 +7,12 @@
                      | empty -> sheaf
 
 The hot path is one array operation on ``main`` under the CPU's own lock, which it only ever
-*tries*: if another process that shares the slot (or a drainer) holds it, the object goes straight
+*tries*: if another process on the CPU (or a drainer) holds it, the object goes straight
 to or from its slab. Main empty or full: swap with the spare, else exchange it in the barn, else
 refill or flush the spare. That last step runs with the lock released and the spare taken out
 (KC_SPARE 0), since it takes node and zone locks and may take long.
 
-Afterwards everything may have changed: another process on the slot may have refilled, or the cache
+Afterwards everything may have changed: another process on the CPU may have refilled, or the cache
 may be dying. So a sheaf returns only to an *empty* spare slot, checked again under the lock, and
 goes to the barn otherwise; nothing is ever overwritten (bug S21: installed without a check, a full
 sheaf was lost). Every sheaf is always in exactly one place: a CPU's main or spare, a barn list, or
@@ -68,7 +68,7 @@ from shmalloc.kernels.zone import pfn_of_word
 from shmalloc.units import (
     CacheWords,
     Chain,
-    Cpu,
+    Claim,
     CpuPart,
     Entry,
     Memory,
@@ -82,7 +82,7 @@ from shmalloc.words import cas, load, load_relaxed, store, store_relaxed
 @hot
 def push_freed(
     mem: Memory,
-    cpu: Cpu,
+    claim: Claim,
     cache: CacheWords,
     sheaf: SheafWords,
     size: int,
@@ -100,7 +100,7 @@ def push_freed(
     if not is_live(owner):
         return False
     mem[sheaf + cs.SF_OBJECTS + size] = entry
-    if is_exact(mem, cache) and not cas(mem, at, owner, cs.KEPT | owner_word(mem, cpu)):
+    if is_exact(mem, cache) and not cas(mem, at, owner, cs.KEPT | owner_word(mem, claim)):
         return False  # the entry behind the last one means nothing
     mem[sheaf + cs.SF_SIZE] = size + 1
     store(mem, at, 0)
@@ -108,13 +108,13 @@ def push_freed(
 
 
 @hot
-def pop_live(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> Entry:
+def pop_live(mem: Memory, claim: Claim, sheaf: SheafWords, size: int) -> Entry:
     """Make the last object of a sheaf of ``size`` > 0 live and take it off; holder only.
 
     Returns its entry; -entry if it was live already: it is in two places.
     """
     entry = mem[sheaf + cs.SF_OBJECTS - 1 + size]
-    fresh = set_owner(mem, owner_of_entry(mem, entry), owner_word(mem, cpu))
+    fresh = set_owner(mem, owner_of_entry(mem, entry), owner_word(mem, claim))
     store(mem, sheaf + cs.SF_SIZE, size - 1)  # after the owner word: recovery relies on it
     if fresh:
         return entry
@@ -122,33 +122,33 @@ def pop_live(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> Entry:
 
 
 @unit
-def in_two_places(mem: Memory, cpu: Cpu, entry: Entry) -> int:
+def in_two_places(mem: Memory, claim: Claim, entry: Entry) -> int:
     """Report an object to be allocated that is live already: its owner keeps it."""
-    report(mem, cpu, c.I_SHEAF, entry_address(entry), 0, 1)
+    report(mem, claim, c.I_SHEAF, entry_address(entry), 0, 1)
     return c.E_STATE
 
 
 @kernel
-def pop_or_report(mem: Memory, cpu: Cpu, sheaf: SheafWords, size: int) -> Entry:
+def pop_or_report(mem: Memory, claim: Claim, sheaf: SheafWords, size: int) -> Entry:
     """``pop_live`` whose failure is reported: E_STATE."""
-    entry = pop_live(mem, cpu, sheaf, size)
+    entry = pop_live(mem, claim, sheaf, size)
     if entry < 0:
-        return in_two_places(mem, cpu, -entry)
+        return in_two_places(mem, claim, -entry)
     return entry
 
 
 @unit
-def fill_sheaf(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> int:
+def fill_sheaf(mem: Memory, claim: Claim, cache: CacheWords, sheaf: SheafWords) -> int:
     """Fill a sheaf that the caller holds from the slabs; returns its size, or E_NOMEM at 0."""
     size = mem[sheaf + cs.SF_SIZE]
     while size < mem[cache + cs.K_CAPACITY]:
-        chain = take_chain(mem, cpu, cache, mem[cache + cs.K_CAPACITY] - size)
+        chain = take_chain(mem, claim, cache, mem[cache + cs.K_CAPACITY] - size)
         if chain < 0:
             break
-        chain_goes_to(mem, cpu, sheaf, size)
+        chain_goes_to(mem, claim, sheaf, size)
         size = unchain(mem, cache, chain, sheaf + cs.SF_OBJECTS, size)
         store(mem, sheaf + cs.SF_SIZE, size)  # here they are in the sheaf, and the intent is void
-        intent_done(mem, cpu)
+        intent_done(mem, claim)
     if size == 0:
         return c.E_NOMEM
     return size
@@ -176,15 +176,15 @@ def entry_of_index(mem: Memory, cache: CacheWords, pfn: Pfn, index: int) -> Entr
 
 
 @unit
-def flush(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> None:
+def flush(mem: Memory, claim: Claim, cache: CacheWords, sheaf: SheafWords) -> None:
     """Put all objects of a sheaf that the caller holds back to their slabs, a run at a time."""
     size = mem[sheaf + cs.SF_SIZE]
     while size > 0:
-        size = flush_run(mem, cpu, cache, sheaf, size)
+        size = flush_run(mem, claim, cache, sheaf, size)
 
 
 @kernel
-def flush_run(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords, size: int) -> int:
+def flush_run(mem: Memory, claim: Claim, cache: CacheWords, sheaf: SheafWords, size: int) -> int:
     """Put the last entry back with all others of its slab; returns how many remain.
 
     One two-word swap returns the whole chain (Linux: build_detached_freelist). The entries leave
@@ -204,11 +204,11 @@ def flush_run(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords, size:
     chain = make_chain(pfn_of_word(mem, base), first, count)
     # The mark comes before the intent: an intent without a mark says that the swap was made.
     mark = owner_at(mem, base, entry_order(newest), first - 1)
-    store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, cpu))
-    intend_put(mem, cpu, cache, chain, sheaf)
-    put_chain(mem, cpu, cache, chain, last)
+    store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, claim))
+    intend_put(mem, claim, cache, chain, sheaf)
+    put_chain(mem, claim, cache, chain, last)
     size = drop_slab(mem, sheaf, size, base)
-    intent_done(mem, cpu)
+    intent_done(mem, claim)
     return size
 
 
@@ -230,38 +230,38 @@ def drop_slab(mem: Memory, sheaf: SheafWords, size: int, base: WordIndex) -> int
 
 
 @unit
-def put_freed(mem: Memory, cpu: Cpu, cache: CacheWords, entry: Entry, at: WordIndex) -> bool:
+def put_freed(mem: Memory, claim: Claim, cache: CacheWords, entry: Entry, at: WordIndex) -> bool:
     """Free a live object straight to its slab, past the sheaves. False: it was not live."""
     pfn = pfn_of_word(mem, entry_base(mem, entry))
     chain = make_chain(pfn, entry_index(entry) + 1, 1)
-    intend_put(mem, cpu, cache, chain, 0)
-    freed = clear_owner(mem, at, cs.GIVEN | owner_word(mem, cpu), is_exact(mem, cache))
+    intend_put(mem, claim, cache, chain, 0)
+    freed = clear_owner(mem, at, cs.GIVEN | owner_word(mem, claim), is_exact(mem, cache))
     if freed:
-        event(mem, cpu, c.EV_OBJ_REMOTE)
-        put_chain(mem, cpu, cache, chain, entry_address(entry))
-    intent_done(mem, cpu)
+        event(mem, claim, c.EV_OBJ_REMOTE)
+        put_chain(mem, claim, cache, chain, entry_address(entry))
+    intent_done(mem, claim)
     return freed
 
 
 @unit
-def take_one(mem: Memory, cpu: Cpu, cache: CacheWords) -> Entry:
+def take_one(mem: Memory, claim: Claim, cache: CacheWords) -> Entry:
     """One live object straight from a slab, past the sheaves: its entry, or E_NOMEM, E_STATE."""
-    chain = take_chain(mem, cpu, cache, 1)
+    chain = take_chain(mem, claim, cache, 1)
     if chain < 0:
         return +chain
     entry = entry_of_index(mem, cache, chain_pfn(chain), chain_first(chain) - 1)
-    if not set_owner(mem, owner_of_entry(mem, entry), owner_word(mem, cpu)):
-        entry = in_two_places(mem, cpu, entry)
-    intent_done(mem, cpu)
+    if not set_owner(mem, owner_of_entry(mem, entry), owner_word(mem, claim)):
+        entry = in_two_places(mem, claim, entry)
+    intent_done(mem, claim)
     return entry
 
 
 @unit
-def bring_back(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> None:
+def bring_back(mem: Memory, claim: Claim, cache: CacheWords, sheaf: SheafWords) -> None:
     """Return a sheaf that was refilled or flushed outside the lock: to the spare slot if that is
     still empty, else to the barn."""
-    part = own_part(mem, cache, cpu)
-    if try_spin(mem, part + cs.KC_LOCK, cpu):
+    part = own_part(mem, cache, claim)
+    if try_spin(mem, part + cs.KC_LOCK, claim):
         if mem[part + cs.KC_MAIN] != 0 and mem[part + cs.KC_SPARE] == 0:
             move_sheaf(mem, sheaf, part)
             mem[part + cs.KC_SPARE] = sheaf
@@ -271,22 +271,22 @@ def bring_back(mem: Memory, cpu: Cpu, cache: CacheWords, sheaf: SheafWords) -> N
     if load(mem, cache + cs.K_STATE) == cs.CACHE_DYING:
         # The destroyer has emptied the barn, or will find this sheaf in it: either way it must not
         # find objects there after its last check. A missing sheaf makes it return E_BUSY.
-        flush(mem, cpu, cache, sheaf)
-    barn_put(mem, cpu, node_part(cache, home_node(mem, cpu)), sheaf)
+        flush(mem, claim, cache, sheaf)
+    barn_put(mem, claim, node_part(cache, home_node(mem, claim)), sheaf)
 
 
 @kernel
-def take_spare(mem: Memory, cpu: Cpu, part: CpuPart) -> SheafWords:
+def take_spare(mem: Memory, claim: Claim, part: CpuPart) -> SheafWords:
     """Take the spare sheaf, if it is there; KC_LOCK held. 0: another process has it."""
     spare = mem[part + cs.KC_SPARE]
     if spare != 0:
-        move_sheaf(mem, spare, in_hand(mem, cpu))
+        move_sheaf(mem, spare, in_hand(mem, claim))
         mem[part + cs.KC_SPARE] = 0
     return spare
 
 
 @kernel
-def pop_or_refill(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> Entry:
+def pop_or_refill(mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart) -> Entry:
     """A live object when main is empty or missing: its entry, or E_NOMEM, E_STATE.
 
     KC_LOCK is held on entry and released here.
@@ -295,35 +295,35 @@ def pop_or_refill(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> En
     spare = mem[part + cs.KC_SPARE]
     if main == 0:
         unspin(mem, part + cs.KC_LOCK)
-        return take_one(mem, cpu, cache)
+        return take_one(mem, claim, cache)
     full: SheafWords = 0
-    if mem[main + cs.SF_SIZE] > 0:  # another process on the slot refilled it
+    if mem[main + cs.SF_SIZE] > 0:  # another process on the CPU refilled it
         full = main
     elif spare != 0 and mem[spare + cs.SF_SIZE] > 0:
         full = spare
         mem[part + cs.KC_SPARE] = main
-        event(mem, cpu, c.EV_SHEAF_SWAP)
+        event(mem, claim, c.EV_SHEAF_SWAP)
     else:
-        full = barn_full_for(mem, cpu, node_part(cache, home_node(mem, cpu)), main)
+        full = barn_full_for(mem, claim, node_part(cache, home_node(mem, claim)), main)
     if full != 0:
         mem[part + cs.KC_MAIN] = full
-        entry = pop_or_report(mem, cpu, full, mem[full + cs.SF_SIZE])
+        entry = pop_or_report(mem, claim, full, mem[full + cs.SF_SIZE])
         unspin(mem, part + cs.KC_LOCK)
         return entry
-    spare = take_spare(mem, cpu, part)
+    spare = take_spare(mem, claim, part)
     unspin(mem, part + cs.KC_LOCK)
-    if spare == 0:  # another process on the slot is refilling it
-        return take_one(mem, cpu, cache)
-    size = fill_sheaf(mem, cpu, cache, spare)
+    if spare == 0:  # another process on the CPU is refilling it
+        return take_one(mem, claim, cache)
+    size = fill_sheaf(mem, claim, cache, spare)
     entry = size
     if size > 0:
-        entry = pop_or_report(mem, cpu, spare, size)
-    bring_back(mem, cpu, cache, spare)
+        entry = pop_or_report(mem, claim, spare, size)
+    bring_back(mem, claim, cache, spare)
     return entry
 
 
 @kernel
-def room_for(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> SheafWords:
+def room_for(mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart) -> SheafWords:
     """A main sheaf with room, after a swap or an exchange if the old one is full; or 0."""
     main = mem[part + cs.KC_MAIN]
     if mem[main + cs.SF_SIZE] < mem[cache + cs.K_CAPACITY]:
@@ -333,9 +333,9 @@ def room_for(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> SheafWo
     if spare != 0 and mem[spare + cs.SF_SIZE] < mem[cache + cs.K_CAPACITY]:
         room = spare
         mem[part + cs.KC_SPARE] = main
-        event(mem, cpu, c.EV_SHEAF_SWAP)
+        event(mem, claim, c.EV_SHEAF_SWAP)
     else:
-        room = barn_empty_for(mem, cpu, node_part(cache, home_node(mem, cpu)), main)
+        room = barn_empty_for(mem, claim, node_part(cache, home_node(mem, claim)), main)
     if room != 0:
         mem[part + cs.KC_MAIN] = room
     return room
@@ -343,7 +343,7 @@ def room_for(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> SheafWo
 
 @unit
 def push_or_flush(
-    mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart, entry: Entry, at: WordIndex
+    mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart, entry: Entry, at: WordIndex
 ) -> bool:
     """End an object's life when main is full or missing. False: it was not live.
 
@@ -351,41 +351,41 @@ def push_or_flush(
     """
     if mem[part + cs.KC_MAIN] == 0:
         unspin(mem, part + cs.KC_LOCK)
-        return put_freed(mem, cpu, cache, entry, at)
-    room = room_for(mem, cpu, cache, part)
+        return put_freed(mem, claim, cache, entry, at)
+    room = room_for(mem, claim, cache, part)
     if room != 0:
-        freed = push_freed(mem, cpu, cache, room, mem[room + cs.SF_SIZE], entry, at)
+        freed = push_freed(mem, claim, cache, room, mem[room + cs.SF_SIZE], entry, at)
         unspin(mem, part + cs.KC_LOCK)
         return freed
-    spare = take_spare(mem, cpu, part)
+    spare = take_spare(mem, claim, part)
     unspin(mem, part + cs.KC_LOCK)
     if spare == 0:
-        return put_freed(mem, cpu, cache, entry, at)
-    flush(mem, cpu, cache, spare)
-    freed = push_freed(mem, cpu, cache, spare, 0, entry, at)
-    bring_back(mem, cpu, cache, spare)
+        return put_freed(mem, claim, cache, entry, at)
+    flush(mem, claim, cache, spare)
+    freed = push_freed(mem, claim, cache, spare, 0, entry, at)
+    bring_back(mem, claim, cache, spare)
     return freed
 
 
 @kernel
-def take_slowly(mem: Memory, cpu: Cpu, cache: CacheWords, part: CpuPart) -> Entry:
+def take_slowly(mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart) -> Entry:
     """A live object when the hot path failed: another process holds the lock, or main is empty."""
-    if not try_spin(mem, part + cs.KC_LOCK, cpu):
-        return take_one(mem, cpu, cache)
-    return pop_or_refill(mem, cpu, cache, part)
+    if not try_spin(mem, part + cs.KC_LOCK, claim):
+        return take_one(mem, claim, cache)
+    return pop_or_refill(mem, claim, cache, part)
 
 
 @hot
-def keep_freed(mem: Memory, cpu: Cpu, cache: CacheWords, entry: Entry, at: WordIndex) -> bool:
+def keep_freed(mem: Memory, claim: Claim, cache: CacheWords, entry: Entry, at: WordIndex) -> bool:
     """End an object's life on the slab's own node: the hot path of a free. False: not live."""
-    part = own_part(mem, cache, cpu)
-    if not try_spin(mem, part + cs.KC_LOCK, cpu):
-        return put_freed(mem, cpu, cache, entry, at)
+    part = own_part(mem, cache, claim)
+    if not try_spin(mem, part + cs.KC_LOCK, claim):
+        return put_freed(mem, claim, cache, entry, at)
     main = mem[part + cs.KC_MAIN]
     if main != 0:
         size = mem[main + cs.SF_SIZE]
         if size < mem[cache + cs.K_CAPACITY]:
-            freed = push_freed(mem, cpu, cache, main, size, entry, at)
+            freed = push_freed(mem, claim, cache, main, size, entry, at)
             unspin(mem, part + cs.KC_LOCK)
             return freed
-    return push_or_flush(mem, cpu, cache, part, entry, at)
+    return push_or_flush(mem, claim, cache, part, entry, at)

@@ -31,32 +31,43 @@ from shmalloc.kernels.objects import (
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.slab_format import objects_that_fit
 from shmalloc.kernels.zone import descriptor_at, pfn_of_word
-from shmalloc.units import CacheId, CacheWords, Cpu, Entry, Int, Memory, Pfn, SheafWords, WordIndex
+from shmalloc.units import (
+    CacheId,
+    CacheWords,
+    Claim,
+    Cpu,
+    Entry,
+    Int,
+    Memory,
+    Pfn,
+    SheafWords,
+    WordIndex,
+)
 from shmalloc.words import fixed, load2, load_relaxed
 
 
 @unit
-def audit_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId) -> int:
+def audit_sheaves(mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheId) -> int:
     """Check every sheaf of a cache: its place, its size, its objects; the number of violations."""
-    bad = audit_sheaf_pages(mem, cpu, cache)
+    bad = audit_sheaf_pages(mem, claim, cache)
     for node_id in range(fixed(mem, c.H_NODES)):
         lists = node_part(cache, node_id)
-        bad += audit_barn(mem, cpu, cache, lists + cs.KN_BARN_FULL)
-        bad += audit_barn(mem, cpu, cache, lists + cs.KN_BARN_EMPTY)
+        bad += audit_barn(mem, claim, cache, lists + cs.KN_BARN_FULL)
+        bad += audit_barn(mem, claim, cache, lists + cs.KN_BARN_EMPTY)
     for victim in range(fixed(mem, c.H_CPUS)):
         part = cpu_part(mem, cache, victim)
-        bad += audit_pointer(mem, cpu, cache, part + cs.KC_MAIN)
-        bad += audit_pointer(mem, cpu, cache, part + cs.KC_SPARE)
+        bad += audit_pointer(mem, claim, cache, part + cs.KC_MAIN)
+        bad += audit_pointer(mem, claim, cache, part + cs.KC_SPARE)
     for i in range(mem[cache + cs.K_SHEAF_COUNT]):
         size = mem[nth_sheaf(mem, cache, i) + cs.SF_SIZE]
         if not 0 <= size <= mem[cache + cs.K_CAPACITY]:
             most = mem[cache + cs.K_CAPACITY]
-            report(mem, cpu, c.I_SHEAF, nth_sheaf(mem, cache, i), most, size)
+            report(mem, claim, c.I_SHEAF, nth_sheaf(mem, cache, i), most, size)
             bad += 1
     if bad != 0:  # what follows relies on these pointers and sizes
         return bad
     for i in range(mem[cache + cs.K_SHEAF_COUNT]):
-        bad += audit_sheaf(mem, cpu, cache, cache_id, i)
+        bad += audit_sheaf(mem, claim, cache, cache_id, i)
     return bad
 
 
@@ -75,30 +86,30 @@ def is_sheaf(mem: Memory, cache: CacheWords, at: WordIndex) -> bool:
 
 
 @kernel
-def audit_sheaf_pages(mem: Memory, cpu: Cpu, cache: CacheWords) -> int:
+def audit_sheaf_pages(mem: Memory, claim: Claim, cache: CacheWords) -> int:
     """Check that the pages of the sheaves belong to the allocator."""
     if mem[cache + cs.K_SHEAF_COUNT] == 0:
         return 0
     pfn = mem[cache + cs.K_SHEAF_PFN]
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if type_of(w0) == c.T_ALLOCATED and order_of(w0) == mem[cache + cs.K_SHEAF_ORDER]:
-        return complain(mem, cpu, c.I_SHEAF, pfn, cs.OWNER_SHEAVES, w1)
-    report(mem, cpu, c.I_SHEAF, pfn, c.IS_TYPE | c.T_ALLOCATED, w0)
+        return complain(mem, claim, c.I_SHEAF, pfn, cs.OWNER_SHEAVES, w1)
+    report(mem, claim, c.I_SHEAF, pfn, c.IS_TYPE | c.T_ALLOCATED, w0)
     return 1
 
 
 @kernel
-def audit_pointer(mem: Memory, cpu: Cpu, cache: CacheWords, at: WordIndex) -> int:
+def audit_pointer(mem: Memory, claim: Claim, cache: CacheWords, at: WordIndex) -> int:
     """Check a CPU's pointer to a sheaf: 0, or a sheaf that says it is there."""
     sheaf = mem[at]
     if sheaf == 0 or is_sheaf(mem, cache, sheaf):
         return 0
-    report(mem, cpu, c.I_SHEAF, c.AT_WORD | at, mem[cache + cs.K_SHEAVES], sheaf)
+    report(mem, claim, c.I_SHEAF, c.AT_WORD | at, mem[cache + cs.K_SHEAVES], sheaf)
     return 1
 
 
 @kernel
-def audit_barn(mem: Memory, cpu: Cpu, cache: CacheWords, head: WordIndex) -> int:
+def audit_barn(mem: Memory, claim: Claim, cache: CacheWords, head: WordIndex) -> int:
     """Check one list of a barn: sheaves, as many as it counts, of its kind."""
     length = 0
     at = head
@@ -106,15 +117,15 @@ def audit_barn(mem: Memory, cpu: Cpu, cache: CacheWords, head: WordIndex) -> int
     full = int((head - cache - cs.K_NODES) % cs.KN_STRIDE == cs.KN_BARN_FULL)
     while sheaf != 0 and length <= mem[cache + cs.K_SHEAF_COUNT]:
         if not is_sheaf(mem, cache, sheaf):
-            report(mem, cpu, c.I_SHEAF, c.AT_WORD | at, mem[cache + cs.K_SHEAVES], sheaf)
+            report(mem, claim, c.I_SHEAF, c.AT_WORD | at, mem[cache + cs.K_SHEAVES], sheaf)
             return 1
         if int(mem[sheaf + cs.SF_SIZE] != 0) != full:
-            report(mem, cpu, c.I_SHEAF, sheaf, full, mem[sheaf + cs.SF_SIZE])
+            report(mem, claim, c.I_SHEAF, sheaf, full, mem[sheaf + cs.SF_SIZE])
             return 1
         length += 1
         at = sheaf + cs.SF_NEXT
         sheaf = mem[at]
-    return wrong_word(mem, cpu, c.I_SHEAF, head + 1, length)
+    return wrong_word(mem, claim, c.I_SHEAF, head + 1, length)
 
 
 @kernel
@@ -127,21 +138,23 @@ def kept_in_sheaves(mem: Memory, cache: CacheWords) -> int:
 
 
 @kernel
-def audit_sheaf(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, number: int) -> int:
+def audit_sheaf(
+    mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheId, number: int
+) -> int:
     """Check that a sheaf is in one place, the one that it names, and check its entries."""
     sheaf = nth_sheaf(mem, cache, number)
-    bad = complain(mem, cpu, c.I_SHEAF, sheaf, 1, places_of(mem, cache, sheaf))
+    bad = complain(mem, claim, c.I_SHEAF, sheaf, 1, places_of(mem, cache, sheaf))
     if bad == 0:
         bad = complain(
             mem,
-            cpu,
+            claim,
             c.I_SHEAF,
             c.AT_WORD | (sheaf + cs.SF_WHERE),
             place_of(mem, cache, sheaf),
             mem[sheaf + cs.SF_WHERE],
         )
     for i in range(mem[sheaf + cs.SF_SIZE]):
-        bad += audit_entry(mem, cpu, cache, cache_id, number, i)
+        bad += audit_entry(mem, claim, cache, cache_id, number, i)
     return bad
 
 
@@ -175,7 +188,7 @@ def in_barn(mem: Memory, cache: CacheWords, node_id: int, sheaf: SheafWords) -> 
 
 @kernel
 def places_of(mem: Memory, cache: CacheWords, sheaf: SheafWords) -> int:
-    """In how many places a sheaf is: CPU slots and barns."""
+    """In how many places a sheaf is: CPUs and barns."""
     places = 0
     for victim in range(fixed(mem, c.H_CPUS)):
         places += at_cpu(mem, cache, victim, sheaf)
@@ -198,22 +211,22 @@ def place_of(mem: Memory, cache: CacheWords, sheaf: SheafWords) -> Int:
 
 @kernel
 def audit_entry(
-    mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, number: int, position: int
+    mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheId, number: int, position: int
 ) -> int:
     """Check one entry of sheaf ``number``: a free object of the cache, in this place only."""
     at = nth_sheaf(mem, cache, number) + cs.SF_OBJECTS + position
     entry = mem[at]
     pfn = slab_of_entry(mem, cache, cache_id, entry)
     if pfn < 0:
-        report(mem, cpu, c.I_SHEAF, c.AT_WORD | at, c.AT_CACHE | cache_id, entry & cs.REPORT_MASK)
+        report(mem, claim, c.I_SHEAF, c.AT_WORD | at, c.AT_CACHE | cache_id, entry & cs.REPORT_MASK)
         return 1
     w1 = load_relaxed(mem, descriptor_at(mem, pfn) + 1)
     if owner_of(mem, pfn, entry_order(entry), entry_index(entry)) != 0:
-        report(mem, cpu, c.I_SHEAF, entry_address(entry), 0, 1)
+        report(mem, claim, c.I_SHEAF, entry_address(entry), 0, 1)
         return 1
     twice = on_free_list(mem, cache, pfn, w1, entry_index(entry) + 1)
     if twice or is_kept_again(mem, cache, number, position, entry):
-        report(mem, cpu, c.I_SHEAF, entry_address(entry), 1, 2)
+        report(mem, claim, c.I_SHEAF, entry_address(entry), 1, 2)
         return 1
     return 0
 

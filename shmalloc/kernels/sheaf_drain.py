@@ -15,82 +15,82 @@ from shmalloc.kernels.lock import lock, unlock, unspin
 from shmalloc.kernels.objects import cpu_node, cpu_part, node_part
 from shmalloc.kernels.pcp import spin_for_drain
 from shmalloc.kernels.sheaf import flush, take_spare
-from shmalloc.units import CacheWords, Cpu, Memory, NodeId
+from shmalloc.units import CacheWords, Claim, Cpu, Memory, NodeId
 from shmalloc.words import fixed, load_relaxed, store
 
 
 @kernel
-def drain_part(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu, after: int) -> None:
-    """Flush main and spare of CPU slot ``victim`` in place, waiting for its lock.
+def drain_part(mem: Memory, claim: Claim, cache: CacheWords, victim: Cpu, after: int) -> None:
+    """Flush main and spare of CPU ``victim`` in place, waiting for its lock.
 
     ``after`` is what the lock holds in the end: 0, or LOCK_OFFLINE.
     """
     part = cpu_part(mem, cache, victim)
-    if spin_for_drain(mem, part + cs.KC_LOCK, cpu):
+    if spin_for_drain(mem, part + cs.KC_LOCK, claim):
         if mem[part + cs.KC_MAIN] != 0:
-            flush(mem, cpu, cache, mem[part + cs.KC_MAIN])
+            flush(mem, claim, cache, mem[part + cs.KC_MAIN])
         if mem[part + cs.KC_SPARE] != 0:
-            flush(mem, cpu, cache, mem[part + cs.KC_SPARE])
+            flush(mem, claim, cache, mem[part + cs.KC_SPARE])
         store(mem, part + cs.KC_LOCK, after)
 
 
 @kernel
-def drain_barn(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId) -> int:
+def drain_barn(mem: Memory, claim: Claim, cache: CacheWords, node_id: NodeId) -> int:
     """Flush all sheaves of a node's barn, holding each meanwhile; how many lie there empty."""
     lists = node_part(cache, node_id)
     while True:
-        lock(mem, lists + cs.KN_BARN_LOCK, cpu)
-        sheaf = barn_pop(mem, lists, cs.KN_BARN_FULL, in_hand(mem, cpu))
+        lock(mem, lists + cs.KN_BARN_LOCK, claim)
+        sheaf = barn_pop(mem, lists, cs.KN_BARN_FULL, in_hand(mem, claim))
         # Under the lock: the CPU that brought a counted sheaf has finished with its words.
         empty = load_relaxed(mem, lists + cs.KN_NR_BARN_EMPTY)
         unlock(mem, lists + cs.KN_BARN_LOCK)
         if sheaf == 0:
             return empty
-        flush(mem, cpu, cache, sheaf)
-        barn_put(mem, cpu, lists, sheaf)
+        flush(mem, claim, cache, sheaf)
+        barn_put(mem, claim, lists, sheaf)
 
 
 @unit
-def drain_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords) -> None:
+def drain_sheaves(mem: Memory, claim: Claim, cache: CacheWords) -> None:
     """Put every object of every sheaf back to its slab; sheaves stay where they are.
 
     A sheaf that another CPU is refilling is not seen.
     """
     for victim in range(fixed(mem, c.H_CPUS)):
-        drain_part(mem, cpu, cache, victim, 0)
+        drain_part(mem, claim, cache, victim, 0)
     for node_id in range(fixed(mem, c.H_NODES)):
-        drain_barn(mem, cpu, cache, node_id)
+        drain_barn(mem, claim, cache, node_id)
 
 
 @kernel
-def retire_part(mem: Memory, cpu: Cpu, cache: CacheWords, victim: Cpu) -> None:
-    """Take the sheaves of one slot away, into the barn."""
+def retire_part(mem: Memory, claim: Claim, cache: CacheWords, victim: Cpu) -> None:
+    """Take the sheaves of one CPU away, into the barn."""
     part = cpu_part(mem, cache, victim)
     lists = node_part(cache, cpu_node(mem, victim))
-    held = spin_for_drain(mem, part + cs.KC_LOCK, cpu)
+    held = spin_for_drain(mem, part + cs.KC_LOCK, claim)
     main = mem[part + cs.KC_MAIN]
     if main != 0:
-        move_sheaf(mem, main, in_hand(mem, cpu))
+        move_sheaf(mem, main, in_hand(mem, claim))
         mem[part + cs.KC_MAIN] = 0
-    spare = take_spare(mem, cpu, part)
+    spare = take_spare(mem, claim, part)
     if held:
         unspin(mem, part + cs.KC_LOCK)
     if main != 0:
-        barn_put(mem, cpu, lists, main)
+        barn_put(mem, claim, lists, main)
     if spare != 0:
-        barn_put(mem, cpu, lists, spare)
+        barn_put(mem, claim, lists, spare)
 
 
 @unit
-def retire_sheaves(mem: Memory, cpu: Cpu, cache: CacheWords) -> int:
+def retire_sheaves(mem: Memory, claim: Claim, cache: CacheWords) -> int:
     """Take all sheaves away from the CPUs and flush them (cache destroy); K_STATE is DYING.
 
     Returns how many sheaves lie empty in the barns: all of them, unless a CPU holds one. A CPU that
     finds KC_MAIN 0 afterwards uses the slabs.
     """
     for victim in range(fixed(mem, c.H_CPUS)):
-        retire_part(mem, cpu, cache, victim)
+        retire_part(mem, claim, cache, victim)
     empty = 0
     for node_id in range(fixed(mem, c.H_NODES)):
-        empty += drain_barn(mem, cpu, cache, node_id)
+        empty += drain_barn(mem, claim, cache, node_id)
     return empty

@@ -61,7 +61,7 @@ from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
 from shmalloc.units import (
     CacheWords,
     Chain,
-    Cpu,
+    Claim,
     Memory,
     NodeId,
     NodePart,
@@ -91,7 +91,7 @@ def full_state(mem: Memory, cache: CacheWords) -> int:
 
 @kernel
 def move_slab(
-    mem: Memory, cpu: Cpu, lists: NodePart, node: WordIndex, before: int, after: int
+    mem: Memory, claim: Claim, lists: NodePart, node: WordIndex, before: int, after: int
 ) -> None:
     """Move a slab's list node from one list to another; node lock held."""
     bad = 0
@@ -108,11 +108,11 @@ def move_slab(
         bad += list_add(mem, lists + cs.KN_FULL, node)
         add(mem, lists + cs.KN_NR_FULL, 1)
     if bad != 0:
-        report(mem, cpu, c.I_LIST_LINKS, c.AT_WORD | node, before, after)
+        report(mem, claim, c.I_LIST_LINKS, c.AT_WORD | node, before, after)
 
 
 @kernel
-def freeze(mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, pfn: Pfn) -> None:
+def freeze(mem: Memory, claim: Claim, cache: CacheWords, lists: NodePart, pfn: Pfn) -> None:
     """Take a slab that failed a check, with all its objects, out of service; node lock held."""
     at = descriptor_at(mem, pfn)
     while True:
@@ -121,7 +121,7 @@ def freeze(mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, pfn: Pfn) 
         frozen = counters(w1, 0, objects, objects) | c.S_FROZEN_BIT
         if cas2(mem, at, w0, w1, on_list(w0, cs.SLAB_FROZEN), frozen):
             move_slab(
-                mem, cpu, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0), cs.SLAB_FROZEN
+                mem, claim, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0), cs.SLAB_FROZEN
             )
             add(mem, lists + cs.KN_NR_FROZEN, 1)
             return
@@ -130,7 +130,7 @@ def freeze(mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, pfn: Pfn) 
 
 @kernel
 def free_list_problem(
-    mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w1: Word1, code: int
+    mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, w1: Word1, code: int
 ) -> int:
     """Walk a whole free list; 1 and one report if it is corrupt, cyclic or miscounted, else 0.
 
@@ -138,38 +138,40 @@ def free_list_problem(
     """
     free = objects_of(w1) - inuse_of(w1)
     if free < 0 or objects_of(w1) == 0:
-        report(mem, cpu, code, pfn, objects_of(w1), inuse_of(w1))  # Wrong number of objects
+        report(mem, claim, code, pfn, objects_of(w1), inuse_of(w1))  # Wrong number of objects
         return 1
     if free == 0:
         if free_of(w1) == 0:
             return 0
-        report(mem, cpu, code, frame_at(mem, pfn), 0, free_of(w1))  # Wrong object count
+        report(mem, claim, code, frame_at(mem, pfn), 0, free_of(w1))  # Wrong object count
         return 1
     last = last_of_chain(mem, cache, pfn, w1, free)
     if last < 0:  # Freechain corrupt; Freelist cycle detected: more objects than were counted
-        report(mem, cpu, code, -last, free, free_link(mem, cache, -last) & cs.REPORT_MASK)
+        report(mem, claim, code, -last, free, free_link(mem, cache, -last) & cs.REPORT_MASK)
         return 1
     return 0
 
 
 @kernel
-def slab_problem(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1) -> int:
+def slab_problem(
+    mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1
+) -> int:
     """Linux's check_slab, for caches that ask for it: 0 if the slab may be trusted."""
     if mem[cache + cs.K_FLAGS] & cs.CF_CONSISTENCY == 0:
         return 0
-    bad = free_list_problem(mem, cpu, cache, pfn, w1, c.M_FREECHAIN)
+    bad = free_list_problem(mem, claim, cache, pfn, w1, c.M_FREECHAIN)
     if bad == 0:
-        bad = bad_rest(mem, cpu, cache, pfn, order_of(w0), objects_of(w1), c.M_OBJECT_BYTES)
+        bad = bad_rest(mem, claim, cache, pfn, order_of(w0), objects_of(w1), c.M_OBJECT_BYTES)
     return bad
 
 
 @kernel
 def pop_chain(
-    mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, pfn: Pfn, want: int
+    mem: Memory, claim: Claim, cache: CacheWords, lists: NodePart, pfn: Pfn, want: int
 ) -> Chain:
     """Take up to ``want`` objects of one partial slab as a chain; node lock held.
 
-    The slot's intent makes the chain the caller's, until ``intent_done``. E_STATE: the slab failed
+    The claim's intent makes the chain the caller's, until ``intent_done``. E_STATE: the slab failed
     a check and is frozen now.
     """
     at = descriptor_at(mem, pfn)
@@ -179,8 +181,8 @@ def pop_chain(
         count = min(want, free)
         last = last_of_chain(mem, cache, pfn, w1, count)
         if last < 0 or count <= 0:
-            report(mem, cpu, c.M_FREECHAIN, pfn, free, free_of(w1))
-            freeze(mem, cpu, cache, lists, pfn)
+            report(mem, claim, c.M_FREECHAIN, pfn, free, free_of(w1))
+            freeze(mem, claim, cache, lists, pfn)
             return c.E_STATE
         after = w0
         following = 0
@@ -190,55 +192,55 @@ def pop_chain(
             following = free_link(mem, cache, last)
         chain = make_chain(pfn, free_of(w1), count)
         clear_marks(mem, cache, pfn, w0, chain)
-        intend_take(mem, cpu, cache, chain)
+        intend_take(mem, claim, cache, chain)
         # Linearization point: from here on the chain is ours. Fails if another CPU put an object
         # back since load2; then the free list starts elsewhere.
         taken = counters(w1, following, inuse_of(w1) + count, objects_of(w1))
         if cas2(mem, at, w0, w1, after, taken):
-            chain_is_ours(mem, cpu)
+            chain_is_ours(mem, claim)
             if count == free:
                 node = slab_node(mem, pfn, order_of(w0))
-                move_slab(mem, cpu, lists, node, c.SLAB_ON_PARTIAL, list_state(after))
+                move_slab(mem, claim, lists, node, c.SLAB_ON_PARTIAL, list_state(after))
             return chain
-        intent_done(mem, cpu)
-        event(mem, cpu, c.EV_CAS_FAIL)
+        intent_done(mem, claim)
+        event(mem, claim, c.EV_CAS_FAIL)
         relax(mem)
 
 
 @kernel
 def pop_checked(
-    mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, pfn: Pfn, want: int
+    mem: Memory, claim: Claim, cache: CacheWords, lists: NodePart, pfn: Pfn, want: int
 ) -> Chain:
     """``pop_chain`` for any cache: of a debug cache one object, checked and made live.
 
-    Only for a chain that is not live yet does the slot's intent name it.
+    Only for a chain that is not live yet does the claim's intent name it.
     """
     if not is_debug(mem, cache):
-        return pop_chain(mem, cpu, cache, lists, pfn, want)
+        return pop_chain(mem, claim, cache, lists, pfn, want)
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
-    if slab_problem(mem, cpu, cache, pfn, w0, w1) != 0:
-        freeze(mem, cpu, cache, lists, pfn)
+    if slab_problem(mem, claim, cache, pfn, w0, w1) != 0:
+        freeze(mem, claim, cache, lists, pfn)
         return c.E_STATE
-    chain = pop_chain(mem, cpu, cache, lists, pfn, 1)
+    chain = pop_chain(mem, claim, cache, lists, pfn, 1)
     if chain < 0:
         return chain
     address = object_at(mem, cache, pfn, chain_first(chain) - 1)
     owner = owner_at(mem, frame_at(mem, pfn), order_of(w0), chain_first(chain) - 1)
-    if bad_bytes(mem, cpu, cache, address, 0, c.M_OBJECT_BYTES) != 0:
+    if bad_bytes(mem, claim, cache, address, 0, c.M_OBJECT_BYTES) != 0:
         chain = c.E_STATE
     else:
         paint(mem, cache, address, 1)
-        if not set_owner(mem, owner, owner_word(mem, cpu)):
-            report(mem, cpu, c.I_SLAB, address, 0, 1)
+        if not set_owner(mem, owner, owner_word(mem, claim)):
+            report(mem, claim, c.I_SLAB, address, 0, 1)
             chain = c.E_STATE
     if chain < 0:
-        freeze(mem, cpu, cache, lists, pfn)
-    intent_done(mem, cpu)
+        freeze(mem, claim, cache, lists, pfn)
+    intent_done(mem, claim)
     return chain
 
 
 @kernel
-def take_partial(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId, want: int) -> Chain:
+def take_partial(mem: Memory, claim: Claim, cache: CacheWords, node_id: NodeId, want: int) -> Chain:
     """A chain from the first good slab on the node's partial list, or E_NOMEM."""
     lists = node_part(cache, node_id)
     # Read without the lock: missing a slab that arrives just now only costs a new slab.
@@ -246,16 +248,16 @@ def take_partial(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId, want
     if slabs == 0:
         return c.E_NOMEM
     chain: Chain = c.E_NOMEM
-    lock(mem, lists + cs.KN_LOCK, cpu)
+    lock(mem, lists + cs.KN_LOCK, claim)
     for _ in range(load_relaxed(mem, lists + cs.KN_NR_PARTIAL)):
         first = next_of(mem, lists + cs.KN_PARTIAL)
         if first == lists + cs.KN_PARTIAL:
             break
         pfn = head_of(mem, pfn_of_word(mem, first))
         if pfn < 0:
-            report(mem, cpu, c.I_LIST_LINKS, c.AT_WORD | first, c.AT_WORD | lists, pfn)
+            report(mem, claim, c.I_LIST_LINKS, c.AT_WORD | first, c.AT_WORD | lists, pfn)
             break
-        chain = pop_checked(mem, cpu, cache, lists, pfn, want)
+        chain = pop_checked(mem, claim, cache, lists, pfn, want)
         if chain >= 0:
             break
         chain = c.E_NOMEM  # that slab is frozen and off the list now: try the next
@@ -264,7 +266,7 @@ def take_partial(mem: Memory, cpu: Cpu, cache: CacheWords, node_id: NodeId, want
 
 
 @kernel
-def adopt(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, objects: int, first: int) -> int:
+def adopt(mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, objects: int, first: int) -> int:
     """ALLOCATED -> SLAB on the partial list, with all objects free; node lock held."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     detail = mem[cache + cs.K_ID] | c.SLAB_ON_PARTIAL << c.SLAB_LIST_SHIFT
@@ -273,52 +275,52 @@ def adopt(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, objects: int, firs
     new1 = counters(version_of(w0) << c.S_VERSION_SHIFT, first, 0, objects)
     if new0 < 0 or w1 != cs.OWNER_SLAB or not transition_owned(mem, pfn, w0, w1, new0, new1):
         # The pages were freed meanwhile: leak them.
-        report(mem, cpu, c.M_WRONG_STATE, pfn, c.IS_TYPE | c.T_ALLOCATED, w0)
+        report(mem, claim, c.M_WRONG_STATE, pfn, c.IS_TYPE | c.T_ALLOCATED, w0)
         return c.E_STATE
     lists = node_part(cache, node_of_slab(mem, w0))
-    move_slab(mem, cpu, lists, slab_node(mem, pfn, order), c.SLAB_OFF_LIST, c.SLAB_ON_PARTIAL)
+    move_slab(mem, claim, lists, slab_node(mem, pfn, order), c.SLAB_OFF_LIST, c.SLAB_ON_PARTIAL)
     add(mem, lists + cs.KN_NR_SLABS, 1)
     return 0
 
 
 @unit
-def take_new(mem: Memory, cpu: Cpu, cache: CacheWords, want: int) -> Chain:
+def take_new(mem: Memory, claim: Claim, cache: CacheWords, want: int) -> Chain:
     """A chain from a new slab, or E_NOMEM; smaller slabs if memory is short or fragmented."""
     order = mem[cache + cs.K_ORDER]
-    pfn = slab_pages(mem, cpu, order, cs.OWNER_SLAB)
+    pfn = slab_pages(mem, claim, order, cs.OWNER_SLAB)
     if pfn == c.E_NOMEM and order > mem[cache + cs.K_MIN_ORDER]:
         order = mem[cache + cs.K_MIN_ORDER]
-        pfn = slab_pages(mem, cpu, order, cs.OWNER_SLAB)
+        pfn = slab_pages(mem, claim, order, cs.OWNER_SLAB)
     if pfn < 0:
         return +pfn
     objects = objects_that_fit(mem, cache, order)
     first = format_slab(mem, cache, pfn, order, objects)
     lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))
-    lock(mem, lists + cs.KN_LOCK, cpu)
-    chain: Chain = adopt(mem, cpu, cache, pfn, objects, first)
+    lock(mem, lists + cs.KN_LOCK, claim)
+    chain: Chain = adopt(mem, claim, cache, pfn, objects, first)
     if chain == 0:
         # Under the same hold, or other CPUs could take all of them and leave us with nothing.
-        chain = pop_checked(mem, cpu, cache, lists, pfn, want)
+        chain = pop_checked(mem, claim, cache, lists, pfn, want)
     unlock(mem, lists + cs.KN_LOCK)
-    event(mem, cpu, c.EV_SLAB_NEW)
-    record(mem, cpu, c.OP_SLAB_NEW, order, pfn, mem[cache + cs.K_ID])
+    event(mem, claim, c.EV_SLAB_NEW)
+    record(mem, claim, c.OP_SLAB_NEW, order, pfn, mem[cache + cs.K_ID])
     return chain
 
 
 @unit
-def take_chain(mem: Memory, cpu: Cpu, cache: CacheWords, want: int) -> Chain:
+def take_chain(mem: Memory, claim: Claim, cache: CacheWords, want: int) -> Chain:
     """Up to ``want`` objects (at least one) of one slab, as a private chain; or E_NOMEM.
 
     The home node's partial slabs first, then a new slab, then the partial slabs of other nodes.
     """
-    home = home_node(mem, cpu)
-    chain = take_partial(mem, cpu, cache, home, want)
+    home = home_node(mem, claim)
+    chain = take_partial(mem, claim, cache, home, want)
     if chain == c.E_NOMEM:
-        chain = take_new(mem, cpu, cache, want)
+        chain = take_new(mem, claim, cache, want)
     node = 0
     while chain == c.E_NOMEM and node < fixed(mem, c.H_NODES):
         chain = take_partial(
-            mem, cpu, cache, node, want
+            mem, claim, cache, node, want
         )  # including home: a slab may have come back
         node += 1
     return chain

@@ -8,7 +8,7 @@ compared::
     node     slabs that say partial = length of the partial list = its counter; same for full;
              all slabs and frozen slabs = their counters
     cache    sum of inuse = live objects + objects in sheaves (sheaf_audit.py has the sheaves)
-    owners   free: 0, or the mark of the slot that put it back; live: a life of a slot
+    owners   free: 0, or the mark of the claim that put it back; live: a life of a claim
     bytes    red zones, poison and leftovers of debug caches
 
 For a quiet allocator: no CPU is inside an operation. An object in flight between a slab and a sheaf
@@ -55,7 +55,7 @@ from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
 from shmalloc.units import (
     CacheId,
     CacheWords,
-    Cpu,
+    Claim,
     Memory,
     NodeId,
     Owner,
@@ -68,31 +68,31 @@ from shmalloc.words import fixed, load2, load_relaxed
 
 
 @unit
-def audit_slabs(mem: Memory, cpu: Cpu) -> int:
+def audit_slabs(mem: Memory, claim: Claim) -> int:
     """Check every cache; returns the number of violations, each of them reported."""
-    bad = audit_header(mem, cpu)
+    bad = audit_header(mem, claim)
     if bad != 0:  # it leads everywhere else
         return bad
     for cache_id in range(fixed(mem, c.H_CACHES)):
-        wrong = audit_descriptor(mem, cpu, cache_id)
+        wrong = audit_descriptor(mem, claim, cache_id)
         if wrong == 0 and stands(mem, cache_id):
-            wrong = audit_cache(mem, cpu, cache_id)
+            wrong = audit_cache(mem, claim, cache_id)
         bad += wrong
-    return bad + audit_orphans(mem, cpu)
+    return bad + audit_orphans(mem, claim)
 
 
 @unit
-def audit_orphans(mem: Memory, cpu: Cpu) -> int:
+def audit_orphans(mem: Memory, claim: Claim) -> int:
     """Report slabs whose cache does not exist, and pages of sheaves that no cache names."""
     bad = 0
     pfn = 0
     while pfn < fixed(mem, c.H_PAGES):
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         if type_of(w0) == c.T_SLAB and not exists(mem, cache_of_word(w0)):
-            report(mem, cpu, c.I_SLAB, pfn, -1, c.AT_CACHE | cache_of_word(w0))
+            report(mem, claim, c.I_SLAB, pfn, -1, c.AT_CACHE | cache_of_word(w0))
             bad += 1
         if type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SHEAVES and not names(mem, pfn):
-            report(mem, cpu, c.I_SHEAF, pfn, 1, 0)
+            report(mem, claim, c.I_SHEAF, pfn, 1, 0)
             bad += 1
         pfn += span_of(mem, pfn, w0)
     return bad
@@ -123,7 +123,7 @@ def names(mem: Memory, pfn: Pfn) -> bool:
 
 
 @unit
-def audit_cache(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
+def audit_cache(mem: Memory, claim: Claim, cache_id: CacheId) -> int:
     """Check one cache, whose descriptor is sealed: its slabs one by one, then the sums."""
     cache = cache_at(mem, cache_id)
     bad = 0
@@ -131,64 +131,64 @@ def audit_cache(mem: Memory, cpu: Cpu, cache_id: CacheId) -> int:
     pfn = next_slab(mem, 0, cache_id)
     while pfn >= 0:
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
-        wrong = audit_slab_words(mem, cpu, cache, pfn, w0, w1)
+        wrong = audit_slab_words(mem, claim, cache, pfn, w0, w1)
         if wrong == 0 and list_state(w0) != cs.SLAB_FROZEN:
-            wrong = audit_slab(mem, cpu, cache, pfn, w0, w1)
+            wrong = audit_slab(mem, claim, cache, pfn, w0, w1)
             used += inuse_of(w1) - live_in_slab(mem, pfn, w0, w1)
         bad += wrong
         pfn = next_slab(mem, pfn + span_of(mem, pfn, w0), cache_id)
     for node_id in range(fixed(mem, c.H_NODES)):
-        bad += audit_node(mem, cpu, cache, cache_id, node_id)
-    wrong = audit_sheaves(mem, cpu, cache, cache_id)
+        bad += audit_node(mem, claim, cache, cache_id, node_id)
+    wrong = audit_sheaves(mem, claim, cache, cache_id)
     if wrong == 0:
         kept = kept_in_sheaves(mem, cache)
-        bad += complain(mem, cpu, c.I_SHEAF, c.AT_CACHE | cache_id, used, kept)
+        bad += complain(mem, claim, c.I_SHEAF, c.AT_CACHE | cache_id, used, kept)
     return bad + wrong
 
 
 @kernel
 def audit_slab_words(
-    mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1
+    mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1
 ) -> int:
     """Check that a slab lies where a block can, and has the objects that fit into it."""
     legal = legal_head(w0, pfn, fixed(mem, c.H_MAX_ORDER), fixed(mem, c.H_ZONES))
     if not legal or pfn + (1 << order_of(w0)) > fixed(mem, c.H_PAGES):
-        report(mem, cpu, c.I_SLAB, pfn, c.IS_TYPE | c.T_SLAB, w0)
+        report(mem, claim, c.I_SLAB, pfn, c.IS_TYPE | c.T_SLAB, w0)
         return 1
     objects = objects_that_fit(mem, cache, order_of(w0))
-    bad = complain(mem, cpu, c.I_SLAB, pfn, objects, objects_of(w1))
+    bad = complain(mem, claim, c.I_SLAB, pfn, objects, objects_of(w1))
     if w1 < 0:
-        bad += complain(mem, cpu, c.I_SLAB, pfn, 0, 1)
+        bad += complain(mem, claim, c.I_SLAB, pfn, 0, 1)
     if list_state(w0) != cs.SLAB_FROZEN:
-        return bad + complain(mem, cpu, c.I_SLAB, pfn, 0, w1 & c.S_FROZEN_BIT)
+        return bad + complain(mem, claim, c.I_SLAB, pfn, 0, w1 & c.S_FROZEN_BIT)
     fields = (1 << c.S_VERSION_SHIFT) - 1
     frozen = counters(w1, 0, objects, objects) & fields | c.S_FROZEN_BIT
-    return bad + complain(mem, cpu, c.I_SLAB, pfn, frozen, w1 & fields)
+    return bad + complain(mem, claim, c.I_SLAB, pfn, frozen, w1 & fields)
 
 
 @unit
-def audit_slab(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1) -> int:
+def audit_slab(mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1) -> int:
     """Check one slab that is not frozen: free list, owner words, bytes."""
     objects = objects_of(w1)
     expected = full_state(mem, cache)
     if free_of(w1) != 0:
         expected = c.SLAB_ON_PARTIAL
-    bad = complain(mem, cpu, c.I_SLAB, pfn, expected, list_state(w0))
-    if free_list_problem(mem, cpu, cache, pfn, w1, c.I_SLAB) != 0:
+    bad = complain(mem, claim, c.I_SLAB, pfn, expected, list_state(w0))
+    if free_list_problem(mem, claim, cache, pfn, w1, c.I_SLAB) != 0:
         return bad + 1
-    bad += audit_free_list(mem, cpu, cache, pfn, w0, w1)
-    bad += audit_owner_words(mem, cpu, pfn, w0, objects)
+    bad += audit_free_list(mem, claim, cache, pfn, w0, w1)
+    bad += audit_owner_words(mem, claim, pfn, w0, objects)
     if live_in_slab(mem, pfn, w0, w1) > inuse_of(w1):
-        report(mem, cpu, c.I_SLAB, pfn, inuse_of(w1), live_in_slab(mem, pfn, w0, w1))
+        report(mem, claim, c.I_SLAB, pfn, inuse_of(w1), live_in_slab(mem, pfn, w0, w1))
         bad += 1
     if is_debug(mem, cache):
-        bad += audit_bytes(mem, cpu, cache, pfn, w0, objects)
+        bad += audit_bytes(mem, claim, cache, pfn, w0, objects)
     return bad
 
 
 @kernel
 def audit_free_list(
-    mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1
+    mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1
 ) -> int:
     """Report live objects on the free list; the list itself is sound."""
     bad = 0
@@ -196,28 +196,28 @@ def audit_free_list(
     for _ in range(objects_of(w1) - inuse_of(w1)):
         address = object_at(mem, cache, pfn, following - 1)
         if owner_of(mem, pfn, order_of(w0), following - 1) != 0:
-            report(mem, cpu, c.I_SLAB, address, 0, 1)
+            report(mem, claim, c.I_SLAB, address, 0, 1)
             bad += 1
         following = free_link(mem, cache, address)
     return bad
 
 
 @kernel
-def audit_owner_words(mem: Memory, cpu: Cpu, pfn: Pfn, w0: Word0, objects: int) -> int:
-    """Report owner words that are neither 0 nor a life of a slot, marked or not."""
+def audit_owner_words(mem: Memory, claim: Claim, pfn: Pfn, w0: Word0, objects: int) -> int:
+    """Report owner words that are neither 0 nor a life of a claim, marked or not."""
     bad = 0
     for index in range(objects):
         at = owner_at(mem, frame_at(mem, pfn), order_of(w0), index)
         owner = load_relaxed(mem, at)
         if owner != 0 and not names_a_life(mem, owner):
-            report(mem, cpu, c.I_SLAB, c.AT_WORD | at, 0, owner)
+            report(mem, claim, c.I_SLAB, c.AT_WORD | at, 0, owner)
             bad += 1
     return bad
 
 
 @kernel
 def names_a_life(mem: Memory, owner: Owner) -> bool:
-    """Whether an owner word names a slot: live objects bear its life, free ones perhaps a mark."""
+    """Whether an owner word names a claim: live objects bear its life, free ones perhaps a mark."""
     life = owner
     if not is_live(owner):
         life = owner & ~(cs.GIVEN | cs.KEPT)
@@ -227,19 +227,23 @@ def names_a_life(mem: Memory, owner: Owner) -> bool:
 
 
 @kernel
-def audit_bytes(mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, w0: Word0, objects: int) -> int:
+def audit_bytes(
+    mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, w0: Word0, objects: int
+) -> int:
     """Check red zones, poison and leftovers of a debug slab."""
-    bad = bad_rest(mem, cpu, cache, pfn, order_of(w0), objects, c.I_BYTES)
+    bad = bad_rest(mem, claim, cache, pfn, order_of(w0), objects, c.I_BYTES)
     for index in range(objects):
         live = 0
         if owner_of(mem, pfn, order_of(w0), index) != 0:
             live = 1
-        bad += bad_bytes(mem, cpu, cache, object_at(mem, cache, pfn, index), live, c.I_BYTES)
+        bad += bad_bytes(mem, claim, cache, object_at(mem, cache, pfn, index), live, c.I_BYTES)
     return bad
 
 
 @kernel
-def audit_node(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, node_id: NodeId) -> int:
+def audit_node(
+    mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheId, node_id: NodeId
+) -> int:
     """Check the lists and counters of one node against the descriptors."""
     lists = node_part(cache, node_id)
     partial = 0
@@ -256,17 +260,17 @@ def audit_node(mem: Memory, cpu: Cpu, cache: CacheWords, cache_id: CacheId, node
             full += int(state == c.SLAB_ON_FULL)
             frozen += int(state == cs.SLAB_FROZEN)
         pfn = next_slab(mem, pfn + span_of(mem, pfn, w0), cache_id)
-    bad = wrong_word(mem, cpu, c.I_SLAB, lists + cs.KN_NR_SLABS, slabs)
-    bad += wrong_word(mem, cpu, c.I_SLAB, lists + cs.KN_NR_PARTIAL, partial)
-    bad += wrong_word(mem, cpu, c.I_SLAB, lists + cs.KN_NR_FULL, full)
-    bad += wrong_word(mem, cpu, c.I_SLAB, lists + cs.KN_NR_FROZEN, frozen)
-    bad += audit_slab_list(mem, cpu, lists + cs.KN_PARTIAL, partial, cache_id, c.SLAB_ON_PARTIAL)
-    return bad + audit_slab_list(mem, cpu, lists + cs.KN_FULL, full, cache_id, c.SLAB_ON_FULL)
+    bad = wrong_word(mem, claim, c.I_SLAB, lists + cs.KN_NR_SLABS, slabs)
+    bad += wrong_word(mem, claim, c.I_SLAB, lists + cs.KN_NR_PARTIAL, partial)
+    bad += wrong_word(mem, claim, c.I_SLAB, lists + cs.KN_NR_FULL, full)
+    bad += wrong_word(mem, claim, c.I_SLAB, lists + cs.KN_NR_FROZEN, frozen)
+    bad += audit_slab_list(mem, claim, lists + cs.KN_PARTIAL, partial, cache_id, c.SLAB_ON_PARTIAL)
+    return bad + audit_slab_list(mem, claim, lists + cs.KN_FULL, full, cache_id, c.SLAB_ON_FULL)
 
 
 @kernel
 def audit_slab_list(
-    mem: Memory, cpu: Cpu, head: WordIndex, length: int, cache_id: CacheId, state: int
+    mem: Memory, claim: Claim, head: WordIndex, length: int, cache_id: CacheId, state: int
 ) -> int:
     """Check that a list has ``length`` nodes, linked both ways, of slabs that name the list."""
     bad = 0
@@ -277,20 +281,20 @@ def audit_slab_list(
             break
         pfn = slab_of_node(mem, at)
         if pfn < 0 or not is_slab_of(page_state(mem, pfn), cache_id):
-            report(mem, cpu, c.I_SLAB, c.AT_WORD | at, c.AT_CACHE | cache_id, pfn)
+            report(mem, claim, c.I_SLAB, c.AT_WORD | at, c.AT_CACHE | cache_id, pfn)
             return bad + 1
         if prev_of(mem, at) != before or not is_link(mem[at]) or not is_link(mem[at + 1]):
             back = c.AT_WORD | prev_of(mem, at)
-            report(mem, cpu, c.I_LIST_LINKS, c.AT_WORD | at, c.AT_WORD | before, back)
+            report(mem, claim, c.I_LIST_LINKS, c.AT_WORD | at, c.AT_WORD | before, back)
             return bad + 1
-        bad += complain(mem, cpu, c.I_SLAB, pfn, state, list_state(page_state(mem, pfn)))
+        bad += complain(mem, claim, c.I_SLAB, pfn, state, list_state(page_state(mem, pfn)))
         before = at
         at = next_of(mem, at)
     if prev_of(mem, head) != before or not is_link(mem[head]) or not is_link(mem[head + 1]):
-        report(mem, cpu, c.I_LIST_LINKS, c.AT_WORD | (head + 1), c.AT_WORD | before, 0)
+        report(mem, claim, c.I_LIST_LINKS, c.AT_WORD | (head + 1), c.AT_WORD | before, 0)
         bad += 1
     return bad + complain(
-        mem, cpu, c.I_LIST_LINKS, c.AT_WORD | head, c.AT_WORD | head, c.AT_WORD | at
+        mem, claim, c.I_LIST_LINKS, c.AT_WORD | head, c.AT_WORD | head, c.AT_WORD | at
     )
 
 

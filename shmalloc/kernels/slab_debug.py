@@ -8,7 +8,7 @@
     flag            free object                   live object
     CF_RED_ZONE     0xbb in both zones and pad    0xcc
     CF_POISON       0x6b ... 0xa5 (last byte)     0x5a when given out, then the user's
-    CF_TRACK        the last alloc and free: [ cpu + 1 | pid | sequence | call site ]
+    CF_TRACK        the last alloc and free: [ claim + 1 | pid | sequence | call site ]
 
 ``pad`` are the bytes that fill the object's last word; they belong to the right red zone. What is
 left over after the last object of a slab is 0x5a as well. Red zones and poison are written word by
@@ -24,9 +24,9 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.objects import object_at, owner_at
-from shmalloc.kernels.reporting import cpu_at, report
+from shmalloc.kernels.reporting import claim_at, report
 from shmalloc.kernels.zone import frame_at
-from shmalloc.units import CacheWords, Cpu, Memory, ObjectAddress, Order, Pfn, WordIndex
+from shmalloc.units import CacheWords, Claim, Memory, ObjectAddress, Order, Pfn, WordIndex
 from shmalloc.words import fetch_add, load_relaxed
 
 
@@ -115,76 +115,78 @@ def rest_end(mem: Memory, pfn: Pfn, order: Order, objects: int) -> WordIndex:
 
 
 @kernel
-def differs(mem: Memory, cpu: Cpu, code: int, at: WordIndex, expected: int, mask: int) -> int:
+def differs(mem: Memory, claim: Claim, code: int, at: WordIndex, expected: int, mask: int) -> int:
     """1 and one report if the masked bits of word ``at`` are not the expected ones, else 0."""
     if (mem[at] ^ expected) & mask == 0:
         return 0
-    report(mem, cpu, code, at, expected & cs.REPORT_MASK, mem[at] & cs.REPORT_MASK)
+    report(mem, claim, code, at, expected & cs.REPORT_MASK, mem[at] & cs.REPORT_MASK)
     return 1
 
 
 @kernel
 def bad_red(
-    mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, live: int, code: int
+    mem: Memory, claim: Claim, cache: CacheWords, address: ObjectAddress, live: int, code: int
 ) -> int:
     """Red zones of an object that were modified: 0, 1 or 2, each reported once."""
     red = red_word(live)
     bad = 0
     for i in range(address - mem[cache + cs.K_FIRST], address):
         if bad == 0:
-            bad = differs(mem, cpu, code, i, red, -1)
+            bad = differs(mem, claim, code, i, red, -1)
     last = address + mem[cache + cs.K_OBJECT_WORDS] - 1
-    right = differs(mem, cpu, code, last, red, ~tail_mask(mem, cache))
+    right = differs(mem, claim, code, last, red, ~tail_mask(mem, cache))
     if right == 0:
-        right = differs(mem, cpu, code, address + mem[cache + cs.K_RED], red, -1)
+        right = differs(mem, claim, code, address + mem[cache + cs.K_RED], red, -1)
     return bad + right
 
 
 @kernel
-def bad_poison(mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, code: int) -> int:
+def bad_poison(
+    mem: Memory, claim: Claim, cache: CacheWords, address: ObjectAddress, code: int
+) -> int:
     """1 if a free object was modified (the first such word is reported), else 0."""
     last = address + mem[cache + cs.K_OBJECT_WORDS] - 1
     for i in range(address, last):
-        if differs(mem, cpu, code, i, cs.POISON_FREE_WORD, -1) != 0:
+        if differs(mem, claim, code, i, cs.POISON_FREE_WORD, -1) != 0:
             return 1
-    return differs(mem, cpu, code, last, poison_of_tail(mem, cache), tail_mask(mem, cache))
+    return differs(mem, claim, code, last, poison_of_tail(mem, cache), tail_mask(mem, cache))
 
 
 @unit
 def bad_bytes(
-    mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, live: int, code: int
+    mem: Memory, claim: Claim, cache: CacheWords, address: ObjectAddress, live: int, code: int
 ) -> int:
     """Places of one object whose bytes do not match its state, each reported with ``code``."""
     flags = mem[cache + cs.K_FLAGS]
     bad = 0
     if flags & cs.CF_RED_ZONE != 0:
-        bad += bad_red(mem, cpu, cache, address, live, code)
+        bad += bad_red(mem, claim, cache, address, live, code)
     if flags & cs.CF_POISON != 0 and live == 0:
-        bad += bad_poison(mem, cpu, cache, address, code)
+        bad += bad_poison(mem, claim, cache, address, code)
     return bad
 
 
 @kernel
 def bad_rest(
-    mem: Memory, cpu: Cpu, cache: CacheWords, pfn: Pfn, order: Order, objects: int, code: int
+    mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, order: Order, objects: int, code: int
 ) -> int:
     """1 if the words after the last object were modified, else 0."""
     if mem[cache + cs.K_FLAGS] & cs.CF_POISON != 0:
         for i in range(rest_start(mem, cache, pfn, objects), rest_end(mem, pfn, order, objects)):
-            if differs(mem, cpu, code, i, cs.POISON_USE_WORD, -1) != 0:
+            if differs(mem, claim, code, i, cs.POISON_USE_WORD, -1) != 0:
                 return 1
     return 0
 
 
 @unit
 def track(
-    mem: Memory, cpu: Cpu, cache: CacheWords, address: ObjectAddress, which: int, site: int
+    mem: Memory, claim: Claim, cache: CacheWords, address: ObjectAddress, which: int, site: int
 ) -> None:
-    """Record which slot allocated (``which`` 0) or freed (1) the object; its owner calls this."""
+    """Record which claim allocated (``which`` 0) or freed (1) the object; its owner calls this."""
     if mem[cache + cs.K_FLAGS] & cs.CF_TRACK != 0:
         at = address + mem[cache + cs.K_TRACK] + which * cs.TR_WORDS
-        mem[at + cs.TR_CPU] = cpu + 1
-        mem[at + cs.TR_PID] = load_relaxed(mem, cpu_at(mem, cpu) + c.C_PID)
+        mem[at + cs.TR_CPU] = claim + 1
+        mem[at + cs.TR_PID] = load_relaxed(mem, claim_at(mem, claim) + c.C_PID)
         mem[at + cs.TR_SEQUENCE] = fetch_add(mem, c.H_SEQUENCE, 1) + 1
         mem[at + cs.TR_SITE] = site
 

@@ -15,7 +15,7 @@ from shmalloc.kernels.objects import is_debug, object_at, set_free_link, slab_wo
 from shmalloc.kernels.pages import alloc_pages, free_pages_of
 from shmalloc.kernels.slab_debug import paint_slab
 from shmalloc.kernels.zone import frame_at
-from shmalloc.units import CacheWords, Cpu, Memory, ObjectAddress, Order, Owner, Pfn
+from shmalloc.units import CacheWords, Claim, Memory, ObjectAddress, Order, Owner, Pfn
 from shmalloc.words import fixed
 
 
@@ -82,12 +82,12 @@ def format_slab(mem: Memory, cache: CacheWords, pfn: Pfn, order: Order, objects:
 
 
 @unit
-def slab_pages(mem: Memory, cpu: Cpu, order: Order, owner: Owner) -> Pfn:
+def slab_pages(mem: Memory, claim: Claim, order: Order, owner: Owner) -> Pfn:
     """Pages for the object allocator: out of line, since this is never on a hot path."""
-    return alloc_pages(mem, cpu, order, c.MT_UNMOVABLE, owner)
+    return alloc_pages(mem, claim, order, c.MT_UNMOVABLE, owner)
 
 
 @unit
-def give_pages_back(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
+def give_pages_back(mem: Memory, claim: Claim, pfn: Pfn, order: Order, owner: Owner) -> int:
     """Free pages that ``slab_pages`` gave for ``owner``."""
-    return free_pages_of(mem, cpu, pfn, order, owner)
+    return free_pages_of(mem, claim, pfn, order, owner)

@@ -36,7 +36,7 @@ from shmalloc.kernels.zone import descriptor_at
 from shmalloc.units import (
     CacheWords,
     Chain,
-    Cpu,
+    Claim,
     Memory,
     NodePart,
     ObjectAddress,
@@ -49,7 +49,7 @@ from shmalloc.words import cas2, load2, load_relaxed, relax
 
 @kernel
 def put_quickly(
-    mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, last: ObjectAddress
+    mem: Memory, claim: Claim, cache: CacheWords, chain: Chain, last: ObjectAddress
 ) -> bool:
     """Put a chain back without the node lock, if the slab's list does not change.
 
@@ -66,13 +66,13 @@ def put_quickly(
         # Linearization point: publishes the chain behind its first object.
         if cas2(mem, at, w0, w1, w0, counters(w1, first, inuse_of(w1) - count, objects_of(w1))):
             return True
-        event(mem, cpu, c.EV_CAS_FAIL)
+        event(mem, claim, c.EV_CAS_FAIL)
         relax(mem)
 
 
 @kernel
 def put_locked(
-    mem: Memory, cpu: Cpu, cache: CacheWords, lists: NodePart, chain: Chain, last: ObjectAddress
+    mem: Memory, claim: Claim, cache: CacheWords, lists: NodePart, chain: Chain, last: ObjectAddress
 ) -> int:
     """Put a chain back under the node lock. Returns 1 if the slab is empty and must go.
 
@@ -90,22 +90,22 @@ def put_locked(
             return 0
         inuse = inuse_of(w1) - count
         if inuse < 0:
-            report(mem, cpu, c.M_FREECHAIN, pfn, count, inuse_of(w1))
-            freeze(mem, cpu, cache, lists, pfn)
+            report(mem, claim, c.M_FREECHAIN, pfn, count, inuse_of(w1))
+            freeze(mem, claim, cache, lists, pfn)
             return 0
         set_free_link(mem, cache, last, free_of(w1))
         if inuse == 0 and enough_partial(mem, cache, lists, before):
-            if unmake(mem, cpu, lists, pfn, w0, w1):
+            if unmake(mem, claim, lists, pfn, w0, w1):
                 return 1
         else:
             after = w0 if before == c.SLAB_ON_PARTIAL else on_list(w0, c.SLAB_ON_PARTIAL)
             if cas2(mem, at, w0, w1, after, counters(w1, first, inuse, objects_of(w1))):
                 if before != c.SLAB_ON_PARTIAL:
                     node = slab_node(mem, pfn, order_of(w0))
-                    move_slab(mem, cpu, lists, node, before, c.SLAB_ON_PARTIAL)
-                    event(mem, cpu, c.EV_SLAB_PARTIAL)
+                    move_slab(mem, claim, lists, node, before, c.SLAB_ON_PARTIAL)
+                    event(mem, claim, c.EV_SLAB_PARTIAL)
                 return 0
-        event(mem, cpu, c.EV_CAS_FAIL)
+        event(mem, claim, c.EV_CAS_FAIL)
         relax(mem)
 
 
@@ -119,39 +119,43 @@ def enough_partial(mem: Memory, cache: CacheWords, lists: NodePart, state: int) 
 
 
 @kernel
-def unmake(mem: Memory, cpu: Cpu, lists: NodePart, pfn: Pfn, w0: Word0, w1: Word1) -> bool:
+def unmake(mem: Memory, claim: Claim, lists: NodePart, pfn: Pfn, w0: Word0, w1: Word1) -> bool:
     """SLAB -> ALLOCATED for an empty slab, off its list; node lock held. False: it changed."""
-    gone = next_word(w0, c.T_ALLOCATED, order_of(w0), zone_of_word(w0), mt_of(w0), label(mem, cpu))
+    gone = next_word(
+        w0, c.T_ALLOCATED, order_of(w0), zone_of_word(w0), mt_of(w0), label(mem, claim)
+    )
     if not transition2(mem, pfn, w0, w1, gone | (w0 & c.POISON_BIT), cs.OWNER_SLAB):
         return False
     node = slab_node(mem, pfn, order_of(w0))
-    move_slab(mem, cpu, lists, node, list_state(w0), c.SLAB_OFF_LIST)
+    move_slab(mem, claim, lists, node, list_state(w0), c.SLAB_OFF_LIST)
     add(mem, lists + cs.KN_NR_SLABS, -1)
     return True
 
 
 @kernel
-def release(mem: Memory, cpu: Cpu, pfn: Pfn) -> None:
+def release(mem: Memory, claim: Claim, pfn: Pfn) -> None:
     """Free the pages of a slab that was unmade; no lock held."""
     order = order_of(page_state(mem, pfn))
-    event(mem, cpu, c.EV_SLAB_GONE)
-    record(mem, cpu, c.OP_SLAB_GONE, order, pfn, 0)
-    give_pages_back(mem, cpu, pfn, order, cs.OWNER_SLAB)
+    event(mem, claim, c.EV_SLAB_GONE)
+    record(mem, claim, c.OP_SLAB_GONE, order, pfn, 0)
+    give_pages_back(mem, claim, pfn, order, cs.OWNER_SLAB)
 
 
 @unit
-def put_chain(mem: Memory, cpu: Cpu, cache: CacheWords, chain: Chain, last: ObjectAddress) -> None:
+def put_chain(
+    mem: Memory, claim: Claim, cache: CacheWords, chain: Chain, last: ObjectAddress
+) -> None:
     """Put a chain of objects back to their slab; ``last`` is the address of its last object.
 
     Their free pointers link them, except the last one's (Linux: __slab_free). The intent is
     announced and the first object marked (slot_intent.py).
     """
-    if put_quickly(mem, cpu, cache, chain, last):
+    if put_quickly(mem, claim, cache, chain, last):
         return
     pfn = chain_pfn(chain)
     lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))
-    lock(mem, lists + cs.KN_LOCK, cpu)
-    gone = put_locked(mem, cpu, cache, lists, chain, last)
+    lock(mem, lists + cs.KN_LOCK, claim)
+    gone = put_locked(mem, claim, cache, lists, chain, last)
     unlock(mem, lists + cs.KN_LOCK)
     if gone != 0:
-        release(mem, cpu, pfn)
+        release(mem, claim, pfn)

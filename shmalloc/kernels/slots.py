@@ -3,7 +3,7 @@
 A *claim* is an identity: a process names it in the locks it takes, in the pages and objects it
 holds and in its intents, so that each of these can be recovered when it dies. The *CPU* is whose
 per-CPU lists and sheaves it uses; several claims may use one. Kernels take the number of the
-claim, and call it ``cpu`` where it is the caller's: claim n is on CPU n unless CPUs are short::
+claim and find its CPU in its record: claim n is on CPU n unless CPUs are short::
 
     C_CPU | [C_EPOCH C_DEAD] | ... | C_HOME_ZONE C_HOME_PCP | ... | C_PID C_START
 
@@ -33,20 +33,20 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import detail_of, order_of, type_of
-from shmalloc.kernels.reporting import cpu_at
+from shmalloc.kernels.reporting import claim_at, cpu_at
 from shmalloc.kernels.zone import descriptor_at, isolator_of, pcp_at, zonelist_of_cpu
-from shmalloc.units import Cpu, Int, Label, Memory, Owner, WordIndex
+from shmalloc.units import Claim, Cpu, Int, Label, Memory, Owner, WordIndex
 from shmalloc.words import cas, cas2, fixed, load, load2, store, store_relaxed
 
 
 @kernel
-def label(mem: Memory, cpu: Cpu) -> Label:
+def label(mem: Memory, claim: Claim) -> Label:
     """The mark of a page that this life of the claim holds: 12 bits of number, 21 of the epoch.
 
     The epoch cannot change while a kernel of the claim runs.
     """
-    epoch = fixed(mem, cpu_at(mem, cpu) + c.C_EPOCH) & c.LABEL_EPOCH_MASK
-    return epoch << c.LABEL_EPOCH_SHIFT | cpu
+    epoch = fixed(mem, claim_at(mem, claim) + c.C_EPOCH) & c.LABEL_EPOCH_MASK
+    return epoch << c.LABEL_EPOCH_SHIFT | claim
 
 
 @kernel
@@ -57,7 +57,7 @@ def label_of_life(life: Owner) -> Label:
 
 
 @kernel
-def label_cpu(detail: Int) -> Cpu:
+def label_claim(detail: Int) -> Claim:
     """The claim of the label of a life."""
     return detail & c.CLAIM_MASK
 
@@ -73,19 +73,19 @@ def list_label(cpu: Cpu) -> Label:
 
 
 @kernel
-def is_dead(mem: Memory, cpu: Cpu) -> bool:
+def is_dead(mem: Memory, claim: Claim) -> bool:
     """Whether the claim's current life ended in death and is not recovered yet."""
-    slot = cpu_at(mem, cpu)
+    slot = claim_at(mem, claim)
     return load(mem, slot + c.C_DEAD) == load(mem, slot + c.C_EPOCH) + 1
 
 
 @kernel
-def mark_dead(mem: Memory, cpu: Cpu, victim: Cpu, epoch: int) -> int:
+def mark_dead(mem: Memory, claim: Claim, victim: Claim, epoch: int) -> int:
     """Mark the process of life ``epoch`` of claim ``victim`` dead. A late mark means nothing.
 
     Mark all dead claims, then recover (recover.py). Returns 1, or 0 if that life was over already.
     """
-    pair = cpu_at(mem, victim) + c.C_EPOCH
+    pair = claim_at(mem, victim) + c.C_EPOCH
     while True:
         seen, dead = load2(mem, pair)
         if seen != epoch:
@@ -102,31 +102,31 @@ def publish(mem: Memory, at: WordIndex, value: int) -> int:
 
 
 @kernel
-def claim_slot(mem: Memory, cpu: Cpu, on: Cpu, pid: int, start: int) -> Cpu:
-    """Take claim ``cpu`` for a process that will work on CPU ``on``; returns ``cpu``.
+def claim_slot(mem: Memory, claim: Claim, on: Cpu, pid: int, start: int) -> Claim:
+    """Take claim ``claim`` for a process that will work on CPU ``on``; returns ``claim``.
 
     E_AGAIN: it is taken, or being recovered, or used up; E_STATE: the CPU is unplugged.
     """
     if load(mem, cpu_at(mem, on) + c.C_STATE) == c.CPU_OFFLINE:
         return c.E_STATE
-    pair = cpu_at(mem, cpu) + c.C_EPOCH
+    pair = claim_at(mem, claim) + c.C_EPOCH
     epoch, dead = load2(mem, pair)
-    if epoch & 1 != 0 or dead == epoch + 1 or not has_labels(mem, cpu, epoch):
+    if epoch & 1 != 0 or dead == epoch + 1 or not has_labels(mem, claim, epoch):
         return c.E_AGAIN
-    raise_mark(mem, cpu + 1)
+    raise_mark(mem, claim + 1)
     if not cas2(mem, pair, epoch, dead, epoch + 1, dead):
         return c.E_AGAIN
-    settle_on(mem, cpu, on)
-    store_relaxed(mem, cpu_at(mem, cpu) + c.C_START, start)
-    store_relaxed(mem, cpu_at(mem, cpu) + c.C_PID, pid)
+    settle_on(mem, claim, on)
+    store_relaxed(mem, claim_at(mem, claim) + c.C_START, start)
+    store_relaxed(mem, claim_at(mem, claim) + c.C_PID, pid)
     cas(mem, cpu_at(mem, on) + c.C_STATE, c.CPU_EMPTY, c.CPU_ONLINE)  # fails if it was used before
-    return cpu
+    return claim
 
 
 @kernel
-def settle_on(mem: Memory, cpu: Cpu, on: Cpu) -> None:
+def settle_on(mem: Memory, claim: Claim, on: Cpu) -> None:
     """Write what the claim's kernels take as fixed: its CPU and the lists of it."""
-    slot = cpu_at(mem, cpu)
+    slot = claim_at(mem, claim)
     store_relaxed(mem, slot + c.C_CPU, on)
     zone_id = fixed(mem, zonelist_of_cpu(mem, on) + 1)
     store_relaxed(mem, slot + c.C_HOME_ZONE, zone_id)
@@ -142,15 +142,15 @@ def raise_mark(mem: Memory, used: int) -> None:
 
 
 @kernel
-def has_labels(mem: Memory, cpu: Cpu, epoch: int) -> bool:
+def has_labels(mem: Memory, claim: Claim, epoch: int) -> bool:
     """Whether the life behind ``epoch``, which is even, gets marks that no memory bears."""
     if epoch + 1 >= cs.GIVEN >> c.LIFE_EPOCH_SHIFT:
         return False
-    return epoch & c.LABEL_EPOCH_MASK != 0 or epoch == 0 or is_laundered(mem, cpu)
+    return epoch & c.LABEL_EPOCH_MASK != 0 or epoch == 0 or is_laundered(mem, claim)
 
 
 @unit
-def is_laundered(mem: Memory, cpu: Cpu) -> bool:
+def is_laundered(mem: Memory, claim: Claim) -> bool:
     """Whether no page and no pageblock bears the number of a claim that no process has.
 
     Only its owner writes its labels, so one that was not seen does not come later.
@@ -161,23 +161,23 @@ def is_laundered(mem: Memory, cpu: Cpu) -> bool:
         kind = type_of(w0)
         holds = kind == c.T_PCP or kind == c.T_ALLOCATED or kind == c.T_ISOLATED
         detail = detail_of(w0)
-        if holds and detail & c.LABEL_ON_LIST == 0 and label_cpu(detail) == cpu:
+        if holds and detail & c.LABEL_ON_LIST == 0 and label_claim(detail) == claim:
             return False
         pfn += 1 if kind == c.T_TAIL else 1 << order_of(w0)
     for at in range(0, fixed(mem, c.H_PAGES), 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
         holder = isolator_of(mem, at)
-        if holder >= 0 and label_cpu(holder) == cpu:
+        if holder >= 0 and label_claim(holder) == claim:
             return False
     return True
 
 
 @kernel
-def release_slot(mem: Memory, cpu: Cpu, epoch: int) -> int:
+def release_slot(mem: Memory, claim: Claim, epoch: int) -> int:
     """Give the claim back, of which life ``epoch`` is ours.
 
     Returns 0, or E_AGAIN: it was marked dead, and recovery ends its life or has done so.
     """
-    pair = cpu_at(mem, cpu) + c.C_EPOCH
+    pair = claim_at(mem, claim) + c.C_EPOCH
     seen, dead = load2(mem, pair)
     if seen != epoch or epoch & 1 == 0 or dead == epoch + 1:
         return c.E_AGAIN
@@ -185,9 +185,9 @@ def release_slot(mem: Memory, cpu: Cpu, epoch: int) -> int:
 
 
 @kernel
-def end_life(mem: Memory, cpu: Cpu) -> None:
+def end_life(mem: Memory, claim: Claim) -> None:
     """End the life of a claim that was recovered: it may be taken, and late marks are void."""
-    pair = cpu_at(mem, cpu) + c.C_EPOCH
+    pair = claim_at(mem, claim) + c.C_EPOCH
     epoch, dead = load2(mem, pair)
     if dead == epoch + 1:
         cas2(mem, pair, epoch, dead, (epoch | 1) + 1, dead)

@@ -16,12 +16,12 @@ from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel
 from shmalloc.kernels.lock import owner_word
 from shmalloc.kernels.reporting import event
-from shmalloc.units import Cpu, Memory, WordIndex, ZoneWords
+from shmalloc.units import Claim, Memory, WordIndex, ZoneWords
 from shmalloc.words import cas, fetch_and, fetch_or, fixed, load, load_relaxed, relax, store, wake
 
 
 @hot
-def wake_waiters(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
+def wake_waiters(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
     """Wake the sleepers for memory; called after the zone gained pages.
 
     No wake-up is lost: a waiter first sets its bit in H_WAITERS and arms H_WAKE (makes it odd),
@@ -35,7 +35,7 @@ def wake_waiters(mem: Memory, cpu: Cpu, zone: ZoneWords) -> None:
         ticket = load(mem, c.H_WAKE)
         if ticket & 1 != 0 and cas(mem, c.H_WAKE, ticket, ticket + 1):
             wake(mem, c.H_WAKE, c.MAX_CLAIMS)
-            event(mem, cpu, c.EV_WAKE)
+            event(mem, claim, c.EV_WAKE)
 
 
 @kernel
@@ -54,12 +54,12 @@ def seat_at(mem: Memory, seat: int) -> WordIndex:
 
 
 @kernel
-def take_seat(mem: Memory, cpu: Cpu) -> int:
+def take_seat(mem: Memory, claim: Claim) -> int:
     """Sit down and announce it in H_WAITERS; the number of the seat, or E_AGAIN if none is free."""
     for i in range(c.SEATS):
-        seat = (cpu + i) % c.SEATS
+        seat = (claim + i) % c.SEATS
         at = seat_at(mem, seat)
-        if load_relaxed(mem, at) == 0 and cas(mem, at, 0, owner_word(mem, cpu)):
+        if load_relaxed(mem, at) == 0 and cas(mem, at, 0, owner_word(mem, claim)):
             fetch_or(mem, c.H_WAITERS, 1 << seat)
             return seat
     return c.E_AGAIN
@@ -73,7 +73,7 @@ def leave_seat(mem: Memory, seat: int) -> None:
 
 
 @kernel
-def empty_seats(mem: Memory, victim: Cpu) -> None:
+def empty_seats(mem: Memory, victim: Claim) -> None:
     """Get up for a claim that is dead."""
     for seat in range(c.SEATS):
         if load(mem, seat_at(mem, seat)) & c.LOCK_HOLDER_MASK == victim + 1:

@@ -13,12 +13,12 @@ from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.descriptor import legal_pair
 from shmalloc.kernels.reporting import event, report
 from shmalloc.kernels.zone import descriptor_at
-from shmalloc.units import Cpu, Memory, Pfn
+from shmalloc.units import Claim, Memory, Pfn
 from shmalloc.words import fixed, load2
 
 
 @unit
-def walk(mem: Memory, cpu: Cpu, start: Pfn, limit: int) -> Pfn:
+def walk(mem: Memory, claim: Claim, start: Pfn, limit: int) -> Pfn:
     """Walk ``limit`` descriptors from ``start``; returns the pfn at which the next walk continues.
 
     EV_WALK_RETRY counts tails: pages whose block was split or merged during the walk, or that the
@@ -31,10 +31,10 @@ def walk(mem: Memory, cpu: Cpu, start: Pfn, limit: int) -> Pfn:
             return 0
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         if not legal_pair(mem, w0, w1, pfn):
-            report(mem, cpu, c.X_WALKER, pfn, w1, w0)
+            report(mem, claim, c.X_WALKER, pfn, w1, w0)
             pfn += 1
         elif type_of(w0) == c.T_TAIL:
-            event(mem, cpu, c.EV_WALK_RETRY)
+            event(mem, claim, c.EV_WALK_RETRY)
             pfn += 1
         else:
             pfn += 1 << order_of(w0)

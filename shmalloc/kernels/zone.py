@@ -18,6 +18,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import cpu_at, cpu_of
 from shmalloc.units import (
+    Claim,
     Cpu,
     Label,
     Memory,
@@ -48,15 +49,15 @@ def zone_of(mem: Memory, pfn: Pfn) -> ZoneId:
 
 
 @kernel
-def zonelist_length(mem: Memory, cpu: Cpu) -> int:
-    """How many zones ``cpu`` may allocate from."""
-    return fixed(mem, zonelist_at(mem, cpu))
+def zonelist_length(mem: Memory, claim: Claim) -> int:
+    """How many zones ``claim`` may allocate from."""
+    return fixed(mem, zonelist_at(mem, claim))
 
 
 @kernel
-def zonelist_at(mem: Memory, cpu: Cpu) -> WordIndex:
-    """The fallback order of the CPU that claim ``cpu`` is on."""
-    return zonelist_of_cpu(mem, cpu_of(mem, cpu))
+def zonelist_at(mem: Memory, claim: Claim) -> WordIndex:
+    """The fallback order of the CPU that claim ``claim`` is on."""
+    return zonelist_of_cpu(mem, cpu_of(mem, claim))
 
 
 @kernel
@@ -74,9 +75,9 @@ def pcp_at(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> PcpWords:
 
 
 @kernel
-def zonelist_zone(mem: Memory, cpu: Cpu, index: int) -> ZoneId:
+def zonelist_zone(mem: Memory, claim: Claim, index: int) -> ZoneId:
     """The ``index``-th zone in the fallback order of the CPU's home node: its own zones first."""
-    return fixed(mem, zonelist_at(mem, cpu) + 1 + index)
+    return fixed(mem, zonelist_at(mem, claim) + 1 + index)
 
 
 @kernel

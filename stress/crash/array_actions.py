@@ -12,7 +12,7 @@ from shmalloc.kernels.array_recovery import copy_references, reap_tickets, recov
 from shmalloc.kernels.array_table import grow
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.shared_arrays import drop_array, load_array, make_array, make_range
-from shmalloc.units import Cpu, Memory, Order
+from shmalloc.units import Claim, Memory, Order
 from shmalloc.words import fixed
 from stress.crash.initial_states import pages
 from stress.crash.kernels import has_died, living_slot, nothing_is_lost, untolerated
@@ -39,63 +39,63 @@ ROOM = 12
 
 
 @kernel
-def make_drop(mem: Memory, cpu: Cpu, order: Order) -> int:
-    slot, sequence, _, _ = make_array(mem, cpu, order)
-    return slot if slot < 0 else drop_array(mem, cpu, slot, sequence)
+def make_drop(mem: Memory, claim: Claim, order: Order) -> int:
+    slot, sequence, _, _ = make_array(mem, claim, order)
+    return slot if slot < 0 else drop_array(mem, claim, slot, sequence)
 
 
 @kernel
-def array_round(mem: Memory, cpu: Cpu) -> int:
+def array_round(mem: Memory, claim: Claim) -> int:
     """Make an array and drop it, twice; the table grows on the way."""
-    make_drop(mem, cpu, 0)
-    return make_drop(mem, cpu, 1)
+    make_drop(mem, claim, 0)
+    return make_drop(mem, claim, 1)
 
 
 @kernel
-def range_round(mem: Memory, cpu: Cpu) -> int:
+def range_round(mem: Memory, claim: Claim) -> int:
     """The same of single pages in a row; another CPU may have one of them."""
     start = fixed(mem, c.H_PAGES) - RANGE - 1
-    slot, sequence, _, _ = make_range(mem, cpu, start, start + RANGE)
-    return slot if slot < 0 else drop_array(mem, cpu, slot, sequence)
+    slot, sequence, _, _ = make_range(mem, claim, start, start + RANGE)
+    return slot if slot < 0 else drop_array(mem, claim, slot, sequence)
 
 
 @kernel
-def open_round(mem: Memory, cpu: Cpu) -> int:
+def open_round(mem: Memory, claim: Claim) -> int:
     """Open the array that another CPU drops meanwhile, and drop it."""
-    slot = open_known(mem, cpu)
-    return slot if slot < 0 else drop_noted(mem, cpu)
+    slot = open_known(mem, claim)
+    return slot if slot < 0 else drop_noted(mem, claim)
 
 
 @kernel
-def send_round(mem: Memory, cpu: Cpu) -> int:
+def send_round(mem: Memory, claim: Claim) -> int:
     """Send the array and drop it; the ticket keeps it."""
-    send_noted(mem, cpu)
-    return drop_noted(mem, cpu)
+    send_noted(mem, claim)
+    return drop_noted(mem, claim)
 
 
 @kernel
-def load_noted(mem: Memory, cpu: Cpu) -> int:
+def load_noted(mem: Memory, claim: Claim) -> int:
     """Load what CPU 0 sent, if it did, and drop it."""
     ticket = mem[slot_at(mem, 0, TICKET)]
     number = mem[slot_at(mem, 0, TICKET_NUMBER)]
-    slot, sequence, _ = load_array(mem, cpu, ticket, number, known_array(mem), FIRST_GENERATION)
-    return slot if slot < 0 else drop_array(mem, cpu, slot, sequence)
+    slot, sequence, _ = load_array(mem, claim, ticket, number, known_array(mem), FIRST_GENERATION)
+    return slot if slot < 0 else drop_array(mem, claim, slot, sequence)
 
 
 @kernel
-def copy_and_end(mem: Memory, cpu: Cpu) -> int:
+def copy_and_end(mem: Memory, claim: Claim) -> int:
     """Before a fork that fails: the last slot's claim gets our references, and ends again."""
     child = fixed(mem, c.H_CPUS) - 1
-    copied = copy_references(mem, cpu, child)
-    recover_arrays(mem, cpu, child)
+    copied = copy_references(mem, claim, child)
+    recover_arrays(mem, claim, child)
     return copied
 
 
 @kernel
-def reap_absent_tickets(mem: Memory, cpu: Cpu) -> int:
+def reap_absent_tickets(mem: Memory, claim: Claim) -> int:
     """Reap the ticket of the last slot's claim, and drop our own reference."""
-    reap_tickets(mem, cpu, fixed(mem, c.H_CPUS) - 1, 1, 0)
-    return drop_noted(mem, cpu)
+    reap_tickets(mem, claim, fixed(mem, c.H_CPUS) - 1, 1, 0)
+    return drop_noted(mem, claim)
 
 
 # --- what must hold ------------------------------------------------------------------------------

@@ -25,11 +25,11 @@ from shmalloc.kernels.objects import cache_at, cache_of_word, index_at, owner_at
 from shmalloc.kernels.pcp import drain_all, drain_cpu
 from shmalloc.kernels.reap import reap
 from shmalloc.kernels.recover import recover
-from shmalloc.kernels.reporting import cpu_at, report
+from shmalloc.kernels.reporting import cpu_at, cpu_of, report
 from shmalloc.kernels.slab_audit import audit_slabs
-from shmalloc.kernels.slots import claim_slot, label_cpu, mark_dead
+from shmalloc.kernels.slots import claim_slot, label_claim, mark_dead
 from shmalloc.kernels.zone import block_mt, block_word, isolator_of, zone_at
-from shmalloc.units import Cpu, Memory, ObjectAddress, Order, Pfn
+from shmalloc.units import Claim, Memory, ObjectAddress, Order, Pfn
 from shmalloc.words import fixed, load
 from stress.programs import claims
 from stress.programs.checks import (
@@ -58,29 +58,29 @@ def notice_at(mem: Memory, which: int) -> int:
 
 
 @kernel
-def has_died(mem: Memory, cpu: Cpu) -> bool:
-    return load(mem, notice_at(mem, DIED + cpu)) != 0
+def has_died(mem: Memory, claim: Claim) -> bool:
+    return load(mem, notice_at(mem, DIED + claim)) != 0
 
 
 # --- supervisors ---------------------------------------------------------------------------------
 @kernel
-def supervise(mem: Memory, cpu: Cpu) -> int:
+def supervise(mem: Memory, claim: Claim) -> int:
     """Recover every dead slot. Mark all first: one may hold what another waits for."""
     for victim in range(fixed(mem, c.H_CPUS)):
         if has_died(mem, victim):
-            mark_dead(mem, cpu, victim, fixed(mem, notice_at(mem, EPOCHS + victim)))
-    recover(mem, cpu)
+            mark_dead(mem, claim, victim, fixed(mem, notice_at(mem, EPOCHS + victim)))
+    recover(mem, claim)
     return 0
 
 
 @kernel
-def supervise_and_reap(mem: Memory, cpu: Cpu) -> int:
+def supervise_and_reap(mem: Memory, claim: Claim) -> int:
     """Recover every dead slot, free what the dead owned, and drain this CPU's own list."""
-    supervise(mem, cpu)
+    supervise(mem, claim)
     for victim in range(fixed(mem, c.H_CPUS)):
         if has_died(mem, victim):
-            reap(mem, cpu, victim, fixed(mem, notice_at(mem, EPOCHS + victim)))
-    drain_cpu(mem, cpu, cpu)
+            reap(mem, claim, victim, fixed(mem, notice_at(mem, EPOCHS + victim)))
+    drain_cpu(mem, claim, cpu_of(mem, claim))
     return 0
 
 
@@ -111,26 +111,26 @@ def untolerated(mem: Memory) -> int:
 
 
 @kernel
-def label_of(mem: Memory, cpu: Cpu) -> int:
+def label_of(mem: Memory, claim: Claim) -> int:
     """The label of a slot's life in the program; recovery begins a new life."""
-    epoch = fixed(mem, notice_at(mem, EPOCHS + cpu)) & c.LABEL_EPOCH_MASK
-    return epoch << c.LABEL_EPOCH_SHIFT | cpu
+    epoch = fixed(mem, notice_at(mem, EPOCHS + claim)) & c.LABEL_EPOCH_MASK
+    return epoch << c.LABEL_EPOCH_SHIFT | claim
 
 
 @kernel
-def owner_word_at_start(mem: Memory, cpu: Cpu) -> int:
+def owner_word_at_start(mem: Memory, claim: Claim) -> int:
     """The owner word of that life."""
-    return fixed(mem, notice_at(mem, EPOCHS + cpu)) << c.LIFE_EPOCH_SHIFT | (cpu + 1)
+    return fixed(mem, notice_at(mem, EPOCHS + claim)) << c.LIFE_EPOCH_SHIFT | (claim + 1)
 
 
 @kernel
-def held_by(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order) -> int:
-    """1 if ``cpu`` still owns the block; otherwise 0, with a report."""
+def held_by(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> int:
+    """1 if ``claim`` still owns the block; otherwise 0, with a report."""
     w0 = page_state(mem, pfn)
     right = type_of(w0) == c.T_ALLOCATED and order_of(w0) == order
-    if right and detail_of(w0) & c.LABEL_MASK == label_of(mem, cpu):
+    if right and detail_of(w0) & c.LABEL_MASK == label_of(mem, claim):
         return 1
-    report(mem, cpu, c.X_LOST_OWNER, pfn, label_of(mem, cpu), w0)
+    report(mem, claim, c.X_LOST_OWNER, pfn, label_of(mem, claim), w0)
     return 0
 
 
@@ -186,10 +186,11 @@ def dead_left_nothing(mem: Memory) -> None:
         report(mem, 0, c.I_PROGRESS, c.AT_WORD | c.H_WAITERS, 0, mem[c.H_WAITERS])
     for pfn in range(0, fixed(mem, c.H_PAGES), 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
         holder = isolator_of(mem, pfn)
-        if block_mt(mem, pfn) == c.MT_ISOLATE and holder >= 0 and has_died(mem, label_cpu(holder)):
+        isolated = block_mt(mem, pfn) == c.MT_ISOLATE and holder >= 0
+        if isolated and has_died(mem, label_claim(holder)):
             saved = mem[block_word(mem, pfn)] >> c.BLOCK_SAVED_SHIFT & c.MT_MASK
             found = c.IS_MT | c.MT_ISOLATE
-            report(mem, label_cpu(holder), c.I_FREE_HEAD, pfn, c.IS_MT | saved, found)
+            report(mem, label_claim(holder), c.I_FREE_HEAD, pfn, c.IS_MT | saved, found)
 
 
 @kernel

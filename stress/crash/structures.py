@@ -13,7 +13,7 @@ from shmalloc.dialect import Kernel, kernel
 from shmalloc.structures.kernels.frames import F_RETURNED
 from shmalloc.structures.kernels.ring import Q_READABLE, Q_WRITABLE
 from shmalloc.structures.kernels.robust import RL_STATUS, UNUSABLE, robust_holder
-from shmalloc.units import Cpu, Memory
+from shmalloc.units import Claim, Memory
 from shmalloc.words import load
 from stress.crash.case import CrashCase
 from stress.machine.program import Program
@@ -22,10 +22,10 @@ from stress.programs.structure_world import BODY, DIED, STUCK, bury, keep_awake
 
 
 @kernel
-def end_lives(mem: Memory, cpu: Cpu) -> int:
+def end_lives(mem: Memory, claim: Claim) -> int:
     """The supervisor of a lock or an atomic value."""
-    bury(mem, cpu)
-    keep_awake(mem, cpu, BODY, BODY)
+    bury(mem, claim)
+    keep_awake(mem, claim, BODY, BODY)
     return 0
 
 
@@ -58,18 +58,18 @@ def nothing_to_keep(mem: Memory) -> int:
 
 
 @kernel
-def end_queue_lives(mem: Memory, cpu: Cpu) -> int:
+def end_queue_lives(mem: Memory, claim: Claim) -> int:
     """The supervisor of a queue."""
-    bury(mem, cpu)
-    keep_awake(mem, cpu, BODY + Q_READABLE, BODY + Q_WRITABLE)
+    bury(mem, claim)
+    keep_awake(mem, claim, BODY + Q_READABLE, BODY + Q_WRITABLE)
     return 0
 
 
 @kernel
-def end_pool_lives(mem: Memory, cpu: Cpu) -> int:
+def end_pool_lives(mem: Memory, claim: Claim) -> int:
     """The supervisor of a pool."""
-    bury(mem, cpu)
-    keep_awake(mem, cpu, BODY + F_RETURNED, BODY + F_RETURNED)
+    bury(mem, claim)
+    keep_awake(mem, claim, BODY + F_RETURNED, BODY + F_RETURNED)
     return 0
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from shmalloc.dialect import kernel
 from shmalloc.errors import MisuseError
-from shmalloc.units import Cpu, Memory
+from shmalloc.units import Claim, Memory
 from shmalloc.words import (
     cas,
     cas2,
@@ -158,11 +158,11 @@ def _number(argument: str, value: Any) -> int:
 
 # --- the kernel: the numbers of operations are the places in OPERATIONS ---------------------------
 @kernel
-def perform(mem: Memory, cpu: Cpu) -> int:
-    """Perform the operations of ``cpu``; the values that it read, two digits each."""
+def perform(mem: Memory, claim: Claim) -> int:
+    """Perform the operations of ``claim``; the values that it read, two digits each."""
     seen = 0
     last = 0
-    for row in range(fixed(mem, FIRST + cpu), fixed(mem, FIRST + cpu + 1)):
+    for row in range(fixed(mem, FIRST + claim), fixed(mem, FIRST + claim + 1)):
         at = CODE + row * ROW
         what = fixed(mem, at)
         i = fixed(mem, at + 1)

@@ -62,9 +62,9 @@ MUTANTS = (
         "merge-tails-first", BUDDY,
         (
             ("    if not make_free(mem, whole, fixed(mem, zone + c.Z_INDEX), merged, mt):\n",
-             "    fold(mem, cpu, pfn, order, merged)\n"
+             "    fold(mem, claim, pfn, order, merged)\n"
              "    if not make_free(mem, whole, fixed(mem, zone + c.Z_INDEX), merged, mt):\n"),
-            ("        return c.E_STATE\n    fold(mem, cpu, pfn, order, merged)\n",
+            ("        return c.E_STATE\n    fold(mem, claim, pfn, order, merged)\n",
              "        return c.E_STATE\n"),
         ),
         "the right buddy becomes a tail before the left head has grown over it: for one write a"
@@ -76,7 +76,7 @@ MUTANTS = (
         "split-uncovers-first", BUDDY,
         (
             ("""\
-    if expand(mem, zone, cpu, pfn, high, order, mt) < 0:
+    if expand(mem, zone, claim, pfn, high, order, mt) < 0:
         return c.E_STATE
     account(mem, zone, mt, -(1 << order))
 """,
@@ -84,14 +84,14 @@ MUTANTS = (
     account(mem, zone, mt, -(1 << order))
 """),
             ("""\
-        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | kind, page_state(mem, pfn))
+        report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_TYPE | kind, page_state(mem, pfn))
         return c.E_STATE
     return pfn
 """,
              """\
-        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_TYPE | kind, page_state(mem, pfn))
+        report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_TYPE | kind, page_state(mem, pfn))
         return c.E_STATE
-    if expand(mem, zone, cpu, pfn, high, order, mt) < 0:
+    if expand(mem, zone, claim, pfn, high, order, mt) < 0:
         return c.E_STATE
     return pfn
 """),
@@ -110,8 +110,8 @@ MUTANTS = (
     ),
     Mutant(
         "split-keeps-wrong-half", BUDDY,
-        (("put_piece(mem, zone, cpu, pfn + (1 << order), order, mt) < 0",
-          "put_piece(mem, zone, cpu, pfn, order, mt) < 0"),),
+        (("put_piece(mem, zone, claim, pfn + (1 << order), order, mt) < 0",
+          "put_piece(mem, zone, claim, pfn, order, mt) < 0"),),
         "expand puts the lower half on the list and hands out the same pages",
         "I_FREE_HEAD", ("buddy-alloc-alloc", "buddy"), PAGES,
         precedent="B16 expand() keeps the upper half",

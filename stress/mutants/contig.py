@@ -12,14 +12,14 @@ MUTANTS = (
     Mutant(
         "isolate-without-drain", CONTIG,
         (("        # Pages of the range may sit on per-CPU lists; their type is looked up when they"
-          " drain.\n        drain_all(mem, cpu)\n", ""),),
+          " drain.\n        drain_all(mem, claim)\n", ""),),
         "a range is isolated while pages of it hide on per-CPU lists, and are given out from there",
         "I_PCP_COUNT", ("contig-isolate-free",), ("contig", "churn"), OFTEN,
         precedent="P7 disable pcplists during memory offline", commit="ec6e8c7e0314",
     ),
     Mutant(
         "isolate-without-carve", CONTIG,
-        (("    carve_pageblocks(mem, zone, cpu, start, end)\n"
+        (("    carve_pageblocks(mem, zone, claim, start, end)\n"
           "    for at in range(start, end, step):\n        isolate_block",
           "    for at in range(start, end, step):\n        isolate_block"),),
         "a free block that reaches over the border of the range is not cut: half of it is isolated"
@@ -29,7 +29,7 @@ MUTANTS = (
     ),
     Mutant(
         "restore-without-carve", CONTIG,
-        (("    carve_pageblocks(mem, zone, cpu, start, end)\n"
+        (("    carve_pageblocks(mem, zone, claim, start, end)\n"
           "    for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):\n        if",
           "    for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):\n        if"),),
         "an isolation ends while its free pages are merged with those of an isolated neighbour",
@@ -96,8 +96,8 @@ MUTANTS = (
         "range-left-to-right", CONTIG,
         (("    at = pfn + (1 << order) - 1\n    while at >= pfn:\n",
           "    at = pfn\n    while at < pfn + (1 << order):\n"),
-         ("        event(mem, cpu, c.EV_ALLOC)\n        at -= 1\n",
-          "        event(mem, cpu, c.EV_ALLOC)\n        at += 1\n")),
+         ("        event(mem, claim, c.EV_ALLOC)\n        at -= 1\n",
+          "        event(mem, claim, c.EV_ALLOC)\n        at += 1\n")),
         "a contiguous range is given out from the left: its head shrinks to one page first and"
         " leaves the others uncovered",
         "I_TAIL", ("contig-range-legal",), *WALKED,
@@ -123,11 +123,11 @@ MUTANTS = (
     Mutant(
         "range-taken-unlocked", CONTIG,
         (("    result = c.E_BUSY\n    if all_free(mem, start, end, 0):\n"
-          "        result = take_range(mem, zone, cpu, start, end, owner)\n"
+          "        result = take_range(mem, zone, claim, start, end, owner)\n"
           "    unlock(mem, zone + c.Z_LOCK)\n",
           "    unlock(mem, zone + c.Z_LOCK)\n    result = c.E_BUSY\n"
           "    if all_free(mem, start, end, 0):\n"
-          "        result = take_range(mem, zone, cpu, start, end, owner)\n"),),
+          "        result = take_range(mem, zone, claim, start, end, owner)\n"),),
         "the isolated range is cut up and taken after the zone was let go",
         "I_LIST_LINKS", ("contig-range-range", "contig-range-alloc"), RANGES,
     ),

@@ -13,18 +13,18 @@ NEVER_ASKED = "no process of a run on two cores sleeps often enough to ask for t
 MUTANTS = (
     Mutant(
         "lock-looks-then-stores", LOCK,
-        (("    me = owner_word(mem, cpu)\n    if not cas(mem, at, 0, me):\n"
-          "        lock_slow(mem, at, cpu, me)\n",
-          "    me = owner_word(mem, cpu)\n    if load_relaxed(mem, at) == 0:\n"
-          "        store(mem, at, me)\n    else:\n        lock_slow(mem, at, cpu, me)\n"),),
+        (("    me = owner_word(mem, claim)\n    if not cas(mem, at, 0, me):\n"
+          "        lock_slow(mem, at, claim, me)\n",
+          "    me = owner_word(mem, claim)\n    if load_relaxed(mem, at) == 0:\n"
+          "        store(mem, at, me)\n    else:\n        lock_slow(mem, at, claim, me)\n"),),
         "the compare-exchange of a lock made a look and a store: two find it free, both are in",
         "X_PAYLOAD", EVERY, ("churn", "orders"),
     ),
     Mutant(
         "spinlock-looks-then-stores", LOCK,
-        (("    return cas(mem, at, 0, owner_word(mem, cpu))\n",
+        (("    return cas(mem, at, 0, owner_word(mem, claim))\n",
           "    if load_relaxed(mem, at) != 0:\n        return False\n"
-          "    store(mem, at, owner_word(mem, cpu))\n    return True\n"),),
+          "    store(mem, at, owner_word(mem, claim))\n    return True\n"),),
         "the same for the per-CPU lock, where the fence of the compare-exchange is missing, too",
         "X_PAYLOAD", ("lock-try-try", "lock-try-spin-2", "pcp-drain-alloc"),
         ("oom-edge", "hotplug"),
@@ -39,7 +39,7 @@ MUTANTS = (
     ),
     Mutant(
         "drain-acquires-nothing", "shmalloc/kernels/pcp.py",
-        (("    while not cas(mem, at, 0, owner_word(mem, cpu)):\n"
+        (("    while not cas(mem, at, 0, owner_word(mem, claim)):\n"
           "        if load_relaxed(mem, at) == c.LOCK_OFFLINE:\n            return False\n"
           "        notice(mem, at)\n        give_way(mem)  # its owner may be preempted: there are"
           " more workers than cores\n    return True\n",

@@ -13,12 +13,12 @@ HOTPLUG = "shmalloc/kernels/hotplug.py"
 MUTANTS = (
     Mutant(
         "drain-looks-at-counts", PCP,
-        (("        if spin_for_drain(mem, pcp + c.P_LOCK, cpu):\n"
-          "            given += drain_everything(mem, cpu, zone_id, pcp)\n           "
+        (("        if spin_for_drain(mem, pcp + c.P_LOCK, claim):\n"
+          "            given += drain_everything(mem, claim, zone_id, pcp)\n           "
           " unspin",
           "        if load_relaxed(mem, pcp + c.P_COUNT) > 0"
-          " and spin_for_drain(mem, pcp + c.P_LOCK, cpu):\n"
-          "            given += drain_everything(mem, cpu, zone_id, pcp)\n           "
+          " and spin_for_drain(mem, pcp + c.P_LOCK, claim):\n"
+          "            given += drain_everything(mem, claim, zone_id, pcp)\n           "
           " unspin"),),
         "a drain passes over lists that look empty without their lock: a refill that has pushed and"
         " not yet counted keeps its pages from a process that needs all of them",
@@ -29,9 +29,10 @@ MUTANTS = (
     ),
     Mutant(
         "pcp-lock-not-needed", PAGES,
-        (("    if not try_spin(mem, pcp + c.P_LOCK, cpu):\n        event(mem, cpu, c.EV_PCP_MISS)\n"
-          "        return alloc_from_zone(mem, cpu, zone_id, order, mt, owner)\n",
-          "    try_spin(mem, pcp + c.P_LOCK, cpu)\n"),),
+        (("    if not try_spin(mem, pcp + c.P_LOCK, claim):\n"
+          "        event(mem, claim, c.EV_PCP_MISS)\n"
+          "        return alloc_from_zone(mem, claim, zone_id, order, mt, owner)\n",
+          "    try_spin(mem, pcp + c.P_LOCK, claim)\n"),),
         "an allocation goes on although it did not get the lock of the list: two processes that"
         " share a slot, or the owner and a drainer, pop the same block",
         "I_LIST_LINKS", ("pcp-shared-slot", "pcp-drain-alloc"), ("oom-edge", "hotplug"),
@@ -80,10 +81,10 @@ MUTANTS = (
     ),
     Mutant(
         "unplug-not-exclusive", HOTPLUG,
-        (("    if not cas(mem, state, c.CPU_ONLINE, c.CPU_CHANGING | (cpu + 1)"
+        (("    if not cas(mem, state, c.CPU_ONLINE, c.CPU_CHANGING | (claim + 1)"
           " << c.CPU_CHANGER_SHIFT):\n"
           "        return c.E_BUSY  # not online, or another CPU is changing it\n",
-          "    cas(mem, state, c.CPU_ONLINE, c.CPU_CHANGING | (cpu + 1)"
+          "    cas(mem, state, c.CPU_ONLINE, c.CPU_CHANGING | (claim + 1)"
           " << c.CPU_CHANGER_SHIFT)\n"),),
         "two unplug one CPU at once, and one of them plugs it in while the other still drains",
         "I_PROGRESS", ("pcp-unplug-unplug", "pcp-hotplug-3"), ("hotplug",),
@@ -91,19 +92,19 @@ MUTANTS = (
     Mutant(
         "plug-not-exclusive", HOTPLUG,
         (("    if not cas(mem, state, c.CPU_OFFLINE,", "    cas(mem, state, c.CPU_OFFLINE,"),
-         (" | (cpu + 1) << c.CPU_CHANGER_SHIFT):\n        return c.E_BUSY\n    check_un",
-          " | (cpu + 1) << c.CPU_CHANGER_SHIFT)\n    check_un")),
+         (" | (claim + 1) << c.CPU_CHANGER_SHIFT):\n        return c.E_BUSY\n    check_un",
+          " | (claim + 1) << c.CPU_CHANGER_SHIFT)\n    check_un")),
         "a CPU is plugged in while another unplugs it: the lists that it has locked are open again"
         " behind his back, and he says that it is offline",
         "I_PROGRESS", ("pcp-unplug-plug", "pcp"), ("hotplug",), JITTER,
     ),
     Mutant(
         "type-before-pcp-lock", PAGES,
-        (("        pcp = own_pcp(mem, cpu, zone_of_word(w0))\n",
-          "        pcp = own_pcp(mem, cpu, zone_of_word(w0))\n"
+        (("        pcp = own_pcp(mem, claim, zone_of_word(w0))\n",
+          "        pcp = own_pcp(mem, claim, zone_of_word(w0))\n"
           "        mt = block_mt(mem, pfn)\n"),
-         ("            return free_to_pcp(mem, cpu, pcp, pfn, order, w0, w1)\n",
-          "            return free_to_pcp(mem, cpu, pcp, pfn, order, w0, w1, mt)\n"),
+         ("            return free_to_pcp(mem, claim, pcp, pfn, order, w0, w1)\n",
+          "            return free_to_pcp(mem, claim, pcp, pfn, order, w0, w1, mt)\n"),
          ("order: Order, w0: Word0, w1: Word1\n) -> int:\n    \"\"\"Free a block that was seen as"
           " (w0, w1) to the CPU",
           "order: Order, w0: Word0, w1: Word1,\n    mt: Migratetype\n) -> int:\n"
@@ -137,9 +138,9 @@ MUTANTS = (
         (("        ticket = arm_wake(mem)\n"
           "        # Tries again after the announcement,"
           " and drains every CPU's list on the way.\n"
-          "        pfn = alloc_pages(mem, cpu, order, mt, owner)\n"
+          "        pfn = alloc_pages(mem, claim, order, mt, owner)\n"
           "        if pfn != c.E_NOMEM:\n            break\n",
-          "        pfn = alloc_pages(mem, cpu, order, mt, owner)\n"
+          "        pfn = alloc_pages(mem, claim, order, mt, owner)\n"
           "        if pfn != c.E_NOMEM:\n            break\n        ticket = arm_wake(mem)\n"),),
         "a waiter looks first and arms the wake word afterwards: a page that is freed in between"
         " finds nothing to disarm, and the waiter sleeps beside it",
@@ -149,10 +150,10 @@ MUTANTS = (
     ),
     Mutant(
         "counted-after-look", WAIT,
-        (("    seat = take_seat(mem, cpu)\n    while seat < 0 and",
+        (("    seat = take_seat(mem, claim)\n    while seat < 0 and",
           "    seat = 0\n    while seat < 0 and"),
-         ("        event(mem, cpu, c.EV_WAIT)\n        wait(mem, c.H_WAKE, ticket)\n",
-          "        event(mem, cpu, c.EV_WAIT)\n        take_seat(mem, cpu)\n"
+         ("        event(mem, claim, c.EV_WAIT)\n        wait(mem, c.H_WAKE, ticket)\n",
+          "        event(mem, claim, c.EV_WAIT)\n        take_seat(mem, claim)\n"
           "        wait(mem, c.H_WAKE, ticket)\n")),
         "a waiter counts itself after its look: a free in between sees no waiter and keeps its page"
         " on a list, or wakes no one",
@@ -162,11 +163,11 @@ MUTANTS = (
     ),
     Mutant(
         "wake-before-pages", PAGES,
-        (("    zone = zone_at(mem, zone_id)\n    lock(mem, zone + c.Z_LOCK, cpu)\n"
-          "    free_block(mem, zone, cpu, pfn, order)\n    unlock(mem, zone + c.Z_LOCK)\n"
-          "    wake_waiters(mem, cpu, zone)\n",
-          "    zone = zone_at(mem, zone_id)\n    wake_waiters(mem, cpu, zone)\n"
-          "    lock(mem, zone + c.Z_LOCK, cpu)\n    free_block(mem, zone, cpu, pfn, order)\n"
+        (("    zone = zone_at(mem, zone_id)\n    lock(mem, zone + c.Z_LOCK, claim)\n"
+          "    free_block(mem, zone, claim, pfn, order)\n    unlock(mem, zone + c.Z_LOCK)\n"
+          "    wake_waiters(mem, claim, zone)\n",
+          "    zone = zone_at(mem, zone_id)\n    wake_waiters(mem, claim, zone)\n"
+          "    lock(mem, zone + c.Z_LOCK, claim)\n    free_block(mem, zone, claim, pfn, order)\n"
           "    unlock(mem, zone + c.Z_LOCK)\n"),),
         "a free looks for waiters before the zone has its page: a waiter that comes in between"
         " finds nothing and sleeps",
@@ -185,11 +186,12 @@ MUTANTS = (
     ),
     Mutant(
         "zone-taken-unlocked", PAGES,
-        (("    pfn: Pfn = c.E_NOMEM\n    lock(mem, zone + c.Z_LOCK, cpu)\n    if may_take",
+        (("    pfn: Pfn = c.E_NOMEM\n    lock(mem, zone + c.Z_LOCK, claim)\n    if may_take",
           "    pfn = c.E_NOMEM\n    if may_take"),
-         ("        pfn = rmqueue(mem, zone, cpu, order, mt, label(mem, cpu))\n"
+         ("        pfn = rmqueue(mem, zone, claim, order, mt, label(mem, claim))\n"
           "    unlock(mem, zone + c.Z_LOCK)\n    return pfn\n",
-          "        pfn = rmqueue(mem, zone, cpu, order, mt, label(mem, cpu))\n    return pfn\n")),
+          "        pfn = rmqueue(mem, zone, claim, order, mt, label(mem, claim))\n"
+          "    return pfn\n")),
         "an allocation past the lists takes from the zone without its lock",
         "I_LIST_LINKS", ("buddy-alloc-alloc", "buddy"), ("orders", "churn"),
     ),

@@ -19,11 +19,11 @@ OBJECTS = ("slabmix",)
 MUTANTS = (
     Mutant(
         "recovery-asks-too-early", RECOVER,
-        (("            release_nodes(mem, cpu, victim)\n    for",
-          "            settle_put(mem, cpu, victim)\n    for"),
-         ("            settle_put(mem, cpu, victim)\n    for victim in range(used):\n"
+        (("            release_nodes(mem, claim, victim)\n    for",
+          "            settle_put(mem, claim, victim)\n    for"),
+         ("            settle_put(mem, claim, victim)\n    for victim in range(used):\n"
           "        if is_dead(mem, victim):\n            release_parts",
-          "            release_nodes(mem, cpu, victim)\n    for victim in range(used):\n"
+          "            release_nodes(mem, claim, victim)\n    for victim in range(used):\n"
           "        if is_dead(mem, victim):\n            release_parts")),
         "recovery asks a free list whether a put was made before it has taken over the lock of its"
         " node: it waits for the dead",
@@ -55,21 +55,22 @@ MUTANTS = (
     ),
     Mutant(
         "recovery-trusts-lists", RECOVER,
-        (("            rebuild_zone(mem, cpu, zone)\n            unlock", "            unlock"),),
+        (("            rebuild_zone(mem, claim, zone)\n            unlock", "            unlock"),),
         "recovery takes a zone's lock over and releases it, believing its lists and counts",
         "I_LIST_LINKS", ("crash:pages-order-0",), workloads=PAGES, run_options=KILLS,
     ),
     Mutant(
         "recovery-unlocks-first", RECOVER,
-        (("            rebuild_zone(mem, cpu, zone)\n            unlock(mem, zone + c.Z_LOCK)\n",
-          "            unlock(mem, zone + c.Z_LOCK)\n            rebuild_zone(mem, cpu, zone)\n"),),
+        (("            rebuild_zone(mem, claim, zone)\n            unlock(mem, zone + c.Z_LOCK)\n",
+          "            unlock(mem, zone + c.Z_LOCK)\n"
+          "            rebuild_zone(mem, claim, zone)\n"),),
         "recovery opens a zone before it has rebuilt it: the living work on half of a list",
         "I_LIST_LINKS", ("crash:buddy-alloc-alloc", "crash:buddy-alloc-free"),
         workloads=PAGES, run_options=KILLS,
     ),
     Mutant(
         "recovery-trusts-pcp-lists", RECOVER,
-        (("                rebuild_lists(mem, cpu, owner, zone_id)\n", ""),),
+        (("                rebuild_lists(mem, claim, owner, zone_id)\n", ""),),
         "recovery opens the per-CPU lists that the dead had locked, and believes them",
         "I_PCP_COUNT", ("crash:pages-drain-cpu",),
         workloads=("churn", "hotplug"), run_options=DENSE,
@@ -130,13 +131,13 @@ MUTANTS = (
     Mutant(
         "list-left-before-handed-out", "shmalloc/kernels/pages.py",
         (("        pfn = pcp_pop(mem, pcp, index, order)\n    if pfn >= 0:\n"
-          "        pfn = give_intact(mem, cpu, pfn, order, mt, owner)\n"
+          "        pfn = give_intact(mem, claim, pfn, order, mt, owner)\n"
           "    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1\n"
           "    unspin(mem, pcp + c.P_LOCK)\n    return pfn\n",
           "        pfn = pcp_pop(mem, pcp, index, order)\n"
           "    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1\n"
           "    unspin(mem, pcp + c.P_LOCK)\n    if pfn >= 0:\n"
-          "        pfn = give_intact(mem, cpu, pfn, order, mt, owner)\n    return pfn\n"),),
+          "        pfn = give_intact(mem, claim, pfn, order, mt, owner)\n    return pfn\n"),),
         "a block leaves its list under the lock and gets its owner behind it: the other user of the"
         " CPU dies in between, and recovery puts the block, labelled as the list's, back on it",
         "I_PCP_COUNT", ("crash:pcp-shared-slot",),
@@ -158,13 +159,13 @@ MUTANTS = (
     ),
     Mutant(
         "recovery-keeps-isolation", REBUILD,
-        (("    end_isolations(mem, cpu, zone, victim)\n", ""),),
+        (("    end_isolations(mem, claim, zone, victim)\n", ""),),
         "a pageblock that the dead had isolated stays so: no process can allocate from it again",
         "I_FREE_HEAD", ("crash:range-isolate",), workloads=("contig",), run_options=KILLS,
     ),
     Mutant(
         "recovery-forgets-chain", RECOVER,
-        (("    settle_taken(mem, cpu, victim)\n", ""),),
+        (("    settle_taken(mem, claim, victim)\n", ""),),
         "the chain of objects that the dead had taken off a free list is lost",
         "M_LEAKED_OBJECTS", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
@@ -181,7 +182,7 @@ MUTANTS = (
     Mutant(
         "recovery-believes-put", RESLAB,
         (("    made = was_put(\n"
-          "        mem, cpu, load_relaxed(mem, slot + c.C_INTENT_CACHE), chain,"
+          "        mem, claim, load_relaxed(mem, slot + c.C_INTENT_CACHE), chain,"
           " in_hand(mem, victim)\n    )\n", "    made = True\n"),),
         "recovery resolves an announced put without looking whether its swap was made: objects that"
         " never came back are lost",
@@ -205,7 +206,7 @@ MUTANTS = (
     Mutant(
         "exact-free-counts-first", "shmalloc/kernels/sheaf.py",
         (("    if is_exact(mem, cache) and not cas(mem, at, owner, cs.KEPT | owner_word(mem,"
-          " cpu)):\n"
+          " claim)):\n"
           "        return False  # the entry behind the last one means nothing\n"
           "    mem[sheaf + cs.SF_SIZE] = size + 1\n    store(mem, at, 0)\n",
           "    mem[sheaf + cs.SF_SIZE] = size + 1\n    if not is_exact(mem, cache):\n"
@@ -226,20 +227,20 @@ MUTANTS = (
     ),
     Mutant(
         "intent-after-the-swap", "shmalloc/kernels/slab.py",
-        (("        intend_take(mem, cpu, cache, chain)\n        # Lin", "        # Lin"),
-         ("            chain_is_ours(mem, cpu)\n            if count",
-          "            intend_take(mem, cpu, cache, chain)\n            chain_is_ours(mem, cpu)\n"
-          "            if count")),
+        (("        intend_take(mem, claim, cache, chain)\n        # Lin", "        # Lin"),
+         ("            chain_is_ours(mem, claim)\n            if count",
+          "            intend_take(mem, claim, cache, chain)\n"
+          "            chain_is_ours(mem, claim)\n            if count")),
         "a taker announces its chain after it has swapped: for a moment the objects are neither on"
         " the free list nor named by any slot",
         "M_LEAKED_OBJECTS", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
         "mark-after-the-intent", "shmalloc/kernels/sheaf.py",
-        (("    store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, cpu))\n"
-          "    intend_put(mem, cpu, cache, chain, sheaf)\n",
-          "    intend_put(mem, cpu, cache, chain, sheaf)\n"
-          "    store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, cpu))\n"),),
+        (("    store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, claim))\n"
+          "    intend_put(mem, claim, cache, chain, sheaf)\n",
+          "    intend_put(mem, claim, cache, chain, sheaf)\n"
+          "    store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, claim))\n"),),
         "a flush announces a put before it marks the first object: an heir who comes in between"
         " finds no mark and believes that the swap was made",
         "M_LEAKED_OBJECTS", ("crash:slab-shrink-sheaf", "crash:objects-sheaves"),

@@ -66,7 +66,7 @@ MUTANTS = (
     ),
     Mutant(
         "partial-taken-unlocked", SLAB,
-        (("    chain: Chain = c.E_NOMEM\n    lock(mem, lists + cs.KN_LOCK, cpu)\n",
+        (("    chain: Chain = c.E_NOMEM\n    lock(mem, lists + cs.KN_LOCK, claim)\n",
           "    chain: Chain = c.E_NOMEM\n"),
          ("        chain = c.E_NOMEM  # that slab is frozen and off the list now: try the next\n"
           "    unlock(mem, lists + cs.KN_LOCK)\n",
@@ -80,7 +80,7 @@ MUTANTS = (
         (("        # Under the same hold, or other CPUs could take all of them"
           " and leave us with nothing.\n",
           "        unlock(mem, lists + cs.KN_LOCK)\n"
-          "        lock(mem, lists + cs.KN_LOCK, cpu)\n"),),
+          "        lock(mem, lists + cs.KN_LOCK, claim)\n"),),
         "the node lock is dropped between putting a new slab on the list and taking from it:"
         " others take all of its objects, or it is gone",
         "I_SLAB", ("slab-new-new", "slab-shrink-alloc"), OBJECTS, (*ONE_NODE, *JITTER),
@@ -113,7 +113,7 @@ MUTANTS = (
     ),
     Mutant(
         "refill-keeps-the-spare", SHEAF,
-        (("    spare = take_spare(mem, cpu, part)\n    unspin(mem, part + cs.KC_LOCK)\n"
+        (("    spare = take_spare(mem, claim, part)\n    unspin(mem, part + cs.KC_LOCK)\n"
           "    if spare == 0:  # another",
           "    unspin(mem, part + cs.KC_LOCK)\n    if spare == 0:  # another"),),
         "a refill fills the spare sheaf while it is still in its slot: another process on the slot,"
@@ -123,7 +123,7 @@ MUTANTS = (
     ),
     Mutant(
         "flush-keeps-the-spare", SHEAF,
-        (("    spare = take_spare(mem, cpu, part)\n    unspin(mem, part + cs.KC_LOCK)\n"
+        (("    spare = take_spare(mem, claim, part)\n    unspin(mem, part + cs.KC_LOCK)\n"
           "    if spare == 0:\n        return put_freed",
           "    spare = mem[part + cs.KC_SPARE]\n    unspin(mem, part + cs.KC_LOCK)\n"
           "    if spare == 0:\n        return put_freed"),),
@@ -152,9 +152,9 @@ MUTANTS = (
     ),
     Mutant(
         "dying-sheaf-not-flushed", SHEAF,
-        (("        flush(mem, cpu, cache, sheaf)\n    barn_put(mem, cpu, node_part(cache,"
+        (("        flush(mem, claim, cache, sheaf)\n    barn_put(mem, claim, node_part(cache,"
           " home_node",
-          "        relax(mem)\n    barn_put(mem, cpu, node_part(cache, home_node"),
+          "        relax(mem)\n    barn_put(mem, claim, node_part(cache, home_node"),
          ("from shmalloc.words import cas, load, load_relaxed, store, store_relaxed\n",
           "from shmalloc.words import cas, load, load_relaxed, relax, store, store_relaxed\n")),
         "a sheaf goes to the barn of a dying cache with objects in it, behind the destroyer's"
@@ -176,7 +176,7 @@ MUTANTS = (
     ),
     Mutant(
         "barn-unlocked", BARN,
-        (("    lock(mem, lists + cs.KN_BARN_LOCK, cpu)\n    found =", "    found ="),
+        (("    lock(mem, lists + cs.KN_BARN_LOCK, claim)\n    found =", "    found ="),
          ("        barn_pop(mem, lists, wanted, place)\n    unlock(mem, lists + cs.KN_BARN_LOCK)\n",
           "        barn_pop(mem, lists, wanted, place)\n")),
         "two CPUs exchange sheaves in the barn without its lock and get the same one",
@@ -184,14 +184,14 @@ MUTANTS = (
     ),
     Mutant(
         "drain-flushes-unlocked", DRAIN,
-        (("    if spin_for_drain(mem, part + cs.KC_LOCK, cpu):\n"
+        (("    if spin_for_drain(mem, part + cs.KC_LOCK, claim):\n"
           "        if mem[part + cs.KC_MAIN] != 0:\n",
-          "    if spin_for_drain(mem, part + cs.KC_LOCK, cpu):\n"
+          "    if spin_for_drain(mem, part + cs.KC_LOCK, claim):\n"
           "        store(mem, part + cs.KC_LOCK, after)\n"
           "        if mem[part + cs.KC_MAIN] != 0:\n"),
-         ("            flush(mem, cpu, cache, mem[part + cs.KC_SPARE])\n"
+         ("            flush(mem, claim, cache, mem[part + cs.KC_SPARE])\n"
           "        store(mem, part + cs.KC_LOCK, after)\n",
-          "            flush(mem, cpu, cache, mem[part + cs.KC_SPARE])\n")),
+          "            flush(mem, claim, cache, mem[part + cs.KC_SPARE])\n")),
         "a drain opens the CPU's sheaves before it has flushed them: an object goes to its slab and"
         " to a user",
         "I_SHEAF", ("slab-shrink-sheaf",), ("slabmix", "hotplug"),
@@ -214,8 +214,8 @@ MUTANTS = (
     ),
     Mutant(
         "shrink-without-swap", CACHES,
-        (("        if inuse_of(w1) == 0 and unmake(mem, cpu, lists, pfn, w0, w1):\n",
-          "        if inuse_of(w1) == 0:\n            unmake(mem, cpu, lists, pfn, w0, w1)\n"),),
+        (("        if inuse_of(w1) == 0 and unmake(mem, claim, lists, pfn, w0, w1):\n",
+          "        if inuse_of(w1) == 0:\n            unmake(mem, claim, lists, pfn, w0, w1)\n"),),
         "a shrink does not look whether its swap made the empty slab its own",
         "I_SLAB", ("slab-shrink-alloc", "slab-shrink-free", "slab-shrink-sheaf"), OBJECTS, ONE_NODE,
         equivalent="an empty slab has no object that could come back, and taking one needs the node"
@@ -242,9 +242,9 @@ MUTANTS = (
     ),
     Mutant(
         "destroy-counts-unlocked", CACHES,
-        (("    lock(mem, at, cpu)\n    if is_slab_of(page_state(mem, pfn), cache_id):\n"
+        (("    lock(mem, at, claim)\n    if is_slab_of(page_state(mem, pfn), cache_id):\n"
           "        return at\n    unlock(mem, at)\n    return 0\n",
-          "    lock(mem, at, cpu)\n    return at\n"),),
+          "    lock(mem, at, claim)\n    return at\n"),),
         "docs/bugs.md 3, our own: a destroyer counts the objects of a slab that the last free has"
         " unmade since it was found, and reads thousands of words behind its page",
         "M_LEAKED_OBJECTS", ("slab-destroy-free",), (), unseen=NO_END,

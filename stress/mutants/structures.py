@@ -85,7 +85,7 @@ MUTANTS = (
         RING,
         (
             (
-                "    if token == c.E_AGAIN:\n        token, length = queue_take(mem, cpu, q)\n"
+                "    if token == c.E_AGAIN:\n        token, length = queue_take(mem, claim, q)\n"
                 "    if token == c.E_AGAIN:\n        wait(mem, q + Q_READABLE, ASLEEP)\n",
                 "    if token == c.E_AGAIN:\n        wait(mem, q + Q_READABLE, ASLEEP)\n",
             ),
@@ -100,7 +100,7 @@ MUTANTS = (
         RING,
         (
             (
-                "    token, length = queue_adopt(mem, cpu, q)\n    if token == c.E_AGAIN:\n",
+                "    token, length = queue_adopt(mem, claim, q)\n    if token == c.E_AGAIN:\n",
                 "    token = c.E_AGAIN\n    length = 0\n    if token == c.E_AGAIN:\n",
             ),
         ),
@@ -115,9 +115,9 @@ MUTANTS = (
         FRAMES,
         (
             (
-                "    if not cas2(mem, at, version, owner_word(mem, cpu), version, 0):\n"
+                "    if not cas2(mem, at, version, owner_word(mem, claim), version, 0):\n"
                 "        return c.E_STATE\n",
-                "    store(mem, at + FR_LIFE, 0 * owner_word(mem, cpu) * version)\n",
+                "    store(mem, at + FR_LIFE, 0 * owner_word(mem, claim) * version)\n",
             ),
         ),
         "a frame is given back without a look whose it is: its receiver holds what is free",
@@ -131,8 +131,8 @@ MUTANTS = (
         (
             (
                 "    store(mem, at + ST_PENDING, block)\n"
-                "    own_block(mem, cpu, pfn, tag_of(at))\n",
-                "    own_block(mem, cpu, pfn, tag_of(at))\n"
+                "    own_block(mem, claim, pfn, tag_of(at))\n",
+                "    own_block(mem, claim, pfn, tag_of(at))\n"
                 "    store(mem, at + ST_PENDING, block)\n",
             ),
         ),

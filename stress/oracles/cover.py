@@ -16,7 +16,7 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.reporting import report
-from shmalloc.units import Cpu, Memory, Order, Pfn, WordIndex
+from shmalloc.units import Claim, Memory, Order, Pfn, WordIndex
 from shmalloc.words import fixed, now
 
 COVER_WORDS = c.ORDERS
@@ -30,7 +30,7 @@ def head_at(pfn: Pfn, level: Order) -> Pfn:
 
 
 @kernel
-def check_covered(mem: Memory, cpu: Cpu, at: WordIndex, pfn: Pfn) -> bool:
+def check_covered(mem: Memory, claim: Claim, at: WordIndex, pfn: Pfn) -> bool:
     """Whether page ``pfn`` lies in a block; reports it if not. Writes to ``at``."""
     start = now(mem)
     levels = fixed(mem, c.H_MAX_ORDER) + 1
@@ -45,5 +45,5 @@ def check_covered(mem: Memory, cpu: Cpu, at: WordIndex, pfn: Pfn) -> bool:
             return True
     if now(mem) - start > COVER_READ_CYCLES:
         return True
-    report(mem, cpu, c.I_TAIL, pfn, 1, mem[at])
+    report(mem, claim, c.I_TAIL, pfn, 1, mem[at])
     return False

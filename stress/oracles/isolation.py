@@ -16,25 +16,25 @@ from shmalloc.kernels.lock import unspin
 from shmalloc.kernels.pcp import spin_for_drain
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import pcp_at, zone_of
-from shmalloc.units import Cpu, Memory, PcpWords, Pfn
+from shmalloc.units import Claim, Memory, PcpWords, Pfn
 from shmalloc.words import fixed
 
 
 @kernel
-def check_unlisted(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
+def check_unlisted(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
     """Report every page of the isolated ``[start, end)`` that is on a list; returns the number."""
     found = 0
     for owner in range(fixed(mem, c.H_CPUS)):
         pcp = pcp_at(mem, owner, zone_of(mem, start))
-        if spin_for_drain(mem, pcp + c.P_LOCK, cpu):
+        if spin_for_drain(mem, pcp + c.P_LOCK, claim):
             for index in range(c.PCP_LISTS):
-                found += check_list(mem, cpu, pcp, index, start, end)
+                found += check_list(mem, claim, pcp, index, start, end)
             unspin(mem, pcp + c.P_LOCK)
     return found
 
 
 @kernel
-def check_list(mem: Memory, cpu: Cpu, pcp: PcpWords, index: int, start: Pfn, end: Pfn) -> int:
+def check_list(mem: Memory, claim: Claim, pcp: PcpWords, index: int, start: Pfn, end: Pfn) -> int:
     """The same for one list; P_LOCK held."""
     found = 0
     node = mem[pcp + c.P_HEAD + index]
@@ -45,6 +45,6 @@ def check_list(mem: Memory, cpu: Cpu, pcp: PcpWords, index: int, start: Pfn, end
             pfn = pfn_of(mem, node)
             node = get_link(mem, node + 1)
         if start <= pfn < end:
-            report(mem, cpu, c.I_PCP_COUNT, pfn, 0, c.IS_MT | c.MT_ISOLATE)
+            report(mem, claim, c.I_PCP_COUNT, pfn, 0, c.IS_MT | c.MT_ISOLATE)
             found += 1
     return found

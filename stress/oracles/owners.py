@@ -21,7 +21,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import report
-from shmalloc.units import Cpu, Memory, Order, Owner, Pfn
+from shmalloc.units import Claim, Memory, Order, Owner, Pfn
 from shmalloc.words import cas, fixed, load
 
 ID_CPU_BITS = 10
@@ -29,37 +29,37 @@ ID_SEQUENCE_MASK = (1 << 50) - 1
 
 
 @kernel
-def make_id(mem: Memory, cpu: Cpu, sequence: int) -> Owner:
+def make_id(mem: Memory, claim: Claim, sequence: int) -> Owner:
     """An owner id that names the CPU, unique while ``sequence`` is."""
-    return ((sequence & ID_SEQUENCE_MASK) << ID_CPU_BITS) | (cpu + 1)
+    return ((sequence & ID_SEQUENCE_MASK) << ID_CPU_BITS) | (claim + 1)
 
 
 @kernel
-def own(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
+def own(mem: Memory, claim: Claim, pfn: Pfn, order: Order, owner: Owner) -> int:
     """Enter ``owner`` for every page of the block; 0, or E_STATE if a page has an owner already."""
     pages = 1 << order
     if pfn < 0 or pfn + pages > fixed(mem, c.H_PAGES):
-        report(mem, cpu, c.X_DOUBLE_ALLOC, pfn, fixed(mem, c.H_PAGES), pfn + pages)
+        report(mem, claim, c.X_DOUBLE_ALLOC, pfn, fixed(mem, c.H_PAGES), pfn + pages)
         return c.E_STATE
     if fixed(mem, c.H_OWNER_MAP) == 0:
         return 0
     at = fixed(mem, c.H_AT_OWNERS) + pfn
     for i in range(pages):
         if not cas(mem, at + i, 0, owner):
-            report(mem, cpu, c.X_DOUBLE_ALLOC, pfn + i, owner, load(mem, at + i))
+            report(mem, claim, c.X_DOUBLE_ALLOC, pfn + i, owner, load(mem, at + i))
             return c.E_STATE
     return 0
 
 
 @kernel
-def disown(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
+def disown(mem: Memory, claim: Claim, pfn: Pfn, order: Order, owner: Owner) -> int:
     """Remove ``owner`` from every page of the block; 0, or E_STATE if a page has another owner."""
     if fixed(mem, c.H_OWNER_MAP) == 0:
         return 0
     at = fixed(mem, c.H_AT_OWNERS) + pfn
     for i in range(1 << order):
         if not cas(mem, at + i, owner, 0):
-            report(mem, cpu, c.X_LOST_OWNER, pfn + i, owner, load(mem, at + i))
+            report(mem, claim, c.X_LOST_OWNER, pfn + i, owner, load(mem, at + i))
             return c.E_STATE
     return 0
 
@@ -78,7 +78,7 @@ def stamp(mem: Memory, pfn: Pfn, order: Order, owner: Owner) -> None:
 
 
 @kernel
-def check_stamp(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
+def check_stamp(mem: Memory, claim: Claim, pfn: Pfn, order: Order, owner: Owner) -> int:
     """0 if both signatures are intact, E_STATE with a report if one was overwritten."""
     first = fixed(mem, c.H_AT_FRAMES) + (pfn << fixed(mem, c.H_PAGE_SHIFT))
     last = first + block_words(mem, order) - 1
@@ -87,5 +87,5 @@ def check_stamp(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> 
         found = mem[last]
     if found == owner:
         return 0
-    report(mem, cpu, c.X_PAYLOAD, pfn, owner, found)
+    report(mem, claim, c.X_PAYLOAD, pfn, owner, found)
     return c.E_STATE

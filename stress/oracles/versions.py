@@ -17,14 +17,14 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import type_of, version_of
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import descriptor_at
-from shmalloc.units import Cpu, Memory, Pfn
+from shmalloc.units import Claim, Memory, Pfn
 from shmalloc.words import fixed, load2, now
 
 VERSION_READ_CYCLES = 4000
 
 
 @kernel
-def check_version(mem: Memory, cpu: Cpu, pfn: Pfn) -> bool:
+def check_version(mem: Memory, claim: Claim, pfn: Pfn) -> bool:
     """Read the descriptor of ``pfn`` twice; False, with a report, if only its state changed."""
     at = descriptor_at(mem, pfn)
     start = now(mem)
@@ -34,7 +34,7 @@ def check_version(mem: Memory, cpu: Cpu, pfn: Pfn) -> bool:
         return True
     if same_state(mem, first0, first1, second0, second1):
         return True
-    report(mem, cpu, c.X_VERSION, pfn, first0, second0)
+    report(mem, claim, c.X_VERSION, pfn, first0, second0)
     return False
 
 

@@ -23,7 +23,7 @@ from shmalloc.kernels.shared_arrays import (
     send_array,
 )
 from shmalloc.kernels.zone import descriptor_at, pfn_of_word
-from shmalloc.units import Cpu, Memory, Order, Pfn, WordIndex
+from shmalloc.units import Claim, Memory, Order, Pfn, WordIndex
 from shmalloc.words import fixed, load2
 from stress.machine.program import Program
 from stress.programs.checks import first_violation, page_locks_held
@@ -43,35 +43,35 @@ ARRAY = 12  # of CPU 0: pfn of the array that all CPUs know
 
 # --- what a CPU does -----------------------------------------------------------------------------
 @kernel
-def note_reference(mem: Memory, cpu: Cpu, slot: int, sequence: int) -> int:
+def note_reference(mem: Memory, claim: Claim, slot: int, sequence: int) -> int:
     """Note a reference, or the code that none was given."""
-    mem[slot_at(mem, cpu, OPENED)] = slot + 1 if slot >= 0 else slot
+    mem[slot_at(mem, claim, OPENED)] = slot + 1 if slot >= 0 else slot
     if slot >= 0:
-        mem[slot_at(mem, cpu, HELD_NUMBER)] = sequence
-        mem[slot_at(mem, cpu, HELD_SLOT)] = slot + 1
+        mem[slot_at(mem, claim, HELD_NUMBER)] = sequence
+        mem[slot_at(mem, claim, HELD_SLOT)] = slot + 1
     return slot
 
 
 @kernel
-def make_noted(mem: Memory, cpu: Cpu, order: Order) -> Pfn:
-    slot, sequence, data, _ = make_array(mem, cpu, order)
-    note_reference(mem, cpu, slot, sequence)
+def make_noted(mem: Memory, claim: Claim, order: Order) -> Pfn:
+    slot, sequence, data, _ = make_array(mem, claim, order)
+    note_reference(mem, claim, slot, sequence)
     return +slot if slot < 0 else pfn_of_word(mem, data)
 
 
 @kernel
-def make_one(mem: Memory, cpu: Cpu) -> Pfn:
-    return make_noted(mem, cpu, 0)
+def make_one(mem: Memory, claim: Claim) -> Pfn:
+    return make_noted(mem, claim, 0)
 
 
 @kernel
-def drop_noted(mem: Memory, cpu: Cpu) -> int:
+def drop_noted(mem: Memory, claim: Claim) -> int:
     """Drop the noted reference; what is left, which the array program ``drop_drop`` checks."""
-    slot = mem[slot_at(mem, cpu, HELD_SLOT)] - 1
-    mem[slot_at(mem, cpu, HELD_SLOT)] = 0
-    left = drop_array(mem, cpu, slot, mem[slot_at(mem, cpu, HELD_NUMBER)])
+    slot = mem[slot_at(mem, claim, HELD_SLOT)] - 1
+    mem[slot_at(mem, claim, HELD_SLOT)] = 0
+    left = drop_array(mem, claim, slot, mem[slot_at(mem, claim, HELD_NUMBER)])
     if left < 0:
-        report(mem, cpu, c.X_LOST_OWNER, slot, 0, left)
+        report(mem, claim, c.X_LOST_OWNER, slot, 0, left)
     return left
 
 
@@ -81,61 +81,61 @@ def known_array(mem: Memory) -> Pfn:
 
 
 @kernel
-def check_opened(mem: Memory, cpu: Cpu, slot: int, pfn: Pfn) -> int:
+def check_opened(mem: Memory, claim: Claim, slot: int, pfn: Pfn) -> int:
     """An opened array has pages, which belong to it."""
     if slot >= 0:
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         if type_of(w0) != c.T_ALLOCATED or w1 & c.OWNER_ARRAY == 0:
-            report(mem, cpu, c.X_PAYLOAD, pfn, c.T_ALLOCATED, w0)
+            report(mem, claim, c.X_PAYLOAD, pfn, c.T_ALLOCATED, w0)
     return slot
 
 
 @kernel
-def open_known(mem: Memory, cpu: Cpu) -> int:
+def open_known(mem: Memory, claim: Claim) -> int:
     """Open the first array of the known page by its handle; it may not exist yet, or any more."""
     pfn = known_array(mem)
-    slot, sequence, _ = open_array(mem, cpu, pfn, FIRST_GENERATION)
-    check_opened(mem, cpu, slot, pfn)
-    return note_reference(mem, cpu, slot, sequence)
+    slot, sequence, _ = open_array(mem, claim, pfn, FIRST_GENERATION)
+    check_opened(mem, claim, slot, pfn)
+    return note_reference(mem, claim, slot, sequence)
 
 
 @kernel
-def load_ticket(mem: Memory, cpu: Cpu) -> int:
+def load_ticket(mem: Memory, claim: Claim) -> int:
     """Load the bytes that CPU 0 sent; then drop what was held before."""
     pfn = known_array(mem)
     ticket = mem[slot_at(mem, 0, TICKET)]
     number = mem[slot_at(mem, 0, TICKET_NUMBER)]
-    slot, sequence, _ = load_array(mem, cpu, ticket, number, pfn, FIRST_GENERATION)
-    check_opened(mem, cpu, slot, pfn)
-    return note_reference(mem, cpu, slot, sequence)
+    slot, sequence, _ = load_array(mem, claim, ticket, number, pfn, FIRST_GENERATION)
+    check_opened(mem, claim, slot, pfn)
+    return note_reference(mem, claim, slot, sequence)
 
 
 @kernel
-def send_noted(mem: Memory, cpu: Cpu) -> int:
+def send_noted(mem: Memory, claim: Claim) -> int:
     """Send the held array."""
-    ticket, number = send_array(mem, cpu, mem[slot_at(mem, cpu, HELD_SLOT)] - 1, 1)
-    mem[slot_at(mem, cpu, TICKET_NUMBER)] = number
-    mem[slot_at(mem, cpu, TICKET)] = ticket
+    ticket, number = send_array(mem, claim, mem[slot_at(mem, claim, HELD_SLOT)] - 1, 1)
+    mem[slot_at(mem, claim, TICKET_NUMBER)] = number
+    mem[slot_at(mem, claim, TICKET)] = ticket
     return ticket
 
 
 @kernel
-def reap_of_zero(mem: Memory, cpu: Cpu) -> int:
+def reap_of_zero(mem: Memory, claim: Claim) -> int:
     """CPU 0 has ended, and its tickets have waited long enough."""
-    return reap_tickets(mem, cpu, 0, 1, 0)
+    return reap_tickets(mem, claim, 0, 1, 0)
 
 
 @kernel
-def drop_and_make(mem: Memory, cpu: Cpu) -> Pfn:
-    drop_noted(mem, cpu)
-    return make_noted(mem, cpu, 0)
+def drop_and_make(mem: Memory, claim: Claim) -> Pfn:
+    drop_noted(mem, claim)
+    return make_noted(mem, claim, 0)
 
 
 # --- what must hold ------------------------------------------------------------------------------
 @kernel
-def record_of(mem: Memory, cpu: Cpu, slot: int) -> WordIndex:
+def record_of(mem: Memory, claim: Claim, slot: int) -> WordIndex:
     """The record of a slot in a table of two pages, without the allocator's own walk; 0: none."""
-    root = mem[fixed(mem, c.H_AT_REFERENCES) + cpu] & ~c.TABLE_GROWS
+    root = mem[fixed(mem, c.H_AT_REFERENCES) + claim] & ~c.TABLE_GROWS
     words = 1 << fixed(mem, c.H_PAGE_SHIFT)
     if root == 0 or slot >= words // c.RE_STRIDE or mem[root + c.RT_FIRST] == 0:
         return 0
@@ -187,7 +187,7 @@ def continues(mem: Memory, pfn: Pfn) -> bool:
 
 
 @kernel
-def end_all(mem: Memory, by: Cpu) -> None:
+def end_all(mem: Memory, by: Claim) -> None:
     """End every reference and free every table."""
     for claim in range(fixed(mem, c.H_CPUS)):
         if claim != by:

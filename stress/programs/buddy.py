@@ -18,7 +18,7 @@ from shmalloc.kernels.pages import give, take_from_zone
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.walk import walk
 from shmalloc.layout import ZoneSpec
-from shmalloc.units import Cpu, Memory, Pfn
+from shmalloc.units import Claim, Memory, Pfn
 from stress.machine.program import Program
 from stress.oracles.versions import check_version
 from stress.programs.checks import page_refused_once, partition_is_legal
@@ -27,59 +27,59 @@ from stress.programs.initial_state import InitialState, catalogue
 
 
 @kernel
-def take_page(mem: Memory, cpu: Cpu) -> Pfn:
-    return zone_take(mem, cpu, 0, 0)
+def take_page(mem: Memory, claim: Claim) -> Pfn:
+    return zone_take(mem, claim, 0, 0)
 
 
 @kernel
-def take_pair(mem: Memory, cpu: Cpu) -> Pfn:
-    return zone_take(mem, cpu, 0, 1)
+def take_pair(mem: Memory, claim: Claim) -> Pfn:
+    return zone_take(mem, claim, 0, 1)
 
 
 @kernel
-def put_block(mem: Memory, cpu: Cpu) -> int:
-    return zone_put(mem, cpu, 0)
+def put_block(mem: Memory, claim: Claim) -> int:
+    return zone_put(mem, claim, 0)
 
 
 @kernel
-def take_and_put(mem: Memory, cpu: Cpu) -> int:
-    zone_take(mem, cpu, 0, 0)
-    return zone_put(mem, cpu, 0)
+def take_and_put(mem: Memory, claim: Claim) -> int:
+    zone_take(mem, claim, 0, 0)
+    return zone_put(mem, claim, 0)
 
 
 @kernel
-def free_page_one(mem: Memory, cpu: Cpu) -> int:
+def free_page_one(mem: Memory, claim: Claim) -> int:
     """Frees page 1 whatever its owner: one of two such frees must be refused."""
-    return zone_free(mem, cpu, 1, 0, 0)
+    return zone_free(mem, claim, 1, 0, 0)
 
 
 @kernel
-def take_from_upper_zone(mem: Memory, cpu: Cpu) -> Pfn:
-    pfn = take_from_zone(mem, cpu, 1, 0, c.MT_MOVABLE)
+def take_from_upper_zone(mem: Memory, claim: Claim) -> Pfn:
+    pfn = take_from_zone(mem, claim, 1, 0, c.MT_MOVABLE)
     if pfn >= 0:
-        pfn = give(mem, cpu, pfn, 0, c.MT_MOVABLE, cpu + 1)
-    return hold(mem, cpu, 0, pfn, 0)
+        pfn = give(mem, claim, pfn, 0, c.MT_MOVABLE, claim + 1)
+    return hold(mem, claim, 0, pfn, 0)
 
 
 @kernel
-def watch_version(mem: Memory, cpu: Cpu) -> int:
+def watch_version(mem: Memory, claim: Claim) -> int:
     """Reads one descriptor twice: the same version implies the same state."""
-    check_version(mem, cpu, 0)
+    check_version(mem, claim, 0)
     return 0
 
 
 @kernel
-def walk_zone(mem: Memory, cpu: Cpu) -> Pfn:
+def walk_zone(mem: Memory, claim: Claim) -> Pfn:
     """One lock-free walk over the first four pages."""
-    return walk(mem, cpu, 0, 4)
+    return walk(mem, claim, 0, 4)
 
 
 @kernel
-def look_up_last(mem: Memory, cpu: Cpu) -> Pfn:
+def look_up_last(mem: Memory, claim: Claim) -> Pfn:
     """Looks up the head of page 3: it is page 3 itself, or page 2, or page 0."""
     head = head_of(mem, 3)
     if head != 0 and head != 2 and head != 3 and head != c.E_AGAIN:
-        report(mem, cpu, c.X_WALKER, 3, c.E_AGAIN, head)
+        report(mem, claim, c.X_WALKER, 3, c.E_AGAIN, head)
     return head
 
 

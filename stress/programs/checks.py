@@ -26,10 +26,10 @@ from shmalloc.kernels.cache_set import cache_destroy
 from shmalloc.kernels.descriptor import legal_pair
 from shmalloc.kernels.objects import cache_at, cpu_part, node_part
 from shmalloc.kernels.pcp import drain_all, drain_cpu
-from shmalloc.kernels.reporting import cpu_at, report
+from shmalloc.kernels.reporting import claim_at, cpu_at, report
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.kernels.zone import descriptor_at, pcp_at, zone_at
-from shmalloc.units import CacheWords, Cpu, Memory, WordIndex
+from shmalloc.units import CacheWords, Claim, Memory, WordIndex
 from shmalloc.words import fixed, load2
 from stress.oracles.owners import disown, own
 from stress.programs.held import (
@@ -67,12 +67,12 @@ def is_held(mem: Memory, at: WordIndex) -> int:
 
 
 @kernel
-def is_ajar(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
+def is_ajar(mem: Memory, claim: Claim, at: WordIndex) -> int:
     """1, with a report, if a per-CPU lock and its CPU disagree on whether it is unplugged."""
-    offline = mem[cpu_at(mem, cpu) + c.C_STATE] == c.CPU_OFFLINE
+    offline = mem[claim_at(mem, claim) + c.C_STATE] == c.CPU_OFFLINE
     if offline == (mem[at] == c.LOCK_OFFLINE):
         return 0
-    report(mem, cpu, c.I_PROGRESS, c.AT_WORD | at, mem[cpu_at(mem, cpu) + c.C_STATE], mem[at])
+    report(mem, claim, c.I_PROGRESS, c.AT_WORD | at, mem[claim_at(mem, claim) + c.C_STATE], mem[at])
     return 1
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.recover import recover
-from shmalloc.kernels.reporting import cpu_at, report
+from shmalloc.kernels.reporting import cpu_at, cpu_of, report
 from shmalloc.kernels.slots import claim_slot, is_dead, mark_dead, release_slot
-from shmalloc.units import Cpu, Memory
+from shmalloc.units import Claim, Memory
 from shmalloc.words import fixed, load
 from stress.machine.program import Program
 from stress.programs.checks import first_violation, pages_are_sound
@@ -26,31 +26,31 @@ TOOK, GAVE_BACK, MARKED = 1, 2, 3  # what a CPU did, noted as its result; 0: not
 
 
 @kernel
-def claimer(mem: Memory, cpu: Cpu) -> int:
+def claimer(mem: Memory, claim: Claim) -> int:
     """Takes the claim for a process, on the CPU that it runs on itself."""
-    taken = claim_slot(mem, CLAIM, cpu, PID + cpu, 1)
-    return note_result(mem, cpu, TOOK if taken == CLAIM else 0)
+    taken = claim_slot(mem, CLAIM, cpu_of(mem, claim), PID + claim, 1)
+    return note_result(mem, claim, TOOK if taken == CLAIM else 0)
 
 
 @kernel
-def releaser(mem: Memory, cpu: Cpu) -> int:
+def releaser(mem: Memory, claim: Claim) -> int:
     """The owner of the first life gives the claim back."""
-    return note_result(mem, cpu, 0 if release_slot(mem, CLAIM, FIRST) < 0 else GAVE_BACK)
+    return note_result(mem, claim, 0 if release_slot(mem, CLAIM, FIRST) < 0 else GAVE_BACK)
 
 
 @kernel
-def marker(mem: Memory, cpu: Cpu) -> int:
+def marker(mem: Memory, claim: Claim) -> int:
     """Has seen the first life, and its process dead: marks it, late perhaps, and recovers."""
-    if mark_dead(mem, cpu, CLAIM, FIRST) == 0:
+    if mark_dead(mem, claim, CLAIM, FIRST) == 0:
         return 0
-    recover(mem, cpu)
-    return note_result(mem, cpu, MARKED)
+    recover(mem, claim)
+    return note_result(mem, claim, MARKED)
 
 
 @kernel
-def recoverer(mem: Memory, cpu: Cpu) -> int:
+def recoverer(mem: Memory, claim: Claim) -> int:
     """Recovers what is marked."""
-    recover(mem, cpu)
+    recover(mem, claim)
     return 0
 
 

@@ -23,7 +23,7 @@ from shmalloc.kernels.lock import lock, unlock
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.walk import walk
 from shmalloc.kernels.zone import block_mt, pcp_at, zone_at
-from shmalloc.units import Cpu, Memory, Pfn
+from shmalloc.units import Claim, Memory, Pfn
 from shmalloc.words import fixed
 from stress.machine.program import Program
 from stress.programs.checks import pages_are_sound, partition_is_legal
@@ -32,153 +32,153 @@ from stress.programs.initial_state import InitialState, catalogue
 
 
 @kernel
-def put_to_zone(mem: Memory, cpu: Cpu) -> int:
-    return zone_put(mem, cpu, 0)
+def put_to_zone(mem: Memory, claim: Claim) -> int:
+    return zone_put(mem, claim, 0)
 
 
 @kernel
-def take_from_zone_twice(mem: Memory, cpu: Cpu) -> Pfn:
+def take_from_zone_twice(mem: Memory, claim: Claim) -> Pfn:
     """Takes both pages, one after the other; a page that is not there has another owner."""
-    zone_take(mem, cpu, 0, 0)
-    return zone_take(mem, cpu, 1, 0)
+    zone_take(mem, claim, 0, 0)
+    return zone_take(mem, claim, 1, 0)
 
 
 @kernel
-def put_page(mem: Memory, cpu: Cpu) -> int:
-    return page_put(mem, cpu, 0)
+def put_page(mem: Memory, claim: Claim) -> int:
+    return page_put(mem, claim, 0)
 
 
 @kernel
-def take_page(mem: Memory, cpu: Cpu) -> Pfn:
-    return page_take(mem, cpu, 0, 0)
+def take_page(mem: Memory, claim: Claim) -> Pfn:
+    return page_take(mem, claim, 0, 0)
 
 
 @kernel
-def mark_isolated(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> int:
+def mark_isolated(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
     """``isolate_range`` without the drains."""
     zone = zone_at(mem, ONLY_ZONE)
-    lock(mem, zone + c.Z_LOCK, cpu)
-    result = set_isolated(mem, zone, cpu, start, end)
+    lock(mem, zone + c.Z_LOCK, claim)
+    result = set_isolated(mem, zone, claim, start, end)
     unlock(mem, zone + c.Z_LOCK)
     return result
 
 
 @kernel
-def mark_restored(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn) -> None:
+def mark_restored(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> None:
     """``unisolate_range`` without waking the waiters."""
     zone = zone_at(mem, ONLY_ZONE)
-    lock(mem, zone + c.Z_LOCK, cpu)
-    restore_types(mem, zone, cpu, start, end)
+    lock(mem, zone + c.Z_LOCK, claim)
+    restore_types(mem, zone, claim, start, end)
     unlock(mem, zone + c.Z_LOCK)
 
 
 @kernel
-def isolate_second(mem: Memory, cpu: Cpu) -> int:
+def isolate_second(mem: Memory, claim: Claim) -> int:
     """Isolates the second of two pageblocks and leaves it so."""
-    return mark_isolated(mem, cpu, 2, 4)
+    return mark_isolated(mem, claim, 2, 4)
 
 
 @kernel
-def require_isolated(mem: Memory, cpu: Cpu, pfn: Pfn) -> None:
+def require_isolated(mem: Memory, claim: Claim, pfn: Pfn) -> None:
     """Report if the pageblock of ``pfn`` lost the type that an isolation gave it."""
     if block_mt(mem, pfn) != c.MT_ISOLATE:
-        report(mem, cpu, c.I_FREE_HEAD, pfn, c.IS_MT | c.MT_ISOLATE, c.IS_MT | block_mt(mem, pfn))
+        report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_MT | c.MT_ISOLATE, c.IS_MT | block_mt(mem, pfn))
 
 
 @kernel
-def isolate_upper(mem: Memory, cpu: Cpu) -> int:
+def isolate_upper(mem: Memory, claim: Claim) -> int:
     """Isolates page 1 and leaves it so."""
-    return mark_isolated(mem, cpu, 1, 2)
+    return mark_isolated(mem, claim, 1, 2)
 
 
 @kernel
-def isolate_lower(mem: Memory, cpu: Cpu) -> int:
+def isolate_lower(mem: Memory, claim: Claim) -> int:
     """Isolates page 0 and leaves it so."""
-    return mark_isolated(mem, cpu, 0, 1)
+    return mark_isolated(mem, claim, 0, 1)
 
 
 @kernel
-def restore_upper(mem: Memory, cpu: Cpu) -> int:
+def restore_upper(mem: Memory, claim: Claim) -> int:
     """Ends the isolation of page 1 that the program begins with."""
-    mark_restored(mem, cpu, 1, 2)
+    mark_restored(mem, claim, 1, 2)
     return 0
 
 
 @kernel
-def restore_lower(mem: Memory, cpu: Cpu) -> int:
+def restore_lower(mem: Memory, claim: Claim) -> int:
     """Ends the isolation of page 0 that the program begins with."""
-    mark_restored(mem, cpu, 0, 1)
+    mark_restored(mem, claim, 0, 1)
     return 0
 
 
 @kernel
-def isolate_page_for_a_while(mem: Memory, cpu: Cpu, pfn: Pfn) -> int:
+def isolate_page_for_a_while(mem: Memory, claim: Claim, pfn: Pfn) -> int:
     """After a successful isolation no other CPU may change the type of the page."""
-    result = mark_isolated(mem, cpu, pfn, pfn + 1)
+    result = mark_isolated(mem, claim, pfn, pfn + 1)
     if result == 0:
-        require_isolated(mem, cpu, pfn)
-        mark_restored(mem, cpu, pfn, pfn + 1)
+        require_isolated(mem, claim, pfn)
+        mark_restored(mem, claim, pfn, pfn + 1)
     return result
 
 
 @kernel
-def pass_isolation(mem: Memory, cpu: Cpu) -> int:
+def pass_isolation(mem: Memory, claim: Claim) -> int:
     """Each CPU isolates the page of its own number and gives it back."""
-    return isolate_page_for_a_while(mem, cpu, +cpu)
+    return isolate_page_for_a_while(mem, claim, +claim)
 
 
 @kernel
-def pass_one_isolation(mem: Memory, cpu: Cpu) -> int:
+def pass_one_isolation(mem: Memory, claim: Claim) -> int:
     """All CPUs isolate page 0 and give it back."""
-    return isolate_page_for_a_while(mem, cpu, 0)
+    return isolate_page_for_a_while(mem, claim, 0)
 
 
 @kernel
-def offline_for_a_while(mem: Memory, cpu: Cpu) -> int:
+def offline_for_a_while(mem: Memory, claim: Claim) -> int:
     """Page 1: after a successful call it is offline, whatever its neighbour does."""
-    result = offline_range(mem, cpu, 1, 2)
+    result = offline_range(mem, claim, 1, 2)
     if result == 0:
         if type_of(page_state(mem, 1)) != c.T_OFFLINE:
-            report(mem, cpu, c.I_FREE_HEAD, 1, c.IS_TYPE | c.T_OFFLINE, page_state(mem, 1))
-        online_range(mem, cpu, 1, 2)
+            report(mem, claim, c.I_FREE_HEAD, 1, c.IS_TYPE | c.T_OFFLINE, page_state(mem, 1))
+        online_range(mem, claim, 1, 2)
     return result
 
 
 @kernel
-def walk_range(mem: Memory, cpu: Cpu) -> Pfn:
+def walk_range(mem: Memory, claim: Claim) -> Pfn:
     """One lock-free walk over pages 0 and 1."""
-    return walk(mem, cpu, 0, 2)
+    return walk(mem, claim, 0, 2)
 
 
 @kernel
-def isolate_both(mem: Memory, cpu: Cpu) -> int:
+def isolate_both(mem: Memory, claim: Claim) -> int:
     """Isolates pages 0 and 1 and leaves them so: afterwards no list may hide one of them."""
-    return isolate_range(mem, cpu, 0, 2)
+    return isolate_range(mem, claim, 0, 2)
 
 
 @kernel
-def isolate_for_a_while(mem: Memory, cpu: Cpu) -> int:
-    result = isolate_range(mem, cpu, 0, 2)
+def isolate_for_a_while(mem: Memory, claim: Claim) -> int:
+    result = isolate_range(mem, claim, 0, 2)
     if result == 0:
-        unisolate_range(mem, cpu, 0, 2)
+        unisolate_range(mem, claim, 0, 2)
     return result
 
 
 @kernel
-def offline_and_online(mem: Memory, cpu: Cpu) -> int:
-    result = offline_range(mem, cpu, 1, 2)
+def offline_and_online(mem: Memory, claim: Claim) -> int:
+    result = offline_range(mem, claim, 1, 2)
     if result == 0:
-        online_range(mem, cpu, 1, 2)
+        online_range(mem, claim, 1, 2)
     return result
 
 
 @kernel
-def take_range(mem: Memory, cpu: Cpu) -> int:
+def take_range(mem: Memory, claim: Claim) -> int:
     """Takes pages 0 and 1 as single pages of this CPU."""
-    result = alloc_contig_range(mem, cpu, 0, BLOCKS, cpu + 1)
+    result = alloc_contig_range(mem, claim, 0, BLOCKS, claim + 1)
     if result == 0:
-        hold(mem, cpu, 0, 0, 0)
-        hold(mem, cpu, 1, 1, 0)
+        hold(mem, claim, 0, 0, 0)
+        hold(mem, claim, 1, 1, 0)
     return result
 
 
@@ -191,11 +191,11 @@ def type_is_back(mem: Memory) -> int:
 
 
 @kernel
-def take_own_page(mem: Memory, cpu: Cpu) -> int:
+def take_own_page(mem: Memory, claim: Claim) -> int:
     """Takes the page with the CPU's own number, as a range."""
-    result = alloc_contig_range(mem, cpu, +cpu, cpu + 1, cpu + 1)
+    result = alloc_contig_range(mem, claim, +claim, claim + 1, claim + 1)
     if result == 0:
-        hold(mem, cpu, 0, +cpu, 0)
+        hold(mem, claim, 0, +claim, 0)
     return result
 
 

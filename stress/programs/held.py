@@ -24,7 +24,7 @@ from shmalloc.kernels.pages import (
     refuse_free,
     take_from_zone,
 )
-from shmalloc.units import Cpu, Memory, ObjectAddress, Order, Owner, Pfn
+from shmalloc.units import Claim, Memory, ObjectAddress, Order, Owner, Pfn
 from shmalloc.words import fixed
 
 BLOCKS = 2  # block slots of a CPU
@@ -40,9 +40,9 @@ ONLY_CACHE = 0
 
 
 @kernel
-def slot_at(mem: Memory, cpu: Cpu, slot: int) -> int:
+def slot_at(mem: Memory, claim: Claim, slot: int) -> int:
     """Word index of one of the CPU's slots."""
-    return fixed(mem, c.H_AT_WORK) + cpu * fixed(mem, c.H_WORK_WORDS) + slot
+    return fixed(mem, c.H_AT_WORK) + claim * fixed(mem, c.H_WORK_WORDS) + slot
 
 
 @kernel
@@ -56,91 +56,91 @@ def block_order(block: int) -> int:
 
 
 @kernel
-def hold(mem: Memory, cpu: Cpu, slot: int, pfn: Pfn, order: Order) -> Pfn:
+def hold(mem: Memory, claim: Claim, slot: int, pfn: Pfn, order: Order) -> Pfn:
     """Note a block that an allocation returned; returns ``pfn``."""
     if pfn >= 0:
-        mem[slot_at(mem, cpu, slot)] = (pfn << BLOCK_ORDER_BITS | order) + 1
+        mem[slot_at(mem, claim, slot)] = (pfn << BLOCK_ORDER_BITS | order) + 1
     return pfn
 
 
 @kernel
-def let_go(mem: Memory, cpu: Cpu, slot: int) -> int:
+def let_go(mem: Memory, claim: Claim, slot: int) -> int:
     """Empty a slot and return its block or object. Call this before the free, not after it."""
-    at = slot_at(mem, cpu, slot)
+    at = slot_at(mem, claim, slot)
     held = mem[at]
     mem[at] = 0
     return held
 
 
 @kernel
-def zone_take(mem: Memory, cpu: Cpu, slot: int, order: Order) -> Pfn:
+def zone_take(mem: Memory, claim: Claim, slot: int, order: Order) -> Pfn:
     """Allocate straight from the zone, past the per-CPU list."""
-    pfn = take_from_zone(mem, cpu, ONLY_ZONE, order, c.MT_MOVABLE)
+    pfn = take_from_zone(mem, claim, ONLY_ZONE, order, c.MT_MOVABLE)
     if pfn >= 0:
-        pfn = give(mem, cpu, pfn, order, c.MT_MOVABLE, cpu + 1)
-    return hold(mem, cpu, slot, pfn, order)
+        pfn = give(mem, claim, pfn, order, c.MT_MOVABLE, claim + 1)
+    return hold(mem, claim, slot, pfn, order)
 
 
 @kernel
-def zone_free(mem: Memory, cpu: Cpu, pfn: Pfn, order: Order, owner: Owner) -> int:
+def zone_free(mem: Memory, claim: Claim, pfn: Pfn, order: Order, owner: Owner) -> int:
     """Free straight to the zone; ``owner`` 0: whatever the owner."""
-    w0 = claim_for_free(mem, pfn, order, cpu, owner)
+    w0 = claim_for_free(mem, pfn, order, claim, owner)
     if w0 < 0:
-        return refuse_free(mem, cpu, -w0, pfn, order)
-    give_back_to_zone(mem, cpu, ONLY_ZONE, pfn, order)
+        return refuse_free(mem, claim, -w0, pfn, order)
+    give_back_to_zone(mem, claim, ONLY_ZONE, pfn, order)
     return 0
 
 
 @kernel
-def zone_put(mem: Memory, cpu: Cpu, slot: int) -> int:
+def zone_put(mem: Memory, claim: Claim, slot: int) -> int:
     """Free the block of a slot straight to the zone."""
-    block = let_go(mem, cpu, slot)
+    block = let_go(mem, claim, slot)
     if block == 0:
         return c.E_STATE
-    return zone_free(mem, cpu, block_pfn(block), block_order(block), cpu + 1)
+    return zone_free(mem, claim, block_pfn(block), block_order(block), claim + 1)
 
 
 @kernel
-def page_take(mem: Memory, cpu: Cpu, slot: int, order: Order) -> Pfn:
+def page_take(mem: Memory, claim: Claim, slot: int, order: Order) -> Pfn:
     """Allocate by the public operation."""
-    return hold(mem, cpu, slot, alloc_pages(mem, cpu, order, c.MT_MOVABLE, cpu + 1), order)
+    return hold(mem, claim, slot, alloc_pages(mem, claim, order, c.MT_MOVABLE, claim + 1), order)
 
 
 @kernel
-def page_put(mem: Memory, cpu: Cpu, slot: int) -> int:
+def page_put(mem: Memory, claim: Claim, slot: int) -> int:
     """Free the block of a slot by the public operation."""
-    block = let_go(mem, cpu, slot)
+    block = let_go(mem, claim, slot)
     if block == 0:
         return c.E_STATE
-    return free_pages_of(mem, cpu, block_pfn(block), block_order(block), cpu + 1)
+    return free_pages_of(mem, claim, block_pfn(block), block_order(block), claim + 1)
 
 
 @kernel
-def object_take(mem: Memory, cpu: Cpu, slot: int) -> ObjectAddress:
+def object_take(mem: Memory, claim: Claim, slot: int) -> ObjectAddress:
     """Allocate an object."""
-    address = cache_alloc(mem, cpu, ONLY_CACHE)
+    address = cache_alloc(mem, claim, ONLY_CACHE)
     if address >= 0:
-        mem[slot_at(mem, cpu, FIRST_OBJECT + slot)] = address
+        mem[slot_at(mem, claim, FIRST_OBJECT + slot)] = address
     return address
 
 
 @kernel
-def object_put(mem: Memory, cpu: Cpu, slot: int) -> int:
+def object_put(mem: Memory, claim: Claim, slot: int) -> int:
     """Free the object of a slot."""
-    address = let_go(mem, cpu, FIRST_OBJECT + slot)
+    address = let_go(mem, claim, FIRST_OBJECT + slot)
     if address == 0:
         return c.E_STATE
-    return cache_free(mem, cpu, ONLY_CACHE, address)
+    return cache_free(mem, claim, ONLY_CACHE, address)
 
 
 @kernel
-def free_shared(mem: Memory, cpu: Cpu) -> int:
+def free_shared(mem: Memory, claim: Claim) -> int:
     """Free the object that other CPUs free, too."""
-    return cache_free(mem, cpu, ONLY_CACHE, fixed(mem, slot_at(mem, 0, SHARED)))
+    return cache_free(mem, claim, ONLY_CACHE, fixed(mem, slot_at(mem, 0, SHARED)))
 
 
 @kernel
-def note_result(mem: Memory, cpu: Cpu, value: int) -> int:
+def note_result(mem: Memory, claim: Claim, value: int) -> int:
     """Store the result of an operation for the check (0 means none); returns it."""
-    mem[slot_at(mem, cpu, RESULT)] = value * 2 + 1
+    mem[slot_at(mem, claim, RESULT)] = value * 2 + 1
     return value

@@ -14,7 +14,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import Kernel, kernel
 from shmalloc.kernels.lock import lock, spin, try_spin, unlock, unspin
 from shmalloc.kernels.pcp import spin_for_drain
-from shmalloc.units import Cpu, Memory
+from shmalloc.units import Claim, Memory
 from shmalloc.word_values import lock_value
 from shmalloc.words import fixed, store
 from stress.machine.program import Program
@@ -29,63 +29,63 @@ WORDS = DONE + 16
 
 
 @kernel
-def count(mem: Memory, cpu: Cpu) -> None:
+def count(mem: Memory, claim: Claim) -> None:
     """The critical section: one plain update, and a count of it that only this CPU writes."""
     mem[COUNTER] = mem[COUNTER] + 1
-    mem[DONE + cpu] = mem[DONE + cpu] + 1
+    mem[DONE + claim] = mem[DONE + claim] + 1
 
 
 @kernel
-def sleep_count(mem: Memory, cpu: Cpu) -> int:
-    lock(mem, LOCK, cpu)
-    count(mem, cpu)
+def sleep_count(mem: Memory, claim: Claim) -> int:
+    lock(mem, LOCK, claim)
+    count(mem, claim)
     unlock(mem, LOCK)
     return 1
 
 
 @kernel
-def sleep_count_twice(mem: Memory, cpu: Cpu) -> int:
-    return sleep_count(mem, cpu) + sleep_count(mem, cpu)
+def sleep_count_twice(mem: Memory, claim: Claim) -> int:
+    return sleep_count(mem, claim) + sleep_count(mem, claim)
 
 
 @kernel
-def sleep_count_thrice(mem: Memory, cpu: Cpu) -> int:
-    return sleep_count_twice(mem, cpu) + sleep_count(mem, cpu)
+def sleep_count_thrice(mem: Memory, claim: Claim) -> int:
+    return sleep_count_twice(mem, claim) + sleep_count(mem, claim)
 
 
 @kernel
-def try_count(mem: Memory, cpu: Cpu) -> int:
+def try_count(mem: Memory, claim: Claim) -> int:
     """What an owner does: enters, or goes elsewhere."""
-    if not try_spin(mem, LOCK, cpu):
+    if not try_spin(mem, LOCK, claim):
         return 0
-    count(mem, cpu)
+    count(mem, claim)
     unspin(mem, LOCK)
     return 1
 
 
 @kernel
-def spin_count(mem: Memory, cpu: Cpu) -> int:
-    spin(mem, LOCK, cpu)
-    count(mem, cpu)
+def spin_count(mem: Memory, claim: Claim) -> int:
+    spin(mem, LOCK, claim)
+    count(mem, claim)
     unspin(mem, LOCK)
     return 1
 
 
 @kernel
-def drain_count(mem: Memory, cpu: Cpu) -> int:
+def drain_count(mem: Memory, claim: Claim) -> int:
     """What a drainer does: waits for the owner, or leaves if the CPU is unplugged."""
-    if not spin_for_drain(mem, LOCK, cpu):
+    if not spin_for_drain(mem, LOCK, claim):
         return 0
-    count(mem, cpu)
+    count(mem, claim)
     unspin(mem, LOCK)
     return 1
 
 
 @kernel
-def unplug(mem: Memory, cpu: Cpu) -> int:
+def unplug(mem: Memory, claim: Claim) -> int:
     """Enters once and locks out every later CPU."""
-    if spin_for_drain(mem, LOCK, cpu):
-        count(mem, cpu)
+    if spin_for_drain(mem, LOCK, claim):
+        count(mem, claim)
         store(mem, LOCK, c.LOCK_OFFLINE)
     return 1
 

@@ -14,7 +14,7 @@ from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernels.pcp import drain_cpu
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reporting import report
-from shmalloc.units import Cpu, Memory, Pfn
+from shmalloc.units import Claim, Memory, Pfn
 from stress.machine.program import Program
 from stress.programs.held import page_put, page_take
 from stress.programs.initial_state import InitialState, catalogue
@@ -24,57 +24,57 @@ FIRST_TAKEN = 1  # the page that the first allocation of a state of two pages ge
 
 
 @kernel
-def must_take(mem: Memory, cpu: Cpu) -> Pfn:
+def must_take(mem: Memory, claim: Claim) -> Pfn:
     """Allocate; there is a page for this CPU, so a failure is a violation."""
-    pfn = page_take(mem, cpu, 0, 0)
+    pfn = page_take(mem, claim, 0, 0)
     if pfn == c.E_NOMEM:
-        report(mem, cpu, c.I_PROGRESS, c.AT_CPU | cpu, 0, pfn)
+        report(mem, claim, c.I_PROGRESS, c.AT_CPU | claim, 0, pfn)
     return pfn
 
 
 @kernel
-def may_take(mem: Memory, cpu: Cpu) -> Pfn:
+def may_take(mem: Memory, claim: Claim) -> Pfn:
     """Allocate, or fail: a refill after this CPU's drain may have hidden the last pages again."""
-    return page_take(mem, cpu, 0, 0)
+    return page_take(mem, claim, 0, 0)
 
 
 @kernel
-def put_page(mem: Memory, cpu: Cpu) -> int:
-    return page_put(mem, cpu, 0)
+def put_page(mem: Memory, claim: Claim) -> int:
+    return page_put(mem, claim, 0)
 
 
 @kernel
-def drain_victim(mem: Memory, cpu: Cpu) -> int:
-    return drain_cpu(mem, cpu, VICTIM)
+def drain_victim(mem: Memory, claim: Claim) -> int:
+    return drain_cpu(mem, claim, VICTIM)
 
 
 @kernel
-def unplug_victim(mem: Memory, cpu: Cpu) -> int:
-    return unplug_cpu(mem, cpu, VICTIM)
+def unplug_victim(mem: Memory, claim: Claim) -> int:
+    return unplug_cpu(mem, claim, VICTIM)
 
 
 @kernel
-def unplug_and_plug(mem: Memory, cpu: Cpu) -> int:
-    if unplug_cpu(mem, cpu, VICTIM) < 0:
+def unplug_and_plug(mem: Memory, claim: Claim) -> int:
+    if unplug_cpu(mem, claim, VICTIM) < 0:
         return c.E_BUSY
-    return plug_cpu(mem, cpu, VICTIM)
+    return plug_cpu(mem, claim, VICTIM)
 
 
 @kernel
-def plug_victim(mem: Memory, cpu: Cpu) -> int:
-    return plug_cpu(mem, cpu, VICTIM)
+def plug_victim(mem: Memory, claim: Claim) -> int:
+    return plug_cpu(mem, claim, VICTIM)
 
 
 @kernel
-def plug_and_drain(mem: Memory, cpu: Cpu) -> int:
-    plug_cpu(mem, cpu, VICTIM)
-    return drain_cpu(mem, cpu, VICTIM)
+def plug_and_drain(mem: Memory, claim: Claim) -> int:
+    plug_cpu(mem, claim, VICTIM)
+    return drain_cpu(mem, claim, VICTIM)
 
 
 @kernel
-def poison_other(mem: Memory, cpu: Cpu) -> int:
+def poison_other(mem: Memory, claim: Claim) -> int:
     """Takes the page that CPU 0 began with out of service, now or when it is freed."""
-    return poison_page(mem, cpu, FIRST_TAKEN)
+    return poison_page(mem, claim, FIRST_TAKEN)
 
 
 def refill_drain(name: str) -> Program:

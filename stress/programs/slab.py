@@ -10,7 +10,7 @@ from __future__ import annotations
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.cache_set import cache_destroy, cache_shrink
-from shmalloc.units import CacheWords, Cpu, Memory, ObjectAddress
+from shmalloc.units import CacheWords, Claim, Memory, ObjectAddress
 from stress.machine.program import Program
 from stress.programs.checks import destroyed_or_busy, object_refused_once, objects_are_sound
 from stress.programs.held import ONLY_CACHE, free_shared, note_result, object_put, object_take
@@ -29,35 +29,35 @@ TWO_EACH = 2 << cs.CF_CAPACITY_SHIFT | 1 << cs.CF_BARN_SHIFT
 
 
 @kernel
-def take_object(mem: Memory, cpu: Cpu) -> ObjectAddress:
-    return object_take(mem, cpu, 1)
+def take_object(mem: Memory, claim: Claim) -> ObjectAddress:
+    return object_take(mem, claim, 1)
 
 
 @kernel
-def put_object(mem: Memory, cpu: Cpu) -> int:
-    return object_put(mem, cpu, 0)
+def put_object(mem: Memory, claim: Claim) -> int:
+    return object_put(mem, claim, 0)
 
 
 @kernel
-def take_and_put(mem: Memory, cpu: Cpu) -> int:
-    object_take(mem, cpu, 2)
-    return object_put(mem, cpu, 2)
+def take_and_put(mem: Memory, claim: Claim) -> int:
+    object_take(mem, claim, 2)
+    return object_put(mem, claim, 2)
 
 
 @kernel
-def idle(mem: Memory, cpu: Cpu) -> int:
+def idle(mem: Memory, claim: Claim) -> int:
     """A CPU that only owns sheaves."""
     return 0
 
 
 @kernel
-def shrink(mem: Memory, cpu: Cpu) -> CacheWords:
-    return cache_shrink(mem, cpu, ONLY_CACHE)
+def shrink(mem: Memory, claim: Claim) -> CacheWords:
+    return cache_shrink(mem, claim, ONLY_CACHE)
 
 
 @kernel
-def destroy(mem: Memory, cpu: Cpu) -> int:
-    return note_result(mem, cpu, cache_destroy(mem, cpu, ONLY_CACHE))
+def destroy(mem: Memory, claim: Claim) -> int:
+    return note_result(mem, claim, cache_destroy(mem, claim, ONLY_CACHE))
 
 
 def full_sheaves(cpus: int = 2, poison: bool = False, flags: int = ONE_EACH) -> InitialState:

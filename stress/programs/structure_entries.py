@@ -22,7 +22,7 @@ from shmalloc.structures.kernels.entries import (
     make_structure,
     publish_structure,
 )
-from shmalloc.units import Cpu, Memory
+from shmalloc.units import Claim, Memory
 from shmalloc.words import fixed, load, load2
 from stress.machine.program import Program
 from stress.programs.checks import pages_are_sound
@@ -33,53 +33,53 @@ PAGE_BYTES = 256
 
 
 @kernel
-def make(mem: Memory, cpu: Cpu, blocks: int) -> int:
+def make(mem: Memory, claim: Claim, blocks: int) -> int:
     """Make a structure of some blocks and publish it; its state, or the error."""
-    at = make_structure(mem, cpu, KIND)
+    at = make_structure(mem, claim, KIND)
     if at < 0:
         return +at
     for _ in range(blocks):
-        block = add_block(mem, cpu, at, 0)
+        block = add_block(mem, claim, at, 0)
         if block < 0:
-            end_structure(mem, cpu, at, load(mem, at))
+            end_structure(mem, claim, at, load(mem, at))
             return +block
-    return publish_structure(mem, cpu, at)
+    return publish_structure(mem, claim, at)
 
 
 @kernel
-def make_one(mem: Memory, cpu: Cpu) -> int:
-    return make(mem, cpu, 1)
+def make_one(mem: Memory, claim: Claim) -> int:
+    return make(mem, claim, 1)
 
 
 @kernel
-def make_none(mem: Memory, cpu: Cpu) -> int:
-    return make(mem, cpu, 0)
+def make_none(mem: Memory, claim: Claim) -> int:
+    return make(mem, claim, 0)
 
 
 @kernel
-def make_two(mem: Memory, cpu: Cpu) -> int:
-    return make(mem, cpu, 2)
+def make_two(mem: Memory, claim: Claim) -> int:
+    return make(mem, claim, 2)
 
 
 @kernel
-def end_first(mem: Memory, cpu: Cpu) -> int:
+def end_first(mem: Memory, claim: Claim) -> int:
     """End the structure of the first entry, whatever it is."""
     at = entry_at(mem, 0)
-    return end_structure(mem, cpu, at, load(mem, at))
+    return end_structure(mem, claim, at, load(mem, at))
 
 
 @kernel
-def make_and_end(mem: Memory, cpu: Cpu) -> int:
+def make_and_end(mem: Memory, claim: Claim) -> int:
     """Makes a structure and ends it."""
-    state = make(mem, cpu, 1)
+    state = make(mem, claim, 1)
     for number in range(fixed(mem, c.H_STRUCTURES)):
         if load(mem, entry_at(mem, number)) == state:
-            return end_structure(mem, cpu, entry_at(mem, number), state)
+            return end_structure(mem, claim, entry_at(mem, number), state)
     return c.E_STATE
 
 
 @kernel
-def end_every_structure(mem: Memory, by: Cpu) -> None:
+def end_every_structure(mem: Memory, by: Claim) -> None:
     """End all structures, published or not, of the living and the dead."""
     for number in range(fixed(mem, c.H_STRUCTURES)):
         at = entry_at(mem, number)

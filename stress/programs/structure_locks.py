@@ -29,7 +29,7 @@ from shmalloc.structures.kernels.robust import (
     robust_lock,
     robust_unlock,
 )
-from shmalloc.units import Cpu, Memory
+from shmalloc.units import Claim, Memory
 from shmalloc.words import expect
 from stress.machine.program import Program
 from stress.programs.initial_state import catalogue
@@ -52,94 +52,94 @@ VALUE = BODY + ST_BODY
 
 # --- the lock ------------------------------------------------------------------------------------
 @kernel
-def change(mem: Memory, cpu: Cpu) -> None:
+def change(mem: Memory, claim: Claim) -> None:
     """The critical section. Repair comes first, so both are equal here."""
     expect(mem, mem[LEFT] == mem[RIGHT], WRONG)
     mem[LEFT] = mem[LEFT] + 1
     mem[RIGHT] = mem[RIGHT] + 1
-    mem[ENTERED + cpu] = mem[ENTERED + cpu] + 1
+    mem[ENTERED + claim] = mem[ENTERED + claim] + 1
 
 
 @kernel
-def repair(mem: Memory, cpu: Cpu) -> None:
+def repair(mem: Memory, claim: Claim) -> None:
     mem[RIGHT] = mem[LEFT]
     mem[REPAIRS] = mem[REPAIRS] + 1
-    make_consistent(mem, cpu, BODY)
+    make_consistent(mem, claim, BODY)
 
 
 @kernel
-def hold(mem: Memory, cpu: Cpu, sleeps: int) -> int:
+def hold(mem: Memory, claim: Claim, sleeps: int) -> int:
     """Take, with so many sleeps at most, repair if told to, change, release; what the lock told."""
-    told = robust_lock(mem, cpu, BODY, 0, sleeps)
+    told = robust_lock(mem, claim, BODY, 0, sleeps)
     if told < 0:
         return told
     if told == OWNER_DIED:
-        repair(mem, cpu)
-    change(mem, cpu)
-    robust_unlock(mem, cpu, BODY, 0)
+        repair(mem, claim)
+    change(mem, claim)
+    robust_unlock(mem, claim, BODY, 0)
     return told
 
 
 @kernel
-def hold_once(mem: Memory, cpu: Cpu) -> int:
-    return done(mem, cpu, hold(mem, cpu, PATIENCE))
+def hold_once(mem: Memory, claim: Claim) -> int:
+    return done(mem, claim, hold(mem, claim, PATIENCE))
 
 
 @kernel
-def hold_and_ask_again(mem: Memory, cpu: Cpu) -> int:
+def hold_and_ask_again(mem: Memory, claim: Claim) -> int:
     """A life that holds the lock is refused, and still holds it."""
-    told = robust_lock(mem, cpu, BODY, 0, PATIENCE)
-    expect(mem, robust_lock(mem, cpu, BODY, 0, PATIENCE) == c.E_BUSY, STUCK)
+    told = robust_lock(mem, claim, BODY, 0, PATIENCE)
+    expect(mem, robust_lock(mem, claim, BODY, 0, PATIENCE) == c.E_BUSY, STUCK)
     if told == OWNER_DIED:
-        repair(mem, cpu)
-    change(mem, cpu)
-    robust_unlock(mem, cpu, BODY, 0)
-    return done(mem, cpu, told)
+        repair(mem, claim)
+    change(mem, claim)
+    robust_unlock(mem, claim, BODY, 0)
+    return done(mem, claim, told)
 
 
 @kernel
-def hold_twice(mem: Memory, cpu: Cpu) -> int:
-    return done(mem, cpu, hold(mem, cpu, PATIENCE) + hold(mem, cpu, PATIENCE))
+def hold_twice(mem: Memory, claim: Claim) -> int:
+    return done(mem, claim, hold(mem, claim, PATIENCE) + hold(mem, claim, PATIENCE))
 
 
 @kernel
-def look_and_leave(mem: Memory, cpu: Cpu) -> int:
+def look_and_leave(mem: Memory, claim: Claim) -> int:
     """Like ``with lock:`` of a user who cannot repair: leaves that to the next one."""
-    told = robust_lock(mem, cpu, BODY, 0, PATIENCE)
+    told = robust_lock(mem, claim, BODY, 0, PATIENCE)
     if told >= 0:
         if told == 0:
-            change(mem, cpu)
-        robust_unlock(mem, cpu, BODY, 1)
-    return done(mem, cpu, told)
+            change(mem, claim)
+        robust_unlock(mem, claim, BODY, 1)
+    return done(mem, claim, told)
 
 
 @kernel
-def hold_carelessly(mem: Memory, cpu: Cpu) -> int:
+def hold_carelessly(mem: Memory, claim: Claim) -> int:
     """Does not repair, although it was told."""
-    told = robust_lock(mem, cpu, BODY, 0, PATIENCE)
+    told = robust_lock(mem, claim, BODY, 0, PATIENCE)
     if told >= 0:
         if told == 0:
-            change(mem, cpu)
-        robust_unlock(mem, cpu, BODY, 0)
-    return done(mem, cpu, told)
+            change(mem, claim)
+        robust_unlock(mem, claim, BODY, 0)
+    return done(mem, claim, told)
 
 
 @kernel
-def close_under_lock(mem: Memory, cpu: Cpu) -> int:
+def close_under_lock(mem: Memory, claim: Claim) -> int:
     """Half a change, then the process closes its arena."""
-    told = robust_lock(mem, cpu, BODY, 0, PATIENCE)
+    told = robust_lock(mem, claim, BODY, 0, PATIENCE)
     if told >= 0:
         if told == OWNER_DIED:
-            repair(mem, cpu)
+            repair(mem, claim)
         mem[LEFT] = mem[LEFT] + 1
-        robust_abandon(mem, cpu, BODY)
-    return done(mem, cpu, told)
+        robust_abandon(mem, claim, BODY)
+    return done(mem, claim, told)
 
 
 @kernel
-def try_once(mem: Memory, cpu: Cpu) -> int:
+def try_once(mem: Memory, claim: Claim) -> int:
     """Takes the lock only if that needs no sleep."""
-    return done(mem, cpu, hold(mem, cpu, 0))
+    return done(mem, claim, hold(mem, claim, 0))
 
 
 @kernel
@@ -260,41 +260,41 @@ def lock_close_2(name: str) -> Program:
 
 # --- atomic values -------------------------------------------------------------------------------
 @kernel
-def add_twice(mem: Memory, cpu: Cpu) -> int:
+def add_twice(mem: Memory, claim: Claim) -> int:
     first, _ = atomic_add(mem, BODY, STATE, 1)
     second, _ = atomic_add(mem, BODY, STATE, 1)
-    return done(mem, cpu, first * 10 + second)
+    return done(mem, claim, first * 10 + second)
 
 
 @kernel
-def add_by_cas(mem: Memory, cpu: Cpu) -> int:
+def add_by_cas(mem: Memory, claim: Claim) -> int:
     added = 0
     while added == 0:
         old, _ = atomic_load(mem, BODY, STATE)
         added, _ = atomic_cas(mem, BODY, STATE, old, old + 10)
-    return done(mem, cpu, 0)
+    return done(mem, claim, 0)
 
 
 @kernel
-def exchange_and_add(mem: Memory, cpu: Cpu) -> int:
+def exchange_and_add(mem: Memory, claim: Claim) -> int:
     """Puts nothing in and what it took out back."""
     taken, _ = atomic_exchange(mem, BODY, STATE, 0)
     atomic_add(mem, BODY, STATE, taken)
-    return done(mem, cpu, 0)
+    return done(mem, claim, 0)
 
 
 @kernel
-def set_pair(mem: Memory, cpu: Cpu) -> int:
-    pair_exchange(mem, BODY, STATE, cpu + 1, -cpu - 1)
-    return done(mem, cpu, 0)
+def set_pair(mem: Memory, claim: Claim) -> int:
+    pair_exchange(mem, BODY, STATE, claim + 1, -claim - 1)
+    return done(mem, claim, 0)
 
 
 @kernel
-def step_pair(mem: Memory, cpu: Cpu) -> int:
+def step_pair(mem: Memory, claim: Claim) -> int:
     """Reads a pair that belongs together, and moves both halves if no other CPU did."""
     first, second, _ = pair_load(mem, BODY, STATE)
     expect(mem, first + second == 0, WRONG)
-    return done(mem, cpu, int(pair_cas(mem, BODY, first, second, first + 10, second - 10)))
+    return done(mem, claim, int(pair_cas(mem, BODY, first, second, first + 10, second - 10)))
 
 
 @kernel

@@ -28,7 +28,7 @@ from shmalloc.structures.kernels.frames import (
     frames_prepare,
 )
 from shmalloc.structures.kernels.ring import TOKEN_MASK
-from shmalloc.units import Cpu, Memory
+from shmalloc.units import Claim, Memory
 from shmalloc.words import expect, fixed, load, store
 from stress.machine.program import Program
 from stress.programs.initial_state import catalogue
@@ -59,65 +59,65 @@ def word_of(mem: Memory, token: int) -> int:
 
 
 @kernel
-def get_frame(mem: Memory, cpu: Cpu) -> int:
+def get_frame(mem: Memory, claim: Claim) -> int:
     """Take a frame, and sleep for one if there is none."""
-    token = frame_take(mem, cpu, BODY)
+    token = frame_take(mem, claim, BODY)
     for _ in range(SLEEPS):
         if token == c.E_AGAIN:
-            token = frame_take_wait(mem, cpu, BODY)
+            token = frame_take_wait(mem, claim, BODY)
     if token == c.E_AGAIN:
         store(mem, GAVE_UP, 1)
     return token
 
 
 @kernel
-def use(mem: Memory, cpu: Cpu, token: int) -> None:
+def use(mem: Memory, claim: Claim, token: int) -> None:
     """A holder that died may have left anything in the frame, so it is written first."""
-    mem[word_of(mem, token)] = cpu + 1
-    expect(mem, mem[word_of(mem, token)] == cpu + 1, WRONG)
-    expect(mem, frame_is_ours(mem, cpu, BODY, token), WRONG)
+    mem[word_of(mem, token)] = claim + 1
+    expect(mem, mem[word_of(mem, token)] == claim + 1, WRONG)
+    expect(mem, frame_is_ours(mem, claim, BODY, token), WRONG)
 
 
 @kernel
-def take_use_give(mem: Memory, cpu: Cpu) -> int:
-    token = get_frame(mem, cpu)
+def take_use_give(mem: Memory, claim: Claim) -> int:
+    token = get_frame(mem, claim)
     if token >= 0:
-        use(mem, cpu, token)
-        expect(mem, frame_give(mem, cpu, BODY, token) == 0, WRONG)
-        expect(mem, frame_give(mem, cpu, BODY, token) < 0, WRONG)  # not a second time
-    return done(mem, cpu, 0)
+        use(mem, claim, token)
+        expect(mem, frame_give(mem, claim, BODY, token) == 0, WRONG)
+        expect(mem, frame_give(mem, claim, BODY, token) < 0, WRONG)  # not a second time
+    return done(mem, claim, 0)
 
 
 @kernel
-def try_use_give(mem: Memory, cpu: Cpu) -> int:
+def try_use_give(mem: Memory, claim: Claim) -> int:
     """Only if one is free at once."""
-    token = frame_take(mem, cpu, BODY)
+    token = frame_take(mem, claim, BODY)
     if token >= 0:
-        use(mem, cpu, token)
-        frame_give(mem, cpu, BODY, token)
-    return done(mem, cpu, int(token >= 0))
+        use(mem, claim, token)
+        frame_give(mem, claim, BODY, token)
+    return done(mem, claim, int(token >= 0))
 
 
 @kernel
-def pass_on(mem: Memory, cpu: Cpu) -> int:
+def pass_on(mem: Memory, claim: Claim) -> int:
     """Passes a frame on, and tries to give it back all the same: one of the two holds."""
-    token = get_frame(mem, cpu)
+    token = get_frame(mem, claim)
     if token < 0:
-        return done(mem, cpu, 0)
+        return done(mem, claim, 0)
     mem[word_of(mem, token)] = 77
     store(mem, PASSED, token + 1)
-    return done(mem, cpu, int(frame_give(mem, cpu, BODY, token) == 0))
+    return done(mem, claim, int(frame_give(mem, claim, BODY, token) == 0))
 
 
 @kernel
-def receive(mem: Memory, cpu: Cpu) -> int:
+def receive(mem: Memory, claim: Claim) -> int:
     """Adopts what CPU 0 has passed on, if it has, and gives it back."""
     token = load(mem, PASSED) - 1
-    if token < 0 or frame_adopt(mem, cpu, BODY, token, owner_word(mem, 0)) < 0:
-        return done(mem, cpu, 0)
+    if token < 0 or frame_adopt(mem, claim, BODY, token, owner_word(mem, 0)) < 0:
+        return done(mem, claim, 0)
     expect(mem, mem[word_of(mem, token)] == 77, WRONG)
-    frame_give(mem, cpu, BODY, token)
-    return done(mem, cpu, 1)
+    frame_give(mem, claim, BODY, token)
+    return done(mem, claim, 1)
 
 
 @kernel

@@ -34,7 +34,7 @@ from shmalloc.structures.kernels.ring import (
     queue_take,
     queue_take_wait,
 )
-from shmalloc.units import Cpu, Memory
+from shmalloc.units import Claim, Memory
 from shmalloc.words import expect, fixed, store
 from stress.machine.program import Program
 from stress.programs.initial_state import catalogue
@@ -67,115 +67,115 @@ NAMES = {BODY + Q_HEAD: "head", BODY + Q_TAIL: "tail"}
 
 
 @kernel
-def write(mem: Memory, cpu: Cpu, token: int, value: int) -> int:
+def write(mem: Memory, claim: Claim, token: int, value: int) -> int:
     mem[data_of(mem, BODY, token)] = value
-    queue_publish(mem, cpu, BODY, token, value)
-    mem[PUT + 2 * cpu + int(value > 3)] = value
+    queue_publish(mem, claim, BODY, token, value)
+    mem[PUT + 2 * claim + int(value > 3)] = value
     return 0
 
 
 @kernel
-def put_value(mem: Memory, cpu: Cpu, value: int) -> int:
+def put_value(mem: Memory, claim: Claim, value: int) -> int:
     """Put, and sleep for a place if there is none."""
-    token = queue_begin(mem, cpu, BODY)
+    token = queue_begin(mem, claim, BODY)
     for _ in range(SLEEPS):
         if token == c.E_AGAIN:
-            token = queue_begin_wait(mem, cpu, BODY)
+            token = queue_begin_wait(mem, claim, BODY)
     if token == c.E_AGAIN:
         store(mem, GAVE_UP, 1)
         return +token
-    return write(mem, cpu, token, value)
+    return write(mem, claim, token, value)
 
 
 @kernel
-def note(mem: Memory, cpu: Cpu, token: int, length: int, place: int) -> int:
+def note(mem: Memory, claim: Claim, token: int, length: int, place: int) -> int:
     """Copy a message, give its buffer back, and keep the copy."""
     value = mem[data_of(mem, BODY, token)]
     expect(mem, value == length, WRONG)
-    queue_release(mem, cpu, BODY, token)
-    mem[GOT + 2 * cpu + place] = value
+    queue_release(mem, claim, BODY, token)
+    mem[GOT + 2 * claim + place] = value
     return value
 
 
 @kernel
-def get_value(mem: Memory, cpu: Cpu, place: int) -> int:
+def get_value(mem: Memory, claim: Claim, place: int) -> int:
     """Get, and sleep for a message if there is none."""
-    token, length = queue_take(mem, cpu, BODY)
+    token, length = queue_take(mem, claim, BODY)
     for _ in range(SLEEPS):
         if token == c.E_AGAIN:
-            token, length = queue_take_wait(mem, cpu, BODY)
+            token, length = queue_take_wait(mem, claim, BODY)
     if token == c.E_AGAIN:
         store(mem, GAVE_UP, 1)
         return 0
-    return note(mem, cpu, token, length, place)
+    return note(mem, claim, token, length, place)
 
 
 @kernel
-def put_one(mem: Memory, cpu: Cpu) -> int:
-    return done(mem, cpu, put_value(mem, cpu, cpu + 1))
+def put_one(mem: Memory, claim: Claim) -> int:
+    return done(mem, claim, put_value(mem, claim, claim + 1))
 
 
 @kernel
-def put_two(mem: Memory, cpu: Cpu) -> int:
-    put_value(mem, cpu, cpu + 1)
-    return done(mem, cpu, put_value(mem, cpu, cpu + 4))
+def put_two(mem: Memory, claim: Claim) -> int:
+    put_value(mem, claim, claim + 1)
+    return done(mem, claim, put_value(mem, claim, claim + 4))
 
 
 @kernel
-def get_one(mem: Memory, cpu: Cpu) -> int:
-    return done(mem, cpu, get_value(mem, cpu, 0))
+def get_one(mem: Memory, claim: Claim) -> int:
+    return done(mem, claim, get_value(mem, claim, 0))
 
 
 @kernel
-def get_two(mem: Memory, cpu: Cpu) -> int:
-    first = get_value(mem, cpu, 0)
-    return done(mem, cpu, first * 10 + get_value(mem, cpu, 1))
+def get_two(mem: Memory, claim: Claim) -> int:
+    first = get_value(mem, claim, 0)
+    return done(mem, claim, first * 10 + get_value(mem, claim, 1))
 
 
 @kernel
-def try_get(mem: Memory, cpu: Cpu) -> int:
-    token, length = queue_take(mem, cpu, BODY)
+def try_get(mem: Memory, claim: Claim) -> int:
+    token, length = queue_take(mem, claim, BODY)
     if token < 0:
-        return done(mem, cpu, 0)
-    return done(mem, cpu, note(mem, cpu, token, length, 0))
+        return done(mem, claim, 0)
+    return done(mem, claim, note(mem, claim, token, length, 0))
 
 
 @kernel
-def try_put(mem: Memory, cpu: Cpu) -> int:
+def try_put(mem: Memory, claim: Claim) -> int:
     """Only if there is a place at once."""
-    token = queue_begin(mem, cpu, BODY)
+    token = queue_begin(mem, claim, BODY)
     if token < 0:
-        return done(mem, cpu, token)
-    return done(mem, cpu, write(mem, cpu, token, cpu + 1))
+        return done(mem, claim, token)
+    return done(mem, claim, write(mem, claim, token, claim + 1))
 
 
 @kernel
-def begin_and_drop(mem: Memory, cpu: Cpu) -> int:
+def begin_and_drop(mem: Memory, claim: Claim) -> int:
     """A producer that is interrupted before it publishes; afterwards it cannot drop any more."""
-    token = queue_begin(mem, cpu, BODY)
+    token = queue_begin(mem, claim, BODY)
     if token >= 0:
         mem[data_of(mem, BODY, token)] = VALUES
-        expect(mem, queue_drop(mem, cpu, BODY, token) == 0, WRONG)
-        expect(mem, queue_drop(mem, cpu, BODY, token) < 0, WRONG)
-    return done(mem, cpu, 0)
+        expect(mem, queue_drop(mem, claim, BODY, token) == 0, WRONG)
+        expect(mem, queue_drop(mem, claim, BODY, token) < 0, WRONG)
+    return done(mem, claim, 0)
 
 
 @kernel
-def take_and_return(mem: Memory, cpu: Cpu) -> int:
+def take_and_return(mem: Memory, claim: Claim) -> int:
     """A consumer that is interrupted before it has a copy: another one gets the message."""
-    token, _ = queue_take(mem, cpu, BODY)
+    token, _ = queue_take(mem, claim, BODY)
     if token >= 0:
-        queue_return(mem, cpu, BODY, token)
-    return done(mem, cpu, 0)
+        queue_return(mem, claim, BODY, token)
+    return done(mem, claim, 0)
 
 
 @kernel
-def adopt_one(mem: Memory, cpu: Cpu) -> int:
+def adopt_one(mem: Memory, claim: Claim) -> int:
     """Only what dead consumers left."""
-    token, length = queue_adopt(mem, cpu, BODY)
+    token, length = queue_adopt(mem, claim, BODY)
     if token < 0:
-        return done(mem, cpu, 0)
-    return done(mem, cpu, note(mem, cpu, token, length, 0))
+        return done(mem, claim, 0)
+    return done(mem, claim, note(mem, claim, token, length, 0))
 
 
 # --- what must hold ------------------------------------------------------------------------------

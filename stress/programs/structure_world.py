@@ -18,7 +18,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import Kernel, kernel
 from shmalloc.kernels.reporting import cpu_at
 from shmalloc.kernels.slots import mark_dead
-from shmalloc.units import Cpu, Memory
+from shmalloc.units import Claim, Memory
 from shmalloc.word_values import lock_value
 from shmalloc.words import fixed, load, relax, store, wake
 from stress.machine.program import Program
@@ -41,21 +41,21 @@ STUCK = c.I_PROGRESS
 
 
 @kernel
-def bury(mem: Memory, cpu: Cpu) -> None:
+def bury(mem: Memory, claim: Claim) -> None:
     """Mark every dead CPU, and end its life, as a recovery does in the end.
 
     A supervisor may die after any of its writes: the next one does the same again.
     """
     for victim in range(SLOTS):
         if load(mem, DIED + victim) != 0:
-            mark_dead(mem, cpu, victim, EPOCH)
+            mark_dead(mem, claim, victim, EPOCH)
             store(mem, cpu_at(mem, victim) + c.C_EPOCH, EPOCH + 1)
 
 
 @kernel
-def done(mem: Memory, cpu: Cpu, result: int) -> int:
+def done(mem: Memory, claim: Claim, result: int) -> int:
     """The last call of a thread; ``result``."""
-    store(mem, DONE + cpu, 1)
+    store(mem, DONE + claim, 1)
     return result
 
 
@@ -69,7 +69,7 @@ def all_done(mem: Memory) -> bool:
 
 
 @kernel
-def keep_awake(mem: Memory, cpu: Cpu, first: int, second: int) -> None:
+def keep_awake(mem: Memory, claim: Claim, first: int, second: int) -> None:
     """What sleepers natively do by themselves: each looks again after 50 ms. Two words of sleep."""
     while not all_done(mem):
         wake(mem, first, EVERY)

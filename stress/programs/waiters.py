@@ -12,7 +12,7 @@ from shmalloc.kernels.pages_wait import alloc_pages_wait
 from shmalloc.kernels.pcp import drain_cpu
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.waiters import arm_wake, leave_seat, take_seat
-from shmalloc.units import Cpu, Memory, Pfn
+from shmalloc.units import Claim, Memory, Pfn
 from shmalloc.words import wait
 from stress.machine.program import Program
 from stress.programs.checks import pages_are_sound
@@ -23,23 +23,23 @@ PATIENCE = 1_000
 
 
 @kernel
-def put_to_zone(mem: Memory, cpu: Cpu) -> int:
-    return zone_put(mem, cpu, 0)
+def put_to_zone(mem: Memory, claim: Claim) -> int:
+    return zone_put(mem, claim, 0)
 
 
 @kernel
-def put_page(mem: Memory, cpu: Cpu) -> int:
-    return page_put(mem, cpu, 0)
+def put_page(mem: Memory, claim: Claim) -> int:
+    return page_put(mem, claim, 0)
 
 
 @kernel
-def wait_at_zone(mem: Memory, cpu: Cpu) -> Pfn:
+def wait_at_zone(mem: Memory, claim: Claim) -> Pfn:
     """The loop of ``alloc_pages_wait`` for a single page, with nothing in it but the zone."""
-    seat = take_seat(mem, cpu)
+    seat = take_seat(mem, claim)
     pfn: Pfn = c.E_NOMEM
     for _ in range(PATIENCE):
         ticket = arm_wake(mem)
-        pfn = zone_take(mem, cpu, 0, 0)
+        pfn = zone_take(mem, claim, 0, 0)
         if pfn != c.E_NOMEM:
             break
         wait(mem, c.H_WAKE, ticket)
@@ -48,14 +48,14 @@ def wait_at_zone(mem: Memory, cpu: Cpu) -> Pfn:
 
 
 @kernel
-def wait_at_list(mem: Memory, cpu: Cpu) -> Pfn:
+def wait_at_list(mem: Memory, claim: Claim) -> Pfn:
     """The same with a drain of the per-CPU list of CPU 0, where a freed page may hide."""
-    seat = take_seat(mem, cpu)
+    seat = take_seat(mem, claim)
     pfn: Pfn = c.E_NOMEM
     for _ in range(PATIENCE):
         ticket = arm_wake(mem)
-        drain_cpu(mem, cpu, 0)
-        pfn = zone_take(mem, cpu, 0, 0)
+        drain_cpu(mem, claim, 0)
+        pfn = zone_take(mem, claim, 0, 0)
         if pfn != c.E_NOMEM:
             break
         wait(mem, c.H_WAKE, ticket)
@@ -64,23 +64,27 @@ def wait_at_list(mem: Memory, cpu: Cpu) -> Pfn:
 
 
 @kernel
-def wait_for_page(mem: Memory, cpu: Cpu) -> Pfn:
-    return hold(mem, cpu, 0, alloc_pages_wait(mem, cpu, 0, c.MT_MOVABLE, cpu + 1, PATIENCE), 0)
+def wait_for_page(mem: Memory, claim: Claim) -> Pfn:
+    return hold(
+        mem, claim, 0, alloc_pages_wait(mem, claim, 0, c.MT_MOVABLE, claim + 1, PATIENCE), 0
+    )
 
 
 @kernel
-def wait_for_pair(mem: Memory, cpu: Cpu) -> Pfn:
-    return hold(mem, cpu, 0, alloc_pages_wait(mem, cpu, 1, c.MT_MOVABLE, cpu + 1, PATIENCE), 1)
+def wait_for_pair(mem: Memory, claim: Claim) -> Pfn:
+    return hold(
+        mem, claim, 0, alloc_pages_wait(mem, claim, 1, c.MT_MOVABLE, claim + 1, PATIENCE), 1
+    )
 
 
 @kernel
-def wait_and_put(mem: Memory, cpu: Cpu) -> int:
+def wait_and_put(mem: Memory, claim: Claim) -> int:
     """Waits for a page, then frees it for the next waiter."""
-    pfn = wait_at_zone(mem, cpu)
+    pfn = wait_at_zone(mem, claim)
     if pfn < 0:
-        report(mem, cpu, c.I_PROGRESS, c.AT_CPU | cpu, 0, pfn)
+        report(mem, claim, c.I_PROGRESS, c.AT_CPU | claim, 0, pfn)
         return +pfn
-    return zone_put(mem, cpu, 0)
+    return zone_put(mem, claim, 0)
 
 
 @kernel

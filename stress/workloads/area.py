@@ -20,7 +20,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import alloc_pages, free_pages
-from shmalloc.units import Cpu, Memory, Migratetype, Order, Owner, Pfn, WordIndex
+from shmalloc.units import Claim, Memory, Migratetype, Order, Owner, Pfn, WordIndex
 from shmalloc.words import fixed, load_relaxed
 from stress.oracles.owners import ID_CPU_BITS, check_stamp, disown, make_id, own, stamp
 from stress.seeds import below, next_random
@@ -42,9 +42,9 @@ BLOCK_ORDER_MASK = 15
 
 
 @kernel
-def work_at(mem: Memory, cpu: Cpu) -> WordIndex:
+def work_at(mem: Memory, claim: Claim) -> WordIndex:
     """Word index of the CPU's work area."""
-    return fixed(mem, c.H_AT_WORK) + cpu * fixed(mem, c.H_WORK_WORDS)
+    return fixed(mem, c.H_AT_WORK) + claim * fixed(mem, c.H_WORK_WORDS)
 
 
 @kernel
@@ -60,27 +60,27 @@ def draw(mem: Memory, at: WordIndex, limit: int) -> int:
 
 
 @kernel
-def fresh_id(mem: Memory, cpu: Cpu, at: WordIndex) -> Owner:
+def fresh_id(mem: Memory, claim: Claim, at: WordIndex) -> Owner:
     """An owner id that this CPU has not used before."""
     mem[at + W_SEQUENCE] = mem[at + W_SEQUENCE] + 1
-    return make_id(mem, cpu, mem[at + W_SEQUENCE])
+    return make_id(mem, claim, mem[at + W_SEQUENCE])
 
 
 @kernel
 def enter_block(
-    mem: Memory, cpu: Cpu, entry: WordIndex, pfn: Pfn, order: Order, owner: Owner
+    mem: Memory, claim: Claim, entry: WordIndex, pfn: Pfn, order: Order, owner: Owner
 ) -> int:
     """Enter a block that was just allocated for ``owner`` into the table, owner map and stamp."""
     mem[entry] = (pfn << BLOCK_ORDER_BITS) | order
     mem[entry + 1] = owner
-    code = own(mem, cpu, pfn, order, owner)
+    code = own(mem, claim, pfn, order, owner)
     if code == 0:
         stamp(mem, pfn, order, owner)
     return code
 
 
 @kernel
-def leave_block(mem: Memory, cpu: Cpu, entry: WordIndex) -> int:
+def leave_block(mem: Memory, claim: Claim, entry: WordIndex) -> int:
     """Check a held block and remove it from the table and the owner map: pfn, or E_STATE.
 
     The caller frees it next. After E_STATE leave the block alone: it may have another owner.
@@ -89,48 +89,48 @@ def leave_block(mem: Memory, cpu: Cpu, entry: WordIndex) -> int:
     order = mem[entry] & BLOCK_ORDER_MASK
     owner = mem[entry + 1]
     mem[entry + 1] = 0
-    if check_stamp(mem, cpu, pfn, order, owner) != 0:
+    if check_stamp(mem, claim, pfn, order, owner) != 0:
         return c.E_STATE
-    if disown(mem, cpu, pfn, order, owner) != 0:
+    if disown(mem, claim, pfn, order, owner) != 0:
         return c.E_STATE
     return pfn
 
 
 @kernel
 def take_into(
-    mem: Memory, cpu: Cpu, at: WordIndex, entry: WordIndex, order: Order, mt: Migratetype
+    mem: Memory, claim: Claim, at: WordIndex, entry: WordIndex, order: Order, mt: Migratetype
 ) -> Pfn:
     """Allocate into the empty slot ``entry``: 0, or the allocator's negative code."""
-    owner = fresh_id(mem, cpu, at)
+    owner = fresh_id(mem, claim, at)
     began = clock_of_some(mem, mem[at + W_SEQUENCE], SAMPLE_EVERY)
-    pfn = alloc_pages(mem, cpu, order, mt, owner)
-    note(mem, cpu, L_ALLOC_PAGES, began, pfn)
+    pfn = alloc_pages(mem, claim, order, mt, owner)
+    note(mem, claim, L_ALLOC_PAGES, began, pfn)
     if pfn < 0:
         return pfn
-    return enter_block(mem, cpu, entry, pfn, order, owner)
+    return enter_block(mem, claim, entry, pfn, order, owner)
 
 
 @kernel
-def give_from(mem: Memory, cpu: Cpu, entry: WordIndex) -> int:
+def give_from(mem: Memory, claim: Claim, entry: WordIndex) -> int:
     """Free the block held in slot ``entry``: 0, or the allocator's negative code."""
     order = mem[entry] & BLOCK_ORDER_MASK
     number = mem[entry + 1] >> ID_CPU_BITS
-    pfn = leave_block(mem, cpu, entry)
+    pfn = leave_block(mem, claim, entry)
     if pfn < 0:
         return pfn
     began = clock_of_some(mem, number, SAMPLE_EVERY)
-    code = free_pages(mem, cpu, pfn, order)
-    note(mem, cpu, L_FREE_PAGES, began, code)
+    code = free_pages(mem, claim, pfn, order)
+    note(mem, claim, L_FREE_PAGES, began, code)
     return code
 
 
 @kernel
-def give_all(mem: Memory, cpu: Cpu, table: WordIndex, slots: int) -> int:
+def give_all(mem: Memory, claim: Claim, table: WordIndex, slots: int) -> int:
     """Free every block of a table; returns their number."""
     given = 0
     for i in range(slots):
         entry = table + i * BLOCK_WORDS
         if mem[entry + 1] != 0:
-            give_from(mem, cpu, entry)
+            give_from(mem, claim, entry)
             given += 1
     return given

@@ -21,7 +21,7 @@ from shmalloc.kernels.array_table import entry_at
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.shared_arrays import drop_array, make_array, open_array
 from shmalloc.kernels.zone import frame_at, pfn_of_word
-from shmalloc.units import Cpu, Memory, Pfn, WordIndex
+from shmalloc.units import Claim, Memory, Pfn, WordIndex
 from shmalloc.words import fixed, load, load_relaxed, store, store_relaxed
 from stress.workloads.area import W_DATA, W_PEER, draw, stopping, work_at
 
@@ -39,9 +39,9 @@ GUESS_ODDS = 4
 
 
 @kernel
-def arrays(mem: Memory, cpu: Cpu, steps: int) -> int:
+def arrays(mem: Memory, claim: Claim, steps: int) -> int:
     """Change the worker's shelf or borrowed arrays ``steps`` times; returns the operations done."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     peer = work_at(mem, mem[at + W_PEER])
     done = 0
     for _ in range(steps):
@@ -49,21 +49,21 @@ def arrays(mem: Memory, cpu: Cpu, steps: int) -> int:
             break
         place = draw(mem, at, PLACES) * PLACE_WORDS
         if draw(mem, at, 2) == 0:
-            change_shelf(mem, cpu, at, at + SHELF + place)
+            change_shelf(mem, claim, at, at + SHELF + place)
         else:
-            change_loan(mem, cpu, at, at + BORROWED + place, peer + SHELF + place)
+            change_loan(mem, claim, at, at + BORROWED + place, peer + SHELF + place)
         done += 1
     return done
 
 
 @kernel
-def change_shelf(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex) -> None:
+def change_shelf(mem: Memory, claim: Claim, at: WordIndex, place: WordIndex) -> None:
     """Put a new array on a free place of the worker's shelf, or drop the array there."""
     if mem[place + PLACE_SLOT] != 0:
-        drop(mem, cpu, place)
+        drop(mem, claim, place)
         return
     order = min(draw(mem, at, ARRAY_ORDERS), fixed(mem, c.H_MAX_ORDER))
-    slot, number, data, _ = make_array(mem, cpu, order)
+    slot, number, data, _ = make_array(mem, claim, order)
     if slot < 0:
         return
     pfn = pfn_of_word(mem, data)
@@ -87,14 +87,16 @@ def sign_of(pfn: Pfn, generation: int) -> int:
 
 
 @kernel
-def change_loan(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex, shelf: WordIndex) -> None:
+def change_loan(
+    mem: Memory, claim: Claim, at: WordIndex, place: WordIndex, shelf: WordIndex
+) -> None:
     """Borrow from a place of the peer's shelf, or drop what this worker borrowed before.
 
     The two words of a handle may come from two arrays: then the page must have had that generation.
     An array that was guessed may not be signed yet, so it is dropped unread.
     """
     if mem[place + PLACE_SLOT] != 0:
-        drop(mem, cpu, place)
+        drop(mem, claim, place)
         return
     pfn = load(mem, shelf + PLACE_PFN)
     generation = load_relaxed(mem, shelf + PLACE_GENERATION)
@@ -103,46 +105,46 @@ def change_loan(mem: Memory, cpu: Cpu, at: WordIndex, place: WordIndex, shelf: W
         generation += 1
     if generation == 0:
         return
-    slot, number, _ = open_array(mem, cpu, pfn, generation)
+    slot, number, _ = open_array(mem, claim, pfn, generation)
     if slot >= 0 and guessed:
-        drop_array(mem, cpu, slot, number)
+        drop_array(mem, claim, slot, number)
     elif slot >= 0:
         hold(mem, place, slot, number, pfn, generation)
-        check_sign(mem, cpu, place)
+        check_sign(mem, claim, place)
 
 
 @kernel
-def check_sign(mem: Memory, cpu: Cpu, place: WordIndex) -> None:
+def check_sign(mem: Memory, claim: Claim, place: WordIndex) -> None:
     """The array of a held reference still says what its maker wrote."""
     pfn: Pfn = mem[place + PLACE_PFN]
     wanted = sign_of(pfn, mem[place + PLACE_GENERATION])
     found = load(mem, frame_at(mem, pfn))
     if found != wanted:
-        report(mem, cpu, c.X_PAYLOAD, pfn, wanted, found)
+        report(mem, claim, c.X_PAYLOAD, pfn, wanted, found)
 
 
 @kernel
-def drop(mem: Memory, cpu: Cpu, place: WordIndex) -> int:
+def drop(mem: Memory, claim: Claim, place: WordIndex) -> int:
     """Drop the reference of a place; the handle stays there."""
-    check_sign(mem, cpu, place)
+    check_sign(mem, claim, place)
     slot = mem[place + PLACE_SLOT] - 1
     mem[place + PLACE_SLOT] = 0
-    left = drop_array(mem, cpu, slot, mem[place + PLACE_NUMBER])
+    left = drop_array(mem, claim, slot, mem[place + PLACE_NUMBER])
     if left < 0:
-        report(mem, cpu, c.X_LOST_OWNER, mem[place + PLACE_PFN], 0, left)
+        report(mem, claim, c.X_LOST_OWNER, mem[place + PLACE_PFN], 0, left)
     return left
 
 
 @kernel
-def arrays_finish(mem: Memory, cpu: Cpu) -> int:
+def arrays_finish(mem: Memory, claim: Claim) -> int:
     """Drop everything, and give the worker's table back: a run ends with all pages free."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     given = 0
     for i in range(2 * PLACES):
         place = at + SHELF + i * PLACE_WORDS
         if mem[place + PLACE_SLOT] != 0:
-            drop(mem, cpu, place)
+            drop(mem, claim, place)
             given += 1
         store_relaxed(mem, place + PLACE_GENERATION, 0)
-    give_table_back(mem, cpu, cpu)
+    give_table_back(mem, claim, claim)
     return given

@@ -17,7 +17,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import free_pages
 from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
-from shmalloc.units import Cpu, Memory, WordIndex
+from shmalloc.units import Claim, Memory, WordIndex
 from shmalloc.words import fixed
 from stress.oracles.owners import ID_CPU_BITS, check_stamp, disown, own, stamp
 from stress.workloads.area import W_DATA, W_SEQUENCE, draw, fresh_id, stopping, work_at
@@ -41,37 +41,37 @@ BULK_ORDERS = 3
 
 
 @kernel
-def bulk(mem: Memory, cpu: Cpu, steps: int) -> int:
+def bulk(mem: Memory, claim: Claim, steps: int) -> int:
     """Fill or empty ``steps`` random batches; returns the blocks moved."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     done = 0
     for _ in range(steps):
         if stopping(mem):
             break
         batch = at + W_DATA + draw(mem, at, BULK_BATCHES) * BULK_STRIDE
         if mem[batch + BULK_COUNT] == 0:
-            done += bulk_fill(mem, cpu, at, batch)
+            done += bulk_fill(mem, claim, at, batch)
         else:
-            done += bulk_empty(mem, cpu, batch, draw(mem, at, 4) == 0)
+            done += bulk_empty(mem, claim, batch, draw(mem, at, 4) == 0)
     return done
 
 
 @kernel
-def bulk_fill(mem: Memory, cpu: Cpu, at: WordIndex, batch: WordIndex) -> int:
+def bulk_fill(mem: Memory, claim: Claim, at: WordIndex, batch: WordIndex) -> int:
     """Request a random number of blocks; returns the number received."""
     order = min(draw(mem, at, BULK_ORDERS), fixed(mem, c.H_MAX_ORDER))
     mt = draw(mem, at, c.MT_PCP_TYPES)
-    owner = fresh_id(mem, cpu, at)
+    owner = fresh_id(mem, claim, at)
     wanted = 1 + draw(mem, at, BULK_PAGES)
     began = clock_of_some(mem, mem[at + W_SEQUENCE], SAMPLE_EVERY_SLOWER)
-    got = alloc_bulk(mem, cpu, order, mt, owner, wanted, batch + BULK_PFNS)
-    note(mem, cpu, L_ALLOC_BULK, began, got)
+    got = alloc_bulk(mem, claim, order, mt, owner, wanted, batch + BULK_PFNS)
+    note(mem, claim, L_ALLOC_BULK, began, got)
     mem[batch + BULK_ORDER] = order
     mem[batch + BULK_OWNER] = owner
     kept = 0
     for i in range(got):
         pfn = mem[batch + BULK_PFNS + i]
-        if own(mem, cpu, pfn, order, owner) == 0:
+        if own(mem, claim, pfn, order, owner) == 0:
             stamp(mem, pfn, order, owner)
             mem[batch + BULK_PFNS + kept] = pfn
             kept += 1
@@ -80,7 +80,7 @@ def bulk_fill(mem: Memory, cpu: Cpu, at: WordIndex, batch: WordIndex) -> int:
 
 
 @kernel
-def bulk_empty(mem: Memory, cpu: Cpu, batch: WordIndex, singly: int) -> int:
+def bulk_empty(mem: Memory, claim: Claim, batch: WordIndex, singly: int) -> int:
     """Check every block of the batch, then free all at once or one by one; returns the number."""
     count = mem[batch + BULK_COUNT]
     order = mem[batch + BULK_ORDER]
@@ -89,27 +89,27 @@ def bulk_empty(mem: Memory, cpu: Cpu, batch: WordIndex, singly: int) -> int:
     kept = 0
     for i in range(count):
         pfn = mem[batch + BULK_PFNS + i]
-        if check_stamp(mem, cpu, pfn, order, owner) == 0:
-            if disown(mem, cpu, pfn, order, owner) == 0:
+        if check_stamp(mem, claim, pfn, order, owner) == 0:
+            if disown(mem, claim, pfn, order, owner) == 0:
                 mem[batch + BULK_PFNS + kept] = pfn
                 kept += 1
     if singly:
         for i in range(kept):
-            free_pages(mem, cpu, mem[batch + BULK_PFNS + i], order)
+            free_pages(mem, claim, mem[batch + BULK_PFNS + i], order)
     else:
         began = clock_of_some(mem, owner >> ID_CPU_BITS, SAMPLE_EVERY_SLOWER)
-        free_bulk(mem, cpu, order, kept, batch + BULK_PFNS)
-        note(mem, cpu, L_FREE_BULK, began, 0)
+        free_bulk(mem, claim, order, kept, batch + BULK_PFNS)
+        note(mem, claim, L_FREE_BULK, began, 0)
     return count
 
 
 @kernel
-def bulk_finish(mem: Memory, cpu: Cpu) -> int:
+def bulk_finish(mem: Memory, claim: Claim) -> int:
     """Free everything that the CPU holds."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     given = 0
     for i in range(BULK_BATCHES):
         batch = at + W_DATA + i * BULK_STRIDE
         if mem[batch + BULK_COUNT] != 0:
-            given += bulk_empty(mem, cpu, batch, False)
+            given += bulk_empty(mem, claim, batch, False)
     return given

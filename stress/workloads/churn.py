@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.units import Cpu, Memory, WordIndex
+from shmalloc.units import Claim, Memory, WordIndex
 from stress.workloads.area import (
     BLOCK_WORDS,
     W_CURSOR,
@@ -32,19 +32,19 @@ CHURN_EIGHTHS_LOW = 1
 
 
 @kernel
-def churn(mem: Memory, cpu: Cpu, steps: int) -> int:
+def churn(mem: Memory, claim: Claim, steps: int) -> int:
     """Run ``steps`` steps; returns the operations done."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     done = 0
     for _ in range(steps):
         if stopping(mem):
             break
-        done += churn_step(mem, cpu, at)
+        done += churn_step(mem, claim, at)
     return done
 
 
 @kernel
-def churn_step(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
+def churn_step(mem: Memory, claim: Claim, at: WordIndex) -> int:
     """Pick a random slot: fill it while the tide is high, empty it while it is low."""
     mem[at + W_CURSOR] = mem[at + W_CURSOR] + 1
     fill_eighths = CHURN_EIGHTHS_HIGH
@@ -55,15 +55,15 @@ def churn_step(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
     entry = at + W_DATA + slot * BLOCK_WORDS
     held = mem[entry + 1] != 0
     if fill and not held:
-        take_into(mem, cpu, at, entry, 0, slot % c.MT_PCP_TYPES)
+        take_into(mem, claim, at, entry, 0, slot % c.MT_PCP_TYPES)
         return 1
     if held and not fill:
-        give_from(mem, cpu, entry)
+        give_from(mem, claim, entry)
         return 1
     return 0
 
 
 @kernel
-def churn_finish(mem: Memory, cpu: Cpu) -> int:
+def churn_finish(mem: Memory, claim: Claim) -> int:
     """Free everything that the CPU holds."""
-    return give_all(mem, cpu, work_at(mem, cpu) + W_DATA, CHURN_SLOTS)
+    return give_all(mem, claim, work_at(mem, claim) + W_DATA, CHURN_SLOTS)

@@ -27,7 +27,7 @@ from shmalloc.kernels.contig import (
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import block_mt
-from shmalloc.units import Cpu, Memory, Owner, Pfn, WordIndex
+from shmalloc.units import Claim, Memory, Owner, Pfn, WordIndex
 from shmalloc.words import fixed
 from stress.oracles.isolation import check_unlisted
 from stress.oracles.owners import check_stamp, disown, own, stamp
@@ -59,24 +59,24 @@ KIND_COUNT = 4
 
 
 @kernel
-def contig(mem: Memory, cpu: Cpu, steps: int) -> int:
+def contig(mem: Memory, claim: Claim, steps: int) -> int:
     """Take or give back ``steps`` ranges; returns the attempts."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     done = 0
     for _ in range(steps):
         if stopping(mem):
             break
         slot = at + W_DATA + draw(mem, at, CONTIG_SLOTS) * CONTIG_STRIDE
         if mem[slot + CONTIG_KIND] != KIND_NONE:
-            contig_give(mem, cpu, slot)
+            contig_give(mem, claim, slot)
         else:
-            contig_take(mem, cpu, at, slot, 1 + draw(mem, at, KIND_COUNT - 1))
+            contig_take(mem, claim, at, slot, 1 + draw(mem, at, KIND_COUNT - 1))
         done += 1
     return done
 
 
 @kernel
-def contig_take(mem: Memory, cpu: Cpu, at: WordIndex, slot: WordIndex, kind: int) -> None:
+def contig_take(mem: Memory, claim: Claim, at: WordIndex, slot: WordIndex, kind: int) -> None:
     """Try to take a random range of one or two pageblocks in the given way."""
     block_pages = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
     blocks = fixed(mem, c.H_PAGES) >> fixed(mem, c.H_PAGEBLOCK_ORDER)
@@ -84,10 +84,10 @@ def contig_take(mem: Memory, cpu: Cpu, at: WordIndex, slot: WordIndex, kind: int
         return
     start = draw(mem, at, blocks) << fixed(mem, c.H_PAGEBLOCK_ORDER)
     end = start + block_pages * (1 + draw(mem, at, CONTIG_BLOCKS))
-    owner = fresh_id(mem, cpu, at)
+    owner = fresh_id(mem, claim, at)
     if kind == KIND_TAKEN:
         start += draw(mem, at, block_pages)
-    if contig_change(mem, cpu, start, end, kind, owner) != 0:
+    if contig_change(mem, claim, start, end, kind, owner) != 0:
         return
     mem[slot + CONTIG_KIND] = kind
     mem[slot + CONTIG_START] = start
@@ -95,79 +95,79 @@ def contig_take(mem: Memory, cpu: Cpu, at: WordIndex, slot: WordIndex, kind: int
     mem[slot + CONTIG_OWNER] = owner
     if kind == KIND_TAKEN:
         for pfn in range(start, end):
-            if own(mem, cpu, pfn, 0, owner) == 0:
+            if own(mem, claim, pfn, 0, owner) == 0:
                 stamp(mem, pfn, 0, owner)
 
 
 @kernel
-def contig_change(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, kind: int, owner: Owner) -> int:
+def contig_change(mem: Memory, claim: Claim, start: Pfn, end: Pfn, kind: int, owner: Owner) -> int:
     """Take the range in the given way: 0, or the allocator's negative code."""
     began = clock_of(mem)
     if kind == KIND_TAKEN:
-        code = alloc_contig_range(mem, cpu, start, end, owner)
-        note(mem, cpu, L_ALLOC_CONTIG_RANGE, began, code)
+        code = alloc_contig_range(mem, claim, start, end, owner)
+        note(mem, claim, L_ALLOC_CONTIG_RANGE, began, code)
     elif kind == KIND_ISOLATED:
-        code = isolate_range(mem, cpu, start, end)
-        note(mem, cpu, L_ISOLATE_RANGE, began, code)
+        code = isolate_range(mem, claim, start, end)
+        note(mem, claim, L_ISOLATE_RANGE, began, code)
     else:
-        code = offline_range(mem, cpu, start, end)
-        note(mem, cpu, L_OFFLINE_RANGE, began, code)
+        code = offline_range(mem, claim, start, end)
+        note(mem, claim, L_OFFLINE_RANGE, began, code)
     return code
 
 
 @kernel
-def contig_give(mem: Memory, cpu: Cpu, slot: WordIndex) -> None:
+def contig_give(mem: Memory, claim: Claim, slot: WordIndex) -> None:
     """Give the range of the slot back, in the way in which it was taken."""
     kind = mem[slot + CONTIG_KIND]
     start = mem[slot + CONTIG_START]
     end = mem[slot + CONTIG_END]
     mem[slot + CONTIG_KIND] = KIND_NONE
     if kind == KIND_ISOLATED:
-        contig_check(mem, cpu, start, end, kind)
+        contig_check(mem, claim, start, end, kind)
         began = clock_of(mem)
-        unisolate_range(mem, cpu, start, end)
-        note(mem, cpu, L_UNISOLATE_RANGE, began, 0)
+        unisolate_range(mem, claim, start, end)
+        note(mem, claim, L_UNISOLATE_RANGE, began, 0)
     elif kind == KIND_OFFLINE:
-        contig_check(mem, cpu, start, end, kind)
+        contig_check(mem, claim, start, end, kind)
         began = clock_of(mem)
-        code = online_range(mem, cpu, start, end)
-        note(mem, cpu, L_ONLINE_RANGE, began, code)
-    elif contig_disown(mem, cpu, start, end, mem[slot + CONTIG_OWNER]) == 0:
+        code = online_range(mem, claim, start, end)
+        note(mem, claim, L_ONLINE_RANGE, began, code)
+    elif contig_disown(mem, claim, start, end, mem[slot + CONTIG_OWNER]) == 0:
         began = clock_of(mem)
-        code = free_contig_range(mem, cpu, start, end)
-        note(mem, cpu, L_FREE_CONTIG_RANGE, began, code)
+        code = free_contig_range(mem, claim, start, end)
+        note(mem, claim, L_FREE_CONTIG_RANGE, began, code)
 
 
 @kernel
-def contig_check(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, kind: int) -> None:
+def contig_check(mem: Memory, claim: Claim, start: Pfn, end: Pfn, kind: int) -> None:
     """A range that this worker isolated or took offline is still so, and on no per-CPU list."""
-    check_unlisted(mem, cpu, start, end)
+    check_unlisted(mem, claim, start, end)
     for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
         if block_mt(mem, at) != c.MT_ISOLATE:
             report(
-                mem, cpu, c.X_LOST_OWNER, at, c.IS_MT | c.MT_ISOLATE, c.IS_MT | block_mt(mem, at)
+                mem, claim, c.X_LOST_OWNER, at, c.IS_MT | c.MT_ISOLATE, c.IS_MT | block_mt(mem, at)
             )
         elif kind == KIND_OFFLINE and type_of(page_state(mem, at)) != c.T_OFFLINE:
-            report(mem, cpu, c.X_LOST_OWNER, at, c.IS_TYPE | c.T_OFFLINE, page_state(mem, at))
+            report(mem, claim, c.X_LOST_OWNER, at, c.IS_TYPE | c.T_OFFLINE, page_state(mem, at))
 
 
 @kernel
-def contig_disown(mem: Memory, cpu: Cpu, start: Pfn, end: Pfn, owner: Owner) -> int:
+def contig_disown(mem: Memory, claim: Claim, start: Pfn, end: Pfn, owner: Owner) -> int:
     """Check every page of the range and remove it from the owner map; 0 if all were owned."""
     wrong = 0
     for pfn in range(start, end):
-        wrong += check_stamp(mem, cpu, pfn, 0, owner)
-        wrong += disown(mem, cpu, pfn, 0, owner)
+        wrong += check_stamp(mem, claim, pfn, 0, owner)
+        wrong += disown(mem, claim, pfn, 0, owner)
     return wrong
 
 
 @kernel
-def contig_finish(mem: Memory, cpu: Cpu) -> int:
+def contig_finish(mem: Memory, claim: Claim) -> int:
     """Give every range back."""
     given = 0
     for i in range(CONTIG_SLOTS):
-        slot = work_at(mem, cpu) + W_DATA + i * CONTIG_STRIDE
+        slot = work_at(mem, claim) + W_DATA + i * CONTIG_STRIDE
         if mem[slot + CONTIG_KIND] != KIND_NONE:
-            contig_give(mem, cpu, slot)
+            contig_give(mem, claim, slot)
             given += 1
     return given

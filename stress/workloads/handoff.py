@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.units import Cpu, Memory, WordIndex
+from shmalloc.units import Claim, Memory, WordIndex
 from shmalloc.words import fixed, load, load_relaxed, store
 from stress.workloads.area import (
     BLOCK_WORDS,
@@ -39,30 +39,30 @@ HANDOFF_BURST = 8
 
 
 @kernel
-def handoff(mem: Memory, cpu: Cpu, steps: int) -> int:
+def handoff(mem: Memory, claim: Claim, steps: int) -> int:
     """Produce and consume ``steps`` times; returns the operations done."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     peer = work_at(mem, mem[at + W_PEER])
     done = 0
     for _ in range(steps):
         if stopping(mem):
             break
         for _ in range(1 + draw(mem, at, HANDOFF_BURST)):
-            done += ring_push(mem, cpu, at, peer)
+            done += ring_push(mem, claim, at, peer)
         for _ in range(1 + draw(mem, at, HANDOFF_BURST)):
-            done += ring_pop(mem, cpu, at)
+            done += ring_pop(mem, claim, at)
     return done
 
 
 @kernel
-def ring_push(mem: Memory, cpu: Cpu, at: WordIndex, peer: WordIndex) -> int:
+def ring_push(mem: Memory, claim: Claim, at: WordIndex, peer: WordIndex) -> int:
     """Allocate a block and hand it to the peer unless its ring is full; returns operations done."""
     head = load_relaxed(mem, peer + RING_HEAD)
     if head - load(mem, peer + RING_TAIL) >= RING_SLOTS:
         return 0
     stage = at + RING_STAGE
     order = min(draw(mem, at, HANDOFF_ORDERS) * draw(mem, at, 2), fixed(mem, c.H_MAX_ORDER))
-    if take_into(mem, cpu, at, stage, order, draw(mem, at, 2)) != 0:
+    if take_into(mem, claim, at, stage, order, draw(mem, at, 2)) != 0:
         return 1
     entry = peer + RING_ENTRIES + (head % RING_SLOTS) * BLOCK_WORDS
     mem[entry] = mem[stage]
@@ -73,21 +73,21 @@ def ring_push(mem: Memory, cpu: Cpu, at: WordIndex, peer: WordIndex) -> int:
 
 
 @kernel
-def ring_pop(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
+def ring_pop(mem: Memory, claim: Claim, at: WordIndex) -> int:
     """Check and free the oldest block of this CPU's ring; returns the operations done."""
     tail = load_relaxed(mem, at + RING_TAIL)
     if load(mem, at + RING_HEAD) == tail:
         return 0
-    give_from(mem, cpu, at + RING_ENTRIES + (tail % RING_SLOTS) * BLOCK_WORDS)
+    give_from(mem, claim, at + RING_ENTRIES + (tail % RING_SLOTS) * BLOCK_WORDS)
     store(mem, at + RING_TAIL, tail + 1)  # gives the entry back to the producer
     return 1
 
 
 @kernel
-def handoff_finish(mem: Memory, cpu: Cpu) -> int:
+def handoff_finish(mem: Memory, claim: Claim) -> int:
     """Empty this CPU's ring; every producer is parked by now."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     given = 0
     for _ in range(RING_SLOTS):
-        given += ring_pop(mem, cpu, at)
+        given += ring_pop(mem, claim, at)
     return given

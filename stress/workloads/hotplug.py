@@ -12,7 +12,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
-from shmalloc.units import Cpu, Memory, WordIndex
+from shmalloc.units import Claim, Cpu, Memory, WordIndex
 from shmalloc.words import fixed
 from stress.workloads.area import (
     BLOCK_WORDS,
@@ -35,61 +35,61 @@ HOTPLUG_ORDERS = 4
 
 
 @kernel
-def hotplug(mem: Memory, cpu: Cpu, steps: int) -> int:
+def hotplug(mem: Memory, claim: Claim, steps: int) -> int:
     """Allocate, free, or change a CPU, ``steps`` times; returns the operations done."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     done = 0
     for _ in range(steps):
         if stopping(mem):
             break
         if draw(mem, at, HOTPLUG_ODDS) == 0:
-            hotplug_change(mem, cpu, at, draw(mem, at, fixed(mem, c.H_CPUS)))
+            hotplug_change(mem, claim, at, draw(mem, at, fixed(mem, c.H_CPUS)))
         else:
-            hotplug_traffic(mem, cpu, at)
+            hotplug_traffic(mem, claim, at)
         done += 1
     return done
 
 
 @kernel
-def hotplug_change(mem: Memory, cpu: Cpu, at: WordIndex, victim: Cpu) -> None:
+def hotplug_change(mem: Memory, claim: Claim, at: WordIndex, victim: Cpu) -> None:
     """Plug the slot in if this worker unplugged it; otherwise unplug it if it is online."""
     if draw(mem, at, HOTPLUG_THEFT_ODDS) == 0:
-        hotplug_plug(mem, cpu, victim)  # E_BUSY if it is not unplugged, or another is first
+        hotplug_plug(mem, claim, victim)  # E_BUSY if it is not unplugged, or another is first
     elif mem[at + W_DATA + victim] != 0:
-        hotplug_plug(mem, cpu, victim)
+        hotplug_plug(mem, claim, victim)
         mem[at + W_DATA + victim] = 0
     else:
         began = clock_of(mem)
-        code = unplug_cpu(mem, cpu, victim)
-        note(mem, cpu, L_UNPLUG_CPU, began, code)
+        code = unplug_cpu(mem, claim, victim)
+        note(mem, claim, L_UNPLUG_CPU, began, code)
         if code >= 0:
             mem[at + W_DATA + victim] = 1
 
 
 @kernel
-def hotplug_plug(mem: Memory, cpu: Cpu, victim: Cpu) -> None:
+def hotplug_plug(mem: Memory, claim: Claim, victim: Cpu) -> None:
     began = clock_of(mem)
-    code = plug_cpu(mem, cpu, victim)
-    note(mem, cpu, L_PLUG_CPU, began, code)
+    code = plug_cpu(mem, claim, victim)
+    note(mem, claim, L_PLUG_CPU, began, code)
 
 
 @kernel
-def hotplug_traffic(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
+def hotplug_traffic(mem: Memory, claim: Claim, at: WordIndex) -> None:
     """Fill or empty one random slot of the table."""
     entry = at + HOTPLUG_TABLE + draw(mem, at, HOTPLUG_SLOTS) * BLOCK_WORDS
     if mem[entry + 1] != 0:
-        give_from(mem, cpu, entry)
+        give_from(mem, claim, entry)
     else:
         order = min(draw(mem, at, HOTPLUG_ORDERS), fixed(mem, c.H_MAX_ORDER))
-        take_into(mem, cpu, at, entry, order, draw(mem, at, c.MT_PCP_TYPES))
+        take_into(mem, claim, at, entry, order, draw(mem, at, c.MT_PCP_TYPES))
 
 
 @kernel
-def hotplug_finish(mem: Memory, cpu: Cpu) -> int:
+def hotplug_finish(mem: Memory, claim: Claim) -> int:
     """Plug in what this worker unplugged and free everything that the CPU holds."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     for victim in range(fixed(mem, c.H_CPUS)):
         if mem[at + W_DATA + victim] != 0:
-            plug_cpu(mem, cpu, victim)
+            plug_cpu(mem, claim, victim)
             mem[at + W_DATA + victim] = 0
-    return give_all(mem, cpu, at + HOTPLUG_TABLE, HOTPLUG_SLOTS)
+    return give_all(mem, claim, at + HOTPLUG_TABLE, HOTPLUG_SLOTS)

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
-from shmalloc.units import Cpu, Int, Memory
+from shmalloc.units import Claim, Int, Memory
 from shmalloc.words import fixed, mark, now
 
 L_ALLOC_PAGES = 0
@@ -101,16 +101,16 @@ def clock_of(mem: Memory) -> int:
 
 
 @hot
-def note(mem: Memory, cpu: Cpu, operation: int, began: int, result: Int) -> None:
+def note(mem: Memory, claim: Claim, operation: int, began: int, result: Int) -> None:
     """Count a call that began at ``began``, if it is timed; ``result``: negative if it failed."""
     if began != 0:
-        count(mem, cpu, 2 * operation + (result < 0), now(mem) - began)
+        count(mem, claim, 2 * operation + (result < 0), now(mem) - began)
 
 
 @unit
-def count(mem: Memory, cpu: Cpu, row: int, ticks: int) -> None:
+def count(mem: Memory, claim: Claim, row: int, ticks: int) -> None:
     """Count a duration in a row. A clock that went back, on another core, counts as no time."""
-    at = fixed(mem, c.H_AT_LATENCY) + cpu * LATENCY_WORDS
+    at = fixed(mem, c.H_AT_LATENCY) + claim * LATENCY_WORDS
     if mem[at + LT_SCALE] == 0:
         return
     ns = (min(max(ticks, 0), mem[at + LT_LONGEST]) * mem[at + LT_SCALE]) >> SCALE_SHIFT

@@ -21,7 +21,7 @@ from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_bulk import cache_free_bulk
 from shmalloc.kernels.cache_set import cache_create, cache_destroy
 from shmalloc.kernels.reporting import report
-from shmalloc.units import CacheId, Cpu, Memory, WordIndex
+from shmalloc.units import CacheId, Claim, Memory, WordIndex
 from stress.workloads.area import W_DATA, draw, stopping, work_at
 from stress.workloads.latency import L_CACHE_CREATE, L_CACHE_DESTROY, clock_of, note
 
@@ -35,14 +35,14 @@ MODULE_KINDS = 4
 
 
 @kernel
-def modules(mem: Memory, cpu: Cpu, steps: int) -> int:
+def modules(mem: Memory, claim: Claim, steps: int) -> int:
     """Create, use and destroy ``steps`` caches; returns their number."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     done = 0
     for _ in range(steps):
         if stopping(mem):
             break
-        module_life(mem, cpu, at)
+        module_life(mem, claim, at)
         done += 1
     return done
 
@@ -58,44 +58,44 @@ def module_kind(which: int) -> int:
 
 
 @kernel
-def module_life(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
+def module_life(mem: Memory, claim: Claim, at: WordIndex) -> None:
     """Create, use and destroy one cache; a failed creation is no error."""
     size = MODULE_LEAST_BYTES + draw(mem, at, MODULE_MOST_BYTES)
     kind = module_kind(draw(mem, at, MODULE_KINDS))
     began = clock_of(mem)
-    made = cache_create(mem, cpu, size, 0, kind, 0)
-    note(mem, cpu, L_CACHE_CREATE, began, made)
+    made = cache_create(mem, claim, size, 0, kind, 0)
+    note(mem, claim, L_CACHE_CREATE, began, made)
     if made < 0:
         return
     mem[at + MODULE_CACHE] = made + 1
     got = 0
     for _ in range(draw(mem, at, MODULE_MOST_OBJECTS)):
-        address = cache_alloc(mem, cpu, made)
+        address = cache_alloc(mem, claim, made)
         if address < 0:
             break
         mem[address] = address
         mem[at + MODULE_OBJECTS + got] = address
         got += 1
-    module_end(mem, cpu, at, made, got)
+    module_end(mem, claim, at, made, got)
 
 
 @kernel
-def module_end(mem: Memory, cpu: Cpu, at: WordIndex, cache_id: CacheId, count: int) -> None:
+def module_end(mem: Memory, claim: Claim, at: WordIndex, cache_id: CacheId, count: int) -> None:
     """Free all objects of a cache, in one of two ways, and destroy it."""
     if draw(mem, at, 2) == 0:
-        cache_free_bulk(mem, cpu, cache_id, count, at + MODULE_OBJECTS)
+        cache_free_bulk(mem, claim, cache_id, count, at + MODULE_OBJECTS)
     else:
         for i in range(count):
-            cache_free(mem, cpu, cache_id, mem[at + MODULE_OBJECTS + i])
+            cache_free(mem, claim, cache_id, mem[at + MODULE_OBJECTS + i])
     began = clock_of(mem)
-    code = cache_destroy(mem, cpu, cache_id)
-    note(mem, cpu, L_CACHE_DESTROY, began, code)
+    code = cache_destroy(mem, claim, cache_id)
+    note(mem, claim, L_CACHE_DESTROY, began, code)
     if code != 0:  # no other worker knows this cache
-        report(mem, cpu, c.M_LEAKED_OBJECTS, c.AT_CACHE | cache_id, 0, code)
+        report(mem, claim, c.M_LEAKED_OBJECTS, c.AT_CACHE | cache_id, 0, code)
     mem[at + MODULE_CACHE] = 0
 
 
 @kernel
-def modules_finish(mem: Memory, cpu: Cpu) -> int:
+def modules_finish(mem: Memory, claim: Claim) -> int:
     """Nothing outlives its step."""
     return 0

@@ -16,7 +16,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.pages_wait import alloc_pages_wait
-from shmalloc.units import Cpu, Memory, Migratetype, WordIndex
+from shmalloc.units import Claim, Memory, Migratetype, WordIndex
 from shmalloc.words import fixed
 from stress.workloads.area import (
     BLOCK_ORDER_BITS,
@@ -45,9 +45,9 @@ OOM_WAIT_ROUNDS = 1
 
 
 @kernel
-def oom_edge(mem: Memory, cpu: Cpu, steps: int) -> int:
+def oom_edge(mem: Memory, claim: Claim, steps: int) -> int:
     """Allocate or free ``steps`` blocks; returns the operations done."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     done = 0
     if mem[at + W_CURSOR] == 0:
         mem[at + W_CURSOR] = 1
@@ -56,10 +56,10 @@ def oom_edge(mem: Memory, cpu: Cpu, steps: int) -> int:
         if stopping(mem):
             break
         if mem[at + OOM_ORDER] >= 0:
-            oom_take(mem, cpu, at)
+            oom_take(mem, claim, at)
         elif mem[at + OOM_LEFT] > 0 and mem[at + W_HELD] > 0:
             mem[at + OOM_LEFT] = mem[at + OOM_LEFT] - 1
-            oom_pop(mem, cpu, at)
+            oom_pop(mem, claim, at)
         else:
             mem[at + OOM_ORDER] = draw(mem, at, fixed(mem, c.H_MAX_ORDER) + 1)
         done += 1
@@ -67,27 +67,27 @@ def oom_edge(mem: Memory, cpu: Cpu, steps: int) -> int:
 
 
 @kernel
-def oom_take(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
+def oom_take(mem: Memory, claim: Claim, at: WordIndex) -> None:
     """Push one block of the current order; if there is none, continue with the next smaller."""
     order = mem[at + OOM_ORDER]
     mt = draw(mem, at, c.MT_PCP_TYPES)
-    if take_into(mem, cpu, at, at + OOM_ENTRY, order, mt) == 0:
+    if take_into(mem, claim, at, at + OOM_ENTRY, order, mt) == 0:
         oom_push(mem, at)
         return
     if order == 0:
-        oom_wait(mem, cpu, at, mt)
+        oom_wait(mem, claim, at, mt)
         mem[at + OOM_LEFT] = 1 + draw(mem, at, mem[at + W_HELD] + 1)
     mem[at + OOM_ORDER] = order - 1
 
 
 @kernel
-def oom_wait(mem: Memory, cpu: Cpu, at: WordIndex, mt: Migratetype) -> None:
+def oom_wait(mem: Memory, claim: Claim, at: WordIndex, mt: Migratetype) -> None:
     """With nothing left, wait for a page once: another worker may free one, or none does."""
-    owner = fresh_id(mem, cpu, at)
+    owner = fresh_id(mem, claim, at)
     began = clock_of(mem)
-    pfn = alloc_pages_wait(mem, cpu, 0, mt, owner, OOM_WAIT_ROUNDS)
-    note(mem, cpu, L_ALLOC_PAGES_WAIT, began, pfn)
-    if pfn >= 0 and enter_block(mem, cpu, at + OOM_ENTRY, pfn, 0, owner) == 0:
+    pfn = alloc_pages_wait(mem, claim, 0, mt, owner, OOM_WAIT_ROUNDS)
+    note(mem, claim, L_ALLOC_PAGES_WAIT, began, pfn)
+    if pfn >= 0 and enter_block(mem, claim, at + OOM_ENTRY, pfn, 0, owner) == 0:
         oom_push(mem, at)
 
 
@@ -104,7 +104,7 @@ def oom_push(mem: Memory, at: WordIndex) -> None:
 
 
 @kernel
-def oom_pop(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
+def oom_pop(mem: Memory, claim: Claim, at: WordIndex) -> None:
     """Free the top block of the stack, if there is one."""
     if mem[at + OOM_TOP + 1] == 0:
         return
@@ -114,7 +114,7 @@ def oom_pop(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
     mem[at + OOM_TOP] = mem[frame + OOM_NEXT]
     mem[at + OOM_TOP + 1] = mem[frame + OOM_NEXT_ID]
     mem[at + W_HELD] = mem[at + W_HELD] - 1
-    give_from(mem, cpu, at + OOM_ENTRY)
+    give_from(mem, claim, at + OOM_ENTRY)
 
 
 @kernel
@@ -124,10 +124,10 @@ def oom_frame(mem: Memory, block: int) -> int:
 
 
 @kernel
-def oom_edge_finish(mem: Memory, cpu: Cpu) -> int:
+def oom_edge_finish(mem: Memory, claim: Claim) -> int:
     """Free everything that the CPU holds."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     held = mem[at + W_HELD]
     for _ in range(held):
-        oom_pop(mem, cpu, at)
+        oom_pop(mem, claim, at)
     return held

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.units import Cpu, Memory, WordIndex
+from shmalloc.units import Claim, Memory, WordIndex
 from shmalloc.words import fixed
 from stress.workloads.area import (
     BLOCK_WORDS,
@@ -28,9 +28,9 @@ ORDERS_WORDS = W_DATA + ORDERS_SLOTS * BLOCK_WORDS
 
 
 @kernel
-def orders(mem: Memory, cpu: Cpu, steps: int) -> int:
+def orders(mem: Memory, claim: Claim, steps: int) -> int:
     """Run ``steps`` allocations or frees; returns the operations done."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     done = 0
     for _ in range(steps):
         if stopping(mem):
@@ -38,10 +38,10 @@ def orders(mem: Memory, cpu: Cpu, steps: int) -> int:
         slot = draw(mem, at, ORDERS_SLOTS)
         entry = at + W_DATA + slot * BLOCK_WORDS
         if mem[entry + 1] != 0:
-            give_from(mem, cpu, entry)
+            give_from(mem, claim, entry)
         else:
             order = orders_pick(mem, at)
-            take_into(mem, cpu, at, entry, order, draw(mem, at, c.MT_PCP_TYPES))
+            take_into(mem, claim, at, entry, order, draw(mem, at, c.MT_PCP_TYPES))
         done += 1
     return done
 
@@ -58,6 +58,6 @@ def orders_pick(mem: Memory, at: WordIndex) -> int:
 
 
 @kernel
-def orders_finish(mem: Memory, cpu: Cpu) -> int:
+def orders_finish(mem: Memory, claim: Claim) -> int:
     """Free everything that the CPU holds."""
-    return give_all(mem, cpu, work_at(mem, cpu) + W_DATA, ORDERS_SLOTS)
+    return give_all(mem, claim, work_at(mem, claim) + W_DATA, ORDERS_SLOTS)

@@ -13,7 +13,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.walk import walk
-from shmalloc.units import Cpu, Memory, WordIndex
+from shmalloc.units import Claim, Memory, WordIndex
 from shmalloc.words import fixed
 from stress.oracles.cover import COVER_WORDS, check_covered
 from stress.oracles.versions import check_version
@@ -39,39 +39,39 @@ WALKER_MOVE_ODDS = 8
 
 
 @kernel
-def pfn_walker(mem: Memory, cpu: Cpu, steps: int) -> int:
+def pfn_walker(mem: Memory, claim: Claim, steps: int) -> int:
     """Walk ``steps`` stretches; returns the number walked."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     done = 0
     for _ in range(steps):
         if stopping(mem):
             break
         if draw(mem, at, WALKER_MOVE_ODDS) == 0:
-            walker_move(mem, cpu, at)
+            walker_move(mem, claim, at)
             mem[at + W_CURSOR] = draw(mem, at, fixed(mem, c.H_PAGES))
-        check_version(mem, cpu, mem[at + W_CURSOR])
+        check_version(mem, claim, mem[at + W_CURSOR])
         for page in range(WALKER_COVER_PAGES):
             pfn = (mem[at + W_CURSOR] + page) % fixed(mem, c.H_PAGES)
-            check_covered(mem, cpu, at + WALKER_COVER, pfn)
+            check_covered(mem, claim, at + WALKER_COVER, pfn)
         began = clock_of(mem)
-        mem[at + W_CURSOR] = walk(mem, cpu, mem[at + W_CURSOR], WALKER_LIMIT)
-        note(mem, cpu, L_WALK, began, 0)
-        event(mem, cpu, c.EV_WALK)
+        mem[at + W_CURSOR] = walk(mem, claim, mem[at + W_CURSOR], WALKER_LIMIT)
+        note(mem, claim, L_WALK, began, 0)
+        event(mem, claim, c.EV_WALK)
         done += 1
     return done
 
 
 @kernel
-def walker_move(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
+def walker_move(mem: Memory, claim: Claim, at: WordIndex) -> None:
     """Allocate or free one block of a random order."""
     entry = at + W_DATA + draw(mem, at, WALKER_SLOTS) * BLOCK_WORDS
     if mem[entry + 1] != 0:
-        give_from(mem, cpu, entry)
+        give_from(mem, claim, entry)
     else:
-        take_into(mem, cpu, at, entry, draw(mem, at, fixed(mem, c.H_MAX_ORDER) + 1), c.MT_MOVABLE)
+        take_into(mem, claim, at, entry, draw(mem, at, fixed(mem, c.H_MAX_ORDER) + 1), c.MT_MOVABLE)
 
 
 @kernel
-def pfn_walker_finish(mem: Memory, cpu: Cpu) -> int:
+def pfn_walker_finish(mem: Memory, claim: Claim) -> int:
     """Free everything that the CPU holds."""
-    return give_all(mem, cpu, work_at(mem, cpu) + W_DATA, WALKER_SLOTS)
+    return give_all(mem, claim, work_at(mem, claim) + W_DATA, WALKER_SLOTS)

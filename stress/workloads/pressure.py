@@ -15,7 +15,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import alloc_pages, free_pages
-from shmalloc.units import Cpu, Memory, Order, Pfn, WordIndex
+from shmalloc.units import Claim, Memory, Order, Pfn, WordIndex
 from shmalloc.words import fixed
 from stress.oracles.owners import disown, own
 from stress.workloads.area import (
@@ -34,18 +34,18 @@ PRESSURE_ID = 1
 
 
 @kernel
-def pressure_take(mem: Memory, cpu: Cpu, blocks: int, most_pages: int) -> int:
+def pressure_take(mem: Memory, claim: Claim, blocks: int, most_pages: int) -> int:
     """Take up to ``blocks`` blocks, ``most_pages`` in all; the pages held now, -1: none was left.
 
     Orders are random; if there is no block of an order, try the next smaller one.
     """
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     order = fixed(mem, c.H_MAX_ORDER)
     for _ in range(blocks):
         if mem[at + PRESSURE_PAGES] >= most_pages:
             break
         order = min(order, draw(mem, at, fixed(mem, c.H_MAX_ORDER) + 1))
-        while order >= 0 and not pressure_push(mem, cpu, at, order):
+        while order >= 0 and not pressure_push(mem, claim, at, order):
             order -= 1
         if order < 0:
             return -1
@@ -53,13 +53,13 @@ def pressure_take(mem: Memory, cpu: Cpu, blocks: int, most_pages: int) -> int:
 
 
 @kernel
-def pressure_push(mem: Memory, cpu: Cpu, at: WordIndex, order: Order) -> bool:
+def pressure_push(mem: Memory, claim: Claim, at: WordIndex, order: Order) -> bool:
     """Push one block onto the stack; returns whether there was one."""
-    owner = fresh_id(mem, cpu, at)
-    pfn = alloc_pages(mem, cpu, order, draw(mem, at, c.MT_PCP_TYPES), owner)
+    owner = fresh_id(mem, claim, at)
+    pfn = alloc_pages(mem, claim, order, draw(mem, at, c.MT_PCP_TYPES), owner)
     if pfn < 0:
         return False
-    if own(mem, cpu, pfn, order, owner) == 0:  # else reported, and left to its owner
+    if own(mem, claim, pfn, order, owner) == 0:  # else reported, and left to its owner
         frame = pressure_frame(mem, pfn)
         mem[frame] = mem[at + PRESSURE_TOP]
         mem[frame + PRESSURE_ID] = owner
@@ -69,9 +69,9 @@ def pressure_push(mem: Memory, cpu: Cpu, at: WordIndex, order: Order) -> bool:
 
 
 @kernel
-def pressure_give(mem: Memory, cpu: Cpu, blocks: int) -> int:
+def pressure_give(mem: Memory, claim: Claim, blocks: int) -> int:
     """Free up to ``blocks`` blocks of the stack; returns the pages still held."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     for _ in range(blocks):
         if mem[at + PRESSURE_TOP] == 0:
             break
@@ -82,8 +82,8 @@ def pressure_give(mem: Memory, cpu: Cpu, blocks: int) -> int:
         owner = mem[frame + PRESSURE_ID]
         mem[at + PRESSURE_TOP] = mem[frame]
         mem[at + PRESSURE_PAGES] = mem[at + PRESSURE_PAGES] - (1 << order)
-        if disown(mem, cpu, pfn, order, owner) == 0:
-            free_pages(mem, cpu, pfn, order)
+        if disown(mem, claim, pfn, order, owner) == 0:
+            free_pages(mem, claim, pfn, order)
     return mem[at + PRESSURE_PAGES]
 
 

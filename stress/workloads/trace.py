@@ -31,7 +31,7 @@ from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_set import cache_create, cache_destroy
 from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.kernels.reporting import report
-from shmalloc.units import CacheId, Cpu, Memory, ObjectAddress, Owner, WordIndex
+from shmalloc.units import CacheId, Claim, Memory, ObjectAddress, Owner, WordIndex
 from shmalloc.words import fetch_add, give_way, load, load_relaxed, store
 from stress.oracles.owners import check_stamp, disown, make_id, own, stamp
 from stress.workloads.area import W_CURSOR, W_WORKERS, stopping, work_at
@@ -101,14 +101,14 @@ TRACE_BATCH = 4096  # most events of one batch: a wait that ends early says noth
 
 
 @kernel
-def trace_step(mem: Memory, cpu: Cpu, steps: int) -> int:
+def trace_step(mem: Memory, claim: Claim, steps: int) -> int:
     """Replay up to ``steps`` events; returns their number, or E_STOPPED at the end."""
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     done = 0
     for _ in range(min(steps, TRACE_BATCH)):
         if stopping(mem):
             break
-        result = trace_next(mem, cpu, at)
+        result = trace_next(mem, claim, at)
         if result == c.E_STOPPED and done == 0:
             return c.E_STOPPED
         if result < 0:
@@ -118,23 +118,23 @@ def trace_step(mem: Memory, cpu: Cpu, steps: int) -> int:
 
 
 @kernel
-def trace_next(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
+def trace_next(mem: Memory, claim: Claim, at: WordIndex) -> int:
     """Replay one event: 1 done, 0 sync point passed, E_AGAIN not possible yet, E_STOPPED none."""
     position = mem[at + W_CURSOR]
     if position >= mem[at + TP_EVENTS]:
-        return trace_end(mem, cpu, at)
+        return trace_end(mem, claim, at)
     event = event_at(mem, at, position)
     word = mem[event]
     kind = word & TRACE_KIND_MASK
     result = 1
     if kind == TRACE_PAGE_ALLOC:
-        trace_take_pages(mem, cpu, at, event, position)
+        trace_take_pages(mem, claim, at, event, position)
     elif kind == TRACE_OBJECT_ALLOC:
-        trace_take_object(mem, cpu, at, event, position)
+        trace_take_object(mem, claim, at, event, position)
     elif kind == TRACE_SYNC:
-        result = trace_sync(mem, cpu, at, what_of(word))
+        result = trace_sync(mem, claim, at, what_of(word))
     else:
-        result = trace_free(mem, cpu, at, word)
+        result = trace_free(mem, claim, at, word)
     if result >= 0:
         mem[at + W_CURSOR] = position + 1
     return result
@@ -153,9 +153,9 @@ def what_of(word: int) -> int:
 
 
 @kernel
-def trace_owner(mem: Memory, slot: Cpu, at: WordIndex, position: int) -> Owner:
+def trace_owner(mem: Memory, claim: Claim, at: WordIndex, position: int) -> Owner:
     """The owner id of an allocation: never used twice, and known to the freeing CPU."""
-    return make_id(mem, slot, mem[at + T_ROUND] * mem[at + TP_EVENTS] + position + 1)
+    return make_id(mem, claim, mem[at + T_ROUND] * mem[at + TP_EVENTS] + position + 1)
 
 
 @kernel
@@ -164,15 +164,17 @@ def tally(mem: Memory, at: WordIndex, which: int) -> None:
 
 
 @kernel
-def trace_take_pages(mem: Memory, cpu: Cpu, at: WordIndex, event: WordIndex, position: int) -> None:
+def trace_take_pages(
+    mem: Memory, claim: Claim, at: WordIndex, event: WordIndex, position: int
+) -> None:
     """Allocate pages and publish their handle; a failure is published too."""
     word = mem[event]
     order = what_of(word)
-    owner = trace_owner(mem, cpu, at, position)
+    owner = trace_owner(mem, claim, at, position)
     began = clock_of_some(mem, position, SAMPLE_EVERY_SLOWER)
-    pfn = alloc_pages(mem, cpu, order, (word >> TRACE_MT_SHIFT) & TRACE_MT_MASK, owner)
-    note(mem, cpu, L_ALLOC_PAGES, began, pfn)
-    if pfn < 0 or own(mem, cpu, pfn, order, owner) != 0:
+    pfn = alloc_pages(mem, claim, order, (word >> TRACE_MT_SHIFT) & TRACE_MT_MASK, owner)
+    note(mem, claim, L_ALLOC_PAGES, began, pfn)
+    if pfn < 0 or own(mem, claim, pfn, order, owner) != 0:
         tally(mem, at, N_MISSED + TRACE_PAGE_ALLOC)
         store(mem, event + 1, HANDLE_FAILED)
         return
@@ -180,27 +182,27 @@ def trace_take_pages(mem: Memory, cpu: Cpu, at: WordIndex, event: WordIndex, pos
     live = at + T_COUNTS + N_LIVE_PAGES
     mem[live] = mem[live] + (1 << order)
     tally(mem, at, N_PAGE_ALLOC)
-    store(mem, event + 1, pfn << HANDLE_SHIFT | (cpu + 1))  # publishes the block and its stamps
+    store(mem, event + 1, pfn << HANDLE_SHIFT | (claim + 1))  # publishes the block and its stamps
 
 
 @kernel
 def trace_take_object(
-    mem: Memory, cpu: Cpu, at: WordIndex, event: WordIndex, position: int
+    mem: Memory, claim: Claim, at: WordIndex, event: WordIndex, position: int
 ) -> None:
     """Allocate an object, sign it at both ends and publish its handle, or the failure."""
     entry = cache_entry(mem, what_of(mem[event]))
     began = clock_of_some(mem, position, SAMPLE_EVERY_SLOWER)
-    address = cache_alloc(mem, cpu, mem[entry + 1])
-    note(mem, cpu, L_CACHE_ALLOC, began, address)
+    address = cache_alloc(mem, claim, mem[entry + 1])
+    note(mem, claim, L_CACHE_ALLOC, began, address)
     if address < 0:
         tally(mem, at, N_MISSED + TRACE_OBJECT_ALLOC)
         store(mem, event + 1, HANDLE_FAILED)
         return
-    owner = trace_owner(mem, cpu, at, position)
+    owner = trace_owner(mem, claim, at, position)
     mem[address] = owner
     mem[address + (mem[entry] - 1) // 8] = owner
     tally(mem, at, N_OBJECT_ALLOC)
-    store(mem, event + 1, address << HANDLE_SHIFT | (cpu + 1))  # publishes the object
+    store(mem, event + 1, address << HANDLE_SHIFT | (claim + 1))  # publishes the object
 
 
 @kernel
@@ -211,7 +213,7 @@ def cache_entry(mem: Memory, cache_id: CacheId) -> WordIndex:
 
 
 @kernel
-def trace_free(mem: Memory, cpu: Cpu, at: WordIndex, word: int) -> int:
+def trace_free(mem: Memory, claim: Claim, at: WordIndex, word: int) -> int:
     """Free what the event names, once it is there: 1, 0 if it must stay, or E_AGAIN."""
     slot = (word >> TRACE_SLOT_SHIFT) & TRACE_SLOT_MASK
     from_area = work_at(mem, slot)
@@ -222,11 +224,11 @@ def trace_free(mem: Memory, cpu: Cpu, at: WordIndex, word: int) -> int:
         return c.E_AGAIN
     kind = word & TRACE_KIND_MASK
     left = kind & TRACE_LEFT != 0
-    if handle & HANDLE_CPU_MASK != cpu + 1 and slot != cpu:
+    if handle & HANDLE_CPU_MASK != claim + 1 and slot != claim:
         tally(mem, at, N_REMOTE)
     # All CPUs are in the same round between two sync points, so this round gives the owner id.
     owner = make_id(mem, slot, mem[at + T_ROUND] * mem[from_area + TP_EVENTS] + position + 1)
-    if handle == HANDLE_FAILED or give_handle(mem, cpu, at, word, handle, owner) != 0:
+    if handle == HANDLE_FAILED or give_handle(mem, claim, at, word, handle, owner) != 0:
         if not left:
             tally(mem, at, N_MISSED + kind)
     elif left:
@@ -250,27 +252,29 @@ def await_handle(mem: Memory, at: WordIndex, target: WordIndex) -> int:
 
 
 @kernel
-def give_handle(mem: Memory, cpu: Cpu, at: WordIndex, word: int, handle: int, owner: Owner) -> int:
+def give_handle(
+    mem: Memory, claim: Claim, at: WordIndex, word: int, handle: int, owner: Owner
+) -> int:
     """Check and free a block or an object: 0, or E_STATE (reported)."""
     where = handle >> HANDLE_SHIFT
     if word & TRACE_OBJECT_ALLOC != 0:
-        return give_object(mem, cpu, what_of(word), where, owner)
+        return give_object(mem, claim, what_of(word), where, owner)
     order = what_of(word)
-    if check_stamp(mem, cpu, where, order, owner) != 0:
+    if check_stamp(mem, claim, where, order, owner) != 0:
         return c.E_STATE
-    if disown(mem, cpu, where, order, owner) != 0:
+    if disown(mem, claim, where, order, owner) != 0:
         return c.E_STATE
     live = at + T_COUNTS + N_LIVE_PAGES
     mem[live] = mem[live] - (1 << order)
     began = clock_of_some(mem, where, SAMPLE_EVERY_SLOWER)
-    code = free_pages(mem, cpu, where, order)
-    note(mem, cpu, L_FREE_PAGES, began, code)
+    code = free_pages(mem, claim, where, order)
+    note(mem, claim, L_FREE_PAGES, began, code)
     return code
 
 
 @kernel
 def give_object(
-    mem: Memory, cpu: Cpu, cache_id: CacheId, address: ObjectAddress, owner: Owner
+    mem: Memory, claim: Claim, cache_id: CacheId, address: ObjectAddress, owner: Owner
 ) -> int:
     entry = cache_entry(mem, cache_id)
     last = address + (mem[entry] - 1) // 8
@@ -278,11 +282,11 @@ def give_object(
     if found == owner:
         found = mem[last]
     if found != owner:
-        report(mem, cpu, c.X_PAYLOAD, address, owner, found)
+        report(mem, claim, c.X_PAYLOAD, address, owner, found)
         return c.E_STATE
     began = clock_of_some(mem, address, SAMPLE_EVERY_SLOWER)
-    code = cache_free(mem, cpu, mem[entry + 1], address)
-    note(mem, cpu, L_CACHE_FREE, began, code)
+    code = cache_free(mem, claim, mem[entry + 1], address)
+    note(mem, claim, L_CACHE_FREE, began, code)
     return code
 
 
@@ -290,7 +294,7 @@ def give_object(
 
 
 @kernel
-def trace_sync(mem: Memory, cpu: Cpu, at: WordIndex, index: int) -> int:
+def trace_sync(mem: Memory, claim: Claim, at: WordIndex, index: int) -> int:
     """Meet all others: 0 when all workers have arrived, else E_AGAIN. Retry at any time.
 
     The arrival publishes everything that this worker did; the release of slot 0 follows its
@@ -299,11 +303,11 @@ def trace_sync(mem: Memory, cpu: Cpu, at: WordIndex, index: int) -> int:
     number = mem[at + T_SYNC] + 1
     leader = work_at(mem, 0)
     store(mem, at + T_ARRIVED, number)
-    if cpu == 0:
+    if claim == 0:
         for other in range(mem[at + W_WORKERS]):
             if not await_number(mem, work_at(mem, other) + T_ARRIVED, number):
                 return c.E_AGAIN
-        lead(mem, cpu, at, index)
+        lead(mem, claim, at, index)
         store(mem, leader + T_RELEASED, number)
     elif not await_number(mem, leader + T_RELEASED, number):
         return c.E_AGAIN
@@ -333,7 +337,7 @@ def live_pages(mem: Memory) -> int:
 
 
 @kernel
-def lead(mem: Memory, cpu: Cpu, at: WordIndex, index: int) -> None:
+def lead(mem: Memory, claim: Claim, at: WordIndex, index: int) -> None:
     """What slot 0 does while all others wait: create the caches, or take a sample."""
     if index > 0:
         sample = at + mem[at + TP_SAMPLES] + (index - 1) * SAMPLE_WORDS
@@ -341,14 +345,14 @@ def lead(mem: Memory, cpu: Cpu, at: WordIndex, index: int) -> None:
     elif mem[at + T_SYNC] == 0:
         for cache_id in range(mem[at + TP_CACHE_COUNT]):
             entry = cache_entry(mem, cache_id)
-            mem[entry + 1] = cache_create(mem, cpu, mem[entry], 0, 0, 0)
+            mem[entry + 1] = cache_create(mem, claim, mem[entry], 0, 0, 0)
 
 
 # --- the end ------------------------------------------------------------------------------------
 
 
 @kernel
-def trace_end(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
+def trace_end(mem: Memory, claim: Claim, at: WordIndex) -> int:
     """After the last event: E_STOPPED, or with TP_LOOP start again.
 
     The last event is a sync point: no worker starts again before all handles are cleared,
@@ -363,7 +367,7 @@ def trace_end(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
 
 
 @kernel
-def give_leftover(mem: Memory, cpu: Cpu, at: WordIndex, position: int) -> int:
+def give_leftover(mem: Memory, claim: Claim, at: WordIndex, position: int) -> int:
     """Free what the event allocated, if it is still there; clear its handle; 1 if it was."""
     event = event_at(mem, at, position)
     handle = load_relaxed(mem, event + 1)
@@ -371,29 +375,29 @@ def give_leftover(mem: Memory, cpu: Cpu, at: WordIndex, position: int) -> int:
     if handle == 0 or handle == HANDLE_FAILED:
         return 0
     word = mem[event]
-    give_handle(mem, cpu, at, word, handle, trace_owner(mem, cpu, at, position))
+    give_handle(mem, claim, at, word, handle, trace_owner(mem, claim, at, position))
     tally(mem, at, N_LEFT_PAGES + ((word & TRACE_KIND_MASK) >> 1))
     return 1
 
 
 @kernel
-def trace_finish(mem: Memory, cpu: Cpu) -> int:
+def trace_finish(mem: Memory, claim: Claim) -> int:
     """Free what this CPU allocated and no CPU freed; the last worker destroys the caches.
 
     Something is left only if the replay was stopped. All workers are parked, so no free of the
     stream is in progress, but several CPUs may make this call at once.
     """
-    at = work_at(mem, cpu)
+    at = work_at(mem, claim)
     if mem[at + T_GIVEN_BACK] != 0:
         return 0
     mem[at + T_GIVEN_BACK] = 1
     given = 0
     for position in range(mem[at + W_CURSOR]):
-        given += give_leftover(mem, cpu, at, position)
+        given += give_leftover(mem, claim, at, position)
     finished = fetch_add(mem, work_at(mem, 0) + T_FINISHED, 1) + 1
     if finished == mem[at + W_WORKERS]:  # all others have finished: every object is free
         for cache_id in range(mem[work_at(mem, 0) + TP_CACHE_COUNT]):
             made = mem[cache_entry(mem, cache_id) + 1]
             if made >= 0:
-                cache_destroy(mem, cpu, made)
+                cache_destroy(mem, claim, made)
     return given

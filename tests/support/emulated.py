@@ -36,6 +36,7 @@ from shmalloc.compiler.runtime import (
     TIMESPEC,
 )
 from shmalloc.compiler.wrappers import wrappers
+from shmalloc.dialect import caller_index
 from support import arm_code, random_expressions
 
 ENV_QEMU = "SHMALLOC_QEMU_AARCH64"
@@ -216,7 +217,8 @@ class Program:
             kind, known = FAULTS[row[FAULT]], self.table[row[SITE] >> 16]
             line = known.first_line + (row[SITE] & 0xFFFF)
             names = entry.function.__code__.co_varnames[1 : entry.function.__code__.co_argcount]
-            cpu = call.arguments[names.index("cpu")] if "cpu" in names else None
+            caller = caller_index(names)
+            cpu = None if caller is None else call.arguments[caller]
             index = row[INDEX] if kind in ("outside", "odd pair") else None
             return ("fault", kind, known.kernel, line, cpu, index)
         first, result = row[FRAME_WORDS], entry.form.result

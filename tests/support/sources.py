@@ -66,7 +66,8 @@ def outcome(engine: str, function: FunctionType, *arguments: int) -> tuple[Any, 
         assert "\n" not in str(error)
         return "refused", str(error)
     except KernelFault as fault:
-        return "fault", fault.kind, fault.kernel, fault.file, fault.line, ram.array.tolist()
+        place = fault.kernel, fault.file, fault.line, fault.cpu
+        return "fault", fault.kind, *place, ram.array.tolist()
     return "result", type(result), result, ram.array.tolist()
 
 

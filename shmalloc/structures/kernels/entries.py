@@ -36,7 +36,7 @@ from shmalloc.kernels.pages import alloc_pages, free_pages_of
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
 from shmalloc.structures.kernels.lives import life_is_over
-from shmalloc.units import Cpu, Memory, Order, Owner, Pfn, WordIndex
+from shmalloc.units import Claim, Memory, Order, Owner, Pfn, WordIndex
 from shmalloc.words import cas2, fixed, load, load2, store, store_relaxed
 
 ST_STATE = 0
@@ -82,18 +82,18 @@ def tag_of(at: WordIndex) -> Owner:
 
 
 @unit
-def make_structure(mem: Memory, cpu: Cpu, kind: int) -> WordIndex:
+def make_structure(mem: Memory, claim: Claim, kind: int) -> WordIndex:
     """Begin a structure: its entry, with an empty body. E_NOMEM: every entry is taken."""
     for number in range(fixed(mem, c.H_STRUCTURES)):
         at = entry_at(mem, number)
         state, life = load2(mem, at)
         if life != 0 and life_is_over(mem, life):
-            finish_structure(mem, cpu, at, state, life)
+            finish_structure(mem, claim, at, state, life)
             state, life = load2(mem, at)
         if state & PHASE_MASK == FREE:
             generation = (state >> GENERATION_SHIFT) + 1
             made = generation << GENERATION_SHIFT | kind << KIND_SHIFT | MAKING
-            if cas2(mem, at, state, life, made, owner_word(mem, cpu)):
+            if cas2(mem, at, state, life, made, owner_word(mem, claim)):
                 for i in range(ST_DATA, c.ST_STRIDE):
                     store_relaxed(mem, at + i, 0)
                 return at
@@ -101,82 +101,84 @@ def make_structure(mem: Memory, cpu: Cpu, kind: int) -> WordIndex:
 
 
 @unit
-def add_block(mem: Memory, cpu: Cpu, at: WordIndex, order: Order) -> WordIndex:
+def add_block(mem: Memory, claim: Claim, at: WordIndex, order: Order) -> WordIndex:
     """Give the structure that we make a block of 2^order pages; its first word, or E_NOMEM."""
-    pfn = alloc_pages(mem, cpu, order, c.MT_UNMOVABLE, owner_word(mem, cpu))
+    pfn = alloc_pages(mem, claim, order, c.MT_UNMOVABLE, owner_word(mem, claim))
     if pfn < 0:
         return +pfn
     block = frame_at(mem, pfn)
     store_relaxed(mem, block, load(mem, at + ST_DATA))
     store(mem, at + ST_PENDING, block)
-    own_block(mem, cpu, pfn, tag_of(at))
+    own_block(mem, claim, pfn, tag_of(at))
     store(mem, at + ST_DATA, block)
     store(mem, at + ST_PENDING, 0)
     return block
 
 
 @kernel
-def own_block(mem: Memory, cpu: Cpu, pfn: Pfn, owner: Owner) -> bool:
+def own_block(mem: Memory, claim: Claim, pfn: Pfn, owner: Owner) -> bool:
     """Let a block that we own belong to ``owner``: from here on no reap frees it."""
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
-    kept = next_word(w0, c.T_ALLOCATED, order_of(w0), zone_of_word(w0), mt_of(w0), label(mem, cpu))
+    kept = next_word(
+        w0, c.T_ALLOCATED, order_of(w0), zone_of_word(w0), mt_of(w0), label(mem, claim)
+    )
     return transition_owned(mem, pfn, w0, w1, kept, owner)
 
 
 @unit
-def publish_structure(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
+def publish_structure(mem: Memory, claim: Claim, at: WordIndex) -> int:
     """The structure that we made is complete: its state, which a handle holds."""
     state, life = load2(mem, at)
     live = with_phase(state, LIVE)
-    if life == owner_word(mem, cpu) and cas2(mem, at, state, life, live, 0):
+    if life == owner_word(mem, claim) and cas2(mem, at, state, life, live, 0):
         return live
     return c.E_STATE
 
 
 @unit
-def end_structure(mem: Memory, cpu: Cpu, at: WordIndex, state: int) -> int:
+def end_structure(mem: Memory, claim: Claim, at: WordIndex, state: int) -> int:
     """End the structure that ``state`` names, published or still ours. Returns 0 or E_STATE."""
     now, life = load2(mem, at)
     phase = state & PHASE_MASK
     if now != state or (phase != LIVE and phase != MAKING):
         return c.E_STATE
-    if life != 0 and life != owner_word(mem, cpu):
+    if life != 0 and life != owner_word(mem, claim):
         return c.E_STATE
-    return finish_structure(mem, cpu, at, state, life)
+    return finish_structure(mem, claim, at, state, life)
 
 
 @kernel
-def finish_structure(mem: Memory, cpu: Cpu, at: WordIndex, state: int, life: Owner) -> int:
+def finish_structure(mem: Memory, claim: Claim, at: WordIndex, state: int, life: Owner) -> int:
     """Become the one that ends it, give its blocks back, free the entry. Returns 0 or E_STATE."""
     ending = with_phase(state, ENDING)
-    me = owner_word(mem, cpu)
+    me = owner_word(mem, claim)
     if not cas2(mem, at, state, life, ending, me):
         return c.E_STATE
-    give_pending(mem, cpu, at)
+    give_pending(mem, claim, at)
     block = load(mem, at + ST_DATA)
     while block != 0:
         store(mem, at + ST_PENDING, block)
         store(mem, at + ST_DATA, load(mem, block))
-        give_pending(mem, cpu, at)
+        give_pending(mem, claim, at)
         block = load(mem, at + ST_DATA)
     cas2(mem, at, ending, me, ending & ~(PHASE_MASK | KIND_MASK << KIND_SHIFT), 0)
     return 0
 
 
 @kernel
-def give_pending(mem: Memory, cpu: Cpu, at: WordIndex) -> None:
+def give_pending(mem: Memory, claim: Claim, at: WordIndex) -> None:
     """Free the pending block, if it is the structure's and not, or no longer, in its chain."""
     block = load(mem, at + ST_PENDING)
     if block != 0 and block != load(mem, at + ST_DATA):
-        free_tagged(mem, cpu, block, tag_of(at))
+        free_tagged(mem, claim, block, tag_of(at))
     store(mem, at + ST_PENDING, 0)
 
 
 @kernel
-def free_tagged(mem: Memory, cpu: Cpu, block: WordIndex, tag: Owner) -> None:
+def free_tagged(mem: Memory, claim: Claim, block: WordIndex, tag: Owner) -> None:
     """Free the block at word ``block`` if it bears ``tag``; else it was freed before, or never
     ours."""
     pfn = pfn_of_word(mem, block)
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if type_of(w0) == c.T_ALLOCATED and w1 == tag:
-        free_pages_of(mem, cpu, pfn, order_of(w0), tag)
+        free_pages_of(mem, claim, pfn, order_of(w0), tag)

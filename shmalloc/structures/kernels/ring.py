@@ -33,7 +33,7 @@ from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.lock import owner_word
 from shmalloc.structures.kernels.entries import ST_PARAMETERS, is_live
 from shmalloc.structures.kernels.lives import life_is_over
-from shmalloc.units import Cpu, Memory, Owner, WordIndex
+from shmalloc.units import Claim, Memory, Owner, WordIndex
 from shmalloc.words import (
     cas,
     cas2,
@@ -125,7 +125,7 @@ def patience(mem: Memory, tries: int) -> None:
 
 # --- putting -------------------------------------------------------------------------------------
 @hot
-def queue_begin(mem: Memory, cpu: Cpu, q: WordIndex) -> int:
+def queue_begin(mem: Memory, claim: Claim, q: WordIndex) -> int:
     """Take a free buffer to write a message into; its token. E_AGAIN: none is free."""
     count = fixed(mem, q + Q_BUFFERS)
     number = load_relaxed(mem, q + Q_HINT)
@@ -135,7 +135,7 @@ def queue_begin(mem: Memory, cpu: Cpu, q: WordIndex) -> int:
         at = buffer_at(mem, q, number)
         state, life = load2(mem, at)
         if state & USE_MASK == FREE and cas2(
-            mem, at, state, life, state | WRITING, owner_word(mem, cpu)
+            mem, at, state, life, state | WRITING, owner_word(mem, claim)
         ):
             store_relaxed(mem, q + Q_HINT, number + 1)
             return token_of(state, number)
@@ -144,7 +144,7 @@ def queue_begin(mem: Memory, cpu: Cpu, q: WordIndex) -> int:
 
 
 @hot
-def queue_publish(mem: Memory, cpu: Cpu, q: WordIndex, token: int, length: int) -> int:
+def queue_publish(mem: Memory, claim: Claim, q: WordIndex, token: int, length: int) -> int:
     """Publish the message that we have written. ``length`` is what ``queue_take`` gives."""
     at = buffer_at(mem, q, token & TOKEN_MASK)
     store_relaxed(mem, at + BF_LENGTH, length)
@@ -161,7 +161,7 @@ def queue_publish(mem: Memory, cpu: Cpu, q: WordIndex, token: int, length: int) 
         if published or mark > ticket << 1:
             cas(mem, q + Q_TAIL, ticket, ticket + 1)  # also for a producer that has not come to it
     state = (token >> TOKEN_BITS) << USE_BITS
-    cas2(mem, at, state | WRITING, owner_word(mem, cpu), state | QUEUED, 0)
+    cas2(mem, at, state | WRITING, owner_word(mem, claim), state | QUEUED, 0)
     wake_sleepers(mem, q + Q_READABLE)
     return 0
 
@@ -174,11 +174,11 @@ def empty_slot(mem: Memory, q: WordIndex, slot: WordIndex, mark: int, inside: in
 
 
 @unit
-def queue_drop(mem: Memory, cpu: Cpu, q: WordIndex, token: int) -> int:
+def queue_drop(mem: Memory, claim: Claim, q: WordIndex, token: int) -> int:
     """Give up a buffer that we write to. E_STATE: it is not ours, or was published."""
     at = buffer_at(mem, q, token & TOKEN_MASK)
     state, life = load2(mem, at)
-    if not is_use(state, token, WRITING) or life != owner_word(mem, cpu):
+    if not is_use(state, token, WRITING) or life != owner_word(mem, claim):
         return c.E_STATE
     if is_published(mem, q, token):
         return c.E_STATE
@@ -206,7 +206,7 @@ def is_published(mem: Memory, q: WordIndex, token: int) -> bool:
 
 
 @unit
-def queue_reclaim(mem: Memory, cpu: Cpu, q: WordIndex) -> int:
+def queue_reclaim(mem: Memory, claim: Claim, q: WordIndex) -> int:
     """Free the buffers of producers that died before they published; how many."""
     freed = 0
     for number in range(fixed(mem, q + Q_BUFFERS)):
@@ -221,25 +221,25 @@ def queue_reclaim(mem: Memory, cpu: Cpu, q: WordIndex) -> int:
 
 
 @unit
-def queue_begin_wait(mem: Memory, cpu: Cpu, q: WordIndex) -> int:
+def queue_begin_wait(mem: Memory, claim: Claim, q: WordIndex) -> int:
     """``queue_begin`` that sleeps once for a free buffer; E_AGAIN: none came."""
     for tries in range(fixed(mem, c.H_SPINS)):
-        token = queue_begin(mem, cpu, q)
+        token = queue_begin(mem, claim, q)
         if token != c.E_AGAIN:
             return token
         patience(mem, tries)
     exchange(mem, q + Q_WRITABLE, ASLEEP)
-    queue_reclaim(mem, cpu, q)
-    token = queue_begin(mem, cpu, q)
+    queue_reclaim(mem, claim, q)
+    token = queue_begin(mem, claim, q)
     if token == c.E_AGAIN:
         wait(mem, q + Q_WRITABLE, ASLEEP)
-        token = queue_begin(mem, cpu, q)
+        token = queue_begin(mem, claim, q)
     return token
 
 
 # --- getting -------------------------------------------------------------------------------------
 @hot
-def queue_take(mem: Memory, cpu: Cpu, q: WordIndex) -> tuple[int, int]:
+def queue_take(mem: Memory, claim: Claim, q: WordIndex) -> tuple[int, int]:
     """Take the oldest message: (token, length). The token is E_AGAIN if there is none.
 
     Copy it, then call ``queue_release``.
@@ -256,7 +256,7 @@ def queue_take(mem: Memory, cpu: Cpu, q: WordIndex) -> tuple[int, int]:
             waiting = is_use(state, token, QUEUED) or is_use(state, token, WRITING)
             taken = False
             if waiting:
-                taken = cas2(mem, at, state, life, state | READING, owner_word(mem, cpu))
+                taken = cas2(mem, at, state, life, state | READING, owner_word(mem, claim))
             if taken or not waiting:
                 empty_slot(mem, q, slot, mark, token)
                 cas(mem, q + Q_HEAD, ticket, ticket + 1)
@@ -267,51 +267,51 @@ def queue_take(mem: Memory, cpu: Cpu, q: WordIndex) -> tuple[int, int]:
 
 
 @hot
-def queue_release(mem: Memory, cpu: Cpu, q: WordIndex, token: int) -> int:
+def queue_release(mem: Memory, claim: Claim, q: WordIndex, token: int) -> int:
     """Give back the buffer of a message that we have copied. E_STATE: it is not ours."""
     at = buffer_at(mem, q, token & TOKEN_MASK)
     state = (token >> TOKEN_BITS) << USE_BITS | READING
-    return free_buffer(mem, q, at, state, owner_word(mem, cpu))
+    return free_buffer(mem, q, at, state, owner_word(mem, claim))
 
 
 @kernel
-def queue_return(mem: Memory, cpu: Cpu, q: WordIndex, token: int) -> int:
+def queue_return(mem: Memory, claim: Claim, q: WordIndex, token: int) -> int:
     """Leave a message that we took, and could not copy, to the next ``queue_adopt``."""
     at = buffer_at(mem, q, token & TOKEN_MASK)
     state = (token >> TOKEN_BITS) << USE_BITS | READING
-    if not cas2(mem, at, state, owner_word(mem, cpu), state, 0):
+    if not cas2(mem, at, state, owner_word(mem, claim), state, 0):
         return c.E_STATE
     wake_sleepers(mem, q + Q_READABLE)
     return 0
 
 
 @unit
-def queue_adopt(mem: Memory, cpu: Cpu, q: WordIndex) -> tuple[int, int]:
+def queue_adopt(mem: Memory, claim: Claim, q: WordIndex) -> tuple[int, int]:
     """Take a message that a dead consumer took and no program has seen: as ``queue_take``."""
     for number in range(fixed(mem, q + Q_BUFFERS)):
         at = buffer_at(mem, q, number)
         state, life = load2(mem, at)
         if state & USE_MASK == READING and (life == 0 or life_is_over(mem, life)):
-            if cas2(mem, at, state, life, state, owner_word(mem, cpu)):
+            if cas2(mem, at, state, life, state, owner_word(mem, claim)):
                 return token_of(state, number), load_relaxed(mem, at + BF_LENGTH)
     return c.E_AGAIN, 0
 
 
 @unit
-def queue_take_wait(mem: Memory, cpu: Cpu, q: WordIndex) -> tuple[int, int]:
+def queue_take_wait(mem: Memory, claim: Claim, q: WordIndex) -> tuple[int, int]:
     """``queue_take`` that sleeps once for a message; also one that a dead consumer left."""
     for tries in range(fixed(mem, c.H_SPINS)):
-        token, length = queue_take(mem, cpu, q)
+        token, length = queue_take(mem, claim, q)
         if token != c.E_AGAIN:
             return token, length
         patience(mem, tries)
     exchange(mem, q + Q_READABLE, ASLEEP)
-    token, length = queue_adopt(mem, cpu, q)
+    token, length = queue_adopt(mem, claim, q)
     if token == c.E_AGAIN:
-        token, length = queue_take(mem, cpu, q)
+        token, length = queue_take(mem, claim, q)
     if token == c.E_AGAIN:
         wait(mem, q + Q_READABLE, ASLEEP)
-        token, length = queue_take(mem, cpu, q)
+        token, length = queue_take(mem, claim, q)
     return token, length
 
 
@@ -351,17 +351,17 @@ def queue_place(mem: Memory, q: WordIndex, mask: int, number: int, data: WordInd
 
 # --- for Python: through the entry ---------------------------------------------------------------
 @kernel
-def entry_begin(mem: Memory, cpu: Cpu, at: WordIndex, state: int) -> int:
+def entry_begin(mem: Memory, claim: Claim, at: WordIndex, state: int) -> int:
     """``queue_begin`` of the queue whose entry is at ``at``. E_STATE: it was destroyed."""
     if not is_live(mem, at, state):
         return c.E_STATE
-    return queue_begin(mem, cpu, fixed(mem, at + ST_PARAMETERS))
+    return queue_begin(mem, claim, fixed(mem, at + ST_PARAMETERS))
 
 
 @kernel
-def entry_take(mem: Memory, cpu: Cpu, at: WordIndex, state: int) -> tuple[int, int]:
+def entry_take(mem: Memory, claim: Claim, at: WordIndex, state: int) -> tuple[int, int]:
     """``queue_take`` of the queue whose entry is at ``at``. E_STATE: it was destroyed."""
     if not is_live(mem, at, state):
         return c.E_STATE, 0
-    token, length = queue_take(mem, cpu, fixed(mem, at + ST_PARAMETERS))
+    token, length = queue_take(mem, claim, fixed(mem, at + ST_PARAMETERS))
     return token, length

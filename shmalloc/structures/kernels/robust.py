@@ -24,7 +24,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.lock import owner_word, released_word
 from shmalloc.structures.kernels.lives import life_is_over
-from shmalloc.units import Cpu, Memory, Owner, WordIndex
+from shmalloc.units import Claim, Memory, Owner, WordIndex
 from shmalloc.words import cas, fixed, load, load_relaxed, relax, store, wait, wake
 
 RL_WORD = 0
@@ -41,21 +41,21 @@ def robust_holder(word: int) -> Owner:
 
 
 @hot
-def robust_lock(mem: Memory, cpu: Cpu, at: WordIndex, slept: int, sleeps: int) -> int:
+def robust_lock(mem: Memory, claim: Claim, at: WordIndex, slept: int, sleeps: int) -> int:
     """Take the lock whose words start at ``at``; the status that its last owner left.
 
     CONSISTENT, or OWNER_DIED: we hold the lock. E_AGAIN: not within ``sleeps`` sleeps (``slept``:
     those of earlier calls). E_BUSY: our life holds it. E_STATE: it is unusable.
     """
-    me = owner_word(mem, cpu)
+    me = owner_word(mem, claim)
     if cas(mem, at + RL_WORD, 0, me):
-        return robust_entered(mem, cpu, at)
-    return robust_lock_slow(mem, cpu, at, slept, sleeps)
+        return robust_entered(mem, claim, at)
+    return robust_lock_slow(mem, claim, at, slept, sleeps)
 
 
 @unit
-def robust_lock_slow(mem: Memory, cpu: Cpu, at: WordIndex, slept: int, sleeps: int) -> int:
-    me = owner_word(mem, cpu)
+def robust_lock_slow(mem: Memory, claim: Claim, at: WordIndex, slept: int, sleeps: int) -> int:
+    me = owner_word(mem, claim)
     spins = fixed(mem, c.H_SPINS)
     tries = spins
     last = slept + sleeps
@@ -65,12 +65,12 @@ def robust_lock_slow(mem: Memory, cpu: Cpu, at: WordIndex, slept: int, sleeps: i
         if holder == 0 and (old == 0 or slept > 0):
             flag = c.LOCK_CONTENDED if slept > 0 else 0
             if cas(mem, at + RL_WORD, old, me | flag):
-                return robust_entered(mem, cpu, at)
+                return robust_entered(mem, claim, at)
         elif holder == me:
             return c.E_BUSY
         elif holder != 0 and life_is_over(mem, holder):
             if cas(mem, at + RL_WORD, old, me | c.LOCK_CONTENDED):
-                return robust_inherited(mem, cpu, at)
+                return robust_inherited(mem, claim, at)
         elif tries > 0:
             tries -= 1
             relax(mem)
@@ -84,15 +84,15 @@ def robust_lock_slow(mem: Memory, cpu: Cpu, at: WordIndex, slept: int, sleeps: i
 
 
 @kernel
-def robust_inherited(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
+def robust_inherited(mem: Memory, claim: Claim, at: WordIndex) -> int:
     """Note that the owner before us died; if we die first, our heir notes it."""
     if load(mem, at + RL_STATUS) == CONSISTENT:
         store(mem, at + RL_STATUS, OWNER_DIED)
-    return robust_entered(mem, cpu, at)
+    return robust_entered(mem, claim, at)
 
 
 @hot
-def robust_entered(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
+def robust_entered(mem: Memory, claim: Claim, at: WordIndex) -> int:
     """What the new owner is told; it does not keep an unusable lock."""
     status: int = load_relaxed(mem, at + RL_STATUS)
     if status == UNUSABLE:
@@ -102,9 +102,9 @@ def robust_entered(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
 
 
 @kernel
-def make_consistent(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
+def make_consistent(mem: Memory, claim: Claim, at: WordIndex) -> int:
     """The owner has repaired what the lock protects. Returns 0, or E_STATE: nothing to say so."""
-    if robust_holder(load_relaxed(mem, at + RL_WORD)) != owner_word(mem, cpu):
+    if robust_holder(load_relaxed(mem, at + RL_WORD)) != owner_word(mem, claim):
         return c.E_STATE
     if load_relaxed(mem, at + RL_STATUS) != OWNER_DIED:
         return c.E_STATE
@@ -113,12 +113,12 @@ def make_consistent(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
 
 
 @hot
-def robust_unlock(mem: Memory, cpu: Cpu, at: WordIndex, keep: int) -> int:
+def robust_unlock(mem: Memory, claim: Claim, at: WordIndex, keep: int) -> int:
     """Release the lock. Returns 0, or E_STATE: our life does not hold it.
 
     ``keep`` 1: the next owner is told of the death as we were. Else it becomes unusable.
     """
-    if robust_holder(load_relaxed(mem, at + RL_WORD)) != owner_word(mem, cpu):
+    if robust_holder(load_relaxed(mem, at + RL_WORD)) != owner_word(mem, claim):
         return c.E_STATE
     if load_relaxed(mem, at + RL_STATUS) == OWNER_DIED and keep == 0:
         store(mem, at + RL_STATUS, UNUSABLE)
@@ -127,9 +127,9 @@ def robust_unlock(mem: Memory, cpu: Cpu, at: WordIndex, keep: int) -> int:
 
 
 @kernel
-def robust_abandon(mem: Memory, cpu: Cpu, at: WordIndex) -> int:
+def robust_abandon(mem: Memory, claim: Claim, at: WordIndex) -> int:
     """Release a lock as a death does: the next owner is told. For a process that closes."""
-    if robust_holder(load_relaxed(mem, at + RL_WORD)) != owner_word(mem, cpu):
+    if robust_holder(load_relaxed(mem, at + RL_WORD)) != owner_word(mem, claim):
         return c.E_STATE
     if load_relaxed(mem, at + RL_STATUS) == CONSISTENT:
         store(mem, at + RL_STATUS, OWNER_DIED)

@@ -47,6 +47,7 @@ from shmalloc.sizes import format_bytes
 from shmalloc.statistics import statistics
 
 HANDLE = struct.Struct("<QQQ")
+NOT_COPIED = (c.E_NOMEM, 0, 0)
 _new = np.ndarray.__new__
 # A plan, the byte of the segment where its data begin, and their strides (None: its own).
 View = tuple[Plan, int, tuple[int, ...] | None]
@@ -63,7 +64,7 @@ def unpack_handle(handle: bytes) -> tuple[int, int, int]:
 class ArrayOperations(PageOperations):
     """Arrays in the pages of an arena."""
 
-    _copied = 0  # what the last copy for a child gave
+    _copied = NOT_COPIED  # what the last copy for a child gave
 
     def _bind(self) -> None:
         super()._bind()
@@ -351,7 +352,9 @@ class ArrayOperations(PageOperations):
 
     def _copy_for_child(self, embryo: int) -> None:
         super()._copy_for_child(embryo)
-        self._copied = self.engine.call_alone(copy_references, self.segment.ram, self.cpu, embryo)
+        self._copied = NOT_COPIED  # if an exception cuts it off, the fork goes on all the same
+        copied = self.engine.call_alone(copy_references, self.segment.ram, self.cpu, embryo)
+        self._copied = cast(tuple[int, int, int], copied)
 
     def before_fork(self) -> None:
         super().before_fork()
@@ -359,8 +362,14 @@ class ArrayOperations(PageOperations):
 
     def _become_child(self) -> None:
         super()._become_child()
-        if self._copied < 0:
-            self.segment.ram.end("no memory was free for the references of this child process")
+        copied, first, moved = self._copied
+        if copied < 0:
+            self.segment.ram.end(
+                "the references of this child process could not be made before its fork (no memory"
+                " was free, or an exception came); attach to the segment"
+            )
+        elif copied:
+            self._references.renumber(self, first, bool(moved))
 
 
 def _freed() -> MisuseError:

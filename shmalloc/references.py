@@ -87,6 +87,21 @@ class References:
             if number not in self.live:
                 arena._drop(slot, number)
 
+    def renumber(self, arena: ArrayOperations, first: int, moved: bool) -> None:
+        """In a forked child: its references have numbers, and some have slots, of its own claim.
+
+        That of the parent's slot s has number ``first`` + s.
+        """
+        slots = {}
+        if moved:
+            slots = {number: slot for slot, number in held_records(arena.segment, arena.cpu)}
+        live = {}
+        for ref in self.live.values():
+            ref.number = number = first + ref.slot
+            ref.slot = slots.get(number, ref.slot)
+            live[number] = ref
+        self.live = live
+
     def tick(self) -> None:
         """Begin the thread that gives back what a quiet process dropped, if it does not run."""
         if not self.ticking:

@@ -144,14 +144,39 @@ def test_a_forged_ticket_is_left_alone(world: World) -> None:
     assert world.do(load_array, 1, record, number, pfn, generation + 1)[0] == c.E_STATE
 
 
-def test_a_copy_has_the_same_slots_and_numbers(world: World) -> None:
+def test_a_copy_has_the_same_slots_and_numbers_that_were_never_used(world: World) -> None:
     arrays = [world.make(0, 0) for _ in range(9)]
     world.drop(arrays.pop(3), 0)
-    assert world.do(copy_references, 0, 2) == 8
     segment = world.arena.segment
-    assert sorted(held_records(segment, 2)) == sorted(held_records(segment, 0))
-    world.do(recover_arrays, 1, 0)
+    held, seen = list(held_records(segment, 0)), set()
+    for _ in range(2):
+        assert seen.isdisjoint(number for _, number in held_records(segment, 2))
+        copied, first, moved = world.do(copy_references, 0, 2)
+        copies = list(held_records(segment, 2))
+        assert (copied, moved) == (8, 0)
+        assert copies == [(slot, first + slot) for slot, _ in held]
+        assert seen.isdisjoint(number for _, number in copies)
+        seen.update(number for _, number in copies)
+        world.do(recover_arrays, 1, 2)
+    assert seen.isdisjoint(number for _, number in held)
     assert [world.entry(data)[1] & c.AR_REFS_MASK for data in arrays] == [1] * 8
+
+
+def test_a_copy_leaves_tickets_of_the_dead_alone(world: World) -> None:
+    first, second = world.make(2, 0), world.make(0, 0)
+    sent = [world.do(send_array, 2, world.held[first][0][1], 7) for _ in range(3)]
+    world.do(recover_arrays, 1, 2)
+    for data in (first, second):
+        pfn, word = world.entry(data)
+        for _ in range(3):
+            world.do(open_array, 0, pfn, word >> c.AR_GENERATION_SHIFT)
+    copied, number, moved = world.do(copy_references, 0, 2)
+    segment = world.arena.segment
+    held = list(held_records(segment, 2))
+    assert (copied, moved) == (7, 3) and len({slot for slot, _ in held}) == 7
+    assert sorted(one for _, one in held) == [number + slot for slot, _ in held_records(segment, 0)]
+    assert [claim for claim, _, _ in tickets(segment)] == [2] * len(sent)
+    assert world.entry(first)[1] & c.AR_REFS_MASK == 3 + 3 + 3
 
 
 def test_a_range_is_freed_as_a_whole(world: World) -> None:

@@ -22,6 +22,7 @@ import pytest
 
 from shmalloc.arena import Arena
 from shmalloc.array_words import held_of
+from shmalloc.errors import MisuseError
 
 WATCHDOG_S = 60
 LOOKS = ("CALL", "RESUME", "JUMP_BACKWARD")  # after these instructions
@@ -238,6 +239,52 @@ def test_a_forked_child_has_references_of_its_own(arena: Arena) -> None:
     arena.collect()
     assert held_of(arena.segment, arena.cpu) == 0
     assert arena.validate() == []
+
+
+def test_a_child_inherits_beside_the_tickets_of_a_child_before_it(arena: Arena) -> None:
+    sent = [arena.full(4, float(k)) for k in range(6)]
+
+    def send_and_die() -> bool:
+        for array in sent:
+            arena.send(array)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    assert status_of(child_of(send_and_die)) == -signal.SIGKILL
+    arena.recover()
+    assert [leak.claim for leak in arena.leaks()] == [1] * 6
+    more = [arena.full(4, float(k)) for k in range(6)]
+
+    def drop() -> bool:
+        right = arena.cpu == 1 and held_of(arena.segment, 1) == 12
+        sent.clear()
+        right = right and [array[0] for array in more] == list(range(6))
+        more.clear()
+        arena.collect()
+        return right and held_of(arena.segment, 1) == 0
+
+    assert status_of(child_of(drop)) == 0
+    assert [array.references for array in sent] == [2] * 6
+    assert [array.references for array in more] == [1] * 6
+    assert len(arena.leaks()) == 6
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_child_without_references_of_its_own_is_told_so(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception in a hook of a fork, a signal handler's say, does not stop the fork."""
+    assert status_of(child_of(lambda: True)) == 0  # the fork before this one went well
+    kept = arena.zeros(3)
+    monkeypatch.setattr("shmalloc.arrays.copy_references", interrupt)
+
+    def use() -> bool:
+        with pytest.raises(MisuseError, match="references of this child process could not be made"):
+            arena.zeros(3)
+        return True
+
+    assert status_of(child_of(use)) == 0
+    assert kept.references == 1
 
 
 def test_a_killed_child_leaves_nothing(arena: Arena) -> None:

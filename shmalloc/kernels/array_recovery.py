@@ -29,6 +29,7 @@ from shmalloc.kernels.array_table import (
     table_word,
     tag_of,
     tagged_record,
+    take_sequences,
 )
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.shared_arrays import (
@@ -151,34 +152,63 @@ def orphan(mem: Memory, record: WordIndex, pfn: Pfn, sequence: int) -> None:
 
 
 @unit
-def copy_references(mem: Memory, claim: Claim, child: Claim) -> int:
-    """Give claim ``child``, which has no references yet, all that we hold, slot for slot.
+def copy_references(mem: Memory, claim: Claim, child: Claim) -> tuple[int, int, int]:
+    """Give claim ``child``, which holds nothing, all that we hold: (how many, first number, moved).
 
-    Called before a fork, by the process that forks; ours have the same slots and numbers. Returns
-    how many, or E_NOMEM: then recover ``child``.
+    Called before a fork, by the process that forks. The copy of our slot s has number first + s;
+    with our own number, which the claim may have had before for the same array, a late ``settle``
+    of that time would free it. It has slot s, too, unless a ticket of the claim's last process is
+    there: ``moved`` copies have another one. E_NOMEM, E_BUSY: then recover ``child``.
     """
     ours = root_of(mem, claim)
+    slots = slots_of(mem, ours)
+    beyond = slots
     copied = 0
-    for slot in range(slots_of(mem, ours)):
-        from_record = record_at(mem, ours, slot)
-        word, sequence = load2(mem, from_record)
-        if word & c.RE_STATE_MASK == c.RE_HELD:
-            while slot >= slots_of(mem, root_of(mem, child)):
-                if grow(mem, claim, child) < 0:
-                    return c.E_NOMEM
-            record = record_at(mem, root_of(mem, child), slot)
-            pfn: Pfn = word >> c.RE_PFN_SHIFT
-            generation = load_relaxed(mem, from_record + c.RE_GENERATION)
-            opening = pfn << c.RE_PFN_SHIFT | c.RE_OPENING
-            announce_record(mem, record, sequence, generation, opening)
-            result = add_reference(mem, record, sequence, pfn, generation, 1)
+    first = 0
+    moved = 0
+    for slot in range(slots):
+        record = record_at(mem, ours, slot)
+        if load(mem, record) & c.RE_STATE_MASK == c.RE_HELD:
+            place = slot
+            free = is_free_slot(mem, claim, child, place)
+            while free == 0:
+                place = beyond
+                beyond += 1
+                free = is_free_slot(mem, claim, child, place)
+            if copied == 0 and free > 0:
+                first = take_sequences(mem, root_of(mem, child), slots)
+            result = free
+            if free > 0:
+                result = copy_record(mem, record, child, place, first + slot)
             if result < 0:
-                return result
-            store(mem, record, pfn << c.RE_PFN_SHIFT | c.RE_HELD)
+                return result, 0, 0
             copied += 1
+            moved += int(place != slot)
     if copied > 0:
         store(mem, root_of(mem, child) + c.RT_HELD, copied)
-    return copied
+    return copied, first, moved
+
+
+@kernel
+def is_free_slot(mem: Memory, claim: Claim, child: Claim, slot: int) -> int:
+    """Whether a slot of the table of ``child``, which grows to have it, is free; or E_NOMEM."""
+    while slot >= slots_of(mem, root_of(mem, child)):
+        if grow(mem, claim, child) < 0:
+            return c.E_NOMEM
+    return int(load(mem, record_at(mem, root_of(mem, child), slot)) == 0)
+
+
+@kernel
+def copy_record(mem: Memory, ours: WordIndex, child: Claim, slot: int, sequence: int) -> int:
+    """Give ``child`` what a record of ours holds; the new count, E_BUSY or E_STATE."""
+    record = record_at(mem, root_of(mem, child), slot)
+    pfn: Pfn = load(mem, ours) >> c.RE_PFN_SHIFT
+    generation = load_relaxed(mem, ours + c.RE_GENERATION)
+    announce_record(mem, record, sequence, generation, pfn << c.RE_PFN_SHIFT | c.RE_OPENING)
+    result = add_reference(mem, record, sequence, pfn, generation, 1)
+    if result >= 0:
+        store(mem, record, pfn << c.RE_PFN_SHIFT | c.RE_HELD)
+    return result
 
 
 @unit

@@ -145,8 +145,14 @@ def record_at(mem: Memory, root: WordIndex, slot: int) -> WordIndex:
 @kernel
 def next_sequence(mem: Memory, root: WordIndex) -> int:
     """A number that no other reference of this segment has or had."""
+    return take_sequences(mem, root, 1)
+
+
+@kernel
+def take_sequences(mem: Memory, root: WordIndex, count: int) -> int:
+    """The first of ``count`` such numbers in a row."""
     sequence = load_relaxed(mem, root + c.RT_SEQUENCE)
-    store_relaxed(mem, root + c.RT_SEQUENCE, sequence + 1)
+    store_relaxed(mem, root + c.RT_SEQUENCE, sequence + count)
     return sequence
 
 

@@ -86,7 +86,7 @@ def load_noted(mem: Memory, claim: Claim) -> int:
 def copy_and_end(mem: Memory, claim: Claim) -> int:
     """Before a fork that fails: the last slot's claim gets our references, and ends again."""
     child = fixed(mem, c.H_CPUS) - 1
-    copied = copy_references(mem, claim, child)
+    copied, _, _ = copy_references(mem, claim, child)
     recover_arrays(mem, claim, child)
     return copied
 

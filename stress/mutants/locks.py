@@ -8,6 +8,7 @@ LOCK = "shmalloc/kernels/lock.py"
 EVERY = ("lock", "buddy-alloc-alloc")
 X86 = "x86 keeps stores in order, and the compiler moves none across: the machine code is the same"
 ONLY_BY_A_DEATH = "who lives writes the record itself; only a death in between shows it"
+NO_FORKS = "no process of a run forks"
 NEVER_ASKED = "no process of a run on two cores sleeps often enough to ask for the lock"
 
 MUTANTS = (
@@ -162,5 +163,21 @@ MUTANTS = (
         "a reference is dropped by load and store: of two that are dropped at once one is lost,"
         " and the array with it",
         "X_PAYLOAD", ("arrays-drop-drop",), ("arrays",),
+    ),
+    Mutant(
+        "array-copy-keeps-its-number", "shmalloc/kernels/array_recovery.py",
+        (("copy_record(mem, record, child, place, first + slot)",
+          "copy_record(mem, record, child, place, load_relaxed(mem, record + c.RE_SEQUENCE))"),),
+        "a forked child's reference has its parent's number, as an earlier child of the same claim"
+        " had: a CPU that settles the drop of that one frees it, and the array stays for ever",
+        "I_CONSERVATION", ("arrays-copy-open",), unseen=NO_FORKS,
+    ),
+    Mutant(
+        "array-copied-over-a-ticket", "shmalloc/kernels/array_recovery.py",
+        (("    return int(load(mem, record_at(mem, root_of(mem, child), slot)) == 0)\n",
+          "    return 1\n"),),
+        "references are copied for a child over the tickets of the process that had its claim: the"
+        " array that was sent stays for ever",
+        "I_CONSERVATION", ("arrays-copy-load",), unseen=NO_FORKS,
     ),
 )  # fmt: skip

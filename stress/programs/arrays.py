@@ -2,14 +2,20 @@
 
 CPU 0 and CPU 1 have tables from the start. A CPU notes the slot and the sequence number of a
 reference that it holds in its work area; the check counts the records of all tables itself, ends
-every reference, and then all pages must be free.
+every reference, and then all pages must be free. Where a fork is about to happen, CHILD is the
+claim of the new process, which a process that died has had before.
 """
 
 from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.kernels.array_recovery import give_table_back, reap_tickets, recover_arrays
+from shmalloc.kernels.array_recovery import (
+    copy_references,
+    give_table_back,
+    reap_tickets,
+    recover_arrays,
+)
 from shmalloc.kernels.array_table import grow
 from shmalloc.kernels.audit import audit, audit_teardown
 from shmalloc.kernels.bits import order_of, type_of
@@ -32,6 +38,8 @@ from stress.programs.initial_state import InitialState, catalogue
 
 PAGES = 8  # two tables of two pages, and arrays of up to two
 FIRST_GENERATION = 1
+CHILD = 2
+TABLE_PAGES = 2  # of records, at most
 # Words of a CPU's work area, besides those of held.py.
 OPENED = 6  # the result of an open: 1 + slot, or negative
 HELD_SLOT = 8  # 1 + slot of the reference that the CPU holds
@@ -126,6 +134,13 @@ def reap_of_zero(mem: Memory, claim: Claim) -> int:
 
 
 @kernel
+def copy_for_child(mem: Memory, claim: Claim) -> int:
+    """Before a fork: CHILD gets what we hold."""
+    copied, _, _ = copy_references(mem, claim, CHILD)
+    return copied
+
+
+@kernel
 def drop_and_make(mem: Memory, claim: Claim) -> Pfn:
     drop_noted(mem, claim)
     return make_noted(mem, claim, 0)
@@ -134,12 +149,12 @@ def drop_and_make(mem: Memory, claim: Claim) -> Pfn:
 # --- what must hold ------------------------------------------------------------------------------
 @kernel
 def record_of(mem: Memory, claim: Claim, slot: int) -> WordIndex:
-    """The record of a slot in a table of two pages, without the allocator's own walk; 0: none."""
+    """The record of a slot in a table of one root, without the allocator's own walk; 0: none."""
     root = mem[fixed(mem, c.H_AT_REFERENCES) + claim] & ~c.TABLE_GROWS
-    words = 1 << fixed(mem, c.H_PAGE_SHIFT)
-    if root == 0 or slot >= words // c.RE_STRIDE or mem[root + c.RT_FIRST] == 0:
+    each = (1 << fixed(mem, c.H_PAGE_SHIFT)) // c.RE_STRIDE
+    if root == 0 or mem[root + c.RT_FIRST + slot // each] == 0:
         return 0
-    return mem[root + c.RT_FIRST] + slot * c.RE_STRIDE
+    return mem[root + c.RT_FIRST + slot // each] + slot % each * c.RE_STRIDE
 
 
 @kernel
@@ -164,7 +179,7 @@ def counts_agree(mem: Memory) -> int:
         entry = fixed(mem, c.H_AT_ARRAYS) + pfn * c.AR_STRIDE
         found = 0
         for cpu in range(fixed(mem, c.H_CPUS)):
-            for slot in range((1 << fixed(mem, c.H_PAGE_SHIFT)) // c.RE_STRIDE):
+            for slot in range(TABLE_PAGES * (1 << fixed(mem, c.H_PAGE_SHIFT)) // c.RE_STRIDE):
                 record = record_of(mem, cpu, slot)
                 if record != 0 and is_reference(mem, record, pfn):
                     found += 1
@@ -314,4 +329,43 @@ def load_reap(name: str) -> Program:
     )
 
 
-PROGRAMS = catalogue("arrays", open_read, open_drop, drop_drop, drop_reuse, load_load, load_reap)
+def copy_open(name: str) -> Program:
+    state = with_array(cpus=CHILD + 1)
+    assert copy_for_child(state.ram, 0) == 1
+    recover_arrays(state.ram, 0, CHILD)
+    return state.program(
+        name,
+        (copy_for_child, open_known),
+        check=arrays_are_sound,
+        story="a reference is copied for a child, whose claim had a copy of it before; another CPU"
+        " settles the drop of that one: the new one has another number, and stays",
+    )
+
+
+def copy_load(name: str) -> Program:
+    state = with_array(cpus=CHILD + 1)
+    assert open_known(state.ram, 0) >= 0 and open_known(state.ram, CHILD) >= 0
+    assert send_noted(state.ram, CHILD) >= 0
+    for word in (TICKET, TICKET_NUMBER):
+        state.ram[slot_at(state.ram, 0, word)] = state.ram[slot_at(state.ram, CHILD, word)]
+    recover_arrays(state.ram, 0, CHILD)
+    return state.program(
+        name,
+        (copy_for_child, load_ticket),
+        check=arrays_are_sound,
+        story="two references are copied for a child into a table where a ticket of the claim's"
+        " last process is, which another CPU loads: one of the copies gets another slot",
+    )
+
+
+PROGRAMS = catalogue(
+    "arrays",
+    open_read,
+    open_drop,
+    drop_drop,
+    drop_reuse,
+    load_load,
+    load_reap,
+    copy_open,
+    copy_load,
+)

@@ -29,13 +29,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import util
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from shmalloc import constants as c
 from shmalloc import cpus as slots
 from shmalloc import forking, recovery
+from shmalloc.arena_geometry import geometry_of
 from shmalloc.array_header import Order, planned
 from shmalloc.arrays import SharedArray, unpack_handle
 from shmalloc.engine import when_waiting_long
@@ -50,18 +51,16 @@ from shmalloc.memory import Ram
 from shmalloc.recovery import Recovered
 from shmalloc.reports import violation_count, violations
 from shmalloc.segment import Segment, find_name
-from shmalloc.sizes import as_int, format_bytes, parse_bytes
+from shmalloc.sizes import format_bytes
 from shmalloc.statistics import Statistics, statistics
 from shmalloc.structures.handles import Structure
 from shmalloc.structures.handles import unpack_handle as unpack_structure
 from shmalloc.structures.operations import StructureOperations
 from shmalloc.transit import TransitOperations, segment_of
 
-DEFAULT_SIZE = "1GiB"
-SLOTS_PER_CORE = 4
 AFTER_QUEUES = -100  # multiprocessing's own finalizers send what is in queues, at -5
 
-_open_arenas: dict[int, Arena] = {}
+_open_arenas: dict[tuple[int, bool], Arena] = {}  # by segment, and whether they only read
 _ending: weakref.WeakSet[Arena] = weakref.WeakSet()  # closed ones that still have arrays
 _attaching = threading.RLock()
 
@@ -69,9 +68,15 @@ _attaching = threading.RLock()
 class Arena(TransitOperations, StructureOperations):
     """Pages, objects, arrays and structures in one segment. Made by ``create`` or ``attach``."""
 
-    def __init__(self, segment: Segment, cpu: int | None = None, engine: str = "native") -> None:
-        super().__init__(segment, cpu, engine)
-        _open_arenas.setdefault(segment.id, self)
+    def __init__(
+        self,
+        segment: Segment,
+        cpu: int | None = None,
+        engine: str = "native",
+        readonly: bool = False,
+    ) -> None:
+        super().__init__(segment, cpu, engine, readonly)
+        _open_arenas.setdefault((segment.id, readonly), self)
 
     @classmethod
     def create(
@@ -94,19 +99,25 @@ class Arena(TransitOperations, StructureOperations):
         return cls._of(Segment.create(shape, name, prealloc=prealloc, engine=engine), engine)
 
     @classmethod
-    def attach(cls, name: str, cpu: int | None = None, engine: str = "native") -> Arena:
+    def attach(
+        cls, name: str, cpu: int | None = None, engine: str = "native", readonly: bool = False
+    ) -> Arena:
         """Use the arena of that name on CPU slot ``cpu``, or the best one.
 
+        ``readonly``: open arrays and look, but allocate, free and change nothing: whatever is seen
+        of the memory is a mapping that the system protects from writes (docs/arrays.md).
         Raises ``SegmentError`` if there is none that this build can use.
         """
-        return cls._of(Segment.attach(name), engine, cpu)
+        return cls._of(Segment.attach(name), engine, cpu, bool(readonly))
 
     @classmethod
-    def _of(cls, segment: Segment, engine: str, cpu: int | None = None) -> Arena:
+    def _of(
+        cls, segment: Segment, engine: str, cpu: int | None = None, readonly: bool = False
+    ) -> Arena:
         for arena in list(_ending):
             arena.collect()  # their slots may be free now
         try:
-            return cls(segment, cpu, engine)
+            return cls(segment, cpu, engine, readonly)
         except BaseException:
             segment.__exit__(None, None, None)
             raise
@@ -138,8 +149,8 @@ class Arena(TransitOperations, StructureOperations):
                 self.segment.refuse()
             else:
                 self.segment.stop()
-        if _open_arenas.get(self.segment.id) is self:
-            del _open_arenas[self.segment.id]
+        if _open_arenas.get(key := (self.segment.id, self.readonly)) is self:
+            del _open_arenas[key]
         try:
             if self.segment.owner:
                 self.segment.unlink()
@@ -172,6 +183,7 @@ class Arena(TransitOperations, StructureOperations):
 
     def unlink(self) -> None:
         """Remove the name now: no process can attach any more; current users are not affected."""
+        self.check_writable("unlink")
         self.segment.unlink()
 
     def statistics(self) -> Statistics:
@@ -189,10 +201,8 @@ class Arena(TransitOperations, StructureOperations):
         if changed:  # kernels would follow them
             return changed
         before = violation_count(self.segment)
-        self.run(audit)
-        self.run(audit_slabs)
-        self.run(audit_quiet)
-        self.run(audit_owners, 0)
+        for look, *more in ((audit,), (audit_slabs,), (audit_quiet,), (audit_owners, 0)):
+            self.run(look, *more, reads=True)
         return violations(self.segment, before)
 
     def violations(self) -> list[Violation]:
@@ -223,6 +233,7 @@ class Arena(TransitOperations, StructureOperations):
         living senders; who loads them later is told that they are gone (see ``leaks``).
         """
         self.check_open()
+        self.check_writable("recover")
         now = recovery.recover(self.segment, self.cpu, self.engine.name)
         known = {(dead.cpu, dead.epoch) for dead in now}
         told = recovery.untold(self.segment)
@@ -236,6 +247,7 @@ class Arena(TransitOperations, StructureOperations):
         """Free every block and object that a recovered process owned, and had not handed over
         (``adopt_pages``, ``Cache.adopt``). Returns how many. Shared arrays stay."""
         self.check_open()
+        self.check_writable("reap")
         return recovery.reap(self.segment, self.cpu, recovered, self.engine.name)
 
     def slots(self) -> list[slots.Slot]:
@@ -243,10 +255,10 @@ class Arena(TransitOperations, StructureOperations):
         self.check_open()
         return slots.slots(self.segment)
 
-    def __reduce__(self) -> tuple[Any, tuple[int, str]]:
+    def __reduce__(self) -> tuple[Any, tuple[int, str, bool]]:
         """A pickle names the segment: the process that reads it uses its arena, or attaches."""
         self.check_open()
-        return arena_of, (self.segment.id, self.engine.name)
+        return arena_of, (self.segment.id, self.engine.name, self.readonly)
 
     def __enter__(self) -> Arena:
         return self
@@ -261,74 +273,31 @@ class Arena(TransitOperations, StructureOperations):
 
     def __repr__(self) -> str:
         size = format_bytes(self.geometry.pages * self.geometry.page_bytes)
-        state = "closed" if self.closed else f"cpu {self.cpu}"
+        state = "closed" if self.closed else f"cpu {self.cpu}" + ", read-only" * self.readonly
         return f"<Arena {self.name} {size} {state}>"
 
 
-def geometry_of(
-    size: int | str | None = None,
-    cpus: int | None = None,
-    zones: int | Sequence[ZoneSpec] | None = None,
-    **fields: Any,
-) -> Geometry:
-    """``Geometry`` of an arena from a size in bytes, a number of zones and CPUs."""
-    unknown = sorted(set(fields) - set(Geometry.__dataclass_fields__))
-    if unknown:
-        known = ", ".join(Geometry.__dataclass_fields__)
-        raise MisuseError(f"{unknown[0]}: no such field of the geometry; use one of {known}")
-    fields["cpus"] = _default_cpus() if cpus is None else cpus
-    fields = {name: _plain(value) for name, value in fields.items()}
-    count = as_int(zones)
-    if zones is None or count is not None:
-        page_bytes = fields.get("page_bytes", Geometry.__dataclass_fields__["page_bytes"].default)
-        specs = _equal_zones(DEFAULT_SIZE if size is None else size, count or 1, page_bytes)
-    elif size is not None:
-        raise MisuseError(f"size: {size!r} together with zones; leave it out, the zones have sizes")
-    else:
-        given = cast(Sequence[ZoneSpec], zones)
-        specs = tuple(ZoneSpec(_plain(z.pages), _plain(z.node), z.holes) for z in given)
-    return Geometry(zones=specs, **fields)
-
-
-def _plain(value: Any) -> Any:
-    """An int of numpy as one of Python, which can be written down; anything else as it is."""
-    number = as_int(value)
-    return value if number is None else number
-
-
-def _default_cpus() -> int:
-    return min(c.MAX_CPUS, SLOTS_PER_CORE * len(os.sched_getaffinity(0)))
-
-
-def _equal_zones(size: int | str, count: int, page_bytes: int) -> tuple[ZoneSpec, ...]:
-    """``count`` zones of equal size, one per node; the last one takes the remainder."""
-    if not 1 <= count <= c.MAX_NODES:
-        raise MisuseError(f"zones: {count}; use 1 to {c.MAX_NODES}, or a list of ZoneSpec for more")
-    pages = parse_bytes(size) // page_bytes
-    if pages < count:
-        raise MisuseError(f"size: {size!r} is less than {count} pages of {page_bytes} bytes")
-    each = pages // count
-    sizes = [each] * (count - 1) + [pages - each * (count - 1)]
-    return tuple(ZoneSpec(pages=n, node=node) for node, n in enumerate(sizes))
-
-
-def arena_of(segment_id: int, engine: str = "native") -> Arena:
+def arena_of(segment_id: int, engine: str = "native", readonly: bool | None = None) -> Arena:
     """This process's arena of a segment, attached now if there is none yet.
 
+    ``readonly``: whether it only reads; None: whichever there is, one that writes if both are.
     Raises ``SegmentError`` if the segment is gone, also if another one has its name by now.
     """
     with _attaching:
-        found = _open_arenas.get(segment_id)
-        return Arena.attach(find_name(segment_id), engine=engine) if found is None else found
+        for kind in (False, True) if readonly is None else (readonly,):
+            if (segment_id, kind) in _open_arenas:
+                return _open_arenas[segment_id, kind]
+        return Arena.attach(find_name(segment_id), engine=engine, readonly=bool(readonly))
 
 
-def open_array(handle: bytes) -> SharedArray:
+def open_array(handle: bytes, readonly: bool = False) -> SharedArray:
     """Open a handle in this process, attaching to its segment if that is not attached yet.
 
+    ``readonly``: as an array that this process cannot write to.
     Raises ``MisuseError`` if the array was freed, ``SegmentError`` if its segment is gone.
     """
     segment_id, _, _ = unpack_handle(handle)
-    return arena_of(segment_id).open_array(handle)
+    return arena_of(segment_id).open_array(handle, readonly)
 
 
 def load_ticket(
@@ -344,9 +313,8 @@ def load_ticket(
     Raises ``MisuseError`` if the array is gone, ``SegmentError`` if its segment is.
     """
     arena = arena_of(segment_of(ticket))
-    array = arena._load(ticket, planned(np.dtype(dtype), tuple(shape), order), strides)
-    array.flags.writeable = writeable
-    return array
+    plan = planned(np.dtype(dtype), tuple(shape), order)
+    return arena._load(ticket, plan, strides, readonly=not writeable)
 
 
 TransitOperations.load_ticket = staticmethod(load_ticket)

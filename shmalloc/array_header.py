@@ -34,6 +34,7 @@ _MOST_BYTES = 1 << 60
 
 Shape = SupportsIndex | Sequence[SupportsIndex]
 Order = Literal["C", "F"]
+AskedOrder = Literal["C", "F", "A", "K"]
 
 
 class Plan(NamedTuple):
@@ -181,3 +182,18 @@ def _dtype_of(said: Any) -> np.dtype[Any]:
     if not isinstance(said, str):
         raise TypeError(f"{said!r} is no dtype")
     return np.dtype(said)
+
+
+def check_class(source: Any) -> None:
+    """Refuse what would lose its meaning in a plain array."""
+    if isinstance(source, np.ma.MaskedArray):
+        raise MisuseError("source: its mask would be lost; send data and mask, or filled()")
+    if isinstance(source, np.matrix):
+        raise MisuseError("source: a matrix would become an array; use np.asarray(it)")
+
+
+def order_kept(values: NDArray[Any], order: AskedOrder) -> Order:
+    """C or F: what ``order``, as numpy means it, is for these values."""
+    if order == "K" or order == "A":
+        return "F" if values.flags.fnc else "C"
+    return order

@@ -7,16 +7,34 @@ that came from outside is checked here before a kernel sees it.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 
 import numpy as np
 
 from shmalloc import constants as c
 from shmalloc.array_header import Plan
+from shmalloc.errors import MisuseError
 from shmalloc.layout import Layout
 from shmalloc.segment import Segment
 
+HANDLE = struct.Struct("<QQQ")
 _LAST_GENERATION = (1 << 63 - c.AR_GENERATION_SHIFT) - 1
+
+
+def unpack_handle(handle: bytes) -> tuple[int, int, int]:
+    """The segment, the entry and the generation that a handle names."""
+    if not isinstance(handle, bytes) or len(handle) != HANDLE.size:
+        raise MisuseError(f"handle: {handle!r}; use the 24 bytes of SharedArray.handle()")
+    segment_id, entry, generation = HANDLE.unpack(handle)
+    return segment_id, entry, generation
+
+
+def freed() -> MisuseError:
+    return MisuseError(
+        "handle: its array was freed; the sender keeps it until it is opened here, or sends a"
+        " ticket: arena.send(array)"
+    )
 
 
 def entry_word(layout: Layout, pfn: int) -> int:

@@ -16,27 +16,40 @@ the garbage collector, and other processes' next tick.
 from __future__ import annotations
 
 import gc
-import struct
+import mmap
 import time
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from shmalloc import array_header, recovery
 from shmalloc import constants as c
 from shmalloc.array_header import (
     FIXED_WORDS,
     MOST_HEADER_WORDS,
+    AskedOrder,
     Order,
     Plan,
     Shape,
+    check_class,
+    order_kept,
     overwritten,
     plan_of,
     plan_of_length,
 )
-from shmalloc.array_words import entry_word, fits, free_runs, may_be_array, pages_of
+from shmalloc.array_words import (
+    HANDLE,
+    entry_word,
+    fits,
+    free_runs,
+    freed,
+    may_be_array,
+    pages_of,
+    unpack_handle,
+)
 from shmalloc.errors import MisuseError, OutOfMemoryError
 from shmalloc.kernels.array_recovery import copy_references
 from shmalloc.kernels.shared_arrays import drop_array, make_array, make_range, open_array
@@ -46,19 +59,10 @@ from shmalloc.shared_array import SharedArray, holder_of
 from shmalloc.sizes import format_bytes
 from shmalloc.statistics import statistics
 
-HANDLE = struct.Struct("<QQQ")
 NOT_COPIED = (c.E_NOMEM, 0, 0)
 _new = np.ndarray.__new__
 # A plan, the byte of the segment where its data begin, and their strides (None: its own).
 View = tuple[Plan, int, tuple[int, ...] | None]
-
-
-def unpack_handle(handle: bytes) -> tuple[int, int, int]:
-    """The segment, the entry and the generation that a handle names."""
-    if not isinstance(handle, bytes) or len(handle) != HANDLE.size:
-        raise MisuseError(f"handle: {handle!r}; use the 24 bytes of SharedArray.handle()")
-    segment_id, entry, generation = HANDLE.unpack(handle)
-    return segment_id, entry, generation
 
 
 class ArrayOperations(PageOperations):
@@ -72,8 +76,8 @@ class ArrayOperations(PageOperations):
         self._page_bytes = geometry.page_bytes
         self._block_bytes = geometry.page_bytes << geometry.max_order
         self._do_make_array = self.builtin(make_array)
-        self._do_drop_array = self.builtin(drop_array)
-        self._do_open_array = self.builtin(open_array)
+        self._do_drop_array = self.builtin(drop_array, reads=True)
+        self._do_open_array = self.builtin(open_array, reads=True)
         if not self.segment.owns_claim(self.cpu):
             self._do_make_array = self._do_open_array = self._do_drop_array = self._has_no_table
         self._references = References(self)
@@ -142,10 +146,16 @@ class ArrayOperations(PageOperations):
         return self._hold(plan, first, None, made)
 
     def _hold(
-        self, plan: Plan, first: int, strides: tuple[int, ...] | None, answer: tuple[int, int, int]
+        self,
+        plan: Plan,
+        first: int,
+        strides: tuple[int, ...] | None,
+        answer: tuple[int, int, int],
+        mapped: mmap.mmap | None = None,
     ) -> SharedArray:
         """The array of a reference (slot, number, word of its pages), data from byte ``first``."""
-        array = _new(SharedArray, plan.shape, plan.kind, self._mapped, first, strides, plan.order)
+        base = self._mapped if mapped is None else mapped
+        array = _new(SharedArray, plan.shape, plan.kind, base, first, strides, plan.order)
         references = self._references
         array._ref = ref = Ref(array, references.gone)
         ref.slot, ref.number, ref.data = answer
@@ -221,20 +231,22 @@ class ArrayOperations(PageOperations):
         self,
         source: ArrayLike,
         dtype: DTypeLike | None = None,
-        order: Literal["C", "F", "A", "K"] = "K",
+        order: AskedOrder = "K",
+        readonly: bool = False,
     ) -> SharedArray:
         """A copy of ``source`` in the arena, in its order unless another one is asked for.
 
+        ``readonly``: no process that it is sent to can write to it, nor this one through it.
         Raises ``MisuseError`` for what cannot be kept: Python objects, masks, matrices.
         """
-        _check_class(source)
+        check_class(source)
         try:
             values = np.asarray(source, dtype)
         except (TypeError, ValueError) as error:
             raise MisuseError(f"source: {error}") from error
-        made = self.empty(values.shape, values.dtype, _order_of(values, order))
+        made = self.empty(values.shape, values.dtype, order_kept(values, order))
         np.asarray(made)[...] = values
-        return made
+        return self.open_array(made.handle(), readonly=True) if readonly else made
 
     def asarray(self, source: ArrayLike, dtype: DTypeLike | None = None) -> SharedArray:
         """``source`` itself if it lies in this arena and has that dtype, else a copy in it."""
@@ -249,8 +261,8 @@ class ArrayOperations(PageOperations):
         pages = -(-plan.size // self._page_bytes)
         self.drain()
         for pfn in free_runs(self.segment, pages):
-            made = self.engine.call_alone(make_range, self.segment.ram, self.cpu, pfn, pfn + pages)
-            slot, number, data, _ = cast(tuple[int, int, int, int], made)
+            made: Any = self.run(make_range, pfn, pfn + pages)
+            slot, number, data, _ = made
             if slot >= 0:
                 return self._hold_new(plan, (slot, number, data))
             if slot not in (c.E_BUSY, c.E_INVAL):  # another CPU took pages, or it crosses a hole
@@ -259,7 +271,7 @@ class ArrayOperations(PageOperations):
 
     # --- opening ----------------------------------------------------------------------------------
 
-    def open_array(self, handle: bytes) -> SharedArray:
+    def open_array(self, handle: bytes, readonly: bool = False) -> SharedArray:
         """A new reference to the array that ``SharedArray.handle()`` named."""
         segment_id, entry, generation = unpack_handle(handle)
         self.check_open()
@@ -268,20 +280,26 @@ class ArrayOperations(PageOperations):
             raise MisuseError(f"handle: of another segment than {self.name!r}; use open_array()")
         pfn, odd = divmod(entry - self.segment.layout.at["arrays"], c.AR_STRIDE)
         if odd or not may_be_array(self.segment, pfn, generation):
-            raise _freed()
-        return self._open(lambda: self._do_open_array(self.cpu, pfn, generation), pfn, None)
+            raise freed()
+        take = partial(self._do_open_array, self.cpu, pfn, generation)
+        return self._open(take, pfn, None, readonly)
 
     def _open(
-        self, take: Callable[[], tuple[int, int, int]], pfn: int, view: View | None
+        self,
+        take: Callable[[], tuple[int, int, int]],
+        pfn: int,
+        view: View | None,
+        readonly: bool,
     ) -> SharedArray:
         """The array at ``pfn``, or a view of it, once ``take`` gave the reference."""
+        base = self.segment.mapped_read_only if readonly or self.readonly else self._mapped
         nested = self._lock._is_owned()  # type: ignore[attr-defined]
         with self._lock:
             if not nested and self._references.is_due(self):
                 self._references.drain(self)
             slot, number, _ = take()
             if slot == c.E_STATE:
-                raise _freed()
+                raise freed()
             if slot < 0:
                 raise self.refused(slot, "open of an array")
             try:
@@ -289,12 +307,13 @@ class ArrayOperations(PageOperations):
                 plan, first, strides = self._view_at(pfn, data) if view is None else view
                 if not fits(self.segment, pfn, first, plan, strides):
                     raise overwritten(f"{plan.size} bytes would not fit into its pages")
-                return self._hold(plan, first, strides, (slot, number, data))
+                opened = self._hold(plan, first, strides, (slot, number, data), base)
             except (MisuseError, ValueError) as error:  # ValueError: numpy's, of an odd shape
                 self._drop(slot, number)
                 raise (
                     error if isinstance(error, MisuseError) else overwritten(str(error))
                 ) from error
+        return opened
 
     def _view_at(self, pfn: int, data: int) -> View:
         """What the header says."""
@@ -342,6 +361,7 @@ class ArrayOperations(PageOperations):
         word = self._entry_of(ref)
         nested = self._lock._is_owned()  # type: ignore[attr-defined]
         if self.segment.ram[word] & c.AR_REFS_MASK > 1 and not nested and not self.closed:
+            self.collect()
             recovery.recover(self.segment, self.cpu, self.engine.name)
         return self.segment.ram[word] & c.AR_REFS_MASK
 
@@ -370,28 +390,6 @@ class ArrayOperations(PageOperations):
             )
         elif copied:
             self._references.renumber(self, first, bool(moved))
-
-
-def _freed() -> MisuseError:
-    return MisuseError(
-        "handle: its array was freed; the sender keeps it until it is opened here, or sends a"
-        " ticket: arena.send(array)"
-    )
-
-
-def _check_class(source: Any) -> None:
-    """Refuse what would lose its meaning in a plain array."""
-    if isinstance(source, np.ma.MaskedArray):
-        raise MisuseError("source: its mask would be lost; send data and mask, or filled()")
-    if isinstance(source, np.matrix):
-        raise MisuseError("source: a matrix would become an array; use np.asarray(it)")
-
-
-def _order_of(values: NDArray[Any], order: Literal["C", "F", "A", "K"]) -> Order:
-    """C or F: what ``order``, as numpy means it, is for these values."""
-    if order == "K" or order == "A":
-        return "F" if values.flags.fnc else "C"
-    return order
 
 
 __all__ = ["HANDLE", "ArrayOperations", "SharedArray", "unpack_handle"]

@@ -12,6 +12,11 @@ A kernel is called in one of two ways:
                                         kernel that comes to wait gives it back itself
     ``self.run(kernel, ...)`` everything else: other threads run meanwhile
 
+A read-only one (``readonly``) refuses every kernel of the faces that does not say ``reads=True``:
+such a kernel changes at most what belongs to this process itself, its references and its claim.
+These are written through a mapping of our own, and the data is seen through a second one, which the
+system protects from writes.
+
 Code that calls a builtin directly first checks that the segment is open, and calls ``settle`` after
 a negative answer and when ``_rescuer.found`` is set.
 """
@@ -23,7 +28,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, SupportsIndex
+from typing import Any, NoReturn, SupportsIndex
 
 from shmalloc import constants as c
 from shmalloc import cpus, forking, recovery
@@ -58,6 +63,18 @@ class ThisProcess:
 THIS_PROCESS = ThisProcess()
 
 
+def _refusing(name: str, asked: str) -> Builtin:
+    """What stands in a read-only arena for a request that changes the memory."""
+
+    def refuse(*_: int) -> NoReturn:
+        raise MisuseError(
+            f"{asked}: this process reads {name!r} only; attach without readonly=True to allocate,"
+            " free or change anything"
+        )
+
+    return refuse
+
+
 def _call(method: Callable[[], None] | None) -> None:
     if method is not None:
         method()
@@ -72,8 +89,15 @@ def _forgotten(segment: Segment) -> None:
 class Bound:
     """A segment, the CPU slot claimed in it, and the engine that runs kernels over it."""
 
-    def __init__(self, segment: Segment, cpu: int | None = None, engine: str = "native") -> None:
+    def __init__(
+        self,
+        segment: Segment,
+        cpu: int | None = None,
+        engine: str = "native",
+        readonly: bool = False,
+    ) -> None:
         self.segment = segment
+        self.readonly = readonly
         self.engine: Engine = get_engine(engine)
         self._lock = threading.RLock()
         self._embryo: int | None = None  # the claim of the child of a fork that is under way
@@ -96,13 +120,18 @@ class Bound:
     def _bind(self) -> None:
         """Make the builtins. Each face makes its own and calls the next one's."""
 
-    def builtin(self, kernel: Callable[..., Any], alone: bool = True) -> Builtin:
+    def builtin(
+        self, kernel: Callable[..., Any], alone: bool = True, reads: bool = False
+    ) -> Builtin:
         """``kernel`` over our segment: a callable that takes the CPU slot and its other ints.
 
         What the claim is doing is written down in the segment, for those who recover it. So of all
         threads only one is in a kernel; the others wait. ``alone=False``: not for this kernel, as
-        it writes nothing of the kind, and may wait for what another thread does.
+        it writes nothing of the kind, and may wait for what another thread does. ``reads``: a
+        read-only arena may call it.
         """
+        if self.readonly and not reads:
+            return _refusing(self.name, kernel.__name__)
         geometry = self.segment.geometry
         fills = geometry.poison or geometry.zero  # a block may have megabytes
         return self.engine.builtin(kernel, self.segment.ram, releases=fills, alone=alone)
@@ -116,12 +145,21 @@ class Bound:
     def closed(self) -> bool:
         return self.segment.closed
 
-    def run(self, kernel: Callable[..., Any], *arguments: int, alone: bool = True) -> int:
+    def run(
+        self,
+        kernel: Callable[..., Any],
+        *arguments: int,
+        alone: bool = True,
+        reads: bool = False,
+    ) -> int:
         """``kernel(mem, cpu, *arguments)`` on our slot. Raises ``MisuseError`` once closed.
 
         ``alone=False``: beside another thread's call, for a kernel that waits for what that does.
+        ``reads``: a read-only arena may call it.
         """
         self.check_open()
+        if not reads:
+            self.check_writable(kernel.__name__)
         run = self.engine.call_alone if alone else self.engine.call
         result = run(kernel, self.segment.ram, self.cpu, *arguments)
         self.finish_rescue()
@@ -214,6 +252,15 @@ class Bound:
     def check_open(self) -> None:
         if self.segment.closed:
             raise self.is_closed()
+
+    def check_writable(self, asked: str) -> None:
+        """Raise ``MisuseError`` for a request that changes the memory, if we may only read it."""
+        if self.readonly:
+            _refusing(self.name, asked)()
+
+    def view(self, word: int, size: int) -> memoryview:
+        """``size`` bytes from ``word`` on, writable unless the arena is read-only."""
+        return self.segment.view(word, size, self.readonly)
 
     def is_closed(self) -> MisuseError:
         """The exception for any request to a closed segment."""

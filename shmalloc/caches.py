@@ -285,7 +285,7 @@ class ObjectOperations(PageOperations):
         first, last = self.segment.layout.at["frames"], self.segment.layout.words
         address = self.check_int("address", address, first, last - 1)
         size = self.check_int("size", size, 0, (last - address) * 8)
-        return self.segment.view(address, size)
+        return self.view(address, size)
 
     def _descriptor(self, number: int) -> int:
         return descriptor_of(self.segment, number)
@@ -337,6 +337,7 @@ class ObjectOperations(PageOperations):
 
     def _destroy(self, cache: Cache) -> None:
         self.check_open()
+        self.check_writable("destroy")
         # The name goes first: after a success another cache may take the number at once.
         template = cache._word(cs.K_TEMPLATE)
         before = violation_count(self.segment)

@@ -180,7 +180,7 @@ class PageOperations(Bound):
         pages = 1 << self._order(order)
         pfn = self.check_int("pfn", pfn, 0, self.segment.geometry.pages - pages)
         layout, size = self.segment.layout, self.segment.geometry.page_bytes
-        return self.segment.view(layout.frame(pfn), pages * size)
+        return self.view(layout.frame(pfn), pages * size)
 
     def alloc_contig_range(self, start: int, end: int, owner: int | None = None) -> None:
         """Allocate exactly the pages [start, end) as single pages; nothing is moved for it.
@@ -243,12 +243,14 @@ class PageOperations(Bound):
     def unplug(self, cpu: int) -> None:
         """Take CPU slot ``cpu`` out of use: its lists are drained, it may not be claimed."""
         self.check_open()
+        self.check_writable("unplug")
         cpus.unplug(self.segment, cpu, by=self.cpu, engine=self.engine.name)
         self.finish_rescue()
 
     def plug(self, cpu: int) -> None:
         """Put an unplugged CPU slot back in use."""
         self.check_open()
+        self.check_writable("plug")
         cpus.plug(self.segment, cpu, by=self.cpu, engine=self.engine.name)
         self.finish_rescue()
 

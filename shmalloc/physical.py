@@ -68,6 +68,7 @@ class Mapping(shared_memory.SharedMemory):
 
     def __init__(self, name: str, *, create: bool = False, size: int = 0) -> None:
         self._created = create
+        self._read_only: mmap.mmap | None = None
         if sys.version_info >= (3, 13):
             super().__init__(name=name, create=create, size=size, track=False)
         else:
@@ -80,7 +81,7 @@ class Mapping(shared_memory.SharedMemory):
         Not by ``mmap.close``: an array over the mapping does not keep it from being closed.
         """
         own: Any = self
-        own._buf = own._mmap = None
+        own._buf = own._mmap = own._read_only = None
         super().close()
 
     @property
@@ -89,6 +90,13 @@ class Mapping(shared_memory.SharedMemory):
         own: Any = self
         found: mmap.mmap = own._mmap
         return found
+
+    @property
+    def read_only(self) -> mmap.mmap:
+        """A second mapping of the same bytes, made now if need be. It cannot be written through."""
+        if self._read_only is None:
+            self._read_only = mmap.mmap(self.fileno(), self.size, prot=mmap.PROT_READ)
+        return self._read_only
 
     def part(self, start: int, length: int) -> memoryview:
         """``length`` bytes from byte ``start`` on, writable."""

@@ -21,6 +21,8 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 
+import numpy as np
+
 from shmalloc import constants as c
 from shmalloc import file_lock, leftovers, liveness, physical, segment_file
 from shmalloc.engine import get_engine
@@ -125,12 +127,26 @@ class Segment:
         """The mapping: the base of arrays in it. They keep it mapped after ``close``."""
         return self._mapping.mapped
 
+    @property
+    def mapped_read_only(self) -> mmap.mmap:
+        """The base of read-only arrays: a second mapping of the same memory."""
+        return self._mapping.read_only
+
+    def byte_at(self, address: int) -> int:
+        """The byte of the segment that lies at an address, in whichever of our two mappings."""
+        offset = address - self.ram.base
+        if 0 <= offset < self.layout.bytes:
+            return offset
+        return address - np.frombuffer(self.mapped_read_only, np.uint8).ctypes.data
+
     def refuse(self) -> None:
         """Refuse new requests from now on (``closed``), and stay mapped until ``close``."""
         self.closed = True
 
-    def view(self, word: int, size: int) -> memoryview:
-        """``size`` bytes from ``word`` on, writable."""
+    def view(self, word: int, size: int, readonly: bool = False) -> memoryview:
+        """``size`` bytes from ``word`` on, writable; ``readonly``: by the mapping that is not."""
+        if readonly:
+            return memoryview(self.mapped_read_only)[word * 8 : word * 8 + size]
         return self._mapping.part(word * 8, size)
 
     def discard(self, word: int, size: int) -> None:

@@ -72,8 +72,8 @@ class TransitOperations(ArrayOperations):
 
     def _bind(self) -> None:
         super()._bind()
-        self._do_send_array = self.builtin(send_array)
-        self._do_load_array = self.builtin(load_array)
+        self._do_send_array = self.builtin(send_array, reads=True)
+        self._do_load_array = self.builtin(load_array, reads=True)
 
     def send(self, array: NDArray[Any]) -> bytes:
         """Bytes for another process, which gets the array by ``open``: once more reference, until
@@ -92,7 +92,10 @@ class TransitOperations(ArrayOperations):
         return self._ticket(ref, array) + flags + _packed(strides or ()) + plan.header
 
     def open(self, sent: bytes, readonly: bool = False) -> SharedArray:
-        """The array that ``send`` sent. Raises ``MisuseError`` if it is gone."""
+        """The array that ``send`` sent. Raises ``MisuseError`` if it is gone.
+
+        What was read-only where it was sent is read-only here, too: see ``array``.
+        """
         if not isinstance(sent, bytes) or len(sent) < TICKET.size + _FLAGS.size + FIXED_WORDS * 8:
             raise MisuseError("sent: use the bytes that Arena.send gave")
         writeable, count = _FLAGS.unpack_from(sent, TICKET.size)
@@ -102,16 +105,15 @@ class TransitOperations(ArrayOperations):
             raise MisuseError("sent: the bytes are cut off")
         strides = struct.unpack_from(f"<{dimensions}q", sent, at)
         plan = described(sent[at + dimensions * 8 :])
-        array = self._load(sent[: TICKET.size], plan, None if count == _NO_STRIDES else strides)
-        if readonly or not writeable:
-            array.flags.writeable = False
-        return array
+        given = None if count == _NO_STRIDES else strides
+        return self._load(sent[: TICKET.size], plan, given, readonly or not writeable)
 
     def _ticket(self, ref: Ref, array: NDArray[Any]) -> bytes:
         """A ticket for a view that begins where ``array`` does."""
         ram, layout = self.segment.ram, self.segment.layout
         entry = self._entry_of(ref)
-        offset = int(array.__array_interface__["data"][0]) - ram.base - ref.data * 8
+        address = int(array.__array_interface__["data"][0])
+        offset = self.segment.byte_at(address) - ref.data * 8
         with self._lock:
             record, number = self._do_send_array(self.cpu, ref.slot, _now_ms())
         if record < 0:
@@ -120,7 +122,9 @@ class TransitOperations(ArrayOperations):
         generation = ram[entry] >> c.AR_GENERATION_SHIFT
         return TICKET.pack(self.segment.id, record, number, pfn, generation, offset)
 
-    def _load(self, ticket: bytes, plan: Plan, strides: tuple[int, ...] | None) -> SharedArray:
+    def _load(
+        self, ticket: bytes, plan: Plan, strides: tuple[int, ...] | None, readonly: bool
+    ) -> SharedArray:
         """The array of a ticket, which may be forged, as ``plan`` and ``strides`` say."""
         segment_id, record, number, pfn, generation, offset = TICKET.unpack(ticket)
         self.check_open()
@@ -141,7 +145,7 @@ class TransitOperations(ArrayOperations):
             return cast(tuple[int, int, int], taken)
 
         first = (self.segment.layout.frame(pfn) << 3) + offset
-        return self._open(take, pfn, (plan, first, strides))
+        return self._open(take, pfn, (plan, first, strides), readonly)
 
     def leaks(self) -> list[Leak]:
         """Arrays that were sent and not received yet, the oldest first."""

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from shmalloc import constants as c
-from shmalloc.arena import Arena, geometry_of
+from shmalloc.arena import Arena
+from shmalloc.arena_geometry import geometry_of
 from shmalloc.engine import Engine
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError
 from shmalloc.history import History

@@ -48,7 +48,7 @@ class Atomic(_Words):
 
     def __init__(self, arena: StructureOperations, at: int, state: int) -> None:
         super().__init__(arena, at, state)
-        self._do_load = arena.builtin(atomic_load, alone=False)
+        self._do_load = arena.builtin(atomic_load, alone=False, reads=True)
         self._do_exchange = arena.builtin(atomic_exchange, alone=False)
         self._do_cas = arena.builtin(atomic_cas, alone=False)
         self._do_add = arena.builtin(atomic_add, alone=False)
@@ -107,10 +107,10 @@ class AtomicPair(_Words):
 
     def __init__(self, arena: StructureOperations, at: int, state: int) -> None:
         super().__init__(arena, at, state)
-        self._do_load = arena.builtin(pair_load, alone=False)
+        self._do_load = arena.builtin(pair_load, alone=False, reads=True)
         self._do_exchange = arena.builtin(pair_exchange, alone=False)
         self._do_cas = arena.builtin(pair_cas, alone=False)
-        self._do_is = arena.builtin(structure_is, alone=False)
+        self._do_is = arena.builtin(structure_is, alone=False, reads=True)
 
     def load(self) -> tuple[int, int]:
         """Both values, of one moment."""

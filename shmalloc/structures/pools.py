@@ -85,7 +85,7 @@ class Frame:
     def held(self) -> bool:
         """Whether this process holds it."""
         self.pool._check()
-        return bool(self.pool._arena.run(frame_is_ours, self.pool._p, self._token))
+        return bool(self.pool._arena.run(frame_is_ours, self.pool._p, self._token, reads=True))
 
     def __reduce__(self) -> tuple[Any, tuple[bytes, bytes]]:
         self.pool._sent.add(self._token)
@@ -171,7 +171,7 @@ class Pool(Structure):
 
     def _close(self) -> None:
         """Give back what we hold, but for frames that are on their way to another process."""
-        ram, life = self._segment.ram, self._arena.run(own_life)
+        ram, life = self._segment.ram, self._arena.run(own_life, reads=True)
         for number in range(self.frames):
             at = self._p + F_FRAMES + number * FRAME_WORDS
             token = ram[at] << TOKEN_BITS | number

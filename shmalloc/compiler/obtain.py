@@ -242,14 +242,12 @@ def bound(
 def _imports() -> tuple[int, ...]:
     """The table of imports (runtime.py)."""
     libc, api = ctypes.CDLL(None), ctypes.pythonapi
+    objects: dict[str, object] = {"notice": notice.notice, "kept": notice.exceptions}
+    objects |= {"handler": _handler, "None": None}
 
     def address(name: str) -> int:
-        if name == "notice":
-            return notice.ADDRESS
-        if name == "handler":
-            return id(_handler)
-        if name == "None":
-            return id(None)
+        if name in objects:
+            return id(objects[name])
         home = api if name.startswith("Py") else libc
         return ctypes.cast(getattr(home, name), ctypes.c_void_p).value or 0
 

@@ -67,7 +67,8 @@ IMPORTS = (
     "syscall", "sched_yield", "notice", "PyLong_AsLongLong", "PyLong_FromLongLong",
     "PyErr_Occurred", "PyEval_SaveThread", "PyEval_RestoreThread", "PyBool_FromLong",
     "PyTuple_New", "PyTuple_SetItem", "PyObject_CallFunctionObjArgs", "Py_IncRef", "Py_DecRef",
-    "handler", "None", "getpid", "kill", "nanosleep",
+    "handler", "None", "getpid", "kill", "nanosleep", "PyGILState_Ensure", "PyGILState_Release",
+    "PyErr_Fetch", "PyErr_NormalizeException", "PyException_SetTraceback", "PyDict_SetItem", "kept",
 )  # fmt: skip
 FUTEX = {"x86_64": 202, "aarch64": 98}
 NOTICE_EVERY = 256  # calls of ``notice``, each behind a yield of the processor
@@ -238,6 +239,67 @@ go.{name}:
 """
 
 
+def _called(name: str, given: str, result: str = "") -> str:
+    """A call of the function ``name`` of the interpreter."""
+    variable = "%fn." + name
+    to = f"{result} = call ptr" if result else "call void"
+    return f"  {variable} = {imported(name)}\n  {to} {variable}({given})\n"
+
+
+def _telling() -> str:
+    """Call Python's ``notice`` (notice.py), and keep what it raises.
+
+    Not by a callback of ctypes: that drops an exception, with a line on standard error. A signal
+    ends the sleep, and the first thing that the interpreter does in ``notice`` is to run the
+    handler: before any ``try`` of it, so it is here that Ctrl-C is caught.
+    """
+    from_int = imported("PyLong_FromLongLong")
+    drops = "".join(f"  call void %drop(ptr {name})\n" for name in ("%told", "%number", "%key"))
+    error = "ptr %type.at, ptr %value.at, ptr %trace.at"
+    loads = "".join(
+        f"  %{at} = load ptr, ptr %{at}.at, align 8\n" for at in ("type", "value", "trace")
+    )
+    return f"""{_function("void @rt.tell(ptr %frame, i64 %i)")} {{
+  %type.at = alloca ptr, align 8
+  %value.at = alloca ptr, align 8
+  %trace.at = alloca ptr, align 8
+  %fn.ensure = {imported("PyGILState_Ensure")}
+  %state = call i32 %fn.ensure()
+  %fn.int = {from_int}
+  %address = ptrtoint ptr %frame to i64
+  %key = call ptr %fn.int(i64 %address)
+  %number = call ptr %fn.int(i64 %i)
+  %notice = {imported("notice")}
+  %fn.call = {imported("PyObject_CallFunctionObjArgs")}
+  %told = call ptr (ptr, ...) %fn.call(ptr %notice, ptr %key, ptr %number, ptr null)
+  %raised = icmp eq ptr %told, null
+  %drop = {imported("Py_DecRef")}
+  br i1 %raised, label %keep, label %end
+keep:
+{_called("PyErr_Fetch", error)}{_called("PyErr_NormalizeException", error)}{loads}\
+  %fn.trace = {imported("PyException_SetTraceback")}
+  %has.trace = icmp ne ptr %trace, null
+  br i1 %has.trace, label %trace.it, label %kept.it
+trace.it:
+  %traced = call i32 %fn.trace(ptr %value, ptr %trace)
+  br label %kept.it
+kept.it:
+  %kept = {imported("kept")}
+  %fn.set = {imported("PyDict_SetItem")}
+  %set = call i32 %fn.set(ptr %kept, ptr %key, ptr %value)
+  %what = add i64 0, {LISTENER}
+{_field("frame", FAULT, "what")}  call void %drop(ptr %type)
+  call void %drop(ptr %value)
+  call void %drop(ptr %trace)
+  br label %end
+end:
+{drops}  %fn.release = {imported("PyGILState_Release")}
+  call void %fn.release(i32 %state)
+  ret void
+}}
+"""
+
+
 def _sleeping(target: str) -> str:
     futex = FUTEX[target]
     sleep = (
@@ -249,7 +311,7 @@ def _sleeping(target: str) -> str:
     place = (
         f"  %pp = getelementptr i64, ptr %frame, i64 {PLACE}\n  %p = load ptr, ptr %pp, align 8\n"
     )
-    return f"""{_function("void @rt.wait(ptr %frame, ptr %word, i64 %i, i64 %old)")} {{
+    return f"""{_telling()}{_function("void @rt.wait(ptr %frame, ptr %word, i64 %i, i64 %old)")} {{
 entry:
 {place}  %time = getelementptr i64, ptr %p, i64 {TIMESPEC}
   %low = and i64 %old, 4294967295
@@ -260,8 +322,7 @@ look:
   %same = icmp eq i64 %now, %old
   br i1 %same, label %tell, label %done
 tell:
-  %n = {imported("notice")}
-  call void %n(ptr %frame, i64 %i)
+  call void @rt.tell(ptr %frame, i64 %i)
   br label %done
 done:
   ret void
@@ -284,8 +345,7 @@ define hidden void @rt.notice(ptr %frame, ptr %word, i64 %i) noinline nounwind {
   %z = icmp eq i64 %m, 0
   br i1 %z, label %tell, label %done
 tell:
-  %n = {imported("notice")}
-  call void %n(ptr %frame, i64 %i)
+  call void @rt.tell(ptr %frame, i64 %i)
   br label %done
 done:
   ret void

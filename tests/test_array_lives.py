@@ -1,21 +1,12 @@
-"""How long an array lives: what interrupts, forks, and a closed arena do to it.
-
-An interrupt is an exception that a signal handler raises. Python looks for signals after a call,
-at the start of a function, and when a loop jumps back; here a trace function raises the exception
-at each of these instructions in turn.
-"""
+"""How long an array lives: what interrupts, forks, and a closed arena do to it."""
 
 from __future__ import annotations
 
-import dis
 import gc
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,65 +14,15 @@ import pytest
 from shmalloc.arena import Arena
 from shmalloc.array_words import held_of
 from shmalloc.errors import MisuseError
+from support.interrupts import at_every_instruction, interrupt
 
 WATCHDOG_S = 60
-LOOKS = ("CALL", "RESUME", "JUMP_BACKWARD")  # after these instructions
 
 
 @pytest.fixture
 def arena() -> Iterator[Arena]:
     with Arena.create(size="4MiB", cpus=8) as made:
         yield made
-
-
-class Interrupted(Exception):
-    pass
-
-
-def at_instruction(number: int, act: Callable[[], None]) -> Callable[..., Any]:
-    """A trace function that calls ``act`` once, at the ``number``-th instruction in shmalloc."""
-    left = [number]
-    last: dict[FrameType, str] = {}
-
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        if "shmalloc" not in frame.f_code.co_filename:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            before = last.get(frame)
-            last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            if before is not None and before.startswith(LOOKS):
-                left[0] -= 1
-                if left[0] == 0:
-                    act()
-        return trace
-
-    trace.left = left  # type: ignore[attr-defined]
-    return trace
-
-
-def at_every_instruction(work: Callable[[], None], act: Callable[[], None]) -> int:
-    """``work`` again and again, each time with ``act`` at the next instruction; how many."""
-    sys.settrace(at_instruction(1 << 60, interrupt))  # 3.12: from the second time on
-    work()
-    sys.settrace(None)
-    number = 0
-    while True:
-        number += 1
-        trace = at_instruction(number, act)
-        sys.settrace(trace)
-        try:
-            work()
-        except Interrupted:
-            pass
-        finally:
-            sys.settrace(None)
-        if trace.left[0] > 0:  # type: ignore[attr-defined]
-            return number - 1
-
-
-def interrupt() -> None:
-    raise Interrupted
 
 
 def make_and_drop(arena: Arena) -> Callable[[], None]:

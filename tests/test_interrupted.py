@@ -7,19 +7,18 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import Empty, Full
 
 import pytest
 
-from shmalloc import Arena, MisuseError
+from shmalloc import Acquired, Arena, MisuseError
 from shmalloc.engine.doctor import native_problem
+from shmalloc.structures.kernels.ring import queue_drop
+from support.interrupts import Interrupted, at_every_instruction, interrupt
 from support.runs import wait_until
 
 pytestmark = pytest.mark.skipif(native_problem() is not None, reason=str(native_problem()))
 WATCHDOG_S = 60.0
-
-
-class Interrupted(Exception):
-    """What the handler raises."""
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +61,6 @@ def test_what_a_handler_raises_ends_the_wait(arena: Arena, what: str) -> None:
         queue.put(b"full")
     wait = {"get": queue.get, "put": lambda **how: queue.put(b"", **how), "take": pool.take}[what]
 
-    def interrupt() -> None:
-        raise Interrupted
-
     with handled(interrupt), signalled_in_a_kernel(arena), pytest.raises(Interrupted):
         wait(timeout=WATCHDOG_S)
     frame.give()
@@ -86,3 +82,111 @@ def test_what_a_handler_calls_in_the_middle_of_a_wait_is_refused_at_once(arena: 
         queue.get(timeout=WATCHDOG_S)
     queue.destroy()
     assert ["signal handler or a finalizer" in text for text in refused] == [True]
+
+
+def test_an_interrupt_at_any_instruction_loses_no_place_of_a_queue(arena: Arena) -> None:
+    """Python looks for signals right behind a kernel, before it has stored what that took."""
+    queue = arena.queue(2)
+
+    def empty() -> int:
+        for count in range(3):
+            try:
+                queue.get(timeout=0)
+            except Empty:
+                return count
+        raise AssertionError("more messages than places")
+
+    def use() -> None:
+        empty()  # what was put before an interrupt, or not got
+        queue.put(b"message", timeout=0)
+        queue.get(timeout=0)
+
+    assert at_every_instruction(use, interrupt) > 10
+    empty()
+    queue.put_nowait(b"one")
+    queue.put_nowait(b"two")
+    assert [queue.get_nowait(), queue.get_nowait()] == [b"one", b"two"]
+    queue.destroy()
+
+
+def test_places_are_given_back_also_if_another_thread_was_in_the_queue(arena: Arena) -> None:
+    queue, got = arena.queue(1), []
+    reader = threading.Thread(target=lambda: got.append(queue.get(timeout=WATCHDOG_S)))
+    reader.start()
+    wait_until(lambda: arena.segment.ram.running > 0, "the reader to wait in a kernel")
+    token = queue._do_begin(arena.cpu, queue._at, queue._state)  # and then comes an exception
+    queue._give_back()
+    assert queue.qsize() == 0
+    with pytest.raises(Full):
+        queue.put(b"", timeout=0)  # it might be the reader's
+    arena.run(queue_drop, queue._q, token)
+    queue.put(b"message")
+    reader.join(WATCHDOG_S)
+    queue._do_begin(arena.cpu, queue._at, queue._state)
+    queue._lost = True
+    queue.put(b"message", timeout=WATCHDOG_S)
+    assert got == [b"message"]
+    queue.destroy()
+
+
+def test_an_interrupt_at_any_instruction_loses_no_frame(arena: Arena) -> None:
+    pool, taken = arena.pool(2, 3), []
+
+    def use() -> None:
+        for frame in taken:  # an interrupted ``give`` is called again
+            if frame.held:
+                frame.give()
+        taken.clear()
+        taken.append(pool.take(timeout=0))
+        taken[0].give()
+
+    assert at_every_instruction(use, interrupt) > 10
+    use()
+    assert pool.free() == 2
+    pool.destroy()
+
+
+def test_an_interrupt_at_any_instruction_leaves_a_lock_held_or_not(arena: Arena) -> None:
+    """Never half of it: held for other processes, and not for this one's threads."""
+    lock = arena.lock()
+    elsewhere: list[Acquired] = []
+
+    def use() -> None:
+        if lock.locked():  # an interrupted ``release`` is called again
+            lock.release()
+        assert lock.acquire(timeout=0)
+        lock.release()
+
+    def others() -> None:
+        elsewhere.append(lock.acquire(timeout=0))
+        lock.release()
+
+    assert at_every_instruction(use, interrupt) > 10
+    use()
+    thread = threading.Thread(target=others)
+    thread.start()
+    thread.join(WATCHDOG_S)
+    assert elsewhere == [Acquired.CLEAN]
+    lock.destroy()
+
+
+def test_a_handler_that_asks_for_a_lock_at_any_instruction_never_waits_for_itself(
+    arena: Arena,
+) -> None:
+    lock, told = arena.lock(), []
+
+    def ask() -> None:
+        try:
+            with lock:
+                told.append("free")
+        except MisuseError as error:
+            told.append("refused" if "this thread holds it" in str(error) else str(error))
+
+    def use() -> None:
+        with lock:
+            pass
+
+    assert at_every_instruction(use, ask) > 10
+    assert set(told) == {"free", "refused"}
+    assert not lock.locked()
+    lock.destroy()

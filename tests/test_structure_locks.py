@@ -193,7 +193,7 @@ def test_the_next_owner_is_told_of_a_death_until_somebody_repairs(shared):
 def test_an_owner_who_was_told_and_does_not_repair_makes_the_lock_unusable(shared):
     lock = shared.lock()
     child(lambda theirs: theirs.acquire(), lock.handle)
-    assert lock.acquire(PATIENCE_S) is Acquired.OWNER_DIED
+    assert lock.acquire(timeout=PATIENCE_S) is Acquired.OWNER_DIED
     lock.release()
     for _ in range(2):
         with pytest.raises(LockUnusableError, match="make both anew"):
@@ -224,7 +224,7 @@ def contend(number, structures, do):
             if do("try_acquire", None, lambda: bool(lock.acquire(timeout=0))):
                 do("release", None, lock.release)
         else:
-            do("acquire", None, lambda: None if lock.acquire(PATIENCE_S) else "late")
+            do("acquire", None, lambda: None if lock.acquire(timeout=PATIENCE_S) else "late")
             do("release", None, lock.release)
         do("add", 1, lambda: value.add(1))
         do("cas", (turn, 0), partial(value.compare_exchange, turn, 0))

@@ -1,5 +1,7 @@
 """The queue: what goes in comes out, once and in order; what it refuses; histories of processes."""
 
+import logging
+import logging.handlers
 import multiprocessing
 import os
 import pickle
@@ -105,7 +107,7 @@ def test_an_exception_in_the_middle_of_a_get_leaves_the_message(arena):
     queue.put(b"kept")
     places = queue._places
     queue._places = []
-    for use in (queue.get, partial(queue.put, b"more", 0.001)):
+    for use in (queue.get, partial(queue.put, b"more", timeout=0.001)):
         with pytest.raises((IndexError, Full)):
             use()
     queue._places = places
@@ -118,18 +120,45 @@ def test_an_exception_in_the_middle_of_a_get_leaves_the_message(arena):
     assert queue.get() == b"whole"
 
 
+def test_it_is_called_as_the_queues_of_the_standard_library(arena):
+    """By position, too: as logging's QueueListener does. Restated from faster-fifo #42."""
+    queue = arena.queue(1)
+    queue.put("first", True, 1.0)
+    for put in (queue.put_nowait, partial(queue.put, block=False), partial(queue.put, timeout=0)):
+        with pytest.raises(Full):
+            put("second")
+    assert queue.get(True, 1.0) == "first"
+    for get in (queue.get_nowait, partial(queue.get, False), partial(queue.get, True, 0)):
+        with pytest.raises(Empty):
+            get()
+    for wrong in (1.5, "no", None):
+        with pytest.raises(MisuseError, match=r"block: .*timeout=\.\.\. for seconds"):
+            queue.get(wrong)
+
+
+def test_logging_sends_its_records_through_it(arena):
+    queue, told = arena.queue(4), []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    listener = logging.handlers.QueueListener(queue, handler)
+    listener.start()
+    logging.handlers.QueueHandler(queue).handle(logging.makeLogRecord({"msg": "from a worker"}))
+    listener.stop()  # by a last message, behind the others
+    assert told == ["from a worker"]
+
+
 def test_threads_use_one_queue(shared):
     queue, got = shared.queue(2), []
 
     def consume():
         for _ in range(50):
-            got.append(queue.get(PATIENCE_S))
+            got.append(queue.get(timeout=PATIENCE_S))
 
     threads = [threading.Thread(target=consume) for _ in range(2)]
     for thread in threads:
         thread.start()
     for number in range(100):
-        queue.put(number, PATIENCE_S)
+        queue.put(number, timeout=PATIENCE_S)
     for thread in threads:
         thread.join(PATIENCE_S)
     assert sorted(got) == list(range(100))
@@ -151,7 +180,10 @@ def test_the_message_of_a_dead_consumer_comes_to_another_one_and_once(shared):
     child.start()
     child.join(PATIENCE_S)
     assert child.exitcode == -9
-    assert sorted([queue.get(PATIENCE_S), queue.get(PATIENCE_S)]) == ["first", "second"]
+    assert sorted([queue.get(timeout=PATIENCE_S), queue.get(timeout=PATIENCE_S)]) == [
+        "first",
+        "second",
+    ]
     with pytest.raises(Empty):
         queue.get(0)
     queue.destroy()
@@ -167,7 +199,8 @@ def exchange(number, structures, do):
             return models.EMPTY
 
     for turn in range(15):
-        do("enqueue", (number, turn), partial(queue.put, (number, turn), PATIENCE_S))
+        item = (number, turn)
+        do("enqueue", item, partial(queue.put, item, timeout=PATIENCE_S))
         do("dequeue", None, get)
 
 

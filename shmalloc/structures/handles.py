@@ -82,6 +82,11 @@ class Structure:
         if self._segment.ram[self._at] != self._state:
             raise self._gone()
 
+    def _is_usable(self) -> bool:
+        """Whether this process may change it: it is there, and the arena open for that."""
+        usable = not self._segment.closed and not self._arena.readonly
+        return usable and self._segment.ram[self._at] == self._state
+
     def _gone(self) -> MisuseError:
         return MisuseError(
             f"{self.kind_name}: it was destroyed, and its entry may be another's; make a new one"

@@ -24,6 +24,7 @@ release.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from enum import IntEnum
 from types import TracebackType
@@ -42,10 +43,13 @@ from shmalloc.structures.kernels.robust import (
     robust_lock,
     robust_unlock,
 )
-from shmalloc.structures.waiting import deadline_of, wait_for
+from shmalloc.structures.waiting import deadline_of, timeout_of, wait_for
 
 if TYPE_CHECKING:
     from shmalloc.structures.operations import StructureOperations
+
+
+NAP_S = 0.05  # the longest sleep of a thread that waits for another one of its process
 
 
 class Acquired(IntEnum):
@@ -64,13 +68,54 @@ class LockUnusableError(ShmallocError):
     """An owner was told of a death and released the lock without ``make_consistent``."""
 
 
+class _Threads:
+    """The lock of this process's threads, in front of the shared one. Any of them may release it.
+
+    Taking it and knowing whose it is are one step, of a dict: so an exception out of a signal
+    handler leaves no doubt, and a handler that asks in the middle of a call is refused.
+    """
+
+    __slots__ = ("_owner", "_released", "_waiting")
+
+    def __init__(self) -> None:
+        self._owner: dict[str, int] = {}
+        self._waiting: set[int] = set()
+        self._released = threading.Semaphore(0)  # to wake a thread that waits
+
+    def are_ours(self) -> bool:
+        """Whether this thread has it."""
+        return self._owner.get("thread") == threading.get_ident()
+
+    def acquire(self, deadline: float | None) -> bool:
+        """Take it; False at the deadline, by ``time.monotonic``. Not for the thread that has it."""
+        thread = threading.get_ident()
+        if self._owner.setdefault("thread", thread) == thread:
+            return True
+        self._waiting.add(thread)
+        try:
+            while self._owner.setdefault("thread", thread) != thread:
+                left = NAP_S if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._released.acquire(timeout=min(left, NAP_S))
+            return True
+        finally:
+            self._waiting.discard(thread)
+
+    def release(self) -> None:
+        """Release it, whichever thread has it."""
+        self._owner.pop("thread", None)
+        if self._waiting:
+            self._released.release()
+
+
 class Lock(Structure):
     """A robust lock. ``repair``: called under the lock after a death; local to this process."""
 
     kind: ClassVar[int] = 3
     kind_name: ClassVar[str] = "lock"
 
-    __slots__ = ("_do_lock", "_do_unlock", "_holder", "_mine", "_pid", "repair")
+    __slots__ = ("_do_lock", "_do_unlock", "_held", "_mine", "_pid", "repair")
 
     def __init__(self, arena: StructureOperations, at: int, state: int) -> None:
         super().__init__(arena, at, state)
@@ -81,39 +126,47 @@ class Lock(Structure):
 
     def _renew(self) -> None:
         """A forked child has threads of its own, and none of its parent's locks."""
-        self._mine = threading.Lock()
-        self._holder = 0  # the thread that holds it, of this process
+        self._mine = _Threads()
+        self._held = False  # whether this process holds the shared lock, as far as it knows
         self._pid = THIS_PROCESS.pid
 
-    def acquire(self, timeout: float | None = None) -> Acquired:
-        """Take the lock; ``timeout`` in seconds, None: for ever.
+    def acquire(self, blocking: bool = True, timeout: float | None = None) -> Acquired:
+        """Take the lock; ``timeout`` in seconds, None: for ever; without ``blocking``, at once.
 
-        Raises ``MisuseError`` if this thread holds it, ``LockUnusableError`` if it is unusable.
+        Raises ``MisuseError`` if this thread holds it, ``LockUnusableError`` if it is unusable. An
+        exception out of a signal handler leaves it as it was.
         """
         if self._pid != THIS_PROCESS.pid:
             self._renew()
-        thread = threading.get_ident()
-        if self._holder == thread:
+        mine = self._mine
+        if mine.are_ours():
             raise MisuseError("lock: this thread holds it; release it first, it is not reentrant")
         self._check()
-        deadline = None if timeout is None else deadline_of(timeout)
-        if not self._mine.acquire(timeout=-1 if timeout is None else timeout):
-            return Acquired.TIMED_OUT
+        deadline = deadline_of(timeout_of(blocking, timeout))
         try:
+            if not mine.acquire(deadline):
+                return Acquired.TIMED_OUT
             told: int = self._do_lock(self._arena.cpu, self._at + ST_BODY, 0, 0)
             if told == c.E_AGAIN:
                 told = self._wait(deadline)
             if told >= 0:
-                self._holder = thread
+                self._held = True
+                return Acquired.OWNER_DIED if told == OWNER_DIED else Acquired.CLEAN
+            mine.release()
         except BaseException:
-            if not self._segment.closed:  # a signal may come between the kernel and its result
-                self._do_unlock(self._arena.cpu, self._at + ST_BODY, 1)
-            self._mine.release()
+            self._undo()
             raise
-        if told < 0:
-            self._mine.release()
-            return self._untaken(told)
-        return Acquired.OWNER_DIED if told == OWNER_DIED else Acquired.CLEAN
+        return self._untaken(told)
+
+    def _undo(self) -> None:
+        """Release what this thread has, which may be nothing, as if nothing had happened."""
+        if self._mine.are_ours():
+            try:
+                if not self._segment.closed:
+                    self._do_unlock(self._arena.cpu, self._at + ST_BODY, 1)
+            finally:
+                self._held = False
+                self._mine.release()
 
     def _wait(self, deadline: float | None) -> int:
         arena, at, attempt = self._arena, self._at + ST_BODY, self._do_lock
@@ -137,12 +190,15 @@ class Lock(Structure):
         self._release(0)
 
     def _release(self, keep: int) -> None:
-        self._arena.check_open()
-        if not self._holder or self._pid != THIS_PROCESS.pid:
+        if not self._held or self._pid != THIS_PROCESS.pid:
+            self._arena.check_open()
             raise MisuseError("lock: this process does not hold it; acquire it first")
-        self._holder = 0
-        result = self._do_unlock(self._arena.cpu, self._at + ST_BODY, keep)
-        self._mine.release()
+        self._arena.check_open()
+        try:
+            result = self._do_unlock(self._arena.cpu, self._at + ST_BODY, keep)
+        finally:
+            self._held = False
+            self._mine.release()
         if result < 0:
             raise MisuseError("lock: it was not ours any more; was this process taken for dead?")
 
@@ -181,14 +237,18 @@ class Lock(Structure):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._release(1)
+        try:
+            self._release(1)
+        except BaseException:  # out of a signal handler, perhaps before anything was done
+            self._undo()
+            raise
 
     def _before_destroy(self) -> None:
-        if self._holder and self._pid == THIS_PROCESS.pid:
+        if self._held and self._pid == THIS_PROCESS.pid:
             raise MisuseError("lock: destroy: this process holds it; release it first")
 
     def _close(self) -> None:
-        if self._pid == THIS_PROCESS.pid and self._holder:
+        if self._pid == THIS_PROCESS.pid and self._held:
             self._arena.run(robust_abandon, self._at + ST_BODY)
-            self._holder = 0
+            self._held = False
             self._mine.release()

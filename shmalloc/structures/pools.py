@@ -32,6 +32,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from shmalloc.errors import MisuseError
 from shmalloc.structures.handles import Structure
+from shmalloc.structures.held import others_in
 from shmalloc.structures.kernels.entries import ST_PARAMETERS
 from shmalloc.structures.kernels.frames import (
     F_COUNT,
@@ -68,7 +69,9 @@ class Frame:
         self.pool = pool
         self._token = token
         self._given = False
-        self.array: NDArray[Any] = pool._arrays[token & TOKEN_MASK]
+        number = token & TOKEN_MASK
+        pool._known[number] = token
+        self.array: NDArray[Any] = pool._arrays[number]
 
     def give(self) -> None:
         """Give the frame back to its pool. Raises ``MisuseError`` if this process does not hold it.
@@ -88,7 +91,7 @@ class Frame:
         return bool(self.pool._arena.run(frame_is_ours, self.pool._p, self._token, reads=True))
 
     def __reduce__(self) -> tuple[Any, tuple[bytes, bytes]]:
-        self.pool._sent.add(self._token)
+        self.pool._sent[self._token & TOKEN_MASK] = self._token
         handle = _HANDLE.pack(self._token, self.pool._arena.run(own_life))
         return _open_frame, (self.pool.handle, handle)
 
@@ -101,6 +104,13 @@ class Frame:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        try:
+            self._leave()
+        except BaseException:  # out of a signal handler, perhaps before anything was done
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
         if not self._given and not self.pool._segment.closed and self.held:
             self.give()
 
@@ -114,7 +124,18 @@ class Pool(Structure):
     kind: ClassVar[int] = 5
     kind_name: ClassVar[str] = "pool"
 
-    __slots__ = ("_arrays", "_do_give", "_do_take", "_p", "_sent", "dtype", "frames", "shape")
+    __slots__ = (
+        "_arrays",
+        "_do_give",
+        "_do_take",
+        "_known",
+        "_lost",
+        "_p",
+        "_sent",
+        "dtype",
+        "frames",
+        "shape",
+    )
 
     def __init__(self, arena: StructureOperations, at: int, state: int) -> None:
         super().__init__(arena, at, state)
@@ -132,7 +153,10 @@ class Pool(Structure):
             np.frombuffer(segment.view(word, size), np.uint8).view(self.dtype).reshape(self.shape)
             for word in words
         ]
-        self._sent: set[int] = set()  # tokens of frames that were pickled here
+        # Number of a frame -> its token; that of an earlier use is of no account.
+        self._sent: dict[int, int] = {}  # it was pickled here
+        self._known: dict[int, int] = {}  # this process holds it, or did
+        self._lost = False  # whether an exception may have left a frame that it does not know of
         self._do_take = arena.builtin(entry_frame)
         self._do_give = arena.builtin(frame_give)
 
@@ -140,13 +164,30 @@ class Pool(Structure):
         """A frame with any contents; wait for one. Raises ``TimeoutError`` after ``timeout`` s."""
         if self._segment.closed:
             self._check()
-        token: int = self._do_take(self._arena.cpu, self._at, self._state)
-        if token < 0:
-            token = self._wait(timeout)
-        return Frame(self, token)
+        try:
+            token: int = self._do_take(self._arena.cpu, self._at, self._state)
+            if token < 0:
+                token = self._wait(timeout)
+            return Frame(self, token)
+        except TimeoutError:
+            raise
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        """Give back the frames that this process holds and does not know of: an exception out of a
+        signal handler came between a kernel and its result. Not while other threads take one."""
+        self._lost = self._is_usable()
+        if self._lost and not others_in(self, _OPERATIONS):
+            for token in self._ours() - set(self._known.values()):
+                self._do_give(self._arena.cpu, self._p, token)
+            self._lost = False
 
     def _wait(self, timeout: float | None) -> int:
         self._check()
+        if self._lost:
+            self._give_back()
         arena, p = self._arena, self._p
         attempt = arena.builtin(frame_take_wait)
         token = wait_for(arena, lambda _: attempt(arena.cpu, p), deadline_of(timeout))
@@ -171,12 +212,17 @@ class Pool(Structure):
 
     def _close(self) -> None:
         """Give back what we hold, but for frames that are on their way to another process."""
+        for token in self._ours() - set(self._sent.values()):
+            self._do_give(self._arena.cpu, self._p, token)
+
+    def _ours(self) -> set[int]:
+        """The tokens of the frames that this process holds."""
         ram, life = self._segment.ram, self._arena.run(own_life, reads=True)
-        for number in range(self.frames):
-            at = self._p + F_FRAMES + number * FRAME_WORDS
-            token = ram[at] << TOKEN_BITS | number
-            if ram[at + FR_LIFE] == life and token not in self._sent:
-                self._do_give(self._arena.cpu, self._p, token)
+        pairs = {n: self._p + F_FRAMES + n * FRAME_WORDS for n in range(self.frames)}
+        return {ram[at] << TOKEN_BITS | n for n, at in pairs.items() if ram[at + FR_LIFE] == life}
+
+
+_OPERATIONS = frozenset((Pool.take.__code__, Pool._adopted.__code__))
 
 
 def _open_frame(pool: bytes, handle: bytes) -> Frame:

@@ -14,8 +14,9 @@ has its copy leaves the message to another process, which gets it later than its
 between its copy and the return of ``get`` takes the message along. No message comes twice.
 
 Bytes are copied between the kernels that take and give a buffer (kernels/ring.py). Threads of a
-process may use one queue at once. An exception out of a signal handler gives the buffer back, but
-for one between two instructions of Python; then it is taken until the process ends.
+process may use one queue at once. An exception out of a signal handler may come before we know
+which buffer a kernel took for us: what we hold and no thread uses is given back then (held.py), or
+at the next wait, if other threads were in the queue.
 """
 
 from __future__ import annotations
@@ -28,14 +29,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from shmalloc import constants as c
 from shmalloc.errors import MisuseError
 from shmalloc.structures.handles import Structure
+from shmalloc.structures.held import others_in
 from shmalloc.structures.kernels.entries import ST_PARAMETERS
+from shmalloc.structures.kernels.frames import own_life
 from shmalloc.structures.kernels.ring import (
     Q_BUFFERS,
     Q_ROOM,
+    TOKEN_BITS,
     TOKEN_MASK,
+    USE_BITS,
+    buffer_at,
     data_of,
     entry_begin,
     entry_take,
+    queue_adopt,
     queue_begin_wait,
     queue_drop,
     queue_length,
@@ -44,7 +51,7 @@ from shmalloc.structures.kernels.ring import (
     queue_return,
     queue_take_wait,
 )
-from shmalloc.structures.waiting import deadline_of, wait_for
+from shmalloc.structures.waiting import deadline_of, timeout_of, wait_for
 
 if TYPE_CHECKING:
     from shmalloc.structures.operations import StructureOperations
@@ -59,10 +66,12 @@ class Queue(Structure):
     kind_name: ClassVar[str] = "queue"
 
     __slots__ = (
+        "_do_adopt",
         "_do_begin",
         "_do_publish",
         "_do_release",
         "_do_take",
+        "_lost",
         "_places",
         "_q",
         "item_bytes",
@@ -75,21 +84,23 @@ class Queue(Structure):
         self._q = ram[at + ST_PARAMETERS]
         self.maxsize = ram[self._q + Q_BUFFERS]
         self.item_bytes = ram[self._q + Q_ROOM]
+        self._lost = False  # whether an exception may have left a buffer of ours
         run = arena.engine.call
         self._places = [
             self._segment.view(run(data_of, ram, self._q, number), self.item_bytes)
             for number in range(self.maxsize)
         ]
+        self._do_adopt = arena.builtin(queue_adopt)
         self._do_begin = arena.builtin(entry_begin)
         self._do_publish = arena.builtin(queue_publish)
         self._do_take = arena.builtin(entry_take)
         self._do_release = arena.builtin(queue_release)
 
-    def put(self, message: Any, timeout: float | None = None) -> None:
+    def put(self, message: Any, block: bool = True, timeout: float | None = None) -> None:
         """Put ``message``: bytes as they are, anything else pickled; wait for a place.
 
-        Raises ``queue.Full`` after ``timeout`` seconds (None: never), ``MisuseError`` if the
-        message is too large.
+        Raises ``queue.Full`` after ``timeout`` seconds (None: never), or at once without ``block``,
+        ``MisuseError`` if the message is too large.
         """
         if type(message) is bytes:
             data: Any = message
@@ -104,41 +115,47 @@ class Queue(Structure):
         if self._segment.closed:
             self._check()
         arena, q = self._arena, self._q
-        token = self._do_begin(arena.cpu, self._at, self._state)
-        if token < 0:
-            token = self._wait_for_place(timeout)
         try:
+            token = self._do_begin(arena.cpu, self._at, self._state)
+            if token < 0:
+                token = self._wait_for_place(timeout_of(block, timeout))
             self._places[token & TOKEN_MASK][:size] = data
             self._do_publish(arena.cpu, q, token, length)
+        except Full:
+            raise
         except BaseException:
-            if not self._segment.closed:  # refused if it was published
-                arena.run(queue_drop, q, token)
+            self._give_back()
             raise
 
     def put_nowait(self, message: Any) -> None:
-        """Put without waiting: ``put(message, timeout=0)``."""
-        self.put(message, 0)
+        """Put without waiting: ``put(message, block=False)``."""
+        self.put(message, False)
 
-    def get(self, timeout: float | None = None) -> Any:
-        """The oldest message; wait for one. Raises ``queue.Empty`` after ``timeout`` seconds."""
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """The oldest message; wait for one.
+
+        Raises ``queue.Empty`` after ``timeout`` seconds (None: never), or at once without
+        ``block``.
+        """
         if self._segment.closed:
             self._check()
         arena, q = self._arena, self._q
-        token, length = self._do_take(arena.cpu, self._at, self._state)
-        if token < 0:
-            token, length = self._wait_for_message(timeout)
         try:
+            token, length = self._do_take(arena.cpu, self._at, self._state)
+            if token < 0:
+                token, length = self._wait_for_message(timeout_of(block, timeout))
             data = self._places[token & TOKEN_MASK][: length >> 1].tobytes()
             self._do_release(arena.cpu, q, token)
+        except Empty:
+            raise
         except BaseException:
-            if not self._segment.closed:  # refused if it was released
-                arena.run(queue_return, q, token)
+            self._give_back()
             raise
         return pickle.loads(data) if length & PICKLED else data
 
     def get_nowait(self) -> Any:
-        """Get without waiting: ``get(timeout=0)``."""
-        return self.get(0)
+        """Get without waiting: ``get(block=False)``."""
+        return self.get(False)
 
     def qsize(self) -> int:
         """How many messages it had a moment ago; those of dead consumers are not counted."""
@@ -153,8 +170,27 @@ class Queue(Structure):
         """Whether every place had a message a moment ago."""
         return self.qsize() >= self.maxsize
 
+    def _give_back(self) -> None:
+        """Give back the buffers that this process holds and no thread of it is using.
+
+        Not while other threads are in this queue: theirs cannot be told from lost ones.
+        """
+        self._lost = self._is_usable()
+        if self._lost and not others_in(self, _OPERATIONS):
+            run, ram, life = self._arena.run, self._segment.ram, self._arena.run(own_life)
+            for number in range(self.maxsize):
+                at = self._arena.engine.call(buffer_at, ram, self._q, number)
+                state = ram[at]
+                if ram[at + 1] == life:
+                    token = (state >> USE_BITS) << TOKEN_BITS | number
+                    if run(queue_drop, self._q, token) < 0:
+                        run(queue_return, self._q, token)
+            self._lost = False
+
     def _wait_for_place(self, timeout: float | None) -> int:
         self._check()
+        if self._lost:
+            self._give_back()
         arena, q = self._arena, self._q
         attempt = arena.builtin(queue_begin_wait)
         token = wait_for(arena, lambda _: attempt(arena.cpu, q), deadline_of(timeout))
@@ -164,7 +200,14 @@ class Queue(Structure):
 
     def _wait_for_message(self, timeout: float | None) -> tuple[int, int]:
         self._check()
+        if self._lost:
+            self._give_back()
         arena, q = self._arena, self._q
+        if timeout == 0:
+            token, length = self._do_adopt(arena.cpu, q)
+            if token < 0:
+                raise Empty
+            return token, length
         attempt = arena.builtin(queue_take_wait)
         found = [c.E_AGAIN, 0]
 
@@ -181,3 +224,6 @@ class Queue(Structure):
             f"message: {size:,} bytes; this queue takes {self.item_bytes:,}: make it with"
             f" item_bytes={size}, or put the handle of an array"
         )
+
+
+_OPERATIONS = frozenset((Queue.put.__code__, Queue.get.__code__))

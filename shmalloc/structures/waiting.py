@@ -24,9 +24,22 @@ def deadline_of(timeout: float | None) -> float | None:
     """The moment at which to give up, by ``time.monotonic``. Raises ``MisuseError``."""
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not timeout >= 0:
-        raise MisuseError(f"timeout: {timeout!r}; use seconds >= 0, or None to wait for ever")
-    return time.monotonic() + timeout
+    try:
+        if not isinstance(timeout, bool) and timeout >= 0:
+            return time.monotonic() + timeout
+    except TypeError:
+        pass
+    raise MisuseError(f"timeout: {timeout!r}; use seconds >= 0, or None to wait for ever")
+
+
+def timeout_of(block: bool, timeout: float | None) -> float | None:
+    """Seconds to wait, None: for ever, of what the standard library's queues and locks take.
+
+    Raises ``MisuseError`` for a ``block`` that is no truth value: it may be meant as a timeout.
+    """
+    if isinstance(block, int) and block in (0, 1):
+        return timeout if block else 0
+    raise MisuseError(f"block: {block!r}; use True or False, and timeout=... for seconds")
 
 
 def wait_for(

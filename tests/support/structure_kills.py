@@ -66,7 +66,7 @@ class Locks:
         self.right.store(self.left.load())
 
     def work(self, number: int) -> None:
-        if self.lock.acquire(PATIENCE_S) is Acquired.OWNER_DIED:
+        if self.lock.acquire(timeout=PATIENCE_S) is Acquired.OWNER_DIED:
             self.mend()
             self.lock.make_consistent()
         require(self.left.load() == self.right.load(), "the values differ, without a word")
@@ -75,7 +75,7 @@ class Locks:
         self.lock.release()
 
     def look(self) -> None:
-        state = self.lock.acquire(PATIENCE_S)
+        state = self.lock.acquire(timeout=PATIENCE_S)
         require(state is not Acquired.TIMED_OUT, "the lock of a dead process was not taken over")
         if state is Acquired.OWNER_DIED:
             self.mend()
@@ -129,7 +129,7 @@ class Queues:
         return bytes([number & 0xFF]) * (number * 37 % 500)
 
     def take(self, timeout: float) -> None:
-        data = self.queue.get(timeout)
+        data = self.queue.get(timeout=timeout)
         one = int.from_bytes(data[:4], "little")
         require(data[4:] == self.text(one), f"message {one} is damaged")
         require(self.came[one] == 0, f"message {one} came twice")

@@ -6,15 +6,26 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from shmalloc.errors import MisuseError
 from stress import progress as watching
-from stress.options import MUTANTS, database, duration, engine, exports, json_file, option, progress
+from stress.options import (
+    MUTANTS,
+    database,
+    duration,
+    engine,
+    exports,
+    json_file,
+    option,
+    progress,
+    seed,
+)
 from stress.options import command as as_command
 from stress.options.again import command_line
+from stress.quantities import nearest
 
 if TYPE_CHECKING:
     from stress.mutants import Mutant
@@ -26,6 +37,9 @@ if TYPE_CHECKING:
 ENGINES = ("explorer", "native")
 CHOICES = (*ENGINES, "both")
 ACTIONS = "Instead of a hunt"
+SYSTEMATIC = "Single-token mutants"
+STAGES = "programs,crash,run,tests"
+STAGE_S = 20.0
 
 
 @as_command("mutants")
@@ -37,6 +51,38 @@ ACTIONS = "Instead of a hunt"
 @json_file()
 @exports("junit", "ktap", "markdown")
 @progress()
+@option(
+    "--systematic",
+    is_flag=True,
+    group=SYSTEMATIC,
+    help="Hunt generated mutants, one token each, of all kernels or of modules (PART).",
+)
+@option("--sample", type=int, metavar="N", group=SYSTEMATIC, help="Draw N, with all of the locks.")
+@seed("Seed of the sample", default=1, group=SYSTEMATIC)
+@option(
+    "--state",
+    metavar="FILE",
+    default="mutants.jsonl",
+    show_default=True,
+    group=SYSTEMATIC,
+    help="What was judged, one line each; a later run carries on there.",
+)
+@option(
+    "--stages",
+    default=STAGES,
+    show_default=True,
+    group=SYSTEMATIC,
+    help="Who hunts, one after the other; --duration is the time of each.",
+)
+@option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    group=SYSTEMATIC,
+    help="Mutants at a time.",
+)
+@option("--table", is_flag=True, group=SYSTEMATIC, help="Hunt nothing; print what is known.")
 @option(
     "--list",
     "listing",
@@ -63,10 +109,15 @@ def command(
     progress: str,
     listing: bool,
     plant: str | None,
+    systematic: bool,
+    **how: Any,
 ) -> int:
     """Plant each MUTANT in a copy of the packages and see which hunter finds it.
 
     By default all mutants are hunted; a PART, such as buddy or slab, stands for all of its mutants.
+
+    --systematic hunts thousands of generated ones: each comparison, step, order, statement and pair
+    of arguments of the kernels changed. There a PART is a module of kernels, such as lock.
 
     Exit codes: 0 all that must be found were found, 1 one survived, or a hunt failed on the
     original kernels, 2 interrupted, 3 a hunt did not come to an end, 4 usage.
@@ -79,6 +130,8 @@ def command(
     from stress.report.recording import recorded
     from stress.report.suite import Start
 
+    if systematic:
+        return _systematic(names, seconds, json, exports, progress, how)
     mutants = chosen(names)
     start, files = Start.now(), Exports(exports, json=json, db=db)
     if listing:
@@ -113,8 +166,33 @@ def chosen(names: tuple[str, ...]) -> list[Mutant]:
 
     found: dict[str, Mutant] = {}
     for name in names or tuple(PARTS):
+        if name not in PARTS and name not in MUTANTS:
+            raise nearest(name, [*PARTS, *MUTANTS], "mutant")
         found |= {m.name: m for m in PARTS.get(name) or (MUTANTS[name],)}
     return list(found.values())
+
+
+def _systematic(
+    names: tuple[str, ...],
+    seconds: float | None,
+    json: str | None,
+    exports: dict[str, str | None],
+    progress: str,
+    how: dict[str, Any],
+) -> int:
+    from stress.mutants.session import Wanted, perform
+
+    wanted = Wanted(
+        names,
+        how["sample"],
+        how["seed"],
+        Path(how["state"]),
+        tuple(how["stages"].split(",")),
+        seconds or STAGE_S,
+        how["jobs"],
+        how["table"],
+    )
+    return perform(wanted, json, exports["markdown"], progress).exit_code
 
 
 def _list(mutants: list[Mutant]) -> None:

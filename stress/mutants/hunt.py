@@ -46,12 +46,12 @@ def hunted(programs: list[str], seconds: float) -> Loop:
     jobs: list[Job] = []
     for name in programs:
         bare = name.removeprefix(f"{CRASH}:")
-        thing = prepared(name, partial(_thing, name, bare))
+        thing = prepared(name, partial(thing_of, name, bare))
         jobs += jobs_of(bare, thing, MEMORIES)
     return Loop(jobs, TURNS, seconds).run()
 
 
-def _thing(name: str, bare: str) -> Program | CrashCase:
+def thing_of(name: str, bare: str) -> Program | CrashCase:
     return allocator_case(bare) if is_crash(name) else PROGRAMS[name]()
 
 
@@ -101,7 +101,7 @@ def _finding(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _unprepared(error: UnpreparedError) -> dict[str, object]:
+def unprepared(error: UnpreparedError) -> dict[str, object]:
     """As ``document``: the first program whose memory a kernel spoils shows the mutant."""
     found = {
         "program": error.name,
@@ -134,7 +134,7 @@ def main(root: str, seconds: str, *programs: str) -> None:
     except UnpreparedError as error:
         if not isinstance(error.__cause__, CorruptionError):
             raise  # the mutant's text is wrong, which is no finding
-        told = _unprepared(error)
+        told = unprepared(error)
     print(json.dumps(told))
 
 

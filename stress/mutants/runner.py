@@ -191,9 +191,13 @@ def _document(
 ) -> dict[str, Any] | str:
     """The JSON document that a child prints, or why there is none."""
     try:
-        code, output, errors = run_python(root, arguments, timeout_s)
+        return document_in(*run_python(root, arguments, timeout_s), codes)
     except ChildError as error:
         return str(error)
+
+
+def document_in(code: int, output: str, errors: str, codes: Iterable[int]) -> dict[str, Any] | str:
+    """The JSON document that a child printed, which ended with ``code``, or why there is none."""
     if code not in codes or not output.strip():
         last = errors.strip().splitlines()[-1:] or ["it said nothing"]
         return f"exit code {code}: {last[0]}"

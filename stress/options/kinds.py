@@ -155,7 +155,7 @@ def _segments() -> Iterable[str]:
 PROGRAMS = Names("program", _programs, open=True)
 CASES = Names("program", _cases, open=True)
 WORKLOADS = Names("workload", _workloads, several=True)
-MUTANTS = Names("mutant", _mutants)
+MUTANTS = Names("mutant", _mutants, open=True)
 LITMUS_TESTS = Names("litmus test", _litmus_tests)
 OPERATIONS = Names("operation", _operations)
 MEMORIES = Names("memory", ("sc", "tso", "pso"))

@@ -1,0 +1,81 @@
+"""What runs inside a copy with a single-token mutant: all that reaches its kernel, in groups.
+
+``python -m stress.mutants.glance ROOT SECONDS NATIVE PROGRAM...`` prints the JSON document of
+hunt.py. Hundreds of programs reach a lock, so they are prepared and interpreted a few at a time,
+for a moment each: most mutants fall at once. Then, for NATIVE seconds, the same ones run compiled.
+A kernel that never ends, outside of a schedule, where no step limit ends it, is ended by a limit of
+processor time, which is no other one's load.
+
+Everything here is the copy's, mutant and all.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from shmalloc.errors import DialectError
+from stress.check.loop import INTERPRETED, NATIVE, Job, Loop, Turn, jobs_of
+from stress.check.unprepared import UnpreparedError, prepared
+from stress.mutants.hunt import MEMORIES, document, thing_of, unprepared
+
+GROUP = 6
+GLANCES = (
+    Turn("dpor", INTERPRETED, 0.3, fair=True),
+    Turn("auto", INTERPRETED, 1.0, fair=True),
+)
+COMPILED = (Turn("auto", NATIVE, fair=True),)
+REFUSED = "refused"
+GRACE_CPU_S = 60.0  # to start, compile and shrink
+
+
+def jobs(names: Sequence[str]) -> Iterator[Job]:
+    for name in names:
+        bare = name.removeprefix("crash:")
+        thing = prepared(name, partial(thing_of, name, bare))
+        yield from jobs_of(bare, thing, MEMORIES)
+
+
+def glance(programs: Sequence[str], seconds: float, native_seconds: float) -> Loop:
+    """Loops over groups of programs until one fails; the last loop has the outcomes of all."""
+    end = time.monotonic() + seconds
+    whole = Loop([], (), seconds)
+    for first in range(0, len(programs), GROUP):
+        left = end - time.monotonic()
+        if left <= 0 or whole.failures:
+            break
+        group = Loop([*jobs(programs[first : first + GROUP])], GLANCES, left).run()
+        whole.outcomes += group.outcomes
+        whole.open += group.open
+    if native_seconds > 0 and not whole.failures:
+        again = Loop(whole.open, COMPILED, native_seconds).run()
+        whole.outcomes += again.outcomes
+        whole.open = again.open
+    return whole
+
+
+def limit_cpu_time(seconds: float) -> None:
+    """Have this process ended by SIGXCPU when it has used the processor for so long."""
+    most = int(seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (most, most + 1))
+
+
+def main(root: str, seconds: str, native: str, *programs: str) -> None:
+    limit_cpu_time(GRACE_CPU_S + 2 * (float(seconds) + float(native)))
+    try:
+        told = document(glance(programs, float(seconds), float(native)))
+    except UnpreparedError as error:
+        told = unprepared(error)
+        if isinstance(error.__cause__, DialectError | NameError):
+            told |= {"found": None, "problems": [f"{REFUSED}: {error.__cause__}"]}
+    except (DialectError, SyntaxError) as error:
+        told = {"found": None, "problems": [f"{REFUSED}: {error}"], "schedules": 0, "seconds": 0.0}
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -4,7 +4,7 @@ import pytest
 
 from shmalloc import constants as c
 from shmalloc.engine import get_engine
-from shmalloc.kernels import pcp
+from shmalloc.kernels import pcp_lists
 from support import driver
 from support.page_segment import SMALL, PageSegment
 
@@ -119,4 +119,4 @@ def test_an_allocation_finds_pages_that_hide_on_other_cpus(world):
 @pytest.mark.parametrize("mt", range(c.MT_PCP_TYPES))
 def test_list_index_and_order_are_inverse(order, mt):
     world = PageSegment(get_engine("interpreted"))
-    assert pcp.pcp_order(world.mem, pcp.pcp_index(world.mem, order, mt)) == order
+    assert pcp_lists.pcp_order(world.mem, pcp_lists.pcp_index(world.mem, order, mt)) == order

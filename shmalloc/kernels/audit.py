@@ -16,13 +16,15 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.audit_header import audit_header
 from shmalloc.kernels.audit_page import is_plain_tail, legal_words
 from shmalloc.kernels.audit_pageblock import audit_pageblocks
-from shmalloc.kernels.audit_pcp import audit_pcps
+from shmalloc.kernels.audit_pcp import audit_pcp_node, audit_pcps
 from shmalloc.kernels.audit_report import complain, is_link, outside, wrong_word
 from shmalloc.kernels.bits import mt_of, order_of, type_of, zone_of_word
 from shmalloc.kernels.buddy import area_count, area_list, mergeable
 from shmalloc.kernels.descriptor import is_free_head, legal_pair, page_state
-from shmalloc.kernels.fill import intact_on_alloc
+from shmalloc.kernels.fill import intact_on_list
 from shmalloc.kernels.lists import next_of, node_of, pfn_of, prev_of
+from shmalloc.kernels.rebuild import report_links
+from shmalloc.kernels.repair import has_wrong_link
 from shmalloc.kernels.reporting import cpu_of, report
 from shmalloc.kernels.zone import block_mt, descriptor_at, zone_at
 from shmalloc.units import (
@@ -92,6 +94,7 @@ def audit_zone(mem: Memory, claim: Claim, zone_id: ZoneId) -> None:
     audit_pcps(mem, claim, zone_id, tally)
     audit_pageblocks(mem, claim, zone_id)
     audit_totals(mem, claim, zone_id, tally)
+    wrong_word(mem, claim, c.I_FIXED, zone_at(mem, zone_id) + c.Z_DAMAGED, 0)
 
 
 @kernel
@@ -134,8 +137,9 @@ def audit_blocks(mem: Memory, claim: Claim, zone_id: ZoneId, tally: WordIndex) -
                 audit_free_head(mem, claim, zone, tally, pfn, w0)
             if kind == c.T_PCP:
                 mem[tally + c.A_PCP_PFNS] = mem[tally + c.A_PCP_PFNS] + pfn
+                audit_pcp_node(mem, claim, pfn, w0)
             if kind == c.T_FREE or kind == c.T_PCP:
-                intact_on_alloc(mem, claim, pfn, order_of(w0))
+                intact_on_list(mem, claim, pfn, order_of(w0))
             if kind != c.T_ALLOCATED:
                 audit_unowned(mem, claim, pfn, span)
         pfn += span
@@ -159,6 +163,8 @@ def audit_free_head(
     mt = mt_of(w0)
     at = tally + c.A_HEADS + order * c.MT_COUNT + mt
     mem[at] = mem[at] + 1
+    if has_wrong_link(mem, zone, pfn, w0):
+        report_links(mem, claim, zone, pfn)
     for inside in range(pfn, pfn + (1 << order), 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
         if block_mt(mem, inside) != mt:
             report(mem, claim, c.I_FREE_HEAD, inside, c.IS_MT | block_mt(mem, inside), c.IS_MT | mt)

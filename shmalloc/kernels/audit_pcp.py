@@ -14,11 +14,11 @@ from shmalloc.kernels.audit_report import complain, is_link, outside
 from shmalloc.kernels.bits import detail_of, order_of, type_of, zone_of_word
 from shmalloc.kernels.descriptor import in_range, page_state
 from shmalloc.kernels.lists import get_link, node_of, pfn_of
-from shmalloc.kernels.pcp import counted_pages, pcp_order
+from shmalloc.kernels.pcp_lists import counted_pages, pcp_order
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.slots import list_label
 from shmalloc.kernels.zone import block_mt, pcp_at, zone_at
-from shmalloc.units import Claim, Cpu, Memory, Pfn, WordIndex, ZoneId
+from shmalloc.units import Claim, Cpu, Memory, Pfn, Word0, WordIndex, ZoneId
 from shmalloc.words import fixed
 
 
@@ -65,6 +65,17 @@ def audit_pcp(mem: Memory, claim: Claim, zone_id: ZoneId, victim: Cpu, tally: Wo
     )
     outside(mem, claim, pcp + c.P_HIGH, mem[pcp + c.P_HIGH_MIN], mem[pcp + c.P_HIGH_MAX])
     outside(mem, claim, pcp + c.P_FACTOR, 0, c.PCP_FACTOR_MAX)
+
+
+@kernel
+def audit_pcp_node(mem: Memory, claim: Claim, pfn: Pfn, w0: Word0) -> None:
+    """Check the two words of the node of a block on a list, which tell each other's value."""
+    in_descriptor = fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR
+    if fixed(mem, c.H_PCP_FORM) == c.PCP_LIST and not in_descriptor:
+        node = node_of(mem, pfn)
+        if mem[node] ^ mem[node + 1] != c.LINK_MASK:
+            place = (detail_of(w0) & c.CLAIM_MASK) << 16 | zone_of_word(w0) << 8
+            report(mem, claim, c.I_LIST_LINKS, pfn, c.AT_PCP | place, w0)
 
 
 @kernel

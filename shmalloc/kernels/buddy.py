@@ -10,6 +10,9 @@ keeps the low half (so memory fills from below), a merge asks for the buddy ``pf
 and the checks of Linux's page_is_buddy: not a hole, free, same order, same zone, and at pageblock
 size and above types that may mix.
 
+A list that was overwritten from outside is not changed: ``note_damage`` has it repaired before the
+lock is released (repair.py), and the operation that met it does without.
+
 What it does not do: per-CPU lists, waiting, poison (pcp.py, pages.py).
 """
 
@@ -19,7 +22,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of
 from shmalloc.kernels.descriptor import is_free_head, make_free, make_tail, page_state, transition2
-from shmalloc.kernels.lists import list_add, list_remove, next_of, node_of, pfn_of
+from shmalloc.kernels.lists import clear_node, list_add, list_remove, next_of, node_of, pfn_of
 from shmalloc.kernels.reporting import event, report
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import account, block_mt, descriptor_at, set_block_mt
@@ -51,34 +54,33 @@ def area_count(zone: ZoneWords, order: Order, mt: Migratetype) -> WordIndex:
 
 
 @unit
-def bad_links(
-    mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype
-) -> None:
-    """Report a block whose neighbours on the list of ``order`` and ``mt`` do not point back."""
-    expected = c.AT_LIST | fixed(mem, zone + c.Z_INDEX) << 16 | order << 8 | mt
-    report(mem, claim, c.I_LIST_LINKS, pfn, expected, page_state(mem, pfn))
+def note_damage(mem: Memory, zone: ZoneWords, pfn: Pfn) -> None:
+    """Note that the links of a free block, or of its neighbours, were overwritten.
+
+    Nothing was changed on its list. Who holds the lock repairs all lists of the zone before he lets
+    go (``unlock_zone``).
+    """
+    if mem[zone + c.Z_DAMAGED] == 0:
+        mem[zone + c.Z_DAMAGED] = pfn + 1
 
 
 @hot
-def link_free(
-    mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype
-) -> int:
-    """Put a block whose head already says FREE on its list."""
-    if list_add(mem, area_list(zone, order, mt), node_of(mem, pfn)) < 0:
-        bad_links(mem, zone, claim, pfn, order, mt)
-        return c.E_STATE
-    count = area_count(zone, order, mt)
-    mem[count] = mem[count] + 1
-    return 0
+def link_free(mem: Memory, zone: ZoneWords, pfn: Pfn, order: Order, mt: Migratetype) -> None:
+    """Put a block whose head already says FREE on its list; on a damaged one, later (repair.py)."""
+    node = node_of(mem, pfn)
+    if list_add(mem, area_list(zone, order, mt), node) < 0:
+        clear_node(mem, node)
+        note_damage(mem, zone, pfn)
+    else:
+        count = area_count(zone, order, mt)
+        mem[count] = mem[count] + 1
 
 
 @hot
-def unlink_free(
-    mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype
-) -> int:
-    """Take a free block off its list, from any position."""
+def unlink_free(mem: Memory, zone: ZoneWords, pfn: Pfn, order: Order, mt: Migratetype) -> int:
+    """Take a free block off its list, from any position; E_STATE: its links are wrong."""
     if list_remove(mem, node_of(mem, pfn)) < 0:
-        bad_links(mem, zone, claim, pfn, order, mt)
+        note_damage(mem, zone, pfn)
         return c.E_STATE
     count = area_count(zone, order, mt)
     mem[count] = mem[count] - 1
@@ -90,7 +92,11 @@ def first_free(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -> P
     """The first block on a list, or E_NOMEM."""
     if mem[area_count(zone, order, mt)] == 0:
         return c.E_NOMEM
-    return pfn_of(mem, next_of(mem, area_list(zone, order, mt)))
+    pfn = pfn_of(mem, next_of(mem, area_list(zone, order, mt)))
+    if fixed(mem, zone + c.Z_START) <= pfn < fixed(mem, zone + c.Z_END):
+        return pfn
+    note_damage(mem, zone, fixed(mem, zone + c.Z_START))
+    return c.E_NOMEM
 
 
 @hot
@@ -133,7 +139,7 @@ def take_block(
     if not is_free_head(w0, zone_id, high) or high < order:
         report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_FREE | zone_id << 8 | order, w0)
         return c.E_STATE
-    if unlink_free(mem, zone, claim, pfn, high, mt) < 0:
+    if unlink_free(mem, zone, pfn, high, mt) < 0:
         return c.E_STATE
     if expand(mem, zone, claim, pfn, high, order, mt) < 0:
         return c.E_STATE
@@ -174,7 +180,7 @@ def absorb(
     while merged < fixed(mem, c.H_MAX_ORDER):
         buddy = start ^ (1 << merged)
         w0 = mergeable(mem, zone, buddy, merged, mt)
-        if w0 == 0 or unlink_free(mem, zone, claim, buddy, merged, mt_of(w0)) < 0:
+        if w0 == 0 or unlink_free(mem, zone, buddy, merged, mt_of(w0)) < 0:
             return merged
         event(mem, claim, c.EV_MERGE)
         start = start & buddy
@@ -250,7 +256,8 @@ def free_whole(mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Orde
         return c.E_STATE
     fold(mem, claim, pfn, order, merged)
     account(mem, zone, mt, 1 << order)
-    return link_free(mem, zone, claim, whole, merged, mt)
+    link_free(mem, zone, whole, merged, mt)
+    return 0
 
 
 @kernel
@@ -274,14 +281,15 @@ def move_free_block(
     old_mt = mt_of(w0)
     if old_mt == new_mt:
         return 0
-    if unlink_free(mem, zone, claim, pfn, order, old_mt) < 0:
+    if unlink_free(mem, zone, pfn, order, old_mt) < 0:
         return c.E_STATE
     if not make_free(mem, pfn, fixed(mem, zone + c.Z_INDEX), order, new_mt):
         report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_MT | new_mt, page_state(mem, pfn))
         return c.E_STATE
     account(mem, zone, old_mt, -(1 << order))
     account(mem, zone, new_mt, 1 << order)
-    return link_free(mem, zone, claim, pfn, order, new_mt)
+    link_free(mem, zone, pfn, order, new_mt)
+    return 0
 
 
 @kernel
@@ -293,7 +301,7 @@ def carve(mem: Memory, zone: ZoneWords, claim: Claim, head: Pfn, pfn: Pfn, order
     """
     w0 = page_state(mem, head)
     mt = mt_of(w0)
-    if unlink_free(mem, zone, claim, head, order_of(w0), mt) < 0:
+    if unlink_free(mem, zone, head, order_of(w0), mt) < 0:
         return c.E_STATE
     left = head
     own = order  # what stays at the old head
@@ -323,7 +331,8 @@ def put_piece(
     if not make_free(mem, pfn, fixed(mem, zone + c.Z_INDEX), order, mt):
         report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_FREE, page_state(mem, pfn))
         return c.E_STATE
-    return link_free(mem, zone, claim, pfn, order, mt)
+    link_free(mem, zone, pfn, order, mt)
+    return 0
 
 
 @kernel

@@ -15,9 +15,9 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.barn import barn_put, move_sheaf
-from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of, zone_of_word
+from shmalloc.kernels.bits import mt_of, next_word, order_of, zone_of_word
 from shmalloc.kernels.cache import usable_cache
-from shmalloc.kernels.descriptor import head_of, page_state, transition2
+from shmalloc.kernels.descriptor import page_state, transition2
 from shmalloc.kernels.lists import list_init, next_of
 from shmalloc.kernels.lock import lock, owner_word, unlock
 from shmalloc.kernels.object_layout import (
@@ -41,9 +41,10 @@ from shmalloc.kernels.objects import (
 from shmalloc.kernels.reporting import event, report
 from shmalloc.kernels.sheaf_drain import drain_part, drain_sheaves, retire_sheaves
 from shmalloc.kernels.slab_format import give_pages_back, slab_pages
+from shmalloc.kernels.slab_lists import next_slab, relist_part, slab_of_node
 from shmalloc.kernels.slab_put import release, unmake
 from shmalloc.kernels.slots import label
-from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
+from shmalloc.kernels.zone import descriptor_at, frame_at
 from shmalloc.units import (
     CacheId,
     CacheWords,
@@ -157,8 +158,9 @@ def release_empty(mem: Memory, claim: Claim, cache: CacheWords, node_id: NodeId)
     at = next_of(mem, lists + cs.KN_PARTIAL)
     while at != lists + cs.KN_PARTIAL and at != 0:
         following = next_of(mem, at)
-        pfn = head_of(mem, pfn_of_word(mem, at))
+        pfn = slab_of_node(mem, at)
         if pfn < 0:
+            relist_part(mem, claim, lists, at)
             break
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
         if inuse_of(w1) == 0 and unmake(mem, claim, lists, pfn, w0, w1):
@@ -291,24 +293,6 @@ def frozen_slabs(mem: Memory, cache: CacheWords) -> int:
     for node_id in range(fixed(mem, c.H_NODES)):
         count += load_relaxed(mem, node_part(cache, node_id) + cs.KN_NR_FROZEN)
     return count
-
-
-@kernel
-def next_slab(mem: Memory, pfn: Pfn, cache_id: CacheId) -> Pfn:
-    """First slab of ``cache_id`` at or after ``pfn``, or -1. Lock-free.
-
-    A block of another kind covered its pages at the moment it was read, so no slab of this cache
-    that stays can be inside it.
-    """
-    while pfn < fixed(mem, c.H_PAGES):
-        w0 = page_state(mem, pfn)
-        if is_slab_of(w0, cache_id):
-            return pfn
-        if type_of(w0) == c.T_TAIL:
-            pfn += 1
-        else:
-            pfn += 1 << order_of(w0)
-    return -1
 
 
 @kernel

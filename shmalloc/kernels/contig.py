@@ -19,10 +19,11 @@ from shmalloc.kernels.bits import next_word, order_of, out_of_service, type_of, 
 from shmalloc.kernels.buddy import block_span, carve, free_block, rehome, take_block
 from shmalloc.kernels.descriptor import head_of, in_range, page_state, transition2
 from shmalloc.kernels.fault_injection import is_faulty
-from shmalloc.kernels.lock import lock, unlock
+from shmalloc.kernels.fill import intact_on_alloc
+from shmalloc.kernels.lock import lock
 from shmalloc.kernels.pages import free_pages
 from shmalloc.kernels.pcp import drain_all
-from shmalloc.kernels.poison import unmanage
+from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.waiters import wake_waiters
@@ -32,6 +33,7 @@ from shmalloc.kernels.zone import (
     isolate_block,
     keep_isolated,
     restore_block,
+    unmanage,
     zone_at,
     zone_of,
 )
@@ -113,7 +115,7 @@ def isolate_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
     zone = zone_at(mem, zone_id)
     lock(mem, zone + c.Z_LOCK, claim)
     result = set_isolated(mem, zone, claim, start, end)
-    unlock(mem, zone + c.Z_LOCK)
+    unlock_zone(mem, claim, zone)
     if result == 0:
         # Pages of the range may sit on per-CPU lists; their type is looked up when they drain.
         drain_all(mem, claim)
@@ -131,7 +133,7 @@ def unisolate_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
     zone = zone_at(mem, zone_id)
     lock(mem, zone + c.Z_LOCK, claim)
     restore_types(mem, zone, claim, start, end)
-    unlock(mem, zone + c.Z_LOCK)
+    unlock_zone(mem, claim, zone)
     wake_waiters(mem, claim, zone)
     return 0
 
@@ -184,25 +186,34 @@ def take_free_at(
 
 
 @kernel
-def give_single_pages(mem: Memory, claim: Claim, pfn: Pfn, order: Order, owner: Owner) -> None:
-    """Turn an ISOLATED block into single ALLOCATED pages, right to left under the old head."""
+def give_single_pages(mem: Memory, claim: Claim, pfn: Pfn, order: Order, owner: Owner) -> int:
+    """Turn an ISOLATED block into single ALLOCATED pages, right to left under the old head.
+
+    A page that was written to while free is reported and marked: it leaves service when it is
+    freed. Returns how many are.
+    """
     zone_id = zone_of_word(page_state(mem, pfn))
+    changed = 0
     at = pfn + (1 << order) - 1
     while at >= pfn:
         w0, w1 = load2(mem, descriptor_at(mem, at))
         given = next_word(w0, c.T_ALLOCATED, 0, zone_id, c.MT_MOVABLE, label(mem, claim))
+        if not intact_on_alloc(mem, claim, at, 0):
+            given |= c.POISON_BIT
+            changed += 1
         if not transition2(mem, at, w0, w1, given, owner):
             report(mem, claim, c.I_FREE_HEAD, at, c.IS_TYPE | c.T_ALLOCATED, w0)
         event(mem, claim, c.EV_ALLOC)
         at -= 1
+    return changed
 
 
 @unit
 def alloc_contig_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn, owner: Owner) -> int:
     """Allocate exactly the pages [start, end) as single pages of ``owner``.
 
-    Returns 0, E_BUSY if one of them is in use, or E_INVAL. Free them one by one, or with
-    ``free_contig_range``. Linux's function of this name.
+    Returns 0, E_BUSY if one of them is in use or was written to while it was free, or E_INVAL. Free
+    them one by one, or with ``free_contig_range``. Linux's function of this name.
     """
     if start < 0 or start >= end:
         return c.E_INVAL
@@ -216,28 +227,35 @@ def alloc_contig_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn, owner: O
         return result
     zone = zone_at(mem, zone_of(mem, start))
     lock(mem, zone + c.Z_LOCK, claim)
-    result = c.E_BUSY
+    failed_at: Pfn = start
     if all_free(mem, start, end, 0):
-        result = take_range(mem, zone, claim, start, end, owner)
-    unlock(mem, zone + c.Z_LOCK)
-    unisolate_range(mem, claim, first, last)
-    if result == 0:
+        failed_at = take_range(mem, zone, claim, start, end, owner)
+    unlock_zone(mem, claim, zone)
+    if failed_at >= 0:
+        free_contig_range(mem, claim, start, failed_at)
+        result = c.E_BUSY
+    else:
         event(mem, claim, c.EV_CONTIG)
+    unisolate_range(mem, claim, first, last)
     return result
 
 
 @kernel
 def take_range(
     mem: Memory, zone: ZoneWords, claim: Claim, start: Pfn, end: Pfn, owner: Owner
-) -> int:
+) -> Pfn:
+    """Give all pages of [start, end) to ``owner``. Returns -1; or, if a block cannot be had or was
+    written to, how far it came: [start, here) has to go back."""
     at = start
     while at < end:
         order = take_free_at(mem, zone, claim, at, end, c.T_ISOLATED)
         if order < 0:
-            return +order
-        give_single_pages(mem, claim, at, order, owner)
+            return at
+        changed = give_single_pages(mem, claim, at, order, owner)
         at += 1 << order
-    return 0
+        if changed != 0:
+            return at
+    return -1
 
 
 @unit
@@ -267,7 +285,7 @@ def offline_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
     if result == 0:
         for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
             keep_isolated(mem, at)  # it names no isolator now: recovery leaves it alone
-    unlock(mem, zone + c.Z_LOCK)
+    unlock_zone(mem, claim, zone)
     if result < 0:
         unisolate_range(mem, claim, start, end)
         return result
@@ -308,7 +326,7 @@ def online_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
     lock(mem, zone + c.Z_LOCK, claim)
     restore_types(mem, zone, claim, start, end)
     pages = bring_online(mem, zone, claim, start, end)
-    unlock(mem, zone + c.Z_LOCK)
+    unlock_zone(mem, claim, zone)
     wake_waiters(mem, claim, zone)
     return pages
 

@@ -14,6 +14,7 @@ from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import mt_of, order_of, type_of
 from shmalloc.kernels.buddy import block_span, first_free, move_free_block, retype_range, take_block
 from shmalloc.kernels.descriptor import page_state
+from shmalloc.kernels.repair import repair_zone
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.zone import set_block_mt
 from shmalloc.units import Claim, Label, Memory, Migratetype, Order, Pfn, ZoneWords
@@ -45,7 +46,19 @@ def rmqueue(
     mem: Memory, zone: ZoneWords, claim: Claim, order: Order, mt: Migratetype, holder: Label
 ) -> Pfn:
     """Take one block of ``order`` for ``mt`` out of the zone, in state PCP with label ``holder``;
-    zone lock held."""
+    zone lock held. A list whose links were overwritten is repaired first."""
+    taken = remove_block(mem, zone, claim, order, mt, holder)
+    if taken < 0 and mem[zone + c.Z_DAMAGED] != 0:
+        repair_zone(mem, claim, zone)
+        taken = remove_block(mem, zone, claim, order, mt, holder)
+    return taken
+
+
+@kernel
+def remove_block(
+    mem: Memory, zone: ZoneWords, claim: Claim, order: Order, mt: Migratetype, holder: Label
+) -> Pfn:
+    """The same, from the lists as they are."""
     pfn = find_smallest(mem, zone, order, mt)
     if pfn < 0:
         pfn = rmqueue_claim(mem, zone, claim, order, mt)

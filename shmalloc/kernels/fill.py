@@ -1,10 +1,11 @@
 """The bytes of a page when it is freed and allocated: poison, or zero.
 
 The hazard of the mail thread: other code may claim the bytes of a free page. With the list node in
-the page itself (link store ``page``) its first two words belong to the list, so poison starts after
-them; a removed node leaves zeros there, as zero-on-free promises anyway.
+the page itself (link store ``page``) the first two words of a block on a list belong to the list;
+a block that leaves its list has the poison, or the zeroes, there as well (lists.py).
 
-Called by the exclusive owner of the block (state PCP, on no list), so accesses are plain.
+Called by the exclusive owner of the block (state PCP, on no list), so accesses are plain; or by an
+audit.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import frame_at
-from shmalloc.units import Claim, Memory, Order, Pfn
+from shmalloc.units import Claim, Memory, Order, Pfn, WordIndex
 from shmalloc.words import fixed
 
 
@@ -40,21 +41,42 @@ def fill(mem: Memory, pfn: Pfn, order: Order) -> None:
 
 @hot
 def intact_on_alloc(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> bool:
-    """Whether the block is as it was freed; reports the first word that changed."""
-    return fixed(mem, c.H_FILL) == c.FILL_NONE or unchanged(mem, claim, pfn, order)
+    """Whether a block that is on no list is as it was freed; reports each page that is not."""
+    return fixed(mem, c.H_FILL) == c.FILL_NONE or changed_pages(mem, claim, pfn, order, 0) == 0
+
+
+@kernel
+def intact_on_list(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> bool:
+    """The same for a block that is on a list, which may run through its first words."""
+    if fixed(mem, c.H_FILL) == c.FILL_NONE:
+        return True
+    links = c.NODE_WORDS if fixed(mem, c.H_LINKS) == c.LINKS_PAGE else 0
+    return changed_pages(mem, claim, pfn, order, links) == 0
 
 
 @unit
-def unchanged(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> bool:
-    value = filling(mem)
-    page_words = 1 << fixed(mem, c.H_PAGE_SHIFT)
-    skip = 0
-    if fixed(mem, c.H_LINKS) == c.LINKS_PAGE:
-        skip = c.NODE_WORDS  # in use on a list, zero afterwards
+def changed_pages(mem: Memory, claim: Claim, pfn: Pfn, order: Order, links: int) -> int:
+    """Pages of a free block that were written to; the first changed word of each is reported.
+
+    The first ``links`` words of the block belong to a list.
+    """
+    changed = 0
+    skip = links
     for page in range(pfn, pfn + (1 << order)):
-        start = frame_at(mem, page)
-        for i in range(start + skip, start + page_words):
-            if mem[i] != value:
-                report(mem, claim, c.I_BYTES, i, value, mem[i])
-                return False
-    return True
+        at = changed_word(mem, page, skip)
+        if at >= 0:
+            report(mem, claim, c.I_BYTES, at, filling(mem), mem[at])
+            changed += 1
+        skip = 0
+    return changed
+
+
+@kernel
+def changed_word(mem: Memory, pfn: Pfn, skip: int) -> WordIndex:
+    """The first word of a page, behind the first ``skip``, that is not as it was filled; or -1."""
+    value = filling(mem)
+    start = frame_at(mem, pfn)
+    for at in range(start + skip, start + (1 << fixed(mem, c.H_PAGE_SHIFT))):
+        if mem[at] != value:
+            return at
+    return -1

@@ -15,7 +15,8 @@ lock may look, and plain accesses let the explorer catch a CPU that does not hol
 
 Lists are circular with a head node (Linux's list_head). Adding and removing always check the
 neighbours first (Linux: CONFIG_LIST_HARDENED) and refuse a corrupt list: E_STATE, nothing written.
-Callers hold the lock of the list.
+A link is checked before it is followed: one that leads out of the segment, or has a bit that no
+link has, reads as 0, which is no node. Callers hold the lock of the list.
 """
 
 from __future__ import annotations
@@ -40,10 +41,15 @@ def pfn_of(mem: Memory, node: WordIndex) -> Pfn:
 
 @hot
 def get_link(mem: Memory, at: WordIndex) -> WordIndex:
-    """Node index stored in the link word ``at``."""
+    """Node index stored in the link word ``at``; 0: none, or what cannot be one."""
     if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR:
-        return (load_relaxed(mem, at) & c.LINK_MASK) >> 3
-    return (mem[at] & c.LINK_MASK) >> 3
+        link = load_relaxed(mem, at) & c.LINK_MASK
+    else:
+        link = mem[at]
+        if link & c.LINK_MASK != link:
+            return 0
+    node = link >> 3
+    return node if node < fixed(mem, c.H_WORDS) else 0
 
 
 @hot
@@ -53,6 +59,33 @@ def set_link(mem: Memory, at: WordIndex, node: WordIndex) -> None:
         store_relaxed(mem, at, (load_relaxed(mem, at) & c.CARRIED_MASK) | (node << 3))
     else:
         mem[at] = node << 3
+
+
+@kernel
+def no_link(mem: Memory) -> int:
+    """What both words of a node hold that is on no list: 0, or the poison of the page it is in."""
+    if fixed(mem, c.H_FILL) == c.FILL_POISON and fixed(mem, c.H_LINKS) == c.LINKS_PAGE:
+        return c.POISON_WORD
+    return 0
+
+
+@kernel
+def clear_node(mem: Memory, node: WordIndex) -> None:
+    """Make ``node`` one that is on no list."""
+    if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR:
+        set_link(mem, node, 0)
+        set_link(mem, node + 1, 0)
+    else:
+        mem[node] = no_link(mem)
+        mem[node + 1] = no_link(mem)
+
+
+@kernel
+def is_unlinked(mem: Memory, node: WordIndex) -> bool:
+    """Whether ``node`` is as ``clear_node`` leaves it."""
+    if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR:
+        return get_link(mem, node) == 0 and get_link(mem, node + 1) == 0
+    return mem[node] == no_link(mem) and mem[node + 1] == no_link(mem)
 
 
 @kernel
@@ -93,7 +126,7 @@ def list_add(mem: Memory, head: WordIndex, node: WordIndex) -> int:
 
 @hot
 def list_remove(mem: Memory, node: WordIndex) -> int:
-    """Unlink ``node`` from the middle of its list in O(1); both its links become zero."""
+    """Unlink ``node`` from the middle of its list in O(1); it is then as ``clear_node`` says."""
     after = next_of(mem, node)
     before = prev_of(mem, node)
     if after == 0 or before == 0:
@@ -102,8 +135,7 @@ def list_remove(mem: Memory, node: WordIndex) -> int:
         return c.E_STATE
     set_link(mem, after + 1, before)
     set_link(mem, before, after)
-    # Zero is no node (word 0 is the header): the check above catches a second removal, and a
+    # What is no node any more has no links: the check above catches a second removal, and a
     # descriptor has a clean link field before its state changes.
-    set_link(mem, node, 0)
-    set_link(mem, node + 1, 0)
+    clear_node(mem, node)
     return 0

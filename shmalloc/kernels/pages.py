@@ -28,21 +28,12 @@ from shmalloc.kernels.descriptor import (
 from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.fill import fill_on_free, intact_on_alloc
-from shmalloc.kernels.lock import lock, try_spin, unlock, unspin
-from shmalloc.kernels.pcp import (
-    drain_all,
-    drain_count,
-    drain_some,
-    is_full,
-    may_take,
-    pcp_index,
-    pcp_keeps,
-    pcp_pop,
-    pcp_push,
-    refill,
-)
-from shmalloc.kernels.poison import retire_block
+from shmalloc.kernels.lock import lock, try_spin, unspin
+from shmalloc.kernels.pcp import drain_all, drain_count, drain_some, is_full, may_take, refill
+from shmalloc.kernels.pcp_lists import pcp_index, pcp_keeps, pcp_pop, pcp_push
+from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import claim_at, cpu_of, event, record, report
+from shmalloc.kernels.retire import retire_block, retire_changed
 from shmalloc.kernels.slots import label, list_label
 from shmalloc.kernels.waiters import wake_waiters
 from shmalloc.kernels.zone import (
@@ -79,7 +70,7 @@ def take_from_zone(
     lock(mem, zone + c.Z_LOCK, claim)
     if may_take(mem, zone, 1 << order):
         pfn = rmqueue(mem, zone, claim, order, mt, label(mem, claim))
-    unlock(mem, zone + c.Z_LOCK)
+    unlock_zone(mem, claim, zone)
     return pfn
 
 
@@ -99,14 +90,14 @@ def give(mem: Memory, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype, own
 def give_intact(
     mem: Memory, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype, owner: Owner
 ) -> Pfn:
-    """``give``, unless the block was modified while free: it is leaked, never reused; E_AGAIN."""
+    """``give``; or E_AGAIN, if pages of the block were written to while free: these are retired."""
     if intact_on_alloc(mem, claim, pfn, order):
         return give(mem, claim, pfn, order, mt, owner)
-    retire_block(mem, claim, pfn, order)
+    retire_changed(mem, claim, pfn, order)
     return c.E_AGAIN
 
 
-# What follows allocates for ``owner``: a pfn, E_NOMEM, E_AGAIN (a block was retired), or E_STATE.
+# What follows allocates for ``owner``: a pfn, E_NOMEM, E_AGAIN (a page was retired), or E_STATE.
 @unit
 def alloc_from_zone(
     mem: Memory, claim: Claim, zone_id: ZoneId, order: Order, mt: Migratetype, owner: Owner
@@ -229,7 +220,7 @@ def give_back_to_zone(mem: Memory, claim: Claim, zone_id: ZoneId, pfn: Pfn, orde
     zone = zone_at(mem, zone_id)
     lock(mem, zone + c.Z_LOCK, claim)
     free_block(mem, zone, claim, pfn, order)
-    unlock(mem, zone + c.Z_LOCK)
+    unlock_zone(mem, claim, zone)
     wake_waiters(mem, claim, zone)
 
 

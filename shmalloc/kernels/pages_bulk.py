@@ -15,11 +15,12 @@ from shmalloc.kernels.descriptor import claim_for_free, page_state
 from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.fault_injection import faultless
 from shmalloc.kernels.fill import fill_on_free, intact_on_alloc
-from shmalloc.kernels.lock import lock, unlock
+from shmalloc.kernels.lock import lock
 from shmalloc.kernels.pages import give, refuse_free
 from shmalloc.kernels.pcp import may_take
-from shmalloc.kernels.poison import retire_block
+from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import event, record
+from shmalloc.kernels.retire import retire_block, retire_changed
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.waiters import wake_waiters
 from shmalloc.kernels.zone import zone_at, zonelist_length, zonelist_zone
@@ -53,7 +54,7 @@ def alloc_bulk(
     for i in range(got):
         pfn = mem[out + i]
         if not intact_on_alloc(mem, claim, pfn, order):
-            retire_block(mem, claim, pfn, order)
+            retire_changed(mem, claim, pfn, order)
         elif give(mem, claim, pfn, order, mt, owner) >= 0:
             mem[out + given] = pfn
             given += 1
@@ -81,7 +82,7 @@ def bulk_from_zone(
             break
         mem[out + got] = pfn
         got += 1
-    unlock(mem, zone + c.Z_LOCK)
+    unlock_zone(mem, claim, zone)
     return got
 
 
@@ -128,7 +129,7 @@ def hold_zone(mem: Memory, claim: Claim, held: ZoneId, wanted: ZoneId) -> ZoneId
     """Hold the lock of zone ``wanted`` instead of ``held`` (-1: none); returns ``wanted``."""
     if held != wanted:
         if held >= 0:
-            unlock(mem, zone_at(mem, held) + c.Z_LOCK)
+            unlock_zone(mem, claim, zone_at(mem, held))
             wake_waiters(mem, claim, zone_at(mem, held))
         if wanted >= 0:
             lock(mem, zone_at(mem, wanted) + c.Z_LOCK, claim)

@@ -28,8 +28,10 @@ from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.buddy import free_block
 from shmalloc.kernels.fallback import rmqueue
-from shmalloc.kernels.lists import get_link, node_of, pfn_of, set_link
-from shmalloc.kernels.lock import lock, owner_word, unlock, unspin
+from shmalloc.kernels.lock import lock, owner_word, unspin
+from shmalloc.kernels.pcp_lists import pcp_order, pcp_pop, pcp_push
+from shmalloc.kernels.pcp_repair import is_damaged, repair_lists
+from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import cpu_of, event, record
 from shmalloc.kernels.slots import list_label
 from shmalloc.kernels.zone import pcp_at, zone_at
@@ -40,74 +42,11 @@ from shmalloc.units import (
     Migratetype,
     Order,
     PcpWords,
-    Pfn,
     WordIndex,
     ZoneId,
     ZoneWords,
 )
 from shmalloc.words import cas, fixed, give_way, load_relaxed, notice
-
-
-@hot
-def pcp_index(mem: Memory, order: Order, mt: Migratetype) -> int:
-    """List of (order, migratetype), or -1 for what is never kept per CPU."""
-    if mt >= c.MT_PCP_TYPES:
-        return -1
-    if order < c.PCP_ORDERS:
-        return order * c.MT_PCP_TYPES + mt
-    if order == fixed(mem, c.H_PAGEBLOCK_ORDER):
-        return c.PCP_ORDERS * c.MT_PCP_TYPES + mt
-    return -1
-
-
-@hot
-def pcp_keeps(mem: Memory, order: Order) -> bool:
-    """Whether blocks of this order are kept per CPU at all."""
-    return order < c.PCP_ORDERS or order == fixed(mem, c.H_PAGEBLOCK_ORDER)
-
-
-@kernel
-def pcp_order(mem: Memory, index: int) -> Order:
-    """Inverse of ``pcp_index``: the order that a list holds."""
-    if index < c.PCP_ORDERS * c.MT_PCP_TYPES:
-        return index // c.MT_PCP_TYPES
-    return fixed(mem, c.H_PAGEBLOCK_ORDER)
-
-
-@hot
-def counted_pages(order: Order) -> int:
-    """Pages that a block adds to P_COUNT; whole pageblocks have their own limit."""
-    return 1 << order if order < c.PCP_ORDERS else 0
-
-
-@hot
-def pcp_push(mem: Memory, pcp: PcpWords, index: int, order: Order, pfn: Pfn) -> None:
-    """Put a block in state PCP on a list; P_LOCK held, and the list is not at its capacity."""
-    length = mem[pcp + c.P_LENGTH + index]
-    if fixed(mem, c.H_PCP_FORM) == c.PCP_ARRAY:
-        mem[pcp + c.P_ARRAYS + index * fixed(mem, c.H_PCP_CAPACITY) + length] = pfn
-    else:
-        node = node_of(mem, pfn)
-        set_link(mem, node + 1, mem[pcp + c.P_HEAD + index])
-        mem[pcp + c.P_HEAD + index] = node
-    mem[pcp + c.P_LENGTH + index] = length + 1
-    mem[pcp + c.P_COUNT] = mem[pcp + c.P_COUNT] + counted_pages(order)
-
-
-@hot
-def pcp_pop(mem: Memory, pcp: PcpWords, index: int, order: Order) -> Pfn:
-    """Take the block freed last off a list, or E_NOMEM; P_LOCK held."""
-    length = mem[pcp + c.P_LENGTH + index]
-    if length == 0:
-        return c.E_NOMEM
-    mem[pcp + c.P_LENGTH + index] = length - 1
-    mem[pcp + c.P_COUNT] = mem[pcp + c.P_COUNT] - counted_pages(order)
-    if fixed(mem, c.H_PCP_FORM) == c.PCP_ARRAY:
-        return mem[pcp + c.P_ARRAYS + index * fixed(mem, c.H_PCP_CAPACITY) + length - 1]
-    node = mem[pcp + c.P_HEAD + index]
-    mem[pcp + c.P_HEAD + index] = get_link(mem, node + 1)
-    set_link(mem, node + 1, 0)
-    return pfn_of(mem, node)
 
 
 @kernel
@@ -143,6 +82,8 @@ def may_take(mem: Memory, zone: ZoneWords, pages: int) -> bool:
 @unit
 def refill(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords, index: int) -> int:
     """Fetch blocks for one list from the zone under one hold of its lock; returns how many."""
+    if is_damaged(mem, pcp):
+        repair_lists(mem, claim, zone_id, pcp)
     zone = zone_at(mem, zone_id)
     order = pcp_order(mem, index)
     mt: Migratetype = index % c.MT_PCP_TYPES
@@ -155,7 +96,7 @@ def refill(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords, index: int
             break
         pcp_push(mem, pcp, index, order, pfn)
         got += 1
-    unlock(mem, zone + c.Z_LOCK)
+    unlock_zone(mem, claim, zone)
     event(mem, claim, c.EV_REFILL)
     record(mem, claim, c.OP_REFILL, order, zone_id, got)
     return got
@@ -191,7 +132,9 @@ def drain_some(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords, pages:
             given += 1 << order
         else:
             index = (index + 1) % (c.PCP_ORDERS * c.MT_PCP_TYPES)
-    unlock(mem, zone + c.Z_LOCK)
+    unlock_zone(mem, claim, zone)
+    if is_damaged(mem, pcp):
+        repair_lists(mem, claim, zone_id, pcp)
     event(mem, claim, c.EV_DRAIN)
     record(mem, claim, c.OP_DRAIN, 0, zone_id, given)
     return given
@@ -200,6 +143,17 @@ def drain_some(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords, pages:
 @unit
 def drain_everything(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords) -> int:
     """Give every block on the lists at ``pcp`` back; P_LOCK held. Returns pages given."""
+    given = empty_lists(mem, claim, zone_id, pcp)
+    if is_damaged(mem, pcp):
+        repair_lists(mem, claim, zone_id, pcp)
+        given += empty_lists(mem, claim, zone_id, pcp)
+    record(mem, claim, c.OP_DRAIN, 0, zone_id, given)
+    return given
+
+
+@kernel
+def empty_lists(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords) -> int:
+    """Give the blocks on the lists back, up to a link that is wrong; returns pages given."""
     zone = zone_at(mem, zone_id)
     given = 0
     lock(mem, zone + c.Z_LOCK, claim)
@@ -210,8 +164,7 @@ def drain_everything(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords) 
             free_block(mem, zone, claim, pfn, order)
             given += 1 << order
             pfn = pcp_pop(mem, pcp, index, order)
-    unlock(mem, zone + c.Z_LOCK)
-    record(mem, claim, c.OP_DRAIN, 0, zone_id, given)
+    unlock_zone(mem, claim, zone)
     return given
 
 

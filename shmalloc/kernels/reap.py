@@ -17,7 +17,7 @@ from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import detail_of, mt_of, next_word, order_of, type_of, zone_of_word
 from shmalloc.kernels.cache import cache_free, slab_of_address
-from shmalloc.kernels.cache_set import hold_slab, next_slab
+from shmalloc.kernels.cache_set import hold_slab
 from shmalloc.kernels.descriptor import in_range, page_state, transition_owned
 from shmalloc.kernels.lock import owner_word, unlock
 from shmalloc.kernels.objects import (
@@ -33,6 +33,7 @@ from shmalloc.kernels.objects import (
     owner_of,
 )
 from shmalloc.kernels.pages import free_pages_of
+from shmalloc.kernels.slab_lists import next_slab
 from shmalloc.kernels.slots import label, label_of_life
 from shmalloc.kernels.zone import descriptor_at, frame_at
 from shmalloc.units import (

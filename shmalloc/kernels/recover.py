@@ -32,6 +32,8 @@ from shmalloc.kernels.cache_set import destroy
 from shmalloc.kernels.hotplug import finish_plug
 from shmalloc.kernels.lock import lock, owner_word, take_over, unlock, unspin, wake_all
 from shmalloc.kernels.objects import cache_at, cpu_part, node_part
+from shmalloc.kernels.pcp_repair import rebuild_lists
+from shmalloc.kernels.rebuild import rebuild_zone
 from shmalloc.kernels.recover_objects import (
     rebuild_barn,
     rebuild_node,
@@ -40,7 +42,7 @@ from shmalloc.kernels.recover_objects import (
     settle_taken,
     sweep_sheaves,
 )
-from shmalloc.kernels.recover_pages import rebuild_lists, rebuild_zone, sweep_zone
+from shmalloc.kernels.recover_pages import sweep_zone
 from shmalloc.kernels.reporting import cpu_at, event
 from shmalloc.kernels.slab_format import give_pages_back
 from shmalloc.kernels.slots import end_life, is_dead

@@ -16,13 +16,11 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.barn import barn_push, barn_put, in_hand, move_sheaf
 from shmalloc.kernels.bits import order_of
 from shmalloc.kernels.cache import slab_of_address
-from shmalloc.kernels.cache_set import hold_slab, next_slab
+from shmalloc.kernels.cache_set import hold_slab
 from shmalloc.kernels.descriptor import page_state
-from shmalloc.kernels.lists import list_add, list_init
 from shmalloc.kernels.lock import owner_word, unlock, unspin
 from shmalloc.kernels.object_chain import last_of, on_free_list
 from shmalloc.kernels.objects import (
-    add,
     chain_count,
     chain_first,
     chain_pfn,
@@ -35,7 +33,6 @@ from shmalloc.kernels.objects import (
     is_exact,
     is_live,
     is_slab_of,
-    list_state,
     make_chain,
     node_of_slab,
     node_part,
@@ -43,12 +40,12 @@ from shmalloc.kernels.objects import (
     own_part,
     owner_at,
     owner_of_entry,
-    slab_node,
 )
 from shmalloc.kernels.pcp import spin_for_drain
 from shmalloc.kernels.reporting import claim_at
 from shmalloc.kernels.sheaf import drop_slab, flush
 from shmalloc.kernels.slab_debug import paint
+from shmalloc.kernels.slab_lists import relist_node
 from shmalloc.kernels.slab_put import put_chain
 from shmalloc.kernels.slot_intent import intend_put, intent_done
 from shmalloc.kernels.slots import is_dead
@@ -63,7 +60,6 @@ from shmalloc.units import (
     Int,
     Memory,
     NodeId,
-    NodePart,
     Owner,
     Pfn,
     SheafWords,
@@ -81,35 +77,9 @@ def sheaf_at(mem: Memory, cache: CacheWords, i: int) -> SheafWords:
 @unit
 def rebuild_node(mem: Memory, cache: CacheWords, node_id: NodeId) -> None:
     """Rebuild the lists and counters of slabs of one node; KN_LOCK taken over."""
-    lists = node_part(cache, node_id)
-    list_init(mem, lists + cs.KN_PARTIAL)
-    list_init(mem, lists + cs.KN_FULL)
-    store_relaxed(mem, lists + cs.KN_NR_PARTIAL, 0)
-    store_relaxed(mem, lists + cs.KN_NR_FULL, 0)
-    store_relaxed(mem, lists + cs.KN_NR_SLABS, 0)
-    store_relaxed(mem, lists + cs.KN_NR_FROZEN, 0)
-    pfn = next_slab(mem, 0, mem[cache + cs.K_ID])
-    while pfn >= 0:
-        w0 = page_state(mem, pfn)
-        if node_of_slab(mem, w0) == node_id:
-            count_slab(mem, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0))
-        pfn = next_slab(mem, pfn + (1 << order_of(w0)), mem[cache + cs.K_ID])
+    relist_node(mem, cache, node_id)
     for holder in range(load(mem, c.H_CLAIMS_USED)):
         settle_take(mem, cache, node_id, claim_at(mem, holder))
-
-
-@kernel
-def count_slab(mem: Memory, lists: NodePart, at: WordIndex, state: int) -> None:
-    """Count one slab, and put it on the list that its descriptor names."""
-    add(mem, lists + cs.KN_NR_SLABS, 1)
-    if state == c.SLAB_ON_PARTIAL:
-        list_add(mem, lists + cs.KN_PARTIAL, at)
-        add(mem, lists + cs.KN_NR_PARTIAL, 1)
-    elif state == c.SLAB_ON_FULL:
-        list_add(mem, lists + cs.KN_FULL, at)
-        add(mem, lists + cs.KN_NR_FULL, 1)
-    elif state == cs.SLAB_FROZEN:
-        add(mem, lists + cs.KN_NR_FROZEN, 1)
 
 
 @kernel

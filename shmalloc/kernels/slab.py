@@ -29,8 +29,8 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, version_of, zone_of_word
-from shmalloc.kernels.descriptor import head_of, page_state, transition_owned
-from shmalloc.kernels.lists import list_add, list_remove, next_of
+from shmalloc.kernels.descriptor import page_state, transition_owned
+from shmalloc.kernels.lists import next_of
 from shmalloc.kernels.lock import lock, owner_word, unlock
 from shmalloc.kernels.object_chain import clear_marks, last_of_chain
 from shmalloc.kernels.objects import (
@@ -56,20 +56,10 @@ from shmalloc.kernels.objects import (
 from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.slab_debug import bad_bytes, bad_rest, paint
 from shmalloc.kernels.slab_format import format_slab, objects_that_fit, slab_pages
+from shmalloc.kernels.slab_lists import move_slab, relist_part, slab_of_node
 from shmalloc.kernels.slot_intent import chain_is_ours, intend_take, intent_done
-from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
-from shmalloc.units import (
-    CacheWords,
-    Chain,
-    Claim,
-    Memory,
-    NodeId,
-    NodePart,
-    Pfn,
-    Word0,
-    Word1,
-    WordIndex,
-)
+from shmalloc.kernels.zone import descriptor_at, frame_at
+from shmalloc.units import CacheWords, Chain, Claim, Memory, NodeId, NodePart, Pfn, Word0, Word1
 from shmalloc.words import cas2, fixed, load2, load_relaxed, relax
 
 
@@ -90,28 +80,6 @@ def full_state(mem: Memory, cache: CacheWords) -> int:
 
 
 @kernel
-def move_slab(
-    mem: Memory, claim: Claim, lists: NodePart, node: WordIndex, before: int, after: int
-) -> None:
-    """Move a slab's list node from one list to another; node lock held."""
-    bad = 0
-    if before == c.SLAB_ON_PARTIAL:
-        bad += list_remove(mem, node)
-        add(mem, lists + cs.KN_NR_PARTIAL, -1)
-    elif before == c.SLAB_ON_FULL:
-        bad += list_remove(mem, node)
-        add(mem, lists + cs.KN_NR_FULL, -1)
-    if after == c.SLAB_ON_PARTIAL:
-        bad += list_add(mem, lists + cs.KN_PARTIAL, node)
-        add(mem, lists + cs.KN_NR_PARTIAL, 1)
-    elif after == c.SLAB_ON_FULL:
-        bad += list_add(mem, lists + cs.KN_FULL, node)
-        add(mem, lists + cs.KN_NR_FULL, 1)
-    if bad != 0:
-        report(mem, claim, c.I_LIST_LINKS, c.AT_WORD | node, before, after)
-
-
-@kernel
 def freeze(mem: Memory, claim: Claim, cache: CacheWords, lists: NodePart, pfn: Pfn) -> None:
     """Take a slab that failed a check, with all its objects, out of service; node lock held."""
     at = descriptor_at(mem, pfn)
@@ -120,10 +88,9 @@ def freeze(mem: Memory, claim: Claim, cache: CacheWords, lists: NodePart, pfn: P
         objects = objects_of(w1)
         frozen = counters(w1, 0, objects, objects) | c.S_FROZEN_BIT
         if cas2(mem, at, w0, w1, on_list(w0, cs.SLAB_FROZEN), frozen):
-            move_slab(
-                mem, claim, lists, slab_node(mem, pfn, order_of(w0)), list_state(w0), cs.SLAB_FROZEN
-            )
             add(mem, lists + cs.KN_NR_FROZEN, 1)
+            node = slab_node(mem, pfn, order_of(w0))
+            move_slab(mem, claim, lists, node, list_state(w0), cs.SLAB_FROZEN)
             return
         relax(mem)  # a free of another object of it came in between
 
@@ -253,11 +220,11 @@ def take_partial(mem: Memory, claim: Claim, cache: CacheWords, node_id: NodeId, 
         first = next_of(mem, lists + cs.KN_PARTIAL)
         if first == lists + cs.KN_PARTIAL:
             break
-        pfn = head_of(mem, pfn_of_word(mem, first))
+        pfn = slab_of_node(mem, first)
         if pfn < 0:
-            report(mem, claim, c.I_LIST_LINKS, c.AT_WORD | first, c.AT_WORD | lists, pfn)
-            break
-        chain = pop_checked(mem, claim, cache, lists, pfn, want)
+            relist_part(mem, claim, lists, first)
+        else:
+            chain = pop_checked(mem, claim, cache, lists, pfn, want)
         if chain >= 0:
             break
         chain = c.E_NOMEM  # that slab is frozen and off the list now: try the next
@@ -278,8 +245,8 @@ def adopt(mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, objects: int, 
         report(mem, claim, c.M_WRONG_STATE, pfn, c.IS_TYPE | c.T_ALLOCATED, w0)
         return c.E_STATE
     lists = node_part(cache, node_of_slab(mem, w0))
-    move_slab(mem, claim, lists, slab_node(mem, pfn, order), c.SLAB_OFF_LIST, c.SLAB_ON_PARTIAL)
     add(mem, lists + cs.KN_NR_SLABS, 1)
+    move_slab(mem, claim, lists, slab_node(mem, pfn, order), c.SLAB_OFF_LIST, c.SLAB_ON_PARTIAL)
     return 0
 
 

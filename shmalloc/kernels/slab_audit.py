@@ -24,8 +24,8 @@ from shmalloc.kernels.audit_cache import audit_descriptor, stands
 from shmalloc.kernels.audit_header import audit_header
 from shmalloc.kernels.audit_report import complain, is_link, wrong_word
 from shmalloc.kernels.bits import legal_head, order_of, type_of
-from shmalloc.kernels.cache_set import live_in_slab, next_slab
-from shmalloc.kernels.descriptor import head_of, in_range, page_state
+from shmalloc.kernels.cache_set import live_in_slab
+from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.lists import next_of, prev_of
 from shmalloc.kernels.objects import (
     cache_at,
@@ -44,14 +44,14 @@ from shmalloc.kernels.objects import (
     objects_of,
     owner_at,
     owner_of,
-    slab_node,
 )
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.sheaf_audit import audit_sheaves, kept_in_sheaves
 from shmalloc.kernels.slab import free_list_problem, full_state
 from shmalloc.kernels.slab_debug import bad_bytes, bad_rest
 from shmalloc.kernels.slab_format import objects_that_fit
-from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
+from shmalloc.kernels.slab_lists import next_slab, slab_of_node
+from shmalloc.kernels.zone import descriptor_at, frame_at
 from shmalloc.units import (
     CacheId,
     CacheWords,
@@ -296,15 +296,3 @@ def audit_slab_list(
     return bad + complain(
         mem, claim, c.I_LIST_LINKS, c.AT_WORD | head, c.AT_WORD | head, c.AT_WORD | at
     )
-
-
-@kernel
-def slab_of_node(mem: Memory, at: WordIndex) -> Pfn:
-    """The block whose list node, as a slab, is at ``at``; -1 if there is none."""
-    pfn = pfn_of_word(mem, at)
-    if at < fixed(mem, c.H_AT_FRAMES) or not in_range(mem, pfn):
-        return -1
-    head = head_of(mem, pfn)
-    if head < 0 or at != slab_node(mem, head, order_of(page_state(mem, head))):
-        return -1
-    return head

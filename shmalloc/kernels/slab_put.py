@@ -29,8 +29,9 @@ from shmalloc.kernels.objects import (
     slab_node,
 )
 from shmalloc.kernels.reporting import event, record, report
-from shmalloc.kernels.slab import freeze, move_slab, on_list
+from shmalloc.kernels.slab import freeze, on_list
 from shmalloc.kernels.slab_format import give_pages_back
+from shmalloc.kernels.slab_lists import move_slab
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import descriptor_at
 from shmalloc.units import (
@@ -127,8 +128,8 @@ def unmake(mem: Memory, claim: Claim, lists: NodePart, pfn: Pfn, w0: Word0, w1: 
     if not transition2(mem, pfn, w0, w1, gone | (w0 & c.POISON_BIT), cs.OWNER_SLAB):
         return False
     node = slab_node(mem, pfn, order_of(w0))
-    move_slab(mem, claim, lists, node, list_state(w0), c.SLAB_OFF_LIST)
     add(mem, lists + cs.KN_NR_SLABS, -1)
+    move_slab(mem, claim, lists, node, list_state(w0), c.SLAB_OFF_LIST)
     return True
 
 

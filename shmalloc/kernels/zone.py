@@ -2,7 +2,7 @@
 
 ::
 
-    Z_LOCK | Z_FREE Z_FREE_ISOLATED | ... | Z_START Z_END Z_NODE Z_MANAGED marks | counts | lists
+    Z_LOCK | Z_FREE Z_FREE_ISOLATED Z_DAMAGED | Z_START Z_END Z_NODE Z_MANAGED | counts | lists
 
 ``account`` is the only place where a zone's page counters change; its caller holds Z_LOCK. They are
 written atomically because watermark checks and reports read them without the lock. A pageblock
@@ -105,6 +105,13 @@ def account(mem: Memory, zone: ZoneWords, mt: Migratetype, pages: int) -> None:
     if mt == c.MT_ISOLATE:
         at = zone + c.Z_FREE_ISOLATED
     store_relaxed(mem, at, load_relaxed(mem, at) + pages)
+
+
+@kernel
+def unmanage(mem: Memory, zone: ZoneWords, pages: int) -> None:
+    """Take ``pages`` off the zone's managed count; zone lock held."""
+    at = zone + c.Z_MANAGED
+    store_relaxed(mem, at, load_relaxed(mem, at) - pages)
 
 
 @kernel

@@ -139,7 +139,7 @@ def audit_blocks(mem: Memory, claim: Claim, zone_id: ZoneId, tally: WordIndex) -
                 mem[tally + c.A_PCP_PFNS] = mem[tally + c.A_PCP_PFNS] + pfn
                 audit_pcp_node(mem, claim, pfn, w0)
             if kind == c.T_FREE or kind == c.T_PCP:
-                intact_on_list(mem, claim, pfn, order_of(w0))
+                intact_on_list(mem, claim, pfn, order_of(w0), kind)
             if kind != c.T_ALLOCATED:
                 audit_unowned(mem, claim, pfn, span)
         pfn += span

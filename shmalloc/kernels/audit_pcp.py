@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernels.audit_report import complain, is_link, outside
+from shmalloc.kernels.audit_report import complain, outside
 from shmalloc.kernels.bits import detail_of, order_of, type_of, zone_of_word
 from shmalloc.kernels.descriptor import in_range, page_state
 from shmalloc.kernels.lists import get_link, node_of, pfn_of
@@ -19,7 +19,7 @@ from shmalloc.kernels.reporting import report
 from shmalloc.kernels.slots import list_label
 from shmalloc.kernels.zone import block_mt, pcp_at, zone_at
 from shmalloc.units import Claim, Cpu, Memory, Pfn, Word0, WordIndex, ZoneId
-from shmalloc.words import fixed
+from shmalloc.words import fixed, load_relaxed
 
 
 @unit
@@ -119,10 +119,14 @@ def audit_pcp_list(
 @kernel
 def next_on_list(mem: Memory, claim: Claim, node: WordIndex, list_tag: int) -> WordIndex:
     """The node behind ``node`` on a per-CPU list in list form; -1, reported, for a bad link."""
-    if fixed(mem, c.H_LINKS) != c.LINKS_DESCRIPTOR and not is_link(mem[node + 1]):
+    following = get_link(mem, node + 1)
+    word = load_relaxed(mem, node + 1)
+    if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR:
+        word = word & c.LINK_MASK
+    if word != following << 3:
         report(mem, claim, c.I_PCP_COUNT, c.AT_WORD | (node + 1), list_tag, 0)
         return -1
-    return get_link(mem, node + 1)
+    return following
 
 
 @kernel

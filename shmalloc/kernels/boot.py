@@ -46,7 +46,7 @@ def boot_extent(mem: Memory, zone: ZoneWords, start: Pfn, end: Pfn) -> int:
             order -= 1
         mt = block_mt(mem, pfn)
         make_free(mem, pfn, fixed(mem, zone + c.Z_INDEX), order, mt)
-        link_free(mem, zone, pfn, order, mt)
+        link_free(mem, zone, 0, pfn, order, mt)
         account(mem, zone, mt, 1 << order)
         pfn += 1 << order
     return end - start

@@ -20,9 +20,25 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
-from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of
-from shmalloc.kernels.descriptor import is_free_head, make_free, make_tail, page_state, transition2
-from shmalloc.kernels.lists import clear_node, list_add, list_remove, next_of, node_of, pfn_of
+from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of, wants_poison
+from shmalloc.kernels.descriptor import (
+    is_free_head,
+    make_free,
+    make_tail,
+    page_state,
+    transition,
+    transition2,
+)
+from shmalloc.kernels.lists import (
+    clear_node,
+    is_unlinked,
+    list_add,
+    list_remove,
+    next_of,
+    no_link,
+    node_of,
+    pfn_of,
+)
 from shmalloc.kernels.reporting import event, report
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import account, block_mt, descriptor_at, set_block_mt
@@ -57,17 +73,33 @@ def area_count(zone: ZoneWords, order: Order, mt: Migratetype) -> WordIndex:
 def note_damage(mem: Memory, zone: ZoneWords, pfn: Pfn) -> None:
     """Note that the links of a free block, or of its neighbours, were overwritten.
 
-    Nothing was changed on its list. Who holds the lock repairs all lists of the zone before he lets
-    go (``unlock_zone``).
+    Nothing was changed on its list. The holder of the lock repairs all lists of the zone before it
+    lets go (``unlock_zone``).
     """
     if mem[zone + c.Z_DAMAGED] == 0:
         mem[zone + c.Z_DAMAGED] = pfn + 1
 
 
+@unit
+def check_node(mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn) -> None:
+    """Report, and mark, a page that was written to where the links of a free block come now."""
+    node = node_of(mem, pfn)
+    if not is_unlinked(mem, node):
+        at = node if mem[node] != no_link(mem) else node + 1
+        report(mem, claim, c.I_BYTES, at, no_link(mem), mem[at])
+        w0 = page_state(mem, pfn)
+        transition(mem, pfn, w0, w0 | c.POISON_BIT)
+        note_damage(mem, zone, pfn)
+
+
 @hot
-def link_free(mem: Memory, zone: ZoneWords, pfn: Pfn, order: Order, mt: Migratetype) -> None:
+def link_free(
+    mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype
+) -> None:
     """Put a block whose head already says FREE on its list; on a damaged one, later (repair.py)."""
     node = node_of(mem, pfn)
+    if fixed(mem, c.H_FILL) != c.FILL_NONE and fixed(mem, c.H_LINKS) == c.LINKS_PAGE:
+        check_node(mem, zone, claim, pfn)
     if list_add(mem, area_list(zone, order, mt), node) < 0:
         clear_node(mem, node)
         note_damage(mem, zone, pfn)
@@ -136,6 +168,8 @@ def take_block(
     high = order_of(w0)
     mt = mt_of(w0)
     zone_id = fixed(mem, zone + c.Z_INDEX)
+    if wants_poison(w0):
+        return c.E_STATE  # written to while free (check_node)
     if not is_free_head(w0, zone_id, high) or high < order:
         report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_FREE | zone_id << 8 | order, w0)
         return c.E_STATE
@@ -167,7 +201,7 @@ def mergeable(mem: Memory, zone: ZoneWords, buddy: Pfn, order: Order, mt: Migrat
     # An isolated pageblock must stay in its own blocks, or the range could never be taken.
     if other != mt and (other == c.MT_ISOLATE or mt == c.MT_ISOLATE):
         return 0
-    return w0
+    return 0 if wants_poison(w0) else w0
 
 
 @hot
@@ -256,7 +290,7 @@ def free_whole(mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Orde
         return c.E_STATE
     fold(mem, claim, pfn, order, merged)
     account(mem, zone, mt, 1 << order)
-    link_free(mem, zone, whole, merged, mt)
+    link_free(mem, zone, claim, whole, merged, mt)
     return 0
 
 
@@ -288,7 +322,7 @@ def move_free_block(
         return c.E_STATE
     account(mem, zone, old_mt, -(1 << order))
     account(mem, zone, new_mt, 1 << order)
-    link_free(mem, zone, pfn, order, new_mt)
+    link_free(mem, zone, claim, pfn, order, new_mt)
     return 0
 
 
@@ -331,7 +365,7 @@ def put_piece(
     if not make_free(mem, pfn, fixed(mem, zone + c.Z_INDEX), order, mt):
         report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_FREE, page_state(mem, pfn))
         return c.E_STATE
-    link_free(mem, zone, pfn, order, mt)
+    link_free(mem, zone, claim, pfn, order, mt)
     return 0
 
 

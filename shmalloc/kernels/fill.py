@@ -14,7 +14,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import frame_at
-from shmalloc.units import Claim, Memory, Order, Pfn, WordIndex
+from shmalloc.units import Claim, Memory, Order, PageType, Pfn, WordIndex
 from shmalloc.words import fixed
 
 
@@ -46,11 +46,12 @@ def intact_on_alloc(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> bool:
 
 
 @kernel
-def intact_on_list(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> bool:
-    """The same for a block that is on a list, which may run through its first words."""
+def intact_on_list(mem: Memory, claim: Claim, pfn: Pfn, order: Order, kind: PageType) -> bool:
+    """The same for a block in state FREE or PCP; lists may run through its first two words."""
     if fixed(mem, c.H_FILL) == c.FILL_NONE:
         return True
-    links = c.NODE_WORDS if fixed(mem, c.H_LINKS) == c.LINKS_PAGE else 0
+    linked = kind == c.T_FREE or fixed(mem, c.H_PCP_FORM) == c.PCP_LIST
+    links = c.NODE_WORDS if linked and fixed(mem, c.H_LINKS) == c.LINKS_PAGE else 0
     return changed_pages(mem, claim, pfn, order, links) == 0
 
 

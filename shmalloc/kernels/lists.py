@@ -40,16 +40,19 @@ def pfn_of(mem: Memory, node: WordIndex) -> Pfn:
 
 
 @hot
+def node_in(mem: Memory, link: int) -> WordIndex:
+    """The node that a link leads to; 0 if it has other bits, or leads out of the segment."""
+    if link & c.LINK_MASK != link or link >> 3 >= fixed(mem, c.H_WORDS):
+        return 0
+    return link >> 3
+
+
+@hot
 def get_link(mem: Memory, at: WordIndex) -> WordIndex:
     """Node index stored in the link word ``at``; 0: none, or what cannot be one."""
     if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR:
-        link = load_relaxed(mem, at) & c.LINK_MASK
-    else:
-        link = mem[at]
-        if link & c.LINK_MASK != link:
-            return 0
-    node = link >> 3
-    return node if node < fixed(mem, c.H_WORDS) else 0
+        return node_in(mem, load_relaxed(mem, at) & c.LINK_MASK)
+    return node_in(mem, mem[at])
 
 
 @hot

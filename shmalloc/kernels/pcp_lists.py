@@ -22,7 +22,7 @@ from shmalloc.kernels.descriptor import in_range, page_state
 from shmalloc.kernels.lists import clear_node, get_link, node_of, pfn_of, set_link
 from shmalloc.kernels.zone import descriptor_at
 from shmalloc.units import Memory, Migratetype, Order, PcpWords, Pfn, WordIndex
-from shmalloc.words import cas, fixed
+from shmalloc.words import cas, fixed, load_relaxed
 
 # Type, label, order and zone of word 0: what the blocks of one list have in common.
 SAME_LIST = (1 << c.MT_SHIFT) - 1
@@ -128,7 +128,7 @@ def is_wrong_node(mem: Memory, node: WordIndex, following: WordIndex) -> bool:
     if fixed(mem, c.H_LINKS) != c.LINKS_DESCRIPTOR:
         return mem[node] ^ mem[node + 1] != c.LINK_MASK
     if following == 0:
-        return False
+        return load_relaxed(mem, node + 1) & c.LINK_MASK != 0  # it led out of the segment
     pfn = pfn_of(mem, following)
     if not in_range(mem, pfn) or node_of(mem, pfn) != following:
         return True

@@ -1,7 +1,7 @@
 """The page lists of a CPU in one zone, made anew from the labels of the descriptors.
 
-Whoever holds P_LOCK calls this: after he took it over from a dead process, or where a list in list
-form was overwritten from outside (pcp_lists.py). The zone lock is not held.
+The holder of P_LOCK calls this: after it took the lock over from a dead process, or where a list in
+list form was overwritten from outside (pcp_lists.py). The zone lock is not held.
 """
 
 from __future__ import annotations

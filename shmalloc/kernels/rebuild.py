@@ -1,6 +1,6 @@
 """The free lists and counters of a zone, made anew from the page descriptors.
 
-Whoever holds the zone lock calls this where the lists are not to be believed: after he took the
+The holder of the zone lock calls this where the lists are not to be believed: after it took the
 lock over from a dead process, which was killed anywhere (recover_pages.py), or because links were
 overwritten from outside (repair.py). The partition into blocks is legal after every single write
 (descriptor.py), so a walk over heads meets each page once, whatever its last writer was doing.
@@ -167,7 +167,8 @@ def relink_block(mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn) -> int:
         report(mem, claim, c.I_TAIL, pfn, c.IS_TYPE | c.T_FREE, w0)
         return c.E_STATE
     account(mem, zone, mt, 1 << order)
-    link_free(mem, zone, pfn, order, mt)
+    clear_node(mem, node_of(mem, pfn))
+    link_free(mem, zone, claim, pfn, order, mt)
     return 0
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernels.bits import mt_of, order_of, type_of
+from shmalloc.kernels.bits import mt_of, order_of, type_of, wants_poison
 from shmalloc.kernels.buddy import area_list, block_span
 from shmalloc.kernels.descriptor import is_free_head, page_state, transition
 from shmalloc.kernels.lists import get_link, is_unlinked, node_of, pfn_of
@@ -55,7 +55,9 @@ def mark_damaged(mem: Memory, claim: Claim, zone: ZoneWords) -> int:
     pfn = fixed(mem, zone + c.Z_START)
     while pfn < fixed(mem, zone + c.Z_END):
         w0 = page_state(mem, pfn)
-        if type_of(w0) == c.T_FREE and not is_unlinked(mem, node_of(mem, pfn)):
+        if type_of(w0) == c.T_FREE and wants_poison(w0):
+            marked += 1  # it was reported (check_node)
+        elif type_of(w0) == c.T_FREE and not is_unlinked(mem, node_of(mem, pfn)):
             if has_wrong_link(mem, zone, pfn, w0):
                 report_links(mem, claim, zone, pfn)
                 transition(mem, pfn, w0, w0 | c.POISON_BIT)
@@ -82,7 +84,7 @@ def is_wrong_link(
 
     ``w0``: word 0 of a block of that list. Where a node and its neighbour contradict each other,
     the node that the neighbour names instead decides: if it agrees with the neighbour, or with
-    nobody, the word asked about is wrong, else the neighbour's.
+    none, the word asked about is wrong, else the neighbour's.
     """
     other = get_link(mem, node + side)
     if not is_on_list(mem, zone, head, w0, other):
@@ -108,4 +110,6 @@ def is_on_list(mem: Memory, zone: ZoneWords, head: WordIndex, w0: Word0, node: W
         return False
     found = page_state(mem, pfn)
     alike = is_free_head(found, fixed(mem, zone + c.Z_INDEX), order_of(w0))
-    return alike and mt_of(found) == mt_of(w0) and node == node_of(mem, pfn)
+    if not alike or mt_of(found) != mt_of(w0) or node != node_of(mem, pfn):
+        return False
+    return not is_unlinked(mem, node)

@@ -10,16 +10,16 @@ from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, out_of_service, zone_of_word
 from shmalloc.kernels.buddy import link_free
-from shmalloc.kernels.descriptor import make_free, page_state, transition
+from shmalloc.kernels.descriptor import make_free, page_state, transition, transition2
 from shmalloc.kernels.fill import changed_word
 from shmalloc.kernels.lock import lock
 from shmalloc.kernels.rebuild import merge_range
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.waiters import wake_waiters
-from shmalloc.kernels.zone import account, block_mt, unmanage, zone_at
+from shmalloc.kernels.zone import account, block_mt, descriptor_at, unmanage, zone_at
 from shmalloc.units import Claim, Memory, Order, Pfn, ZoneWords
-from shmalloc.words import fixed
+from shmalloc.words import fixed, load
 
 
 @unit
@@ -29,12 +29,9 @@ def retire_block(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> None:
     zone_id = zone_of_word(w0)
     zone = zone_at(mem, zone_id)
     lock(mem, zone + c.Z_LOCK, claim)
-    if transition(
-        mem,
-        pfn,
-        w0,
-        next_word(w0, c.T_POISONED, order, zone_id, mt_of(w0), out_of_service(c.T_POISONED)),
-    ):
+    detail = out_of_service(c.T_POISONED)
+    retired = next_word(w0, c.T_POISONED, order, zone_id, mt_of(w0), detail)
+    if transition2(mem, pfn, w0, load(mem, descriptor_at(mem, pfn) + 1), retired, 0):
         unmanage(mem, zone, 1 << order)
     else:
         report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_PCP, page_state(mem, pfn))
@@ -60,7 +57,7 @@ def retire_changed(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> None:
             event(mem, claim, c.EV_POISONED)
             record(mem, claim, c.OP_POISON, 0, page, 0)
         else:
-            link_free(mem, zone, page, 0, block_mt(mem, page))
+            link_free(mem, zone, claim, page, 0, block_mt(mem, page))
             account(mem, zone, block_mt(mem, page), 1)
     merge_range(mem, claim, zone, pfn, end)
     unlock_zone(mem, claim, zone)

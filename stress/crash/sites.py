@@ -17,23 +17,31 @@ from functools import cache
 from shmalloc.dialect import Kernel, callees
 from shmalloc.kernels import (
     array_recovery,
+    buddy,
     cache_bulk,
     cache_set,
     contig,
     fault_injection,
     hotplug,
     kmalloc,
+    lists,
     pages,
     pages_bulk,
     pages_wait,
     pcp,
+    pcp_lists,
+    pcp_repair,
     poison,
     reap,
+    rebuild,
     recover,
+    repair,
     reporting,
+    retire,
     shared_arrays,
     sheaf,
     slab,
+    slab_lists,
 )
 from shmalloc.kernels import cache as cache_kernels
 from shmalloc.structures.kernels import atomics, entries, frames, ring, robust
@@ -83,13 +91,20 @@ LEFT_OUT: dict[Kernel, str] = {
     fault_injection.should_fail: "only tests make allocations fail; the words belong to the test",
     sheaf.in_two_places: "an object was found in two places",
     slab.freeze: "a slab failed a check",
+    buddy.note_damage: "a link of a free block was overwritten from outside",
+    buddy.check_node: "pages are filled, and one of them was written to while it was free",
+    repair.repair_zone: "a link of a free block was overwritten from outside",
+    pcp_lists.cut_off: "a link of a per-CPU list was overwritten from outside",
+    pcp_repair.repair_lists: "a link of a per-CPU list was overwritten from outside",
+    slab_lists.relist_part: "the list node of a slab was overwritten from outside",
+    rebuild.retire_marked: "a link of a free block was overwritten from outside",
+    retire.retire_changed: "a free block was written to: a violation",
 }
 
 
 # Calls that happen only then.
 ONLY_THEN: dict[tuple[Kernel, Kernel], str] = {
-    (pages.give_intact, poison.retire_block): "a free block was written to: a violation",
-    (pages_bulk.alloc_bulk, poison.retire_block): "a free block was written to: a violation",
+    (buddy.link_free, lists.clear_node): "a link of a free block was overwritten from outside",
 }
 
 

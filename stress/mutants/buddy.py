@@ -248,8 +248,8 @@ MUTANTS = (
     Mutant(
         "unlink-one-way", "shmalloc/kernels/lists.py",
         (("    set_link(mem, after + 1, before)\n    set_link(mem, before, after)\n"
-          "    # Zero",
-          "    set_link(mem, before, after)\n    # Zero"),),
+          "    # What is",
+          "    set_link(mem, before, after)\n    # What is"),),
         "a block leaves the middle of a list and its successor still names it as predecessor",
         "I_LIST_LINKS", ("buddy-merge-take", "buddy"), PAGES,
         precedent="B21 remove from the middle by a stale predecessor",

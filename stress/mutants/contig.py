@@ -122,12 +122,12 @@ MUTANTS = (
     ),
     Mutant(
         "range-taken-unlocked", CONTIG,
-        (("    result = c.E_BUSY\n    if all_free(mem, start, end, 0):\n"
-          "        result = take_range(mem, zone, claim, start, end, owner)\n"
-          "    unlock(mem, zone + c.Z_LOCK)\n",
-          "    unlock(mem, zone + c.Z_LOCK)\n    result = c.E_BUSY\n"
+        (("    failed_at: Pfn = start\n    if all_free(mem, start, end, 0):\n"
+          "        failed_at = take_range(mem, zone, claim, start, end, owner)\n"
+          "    unlock_zone(mem, claim, zone)\n",
+          "    unlock_zone(mem, claim, zone)\n    failed_at: Pfn = start\n"
           "    if all_free(mem, start, end, 0):\n"
-          "        result = take_range(mem, zone, claim, start, end, owner)\n"),),
+          "        failed_at = take_range(mem, zone, claim, start, end, owner)\n"),),
         "the isolated range is cut up and taken after the zone was let go",
         "I_LIST_LINKS", ("contig-range-range", "contig-range-alloc"), RANGES,
     ),

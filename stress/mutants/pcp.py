@@ -5,6 +5,7 @@ from __future__ import annotations
 from stress.mutants.mutant import JITTER, LOOKS_AGAIN, OFTEN, Mutant
 
 PCP = "shmalloc/kernels/pcp.py"
+PCP_LISTS = "shmalloc/kernels/pcp_lists.py"
 PAGES = "shmalloc/kernels/pages.py"
 WAIT = "shmalloc/kernels/pages_wait.py"
 WAITERS = "shmalloc/kernels/waiters.py"
@@ -54,7 +55,7 @@ MUTANTS = (
         "I_PCP_COUNT", ("pcp-drain-free", "pcp"), ("oom-edge", "hotplug"),
     ),
     Mutant(
-        "drain-in-wrong-order", PCP,
+        "drain-in-wrong-order", PCP_LISTS,
         (("    if index < c.PCP_ORDERS * c.MT_PCP_TYPES:\n        return index // c.MT_PCP_TYPES\n",
           "    if index < c.PCP_ORDERS * c.MT_PCP_TYPES:\n        return index % c.PCP_ORDERS\n"),),
         "the number of a list is turned back into another order than it was made of: drained pages"
@@ -164,11 +165,11 @@ MUTANTS = (
     Mutant(
         "wake-before-pages", PAGES,
         (("    zone = zone_at(mem, zone_id)\n    lock(mem, zone + c.Z_LOCK, claim)\n"
-          "    free_block(mem, zone, claim, pfn, order)\n    unlock(mem, zone + c.Z_LOCK)\n"
+          "    free_block(mem, zone, claim, pfn, order)\n    unlock_zone(mem, claim, zone)\n"
           "    wake_waiters(mem, claim, zone)\n",
           "    zone = zone_at(mem, zone_id)\n    wake_waiters(mem, claim, zone)\n"
           "    lock(mem, zone + c.Z_LOCK, claim)\n    free_block(mem, zone, claim, pfn, order)\n"
-          "    unlock(mem, zone + c.Z_LOCK)\n"),),
+          "    unlock_zone(mem, claim, zone)\n"),),
         "a free looks for waiters before the zone has its page: a waiter that comes in between"
         " finds nothing and sleeps",
         "I_PROGRESS", ("wait-zone-wake", "wait"),
@@ -189,7 +190,7 @@ MUTANTS = (
         (("    pfn: Pfn = c.E_NOMEM\n    lock(mem, zone + c.Z_LOCK, claim)\n    if may_take",
           "    pfn = c.E_NOMEM\n    if may_take"),
          ("        pfn = rmqueue(mem, zone, claim, order, mt, label(mem, claim))\n"
-          "    unlock(mem, zone + c.Z_LOCK)\n    return pfn\n",
+          "    unlock_zone(mem, claim, zone)\n    return pfn\n",
           "        pfn = rmqueue(mem, zone, claim, order, mt, label(mem, claim))\n"
           "    return pfn\n")),
         "an allocation past the lists takes from the zone without its lock",

@@ -9,7 +9,8 @@ from __future__ import annotations
 from stress.mutants.mutant import LOOKS_AGAIN, Mutant
 
 RECOVER = "shmalloc/kernels/recover.py"
-REBUILD = "shmalloc/kernels/recover_pages.py"
+REBUILD = "shmalloc/kernels/rebuild.py"
+SWEEP = "shmalloc/kernels/recover_pages.py"
 RESLAB = "shmalloc/kernels/recover_objects.py"
 KILLS = ("--faults", "kill:every=50ms,kill:every=80ms,fuse=1..2000")
 DENSE = ("--faults", "kill:every=10ms,kill:every=20ms,fuse=1..2000")  # several dead at a time
@@ -144,21 +145,21 @@ MUTANTS = (
         unseen="workers of a run have a CPU each",
     ),
     Mutant(
-        "recovery-forgets-hand", REBUILD,
+        "recovery-forgets-hand", SWEEP,
         (("type_of(w0) == c.T_PCP or (type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB)\n",
           "type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB\n"),),
         "blocks that the dead had in its hands are on no list for ever",
         "I_TEARDOWN", ("crash:pages-bulk",), workloads=PAGES, run_options=KILLS,
     ),
     Mutant(
-        "recovery-forgets-slab-pages", REBUILD,
+        "recovery-forgets-slab-pages", SWEEP,
         (("type_of(w0) == c.T_PCP or (type_of(w0) == c.T_ALLOCATED and w1 == cs.OWNER_SLAB)\n",
           "type_of(w0) == c.T_PCP\n"),),
         "pages on their way to a slab or from one are lost for ever",
         "I_TEARDOWN", ("crash:objects-slabs",), workloads=OBJECTS, run_options=KILLS,
     ),
     Mutant(
-        "recovery-keeps-isolation", REBUILD,
+        "recovery-keeps-isolation", SWEEP,
         (("    end_isolations(mem, claim, zone, victim)\n", ""),),
         "a pageblock that the dead had isolated stays so: no process can allocate from it again",
         "I_FREE_HEAD", ("crash:range-isolate",), workloads=("contig",), run_options=KILLS,

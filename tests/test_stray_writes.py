@@ -1,0 +1,91 @@
+"""One stray write to free memory: it is reported and repaired, and everything else goes on.
+
+A few hundred random ones here, 100,000 in ``tox -e fuzz-links``, which also says what a finding is.
+"""
+
+import pytest
+
+from shmalloc import Arena
+from shmalloc import constants as c
+from shmalloc.errors import MisuseError, OutOfMemoryError
+from support.fuzz_links import run
+from support.page_segment import PageSegment
+
+SMALL = {"page_bytes": 64, "cpus": 2, "max_order": 5, "pageblock_order": 3, "pcp_high": 64}
+
+
+def everything(arena):
+    """Every page, one by one, until there is no more."""
+    pages = []
+    with pytest.raises(OutOfMemoryError):
+        while True:
+            pages.append(arena.alloc_pages())
+    return pages
+
+
+def test_hundreds_of_stray_writes_stop_nothing_and_each_that_means_something_is_reported(rng):
+    seen = run(400, rng.getrandbits(32), watch=False)
+    assert seen["pages: meant something"] > 200
+    assert seen["objects: meant something"] > 0
+
+
+def test_interpreted_kernels_repair_as_well(rng):
+    assert run(8, rng.getrandbits(32), "interpreted", watch=False).total() >= 8
+
+
+@pytest.mark.parametrize("value", [0x41414141, "a node"])
+def test_a_wrong_link_takes_one_page_out_of_service_and_stops_nothing(value):
+    with Arena.create(size="64KiB", link_store="page", **SMALL) as arena:
+        blocks = [arena.alloc_pages(order=5) for _ in range(2)]
+        for block in blocks:
+            arena.free_pages(block, order=5)
+        frame = arena.segment.layout.frame
+        managed = arena.statistics().zones[0].managed_pages
+        arena.segment.ram[frame(blocks[-1])] = frame(700) << 3 if value == "a node" else value
+        assert len(everything(arena)) == managed - 1
+        assert [report.where for report in arena.violations()] == [f"pfn {blocks[-1]}"]
+        assert arena.validate() == []
+
+
+def test_a_block_that_was_written_to_loses_the_pages_with_a_changed_word_and_no_other():
+    with Arena.create(size="64KiB", poison=True, **SMALL) as arena:
+        frame = arena.segment.layout.frame
+        block = arena.alloc_pages(order=5)
+        arena.free_pages(block, order=5)
+        managed = arena.statistics().zones[0].managed_pages
+        for page, word in ((3, 0), (7, 5), (7, 6)):
+            arena.segment.ram[frame(block + page) + word] = 1
+        assert len(everything(arena)) == managed - 2
+        named = [f"word {frame(block + 3):#x} ", f"word {frame(block + 7) + 5:#x} "]
+        assert [report.where.partition("(")[0] for report in arena.violations()] == named
+        assert arena.validate() == []
+
+
+def test_a_range_with_a_page_that_was_written_to_is_busy_and_gives_the_others_back():
+    with Arena.create(size="64KiB", poison=True, **SMALL) as arena:
+        managed = arena.statistics().zones[0].managed_pages
+        at = arena.segment.layout.frame(515) + 4
+        arena.segment.ram[at] = 0x1234
+        with pytest.raises(MisuseError, match="in use"):
+            arena.alloc_contig_range(512, 528)
+        assert [report.where for report in arena.violations()] == [f"word {at:#x} (pfn 515)"]
+        arena.drain()
+        zone = arena.statistics().zones[0]
+        assert (zone.managed_pages, zone.free_pages) == (managed - 1, managed - 1)
+        arena.alloc_contig_range(516, 528)
+
+
+@pytest.mark.parametrize("store", ["page", "descriptor", "table"])
+def test_a_wrong_link_of_a_per_cpu_list_costs_one_page_and_the_list_goes_on(engine, store):
+    world = PageSegment(engine, link_store=store, pcp_form="list")
+    pages = [world.alloc(owner=7) for _ in range(4)]
+    for pfn in pages:
+        world.free(pfn)
+    base, stride = world.layout.link_base()
+    kept = 0 if store != "descriptor" else ~c.LINK_MASK
+    at = base + (pages[-1] << stride) + 1
+    world.mem[at] = world.mem[at] & kept | 0x7FFFFFFF0 & c.LINK_MASK
+    given = world.alloc_everything()
+    assert len(given) == len(set(given)) == world.booted_pages - 1
+    assert world.state(pages[-1])[0] == c.T_POISONED
+    assert world.reports() == [c.I_LIST_LINKS]

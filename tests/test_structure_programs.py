@@ -10,6 +10,8 @@ from stress.crash.search import Hunt
 from stress.crash.sites import OPERATION_NAMES, PUBLIC, write_sites
 from stress.programs import (
     PROGRAMS,
+    structure_dict_arrays,
+    structure_dicts,
     structure_entries,
     structure_locks,
     structure_pools,
@@ -18,10 +20,17 @@ from stress.programs import (
 from support.structure_kills import SCENARIOS, kill
 
 # With pages: few classes, but an allocator to compile, so they run interpreted here.
-WITH_PAGES = list(structure_entries.PROGRAMS)
-SMALL_WITH_PAGES = ["structure-make-make", "structure-make-end", "structure-end-end"]
+WITH_PAGES = [*structure_entries.PROGRAMS, *structure_dict_arrays.PROGRAMS]
+MAKING = ["structure-make-make", "structure-make-end", "structure-end-end"]
+SMALL_WITH_PAGES = [*MAKING, "structure-dict-array-remove-remove"]
+KILLED_WITH_PAGES = [
+    *MAKING,
+    *(f"structure-dict-array-{name}" for name in ("destroy", "ending", "give-up")),
+]
 WITHOUT_PAGES = [
-    name for part in (structure_locks, structure_queues, structure_pools) for name in part.PROGRAMS
+    name
+    for part in (structure_locks, structure_queues, structure_pools, structure_dicts)
+    for name in part.PROGRAMS
 ]
 NAMES = [*WITH_PAGES, *WITHOUT_PAGES]
 # more classes than the suite has time for; benchmarks/programs.py explores them
@@ -30,6 +39,7 @@ LARGE = {
     ("structure-queue-3", "sc"), ("structure-queue-3", "tso"), ("structure-queue-round", "tso"),
     ("structure-pool-3", "sc"), ("structure-pool-3", "tso"),
     ("structure-queue-stale-3", "sc"), ("structure-queue-stale-3", "tso"),
+    ("structure-dict-stale-3", "sc"), ("structure-dict-stale-3", "tso"),
 }  # fmt: skip
 HOME = "/structures/kernels/"
 
@@ -57,7 +67,7 @@ def test_a_structure_survives_a_death_before_each_write_and_another_in_the_recov
     total, followed = CrashResult(cases=0), set()
     quick = Effort(depth=2, again=1, stride=11, seeds=8)
     slow = Effort(depth=2, again=1, stride=97, seeds=0, engine="interpreted")
-    for name in [*SMALL_WITH_PAGES, *WITHOUT_PAGES]:
+    for name in [*KILLED_WITH_PAGES, *WITHOUT_PAGES]:
         effort = slow if name in WITH_PAGES else quick
         total.add(Hunt(allocator_case(name), effort, OPERATION_NAMES, followed).run())
     assert (total.verdict, total.failures) == ("passed", [])

@@ -15,11 +15,11 @@ import numpy as np
 from shmalloc import constants as c
 from shmalloc.dialect import Kernel
 from stress.crash import kernels as crash_kernels
-from stress.crash.array_actions import arrays_survive
+from stress.crash.array_actions import arrays_survive, dict_arrays_survive
 from stress.crash.case import SUPERVISORS, CrashCase
 from stress.machine.names import WordName
 from stress.machine.program import Program
-from stress.programs import arrays, checks, claims, structure_entries
+from stress.programs import arrays, checks, claims, structure_dict_arrays, structure_entries
 from stress.programs.initial_state import spare_cpus
 
 # The report that a program provokes, by its check.
@@ -35,6 +35,7 @@ SURVIVES: dict[Kernel, Kernel] = {
     arrays_survive: arrays_survive,
     structure_entries.structures_are_sound: crash_kernels.structures_survive,
     structure_entries.one_end: crash_kernels.structures_survive,
+    structure_dict_arrays.dict_arrays_are_sound: dict_arrays_survive,
     claims.one_life: crash_kernels.claim_survives,
 }
 NO_SEGMENT = "a lock word alone: there is nothing to recover"

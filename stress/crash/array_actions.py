@@ -33,6 +33,8 @@ from stress.programs.arrays import (
 from stress.programs.checks import first_violation, page_locks_held
 from stress.programs.held import slot_at
 from stress.programs.initial_state import InitialState, reshaped
+from stress.programs.structure_dict_arrays import table_is_whole
+from stress.programs.structure_entries import end_every_structure
 
 RANGE = 3  # pages of an array that is more than one block
 ROOM = 12
@@ -108,6 +110,17 @@ def arrays_survive(mem: Memory) -> int:
         return first_violation(mem)
     end_all(mem, living_slot(mem))
     return nothing_is_lost(mem)
+
+
+@kernel
+def dict_arrays_survive(mem: Memory) -> int:
+    """The same, once a living CPU has freed what is left in the dict, and ended it."""
+    if untolerated(mem) != 0:
+        return untolerated(mem)
+    by = int(has_died(mem, 0))  # one of the two with a table: there may be no memory for another
+    table_is_whole(mem, by)
+    end_every_structure(mem, by)
+    return arrays_survive(mem)
 
 
 @kernel

@@ -44,7 +44,16 @@ from shmalloc.kernels import (
     slab_lists,
 )
 from shmalloc.kernels import cache as cache_kernels
-from shmalloc.structures.kernels import atomics, entries, frames, ring, robust
+from shmalloc.structures.kernels import (
+    array_values,
+    atomics,
+    entries,
+    frames,
+    hashtable,
+    hashtable_writes,
+    ring,
+    robust,
+)
 from stress.machine.site import Site
 
 WRITING_WORDS = frozenset({
@@ -69,7 +78,10 @@ PUBLIC: tuple[Kernel, ...] = (
     ring.queue_publish, ring.queue_drop, ring.queue_reclaim, ring.queue_begin_wait,
     ring.queue_take, ring.queue_release, ring.queue_return, ring.queue_adopt,
     ring.queue_take_wait, frames.frame_take, frames.frame_take_wait, frames.frame_take_over,
-    frames.frame_give, frames.frame_adopt,
+    frames.frame_give, frames.frame_adopt, hashtable.dict_find, hashtable.dict_nth,
+    hashtable.dict_length, hashtable_writes.dict_begin, hashtable_writes.dict_exchange,
+    hashtable_writes.dict_drop, hashtable_writes.dict_reclaim, array_values.hold_array,
+    array_values.end_array_value, array_values.end_all_references,
 )  # fmt: skip
 # Halves of operations that the explorer's programs call on their own (held.py).
 HALVES = {

@@ -17,7 +17,8 @@ from shmalloc.units import Claim, Memory
 from shmalloc.words import load
 from stress.crash.case import CrashCase
 from stress.machine.program import Program
-from stress.programs import structure_locks, structure_pools, structure_queues
+from stress.programs import structure_dicts, structure_locks, structure_pools, structure_queues
+from stress.programs.structure_dict_actions import accounted
 from stress.programs.structure_world import BODY, DIED, STUCK, bury, keep_awake
 
 
@@ -73,6 +74,13 @@ def end_pool_lives(mem: Memory, claim: Claim) -> int:
     return 0
 
 
+@kernel
+def end_dict_lives(mem: Memory, claim: Claim) -> int:
+    """The supervisor of a dict, on which no CPU sleeps."""
+    bury(mem, claim)
+    return 0
+
+
 Survival = tuple[Kernel, Kernel]  # the supervisor, the check
 SURVIVALS: Mapping[str, Survival] = {
     "structure-lock-2": (end_lives, lock_survives),
@@ -88,6 +96,10 @@ SURVIVALS: Mapping[str, Survival] = {
     "structure-atomic-pair-3": (end_lives, twins_survive),
     **dict.fromkeys(structure_pools.PROGRAMS, (end_pool_lives, structure_pools.all_come_back)),
     **dict.fromkeys(structure_queues.PROGRAMS, (end_queue_lives, structure_queues.nothing_is_lost)),
+    **{
+        name: (end_dict_lives, structure_dicts.CHECKS.get(name, accounted))
+        for name in structure_dicts.PROGRAMS
+    },
 }
 
 

@@ -7,7 +7,7 @@ argument stands beside it (mutant.py). The original kernels must pass the same h
 
 from __future__ import annotations
 
-from stress.mutants import buddy, contig, locks, pcp, recovery, slab, structures
+from stress.mutants import buddy, contig, dicts, locks, pcp, recovery, slab, structures
 from stress.mutants.mutant import Mutant, MutantError
 
 # Parts, in the order of the table.
@@ -18,7 +18,7 @@ PARTS: dict[str, tuple[Mutant, ...]] = {
     "slab": slab.MUTANTS,
     "ranges": contig.MUTANTS,
     "recovery": recovery.MUTANTS,
-    "structures": structures.MUTANTS,
+    "structures": (*structures.MUTANTS, *dicts.MUTANTS),
 }
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for part in PARTS.values() for mutant in part}
 CANARY = "put-to-a-full-slab"  # the hunter is broken where it does not find this one

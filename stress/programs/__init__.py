@@ -25,6 +25,8 @@ from stress.programs import (
     locks,
     pcp,
     slab,
+    structure_dict_arrays,
+    structure_dicts,
     structure_entries,
     structure_locks,
     structure_pools,
@@ -47,6 +49,8 @@ PARTS = (
     structure_locks,
     structure_pools,
     structure_queues,
+    structure_dicts,
+    structure_dict_arrays,
 )
 PROGRAMS: dict[str, Callable[[], Program]] = {
     name: build for part in PARTS for name, build in part.PROGRAMS.items()

@@ -13,7 +13,8 @@ never repeat, so one read tells that the structure is another one, or gone.
     MAKING -> LIVE     publish_structure
     LIVE -> ENDING     end_structure: one process wins; it gives the blocks back
     ENDING -> FREE
-    MAKING, ENDING of a dead process -> ENDING of the one that looks for a free entry
+    MAKING, ENDING of a dead process, ENDING of none
+                       -> ENDING of the one that looks for a free entry
 
 A block's descriptor says whose it is: OWNER_STRUCTURE + the entry, which no reap frees. Before that
 it belongs to its maker like any page. A block on its way in or out stands in PENDING as well; it is
@@ -35,6 +36,7 @@ from shmalloc.kernels.lock import owner_word
 from shmalloc.kernels.pages import alloc_pages, free_pages_of
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import descriptor_at, frame_at, pfn_of_word
+from shmalloc.structures.kernels.array_values import end_all_references
 from shmalloc.structures.kernels.lives import life_is_over
 from shmalloc.units import Claim, Memory, Order, Owner, Pfn, WordIndex
 from shmalloc.words import cas2, fixed, load, load2, store, store_relaxed
@@ -44,6 +46,7 @@ ST_LIFE = 1
 ST_DATA = 2
 ST_PENDING = 3
 ST_PARAMETERS = 4
+ST_ARRAYS = 6  # of a dict: the table whose arrays are dropped when it ends
 ST_BODY = 8
 BLOCK_HEADER = 16  # words in front of a block's contents
 FREE = 0
@@ -87,7 +90,8 @@ def make_structure(mem: Memory, claim: Claim, kind: int) -> WordIndex:
     for number in range(fixed(mem, c.H_STRUCTURES)):
         at = entry_at(mem, number)
         state, life = load2(mem, at)
-        if life != 0 and life_is_over(mem, life):
+        unfinished = life == 0 and state & PHASE_MASK == ENDING
+        if unfinished or (life != 0 and life_is_over(mem, life)):
             finish_structure(mem, claim, at, state, life)
             state, life = load2(mem, at)
         if state & PHASE_MASK == FREE:
@@ -149,11 +153,17 @@ def end_structure(mem: Memory, claim: Claim, at: WordIndex, state: int) -> int:
 
 @kernel
 def finish_structure(mem: Memory, claim: Claim, at: WordIndex, state: int, life: Owner) -> int:
-    """Become the one that ends it, give its blocks back, free the entry. Returns 0 or E_STATE."""
+    """Become the one that ends it, give its blocks back, free the entry. Returns 0 or E_STATE.
+
+    E_NOMEM: its arrays cannot be dropped now; the next process that makes a structure ends it.
+    """
     ending = with_phase(state, ENDING)
     me = owner_word(mem, claim)
     if not cas2(mem, at, state, life, ending, me):
         return c.E_STATE
+    if end_arrays(mem, claim, at) < 0:
+        cas2(mem, at, ending, me, ending, 0)
+        return c.E_NOMEM
     give_pending(mem, claim, at)
     block = load(mem, at + ST_DATA)
     while block != 0:
@@ -163,6 +173,18 @@ def finish_structure(mem: Memory, claim: Claim, at: WordIndex, state: int, life:
         block = load(mem, at + ST_DATA)
     cas2(mem, at, ending, me, ending & ~(PHASE_MASK | KIND_MASK << KIND_SHIFT), 0)
     return 0
+
+
+@kernel
+def end_arrays(mem: Memory, claim: Claim, at: WordIndex) -> int:
+    """Drop the arrays of a dict, before any of its blocks goes. Returns 0, or why not now."""
+    table: WordIndex = load(mem, at + ST_ARRAYS)
+    if table == 0:
+        return 0
+    result = end_all_references(mem, claim, table)
+    if result == 0:
+        store(mem, at + ST_ARRAYS, 0)
+    return result
 
 
 @kernel

@@ -44,6 +44,13 @@ GROUPS: dict[str, dict[str, str]] = {
         "report": "Write a page about a recorded run, soak or hunt, or compare two.",
         "top": "Watch a segment that others work on, or a soak.",
     },
+    "Look at a segment as at Linux": {
+        "buddyinfo": "Print its free blocks by order.",
+        "pagetypeinfo": "Print its free blocks and pageblocks by migratetype.",
+        "slabinfo": "Print its caches.",
+        "vmstat": "Print its counters.",
+        "extfrag": "Print how fragmented its free memory is, by order.",
+    },
     "Test shmstress and the machine": {
         "mutants": "Plant known bugs in the kernels and see whether they are found.",
         "litmus": "Compare the memory order of this machine with the model.",

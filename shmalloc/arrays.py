@@ -60,6 +60,7 @@ from shmalloc.sizes import format_bytes
 from shmalloc.statistics import statistics
 
 NOT_COPIED = (c.E_NOMEM, 0, 0)
+ROOM_BYTES = 1 << 16  # an array of so many is checked against the room in /dev/shm
 _new = np.ndarray.__new__
 # A plan, the byte of the segment where its data begin, and their strides (None: its own).
 View = tuple[Plan, int, tuple[int, ...] | None]
@@ -106,6 +107,8 @@ class ArrayOperations(PageOperations):
         kind, dimensions, order, header, size = plan
         if self.segment.closed:
             raise self.is_closed()
+        if size >= ROOM_BYTES and self.segment.may_lack(size + self._split_bytes):
+            return self._empty_backed(plan)
         lock, references = self._lock, self._references
         nested = lock._is_owned()  # type: ignore[attr-defined]  # in a signal handler, say
         with lock:
@@ -128,6 +131,20 @@ class ArrayOperations(PageOperations):
             if not references.ticking:
                 references.tick()
         return array
+
+    def _empty_backed(self, plan: Plan) -> SharedArray:
+        """An array whose memory the system provides now, as /dev/shm has little room."""
+        asked = f"empty: {format_bytes(plan.size)}"
+        # The pages of a range are freed one by one, which touches each of them.
+        if plan.size > self._block_bytes or self.segment.may_lack(self._split_bytes):
+            raise self._no_room(asked)
+        with self._lock:
+            made = self._empty_slowly(plan, nested=False)
+        try:
+            self.segment.provide(made._ref.data, plan.size)
+        except OSError as error:
+            raise self._no_room(asked) from error
+        return made
 
     def _settle_made(self, plan: Plan, nested: bool, made: tuple[int, int, int]) -> SharedArray:
         """The array that a kernel made or refused, when something else is due."""

@@ -51,6 +51,21 @@ class PageOperations(Bound):
         self._do_free_pages = self.builtin(free_pages)
         self._do_free_pages_of = self.builtin(free_pages_of)
 
+    @property
+    def _split_bytes(self) -> int:
+        """What a kernel may touch of pages that no process has touched: the links of free blocks,
+        each in the first page of a block, while it splits one block of each zone."""
+        geometry = self.segment.geometry
+        return 2 * (geometry.max_order + 1) * geometry.page_bytes
+
+    def _no_room(self, asked: str) -> OutOfMemoryError:
+        """The exception for a lack of the system's memory behind the segment."""
+        return OutOfMemoryError(
+            f"{asked}: /dev/shm is full; remove files from it, enlarge it ('mount -o remount,"
+            "size=8G /dev/shm', in a container '--shm-size=8g'), or create arenas with"
+            " prealloc=True, which reserve their memory at the start"
+        )
+
     def alloc_pages(
         self,
         order: int = 0,

@@ -165,6 +165,21 @@ def remove(name: str) -> bool:
     return False
 
 
+def room() -> int:
+    """Bytes that are free in /dev/shm. Raises ``EnvironmentUnfitError`` if there is none."""
+    try:
+        status = os.statvfs(SHM_DIRECTORY)
+    except FileNotFoundError as error:
+        raise EnvironmentUnfitError("/dev/shm does not exist; mount a tmpfs there") from error
+    return status.f_bavail * status.f_frsize
+
+
+def is_backed(mapping: Mapping) -> bool:
+    """Whether the system has provided every page of the file: none can be missing later."""
+    status = os.fstat(mapping.fileno())
+    return status.st_blocks * 512 >= status.st_size
+
+
 def available_memory() -> int:
     """Bytes that this process may still use: the machine's, or its control group's if less."""
     import psutil  # costs 10 ms, only to create a segment; most only attach
@@ -176,8 +191,7 @@ def available_memory() -> int:
 
 def require_capacity(asked: int) -> None:
     """Raise ``EnvironmentUnfitError`` if ``asked`` bytes do not fit into memory now."""
-    status = os.statvfs(SHM_DIRECTORY)
-    free = status.f_bavail * status.f_frsize
+    free = room()
     if asked > free:
         raise _too_small("/dev/shm", asked, free, _SHM_CURE)
     memory = available_memory()
@@ -196,9 +210,7 @@ def reserve(name: str, size: int) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.ENOMEM):
             raise
-        status = os.statvfs(SHM_DIRECTORY)
-        free = status.f_bavail * status.f_frsize
-        raise _too_small("/dev/shm", size, free, _SHM_CURE) from error
+        raise _too_small("/dev/shm", size, room(), _SHM_CURE) from error
     finally:
         os.close(handle)
 

@@ -14,6 +14,7 @@ removes it. Others attach by name and only unmap.
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import secrets
@@ -26,7 +27,7 @@ import numpy as np
 from shmalloc import constants as c
 from shmalloc import file_lock, leftovers, liveness, physical, segment_file
 from shmalloc.engine import get_engine
-from shmalloc.errors import MisuseError, SegmentError, Violation
+from shmalloc.errors import EnvironmentUnfitError, MisuseError, SegmentError, Violation
 from shmalloc.fixed_words import FixedWords, identity_of
 from shmalloc.image import write_image
 from shmalloc.kernels.boot import boot
@@ -86,6 +87,7 @@ class Segment:
         layout = Layout.of(geometry)
         chosen = segment_file.checked_name(name)
         chosen = chosen or leftovers.generated_name(*own_identity(), segment_id)
+        physical.room()
         leftovers.sweep()
         physical.require_capacity(layout.bytes)
         mapping = _make(chosen, layout.bytes)
@@ -199,6 +201,13 @@ class Segment:
         """
         os.posix_fallocate(self._mapping.fileno(), word * 8, size)
 
+    def may_lack(self, size: int) -> bool:
+        """Whether touching ``size`` bytes more may be a SIGBUS: /dev/shm has less room than that.
+
+        It need not be: memory that was touched before is there. Never with ``prealloc``.
+        """
+        return physical.room() < size and not physical.is_backed(self._mapping)
+
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keep other processes out of their ``exclusive`` blocks; ends with a process that dies.
@@ -301,6 +310,12 @@ def _make(name: str, size: int) -> physical.Mapping:
         raise SegmentError(
             f"name: {name!r} exists in /dev/shm and its owner is alive, or it is not ours;"
             " attach to it, choose another name, or remove the file if no process uses it"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise EnvironmentUnfitError(
+            f"/dev/shm: {error.strerror}; remount it writable, or change its permissions"
         ) from error
 
 

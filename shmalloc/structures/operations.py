@@ -138,6 +138,8 @@ class StructureOperations(ObjectOperations):
 
     def _made(self, kind: type[S], fill: Callable[[int], None]) -> S:
         """A structure of that kind whose entry ``fill(its word)`` has completed."""
+        if self.segment.may_lack(self._split_bytes):  # kernels touch pages as well
+            raise self._no_room(kind.kind_name)
         at = self.run(make_structure, kind.kind)
         if at < 0:
             count = self.segment.geometry.structures
@@ -186,9 +188,7 @@ class StructureOperations(ObjectOperations):
         try:
             self.segment.provide(word, size)
         except OSError as error:
-            raise OutOfMemoryError(
-                f"{asked}: /dev/shm has no room ({error.strerror}); enlarge it, or ask for less"
-            ) from error
+            raise self._no_room(asked) from error
 
     def _write(self, word: int, value: int) -> None:
         self.segment.ram[word] = value

@@ -127,9 +127,11 @@ def command(
     from stress.records.fingerprint import Ignored
     from stress.records.work import Work
     from stress.report.exports import Exports
+    from stress.report.places import require_place
     from stress.report.recording import recorded
     from stress.report.suite import Start
 
+    require_place("state", how["state"])
     if systematic:
         return _systematic(names, seconds, json, exports, progress, how)
     mutants = chosen(names)

@@ -136,13 +136,19 @@ class Arena(TransitOperations, StructureOperations):
         """Refuse new requests; the owner removes the segment's name. Repeatable.
 
         The CPU slot is given back and the memory unmapped when the last array of this process is
-        gone, which may be now: arrays and views stay readable. Waits for other threads that are in
-        a call; raises ``MisuseError``, and stays open, if one of them does not come back.
+        gone, which may be now: arrays and views stay readable. Threads that wait for a structure
+        get a ``MisuseError``. Waits for those that are in another call; raises ``MisuseError``, and
+        stays open, if one of them does not come back.
         """
         with self._lock:
             if self.segment.closed:
                 return
-            self.segment.ram.wait_until_idle()
+            self._closing = True
+            try:
+                self.segment.ram.wait_until_idle()
+            except BaseException:
+                self._closing = False
+                raise
             if self._is_ours():
                 self._free_buffer()
                 self._references.drain(self)
@@ -360,6 +366,7 @@ Structure.open_handle = staticmethod(open_structure)
 
 def _close_open_arenas() -> None:
     for arena in list(_open_arenas.values()):
+        arena._exiting = True
         with suppress(MisuseError):  # a daemon thread stays in a call: it dies with the process
             arena.close()
 

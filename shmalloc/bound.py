@@ -100,6 +100,7 @@ class Bound:
         self.readonly = readonly
         self.engine: Engine = get_engine(engine)
         self._lock = threading.RLock()
+        self._closing = self._exiting = False  # what threads that wait are told
         self._embryo: int | None = None  # the claim of the child of a fork that is under way
         self._locked_for_fork = False
         self._run_as(cpus.claim(segment, cpu, engine))
@@ -261,6 +262,17 @@ class Bound:
     def view(self, word: int, size: int) -> memoryview:
         """``size`` bytes from ``word`` on, writable unless the arena is read-only."""
         return self.segment.view(word, size, self.readonly)
+
+    def check_stays(self) -> None:
+        """Raise in a thread that waits if the arena is closed, or about to be.
+
+        A daemon thread ends without a word when its process does.
+        """
+        if self._closing:
+            if self._exiting and threading.current_thread().daemon:
+                raise SystemExit
+            raise self.is_closed()
+        self.check_open()
 
     def is_closed(self) -> MisuseError:
         """The exception for any request to a closed segment."""

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,55 @@ def test_close_refuses_while_another_thread_stays_in_a_kernel(
     arena.segment.ram.store(word, 1)
     sleeper.join(WATCHDOG_S)
     arena.free_pages(arena.alloc_pages())  # as open as before
+
+
+def _waits(thread: threading.Thread, function: str) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None and frame.f_code.co_name != function:
+        frame = frame.f_back
+    return frame is not None
+
+
+def test_close_ends_the_waits_of_other_threads(arena: Arena) -> None:
+    empty, full, pool = arena.queue(1), arena.queue(1), arena.pool(1, 3)
+    mine, told = arena.lock(), []
+    full.put(b"")
+    frame = pool.take()
+    mine.acquire()
+
+    def wait(work: Callable[..., object]) -> None:
+        try:
+            work(timeout=WATCHDOG_S)
+        except MisuseError as error:
+            told.append(str(error))
+
+    calls = [empty.get, partial(full.put, b""), pool.take, mine.acquire]
+    threads = [threading.Thread(target=wait, args=(work,)) for work in calls]
+    for thread in threads:
+        thread.start()
+    waited = list(zip(threads, ["wait_for"] * 3 + ["acquire"], strict=True))
+    wait_until(lambda: all(_waits(*one) for one in waited), "the threads to wait")
+    arena.close()
+    for thread in threads:
+        thread.join(WATCHDOG_S)
+    assert ["is closed; attach to it again" in text for text in told] == [True] * 4
+    assert frame is not None
+
+
+def test_a_process_whose_daemon_thread_waits_ends_in_order(arena: Arena) -> None:
+    """Without a word, and it has not died: no other process has anything to recover."""
+    queue = arena.queue(1)
+    script = (
+        "import sys, threading, time\n"
+        "from shmalloc import open_structure\n"
+        "queue = open_structure(bytes.fromhex(sys.argv[1]))\n"
+        "threading.Thread(target=queue.get, daemon=True).start()\n"
+        "while not queue._arena.segment.ram.running: time.sleep(0.001)\n"
+    )
+    command = [sys.executable, "-c", script, queue.handle.hex()]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=WATCHDOG_S)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert arena.recover() == []
 
 
 def test_a_thread_that_calls_after_the_close_gets_an_error(arena: Arena) -> None:

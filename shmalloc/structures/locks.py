@@ -146,6 +146,8 @@ class Lock(Structure):
         try:
             if not mine.acquire(deadline):
                 return Acquired.TIMED_OUT
+            if self._arena._closing:  # perhaps by the thread that had it
+                self._arena.check_stays()
             told: int = self._do_lock(self._arena.cpu, self._at + ST_BODY, 0, 0)
             if told == c.E_AGAIN:
                 told = self._wait(deadline)

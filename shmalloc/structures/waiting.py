@@ -1,7 +1,8 @@
 """How Python waits in a kernel: one sleep of the futex at a time, so that Ctrl-C works.
 
 A kernel sleeps for at most 50 ms and answers E_AGAIN; in between Python looks at the time, obeys
-signals, and recovers processes that died, because what we wait for may be in their hands.
+signals, ends the wait if the arena is being closed, and recovers processes that died, because what
+we wait for may be in their hands.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def wait_for(
             if result != c.E_AGAIN:
                 return result
             slept += 1
-            arena.check_open()
+            arena.check_stays()
             if rescue and time.monotonic() - looked >= _SLEEP_S:
                 arena._finish_rescue()
                 looked = time.monotonic()

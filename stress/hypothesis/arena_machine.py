@@ -7,130 +7,55 @@
     class Machine(ArenaMachine):                       # or changed: another arena, more rules
         geometry = {"size": "1MiB", "zones": 2, "poison": True}
 
-Every process is real: the machine's own, and children that attach. They allocate and free pages and
-objects (also those of each other), hand blocks over, send arrays, close, and are killed by SIGKILL,
-recovered and reaped. One acts at a time, so a failure depends on its steps alone, and Hypothesis
-reduces it to few of them; what happens when they act at once is for ``shmstress run`` and the
-explorer.
+Every process is real: the machine's own, children that attach, and children that these fork
+(process_rules.py). They allocate and free pages and objects (also those of each other), hand blocks
+over, make, view, write, send, load and drop arrays (array_rules.py), close the arena and attach
+again, and are killed by SIGKILL, recovered and reaped. One acts at a time, so a failure depends on
+its steps alone, and Hypothesis reduces it to few of them; what happens when they act at once is for
+``shmstress run``, the explorer and ``tox -e array-storm``.
 
 After each step, when no process works: the full audit finds nothing, no misuse was reported, the
 page descriptors show exactly the blocks that the model has, and everything owned keeps its bytes.
+When the steps end, everything is freed: no page of an array, of a table or of any owner is left.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import sys
+from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
-    initialize,
-    invariant,
-    multiple,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import Bundle, consumes, invariant, multiple, rule
 
-from shmalloc import Arena
+from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.descriptor_text import MIGRATETYPES
-from stress.hypothesis.child import Child
-from stress.hypothesis.hands import Hands, stamp_of
-from stress.hypothesis.model import FIRST_OWNER, Array, Block, Model, Thing, blocks_in
+from shmalloc.kernels.array_recovery import give_table_back
+from stress.hypothesis.array_rules import ArrayRules
+from stress.hypothesis.hands import stamp_of
+from stress.hypothesis.model import (
+    FIRST_OWNER,
+    Block,
+    Thing,
+    allocated_in,
+    blocks_in,
+    references_in,
+)
+from stress.hypothesis.process_rules import Process, ProcessRules
 
-SMALL = {"page_bytes": 512, "max_order": 5, "pageblock_order": 3}
 ORDERS = st.integers(0, 3) | st.just(4)
 KINDS = st.sampled_from(sorted(MIGRATETYPES, key=lambda kind: kind != "movable")[:3])
 SIZES = st.integers(1, 1500)
-VALUES = st.lists(st.integers(-2, 2), max_size=20)
+SLAB_BITS = 40
+SHEAVES = cs.OWNER_SHEAVES >> SLAB_BITS  # a cache keeps them
 
 
-class Process:
-    """One that uses the arena; ``number`` is its name in the model. ``child`` None: the machine."""
+class ArenaMachine(ArrayRules):
+    """Rules over one arena; subclass it to change what it is made of (``ProcessRules``)."""
 
-    def __init__(self, number: int, hands: Hands | None = None, child: Child | None = None) -> None:
-        self.number, self.hands, self.child = number, hands, child
-
-    @property
-    def active(self) -> bool:
-        return self.hands is not None or self.child is not None
-
-    def tell(self, method: str, *arguments: Any) -> Any:
-        """``Hands.method`` in that process."""
-        if self.child is not None:
-            return self.child.tell(method, *arguments)
-        return getattr(self.hands, method)(*arguments)
-
-    def __repr__(self) -> str:
-        return f"<Process {self.number}>"
-
-
-class ArenaMachine(RuleBasedStateMachine):
-    """Rules over one arena; subclass it to change what it is made of.
-
-    ``geometry``: arguments of ``Arena.create``. ``max_children``: child processes at a time.
-    ``engine``: of the machine's own process.
-    """
-
-    geometry: ClassVar[dict[str, Any]] = {"size": "256KiB", **SMALL}
-    max_children: ClassVar[int] = 3
-    engine: ClassVar[str] = "native"
-
-    processes: Bundle[Process] = Bundle("processes")
-    children: Bundle[Process] = Bundle("children")
     blocks: Bundle[Block] = Bundle("blocks")
     things: Bundle[Thing] = Bundle("things")
-    arrays: Bundle[Array] = Bundle("arrays")
-    active = processes.filter(lambda process: process.active)  # neither killed nor closed
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = Model()
-        self.running: list[Process] = []
-        self.arena: Arena | None = None
-
-    @initialize(target=processes)
-    def create(self) -> Process:
-        """The arena, with a CPU slot for each process."""
-        arguments = {"cpus": self.max_children + 1, **self.geometry}
-        self.arena = Arena.create(engine=self.engine, **arguments)
-        return Process(0, hands=Hands(self.arena))
-
-    # --- processes --------------------------------------------------------------------------------
-    @precondition(lambda self: len(self.running) < self.max_children)
-    @rule(targets=(processes, children))
-    def open(self) -> Process:
-        """A child attaches."""
-        assert self.arena is not None
-        opened = Process(self.model.number(), child=Child(self.arena.name))
-        self.running.append(opened)
-        return opened
-
-    @rule(process=consumes(children))
-    def kill(self, process: Process) -> None:
-        """SIGKILL; then its slot is recovered, and what it owned is freed."""
-        child = self._remove(process)
-        child.kill()
-        assert self.arena is not None
-        (recovered,) = self.arena.recover()
-        assert recovered.pid == child.pid
-        reaped = self.arena.reap(recovered)
-        owned = self.model.died(process.number)
-        assert reaped == owned, f"{reaped} blocks and objects were freed; it owned {owned}"
-
-    @rule(process=consumes(children))
-    def close(self, process: Process) -> None:
-        """It closes its arena and ends; what it allocated stays."""
-        self._remove(process).end()
-        self.model.left(process.number)
-
-    def _remove(self, process: Process) -> Child:
-        child = process.child
-        assert child is not None
-        self.running.remove(process)
-        process.child = None
-        return child
+    active = ProcessRules.active
 
     # --- pages ------------------------------------------------------------------------------------
     @rule(target=blocks, process=active, order=ORDERS, migratetype=KINDS)
@@ -139,7 +64,7 @@ class ArenaMachine(RuleBasedStateMachine):
         pfn = process.tell("alloc_pages", order, migratetype, owner)
         if pfn is None:
             return multiple()
-        return self.model.add_block(Block(pfn, order, owner, process.number))
+        return self.model.add_block(Block(pfn, order, owner, process.life))
 
     @rule(process=active, block=consumes(blocks))
     def free_pages(self, process: Process, block: Block) -> None:
@@ -151,9 +76,9 @@ class ArenaMachine(RuleBasedStateMachine):
     @rule(giver=active, taker=active, block=blocks)
     def adopt_pages(self, giver: Process, taker: Process, block: Block) -> None:
         """A block is handed over, and survives its giver."""
-        if block.live and block.holder == giver.number:
+        if block.live and block.holder is giver.life:
             taker.tell("adopt_pages", block.pfn, block.order, giver.tell("life"), block.owner)
-            block.holder = taker.number
+            block.holder = taker.life
 
     @rule(process=active)
     def drain(self, process: Process) -> None:
@@ -167,7 +92,7 @@ class ArenaMachine(RuleBasedStateMachine):
         address = process.tell("kmalloc", size, stamp)
         if address is None:
             return multiple()
-        return self.model.add_thing(Thing(address, size, stamp, process.number))
+        return self.model.add_thing(Thing(address, size, stamp, process.life))
 
     @rule(process=active, thing=consumes(things))
     def kfree(self, process: Process, thing: Thing) -> None:
@@ -175,33 +100,6 @@ class ArenaMachine(RuleBasedStateMachine):
         if thing.live:
             process.tell("kfree", thing.address)
             self.model.remove_thing(thing)
-
-    # --- arrays -----------------------------------------------------------------------------------
-    @rule(target=arrays, process=active, values=VALUES)
-    def array(self, process: Process, values: list[int]) -> Any:
-        number = self.model.number()
-        if not process.tell("make_array", number, values):
-            return multiple()
-        made = Array(number, values, {process.number})
-        self.model.arrays.append(made)
-        return made
-
-    @rule(sender=active, receiver=active, array=arrays)
-    def send_array(self, sender: Process, receiver: Process, array: Array) -> None:
-        """It is pickled in one process and opened in another, which reads the same values."""
-        if sender.number not in array.open_in or receiver.number in array.open_in:
-            return
-        receiver.tell("open_array", array.number, sender.tell("pickled_array", array.number))
-        array.open_in.add(receiver.number)
-        found, wanted = receiver.tell("read_array", array.number), (array.values, array.references)
-        assert found == wanted, f"{array}: values and references are {found}, not {wanted}"
-
-    @rule(process=active, array=arrays)
-    def close_array(self, process: Process, array: Array) -> None:
-        if process.number in array.open_in:
-            array.open_in.remove(process.number)
-            left = process.tell("close_array", array.number)
-            assert left == array.references, f"{array}: {left} references are left"
 
     # --- what must hold when no process works -----------------------------------------------------
     @invariant()
@@ -230,8 +128,35 @@ class ArenaMachine(RuleBasedStateMachine):
             assert found == stamp_of(thing.stamp, thing.size), f"{thing} was overwritten"
 
     def teardown(self) -> None:
-        """No process and no segment stays, however the steps ended."""
-        for process in list(self.running):
-            self._remove(process).kill()
-        if self.arena is not None:
-            self.arena.close()
+        """No process and no segment stays, however the steps ended; and nothing in the segment."""
+        try:
+            if self.arena is not None and sys.exc_info()[0] is None:  # no step has failed
+                self._end_all()
+                self._nothing_is_left()
+        finally:
+            super().teardown()
+
+    def _end_all(self) -> None:
+        """Every process ends, one is killed, one closes, in turns; then all is freed."""
+        assert self.own is not None and self.arena is not None
+        for k, process in enumerate(list(self.running)):
+            (self._ends if k % 2 else self._is_killed)(process)
+        for holder in self.model.held_by(*self.own.lives):
+            for _ in holder.pieces:
+                self.own.tell("drop_piece", holder.number, 0)
+        self.arena.recover(transit_older_than=0)
+        for block in self.model.blocks:
+            self.own.tell("free_pages", block.pfn, block.order)
+        for thing in self.model.things:
+            self.own.tell("kfree", thing.address)
+
+    def _nothing_is_left(self) -> None:
+        arena = self.arena
+        assert arena is not None
+        left = dict(references_in(arena)), arena.leaks()
+        assert left == ({}, []), f"{{references: arrays}}, tickets: {left} are left"
+        for claim in range(arena.segment.ram.load(c.H_CLAIMS_USED)):
+            assert arena.run(give_table_back, claim) == 0, f"records of claim {claim} are left"
+        allocated = [one for one in allocated_in(arena) if one[2] >> SLAB_BITS != SHEAVES]
+        assert allocated == [], f"(pfn, order, owner): {allocated} are left"
+        self.audit_finds_nothing()

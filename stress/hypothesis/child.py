@@ -4,6 +4,7 @@ Starting Python and importing numpy takes half a second, and a state machine ope
 children. So one process does it once, the *nursery*: it has no arena and no threads, and forks a
 child whenever the machine sends it one end of a socket pair. A child attaches to the arena that it
 is told first, then obeys: it receives (method of ``Hands``, arguments), does it, sends the answer.
+A child that is told to fork has a child that goes on with all that it has.
 
 A child ends at the end of its socket, so it does not outlive the machine, however that dies; the
 nursery ends with the process that started it. Everything that is waited for is named when it does
@@ -24,6 +25,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import Any
 
@@ -126,20 +128,38 @@ atexit.register(end_nursery)
 class Child:
     """A process with an arena of its own, told what to do. Raises ``ChildError``."""
 
-    def __init__(self, name: str) -> None:
-        self.pid, self._connection = nursery().fork()
+    def __init__(self, pid: int, connection: Connection) -> None:
+        self.pid, self._connection = pid, connection
         self._pidfd = os.pidfd_open(self.pid)
+
+    @classmethod
+    def attached(cls, name: str) -> Child:
+        """A new one that has attached to the arena of that name."""
+        child = cls(*nursery().fork())
         try:
-            self.tell("attach", name)
+            child.tell("attach", name)
         except BaseException:
-            self.kill()
+            child.kill()
             raise
+        return child
+
+    def fork(self) -> Child:
+        """A child of this one, which goes on with what it has."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            pid = self._ask("fork", (), theirs.fileno())
+            return Child(pid, Connection(ours.detach()))
 
     def tell(self, method: str, *arguments: Any) -> Any:
         """The result of ``Hands.method(*arguments)`` in the child."""
+        return self._ask(method, arguments)
+
+    def _ask(self, method: str, arguments: tuple[Any, ...], descriptor: int = -1) -> Any:
         asked = f"{method}{arguments!r}"
         try:
             self._connection.send((method, arguments))
+            if descriptor >= 0:
+                send_handle(self._connection, descriptor, self.pid)
             if not self._connection.poll(PATIENCE_S):
                 raise ChildError(f"{self!r} did not answer {asked} within {PATIENCE_S:.0f} s")
             answer = self._connection.recv()
@@ -194,12 +214,17 @@ def serve_nursery(descriptor: int) -> None:
 def serve_child(connection: Connection) -> None:
     """Obey until told to close, or until the other side is gone."""
     hands: Hands | None = None
+    answer: Any
     method = ""
     with suppress(EOFError, ConnectionError):  # the other side is gone
         while method != "close":
             method, arguments = connection.recv()
             try:
-                if hands is None:
+                if method == "fork":
+                    connection, answer = forked(connection)
+                    if answer == 0:
+                        continue
+                elif hands is None:
                     hands = Hands(Arena.attach(*arguments))
                     answer = None
                 else:
@@ -207,3 +232,14 @@ def serve_child(connection: Connection) -> None:
             except Exception:
                 answer = Raised(traceback.format_exc())
             connection.send(answer)
+
+
+def forked(connection: Connection) -> tuple[Connection, int]:
+    """Fork: our connection and the child's pid; in the child its own, which came by ours, and 0."""
+    theirs = recv_handle(connection)
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        return Connection(theirs), 0
+    os.close(theirs)
+    return connection, pid

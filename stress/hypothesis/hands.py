@@ -1,8 +1,8 @@
 """What one process does with an arena when it is told to: the same in a child and in the machine.
 
-The process keeps its open arrays by number; pages and objects are named by pfn and address, so any
-other process may be told to free them. What is allocated is filled with a stamp, which the machine
-reads back through its own mapping.
+The process keeps its open arrays by number, each with views of it; pages and objects are named by
+pfn and address, so any other process may be told to free them. What is allocated is filled with a
+stamp, which the machine reads back through its own mapping.
 
 What it does not do: know what should happen (model.py), or how it is told (child.py).
 """
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import pickle
 from multiprocessing.reduction import ForkingPickler
+from typing import Any
 
-from shmalloc import Arena, OutOfMemoryError
-from shmalloc.arrays import SharedArray
+from shmalloc import Arena, MisuseError, OutOfMemoryError
 
 STAMP_BYTES = 8
 
@@ -23,11 +23,13 @@ class Hands:
 
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
-        self._arrays: dict[int, SharedArray] = {}
+        self._closed: list[Arena] = []  # they may have arrays still
+        self._pieces: dict[int, list[Any]] = {}
 
     def life(self) -> int:
         return self.arena.life
 
+    # --- pages and objects ------------------------------------------------------------------------
     def alloc_pages(self, order: int, migratetype: str, owner: int) -> int | None:
         try:
             pfn = self.arena.alloc_pages(order, migratetype, owner)
@@ -56,34 +58,78 @@ class Hands:
     def kfree(self, address: int) -> None:
         self.arena.kfree(address)
 
+    # --- arrays -----------------------------------------------------------------------------------
     def make_array(self, number: int, values: list[int]) -> bool:
         try:
-            self._arrays[number] = self.arena.array(values, dtype=int)
+            self._pieces[number] = [self.arena.array(values, dtype=int)]
         except OutOfMemoryError:
             return False
         return True
 
-    def pickled_array(self, number: int) -> bytes:
+    def view_array(self, number: int, piece: int, begin: int) -> None:
+        """One piece more: the view of a piece from its item ``begin`` on."""
+        self._pieces[number].append(self._pieces[number][piece][begin:])
+
+    def write_array(self, number: int, piece: int, value: int) -> bool:
+        """False: it is read-only."""
+        try:
+            self._pieces[number][piece][...] = value
+        except ValueError:
+            return False
+        return True
+
+    def send_array(self, number: int, piece: int, pickled: bool) -> bytes | None:
         """What travels to another process."""
-        return bytes(ForkingPickler.dumps(self._arrays[number]))
+        array = self._pieces[number][piece]
+        try:
+            return bytes(ForkingPickler.dumps(array)) if pickled else self.arena.send(array)
+        except OutOfMemoryError:
+            return None
 
-    def open_array(self, number: int, pickled: bytes) -> None:
-        self._arrays[number] = pickle.loads(pickled)
+    def load_array(self, number: int, sent: bytes, pickled: bool, readonly: bool) -> str:
+        """``loaded``, ``gone`` or ``no memory``. ``readonly``: unless it is pickled."""
+        try:
+            loaded = pickle.loads(sent) if pickled else self.arena.open(sent, readonly)
+            self._pieces[number] = [loaded]
+        except MisuseError:
+            return "gone"
+        except OutOfMemoryError:
+            return "no memory"
+        return "loaded"
 
-    def read_array(self, number: int) -> tuple[list[int], int]:
-        """The values, and how many references there are in all processes."""
-        array = self._arrays[number]
-        return array.array.tolist(), array.references
+    def references(self, number: int) -> int:
+        return int(self._pieces[number][0].references)
 
-    def close_array(self, number: int) -> int:
-        """How many references are left."""
-        left = self._arrays.pop(number).close()
-        self.arena.collect()
-        return left
+    def read_arrays(self) -> dict[int, list[list[int]]]:
+        """The values of every piece."""
+        return {
+            number: [piece.tolist() for piece in pieces] for number, pieces in self._pieces.items()
+        }
+
+    def drop_piece(self, number: int, piece: int) -> None:
+        del self._pieces[number][piece]
+        if not self._pieces[number]:
+            del self._pieces[number]
+        self.collect()
+
+    def collect(self) -> None:
+        for arena in [*self._closed, self.arena]:
+            arena.collect()
+
+    # --- the arena --------------------------------------------------------------------------------
+    def detach(self) -> None:
+        """Close the arena; arrays stay."""
+        self.arena.close()
+        self._closed.append(self.arena)
+
+    def attach(self, name: str) -> None:
+        """A new arena, after ``detach``."""
+        self.arena = Arena.attach(name)
 
     def close(self) -> None:
-        self._arrays.clear()
+        self._pieces.clear()
         self.arena.close()
+        self.collect()
 
     def _fill(self, memory: memoryview, stamp: int) -> None:
         memory[:] = stamp_of(stamp, memory.nbytes)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ExpectationFault,
         KernelFault,
         MisuseError,
+        NotReadyError,
         OutOfMemoryError,
         OutsideFault,
         SegmentError,
@@ -48,8 +49,9 @@ _HOMES = {
     "ArithmeticFault": "errors", "DialectError": "errors", "KernelFault": "errors",
     "OutsideFault": "errors", "ExpectationFault": "errors",
     "CorruptionError": "errors", "EngineError": "errors", "EnvironmentUnfitError": "errors",
-    "MisuseError": "errors", "OutOfMemoryError": "errors", "SegmentError": "errors",
-    "ShmallocError": "errors", "Violation": "errors", "open_structure": "arena",
+    "MisuseError": "errors", "NotReadyError": "errors", "OutOfMemoryError": "errors",
+    "SegmentError": "errors", "ShmallocError": "errors", "Violation": "errors",
+    "open_structure": "arena",
     "Atomic": "structures.atomics", "AtomicPair": "structures.atomics",
     "Acquired": "structures.locks", "Lock": "structures.locks",
     "LockUnusableError": "structures.locks", "OwnerDiedError": "structures.locks",
@@ -58,9 +60,9 @@ _HOMES = {
 __all__ = [
     "Acquired", "Arena", "ArithmeticFault", "Atomic", "AtomicPair", "CorruptionError",
     "DialectError", "EngineError", "EnvironmentUnfitError", "ExpectationFault", "Frame", "Geometry",
-    "KernelFault", "Lock", "LockUnusableError", "MisuseError", "OutOfMemoryError", "OutsideFault",
-    "OwnerDiedError", "Pool", "Queue", "Ram", "Segment", "SegmentError", "SharedArray",
-    "ShmallocError", "Violation", "ZoneSpec", "__version__", "kernel", "open_array",
+    "KernelFault", "Lock", "LockUnusableError", "MisuseError", "NotReadyError", "OutOfMemoryError",
+    "OutsideFault", "OwnerDiedError", "Pool", "Queue", "Ram", "Segment", "SegmentError",
+    "SharedArray", "ShmallocError", "Violation", "ZoneSpec", "__version__", "kernel", "open_array",
     "open_structure", "sweep",
 ]  # fmt: skip
 

@@ -24,6 +24,7 @@ import atexit
 import multiprocessing
 import os
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
@@ -40,7 +41,7 @@ from shmalloc.arena_geometry import geometry_of
 from shmalloc.array_header import Order, planned
 from shmalloc.arrays import SharedArray, unpack_handle
 from shmalloc.engine import when_waiting_long
-from shmalloc.errors import MisuseError, Violation
+from shmalloc.errors import MisuseError, NotReadyError, Violation
 from shmalloc.kernels.array_recovery import recover_arrays
 from shmalloc.kernels.audit import audit
 from shmalloc.kernels.audit_owners import audit_owners
@@ -57,8 +58,10 @@ from shmalloc.statistics import Statistics, statistics
 from shmalloc.structures.handles import Structure
 from shmalloc.structures.handles import unpack_handle as unpack_structure
 from shmalloc.structures.operations import StructureOperations
+from shmalloc.structures.waiting import deadline_of
 from shmalloc.transit import TransitOperations, segment_of
 
+ATTACH_POLL_S = 0.01
 AFTER_QUEUES = -100  # multiprocessing's own finalizers send what is in queues, at -5
 
 _open_arenas: dict[tuple[int, bool], Arena] = {}  # by segment, and whether they only read
@@ -101,15 +104,28 @@ class Arena(TransitOperations, StructureOperations):
 
     @classmethod
     def attach(
-        cls, name: str, cpu: int | None = None, engine: str = "native", readonly: bool = False
+        cls,
+        name: str,
+        cpu: int | None = None,
+        engine: str = "native",
+        readonly: bool = False,
+        timeout: float | None = 0,
     ) -> Arena:
         """Use the arena of that name on CPU slot ``cpu``, or the best one.
 
         ``readonly``: open arrays and look, but allocate, free and change nothing: whatever is seen
         of the memory is a mapping that the system protects from writes (docs/arrays.md).
-        Raises ``SegmentError`` if there is none that this build can use.
+        ``timeout``: seconds to wait until its owner has made it, None: for ever.
+        Raises ``NotReadyError`` if there is none, ``SegmentError`` for one that we cannot use.
         """
-        return cls._of(Segment.attach(name), engine, cpu, bool(readonly))
+        deadline = deadline_of(timeout)
+        while True:
+            try:
+                return cls._of(Segment.attach(name), engine, cpu, bool(readonly))
+            except NotReadyError:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise
+            time.sleep(ATTACH_POLL_S)
 
     @classmethod
     def _of(

@@ -38,6 +38,10 @@ class SegmentError(ShmallocError):
     """A segment that is missing, foreign, truncated or of another build."""
 
 
+class NotReadyError(SegmentError):
+    """A segment that is missing, or that its owner is still making: it may be there soon."""
+
+
 class EnvironmentUnfitError(ShmallocError):
     """This machine cannot run it: too little memory, no cmpxchg16b, unknown platform."""
 

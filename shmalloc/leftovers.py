@@ -136,11 +136,28 @@ def header_of(path: Path, own: bool = False) -> tuple[int, ...]:
         os.close(handle)
 
 
+def is_half_made(file_name: str, header: tuple[int, ...], age_s: float) -> bool:
+    """Whether a segment is being made here, or was when its owner died: it has no magic word yet.
+
+    By its name, or by its owner's words. With neither, an empty file was made a moment ago.
+    """
+    if header[c.H_MAGIC] != 0:
+        return False
+    if GENERATED.fullmatch(file_name) or header[c.H_OWNER_NAMESPACE] == pid_namespace():
+        return True
+    return not any(header) and age_s < UNTOUCHED_S
+
+
 def maker_is_dead(file_name: str, header: tuple[int, ...]) -> bool:
-    """Whether the owner that a generated name tells of, in our pid namespace, is dead."""
+    """Whether the owner of a half-made segment, that its words or a generated name tell of, in our
+    pid namespace, is dead."""
     name = GENERATED.fullmatch(file_name)
-    ours = header[c.H_OWNER_NAMESPACE] in (0, pid_namespace())  # 0: it is not written yet
-    return name is not None and ours and not owner_alive(int(name[1]), int(name[2]))
+    if header[c.H_OWNER_NAMESPACE] not in (0, pid_namespace()):  # 0: it is not written yet
+        return False
+    if name is not None:
+        return not owner_alive(int(name[1]), int(name[2]))
+    pid, start = header[c.H_OWNER_PID], header[c.H_OWNER_START]
+    return pid != 0 and start != 0 and not owner_alive(pid, start)
 
 
 def _is_leftover(file_name: str, handle: int, status: os.stat_result) -> bool:

@@ -15,12 +15,13 @@ import hashlib
 import os
 import re
 import stat
+import time
 from functools import cache
 from pathlib import Path
 
 from shmalloc import constants as c
 from shmalloc import leftovers, physical
-from shmalloc.errors import MisuseError, SegmentError
+from shmalloc.errors import MisuseError, NotReadyError, SegmentError
 from shmalloc.layout import Geometry, Layout
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
@@ -38,8 +39,8 @@ def checked_name(name: str | None) -> str | None:
     return name
 
 
-def missing(name: str) -> SegmentError:
-    return SegmentError(
+def missing(name: str) -> NotReadyError:
+    return NotReadyError(
         f"name: no segment {name!r}; its owner ended or never made it: check the name, or create it"
     )
 
@@ -83,7 +84,7 @@ def _layout_of(name: str, handle: int, any_build: bool) -> Layout:
     if not stat.S_ISREG(status.st_mode):
         raise SegmentError(f"name: {name!r} is foreign (no regular file): check the name")
     header = leftovers.read_header(handle)
-    _check_header(name, header, status.st_size)
+    _check_header(name, header, status.st_size, time.time() - status.st_mtime)
     geometry = _geometry_of(name, handle, header[c.H_GEOMETRY] * 8)
     digest = build_digest(geometry)
     if header[c.H_DIGEST] != digest and not any_build:
@@ -100,14 +101,18 @@ def _layout_of(name: str, handle: int, any_build: bool) -> Layout:
     return layout
 
 
-def _check_header(name: str, header: tuple[int, ...], size: int) -> None:
-    if header[c.H_MAGIC] == 0 and leftovers.GENERATED.fullmatch(name):
+def _check_header(name: str, header: tuple[int, ...], size: int, age_s: float) -> None:
+    """Refuse what is no ready segment. ``age_s``: seconds since the file was last written."""
+    if leftovers.is_half_made(name, header, age_s):
         if leftovers.maker_is_dead(name, header):
             raise SegmentError(
                 f"name: {name!r} will never be ready: its owner died while making it; create it"
                 " anew, the next creation of any segment or sweep() removes this file"
             )
-        raise SegmentError(f"name: {name!r} is not ready: its owner is still making it; try again")
+        raise NotReadyError(
+            f"name: {name!r} is not ready: its owner is still making it; try again, or attach with"
+            " a timeout"
+        )
     if header[c.H_MAGIC] != c.MAGIC:
         raise SegmentError(
             f"name: {name!r} is foreign (no magic word, found {header[c.H_MAGIC]:#x}): another"

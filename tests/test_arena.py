@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +15,15 @@ from shmalloc import constants as c
 from shmalloc.arena import Arena
 from shmalloc.arena_geometry import geometry_of
 from shmalloc.engine import Engine
-from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError
+from shmalloc.errors import CorruptionError, MisuseError, NotReadyError, OutOfMemoryError
 from shmalloc.history import History
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.report_text import Stake
 
 SMALL = {"page_bytes": 64, "cpus": 2, "max_order": 4, "pageblock_order": 2, "history": 16}
 PAGES = 128
+
+WATCHDOG_S = 60.0
 
 
 @pytest.fixture
@@ -404,3 +407,29 @@ def test_a_forked_child_may_also_attach_anew() -> None:
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 2
         assert Geometry.from_json(arena.geometry.to_json()) == arena.geometry
+
+
+def test_attach_waits_until_the_owner_has_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restated from programs whose consumers start first: it is missing, then empty, then there."""
+    name, attached, waits = f"shmalloc-test-late-{os.getpid()}", [], threading.Event()
+    with pytest.raises(NotReadyError, match="no segment"):
+        Arena.attach(name, engine="interpreted", timeout=0.001)
+
+    def nap(seconds: float) -> None:
+        waits.set()
+        os.sched_yield()
+
+    def attach() -> None:
+        with Arena.attach(name, engine="interpreted", timeout=WATCHDOG_S) as arena:
+            attached.append(arena.name)
+
+    monkeypatch.setattr("shmalloc.arena.time.sleep", nap)
+    thread = threading.Thread(target=attach)
+    thread.start()
+    for step in (Path("/dev/shm", name).touch, Path("/dev/shm", name).unlink):
+        assert waits.wait(WATCHDOG_S), "the thread did not wait for the arena"
+        step()
+        waits.clear()
+    with Arena.create(name, size="1MiB", cpus=2, engine="interpreted"):
+        thread.join(WATCHDOG_S)
+        assert attached == [name]

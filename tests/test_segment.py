@@ -22,9 +22,9 @@ import shmalloc
 from shmalloc import cgroup, leftovers, physical
 from shmalloc import constants as c
 from shmalloc.engine import Engine
-from shmalloc.errors import EnvironmentUnfitError, MisuseError, SegmentError
+from shmalloc.errors import EnvironmentUnfitError, MisuseError, NotReadyError, SegmentError
 from shmalloc.layout import Geometry, ZoneSpec
-from shmalloc.processes import own_identity, owner_alive, start_ticks
+from shmalloc.processes import own_identity, owner_alive, pid_namespace, start_ticks
 from shmalloc.segment import Segment
 from shmalloc.segment_file import build_digest, shared_sources
 
@@ -208,20 +208,33 @@ def test_a_foreign_file_is_refused(segment: Segment) -> None:
         Segment.attach(segment.name)
 
 
-def test_a_half_made_segment_is_refused(segment: Segment) -> None:
-    write_word(segment.name, c.H_MAGIC, 0)
-    with pytest.raises(SegmentError, match="is not ready"):
-        Segment.attach(segment.name)
+@pytest.mark.parametrize("name", [None, f"shmalloc-test-half-{os.getpid()}"])
+def test_a_half_made_segment_is_refused(name: str | None) -> None:
+    """Also one with a name of its own: by its owner's words, or, before they are there, its age."""
+    with Segment.create(SMALL, name=name, engine="interpreted") as segment:
+        write_word(segment.name, c.H_MAGIC, 0)
+        with pytest.raises(NotReadyError, match="is not ready: its owner is still making it"):
+            Segment.attach(segment.name)
+        (SHM / segment.name).write_bytes(b"")
+        with pytest.raises(NotReadyError, match="is not ready"):
+            Segment.attach(segment.name)
+        if name is not None:
+            os.utime(SHM / name, (0, 0))
+            with pytest.raises(SegmentError, match="is foreign"):
+                Segment.attach(name)
 
 
 def test_a_segment_whose_owner_died_while_making_it_is_told_so() -> None:
-    name = "shm-4000000-1-00000000deadbeef"  # a pid that no system gives
-    try:
-        (SHM / name).write_bytes(b"\0" * 4096)
-        with pytest.raises(SegmentError, match="will never be ready: its owner died"):
-            Segment.attach(name)
-    finally:
-        (SHM / name).unlink()
+    for name in ("shm-4000000-1-00000000deadbeef", f"shmalloc-test-dead-{os.getpid()}"):
+        words = [0] * c.HEADER_WORDS
+        words[c.H_OWNER_NAMESPACE] = pid_namespace()
+        words[c.H_OWNER_PID], words[c.H_OWNER_START] = 4_000_000, 1  # a pid that no system gives
+        try:
+            (SHM / name).write_bytes(struct.pack(f"{len(words)}q", *words))
+            with pytest.raises(SegmentError, match="will never be ready: its owner died"):
+                Segment.attach(name)
+        finally:
+            (SHM / name).unlink()
 
 
 def test_another_layout_version_is_refused(segment: Segment) -> None:

@@ -33,7 +33,14 @@ from shmalloc import Arena
 SLICE = 500
 FEW = 50  # of calls that take microseconds
 STARTS = 5
-GOALS_NS = {"pages": 800, "object, 64 B": 1000, "kmalloc, 64 B": 1000, "array": 3000}
+GOALS_NS = {
+    "pages": 400,
+    "object, 64 B": 1000,
+    "kmalloc, 64 B": 1000,
+    "array": 3000,
+    "array, 64 KiB": 3000,
+    "array, 16 MiB": 10_000,
+}
 START_GOAL_MS = 400.0
 FIRST_CALLS = """
 import sys, time
@@ -76,6 +83,8 @@ def figures(arena: Any) -> list[Figure]:
         "kmalloc, 64 B": (SLICE, lambda: arena.kfree(arena.kmalloc(64))),
         "kmalloc, 64 KiB": (SLICE, lambda: arena.kfree(arena.kmalloc(1 << 16))),
         "array": (FEW, lambda: arena.empty(8)),
+        "array, 64 KiB": (FEW, lambda: arena.empty(1 << 16, np.uint8)),
+        "array, 16 MiB": (FEW, lambda: arena.empty(1 << 24, np.uint8)),
         "array, opened by its handle": (FEW, opened(arena)),
         "64 pages in bulk": (FEW, lambda: arena.free_pages_bulk(arena.alloc_pages_bulk(64))),
         "multiprocessing.heap": (FEW, private_block),

@@ -54,12 +54,6 @@ def overwritten(reason: str) -> MisuseError:
     )
 
 
-@lru_cache(maxsize=_KNOWN_KINDS, typed=True)
-def plan_of_length(length: int, dtype: Any, order: Order) -> Plan:
-    """``plan_of`` for arguments that can be kept: an int, and no dtype of fields."""
-    return plan_of((length,), dtype, order)
-
-
 def plan_of(shape: Shape, dtype: DTypeLike, order: Order = "C") -> Plan:
     """The plan of an array. Raises ``MisuseError`` for an impossible one, with the reason."""
     try:

@@ -107,10 +107,10 @@ def pages_of(segment: Segment, pfn: int) -> int:
 
 
 def all_pages_of(segment: Segment, pfn: int) -> int:
-    """Pages of the array that begins at ``pfn``, which may be a range of single pages."""
+    """Pages of the array that begins at ``pfn``, which may be several blocks in a row."""
     pages = pages_of(segment, pfn)
     while pfn + pages < segment.geometry.pages and _same(segment, pfn, pfn + pages):
-        pages += 1
+        pages += pages_of(segment, pfn + pages)
     return pages
 
 
@@ -139,25 +139,10 @@ def fits(
             low += sum(min(step, 0) for step in steps)
             high += sum(max(step, 0) for step in steps) + plan.kind.itemsize
     needed = -(-(high - start) // segment.geometry.page_bytes)
-    if low < start or needed <= pages_of(segment, pfn):
-        return low >= start
-    last = pfn + needed - 1
-    return last < segment.geometry.pages and _same(segment, pfn, last)
-
-
-def free_runs(segment: Segment, pages: int) -> list[int]:
-    """First pfns of runs of whole free blocks of the highest order that hold ``pages``."""
-    geometry, first = segment.geometry, segment.layout.at["memmap"]
-    step = 1 << geometry.max_order
-    heads = segment.ram.array[first : first + geometry.pages * c.D_WORDS : step * c.D_WORDS]
-    wanted = c.T_FREE | geometry.max_order << c.ORDER_SHIFT
-    free = (heads & (c.TYPE_MASK | c.ORDER_MASK << c.ORDER_SHIFT)) == wanted
-    zones = (heads >> c.ZONE_SHIFT) & c.ZONE_MASK
-    blocks = -(-pages // step)
-    found, length = [], 0
-    for k in range(len(free)):
-        same_zone = length > 0 and zones[k] == zones[k - 1]
-        length = (length + 1 if same_zone else 1) if free[k] else 0
-        if length >= blocks:
-            found.append((k - blocks + 1) * step)
-    return found
+    end = pfn + needed
+    if low < start or end > segment.geometry.pages:
+        return False
+    at = pfn + pages_of(segment, pfn)
+    while at < end and _same(segment, pfn, at):
+        at += pages_of(segment, at)
+    return at >= end

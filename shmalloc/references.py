@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from shmalloc.array_words import held_of, held_records
 
 if TYPE_CHECKING:
+    from shmalloc.array_making import MakingOperations
     from shmalloc.arrays import ArrayOperations
 
 TICK_S = 0.05
@@ -50,7 +51,7 @@ class Ref(weakref.ref[Any]):
 class References:
     """What this process holds in one arena."""
 
-    def __init__(self, arena: ArrayOperations) -> None:
+    def __init__(self, arena: MakingOperations) -> None:
         self.live: dict[int, Ref] = {}
         self.dropped: deque[Ref] = deque()
         self.gone = self.dropped.append
@@ -58,36 +59,40 @@ class References:
         self._arena = weakref.ref(arena)
         self.ticking = False
 
-    def is_due(self, arena: ArrayOperations) -> bool:
+    def is_due(self, arena: MakingOperations) -> bool:
         return bool(self.dropped) or held_of(arena.segment, arena.cpu) != len(self.live)
 
-    def drain(self, arena: ArrayOperations) -> None:
+    def drain(self, arena: MakingOperations) -> None:
         """Give back what was dropped, and what no array names. Under the arena's lock."""
         self.give_back(arena)
         if held_of(arena.segment, arena.cpu) != len(self.live):
             self.sweep(arena)
 
-    def give_back(self, arena: ArrayOperations) -> None:
-        """Give back what was dropped."""
+    def give_back(self, arena: MakingOperations, but: int = 0) -> None:
+        """Give back what was dropped, but for the last ``but``."""
         dropped, live = self.dropped, self.live
-        while dropped:
+        drop, claim = arena._do_drop_array, arena.cpu
+        ended = bool(arena.segment.ram.ended)
+        while len(dropped) > but:
             ref = dropped[0]
             try:
                 number = ref.number
             except AttributeError:  # its making was cut off
                 number = -1
             if number in live:
-                arena._drop(ref.slot, number)
-                live.pop(number, None)
+                if not ended:
+                    drop(claim, ref.slot, number)
+                del live[number]
             dropped.popleft()
+        arena.finish_rescue()
 
-    def sweep(self, arena: ArrayOperations) -> None:
+    def sweep(self, arena: MakingOperations) -> None:
         """Give back the references that the table has and the registry has not."""
         for slot, number in held_records(arena.segment, arena.cpu):
             if number not in self.live:
                 arena._drop(slot, number)
 
-    def renumber(self, arena: ArrayOperations, first: int, moved: bool) -> None:
+    def renumber(self, arena: MakingOperations, first: int, moved: bool) -> None:
         """In a forked child: its references have numbers, and some have slots, of its own claim.
 
         That of the parent's slot s has number ``first`` + s.

@@ -38,6 +38,8 @@ from shmalloc.processes import own_identity, pid_namespace
 from shmalloc.sizes import format_bytes
 
 _ID_BITS = 62
+_PLENTY_BYTES = 1 << 30
+_PLENTY_S = 0.05
 
 
 class Segment:
@@ -58,6 +60,7 @@ class Segment:
         self._claims: dict[int, int] = {}  # number -> descriptor that holds its lock
         self._identity = identity_of(self.ram)
         self._fixed: FixedWords | None = None
+        self._plenty, self._plenty_until = 0, 0.0  # room of /dev/shm that is left for arrays
 
     @property
     def owner(self) -> bool:
@@ -204,9 +207,16 @@ class Segment:
     def may_lack(self, size: int) -> bool:
         """Whether touching ``size`` bytes more may be a SIGBUS: /dev/shm has less room than that.
 
-        It need not be: memory that was touched before is there. Never with ``prealloc``.
+        It need not be: memory that was touched before is there. Never with ``prealloc``. Plenty of
+        room, a gigabyte more than asked, is not looked at again for 50 ms: that takes longer to
+        fill, and the look takes longer than to make an array.
         """
-        return physical.room() < size and not physical.is_backed(self._mapping)
+        now = time.monotonic()
+        if now < self._plenty_until and size < self._plenty:
+            return False
+        room = physical.room()
+        self._plenty, self._plenty_until = room - _PLENTY_BYTES, now + _PLENTY_S
+        return room < size and not physical.is_backed(self._mapping)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:

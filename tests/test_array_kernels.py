@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from shmalloc import constants as c
@@ -20,7 +21,7 @@ from shmalloc.kernels.shared_arrays import (
     drop_array,
     load_array,
     make_array,
-    make_range,
+    make_run,
     open_array,
     send_array,
 )
@@ -179,14 +180,35 @@ def test_a_copy_leaves_tickets_of_the_dead_alone(world: World) -> None:
     assert world.entry(first)[1] & c.AR_REFS_MASK == 3 + 3 + 3
 
 
-def test_a_range_is_freed_as_a_whole(world: World) -> None:
-    before = world.arena.statistics().used_pages
+def test_a_run_takes_no_page_too_many_and_is_found_again_when_it_was_freed(world: World) -> None:
     world.make(0, 0)
-    used = world.arena.statistics().used_pages
-    slot, number, _, _ = world.do(make_range, 0, 40, 53)
-    assert world.arena.statistics().used_pages == used + 13
+    world.arena.drain()
+    before = world.arena.statistics()
+    slot, number, data, _ = world.do(make_run, 0, 13, 0)
+    after = world.arena.statistics()
+    assert after.used_pages == before.used_pages + 13
+    gained = np.subtract(after.zones[0].free_blocks, before.zones[0].free_blocks)
+    assert gained.tolist() == [1, 1, 0, -2]
     assert world.do(drop_array, 0, slot, number) == 0
-    assert world.arena.statistics().used_pages == used > before
+    assert world.arena.statistics().zones[0].free_blocks == before.zones[0].free_blocks
+    assert world.do(make_run, 0, 13, 40)[2] > data
+    assert world.do(make_run, 0, 13, 0)[2] == data
+    assert world.do(make_run, 0, PAGES, 0)[0] == c.E_NOMEM
+    assert world.arena.validate() == []
+
+
+def test_no_run_crosses_what_is_in_use(engine: Engine) -> None:
+    with Arena.create(size=PAGES * 256, engine=engine.name, **SMALL) as arena:
+        middle = PAGES // 2
+        arena.alloc_contig_range(middle, middle + 1)
+        large = [arena.full(17 * 256, value, "u1") for value in (1, 2)]  # 18 pages in 3 blocks each
+        behind = arena.segment.layout.frame(middle)
+        assert [array._ref.data > behind for array in large] == [False, True]
+        for value, array in zip((1, 2), large, strict=True):
+            assert arena.open_array(array.handle())[-1] == value
+            assert arena.open(arena.send(array[5:]))[::-1][0] == value
+        with pytest.raises(OutOfMemoryError):
+            arena.empty(17 * 256, "u1")
 
 
 def test_a_table_that_cannot_grow_takes_no_page(engine: Engine) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from shmalloc import arena as arena_file
-from shmalloc import arrays, bound, caches, cpus, pages, recovery, segment, transit
+from shmalloc import array_making, arrays, bound, caches, cpus, pages, recovery, segment, transit
 from shmalloc import constants as c
 from shmalloc.arena import Arena
 from shmalloc.compiler import notice, obtain
@@ -28,7 +28,7 @@ from shmalloc.errors import ArithmeticFault, CorruptionError, KernelFault, Misus
 from shmalloc.memory import Ram
 from support import calling
 
-FACES = (arena_file, arrays, bound, caches, cpus, pages, recovery, segment, transit)
+FACES = (arena_file, array_making, arrays, bound, caches, cpus, pages, recovery, segment, transit)
 SMALL = {"page_bytes": 256, "cpus": 2, "max_order": 4, "pageblock_order": 2}
 WORDS = 64
 THREADS = 8
@@ -243,6 +243,8 @@ HOT = {
     "_do_cache_alloc": 1,
     "_do_cache_free": 2,
     "_do_make_array": 1,
+    "_do_exchange_array": 3,
+    "_do_make_run": 2,
     "_do_drop_array": 2,
     "_do_open_array": 2,
     "_do_send_array": 2,

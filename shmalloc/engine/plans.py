@@ -52,9 +52,10 @@ ARENA: dict[str, tuple[str, ...]] = {
     "recover": ("recover", "unblock"),
     "shared_arrays": (
         "drop_array",
+        "exchange_array",
         "load_array",
         "make_array",
-        "make_range",
+        "make_run",
         "open_array",
         "send_array",
     ),

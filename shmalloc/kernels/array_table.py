@@ -1,6 +1,6 @@
 """References to arrays: an entry for each page, and a table of records for each claim.
 
-An array is one block of pages, or a range of single pages, named by its first pfn. Two structures
+An array is one block of pages, or several in a row, named by the pfn of the first. Two structures
 say who uses it::
 
     entry of a page     [ generation << 24 | references ][ tag: the last change of the count ]

@@ -3,7 +3,7 @@
 Built from ``pages`` and ``array_table``. The pages of an array belong to an owner word of their own
 (``array_owner``), so that no reap frees what others still read, and so that recovery can tell the
 pages of a half-made or half-freed array from those of any other. An array made by ``make_array`` is
-one block; one made by ``make_range`` is single pages in a row, for more than a block can have.
+one block; one made by ``make_run`` is several blocks in a row, for more than a block can have.
 
 A *ticket* is a reference in transit: a record in the sender's table that the bytes of a pickle
 name. Who loads it first takes a reference and drops the ticket, in this order; so a ticket is never
@@ -33,7 +33,7 @@ from shmalloc.kernels.array_table import (
     take_slot,
 )
 from shmalloc.kernels.bits import order_of, type_of
-from shmalloc.kernels.contig import alloc_contig_range
+from shmalloc.kernels.runs import alloc_run, find_run, free_past_lists
 from shmalloc.kernels.slab_format import give_pages_back, slab_pages
 from shmalloc.kernels.zone import descriptor_at, frame_at
 from shmalloc.units import Claim, Memory, Order, Owner, Pfn, WordIndex
@@ -70,8 +70,18 @@ def make_array(mem: Memory, claim: Claim, order: Order) -> tuple[int, int, WordI
 
 
 @unit
-def make_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> tuple[int, int, WordIndex, int]:
-    """The same of exactly the pages [start, end), all in one zone; E_BUSY if one is in use."""
+def make_run(mem: Memory, claim: Claim, pages: int, near: Pfn) -> tuple[int, int, WordIndex, int]:
+    """The same of so many pages out of whole blocks in a row, looked for from ``near`` on first.
+
+    E_NOMEM: there is no such run.
+    """
+    limit = fixed(mem, c.H_MAX_ORDER)
+    blocks = (pages + (1 << limit) - 1) >> limit
+    start = find_run(mem, near, blocks)
+    if start < 0:
+        start = find_run(mem, 0, blocks)
+    if start < 0:
+        return c.E_NOMEM, 0, 0, 0
     slot = take_slot(mem, claim)
     if slot < 0:
         return slot, 0, 0, 0
@@ -79,13 +89,14 @@ def make_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> tuple[int, in
     record = record_at(mem, root, slot)
     sequence = next_sequence(mem, root)
     announce_record(mem, record, sequence, 0, c.RE_MAKING)
-    result = alloc_contig_range(mem, claim, start, end, array_owner(sequence))
-    if result < 0:
-        store(mem, record, 0)
-        return result, 0, 0, 0
-    enter_array(mem, record, sequence, start)
-    count_held(mem, root, 1)
-    return slot, sequence, frame_at(mem, start), load_relaxed(mem, root + c.RT_HELD)
+    while start >= 0:
+        if alloc_run(mem, claim, start, start + pages, array_owner(sequence)) == 0:
+            enter_array(mem, record, sequence, start)
+            count_held(mem, root, 1)
+            return slot, sequence, frame_at(mem, start), load_relaxed(mem, root + c.RT_HELD)
+        start = find_run(mem, start + (1 << limit), blocks)
+    store(mem, record, 0)
+    return c.E_NOMEM, 0, 0, 0
 
 
 @kernel
@@ -137,6 +148,19 @@ def drop_array(mem: Memory, claim: Claim, slot: int, sequence: int) -> int:
     return left
 
 
+@unit
+def exchange_array(
+    mem: Memory, claim: Claim, order: Order, slot: int, sequence: int
+) -> tuple[int, int, WordIndex, int]:
+    """``drop_array`` of the reference of a slot, if there is one, and then ``make_array``.
+
+    One call of a program that drops and makes arrays all the time; whether there was one to drop is
+    not told, as it is gone in any case.
+    """
+    drop_array(mem, claim, slot, sequence)
+    return make_array(mem, claim, order)
+
+
 @kernel
 def drop_held(mem: Memory, claim: Claim, record: WordIndex, pfn: Pfn, sequence: int) -> int:
     """Drop the reference of a record that says HELD, and free what no other claim has."""
@@ -151,19 +175,28 @@ def drop_held(mem: Memory, claim: Claim, record: WordIndex, pfn: Pfn, sequence: 
 
 @kernel
 def free_array(mem: Memory, claim: Claim, pfn: Pfn, name: Owner) -> None:
-    """Free the pages of an array, one block or single pages in a row, which belong to ``name``.
+    """Free the pages of an array, one block or several in a row, which belong to ``name``.
 
     A first page that does not is reported, and nothing is freed: it was freed before.
     """
     at = pfn
     w0, w1 = load2(mem, descriptor_at(mem, at))
-    while give_pages_back(mem, claim, at, order_of(w0), name) == 0:
+    is_run = order_of(w0) == fixed(mem, c.H_MAX_ORDER)
+    while free_piece(mem, claim, at, order_of(w0), name, is_run) == 0:
         at += 1 << order_of(w0)
         if at >= fixed(mem, c.H_PAGES):
             return
         w0, w1 = load2(mem, descriptor_at(mem, at))
         if type_of(w0) != c.T_ALLOCATED or w1 != name:
             return
+
+
+@kernel
+def free_piece(mem: Memory, claim: Claim, pfn: Pfn, order: Order, name: Owner, is_run: bool) -> int:
+    """Free one block of an array. Those of a run merge at once, so that it can be found again."""
+    if is_run:
+        return free_past_lists(mem, claim, pfn, order, name)
+    return give_pages_back(mem, claim, pfn, order, name)
 
 
 @unit

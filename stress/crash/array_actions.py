@@ -11,8 +11,14 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.array_recovery import copy_references, reap_tickets, recover_arrays
 from shmalloc.kernels.array_table import grow
 from shmalloc.kernels.reporting import report
-from shmalloc.kernels.shared_arrays import drop_array, load_array, make_array, make_range
-from shmalloc.units import Claim, Memory, Order
+from shmalloc.kernels.shared_arrays import (
+    drop_array,
+    exchange_array,
+    load_array,
+    make_array,
+    make_run,
+)
+from shmalloc.units import Claim, Memory
 from shmalloc.words import fixed
 from stress.crash.initial_states import pages
 from stress.crash.kernels import has_died, living_slot, nothing_is_lost, untolerated
@@ -36,28 +42,22 @@ from stress.programs.initial_state import InitialState, reshaped
 from stress.programs.structure_dict_arrays import table_is_whole
 from stress.programs.structure_entries import end_every_structure
 
-RANGE = 3  # pages of an array that is more than one block
 ROOM = 12
 
 
 @kernel
-def make_drop(mem: Memory, claim: Claim, order: Order) -> int:
-    slot, sequence, _, _ = make_array(mem, claim, order)
+def array_round(mem: Memory, claim: Claim) -> int:
+    """Make an array, exchange it for a larger one, and drop that; the table grows on the way."""
+    first, number, _, _ = make_array(mem, claim, 0)
+    slot, sequence, _, _ = exchange_array(mem, claim, 1, first, number)
     return slot if slot < 0 else drop_array(mem, claim, slot, sequence)
 
 
 @kernel
-def array_round(mem: Memory, claim: Claim) -> int:
-    """Make an array and drop it, twice; the table grows on the way."""
-    make_drop(mem, claim, 0)
-    return make_drop(mem, claim, 1)
-
-
-@kernel
-def range_round(mem: Memory, claim: Claim) -> int:
-    """The same of single pages in a row; another CPU may have one of them."""
-    start = fixed(mem, c.H_PAGES) - RANGE - 1
-    slot, sequence, _, _ = make_range(mem, claim, start, start + RANGE)
+def run_round(mem: Memory, claim: Claim) -> int:
+    """The same of a whole block and one page more."""
+    pages = (1 << fixed(mem, c.H_MAX_ORDER)) + 1
+    slot, sequence, _, _ = make_run(mem, claim, pages, 1 << fixed(mem, c.H_MAX_ORDER))
     return slot if slot < 0 else drop_array(mem, claim, slot, sequence)
 
 

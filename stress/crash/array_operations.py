@@ -12,8 +12,8 @@ from stress.crash.array_actions import (
     copy_and_end,
     load_noted,
     open_round,
-    range_round,
     reap_absent_tickets,
+    run_round,
     send_round,
     with_absent,
     with_one,
@@ -37,10 +37,10 @@ def array_operations() -> list[Operation]:
             "arrays are made and dropped, and a table grows",
         ),
         (
-            "arrays-range",
+            "arrays-run",
             lambda: pages(12),
-            (range_round, page_churn),
-            "an array of single pages is made and dropped",
+            (run_round, page_churn),
+            "an array of more than one block is made and dropped",
         ),
         (
             "arrays-open",

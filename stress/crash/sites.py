@@ -69,7 +69,7 @@ PUBLIC: tuple[Kernel, ...] = (
     cache_kernels.cache_free, cache_bulk.cache_free_bulk, cache_set.cache_create,
     cache_set.cache_shrink, cache_set.cache_destroy, kmalloc.kmalloc_boot, kmalloc.kmalloc,
     kmalloc.kfree, reap.adopt_pages, reap.adopt_object, reap.reap, shared_arrays.make_array,
-    shared_arrays.make_range, shared_arrays.open_array, shared_arrays.drop_array,
+    shared_arrays.make_run, shared_arrays.open_array, shared_arrays.drop_array,
     shared_arrays.send_array, shared_arrays.load_array, array_recovery.copy_references,
     array_recovery.reap_tickets, recover.recover, robust.robust_lock, robust.robust_unlock,
     robust.robust_abandon, robust.make_consistent, atomics.atomic_exchange, atomics.atomic_cas,

@@ -19,10 +19,12 @@ from shmalloc.kernels.array_recovery import (
 from shmalloc.kernels.array_table import grow
 from shmalloc.kernels.audit import audit, audit_teardown
 from shmalloc.kernels.bits import order_of, type_of
+from shmalloc.kernels.descriptor import head_of
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.shared_arrays import (
     drop_array,
+    exchange_array,
     load_array,
     make_array,
     open_array,
@@ -142,8 +144,12 @@ def copy_for_child(mem: Memory, claim: Claim) -> int:
 
 @kernel
 def drop_and_make(mem: Memory, claim: Claim) -> Pfn:
-    drop_noted(mem, claim)
-    return make_noted(mem, claim, 0)
+    slot = mem[slot_at(mem, claim, HELD_SLOT)] - 1
+    number = mem[slot_at(mem, claim, HELD_NUMBER)]
+    mem[slot_at(mem, claim, HELD_SLOT)] = 0
+    made, sequence, data, _ = exchange_array(mem, claim, 0, slot, number)
+    note_reference(mem, claim, made, sequence)
+    return +made if made < 0 else pfn_of_word(mem, data)
 
 
 # --- what must hold ------------------------------------------------------------------------------
@@ -197,8 +203,11 @@ def counts_agree(mem: Memory) -> int:
 
 @kernel
 def continues(mem: Memory, pfn: Pfn) -> bool:
-    """Whether the page before belongs to the same array: a later page of a range."""
-    return pfn > 0 and mem[descriptor_at(mem, pfn) + 1] == mem[descriptor_at(mem, pfn - 1) + 1]
+    """Whether the page before belongs to the same array: a later block of a range or a run."""
+    if pfn == 0:
+        return False
+    before = head_of(mem, pfn - 1)
+    return before >= 0 and mem[descriptor_at(mem, pfn) + 1] == mem[descriptor_at(mem, before) + 1]
 
 
 @kernel

@@ -24,11 +24,12 @@ from shmalloc.structures.kernels.entries import (
     PHASE_MASK,
     end_structure,
 )
+from shmalloc.structures.names import name_at
 
 if TYPE_CHECKING:
     from shmalloc.structures.operations import StructureOperations
 
-_HANDLE = struct.Struct("<QQQ")
+HANDLE = struct.Struct("<QQQ")
 
 
 class Structure:
@@ -49,7 +50,13 @@ class Structure:
     @property
     def handle(self) -> bytes:
         """24 bytes that ``open_structure`` takes in any process."""
-        return _HANDLE.pack(self._segment.id, self._at, self._state)
+        return HANDLE.pack(self._segment.id, self._at, self._state)
+
+    @property
+    def name(self) -> str | None:
+        """By which ``Arena.find`` finds it, None: it was made without."""
+        self._check()
+        return name_at(self._segment, self._at)
 
     def __reduce__(self) -> tuple[Any, tuple[bytes]]:
         return Structure.open_handle, (self.handle,)
@@ -93,14 +100,16 @@ class Structure:
         )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._at:#x} of {self._arena.name}>"
+        live = not self._segment.closed and self._segment.ram[self._at] == self._state
+        name = live and name_at(self._segment, self._at)
+        return f"<{type(self).__name__} {name or hex(self._at)} of {self._arena.name}>"
 
 
 def unpack_handle(handle: bytes) -> tuple[int, int, int]:
     """(segment id, word of the entry, state) of a handle. Raises ``MisuseError`` if it is none."""
-    if not isinstance(handle, bytes) or len(handle) != _HANDLE.size:
+    if not isinstance(handle, bytes) or len(handle) != HANDLE.size:
         raise MisuseError(f"handle: {handle!r} is no handle of a structure: use its ``handle``")
-    segment_id, at, state = _HANDLE.unpack(handle)
+    segment_id, at, state = HANDLE.unpack(handle)
     if state & PHASE_MASK != LIVE or max(segment_id, at, state) >= 1 << 63:
         raise MisuseError(f"handle: {handle!r} names no structure: use its ``handle``")
     return segment_id, at, state

@@ -6,8 +6,9 @@ it had died (the next owner is told), frames of pools to their pools.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -15,7 +16,7 @@ from numpy.typing import DTypeLike
 from shmalloc.caches import ObjectOperations
 from shmalloc.errors import MisuseError, OutOfMemoryError
 from shmalloc.structures.atomics import Atomic, AtomicPair
-from shmalloc.structures.handles import Structure, is_entry, kind_of, unpack_handle
+from shmalloc.structures.handles import HANDLE, Structure, is_entry, kind_of, unpack_handle
 from shmalloc.structures.kernels.entries import (
     BLOCK_HEADER,
     ST_BODY,
@@ -35,11 +36,14 @@ from shmalloc.structures.kernels.ring import (
     queue_prepare,
 )
 from shmalloc.structures.locks import Lock
+from shmalloc.structures.names import ST_NAME, live_entries, words_of
 from shmalloc.structures.pools import Pool, description
 from shmalloc.structures.queues import Queue
+from shmalloc.structures.waiting import deadline_of
 
 S = TypeVar("S", bound=Structure)
 PLACE_BYTES = 64
+FIND_POLL_S = 0.01
 KINDS: dict[int, type[Structure]] = {
     kind.kind: kind for kind in (Atomic, AtomicPair, Lock, Queue, Pool)
 }
@@ -52,12 +56,15 @@ class StructureOperations(ObjectOperations):
         super()._bind()
         self._structures: dict[tuple[int, int], Structure] = {}
 
-    def atomic(self, value: int = 0) -> Atomic:
+    # Each may have a name, by which ``find`` gives it to any process. A name that another structure
+    # has is a ``MisuseError``.
+
+    def atomic(self, value: int = 0, name: str | None = None) -> Atomic:
         """An int64 that every process may change. Raises ``OutOfMemoryError``."""
         word = self.check_int("value", value, -(1 << 63), (1 << 63) - 1)
-        return self._made(Atomic, lambda at: self._write(at + ST_BODY, word))
+        return self._made(Atomic, lambda at: self._write(at + ST_BODY, word), name)
 
-    def atomic_pair(self, first: int = 0, second: int = 0) -> AtomicPair:
+    def atomic_pair(self, first: int = 0, second: int = 0, name: str | None = None) -> AtomicPair:
         """Two int64 that change together. Raises ``OutOfMemoryError``."""
         least, most = -(1 << 63), (1 << 63) - 1
         words = [self.check_int("value", value, least, most) for value in (first, second)]
@@ -66,13 +73,13 @@ class StructureOperations(ObjectOperations):
             self._write(at + ST_BODY, words[0])
             self._write(at + ST_BODY + 1, words[1])
 
-        return self._made(AtomicPair, fill)
+        return self._made(AtomicPair, fill, name)
 
-    def lock(self) -> Lock:
+    def lock(self, name: str | None = None) -> Lock:
         """A lock that outlives its owner. Raises ``OutOfMemoryError``."""
-        return self._made(Lock, lambda at: None)
+        return self._made(Lock, lambda at: None, name)
 
-    def queue(self, maxsize: int, item_bytes: int = 4096) -> Queue:
+    def queue(self, maxsize: int, item_bytes: int = 4096, name: str | None = None) -> Queue:
         """A queue of at most ``maxsize`` messages of at most ``item_bytes`` bytes.
 
         All of its memory is taken now. Raises ``OutOfMemoryError``.
@@ -91,9 +98,15 @@ class StructureOperations(ObjectOperations):
                 run(queue_place, self.segment.ram, q, mask, number, data)
             self._write(at + ST_PARAMETERS, q)
 
-        return self._made(Queue, fill)
+        return self._made(Queue, fill, name)
 
-    def pool(self, n: int, shape: int | Sequence[int], dtype: DTypeLike = float) -> Pool:
+    def pool(
+        self,
+        n: int,
+        shape: int | Sequence[int],
+        dtype: DTypeLike = float,
+        name: str | None = None,
+    ) -> Pool:
         """``n`` frames, arrays of that shape and dtype, for processes to take and give back.
 
         All of their memory is taken now. Raises ``OutOfMemoryError``.
@@ -113,7 +126,7 @@ class StructureOperations(ObjectOperations):
             self._write(at + ST_PARAMETERS, p)
             self._write(at + ST_PARAMETERS + 1, kind)
 
-        return self._made(Pool, fill)
+        return self._made(Pool, fill, name)
 
     def open_structure(self, handle: bytes) -> Structure:
         """The structure that a handle names; one object for one structure.
@@ -136,8 +149,60 @@ class StructureOperations(ObjectOperations):
                 known = self._structures[at, state] = kind(self, at, state)
             return known
 
-    def _made(self, kind: type[S], fill: Callable[[int], None]) -> S:
-        """A structure of that kind whose entry ``fill(its word)`` has completed."""
+    def find(self, name: str, timeout: float | None = 0) -> Any:
+        """The structure of that name; wait until a process has made it, ``timeout`` seconds.
+
+        Raises ``MisuseError`` if there is none.
+        """
+        words, deadline = words_of(name), deadline_of(timeout)
+        while (found := self._named(words)) is None:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise MisuseError(f"name: no structure {name!r} in {self.name!r}; make one")
+            time.sleep(FIND_POLL_S)
+        return found
+
+    def structures(self) -> list[Structure]:
+        """All structures that there are now, whichever process made them."""
+        self.check_open()
+        entries = list(live_entries(self.segment))
+        opened = [self._if_live(at, state) for at, state in entries]
+        return [structure for structure in opened if structure is not None]
+
+    def _named(self, words: tuple[int, ...]) -> Structure | None:
+        self.check_open()
+        for at, state in live_entries(self.segment):
+            if all(self.segment.ram[at + ST_NAME + i] == word for i, word in enumerate(words)):
+                found = self._if_live(at, state)
+                if found is not None:
+                    return found
+        return None
+
+    def _if_live(self, at: int, state: int) -> Structure | None:
+        """The structure, or None: it has been destroyed."""
+        try:
+            return self.open_structure(HANDLE.pack(self.segment.id, at, state))
+        except MisuseError:
+            self.check_open()
+            return None
+
+    def _made(self, kind: type[S], fill: Callable[[int], None], name: str | None = None) -> S:
+        """A structure of that kind whose entry ``fill(its word)`` has completed, with a name."""
+        if name is None:
+            return self._make(kind, fill)
+        words = words_of(name)
+
+        def fill_named(at: int) -> None:
+            fill(at)
+            for i, word in enumerate(words):
+                self._write(at + ST_NAME + i, word)
+
+        with self.segment.exclusive():
+            known = self._named(words)
+            if known is not None:
+                raise MisuseError(f"name: {known!r} has it; use find({name!r}), or another name")
+            return self._make(kind, fill_named)
+
+    def _make(self, kind: type[S], fill: Callable[[int], None]) -> S:
         if self.segment.may_lack(self._split_bytes):  # kernels touch pages as well
             raise self._no_room(kind.kind_name)
         at = self.run(make_structure, kind.kind)

@@ -296,6 +296,8 @@ class Arena(TransitOperations, StructureOperations):
         (``adopt_pages``, ``Cache.adopt``). Returns how many. Shared arrays stay."""
         self.check_open()
         self.check_writable("reap")
+        if not isinstance(recovered, Recovered):
+            raise MisuseError(f"recovered: {recovered!r}; use what recover() returned")
         return recovery.reap(self.segment, self.cpu, recovered, self.engine.name)
 
     def slots(self) -> list[slots.Slot]:

@@ -79,7 +79,10 @@ class PageOperations(Bound):
         """
         if type(order) is not int or not 0 <= order <= self._max_order:
             order = self._order(order)
-        kind = MIGRATETYPES.get(migratetype)
+        try:
+            kind = MIGRATETYPES.get(migratetype)
+        except TypeError:  # not hashable
+            kind = None
         if kind is None:
             kind = self._migratetype(migratetype)
         tag = THIS_PROCESS.pid if owner is None else self._owner(owner)
@@ -282,7 +285,7 @@ class PageOperations(Bound):
         return self.check_int("order", order, 0, self.segment.geometry.max_order)
 
     def _migratetype(self, name: str) -> int:
-        if name not in MIGRATETYPES:
+        if not isinstance(name, str) or name not in MIGRATETYPES:
             raise MisuseError(f"migratetype: {name!r}; use one of {', '.join(MIGRATETYPES)}")
         return MIGRATETYPES[name]
 

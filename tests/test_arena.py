@@ -160,6 +160,7 @@ def test_everything_freed_merges_again(arena: Arena) -> None:
         ({"order": -1}, "order: -1"),
         ({"order": 1.0}, "order: 1.0"),
         ({"migratetype": "fixed"}, "migratetype: 'fixed'"),
+        ({"migratetype": []}, r"migratetype: \[\]; use one of"),
         ({"owner": 0}, "owner: 0"),
         ({"owner": 1 << 62}, "owner: "),
     ],
@@ -169,6 +170,13 @@ def test_a_wrong_request_for_pages_is_refused(
 ) -> None:
     with pytest.raises(MisuseError, match=says):
         arena.alloc_pages(**arguments)  # type: ignore[arg-type]
+
+
+def test_what_is_no_dtype_and_no_death_is_refused(arena: Arena) -> None:
+    with pytest.raises(MisuseError, match="dtype: 0: "):
+        arena.pool(3, 4, 0)  # type: ignore[arg-type]
+    with pytest.raises(MisuseError, match="recovered: None; use what recover"):
+        arena.reap(None)  # type: ignore[arg-type]
 
 
 # --- misuse -------------------------------------------------------------------------------------

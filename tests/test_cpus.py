@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc import cpus
 from shmalloc.engine import Engine
 from shmalloc.errors import MisuseError
+from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.processes import own_identity
 from shmalloc.recovery import recover
@@ -124,6 +126,27 @@ def test_a_claim_of_a_slot_that_has_an_owner_fails(segment: Segment, engine: Eng
     at = segment.layout.cpu(0)
     assert engine.call(cpus.claim_slot, segment.ram, 0, 0, *DEAD) == c.E_AGAIN
     assert segment.ram[at + c.C_PID] == own_identity()[0]
+
+
+def test_a_claim_whose_labels_begin_anew_is_taken_when_no_page_bears_one(
+    segment: Segment, engine: Engine
+) -> None:
+    """Labels have 21 bits of the epoch: 2^20 lives later, a page of the first would be ours."""
+    run, ram, at = engine.call, segment.ram, segment.layout.cpu(0)
+    other = cpus.claim(segment, 1, engine=engine.name)
+    first = cpus.claim(segment, 0, engine=engine.name)
+    pfn = run(alloc_pages, ram, first, 0, c.MT_MOVABLE, 7)
+    cpus.release(segment, first, engine.name)
+    ram[at + c.C_EPOCH] = c.LABEL_EPOCH_MASK + 1
+    assert cpus.claim(segment, 0, engine=engine.name) not in (first, other)
+    assert run(cpus.claim_slot, ram, first, 0, *DEAD) == c.E_AGAIN
+    run(free_pages, ram, other, pfn, 0)
+    assert run(cpus.claim_slot, ram, first, 0, *DEAD) == first
+
+
+def test_a_claim_whose_lives_are_used_up_is_never_taken(segment: Segment, engine: Engine) -> None:
+    segment.ram[segment.layout.cpu(0) + c.C_EPOCH] = cs.GIVEN >> c.LIFE_EPOCH_SHIFT
+    assert engine.call(cpus.claim_slot, segment.ram, 0, 0, *DEAD) == c.E_AGAIN
 
 
 def test_an_unplugged_slot_is_not_claimed(segment: Segment, engine: Engine) -> None:

@@ -234,7 +234,10 @@ def _open_frame(pool: bytes, handle: bytes) -> Frame:
 
 def description(shape: Any, dtype: DTypeLike) -> tuple[bytes, int]:
     """The text that ``described`` reads, and the bytes of a frame. Raises ``MisuseError``."""
-    kind = np.dtype(dtype)
+    try:
+        kind = np.dtype(dtype)
+    except TypeError as error:
+        raise MisuseError(f"dtype: {dtype!r}: {error}") from error
     try:
         lengths = tuple(map(operator.index, np.atleast_1d(shape).tolist()))
     except TypeError:

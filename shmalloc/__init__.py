@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from shmalloc.structures.atomics import Atomic, AtomicPair
     from shmalloc.structures.locks import Acquired, Lock, LockUnusableError, OwnerDiedError
     from shmalloc.structures.pools import Frame, Pool
-    from shmalloc.structures.queues import Queue
+    from shmalloc.structures.queues import Queue, ShutDown
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -55,15 +55,16 @@ _HOMES = {
     "Atomic": "structures.atomics", "AtomicPair": "structures.atomics",
     "Acquired": "structures.locks", "Lock": "structures.locks",
     "LockUnusableError": "structures.locks", "OwnerDiedError": "structures.locks",
-    "Queue": "structures.queues", "Frame": "structures.pools", "Pool": "structures.pools",
+    "Queue": "structures.queues", "ShutDown": "structures.queues",
+    "Frame": "structures.pools", "Pool": "structures.pools",
 }  # fmt: skip
 __all__ = [
     "Acquired", "Arena", "ArithmeticFault", "Atomic", "AtomicPair", "CorruptionError",
     "DialectError", "EngineError", "EnvironmentUnfitError", "ExpectationFault", "Frame", "Geometry",
     "KernelFault", "Lock", "LockUnusableError", "MisuseError", "NotReadyError", "OutOfMemoryError",
     "OutsideFault", "OwnerDiedError", "Pool", "Queue", "Ram", "Segment", "SegmentError",
-    "SharedArray", "ShmallocError", "Violation", "ZoneSpec", "__version__", "kernel", "open_array",
-    "open_structure", "sweep",
+    "SharedArray", "ShmallocError", "ShutDown", "Violation", "ZoneSpec", "__version__", "kernel",
+    "open_array", "open_structure", "sweep",
 ]  # fmt: skip
 
 

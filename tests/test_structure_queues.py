@@ -11,7 +11,7 @@ from queue import Empty, Full
 
 import pytest
 
-from shmalloc import Arena, MisuseError, OutOfMemoryError, open_structure
+from shmalloc import Arena, MisuseError, OutOfMemoryError, ShutDown, open_structure
 from shmalloc.structures.kernels.ring import queue_take
 from stress.linearize import check, models
 from support.structure_histories import history
@@ -134,6 +134,80 @@ def test_it_is_called_as_the_queues_of_the_standard_library(arena):
     for wrong in (1.5, "no", None):
         with pytest.raises(MisuseError, match=r"block: .*timeout=\.\.\. for seconds"):
             queue.get(wrong)
+
+
+def test_a_queue_that_is_shut_down_gives_what_it_has_and_takes_nothing(arena):
+    """Restated from CPython #96471: consumers learn that no message will come."""
+    queue = arena.queue(3)
+    queue.put("first")
+    queue.put("second")
+    queue.shutdown()
+    for put in (queue.put, queue.put_nowait, partial(queue.put, timeout=1)):
+        with pytest.raises(ShutDown):
+            put("late")
+    assert list(queue) == ["first", "second"]
+    for get in (queue.get, queue.get_nowait, partial(queue.get, timeout=1)):
+        with pytest.raises(ShutDown):
+            get()
+    thrown = arena.queue(2)
+    thrown.put(1)
+    thrown.shutdown(immediate=True)
+    with pytest.raises(ShutDown):
+        thrown.get()
+    assert thrown.qsize() == 0
+
+
+def test_who_waits_is_told_of_the_shutdown(shared):
+    empty, full, told = shared.queue(1), shared.queue(1), []
+    full.put(0)
+
+    def wait(work):
+        try:
+            work(timeout=PATIENCE_S)
+        except ShutDown:
+            told.append(work)
+
+    calls = [empty.get, partial(full.put, 1)]
+    threads = [threading.Thread(target=wait, args=(work,)) for work in calls]
+    for thread in threads:
+        thread.start()
+    empty.shutdown()
+    full.shutdown()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert len(told) == 2
+    empty.destroy()
+    full.destroy()
+
+
+def test_a_put_that_began_before_the_shutdown_is_waited_for(arena):
+    """Until its message is there, or its process is dead."""
+    queue = arena.queue(2)
+    token = queue._do_begin(arena.cpu, queue._at, queue._state)
+    queue.shutdown()
+    with pytest.raises(Empty):
+        queue.get(timeout=0)
+    queue._do_publish(arena.cpu, queue._q, token, 0)
+    assert queue.get() == b""
+    with pytest.raises(ShutDown):
+        queue.get()
+
+
+def begin_and_die(handle):
+    queue = open_structure(handle)
+    queue._do_begin(queue._arena.cpu, queue._at, queue._state)
+    os.kill(os.getpid(), 9)
+
+
+def test_a_producer_that_died_keeps_nobody_waiting_after_the_shutdown(shared):
+    queue = shared.queue(2)
+    child = multiprocessing.get_context("fork").Process(target=begin_and_die, args=(queue.handle,))
+    child.start()
+    child.join(PATIENCE_S)
+    assert child.exitcode == -9
+    queue.shutdown()
+    assert list(queue) == []
+    queue.destroy()
 
 
 def test_logging_sends_its_records_through_it(arena):

@@ -13,6 +13,11 @@ A process that dies in ``put`` leaves the whole message or none. One that dies i
 has its copy leaves the message to another process, which gets it later than its turn; one that dies
 between its copy and the return of ``get`` takes the message along. No message comes twice.
 
+``shutdown`` ends it: no message comes in any more, and when the last is out, ``get`` raises
+``ShutDown``, as the standard library's queues do from Python 3.13 on. A ``put`` takes a buffer
+before it looks whether the queue is shut down. So a ``get`` that finds it shut down, and then no
+buffer of a living producer, has no message to wait for.
+
 Bytes are copied between the kernels that take and give a buffer (kernels/ring.py). Threads of a
 process may use one queue at once. An exception out of a signal handler may come before we know
 which buffer a kernel took for us: what we hold and no thread uses is given back then (held.py), or
@@ -21,7 +26,11 @@ at the next wait, if other threads were in the queue.
 
 from __future__ import annotations
 
+import os
 import pickle
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing.reduction import ForkingPickler
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -33,11 +42,15 @@ from shmalloc.structures.held import others_in
 from shmalloc.structures.kernels.entries import ST_PARAMETERS
 from shmalloc.structures.kernels.frames import own_life
 from shmalloc.structures.kernels.ring import (
+    BUFFER_WORDS,
     Q_BUFFERS,
     Q_ROOM,
+    Q_SHUT,
     TOKEN_BITS,
     TOKEN_MASK,
     USE_BITS,
+    USE_MASK,
+    WRITING,
     buffer_at,
     data_of,
     entry_begin,
@@ -47,14 +60,24 @@ from shmalloc.structures.kernels.ring import (
     queue_drop,
     queue_length,
     queue_publish,
+    queue_reclaim,
     queue_release,
     queue_return,
+    queue_shut,
     queue_take_wait,
 )
 from shmalloc.structures.waiting import deadline_of, timeout_of, wait_for
 
 if TYPE_CHECKING:
     from shmalloc.structures.operations import StructureOperations
+
+if sys.version_info >= (3, 13):
+    from queue import ShutDown
+else:
+
+    class ShutDown(Exception):
+        """As ``queue.ShutDown`` of Python 3.13: the queue was shut down."""
+
 
 PICKLED = 1  # in the lowest bit of a message's length
 
@@ -74,6 +97,7 @@ class Queue(Structure):
         "_lost",
         "_places",
         "_q",
+        "_shut",
         "item_bytes",
         "maxsize",
     )
@@ -90,6 +114,7 @@ class Queue(Structure):
             self._segment.view(run(data_of, ram, self._q, number), self.item_bytes)
             for number in range(self.maxsize)
         ]
+        self._shut = self._segment.view(self._q + Q_SHUT, 8).cast("q")  # faster than ram
         self._do_adopt = arena.builtin(queue_adopt)
         self._do_begin = arena.builtin(entry_begin)
         self._do_publish = arena.builtin(queue_publish)
@@ -100,7 +125,7 @@ class Queue(Structure):
         """Put ``message``: bytes as they are, anything else pickled; wait for a place.
 
         Raises ``queue.Full`` after ``timeout`` seconds (None: never), or at once without ``block``,
-        ``MisuseError`` if the message is too large.
+        ``ShutDown`` after ``shutdown``, ``MisuseError`` if the message is too large.
         """
         if type(message) is bytes:
             data: Any = message
@@ -119,9 +144,12 @@ class Queue(Structure):
             token = self._do_begin(arena.cpu, self._at, self._state)
             if token < 0:
                 token = self._wait_for_place(timeout_of(block, timeout))
+            if self._shut[0]:
+                arena.run(queue_drop, q, token)
+                raise ShutDown
             self._places[token & TOKEN_MASK][:size] = data
             self._do_publish(arena.cpu, q, token, length)
-        except Full:
+        except (Full, ShutDown):
             raise
         except BaseException:
             self._give_back()
@@ -135,7 +163,7 @@ class Queue(Structure):
         """The oldest message; wait for one.
 
         Raises ``queue.Empty`` after ``timeout`` seconds (None: never), or at once without
-        ``block``.
+        ``block``, ``ShutDown`` if it was shut down and the last message is out.
         """
         if self._segment.closed:
             self._check()
@@ -146,7 +174,7 @@ class Queue(Structure):
                 token, length = self._wait_for_message(timeout_of(block, timeout))
             data = self._places[token & TOKEN_MASK][: length >> 1].tobytes()
             self._do_release(arena.cpu, q, token)
-        except Empty:
+        except (Empty, ShutDown):
             raise
         except BaseException:
             self._give_back()
@@ -156,6 +184,23 @@ class Queue(Structure):
     def get_nowait(self) -> Any:
         """Get without waiting: ``get(block=False)``."""
         return self.get(False)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The messages, as they come, until the queue is shut down and empty."""
+        with suppress(ShutDown):
+            while True:
+                yield self.get()
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """Take no message any more: ``put`` raises ``ShutDown`` in every process, and so does
+        ``get`` when the last message is out. Who waits is told within 50 ms. For good.
+
+        ``immediate``: throw away what is in it.
+        """
+        self._check()
+        self._arena.run(queue_shut, self._q)
+        while immediate and (token := self._left()[0]) >= 0:
+            self._do_release(self._arena.cpu, self._q, token)
 
     def qsize(self) -> int:
         """How many messages it had a moment ago; those of dead consumers are not counted."""
@@ -193,9 +238,13 @@ class Queue(Structure):
             self._give_back()
         arena, q = self._arena, self._q
         attempt = arena.builtin(queue_begin_wait)
-        token = wait_for(arena, lambda _: attempt(arena.cpu, q), deadline_of(timeout))
+
+        def begin(_: int) -> int:
+            return c.E_STOPPED if self._shut[0] else attempt(arena.cpu, q)
+
+        token = wait_for(arena, begin, deadline_of(timeout))
         if token < 0:
-            raise Full
+            raise ShutDown if self._shut[0] else Full
         return token
 
     def _wait_for_message(self, timeout: float | None) -> tuple[int, int]:
@@ -203,21 +252,40 @@ class Queue(Structure):
         if self._lost:
             self._give_back()
         arena, q = self._arena, self._q
-        if timeout == 0:
-            token, length = self._do_adopt(arena.cpu, q)
-            if token < 0:
-                raise Empty
-            return token, length
         attempt = arena.builtin(queue_take_wait)
-        found = [c.E_AGAIN, 0]
+        found = (c.E_AGAIN, 0)
 
         def take(_: int) -> int:
-            found[:] = attempt(arena.cpu, q)
+            nonlocal found
+            found = self._left() if self._shut[0] else attempt(arena.cpu, q)
             return found[0]
 
-        if wait_for(arena, take, deadline_of(timeout)) < 0:
+        if timeout == 0:  # also what no kernel finds before it has waited
+            found = self._left() if self._shut[0] else self._do_adopt(arena.cpu, q)
+        else:
+            wait_for(arena, take, deadline_of(timeout))
+        if found[0] == c.E_STOPPED:
+            raise ShutDown
+        if found[0] < 0:
             raise Empty
-        return found[0], found[1]
+        return found
+
+    def _left(self) -> tuple[int, int]:
+        """Of a queue that is shut down: a message that is left, or E_STOPPED: none will come.
+
+        E_AGAIN: a producer has a buffer; it may have looked before the shutdown.
+        """
+        arena, ram, q = self._arena, self._segment.ram, self._q
+        arena.run(queue_reclaim, q)  # the dead have none
+        first = arena.engine.call(buffer_at, ram, q, 0)
+        states = [ram[first + number * BUFFER_WORDS] for number in range(self.maxsize)]
+        none = c.E_AGAIN if any(s & USE_MASK == WRITING for s in states) else c.E_STOPPED
+        token, length = self._do_take(arena.cpu, self._at, self._state)
+        if token < 0:
+            token, length = self._do_adopt(arena.cpu, q)
+        if token < 0 and none == c.E_AGAIN:
+            os.sched_yield()
+        return (none, 0) if token < 0 else (token, length)
 
     def _too_large(self, size: int) -> MisuseError:
         return MisuseError(

@@ -2,7 +2,7 @@
 
 Words from ``q`` on, in a block of the structure; a line for each word that CPUs fight for::
 
-    [ buffers | mask | room ] [ HEAD ] [ TAIL ] [ READABLE ] [ WRITABLE, HINT ]
+    [ buffers | mask | room ] [ HEAD ] [ TAIL ] [ READABLE ] [ WRITABLE, HINT, SHUT ]
     slot x (mask + 1)      pair: [ ticket << 1 | full, token ]       mask + 1 >= buffers
     buffer x buffers       pair: [ version << 2 | use, life ][ length ][ word of its data ]
 
@@ -58,6 +58,7 @@ Q_TAIL = 32
 Q_READABLE = 48
 Q_WRITABLE = 64
 Q_HINT = 65  # where to look for a free buffer first
+Q_SHUT = 66  # 1: nothing is put any more; for Python (queues.py)
 Q_SLOTS = 80
 SLOT_WORDS = 2
 BUFFER_WORDS = 4
@@ -235,6 +236,13 @@ def queue_begin_wait(mem: Memory, claim: Claim, q: WordIndex) -> int:
         wait(mem, q + Q_WRITABLE, ASLEEP)
         token = queue_begin(mem, claim, q)
     return token
+
+
+@kernel
+def queue_shut(mem: Memory, claim: Claim, q: WordIndex) -> int:
+    """Say that nothing is put any more. Returns 1 if it was said before."""
+    before: int = exchange(mem, q + Q_SHUT, 1)
+    return before
 
 
 # --- getting -------------------------------------------------------------------------------------

@@ -323,7 +323,7 @@ class ObjectOperations(PageOperations):
             raise MisuseError(f"ctor: {ctor!r}; use bytes or a function of a memoryview")
         pages = -(-object_bytes // self.segment.geometry.page_bytes)
         order = (pages - 1).bit_length()
-        pfn = self.alloc_pages(order, owner=c.OWNER_SHARED)
+        pfn = self._alloc_shared(order)
         block = self.page(pfn, order)
         block[:] = bytes(image).ljust(len(block), b"\0")
         return self.segment.layout.frame(pfn)

@@ -215,6 +215,7 @@ C_START = 17
 C_TOLD = 18  # the last value of C_DEAD that Arena.recover gave to a supervisor
 C_DEAD_PID = 19  # of the process of that life, only to be shown
 C_DEAD_START = 20
+C_GIVE_UP = 21  # word index of a lock that this claim shall no longer wait for; 0: none
 C_EVENTS = 32
 C_INTENT = 96  # what the claim is doing with a chain of objects (kernels/slot_intent.py)
 C_INTENT_CACHE = 97
@@ -279,6 +280,7 @@ EV_PAGE_LARGE = 42  # kmalloc served by pages
 EV_FAULT = 43  # allocations that were made to fail
 EV_RECOVER = 44  # slots of dead processes that were recovered
 EV_TAKEOVER = 45  # locks taken over from the dead
+EV_DRAIN_SKIP = 46  # drains that left out lists, whose lock's owner did not run
 EV_COUNT = 64
 
 # --- zones --------------------------------------------------------------------------------------

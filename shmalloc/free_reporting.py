@@ -1,8 +1,9 @@
 """Free page reporting: the memory of free pages goes back to the system, which backs it anew later.
 
 One pageblock at a time: it is isolated, so that no free page of it can be allocated meanwhile, the
-frames of its free blocks are discarded (MADV_REMOVE), and it is put back in service. Blocks that
-are freed in between stay as they are. Linux does the same for a hypervisor (mm/page_reporting.c).
+frames of its free blocks are discarded (MADV_REMOVE), as far as they are whole pages of the system,
+which may be larger than ours, and it is put back in service. Blocks that are freed in between stay
+as they are. Linux does the same for a hypervisor (mm/page_reporting.c).
 
 Rules: the geometry says ``reporting``, so that no list runs through the frames; the caller owns a
 CPU slot, as whose ``run`` calls kernels. A pageblock that another process has isolated is left out.
@@ -10,6 +11,7 @@ CPU slot, as whose ``run`` calls kernels. A pageblock that another process has i
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator
 
 from shmalloc import constants as c
@@ -49,6 +51,17 @@ def _free_blocks(segment: Segment, start: int, end: int) -> Iterator[tuple[int, 
 
 
 def _discard(segment: Segment, pfn: int, pages: int) -> int:
-    size = pages * segment.geometry.page_bytes
-    segment.discard(segment.layout.frame(pfn), size)
-    return size
+    start, end = whole_system_pages(
+        segment.layout.frame(pfn) * 8, pages * segment.geometry.page_bytes
+    )
+    if end > start:
+        segment.discard(start // 8, end - start)
+    return max(end - start, 0)
+
+
+def whole_system_pages(start: int, size: int, system: int = mmap.PAGESIZE) -> tuple[int, int]:
+    """The whole pages of the system in ``size`` bytes from ``start`` on: [start, end), or none.
+
+    MADV_REMOVE rounds up: of a page that a block only has a part of, it would take the rest too.
+    """
+    return -(-start // system) * system, (start + size) // system * system

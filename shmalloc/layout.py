@@ -15,6 +15,7 @@ This file computes offsets and the first image of the header; it maps no memory.
 from __future__ import annotations
 
 import json
+import mmap
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -142,9 +143,9 @@ def _problems(g: Geometry) -> list[str]:
          "corrupted; use one of the two"),
         (not (g.poison and g.zero),
          "poison with zero: both claim the bytes of a free page; use one of the two"),
-        (not (g.reporting and g.page_bytes % 4096),
-         f"reporting with page_bytes={g.page_bytes}: the system takes back whole 4096-byte pages; "
-         "use page_bytes=4096 or more"),
+        (not (g.reporting and g.page_bytes << g.pageblock_order < mmap.PAGESIZE),
+         f"reporting with page_bytes={g.page_bytes}: a pageblock is less than a page of the "
+         f"system, {mmap.PAGESIZE} bytes, which takes back whole ones; use larger pageblocks"),
     )  # fmt: skip
     problems = [text for ok, text in rules if not ok]
     if not problems:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc import cpus
 from shmalloc.bound import OWNER_LIMIT, THIS_PROCESS, Bound
 from shmalloc.descriptor_text import MIGRATETYPES
@@ -33,6 +35,14 @@ from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reap import adopt_pages
 from shmalloc.reports import describe_page
+
+OWN_WORDS = {cs.OWNER_SLAB, cs.OWNER_SHEAVES, cs.OWNER_FROZEN, cs.OWNER_LARGE, c.OWNER_SHARED}
+OWN_RANGES = ((c.OWNER_ARRAYS, c.OWNER_CLAIM_BITS), (c.OWNER_STRUCTURE, c.OWNER_STRUCTURE_SHIFT))
+
+
+def is_reserved_owner(word: int) -> bool:
+    """Whether an owner word names pages of the allocator itself: slabs, tables, structures."""
+    return word in OWN_WORDS or any(word >> bits == first >> bits for first, bits in OWN_RANGES)
 
 
 class PageOperations(Bound):
@@ -73,7 +83,8 @@ class PageOperations(Bound):
         owner: int | None = None,
         wait_s: float | None = None,
     ) -> int:
-        """Allocate 2^order pages; the first pfn. ``owner``: any int tag, default our pid.
+        """Allocate 2^order pages; the first pfn. ``owner``: an int tag, default our pid; not a word
+        that the allocator uses itself.
 
         Waits up to ``wait_s`` seconds for memory. Raises ``OutOfMemoryError``.
         """
@@ -218,7 +229,7 @@ class PageOperations(Bound):
         self._range(isolate_range, start, end)
 
     def unisolate(self, start: int, end: int) -> None:
-        """End an isolation."""
+        """End an isolation of ours, or of an arena that is closed. Others' are busy."""
         self._range(unisolate_range, start, end)
 
     def offline(self, start: int, end: int) -> None:
@@ -226,7 +237,7 @@ class PageOperations(Bound):
         self._range(offline_range, start, end)
 
     def online(self, start: int, end: int) -> int:
-        """Put pageblocks back in service; the number of pages gained."""
+        """Put pageblocks back in service that any process took offline; the pages gained."""
         return self._range(online_range, start, end)
 
     def poison_page(self, pfn: int) -> None:
@@ -236,8 +247,18 @@ class PageOperations(Bound):
             raise self.refused(result, f"poison_page(pfn={pfn})")
 
     def drain(self) -> int:
-        """Give all pages of all per-CPU lists back to their zones; how many."""
-        return self.run(drain_all)
+        """Give all pages of all per-CPU lists back to their zones; how many.
+
+        The lists of a CPU whose user has stopped in the middle of an operation (by SIGSTOP, say)
+        are left out, with a warning, after a second; a later call may find them.
+        """
+        self._rescuer.skipped.clear()
+        given = self.run(drain_all)
+        if given < 0:
+            pids = ", ".join(map(str, sorted(self._rescuer.skipped)))
+            text = f"drain: page lists were left out, as their user does not run: process {pids}"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+        return max(given, 0)
 
     def report_free(self) -> int:
         """Give the memory of free blocks back to the system (free_reporting.py); the bytes given.
@@ -292,4 +313,19 @@ class PageOperations(Bound):
     def _owner(self, owner: int | None) -> int:
         if owner is None:
             return THIS_PROCESS.pid
-        return self.check_int("owner", owner, 1, OWNER_LIMIT - 1)
+        word = self.check_int("owner", owner, 1, OWNER_LIMIT - 1)
+        if is_reserved_owner(word):
+            raise MisuseError(
+                f"owner: {word:#x}: the allocator knows its own pages by this word; use another"
+            )
+        return word
+
+    def _alloc_shared(self, order: int) -> int:
+        """A block that no process owns. Raises ``OutOfMemoryError``."""
+        request = (alloc_pages, order, c.MT_UNMOVABLE, c.OWNER_SHARED)
+        pfn = self.run(*request)
+        if pfn == c.E_NOMEM and self.recovers_dead():
+            pfn = self.run(*request)
+        if pfn < 0:
+            raise self.refused(pfn, f"alloc_pages(order={order})")
+        return pfn

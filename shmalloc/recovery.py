@@ -27,6 +27,8 @@ from shmalloc.layout import Layout
 from shmalloc.memory import Ram
 from shmalloc.segment import Segment
 
+PATIENCE_S = 1.0  # of a drain with a process that holds a per-CPU lock and does not run
+
 
 @dataclass(frozen=True)
 class Recovered:
@@ -119,6 +121,8 @@ class Rescuer:
 
     def __init__(self, segment: Segment, cpu: int, engine: str, ram: Ram | None = None) -> None:
         self.found = False
+        self.skipped: set[int] = set()  # pids whose per-CPU lists were left out, as they do not run
+        self._waits_for = (0, 0, 0.0)  # a lock, what it held, since when
         self._at_work: set[tuple[int, int]] = set()  # lives, by claim and epoch
         self._helped: set[tuple[int, int]] = set()
         self._segment, self._cpu, self._engine = segment, cpu, engine
@@ -133,11 +137,24 @@ class Rescuer:
                 self._mark(owner)
                 self._unblock()
                 return
+            if self._waits_in_vain(index):
+                self.skipped.add(owner.pid)
+                self._ram[self._segment.layout.cpu(self._cpu) + c.C_GIVE_UP] = index
         # The process that we wait for may itself wait for one that died after our phase 1.
         if self._holder(c.H_RECOVERY) == self._cpu:
             for found in dead_slots(self._segment):
                 self._mark(found)
             self._unblock()
+
+    def _waits_in_vain(self, index: int) -> bool:
+        """Whether a per-CPU lock has had one living owner for long: drains then go on without."""
+        lock, held, since = self._waits_for
+        now, word = time.monotonic(), self._ram.load(index)
+        if (lock, held) != (index, word):
+            self._waits_for = (index, word, now)
+            return False
+        layout = self._segment.layout
+        return now - since > PATIENCE_S and layout.at["pcp"] <= index < layout.at["seats"]
 
     def _mark(self, dead: Slot) -> None:
         mark(self._ram, self._segment.layout, self._cpu, dead, self._engine)

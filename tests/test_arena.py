@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.arena import Arena
 from shmalloc.arena_geometry import geometry_of
 from shmalloc.engine import Engine
 from shmalloc.errors import CorruptionError, MisuseError, NotReadyError, OutOfMemoryError
+from shmalloc.free_reporting import whole_system_pages
 from shmalloc.history import History
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.report_text import Stake
@@ -288,6 +290,36 @@ def test_a_poisoned_page_is_never_given_out(arena: Arena) -> None:
     arena.poison_page(9)
     assert 9 not in arena.alloc_pages_bulk(PAGES)
     assert "poisoned" in arena.describe(9)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [cs.OWNER_SLAB, cs.OWNER_SHEAVES, cs.OWNER_FROZEN, cs.OWNER_LARGE, c.OWNER_SHARED,
+     c.OWNER_ARRAYS + 3, c.OWNER_STRUCTURE + 700],
+)  # fmt: skip
+def test_owner_words_of_the_allocator_are_refused(arena: Arena, word: int) -> None:
+    pfn = arena.alloc_pages(owner=5)
+    for call in (
+        lambda: arena.alloc_pages(owner=word),
+        lambda: arena.alloc_pages_bulk(2, owner=word),
+        lambda: arena.alloc_contig_range(8, 9, owner=word),
+        lambda: arena.free_pages(pfn, owner=word),
+        lambda: arena.adopt_pages(pfn, giver=arena.life, owner=word),
+    ):
+        with pytest.raises(MisuseError, match="use another"):
+            call()
+    arena.free_pages(pfn, owner=5)
+
+
+@pytest.mark.parametrize(
+    ("start", "size", "system", "whole"),
+    [(4096, 8192, 4096, 8192), (4096, 8192, 16384, 0), (4096, 65536, 16384, 49152),
+     (0, 65536, 65536, 65536), (4096, 131072, 65536, 65536), (100, 4096, 4096, 0)],
+)  # fmt: skip
+def test_blocks_shrink_inward_to_pages_of_the_system(start, size, system, whole) -> None:
+    first, end = whole_system_pages(start, size, system)
+    assert first % system == end % system == 0
+    assert start <= first and max(end - first, 0) == whole and (whole == 0 or end <= start + size)
 
 
 def test_reporting_needs_its_geometry(arena: Arena) -> None:

@@ -38,6 +38,27 @@ def test_unisolation_merges_everything_again(world):
     assert (world.nr_free(4), world.teardown()) == (4, 0)
 
 
+@pytest.mark.parametrize("op", [driver.UNISOLATE, driver.ONLINE])
+def test_only_who_isolated_a_range_ends_it(world, op):
+    world.do(driver.ISOLATE, 8, 24)
+    assert world.do(op, 8, 32, cpu=1) == c.E_BUSY
+    assert world.nr_free(3, c.MT_ISOLATE) == 2 or world.nr_free(4, c.MT_ISOLATE) == 1
+    assert world.do(driver.UNISOLATE, 8, 32) == 0
+    assert world.teardown() == 0
+
+
+def test_an_isolation_of_a_life_that_is_over_is_ended_by_any(world):
+    world.do(driver.ISOLATE, 8, 16)
+    world.mem[world.layout.cpu(0) + c.C_EPOCH] += 1
+    assert world.do(driver.UNISOLATE, 8, 16, cpu=1) == 0 and world.teardown() == 0
+
+
+def test_offline_memory_is_put_online_by_any_and_not_by_the_end_of_an_isolation(world):
+    world.do(driver.OFFLINE, 8, 16)
+    assert world.do(driver.UNISOLATE, 8, 16) == c.E_BUSY
+    assert world.do(driver.ONLINE, 8, 16, cpu=1) == 8 and world.teardown() == 0
+
+
 def test_neighbours_isolated_apart_are_released_apart(world):
     world.do(driver.ISOLATE, 16, 24)
     world.do(driver.ISOLATE, 24, 32)

@@ -200,14 +200,19 @@ def cache_shrink(mem: Memory, claim: Claim, cache_id: CacheId) -> CacheWords:
 
 @unit
 def unplug_sheaves(mem: Memory, claim: Claim, victim: Cpu) -> int:
-    """Empty the sheaves of an unplugged CPU and lock them; a process still there uses slabs."""
+    """Empty the sheaves of an unplugged CPU and lock them; a process still there uses slabs.
+
+    Returns 0; E_AGAIN: a process that does not run holds some of them.
+    """
+    result = 0
     lock(mem, c.H_CACHES_LOCK, claim)
     for cache_id in range(fixed(mem, c.H_CACHES)):
         cache = cache_at(mem, cache_id)
         if load(mem, cache + cs.K_STATE) == cs.CACHE_LIVE:
-            drain_part(mem, claim, cache, victim, c.LOCK_OFFLINE)
+            if drain_part(mem, claim, cache, victim, c.LOCK_OFFLINE) < 0:
+                result = c.E_AGAIN
     unlock(mem, c.H_CACHES_LOCK)
-    return 0
+    return result
 
 
 @unit

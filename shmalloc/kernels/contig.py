@@ -25,12 +25,13 @@ from shmalloc.kernels.pages import free_pages
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import event, record, report
-from shmalloc.kernels.slots import label
+from shmalloc.kernels.slots import label, label_claim
 from shmalloc.kernels.waiters import wake_waiters
 from shmalloc.kernels.zone import (
     block_mt,
     descriptor_at,
     isolate_block,
+    isolator_of,
     keep_isolated,
     restore_block,
     unmanage,
@@ -106,9 +107,27 @@ def restore_types(mem: Memory, zone: ZoneWords, claim: Claim, start: Pfn, end: P
     rehome_range(mem, zone, claim, start, end)
 
 
+@kernel
+def may_end(mem: Memory, claim: Claim, start: Pfn, end: Pfn, offline: int) -> bool:
+    """Whether ``claim`` may end every isolation in [start, end); zone lock held.
+
+    Its own, that of a life that is over, and with ``offline`` those that outlived their maker.
+    """
+    for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
+        if block_mt(mem, at) == c.MT_ISOLATE:
+            holder = isolator_of(mem, at)
+            if holder < 0:
+                if offline == 0:
+                    return False
+            elif holder != label(mem, claim) and holder == label(mem, label_claim(holder)):
+                return False
+    return True
+
+
 @unit
 def isolate_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
-    """Isolate the pageblocks of [start, end). Returns 0, E_INVAL, or E_BUSY if one already is."""
+    """Isolate the pageblocks of [start, end). Returns 0, E_INVAL, or E_BUSY if one already is, or
+    if a process that does not run holds per-CPU lists."""
     zone_id = range_zone(mem, start, end)
     if zone_id < 0:
         return c.E_INVAL
@@ -116,9 +135,11 @@ def isolate_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
     lock(mem, zone + c.Z_LOCK, claim)
     result = set_isolated(mem, zone, claim, start, end)
     unlock_zone(mem, claim, zone)
+    # Pages of the range may sit on per-CPU lists; their type is looked up when they drain.
+    if result == 0 and drain_all(mem, claim) < 0:
+        unisolate_range(mem, claim, start, end)  # who does not run may go on and give them out
+        result = c.E_BUSY
     if result == 0:
-        # Pages of the range may sit on per-CPU lists; their type is looked up when they drain.
-        drain_all(mem, claim)
         event(mem, claim, c.EV_ISOLATE)
         record(mem, claim, c.OP_ISOLATE, 0, start, end)
     return result
@@ -126,16 +147,20 @@ def isolate_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
 
 @unit
 def unisolate_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
-    """Restore the old types of the pageblocks of [start, end). Returns 0 or E_INVAL."""
+    """Restore the old types of the pageblocks of [start, end). Returns 0, E_INVAL, or E_BUSY if one
+    of them is offline or another claim has isolated it: then nothing was done."""
     zone_id = range_zone(mem, start, end)
     if zone_id < 0:
         return c.E_INVAL
     zone = zone_at(mem, zone_id)
+    result = c.E_BUSY
     lock(mem, zone + c.Z_LOCK, claim)
-    restore_types(mem, zone, claim, start, end)
+    if may_end(mem, claim, start, end, 0):
+        restore_types(mem, zone, claim, start, end)
+        result = 0
     unlock_zone(mem, claim, zone)
     wake_waiters(mem, claim, zone)
-    return 0
+    return result
 
 
 @kernel
@@ -318,14 +343,17 @@ def take_offline(mem: Memory, zone: ZoneWords, claim: Claim, start: Pfn, end: Pf
 
 @unit
 def online_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
-    """Put the pageblocks [start, end) back in service; returns the pages gained, or E_INVAL."""
+    """Put the pageblocks [start, end) back in service; returns the pages gained, E_INVAL, or E_BUSY
+    if another claim has isolated one of them: then nothing was done."""
     zone_id = range_zone(mem, start, end)
     if zone_id < 0:
         return c.E_INVAL
     zone = zone_at(mem, zone_id)
+    pages = c.E_BUSY
     lock(mem, zone + c.Z_LOCK, claim)
-    restore_types(mem, zone, claim, start, end)
-    pages = bring_online(mem, zone, claim, start, end)
+    if may_end(mem, claim, start, end, 1):
+        restore_types(mem, zone, claim, start, end)
+        pages = bring_online(mem, zone, claim, start, end)
     unlock_zone(mem, claim, zone)
     wake_waiters(mem, claim, zone)
     return pages

@@ -11,7 +11,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.cache_set import plug_sheaves, unplug_sheaves
-from shmalloc.kernels.pcp import drain_everything, spin_for_drain
+from shmalloc.kernels.pcp import drain_everything, spin_or_skip
 from shmalloc.kernels.reporting import cpu_at, event, report
 from shmalloc.kernels.waiters import wake_waiters
 from shmalloc.kernels.zone import pcp_at, zone_at
@@ -21,18 +21,24 @@ from shmalloc.words import cas, fixed, load, store
 
 @unit
 def unplug_cpu(mem: Memory, claim: Claim, victim: Cpu) -> int:
-    """Drain and lock the per-CPU structures of ``victim``. Returns pages given back, or E_BUSY."""
+    """Drain and lock the per-CPU structures of ``victim``. Returns pages given back, or E_BUSY: it
+    is not online, or a process that does not run holds one of its locks."""
     state = cpu_at(mem, victim) + c.C_STATE
     if not cas(mem, state, c.CPU_ONLINE, c.CPU_CHANGING | (claim + 1) << c.CPU_CHANGER_SHIFT):
         return c.E_BUSY  # not online, or another CPU is changing it
-    unplug_sheaves(mem, claim, victim)  # first: their slabs give pages back
+    held = unplug_sheaves(mem, claim, victim)  # first: their slabs give pages back
     given = 0
     for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
-        if spin_for_drain(mem, pcp + c.P_LOCK, claim):
+        if held >= 0:
+            held = spin_or_skip(mem, pcp + c.P_LOCK, claim)
+        if held > 0:
             given += drain_everything(mem, claim, zone_id, pcp)
             store(mem, pcp + c.P_LOCK, c.LOCK_OFFLINE)
             wake_waiters(mem, claim, zone_at(mem, zone_id))
+    if held < 0:
+        finish_plug(mem, claim, victim)
+        return c.E_BUSY
     event(mem, claim, c.EV_HOTPLUG)
     store(mem, state, c.CPU_OFFLINE)
     return given

@@ -32,7 +32,7 @@ from shmalloc.kernels.lock import lock, owner_word, unspin
 from shmalloc.kernels.pcp_lists import pcp_order, pcp_pop, pcp_push
 from shmalloc.kernels.pcp_repair import is_damaged, repair_lists
 from shmalloc.kernels.repair import unlock_zone
-from shmalloc.kernels.reporting import cpu_of, event, record
+from shmalloc.kernels.reporting import claim_at, cpu_of, event, record
 from shmalloc.kernels.slots import list_label
 from shmalloc.kernels.zone import pcp_at, zone_at
 from shmalloc.units import (
@@ -46,7 +46,7 @@ from shmalloc.units import (
     ZoneId,
     ZoneWords,
 )
-from shmalloc.words import cas, fixed, give_way, load_relaxed, notice
+from shmalloc.words import cas, fixed, give_way, load_relaxed, notice, store_relaxed
 
 
 @kernel
@@ -169,27 +169,52 @@ def empty_lists(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords) -> in
 
 
 @kernel
-def spin_for_drain(mem: Memory, at: WordIndex, claim: Claim) -> bool:
-    """Take another CPU's P_LOCK, waiting for its owner; False if the CPU is unplugged.
+def spin_or_skip(mem: Memory, at: WordIndex, claim: Claim) -> int:
+    """Take another CPU's per-CPU lock, waiting for its owner: 1; 0 if the CPU is unplugged.
+
+    E_AGAIN: its owner lives and does not run (it is stopped, say), and the wait was called off.
 
     Does not check counts first: a count read without the lock can miss blocks that a refill has
     pushed but not yet counted, and the drain would leave pages behind (Linux 66eca1021a42).
     """
     while not cas(mem, at, 0, owner_word(mem, claim)):
         if load_relaxed(mem, at) == c.LOCK_OFFLINE:
-            return False
+            return 0
+        if load_relaxed(mem, claim_at(mem, claim) + c.C_GIVE_UP) == at:
+            return give_up(mem, claim)
         notice(mem, at)
         give_way(mem)  # its owner may be preempted: there are more workers than cores
-    return True
+    return 1
+
+
+@kernel
+def give_up(mem: Memory, claim: Claim) -> int:
+    """End a wait that was called off beneath our ``notice``: no kernel can tell who runs."""
+    store_relaxed(mem, claim_at(mem, claim) + c.C_GIVE_UP, 0)
+    event(mem, claim, c.EV_DRAIN_SKIP)
+    return c.E_AGAIN
+
+
+@kernel
+def spin_for_drain(mem: Memory, at: WordIndex, claim: Claim) -> bool:
+    """``spin_or_skip`` where nothing can be left out; False if the CPU is unplugged."""
+    held = spin_or_skip(mem, at, claim)
+    while held < 0:
+        held = spin_or_skip(mem, at, claim)
+    return held != 0
 
 
 @unit
 def drain_cpu(mem: Memory, claim: Claim, victim: Cpu) -> int:
-    """Drain all lists of CPU ``victim``; returns pages given back."""
+    """Drain all lists of CPU ``victim``; returns pages given back, or E_AGAIN: lists were left out,
+    whose lock's owner does not run."""
     given = 0
     for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
-        if spin_for_drain(mem, pcp + c.P_LOCK, claim):
+        held = spin_or_skip(mem, pcp + c.P_LOCK, claim)
+        if held < 0:
+            return held
+        if held != 0:
             given += drain_everything(mem, claim, zone_id, pcp)
             unspin(mem, pcp + c.P_LOCK)
     if victim != cpu_of(mem, claim):
@@ -199,11 +224,19 @@ def drain_cpu(mem: Memory, claim: Claim, victim: Cpu) -> int:
 
 @unit
 def drain_all(mem: Memory, claim: Claim) -> int:
-    """Drain every CPU: afterwards no free page hides on a per-CPU list."""
+    """Drain every CPU: afterwards no free page hides on a per-CPU list. Returns pages given back.
+
+    E_AGAIN: the lists of a CPU were left out, whose lock's owner does not run.
+    """
     given = 0
+    skipped = 0
     for victim in range(fixed(mem, c.H_CPUS)):
-        given += drain_cpu(mem, claim, victim)
-    return given
+        pages = drain_cpu(mem, claim, victim)
+        if pages < 0:
+            skipped = pages
+        else:
+            given += pages
+    return given if skipped == 0 else skipped
 
 
 @unit

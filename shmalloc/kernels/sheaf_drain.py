@@ -13,25 +13,28 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.barn import barn_pop, barn_put, in_hand, move_sheaf
 from shmalloc.kernels.lock import lock, unlock, unspin
 from shmalloc.kernels.objects import cpu_node, cpu_part, node_part
-from shmalloc.kernels.pcp import spin_for_drain
+from shmalloc.kernels.pcp import spin_for_drain, spin_or_skip
 from shmalloc.kernels.sheaf import flush, take_spare
 from shmalloc.units import CacheWords, Claim, Cpu, Memory, NodeId
 from shmalloc.words import fixed, load_relaxed, store
 
 
 @kernel
-def drain_part(mem: Memory, claim: Claim, cache: CacheWords, victim: Cpu, after: int) -> None:
+def drain_part(mem: Memory, claim: Claim, cache: CacheWords, victim: Cpu, after: int) -> int:
     """Flush main and spare of CPU ``victim`` in place, waiting for its lock.
 
-    ``after`` is what the lock holds in the end: 0, or LOCK_OFFLINE.
+    ``after`` is what the lock holds in the end: 0, or LOCK_OFFLINE. Returns 1; 0 if the CPU is
+    unplugged, E_AGAIN if the owner of its lock does not run.
     """
     part = cpu_part(mem, cache, victim)
-    if spin_for_drain(mem, part + cs.KC_LOCK, claim):
+    held = spin_or_skip(mem, part + cs.KC_LOCK, claim)
+    if held > 0:
         if mem[part + cs.KC_MAIN] != 0:
             flush(mem, claim, cache, mem[part + cs.KC_MAIN])
         if mem[part + cs.KC_SPARE] != 0:
             flush(mem, claim, cache, mem[part + cs.KC_SPARE])
         store(mem, part + cs.KC_LOCK, after)
+    return held
 
 
 @kernel
@@ -54,7 +57,7 @@ def drain_barn(mem: Memory, claim: Claim, cache: CacheWords, node_id: NodeId) ->
 def drain_sheaves(mem: Memory, claim: Claim, cache: CacheWords) -> None:
     """Put every object of every sheaf back to its slab; sheaves stay where they are.
 
-    A sheaf that another CPU is refilling is not seen.
+    A sheaf that another CPU is refilling is not seen, nor those whose owner does not run.
     """
     for victim in range(fixed(mem, c.H_CPUS)):
         drain_part(mem, claim, cache, victim, 0)

@@ -103,6 +103,7 @@ LEFT_OUT: dict[Kernel, str] = {
     fault_injection.should_fail: "only tests make allocations fail; the words belong to the test",
     sheaf.in_two_places: "an object was found in two places",
     slab.freeze: "a slab failed a check",
+    pcp.give_up: "a process that lives and does not run: only the system's clock can tell",
     buddy.note_damage: "a link of a free block was overwritten from outside",
     buddy.check_node: "pages are filled, and one of them was written to while it was free",
     repair.repair_zone: "a link of a free block was overwritten from outside",

@@ -11,8 +11,8 @@ WALKED = (("contig", "pfn-walker"), ("--ram", "16MiB"))  # few pages: a walker c
 MUTANTS = (
     Mutant(
         "isolate-without-drain", CONTIG,
-        (("        # Pages of the range may sit on per-CPU lists; their type is looked up when they"
-          " drain.\n        drain_all(mem, claim)\n", ""),),
+        (("    if result == 0 and drain_all(mem, claim) < 0:\n",
+          "    if result == 0 and mem[c.H_CPUS] < 0:\n"),),
         "a range is isolated while pages of it hide on per-CPU lists, and are given out from there",
         "I_PCP_COUNT", ("contig-isolate-free",), ("contig", "churn"), OFTEN,
         precedent="P7 disable pcplists during memory offline", commit="ec6e8c7e0314",

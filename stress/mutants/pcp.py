@@ -14,13 +14,9 @@ HOTPLUG = "shmalloc/kernels/hotplug.py"
 MUTANTS = (
     Mutant(
         "drain-looks-at-counts", PCP,
-        (("        if spin_for_drain(mem, pcp + c.P_LOCK, claim):\n"
-          "            given += drain_everything(mem, claim, zone_id, pcp)\n           "
-          " unspin",
-          "        if load_relaxed(mem, pcp + c.P_COUNT) > 0"
-          " and spin_for_drain(mem, pcp + c.P_LOCK, claim):\n"
-          "            given += drain_everything(mem, claim, zone_id, pcp)\n           "
-          " unspin"),),
+        (("        held = spin_or_skip(mem, pcp + c.P_LOCK, claim)\n",
+          "        held = 0\n        if load_relaxed(mem, pcp + c.P_COUNT) > 0:\n"
+          "            held = spin_or_skip(mem, pcp + c.P_LOCK, claim)\n"),),
         "a drain passes over lists that look empty without their lock: a refill that has pushed and"
         " not yet counted keeps its pages from a process that needs all of them",
         "I_PCP_COUNT", ("pcp-refill-drain", "pcp"),
@@ -65,7 +61,7 @@ MUTANTS = (
     ),
     Mutant(
         "drain-ignores-unplugged", PCP,
-        (("        if load_relaxed(mem, at) == c.LOCK_OFFLINE:\n            return False\n", ""),),
+        (("        if load_relaxed(mem, at) == c.LOCK_OFFLINE:\n            return 0\n", ""),),
         "a drainer waits for the lock of a CPU that was unplugged meanwhile, for ever",
         "I_PROGRESS", ("pcp-unplug-drain",),
         unseen="every CPU is plugged in again: the drainer only waits longer",

@@ -184,9 +184,9 @@ MUTANTS = (
     ),
     Mutant(
         "drain-flushes-unlocked", DRAIN,
-        (("    if spin_for_drain(mem, part + cs.KC_LOCK, claim):\n"
+        (("    if held > 0:\n"
           "        if mem[part + cs.KC_MAIN] != 0:\n",
-          "    if spin_for_drain(mem, part + cs.KC_LOCK, claim):\n"
+          "    if held > 0:\n"
           "        store(mem, part + cs.KC_LOCK, after)\n"
           "        if mem[part + cs.KC_MAIN] != 0:\n"),
          ("            flush(mem, claim, cache, mem[part + cs.KC_SPARE])\n"

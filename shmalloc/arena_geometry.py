@@ -6,6 +6,7 @@ Owns nothing. What a geometry may be is checked by ``Geometry`` itself (layout.p
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from shmalloc.sizes import as_int, parse_bytes
 
 DEFAULT_SIZE = "1GiB"
 SLOTS_PER_CORE = 4
+SECRET_BITS = 60  # below a leading 1: all secrets take the same room in the geometry's text
 
 
 def geometry_of(
@@ -24,13 +26,17 @@ def geometry_of(
     zones: int | Sequence[ZoneSpec] | None = None,
     **fields: Any,
 ) -> Geometry:
-    """``Geometry`` of an arena from a size in bytes, a number of zones and CPUs."""
+    """``Geometry`` of an arena from a size in bytes, a number of zones and CPUs.
+
+    Unless ``harden`` says otherwise (0: off), free pointers are hardened with a random secret.
+    """
     unknown = sorted(set(fields) - set(Geometry.__dataclass_fields__))
     if unknown:
         known = ", ".join(Geometry.__dataclass_fields__)
         raise MisuseError(f"{unknown[0]}: no such field of the geometry; use one of {known}")
     fields["cpus"] = _default_cpus() if cpus is None else cpus
     fields = {name: _plain(value) for name, value in fields.items()}
+    fields.setdefault("harden", 1 << SECRET_BITS | secrets.randbits(SECRET_BITS))
     count = as_int(zones)
     if zones is None or count is not None:
         page_bytes = fields.get("page_bytes", Geometry.__dataclass_fields__["page_bytes"].default)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from shmalloc import constants as c
@@ -174,6 +176,22 @@ def test_hardened_pointers_are_not_readable(engine: Engine) -> None:
     stored = world.mem[address + world.cache_word(cache, cs.K_LINK)]
     assert stored > world.counters(address)[2]
     assert world.audit() == 0
+
+
+def test_one_hardened_pointer_tells_nothing_of_those_of_other_caches(engine: Engine) -> None:
+    world = ObjectSegment(engine, harden=0x1234_5678_9ABC_DEF)
+    caches = [world.create(64, flags=PLAIN) for _ in range(3)]
+    secrets = {world.cache_word(cache, cs.K_SECRET) for cache in caches}
+    assert len(secrets) == 3 and all(secret.bit_count() > 15 for secret in secrets)
+    assert all((a ^ b).bit_count() > 15 for a in secrets for b in secrets if a != b)
+
+
+def test_a_shuffled_slab_hands_out_its_objects_in_no_arithmetic_progression(engine: Engine) -> None:
+    world = ObjectSegment(engine, harden=0x1234_5678_9ABC_DEF)
+    cache = world.create(16, flags=PLAIN | cs.CF_SHUFFLE)
+    runs = [[world.alloc(cache) for _ in range(24)] for _ in range(2)]
+    steps = [{b - a for a, b in pairwise(run)} for run in runs]
+    assert min(len(each) for each in steps) > 10
 
 
 @pytest.mark.parametrize("flags", [0, PLAIN, FEW, cs.CF_DEBUG])

@@ -31,7 +31,7 @@ def audit_descriptor(mem: Memory, claim: Claim, cache_id: CacheId) -> int:
     bad = outside(mem, claim, cache + cs.K_STATE, cs.CACHE_LIVE, cs.CACHE_DYING)
     bad += wrong_word(mem, claim, c.I_FIXED, cache + cs.K_ID, cache_id)
     bad += wrong_word(mem, claim, c.I_FIXED, cache + cs.K_DESTROYER, 0)
-    for i in range(cs.K_ID, cs.K_TRACK + 1):
+    for i in range(cs.K_ID, cs.K_SECRET + 1):
         bad += outside(mem, claim, cache + i, 0, cs.SEAL_MASK)
     if bad == 0:
         bad = wrong_word(mem, claim, c.I_FIXED, cache + cs.K_SEAL, seal_of(mem, cache))

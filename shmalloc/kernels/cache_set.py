@@ -21,6 +21,7 @@ from shmalloc.kernels.descriptor import page_state, transition2
 from shmalloc.kernels.lists import list_init, next_of
 from shmalloc.kernels.lock import lock, owner_word, unlock
 from shmalloc.kernels.object_layout import (
+    draw_secret,
     lay_out_object,
     lay_out_sheaves,
     lay_out_slab,
@@ -100,6 +101,7 @@ def set_up(mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheId) -> C
     """Lists, barns and sheaves of a new cache; H_CACHES_LOCK held. Its id, or E_NOMEM."""
     mem[cache + cs.K_ID] = cache_id
     mem[cache + cs.K_SEAL] = 0
+    draw_secret(mem, cache, cache_id)
     # A process may have died after it destroyed the previous cache of this id and before it said
     # so: its recovery must not take this cache for that one (docs/bugs.md 13).
     store(mem, cache + cs.K_DESTROYER, 0)

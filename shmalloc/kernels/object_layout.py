@@ -17,9 +17,12 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.objects import slab_words
+from shmalloc.kernels.random import STATE_MASK, next_random
 from shmalloc.kernels.slab_format import objects_that_fit
-from shmalloc.units import CacheWords, Memory, Order
+from shmalloc.units import CacheId, CacheWords, Memory, Order
 from shmalloc.words import fixed, store_relaxed
+
+MIXING = 8  # steps until the numbers of neighbouring caches have nothing in common
 
 
 @kernel
@@ -66,6 +69,18 @@ def lay_out_object(
     stride = round_up(mem[cache + cs.K_FIRST] + end, align)
     mem[cache + cs.K_STRIDE] = stride
     mem[cache + cs.K_RECIPROCAL] = (1 << cs.RECIPROCAL_SHIFT) // stride + 1
+
+
+@kernel
+def draw_secret(mem: Memory, cache: CacheWords, cache_id: CacheId) -> None:
+    """Give the cache a secret of its own, if the geometry has one (Linux: kmem_cache.random)."""
+    at = cache + cs.K_SECRET
+    mem[at] = 0
+    if fixed(mem, c.H_HARDEN) != 0:
+        mem[at] = (fixed(mem, c.H_HARDEN) ^ (cache_id + 1) << 40) & STATE_MASK | 1
+        for _ in range(MIXING):  # the output goes back: of the state alone, caches would differ by
+            mem[at] = next_random(mem, at) | 1  # the same bits whatever the secret is
+        mem[at] = mem[at] & cs.SEAL_MASK | 1
 
 
 @kernel
@@ -125,7 +140,7 @@ def seal_of(mem: Memory, cache: CacheWords) -> int:
     Two descriptors that differ in one word, none of which has bits above SEAL_MASK, differ in it.
     """
     seal = 0
-    for i in range(cs.K_ID, cs.K_TRACK + 1):
+    for i in range(cs.K_ID, cs.K_SECRET + 1):
         if i != cs.K_MIN_PARTIAL:
             seal = (seal ^ mem[cache + i]) * cs.SEAL_FACTOR & cs.SEAL_MASK
     return seal | cs.SEALED

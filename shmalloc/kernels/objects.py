@@ -13,8 +13,9 @@ what a dead process held, and costs one plain store each way: a bit map would ne
 operation, since neighbours in one word belong to different CPUs, and a sheaf pair would cost twice
 as much (docs/decisions/, "owner words").
 
-A free pointer holds index + 1 of the next free object (0: last), xored with a key of its address if
-the geometry gives a secret (H_HARDEN; Linux: CONFIG_SLAB_FREELIST_HARDENED). It is plain data of
+A free pointer holds index + 1 of the next free object (0: last), xored with a secret of its cache
+and its own address, swabbed, if the geometry gives a secret (H_HARDEN; Linux:
+CONFIG_SLAB_FREELIST_HARDENED). So a pointer that is overwritten is none. It is plain data of
 the owner of the free object: the holder of a chain, or the slab's free list, which other CPUs only
 extend at its head.
 
@@ -264,23 +265,29 @@ def owner_of(mem: Memory, pfn: Pfn, order: Order, index: int) -> Owner:
 
 
 @kernel
-def link_key(mem: Memory, address: ObjectAddress) -> int:
+def swabbed(address: ObjectAddress) -> int:
+    """The five bytes of an address the other way round, at the upper end of 62 bits (Linux: swab):
+    the low bits of a pointer, which vary most, are not those that vary most of its address."""
+    upper = (address & 0xFF) << 54 | (address & 0xFF00) << 38 | (address & 0xFF0000) << 22
+    return upper | (address & 0xFF000000) << 6 | ((address >> 32) & 0xFF) << 22
+
+
+@kernel
+def link_key(mem: Memory, cache: CacheWords, address: ObjectAddress) -> int:
     """What a free pointer at this object is xored with: 0 without a secret."""
-    secret = fixed(mem, c.H_HARDEN)
-    if secret == 0:
-        return 0
-    return (secret ^ address ^ (address << 17)) & ((1 << 62) - 1)
+    secret = mem[cache + cs.K_SECRET]
+    return secret ^ swabbed(address) if secret != 0 else 0
 
 
 @kernel
 def free_link(mem: Memory, cache: CacheWords, address: ObjectAddress) -> int:
     """Index + 1 of the next free object; arbitrary if the pointer was overwritten."""
-    return mem[address + mem[cache + cs.K_LINK]] ^ link_key(mem, address)
+    return mem[address + mem[cache + cs.K_LINK]] ^ link_key(mem, cache, address)
 
 
 @kernel
 def set_free_link(mem: Memory, cache: CacheWords, address: ObjectAddress, following: int) -> None:
-    mem[address + mem[cache + cs.K_LINK]] = following ^ link_key(mem, address)
+    mem[address + mem[cache + cs.K_LINK]] = following ^ link_key(mem, cache, address)
 
 
 @kernel

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
+from shmalloc.kernels.bits import detail_of, type_of
 from shmalloc.kernels.descriptor import in_range, page_state
 from shmalloc.kernels.lists import clear_node, get_link, node_of, pfn_of, set_link
 from shmalloc.kernels.zone import descriptor_at
-from shmalloc.units import Memory, Migratetype, Order, PcpWords, Pfn, WordIndex
+from shmalloc.units import Memory, Migratetype, Order, PcpWords, Pfn, Word0, WordIndex
 from shmalloc.words import cas, fixed, load_relaxed
 
 # Type, label, order and zone of word 0: what the blocks of one list have in common.
@@ -120,13 +121,21 @@ def leave_list(mem: Memory, node: WordIndex) -> None:
 
 
 @kernel
+def is_on_a_list(w0: Word0) -> bool:
+    """Whether word 0 is that of a block on the lists of a CPU."""
+    return type_of(w0) == c.T_PCP and detail_of(w0) & c.LABEL_ON_LIST != 0
+
+
+@kernel
 def is_wrong_node(mem: Memory, node: WordIndex, following: WordIndex) -> bool:
     """Whether the words of a node, which lead to ``following``, were overwritten.
 
-    Links in descriptors have no complement: there the next block must be on the same list.
+    Links in descriptors have no complement: there the block and the next one must be on one list.
     """
     if fixed(mem, c.H_LINKS) != c.LINKS_DESCRIPTOR:
         return mem[node] ^ mem[node + 1] != c.LINK_MASK
+    if following == node or not is_on_a_list(page_state(mem, pfn_of(mem, node))):
+        return True
     if following == 0:
         return load_relaxed(mem, node + 1) & c.LINK_MASK != 0  # it led out of the segment
     pfn = pfn_of(mem, following)
@@ -137,13 +146,14 @@ def is_wrong_node(mem: Memory, node: WordIndex, following: WordIndex) -> bool:
 
 @unit
 def cut_off(mem: Memory, pcp: PcpWords, index: int, order: Order) -> None:
-    """End a list before its first block, whose link is wrong; the block is marked.
+    """End a list before its first block, whose link is wrong; the block is marked (``pcp_pop``).
 
     The blocks behind it still bear the label of these lists (``repair_lists``).
     """
     pfn = pfn_of(mem, mem[pcp + c.P_HEAD + index])
     w0 = page_state(mem, pfn)
-    cas(mem, descriptor_at(mem, pfn), w0, w0 | c.POISON_BIT)
+    if is_on_a_list(w0):  # else an earlier link led here
+        cas(mem, descriptor_at(mem, pfn), w0, w0 | c.POISON_BIT)
     counted = mem[pcp + c.P_LENGTH + index] * counted_pages(order)
     mem[pcp + c.P_COUNT] = mem[pcp + c.P_COUNT] - counted
     mem[pcp + c.P_LENGTH + index] = 0

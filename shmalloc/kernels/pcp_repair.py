@@ -33,13 +33,19 @@ def repair_lists(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords) -> N
     structure = (pcp - fixed(mem, c.H_AT_PCP)) // fixed(mem, c.H_PCP_STRIDE)
     owner: Cpu = structure // fixed(mem, c.H_ZONES)
     zone = zone_at(mem, zone_id)
+    place = c.AT_PCP | owner << 16 | zone_id << 8
+    reported = 0
     pfn = fixed(mem, zone + c.Z_START)
     while pfn < fixed(mem, zone + c.Z_END):
         w0 = page_state(mem, pfn)
         if is_listed(w0, owner) and wants_poison(w0):
-            place = owner << 16 | zone_id << 8 | (pcp_index(mem, order_of(w0), mt_of(w0)) + 1)
-            report(mem, claim, c.I_LIST_LINKS, pfn, c.AT_PCP | place, w0)
+            index = pcp_index(mem, order_of(w0), mt_of(w0))
+            report(mem, claim, c.I_LIST_LINKS, pfn, place | (index + 1), w0)
+            reported += 1
         pfn += block_span(w0)
+    if reported == 0:
+        pfn = mem[pcp + c.P_DAMAGED] - 1
+        report(mem, claim, c.I_LIST_LINKS, pfn, place, page_state(mem, pfn))
     mem[pcp + c.P_DAMAGED] = 0
     rebuild_lists(mem, claim, owner, zone_id)
 

@@ -2,8 +2,9 @@
 
 Pages come and go through ``slab_pages`` and ``give_pages_back``, out of line: these are never hot.
 The image is written by the only owner of the block, before its descriptor says SLAB. With
-CF_SHUFFLE the free list runs through the objects with a fixed step that is coprime to their number;
-the secret and the pfn determine start and step: repeatable, and no memory needed.
+CF_SHUFFLE the free list runs through the objects in a random sequence (Linux:
+CONFIG_SLAB_FREELIST_RANDOM), which the cache's secret, the pfn and the page's version determine; it
+is drawn in the owner words, which are zeroed afterwards.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernels.objects import is_debug, object_at, set_free_link, slab_words
+from shmalloc.kernels.bits import version_of
+from shmalloc.kernels.descriptor import page_state
+from shmalloc.kernels.objects import is_debug, object_at, owner_at, set_free_link, slab_words
 from shmalloc.kernels.pages import alloc_pages, free_pages_of
+from shmalloc.kernels.random import STATE_MASK, below, next_random
 from shmalloc.kernels.slab_debug import paint_slab
 from shmalloc.kernels.zone import frame_at
 from shmalloc.units import CacheWords, Claim, Memory, ObjectAddress, Order, Owner, Pfn
-from shmalloc.words import fixed
 
 
 @kernel
@@ -29,20 +32,20 @@ def objects_that_fit(mem: Memory, cache: CacheWords, order: Order) -> int:
 
 
 @kernel
-def coprime_step(objects: int, seed: int) -> int:
-    """A step that visits every index of the slab before it returns to the first."""
-    step = seed % objects
-    for _ in range(objects):
-        a = objects
-        b = step
-        while b != 0:
-            rest = a % b
-            a = b
-            b = rest
-        if a == 1:
-            return step
-        step = (step + 1) % objects
-    return 1
+def shuffle(mem: Memory, cache: CacheWords, pfn: Pfn, order: Order, objects: int) -> None:
+    """Put the numbers of the objects into the owner words in a random sequence (Fisher-Yates)."""
+    base = frame_at(mem, pfn)
+    state = base + slab_words(mem, order) - 1
+    version = version_of(page_state(mem, pfn))
+    mem[state] = (mem[cache + cs.K_SECRET] ^ version << 40 ^ pfn << 8) & STATE_MASK | 1
+    for index in range(objects):
+        mem[owner_at(mem, base, order, index)] = index
+    for last in range(objects - 1, 0, -1):
+        at = owner_at(mem, base, order, last)
+        other = owner_at(mem, base, order, below(mem, next_random(mem, state), last + 1))
+        kept = mem[at]
+        mem[at] = mem[other]
+        mem[other] = kept
 
 
 @kernel
@@ -65,20 +68,22 @@ def format_slab(mem: Memory, cache: CacheWords, pfn: Pfn, order: Order, objects:
         mem[i] = 0
     if is_debug(mem, cache):
         paint_slab(mem, cache, pfn, order, objects)
-    first = 0
-    step = 1
-    if mem[cache + cs.K_FLAGS] & cs.CF_SHUFFLE != 0:
-        seed = (fixed(mem, c.H_HARDEN) ^ pfn * 40503) & 0x3FFFFFFF
-        first = seed % objects
-        step = coprime_step(objects, seed // objects)
-    index = first
-    for count in range(objects):
-        following = (index + step) % objects
+    shuffled = mem[cache + cs.K_FLAGS] & cs.CF_SHUFFLE
+    if shuffled != 0:
+        shuffle(mem, cache, pfn, order, objects)
+    following = 0
+    for count in range(objects - 1, -1, -1):
+        index = count
+        if shuffled != 0:
+            at = owner_at(mem, frame_at(mem, pfn), order, count)
+            index = mem[at]
+            mem[at] = 0
         address = object_at(mem, cache, pfn, index)
         copy_template(mem, cache, address)
-        set_free_link(mem, cache, address, 0 if count + 1 == objects else following + 1)
-        index = following
-    return first + 1
+        set_free_link(mem, cache, address, following)
+        following = index + 1
+    mem[end - 1] = 0
+    return following
 
 
 @unit

@@ -544,7 +544,6 @@ class Slab:
         self.base = words.layout.frame(block.pfn)
         self.size = words.g.page_words << block.order
         self.objects = block.word1 >> c.S_OBJECTS_SHIFT & c.S_OBJECTS_MASK
-        self._harden = words.g.harden
         self.listed = self._free_list()
 
     def _address(self, index: int) -> int:
@@ -557,7 +556,9 @@ class Slab:
         while following:
             found.add(following - 1)
             address = self._address(following - 1)
-            key = (self._harden ^ address ^ address << 17) & (1 << 62) - 1 if self._harden else 0
+            secret = int(self._k[cs.K_SECRET])
+            swabbed = int.from_bytes(int(address).to_bytes(5, "little"), "big") << 22
+            key = secret ^ swabbed if secret else 0
             following = self._words[address + self._k[cs.K_LINK]] ^ key
         return found
 

@@ -1,7 +1,7 @@
 """What the structures of an arena cost, from Python and from compiled code.
 
-``python benchmarks/structures.py``: the best round of each, in nanoseconds an operation, and queues
-of two kinds in the same run. The tables of docs/structures.md are its output.
+``python benchmarks/structures.py``: the best round of each, in nanoseconds an operation, queues of
+two kinds, and dicts of three in the same run. The tables of docs/structures.md are its output.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ LOOPS = 100_000
 MESSAGES = 500
 LOTS = 100
 QUEUED = 256
+KEYS = 1_000
+SHORT = 200  # calls of a microsecond or more: a round shorter than a time slice
+MANY = 200
 
 
 @kernel
@@ -49,10 +52,10 @@ def lock_often(mem, cpu, word, count):
     return 0
 
 
-def from_python(call: Callable[[], object]) -> float:
+def from_python(call: Callable[[], object], calls: int = CALLS, rounds: int = ROUNDS) -> float:
     """Nanoseconds of a call, the empty loop taken off."""
-    empty = min(timeit.repeat(lambda: None, number=CALLS, repeat=ROUNDS))
-    return (min(timeit.repeat(call, number=CALLS, repeat=ROUNDS)) - empty) / CALLS * 1e9
+    empty = min(timeit.repeat(lambda: None, number=calls, repeat=rounds))
+    return (min(timeit.repeat(call, number=calls, repeat=rounds)) - empty) / calls * 1e9
 
 
 def compiled(arena: Arena, loop: Callable[..., int], word: int) -> float:
@@ -113,6 +116,24 @@ def queues(arena: Arena) -> None:
     print(f"| `multiprocessing.Queue` | {per_message(consume_theirs, theirs, theirs.put)} |")
 
 
+def dicts(arena: Arena) -> None:
+    print("\n| keys and values of 10 and 100 bytes | read | write |\n|---|---|---|")
+    with multiprocessing.get_context("fork").Manager() as manager:
+        kinds: dict[str, tuple[Any, int]] = {
+            "`arena.dict`": (arena.dict(KEYS), SHORT),
+            "`multiprocessing.Manager().dict()`": (manager.dict(), SHORT // 10),
+            "a dict of one process": ({}, CALLS),
+        }
+        for name, (table, calls) in kinds.items():
+            for number in range(KEYS):
+                table[f"key {number:06}"] = b"x" * 100
+            read = from_python(lambda table=table: table["key 000007"], calls, MANY)
+            write = from_python(
+                lambda table=table: table.__setitem__("key 000007", b"y" * 100), calls, MANY
+            )
+            print(f"| {name} | {read / 1e3:.2f} us | {write / 1e3:.2f} us |")
+
+
 def main() -> None:
     with Arena.create(size="16MiB") as arena:
         value, pair, lock = arena.atomic(), arena.atomic_pair(), arena.lock()
@@ -136,6 +157,7 @@ def main() -> None:
         for name, python, native in rows:
             print(f"| {name} | {python:.0f} ns | {'' if native is None else f'{native:.0f} ns'} |")
         queues(arena)
+        dicts(arena)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from shmalloc.memory import Ram
     from shmalloc.segment import Segment
     from shmalloc.structures.atomics import Atomic, AtomicPair
+    from shmalloc.structures.dicts import Dict
     from shmalloc.structures.locks import Acquired, Lock, LockUnusableError, OwnerDiedError
     from shmalloc.structures.pools import Frame, Pool
     from shmalloc.structures.queues import Queue, ShutDown
@@ -52,7 +53,7 @@ _HOMES = {
     "MisuseError": "errors", "NotReadyError": "errors", "OutOfMemoryError": "errors",
     "SegmentError": "errors", "ShmallocError": "errors", "Violation": "errors",
     "open_structure": "arena",
-    "Atomic": "structures.atomics", "AtomicPair": "structures.atomics",
+    "Atomic": "structures.atomics", "AtomicPair": "structures.atomics", "Dict": "structures.dicts",
     "Acquired": "structures.locks", "Lock": "structures.locks",
     "LockUnusableError": "structures.locks", "OwnerDiedError": "structures.locks",
     "Queue": "structures.queues", "ShutDown": "structures.queues",
@@ -60,11 +61,11 @@ _HOMES = {
 }  # fmt: skip
 __all__ = [
     "Acquired", "Arena", "ArithmeticFault", "Atomic", "AtomicPair", "CorruptionError",
-    "DialectError", "EngineError", "EnvironmentUnfitError", "ExpectationFault", "Frame", "Geometry",
-    "KernelFault", "Lock", "LockUnusableError", "MisuseError", "NotReadyError", "OutOfMemoryError",
-    "OutsideFault", "OwnerDiedError", "Pool", "Queue", "Ram", "Segment", "SegmentError",
-    "SharedArray", "ShmallocError", "ShutDown", "Violation", "ZoneSpec", "__version__", "kernel",
-    "open_array", "open_structure", "sweep",
+    "DialectError", "Dict", "EngineError", "EnvironmentUnfitError", "ExpectationFault", "Frame",
+    "Geometry", "KernelFault", "Lock", "LockUnusableError", "MisuseError", "NotReadyError",
+    "OutOfMemoryError", "OutsideFault", "OwnerDiedError", "Pool", "Queue", "Ram", "Segment",
+    "SegmentError", "SharedArray", "ShmallocError", "ShutDown", "Violation", "ZoneSpec",
+    "__version__", "kernel", "open_array", "open_structure", "sweep",
 ]  # fmt: skip
 
 

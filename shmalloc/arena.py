@@ -287,9 +287,14 @@ class Arena(TransitOperations, StructureOperations):
         told = recovery.untold(self.segment)
         self.collect()
         self._reap_orphans()
+        self._recover_structures()
         if transit_older_than is not None:
             self._reap_older(transit_older_than)
         return now + [dead for dead in told if (dead.cpu, dead.epoch) not in known]
+
+    def _recover_for_memory(self) -> None:
+        super()._recover_for_memory()
+        self._recover_structures()
 
     def reap(self, recovered: Recovered) -> int:
         """Free every block and object that a recovered process owned, and had not handed over

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from shmalloc import constants as c
 from shmalloc.array_header import FIXED_WORDS, Plan, described, planned
-from shmalloc.array_words import all_pages_of, may_be_array, tickets
+from shmalloc.array_words import all_pages_of, freed, may_be_array, tickets
 from shmalloc.arrays import ArrayOperations
 from shmalloc.errors import MisuseError
 from shmalloc.kernels.array_recovery import reap_ticket, reap_tickets
@@ -47,6 +47,7 @@ TICKET = struct.Struct("<QQQIQQ")
 TICKET_GRACE_S = 60.0
 _FLAGS = struct.Struct("<BB")  # writeable, dimensions with strides (NO_STRIDES: contiguous)
 _NO_STRIDES = 255
+_OFFSET = struct.Struct("<Q")
 _LOKY = ("joblib.externals.loky.backend.reduction", "loky.backend.reduction")
 
 
@@ -82,14 +83,8 @@ class TransitOperations(ArrayOperations):
         Raises ``MisuseError`` if it does not lie in this arena.
         """
         self.check_open()
-        ref = holder_of(array)
-        if ref is None or ref.arena is not self:
-            raise MisuseError("array: it does not lie in this arena; use arena.asarray(it) first")
-        plan = planned(array.dtype, array.shape, "F" if array.flags.fnc else "C")
-        strides = _strides_of(array)
-        count = _NO_STRIDES if strides is None else len(strides)
-        flags = _FLAGS.pack(array.flags.writeable, count)
-        return self._ticket(ref, array) + flags + _packed(strides or ()) + plan.header
+        ref = self._ref_of(array)
+        return self._ticket(ref, array) + _told_of(array)
 
     def open(self, sent: bytes, readonly: bool = False) -> SharedArray:
         """The array that ``send`` sent. Raises ``MisuseError`` if it is gone.
@@ -98,15 +93,48 @@ class TransitOperations(ArrayOperations):
         """
         if not isinstance(sent, bytes) or len(sent) < TICKET.size + _FLAGS.size + FIXED_WORDS * 8:
             raise MisuseError("sent: use the bytes that Arena.send gave")
-        writeable, count = _FLAGS.unpack_from(sent, TICKET.size)
-        at = TICKET.size + _FLAGS.size
-        dimensions = 0 if count == _NO_STRIDES else count
-        if (len(sent) - at) % 8 or len(sent) < at + dimensions * 8 + FIXED_WORDS * 8:
-            raise MisuseError("sent: the bytes are cut off")
-        strides = struct.unpack_from(f"<{dimensions}q", sent, at)
-        plan = described(sent[at + dimensions * 8 :])
-        given = None if count == _NO_STRIDES else strides
-        return self._load(sent[: TICKET.size], plan, given, readonly or not writeable)
+        plan, strides, writeable = _view_told(sent[TICKET.size :])
+        return self._load(sent[: TICKET.size], plan, strides, readonly or not writeable)
+
+    def describe_view(self, array: NDArray[Any]) -> tuple[Ref, bytes]:
+        """Our reference to an array of this arena, and what tells it or a view of it to
+        ``open_described``. For who keeps a reference besides (structures/dicts.py).
+
+        Raises ``MisuseError`` if it does not lie in this arena.
+        """
+        self.check_open()
+        ref = self._ref_of(array)
+        first = self.segment.byte_at(int(array.__array_interface__["data"][0]))
+        told = _told_of(array)
+        start = ref.data << 3
+        whole = _told_whole(bytes(self._bytes[start:first]))
+        return ref, b"" if told == whole else _OFFSET.pack(first - start) + told
+
+    def open_described(self, pfn: int, generation: int, told: bytes) -> SharedArray:
+        """A new reference to the array at ``pfn``, or to a view of it that ``describe_view`` told.
+
+        Raises ``MisuseError`` if it is gone.
+        """
+        self.check_open()
+        self.segment.check_file()
+        if not may_be_array(self.segment, pfn, generation):
+            raise freed()
+        view, writeable = None, True
+        if told:
+            (offset,) = _OFFSET.unpack_from(told)
+            plan, strides, writeable = _view_told(told[_OFFSET.size :])
+            view = plan, (self.segment.layout.frame(pfn) << 3) + offset, strides
+
+        def take() -> tuple[int, int, int]:
+            return cast(tuple[int, int, int], self._do_open_array(self.cpu, pfn, generation))
+
+        return self._open(take, pfn, view, not writeable)
+
+    def _ref_of(self, array: Any) -> Ref:
+        ref = holder_of(array)
+        if ref is None or ref.arena is not self:
+            raise MisuseError("array: it does not lie in this arena; use arena.asarray(it) first")
+        return ref
 
     def _ticket(self, ref: Ref, array: NDArray[Any]) -> bytes:
         """A ticket for a view that begins where ``array`` does."""
@@ -182,6 +210,31 @@ class TransitOperations(ArrayOperations):
                     pfn = self.segment.ram[at] >> c.RE_PFN_SHIFT
                     reaped += self.run(reap_ticket, at, pfn, number)
         return reaped
+
+
+def _told_of(array: NDArray[Any]) -> bytes:
+    """What tells a view, but for its first byte: flags, strides, and the header of its shape."""
+    plan = planned(array.dtype, array.shape, "F" if array.flags.fnc else "C")
+    strides = _strides_of(array)
+    count = _NO_STRIDES if strides is None else len(strides)
+    return _FLAGS.pack(array.flags.writeable, count) + _packed(strides or ()) + plan.header
+
+
+def _told_whole(header: bytes) -> bytes:
+    """The same of a whole array that may be written to."""
+    return _FLAGS.pack(True, _NO_STRIDES) + header
+
+
+def _view_told(told: bytes) -> tuple[Plan, tuple[int, ...] | None, bool]:
+    """Plan, strides and whether it may be written to. Raises ``MisuseError`` if it is cut off."""
+    writeable, count = _FLAGS.unpack_from(told)
+    dimensions = 0 if count == _NO_STRIDES else count
+    at = _FLAGS.size
+    if (len(told) - at) % 8 or len(told) < at + dimensions * 8 + FIXED_WORDS * 8:
+        raise MisuseError("sent: the bytes are cut off")
+    strides = struct.unpack_from(f"<{dimensions}q", told, at)
+    plan = described(told[at + dimensions * 8 :])
+    return plan, None if count == _NO_STRIDES else strides, bool(writeable)
 
 
 def _now_ms() -> int:

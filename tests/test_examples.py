@@ -32,6 +32,7 @@ SAYS = {
     "robust_lock": "repaired: 1 and 1",
     "data_loader": "means [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]",
     "job_queue": "done: [0, 1, 4, 16, 25, 36, 49]",
+    "shared_dict": "{1: [0, 1, 4, 9], 2: [0, 4, 16, 36], 4: [0, 16, 64, 144]} b'began'",
     "misuse": "nothing changed: M_DOUBLE_FREE: a block may be freed only once",
 }
 PASSED = ("passed-exhausted", None)
@@ -103,7 +104,7 @@ def test_an_example_prints_what_the_readme_says(name):
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
-@pytest.mark.parametrize("name", ["pool_map", "frames"])
+@pytest.mark.parametrize("name", ["pool_map", "frames", "shared_dict"])
 def test_an_example_of_arrays_runs_under_each_start_method(name, method):
     assert SAYS[name] in run(ROOT / "examples" / f"{name}.py", method)
 

@@ -73,12 +73,18 @@ class Structure:
         Only when no process is inside one of its operations. Raises ``MisuseError`` if it is gone.
         """
         self._before_destroy()
-        if self._arena.run(end_structure, self._at, self._state) < 0:
+        result = self._arena.run(end_structure, self._at, self._state)
+        if (
+            result < 0 and result != c.E_NOMEM
+        ):  # that one: who makes a structure later does the rest
             raise self._gone()
         self._arena._forget(self)
 
     def _before_destroy(self) -> None:
         """Refuse if this process is in the middle of something."""
+
+    def _recover(self) -> None:
+        """Free what dead processes left in it: memory is wanted, or ``Arena.recover`` asks."""
 
     def _close(self) -> None:
         """Give back what this process has of it: its arena closes."""

@@ -16,9 +16,11 @@ from numpy.typing import DTypeLike
 from shmalloc.caches import ObjectOperations
 from shmalloc.errors import MisuseError, OutOfMemoryError
 from shmalloc.structures.atomics import Atomic, AtomicPair
+from shmalloc.structures.dicts import Dict
 from shmalloc.structures.handles import HANDLE, Structure, is_entry, kind_of, unpack_handle
 from shmalloc.structures.kernels.entries import (
     BLOCK_HEADER,
+    ST_ARRAYS,
     ST_BODY,
     ST_PARAMETERS,
     add_block,
@@ -27,6 +29,15 @@ from shmalloc.structures.kernels.entries import (
     publish_structure,
 )
 from shmalloc.structures.kernels.frames import F_FRAMES, FRAME_WORDS, frame_place, frames_prepare
+from shmalloc.structures.kernels.hashtable import (
+    BUCKET_WORDS,
+    D_BUCKETS,
+    E_DATA,
+    NUMBER_MASK,
+    dict_place,
+    dict_prepare,
+    dict_shape,
+)
 from shmalloc.structures.kernels.ring import (
     BUFFER_WORDS,
     Q_SLOTS,
@@ -44,8 +55,9 @@ from shmalloc.structures.waiting import deadline_of
 S = TypeVar("S", bound=Structure)
 PLACE_BYTES = 64
 FIND_POLL_S = 0.01
+SPARE_ENTRIES = 8  # of a dict: so many processes at once may replace values when it is full
 KINDS: dict[int, type[Structure]] = {
-    kind.kind: kind for kind in (Atomic, AtomicPair, Lock, Queue, Pool)
+    kind.kind: kind for kind in (Atomic, AtomicPair, Lock, Queue, Pool, Dict)
 }
 
 
@@ -127,6 +139,36 @@ class StructureOperations(ObjectOperations):
             self._write(at + ST_PARAMETERS + 1, kind)
 
         return self._made(Pool, fill, name)
+
+    def dict(self, capacity: int, item_bytes: int = 256, name: str | None = None) -> Dict:
+        """A dict with room for ``capacity`` keys, each with its value of ``item_bytes`` together.
+
+        All of its memory is taken now. Raises ``OutOfMemoryError``.
+        """
+        capacity = self.check_int("capacity", capacity, 1, NUMBER_MASK - SPARE_ENTRIES)
+        item_bytes = self.check_int("item_bytes", item_bytes, 1, self._largest_block - E_DATA * 8)
+        mask = (1 << (capacity - 1).bit_length()) - 1
+        entries = capacity + SPARE_ENTRIES
+        entry_bytes = E_DATA * 8 + item_bytes + 1  # 1: which type the key has
+        asked = f"dict(capacity={capacity}, item_bytes={item_bytes})"
+
+        def fill(at: int) -> None:
+            size = -(-entry_bytes // PLACE_BYTES) * PLACE_BYTES
+            each = max(min(entries, self._largest_block // size), 1)
+            words = D_BUCKETS + (mask + 1) * BUCKET_WORDS + -(-entries // each)
+            (d,) = self._places(at, 1, words * 8, asked)
+            run, ram = self.engine.call, self.segment.ram
+            stride = size // 8
+            run(dict_prepare, ram, d, entries, mask)
+            run(dict_shape, ram, d, each, stride, item_bytes, SPARE_ENTRIES)
+            places = self._places(at, entries, size, asked)
+            for block, first in enumerate(places[::each]):
+                count = min(each, entries - block * each)
+                run(dict_place, ram, d, block, first, count)
+            self._write(at + ST_PARAMETERS, d)
+            self._write(at + ST_ARRAYS, d)
+
+        return self._made(Dict, fill, name)
 
     def open_structure(self, handle: bytes) -> Structure:
         """The structure that a handle names; one object for one structure.
@@ -261,6 +303,11 @@ class StructureOperations(ObjectOperations):
     def _forget(self, structure: Structure) -> None:
         with self._lock:
             self._structures.pop((structure._at, structure._state), None)
+
+    def _recover_structures(self) -> None:
+        """Free what dead processes left in the structures that this process uses."""
+        for structure in list(self._structures.values()):
+            structure._recover()
 
     def _free_buffer(self) -> None:
         """What a process gives back when it closes (arena.py)."""

@@ -28,6 +28,7 @@ from shmalloc import (
     Arena,
     Atomic,
     AtomicPair,
+    Dict,
     Frame,
     Lock,
     MisuseError,
@@ -35,6 +36,7 @@ from shmalloc import (
     Queue,
     open_structure,
 )
+from shmalloc import constants as c
 
 WORKERS = 3
 MOST_OPERATIONS = 60  # of a worker before it is killed
@@ -216,7 +218,93 @@ class Pools:
         return f"{self.serial.load():,} frames, {passed}"
 
 
-SCENARIOS: dict[str, Any] = {"lock": Locks, "queue": Queues, "pool": Pools}
+class Dicts:
+    """Each process has a key of its own, whose number it raises; a few keys belong to all.
+
+    A table outlives the processes: it has for each of them the number whose write has returned.
+    What the dict says is that one, or the next, if its process died there. The keys of all have
+    texts and arrays that depend on a number, so that a torn or a foreign one is seen.
+    """
+
+    CAPACITY = 4_000
+    ORDER = 3
+    ALL = ("a", "b", "c", "d")
+    SHAPE = 40
+
+    @staticmethod
+    def make(arena: Arena) -> tuple[Any, ...]:
+        pfn = arena.alloc_pages(Dicts.ORDER)
+        block = arena.page(pfn, Dicts.ORDER)
+        block[:] = bytes(block.nbytes)
+        table = arena.dict(Dicts.CAPACITY, item_bytes=140)
+        return table, arena.atomic(1), arena.atomic(arena.segment.layout.frame(pfn))
+
+    def __init__(self, table: Dict, serial: Atomic, done: Atomic) -> None:
+        self.table, self.serial = table, serial
+        self.arena: Any = table._arena
+        size = self.arena.segment.geometry.page_bytes << self.ORDER
+        self.done = self.arena.segment.view(done.load(), size).cast("q")
+        self.random = random.Random(os.getpid())
+
+    @staticmethod
+    def text(number: int) -> bytes:
+        return number.to_bytes(8, "little") + bytes([number & 0xFF]) * (number * 37 % 120)
+
+    def work(self, number: int) -> None:
+        following = self.done[number] + 1
+        self.table[number] = self.text(following)
+        self.done[number] = following
+        key, mine = self.random.choice(self.ALL), self.serial.add(1)
+        action = mine % 8
+        if action < 3:
+            self.table[key] = self.text(mine)
+        elif action == 3:
+            self.table[key] = self.arena.full(self.SHAPE, mine)
+        elif action == 4:
+            self.whole(self.table.pop(key, b""))
+        else:
+            self.whole(self.table.get(key, b""))
+
+    def whole(self, value: Any) -> None:
+        if isinstance(value, bytes):
+            number = int.from_bytes(value[:8], "little")
+            require(value in (b"", self.text(number)), "a text is torn")
+        else:
+            numbers = value.tolist()
+            require(numbers == [numbers[0]] * self.SHAPE, "an array changed under its reader")
+
+    def look(self) -> None:
+        for number in self.random.sample(range(1, len(self.done)), 20):
+            self.own_key_is_right(number)
+        require(sum(key in self.ALL for key in self.table) <= len(self.ALL), "a key came twice")
+
+    def own_key_is_right(self, number: int) -> None:
+        before = self.done[number]
+        found = self.table.get(number)
+        if found is None:
+            require(before == 0, f"the key of process {number} is gone")
+        else:
+            self.whole(found)
+            now = int.from_bytes(found[:8], "little")
+            require(before <= now <= self.done[number] + 1, f"{number} has {now}, not {before}")
+
+    def finish(self, deaths: int) -> str:
+        """No worker is left: each key once, every entry free or in use, and no array left over."""
+        for number in range(1, len(self.done)):
+            self.own_key_is_right(number)
+        writes, keys = sum(self.done), list(self.table)
+        require(len(keys) == len(set(keys)) == len(self.table), "a key came twice")
+        self.table.clear()
+        self.arena.recover()
+        at, pages = self.arena.segment.layout.at["arrays"], self.arena.geometry.pages
+        counts = self.arena.segment.ram.array[at : at + pages * c.AR_STRIDE : c.AR_STRIDE]
+        require(not (counts & c.AR_REFS_MASK).any(), "an array has a reference of the dead")
+        for number in range(self.CAPACITY):
+            self.table[number] = b""
+        return f"{writes:,} writes of {len(keys):,} keys, {self.serial.load():,} others"
+
+
+SCENARIOS: dict[str, Any] = {"lock": Locks, "queue": Queues, "pool": Pools, "dict": Dicts}
 
 
 def worker(name: str, handles: list[bytes], made_by: bytes, number: int) -> None:

@@ -9,9 +9,10 @@
 
     with Arena.attach(name) as arena:           # in another process
 
-An arena is a segment plus a CPU slot claimed in it. The creating process owns the segment: when its
-``with`` block (or the process) ends, the name is gone and the memory goes with its last user.
-``close`` in another process does not free what that process allocated; it belongs to the segment.
+An arena is a segment plus a claim in it, the identity of this process. The creating process owns
+the segment: when its ``with`` block (or the process) ends, the name is gone and the memory goes
+with its last user. ``close`` in another process does not free what that process allocated; it
+belongs to the segment.
 
 A process that receives an array without an arena attaches to the segment until it ends.
 Threads of a process may share an arena. A forked child goes on with the arenas of its parent, on a
@@ -94,10 +95,11 @@ class Arena(TransitOperations, StructureOperations):
         prealloc: bool = False,
         **geometry: Any,
     ) -> Arena:
-        """Make a segment with ``size`` bytes of pages (default 1 GiB) and claim a slot in it.
+        """Make a segment with ``size`` bytes of pages (default 1 GiB) and take a claim in it.
 
         ``zones``: a number of equal zones, one per node, or their ``ZoneSpec`` (then without
-        ``size``). ``cpus``: CPU slots, default 4 per core. ``**geometry``: fields of ``Geometry``.
+        ``size``). ``cpus``: how many per-CPU lists there are, default 4 per core. ``**geometry``:
+        fields of ``Geometry``.
         """
         shape = geometry_of(size, cpus, zones, link_store=link_store, **geometry)
         return cls._of(Segment.create(shape, name, prealloc=prealloc, engine=engine), engine)
@@ -111,7 +113,7 @@ class Arena(TransitOperations, StructureOperations):
         readonly: bool = False,
         timeout: float | None = 0,
     ) -> Arena:
-        """Use the arena of that name on CPU slot ``cpu``, or the best one.
+        """Use the arena of that name on CPU ``cpu``, or the best one.
 
         ``readonly``: open arrays and look, but allocate, free and change nothing: whatever is seen
         of the memory is a mapping that the system protects from writes (docs/arrays.md).
@@ -132,7 +134,7 @@ class Arena(TransitOperations, StructureOperations):
         cls, segment: Segment, engine: str, cpu: int | None = None, readonly: bool = False
     ) -> Arena:
         for arena in list(_ending):
-            arena.collect()  # their slots may be free now
+            arena.collect()  # their claims may be free now
         try:
             return cls(segment, cpu, engine, readonly)
         except BaseException:
@@ -151,7 +153,7 @@ class Arena(TransitOperations, StructureOperations):
     def close(self) -> None:
         """Refuse new requests; the owner removes the segment's name. Repeatable.
 
-        The CPU slot is given back and the memory unmapped when the last array of this process is
+        The claim is given back and the memory unmapped when the last array of this process is
         gone, which may be now: arrays and views stay readable. Threads that wait for a structure
         get a ``MisuseError``. Waits for those that are in another call; raises ``MisuseError``, and
         stays open, if one of them does not come back.
@@ -185,8 +187,8 @@ class Arena(TransitOperations, StructureOperations):
                 self._end()
 
     def _is_ours(self) -> bool:
-        """Whether we may call kernels: no fault ended this life of the slot, and no fork without
-        Python's hooks began this process. The slot is then another one's to recover, or to keep."""
+        """Whether we may call kernels: no fault ended this life of the claim, and no fork without
+        Python's hooks began this process. Others recover or keep the claim then."""
         return self._pid == os.getpid() and not self.segment.ram.ended
 
     def _end(self) -> None:
@@ -199,8 +201,10 @@ class Arena(TransitOperations, StructureOperations):
             when_waiting_long(self.segment.ram, None)
             forking.forget(self)
             if ours:
-                self.engine.call(recover_arrays, Ram(self.segment.ram.array), self.cpu, self.cpu)
-                slots.release(self.segment, self.cpu, self.engine.name)
+                self.engine.call(
+                    recover_arrays, Ram(self.segment.ram.array), self.claim, self.claim
+                )
+                slots.release(self.segment, self.claim, self.engine.name)
         finally:
             self.segment.close()
 
@@ -260,13 +264,13 @@ class Arena(TransitOperations, StructureOperations):
 
     @property
     def life(self) -> int:
-        """Our identity for processes that adopt what we pass on: CPU slot and number of its claim.
+        """Our identity for processes that adopt what we pass on: the claim and which life of it.
 
         No other process has, had or will have this number while the segment lives.
         """
         self.check_open()
-        epoch = self.segment.ram.load(self.segment.layout.cpu(self.cpu) + c.C_EPOCH)
-        return epoch << c.LIFE_EPOCH_SHIFT | self.cpu + 1
+        epoch = self.segment.ram.load(self.segment.layout.cpu(self.claim) + c.C_EPOCH)
+        return epoch << c.LIFE_EPOCH_SHIFT | self.claim + 1
 
     def recover(self, transit_older_than: float | None = None) -> list[Recovered]:
         """The processes that died since the last call of any process (see docs/recovery.md).
@@ -282,15 +286,15 @@ class Arena(TransitOperations, StructureOperations):
         """
         self.check_open()
         self.check_writable("recover")
-        now = recovery.recover(self.segment, self.cpu, self.engine.name)
-        known = {(dead.cpu, dead.epoch) for dead in now}
+        now = recovery.recover(self.segment, self.claim, self.engine.name)
+        known = {(dead.claim, dead.epoch) for dead in now}
         told = recovery.untold(self.segment)
         self.collect()
         self._reap_orphans()
         self._recover_structures()
         if transit_older_than is not None:
             self._reap_older(transit_older_than)
-        return now + [dead for dead in told if (dead.cpu, dead.epoch) not in known]
+        return now + [dead for dead in told if (dead.claim, dead.epoch) not in known]
 
     def _recover_for_memory(self) -> None:
         super()._recover_for_memory()
@@ -303,10 +307,10 @@ class Arena(TransitOperations, StructureOperations):
         self.check_writable("reap")
         if not isinstance(recovered, Recovered):
             raise MisuseError(f"recovered: {recovered!r}; use what recover() returned")
-        return recovery.reap(self.segment, self.cpu, recovered, self.engine.name)
+        return recovery.reap(self.segment, self.claim, recovered, self.engine.name)
 
     def slots(self) -> list[slots.Slot]:
-        """The CPU slots and the processes on them."""
+        """The claims, the processes that have them, and the CPUs that they are on."""
         self.check_open()
         return slots.slots(self.segment)
 
@@ -328,7 +332,7 @@ class Arena(TransitOperations, StructureOperations):
 
     def __repr__(self) -> str:
         size = format_bytes(self.geometry.pages * self.geometry.page_bytes)
-        state = "closed" if self.closed else f"cpu {self.cpu}" + ", read-only" * self.readonly
+        state = "closed" if self.closed else f"claim {self.claim}" + ", read-only" * self.readonly
         return f"<Arena {self.name} {size} {state}>"
 
 

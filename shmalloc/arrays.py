@@ -102,7 +102,7 @@ class ArrayOperations(MakingOperations):
         pfn, odd = divmod(entry - self.segment.layout.at["arrays"], c.AR_STRIDE)
         if odd or not may_be_array(self.segment, pfn, generation):
             raise freed()
-        take = partial(self._do_open_array, self.cpu, pfn, generation)
+        take = partial(self._do_open_array, self.claim, pfn, generation)
         return self._open(take, pfn, None, readonly)
 
     def _open(
@@ -158,7 +158,7 @@ class ArrayOperations(MakingOperations):
         nested = self._lock._is_owned()  # type: ignore[attr-defined]
         if self.segment.ram[word] & c.AR_REFS_MASK > 1 and not nested and not self.closed:
             self.collect()
-            recovery.recover(self.segment, self.cpu, self.engine.name)
+            recovery.recover(self.segment, self.claim, self.engine.name)
         return self.segment.ram[word] & c.AR_REFS_MASK
 
     def _handle_of(self, ref: Ref) -> bytes:
@@ -169,7 +169,7 @@ class ArrayOperations(MakingOperations):
     def _copy_for_child(self, embryo: int) -> None:
         super()._copy_for_child(embryo)
         self._copied = NOT_COPIED  # if an exception cuts it off, the fork goes on all the same
-        copied = self.engine.call_alone(copy_references, self.segment.ram, self.cpu, embryo)
+        copied = self.engine.call_alone(copy_references, self.segment.ram, self.claim, embryo)
         self._copied = cast(tuple[int, int, int], copied)
 
     def before_fork(self) -> None:

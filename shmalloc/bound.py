@@ -1,4 +1,4 @@
-"""``Bound``: one process's hold on a segment: which CPU slot it runs as, on which engine.
+"""``Bound``: one process's hold on a segment: which claim it acts as, on which engine.
 
 The faces (pages, objects, arrays) use its services: ``run`` a kernel, ``settle`` what is due after
 a call, turn a negative answer into an exception, check arguments before a kernel sees them. Kernels
@@ -6,7 +6,7 @@ take any int64; the allocator may refuse what the faces let through, but never c
 
 A kernel is called in one of two ways:
 
-    ``self._do_NAME(self.cpu, ...)``    what a program does all the time: a builtin that each face
+    ``self._do_NAME(self.claim, ...)``  what a program does all the time: a builtin that each face
                                         makes once (``_bind``). It keeps the interpreter's lock, for
                                         the call is short (unless free pages are filled), and a
                                         kernel that comes to wait gives it back itself
@@ -87,7 +87,10 @@ def _forgotten(segment: Segment) -> None:
 
 
 class Bound:
-    """A segment, the CPU slot claimed in it, and the engine that runs kernels over it."""
+    """A segment, our claim in it, and the engine that runs kernels over it.
+
+    ``claim``: its number, which every kernel takes (kernels/slots.py).
+    """
 
     def __init__(
         self,
@@ -109,13 +112,13 @@ class Bound:
         weakref.finalize(self, _forgotten, segment).atexit = False
         self._bind()
         forking.follow(self)
-        recovery.recover(segment, self.cpu, engine)  # so that no claim of the dead is lost
+        recovery.recover(segment, self.claim, engine)  # so that no claim of the dead is lost
 
-    def _run_as(self, cpu: int) -> None:
-        """Call kernels on this claim from now on."""
-        self.cpu = cpu
+    def _run_as(self, claim: int) -> None:
+        """Call kernels in the name of this claim from now on."""
+        self.claim = claim
         self._pid = os.getpid()
-        self._rescuer = Rescuer(self.segment, cpu, self.engine.name)
+        self._rescuer = Rescuer(self.segment, claim, self.engine.name)
         when_waiting_long(self.segment.ram, self._rescuer)
 
     def _bind(self) -> None:
@@ -124,7 +127,7 @@ class Bound:
     def builtin(
         self, kernel: Callable[..., Any], alone: bool = True, reads: bool = False
     ) -> Builtin:
-        """``kernel`` over our segment: a callable that takes the CPU slot and its other ints.
+        """``kernel`` over our segment: a callable that takes the claim and its other ints.
 
         What the claim is doing is written down in the segment, for those who recover it. So of all
         threads only one is in a kernel; the others wait. ``alone=False``: not for this kernel, as
@@ -141,6 +144,11 @@ class Bound:
     def name(self) -> str:
         """Name of the segment: what another process attaches to."""
         return self.segment.name
+
+    @property
+    def cpu(self) -> int:
+        """The number of our claim, by the name that it had when a claim was a CPU."""
+        return self.claim
 
     @property
     def closed(self) -> bool:
@@ -162,7 +170,7 @@ class Bound:
         if not reads:
             self.check_writable(kernel.__name__)
         run = self.engine.call_alone if alone else self.engine.call
-        result = run(kernel, self.segment.ram, self.cpu, *arguments)
+        result = run(kernel, self.segment.ram, self.claim, *arguments)
         self.finish_rescue()
         return result
 
@@ -180,29 +188,29 @@ class Bound:
 
     def _finish_rescue(self) -> None:
         self._rescuer.found = False
-        recovery.recover(self.segment, self.cpu, self.engine.name)
+        recovery.recover(self.segment, self.claim, self.engine.name)
 
     def recovers_dead(self) -> bool:
         """Recover the dead, as memory is wanted that may be on their lists; whether there were any.
 
         What they owned stays allocated: ``reap`` frees it.
         """
-        return bool(recovery.recover(self.segment, self.cpu, self.engine.name))
+        return bool(recovery.recover(self.segment, self.claim, self.engine.name))
 
     def _end_at_fault(self) -> None:
         """A kernel of ours ended in the middle: other processes recover what it has locked.
 
-        So this life of the CPU slot ends as if the process had been killed there, and we may not
+        So this life of the claim ends as if the process had been killed there, and we may not
         continue in it. Not while other threads are in kernels in the same life, nor for a parent
         that owns the claim: then the locks stay.
         """
         ram = self.segment.ram
         ram.on_fault = None  # once is enough
         ram.end("an earlier call ended in a fault; close this arena and attach again")
-        seen = cpus.slot(self.segment, self.cpu)
+        seen = cpus.slot(self.segment, self.claim)
         if self._pid == os.getpid() and not ram.running:
             layout = self.segment.layout
-            recovery.mark(Ram(ram.array), layout, self.cpu, seen, self.engine.name)
+            recovery.mark(Ram(ram.array), layout, self.claim, seen, self.engine.name)
 
     # --- forks: see forking.py ------------------------------------------------------------------
 
@@ -214,7 +222,7 @@ class Bound:
         if not self._locked_for_fork or segment.stopped or segment.ram.ended:
             return
         if len(recovery.dead_slots(segment)) >= FORKED_DEAD:
-            recovery.recover(segment, self.cpu, self.engine.name)
+            recovery.recover(segment, self.claim, self.engine.name)
         with suppress(OSError):  # out of descriptors: the child is told
             self._embryo = cpus.claim_free(segment, self.engine.name)
         if self._embryo is not None:
@@ -241,7 +249,7 @@ class Bound:
             return
         self.segment.ram.renew()
         self._run_as(self._embryo)
-        cpus.rename(self.segment, self.cpu)
+        cpus.rename(self.segment, self.claim)
         self._become_child()
 
     def _copy_for_child(self, embryo: int) -> None:
@@ -284,7 +292,7 @@ class Bound:
             cure = "free something, wait with wait_s, or create a larger arena"
             return OutOfMemoryError(f"{asked}: no free memory of that kind; {cure}")
         if result == c.E_STATE:
-            violation = reports_of(self.segment).last_of(self.cpu)
+            violation = reports_of(self.segment).last_of(self.claim)
             reason = str(violation or "the page or object is in no such state")
             return CorruptionError(f"{asked}: refused, nothing changed: {reason}", violation)
         reasons = {

@@ -60,10 +60,10 @@ class Cache:
         arena = self._arena
         if arena.segment.closed:
             raise arena.is_closed()
-        address: int = self._do_alloc(arena.cpu, self.number)
+        address: int = self._do_alloc(arena.claim, self.number)
         if address < 0 or arena._rescuer.found:
             if address == c.E_NOMEM and arena.recovers_dead():
-                address = self._do_alloc(arena.cpu, self.number)
+                address = self._do_alloc(arena.claim, self.number)
             self._settle(address, "alloc")
         return address
 
@@ -74,7 +74,7 @@ class Cache:
             address = arena.check_int("address", address, -OWNER_LIMIT, OWNER_LIMIT)
         if arena.segment.closed:
             raise arena.is_closed()
-        result = self._do_free(arena.cpu, self.number, address)
+        result = self._do_free(arena.claim, self.number, address)
         if result < 0 or arena._rescuer.found:
             self._settle(result, f"free({address})")
 
@@ -187,10 +187,10 @@ class ObjectOperations(PageOperations):
             self._boot_kmalloc()
         if self.segment.closed:
             raise self.is_closed()
-        address: int = self._do_kmalloc(self.cpu, size)
+        address: int = self._do_kmalloc(self.claim, size)
         if address < 0 or self._rescuer.found:
             if address == c.E_NOMEM and self.recovers_dead():
-                address = self._do_kmalloc(self.cpu, size)
+                address = self._do_kmalloc(self.claim, size)
             self.settle(address, f"kmalloc({size})")
         return address
 
@@ -200,7 +200,7 @@ class ObjectOperations(PageOperations):
             address = self.check_int("address", address, -OWNER_LIMIT, OWNER_LIMIT)
         if self.segment.closed:
             raise self.is_closed()
-        result = self._do_kfree(self.cpu, address)
+        result = self._do_kfree(self.claim, address)
         if result < 0 or self._rescuer.found:
             self.settle(result, f"kfree({address})")
 

@@ -1,7 +1,7 @@
 """Every number that kernels and Python share. Kernels may use only UPPER_CASE ints, from here.
 
 Contents: error codes, descriptor fields and states, migratetypes, the words of the header, of a
-CPU slot, a zone, a per-CPU page list, a cache, and the event counters.
+claim, a zone, a per-CPU page list, a cache, and the event counters.
 
 A page descriptor is two words (16-byte aligned, bit 63 of both unused)::
 
@@ -231,11 +231,11 @@ FAULT_OBJECT = 2
 CPU_EMPTY = 0
 CPU_ONLINE = 1
 CPU_OFFLINE = 2  # unplugged: its lists are drained and locked, it works on the zones directly
-CPU_CHANGING = 3  # being plugged or unplugged by the slot in the bits above
+CPU_CHANGING = 3  # being plugged or unplugged by the claim in the bits above
 CPU_STATE_MASK = 0xFF
 CPU_CHANGER_SHIFT = 8  # its number + 1
 
-# --- event counters: index into a CPU slot's C_EVENTS -------------------------------------------
+# --- event counters: index into a claim's C_EVENTS ----------------------------------------------
 EV_ALLOC = 0  # page blocks allocated
 EV_FREE = 1
 EV_FAIL = 2  # allocations that found nothing
@@ -278,7 +278,7 @@ EV_WALK_RETRY = 39
 EV_OBJ_FAIL = 41
 EV_PAGE_LARGE = 42  # kmalloc served by pages
 EV_FAULT = 43  # allocations that were made to fail
-EV_RECOVER = 44  # slots of dead processes that were recovered
+EV_RECOVER = 44  # claims of dead processes that were recovered
 EV_TAKEOVER = 45  # locks taken over from the dead
 EV_DRAIN_SKIP = 46  # drains that left out lists, whose lock's owner did not run
 EV_COUNT = 64
@@ -323,18 +323,18 @@ R_CODE = 0
 R_WHERE = 1
 R_EXPECTED = 2
 R_FOUND = 3
-R_CPU = 4
+R_CLAIM = 4
 R_CLOCK = 5
 R_READY = 6  # sequence number + 1 once the record is complete
 R_CALLER = 7  # number of the kernel that reported it (compiler/caller.py)
 R_STRIDE = 8
 REPORTS = 256
 
-# A report names a page by its pfn and any word behind the CPU slots' region by its index. Anything
+# A report names a page by its pfn and any word behind the records of claims by its index. Anything
 # that could be mistaken for one of these bears a tag: ``AT_ZONE | z``. Tagged numbers are negative.
 TAG_SHIFT = 56
 TAGGED = -(1 << 63)
-AT_WORD = TAGGED | 1 << TAG_SHIFT  # a word of the header, a CPU slot, a zone, a list or a cache
+AT_WORD = TAGGED | 1 << TAG_SHIFT  # a word of the header, a record, a zone, a list or a cache
 AT_CACHE = TAGGED | 2 << TAG_SHIFT  # id
 AT_ZONE = TAGGED | 3 << TAG_SHIFT
 AT_CPU = TAGGED | 4 << TAG_SHIFT
@@ -405,7 +405,7 @@ X_MEMORY_GROWTH = 70  # a process of a run needs more and more private memory
 X_DESCRIPTOR_GROWTH = 71
 
 LOCK_HOLDER_MASK = 0xFFFF  # claim + 1
-LIFE_EPOCH_SHIFT = 32  # a life of a slot as one word: what it writes into locks and objects
+LIFE_EPOCH_SHIFT = 32  # a life of a claim as one word: what it writes into locks and objects
 LOCK_CONTENDED = 1 << 30
 LOCK_HANDOFF = 1 << 28  # a sleeper has repeatedly failed to get the lock
 LOCK_KEPT = LOCK_CONTENDED | LOCK_HANDOFF  # free, for a thread that has slept

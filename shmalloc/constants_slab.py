@@ -87,7 +87,7 @@ KC_STRIDE = 16
 # --- sheaf --------------------------------------------------------------------------------------
 SF_NEXT = 0  # in the barn
 SF_SIZE = 1
-SF_WHERE = 2  # its place: a CPU part, a node part (barn), or GIVEN | the slot that holds it
+SF_WHERE = 2  # its place: a CPU part, a node part (barn), or GIVEN | the life that holds it
 SF_OBJECTS = 3  # entries
 EN_ADDRESS_SHIFT = 20  # entry: [ word address | index in its slab | order of its slab ]
 EN_INDEX_SHIFT = 4
@@ -111,8 +111,8 @@ CH_COUNT_SHIFT = 16
 CH_COUNT_MASK = 0xFFFF
 CH_PFN_SHIFT = 32
 
-GIVEN = 1 << 61  # owner word of a free object on its way to its slab, by the slot that follows
-KEPT = 1 << 62  # ... on its way into a sheaf that this slot holds (CF_EXACT); above GIVEN, too
+GIVEN = 1 << 61  # owner word of a free object on its way to its slab, by the life that follows
+KEPT = 1 << 62  # ... on its way into a sheaf of this life (CF_EXACT); above GIVEN, too
 
 # --- intents (kernels/slot_intent.py) ------------------------------------------------------------
 INTENT_NONE = 0
@@ -121,7 +121,7 @@ INTENT_TAKEN = 2
 INTENT_PUT = 3
 
 # --- track: the last allocation or free of an object ---------------------------------------------
-TR_CPU = 0  # cpu + 1; 0: never
+TR_CLAIM = 0  # claim + 1; 0: never
 TR_PID = 1
 TR_SEQUENCE = 2
 TR_SITE = 3

@@ -63,9 +63,9 @@ def _detail_of(word0: int) -> int:
 
 
 def _holder_text(detail: int) -> str:
-    """``cpu 2``; ``list of cpu 2`` for a block on its per-CPU lists."""
-    listed = "list of " if detail & c.LABEL_ON_LIST else ""
-    return f"{listed}cpu {detail & c.CLAIM_MASK}"
+    """``claim 2``; ``list of cpu 2`` for a block on the lists of a CPU."""
+    holder = "list of cpu" if detail & c.LABEL_ON_LIST else "claim"
+    return f"{holder} {detail & c.CLAIM_MASK}"
 
 
 def type_text(kind: int) -> str:
@@ -74,7 +74,7 @@ def type_text(kind: int) -> str:
 
 
 def state_text(word0: int) -> str:
-    """``FREE order 1 zone 0 MOVABLE v3``; ``ALLOCATED ... cpu 2``, ``SLAB ... cache 1``."""
+    """``FREE order 1 zone 0 MOVABLE v3``; ``ALLOCATED ... claim 2``, ``SLAB ... cache 1``."""
     kind, detail = kind_of(word0), _detail_of(word0)
     if word0 < 0 or kind not in _STATES:
         return f"corrupt word {word0:#x}"
@@ -108,7 +108,7 @@ def block_text(word0: int, pfn: int) -> str:
 
 
 def owner_text(word0: int, word1: int) -> str:
-    """What a block is and its owner: ``allocated to owner 7 by cpu 2``."""
+    """What a block is and its owner: ``allocated to owner 7 by claim 2``."""
     kind, detail = kind_of(word0), _detail_of(word0)
     text = TYPES.get(kind, f"of unknown type {kind}")
     if kind == c.T_ALLOCATED:

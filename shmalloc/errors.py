@@ -125,7 +125,7 @@ class Violation:
     """One broken invariant, in words.
 
     ``invariant``: its name in docs/invariants.md, ``I_TAIL``. ``where``: the page, object, cache or
-    word. ``history``: the last operations on it. ``cpu``: the CPU slot that reported it, if any.
+    word. ``history``: the last operations on it. ``claim``: who reported it, if it was a process.
     ``kernel``: the kernel that reported it, ``audit.check_head``, if one did.
     """
 
@@ -134,8 +134,13 @@ class Violation:
     expected: str
     found: str
     history: tuple[str, ...] = ()
-    cpu: int | None = None
+    claim: int | None = None
     kernel: str = ""
+
+    @property
+    def cpu(self) -> int | None:
+        """``claim``, by its older name."""
+        return self.claim
 
     @property
     def number(self) -> int:
@@ -152,8 +157,8 @@ class Violation:
     def __str__(self) -> str:
         """``I_TAIL: every page is covered by exactly one head: at pfn 2, expected 1, found 2``."""
         what = f"{self.invariant}: {self.sentence}" if self.sentence else self.invariant
-        seen = "" if self.cpu is None else f" (reported by cpu {self.cpu})"
+        seen = "" if self.claim is None else f" (reported by claim {self.claim})"
         return f"{what}: at {self.where}, expected {self.expected}, found {self.found}{seen}"
 
     def as_dict(self) -> dict[str, object]:
-        return {"number": self.number, "sentence": self.sentence, **asdict(self)}
+        return {"number": self.number, "sentence": self.sentence, **asdict(self), "cpu": self.cpu}

@@ -1,6 +1,6 @@
 """The operation history in words: which operations touched a page, an object or a cache.
 
-Each CPU slot has a ring of its last operations (``kernels/reporting.py``); merged by time, the
+Each CPU has a ring of its last operations (``kernels/reporting.py``); merged by time, the
 rings say what happened to the subject of a violation report. Rings of live CPUs continue: their
 entries may be newer than the report, and older entries are gone.
 """
@@ -47,13 +47,13 @@ class History:
         return self._layout.geometry.history
 
     def of_cpu(self, cpu: int, lines: int = LINES) -> tuple[str, ...]:
-        """The last operations of a CPU slot, oldest first."""
+        """The last operations on a CPU, oldest first; none for a number that is none."""
         if not 0 <= cpu < self._layout.geometry.cpus:
             return ()
         return tuple(self.line(entry) for entry in self._rings[cpu][-lines:])
 
     def last(self, cpu: int) -> str:
-        """What a CPU slot did last, without its number; "" if nothing is known."""
+        """What was done last on a CPU, without its number; "" if nothing is known."""
         following = int(self._words[self._layout.cpu(cpu) + c.C_HISTORY_NEXT])
         entry = self._entry(cpu, following - 1) if self.entries and following > 0 else None
         return "" if entry is None else self._did(entry)

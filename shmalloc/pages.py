@@ -99,10 +99,10 @@ class PageOperations(Bound):
         tag = THIS_PROCESS.pid if owner is None else self._owner(owner)
         if self.segment.closed:
             raise self.is_closed()
-        pfn: int = self._do_alloc_pages(self.cpu, order, kind, tag)
+        pfn: int = self._do_alloc_pages(self.claim, order, kind, tag)
         if pfn < 0 or self._rescuer.found:
             if pfn == c.E_NOMEM and self.recovers_dead():
-                pfn = self._do_alloc_pages(self.cpu, order, kind, tag)
+                pfn = self._do_alloc_pages(self.claim, order, kind, tag)
             if pfn == c.E_NOMEM and wait_s is not None:
                 pfn = self._wait_for_pages((order, kind, tag), wait_s)
             self.settle(pfn, f"alloc_pages(order={order})")
@@ -127,9 +127,9 @@ class PageOperations(Bound):
         if self.segment.closed:
             raise self.is_closed()
         if owner is None:
-            result = self._do_free_pages(self.cpu, pfn, order)
+            result = self._do_free_pages(self.claim, pfn, order)
         else:
-            result = self._do_free_pages_of(self.cpu, pfn, order, tag)
+            result = self._do_free_pages_of(self.claim, pfn, order, tag)
         if result < 0 or self._rescuer.found:
             self.settle(result, f"free_pages(pfn={pfn}, order={order})")
 
@@ -192,7 +192,7 @@ class PageOperations(Bound):
     def _buffer(self) -> tuple[int, int]:
         """(word, words) of a page of our own, which passes lists of pfns to and from kernels.
 
-        Not the CPU slot's scratch words: another process that shares the slot would use them too.
+        Not the CPU's scratch words: another process on the CPU would use them, too.
         """
         if self._buffer_pfn is None:
             self._buffer_pfn = self.alloc_pages(0)
@@ -283,14 +283,14 @@ class PageOperations(Bound):
         """Take CPU slot ``cpu`` out of use: its lists are drained, it may not be claimed."""
         self.check_open()
         self.check_writable("unplug")
-        cpus.unplug(self.segment, cpu, by=self.cpu, engine=self.engine.name)
+        cpus.unplug(self.segment, cpu, by=self.claim, engine=self.engine.name)
         self.finish_rescue()
 
     def plug(self, cpu: int) -> None:
         """Put an unplugged CPU slot back in use."""
         self.check_open()
         self.check_writable("plug")
-        cpus.plug(self.segment, cpu, by=self.cpu, engine=self.engine.name)
+        cpus.plug(self.segment, cpu, by=self.claim, engine=self.engine.name)
         self.finish_rescue()
 
     def _range(self, kernel: Callable[..., Any], start: int, end: int, *more: int) -> int:

@@ -32,17 +32,22 @@ PATIENCE_S = 1.0  # of a drain with a process that holds a per-CPU lock and does
 
 @dataclass(frozen=True)
 class Recovered:
-    """A recovered claim (``cpu``): its former owner, and how many pages returned to the zones.
+    """A recovered claim: its number, its former owner, how many pages returned to the zones.
 
     ``pages`` and ``seconds`` are those of the whole recovery, which may have covered several.
     """
 
-    cpu: int
+    claim: int
     pid: int
     start: int
     epoch: int
     pages: int
     seconds: float
+
+    @property
+    def cpu(self) -> int:
+        """``claim``, by its older name."""
+        return self.claim
 
 
 def dead_slots(segment: Segment) -> list[Slot]:
@@ -108,7 +113,7 @@ def reap(segment: Segment, by: int, recovered: Recovered, engine: str = "native"
     """Free all blocks of pages and objects that a recovered process owned; returns how many."""
     check_claim(segment, by)
     run = get_engine(engine).call_alone
-    return run(reap_kernel, segment.ram, by, recovered.cpu, recovered.epoch)
+    return run(reap_kernel, segment.ram, by, recovered.claim, recovered.epoch)
 
 
 class Rescuer:
@@ -119,18 +124,18 @@ class Rescuer:
     allocator: ``found`` says that it is due.
     """
 
-    def __init__(self, segment: Segment, cpu: int, engine: str, ram: Ram | None = None) -> None:
+    def __init__(self, segment: Segment, claim: int, engine: str, ram: Ram | None = None) -> None:
         self.found = False
         self.skipped: set[int] = set()  # pids whose per-CPU lists were left out, as they do not run
         self._waits_for = (0, 0, 0.0)  # a lock, what it held, since when
         self._at_work: set[tuple[int, int]] = set()  # lives, by claim and epoch
         self._helped: set[tuple[int, int]] = set()
-        self._segment, self._cpu, self._engine = segment, cpu, engine
+        self._segment, self._claim, self._engine = segment, claim, engine
         self._ram = segment.ram if ram is None else ram
 
     def __call__(self, index: int) -> None:
         holder = self._holder(index)
-        if 0 <= holder < self._segment.geometry.claims and holder != self._cpu:
+        if 0 <= holder < self._segment.geometry.claims and holder != self._claim:
             owner = slot(self._segment, holder)
             if owner.dead:
                 self.found = True
@@ -141,7 +146,7 @@ class Rescuer:
                 self.skipped.add(owner.pid)
                 self._ram[self._segment.layout.cpu(self._cpu) + c.C_GIVE_UP] = index
         # The process that we wait for may itself wait for one that died after our phase 1.
-        if self._holder(c.H_RECOVERY) == self._cpu:
+        if self._holder(c.H_RECOVERY) == self._claim:
             for found in dead_slots(self._segment):
                 self._mark(found)
             self._unblock()
@@ -157,10 +162,10 @@ class Rescuer:
         return now - since > PATIENCE_S and layout.at["pcp"] <= index < layout.at["seats"]
 
     def _mark(self, dead: Slot) -> None:
-        mark(self._ram, self._segment.layout, self._cpu, dead, self._engine)
+        mark(self._ram, self._segment.layout, self._claim, dead, self._engine)
 
     def _unblock(self) -> None:
-        """Repair after all slots marked dead, once for each death.
+        """Repair after all claims marked dead, once for each death.
 
         Only once: a repair wakes all sleepers, and a sleeper that is woken all the time never finds
         that it has slept long (docs/bugs.md 12). And not recursively, while it waits for live
@@ -173,7 +178,7 @@ class Rescuer:
             return
         self._at_work |= fresh
         try:
-            if get_engine(self._engine).call(recover_kernels.unblock, self._ram, self._cpu):
+            if get_engine(self._engine).call(recover_kernels.unblock, self._ram, self._claim):
                 self._helped |= fresh
         finally:
             self._at_work -= fresh

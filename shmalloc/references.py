@@ -60,18 +60,18 @@ class References:
         self.ticking = False
 
     def is_due(self, arena: MakingOperations) -> bool:
-        return bool(self.dropped) or held_of(arena.segment, arena.cpu) != len(self.live)
+        return bool(self.dropped) or held_of(arena.segment, arena.claim) != len(self.live)
 
     def drain(self, arena: MakingOperations) -> None:
         """Give back what was dropped, and what no array names. Under the arena's lock."""
         self.give_back(arena)
-        if held_of(arena.segment, arena.cpu) != len(self.live):
+        if held_of(arena.segment, arena.claim) != len(self.live):
             self.sweep(arena)
 
     def give_back(self, arena: MakingOperations, but: int = 0) -> None:
         """Give back what was dropped, but for the last ``but``."""
         dropped, live = self.dropped, self.live
-        drop, claim = arena._do_drop_array, arena.cpu
+        drop, claim = arena._do_drop_array, arena.claim
         ended = bool(arena.segment.ram.ended)
         while len(dropped) > but:
             ref = dropped[0]
@@ -88,7 +88,7 @@ class References:
 
     def sweep(self, arena: MakingOperations) -> None:
         """Give back the references that the table has and the registry has not."""
-        for slot, number in held_records(arena.segment, arena.cpu):
+        for slot, number in held_records(arena.segment, arena.claim):
             if number not in self.live:
                 arena._drop(slot, number)
 
@@ -99,7 +99,7 @@ class References:
         """
         slots = {}
         if moved:
-            slots = {number: slot for slot, number in held_records(arena.segment, arena.cpu)}
+            slots = {number: slot for slot, number in held_records(arena.segment, arena.claim)}
         live = {}
         for ref in self.live.values():
             ref.number = number = first + ref.slot

@@ -41,7 +41,7 @@ class Reports:
         return [self._violation(n, history) for n in range(first, min(self.count(), c.REPORTS))]
 
     def complete(self, first: int = 0) -> list[Violation]:
-        """As ``violations``, up to the first report that its CPU has not finished yet."""
+        """As ``violations``, up to the first report that its claim has not finished yet."""
         history = History(self._words, self._layout)
         found: list[Violation] = []
         for n in range(first, min(self.count(), c.REPORTS)):
@@ -50,16 +50,17 @@ class Reports:
             found.append(self._violation(n, history))
         return found
 
-    def last_of(self, cpu: int) -> Violation | None:
-        """The newest complete report of ``cpu``, for the error of the operation that caused it."""
+    def last_of(self, claim: int) -> Violation | None:
+        """The newest complete report of a claim, for the error of the operation that caused it."""
         for n in reversed(range(min(self.count(), c.REPORTS))):
             at = self._at(n)
-            if self._words[at + c.R_CPU] == cpu and self._words[at + c.R_READY] == n + 1:
+            if self._words[at + c.R_CLAIM] == claim and self._words[at + c.R_READY] == n + 1:
                 return self._violation(n, History(self._words, self._layout))
         return None
 
-    def history(self, cpu: int, lines: int = LINES) -> tuple[str, ...]:
-        """The last operations of a CPU slot, oldest first."""
+    def history(self, claim: int, lines: int = LINES) -> tuple[str, ...]:
+        """The last operations on the CPU that a claim is on, oldest first."""
+        cpu = int(self._words[self._layout.cpu(claim) + c.C_CPU])
         return History(self._words, self._layout).of_cpu(cpu, lines)
 
     def _at(self, n: int) -> int:
@@ -67,8 +68,8 @@ class Reports:
 
     def _violation(self, n: int, history: History) -> Violation:
         at = self._at(n)
-        fields = (c.R_CODE, c.R_WHERE, c.R_EXPECTED, c.R_FOUND, c.R_CPU)
-        code, where, expected, found, cpu = (int(self._words[at + field]) for field in fields)
+        fields = (c.R_CODE, c.R_WHERE, c.R_EXPECTED, c.R_FOUND, c.R_CLAIM)
+        code, where, expected, found, claim = (int(self._words[at + field]) for field in fields)
         if self._words[at + c.R_READY] != n + 1:
             unfinished = "one that its CPU has not finished: it died, or is about to"
             return Violation(name_of(c.I_PROGRESS), f"report {n}", "a complete report", unfinished)
@@ -78,7 +79,7 @@ class Reports:
             expected=self._text.expected(code, expected),
             found=self._text.found(code, found),
             history=history.of(self._text.stake(code, where)),
-            cpu=cpu,
+            claim=claim,
             kernel=name_of_kernel(int(self._words[at + c.R_CALLER])),
         )
 

@@ -37,7 +37,7 @@ class ZoneStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """A segment at a moment; ``events`` counts since its creation, over all CPU slots."""
+    """A segment at a moment; ``events`` counts since its creation, over all claims."""
 
     page_bytes: int
     zones: tuple[ZoneStatistics, ...]
@@ -88,7 +88,7 @@ def statistics_of(words: Words, layout: Layout) -> Statistics:
 
 
 def listed_pages(words: Words, layout: Layout, cpu: int, z: int) -> int:
-    """Pages on the lists of one CPU slot and zone; P_COUNT leaves out those of whole pageblocks."""
+    """Pages on the lists of one CPU and zone; P_COUNT leaves out those of whole pageblocks."""
     at = layout.pcp(cpu, z)
     whole = at + c.P_LENGTH + c.PCP_ORDERS * c.MT_PCP_TYPES
     blocks = sum(words[whole + mt] for mt in range(c.MT_PCP_TYPES))

@@ -143,7 +143,7 @@ class TransitOperations(ArrayOperations):
         address = int(array.__array_interface__["data"][0])
         offset = self.segment.byte_at(address) - ref.data * 8
         with self._lock:
-            record, number = self._do_send_array(self.cpu, ref.slot, _now_ms())
+            record, number = self._do_send_array(self.claim, ref.slot, _now_ms())
         if record < 0:
             raise self.refused(record, "send of an array")
         pfn = (entry - layout.at["arrays"]) // c.AR_STRIDE
@@ -169,7 +169,7 @@ class TransitOperations(ArrayOperations):
             raise MisuseError("sent: no array has such strides")
 
         def take() -> tuple[int, int, int]:
-            taken = self._do_load_array(self.cpu, record, number, pfn, generation)
+            taken = self._do_load_array(self.claim, record, number, pfn, generation)
             return cast(tuple[int, int, int], taken)
 
         first = (self.segment.layout.frame(pfn) << 3) + offset

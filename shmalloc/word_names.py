@@ -1,4 +1,4 @@
-"""What a word of a segment is called: ``zone 1 lock``, ``descriptor of pfn 17``, ``cpu 2 beat``.
+"""What a word of a segment is called: ``zone 1 lock``, ``descriptor of pfn 17``, ``claim 2 beat``.
 
 A name is the region, the instance in it, and the nearest name of ``constants``; a word without a
 constant is called by its offset. Reports of runs, the flight recorder and the explorer's programs
@@ -40,6 +40,14 @@ _NODE = _fields(cs, "KN_", cs.KN_STRIDE)
 _SHEAVES = _fields(cs, "KC_", cs.KC_STRIDE)
 
 
+_OF_A_CPU = (c.C_STATE, c.C_NODE, c.C_HISTORY_NEXT)
+
+
+def _record_word(number: int, at: int) -> str:
+    """A word of record ``number``: of the claim of that number, or of the CPU."""
+    return f"{'cpu' if at in _OF_A_CPU else 'claim'} {number} {_CPU[at]}"
+
+
 def area_name(number: int) -> str:
     """``order 1 MOVABLE``: which free list of a zone has that number."""
     order, migratetype = divmod(number, c.MT_COUNT)
@@ -61,7 +69,7 @@ class WordNames:
         }
         self._names: dict[str, Callable[[int], str]] = {
             "header": lambda at: f"header {_HEADER[at]}",
-            "cpus": lambda at: f"cpu {at // c.C_STRIDE} {_CPU[at % c.C_STRIDE]}",
+            "cpus": lambda at: _record_word(*divmod(at, c.C_STRIDE)),
             "zones": lambda at: f"zone {at // c.Z_STRIDE} {_of_zone(at % c.Z_STRIDE)}",
             "blocks": lambda at: f"pageblock {at}",
             "pcp": self._pcp,

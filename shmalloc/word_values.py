@@ -1,4 +1,4 @@
-"""What the value of a word means: ``FREE order 1 zone 0 MOVABLE v3``, ``held by cpu 1``, ``pfn 2``.
+"""What a word's value means: ``FREE order 1 zone 0 MOVABLE v3``, ``held by claim 1``, ``pfn 2``.
 
 The counterpart of word_names.py. It decodes the words that carry fields or that lead to another
 word: descriptors, locks, list links, pageblocks, states. A counter is a number, and so is every
@@ -28,11 +28,11 @@ CACHE_STATES = {cs.CACHE_NONE: "NONE", cs.CACHE_LIVE: "LIVE", cs.CACHE_DYING: "D
 
 
 def lock_value(value: int) -> str:
-    """A lock word (kernels/lock.py): ``free``, ``held by cpu 1, contended``."""
+    """A lock word (kernels/lock.py): ``free``, ``held by claim 1, contended``."""
     if value == c.LOCK_OFFLINE:
         return "closed: CPU unplugged"
     holder = value & c.LOCK_HOLDER_MASK
-    text = f"held by cpu {holder - 1}" if holder else "free"
+    text = f"held by claim {holder - 1}" if holder else "free"
     if value == c.LOCK_KEPT:
         return "free, kept for a sleeper"
     text += ", contended" * (value & c.LOCK_CONTENDED != 0)
@@ -40,7 +40,7 @@ def lock_value(value: int) -> str:
 
 
 def pair_value(word0: int, word1: int) -> str:
-    """Both words of a page descriptor: ``ALLOCATED order 0 zone 0 MOVABLE cpu 1 v4 owner 2``."""
+    """Both words of a page descriptor: ``ALLOCATED order 0 zone 0 MOVABLE claim 1 v4 owner 2``."""
     text, kind = state_text(word0), word0 & c.TYPE_MASK
     if word1 and kind == c.T_ALLOCATED:
         return f"{text} owner {word1}"

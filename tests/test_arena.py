@@ -357,7 +357,9 @@ def test_an_unplugged_cpu_keeps_no_pages(arena: Arena) -> None:
 def test_a_page_is_described_in_words(arena: Arena) -> None:
     pfn = arena.alloc_pages(order=1, migratetype="movable", owner=77)
     sentence = arena.describe(pfn)
-    assert sentence.startswith(f"pfn {pfn} is allocated to owner 77 by cpu {arena.cpu}: order 1")
+    assert sentence.startswith(
+        f"pfn {pfn} is allocated to owner 77 by claim {arena.claim}: order 1"
+    )
     assert "zone 0, movable" in sentence
 
 

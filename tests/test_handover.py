@@ -92,7 +92,7 @@ def test_a_late_message_takes_nothing_from_the_next_owner(arena: Arena) -> None:
     (pfn,) = passed.keys() & ours
     with pytest.raises(CorruptionError):
         arena.adopt_pages(pfn, giver=passed[pfn])
-    assert f"by cpu {arena.cpu}" in arena.describe(pfn)
+    assert f"by claim {arena.claim}" in arena.describe(pfn)
 
 
 def test_every_claim_of_a_slot_is_another_life(arena: Arena) -> None:

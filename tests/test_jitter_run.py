@@ -101,7 +101,7 @@ def test_a_stutter_pauses_after_its_work_and_until_its_end():
     "word, name",
     [
         (c.H_STOP, "header stop"),
-        (LAYOUT.cpu(1) + c.C_BEAT, "cpu 1 beat"),
+        (LAYOUT.cpu(1) + c.C_BEAT, "claim 1 beat"),
         (LAYOUT.zone(1) + c.Z_LOCK, "zone 1 lock"),
         (LAYOUT.zone(0) + c.Z_LISTS + 3, "zone 0 list order 0 MOVABLE prev"),
         (LAYOUT.pcp(1, 1) + c.P_COUNT, "page lists of cpu 1 zone 1 count"),

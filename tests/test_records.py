@@ -37,7 +37,7 @@ def begun(records: Records) -> tuple[int, int]:
 
 
 def tail(pfn: int, found: str = "2") -> Violation:
-    return Violation("I_TAIL", f"pfn {pfn}", "1", found, ("cpu 0: allocated",), cpu=0)
+    return Violation("I_TAIL", f"pfn {pfn}", "1", found, ("cpu 0: allocated",), claim=0)
 
 
 def race(site: str = "push: mem[at] = value", **more: object) -> Finding:

@@ -26,7 +26,7 @@ from stress.spec import RunSpec, Zone
 from stress.verdict import Verdict
 from stress.workloads import WORKLOADS, Workload, add
 
-TAIL = Violation("I_TAIL", "pfn 5", "1", "2", cpu=0, kernel="audit.audit_tails")
+TAIL = Violation("I_TAIL", "pfn 5", "1", "2", claim=0, kernel="audit.audit_tails")
 
 # --- native runs ---
 MISUSE = '''
@@ -136,7 +136,7 @@ def test_more_reports_than_can_be_told_apart_fail_the_run(
     "other",
     [
         replace(TAIL, where="pfn 77", expected="4", found="TAIL order 3 v9"),
-        replace(TAIL, cpu=5, history=("cpu 5: freed",)),
+        replace(TAIL, claim=5, history=("cpu 5: freed",)),
     ],
 )
 def test_numbers_take_no_part(other: Violation) -> None:

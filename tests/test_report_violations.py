@@ -29,7 +29,7 @@ def test_a_violation_is_a_sentence_that_says_what_must_hold_where_and_what_was_f
     (line,) = violation_lines([tail(5)], 1)
     assert line == (
         "!!! I_TAIL: every page is covered by exactly one head: at pfn 5, expected one head,"
-        " found TAIL v3 (reported by cpu 0)"
+        " found TAIL v3 (reported by claim 0)"
     )
 
 

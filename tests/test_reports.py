@@ -101,7 +101,7 @@ def test_a_report_is_told_in_words(ram, code, where, expected, found, words):
     (violation,) = Reports(ram, LAYOUT).violations()
     row = TABLE[code]
     assert str(violation).startswith(f"{row.name}: {row.sentence}: at {words}")
-    assert str(violation).endswith("(reported by cpu 0)")
+    assert str(violation).endswith("(reported by claim 0)")
 
 
 def test_a_cache_is_called_by_its_name(ram):

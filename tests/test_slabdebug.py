@@ -178,8 +178,8 @@ def test_tracks_name_the_last_allocation_and_free(world: ObjectSegment) -> None:
     world.free(cache, address, cpu=0, site=88)
     at = address + world.cache_word(cache, cs.K_TRACK)
     alloc, free = ([world.mem[at + w * cs.TR_WORDS + f] for f in range(4)] for w in (0, 1))
-    assert (alloc[cs.TR_CPU], alloc[cs.TR_SITE]) == (2, 77)
-    assert (free[cs.TR_CPU], free[cs.TR_SITE]) == (1, 88)
+    assert (alloc[cs.TR_CLAIM], alloc[cs.TR_SITE]) == (2, 77)
+    assert (free[cs.TR_CLAIM], free[cs.TR_SITE]) == (1, 88)
     assert alloc[cs.TR_SEQUENCE] < free[cs.TR_SEQUENCE]
 
 

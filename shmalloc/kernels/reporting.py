@@ -99,7 +99,7 @@ def report(
         store_relaxed(mem, at + c.R_WHERE, where)
         store_relaxed(mem, at + c.R_EXPECTED, expected)
         store_relaxed(mem, at + c.R_FOUND, found)
-        store_relaxed(mem, at + c.R_CPU, claim)
+        store_relaxed(mem, at + c.R_CLAIM, claim)
         store_relaxed(mem, at + c.R_CLOCK, now(mem))
         store_relaxed(mem, at + c.R_CALLER, caller)
         store(mem, at + c.R_READY, slot + 1)  # publishes the record

@@ -185,7 +185,7 @@ def track(
     """Record which claim allocated (``which`` 0) or freed (1) the object; its owner calls this."""
     if mem[cache + cs.K_FLAGS] & cs.CF_TRACK != 0:
         at = address + mem[cache + cs.K_TRACK] + which * cs.TR_WORDS
-        mem[at + cs.TR_CPU] = claim + 1
+        mem[at + cs.TR_CLAIM] = claim + 1
         mem[at + cs.TR_PID] = load_relaxed(mem, claim_at(mem, claim) + c.C_PID)
         mem[at + cs.TR_SEQUENCE] = fetch_add(mem, c.H_SEQUENCE, 1) + 1
         mem[at + cs.TR_SITE] = site

@@ -148,7 +148,7 @@ class Lock(Structure):
                 return Acquired.TIMED_OUT
             if self._arena._closing:  # perhaps by the thread that had it
                 self._arena.check_stays()
-            told: int = self._do_lock(self._arena.cpu, self._at + ST_BODY, 0, 0)
+            told: int = self._do_lock(self._arena.claim, self._at + ST_BODY, 0, 0)
             if told == c.E_AGAIN:
                 told = self._wait(deadline)
             if told >= 0:
@@ -165,14 +165,14 @@ class Lock(Structure):
         if self._mine.are_ours():
             try:
                 if not self._segment.closed:
-                    self._do_unlock(self._arena.cpu, self._at + ST_BODY, 1)
+                    self._do_unlock(self._arena.claim, self._at + ST_BODY, 1)
             finally:
                 self._held = False
                 self._mine.release()
 
     def _wait(self, deadline: float | None) -> int:
         arena, at, attempt = self._arena, self._at + ST_BODY, self._do_lock
-        return wait_for(arena, lambda slept: attempt(arena.cpu, at, slept, 1), deadline, False)
+        return wait_for(arena, lambda slept: attempt(arena.claim, at, slept, 1), deadline, False)
 
     def _untaken(self, told: int) -> Acquired:
         if told == c.E_AGAIN:
@@ -197,7 +197,7 @@ class Lock(Structure):
             raise MisuseError("lock: this process does not hold it; acquire it first")
         self._arena.check_open()
         try:
-            result = self._do_unlock(self._arena.cpu, self._at + ST_BODY, keep)
+            result = self._do_unlock(self._arena.claim, self._at + ST_BODY, keep)
         finally:
             self._held = False
             self._mine.release()

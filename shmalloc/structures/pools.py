@@ -80,7 +80,7 @@ class Frame:
         """
         pool = self.pool
         pool._check()
-        if pool._do_give(pool._arena.cpu, pool._p, self._token) < 0:
+        if pool._do_give(pool._arena.claim, pool._p, self._token) < 0:
             raise MisuseError("frame: it is not ours: it was given back, or passed on and taken")
         self._given = True
 
@@ -165,7 +165,7 @@ class Pool(Structure):
         if self._segment.closed:
             self._check()
         try:
-            token: int = self._do_take(self._arena.cpu, self._at, self._state)
+            token: int = self._do_take(self._arena.claim, self._at, self._state)
             if token < 0:
                 token = self._wait(timeout)
             return Frame(self, token)
@@ -181,7 +181,7 @@ class Pool(Structure):
         self._lost = self._is_usable()
         if self._lost and not others_in(self, _OPERATIONS):
             for token in self._ours() - set(self._known.values()):
-                self._do_give(self._arena.cpu, self._p, token)
+                self._do_give(self._arena.claim, self._p, token)
             self._lost = False
 
     def _wait(self, timeout: float | None) -> int:
@@ -190,7 +190,7 @@ class Pool(Structure):
             self._give_back()
         arena, p = self._arena, self._p
         attempt = arena.builtin(frame_take_wait)
-        token = wait_for(arena, lambda _: attempt(arena.cpu, p), deadline_of(timeout))
+        token = wait_for(arena, lambda _: attempt(arena.claim, p), deadline_of(timeout))
         if token < 0:
             raise TimeoutError(f"pool: no frame of {self.frames} was given back in {timeout} s")
         return token
@@ -213,7 +213,7 @@ class Pool(Structure):
     def _close(self) -> None:
         """Give back what we hold, but for frames that are on their way to another process."""
         for token in self._ours() - set(self._sent.values()):
-            self._do_give(self._arena.cpu, self._p, token)
+            self._do_give(self._arena.claim, self._p, token)
 
     def _ours(self) -> set[int]:
         """The tokens of the frames that this process holds."""

@@ -141,14 +141,14 @@ class Queue(Structure):
             self._check()
         arena, q = self._arena, self._q
         try:
-            token = self._do_begin(arena.cpu, self._at, self._state)
+            token = self._do_begin(arena.claim, self._at, self._state)
             if token < 0:
                 token = self._wait_for_place(timeout_of(block, timeout))
             if self._shut[0]:
                 arena.run(queue_drop, q, token)
                 raise ShutDown
             self._places[token & TOKEN_MASK][:size] = data
-            self._do_publish(arena.cpu, q, token, length)
+            self._do_publish(arena.claim, q, token, length)
         except (Full, ShutDown):
             raise
         except BaseException:
@@ -169,11 +169,11 @@ class Queue(Structure):
             self._check()
         arena, q = self._arena, self._q
         try:
-            token, length = self._do_take(arena.cpu, self._at, self._state)
+            token, length = self._do_take(arena.claim, self._at, self._state)
             if token < 0:
                 token, length = self._wait_for_message(timeout_of(block, timeout))
             data = self._places[token & TOKEN_MASK][: length >> 1].tobytes()
-            self._do_release(arena.cpu, q, token)
+            self._do_release(arena.claim, q, token)
         except (Empty, ShutDown):
             raise
         except BaseException:
@@ -200,7 +200,7 @@ class Queue(Structure):
         self._check()
         self._arena.run(queue_shut, self._q)
         while immediate and (token := self._left()[0]) >= 0:
-            self._do_release(self._arena.cpu, self._q, token)
+            self._do_release(self._arena.claim, self._q, token)
 
     def qsize(self) -> int:
         """How many messages it had a moment ago; those of dead consumers are not counted."""
@@ -240,7 +240,7 @@ class Queue(Structure):
         attempt = arena.builtin(queue_begin_wait)
 
         def begin(_: int) -> int:
-            return c.E_STOPPED if self._shut[0] else attempt(arena.cpu, q)
+            return c.E_STOPPED if self._shut[0] else attempt(arena.claim, q)
 
         token = wait_for(arena, begin, deadline_of(timeout))
         if token < 0:
@@ -257,11 +257,11 @@ class Queue(Structure):
 
         def take(_: int) -> int:
             nonlocal found
-            found = self._left() if self._shut[0] else attempt(arena.cpu, q)
+            found = self._left() if self._shut[0] else attempt(arena.claim, q)
             return found[0]
 
         if timeout == 0:  # also what no kernel finds before it has waited
-            found = self._left() if self._shut[0] else self._do_adopt(arena.cpu, q)
+            found = self._left() if self._shut[0] else self._do_adopt(arena.claim, q)
         else:
             wait_for(arena, take, deadline_of(timeout))
         if found[0] == c.E_STOPPED:
@@ -280,9 +280,9 @@ class Queue(Structure):
         first = arena.engine.call(buffer_at, ram, q, 0)
         states = [ram[first + number * BUFFER_WORDS] for number in range(self.maxsize)]
         none = c.E_AGAIN if any(s & USE_MASK == WRITING for s in states) else c.E_STOPPED
-        token, length = self._do_take(arena.cpu, self._at, self._state)
+        token, length = self._do_take(arena.claim, self._at, self._state)
         if token < 0:
-            token, length = self._do_adopt(arena.cpu, q)
+            token, length = self._do_adopt(arena.claim, q)
         if token < 0 and none == c.E_AGAIN:
             os.sched_yield()
         return (none, 0) if token < 0 else (token, length)

@@ -114,7 +114,7 @@ def violation_row(round_id: int, finding: str, own: str, violation: Violation) -
         "time_s": time.time(),
         "invariant": violation.invariant,
         "site": as_text(site_of(violation)),
-        "cpu": violation.cpu,
+        "cpu": violation.claim,
         "place": as_text(violation.where),
         "expected": as_text(violation.expected),
         "found": as_text(violation.found),

@@ -50,7 +50,7 @@ def record_run(
 
 def by_cause(violations: Sequence[Violation]) -> list[Violation]:
     """The reports of kernels first, in their order."""
-    return sorted(violations, key=lambda violation: violation.cpu is None)
+    return sorted(violations, key=lambda violation: violation.claim is None)
 
 
 def _of_trouble(result: RunResult, command: str) -> Finding:

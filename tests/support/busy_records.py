@@ -8,7 +8,7 @@ from shmalloc.errors import Violation
 from stress.records.work import Work
 from stress.records.writer import Records
 
-TAIL = Violation("I_TAIL", "pfn 5", "1", "2", cpu=0)
+TAIL = Violation("I_TAIL", "pfn 5", "1", "2", claim=0)
 
 
 def main(path: str, rounds: str) -> None:

@@ -31,7 +31,7 @@ from stress.records.writer import Records
 ROUNDS = 2  # of a victim that dies at a statement
 ENDLESS, RANDOM_DEATHS, LONGEST_S = 1 << 20, 10, 0.08
 WORK = Work("run", "shmstress run", {"workers": 2}, seed=5)
-TAIL = Violation("I_TAIL", "pfn 5", "1", "2", cpu=0)
+TAIL = Violation("I_TAIL", "pfn 5", "1", "2", claim=0)
 
 
 class Hasty(sqlite3.Connection):

@@ -23,7 +23,7 @@ from stress.run.process_use import ProcessUse
 from stress.run.progress import Moment
 
 HOSTILE = "</script><script>document.title='gone'</script><img src=x onerror=document.title='gone'>"
-TAIL = Violation("I_TAIL", "pfn 3128", "1", "2", (f"cpu 0: {HOSTILE}",), cpu=0)
+TAIL = Violation("I_TAIL", "pfn 3128", "1", "2", (f"cpu 0: {HOSTILE}",), claim=0)
 STARTED_S = 1_700_000_000.0
 PAUSE_S = 2.0  # between two rounds
 ORDERS = 11

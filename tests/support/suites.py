@@ -72,7 +72,7 @@ def hostile():
 
 def tail(pfn, history=(), found="TAIL v3"):
     """A violation of I_TAIL at a page."""
-    return Violation("I_TAIL", f"pfn {pfn}", "one head", found, history, cpu=0)
+    return Violation("I_TAIL", f"pfn {pfn}", "one head", found, history, claim=0)
 
 
 def result_with(*violations):

@@ -111,7 +111,7 @@ MAX_ZONES = 8
 MAX_NODES = 4
 MAX_CPUS = 1024
 MAX_CLAIMS = 4096
-MAX_WORKERS = 62  # processes of a run, CPUs of a recorded trace
+MAX_TRACED_CPUS = 62  # of a recorded trace: its columns have a byte for a CPU
 SEATS = 62  # sleepers for memory that are announced at once: one bit each in H_WAITERS
 LINE = 16  # words: two cache lines, the prefetcher's unit
 

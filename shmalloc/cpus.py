@@ -154,6 +154,19 @@ def claim(segment: Segment, cpu: int | None = None, engine: str = "native") -> i
     return number
 
 
+def take(segment: Segment, number: int, cpu: int, engine: str = "native") -> None:
+    """Take claim ``number`` and no other one, on CPU ``cpu``.
+
+    Raises ``MisuseError`` if it is taken, or its last life is not recovered; or if the CPU is
+    unplugged.
+    """
+    result = _take(segment, check_claim(segment, number), check_cpu(segment, cpu), engine)
+    if result == c.E_STATE:
+        raise MisuseError(f"cpu: {cpu} is unplugged; plug it in, or take another one")
+    if result < 0:
+        raise MisuseError(f"claim: {number} is taken, or its last life is not recovered")
+
+
 def claim_free(segment: Segment, engine: str = "native") -> int | None:
     """``claim`` on the least used CPU; None if no claim is left."""
     number = _claim_on(segment, None, engine)

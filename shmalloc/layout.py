@@ -199,9 +199,9 @@ class Layout:
     def bytes(self) -> int:
         return self.words * 8
 
-    def cpu(self, cpu: int) -> int:
-        """The record of claim ``cpu``, and of CPU ``cpu`` if there is one."""
-        return self.at["cpus"] + cpu * c.C_STRIDE
+    def cpu(self, number: int) -> int:
+        """The record of claim ``number``, and of the CPU of that number if there is one."""
+        return self.at["cpus"] + number * c.C_STRIDE
 
     def zone(self, zone: int) -> int:
         return self.at["zones"] + zone * c.Z_STRIDE
@@ -218,16 +218,17 @@ class Layout:
     def scratch(self, cpu: int) -> int:
         return self.at["scratch"] + cpu * self.geometry.scratch_words
 
-    def flight(self, cpu: int) -> int:
-        """The ring of the flight recorder of ``cpu``."""
-        return self.at["flight"] + cpu * flight_stride(self.geometry)
+    def flight(self, claim: int) -> int:
+        """The ring of the flight recorder of a claim."""
+        return self.at["flight"] + claim * flight_stride(self.geometry)
 
-    def latency(self, cpu: int) -> int:
-        """Where the worker on ``cpu`` counts how long its calls take."""
-        return self.at["latency"] + cpu * self.geometry.latency_words
+    def latency(self, claim: int) -> int:
+        """Where the worker with a claim counts how long its calls take."""
+        return self.at["latency"] + claim * self.geometry.latency_words
 
-    def work(self, cpu: int) -> int:
-        return self.at["work"] + cpu * self.geometry.work_words
+    def work(self, claim: int) -> int:
+        """What a claim's worker remembers between two calls of its workload."""
+        return self.at["work"] + claim * self.geometry.work_words
 
     def link_base(self) -> tuple[int, int]:
         """(base, log2 of the stride) of list nodes, in words: all that defines a link store."""
@@ -309,12 +310,12 @@ def _regions(g: Geometry) -> dict[str, int]:
         "reports": c.REPORTS * c.R_STRIDE,
         "history": g.cpus * g.history * c.HI_STRIDE,
         "scratch": g.cpus * g.scratch_words,
-        "work": g.cpus * g.work_words,
+        "work": g.claims * g.work_words,
         "memmap": g.pages * c.D_WORDS,
         "table": g.pages * c.D_WORDS if g.link_store == "table" else 0,
         "owners": g.pages if g.owner_map else 0,
-        "flight": g.cpus * flight_stride(g),
-        "latency": g.cpus * g.latency_words,
+        "flight": g.claims * flight_stride(g),
+        "latency": g.claims * g.latency_words,
         "structures": g.structures * c.ST_STRIDE,
         "arrays": g.pages * c.AR_STRIDE,
         "references": g.claims,

@@ -61,11 +61,11 @@ class WordNames:
         g = layout.geometry
         self.layout = layout
         self._starts = [(0, "header"), *((start, name) for name, start in layout.at.items())]
-        per_cpu = {
-            "history": g.history * c.HI_STRIDE,
-            "scratch": g.scratch_words,
+        per_cpu = {"history": g.history * c.HI_STRIDE, "scratch": g.scratch_words}
+        per_claim = {
             "work": g.work_words,
             "flight": flight_stride(g),
+            "latency": g.latency_words,
         }
         self._names: dict[str, Callable[[int], str]] = {
             "header": lambda at: f"header {_HEADER[at]}",
@@ -80,7 +80,8 @@ class WordNames:
             "table": lambda at: f"link of pfn {at // c.NODE_WORDS}",
             "owners": lambda at: f"owner map of pfn {at}",
             "frames": lambda at: f"pfn {at // g.page_words} +{at % g.page_words}",
-            **{name: _of_cpu(name, stride) for name, stride in per_cpu.items() if stride},
+            **{name: _of(name, "cpu", stride) for name, stride in per_cpu.items() if stride},
+            **{name: _of(name, "claim", stride) for name, stride in per_claim.items() if stride},
         }
 
     def region(self, word: int) -> str:
@@ -131,5 +132,5 @@ def _of_zone(offset: int) -> str:
     return _ZONE[offset]
 
 
-def _of_cpu(name: str, stride: int) -> Callable[[int], str]:
-    return lambda at: f"{name} of cpu {at // stride} +{at % stride}"
+def _of(name: str, of: str, stride: int) -> Callable[[int], str]:
+    return lambda at: f"{name} of {of} {at // stride} +{at % stride}"

@@ -17,6 +17,7 @@ Settings separated by commas, each with its default::
     spins=40            how often a held lock is tried before sleeping
     history=256         operations that the history of each CPU keeps; off
     start-pfn=0         the first page
+    cpus=off            so many CPUs, which the workers share; off: one for each, up to 1024
 
 Zones, their nodes and their holes are ``--zones``; where links lie is ``--link-store``. In a file
 the same names stand in a table ``[geometry]``. ``str`` of a ``GeometrySpec`` parses to it again.
@@ -71,6 +72,7 @@ class GeometrySpec(Struct, frozen=True):
         int, quantity(read=_entries, show=lambda entries: str(entries) if entries else "off")
     ] = 256
     start_pfn: Annotated[int, _whole(1 << 20)] = field(default=0, name="start-pfn")
+    cpus: Annotated[int, _whole(c.MAX_CPUS, 1)] | None = None
 
     @property
     def pageblocks(self) -> int:

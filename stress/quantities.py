@@ -82,8 +82,11 @@ def brief_ns(ns: int) -> str:
     return f"{value:.3g}{unit}" if value < 999.5 else f"{value:.0f}{unit}"
 
 
-def parse_workers(text: str, cores: int, per_core: int, limit: int) -> int:
-    """Workers of ``auto`` (``per_core`` on each core), ``50%`` (of the cores) or a number."""
+def parse_workers(text: str, cores: int, per_core: int, limit: int, reason: str) -> int:
+    """Workers of ``auto`` (``per_core`` on each core), ``50%`` (of the cores) or a number.
+
+    ``reason``: why ``limit`` are the most.
+    """
     wanted = text.strip().lower()
     if wanted == "auto":
         return min(limit, cores * per_core)
@@ -94,7 +97,9 @@ def parse_workers(text: str, cores: int, per_core: int, limit: int) -> int:
         number = math.nan
     workers = math.ceil(cores * number / 100) if share and 0 < number < math.inf else number
     if not 1 <= workers <= limit:
-        raise MisuseError(f"workers: {text!r}; use auto, a share such as 50%, or 1 to {limit}")
+        raise MisuseError(
+            f"workers: {text!r}; use auto, a share such as 50%, or 1 to {limit}: {reason}"
+        )
     return int(workers)
 
 

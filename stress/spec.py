@@ -29,6 +29,8 @@ from stress.zones import Zone, parse_zones, zone_text
 
 __all__ = ["PAGE_BYTES", "Outputs", "RawSpec", "RunSpec", "Zone", "parse_zones", "resolve"]
 WORKERS_PER_CORE = 3
+MOST_WORKERS = c.MAX_CLAIMS - 1  # so many claims have owner ids (stress/oracles/owners.py)
+OF_CLAIMS = f"a segment has {c.MAX_CLAIMS} claims, one for each worker and one for the controller"
 # What a settings file or the environment of another place could turn on: a line says that it is off
 OFF = {"prealloc": "--no-prealloc", "jitter": "--jitter off", "flight": "--flight 0"}
 OFF["faults"] = "--faults off"
@@ -82,8 +84,13 @@ class RunSpec(Struct, frozen=True):
 
     @property
     def slots(self) -> int:
-        """CPU slots of the segment: with live faults the last one is the controller's."""
+        """Claims of the segment: with live faults the last one is the controller's."""
         return self.workers + int(self.live_faults)
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of the segment: claim n is on CPU n, or on n modulo this."""
+        return min(self.slots, self.geometry.cpus or c.MAX_CPUS)
 
     @property
     def kills(self) -> bool:
@@ -217,7 +224,7 @@ def resolve(raw: RawSpec, known: Iterable[str], cores: int) -> RunSpec:
 def _require_geometry(spec: RunSpec) -> None:
     """Raises ``MisuseError`` for settings that exclude each other, or leave nothing to allocate."""
     try:
-        spec.shape(cpus=spec.slots)
+        spec.shape(cpus=spec.cpus, claims=spec.slots)
     except MisuseError as error:
         text = str(error).replace("_", "-")  # as the settings are spelled
         raise MisuseError(f"geometry: {text}") from error
@@ -237,8 +244,8 @@ def _workers(raw: RawSpec, cores: int) -> int:
         )
     if raw.engine == "interpreted":
         return 1
-    limit = c.MAX_WORKERS - int(raw.faults not in (None, "off"))
-    return parse_workers(raw.workers, cores, WORKERS_PER_CORE, limit)
+    limit = MOST_WORKERS - int(raw.faults not in (None, "off"))
+    return parse_workers(raw.workers, cores, WORKERS_PER_CORE, limit, OF_CLAIMS)
 
 
 def _refuse(fault: Fault, spec: RunSpec) -> None:

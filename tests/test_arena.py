@@ -391,6 +391,13 @@ def test_a_sound_arena_has_no_violations(arena: Arena) -> None:
     assert arena.validate() == []
 
 
+def test_objects_of_more_processes_than_cpus_are_no_violation():
+    with Arena.create(size="4MiB", cpus=1) as arena, Arena.attach(arena.name) as other:
+        held = [other.kmalloc(100), arena.kmalloc(100)]
+        assert (arena.claim, other.claim, arena.validate()) == (0, 1, [])
+        other.kfree(held[0])
+
+
 def test_a_broken_counter_is_found(arena: Arena) -> None:
     arena.segment.ram[arena.segment.layout.zone(0) + c.Z_FREE] -= 1
     found = arena.validate()

@@ -175,16 +175,16 @@ def test_durations_of_a_spec_parse_back_exactly(seconds):
     ("text", "workers"), [("auto", 24), ("50%", 4), ("1%", 1), ("300%", 24), ("7", 7)]
 )
 def test_workers_are_a_number_a_share_or_three_a_core(text, workers):
-    assert parse_workers(text, cores=8, per_core=3, limit=64) == workers
+    assert parse_workers(text, cores=8, per_core=3, limit=64, reason="") == workers
 
 
 def test_auto_never_asks_for_more_workers_than_there_are_slots():
-    assert parse_workers("auto", cores=100, per_core=3, limit=64) == 64
+    assert parse_workers("auto", cores=100, per_core=3, limit=64, reason="") == 64
 
 
 def test_a_share_that_is_no_number_is_refused():
     with pytest.raises(MisuseError, match="nan%"):
-        parse_workers("nan%", cores=8, per_core=3, limit=64)
+        parse_workers("nan%", cores=8, per_core=3, limit=64, reason="")
 
 
 def test_a_spec_says_how_much_memory_it_takes():

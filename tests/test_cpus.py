@@ -72,6 +72,13 @@ def test_claims_on_one_cpu_have_numbers_of_their_own(segment: Segment, engine: E
     assert [cpus.slot(segment, number).cpu for number in numbers] == [1, 1, 1]
 
 
+def test_a_claim_is_taken_by_its_number_on_any_cpu(segment: Segment, engine: Engine) -> None:
+    cpus.take(segment, 7, 2, engine=engine.name)
+    assert (cpus.slot(segment, 7).cpu, cpus.slot(segment, 7).users) == (2, 1)
+    with pytest.raises(MisuseError, match="claim: 7 is taken"):
+        cpus.take(segment, 7, 1, engine=engine.name)
+
+
 def test_an_arena_has_as_many_claims_as_it_was_made_with(segment: Segment, engine: Engine) -> None:
     assert {cpus.claim(segment, engine=engine.name) for _ in range(8)} == set(range(8))
     with pytest.raises(MisuseError, match="all 8 of this segment are taken"):

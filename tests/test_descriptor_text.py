@@ -13,7 +13,7 @@ from shmalloc.kernels.bits import pack
         ((c.T_FREE, 1, 0, c.MT_MOVABLE, 0, 3), "FREE order 1 zone 0 MOVABLE v3"),
         (
             (c.T_ALLOCATED, 0, 1, c.MT_UNMOVABLE, 2, 7),
-            "ALLOCATED order 0 zone 1 UNMOVABLE cpu 2 v7",
+            "ALLOCATED order 0 zone 1 UNMOVABLE claim 2 v7",
         ),
         ((c.T_SLAB, 2, 0, c.MT_UNMOVABLE, 5, 0), "SLAB order 2 zone 0 UNMOVABLE cache 5 v0"),
         ((c.T_TAIL, 0, 0, 0, 0, 4), "TAIL v4"),
@@ -24,9 +24,9 @@ def test_a_state_is_told_by_the_names_of_its_fields(fields, text):
     assert state_text(pack(*fields)) == text
 
 
-def test_the_label_of_a_later_life_is_the_same_cpu():
+def test_the_label_of_a_later_life_is_the_same_claim():
     detail = 9 << c.LABEL_EPOCH_SHIFT | 3
-    assert "cpu 3" in state_text(pack(c.T_PCP, 0, 0, 0, detail, 0))
+    assert "claim 3" in state_text(pack(c.T_PCP, 0, 0, 0, detail, 0))
 
 
 @pytest.mark.parametrize("word", [-1, 0xF, c.T_COUNT])

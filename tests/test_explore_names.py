@@ -239,7 +239,7 @@ def test_a_descriptor_and_a_lock_say_what_they_hold():
         "FREE order 1 zone 0 MOVABLE v3 -> ALLOCATED order 0"
     )
     lock = word_of(program, "zone 0 lock")
-    assert naming.value(lock, 2 | c.LOCK_CONTENDED) == "held by cpu 1, contended"
+    assert naming.value(lock, 2 | c.LOCK_CONTENDED) == "held by claim 1, contended"
     assert naming.value(lock, 0) == "free"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from shmalloc import constants as c
 from shmalloc.arena import Arena
-from stress.oracles.owners import ID_CPU_BITS
+from stress.oracles.owners import ID_CLAIM_BITS
 from stress.run.holdings import HoldingsReader
 from stress.run.resume import Resumer
 from support.runs import RunningRun, alive, shmstress, wait_until
@@ -21,11 +21,16 @@ KILLS = "kill:every=150ms,kill:every=150ms,fuse=1..500,stop:every=300ms,for=100m
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """One run whose workers are killed from outside and by their fuses, and are stopped."""
+    """One run whose workers are killed from outside and by their fuses, and are stopped.
+
+    Two of them are on one CPU, so that deaths meet the living on its lists.
+    """
     path = tmp_path_factory.mktemp("faults") / "run.json"
     run = shmstress(
         "run",
         *CHURN,
+        "--geometry",
+        "cpus=2",
         "--duration",
         "4s",
         "--audit-every",
@@ -106,7 +111,7 @@ def estate():
 
 def mark_owned(arena, pfn):
     at = arena.segment.layout.at["owners"] + pfn
-    arena.segment.ram[at] = 5 << ID_CPU_BITS | (arena.cpu + 1)
+    arena.segment.ram[at] = 5 << ID_CLAIM_BITS | (arena.cpu + 1)
 
 
 def test_the_estate_of_a_worker_is_what_bears_its_label(estate):
@@ -163,7 +168,7 @@ def test_a_slab_that_changes_while_it_is_read_is_not_counted(estate):
 def test_forgetting_clears_the_map_of_the_dead_only(estate):
     arena, reader, pfn, epoch = estate
     other = arena.segment.layout.at["owners"] + pfn + 9
-    arena.segment.ram[other] = 5 << ID_CPU_BITS | (arena.cpu + 2)
+    arena.segment.ram[other] = 5 << ID_CLAIM_BITS | (arena.cpu + 2)
     reader.forget(arena.cpu)
     assert not reader.holdings(arena.cpu, epoch).mapped and arena.segment.ram[other] != 0
 

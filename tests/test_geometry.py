@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shmalloc import constants as c
 from shmalloc.errors import MisuseError
-from shmalloc.layout import Geometry, ZoneSpec
+from shmalloc.layout import Geometry, Layout, ZoneSpec
 from stress import cli
 from stress.geometry import MOST_LISTED, PAGE_BYTES, GeometrySpec, parse_geometry
 from stress.run.controller import Controller
@@ -39,6 +40,7 @@ def geometries(draw):
         spins=draw(st.integers(0, 1 << 20)),
         history=draw(st.sampled_from([0, 64, 256, 4096])),
         start_pfn=draw(st.integers(0, 1 << 20)),
+        cpus=draw(st.none() | st.integers(1, c.MAX_CPUS)),
     )
 
 
@@ -98,6 +100,27 @@ def test_a_run_can_set_every_field_of_a_geometry_that_is_no_size_of_a_region():
     }  # fmt: skip
     settings = {*GeometrySpec().fields(1), "zones", "link_store"}
     assert settings | follows == set(Geometry.__dataclass_fields__)
+
+
+def test_a_claim_has_an_area_of_its_own_and_a_cpu_that_others_may_use():
+    geometry = geometry_of(spec_of(workers="70", geometry="cpus=3", flight="64"))
+    layout = Layout.of(geometry)
+    areas = {"work": layout.work, "flight": layout.flight, "latency": layout.latency}
+    for name, first in areas.items():
+        following = min(at for at in layout.at.values() if at > layout.at[name])
+        assert first(69) + (first(1) - first(0)) <= following
+    assert (geometry.claims, geometry.cpus) == (70, 3)
+
+
+def test_a_run_has_a_cpu_for_each_worker_as_far_as_there_are_cpus():
+    found = [geometry_of(spec_of(workers=workers)) for workers in ("70", "1500")]
+    assert [(one.claims, one.cpus) for one in found] == [(70, 70), (1500, c.MAX_CPUS)]
+
+
+def test_the_limit_of_workers_is_that_of_claims():
+    reason = f"1 to {c.MAX_CLAIMS - 1}: a segment has {c.MAX_CLAIMS} claims"
+    with pytest.raises(MisuseError, match=reason):
+        spec_of(workers=str(c.MAX_CLAIMS))
 
 
 def test_the_secret_of_free_pointers_follows_from_the_seed():

@@ -104,7 +104,7 @@ def audit_regions(mem: Memory, claim: Claim) -> int:
     bad = region(mem, claim, c.H_AT_SCRATCH, end, bad)
     end = lined(end) + cpus * fixed(mem, c.H_SCRATCH_WORDS)
     bad = region(mem, claim, c.H_AT_WORK, end, bad)
-    end = lined(end) + cpus * fixed(mem, c.H_WORK_WORDS)
+    end = lined(end) + fixed(mem, c.H_CLAIMS) * fixed(mem, c.H_WORK_WORDS)
     bad = region(mem, claim, c.H_AT_MEMMAP, end, bad)
     return bad + audit_pages_regions(mem, claim, lined(end) + pages * c.D_WORDS)
 

@@ -223,7 +223,7 @@ def names_a_life(mem: Memory, owner: Owner) -> bool:
         life = owner & ~(cs.GIVEN | cs.KEPT)
     holder = life & c.LOCK_HOLDER_MASK
     low = life & ((1 << c.LIFE_EPOCH_SHIFT) - 1)
-    return life > 0 and low == holder and 0 < holder <= fixed(mem, c.H_CPUS)
+    return life > 0 and low == holder and 0 < holder <= load_relaxed(mem, c.H_CLAIMS_USED)
 
 
 @kernel

@@ -2,8 +2,8 @@
 
 Owner map, one word for each page, present if the geometry says ``owner_map``::
 
-    0                          the page has no owner
-    sequence << 10 | cpu + 1   the block was given to this allocation
+    0                            the page has no owner
+    sequence << 12 | claim + 1   the block was given to this allocation
 
 An allocation swaps each of its pages from 0 to its id. If a swap fails, two owners hold one page
 at the same time, whatever the allocator believes (X_DOUBLE_ALLOC, with both ids). A free swaps
@@ -24,14 +24,15 @@ from shmalloc.kernels.reporting import report
 from shmalloc.units import Claim, Memory, Order, Owner, Pfn
 from shmalloc.words import cas, fixed, load
 
-ID_CPU_BITS = 10
+ID_CLAIM_BITS = 12  # of a claim's number + 1: all claims but the last have ids
+assert c.MAX_CLAIMS <= 1 << ID_CLAIM_BITS
 ID_SEQUENCE_MASK = (1 << 50) - 1
 
 
 @kernel
 def make_id(mem: Memory, claim: Claim, sequence: int) -> Owner:
-    """An owner id that names the CPU, unique while ``sequence`` is."""
-    return ((sequence & ID_SEQUENCE_MASK) << ID_CPU_BITS) | (claim + 1)
+    """An owner id that names the claim, unique while ``sequence`` is."""
+    return ((sequence & ID_SEQUENCE_MASK) << ID_CLAIM_BITS) | (claim + 1)
 
 
 @kernel

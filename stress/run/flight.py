@@ -52,8 +52,8 @@ class FlightLog:
 
     def all(self) -> list[Access]:
         """What the rings hold, by time."""
-        cpus = range(self._layout.geometry.cpus if self._layout.geometry.flight else 0)
-        rings = [accesses(self._ram, cpu, self._layout.flight(cpu)) for cpu in cpus]
+        claims = range(self._layout.geometry.claims if self._layout.geometry.flight else 0)
+        rings = [accesses(self._ram, claim, self._layout.flight(claim)) for claim in claims]
         return [access for access in merged(rings) if not self._is_note(access)]
 
     def _is_note(self, access: Access) -> bool:

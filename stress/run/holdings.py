@@ -19,7 +19,7 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.layout import Layout, cache_stride
 from shmalloc.memory import Ram
-from stress.oracles.owners import ID_CPU_BITS
+from stress.oracles.owners import ID_CLAIM_BITS
 from stress.workloads.area import W_DATA
 from stress.workloads.contig import (
     CONTIG_END,
@@ -171,7 +171,7 @@ class HoldingsReader:
         return found
 
     def _mapped(self, cpu: int) -> NDArray[np.intp]:
-        return np.flatnonzero(self._owners & ((1 << ID_CPU_BITS) - 1) == cpu + 1)
+        return np.flatnonzero(self._owners & ((1 << ID_CLAIM_BITS) - 1) == cpu + 1)
 
     def forget(self, cpu: int) -> None:
         """Clear the slot's entries of the owner map: its pages were freed for it."""

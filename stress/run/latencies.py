@@ -111,17 +111,17 @@ class Latencies:
 
 
 def histograms_in(ram: Ram, layout: Layout) -> dict[str, Histogram]:
-    """Operation -> histogram over all slots, for those with a call; failed calls by themselves.
+    """Operation -> histogram over all claims, for those with a call; failed calls by themselves.
 
     Any process that is attached may call it; exact while the workers are parked or gone. Empty for
     a segment in which nothing is timed.
     """
-    slots = layout.geometry.cpus
+    claims = layout.geometry.claims
     if layout.geometry.latency_words != LATENCY_WORDS:
         return {}
-    parts = ram.array[layout.latency(0) : layout.latency(slots)].reshape(slots, LATENCY_WORDS)
+    parts = ram.array[layout.latency(0) : layout.latency(claims)].reshape(claims, LATENCY_WORDS)
     longest = parts[:, LT_MAX : LT_MAX + ROWS].max(axis=0)
-    counts = parts[:, LT_BUCKETS:].reshape(slots, ROWS, BUCKETS).sum(axis=0)
+    counts = parts[:, LT_BUCKETS:].reshape(claims, ROWS, BUCKETS).sum(axis=0)
     return {
         row_name(row): Histogram(counts[row], int(longest[row]))
         for row in range(ROWS)

@@ -1,7 +1,7 @@
 """The memory of a run: its segment, and the controller's view of it.
 
-The controller calls kernels only while every worker is parked, as CPU slot 0; with live faults at
-any time, as the last slot, which it has claimed. At any time it may read counters and set the stop
+The controller calls kernels only while every worker is parked, as claim 0; with live faults at any
+time, as the last claim, which it has taken. At any time it may read counters and set the stop
 word.
 """
 
@@ -15,7 +15,7 @@ from types import TracebackType
 import numpy as np
 
 from shmalloc import constants as c
-from shmalloc.cpus import claim
+from shmalloc.cpus import take
 from shmalloc.dialect import Kernel
 from shmalloc.engine import get_engine, when_waiting_long
 from shmalloc.errors import KernelFault, OutsideFault, Violation
@@ -64,7 +64,7 @@ class Snapshot:
 
 
 def geometry_of(spec: RunSpec, plan: Plan | None = None) -> Geometry:
-    """The segment that ``spec`` needs: one CPU slot a worker, with every oracle's data.
+    """The segment that ``spec`` needs: one claim a worker, with every oracle's data.
 
     The streams of a trace lie in the work areas, and its caches want descriptors.
     """
@@ -72,7 +72,8 @@ def geometry_of(spec: RunSpec, plan: Plan | None = None) -> Geometry:
     caches = CACHES_PER_WORKER * spec.workers + CACHES_OF_THE_DEAD * int(spec.kills)
     return spec.shape(
         page_bytes=PAGE_BYTES,
-        cpus=spec.slots,
+        cpus=spec.cpus,
+        claims=spec.slots,
         owner_map=True,
         flight=spec.flight,
         work_words=max(PRESSURE_WORDS, *words, plan.work_words if plan else 0),
@@ -98,7 +99,7 @@ class RunMemory:
         self.before_new_life: Callable[[int], None] = lambda cpu: None  # its area is still there
         self.deadline: Deadline | None = None  # of what the controller does in kernels
         if spec.live_faults:
-            claim(self.segment, self.cpu, spec.engine)
+            take(self.segment, self.cpu, self.cpu % spec.cpus, spec.engine)
             when_waiting_long(self.ram, Rescuer(self.segment, self.cpu, spec.engine))
             self.ram[self.layout.work(self.cpu) + W_RANDOM] = derive(spec.seed, "controller")
         self.replay = (
@@ -244,12 +245,12 @@ class RunMemory:
     def snapshot(self) -> Snapshot:
         """The counters now: exact while parked, approximate while running."""
         geometry, words = self.layout.geometry, self.ram.array
-        slots = _rows(words, self.layout.at["cpus"], geometry.cpus, c.C_STRIDE)
+        claims = _rows(words, self.layout.at["cpus"], geometry.claims, c.C_STRIDE)
         zones = _rows(words, self.layout.at["zones"], len(geometry.zones), c.Z_STRIDE)
         counts = zones[:, c.Z_COUNTS : c.Z_COUNTS + c.ORDERS * c.MT_COUNT]
         by_order = counts.reshape(-1, c.ORDERS, c.MT_COUNT).sum(axis=(0, 2))
         return Snapshot(
-            events=tuple(map(int, slots[:, c.C_EVENTS : c.C_EVENTS + c.EV_COUNT].sum(axis=0))),
+            events=tuple(map(int, claims[:, c.C_EVENTS : c.C_EVENTS + c.EV_COUNT].sum(axis=0))),
             free_by_order=tuple(map(int, by_order[: geometry.max_order + 1])),
             pcp_pages=tuple(self._pcp_pages()),
             free_pages=int(zones[:, [c.Z_FREE, c.Z_FREE_ISOLATED]].sum()),

@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 
 from shmalloc import constants as c
 from shmalloc.compiler import obtain
-from shmalloc.cpus import claim, release
+from shmalloc.cpus import take
 from shmalloc.engine import get_engine, when_waiting_long
 from shmalloc.errors import KernelFault, MisuseError
 from shmalloc.parent import end_with_parent
@@ -146,10 +146,8 @@ class Worker:
     """One CPU slot at work."""
 
     def __init__(self, task: Task, cpu: int, pipe: Connection, segment: Segment) -> None:
-        self.cpu = claim(segment, cpu, task.engine)
-        if self.cpu != cpu:  # its last life is not recovered
-            release(segment, self.cpu, task.engine)
-            raise MisuseError(f"claim {cpu} is taken")
+        take(segment, cpu, cpu % segment.geometry.cpus, task.engine)
+        self.cpu = cpu
         self.pipe = pipe
         self.ram = segment.ram
         self._noise, self._turns = task.noise, 0

@@ -14,13 +14,12 @@ from typing import Annotated, Any
 
 from msgspec import Struct, field
 
-from shmalloc import constants as c
 from shmalloc.errors import MisuseError
 from shmalloc.sizes import parse_bytes
 from stress.geometry import PAGE_BYTES
 from stress.quantities import exact_bytes, nearest, parse_workers
 from stress.settings import Duration, Seed, quantity, read_fields, texts_of
-from stress.spec import WORKERS_PER_CORE
+from stress.spec import MOST_WORKERS, OF_CLAIMS, WORKERS_PER_CORE
 from stress.trace.format import SAMPLE
 
 KINDS = ("run", "explore", "crash", "trace")
@@ -130,7 +129,8 @@ def require_spec(spec: SoakSpec, known_workloads: Collection[str]) -> None:
 
 def workers_of(text: str, cores: int) -> int:
     """The most workers of a round, from ``auto``, a share of the cores or a number."""
-    return parse_workers(text, cores, WORKERS_PER_CORE, c.MAX_WORKERS - LIVE_FAULT_SLOTS)
+    limit = MOST_WORKERS - LIVE_FAULT_SLOTS
+    return parse_workers(text, cores, WORKERS_PER_CORE, limit, OF_CLAIMS)
 
 
 def matching(names: Collection[str], patterns: Collection[str]) -> list[str]:

@@ -210,8 +210,8 @@ def _ranges(trace: Trace) -> Iterator[Problem]:
         if bad.any():
             row = int(np.argmax(bad))
             yield name, f"{problem} row {row} ({getattr(trace, name)[row]}): {rule}"
-    if len(trace.cpus) > c.MAX_WORKERS:
-        yield "cpu", f"names {len(trace.cpus)} CPUs, at most {c.MAX_WORKERS} are supported"
+    if len(trace.cpus) > c.MAX_TRACED_CPUS:
+        yield "cpu", f"names {len(trace.cpus)} CPUs, at most {c.MAX_TRACED_CPUS} are supported"
     if int(trace.id.max()) >= 2 * len(trace):
         yield "id", f"is not dense: {trace.id.max()} among {len(trace)} events"
 

@@ -144,13 +144,14 @@ class Pairing:
     def _cpus(self, cpu: np.ndarray) -> np.ndarray:
         """CPU numbers that fit: numbered anew if they are large, folded if they are too many."""
         distinct = len(np.unique(cpu))
-        if distinct > c.MAX_WORKERS:
+        if distinct > c.MAX_TRACED_CPUS:
             self.notes.append(
-                f"{distinct} CPUs were recorded, {c.MAX_WORKERS} can be replayed: some share one"
+                f"{distinct} CPUs were recorded, {c.MAX_TRACED_CPUS} can be replayed:"
+                " some share one"
             )
-            cpu = np.unique(cpu, return_inverse=True)[1] % c.MAX_WORKERS
+            cpu = np.unique(cpu, return_inverse=True)[1] % c.MAX_TRACED_CPUS
         elif cpu.max(initial=0) > np.iinfo(np.uint8).max:
-            cpu = _dense(cpu, c.MAX_WORKERS)
+            cpu = _dense(cpu, c.MAX_TRACED_CPUS)
         return cpu.astype(np.uint8)
 
 

@@ -1,13 +1,13 @@
-"""The work area: what a workload remembers between two batches, one area for each CPU slot.
+"""The work area: what a workload remembers between two batches, one area for each claim.
 
 ::
 
-     0 random state | 1 sequence | 2 peer cpu | 3 workers | 4 cursor | 5 held
+     0 random state | 1 sequence | 2 peer | 3 workers | 4 cursor | 5 held
      6 operations of this slice | 7 its longest call in ns, both for the views of a run
      8 .. 15   parameters of the workload
     16 ..      its own data
 
-The area is private to the worker on the slot, unless a workload says otherwise (handoff). The
+The area is private to the worker with the claim, unless a workload says otherwise (handoff). The
 controller clears it and writes words 0, 2, 3 and the parameters while all workers are parked, so
 these writes need no ordering. The area is memory of the segment, not of the process: it still
 shows what a dead worker held.
@@ -22,7 +22,7 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.units import Claim, Memory, Migratetype, Order, Owner, Pfn, WordIndex
 from shmalloc.words import fixed, load_relaxed
-from stress.oracles.owners import ID_CPU_BITS, check_stamp, disown, make_id, own, stamp
+from stress.oracles.owners import ID_CLAIM_BITS, check_stamp, disown, make_id, own, stamp
 from stress.seeds import below, next_random
 from stress.workloads.latency import L_ALLOC_PAGES, L_FREE_PAGES, SAMPLE_EVERY, clock_of_some, note
 
@@ -43,7 +43,7 @@ BLOCK_ORDER_MASK = 15
 
 @kernel
 def work_at(mem: Memory, claim: Claim) -> WordIndex:
-    """Word index of the CPU's work area."""
+    """Word index of the claim's work area."""
     return fixed(mem, c.H_AT_WORK) + claim * fixed(mem, c.H_WORK_WORDS)
 
 
@@ -114,7 +114,7 @@ def take_into(
 def give_from(mem: Memory, claim: Claim, entry: WordIndex) -> int:
     """Free the block held in slot ``entry``: 0, or the allocator's negative code."""
     order = mem[entry] & BLOCK_ORDER_MASK
-    number = mem[entry + 1] >> ID_CPU_BITS
+    number = mem[entry + 1] >> ID_CLAIM_BITS
     pfn = leave_block(mem, claim, entry)
     if pfn < 0:
         return pfn

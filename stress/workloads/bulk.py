@@ -19,7 +19,7 @@ from shmalloc.kernels.pages import free_pages
 from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
 from shmalloc.units import Claim, Memory, WordIndex
 from shmalloc.words import fixed
-from stress.oracles.owners import ID_CPU_BITS, check_stamp, disown, own, stamp
+from stress.oracles.owners import ID_CLAIM_BITS, check_stamp, disown, own, stamp
 from stress.workloads.area import W_DATA, W_SEQUENCE, draw, fresh_id, stopping, work_at
 from stress.workloads.latency import (
     L_ALLOC_BULK,
@@ -97,7 +97,7 @@ def bulk_empty(mem: Memory, claim: Claim, batch: WordIndex, singly: int) -> int:
         for i in range(kept):
             free_pages(mem, claim, mem[batch + BULK_PFNS + i], order)
     else:
-        began = clock_of_some(mem, owner >> ID_CPU_BITS, SAMPLE_EVERY_SLOWER)
+        began = clock_of_some(mem, owner >> ID_CLAIM_BITS, SAMPLE_EVERY_SLOWER)
         free_bulk(mem, claim, order, kept, batch + BULK_PFNS)
         note(mem, claim, L_FREE_BULK, began, 0)
     return count

@@ -26,7 +26,7 @@ from stress.workloads.area import (
 )
 from stress.workloads.latency import L_PLUG_CPU, L_UNPLUG_CPU, clock_of, note
 
-HOTPLUG_TABLE = W_DATA + c.MAX_WORKERS
+HOTPLUG_TABLE = W_DATA + c.MAX_CPUS
 HOTPLUG_SLOTS = 256
 HOTPLUG_WORDS = HOTPLUG_TABLE + HOTPLUG_SLOTS * BLOCK_WORDS
 HOTPLUG_ODDS = 64  # one step in this number changes a CPU

@@ -7,7 +7,7 @@ bucket of a histogram (stress/run/histogram.py has the same buckets)::
     pfn = alloc_pages(mem, ...)
     note(mem, cpu, L_ALLOC_PAGES, began, pfn)
 
-    region "latency", a part for each CPU slot, private to its worker:
+    region "latency", a part for each claim, private to its worker:
       0 ns per tick << SCALE_SHIFT, 0: nothing is timed | 1 longest duration in ticks
       16 ..   the longest call of each row in ns
       64 ..   the buckets of each row             two rows an operation: calls that succeeded,

@@ -112,7 +112,7 @@ class BusySegment:
     def _take(self, cpu: int, order: int, mt: int = c.MT_MOVABLE) -> tuple[int, int, int]:
         """A block, entered into the owner map as workloads do: pfn, order, owner."""
         self._sequence += 1
-        owner = self._sequence << 10 | cpu + 1
+        owner = self._sequence << 12 | cpu + 1
         pfn = self.call(alloc_pages, cpu, order, mt, owner)
         assert pfn >= 0, (order, pfn)
         at = self.layout.at["owners"] + pfn

@@ -7,11 +7,11 @@ here.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shmalloc.errors import MisuseError
+from stress import shell
 
 PROGRAM = "shmstress"
 COMMANDS = ("run", "explore", "replay", "crash")  # what the process of a round performs
@@ -35,13 +35,13 @@ class Line:
                 words.append(f"--{name}" if value else f"--no-{name}")
             else:
                 words += [f"--{name}", value]
-        return shlex.join(words)
+        return shell.join(words)
 
     @classmethod
     def parse(cls, text: str) -> Line:
         """Raises ``MisuseError`` for a text that is no line of ours."""
         try:
-            words = shlex.split(text)
+            words = shell.split(text)
         except ValueError as error:
             raise MisuseError(f"command line: {text!r}: {error}") from error
         if len(words) < 2 or words[0] != PROGRAM or words[1].startswith("-"):

@@ -10,7 +10,6 @@ A native run replays its inputs from the seed, never its interleavings.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from shmalloc import constants as c
 from shmalloc.errors import MisuseError
 from shmalloc.layout import LINK_STORES, Geometry
 from shmalloc.sizes import parse_bytes
+from stress import shell
 from stress.faults.grammar import Fail, Fault, Kill, Report, Stop, parse_faults
 from stress.geometry import PAGE_BYTES, GeometrySpec, parse_geometry
 from stress.jitter.spec import Jitter, parse_jitter
@@ -143,7 +143,7 @@ class RunSpec(Struct, frozen=True):
         for name, value in options.items():
             words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
         off = [text for name, text in OFF.items() if name not in options]
-        return " ".join([shlex.join(words), *off])
+        return " ".join([shell.join(words), *off])
 
     def toml(self) -> str:
         """A file that ``shmstress run FILE`` reads as this spec."""

@@ -173,6 +173,15 @@ def test_prealloc_takes_every_page_at_once() -> None:
         assert (SHM / made.name).stat().st_blocks * 512 >= made.layout.bytes
 
 
+def test_a_limit_of_address_space_is_told_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "planted")
+
+    monkeypatch.setattr(physical.Mapping, "_map", no_space)
+    with pytest.raises(EnvironmentUnfitError, match="address space.*ulimit -v"):
+        Segment.create(SMALL, name="shmalloc-test-limit", engine="interpreted")
+
+
 def test_prealloc_without_room_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(handle: int, offset: int, length: int) -> None:
         raise OSError(errno.ENOSPC, "planted")

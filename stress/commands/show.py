@@ -118,7 +118,7 @@ def _show(reader: Reader, finding: FindingRow, database: str, json: str | None) 
 
 
 def _write_out(reader: Reader, finding: FindingRow, name: str, output: str) -> None:
-    from stress.surroundings import writing
+    from stress.report.places import write_bytes_to
 
     files = reader.artifacts(fingerprint=finding.fingerprint)
     for file in files:
@@ -133,5 +133,4 @@ def _write_out(reader: Reader, finding: FindingRow, name: str, output: str) -> N
         sys.stdout.buffer.write(content)
         sys.stdout.flush()
     else:
-        with writing(output):
-            Path(output).write_bytes(content)
+        write_bytes_to(output, content)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from shmalloc.compiler.directory import shown
+from stress import shell
 from stress.crash.case import CrashCase
 from stress.crash.runner import Point, Run
 from stress.crash.schedules import Schedule
@@ -95,7 +95,7 @@ class CrashFailure:
             return f"print(stress.crash.rerun(case, {where}))"
         then = f" --then {self.then}" if self.then else ""
         chosen = "" if engine == "native" else f" --engine {engine}"
-        which = f"{address.option}{shlex.quote(address.target)} --schedule {self.schedule}"
+        which = f"{address.option}{shell.quote(address.target)} --schedule {self.schedule}"
         return f"shmstress crash {which} --victim {self.victim} --write {self.point}{then}{chosen}"
 
     def __str__(self) -> str:

@@ -12,7 +12,6 @@ that is not called ``*.py``, has no address: a call in Python repeats its failur
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import sysconfig
 import weakref
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shmalloc.dialect import Kernel
+from stress import shell
 from stress.explorer.bindings import bound_once, imports_relatively
 from stress.machine.program import Program
 from stress.programs import PROGRAMS
@@ -45,7 +45,7 @@ class Address(NamedTuple):
 def _quoted(text: str) -> str:
     """For a shell; control characters are written as escapes, which no terminal obeys."""
     if text.isprintable():
-        return shlex.quote(text)
+        return shell.quote(text)
     escapes = {"\\": "\\\\", "'": "\\'"}
     signs = (
         escapes.get(sign, sign)
@@ -159,4 +159,4 @@ def again(program: Program, token: str) -> str:
     address = address_of(program)
     if address is None:
         return f"print(stress.replay(program, {token!r}).report())"
-    return f"shmstress replay {address.option}{shlex.quote(token)}"
+    return f"shmstress replay {address.option}{shell.quote(token)}"

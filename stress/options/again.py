@@ -5,12 +5,12 @@ Where results go is left out: the line is read on another machine.
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from stress import shell
 from stress.options.command import GENERAL, Option
 from stress.options.kinds import Time
 from stress.options.shared import RESULTS
@@ -34,7 +34,7 @@ def command_line(*only: str) -> str:
         elif isinstance(param, Option) and param.group not in (RESULTS, GENERAL):
             if ctx.get_parameter_source(str(param.name)) not in _NOT_SAID:
                 words += _option(param, value)
-    return shlex.join([*words, *(only or arguments)])
+    return shell.join([*words, *(only or arguments)])
 
 
 def _option(param: Option, value: Any) -> list[str]:

@@ -24,6 +24,7 @@ from stress.spec import RunSpec
 from stress.surroundings import writing
 
 _CHUNK_BYTES = 1 << 20
+SEGMENT = "segment.bin"
 
 
 class Artifacts:
@@ -32,10 +33,9 @@ class Artifacts:
     def __init__(self, parent: str, spec: RunSpec) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         self.directory = _fresh(Path(parent), f"{stamp}-{spec.seed:#x}")
-        (self.directory / "spec.toml").write_text(spec.toml(), "utf-8")
-        (self.directory / "environment.json").write_text(
-            json.dumps(environment(), indent=2) + "\n", "utf-8"
-        )
+        write_to(str(self.directory / "spec.toml"), spec.toml())
+        about = json.dumps(environment(), indent=2) + "\n"
+        write_to(str(self.directory / "environment.json"), about)
 
     def worker_log(self, cpu: int) -> Path:
         return self.directory / f"worker-{cpu}.log"
@@ -43,7 +43,7 @@ class Artifacts:
     def save_segment(self, name: str) -> None:
         """A post-mortem image of the segment; holes stay holes."""
         with writing(self.directory):
-            copy_sparse(path_of(name), self.directory / "segment.bin")
+            copy_sparse(path_of(name), self.directory / SEGMENT)
 
     def save_result(self, result: RunResult, document: str) -> None:
         lines = (json.dumps(violation.as_dict()) + "\n" for violation in result.violations)
@@ -65,14 +65,19 @@ def _fresh(parent: Path, name: str) -> Path:
 
 
 def copy_sparse(source: Path, target: Path) -> None:
-    """Copy the data of a sparse file, not its holes."""
-    with source.open("rb") as reader, target.open("wb") as writer:
-        size = os.fstat(reader.fileno()).st_size
-        writer.truncate(size)
-        at = 0
-        while (extent := _data_after(reader.fileno(), at)) is not None:
-            start, at = extent
-            _copy_range(reader.fileno(), writer.fileno(), start, at)
+    """Copy the data of a sparse file, not its holes. ``target`` appears when it is whole."""
+    part = target.with_name(f".{target.name}.part")
+    try:
+        with source.open("rb") as reader, part.open("xb") as writer:
+            size = os.fstat(reader.fileno()).st_size
+            writer.truncate(size)
+            at = 0
+            while (extent := _data_after(reader.fileno(), at)) is not None:
+                start, at = extent
+                _copy_range(reader.fileno(), writer.fileno(), start, at)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _data_after(file: int, at: int) -> tuple[int, int] | None:

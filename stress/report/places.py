@@ -88,7 +88,11 @@ def write_to(path: str, text: str) -> None:
         print(text, end="", flush=True)
         return
     # A name of a file may hold bytes that are no text; they are shown, like on standard output.
-    data = text.encode("utf-8", "backslashreplace")
+    write_bytes_to(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes_to(path: str, data: bytes) -> None:
+    """``data`` into the file ``path``, as ``write_to`` does it."""
     with writing(path):
         place = Path(os.path.realpath(path))  # a symbolic link stays one
         if _may_be_replaced(Path(path), place):

@@ -14,13 +14,13 @@ Without a database all of this does nothing.
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from stress import shell
 from stress.records.fingerprint import Ignored
 from stress.records.work import Work
 from stress.verdict import Verdict
@@ -82,7 +82,7 @@ class Recording:
 def told(found: Iterable[str], database: str) -> list[str]:
     """A line for each finding: how to see what the database knows of it."""
     return [
-        f"recorded as finding {name}: shmstress show {name} --db {shlex.quote(database)}"
+        f"recorded as finding {name}: shmstress show {name} --db {shell.quote(database)}"
         for name in found
     ]
 
@@ -91,7 +91,7 @@ def gone_past(names: Iterable[str], database: str) -> list[str]:
     """A line for each ignored finding that a hunt has met: which one, and how it counts again."""
     if not database:
         return [f"went past finding {name}, which --ignore names" for name in dict.fromkeys(names)]
-    where = shlex.quote(database)
+    where = shell.quote(database)
     return [
         f"went past finding {name}, which is ignored;"
         f" to open it again: shmstress show {name} --db {where} --open"

@@ -3,12 +3,12 @@ it."""
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
+from stress import shell
 from stress.quantities import counted
 from stress.records.reader import Reader
 from stress.records.rows import FindingRow
@@ -50,7 +50,7 @@ def status_line(finding: FindingRow, database: str) -> str:
 
 def line_of(fingerprint: str, database: str, *more: str) -> str:
     """The line that shows a finding, or does something to it."""
-    return shlex.join(["shmstress", "show", fingerprint, "--db", database, *more])
+    return shell.join(["shmstress", "show", fingerprint, "--db", database, *more])
 
 
 def _again(finding: FindingRow) -> Iterator[str]:
@@ -94,7 +94,7 @@ def _artifacts(reader: Reader, finding: FindingRow, database: str) -> Iterator[s
         yield "kept with it:"
     for file in files:
         line = line_of(finding.fingerprint, database, "--artifact", file.name)
-        target = shlex.quote(PurePath(file.name).name)  # the name may be a stranger's
+        target = shell.quote(PurePath(file.name).name)  # the name may be a stranger's
         yield f"  {file.name} ({size(file.bytes)}): {line} > {target}"
 
 

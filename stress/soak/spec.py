@@ -6,7 +6,6 @@ much room they may take, is not part of it.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,6 +15,7 @@ from msgspec import Struct, field
 
 from shmalloc.errors import MisuseError
 from shmalloc.sizes import parse_bytes
+from stress import shell
 from stress.geometry import PAGE_BYTES
 from stress.quantities import exact_bytes, nearest, parse_workers
 from stress.settings import Duration, Seed, quantity, read_fields, texts_of
@@ -103,7 +103,7 @@ class SoakSpec(Struct, frozen=True, rename=lambda name: name.replace("_", "-")):
     def command_line(self) -> str:
         """The line that begins a soak with the same rounds."""
         words = [word for name, text in self.texts().items() for word in (f"--{name}", text)]
-        return shlex.join(["shmstress", "soak", *words])
+        return shell.join(["shmstress", "soak", *words])
 
 
 def spec_from(texts: Mapping[str, str]) -> SoakSpec:

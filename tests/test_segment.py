@@ -178,7 +178,7 @@ def test_a_limit_of_address_space_is_told_with_the_cure(monkeypatch: pytest.Monk
         raise OSError(errno.ENOMEM, "planted")
 
     monkeypatch.setattr(physical.Mapping, "_map", no_space)
-    with pytest.raises(EnvironmentUnfitError, match="address space.*ulimit -v"):
+    with pytest.raises(EnvironmentUnfitError, match=r"address space.*ulimit -v"):
         Segment.create(SMALL, name="shmalloc-test-limit", engine="interpreted")
 
 

@@ -37,7 +37,7 @@ FLOORS = (
     ("shmalloc.segment", "shmalloc.cpus"),
     ("shmalloc", "shmalloc.structures"),
     ("shmalloc.pytest_plugin",),
-    ("stress.quantities", "stress.line", "stress.seeds", "stress.verdict", "stress.progress",
+    ("stress.quantities", "stress.shell", "stress.line", "stress.seeds", "stress.verdict", "stress.progress",
      "stress.surroundings", "stress.signals", "stress.tables", "stress.broken"),
     ("stress.settings",),
     ("stress.machine", "stress.jitter", "stress.faults", "stress.oracles", "stress.geometry",

@@ -60,7 +60,7 @@ class MakingOperations(PageOperations):
         self._do_make_run = self.builtin(make_run)
         self._do_drop_array = self.builtin(drop_array, reads=True)
         self._do_open_array = self.builtin(open_array, reads=True)
-        if not self.segment.owns_claim(self.cpu):
+        if not self.segment.owns_claim(self.claim):
             self._do_make_array = self._do_open_array = self._do_drop_array = self._has_no_table
             self._do_exchange_array = self._do_make_run = self._has_no_table
         self._references = References(self)
@@ -75,7 +75,7 @@ class MakingOperations(PageOperations):
         """Two processes on one claim would take each other's references for lost ones."""
         raise MisuseError(
             f"arrays: every CPU slot of {self.name!r} is taken, and this process shares slot"
-            f" {self.cpu}; create the arena with more (cpus=)"
+            f" {self.claim}; create the arena with more (cpus=)"
         )
 
     def empty(self, shape: Shape, dtype: DTypeLike = float, order: Order = "C") -> SharedArray:
@@ -112,12 +112,12 @@ class MakingOperations(PageOperations):
                 except AttributeError:  # its making was cut off: a sweep finds its record
                     old_slot = old_number = -1
                 slot, number, data, held = self._do_exchange_array(
-                    self.cpu, block, old_slot, old_number
+                    self.claim, block, old_slot, old_number
                 )
                 live.pop(old_number, None)
                 dropped.popleft()
             else:
-                slot, number, data, held = self._do_make_array(self.cpu, block)
+                slot, number, data, held = self._do_make_array(self.claim, block)
             if slot < 0 or self._rescuer.found:
                 return self._settle_made(plan, (slot, number, data))
             at = data << 3
@@ -239,14 +239,14 @@ class MakingOperations(PageOperations):
         if plan.size > self._block_bytes:
             return self._try_run(plan)
         block = ((plan.size - 1) // self._page_bytes).bit_length()
-        slot, number, data, _ = self._do_make_array(self.cpu, block)
+        slot, number, data, _ = self._do_make_array(self.claim, block)
         if slot < 0 and slot != c.E_NOMEM:
             raise self.refused(slot, f"empty: {format_bytes(plan.size)}")
         return None if slot < 0 else self._hold_new(plan, (slot, number, data))
 
     def _recover_for_memory(self) -> None:
         """Give back what the dead held."""
-        recovery.recover(self.segment, self.cpu, self.engine.name)
+        recovery.recover(self.segment, self.claim, self.engine.name)
 
     def _await_ticks(self) -> None:
         """Let other processes notice what they dropped."""
@@ -285,9 +285,9 @@ class MakingOperations(PageOperations):
     def _try_run(self, plan: Plan) -> SharedArray | None:
         """An array of more pages than one block has: of several in a row."""
         pages = -(-plan.size // self._page_bytes)
-        slot, number, data, _ = self._do_make_run(self.cpu, pages, self._near)
+        slot, number, data, _ = self._do_make_run(self.claim, pages, self._near)
         if slot == c.E_NOMEM and self.drain() > 0:
-            slot, number, data, _ = self._do_make_run(self.cpu, pages, 0)
+            slot, number, data, _ = self._do_make_run(self.claim, pages, 0)
         if slot < 0:
             return None
         self._near = (data - self._frames) // self.segment.geometry.page_words
@@ -296,7 +296,7 @@ class MakingOperations(PageOperations):
     def _drop(self, slot: int, number: int) -> None:
         """Give a reference back; nothing if it was given back before."""
         if not self.segment.ram.ended:
-            self._do_drop_array(self.cpu, slot, number)
+            self._do_drop_array(self.claim, slot, number)
             self.finish_rescue()
 
     def collect(self) -> None:

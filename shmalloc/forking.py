@@ -25,7 +25,7 @@ the next face:
 
     ``_copy_for_child(embryo)``  in the parent, arena locked; ``embryo`` is the child's claim. What
                                  the child inherits and is counted for each claim is copied here.
-    ``_become_child()``          in the child, ``self.cpu`` is the embryo already. It allocates
+    ``_become_child()``          in the child, ``self.claim`` is the embryo already. It allocates
                                  nothing and runs in a process of one thread.
 """
 

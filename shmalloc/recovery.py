@@ -144,7 +144,7 @@ class Rescuer:
                 return
             if self._waits_in_vain(index):
                 self.skipped.add(owner.pid)
-                self._ram[self._segment.layout.cpu(self._cpu) + c.C_GIVE_UP] = index
+                self._ram[self._segment.layout.cpu(self._claim) + c.C_GIVE_UP] = index
         # The process that we wait for may itself wait for one that died after our phase 1.
         if self._holder(c.H_RECOVERY) == self._claim:
             for found in dead_slots(self._segment):

@@ -36,6 +36,7 @@ from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reap import adopt_pages
 from shmalloc.reports import describe_page
 
+_UNMOVABLE = c.MT_UNMOVABLE
 OWN_WORDS = {cs.OWNER_SLAB, cs.OWNER_SHEAVES, cs.OWNER_FROZEN, cs.OWNER_LARGE, c.OWNER_SHARED}
 OWN_RANGES = ((c.OWNER_ARRAYS, c.OWNER_CLAIM_BITS), (c.OWNER_STRUCTURE, c.OWNER_STRUCTURE_SHIFT))
 
@@ -57,6 +58,7 @@ class PageOperations(Bound):
     def _bind(self) -> None:
         super()._bind()
         self._max_order = self.segment.geometry.max_order
+        self._last_pfn = self.segment.geometry.pages - 1
         self._do_alloc_pages = self.builtin(alloc_pages)
         self._do_free_pages = self.builtin(free_pages)
         self._do_free_pages_of = self.builtin(free_pages_of)
@@ -88,14 +90,9 @@ class PageOperations(Bound):
 
         Waits up to ``wait_s`` seconds for memory. Raises ``OutOfMemoryError``.
         """
-        if type(order) is not int or not 0 <= order <= self._max_order:
+        if type(order) is not int or (order and not 0 <= order <= self._max_order):
             order = self._order(order)
-        try:
-            kind = MIGRATETYPES.get(migratetype)
-        except TypeError:  # not hashable
-            kind = None
-        if kind is None:
-            kind = self._migratetype(migratetype)
+        kind = _UNMOVABLE if migratetype == "unmovable" else self._migratetype(migratetype)
         tag = THIS_PROCESS.pid if owner is None else self._owner(owner)
         if self.segment.closed:
             raise self.is_closed()
@@ -119,17 +116,16 @@ class PageOperations(Bound):
 
     def free_pages(self, pfn: int, order: int = 0, owner: int | None = None) -> None:
         """Free what ``alloc_pages`` gave; with ``owner``, only if it is that owner's."""
-        if type(pfn) is not int or not -OWNER_LIMIT <= pfn <= OWNER_LIMIT:
+        if type(pfn) is not int or not 0 <= pfn <= self._last_pfn:
             pfn = self.check_int("pfn", pfn, -OWNER_LIMIT, OWNER_LIMIT)
-        if type(order) is not int or not 0 <= order <= self._max_order:
+        if type(order) is not int or (order and not 0 <= order <= self._max_order):
             order = self._order(order)
-        tag = 0 if owner is None else self._owner(owner)
         if self.segment.closed:
             raise self.is_closed()
         if owner is None:
             result = self._do_free_pages(self.claim, pfn, order)
         else:
-            result = self._do_free_pages_of(self.claim, pfn, order, tag)
+            result = self._do_free_pages_of(self.claim, pfn, order, self._owner(owner))
         if result < 0 or self._rescuer.found:
             self.settle(result, f"free_pages(pfn={pfn}, order={order})")
 

@@ -6,8 +6,9 @@ goes when the last view of the last process is gone. The object that the arena m
 its ``_ref`` (references.py) is the process's reference, and its base is the mapping, or all of it
 as items. A view finds it along its bases; a copy has none.
 
-Copies are private: ``pickle.dumps``, ``copy``, ``deepcopy`` copy the data. What multiprocessing and
-loky send carries a ticket instead (transit.py).
+Copies are private, however they are made (``x.copy()``, ``copy``, ``deepcopy``, ``pickle``): the
+data in memory of numpy's own, and of this class, as numpy keeps the class of what it copies. What
+multiprocessing and loky send carries a ticket instead (transit.py).
 """
 
 from __future__ import annotations
@@ -53,12 +54,6 @@ class SharedArray(np.ndarray[Any, Any]):
     def __reduce_ex__(self, protocol: Any) -> Any:
         """A copy of the data with our methods; protocol 5 may keep the data out of band."""
         return private_copy, (np.asarray(self),)
-
-    def __copy__(self) -> Any:
-        return np.array(self, copy=True, subok=False)
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return np.array(self, copy=True, subok=False)
 
     @property
     def array(self) -> NDArray[Any]:

@@ -18,6 +18,7 @@ tomorrow.
 
 from __future__ import annotations
 
+import pickle
 import struct
 import sys
 import time
@@ -29,7 +30,6 @@ from multiprocessing.reduction import ForkingPickler
 from types import ModuleType
 from typing import Any, ClassVar, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from shmalloc import constants as c
@@ -264,7 +264,7 @@ def reduce_by_ticket(array: SharedArray) -> Any:
     """For picklers between processes. A private copy goes by value."""
     ref = holder_of(array)
     if ref is None or ref.arena.segment.released or not isinstance(ref.arena, TransitOperations):
-        return np.asarray(array).__reduce__()
+        return array.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
     order = "F" if array.flags.fnc else "C"
     kind = array.dtype
     said = kind.str if kind.isbuiltin == 1 else kind

@@ -304,7 +304,11 @@ def test_what_operators_give_is_plain(arena: Arena) -> None:
 
 def test_copies_are_private(arena: Arena) -> None:
     x = arena.array(np.arange(5.0))
-    for private in (copy.copy(x), copy.deepcopy([x])[0], pickle.loads(pickle.dumps(x))):
+    pickled = pickle.loads(pickle.dumps(x))
+    sent_on = pickle.loads(ForkingPickler.dumps(pickled))
+    for private in (x.copy(), copy.copy(x), copy.deepcopy([x])[0], pickled, sent_on):
+        assert type(private) is SharedArray
+        assert not np.may_share_memory(private, x)
         private[0] = 99
     assert (x[0], x.references, arena.leaks()) == (0, 1, [])
 

@@ -146,7 +146,7 @@ def test_a_failure_of_a_case_names_the_code_and_the_words_of_the_segment():
     assert {"deadlock", f"check {c.I_PROGRESS} I_PROGRESS"} <= unrecovered().keys()
     text = tell(unrecovered()[f"check {c.I_PROGRESS} I_PROGRESS"])
     assert "I_PROGRESS: every worker makes progress" in text and "zone 0 lock" in text
-    assert "cas zone 0 lock: free -> held by cpu 0" in text
+    assert "cas zone 0 lock: free -> held by claim 0" in text
 
 
 def test_a_death_says_which_access_it_prevented_and_how_the_kernel_came_there():

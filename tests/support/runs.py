@@ -122,5 +122,7 @@ def alive(pid: int) -> bool:
 
 
 def hear_ctrl_c() -> None:
-    """For ``preexec_fn``: a background job of a shell ignores SIGINT, and so do its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """For ``preexec_fn``: jobs of a shell ignore SIGINT, and those of nohup SIGHUP, and so do their
+    children."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

@@ -76,7 +76,7 @@ class Naming:
         return self.meaning(index, *values) or number(values[0])
 
     def change(self, index: int, before: tuple[int, ...], after: tuple[int, ...]) -> str:
-        """``free -> held by cpu 1``, or ``0 -> 1``."""
+        """``free -> held by claim 1``, or ``0 -> 1``."""
         if self.meaning(index, *before) or self.meaning(index, *after):
             return transition(self.value(index, *before), self.value(index, *after))
         return f"{self.value(index, *before)} -> {self.value(index, *after)}"

@@ -47,7 +47,7 @@ class Words(NamedTuple):
 
     @property
     def colon(self) -> str:
-        """What separates a name from its change: ``cas zone 0 lock: free -> held by cpu 1``."""
+        """What separates a name from its change: ``cas zone 0 lock: free -> held by claim 1``."""
         plain = self.place.startswith("[") or self.rest.startswith(("= ", "<- "))
         return ":" if self.place and self.rest and not plain else ""
 

@@ -263,6 +263,26 @@ def test_the_message_of_a_dead_consumer_comes_to_another_one_and_once(shared):
     queue.destroy()
 
 
+def double(handle):
+    queue = open_structure(handle)
+    array = queue.get(timeout=PATIENCE_S)
+    array *= 2
+    queue.put(array[1:], timeout=PATIENCE_S)
+
+
+def test_an_array_passes_through_a_queue_and_its_sender_may_drop_it(shared):
+    """As a ticket: both processes have the same memory, and no reference is left over."""
+    queue = shared.queue(1)
+    queue.put(shared.array([1, 2, 3]))
+    child = multiprocessing.get_context("fork").Process(target=double, args=(queue.handle,))
+    child.start()
+    child.join(PATIENCE_S)
+    assert child.exitcode == 0
+    view = queue.get(timeout=PATIENCE_S)
+    assert (view.tolist(), view.references, shared.leaks()) == ([4, 6], 1, [])
+    queue.destroy()
+
+
 def exchange(number, structures, do):
     (queue,) = structures
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -190,3 +191,25 @@ def test_a_handler_that_asks_for_a_lock_at_any_instruction_never_waits_for_itsel
     assert set(told) == {"free", "refused"}
     assert not lock.locked()
     lock.destroy()
+
+
+def test_an_interrupt_at_any_instruction_loses_no_entry_of_a_dict(arena: Arena) -> None:
+    table, array = arena.dict(2, item_bytes=64), arena.zeros(3)
+
+    def use() -> None:
+        table["array"] = array
+        table["bytes"] = b"value"
+        table["array"] = b"no array"
+        del table["bytes"]
+        table["bytes"] = array
+        table.pop("bytes")
+
+    assert at_every_instruction(use, interrupt) > 50
+    table.clear()
+    table[1], table[2] = b"one", b"two"
+    table[1], table[2] = b"one more", b"two more"
+    assert sorted(table.values()) == [b"one more", b"two more"]
+    gc.collect()  # frames of what was cut off
+    arena.collect()
+    assert array.references == 1
+    table.destroy()

@@ -22,7 +22,6 @@ dict is full, when memory is wanted, and by ``Arena.recover`` (kernels/hashtable
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
 from contextlib import suppress
 from hashlib import blake2b
@@ -31,11 +30,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 import numpy as np
 
 from shmalloc import constants as c
-from shmalloc.errors import MisuseError, OutOfMemoryError
+from shmalloc.errors import MisuseError, ShmallocError
+from shmalloc.structures.dict_entries import TRIES, DictEntries
 from shmalloc.structures.dict_keys import Key, decoded, encoded
 from shmalloc.structures.dict_views import DictItems, DictValues
-from shmalloc.structures.handles import Structure
-from shmalloc.structures.kernels.array_values import end_array_value, hold_array
+from shmalloc.structures.kernels.array_values import hold_array
 from shmalloc.structures.kernels.dicts import structure_begin, structure_find
 from shmalloc.structures.kernels.entries import ST_PARAMETERS
 from shmalloc.structures.kernels.hashtable import (
@@ -56,7 +55,7 @@ from shmalloc.structures.kernels.hashtable import (
     dict_next_bucket,
     dict_nth,
 )
-from shmalloc.structures.kernels.hashtable_writes import dict_drop, dict_exchange, dict_reclaim
+from shmalloc.structures.kernels.hashtable_writes import dict_drop, dict_exchange
 from shmalloc.transit import TransitOperations
 
 if TYPE_CHECKING:
@@ -67,7 +66,6 @@ if TYPE_CHECKING:
     Value = bytes | SharedArray
     T = TypeVar("T")
 
-TRIES = 5  # for a free entry, while others may be about to free one
 KEY_SHIFT = 34  # of a key's length in an entry's lengths; that of its value from bit 1
 IS_ARRAY = 1  # in the lowest bit
 _SIZE_MASK = (1 << KEY_SHIFT - 1) - 1
@@ -86,24 +84,18 @@ class Found(NamedTuple):
     array: tuple[int, int] | None  # first pfn and generation
 
 
-class Dict(Structure, MutableMapping["Key", "Value"]):
+class Dict(DictEntries, MutableMapping["Key", "Value"]):
     """A dict for several processes. Made by ``Arena.dict``."""
 
     kind: ClassVar[int] = 6
     kind_name: ClassVar[str] = "dict"
 
     __slots__ = (
-        "_blocks",
         "_bytes",
-        "_d",
-        "_do_begin",
         "_do_exchange",
         "_do_find",
         "_do_is_at",
-        "_each",
         "_salt",
-        "_stride",
-        "capacity",
         "item_bytes",
     )
 
@@ -119,6 +111,7 @@ class Dict(Structure, MutableMapping["Key", "Value"]):
         self._blocks = [ram[blocks + block] for block in range(count)]
         self._bytes = self._segment.view(0, self._segment.layout.words * 8)
         self._salt = (self._segment.id ^ state << 16 ^ at).to_bytes(16, "little")
+        self._lost = False  # whether an exception may have left an entry of ours
         self._do_find = arena.builtin(structure_find, reads=True)
         self._do_begin = arena.builtin(structure_begin)
         self._do_is_at = arena.builtin(dict_is_at, reads=True)
@@ -167,7 +160,7 @@ class Dict(Structure, MutableMapping["Key", "Value"]):
             found = self._find(data, hashed)
             if not found.there:
                 raise KeyError(key)
-            if self._exchange(found, 0) >= 0:
+            if self._remove(found):
                 return
 
     @overload
@@ -183,7 +176,7 @@ class Dict(Structure, MutableMapping["Key", "Value"]):
                 if default is _MISSING:
                     raise KeyError(key)
                 return default
-            if self._exchange(found, 0) >= 0:
+            if self._remove(found):
                 return value
 
     def popitem(self) -> tuple[Key, Value]:
@@ -240,11 +233,6 @@ class Dict(Structure, MutableMapping["Key", "Value"]):
                 return found
             else:
                 skip, before = skip + 1, version
-
-    def _word_of(self, number: int) -> int:
-        """The first word of an entry."""
-        block, within = divmod(number - 1, self._each)
-        return self._blocks[block] + within * self._stride
 
     def _entry(self, place: int, version: int, lengths: int, at: int) -> Found | None:
         """What the entry at word ``at`` has; None: its bucket has changed meanwhile."""
@@ -325,8 +313,9 @@ class Dict(Structure, MutableMapping["Key", "Value"]):
             raise self._too_large(size - 1)
         hashed = self._hash(data)
         lengths = len(data) << KEY_SHIFT | len(text) << 1 | (0 if ref is None else IS_ARRAY)
-        token = self._begin(hashed, lengths)
+        token = 0
         try:
+            token = self._begin(hashed, lengths)
             at = self._word_of(token & NUMBER_MASK)
             first = (at + E_DATA) << 3
             self._bytes[first : first + size] = data + text
@@ -335,9 +324,22 @@ class Dict(Structure, MutableMapping["Key", "Value"]):
                 if held < 0:
                     raise self._arena.refused(held, "a reference to the array")
             return self._publish(data, hashed, token, only_new)
+        except ShmallocError:
+            self._drop(token)
+            raise
+        except BaseException:  # out of a signal handler, perhaps before we know what we took
+            self._drop(token)
+            self._lost = True
+            self._give_back(0)
+            raise
+
+    def _remove(self, found: Found) -> bool:
+        """Let an entry go; False: another change came first."""
+        try:
+            return self._exchange(found, 0) >= 0
         except BaseException:
-            if not self._segment.closed:  # refused if it is in its chain
-                self._end(self._arena.run(dict_drop, self._d, token))
+            self._lost = True
+            self._give_back(0)
             raise
 
     def _publish(self, data: bytes, hashed: int, token: int, only_new: bool) -> bool:
@@ -354,20 +356,7 @@ class Dict(Structure, MutableMapping["Key", "Value"]):
                 tries += 1
                 if tries == TRIES:
                     raise self._is_full()
-                self._make_room()
-
-    def _begin(self, hashed: int, lengths: int) -> int:
-        """A free entry to write into."""
-        if self._segment.closed:
-            self._check()
-        for _ in range(TRIES):
-            token: int = self._do_begin(self._arena.cpu, self._at, self._state, hashed, lengths)
-            if token > 0:
-                return token
-            if token != c.E_AGAIN:
-                raise self._gone()
-            self._make_room()
-        raise self._is_full()
+                self._make_room(token)
 
     def _exchange(self, found: Found, token: int) -> int:
         """Let our entry take the place of the one that we found. Negative: it did not."""
@@ -375,24 +364,6 @@ class Dict(Structure, MutableMapping["Key", "Value"]):
         if left > 0:
             self._end(left)
         return left
-
-    def _end(self, token: int) -> None:
-        """Drop the array of an entry that is ours to free, if there is one."""
-        if token > 0:
-            self._arena.run(end_array_value, self._d, token)
-
-    def _make_room(self) -> None:
-        """Free what dead writers left; let others finish who are about to free something."""
-        self._arena.recovers_dead()
-        self._recover()
-        os.sched_yield()
-
-    def _recover(self) -> None:
-        run, result = self._arena.run, 0
-        token = run(dict_reclaim, self._d)
-        while token > 0 and result >= 0:
-            result = run(end_array_value, self._d, token)
-            token = run(dict_reclaim, self._d)
 
     def _transit(self) -> TransitOperations:
         assert isinstance(self._arena, TransitOperations)
@@ -415,8 +386,5 @@ class Dict(Structure, MutableMapping["Key", "Value"]):
             f" with item_bytes={size}, or put the value into an array"
         )
 
-    def _is_full(self) -> OutOfMemoryError:
-        return OutOfMemoryError(
-            f"dict: all of its {self.capacity:,} keys are taken; delete some, or make it with a"
-            " larger capacity"
-        )
+
+Dict.changes = frozenset(function.__code__ for function in (Dict._put, Dict._remove, Dict._recover))

@@ -106,6 +106,7 @@ class Bound:
         self._closing = self._exiting = False  # what threads that wait are told
         self._embryo: int | None = None  # the claim of the child of a fork that is under way
         self._locked_for_fork = False
+        self._looks_at = 0  # the number of claims at which a fork looks whether their owners live
         self._run_as(cpus.claim(segment, cpu, engine))
         end = weakref.WeakMethod(self._end_at_fault)
         segment.ram.on_fault = lambda: _call(end())
@@ -221,13 +222,22 @@ class Bound:
         segment = self.segment
         if not self._locked_for_fork or segment.stopped or segment.ram.ended:
             return
-        if len(recovery.dead_slots(segment)) >= FORKED_DEAD:
-            recovery.recover(segment, self.claim, self.engine.name)
+        self._recover_children()
         with suppress(OSError):  # out of descriptors: the child is told
             self._embryo = cpus.claim_free(segment, self.engine.name)
         if self._embryo is not None:
             segment.give_claim_to_child(self._embryo)
             self._copy_for_child(self._embryo)
+
+    def _recover_children(self) -> None:
+        """Recover the dead if there are many: looked at when that many more claims are taken."""
+        taken = cpus.taken(self.segment)
+        more = max(FORKED_DEAD, taken // 8)
+        if taken >= self._looks_at:
+            if len(recovery.dead_slots(self.segment)) >= FORKED_DEAD:
+                recovery.recover(self.segment, self.claim, self.engine.name)
+            self._looks_at = cpus.taken(self.segment) + more
+        self._looks_at = min(self._looks_at, taken + more)
 
     def after_fork_in_parent(self) -> None:
         """Leave the embryo to the child."""
@@ -236,15 +246,18 @@ class Bound:
         if self._locked_for_fork:
             self._lock.release()
 
-    def after_fork_in_child(self) -> None:
+    def after_fork_in_child(self, told: bool) -> None:
         """Run as the embryo; without one, refuse every call."""
+        if not told:
+            self._embryo = None
         self._lock = threading.RLock()
         if self.segment.released:
             return
         self.segment.keep_claim(self._embryo)
         if self._embryo is None:
             self.segment.ram.end(
-                "no claim was free for this process when it was forked; attach to the segment"
+                "no claim was free for this process when it was forked, or no descriptor, or"
+                " another fork was under way; attach to the segment"
             )
             return
         self.segment.ram.renew()

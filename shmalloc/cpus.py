@@ -114,6 +114,25 @@ def slots(segment: Segment) -> list[Slot]:
     return [slot(segment, number) for number in range(_used(segment))]
 
 
+def dead_slots(segment: Segment) -> list[Slot]:
+    """Claims that need recovery: their process is dead, or their recovery was interrupted."""
+    records = _records(segment)
+    epochs, marks = records[:, c.C_EPOCH], records[:, c.C_DEAD]
+    recovering = marks == epochs + 1
+    suspects = np.flatnonzero((epochs & 1 != 0) | recovering).tolist()
+    seen = [
+        slot(segment, number)
+        for number in suspects
+        if recovering[number] or not segment.claim_is_held(number)
+    ]
+    return [found for found in seen if found.dead]
+
+
+def taken(segment: Segment) -> int:
+    """Claims that a process has or had when it died."""
+    return int(np.count_nonzero(_records(segment)[:, c.C_EPOCH] & 1))
+
+
 def _used(segment: Segment) -> int:
     return min(segment.ram.load(c.H_CLAIMS_USED), segment.geometry.claims)
 

@@ -41,7 +41,7 @@ UNTOUCHED_S = 60.0  # a file whose owner words are still missing is half-made, n
 _HEADER = struct.Struct(f"{c.HEADER_WORDS}q")
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
-_owned: set[str] = set()
+_owned: dict[str, os.stat_result] = {}  # the files of this process by name
 _chained: set[int] = set()
 
 
@@ -49,9 +49,9 @@ def generated_name(pid: int, start: int, segment_id: int) -> str:
     return f"shm-{pid}-{start}-{segment_id:016x}"
 
 
-def own(name: str) -> None:
-    """From now on this process removes ``name``, however it ends."""
-    _owned.add(name)
+def own(name: str, file: os.stat_result) -> None:
+    """From now on this process removes ``file``, which has that name, however it ends."""
+    _owned[name] = file
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
             if signal.getsignal(number) is signal.SIG_DFL:
@@ -59,9 +59,10 @@ def own(name: str) -> None:
                 _chained.add(number)
 
 
-def disown(name: str) -> None:
-    """``name`` is removed; with the last one, the signals get their default action back."""
-    _owned.discard(name)
+def disown(name: str, file: os.stat_result) -> None:
+    """``file`` is removed; with the last one, the signals get their default action back."""
+    if name in _owned and os.path.samestat(_owned[name], file):
+        del _owned[name]
     if not _owned and threading.current_thread() is threading.main_thread():
         for number in list(_chained):
             if signal.getsignal(number) is _end_by_signal:
@@ -71,9 +72,9 @@ def disown(name: str) -> None:
 
 def remove_owned() -> None:
     """Remove what this process owns now, before it ends in a way that skips ``atexit``."""
-    for name in list(_owned):
-        physical.remove(name)
-        _owned.discard(name)
+    for name, file in list(_owned.items()):
+        physical.remove(name, file)
+        _owned.pop(name, None)
 
 
 def _end_by_signal(number: int, frame: FrameType | None) -> None:

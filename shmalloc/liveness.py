@@ -32,6 +32,7 @@ import os
 import struct
 from contextlib import suppress
 
+from shmalloc import forking
 from shmalloc.errors import EnvironmentUnfitError
 
 FIRST_BYTE = 1 << 62
@@ -88,7 +89,9 @@ def _in_parent() -> None:
         release(_for_child.pop())
 
 
-def _in_child() -> None:
+def _in_child(told: bool) -> None:
+    if not told:  # they are for the child of another fork
+        _for_child.clear()
     for descriptor in _held - _for_child:
         with suppress(OSError):  # another thread of the parent was closing it at that moment
             os.close(descriptor)
@@ -107,4 +110,4 @@ def _unfit(error: OSError) -> EnvironmentUnfitError:
     )
 
 
-os.register_at_fork(after_in_parent=_in_parent, after_in_child=_in_child)
+forking.register(_in_parent, _in_child)

@@ -115,6 +115,10 @@ class Mapping(shared_memory.SharedMemory):
         assert self.buf is not None, "closed"
         return self.buf[start : start + length]
 
+    def status(self) -> os.stat_result:
+        """What tells the file from all others while it is open."""
+        return os.fstat(self.fileno())
+
     def fileno(self) -> int:
         """The open file behind the mapping."""
         own: Any = self
@@ -169,11 +173,16 @@ def path_of(name: str) -> Path:
     return SHM_DIRECTORY / name
 
 
-def remove(name: str) -> bool:
-    """Remove the file of ``name``; False if it is already gone."""
+def remove(name: str, file: os.stat_result | None = None) -> bool:
+    """Remove the file of ``name``; False if it is already gone.
+
+    ``file``: only that one. Another process may have removed it, and made another one of that name.
+    """
+    path = path_of(name)
     with suppress(FileNotFoundError):
-        path_of(name).unlink()
-        return True
+        if file is None or os.path.samestat(file, path.lstat()):
+            path.unlink()
+            return True
     return False
 
 

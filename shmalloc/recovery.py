@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 
 from shmalloc import constants as c
-from shmalloc.cpus import Slot, check_claim, slot, slots
+from shmalloc.cpus import Slot, check_claim, dead_slots, slot, slots
 from shmalloc.engine import get_engine
 from shmalloc.errors import MisuseError
 from shmalloc.kernels import recover as recover_kernels
@@ -50,11 +50,6 @@ class Recovered:
         return self.claim
 
 
-def dead_slots(segment: Segment) -> list[Slot]:
-    """Claims that need recovery: their process is dead, or their recovery was interrupted."""
-    return [found for found in slots(segment) if found.dead]
-
-
 def recover(segment: Segment, by: int, engine: str = "native") -> list[Recovered]:
     """Recover every dead claim, as claim ``by`` of this process; what was recovered.
 
@@ -64,10 +59,10 @@ def recover(segment: Segment, by: int, engine: str = "native") -> list[Recovered
     check_claim(segment, by)
     if slot(segment, by).dead:
         raise MisuseError(f"by: claim {by} is one of those to recover; use one of this process")
-    before = slots(segment)
-    dead = [found for found in before if found.dead]
+    dead = dead_slots(segment)
     if not dead:
         return []
+    before = slots(segment)
     run = get_engine(engine)
     started = time.perf_counter()
     for found in dead:

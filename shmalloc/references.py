@@ -23,6 +23,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shmalloc.array_words import held_of, held_records
@@ -58,6 +59,7 @@ class References:
         self.ended = False  # after the arena's end: nothing is given back any more
         self._arena = weakref.ref(arena)
         self.ticking = False
+        self._ticker: tuple[threading.Thread, threading.Lock] | None = None
 
     def is_due(self, arena: MakingOperations) -> bool:
         return bool(self.dropped) or held_of(arena.segment, arena.claim) != len(self.live)
@@ -108,32 +110,49 @@ class References:
         self.live = live
 
     def tick(self) -> None:
-        """Begin the thread that gives back what a quiet process dropped, if it does not run."""
-        if not self.ticking:
-            self.ticking = True
-            self._stop = threading.Event()
-            self._ticker = threading.Thread(
-                target=_tick,
-                args=(weakref.ref(self), self._stop),
-                name="shmalloc-tick",
-                daemon=True,
+        """Begin the thread that gives back what a quiet process dropped, if it does not run.
+
+        Where no thread can begin (the interpreter is ending, or the limit of the user is reached),
+        the next call gives it back.
+        """
+        if self.ticking:
+            return
+        self.ticking = True
+        try:
+            stop = threading.Lock()
+            stop.acquire()
+            thread = threading.Thread(
+                target=_tick, args=(weakref.ref(self), stop), name="shmalloc-tick", daemon=True
             )
-            self._ticker.start()
+            self._ticker = thread, stop
+            thread.start()
+        except RuntimeError:
+            self.ticking = False
+        except BaseException:  # of a signal handler
+            self.stop_ticking()
+            raise
 
     def stop_ticking(self) -> None:
         """End that thread, before a fork: Python warns of forks of processes with threads.
 
-        The next array begins it again, in parent and child.
+        The next array begins it again, in parent and child. A signal handler that forks may come
+        back to here in the middle, so nothing here is a lock that a thread waits for twice.
         """
-        if self.ticking and self._ticker is not threading.current_thread():
-            self._stop.set()
-            self._ticker.join(TICK_S)
-            self.ticking = False
+        ticker, self._ticker = self._ticker, None
+        if ticker is None or ticker[0] is threading.current_thread():
+            self._ticker = ticker
+            return
+        thread, stop = ticker
+        with suppress(RuntimeError):  # the handler did it
+            stop.release()
+        with suppress(RuntimeError):  # it has not begun
+            thread.join(TICK_S)
+        self.ticking = False
 
 
-def _tick(of: weakref.ref[References], stop: threading.Event) -> None:
+def _tick(of: weakref.ref[References], stop: threading.Lock) -> None:
     """Until the arena has ended. It never waits for the lock: who holds it drains."""
-    while not stop.wait(TICK_S):
+    while not stop.acquire(timeout=TICK_S):
         references = of()
         arena = None if references is None else references._arena()
         if references is None or arena is None or references.ended:

@@ -55,6 +55,7 @@ class Segment:
         self.layout = layout
         self.geometry = layout.geometry
         self.ram = Ram(mapping.part(0, layout.bytes), wiped_by_fork=True)
+        self._file = mapping.status()
         self.closed = False
         self.released = self._stopped = False
         self._claims: dict[int, int] = {}  # number -> descriptor that holds its lock
@@ -94,7 +95,7 @@ class Segment:
         leftovers.sweep()
         physical.require_capacity(layout.bytes)
         mapping = _make(chosen, layout.bytes)
-        leftovers.own(chosen)
+        leftovers.own(chosen, mapping.status())
         segment = cls(mapping, layout, owner=True)
         try:
             _write_owner(segment.ram, segment_id)
@@ -282,8 +283,8 @@ class Segment:
                 f"unlink: process {self._owner_pid} made {self.name!r}, and we are a fork of it;"
                 " the segment is removed by that process, or when it ends"
             )
-        physical.remove(self.name)
-        leftovers.disown(self.name)
+        physical.remove(self.name, self._file)
+        leftovers.disown(self.name, self._file)
 
     def __enter__(self) -> Segment:
         return self

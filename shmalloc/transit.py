@@ -18,6 +18,7 @@ tomorrow.
 
 from __future__ import annotations
 
+import io
 import pickle
 import struct
 import sys
@@ -175,6 +176,13 @@ class TransitOperations(ArrayOperations):
         first = (self.segment.layout.frame(pfn) << 3) + offset
         return self._open(take, pfn, (plan, first, strides), readonly)
 
+    def _take_back(self, ticket: bytes) -> None:
+        """End a ticket whose bytes no process was given; nothing if it was loaded all the same."""
+        _, record, number, pfn, _, _ = TICKET.unpack(ticket)
+        with self._lock:
+            if not self.segment.closed:
+                self.run(reap_ticket, record, pfn, number)
+
     def leaks(self) -> list[Leak]:
         """Arrays that were sent and not received yet, the oldest first."""
         self.check_open()
@@ -277,6 +285,35 @@ def reduce_by_ticket(array: SharedArray) -> Any:
         order,
         array.flags.writeable,
     )
+
+
+class Outgoing:
+    """A message for another process as bytes, and its tickets, if it is not sent after all."""
+
+    def __init__(self, message: Any) -> None:
+        self._tickets: list[tuple[TransitOperations, bytes]] = []
+        written = io.BytesIO()
+        pickler: Any = ForkingPickler(written, pickle.HIGHEST_PROTOCOL)
+        pickler.dispatch_table[SharedArray] = self._reduce  # its own table
+        try:
+            pickler.dump(message)
+        except BaseException:
+            self.take_back()
+            raise
+        self.data = written.getbuffer()
+
+    def _reduce(self, array: SharedArray) -> Any:
+        reduced = reduce_by_ticket(array)
+        arena = getattr(holder_of(array), "arena", None)
+        if isinstance(arena, TransitOperations) and reduced[0] is arena.load_ticket:
+            self._tickets.append((arena, reduced[1][0]))
+        return reduced
+
+    def take_back(self) -> None:
+        """End its tickets: no process was given the bytes."""
+        while self._tickets:
+            arena, ticket = self._tickets.pop()
+            arena._take_back(ticket)
 
 
 class _AfterImport(MetaPathFinder, Loader):

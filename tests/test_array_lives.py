@@ -251,3 +251,34 @@ def test_a_fork_ends_the_ticking_thread(arena: Arena) -> None:
     arena.recover()
     assert "shmalloc-tick" in {thread.name for thread in threading.enumerate()}
     assert (made.references, again.references) == (1, 1)
+
+
+def test_where_no_thread_can_begin_the_next_call_gives_back(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    kept = arena.zeros(3)
+    arena._references.stop_ticking()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    arena.full(3, 1.0)
+    assert arena.full(3, 2.0)[0] == 2.0
+    arena.collect()
+    assert held_of(arena.segment, arena.cpu) == 1
+    monkeypatch.undo()
+    again = arena.zeros(3)
+    assert "shmalloc-tick" in {thread.name for thread in threading.enumerate()}
+    assert kept.sum() == again.sum() == 0
+
+
+def test_a_handler_may_end_the_ticking_thread_at_any_instruction(arena: Arena) -> None:
+    references = arena._references
+
+    def work() -> None:
+        references.tick()
+        references.stop_ticking()
+
+    assert at_every_instruction(work, references.stop_ticking) > 10
+    arena.zeros(3)
+    assert "shmalloc-tick" in {thread.name for thread in threading.enumerate()}

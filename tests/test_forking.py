@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from shmalloc import Arena, MisuseError, forking, liveness
+from shmalloc import Arena, MisuseError, forking
 from shmalloc import constants as c
 from support.runs import wait_until
 
@@ -84,8 +84,7 @@ def test_a_child_that_is_killed_is_recovered_and_a_grandchild_lives_on(arena: Ar
 
 def test_a_fork_that_fails_leaves_a_claim_that_is_recovered(arena: Arena) -> None:
     forking._before()
-    forking._after(forking.Followed.after_fork_in_parent)
-    liveness._in_parent()
+    forking._after_in_parent()
     assert [dead.cpu for dead in arena.recover()] == [1]
 
 
@@ -125,6 +124,52 @@ def test_a_child_cannot_remove_the_segment_of_its_parent(arena: Arena) -> None:
 
     assert ended(forked(body)) == 0
     assert arena.name in os.listdir("/dev/shm")
+
+
+def test_a_fork_in_the_middle_of_another_one_leaves_that_one_as_it_was(arena: Arena) -> None:
+    """As of a signal handler: it comes when the first child's claim is made, before that fork."""
+
+    class Handler:
+        inner: int | None = None
+
+        def before_fork(self) -> None:
+            self.inner = forked(refused)
+
+        def after_fork_in_parent(self) -> None: ...
+
+        def after_fork_in_child(self, told: bool) -> None: ...
+
+    def refused() -> None:
+        with pytest.raises(MisuseError, match="another fork was under way"):
+            arena.alloc_pages()
+
+    handler = Handler()
+    forking.follow(handler)
+    outer = forked(lambda: arena.free_pages_bulk(arena.alloc_pages_bulk(2)))
+    forking.forget(handler)
+    assert handler.inner is not None
+    assert (ended(handler.inner), ended(outer)) == (0, 0)
+    assert ended(forked(lambda: arena.free_pages(arena.alloc_pages()))) == 0
+    assert not arena._lock._is_owned()  # type: ignore[attr-defined]
+
+
+def test_a_fork_among_many_living_children_does_not_look_at_each(arena: Arena) -> None:
+    reader, writer = os.pipe()
+    looks: list[int] = []
+    is_held = arena.segment.claim_is_held
+    arena.segment.claim_is_held = lambda n: looks.append(n) or is_held(n)  # type: ignore[method-assign]
+    children = []
+    for _ in range(33):
+        children.append(os.fork())
+        if children[-1] == 0:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+    os.close(writer)
+    assert [ended(child) for child in children] == [0] * 33
+    assert len(looks) < 33 * 33 / 3
+    assert len(arena.recover()) == 33
+    os.close(reader)
 
 
 FORK_OF_C = """

@@ -413,6 +413,17 @@ def test_the_default_action_of_sigterm_returns_with_the_last_segment() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_segment_that_another_process_made_under_its_name_stays() -> None:
+    name = f"shmalloc-test-replaced-{os.getpid()}"
+    with Segment.create(SMALL, name=name, engine="interpreted"):
+        (SHM / name).unlink()
+        later = Segment.create(SMALL, name=name, engine="interpreted")
+    assert (SHM / name).exists()
+    leftovers.remove_owned()  # this process is the later one's owner still
+    assert not (SHM / name).exists()
+    later.close()
+
+
 def test_a_forked_child_does_not_remove_its_parents_segment(segment: Segment) -> None:
     child = os.fork()
     if child == 0:

@@ -9,6 +9,7 @@ import threading
 from functools import partial
 from queue import Empty, Full
 
+import numpy as np
 import pytest
 
 from shmalloc import Arena, MisuseError, OutOfMemoryError, ShutDown, open_structure
@@ -78,6 +79,20 @@ def test_what_is_too_large_or_cannot_be_pickled_is_refused_and_takes_no_place(ar
     queue.put(b"x" * 100)
     with pytest.raises(MisuseError, match="timeout: -1"):
         queue.put(b"", timeout=-1)
+
+
+def test_the_arrays_of_a_message_that_is_not_sent_are_not_in_transit(arena):
+    queue, sent = arena.queue(1, item_bytes=300), arena.zeros(3)
+    queue.put((sent, 1))
+    with pytest.raises(Full):
+        queue.put_nowait((sent, sent[1:]))
+    with pytest.raises(MisuseError, match="this queue takes 300"):
+        queue.put((sent, b"x" * 300))
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+        queue.put((sent, lambda: None))
+    assert (len(arena.leaks()), sent.references) == (1, 2)
+    got, _ = queue.get()
+    assert (arena.leaks(), sent.references, np.may_share_memory(got, sent)) == ([], 2, True)
 
 
 def test_a_queue_without_room_is_refused_and_leaves_nothing():

@@ -31,7 +31,6 @@ import pickle
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from multiprocessing.reduction import ForkingPickler
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -67,6 +66,7 @@ from shmalloc.structures.kernels.ring import (
     queue_take_wait,
 )
 from shmalloc.structures.waiting import deadline_of, timeout_of, wait_for
+from shmalloc.transit import Outgoing
 
 if TYPE_CHECKING:
     from shmalloc.structures.operations import StructureOperations
@@ -127,16 +127,18 @@ class Queue(Structure):
         Raises ``queue.Full`` after ``timeout`` seconds (None: never), or at once without ``block``,
         ``ShutDown`` after ``shutdown``, ``MisuseError`` if the message is too large.
         """
+        outgoing = None
         if type(message) is bytes:
             data: Any = message
             size = len(data)
             length = size << 1
         else:
-            data = ForkingPickler.dumps(message, pickle.HIGHEST_PROTOCOL)
+            outgoing = Outgoing(message)
+            data = outgoing.data
             size = len(data)
             length = size << 1 | PICKLED
         if size > self.item_bytes:
-            raise self._too_large(size)
+            raise self._too_large(size, outgoing)
         if self._segment.closed:
             self._check()
         arena, q = self._arena, self._q
@@ -148,11 +150,16 @@ class Queue(Structure):
                 arena.run(queue_drop, q, token)
                 raise ShutDown
             self._places[token & TOKEN_MASK][:size] = data
+            outgoing = None  # from here on a process may load what it names
             self._do_publish(arena.claim, q, token, length)
         except (Full, ShutDown):
+            if outgoing is not None:
+                outgoing.take_back()
             raise
         except BaseException:
             self._give_back()
+            if outgoing is not None:
+                outgoing.take_back()
             raise
 
     def put_nowait(self, message: Any) -> None:
@@ -287,7 +294,9 @@ class Queue(Structure):
             os.sched_yield()
         return (none, 0) if token < 0 else (token, length)
 
-    def _too_large(self, size: int) -> MisuseError:
+    def _too_large(self, size: int, outgoing: Outgoing | None) -> MisuseError:
+        if outgoing is not None:
+            outgoing.take_back()
         return MisuseError(
             f"message: {size:,} bytes; this queue takes {self.item_bytes:,}: make it with"
             f" item_bytes={size}, or put the handle of an array"

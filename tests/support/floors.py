@@ -31,7 +31,7 @@ FLOORS = (
     ("shmalloc.sizes", "shmalloc.processes", "shmalloc.image", "shmalloc.physical",
      "shmalloc.fixed_words",
      "shmalloc.cgroup", "shmalloc.file_lock", "shmalloc.leftovers", "shmalloc.segment_file",
-     "shmalloc.liveness",
+     "shmalloc.liveness", "shmalloc.forking",
      "shmalloc.observed", "shmalloc.descriptor_text", "shmalloc.word_names",
      "shmalloc.report_text", "shmalloc.history"),
     ("shmalloc.segment", "shmalloc.cpus"),

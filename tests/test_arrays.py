@@ -114,6 +114,18 @@ def test_an_array_larger_than_any_free_range_is_refused(arena: Arena) -> None:
         arena.empty(256 * 256, "u1")
 
 
+def test_a_large_array_fits_when_many_small_ones_are_gone() -> None:
+    """Their table stays, but in one place: it would cut all memory into blocks of 512 KiB."""
+    with Arena.create(size="16MiB", cpus=2) as arena:
+        small = []
+        with pytest.raises(OutOfMemoryError):
+            while True:
+                small.append(arena.empty(1))
+        assert len(small) > 3900
+        small.clear()
+        assert arena.empty(11 << 20, "u1").size == 11 << 20
+
+
 def test_a_failed_array_loses_no_page(arena: Arena) -> None:
     with pytest.raises(OutOfMemoryError):
         arena.empty(256 * 256, "u1")

@@ -33,8 +33,9 @@ from shmalloc.kernels.array_table import (
     take_slot,
 )
 from shmalloc.kernels.bits import order_of, type_of
+from shmalloc.kernels.pages import alloc_pages
 from shmalloc.kernels.runs import alloc_run, find_run, free_past_lists
-from shmalloc.kernels.slab_format import give_pages_back, slab_pages
+from shmalloc.kernels.slab_format import give_pages_back
 from shmalloc.kernels.zone import descriptor_at, frame_at
 from shmalloc.units import Claim, Memory, Order, Owner, Pfn, WordIndex
 from shmalloc.words import cas2, fixed, load, load2, load_relaxed, store, store_relaxed
@@ -44,6 +45,13 @@ from shmalloc.words import cas2, fixed, load, load2, load_relaxed, store, store_
 def array_owner(sequence: int) -> Owner:
     """Owner word of the pages of the array that the reference with this number made."""
     return c.OWNER_ARRAY | sequence
+
+
+@unit
+def array_pages(mem: Memory, claim: Claim, order: Order, owner: Owner) -> Pfn:
+    """Pages for data, in other pageblocks than the tables: these stay when the arrays are gone, and
+    among them would leave no large block free."""
+    return alloc_pages(mem, claim, order, c.MT_MOVABLE, owner)
 
 
 @unit
@@ -60,7 +68,7 @@ def make_array(mem: Memory, claim: Claim, order: Order) -> tuple[int, int, WordI
     record = record_at(mem, root, slot)
     sequence = next_sequence(mem, root)
     announce_record(mem, record, sequence, 0, c.RE_MAKING)
-    pfn = slab_pages(mem, claim, order, array_owner(sequence))
+    pfn = array_pages(mem, claim, order, array_owner(sequence))
     if pfn < 0:
         store(mem, record, 0)
         return +pfn, 0, 0, 0

@@ -228,16 +228,17 @@ class Pages:
         meant = word.mask & (old ^ new) != 0
         if meant:
             self.bad.add(word.pfn)
+        exact = self.is_exact(kind)
         try:
-            self.go_on(word.pfn, meant, alone, alone and self.is_exact(kind))
+            self.go_on(word.pfn, meant and exact, alone and exact, alone and exact)
         except Finding as finding:
             raise Finding(f"{story}: {finding}") from finding
         self.seen["meant something" if meant else "meant nothing"] += 1
         return True
 
     def is_exact(self, kind: int) -> bool:
-        """Whether a report must name the page itself: a link of a per-CPU list that lies in a
-        descriptor has no second word that tells its value."""
+        """Whether there must be a report: a link of a per-CPU list that lies in a descriptor has no
+        second word that tells its value, and may lead to another block of the CPU's lists."""
         listed = kind == c.T_PCP and self.shape.pcp_form == "list"
         return not (listed and self.shape.link_store == "descriptor")
 

@@ -37,7 +37,7 @@ import numpy as np
 
 from shmalloc import constants as c
 from shmalloc import cpus as slots
-from shmalloc import forking, recovery
+from shmalloc import forking, main_guard, recovery
 from shmalloc.arena_geometry import geometry_of
 from shmalloc.array_header import Order, planned
 from shmalloc.arrays import SharedArray, unpack_handle
@@ -101,6 +101,7 @@ class Arena(TransitOperations, StructureOperations):
         ``size``). ``cpus``: how many per-CPU lists there are, default 4 per core. ``**geometry``:
         fields of ``Geometry``.
         """
+        main_guard.warn_of_own_arena(name)
         shape = geometry_of(size, cpus, zones, link_store=link_store, **geometry)
         return cls._of(Segment.create(shape, name, prealloc=prealloc, engine=engine), engine)
 

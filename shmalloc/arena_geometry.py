@@ -36,6 +36,9 @@ def geometry_of(
         raise MisuseError(f"{unknown[0]}: no such field of the geometry; use one of {known}")
     fields["cpus"] = _default_cpus() if cpus is None else cpus
     fields = {name: _plain(value) for name, value in fields.items()}
+    for name, value in fields.items():
+        if Geometry.__dataclass_fields__[name].type == "int" and as_int(value) is None:
+            raise MisuseError(f"{name}: {value!r}; use an int")
     fields.setdefault("harden", 1 << SECRET_BITS | secrets.randbits(SECRET_BITS))
     count = as_int(zones)
     if zones is None or count is not None:

@@ -136,7 +136,7 @@ class Bound:
         read-only arena may call it.
         """
         if self.readonly and not reads:
-            return _refusing(self.name, kernel.__name__)
+            return _refusing(self.name, "arena")
         geometry = self.segment.geometry
         fills = geometry.poison or geometry.zero  # a block may have megabytes
         return self.engine.builtin(kernel, self.segment.ram, releases=fills, alone=alone)
@@ -169,7 +169,7 @@ class Bound:
         """
         self.check_open()
         if not reads:
-            self.check_writable(kernel.__name__)
+            self.check_writable("arena")
         run = self.engine.call_alone if alone else self.engine.call
         result = run(kernel, self.segment.ram, self.claim, *arguments)
         self.finish_rescue()

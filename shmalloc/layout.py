@@ -193,7 +193,7 @@ class Layout:
         assert all(start % c.LINE == 0 or start % self.geometry.page_words == 0 for start in starts)
         limit = 1 << (c.LINK_BITS + c.LINK_SHIFT)
         if self.bytes > limit:
-            raise MisuseError(f"size: {self.bytes} bytes; a link reaches {limit} bytes at most")
+            raise MisuseError(f"size: {self.bytes:,} bytes in all; use at most {limit:,}")
 
     @property
     def bytes(self) -> int:

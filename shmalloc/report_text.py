@@ -219,6 +219,8 @@ class ReportText:
             return f"one block of order {value + 1}"
         if code == c.I_FREE_HEAD and untagged(value)[0] == c.AT_ZONE:
             return f"a legal head in {self.value(code, value)}"
+        if code == c.M_OBJECT_POINTER and value < 0:
+            return "the address of an object"
         return _EXPECTED.get(code, "{}").format(self.value(code, value))
 
     def found(self, code: int, value: int) -> str:

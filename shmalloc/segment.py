@@ -25,7 +25,7 @@ from types import TracebackType
 import numpy as np
 
 from shmalloc import constants as c
-from shmalloc import file_lock, leftovers, liveness, physical, segment_file
+from shmalloc import file_lock, leftovers, liveness, main_guard, physical, segment_file
 from shmalloc.engine import get_engine
 from shmalloc.errors import EnvironmentUnfitError, MisuseError, SegmentError, Violation
 from shmalloc.fixed_words import FixedWords, identity_of
@@ -89,7 +89,7 @@ class Segment:
         run = get_engine(engine)
         segment_id = secrets.randbits(_ID_BITS) | 1
         layout = Layout.of(geometry)
-        chosen = segment_file.checked_name(name)
+        chosen = segment_file.new_name(name)
         chosen = chosen or leftovers.generated_name(*own_identity(), segment_id)
         physical.room()
         leftovers.sweep()
@@ -321,6 +321,7 @@ def _make(name: str, size: int) -> physical.Mapping:
         raise SegmentError(
             f"name: {name!r} exists in /dev/shm and its owner is alive, or it is not ours;"
             " attach to it, choose another name, or remove the file if no process uses it"
+            + main_guard.cure()
         ) from error
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):

@@ -25,6 +25,7 @@ from shmalloc.errors import MisuseError, NotReadyError, SegmentError
 from shmalloc.layout import Geometry, Layout
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+_SIZE = re.compile(r"[0-9.]+ ?[KMGT]i?B?", re.IGNORECASE)
 _DIGEST_BITS = 62
 _SHARED_SOURCES = ("words.py", "constants.py", "constants_slab.py", "layout.py", "image.py")
 MAX_GEOMETRY_BYTES = 16 << 20
@@ -39,6 +40,13 @@ def checked_name(name: str | None) -> str | None:
     return name
 
 
+def new_name(name: str | None) -> str | None:
+    """``checked_name`` of a segment to be made: a size by position is taken for no name."""
+    if isinstance(name, str) and _SIZE.fullmatch(name):
+        raise MisuseError(f"name: {name!r} is a size; use size={name!r}, or another name")
+    return checked_name(name)
+
+
 def missing(name: str) -> NotReadyError:
     return NotReadyError(
         f"name: no segment {name!r}; its owner ended or never made it: check the name, or create it"
@@ -51,8 +59,11 @@ def opened(name: str, any_build: bool = False) -> tuple[int, Layout]:
     ``any_build``: one of other kernels will do, if its layout is the same; enough to look at it.
     Raises ``SegmentError`` for what is no such segment; it says which and what to do.
     """
+    known = checked_name(name)
+    if known is None:
+        raise MisuseError("name: None; use the name of an arena that there is: Arena.name")
     try:
-        path = physical.path_of(checked_name(name) or "")
+        path = physical.path_of(known)
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise missing(name) from error

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import mmap
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,13 @@ class SharedArray(np.ndarray[Any, Any]):
 
     __slots__ = ("_ref",)
     _ref: Ref
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        raise MisuseError("SharedArray: an arena makes it: arena.zeros(shape), arena.array(source)")
+
+    def __repr__(self) -> str:
+        """As numpy's; a private copy is shown as the plain array that it is."""
+        return np.array_repr(self if holder_of(self) is not None else self.view(np.ndarray))
 
     def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
         """What an operator gives is private: a plain array, or a scalar. ``out=`` is kept."""

@@ -96,6 +96,9 @@ class Atomic(_Words):
             raise self._refused()
         return old
 
+    def _told(self) -> str:
+        return str(self.load())
+
 
 class AtomicPair(_Words):
     """Two int64 that are read and changed as one."""
@@ -139,3 +142,6 @@ class AtomicPair(_Words):
         if self._segment.closed or not self._do_is(self._at, self._state):
             raise self._refused()
         return bool(self._do_cas(self._at, *old, *new))
+
+    def _told(self) -> str:
+        return str(self.load())

@@ -105,19 +105,24 @@ class Structure:
             f"{self.kind_name}: it was destroyed, and its entry may be another's; make a new one"
         )
 
+    def _told(self) -> str:
+        """What it is at this moment, in a few words, for people; it is live."""
+        return "live"
+
     def __repr__(self) -> str:
-        live = not self._segment.closed and self._segment.ram[self._at] == self._state
-        name = live and name_at(self._segment, self._at)
-        return f"<{type(self).__name__} {name or hex(self._at)} of {self._arena.name}>"
+        name, told = None, "closed" if self._segment.closed else "destroyed"
+        if not self._segment.closed and self._segment.ram[self._at] == self._state:
+            name, told = name_at(self._segment, self._at), self._told()
+        return f"<{type(self).__name__} {name or hex(self._at)} of {self._arena.name}: {told}>"
 
 
 def unpack_handle(handle: bytes) -> tuple[int, int, int]:
     """(segment id, word of the entry, state) of a handle. Raises ``MisuseError`` if it is none."""
     if not isinstance(handle, bytes) or len(handle) != HANDLE.size:
-        raise MisuseError(f"handle: {handle!r} is no handle of a structure: use its ``handle``")
+        raise MisuseError(f"handle: {handle!r} is no handle of a structure: use its .handle")
     segment_id, at, state = HANDLE.unpack(handle)
     if state & PHASE_MASK != LIVE or max(segment_id, at, state) >= 1 << 63:
-        raise MisuseError(f"handle: {handle!r} names no structure: use its ``handle``")
+        raise MisuseError(f"handle: {handle!r} names no structure: use its .handle")
     return segment_id, at, state
 
 

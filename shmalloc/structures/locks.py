@@ -217,6 +217,9 @@ class Lock(Structure):
         self._check()
         return robust_holder(self._segment.ram[self._at + ST_BODY]) != 0
 
+    def _told(self) -> str:
+        return "held" if self.locked() else "free"
+
     def __enter__(self) -> Lock:
         if self.acquire() is Acquired.OWNER_DIED:
             if self.repair is None:

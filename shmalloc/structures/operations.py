@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from shmalloc import constants as c
 from shmalloc.caches import ObjectOperations
 from shmalloc.errors import MisuseError, OutOfMemoryError
+from shmalloc.sizes import format_bytes
 from shmalloc.structures.atomics import Atomic, AtomicPair
 from shmalloc.structures.dicts import Dict
 from shmalloc.structures.handles import HANDLE, Structure, is_entry, kind_of, unpack_handle
@@ -182,7 +184,7 @@ class StructureOperations(ObjectOperations):
         kind = KINDS.get(kind_of(state))
         first, count = self.segment.layout.at["structures"], self.segment.geometry.structures
         if kind is None or not is_entry(at, first, count):
-            raise MisuseError(f"handle: {handle!r} names no structure: use its ``handle``")
+            raise MisuseError(f"handle: {handle!r} names no structure: use its .handle")
         if self.segment.ram[at] != state:
             raise MisuseError(f"handle: that {kind.kind_name} was destroyed; make a new one")
         with self._lock:
@@ -275,7 +277,11 @@ class StructureOperations(ObjectOperations):
         blocks of the structure that we make as they need. Their memory is there."""
         each = -(-size // PLACE_BYTES) * PLACE_BYTES
         if each > self._largest_block:
-            raise MisuseError(f"{asked}: {each:,} bytes in one piece; the arena has no such block")
+            raise MisuseError(
+                f"{asked}: {each:,} bytes in one piece; the largest block has"
+                f" {format_bytes(self._largest)}: create the arena with a larger max_order (to"
+                f" {c.ORDERS - 1}) or page_bytes"
+            )
         page_bytes = self.segment.geometry.page_bytes
         found: list[int] = []
         while len(found) < count:

@@ -90,6 +90,15 @@ class Frame:
         self.pool._check()
         return bool(self.pool._arena.run(frame_is_ours, self.pool._p, self._token, reads=True))
 
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """``array``, for functions of numpy that are given the frame itself."""
+        if copy:
+            return np.array(self.array, dtype)
+        seen = np.asarray(self.array, dtype)
+        if copy is False and seen is not self.array:
+            raise ValueError(f"frame: {self.array.dtype} as {dtype} needs a copy")
+        return seen
+
     def __reduce__(self) -> tuple[Any, tuple[bytes, bytes]]:
         self.pool._sent[self._token & TOKEN_MASK] = self._token
         handle = _HANDLE.pack(self._token, self.pool._arena.run(own_life))
@@ -199,6 +208,9 @@ class Pool(Structure):
         """Frames that had no holder a moment ago; those of dead holders are not counted."""
         self._check()
         return self._arena.engine.call(frames_free, self._segment.ram, self._p)
+
+    def _told(self) -> str:
+        return f"{self.free()} of {self.frames} frames free, {self.shape} of {self.dtype}"
 
     def _adopted(self, token: int, giver: int) -> Frame:
         self._check()

@@ -222,6 +222,9 @@ class Queue(Structure):
         """Whether every place had a message a moment ago."""
         return self.qsize() >= self.maxsize
 
+    def _told(self) -> str:
+        return f"{self.qsize()} of {self.maxsize} messages"
+
     def _give_back(self) -> None:
         """Give back the buffers that this process holds and no thread of it is using.
 

@@ -197,6 +197,9 @@ class Dict(DictEntries, MutableMapping["Key", "Value"]):
         self._check()
         return self._arena.engine.call(dict_length, self._segment.ram, self._d)
 
+    def _told(self) -> str:
+        return f"{len(self)} of {self.capacity} keys"
+
     def __iter__(self) -> Iterator[Key]:
         for found in self._walk():
             yield decoded(found.key)

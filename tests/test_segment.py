@@ -217,7 +217,9 @@ def test_a_foreign_file_is_refused(segment: Segment) -> None:
         Segment.attach(segment.name)
 
 
-@pytest.mark.parametrize("name", [None, f"shmalloc-test-half-{os.getpid()}"])
+@pytest.mark.parametrize(
+    "name", [None, f"shmalloc-test-half-{os.getpid()}"], ids=["no name", "a name"]
+)
 def test_a_half_made_segment_is_refused(name: str | None) -> None:
     """Also one with a name of its own: by its owner's words, or, before they are there, its age."""
     with Segment.create(SMALL, name=name, engine="interpreted") as segment:

@@ -94,6 +94,7 @@ class Pages:
         self.fill = c.POISON_WORD if self.shape.poison else 0 if self.shape.zero else None
         self.owned: dict[int, int] = {}
         self.bad: set[int] = set()  # pages that were written to, and may still be in service
+        self.right: dict[int, int] = {}  # words of them: what was there before
         base, stride = self.layout.link_base()
         self.nodes = [base + (pfn << stride) for pfn in range(self.shape.pages)]
         zone = self.layout.zone(0)
@@ -165,6 +166,7 @@ class Pages:
                 self.release(pfn)
             self.world.drain()
         self.bad.clear()
+        self.right.clear()
         self.named()
         if self.world.teardown() != 0:
             raise Finding(f"after a sweep: {self.reports()}")
@@ -218,7 +220,7 @@ class Pages:
         old = self.mem[word.at]
         new = values(self.rng, old, self.others)
         new = old & word.kept | new & ~word.kept
-        if new == old:
+        if new in (old, self.right.setdefault(word.at, old)):  # one that undoes another is none
             return False
         kind = self.world.state(word.pfn)[0]
         alone = not self.bad

@@ -315,6 +315,7 @@ class MakingOperations(PageOperations):
     def _end(self) -> None:
         """The arena is closed and has no array any more: leave the segment."""
         self._references.ended = True
+        self._references.stop_ticking()
         self._bytes.release()
         del self._mapped
         self._items.clear()

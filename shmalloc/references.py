@@ -133,10 +133,12 @@ class References:
             raise
 
     def stop_ticking(self) -> None:
-        """End that thread, before a fork: Python warns of forks of processes with threads.
+        """End that thread: when the arena ends, and before a fork, since Python warns of forks of
+        processes with threads.
 
-        The next array begins it again, in parent and child. A signal handler that forks may come
-        back to here in the middle, so nothing here is a lock that a thread waits for twice.
+        The next array begins it again, behind a fork in parent and child. A signal handler that
+        forks may come back to here in the middle, so nothing here is a lock that a thread waits for
+        twice.
         """
         ticker, self._ticker = self._ticker, None
         if ticker is None or ticker[0] is threading.current_thread():

@@ -242,15 +242,35 @@ def test_a_killed_child_leaves_nothing(arena: Arena) -> None:
     assert (kept.references, kept[0]) == (1, 5.0)
 
 
+def ticking_thread(arena: Arena) -> threading.Thread:
+    ticker = arena._references._ticker
+    assert ticker is not None
+    return ticker[0]
+
+
+def has_ended(thread: threading.Thread) -> bool:
+    """It was told to end: while its arena lives, it would go on for ever."""
+    thread.join(60)
+    return not thread.is_alive()
+
+
 def test_a_fork_ends_the_ticking_thread(arena: Arena) -> None:
     made = arena.zeros(3)
-    assert "shmalloc-tick" in {thread.name for thread in threading.enumerate()}
+    first = ticking_thread(arena)
     assert status_of(child_of(lambda: threading.active_count() == 1)) == 0
-    assert "shmalloc-tick" not in {thread.name for thread in threading.enumerate()}
+    assert has_ended(first)
     again = arena.zeros(3)
     arena.recover()
-    assert "shmalloc-tick" in {thread.name for thread in threading.enumerate()}
+    assert ticking_thread(arena).is_alive()
     assert (made.references, again.references) == (1, 1)
+
+
+def test_a_closed_arena_has_no_thread() -> None:
+    with Arena.create(size="1MiB", engine="interpreted") as arena:
+        made = arena.zeros(3)
+        thread = ticking_thread(arena)
+        del made
+    assert has_ended(thread)
 
 
 def test_where_no_thread_can_begin_the_next_call_gives_back(

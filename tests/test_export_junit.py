@@ -164,7 +164,9 @@ def test_a_run_s_texts_are_cleaned():
     result.spec = replace(result.spec, trace="a\x1b\ud800\ufffeb\U0001f40dc")
     result.troubles.append((Verdict.ERROR, "d\x08\udcffe"))
     text = junit(suite_of(result, Start.now()))
-    assert "ab\U0001f40dc" in text and "de" in text
+    assert r"a\x1b\U0000d800" in text
+    assert "eb\U0001f40dc" in text and "de" in text
+    assert not set("\x1b\x08\ud800\ufffe\udcff") & set(text)
 
 
 def test_of_every_checker_in_the_table_it_is_known_when_it_takes_part():

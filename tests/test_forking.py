@@ -126,31 +126,62 @@ def test_a_child_cannot_remove_the_segment_of_its_parent(arena: Arena) -> None:
     assert arena.name in os.listdir("/dev/shm")
 
 
-def test_a_fork_in_the_middle_of_another_one_leaves_that_one_as_it_was(arena: Arena) -> None:
-    """As of a signal handler: it comes when the first child's claim is made, before that fork."""
+FORK_IN_A_FORK = """
+import os
 
-    class Handler:
-        inner: int | None = None
+from shmalloc import Arena, MisuseError, forking
 
-        def before_fork(self) -> None:
-            self.inner = forked(refused)
+def forked(body):
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            body()
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
 
-        def after_fork_in_parent(self) -> None: ...
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-        def after_fork_in_child(self, told: bool) -> None: ...
+def refused():
+    try:
+        arena.alloc_pages()
+    except MisuseError as error:
+        assert "another fork was under way" in str(error)
+    else:
+        raise AssertionError("it was not refused")
 
-    def refused() -> None:
-        with pytest.raises(MisuseError, match="another fork was under way"):
-            arena.alloc_pages()
+class Handler:
+    def before_fork(self):
+        self.inner = forked(refused)
 
+    def after_fork_in_parent(self): ...
+
+    def after_fork_in_child(self, told): ...
+
+with Arena.create(size="1MiB", cpus=4) as arena:
     handler = Handler()
     forking.follow(handler)
     outer = forked(lambda: arena.free_pages_bulk(arena.alloc_pages_bulk(2)))
     forking.forget(handler)
-    assert handler.inner is not None
-    assert (ended(handler.inner), ended(outer)) == (0, 0)
-    assert ended(forked(lambda: arena.free_pages(arena.alloc_pages()))) == 0
-    assert not arena._lock._is_owned()  # type: ignore[attr-defined]
+    print(ended(handler.inner), ended(outer))
+    print(ended(forked(lambda: arena.free_pages(arena.alloc_pages()))))
+    print(arena._lock._is_owned(), arena.validate())
+"""
+
+
+def test_a_fork_in_the_middle_of_another_one_leaves_that_one_as_it_was() -> None:
+    """As of a signal handler: it comes when the first child's claim is made, before that fork.
+
+    In a process of its own: a library that is imported here (concurrent.futures) takes a lock
+    before each fork, which waits for ever for a fork within a fork.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", FORK_IN_A_FORK], capture_output=True, text=True, timeout=WATCHDOG_S
+    )
+    assert (done.stdout.split("\n"), done.stderr) == (["0 0", "0", "False []", ""], "")
 
 
 def test_a_fork_among_many_living_children_does_not_look_at_each(arena: Arena) -> None:

@@ -161,7 +161,7 @@ REVEALED = (
     "shmalloc.shared_array.SharedArray",
     "shmalloc.arena.Arena",
     "shmalloc.shared_array.SharedArray",
-    "def (handle: bytes) -> shmalloc.shared_array.SharedArray",
+    "def (handle: bytes, readonly: bool =) -> shmalloc.shared_array.SharedArray",
     "def (mem: shmalloc.units.Memory, cpu: int) -> int",
     "stress.explorer.report.failure.Failure | None",
 )

@@ -278,7 +278,7 @@ def dict_array_remove_remove(name: str) -> Program:
         name,
         (remove, remove),
         check=dict_arrays_are_sound,
-        story="two CPUs remove one key: one of them drops its array",
+        story="two CPUs remove one key whose value is an array: one of them drops the reference",
     )
 
 

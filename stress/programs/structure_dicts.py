@@ -129,7 +129,7 @@ def dict_replace_replace(name: str) -> Program:
     return table(
         name,
         ((put, 1), (put, 1)),
-        "two writers replace one value: each value leaves once",
+        "two writers replace one value: each of the values before it leaves the table once",
         Words(3, 0, (1,)),
     )
 
@@ -183,7 +183,7 @@ def dict_length_insert(name: str) -> Program:
     return table(
         name,
         ((count, 2, 3), (put, 3)),
-        "a chain is counted while it grows",
+        "the keys of a table are counted while another writer puts one into the same chain",
         Words(3, 0, (1, 2)),
     )
 
@@ -202,7 +202,7 @@ def dict_give_up(name: str) -> Program:
     return table(
         name,
         ((begin_and_drop, 1), (put, 2)),
-        "an entry is given up, and taken by another writer",
+        "a writer gives its entry up, and another one takes and publishes it at once",
         Words(2, 1),
     )
 

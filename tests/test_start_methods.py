@@ -6,7 +6,6 @@ import copy
 import multiprocessing
 import os
 import pickle
-from multiprocessing.queues import Queue
 from typing import Any
 
 import numpy as np
@@ -14,22 +13,10 @@ import pytest
 
 from shmalloc import Arena, MisuseError, SegmentError
 from shmalloc.layout import ZoneSpec
+from support.start_methods import Found, work
 
 METHODS = ("fork", "forkserver", "spawn")
 WATCHDOG_S = 60
-Found = tuple[Arena, int, int, list[int]]
-
-
-def work(arena: Arena, found: Queue[Found], ends_without_a_word: bool) -> None:
-    """A worker: uses the arena that it was given, tells of it, and sends the arena back."""
-    arena.free_pages(arena.alloc_pages(order=2), order=2)
-    again = pickle.loads(pickle.dumps(arena))
-    found.put((arena, arena.cpu, os.getpid(), [slot.pid for slot in arena.slots() if slot.alive]))
-    assert again is arena
-    if ends_without_a_word:
-        found.close()
-        found.join_thread()
-        os._exit(0)
 
 
 def run_worker(method: str, arena: Arena, ends_without_a_word: bool) -> Found:

@@ -15,6 +15,7 @@ from shmalloc import constants as c
 from shmalloc.structures.dict_keys import encoded
 from shmalloc.structures.kernels.hashtable import D_BUCKETS, NUMBER_BITS
 from stress.linearize import Model, check
+from support.start_methods import change_everything
 from support.structure_histories import history
 
 PATIENCE_S = 60.0
@@ -282,13 +283,6 @@ def test_the_arena_takes_back_what_dead_writers_left_when_memory_is_wanted(arena
 
 
 # --- several processes ---------------------------------------------------------------------------
-def change_everything(handle, number):
-    table = open_structure(handle)
-    table[f"of {number}"] = table.pop("given")[:].tobytes()
-    table["array"] = table._arena.array(np.arange(number))
-    del table["left"]
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_another_process_reads_and_changes_it(shared, method):
     table = shared.dict(5)

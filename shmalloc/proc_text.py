@@ -18,19 +18,17 @@ other, and of a broken segment they may be any.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
-import numpy as np
+from collections.abc import Iterator
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.layout import Layout, cache_stride
+from shmalloc.processes import printable
 from shmalloc.report_text import ReportText
+from shmalloc.slab_counts import Read, SlabCount, counts_by_cache, size_class_name
 from shmalloc.statistics import ZoneStatistics, statistics_of
 
-Read = Callable[[int, int], np.ndarray]  # (first word, how many) -> these words, int64
 MIGRATETYPES = ("Unmovable", "Movable", "Reclaimable", "Isolate")
-CHUNK_PAGES = 1 << 16
 _SLABINFO_HEAD = (
     "slabinfo - version: 2.1\n"
     "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>"
@@ -71,8 +69,8 @@ class ProcText:
 
     def slabinfo(self) -> str:
         """One row for each cache; ``limit`` is what a sheaf holds, the other tunables are 0."""
-        counts = self._slab_counts()
-        rows = [self._cache(number, *counts.get(number, (0, 0, 0))) for number in self._caches()]
+        counts = counts_by_cache(self._layout, self._read)
+        rows = [self._cache(number, counts.get(number, SlabCount())) for number in self._caches()]
         return _SLABINFO_HEAD + "".join(rows)
 
     def vmstat(self) -> str:
@@ -128,44 +126,21 @@ class ProcText:
             if self._words[self._cache_at(number) + cs.K_STATE] in (cs.CACHE_LIVE, cs.CACHE_DYING):
                 yield number
 
-    def _slab_counts(self) -> dict[int, tuple[int, int, int]]:
-        """Cache -> its slabs, their objects, those of them that are in use."""
-        total: dict[int, tuple[int, int, int]] = {}
-        pages, at = self._layout.geometry.pages, self._layout.at["memmap"]
-        for start in range(0, pages, CHUNK_PAGES):
-            count = min(CHUNK_PAGES, pages - start)
-            pairs = self._read(at + start * c.D_WORDS, count * c.D_WORDS).reshape(count, c.D_WORDS)
-            heads = pairs[(pairs[:, 0] & c.TYPE_MASK) == c.T_SLAB]
-            caches = (heads[:, 0] >> c.LINK_SHIFT) & c.SLAB_CACHE_MASK
-            for number in np.unique(caches).tolist():
-                counters = heads[caches == number, 1]
-                objects = int(((counters >> c.S_OBJECTS_SHIFT) & c.S_OBJECTS_MASK).sum())
-                used = int(((counters >> c.S_INUSE_SHIFT) & c.S_INUSE_MASK).sum())
-                before = total.get(number, (0, 0, 0))
-                total[number] = (
-                    before[0] + len(counters),
-                    before[1] + objects,
-                    before[2] + used,
-                )
-        return total
-
-    def _cache(self, number: int, slabs: int, objects: int, used: int) -> str:
+    def _cache(self, number: int, count: SlabCount) -> str:
         at = self._cache_at(number)
         stride_bytes, order = self._words[at + cs.K_STRIDE] * 8, self._words[at + cs.K_ORDER]
-        each = -(-objects // slabs) if slabs else 0
+        each = -(-count.objects // count.slabs) if count.slabs else 0
         name = "_".join(self._cache_name(number).split()) or f"cache-{number}"
         return (
-            f"{name:<17} {used:6} {objects:6} {stride_bytes:6} {each:4} {1 << order:4}"
+            f"{name:<17} {count.in_use:6} {count.objects:6}"
+            f" {stride_bytes:6} {each:4} {1 << order:4}"
             f" : tunables {self._words[at + cs.K_CAPACITY]:4} {0:4} {0:4}"
-            f" : slabdata {slabs:6} {slabs:6} {0:6}\n"
+            f" : slabdata {count.slabs:6} {count.slabs:6} {0:6}\n"
         )
 
     def _cache_name(self, number: int) -> str:
-        classes = range(cs.H_KMALLOC, cs.H_KMALLOC + cs.KMALLOC_CLASSES)
-        if any(self._words[word] == number + 1 for word in classes):
-            return f"kmalloc-{self._words[self._cache_at(number) + cs.K_OBJECT_BYTES]}"
         name = ReportText(self._words, self._layout).cache_name(number)
-        return "".join(sign if sign.isprintable() else "?" for sign in name)
+        return printable(name) or size_class_name(self._words, self._layout, number)
 
 
 def fragmentation_index(free_blocks: tuple[int, ...], order: int) -> int:

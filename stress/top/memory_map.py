@@ -15,8 +15,8 @@ import numpy as np
 
 from shmalloc import constants as c
 from shmalloc.observed import ObservedSegment
-from shmalloc.page_states import CHUNK_PAGES, counts_of, dominating
-from stress.top.slabs import SlabCount, count_slabs
+from shmalloc.page_states import counts_of, dominating
+from shmalloc.slab_counts import SlabCount, counts_by_cache
 
 CELLS = 1024
 SHARE = 0.1  # a walk of one second is followed by nine seconds without
@@ -78,18 +78,10 @@ class MapTaker:
         if self._kept is not None and started_s < self._kept.due_s:
             return self._kept.map
         counts = counts_of(self._seen, self._seen.layout, CELLS)
-        taken = MemoryMap(counts, self._slabs(), in_sheaves, time.time())
+        taken = MemoryMap(
+            counts, counts_by_cache(self._seen.layout, self._seen.words), in_sheaves, time.time()
+        )
         ended_s = time.monotonic()
         rest = 1 / self._share - 1
         self._kept = _Kept(taken, ended_s + rest * (ended_s - started_s))
         return taken
-
-    def _slabs(self) -> dict[int, SlabCount]:
-        total: dict[int, SlabCount] = {}
-        pages, at = self._seen.geometry.pages, self._seen.layout.at["memmap"]
-        for start in range(0, pages, CHUNK_PAGES):
-            count = min(CHUNK_PAGES, pages - start)
-            words: np.ndarray = self._seen.words(at + start * c.D_WORDS, count * c.D_WORDS)
-            for cache, found in count_slabs(words.reshape(count, c.D_WORDS)).items():
-                total[cache] = total.get(cache, SlabCount()) + found
-        return total

@@ -8,37 +8,21 @@ words say what they are, so a count that cannot be true is dropped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
-from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.layout import cache_stride
 from shmalloc.observed import ObservedSegment
 from shmalloc.processes import printable
 from shmalloc.report_text import ReportText
+from shmalloc.slab_counts import SlabCount, size_class_name
 from stress.top.stretch import Stretch
 
 MOST_SHEAF_WORDS = 1 << 20  # of one cache; more is no cache of ours
 _STATES = {cs.CACHE_LIVE: "live", cs.CACHE_DYING: "dying"}
 _DEBUG = {"F": cs.CF_CONSISTENCY, "Z": cs.CF_RED_ZONE, "P": cs.CF_POISON, "U": cs.CF_TRACK}
-
-
-@dataclass(frozen=True)
-class SlabCount:
-    """Slabs of one cache: all, those without a free object, those without a used one, bad ones."""
-
-    slabs: int = 0
-    full: int = 0
-    empty: int = 0
-    frozen: int = 0
-    pages: int = 0
-    objects: int = 0
-    in_use: int = 0
-
-    def __add__(self, other: SlabCount) -> SlabCount:
-        return SlabCount(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -59,30 +43,6 @@ class CacheUse:
     def partial(self) -> int:
         """Slabs with used and with free objects."""
         return self.count.slabs - self.count.full - self.count.empty - self.count.frozen
-
-
-def count_slabs(pairs: np.ndarray) -> dict[int, SlabCount]:
-    """Cache -> its slabs among these page descriptors (int64, pages x 2)."""
-    heads = pairs[(pairs[:, 0] & c.TYPE_MASK) == c.T_SLAB]
-    caches = (heads[:, 0] >> c.LINK_SHIFT) & c.SLAB_CACHE_MASK
-    return {int(cache): _count(heads[caches == cache]) for cache in np.unique(caches)}
-
-
-def _count(heads: np.ndarray) -> SlabCount:
-    word0, word1 = heads[:, 0], heads[:, 1]
-    objects = (word1 >> c.S_OBJECTS_SHIFT) & c.S_OBJECTS_MASK
-    in_use = (word1 >> c.S_INUSE_SHIFT) & c.S_INUSE_MASK
-    state = (word0 >> (c.LINK_SHIFT + c.SLAB_LIST_SHIFT)) & c.SLAB_LIST_MASK
-    sound = state != cs.SLAB_FROZEN
-    return SlabCount(
-        slabs=len(heads),
-        full=int((sound & (in_use >= objects)).sum()),
-        empty=int((sound & (in_use == 0) & (objects > 0)).sum()),
-        frozen=int((~sound).sum()),
-        pages=int((1 << ((word0 >> c.ORDER_SHIFT) & c.ORDER_MASK)).sum()),
-        objects=int(objects.sum()),
-        in_use=int(in_use.sum()),
-    )
 
 
 class Sheaves:
@@ -148,7 +108,7 @@ def _use(stretch: Stretch, number: int, count: SlabCount, waiting: int) -> Cache
     flags = stretch[at + cs.K_FLAGS]
     return CacheUse(
         number=number,
-        name=printable(name) or _size_class(stretch, number),
+        name=printable(name) or size_class_name(stretch, stretch.layout, number),
         state=_STATES.get(stretch[at + cs.K_STATE], "none"),
         object_bytes=stretch[at + cs.K_OBJECT_BYTES],
         stride_bytes=stretch[at + cs.K_STRIDE] * 8,
@@ -157,11 +117,3 @@ def _use(stretch: Stretch, number: int, count: SlabCount, waiting: int) -> Cache
         live=max(0, count.in_use - waiting),
         in_sheaves=waiting,
     )
-
-
-def _size_class(stretch: Stretch, number: int) -> str:
-    """``kmalloc-64`` for a cache of one of its size classes: these have no name of their own."""
-    classes = range(cs.H_KMALLOC, cs.H_KMALLOC + cs.KMALLOC_CLASSES)
-    if all(stretch[word] != number + 1 for word in classes):
-        return ""
-    return f"kmalloc-{stretch[cache_word(stretch, number) + cs.K_OBJECT_BYTES]}"

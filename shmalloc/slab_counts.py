@@ -14,10 +14,10 @@ import numpy as np
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.layout import Layout, cache_stride
+from shmalloc.page_states import CHUNK_PAGES
 from shmalloc.report_text import Words
 
 Read = Callable[[int, int], np.ndarray]  # (first word, how many) -> these words, int64
-CHUNK_PAGES = 1 << 16
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``shmstress list``: workloads, marks, invariants and programs, by name."""
+"""``shmstress list``: workloads, marks, invariants, programs and operations, by name."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from stress.options import Names, option
 from stress.options import command as as_command
 from stress.workloads import EVENT_NAMES, WORKLOADS
 
-KINDS = ("workloads", "marks", "invariants", "programs")
+KINDS = ("workloads", "marks", "invariants", "programs", "operations")
 
 
 @as_command("list")
 @click.argument("kind", default="workloads", type=Names("kind", KINDS))
 @option("--programs", is_flag=True, setting=False, help="List the programs of shmstress explore.")
 @option("--invariants", is_flag=True, setting=False, help="List what must hold, and the checker.")
-@option("--markdown", is_flag=True, setting=False, help="Print the invariants as Markdown.")
+@option("--markdown", is_flag=True, setting=False, help="Print a table as Markdown.")
 @option(
     "-v",
     "--verbose",
@@ -26,7 +26,8 @@ KINDS = ("workloads", "marks", "invariants", "programs")
     help="Print the story of each workload or program.",
 )
 def command(kind: str, programs: bool, invariants: bool, markdown: bool, verbose: bool) -> int:
-    """List what there is: workloads (the default), marks, invariants or programs."""
+    """List what there is: workloads (the default), marks, invariants, programs, or operations and
+    who calls them."""
     kind = "programs" if programs else "invariants" if invariants else kind
     if kind == "workloads":
         _list_workloads(verbose)
@@ -38,6 +39,8 @@ def command(kind: str, programs: bool, invariants: bool, markdown: bool, verbose
     elif kind == "marks":
         for name in EVENT_NAMES.values():
             click.echo(name)
+    elif kind == "operations":
+        _list_operations(markdown)
     else:
         _list_invariants(markdown)
     return 0
@@ -54,6 +57,16 @@ def _list_workloads(verbose: bool) -> None:
             table.add_row(workload.name, workload.summary)
     if not verbose:
         show(table)
+
+
+def _list_operations(markdown: bool) -> None:
+    from stress.report import operation_table
+    from stress.tables import show
+
+    if markdown:
+        click.echo(operation_table.markdown(), nl=False)
+    else:
+        show(operation_table.table())
 
 
 def _list_invariants(markdown: bool) -> None:

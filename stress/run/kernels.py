@@ -113,6 +113,11 @@ def controller_kernels(spec: RunSpec) -> list[Kernel]:
     return list(dict.fromkeys(entries))
 
 
+def kernels_of_faults() -> dict[str, tuple[Kernel, ...]]:
+    """What the controller calls beside the workers, by the fault that it is for."""
+    return {fault.name: kernels for fault, kernels in _OF_FAULTS.items()}
+
+
 def worker_kernels() -> list[Kernel]:
     """What a worker calls to come into its slot."""
     return [claim_slot]

@@ -7,8 +7,10 @@ import pytest
 
 from shmalloc import Arena
 from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.errors import MisuseError, OutOfMemoryError
 from support.fuzz_links import run
+from support.object_segment import FEW, ObjectSegment
 from support.page_segment import PageSegment
 
 SMALL = {"page_bytes": 64, "cpus": 2, "max_order": 5, "pageblock_order": 3, "pcp_high": 64}
@@ -89,3 +91,46 @@ def test_a_wrong_link_of_a_per_cpu_list_costs_one_page_and_the_list_goes_on(engi
     assert len(given) == len(set(given)) == world.booted_pages - 1
     assert world.state(pages[-1])[0] == c.T_POISONED
     assert world.reports() == [c.I_LIST_LINKS]
+
+
+def free_pointer(world, cache, address):
+    return address + world.cache_word(cache, cs.K_LINK)
+
+
+@pytest.fixture
+def objects(engine):
+    """A world of one cache, whose sheaves hold three objects, and the first six of its slab."""
+    world = ObjectSegment(engine)
+    cache = world.create(64, 0, FEW)
+    first = world.alloc(cache) - 2 * world.cache_word(cache, cs.K_STRIDE)
+    return world, cache, [first + i * world.cache_word(cache, cs.K_STRIDE) for i in range(6)]
+
+
+def test_a_free_pointer_that_leads_to_a_used_object_takes_its_slab_out_of_service(objects):
+    world, cache, objs = objects
+    used = [objs[2], world.alloc(cache), world.alloc(cache)]
+    assert used == [objs[2], objs[1], objs[0]]
+    world.mem[free_pointer(world, cache, objs[3])] = 1 + 1
+    others = [world.alloc(cache) for _ in range(9)]
+    assert not {*objs} & {*others} and len(set(others)) == 9
+    assert world.list_state(objs[0]) == cs.SLAB_FROZEN
+    assert world.reports() == [c.M_FREECHAIN]
+
+
+def test_a_free_pointer_that_leads_to_another_cpus_sheaf_gives_no_object_out_twice(objects):
+    # The sheaf of CPU 0 has objects 0 and 1, and CPU 1 takes 3 and, led by its pointer, 1 and 2.
+    world, cache, objs = objects
+    assert world.free(cache, objs[2]) == 0
+    world.mem[free_pointer(world, cache, objs[3])] = 2 + 1
+    mine = world.alloc(cache, cpu=1)  # of its chain 3, 2, 3
+    assert mine == objs[3]
+    yours = world.alloc(cache)
+    assert yours == objs[2]
+    for address in (mine, yours):
+        world.mem.array[address : address + 8] = 0x1234
+    assert world.shrink(cache) >= 0  # flushes 3 and 2 of the sheaf of CPU 1
+    assert world.reports() == [c.I_SHEAF, c.I_SHEAF]
+    given = world.alloc_all(cache)
+    assert not {mine, yours} & {*given} and len(set(given)) == len(given)
+    for address in (mine, yours):
+        assert (world.mem.array[address : address + 8] == 0x1234).all()

@@ -8,7 +8,6 @@ only adds in front of what the walker has seen.
 
 from __future__ import annotations
 
-from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import order_of
 from shmalloc.kernels.objects import (
@@ -18,6 +17,7 @@ from shmalloc.kernels.objects import (
     free_link,
     free_of,
     inuse_of,
+    is_live,
     object_at,
     objects_of,
     owner_at,
@@ -49,15 +49,22 @@ def last_of_chain(mem: Memory, cache: CacheWords, pfn: Pfn, w1: Word1, count: in
 
 
 @kernel
-def clear_marks(mem: Memory, cache: CacheWords, pfn: Pfn, w0: Word0, chain: Chain) -> None:
-    """Clear the marks of the objects of ``chain`` (slot_intent.py); node lock held."""
+def clear_marks(mem: Memory, cache: CacheWords, pfn: Pfn, w0: Word0, chain: Chain) -> bool:
+    """Clear the marks of the objects of ``chain`` (slot_intent.py); node lock held.
+
+    False if one of them is live: a free pointer was overwritten by the index of an object in use.
+    """
     base = frame_at(mem, pfn)
     following = chain_first(chain)
     for _ in range(chain_count(chain)):
         mark = owner_at(mem, base, order_of(w0), following - 1)
-        if load_relaxed(mem, mark) >= cs.GIVEN:
+        owner = load_relaxed(mem, mark)
+        if is_live(owner):
+            return False
+        if owner != 0:
             store_relaxed(mem, mark, 0)
         following = free_link(mem, cache, object_at(mem, cache, pfn, following - 1))
+    return True
 
 
 @kernel

@@ -72,6 +72,7 @@ from shmalloc.units import (
     CpuPart,
     Entry,
     Memory,
+    ObjectAddress,
     Pfn,
     SheafWords,
     WordIndex,
@@ -192,24 +193,45 @@ def flush_run(mem: Memory, claim: Claim, cache: CacheWords, sheaf: SheafWords, s
     """
     newest = mem[sheaf + cs.SF_OBJECTS + size - 1]
     base = entry_base(mem, newest)
-    last = entry_address(newest)
-    first = entry_index(newest) + 1
-    count = 1
-    for i in range(size - 1):
-        entry = mem[sheaf + cs.SF_OBJECTS + i]
-        if entry_base(mem, entry) == base:
-            set_free_link(mem, cache, entry_address(entry), first)
-            first = entry_index(entry) + 1
-            count += 1
-    chain = make_chain(pfn_of_word(mem, base), first, count)
+    chain, last = link_run(mem, claim, cache, sheaf, size, base)
+    if chain_count(chain) == 0:
+        return drop_slab(mem, sheaf, size, base)
     # The mark comes before the intent: an intent without a mark says that the swap was made.
-    mark = owner_at(mem, base, entry_order(newest), first - 1)
+    mark = owner_at(mem, base, entry_order(newest), chain_first(chain) - 1)
     store_relaxed(mem, mark, cs.GIVEN | owner_word(mem, claim))
     intend_put(mem, claim, cache, chain, sheaf)
     put_chain(mem, claim, cache, chain, last)
     size = drop_slab(mem, sheaf, size, base)
     intent_done(mem, claim)
     return size
+
+
+@kernel
+def link_run(
+    mem: Memory, claim: Claim, cache: CacheWords, sheaf: SheafWords, size: int, base: WordIndex
+) -> tuple[Chain, ObjectAddress]:
+    """Link the objects of a sheaf that lie in the slab at word ``base``: their chain, and its last
+    object.
+
+    Without those that are live. Only a free pointer that was overwritten brings an object to two
+    places, of which one has given it out: its words are its owner's, the owner word above all.
+    """
+    first = 0
+    count = 0
+    last: ObjectAddress = 0
+    for i in range(size - 1, -1, -1):
+        entry = mem[sheaf + cs.SF_OBJECTS + i]
+        if entry_base(mem, entry) == base:
+            if is_live(load_relaxed(mem, owner_of_entry(mem, entry))):
+                in_two_places(mem, claim, entry)
+            else:
+                if count == 0:
+                    last = entry_address(entry)
+                else:
+                    set_free_link(mem, cache, entry_address(entry), first)
+                first = entry_index(entry) + 1
+                count += 1
+    return make_chain(pfn_of_word(mem, base), first, count), last
 
 
 @kernel

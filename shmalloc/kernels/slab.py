@@ -138,8 +138,8 @@ def pop_chain(
 ) -> Chain:
     """Take up to ``want`` objects of one partial slab as a chain; node lock held.
 
-    The claim's intent makes the chain the caller's, until ``intent_done``. E_STATE: the slab failed
-    a check and is frozen now.
+    The claim's intent makes the chain the caller's, until ``intent_done``. E_STATE: a free pointer
+    of the slab was overwritten, and it is frozen now.
     """
     at = descriptor_at(mem, pfn)
     while True:
@@ -147,7 +147,8 @@ def pop_chain(
         free = objects_of(w1) - inuse_of(w1)
         count = min(want, free)
         last = last_of_chain(mem, cache, pfn, w1, count)
-        if last < 0 or count <= 0:
+        chain = make_chain(pfn, free_of(w1), count)
+        if last < 0 or count <= 0 or not clear_marks(mem, cache, pfn, w0, chain):
             report(mem, claim, c.M_FREECHAIN, pfn, free, free_of(w1))
             freeze(mem, claim, cache, lists, pfn)
             return c.E_STATE
@@ -157,8 +158,6 @@ def pop_chain(
             after = on_list(w0, full_state(mem, cache))
         else:
             following = free_link(mem, cache, last)
-        chain = make_chain(pfn, free_of(w1), count)
-        clear_marks(mem, cache, pfn, w0, chain)
         intend_take(mem, claim, cache, chain)
         # Linearization point: from here on the chain is ours. Fails if another CPU put an object
         # back since load2; then the free list starts elsewhere.

@@ -13,6 +13,7 @@ CACHES = "shmalloc/kernels/cache_set.py"
 OBJECTS = ("slabmix",)
 ONE_NODE = ("--zones", "1")  # else a neighbour's objects go past the sheaves
 NO_END = "workloads destroy caches after everything in them came back"
+OVERWRITTEN = "no workload overwrites a free pointer: tox -e fuzz-links does"
 
 MUTANTS = (
     Mutant(
@@ -198,12 +199,29 @@ MUTANTS = (
     ),
     Mutant(
         "flush-counts-short", SHEAF,
-        (("            first = entry_index(entry) + 1\n            count += 1\n",
-          "            first = entry_index(entry) + 1\n"),),
+        (("                first = entry_index(entry) + 1\n                count += 1\n",
+          "                first = entry_index(entry) + 1\n                count = 1\n"),),
         "a run of objects goes back to its slab and is counted as one",
         "I_SLAB", ("slab-flush-run",), OBJECTS, ONE_NODE,
         precedent="S15 bulk free: depth of the rebuilt freelist is not cnt",
         commit="899447f669da",
+    ),
+    Mutant(
+        "take-believes-the-list", "shmalloc/kernels/object_chain.py",
+        (("        if is_live(owner):\n            return False\n", ""),
+         ("    is_live,\n", "")),
+        "an allocation believes a free pointer that was overwritten by the index of an object in"
+        " use, and goes on with that object's own words as free pointers",
+        "M_FREECHAIN", ("stray-take",), unseen=OVERWRITTEN, precedent="docs/bugs.md 46",
+    ),
+    Mutant(
+        "flush-puts-the-used-back", SHEAF,
+        (("            if is_live(load_relaxed(mem, owner_of_entry(mem, entry))):\n"
+          "                in_two_places(mem, claim, entry)\n            else:\n",
+          "            if True:\n"),),
+        "a flush puts an object back that is in the sheaf, but in use since another place gave it"
+        " out: the mark of the flush overwrites its owner word, and it is given out once more",
+        "X_DOUBLE_ALLOC", ("stray-flush",), unseen=OVERWRITTEN, precedent="docs/bugs.md 46",
     ),
     Mutant(
         "shrink-takes-used", CACHES,

@@ -24,7 +24,7 @@ from shmalloc.kernels.cache_set import cache_create
 from shmalloc.kernels.pages import alloc_pages
 from shmalloc.kernels.recover import recover, unblock
 from shmalloc.kernels.slots import mark_dead
-from shmalloc.layout import Geometry, ZoneSpec
+from shmalloc.layout import Geometry, ZoneSpec, first_node_part
 from shmalloc.segment import Segment
 
 DOCTOR, DEAD = 0, 1
@@ -65,8 +65,9 @@ def hold_everything(made: Segment) -> None:
     for cache in range(made.geometry.caches):
         k = layout.at["caches"] + cache * ram[c.H_CACHE_STRIDE]
         if ram[k + cs.K_STATE] != cs.CACHE_NONE:
-            ram[k + cs.K_NODES + cs.KN_LOCK] = word
-            ram[k + cs.K_NODES + cs.KN_BARN_LOCK] = word
+            node = k + first_node_part(made.geometry)
+            ram[node + cs.KN_LOCK] = word
+            ram[node + cs.KN_BARN_LOCK] = word
             ram[k + cs.K_CPUS + DEAD * cs.KC_STRIDE + cs.KC_LOCK] = word
 
 

@@ -5,8 +5,8 @@ claim, a zone, a per-CPU page list, a cache, and the event counters.
 
 A page descriptor is two words (16-byte aligned, bit 63 of both unused)::
 
-    word 0  62     50 49 48  46 45  42 41   38 37                            4 3    0
-            [version ][P][ mt  ][ zone ][order ][ link, or detail by type     ][type ]
+    word 0  62     51 50 49 48  47   42 41   38 37                            4 3    0
+            [version ][P][ mt ][ zone  ][order ][ link, or detail by type     ][type ]
     word 1  the allocatee: owner word, list link, slab counters, or reason, by type
 
 The link field sits at the same bits in both words: a byte offset into the segment, a multiple of
@@ -63,12 +63,12 @@ CARRIED_MASK = ((1 << 63) - 1) ^ LINK_MASK  # what a link word carries beside th
 ORDER_SHIFT = 38
 ORDER_MASK = 0xF
 ZONE_SHIFT = 42
-ZONE_MASK = 0xF
-MT_SHIFT = 46
-MT_MASK = 0x7
-POISON_BIT = 1 << 49
-VERSION_SHIFT = 50
-VERSION_MASK = 0x1FFF
+ZONE_MASK = 0x3F
+MT_SHIFT = 48
+MT_MASK = 0x3
+POISON_BIT = 1 << 50
+VERSION_SHIFT = 51
+VERSION_MASK = 0xFFF
 
 # detail of PCP, ALLOCATED, ISOLATED: who holds it (kernels/slots.py), a life of a claim,
 # or the per-CPU lists of the CPU in the low bits
@@ -107,8 +107,8 @@ MT_COUNT = 4
 
 # --- sizes ----------------------------------------------------------------------------------
 ORDERS = 12  # lists in a free area; max_order <= 11
-MAX_ZONES = 8
-MAX_NODES = 4
+MAX_ZONES = 64
+MAX_NODES = 64
 MAX_CPUS = 1024
 MAX_CLAIMS = 4096
 MAX_TRACED_CPUS = 62  # of a recorded trace: its columns have a byte for a CPU

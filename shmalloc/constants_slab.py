@@ -2,12 +2,12 @@
 
 A cache descriptor (H_AT_CACHES + id * H_CACHE_STRIDE, stride = ``layout.cache_stride``)::
 
-    [ geometry of its objects: 64 words ][ node part: 32 words ] x nodes [ CPU part: 16 ] x CPUs
+    [ geometry of its objects: 64 words ][ CPU part: 16 ] x CPUs [ node part: 32 words ] x nodes
 
 ``cache_create`` writes it once, before the id is published; only K_STATE changes later.
 """
 
-from shmalloc.constants import H_WAKE, HEADER_WORDS, LINE, MAX_NODES
+from shmalloc.constants import H_WAKE, HEADER_WORDS, LINE
 
 # --- cache descriptor ---------------------------------------------------------------------------
 K_STATE = 0
@@ -37,7 +37,7 @@ K_DESTROYER = 23  # owner word of the claim that is destroying it, DESTROYED: it
 K_SEAL = 24  # of the words that cache_create wrote (object_layout.py), never 0 while it exists
 K_NAME = 25  # for the Python face; no kernel reads them
 NAME_WORDS = 8
-K_NODES = 64  # the node parts start here
+K_CPUS = 64  # the CPU parts start here; the node parts behind them (kernels/objects.py)
 DESTROYED = 0x60E << 40  # no owner word: these name a CPU in their low bits
 SEALED = 1 << 61
 SEAL_MASK = SEALED - 1
@@ -76,7 +76,6 @@ KN_NR_BARN_FULL = 18
 KN_BARN_EMPTY = 19
 KN_NR_BARN_EMPTY = 20
 KN_STRIDE = 32
-K_CPUS = K_NODES + MAX_NODES * KN_STRIDE  # behind room for all nodes: reaching it costs no load
 
 # --- CPU part -----------------------------------------------------------------------------------
 KC_LOCK = 0
@@ -148,5 +147,5 @@ KMALLOC_CLASSES = 13
 
 assert H_WAKE < H_KMALLOC and H_KMALLOC + KMALLOC_CLASSES <= HEADER_WORDS
 assert KN_NR_BARN_FULL == KN_BARN_FULL + 1 and KN_NR_BARN_EMPTY == KN_BARN_EMPTY + 1
-assert K_NODES % LINE == 0 and KN_STRIDE % LINE == 0 and KC_STRIDE % LINE == 0
+assert K_CPUS % LINE == 0 and KN_STRIDE % LINE == 0 and KC_STRIDE % LINE == 0
 assert KN_PARTIAL % 2 == 0 and KN_FULL % 2 == 0

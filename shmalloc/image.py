@@ -135,7 +135,7 @@ def fallback_order(layout: Layout, node: int) -> list[int]:
 
 def _write_zonelists(ram: Writable, layout: Layout) -> None:
     for node in range(layout.geometry.nodes):
-        at = layout.at["zonelists"] + node * (c.MAX_ZONES + 1)
+        at = layout.at["zonelists"] + node * (len(layout.geometry.zones) + 1)
         order = fallback_order(layout, node)
         ram[at] = len(order)
         for k, zone in enumerate(order):

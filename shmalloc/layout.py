@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.errors import MisuseError
 
 LINK_STORES = {"page": c.LINKS_PAGE, "descriptor": c.LINKS_DESCRIPTOR, "table": c.LINKS_TABLE}
@@ -293,7 +294,12 @@ def flight_stride(g: Geometry) -> int:
 
 def cache_stride(g: Geometry) -> int:
     """Words of one cache descriptor with its per-node and per-CPU parts."""
-    return 64 + c.MAX_NODES * 32 + g.cpus * 16
+    return first_node_part(g) + g.nodes * cs.KN_STRIDE
+
+
+def first_node_part(g: Geometry) -> int:
+    """Offset of the node parts in a cache descriptor: behind those of all CPUs."""
+    return cs.K_CPUS + g.cpus * cs.KC_STRIDE
 
 
 def _regions(g: Geometry) -> dict[str, int]:
@@ -302,7 +308,7 @@ def _regions(g: Geometry) -> dict[str, int]:
         "cpus": g.claims * c.C_STRIDE,
         "geometry": 1 + -(-len(g.to_json()) // 8),
         "zones": len(g.zones) * c.Z_STRIDE,
-        "zonelists": g.nodes * (c.MAX_ZONES + 1),
+        "zonelists": g.nodes * (len(g.zones) + 1),
         "blocks": (g.pages >> g.pageblock_order) + 1,
         "pcp": g.cpus * len(g.zones) * pcp_stride(g),
         "caches": g.caches * cache_stride(g),
@@ -330,6 +336,7 @@ assert c.C_EPOCH % 2 == 0 and c.C_DEAD == c.C_EPOCH + 1  # a pair
 assert c.C_INTENT_SIZE < c.C_STRIDE
 assert c.LABEL_MASK < 1 << c.LINK_BITS and c.SEATS <= 62
 assert c.MAX_CPUS <= c.MAX_CLAIMS <= c.CLAIM_MASK + 1 <= c.LOCK_HOLDER_MASK
+assert c.MAX_ZONES == c.ZONE_MASK + 1 and c.MT_COUNT == c.MT_MASK + 1
 assert c.VERSION_SHIFT + c.VERSION_MASK.bit_length() == 63
 assert c.S_VERSION_SHIFT + c.S_VERSION_MASK.bit_length() == 63
 assert c.ORDER_SHIFT == c.LINK_SHIFT + c.LINK_BITS and c.T_COUNT - 1 <= c.TYPE_MASK

@@ -13,7 +13,7 @@ from types import ModuleType
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.descriptor_text import migratetype_text
-from shmalloc.layout import Layout, cache_stride, flight_stride, pcp_stride
+from shmalloc.layout import Layout, cache_stride, first_node_part, flight_stride, pcp_stride
 
 
 def _fields(module: ModuleType, prefix: str, size: int) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ _HEADER = _fields(c, "H_", c.HEADER_WORDS)
 _CPU = _fields(c, "C_", c.C_STRIDE)
 _ZONE = _fields(c, "Z_", c.Z_STRIDE)
 _PCP = _fields(c, "P_", c.P_ARRAYS + 1)
-_CACHE = _fields(cs, "K_", cs.K_NODES)
+_CACHE = _fields(cs, "K_", cs.K_CPUS)
 _NODE = _fields(cs, "KN_", cs.KN_STRIDE)
 _SHEAVES = _fields(cs, "KC_", cs.KC_STRIDE)
 
@@ -113,13 +113,14 @@ class WordNames:
 
     def _cache(self, at: int) -> str:
         number, offset = divmod(at, cache_stride(self.layout.geometry))
-        if offset < cs.K_NODES:
-            return f"cache {number} {_CACHE[offset]}"
         if offset < cs.K_CPUS:
-            node, field = divmod(offset - cs.K_NODES, cs.KN_STRIDE)
-            return f"cache {number} node {node} {_NODE[field]}"
-        cpu, field = divmod(offset - cs.K_CPUS, cs.KC_STRIDE)
-        return f"cache {number} cpu {cpu} {_SHEAVES[field]}"
+            return f"cache {number} {_CACHE[offset]}"
+        nodes = first_node_part(self.layout.geometry)
+        if offset < nodes:
+            cpu, field = divmod(offset - cs.K_CPUS, cs.KC_STRIDE)
+            return f"cache {number} cpu {cpu} {_SHEAVES[field]}"
+        node, field = divmod(offset - nodes, cs.KN_STRIDE)
+        return f"cache {number} node {node} {_NODE[field]}"
 
 
 def _of_zone(offset: int) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.descriptor_text import migratetype_text, state_text
-from shmalloc.layout import Layout, cache_stride, pcp_stride
+from shmalloc.layout import Layout, cache_stride, first_node_part, pcp_stride
 from shmalloc.word_names import WordNames, area_name
 
 CPU_STATES = {
@@ -101,12 +101,13 @@ class WordValues:
 
     def _cache(self, offset: int, value: int) -> str:
         at = offset % cache_stride(self._layout.geometry)
-        if at < cs.K_NODES:
-            return CACHE_STATES.get(value, "") if at == cs.K_STATE else ""
         if at < cs.K_CPUS:
-            field = (at - cs.K_NODES) % cs.KN_STRIDE
-            return lock_value(value) if field in (cs.KN_LOCK, cs.KN_BARN_LOCK) else ""
-        return lock_value(value) if (at - cs.K_CPUS) % cs.KC_STRIDE == cs.KC_LOCK else ""
+            return CACHE_STATES.get(value, "") if at == cs.K_STATE else ""
+        nodes = first_node_part(self._layout.geometry)
+        if at < nodes:
+            return lock_value(value) if (at - cs.K_CPUS) % cs.KC_STRIDE == cs.KC_LOCK else ""
+        field = (at - nodes) % cs.KN_STRIDE
+        return lock_value(value) if field in (cs.KN_LOCK, cs.KN_BARN_LOCK) else ""
 
     def _frame(self, offset: int, value: int) -> str:
         """The first two words of a free page are its list node, in the link store of pages."""

@@ -25,6 +25,7 @@ from stress.geometry import PAGE_BYTES
 from stress.quantities import exact_bytes
 
 ODD_PAGES = 5
+SHARED_NODES = 4  # to which a number of zones is dealt out, so that more than these share nodes
 
 
 class Hole(Struct, frozen=True):
@@ -88,7 +89,7 @@ def _shared_zones(count: int, ram_bytes: int) -> tuple[Zone, ...]:
     # Odd borders on purpose: only there can a merge without a zone check do its damage.
     share = pages // count - (ODD_PAGES if pages > 1024 * count else 0)
     sizes = [share] * (count - 1) + [pages - share * (count - 1)]
-    return tuple(Zone(size * PAGE_BYTES, i % c.MAX_NODES) for i, size in enumerate(sizes))
+    return tuple(Zone(size * PAGE_BYTES, i % SHARED_NODES) for i, size in enumerate(sizes))
 
 
 def _parse_zone(text: str) -> Zone:

@@ -19,7 +19,7 @@ ALLOWED = {
     c.T_POISONED: set(),
     c.T_RESERVED: set(),
 }
-FIELDS = ((0, 0, 0, 0), (11, 7, 3, 1), (5, 3, 2, (1 << 34) - 1))  # order, zone, mt, detail
+FIELDS = ((0, 0, 0, 0), (11, 63, 3, 1), (5, 33, 2, (1 << 34) - 1))  # order, zone, mt, detail
 
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(TYPES, TYPES)))
@@ -39,7 +39,7 @@ def test_every_field_survives_packing(kind, fields):
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_no_descriptor_uses_bit_63(kind):
-    full = bits.pack(kind, 15, 15, 7, (1 << 34) - 1, c.VERSION_MASK) | c.POISON_BIT
+    full = bits.pack(kind, 15, 63, 3, (1 << 34) - 1, c.VERSION_MASK) | c.POISON_BIT
     assert 0 <= full < 1 << 63
 
 

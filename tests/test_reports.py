@@ -14,7 +14,7 @@ from shmalloc.kernels.cache_bulk import cache_free_bulk
 from shmalloc.kernels.cache_set import cache_create
 from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.kernels.reporting import report
-from shmalloc.layout import Geometry, Layout, ZoneSpec
+from shmalloc.layout import Geometry, Layout, ZoneSpec, first_node_part
 from shmalloc.memory import Ram
 from shmalloc.report_text import ReportText, Stake
 from shmalloc.reports import Reports
@@ -61,7 +61,7 @@ def test_a_free_of_many_objects_names_their_cache_by_id(ram):
 # --- reports in words ----------------------------------------------------------------------------
 OBJECT = LAYOUT.frame(3)
 FREE = pack(c.T_FREE, 1, 0, c.MT_MOVABLE, 0, 300)
-NODE = LAYOUT.at["caches"] + cs.K_NODES
+NODE = LAYOUT.at["caches"] + first_node_part(LAYOUT.geometry)
 
 
 @pytest.mark.parametrize(

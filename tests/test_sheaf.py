@@ -9,6 +9,7 @@ import pytest
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.engine import Engine, get_engine
+from shmalloc.layout import first_node_part
 from shmalloc.segment import Segment
 from support import children, slab_driver
 from support.object_segment import FEW, SLAB_GEOMETRY, ObjectSegment
@@ -164,7 +165,8 @@ def test_a_sheaf_that_comes_back_replaces_none(world: ObjectSegment, cache: int)
     """Bug S21: the slot was filled meanwhile; installed without a check, a sheaf was lost."""
     at = spare_word(world, cache)
     in_hands, world.mem[at] = world.mem[at], 0
-    come_between = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE] + cs.K_NODES
+    come_between = world.layout.at["caches"] + cache * world.mem[c.H_CACHE_STRIDE]
+    come_between += first_node_part(world.geometry)
     world.mem[at] = world.mem[come_between + cs.KN_BARN_EMPTY]
     world.mem[world.mem[at] + cs.SF_WHERE] = world.mem[in_hands + cs.SF_WHERE]
     world.mem[come_between + cs.KN_BARN_EMPTY] = 0

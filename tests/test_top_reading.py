@@ -16,7 +16,7 @@ from shmalloc import Arena
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.errors import CorruptionError, SegmentError
-from shmalloc.layout import cache_stride
+from shmalloc.layout import cache_stride, first_node_part
 from stress.top.frame import frame
 from stress.top.locks import Locks
 from stress.top.processes import Process, Sleepers
@@ -187,7 +187,9 @@ def test_a_lock_that_stays_held_says_for_how_long(arena, observer):
 
 def test_a_lock_whose_holder_goes_on_working_is_not_one_that_stays_held(arena, observer):
     ram, layout = arena.segment.ram, arena.segment.layout
-    word = layout.at["caches"] + 5 * cache_stride(arena.segment.geometry) + cs.K_NODES
+    word = (
+        layout.at["caches"] + 5 * cache_stride(layout.geometry) + first_node_part(layout.geometry)
+    )
     ram[word] = ram[layout.cpu(arena.cpu) + c.C_EPOCH] << c.LIFE_EPOCH_SHIFT | (arena.cpu + 1)
     observer.look()
     assert observer.look().locks[0].held_s > 0
@@ -229,16 +231,10 @@ def test_every_lock_of_the_layout_is_looked_at(arena, observer):
     """Against the names of all words: whatever is called a lock is one."""
     locks = Locks(arena.segment.layout)
     names = locks._names
-    layout, geometry = arena.segment.layout, arena.segment.geometry
+    layout = arena.segment.layout
     until = layout.at["history"]
     called = {word for word in range(until) if names.name(word).endswith(("lock", "recovery"))}
-    nodes = range(geometry.nodes, c.MAX_NODES)  # of these a cache has room, and no locks
-    unused = {
-        word
-        for word in called
-        if any(f"node {node} " in names.name(word) for node in nodes)
-        or "pageblock" in names.name(word)
-    }
+    unused = {word for word in called if "pageblock" in names.name(word)}
     assert set(locks.words.tolist()) == called - unused
 
 

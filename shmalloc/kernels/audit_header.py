@@ -15,6 +15,7 @@ from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.audit_report import complain, outside, wrong_word
 from shmalloc.kernels.object_layout import round_up
+from shmalloc.kernels.objects import first_node_part
 from shmalloc.units import Claim, Memory, WordIndex
 from shmalloc.words import fixed
 
@@ -88,7 +89,7 @@ def audit_regions(mem: Memory, claim: Claim) -> int:
     bad = region(mem, claim, c.H_AT_ZONES, end, bad)
     end = lined(end) + zones * c.Z_STRIDE
     bad = region(mem, claim, c.H_AT_ZONELISTS, end, bad)
-    end = lined(end) + fixed(mem, c.H_NODES) * (c.MAX_ZONES + 1)
+    end = lined(end) + fixed(mem, c.H_NODES) * (fixed(mem, c.H_ZONES) + 1)
     bad = region(mem, claim, c.H_AT_BLOCKS, end, bad)
     end = lined(end) + (pages >> fixed(mem, c.H_PAGEBLOCK_ORDER)) + 1
     bad = region(mem, claim, c.H_AT_PCP, end, bad)
@@ -155,5 +156,5 @@ def audit_strides(mem: Memory, claim: Claim) -> int:
         fixed(mem, c.H_PCP_FORM),
         int(capacity == 0),
     )
-    parts = cs.K_CPUS + fixed(mem, c.H_CPUS) * cs.KC_STRIDE
+    parts = first_node_part(mem) + fixed(mem, c.H_NODES) * cs.KN_STRIDE
     return bad + wrong_word(mem, claim, c.I_FIXED, c.H_CACHE_STRIDE, parts)

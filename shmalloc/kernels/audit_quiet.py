@@ -85,8 +85,8 @@ def quiet_cache(mem: Memory, claim: Claim, cache_id: CacheId) -> int:
     cache = cache_at(mem, cache_id)
     bad = 0
     for node_id in range(fixed(mem, c.H_NODES)):
-        bad += free_lock(mem, claim, node_part(cache, node_id) + cs.KN_LOCK)
-        bad += free_lock(mem, claim, node_part(cache, node_id) + cs.KN_BARN_LOCK)
+        bad += free_lock(mem, claim, node_part(mem, cache, node_id) + cs.KN_LOCK)
+        bad += free_lock(mem, claim, node_part(mem, cache, node_id) + cs.KN_BARN_LOCK)
     for victim in range(fixed(mem, c.H_CPUS)):
         at = cpu_part(mem, cache, victim) + cs.KC_LOCK
         if not is_unplugged(mem, victim) or load_relaxed(mem, at) != c.LOCK_OFFLINE:

@@ -263,7 +263,7 @@ def free_checked(
     mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, address: ObjectAddress, site: int
 ) -> int:
     """Free into a debug cache: every check and every change under one hold of the node lock."""
-    lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))
+    lists = node_part(mem, cache, node_of_slab(mem, page_state(mem, pfn)))
     gone = 0
     lock(mem, lists + cs.KN_LOCK, claim)
     w0, w1 = load2(mem, descriptor_at(mem, pfn))

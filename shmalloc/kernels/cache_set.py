@@ -106,7 +106,7 @@ def set_up(mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheId) -> C
     # so: its recovery must not take this cache for that one (docs/bugs.md 13).
     store(mem, cache + cs.K_DESTROYER, 0)
     for node_id in range(fixed(mem, c.H_NODES)):
-        lists = node_part(cache, node_id)
+        lists = node_part(mem, cache, node_id)
         for i in range(cs.KN_STRIDE):
             mem[lists + i] = 0
         list_init(mem, lists + cs.KN_PARTIAL)
@@ -148,13 +148,13 @@ def hand_out_sheaves(mem: Memory, claim: Claim, cache: CacheWords) -> None:
             move_sheaf(mem, sheaf, cpu_part(mem, cache, i - cpus))
             mem[cpu_part(mem, cache, i - cpus) + cs.KC_SPARE] = sheaf
         else:
-            barn_put(mem, claim, node_part(cache, i % fixed(mem, c.H_NODES)), sheaf)
+            barn_put(mem, claim, node_part(mem, cache, i % fixed(mem, c.H_NODES)), sheaf)
 
 
 @unit
 def release_empty(mem: Memory, claim: Claim, cache: CacheWords, node_id: NodeId) -> int:
     """Free the pages of the empty slabs of a node; returns how many slabs."""
-    lists = node_part(cache, node_id)
+    lists = node_part(mem, cache, node_id)
     gone: Pfn = 0  # and 1
     lock(mem, lists + cs.KN_LOCK, claim)
     at = next_of(mem, lists + cs.KN_PARTIAL)
@@ -274,7 +274,7 @@ def empty_and_unmake(mem: Memory, claim: Claim, cache: CacheWords, cache_id: Cac
     slabs = 0
     for node_id in range(fixed(mem, c.H_NODES)):
         release_empty(mem, claim, cache, node_id)
-        slabs += load_relaxed(mem, node_part(cache, node_id) + cs.KN_NR_SLABS)
+        slabs += load_relaxed(mem, node_part(mem, cache, node_id) + cs.KN_NR_SLABS)
     if slabs > 0:
         live = count_live(mem, claim, cache_id)
         report_live(mem, claim, cache_id, live)
@@ -298,7 +298,7 @@ def empty_and_unmake(mem: Memory, claim: Claim, cache: CacheWords, cache_id: Cac
 def frozen_slabs(mem: Memory, cache: CacheWords) -> int:
     count = 0
     for node_id in range(fixed(mem, c.H_NODES)):
-        count += load_relaxed(mem, node_part(cache, node_id) + cs.KN_NR_FROZEN)
+        count += load_relaxed(mem, node_part(mem, cache, node_id) + cs.KN_NR_FROZEN)
     return count
 
 
@@ -313,7 +313,7 @@ def hold_slab(mem: Memory, claim: Claim, cache_id: CacheId, pfn: Pfn) -> WordInd
     w0 = page_state(mem, pfn)
     if not is_slab_of(w0, cache_id):
         return 0
-    at = node_part(cache_at(mem, cache_id), node_of_slab(mem, w0)) + cs.KN_LOCK
+    at = node_part(mem, cache_at(mem, cache_id), node_of_slab(mem, w0)) + cs.KN_LOCK
     lock(mem, at, claim)
     if is_slab_of(page_state(mem, pfn), cache_id):
         return at

@@ -69,9 +69,15 @@ def cache_at(mem: Memory, cache_id: CacheId) -> CacheWords:
 
 
 @hot
-def node_part(cache: CacheWords, node_id: NodeId) -> NodePart:
+def node_part(mem: Memory, cache: CacheWords, node_id: NodeId) -> NodePart:
     """Word index of the part of cache ``cache`` that belongs to a node."""
-    return +(cache + cs.K_NODES + node_id * cs.KN_STRIDE)
+    return +(cache + first_node_part(mem) + node_id * cs.KN_STRIDE)
+
+
+@hot
+def first_node_part(mem: Memory) -> int:
+    """Offset of the node parts in a cache descriptor: behind those of all CPUs."""
+    return cs.K_CPUS + fixed(mem, c.H_CPUS) * cs.KC_STRIDE
 
 
 @hot

@@ -166,7 +166,7 @@ def release_nodes(mem: Memory, claim: Claim, victim: Claim) -> None:
         if cache_exists(mem, cache_id):
             cache = cache_at(mem, cache_id)
             for node_id in range(fixed(mem, c.H_NODES)):
-                lists = node_part(cache, node_id)
+                lists = node_part(mem, cache, node_id)
                 if take_over(mem, lists + cs.KN_LOCK, claim, victim):
                     rebuild_node(mem, cache, node_id)
                     unlock(mem, lists + cs.KN_LOCK)
@@ -260,7 +260,7 @@ def wake_sleepers(mem: Memory) -> None:
     for cache_id in range(fixed(mem, c.H_CACHES)):
         if cache_exists(mem, cache_id):
             for node_id in range(fixed(mem, c.H_NODES)):
-                lists = node_part(cache_at(mem, cache_id), node_id)
+                lists = node_part(mem, cache_at(mem, cache_id), node_id)
                 wake_all(mem, lists + cs.KN_LOCK)
                 wake_all(mem, lists + cs.KN_BARN_LOCK)
 

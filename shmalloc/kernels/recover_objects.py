@@ -108,7 +108,7 @@ def settle_take(mem: Memory, cache: CacheWords, node_id: NodeId, slot: CpuWords)
 @unit
 def rebuild_barn(mem: Memory, cache: CacheWords, node_id: NodeId) -> None:
     """Rebuild the lists of a barn; KN_BARN_LOCK taken over."""
-    lists = node_part(cache, node_id)
+    lists = node_part(mem, cache, node_id)
     mem[lists + cs.KN_BARN_FULL] = 0
     mem[lists + cs.KN_BARN_EMPTY] = 0
     store_relaxed(mem, lists + cs.KN_NR_BARN_FULL, 0)
@@ -336,4 +336,4 @@ def place_sheaf(
         unspin(mem, part + cs.KC_LOCK)
         if empty != 0:
             return
-    barn_put(mem, claim, node_part(cache, home_node(mem, victim)), sheaf)
+    barn_put(mem, claim, node_part(mem, cache, home_node(mem, victim)), sheaf)

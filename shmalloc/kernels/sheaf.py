@@ -294,7 +294,7 @@ def bring_back(mem: Memory, claim: Claim, cache: CacheWords, sheaf: SheafWords) 
         # The destroyer has emptied the barn, or will find this sheaf in it: either way it must not
         # find objects there after its last check. A missing sheaf makes it return E_BUSY.
         flush(mem, claim, cache, sheaf)
-    barn_put(mem, claim, node_part(cache, home_node(mem, claim)), sheaf)
+    barn_put(mem, claim, node_part(mem, cache, home_node(mem, claim)), sheaf)
 
 
 @kernel
@@ -326,7 +326,7 @@ def pop_or_refill(mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart) -
         mem[part + cs.KC_SPARE] = main
         event(mem, claim, c.EV_SHEAF_SWAP)
     else:
-        full = barn_full_for(mem, claim, node_part(cache, home_node(mem, claim)), main)
+        full = barn_full_for(mem, claim, node_part(mem, cache, home_node(mem, claim)), main)
     if full != 0:
         mem[part + cs.KC_MAIN] = full
         entry = pop_or_report(mem, claim, full, mem[full + cs.SF_SIZE])
@@ -357,7 +357,7 @@ def room_for(mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart) -> She
         mem[part + cs.KC_SPARE] = main
         event(mem, claim, c.EV_SHEAF_SWAP)
     else:
-        room = barn_empty_for(mem, claim, node_part(cache, home_node(mem, claim)), main)
+        room = barn_empty_for(mem, claim, node_part(mem, cache, home_node(mem, claim)), main)
     if room != 0:
         mem[part + cs.KC_MAIN] = room
     return room

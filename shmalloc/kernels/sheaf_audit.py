@@ -22,6 +22,7 @@ from shmalloc.kernels.objects import (
     entry_index,
     entry_of,
     entry_order,
+    first_node_part,
     is_slab_of,
     node_part,
     object_at,
@@ -51,7 +52,7 @@ def audit_sheaves(mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheI
     """Check every sheaf of a cache: its place, its size, its objects; the number of violations."""
     bad = audit_sheaf_pages(mem, claim, cache)
     for node_id in range(fixed(mem, c.H_NODES)):
-        lists = node_part(cache, node_id)
+        lists = node_part(mem, cache, node_id)
         bad += audit_barn(mem, claim, cache, lists + cs.KN_BARN_FULL)
         bad += audit_barn(mem, claim, cache, lists + cs.KN_BARN_EMPTY)
     for victim in range(fixed(mem, c.H_CPUS)):
@@ -114,7 +115,7 @@ def audit_barn(mem: Memory, claim: Claim, cache: CacheWords, head: WordIndex) ->
     length = 0
     at = head
     sheaf = mem[head]
-    full = int((head - cache - cs.K_NODES) % cs.KN_STRIDE == cs.KN_BARN_FULL)
+    full = int((head - cache - first_node_part(mem)) % cs.KN_STRIDE == cs.KN_BARN_FULL)
     while sheaf != 0 and length <= mem[cache + cs.K_SHEAF_COUNT]:
         if not is_sheaf(mem, cache, sheaf):
             report(mem, claim, c.I_SHEAF, c.AT_WORD | at, mem[cache + cs.K_SHEAVES], sheaf)
@@ -181,7 +182,7 @@ def at_cpu(mem: Memory, cache: CacheWords, victim: Cpu, sheaf: SheafWords) -> in
 @kernel
 def in_barn(mem: Memory, cache: CacheWords, node_id: int, sheaf: SheafWords) -> int:
     """On how many of a barn's two lists the sheaf is."""
-    lists = node_part(cache, node_id)
+    lists = node_part(mem, cache, node_id)
     found = on_barn_list(mem, cache, lists + cs.KN_BARN_FULL, sheaf)
     return found + on_barn_list(mem, cache, lists + cs.KN_BARN_EMPTY, sheaf)
 
@@ -205,7 +206,7 @@ def place_of(mem: Memory, cache: CacheWords, sheaf: SheafWords) -> Int:
             return cpu_part(mem, cache, victim)
     for node_id in range(fixed(mem, c.H_NODES)):
         if in_barn(mem, cache, node_id, sheaf) != 0:
-            return node_part(cache, node_id)
+            return node_part(mem, cache, node_id)
     return 0
 
 

@@ -40,7 +40,7 @@ def drain_part(mem: Memory, claim: Claim, cache: CacheWords, victim: Cpu, after:
 @kernel
 def drain_barn(mem: Memory, claim: Claim, cache: CacheWords, node_id: NodeId) -> int:
     """Flush all sheaves of a node's barn, holding each meanwhile; how many lie there empty."""
-    lists = node_part(cache, node_id)
+    lists = node_part(mem, cache, node_id)
     while True:
         lock(mem, lists + cs.KN_BARN_LOCK, claim)
         sheaf = barn_pop(mem, lists, cs.KN_BARN_FULL, in_hand(mem, claim))
@@ -69,7 +69,7 @@ def drain_sheaves(mem: Memory, claim: Claim, cache: CacheWords) -> None:
 def retire_part(mem: Memory, claim: Claim, cache: CacheWords, victim: Cpu) -> None:
     """Take the sheaves of one CPU away, into the barn."""
     part = cpu_part(mem, cache, victim)
-    lists = node_part(cache, cpu_node(mem, victim))
+    lists = node_part(mem, cache, cpu_node(mem, victim))
     held = spin_for_drain(mem, part + cs.KC_LOCK, claim)
     main = mem[part + cs.KC_MAIN]
     if main != 0:

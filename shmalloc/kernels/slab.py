@@ -208,7 +208,7 @@ def pop_checked(
 @kernel
 def take_partial(mem: Memory, claim: Claim, cache: CacheWords, node_id: NodeId, want: int) -> Chain:
     """A chain from the first good slab on the node's partial list, or E_NOMEM."""
-    lists = node_part(cache, node_id)
+    lists = node_part(mem, cache, node_id)
     # Read without the lock: missing a slab that arrives just now only costs a new slab.
     slabs = load_relaxed(mem, lists + cs.KN_NR_PARTIAL)
     if slabs == 0:
@@ -243,7 +243,7 @@ def adopt(mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, objects: int, 
         # The pages were freed meanwhile: leak them.
         report(mem, claim, c.M_WRONG_STATE, pfn, c.IS_TYPE | c.T_ALLOCATED, w0)
         return c.E_STATE
-    lists = node_part(cache, node_of_slab(mem, w0))
+    lists = node_part(mem, cache, node_of_slab(mem, w0))
     add(mem, lists + cs.KN_NR_SLABS, 1)
     move_slab(mem, claim, lists, slab_node(mem, pfn, order), c.SLAB_OFF_LIST, c.SLAB_ON_PARTIAL)
     return 0
@@ -261,7 +261,7 @@ def take_new(mem: Memory, claim: Claim, cache: CacheWords, want: int) -> Chain:
         return +pfn
     objects = objects_that_fit(mem, cache, order)
     first = format_slab(mem, cache, pfn, order, objects)
-    lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))
+    lists = node_part(mem, cache, node_of_slab(mem, page_state(mem, pfn)))
     lock(mem, lists + cs.KN_LOCK, claim)
     chain: Chain = adopt(mem, claim, cache, pfn, objects, first)
     if chain == 0:

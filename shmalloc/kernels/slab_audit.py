@@ -245,7 +245,7 @@ def audit_node(
     mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheId, node_id: NodeId
 ) -> int:
     """Check the lists and counters of one node against the descriptors."""
-    lists = node_part(cache, node_id)
+    lists = node_part(mem, cache, node_id)
     partial = 0
     full = 0
     frozen = 0

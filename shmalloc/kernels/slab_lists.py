@@ -14,7 +14,15 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.descriptor import head_of, in_range, page_state
 from shmalloc.kernels.lists import list_add, list_init, list_remove
-from shmalloc.kernels.objects import add, is_slab_of, list_state, node_of_slab, node_part, slab_node
+from shmalloc.kernels.objects import (
+    add,
+    first_node_part,
+    is_slab_of,
+    list_state,
+    node_of_slab,
+    node_part,
+    slab_node,
+)
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import pfn_of_word
 from shmalloc.units import CacheId, CacheWords, Claim, Memory, NodeId, NodePart, Pfn, WordIndex
@@ -83,13 +91,13 @@ def relist_part(mem: Memory, claim: Claim, lists: NodePart, at: WordIndex) -> No
     inside = lists - fixed(mem, c.H_AT_CACHES)
     stride = fixed(mem, c.H_CACHE_STRIDE)
     cache: CacheWords = fixed(mem, c.H_AT_CACHES) + inside // stride * stride
-    relist_node(mem, cache, (inside % stride - cs.K_NODES) // cs.KN_STRIDE)
+    relist_node(mem, cache, (inside % stride - first_node_part(mem)) // cs.KN_STRIDE)
 
 
 @unit
 def relist_node(mem: Memory, cache: CacheWords, node_id: NodeId) -> None:
     """Make the lists and counters of slabs of one node anew; node lock held."""
-    lists = node_part(cache, node_id)
+    lists = node_part(mem, cache, node_id)
     list_init(mem, lists + cs.KN_PARTIAL)
     list_init(mem, lists + cs.KN_FULL)
     store_relaxed(mem, lists + cs.KN_NR_PARTIAL, 0)

@@ -154,7 +154,7 @@ def put_chain(
     if put_quickly(mem, claim, cache, chain, last):
         return
     pfn = chain_pfn(chain)
-    lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))
+    lists = node_part(mem, cache, node_of_slab(mem, page_state(mem, pfn)))
     lock(mem, lists + cs.KN_LOCK, claim)
     gone = put_locked(mem, claim, cache, lists, chain, last)
     unlock(mem, lists + cs.KN_LOCK)

@@ -64,7 +64,7 @@ def zonelist_at(mem: Memory, claim: Claim) -> WordIndex:
 def zonelist_of_cpu(mem: Memory, cpu: Cpu) -> WordIndex:
     """The fallback order of CPU ``cpu``: its length, then the zones."""
     node = fixed(mem, cpu_at(mem, cpu) + c.C_NODE)
-    return fixed(mem, c.H_AT_ZONELISTS) + node * (c.MAX_ZONES + 1)
+    return fixed(mem, c.H_AT_ZONELISTS) + node * (fixed(mem, c.H_ZONES) + 1)
 
 
 @kernel

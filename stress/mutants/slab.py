@@ -153,9 +153,9 @@ MUTANTS = (
     ),
     Mutant(
         "dying-sheaf-not-flushed", SHEAF,
-        (("        flush(mem, claim, cache, sheaf)\n    barn_put(mem, claim, node_part(cache,"
+        (("        flush(mem, claim, cache, sheaf)\n    barn_put(mem, claim, node_part(mem, cache,"
           " home_node",
-          "        relax(mem)\n    barn_put(mem, claim, node_part(cache, home_node"),
+          "        relax(mem)\n    barn_put(mem, claim, node_part(mem, cache, home_node"),
          ("from shmalloc.words import cas, load, load_relaxed, store, store_relaxed\n",
           "from shmalloc.words import cas, load, load_relaxed, relax, store, store_relaxed\n")),
         "a sheaf goes to the barn of a dying cache with objects in it, behind the destroyer's"

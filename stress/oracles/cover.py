@@ -20,7 +20,7 @@ from shmalloc.units import Claim, Memory, Order, Pfn, WordIndex
 from shmalloc.words import fixed, now
 
 COVER_WORDS = c.ORDERS
-COVER_READ_CYCLES = 100_000  # a CPU preempted between the readings may miss 8192 versions
+COVER_READ_CYCLES = 50_000  # a CPU preempted between the readings may miss 4096 versions
 
 
 @kernel

@@ -6,7 +6,7 @@ reads one descriptor twice, and two different states must not carry the same ver
 the links of lists that are kept in descriptors, which change without a transition, and the mark for
 poison, which is set in place.
 
-A version repeats after 8192 transitions. That cannot happen between two reads a few hundred cycles
+A version repeats after 4096 transitions. That cannot happen between two reads a few hundred cycles
 apart, but a reader may be preempted for that long: the oracle discards such a pair of reads.
 """
 

@@ -91,8 +91,8 @@ def page_locks_held(mem: Memory) -> int:
 def cache_locks_held(mem: Memory, cache: CacheWords) -> int:
     held = 0
     for node_id in range(fixed(mem, c.H_NODES)):
-        held += is_held(mem, node_part(cache, node_id) + cs.KN_LOCK)
-        held += is_held(mem, node_part(cache, node_id) + cs.KN_BARN_LOCK)
+        held += is_held(mem, node_part(mem, cache, node_id) + cs.KN_LOCK)
+        held += is_held(mem, node_part(mem, cache, node_id) + cs.KN_BARN_LOCK)
     for cpu in range(fixed(mem, c.H_CPUS)):
         held += is_held(mem, cpu_part(mem, cache, cpu) + cs.KC_LOCK)
     return held

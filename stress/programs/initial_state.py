@@ -225,6 +225,6 @@ class InitialState:
     def _sleeping_locks(self) -> tuple[int, ...]:
         found = [c.H_CACHES_LOCK, self.layout.zone(held.ONLY_ZONE) + c.Z_LOCK]
         if self.layout.geometry.caches:
-            node = node_part(cache_at(self.ram, held.ONLY_CACHE), 0)
+            node = node_part(self.ram, cache_at(self.ram, held.ONLY_CACHE), 0)
             found += [int(node + cs.KN_LOCK), int(node + cs.KN_BARN_LOCK)]
         return tuple(found)

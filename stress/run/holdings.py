@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
-from shmalloc.layout import Layout, cache_stride
+from shmalloc.layout import Layout, cache_stride, first_node_part
 from shmalloc.memory import Ram
 from stress.oracles.owners import ID_CLAIM_BITS
 from stress.workloads.area import W_DATA
@@ -87,7 +87,8 @@ class HoldingsReader:
                 for z in range(len(geometry.zones))
             ]
         )
-        nodes = [cs.K_NODES + node * cs.KN_STRIDE for node in range(geometry.nodes)]
+        first = first_node_part(geometry)
+        nodes = [first + node * cs.KN_STRIDE for node in range(geometry.nodes)]
         self._cache_locks = np.array(
             [node + lock for node in nodes for lock in (cs.KN_LOCK, cs.KN_BARN_LOCK)]
             + [cs.K_CPUS + cpu * cs.KC_STRIDE + cs.KC_LOCK for cpu in range(geometry.cpus)]

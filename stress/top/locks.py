@@ -19,7 +19,7 @@ import numpy as np
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
-from shmalloc.layout import Layout, cache_stride, pcp_stride
+from shmalloc.layout import Layout, cache_stride, first_node_part, pcp_stride
 from shmalloc.word_names import WordNames
 from stress.top.processes import Process
 from stress.top.stretch import Stretch
@@ -60,7 +60,7 @@ class Locks:
         zones, cpus = np.arange(len(geometry.zones)), np.arange(geometry.cpus)
         lists = np.arange(geometry.cpus * len(geometry.zones))
         starts = layout.at["caches"] + np.arange(geometry.caches) * cache_stride(geometry)
-        nodes = cs.K_NODES + np.arange(geometry.nodes) * cs.KN_STRIDE
+        nodes = first_node_part(geometry) + np.arange(geometry.nodes) * cs.KN_STRIDE
         parts = (
             np.array([c.H_CACHES_LOCK, c.H_RECOVERY]),
             layout.at["zones"] + zones * c.Z_STRIDE + c.Z_LOCK,

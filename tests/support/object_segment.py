@@ -8,7 +8,7 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.engine import Engine
 from shmalloc.image import write_image
-from shmalloc.layout import Geometry, Layout, ZoneSpec, cache_stride
+from shmalloc.layout import Geometry, Layout, ZoneSpec, cache_stride, first_node_part
 from shmalloc.memory import Ram
 from support import slab_driver
 
@@ -94,7 +94,7 @@ class ObjectSegment:
         return self.mem[self.layout.at["caches"] + cache * cache_stride(self.geometry) + word]
 
     def node_word(self, cache: int, word: int, node: int = 0) -> int:
-        return self.cache_word(cache, cs.K_NODES + node * cs.KN_STRIDE + word)
+        return self.cache_word(cache, first_node_part(self.geometry) + node * cs.KN_STRIDE + word)
 
     def cpu_word(self, cache: int, word: int, cpu: int = 0) -> int:
         return self.cache_word(cache, cs.K_CPUS + cpu * cs.KC_STRIDE + word)

@@ -26,7 +26,7 @@ import numpy as np
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
-from shmalloc.layout import Layout, cache_stride, pcp_stride
+from shmalloc.layout import Layout, cache_stride, first_node_part, pcp_stride
 
 Meaning = Callable[[int], object]
 
@@ -78,7 +78,6 @@ RULES = {
     "zone-lists": _rule("zones", "heads of lists", "now", "the list is walked both ways"),
     "zone-rest": _rule("zones", "the rest", "never", "no name, or of orders that do not exist"),
     "fallback": _rule("zonelists", "length, zones", "now", "follows from the geometry"),
-    "fallback-rest": _rule("zonelists", "behind the length", "never", "behind the length"),
     "type": _rule("pageblocks", "type, isolation", "now", "free and offline pages agree with it"),
     "no-block": _rule("pageblocks", "of no zone", "never", "no page of a zone is in it"),
     # per-CPU lists
@@ -97,7 +96,7 @@ RULES = {
     "cache-sealed": _rule("caches", "geometry, sheaves, seal", "now", "sealed"),
     "cache-name": _rule("caches", "name", "later", "any text is a name"),
     "cache-gone": _rule("caches", "of an id without a cache", "never", "written before it is read"),
-    "cache-rest": _rule("caches", "the rest", "never", "no name, or of no node"),
+    "cache-rest": _rule("caches", "the rest", "never", "no name"),
     "node-lock": _rule("caches", "locks", "now", "free, or closed while unplugged"),
     "node-counts": _rule("caches", "counts of slabs and sheaves", "now", "recounted"),
     "node-lists": _rule("caches", "heads of slab lists", "now", "the list is walked both ways"),
@@ -180,6 +179,7 @@ class Words:
     def __init__(self, words: np.ndarray, layout: Layout) -> None:
         self.layout, self.g = layout, layout.geometry
         self.words = words.tolist()
+        self.nodes = first_node_part(self.g)  # in a cache descriptor
         self._starts = sorted((at, name) for name, at in layout.at.items())
 
     def of(self, word: int) -> tuple[str, Meaning]:
@@ -200,7 +200,7 @@ class Words:
             "cpus": g.claims * c.C_STRIDE,
             "geometry": 1 + -(-self.words[at["geometry"]] // 8),
             "zones": len(g.zones) * c.Z_STRIDE,
-            "zonelists": g.nodes * (c.MAX_ZONES + 1),
+            "zonelists": g.nodes * (len(g.zones) + 1),
             "blocks": (g.pages >> g.pageblock_order) + 1,
             "pcp": g.cpus * len(g.zones) * pcp_stride(g),
             "caches": g.caches * cache_stride(g),
@@ -284,9 +284,7 @@ class Words:
         return "zone-rest", exact
 
     def _zonelists(self, offset: int) -> tuple[str, Meaning]:
-        field = offset % (c.MAX_ZONES + 1)
-        length = self.words[self.layout.at["zonelists"] + offset - field]
-        return ("fallback" if field <= length else "fallback-rest"), exact
+        return "fallback", exact
 
     def _blocks(self, offset: int) -> tuple[str, Meaning]:
         first = offset << self.g.pageblock_order
@@ -353,11 +351,10 @@ class Words:
             return "cache-sealed", exact
         if field < cs.K_NAME + cs.NAME_WORDS:
             return "cache-name", exact
-        if field < cs.K_NODES:
-            return "cache-rest", exact
         if field < cs.K_CPUS:
-            node, field = divmod(field - cs.K_NODES, cs.KN_STRIDE)
-            return self._node_field(field) if node < self.g.nodes else ("cache-rest", exact)
+            return "cache-rest", exact
+        if field >= self.nodes:
+            return self._node_field((field - self.nodes) % cs.KN_STRIDE)
         cpu, field = divmod(field - cs.K_CPUS, cs.KC_STRIDE)
         if field == cs.KC_LOCK:
             state = self.words[self.layout.cpu(cpu) + c.C_STATE]
@@ -518,7 +515,7 @@ class Words:
             return "sheaf", exact
         if field == cs.SF_NEXT:
             where = self.words[sheaf + cs.SF_WHERE]
-            return ("sheaf" if where < at + cs.K_CPUS else "sheaf-rest"), exact
+            return ("sheaf" if where >= at + self.nodes else "sheaf-rest"), exact
         used = field < cs.SF_OBJECTS + self.words[sheaf + cs.SF_SIZE]
         return ("entry" if used else "sheaf-rest"), exact
 
@@ -539,7 +536,7 @@ class Slab:
         self._cpus, self._kept = words.g.cpus, words.kept
         detail = block.word0 >> c.LINK_SHIFT
         at = words.layout.at["caches"] + (detail & c.SLAB_CACHE_MASK) * cache_stride(words.g)
-        self._k = words.words[at : at + cs.K_NODES]
+        self._k = words.words[at : at + cs.K_CPUS]
         self.state = detail >> c.SLAB_LIST_SHIFT & c.SLAB_LIST_MASK
         self.base = words.layout.frame(block.pfn)
         self.size = words.g.page_words << block.order

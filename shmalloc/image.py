@@ -110,15 +110,13 @@ def _write_zone(ram: Writable, layout: Layout, index: int, first: int) -> None:
     spec = layout.geometry.zones[index]
     zone = layout.zone(index)
     managed = managed_pages(layout, index)
-    reserve = layout.geometry.min_free_pages
     values = {
         c.Z_START: first,
         c.Z_END: first + spec.pages,
         c.Z_NODE: spec.node,
         c.Z_INDEX: index,
-        c.Z_MIN: reserve,
-        c.Z_LOW: reserve + managed // 64,
-        c.Z_HIGH: reserve + managed // 32,
+        c.Z_PRESENT: managed,
+        c.Z_MIN_PRESENT: min(layout.geometry.min_free_pages, managed),
     }
     for word, value in values.items():
         ram[zone + word] = value

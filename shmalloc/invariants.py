@@ -129,6 +129,14 @@ _RECOUNTED = (
         ("audit", "slab audit"), example="a write from outside to the header",
         unless="never",
     ),
+    Invariant(
+        c.I_WATERMARK, "I_WATERMARK",
+        "the watermarks of a zone follow from the pages that it manages, and an ordinary"
+        " allocation leaves at least the minimum free",
+        ("audit", "checks of the explorer's programs"),
+        example="a page goes offline and the minimum stays what it was",
+        unless="the zone lock is held",
+    ),
 )  # fmt: skip
 _REFUSED = (
     Invariant(

@@ -119,7 +119,9 @@ if TYPE_CHECKING:
     # Nothing is ever an instance of a tag.
     class _OrderTag: ...
 
-    class _MigratetypeTag: ...
+    class _GfpTag: ...
+
+    class _MigratetypeTag(_GfpTag): ...
 
     class _PageTypeTag: ...
 
@@ -176,6 +178,12 @@ if TYPE_CHECKING:
 
         @property
         def imag(self) -> int | _MigratetypeTag: ...
+
+    class Gfp(_Number, Protocol):
+        """What an allocation wants and may do: a migratetype and GFP_*. A migratetype is one."""
+
+        @property
+        def imag(self) -> int | _GfpTag: ...
 
     class PageType(_Number, Protocol):
         """T_*: the state of a page, as its descriptor says."""
@@ -326,6 +334,6 @@ if TYPE_CHECKING:
         def imag(self) -> int | _ObjectAddressTag: ...
 
 else:
-    Int = Order = Migratetype = PageType = ZoneId = NodeId = CacheId = Claim = Cpu = int
+    Int = Order = Migratetype = Gfp = PageType = ZoneId = NodeId = CacheId = Claim = Cpu = int
     Owner = Label = Chain = Entry = Word0 = Word1 = Pfn = WordIndex = ObjectAddress = int
     ZoneWords = PcpWords = CpuWords = CacheWords = NodePart = CpuPart = SheafWords = int

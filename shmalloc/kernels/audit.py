@@ -18,6 +18,7 @@ from shmalloc.kernels.audit_page import is_plain_tail, legal_words
 from shmalloc.kernels.audit_pageblock import audit_pageblocks
 from shmalloc.kernels.audit_pcp import audit_pcp_node, audit_pcps
 from shmalloc.kernels.audit_report import complain, is_link, outside, wrong_word
+from shmalloc.kernels.audit_watermark import audit_watermarks
 from shmalloc.kernels.bits import mt_of, order_of, type_of, zone_of_word
 from shmalloc.kernels.buddy import area_count, area_list, mergeable
 from shmalloc.kernels.descriptor import is_free_head, legal_pair, page_state
@@ -94,6 +95,7 @@ def audit_zone(mem: Memory, claim: Claim, zone_id: ZoneId) -> None:
     audit_pcps(mem, claim, zone_id, tally)
     audit_pageblocks(mem, claim, zone_id)
     audit_totals(mem, claim, zone_id, tally)
+    audit_watermarks(mem, claim, zone_at(mem, zone_id))
     wrong_word(mem, claim, c.I_FIXED, zone_at(mem, zone_id) + c.Z_DAMAGED, 0)
 
 

@@ -16,6 +16,7 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.buddy import area_list, link_free
 from shmalloc.kernels.descriptor import make_free
 from shmalloc.kernels.lists import list_init
+from shmalloc.kernels.watermark import set_watermarks
 from shmalloc.kernels.zone import account, block_mt, zone_at
 from shmalloc.units import Memory, Pfn, ZoneWords
 from shmalloc.words import fixed
@@ -23,11 +24,12 @@ from shmalloc.words import fixed
 
 @unit
 def boot(mem: Memory) -> int:
-    """Initialise all lists and free every extent. Returns the number of pages that were freed."""
+    """Set up lists and watermarks and free every extent; the number of pages that were freed."""
     for zone_id in range(fixed(mem, c.H_ZONES)):
         for order in range(c.ORDERS):
             for mt in range(c.MT_COUNT):
                 list_init(mem, area_list(zone_at(mem, zone_id), order, mt))
+        set_watermarks(mem, zone_at(mem, zone_id))
     at = fixed(mem, c.H_AT_SCRATCH)
     pages = 0
     for i in range(mem[at]):

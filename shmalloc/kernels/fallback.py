@@ -14,8 +14,10 @@ from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import mt_of, order_of, type_of
 from shmalloc.kernels.buddy import block_span, first_free, move_free_block, retype_range, take_block
 from shmalloc.kernels.descriptor import page_state
+from shmalloc.kernels.reclaim import wake_reclaimer
 from shmalloc.kernels.repair import repair_zone
 from shmalloc.kernels.reporting import event
+from shmalloc.kernels.watermark import boost_watermark
 from shmalloc.kernels.zone import set_block_mt
 from shmalloc.units import Claim, Label, Memory, Migratetype, Order, Pfn, ZoneWords
 from shmalloc.words import fixed
@@ -67,7 +69,19 @@ def remove_block(
         if pfn < 0:
             return c.E_NOMEM
         event(mem, claim, c.EV_STEAL)
+        raise_watermarks(mem, claim, zone)
     return take_block(mem, zone, claim, pfn, order, c.T_PCP, mt, holder)
+
+
+@unit
+def raise_watermarks(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
+    """Have more memory reclaimed, for types begin to mix in a pageblock of the zone.
+
+    The reclaimer is woken at once: the zone as it is may give no allocation a reason to.
+    """
+    if boost_watermark(mem, zone):
+        event(mem, claim, c.EV_BOOST)
+        wake_reclaimer(mem, claim, zone, 0)
 
 
 @kernel
@@ -115,6 +129,7 @@ def claim_block(
         return False  # a pageblock shared with another zone is not ours to retype
     if free_or_alike(mem, start, start + pages, mt) * 2 < pages:
         return False
+    raise_watermarks(mem, claim, zone)
     set_block_mt(mem, pfn, mt)
     move_free_pages(mem, zone, claim, start, start + pages, mt)
     return True

@@ -14,7 +14,7 @@ in the caller's hands, with the caller's label, for a moment.
 from __future__ import annotations
 
 from shmalloc import constants as c
-from shmalloc.dialect import hot, unit
+from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import detail_of, wants_poison, zone_of_word
 from shmalloc.kernels.buddy import free_block
 from shmalloc.kernels.descriptor import (
@@ -29,13 +29,15 @@ from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.fill import fill_on_free, intact_on_alloc
 from shmalloc.kernels.lock import lock, try_spin, unspin
-from shmalloc.kernels.pcp import drain_all, drain_count, drain_some, is_full, may_take, refill
+from shmalloc.kernels.pcp import drain_all, drain_count, drain_some, is_full, refill
 from shmalloc.kernels.pcp_lists import pcp_index, pcp_keeps, pcp_pop, pcp_push
+from shmalloc.kernels.reclaim import wake_reclaimer
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import claim_at, cpu_of, event, record, report
 from shmalloc.kernels.retire import retire_block, retire_changed
 from shmalloc.kernels.slots import label, list_label
 from shmalloc.kernels.waiters import wake_waiters
+from shmalloc.kernels.watermark import gfp_mt, may_take
 from shmalloc.kernels.zone import (
     block_mt,
     descriptor_at,
@@ -46,6 +48,7 @@ from shmalloc.kernels.zone import (
 )
 from shmalloc.units import (
     Claim,
+    Gfp,
     Int,
     Memory,
     Migratetype,
@@ -61,15 +64,13 @@ from shmalloc.words import fixed, load, load_relaxed
 
 
 @unit
-def take_from_zone(
-    mem: Memory, claim: Claim, zone_id: ZoneId, order: Order, mt: Migratetype
-) -> Pfn:
+def take_from_zone(mem: Memory, claim: Claim, zone_id: ZoneId, order: Order, gfp: Gfp) -> Pfn:
     """One block in state PCP straight from the zone, or E_NOMEM."""
     zone = zone_at(mem, zone_id)
     pfn: Pfn = c.E_NOMEM
     lock(mem, zone + c.Z_LOCK, claim)
-    if may_take(mem, zone, 1 << order):
-        pfn = rmqueue(mem, zone, claim, order, mt, label(mem, claim))
+    if may_take(mem, zone, order, gfp):
+        pfn = rmqueue(mem, zone, claim, order, gfp_mt(gfp), label(mem, claim))
     unlock_zone(mem, claim, zone)
     return pfn
 
@@ -100,13 +101,13 @@ def give_intact(
 # What follows allocates for ``owner``: a pfn, E_NOMEM, E_AGAIN (a page was retired), or E_STATE.
 @unit
 def alloc_from_zone(
-    mem: Memory, claim: Claim, zone_id: ZoneId, order: Order, mt: Migratetype, owner: Owner
+    mem: Memory, claim: Claim, zone_id: ZoneId, order: Order, gfp: Gfp, owner: Owner
 ) -> Pfn:
     """A block straight from the zone."""
-    pfn = take_from_zone(mem, claim, zone_id, order, mt)
+    pfn = take_from_zone(mem, claim, zone_id, order, gfp)
     if pfn < 0:
         return pfn
-    return give_intact(mem, claim, pfn, order, mt, owner)
+    return give_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)
 
 
 @hot
@@ -116,7 +117,7 @@ def alloc_from_pcp(
     zone_id: ZoneId,
     pcp: PcpWords,
     order: Order,
-    mt: Migratetype,
+    gfp: Gfp,
     index: int,
     owner: Owner,
 ) -> Pfn:
@@ -126,45 +127,45 @@ def alloc_from_pcp(
     """
     if not try_spin(mem, pcp + c.P_LOCK, claim):
         event(mem, claim, c.EV_PCP_MISS)
-        return alloc_from_zone(mem, claim, zone_id, order, mt, owner)
+        return alloc_from_zone(mem, claim, zone_id, order, gfp, owner)
     pfn = pcp_pop(mem, pcp, index, order)
-    if pfn < 0 and refill(mem, claim, zone_id, pcp, index) > 0:
+    if pfn < 0 and refill(mem, claim, zone_id, pcp, index, gfp) > 0:
         pfn = pcp_pop(mem, pcp, index, order)
     if pfn >= 0:
-        pfn = give_intact(mem, claim, pfn, order, mt, owner)
+        pfn = give_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)
     mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1
     unspin(mem, pcp + c.P_LOCK)
     return pfn
 
 
 @hot
-def alloc_anywhere(mem: Memory, claim: Claim, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
+def alloc_anywhere(mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Owner) -> Pfn:
     """A block from the first zone of the fallback order that has one."""
-    index = pcp_index(mem, order, mt)
+    index = pcp_index(mem, order, gfp_mt(gfp))
     slot = claim_at(mem, claim)
     zone_id = fixed(mem, slot + c.C_HOME_ZONE)
     if index >= 0:
         pcp = fixed(mem, slot + c.C_HOME_PCP)
-        pfn = alloc_from_pcp(mem, claim, zone_id, pcp, order, mt, index, owner)
+        pfn = alloc_from_pcp(mem, claim, zone_id, pcp, order, gfp, index, owner)
     else:
-        pfn = alloc_from_zone(mem, claim, zone_id, order, mt, owner)
+        pfn = alloc_from_zone(mem, claim, zone_id, order, gfp, owner)
     if pfn != c.E_NOMEM:
         return pfn
-    return alloc_elsewhere(mem, claim, order, mt, index, owner)
+    return alloc_elsewhere(mem, claim, order, gfp, index, owner)
 
 
 @unit
 def alloc_elsewhere(
-    mem: Memory, claim: Claim, order: Order, mt: Migratetype, index: int, owner: Owner
+    mem: Memory, claim: Claim, order: Order, gfp: Gfp, index: int, owner: Owner
 ) -> Pfn:
     """The rest of the fallback order, behind the home zone."""
     for i in range(1, zonelist_length(mem, claim)):
         zone_id = zonelist_zone(mem, claim, i)
         if index >= 0:
             pcp = pcp_at(mem, cpu_of(mem, claim), zone_id)
-            pfn = alloc_from_pcp(mem, claim, zone_id, pcp, order, mt, index, owner)
+            pfn = alloc_from_pcp(mem, claim, zone_id, pcp, order, gfp, index, owner)
         else:
-            pfn = alloc_from_zone(mem, claim, zone_id, order, mt, owner)
+            pfn = alloc_from_zone(mem, claim, zone_id, order, gfp, owner)
         if pfn != c.E_NOMEM:
             event(mem, claim, c.EV_ZONE_FALLBACK)
             return pfn
@@ -172,41 +173,47 @@ def alloc_elsewhere(
 
 
 @unit
-def alloc_after_drain(
-    mem: Memory, claim: Claim, order: Order, mt: Migratetype, owner: Owner
-) -> Pfn:
+def alloc_after_drain(mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Owner) -> Pfn:
     """The last resort: drain the per-CPU lists, whose pages may merge into the wanted order."""
     drain_all(mem, claim)
     for i in range(zonelist_length(mem, claim)):
-        pfn = alloc_from_zone(mem, claim, zonelist_zone(mem, claim, i), order, mt, owner)
+        pfn = alloc_from_zone(mem, claim, zonelist_zone(mem, claim, i), order, gfp, owner)
         if pfn != c.E_NOMEM:
             return pfn
     return c.E_NOMEM
 
 
 @hot
-def alloc_pages(mem: Memory, claim: Claim, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
+def alloc_pages(mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Owner) -> Pfn:
     """Allocate 2^order pages for ``owner``; returns the first pfn, E_NOMEM or E_INVAL."""
-    if order < 0 or order > fixed(mem, c.H_MAX_ORDER) or mt < 0 or mt >= c.MT_PCP_TYPES:
+    if order < 0 or order > fixed(mem, c.H_MAX_ORDER) or gfp < 0 or gfp >= c.MT_PCP_TYPES:
         return c.E_INVAL
     if is_faulty(mem, claim, c.FAULT_PAGE):
         return c.E_NOMEM
-    pfn = alloc_anywhere(mem, claim, order, mt, owner)
+    pfn = alloc_anywhere(mem, claim, order, gfp | c.ALLOC_WMARK_LOW, owner)
     if pfn >= 0:
         return pfn
-    return alloc_slow(mem, claim, order, mt, owner, pfn)
+    return alloc_slow(mem, claim, order, gfp, owner, pfn)
+
+
+@kernel
+def wake_reclaimers(mem: Memory, claim: Claim, order: Order) -> None:
+    """Have memory reclaimed in the zones that the caller may use."""
+    for i in range(zonelist_length(mem, claim)):
+        wake_reclaimer(mem, claim, zone_at(mem, zonelist_zone(mem, claim, i)), order)
 
 
 @unit
-def alloc_slow(
-    mem: Memory, claim: Claim, order: Order, mt: Migratetype, owner: Owner, found: Pfn
-) -> Pfn:
-    """The rest of ``alloc_pages``, which found no block, or one that was modified while free."""
+def alloc_slow(mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Owner, found: Pfn) -> Pfn:
+    """The rest of ``alloc_pages``, which found no block above the low watermarks, or one that was
+    modified while free. Now zones may be taken down to the minimum, and a reclaimer is woken."""
+    if found == c.E_NOMEM:
+        wake_reclaimers(mem, claim, order)
     pfn = found
     while pfn == c.E_NOMEM or pfn == c.E_AGAIN:
-        pfn = alloc_anywhere(mem, claim, order, mt, owner)
+        pfn = alloc_anywhere(mem, claim, order, gfp, owner)
         if pfn == c.E_NOMEM:
-            pfn = alloc_after_drain(mem, claim, order, mt, owner)
+            pfn = alloc_after_drain(mem, claim, order, gfp, owner)
             if pfn == c.E_NOMEM:
                 event(mem, claim, c.EV_FAIL)
                 record(mem, claim, c.OP_ALLOC, order, -1, pfn)

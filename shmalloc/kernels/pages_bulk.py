@@ -17,12 +17,12 @@ from shmalloc.kernels.fault_injection import faultless
 from shmalloc.kernels.fill import fill_on_free, intact_on_alloc
 from shmalloc.kernels.lock import lock
 from shmalloc.kernels.pages import give, refuse_free
-from shmalloc.kernels.pcp import may_take
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import event, record
 from shmalloc.kernels.retire import retire_block, retire_changed
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.waiters import wake_waiters
+from shmalloc.kernels.watermark import may_take
 from shmalloc.kernels.zone import zone_at, zonelist_length, zonelist_zone
 from shmalloc.units import Claim, Memory, Migratetype, Order, Owner, WordIndex, ZoneId
 from shmalloc.words import fixed
@@ -76,7 +76,7 @@ def bulk_from_zone(
     """Fill ``out[got:count]`` with blocks in state PCP from one zone; returns the new ``got``."""
     zone = zone_at(mem, zone_id)
     lock(mem, zone + c.Z_LOCK, claim)
-    while got < count and may_take(mem, zone, 1 << order):
+    while got < count and may_take(mem, zone, order, 0):
         pfn = rmqueue(mem, zone, claim, order, mt, label(mem, claim))
         if pfn < 0:
             break

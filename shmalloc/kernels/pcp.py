@@ -34,10 +34,12 @@ from shmalloc.kernels.pcp_repair import is_damaged, repair_lists
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import claim_at, cpu_of, event, record
 from shmalloc.kernels.slots import list_label
+from shmalloc.kernels.watermark import may_take
 from shmalloc.kernels.zone import pcp_at, zone_at
 from shmalloc.units import (
     Claim,
     Cpu,
+    Gfp,
     Memory,
     Migratetype,
     Order,
@@ -57,7 +59,9 @@ def refill_count(mem: Memory, zone: ZoneWords, pcp: PcpWords, index: int) -> int
     ``give_back`` in pages.py says why one check is enough).
     """
     order = pcp_order(mem, index)
-    if order >= c.PCP_ORDERS or load_relaxed(mem, zone + c.Z_FREE) < fixed(mem, zone + c.Z_LOW):
+    if order >= c.PCP_ORDERS or load_relaxed(mem, zone + c.Z_FREE) < load_relaxed(
+        mem, zone + c.Z_LOW
+    ):
         return 1
     if load_relaxed(mem, c.H_WAITERS) > 0:
         return 1
@@ -68,19 +72,13 @@ def refill_count(mem: Memory, zone: ZoneWords, pcp: PcpWords, index: int) -> int
     factor = mem[pcp + c.P_FACTOR]
     if factor < c.PCP_FACTOR_MAX:
         mem[pcp + c.P_FACTOR] = factor + 1
-    if load_relaxed(mem, zone + c.Z_FREE) > fixed(mem, zone + c.Z_HIGH):
+    if load_relaxed(mem, zone + c.Z_FREE) > load_relaxed(mem, zone + c.Z_HIGH):
         mem[pcp + c.P_HIGH] = min(mem[pcp + c.P_HIGH] + batch, mem[pcp + c.P_HIGH_MAX])
     return min(batch << factor, room)
 
 
-@kernel
-def may_take(mem: Memory, zone: ZoneWords, pages: int) -> bool:
-    """Whether the zone stays at or above its minimum watermark after giving ``pages``."""
-    return load_relaxed(mem, zone + c.Z_FREE) - pages >= fixed(mem, zone + c.Z_MIN)
-
-
 @unit
-def refill(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords, index: int) -> int:
+def refill(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords, index: int, gfp: Gfp) -> int:
     """Fetch blocks for one list from the zone under one hold of its lock; returns how many."""
     if is_damaged(mem, pcp):
         repair_lists(mem, claim, zone_id, pcp)
@@ -90,7 +88,7 @@ def refill(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords, index: int
     want = refill_count(mem, zone, pcp, index)
     got = 0
     lock(mem, zone + c.Z_LOCK, claim)
-    while got < want and may_take(mem, zone, 1 << order):
+    while got < want and may_take(mem, zone, order, gfp):
         pfn = rmqueue(mem, zone, claim, order, mt, list_label(cpu_of(mem, claim)))
         if pfn < 0:
             break

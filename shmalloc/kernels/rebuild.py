@@ -42,6 +42,7 @@ from shmalloc.kernels.descriptor import (
 )
 from shmalloc.kernels.lists import clear_node, list_init, node_of
 from shmalloc.kernels.reporting import event, record, report
+from shmalloc.kernels.watermark import set_watermarks
 from shmalloc.kernels.zone import account, block_mt, descriptor_at, unmanage
 from shmalloc.units import Claim, Memory, Pfn, Word0, ZoneWords
 from shmalloc.words import fixed, load2, store_relaxed
@@ -136,6 +137,7 @@ def relink_zone(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
             managed += block_span(w0)
         pfn += block_span(w0)
     store_relaxed(mem, zone + c.Z_MANAGED, managed)
+    set_watermarks(mem, zone)
 
 
 @kernel

@@ -27,11 +27,10 @@ def wake_waiters(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
     No wake-up is lost: a waiter first sets its bit in H_WAITERS and arms H_WAKE (makes it odd),
     then looks at the zones under their locks. Either it found our pages, or it looked before our
     critical section, and then we see both here. Only the CPU that disarms H_WAKE wakes (one system
-    call each time it was armed).
+    call each time it was armed). Pages below the minimum watermark count, too: a sleeper may be one
+    that can have them.
     """
-    if load(mem, c.H_WAITERS) > 0 and load_relaxed(mem, zone + c.Z_FREE) > fixed(
-        mem, zone + c.Z_MIN
-    ):
+    if load(mem, c.H_WAITERS) > 0 and load_relaxed(mem, zone + c.Z_FREE) > 0:
         ticket = load(mem, c.H_WAKE)
         if ticket & 1 != 0 and cas(mem, c.H_WAKE, ticket, ticket + 1):
             wake(mem, c.H_WAKE, c.MAX_CLAIMS)

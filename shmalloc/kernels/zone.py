@@ -17,6 +17,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.reporting import cpu_at, cpu_of
+from shmalloc.kernels.watermark import set_watermarks
 from shmalloc.units import (
     Claim,
     Cpu,
@@ -112,6 +113,7 @@ def unmanage(mem: Memory, zone: ZoneWords, pages: int) -> None:
     """Take ``pages`` off the zone's managed count; zone lock held."""
     at = zone + c.Z_MANAGED
     store_relaxed(mem, at, load_relaxed(mem, at) - pages)
+    set_watermarks(mem, zone)
 
 
 @kernel

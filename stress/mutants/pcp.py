@@ -28,7 +28,7 @@ MUTANTS = (
         "pcp-lock-not-needed", PAGES,
         (("    if not try_spin(mem, pcp + c.P_LOCK, claim):\n"
           "        event(mem, claim, c.EV_PCP_MISS)\n"
-          "        return alloc_from_zone(mem, claim, zone_id, order, mt, owner)\n",
+          "        return alloc_from_zone(mem, claim, zone_id, order, gfp, owner)\n",
           "    try_spin(mem, pcp + c.P_LOCK, claim)\n"),),
         "an allocation goes on although it did not get the lock of the list: two processes that"
         " share a slot, or the owner and a drainer, pop the same block",
@@ -185,9 +185,9 @@ MUTANTS = (
         "zone-taken-unlocked", PAGES,
         (("    pfn: Pfn = c.E_NOMEM\n    lock(mem, zone + c.Z_LOCK, claim)\n    if may_take",
           "    pfn = c.E_NOMEM\n    if may_take"),
-         ("        pfn = rmqueue(mem, zone, claim, order, mt, label(mem, claim))\n"
+         ("        pfn = rmqueue(mem, zone, claim, order, gfp_mt(gfp), label(mem, claim))\n"
           "    unlock_zone(mem, claim, zone)\n    return pfn\n",
-          "        pfn = rmqueue(mem, zone, claim, order, mt, label(mem, claim))\n"
+          "        pfn = rmqueue(mem, zone, claim, order, gfp_mt(gfp), label(mem, claim))\n"
           "    return pfn\n")),
         "an allocation past the lists takes from the zone without its lock",
         "I_LIST_LINKS", ("buddy-alloc-alloc", "buddy"), ("orders", "churn"),

@@ -132,13 +132,14 @@ MUTANTS = (
     Mutant(
         "list-left-before-handed-out", "shmalloc/kernels/pages.py",
         (("        pfn = pcp_pop(mem, pcp, index, order)\n    if pfn >= 0:\n"
-          "        pfn = give_intact(mem, claim, pfn, order, mt, owner)\n"
+          "        pfn = give_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)\n"
           "    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1\n"
           "    unspin(mem, pcp + c.P_LOCK)\n    return pfn\n",
           "        pfn = pcp_pop(mem, pcp, index, order)\n"
           "    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1\n"
           "    unspin(mem, pcp + c.P_LOCK)\n    if pfn >= 0:\n"
-          "        pfn = give_intact(mem, claim, pfn, order, mt, owner)\n    return pfn\n"),),
+          "        pfn = give_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)\n"
+          "    return pfn\n"),),
         "a block leaves its list under the lock and gets its owner behind it: the other user of the"
         " CPU dies in between, and recovery puts the block, labelled as the list's, back on it",
         "I_PCP_COUNT", ("crash:pcp-shared-slot",),

@@ -73,7 +73,9 @@ RULES = {
     "cpu-rest": _rule("cpu slots", "the rest", "never", "no name"),
     # zones, fallback orders, pageblocks
     "zone-lock": _rule("zones", "lock", "now", "free at a quiet moment"),
-    "zone-fixed": _rule("zones", "bounds, node, watermarks", "now", "follows from the geometry"),
+    "zone-fixed": _rule("zones", "bounds, node, first size", "now", "follows from the geometry"),
+    "watermarks": _rule("zones", "watermarks", "now", "follow from the pages managed"),
+    "boost": _rule("zones", "boost of the watermarks", "now", "within its bounds"),
     "zone-counts": _rule("zones", "pages, counts of blocks", "now", "recounted"),
     "zone-lists": _rule("zones", "heads of lists", "now", "the list is walked both ways"),
     "zone-rest": _rule("zones", "the rest", "never", "no name, or of orders that do not exist"),
@@ -237,7 +239,7 @@ class Words:
             return "report-count", exact
         if cs.H_KMALLOC <= word < cs.H_KMALLOC + cs.KMALLOC_CLASSES:
             return "kmalloc", exact
-        if word in (c.H_HISTORY_STOPS, c.H_STOP, c.H_SEQUENCE, c.H_WAKE):
+        if word in (c.H_HISTORY_STOPS, c.H_STOP, c.H_SEQUENCE, c.H_WAKE, c.H_RECLAIM):
             return "switches", exact
         return ("arrays" if word == c.H_ARRAYS else "header-rest"), exact
 
@@ -273,8 +275,12 @@ class Words:
         orders = self.g.max_order + 1
         if field == c.Z_LOCK:
             return "zone-lock", exact
-        if field in (c.Z_START, c.Z_END, c.Z_NODE, c.Z_INDEX, c.Z_MIN, c.Z_LOW, c.Z_HIGH):
+        if field in (c.Z_START, c.Z_END, c.Z_NODE, c.Z_INDEX, c.Z_PRESENT, c.Z_MIN_PRESENT):
             return "zone-fixed", exact
+        if field in (c.Z_MIN, c.Z_LOW, c.Z_HIGH):
+            return "watermarks", exact
+        if field == c.Z_BOOST:
+            return "boost", self._boost(offset - field)
         if field in (c.Z_FREE, c.Z_FREE_ISOLATED, c.Z_MANAGED):
             return "zone-counts", exact
         if c.Z_COUNTS <= field < c.Z_COUNTS + orders * c.MT_COUNT:
@@ -282,6 +288,13 @@ class Words:
         if c.Z_LISTS <= field < c.Z_LISTS + 2 * orders * c.MT_COUNT:
             return "zone-lists", exact
         return "zone-rest", exact
+
+    def _boost(self, zone: int) -> Meaning:
+        """Every boost is legal up to a pageblock, or half as much again as the high mark."""
+        at = self.layout.at["zones"] + zone
+        pageblock, high = 1 << self.g.pageblock_order, self.words[at + c.Z_HIGH]
+        small = self.words[at + c.Z_MANAGED] < 4 * pageblock or high == 0
+        return _one_of(range(1 if small else max(pageblock, high * 3 // 2) + 1))
 
     def _zonelists(self, offset: int) -> tuple[str, Meaning]:
         return "fallback", exact

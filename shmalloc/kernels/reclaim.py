@@ -1,0 +1,30 @@
+"""Waking the process that reclaims memory in the background, when a zone has too little.
+
+::
+
+    H_RECLAIM   odd while a reclaimer sleeps; made even to wake it (as H_WAKE, waiters.py)
+
+A reclaimer makes the word odd, then looks whether each zone is balanced (watermark.py), and sleeps
+on the word only if all are. An allocation that finds a zone below its low mark looks at the word
+afterwards: so either the reclaimer has seen what it saw, or it finds the word odd and wakes it.
+"""
+
+from __future__ import annotations
+
+from shmalloc import constants as c
+from shmalloc.dialect import unit
+from shmalloc.kernels.reporting import event
+from shmalloc.kernels.watermark import is_balanced
+from shmalloc.units import Claim, Memory, Order, ZoneWords
+from shmalloc.words import cas, load, wake
+
+
+@unit
+def wake_reclaimer(mem: Memory, claim: Claim, zone: ZoneWords, order: Order) -> None:
+    """Wake a sleeping reclaimer, if the zone has no block of ``order`` above its high mark."""
+    ticket = load(mem, c.H_RECLAIM)
+    if ticket & 1 == 0 or is_balanced(mem, zone, order):
+        return
+    if cas(mem, c.H_RECLAIM, ticket, ticket + 1):
+        wake(mem, c.H_RECLAIM, 1)
+        event(mem, claim, c.EV_RECLAIM_WAKE)

@@ -18,6 +18,8 @@ EXHAUSTED = (
     "lock-sleep-2",
     "wait-list-wake",
     "contig-isolate-free",
+    "lookup-owner-reuse",
+    "lookup-get-and-reuse",
 )
 
 

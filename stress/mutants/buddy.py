@@ -197,7 +197,7 @@ MUTANTS = (
         "walker-reads-halves", "shmalloc/kernels/walk.py",
         (
             ("from shmalloc.words import fixed, load2\n",
-             "from shmalloc.words import fixed, load\n"),
+             "from shmalloc.words import fixed, load, load2\n"),
             ("        w0, w1 = load2(mem, descriptor_at(mem, pfn))\n",
              "        w0 = load(mem, descriptor_at(mem, pfn))\n"
              "        w1 = load(mem, descriptor_at(mem, pfn) + 1)\n"),
@@ -236,6 +236,17 @@ MUTANTS = (
         " the answer was true once during the call, which is all that a reader without a lock can"
         " have. Under the lock nothing moves. The original says E_AGAIN there, which is kinder to"
         " its callers, and no more.",
+    ),
+    Mutant(
+        "owner-of-any-head", "shmalloc/kernels/walk.py",
+        (("            if at + (1 << order_of(w0)) > pfn:\n                return at, w0, w1\n"
+          "            return c.E_AGAIN, 0, 0\n",
+          "            return at, w0, w1\n"),),
+        "look_up climbs to the first page that is no tail and takes its owner, although that block"
+        " may have been freed, split and given to another owner since the page was read as a tail",
+        "X_WALKER", ("lookup-owner-reuse-3",),
+        unseen="a worker asks only for pages of its own, whose blocks stay as they are",
+        precedent="B19 make compound_head() robust",
     ),
     Mutant(
         "link-drops-the-state", "shmalloc/kernels/lists.py",

@@ -23,6 +23,7 @@ from stress.programs import (
     claims,
     contig,
     locks,
+    lookup,
     pcp,
     slab,
     stray,
@@ -38,6 +39,7 @@ from stress.programs import (
 
 PARTS = (
     buddy,
+    lookup,
     pcp,
     slab,
     stray,

@@ -3,7 +3,8 @@
 Imitates compaction, page_owner and crash dumpers. It walks from random pfns, jumping from head to
 head, and sometimes allocates or frees a block of a random order, so that memory always changes.
 Hunts: torn two-word reads, descriptors that are illegal for a moment, an order that is read twice
-and has changed in between, a state that changed without its version, a page that is in no block.
+and has changed in between, a state that changed without its version, a page that is in no block,
+and a page of its own that is looked up as another's, or as free, while its neighbours change.
 Must reach: walk, split, merge; tails met on the way if two workers share a node.
 """
 
@@ -11,13 +12,15 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.kernels.reporting import event
-from shmalloc.kernels.walk import walk
+from shmalloc.kernels.reporting import event, report
+from shmalloc.kernels.walk import owner_at, walk
 from shmalloc.units import Claim, Memory, WordIndex
 from shmalloc.words import fixed
 from stress.oracles.cover import COVER_WORDS, check_covered
 from stress.oracles.versions import check_version
 from stress.workloads.area import (
+    BLOCK_ORDER_BITS,
+    BLOCK_ORDER_MASK,
     BLOCK_WORDS,
     W_CURSOR,
     W_DATA,
@@ -56,6 +59,7 @@ def pfn_walker(mem: Memory, claim: Claim, steps: int) -> int:
         began = clock_of(mem)
         mem[at + W_CURSOR] = walk(mem, claim, mem[at + W_CURSOR], WALKER_LIMIT)
         note(mem, claim, L_WALK, began, 0)
+        check_own(mem, claim, at)
         event(mem, claim, c.EV_WALK)
         done += 1
     return done
@@ -69,6 +73,20 @@ def walker_move(mem: Memory, claim: Claim, at: WordIndex) -> None:
         give_from(mem, claim, entry)
     else:
         take_into(mem, claim, at, entry, draw(mem, at, fixed(mem, c.H_MAX_ORDER) + 1), c.MT_MOVABLE)
+
+
+@kernel
+def check_own(mem: Memory, claim: Claim, at: WordIndex) -> None:
+    """Look up a page of one held block: it is ours until we free it, whatever happens beside it."""
+    entry = at + W_DATA + draw(mem, at, WALKER_SLOTS) * BLOCK_WORDS
+    owner = mem[entry + 1]
+    if owner == 0:
+        return
+    order = mem[entry] & BLOCK_ORDER_MASK
+    pfn = (mem[entry] >> BLOCK_ORDER_BITS) + draw(mem, at, 1 << order)
+    found = owner_at(mem, pfn)
+    if found != owner:
+        report(mem, claim, c.X_WALKER, pfn, owner, found)
 
 
 @kernel

@@ -116,7 +116,8 @@ class Cache:
     def destroy(self) -> None:
         """Remove the cache. Raises ``MisuseError`` with the live objects; freeing them still works.
 
-        A constructor's image goes with it.
+        So it does after a second if a process that has stopped holds one of its locks. A
+        constructor's image goes with it.
         """
         self._arena._destroy(self)
 
@@ -342,7 +343,15 @@ class ObjectOperations(PageOperations):
         template = cache._word(cs.K_TEMPLATE)
         before = violation_count(self.segment)
         self.segment.ram[self._descriptor(cache.number) + cs.K_NAME] = 0
+        self._rescuer.skipped.clear()
         result = self.run(cache_destroy, cache.number)
+        if result == c.E_AGAIN:
+            write_name(self.segment, cache.number, checked_name(cache.name))
+            pids = ", ".join(map(str, sorted(self._rescuer.skipped)))
+            raise MisuseError(
+                f"cache {cache.name!r}: destroy: process {pids} holds one of its locks and does not"
+                " run; destroy it again when that process continues, or has ended"
+            )
         if result == c.E_BUSY:
             live = [v.where for v in violations(self.segment, before)]
             raise MisuseError(

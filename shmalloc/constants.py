@@ -177,6 +177,7 @@ H_AT_STRUCTURES = 53
 H_AT_ARRAYS = 54  # an entry a page: who uses the array that begins there
 H_AT_REFERENCES = 55  # a word a claim: where its table of references begins
 H_AT_SEATS = 56
+H_CLOCK_KHZ = 57  # ticks of the processor's counter in a millisecond; 0: not measured
 H_STOP = 64  # not fixed from here on: 1 = leave your loops
 H_SEQUENCE = 65  # global operation counter
 H_CACHES_LOCK = 66

@@ -14,6 +14,7 @@ pid namespace is taken for a dead one, nor a new process with an old pid for its
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass
 
 from shmalloc import constants as c
@@ -27,7 +28,8 @@ from shmalloc.layout import Layout
 from shmalloc.memory import Ram
 from shmalloc.segment import Segment
 
-PATIENCE_S = 1.0  # of a drain with a process that holds a per-CPU lock and does not run
+PATIENCE_S = 1.0  # with a process that holds a lock and does not run
+SKIPPED = (c.H_RECOVERY, c.H_CACHES_LOCK)  # locks that not every caller must have
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ def recover(segment: Segment, by: int, engine: str = "native") -> list[Recovered
     """Recover every dead claim, as claim ``by`` of this process; what was recovered.
 
     May be called at any time, in any process that is not inside the allocator; concurrent
-    recoveries wait for each other. Raises ``MisuseError`` if ``by`` is itself a dead one.
+    recoveries wait for each other. A process that has stopped in the middle of a recovery, or with
+    the lock of the set of caches, is waited for a second: a ``RuntimeWarning`` names it, and the
+    dead that were left are found by the next recovery. Raises ``MisuseError`` if ``by`` is itself a
+    dead one.
     """
     check_claim(segment, by)
     if slot(segment, by).dead:
@@ -68,10 +73,23 @@ def recover(segment: Segment, by: int, engine: str = "native") -> list[Recovered
     for found in dead:
         mark(segment.ram, segment.layout, by, found, engine)
     pages = run.call_alone(recover_kernels.recover, segment.ram, by)
+    if pages < 0:
+        warnings.warn(_left(segment), RuntimeWarning, stacklevel=2)
     seconds = time.perf_counter() - started
     # A process waiting for a lock may have marked others meanwhile: these were recovered, too.
     done = [found for found in before if _is_over(segment, found)]
-    return [Recovered(f.claim, f.pid, f.start, f.epoch, pages, seconds) for f in done]
+    return [Recovered(f.claim, f.pid, f.start, f.epoch, max(pages, 0), seconds) for f in done]
+
+
+def _left(segment: Segment) -> str:
+    """What is said of a recovery that went on without some of the dead."""
+    held = (segment.ram.load(at) & c.LOCK_HOLDER_MASK for at in SKIPPED)
+    pids = ", ".join(str(slot(segment, holder - 1).pid) for holder in held if holder)
+    by = f"process {pids}" if pids else "a process that runs again"
+    return (
+        f"recover: some of the dead are left, as {by} holds a lock and does not run; they are"
+        " recovered when it continues, or has ended"
+    )
 
 
 def mark(ram: Ram, layout: Layout, by: int, dead: Slot, engine: str) -> None:
@@ -147,14 +165,16 @@ class Rescuer:
             self._unblock()
 
     def _waits_in_vain(self, index: int) -> bool:
-        """Whether a per-CPU lock has had one living owner for long: drains then go on without."""
+        """Whether a lock has had one living owner for long that a caller can do without: a per-CPU
+        lock for drains, and those of ``SKIPPED``."""
         lock, held, since = self._waits_for
         now, word = time.monotonic(), self._ram.load(index)
         if (lock, held) != (index, word):
             self._waits_for = (index, word, now)
             return False
         layout = self._segment.layout
-        return now - since > PATIENCE_S and layout.at["pcp"] <= index < layout.at["seats"]
+        optional = layout.at["pcp"] <= index < layout.at["seats"] or index in SKIPPED
+        return now - since > PATIENCE_S and optional
 
     def _mark(self, dead: Slot) -> None:
         mark(self._ram, self._segment.layout, self._claim, dead, self._engine)

@@ -189,3 +189,8 @@ def test_what_a_dead_worker_counted_is_there_in_the_next_life_of_its_slot():
         memory.prepare_area(1, "churn", 0, life=1)
         count(memory.ram, 1, 0, 100)
         assert memory.latencies.total()["alloc_pages"].count == 2
+
+
+def test_the_rate_of_the_counter_is_left_for_the_oracles(segment, latencies):
+    # Interpreted kernels count nanoseconds.
+    assert segment.ram[c.H_CLOCK_KHZ] == pytest.approx(1_000_000, rel=0.05)

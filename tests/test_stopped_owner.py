@@ -1,10 +1,16 @@
-"""A process that lives and does not run while it holds a per-CPU lock: drains go on without it."""
+"""A process that lives and does not run while it holds a lock: who can goes on without it."""
+
+import os
+import signal
 
 import pytest
 
 from shmalloc import Arena, recovery
 from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.errors import MisuseError, OutOfMemoryError
+from support import dying
+from support.runs import wait_until
 
 BLOCK = 512  # pages of a pageblock
 
@@ -56,4 +62,78 @@ def test_a_cpu_is_not_unplugged_and_goes_on(stopped):
         arena.unplug(other)
     arena.segment.ram[at] = 0
     assert arena.drain() > 0
+    assert arena.validate() == []
+
+
+# --- a real SIGSTOP, in the middle of an operation ------------------------------------------------
+STOPPED, DEAD = 2, 1  # claims
+
+
+def start_stopped(arena, operation, writes, lock):
+    """A child that has stopped there, with the lock at that word."""
+    child = dying.start(arena.segment, STOPPED, operation, writes, signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+    assert arena.segment.ram[lock] & c.LOCK_HOLDER_MASK == STOPPED + 1
+    return child
+
+
+def ends(child):
+    child.send_signal(signal.SIGCONT)
+    return child.wait(60) == 0
+
+
+@pytest.fixture
+def arena(monkeypatch):
+    monkeypatch.setattr(recovery, "PATIENCE_S", 0.02)
+    with Arena.create(size="1MiB", cpus=4, page_bytes=512, pageblock_order=5, spins=0) as arena:
+        yield arena
+
+
+def sheaf_lock(arena, cache):
+    start = arena.segment.layout.at["caches"] + cache.number * arena.segment.ram[c.H_CACHE_STRIDE]
+    return start + cs.K_CPUS + STOPPED * cs.KC_STRIDE + cs.KC_LOCK
+
+
+def test_a_cache_is_not_destroyed_while_a_stopped_process_has_a_sheaf_of_it(arena):
+    cache = arena.cache("first", 64)
+    child = start_stopped(arena, "take_object", 1, sheaf_lock(arena, cache))
+    with pytest.raises(MisuseError, match=f"process {child.pid} holds one of its locks"):
+        cache.destroy()
+    assert ends(child)  # it was given no object: the cache is dying
+    cache.destroy()
+    assert arena.validate() == []
+
+
+@pytest.mark.parametrize("operation", ["destroy", "recover"])
+def test_who_needs_the_set_of_caches_goes_on_without_when_its_holder_has_stopped(arena, operation):
+    cache = arena.cache("first", 64)
+    child = start_stopped(arena, "make_cache", 1, c.H_CACHES_LOCK)
+    if operation == "destroy":
+        with pytest.raises(MisuseError, match=f"process {child.pid} holds one of its locks"):
+            cache.destroy()
+        assert arena.open_cache("first").alloc() > 0  # nothing was done
+    else:
+        dead = dying.start(arena.segment, DEAD, "take_block", 3, signal.SIGKILL)
+        assert dead.wait(60) == -signal.SIGKILL
+        with pytest.warns(RuntimeWarning, match=f"as process {child.pid} holds a lock"):
+            assert arena.recover() == []
+        assert arena.alloc_pages(order=dying.TOP_ORDER) >= 0  # the locks of the dead are released
+    assert ends(child)
+    if operation == "destroy":
+        with pytest.raises(MisuseError, match="objects are live"):
+            cache.destroy()
+    else:
+        assert [found.claim for found in arena.recover()] == [DEAD]
+    assert arena.validate() == []
+
+
+def test_a_recovery_does_not_wait_for_ever_for_one_that_has_stopped(arena):
+    dead = dying.start(arena.segment, DEAD, "take_block", 3, signal.SIGKILL)
+    assert dead.wait(60) == -signal.SIGKILL
+    child = start_stopped(arena, "recover_first", 2, c.H_RECOVERY)
+    with pytest.warns(RuntimeWarning, match=f"as process {child.pid} holds a lock"):
+        assert arena.recover() == []
+    assert ends(child)
+    wait_until(lambda: arena.segment.ram[c.H_RECOVERY] == 0, "the recovery to end")
+    assert [found.claim for found in arena.recover()] == [DEAD]
     assert arena.validate() == []

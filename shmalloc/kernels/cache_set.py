@@ -19,7 +19,7 @@ from shmalloc.kernels.bits import mt_of, next_word, order_of, zone_of_word
 from shmalloc.kernels.cache import usable_cache
 from shmalloc.kernels.descriptor import page_state, transition2
 from shmalloc.kernels.lists import list_init, next_of
-from shmalloc.kernels.lock import lock, owner_word, unlock
+from shmalloc.kernels.lock import lock, lock_or_skip, owner_word, unlock
 from shmalloc.kernels.object_layout import (
     draw_secret,
     lay_out_object,
@@ -233,11 +233,14 @@ def cache_destroy(mem: Memory, claim: Claim, cache_id: CacheId) -> int:
     """Destroy a cache: 0, E_INVAL, or E_BUSY with its live objects reported.
 
     After E_BUSY nothing can be allocated from it, frees still work, and it may be destroyed again.
+    So it is after E_AGAIN: a process holds a lock and does not run; if that is the lock of a CPU's
+    sheaves, what is in them can still be allocated there.
     """
     if cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES) or is_kmalloc(mem, cache_id):
         return c.E_INVAL
     cache = cache_at(mem, cache_id)
-    lock(mem, c.H_CACHES_LOCK, claim)
+    if not lock_or_skip(mem, c.H_CACHES_LOCK, claim):
+        return c.E_AGAIN
     result = c.E_INVAL
     if load(mem, cache + cs.K_STATE) != cs.CACHE_NONE:
         result = destroy(mem, claim, cache, cache_id)
@@ -265,12 +268,14 @@ def is_kmalloc(mem: Memory, cache_id: CacheId) -> bool:
 
 @kernel
 def empty_and_unmake(mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheId) -> int:
-    """Take the cache's sheaves and slabs away, then its id; 0 or E_BUSY."""
+    """Take the cache's sheaves and slabs away, then its id; 0, E_BUSY or E_AGAIN."""
     store(mem, cache + cs.K_STATE, cs.CACHE_DYING)
     store_relaxed(
         mem, cache + cs.K_MIN_PARTIAL, 0
     )  # from now on the last free of a slab releases it
     sheaves = retire_sheaves(mem, claim, cache)
+    if sheaves < 0:
+        return sheaves
     slabs = 0
     for node_id in range(fixed(mem, c.H_NODES)):
         release_empty(mem, claim, cache, node_id)

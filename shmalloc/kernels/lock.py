@@ -34,6 +34,7 @@ from shmalloc.words import (
     notice,
     relax,
     store,
+    store_relaxed,
     wait,
     wake,
 )
@@ -50,16 +51,28 @@ def lock(mem: Memory, at: WordIndex, claim: Claim) -> None:
     """Take the sleeping lock at word ``at``."""
     me = owner_word(mem, claim)
     if not cas(mem, at, 0, me):
-        lock_slow(mem, at, claim, me)
+        lock_slow(mem, at, claim, me, 0)
+
+
+@kernel
+def lock_or_skip(mem: Memory, at: WordIndex, claim: Claim) -> bool:
+    """``lock`` for who can do without: False if the owner lives and does not run (it is stopped,
+    say), and the wait was called off."""
+    me = owner_word(mem, claim)
+    if cas(mem, at, 0, me):
+        return True
+    store_relaxed(mem, claim_at(mem, claim) + c.C_GIVE_UP, 0)  # of an earlier wait that went on
+    return lock_slow(mem, at, claim, me, 1)
 
 
 @unit
-def lock_slow(mem: Memory, at: WordIndex, claim: Claim, me: Owner) -> None:
+def lock_slow(mem: Memory, at: WordIndex, claim: Claim, me: Owner, skips: int) -> bool:
+    """Take the lock, asleep if that takes long; False if ``skips``, and the wait was called off."""
     event(mem, claim, c.EV_LOCK_SLOW)
     tries = fixed(mem, c.H_SPINS)
     while tries > 0:
         if load_relaxed(mem, at) == 0 and cas(mem, at, 0, me):
-            return
+            return True
         relax(mem)
         tries -= 1
     sleeps = 0
@@ -69,13 +82,25 @@ def lock_slow(mem: Memory, at: WordIndex, claim: Claim, me: Owner) -> None:
             # Taken with the flag set: we cannot know whether we were the only sleeper, and one wake
             # too many costs a system call, while one too few hangs a process.
             if cas(mem, at, old, me | c.LOCK_CONTENDED):
-                return
+                return True
+        elif skips != 0 and load_relaxed(mem, claim_at(mem, claim) + c.C_GIVE_UP) == at:
+            give_up(mem, claim)
+            wake_all(mem, at)  # we may have asked for the lock to be kept for us
+            return False
         else:
             flags = c.LOCK_KEPT if sleeps > fixed(mem, c.H_SPINS) else c.LOCK_CONTENDED
             if old & flags == flags or cas(mem, at, old, old | flags):
                 event(mem, claim, c.EV_LOCK_SLEEP)
                 wait(mem, at, old | flags)
                 sleeps += 1
+
+
+@kernel
+def give_up(mem: Memory, claim: Claim) -> int:
+    """End a wait that was called off beneath our ``notice``: no kernel can tell who runs."""
+    store_relaxed(mem, claim_at(mem, claim) + c.C_GIVE_UP, 0)
+    event(mem, claim, c.EV_DRAIN_SKIP)
+    return c.E_AGAIN
 
 
 @kernel

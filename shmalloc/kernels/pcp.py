@@ -28,7 +28,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.buddy import free_block
 from shmalloc.kernels.fallback import rmqueue
-from shmalloc.kernels.lock import lock, owner_word, unspin
+from shmalloc.kernels.lock import give_up, lock, owner_word, unspin
 from shmalloc.kernels.pcp_lists import pcp_order, pcp_pop, pcp_push
 from shmalloc.kernels.pcp_repair import is_damaged, repair_lists
 from shmalloc.kernels.repair import unlock_zone
@@ -48,7 +48,7 @@ from shmalloc.units import (
     ZoneId,
     ZoneWords,
 )
-from shmalloc.words import cas, fixed, give_way, load_relaxed, notice, store_relaxed
+from shmalloc.words import cas, fixed, give_way, load_relaxed, notice
 
 
 @kernel
@@ -183,23 +183,6 @@ def spin_or_skip(mem: Memory, at: WordIndex, claim: Claim) -> int:
         notice(mem, at)
         give_way(mem)  # its owner may be preempted: there are more workers than cores
     return 1
-
-
-@kernel
-def give_up(mem: Memory, claim: Claim) -> int:
-    """End a wait that was called off beneath our ``notice``: no kernel can tell who runs."""
-    store_relaxed(mem, claim_at(mem, claim) + c.C_GIVE_UP, 0)
-    event(mem, claim, c.EV_DRAIN_SKIP)
-    return c.E_AGAIN
-
-
-@kernel
-def spin_for_drain(mem: Memory, at: WordIndex, claim: Claim) -> bool:
-    """``spin_or_skip`` where nothing can be left out; False if the CPU is unplugged."""
-    held = spin_or_skip(mem, at, claim)
-    while held < 0:
-        held = spin_or_skip(mem, at, claim)
-    return held != 0
 
 
 @unit

@@ -30,7 +30,15 @@ from shmalloc.kernels.array_recovery import recover_arrays
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.cache_set import destroy
 from shmalloc.kernels.hotplug import finish_plug
-from shmalloc.kernels.lock import lock, owner_word, take_over, unlock, unspin, wake_all
+from shmalloc.kernels.lock import (
+    give_up,
+    lock_or_skip,
+    owner_word,
+    take_over,
+    unlock,
+    unspin,
+    wake_all,
+)
 from shmalloc.kernels.objects import cache_at, cpu_part, node_part
 from shmalloc.kernels.pcp_repair import rebuild_lists
 from shmalloc.kernels.rebuild import rebuild_zone
@@ -43,28 +51,50 @@ from shmalloc.kernels.recover_objects import (
     sweep_sheaves,
 )
 from shmalloc.kernels.recover_pages import sweep_zone
-from shmalloc.kernels.reporting import cpu_at, event
+from shmalloc.kernels.reporting import claim_at, cpu_at, event
 from shmalloc.kernels.slab_format import give_pages_back
 from shmalloc.kernels.slots import end_life, is_dead
 from shmalloc.kernels.waiters import empty_seats
 from shmalloc.kernels.zone import descriptor_at, pcp_at, zone_at
 from shmalloc.units import CacheId, Claim, Memory, Pfn
-from shmalloc.words import cas, exchange, fixed, load, load2, wait, wake
+from shmalloc.words import (
+    cas,
+    exchange,
+    fixed,
+    load,
+    load2,
+    load_relaxed,
+    store_relaxed,
+    wait,
+    wake,
+)
 
 
 @unit
 def recover(mem: Memory, claim: Claim) -> int:
-    """Recover all claims that are marked dead, also those that are marked meanwhile; pages."""
+    """Recover all claims that are marked dead, also those that are marked meanwhile; pages.
+
+    E_AGAIN: some are left, since a process that lives and does not run (it is stopped, say) holds
+    the lock of the set of caches, or was recovering itself.
+    """
+    store_relaxed(mem, claim_at(mem, claim) + c.C_GIVE_UP, 0)  # of an earlier wait that went on
     while not enter(mem, claim):
+        if load_relaxed(mem, claim_at(mem, claim) + c.C_GIVE_UP) == c.H_RECOVERY:
+            return give_up(mem, claim)
         await_recovery(mem)  # another CPU recovers, perhaps our claims as well; or it died
     given = 0
+    skipped = 0
     release_locks(mem, claim)
     for victim in range(load(mem, c.H_CLAIMS_USED)):
         if is_dead(mem, victim):
             release_locks(mem, claim)  # it may have been marked just now
-            given += sweep(mem, claim, victim)
+            pages = sweep(mem, claim, victim)
+            if pages < 0:
+                skipped = pages
+            else:
+                given += pages
     leave(mem)
-    return given
+    return given if skipped == 0 else skipped
 
 
 @unit
@@ -267,8 +297,12 @@ def wake_sleepers(mem: Memory) -> None:
 
 @unit
 def sweep(mem: Memory, claim: Claim, victim: Claim) -> int:
-    """Phase 2 for one claim, whose locks are all released; H_RECOVERY held. Returns pages."""
-    lock(mem, c.H_CACHES_LOCK, claim)
+    """Phase 2 for one claim, whose locks are all released; H_RECOVERY held. Returns pages.
+
+    E_AGAIN, with nothing done: who has the lock of the set of caches does not run.
+    """
+    if not lock_or_skip(mem, c.H_CACHES_LOCK, claim):
+        return c.E_AGAIN
     settle_taken(mem, claim, victim)
     for cache_id in range(fixed(mem, c.H_CACHES)):
         if cache_exists(mem, cache_id):

@@ -41,7 +41,7 @@ from shmalloc.kernels.objects import (
     owner_at,
     owner_of_entry,
 )
-from shmalloc.kernels.pcp import spin_for_drain
+from shmalloc.kernels.pcp import spin_or_skip
 from shmalloc.kernels.reporting import claim_at
 from shmalloc.kernels.sheaf import drop_slab, flush
 from shmalloc.kernels.slab_debug import paint
@@ -320,11 +320,13 @@ def sweep_sheaves(mem: Memory, claim: Claim, cache: CacheWords, victim: Claim) -
 def place_sheaf(
     mem: Memory, claim: Claim, cache: CacheWords, victim: Claim, sheaf: SheafWords
 ) -> None:
-    """Give an empty sheaf to the CPU of the dead if it lacks one, else to its barn."""
+    """Give an empty sheaf to the CPU of the dead if it lacks one, else to its barn.
+
+    To the barn, too, if who has the lock of that CPU's sheaves does not run.
+    """
     part = own_part(mem, cache, victim)
-    if load(mem, cache + cs.K_STATE) == cs.CACHE_LIVE and spin_for_drain(
-        mem, part + cs.KC_LOCK, claim
-    ):
+    live = load(mem, cache + cs.K_STATE) == cs.CACHE_LIVE
+    if live and spin_or_skip(mem, part + cs.KC_LOCK, claim) > 0:
         empty: WordIndex = 0
         if mem[part + cs.KC_MAIN] == 0:
             empty = part + cs.KC_MAIN

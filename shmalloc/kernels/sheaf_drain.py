@@ -2,7 +2,7 @@
 
 Sheaves stay where they are, or are taken away for good (``retire_sheaves``). A sheaf that another
 CPU is refilling or flushing is held by that CPU and not seen. Draining works on the sheaves of
-other CPUs and waits for their locks, which are never held for long.
+other CPUs and waits for their locks, which are never held for long by who runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.barn import barn_pop, barn_put, in_hand, move_sheaf
 from shmalloc.kernels.lock import lock, unlock, unspin
 from shmalloc.kernels.objects import cpu_node, cpu_part, node_part
-from shmalloc.kernels.pcp import spin_for_drain, spin_or_skip
+from shmalloc.kernels.pcp import spin_or_skip
 from shmalloc.kernels.sheaf import flush, take_spare
 from shmalloc.units import CacheWords, Claim, Cpu, Memory, NodeId
 from shmalloc.words import fixed, load_relaxed, store
@@ -66,22 +66,25 @@ def drain_sheaves(mem: Memory, claim: Claim, cache: CacheWords) -> None:
 
 
 @kernel
-def retire_part(mem: Memory, claim: Claim, cache: CacheWords, victim: Cpu) -> None:
-    """Take the sheaves of one CPU away, into the barn."""
+def retire_part(mem: Memory, claim: Claim, cache: CacheWords, victim: Cpu) -> int:
+    """Take the sheaves of one CPU away, into the barn; E_AGAIN if who has its lock does not run."""
     part = cpu_part(mem, cache, victim)
     lists = node_part(mem, cache, cpu_node(mem, victim))
-    held = spin_for_drain(mem, part + cs.KC_LOCK, claim)
+    held = spin_or_skip(mem, part + cs.KC_LOCK, claim)
+    if held < 0:
+        return held
     main = mem[part + cs.KC_MAIN]
     if main != 0:
         move_sheaf(mem, main, in_hand(mem, claim))
         mem[part + cs.KC_MAIN] = 0
     spare = take_spare(mem, claim, part)
-    if held:
+    if held != 0:
         unspin(mem, part + cs.KC_LOCK)
     if main != 0:
         barn_put(mem, claim, lists, main)
     if spare != 0:
         barn_put(mem, claim, lists, spare)
+    return 0
 
 
 @unit
@@ -89,11 +92,13 @@ def retire_sheaves(mem: Memory, claim: Claim, cache: CacheWords) -> int:
     """Take all sheaves away from the CPUs and flush them (cache destroy); K_STATE is DYING.
 
     Returns how many sheaves lie empty in the barns: all of them, unless a CPU holds one. A CPU that
-    finds KC_MAIN 0 afterwards uses the slabs.
+    finds KC_MAIN 0 afterwards uses the slabs. E_AGAIN: those of a CPU were left, as a process has
+    their lock and does not run.
     """
+    skipped = 0
     for victim in range(fixed(mem, c.H_CPUS)):
-        retire_part(mem, claim, cache, victim)
+        skipped += retire_part(mem, claim, cache, victim)
     empty = 0
     for node_id in range(fixed(mem, c.H_NODES)):
         empty += drain_barn(mem, claim, cache, node_id)
-    return empty
+    return empty if skipped == 0 else c.E_AGAIN

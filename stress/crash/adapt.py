@@ -39,11 +39,14 @@ SURVIVES: dict[Kernel, Kernel] = {
     claims.one_life: crash_kernels.claim_survives,
 }
 NO_SEGMENT = "a lock word alone: there is nothing to recover"
+STOPPED = "a process has stopped: only the system's clock can tell"
 OVERWRITTEN = "a free pointer was overwritten from outside: recovery believes free lists"
 
 
 def left_out(name: str) -> str:
     """Why the program has no case; empty if it has one."""
+    if name == "slab-destroy-stopped":
+        return STOPPED
     if name.startswith("stray-"):
         return OVERWRITTEN
     return NO_SEGMENT if name.startswith(("lock-", "sync-")) else ""

@@ -250,6 +250,16 @@ MUTANTS = (
         precedent="S11 cache released while still in use", commit="46a9ea668190",
     ),
     Mutant(
+        "destroy-waits-for-the-stopped", DRAIN,
+        (("    if held < 0:\n        return held\n    main",
+          "    while held < 0:\n        held = spin_or_skip(mem, part + cs.KC_LOCK, claim)\n"
+          "    main"),),
+        "a destroy waits without a limit for a process that has stopped with the lock of a CPU's"
+        " sheaves, and keeps the others from the set of caches meanwhile",
+        "I_PROGRESS", ("slab-destroy-stopped",),
+        unseen="no workload destroys a cache that others still use",
+    ),
+    Mutant(
         "destroy-ignores-slabs", CACHES,
         (("        if live > 0 or slabs > frozen_slabs(mem, cache):\n"
           "            return c.E_BUSY\n", ""),),

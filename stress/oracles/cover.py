@@ -18,9 +18,10 @@ from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.reporting import report
 from shmalloc.units import Claim, Memory, Order, Pfn, WordIndex
 from shmalloc.words import fixed, now
+from stress.oracles.clock import took_longer
 
 COVER_WORDS = c.ORDERS
-COVER_READ_CYCLES = 50_000  # a CPU preempted between the readings may miss 4096 versions
+COVER_READ_NS = 25_000  # a CPU preempted between the readings may miss 4096 versions
 
 
 @kernel
@@ -43,7 +44,7 @@ def check_covered(mem: Memory, claim: Claim, at: WordIndex, pfn: Pfn) -> bool:
     for level in range(levels):
         if page_state(mem, head_at(pfn, level)) != mem[at + level]:
             return True
-    if now(mem) - start > COVER_READ_CYCLES:
+    if took_longer(mem, start, COVER_READ_NS):
         return True
     report(mem, claim, c.I_TAIL, pfn, 1, mem[at])
     return False

@@ -6,8 +6,8 @@ reads one descriptor twice, and two different states must not carry the same ver
 the links of lists that are kept in descriptors, which change without a transition, and the mark for
 poison, which is set in place.
 
-A version repeats after 4096 transitions. That cannot happen between two reads a few hundred cycles
-apart, but a reader may be preempted for that long: the oracle discards such a pair of reads.
+A version repeats after 4096 transitions. That cannot happen between two reads a microsecond apart,
+but a reader may be preempted for that long: the oracle discards such a pair of reads.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import descriptor_at
 from shmalloc.units import Claim, Memory, Pfn
 from shmalloc.words import fixed, load2, now
+from stress.oracles.clock import took_longer
 
-VERSION_READ_CYCLES = 4000
+VERSION_READ_NS = 2_000
 
 
 @kernel
@@ -30,7 +31,7 @@ def check_version(mem: Memory, claim: Claim, pfn: Pfn) -> bool:
     start = now(mem)
     first0, first1 = load2(mem, at)
     second0, second1 = load2(mem, at)
-    if now(mem) - start > VERSION_READ_CYCLES or version_of(first0) != version_of(second0):
+    if took_longer(mem, start, VERSION_READ_NS) or version_of(first0) != version_of(second0):
         return True
     if same_state(mem, first0, first1, second0, second1):
         return True

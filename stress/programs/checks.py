@@ -224,6 +224,16 @@ def first_but_leaks(mem: Memory) -> int:
 
 
 @kernel
+def destroyed_later(mem: Memory) -> int:
+    """``objects_are_sound`` after a destroy that went on without CPU 1, whose user had stopped with
+    the lock of its sheaves: E_AGAIN, and a second destroy succeeds when the lock is free."""
+    if mem[slot_at(mem, 0, RESULT)] != c.E_AGAIN * 2 + 1:
+        return c.I_PROGRESS
+    mem[cpu_part(mem, cache_at(mem, ONLY_CACHE), 1) + cs.KC_LOCK] = 0
+    return objects_are_sound(mem)
+
+
+@kernel
 def destroyed_or_busy(mem: Memory) -> int:
     """``objects_are_sound`` after one CPU destroyed the cache while another still freed.
 

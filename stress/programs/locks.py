@@ -13,7 +13,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import Kernel, kernel
 from shmalloc.kernels.lock import lock, spin, try_spin, unlock, unspin
-from shmalloc.kernels.pcp import spin_for_drain
+from shmalloc.kernels.pcp import spin_or_skip
 from shmalloc.units import Claim, Memory
 from shmalloc.word_values import lock_value
 from shmalloc.words import fixed, store
@@ -74,7 +74,7 @@ def spin_count(mem: Memory, claim: Claim) -> int:
 @kernel
 def drain_count(mem: Memory, claim: Claim) -> int:
     """What a drainer does: waits for the owner, or leaves if the CPU is unplugged."""
-    if not spin_for_drain(mem, LOCK, claim):
+    if spin_or_skip(mem, LOCK, claim) <= 0:
         return 0
     count(mem, claim)
     unspin(mem, LOCK)
@@ -84,7 +84,7 @@ def drain_count(mem: Memory, claim: Claim) -> int:
 @kernel
 def unplug(mem: Memory, claim: Claim) -> int:
     """Enters once and locks out every later CPU."""
-    if spin_for_drain(mem, LOCK, claim):
+    if spin_or_skip(mem, LOCK, claim) > 0:
         count(mem, claim)
         store(mem, LOCK, c.LOCK_OFFLINE)
     return 1

@@ -82,7 +82,7 @@ def refill_drain(name: str) -> Program:
         name,
         (must_take, drain_victim),
         story="refill pushes under P_LOCK and counts, drain_everything pops what it finds: a drain"
-        " between push and count would miss a page (spin_for_drain says why it waits)",
+        " between push and count would miss a page (spin_or_skip says why it waits)",
     )
 
 
@@ -100,7 +100,7 @@ def drain_alloc(name: str) -> Program:
     return state.program(
         name,
         (must_take, drain_victim),
-        story="the page is on the list: try_spin and pcp_pop of its CPU against spin_for_drain"
+        story="the page is on the list: try_spin and pcp_pop of its CPU against spin_or_skip"
         " and pcp_pop of a remote drainer; with the lock lost the page may be in flight, and"
         " the last look (take_after_drain) must still find it",
     )
@@ -162,7 +162,7 @@ def unplug_drain(name: str) -> Program:
     return state.program(
         name,
         (drain_victim, unplug_victim),
-        story="spin_for_drain waits for P_LOCK while unplug_cpu turns it to LOCK_OFFLINE: the"
+        story="spin_or_skip waits for P_LOCK while unplug_cpu turns it to LOCK_OFFLINE: the"
         " waiter must see that and leave, or it waits for ever",
     )
 

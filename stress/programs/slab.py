@@ -7,12 +7,20 @@ operation exchanges a sheaf.
 
 from __future__ import annotations
 
+from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.cache_set import cache_destroy, cache_shrink
+from shmalloc.kernels.lock import owner_word
+from shmalloc.kernels.objects import cache_at, cpu_part
 from shmalloc.units import CacheWords, Claim, Memory, ObjectAddress
 from stress.machine.program import Program
-from stress.programs.checks import destroyed_or_busy, object_refused_once, objects_are_sound
+from stress.programs.checks import (
+    destroyed_later,
+    destroyed_or_busy,
+    object_refused_once,
+    objects_are_sound,
+)
 from stress.programs.held import ONLY_CACHE, free_shared, note_result, object_put, object_take
 from stress.programs.initial_state import InitialState, catalogue
 
@@ -282,7 +290,7 @@ def shrink_sheaf(name: str) -> Program:
         (take_object, shrink),
         check=objects_are_sound,
         story="drain_part flushes the sheaf that its CPU pops from: try_spin against"
-        " spin_for_drain on KC_LOCK, and take_one past a sheaf that is being flushed",
+        " spin_or_skip on KC_LOCK, and take_one past a sheaf that is being flushed",
     )
 
 
@@ -331,9 +339,23 @@ def destroy_sheaf(name: str) -> Program:
     )
 
 
+def destroy_stopped(name: str) -> Program:
+    state = full_sheaves()
+    lock = int(cpu_part(state.ram, cache_at(state.ram, ONLY_CACHE), 1)) + cs.KC_LOCK
+    state.ram[lock] = owner_word(state.ram, 1)
+    state.ram[state.layout.cpu(0) + c.C_GIVE_UP] = lock  # what a look at the stopped process writes
+    return state.program(
+        name,
+        (destroy, idle),
+        check=destroyed_later,
+        story="a process has stopped with the lock of its CPU's sheaves: retire_part goes on"
+        " without it, the destroyer answers E_AGAIN, and the next destroy finds all that was left",
+    )
+
+
 PROGRAMS = catalogue(
     "slab", alloc_free, free_free, free_free_alloc_3, free_free_same, free_free_sheaf,
     free_free_flush, full_partial, full_empty, last_take, new_new, barn_swap, barn_take_take,
     shared_refill, shared_flush, shrink_alloc, shrink_free, shrink_sheaf, flush_run, destroy_free,
-    destroy_flush, destroy_sheaf,
+    destroy_flush, destroy_sheaf, destroy_stopped,
 )  # fmt: skip

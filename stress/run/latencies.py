@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from shmalloc import constants as c
 from shmalloc.engine import get_engine
 from shmalloc.layout import Layout
 from shmalloc.memory import Ram
@@ -75,13 +76,15 @@ class Latencies:
         self._last: dict[str, Histogram] = {}
 
     def start(self) -> None:
-        """Calibrate, and let the workers count from now on; all of them are parked."""
+        """Calibrate, for the oracles, too (stress/oracles/clock.py), and let the workers count from
+        now on; all of them are parked."""
         last = read_clocks(self._ticks)
         while last.ns - self._first.ns < CALIBRATION_S * 1e9:
             time.sleep(CALIBRATION_S / 4)
             last = read_clocks(self._ticks)
         self._scale = ns_per_tick(self._first, last)
         scale = round(self._scale * (1 << SCALE_SHIFT))
+        self._ram[c.H_CLOCK_KHZ] = round(1e6 / self._scale) if self._scale > 0 else 0
         for cpu in range(self._workers):
             at = self._layout.latency(cpu)
             self._ram[at + LT_LONGEST] = (1 << 62) // max(scale, 1)

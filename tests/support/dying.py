@@ -17,7 +17,10 @@ from pathlib import Path
 from shmalloc import constants as c
 from shmalloc import cpus
 from shmalloc.kernels.cache import cache_alloc, cache_free
+from shmalloc.kernels.cache_set import cache_create
 from shmalloc.kernels.pages import alloc_pages, free_pages
+from shmalloc.kernels.recover import recover
+from shmalloc.kernels.slots import mark_dead
 from shmalloc.segment import Segment
 from support.mortal import MortalRam
 
@@ -52,7 +55,31 @@ def own_and_free(mem: MortalRam, cpu: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-OPERATIONS = {"take_block": take_block, "own_and_free": own_and_free}
+def take_object(mem: MortalRam, cpu: int) -> None:
+    """One object of the first cache; its first write locks the sheaves of the CPU."""
+    cache_alloc(mem, cpu, 0)
+
+
+def make_cache(mem: MortalRam, cpu: int) -> None:
+    """One more cache; its first write locks the set of caches."""
+    cache_create(mem, cpu, 64, 0, 0, 0)
+
+
+def recover_first(mem: MortalRam, cpu: int) -> None:
+    """Recover claim 1, whose process is dead; it is mortal from the recovery on."""
+    mem.last, last = -1, mem.last
+    mark_dead(mem, cpu, 1, mem[c.CPUS_AT + c.C_STRIDE + c.C_EPOCH])
+    mem.last, mem.writes = last, 0
+    recover(mem, cpu)
+
+
+OPERATIONS = {
+    "take_block": take_block,
+    "own_and_free": own_and_free,
+    "take_object": take_object,
+    "make_cache": make_cache,
+    "recover_first": recover_first,
+}
 
 
 def start(segment: Segment, cpu: int, operation: str, writes: int, how: int) -> subprocess.Popen:

@@ -150,7 +150,9 @@ RULES = {
 FIXED_HEADER = frozenset(
     value
     for name, value in vars(c).items()
-    if name.startswith("H_") and value < c.H_STOP and value != c.H_HISTORY_STOPS
+    if name.startswith("H_")
+    and value < c.H_STOP
+    and value not in (c.H_HISTORY_STOPS, c.H_CLOCK_KHZ)
 )
 
 
@@ -239,7 +241,7 @@ class Words:
             return "report-count", exact
         if cs.H_KMALLOC <= word < cs.H_KMALLOC + cs.KMALLOC_CLASSES:
             return "kmalloc", exact
-        if word in (c.H_HISTORY_STOPS, c.H_STOP, c.H_SEQUENCE, c.H_WAKE, c.H_RECLAIM):
+        if word in (c.H_HISTORY_STOPS, c.H_STOP, c.H_SEQUENCE, c.H_WAKE, c.H_CLOCK_KHZ, c.H_RECLAIM):
             return "switches", exact
         return ("arrays" if word == c.H_ARRAYS else "header-rest"), exact
 

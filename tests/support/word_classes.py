@@ -241,7 +241,14 @@ class Words:
             return "report-count", exact
         if cs.H_KMALLOC <= word < cs.H_KMALLOC + cs.KMALLOC_CLASSES:
             return "kmalloc", exact
-        if word in (c.H_HISTORY_STOPS, c.H_STOP, c.H_SEQUENCE, c.H_WAKE, c.H_CLOCK_KHZ, c.H_RECLAIM):
+        if word in (
+            c.H_HISTORY_STOPS,
+            c.H_STOP,
+            c.H_SEQUENCE,
+            c.H_WAKE,
+            c.H_CLOCK_KHZ,
+            c.H_RECLAIM,
+        ):
             return "switches", exact
         return ("arrays" if word == c.H_ARRAYS else "header-rest"), exact
 

@@ -37,7 +37,7 @@ import numpy as np
 
 from shmalloc import constants as c
 from shmalloc import cpus as slots
-from shmalloc import forking, main_guard, recovery
+from shmalloc import forking, limits, main_guard, recovery
 from shmalloc.arena_geometry import geometry_of
 from shmalloc.array_header import Order, planned
 from shmalloc.arrays import SharedArray, unpack_handle
@@ -59,7 +59,7 @@ from shmalloc.statistics import Statistics, statistics
 from shmalloc.structures.handles import Structure
 from shmalloc.structures.handles import unpack_handle as unpack_structure
 from shmalloc.structures.operations import StructureOperations
-from shmalloc.structures.waiting import deadline_of
+from shmalloc.structures.waiting import check_seconds, deadline_of
 from shmalloc.transit import TransitOperations, segment_of
 
 ATTACH_POLL_S = 0.01
@@ -103,7 +103,8 @@ class Arena(TransitOperations, StructureOperations):
         """
         main_guard.warn_of_own_arena(name)
         shape = geometry_of(size, cpus, zones, link_store=link_store, **geometry)
-        return cls._of(Segment.create(shape, name, prealloc=prealloc, engine=engine), engine)
+        with limits.told("arena"):
+            return cls._of(Segment.create(shape, name, prealloc=prealloc, engine=engine), engine)
 
     @classmethod
     def attach(
@@ -124,7 +125,8 @@ class Arena(TransitOperations, StructureOperations):
         deadline = deadline_of(timeout)
         while True:
             try:
-                return cls._of(Segment.attach(name), engine, cpu, bool(readonly))
+                with limits.told(f"name: {name!r}"):
+                    return cls._of(Segment.attach(name), engine, cpu, bool(readonly))
             except NotReadyError:
                 if deadline is not None and time.monotonic() >= deadline:
                     raise
@@ -283,10 +285,15 @@ class Arena(TransitOperations, StructureOperations):
 
         Arrays that the dead sent and no process loaded are given back after ``ticket_grace_s``.
         ``transit_older_than``: so are all that are in transit for that many seconds, also those of
-        living senders; who loads them later is told that they are gone (see ``leaks``).
+        living senders; who loads them later is told that they are gone (see ``leaks``). Raises
+        ``MisuseError`` unless these are seconds.
+
+        A process that has stopped with a lock that a recovery needs is waited for a second; the
+        dead that are left then are named by a later call, and a ``RuntimeWarning`` says so.
         """
         self.check_open()
         self.check_writable("recover")
+        check_seconds("transit_older_than", transit_older_than)
         now = recovery.recover(self.segment, self.claim, self.engine.name)
         known = {(dead.claim, dead.epoch) for dead in now}
         told = recovery.untold(self.segment)

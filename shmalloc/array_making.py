@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from shmalloc import constants as c
 from shmalloc import recovery
 from shmalloc.array_header import ALIGN_BYTES, Order, Plan, Shape, plan_of
-from shmalloc.errors import MisuseError, OutOfMemoryError
+from shmalloc.errors import OutOfMemoryError
 from shmalloc.kernels.shared_arrays import (
     drop_array,
     exchange_array,
@@ -60,9 +60,6 @@ class MakingOperations(PageOperations):
         self._do_make_run = self.builtin(make_run)
         self._do_drop_array = self.builtin(drop_array, reads=True)
         self._do_open_array = self.builtin(open_array, reads=True)
-        if not self.segment.owns_claim(self.claim):
-            self._do_make_array = self._do_open_array = self._do_drop_array = self._has_no_table
-            self._do_exchange_array = self._do_make_run = self._has_no_table
         self._references = References(self)
         self._mapped = self.segment.mapped
         self._bytes = memoryview(self._mapped).cast("B")
@@ -70,13 +67,6 @@ class MakingOperations(PageOperations):
         self._makings: dict[Any, Making] = {}
         self._frames = self.segment.layout.at["frames"]
         self._near = 0  # first page of the last large array
-
-    def _has_no_table(self, *_: int) -> Any:
-        """Two processes on one claim would take each other's references for lost ones."""
-        raise MisuseError(
-            f"arrays: every CPU slot of {self.name!r} is taken, and this process shares slot"
-            f" {self.claim}; create the arena with more (cpus=)"
-        )
 
     def empty(self, shape: Shape, dtype: DTypeLike = float, order: Order = "C") -> SharedArray:
         """A new array with unspecified contents. Raises ``OutOfMemoryError``, ``MisuseError``."""

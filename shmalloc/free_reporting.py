@@ -51,15 +51,14 @@ def _free_blocks(segment: Segment, start: int, end: int) -> Iterator[tuple[int, 
 
 
 def _discard(segment: Segment, pfn: int, pages: int) -> int:
-    start, end = whole_system_pages(
-        segment.layout.frame(pfn) * 8, pages * segment.geometry.page_bytes
-    )
+    size = pages * segment.geometry.page_bytes
+    start, end = whole_system_pages(segment.layout.frame(pfn) * 8, size, mmap.PAGESIZE)
     if end > start:
         segment.discard(start // 8, end - start)
     return max(end - start, 0)
 
 
-def whole_system_pages(start: int, size: int, system: int = mmap.PAGESIZE) -> tuple[int, int]:
+def whole_system_pages(start: int, size: int, system: int) -> tuple[int, int]:
     """The whole pages of the system in ``size`` bytes from ``start`` on: [start, end), or none.
 
     MADV_REMOVE rounds up: of a page that a block only has a part of, it would take the rest too.

@@ -30,7 +30,7 @@ from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import Any
 
-from shmalloc import cgroup
+from shmalloc import cgroup, limits
 from shmalloc.errors import EnvironmentUnfitError, SegmentError
 from shmalloc.sizes import format_bytes
 
@@ -69,16 +69,8 @@ class Mapping(shared_memory.SharedMemory):
     def __init__(self, name: str, *, create: bool = False, size: int = 0) -> None:
         self._created = create
         self._read_only: mmap.mmap | None = None
-        try:
+        with limits.told(f"size: {format_bytes(size)}" if create else f"name: {name!r}"):
             self._map(name, create, size)
-        except OSError as error:
-            if error.errno != errno.ENOMEM:
-                raise
-            asked = f"size: {format_bytes(size)}" if create else f"name: {name!r}"
-            raise EnvironmentUnfitError(
-                f"{asked}: the system has no address space left for it; use a smaller size,"
-                " or raise the limit (ulimit -v)"
-            ) from error
 
     def _map(self, name: str, create: bool, size: int) -> None:
         if sys.version_info >= (3, 13):

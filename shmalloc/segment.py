@@ -166,10 +166,6 @@ class Segment:
             self._claims[number] = descriptor
         return descriptor is not None
 
-    def owns_claim(self, number: int) -> bool:
-        """Whether claim ``number`` is this process's own; false if it shares a slot."""
-        return number in self._claims
-
     def drop_claims(self) -> None:
         """No longer say so for any claim: the others take them for dead, and recover them."""
         for number in list(self._claims):

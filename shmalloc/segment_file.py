@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from shmalloc import constants as c
-from shmalloc import leftovers, physical
+from shmalloc import leftovers, limits, physical
 from shmalloc.errors import MisuseError, NotReadyError, SegmentError
 from shmalloc.layout import Geometry, Layout
 
@@ -68,6 +68,8 @@ def opened(name: str, any_build: bool = False) -> tuple[int, Layout]:
     except FileNotFoundError as error:
         raise missing(name) from error
     except OSError as error:
+        if error.errno in limits.CURES:
+            raise
         reason = f"cannot be opened ({error.strerror}); it is another user's, or no file"
         raise SegmentError(f"name: {name!r} {reason}") from error
     try:

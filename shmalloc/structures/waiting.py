@@ -23,14 +23,18 @@ _SLEEP_S = FUTEX_SLEEP_NS / 1e9
 
 def deadline_of(timeout: float | None) -> float | None:
     """The moment at which to give up, by ``time.monotonic``. Raises ``MisuseError``."""
-    if timeout is None:
-        return None
+    check_seconds("timeout", timeout, "to wait for ever")
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def check_seconds(argument: str, value: float | None, none: str = "for none") -> None:
+    """Raise ``MisuseError`` unless ``value`` is a number of seconds >= 0, or None: ``none``."""
     try:
-        if not isinstance(timeout, bool) and timeout >= 0:
-            return time.monotonic() + timeout
+        if value is None or (not isinstance(value, bool) and value >= 0):
+            return
     except TypeError:
         pass
-    raise MisuseError(f"timeout: {timeout!r}; use seconds >= 0, or None to wait for ever")
+    raise MisuseError(f"{argument}: {value!r}; use seconds >= 0, or None {none}")
 
 
 def timeout_of(block: bool, timeout: float | None) -> float | None:

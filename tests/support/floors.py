@@ -29,7 +29,7 @@ FLOORS = (
     ("shmalloc.kernels", "shmalloc.structures.kernels"),
     ("shmalloc.engine",),
     ("shmalloc.sizes", "shmalloc.processes", "shmalloc.image", "shmalloc.physical",
-     "shmalloc.fixed_words", "shmalloc.main_guard",
+     "shmalloc.fixed_words", "shmalloc.main_guard", "shmalloc.limits",
      "shmalloc.cgroup", "shmalloc.file_lock", "shmalloc.leftovers", "shmalloc.segment_file",
      "shmalloc.liveness", "shmalloc.forking",
      "shmalloc.observed", "shmalloc.descriptor_text", "shmalloc.word_names",

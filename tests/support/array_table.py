@@ -36,6 +36,8 @@ PLAYS = {play.__name__: play for play in (*SITUATIONS, *PROGRAMS)}
 
 def play(method: str, way: str, situation: str) -> None:
     """In the program of one cell: prints the outcome and what is left while it runs."""
+    # Also of its children: who is killed with the tracker leaves them, and cell removes them.
+    multiprocessing.current_process()._config["semprefix"] = f"/{semaphores_of(os.getpid())}"  # type: ignore[attr-defined]
     context = multiprocessing.get_context(method)
     stage = Stage(context, WAYS[way])
     outcome = PLAYS[situation](stage)
@@ -66,8 +68,15 @@ def cell(method: str, way: str, situation: str) -> str:
                 hangs = True
             stays = not session_ends(process.pid, kill=hangs)
             process.wait()
+            for left in Path("/dev/shm").glob(f"sem.{semaphores_of(process.pid)}-*"):
+                left.unlink(missing_ok=True)
         code = "hangs" if hangs else process.returncode
         return described(said.read_text(), errors.read_text(), code, stays, names)
+
+
+def semaphores_of(session: int) -> str:
+    """How the names of the semaphores of a session begin."""
+    return f"situation-{session}"
 
 
 def session_ends(session: int, kill: bool) -> bool:

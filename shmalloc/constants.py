@@ -425,6 +425,8 @@ X_PAYLOAD = 68  # a stamp in a page or object changed while it was owned
 X_VERSION = 69  # a descriptor changed its state and kept its version
 X_MEMORY_GROWTH = 70  # a process of a run needs more and more private memory
 X_DESCRIPTOR_GROWTH = 71
+X_RANGE = 72  # a range is isolated or offline as long as its holder keeps it so
+X_FILLING = 73
 
 LOCK_HOLDER_MASK = 0xFFFF  # claim + 1
 LIFE_EPOCH_SHIFT = 32  # a life of a claim as one word: what it writes into locks and objects

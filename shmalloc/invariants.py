@@ -238,6 +238,19 @@ _WITNESSED = (
         ("a run's watch of its processes",), example="a pipe that stays open for each dead worker",
         unless="it is warming up, or it grows by less than the bound (docs/soak.md)",
     ),
+    Invariant(
+        c.X_RANGE, "X_RANGE",
+        "a range is isolated or offline as long as its holder keeps it so, and no other one is",
+        ("audit of a run", "checks of the explorer's programs", "crash mode"),
+        ("offline-busy-stays-isolated", "unisolate-ends-offline"),
+        unless="an operation on ranges is under way",
+    ),
+    Invariant(
+        c.X_FILLING, "X_FILLING",
+        "a page that is given out holds what free pages are filled with",
+        ("workloads", "checks of the explorer's programs", "crash mode"),
+        ("bulk-skips-poison-check", "recovery-fills-nothing"), unless="nothing is filled",
+    ),
 )  # fmt: skip
 TABLE = {row.number: row for row in (*_RECOUNTED, *_REFUSED, *_WITNESSED)}
 BY_NAME = {row.name: row for row in TABLE.values()}

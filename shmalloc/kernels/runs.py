@@ -6,8 +6,10 @@ isolated and no list is drained, so it costs a few hundred nanoseconds a block. 
 choose, of any pages, is the business of contig.py.
 
 A block is in state PCP with the caller's label until it is handed to the owner, as in pages.py, so
-what a death leaves is swept up. Its pieces go back to the zone past the per-CPU lists: on a list,
-the last small piece would keep the run from being found again.
+what a death leaves is swept up. None has an owner before all are taken and found unchanged: else
+what was taken goes back, and pages that were written to while free leave service. The pieces of a
+run go back to the zone past the per-CPU lists: on a list, the last small piece would keep the run
+from being found again.
 """
 
 from __future__ import annotations
@@ -19,11 +21,14 @@ from shmalloc.kernels.buddy import take_block
 from shmalloc.kernels.contig import largest_fit
 from shmalloc.kernels.descriptor import free_problem, misuse_of, page_state
 from shmalloc.kernels.fault_injection import is_faulty
-from shmalloc.kernels.lock import lock, unlock
-from shmalloc.kernels.pages import free_to_zone, give, refuse_free
+from shmalloc.kernels.fill import intact_on_alloc
+from shmalloc.kernels.lock import lock
+from shmalloc.kernels.pages import free_to_zone, give, give_back_to_zone, refuse_free
+from shmalloc.kernels.repair import unlock_zone
+from shmalloc.kernels.retire import retire_changed
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.zone import descriptor_at, zone_at
-from shmalloc.units import Claim, Memory, Order, Owner, Pfn, Word0, ZoneWords
+from shmalloc.units import Claim, Memory, Order, Owner, Pfn, Word0, ZoneId, ZoneWords
 from shmalloc.words import fixed, load2
 
 
@@ -63,34 +68,69 @@ def find_run(mem: Memory, start: Pfn, blocks: int) -> Pfn:
 
 
 @kernel
-def take_run(mem: Memory, zone: ZoneWords, claim: Claim, start: Pfn, end: Pfn) -> int:
+def take_run(mem: Memory, zone: ZoneWords, claim: Claim, start: Pfn, end: Pfn) -> Pfn:
     """Take the pages [start, end) out of whole blocks, in state PCP; zone lock held.
 
-    E_BUSY: a block is not whole any more; then nothing is taken.
+    Returns how far it came: ``end``; ``start`` if a block is not whole any more; or up to a block
+    whose links, or whose neighbours' links, were overwritten. What was taken is the caller's.
     """
     limit = fixed(mem, c.H_MAX_ORDER)
     for at in range(start, end, 1 << limit):
         w0 = page_state(mem, at)
         if not is_whole(mem, w0) or zone_of_word(w0) != fixed(mem, zone + c.Z_INDEX):
-            return c.E_BUSY
+            return start
     pfn = start
     while pfn < end:
         order = largest_fit(pfn, end, limit)
         if take_block(mem, zone, claim, pfn, order, c.T_PCP, c.MT_MOVABLE, label(mem, claim)) < 0:
-            return c.E_STATE
+            return pfn
         pfn += 1 << order
-    return 0
+    return end
+
+
+@kernel
+def is_intact(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> bool:
+    """Whether no page of a run in state PCP was written to while free; reports each that was."""
+    intact = True
+    at = start
+    while at < end:
+        order = order_of(page_state(mem, at))
+        if not intact_on_alloc(mem, claim, at, order):
+            intact = False
+        at += 1 << order
+    return intact
+
+
+@unit
+def return_run(mem: Memory, claim: Claim, zone_id: ZoneId, start: Pfn, end: Pfn) -> None:
+    """Give the blocks of [start, end), in state PCP, back; changed pages leave service."""
+    at = start
+    while at < end:
+        order = order_of(page_state(mem, at))
+        if fixed(mem, c.H_FILL) == c.FILL_NONE:
+            give_back_to_zone(mem, claim, zone_id, at, order)
+        else:
+            retire_changed(mem, claim, at, order)
+        at += 1 << order
 
 
 @unit
 def alloc_run(mem: Memory, claim: Claim, start: Pfn, end: Pfn, owner: Owner) -> int:
-    """Allocate the pages [start, end), which ``find_run`` found, for ``owner``: 0 or E_BUSY."""
+    """Allocate the pages [start, end), which ``find_run`` found, for ``owner``.
+
+    Returns 0; or E_BUSY if a block is not whole any more, or was written to while it was free.
+    """
     if is_faulty(mem, claim, c.FAULT_PAGE):
         return c.E_BUSY
-    zone = zone_at(mem, zone_of_word(page_state(mem, start)))
+    zone_id = zone_of_word(page_state(mem, start))
+    zone = zone_at(mem, zone_id)
     lock(mem, zone + c.Z_LOCK, claim)
-    result = take_run(mem, zone, claim, start, end)
-    unlock(mem, zone + c.Z_LOCK)
+    taken = take_run(mem, zone, claim, start, end)
+    unlock_zone(mem, claim, zone)
+    if taken < end or not is_intact(mem, claim, start, end):
+        return_run(mem, claim, zone_id, start, taken)
+        return c.E_BUSY
+    result = 0
     at = start
     while result == 0 and at < end:
         order = order_of(page_state(mem, at))

@@ -27,6 +27,7 @@ from shmalloc.kernels.reap import adopt_pages
 from shmalloc.kernels.recover import recover
 from shmalloc.kernels.waiters import arm_wake, leave_seat, take_seat
 from shmalloc.units import Claim, Memory, Order, Pfn
+from stress.oracles.filling import check_filled
 from stress.programs.held import (
     block_order,
     block_pfn,
@@ -34,6 +35,7 @@ from stress.programs.held import (
     let_go,
     page_put,
     page_take,
+    receive,
     slot_at,
     zone_put,
     zone_take,
@@ -82,6 +84,7 @@ def order_0(mem: Memory, claim: Claim) -> int:
     page_put(mem, claim, 0)
     page_put(mem, claim, 1)
     if take_third >= 0:
+        check_filled(mem, claim, take_third, 0)
         free_pages(mem, claim, take_third, 0)
     return 0
 
@@ -118,7 +121,7 @@ def whole_pageblocks(mem: Memory, claim: Claim) -> int:
 @kernel
 def two_types(mem: Memory, claim: Claim) -> Pfn:
     """An unmovable page from a zone of movable ones: claim or steal."""
-    pfn = hold(mem, claim, 0, alloc_pages(mem, claim, 0, c.MT_UNMOVABLE, claim + 1), 0)
+    pfn = receive(mem, claim, 0, alloc_pages(mem, claim, 0, c.MT_UNMOVABLE, claim + 1), 0)
     page_take(mem, claim, 1, 0)
     page_put(mem, claim, 1)
     return pfn if pfn < 0 else page_put(mem, claim, 0)
@@ -136,12 +139,15 @@ def free_of_zero(mem: Memory, claim: Claim) -> int:
 @kernel
 def bulk_take_put(mem: Memory, claim: Claim) -> int:
     count = alloc_bulk(mem, claim, 0, c.MT_MOVABLE, claim + 1, LISTED, list_at(mem, claim))
+    for i in range(count):
+        check_filled(mem, claim, mem[list_at(mem, claim) + i], 0)
     return free_bulk(mem, claim, 0, count, list_at(mem, claim))
 
 
 @kernel
 def wait_take_put(mem: Memory, claim: Claim) -> Pfn:
-    pfn = hold(mem, claim, 0, alloc_pages_wait(mem, claim, 0, c.MT_MOVABLE, claim + 1, PATIENCE), 0)
+    pfn = alloc_pages_wait(mem, claim, 0, c.MT_MOVABLE, claim + 1, PATIENCE)
+    pfn = receive(mem, claim, 0, pfn, 0)
     return pfn if pfn < 0 else page_put(mem, claim, 0)
 
 

@@ -19,7 +19,7 @@ from stress.crash.array_actions import arrays_survive, dict_arrays_survive
 from stress.crash.case import SUPERVISORS, CrashCase
 from stress.machine.names import WordName
 from stress.machine.program import Program
-from stress.programs import arrays, checks, claims, structure_dict_arrays, structure_entries
+from stress.programs import arrays, checks, claims, filled, structure_dict_arrays, structure_entries
 from stress.programs.initial_state import spare_cpus
 
 # The report that a program provokes, by its check.
@@ -27,6 +27,7 @@ TOLERATED: dict[Kernel, int] = {
     checks.page_refused_once: c.M_DOUBLE_FREE,
     checks.object_refused_once: c.M_OBJECT_FREE,
     checks.destroyed_or_busy: c.M_LEAKED_OBJECTS,
+    filled.stray_is_caught: c.I_BYTES,
 }
 # Checks of what bears no slot's label: of arrays the dead's records must be gone.
 SURVIVES: dict[Kernel, Kernel] = {
@@ -37,6 +38,7 @@ SURVIVES: dict[Kernel, Kernel] = {
     structure_entries.one_end: crash_kernels.structures_survive,
     structure_dict_arrays.dict_arrays_are_sound: dict_arrays_survive,
     claims.one_life: crash_kernels.claim_survives,
+    filled.stray_is_caught: crash_kernels.stray_survives,
 }
 NO_SEGMENT = "a lock word alone: there is nothing to recover"
 STOPPED = "a process has stopped: only the system's clock can tell"
@@ -77,8 +79,7 @@ def case_of(
     check = program.check
     assert isinstance(check, FunctionType)
     image[behind + crash_kernels.TOLERATED] = TOLERATED.get(check, hopeful)
-    zones = [int(image[c.H_AT_ZONES]) + z * c.Z_STRIDE for z in range(int(image[c.H_ZONES]))]
-    image[behind + crash_kernels.MANAGED] = sum(int(image[zone + c.Z_MANAGED]) for zone in zones)
+    image[behind + crash_kernels.MANAGED] = _managed_pages(image)
     image[behind + crash_kernels.MAY_LEAVE] = may_leave
     image[behind + crash_kernels.REAPED] = int(reaping)
     holds = SURVIVES.get(check, crash_kernels.nothing_is_lost)
@@ -96,6 +97,16 @@ def case_of(
         behind + crash_kernels.DIED,
         holds,
     )
+
+
+def _managed_pages(image: np.ndarray) -> int:
+    """Pages of all zones that are in service or offline: the check brings those back."""
+    zones = [int(image[c.H_AT_ZONES]) + z * c.Z_STRIDE for z in range(int(image[c.H_ZONES]))]
+    first = int(image[c.H_AT_MEMMAP])
+    words = image[first : first + int(image[c.H_PAGES]) * c.D_WORDS : c.D_WORDS]
+    offline = words[words & c.TYPE_MASK == c.T_OFFLINE]
+    pages = int((1 << (offline >> c.ORDER_SHIFT & c.ORDER_MASK)).sum())
+    return pages + sum(int(image[zone + c.Z_MANAGED]) for zone in zones)
 
 
 def _with_notices(word_name: WordName | None, behind: int) -> WordName:

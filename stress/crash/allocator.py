@@ -13,14 +13,15 @@ from stress.crash.operations import OPERATIONS
 from stress.crash.structures import SURVIVALS, structure_case
 from stress.explorer.address import Address, remember
 from stress.machine.program import Program
-from stress.programs import PROGRAMS
+from stress.programs import PROGRAMS, filled
 from stress.quantities import nearest
 
 WAITING = "wait-"  # programs in which a CPU waits for a page that a dead CPU may own
 HOPEFUL = ("wait-", "pcp-")  # programs with a page for every CPU, unless one dies
 
 
-POISONING = {"pcp-free-poison": 1}  # programs, and the number of pages they retire
+# Programs, and the number of pages they retire
+POISONING = {"pcp-free-poison": 1, "pcp-bulk-poison": 1, **dict.fromkeys(filled.PROGRAMS, 1)}
 
 
 @cache

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from shmalloc import constants_slab as cs
+from shmalloc.kernels.contig import offline_range
 from shmalloc.kernels.kmalloc import kmalloc_boot
 from stress.programs.held import OBJECTS, WORK_WORDS
 from stress.programs.initial_state import SHEAF_PAGE_BYTES, InitialState
+from stress.programs.ranges import keep_offline
 from stress.programs.slab import EXACT_EACH, FOUR_IN_A_SLAB, ONE_EACH, TWO_EACH, TWO_IN_A_SLAB
 
 
@@ -20,6 +22,14 @@ def pages(count: int = 8, **changes: Any) -> InitialState:
     """Blocks of up to four pages, lists of up to two."""
     shape = {"max_order": 2, "pcp_batch": 2, "pcp_high": 2, **changes}
     return InitialState.booted(count, work_words=WORK_WORDS, **shape)
+
+
+def kept_offline() -> InitialState:
+    """Six pages in service, and a pageblock of two that CPU 1 has taken offline."""
+    state = pages(8, pageblock_order=1)
+    assert offline_range(state.ram, 1, 2, 4) == 0
+    keep_offline(state.ram, 1, 2, 4)
+    return state
 
 
 def many_orders(**changes: Any) -> InitialState:

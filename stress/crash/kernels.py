@@ -31,6 +31,7 @@ from shmalloc.kernels.slots import claim_slot, label_claim, mark_dead
 from shmalloc.kernels.zone import block_mt, block_word, isolator_of, zone_at
 from shmalloc.units import Claim, Memory, ObjectAddress, Order, Pfn
 from shmalloc.words import fixed, load
+from stress.oracles.bounds import check_bounds
 from stress.programs import claims
 from stress.programs.checks import (
     cache_locks_held,
@@ -39,7 +40,9 @@ from stress.programs.checks import (
     objects_held_twice,
     page_locks_held,
 )
+from stress.programs.filled import heal
 from stress.programs.held import BLOCKS, FIRST_OBJECT, OBJECTS, block_order, block_pfn, slot_at
+from stress.programs.ranges import OFFLINE_BIT, RANGE, check_ranges, let_range_go
 from stress.programs.structure_entries import end_every_structure
 
 DIED = 0
@@ -194,6 +197,23 @@ def dead_left_nothing(mem: Memory) -> None:
 
 
 @kernel
+def deaths_of(mem: Memory) -> int:
+    """How many CPUs have died."""
+    found = 0
+    for cpu in range(fixed(mem, c.H_CPUS)):
+        found += int(has_died(mem, cpu))
+    return found
+
+
+@kernel
+def dead_keep_no_isolation(mem: Memory) -> None:
+    """Forget which ranges the dead had isolated: recovery has ended that. Offline is for good."""
+    for cpu in range(fixed(mem, c.H_CPUS)):
+        if has_died(mem, cpu) and mem[slot_at(mem, cpu, RANGE)] & OFFLINE_BIT == 0:
+            let_range_go(mem, cpu)
+
+
+@kernel
 def bring_all_back(mem: Memory, by: int) -> None:
     """End all isolations, and bring offline pages back into service."""
     step = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
@@ -260,9 +280,13 @@ def nothing_is_lost(mem: Memory) -> int:
     enter_owners(mem)
     living_kept_theirs(mem)
     dead_left_nothing(mem)
+    dead_keep_no_isolation(mem)
+    check_ranges(mem, by, deaths_of(mem))
     if objects_held_twice(mem) != 0 or mem[c.H_REPORT_COUNT] != 0:
         return first_violation(mem)
     if audit_slabs(mem, by) != 0 or audit(mem, by) != 0:
+        return first_violation(mem)
+    if check_bounds(mem, by, deaths_of(mem)) != 0:
         return first_violation(mem)
     forget_owners(mem)
     bring_all_back(mem, by)
@@ -271,6 +295,14 @@ def nothing_is_lost(mem: Memory) -> int:
     audit_teardown(mem, by)
     all_managed(mem, by)
     return first_violation(mem)
+
+
+# --- a stray write -------------------------------------------------------------------------------
+@kernel
+def stray_survives(mem: Memory) -> int:
+    """As ``nothing_is_lost``, where a free page was written to: it is free still, or retired."""
+    heal(mem)
+    return nothing_is_lost(mem)
 
 
 # --- claims ---------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ from stress.crash.actions import (
 from stress.crash.array_operations import array_operations
 from stress.crash.initial_states import (
     OBJECT_STATES,
+    kept_offline,
     many_orders,
     objects,
     pages,
@@ -193,6 +194,12 @@ def _ranges() -> list[Operation]:
         ("hotplug-sheaves", sheaves, unplug_and_plug_other, "... with sheaves", 0),
         ("hotplug-slabs", two_slabs, unplug_and_plug_other, "... and its slabs become empty", 0),
     )
+    kept = Operation(
+        "range-kept-offline",
+        kept_offline,
+        (isolate_and_back, order_0),
+        "a range that CPU 1 has taken offline stays so, whoever dies",
+    )
     caches = Operation(
         "hotplug-caches",
         room_for_another,
@@ -204,6 +211,7 @@ def _ranges() -> list[Operation]:
             Operation(name, state, (run, object_churn if "-s" in name else page_churn), text, left)
             for name, state, run, text, left in small
         ),
+        kept,
         caches,
     ]
 

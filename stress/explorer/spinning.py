@@ -26,8 +26,20 @@ Operands = tuple[int, int, int, int]
 MOST_STEPS = 20_000  # a longer schedule takes too long to be run again in Python
 
 
+class EndlessLoopError(MisuseError):
+    """A CPU of ``program`` repeats itself for ever, alone and without ``relax``."""
+
+    def __init__(self, program: str, cpu: int, place: str) -> None:
+        super().__init__(
+            f"threads: cpu {cpu} spins without relax at {place}; call relax(mem) in the loop,"
+            " so that other CPUs run"
+        )
+        self.program = program
+
+
 def require_relax(program: Program, settings: Settings, trace: Sequence[int]) -> None:
-    """Raise ``MisuseError`` if a CPU spins without ``relax`` at the end of ``trace``, a cut one."""
+    """Raise ``EndlessLoopError`` if a CPU spins without ``relax`` at the end of ``trace``, which
+    was cut."""
     if len(trace) > MOST_STEPS:
         return
     machine = InterpretedMachine(program, trace=True, **asdict(replace(settings, tree_words=0)))
@@ -42,10 +54,7 @@ def require_relax(program: Program, settings: Settings, trace: Sequence[int]) ->
         site = _spins_at(machine, cpu)
         if site is not None:
             place = f"{readable(site.file)}:{site.line} in {site.function}"
-            raise MisuseError(
-                f"threads: cpu {cpu} spins without relax at {place}; call relax(mem) in the loop,"
-                " so that other CPUs run"
-            )
+            raise EndlessLoopError(program.name, cpu, place)
 
 
 def _spins_at(machine: InterpretedMachine, cpu: int) -> Site | None:

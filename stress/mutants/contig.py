@@ -131,4 +131,42 @@ MUTANTS = (
         "the isolated range is cut up and taken after the zone was let go",
         "I_LIST_LINKS", ("contig-range-range", "contig-range-alloc"), RANGES,
     ),
+    Mutant(
+        "offline-busy-stays-isolated", CONTIG,
+        (("    if result < 0:\n        unisolate_range(mem, claim, start, end)\n"
+          "        return result\n    event(mem, claim, c.EV_OFFLINE)",
+          "    if result < 0:\n        return result\n    event(mem, claim, c.EV_OFFLINE)"),),
+        "offline_range that finds a page in use forgets to end its isolation: no process can"
+        " allocate there, and none knows why",
+        "X_RANGE", ("contig-offline-alloc", "crash:range-offline"), RANGES, OFTEN,
+    ),
+    Mutant(
+        "range-busy-stays-isolated", CONTIG,
+        (("        free_contig_range(mem, claim, start, failed_at)\n        result = c.E_BUSY\n",
+          "        free_contig_range(mem, claim, start, failed_at)\n        return c.E_BUSY\n"),),
+        "the same of alloc_contig_range",
+        "X_RANGE", ("contig-range-alloc", "crash:range-contig"), RANGES, OFTEN,
+    ),
+    Mutant(
+        "range-busy-keeps-pages", CONTIG,
+        (("        free_contig_range(mem, claim, start, failed_at)\n        result",
+          "        result"),),
+        "alloc_contig_range that meets a page it cannot have keeps those it has taken before",
+        "I_TEARDOWN", ("filled-contig",), unseen="no workload writes to a free page",
+    ),
+    Mutant(
+        "range-skips-poison-check", CONTIG,
+        (("        if not intact_on_alloc(mem, claim, at, 0):\n", "        if at < 0:\n"),),
+        "a range of pages is given out although one was written to while it was free",
+        "X_FILLING", ("filled-contig",), unseen="no workload writes to a free page",
+    ),
+    Mutant(
+        "unisolate-ends-offline", CONTIG,
+        (("                if offline == 0:\n                    return False\n",
+          "                pass\n"),),
+        "unisolate_range ends what is offline for good: its pages are in no list, and their"
+        " pageblock says that they are in service",
+        "X_RANGE", ("contig-offline-unisolate",),
+        unseen="each worker gives back only what it has, and how it has it",
+    ),
 )  # fmt: skip

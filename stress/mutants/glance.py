@@ -21,7 +21,8 @@ from functools import partial
 from shmalloc.errors import DialectError
 from stress.check.loop import INTERPRETED, NATIVE, Job, Loop, Turn, jobs_of
 from stress.check.unprepared import UnpreparedError, prepared
-from stress.mutants.hunt import MEMORIES, document, thing_of, unprepared
+from stress.explorer.spinning import EndlessLoopError
+from stress.mutants.hunt import MEMORIES, document, endless, thing_of, unprepared
 
 GROUP = 6
 GLANCES = (
@@ -68,6 +69,8 @@ def main(root: str, seconds: str, native: str, *programs: str) -> None:
     limit_cpu_time(GRACE_CPU_S + 2 * (float(seconds) + float(native)))
     try:
         told = document(glance(programs, float(seconds), float(native)))
+    except EndlessLoopError as error:
+        told = endless(error)
     except UnpreparedError as error:
         told = unprepared(error)
         if isinstance(error.__cause__, DialectError | NameError):

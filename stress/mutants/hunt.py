@@ -8,7 +8,7 @@ In turns (check/loop.py): every program is interpreted for a moment, under sc an
 which needs no compiler and finds most; then for longer, at random, too; then natively with what is
 left. In a crash case CPUs die instead: at first in the schedules without preemption, then at
 random, and inside of recovery, too. A kernel that already fails while it prepares the memory of a
-program is found before any schedule.
+program is found before any schedule, and one that repeats itself for ever ends the hunt.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from stress.crash.result import CrashFailure
 from stress.explorer.report.failure import Failure
 from stress.explorer.report.trace import kind_of
 from stress.explorer.result import ERROR
+from stress.explorer.spinning import EndlessLoopError
 from stress.machine.program import Program
 from stress.mutants.mutant import is_crash
 from stress.programs import PROGRAMS
@@ -101,16 +102,26 @@ def _finding(outcome: Outcome) -> dict[str, object]:
     }
 
 
+def endless(error: EndlessLoopError) -> dict[str, object]:
+    """As ``document``: a kernel that repeats itself for ever, as no kernel of ours does."""
+    return _at_once(error.program, "endless loop", str(error))
+
+
 def unprepared(error: UnpreparedError) -> dict[str, object]:
     """As ``document``: the first program whose memory a kernel spoils shows the mutant."""
+    return _at_once(error.name, "preparation", str(error))
+
+
+def _at_once(program: str, kind: str, cause: str) -> dict[str, object]:
+    """As ``document``, of a finding that is no schedule."""
     found = {
-        "program": error.name,
+        "program": program,
         "memory": "sc",
         "code": 0,
         "engine": INTERPRETED,
-        "kind": "preparation",
+        "kind": kind,
         "token": "",
-        "cause": str(error),
+        "cause": cause,
         "preemptions": 0,
         "seconds": 0.0,
     }
@@ -131,6 +142,8 @@ def main(root: str, seconds: str, *programs: str) -> None:
         sys.exit(f"the packages of {root} are not those that were imported: {shmalloc.__file__}")
     try:
         told = document(hunted(list(programs), float(seconds)))
+    except EndlessLoopError as error:
+        told = endless(error)
     except UnpreparedError as error:
         if not isinstance(error.__cause__, CorruptionError):
             raise  # the mutant's text is wrong, which is no finding

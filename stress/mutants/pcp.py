@@ -192,4 +192,75 @@ MUTANTS = (
         "an allocation past the lists takes from the zone without its lock",
         "I_LIST_LINKS", ("buddy-alloc-alloc", "buddy"), ("orders", "churn"),
     ),
+    Mutant(
+        "order-3-not-counted", PCP_LISTS,
+        (("    return 1 << order if order < c.PCP_ORDERS else 0\n",
+          "    return 1 << order if order < c.PCP_ORDERS - 1 else 0\n"),),
+        "blocks of order 3 do not count towards the high mark: their array overflows into that of"
+        " the next list",
+        "I_PCP_COUNT", ("pcp-orders", "crash:pages-order-3"), ("orders", "churn"),
+    ),
+    Mutant(
+        "list-pop-not-counted", PCP_LISTS,
+        (("    mem[pcp + c.P_COUNT] = mem[pcp + c.P_COUNT] - counted_pages(order)\n    leave_list",
+          "    leave_list"),),
+        "a page that leaves a linked list is still counted: soon the list counts as full for ever",
+        "I_PCP_COUNT", ("pcp-linked", "crash:pages-order-0-list"), ("churn",),
+        ("--geometry", "pcp=list"),
+    ),
+    Mutant(
+        "refill-past-room", PCP,
+        (("    return min(batch << factor, room)\n", "    return batch << factor\n"),),
+        "a refill fetches its whole batch although the list has no room for it: single pages go"
+        " beyond the high mark, and at last beyond the array",
+        "I_PCP_COUNT", ("pcp-orders", "crash:pages-order-0"), ("churn",),
+    ),
+    Mutant(
+        "huge-kept-twice", PCP,
+        (("        return mem[pcp + c.P_LENGTH + index] >= c.PCP_HUGE_KEEP\n",
+          "        return mem[pcp + c.P_LENGTH + index] > c.PCP_HUGE_KEEP\n"),),
+        "a CPU keeps one whole pageblock more than it may",
+        "I_PCP_COUNT", ("pcp-pageblocks",), ("orders",),
+    ),
+    Mutant(
+        "high-without-maximum", PCP,
+        (("        mem[pcp + c.P_HIGH] = min(mem[pcp + c.P_HIGH] + batch,"
+          " mem[pcp + c.P_HIGH_MAX])\n",
+          "        mem[pcp + c.P_HIGH] = mem[pcp + c.P_HIGH] + batch\n"),),
+        "the high mark grows with each refill and never stops: the array overflows",
+        "I_PCP_COUNT", ("pcp-take-take", "pcp"), ("churn",),
+    ),
+    Mutant(
+        "drain-as-pages", PCP,
+        (("            free_block(mem, zone, claim, pfn, order)\n            given += 1 << order\n"
+          "        else:",
+          "            free_block(mem, zone, claim, pfn, 0)\n            given += 1 << order\n"
+          "        else:"),),
+        "a drain above the high mark gives blocks back as single pages",
+        "I_TAIL", ("pcp-orders", "crash:pages-order-1"), ("orders", "churn"),
+    ),
+    Mutant(
+        "huge-in-the-wrong-list", PCP_LISTS,
+        (("        return c.PCP_ORDERS * c.MT_PCP_TYPES + mt\n",
+          "        return c.PCP_ORDERS * c.MT_PCP_TYPES + mt - 1\n"),),
+        "a whole pageblock of the first type is kept on the list of blocks of order 3, one too low",
+        "I_PCP_COUNT", ("pcp-pageblocks",), ("orders",),
+    ),
+    Mutant(
+        "last-list-not-drained", PCP,
+        (("    for index in range(c.PCP_LISTS):\n        order = pcp_order(mem, index)\n"
+          "        pfn = pcp_pop",
+          "    for index in range(c.PCP_LISTS - 1):\n        order = pcp_order(mem, index)\n"
+          "        pfn = pcp_pop"),),
+        "a drain leaves the last list alone: whole pageblocks of one type stay behind",
+        "I_TEARDOWN", ("pcp-pageblocks",), ("orders",),
+    ),
+    Mutant(
+        "refill-in-another-zone", PCP,
+        (("    zone = zone_at(mem, zone_id)\n    order = pcp_order(mem, index)\n"
+          "    mt: Migratetype",
+          "    zone = zone_at(mem, 0)\n    order = pcp_order(mem, index)\n    mt: Migratetype"),),
+        "the list of a zone is filled from another one: its pages lie on another node",
+        "I_PCP_COUNT", ("crash:pages-zones", "pcp-zones"), ("churn",),
+    ),
 )  # fmt: skip

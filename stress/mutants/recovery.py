@@ -257,4 +257,28 @@ MUTANTS = (
         "an object leaves its sheaf before it is live: a kill in between and it is nowhere",
         "M_LEAKED_OBJECTS", ("crash:objects-sheaves",), workloads=OBJECTS, run_options=KILLS,
     ),
+    Mutant(
+        "recovery-fills-nothing", SWEEP,
+        (("        fill_on_free(mem, pfn, order)\n        free_block(mem, zone, claim, pfn, order)",
+          "        free_block(mem, zone, claim, pfn, order)"),),
+        "pages that recovery sweeps up are neither zeroed nor poisoned: the dead had taken one back"
+        " from its owner, whose words are still in it",
+        "I_BYTES", ("crash:pages-order-0-poison", "crash:pages-order-0-zero"), PAGES,
+        ("--geometry", "fill=poison", *KILLS),
+    ),
+    Mutant(
+        "rebuild-ends-offline", REBUILD,
+        (("        if kind == c.T_ISOLATED or (kind == c.T_OFFLINE"
+          " and block_mt(mem, pfn) != c.MT_ISOLATE):\n",
+          "        if kind == c.T_ISOLATED or kind == c.T_OFFLINE:\n"),),
+        "who dies with the zone lock brings everybody's offline pages back into service",
+        "X_RANGE", ("crash:range-kept-offline",), ("contig",), KILLS,
+    ),
+    Mutant(
+        "recovery-ends-offline", SWEEP,
+        (("isolator_of(mem, at) == label(mem, victim):",
+          "isolator_of(mem, at) <= label(mem, victim):"),),
+        "recovery takes the isolations that outlive their maker for those of the dead",
+        "X_RANGE", ("crash:range-kept-offline",), ("contig",), KILLS,
+    ),
 )  # fmt: skip

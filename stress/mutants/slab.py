@@ -277,4 +277,13 @@ MUTANTS = (
         " unmade since it was found, and reads thousands of words behind its page",
         "M_LEAKED_OBJECTS", ("slab-destroy-free",), (), unseen=NO_END,
     ),
+    Mutant(
+        "remote-free-under-own-node", SLAB_PUT,
+        (("    lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))\n    lock",
+          "    lists = node_part(cache, home_node(mem, claim))\n    lock"),
+         ("    free_of,\n    inuse_of,", "    free_of,\n    home_node,\n    inuse_of,")),
+        "a free of another node's object changes the slab under the lock of the CPU's own node,"
+        " and puts it on the lists of that one",
+        "I_SLAB", ("slab", "crash:objects-slabs"), OBJECTS,
+    ),
 )  # fmt: skip

@@ -22,7 +22,7 @@ from shmalloc.units import Claim, Memory, Pfn
 from stress.machine.program import Program
 from stress.oracles.versions import check_version
 from stress.programs.checks import page_refused_once, partition_is_legal
-from stress.programs.held import hold, zone_free, zone_put, zone_take
+from stress.programs.held import receive, zone_free, zone_put, zone_take
 from stress.programs.initial_state import InitialState, catalogue
 
 
@@ -58,7 +58,7 @@ def take_from_upper_zone(mem: Memory, claim: Claim) -> Pfn:
     pfn = take_from_zone(mem, claim, 1, 0, c.MT_MOVABLE)
     if pfn >= 0:
         pfn = give(mem, claim, pfn, 0, c.MT_MOVABLE, claim + 1)
-    return hold(mem, claim, 0, pfn, 0)
+    return receive(mem, claim, 0, pfn, 0)
 
 
 @kernel

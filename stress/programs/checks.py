@@ -8,7 +8,8 @@ violations in this order and stops at the first stage that finds one:
 2. ownership, by what the threads received (held.py), not by what the allocator believes: the
    owner map refuses a page that two of them hold (X_DOUBLE_ALLOC);
 3. the audits: they recount every descriptor, list, counter, sheaf and slab; a free page that a
-   CPU holds is X_LOST_OWNER;
+   CPU holds is X_LOST_OWNER; the oracle of bounds recounts the lists once more, and no range is
+   isolated that no CPU keeps (ranges.py);
 4. the teardown: everything held is freed and drained, caches are destroyed, and all pages are
    free and merged (I_TEARDOWN), so nothing was lost on the way.
 
@@ -31,6 +32,7 @@ from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.kernels.zone import descriptor_at, pcp_at, zone_at
 from shmalloc.units import CacheWords, Claim, Memory, WordIndex
 from shmalloc.words import fixed, load2
+from stress.oracles.bounds import check_bounds
 from stress.oracles.owners import disown, own
 from stress.programs.held import (
     BLOCKS,
@@ -44,6 +46,7 @@ from stress.programs.held import (
     page_put,
     slot_at,
 )
+from stress.programs.ranges import check_ranges
 
 LOCK_OWNER_MASK = 0xFFFF  # 0: free, or of an unplugged CPU
 
@@ -137,7 +140,8 @@ def pages_are_sound(mem: Memory) -> int:
     if mem[c.H_REPORT_COUNT] != 0 or page_locks_held(mem) != 0:
         return first_violation(mem)
     enter_owners(mem)
-    if mem[c.H_REPORT_COUNT] == 0 and audit(mem, 0) == 0:
+    check_ranges(mem, 0, 0)
+    if mem[c.H_REPORT_COUNT] == 0 and audit(mem, 0) == 0 and check_bounds(mem, 0, 0) == 0:
         give_pages_up(mem)
         audit_teardown(mem, 0)
     return first_violation(mem)
@@ -190,7 +194,9 @@ def give_objects_up(mem: Memory) -> None:
 @kernel
 def recount_objects(mem: Memory) -> int:
     """Stages 2 to 4 of programs about objects."""
-    if objects_held_twice(mem) == 0 and audit_slabs(mem, 0) == 0 and audit(mem, 0) == 0:
+    if objects_held_twice(mem) != 0 or audit_slabs(mem, 0) != 0 or audit(mem, 0) != 0:
+        return first_violation(mem)
+    if check_bounds(mem, 0, 0) == 0:
         give_objects_up(mem)
         drain_all(mem, 0)
         audit_teardown(mem, 0)

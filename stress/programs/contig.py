@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.kernels.bits import type_of
 from shmalloc.kernels.contig import (
     alloc_contig_range,
     isolate_range,
-    offline_range,
-    online_range,
     restore_types,
     set_isolated,
     unisolate_range,
 )
-from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.lock import lock, unlock
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.walk import walk
@@ -27,8 +23,17 @@ from shmalloc.units import Claim, Memory, Pfn
 from shmalloc.words import fixed
 from stress.machine.program import Program
 from stress.programs.checks import pages_are_sound, partition_is_legal
-from stress.programs.held import BLOCKS, ONLY_ZONE, hold, page_put, page_take, zone_put, zone_take
+from stress.programs.held import (
+    BLOCKS,
+    ONLY_ZONE,
+    page_put,
+    page_take,
+    receive,
+    zone_put,
+    zone_take,
+)
 from stress.programs.initial_state import InitialState, catalogue
+from stress.programs.ranges import keep_range, let_range_go
 
 
 @kernel
@@ -60,12 +65,15 @@ def mark_isolated(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
     lock(mem, zone + c.Z_LOCK, claim)
     result = set_isolated(mem, zone, claim, start, end)
     unlock(mem, zone + c.Z_LOCK)
+    if result == 0:
+        keep_range(mem, claim, start, end)
     return result
 
 
 @kernel
 def mark_restored(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> None:
     """``unisolate_range`` without waking the waiters."""
+    let_range_go(mem, claim)
     zone = zone_at(mem, ONLY_ZONE)
     lock(mem, zone + c.Z_LOCK, claim)
     restore_types(mem, zone, claim, start, end)
@@ -134,17 +142,6 @@ def pass_one_isolation(mem: Memory, claim: Claim) -> int:
 
 
 @kernel
-def offline_for_a_while(mem: Memory, claim: Claim) -> int:
-    """Page 1: after a successful call it is offline, whatever its neighbour does."""
-    result = offline_range(mem, claim, 1, 2)
-    if result == 0:
-        if type_of(page_state(mem, 1)) != c.T_OFFLINE:
-            report(mem, claim, c.I_FREE_HEAD, 1, c.IS_TYPE | c.T_OFFLINE, page_state(mem, 1))
-        online_range(mem, claim, 1, 2)
-    return result
-
-
-@kernel
 def walk_range(mem: Memory, claim: Claim) -> Pfn:
     """One lock-free walk over pages 0 and 1."""
     return walk(mem, claim, 0, 2)
@@ -153,7 +150,10 @@ def walk_range(mem: Memory, claim: Claim) -> Pfn:
 @kernel
 def isolate_both(mem: Memory, claim: Claim) -> int:
     """Isolates pages 0 and 1 and leaves them so: afterwards no list may hide one of them."""
-    return isolate_range(mem, claim, 0, 2)
+    result = isolate_range(mem, claim, 0, 2)
+    if result == 0:
+        keep_range(mem, claim, 0, 2)
+    return result
 
 
 @kernel
@@ -165,20 +165,12 @@ def isolate_for_a_while(mem: Memory, claim: Claim) -> int:
 
 
 @kernel
-def offline_and_online(mem: Memory, claim: Claim) -> int:
-    result = offline_range(mem, claim, 1, 2)
-    if result == 0:
-        online_range(mem, claim, 1, 2)
-    return result
-
-
-@kernel
 def take_range(mem: Memory, claim: Claim) -> int:
     """Takes pages 0 and 1 as single pages of this CPU."""
     result = alloc_contig_range(mem, claim, 0, BLOCKS, claim + 1)
     if result == 0:
-        hold(mem, claim, 0, 0, 0)
-        hold(mem, claim, 1, 1, 0)
+        receive(mem, claim, 0, 0, 0)
+        receive(mem, claim, 1, 1, 0)
     return result
 
 
@@ -195,7 +187,7 @@ def take_own_page(mem: Memory, claim: Claim) -> int:
     """Takes the page with the CPU's own number, as a range."""
     result = alloc_contig_range(mem, claim, +claim, claim + 1, claim + 1)
     if result == 0:
-        hold(mem, claim, 0, +claim, 0)
+        receive(mem, claim, 0, +claim, 0)
     return result
 
 
@@ -352,27 +344,6 @@ def isolate_alloc(name: str) -> Program:
     )
 
 
-def offline_alloc(name: str) -> Program:
-    return InitialState.booted(2).program(
-        name,
-        (offline_and_online, take_page),
-        story="all_free and take_free_at under the lock against a page of the range on a per-CPU"
-        " list or in flight (PCP): E_BUSY or offline, with a correct Z_MANAGED in both cases",
-    )
-
-
-def offline_merged(name: str) -> Program:
-    state = InitialState.booted(2, max_order=1, pageblock_order=0)
-    mark_isolated(state.ram, 0, 0, 1)
-    return state.program(
-        name,
-        (restore_lower, offline_for_a_while),
-        story="the page that goes offline merges with its neighbour, which is isolated, too:"
-        " take_offline finds a tail and must carve (docs/bugs.md 1), unless restore_types of the"
-        " neighbour has carved first",
-    )
-
-
 def range_legal(name: str) -> Program:
     return InitialState.booted(2, max_order=1, pageblock_order=0).program(
         name,
@@ -414,6 +385,5 @@ def range_free_3(name: str) -> Program:
 PROGRAMS = catalogue(
     "contig", isolate_merge, isolate_large, isolate_legal, isolate_take, isolate_restore,
     isolate_return, isolate_isolate, isolate_same, isolate_isolate_free_3, isolate_free,
-    isolate_alloc, offline_alloc, offline_merged, range_alloc, range_range, range_free_3,
-    range_legal,
+    isolate_alloc, range_alloc, range_range, range_free_3, range_legal,
 )  # fmt: skip

@@ -3,8 +3,10 @@
 Each CPU writes what it received into its own words of the work area, which no other CPU touches
 while the program runs; the check reads them when all CPUs are done (checks.py)::
 
-    [ block x 2 | object x 4 | result | shared ]     block: (pfn << 4 | order) + 1, 0: none
-                                                     object: its word address, 0: none
+    [ block x 2 | object x 4 | result | shared | .. | range ]   block: (pfn << 4 | order) + 1, or 0
+                                                                object: its word address, or 0
+
+The range is the one that the CPU keeps isolated (ranges.py).
 
 The zone operations here are ``alloc_pages`` and ``free_pages`` without the per-CPU lists, for
 programs about the buddy allocator.
@@ -16,6 +18,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.descriptor import claim_for_free
+from shmalloc.kernels.fill import fill_on_free
 from shmalloc.kernels.pages import (
     alloc_pages,
     free_pages_of,
@@ -26,6 +29,7 @@ from shmalloc.kernels.pages import (
 )
 from shmalloc.units import Claim, Memory, ObjectAddress, Order, Owner, Pfn
 from shmalloc.words import fixed
+from stress.oracles.filling import check_filled
 
 BLOCKS = 2  # block slots of a CPU
 FIRST_OBJECT = 2
@@ -64,6 +68,14 @@ def hold(mem: Memory, claim: Claim, slot: int, pfn: Pfn, order: Order) -> Pfn:
 
 
 @kernel
+def receive(mem: Memory, claim: Claim, slot: int, pfn: Pfn, order: Order) -> Pfn:
+    """``hold`` for a block that comes from the free lists: it must be filled as they are."""
+    if pfn >= 0:
+        check_filled(mem, claim, pfn, order)
+    return hold(mem, claim, slot, pfn, order)
+
+
+@kernel
 def let_go(mem: Memory, claim: Claim, slot: int) -> int:
     """Empty a slot and return its block or object. Call this before the free, not after it."""
     at = slot_at(mem, claim, slot)
@@ -78,7 +90,7 @@ def zone_take(mem: Memory, claim: Claim, slot: int, order: Order) -> Pfn:
     pfn = take_from_zone(mem, claim, ONLY_ZONE, order, c.MT_MOVABLE)
     if pfn >= 0:
         pfn = give(mem, claim, pfn, order, c.MT_MOVABLE, claim + 1)
-    return hold(mem, claim, slot, pfn, order)
+    return receive(mem, claim, slot, pfn, order)
 
 
 @kernel
@@ -87,6 +99,7 @@ def zone_free(mem: Memory, claim: Claim, pfn: Pfn, order: Order, owner: Owner) -
     w0 = claim_for_free(mem, pfn, order, claim, owner)
     if w0 < 0:
         return refuse_free(mem, claim, -w0, pfn, order)
+    fill_on_free(mem, pfn, order)
     give_back_to_zone(mem, claim, ONLY_ZONE, pfn, order)
     return 0
 
@@ -103,7 +116,8 @@ def zone_put(mem: Memory, claim: Claim, slot: int) -> int:
 @kernel
 def page_take(mem: Memory, claim: Claim, slot: int, order: Order) -> Pfn:
     """Allocate by the public operation."""
-    return hold(mem, claim, slot, alloc_pages(mem, claim, order, c.MT_MOVABLE, claim + 1), order)
+    pfn = alloc_pages(mem, claim, order, c.MT_MOVABLE, claim + 1)
+    return receive(mem, claim, slot, pfn, order)
 
 
 @kernel

@@ -10,16 +10,34 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
+from shmalloc.kernels.bits import type_of
+from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
+from shmalloc.kernels.pages import alloc_pages
+from shmalloc.kernels.pages_bulk import free_bulk
 from shmalloc.kernels.pcp import drain_cpu
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reporting import report
-from shmalloc.units import Claim, Memory, Pfn
+from shmalloc.layout import ZoneSpec
+from shmalloc.units import Claim, Memory, Migratetype, Order, Pfn
+from shmalloc.words import fixed
 from stress.machine.program import Program
-from stress.programs.held import page_put, page_take
+from stress.programs.checks import pages_are_sound
+from stress.programs.held import (
+    BLOCKS,
+    RESULT,
+    block_pfn,
+    let_go,
+    note_result,
+    page_put,
+    page_take,
+    receive,
+    slot_at,
+)
 from stress.programs.initial_state import InitialState, catalogue
 
 VICTIM = 0  # the CPU with the list that is drained, unplugged or shared
+LISTED = 8  # first word of a CPU's list of blocks
 FIRST_TAKEN = 1  # the page that the first allocation of a state of two pages gets
 
 
@@ -74,7 +92,59 @@ def plug_and_drain(mem: Memory, claim: Claim) -> int:
 @kernel
 def poison_other(mem: Memory, claim: Claim) -> int:
     """Takes the page that CPU 0 began with out of service, now or when it is freed."""
-    return poison_page(mem, claim, FIRST_TAKEN)
+    return note_result(mem, claim, poison_page(mem, claim, FIRST_TAKEN))
+
+
+@kernel
+def put_in_bulk(mem: Memory, claim: Claim) -> int:
+    """Frees the page of the first slot by ``free_bulk``."""
+    at = slot_at(mem, claim, LISTED)
+    mem[at] = block_pfn(let_go(mem, claim, 0))
+    return free_bulk(mem, claim, 0, 1, at)
+
+
+@kernel
+def round_of(mem: Memory, claim: Claim, order: Order) -> int:
+    """Takes a block of ``order`` and gives it back: it stays on the list, or drains it."""
+    page_take(mem, claim, 0, order)
+    return page_put(mem, claim, 0)
+
+
+@kernel
+def orders_round(mem: Memory, claim: Claim) -> int:
+    """Blocks of orders 3, 1 and 0, one after the other, through lists that hold eight pages."""
+    round_of(mem, claim, 3)
+    round_of(mem, claim, 1)
+    return round_of(mem, claim, 0)
+
+
+@kernel
+def small_round(mem: Memory, claim: Claim) -> int:
+    return round_of(mem, claim, 0)
+
+
+@kernel
+def whole_pageblocks(mem: Memory, claim: Claim) -> int:
+    """Takes two whole pageblocks of a type of its own, as far as there are any, and frees them."""
+    mt: Migratetype = c.MT_RECLAIMABLE
+    if claim != 0:
+        mt = c.MT_UNMOVABLE
+    order = fixed(mem, c.H_PAGEBLOCK_ORDER)
+    for slot in range(BLOCKS):
+        receive(mem, claim, slot, alloc_pages(mem, claim, order, mt, claim + 1), order)
+    for slot in range(BLOCKS):
+        page_put(mem, claim, slot)
+    return 0
+
+
+@kernel
+def left_if_asked(mem: Memory) -> int:
+    """``pages_are_sound``, and a page that CPU 1 was promised would leave service has left it."""
+    asked = mem[slot_at(mem, 1, RESULT)] == 1  # its poison_page returned 0
+    if asked and type_of(page_state(mem, FIRST_TAKEN)) != c.T_POISONED:
+        found = page_state(mem, FIRST_TAKEN)
+        report(mem, 1, c.M_WRONG_STATE, FIRST_TAKEN, c.IS_TYPE | c.T_POISONED, found)
+    return pages_are_sound(mem)
 
 
 def refill_drain(name: str) -> Program:
@@ -237,14 +307,65 @@ def free_poison(name: str) -> Program:
     return state.program(
         name,
         (put_page, poison_other),
+        check=left_if_asked,
         story="load and transition2 of claim_for_free against the transition2 of"
         " mark_for_poison: the mark must not make the owner's free fail, and the page"
         " must not come back (docs/bugs.md 22)",
     )
 
 
+def bulk_poison(name: str) -> Program:
+    state = InitialState.booted(2).take(0)
+    return state.program(
+        name,
+        (put_in_bulk, poison_other),
+        check=left_if_asked,
+        story="pcp-free-poison for free_bulk, which looks at the mark itself: a marked page must"
+        " leave service there, too, and not go to the zone with the others of its list",
+    )
+
+
+def orders(name: str) -> Program:
+    return InitialState.booted(32, max_order=3, pcp_batch=2, pcp_high=8).program(
+        name,
+        (orders_round, drain_victim),
+        story="blocks of three orders share one count and one high mark: a block of order 3 fills"
+        " the lists alone, the next free drains it by drain_some, against a drain of all lists",
+    )
+
+
+def linked(name: str) -> Program:
+    state = InitialState.booted(3, pcp_batch=2, pcp_high=2, pcp_form="list").keep(VICTIM, 2)
+    return state.program(
+        name,
+        (small_round, drain_victim),
+        story="lists in linked form: push_node and pop_node of the owner, whose chain lies in the"
+        " pages, against a drain that pops them; each block must leave the count with the list",
+    )
+
+
+def pageblocks(name: str) -> Program:
+    return InitialState.booted(64, max_order=4).program(
+        name,
+        (whole_pageblocks, whole_pageblocks),
+        story="whole pageblocks have lists of their own behind those of the small orders, one for"
+        " each type, which keep one block: the second goes to the zone, under another lock",
+    )
+
+
+def zones(name: str) -> Program:
+    state = InitialState.booted(0, zones=(ZoneSpec(2), ZoneSpec(2, 1)), pcp_batch=2, pcp_high=2)
+    return state.program(
+        name,
+        (small_round, small_round),
+        story="two CPUs on two nodes, each with lists for both zones: a refill takes from the zone"
+        " of its list, under that zone's lock, also when the home zone of its CPU is another one",
+    )
+
+
 PROGRAMS = catalogue(
     "pcp", refill_drain, take_take, drain_alloc, drain_alloc_3, drain_free, overflow_refill,
     unplug_alloc, unplug_free, unplug_drain, unplug_unplug, unplug_plug, plug_plug,
-    hotplug_3, shared_slot, shared_free, free_poison,
+    hotplug_3, shared_slot, shared_free, free_poison, bulk_poison, orders, linked, pageblocks,
+    zones,
 )  # fmt: skip

@@ -16,7 +16,7 @@ from shmalloc.units import Claim, Memory, Pfn
 from shmalloc.words import wait
 from stress.machine.program import Program
 from stress.programs.checks import pages_are_sound
-from stress.programs.held import hold, page_put, zone_put, zone_take
+from stress.programs.held import page_put, receive, zone_put, zone_take
 from stress.programs.initial_state import InitialState, catalogue
 
 PATIENCE = 1_000
@@ -65,14 +65,14 @@ def wait_at_list(mem: Memory, claim: Claim) -> Pfn:
 
 @kernel
 def wait_for_page(mem: Memory, claim: Claim) -> Pfn:
-    return hold(
+    return receive(
         mem, claim, 0, alloc_pages_wait(mem, claim, 0, c.MT_MOVABLE, claim + 1, PATIENCE), 0
     )
 
 
 @kernel
 def wait_for_pair(mem: Memory, claim: Claim) -> Pfn:
-    return hold(
+    return receive(
         mem, claim, 0, alloc_pages_wait(mem, claim, 1, c.MT_MOVABLE, claim + 1, PATIENCE), 1
     )
 

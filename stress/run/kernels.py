@@ -26,6 +26,7 @@ from shmalloc.kernels.recover import recover, unblock
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.kernels.slots import claim_slot, mark_dead, publish
 from stress.faults.grammar import Fault, Hotplug, Kill, Pressure, Report
+from stress.oracles.bounds import check_bounds
 from stress.run.user_code import kernel_at, place_of
 from stress.spec import RunSpec
 from stress.workloads import OWN, WORKLOADS
@@ -42,6 +43,7 @@ _AUDITS: tuple[Kernel, ...] = (
     audit_quiet,
     audit_slabs,
     audit_teardown,
+    check_bounds,
     drain_all,
 )
 _ALWAYS: tuple[Kernel, ...] = (boot, publish, clock, *_AUDITS)

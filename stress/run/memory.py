@@ -31,7 +31,9 @@ from shmalloc.recovery import Rescuer
 from shmalloc.reports import Reports
 from shmalloc.segment import Segment
 from stress.geometry import PAGE_BYTES
+from stress.oracles.bounds import check_bounds
 from stress.run.deadline import Deadline
+from stress.run.held_ranges import changed_ranges
 from stress.run.latencies import Latencies
 from stress.seeds import derive
 from stress.spec import RunSpec
@@ -96,6 +98,7 @@ class RunMemory:
         self.ram[c.H_HISTORY_STOPS] = 1  # the workers go on for a while after a violation
         self._types_at_start = self._pageblock_types()
         self.cpu = spec.slots - 1 if spec.live_faults else 0
+        self._books: dict[int, str] = {}  # CPU -> workload
         self.before_new_life: Callable[[int], None] = lambda cpu: None  # its area is still there
         self.deadline: Deadline | None = None  # of what the controller does in kernels
         if spec.live_faults:
@@ -138,6 +141,7 @@ class RunMemory:
 
         ``life`` counts the workers that the slot had before.
         """
+        self._books[cpu] = workload
         if life:
             self.before_new_life(cpu)
         at = self.layout.work(cpu)
@@ -198,7 +202,15 @@ class RunMemory:
             or self._check(audit_slabs)
             or self._check(audit_quiet)
             or self._check(audit_owners, int(self._map_is_complete()))
+            or self._check(check_bounds, c.MAX_CLAIMS * self.spec.kills)
+            or self._ranges_are_kept()
         )
+
+    def _ranges_are_kept(self) -> list[Violation]:
+        """What is isolated or offline is what the workers keep so: theirs are all ours."""
+        if not all(name in OWN for name in self.spec.workloads):
+            return []
+        return changed_ranges(self.ram, self.layout, self._books, self.spec.kills)
 
     def _map_is_complete(self) -> bool:
         """Whether every page that a worker holds is in the owner map: the dead may have left some,

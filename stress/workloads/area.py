@@ -22,6 +22,7 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.units import Claim, Memory, Migratetype, Order, Owner, Pfn, WordIndex
 from shmalloc.words import fixed, load_relaxed
+from stress.oracles.filling import check_ends
 from stress.oracles.owners import ID_CLAIM_BITS, check_stamp, disown, make_id, own, stamp
 from stress.seeds import below, next_random
 from stress.workloads.latency import L_ALLOC_PAGES, L_FREE_PAGES, SAMPLE_EVERY, clock_of_some, note
@@ -75,6 +76,7 @@ def enter_block(
     mem[entry + 1] = owner
     code = own(mem, claim, pfn, order, owner)
     if code == 0:
+        check_ends(mem, claim, pfn, order)
         stamp(mem, pfn, order, owner)
     return code
 

@@ -19,6 +19,7 @@ from shmalloc.kernels.pages import free_pages
 from shmalloc.kernels.pages_bulk import alloc_bulk, free_bulk
 from shmalloc.units import Claim, Memory, WordIndex
 from shmalloc.words import fixed
+from stress.oracles.filling import check_ends
 from stress.oracles.owners import ID_CLAIM_BITS, check_stamp, disown, own, stamp
 from stress.workloads.area import W_DATA, W_SEQUENCE, draw, fresh_id, stopping, work_at
 from stress.workloads.latency import (
@@ -72,6 +73,7 @@ def bulk_fill(mem: Memory, claim: Claim, at: WordIndex, batch: WordIndex) -> int
     for i in range(got):
         pfn = mem[batch + BULK_PFNS + i]
         if own(mem, claim, pfn, order, owner) == 0:
+            check_ends(mem, claim, pfn, order)
             stamp(mem, pfn, order, owner)
             mem[batch + BULK_PFNS + kept] = pfn
             kept += 1

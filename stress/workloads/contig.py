@@ -29,6 +29,7 @@ from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import block_mt
 from shmalloc.units import Claim, Memory, Owner, Pfn, WordIndex
 from shmalloc.words import fixed
+from stress.oracles.filling import check_ends
 from stress.oracles.isolation import check_unlisted
 from stress.oracles.owners import check_stamp, disown, own, stamp
 from stress.workloads.area import W_DATA, draw, fresh_id, stopping, work_at
@@ -96,6 +97,7 @@ def contig_take(mem: Memory, claim: Claim, at: WordIndex, slot: WordIndex, kind:
     if kind == KIND_TAKEN:
         for pfn in range(start, end):
             if own(mem, claim, pfn, 0, owner) == 0:
+                check_ends(mem, claim, pfn, 0)
                 stamp(mem, pfn, 0, owner)
 
 

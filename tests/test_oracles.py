@@ -101,7 +101,7 @@ def with_slabs(nodes=1):
 
 
 def part(state, node):
-    return node_part(cache_at(state.ram, held.ONLY_CACHE), node)
+    return node_part(state.ram, cache_at(state.ram, held.ONLY_CACHE), node)
 
 
 def test_a_slab_on_the_list_of_another_node_is_found():

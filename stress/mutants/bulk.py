@@ -154,7 +154,8 @@ MUTANTS = (
         PAGES,
         (
             (
-                "    return give_intact(mem, claim, pfn, order, mt, owner)\n\n\n@hot\ndef alloc_from_pcp",
+                "    return give_intact(mem, claim, pfn, order, mt, owner)\n\n\n@hot\n"
+                "def alloc_from_pcp",
                 "    return give(mem, claim, pfn, order, mt, owner)\n\n\n@hot\ndef alloc_from_pcp",
             ),
         ),
@@ -186,7 +187,7 @@ MUTANTS = (
                 "    if taken < end:\n",
             ),
         ),
-        "docs/bugs.md 46, our own: a run for a large array is given out unseen",
+        "docs/bugs.md 47, our own: a run for a large array is given out unseen",
         "X_FILLING",
         ("filled-run",),
         unseen=NO_STRAY,

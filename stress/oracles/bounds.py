@@ -125,7 +125,7 @@ def check_places(mem: Memory, claim: Claim, pcp: PcpWords, index: int, zone_id: 
 @kernel
 def check_slabs(mem: Memory, claim: Claim, cache: CacheWords, node_id: NodeId, deaths: int) -> int:
     """Check the partial slabs of a cache on one node: their place, and how many are empty."""
-    lists = node_part(cache, node_id)
+    lists = node_part(mem, cache, node_id)
     head = lists + cs.KN_PARTIAL
     at = next_of(mem, head)
     empty = 0

@@ -163,7 +163,8 @@ _REFUSED = (
     ),
     Invariant(
         c.M_WRONG_STATE, "M_WRONG_STATE", "a page must be in the state that an operation requires",
-        ("free_pages", "alloc_pages"), example="free_pages of an offline or poisoned page",
+        ("free_pages", "alloc_pages", "checks of the explorer's programs"),
+        ("bulk-keeps-marked-page",),
     ),
     Invariant(
         c.M_STRANGER, "M_STRANGER", "only its owner may free a block",
@@ -249,7 +250,7 @@ _WITNESSED = (
         c.X_FILLING, "X_FILLING",
         "a page that is given out holds what free pages are filled with",
         ("workloads", "checks of the explorer's programs", "crash mode"),
-        ("bulk-skips-poison-check", "recovery-fills-nothing"), unless="nothing is filled",
+        ("bulk-skips-poison-check", "run-skips-poison-check"), unless="nothing is filled",
     ),
 )  # fmt: skip
 TABLE = {row.number: row for row in (*_RECOUNTED, *_REFUSED, *_WITNESSED)}

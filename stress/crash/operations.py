@@ -198,7 +198,7 @@ def _ranges() -> list[Operation]:
         "range-kept-offline",
         kept_offline,
         (isolate_and_back, order_0),
-        "a range that CPU 1 has taken offline stays so, whoever dies",
+        "a range that CPU 1 has taken offline stays so, whichever CPU dies",
     )
     caches = Operation(
         "hotplug-caches",

@@ -48,7 +48,7 @@ MUTANTS = (
         ("bulk", "churn"),
     ),
     Mutant(
-        "bulk-free-wakes-nobody",
+        "bulk-free-wakes-no-one",
         BULK,
         (("            wake_waiters(mem, claim, zone_at(mem, held))\n", ""),),
         "free_bulk does not wake who waits for memory",

@@ -271,7 +271,7 @@ MUTANTS = (
         (("        if kind == c.T_ISOLATED or (kind == c.T_OFFLINE"
           " and block_mt(mem, pfn) != c.MT_ISOLATE):\n",
           "        if kind == c.T_ISOLATED or kind == c.T_OFFLINE:\n"),),
-        "who dies with the zone lock brings everybody's offline pages back into service",
+        "who dies with the zone lock brings the offline pages of others back into service",
         "X_RANGE", ("crash:range-kept-offline",), ("contig",), KILLS,
     ),
     Mutant(

@@ -1,6 +1,6 @@
 """The oracle of filling: a block that is given out holds what the geometry fills free pages with.
 
-Whoever receives a block asks this before he writes to it. It knows neither who was to fill the
+Who receives a block asks this before he writes to it. It knows neither who was to fill the
 block nor who was to look at it: a free, a recovery or a refill that forgets to fill, and an
 allocation that forgets to look, end in a page with other words in it at its next owner.
 

@@ -90,7 +90,7 @@ def offline_unisolate(name: str) -> Program:
     return offlined().program(
         name,
         (take_page, unisolate_offline),
-        story="an offline page is isolated by nobody: unisolate_range of another CPU must be"
+        story="an offline page is isolated by no process: unisolate_range of another CPU must be"
         " refused by may_end while an allocation looks for pages; offline stays offline",
     )
 

@@ -354,7 +354,7 @@ def pageblocks(name: str) -> Program:
 
 
 def zones(name: str) -> Program:
-    state = InitialState.booted(0, zones=(ZoneSpec(2), ZoneSpec(2, 1)), pcp_batch=2, pcp_high=2)
+    state = InitialState.booted(0, zones=(ZoneSpec(4), ZoneSpec(2, 1)), pcp_batch=2, pcp_high=2)
     return state.program(
         name,
         (small_round, small_round),

@@ -46,7 +46,7 @@ def let_range_go(mem: Memory, claim: Claim) -> None:
 
 @kernel
 def noted(mem: Memory, pfn: Pfn) -> int:
-    """The note of the range that ``pfn`` is in, 0: nobody's; of two, the offline one."""
+    """The note of the range that ``pfn`` is in, 0: of no CPU; of two, the offline one."""
     found = 0
     for claim in range(fixed(mem, c.H_CPUS)):
         note = mem[slot_at(mem, claim, RANGE)]

@@ -106,8 +106,8 @@ _NO_PROGRAM = Reason(
     "an explored program is still to be written",
     (PROGRAM,),
     "cache_bulk.cache_alloc_bulk cache_bulk.cache_free_bulk cache_set.cache_create "
-    "contig.free_contig_range kmalloc.kfree kmalloc.kmalloc kmalloc.kmalloc_boot "
-    "pages.free_pages pages_bulk.alloc_bulk pages_bulk.free_bulk pcp.drain_all "
+    "kmalloc.kfree kmalloc.kmalloc kmalloc.kmalloc_boot "
+    "pages.free_pages pcp.drain_all "
     "reap.adopt_object reap.adopt_pages reap.reap shared_arrays.make_run "
     "shared_arrays.send_array",
 )

@@ -206,7 +206,7 @@ _REFUSED = (
 _WITNESSED = (
     Invariant(
         c.X_DOUBLE_ALLOC, "X_DOUBLE_ALLOC", "a page or an object has one owner at a time",
-        ("owner map", "checks of the explorer's programs"), example="a block handed out twice",
+        ("owner map", "checks of the explorer's programs"), ("flush-puts-the-used-back",),
     ),
     Invariant(
         c.X_LOST_OWNER, "X_LOST_OWNER",

@@ -187,7 +187,7 @@ MUTANTS = (
                 "    if taken < end:\n",
             ),
         ),
-        "docs/bugs.md 47, our own: a run for a large array is given out unseen",
+        "docs/bugs.md 48, our own: a run for a large array is given out unseen",
         "X_FILLING",
         ("filled-run",),
         unseen=NO_STRAY,

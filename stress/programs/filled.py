@@ -213,7 +213,7 @@ def run(name: str) -> Program:
         (run_round, page_round),
         check=stray_is_caught,
         story="alloc_run takes whole blocks in a row and must look at each before its owner gets"
-        " any: those that are clean return, the page that is not leaves service (docs/bugs.md 47)",
+        " any: those that are clean return, the page that is not leaves service (docs/bugs.md 48)",
     )
 
 

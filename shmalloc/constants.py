@@ -117,8 +117,9 @@ LINE = 16  # words: two cache lines, the prefetcher's unit
 
 # --- link stores and per-CPU list forms ------------------------------------------------------
 LINKS_PAGE = 0
-LINKS_DESCRIPTOR = 1
-LINKS_TABLE = 2
+LINKS_TABLE = 1
+LINKS_DESCRIPTOR = 2  # from here on a page's node is its descriptor
+LINKS_INDEX = 3  # from here on free blocks are on no linked list (kernels/free_area.py)
 PCP_ARRAY = 0
 PCP_LIST = 1
 
@@ -317,6 +318,8 @@ Z_LOW = 22
 Z_HIGH = 23
 Z_PRESENT = 24  # fixed: pages managed at first, and what Z_MIN was then
 Z_MIN_PRESENT = 25
+Z_STORE = 32  # first word of the zone's part of the link store
+Z_ROOM = 36  # its size: the arrays of order 0 have so many words
 Z_COUNTS = 48  # nr_free[order][mt]
 Z_LISTS = 112  # list heads [order][mt], two words each; ORDERS * MT_COUNT * 2 words
 Z_STRIDE = 224

@@ -110,7 +110,10 @@ def _write_zone(ram: Writable, layout: Layout, index: int, first: int) -> None:
     spec = layout.geometry.zones[index]
     zone = layout.zone(index)
     managed = managed_pages(layout, index)
+    store, room = layout.store(index)
     values = {
+        c.Z_STORE: store,
+        c.Z_ROOM: room,
         c.Z_START: first,
         c.Z_END: first + spec.pages,
         c.Z_NODE: spec.node,

@@ -23,7 +23,13 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.errors import MisuseError
 
-LINK_STORES = {"page": c.LINKS_PAGE, "descriptor": c.LINKS_DESCRIPTOR, "table": c.LINKS_TABLE}
+LINK_STORES = {
+    "page": c.LINKS_PAGE,
+    "descriptor": c.LINKS_DESCRIPTOR,
+    "table": c.LINKS_TABLE,
+    "index": c.LINKS_INDEX,
+}
+INDEXED = ("index",)  # link stores that keep free blocks on no list
 PCP_FORMS = {"array": c.PCP_ARRAY, "list": c.PCP_LIST}
 
 
@@ -138,7 +144,7 @@ def _problems(g: Geometry) -> list[str]:
          f"flight: {g.flight}; use 0 or a power of two of entries, at least 64"),
         (not (g.reporting and g.link_store == "page"),
          "reporting with link_store='page': a reported page loses its bytes, and with them the "
-         "list that runs through it; use link_store='descriptor' or 'table'"),
+         "list that runs through it; use another link store, such as 'descriptor'"),
         (not (g.reporting and g.poison),
          "reporting with poison: a reported page reads as zero, the poison check would call it "
          "corrupted; use one of the two"),
@@ -235,7 +241,14 @@ class Layout:
         """(base, log2 of the stride) of list nodes, in words: all that defines a link store."""
         if self.geometry.link_store == "page":
             return self.at["frames"], self.geometry.page_words.bit_length() - 1
-        return self.at["memmap" if self.geometry.link_store == "descriptor" else "table"], 1
+        return self.at["table" if self.geometry.link_store == "table" else "memmap"], 1
+
+    def store(self, zone: int) -> tuple[int, int]:
+        """(first word, room) of a zone's part of an index: Z_STORE and Z_ROOM; zeroes: no index."""
+        if self.geometry.link_store not in INDEXED:
+            return 0, 0
+        before = sum(_store_words(self.geometry, i) for i in range(zone))
+        return self.at["table"] + before, store_room(self.geometry, zone)
 
     def header(self, digest: int) -> dict[int, int]:
         """The fixed words of the header: index -> value."""
@@ -302,6 +315,25 @@ def first_node_part(g: Geometry) -> int:
     return cs.K_CPUS + g.cpus * cs.KC_STRIDE
 
 
+def store_room(g: Geometry, zone: int) -> int:
+    """Pages from the border of the largest block before a zone to that of the one behind it."""
+    first = g.start_pfn + sum(spec.pages for spec in g.zones[:zone])
+    largest = 1 << g.max_order
+    return -(-(first + g.zones[zone].pages) // largest) * largest - first // largest * largest
+
+
+def _store_words(g: Geometry, zone: int) -> int:
+    """Words of a zone's part of an index: an array for each order and migratetype."""
+    return sum(store_room(g, zone) >> order for order in range(g.max_order + 1)) * c.MT_COUNT
+
+
+def _table_words(g: Geometry) -> int:
+    """Words of a link store that lies neither in pages nor in descriptors."""
+    if g.link_store == "table":
+        return g.pages * c.D_WORDS
+    return sum(_store_words(g, i) for i in range(len(g.zones))) if g.link_store in INDEXED else 0
+
+
 def _regions(g: Geometry) -> dict[str, int]:
     """Region -> size in words, in segment order."""
     return {
@@ -318,7 +350,7 @@ def _regions(g: Geometry) -> dict[str, int]:
         "scratch": g.cpus * g.scratch_words,
         "work": g.claims * g.work_words,
         "memmap": g.pages * c.D_WORDS,
-        "table": g.pages * c.D_WORDS if g.link_store == "table" else 0,
+        "table": _table_words(g),
         "owners": g.pages if g.owner_map else 0,
         "flight": g.claims * flight_stride(g),
         "latency": g.claims * g.latency_words,

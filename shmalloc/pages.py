@@ -265,7 +265,7 @@ class PageOperations(Bound):
         if not self.segment.geometry.reporting:
             raise MisuseError(
                 "report_free: this arena keeps its lists in free pages; create it with"
-                " reporting=True and link_store='descriptor' or 'table'"
+                " reporting=True and a link_store other than 'page'"
             )
         blocks = pageblocks(self.segment)
         return sum(report_pageblock(self.segment, self.run, start) for start in blocks)

@@ -13,7 +13,14 @@ from types import ModuleType
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.descriptor_text import migratetype_text
-from shmalloc.layout import Layout, cache_stride, first_node_part, flight_stride, pcp_stride
+from shmalloc.layout import (
+    Layout,
+    cache_stride,
+    first_node_part,
+    flight_stride,
+    pcp_stride,
+    store_room,
+)
 
 
 def _fields(module: ModuleType, prefix: str, size: int) -> tuple[str, ...]:
@@ -77,7 +84,7 @@ class WordNames:
             "reports": lambda at: f"report {at // c.R_STRIDE}",
             "seats": lambda at: f"seat {at} of a sleeper for memory",
             "memmap": lambda at: f"descriptor of pfn {at // c.D_WORDS}" + " word 1" * (at % 2),
-            "table": lambda at: f"link of pfn {at // c.NODE_WORDS}",
+            "table": self._table,
             "owners": lambda at: f"owner map of pfn {at}",
             "frames": lambda at: f"pfn {at // g.page_words} +{at % g.page_words}",
             **{name: _of(name, "cpu", stride) for name, stride in per_cpu.items() if stride},
@@ -110,6 +117,24 @@ class WordNames:
         last = len(_PCP) - 1
         field = _PCP[offset] if offset < last else f"{_PCP[last]}+{offset - last}"
         return f"page lists of cpu {cpu} zone {zone} {field}"
+
+    def _table(self, at: int) -> str:
+        g = self.layout.geometry
+        if g.link_store == "table":
+            return f"link of pfn {at // c.NODE_WORDS}"
+        area, entry = self.area_of_entry(at)
+        return f"{area} entry {entry}"
+
+    def area_of_entry(self, at: int) -> tuple[str, int]:
+        """Which array the word ``at`` of an index is in, and where in it."""
+        for zone in range(len(self.layout.geometry.zones)):
+            for order in range(self.layout.geometry.max_order + 1):
+                room = store_room(self.layout.geometry, zone) >> order
+                if at < room * c.MT_COUNT:
+                    number = order * c.MT_COUNT + at // room
+                    return f"zone {zone} index {area_name(number)}", at % room
+                at -= room * c.MT_COUNT
+        return "index", at
 
     def _cache(self, at: int) -> str:
         number, offset = divmod(at, cache_stride(self.layout.geometry))

@@ -69,7 +69,7 @@ class WordValues:
             "pcp": self._pcp,
             "caches": self._cache,
             "memmap": _descriptor,
-            "table": self._link,
+            "table": self._table,
             "frames": self._frame,
         }
 
@@ -114,6 +114,11 @@ class WordValues:
         layout = self._layout
         first = offset % layout.geometry.page_words < c.NODE_WORDS
         return self._link(0, value) if first and layout.geometry.link_store == "page" else ""
+
+    def _table(self, offset: int, value: int) -> str:
+        if self._layout.geometry.link_store == "index":
+            return f"pfn {value}"
+        return self._link(offset, value)
 
     def _link(self, offset: int, value: int) -> str:
         """A list link (kernels/lists.py): the node that it leads to, if it is one."""

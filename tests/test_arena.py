@@ -19,7 +19,7 @@ from shmalloc.engine import Engine
 from shmalloc.errors import CorruptionError, MisuseError, NotReadyError, OutOfMemoryError
 from shmalloc.free_reporting import whole_system_pages
 from shmalloc.history import History
-from shmalloc.layout import Geometry, ZoneSpec
+from shmalloc.layout import LINK_STORES, Geometry, ZoneSpec
 from shmalloc.report_text import Stake
 
 SMALL = {"page_bytes": 64, "cpus": 2, "max_order": 4, "pageblock_order": 2, "history": 16}
@@ -327,7 +327,7 @@ def test_reporting_needs_its_geometry(arena: Arena) -> None:
         arena.report_free()
 
 
-@pytest.mark.parametrize("link_store", ["descriptor", "table"])
+@pytest.mark.parametrize("link_store", [name for name in LINK_STORES if name != "page"])
 def test_reporting_gives_memory_back_to_the_system(link_store: str) -> None:
     with Arena.create(size="8MiB", link_store=link_store, reporting=True) as arena:
         file = Path("/dev/shm") / arena.name

@@ -3,14 +3,14 @@
 import pytest
 
 from shmalloc import constants as c
-from shmalloc.layout import ZoneSpec
+from shmalloc.layout import LINK_STORES, ZoneSpec
 from support import driver
 from support.page_segment import MOVABLE, PageSegment
 
 ODD_ZONES = (ZoneSpec(37), ZoneSpec(27, 1, ((5, 3),)))
 
 
-@pytest.fixture(params=["page", "descriptor", "table"])
+@pytest.fixture(params=LINK_STORES)
 def link_store(request):
     return request.param
 

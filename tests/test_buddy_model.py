@@ -3,19 +3,12 @@
 import pytest
 
 from shmalloc import constants as c
-from shmalloc.layout import ZoneSpec
+from shmalloc.layout import LINK_STORES, PCP_FORMS, ZoneSpec
 from support import driver
 from support.page_segment import SMALL, PageSegment
 
 STEPS = 600
-CONFIGURATIONS = [
-    ("page", "array"),
-    ("page", "list"),
-    ("descriptor", "array"),
-    ("descriptor", "list"),
-    ("table", "array"),
-    ("table", "list"),
-]
+CONFIGURATIONS = [(store, form) for store in LINK_STORES for form in PCP_FORMS]
 
 
 class Model:
@@ -78,7 +71,7 @@ def test_random_operations_agree_with_the_model(engine, rng, link_store, pcp_for
 
 
 @pytest.mark.parametrize("fill", ["poison", "zero"])
-@pytest.mark.parametrize("link_store", ["page", "descriptor", "table"])
+@pytest.mark.parametrize("link_store", LINK_STORES)
 def test_random_operations_keep_the_bytes_of_free_pages(engine, rng, link_store, fill):
     world = PageSegment(engine, SMALL, link_store=link_store, **{fill: True})
     model = Model(range(64))

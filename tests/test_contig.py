@@ -3,12 +3,12 @@
 import pytest
 
 from shmalloc import constants as c
-from shmalloc.layout import ZoneSpec
+from shmalloc.layout import LINK_STORES, ZoneSpec
 from support import driver
 from support.page_segment import SMALL, PageSegment
 
 
-@pytest.fixture(params=["page", "descriptor", "table"])
+@pytest.fixture(params=LINK_STORES)
 def world(engine, request):
     return PageSegment(engine, link_store=request.param)
 

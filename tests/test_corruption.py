@@ -33,7 +33,7 @@ def test_a_busy_segment_is_healthy_and_has_words_of_every_kind_but_those_of_othe
     busy, corruption
 ):
     assert busy.audit() == []
-    others = {"pcp-head", "table-link", "table-rest"}
+    others = {"pcp-head", "table-link", "table-rest", "index-entry", "index-rest"}
     assert set(RULES) - set(corruption.kinds) == others
 
 
@@ -42,6 +42,12 @@ def test_every_changed_word_that_means_something_now_is_reported_with_its_place(
     assert tally.silent == []
     assert tally.tried.total() > 800
     assert busy.audit() == []
+
+
+def test_every_changed_entry_of_an_index_is_reported():
+    with BusySegment("native", link_store="index") as segment:
+        kinds = ("index-entry", "free", "zone-fixed", "fixed")
+        assert Corruption(segment, 5, Watch()).run(each=6, others=0, kinds=kinds).silent == []
 
 
 def test_interpreted_audits_report_the_same():

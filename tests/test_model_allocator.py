@@ -35,7 +35,7 @@ from shmalloc.kernels.pages_wait import alloc_pages_wait
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.kernels.walk import walk
-from shmalloc.layout import Geometry, Layout, ZoneSpec
+from shmalloc.layout import LINK_STORES, Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
 from shmalloc.words import exchange
 from stress.machine.native import kernels_of
@@ -222,7 +222,7 @@ def compiled():
     obtain.obtain(kernels_of(programs))
 
 
-@pytest.mark.parametrize("link_store", ["page", "descriptor", "table"])
+@pytest.mark.parametrize("link_store", LINK_STORES)
 @pytest.mark.parametrize("name", PAGE_PROGRAMS)
 def test_every_explored_interleaving_of_pages_audits_clean(name, link_store):
     result = explore(PAGE_PROGRAMS[name], pages_are_clean, link_store=link_store)

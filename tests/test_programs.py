@@ -34,6 +34,7 @@ WATCHED = [
     "buddy-churn-3",
     "contig-isolate-legal",
     "contig-range-legal",
+    "store-index-walk",
 ]
 REQUIRED = {
     "buddy-alloc-alloc", "buddy-alloc-free", "buddy-merge-merge", "buddy-merge-take",

@@ -37,10 +37,11 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
     "page-list": {"pcp_form": "list"},
     "descriptor-list": {"link_store": "descriptor", "pcp_form": "list"},
     "table-list-poison": {"link_store": "table", "pcp_form": "list", "poison": True},
+    "index": {"link_store": "index"},
     "two-nodes": {"zones": (ZoneSpec(32, 0), ZoneSpec(32, 1))},
 }
 ALL = [("page", name) for name in OPERATIONS]
-ALL += [(geometry, name) for geometry in list(GEOMETRIES)[1:4] for name in PAGES]
+ALL += [(geometry, name) for geometry in list(GEOMETRIES)[1:5] for name in PAGES]
 ALL += [("two-nodes", name) for name in OBJECTS]
 TWICE = ["free-orders", "contig", "drain-all", "object-alloc", "object-free", "object-free-debug"]
 TWICE_STRIDE = 113  # every so manieth write of the recovery

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs, to_builtins
 
+from shmalloc.layout import LINK_STORES
 from stress import cli
 from stress.faults.grammar import Pressure, parse_faults
 from stress.jitter.spec import Jitter, Stutter, parse_jitter
@@ -38,7 +39,7 @@ SPECS = st.builds(
     workloads=st.lists(st.sampled_from(DEFAULT_WORKLOADS), min_size=1, unique=True).map(tuple),
     workers=st.integers(1, 50),
     zones=st.lists(st.builds(Zone, PAGES, st.integers(0, 3)), min_size=1, max_size=8).map(tuple),
-    link_store=st.sampled_from(["page", "descriptor", "table"]),
+    link_store=st.sampled_from(list(LINK_STORES)),
     duration_s=SECONDS,
     seed=st.integers(0, (1 << 62) - 1),
     audit_every_s=SECONDS,

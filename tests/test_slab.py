@@ -9,7 +9,7 @@ import pytest
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.engine import Engine
-from shmalloc.layout import ZoneSpec
+from shmalloc.layout import LINK_STORES, ZoneSpec
 from support import slab_driver
 from support.object_segment import FEW, ObjectSegment
 
@@ -362,7 +362,7 @@ def test_audit_finds_a_slab_that_is_not_on_its_list(world: ObjectSegment) -> Non
     assert c.I_SLAB in world.reports()
 
 
-@pytest.mark.parametrize("store", ["page", "descriptor", "table"])
+@pytest.mark.parametrize("store", LINK_STORES)
 def test_slabs_work_on_every_link_store(engine: Engine, store: str) -> None:
     world = ObjectSegment(engine, link_store=store)
     cache = world.create(64)

@@ -9,6 +9,7 @@ from shmalloc import Arena
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.errors import MisuseError, OutOfMemoryError
+from shmalloc.layout import LINK_STORES
 from support.fuzz_links import run
 from support.object_segment import FEW, ObjectSegment
 from support.page_segment import PageSegment
@@ -77,14 +78,14 @@ def test_a_range_with_a_page_that_was_written_to_is_busy_and_gives_the_others_ba
         arena.alloc_contig_range(516, 528)
 
 
-@pytest.mark.parametrize("store", ["page", "descriptor", "table"])
+@pytest.mark.parametrize("store", LINK_STORES)
 def test_a_wrong_link_of_a_per_cpu_list_costs_one_page_and_the_list_goes_on(engine, store):
     world = PageSegment(engine, link_store=store, pcp_form="list")
     pages = [world.alloc(owner=7) for _ in range(4)]
     for pfn in pages:
         world.free(pfn)
     base, stride = world.layout.link_base()
-    kept = 0 if store != "descriptor" else ~c.LINK_MASK
+    kept = 0 if store in ("page", "table") else ~c.LINK_MASK
     at = base + (pages[-1] << stride) + 1
     world.mem[at] = world.mem[at] & kept | 0x7FFFFFFF0 & c.LINK_MASK
     given = world.alloc_everything()

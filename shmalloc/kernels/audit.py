@@ -20,14 +20,16 @@ from shmalloc.kernels.audit_pcp import audit_pcp_node, audit_pcps
 from shmalloc.kernels.audit_report import complain, is_link, outside, wrong_word
 from shmalloc.kernels.audit_watermark import audit_watermarks
 from shmalloc.kernels.bits import mt_of, order_of, type_of, zone_of_word
-from shmalloc.kernels.buddy import area_count, area_list, mergeable
+from shmalloc.kernels.buddy import mergeable
 from shmalloc.kernels.descriptor import is_free_head, legal_pair, page_state
 from shmalloc.kernels.fill import intact_on_list
+from shmalloc.kernels.free_area import has_lists
 from shmalloc.kernels.lists import next_of, node_of, pfn_of, prev_of
 from shmalloc.kernels.rebuild import report_links
 from shmalloc.kernels.repair import has_wrong_link
 from shmalloc.kernels.reporting import cpu_of, report
-from shmalloc.kernels.zone import block_mt, descriptor_at, zone_at
+from shmalloc.kernels.store_check import area_length, check_area
+from shmalloc.kernels.zone import area_count, area_list, block_mt, descriptor_at, zone_at
 from shmalloc.units import (
     Claim,
     Memory,
@@ -195,7 +197,7 @@ def audit_lists(mem: Memory, claim: Claim, zone_id: ZoneId, tally: WordIndex) ->
     zone = zone_at(mem, zone_id)
     for order in range(fixed(mem, c.H_MAX_ORDER) + 1):
         for mt in range(c.MT_COUNT):
-            length = audit_list(mem, claim, zone, zone_id, order, mt)
+            length = audit_area(mem, claim, zone, zone_id, order, mt)
             seen = mem[tally + c.A_HEADS + order * c.MT_COUNT + mt]
             if length != seen:
                 report(
@@ -206,6 +208,20 @@ def audit_lists(mem: Memory, claim: Claim, zone_id: ZoneId, tally: WordIndex) ->
                     seen,
                     length,
                 )
+
+
+@kernel
+def audit_area(
+    mem: Memory, claim: Claim, zone: ZoneWords, zone_id: ZoneId, order: Order, mt: Migratetype
+) -> int:
+    """Check what lists the free blocks of an order and type; returns how many it lists."""
+    if has_lists(mem):
+        return audit_list(mem, claim, zone, zone_id, order, mt)
+    check_area(mem, claim, zone, order, mt)
+    length = area_length(mem, zone, order, mt)
+    list_tag = c.AT_LIST | zone_id << 16 | order << 8 | mt
+    complain(mem, claim, c.I_LIST_LINKS, list_tag, mem[area_count(zone, order, mt)], length)
+    return length
 
 
 @kernel

@@ -16,6 +16,7 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.audit_report import complain, outside, wrong_word
 from shmalloc.kernels.object_layout import round_up
 from shmalloc.kernels.objects import first_node_part
+from shmalloc.kernels.zone import zone_at
 from shmalloc.units import Claim, Memory, WordIndex
 from shmalloc.words import fixed
 
@@ -54,7 +55,7 @@ def audit_counts(mem: Memory, claim: Claim) -> int:
     bad += outside(mem, claim, c.H_MAX_ORDER, 0, c.ORDERS - 1)
     bad += outside(mem, claim, c.H_PAGEBLOCK_ORDER, 0, fixed(mem, c.H_MAX_ORDER))
     bad += outside(mem, claim, c.H_PAGE_SHIFT, 3, 32)
-    bad += outside(mem, claim, c.H_LINKS, c.LINKS_PAGE, c.LINKS_TABLE)
+    bad += outside(mem, claim, c.H_LINKS, c.LINKS_PAGE, c.LINKS_INDEX)
     bad += outside(mem, claim, c.H_PCP_FORM, c.PCP_ARRAY, c.PCP_LIST)
     bad += outside(mem, claim, c.H_FILL, c.FILL_NONE, c.FILL_ZERO)
     bad += outside(mem, claim, c.H_OWNER_MAP, 0, 1)
@@ -116,8 +117,7 @@ def audit_pages_regions(mem: Memory, claim: Claim, memmap_end: int) -> int:
     pages = fixed(mem, c.H_PAGES)
     end = memmap_end
     bad = region(mem, claim, c.H_AT_TABLE, end, 0)
-    if fixed(mem, c.H_LINKS) == c.LINKS_TABLE:
-        end = lined(end) + pages * c.D_WORDS
+    end = lined(end) + store_words(mem)
     bad = region(mem, claim, c.H_AT_OWNERS, end, bad)
     if fixed(mem, c.H_OWNER_MAP) != 0:
         end = lined(end) + pages
@@ -134,15 +134,28 @@ def audit_pages_regions(mem: Memory, claim: Claim, memmap_end: int) -> int:
 
 
 @kernel
+def store_words(mem: Memory) -> int:
+    """Words of the link store, where it is not in pages or descriptors."""
+    if fixed(mem, c.H_LINKS) == c.LINKS_TABLE:
+        return fixed(mem, c.H_PAGES) * c.D_WORDS
+    words = 0
+    if fixed(mem, c.H_LINKS) >= c.LINKS_INDEX:
+        for zone_id in range(fixed(mem, c.H_ZONES)):
+            room = fixed(mem, zone_at(mem, zone_id) + c.Z_ROOM)
+            words += (2 * room - (room >> fixed(mem, c.H_MAX_ORDER))) * c.MT_COUNT
+    return words
+
+
+@kernel
 def audit_strides(mem: Memory, claim: Claim) -> int:
     """Check the sizes of structures, and where the list node of a page lies."""
     base = fixed(mem, c.H_AT_FRAMES)
     stride = fixed(mem, c.H_PAGE_SHIFT)
     if fixed(mem, c.H_LINKS) != c.LINKS_PAGE:
         stride = 1
-        base = fixed(mem, c.H_AT_TABLE)
-        if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR:
-            base = fixed(mem, c.H_AT_MEMMAP)
+        base = fixed(mem, c.H_AT_MEMMAP)
+        if fixed(mem, c.H_LINKS) == c.LINKS_TABLE:
+            base = fixed(mem, c.H_AT_TABLE)
     bad = wrong_word(mem, claim, c.I_FIXED, c.H_LINK_BASE, base)
     bad += wrong_word(mem, claim, c.I_FIXED, c.H_LINK_STRIDE, stride)
     capacity = fixed(mem, c.H_PCP_CAPACITY)

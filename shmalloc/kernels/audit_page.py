@@ -46,11 +46,22 @@ def links_in_descriptor(mem: Memory) -> bool:
 
 
 @kernel
-def is_link_or_none(mem: Memory, w1: Word1, linked: int) -> bool:
-    """Whether word 1 of a page without an owner is 0; or a link, if ``linked`` and stored there."""
-    if linked != 0 and links_in_descriptor(mem):
-        return w1 & c.LINK_MASK == w1
-    return w1 == 0
+def is_link_or_none(w1: Word1, linked: bool) -> bool:
+    """Whether word 1 of a page without an owner is 0; or a link, if ``linked``."""
+    return w1 & c.LINK_MASK == w1 if linked else w1 == 0
+
+
+@kernel
+def free_word1_links(mem: Memory) -> bool:
+    """Whether word 1 of a free block says where it is listed: a link, or its entry of an index."""
+    return links_in_descriptor(mem) or fixed(mem, c.H_LINKS) == c.LINKS_INDEX
+
+
+@kernel
+def pcp_word1_links(mem: Memory) -> bool:
+    """Whether word 1 of a block on a per-CPU list links it to the next one."""
+    in_descriptor = fixed(mem, c.H_LINKS) >= c.LINKS_DESCRIPTOR
+    return in_descriptor and fixed(mem, c.H_PCP_FORM) == c.PCP_LIST
 
 
 @kernel
@@ -64,12 +75,12 @@ def legal_words(mem: Memory, w0: Word0, w1: Word1) -> bool:
     if wants_poison(w0):
         return False
     if kind == c.T_FREE:
-        return (detail_of(w0) == 0 or links_in_descriptor(mem)) and is_link_or_none(mem, w1, 1)
+        plain = detail_of(w0) == 0 or links_in_descriptor(mem)
+        return plain and is_link_or_none(w1, free_word1_links(mem))
     if kind == c.T_PCP:
-        listed = int(fixed(mem, c.H_PCP_FORM) == c.PCP_LIST)
         cpu = detail_of(w0) & c.CLAIM_MASK
         known = cpu < fixed(mem, c.H_CPUS) and detail_of(w0) == list_label(cpu)
-        return known and is_link_or_none(mem, w1, listed)
+        return known and is_link_or_none(w1, pcp_word1_links(mem))
     if kind == c.T_OFFLINE or kind == c.T_POISONED:
         return detail_of(w0) == out_of_service(kind) and w1 == 0
     return w0 & ~(c.TYPE_MASK | c.ZONE_MASK << c.ZONE_SHIFT) == 0 and w1 == 0  # RESERVED

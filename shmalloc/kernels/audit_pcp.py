@@ -70,7 +70,7 @@ def audit_pcp(mem: Memory, claim: Claim, zone_id: ZoneId, victim: Cpu, tally: Wo
 @kernel
 def audit_pcp_node(mem: Memory, claim: Claim, pfn: Pfn, w0: Word0) -> None:
     """Check the two words of the node of a block on a list, which tell each other's value."""
-    in_descriptor = fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR
+    in_descriptor = fixed(mem, c.H_LINKS) >= c.LINKS_DESCRIPTOR
     if fixed(mem, c.H_PCP_FORM) == c.PCP_LIST and not in_descriptor:
         node = node_of(mem, pfn)
         if mem[node] ^ mem[node + 1] != c.LINK_MASK:
@@ -121,7 +121,7 @@ def next_on_list(mem: Memory, claim: Claim, node: WordIndex, list_tag: int) -> W
     """The node behind ``node`` on a per-CPU list in list form; -1, reported, for a bad link."""
     following = get_link(mem, node + 1)
     word = load_relaxed(mem, node + 1)
-    if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR:
+    if fixed(mem, c.H_LINKS) >= c.LINKS_DESCRIPTOR:
         word = word & c.LINK_MASK
     if word != following << 3:
         report(mem, claim, c.I_PCP_COUNT, c.AT_WORD | (node + 1), list_tag, 0)

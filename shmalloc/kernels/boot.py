@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
-from shmalloc.kernels.buddy import area_list, link_free
+from shmalloc.kernels.buddy import link_free
 from shmalloc.kernels.descriptor import make_free
+from shmalloc.kernels.free_area import has_lists
 from shmalloc.kernels.lists import list_init
 from shmalloc.kernels.watermark import set_watermarks
-from shmalloc.kernels.zone import account, block_mt, zone_at
+from shmalloc.kernels.zone import account, area_list, block_mt, zone_at
 from shmalloc.units import Memory, Pfn, ZoneWords
 from shmalloc.words import fixed
 
@@ -26,9 +27,8 @@ from shmalloc.words import fixed
 def boot(mem: Memory) -> int:
     """Set up lists and watermarks and free every extent; the number of pages that were freed."""
     for zone_id in range(fixed(mem, c.H_ZONES)):
-        for order in range(c.ORDERS):
-            for mt in range(c.MT_COUNT):
-                list_init(mem, area_list(zone_at(mem, zone_id), order, mt))
+        if has_lists(mem):  # an index is empty when it is zero
+            init_lists(mem, zone_at(mem, zone_id))
         set_watermarks(mem, zone_at(mem, zone_id))
     at = fixed(mem, c.H_AT_SCRATCH)
     pages = 0
@@ -36,6 +36,14 @@ def boot(mem: Memory) -> int:
         extent = at + 1 + i * 3
         pages += boot_extent(mem, zone_at(mem, mem[extent]), mem[extent + 1], mem[extent + 2])
     return pages
+
+
+@kernel
+def init_lists(mem: Memory, zone: ZoneWords) -> None:
+    """Make all lists of a zone empty."""
+    for order in range(c.ORDERS):
+        for mt in range(c.MT_COUNT):
+            list_init(mem, area_list(zone, order, mt))
 
 
 @kernel

@@ -2,7 +2,7 @@
 
 Everything here runs under the zone lock. It owns the zone's free areas::
 
-    nr_free[order][migratetype]   and   list head[order][migratetype]
+    nr_free[order][migratetype]   and   list head[order][migratetype], or what is in its place
 
 Rules of the partition are in descriptor.py. A free block of an order lies on the list of the
 migratetype in its descriptor; below the pageblock order that is its pageblock's type. A split
@@ -29,44 +29,13 @@ from shmalloc.kernels.descriptor import (
     transition,
     transition2,
 )
-from shmalloc.kernels.lists import (
-    clear_node,
-    is_unlinked,
-    list_add,
-    list_remove,
-    next_of,
-    no_link,
-    node_of,
-    pfn_of,
-)
+from shmalloc.kernels.free_area import area_add, area_first, area_remove, forget_links
+from shmalloc.kernels.lists import is_unlinked, no_link, node_of
 from shmalloc.kernels.reporting import event, report
 from shmalloc.kernels.slots import label
-from shmalloc.kernels.zone import account, block_mt, descriptor_at, set_block_mt
-from shmalloc.units import (
-    Claim,
-    Label,
-    Memory,
-    Migratetype,
-    Order,
-    PageType,
-    Pfn,
-    Word0,
-    WordIndex,
-    ZoneWords,
-)
+from shmalloc.kernels.zone import account, area_count, block_mt, descriptor_at, set_block_mt
+from shmalloc.units import Claim, Label, Memory, Migratetype, Order, PageType, Pfn, Word0, ZoneWords
 from shmalloc.words import fixed, load
-
-
-@kernel
-def area_list(zone: ZoneWords, order: Order, mt: Migratetype) -> WordIndex:
-    """Word index of the list head of free blocks of ``order`` and ``mt``."""
-    return zone + c.Z_LISTS + (order * c.MT_COUNT + mt) * 2
-
-
-@kernel
-def area_count(zone: ZoneWords, order: Order, mt: Migratetype) -> WordIndex:
-    """Word index of nr_free for ``order`` and ``mt``."""
-    return zone + c.Z_COUNTS + order * c.MT_COUNT + mt
 
 
 @unit
@@ -97,11 +66,10 @@ def link_free(
     mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype
 ) -> None:
     """Put a block whose head already says FREE on its list; on a damaged one, later (repair.py)."""
-    node = node_of(mem, pfn)
     if fixed(mem, c.H_FILL) != c.FILL_NONE and fixed(mem, c.H_LINKS) == c.LINKS_PAGE:
         check_node(mem, zone, claim, pfn)
-    if list_add(mem, area_list(zone, order, mt), node) < 0:
-        clear_node(mem, node)
+    if area_add(mem, zone, pfn, order, mt) < 0:
+        forget_links(mem, pfn)
         note_damage(mem, zone, pfn)
     else:
         count = area_count(zone, order, mt)
@@ -111,7 +79,7 @@ def link_free(
 @hot
 def unlink_free(mem: Memory, zone: ZoneWords, pfn: Pfn, order: Order, mt: Migratetype) -> int:
     """Take a free block off its list, from any position; E_STATE: its links are wrong."""
-    if list_remove(mem, node_of(mem, pfn)) < 0:
+    if area_remove(mem, zone, pfn, order, mt) < 0:
         note_damage(mem, zone, pfn)
         return c.E_STATE
     count = area_count(zone, order, mt)
@@ -124,7 +92,7 @@ def first_free(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -> P
     """The first block on a list, or E_NOMEM."""
     if mem[area_count(zone, order, mt)] == 0:
         return c.E_NOMEM
-    pfn = pfn_of(mem, next_of(mem, area_list(zone, order, mt)))
+    pfn = area_first(mem, zone, order, mt)
     if fixed(mem, zone + c.Z_START) <= pfn < fixed(mem, zone + c.Z_END):
         return pfn
     note_damage(mem, zone, fixed(mem, zone + c.Z_START))

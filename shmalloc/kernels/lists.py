@@ -8,6 +8,9 @@ says where the node of a page lies; only a base and a stride differ::
         descriptor  the page's two descriptor words                 (its later "Option 1")
         table       a side table                                    (what the mail was told)
 
+Two more stores keep free blocks on no list at all (free_area.py); a per-CPU list in list form then
+runs through the second descriptor word.
+
 A link is a byte offset in the bits of LINK_MASK. The other bits of the word are preserved: in the
 descriptor store they are the page's type, order, zone and version, which a lock-free walker may
 read at any moment. So that store uses atomic accesses; in the other two only the holder of the zone
@@ -50,7 +53,7 @@ def node_in(mem: Memory, link: int) -> WordIndex:
 @hot
 def get_link(mem: Memory, at: WordIndex) -> WordIndex:
     """Node index stored in the link word ``at``; 0: none, or what cannot be one."""
-    if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR:
+    if fixed(mem, c.H_LINKS) >= c.LINKS_DESCRIPTOR:
         return node_in(mem, load_relaxed(mem, at) & c.LINK_MASK)
     return node_in(mem, mem[at])
 
@@ -58,7 +61,7 @@ def get_link(mem: Memory, at: WordIndex) -> WordIndex:
 @hot
 def set_link(mem: Memory, at: WordIndex, node: WordIndex) -> None:
     """Store ``node`` in the link word ``at``, keeping what a descriptor carries beside it."""
-    if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR:
+    if fixed(mem, c.H_LINKS) >= c.LINKS_DESCRIPTOR:
         store_relaxed(mem, at, (load_relaxed(mem, at) & c.CARRIED_MASK) | (node << 3))
     else:
         mem[at] = node << 3
@@ -75,7 +78,7 @@ def no_link(mem: Memory) -> int:
 @kernel
 def clear_node(mem: Memory, node: WordIndex) -> None:
     """Make ``node`` one that is on no list."""
-    if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR:
+    if fixed(mem, c.H_LINKS) >= c.LINKS_DESCRIPTOR:
         set_link(mem, node, 0)
         set_link(mem, node + 1, 0)
     else:
@@ -86,7 +89,7 @@ def clear_node(mem: Memory, node: WordIndex) -> None:
 @kernel
 def is_unlinked(mem: Memory, node: WordIndex) -> bool:
     """Whether ``node`` is as ``clear_node`` leaves it."""
-    if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR:
+    if fixed(mem, c.H_LINKS) >= c.LINKS_DESCRIPTOR:
         return get_link(mem, node) == 0 and get_link(mem, node + 1) == 0
     return mem[node] == no_link(mem) and mem[node + 1] == no_link(mem)
 

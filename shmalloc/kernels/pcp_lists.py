@@ -91,7 +91,7 @@ def pcp_pop(mem: Memory, pcp: PcpWords, index: int, order: Order) -> Pfn:
 def push_node(mem: Memory, node: WordIndex, following: WordIndex) -> None:
     """Make ``node`` lead to ``following``, the first one so far (0: none)."""
     set_link(mem, node + 1, following)
-    if fixed(mem, c.H_LINKS) != c.LINKS_DESCRIPTOR:
+    if fixed(mem, c.H_LINKS) < c.LINKS_DESCRIPTOR:
         mem[node] = c.LINK_MASK ^ (following << 3)
 
 
@@ -114,7 +114,7 @@ def pop_node(mem: Memory, pcp: PcpWords, index: int, order: Order) -> Pfn:
 @kernel
 def leave_list(mem: Memory, node: WordIndex) -> None:
     """Clear the node of a block in state PCP; in its descriptor word 0 is its label, no link."""
-    if fixed(mem, c.H_LINKS) == c.LINKS_DESCRIPTOR:
+    if fixed(mem, c.H_LINKS) >= c.LINKS_DESCRIPTOR:
         set_link(mem, node + 1, 0)
     else:
         clear_node(mem, node)
@@ -132,7 +132,7 @@ def is_wrong_node(mem: Memory, node: WordIndex, following: WordIndex) -> bool:
 
     Links in descriptors have no complement: there the block and the next one must be on one list.
     """
-    if fixed(mem, c.H_LINKS) != c.LINKS_DESCRIPTOR:
+    if fixed(mem, c.H_LINKS) < c.LINKS_DESCRIPTOR:
         return mem[node] ^ mem[node + 1] != c.LINK_MASK
     if following == node or not is_on_a_list(page_state(mem, pfn_of(mem, node))):
         return True

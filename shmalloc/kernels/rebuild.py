@@ -22,8 +22,6 @@ from shmalloc.kernels.bits import (
     zone_of_word,
 )
 from shmalloc.kernels.buddy import (
-    area_count,
-    area_list,
     block_span,
     carve,
     is_half_isolated,
@@ -40,10 +38,10 @@ from shmalloc.kernels.descriptor import (
     transition2,
     transition_owned,
 )
-from shmalloc.kernels.lists import clear_node, list_init, node_of
+from shmalloc.kernels.free_area import area_init, forget_links
 from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.watermark import set_watermarks
-from shmalloc.kernels.zone import account, block_mt, descriptor_at, unmanage
+from shmalloc.kernels.zone import account, area_count, block_mt, descriptor_at, unmanage
 from shmalloc.units import Claim, Memory, Pfn, Word0, ZoneWords
 from shmalloc.words import fixed, load2, store_relaxed
 
@@ -102,7 +100,7 @@ def fold_head(mem: Memory, pfn: Pfn) -> None:
         taken = next_word(w0, c.T_PCP, 0, zone_of_word(w0), mt_of(w0), 0)
         transition_owned(mem, pfn, w0, w1, taken, 0)
     elif kind == c.T_FREE:
-        clear_node(mem, node_of(mem, pfn))
+        forget_links(mem, pfn)
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     transition2(mem, pfn, w0, w1, next_word(w0, c.T_TAIL, 0, 0, 0, 0), 0)
 
@@ -110,9 +108,9 @@ def fold_head(mem: Memory, pfn: Pfn) -> None:
 @kernel
 def empty_zone(mem: Memory, zone: ZoneWords) -> None:
     """Empty all free lists and zero their counts."""
-    for order in range(c.ORDERS):
+    for order in range(fixed(mem, c.H_MAX_ORDER) + 1):
         for mt in range(c.MT_COUNT):
-            list_init(mem, area_list(zone, order, mt))
+            area_init(mem, zone, order, mt)
             mem[area_count(zone, order, mt)] = 0
     store_relaxed(mem, zone + c.Z_FREE, 0)
     store_relaxed(mem, zone + c.Z_FREE_ISOLATED, 0)
@@ -169,7 +167,7 @@ def relink_block(mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn) -> int:
         report(mem, claim, c.I_TAIL, pfn, c.IS_TYPE | c.T_FREE, w0)
         return c.E_STATE
     account(mem, zone, mt, 1 << order)
-    clear_node(mem, node_of(mem, pfn))
+    forget_links(mem, pfn)
     link_free(mem, zone, claim, pfn, order, mt)
     return 0
 

@@ -11,6 +11,9 @@ released, or at once where an allocation needs a block:
     3  lists and counters are made anew from the descriptors; the first page of a marked block,
        which was written to while it was free, leaves service, and the rest of it stays free
 
+Where no list runs through a node of the block, its page was not what was written to: blocks are
+compared with the index or the bitmap (store_check.py), reported, and stay in service.
+
 Callers hold the zone lock and have no block of the zone between two states. Not repaired: words of
 descriptors and zones (audit.py finds them) and the bytes of pages (fill.py).
 """
@@ -20,11 +23,14 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, order_of, type_of, wants_poison
-from shmalloc.kernels.buddy import area_list, block_span
+from shmalloc.kernels.buddy import block_span
 from shmalloc.kernels.descriptor import is_free_head, page_state, transition
+from shmalloc.kernels.free_area import has_lists
 from shmalloc.kernels.lists import get_link, is_unlinked, node_of, pfn_of
 from shmalloc.kernels.lock import unlock
 from shmalloc.kernels.rebuild import relist_zone, report_links
+from shmalloc.kernels.store_check import check_store, is_stored
+from shmalloc.kernels.zone import area_list
 from shmalloc.units import Claim, Memory, Pfn, Word0, WordIndex, ZoneWords
 from shmalloc.words import fixed
 
@@ -43,7 +49,8 @@ def unlock_zone(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
 @unit
 def repair_zone(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
     """Report and mark the blocks whose links are wrong, and make the lists anew; lock held."""
-    if mark_damaged(mem, claim, zone) > 0:
+    found = mark_damaged(mem, claim, zone) if has_lists(mem) else check_store(mem, claim, zone)
+    if found > 0:
         mem[zone + c.Z_DAMAGED] = 0  # else relist_zone names the block that showed it
     relist_zone(mem, claim, zone)
 
@@ -68,7 +75,9 @@ def mark_damaged(mem: Memory, claim: Claim, zone: ZoneWords) -> int:
 
 @kernel
 def has_wrong_link(mem: Memory, zone: ZoneWords, pfn: Pfn, w0: Word0) -> bool:
-    """Whether one of the two link words of a free block was overwritten."""
+    """Whether what links a free block to others of its kind was overwritten."""
+    if not has_lists(mem):
+        return not is_stored(mem, zone, pfn, w0)
     head = area_list(zone, order_of(w0), mt_of(w0))
     node = node_of(mem, pfn)
     if is_wrong_link(mem, zone, head, w0, node, NEXT_SIDE):

@@ -24,6 +24,7 @@ from shmalloc.units import (
     Label,
     Memory,
     Migratetype,
+    Order,
     PcpWords,
     Pfn,
     WordIndex,
@@ -97,6 +98,18 @@ def frame_at(mem: Memory, pfn: Pfn) -> WordIndex:
 def pfn_of_word(mem: Memory, i: WordIndex) -> Pfn:
     """The page that word ``i`` lies in."""
     return (i - fixed(mem, c.H_AT_FRAMES)) >> fixed(mem, c.H_PAGE_SHIFT)
+
+
+@kernel
+def area_list(zone: ZoneWords, order: Order, mt: Migratetype) -> WordIndex:
+    """Word index of the list head of free blocks of ``order`` and ``mt``."""
+    return zone + c.Z_LISTS + (order * c.MT_COUNT + mt) * 2
+
+
+@kernel
+def area_count(zone: ZoneWords, order: Order, mt: Migratetype) -> WordIndex:
+    """Word index of nr_free for ``order`` and ``mt``."""
+    return zone + c.Z_COUNTS + order * c.MT_COUNT + mt
 
 
 @kernel

@@ -51,6 +51,7 @@ VARIANTS = {
         "per-CPU lists and free lists linked through the descriptors",
         {"link_store": "descriptor", "pcp_form": "list"},
     ),
+    "index": Variant("free blocks in arrays, on no list", {"link_store": "index"}),
     "fill": Variant("free pages are poisoned", {"poison": True}),
     "spins": Variant("spins on a held lock before the sleep", {"spins": 2}),
     "waiter": Variant("one more CPU waits for memory", {}, (wait_awake,)),

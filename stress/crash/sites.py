@@ -22,9 +22,9 @@ from shmalloc.kernels import (
     cache_set,
     contig,
     fault_injection,
+    free_area,
     hotplug,
     kmalloc,
-    lists,
     lock,
     pages,
     pages_bulk,
@@ -118,7 +118,7 @@ LEFT_OUT: dict[Kernel, str] = {
 
 # Calls that happen only then.
 ONLY_THEN: dict[tuple[Kernel, Kernel], str] = {
-    (buddy.link_free, lists.clear_node): "a link of a free block was overwritten from outside",
+    (buddy.link_free, free_area.forget_links): "a link of a free block was overwritten",
 }
 
 

@@ -7,12 +7,24 @@ argument stands beside it (mutant.py). The original kernels must pass the same h
 
 from __future__ import annotations
 
-from stress.mutants import buddy, bulk, contig, dicts, locks, pcp, recovery, slab, structures
+from stress.mutants import (
+    buddy,
+    bulk,
+    contig,
+    dicts,
+    locks,
+    pcp,
+    recovery,
+    slab,
+    stores,
+    structures,
+)
 from stress.mutants.mutant import Mutant, MutantError
 
 # Parts, in the order of the table.
 PARTS: dict[str, tuple[Mutant, ...]] = {
     "buddy": buddy.MUTANTS,
+    "stores": stores.MUTANTS,
     "per-CPU": pcp.MUTANTS,
     "bulk": bulk.MUTANTS,
     "locks": locks.MUTANTS,

@@ -28,6 +28,7 @@ from stress.programs import (
     offline,
     pcp,
     slab,
+    stores,
     stray,
     structure_dict_arrays,
     structure_dicts,
@@ -41,6 +42,7 @@ from stress.programs import (
 
 PARTS = (
     buddy,
+    stores,
     lookup,
     pcp,
     slab,

@@ -8,6 +8,7 @@ drawn by zone_draw.py; run_draw.py joins everything to one line.
 
 from __future__ import annotations
 
+from shmalloc.layout import LINK_STORES
 from stress.faults.grammar import FAULTS
 from stress.geometry import PAGE_BYTES
 from stress.quantities import exact_bytes
@@ -49,7 +50,7 @@ def _small_lists(draw: Draw, spec: SoakSpec) -> Options:
 
 def _reporting(draw: Draw, spec: SoakSpec) -> Options:
     """Needs a link store whose lists do not lie in the pages that are given back."""
-    return {"geometry.reporting": "on", "link-store": draw.one(("descriptor", "table"))}
+    return {"geometry.reporting": "on", "link-store": draw.one(tuple(_STORES))}
 
 
 def _delays(draw: Draw, spec: SoakSpec) -> Options:
@@ -96,6 +97,15 @@ DELAY_FEATURES = (
     Feature("delays", _delays),
     Feature("flight", _one_of("flight", "64", "1024")),
 )
+_STORES = [name for name in LINK_STORES if name != "page"]
+_LINK_FEATURES = [  # of two at once the first one is left out
+    Feature(
+        f"{LINKS}{name}",
+        _one_of("link-store", name),
+        frozenset(f"{LINKS}{other}" for other in _STORES[:i]),
+    )
+    for i, name in enumerate(_STORES)
+]
 MEMORY_FEATURES = (
     Feature(SMALL_RAM, _small_ram),
     Feature(SEVERAL_ZONES, _one_of("zones", "2", "3", "4")),
@@ -103,8 +113,7 @@ MEMORY_FEATURES = (
     Feature(HOLES, _nothing),
     Feature(WATERMARK, _nothing),
     Feature(REPORTING, _reporting, frozenset({f"{FILL}poison"})),
-    Feature(f"{LINKS}descriptor", _one_of("link-store", "descriptor")),
-    Feature(f"{LINKS}table", _one_of("link-store", "table"), frozenset({f"{LINKS}descriptor"})),
+    *_LINK_FEATURES,
     Feature(f"{FILL}poison", _one_of("geometry.fill", "poison")),
     Feature(f"{FILL}zero", _one_of("geometry.fill", "zero"), frozenset({f"{FILL}poison"})),
     Feature("harden", _one_of("geometry.harden", "on")),

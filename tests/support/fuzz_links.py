@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.engine import get_engine
-from shmalloc.layout import Geometry, ZoneSpec
+from shmalloc.layout import LINK_STORES, PCP_FORMS, Geometry, ZoneSpec
 from shmalloc.report_text import ReportText
 from support import driver, slab_driver
 from support.object_segment import FEW, ObjectSegment
@@ -41,8 +41,7 @@ PAGES = Geometry(
     zones=(ZoneSpec(200, holes=((40, 3),)), ZoneSpec(56, node=1)), page_bytes=64, cpus=2,
     max_order=5, pageblock_order=3, pcp_batch=3, pcp_high=12, scratch_words=128,
 )  # fmt: skip
-STORES = ("page", "descriptor", "table")
-FORMS = ("array", "list")
+IN_DESCRIPTOR = ("descriptor", "index")  # where a per-CPU list runs through descriptors
 FILLS = ({}, {"poison": True}, {"zero": True})
 OWNER = 7
 HANG_S = 120
@@ -202,13 +201,24 @@ class Pages:
         )
 
     def link_word(self, head: int, kind: int) -> Word:
-        """A word of the node of a block on a list, where it is not in the page."""
+        """A word that says where a block is listed, where that is not in the page."""
         word = self.rng.randrange(2)
         if self.shape.link_store == "table":
             return Word(self.nodes[head] + word, head, -1)
         if kind == c.T_PCP:
             word = 1
+        elif self.shape.link_store == "index":
+            at_entry = word == 0 and head not in self.bad
+            return Word(self.entry(head) if at_entry else self.nodes[head] + 1, head, -1)
         return Word(self.nodes[head] + word, head, c.LINK_MASK, ~c.LINK_MASK)
+
+    def entry(self, head: int) -> int:
+        """The entry of an index that a free block's descriptor names."""
+        word0, word1 = (self.mem[self.layout.descriptor(head) + i] for i in range(2))
+        order, mt = word0 >> c.ORDER_SHIFT & c.ORDER_MASK, word0 >> c.MT_SHIFT & c.MT_MASK
+        first, room = self.layout.store(word0 >> c.ZONE_SHIFT & c.ZONE_MASK)
+        before = sum(c.MT_COUNT * (room >> lower) for lower in range(order))
+        return first + before + mt * (room >> order) + (word1 >> c.LINK_SHIFT) - 1
 
     # --- one stray write -------------------------------------------------------------------------
 
@@ -219,6 +229,8 @@ class Pages:
             return False
         old = self.mem[word.at]
         new = values(self.rng, old, self.others)
+        if self.shape.link_store == "index" and self.rng.randrange(3) == 0:
+            new = self.rng.choice((self.rng.randrange(256), self.rng.randrange(40) << c.LINK_SHIFT))
         new = old & word.kept | new & ~word.kept
         if new in (old, self.right.setdefault(word.at, old)):  # one that undoes another is none
             return False
@@ -242,7 +254,7 @@ class Pages:
         """Whether there must be a report: a link of a per-CPU list that lies in a descriptor has no
         second word that tells its value, and may lead to another block of the CPU's lists."""
         listed = kind == c.T_PCP and self.shape.pcp_form == "list"
-        return not (listed and self.shape.link_store == "descriptor")
+        return not (listed and self.shape.link_store in IN_DESCRIPTOR)
 
     def go_on(self, pfn: int, meant: bool, alone: bool, exact: bool) -> None:
         """Operate and audit. ``alone``: no other page is bad; ``exact``: the page is named, as it
@@ -393,7 +405,7 @@ class Objects:
 
 def worlds(rng: random.Random, engine: str) -> Iterator[Pages | Objects]:
     """New worlds of every kind, in turn, for ever."""
-    kinds = list(itertools.product(STORES, FORMS, FILLS))
+    kinds = list(itertools.product(LINK_STORES, PCP_FORMS, FILLS))
     while True:
         for store, form, fill in kinds:
             yield Pages(rng, engine, link_store=store, pcp_form=form, **fill)
@@ -404,10 +416,11 @@ def run(corruptions: int, seed: int, engine: str = "native", watch: bool = True)
     """That many stray writes; how many meant something. Raises ``Finding``."""
     rng = random.Random(seed)
     seen: Counter[str] = Counter()
+    kinds = len(LINK_STORES) * len(PCP_FORMS) * len(FILLS)
     for world in worlds(rng, engine):
         if watch:  # a kernel that hangs: say where
             faulthandler.dump_traceback_later(HANG_S, exit=True)
-        share = max(1, min(200, corruptions // 18)) if isinstance(world, Pages) else 1
+        share = max(1, min(200, corruptions // kinds)) if isinstance(world, Pages) else 1
         for _ in range(3 * share):
             if world.seen.total() < share and not world.worn_out:
                 world.corrupt()

@@ -121,6 +121,8 @@ RULES = {
         "descriptors", "of an offline or poisoned page", "now", "the type twice; recounted"
     ),
     "reserved": _rule("descriptors", "of a hole", "now", "follows from the geometry"),
+    "index-entry": _rule("index", "entry below its count", "now", "as the descriptor says"),
+    "index-rest": _rule("index", "the other entries", "never", "written before they are read"),
     "table-link": _rule("table", "link of a listed page", "now", "the list is walked"),
     "table-rest": _rule("table", "of other pages", "never", "written before it is read"),
     "map": _rule("owner map", "of the pages of zones", "now", "as in the descriptors"),
@@ -209,7 +211,7 @@ class Words:
             "pcp": g.cpus * len(g.zones) * pcp_stride(g),
             "caches": g.caches * cache_stride(g),
             "memmap": g.pages * c.D_WORDS,
-            "table": g.pages * c.D_WORDS if g.link_store == "table" else 0,
+            "table": self._table_size(),
             "owners": g.pages if g.owner_map else 0,
             "structures": g.structures * c.ST_STRIDE,
             "arrays": g.pages * c.AR_STRIDE,
@@ -284,7 +286,8 @@ class Words:
         orders = self.g.max_order + 1
         if field == c.Z_LOCK:
             return "zone-lock", exact
-        if field in (c.Z_START, c.Z_END, c.Z_NODE, c.Z_INDEX, c.Z_PRESENT, c.Z_MIN_PRESENT):
+        fixed = (c.Z_START, c.Z_END, c.Z_NODE, c.Z_INDEX, c.Z_PRESENT, c.Z_MIN_PRESENT)
+        if field in (*fixed, c.Z_STORE, c.Z_ROOM):
             return "zone-fixed", exact
         if field in (c.Z_MIN, c.Z_LOW, c.Z_HIGH):
             return "watermarks", exact
@@ -295,7 +298,7 @@ class Words:
         if c.Z_COUNTS <= field < c.Z_COUNTS + orders * c.MT_COUNT:
             return "zone-counts", exact
         if c.Z_LISTS <= field < c.Z_LISTS + 2 * orders * c.MT_COUNT:
-            return "zone-lists", exact
+            return ("zone-rest" if self.g.link_store == "index" else "zone-lists"), exact
         return "zone-rest", exact
 
     def _boost(self, zone: int) -> Meaning:
@@ -472,7 +475,32 @@ class Words:
             return pfn == block.pfn and second == 1
         return block.kind == c.T_FREE and pfn == block.pfn
 
+    def _table_size(self) -> int:
+        if self.g.link_store == "index":
+            return sum(room for *_, room in self.index_arrays())
+        return self.g.pages * c.D_WORDS if self.g.link_store == "table" else 0
+
+    def index_arrays(self) -> Iterator[tuple[int, int, int, int]]:
+        """(zone, order, migratetype, entries) of each array of an index, as they follow."""
+        start, largest = self.g.start_pfn, 1 << self.g.max_order
+        for number, zone in enumerate(self.g.zones):
+            room = -(-(start + zone.pages) // largest) * largest - start // largest * largest
+            start += zone.pages
+            for order in range(self.g.max_order + 1):
+                for mt in range(c.MT_COUNT):
+                    yield number, order, mt, room >> order
+
+    def _entry(self, offset: int) -> str:
+        for zone, order, mt, room in self.index_arrays():
+            if offset < room:
+                counts = self.layout.zone(zone) + c.Z_COUNTS
+                return "entry" if offset < self.words[counts + order * c.MT_COUNT + mt] else "rest"
+            offset -= room
+        return "rest"
+
     def _table(self, offset: int) -> tuple[str, Meaning]:
+        if self.g.link_store == "index":
+            return f"index-{self._entry(offset)}", exact
         return ("table-link" if self._is_listed(*divmod(offset, 2)) else "table-rest"), exact
 
     def _arrays(self, offset: int) -> tuple[str, Meaning]:

@@ -14,6 +14,7 @@ docs/decisions/0016-a-compiler-of-our-own.md what it means.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import is_
 from types import FunctionType, ModuleType
 from typing import Any, TypeGuard, TypeVar
 
@@ -92,13 +93,50 @@ def is_primitive(value: object) -> bool:
     return isinstance(value, FunctionType) and hasattr(value, "__primitive__")
 
 
-def named(function: Kernel) -> list[object]:
+class _Named:
+    """What a kernel named when it was last looked at, and how to tell that it still does.
+
+    A program looks at hundreds of kernels when it is made, and looking up all members of modules
+    is dear. A notebook or a test may bind a name anew meanwhile, so each use compares the values.
+    """
+
+    __slots__ = ("_code", "_homes", "_members", "_names", "_seen", "callees", "values")
+
+    def __init__(self, function: Kernel) -> None:
+        self._code = function.__code__
+        self._names, scope = self._code.co_names, function.__globals__
+        self._seen = list(map(scope.get, self._names))  # of an unbound one None
+        values = [scope[name] for name in self._names if name in scope]
+        modules = [value for value in values if isinstance(value, ModuleType)]
+        found = [(home, name) for home in modules for name in self._names if hasattr(home, name)]
+        self._homes, names = [home for home, _ in found], [name for _, name in found]
+        self._members = list(zip(names, map(getattr, self._homes, names), strict=True))
+        self.values = values + [value for _, value in self._members]
+        self.callees = [value for value in self.values if is_kernel(value)]
+
+    def holds(self, function: Kernel) -> bool:
+        seen = map(function.__globals__.get, self._names)
+        return (
+            self._code is function.__code__
+            and all(map(is_, seen, self._seen))
+            and all(
+                getattr(home, name, None) is value
+                for home, (name, value) in zip(self._homes, self._members, strict=True)
+            )
+        )
+
+
+def _named(function: Kernel) -> _Named:
+    kept: _Named | None = function.__dict__.get("__named__")
+    if kept is None or not kept.holds(function):
+        kept = _Named(function)
+        function.__named__ = kept  # type: ignore[attr-defined]
+    return kept
+
+
+def named(function: Kernel) -> Sequence[object]:
     """The values of the globals that ``function`` names, members of modules among them."""
-    names = function.__code__.co_names
-    values = [function.__globals__[name] for name in names if name in function.__globals__]
-    modules = [value for value in values if isinstance(value, ModuleType)]
-    members = [getattr(home, name) for home in modules for name in names if hasattr(home, name)]
-    return values + members
+    return _named(function).values
 
 
 def caller_index(names: Sequence[str]) -> int | None:
@@ -106,15 +144,15 @@ def caller_index(names: Sequence[str]) -> int | None:
     return next((i for i, name in enumerate(names) if name in ("claim", "cpu")), None)
 
 
-def callees(function: Kernel) -> list[Kernel]:
+def callees(function: Kernel) -> Sequence[Kernel]:
     """The kernels that ``function`` names, in order."""
-    return [value for value in named(function) if is_kernel(value)]
+    return _named(function).callees
 
 
-def closure_of(function: Kernel) -> list[Kernel]:
-    """``function`` and every kernel it can reach, in a stable order."""
+def closure_of(*functions: Kernel) -> list[Kernel]:
+    """``functions`` and every kernel that they can reach, in a stable order."""
     found: dict[Kernel, None] = {}
-    todo = [function]
+    todo = [*functions]
     while todo:
         current = todo.pop()
         if current not in found:

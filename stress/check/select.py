@@ -140,13 +140,16 @@ def _builder(name: str) -> Name:
 
 
 # --- the order -----------------------------------------------------------------------------------
-def select(found: Mapping[str, Thing], changes: Changes | None) -> Selection:
-    """Of ``found``, what the changes reach; all of it if no changes are given."""
+def select(
+    found: Mapping[str, Thing], changes: Changes | None, ways: Ways | None = None
+) -> Selection:
+    """Of ``found``, what the changes reach; all of it if no changes are given. ``ways``: of an
+    earlier selection of the same things, for changes of the packages alone."""
     chosen = Selection(known=len(found))
     if changes is None:
         chosen.chosen = _in_turns(found)
         return chosen
-    reach = Reach(changes)
+    reach = Reach(changes, ways or Ways(Sources({**PACKAGES, **changes.users})))
     ranks: dict[str, tuple[int, bool]] = {}
     for name, thing in found.items():
         rank = reach.rank(name, thing)
@@ -178,19 +181,60 @@ def _words(thing: Thing) -> int:
     return (thing.program if isinstance(thing, CrashCase) else thing).words
 
 
+class Ways:
+    """Which names each program or crash case reaches in the sources, whatever has changed."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.sources = sources
+        self._kept: dict[tuple[str, bool], frozenset[Name]] = {}
+
+    def of(self, name: str, thing: Thing, kernels: bool) -> frozenset[Name]:
+        """The names that its kernels reach, or those that the Python does which builds it."""
+        if (name, kernels) not in self._kept:
+            starts = self._seeds(thing) if kernels else self._builders(name, thing)
+            self._kept[name, kernels] = self._walked(starts, kernels)
+        return self._kept[name, kernels]
+
+    def _seeds(self, thing: Thing) -> Iterator[Name]:
+        return map(_name_of, closure_of(*kernels_of(thing)))
+
+    def _builders(self, name: str, thing: Thing) -> Iterator[Name]:
+        if name in PROGRAMS:
+            yield _builder(name)
+        elif ":" in name and not name.startswith("crash:"):
+            place, _, attribute = name.rpartition(":")
+            yield Name(Path(place).stem if place.endswith(".py") else place, attribute)
+        elif isinstance(thing, CrashCase) and thing.name in PROGRAMS:
+            yield _builder(thing.name)
+
+    def _walked(self, starts: Iterable[Name], follow_kernels: bool) -> frozenset[Name]:
+        todo = list(dict.fromkeys(starts))
+        seen = set(todo)
+        while todo:
+            name = todo.pop()
+            node = self.sources.node(name)
+            if node is None or (node.kernel and not follow_kernels):
+                continue
+            fresh = set(self.sources.used_by(name)) - seen
+            seen |= fresh
+            todo += fresh
+        return frozenset(seen)
+
+
 class Reach:
     """Which changed names a program reaches."""
 
-    def __init__(self, changes: Changes) -> None:
+    def __init__(self, changes: Changes, ways: Ways) -> None:
         self.changes = changes
-        self.sources = Sources({**PACKAGES, **changes.users})
+        self.sources = ways.sources
         self.met: set[Name] = set()  # changed names that some program reaches
+        self._ways = ways
         self._bare = {name.module for name in changes.names if name.name == BARE}
 
     def rank(self, name: str, thing: Thing) -> int | None:
         """REACHED, PREPARED, or None: the changes are nothing to it."""
-        reached = self._changed(self._seeds(thing), follow_kernels=True)
-        built = self._changed(self._builders(name, thing), follow_kernels=False)
+        reached = self._changed(self._ways.of(name, thing, kernels=True))
+        built = self._changed(self._ways.of(name, thing, kernels=False))
         self.met |= reached | built
         return REACHED if reached else PREPARED if built else None
 
@@ -203,38 +247,11 @@ class Reach:
             if name.name != BARE and (node is None or node.stands_for is None)
         )
 
-    def _seeds(self, thing: Thing) -> Iterator[Name]:
-        for kernel in kernels_of(thing):
-            for reached in closure_of(kernel):
-                yield _name_of(reached)
-
-    def _builders(self, name: str, thing: Thing) -> Iterator[Name]:
-        if name in PROGRAMS:
-            yield _builder(name)
-        elif ":" in name and not name.startswith("crash:"):
-            place, _, attribute = name.rpartition(":")
-            yield Name(Path(place).stem if place.endswith(".py") else place, attribute)
-        elif isinstance(thing, CrashCase) and thing.name in PROGRAMS:
-            yield _builder(thing.name)
-
-    def _changed(self, starts: Iterable[Name], follow_kernels: bool) -> set[Name]:
-        """The changed names that lie on a way from ``starts``."""
-        todo = list(dict.fromkeys(starts))
-        seen = set(todo)
-        found: set[Name] = set()
-        while todo:
-            name = todo.pop()
-            if name in self.changes.names:
-                found.add(name)
-            if name.module in self._bare:
-                found.add(Name(name.module, BARE))
-            node = self.sources.node(name)
-            if node is None or (node.kernel and not follow_kernels):
-                continue
-            for used in self.sources.used_by(name):
-                if used not in seen:
-                    seen.add(used)
-                    todo.append(used)
+    def _changed(self, seen: frozenset[Name]) -> set[Name]:
+        """The changed names among those that were seen on a way."""
+        found = {name for name in self.changes.names if name in seen}
+        if self._bare:
+            found |= {Name(name.module, BARE) for name in seen if name.module in self._bare}
         return found
 
 

@@ -78,6 +78,10 @@ class CrashCase:
 
     def model(self) -> Program:
         """The program with its supervisors, as the engines take it."""
+        return self._model
+
+    @cached_property
+    def _model(self) -> Program:
         model = self.program
         supervisors = self._supervisors()
         return replace(

@@ -59,7 +59,7 @@ def told(program: Program, systematic: bool, classes: int | None) -> str:
 
 
 def _asks_for_results(program: Program) -> bool:
-    asked = any(says(one, returned) for one in (program.check, program.invariant))
+    asked = says((program.check, program.invariant), returned)
     return asked or any(isinstance(what, tuple) for what in program.observe)
 
 

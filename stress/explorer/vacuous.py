@@ -31,7 +31,7 @@ def requires_nothing(program: Program) -> bool:
     """Whether ``program`` neither says what must hold nor asks for its outcomes."""
     if program.check or program.invariant or program.observe:
         return False
-    return not any(says(thread, expect) for thread in program.threads)
+    return not says(program.threads, expect)
 
 
 def nothing_required(races: bool) -> str:

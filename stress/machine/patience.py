@@ -23,7 +23,7 @@ from stress.machine.vocabulary import says
 @cache
 def can_give_up(kernel: Kernel) -> bool:
     """Whether ``kernel``, or what it calls, has a loop that can end without a change of memory."""
-    waiting = (one for one in closure_of(kernel) if says(one, relax) or says(one, give_way))
+    waiting = (one for one in closure_of(kernel) if says([one], relax, give_way))
     return any(_gives_up(node) for one in waiting for node in ast.walk(tree_of(one)))
 
 

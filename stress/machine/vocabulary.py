@@ -9,7 +9,7 @@ kernels of a program are looked through, with all that they call, when the progr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from shmalloc.dialect import Kernel, closure_of, is_kernel, named, primitive
@@ -63,16 +63,15 @@ def require_vocabulary(threads: Sequence[Kernel], check: Any, invariant: Any) ->
         ("check", [check], (choose,)),
         ("invariant", [invariant], (returned, choose)),
     ):
-        for kernel in kernels:
-            for word in foreign:
-                if says(kernel, word):
-                    name, place = word.__name__, _PLACES[word.__name__]
-                    text = f"{argument}: {kernel.__qualname__} calls {name}(); {place} alone"
-                    raise MisuseError(f"{text} may call it")
+        for word in foreign:
+            if says(kernels, word):  # seldom, so it is asked of all at once
+                kernel = next(one for one in kernels if says([one], word))
+                name, place = word.__name__, _PLACES[word.__name__]
+                text = f"{argument}: {kernel.__qualname__} calls {name}(); {place} alone"
+                raise MisuseError(f"{text} may call it")
 
 
-def says(kernel: Any, word: Callable[..., Any]) -> bool:
-    """Whether ``kernel``, or what it calls, names ``word``."""
-    if not is_kernel(kernel):
-        return False
-    return any(word in named(one) for one in closure_of(kernel))
+def says(kernels: Iterable[Any], *words: Callable[..., Any]) -> bool:
+    """Whether one of ``kernels``, or of what they call, names one of ``words``."""
+    reached = closure_of(*filter(is_kernel, kernels))
+    return any(word in named(one) for one in reached for word in words)

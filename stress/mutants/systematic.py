@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from shmalloc.errors import MisuseError
-from stress.check.changes import Changes
-from stress.check.select import candidates, select
-from stress.check.source import Name
+from stress.check.changes import PACKAGES, Changes
+from stress.check.select import Ways, candidates, select
+from stress.check.source import Name, Sources
 from stress.mutants.equivalent import argument_for
 from stress.mutants.runner import code_name, document_in
 from stress.mutants.single_token import LOCKS, ORDER, TokenMutant
@@ -287,9 +287,14 @@ def _known() -> dict[str, Any]:
 
 
 @cache
+def _ways() -> Ways:
+    return Ways(Sources(PACKAGES))
+
+
+@cache
 def _reaching(module: str, function: str) -> tuple[str, ...]:
     changes = Changes("", {Name(module, function): 1})
-    return tuple(select(_known(), changes).chosen)
+    return tuple(select(_known(), changes, _ways()).chosen)
 
 
 def reaching(mutant: TokenMutant) -> tuple[str, ...]:

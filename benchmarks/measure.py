@@ -24,11 +24,12 @@ class Figure:
     operations: int
     goal: float | None = None  # in F
     samples_ns: list[float] = field(default_factory=list)
+    clock: Callable[[], int] = time.perf_counter_ns
 
     def sample(self) -> float:
-        start = time.perf_counter_ns()
+        start = self.clock()
         self.run()
-        ns = (time.perf_counter_ns() - start) / self.operations
+        ns = (self.clock() - start) / self.operations
         self.samples_ns.append(ns)
         return ns
 
@@ -50,6 +51,13 @@ class Row:
 
 def measure(yardstick: Figure, figures: list[Figure], rounds: int) -> list[Row]:
     """Run everything once to warm up, then ``rounds`` rounds of all of them in turn."""
+    ratios = in_turn(yardstick, figures, rounds)
+    rows = [_row(yardstick, 1.0)]
+    return rows + [_row(figure, statistics.median(ratios[figure.name])) for figure in figures]
+
+
+def in_turn(yardstick: Figure, figures: list[Figure], rounds: int) -> dict[str, list[float]]:
+    """The same; of each figure its ratio to the yardstick in every round."""
     for figure in (yardstick, *figures):
         figure.run()
     ratios: dict[str, list[float]] = {figure.name: [] for figure in figures}
@@ -57,8 +65,7 @@ def measure(yardstick: Figure, figures: list[Figure], rounds: int) -> list[Row]:
         unit = yardstick.sample()
         for figure in figures:
             ratios[figure.name].append(figure.sample() / unit)
-    rows = [_row(yardstick, 1.0)]
-    return rows + [_row(figure, statistics.median(ratios[figure.name])) for figure in figures]
+    return ratios
 
 
 def _row(figure: Figure, ratio: float) -> Row:

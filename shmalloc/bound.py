@@ -138,7 +138,8 @@ class Bound:
         if self.readonly and not reads:
             return _refusing(self.name, "arena")
         geometry = self.segment.geometry
-        fills = geometry.poison or geometry.zero  # a block may have megabytes
+        init = geometry.init_on_alloc or geometry.init_on_free
+        fills = geometry.poison or geometry.zero or init  # a block may have megabytes
         return self.engine.builtin(kernel, self.segment.ram, releases=fills, alone=alone)
 
     @property

@@ -61,6 +61,8 @@ class Geometry:
     pcp_high: int = 378
     poison: bool = False
     zero: bool = False
+    init_on_alloc: bool = False
+    init_on_free: bool = False
     reporting: bool = False
     harden: int = 0
     caches: int = 32
@@ -148,6 +150,9 @@ def _problems(g: Geometry) -> list[str]:
         (not (g.reporting and g.poison),
          "reporting with poison: a reported page reads as zero, the poison check would call it "
          "corrupted; use one of the two"),
+        (not (g.poison and (g.init_on_alloc or g.init_on_free)),
+         "poison with init_on_alloc or init_on_free: both claim the bytes of a free page; use one "
+         "of the two"),
         (not (g.poison and g.zero),
          "poison with zero: both claim the bytes of a free page; use one of the two"),
         (not (g.reporting and g.page_bytes << g.pageblock_order < mmap.PAGESIZE),
@@ -263,6 +268,7 @@ class Layout:
             c.H_LINKS: LINK_STORES[g.link_store],
             c.H_LINK_BASE: base, c.H_LINK_STRIDE: stride, c.H_PCP_FORM: PCP_FORMS[g.pcp_form],
             c.H_PCP_CAPACITY: pcp_capacity(g), c.H_FILL: _fill(g),
+            c.H_INIT: c.INIT_ALLOC * g.init_on_alloc | c.INIT_FREE * g.init_on_free,
             c.H_SPINS: g.spins, c.H_HISTORY: g.history, c.H_CACHES: g.caches,
             c.H_HARDEN: g.harden, c.H_PCP_STRIDE: pcp_stride(g), c.H_CACHE_STRIDE: cache_stride(g),
             c.H_SCRATCH_WORDS: g.scratch_words, c.H_WORK_WORDS: g.work_words,
@@ -289,7 +295,10 @@ _REGION_WORDS = {
 def _fill(g: Geometry) -> int:
     if g.poison:
         return c.FILL_POISON
-    return c.FILL_ZERO if g.zero else c.FILL_NONE
+    if g.zero:
+        return c.FILL_ZERO
+    # A page that is wiped when it is freed is zero when it is allocated.
+    return c.FILL_WIPE if g.init_on_free else c.FILL_CLEAR if g.init_on_alloc else c.FILL_NONE
 
 
 def pcp_capacity(g: Geometry) -> int:

@@ -4,6 +4,8 @@ Settings separated by commas, each with its default::
 
     fill=none           poison: a freed page is filled with 0xaa, which its next allocation checks;
                         zero: with zeroes
+    init-on-alloc=off   on: pages and objects are zero when they are allocated
+    init-on-free=off    on: they are zeroed when they are freed; neither with fill=poison
     harden=off          on: the free pointers of slabs are xored with a secret (from the seed), and
                         objects are handed out in a shuffled order
     min-free=off        or a size, which stays free in each zone: its minimum watermark
@@ -57,6 +59,8 @@ class GeometrySpec(Struct, frozen=True):
     """What a run sets of its ``Geometry``. ``pageblock_order`` None: 9, or ``max_order``."""
 
     fill: Annotated[str, quantity(choices=FILLS)] = "none"
+    init_on_alloc: Switch = field(default=False, name="init-on-alloc")
+    init_on_free: Switch = field(default=False, name="init-on-free")
     harden: Switch = False
     min_free_bytes: (
         Annotated[int, quantity("a size such as 1MiB, or off", parse_bytes, exact_bytes)] | None
@@ -88,6 +92,8 @@ class GeometrySpec(Struct, frozen=True):
         return {
             "poison": self.fill == "poison",
             "zero": self.fill == "zero",
+            "init_on_alloc": self.init_on_alloc,
+            "init_on_free": self.init_on_free,
             "harden": derive(seed, "secret of free pointers") if self.harden else 0,
             "min_free_pages": self.min_free_pages,
             "pcp_form": self.pcp,

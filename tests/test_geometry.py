@@ -29,6 +29,8 @@ def geometries(draw):
     most = draw(st.integers(0, 11))
     return GeometrySpec(
         fill=fill,
+        init_on_alloc=draw(st.booleans()) and fill != "poison",
+        init_on_free=draw(st.booleans()) and fill != "poison",
         harden=draw(st.booleans()),
         min_free_bytes=draw(st.none() | st.integers(1, 1 << 20)),
         pcp=draw(st.sampled_from(["array", "list"])),

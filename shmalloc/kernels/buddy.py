@@ -29,6 +29,7 @@ from shmalloc.kernels.descriptor import (
     transition,
     transition2,
 )
+from shmalloc.kernels.fill import is_checked
 from shmalloc.kernels.free_area import area_add, area_first, area_remove, forget_links
 from shmalloc.kernels.lists import is_unlinked, no_link, node_of
 from shmalloc.kernels.reporting import event, report
@@ -53,7 +54,7 @@ def note_damage(mem: Memory, zone: ZoneWords, pfn: Pfn) -> None:
 def check_node(mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn) -> None:
     """Report, and mark, a page that was written to where the links of a free block come now."""
     node = node_of(mem, pfn)
-    if not is_unlinked(mem, node):
+    if is_checked(mem) and not is_unlinked(mem, node):
         at = node if mem[node] != no_link(mem) else node + 1
         report(mem, claim, c.I_BYTES, at, no_link(mem), mem[at])
         w0 = page_state(mem, pfn)

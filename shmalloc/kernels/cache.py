@@ -25,6 +25,7 @@ from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.descriptor import head_of, in_range, page_state
 from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.lock import lock, owner_word, try_spin, unlock, unspin
+from shmalloc.kernels.object_init import init_on_alloc, init_on_free
 from shmalloc.kernels.objects import (
     cache_at,
     cache_of_word,
@@ -119,6 +120,7 @@ def cache_alloc_at(mem: Memory, claim: Claim, cache_id: CacheId, site: int) -> O
     unspin(mem, part + cs.KC_LOCK)
     if entry < 0:
         return in_two_places(mem, claim, -entry)
+    init_on_alloc(mem, cache, entry_address(entry))
     return hand_over(mem, claim, cache, entry)
 
 
@@ -139,6 +141,7 @@ def alloc_slowly(
     if entry < 0:
         event(mem, claim, c.EV_OBJ_FAIL)
         return +entry
+    init_on_alloc(mem, cache, entry_address(entry))
     return hand_over(mem, claim, cache, entry)
 
 
@@ -158,6 +161,7 @@ def alloc_checked(mem: Memory, claim: Claim, cache: CacheWords, site: int) -> Ob
         event(mem, claim, c.EV_OBJ_FAIL)
         return +chain
     address = object_at(mem, cache, chain_pfn(chain), chain_first(chain) - 1)
+    init_on_alloc(mem, cache, address)
     track(mem, claim, cache, address, 0, site)
     event(mem, claim, c.EV_OBJ_ALLOC)
     record_object(mem, claim, c.OP_OBJ_ALLOC, address, cache)
@@ -290,6 +294,7 @@ def free_checked(
             result = c.E_STATE
         else:
             track(mem, claim, cache, address, 1, site)
+            init_on_free(mem, cache, address)
             paint(mem, cache, address, 0)
             gone = put_locked(mem, claim, cache, lists, chain, address)
     intent_done(mem, claim)

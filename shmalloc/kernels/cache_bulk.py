@@ -19,6 +19,7 @@ from shmalloc.kernels.cache import (
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.lock import owner_word, try_spin, unspin
+from shmalloc.kernels.object_init import init_object
 from shmalloc.kernels.objects import (
     cache_at,
     chain_count,
@@ -81,6 +82,9 @@ def cache_alloc_bulk(
         cache_free_bulk(mem, claim, cache_id, got, at)
         event(mem, claim, c.EV_OBJ_FAIL)
         return c.E_NOMEM
+    if fixed(mem, c.H_INIT) != 0:
+        for i in range(count):
+            init_object(mem, cache, mem[at + i])
     return count
 
 

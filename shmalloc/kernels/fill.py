@@ -1,5 +1,9 @@
 """The bytes of a page when it is freed and allocated: poison, or zero.
 
+Poison and zeroes of a geometry for finding bugs (FILL_POISON, FILL_ZERO) are checked when the page
+is allocated, and by the audit. Linux's init_on_free and init_on_alloc (FILL_WIPE, FILL_CLEAR) only
+see to it that nothing of one owner is there for the next; objects are object_init.py's.
+
 The hazard of the mail thread: other code may claim the bytes of a free page. With the list node in
 the page itself (link store ``page``) the first two words of a block on a list belong to the list;
 a block that leaves its list has the poison, or the zeroes, there as well (lists.py).
@@ -33,22 +37,46 @@ def filling(mem: Memory) -> int:
 
 @unit
 def fill(mem: Memory, pfn: Pfn, order: Order) -> None:
+    if fixed(mem, c.H_FILL) != c.FILL_CLEAR:
+        overwrite(mem, pfn, order)
+
+
+@kernel
+def overwrite(mem: Memory, pfn: Pfn, order: Order) -> None:
     value = filling(mem)
     start = frame_at(mem, pfn)
     for i in range(start, start + (1 << (order + fixed(mem, c.H_PAGE_SHIFT)))):
         mem[i] = value
 
 
+@kernel
+def is_checked(mem: Memory) -> bool:
+    """Whether free pages must be as they were filled."""
+    return c.FILL_NONE < fixed(mem, c.H_FILL) <= c.FILL_ZERO
+
+
 @hot
 def intact_on_alloc(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> bool:
-    """Whether a block that is on no list is as it was freed; reports each page that is not."""
-    return fixed(mem, c.H_FILL) == c.FILL_NONE or changed_pages(mem, claim, pfn, order, 0) == 0
+    """Whether a block that is on no list is as it was freed; reports each page that is not.
+
+    With init_on_alloc it is zero afterwards.
+    """
+    return fixed(mem, c.H_FILL) == c.FILL_NONE or ready_on_alloc(mem, claim, pfn, order)
+
+
+@unit
+def ready_on_alloc(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> bool:
+    if is_checked(mem):
+        return changed_pages(mem, claim, pfn, order, 0) == 0
+    if fixed(mem, c.H_FILL) == c.FILL_CLEAR:
+        overwrite(mem, pfn, order)
+    return True
 
 
 @kernel
 def intact_on_list(mem: Memory, claim: Claim, pfn: Pfn, order: Order, kind: PageType) -> bool:
     """The same for a block in state FREE or PCP; lists may run through its first two words."""
-    if fixed(mem, c.H_FILL) == c.FILL_NONE:
+    if not is_checked(mem):
         return True
     linked = kind == c.T_FREE or fixed(mem, c.H_PCP_FORM) == c.PCP_LIST
     links = c.NODE_WORDS if linked and fixed(mem, c.H_LINKS) == c.LINKS_PAGE else 0

@@ -20,6 +20,7 @@ from shmalloc.kernels.cache_set import hold_slab
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.lock import owner_word, unlock, unspin
 from shmalloc.kernels.object_chain import last_of, on_free_list
+from shmalloc.kernels.object_init import init_on_free
 from shmalloc.kernels.objects import (
     chain_count,
     chain_first,
@@ -173,6 +174,7 @@ def count_kept(mem: Memory, cache: CacheWords, sheaf: SheafWords) -> None:
     if is_exact(mem, cache) and size < mem[cache + cs.K_CAPACITY]:
         entry = mem[sheaf + cs.SF_OBJECTS + size]
         if is_kept_by_dead(mem, cache, entry):
+            init_on_free(mem, cache, entry_address(entry))
             mem[sheaf + cs.SF_SIZE] = size + 1
     for i in range(mem[sheaf + cs.SF_SIZE]):
         mark = owner_of_entry(mem, mem[sheaf + cs.SF_OBJECTS + i])
@@ -293,6 +295,8 @@ def give_chain(mem: Memory, claim: Claim, cache: CacheWords, chain: Chain, origi
     """Put the chain that the intent of ``origin``, a claim's record, names back in its slab."""
     pfn = chain_pfn(chain)
     last = last_of(mem, cache, chain)
+    if chain_count(chain) == 1:
+        init_on_free(mem, cache, last)  # it was being freed, and perhaps wiped only in part
     if is_debug(mem, cache):
         paint(mem, cache, last, 0)  # one object, perhaps painted only in part
     store(mem, mark_of(mem, pfn, chain_first(chain)), cs.GIVEN | owner_word(mem, claim))

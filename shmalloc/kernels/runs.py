@@ -21,7 +21,7 @@ from shmalloc.kernels.buddy import take_block
 from shmalloc.kernels.contig import largest_fit
 from shmalloc.kernels.descriptor import free_problem, misuse_of, page_state
 from shmalloc.kernels.fault_injection import is_faulty
-from shmalloc.kernels.fill import intact_on_alloc
+from shmalloc.kernels.fill import intact_on_alloc, is_checked
 from shmalloc.kernels.lock import lock
 from shmalloc.kernels.pages import free_to_zone, give, give_back_to_zone, refuse_free
 from shmalloc.kernels.repair import unlock_zone
@@ -107,7 +107,7 @@ def return_run(mem: Memory, claim: Claim, zone_id: ZoneId, start: Pfn, end: Pfn)
     at = start
     while at < end:
         order = order_of(page_state(mem, at))
-        if fixed(mem, c.H_FILL) == c.FILL_NONE:
+        if not is_checked(mem):
             give_back_to_zone(mem, claim, zone_id, at, order)
         else:
             retire_changed(mem, claim, at, order)

@@ -37,6 +37,7 @@ from shmalloc.kernels.barn import barn_empty_for, barn_full_for, barn_put, in_ha
 from shmalloc.kernels.bits import order_of
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.lock import owner_word, try_spin, unspin
+from shmalloc.kernels.object_init import init_on_free
 from shmalloc.kernels.objects import (
     chain_count,
     chain_first,
@@ -103,6 +104,7 @@ def push_freed(
     mem[sheaf + cs.SF_OBJECTS + size] = entry
     if is_exact(mem, cache) and not cas(mem, at, owner, cs.KEPT | owner_word(mem, claim)):
         return False  # the entry behind the last one means nothing
+    init_on_free(mem, cache, entry_address(entry))
     mem[sheaf + cs.SF_SIZE] = size + 1
     store(mem, at, 0)
     return True
@@ -259,6 +261,7 @@ def put_freed(mem: Memory, claim: Claim, cache: CacheWords, entry: Entry, at: Wo
     intend_put(mem, claim, cache, chain, 0)
     freed = clear_owner(mem, at, cs.GIVEN | owner_word(mem, claim), is_exact(mem, cache))
     if freed:
+        init_on_free(mem, cache, entry_address(entry))
         event(mem, claim, c.EV_OBJ_REMOTE)
         put_chain(mem, claim, cache, chain, entry_address(entry))
     intent_done(mem, claim)

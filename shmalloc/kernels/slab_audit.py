@@ -9,7 +9,7 @@ compared::
              all slabs and frozen slabs = their counters
     cache    sum of inuse = live objects + objects in sheaves (sheaf_audit.py has the sheaves)
     owners   free: 0, or the mark of the claim that put it back; live: a life of a claim
-    bytes    red zones, poison and leftovers of debug caches
+    bytes    red zones, poison and leftovers of debug caches; zeroes of init_on_free
 
 For a quiet allocator: no CPU is inside an operation. An object in flight between a slab and a sheaf
 would be counted in neither. Changes nothing but the report table.
@@ -27,6 +27,7 @@ from shmalloc.kernels.bits import legal_head, order_of, type_of
 from shmalloc.kernels.cache_set import live_in_slab
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.lists import next_of, prev_of
+from shmalloc.kernels.object_init import unwiped_word
 from shmalloc.kernels.objects import (
     cache_at,
     cache_of_word,
@@ -183,6 +184,22 @@ def audit_slab(mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, w0: Word0
         bad += 1
     if is_debug(mem, cache):
         bad += audit_bytes(mem, claim, cache, pfn, w0, objects)
+    return bad + audit_wiped(mem, claim, cache, pfn, w0, objects)
+
+
+@kernel
+def audit_wiped(
+    mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, w0: Word0, objects: int
+) -> int:
+    """Report free objects that are not zero although the geometry says init_on_free."""
+    bad = 0
+    if fixed(mem, c.H_INIT) & c.INIT_FREE != 0:
+        for index in range(objects):
+            if owner_of(mem, pfn, order_of(w0), index) == 0:
+                at = unwiped_word(mem, cache, object_at(mem, cache, pfn, index))
+                if at >= 0:
+                    report(mem, claim, c.I_BYTES, at, 0, mem[at])
+                    bad += 1
     return bad
 
 

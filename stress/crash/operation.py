@@ -53,6 +53,10 @@ VARIANTS = {
     ),
     "index": Variant("free blocks in arrays, on no list", {"link_store": "index"}),
     "fill": Variant("free pages are poisoned", {"poison": True}),
+    "init": Variant(
+        "pages and objects are zeroed when they are allocated and freed",
+        {"init_on_alloc": True, "init_on_free": True},
+    ),
     "spins": Variant("spins on a held lock before the sleep", {"spins": 2}),
     "waiter": Variant("one more CPU waits for memory", {}, (wait_awake,)),
     "types": Variant(

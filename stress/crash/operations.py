@@ -116,6 +116,10 @@ VARIED = {
         "pages-bulk-zones", "range-contig", "hotplug-caches", "hotplug-slabs",
         "objects-bulk-debug", "kmalloc-boot-sheaves", "cache-shrink-wide", "reap-of-pages",
     ),
+    "init": (
+        "pages-order-0", "pages-bulk", "objects-slabs", "objects-sheaves-exact", "objects-debug",
+        "objects-many-sheaves", "kmalloc-sheaves", "reap-of-sheaves", "cache-shrink-wide",
+    ),
     "marked": ("cache-shrink-wide", "cache-destroy", "reap-of-hardened"),
 }  # fmt: skip
 

@@ -281,4 +281,21 @@ MUTANTS = (
         "recovery takes the isolations that outlive their maker for those of the dead",
         "X_RANGE", ("crash:range-kept-offline",), ("contig",), KILLS,
     ),
+    Mutant(
+        "recovery-wipes-nothing", RESLAB,
+        (("    if chain_count(chain) == 1:\n"
+          "        init_on_free(mem, cache, last)  # it was being freed, and perhaps wiped only in"
+          " part\n", ""),),
+        "with init_on_free, an object whose owner died between the end of its life and the wipe is"
+        " free with what he wrote into it",
+        "I_BYTES", ("crash:objects-slabs+init",), unseen="a run does not look into free objects",
+    ),
+    Mutant(
+        "free-wipes-nothing", "shmalloc/kernels/sheaf.py",
+        (("    init_on_free(mem, cache, entry_address(entry))\n    mem[sheaf + cs.SF_SIZE]",
+          "    mem[sheaf + cs.SF_SIZE]"),),
+        "with init_on_free, an object that is freed into a sheaf keeps what its owner wrote",
+        "I_BYTES", ("crash:objects-sheaves-exact+init",),
+        unseen="a run does not look into free objects",
+    ),
 )  # fmt: skip

@@ -124,6 +124,8 @@ MEMORY_FEATURES = (
     Feature("few-spins", _one_of("geometry.spins", "0", "2")),
     Feature("late-start", _one_of("geometry.start-pfn", "1", "77", "4096")),
     Feature("prealloc", _one_of("prealloc", "on"), chance=SELDOM),
+    Feature("init-on-alloc", _one_of("geometry.init-on-alloc", "on"), frozenset({f"{FILL}poison"})),
+    Feature("init-on-free", _one_of("geometry.init-on-free", "on"), frozenset({f"{FILL}poison"})),
 )
 ENGINE_FEATURES = (
     Feature(INTERPRETED, _interpreted, LIVE, chance=SELDOM),

@@ -50,6 +50,7 @@ KILLED, REFUSED, EQUIVALENT, NEEDS_C11, SURVIVED, TROUBLE = OUTCOMES = (
     "trouble",
 )
 PATIENCE_S = 900.0  # with a child: it has limits of its own, of processor time and of a watchdog
+TESTS_CPU_S = 200  # several times what the tests beside one module of kernels take
 ENDLESS = "a kernel that does not end"
 FAIREST_SHARE = 0.5  # of the time of the first stage: interpreted; the rest is compiled
 KILLS = ("--faults", "kill:every=200ms")
@@ -258,9 +259,11 @@ class Hunt:
             return Judged(mutant.name, mutant.digest, SURVIVED)
         arguments = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *map(str, files)]
         try:
-            code, output, _ = run_python(root, arguments, PATIENCE_S)
+            code, output, _ = run_python(root, arguments, PATIENCE_S, TESTS_CPU_S)
         except ChildError as error:
             return Judged(mutant.name, mutant.digest, TROUBLE, note=str(error))
+        if code == -signal.SIGXCPU:
+            return _killed(mutant, TESTS, files[0].name, ENDLESS, TESTS_CPU_S)
         failed = [line for line in output.splitlines() if line.startswith("FAILED ")]
         if code == 1 and failed:
             by = failed[0].removeprefix("FAILED ").partition(" - ")[0]

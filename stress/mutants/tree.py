@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -80,10 +81,13 @@ class ChildError(Exception):
     """The process that hunted did not come to its end by itself."""
 
 
-def run_python(root: Path, arguments: Sequence[str], timeout_s: float) -> tuple[int, str, str]:
+def run_python(
+    root: Path, arguments: Sequence[str], timeout_s: float, cpu_s: int = resource.RLIM_INFINITY
+) -> tuple[int, str, str]:
     """Run Python on the packages in ``root``: exit code, standard output, standard error.
 
-    Raises ``ChildError`` where it is not done in time; it is ended then, or when we are.
+    ``cpu_s``: of the processor, which no other one's load takes away; then SIGXCPU ends it. Raises
+    ``ChildError`` where it is not done in time; it is ended then, or when we are.
     """
     variables = {name: v for name, v in os.environ.items() if not name.startswith("SHMSTRESS_")}
     variables |= {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -95,6 +99,7 @@ def run_python(root: Path, arguments: Sequence[str], timeout_s: float) -> tuple[
         stderr=subprocess.PIPE,
         text=True,
     )
+    resource.prlimit(child.pid, resource.RLIMIT_CPU, (cpu_s, resource.RLIM_INFINITY))
     try:
         output, errors = child.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired as error:

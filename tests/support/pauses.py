@@ -1,8 +1,8 @@
 """A memory whose pauses are scripted: what other CPUs do while a kernel spins or sleeps.
 
 ``Scripted`` runs a kernel interpreted. At each ``relax``, ``give_way`` and ``wait`` it notes the
-pause and lets the next action of its script change the words; a kernel that pauses once more than
-the script says fails the test, so nothing can hang.
+pause and lets the next action of its script change the words. A kernel that pauses once more than
+the script says, or reads and never pauses, fails the test, so nothing can hang.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from shmalloc.memory import Ram, aligned_words
 Action = Callable[["Scripted"], None]
 SPINS = 3  # of every lock here
 EPOCH = 5
+MOST_READS = 100
 WORD = 1400  # of the lock, behind the records of eight claims
 
 
@@ -45,7 +46,9 @@ class Scripted(Ram):
         for claim in range(8):
             self[claim_at(self, claim) + c.C_EPOCH] = EPOCH
         self[WORD] = held
-        self.script, self.seen, self.tries = list(script), [], 0
+        self.script = list(script)
+        self.seen: list[tuple[Any, ...]] = []
+        self.tries = self._reads = 0
         self.before: dict[int, Action] = {}
 
     def call(self, kernel: Any, *arguments: int) -> Any:
@@ -71,8 +74,16 @@ class Scripted(Ram):
     def notice(self, i: int) -> None:
         self.seen.append(("notice", i))
 
+    def load(self, i: int) -> int:
+        self._reads += 1
+        assert self._reads < MOST_READS, f"it reads word {i} and never pauses"
+        return super().load(i)
+
+    load_relaxed = load
+
     def cas(self, i: int, old: int, new: int) -> bool:
         self.tries += 1
+        assert self.tries < MOST_READS, f"it tries to change word {i} and never pauses"
         self.before.pop(self.tries, nothing)(self)
         return super().cas(i, old, new)
 

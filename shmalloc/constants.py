@@ -291,6 +291,8 @@ EV_TAKEOVER = 45  # locks taken over from the dead
 EV_DRAIN_SKIP = 46  # drains that left out lists, whose lock's owner did not run
 EV_RECLAIM_WAKE = 47  # a reclaimer was woken
 EV_BOOST = 48  # watermarks raised, since migratetypes began to mix in a pageblock
+EV_DEFER = 50  # frees by try_ kernels that found a lock held: put on a deferred list
+EV_DEFER_DRAIN = 51  # deferred frees that the next holder of the lock finished
 EV_COUNT = 64
 
 # --- gfp: what an allocation wants and may do, one word (kernels/watermark.py) -------------------
@@ -313,6 +315,7 @@ Z_FREE = 1  # free pages on the lists, isolated ones not counted
 Z_FREE_ISOLATED = 2
 Z_DAMAGED = 3  # 1 + pfn of a free block whose links are wrong, until repair_zone; 0: none
 Z_BOOST = 4  # pages that the low and high watermarks are raised by, until reclaim ends it
+Z_DEFERRED = 5  # node of the block deferred last (kernels/deferred.py), 0: none
 Z_START = 16  # first pfn
 Z_END = 17  # one past the last pfn
 Z_NODE = 18

@@ -114,7 +114,8 @@ def owner_text(word0: int, word1: int) -> str:
     if kind == c.T_ALLOCATED:
         text = f"allocated to owner {word1} by {_holder_text(detail)}"
     elif kind == c.T_PCP:
-        text = "held by the allocator for a CPU"
+        listed = detail & c.LABEL_ON_LIST
+        text = "held by the allocator for a CPU" if listed else "freed, and not in its zone yet"
     elif kind == c.T_SLAB:
         text = f"a slab of cache {detail & c.SLAB_CACHE_MASK} with {slab_text(word1)}"
     elif kind in (c.T_OFFLINE, c.T_POISONED, c.T_RESERVED) and word1:

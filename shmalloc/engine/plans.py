@@ -61,6 +61,7 @@ ARENA: dict[str, tuple[str, ...]] = {
     ),
     "slab_audit": ("audit_slabs",),
     "slots": ("claim_slot", "mark_dead", "publish", "release_slot"),
+    "try_pages": ("try_alloc_pages", "try_free_pages"),
 }
 
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.audit_deferred import audit_kept
 from shmalloc.kernels.audit_header import audit_header
 from shmalloc.kernels.audit_page import is_plain_tail, legal_words
 from shmalloc.kernels.audit_pageblock import audit_pageblocks
-from shmalloc.kernels.audit_pcp import audit_pcp_node, audit_pcps
+from shmalloc.kernels.audit_pcp import audit_pcp_node
 from shmalloc.kernels.audit_report import complain, is_link, outside, wrong_word
 from shmalloc.kernels.audit_watermark import audit_watermarks
 from shmalloc.kernels.bits import mt_of, order_of, type_of, zone_of_word
@@ -94,7 +95,7 @@ def audit_zone(mem: Memory, claim: Claim, zone_id: ZoneId) -> None:
         mem[i] = 0
     audit_blocks(mem, claim, zone_id, tally)
     audit_lists(mem, claim, zone_id, tally)
-    audit_pcps(mem, claim, zone_id, tally)
+    audit_kept(mem, claim, zone_id, tally)
     audit_pageblocks(mem, claim, zone_id)
     audit_totals(mem, claim, zone_id, tally)
     audit_watermarks(mem, claim, zone_at(mem, zone_id))
@@ -143,7 +144,7 @@ def audit_blocks(mem: Memory, claim: Claim, zone_id: ZoneId, tally: WordIndex) -
                 mem[tally + c.A_PCP_PFNS] = mem[tally + c.A_PCP_PFNS] + pfn
                 audit_pcp_node(mem, claim, pfn, w0)
             if kind == c.T_FREE or kind == c.T_PCP:
-                intact_on_list(mem, claim, pfn, order_of(w0), kind)
+                intact_on_list(mem, claim, pfn, w0)
             if kind != c.T_ALLOCATED:
                 audit_unowned(mem, claim, pfn, span)
         pfn += span

@@ -6,6 +6,7 @@
     TAIL       0, 0          0            0             0                   0
     FREE       checked       of its list  0             0, or a link        0, or a link
     PCP        checked       any          0             label of its lists  0, or a link
+               on a zone's deferred list, any mark      a label             0, or a link
     ALLOCATED  checked       any          order 0 only  a label             owner, not negative
     SLAB       checked       any          order 0 only  cache, list         counters
     ISOLATED   never seen at a quiet moment: only the holder of the zone lock may see one
@@ -72,6 +73,9 @@ def legal_words(mem: Memory, w0: Word0, w1: Word1) -> bool:
         return False
     if kind == c.T_ALLOCATED or kind == c.T_SLAB:
         return legal_used(mem, w0)
+    if kind == c.T_PCP and detail_of(w0) & c.LABEL_ON_LIST == 0:  # deferred: audit_deferred.py
+        linked = fixed(mem, c.H_LINKS) >= c.LINKS_DESCRIPTOR
+        return names_a_claim(mem, detail_of(w0)) and is_link_or_none(w1, linked)
     if wants_poison(w0):
         return False
     if kind == c.T_FREE:

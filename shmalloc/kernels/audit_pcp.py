@@ -1,9 +1,9 @@
 """Check the per-CPU page lists of one zone: counts, blocks, links, marks.
 
 A block on a list is in state PCP, of the list's order and zone, labelled with the list's CPU, and
-in no isolated pageblock. Each block in state PCP is on one list: there are as many pages, and their
-pfns add up to the same sum (a list that names one block twice, and so another not at all, differs
-in the sum alone).
+in no isolated pageblock. Each block in state PCP is on one list, of a CPU or the deferred one
+(audit_deferred.py): there are as many pages, and their pfns add up to the same sum (a list that
+names one block twice, and so another not at all, differs in the sum alone).
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ from shmalloc.words import fixed, load_relaxed
 
 @unit
 def audit_pcps(mem: Memory, claim: Claim, zone_id: ZoneId, tally: WordIndex) -> None:
-    """Check the lists of every CPU against the pages that the walk over the zone has seen."""
-    mem[tally + c.A_ON_LISTS] = 0
-    mem[tally + c.A_LISTED_PFNS] = 0
+    """Check the lists of every CPU; their blocks are added to the tally."""
     for victim in range(fixed(mem, c.H_CPUS)):
         audit_pcp(mem, claim, zone_id, victim, tally)
+
+
+@unit
+def audit_sums(mem: Memory, claim: Claim, zone_id: ZoneId, tally: WordIndex) -> None:
+    """Check that the lists hold the blocks in state PCP that the walk has seen, each once."""
     where = c.AT_ZONE | zone_id
     seen = mem[tally + c.A_TYPES + c.T_PCP]
     bad = complain(mem, claim, c.I_PCP_COUNT, where, mem[tally + c.A_ON_LISTS], seen)

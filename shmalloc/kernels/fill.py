@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
+from shmalloc.kernels.bits import detail_of, order_of, type_of
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import frame_at
-from shmalloc.units import Claim, Memory, Order, PageType, Pfn, WordIndex
+from shmalloc.units import Claim, Memory, Order, Pfn, Word0, WordIndex
 from shmalloc.words import fixed
 
 
@@ -74,13 +75,25 @@ def ready_on_alloc(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> bool:
 
 
 @kernel
-def intact_on_list(mem: Memory, claim: Claim, pfn: Pfn, order: Order, kind: PageType) -> bool:
+def intact_on_list(mem: Memory, claim: Claim, pfn: Pfn, w0: Word0) -> bool:
     """The same for a block in state FREE or PCP; lists may run through its first two words."""
     if not is_checked(mem):
         return True
-    linked = kind == c.T_FREE or fixed(mem, c.H_PCP_FORM) == c.PCP_LIST
+    listed = type_of(w0) == c.T_PCP and detail_of(w0) & c.LABEL_ON_LIST != 0
+    linked = not listed or fixed(mem, c.H_PCP_FORM) == c.PCP_LIST
     links = c.NODE_WORDS if linked and fixed(mem, c.H_LINKS) == c.LINKS_PAGE else 0
-    return changed_pages(mem, claim, pfn, order, links) == 0
+    return changed_pages(mem, claim, pfn, order_of(w0), links) == 0
+
+
+@kernel
+def is_unchanged(mem: Memory, pfn: Pfn, order: Order) -> bool:
+    """Whether a block that is on no list is as it was freed; reports nothing."""
+    if fixed(mem, c.H_FILL) == c.FILL_NONE:
+        return True
+    for page in range(pfn, pfn + (1 << order)):
+        if changed_word(mem, page, 0) >= 0:
+            return False
+    return True
 
 
 @unit

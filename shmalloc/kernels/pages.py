@@ -17,6 +17,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import detail_of, wants_poison, zone_of_word
 from shmalloc.kernels.buddy import free_block
+from shmalloc.kernels.deferred import drain_deferred
 from shmalloc.kernels.descriptor import (
     free_problem,
     hand_out,
@@ -71,6 +72,11 @@ def take_from_zone(mem: Memory, claim: Claim, zone_id: ZoneId, order: Order, gfp
     lock(mem, zone + c.Z_LOCK, claim)
     if may_take(mem, zone, order, gfp):
         pfn = rmqueue(mem, zone, claim, order, gfp_mt(gfp), label(mem, claim))
+    # A waiter sleeps after this look: what was deferred before it began must be seen by it.
+    if pfn < 0 and load_relaxed(mem, zone + c.Z_DEFERRED) != 0:
+        drain_deferred(mem, claim, zone)
+        if may_take(mem, zone, order, gfp):
+            pfn = rmqueue(mem, zone, claim, order, gfp_mt(gfp), label(mem, claim))
     unlock_zone(mem, claim, zone)
     return pfn
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.buddy import free_block
+from shmalloc.kernels.deferred import drain_deferred
 from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.lock import give_up, lock, owner_word, unspin
 from shmalloc.kernels.pcp_lists import pcp_order, pcp_pop, pcp_push
@@ -205,12 +206,15 @@ def drain_cpu(mem: Memory, claim: Claim, victim: Cpu) -> int:
 
 @unit
 def drain_all(mem: Memory, claim: Claim) -> int:
-    """Drain every CPU: afterwards no free page hides on a per-CPU list. Returns pages given back.
+    """Drain every CPU and every zone's deferred list: afterwards no free page hides on a list that
+    its zone does not see. Returns pages given back.
 
     E_AGAIN: the lists of a CPU were left out, whose lock's owner does not run.
     """
     given = 0
     skipped = 0
+    for zone_id in range(fixed(mem, c.H_ZONES)):
+        given += collect_deferred(mem, claim, zone_at(mem, zone_id))
     for victim in range(fixed(mem, c.H_CPUS)):
         pages = drain_cpu(mem, claim, victim)
         if pages < 0:
@@ -218,6 +222,17 @@ def drain_all(mem: Memory, claim: Claim) -> int:
         else:
             given += pages
     return given if skipped == 0 else skipped
+
+
+@kernel
+def collect_deferred(mem: Memory, claim: Claim, zone: ZoneWords) -> int:
+    """Give what is on the deferred list of a zone back to it; returns pages."""
+    pages = 0
+    if load_relaxed(mem, zone + c.Z_DEFERRED) != 0:
+        lock(mem, zone + c.Z_LOCK, claim)
+        pages = drain_deferred(mem, claim, zone)
+        unlock_zone(mem, claim, zone)
+    return pages
 
 
 @unit

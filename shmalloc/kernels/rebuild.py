@@ -186,6 +186,21 @@ def retire_marked(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
 
 
 @kernel
+def retire_held(mem: Memory, claim: Claim, zone: ZoneWords, pfn: Pfn) -> None:
+    """Take a block in state PCP, which is in the caller's hands, out of service; lock held."""
+    w0, w1 = load2(mem, descriptor_at(mem, pfn))
+    order = order_of(w0)
+    detail = out_of_service(c.T_POISONED)
+    retired = next_word(w0, c.T_POISONED, order, zone_of_word(w0), mt_of(w0), detail)
+    if transition2(mem, pfn, w0, w1, retired, 0):
+        unmanage(mem, zone, 1 << order)
+    else:
+        report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_PCP, page_state(mem, pfn))
+    event(mem, claim, c.EV_POISONED)
+    record(mem, claim, c.OP_POISON, order, pfn, 0)
+
+
+@kernel
 def start_of(mem: Memory, pfn: Pfn) -> Pfn:
     """First page of the block that covers ``pfn`` now, after it merged; zone lock held."""
     head = head_of(mem, pfn)

@@ -8,8 +8,8 @@ everything else (lists, counters) is discarded and rebuilt. Labels tell what the
                 way, they become tails; ISOLATED: back to FREE; types: what the pageblock says
                 (rebuild.py)
     lists       of a CPU whose lock the dead held: every block with their label (pcp_repair.py)
-    sweep       blocks in state PCP, and pages on the way from or to a slab, with the label of the
-                dead; pageblocks that it had isolated
+    sweep       the zone's deferred list, then blocks in state PCP, and pages on the way from or to
+                a slab, with the label of the dead; pageblocks that it had isolated
 
 Everything here runs under the lock of what it rebuilds, taken over from the dead. It may itself be
 killed anywhere; the next recoverer then starts again, since each step reads only descriptors.
@@ -25,23 +25,23 @@ from shmalloc.kernels.bits import (
     mt_of,
     next_word,
     order_of,
-    out_of_service,
     type_of,
     wants_poison,
     zone_of_word,
 )
 from shmalloc.kernels.buddy import block_span, free_block
 from shmalloc.kernels.contig import bring_online, restore_types
+from shmalloc.kernels.deferred import drain_deferred
 from shmalloc.kernels.descriptor import page_state, transition2, transition_owned
 from shmalloc.kernels.fill import fill_on_free
 from shmalloc.kernels.lists import node_of
 from shmalloc.kernels.lock import lock
 from shmalloc.kernels.pcp_lists import leave_list
-from shmalloc.kernels.rebuild import start_of
+from shmalloc.kernels.rebuild import retire_held, start_of
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.waiters import wake_waiters
-from shmalloc.kernels.zone import block_mt, descriptor_at, isolator_of, unmanage, zone_at
+from shmalloc.kernels.zone import block_mt, descriptor_at, isolator_of, zone_at
 from shmalloc.units import Claim, Memory, Pfn, ZoneId, ZoneWords
 from shmalloc.words import fixed, load2
 
@@ -51,6 +51,7 @@ def sweep_zone(mem: Memory, claim: Claim, zone_id: ZoneId, victim: Claim) -> int
     """Give a zone back the blocks that a dead claim had in its hands; returns pages."""
     zone = zone_at(mem, zone_id)
     lock(mem, zone + c.Z_LOCK, claim)
+    drain_deferred(mem, claim, zone)  # first: what is on that list may bear the label of the dead
     end_isolations(mem, claim, zone, victim)
     given = sweep_blocks(mem, claim, zone, victim)
     unlock_zone(mem, claim, zone)
@@ -99,15 +100,7 @@ def sweep_block(mem: Memory, claim: Claim, zone: ZoneWords, pfn: Pfn) -> None:
         transition_owned(mem, pfn, w0, w1, taken, 0)
         w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if wants_poison(w0):
-        if transition2(
-            mem,
-            pfn,
-            w0,
-            w1,
-            next_word(w0, c.T_POISONED, order, zone_id, mt_of(w0), out_of_service(c.T_POISONED)),
-            0,
-        ):
-            unmanage(mem, zone, 1 << order)
+        retire_held(mem, claim, zone, pfn)
         return
     taken = next_word(w0, c.T_PCP, order, zone_id, mt_of(w0), label(mem, claim))
     if transition2(mem, pfn, w0, w1, taken, 0):

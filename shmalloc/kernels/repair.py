@@ -24,6 +24,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, order_of, type_of, wants_poison
 from shmalloc.kernels.buddy import block_span
+from shmalloc.kernels.deferred import drain_deferred
 from shmalloc.kernels.descriptor import is_free_head, page_state, transition
 from shmalloc.kernels.free_area import has_lists
 from shmalloc.kernels.lists import get_link, is_unlinked, node_of, pfn_of
@@ -32,7 +33,7 @@ from shmalloc.kernels.rebuild import relist_zone, report_links
 from shmalloc.kernels.store_check import check_store, is_stored
 from shmalloc.kernels.zone import area_list
 from shmalloc.units import Claim, Memory, Pfn, Word0, WordIndex, ZoneWords
-from shmalloc.words import fixed
+from shmalloc.words import fixed, load_relaxed
 
 NEXT_SIDE = 0  # of a node: its first word leads to the next one, its second one to the one before
 BACK_SIDE = 1
@@ -40,7 +41,18 @@ BACK_SIDE = 1
 
 @kernel
 def unlock_zone(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
-    """Release the zone lock, with all lists in order."""
+    """Release the zone lock, with all lists in order and what was deferred meanwhile freed.
+
+    A block that is deferred behind this look stays on its list for the next holder.
+    """
+    if load_relaxed(mem, zone + c.Z_DEFERRED) != 0:
+        drain_deferred(mem, claim, zone)
+    release_zone(mem, claim, zone)
+
+
+@kernel
+def release_zone(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
+    """Release the zone lock, with all lists in order; deferred blocks stay for another holder."""
     if mem[zone + c.Z_DAMAGED] != 0:
         repair_zone(mem, claim, zone)
     unlock(mem, zone + c.Z_LOCK)

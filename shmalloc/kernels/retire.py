@@ -10,34 +10,25 @@ from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, out_of_service, zone_of_word
 from shmalloc.kernels.buddy import link_free
-from shmalloc.kernels.descriptor import make_free, page_state, transition, transition2
+from shmalloc.kernels.descriptor import make_free, page_state, transition
 from shmalloc.kernels.fill import changed_word
 from shmalloc.kernels.lock import lock
-from shmalloc.kernels.rebuild import merge_range
+from shmalloc.kernels.rebuild import merge_range, retire_held
 from shmalloc.kernels.repair import unlock_zone
-from shmalloc.kernels.reporting import event, record, report
+from shmalloc.kernels.reporting import event, record
 from shmalloc.kernels.waiters import wake_waiters
-from shmalloc.kernels.zone import account, block_mt, descriptor_at, unmanage, zone_at
+from shmalloc.kernels.zone import account, block_mt, unmanage, zone_at
 from shmalloc.units import Claim, Memory, Order, Pfn, ZoneWords
-from shmalloc.words import fixed, load
+from shmalloc.words import fixed
 
 
 @unit
 def retire_block(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> None:
     """Take a block in state PCP out of service for ever."""
-    w0 = page_state(mem, pfn)
-    zone_id = zone_of_word(w0)
-    zone = zone_at(mem, zone_id)
+    zone = zone_at(mem, zone_of_word(page_state(mem, pfn)))
     lock(mem, zone + c.Z_LOCK, claim)
-    detail = out_of_service(c.T_POISONED)
-    retired = next_word(w0, c.T_POISONED, order, zone_id, mt_of(w0), detail)
-    if transition2(mem, pfn, w0, load(mem, descriptor_at(mem, pfn) + 1), retired, 0):
-        unmanage(mem, zone, 1 << order)
-    else:
-        report(mem, claim, c.I_FREE_HEAD, pfn, c.IS_TYPE | c.T_PCP, page_state(mem, pfn))
+    retire_held(mem, claim, zone, pfn)
     unlock_zone(mem, claim, zone)
-    event(mem, claim, c.EV_POISONED)
-    record(mem, claim, c.OP_POISON, order, pfn, 0)
 
 
 @unit
@@ -48,8 +39,16 @@ def retire_changed(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> None:
     a list may lie where it was written to.
     """
     zone = zone_at(mem, zone_of_word(page_state(mem, pfn)))
-    end = pfn + (1 << order)
     lock(mem, zone + c.Z_LOCK, claim)
+    retire_pages(mem, claim, zone, pfn, order)
+    unlock_zone(mem, claim, zone)
+    wake_waiters(mem, claim, zone)
+
+
+@kernel
+def retire_pages(mem: Memory, claim: Claim, zone: ZoneWords, pfn: Pfn, order: Order) -> None:
+    """The same under the zone lock."""
+    end = pfn + (1 << order)
     cut_to_pages(mem, zone, pfn, order)
     for page in range(pfn, end):
         if changed_word(mem, page, 0) >= 0:
@@ -60,8 +59,6 @@ def retire_changed(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> None:
             link_free(mem, zone, claim, page, 0, block_mt(mem, page))
             account(mem, zone, block_mt(mem, page), 1)
     merge_range(mem, claim, zone, pfn, end)
-    unlock_zone(mem, claim, zone)
-    wake_waiters(mem, claim, zone)
 
 
 @kernel

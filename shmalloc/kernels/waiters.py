@@ -31,10 +31,27 @@ def wake_waiters(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
     that can have them.
     """
     if load(mem, c.H_WAITERS) > 0 and load_relaxed(mem, zone + c.Z_FREE) > 0:
-        ticket = load(mem, c.H_WAKE)
-        if ticket & 1 != 0 and cas(mem, c.H_WAKE, ticket, ticket + 1):
-            wake(mem, c.H_WAKE, c.MAX_CLAIMS)
-            event(mem, claim, c.EV_WAKE)
+        wake_armed(mem, claim)
+
+
+@hot
+def wake_armed(mem: Memory, claim: Claim) -> None:
+    """Wake the sleepers, if one has armed H_WAKE."""
+    ticket = load(mem, c.H_WAKE)
+    if ticket & 1 != 0 and cas(mem, c.H_WAKE, ticket, ticket + 1):
+        wake(mem, c.H_WAKE, c.MAX_CLAIMS)
+        event(mem, claim, c.EV_WAKE)
+
+
+@kernel
+def wake_for_deferred(mem: Memory, claim: Claim) -> None:
+    """Wake the sleepers for a block that was put on a deferred list: no zone has gained it yet.
+
+    Whoever of them takes the zone's lock next frees it. They announce themselves before they look,
+    and we look for them behind the push: one of the two sees the other.
+    """
+    if load(mem, c.H_WAITERS) > 0:
+        wake_armed(mem, claim)
 
 
 @kernel

@@ -77,6 +77,7 @@ from stress.crash.object_actions import (
     reap_absent,
 )
 from stress.crash.operation import Operation
+from stress.crash.try_operations import try_operations
 from stress.programs.held import OBJECTS
 from stress.programs.initial_state import InitialState, reshaped
 from stress.programs.slab import idle, shrink, take_and_put
@@ -372,6 +373,7 @@ _PLAIN = {
         *_kmalloc(),
         *_owners(),
         *array_operations(),
+        *try_operations(),
     )
 }
 OPERATIONS = _PLAIN | {op.name: op for op in _varied(_PLAIN)}

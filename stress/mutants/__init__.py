@@ -13,6 +13,7 @@ from stress.mutants import (
     contig,
     dicts,
     locks,
+    nowait,
     pcp,
     recovery,
     slab,
@@ -31,6 +32,7 @@ PARTS: dict[str, tuple[Mutant, ...]] = {
     "slab": slab.MUTANTS,
     "ranges": contig.MUTANTS,
     "recovery": recovery.MUTANTS,
+    "nowait": nowait.MUTANTS,
     "structures": (*structures.MUTANTS, *dicts.MUTANTS),
 }
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for part in PARTS.values() for mutant in part}

@@ -37,6 +37,7 @@ from stress.programs import (
     structure_pools,
     structure_queues,
     sync,
+    try_pages,
     waiters,
 )
 
@@ -49,6 +50,7 @@ PARTS = (
     stray,
     locks,
     waiters,
+    try_pages,
     contig,
     offline,
     filled,

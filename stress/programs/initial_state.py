@@ -25,6 +25,7 @@ from shmalloc.kernels.boot import boot
 from shmalloc.kernels.cache_set import cache_create, cache_shrink
 from shmalloc.kernels.kmalloc import class_of
 from shmalloc.kernels.objects import cache_at, node_part
+from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.slots import settle_on
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
@@ -135,6 +136,12 @@ class InitialState:
             self.take(cpu, slot)
         for slot in range(pages):
             self._require(held.page_put(self.ram, cpu, slot) == 0, "the list took no page")
+        return self
+
+    def mark_held(self, cpu: int, slot: int = 0) -> InitialState:
+        """Mark the page of a slot to leave service when it is freed."""
+        pfn = held.block_pfn(self.ram[held.slot_at(self.ram, cpu, slot)])
+        self._require(poison_page(self.ram, cpu, pfn) == 0, "the page was not marked")
         return self
 
     def settle(self, claim: int, cpu: int) -> InitialState:

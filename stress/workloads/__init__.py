@@ -16,6 +16,7 @@ from stress.workloads import (
     handoff,
     hotplug,
     modules,
+    nowait,
     oom_edge,
     orders,
     pfn_walker,
@@ -50,6 +51,11 @@ _ALL = (
         "handoff", handoff.handoff, handoff.handoff_finish, work_words=handoff.HANDOFF_WORDS,
         marks=(c.EV_REMOTE_FREE, c.EV_DRAIN, c.EV_REFILL), least_workers=2,
         unfit={"kill": _HANDS_OVER},
+    ),
+    Workload(
+        "nowait", nowait.nowait, nowait.nowait_finish, work_words=nowait.NOWAIT_WORDS,
+        marks=(c.EV_ALLOC, c.EV_FREE, c.EV_SPLIT, c.EV_MERGE),
+        shared_marks=(c.EV_DEFER, c.EV_DEFER_DRAIN),
     ),
     Workload(
         "oom-edge", oom_edge.oom_edge, oom_edge.oom_edge_finish, work_words=oom_edge.OOM_WORDS,

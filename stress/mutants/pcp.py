@@ -174,8 +174,8 @@ MUTANTS = (
     ),
     Mutant(
         "wake-only-one", WAITERS,
-        (("            wake(mem, c.H_WAKE, c.MAX_CLAIMS)\n",
-          "            wake(mem, c.H_WAKE, 1)\n"),),
+        (("        wake(mem, c.H_WAKE, c.MAX_CLAIMS)\n        event",
+          "        wake(mem, c.H_WAKE, 1)\n        event"),),
         "a free that disarms the word wakes one sleeper; the others sleep on a value that is gone"
         " and armed for no one",
         "I_PROGRESS", ("wait-two-pages-3",),

@@ -45,23 +45,63 @@ def with_marked(**changes: Any) -> InitialState:
 def try_operations() -> list[Operation]:
     """Each dies while it takes, frees or defers; and while it frees what another has deferred."""
     rows: list[tuple[str, State, tuple[Kernel, Kernel], str, int]] = [
-        ("try-pages", short_lists, (try_three, zone_rounds),
-         "pages are taken and freed while the zone lock is held now and then", 0),
-        ("try-pages-list", lambda: short_lists(pcp_form="list", link_store="descriptor"),
-         (try_three, zone_rounds), "... with links in the descriptors", 0),
-        ("try-pages-zero", lambda: short_lists(zero=True), (try_three, zone_rounds),
-         "... which are zeroed", 0),
-        ("try-callback", lambda: short_lists().take(0).take(0, 1), (in_a_callback, page_churn),
-         "pages are freed and taken by a callback that holds the zone lock itself", 0),
-        ("try-deferred", with_deferred, (drain_every_list, page_churn),
-         "what is deferred is freed by the next holder of the lock", 0),
-        ("try-deferred-list", lambda: with_deferred(pcp_form="list", link_store="descriptor"),
-         (drain_every_list, page_churn_1), "... with links in the descriptors", 0),
-        ("try-deferred-poison", lambda: with_deferred(poison=True),
-         (drain_every_list, page_churn), "... with links where the poison must be again", 0),
-        ("try-deferred-marked", with_marked, (drain_every_list, page_churn_1),
-         "... and leaves service, as it was marked while it was in use", 1),
-    ]  # fmt: skip
+        (
+            "try-pages",
+            short_lists,
+            (try_three, zone_rounds),
+            "pages are taken and freed while the zone lock is held now and then",
+            0,
+        ),
+        (
+            "try-pages-list",
+            lambda: short_lists(pcp_form="list", link_store="descriptor"),
+            (try_three, zone_rounds),
+            "... with links in the descriptors",
+            0,
+        ),
+        (
+            "try-pages-zero",
+            lambda: short_lists(zero=True),
+            (try_three, zone_rounds),
+            "... which are zeroed",
+            0,
+        ),
+        (
+            "try-callback",
+            lambda: short_lists().take(0).take(0, 1),
+            (in_a_callback, page_churn),
+            "pages are freed and taken by a callback that holds the zone lock itself",
+            0,
+        ),
+        (
+            "try-deferred",
+            with_deferred,
+            (drain_every_list, page_churn),
+            "what is deferred is freed by the next holder of the lock",
+            0,
+        ),
+        (
+            "try-deferred-list",
+            lambda: with_deferred(pcp_form="list", link_store="descriptor"),
+            (drain_every_list, page_churn_1),
+            "... with links in the descriptors",
+            0,
+        ),
+        (
+            "try-deferred-poison",
+            lambda: with_deferred(poison=True),
+            (drain_every_list, page_churn),
+            "... with links where the poison must be again",
+            0,
+        ),
+        (
+            "try-deferred-marked",
+            with_marked,
+            (drain_every_list, page_churn_1),
+            "... and leaves service, as it was marked while it was in use",
+            1,
+        ),
+    ]
     return [
         Operation(name, state, threads, story, may_leave=left)
         for name, state, threads, story, left in rows

@@ -305,6 +305,17 @@ def isolate(name: str) -> Program:
 
 
 PROGRAMS = catalogue(
-    "try", zone_stopped, lists_stopped, all_stopped, descriptor_stopped, holder_stops, own_lock,
-    free_drain, free_free_drain_3, free_alloc, alloc_alloc, wake, isolate,
-)  # fmt: skip
+    "try",
+    zone_stopped,
+    lists_stopped,
+    all_stopped,
+    descriptor_stopped,
+    holder_stops,
+    own_lock,
+    free_drain,
+    free_free_drain_3,
+    free_alloc,
+    alloc_alloc,
+    wake,
+    isolate,
+)

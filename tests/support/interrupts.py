@@ -35,9 +35,21 @@ def _counted(name: str) -> Callable[..., Any]:
 
 
 for _name in (
-    "__getitem__", "__setitem__", "load", "load_relaxed", "store", "store_relaxed", "cas", "cas2",
-    "exchange", "fetch_add", "fetch_or", "fetch_and", "load2", "wake",
-):  # fmt: skip
+    "__getitem__",
+    "__setitem__",
+    "load",
+    "load_relaxed",
+    "store",
+    "store_relaxed",
+    "cas",
+    "cas2",
+    "exchange",
+    "fetch_add",
+    "fetch_or",
+    "fetch_and",
+    "load2",
+    "wake",
+):
     setattr(InterruptedRam, _name, _counted(_name))
 
 
